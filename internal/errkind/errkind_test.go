@@ -1,0 +1,47 @@
+package errkind
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+)
+
+func TestTheOutermostKindCounts(t *testing.T) {
+	cause := errors.New("cause")
+	err := Errorf(Unhealthy, "prove: %w", fmt.Errorf("call: %w", Errorf(Timeout, "dial: %w", cause)))
+	if Of(err) != Unhealthy {
+		t.Errorf("kind %s", Of(err))
+	}
+	if !errors.Is(err, cause) {
+		t.Error("cause lost")
+	}
+	if got, want := err.Error(), "prove: call: dial: cause"; got != want {
+		t.Errorf("text %q, want %q", got, want)
+	}
+}
+
+func TestAnErrorWithoutAKindIsInternal(t *testing.T) {
+	if Of(errors.New("x")) != Internal || Of(nil) != Internal {
+		t.Error("want Internal")
+	}
+}
+
+func TestAHintDoesNotChangeTheTextOrTheKind(t *testing.T) {
+	err := fmt.Errorf("a: %w", WithHint(With(Busy, errors.New("b")), "wait for %s", "it"))
+	if err.Error() != "a: b" || Of(err) != Busy || Hint(err) != "wait for it" {
+		t.Errorf("%v, %s, %q", err, Of(err), Hint(err))
+	}
+	if WithHint(nil, "x") != nil || With(Busy, nil) != nil {
+		t.Error("nil became an error")
+	}
+}
+
+func TestEveryKindIsListedOnce(t *testing.T) {
+	seen := map[Kind]bool{}
+	for _, k := range All() {
+		if seen[k] {
+			t.Errorf("%s twice", k)
+		}
+		seen[k] = true
+	}
+}
