@@ -1,0 +1,189 @@
+// Package grpckind turns errors into gRPC statuses and back.
+//
+// There is one table for both directions, used by the server and by the Go
+// SDK, so that a kind that goes in at one end comes out at the other. It stands
+// beside errkind because neither end may import the other.
+//
+// A status carries one google.rpc.ErrorInfo: reason is the kind, domain is
+// Domain, metadata has the keys below. What a person reads is the status
+// message; what to do about it is the metadata's hint.
+package grpckind
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"strconv"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// Domain is the domain of every ErrorInfo that Trident sends.
+const Domain = "trident-project"
+
+// The keys of an ErrorInfo's metadata.
+const (
+	MetaHint      = "hint"          // what to do about it, a sentence
+	MetaOperation = "operation_id"  // the operation that the error is about
+	MetaSequence  = "last_sequence" // of a Reattach: the last event sent
+)
+
+// reattach is the reason of a stream that ends because the daemon goes, while
+// its operation goes on. It is no kind: nothing failed.
+const reattach = "REATTACH"
+
+// maxMessage bounds a status message, which travels in a header.
+const maxMessage = 8 << 10
+
+// row is one line of the table. Where a code stands for several kinds, the
+// first row is what the code alone, sent by somebody else, is read as.
+type row struct {
+	kind errkind.Kind
+	code codes.Code
+}
+
+func table() []row {
+	return []row{
+		{errkind.Internal, codes.Internal},
+		{errkind.Internal, codes.Unknown},
+		{errkind.Invalid, codes.InvalidArgument},
+		{errkind.Invalid, codes.OutOfRange},
+		{errkind.NotFound, codes.NotFound},
+		{errkind.Exists, codes.AlreadyExists},
+		{errkind.Precondition, codes.FailedPrecondition},
+		{errkind.Incompatible, codes.FailedPrecondition},
+		{errkind.Forbidden, codes.FailedPrecondition},
+		{errkind.TooOld, codes.FailedPrecondition},
+		{errkind.Blocked, codes.FailedPrecondition},
+		{errkind.Untrusted, codes.FailedPrecondition},
+		{errkind.Corrupt, codes.DataLoss},
+		{errkind.Busy, codes.Aborted},
+		{errkind.Unhealthy, codes.Aborted},
+		{errkind.Denied, codes.PermissionDenied},
+		{errkind.Denied, codes.Unauthenticated},
+		{errkind.TooLarge, codes.ResourceExhausted},
+		{errkind.NoSpace, codes.ResourceExhausted},
+		{errkind.Unavailable, codes.Unavailable},
+		{errkind.Cancelled, codes.Canceled},
+		{errkind.Timeout, codes.DeadlineExceeded},
+		{errkind.Unsupported, codes.Unimplemented},
+	}
+}
+
+// Code is the gRPC code of a kind. A kind that is not in the table is Internal.
+func Code(kind errkind.Kind) codes.Code {
+	for _, r := range table() {
+		if r.kind == kind {
+			return r.code
+		}
+	}
+	return codes.Internal
+}
+
+// Error makes err a status with its kind, its hint and the metadata given. An
+// error that is a status already, and nil, stay what they are.
+func Error(err error, meta map[string]string) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := err.(interface{ GRPCStatus() *status.Status }); ok {
+		return err
+	}
+	kind := kindOf(err)
+	all := map[string]string{}
+	maps.Copy(all, meta)
+	if hint := errkind.Hint(err); hint != "" {
+		all[MetaHint] = hint
+	}
+	return withInfo(Code(kind), err.Error(), string(kind), all)
+}
+
+// Reattach is the status of a stream whose daemon goes while the operation
+// goes on; last is the sequence number of the last event sent.
+func Reattach(operation string, last uint64) error {
+	return withInfo(codes.Unavailable, "tridentd goes away, operation "+operation+" goes on: watch it again", reattach,
+		map[string]string{MetaOperation: operation, MetaSequence: strconv.FormatUint(last, 10)})
+}
+
+// IsReattach says whether err tells the caller to watch its operation again.
+func IsReattach(err error) bool {
+	info := infoOf(err)
+	return info != nil && info.GetReason() == reattach
+}
+
+// FromError takes a status apart. Of one that Trident did not send, only the
+// code counts; of an error that is no status, what errkind says.
+func FromError(err error) (kind errkind.Kind, hint string, meta map[string]string) {
+	st, ok := status.FromError(err)
+	if !ok {
+		return kindOf(err), errkind.Hint(err), nil
+	}
+	kind = fromCode(st.Code())
+	info := infoOf(err)
+	if info == nil {
+		return kind, "", nil
+	}
+	for _, r := range table() {
+		if string(r.kind) == info.GetReason() {
+			kind = r.kind
+		}
+	}
+	return kind, info.GetMetadata()[MetaHint], info.GetMetadata()
+}
+
+// kindOf is errkind.Of that knows the errors of contexts, which have no kind.
+func kindOf(err error) errkind.Kind {
+	kind := errkind.Of(err)
+	switch {
+	case kind != errkind.Internal:
+		return kind
+	case errors.Is(err, context.Canceled):
+		return errkind.Cancelled
+	case errors.Is(err, context.DeadlineExceeded):
+		return errkind.Timeout
+	}
+	return kind
+}
+
+func fromCode(code codes.Code) errkind.Kind {
+	for _, r := range table() {
+		if r.code == code {
+			return r.kind
+		}
+	}
+	return errkind.Internal
+}
+
+func withInfo(code codes.Code, message, reason string, meta map[string]string) error {
+	for k, v := range meta {
+		meta[k] = strings.ToValidUTF8(v, "?")
+	}
+	message = strings.ToValidUTF8(message, "?")
+	if len(message) > maxMessage {
+		message = strings.ToValidUTF8(message[:maxMessage], "") + " …"
+	}
+	st := status.New(code, message)
+	info := &errdetails.ErrorInfo{Reason: reason, Domain: Domain, Metadata: meta}
+	if detailed, err := st.WithDetails(info); err == nil {
+		st = detailed
+	}
+	return st.Err()
+}
+
+func infoOf(err error) *errdetails.ErrorInfo {
+	st, ok := status.FromError(err)
+	if !ok {
+		return nil
+	}
+	for _, d := range st.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == Domain {
+			return info
+		}
+	}
+	return nil
+}
