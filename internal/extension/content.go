@@ -1,0 +1,143 @@
+package extension
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+const (
+	maxFiles = 4096
+	maxDepth = 32
+)
+
+// CheckContent walks a whole image and finds the first thing that it must not
+// carry: a path (folders included, the root not) that allow refuses, a link
+// that is absolute or leaves usr/, anything that is neither folder, file nor
+// link, and whatever gives a user more than the files say: set-ID bits, file
+// capabilities, leave to write for everybody, and the marks by which overlayfs
+// would hide what the host has. It holds no more than one batch of names of
+// each open folder in memory.
+func CheckContent(fsys fs.FS, allow func(path string) bool) error {
+	c := contentCheck{fsys: fsys, allow: allow}
+	if err := c.dir(".", 0); err != nil {
+		return fmt.Errorf("check content of image: %w", err)
+	}
+	return nil
+}
+
+type contentCheck struct {
+	fsys  fs.FS
+	allow func(string) bool
+	files int
+}
+
+func (c *contentCheck) dir(name string, depth int) error {
+	if depth > maxDepth {
+		return errkind.Errorf(errkind.Forbidden, "%s: more than %d folders deep", name, maxDepth)
+	}
+	f, err := c.fsys.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	d, ok := f.(fs.ReadDirFile)
+	if !ok {
+		return errkind.Errorf(errkind.Corrupt, "%s: is no folder", name)
+	}
+	for {
+		entries, err := d.ReadDir(256)
+		for _, e := range entries {
+			if err := c.entry(path.Join(name, e.Name()), e, depth); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) || (err == nil && len(entries) == 0) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+}
+
+func (c *contentCheck) entry(name string, e fs.DirEntry, depth int) error {
+	if c.files++; c.files > maxFiles {
+		return errkind.Errorf(errkind.Forbidden, "more than %d files", maxFiles)
+	}
+	if !fs.ValidPath(name) || strings.ContainsRune(e.Name(), '/') {
+		return errkind.Errorf(errkind.Corrupt, "%q is no file name", e.Name())
+	}
+	if !c.allow(name) {
+		return errkind.Errorf(errkind.Forbidden, "%q is not among the paths that this image may have", name)
+	}
+	info, err := e.Info()
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if fault := forbiddenMode(info.Mode()); fault != "" {
+		return errkind.Errorf(errkind.Forbidden, "%q %s", name, fault)
+	}
+	if attr := forbiddenAttr(info); attr != "" {
+		return errkind.Errorf(errkind.Forbidden, "%q has the extended attribute %s", name, attr)
+	}
+	switch {
+	case info.IsDir():
+		return c.dir(name, depth+1)
+	case info.Mode()&fs.ModeSymlink != 0:
+		return c.link(name)
+	}
+	return nil
+}
+
+func forbiddenMode(m fs.FileMode) string {
+	switch {
+	case m.Type()&^(fs.ModeDir|fs.ModeSymlink) != 0:
+		return "is neither folder, file nor link (" + m.Type().String() + ")"
+	case m&fs.ModeSetuid != 0:
+		return "has the set-user-ID bit"
+	case m&fs.ModeSetgid != 0:
+		return "has the set-group-ID bit"
+	case m&fs.ModeSymlink == 0 && m&0o002 != 0:
+		return "may be written by everybody"
+	}
+	return ""
+}
+
+// forbiddenAttr finds an extended attribute that counts as a right or changes
+// how overlayfs merges (Documentation/filesystems/overlayfs.rst). File systems
+// whose files do not tell their attributes have none.
+func forbiddenAttr(info fs.FileInfo) string {
+	x, ok := info.(interface{ GetAllXattr() map[string]string })
+	if !ok {
+		return ""
+	}
+	var found []string
+	for name := range x.GetAllXattr() {
+		if name == "security.capability" || strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") {
+			found = append(found, name)
+		}
+	}
+	if len(found) == 0 {
+		return ""
+	}
+	return slices.Min(found)
+}
+
+func (c *contentCheck) link(name string) error {
+	target, err := fs.ReadLink(c.fsys, name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	to := path.Join(path.Dir(name), target)
+	if path.IsAbs(target) || (to != "usr" && !strings.HasPrefix(to, "usr/")) {
+		return errkind.Errorf(errkind.Forbidden, "the link %q leads out of usr/, to %q", name, target)
+	}
+	return nil
+}

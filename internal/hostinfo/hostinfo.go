@@ -1,0 +1,98 @@
+// Package hostinfo says what this host is, in the words that an extension image
+// is matched with: those of os-release(5) and systemd-sysext(8).
+//
+// Nothing is cached: an update or a merge may change the answers while we run.
+package hostinfo
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/linux/inroot"
+)
+
+// Host is the running kernel and the operating system below a root folder. What
+// os-release does not say is empty.
+type Host struct {
+	ID           string   // ID
+	IDLike       []string // ID_LIKE
+	VersionID    string   // VERSION_ID; rolling releases have none
+	SysextLevel  string   // SYSEXT_LEVEL
+	Architecture string   // of the kernel, in systemd's words: x86-64, arm64
+	BootID       string   // changes with every boot; empty when the tree has no /proc
+}
+
+// Read reads the host whose root folder is root.
+func Read(root string) (Host, error) {
+	vars, err := osRelease(root)
+	if err != nil {
+		return Host{}, fmt.Errorf("read os-release: %w", err)
+	}
+	boot, err := bootID(root)
+	if err != nil {
+		return Host{}, fmt.Errorf("read boot ID: %w", err)
+	}
+	arch, err := architecture()
+	if err != nil {
+		return Host{}, fmt.Errorf("ask the kernel for its architecture: %w", err)
+	}
+	return Host{
+		ID:           vars["ID"],
+		IDLike:       strings.Fields(vars["ID_LIKE"]),
+		VersionID:    vars["VERSION_ID"],
+		SysextLevel:  vars["SYSEXT_LEVEL"],
+		Architecture: arch,
+		BootID:       boot,
+	}, nil
+}
+
+// osRelease follows os-release(5): the file in /etc, if there is one, is the
+// only one that is read.
+func osRelease(root string) (map[string]string, error) {
+	f, err := inroot.FS(root).Open("etc/os-release")
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = inroot.FS(root).Open("usr/lib/os-release")
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return ParseEnv(f)
+}
+
+var bootIDForm = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\n$`)
+
+func bootID(root string) (string, error) {
+	const name = "proc/sys/kernel/random/boot_id"
+	data, err := inroot.FS(root).ReadFile(name, 64)
+	if errors.Is(err, fs.ErrNotExist) && root != "/" {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if !bootIDForm.Match(data) {
+		return "", fmt.Errorf("%q in %s is no UUID", data, name)
+	}
+	return strings.TrimSuffix(string(data), "\n"), nil
+}
+
+func architecture() (string, error) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "", err
+	}
+	switch machine := unix.ByteSliceToString(u.Machine[:]); machine {
+	case "x86_64":
+		return "x86-64", nil
+	case "aarch64":
+		return "arm64", nil
+	default:
+		return machine, nil
+	}
+}
