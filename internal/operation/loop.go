@@ -1,0 +1,247 @@
+package operation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+)
+
+// progressEvery bounds how often progress is journaled.
+const progressEvery = 200 * time.Millisecond
+
+// saveTries is how often a journal that refuses (a full disk) is tried again.
+const saveTries = 5
+
+// loop runs steps until the operation settles or waits, or the runner stops.
+func (r *Runner) loop(ctx context.Context, a *active) error {
+	for r.ctx.Err() == nil {
+		stop, err := r.turn(ctx, a)
+		if err != nil || stop {
+			return err
+		}
+	}
+	return nil
+}
+
+// turn runs one step, forwards or backwards, and journals where that leads.
+func (r *Runner) turn(ctx context.Context, a *active) (stop bool, err error) {
+	undo := a.op.Phase == Undoing
+	if undo || r.last(a) { // neither what is taken back nor the last step is cancelled
+		ctx = r.ctx
+	}
+	s := &stepSink{r: r, a: a}
+	state, err := a.kind.call(ctx, a.op.Step, undo, a.op.ID, a.op.State, s)
+	if err != nil && r.ctx.Err() != nil && !waits(err) {
+		return true, nil // stopped half-way: the journal still says "this step"
+	}
+	if context.Cause(ctx) == errCancelled && !undo && !waits(err) {
+		err = errCancelled
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.flush(a)
+	a.op.State = state
+	r.move(a, err)
+	if err := r.saveOrFree(ctx, a, err); err != nil {
+		return true, err
+	}
+	if a.op.Phase.Settled() {
+		return true, r.settled(a)
+	}
+	return a.op.Waiting != "", nil
+}
+
+func waits(err error) bool { return errors.Is(err, ErrRestart) || errors.Is(err, ErrReboot) }
+
+func (r *Runner) last(a *active) bool { return a.op.Step == a.op.Plan[len(a.op.Plan)-1] }
+
+// move works out where a step that ended with err leads.
+func (r *Runner) move(a *active, err error) {
+	op := &a.op
+	switch {
+	case errors.Is(err, ErrRestart):
+		op.Waiting, op.WaitID = Restart, r.Life.Process
+	case errors.Is(err, ErrReboot):
+		op.Waiting, op.WaitID = Reboot, r.Life.Boot
+	case err == nil:
+		r.advance(a)
+	case op.Phase == Doing:
+		op.Phase, op.Reached, op.Failure = Undoing, op.Step, failureOf(fmt.Errorf("%s: %w", op.Step, err))
+	default:
+		op.Phase = Stuck
+		op.Failure.Message = fmt.Sprintf("%s; take back %s: %v", op.Failure.Message, op.Step, err)
+	}
+}
+
+// advance moves on to the next step in the operation's direction.
+func (r *Runner) advance(a *active) {
+	op := &a.op
+	names := a.kind.steps()
+	at := slices.Index(names, op.Step)
+	switch {
+	case op.Phase == Doing && at+1 < len(names):
+		op.Step = names[at+1]
+	case op.Phase == Doing:
+		op.Phase = Done
+	case at > 0:
+		op.Step = names[at-1]
+	default:
+		op.Phase = Undone
+	}
+}
+
+// saveOrFree journals the move that a step ended with. Where the journal refuses
+// after a failure, the likely reason is a disk that the step itself has filled.
+// Its Undo may run then without being journaled: a crash in it means that the
+// step is done again, which it has to bear in any case.
+func (r *Runner) saveOrFree(ctx context.Context, a *active, stepErr error) error {
+	ctx = context.WithoutCancel(ctx)
+	err := r.save(ctx, a, r.change(a))
+	for try := 0; err != nil && try < saveTries; try++ {
+		if stepErr != nil && a.op.Phase == Undoing {
+			state, uerr := a.kind.call(ctx, a.op.Step, true, a.op.ID, a.op.State, discard{})
+			if uerr == nil {
+				a.op.State = state
+			}
+		}
+		timer := time.NewTimer(time.Duration(try) * 200 * time.Millisecond)
+		select {
+		case <-timer.C:
+		case <-r.ctx.Done():
+			timer.Stop()
+		}
+		err = r.save(ctx, a, r.change(a))
+	}
+	return err
+}
+
+// save journals the operation with a new event, and tells the watchers. The
+// caller holds r.mu.
+func (r *Runner) save(ctx context.Context, a *active, e Event) error {
+	op := a.op
+	op.Sequence++
+	op.Updated = e.Time
+	e.Sequence = op.Sequence
+	if err := r.Journal.Save(ctx, op, e); err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	a.op = op
+	r.note(e)
+	r.broadcast()
+	return nil
+}
+
+func (r *Runner) note(e Event) {
+	switch e.Type {
+	case Log:
+		r.Logger.Log(r.ctx, e.Level, e.Message, "operation", e.Operation, "step", e.Step)
+	case Change:
+		attrs := []any{"operation", e.Operation, "phase", e.Phase, "step", e.Step}
+		if e.Waiting != "" {
+			attrs = append(attrs, "waiting", e.Waiting)
+		}
+		if e.Failure != nil {
+			attrs = append(attrs, "error", e.Failure.Message)
+		}
+		r.Logger.Info("operation", attrs...)
+	}
+}
+
+func (r *Runner) event(a *active, t EventType) Event {
+	return Event{Operation: a.op.ID, Time: time.Now().UTC(), Phase: a.op.Phase, Step: a.op.Step, Type: t}
+}
+
+func (r *Runner) change(a *active) Event {
+	e := r.event(a, Change)
+	e.Waiting, e.Failure = a.op.Waiting, a.op.Failure
+	return e
+}
+
+// settled lets go of an operation that has ended. The caller holds r.mu.
+func (r *Runner) settled(a *active) error {
+	r.active = nil
+	if a.op.Phase == Stuck {
+		r.stuck = a.op.ID
+	} else if r.stuck == a.op.ID {
+		r.stuck = ""
+	}
+	r.broadcast()
+	return r.unsettled(false)
+}
+
+func (r *Runner) unsettled(is bool) error {
+	if r.Config.Unsettled == nil {
+		return nil
+	}
+	return r.Config.Unsettled(is)
+}
+
+func (r *Runner) broadcast() {
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// flush journals progress that was held back. That it cannot be journaled
+// is found by what comes next.
+func (r *Runner) flush(a *active) {
+	if a.ahead == nil {
+		return
+	}
+	e := *a.ahead
+	a.ahead = nil
+	if err := r.save(context.WithoutCancel(r.ctx), a, e); err != nil {
+		r.Logger.Warn("progress not journaled", "operation", a.op.ID, "error", err)
+	}
+}
+
+// stepSink takes what a running step says.
+type stepSink struct {
+	r *Runner
+	a *active
+}
+
+func (s *stepSink) progress(done, total int64) {
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	e := s.r.event(s.a, Progress)
+	e.Done, e.Total = done, total
+	s.a.ahead = &e
+	if e.Time.Sub(s.a.shown) < progressEvery {
+		return
+	}
+	s.a.shown = e.Time
+	s.r.flush(s.a)
+}
+
+func (s *stepSink) log(level slog.Level, message string) {
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	s.r.flush(s.a)
+	e := s.r.event(s.a, Log)
+	e.Level, e.Message = level, message
+	if err := s.r.save(context.WithoutCancel(s.r.ctx), s.a, e); err != nil {
+		s.r.Logger.Warn("not journaled: "+message, "operation", s.a.op.ID, "error", err)
+	}
+}
+
+func (s *stepSink) record(ctx context.Context, state json.RawMessage) error {
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	op := s.a.op
+	op.State = state
+	if err := s.r.Journal.Save(ctx, op); err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	s.a.op = op
+	return nil
+}
+
+type discard struct{}
+
+func (discard) progress(int64, int64)                         {}
+func (discard) log(slog.Level, string)                        {}
+func (discard) record(context.Context, json.RawMessage) error { return nil }

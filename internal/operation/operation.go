@@ -1,0 +1,207 @@
+// Package operation runs what changes a host: one operation at a time,
+// journaled, resumed after a restart or a reboot, undone on failure, watched.
+//
+// An operation is a list of steps over one record. The journal is written
+// before each step, so whatever dies, the daemon that comes after knows the step
+// that may have been half done and runs it again. Hence the one rule for
+// authors: Do and Undo must be safe to run twice, also after half of a Do.
+//
+//	Doing ──▶ Done
+//	  │ ▲
+//	  │ └───── waiting (for a restart or a reboot) ◀─┐
+//	  ▼                                              │
+//	Undoing ─────────────────────────────────────────┘
+//	  ├──▶ Undone
+//	  └──▶ Stuck  (an Undo failed: a person must look)
+//
+// It is a list and not a graph because one host does one thing at a time, and a
+// list can be read. The last step is the point of no return: until it is begun
+// an operation can be cancelled.
+package operation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// A Step is one line of an operation.
+type Step[S any] struct {
+	// Name is shown to people and stored in the journal. It is never changed:
+	// another version of Trident may have to carry on with it.
+	Name string
+	// Do makes the change. Nil means that the step exists for its Undo.
+	Do func(context.Context, *Run[S]) error
+	// Undo takes Do back. Nil means that Do leaves nothing behind.
+	Undo func(context.Context, *Run[S]) error
+}
+
+// A Kind is an operation that a runner can run and resume.
+type Kind[S any] struct {
+	Name  string
+	Steps []Step[S]
+}
+
+// ErrRestart and ErrReboot are returned by a step that has asked for a restart
+// of this process, or a reboot of the host. The step counts as finished in the
+// next process, or in the next boot.
+var (
+	ErrRestart = errors.New("waiting for a restart")
+	ErrReboot  = errors.New("waiting for a reboot")
+)
+
+// Phase says where an operation stands.
+type Phase string
+
+// The phases. An operation ends Done, Undone or Stuck.
+const (
+	Doing   Phase = "doing"
+	Undoing Phase = "undoing"
+	Done    Phase = "done"
+	Undone  Phase = "undone"
+	Stuck   Phase = "stuck"
+)
+
+// Settled reports whether the operation will not move again by itself.
+func (p Phase) Settled() bool { return p == Done || p == Undone || p == Stuck }
+
+// Wait is what an operation waits for outside of itself.
+type Wait string
+
+// What there is to wait for; empty means nothing.
+const (
+	Restart Wait = "restart"
+	Reboot  Wait = "reboot"
+)
+
+// A Failure is why an operation turned back.
+type Failure struct {
+	Kind    errkind.Kind `json:"kind"`
+	Message string       `json:"message"`
+	Hint    string       `json:"hint,omitempty"`
+}
+
+func failureOf(err error) *Failure {
+	return &Failure{Kind: errkind.Of(err), Message: err.Error(), Hint: errkind.Hint(err)}
+}
+
+// Err is the failure as an error; nil for no failure.
+func (f *Failure) Err() error {
+	if f == nil {
+		return nil
+	}
+	err := errkind.With(f.Kind, errors.New(f.Message))
+	if f.Hint != "" {
+		err = errkind.WithHint(err, "%s", f.Hint)
+	}
+	return err
+}
+
+// An Operation is the journal's view of one operation. Fields are only ever
+// added: the release before and the release after read it too.
+type Operation struct {
+	ID      string   `json:"id"`
+	Kind    string   `json:"kind"`
+	Summary string   `json:"summary"`
+	Phase   Phase    `json:"phase"`
+	Plan    []string `json:"plan"` // the names of the steps, in order
+	Step    string   `json:"step"` // the step to do, or to undo, next
+	// Reached is the step that failed or was cancelled.
+	Reached string `json:"reached,omitempty"`
+	Waiting Wait   `json:"waiting,omitempty"`
+	// WaitID is the boot or process to leave behind.
+	WaitID    string          `json:"wait_id,omitempty"`
+	Cancelled bool            `json:"cancelled,omitempty"`
+	Failure   *Failure        `json:"failure,omitempty"`
+	Created   time.Time       `json:"created"`
+	Updated   time.Time       `json:"updated"`
+	Sequence  uint64          `json:"sequence"` // of the newest event
+	State     json.RawMessage `json:"state"`
+}
+
+// StepState is where one step stands.
+type StepState string
+
+// The states of a step.
+const (
+	StepPending StepState = "pending"
+	StepDoing   StepState = "doing"
+	StepDone    StepState = "done"
+	StepUndoing StepState = "undoing"
+	StepUndone  StepState = "undone"
+)
+
+// StepStatus is one step of an operation and where it stands.
+type StepStatus struct {
+	Name  string
+	State StepState
+}
+
+// Steps lists the operation's steps and where each stands.
+func (o Operation) Steps() []StepStatus {
+	at, reached := slices.Index(o.Plan, o.Step), slices.Index(o.Plan, o.Reached)
+	out := make([]StepStatus, len(o.Plan))
+	for i, name := range o.Plan {
+		out[i] = StepStatus{name, o.stateOf(i, at, reached)}
+	}
+	return out
+}
+
+// stateOf is the state of step i when the operation is at one step and turned
+// back at another.
+func (o Operation) stateOf(i, at, reached int) StepState {
+	switch {
+	case o.Phase == Done, o.Phase != Undone && i < at:
+		return StepDone
+	case o.Phase == Doing && i == at:
+		return StepDoing
+	case o.Phase == Doing, i > reached:
+		return StepPending
+	case o.Phase != Undone && i == at:
+		return StepUndoing
+	}
+	return StepUndone
+}
+
+// EventType tells which fields of an Event count.
+type EventType string
+
+// The types of events.
+const (
+	Change   EventType = "change"   // Waiting, Failure
+	Progress EventType = "progress" // Done, Total
+	Log      EventType = "log"      // Level, Message
+)
+
+// An Event is one thing that happened to an operation. Phase and Step are those
+// after the event.
+type Event struct {
+	Operation string     `json:"-"`
+	Sequence  uint64     `json:"-"` // from 1, without gaps
+	Time      time.Time  `json:"time"`
+	Phase     Phase      `json:"phase"`
+	Step      string     `json:"step"`
+	Type      EventType  `json:"type"`
+	Waiting   Wait       `json:"waiting,omitempty"`
+	Failure   *Failure   `json:"failure,omitempty"`
+	Done      int64      `json:"done,omitempty"` // bytes
+	Total     int64      `json:"total,omitempty"`
+	Level     slog.Level `json:"level,omitempty"`
+	Message   string     `json:"message,omitempty"`
+}
+
+// A Journal keeps operations across restarts. Save is atomic and durable: the
+// operation and its events are there after a power cut, or neither is. Load
+// returns an error of kind NotFound when there is no such operation. List
+// returns the newest first; Events those after a sequence number, in order.
+type Journal interface {
+	Save(ctx context.Context, op Operation, events ...Event) error
+	Load(ctx context.Context, id string) (Operation, error)
+	List(ctx context.Context, limit int, unsettled bool) ([]Operation, error)
+	Events(ctx context.Context, id string, after uint64, limit int) ([]Event, error)
+}

@@ -1,0 +1,112 @@
+package operation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// A Run is what a step sees of its operation.
+type Run[S any] struct {
+	// ID is the operation's.
+	ID string
+	// State is the operation's record. It is journaled when the step returns.
+	State S
+
+	base json.RawMessage
+	out  sink
+}
+
+// sink takes what a running step says. Its methods are safe from any goroutine.
+type sink interface {
+	progress(done, total int64)
+	log(level slog.Level, message string)
+	record(ctx context.Context, state json.RawMessage) error
+}
+
+// Progress tells watchers how far the step is, in bytes; total is 0 when it is
+// not known. It may be called as often as one likes.
+func (r *Run[S]) Progress(done, total int64) { r.out.progress(done, total) }
+
+// Logf tells watchers something.
+func (r *Run[S]) Logf(level slog.Level, format string, args ...any) {
+	r.out.log(level, fmt.Sprintf(format, args...))
+}
+
+// Save journals State before the step has returned.
+func (r *Run[S]) Save(ctx context.Context) error {
+	raw, err := r.marshal()
+	if err != nil {
+		return err
+	}
+	return r.out.record(ctx, raw)
+}
+
+// marshal lays the fields that S knows over the record as it was read: fields of
+// a newer version stay as they are.
+func (r *Run[S]) marshal() (json.RawMessage, error) {
+	known, err := json.Marshal(r.State)
+	if err != nil {
+		return nil, fmt.Errorf("write record: %w", err)
+	}
+	all, fields := map[string]json.RawMessage{}, map[string]json.RawMessage{}
+	if err := errors.Join(json.Unmarshal(r.base, &all), json.Unmarshal(known, &fields)); err != nil {
+		return nil, fmt.Errorf("write record: %w", err)
+	}
+	for k, v := range fields {
+		all[k] = v
+	}
+	return json.Marshal(all)
+}
+
+// kind is a Kind with its record type put away.
+type kind interface {
+	steps() []string
+	// call runs Do or Undo of a step over a record and returns the record after.
+	call(ctx context.Context, step string, undo bool, id string, state json.RawMessage, out sink) (json.RawMessage, error)
+}
+
+func (k Kind[S]) steps() []string {
+	names := make([]string, len(k.Steps))
+	for i, s := range k.Steps {
+		names[i] = s.Name
+	}
+	return names
+}
+
+func (k Kind[S]) call(ctx context.Context, step string, undo bool, id string, state json.RawMessage, out sink) (json.RawMessage, error) {
+	i := slices.IndexFunc(k.Steps, func(s Step[S]) bool { return s.Name == step })
+	run := &Run[S]{ID: id, base: state, out: out}
+	if err := json.Unmarshal(state, &run.State); err != nil {
+		return state, fmt.Errorf("read record: %w", err)
+	}
+	fn := k.Steps[i].Do
+	if undo {
+		fn = k.Steps[i].Undo
+	}
+	if fn == nil {
+		return state, nil
+	}
+	err := safely(func() error { return fn(ctx, run) })
+	after, merr := run.marshal()
+	if merr != nil {
+		return state, errors.Join(err, merr)
+	}
+	return after, err
+}
+
+// safely turns a panic of a step into its failure: the host is put back rather
+// than left to a daemon that crashes at the same step for ever.
+func safely(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = errkind.Errorf(errkind.Internal, "panic: %v", p)
+		}
+	}()
+	return f()
+}

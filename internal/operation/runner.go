@@ -1,0 +1,227 @@
+package operation
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+var (
+	// ErrDetached ends a watch because the runner stops. The operation goes on
+	// in the next daemon; watch it there after the last sequence number seen.
+	ErrDetached = errkind.With(errkind.Unavailable, errors.New("trident restarts; the operation goes on"))
+
+	errCancelled = errkind.With(errkind.Cancelled, errors.New("cancelled"))
+	errShutdown  = errors.New("the daemon stops")
+)
+
+// Life tells this boot and this process from any other.
+type Life struct {
+	Boot    string // the kernel's boot ID
+	Process string // random, one per process
+}
+
+// Config is what a runner needs.
+type Config struct {
+	Journal Journal
+	Life    Life
+	Logger  *slog.Logger
+	// Unsettled, if set, is called with true before an operation is first
+	// journaled and with false after the last one has settled, so that
+	// something outside can see to it that a daemon runs until then. An error
+	// on the way in prevents the operation.
+	Unsettled func(bool) error
+}
+
+// A Runner runs one operation at a time.
+type Runner struct {
+	Config
+	kinds map[string]kind
+	stop  context.CancelCauseFunc
+	ctx   context.Context // ends at Shutdown
+	idle  sync.WaitGroup  // the goroutine of the running operation
+
+	mu      sync.Mutex
+	active  *active       // the one unsettled operation, running or waiting
+	stuck   string        // an operation that ended stuck: nothing new starts
+	changed chan struct{} // closed and replaced at every event
+}
+
+// active is an operation that has not settled.
+type active struct {
+	op      Operation
+	kind    kind // nil if this version does not know it
+	cancel  context.CancelCauseFunc
+	running bool
+	shown   time.Time // the last progress event
+	ahead   *Event    // progress that came too soon after it
+}
+
+// New returns a runner over what the journal holds. Register the kinds, then
+// call Resume.
+func New(ctx context.Context, c Config) (*Runner, error) {
+	r := &Runner{Config: c, kinds: map[string]kind{}, changed: make(chan struct{})}
+	r.ctx, r.stop = context.WithCancelCause(context.WithoutCancel(ctx))
+	open, err := c.Journal.List(ctx, 2, true)
+	if err != nil {
+		return nil, fmt.Errorf("read journal: %w", err)
+	}
+	if len(open) > 0 {
+		r.active = &active{op: open[0]}
+	}
+	last, err := c.Journal.List(ctx, 1, false)
+	if err != nil {
+		return nil, fmt.Errorf("read journal: %w", err)
+	}
+	if len(last) > 0 && last[0].Phase == Stuck {
+		r.stuck = last[0].ID
+	}
+	return r, nil
+}
+
+// A Starter begins an operation. It returns once the operation is journaled; an
+// error of kind Busy names the operation that is in the way.
+type Starter[S any] func(ctx context.Context, summary string, state S) (Operation, error)
+
+// Register makes a kind known to the runner.
+func Register[S any](r *Runner, k Kind[S]) Starter[S] {
+	r.kinds[k.Name] = k
+	return func(ctx context.Context, summary string, state S) (Operation, error) {
+		raw, err := json.Marshal(state)
+		if err != nil {
+			return Operation{}, fmt.Errorf("write record: %w", err)
+		}
+		return r.start(ctx, k.Name, summary, raw)
+	}
+}
+
+func (r *Runner) start(ctx context.Context, name, summary string, state json.RawMessage) (Operation, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.free(); err != nil {
+		return Operation{}, err
+	}
+	k := r.kinds[name]
+	now := time.Now().UTC()
+	op := Operation{
+		ID: newID(now), Kind: name, Summary: summary, Phase: Doing,
+		Plan: k.steps(), Step: k.steps()[0], Created: now, State: state,
+	}
+	if err := r.unsettled(true); err != nil {
+		return Operation{}, fmt.Errorf("begin operation: %w", err)
+	}
+	a := &active{op: op, kind: k}
+	if err := r.save(ctx, a, r.change(a)); err != nil {
+		return Operation{}, errors.Join(fmt.Errorf("begin operation: %w", err), r.unsettled(false))
+	}
+	r.active = a
+	r.launch(a)
+	return a.op, nil
+}
+
+// free reports what keeps a new operation from starting.
+func (r *Runner) free() error {
+	switch {
+	case r.ctx.Err() != nil:
+		return ErrDetached
+	case r.active != nil:
+		return errkind.WithHint(
+			errkind.Errorf(errkind.Busy, "another operation is running: %s (%s)", r.active.op.Summary, r.active.op.ID),
+			"follow it with: trident operation watch %s", r.active.op.ID)
+	case r.stuck != "":
+		return errkind.WithHint(
+			errkind.Errorf(errkind.Precondition, "operation %s is stuck: it could not take back what it did", r.stuck),
+			"see trident operation show %s, mend the cause, then: trident operation cancel %s", r.stuck, r.stuck)
+	}
+	return nil
+}
+
+func newID(now time.Time) string {
+	return now.Format("20060102-150405-") + rand.Text()[:6]
+}
+
+// Resume carries on with the operation that an earlier daemon left, if there is
+// one. An operation of a kind or with a step that this version does not know is
+// left as it is, for a version that does.
+func (r *Runner) Resume(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.active
+	if a == nil {
+		return r.unsettled(false)
+	}
+	if err := r.unsettled(true); err != nil {
+		return err
+	}
+	k, ok := r.kinds[a.op.Kind]
+	if !ok || !slices.Contains(k.steps(), a.op.Step) {
+		r.Logger.Error("this version cannot carry on with an operation", "operation", a.op.ID, "kind", a.op.Kind, "step", a.op.Step)
+		return nil
+	}
+	a.kind, a.op.Plan = k, k.steps()
+	if a.op.Waiting != "" {
+		if a.op.WaitID == r.life(a.op.Waiting) {
+			return nil
+		}
+		a.op.Waiting, a.op.WaitID = "", ""
+		r.advance(a)
+		if err := r.save(ctx, a, r.change(a)); err != nil {
+			return err
+		}
+		if a.op.Phase.Settled() {
+			return r.settled(a)
+		}
+	}
+	r.launch(a)
+	return nil
+}
+
+func (r *Runner) life(w Wait) string {
+	if w == Reboot {
+		return r.Life.Boot
+	}
+	return r.Life.Process
+}
+
+func (r *Runner) launch(a *active) {
+	ctx, cancel := context.WithCancelCause(r.ctx)
+	a.cancel, a.running = cancel, true
+	if a.op.Cancelled {
+		cancel(errCancelled)
+	}
+	r.idle.Go(func() {
+		defer cancel(nil)
+		if err := r.loop(ctx, a); err != nil && r.ctx.Err() == nil {
+			r.Logger.Error("operation halted; it goes on after a restart", "operation", a.op.ID, "error", err)
+		}
+		r.mu.Lock()
+		a.running = false
+		r.mu.Unlock()
+	})
+}
+
+// Shutdown stops the running step at its next check of its context and returns
+// when it has. The operation goes on at that step in the next daemon. Watches
+// end with ErrDetached.
+func (r *Runner) Shutdown(ctx context.Context) error {
+	r.mu.Lock()
+	r.stop(errShutdown)
+	r.broadcast()
+	r.mu.Unlock()
+	done := make(chan struct{})
+	go func() { r.idle.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the running step: %w", context.Cause(ctx))
+	}
+}
