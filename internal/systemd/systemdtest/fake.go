@@ -1,0 +1,296 @@
+// Package systemdtest has a systemd in memory, and the suite that it and the
+// real one must pass, so that tests that use the first say something about the
+// second.
+package systemdtest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/systemd"
+)
+
+// Definition is a unit file, as far as the fake needs to understand one.
+type Definition struct {
+	Name string
+	// Start is the result of a job that starts the unit: "" means done. With
+	// "failed" or "timeout" the unit is failed afterwards, and Result says how.
+	Start  string
+	Result string // "" means success
+	// Hang makes a start last until its caller gives up.
+	Hang bool
+	// Reloads says that the unit can be reloaded: it then keeps its process.
+	Reloads bool
+	// Oneshot units have no process once they are active.
+	Oneshot bool
+	Masked  bool
+}
+
+// Call is one call of a method of [systemd.Manager].
+type Call struct {
+	Method    string // Restart, ReloadOrRestart, StartTransient, Stop, ResetFailed, Reload or Unit
+	Unit      string // "" for Reload; units joined by a space for ResetFailed
+	Transient systemd.Transient
+}
+
+// Fake is a systemd in memory. The zero value is one without units. Methods may
+// be called from many goroutines.
+type Fake struct {
+	// Hook, if set before the first call, sees each call before it has any
+	// effect. An error from it is the result of the call. It may call the fake.
+	Hook func(context.Context, Call) error
+
+	mu      sync.Mutex
+	defined map[string]Definition // by Define; in force after Reload
+	loaded  map[string]Definition
+	units   map[string]systemd.Unit
+	calls   []Call
+	last    uint32 // process and invocation counter
+}
+
+var _ systemd.Manager = (*Fake)(nil)
+
+// Define writes a unit file. As with the real one, a unit that was loaded before
+// stays as it was until Reload.
+func (f *Fake) Define(d Definition) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.defined == nil {
+		f.defined, f.loaded, f.units = map[string]Definition{}, map[string]Definition{}, map[string]systemd.Unit{}
+	}
+	f.defined[d.Name] = d
+}
+
+// Set makes unit be in the state u: what happens without a call, such as a crash.
+// Its unit file is made up if there is none.
+func (f *Fake) Set(unit string, u systemd.Unit) {
+	if f.missing(unit) {
+		f.Define(Definition{Name: unit})
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.load(unit)
+	f.units[unit] = u
+}
+
+// Calls returns the calls so far, in order.
+func (f *Fake) Calls() []Call {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.calls)
+}
+
+func (f *Fake) missing(unit string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, ok := f.load(unit)
+	return !ok
+}
+
+// load is called with f.mu held.
+func (f *Fake) load(unit string) (Definition, bool) {
+	if d, ok := f.loaded[unit]; ok {
+		return d, true
+	}
+	d, ok := f.defined[unit]
+	if ok {
+		f.loaded[unit] = d
+		if _, ok := f.units[unit]; !ok {
+			f.units[unit] = systemd.Unit{Active: "inactive", Sub: "dead", Result: "success"}
+		}
+	}
+	return d, ok
+}
+
+func (f *Fake) enter(ctx context.Context, c Call) error {
+	f.mu.Lock()
+	f.calls = append(f.calls, c)
+	f.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return ended(ctx, c)
+	}
+	if f.Hook != nil {
+		return f.Hook(ctx, c)
+	}
+	return nil
+}
+
+func ended(ctx context.Context, c Call) error {
+	kind := errkind.Cancelled
+	if ctx.Err() == context.DeadlineExceeded {
+		kind = errkind.Timeout
+	}
+	return errkind.Errorf(kind, "%s %s: %w", strings.ToLower(c.Method), c.Unit, ctx.Err())
+}
+
+// start runs the start job of unit. Called with f.mu held.
+func (f *Fake) start(verb, unit string, d Definition) error {
+	if d.Start != "" && d.Start != "done" {
+		f.units[unit] = systemd.Unit{Active: "failed", Sub: "failed", Result: d.Result}
+		kind := errkind.Internal
+		if d.Start == "timeout" {
+			kind = errkind.Timeout
+		}
+		return errkind.Errorf(kind, "%s %s: job result is %s (unit result %s)", verb, unit, d.Start, d.Result)
+	}
+	f.last++
+	u := systemd.Unit{Active: "active", Sub: "running", Result: "success", MainPID: 1000 + f.last, Invocation: fmt.Sprintf("%032x", f.last)}
+	if d.Oneshot {
+		u.Sub, u.MainPID = "exited", 0
+	}
+	f.units[unit] = u
+	return nil
+}
+
+func (f *Fake) startable(verb, unit string) (Definition, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d, ok := f.load(unit)
+	switch {
+	case !ok:
+		return d, errkind.Errorf(errkind.NotFound, "%s %s: unit %s not found", verb, unit, unit)
+	case d.Masked:
+		return d, errkind.Errorf(errkind.Precondition, "%s %s: unit %s is masked", verb, unit, unit)
+	}
+	return d, nil
+}
+
+// Restart implements [systemd.Manager]. The restart is over when it returns; its
+// failure is seen only in Unit.
+func (f *Fake) Restart(ctx context.Context, unit string) error {
+	c := Call{Method: "Restart", Unit: unit}
+	if err := f.enter(ctx, c); err != nil {
+		return err
+	}
+	d, err := f.startable("restart", unit)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if d.Hang {
+		f.units[unit] = systemd.Unit{Active: "activating", Sub: "start", Result: "success"}
+		return nil
+	}
+	_ = f.start("restart", unit, d)
+	return nil
+}
+
+// ReloadOrRestart implements [systemd.Manager].
+func (f *Fake) ReloadOrRestart(ctx context.Context, unit string) error {
+	c := Call{Method: "ReloadOrRestart", Unit: unit}
+	if err := f.enter(ctx, c); err != nil {
+		return err
+	}
+	d, err := f.startable("reload or restart", unit)
+	if err != nil {
+		return err
+	}
+	if d.Hang {
+		<-ctx.Done()
+		return ended(ctx, c)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if d.Reloads && f.units[unit].Active == "active" {
+		return nil
+	}
+	return f.start("reload or restart", unit, d)
+}
+
+// StartTransient implements [systemd.Manager]. A program below /nonexistent
+// cannot be started; any other runs until Stop.
+func (f *Fake) StartTransient(ctx context.Context, name string, t systemd.Transient) error {
+	if err := f.enter(ctx, Call{Method: "StartTransient", Unit: name, Transient: t}); err != nil {
+		return err
+	}
+	if len(t.Exec) == 0 || !strings.HasPrefix(t.Exec[0], "/") {
+		return errkind.Errorf(errkind.Invalid, "start %s: the program must be an absolute path", name)
+	}
+	if !f.missing(name) {
+		return errkind.Errorf(errkind.Exists, "start %s: unit %s was already loaded", name, name)
+	}
+	if strings.HasPrefix(t.Exec[0], "/nonexistent/") {
+		return fmt.Errorf("start %s: job result is failed", name)
+	}
+	f.Define(Definition{Name: name})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.load(name)
+	delete(f.defined, name)
+	return f.start("start", name, Definition{})
+}
+
+// Stop implements [systemd.Manager].
+func (f *Fake) Stop(ctx context.Context, unit string) error {
+	if err := f.enter(ctx, Call{Method: "Stop", Unit: unit}); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.units[unit]; !ok {
+		return nil
+	}
+	f.units[unit] = systemd.Unit{Active: "inactive", Sub: "dead", Result: "success", Invocation: f.units[unit].Invocation}
+	f.collect(unit)
+	return nil
+}
+
+// collect forgets a unit that has no file. Called with f.mu held.
+func (f *Fake) collect(unit string) {
+	if _, ok := f.defined[unit]; !ok {
+		delete(f.loaded, unit)
+		delete(f.units, unit)
+	}
+}
+
+// ResetFailed implements [systemd.Manager].
+func (f *Fake) ResetFailed(ctx context.Context, units ...string) error {
+	if err := f.enter(ctx, Call{Method: "ResetFailed", Unit: strings.Join(units, " ")}); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, unit := range units {
+		if u, ok := f.units[unit]; ok {
+			if u.Restarts = 0; u.Active == "failed" {
+				u.Active, u.Sub, u.Result = "inactive", "dead", "success"
+			}
+			f.units[unit] = u
+		}
+	}
+	return nil
+}
+
+// Reload implements [systemd.Manager].
+func (f *Fake) Reload(ctx context.Context) error {
+	if err := f.enter(ctx, Call{Method: "Reload"}); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for unit := range maps.Keys(f.loaded) {
+		if d, ok := f.defined[unit]; ok {
+			f.loaded[unit] = d
+		}
+	}
+	return nil
+}
+
+// Unit implements [systemd.Manager].
+func (f *Fake) Unit(ctx context.Context, unit string) (systemd.Unit, error) {
+	if err := f.enter(ctx, Call{Method: "Unit", Unit: unit}); err != nil {
+		return systemd.Unit{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.load(unit); !ok {
+		return systemd.Unit{}, errkind.Errorf(errkind.NotFound, "unit %s: not found", unit)
+	}
+	return f.units[unit], nil
+}
