@@ -38,11 +38,11 @@ type Release struct {
 	ID            string // "_any" fits every system
 	VersionID     string
 	SysextLevel   string
-	Architecture  string // a systemd word, or "_any"
-	Scope         string // SYSEXT_SCOPE, words
-	SysextID      string // SYSEXT_ID: whose image this is
-	Version       string // SYSEXT_VERSION_ID
-	ReloadManager bool   // EXTENSION_RELOAD_MANAGER
+	Architecture  string            // a systemd word, or "_any"
+	Scope         string            // SYSEXT_SCOPE, words
+	SysextID      string            // SYSEXT_ID: whose image this is
+	Version       string            // SYSEXT_VERSION_ID
+	ReloadManager bool              // EXTENSION_RELOAD_MANAGER
 	Fields        map[string]string // all of the file
 }
 

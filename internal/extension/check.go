@@ -1,0 +1,137 @@
+package extension
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostinfo"
+	"github.com/trident-project/trident/internal/linux/inroot"
+)
+
+// Check says whether systemd-sysext would fail over this extension, and then
+// merge none at all. It is nil for one that is merged or silently ignored, and
+// for one that cannot be judged here: a block device, a file system other than
+// erofs, a layout of partitions that is not a plain discoverable image.
+//
+// Only metadata is read. verityCerts are those of VerityCerts; a key that the
+// kernel trusts is not among them, so a signature by another key is let pass
+// when the very same file is merged already. systemd from 259 on merges an
+// image with an unknown signature unless its policy says otherwise.
+func (f Found) Check(root string, h hostinfo.Host, verityCerts []*x509.Certificate) error {
+	c := checker{inroot.FS(root), h, verityCerts}
+	err := c.check(f)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errkind.WithHint(
+		errkind.Errorf(errkind.Precondition, "extension %s (%s) keeps systemd-sysext from merging any: it %w", f.Name, f.Path, err),
+		"Repair or remove %s.", f.Path)
+}
+
+type checker struct {
+	root  inroot.FS
+	host  hostinfo.Host
+	certs []*x509.Certificate
+}
+
+func (c checker) check(f Found) error {
+	switch f.Kind {
+	case Directory:
+		return c.directory(f)
+	case Raw:
+		return c.raw(f)
+	case Versioned:
+		return c.versioned(f)
+	}
+	return nil
+}
+
+// directory knows one fault only: one without an extension-release is ignored.
+func (c checker) directory(f Found) error {
+	tree := inroot.FS(path.Join(string(c.root), f.Path))
+	if _, err := tree.Stat(osRelease); err == nil {
+		return errors.New("contains " + osRelease)
+	}
+	return nil
+}
+
+const osRelease = "usr/lib/os-release"
+
+// versioned finds fault with the folder when there is nothing in it that could
+// be picked without one. Which entry is picked depends on systemd's version.
+func (c checker) versioned(f Found) error {
+	names, err := c.root.List(strings.TrimPrefix(f.Path, "/"))
+	if err != nil {
+		return fmt.Errorf("cannot be read: %w", err)
+	}
+	entry := Found{Name: f.Name, Kind: Directory}
+	if strings.HasSuffix(f.Path, ".raw.v") {
+		entry.Kind = Raw
+	}
+	var fault error
+	for _, name := range names {
+		if !strings.HasPrefix(name, f.Name+"_") || (entry.Kind == Raw) != strings.HasSuffix(name, ".raw") {
+			continue
+		}
+		entry.Path = path.Join(f.Path, name)
+		err := c.check(entry)
+		if err == nil {
+			return nil
+		}
+		fault = fmt.Errorf("has only faulty versions; %s %w", name, err)
+	}
+	return fault
+}
+
+func (c checker) raw(f Found) error {
+	opened, err := c.root.Open(strings.TrimPrefix(f.Path, "/"))
+	if err != nil {
+		return fmt.Errorf("cannot be opened: %w", err)
+	}
+	defer opened.Close()
+	info, err := opened.Stat()
+	if err != nil {
+		return fmt.Errorf("cannot be read: %w", err)
+	}
+	file, ok := opened.(*os.File)
+	if !ok || !info.Mode().IsRegular() {
+		return nil
+	}
+	v, err := dissect(file, info.Size(), c.host.Architecture)
+	if errors.Is(err, errNotOurs) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if v.sig != nil {
+		if err := checkSignature(v.sig, c.certs); err != nil && !c.mergedAsItIs(f, info) {
+			return err
+		}
+	}
+	if v.format != formatErofs {
+		return nil
+	}
+	return checkTree(v, f.Name)
+}
+
+// mergedAsItIs is true when the extension is merged and its file has not
+// changed since.
+func (c checker) mergedAsItIs(f Found, info fs.FileInfo) bool {
+	names, err := Merged(string(c.root))
+	if err != nil || !slices.Contains(names, f.Name) {
+		return false
+	}
+	merge, err := c.root.Stat(mergedList)
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return err == nil && ok && time.Unix(st.Ctim.Unix()).Before(merge.ModTime())
+}

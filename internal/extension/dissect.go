@@ -1,0 +1,206 @@
+package extension
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"slices"
+
+	"github.com/trident-project/trident/internal/linux/gpt"
+)
+
+// This file reads images of others as forgivingly as systemd and libblkid do.
+// Packages gpt and ddi are for images that we are going to merge: they refuse
+// what these let pass.
+
+// volume is what systemd would mount of an image.
+type volume struct {
+	data   *io.SectionReader
+	format format
+	isUsr  bool              // data is mounted on usr/, not on the root
+	sig    *io.SectionReader // the signature partition, or nil
+}
+
+// errNotOurs is about an image of which systemd may make something and we may
+// not.
+var errNotOurs = errors.New("an image in a format that is not read here")
+
+func dissect(r io.ReaderAt, size int64, arch string) (volume, error) {
+	whole := io.NewSectionReader(r, 0, size)
+	kind, err := detect(whole)
+	if err != nil {
+		return volume{}, err
+	}
+	if kind != formatGPT {
+		return volume{data: whole, format: kind}, nil
+	}
+	parts, err := readTable(whole)
+	if err != nil {
+		return volume{}, err
+	}
+	v, err := selectVolume(whole, parts, arch)
+	if err != nil {
+		return volume{}, err
+	}
+	v.format, err = detect(v.data)
+	return v, err
+}
+
+type format string
+
+const (
+	formatGPT   format = "gpt"
+	formatErofs format = "erofs"
+	formatOther format = "other" // known to systemd, not to us
+)
+
+// magics are the formats that systemd mounts, maps or looks into
+// (systemd.image-policy(7), file systems and LUKS), by their first mark.
+var magics = []struct {
+	offset int64
+	mark   string
+	format format
+}{
+	{512, "EFI PART", formatGPT},
+	{1024, "\xe2\xe1\xf5\xe0", formatErofs},
+	{0, "hsqs", formatOther},                // squashfs
+	{0, "LUKS\xba\xbe", formatOther},        // LUKS 1 and 2
+	{0, "XFSB", formatOther},                // xfs
+	{1024, "\x10\x20\xf5\xf2", formatOther}, // f2fs
+	{1024 + 56, "\x53\xef", formatOther},    // ext2, 3 and 4
+	{64<<10 + 64, "_BHRfS_M", formatOther},  // btrfs
+	{4096, "EFI PART", formatOther},         // a table for sectors of 4096 bytes
+	{510, "\x55\xaa", formatOther},          // vfat, or an MBR table
+}
+
+func detect(r *io.SectionReader) (format, error) {
+	if r.Size() == 0 {
+		return "", errors.New("is empty")
+	}
+	for _, m := range magics {
+		got := make([]byte, len(m.mark))
+		if _, err := r.ReadAt(got, m.offset); err != nil && !errors.Is(err, io.EOF) {
+			return "", err
+		}
+		if string(got) == m.mark {
+			return m.format, nil
+		}
+	}
+	return "", errors.New("holds no partition table and no file system that systemd knows")
+}
+
+type partition struct {
+	kind        gpt.GUID
+	offset, end int64
+}
+
+// readTable reads the first of the two tables that is whole, as libblkid does
+// (UEFI 2.10, section 5.3.2).
+func readTable(r *io.SectionReader) ([]partition, error) {
+	parts, err := readTableAt(r, 512)
+	if err == nil {
+		return parts, nil
+	}
+	if parts, backupErr := readTableAt(r, r.Size()/512*512-512); backupErr == nil {
+		return parts, nil
+	}
+	return nil, fmt.Errorf("has a damaged partition table: %w", err)
+}
+
+func readTableAt(r *io.SectionReader, at int64) ([]partition, error) {
+	h := make([]byte, 92)
+	if _, err := r.ReadAt(h, at); err != nil {
+		return nil, fmt.Errorf("read its header: %w", err)
+	}
+	sum := binary.LittleEndian.Uint32(h[16:])
+	clear(h[16:20])
+	le := binary.LittleEndian
+	array, count, width := le.Uint64(h[72:]), le.Uint32(h[80:]), le.Uint32(h[84:])
+	switch {
+	case string(h[:8]) != "EFI PART" || le.Uint32(h[12:]) != uint32(len(h)):
+		return nil, errors.New("no header of 92 bytes")
+	case crc32.ChecksumIEEE(h) != sum:
+		return nil, errors.New("the header does not match its checksum")
+	case width != 128 || count > 1024 || array > uint64(r.Size())/512:
+		return nil, errors.New("the header does not make sense")
+	}
+	entries := make([]byte, width*count)
+	if _, err := r.ReadAt(entries, int64(array)*512); err != nil {
+		return nil, fmt.Errorf("read the entries: %w", err)
+	}
+	if crc32.ChecksumIEEE(entries) != le.Uint32(h[88:]) {
+		return nil, errors.New("the entries do not match their checksum")
+	}
+	return decodeEntries(entries, r.Size())
+}
+
+func decodeEntries(entries []byte, size int64) ([]partition, error) {
+	var parts []partition
+	for e := range slices.Chunk(entries, 128) {
+		if bytes.Equal(e[:16], make([]byte, 16)) {
+			continue
+		}
+		first, last := binary.LittleEndian.Uint64(e[32:]), binary.LittleEndian.Uint64(e[40:])
+		if first > last || last >= uint64(size)/512 {
+			return nil, fmt.Errorf("a partition ends in sector %d, the image in %d", last, size/512)
+		}
+		parts = append(parts, partition{diskGUID(e[:16]), int64(first) * 512, int64(last+1) * 512})
+	}
+	return parts, nil
+}
+
+// diskGUID undoes the mixed byte order of a table.
+func diskGUID(b []byte) gpt.GUID {
+	return gpt.GUID{b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]}
+}
+
+// dataTypes and sigTypes are from the Discoverable Partitions Specification
+// (UAPI.2), root first, then usr.
+var (
+	dataTypes = map[string][2]string{
+		"x86-64": {"4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "8484680c-9521-48c6-9c11-b0720656f69e"},
+		"arm64":  {"b921b045-1df0-41c3-af44-4c6f280d3fae", "b0e01050-ee5f-4390-949a-9101b17104e9"},
+	}
+	sigTypes = map[string][2]string{
+		"x86-64": {"41092b05-9fc8-4523-994f-2def0408b176", "e7bb33fb-06cf-4e81-8273-e543b413e2e2"},
+		"arm64":  {"6db69de6-29f4-4758-a7a5-962190f00ce3", "c23ce4ff-44bd-4b00-b2d4-b41b3419e02a"},
+	}
+)
+
+func selectVolume(r *io.SectionReader, parts []partition, arch string) (volume, error) {
+	section := func(types string) (found []*io.SectionReader) {
+		for _, p := range parts {
+			if p.kind.String() == types {
+				found = append(found, io.NewSectionReader(r, p.offset, p.end-p.offset))
+			}
+		}
+		return found
+	}
+	mine, known := dataTypes[arch]
+	if !known {
+		return volume{}, errNotOurs
+	}
+	root, usr := section(mine[0]), section(mine[1])
+	if len(root)+len(usr) == 0 {
+		for other, types := range dataTypes {
+			if len(section(types[0]))+len(section(types[1])) > 0 {
+				return volume{}, fmt.Errorf("has partitions for the architecture %q only, this host is %q", other, arch)
+			}
+		}
+	}
+	if len(root)+len(usr) != 1 {
+		return volume{}, errNotOurs
+	}
+	v, sigs := volume{isUsr: len(usr) == 1}, sigTypes[arch][0]
+	v.data = append(root, usr...)[0]
+	if v.isUsr {
+		sigs = sigTypes[arch][1]
+	}
+	if s := section(sigs); len(s) > 0 {
+		v.sig = s[0]
+	}
+	return v, nil
+}

@@ -1,0 +1,125 @@
+package extension
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/erofs/go-erofs"
+)
+
+// checkTree looks for what systemd wants to find in the tree of an image. What
+// cannot be read of it is not held against it.
+func checkTree(v volume, name string) (err error) {
+	defer func() {
+		if recover() != nil { // the reader met bytes that it does not expect
+			err = nil
+		}
+	}()
+	fsys, err := erofs.Open(v.data)
+	if err != nil {
+		return nil
+	}
+	if v.isUsr {
+		fsys = usrFS{fsys}
+	}
+	if _, err := fs.Stat(fsys, osRelease); err == nil {
+		return errors.New("contains " + osRelease)
+	}
+	return checkReleaseName(fsys, name)
+}
+
+// usrFS is a tree that is mounted on usr/.
+type usrFS struct{ fs.FS }
+
+func (u usrFS) Open(name string) (fs.File, error) {
+	inner, ok := strings.CutPrefix(name, "usr/")
+	if !ok {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return u.FS.Open(inner)
+}
+
+// checkReleaseName looks for the extension-release that systemd would take for
+// an image called name: that of the name, or else the only one in its folder
+// that is named after the part before "_" or "+" (systemd from 255 on), or that
+// says by an attribute that its name does not matter. An image that is only a
+// confext is taken too, and then ignored.
+func checkReleaseName(fsys fs.FS, name string) error {
+	var others []string
+	for _, dir := range [...]string{releaseDir, "etc/extension-release.d"} {
+		if _, err := fs.Stat(fsys, path.Join(dir, releasePrefix+name)); !errors.Is(err, fs.ErrNotExist) {
+			return nil // there, or not to be judged
+		}
+		entries, err := readSome(fsys, dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil
+		}
+		fit, unfit := sortReleases(entries, name)
+		if len(fit) > 1 {
+			return fmt.Errorf("has %d files in %s that could be its extension-release", len(fit), dir)
+		}
+		if len(fit) == 1 {
+			return nil
+		}
+		others = append(others, unfit...)
+	}
+	if len(others) > 0 {
+		return fmt.Errorf("has no extension-release.%s, but one for %q, so it must be called that", name, others[0])
+	}
+	return fmt.Errorf("has no %s/%s%s", releaseDir, releasePrefix, name)
+}
+
+func sortReleases(entries []fs.DirEntry, name string) (fit, unfit []string) {
+	base := name
+	if i := strings.IndexAny(name, "_+"); i >= 0 {
+		base = name[:i]
+	}
+	for _, e := range entries {
+		switch suffix, ok := strings.CutPrefix(e.Name(), releasePrefix); {
+		case !ok || !e.Type().IsRegular():
+		case suffix == base || isLax(e):
+			fit = append(fit, suffix)
+		default:
+			unfit = append(unfit, suffix)
+		}
+	}
+	return fit, unfit
+}
+
+func readSome(fsys fs.FS, dir string) ([]fs.DirEntry, error) {
+	f, err := fsys.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	d, ok := f.(fs.ReadDirFile)
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	entries, err := d.ReadDir(256)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return entries, err
+}
+
+func isLax(e fs.DirEntry) bool {
+	info, err := e.Info()
+	if err != nil {
+		return false
+	}
+	x, ok := info.(interface{ GetXattr(string) (string, bool) })
+	if !ok {
+		return false
+	}
+	strict, ok := x.GetXattr("user.extension-release.strict")
+	return ok && slices.Contains([]string{"0", "no", "n", "false", "f", "off"}, strings.ToLower(strict))
+}

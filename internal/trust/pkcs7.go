@@ -1,0 +1,239 @@
+package trust
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"math/big"
+
+	"golang.org/x/crypto/cryptobyte"
+	tags "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// maxPKCS7 is far above what one signer and one certificate take.
+const maxPKCS7 = 64 << 10
+
+// message is a PKCS#7 SignedData in the form that signs a root hash (RFC 2315,
+// section 9): detached, one signer, no attributes, at most one certificate.
+type message struct {
+	issuer    []byte // DER
+	serial    *big.Int
+	cert      []byte // DER of the certificate that came along, or nil
+	digest    string // object identifiers
+	algorithm string
+	signature []byte
+}
+
+// The object identifiers of PKCS #1, #7, X9.62 and NIST that can occur.
+const (
+	oidData        = "1.2.840.113549.1.7.1"
+	oidSignedData  = "1.2.840.113549.1.7.2"
+	oidRSA         = "1.2.840.113549.1.1.1"
+	oidSHA256      = "2.16.840.1.101.3.4.2.1"
+	oidSHA384      = "2.16.840.1.101.3.4.2.2"
+	oidSHA512      = "2.16.840.1.101.3.4.2.3"
+	oidECDSASHA256 = "1.2.840.10045.4.3.2"
+	oidECDSASHA384 = "1.2.840.10045.4.3.3"
+	oidECDSASHA512 = "1.2.840.10045.4.3.4"
+)
+
+var (
+	tag0 = tags.Tag(0).ContextSpecific().Constructed()
+	tag1 = tags.Tag(1).ContextSpecific().Constructed()
+)
+
+// parsePKCS7 takes DER only, and nothing behind it.
+func parsePKCS7(der []byte) (message, error) {
+	if len(der) > maxPKCS7 {
+		return message{}, fmt.Errorf("it has %d bytes, more than %d", len(der), maxPKCS7)
+	}
+	in := cryptobyte.String(der)
+	var info, outer, signed cryptobyte.String
+	if !in.ReadASN1(&info, tags.SEQUENCE) || !in.Empty() ||
+		readOID(&info) != oidSignedData || !info.ReadASN1(&outer, tag0) || !info.Empty() ||
+		!outer.ReadASN1(&signed, tags.SEQUENCE) || !outer.Empty() {
+		return message{}, errors.New("it is no SignedData in DER")
+	}
+	return parseSignedData(signed)
+}
+
+func parseSignedData(in cryptobyte.String) (m message, err error) {
+	var digests, content, certs, signers, signer cryptobyte.String
+	var hasCerts bool
+	if !readVersion1(&in) || !in.ReadASN1(&digests, tags.SET) || !in.ReadASN1(&content, tags.SEQUENCE) ||
+		!in.ReadOptionalASN1(&certs, &hasCerts, tag0) {
+		return m, errors.New("the SignedData is damaged")
+	}
+	if readOID(&content) != oidData {
+		return m, errors.New("its content is not plain data")
+	}
+	if !content.Empty() {
+		return m, errors.New("it is not detached: it carries content")
+	}
+	if in.PeekASN1Tag(tag1) {
+		return m, errors.New("it carries revocation lists")
+	}
+	if !in.ReadASN1(&signers, tags.SET) || !in.Empty() || !signers.ReadASN1(&signer, tags.SEQUENCE) {
+		return m, errors.New("the list of signers is damaged")
+	}
+	if !signers.Empty() {
+		return m, errors.New("it has more than one signer")
+	}
+	if err := m.parseSigner(signer); err != nil {
+		return m, err
+	}
+	if readAlgorithm(&digests) != m.digest || !digests.Empty() {
+		return m, errors.New("its digest algorithm is not that of its signer")
+	}
+	if hasCerts {
+		return m, m.parseCerts(certs)
+	}
+	return m, nil
+}
+
+func (m *message) parseSigner(in cryptobyte.String) error {
+	var name, issuer cryptobyte.String
+	m.serial = new(big.Int)
+	if !readVersion1(&in) || !in.ReadASN1(&name, tags.SEQUENCE) ||
+		!name.ReadASN1Element(&issuer, tags.SEQUENCE) || !name.ReadASN1Integer(m.serial) || !name.Empty() {
+		return errors.New("its signer is not named by issuer and serial number")
+	}
+	m.issuer = issuer
+	m.digest = readAlgorithm(&in)
+	if in.PeekASN1Tag(tag0) {
+		return errors.New("it has signed attributes")
+	}
+	m.algorithm = readAlgorithm(&in)
+	var signature cryptobyte.String
+	if !in.ReadASN1(&signature, tags.OCTET_STRING) {
+		return errors.New("the signature in it is damaged")
+	}
+	m.signature = signature
+	if !in.Empty() {
+		return errors.New("there is more behind the signature")
+	}
+	return nil
+}
+
+func (m *message) parseCerts(in cryptobyte.String) error {
+	var cert cryptobyte.String
+	if !in.ReadASN1Element(&cert, tags.SEQUENCE) || !in.Empty() {
+		return errors.New("it carries more than one certificate")
+	}
+	m.cert = cert
+	return nil
+}
+
+func readVersion1(in *cryptobyte.String) bool {
+	var version int
+	return in.ReadASN1Integer(&version) && version == 1
+}
+
+// readOID returns "" for anything but an object identifier.
+func readOID(in *cryptobyte.String) string {
+	var oid asn1.ObjectIdentifier
+	if !in.ReadASN1ObjectIdentifier(&oid) {
+		return ""
+	}
+	return oid.String()
+}
+
+// readAlgorithm returns "" for anything but an algorithm without parameters,
+// which are left out or NULL.
+func readAlgorithm(in *cryptobyte.String) string {
+	var alg, null cryptobyte.String
+	if !in.ReadASN1(&alg, tags.SEQUENCE) {
+		return ""
+	}
+	oid := readOID(&alg)
+	if !alg.Empty() && (!alg.ReadASN1(&null, tags.NULL) || !null.Empty() || !alg.Empty()) {
+		return ""
+	}
+	return oid
+}
+
+func (m message) names(cert *x509.Certificate) bool {
+	return bytes.Equal(m.issuer, cert.RawIssuer) && m.serial.Cmp(cert.SerialNumber) == 0
+}
+
+// issuerName is for error messages only.
+func (m message) issuerName() string {
+	var seq pkix.RDNSequence
+	if rest, err := asn1.Unmarshal(m.issuer, &seq); err != nil || len(rest) > 0 {
+		return "unreadable"
+	}
+	var name pkix.Name
+	name.FillFromRDNSequence(&seq)
+	return fmt.Sprintf("%.200q", name.String())
+}
+
+// verify checks the signature over content with the key of cert, which is ours.
+// The certificate that came along decides nothing, but must not be another.
+func (m message) verify(cert *x509.Certificate, content []byte) error {
+	if m.cert != nil && !bytes.Equal(m.cert, cert.Raw) {
+		return errkind.Errorf(errkind.Untrusted, "it carries another certificate than the trusted one of the name %q", cert.Subject)
+	}
+	hash, digest, err := m.hash(content)
+	if err != nil {
+		return err
+	}
+	switch key := cert.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if bits := key.N.BitLen(); bits < 2048 {
+			return weak(cert, fmt.Sprintf("RSA with %d bits; it takes 2048", bits))
+		}
+		if m.algorithm != oidRSA {
+			return errkind.Errorf(errkind.Untrusted, "its signature algorithm %s is not rsaEncryption, which the kernel wants", m.algorithm)
+		}
+		err = rsa.VerifyPKCS1v15(key, hash, digest, m.signature)
+	case *ecdsa.PublicKey:
+		if bits := key.Curve.Params().BitSize; bits < 256 {
+			return weak(cert, fmt.Sprintf("ECDSA with %d bits; it takes 256", bits))
+		}
+		if want := ecdsaWith(m.digest); m.algorithm != want {
+			return errkind.Errorf(errkind.Untrusted, "its signature algorithm %s is not that of its digest, %s", m.algorithm, want)
+		}
+		if !ecdsa.VerifyASN1(key, digest, m.signature) {
+			err = errors.New("ECDSA verification error")
+		}
+	default:
+		return weak(cert, cert.PublicKeyAlgorithm.String()+"; it takes RSA or ECDSA")
+	}
+	if err != nil {
+		return errkind.Errorf(errkind.Untrusted, "it is not a signature of this root hash by %q: %w", cert.Subject, err)
+	}
+	return nil
+}
+
+func weak(cert *x509.Certificate, key string) error {
+	return errkind.Errorf(errkind.Untrusted, "the key of the certificate %q is %s", cert.Subject, key)
+}
+
+func (m message) hash(content []byte) (crypto.Hash, []byte, error) {
+	switch m.digest {
+	case oidSHA256:
+		sum := sha256.Sum256(content)
+		return crypto.SHA256, sum[:], nil
+	case oidSHA384:
+		sum := sha512.Sum384(content)
+		return crypto.SHA384, sum[:], nil
+	case oidSHA512:
+		sum := sha512.Sum512(content)
+		return crypto.SHA512, sum[:], nil
+	}
+	return 0, nil, errkind.Errorf(errkind.Untrusted, "its digest algorithm %q is not SHA-256 or better", m.digest)
+}
+
+func ecdsaWith(digest string) string {
+	return map[string]string{oidSHA256: oidECDSASHA256, oidSHA384: oidECDSASHA384, oidSHA512: oidECDSASHA512}[digest]
+}

@@ -1,0 +1,105 @@
+// Package trust decides which keys count, and vouches for what they signed.
+//
+// Which extensions a host merges is systemd's business, and any key in verity.d
+// is good enough for that. Who may replace the agent that runs the host as root
+// is another question, so it has a place of its own: trust.d. What was found
+// good there is a Verified value, which only this package can make; what must
+// not work with unverified bytes takes one.
+//
+// The signature is read by a parser of our own that knows one form of PKCS#7,
+// the one that systemd, openssl and the kernel agree on. A general parser
+// accepts several encodings of the same thing, recurses as deep as the input
+// says, and hands out the certificates that the sender put in; here each byte
+// is either given or checked.
+package trust
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/ddi"
+)
+
+// Verified is a value that a trusted key vouches for.
+//
+// The zero Verified vouches for nothing and holds nothing: its Value is the
+// zero T and false. There is no other way to get one than from this package, so
+// a function that takes a Verified cannot be given unverified bytes.
+type Verified[T any] struct {
+	value  T
+	signer string
+	ok     bool
+}
+
+// Value returns what was verified; false only for the zero Verified.
+func (v Verified[T]) Value() (T, bool) { return v.value, v.ok }
+
+// Signer is the subject of the certificate whose key vouches for the value.
+func (v Verified[T]) Signer() string { return v.signer }
+
+// Verify checks that img is signed by a certificate of p that is valid at now,
+// and that each byte of it is as it was signed. The first fault is the error:
+// of kind Untrusted when no key that counts vouches for the root hash, of kind
+// Corrupt when bytes are damaged. Progress, which may be nil, counts the bytes
+// of the tree's data.
+//
+// The result is about the bytes that were read. A file can be changed or
+// replaced afterwards, so whoever uses the image must go on using the file that
+// img was opened from, and be the only one who may write to it.
+func (p Policy) Verify(ctx context.Context, img *ddi.Image, now time.Time, progress func(done, total int64)) (Verified[*ddi.Image], error) {
+	cert, err := p.signerOf(img.RootHash(), img.Signature(), now)
+	if err != nil {
+		return Verified[*ddi.Image]{}, fmt.Errorf("check signature of image: %w", err)
+	}
+	if err := img.VerifyTree(ctx, progress); err != nil {
+		return Verified[*ddi.Image]{}, err
+	}
+	return Verified[*ddi.Image]{value: img, signer: cert.Subject.String(), ok: true}, nil
+}
+
+// signerOf returns the certificate of p by which sig signs root.
+func (p Policy) signerOf(root [32]byte, sig *ddi.Signature, now time.Time) (trusted, error) {
+	if sig == nil {
+		return trusted{}, errkind.Errorf(errkind.Untrusted, "the image is not signed")
+	}
+	if len(p.certs) == 0 {
+		return trusted{}, errkind.WithHint(errkind.Errorf(errkind.Untrusted, "no certificate is trusted on this host"), "%s", whereToPutOne)
+	}
+	msg, err := parsePKCS7(sig.PKCS7)
+	if err != nil {
+		return trusted{}, errkind.Errorf(errkind.Corrupt, "read PKCS#7: %w", err)
+	}
+	cert, err := p.match(msg, []byte(ddi.HashString(root)))
+	if err != nil {
+		return trusted{}, err
+	}
+	// Informational for others; for us one thing less that may be altered.
+	if sig.CertificateFingerprint != "" && sig.CertificateFingerprint != cert.fingerprint() {
+		return trusted{}, errkind.Errorf(errkind.Corrupt, "the signature is by %q, but carries another certificate's fingerprint", cert.Subject)
+	}
+	return cert, cert.validAt(now)
+}
+
+// match finds the certificate that made the signature. Issuer and serial number
+// only say where to look: several certificates may bear the same.
+func (p Policy) match(msg message, content []byte) (trusted, error) {
+	var fault error
+	for _, cert := range p.certs {
+		if !msg.names(cert.Certificate) {
+			continue
+		}
+		if fault = msg.verify(cert.Certificate, content); fault == nil {
+			return cert, nil
+		}
+	}
+	if fault != nil {
+		return trusted{}, fault
+	}
+	return trusted{}, errkind.WithHint(
+		errkind.Errorf(errkind.Untrusted, "it is signed by a certificate that is not trusted (serial number %x, issuer %s)", msg.serial, msg.issuerName()),
+		"%s", whereToPutOne)
+}
+
+const whereToPutOne = "Put the certificate of the signer, in PEM, into /etc/trident/trust.d, in a file whose name ends in .crt."
