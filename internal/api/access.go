@@ -1,0 +1,83 @@
+package api
+
+import (
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	reflectionalphapb "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
+
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/trident/v1preview"
+)
+
+// caller is who may call a method. The zero value is nobody.
+type caller int
+
+const (
+	root   caller = iota + 1
+	anyone        // who can open the socket
+)
+
+// rule is what is known of a method before it is called.
+type rule struct {
+	may caller
+	// unbuilt says what this version cannot do; empty for a method that works.
+	unbuilt string
+	// quiet methods are called by machines all the time: their success is
+	// logged at the debug level only.
+	quiet bool
+}
+
+// access is the one table of who may call what. A method that is not in it is
+// refused.
+func access() map[string]rule {
+	return map[string]rule{
+		tridentv1.VersionService_Version_FullMethodName: {may: anyone, quiet: true},
+
+		selfv1.SelfService_GetStatus_FullMethodName: {may: root},
+		selfv1.SelfService_Stage_FullMethodName:     {may: root},
+		selfv1.SelfService_Upgrade_FullMethodName:   {may: root},
+		selfv1.SelfService_Activate_FullMethodName:  {may: root},
+		selfv1.SelfService_Rollback_FullMethodName:  {may: root},
+		selfv1.SelfService_Unblock_FullMethodName:   {may: root},
+		selfv1.SelfService_Remove_FullMethodName:    {may: root},
+		selfv1.SelfService_History_FullMethodName:   {may: root},
+
+		operationsv1.OperationsService_Get_FullMethodName:    {may: root},
+		operationsv1.OperationsService_List_FullMethodName:   {may: root},
+		operationsv1.OperationsService_Watch_FullMethodName:  {may: root},
+		operationsv1.OperationsService_Cancel_FullMethodName: {may: root},
+
+		healthpb.Health_Check_FullMethodName:                                   {may: anyone, quiet: true},
+		healthpb.Health_List_FullMethodName:                                    {may: anyone, quiet: true},
+		healthpb.Health_Watch_FullMethodName:                                   {may: anyone, quiet: true},
+		reflectionpb.ServerReflection_ServerReflectionInfo_FullMethodName:      {may: anyone, quiet: true},
+		reflectionalphapb.ServerReflection_ServerReflectionInfo_FullMethodName: {may: anyone, quiet: true},
+
+		tridentv1.CommitService_Commit_FullMethodName:         {may: root, unbuilt: "commit a host"},
+		tridentv1.StreamingService_StreamDisk_FullMethodName:  {may: root, unbuilt: "write a disk image"},
+		tridentv1.UpdateService_Update_FullMethodName:         {may: root, unbuilt: "update a host"},
+		tridentv1.UpdateService_UpdateStage_FullMethodName:    {may: root, unbuilt: "stage an update of a host"},
+		tridentv1.UpdateService_UpdateFinalize_FullMethodName: {may: root, unbuilt: "finalize an update of a host"},
+
+		tridentv1preview.CommitService_CheckRoot_FullMethodName:                     {may: root, unbuilt: "check the root file system of a host"},
+		tridentv1preview.InstallService_Install_FullMethodName:                      {may: root, unbuilt: "install a host"},
+		tridentv1preview.InstallService_InstallStage_FullMethodName:                 {may: root, unbuilt: "stage the installation of a host"},
+		tridentv1preview.InstallService_InstallFinalize_FullMethodName:              {may: root, unbuilt: "finalize the installation of a host"},
+		tridentv1preview.RebuildRaidService_RebuildRaid_FullMethodName:              {may: root, unbuilt: "rebuild RAID arrays"},
+		tridentv1preview.RollbackService_CheckRollback_FullMethodName:               {may: root, unbuilt: "check for a rollback of a host"},
+		tridentv1preview.RollbackService_Rollback_FullMethodName:                    {may: root, unbuilt: "roll a host back"},
+		tridentv1preview.RollbackService_RollbackStage_FullMethodName:               {may: root, unbuilt: "stage a rollback of a host"},
+		tridentv1preview.RollbackService_RollbackFinalize_FullMethodName:            {may: root, unbuilt: "finalize a rollback of a host"},
+		tridentv1preview.RollbackService_GetRollbackChain_FullMethodName:            {may: root, unbuilt: "list what a host can be rolled back to"},
+		tridentv1preview.RollbackService_GetRollbackTarget_FullMethodName:           {may: root, unbuilt: "tell what a host would be rolled back to"},
+		tridentv1preview.StatusService_GetProvisionedConfig_FullMethodName:          {may: root, unbuilt: "tell the configuration of a host"},
+		tridentv1preview.StatusService_GetServicingConfig_FullMethodName:            {may: root, unbuilt: "tell the configuration that a host is brought to"},
+		tridentv1preview.StatusService_GetLastError_FullMethodName:                  {may: root, unbuilt: "tell the last servicing error of a host"},
+		tridentv1preview.StatusService_GetServicingState_FullMethodName:             {may: root, unbuilt: "tell the servicing state of a host"},
+		tridentv1preview.StatusService_GetActiveVolume_FullMethodName:               {may: root, unbuilt: "tell the active slot of a host"},
+		tridentv1preview.ValidationService_ValidateHostConfiguration_FullMethodName: {may: root, unbuilt: "check a Host Configuration"},
+		tridentv1preview.ValidationService_GetRequiredServicingType_FullMethodName:  {may: root, unbuilt: "compare a Host Configuration with a host"},
+	}
+}

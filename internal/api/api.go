@@ -1,0 +1,126 @@
+// Package api serves Trident's gRPC API: it converts, calls, and converts back,
+// and does nothing else.
+//
+// What a caller may do is decided in one table (access.go), how an error is
+// told in another (errkind/grpckind). Everything that takes time belongs to the
+// operation runner: a stream only shows it, so a client that stalls or goes away
+// changes nothing. Only unix sockets are served, because who calls is what the
+// kernel says about the peer.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/selfservice"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/trident/v1preview"
+)
+
+// Limits of what one caller can take.
+const (
+	maxStreams    = 128 // per connection
+	maxMessage    = 4 << 20
+	maxHeaders    = 32 << 10
+	handshakeTime = 10 * time.Second
+)
+
+// Config is what the API is served from.
+type Config struct {
+	Version    string
+	Self       *selfservice.Service
+	Operations *operation.Runner
+	Logger     *slog.Logger
+	// AlsoUID may call as root may. For tests, which need not run as root; 0
+	// adds nobody.
+	AlsoUID uint32
+	// Begin is told of each call from outside; what it returns, of its end.
+	Begin func() (end func())
+}
+
+// A Server serves the API on one socket.
+type Server struct {
+	grpc   *grpc.Server
+	health *health.Server
+	gate   *gate
+}
+
+// New returns a server of everything in the API.
+func New(c Config) *Server {
+	g := newGate(c)
+	s := &Server{gate: g, health: health.NewServer(), grpc: grpc.NewServer(
+		grpc.Creds(peerCredentials{}),
+		grpc.UnaryInterceptor(g.unary),
+		grpc.StreamInterceptor(g.stream),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxSendMsgSize(maxMessage),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.ConnectionTimeout(handshakeTime),
+		grpc.SharedWriteBuffer(true),
+		// A peer behind a forwarded socket can vanish without a word.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	)}
+	tridentv1.RegisterVersionServiceServer(s.grpc, versionServer{version: c.Version})
+	registerUnbuilt(s.grpc)
+	operationsv1.RegisterOperationsServiceServer(s.grpc, &operationsServer{runner: c.Operations})
+	selfv1.RegisterSelfServiceServer(s.grpc, &selfServer{self: c.Self, runner: c.Operations})
+	healthpb.RegisterHealthServer(s.grpc, s.health)
+	reflection.Register(s.grpc)
+	return s
+}
+
+// registerUnbuilt registers upstream's services that are not built yet. The
+// access table has the sentence that each of their methods answers with.
+func registerUnbuilt(s grpc.ServiceRegistrar) {
+	tridentv1.RegisterCommitServiceServer(s, tridentv1.UnimplementedCommitServiceServer{})
+	tridentv1.RegisterStreamingServiceServer(s, tridentv1.UnimplementedStreamingServiceServer{})
+	tridentv1.RegisterUpdateServiceServer(s, tridentv1.UnimplementedUpdateServiceServer{})
+	tridentv1preview.RegisterCommitServiceServer(s, tridentv1preview.UnimplementedCommitServiceServer{})
+	tridentv1preview.RegisterInstallServiceServer(s, tridentv1preview.UnimplementedInstallServiceServer{})
+	tridentv1preview.RegisterRebuildRaidServiceServer(s, tridentv1preview.UnimplementedRebuildRaidServiceServer{})
+	tridentv1preview.RegisterRollbackServiceServer(s, tridentv1preview.UnimplementedRollbackServiceServer{})
+	tridentv1preview.RegisterStatusServiceServer(s, tridentv1preview.UnimplementedStatusServiceServer{})
+	tridentv1preview.RegisterValidationServiceServer(s, tridentv1preview.UnimplementedValidationServiceServer{})
+}
+
+// Serve answers calls until Stop.
+func (s *Server) Serve(l *Listener) error {
+	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// Drain tells health checks that the server is about to stop.
+func (s *Server) Drain() { s.health.Shutdown() }
+
+// Stop takes no new connections and lets the calls that run end by themselves
+// until ctx ends; then it cuts them off. Call it once.
+func (s *Server) Stop(ctx context.Context, l *Listener) {
+	s.health.Shutdown()
+	s.gate.endWatches()
+	l.settle()
+	done := make(chan struct{})
+	go func() { s.grpc.GracefulStop(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.grpc.Stop()
+		<-done
+	}
+}

@@ -1,0 +1,117 @@
+package api
+
+import (
+	"log/slog"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/internal/operation"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+)
+
+func mapSlice[A, B any](in []A, convert func(A) B) []B {
+	out := make([]B, len(in))
+	for i, a := range in {
+		out[i] = convert(a)
+	}
+	return out
+}
+
+// maxText bounds one text in a message.
+const maxText = 64 << 10
+
+// textToWire makes a text from anywhere (a tool's output, a file) fit to be
+// sent: protobuf refuses the whole message for one byte that is not UTF-8.
+func textToWire(s string) string {
+	if len(s) > maxText {
+		s = s[:maxText] + " …"
+	}
+	return strings.ToValidUTF8(s, "?")
+}
+
+// timeToWire leaves a time that is not known away.
+func timeToWire(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+func operationToWire(op operation.Operation) *operationsv1.Operation {
+	return &operationsv1.Operation{
+		Id: op.ID, Kind: op.Kind, Summary: textToWire(op.Summary),
+		Phase: phaseToWire(op.Phase), Steps: mapSlice(op.Steps(), stepToWire), Step: op.Step,
+		Waiting: string(op.Waiting), Failure: failureToWire(op.Failure),
+		CreateTime: timeToWire(op.Created), UpdateTime: timeToWire(op.Updated), LastSequence: op.Sequence,
+	}
+}
+
+func phaseToWire(p operation.Phase) operationsv1.Phase {
+	switch p {
+	case operation.Doing:
+		return operationsv1.Phase_PHASE_DOING
+	case operation.Undoing:
+		return operationsv1.Phase_PHASE_UNDOING
+	case operation.Done:
+		return operationsv1.Phase_PHASE_DONE
+	case operation.Undone:
+		return operationsv1.Phase_PHASE_UNDONE
+	case operation.Stuck:
+		return operationsv1.Phase_PHASE_STUCK
+	}
+	return operationsv1.Phase_PHASE_UNSPECIFIED
+}
+
+func stepToWire(s operation.StepStatus) *operationsv1.Step {
+	out := &operationsv1.Step{Name: s.Name}
+	switch s.State {
+	case operation.StepPending:
+		out.State = operationsv1.StepState_STEP_STATE_PENDING
+	case operation.StepDoing:
+		out.State = operationsv1.StepState_STEP_STATE_DOING
+	case operation.StepDone:
+		out.State = operationsv1.StepState_STEP_STATE_DONE
+	case operation.StepUndoing:
+		out.State = operationsv1.StepState_STEP_STATE_UNDOING
+	case operation.StepUndone:
+		out.State = operationsv1.StepState_STEP_STATE_UNDONE
+	}
+	return out
+}
+
+func failureToWire(f *operation.Failure) *operationsv1.Failure {
+	if f == nil {
+		return nil
+	}
+	return &operationsv1.Failure{Reason: string(f.Kind), Message: textToWire(f.Message), Hint: textToWire(f.Hint), Code: int32(grpckind.Code(f.Kind))}
+}
+
+func eventToWire(e operation.Event) *operationsv1.Event {
+	out := &operationsv1.Event{
+		OperationId: e.Operation, Sequence: e.Sequence, Time: timeToWire(e.Time), Phase: phaseToWire(e.Phase), Step: e.Step,
+	}
+	switch e.Type {
+	case operation.Change:
+		out.Body = &operationsv1.Event_Change{Change: &operationsv1.Change{Waiting: string(e.Waiting), Failure: failureToWire(e.Failure)}}
+	case operation.Progress:
+		out.Body = &operationsv1.Event_Progress{Progress: &operationsv1.Progress{Done: e.Done, Total: e.Total}}
+	case operation.Log:
+		out.Body = &operationsv1.Event_Log{Log: &operationsv1.LogLine{Severity: severityToWire(e.Level), Message: textToWire(e.Message)}}
+	}
+	return out
+}
+
+func severityToWire(l slog.Level) operationsv1.Severity {
+	switch {
+	case l < slog.LevelInfo:
+		return operationsv1.Severity_SEVERITY_DEBUG
+	case l < slog.LevelWarn:
+		return operationsv1.Severity_SEVERITY_INFO
+	case l < slog.LevelError:
+		return operationsv1.Severity_SEVERITY_WARNING
+	}
+	return operationsv1.Severity_SEVERITY_ERROR
+}

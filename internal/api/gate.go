@@ -1,0 +1,159 @@
+package api
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/errkind/grpckind"
+)
+
+// gate stands before every method: it lets callers in, turns errors and panics
+// into statuses, and writes the log of calls.
+type gate struct {
+	rules      map[string]rule
+	alsoUID    uint32
+	begin      func() (end func())
+	logger     *slog.Logger
+	stopping   context.Context
+	endWatches context.CancelFunc
+}
+
+func newGate(c Config) *gate {
+	g := &gate{rules: access(), alsoUID: c.AlsoUID, begin: c.Begin, logger: c.Logger}
+	g.stopping, g.endWatches = context.WithCancel(context.Background())
+	if g.begin == nil {
+		g.begin = func() func() { return func() {} }
+	}
+	return g
+}
+
+// call is one call, for its line in the log.
+type call struct {
+	method string
+	rule   rule
+	peer   peerInfo
+	start  time.Time
+
+	mu        sync.Mutex
+	operation string
+}
+
+type callKey struct{}
+
+// noteOperation adds an operation's ID to the log line of the call.
+func noteOperation(ctx context.Context, id string) {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.operation = id
+	}
+}
+
+func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	err = g.pass(ctx, info.FullMethod, func(ctx context.Context) (err error) {
+		resp, err = handler(ctx, req)
+		return err
+	})
+	return resp, err
+}
+
+func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	return g.pass(ss.Context(), info.FullMethod, func(ctx context.Context) error {
+		if info.FullMethod == healthpb.Health_Watch_FullMethodName { // it would hold up the end
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithCancel(ctx)
+			defer cancel()
+			defer context.AfterFunc(g.stopping, cancel)()
+		}
+		return handler(srv, &stream{ss, ctx})
+	})
+}
+
+type stream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *stream) Context() context.Context { return s.ctx }
+
+// pass calls a method if the caller may.
+func (g *gate) pass(ctx context.Context, method string, handle func(context.Context) error) (err error) {
+	c := &call{method: method, rule: g.rules[method], start: time.Now()}
+	defer func() { g.log(ctx, c, err) }()
+	if err := g.admit(ctx, c); err != nil {
+		return grpckind.Error(err, nil)
+	}
+	if !c.peer.self() { // our own health checks do not keep us here
+		defer g.begin()()
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			g.logger.Error("panic", "method", method, "panic", p, "stack", string(debug.Stack()))
+			err = grpckind.Error(errkind.Errorf(errkind.Internal, "%s: panic: %v", method, p), nil)
+		}
+	}()
+	return grpckind.Error(handle(context.WithValue(ctx, callKey{}, c)), nil)
+}
+
+func (g *gate) admit(ctx context.Context, c *call) error {
+	if p, ok := peer.FromContext(ctx); ok {
+		if who, ok := p.AuthInfo.(peerInfo); ok {
+			c.peer = who
+			return g.allow(c)
+		}
+	}
+	return errkind.Errorf(errkind.Denied, "%s: the caller is not known", c.method)
+}
+
+func (g *gate) allow(c *call) error {
+	isRoot := c.peer.uid == 0 || (g.alsoUID != 0 && c.peer.uid == g.alsoUID)
+	switch {
+	case c.rule.may == 0:
+		return errkind.Errorf(errkind.Denied, "%s: nobody may call it: it is not in the access table", c.method)
+	case c.rule.may != anyone && !isRoot:
+		return errkind.WithHint(
+			errkind.Errorf(errkind.Denied, "%s: only root may call it, and the caller is user %d", c.method, c.peer.uid),
+			"call it as root")
+	case c.rule.unbuilt != "":
+		return errkind.Errorf(errkind.Unsupported, "%s: this version of Trident cannot %s yet", c.method, c.rule.unbuilt)
+	}
+	return nil
+}
+
+// log writes one line per call: never what was in it.
+func (g *gate) log(ctx context.Context, c *call, err error) {
+	level := slog.LevelInfo
+	code := status.Code(err)
+	switch {
+	case code == codes.Internal:
+		level = slog.LevelError
+	case err == nil && c.rule.quiet:
+		level = slog.LevelDebug
+	}
+	if !g.logger.Enabled(ctx, level) {
+		return
+	}
+	attrs := []any{
+		"method", c.method, "code", code.String(), "uid", c.peer.uid, "pid", c.peer.pid,
+		"duration", time.Since(c.start).Round(time.Microsecond),
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.operation != "" {
+		attrs = append(attrs, "operation", c.operation)
+	}
+	if err != nil {
+		attrs = append(attrs, "error", status.Convert(err).Message())
+	}
+	g.logger.Log(ctx, level, "call", attrs...)
+}

@@ -1,0 +1,98 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/selfservice"
+	"github.com/trident-project/trident/internal/trust"
+	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
+)
+
+// sourceFromWire reads a source; receive gets the next chunk of an upload.
+func sourceFromWire(stream context.Context, in *selfv1.Source, receive func() ([]byte, error)) (selfservice.Source, error) {
+	out := selfservice.Source{URL: in.GetUrl(), Path: in.GetPath(), SHA256: in.GetSha256()}
+	switch from := in.GetFrom().(type) {
+	case nil:
+		return out, errkind.Errorf(errkind.Invalid, "read the request: it does not say where the image comes from (a url, a path or an upload)")
+	case *selfv1.Source_Upload:
+		size := from.Upload.GetSize()
+		if size <= 0 {
+			return out, errkind.Errorf(errkind.Invalid, "read the request: an upload of %d bytes", size)
+		}
+		out.Upload = &selfservice.Upload{Size: size, Chunks: newUpload(stream, size, receive).next}
+	}
+	return out, nil
+}
+
+func trialFromWire(in *selfv1.Trial) (selfservice.Trial, error) {
+	soak, err := durationFromWire("soak", in.GetSoak())
+	if err != nil {
+		return selfservice.Trial{}, err
+	}
+	deadline, err := durationFromWire("deadline", in.GetDeadline())
+	if err != nil {
+		return selfservice.Trial{}, err
+	}
+	return selfservice.Trial{
+		Soak: soak, Deadline: deadline,
+		AllowDowngrade: in.GetAllowDowngrade(), AllowReadOnlyUsr: in.GetAllowReadOnlyUsr(),
+	}, nil
+}
+
+func durationFromWire(name string, d *durationpb.Duration) (time.Duration, error) {
+	if d == nil {
+		return 0, nil
+	}
+	if err := d.CheckValid(); err != nil || d.AsDuration() < 0 {
+		return 0, errkind.Errorf(errkind.Invalid, "read the request: %s is %d.%09d s, which is no span of time", name, d.GetSeconds(), d.GetNanos())
+	}
+	return d.AsDuration(), nil
+}
+
+func statusToWire(s selfservice.Status) *selfv1.GetStatusResponse {
+	out := &selfv1.GetStatusResponse{
+		RunningVersion: s.Running, Origin: selfv1.Origin_ORIGIN_BASE,
+		BaseVersion: s.Base, ActiveVersion: s.Active, Merged: s.Merged, Verity: s.Verity, RollbackTarget: s.RollbackTarget,
+		Images: mapSlice(s.Images, imageToWire), Blocked: mapSlice(s.Blocked, blockedToWire),
+		Trusted: mapSlice(s.Trusted, certificateToWire), PolicyEnforced: s.PolicyEnforced,
+	}
+	if s.FromExtension {
+		out.Origin = selfv1.Origin_ORIGIN_EXTENSION
+	}
+	if s.Operation != nil {
+		out.Operation = operationToWire(*s.Operation)
+	}
+	if s.Last != nil {
+		out.Last = entryToWire(*s.Last)
+	}
+	return out
+}
+
+func imageToWire(i selfservice.Image) *selfv1.Image {
+	return &selfv1.Image{
+		Version: i.Version, RootHash: i.RootHash, Size: i.Size, StagedTime: timeToWire(i.Staged), Active: i.Active, Previous: i.Previous,
+	}
+}
+
+func blockedToWire(b selfservice.Blocked) *selfv1.BlockedVersion {
+	return &selfv1.BlockedVersion{
+		Version: b.Version, Reason: textToWire(b.Reason), Time: timeToWire(b.Time), OperationId: b.Operation, Evidence: b.Evidence,
+	}
+}
+
+func certificateToWire(c trust.Certificate) *selfv1.TrustedCertificate {
+	return &selfv1.TrustedCertificate{
+		Subject: textToWire(c.Subject), Fingerprint: c.Fingerprint, NotAfter: timeToWire(c.NotAfter), Path: c.Path,
+	}
+}
+
+func entryToWire(e selfservice.Entry) *selfv1.HistoryEntry {
+	return &selfv1.HistoryEntry{
+		OperationId: e.Operation, Kind: e.Kind, FromVersion: e.From, ToVersion: e.To, Phase: phaseToWire(e.Phase),
+		Failure: failureToWire(e.Failure), StartTime: timeToWire(e.Start), EndTime: timeToWire(e.End), Evidence: e.Evidence,
+	}
+}
