@@ -1,0 +1,197 @@
+package rescue
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+)
+
+// Where things are on a host, below its root folder.
+const (
+	// Dir is the store of our own images, and the rescuer's folder.
+	Dir = "var/lib/trident/self"
+	// Link is what systemd finds our extension by.
+	Link = "var/lib/extensions/trident.raw"
+	// Base tells which version a package or the OS image put into /usr. An
+	// extension never has this file, so it is read through any overlay.
+	Base = "usr/lib/trident/base.json"
+	// Socket is where Trident answers.
+	Socket = "run/trident/trident.sock"
+)
+
+// Units that the rescuer works on.
+const (
+	service = "tridentd.service"
+	socket  = "tridentd.socket"
+	sysext  = "systemd-sysext.service"
+)
+
+// commandTimeout bounds one call of systemctl.
+const commandTimeout = 60 * time.Second
+
+// SystemHost is the host that we run on. The tools that it runs are part of the
+// host's own /usr and not of any extension.
+type SystemHost struct {
+	Root string
+	// Out takes what Logf says, a line each.
+	Out io.Writer
+}
+
+// Logf implements Host.
+func (s SystemHost) Logf(format string, args ...any) {
+	fmt.Fprintf(s.Out, format+"\n", args...)
+}
+
+// Swing implements Host.
+func (s SystemHost) Swing(link string) error {
+	path := filepath.Join(s.Root, Link)
+	if link == "" {
+		return atomicfile.Remove(path)
+	}
+	return atomicfile.Symlink(link, path)
+}
+
+// Refresh implements Host.
+func (s SystemHost) Refresh(ctx context.Context) error {
+	_, err := s.systemctl(ctx, "reload-or-restart", sysext)
+	return err
+}
+
+// Restart implements Host.
+func (s SystemHost) Restart(ctx context.Context) error {
+	// Nothing to forget, or a unit that is not loaded, is no matter.
+	for _, unit := range []string{service, socket} {
+		if _, err := s.systemctl(ctx, "reset-failed", unit); err != nil {
+			s.Logf("%v", err)
+		}
+	}
+	_, err := s.systemctl(ctx, "daemon-reload")
+	if _, serr := s.systemctl(ctx, "is-active", "--quiet", socket); serr != nil {
+		// A socket does not start while its service runs.
+		_, e1 := s.systemctl(ctx, "stop", service)
+		_, e2 := s.systemctl(ctx, "start", socket)
+		err = errors.Join(err, e1, e2)
+	}
+	_, rerr := s.systemctl(ctx, "restart", "--no-block", service)
+	return errors.Join(err, rerr)
+}
+
+// Unit implements Host.
+func (s SystemHost) Unit(ctx context.Context) (Unit, error) {
+	out, err := s.systemctl(ctx, "show", "--property=ActiveState,NRestarts,MainPID", service)
+	if err != nil {
+		return Unit{}, err
+	}
+	return parseUnit(out)
+}
+
+func parseUnit(out string) (u Unit, err error) {
+	for line := range strings.Lines(out) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		var e error
+		switch key {
+		case "ActiveState":
+			u.Active = value
+		case "NRestarts":
+			u.Restarts, e = strconv.Atoi(value)
+		case "MainPID":
+			u.PID, e = strconv.Atoi(value)
+		}
+		err = errors.Join(err, e)
+	}
+	if u.Active == "" {
+		err = errors.Join(err, errors.New("systemctl show did not tell the state of the service"))
+	}
+	return u, err
+}
+
+func (s SystemHost) systemctl(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "systemctl", args...)
+	cmd.Dir = "/"
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("systemctl %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out[:min(len(out), 4096)]))
+	}
+	return string(out), nil
+}
+
+// Version implements Host. It is one unary gRPC call (gRPC over HTTP/2, without
+// TLS) of trident.v1.VersionService, by hand: the method has no arguments and
+// its answer is one string.
+func (s SystemHost) Version(ctx context.Context) (string, error) {
+	path := filepath.Join(s.Root, Socket)
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{
+		Protocols: &protocols,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		},
+	}
+	defer transport.CloseIdleConnections()
+	const method = "http://trident/trident.v1.VersionService/Version"
+	empty := make([]byte, 5) // not compressed, length 0
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, method, bytes.NewReader(empty))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Content-Type", "application/grpc")
+	req.Header.Set("TE", "trailers")
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return "", fmt.Errorf("ask trident's version: %w", err)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return "", fmt.Errorf("ask trident's version: %w", err)
+	}
+	code := resp.Trailer.Get("Grpc-Status")
+	if code == "" {
+		code = resp.Header.Get("Grpc-Status")
+	}
+	if resp.StatusCode != http.StatusOK || code != "0" {
+		return "", fmt.Errorf("ask trident's version: HTTP %d, gRPC status %q", resp.StatusCode, code)
+	}
+	return parseVersion(body)
+}
+
+// parseVersion reads a length-prefixed message whose field 1 is a short string.
+func parseVersion(b []byte) (string, error) {
+	const prefix, tag = 5, 0x0a // field 1, length-delimited
+	if len(b) < prefix+2 || b[0] != 0 || b[prefix] != tag || b[prefix+1] > 0x7f || len(b) < prefix+2+int(b[prefix+1]) {
+		return "", fmt.Errorf("ask trident's version: the answer is not one: %.40x", b)
+	}
+	return string(b[prefix+2 : prefix+2+int(b[prefix+1])]), nil
+}
+
+// CopyTo copies the running rescuer, or the one at src, to dst, out of reach of
+// what happens to /usr.
+func CopyTo(src, dst string) error {
+	in, err := os.Open(src)
+	if err != nil {
+		return fmt.Errorf("copy the rescuer: %w", err)
+	}
+	err = atomicfile.WriteFunc(dst, 0o700, func(w io.Writer) error {
+		_, err := io.Copy(w, in)
+		return err
+	})
+	if err = errors.Join(err, in.Close()); err != nil {
+		return fmt.Errorf("copy the rescuer: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+package rescue
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/version"
+)
+
+// BaseVersion returns the version that a package or the OS image put into /usr,
+// or "" on a host that has Trident from an extension only.
+func BaseVersion(root string) (string, error) {
+	path := filepath.Join(root, Base)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read base version: %w", err)
+	}
+	var base struct {
+		Version string `json:"version"`
+	}
+	if err := json.Unmarshal(data, &base); err != nil {
+		return "", fmt.Errorf("read base version from %s: %w", path, err)
+	}
+	if _, err := version.Parse(base.Version); err != nil {
+		return "", fmt.Errorf("read base version from %s: %w", path, err)
+	}
+	return base.Version, nil
+}
+
+// LinkedVersion returns the version that the extension link stands for and what
+// it points to, both "" when there is no link. The images in the store are named
+// by version; a link that points to something else has version "".
+func LinkedVersion(root string) (v, link string, err error) {
+	link, err = os.Readlink(filepath.Join(root, Link))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", "", nil
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("read extension link: %w", err)
+	}
+	name, ok := strings.CutSuffix(filepath.Base(link), ".raw")
+	if _, perr := version.Parse(name); !ok || perr != nil {
+		return "", link, nil
+	}
+	return name, link, nil
+}
+
+// Newest removes the extension link when the base is as new as what it points
+// to, or newer. A package calls it after it has changed the base. It merges and
+// restarts nothing. It says what it did.
+func Newest(root string) (string, error) {
+	base, err := BaseVersion(root)
+	if err != nil {
+		return "", err
+	}
+	linked, link, err := LinkedVersion(root)
+	switch {
+	case err != nil:
+		return "", err
+	case link == "":
+		return "no extension of trident is active", nil
+	case linked == "":
+		return fmt.Sprintf("the extension link points to %s, which is not ours to judge", link), nil
+	case base == "":
+		return fmt.Sprintf("trident %s stays: there is no base", linked), nil
+	}
+	b, err := version.Parse(base)
+	if err != nil {
+		return "", err
+	}
+	l, err := version.Parse(linked)
+	if err != nil {
+		return "", err
+	}
+	if version.Compare(l, b) > 0 {
+		return fmt.Sprintf("the extension with trident %s stays: the base is %s", linked, base), nil
+	}
+	if err := atomicfile.Remove(filepath.Join(root, Link)); err != nil {
+		return "", fmt.Errorf("remove extension link: %w", err)
+	}
+	return fmt.Sprintf("the extension with trident %s retires: the base is %s", linked, base), nil
+}
