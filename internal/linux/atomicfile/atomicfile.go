@@ -23,7 +23,13 @@ func Write(path string, data []byte, perm fs.FileMode) error {
 }
 
 // WriteFunc replaces path by what fill writes.
-func WriteFunc(path string, perm fs.FileMode, fill func(io.Writer) error) (err error) {
+func WriteFunc(path string, perm fs.FileMode, fill func(io.Writer) error) error {
+	return FillFunc(path, perm, func(f *os.File) error { return fill(f) })
+}
+
+// FillFunc replaces path by what fill puts into the empty file that it is
+// given, in any order.
+func FillFunc(path string, perm fs.FileMode, fill func(*os.File) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)

@@ -1,0 +1,135 @@
+// Package run runs a tool of the host: with a deadline, with bounded output,
+// and so that an error shows what the tool said.
+//
+// Trident asks the kernel, systemd and its own code before it asks a tool;
+// what is left goes through here, where a test can stand in for the host.
+package run
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+const (
+	maxOutput = 1 << 20         // of standard output, returned
+	maxStderr = 64 << 10        // of standard error, kept for the message
+	grace     = 2 * time.Second // for the pipes, once the process is gone
+)
+
+// Runner runs a tool to its end and returns its standard output.
+type Runner interface {
+	Run(ctx context.Context, name string, args ...string) ([]byte, error)
+}
+
+// Host is the Runner that really does.
+type Host struct{}
+
+// Run implements Runner.
+func (Host) Run(ctx context.Context, name string, args ...string) ([]byte, error) {
+	return Output(ctx, Command{Path: name, Args: args})
+}
+
+// Func is a Runner made of a function: the stand-in for a host in tests.
+type Func func(ctx context.Context, name string, args ...string) ([]byte, error)
+
+// Run implements Runner.
+func (f Func) Run(ctx context.Context, name string, args ...string) ([]byte, error) {
+	return f(ctx, name, args...)
+}
+
+// Command is a tool to run. A Path without a slash is looked up in PATH; a nil
+// Env is our own environment, an empty one is none.
+type Command struct {
+	Path  string
+	Args  []string
+	Env   []string
+	Dir   string
+	Stdin io.Reader
+}
+
+// ExitError says that a tool ran and failed.
+type ExitError struct {
+	Tool   string
+	Status string // "exit status 1", "signal: killed"
+	Output string // the end of what it wrote to standard error, or to output
+}
+
+func (e *ExitError) Error() string {
+	if e.Output == "" {
+		return e.Tool + ": " + e.Status
+	}
+	return e.Tool + ": " + e.Status + ": " + e.Output
+}
+
+// Output runs c and returns its standard output. When ctx ends, the tool and
+// all that it started are killed. A tool that is not installed is an error of
+// kind Precondition, one that writes more than 1 MiB of kind TooLarge.
+func Output(ctx context.Context, c Command) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
+	cmd.Env, cmd.Dir, cmd.Stdin = c.Env, c.Dir, c.Stdin
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = grace
+	stdout, stderr := &head{max: maxOutput}, &tail{max: maxStderr}
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+
+	err := cmd.Run()
+	switch exit, ok := errors.AsType[*exec.ExitError](err); {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("run %s: %w", c.Path, context.Cause(ctx))
+	case errors.Is(err, exec.ErrNotFound):
+		return nil, errkind.Errorf(errkind.Precondition, "run %s: %w", c.Path, err)
+	case ok:
+		said := stderr.buf.String()
+		if said == "" {
+			said = stdout.buf.String()
+		}
+		return nil, &ExitError{Tool: c.Path, Status: exit.ProcessState.String(), Output: strings.TrimSpace(said)}
+	case err != nil:
+		return nil, fmt.Errorf("run %s: %w", c.Path, err)
+	case stdout.over:
+		return nil, errkind.Errorf(errkind.TooLarge, "run %s: it wrote more than %d bytes", c.Path, maxOutput)
+	}
+	return stdout.buf.Bytes(), nil
+}
+
+// head keeps the first max bytes and swallows the rest, so that the tool does
+// not block on a full pipe. The buffer is no embedded field: its ReadFrom would
+// go round the limit.
+type head struct {
+	buf  bytes.Buffer
+	max  int
+	over bool
+}
+
+func (h *head) Write(p []byte) (int, error) {
+	n := min(len(p), h.max-h.buf.Len())
+	h.over = h.over || n < len(p)
+	h.buf.Write(p[:n])
+	return len(p), nil
+}
+
+// tail keeps the last bytes, at least max/2 of them.
+type tail struct {
+	buf bytes.Buffer
+	max int
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	all := len(p)
+	p = p[max(0, len(p)-t.max/2):]
+	if t.buf.Len()+len(p) > t.max {
+		t.buf.Next(t.buf.Len() - t.max/2)
+	}
+	t.buf.Write(p)
+	return all, nil
+}
