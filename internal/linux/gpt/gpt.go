@@ -1,0 +1,120 @@
+// Package gpt reads and writes GUID partition tables (UEFI 2.10, section 5.3).
+//
+// The reader is strict, because what it reads may come from an attacker and
+// is read again by the kernel and by systemd: it accepts one shape only, the
+// one that the common tools write, in which there is nothing for two readers
+// to understand differently. Both headers and both arrays must be whole and
+// agree, every reserved byte must be zero, and a table for a larger or smaller
+// disk is refused rather than repaired.
+package gpt
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+const (
+	sector      = 512
+	entrySize   = 128
+	entryCount  = 128
+	arraySize   = entrySize * entryCount
+	arrayBlocks = arraySize / sector
+	headerSize  = 92
+	nameUnits   = 36
+
+	// reserved sectors at either end: the protective MBR and the header in
+	// front, the header behind, and an array at each.
+	front = 2 + arrayBlocks
+	back  = 1 + arrayBlocks
+)
+
+// Overhead is how many bytes in front of and behind the partitions a table
+// takes.
+const (
+	OverheadFront = front * sector
+	OverheadBack  = back * sector
+)
+
+// Partition is one used entry of a table.
+type Partition struct {
+	Type, ID    GUID
+	First, Last uint64 // sectors of 512 bytes, both inclusive
+	Attributes  uint64
+	Name        string // at most 36 UTF-16 units
+}
+
+// Offset is where the partition begins, in bytes.
+func (p Partition) Offset() int64 { return int64(p.First) * sector }
+
+// Size is the length of the partition in bytes.
+func (p Partition) Size() int64 { return int64(p.Last-p.First+1) * sector }
+
+// Table is the partition table of a disk of Size bytes. Partitions are in the
+// order of their entries; the entries are used from the first on.
+type Table struct {
+	DiskID     GUID
+	Partitions []Partition
+	Size       int64
+}
+
+func corrupt(format string, args ...any) error {
+	return errkind.Errorf(errkind.Corrupt, format, args...)
+}
+
+// check holds for every table that is read and before one is written.
+func (t *Table) check() error {
+	sectors, err := sectorsOf(t.Size)
+	if err != nil {
+		return err
+	}
+	if len(t.Partitions) > entryCount {
+		return corrupt("there are %d partitions, a table has room for %d", len(t.Partitions), entryCount)
+	}
+	ids := map[GUID]int{}
+	for i, p := range t.Partitions {
+		if p.Type == (GUID{}) {
+			return corrupt("partition %d has no type", i+1)
+		}
+		if p.ID == (GUID{}) {
+			return corrupt("partition %d has no UUID", i+1)
+		}
+		if other, ok := ids[p.ID]; ok {
+			return corrupt("partitions %d and %d have the same UUID %s", other, i+1, p.ID)
+		}
+		ids[p.ID] = i + 1
+		if p.First > p.Last || p.First < front || p.Last >= sectors-back {
+			return corrupt("partition %d (sectors %d to %d) does not lie between sectors %d and %d", i+1, p.First, p.Last, front, sectors-back-1)
+		}
+	}
+	return checkOverlaps(t.Partitions)
+}
+
+func checkOverlaps(partitions []Partition) error {
+	order := make([]int, len(partitions))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(partitions[a].First, partitions[b].First) })
+	for i := 1; i < len(order); i++ {
+		if a, b := order[i-1], order[i]; partitions[a].Last >= partitions[b].First {
+			return corrupt("partitions %d and %d overlap", a+1, b+1)
+		}
+	}
+	return nil
+}
+
+// sectorsOf also bounds the arithmetic of everything else: 2^40 sectors are
+// more than any disk has.
+func sectorsOf(size int64) (uint64, error) {
+	switch {
+	case size < (front+back)*sector:
+		return 0, corrupt("%d bytes are too few to hold a partition table", size)
+	case size%sector != 0:
+		return 0, corrupt("%d bytes are no whole number of %d-byte sectors", size, sector)
+	case size/sector > 1<<40:
+		return 0, corrupt("%d bytes are more than a partition table is read for", size)
+	}
+	return uint64(size) / sector, nil
+}
