@@ -1,0 +1,110 @@
+package verity
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// MaxSalt is the longest salt that a superblock can hold.
+const MaxSalt = 256
+
+// maxBlocks bounds all arithmetic below: 2^40 blocks are 4 PiB.
+const maxBlocks = 1 << 40
+
+// Superblock is what the first block of a hash partition says.
+type Superblock struct {
+	UUID       [16]byte // names the device; nothing vouches for it
+	DataBlocks uint64
+	Salt       []byte
+}
+
+// DataSize is the number of bytes that the tree vouches for.
+func (s Superblock) DataSize() int64 { return int64(s.DataBlocks) * BlockSize }
+
+// HashSize is the number of bytes that superblock and tree take.
+func (s Superblock) HashSize() int64 {
+	total := int64(1)
+	for _, l := range levelsOf(int64(s.DataBlocks)) {
+		total += l.blocks
+	}
+	return total * BlockSize
+}
+
+// superblock is the on-disk form (cryptsetup, lib/verity: on-disk format 1).
+type superblock struct {
+	Magic                [8]byte
+	Version, HashType    uint32
+	UUID                 [16]byte
+	Algorithm            [32]byte
+	DataBlock, HashBlock uint32
+	DataBlocks           uint64
+	SaltSize             uint16
+	_                    [6]byte
+	Salt                 [MaxSalt]byte
+	_                    [168]byte
+}
+
+var (
+	magic  = [8]byte{'v', 'e', 'r', 'i', 't', 'y'}
+	sha256 = [32]byte{'s', 'h', 'a', '2', '5', '6'}
+)
+
+// ReadSuperblock reads the superblock at the start of r. Only what Build makes
+// and systemd-repart makes is known: format 1, SHA-256, blocks of 4096 bytes;
+// all else, and a byte that should be zero and is not, is of kind Corrupt.
+func ReadSuperblock(r io.ReaderAt) (Superblock, error) {
+	var block [BlockSize]byte
+	if n, err := r.ReadAt(block[:], 0); n < len(block) {
+		if err == nil || errors.Is(err, io.EOF) {
+			return Superblock{}, errkind.Errorf(errkind.Corrupt, "the verity superblock is truncated at byte %d", n)
+		}
+		return Superblock{}, fmt.Errorf("read verity superblock: %w", err)
+	}
+	var sb superblock
+	if _, err := binary.Decode(block[:], binary.LittleEndian, &sb); err != nil {
+		return Superblock{}, fmt.Errorf("read verity superblock: %w", err)
+	}
+	if err := sb.check(); err != nil {
+		return Superblock{}, err
+	}
+	out := Superblock{UUID: sb.UUID, DataBlocks: sb.DataBlocks, Salt: sb.Salt[:sb.SaltSize]}
+	if !bytes.Equal(block[:], out.encode()) {
+		return Superblock{}, errkind.Errorf(errkind.Corrupt, "the reserved bytes of the verity superblock are not zero")
+	}
+	return out, nil
+}
+
+func (sb *superblock) check() error {
+	switch {
+	case sb.Magic != magic:
+		return errkind.Errorf(errkind.Corrupt, "there is no verity superblock")
+	case sb.Version != 1 || sb.HashType != 1:
+		return errkind.Errorf(errkind.Corrupt, "the verity superblock has version %d and type %d, not 1 and 1", sb.Version, sb.HashType)
+	case sb.Algorithm != sha256:
+		return errkind.Errorf(errkind.Corrupt, "the verity tree uses %q, not sha256", bytes.TrimRight(sb.Algorithm[:], "\x00"))
+	case sb.DataBlock != BlockSize || sb.HashBlock != BlockSize:
+		return errkind.Errorf(errkind.Corrupt, "the verity tree has blocks of %d and %d bytes, not %d", sb.DataBlock, sb.HashBlock, BlockSize)
+	case sb.SaltSize > MaxSalt:
+		return errkind.Errorf(errkind.Corrupt, "the verity superblock has a salt of %d bytes, more than %d", sb.SaltSize, MaxSalt)
+	case sb.DataBlocks == 0 || sb.DataBlocks > maxBlocks:
+		return errkind.Errorf(errkind.Corrupt, "the verity superblock is for %d data blocks", sb.DataBlocks)
+	}
+	return nil
+}
+
+// encode returns the whole first block.
+func (s Superblock) encode() []byte {
+	sb := superblock{
+		Magic: magic, Version: 1, HashType: 1, UUID: s.UUID, Algorithm: sha256,
+		DataBlock: BlockSize, HashBlock: BlockSize, DataBlocks: s.DataBlocks, SaltSize: uint16(len(s.Salt)),
+	}
+	copy(sb.Salt[:], s.Salt)
+	block := make([]byte, BlockSize)
+	_, _ = binary.Encode(block, binary.LittleEndian, &sb)
+	return block
+}
