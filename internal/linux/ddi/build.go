@@ -1,0 +1,294 @@
+package ddi
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/erofs/go-erofs"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/linux/gpt"
+	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/linux/verity"
+)
+
+const (
+	grain     = 4096
+	headSize  = 5 * grain // gpt.OverheadFront, rounded up
+	tailSize  = 5 * grain // gpt.OverheadBack, rounded up
+	uuidInSB  = 1024 + 48 // of an erofs: superblock, then its UUID
+	blockSize = verity.BlockSize
+)
+
+// BuildOptions say what goes into an image. The same options over the same
+// files make the same bytes, whoever builds and whenever.
+type BuildOptions struct {
+	Tree  string    // folder whose usr and opt go in; the rest of it stays out
+	Arch  Arch      // says the partition types
+	Epoch time.Time // the age of every file, usually SOURCE_DATE_EPOCH
+	// Compress makes the file system with mkfs.erofs, as small as it can: an
+	// image that the kernel reads, but Image.FS does not.
+	Compress bool
+	Tools    run.Runner // what runs mkfs.erofs; nil is the host
+}
+
+// Build writes an unsigned image to path, replacing what is there once all is
+// written, and returns its root hash. The file has room for the signature that
+// Attach adds; until then that room belongs to no partition.
+//
+// Files keep their permissions and belong to root; extended attributes stay
+// out. A file with special permissions or capabilities, a device, a socket, a
+// pipe, and a link to an absolute path or out of the tree is an error of kind
+// Invalid that names it.
+func Build(ctx context.Context, path string, o BuildOptions) (root [32]byte, err error) {
+	if _, ok := idOf(partType{o.Arch, false, roleData}); !ok {
+		return root, errkind.Errorf(errkind.Invalid, "build %s: the architecture %q is not known", path, o.Arch)
+	}
+	if o.Epoch.Unix() < 0 {
+		return root, errkind.Errorf(errkind.Invalid, "build %s: the date %s is before 1970", path, o.Epoch)
+	}
+	t, err := scanTree(o.Tree, o.Epoch)
+	if err != nil {
+		return root, fmt.Errorf("build %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	err = atomicfile.FillFunc(path, 0o644, func(f *os.File) error {
+		root, err = build(ctx, f, t, o)
+		return err
+	})
+	return root, err
+}
+
+func build(ctx context.Context, f *os.File, t *tree, o BuildOptions) (root [32]byte, err error) {
+	data := io.NewOffsetWriter(f, headSize)
+	size, err := writeErofs(ctx, data, t, o)
+	if err != nil {
+		return root, fmt.Errorf("write file system: %w", err)
+	}
+	// Where the file ends is where reads end: it has to be there before the
+	// blocks are read back.
+	if err := f.Truncate(headSize + size); err != nil {
+		return root, err
+	}
+	content := io.NewSectionReader(f, headSize, size)
+	id, err := identify(ctx, content)
+	if err != nil {
+		return root, err
+	}
+	fsID := id.uuid("file system")
+	if _, err := data.WriteAt(fsID[:], uuidInSB); err != nil {
+		return root, err
+	}
+	salt := id.derive("salt")
+	root, hashSize, err := verity.Build(ctx, content, size, salt[:], id.uuid("verity"), io.NewOffsetWriter(f, headSize+size))
+	if err != nil {
+		return root, err
+	}
+	table := layout(o.Arch, id, root, size, hashSize)
+	if err := f.Truncate(table.Size); err != nil {
+		return root, err
+	}
+	return root, gpt.Write(f, table)
+}
+
+func layout(arch Arch, id identity, root [32]byte, dataSize, hashSize int64) *gpt.Table {
+	t := &gpt.Table{DiskID: id.uuid("disk"), Size: headSize + dataSize + hashSize + sigSize + tailSize}
+	add := func(r role, suffix string, id gpt.GUID, at, size int64) {
+		kind := partType{arch, false, r}
+		typ, _ := idOf(kind)
+		t.Partitions = append(t.Partitions, gpt.Partition{
+			Type: typ, ID: id, First: uint64(at / 512), Last: uint64((at+size)/512) - 1,
+			Attributes: attrReadOnly, Name: kind.String() + suffix,
+		})
+	}
+	add(roleData, "", gpt.GUID(root[:16]), headSize, dataSize)
+	add(roleHash, "-verity", gpt.GUID(root[16:]), headSize+dataSize, hashSize)
+	return t
+}
+
+// identity is what all that would otherwise be random is derived from: the
+// root hash of the file system without a salt and without its UUID.
+type identity [32]byte
+
+func identify(ctx context.Context, content *io.SectionReader) (identity, error) {
+	root, _, err := verity.Build(ctx, content, content.Size(), nil, [16]byte{}, discard{})
+	return root, err
+}
+
+func (id identity) derive(what string) [32]byte {
+	return sha256.Sum256(append([]byte("trident image: "+what+"\x00"), id[:]...))
+}
+
+// uuid is of version 8, which leaves the rest to its maker (RFC 9562, 5.8).
+func (id identity) uuid(what string) [16]byte {
+	sum := id.derive(what)
+	u := [16]byte(sum[:16])
+	u[6] = u[6]&0x0f | 0x80
+	u[8] = u[8]&0x3f | 0x80
+	return u
+}
+
+type discard struct{}
+
+func (discard) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+
+// writeErofs returns the size of what it wrote, a whole number of blocks.
+func writeErofs(ctx context.Context, w *io.OffsetWriter, t *tree, o BuildOptions) (int64, error) {
+	if o.Compress {
+		return writeCompressed(ctx, w, t, o)
+	}
+	out := &ctxWriter{ctx: ctx, w: w}
+	fsys := erofs.Create(out, erofs.WithBuildTime(uint64(o.Epoch.Unix()), 0), erofs.WithBlockSize(blockSize))
+	if err := fsys.CopyFrom(t); err != nil {
+		return 0, err
+	}
+	if err := fsys.Close(); err != nil {
+		return 0, err
+	}
+	return (out.end + blockSize - 1) / blockSize * blockSize, nil
+}
+
+// ctxWriter stops when ctx ends, and knows where the end of the file is.
+type ctxWriter struct {
+	ctx     context.Context
+	w       *io.OffsetWriter
+	at, end int64
+}
+
+func (c *ctxWriter) Write(p []byte) (int, error) {
+	if err := context.Cause(c.ctx); err != nil {
+		return 0, err
+	}
+	n, err := c.w.Write(p)
+	c.at += int64(n)
+	c.end = max(c.end, c.at)
+	return n, err
+}
+
+func (c *ctxWriter) Seek(offset int64, whence int) (at int64, err error) {
+	c.at, err = c.w.Seek(offset, whence)
+	return c.at, err
+}
+
+// writeCompressed lets mkfs.erofs work on a copy of the tree, which is all
+// that it could take the wrong things from: times, owners, other folders.
+func writeCompressed(ctx context.Context, w *io.OffsetWriter, t *tree, o BuildOptions) (_ int64, err error) {
+	tools := o.Tools
+	if tools == nil {
+		tools = run.Host{}
+	}
+	tmp, err := os.MkdirTemp("", "trident-image-*")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+	stage, image := filepath.Join(tmp, "tree"), filepath.Join(tmp, "image")
+	if err := t.copyTo(ctx, stage); err != nil {
+		return 0, err
+	}
+	_, err = tools.Run(ctx, "mkfs.erofs", "--quiet", "-zlz4hc,12", "-C65536", "-x-1", "--all-root", "-Enosbcrc",
+		"-T"+strconv.FormatInt(o.Epoch.Unix(), 10), "-U00000000-0000-0000-0000-000000000000", image, stage)
+	if errkind.Of(err) == errkind.Precondition {
+		return 0, errkind.WithHint(err, "install erofs-utils, or build without compression")
+	}
+	if err != nil {
+		return 0, err
+	}
+	return copyImage(w, image)
+}
+
+func copyImage(w *io.OffsetWriter, image string) (n int64, err error) {
+	f, err := os.Open(image)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	n, err = io.Copy(w, f)
+	return (n + blockSize - 1) / blockSize * blockSize, err
+}
+
+// Attach adds a signature to an image that Build made, or replaces the one
+// that it has. The file at path is replaced once the signed one is whole. A
+// signature that is not one of this image's root hash by the key of cert is
+// refused and nothing changed.
+func Attach(path string, sig []byte, cert *x509.Certificate) error {
+	if err := attach(path, sig, cert); err != nil {
+		return fmt.Errorf("sign %s: %w", path, err)
+	}
+	return nil
+}
+
+func attach(path string, sig []byte, cert *x509.Certificate) (err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	m, err := Open(f, info.Size())
+	if err != nil {
+		return err
+	}
+	if err := checkSignature(m.rootHash, sig, cert); err != nil {
+		return err
+	}
+	content, err := encodeSignature(m.rootHash, cert, sig)
+	if err != nil {
+		return err
+	}
+	table, at, err := m.withSignature()
+	if err != nil {
+		return err
+	}
+	return atomicfile.FillFunc(path, info.Mode().Perm(), func(out *os.File) error {
+		if _, err := io.Copy(out, io.NewSectionReader(f, 0, info.Size())); err != nil {
+			return err
+		}
+		if _, err := out.WriteAt(content, at); err != nil {
+			return err
+		}
+		return gpt.Write(out, table)
+	})
+}
+
+// withSignature returns the table with a signature partition, and where that
+// begins. The room is behind the tree, where Build left it.
+func (m *Image) withSignature() (*gpt.Table, int64, error) {
+	parts, err := classify(m.table.Partitions)
+	if err != nil {
+		return nil, 0, err
+	}
+	if parts.sig != nil {
+		if parts.sig.Size() != sigSize {
+			return nil, 0, errkind.Errorf(errkind.Precondition, "the signature partition has %d bytes, not %d", parts.sig.Size(), sigSize)
+		}
+		return m.table, parts.sig.Offset(), nil
+	}
+	last := inOrder(m.table.Partitions)[len(m.table.Partitions)-1]
+	at := (last.Offset() + last.Size() + grain - 1) / grain * grain
+	if at+sigSize > m.table.Size-gpt.OverheadBack {
+		return nil, 0, errkind.Errorf(errkind.Precondition, "there is no room of %d bytes behind the last partition", sigSize)
+	}
+	kind, _ := typeOf(parts.data.Type)
+	name := kind.String() + "-verity-sig"
+	kind.role = roleSig
+	typ, _ := idOf(kind)
+	table := *m.table
+	table.Partitions = append(table.Partitions[:len(table.Partitions):len(table.Partitions)], gpt.Partition{
+		Type: typ, ID: identity(m.rootHash).uuid("signature"), Attributes: attrReadOnly, Name: name,
+		First: uint64(at / 512), Last: uint64((at+sigSize)/512) - 1,
+	})
+	return &table, at, nil
+}

@@ -1,0 +1,198 @@
+// Package ddi reads, builds and signs discoverable disk images: a GPT with an
+// erofs, its dm-verity tree and the signature of the tree's root hash, as the
+// Discoverable Partitions Specification describes them and systemd merges them.
+//
+// Open says what an image is, never that it is to be trusted: that takes
+// VerifyTree and a signature by a key that counts, and is the business of the
+// package trust. Open leaves no byte unexplained, though. Each lies in the
+// table, which has checksums; in a partition; or is zero. So what a signature
+// vouches for is the whole file, except for a few bytes that mean nothing:
+// see Image.
+//
+// Only the layout that systemd-repart makes for an extension is read: one data
+// partition, its tree, at most one signature, nothing else. An image in which
+// two readers could see two things is refused.
+package ddi
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/gpt"
+	"github.com/trident-project/trident/internal/linux/verity"
+)
+
+// maxGap is how much room there may be before, between and behind partitions.
+// It is read byte by byte.
+const maxGap = 4 << 20
+
+// The partition attributes that an image may have. No-auto (63) is not among
+// them: it would hide a partition from systemd that we see.
+const (
+	attrGrow     = uint64(1) << 59
+	attrReadOnly = uint64(1) << 60
+)
+
+// Image is an image whose structure was found whole. It reads from what was
+// given to Open, for as long as that is open, and may be used by many.
+//
+// In an image whose tree was verified and whose signature is valid, these
+// bytes can still be altered unnoticed: the UUID in the verity superblock, the
+// last sector's address in the protective MBR (two fillers are known), and in
+// the signature the certificate's fingerprint, certificates that came along
+// with it, and unused bits of its encoding. Nothing is decided by them.
+type Image struct {
+	r          io.ReaderAt
+	arch       Arch
+	rootHash   [32]byte
+	signature  *Signature
+	table      *gpt.Table
+	data, hash *io.SectionReader
+}
+
+// Arch is the architecture that the partition types name.
+func (m *Image) Arch() Arch { return m.arch }
+
+// RootHash is the root hash that the partition UUIDs spell.
+func (m *Image) RootHash() [32]byte { return m.rootHash }
+
+// Signature is nil for an image that is not signed.
+func (m *Image) Signature() *Signature { return m.signature }
+
+// Table is the partition table.
+func (m *Image) Table() *gpt.Table { return m.table }
+
+// Open reads the structure of an image of size bytes. Whatever is wrong with
+// it is an error of kind Corrupt that names the first thing.
+func Open(r io.ReaderAt, size int64) (*Image, error) {
+	m, err := open(r, size)
+	if err != nil {
+		return nil, fmt.Errorf("read image: %w", err)
+	}
+	return m, nil
+}
+
+func open(r io.ReaderAt, size int64) (*Image, error) {
+	table, err := gpt.Read(r, size)
+	if err != nil {
+		return nil, err
+	}
+	m := &Image{r: r, table: table}
+	parts, err := classify(table.Partitions)
+	if err != nil {
+		return nil, err
+	}
+	m.arch = parts.arch
+	m.rootHash = [32]byte(append(parts.data.ID[:], parts.hash.ID[:]...))
+	m.data = section(r, parts.data)
+	m.hash = section(r, parts.hash)
+	if err := checkGaps(r, table); err != nil {
+		return nil, err
+	}
+	sb, err := verity.ReadSuperblock(m.hash)
+	if err != nil {
+		return nil, err
+	}
+	if err := sb.Fits(m.data.Size(), m.hash.Size()); err != nil {
+		return nil, err
+	}
+	if parts.sig == nil {
+		return m, nil
+	}
+	if m.signature, err = readSignature(section(r, parts.sig)); err != nil {
+		return nil, err
+	}
+	if m.signature.RootHash != m.rootHash {
+		return nil, errkind.Errorf(errkind.Corrupt, "the signature is for root hash %x, the partitions are for %x", m.signature.RootHash, m.rootHash)
+	}
+	return m, nil
+}
+
+func section(r io.ReaderAt, p *gpt.Partition) *io.SectionReader {
+	return io.NewSectionReader(r, p.Offset(), p.Size())
+}
+
+// partitions are those of an image by what they are for; sig may be nil.
+type partitions struct {
+	arch            Arch
+	data, hash, sig *gpt.Partition
+}
+
+func classify(all []gpt.Partition) (partitions, error) {
+	var out partitions
+	var first partType
+	for i := range all {
+		p := &all[i]
+		t, ok := typeOf(p.Type)
+		if !ok {
+			return out, errkind.Errorf(errkind.Corrupt, "partition %d has type %s, which has no place in an extension image", i+1, p.Type)
+		}
+		if p.Attributes&^(attrGrow|attrReadOnly) != 0 {
+			return out, errkind.Errorf(errkind.Corrupt, "partition %d has the attributes %#x", i+1, p.Attributes)
+		}
+		if i == 0 {
+			first = t
+		}
+		if t.arch != first.arch || t.usr != first.usr {
+			return out, errkind.Errorf(errkind.Corrupt, "partition %d is for %s, partition 1 for %s", i+1, t, first)
+		}
+		slot := map[role]**gpt.Partition{roleData: &out.data, roleHash: &out.hash, roleSig: &out.sig}[t.role]
+		if *slot != nil {
+			return out, errkind.Errorf(errkind.Corrupt, "partition %d is a second %s partition", i+1, t.role)
+		}
+		*slot = p
+	}
+	out.arch = first.arch
+	switch {
+	case out.data == nil:
+		return out, errkind.Errorf(errkind.Corrupt, "there is no data partition")
+	case out.hash == nil:
+		return out, errkind.Errorf(errkind.Corrupt, "there is no verity partition")
+	}
+	return out, nil
+}
+
+// checkGaps wants zeros wherever there is neither table nor partition.
+func checkGaps(r io.ReaderAt, t *gpt.Table) error {
+	at := int64(gpt.OverheadFront)
+	end := gpt.Partition{First: uint64(t.Size-gpt.OverheadBack) / 512}
+	for _, p := range append(inOrder(t.Partitions), end) {
+		n := p.Offset() - at
+		if n > maxGap {
+			return errkind.Errorf(errkind.Corrupt, "%d bytes from byte %d on belong to no partition", n, at)
+		}
+		gap := make([]byte, n)
+		if _, err := r.ReadAt(gap, at); err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("read byte %d: %w", at, err)
+		}
+		for i, c := range gap {
+			if c != 0 {
+				return errkind.Errorf(errkind.Corrupt, "byte %d is set, but belongs to no partition", at+int64(i))
+			}
+		}
+		at = p.Offset() + p.Size()
+	}
+	return nil
+}
+
+// VerifyTree reads the whole image and compares it with its root hash. An
+// error of kind Corrupt says which block does not match. For progress see
+// verity.Verify.
+func (m *Image) VerifyTree(ctx context.Context, progress func(done, total int64)) error {
+	if err := verity.Verify(ctx, m.data, m.data.Size(), m.hash, m.hash.Size(), m.rootHash, progress); err != nil {
+		return fmt.Errorf("verify image: %w", err)
+	}
+	return nil
+}
+
+// FS is the file system in the image, which is an fs.ReadLinkFS. What is wrong
+// with it is of kind Corrupt; a compressed one cannot be read: Unsupported.
+func (m *Image) FS() (fs.FS, error) { return openErofs(m.data) }
+
+// HashString is the form in which a root hash is shown and signed.
+func HashString(root [32]byte) string { return hex.EncodeToString(root[:]) }

@@ -1,0 +1,176 @@
+package ddi
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"strings"
+	"sync/atomic"
+
+	"github.com/erofs/go-erofs"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// What a hostile file system can cost: a folder may be its own child.
+const (
+	maxDepth   = 64
+	maxEntries = 1 << 20 // read from folders, over the life of one FS
+)
+
+// guarded is a file system whose bytes may be hostile: a panic of the reader
+// on them becomes an error of kind Corrupt, and so does each error of its own
+// that is not about a missing file. Names, depths and sizes are checked, so
+// that who walks and reads it with the functions of io/fs is safe.
+type guarded struct {
+	fs.ReadLinkFS
+	size    int64 // of the partition: no file in it is larger
+	entries *atomic.Int64
+}
+
+func openErofs(r *io.SectionReader) (_ fs.FS, err error) {
+	defer guard("read file system", &err)
+	inner, err := erofs.Open(r)
+	if errors.Is(err, erofs.ErrNotImplemented) {
+		return nil, errkind.Errorf(errkind.Unsupported, "read file system: %w", err)
+	}
+	if err != nil {
+		return nil, errkind.Errorf(errkind.Corrupt, "read file system: %w", err)
+	}
+	links, ok := inner.(fs.ReadLinkFS)
+	if !ok {
+		return nil, errkind.Errorf(errkind.Unsupported, "read file system: its reader knows no symbolic links")
+	}
+	return guarded{links, r.Size(), new(atomic.Int64)}, nil
+}
+
+// guard turns a panic into an error, and gives errors their kind. It is to be
+// deferred.
+func guard(doing string, err *error) {
+	if p := recover(); p != nil {
+		*err = errkind.Errorf(errkind.Corrupt, "%s: the file system makes no sense: %v", doing, p)
+		return
+	}
+	if *err == nil || *err == io.EOF || errors.Is(*err, fs.ErrNotExist) || errkind.Of(*err) != errkind.Internal {
+		return
+	}
+	if errors.Is(*err, erofs.ErrNotImplemented) {
+		*err = errkind.With(errkind.Unsupported, *err)
+		return
+	}
+	*err = errkind.With(errkind.Corrupt, *err)
+}
+
+func (g guarded) Open(name string) (f fs.File, err error) {
+	defer guard("open "+name, &err)
+	if strings.Count(name, "/") >= maxDepth {
+		return nil, errkind.Errorf(errkind.Corrupt, "open %s: folders are nested deeper than %d", name, maxDepth)
+	}
+	inner, err := g.ReadLinkFS.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if dir, ok := inner.(fs.ReadDirFile); ok {
+		return &guardedDir{guardedFile{inner, g, name}, dir, ""}, nil
+	}
+	return &guardedFile{inner, g, name}, nil
+}
+
+func (g guarded) ReadLink(name string) (target string, err error) {
+	defer guard("read link "+name, &err)
+	return g.ReadLinkFS.ReadLink(name)
+}
+
+func (g guarded) Lstat(name string) (fs.FileInfo, error) {
+	return g.checked(name, func() (fs.FileInfo, error) { return g.ReadLinkFS.Lstat(name) })
+}
+
+func (g guarded) Stat(name string) (fs.FileInfo, error) {
+	return g.checked(name, func() (fs.FileInfo, error) { return fs.Stat(g.ReadLinkFS, name) })
+}
+
+// checked refuses a size that would make fs.ReadFile ask for all the memory
+// there is.
+func (g guarded) checked(name string, stat func() (fs.FileInfo, error)) (info fs.FileInfo, err error) {
+	defer guard("look at "+name, &err)
+	info, err = stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() < 0 || info.Size() > g.size {
+		return nil, errkind.Errorf(errkind.Corrupt, "look at %s: it claims %d bytes, the file system has %d", name, info.Size(), g.size)
+	}
+	return info, nil
+}
+
+type guardedFile struct {
+	fs.File
+	fsys guarded
+	name string
+}
+
+func (f *guardedFile) Read(p []byte) (n int, err error) {
+	defer guard("read "+f.name, &err)
+	return f.File.Read(p)
+}
+
+func (f *guardedFile) Stat() (fs.FileInfo, error) { return f.fsys.checked(f.name, f.File.Stat) }
+
+func (f *guardedFile) Close() (err error) {
+	defer guard("close "+f.name, &err)
+	return f.File.Close()
+}
+
+type guardedDir struct {
+	guardedFile
+	dir  fs.ReadDirFile
+	last string // name read
+}
+
+// ReadDir reads in pieces, so that a folder that claims to go on for ever
+// comes to an end.
+func (d *guardedDir) ReadDir(n int) (out []fs.DirEntry, err error) {
+	defer guard("read folder "+d.name, &err)
+	for n <= 0 || len(out) < n {
+		piece := 256
+		if n > 0 {
+			piece = min(piece, n-len(out))
+		}
+		entries, err := d.dir.ReadDir(piece)
+		for _, e := range entries {
+			if err := d.checkName(e.Name()); err != nil {
+				return out, err
+			}
+			out = append(out, guardedEntry{e, d.fsys})
+		}
+		if err == io.EOF && (n <= 0 || len(out) > 0) {
+			return out, nil
+		}
+		if err != nil || len(entries) == 0 {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// checkName wants names as erofs has them: in ascending order, each once.
+// Others would be found by some readers and not by others.
+func (d *guardedDir) checkName(name string) error {
+	switch {
+	case d.fsys.entries.Add(1) > maxEntries:
+		return errkind.Errorf(errkind.Corrupt, "read folder %s: the file system has more than %d entries", d.name, maxEntries)
+	case name == "" || strings.ContainsAny(name, "/\x00"):
+		return errkind.Errorf(errkind.Corrupt, "read folder %s: %q is no file name", d.name, name)
+	case name <= d.last:
+		return errkind.Errorf(errkind.Corrupt, "read folder %s: %q is not in order", d.name, name)
+	}
+	d.last = name
+	return nil
+}
+
+type guardedEntry struct {
+	fs.DirEntry
+	fsys guarded
+}
+
+func (e guardedEntry) Info() (fs.FileInfo, error) { return e.fsys.checked(e.Name(), e.DirEntry.Info) }

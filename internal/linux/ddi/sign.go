@@ -1,0 +1,139 @@
+package ddi
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"fmt"
+	"io"
+
+	"github.com/smallstep/pkcs7"
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// SignRootHash signs a root hash as systemd and the kernel want it: PKCS#7,
+// detached, without attributes, SHA-256, over the hash in lower-case hex, the
+// certificate included. With an RSA key the bytes are those of
+//
+//	openssl smime -sign -noattr -binary -outform der
+//
+// and depend on nothing else. The encoder is our own because a library's bytes
+// would differ there, and because the kernel refuses the algorithm names that
+// libraries prefer: for RSA it must be plain rsaEncryption.
+func SignRootHash(root [32]byte, cert *x509.Certificate, key crypto.Signer) ([]byte, error) {
+	pub, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !pub.Equal(key.Public()) {
+		return nil, errkind.Errorf(errkind.Invalid, "sign root hash: the key is not the one of the certificate %q", cert.Subject)
+	}
+	alg, err := signatureAlgorithm(cert)
+	if err != nil {
+		return nil, fmt.Errorf("sign root hash: %w", err)
+	}
+	random := io.Reader(rand.Reader)
+	if _, ok := key.(*ecdsa.PrivateKey); ok {
+		random = nil // deterministic, RFC 6979
+	}
+	digest := sha256.Sum256([]byte(HashString(root)))
+	sig, err := key.Sign(random, digest[:], crypto.SHA256)
+	if err != nil {
+		return nil, fmt.Errorf("sign root hash: %w", err)
+	}
+	der, err := encodePKCS7(cert, alg, sig)
+	if err != nil {
+		return nil, fmt.Errorf("sign root hash: %w", err)
+	}
+	return der, nil
+}
+
+// algorithm is an AlgorithmIdentifier.
+type algorithm struct {
+	id   asn1.ObjectIdentifier
+	null bool // with NULL for parameters, rather than with none
+}
+
+func signatureAlgorithm(cert *x509.Certificate) (algorithm, error) {
+	switch cert.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return algorithm{pkcs7.OIDEncryptionAlgorithmRSA, true}, nil
+	case *ecdsa.PublicKey:
+		return algorithm{pkcs7.OIDDigestAlgorithmECDSASHA256, false}, nil
+	}
+	return algorithm{}, errkind.Errorf(errkind.Invalid, "%s keys cannot sign an image: PKCS#7 without attributes is for RSA and ECDSA", cert.PublicKeyAlgorithm)
+}
+
+func (a algorithm) add(b *cryptobyte.Builder) {
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1ObjectIdentifier(a.id)
+		if a.null {
+			b.AddASN1NULL()
+		}
+	})
+}
+
+// encodePKCS7 writes a ContentInfo with SignedData (RFC 2315, sections 7 and 9).
+func encodePKCS7(cert *x509.Certificate, alg algorithm, sig []byte) ([]byte, error) {
+	digest := algorithm{pkcs7.OIDDigestAlgorithmSHA256, true}
+	explicit0 := cbasn1.Tag(0).Constructed().ContextSpecific()
+	signer := func(b *cryptobyte.Builder) {
+		b.AddASN1Int64(1)
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddBytes(cert.RawIssuer)
+			b.AddASN1BigInt(cert.SerialNumber)
+		})
+		digest.add(b)
+		alg.add(b)
+		b.AddASN1OctetString(sig)
+	}
+	signedData := func(b *cryptobyte.Builder) {
+		b.AddASN1Int64(1)
+		b.AddASN1(cbasn1.SET, digest.add)
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(pkcs7.OIDData) })
+		b.AddASN1(explicit0, func(b *cryptobyte.Builder) { b.AddBytes(cert.Raw) })
+		b.AddASN1(cbasn1.SET, func(b *cryptobyte.Builder) { b.AddASN1(cbasn1.SEQUENCE, signer) })
+	}
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1ObjectIdentifier(pkcs7.OIDSignedData)
+		b.AddASN1(explicit0, func(b *cryptobyte.Builder) { b.AddASN1(cbasn1.SEQUENCE, signedData) })
+	})
+	return b.Bytes()
+}
+
+// checkSignature says whether der is one signature over root by the key of
+// cert, in the form that the kernel takes. Certificates within der count for
+// nothing, and the dates of cert are not looked at.
+func checkSignature(root [32]byte, der []byte, cert *x509.Certificate) error {
+	p7, err := pkcs7.Parse(der)
+	if err != nil {
+		return errkind.Errorf(errkind.Invalid, "the signature is no PKCS#7 in DER: %w", err)
+	}
+	if len(p7.Signers) != 1 {
+		return errkind.Errorf(errkind.Invalid, "the signature has %d signers, not 1", len(p7.Signers))
+	}
+	if len(p7.Content) > 0 {
+		return errkind.Errorf(errkind.Invalid, "the signature is not detached: it brings %d bytes of content", len(p7.Content))
+	}
+	alg, err := signatureAlgorithm(cert)
+	if err != nil {
+		return err
+	}
+	signer := p7.Signers[0]
+	if got := signer.DigestEncryptionAlgorithm.Algorithm; !got.Equal(alg.id) {
+		return errkind.WithHint(
+			errkind.Errorf(errkind.Invalid, "the signature names its algorithm %s, the kernel wants %s", got, alg.id),
+			"sign with: openssl smime -sign -noattr -binary -outform der")
+	}
+	p7.Content = []byte(HashString(root))
+	p7.Certificates = []*x509.Certificate{cert}
+	if err := p7.Verify(); err != nil {
+		return errkind.Errorf(errkind.Untrusted, "the signature is not one of root hash %s by %q: %w", HashString(root), cert.Subject, err)
+	}
+	return nil
+}
