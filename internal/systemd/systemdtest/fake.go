@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/systemd"
@@ -18,10 +19,11 @@ import (
 // Definition is a unit file, as far as the fake needs to understand one.
 type Definition struct {
 	Name string
-	// Start is the result of a job that starts the unit: "" means done. With
-	// "failed" or "timeout" the unit is failed afterwards, and Result says how.
+	// Start is the result of a job that starts the unit: "" means done, "failed"
+	// that its program fails and leaves the unit failed with Result, "timeout"
+	// that the job gives up while the unit goes on starting.
 	Start  string
-	Result string // "" means success
+	Result string // exit-code, signal, …
 	// Hang makes a start last until its caller gives up.
 	Hang bool
 	// Reloads says that the unit can be reloaded: it then keeps its process.
@@ -125,18 +127,18 @@ func ended(ctx context.Context, c Call) error {
 	if ctx.Err() == context.DeadlineExceeded {
 		kind = errkind.Timeout
 	}
-	return errkind.Errorf(kind, "%s %s: %w", strings.ToLower(c.Method), c.Unit, ctx.Err())
+	return errkind.Errorf(kind, "%s %s: %w", c.Method, c.Unit, ctx.Err())
 }
 
 // start runs the start job of unit. Called with f.mu held.
 func (f *Fake) start(verb, unit string, d Definition) error {
 	if d.Start != "" && d.Start != "done" {
-		f.units[unit] = systemd.Unit{Active: "failed", Sub: "failed", Result: d.Result}
-		kind := errkind.Internal
-		if d.Start == "timeout" {
-			kind = errkind.Timeout
+		u := systemd.Unit{Active: "failed", Sub: "failed", Result: d.Result}
+		if d.Start == "timeout" { // the job gave up, the unit did not
+			u = systemd.Unit{Active: "activating", Sub: "start", Result: "success"}
 		}
-		return errkind.Errorf(kind, "%s %s: job result is %s (unit result %s)", verb, unit, d.Start, d.Result)
+		f.units[unit] = u
+		return (&systemd.JobError{Verb: verb, Unit: unit, Result: d.Start, UnitResult: u.Result}).WithKind()
 	}
 	f.last++
 	u := systemd.Unit{Active: "active", Sub: "running", Result: "success", MainPID: 1000 + f.last, Invocation: fmt.Sprintf("%032x", f.last)}
@@ -192,6 +194,7 @@ func (f *Fake) ReloadOrRestart(ctx context.Context, unit string) error {
 		return err
 	}
 	if d.Hang {
+		f.Set(unit, systemd.Unit{Active: "activating", Sub: "start", Result: "success"})
 		<-ctx.Done()
 		return ended(ctx, c)
 	}
@@ -204,7 +207,7 @@ func (f *Fake) ReloadOrRestart(ctx context.Context, unit string) error {
 }
 
 // StartTransient implements [systemd.Manager]. A program below /nonexistent
-// cannot be started; any other runs until Stop.
+// cannot be started; any other runs until Stop or its Timeout.
 func (f *Fake) StartTransient(ctx context.Context, name string, t systemd.Transient) error {
 	if err := f.enter(ctx, Call{Method: "StartTransient", Unit: name, Transient: t}); err != nil {
 		return err
@@ -216,14 +219,23 @@ func (f *Fake) StartTransient(ctx context.Context, name string, t systemd.Transi
 		return errkind.Errorf(errkind.Exists, "start %s: unit %s was already loaded", name, name)
 	}
 	if strings.HasPrefix(t.Exec[0], "/nonexistent/") {
-		return fmt.Errorf("start %s: job result is failed", name)
+		return &systemd.JobError{Verb: "start", Unit: name, Result: "failed"}
 	}
 	f.Define(Definition{Name: name})
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.load(name)
 	delete(f.defined, name)
+	if t.Timeout > 0 {
+		time.AfterFunc(t.Timeout, func() { f.expire(name) })
+	}
 	return f.start("start", name, Definition{})
+}
+
+func (f *Fake) expire(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.collect(name)
 }
 
 // Stop implements [systemd.Manager].
@@ -290,7 +302,7 @@ func (f *Fake) Unit(ctx context.Context, unit string) (systemd.Unit, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, ok := f.load(unit); !ok {
-		return systemd.Unit{}, errkind.Errorf(errkind.NotFound, "unit %s: not found", unit)
+		return systemd.Unit{}, errkind.Errorf(errkind.NotFound, "ask for %s: unit %s not found", unit, unit)
 	}
 	return f.units[unit], nil
 }

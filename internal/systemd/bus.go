@@ -1,0 +1,249 @@
+package systemd
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// PrivateSocket is where PID 1 listens for root. It needs no message bus, which
+// may be restarted, or not be there yet.
+const PrivateSocket = "/run/systemd/private"
+
+// Bus is the systemd of a host, over D-Bus. Its methods may be called from many
+// goroutines.
+type Bus struct {
+	ctx    context.Context // of the connection, not of a call
+	socket string
+
+	mu   sync.Mutex
+	conn *connection
+}
+
+var _ Manager = (*Bus)(nil)
+
+// Connect returns the Bus whose PID 1 listens on socket, usually PrivateSocket;
+// where that cannot be used the system bus is tried. Nothing is dialled before
+// the first call, and a lost connection is made anew by the call after. It is
+// closed when ctx ends.
+func Connect(ctx context.Context, socket string) *Bus {
+	return &Bus{ctx: ctx, socket: socket}
+}
+
+// connection is two D-Bus connections, for calls and for signals. gone is closed
+// as soon as either is lost: a signal that we wait for would never come.
+type connection struct {
+	*sd.Conn
+	gone context.Context
+}
+
+func (b *Bus) connect(ctx context.Context, verb, unit string) (*connection, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.conn != nil && b.conn.gone.Err() == nil && b.conn.Connected() {
+		return b.conn, nil
+	}
+	if b.conn != nil {
+		b.conn.Close()
+		b.conn = nil
+	}
+	conn, err := b.dial(ctx, false)
+	if err != nil && b.socket == PrivateSocket {
+		var busErr error
+		if conn, busErr = b.dial(ctx, true); busErr != nil {
+			err = errors.Join(err, busErr)
+		} else {
+			err = nil
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil, ended(ctx, verb, unit)
+	case err != nil:
+		return nil, errkind.Errorf(errkind.Unavailable, "%s %s: connect to systemd: %w", verb, unit, err)
+	}
+	b.conn = conn
+	return conn, nil
+}
+
+// dial is given up when ctx ends; what it returns lives as long as b.ctx.
+func (b *Bus) dial(ctx context.Context, system bool) (*connection, error) {
+	life, lost := context.WithCancel(b.ctx)
+	stop := context.AfterFunc(ctx, lost)
+	conn, err := sd.NewConnection(func() (*dbus.Conn, error) { return b.dialOne(life, lost, system) })
+	if err == nil && system {
+		// The private socket sends every signal to everybody, the bus does not.
+		err = conn.Subscribe()
+	}
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		lost()
+		return nil, err
+	}
+	return &connection{conn, life}, nil
+}
+
+func (b *Bus) dialOne(life context.Context, lost context.CancelFunc, system bool) (*dbus.Conn, error) {
+	connect := dbus.SystemBusPrivate
+	if !system {
+		connect = func(opts ...dbus.ConnOption) (*dbus.Conn, error) { return dbus.Dial("unix:path="+b.socket, opts...) }
+	}
+	conn, err := connect(dbus.WithContext(life))
+	if err != nil {
+		return nil, err
+	}
+	// By number: a name would have to be looked up.
+	err = conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))})
+	if err == nil && system {
+		err = conn.Hello()
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	context.AfterFunc(conn.Context(), lost)
+	return conn, nil
+}
+
+// job has start queue a job for unit and waits until it was removed.
+func (b *Bus) job(ctx context.Context, verb, unit string, start func(*connection, chan<- string) (int, error)) error {
+	conn, err := b.connect(ctx, verb, unit)
+	if err != nil {
+		return err
+	}
+	removed := make(chan string, 1)
+	if _, err := start(conn, removed); err != nil {
+		return fault(ctx, verb, unit, err)
+	}
+	select {
+	case result := <-removed:
+		if result == "done" {
+			return nil
+		}
+		return (&JobError{verb, unit, result, b.result(ctx, unit)}).WithKind()
+	case <-conn.gone.Done():
+		return errkind.Errorf(errkind.Unavailable, "%s %s: the connection to systemd was lost before the job ended", verb, unit)
+	case <-ctx.Done():
+		return ended(ctx, verb, unit)
+	}
+}
+
+// result is for the text of an error: what cannot be had is left out.
+func (b *Bus) result(ctx context.Context, unit string) string {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	u, err := b.Unit(ctx, unit)
+	if err != nil {
+		return ""
+	}
+	return u.Result
+}
+
+// Restart implements [Manager].
+func (b *Bus) Restart(ctx context.Context, unit string) error {
+	conn, err := b.connect(ctx, "restart", unit)
+	if err != nil {
+		return err
+	}
+	_, err = conn.RestartUnitContext(ctx, unit, "replace", nil)
+	return fault(ctx, "restart", unit, err)
+}
+
+// ReloadOrRestart implements [Manager].
+func (b *Bus) ReloadOrRestart(ctx context.Context, unit string) error {
+	return b.job(ctx, "reload or restart", unit, func(conn *connection, removed chan<- string) (int, error) {
+		return conn.ReloadOrRestartUnitContext(ctx, unit, "replace", removed)
+	})
+}
+
+// StartTransient implements [Manager].
+func (b *Bus) StartTransient(ctx context.Context, name string, t Transient) error {
+	if err := t.valid(name); err != nil {
+		return err
+	}
+	properties := []sd.Property{
+		sd.PropDescription(t.Description),
+		// exec, not simple: a program that cannot be executed fails the job.
+		sd.PropType("exec"),
+		sd.PropExecStart(t.Exec, false),
+		{Name: "Environment", Value: dbus.MakeVariant(t.Env)},
+		{Name: "CollectMode", Value: dbus.MakeVariant("inactive-or-failed")},
+	}
+	if t.Timeout > 0 {
+		properties = append(properties, sd.Property{Name: "RuntimeMaxUSec", Value: dbus.MakeVariant(uint64(t.Timeout.Microseconds()))})
+	}
+	return b.job(ctx, "start", name, func(conn *connection, removed chan<- string) (int, error) {
+		return conn.StartTransientUnitContext(ctx, name, "fail", properties, removed)
+	})
+}
+
+// Stop implements [Manager].
+func (b *Bus) Stop(ctx context.Context, unit string) error {
+	err := b.job(ctx, "stop", unit, func(conn *connection, removed chan<- string) (int, error) {
+		return conn.StopUnitContext(ctx, unit, "replace", removed)
+	})
+	if errkind.Of(err) == errkind.NotFound {
+		return nil
+	}
+	return err
+}
+
+// ResetFailed implements [Manager].
+func (b *Bus) ResetFailed(ctx context.Context, units ...string) error {
+	for _, unit := range units {
+		conn, err := b.connect(ctx, "reset failures of", unit)
+		if err != nil {
+			return err
+		}
+		err = fault(ctx, "reset failures of", unit, conn.ResetFailedUnitContext(ctx, unit))
+		if err != nil && errkind.Of(err) != errkind.NotFound {
+			return err
+		}
+	}
+	return nil
+}
+
+// Reload implements [Manager].
+func (b *Bus) Reload(ctx context.Context) error {
+	conn, err := b.connect(ctx, "reload", "unit files")
+	if err != nil {
+		return err
+	}
+	return fault(ctx, "reload", "unit files", conn.ReloadContext(ctx))
+}
+
+// Unit implements [Manager].
+func (b *Bus) Unit(ctx context.Context, unit string) (Unit, error) {
+	conn, err := b.connect(ctx, "ask for", unit)
+	if err != nil {
+		return Unit{}, err
+	}
+	p, err := conn.GetAllPropertiesContext(ctx, unit)
+	if err != nil {
+		return Unit{}, fault(ctx, "ask for", unit, err)
+	}
+	// What a type of unit does not have is left at its zero value.
+	var u Unit
+	u.Active, _ = p["ActiveState"].(string)
+	u.Sub, _ = p["SubState"].(string)
+	u.Result, _ = p["Result"].(string)
+	u.Restarts, _ = p["NRestarts"].(uint32)
+	u.MainPID, _ = p["MainPID"].(uint32)
+	if id, _ := p["InvocationID"].([]byte); len(id) > 0 {
+		u.Invocation = hex.EncodeToString(id)
+	}
+	if p["LoadState"] == "not-found" && u.Active == "inactive" {
+		return Unit{}, errkind.Errorf(errkind.NotFound, "ask for %s: unit %s not found", unit, unit)
+	}
+	return u, nil
+}

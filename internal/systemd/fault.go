@@ -1,0 +1,66 @@
+package systemd
+
+import (
+	"context"
+	"errors"
+	"path"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+func (t Transient) valid(name string) error {
+	if len(t.Exec) == 0 || !path.IsAbs(t.Exec[0]) {
+		return errkind.Errorf(errkind.Invalid, "start %s: the program must be an absolute path", name)
+	}
+	return nil
+}
+
+// ended is the error of a call whose context has ended.
+func ended(ctx context.Context, verb, unit string) error {
+	kind := errkind.Cancelled
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		kind = errkind.Timeout
+	}
+	return errkind.Errorf(kind, "%s %s: %w", verb, unit, ctx.Err())
+}
+
+// fault turns the error of a D-Bus call into ours.
+func fault(ctx context.Context, verb, unit string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ended(ctx, verb, unit)
+	}
+	kind := errkind.Unavailable // the connection broke
+	if e, ok := errors.AsType[dbus.Error](err); ok {
+		kind = kindOf(e.Name)
+	}
+	return errkind.Errorf(kind, "%s %s: %w", verb, unit, err)
+}
+
+// kindOf knows the error names of systemd (org.freedesktop.systemd1(5)) and of
+// D-Bus itself that tell a caller what to do.
+func kindOf(name string) errkind.Kind {
+	switch name {
+	case "org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.UnknownObject":
+		return errkind.NotFound
+	case "org.freedesktop.systemd1.UnitExists":
+		return errkind.Exists
+	case "org.freedesktop.systemd1.UnitMasked", "org.freedesktop.systemd1.LoadFailed", "org.freedesktop.systemd1.BadUnitSetting":
+		return errkind.Precondition
+	case "org.freedesktop.DBus.Error.AccessDenied", "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired":
+		return errkind.Denied
+	case "org.freedesktop.DBus.Error.InvalidArgs":
+		return errkind.Invalid
+	case "org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Timeout", "org.freedesktop.DBus.Error.TimedOut":
+		return errkind.Timeout
+	case "org.freedesktop.DBus.Error.Disconnected", "org.freedesktop.DBus.Error.LimitsExceeded",
+		"org.freedesktop.DBus.Error.NameHasNoOwner", "org.freedesktop.DBus.Error.ServiceUnknown",
+		"org.freedesktop.systemd1.ShuttingDown", "org.freedesktop.systemd1.TransactionIsDestructive":
+		return errkind.Unavailable
+	}
+	return errkind.Internal
+}
