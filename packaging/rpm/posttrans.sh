@@ -1,0 +1,29 @@
+# Runs when the files of the whole transaction are in place.
+# The newer of base and system extension wins: an extension that is not newer is
+# no longer activated. The image itself stays in the store.
+if [ -x /usr/lib/trident/trident-rescue ]; then
+	/usr/lib/trident/trident-rescue newest ||
+		echo "trident: which of package and system extension is newer could not be settled; tridentd does it at its next start" >&2
+fi
+[ -d /run/systemd/system ] || exit 0
+systemctl daemon-reload
+
+# --- come back
+how=$(cat /run/trident/rpm-unmerged 2>/dev/null)
+rm -f /run/trident/rpm-unmerged
+case $how in
+service)
+	systemctl start systemd-sysext.service ||
+		echo "trident: the system extensions could not be merged again; see: journalctl -u systemd-sysext.service" >&2
+	;;
+tool)
+	systemd-run --quiet --collect --wait systemd-sysext merge ||
+		echo "trident: the system extensions could not be merged again; try: systemd-sysext merge" >&2
+	;;
+esac
+# --- come back ends
+
+# The socket stays up all the while, so no client is refused.
+systemctl try-restart tridentd.service ||
+	echo "trident: tridentd could not be restarted; see: journalctl -u tridentd.service" >&2
+exit 0

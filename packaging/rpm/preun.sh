@@ -1,0 +1,37 @@
+# $1 is the number of versions of this package that stay: 0 on an erase.
+[ "$1" -eq 0 ] || exit 0
+command -v systemctl >/dev/null || exit 0
+
+systemctl --no-reload disable tridentd.socket tridentd-resume.path
+if [ -d /run/systemd/system ]; then
+	# The path unit first: it would start the service again.
+	systemctl stop tridentd-resume.path tridentd.socket tridentd.service 'trident-rescue*' ||
+		echo "trident: the units could not be stopped" >&2
+fi
+
+# Our own link only; a file of that name is somebody else's.
+case $(readlink /var/lib/extensions/trident.raw 2>/dev/null) in
+*trident/self/*) rm -f /var/lib/extensions/trident.raw ;;
+esac
+rm -f /etc/systemd/system/trident-rescue* /etc/systemd/system/*.wants/trident-rescue*
+
+# --- step aside
+# PID 1's mount table and PID 1 itself are asked: a scriptlet has a mount namespace
+# of its own, whose /usr says nothing.
+merged() { grep -q ' - overlay sysext ' /proc/1/mountinfo; }
+if test -d /run/systemd/system && merged; then
+	mkdir -p /run/trident
+	if test "$(systemctl show -P ActiveState systemd-sysext.service)" = active; then
+		echo service >/run/trident/rpm-unmerged
+		systemctl stop systemd-sysext.service
+	fi
+	if merged; then
+		test -e /run/trident/rpm-unmerged || echo tool >/run/trident/rpm-unmerged
+		systemd-run --quiet --collect --wait systemd-sysext unmerge
+	fi
+	if merged; then
+		echo "trident: the system extensions cannot be unmerged, so /usr stays read-only; see: journalctl -u systemd-sysext.service" >&2
+	fi
+fi
+# --- step aside ends
+exit 0

@@ -1,0 +1,5 @@
+# On a first install ($1 is 1) the distribution's preset decides.
+if [ "$1" -eq 1 ] && command -v systemctl >/dev/null; then
+	systemctl --no-reload preset trident.service || echo "trident.service could not be preset" >&2
+fi
+exit 0
