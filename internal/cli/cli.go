@@ -1,0 +1,234 @@
+// Package cli is the command trident: a client of the API, and the maker of
+// extension images.
+//
+// Each command is one file with three parts: its options, the cobra command
+// that fills them from flags and does nothing else, and the function that does
+// the work. The second takes the third as a parameter, so that a test of the
+// flags runs nothing. What is asked for goes to standard output; progress, logs
+// and errors go to standard error. The package knows the daemon by proto/client
+// only, so that trident stays small and can do no more than any other client.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/trident-project/trident/internal/version"
+)
+
+// app is what the commands share: the world outside, and the global flags.
+type app struct {
+	stdout, stderr io.Writer
+	// terminal says that stderr is one, columns how wide it is.
+	terminal bool
+	columns  int
+	now      func() time.Time
+
+	verbosity verbosity
+	socket    string
+	output    format
+	timeout   time.Duration
+
+	stop context.CancelFunc // of timeout
+}
+
+// Main runs the command line of this process and returns its exit code. The
+// first interrupt ends what a command waits for, the second the process.
+func Main() int {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel(errInterrupted)
+		<-signals
+		os.Exit(exitInterrupted)
+	}()
+	return newApp().run(ctx, os.Args[1:])
+}
+
+// Command is the whole command line, from which manual pages and completions
+// are made.
+func Command() *cobra.Command { return newRootCommand(newApp()) }
+
+func newApp() *app {
+	a := &app{stdout: os.Stdout, stderr: os.Stderr, columns: 80, now: time.Now, stop: func() {}}
+	fd := int(os.Stderr.Fd())
+	if a.terminal = term.IsTerminal(fd) && os.Getenv("TERM") != "dumb"; a.terminal {
+		if width, _, err := term.GetSize(fd); err == nil && width > 0 {
+			a.columns = width
+		}
+	}
+	return a
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
+	root := newRootCommand(a)
+	root.SetArgs(args)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	err := root.ExecuteContext(ctx)
+	a.stop()
+	a.printError(err)
+	return exitCode(err)
+}
+
+const rootLong = `trident services image-based Linux hosts, and itself, through the API of the
+daemon tridentd. The commands below sysext make and check extension images and
+need no daemon.
+
+What is asked for is printed to standard output; progress, logs and errors go to
+standard error. Exit codes: 0 success, 1 no connection to the daemon, 2 the
+command failed or was used wrongly, 3 a reboot did not happen, 5 an image was
+refused, 6 the host is busy, 7 a new version was tried and thrown back, 124
+--timeout was over, 130 interrupted.`
+
+func newRootCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "trident",
+		Short:             "Service image-based Linux hosts",
+		Long:              rootLong,
+		Version:           version.String(),
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.begin(cmd) },
+		RunE:              needsSubcommand,
+		Args:              cobra.ArbitraryArgs,
+	}
+	cmd.SetVersionTemplate("trident {{.Version}}\n")
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
+	flags := cmd.PersistentFlags()
+	flags.VarP(&a.verbosity, "verbosity", "v", "which logs to show: OFF, ERROR, WARN, INFO, DEBUG or TRACE")
+	flags.StringVar(&a.socket, "socket", defaultSocket, "the daemon's socket")
+	flags.Var(&a.output, "output", "how to print results: text, json or yaml")
+	flags.DurationVar(&a.timeout, "timeout", 0, "end the command after this long; 0 is never")
+	cmd.Flags().BoolP("version", "V", false, "print the version of this command")
+	cmd.AddCommand(newSysextCommand(a))
+	cmd.InitDefaultCompletionCmd()
+	completeValues(cmd)
+	return cmd
+}
+
+// defaultSocket is where the daemon listens.
+const defaultSocket = "/run/trident/trident.sock"
+
+func completeValues(cmd *cobra.Command) {
+	values := map[string][]string{"verbosity": verbosityWords(), "output": {"text", "json", "yaml"}}
+	for flag, words := range values {
+		complete := cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
+		must(cmd.RegisterFlagCompletionFunc(flag, complete))
+	}
+}
+
+// must is for what fails only if a command names a flag that it does not have.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// required marks the flags that a command cannot do without.
+func required(cmd *cobra.Command, flags ...string) {
+	for _, flag := range flags {
+		must(cmd.MarkFlagRequired(flag))
+	}
+}
+
+// begin runs before every command.
+func (a *app) begin(cmd *cobra.Command) error {
+	if a.timeout < 0 {
+		return usage(cmd, fmt.Errorf("--timeout is %s, it must not be negative", a.timeout))
+	}
+	if a.timeout > 0 {
+		ctx, cancel := context.WithTimeoutCause(cmd.Context(), a.timeout, errTimedOut)
+		a.stop = cancel
+		cmd.SetContext(ctx)
+	}
+	return nil
+}
+
+// needsSubcommand is what a command does that only groups others.
+func needsSubcommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	return usage(cmd, fmt.Errorf("%q is no command of %s", args[0], cmd.CommandPath()))
+}
+
+// newGroup is a command that only groups others.
+func newGroup(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, RunE: needsSubcommand, Args: cobra.ArbitraryArgs}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// exactly wants the arguments that are named, no more and no fewer.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return usage(cmd, fmt.Errorf("%s is missing", strings.Join(names[len(args):], " ")))
+		case len(args) > len(names):
+			return usage(cmd, fmt.Errorf("there is no place for %q", args[len(names)]))
+		}
+		return nil
+	}
+}
+
+// verbosity is the least severity that is shown, in the words of upstream.
+// Unlike there the default is INFO: what is below it would bury the progress.
+type verbosity struct{ word string }
+
+func verbosityWords() []string { return []string{"OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"} }
+
+const (
+	levelTrace = slog.LevelDebug - 4
+	levelOff   = slog.LevelError + 4
+)
+
+func (v verbosity) String() string {
+	if v.word == "" {
+		return "INFO"
+	}
+	return v.word
+}
+
+func (verbosity) Type() string { return "LEVEL" }
+
+func (v *verbosity) Set(s string) error {
+	for _, word := range verbosityWords() {
+		if strings.EqualFold(s, word) {
+			v.word = word
+			return nil
+		}
+	}
+	return errors.New("it must be one of " + strings.Join(verbosityWords(), ", "))
+}
+
+// Level makes a verbosity a slog.Leveler.
+func (v verbosity) Level() slog.Level {
+	switch v.String() {
+	case "OFF":
+		return levelOff
+	case "ERROR":
+		return slog.LevelError
+	case "WARN":
+		return slog.LevelWarn
+	case "DEBUG":
+		return slog.LevelDebug
+	case "TRACE":
+		return levelTrace
+	}
+	return slog.LevelInfo
+}

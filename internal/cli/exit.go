@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// The exit codes. 0 to 4 are upstream's: 3 is kept for a reboot that did not
+// happen, 4 for a daemon that cannot read its configuration.
+const (
+	exitOK          = 0
+	exitSetup       = 1 // nothing was asked of the daemon, it could not be reached
+	exitFailed      = 2 // the operation failed, or the command line is wrong
+	exitRefused     = 5 // an image was not accepted; nothing changed
+	exitBusy        = 6 // another operation runs; nothing changed
+	exitThrownBack  = 7 // a new version was tried, did not prove itself, and is gone
+	exitTimedOut    = 124
+	exitInterrupted = 130
+)
+
+var (
+	errInterrupted = errors.New("interrupted")
+	errTimedOut    = errors.New("--timeout is over")
+)
+
+// exitCode is the one place where an error becomes a number.
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errInterrupted):
+		return exitInterrupted
+	case errors.Is(err, errTimedOut):
+		return exitTimedOut
+	}
+	switch errkind.Of(err) {
+	case errkind.Untrusted, errkind.Corrupt, errkind.Incompatible, errkind.Forbidden, errkind.TooOld, errkind.Blocked:
+		return exitRefused
+	case errkind.Busy:
+		return exitBusy
+	case errkind.Unhealthy:
+		return exitThrownBack
+	}
+	return exitFailed
+}
+
+// printError shows an error and what to do about it.
+func (a *app) printError(err error) {
+	if err == nil {
+		return
+	}
+	fmt.Fprintf(a.stderr, "trident: %v\n", err)
+	if hint := errkind.Hint(err); hint != "" {
+		fmt.Fprintf(a.stderr, "hint: %s\n", hint)
+	}
+}
+
+// usage is the error of a command that was used wrongly.
+func usage(cmd *cobra.Command, err error) error {
+	return errkind.WithHint(errkind.With(errkind.Invalid, err), "see: %s --help", cmd.CommandPath())
+}
+
+// interrupted tells the reason why ctx ended; the error of a call only says
+// that it did.
+func interrupted(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, errInterrupted) || errors.Is(cause, errTimedOut) {
+		return cause
+	}
+	return err
+}
