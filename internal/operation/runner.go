@@ -184,6 +184,24 @@ func (r *Runner) Resume(ctx context.Context) error {
 	return nil
 }
 
+// Check reports whether Resume could carry on with what the journal holds: an
+// error of kind Incompatible names what this version does not know.
+func (r *Runner) Check() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.active == nil {
+		return nil
+	}
+	return r.known(r.active.op)
+}
+
+func (r *Runner) known(op Operation) error {
+	if k, ok := r.kinds[op.Kind]; !ok || !slices.Contains(k.steps(), op.Step) {
+		return errkind.Errorf(errkind.Incompatible, "this version cannot carry on with operation %s: it does not know step %q of %q", op.ID, op.Step, op.Kind)
+	}
+	return nil
+}
+
 func (r *Runner) life(w Wait) string {
 	if w == Reboot {
 		return r.Life.Boot

@@ -1,0 +1,228 @@
+// Package daemon puts tridentd together and runs it. It is the only place that
+// wires: nothing else knows how the parts find each other.
+//
+// A daemon may go at any time (it is idle, systemd stops it, it replaces itself)
+// because nothing of value lives in it: operations are in the journal, the
+// socket is systemd's, and clients watch again where they were.
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/trident-project/trident/internal/api"
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/selfservice"
+	"github.com/trident-project/trident/internal/systemd"
+)
+
+// DefaultIdleTimeout is how long a daemon stays that nobody needs.
+const DefaultIdleTimeout = 5 * time.Minute
+
+const (
+	// datastoreFile is below the root folder.
+	datastoreFile = "var/lib/trident/datastore.sqlite"
+	// stepTime is how long a running step may take to notice that the daemon
+	// stops. One that does not notice is cut off: the journal still says that it
+	// is to be done.
+	stepTime = 30 * time.Second
+	// callTime is how long calls may take to end. A client that does not read
+	// what it asked for is cut off.
+	callTime = 5 * time.Second
+)
+
+// Config is what a daemon depends on from outside.
+type Config struct {
+	// Root is the folder of the host that is serviced; "/" outside of tests. With
+	// another one the daemon need not be root, and its own user may call it.
+	Root string
+	// Socket is where it listens; empty means the socket that systemd passed, or
+	// Root/run/trident/trident.sock.
+	Socket string
+	// IdleTimeout is after how long without calls and work Run returns; 0 means
+	// never.
+	IdleTimeout time.Duration
+	// Version is what the daemon says it is.
+	Version string
+	// Systemd is the host's service manager; nil means the real one.
+	Systemd systemd.Manager
+	Logger  *slog.Logger
+}
+
+// A Daemon is built and listens. Run makes it answer; Close, for one that does
+// not run, gives back what it holds.
+type Daemon struct {
+	idleTimeout time.Duration
+	logger      *slog.Logger
+	socket      string
+
+	runner   *operation.Runner
+	self     *selfservice.Service
+	server   *api.Server
+	listener *api.Listener
+	idle     *idle
+
+	stopBus context.CancelFunc
+	store   *hoststate.Store
+	lock    *os.File
+}
+
+// Run builds a daemon and runs it until ctx ends or nobody needs it.
+func Run(ctx context.Context, c Config) error {
+	d, err := New(ctx, c)
+	if err != nil {
+		return err
+	}
+	return d.Run(ctx)
+}
+
+// New builds a daemon. When it returns callers can connect; they are answered
+// once Run is called. Of what it made before it failed only folders and files
+// are left.
+func New(ctx context.Context, c Config) (_ *Daemon, err error) {
+	if c.Root == "" {
+		c.Root = "/"
+	}
+	if c.Root == "/" && os.Geteuid() != 0 {
+		return nil, errkind.WithHint(errkind.Errorf(errkind.Denied, "start tridentd: it must be root, and is user %d", os.Geteuid()),
+			"start it through systemd (systemctl start tridentd.socket), or as root")
+	}
+	d := &Daemon{idleTimeout: c.IdleTimeout, logger: c.Logger, idle: newIdle()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.Close())
+		}
+	}()
+	if d.lock, err = lock(c.Root); err != nil {
+		return nil, err
+	}
+	socket, err := listen(c.Root, c.Socket)
+	if err != nil {
+		return nil, err
+	}
+	d.listener, d.socket = api.Listen(socket, d.logger), socket.Addr().String()
+	if d.store, err = hoststate.Open(ctx, filepath.Join(c.Root, datastoreFile)); err != nil {
+		return nil, err
+	}
+	life, err := thisLife()
+	if err != nil {
+		return nil, err
+	}
+	d.runner, err = operation.New(ctx, operation.Config{Journal: d.store, Life: life, Logger: d.logger, Unsettled: mark(c.Root)})
+	if err != nil {
+		return nil, err
+	}
+	busCtx, stopBus := context.WithCancel(context.WithoutCancel(ctx))
+	d.stopBus = stopBus
+	if c.Systemd == nil {
+		c.Systemd = systemd.Connect(busCtx, systemd.PrivateSocket)
+	}
+	d.self = selfservice.New(selfservice.Config{
+		Root: c.Root, Version: c.Version, Runner: d.runner, Store: d.store, Systemd: c.Systemd, Tools: run.Host{}, Logger: d.logger,
+		SelfCheck: func(ctx context.Context) (string, error) { return api.Check(ctx, d.socket) },
+	})
+	d.server = api.New(api.Config{
+		Version: c.Version, Self: d.self, Operations: d.runner, Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root),
+	})
+	return d, nil
+}
+
+// alsoUID is the user who may call besides root: nobody on a real host.
+func alsoUID(root string) uint32 {
+	if root == "/" {
+		return 0
+	}
+	return uint32(os.Geteuid())
+}
+
+// thisLife names this boot and this process.
+func thisLife() (operation.Life, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return operation.Life{}, fmt.Errorf("read boot ID: %w", err)
+	}
+	return operation.Life{Boot: strings.TrimSpace(string(boot)), Process: rand.Text()}, nil
+}
+
+// Socket is the path that the daemon listens on.
+func (d *Daemon) Socket() string { return d.socket }
+
+// Run answers calls and carries on with what an earlier daemon left, until ctx
+// ends or the daemon is not needed any more. Then it stops as Config and the
+// bounds above say. It must be called once at most.
+func (d *Daemon) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, d.Close()) }()
+	if err := d.runner.Resume(ctx); err != nil {
+		return fmt.Errorf("carry on with unsettled work: %w", err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	served := make(chan error, 1)
+	go func() {
+		err := d.server.Serve(d.listener)
+		cancel(err)
+		served <- err
+	}()
+	d.notify("READY=1")
+	d.logger.Info("tridentd serves", "socket", d.socket)
+	go d.showStatus(ctx)
+	go d.feedWatchdog(ctx)
+	if err := d.self.Retire(ctx); err != nil {
+		d.logger.Error("retire an extension that is older than the base", "error", err)
+	}
+	if err := d.idle.wait(ctx, d.idleTimeout, d.runner); err == nil {
+		d.logger.Info("nobody needs the daemon: it goes", "idle", d.idleTimeout)
+	}
+	d.stop()
+	return <-served
+}
+
+// stop ends in this order: health checks hear of it, the running step stops and
+// is journaled, watches end, calls end, within the bounds above.
+func (d *Daemon) stop() {
+	d.notify("STOPPING=1")
+	d.server.Drain()
+	ctx, cancel := context.WithTimeout(context.Background(), stepTime)
+	defer cancel()
+	if err := d.runner.Shutdown(ctx); err != nil {
+		d.logger.Warn("stop", "error", err)
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), callTime)
+	defer cancel()
+	d.server.Stop(ctx, d.listener)
+	d.logger.Info("tridentd stopped")
+}
+
+// Close gives back what the daemon holds. Run does it itself.
+func (d *Daemon) Close() error {
+	var errs []error
+	if d.listener != nil {
+		if err := d.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	if d.stopBus != nil {
+		d.stopBus()
+	}
+	if d.store != nil {
+		errs = append(errs, d.store.Close())
+	}
+	if d.lock != nil {
+		errs = append(errs, d.lock.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("stop tridentd: %w", err)
+	}
+	return nil
+}

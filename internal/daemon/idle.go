@@ -1,0 +1,69 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/trident-project/trident/internal/operation"
+)
+
+// idle knows whether anybody calls. Its zero value is not usable.
+type idle struct {
+	mu      sync.Mutex
+	calls   int
+	changed chan struct{} // closed and replaced when a call begins or ends
+}
+
+func newIdle() *idle { return &idle{changed: make(chan struct{})} }
+
+// begin counts a call until the function that it returns is called.
+func (i *idle) begin() (end func()) {
+	i.add(1)
+	return sync.OnceFunc(func() { i.add(-1) })
+}
+
+func (i *idle) add(n int) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.calls += n
+	close(i.changed)
+	i.changed = make(chan struct{})
+}
+
+func (i *idle) state() (calls int, changed <-chan struct{}) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.calls, i.changed
+}
+
+// wait returns nil when nobody has called and nothing was done for a while,
+// counted from now at the earliest, or the cause of ctx's end. A while of 0 never
+// passes.
+func (i *idle) wait(ctx context.Context, while time.Duration, r *operation.Runner) error {
+	timer := time.NewTimer(while)
+	defer timer.Stop()
+	for {
+		theirs := r.Changed()
+		calls, ours := i.state()
+		_, active := r.Active()
+		var passed <-chan time.Time
+		if calls == 0 && !active && while > 0 {
+			timer.Reset(while)
+			passed = timer.C
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ours:
+		case <-theirs:
+		case <-passed:
+			select { // what came in the same moment counts
+			case <-ours:
+			case <-theirs:
+			default:
+				return nil
+			}
+		}
+	}
+}

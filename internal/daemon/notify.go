@@ -1,0 +1,74 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"github.com/trident-project/trident/internal/api"
+	"github.com/trident-project/trident/internal/systemd"
+)
+
+// notify tells systemd something. That it cannot be told stops nothing.
+func (d *Daemon) notify(state string) {
+	if err := systemd.Notify(state); err != nil {
+		d.logger.Warn("notify", "error", err)
+	}
+}
+
+// showStatus keeps the status line of the unit at what runs, until ctx ends.
+func (d *Daemon) showStatus(ctx context.Context) {
+	shown := ""
+	for {
+		changed := d.runner.Changed()
+		status := "Waiting for calls"
+		if id, ok := d.runner.Active(); ok {
+			if op, err := d.runner.Get(ctx, id); err == nil {
+				status = op.Summary + ": " + op.Step + " (" + id + ")"
+			}
+		}
+		if status != shown {
+			d.notify("STATUS=" + status)
+			shown = status
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// feedWatchdog shows systemd that the daemon lives: not that it is there, but
+// that its socket answers and its operations can be asked for. A daemon that
+// cannot do that is better killed.
+func (d *Daemon) feedWatchdog(ctx context.Context) {
+	limit, err := systemd.Watchdog()
+	if err != nil {
+		d.logger.Warn("no watchdog", "error", err)
+	}
+	if limit == 0 {
+		return
+	}
+	tick := time.NewTicker(limit / 2)
+	defer tick.Stop()
+	for {
+		if err := d.checkLife(ctx, limit/3); err == nil {
+			d.notify("WATCHDOG=1")
+		} else if ctx.Err() == nil {
+			d.logger.Error("the daemon does not answer itself", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (d *Daemon) checkLife(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	d.runner.Active()
+	_, err := api.Check(ctx, d.socket)
+	return err
+}
