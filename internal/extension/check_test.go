@@ -1,0 +1,370 @@
+package extension
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/erofs/go-erofs"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostinfo"
+	"github.com/trident-project/trident/internal/linux/ddi"
+	"github.com/trident-project/trident/internal/linux/gpt"
+)
+
+var amd64 = hostinfo.Host{ID: "debian", VersionID: "13", Architecture: "x86-64"}
+
+func releaseNamed(name string) fstest.MapFS {
+	return fstest.MapFS{"usr/lib/extension-release.d/extension-release." + name: {Data: []byte("ID=_any\n"), Mode: 0o644}}
+}
+
+// erofsOf makes an erofs image.
+func erofsOf(t *testing.T, files fstest.MapFS) []byte {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "erofs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w := erofs.Create(f)
+	if err := w.CopyFrom(files); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+const (
+	rootAMD64    = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
+	rootSigAMD64 = "41092b05-9fc8-4523-994f-2def0408b176"
+	usrAMD64     = "8484680c-9521-48c6-9c11-b0720656f69e"
+	usrSigAMD64  = "e7bb33fb-06cf-4e81-8273-e543b413e2e2"
+	rootARM64    = "b921b045-1df0-41c3-af44-4c6f280d3fae"
+	linuxHome    = "933ac7e1-2eb4-4f13-b844-0e14e2aef915"
+)
+
+type part struct {
+	kind string
+	data []byte
+}
+
+// gptOf makes an image with these partitions, each from a boundary of 4096
+// bytes on.
+func gptOf(t *testing.T, parts ...part) []byte {
+	t.Helper()
+	table := gpt.Table{DiskID: gpt.GUID{1}}
+	at := int64(20480)
+	for i, p := range parts {
+		kind, err := gpt.ParseGUID(p.kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size := (int64(len(p.data)) + 4095) / 4096 * 4096
+		table.Partitions = append(table.Partitions, gpt.Partition{
+			Type: kind, ID: gpt.GUID{byte(i + 1)}, First: uint64(at) / 512, Last: uint64(at+size)/512 - 1,
+		})
+		at += size
+	}
+	table.Size = at + 20480
+	f, err := os.Create(filepath.Join(t.TempDir(), "gpt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(table.Size); err != nil {
+		t.Fatal(err)
+	}
+	if err := gpt.Write(f, &table); err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range parts {
+		if _, err := f.WriteAt(p.data, table.Partitions[i].Offset()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func newCert(t *testing.T, name string) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1, 0), // systemd does not look
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
+}
+
+func signatureOf(t *testing.T, cert *x509.Certificate, key *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	root := [32]byte{1, 2, 3}
+	der, err := ddi.SignRootHash(root, cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(map[string]any{"rootHash": ddi.HashString(root), "signature": der, "certificateFingerprint": "any"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(text, make([]byte, 16<<10-len(text))...)
+}
+
+// check runs Check on an image called NAME.raw.
+func check(t *testing.T, name string, image []byte, certs ...*x509.Certificate) error {
+	t.Helper()
+	root := tree(t, map[string]string{"var/lib/extensions/" + name + ".raw": string(image)})
+	found, err := Search(root)
+	if err != nil || len(found) != 1 {
+		t.Fatalf("found %v, %v", found, err)
+	}
+	return found[0].Check(root, amd64, certs)
+}
+
+func wantFault(t *testing.T, err error, want string) {
+	t.Helper()
+	switch {
+	case want == "" && err != nil:
+		t.Errorf("refused: %v", err)
+	case want != "" && (err == nil || !strings.Contains(err.Error(), want) || errkind.Of(err) != errkind.Precondition || errkind.Hint(err) == ""):
+		t.Errorf("got %v (%s, hint %q), want %q", err, errkind.Of(err), errkind.Hint(err), want)
+	}
+}
+
+func TestARawImageThatSystemdCannotReadIsFound(t *testing.T) {
+	good := erofsOf(t, releaseNamed("foo"))
+	withMark := func(offset int, mark string) []byte {
+		b := make([]byte, 128<<10)
+		copy(b[offset:], mark)
+		return b
+	}
+	twoNames := fstest.MapFS{}
+	for _, name := range []string{"foo", "bar"} {
+		twoNames["usr/lib/extension-release.d/extension-release."+name] = &fstest.MapFile{Mode: 0o644}
+	}
+	withOS := releaseNamed("foo")
+	withOS["usr/lib/os-release"] = &fstest.MapFile{Mode: 0o644}
+	confext := fstest.MapFS{"etc/extension-release.d/extension-release.foo": {Mode: 0o644}}
+	folder := fstest.MapFS{"usr/lib/extension-release.d/extension-release.foo/x": {Mode: 0o644}}
+	for _, c := range []struct {
+		title, name string
+		image       []byte
+		want        string
+	}{
+		{"a good one", "foo", good, ""},
+		{"an empty file", "foo", nil, "extension foo (/var/lib/extensions/foo.raw) keeps systemd-sysext from merging any: it is empty"},
+		{"zeros", "foo", make([]byte, 1<<20), "no partition table and no file system"},
+		{"text", "foo", []byte("404 not found"), "no partition table and no file system"},
+		{"squashfs", "foo", withMark(0, "hsqs"), ""},
+		{"LUKS", "foo", withMark(0, "LUKS\xba\xbe"), ""},
+		{"ext4", "foo", withMark(1080, "\x53\xef"), ""},
+		{"btrfs", "foo", withMark(65600, "_BHRfS_M"), ""},
+		{"an erofs of which nothing can be read", "foo", withMark(1024, "\xe2\xe1\xf5\xe0"), ""},
+		{"a wrong name", "foo-1.0", good, `has no extension-release.foo-1.0, but one for "foo", so it must be called that`},
+		{"a version in the name", "foo_1.0", good, ""},
+		{"a counter in the name", "foo+3-0", good, ""},
+		{"no extension-release", "foo", erofsOf(t, fstest.MapFS{"usr/bin/x": {Mode: 0o755}}), "has no usr/lib/extension-release.d/extension-release.foo"},
+		{"an empty folder of them", "foo", erofsOf(t, fstest.MapFS{"usr/lib/extension-release.d/x": {}}), "has no usr/lib"},
+		{"the right name and another", "foo", erofsOf(t, twoNames), ""},
+		{"a folder in its place is not judged", "foo", erofsOf(t, folder), ""},
+		{"a whole system", "foo", erofsOf(t, withOS), "contains usr/lib/os-release"},
+		{"a confext", "foo", erofsOf(t, confext), ""},
+	} {
+		t.Run(c.title, func(t *testing.T) { wantFault(t, check(t, c.name, c.image), c.want) })
+	}
+}
+
+func TestADiscoverableImageThatSystemdCannotMountIsFound(t *testing.T) {
+	good := erofsOf(t, releaseNamed("foo"))
+	usr := erofsOf(t, fstest.MapFS{"lib/extension-release.d/extension-release.foo": {Mode: 0o644}})
+	whole := gptOf(t, part{rootAMD64, good})
+	flipped := func(offsets ...int) []byte {
+		b := slices.Clone(whole)
+		for _, o := range offsets {
+			b[(o+len(b))%len(b)] ^= 1
+		}
+		return b
+	}
+	for _, c := range []struct {
+		title string
+		image []byte
+		want  string
+	}{
+		{"unsigned", whole, ""},
+		{"padded, so that the second table is not at the end", append(slices.Clone(whole), make([]byte, 1<<20)...), ""},
+		{"the first header is damaged", flipped(512 + 60), ""},
+		{"the second header is damaged", flipped(-512 + 60), ""},
+		{"both headers are damaged", flipped(512+60, -512+60), "damaged partition table"},
+		{"the entries are damaged", flipped(1024, -512-32*512), "damaged partition table"},
+		{"cut off in the data", whole[:24<<10], "a partition ends in sector"},
+		{"another architecture", gptOf(t, part{rootARM64, good}), `has partitions for the architecture "arm64" only`},
+		{"both architectures", gptOf(t, part{rootARM64, good}, part{rootAMD64, good}), ""},
+		{"no partition that we know", gptOf(t, part{linuxHome, good}), ""},
+		{"two of a kind", gptOf(t, part{rootAMD64, good}, part{rootAMD64, nil2k}), ""},
+		{"no file system", gptOf(t, part{rootAMD64, []byte("x")}), "no partition table and no file system"},
+		{"for usr alone", gptOf(t, part{usrAMD64, usr}), ""},
+		{"for usr alone, with the tree of a root", gptOf(t, part{usrAMD64, good}), "has no usr/lib/extension-release.d"},
+		{"misnamed", gptOf(t, part{rootAMD64, erofsOf(t, releaseNamed("bar"))}), `but one for "bar"`},
+	} {
+		t.Run(c.title, func(t *testing.T) { wantFault(t, check(t, "foo", c.image), c.want) })
+	}
+}
+
+var nil2k = make([]byte, 2048)
+
+func TestASignatureThatSystemdRefusesIsFound(t *testing.T) {
+	good := erofsOf(t, releaseNamed("foo"))
+	cert, key := newCert(t, "vendor")
+	other, _ := newCert(t, "vendor") // the same name and serial number
+	sig := signatureOf(t, cert, key)
+	edit := func(f func([]byte) []byte) []byte { return f(slices.Clone(sig)) }
+	replace := func(old, new string) []byte {
+		return edit(func(b []byte) []byte { return bytes.Replace(b, []byte(old), []byte(new), 1) })
+	}
+	for _, c := range []struct {
+		title string
+		sig   []byte
+		certs []*x509.Certificate
+		want  string
+	}{
+		{"by a known key", sig, []*x509.Certificate{other, cert}, ""},
+		{"by an unknown key", sig, []*x509.Certificate{other}, "is not signed by a certificate in verity.d"},
+		{"without any certificate", sig, nil, "is not signed by a certificate in verity.d"},
+		{"of another root hash", replace("010203", "010204"), []*x509.Certificate{cert}, "is not signed by"},
+		{"no JSON", make([]byte, 16<<10), []*x509.Certificate{cert}, "corrupt signature partition"},
+		{"a short root hash", replace("010203", "01020"), []*x509.Certificate{cert}, "the root hash is not 64"},
+		{"no PKCS#7", replace(`"signature":"`, `"signature":"AAAA`), []*x509.Certificate{cert}, "is not signed by"},
+		{"more behind the end", edit(func(b []byte) []byte { b[len(b)-1] = 1; return b }), []*x509.Certificate{cert}, "more after its end"},
+		{"too large", make([]byte, maxSigPartition+4096), []*x509.Certificate{cert}, "signature partition of more than"},
+	} {
+		t.Run(c.title, func(t *testing.T) {
+			image := gptOf(t, part{rootAMD64, good}, part{rootSigAMD64, c.sig})
+			wantFault(t, check(t, "foo", image, c.certs...), c.want)
+		})
+	}
+	t.Run("of a partition for usr", func(t *testing.T) {
+		image := gptOf(t, part{usrAMD64, good}, part{usrSigAMD64, sig})
+		wantFault(t, check(t, "foo", image, other), "is not signed by")
+	})
+}
+
+func TestASignatureByAKeyThatWeDoNotSeeIsFineWhileItsImageIsMerged(t *testing.T) {
+	cert, key := newCert(t, "in the kernel")
+	image := gptOf(t, part{rootAMD64, erofsOf(t, releaseNamed("foo"))}, part{rootSigAMD64, signatureOf(t, cert, key)})
+	root := tree(t, map[string]string{"var/lib/extensions/foo.raw": string(image), mergedList: "foo\n"})
+	foo := Found{Name: "foo", Path: "/var/lib/extensions/foo.raw", Kind: Raw}
+	merged := func(at time.Time) {
+		if err := os.Chtimes(filepath.Join(root, mergedList), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	merged(time.Now().Add(time.Hour))
+	wantFault(t, foo.Check(root, amd64, nil), "")
+	merged(time.Now().Add(-time.Hour)) // the file was changed after the merge
+	wantFault(t, foo.Check(root, amd64, nil), "is not signed by")
+}
+
+func TestAFolderIsAFaultOnlyWhenItHoldsASystem(t *testing.T) {
+	root := tree(t, map[string]string{
+		"run/extensions/bare/usr/bin/x":                                          "",
+		"run/extensions/good/usr/lib/extension-release.d/extension-release.good": "ID=_any\n",
+		"run/extensions/os/usr/lib/os-release":                                   "",
+		"run/extensions/dangling/usr/lib/os-release":                             "->/etc/os-release",
+		"run/extensions/mask/":                                                   "",
+		"etc/os-release":                                                         "ID=debian",
+	})
+	found, err := Search(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range found {
+		wantFault(t, f.Check(root, amd64, nil), map[string]string{"os": "it contains usr/lib/os-release"}[f.Name])
+	}
+	if len(found) != 5 {
+		t.Errorf("found %v", found)
+	}
+}
+
+func TestAVersionedFolderIsAFaultWhenEveryVersionIs(t *testing.T) {
+	good := string(erofsOf(t, releaseNamed("foo")))
+	for _, c := range []struct {
+		files map[string]string
+		want  string
+	}{
+		{map[string]string{"foo.raw.v/foo_1.raw": good, "foo.raw.v/foo_2.raw": ""}, ""},
+		{map[string]string{"foo.raw.v/foo_1.raw": "", "foo.raw.v/foo_2.raw": "text"}, "only faulty versions; foo_2.raw holds no"},
+		{map[string]string{"foo.raw.v/bar_1.raw": "", "foo.raw.v/notes": ""}, ""},
+		{map[string]string{"foo.v/foo_1/usr/lib/os-release": ""}, "only faulty versions; foo_1 contains"},
+		{map[string]string{"foo.v/foo_1.raw": ""}, ""},
+	} {
+		files := map[string]string{}
+		for name, content := range c.files {
+			files["var/lib/extensions/"+name] = content
+		}
+		root := tree(t, files)
+		found, err := Search(root)
+		if err != nil || len(found) != 1 {
+			t.Fatalf("found %v, %v", found, err)
+		}
+		wantFault(t, found[0].Check(root, amd64, nil), c.want)
+	}
+}
+
+func TestAnImageThatIsGoneIsNoFault(t *testing.T) {
+	foo := Found{Name: "foo", Path: "/run/extensions/foo.raw", Kind: Raw}
+	wantFault(t, foo.Check(t.TempDir(), amd64, nil), "")
+}
+
+func TestTheCertificatesOfSystemdAreTheFirstOfEachFile(t *testing.T) {
+	a, _ := newCert(t, "a")
+	b, _ := newCert(t, "b")
+	text := func(certs ...*x509.Certificate) (s string) {
+		for _, c := range certs {
+			s += string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+		}
+		return s
+	}
+	root := tree(t, map[string]string{
+		"etc/verity.d/1.crt": "words\n" + text(a, b), "usr/lib/verity.d/1.crt": text(b),
+		"usr/local/lib/verity.d/2.crt": text(b), "run/verity.d/3.crt": "no certificate", "run/verity.d/4.pem": text(b),
+		"etc/verity.d/5.crt": "", "usr/lib/verity.d/5.crt": text(b),
+	})
+	got, err := VerityCerts(root)
+	if err != nil || len(got) != 2 || !got[0].Equal(a) || !got[1].Equal(b) {
+		t.Errorf("got %d certificates, %v", len(got), err)
+	}
+}
