@@ -69,7 +69,8 @@ func (p Policy) signerOf(root [32]byte, sig *ddi.Signature, now time.Time) (trus
 	}
 	msg, err := parsePKCS7(sig.PKCS7)
 	if err != nil {
-		return trusted{}, errkind.Errorf(errkind.Corrupt, "read PKCS#7: %w", err)
+		return trusted{}, errkind.WithHint(errkind.Errorf(errkind.Corrupt, "read PKCS#7: %w", err),
+			"If the image arrived whole, have it signed again: trident sysext sign, or openssl smime -sign -noattr -binary -outform der.")
 	}
 	cert, err := p.match(msg, []byte(ddi.HashString(root)))
 	if err != nil {

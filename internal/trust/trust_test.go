@@ -1,0 +1,433 @@
+package trust
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/ddi"
+)
+
+var (
+	now       = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	notBefore = now.AddDate(-1, 0, 0)
+	notAfter  = now.AddDate(1, 0, 0)
+)
+
+// identity is a key and a certificate that it signed for itself.
+type identity struct {
+	cert *x509.Certificate
+	key  crypto.Signer
+}
+
+func newIdentity(t testing.TB, key crypto.Signer, name string, serial int64) identity {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, NotBefore: notBefore, NotAfter: notAfter,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return identity{cert, key}
+}
+
+func ecdsaKey(t testing.TB, curve elliptic.Curve) crypto.Signer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(curve, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func rsaKey(t testing.TB, bits int) crypto.Signer {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, bits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func (i identity) pem() string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.cert.Raw}))
+}
+
+// policyOf trusts these.
+func policyOf(ids ...identity) Policy {
+	var p Policy
+	for _, id := range ids {
+		p.add(trusted{id.cert, "/etc/trident/trust.d/test.crt"})
+	}
+	return p
+}
+
+var root = [32]byte{1, 2, 3}
+
+func (i identity) sign(t testing.TB) *ddi.Signature {
+	t.Helper()
+	der, err := ddi.SignRootHash(root, i.cert, i.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &ddi.Signature{RootHash: root, CertificateFingerprint: trusted{Certificate: i.cert}.fingerprint(), PKCS7: der}
+}
+
+// wantRefusal is nothing when kind is "".
+func wantRefusal(t *testing.T, err error, kind errkind.Kind, text string) {
+	t.Helper()
+	if kind == "" {
+		if err != nil {
+			t.Errorf("refused: %v", err)
+		}
+		return
+	}
+	if err == nil || errkind.Of(err) != kind || !strings.Contains(err.Error(), text) {
+		t.Errorf("got %v (%s), want %q (%s)", err, errkind.Of(err), text, kind)
+	}
+}
+
+func TestASignatureCountsWhenItsKeyDoes(t *testing.T) {
+	vendor := newIdentity(t, rsaKey(t, 2048), "vendor", 7)
+	curve := newIdentity(t, ecdsaKey(t, elliptic.P256()), "curve", 7)
+	namesake := newIdentity(t, rsaKey(t, 2048), "vendor", 7)
+	renewed := newIdentity(t, vendor.key, "vendor", 8)
+	small := newIdentity(t, ecdsaKey(t, elliptic.P224()), "small", 1)
+	altered := func(f func(*ddi.Signature)) *ddi.Signature {
+		sig := vendor.sign(t)
+		f(sig)
+		return sig
+	}
+	for _, c := range []struct {
+		name   string
+		policy Policy
+		sig    *ddi.Signature
+		kind   errkind.Kind
+		want   string
+	}{
+		{"RSA", policyOf(vendor), vendor.sign(t), "", ""},
+		{"ECDSA", policyOf(vendor, curve), curve.sign(t), "", ""},
+		{"one of two of the same name", policyOf(namesake, vendor), vendor.sign(t), "", ""},
+		{"without a fingerprint", policyOf(vendor), altered(func(s *ddi.Signature) { s.CertificateFingerprint = "" }), "", ""},
+		{"no signature", policyOf(vendor), nil, errkind.Untrusted, "the image is not signed"},
+		{"no certificates", Policy{}, vendor.sign(t), errkind.Untrusted, "no certificate is trusted on this host"},
+		{"another key", policyOf(curve), vendor.sign(t), errkind.Untrusted, `not trusted (serial number 7, issuer "CN=vendor")`},
+		{"another key of the same name", policyOf(namesake), vendor.sign(t), errkind.Untrusted, "another certificate than the trusted one"},
+		{"the same key in another certificate", policyOf(renewed), vendor.sign(t), errkind.Untrusted, "not trusted"},
+		{"a weak curve", policyOf(small), small.sign(t), errkind.Untrusted, "ECDSA with 224 bits"},
+		{"another fingerprint", policyOf(vendor), altered(func(s *ddi.Signature) { s.CertificateFingerprint = strings.Repeat("0", 64) }), errkind.Corrupt, "another certificate's fingerprint"},
+		{"no PKCS#7", policyOf(vendor), altered(func(s *ddi.Signature) { s.PKCS7 = []byte("x") }), errkind.Corrupt, "no SignedData"},
+		{"no bytes", policyOf(vendor), altered(func(s *ddi.Signature) { s.PKCS7 = nil }), errkind.Corrupt, "no SignedData"},
+		{"too many bytes", policyOf(vendor), altered(func(s *ddi.Signature) { s.PKCS7 = make([]byte, maxPKCS7+1) }), errkind.Corrupt, "more than 65536"},
+		{"something behind it", policyOf(vendor), altered(func(s *ddi.Signature) { s.PKCS7 = append(s.PKCS7, 0) }), errkind.Corrupt, "no SignedData"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := c.policy.signerOf(root, c.sig, now)
+			wantRefusal(t, err, c.kind, c.want)
+		})
+	}
+	if _, err := policyOf(vendor).signerOf([32]byte{9}, vendor.sign(t), now); err == nil || errkind.Of(err) != errkind.Untrusted {
+		t.Errorf("a signature of another root hash: %v", err)
+	}
+}
+
+func TestAWeakRSAKeyDoesNotCount(t *testing.T) {
+	t.Setenv("GODEBUG", "rsa1024min=0") // else there is no such key to be had
+	weak := newIdentity(t, rsaKey(t, 1024), "weak", 1)
+	_, err := policyOf(weak).signerOf(root, weak.sign(t), now)
+	wantRefusal(t, err, errkind.Untrusted, "RSA with 1024 bits")
+}
+
+func TestACertificateCountsWithinItsDates(t *testing.T) {
+	id := newIdentity(t, ecdsaKey(t, elliptic.P256()), "vendor", 1)
+	sig := id.sign(t)
+	for _, c := range []struct {
+		at   time.Time
+		want string
+	}{
+		{notBefore.Add(-time.Second), "is not valid before 2025-06-01T12:00:00Z"},
+		{notBefore, ""},
+		{notAfter, ""},
+		{notAfter.Add(time.Second), "was valid until 2027-06-01T12:00:00Z"},
+	} {
+		_, err := policyOf(id).signerOf(root, sig, c.at)
+		if c.want == "" {
+			wantRefusal(t, err, "", "")
+			continue
+		}
+		wantRefusal(t, err, errkind.Untrusted, c.want)
+		if hint := errkind.Hint(err); !strings.Contains(hint, "clock of this host says "+c.at.Format(time.RFC3339)) {
+			t.Errorf("hint %q", hint)
+		}
+	}
+}
+
+func TestEachRefusalForWantOfAKeySaysWhereToPutOne(t *testing.T) {
+	id := newIdentity(t, ecdsaKey(t, elliptic.P256()), "vendor", 1)
+	other := newIdentity(t, ecdsaKey(t, elliptic.P256()), "other", 1)
+	for _, p := range []Policy{{}, policyOf(other)} {
+		if _, err := p.signerOf(root, id.sign(t), now); !strings.Contains(errkind.Hint(err), "/etc/trident/trust.d") {
+			t.Errorf("%v: hint %q", err, errkind.Hint(err))
+		}
+	}
+}
+
+// What openssl writes is the form that systemd's documentation tells people to
+// make.
+func TestASignatureByOpensslCounts(t *testing.T) {
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Skip("there is no openssl")
+	}
+	for _, key := range []crypto.Signer{rsaKey(t, 2048), ecdsaKey(t, elliptic.P256()), ecdsaKey(t, elliptic.P384())} {
+		id, dir := newIdentity(t, key, "vendor", 1), t.TempDir()
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, dir, map[string]string{
+			"cert.pem": id.pem(), "hash": ddi.HashString(root),
+			"key.pem": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+		})
+		for _, opts := range [][]string{{}, {"-nocerts"}, {"-md", "sha512"}} {
+			cmd := exec.Command("openssl", append([]string{"smime", "-sign", "-noattr", "-binary", "-outform", "der",
+				"-in", "hash", "-inkey", "key.pem", "-signer", "cert.pem", "-out", "sig"}, opts...)...)
+			cmd.Dir = dir
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			sig, err := os.ReadFile(filepath.Join(dir, "sig"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := policyOf(id).signerOf(root, &ddi.Signature{PKCS7: sig}, now); err != nil {
+				t.Errorf("%T, %v: %v", key, opts, err)
+			}
+		}
+	}
+}
+
+func TestNoBitOfASignatureIsFree(t *testing.T) {
+	id := newIdentity(t, rsaKey(t, 2048), "vendor", 1)
+	p, sig := policyOf(id), id.sign(t)
+	for i := range len(sig.PKCS7) * 8 {
+		bad := *sig
+		bad.PKCS7 = bytes.Clone(sig.PKCS7)
+		bad.PKCS7[i/8] ^= 1 << (i % 8)
+		if _, err := p.signerOf(root, &bad, now); err == nil || (errkind.Of(err) != errkind.Untrusted && errkind.Of(err) != errkind.Corrupt) {
+			t.Fatalf("bit %d of byte %d: %v", i%8, i/8, err)
+		}
+	}
+}
+
+// newImage builds a small image and signs it.
+func newImage(t *testing.T, id *identity) string {
+	t.Helper()
+	dir := t.TempDir()
+	release := filepath.Join(dir, "tree/usr/lib/extension-release.d/extension-release.x")
+	if err := os.MkdirAll(filepath.Dir(release), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(release, []byte("ID=_any\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	image := filepath.Join(dir, "x.raw")
+	hash, err := ddi.Build(context.Background(), image, ddi.BuildOptions{Tree: filepath.Join(dir, "tree"), Arch: ddi.AMD64, Epoch: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id == nil {
+		return image
+	}
+	der, err := ddi.SignRootHash(hash, id.cert, id.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ddi.Attach(image, der, id.cert); err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
+func open(t *testing.T, data []byte) *ddi.Image {
+	t.Helper()
+	img, err := ddi.Open(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func TestAnImageIsVerifiedWhenItsSignatureAndEveryByteAreGood(t *testing.T) {
+	id := newIdentity(t, ecdsaKey(t, elliptic.P256()), "vendor", 1)
+	data, err := os.ReadFile(newImage(t, &id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := open(t, data)
+	var done, total int64
+	v, err := policyOf(id).Verify(t.Context(), img, now, func(d, n int64) { done, total = d, n })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := v.Value(); !ok || got != img || v.Signer() != "CN=vendor" {
+		t.Errorf("verified %v, %v by %q", got, ok, v.Signer())
+	}
+	if done != total || total == 0 {
+		t.Errorf("progress %d of %d", done, total)
+	}
+
+	flipped := bytes.Clone(data)
+	flipped[img.Table().Partitions[0].Offset()+100] ^= 1
+	v, err = policyOf(id).Verify(t.Context(), open(t, flipped), now, nil)
+	wantRefusal(t, err, errkind.Corrupt, "data block 0")
+	if got, ok := v.Value(); ok || got != nil {
+		t.Errorf("a damaged image came with the value %v, %v", got, ok)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := policyOf(id).Verify(ctx, img, now, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestTheSignatureIsCheckedBeforeTheImageIsRead(t *testing.T) {
+	id := newIdentity(t, ecdsaKey(t, elliptic.P256()), "vendor", 1)
+	data, err := os.ReadFile(newImage(t, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := false
+	_, err = policyOf(id).Verify(t.Context(), open(t, data), now, func(int64, int64) { read = true })
+	wantRefusal(t, err, errkind.Untrusted, "check signature of image: the image is not signed")
+	if read {
+		t.Error("the tree of an unsigned image was read")
+	}
+}
+
+func TestTheZeroVerifiedVouchesForNothing(t *testing.T) {
+	if v, ok := (Verified[*ddi.Image]{}).Value(); ok || v != nil {
+		t.Errorf("got %v, %v", v, ok)
+	}
+}
+
+func write(t *testing.T, root string, files map[string]string) {
+	t.Helper()
+	for name, content := range files {
+		file := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestTheAdministratorsFilesStandInForTheVendors(t *testing.T) {
+	a := newIdentity(t, ecdsaKey(t, elliptic.P256()), "a", 1)
+	b := newIdentity(t, ecdsaKey(t, elliptic.P256()), "b", 1)
+	c := newIdentity(t, ecdsaKey(t, elliptic.P256()), "c", 1)
+	root := t.TempDir()
+	write(t, root, map[string]string{
+		"usr/lib/trident/trust.d/1.crt":     "A word before.\n" + a.pem() + "\nand behind\n",
+		"usr/lib/trident/trust.d/2.crt":     c.pem(),
+		"usr/lib/trident/trust.d/3.crt":     c.pem(),
+		"etc/trident/trust.d/2.crt":         b.pem() + a.pem(),
+		"etc/trident/trust.d/3.crt":         "",
+		"etc/trident/trust.d/README":        "no certificate",
+		"usr/lib/trident/trust.d/4.crt.bak": "no certificate",
+	})
+	p, err := Load(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := func(id identity, path string) Certificate {
+		return Certificate{"CN=" + id.cert.Subject.CommonName, trusted{Certificate: id.cert}.fingerprint(), notBefore, notAfter, path}
+	}
+	want := []Certificate{cert(a, "/usr/lib/trident/trust.d/1.crt"), cert(b, "/etc/trident/trust.d/2.crt")}
+	if diff := cmp.Diff(want, p.Certificates()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAFileThatIsNoCertificateIsAnErrorThatNamesIt(t *testing.T) {
+	id := newIdentity(t, ecdsaKey(t, elliptic.P256()), "a", 1)
+	key := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("secret")}))
+	broken := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")}))
+	for content, want := range map[string]string{
+		"words":                        "no certificate in PEM form",
+		string(id.cert.Raw):            "no certificate in PEM form",
+		id.pem() + key:                 `it holds a "PRIVATE KEY"`,
+		broken:                         "x509",
+		strings.Repeat("x", maxFile+1): "more than 65536 bytes",
+	} {
+		root := t.TempDir()
+		write(t, root, map[string]string{"etc/trident/trust.d/a.crt": content})
+		_, err := Load(root)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "/etc/trident/trust.d/a.crt") {
+			t.Errorf("got %v, want %q", err, want)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("the error shows the key: %v", err)
+		}
+	}
+}
+
+func TestAHostWithoutCertificatesTrustsNone(t *testing.T) {
+	p, err := Load(t.TempDir())
+	if err != nil || len(p.Certificates()) != 0 {
+		t.Errorf("got %v, %v", p, err)
+	}
+}
+
+func FuzzVerifySignature(f *testing.F) {
+	id := newIdentity(f, ecdsaKey(f, elliptic.P256()), "vendor", 1)
+	p, good := policyOf(id), id.sign(f)
+	signed, err := parsePKCS7(good.PKCS7)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good.PKCS7)
+	f.Add(rsaSeed(f))
+	f.Add([]byte{})
+	f.Add([]byte("\x30\x80\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02\xa0\x80"))
+	f.Add(bytes.Repeat([]byte{0x30, 0x80}, 1000))
+	f.Fuzz(func(t *testing.T, der []byte) {
+		sig := &ddi.Signature{RootHash: root, PKCS7: der}
+		_, err := p.signerOf(root, sig, now)
+		switch {
+		case err == nil && !bytes.Contains(der, signed.signature):
+			t.Errorf("accepted %x", der)
+		case err != nil && errkind.Of(err) != errkind.Corrupt && errkind.Of(err) != errkind.Untrusted:
+			t.Errorf("kind %s: %v", errkind.Of(err), err)
+		}
+	})
+}
+
+func rsaSeed(f *testing.F) []byte {
+	return newIdentity(f, rsaKey(f, 2048), "other", 1).sign(f).PKCS7
+}
