@@ -1,0 +1,153 @@
+package selfservice
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/hostinfo"
+)
+
+// probeTime bounds the candidate's run.
+const probeTime = 30 * time.Second
+
+// probe runs the candidate once, outside of the overlay and on a copy of the
+// datastore, before anything has changed; and asks whether this host can take it.
+func (s *Service) probe(ctx context.Context, r *opRun) error {
+	if !r.State.StageOnly {
+		if err := s.canMerge(r.State); err != nil {
+			return err
+		}
+	}
+	if r.State.Base { // it has run here before
+		return nil
+	}
+	image, err := s.openVerified(ctx, s.imagePath(r.State.Version), nil)
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	said, err := s.runCandidate(ctx, image)
+	if err = errors.Join(err, s.cleanProbe(ctx, r)); err != nil {
+		return err
+	}
+	if said != r.State.Version {
+		return errkind.Errorf(errkind.Unhealthy, "the candidate's image is of version %s, but its tridentd says that it is %s", r.State.Version, said)
+	}
+	return nil
+}
+
+// runCandidate asks the image's daemon who it is.
+func (s *Service) runCandidate(ctx context.Context, i *image) (version string, err error) {
+	dir := filepath.Join(s.dir, probeDir)
+	candidate, datastore := filepath.Join(dir, "tridentd"), filepath.Join(dir, "datastore.sqlite")
+	err = s.touch("extract candidate", func() error {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		return errors.Join(extract(i, candidate), s.Store.Snapshot(ctx, datastore))
+	})
+	if err != nil {
+		return "", fmt.Errorf("extract the candidate: %w", err)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, probeTime, errkind.Errorf(errkind.Unhealthy, "the candidate did not end within %s", probeTime))
+	defer cancel()
+	var out []byte
+	err = s.touch("run candidate", func() error {
+		out, err = s.Tools.Run(ctx, candidate, "--probe", "--datastore", datastore)
+		return err
+	})
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	if err != nil {
+		return "", errkind.Errorf(errkind.Unhealthy, "the candidate cannot start on this host: %w", err)
+	}
+	var answer struct {
+		Version string `json:"version"`
+		OK      bool   `json:"ok"`
+	}
+	if err := json.Unmarshal(out, &answer); err != nil || !answer.OK {
+		return "", errkind.Errorf(errkind.Unhealthy, "the candidate gave no sound answer: %.200q", out)
+	}
+	return answer.Version, nil
+}
+
+func extract(i *image, path string) (err error) {
+	in, err := i.files.Open(daemonPath)
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o700)
+	if err != nil {
+		return errors.Join(err, in.Close())
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, in.Close(), out.Close())
+}
+
+func (s *Service) cleanProbe(context.Context, *opRun) error {
+	return s.touch("clean probe", func() error { return os.RemoveAll(filepath.Join(s.dir, probeDir)) })
+}
+
+// canMerge asks whether a refresh would work, and would be welcome.
+func (s *Service) canMerge(r record) error {
+	host, err := hostinfo.Read(s.Root)
+	if err != nil {
+		return err
+	}
+	certs, err := extension.VerityCerts(s.Root)
+	if err != nil {
+		return err
+	}
+	found, err := extension.Search(s.Root)
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		if f.Name == imageName {
+			continue
+		}
+		if err := f.Check(s.Root, host, certs); err != nil {
+			return errkind.WithHint(fmt.Errorf("another extension would keep systemd from merging any: %w", err),
+				"repair or remove %s; nothing was changed", f.Path)
+		}
+	}
+	if r.Trial.AllowReadOnlyUsr || r.Back {
+		return nil
+	}
+	return s.usrStaysAsItIs()
+}
+
+// usrStaysAsItIs refuses to take a writable /usr from its package manager: while
+// any extension is merged /usr is read-only.
+func (s *Service) usrStaysAsItIs() error {
+	merged, err := extension.Merged(s.Root)
+	if err != nil || len(merged) > 0 {
+		return err
+	}
+	var fs unix.Statfs_t
+	err = unix.Statfs(filepath.Join(s.Root, "usr"), &fs)
+	for errors.Is(err, syscall.EINTR) {
+		err = unix.Statfs(filepath.Join(s.Root, "usr"), &fs)
+	}
+	if err != nil {
+		return fmt.Errorf("look at /usr: %w", err)
+	}
+	if fs.Flags&unix.ST_RDONLY != 0 {
+		return nil
+	}
+	return errkind.WithHint(
+		errkind.Errorf(errkind.Precondition, "/usr is writable, and would be read-only as long as an extension is merged: the package manager could not write it"),
+		"if that is what you want, allow it with --allow-read-only-usr; or upgrade the package instead")
+}

@@ -1,0 +1,154 @@
+package selfservice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// Figures of the proof.
+const (
+	proveEvery = time.Second
+	maxProofs  = 3 // a version that began to prove itself so often, and crashed
+	checkTime  = 5 * time.Second
+)
+
+// prove is run by the new version: it is who it should be, it is what was
+// merged, it answers through the real socket for the whole of its soak, and the
+// rescuer has seen the same from outside.
+func (s *Service) prove(ctx context.Context, r *opRun) error {
+	if s.Version != r.State.Version {
+		return s.notTheTarget(r)
+	}
+	if r.State.Proofs++; r.State.Proofs > maxProofs {
+		return errkind.Errorf(errkind.Unhealthy, "trident %s stopped %d times while it proved itself", s.Version, maxProofs)
+	}
+	if err := r.Save(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, r.State.Trial.Deadline, errDeadline)
+	defer cancel()
+	if err := s.checkSelf(ctx, r.State); err != nil {
+		return err
+	}
+	r.Logf(slog.LevelInfo, "trident %s runs and answers; watching it for %s", s.Version, r.State.Trial.Soak)
+	return s.soak(ctx, r)
+}
+
+var errDeadline = errkind.With(errkind.Unhealthy, errors.New("it did not prove itself within its deadline"))
+
+// notTheTarget says why another version than the target is what runs.
+func (s *Service) notTheTarget(r *opRun) error {
+	if t, err := s.trial.Read(); err == nil && t.Operation == r.ID && t.Returning {
+		return errkind.Errorf(errkind.Unhealthy, "trident %s was thrown back: %s", r.State.Version, t.Reason)
+	}
+	return errkind.Errorf(errkind.Unhealthy, "trident %s runs, not %s", s.Version, r.State.Version)
+}
+
+func (s *Service) checkSelf(ctx context.Context, r record) error {
+	if r.Base {
+		if err := s.checkNotMerged(); err != nil {
+			return err
+		}
+	} else {
+		image, err := s.openVerified(ctx, s.imagePath(r.Version), nil)
+		if err != nil {
+			return err
+		}
+		err = errors.Join(s.checkMerged(image), image.Close())
+		if err != nil {
+			return err
+		}
+	}
+	return s.answers(ctx, r.Version)
+}
+
+// answers asks through the socket who answers there.
+func (s *Service) answers(ctx context.Context, want string) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	got, err := s.SelfCheck(ctx)
+	switch {
+	case err != nil:
+		return errkind.Errorf(errkind.Unhealthy, "ask the new version through its socket: %w", err)
+	case got != want:
+		return errkind.Errorf(errkind.Unhealthy, "the new version says that it is %s, not %s", got, want)
+	}
+	return nil
+}
+
+// soak looks on until the soak is over and the rescuer has witnessed the new
+// version; it fails when either gives up.
+func (s *Service) soak(ctx context.Context, r *opRun) error {
+	start := time.Now()
+	tick := time.NewTicker(proveEvery)
+	defer tick.Stop()
+	for {
+		t, err := s.trial.Read()
+		switch {
+		case err != nil:
+			return err
+		case t.Operation != r.ID:
+			return fmt.Errorf("the rescuer's record is of operation %s", t.Operation)
+		case t.Returning:
+			return errkind.Errorf(errkind.Unhealthy, "the rescuer gave it up: %s", t.Reason)
+		case t.Witnessed && time.Since(start) >= r.State.Trial.Soak:
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if err := s.answers(ctx, r.State.Version); err != nil {
+			return err
+		}
+	}
+}
+
+// settle decides for the new version. From its first touch on nothing turns the
+// host back by itself, so what comes after it may not fail the operation.
+func (s *Service) settle(ctx context.Context, r *opRun) error {
+	err := s.touch("keep", func() error { return s.trial.Keep(r.ID) })
+	if err != nil {
+		return errkind.Errorf(errkind.Unhealthy, "keep trident %s: %w", r.State.Version, err)
+	}
+	for _, tidy := range []struct {
+		name string
+		do   func() error
+	}{
+		{"remove rescue unit", s.removeBootUnit},
+		{"set previous", func() error { return s.setPrevious(r.State) }},
+		{"prune", func() error { return s.prune() }},
+	} {
+		if err := s.touch(tidy.name, tidy.do); err != nil {
+			r.Logf(slog.LevelWarn, "%s: %v", tidy.name, err)
+		}
+	}
+	what := "trident " + r.State.Version
+	if r.State.Base {
+		what += " of the base"
+	}
+	r.Logf(slog.LevelInfo, "%s is kept", what)
+	return nil
+}
+
+// linkOf is what the link has to point to for the target.
+func (s *Service) linkOf(r record) string {
+	if r.Base {
+		return ""
+	}
+	return s.linkTo(r.Version)
+}
+
+// versionOfLink is the version that has to be merged for a link; "" for none.
+func (s *Service) versionOfLink(link string) string {
+	if link == "" {
+		return ""
+	}
+	return versionOfImage(link)
+}

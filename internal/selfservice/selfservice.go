@@ -1,0 +1,242 @@
+// Package selfservice services Trident itself: a new version arrives as a signed
+// system extension, is verified, tried, and kept or thrown back.
+//
+// It is one list of steps (see steps in upgrade.go), of which staging,
+// activating, rolling back and retiring are slices. The daemon that begins an
+// upgrade is not the one that finishes it, and a third process, the rescuer
+// (package rescue), judges the new one from outside; what the three know of each
+// other is in the journal and in the rescuer's record, both on disk, because any
+// of them may be gone at any moment. So is the host: every touch of it goes
+// through Service.touch, and the power-cut test stops the world before and after
+// each.
+package selfservice
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/rescue"
+	"github.com/trident-project/trident/internal/systemd"
+)
+
+// Defaults and bounds of a trial.
+const (
+	defaultSoak     = 10 * time.Second
+	defaultDeadline = 3 * time.Minute
+	maxDeadline     = time.Hour
+)
+
+// Units that are ours or that we have a use for.
+const (
+	daemonUnit = "tridentd.service"
+	sysextUnit = "systemd-sysext.service"
+)
+
+// Datastore has, besides the journal, the versions that failed on this host.
+type Datastore interface {
+	Block(context.Context, hoststate.Blocked) error
+	Unblock(ctx context.Context, version string) error
+	Blocked(context.Context) ([]hoststate.Blocked, error)
+	// Snapshot writes a copy for a candidate to try its reading on.
+	Snapshot(ctx context.Context, path string) error
+}
+
+// Config is what the service needs.
+type Config struct {
+	// Root is the root folder of the host, "/".
+	Root string
+	// Version is what this process is.
+	Version string
+	Runner  *operation.Runner
+	Store   Datastore
+	Systemd systemd.Manager
+	// Tools runs the candidate, and journalctl.
+	Tools run.Runner
+	// SelfCheck asks for our version through the real socket, end to end.
+	SelfCheck func(context.Context) (string, error)
+	Logger    *slog.Logger
+	// Touch, if set, is called in place of each change of the host, with the
+	// change's name and the change. For the power-cut test.
+	Touch func(name string, change func() error) error
+}
+
+// Service services Trident on one host.
+type Service struct {
+	Config
+	dir     string // the store
+	trial   rescue.File
+	uploads sync.Map // of *Upload, by source.Upload
+
+	stage, upgrade, activate, rollback, retire operation.Starter[record]
+}
+
+// New makes the service and registers its operations with the runner.
+func New(c Config) *Service {
+	s := &Service{Config: c, dir: filepath.Join(c.Root, rescue.Dir)}
+	s.trial = rescue.File{Dir: s.dir}
+	all := s.steps()
+	register := func(name string, steps []operation.Step[record]) operation.Starter[record] {
+		return operation.Register(c.Runner, operation.Kind[record]{Name: name, Steps: steps})
+	}
+	s.stage = register("self-stage", all[:staged])
+	s.upgrade = register("self-upgrade", all)
+	s.activate = register("self-activate", all[fetched:])
+	s.rollback = register("self-rollback", all[fetched:])
+	s.retire = register("self-retire", all[fetched:])
+	return s
+}
+
+// A Source says where an image comes from: a URL, a path on the host, or an
+// upload.
+type Source struct {
+	URL, Path string
+	Upload    *Upload
+	SHA256    string // of the file, hexadecimal; optional
+}
+
+// An Upload is an image that a caller sends.
+type Upload struct {
+	Size int64
+	// Chunks returns the next bytes, and io.EOF after the last.
+	Chunks func(context.Context) ([]byte, error)
+}
+
+// A Trial says how a version is tried, and what is allowed for its sake. The
+// zero value is the default.
+type Trial struct {
+	Soak             time.Duration `json:"soak"`     // to run well before it is kept
+	Deadline         time.Duration `json:"deadline"` // to be kept, from activation on
+	AllowDowngrade   bool          `json:"allow_downgrade"`
+	AllowReadOnlyUsr bool          `json:"allow_read_only_usr"`
+}
+
+func (t Trial) withDefaults() (Trial, error) {
+	if t.Soak == 0 {
+		t.Soak = defaultSoak
+	}
+	if t.Deadline == 0 {
+		t.Deadline = max(defaultDeadline, 2*t.Soak)
+	}
+	switch {
+	case t.Soak < 0 || t.Deadline < 0:
+		return t, errkind.Errorf(errkind.Invalid, "soak %s and deadline %s must not be negative", t.Soak, t.Deadline)
+	case t.Soak >= t.Deadline:
+		return t, errkind.Errorf(errkind.Invalid, "the soak, %s, must be shorter than the deadline, %s", t.Soak, t.Deadline)
+	case t.Deadline > maxDeadline:
+		return t, errkind.Errorf(errkind.Invalid, "the deadline, %s, must be at most %s", t.Deadline, maxDeadline)
+	case t.Deadline < time.Second:
+		return t, errkind.Errorf(errkind.Invalid, "the deadline, %s, must be at least a second", t.Deadline)
+	}
+	return t, nil
+}
+
+// Stage begins to get an image, to verify and to probe it. It stays in the store.
+func (s *Service) Stage(ctx context.Context, src Source, allowDowngrade bool) (id string, err error) {
+	r, err := s.newRecord(Trial{AllowDowngrade: allowDowngrade})
+	if err != nil {
+		return "", fmt.Errorf("stage trident: %w", err)
+	}
+	r.StageOnly = true
+	return s.begin(ctx, s.stage, "stage trident from "+src.String(), src, r)
+}
+
+// Upgrade begins to stage an image and to bring it into service.
+func (s *Service) Upgrade(ctx context.Context, src Source, t Trial) (id string, err error) {
+	r, err := s.newRecord(t)
+	if err != nil {
+		return "", fmt.Errorf("upgrade trident: %w", err)
+	}
+	return s.begin(ctx, s.upgrade, "upgrade trident from "+src.String(), src, r)
+}
+
+// Activate begins to bring a staged version into service; "" is the newest one.
+func (s *Service) Activate(ctx context.Context, version string, t Trial) (id string, err error) {
+	r, err := s.newRecord(t)
+	if err != nil {
+		return "", fmt.Errorf("activate trident: %w", err)
+	}
+	if r.Version, err = s.stagedVersion(version); err != nil {
+		return "", fmt.Errorf("activate trident: %w", err)
+	}
+	return id0(s.activate(ctx, "activate trident "+r.Version, r))
+}
+
+// Rollback begins to return to the version before the active one, or to the
+// base.
+func (s *Service) Rollback(ctx context.Context, t Trial) (id string, err error) {
+	t.AllowDowngrade, t.AllowReadOnlyUsr = true, true
+	r, err := s.newRecord(t)
+	if err != nil {
+		return "", fmt.Errorf("roll trident back: %w", err)
+	}
+	target, err := s.rollbackTarget()
+	if err != nil {
+		return "", fmt.Errorf("roll trident back: %w", err)
+	}
+	r.Version, r.Base, r.Back = target.version, target.base, true
+	return id0(s.rollback(ctx, "roll trident back to "+target.String(), r))
+}
+
+// Retire begins to return to the base if that is newer than the active
+// extension: newest wins. The daemon calls it once at its start. A base that
+// failed here before is not tried again.
+func (s *Service) Retire(ctx context.Context) error {
+	if _, busy := s.Runner.Active(); busy {
+		return nil
+	}
+	base, newer, err := s.baseIsNewer()
+	if err != nil || !newer {
+		return err
+	}
+	if b, err := s.blocked(ctx, base); err != nil || b != nil {
+		return err
+	}
+	r, err := s.newRecord(Trial{AllowDowngrade: true, AllowReadOnlyUsr: true})
+	if err != nil {
+		return err
+	}
+	r.Version, r.Base, r.Back = base, true, true
+	_, err = s.retire(ctx, "retire the extension: the base brings trident "+base, r)
+	return err
+}
+
+func (s *Service) newRecord(t Trial) (record, error) {
+	t, err := t.withDefaults()
+	return record{Trial: t, From: s.Version}, err
+}
+
+func (s *Service) begin(ctx context.Context, start operation.Starter[record], summary string, src Source, r record) (string, error) {
+	r.Source = source{URL: src.URL, Path: src.Path, SHA256: src.SHA256}
+	if err := src.check(); err != nil {
+		return "", err
+	}
+	if src.Upload != nil {
+		// The bytes are in this process's hands only: a later one finds none.
+		r.Source.UploadSize, r.Source.Upload = src.Upload.Size, rand.Text()
+		s.uploads.Store(r.Source.Upload, src.Upload)
+	}
+	id, err := id0(start(ctx, summary, r))
+	if err != nil {
+		s.uploads.Delete(r.Source.Upload)
+	}
+	return id, err
+}
+
+func id0(op operation.Operation, err error) (string, error) { return op.ID, err }
+
+// touch changes the host.
+func (s *Service) touch(name string, change func() error) error {
+	if s.Touch == nil {
+		return change()
+	}
+	return s.Touch(name, change)
+}

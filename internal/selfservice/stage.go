@@ -1,0 +1,194 @@
+package selfservice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/fetch"
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/rescue"
+)
+
+// maxImage bounds an image of ours, in bytes.
+const maxImage = 1 << 30
+
+// source is a Source in the journal.
+type source struct {
+	URL        string `json:"url"`
+	Path       string `json:"path"`
+	Upload     string `json:"upload"` // a name that only the process which took the upload knows
+	UploadSize int64  `json:"upload_size"`
+	SHA256     string `json:"sha256"`
+}
+
+// String names the source without the secrets that a URL may have.
+func (src Source) String() string {
+	switch {
+	case src.URL != "":
+		u, err := url.Parse(src.URL)
+		if err != nil {
+			return "a URL"
+		}
+		u.User, u.RawQuery, u.Fragment = nil, "", ""
+		return u.String()
+	case src.Path != "":
+		return src.Path
+	}
+	return "an upload"
+}
+
+func (src Source) check() error {
+	n := 0
+	for _, given := range []bool{src.URL != "", src.Path != "", src.Upload != nil} {
+		if given {
+			n++
+		}
+	}
+	switch {
+	case n != 1:
+		return errkind.Errorf(errkind.Invalid, "one source is needed (a URL, a path or an upload), not %d", n)
+	case src.Path != "" && !filepath.IsAbs(src.Path):
+		return errkind.Errorf(errkind.Invalid, "the path %.200q is not absolute", src.Path)
+	case src.Upload != nil && (src.Upload.Size <= 0 || src.Upload.Size > maxImage):
+		return errkind.Errorf(errkind.Invalid, "an upload of %d bytes: it must be between 1 byte and %d", src.Upload.Size, maxImage)
+	}
+	if src.URL == "" {
+		return nil
+	}
+	if u, err := url.Parse(src.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return errkind.Errorf(errkind.Invalid, "%s is not a URL of http or https", src)
+	}
+	return nil
+}
+
+func (s *Service) partPath(id string) string { return filepath.Join(s.dir, id+".part") }
+
+// fetch brings the image into the store's folder, under a name that nothing
+// looks for.
+func (s *Service) fetch(ctx context.Context, r *opRun) error {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return fmt.Errorf("make store: %w", err)
+	}
+	src := fetch.Source{URL: r.State.Source.URL, SHA256: r.State.Source.SHA256, UploadSize: r.State.Source.UploadSize}
+	if r.State.Source.Path != "" {
+		src.Path = filepath.Join(s.Root, r.State.Source.Path)
+	}
+	if u, ok := s.uploads.Load(r.State.Source.Upload); ok {
+		src.Upload = u.(*Upload).Chunks
+		defer s.uploads.Delete(r.State.Source.Upload)
+	}
+	say := func(line string) { r.Logf(slog.LevelInfo, "%s", line) }
+	return s.touch("fetch", func() error {
+		_, err := fetch.Download(ctx, src, s.partPath(r.ID), fetch.Limits{MaxSize: maxImage}, r.Progress, say)
+		return err
+	})
+}
+
+func (s *Service) discard(_ context.Context, r *opRun) error {
+	s.uploads.Delete(r.State.Source.Upload)
+	return s.touch("discard", func() error { return fetch.Remove(s.partPath(r.ID)) })
+}
+
+// verify checks everything about the image that can be checked without running
+// it, and then lets it into the store.
+func (s *Service) verify(ctx context.Context, r *opRun) error {
+	if r.State.Base {
+		return nil
+	}
+	part := s.partPath(r.ID)
+	path := part
+	if _, err := os.Stat(part); r.State.Version != "" && errors.Is(err, fs.ErrNotExist) {
+		path = s.imagePath(r.State.Version) // staged earlier, or by us before a restart
+	}
+	image, err := s.openVerified(ctx, path, r.Progress)
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	if v := image.release.Version; r.State.Version != "" && v != r.State.Version {
+		return errkind.Errorf(errkind.Corrupt, "the image of trident %s says that it is %s", r.State.Version, v)
+	}
+	r.State.Version, r.State.RootHash = image.release.Version, image.rootHash
+	if err := s.checkVersion(ctx, r.State); err != nil {
+		return err
+	}
+	if path == part {
+		return s.publish(ctx, r)
+	}
+	return nil
+}
+
+// checkVersion applies the rules about which version may replace which.
+func (s *Service) checkVersion(ctx context.Context, r record) error {
+	base, err := rescue.BaseVersion(s.Root)
+	if err != nil {
+		return err
+	}
+	active, _, err := rescue.LinkedVersion(s.Root)
+	if err != nil {
+		return err
+	}
+	switch {
+	case r.Version == active:
+		return errkind.Errorf(errkind.Exists, "trident %s is active already", r.Version)
+	case r.Version == r.From && base == r.From:
+		return errkind.Errorf(errkind.Exists, "trident %s is what the base brings already", r.Version)
+	case base != "" && compare(r.Version, base) <= 0:
+		return errkind.Errorf(errkind.TooOld, "trident %s is not newer than the base, %s, which would retire it at once", r.Version, base)
+	case !r.Trial.AllowDowngrade && compare(r.Version, r.From) < 0:
+		return errkind.WithHint(errkind.Errorf(errkind.TooOld, "trident %s is older than %s, which runs", r.Version, r.From),
+			"allow it with --allow-downgrade")
+	case r.Back:
+		return nil
+	}
+	b, err := s.blocked(ctx, r.Version)
+	if err != nil || b == nil {
+		return err
+	}
+	return errkind.WithHint(errkind.Errorf(errkind.Blocked, "trident %s failed on this host before: %s", r.Version, b.Reason),
+		"let it be tried again with: trident self unblock %s", r.Version)
+}
+
+// publish gives a verified image its name in the store. An image that was there
+// before, of the same version and root hash, is replaced by itself and stays
+// when this operation is taken back.
+func (s *Service) publish(ctx context.Context, r *opRun) error {
+	path := s.imagePath(r.State.Version)
+	there := s.rootHash(r.State.Version)
+	if there != "" && there != r.State.RootHash && r.State.Version == s.previous() {
+		return errkind.Errorf(errkind.Exists, "another image of trident %s is kept for a rollback", r.State.Version)
+	}
+	if there != r.State.RootHash {
+		r.State.Published = true
+	}
+	if err := r.Save(ctx); err != nil {
+		return err
+	}
+	return s.touch("publish", func() error {
+		if err := os.Chmod(s.partPath(r.ID), 0o444); err != nil {
+			return fmt.Errorf("publish image: %w", err)
+		}
+		if err := os.Rename(s.partPath(r.ID), path); err != nil {
+			return fmt.Errorf("publish image: %w", err)
+		}
+		if err := atomicfile.SyncDir(s.dir); err != nil {
+			return fmt.Errorf("publish image: %w", err)
+		}
+		return fetch.Remove(s.partPath(r.ID)) // its side file
+	})
+}
+
+// unpublish takes an image out of the store that this operation put there.
+func (s *Service) unpublish(_ context.Context, r *opRun) error {
+	if !r.State.Published {
+		return nil
+	}
+	return s.touch("unpublish", func() error { return atomicfile.Remove(s.imagePath(r.State.Version)) })
+}

@@ -1,0 +1,192 @@
+package selfservice
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/rescue"
+	"github.com/trident-project/trident/internal/trust"
+)
+
+// Status is what runs, where it comes from, and what else is there.
+type Status struct {
+	Running       string // the version that says this
+	FromExtension bool
+	Base          string // "" on a host without a base
+	Active        string // what the extension link stands for; "" for no link
+	Merged        bool   // systemd has merged the active version
+	Verity        bool   // through dm-verity, with its root hash
+	// RollbackTarget is a version, "base", or "" when there is no way back.
+	RollbackTarget string
+	Images         []Image
+	Blocked        []Blocked
+	Trusted        []trust.Certificate
+	Operation      *operation.Operation // that has not settled
+	Last           *Entry               // the last one on ourselves that has
+	PolicyEnforced bool
+}
+
+// Blocked is a version that failed on this host.
+type Blocked struct {
+	Version, Reason     string
+	Time                time.Time
+	Operation, Evidence string
+}
+
+// An Entry is one operation on ourselves.
+type Entry struct {
+	Operation, Kind, From, To string
+	Phase                     operation.Phase
+	Failure                   *operation.Failure
+	Start, End                time.Time // End is zero until it has settled
+	Evidence                  string    // a folder on the host
+}
+
+// Status looks at the host anew; nothing is remembered.
+func (s *Service) Status(ctx context.Context) (Status, error) {
+	st := Status{Running: s.Version}
+	if err := s.statusOfHost(&st); err != nil {
+		return st, fmt.Errorf("read status of trident: %w", err)
+	}
+	if err := s.statusOfRecords(ctx, &st); err != nil {
+		return st, fmt.Errorf("read status of trident: %w", err)
+	}
+	return st, nil
+}
+
+func (s *Service) statusOfHost(st *Status) (err error) {
+	if st.Base, err = rescue.BaseVersion(s.Root); err != nil {
+		return err
+	}
+	if st.Active, _, err = rescue.LinkedVersion(s.Root); err != nil {
+		return err
+	}
+	merged, err := s.mergedVersion()
+	if err != nil {
+		return err
+	}
+	st.Merged = merged != "" && merged == st.Active
+	st.FromExtension = merged != "" && merged == st.Running
+	if st.Images, err = s.images(); err != nil {
+		return err
+	}
+	for _, i := range st.Images {
+		st.Verity = st.Verity || i.Active && st.Merged && s.verityActive(i.RootHash)
+	}
+	if t, err := s.rollbackTarget(); err == nil {
+		st.RollbackTarget = t.version
+		if t.base {
+			st.RollbackTarget = "base"
+		}
+	}
+	policy, err := trust.Load(s.Root)
+	st.Trusted = policy.Certificates()
+	st.PolicyEnforced = s.policyEnforced()
+	return err
+}
+
+// verityActive reports whether the kernel has a dm-verity device for a root
+// hash: systemd names it after the hash.
+func (s *Service) verityActive(rootHash string) bool {
+	names, err := fs.Glob(inroot.FS(s.Root), "sys/block/dm-*/dm/name")
+	if err != nil {
+		return false
+	}
+	for _, path := range names {
+		name, err := inroot.FS(s.Root).ReadFile(path, 4096)
+		if err == nil && strings.TrimSpace(string(name)) == rootHash+"-verity" {
+			return true
+		}
+	}
+	return false
+}
+
+// strictPolicy is what systemd has to be told to demand signatures. The form
+// verity+signed would not do: it means either (systemd.image-policy(7)).
+const strictPolicy = "root=signed+absent:usr=signed+absent"
+
+// policyEnforced reports whether systemd is told to demand signatures, by a
+// drop-in before systemd 259 and by sysext.conf from it on.
+func (s *Service) policyEnforced() bool {
+	for _, dir := range []string{"etc", "run", "usr/local/lib", "usr/lib"} {
+		for _, pattern := range []string{"systemd/system/systemd-sysext.service.d/*.conf", "systemd/sysext.conf", "systemd/sysext.conf.d/*.conf"} {
+			paths, err := fs.Glob(inroot.FS(s.Root), dir+"/"+pattern)
+			if err != nil {
+				continue
+			}
+			for _, path := range paths {
+				text, err := inroot.FS(s.Root).ReadFile(path, 64<<10)
+				if err == nil && strings.Contains(string(text), strictPolicy) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func (s *Service) statusOfRecords(ctx context.Context, st *Status) error {
+	blocked, err := s.Store.Blocked(ctx)
+	if err != nil {
+		return err
+	}
+	for _, b := range blocked {
+		st.Blocked = append(st.Blocked, Blocked(b))
+	}
+	if id, busy := s.Runner.Active(); busy {
+		op, err := s.Runner.Get(ctx, id)
+		if err != nil {
+			return err
+		}
+		st.Operation = &op
+	}
+	entries, err := s.History(ctx, historyDepth)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Phase.Settled() {
+			st.Last = &e
+			break
+		}
+	}
+	return nil
+}
+
+// historyDepth is how far back the last settled operation is looked for.
+const historyDepth = 20
+
+// History lists at most limit operations on ourselves, newest first.
+func (s *Service) History(ctx context.Context, limit int) ([]Entry, error) {
+	ops, err := s.Runner.List(ctx, 10*limit, false)
+	if err != nil {
+		return nil, fmt.Errorf("read history of trident: %w", err)
+	}
+	var out []Entry
+	for _, op := range ops {
+		if !strings.HasPrefix(op.Kind, "self-") {
+			continue
+		}
+		if len(out) == limit {
+			break
+		}
+		var r record
+		if err := json.Unmarshal(op.State, &r); err != nil {
+			return nil, fmt.Errorf("read history of trident: operation %s: %w", op.ID, err)
+		}
+		e := Entry{
+			Operation: op.ID, Kind: op.Kind, From: r.From, To: r.Version, Phase: op.Phase, Failure: op.Failure, Start: op.Created, Evidence: r.Evidence,
+		}
+		if op.Phase.Settled() {
+			e.End = op.Updated
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}

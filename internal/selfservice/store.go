@@ -1,0 +1,266 @@
+package selfservice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/linux/ddi"
+	"github.com/trident-project/trident/internal/rescue"
+	"github.com/trident-project/trident/internal/version"
+)
+
+// Names in the store's folder besides the images, <version>.raw.
+const (
+	previousName = "previous" // a link to the image that a rollback returns to
+	probeDir     = "probe"
+	rescuerDir   = "rescue"
+	rescuerName  = "trident-rescue"
+	evidenceDir  = "evidence"
+)
+
+// evidenceKept is how many failures' evidence is kept.
+const evidenceKept = 10
+
+// An Image is one version in the store.
+type Image struct {
+	Version, RootHash string
+	Size              int64
+	Staged            time.Time
+	// Active: the link points to it. Previous: a rollback returns to it.
+	Active, Previous bool
+}
+
+func (s *Service) imagePath(v string) string { return filepath.Join(s.dir, v+".raw") }
+
+// linkTo is what the extension link has to say for a version: relative, so that
+// it is right from inside and from outside of a root folder.
+func (s *Service) linkTo(v string) string {
+	return filepath.Join("..", strings.TrimPrefix(rescue.Dir, "var/lib/"), v+".raw")
+}
+
+// images lists the store, oldest version first.
+func (s *Service) images() ([]Image, error) {
+	entries, err := os.ReadDir(s.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read store: %w", err)
+	}
+	active, _, err := rescue.LinkedVersion(s.Root)
+	if err != nil {
+		return nil, err
+	}
+	previous := s.previous()
+	var out []Image
+	for _, e := range entries {
+		v, ok := strings.CutSuffix(e.Name(), ".raw")
+		if _, err := version.Parse(v); !ok || err != nil || !e.Type().IsRegular() {
+			continue
+		}
+		fi, err := e.Info()
+		if err != nil {
+			return nil, fmt.Errorf("read store: %w", err)
+		}
+		out = append(out, Image{
+			Version: v, RootHash: s.rootHash(v), Size: fi.Size(), Staged: fi.ModTime().UTC(), Active: v == active, Previous: v == previous,
+		})
+	}
+	slices.SortFunc(out, func(a, b Image) int { return compare(a.Version, b.Version) })
+	return out, nil
+}
+
+// rootHash is for show: "" where the file is not an image any more.
+func (s *Service) rootHash(v string) string {
+	f, err := os.Open(s.imagePath(v))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	i, err := ddi.Open(f, fi.Size())
+	if err != nil {
+		return ""
+	}
+	return ddi.HashString(i.RootHash())
+}
+
+// compare orders versions that are known to be some.
+func compare(a, b string) int {
+	va, aerr := version.Parse(a)
+	vb, berr := version.Parse(b)
+	if aerr != nil || berr != nil {
+		return strings.Compare(a, b)
+	}
+	return version.Compare(va, vb)
+}
+
+// previous is the version that a rollback returns to; "" for the base.
+func (s *Service) previous() string {
+	link, err := os.Readlink(filepath.Join(s.dir, previousName))
+	if err != nil {
+		return ""
+	}
+	return versionOfImage(link)
+}
+
+// setPrevious notes, at the end of an operation, where a rollback would lead.
+func (s *Service) setPrevious(r record) error {
+	path := filepath.Join(s.dir, previousName)
+	if r.Back || r.Previous.Link == "" {
+		return atomicfile.Remove(path)
+	}
+	return atomicfile.Symlink(filepath.Base(r.Previous.Link), path)
+}
+
+// target is where a rollback leads.
+type target struct {
+	version string
+	base    bool
+}
+
+func (t target) String() string {
+	if t.base {
+		return "the base, " + t.version
+	}
+	return t.version
+}
+
+func (s *Service) rollbackTarget() (target, error) {
+	active, link, err := rescue.LinkedVersion(s.Root)
+	if err != nil {
+		return target{}, err
+	}
+	if link == "" {
+		return target{}, errkind.Errorf(errkind.Precondition, "there is nothing to return to: no extension of trident is active")
+	}
+	if p := s.previous(); p != "" && p != active {
+		if _, err := os.Stat(s.imagePath(p)); err == nil {
+			return target{version: p}, nil
+		}
+	}
+	base, err := rescue.BaseVersion(s.Root)
+	if err != nil {
+		return target{}, err
+	}
+	if base == "" {
+		return target{}, errkind.Errorf(errkind.Precondition,
+			"there is nothing to return to: this host has no base, and trident %s is the only version in use", active)
+	}
+	return target{version: base, base: true}, nil
+}
+
+// baseIsNewer reports whether the base is as new as the active extension, or newer.
+func (s *Service) baseIsNewer() (base string, newer bool, err error) {
+	base, err = rescue.BaseVersion(s.Root)
+	if err != nil || base == "" {
+		return "", false, err
+	}
+	active, link, err := rescue.LinkedVersion(s.Root)
+	if err != nil || link == "" || active == "" {
+		return base, false, err
+	}
+	return base, compare(base, active) >= 0, nil
+}
+
+// stagedVersion checks that a version is there to be activated; "" asks for the
+// newest one that is not active.
+func (s *Service) stagedVersion(v string) (string, error) {
+	images, err := s.images()
+	if err != nil {
+		return "", err
+	}
+	for _, i := range slices.Backward(images) {
+		if v == "" && !i.Active || v == i.Version {
+			return i.Version, nil
+		}
+	}
+	if v == "" {
+		return "", errkind.WithHint(errkind.Errorf(errkind.NotFound, "no version is staged"), "stage one with: trident self stage SOURCE")
+	}
+	return "", errkind.WithHint(errkind.Errorf(errkind.NotFound, "version %.80q is not staged", v), "see what is with: trident self status")
+}
+
+// Remove deletes a staged image.
+func (s *Service) Remove(ctx context.Context, v string) error {
+	if id, busy := s.Runner.Active(); busy {
+		return errkind.Errorf(errkind.Busy, "remove trident %s: operation %s is running", v, id)
+	}
+	v, err := s.stagedVersionExactly(v)
+	if err != nil {
+		return fmt.Errorf("remove image: %w", err)
+	}
+	active, _, err := rescue.LinkedVersion(s.Root)
+	if err != nil {
+		return fmt.Errorf("remove image: %w", err)
+	}
+	merged, err := s.mergedVersion()
+	switch {
+	case err != nil:
+		return fmt.Errorf("remove image: %w", err)
+	case v == active || v == merged:
+		return errkind.Errorf(errkind.Precondition, "remove trident %s: it is active", v)
+	case v == s.previous():
+		return errkind.Errorf(errkind.Precondition, "remove trident %s: a rollback returns to it", v)
+	}
+	return s.touch("remove image", func() error { return atomicfile.Remove(s.imagePath(v)) })
+}
+
+func (s *Service) stagedVersionExactly(v string) (string, error) {
+	if v == "" {
+		return "", errkind.Errorf(errkind.Invalid, "no version is named")
+	}
+	return s.stagedVersion(v)
+}
+
+// prune keeps the active image, the previous one and the newest staged one, and
+// deletes what is left of anything else.
+func (s *Service) prune() error {
+	images, err := s.images()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	newest := true
+	for _, i := range slices.Backward(images) {
+		if i.Active || i.Previous {
+			continue
+		}
+		if !newest {
+			errs = append(errs, atomicfile.Remove(s.imagePath(i.Version)))
+		}
+		newest = false
+	}
+	parts, err := filepath.Glob(filepath.Join(s.dir, "*.part*"))
+	errs = append(errs, err)
+	for _, p := range parts {
+		errs = append(errs, atomicfile.Remove(p))
+	}
+	return errors.Join(append(errs, s.pruneEvidence())...)
+}
+
+// pruneEvidence keeps the newest folders: their names begin with their time.
+func (s *Service) pruneEvidence() error {
+	dir := filepath.Join(s.dir, evidenceDir)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, e := range entries[:max(0, len(entries)-evidenceKept)] {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,261 @@
+package selfservice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/rescue"
+	"github.com/trident-project/trident/internal/systemd"
+)
+
+// record is what an operation on ourselves knows. Fields are only ever added:
+// the old version and the new one read it in turns.
+type record struct {
+	Source source `json:"source"`
+	Trial  Trial  `json:"trial"`
+	// Version is the target; "" until the image has said it.
+	Version  string `json:"version"`
+	RootHash string `json:"root_hash"`
+	// Base: the target is what lies in /usr without an extension.
+	Base bool `json:"base"`
+	// Back: it is a return, so that an older or a blocked version is fine.
+	Back      bool `json:"back"`
+	StageOnly bool `json:"stage_only"`
+	// From is the version that began it, and that an undo returns to.
+	From string `json:"from"`
+	// Published: the image in the store is of this operation.
+	Published bool `json:"published"`
+	// Armed and what follows are set before what they tell of is done.
+	Armed     bool        `json:"armed"`
+	Activated bool        `json:"activated"`
+	Previous  rescue.Side `json:"previous"` // where the link pointed to before
+	ArmedAt   time.Time   `json:"armed_at"`
+	Proofs    int         `json:"proofs"` // how often the new version began to prove itself
+	Evidence  string      `json:"evidence"`
+}
+
+type (
+	opRun  = operation.Run[record]
+	opStep = operation.Step[record]
+)
+
+// Where the list is cut: staging ends before staged, what needs no fetching
+// begins at fetched.
+const (
+	fetched = 1
+	staged  = 3
+)
+
+// steps is an upgrade. Up to settle the version before is one link away, and
+// the rescuer knows which.
+func (s *Service) steps() []opStep {
+	return []opStep{
+		{Name: "fetch", Do: s.fetch, Undo: s.discard},
+		{Name: "verify", Do: s.verify, Undo: s.unpublish},
+		{Name: "probe", Do: s.probe, Undo: s.cleanProbe},
+		{Name: "arm rescue", Do: s.armRescue, Undo: s.disarm},
+		{Name: "return", Do: nil, Undo: s.restartBack}, // after the link is back, not before
+		{Name: "activate", Do: s.activateImage, Undo: s.deactivate},
+		{Name: "restart", Do: s.restartInto, Undo: nil}, // "return" does that
+		{Name: "prove", Do: s.prove, Undo: nil},         // it only looks
+		{Name: "settle", Do: s.settle, Undo: nil},       // the point of no return
+	}
+}
+
+// armRescue sets the judge to work before there is anything to judge.
+func (s *Service) armRescue(ctx context.Context, r *opRun) error {
+	if err := s.rememberPrevious(ctx, r); err != nil {
+		return err
+	}
+	copied := filepath.Join(s.dir, rescuerDir, rescuerName)
+	err := s.touch("copy rescuer", func() error {
+		return s.copyRescuer(copied)
+	})
+	if err != nil {
+		return err
+	}
+	err = s.touch("write rescue record", func() error {
+		return s.trial.Begin(rescue.Record{
+			Operation: r.ID, Previous: r.State.Previous, Target: rescue.Side{Version: r.State.Version, Link: s.linkOf(r.State)},
+			Deadline: int(r.State.Trial.Deadline / time.Second),
+		})
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.touch("write rescue unit", s.writeBootUnit); err != nil {
+		return err
+	}
+	return s.touch("start rescuer", func() error {
+		err := s.Systemd.StartTransient(ctx, rescueUnit(r.ID), systemd.Transient{
+			Description: "Trident rescuer: watches the trial of " + r.State.Version,
+			Exec:        []string{s.onHost(copied), "watch"},
+		})
+		if errkind.Of(err) == errkind.Exists { // from before a restart of ours
+			return nil
+		}
+		return err
+	})
+}
+
+// rememberPrevious notes where the link points to, once: after activation it
+// points elsewhere.
+func (s *Service) rememberPrevious(ctx context.Context, r *opRun) error {
+	if r.State.Armed {
+		return nil
+	}
+	_, link, err := rescue.LinkedVersion(s.Root)
+	if err != nil {
+		return err
+	}
+	r.State.Armed, r.State.ArmedAt = true, time.Now().UTC()
+	r.State.Previous = rescue.Side{Version: r.State.From, Link: link}
+	return r.Save(ctx)
+}
+
+// disarm ends the trial without the target, and keeps what may tell why it
+// failed.
+func (s *Service) disarm(ctx context.Context, r *opRun) error {
+	if r.State.Activated {
+		if err := s.keepEvidence(ctx, r); err != nil {
+			r.Logf(slog.LevelWarn, "evidence not kept: %v", err)
+		}
+		if err := s.blockFailed(ctx, r); err != nil {
+			return err
+		}
+	}
+	err := s.touch("close trial", func() error { return s.trial.Close(r.ID) })
+	if err != nil && !errors.Is(err, rescue.ErrNone) {
+		return err
+	}
+	return s.touch("remove rescue unit", s.removeBootUnit)
+}
+
+// activateImage swings the link and has systemd merge what it points to. Only a
+// verified image is merged, so what is in the store is verified once more: it
+// has lain there for a while.
+func (s *Service) activateImage(ctx context.Context, r *opRun) error {
+	r.State.Activated = true
+	if err := r.Save(ctx); err != nil {
+		return err
+	}
+	if r.State.Base {
+		err := s.touch("remove link", s.unlink)
+		if err != nil {
+			return err
+		}
+		if err := s.refresh(ctx, r, "refresh"); err != nil {
+			return err
+		}
+		return s.checkNotMerged()
+	}
+	image, err := s.openVerified(ctx, s.imagePath(r.State.Version), r.Progress)
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	if err := s.touch("swing link", func() error { return s.swing(image, r.State.Version) }); err != nil {
+		return err
+	}
+	if err := s.refresh(ctx, r, "refresh"); err != nil {
+		return err
+	}
+	return s.checkMerged(image)
+}
+
+// deactivate puts the link back and has systemd merge what it pointed to before.
+func (s *Service) deactivate(ctx context.Context, r *opRun) error {
+	if !r.State.Activated {
+		return nil
+	}
+	err := s.touch("give up", func() error { return s.trial.Return(r.ID, s.reason(r.ID)) })
+	if err != nil && !errors.Is(err, rescue.ErrNone) {
+		return err
+	}
+	if _, link, err := rescue.LinkedVersion(s.Root); err != nil || link != r.State.Previous.Link {
+		err := s.touch("swing back", func() error { return s.swingBack(r.State.Previous.Link) })
+		if err != nil {
+			return err
+		}
+	}
+	if merged, err := s.mergedVersion(); err == nil && merged == s.versionOfLink(r.State.Previous.Link) {
+		return nil
+	}
+	return s.refresh(ctx, r, "refresh back")
+}
+
+// reason is why an operation turned back, for the rescuer's record.
+func (s *Service) reason(id string) string {
+	op, err := s.Runner.Get(context.Background(), id)
+	if err != nil || op.Failure == nil {
+		return "it was taken back"
+	}
+	return op.Failure.Message
+}
+
+// refresh asks PID 1 to have systemd-sysext merge anew. It does so in a mount
+// namespace and a cgroup that are not ours, and one at a time.
+func (s *Service) refresh(ctx context.Context, r *opRun, name string) error {
+	err := s.touch(name, func() error { return s.Systemd.ReloadOrRestart(ctx, sysextUnit) })
+	if err == nil {
+		return nil
+	}
+	if tail, jerr := s.journal(ctx, time.Now().Add(-time.Minute), 4<<10, sysextUnit); jerr == nil && len(tail) > 0 {
+		r.Logf(slog.LevelError, "%s says: %s", sysextUnit, tail)
+	}
+	return fmt.Errorf("merge extensions: %w", err)
+}
+
+// restartInto has systemd replace this process by the target. The socket stays
+// with systemd meanwhile, so nobody is refused.
+func (s *Service) restartInto(ctx context.Context, r *opRun) error {
+	err := s.touch("mark restarting", func() error {
+		return s.trial.Update(r.ID, func(t *rescue.Record) error {
+			if t.Returning {
+				return errkind.Errorf(errkind.Unhealthy, "it was given up: %s", t.Reason)
+			}
+			t.Restarting = true
+			return nil
+		})
+	})
+	if err != nil || s.Version == r.State.Version {
+		return err
+	}
+	return s.restart(ctx, "restart")
+}
+
+// restartBack has systemd replace this process by the version that began it all.
+func (s *Service) restartBack(ctx context.Context, r *opRun) error {
+	if !r.State.Activated || s.Version == r.State.From {
+		return nil
+	}
+	return s.restart(ctx, "restart back")
+}
+
+func (s *Service) restart(ctx context.Context, name string) error {
+	if err := s.touch(name, func() error { return s.Systemd.Restart(ctx, daemonUnit) }); err != nil {
+		return err
+	}
+	return operation.ErrRestart
+}
+
+// checkNotMerged makes sure that our extension is gone from /usr.
+func (s *Service) checkNotMerged() error {
+	names, err := extension.Merged(s.Root)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if name == imageName {
+			return errkind.Errorf(errkind.Internal, "the extension is still merged after systemd has refreshed")
+		}
+	}
+	return nil
+}
