@@ -1,24 +1,91 @@
-# Every target of the project. Outputs lie in dist/.
+# Every target of the project. What they make lies in dist/.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
 # The version of what is built: the tag that is checked out, or VERSION=1.2.3.
 VERSION ?= $(or $(patsubst v%,%,$(shell git describe --tags --exact-match --match 'v[0-9]*' 2>/dev/null)),0.0.0-dev)
+# The architectures of packages and images, in Go's words.
+ARCHES ?= amd64,arm64
+HOSTARCH = $(shell go env GOHOSTARCH)
 # Times inside what is built come from the commit, so that two builds of it are equal.
 export SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
 export CGO_ENABLED ?= 0
 
-LDFLAGS := -s -w -X github.com/trident-project/trident/internal/version.current=$(VERSION)
-GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+LDFLAGS = -s -w -X github.com/trident-project/trident/internal/version.current=$(VERSION)
+NEED = .ci/need "make $@"
+VMTOOLS = qemu-system-x86_64 qemu-img debootstrap mkfs.ext4 mkfs.erofs openssl
 
 .PHONY: build
 build: ## Build trident, tridentd and trident-rescue for this machine
-	$(GOBUILD) -o dist/ ./cmd/...
+	@$(NEED) go
+	go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o dist/ ./cmd/...
+
+.PHONY: rpm
+rpm: ## Build the RPMs (VERSION=1.2.3, ARCHES=amd64,arm64)
+	@$(NEED) go openssl
+	go run ./packaging/build rpm -version '$(VERSION)' -arch '$(ARCHES)'
+
+.PHONY: sysext
+sysext: ## Build the signed extension images (VERSION=1.2.3, ARCHES=amd64,arm64)
+	@$(NEED) go openssl
+	for arch in $$(tr , ' ' <<<'$(ARCHES)'); do packaging/sysext '$(VERSION)' $$arch; done
+
+.PHONY: demo
+demo: ## Show in a VM how Trident replaces itself
+	@$(NEED) go $(VMTOOLS)
+	$(MAKE) --no-print-directory rpm VERSION=1.0.0 ARCHES=$(HOSTARCH)
+	$(MAKE) --no-print-directory sysext VERSION=2.0.0 ARCHES=$(HOSTARCH)
+	$(MAKE) --no-print-directory sysext VERSION=3.0.0 ARCHES=$(HOSTARCH)
+	go run ./internal/e2e/demo
+
+.PHONY: test
+test: ## Run the tests that need neither root nor a VM
+	@$(NEED) go
+	go test ./...
+
+.PHONY: test-root
+test-root: ## Run the tests on loop devices, packages and containers (as root)
+	@[[ $$EUID == 0 ]] || { echo 'make test-root works on loop devices and mounts: run it as root' >&2; exit 1; }
+	@$(NEED) go openssl gpg rpm rpmsign rpmlint createrepo_c dnf veritysetup mkfs.erofs fsck.erofs sfdisk systemd-dissect
+	go test -tags root -count 1 -timeout 20m ./internal/... ./packaging/...
+
+.PHONY: test-vm
+test-vm: ## Run the tests in a VM (as root, because of debootstrap)
+	@[[ $$EUID == 0 ]] || { echo 'make test-vm makes a disk image with debootstrap: run it as root' >&2; exit 1; }
+	@$(NEED) go $(VMTOOLS)
+	$(MAKE) --no-print-directory rpm VERSION=1.0.0 ARCHES=$(HOSTARCH)
+	$(MAKE) --no-print-directory sysext VERSION=2.0.0 ARCHES=$(HOSTARCH)
+	go test -tags vm -count 1 -timeout 50m ./internal/e2e/...
+
+.PHONY: bench
+bench: ## Measure side by side with the tools that others use
+	@$(NEED) go veritysetup openssl
+	for program in $$(go list -f '{{if eq .Name "main"}}{{.ImportPath}}{{end}}' ./internal/e2e/bench/...); do go run $$program; done
+
+.PHONY: lint
+lint: ## Check the code, the API definitions and the scripts
+	@$(NEED) go shellcheck
+	gofmt=$$(gofmt -l cmd internal packaging proto); [[ -z $$gofmt ]] || { echo "gofmt these: $$gofmt" >&2; exit 1; }
+	tool=$$(.ci/tool golangci-lint); $$tool run --build-tags root,vm
+	tool=$$(.ci/tool buf); $$tool lint
+	shellcheck -x .ci/need .ci/run .ci/tool packaging/keys packaging/stage packaging/sysext
+	shellcheck -s sh packaging/rpm/*.sh
 
 .PHONY: generate
 generate: ## Generate the Go code of the API from proto/
-	$$(.ci/tool buf) generate
+	@$(NEED) go
+	tool=$$(.ci/tool buf); $$tool generate
+
+.PHONY: check-generated
+check-generated: ## Generate again; fail when something differs from what is committed
+	$(MAKE) --no-print-directory generate
+	git diff --exit-code -- proto
+	new=$$(git ls-files --others --exclude-standard proto); [[ -z $$new ]] || { echo "not committed: $$new" >&2; exit 1; }
+
+.PHONY: clean
+clean: ## Remove what was built; keys that were made stay
+	rm -rf dist/bin dist/rpm dist/sysext dist/stage dist/trident dist/tridentd dist/trident-rescue
 
 .PHONY: help
 help: ## Show this list

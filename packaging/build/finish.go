@@ -20,6 +20,7 @@ const (
 	headerMagic    = "\x8e\xad\xe8\x01\x00\x00\x00\x00"
 	tagSHA256      = 273  // in the signature header: SHA-256 of the header, in hex
 	tagPreTrans    = 1151 // the scriptlet
+	tagPostTrans   = 1152 // the value that nfpm puts before the next
 	tagPreTransBin = 1153 // its interpreter
 )
 
@@ -78,16 +79,18 @@ func luaScriptlet(pkg []byte) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("read header: %w", err)
 	}
-	interpreter := hdr.text(tagPreTransBin)
-	if !bytes.HasPrefix(hdr.text(tagPreTrans), []byte("--")) || string(interpreter) == "<lua>" {
+	interpreter, before := hdr.find(tagPreTransBin), hdr.find(tagPostTrans)
+	if !bytes.HasPrefix(hdr.find(tagPreTrans).text, []byte("--")) || string(interpreter.text) == "<lua>" {
 		return false, nil
 	}
-	if string(interpreter) != "/bin/sh" {
-		return false, fmt.Errorf("the interpreter of pretrans is %q", interpreter)
+	begin := before.offset + len(before.text)
+	if string(interpreter.text) != "/bin/sh" || interpreter.offset != begin+1 {
+		return false, fmt.Errorf("the interpreter of pretrans is %q, or does not follow posttrans", interpreter.text)
 	}
-	// Shorter than what was there: nothing moves. The digest follows.
-	copy(interpreter, "<lua>\x00\x00")
-	digest := sig.text(tagSHA256)
+	// rpm wants no gap between values, so posttrans takes up what the interpreter gives.
+	copy(hdr.store[begin:], "\n\n\x00<lua>\x00")
+	binary.BigEndian.PutUint32(interpreter.entry[8:], uint32(begin+3))
+	digest := sig.find(tagSHA256).text
 	if len(digest) != hex.EncodedLen(sha256.Size) {
 		return false, errors.New("the signature header has no SHA-256 of the header")
 	}
@@ -120,8 +123,14 @@ func readHeader(b []byte) (header, error) {
 	return header{index: b[intro:split], store: b[split:size], size: size}, nil
 }
 
-// text is the value of a string tag in place, without its final zero; nil when there is none.
-func (h header) text(tag uint32) []byte {
+// A value is a string of a header, in place: its index entry, and its text without
+// the final zero at an offset of the store. The zero value is one that is not there.
+type value struct {
+	entry, text []byte
+	offset      int
+}
+
+func (h header) find(tag uint32) value {
 	const typeString = 6
 	for e := h.index; len(e) >= 16; e = e[16:] {
 		if binary.BigEndian.Uint32(e) != tag || binary.BigEndian.Uint32(e[4:]) != typeString {
@@ -129,10 +138,13 @@ func (h header) text(tag uint32) []byte {
 		}
 		offset := int(binary.BigEndian.Uint32(e[8:]))
 		if offset > len(h.store) {
-			return nil
+			return value{}
 		}
-		value, _, _ := bytes.Cut(h.store[offset:], []byte{0})
-		return value
+		text, _, ok := bytes.Cut(h.store[offset:], []byte{0})
+		if !ok {
+			return value{}
+		}
+		return value{entry: e[:16], text: text, offset: offset}
 	}
-	return nil
+	return value{}
 }
