@@ -64,6 +64,9 @@ func (c checker) directory(f Found) error {
 	return nil
 }
 
+// osRelease makes an extension one that no systemd merges. Seen with 252: none
+// is merged then, and the exit status is 0 all the same. With 257: a folder that
+// has it makes the refresh fail, an image is ignored.
 const osRelease = "usr/lib/os-release"
 
 // versioned finds fault with the folder when there is nothing in it that could

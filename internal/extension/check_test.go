@@ -33,7 +33,7 @@ func releaseNamed(name string) fstest.MapFS {
 }
 
 // erofsOf makes an erofs image.
-func erofsOf(t *testing.T, files fstest.MapFS) []byte {
+func erofsOf(t testing.TB, files fstest.MapFS) []byte {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "erofs"))
 	if err != nil {
@@ -70,7 +70,7 @@ type part struct {
 
 // gptOf makes an image with these partitions, each from a boundary of 4096
 // bytes on.
-func gptOf(t *testing.T, parts ...part) []byte {
+func gptOf(t testing.TB, parts ...part) []byte {
 	t.Helper()
 	table := gpt.Table{DiskID: gpt.GUID{1}}
 	at := int64(20480)
@@ -202,6 +202,7 @@ func TestARawImageThatSystemdCannotReadIsFound(t *testing.T) {
 		{"the right name and another", "foo", erofsOf(t, twoNames), ""},
 		{"a folder in its place is not judged", "foo", erofsOf(t, folder), ""},
 		{"a whole system", "foo", erofsOf(t, withOS), "contains usr/lib/os-release"},
+		{"the tree of a system without extension-release", "foo", erofsOf(t, fstest.MapFS{"etc/os-release": {Mode: 0o644}}), ""},
 		{"a confext", "foo", erofsOf(t, confext), ""},
 	} {
 		t.Run(c.title, func(t *testing.T) { wantFault(t, check(t, c.name, c.image), c.want) })
@@ -367,4 +368,23 @@ func TestTheCertificatesOfSystemdAreTheFirstOfEachFile(t *testing.T) {
 	if err != nil || len(got) != 2 || !got[0].Equal(a) || !got[1].Equal(b) {
 		t.Errorf("got %d certificates, %v", len(got), err)
 	}
+}
+
+// Whatever the bytes are, the answer is nil or a Precondition, and it comes.
+func FuzzCheck(f *testing.F) {
+	good := erofsOf(f, releaseNamed("foo"))
+	f.Add(good)
+	f.Add(erofsOf(f, releaseNamed("bar")))
+	f.Add(gptOf(f, part{rootAMD64, good}, part{rootSigAMD64, []byte("{}")}))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, image []byte) {
+		root := t.TempDir()
+		if err := os.WriteFile(filepath.Join(root, "foo.raw"), image, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		err := Found{Name: "foo", Path: "/foo.raw", Kind: Raw}.Check(root, amd64, nil)
+		if err != nil && errkind.Of(err) != errkind.Precondition {
+			t.Errorf("kind %s: %v", errkind.Of(err), err)
+		}
+	})
 }
