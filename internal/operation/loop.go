@@ -29,12 +29,14 @@ func (r *Runner) loop(ctx context.Context, a *active) error {
 
 // turn runs one step, forwards or backwards, and journals where that leads.
 func (r *Runner) turn(ctx context.Context, a *active) (stop bool, err error) {
-	undo := a.op.Phase == Undoing
-	if undo || r.last(a) { // neither what is taken back nor the last step is cancelled
+	r.mu.Lock() // Cancel writes to it
+	op, undo, last := a.op, a.op.Phase == Undoing, r.last(a)
+	r.mu.Unlock()
+	if undo || last { // neither what is taken back nor the last step is cancelled
 		ctx = r.ctx
 	}
 	s := &stepSink{r: r, a: a}
-	state, err := a.kind.call(ctx, a.op.Step, undo, a.op.ID, a.op.State, s)
+	state, err := a.kind.call(ctx, op.Step, undo, op.ID, op.State, s)
 	if err != nil && r.ctx.Err() != nil && !waits(err) {
 		return true, nil // stopped half-way: the journal still says "this step"
 	}
