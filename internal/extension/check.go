@@ -57,8 +57,17 @@ func (c checker) check(f Found) error {
 
 // directory knows one fault only: one without an extension-release is ignored.
 func (c checker) directory(f Found) error {
-	tree := inroot.FS(path.Join(string(c.root), f.Path))
-	if _, err := tree.Stat(osRelease); err == nil {
+	dir, err := c.root.Open(strings.TrimPrefix(f.Path, "/"))
+	if err != nil {
+		return fmt.Errorf("cannot be opened: %w", err)
+	}
+	defer dir.Close()
+	file, ok := dir.(*os.File)
+	if !ok {
+		return nil
+	}
+	// Links in the folder are followed as if it were a root of its own.
+	if _, err := inroot.FS(fmt.Sprintf("/proc/self/fd/%d", file.Fd())).Stat(osRelease); err == nil {
 		return errors.New("contains " + osRelease)
 	}
 	return nil

@@ -57,30 +57,34 @@ const (
 	formatOther format = "other" // known to systemd, not to us
 )
 
-// magics are the formats that systemd mounts, maps or looks into
-// (systemd.image-policy(7), file systems and LUKS), by their first mark.
-var magics = []struct {
+type magic struct {
 	offset int64
 	mark   string
 	format format
-}{
-	{512, "EFI PART", formatGPT},
-	{1024, "\xe2\xe1\xf5\xe0", formatErofs},
-	{0, "hsqs", formatOther},                // squashfs
-	{0, "LUKS\xba\xbe", formatOther},        // LUKS 1 and 2
-	{0, "XFSB", formatOther},                // xfs
-	{1024, "\x10\x20\xf5\xf2", formatOther}, // f2fs
-	{1024 + 56, "\x53\xef", formatOther},    // ext2, 3 and 4
-	{64<<10 + 64, "_BHRfS_M", formatOther},  // btrfs
-	{4096, "EFI PART", formatOther},         // a table for sectors of 4096 bytes
-	{510, "\x55\xaa", formatOther},          // vfat, or an MBR table
+}
+
+// magics are the formats that systemd mounts, maps or looks into
+// (systemd.image-policy(7), file systems and LUKS), by their first mark.
+func magics() []magic {
+	return []magic{
+		{512, "EFI PART", formatGPT},
+		{1024, "\xe2\xe1\xf5\xe0", formatErofs},
+		{0, "hsqs", formatOther},                // squashfs
+		{0, "LUKS\xba\xbe", formatOther},        // LUKS 1 and 2
+		{0, "XFSB", formatOther},                // xfs
+		{1024, "\x10\x20\xf5\xf2", formatOther}, // f2fs
+		{1024 + 56, "\x53\xef", formatOther},    // ext2, 3 and 4
+		{64<<10 + 64, "_BHRfS_M", formatOther},  // btrfs
+		{4096, "EFI PART", formatOther},         // a table for sectors of 4096 bytes
+		{510, "\x55\xaa", formatOther},          // vfat, or an MBR table
+	}
 }
 
 func detect(r *io.SectionReader) (format, error) {
 	if r.Size() == 0 {
 		return "", errors.New("is empty")
 	}
-	for _, m := range magics {
+	for _, m := range magics() {
 		got := make([]byte, len(m.mark))
 		if _, err := r.ReadAt(got, m.offset); err != nil && !errors.Is(err, io.EOF) {
 			return "", err
@@ -157,50 +161,58 @@ func diskGUID(b []byte) gpt.GUID {
 	return gpt.GUID{b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]}
 }
 
-// dataTypes and sigTypes are from the Discoverable Partitions Specification
-// (UAPI.2), root first, then usr.
-var (
-	dataTypes = map[string][2]string{
-		"x86-64": {"4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "8484680c-9521-48c6-9c11-b0720656f69e"},
-		"arm64":  {"b921b045-1df0-41c3-af44-4c6f280d3fae", "b0e01050-ee5f-4390-949a-9101b17104e9"},
-	}
-	sigTypes = map[string][2]string{
-		"x86-64": {"41092b05-9fc8-4523-994f-2def0408b176", "e7bb33fb-06cf-4e81-8273-e543b413e2e2"},
-		"arm64":  {"6db69de6-29f4-4758-a7a5-962190f00ce3", "c23ce4ff-44bd-4b00-b2d4-b41b3419e02a"},
-	}
-)
+// archTypes are the partition types of an architecture in the Discoverable
+// Partitions Specification (UAPI.2).
+type archTypes struct{ root, rootSig, usr, usrSig string }
 
-func selectVolume(r *io.SectionReader, parts []partition, arch string) (volume, error) {
-	section := func(types string) (found []*io.SectionReader) {
-		for _, p := range parts {
-			if p.kind.String() == types {
-				found = append(found, io.NewSectionReader(r, p.offset, p.end-p.offset))
-			}
-		}
-		return found
+func typesOf() map[string]archTypes {
+	return map[string]archTypes{
+		"x86-64": {
+			root: "4f68bce3-e8cd-4db1-96e7-fbcaf984b709", rootSig: "41092b05-9fc8-4523-994f-2def0408b176",
+			usr: "8484680c-9521-48c6-9c11-b0720656f69e", usrSig: "e7bb33fb-06cf-4e81-8273-e543b413e2e2",
+		},
+		"arm64": {
+			root: "b921b045-1df0-41c3-af44-4c6f280d3fae", rootSig: "6db69de6-29f4-4758-a7a5-962190f00ce3",
+			usr: "b0e01050-ee5f-4390-949a-9101b17104e9", usrSig: "c23ce4ff-44bd-4b00-b2d4-b41b3419e02a",
+		},
 	}
-	mine, known := dataTypes[arch]
+}
+
+// selectVolume picks the partitions that systemd would pick on arch.
+func selectVolume(r *io.SectionReader, parts []partition, arch string) (volume, error) {
+	mine, known := typesOf()[arch]
 	if !known {
 		return volume{}, errNotOurs
 	}
-	root, usr := section(mine[0]), section(mine[1])
-	if len(root)+len(usr) == 0 {
-		for other, types := range dataTypes {
-			if len(section(types[0]))+len(section(types[1])) > 0 {
-				return volume{}, fmt.Errorf("has partitions for the architecture %q only, this host is %q", other, arch)
-			}
-		}
-	}
-	if len(root)+len(usr) != 1 {
+	root, usr := sections(r, parts, mine.root), sections(r, parts, mine.usr)
+	switch {
+	case len(root) == 1 && len(usr) == 0:
+		return volume{data: root[0], sig: first(sections(r, parts, mine.rootSig))}, nil
+	case len(root) == 0 && len(usr) == 1:
+		return volume{data: usr[0], isUsr: true, sig: first(sections(r, parts, mine.usrSig))}, nil
+	case len(root)+len(usr) > 1:
 		return volume{}, errNotOurs
 	}
-	v, sigs := volume{isUsr: len(usr) == 1}, sigTypes[arch][0]
-	v.data = append(root, usr...)[0]
-	if v.isUsr {
-		sigs = sigTypes[arch][1]
+	for other, types := range typesOf() {
+		if len(sections(r, parts, types.root))+len(sections(r, parts, types.usr)) > 0 {
+			return volume{}, fmt.Errorf("has partitions for the architecture %q only, this host is %q", other, arch)
+		}
 	}
-	if s := section(sigs); len(s) > 0 {
-		v.sig = s[0]
+	return volume{}, errNotOurs
+}
+
+func sections(r *io.SectionReader, parts []partition, kind string) (found []*io.SectionReader) {
+	for _, p := range parts {
+		if p.kind.String() == kind {
+			found = append(found, io.NewSectionReader(r, p.offset, p.end-p.offset))
+		}
 	}
-	return v, nil
+	return found
+}
+
+func first(found []*io.SectionReader) *io.SectionReader {
+	if len(found) == 0 {
+		return nil
+	}
+	return found[0]
 }

@@ -47,9 +47,10 @@ const (
 	oidECDSASHA512 = "1.2.840.10045.4.3.4"
 )
 
-var (
-	tag0 = tags.Tag(0).ContextSpecific().Constructed()
-	tag1 = tags.Tag(1).ContextSpecific().Constructed()
+// The tags of context-specific, constructed values.
+const (
+	tag0 = tags.Tag(0xa0)
+	tag1 = tags.Tag(0xa1)
 )
 
 // parsePKCS7 takes DER only, and nothing behind it.
