@@ -1,0 +1,121 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+const qemu = "qemu-system-x86_64"
+
+// oldestQEMU runs today's kernels: 7.2 panics them under emulation within seconds.
+const oldestQEMU = 8
+
+// kernelArgs starts a kernel of the lab. panic=-1 with -no-reboot makes a
+// panic, and a reboot, the end of the QEMU process, which is what waits for it.
+func kernelArgs(b *Base, more string) []string {
+	return []string{
+		"-kernel", b.path(kernelFile), "-initrd", b.path(initrdFile), "-append",
+		"root=/dev/vda rw console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off systemd.show_status=0 " + more,
+	}
+}
+
+func kvmArgs() []string { return []string{"-accel", "kvm", "-cpu", "host"} }
+func tcgArgs() []string { return []string{"-accel", "tcg,thread=multi", "-cpu", "max"} }
+
+// machine is how this host runs guests.
+type machine struct {
+	accel []string
+	id    string // what a saved guest depends on besides its own files
+}
+
+// probe finds out how guests run here. A /dev/kvm proves nothing, so KVM is
+// used only where it has booted the guest's kernel; the answer holds until this
+// machine restarts.
+func probe(ctx context.Context, b *Base) (*machine, error) {
+	if runtime.GOARCH != "amd64" {
+		return nil, errkind.Errorf(errkind.Unsupported, "the lab's guests are amd64, this machine is %s", runtime.GOARCH)
+	}
+	if err := needTools(map[string]string{qemu: "qemu-system-x86", "qemu-img": "qemu-utils"}); err != nil {
+		return nil, err
+	}
+	version, err := tool(ctx, false, qemu, "--version")
+	if err != nil {
+		return nil, err
+	}
+	line, _, _ := strings.Cut(string(version), "\n")
+	if err := checkQEMU(line); err != nil {
+		return nil, err
+	}
+	if !kvmWorks(ctx, b) {
+		return &machine{accel: tcgArgs(), id: line + " tcg"}, nil
+	}
+	cpu, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return nil, err
+	}
+	model, _, _ := strings.Cut(string(cpu), "\ncpu MHz")
+	return &machine{accel: kvmArgs(), id: line + " kvm " + model}, nil
+}
+
+func checkQEMU(line string) error {
+	var major, minor int
+	if _, err := fmt.Sscanf(line, "QEMU emulator version %d.%d", &major, &minor); err != nil {
+		return fmt.Errorf("read QEMU's version from %q: %w", line, err)
+	}
+	if major < oldestQEMU {
+		err := errkind.Errorf(errkind.Precondition, "QEMU %d.%d panics the guest's kernel, the lab needs %d or newer", major, minor, oldestQEMU)
+		return errkind.WithHint(err, "on Debian 12: apt-get install -t bookworm-backports qemu-system-x86 qemu-utils")
+	}
+	return nil
+}
+
+func kvmWorks(ctx context.Context, b *Base) bool {
+	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	_ = f.Close()
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return false
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return false
+	}
+	remembered := filepath.Join(cache, "kvm")
+	if known, err := os.ReadFile(remembered); !errors.Is(err, fs.ErrNotExist) {
+		if answer, ok := bytes.CutPrefix(known, boot); ok {
+			return string(answer) == "works"
+		}
+	}
+	answer := "refuses"
+	if tryKVM(ctx, b) {
+		answer = "works"
+	}
+	// Not remembered is only slower.
+	_ = os.WriteFile(remembered, append(boot, answer...), 0o600)
+	return answer == "works"
+}
+
+// tryKVM boots as far as our init, which answers on the console.
+func tryKVM(ctx context.Context, b *Base) bool {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	args := append([]string{"-M", "q35", "-m", "512", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"}, kvmArgs()...)
+	cmd := exec.CommandContext(ctx, qemu, append(args, kernelArgs(b, "lab.probe")...)...)
+	cmd.WaitDelay = time.Second
+	out, _ := cmd.Output() // a QEMU that aborts says enough by what it did not print
+	return bytes.Contains(out, []byte("lab-probe-ok"))
+}

@@ -1,0 +1,164 @@
+// Package lab boots real Linux machines for the end-to-end tests and the demo:
+// QEMU guests with systemd as PID 1, device-mapper and a disk that survives a
+// power cut.
+//
+// It is a package and not a script because a scenario needs to hold on to its
+// guest: cut the power at a step, serve it a file, speak gRPC to a socket in
+// it. Everything goes over one SSH connection made in this process, so that a
+// guest needs no agent and the machine outside needs no tool but QEMU.
+//
+// A base image is made once per machine and recipe, and kept with a snapshot
+// of the booted guest: a scenario starts in seconds even where the processor is
+// emulated. Guests reach nothing but this process.
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// cacheEnv names the folder that keeps images between runs.
+const cacheEnv = "TRIDENT_CACHE"
+
+func cacheDir() (string, error) {
+	dir := os.Getenv(cacheEnv)
+	if dir == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return "", fmt.Errorf("find the cache folder (or set %s): %w", cacheEnv, err)
+		}
+		dir = filepath.Join(user, "trident-lab")
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make the cache folder: %w", err)
+	}
+	return dir, nil
+}
+
+// once makes the folder <cache>/<name> by calling fill on a new folder beside
+// it, unless it exists. Only whole ones get the name, and of several processes
+// one makes it while the others wait.
+func once(ctx context.Context, name string, fill func(dir string) error) (string, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	unlock, err := lock(ctx, filepath.Join(cache, name+".lock"))
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	final := filepath.Join(cache, name)
+	if _, err := os.Stat(final); err == nil {
+		return final, nil
+	}
+	part := final + ".part"
+	if err := os.RemoveAll(part); err != nil {
+		return "", fmt.Errorf("clear what an interrupted run left: %w", err)
+	}
+	if err := os.Mkdir(part, 0o700); err != nil {
+		return "", err
+	}
+	if err := fill(part); err != nil {
+		return "", errors.Join(err, os.RemoveAll(part))
+	}
+	if err := os.Rename(part, final); err != nil {
+		return "", err
+	}
+	return final, nil
+}
+
+func lock(ctx context.Context, path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the lab cache: %w", err)
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { _ = f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			_ = f.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		if err := pause(ctx, 200*time.Millisecond); err != nil {
+			_ = f.Close()
+			return nil, fmt.Errorf("wait for another process that makes %s: %w", path, err)
+		}
+	}
+}
+
+// pause returns nil after d, or the context's error before.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// tool runs a program of this machine in a mount namespace of its own when
+// isolated, so that whatever it mounts ends with it. Its output is in the error.
+func tool(ctx context.Context, isolated bool, name string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive",
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	if path, err := lookTool(name); err == nil {
+		cmd.Path, cmd.Err = path, nil
+	}
+	cmd.WaitDelay = 5 * time.Second
+	if isolated {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("run %s: %w: %s", name, err, tail(stderr.String()+stdout.String(), 15))
+	}
+	return stdout.Bytes(), nil
+}
+
+// lookTool also looks where a user's PATH often does not.
+func lookTool(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	return exec.LookPath(filepath.Join("/usr/sbin", name))
+}
+
+// needTools names everything that is missing at once, as packages to install.
+func needTools(packages map[string]string) error {
+	var missing []string
+	for name, pkg := range packages {
+		if _, err := lookTool(name); err != nil {
+			missing = append(missing, pkg)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	err := errkind.Errorf(errkind.Precondition, "the lab lacks programs of these packages: %s", sortedUnique(missing))
+	return errkind.WithHint(err, "apt-get install %s", sortedUnique(missing))
+}
+
+// tail returns the last n lines of s.
+func tail(s string, n int) string {
+	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}

@@ -1,0 +1,85 @@
+package lab
+
+import (
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+)
+
+// guest is what a debootstrapped tree gets on top: tree/ is laid over it,
+// masked lists the units and generators that a guest does without, and init
+// is the first process.
+//
+//go:embed all:guest
+var guest embed.FS
+
+// Recipe says what a base image is made of.
+type Recipe struct {
+	Name     string   // of the image, and in messages
+	Suite    string   // of Debian
+	Packages []string // besides the essential ones
+	SizeMB   int      // of the root file system
+}
+
+// Trixie is Debian 13: systemd 257. Every scenario runs on it.
+func Trixie() Recipe {
+	return Recipe{Name: "trixie", Suite: "trixie", Packages: packages(), SizeMB: 2048}
+}
+
+// Forky is Debian testing, for the newest systemd there is in Debian.
+func Forky() Recipe {
+	return Recipe{Name: "forky", Suite: "forky", Packages: packages(), SizeMB: 2048}
+}
+
+func packages() []string {
+	return []string{
+		"systemd", "systemd-sysv", "systemd-container", "systemd-repart", "dbus", "udev", "kmod", "dmsetup",
+		"cryptsetup-bin", "openssh-server", "rpm", "iproute2", "util-linux", "e2fsprogs", "zstd", "busybox-static",
+		"linux-image-cloud-amd64",
+	}
+}
+
+// generators that would only cost time at each boot and daemon-reload.
+func maskedGenerators() []string {
+	return strings.Fields("debug fstab getty gpt-auto hibernate-resume import rc-local run ssh system-update sysv tpm2")
+}
+
+func maskedUnits() []string {
+	list, err := guest.ReadFile("guest/masked")
+	if err != nil {
+		return nil // the list is compiled in
+	}
+	return strings.Fields(string(list))
+}
+
+// key names an image in the cache: it changes with all that goes into one.
+func (r Recipe) key() (string, error) {
+	h := sha256.New()
+	if err := json.NewEncoder(h).Encode(r); err != nil {
+		return "", err
+	}
+	fmt.Fprintln(h, maskedGenerators())
+	err := fs.WalkDir(guest, "guest", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := guest.ReadFile(path)
+		fmt.Fprintf(h, "%s %d\n%s", path, len(data), data)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("hash the recipe %s: %w", r.Name, err)
+	}
+	return r.Name + "-" + hex.EncodeToString(h.Sum(nil))[:12], nil
+}
+
+func sortedUnique(words []string) string {
+	words = slices.Clone(words)
+	slices.Sort(words)
+	return strings.Join(slices.Compact(words), " ")
+}

@@ -1,0 +1,304 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// Options shape a guest. The zero value is a guest that most scenarios want.
+type Options struct {
+	CPUs     int    // 1 unless set; more help little under emulation
+	MemoryMB int    // 1024 unless set
+	Share    string // a folder of this machine, copied to a read-only disk that the guest has at /share
+}
+
+func (o Options) filled() Options {
+	o.CPUs = max(o.CPUs, 1)
+	if o.MemoryMB == 0 {
+		o.MemoryMB = 1024
+	}
+	return o
+}
+
+// How long a guest may take, on a busy machine without hardware virtualisation.
+const (
+	bootLimit = 4 * time.Minute
+	loadLimit = time.Minute
+)
+
+// VM is a guest: a disk, and a QEMU process while it is switched on. Its
+// methods may be called from several goroutines, those that switch it on and
+// off from one at a time.
+type VM struct {
+	base *Base
+	opts Options
+	host *machine
+	dir  string // disk, console log and sockets; gone after Close
+
+	dialing sync.Mutex // held while the SSH connection is made; taken before mu
+	mu      sync.Mutex // of what follows; never held while waiting
+	proc    *process   // nil while switched off
+	ssh     *ssh.Client
+	closers []io.Closer
+}
+
+// process is one run of QEMU.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+	qmp  *qmp
+	port int // of this machine's loopback, the guest's SSH
+}
+
+// Boot switches on a new guest with a fresh disk made from the image, and
+// returns when it answers over SSH. Its services may still be starting, see
+// WaitBoot. The caller closes it.
+func Boot(ctx context.Context, b *Base, opts Options) (*VM, error) {
+	vm, err := newVM(ctx, b, opts, b.path(diskFile), "raw")
+	if err != nil {
+		return nil, err
+	}
+	if opts.Share != "" {
+		if err := makeShare(ctx, opts.Share, vm.path("share.img")); err != nil {
+			return nil, errors.Join(fmt.Errorf("share %s with a guest: %w", opts.Share, err), vm.Close())
+		}
+	}
+	if err := vm.BootAgain(ctx); err != nil {
+		return nil, errors.Join(err, vm.Close())
+	}
+	return vm, nil
+}
+
+// newVM makes what a guest has besides its process: a folder and a disk over backing.
+func newVM(ctx context.Context, b *Base, opts Options, backing, format string) (*VM, error) {
+	host, err := probe(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "lab") // short: it holds unix sockets
+	if err != nil {
+		return nil, err
+	}
+	vm := &VM{base: b, opts: opts.filled(), host: host, dir: dir}
+	if _, err := tool(ctx, false, "qemu-img", "create", "-q", "-f", "qcow2", "-F", format, "-b", backing, vm.path("disk.qcow2")); err != nil {
+		return nil, errors.Join(fmt.Errorf("make a guest's disk: %w", err), vm.Close())
+	}
+	return vm, nil
+}
+
+func makeShare(ctx context.Context, folder, image string) error {
+	var size int64
+	err := filepath.Walk(folder, func(_ string, info os.FileInfo, err error) error {
+		if err == nil {
+			size += info.Size() + 8192
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return makeExt4(ctx, folder, image, size+size/8+16<<20)
+}
+
+func (vm *VM) path(name string) string { return filepath.Join(vm.dir, name) }
+
+// BootAgain switches the guest on with the disk as it is, after PowerCut or
+// once it has switched itself off or rebooted, which it waits for.
+func (vm *VM) BootAgain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, bootLimit)
+	defer cancel()
+	if err := vm.waitOff(ctx); err != nil {
+		return err
+	}
+	if err := vm.start(ctx, nil); err != nil {
+		return fmt.Errorf("boot a guest of %s: %w", vm.base.key, err)
+	}
+	if _, err := vm.client(ctx); err != nil {
+		return fmt.Errorf("boot a guest of %s: %w\n%s", vm.base.key, err, vm.Console())
+	}
+	return nil
+}
+
+// start runs QEMU and connects to its monitor.
+func (vm *VM) start(ctx context.Context, more []string) error {
+	_ = os.Remove(vm.path("qmp"))
+	args := append(vm.args(), more...)
+	p := &process{cmd: exec.Command(qemu, args...), done: make(chan struct{})}
+	log, err := os.OpenFile(vm.path("qemu.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	go func() {
+		// Pdeathsig counts the death of the starting thread: keep it until QEMU ends.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = p.cmd.Wait()
+			close(p.done)
+		}
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("start QEMU: %w", err)
+	}
+	err = vm.monitor(ctx, p)
+	vm.mu.Lock()
+	vm.proc = p
+	vm.mu.Unlock()
+	if err != nil {
+		output, _ := os.ReadFile(vm.path("qemu.log"))
+		return errors.Join(fmt.Errorf("%w: QEMU said: %s", err, tail(string(output), 10)), vm.PowerCut())
+	}
+	return nil
+}
+
+// running returns the process, nil while the guest is switched off.
+func (vm *VM) running() *process {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	return vm.proc
+}
+
+func (vm *VM) args() []string {
+	args := []string{
+		"-M", "q35", "-m", strconv.Itoa(vm.opts.MemoryMB), "-smp", strconv.Itoa(vm.opts.CPUs),
+		"-nodefaults", "-display", "none", "-no-reboot", "-no-user-config",
+		"-chardev", "file,id=console,append=on,path=" + vm.path("console.log"), "-serial", "chardev:console",
+		"-qmp", "unix:" + vm.path("qmp") + ",server=on,wait=off",
+		"-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22", "-device", "virtio-net-pci,netdev=net,romfile=",
+		"-device", "virtio-rng-pci",
+		// A killed QEMU loses what the guest had not flushed; what it had is in this machine's page cache.
+		"-drive", "if=none,id=root,cache=unsafe,file=" + vm.path("disk.qcow2"), "-device", "virtio-blk-pci,drive=root",
+	}
+	if _, err := os.Stat(vm.path("share.img")); err == nil {
+		args = append(args, "-drive", "if=none,id=share,format=raw,read-only=on,file="+vm.path("share.img"),
+			"-device", "virtio-blk-pci,drive=share")
+	}
+	return append(append(args, vm.host.accel...), kernelArgs(vm.base, "")...)
+}
+
+var forwarded = regexp.MustCompile(`HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)`)
+
+// monitor connects to QEMU, which makes its socket a moment after it starts,
+// and asks which port it took for SSH.
+func (vm *VM) monitor(ctx context.Context, p *process) error {
+	for {
+		q, err := dialQMP(ctx, vm.path("qmp"))
+		if err == nil {
+			p.qmp = q
+			break
+		}
+		select {
+		case <-p.done:
+			return errors.New("QEMU ended at once")
+		default:
+		}
+		if pause(ctx, 10*time.Millisecond) != nil {
+			return err
+		}
+	}
+	var text string
+	if err := p.qmp.do(ctx, "human-monitor-command", map[string]any{"command-line": "info usernet"}, &text); err != nil {
+		return err
+	}
+	m := forwarded.FindStringSubmatch(text)
+	if m == nil {
+		return fmt.Errorf("find the forwarded port in %q", text)
+	}
+	port, err := strconv.Atoi(m[1])
+	p.port = port
+	return err
+}
+
+// waitOff returns once no QEMU runs.
+func (vm *VM) waitOff(ctx context.Context) error {
+	p := vm.running()
+	if p == nil {
+		return nil
+	}
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the guest to switch off: %w", context.Cause(ctx))
+	}
+	vm.off(p)
+	return nil
+}
+
+// off forgets the process and the connections into it.
+func (vm *VM) off(p *process) {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	if vm.ssh != nil {
+		_ = vm.ssh.Close()
+		vm.ssh = nil
+	}
+	if p.qmp != nil {
+		p.qmp.close()
+	}
+	vm.proc = nil
+}
+
+// PowerCut kills QEMU: whatever the guest had not flushed is lost.
+func (vm *VM) PowerCut() error {
+	p := vm.running()
+	if p == nil {
+		return nil
+	}
+	err := p.cmd.Process.Kill()
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil
+	}
+	<-p.done
+	vm.off(p)
+	return err
+}
+
+// Reboot restarts the guest in order and waits as Boot does.
+func (vm *VM) Reboot(ctx context.Context) error {
+	_, err := vm.Run(ctx, "systemctl --no-block reboot", nil)
+	// A connection that ends before the command has answered is the reboot.
+	if exit := new(ExitError); errors.As(err, &exit) {
+		return fmt.Errorf("reboot the guest: %w", err)
+	}
+	return vm.BootAgain(ctx)
+}
+
+// Close kills the guest and removes its disk.
+func (vm *VM) Close() error {
+	err := vm.PowerCut()
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	for _, c := range vm.closers {
+		_ = c.Close()
+	}
+	vm.closers = nil
+	return errors.Join(err, os.RemoveAll(vm.dir))
+}
+
+// Console returns the end of what the guest wrote to its serial console.
+func (vm *VM) Console() string {
+	data, err := os.ReadFile(vm.path("console.log"))
+	if err != nil {
+		return ""
+	}
+	return tail(string(data), 40)
+}
