@@ -1,0 +1,80 @@
+package clienttest
+
+import (
+	"net"
+	"sync"
+)
+
+// once is a listener for one connection.
+type once struct {
+	mu     sync.Mutex
+	conn   net.Conn
+	closed chan struct{}
+}
+
+func (o *once) Accept() (net.Conn, error) {
+	o.mu.Lock()
+	conn := o.conn
+	o.conn = nil
+	o.mu.Unlock()
+	if conn != nil {
+		return conn, nil
+	}
+	<-o.closed
+	return nil, net.ErrClosed
+}
+
+func (o *once) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	select {
+	case <-o.closed:
+	default:
+		close(o.closed)
+	}
+	return nil
+}
+
+func (o *once) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
+
+// tracked counts connections.
+type tracked struct {
+	net.Listener
+	server *Server
+}
+
+func (t tracked) Accept() (net.Conn, error) {
+	conn, err := t.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	t.server.mu.Lock()
+	defer t.server.mu.Unlock()
+	t.server.conns[conn] = true
+	return &trackedConn{Conn: conn, server: t.server}, nil
+}
+
+type trackedConn struct {
+	net.Conn
+	server *Server
+}
+
+func (c *trackedConn) Close() error {
+	c.server.mu.Lock()
+	delete(c.server.conns, c.Conn)
+	c.server.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// breakConnections closes all of them without a word.
+func (s *Server) breakConnections() {
+	s.mu.Lock()
+	conns := make([]net.Conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close()
+	}
+}

@@ -1,0 +1,249 @@
+package clienttest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/trident-project/trident/internal/errkind/grpckind"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+)
+
+type versionServer struct {
+	tridentv1.UnimplementedVersionServiceServer
+	*Server
+}
+
+func (s versionServer) Version(context.Context, *tridentv1.VersionRequest) (*tridentv1.VersionResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &tridentv1.VersionResponse{Version: s.config.Version}, nil
+}
+
+type operationsServer struct {
+	operationsv1.UnimplementedOperationsServiceServer
+	*Server
+}
+
+func (s operationsServer) Get(_ context.Context, req *operationsv1.GetRequest) (*operationsv1.GetResponse, error) {
+	op, err := s.find(req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &operationsv1.GetResponse{Operation: proto.CloneOf(op.Operation)}, nil
+}
+
+func (s operationsServer) List(_ context.Context, req *operationsv1.ListRequest) (*operationsv1.ListResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	resp := &operationsv1.ListResponse{}
+	for _, op := range slices.Backward(s.operations) {
+		full := req.GetLimit() > 0 && len(resp.GetOperations()) == int(req.GetLimit())
+		if !full && !(req.GetUnsettled() && ended(op.GetPhase())) {
+			resp.Operations = append(resp.Operations, proto.CloneOf(op.Operation))
+		}
+	}
+	return resp, nil
+}
+
+func (s operationsServer) Watch(req *operationsv1.WatchRequest, stream grpc.ServerStreamingServer[operationsv1.WatchResponse]) error {
+	op, err := s.find(req.GetId())
+	if err != nil {
+		return err
+	}
+	return s.follow(stream, op, req.GetAfterSequence(), func(e *operationsv1.Event) error {
+		return stream.Send(&operationsv1.WatchResponse{Event: e})
+	})
+}
+
+func (s operationsServer) Cancel(_ context.Context, req *operationsv1.CancelRequest) (*operationsv1.CancelResponse, error) {
+	op, err := s.find(req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := s.cancel(op)
+	return &operationsv1.CancelResponse{Operation: snapshot}, err
+}
+
+// follow sends the events of an operation until it has ended, or the stream is
+// to be dropped.
+func (s *Server) follow(stream grpc.ServerStream, op *operation, after uint64, send func(*operationsv1.Event) error) error {
+	if err := stream.SendHeader(metadata.Pairs("trident-operation-id", op.GetId())); err != nil {
+		return err
+	}
+	for sent := 1; ; sent++ {
+		e, err := s.next(stream.Context(), op, after)
+		if err != nil || e == nil {
+			return err
+		}
+		if err := send(e); err != nil {
+			return err
+		}
+		after = e.GetSequence()
+		restarts := e.GetChange().GetWaiting() == "restart"
+		if restarts {
+			s.mu.Lock()
+			s.config.Version = s.config.NextVersion
+			s.mu.Unlock()
+		}
+		if restarts || (s.config.Drop > 0 && sent == s.config.Drop) {
+			return s.drop(op.GetId(), after)
+		}
+	}
+}
+
+// next waits for the event after a sequence number; nil is the end.
+func (s *Server) next(ctx context.Context, op *operation, after uint64) (*operationsv1.Event, error) {
+	for {
+		s.mu.Lock()
+		changed, end := s.changed, ended(op.GetPhase())
+		if int(after) < len(op.events) {
+			defer s.mu.Unlock()
+			return op.events[after], nil
+		}
+		s.mu.Unlock()
+		if end {
+			return nil, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (s *Server) drop(id string, last uint64) error {
+	s.mu.Lock()
+	s.drops++
+	hard := s.drops%2 == 0
+	s.mu.Unlock()
+	if hard {
+		s.breakConnections()
+	}
+	return grpckind.Reattach(id, last)
+}
+
+type selfServer struct {
+	selfv1.UnimplementedSelfServiceServer
+	*Server
+}
+
+func (s selfServer) GetStatus(context.Context, *selfv1.GetStatusRequest) (*selfv1.GetStatusResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return proto.CloneOf(s.config.Status), nil
+}
+
+func (s selfServer) History(_ context.Context, req *selfv1.HistoryRequest) (*selfv1.HistoryResponse, error) {
+	all := s.config.History
+	if n := int(req.GetLimit()); n > 0 && n < len(all) {
+		all = all[:n]
+	}
+	return &selfv1.HistoryResponse{Entries: all}, nil
+}
+
+func (s selfServer) Stage(stream grpc.BidiStreamingServer[selfv1.StageRequest, selfv1.StageResponse]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	op, err := s.begin("self-stage", "stage Trident")
+	if err != nil {
+		return err
+	}
+	s.receive(first.GetStart().GetSource(), func() ([]byte, error) {
+		req, err := stream.Recv()
+		return req.GetChunk(), err
+	})
+	return s.follow(stream, op, 0, func(e *operationsv1.Event) error { return stream.Send(&selfv1.StageResponse{Event: e}) })
+}
+
+func (s selfServer) Upgrade(stream grpc.BidiStreamingServer[selfv1.UpgradeRequest, selfv1.UpgradeResponse]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	op, err := s.begin("self-upgrade", "upgrade Trident")
+	if err != nil {
+		return err
+	}
+	s.receive(first.GetStart().GetSource(), func() ([]byte, error) {
+		req, err := stream.Recv()
+		return req.GetChunk(), err
+	})
+	return s.follow(stream, op, 0, func(e *operationsv1.Event) error { return stream.Send(&selfv1.UpgradeResponse{Event: e}) })
+}
+
+// receive takes an upload in beside the events, which do not wait for it.
+func (s *Server) receive(source *selfv1.Source, next func() ([]byte, error)) {
+	if source.GetUpload() == nil {
+		return
+	}
+	go func() {
+		var all []byte
+		for {
+			chunk, err := next()
+			if err != nil && !errors.Is(err, io.EOF) {
+				return
+			}
+			if all = append(all, chunk...); int64(len(all)) >= source.GetUpload().GetSize() || err != nil {
+				break
+			}
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.uploads = append(s.uploads, all)
+	}()
+}
+
+func (s selfServer) Activate(_ *selfv1.ActivateRequest, stream grpc.ServerStreamingServer[selfv1.ActivateResponse]) error {
+	op, err := s.begin("self-activate", "activate Trident")
+	if err != nil {
+		return err
+	}
+	return s.follow(stream, op, 0, func(e *operationsv1.Event) error { return stream.Send(&selfv1.ActivateResponse{Event: e}) })
+}
+
+func (s selfServer) Rollback(_ *selfv1.RollbackRequest, stream grpc.ServerStreamingServer[selfv1.RollbackResponse]) error {
+	op, err := s.begin("self-rollback", "roll Trident back")
+	if err != nil {
+		return err
+	}
+	return s.follow(stream, op, 0, func(e *operationsv1.Event) error { return stream.Send(&selfv1.RollbackResponse{Event: e}) })
+}
+
+func (s selfServer) Unblock(_ context.Context, req *selfv1.UnblockRequest) (*selfv1.UnblockResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	blocked := s.config.Status.GetBlocked()
+	at := slices.IndexFunc(blocked, func(b *selfv1.BlockedVersion) bool { return b.GetVersion() == req.GetVersion() })
+	if at < 0 {
+		return nil, status.Errorf(codes.NotFound, "unblock version %s: it is not blocked", req.GetVersion())
+	}
+	s.config.Status.Blocked = slices.Delete(blocked, at, at+1)
+	return &selfv1.UnblockResponse{}, nil
+}
+
+func (s selfServer) Remove(_ context.Context, req *selfv1.RemoveRequest) (*selfv1.RemoveResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	images := s.config.Status.GetImages()
+	at := slices.IndexFunc(images, func(i *selfv1.Image) bool { return i.GetVersion() == req.GetVersion() })
+	if at < 0 {
+		return nil, status.Errorf(codes.NotFound, "remove version %s: there is no such image", req.GetVersion())
+	}
+	s.config.Status.Images = slices.Delete(images, at, at+1)
+	return &selfv1.RemoveResponse{}, nil
+}

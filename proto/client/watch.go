@@ -1,0 +1,116 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+)
+
+// Operation returns a snapshot of one operation.
+func (c *Client) Operation(ctx context.Context, id string) (*Operation, error) {
+	resp, err := c.operations.Get(ctx, &operationsv1.GetRequest{Id: id})
+	return resp.GetOperation(), err
+}
+
+// Operations returns at most limit operations (0: a default), newest first; with
+// unsettled only those that have not ended.
+func (c *Client) Operations(ctx context.Context, limit int32, unsettled bool) ([]*Operation, error) {
+	resp, err := c.operations.List(ctx, &operationsv1.ListRequest{Limit: limit, Unsettled: unsettled})
+	return resp.GetOperations(), err
+}
+
+// Cancel asks an operation to take back what it did. It does not wait for that.
+func (c *Client) Cancel(ctx context.Context, id string) (*Operation, error) {
+	resp, err := c.operations.Cancel(ctx, &operationsv1.CancelRequest{Id: id})
+	return resp.GetOperation(), err
+}
+
+// Watch hands the events of an operation after a sequence number to fn, which
+// may be nil, each once and in order, and returns the operation as it ended. One
+// that did not end with success comes with an *OperationError. When ctx ends
+// first, the error is a *DetachedError and the operation goes on.
+func (c *Client) Watch(ctx context.Context, id string, after uint64, fn func(*Event)) (*Operation, error) {
+	w := &watch{client: c, id: id, after: after, fn: fn}
+	return w.follow(ctx, nil)
+}
+
+// watch follows one operation over any number of connections.
+type watch struct {
+	client *Client
+	id     string
+	after  uint64
+	fn     func(*Event)
+}
+
+// follow goes on until the operation has settled. The first events come from
+// next, unless that is nil.
+func (w *watch) follow(ctx context.Context, next func() (*Event, error)) (*Operation, error) {
+	p := patience{most: w.client.watchPatience}
+	for {
+		before := w.after
+		op, err := w.attempt(ctx, next)
+		switch {
+		case err == nil && settled(op.GetPhase()):
+			return op, result(op)
+		case ctx.Err() != nil:
+			return nil, &DetachedError{Operation: w.id, Sequence: w.after, cause: context.Cause(ctx)}
+		case err != nil && (!lost(ctx, err) || w.client.hopeless()):
+			return nil, w.client.explain(ctx, err)
+		}
+		if w.after > before {
+			p.succeeded()
+		}
+		if !p.wait(ctx) {
+			if ctx.Err() != nil {
+				continue
+			}
+			return nil, w.client.explain(ctx, err)
+		}
+		w.client.logger.Debug("watch again", "operation", w.id, "after", w.after, "error", err)
+		next = nil
+	}
+}
+
+// attempt follows over one connection.
+func (w *watch) attempt(ctx context.Context, next func() (*Event, error)) (*Operation, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if next == nil {
+		stream, err := w.client.operations.Watch(ctx, &operationsv1.WatchRequest{Id: w.id, AfterSequence: w.after})
+		if err != nil {
+			return nil, err
+		}
+		next = events(stream.Recv)
+	}
+	for {
+		event, err := next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if event.GetSequence() <= w.after {
+			continue
+		}
+		w.after = event.GetSequence()
+		if w.fn != nil {
+			w.fn(event)
+		}
+	}
+	resp, err := w.client.operations.Get(ctx, &operationsv1.GetRequest{Id: w.id})
+	return resp.GetOperation(), err
+}
+
+// events takes the events out of the responses of any stream that has them.
+func events[R interface{ GetEvent() *Event }](recv func() (R, error)) func() (*Event, error) {
+	return func() (*Event, error) {
+		resp, err := recv()
+		if err != nil {
+			return nil, err
+		}
+		return resp.GetEvent(), nil
+	}
+}
