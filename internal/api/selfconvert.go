@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -15,6 +17,11 @@ import (
 // sourceFromWire reads a source; receive gets the next chunk of an upload.
 func sourceFromWire(stream context.Context, in *selfv1.Source, receive func() ([]byte, error)) (selfservice.Source, error) {
 	out := selfservice.Source{URL: in.GetUrl(), Path: in.GetPath(), SHA256: in.GetSha256()}
+	if sum := in.GetSha256(); sum != "" {
+		if raw, err := hex.DecodeString(sum); err != nil || len(raw) != sha256.Size {
+			return out, errkind.Errorf(errkind.Invalid, "read the request: sha256 is %.80q, which is not 64 hexadecimal digits", sum)
+		}
+	}
 	switch from := in.GetFrom().(type) {
 	case nil:
 		return out, errkind.Errorf(errkind.Invalid, "read the request: it does not say where the image comes from (a url, a path or an upload)")

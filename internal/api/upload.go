@@ -79,9 +79,9 @@ func (u *upload) check(c chunk) ([]byte, error) {
 	case c.err != nil:
 		return nil, u.refused(c.err)
 	case n == 0 || n > maxChunk:
-		return nil, errkind.Errorf(errkind.Invalid, "receive upload: a chunk of %d bytes; it must have from 1 to %d", n, maxChunk)
+		return nil, errkind.Errorf(errkind.Invalid, "a chunk of %d bytes; it must have from 1 to %d", n, maxChunk)
 	case n > u.size-u.got:
-		return nil, errkind.Errorf(errkind.Invalid, "receive upload: more than the %d bytes that were announced", u.size)
+		return nil, errkind.Errorf(errkind.Invalid, "more than the %d bytes that were announced", u.size)
 	}
 	u.got += n
 	return c.data, nil
@@ -90,13 +90,13 @@ func (u *upload) check(c chunk) ([]byte, error) {
 // refused tells a caller who sent what cannot be from one who went away.
 func (u *upload) refused(err error) error {
 	if kind, _, _ := grpckind.FromError(err); kind == errkind.Invalid || kind == errkind.TooLarge {
-		return errkind.Errorf(kind, "receive upload: %w", err)
+		return errkind.With(kind, err)
 	}
 	return u.stopped("the caller went away")
 }
 
 func (u *upload) stopped(why string) error {
 	return errkind.WithHint(
-		errkind.Errorf(errkind.Unavailable, "receive upload: it stopped at %d of %d bytes: %s", u.got, u.size, why),
+		errkind.Errorf(errkind.Unavailable, "it stopped at %d of %d bytes: %s", u.got, u.size, why),
 		"upload it again")
 }

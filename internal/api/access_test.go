@@ -1,0 +1,248 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+)
+
+func TestEveryMethodHasARuleAndEveryRuleAMethod(t *testing.T) {
+	f := newFixture(t)
+	var methods, rules []string
+	for service, info := range f.server.grpc.GetServiceInfo() {
+		for _, m := range info.Methods {
+			methods = append(methods, "/"+service+"/"+m.Name)
+		}
+	}
+	for method, r := range access() {
+		rules = append(rules, method)
+		if r.may != root && r.may != anyone {
+			t.Errorf("nobody may call %s", method)
+		}
+	}
+	slices.Sort(methods)
+	slices.Sort(rules)
+	if diff := cmp.Diff(methods, rules); diff != "" {
+		t.Errorf("-methods +rules:\n%s", diff)
+	}
+}
+
+func TestOnlyVersionHealthAndReflectionAreForAnyone(t *testing.T) {
+	for method, r := range access() {
+		open := method == tridentv1.VersionService_Version_FullMethodName ||
+			strings.HasPrefix(method, "/grpc.health.") || strings.HasPrefix(method, "/grpc.reflection.")
+		if got := r.may == anyone; got != open {
+			t.Errorf("%s: anyone may call it: %t", method, got)
+		}
+	}
+}
+
+func TestWhoMayCall(t *testing.T) {
+	const upgrade, version = selfv1.SelfService_Upgrade_FullMethodName, tridentv1.VersionService_Version_FullMethodName
+	for _, c := range []struct {
+		name    string
+		method  string
+		uid     uint32
+		alsoUID uint32
+		want    string
+	}{
+		{"root", upgrade, 0, 0, ""},
+		{"a user", upgrade, 1000, 0, "/trident.self.v1.SelfService/Upgrade: only root may call it, and the caller is user 1000"},
+		{"the user of a test", upgrade, 1000, 1000, ""},
+		{"another user than that of a test", upgrade, 1001, 1000, "/trident.self.v1.SelfService/Upgrade: only root may call it, and the caller is user 1001"},
+		{"a user for what is open to anyone", version, 1000, 0, ""},
+		{"root for what is in no table", "/x/Y", 0, 0, "/x/Y: nobody may call it: it is not in the access table"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := newGate(Config{AlsoUID: c.alsoUID, Logger: slog.New(slog.DiscardHandler)})
+			ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: peerInfo{uid: c.uid, pid: 1}})
+			called := false
+			_, err := g.unary(ctx, nil, &grpc.UnaryServerInfo{FullMethod: c.method}, func(context.Context, any) (any, error) {
+				called = true
+				return nil, nil
+			})
+			if got := status.Convert(err).Message(); got != c.want || called != (c.want == "") {
+				t.Errorf("called %t, %q, want %q", called, got, c.want)
+			}
+			if err != nil && status.Code(err) != codes.PermissionDenied {
+				t.Errorf("code %s", status.Code(err))
+			}
+		})
+	}
+}
+
+func TestACallerWhoIsNotKnownIsRefused(t *testing.T) {
+	g := newGate(Config{Logger: slog.New(slog.DiscardHandler)})
+	info := &grpc.UnaryServerInfo{FullMethod: tridentv1.VersionService_Version_FullMethodName}
+	_, err := g.unary(t.Context(), nil, info, func(context.Context, any) (any, error) {
+		t.Error("called")
+		return nil, nil
+	})
+	if status.Code(err) != codes.PermissionDenied {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAPanicIsAnErrorOfOneCall(t *testing.T) {
+	log := &lines{}
+	g := newGate(Config{Logger: slog.New(slog.NewTextHandler(log, nil))})
+	ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: peerInfo{}})
+	info := &grpc.UnaryServerInfo{FullMethod: tridentv1.VersionService_Version_FullMethodName}
+	_, err := g.unary(ctx, nil, info, func(context.Context, any) (any, error) { panic("oh") })
+	if status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "panic: oh") {
+		t.Errorf("got %v", err)
+	}
+	if !strings.Contains(log.String(), "stack=") {
+		t.Errorf("the log has no stack: %s", log)
+	}
+}
+
+func TestCallsFromOutsideAreCounted(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		pid  int32
+		want []string
+	}{{"from outside", 1, []string{"begin", "call", "end"}}, {"from ourselves", int32(os.Getpid()), []string{"call"}}} {
+		t.Run(c.name, func(t *testing.T) {
+			var got []string
+			g := newGate(Config{Logger: slog.New(slog.DiscardHandler), Begin: func() func() {
+				got = append(got, "begin")
+				return func() { got = append(got, "end") }
+			}})
+			ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: peerInfo{pid: c.pid}})
+			info := &grpc.UnaryServerInfo{FullMethod: tridentv1.VersionService_Version_FullMethodName}
+			if _, err := g.unary(ctx, nil, info, func(context.Context, any) (any, error) {
+				got = append(got, "call")
+				return nil, nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func testListener(t *testing.T, limit int) (*Listener, *lines) {
+	t.Helper()
+	raw, err := net.ListenUnix("unix", &net.UnixAddr{Name: t.TempDir() + "/s", Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &lines{}
+	l := Listen(raw, slog.New(slog.NewTextHandler(log, nil)))
+	l.max = limit
+	t.Cleanup(func() { _ = l.Close() })
+	return l, log
+}
+
+func dialRaw(t *testing.T, l *Listener) net.Conn {
+	t.Helper()
+	c, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func TestThePeerIsWhoTheKernelSays(t *testing.T) {
+	l, _ := testListener(t, 1)
+	dialRaw(t, l)
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got, want := c.(*conn).peer, (peerInfo{uint32(os.Geteuid()), int32(os.Getpid())}); got != want {
+		t.Errorf("peer %+v, want %+v", got, want)
+	}
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	l, _ := testListener(t, 2)
+	stranger := peerInfo{uid: 0, pid: 1}
+	for range 2 {
+		if !l.admit(stranger) {
+			t.Fatal("refused below the limit")
+		}
+	}
+	if l.admit(stranger) {
+		t.Error("admitted beyond the limit")
+	}
+	if !l.admit(peerInfo{pid: int32(os.Getpid())}) {
+		t.Error("the process itself is refused")
+	}
+	l.count(-2, -2)
+	if !l.admit(stranger) {
+		t.Error("refused after others have left")
+	}
+}
+
+func TestAClosedConnectionMakesRoomOnce(t *testing.T) {
+	l, _ := testListener(t, 2)
+	dialRaw(t, l)
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		_ = c.Close()
+	}
+	if l.open != 0 || l.raw != 0 {
+		t.Errorf("%d open, %d not taken over", l.open, l.raw)
+	}
+}
+
+func TestSettleWaitsForWhoCameInTime(t *testing.T) {
+	l, _ := testListener(t, 2)
+	dialRaw(t, l)
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	taken := make(chan struct{})
+	go func() {
+		close(taken)
+		if _, _, err := (peerCredentials{}).ServerHandshake(c); err != nil {
+			t.Error(err)
+		}
+	}()
+	l.settle()
+	select {
+	case <-taken:
+	default:
+		t.Error("settled before the connection was taken over")
+	}
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept after settle: %v", err)
+	}
+}
+
+func TestOnlyOurUnixSocketGetsThrough(t *testing.T) {
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	if _, _, err := (peerCredentials{}).ServerHandshake(a); err == nil {
+		t.Error("a pipe got through")
+	}
+	if _, _, err := (peerCredentials{}).ClientHandshake(t.Context(), "", a); err == nil {
+		t.Error("a client used the server's credentials")
+	}
+}
