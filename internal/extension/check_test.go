@@ -218,6 +218,27 @@ func TestAVersionedFolderIsAFaultWhenEveryVersionIs(t *testing.T) {
 	}
 }
 
+func TestAnExtensionReleaseMaySayThatItsNameDoesNotMatter(t *testing.T) {
+	one, two := releaseNamed("foo"), releaseNamed("foo")
+	two["usr/lib/extension-release.d/extension-release.bar"] = &fstest.MapFile{Mode: 0o644}
+	for _, c := range []struct {
+		files  fstest.MapFS
+		strict string
+		want   string
+	}{
+		{one, "0", ""},
+		{one, "No", ""},
+		{one, "1", `but one for "foo"`},
+		{one, "perhaps", `but one for "foo"`},
+		{two, "false", "has 2 files in usr/lib/extension-release.d that could be its extension-release"},
+	} {
+		err := checkReleaseName(attrFS{c.files, map[string]string{"user.extension-release.strict": c.strict}}, "other")
+		if c.want == "" != (err == nil) || (err != nil && !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("strict=%s: got %v, want %q", c.strict, err, c.want)
+		}
+	}
+}
+
 func TestAnImageThatIsGoneIsNoFault(t *testing.T) {
 	foo := Found{Name: "foo", Path: "/run/extensions/foo.raw", Kind: Raw}
 	wantFault(t, foo.Check(t.TempDir(), amd64, nil), "")

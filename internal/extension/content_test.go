@@ -111,6 +111,11 @@ type attrInfo struct {
 
 func (i attrInfo) GetAllXattr() map[string]string { return i.attrs }
 
+func (i attrInfo) GetXattr(name string) (string, bool) {
+	value, ok := i.attrs[name]
+	return value, ok
+}
+
 func TestAnAttributeThatGivesRightsOrHidesFilesIsForbidden(t *testing.T) {
 	plain := fstest.MapFS{"usr/bin/a": {Mode: 0o755}}
 	for attr, bad := range map[string]bool{
