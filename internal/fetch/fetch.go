@@ -21,9 +21,10 @@ import (
 // UploadSize alone.
 type Source struct {
 	// URL is http or https. Its user name, password and query are secrets: they
-	// are sent to the server and nowhere else.
+	// are sent to the server and nowhere else. A server that announces no size and
+	// ends by closing the connection cannot be told from a broken one; give SHA256.
 	URL string
-	// Path names a regular file. Symbolic links are followed: only root can ask
+	// Path, absolute, names a regular file. Symbolic links are followed: only root can ask
 	// for a path, so they open nothing to it that was closed.
 	Path string
 	// Upload returns the next bytes that a client sent, io.EOF after the last. It
@@ -70,5 +71,22 @@ var ErrUploadLost = errkind.With(errkind.Unavailable, errors.New("the upload was
 // and in total (0: not known); log with a sentence worth telling. Either may be
 // nil.
 func Download(ctx context.Context, src Source, part string, lim Limits, progress func(done, total int64), log func(string)) (Result, error) {
-	return Result{}, errkind.Errorf(errkind.Unsupported, "fetch: not built yet")
+	d := download{
+		src: src, lim: lim.withDefaults(), progress: progress, log: log,
+		transport: newTransport(), wait: wait, free: freeSpace, every: checkpoint, touch: func(string) error { return nil },
+	}
+	return d.run(ctx, part)
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.MaxSize <= 0 {
+		l.MaxSize = 1 << 30
+	}
+	if l.Stall <= 0 {
+		l.Stall = time.Minute
+	}
+	if l.Attempts <= 0 {
+		l.Attempts = 8
+	}
+	return l
 }

@@ -1,12 +1,241 @@
 package fetch
 
 import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 )
+
+const (
+	checkpoint = 8 << 20 // bytes that a power cut may cost
+	bufferSize = 128 << 10
+	maxRecord  = 64 << 10
+)
+
+// record is what is known about a part file. Fields only grow; a record that
+// makes no sense is taken for none.
+type record struct {
+	Source    string `json:"source"`              // which source, without its secrets
+	Validator string `json:"validator,omitempty"` // which content of it; "": cannot be gone on with
+	Size      int64  `json:"size"`                // in total; -1: not known
+	Synced    int64  `json:"synced"`              // bytes that are on disk
+	SHA256    string `json:"sha256"`              // of those
+	Again     int    `json:"again"`               // times that what was there was thrown away
+	Complete  bool   `json:"complete"`
+}
+
+// part is an open part file. Its touches of the disk are named for touch.
+type part struct {
+	path  string
+	file  *os.File
+	size  int64     // bytes in the file
+	hash  hash.Hash // of those
+	rec   record
+	every int64 // bytes between checkpoints
+	touch func(string) error
+}
+
+// openPart opens the part file path, or makes one, and leaves in it what is
+// surely of source.
+func openPart(ctx context.Context, path, source string, every int64, touch func(string) error) (_ *part, err error) {
+	if err := touch("open part"); err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open part file: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, file.Close())
+		}
+	}()
+	if fi, err := file.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return nil, errors.Join(errkind.Errorf(errkind.Precondition, "open part file %s: it is no regular file", path), err)
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errkind.Errorf(errkind.Busy, "open part file %s: another download writes it: %w", path, err)
+	}
+	if err := file.Chmod(0o600); err != nil {
+		return nil, fmt.Errorf("open part file: %w", err)
+	}
+	p := &part{path: path, file: file, hash: sha256.New(), rec: readRecord(path + ".json"), every: every, touch: touch}
+	if p.rec.Source != source {
+		p.rec = record{Source: source, Size: -1}
+	}
+	if whole, err := p.rehash(ctx); err != nil {
+		return nil, err
+	} else if !whole {
+		return p, p.restart("", -1)
+	}
+	p.size = p.rec.Synced
+	return p, p.cut()
+}
+
+func readRecord(path string) record {
+	var rec record
+	f, err := os.Open(path)
+	if err != nil {
+		return rec
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxRecord))
+	if err != nil || json.Unmarshal(data, &rec) != nil {
+		return record{}
+	}
+	if rec.Synced < 0 || rec.Again < 0 || rec.Size >= 0 && rec.Synced > rec.Size || rec.Complete && rec.Synced != rec.Size {
+		return record{}
+	}
+	return rec
+}
+
+// rehash reads the bytes that the record calls synced and says whether they are
+// the ones it means.
+func (p *part) rehash(ctx context.Context) (bool, error) {
+	p.hash.Reset()
+	r := &contextReader{ctx, io.NewSectionReader(p.file, 0, p.rec.Synced)}
+	n, err := io.CopyBuffer(p.hash, r, make([]byte, bufferSize))
+	if err != nil {
+		return false, fmt.Errorf("read part file %s: %w", p.path, err)
+	}
+	return n == p.rec.Synced && (n == 0 || p.sum() == p.rec.SHA256), nil
+}
+
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *contextReader) Read(b []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(b)
+}
+
+func (p *part) sum() string { return hex.EncodeToString(p.hash.Sum(nil)) }
+
+// cut removes what lies behind p.size and goes there.
+func (p *part) cut() error {
+	if err := p.touch("truncate part"); err != nil {
+		return err
+	}
+	if err := p.file.Truncate(p.size); err != nil {
+		return fmt.Errorf("cut part file: %w", err)
+	}
+	if _, err := p.file.Seek(p.size, io.SeekStart); err != nil {
+		return fmt.Errorf("cut part file: %w", err)
+	}
+	return nil
+}
+
+// restart throws away what is there; what comes is the content named validator,
+// of size bytes (-1: not known).
+func (p *part) restart(validator string, size int64) error {
+	p.rec = record{Source: p.rec.Source, Validator: validator, Size: size, Again: p.rec.Again}
+	p.size = 0
+	p.hash.Reset()
+	// The record first: one that promises bytes must not meet others.
+	if err := p.save(); err != nil {
+		return err
+	}
+	return p.cut()
+}
+
+func (p *part) save() error {
+	if err := p.touch("write record"); err != nil {
+		return err
+	}
+	p.rec.SHA256 = p.sum()
+	data, err := json.Marshal(p.rec)
+	if err != nil {
+		return fmt.Errorf("write record of part file: %w", err)
+	}
+	return spaceError(atomicfile.Write(p.path+".json", append(data, '\n'), 0o600), maxRecord)
+}
+
+func (p *part) write(b []byte) error {
+	if err := p.touch("write part"); err != nil {
+		return err
+	}
+	n, err := p.file.Write(b)
+	p.size += int64(n)
+	p.hash.Write(b[:n])
+	if err != nil {
+		return spaceError(fmt.Errorf("write part file: %w", err), max(p.rec.Size-p.size, int64(len(b)-n)))
+	}
+	if p.size-p.rec.Synced >= p.every {
+		return p.sync()
+	}
+	return nil
+}
+
+// sync puts on disk what is there, and then says so in the record.
+func (p *part) sync() error {
+	if err := p.touch("sync part"); err != nil {
+		return err
+	}
+	if err := p.file.Sync(); err != nil {
+		return spaceError(fmt.Errorf("sync part file: %w", err), max(p.rec.Size-p.rec.Synced, 0))
+	}
+	p.rec.Synced = p.size
+	return p.save()
+}
+
+// finish makes the part complete. want is the digest it must have, or "".
+func (p *part) finish(want string) (Result, error) {
+	p.rec.Size = p.size
+	if got := p.sum(); want != "" && !bytes.EqualFold([]byte(got), []byte(want)) {
+		err := errkind.Errorf(errkind.Corrupt, "SHA-256 is %s, not %s", got, want)
+		return Result{}, errors.Join(err, p.restart("", -1)) // none of it can be gone on with
+	}
+	if !p.rec.Complete {
+		p.rec.Complete = true
+		if err := p.sync(); err != nil {
+			return Result{}, err
+		}
+	}
+	return Result{Size: p.size, SHA256: p.rec.SHA256}, nil
+}
+
+// close keeps what has arrived, if it can be gone on with.
+func (p *part) close() error {
+	var err error
+	if p.size > p.rec.Synced && p.rec.Validator != "" {
+		err = p.sync()
+	}
+	return errors.Join(err, p.file.Close())
+}
 
 // Remove removes a part file and its record. That they are not there is no error.
 func Remove(part string) error {
 	return errors.Join(atomicfile.Remove(part), atomicfile.Remove(part+".json"))
+}
+
+// spaceError gives err its kind if it means that there is no room for need bytes.
+func spaceError(err error, need int64) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) {
+		return errkind.Errorf(errkind.NoSpace, "%d more bytes are needed: %w", need, err)
+	}
+	return err
+}
+
+func freeSpace(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("ask for free space in %s: %w", dir, err)
+	}
+	return int64(st.Bavail) * st.Bsize, nil
 }

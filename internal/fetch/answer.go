@@ -1,0 +1,157 @@
+package fetch
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// judge decides what an answer means and makes the part ready for its body. It
+// returns how many bytes the part will have after it; -1: not known.
+func (d *download) judge(resp *http.Response) (int64, error) {
+	asked := d.part.size > 0
+	switch {
+	case resp.StatusCode == http.StatusOK:
+		return d.judgeWhole(resp)
+	case resp.StatusCode == http.StatusPartialContent && asked:
+		return d.judgeRange(resp)
+	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && asked:
+		return 0, d.judgeNoRange(resp)
+	}
+	return 0, statusError(resp)
+}
+
+func (d *download) judgeWhole(resp *http.Response) (int64, error) {
+	if err := checkCoding(resp); err != nil {
+		return 0, err
+	}
+	if resp.ContentLength > d.lim.MaxSize { // before what is there is thrown away
+		return 0, d.tooLarge(resp.ContentLength)
+	}
+	validator, reason := strongValidator(resp.Header), error(ErrChanged)
+	if validator != "" && validator == d.part.rec.Validator {
+		reason = errkind.Errorf(errkind.Unavailable, "the server does not serve ranges")
+	}
+	if err := d.begin(validator, resp.ContentLength, reason); err != nil {
+		return 0, err
+	}
+	return resp.ContentLength, d.admit(resp.ContentLength)
+}
+
+// judgeRange accepts the range that was asked for, or the beginning of it, of
+// the content that was pinned (RFC 9110, 15.3.7). Anything else is not used.
+func (d *download) judgeRange(resp *http.Response) (int64, error) {
+	if err := checkCoding(resp); err != nil {
+		return 0, err
+	}
+	from, to, size, ok := parseContentRange(resp.Header.Get("Content-Range"))
+	pinned := d.part.rec
+	var reason error
+	switch {
+	case !ok || from != d.part.size || resp.ContentLength >= 0 && resp.ContentLength != to-from+1:
+		reason = errkind.Errorf(errkind.Unavailable, "the server sent another range than was asked for (%.100q)", resp.Header.Get("Content-Range"))
+	case pinned.Size >= 0 && size != pinned.Size || otherContent(resp.Header, pinned.Validator):
+		reason = ErrChanged
+	}
+	if reason != nil {
+		if err := d.begin("", -1, reason); err != nil {
+			return 0, err
+		}
+		return 0, errAgain
+	}
+	d.part.rec.Size = size
+	return to + 1, d.admit(size)
+}
+
+// judgeNoRange: there is nothing behind what we have. If that is all there is,
+// we are done, and attempt sees it by the size.
+func (d *download) judgeNoRange(resp *http.Response) error {
+	v, ok := strings.CutPrefix(resp.Header.Get("Content-Range"), "bytes */")
+	if size, err := strconv.ParseInt(v, 10, 64); ok && err == nil && size == d.part.size && d.part.rec.Size < 0 {
+		d.part.rec.Size = size
+		return errAgain
+	}
+	if err := d.begin("", -1, ErrChanged); err != nil {
+		return err
+	}
+	return errAgain
+}
+
+func checkCoding(resp *http.Response) error {
+	for _, v := range resp.Header.Values("Content-Encoding") {
+		if v != "" && !strings.EqualFold(v, "identity") {
+			return errkind.Errorf(errkind.Unsupported, "the server sent it with content encoding %.40q, which was not asked for", v)
+		}
+	}
+	return nil
+}
+
+// strongValidator returns what may stand in If-Range for this answer, or "".
+// A date is one only if there is no entity tag and it is surely older than the
+// answer (RFC 9110, 8.8.2.2 and 13.1.5).
+func strongValidator(h http.Header) string {
+	if tag := h.Get("ETag"); tag != "" {
+		if len(tag) >= 2 && len(tag) <= 1024 && tag[0] == '"' && tag[len(tag)-1] == '"' {
+			return tag
+		}
+		return ""
+	}
+	modified, err := http.ParseTime(h.Get("Last-Modified"))
+	if err != nil {
+		return ""
+	}
+	date, err := http.ParseTime(h.Get("Date"))
+	if err != nil || date.Sub(modified) < time.Minute {
+		return ""
+	}
+	return h.Get("Last-Modified")
+}
+
+// otherContent says whether the header of a range contradicts validator.
+func otherContent(h http.Header, validator string) bool {
+	field := "Last-Modified"
+	if strings.HasPrefix(validator, `"`) {
+		field = "ETag"
+	}
+	v := h.Get(field)
+	return v != "" && v != validator
+}
+
+// parseContentRange reads "bytes from-to/size" (RFC 9110, 14.4), complete and in order.
+func parseContentRange(s string) (from, to, size int64, ok bool) {
+	s, ok = strings.CutPrefix(s, "bytes ")
+	span, all, found := strings.Cut(s, "/")
+	first, last, dash := strings.Cut(span, "-")
+	if !ok || !found || !dash {
+		return 0, 0, 0, false
+	}
+	var n [3]int64
+	for i, v := range []string{first, last, all} {
+		u, err := strconv.ParseUint(v, 10, 62)
+		if err != nil {
+			return 0, 0, 0, false
+		}
+		n[i] = int64(u)
+	}
+	return n[0], n[1], n[2], n[0] <= n[1] && n[1] < n[2]
+}
+
+// statusError is the error of an answer that brings nothing.
+func statusError(resp *http.Response) error {
+	err := fmt.Errorf("the server answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	switch s := resp.StatusCode; {
+	case s == http.StatusNotFound || s == http.StatusGone:
+		return errkind.With(errkind.NotFound, err)
+	case s == http.StatusUnauthorized || s == http.StatusForbidden || s == http.StatusProxyAuthRequired:
+		return errkind.With(errkind.Denied, err)
+	case s == http.StatusTooManyRequests || s == http.StatusRequestTimeout || s == http.StatusTooEarly || s >= 500:
+		return retryError{err, retryAfter(resp.Header, time.Now())}
+	case s >= 400:
+		return errkind.With(errkind.Invalid, err)
+	}
+	return errkind.With(errkind.Unavailable, err)
+}

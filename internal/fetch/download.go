@@ -1,0 +1,230 @@
+package fetch
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// maxAgain bounds how often what has arrived is thrown away, so that no more
+// than three times the size is ever transferred.
+const maxAgain = 2
+
+// download is one call of Download; the functions are the world's, and a test's.
+type download struct {
+	src       Source
+	lim       Limits
+	progress  func(done, total int64)
+	log       func(string)
+	transport http.RoundTripper
+	wait      func(context.Context, time.Duration) error
+	free      func(dir string) (int64, error)
+	every     int64 // bytes between checkpoints
+	touch     func(point string) error
+
+	name     string // of the source, for people
+	part     *part
+	received int64     // bytes, by this call
+	told     time.Time // of the last progress
+}
+
+func (d *download) run(ctx context.Context, path string) (_ Result, err error) {
+	identity, err := d.identify(path)
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() {
+		if err != nil {
+			err = d.explain(ctx, err)
+		}
+	}()
+	if d.part, err = openPart(ctx, path, identity, d.every, d.touch); err != nil {
+		return Result{}, err
+	}
+	defer func() {
+		err = errors.Join(err, d.part.close())
+	}()
+	if d.part.rec.Complete && d.part.size > d.lim.MaxSize {
+		return Result{}, d.tooLarge(d.part.size)
+	}
+	if !d.part.rec.Complete || d.src.Upload != nil {
+		if err := d.bring(ctx); err != nil {
+			return Result{}, err
+		}
+	}
+	result, err := d.part.finish(d.src.SHA256)
+	if err == nil {
+		d.told = time.Time{}
+		d.tell()
+	}
+	return result, err
+}
+
+func (d *download) bring(ctx context.Context) error {
+	switch {
+	case d.src.URL != "":
+		return d.bringURL(ctx)
+	case d.src.Path != "":
+		return d.bringFile(ctx)
+	case d.src.Upload != nil:
+		return d.bringUpload(ctx)
+	}
+	return ErrUploadLost
+}
+
+// identify checks the source, names it and returns what tells it from others in
+// the record. Secrets in a URL are in neither.
+func (d *download) identify(part string) (string, error) {
+	kinds := 0
+	for _, set := range []bool{d.src.URL != "", d.src.Path != "", d.src.Upload != nil || d.src.UploadSize > 0} {
+		if set {
+			kinds++
+		}
+	}
+	if kinds != 1 || d.src.UploadSize < 0 {
+		return "", errkind.Errorf(errkind.Invalid, "fetch: the source must be one of a URL, a path and an upload")
+	}
+	if sum, err := hex.DecodeString(d.src.SHA256); err != nil || len(sum) != 0 && len(sum) != sha256.Size {
+		return "", errkind.Errorf(errkind.Invalid, "fetch: the expected SHA-256 must be %d hex digits", 2*sha256.Size)
+	}
+	switch {
+	case d.src.URL != "":
+		u, err := parseURL(d.src.URL)
+		if err != nil {
+			return "", err
+		}
+		d.name = redact(u)
+		return fmt.Sprintf("url %s %x", d.name, sha256.Sum256([]byte(d.src.URL))), nil
+	case d.src.Path != "":
+		d.name = d.src.Path
+		if !filepath.IsAbs(d.src.Path) {
+			return "", errkind.Errorf(errkind.Invalid, "fetch %s: the path must be absolute", d.src.Path)
+		}
+		return "path " + d.src.Path, sameFile(d.src.Path, part)
+	}
+	d.name = "the upload"
+	return fmt.Sprintf("upload %d", d.src.UploadSize), nil
+}
+
+// sameFile refuses a source that the download would overwrite while it reads.
+func sameFile(path, part string) error {
+	a, errA := os.Stat(path)
+	b, errB := os.Stat(part)
+	if errA == nil && errB == nil && os.SameFile(a, b) {
+		return errkind.Errorf(errkind.Invalid, "fetch %s: it is the part file itself", path)
+	}
+	return nil
+}
+
+// explain says what was being done, and gives an end from outside its kind.
+func (d *download) explain(ctx context.Context, err error) error {
+	err = fmt.Errorf("fetch %s: %w", d.name, err)
+	switch {
+	case ctx.Err() == nil:
+		return err
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return errkind.With(errkind.Timeout, err)
+	}
+	return errkind.With(errkind.Cancelled, err)
+}
+
+// begin throws away what is there, if anything is, because of reason, and makes
+// ready for the content named validator of size bytes.
+func (d *download) begin(validator string, size int64, reason error) error {
+	if d.part.size > 0 {
+		if d.part.rec.Again >= maxAgain {
+			return reason
+		}
+		d.part.rec.Again++
+		d.say("begun again from the first byte, not from %d: %v", d.part.size, reason)
+	}
+	return d.part.restart(validator, size)
+}
+
+// admit says whether the rest of a source of size bytes (-1: not known) may come.
+func (d *download) admit(size int64) error {
+	if size < 0 {
+		return nil
+	}
+	if size > d.lim.MaxSize {
+		return d.tooLarge(size)
+	}
+	dir := filepath.Dir(d.part.path)
+	free, err := d.free(dir)
+	if err != nil {
+		return err
+	}
+	if need := size - d.part.size; need > free {
+		return errkind.Errorf(errkind.NoSpace, "%d more bytes are needed in %s, %d are free", need, dir, free)
+	}
+	return nil
+}
+
+func (d *download) tooLarge(size int64) error {
+	return errkind.Errorf(errkind.TooLarge, "it has %d bytes, the limit is %d", size, d.lim.MaxSize)
+}
+
+// sourceError is what went wrong at the other end, and so may go well again.
+type sourceError struct{ error }
+
+func (e sourceError) Unwrap() error { return e.error }
+
+var errLonger = errors.New("more bytes came than were announced")
+
+// copy appends r to the part, up to end bytes in all; a byte more is errLonger
+// and, with those before it that came at once, not stored.
+func (d *download) copy(r io.Reader, end int64) error {
+	buf := make([]byte, bufferSize)
+	for {
+		n, err := r.Read(buf)
+		d.received += int64(n)
+		if d.part.size+int64(n) > end {
+			return sourceError{errLonger}
+		}
+		if n > 0 {
+			if err := d.part.write(buf[:n]); err != nil {
+				return err
+			}
+			d.tell()
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return sourceError{err}
+		}
+	}
+}
+
+func (d *download) tell() {
+	if d.progress != nil && time.Since(d.told) >= 200*time.Millisecond {
+		d.told = time.Now()
+		d.progress(d.part.size, max(0, d.part.rec.Size))
+	}
+}
+
+func (d *download) say(format string, args ...any) {
+	if d.log != nil {
+		d.log(fmt.Sprintf("fetch %s: ", d.name) + fmt.Sprintf(format, args...))
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

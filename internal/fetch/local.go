@@ -1,0 +1,149 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// bringFile copies a file, and again from its beginning when it is changed
+// meanwhile.
+func (d *download) bringFile(ctx context.Context) error {
+	for range maxAgain + 1 {
+		unchanged, err := d.bringFileOnce(ctx)
+		if unchanged || err != nil {
+			return err
+		}
+	}
+	return ErrChanged
+}
+
+func (d *download) bringFileOnce(ctx context.Context) (unchanged bool, err error) {
+	file, err := openSource(d.src.Path)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	size, version, err := fileVersion(file)
+	if err != nil {
+		return false, err
+	}
+	if d.part.rec.Validator != version {
+		if err := d.begin(version, size, ErrChanged); err != nil {
+			return false, err
+		}
+	}
+	if err := d.admit(size); err != nil {
+		return false, err
+	}
+	if _, err := file.Seek(d.part.size, io.SeekStart); err != nil {
+		return false, fmt.Errorf("go to byte %d: %w", d.part.size, err)
+	}
+	copied := d.copy(&contextReader{ctx, file}, size)
+	if copied != nil && !errors.Is(copied, errLonger) {
+		return false, copied
+	}
+	_, now, err := fileVersion(file)
+	if err != nil || now == version && copied == nil && d.part.size == size {
+		return true, err
+	}
+	return false, d.begin("", -1, ErrChanged)
+}
+
+// openSource opens a regular file, and nothing that opening could set off or wait for.
+func openSource(path string) (*os.File, error) {
+	fi, err := os.Stat(path)
+	if err == nil && !fi.Mode().IsRegular() {
+		return nil, errkind.Errorf(errkind.Invalid, "it is no regular file")
+	}
+	if err != nil {
+		return nil, pathError(err)
+	}
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, pathError(err)
+	}
+	if fi, err = file.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return nil, errors.Join(errkind.Errorf(errkind.Invalid, "it is no regular file"), err, file.Close())
+	}
+	return file, nil
+}
+
+func pathError(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return errkind.With(errkind.NotFound, err)
+	case errors.Is(err, fs.ErrPermission):
+		return errkind.With(errkind.Denied, err)
+	}
+	return err
+}
+
+// fileVersion returns a file's size and what changes when its content does.
+func fileVersion(f *os.File) (int64, string, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, "", fmt.Errorf("look at %s: %w", f.Name(), err)
+	}
+	return st.Size, fmt.Sprintf("%d:%d:%d:%d.%d:%d.%d", st.Dev, st.Ino, st.Size, st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec), nil
+}
+
+// bringUpload takes the chunks of a client. They come once: an interrupted
+// upload starts anew.
+func (d *download) bringUpload(ctx context.Context) error {
+	size, end := int64(-1), d.lim.MaxSize
+	if d.src.UploadSize > 0 {
+		size, end = d.src.UploadSize, d.src.UploadSize
+	}
+	if err := d.part.restart("", size); err != nil {
+		return err
+	}
+	if err := d.admit(size); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	err := d.copy(newWatched(ctx, cancel, d.lim.Stall, &chunks{ctx: ctx, next: d.src.Upload}), end)
+	switch {
+	case errors.Is(err, errLonger) && size < 0:
+		return errkind.Errorf(errkind.TooLarge, "it has more than %d bytes", end)
+	case errors.Is(err, errLonger):
+		return errkind.Errorf(errkind.Invalid, "more than the announced %d bytes came", size)
+	case errors.Is(err, errStalled):
+		return errkind.With(errkind.Timeout, err)
+	case err != nil:
+		return err
+	case d.part.size < size:
+		return errkind.Errorf(errkind.Invalid, "it ended after %d of the announced %d bytes", d.part.size, size)
+	}
+	return nil
+}
+
+// chunks is a reader of what next returns.
+type chunks struct {
+	ctx  context.Context
+	next func(context.Context) ([]byte, error)
+	rest []byte
+}
+
+func (c *chunks) Read(b []byte) (int, error) {
+	for len(c.rest) == 0 {
+		if c.ctx.Err() != nil {
+			return 0, context.Cause(c.ctx)
+		}
+		var err error
+		if c.rest, err = c.next(c.ctx); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(b, c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
+}

@@ -1,0 +1,244 @@
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+const (
+	maxURL       = 8 << 10
+	maxRedirects = 5
+	goodProgress = 1 << 20 // bytes after which earlier failures are forgotten
+	firstWait    = 500 * time.Millisecond
+	longestWait  = 30 * time.Second
+	longestAsked = 2 * time.Minute // that a server may ask us to wait
+)
+
+// errAgain: the part was begun again and is to be asked for again, at once.
+var errAgain = errors.New("begun again")
+
+// retryError is a failure that may pass.
+type retryError struct {
+	error
+	after time.Duration // that the server asked us to wait
+}
+
+func (e retryError) Unwrap() error { return e.error }
+
+func newTransport() http.RoundTripper {
+	return &http.Transport{
+		Proxy: func(r *http.Request) (*url.URL, error) {
+			u, err := http.ProxyFromEnvironment(r)
+			if err != nil { // its text has the setting, and so a password, in it
+				return nil, errors.New("the proxy set in the environment is no valid URL")
+			}
+			return u, nil
+		},
+		DialContext:            (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    30 * time.Second,
+		DisableCompression:     true,
+		DisableKeepAlives:      true, // a few requests at most; nothing is left open behind us
+		MaxResponseHeaderBytes: 64 << 10,
+		ForceAttemptHTTP2:      true,
+	}
+}
+
+// parseURL never says the URL in its error: what is wrong may be the password.
+func parseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || len(s) > maxURL:
+		return nil, errkind.Errorf(errkind.Invalid, "fetch: the URL of the source is not valid")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, errkind.Errorf(errkind.Invalid, "fetch: the URL of the source must begin with http:// or https://")
+	case u.Hostname() == "":
+		return nil, errkind.Errorf(errkind.Invalid, "fetch: the URL of the source names no host")
+	}
+	return u, nil
+}
+
+// redact leaves of u what is no secret.
+func redact(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+}
+
+func (d *download) bringURL(ctx context.Context) error {
+	for failed := 0; ; {
+		before := d.received
+		err := d.attempt(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if errors.Is(err, errAgain) {
+			continue
+		}
+		retry, ok := errors.AsType[retryError](err)
+		if !ok {
+			return err
+		}
+		if d.received-before >= goodProgress {
+			failed = 0
+		}
+		if failed++; failed >= d.lim.Attempts {
+			return errkind.Errorf(errkind.Unavailable, "given up after %d tries: %w", failed, err)
+		}
+		pause := pauseAfter(failed, retry.after)
+		d.say("%v; next try at byte %d in %s", err, d.part.size, pause.Round(time.Millisecond))
+		if err := d.wait(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+// pauseAfter doubles from failure to failure, and is spread so that a fleet does
+// not come back as one.
+func pauseAfter(failed int, asked time.Duration) time.Duration {
+	pause := min(firstWait<<min(failed-1, 10), longestWait)
+	pause = pause/2 + rand.N(pause/2)
+	return max(pause, min(asked, longestAsked))
+}
+
+// attempt is one request, redirects included, and its answer.
+func (d *download) attempt(ctx context.Context) error {
+	if d.part.size > 0 && d.part.rec.Size == d.part.size {
+		return nil // only the end of the last call was missing
+	}
+	if d.part.size > 0 && d.part.rec.Validator == "" {
+		reason := errkind.Errorf(errkind.Unavailable, "the server does not say which version of the file it sends, so it cannot be gone on with")
+		if err := d.begin("", -1, reason); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(d.lim.Stall, func() { cancel(errStalled) })
+	resp, err := d.ask(ctx)
+	timer.Stop()
+	if err != nil {
+		if ctx.Err() != nil {
+			err = retryError{context.Cause(ctx), 0}
+		}
+		return err
+	}
+	defer resp.Body.Close()
+	end, err := d.judge(resp)
+	if err != nil {
+		return err
+	}
+	return d.take(newWatched(ctx, cancel, d.lim.Stall, resp.Body), end)
+}
+
+// take stores a body that brings the part to end bytes (-1: not known).
+func (d *download) take(body io.Reader, end int64) error {
+	limit := end
+	if end < 0 {
+		limit = d.lim.MaxSize
+	}
+	err := d.copy(body, limit)
+	lost, atSource := errors.AsType[sourceError](err)
+	switch {
+	case errors.Is(err, errLonger) && end < 0:
+		return errkind.Errorf(errkind.TooLarge, "it has more than %d bytes", d.lim.MaxSize)
+	case errors.Is(err, errLonger):
+		// Which of the two was true cannot be known, so nothing is kept.
+		return errors.Join(errkind.Errorf(errkind.Corrupt, "more than the announced %d bytes came", end), d.part.restart("", -1))
+	case atSource:
+		return retryError{fmt.Errorf("read: %w", lost.error), 0}
+	case err != nil:
+		return err
+	case end >= 0 && d.part.size < end:
+		return retryError{fmt.Errorf("read: %w", io.ErrUnexpectedEOF), 0}
+	case d.part.rec.Size >= 0 && d.part.size < d.part.rec.Size:
+		return retryError{fmt.Errorf("the server sent the range up to byte %d only", end), 0}
+	}
+	return nil
+}
+
+// ask sends the request and follows redirects. We follow them ourselves: errors
+// and Referer headers of the library carry queries, which may be secret.
+func (d *download) ask(ctx context.Context) (*http.Response, error) {
+	u, err := parseURL(d.src.URL)
+	if err != nil {
+		return nil, err
+	}
+	for range maxRedirects + 1 {
+		resp, err := d.send(ctx, u)
+		if err != nil {
+			return nil, err
+		}
+		to := resp.Header.Get("Location")
+		if !redirects(resp.StatusCode) || to == "" {
+			return resp, nil
+		}
+		_ = resp.Body.Close()
+		next, err := url.Parse(to)
+		if err != nil || len(to) > maxURL {
+			return nil, errkind.Errorf(errkind.Invalid, "%s redirects to what is no URL", redact(u))
+		}
+		next = u.ResolveReference(next)
+		if next.Scheme != "https" && (next.Scheme != "http" || u.Scheme == "https") {
+			return nil, errkind.Errorf(errkind.Denied, "%s redirects to %s: only https, or http from http, is followed", redact(u), redact(next))
+		}
+		u = next
+	}
+	return nil, errkind.Errorf(errkind.Invalid, "more than %d redirects", maxRedirects)
+}
+
+func redirects(status int) bool {
+	switch status {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return true
+	}
+	return false
+}
+
+func (d *download) send(ctx context.Context, u *url.URL) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	req.URL, req.Host = u, u.Host
+	req.Header.Set("User-Agent", "trident")
+	req.Header.Set("Accept-Encoding", "identity")
+	if u.User != nil {
+		password, _ := u.User.Password()
+		req.SetBasicAuth(u.User.Username(), password)
+	}
+	if d.part.size > 0 {
+		req.Header.Set("Range", "bytes="+strconv.FormatInt(d.part.size, 10)+"-")
+		req.Header.Set("If-Range", d.part.rec.Validator)
+	}
+	resp, err := d.transport.RoundTrip(req)
+	if err == nil {
+		return resp, nil
+	}
+	if cert, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return nil, errkind.Errorf(errkind.Untrusted, "connect to %s: %w", u.Host, cert)
+	}
+	return nil, retryError{fmt.Errorf("ask %s: %w", u.Host, err), 0}
+}
+
+// retryAfter reads the Retry-After header (RFC 9110, 10.2.3); 0 if there is none.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	v := strings.TrimSpace(h.Get("Retry-After"))
+	if seconds, err := strconv.ParseUint(v, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(v); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}
