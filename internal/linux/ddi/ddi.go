@@ -6,8 +6,7 @@
 // VerifyTree and a signature by a key that counts, and is the business of the
 // package trust. Open leaves no byte unexplained, though. Each lies in the
 // table, which has checksums; in a partition; or is zero. So what a signature
-// vouches for is the whole file, except for a few bytes that mean nothing:
-// see Image.
+// vouches for is the whole file; see Image for the exception.
 //
 // Only the layout that systemd-repart makes for an extension is read: one data
 // partition, its tree, at most one signature, nothing else. An image in which
@@ -41,11 +40,10 @@ const (
 // Image is an image whose structure was found whole. It reads from what was
 // given to Open, for as long as that is open, and may be used by many.
 //
-// In an image whose tree was verified and whose signature is valid, these
-// bytes can still be altered unnoticed: the UUID in the verity superblock, the
-// last sector's address in the protective MBR (two fillers are known), and in
-// the signature the certificate's fingerprint, certificates that came along
-// with it, and unused bits of its encoding. Nothing is decided by them.
+// Once its tree and its signature are verified, no byte of the file can be
+// altered unnoticed, but for the UUID in the verity superblock, by which
+// nothing is decided. How much of the signature partition counts is up to who
+// checks the signature.
 type Image struct {
 	r          io.ReaderAt
 	arch       Arch

@@ -45,20 +45,24 @@ func openErofs(r *io.SectionReader) (_ fs.FS, err error) {
 }
 
 // guard turns a panic into an error, and gives errors their kind. It is to be
-// deferred.
+// deferred. The end of a file is no error of Read and ReadDir, and comes from
+// a damaged file system elsewhere.
 func guard(doing string, err *error) {
 	if p := recover(); p != nil {
 		*err = errkind.Errorf(errkind.Corrupt, "%s: the file system makes no sense: %v", doing, p)
 		return
 	}
-	if *err == nil || *err == io.EOF || errors.Is(*err, fs.ErrNotExist) || errkind.Of(*err) != errkind.Internal {
+	if *err == nil || errors.Is(*err, fs.ErrNotExist) || errkind.Of(*err) != errkind.Internal {
 		return
+	}
+	if errors.Is(*err, io.EOF) {
+		*err = io.ErrUnexpectedEOF
 	}
 	if errors.Is(*err, erofs.ErrNotImplemented) {
 		*err = errkind.With(errkind.Unsupported, *err)
 		return
 	}
-	*err = errkind.With(errkind.Corrupt, *err)
+	*err = errkind.Errorf(errkind.Corrupt, "%s: %w", doing, *err)
 }
 
 func (g guarded) Open(name string) (f fs.File, err error) {
@@ -71,9 +75,9 @@ func (g guarded) Open(name string) (f fs.File, err error) {
 		return nil, err
 	}
 	if dir, ok := inner.(fs.ReadDirFile); ok {
-		return &guardedDir{guardedFile{inner, g, name}, dir, ""}, nil
+		return &guardedDir{guardedFile{File: inner, fsys: g, name: name}, dir, ""}, nil
 	}
-	return &guardedFile{inner, g, name}, nil
+	return &guardedFile{File: inner, fsys: g, name: name}, nil
 }
 
 func (g guarded) ReadLink(name string) (target string, err error) {
@@ -107,11 +111,31 @@ type guardedFile struct {
 	fs.File
 	fsys guarded
 	name string
+	read int64
 }
 
+// Read ends where the file says that it ends, not where its bytes do.
 func (f *guardedFile) Read(p []byte) (n int, err error) {
-	defer guard("read "+f.name, &err)
-	return f.File.Read(p)
+	ended := false
+	func() {
+		defer guard("read "+f.name, &err)
+		n, err = f.File.Read(p)
+		f.read += int64(n)
+		if ended = err == io.EOF; ended {
+			err = nil
+		}
+	}()
+	if err != nil || !ended {
+		return n, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return n, err
+	}
+	if f.read < info.Size() {
+		return n, errkind.Errorf(errkind.Corrupt, "read %s: it ends after %d of %d bytes", f.name, f.read, info.Size())
+	}
+	return n, io.EOF
 }
 
 func (f *guardedFile) Stat() (fs.FileInfo, error) { return f.fsys.checked(f.name, f.File.Stat) }
@@ -130,27 +154,39 @@ type guardedDir struct {
 // ReadDir reads in pieces, so that a folder that claims to go on for ever
 // comes to an end.
 func (d *guardedDir) ReadDir(n int) (out []fs.DirEntry, err error) {
-	defer guard("read folder "+d.name, &err)
 	for n <= 0 || len(out) < n {
 		piece := 256
 		if n > 0 {
 			piece = min(piece, n-len(out))
 		}
-		entries, err := d.dir.ReadDir(piece)
-		for _, e := range entries {
-			if err := d.checkName(e.Name()); err != nil {
-				return out, err
-			}
-			out = append(out, guardedEntry{e, d.fsys})
-		}
-		if err == io.EOF && (n <= 0 || len(out) > 0) {
-			return out, nil
-		}
-		if err != nil || len(entries) == 0 {
+		entries, ended, err := d.readPiece(piece)
+		out = append(out, entries...)
+		if err != nil {
 			return out, err
 		}
+		if ended || len(entries) == 0 {
+			break
+		}
+	}
+	if n > 0 && len(out) == 0 {
+		return nil, io.EOF
 	}
 	return out, nil
+}
+
+func (d *guardedDir) readPiece(n int) (out []fs.DirEntry, ended bool, err error) {
+	defer guard("read folder "+d.name, &err)
+	entries, err := d.dir.ReadDir(n)
+	for _, e := range entries {
+		if err := d.checkName(e.Name()); err != nil {
+			return out, false, err
+		}
+		out = append(out, guardedEntry{e, d.fsys})
+	}
+	if err == io.EOF {
+		return out, true, nil
+	}
+	return out, false, err
 }
 
 // checkName wants names as erofs has them: in ascending order, each once.

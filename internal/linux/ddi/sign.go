@@ -130,6 +130,11 @@ func checkSignature(root [32]byte, der []byte, cert *x509.Certificate) error {
 			errkind.Errorf(errkind.Invalid, "the signature names its algorithm %s, the kernel wants %s", got, alg.id),
 			"sign with: openssl smime -sign -noattr -binary -outform der")
 	}
+	if len(signer.AuthenticatedAttributes) > 0 || len(p7.Certificates) > 1 {
+		return errkind.WithHint(
+			errkind.Errorf(errkind.Invalid, "the signature has attributes, or more than one certificate"),
+			"sign with: openssl smime -sign -noattr -binary -outform der")
+	}
 	p7.Content = []byte(HashString(root))
 	p7.Certificates = []*x509.Certificate{cert}
 	if err := p7.Verify(); err != nil {

@@ -73,6 +73,7 @@ func TestAForeignSignatureIsNotAttached(t *testing.T) {
 		{"by another key", sign(root, otherCert, other), "is not one of root hash", errkind.Untrusted},
 		{"with another algorithm name", libraryPKCS7(t, root, cert, key, false), "names its algorithm", errkind.Invalid},
 		{"with content", libraryPKCS7(t, root, cert, key, true), "is not detached", errkind.Invalid},
+		{"with attributes", attributes(t, root, cert, key), "has attributes", errkind.Invalid},
 		{"cut short", sign(root, cert, key)[:200], "is no PKCS#7", errkind.Invalid},
 		{"of nothing", nil, "is no PKCS#7", errkind.Invalid},
 	}
@@ -103,6 +104,26 @@ func libraryPKCS7(t *testing.T, root [32]byte, cert *x509.Certificate, key crypt
 	if !attached {
 		sd.Detach()
 	}
+	der, err := sd.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// attributes is a valid signature of the usual kind, with the time and all.
+func attributes(t *testing.T, root [32]byte, cert *x509.Certificate, key crypto.Signer) []byte {
+	t.Helper()
+	sd, err := pkcs7.NewSignedData([]byte(HashString(root)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sd.SetDigestAlgorithm(pkcs7.OIDDigestAlgorithmSHA256)
+	if err := sd.AddSigner(cert, key, pkcs7.SignerInfoConfig{}); err != nil {
+		t.Fatal(err)
+	}
+	sd.GetSignedData().SignerInfos[0].DigestEncryptionAlgorithm.Algorithm = pkcs7.OIDEncryptionAlgorithmRSA
+	sd.Detach()
 	der, err := sd.Finish()
 	if err != nil {
 		t.Fatal(err)

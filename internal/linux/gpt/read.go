@@ -147,16 +147,9 @@ func checkPair(p, b *header, sectors uint64) error {
 	return nil
 }
 
-// checkMBR wants the protective MBR and nothing else (UEFI 2.10, 5.2.3). The
-// address of the last sector in cylinders, heads and sectors, which nobody
-// reads and tools write differently, may be either of the two usual fillers.
+// checkMBR wants the protective MBR and nothing else (UEFI 2.10, 5.2.3).
 func checkMBR(b []byte, sectors uint64) error {
-	want := protectiveMBR(sectors)
-	got := bytes.Clone(b)
-	if chs := got[mbrEntry+5 : mbrEntry+8]; bytes.Equal(chs, []byte{0xff, 0xff, 0xff}) {
-		copy(chs, want[mbrEntry+5:])
-	}
-	if !bytes.Equal(got, want) {
+	if !bytes.Equal(b, protectiveMBR(sectors)) {
 		return corrupt("the first sector is not a protective MBR for %d sectors", sectors)
 	}
 	return nil

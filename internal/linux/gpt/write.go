@@ -47,7 +47,7 @@ func Write(w io.WriterAt, t *Table) error {
 func protectiveMBR(sectors uint64) []byte {
 	b := make([]byte, sector)
 	rec := b[mbrEntry:]
-	copy(rec, []byte{0, 0x00, 0x02, 0x00, 0xee, 0xfe, 0xff, 0xff})
+	copy(rec, []byte{0, 0x00, 0x02, 0x00, 0xee, 0xff, 0xff, 0xff})
 	binary.LittleEndian.PutUint32(rec[8:], 1)
 	binary.LittleEndian.PutUint32(rec[12:], uint32(min(sectors-1, 0xffffffff)))
 	b[510], b[511] = 0x55, 0xaa

@@ -43,7 +43,7 @@ func Build(ctx context.Context, data io.ReaderAt, size int64, salt []byte, uuid 
 func hashBlocks(ctx context.Context, r io.ReaderAt, n int64, salt, digests []byte) error {
 	units := (n + fanout - 1) / fanout
 	return inParallel(ctx, units, func() worker {
-		h, buf := newHasher(salt), make([]byte, fanout*BlockSize)
+		h, buf := newHasher(salt), make([]byte, min(fanout, n)*BlockSize)
 		return func(unit int64) error {
 			first := unit * fanout
 			chunk := buf[:min(fanout, n-first)*BlockSize]

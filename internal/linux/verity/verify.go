@@ -86,7 +86,7 @@ func parentOf(r io.ReaderAt, first int64) func(p []byte, block int64) error {
 func (v *verifier) checkRow(ctx context.Context, row rowOf, parent func([]byte, int64) error, count func(int64)) error {
 	units := (row.blocks + fanout - 1) / fanout
 	return inParallel(ctx, units, func() worker {
-		h, buf, want := newHasher(v.sb.Salt), make([]byte, fanout*BlockSize), make([]byte, BlockSize)
+		h, buf, want := newHasher(v.sb.Salt), make([]byte, min(fanout, row.blocks)*BlockSize), make([]byte, BlockSize)
 		return func(unit int64) error {
 			if err := parent(want, unit); err != nil {
 				return fmt.Errorf("read verity tree: %w", asCorrupt(err))
