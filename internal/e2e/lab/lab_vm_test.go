@@ -51,6 +51,9 @@ func run(t *testing.T, vm *VM, command string) string {
 
 func closeAfter(t *testing.T, vm *VM) {
 	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(vm.Evidence(context.Background()))
+		}
 		if err := vm.Close(); err != nil {
 			t.Error(err)
 		}
@@ -280,4 +283,28 @@ func TestTwoGuestsRunSideBySide(t *testing.T) {
 		}
 	}
 	lap("two guests of 2 CPUs, one by one")
+}
+
+func TestTheNewestSystemdBoots(t *testing.T) {
+	lap := stopwatch(t)
+	b, err := Image(t.Context(), Forky())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lap("image")
+	vm, err := Boot(t.Context(), b, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAfter(t, vm)
+	lap("cold boot to ssh")
+	if err := vm.WaitBoot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	version := run(t, vm, "systemctl --version | head -1; uname -r")
+	t.Log(version)
+	var major int
+	if _, err := fmt.Sscanf(version, "systemd %d", &major); err != nil || major < 259 {
+		t.Errorf("this is %s: not newer than what the other image has", version)
+	}
 }

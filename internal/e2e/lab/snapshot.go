@@ -134,6 +134,9 @@ func (vm *VM) resume(ctx context.Context, memory string) error {
 			return err
 		}
 	}
+	if _, err := vm.client(ctx); err != nil { // takes a while, and must not count
+		return err
+	}
 	now := time.Now()
 	_, err := vm.Run(ctx, fmt.Sprintf("date -s @%d.%09d", now.Unix(), now.Nanosecond()), nil)
 	return err

@@ -281,3 +281,15 @@ func (vm *VM) Journal(ctx context.Context, unit string) (string, error) {
 	}
 	return vm.Run(ctx, command, nil)
 }
+
+// Evidence returns what a failed scenario is judged by: the ends of the console
+// and of the journal, as far as they can be had.
+func (vm *VM) Evidence(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	journal, err := vm.Journal(ctx, "")
+	if err != nil {
+		journal = err.Error()
+	}
+	return "--- console\n" + vm.Console() + "\n--- journal\n" + journal
+}

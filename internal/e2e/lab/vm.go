@@ -8,9 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -195,8 +195,6 @@ func (vm *VM) args() []string {
 	return append(append(args, vm.host.accel...), kernelArgs(vm.base, "")...)
 }
 
-var forwarded = regexp.MustCompile(`HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)`)
-
 // monitor connects to QEMU, which makes its socket a moment after it starts,
 // and asks which port it took for SSH.
 func (vm *VM) monitor(ctx context.Context, p *process) error {
@@ -216,16 +214,23 @@ func (vm *VM) monitor(ctx context.Context, p *process) error {
 		}
 	}
 	var text string
-	if err := p.qmp.do(ctx, "human-monitor-command", map[string]any{"command-line": "info usernet"}, &text); err != nil {
+	err := p.qmp.do(ctx, "human-monitor-command", map[string]any{"command-line": "info usernet"}, &text)
+	if err != nil {
 		return err
 	}
-	m := forwarded.FindStringSubmatch(text)
-	if m == nil {
-		return fmt.Errorf("find the forwarded port in %q", text)
-	}
-	port, err := strconv.Atoi(m[1])
-	p.port = port
+	p.port, err = forwardedPort(text)
 	return err
+}
+
+// forwardedPort reads the monitor's table: protocol, descriptor, address and
+// port outside, address and port inside.
+func forwardedPort(table string) (int, error) {
+	for line := range strings.Lines(table) {
+		if f := strings.Fields(line); len(f) > 3 && strings.Contains(f[0], "HOST_FORWARD") {
+			return strconv.Atoi(f[3])
+		}
+	}
+	return 0, fmt.Errorf("find the forwarded port in %q", table)
 }
 
 // waitOff returns once no QEMU runs.
