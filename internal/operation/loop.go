@@ -99,16 +99,15 @@ func (r *Runner) advance(a *active) {
 // saveOrFree journals the move that a step ended with. Where the journal refuses
 // after a failure, the likely reason is a disk that the step itself has filled.
 // Its Undo may run then without being journaled: a crash in it means that the
-// step is done again, which it has to bear in any case.
+// step is done again, which it has to bear in any case. The caller holds r.mu,
+// which is let go of in between.
 func (r *Runner) saveOrFree(ctx context.Context, a *active, stepErr error) error {
 	ctx = context.WithoutCancel(ctx)
 	err := r.save(ctx, a, r.change(a))
-	for try := 0; err != nil && try < saveTries; try++ {
+	for try := 0; err != nil && try < saveTries && r.ctx.Err() == nil; try++ {
+		r.mu.Unlock()
 		if stepErr != nil && a.op.Phase == Undoing {
-			state, uerr := a.kind.call(ctx, a.op.Step, true, a.op.ID, a.op.State, discard{})
-			if uerr == nil {
-				a.op.State = state
-			}
+			r.freeSpace(ctx, a)
 		}
 		timer := time.NewTimer(time.Duration(try) * 200 * time.Millisecond)
 		select {
@@ -116,9 +115,18 @@ func (r *Runner) saveOrFree(ctx context.Context, a *active, stepErr error) error
 		case <-r.ctx.Done():
 			timer.Stop()
 		}
+		r.mu.Lock()
 		err = r.save(ctx, a, r.change(a))
 	}
 	return err
+}
+
+// freeSpace runs the Undo of the step that failed; what it has to say, and
+// whether it works, comes out when it is run again.
+func (r *Runner) freeSpace(ctx context.Context, a *active) {
+	if _, err := a.kind.call(ctx, a.op.Step, true, a.op.ID, a.op.State, discard{}); err != nil {
+		r.Logger.Warn("free space", "operation", a.op.ID, "error", err)
+	}
 }
 
 // save journals the operation with a new event, and tells the watchers. The
