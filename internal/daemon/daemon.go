@@ -94,9 +94,8 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	if c.Root == "" {
 		c.Root = "/"
 	}
-	if c.Root == "/" && os.Geteuid() != 0 {
-		return nil, errkind.WithHint(errkind.Errorf(errkind.Denied, "start tridentd: it must be root, and is user %d", os.Geteuid()),
-			"start it through systemd (systemctl start tridentd.socket), or as root")
+	if err := mayRun(c.Root, os.Geteuid()); err != nil {
+		return nil, err
 	}
 	d := &Daemon{idleTimeout: c.IdleTimeout, logger: c.Logger, idle: newIdle()}
 	defer func() {
@@ -136,6 +135,15 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 		Version: c.Version, Self: d.self, Operations: d.runner, Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root),
 	})
 	return d, nil
+}
+
+// mayRun reports whether a user may run a daemon for a root folder.
+func mayRun(root string, uid int) error {
+	if root != "/" || uid == 0 {
+		return nil
+	}
+	return errkind.WithHint(errkind.Errorf(errkind.Denied, "start tridentd: it must be root, and is user %d", uid),
+		"start it through systemd (systemctl start tridentd.socket), or as root")
 }
 
 // alsoUID is the user who may call besides root: nobody on a real host.
