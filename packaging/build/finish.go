@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	"github.com/trident-project/trident/internal/linux/atomicfile"
@@ -45,7 +46,7 @@ func finish(ctx context.Context, name string) error {
 		}
 	}
 	if key := os.Getenv(signer); key != "" {
-		if err := command(ctx, nil, "rpmsign", "--define", "_gpg_name "+key, "--addsign", name); err != nil {
+		if err := sign(ctx, key, name); err != nil {
 			return fmt.Errorf("sign package %s: %w", name, err)
 		}
 		if data, err = os.ReadFile(name); err != nil {
@@ -57,6 +58,16 @@ func finish(ctx context.Context, name string) error {
 		return fmt.Errorf("write checksum of %s: %w", name, err)
 	}
 	return nil
+}
+
+// sign has rpmsign put a signature into the package. rpm does not always look for gpg
+// on the path, so it is told where.
+func sign(ctx context.Context, key, name string) error {
+	gpg, err := exec.LookPath("gpg")
+	if err != nil {
+		return err
+	}
+	return command(ctx, nil, "rpmsign", "--define", "__gpg "+gpg, "--define", "_gpg_name "+key, "--addsign", name)
 }
 
 // luaScriptlet changes the interpreter of a pretrans scriptlet that begins with a Lua

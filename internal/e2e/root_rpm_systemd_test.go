@@ -1,0 +1,174 @@
+//go:build root
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// fakeSystemctl writes down what it is told, and plays systemd-sysext: what PID 1's
+// mount table says is the file that stands for it.
+const fakeSystemctl = `#!/bin/sh
+echo "systemctl $*" >>/calls
+case "$*" in
+"show -P ActiveState systemd-sysext.service") cat /sysext-state ;;
+"stop systemd-sysext.service") : >/proc/1/mountinfo ;;
+esac
+exit 0
+`
+
+const fakeSystemdRun = `#!/bin/sh
+echo "systemd-run $*" >>/calls
+: >/proc/1/mountinfo
+`
+
+const mergedTable = "31 1 0:28 / /usr ro,nodev,relatime shared:1 - overlay sysext ro,lowerdir=x\n"
+
+// runningTree is a tree in which systemd seems to run. state is that of
+// systemd-sysext.service; merged is whether extensions are.
+func runningTree(t *testing.T, state string, merged bool) string {
+	t.Helper()
+	tree := hostTree(t)
+	table := ""
+	if merged {
+		table = mergedTable
+	}
+	for name, file := range map[string]struct {
+		text string
+		perm os.FileMode
+	}{
+		"usr/bin/systemctl":   {fakeSystemctl, 0o755},
+		"usr/bin/systemd-run": {fakeSystemdRun, 0o755},
+		"sysext-state":        {state + "\n", 0o644},
+		"proc/1/mountinfo":    {table, 0o644},
+		"calls":               {"", 0o644},
+	} {
+		name = filepath.Join(tree, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		os.Remove(name)
+		if err := os.WriteFile(name, []byte(file.text), file.perm); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(tree, "run/systemd/system"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+// calls returns what systemd was told since the last time, one call a line.
+func calls(t *testing.T, tree string) []string {
+	t.Helper()
+	name := filepath.Join(tree, "calls")
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(name, 0); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSpace(string(text)), "\n")
+}
+
+// What systemd is told before files are written, and after.
+var (
+	bySystemd = [2][]string{
+		{"systemctl show -P ActiveState systemd-sysext.service", "systemctl stop systemd-sysext.service"},
+		{"systemctl start systemd-sysext.service"},
+	}
+	byTool = [2][]string{
+		{"systemctl show -P ActiveState systemd-sysext.service", "systemd-run --quiet --collect --wait systemd-sysext unmerge"},
+		{"systemd-run --quiet --collect --wait systemd-sysext merge"},
+	}
+	notAtAll [2][]string
+)
+
+func TestExtensionsStepAsideForAnUpgradeAndForAnErase(t *testing.T) {
+	r := ready(t)
+	for name, c := range map[string]struct {
+		state  string
+		merged bool
+		way    [2][]string
+	}{
+		"merged by the service":    {"active", true, bySystemd},
+		"merged by hand":           {"inactive", true, byTool},
+		"nothing merged":           {"active", false, notAtAll},
+		"an older and idle system": {"inactive", false, notAtAll},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tree := runningTree(t, c.state, c.merged)
+			merge := func() {
+				if c.merged {
+					if err := os.WriteFile(filepath.Join(tree, "proc/1/mountinfo"), []byte(mergedTable), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			restart := []string{"systemctl try-restart tridentd.service"}
+			do := func(what string, want ...[]string) {
+				t.Helper()
+				if _, err := r.dnf(tree, strings.Fields(what)...); err != nil {
+					t.Fatal(err)
+				}
+				var all []string
+				for _, w := range want {
+					all = append(all, w...)
+				}
+				if diff := cmp.Diff(all, calls(t, tree)); diff != "" {
+					t.Errorf("%s told systemd (-want +got):\n%s", what, diff)
+				}
+				if exists(tree, "run/trident/rpm-unmerged") {
+					t.Errorf("%s left its marker behind", what)
+				}
+			}
+			reload := []string{"systemctl daemon-reload"}
+			do("install trident-"+oldRPM, c.way[0],
+				[]string{"systemctl --no-reload preset tridentd.socket tridentd-resume.path"}, reload, c.way[1], restart)
+			merge()
+			do("upgrade trident", c.way[0], reload, c.way[1], restart)
+			merge()
+			activate(t, tree, "2.0.0")
+			do("remove trident",
+				[]string{
+					"systemctl --no-reload disable tridentd.socket tridentd-resume.path",
+					"systemctl stop tridentd-resume.path tridentd.socket tridentd.service trident-rescue*",
+				}, c.way[0], reload, c.way[1],
+				[]string{"systemctl reset-failed tridentd.service tridentd.socket tridentd-resume.path"})
+			for _, name := range []string{"var/lib/extensions/trident.raw", "run/trident", "usr/lib/trident", "usr/bin/tridentd"} {
+				if exists(tree, name) {
+					t.Errorf("/%s is left after the erase", name)
+				}
+			}
+			if !exists(tree, "var/lib/trident/self/2.0.0.raw") {
+				t.Error("the erase took state with it")
+			}
+		})
+	}
+}
+
+func TestAnEraseLeavesAnothersExtensionOfOurNameAlone(t *testing.T) {
+	r, tree := ready(t), hostTree(t)
+	if _, err := r.dnf(tree, "install", "trident"); err != nil {
+		t.Fatal(err)
+	}
+	search := filepath.Join(tree, "var/lib/extensions")
+	if err := os.MkdirAll(search, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/opt/trident.raw", filepath.Join(search, "trident.raw")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.dnf(tree, "remove", "trident"); err != nil {
+		t.Fatal(err)
+	}
+	if !exists(tree, "var/lib/extensions/trident.raw") {
+		t.Error("the link to somebody else's image is gone")
+	}
+}

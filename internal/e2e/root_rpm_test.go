@@ -1,0 +1,377 @@
+//go:build root
+
+// Ring 3: the packages, with the real rpm, dnf, createrepo_c and rpmlint, in trees of
+// their own. What needs a running systemd is in the VM ring; here systemctl is the
+// distribution's own working offline, or a script that writes down what it is told.
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/goreleaser/nfpm/v2"
+	"github.com/goreleaser/nfpm/v2/rpm"
+)
+
+// The versions that are built: what is installed, and what it is upgraded to.
+const oldRPM, newRPM = "1.0.0", "1.1.0"
+
+// A repository is the signed packages of both versions, as dnf wants them.
+type repository struct {
+	dir, key string
+	err      error
+}
+
+// packages builds the repository once for all tests, anew in every run, in dist.
+var packages = sync.OnceValue(func() repository {
+	dir, err := filepath.Abs(filepath.Join(root, "dist/test-rpm"))
+	if err != nil {
+		return repository{err: err}
+	}
+	r := repository{dir: filepath.Join(dir, "repo"), key: filepath.Join(dir, "key.asc")}
+	if r.err = os.RemoveAll(dir); r.err == nil {
+		r.err = r.build()
+	}
+	return r
+})
+
+func (r repository) build() error {
+	// The agent's socket is in it, so its path must be short.
+	home, err := os.MkdirTemp("", "gpg-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(home)
+	if err := os.MkdirAll(r.dir, 0o755); err != nil {
+		return err
+	}
+	gpg := []string{"GNUPGHOME=" + home}
+	defer output(nil, gpg, "gpgconf", "--kill", "gpg-agent")
+	if _, err := output(nil, gpg, "gpg", "--batch", "--passphrase", "", "--quick-gen-key", "trident-test", "rsa3072", "sign", "never"); err != nil {
+		return err
+	}
+	if _, err := output(nil, gpg, "gpg", "--armor", "--output", r.key, "--export", "trident-test"); err != nil {
+		return err
+	}
+	for _, version := range []string{oldRPM, newRPM} {
+		env := append(gpg, "TRIDENT_RPM_SIGNER=trident-test", "SOURCE_DATE_EPOCH=1700000000")
+		out, err := output(&root, env, "go", "run", "./packaging/build", "rpm", "-version", version, "-arch", runtime.GOARCH)
+		if err != nil {
+			return err
+		}
+		for _, name := range strings.Fields(out) {
+			if _, err := output(&root, nil, "cp", "-t", r.dir, name); err != nil {
+				return err
+			}
+		}
+	}
+	if err := stub(filepath.Join(r.dir, "systemd-stub.rpm")); err != nil {
+		return err
+	}
+	sign := append(gpg, "TRIDENT_RPM_SIGNER=trident-test")
+	if _, err := output(&root, sign, "go", "run", "./packaging/build", "finish", filepath.Join(r.dir, "systemd-stub.rpm")); err != nil {
+		return err
+	}
+	_, err = output(nil, nil, "createrepo_c", r.dir)
+	return err
+}
+
+// root is the root folder of the project, seen from this package.
+var root = "../.."
+
+// stub writes a package that stands for the systemd of an RPM distribution.
+func stub(name string) error {
+	file, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info := nfpm.WithDefaults(&nfpm.Info{
+		Name: "systemd-stub", Arch: "all", Version: "257", Maintainer: "A <a@example.org>", Description: "Stands for systemd.",
+		Overridables: nfpm.Overridables{Provides: []string{"systemd = 257"}},
+	})
+	if err := rpm.DefaultRPM.Package(info, file); err != nil {
+		return err
+	}
+	return file.Close()
+}
+
+// output runs a program, at most for ten minutes, and returns what it wrote; the
+// error holds it too.
+func output(dir *string, env []string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	if dir != nil {
+		cmd.Dir = *dir
+	}
+	cmd.Env = append(os.Environ(), env...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return string(out), fmt.Errorf("%s: %w\n%s%s", strings.Join(args, " "), err, out, stderr.String())
+	}
+	return string(out), nil
+}
+
+func ready(t *testing.T) repository {
+	t.Helper()
+	r := packages()
+	if r.err != nil {
+		t.Fatalf("build packages: %v", r.err)
+	}
+	return r
+}
+
+// dnf runs dnf on a tree with nothing but our repository, signatures checked.
+func (r repository) dnf(tree string, args ...string) (string, error) {
+	all := append([]string{
+		"dnf", "--installroot=" + tree, "--releasever=1", "--setopt=reposdir=/dev/null", "--setopt=install_weak_deps=False",
+		"--setopt=cachedir=/var/cache/dnf", "--setopt=plugins=False",
+		"--repofrompath=trident,file://" + r.dir, "--repo=trident",
+		"--setopt=trident.gpgcheck=1", "--setopt=trident.gpgkey=file://" + r.key, "-y",
+	}, args...)
+	return output(nil, nil, all...)
+}
+
+// hostTree is a copy on write of this machine's system: a tree with a shell and a
+// systemctl that works offline.
+func hostTree(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	// On a file system of its own: the temporary folder may be on an overlay already.
+	mount(t, "tmpfs", dir, "mode=755")
+	for _, name := range []string{"upper", "work", "tree"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree := filepath.Join(dir, "tree")
+	mount(t, "overlay", tree, fmt.Sprintf("lowerdir=/,upperdir=%s/upper,workdir=%s/work", dir, dir))
+	for _, name := range []string{"usr/lib/trident", "etc/trident", "var/lib/trident", "run/systemd", "run/trident", "var/lib/rpm"} {
+		if err := os.RemoveAll(filepath.Join(tree, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return tree
+}
+
+func mount(t *testing.T, kind, target, options string) {
+	t.Helper()
+	if _, err := output(nil, nil, "mount", "-t", kind, "-o", options, kind, target); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := output(nil, nil, "umount", target); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// listing is every path of a tree, without those that rpm and dnf keep for themselves.
+func listing(t *testing.T, tree string) []string {
+	t.Helper()
+	var list []string
+	for _, top := range []string{"etc", "usr", "run", "var/lib"} {
+		err := filepath.WalkDir(filepath.Join(tree, top), func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			name := strings.TrimPrefix(path, tree)
+			switch {
+			case strings.HasPrefix(name, "/var/lib/rpm"), strings.HasPrefix(name, "/var/lib/dnf"), strings.HasPrefix(name, "/usr/lib/sysimage"):
+				return nil
+			case d.IsDir() && name == "/usr/share/doc":
+				return fs.SkipDir
+			}
+			list = append(list, name)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return list
+}
+
+func added(before, after []string) []string {
+	known := map[string]bool{}
+	for _, name := range before {
+		known[name] = true
+	}
+	return slices.DeleteFunc(slices.Clone(after), func(name string) bool { return known[name] })
+}
+
+func installed(t *testing.T, tree string) []string {
+	t.Helper()
+	out, err := output(nil, nil, "rpm", "--root", tree, "-qa", "--qf", "%{NAME}-%{VERSION}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := strings.Fields(out)
+	slices.Sort(list)
+	return slices.DeleteFunc(list, func(name string) bool { return strings.HasPrefix(name, "gpg-pubkey") })
+}
+
+func exists(tree, name string) bool {
+	_, err := os.Lstat(filepath.Join(tree, name))
+	return err == nil
+}
+
+func TestTheFirstTransactionOfAnEmptyTreeMayHoldThePackage(t *testing.T) {
+	r, tree := ready(t), t.TempDir()
+	if out, err := r.dnf(tree, "install", "trident"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if diff := cmp.Diff([]string{"systemd-stub-257.0.0", "trident-" + newRPM}, installed(t, tree)); diff != "" {
+		t.Errorf("installed (-want +got):\n%s", diff)
+	}
+	out, err := output(nil, nil, filepath.Join(tree, "usr/bin/trident"), "--version")
+	if err != nil || !strings.Contains(out, newRPM) {
+		t.Errorf("trident --version: %q, %v", out, err)
+	}
+	base, err := os.ReadFile(filepath.Join(tree, "usr/lib/trident/base.json"))
+	if want := `{"version":"` + newRPM + `"}` + "\n"; err != nil || string(base) != want {
+		t.Errorf("base.json is %q (%v), want %q", base, err, want)
+	}
+	if out, err := output(nil, nil, "rpm", "--root", tree, "-V", "trident"); err != nil {
+		t.Errorf("what is installed is not what was packaged: %v\n%s", err, out)
+	}
+}
+
+func TestDnfInstallsUpgradesDowngradesAndErases(t *testing.T) {
+	r, tree := ready(t), hostTree(t)
+	before := listing(t, tree)
+	steps := []struct {
+		do   []string
+		want string
+	}{
+		{[]string{"install", "trident-" + oldRPM, "trident-service-" + oldRPM, "trident-provisioning-" + oldRPM, "trident-proto-" + oldRPM}, oldRPM},
+		{[]string{"upgrade", "trident*"}, newRPM},
+		{[]string{"downgrade", "trident*"}, oldRPM},
+	}
+	for _, s := range steps {
+		out, err := r.dnf(tree, s.do...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(out, "scriptlet failed") {
+			t.Errorf("%s: %s", s.do[0], out)
+		}
+		want := []string{"systemd-stub-257.0.0", "trident-" + s.want, "trident-proto-" + s.want, "trident-provisioning-" + s.want, "trident-service-" + s.want}
+		if diff := cmp.Diff(want, installed(t, tree)); diff != "" {
+			t.Errorf("after %s (-want +got):\n%s", s.do[0], diff)
+		}
+		for _, link := range []string{"sockets.target.wants/tridentd.socket", "multi-user.target.wants/tridentd-resume.path"} {
+			if !exists(tree, "etc/systemd/system/"+link) {
+				t.Errorf("after %s the preset link %s is missing", s.do[0], link)
+			}
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(tree, "var/lib/trident/self"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := r.dnf(tree, "remove", "trident*", "systemd-stub"); err != nil {
+		t.Fatal(err)
+	} else if strings.Contains(out, "scriptlet failed") {
+		t.Error(out)
+	}
+	want := []string{"/var/lib/trident", "/var/lib/trident/self"}
+	if diff := cmp.Diff(want, added(before, listing(t, tree))); diff != "" {
+		t.Errorf("left after the erase (-want +got):\n%s", diff)
+	}
+}
+
+func TestTheTwoBootUnitsExcludeOneAnother(t *testing.T) {
+	r, tree := ready(t), t.TempDir()
+	_, err := r.dnf(tree, "install", "trident-service", "trident-install-service")
+	if err == nil || !strings.Contains(err.Error(), "conflicts with trident") {
+		t.Errorf("both were installed, or for another reason not: %v", err)
+	}
+}
+
+func TestAPackageWithoutASignatureIsRefusedByDnf(t *testing.T) {
+	r, tree := ready(t), t.TempDir()
+	bare := repository{dir: t.TempDir(), key: r.key}
+	if err := stub(filepath.Join(bare.dir, "systemd-stub.rpm")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := output(nil, nil, "createrepo_c", bare.dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bare.dnf(tree, "install", "systemd-stub"); err == nil || !strings.Contains(err.Error(), "not signed") {
+		t.Errorf("installed, or for another reason not: %v", err)
+	}
+}
+
+func TestRpmlintFindsNoErrors(t *testing.T) {
+	r := ready(t)
+	names, err := filepath.Glob(filepath.Join(r.dir, "trident*-"+newRPM+"-*.rpm"))
+	if err != nil || len(names) != 5 {
+		t.Fatalf("packages %v, %v", names, err)
+	}
+	out, err := output(nil, nil, append([]string{"rpmlint", "--config", "../../packaging/rpm/rpmlint.toml"}, names...)...)
+	for line := range strings.Lines(out) {
+		// That our key is not in the keyring of the machine is as it should be.
+		if strings.Contains(line, ": E: ") && !strings.Contains(line, "unknown-key") {
+			t.Error(line)
+		}
+	}
+	if !strings.Contains(out, "5 packages") {
+		t.Errorf("rpmlint did not look at the packages: %v\n%s", err, out)
+	}
+}
+
+func TestTheNewerOfPackageAndExtensionWins(t *testing.T) {
+	r := ready(t)
+	for _, c := range []struct {
+		extension string
+		stays     bool
+	}{{"1.0.5", false}, {newRPM, false}, {"2.0.0", true}} {
+		t.Run(c.extension, func(t *testing.T) {
+			tree := hostTree(t)
+			if _, err := r.dnf(tree, "install", "trident-"+oldRPM); err != nil {
+				t.Fatal(err)
+			}
+			activate(t, tree, c.extension)
+			if _, err := r.dnf(tree, "upgrade", "trident"); err != nil {
+				t.Fatal(err)
+			}
+			if got := exists(tree, "var/lib/extensions/trident.raw"); got != c.stays {
+				t.Errorf("after the upgrade to %s the extension %s is active: %v", newRPM, c.extension, got)
+			}
+			if !exists(tree, "var/lib/trident/self/"+c.extension+".raw") {
+				t.Error("the image is gone from the store")
+			}
+		})
+	}
+}
+
+// activate puts an image of the given version into the store and links it.
+func activate(t *testing.T, tree, version string) {
+	t.Helper()
+	store, search := filepath.Join(tree, "var/lib/trident/self"), filepath.Join(tree, "var/lib/extensions")
+	for _, dir := range []string{store, search} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(store, version+".raw"), []byte("image"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../trident/self/"+version+".raw", filepath.Join(search, "trident.raw")); err != nil {
+		t.Fatal(err)
+	}
+}
