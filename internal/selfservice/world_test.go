@@ -155,11 +155,26 @@ type process struct {
 	service *Service
 }
 
+// tempDir is in memory where there is such a place: a power cut is played, so
+// nothing is gained by waiting for a real disk.
+func tempDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "trident-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 var errDead = errors.New("the power is off")
 
 // newWorld is a host with a base of version 1.0.0.
 func newWorld(t testing.TB, shop *workshop) *world {
-	root := t.TempDir()
+	root := tempDir(t)
 	write(t, filepath.Join(root, "base", daemonPath), daemonText("1.0.0", healthy), 0o755)
 	write(t, filepath.Join(root, "base", rescue.Base), `{"version":"1.0.0"}`, 0o644)
 	write(t, filepath.Join(root, "base", rescuerPath), "rescuer 1.0.0", 0o755)
@@ -205,7 +220,7 @@ func (w *world) touch(p *process, name string, change func() error) error {
 // caller holds w.mu.
 func (w *world) cut() {
 	w.on = false
-	root := filepath.Join(w.t.TempDir(), "root")
+	root := filepath.Join(tempDir(w.t), "root")
 	if err := os.CopyFS(root, os.DirFS(w.disk.root)); err != nil {
 		w.t.Error(err)
 	}
