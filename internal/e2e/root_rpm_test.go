@@ -139,7 +139,7 @@ func ready(t *testing.T) repository {
 func (r repository) dnf(tree string, args ...string) (string, error) {
 	all := append([]string{
 		"dnf", "--installroot=" + tree, "--releasever=1", "--setopt=reposdir=/dev/null", "--setopt=install_weak_deps=False",
-		"--setopt=cachedir=/var/cache/dnf", "--setopt=plugins=False",
+		"--setopt=cachedir=" + filepath.Join(tree, "var/cache/dnf"), "--setopt=plugins=False",
 		"--repofrompath=trident,file://" + r.dir, "--repo=trident",
 		"--setopt=trident.gpgcheck=1", "--setopt=trident.gpgkey=file://" + r.key, "-y",
 	}, args...)
