@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"strconv"
-	"sync"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/dbus"
@@ -25,7 +24,7 @@ type Bus struct {
 	ctx    context.Context // of the connection, not of a call
 	socket string
 
-	mu   sync.Mutex
+	turn chan struct{} // holds one token: who has it may use conn
 	conn *connection
 }
 
@@ -36,21 +35,42 @@ var _ Manager = (*Bus)(nil)
 // the first call, and a lost connection is made anew by the call after. It is
 // closed when ctx ends.
 func Connect(ctx context.Context, socket string) *Bus {
-	return &Bus{ctx: ctx, socket: socket}
+	b := &Bus{ctx: ctx, socket: socket, turn: make(chan struct{}, 1)}
+	b.turn <- struct{}{}
+	return b
 }
 
 // connection is two D-Bus connections, for calls and for signals. gone is closed
 // as soon as either is lost: a signal that we wait for would never come.
 type connection struct {
 	*sd.Conn
+	both []*dbus.Conn
 	gone context.Context
 }
 
+// alive asks for a sign of life: PID 1 closes its connections when it executes
+// itself anew, and that may not have come to us yet.
+func (c *connection) alive(ctx context.Context) bool {
+	for _, conn := range c.both {
+		if conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1").CallWithContext(ctx, "org.freedesktop.DBus.Peer.Ping", 0).Err != nil {
+			return false
+		}
+	}
+	return c.gone.Err() == nil
+}
+
 func (b *Bus) connect(ctx context.Context, verb, unit string) (*connection, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.conn != nil && b.conn.gone.Err() == nil && b.conn.Connected() {
+	select {
+	case <-b.turn:
+		defer func() { b.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return nil, ended(ctx, verb, unit)
+	}
+	if b.conn != nil && b.conn.alive(ctx) {
 		return b.conn, nil
+	}
+	if ctx.Err() != nil { // says nothing about the connection, which others may be using
+		return nil, ended(ctx, verb, unit)
 	}
 	if b.conn != nil {
 		b.conn.Close()
@@ -79,7 +99,12 @@ func (b *Bus) connect(ctx context.Context, verb, unit string) (*connection, erro
 func (b *Bus) dial(ctx context.Context, system bool) (*connection, error) {
 	life, lost := context.WithCancel(b.ctx)
 	stop := context.AfterFunc(ctx, lost)
-	conn, err := sd.NewConnection(func() (*dbus.Conn, error) { return b.dialOne(life, lost, system) })
+	made := &connection{gone: life}
+	conn, err := sd.NewConnection(func() (*dbus.Conn, error) {
+		one, err := b.dialOne(life, lost, system)
+		made.both = append(made.both, one)
+		return one, err
+	})
 	if err == nil && system {
 		// The private socket sends every signal to everybody, the bus does not.
 		err = conn.Subscribe()
@@ -91,7 +116,8 @@ func (b *Bus) dial(ctx context.Context, system bool) (*connection, error) {
 		lost()
 		return nil, err
 	}
-	return &connection{conn, life}, nil
+	made.Conn = conn
+	return made, nil
 }
 
 func (b *Bus) dialOne(life context.Context, lost context.CancelFunc, system bool) (*dbus.Conn, error) {
@@ -166,6 +192,14 @@ func (b *Bus) ReloadOrRestart(ctx context.Context, unit string) error {
 	})
 }
 
+// command is one of ExecStartEx: without the flag, systemd would put variables
+// in the place of arguments like $HOME.
+type command struct {
+	Path  string
+	Args  []string
+	Flags []string
+}
+
 // StartTransient implements [Manager].
 func (b *Bus) StartTransient(ctx context.Context, name string, t Transient) error {
 	if err := t.valid(name); err != nil {
@@ -175,7 +209,7 @@ func (b *Bus) StartTransient(ctx context.Context, name string, t Transient) erro
 		sd.PropDescription(t.Description),
 		// exec, not simple: a program that cannot be executed fails the job.
 		sd.PropType("exec"),
-		sd.PropExecStart(t.Exec, false),
+		{Name: "ExecStartEx", Value: dbus.MakeVariant([]command{{t.Exec[0], t.Exec, []string{"no-env-expand"}}})},
 		{Name: "Environment", Value: dbus.MakeVariant(t.Env)},
 		{Name: "CollectMode", Value: dbus.MakeVariant("inactive-or-failed")},
 	}

@@ -65,6 +65,35 @@ func TestAConnectionLostDuringAJobIsUnavailableAndTheNextCallConnectsAnew(t *tes
 	}
 }
 
+func TestAConnectionThatWasLostBetweenCallsIsNotNoticed(t *testing.T) {
+	p := newPeer(t, &systemdtest.Fake{})
+	p.Define(systemdtest.Definition{Name: "a.service"})
+	bus := systemd.Connect(t.Context(), p.socket)
+	for i := range 50 {
+		if err := bus.ReloadOrRestart(t.Context(), "a.service"); err != nil {
+			t.Fatalf("call %d: %v", i, err)
+		}
+		p.drop()
+	}
+}
+
+func TestACallDoesNotWaitForAnotherThatConnects(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "silent")
+	l := listen(t, socket)
+	bus := systemd.Connect(t.Context(), socket)
+	first, end := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- bus.Reload(first) }()
+	if _, err := l.Accept(); err != nil { // it connects, and is not answered
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	wantKind(t, bus.Reload(short), errkind.Timeout, "reload unit files")
+	end()
+	wantKind(t, <-done, errkind.Cancelled, "reload unit files")
+}
+
 func TestOneConnectionServesAllCalls(t *testing.T) {
 	p := newPeer(t, &systemdtest.Fake{})
 	bus := systemd.Connect(t.Context(), p.socket)

@@ -256,9 +256,9 @@ type property struct {
 }
 
 type command struct {
-	Path   string
-	Args   []string
-	Ignore bool
+	Path  string
+	Args  []string
+	Flags []string
 }
 
 func (m *methods) StartTransientUnit(unit, mode string, properties []property, _ []struct {
@@ -268,14 +268,14 @@ func (m *methods) StartTransientUnit(unit, mode string, properties []property, _
 	var t systemd.Transient
 	var commands []command
 	var micros uint64
-	want := map[string]any{"Type": new(string), "CollectMode": new(string), "Description": &t.Description, "Environment": &t.Env, "ExecStart": &commands, "RuntimeMaxUSec": &micros}
+	want := map[string]any{"Type": new(string), "CollectMode": new(string), "Description": &t.Description, "Environment": &t.Env, "ExecStartEx": &commands, "RuntimeMaxUSec": &micros}
 	for _, p := range properties {
 		if err := p.Value.Store(want[p.Name]); err != nil {
 			return "", dbus.MakeFailedError(fmt.Errorf("%s: %w", p.Name, err))
 		}
 	}
 	t.Exec, t.Timeout = commands[0].Args, time.Duration(micros)*time.Microsecond
-	if got := *want["Type"].(*string) + *want["CollectMode"].(*string) + mode + commands[0].Path; got != "execinactive-or-failedfail"+t.Exec[0] || commands[0].Ignore {
+	if got := *want["Type"].(*string) + *want["CollectMode"].(*string) + mode + commands[0].Path; got != "execinactive-or-failedfail"+t.Exec[0] || strings.Join(commands[0].Flags, " ") != "no-env-expand" {
 		return "", dbus.MakeFailedError(errors.New("unexpected properties: " + got))
 	}
 	return m.job(unit, func(ctx context.Context) error { return m.peer.StartTransient(ctx, unit, t) })
