@@ -14,7 +14,9 @@ export CGO_ENABLED ?= 0
 
 LDFLAGS = -s -w -X github.com/trident-project/trident/internal/version.current=$(VERSION)
 NEED = .ci/need "make $@"
-VMTOOLS = qemu-system-x86_64 qemu-img debootstrap mkfs.ext4 mkfs.erofs openssl
+VMTOOLS = openssl debootstrap mkfs.ext4 zstd qemu-system-x86_64 qemu-img
+# Both write dist/stage.
+ALONE = mkdir -p dist && flock dist/.lock
 
 .PHONY: build
 build: ## Build trident, tridentd and trident-rescue for this machine
@@ -24,12 +26,12 @@ build: ## Build trident, tridentd and trident-rescue for this machine
 .PHONY: rpm
 rpm: ## Build the RPMs (VERSION=1.2.3, ARCHES=amd64,arm64)
 	@$(NEED) go openssl
-	go run ./packaging/build rpm -version '$(VERSION)' -arch '$(ARCHES)'
+	@$(ALONE) go run ./packaging/build rpm -version '$(VERSION)' -arch '$(ARCHES)'
 
 .PHONY: sysext
 sysext: ## Build the signed extension images (VERSION=1.2.3, ARCHES=amd64,arm64)
 	@$(NEED) go openssl
-	for arch in $$(tr , ' ' <<<'$(ARCHES)'); do packaging/sysext '$(VERSION)' $$arch; done
+	@for arch in $$(tr , ' ' <<<'$(ARCHES)'); do $(ALONE) packaging/sysext '$(VERSION)' $$arch; done
 
 .PHONY: demo
 demo: ## Show in a VM how Trident replaces itself
@@ -47,7 +49,8 @@ test: ## Run the tests that need neither root nor a VM
 .PHONY: test-root
 test-root: ## Run the tests on loop devices, packages and containers (as root)
 	@[[ $$EUID == 0 ]] || { echo 'make test-root works on loop devices and mounts: run it as root' >&2; exit 1; }
-	@$(NEED) go openssl gpg rpm rpmsign rpmlint createrepo_c dnf veritysetup mkfs.erofs fsck.erofs sfdisk systemd-dissect
+	@$(NEED) go openssl gpg rpm rpmsign rpmlint createrepo_c dnf veritysetup mkfs.erofs fsck.erofs sfdisk systemd-dissect debootstrap
+	export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/trixie)} && \
 	go test -tags root -count 1 -timeout 20m ./internal/... ./packaging/...
 
 .PHONY: test-vm
@@ -67,9 +70,9 @@ bench: ## Measure side by side with the tools that others use
 lint: ## Check the code, the API definitions and the scripts
 	@$(NEED) go shellcheck
 	gofmt=$$(gofmt -l cmd internal packaging proto); [[ -z $$gofmt ]] || { echo "gofmt these: $$gofmt" >&2; exit 1; }
-	tool=$$(.ci/tool golangci-lint); $$tool run --build-tags root,vm
+	tool=$$(.ci/tool golangci-lint); for tag in root vm; do $$tool run --build-tags $$tag; done
 	tool=$$(.ci/tool buf); $$tool lint
-	shellcheck -x .ci/need .ci/run .ci/tool packaging/keys packaging/stage packaging/sysext
+	shellcheck .ci/need .ci/run .ci/tool .ci/trixie packaging/keys packaging/stage packaging/sysext
 	shellcheck -s sh packaging/rpm/*.sh
 
 .PHONY: generate

@@ -1,0 +1,25 @@
+//go:build ignore
+
+// Program images makes the disk images of the VM tests that are not in the cache yet,
+// so that this goes on beside tests that need no VM.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/trident-project/trident/internal/e2e/lab"
+)
+
+func main() {
+	for _, recipe := range []lab.Recipe{lab.Trixie(), lab.Forky()} {
+		begin := time.Now()
+		if _, err := lab.Image(context.Background(), recipe); err != nil {
+			fmt.Fprintln(os.Stderr, "images:", err)
+			os.Exit(1)
+		}
+		fmt.Printf("image %s after %d s\n", recipe.Name, int(time.Since(begin).Seconds()))
+	}
+}
