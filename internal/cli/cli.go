@@ -114,7 +114,7 @@ func newRootCommand(a *app) *cobra.Command {
 	flags.Var(&a.output, "output", "how to print results: text, json or yaml")
 	flags.DurationVar(&a.timeout, "timeout", 0, "end the command after this long; 0 is never")
 	cmd.Flags().BoolP("version", "V", false, "print the version of this command")
-	cmd.AddCommand(newSysextCommand(a))
+	cmd.AddCommand(newVersionCommand(a, printVersions), newSelfCommand(a), newOperationCommand(a), newSysextCommand(a))
 	cmd.InitDefaultCompletionCmd()
 	completeValues(cmd)
 	return cmd

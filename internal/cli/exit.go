@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/client"
 )
 
 // The exit codes. 0 to 4 are upstream's: 3 is kept for a reboot that did not
@@ -38,7 +39,10 @@ func exitCode(err error) int {
 	case errors.Is(err, errTimedOut):
 		return exitTimedOut
 	}
-	switch errkind.Of(err) {
+	if _, ok := errors.AsType[*client.ConnectError](err); ok {
+		return exitSetup
+	}
+	switch errkind.Kind(client.Kind(err)) {
 	case errkind.Untrusted, errkind.Corrupt, errkind.Incompatible, errkind.Forbidden, errkind.TooOld, errkind.Blocked:
 		return exitRefused
 	case errkind.Busy:
@@ -55,7 +59,7 @@ func (a *app) printError(err error) {
 		return
 	}
 	fmt.Fprintf(a.stderr, "trident: %v\n", err)
-	if hint := errkind.Hint(err); hint != "" {
+	if hint := client.Hint(err); hint != "" {
 		fmt.Fprintf(a.stderr, "hint: %s\n", hint)
 	}
 }
@@ -71,8 +75,9 @@ func interrupted(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil {
 		return err
 	}
-	if cause := context.Cause(ctx); errors.Is(cause, errInterrupted) || errors.Is(cause, errTimedOut) {
-		return cause
+	cause := context.Cause(ctx)
+	if errors.Is(err, cause) || (!errors.Is(cause, errInterrupted) && !errors.Is(cause, errTimedOut)) {
+		return err
 	}
-	return err
+	return cause
 }

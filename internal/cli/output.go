@@ -71,6 +71,19 @@ func marshal(value any) (out []byte, err error) {
 	return buf.Bytes(), err
 }
 
+// rawList is a list of messages for show.
+func rawList[M proto.Message](messages []M) ([]json.RawMessage, error) {
+	list := make([]json.RawMessage, len(messages))
+	for i, m := range messages {
+		raw, err := rawMessage(m)
+		if err != nil {
+			return nil, err
+		}
+		list[i] = raw
+	}
+	return list, nil
+}
+
 func rawMessage(m proto.Message) (json.RawMessage, error) {
 	return protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
 }

@@ -17,6 +17,8 @@ func newSysextCommand(a *app) *cobra.Command {
 	return newGroup("sysext", "Make and check system extension images",
 		newSysextBuildCommand(a, sysextBuild),
 		newSysextSignCommand(a, sysextSign),
+		newSysextInspectCommand(a, sysextInspect),
+		newSysextVerifyCommand(a, sysextVerify),
 	)
 }
 

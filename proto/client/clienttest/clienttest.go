@@ -29,7 +29,7 @@ type Config struct {
 	// event by which an operation waits for a restart.
 	Version, NextVersion string
 	// Script has the events of every operation that begins, without ID and
-	// sequence number. An operation whose last event is not the end of it goes
+	// sequence number; after an upload, they happen once it is whole. An operation whose last event is not the end of it goes
 	// on until it is cancelled.
 	Script []*operationsv1.Event
 	// Refuse, if set, is what the methods that begin an operation answer.
@@ -52,6 +52,7 @@ type Server struct {
 	operations []*operation
 	uploads    [][]byte
 	drops      int
+	watchers   int
 	conns      map[net.Conn]bool
 	servers    []*grpc.Server
 	changed    chan struct{} // closed when events are added
@@ -119,15 +120,16 @@ func (s *Server) Uploads() [][]byte {
 	return slices.Clone(s.uploads)
 }
 
-// Connections returns how many are open.
-func (s *Server) Connections() int {
+// Watchers returns how many streams wait for an operation's next event.
+func (s *Server) Watchers() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.conns)
+	return s.watchers
 }
 
-// begin adds an operation and plays its script.
-func (s *Server) begin(kind, summary string) (*operation, error) {
+// begin adds an operation and plays its script, after the upload if that is the
+// source.
+func (s *Server) begin(kind, summary string, source *selfv1.Source, next func() ([]byte, error)) (*operation, error) {
 	if s.config.Refuse != nil {
 		return nil, s.config.Refuse
 	}
@@ -138,10 +140,19 @@ func (s *Server) begin(kind, summary string) (*operation, error) {
 		Phase: operationsv1.Phase_PHASE_DOING,
 	}}
 	s.operations = append(s.operations, op)
+	if upload := source.GetUpload(); upload != nil {
+		go s.receive(op, upload.GetSize(), next)
+	} else {
+		s.play(op)
+	}
+	return op, nil
+}
+
+// play lets the events of the script happen. The caller holds s.mu.
+func (s *Server) play(op *operation) {
 	for _, e := range s.config.Script {
 		s.add(op, proto.CloneOf(e))
 	}
-	return op, nil
 }
 
 // add lets an event happen. The caller holds s.mu.

@@ -2,8 +2,7 @@ package clienttest
 
 import (
 	"context"
-	"errors"
-	"io"
+	"fmt"
 	"slices"
 
 	"google.golang.org/grpc"
@@ -62,7 +61,7 @@ func (s operationsServer) Watch(req *operationsv1.WatchRequest, stream grpc.Serv
 	if err != nil {
 		return err
 	}
-	return s.follow(stream, op, req.GetAfterSequence(), func(e *operationsv1.Event) error {
+	return s.follow(stream, op, req.GetAfterSequence(), true, func(e *operationsv1.Event) error {
 		return stream.Send(&operationsv1.WatchResponse{Event: e})
 	})
 }
@@ -77,8 +76,10 @@ func (s operationsServer) Cancel(_ context.Context, req *operationsv1.CancelRequ
 }
 
 // follow sends the events of an operation until it has ended, or the stream is
-// to be dropped.
-func (s *Server) follow(stream grpc.ServerStream, op *operation, after uint64, send func(*operationsv1.Event) error) error {
+// to be dropped. With hard every other drop takes the connection along; the
+// stream that begins an operation is spared that, because its client might not
+// have learned the operation's ID.
+func (s *Server) follow(stream grpc.ServerStream, op *operation, after uint64, hard bool, send func(*operationsv1.Event) error) error {
 	if err := stream.SendHeader(metadata.Pairs("trident-operation-id", op.GetId())); err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ func (s *Server) follow(stream grpc.ServerStream, op *operation, after uint64, s
 			s.mu.Unlock()
 		}
 		if restarts || (s.config.Drop > 0 && sent == s.config.Drop) {
-			return s.drop(op.GetId(), after)
+			return s.drop(op.GetId(), after, hard)
 		}
 	}
 }
@@ -112,22 +113,27 @@ func (s *Server) next(ctx context.Context, op *operation, after uint64) (*operat
 			defer s.mu.Unlock()
 			return op.events[after], nil
 		}
+		s.watchers++
 		s.mu.Unlock()
-		if end {
-			return nil, nil
+		if !end {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
 		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
+		s.mu.Lock()
+		s.watchers--
+		s.mu.Unlock()
+		if end || ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 	}
 }
 
-func (s *Server) drop(id string, last uint64) error {
+func (s *Server) drop(id string, last uint64, hard bool) error {
 	s.mu.Lock()
 	s.drops++
-	hard := s.drops%2 == 0
+	hard = hard && s.drops%2 == 0
 	s.mu.Unlock()
 	if hard {
 		s.breakConnections()
@@ -159,15 +165,14 @@ func (s selfServer) Stage(stream grpc.BidiStreamingServer[selfv1.StageRequest, s
 	if err != nil {
 		return err
 	}
-	op, err := s.begin("self-stage", "stage Trident")
-	if err != nil {
-		return err
-	}
-	s.receive(first.GetStart().GetSource(), func() ([]byte, error) {
+	op, err := s.begin("self-stage", "stage Trident", first.GetStart().GetSource(), func() ([]byte, error) {
 		req, err := stream.Recv()
 		return req.GetChunk(), err
 	})
-	return s.follow(stream, op, 0, func(e *operationsv1.Event) error { return stream.Send(&selfv1.StageResponse{Event: e}) })
+	if err != nil {
+		return err
+	}
+	return s.follow(stream, op, 0, false, func(e *operationsv1.Event) error { return stream.Send(&selfv1.StageResponse{Event: e}) })
 }
 
 func (s selfServer) Upgrade(stream grpc.BidiStreamingServer[selfv1.UpgradeRequest, selfv1.UpgradeResponse]) error {
@@ -175,53 +180,51 @@ func (s selfServer) Upgrade(stream grpc.BidiStreamingServer[selfv1.UpgradeReques
 	if err != nil {
 		return err
 	}
-	op, err := s.begin("self-upgrade", "upgrade Trident")
-	if err != nil {
-		return err
-	}
-	s.receive(first.GetStart().GetSource(), func() ([]byte, error) {
+	op, err := s.begin("self-upgrade", "upgrade Trident", first.GetStart().GetSource(), func() ([]byte, error) {
 		req, err := stream.Recv()
 		return req.GetChunk(), err
 	})
-	return s.follow(stream, op, 0, func(e *operationsv1.Event) error { return stream.Send(&selfv1.UpgradeResponse{Event: e}) })
+	if err != nil {
+		return err
+	}
+	return s.follow(stream, op, 0, false, func(e *operationsv1.Event) error { return stream.Send(&selfv1.UpgradeResponse{Event: e}) })
 }
 
-// receive takes an upload in beside the events, which do not wait for it.
-func (s *Server) receive(source *selfv1.Source, next func() ([]byte, error)) {
-	if source.GetUpload() == nil {
-		return
-	}
-	go func() {
-		var all []byte
-		for {
-			chunk, err := next()
-			if err != nil && !errors.Is(err, io.EOF) {
-				return
-			}
-			if all = append(all, chunk...); int64(len(all)) >= source.GetUpload().GetSize() || err != nil {
-				break
-			}
+// receive takes an upload in, and plays the script when it is whole.
+func (s *Server) receive(op *operation, size int64, next func() ([]byte, error)) {
+	var all []byte
+	for int64(len(all)) < size {
+		chunk, err := next()
+		if err != nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			failure := &operationsv1.Failure{Reason: "UNAVAILABLE", Message: fmt.Sprintf("receive upload: it stopped at %d of %d bytes", len(all), size)}
+			s.add(op, Step(operationsv1.Phase_PHASE_UNDOING, "fetch", failure))
+			s.add(op, Step(operationsv1.Phase_PHASE_UNDONE, "fetch", failure))
+			return
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.uploads = append(s.uploads, all)
-	}()
+		all = append(all, chunk...)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.uploads = append(s.uploads, all)
+	s.play(op)
 }
 
 func (s selfServer) Activate(_ *selfv1.ActivateRequest, stream grpc.ServerStreamingServer[selfv1.ActivateResponse]) error {
-	op, err := s.begin("self-activate", "activate Trident")
+	op, err := s.begin("self-activate", "activate Trident", nil, nil)
 	if err != nil {
 		return err
 	}
-	return s.follow(stream, op, 0, func(e *operationsv1.Event) error { return stream.Send(&selfv1.ActivateResponse{Event: e}) })
+	return s.follow(stream, op, 0, false, func(e *operationsv1.Event) error { return stream.Send(&selfv1.ActivateResponse{Event: e}) })
 }
 
 func (s selfServer) Rollback(_ *selfv1.RollbackRequest, stream grpc.ServerStreamingServer[selfv1.RollbackResponse]) error {
-	op, err := s.begin("self-rollback", "roll Trident back")
+	op, err := s.begin("self-rollback", "roll Trident back", nil, nil)
 	if err != nil {
 		return err
 	}
-	return s.follow(stream, op, 0, func(e *operationsv1.Event) error { return stream.Send(&selfv1.RollbackResponse{Event: e}) })
+	return s.follow(stream, op, 0, false, func(e *operationsv1.Event) error { return stream.Send(&selfv1.RollbackResponse{Event: e}) })
 }
 
 func (s selfServer) Unblock(_ context.Context, req *selfv1.UnblockRequest) (*selfv1.UnblockResponse, error) {

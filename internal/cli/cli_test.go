@@ -1,0 +1,333 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/client"
+	"github.com/trident-project/trident/proto/client/clienttest"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+)
+
+// testApp writes into buffers and has a clock that stands still.
+func testApp() (a *app, stdout, stderr *bytes.Buffer) {
+	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
+	a = &app{stdout: stdout, stderr: stderr, columns: 80, stop: func() {}}
+	a.now = func() time.Time { return time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC) }
+	return a, stdout, stderr
+}
+
+// parse runs one command with a function that keeps the options.
+func parse[O any](t *testing.T, newCommand func(*app, func(context.Context, *O) error) *cobra.Command, args ...string) (got *O, err error) {
+	t.Helper()
+	a, _, _ := testApp()
+	root := newRootCommand(a)
+	root.AddCommand(renamed(newCommand(a, func(_ context.Context, o *O) error {
+		got = o
+		return nil
+	})))
+	root.SetArgs(append([]string{"under-test"}, args...))
+	root.SetOut(io.Discard)
+	root.SetErr(io.Discard)
+	err = root.ExecuteContext(t.Context())
+	return got, err
+}
+
+func renamed(cmd *cobra.Command) *cobra.Command {
+	_, rest, _ := strings.Cut(cmd.Use, " ")
+	cmd.Use = "under-test " + rest
+	return cmd
+}
+
+// want compares options but for the app in them.
+func want[O any](t *testing.T, want, got *O, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ignoreApp := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".app" }, cmp.Ignore())
+	var zero O
+	allow := cmp.AllowUnexported(zero, followOptions{}, sourceOptions{}, trialOptions{})
+	if diff := cmp.Diff(want, got, allow, ignoreApp, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("options (-want +got):\n%s", diff)
+	}
+}
+
+func TestFlagsBecomeOptions(t *testing.T) {
+	t.Run("upgrade", func(t *testing.T) {
+		got, err := parse(t, newSelfUpgradeCommand, "x.raw", "--soak", "20s", "--deadline", "2m", "--allow-downgrade",
+			"--allow-read-only-usr", "--sha256", "ab", "--cancel-on-interrupt", "--detach", "--on-host")
+		want(t, &selfUpgradeOptions{
+			followOptions: followOptions{cancelOnInterrupt: true, detach: true},
+			sourceOptions: sourceOptions{source: "x.raw", onHost: true, sha256: "ab"},
+			trialOptions:  trialOptions{soak: 20 * time.Second, deadline: 2 * time.Minute, allowDowngrade: true, allowReadOnlyUsr: true},
+		}, got, err)
+	})
+	t.Run("stage", func(t *testing.T) {
+		got, err := parse(t, newSelfStageCommand, "http://x/y", "--allow-downgrade")
+		want(t, &selfStageOptions{sourceOptions: sourceOptions{source: "http://x/y"}, allowDowngrade: true}, got, err)
+	})
+	t.Run("activate", func(t *testing.T) {
+		got, err := parse(t, newSelfActivateCommand, "2.0.0", "--detach")
+		want(t, &selfActivateOptions{followOptions: followOptions{detach: true}, version: "2.0.0"}, got, err)
+	})
+	t.Run("activate the newest", func(t *testing.T) {
+		got, err := parse(t, newSelfActivateCommand)
+		want(t, &selfActivateOptions{}, got, err)
+	})
+	t.Run("rollback", func(t *testing.T) {
+		got, err := parse(t, newSelfRollbackCommand, "--soak", "1s")
+		want(t, &selfRollbackOptions{trialOptions: trialOptions{soak: time.Second}}, got, err)
+	})
+	t.Run("history", func(t *testing.T) {
+		got, err := parse(t, newSelfHistoryCommand, "--limit", "3")
+		want(t, &selfHistoryOptions{limit: 3}, got, err)
+	})
+	t.Run("list", func(t *testing.T) {
+		got, err := parse(t, newOperationListCommand, "--unsettled")
+		want(t, &operationListOptions{limit: 50, unsettled: true}, got, err)
+	})
+	t.Run("watch", func(t *testing.T) {
+		got, err := parse(t, newOperationWatchCommand, "op-1", "--after", "7", "--cancel-on-interrupt")
+		want(t, &operationWatchOptions{followOptions: followOptions{cancelOnInterrupt: true}, id: "op-1", after: 7}, got, err)
+	})
+	t.Run("build", func(t *testing.T) {
+		got, err := parse(t, newSysextBuildCommand, "--tree", "d", "--arch", "arm64", "--output", "f", "--epoch", "9", "--compress", "--key", "k", "--cert", "c")
+		want(t, &sysextBuildOptions{tree: "d", arch: "arm64", image: "f", epoch: 9, epochSet: true, compress: true, key: "k", cert: "c"}, got, err)
+	})
+	t.Run("sign", func(t *testing.T) {
+		got, err := parse(t, newSysextSignCommand, "f", "--signature", "s", "--cert", "c")
+		want(t, &sysextSignOptions{image: "f", signature: "s", cert: "c"}, got, err)
+	})
+	t.Run("verify", func(t *testing.T) {
+		got, err := parse(t, newSysextVerifyCommand, "f", "--trust", "a", "--trust", "b,c")
+		want(t, &sysextVerifyOptions{image: "f", trust: []string{"a", "b,c"}}, got, err)
+	})
+}
+
+func TestWrongFlagsAreRefusedBeforeAnythingRuns(t *testing.T) {
+	for name, run := range map[string]func() error{
+		"no source":    func() error { _, err := parse(t, newSelfUpgradeCommand); return err },
+		"two versions": func() error { _, err := parse(t, newSelfActivateCommand, "1", "2"); return err },
+		"no tree": func() error {
+			_, err := parse(t, newSysextBuildCommand, "--arch", "arm64", "--output", "f")
+			return err
+		},
+		"key without cert": func() error {
+			_, err := parse(t, newSysextBuildCommand, "--tree", "t", "--arch", "arm64", "--output", "f", "--key", "k")
+			return err
+		},
+		"two ways to sign": func() error {
+			_, err := parse(t, newSysextSignCommand, "f", "--key", "k", "--signature", "s", "--cert", "c")
+			return err
+		},
+		"unknown flag":        func() error { _, err := parse(t, newSelfRollbackCommand, "--allow-downgrade"); return err },
+		"no duration":         func() error { _, err := parse(t, newSelfUpgradeCommand, "x", "--soak", "soon"); return err },
+		"a negative sequence": func() error { _, err := parse(t, newOperationWatchCommand, "op", "--after", "-1"); return err },
+	} {
+		if err := run(); err == nil || exitCode(err) != exitFailed {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
+func TestEveryKindOfErrorHasItsExitCode(t *testing.T) {
+	refused, failed := 5, 2
+	codes := map[errkind.Kind]int{
+		errkind.Untrusted: refused, errkind.Corrupt: refused, errkind.Incompatible: refused, errkind.Forbidden: refused,
+		errkind.TooOld: refused, errkind.Blocked: refused, errkind.Busy: 6, errkind.Unhealthy: 7,
+	}
+	for _, kind := range errkind.All() {
+		want, ok := codes[kind]
+		if !ok {
+			want = failed
+		}
+		if got := exitCode(fmt.Errorf("outer: %w", errkind.Errorf(kind, "x"))); got != want {
+			t.Errorf("%s: exit code %d, want %d", kind, got, want)
+		}
+		failure := &operationsv1.Failure{Reason: string(kind), Message: "x"}
+		if got := exitCode(&client.OperationError{Operation: &client.Operation{Failure: failure}}); got != want {
+			t.Errorf("operation that failed as %s: exit code %d, want %d", kind, got, want)
+		}
+	}
+	for err, want := range map[error]int{nil: 0, errInterrupted: 130, errTimedOut: 124, io.EOF: 2} {
+		if got := exitCode(err); got != want {
+			t.Errorf("%v: exit code %d, want %d", err, got, want)
+		}
+	}
+	a, _, stderr := testApp()
+	if got := a.run(t.Context(), []string{"version", "--socket", filepath.Join(t.TempDir(), "none")}); got != 1 {
+		t.Errorf("no daemon: exit code %d", got)
+	}
+	if !strings.Contains(stderr.String(), "\nhint: There is no such socket.") {
+		t.Errorf("no hint in:\n%s", stderr)
+	}
+}
+
+func TestTheExitCodesAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, code := range []int{exitOK, exitSetup, exitFailed, 3, exitRefused, exitBusy, exitThrownBack, exitTimedOut, exitInterrupted} {
+		if !strings.Contains(string(doc), fmt.Sprintf("\n| %d |", code)) {
+			t.Errorf("exit code %d is not in docs/cli.md", code)
+		}
+		if !regexp.MustCompile(fmt.Sprintf(`\b%d\b`, code)).MatchString(rootLong) {
+			t.Errorf("exit code %d is not in the help", code)
+		}
+	}
+}
+
+func TestEveryCommandIsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		if cmd.Short == "" {
+			t.Errorf("%s says nothing about itself", cmd.CommandPath())
+		}
+		if !cmd.HasSubCommands() && !strings.HasPrefix(cmd.CommandPath(), "trident completion") && !strings.Contains(string(doc), cmd.CommandPath()) {
+			t.Errorf("%s is not in docs/cli.md", cmd.CommandPath())
+		}
+		for _, c := range cmd.Commands() {
+			walk(c)
+		}
+	}
+	walk(Command())
+}
+
+func TestVerbosityUsesUpstreamsWords(t *testing.T) {
+	for word, want := range map[string]slog.Level{
+		"OFF": levelOff, "error": slog.LevelError, "Warn": slog.LevelWarn, "INFO": slog.LevelInfo, "DEBUG": slog.LevelDebug, "trace": levelTrace,
+	} {
+		var v verbosity
+		if err := v.Set(word); err != nil || v.Level() != want {
+			t.Errorf("%s: level %v, error %v", word, v.Level(), err)
+		}
+	}
+	if got := new(verbosity).Level(); got != slog.LevelInfo {
+		t.Errorf("the default is %v", got)
+	}
+}
+
+func TestSizesAreForPeople(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 5 << 30: "5.0 GiB", 1 << 62: "4.0 EiB"} {
+		if got := size(n); got != want {
+			t.Errorf("%d is %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestTextFromOutsideCannotMoveTheCursor(t *testing.T) {
+	if got, want := line("a\x1b[2Jb\r\nc\u009bd\t€"), "a?[2Jb? c?d €"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestYAMLKeepsStringsThatLookLikeSomethingElse(t *testing.T) {
+	out, err := yamlOf([]byte(`{"z":"1.0","a":"true","n":null,"e":[],"l":["x: y","2026-01-01"]}`))
+	want := "z: \"1.0\"\na: \"true\"\nn: null\ne: []\nl:\n  - 'x: y'\n  - \"2026-01-01\"\n"
+	if err != nil || string(out) != want {
+		t.Errorf("error %v, got:\n%s\nwant:\n%s", err, out, want)
+	}
+}
+
+// clock is a time that goes on when told.
+type clock struct{ time.Time }
+
+func (c *clock) now() time.Time { return c.Time }
+
+func TestProgressWithoutATerminalIsAFewPlainLines(t *testing.T) {
+	a, _, stderr := testApp()
+	now := &clock{a.now()}
+	a.now = now.now
+	p := newProgress(a)
+	p.event(clienttest.Step(1, "fetch", nil))
+	for i := range int64(13) {
+		e := clienttest.Progress("fetch", i<<20, 12<<20)
+		e.Phase = 1
+		p.event(e)
+		now.Time = now.Add(time.Second)
+	}
+	p.event(clienttest.Step(1, "verify", nil))
+	unknown := clienttest.Progress("verify", 5<<20, 0)
+	unknown.Phase = 1
+	p.event(unknown)
+	now.Time = now.Add(plainEvery)
+	p.event(unknown)
+	reboot := clienttest.Step(1, "verify", nil)
+	reboot.GetChange().Waiting = "reboot"
+	p.event(reboot)
+	p.event(clienttest.Step(3, "settle", nil))
+	p.end()
+	want := `fetch
+fetch: 5.0 MiB of 12.0 MiB, 1.0 MiB/s
+fetch: 10.0 MiB of 12.0 MiB, 1.0 MiB/s
+verify
+verify: 5.0 MiB
+The host reboots; watching again
+`
+	if diff := cmp.Diff(want, stderr.String()); diff != "" {
+		t.Errorf("progress (-want +got):\n%s", diff)
+	}
+}
+
+func TestProgressOnATerminalIsABarPerStep(t *testing.T) {
+	a, _, stderr := testApp()
+	a.terminal = true
+	p := newProgress(a)
+	p.event(clienttest.Step(1, "fetch", nil))
+	for _, done := range []int64{1 << 20, 6 << 20, 12 << 20} {
+		e := clienttest.Progress("fetch", done, 12<<20)
+		e.Phase = 1
+		p.event(e)
+	}
+	p.event(clienttest.Step(1, "verify", nil))
+	log := clienttest.Log("verify", operationsv1.Severity_SEVERITY_INFO, "signed")
+	log.Phase = 1
+	p.event(log)
+	p.end()
+	lines := strings.Split(stderr.String(), "\n")
+	if len(lines) != 4 || lines[1] != "verify" || lines[2] != "  signed" {
+		t.Fatalf("lines %q", lines)
+	}
+	frames := strings.Split(lines[0], "\r")
+	if last := frames[len(frames)-1]; !strings.Contains(last, "100%") || !strings.Contains(last, "12/12 MiB") || !strings.Contains(last, "fetch") {
+		t.Errorf("the last frame of the bar is %q", last)
+	}
+}
+
+func TestOnlyASmallPlainFileIsReadAsAKey(t *testing.T) {
+	big := filepath.Join(t.TempDir(), "big")
+	if err := os.WriteFile(big, make([]byte, 1<<20+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readKey(big); errkind.Of(err) != errkind.TooLarge {
+		t.Errorf("error %v", err)
+	}
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readKey(secret); err == nil || strings.Contains(err.Error(), "c2Vj") || errors.Is(err, os.ErrNotExist) {
+		t.Errorf("error %v", err)
+	}
+}

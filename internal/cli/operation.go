@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/proto/client"
+)
+
+func newOperationCommand(a *app) *cobra.Command {
+	return newGroup("operation", "Look at what Trident does to the host",
+		newOperationListCommand(a, operationList),
+		newOperationShowCommand(a, operationShow),
+		newOperationWatchCommand(a, operationWatch),
+		newOperationCancelCommand(a, operationCancel),
+	)
+}
+
+type operationShowOptions struct {
+	app *app
+	id  string
+}
+
+func newOperationShowCommand(a *app, run func(context.Context, *operationShowOptions) error) *cobra.Command {
+	o := &operationShowOptions{app: a}
+	return &cobra.Command{
+		Use:   "show ID",
+		Short: "Show one operation and its steps",
+		Args:  exactly("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.id = args[0]
+			return run(cmd.Context(), o)
+		},
+	}
+}
+
+func operationShow(ctx context.Context, o *operationShowOptions) error {
+	return o.app.ask(ctx, "show operation "+o.id, func(c *client.Client) error {
+		op, err := c.Operation(ctx, o.id)
+		if err != nil {
+			return err
+		}
+		return o.app.show(op, func(w io.Writer) { writeOperation(w, op) })
+	})
+}
+
+func writeOperation(w io.Writer, op *client.Operation) {
+	fmt.Fprintf(w, "Operation\t%s\n", line(op.GetId()))
+	fmt.Fprintf(w, "What\t%s (%s)\n", line(op.GetSummary()), line(op.GetKind()))
+	fmt.Fprintf(w, "Phase\t%s\n", phase(op.GetPhase()))
+	if op.GetWaiting() != "" {
+		fmt.Fprintf(w, "Waiting for\t%s\n", line(op.GetWaiting()))
+	}
+	fmt.Fprintf(w, "Began\t%s\n", when(op.GetCreateTime()))
+	fmt.Fprintf(w, "Last event\t%s, number %d\n", when(op.GetUpdateTime()), op.GetLastSequence())
+	if f := op.GetFailure(); f != nil {
+		fmt.Fprintf(w, "Failure\t%s (%s)\n", line(f.GetMessage()), line(f.GetReason()))
+		if f.GetHint() != "" {
+			fmt.Fprintf(w, "Hint\t%s\n", line(f.GetHint()))
+		}
+	}
+	if len(op.GetSteps()) > 0 {
+		fmt.Fprintln(w, "\nSTEP\tSTATE")
+	}
+	for _, s := range op.GetSteps() {
+		fmt.Fprintf(w, "%s\t%s\n", line(s.GetName()), strings.ToLower(strings.TrimPrefix(s.GetState().String(), "STEP_STATE_")))
+	}
+}

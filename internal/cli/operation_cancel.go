@@ -1,0 +1,43 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/proto/client"
+)
+
+type operationCancelOptions struct {
+	app *app
+	id  string
+}
+
+func newOperationCancelCommand(a *app, run func(context.Context, *operationCancelOptions) error) *cobra.Command {
+	o := &operationCancelOptions{app: a}
+	return &cobra.Command{
+		Use:   "cancel ID",
+		Short: "Ask an operation to take back what it did",
+		Long: `Cancel asks an operation to stop and to take back what it did. It does not wait
+for that: watch does.`,
+		Args: exactly("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.id = args[0]
+			return run(cmd.Context(), o)
+		},
+	}
+}
+
+func operationCancel(ctx context.Context, o *operationCancelOptions) error {
+	return o.app.ask(ctx, "cancel operation "+o.id, func(c *client.Client) error {
+		op, err := c.Cancel(ctx, o.id)
+		if err != nil {
+			return err
+		}
+		return o.app.show(op, func(w io.Writer) {
+			fmt.Fprintf(w, "Operation %s is cancelled and takes back what it did.\n", line(op.GetId()))
+		})
+	})
+}

@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/proto/client"
+)
+
+type operationListOptions struct {
+	app       *app
+	limit     int32
+	unsettled bool
+}
+
+func newOperationListCommand(a *app, run func(context.Context, *operationListOptions) error) *cobra.Command {
+	o := &operationListOptions{app: a}
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List operations, newest first",
+		Args:  exactly(),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+	}
+	cmd.Flags().Int32Var(&o.limit, "limit", 50, "how many at most")
+	cmd.Flags().BoolVar(&o.unsettled, "unsettled", false, "only those that have not ended")
+	return cmd
+}
+
+func operationList(ctx context.Context, o *operationListOptions) error {
+	return o.app.ask(ctx, "list operations", func(c *client.Client) error {
+		all, err := c.Operations(ctx, o.limit, o.unsettled)
+		if err != nil {
+			return err
+		}
+		list, err := rawList(all)
+		if err != nil {
+			return err
+		}
+		return o.app.show(list, func(w io.Writer) {
+			fmt.Fprintln(w, "OPERATION\tBEGAN\tPHASE\tSTEP\tWHAT")
+			for _, op := range all {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", line(op.GetId()), when(op.GetCreateTime()), phase(op.GetPhase()), line(op.GetStep()), line(op.GetSummary()))
+			}
+		})
+	})
+}

@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/client"
+)
+
+func newSelfCommand(a *app) *cobra.Command {
+	return newGroup("self", "Service Trident itself",
+		newSelfStatusCommand(a, selfStatus),
+		newSelfStageCommand(a, selfStage),
+		newSelfUpgradeCommand(a, selfUpgrade),
+		newSelfActivateCommand(a, selfActivate),
+		newSelfRollbackCommand(a, selfRollback),
+		newSelfUnblockCommand(a, selfUnblock),
+		newSelfRemoveCommand(a, selfRemove),
+		newSelfHistoryCommand(a, selfHistory),
+	)
+}
+
+// sourceOptions say where an image comes from.
+type sourceOptions struct {
+	source string
+	onHost bool
+	sha256 string
+}
+
+const sourceLong = `SOURCE is an http or https URL, which the daemon gets, or a file. A file is sent
+to the daemon, so that it may be anywhere, also behind a forwarded socket; with
+--on-host it is an absolute path on the host, which the daemon reads.`
+
+func (o *sourceOptions) addFlags(flags *pflag.FlagSet) {
+	flags.BoolVar(&o.onHost, "on-host", false, "SOURCE is a file on the host")
+	flags.StringVar(&o.sha256, "sha256", "", "the SHA-256 that the whole file must have; the signature is checked in any case")
+}
+
+// open returns the source, and the file to close if there is one to send.
+func (o *sourceOptions) open() (s client.Source, close func() error, err error) {
+	s, close = client.Source{SHA256: o.sha256}, func() error { return nil }
+	scheme, _, isURL := strings.Cut(o.source, "://")
+	switch {
+	case isURL && (scheme == "http" || scheme == "https"):
+		s.URL = o.source
+		if o.onHost {
+			err = errkind.Errorf(errkind.Invalid, "%s is a URL, --on-host is for files", o.source)
+		}
+	case isURL:
+		err = errkind.Errorf(errkind.Invalid, "%s: images come from http and https URLs and from files, not from %s", o.source, scheme)
+	case o.onHost && !strings.HasPrefix(o.source, "/"):
+		err = errkind.Errorf(errkind.Invalid, "%s is not an absolute path; a file on the host needs one", o.source)
+	case o.onHost:
+		s.Path = o.source
+	default:
+		return o.upload(s)
+	}
+	return s, close, err
+}
+
+func (o *sourceOptions) upload(s client.Source) (client.Source, func() error, error) {
+	f, err := os.Open(o.source)
+	if err != nil {
+		return s, nil, fmt.Errorf("open image: %w", err)
+	}
+	info, err := f.Stat()
+	if err == nil && (!info.Mode().IsRegular() || info.Size() == 0) {
+		err = errkind.Errorf(errkind.Invalid, "open image: %s is no file with something in it", o.source)
+	}
+	if err != nil {
+		return s, nil, errors.Join(err, f.Close())
+	}
+	s.Upload, s.Size = f, info.Size()
+	return s, f.Close, nil
+}
+
+// trialOptions say how a new version is tried.
+type trialOptions struct {
+	soak, deadline   time.Duration
+	allowDowngrade   bool
+	allowReadOnlyUsr bool
+}
+
+func (o *trialOptions) addTimes(flags *pflag.FlagSet) {
+	flags.DurationVar(&o.soak, "soak", 0, "how long the new daemon has to run well before it is kept (default 10s)")
+	flags.DurationVar(&o.deadline, "deadline", 0, "when it is thrown back if it was not kept by then (default 3m)")
+}
+
+func (o *trialOptions) addFlags(flags *pflag.FlagSet) {
+	o.addTimes(flags)
+	flags.BoolVar(&o.allowDowngrade, "allow-downgrade", false, "allow a version older than the one that runs")
+	flags.BoolVar(&o.allowReadOnlyUsr, "allow-read-only-usr", false, "allow it on a host whose package manager could not write /usr then")
+}
+
+func (o *trialOptions) message() *client.Trial {
+	t := &client.Trial{AllowDowngrade: o.allowDowngrade, AllowReadOnlyUsr: o.allowReadOnlyUsr}
+	if o.soak != 0 {
+		t.Soak = durationpb.New(o.soak)
+	}
+	if o.deadline != 0 {
+		t.Deadline = durationpb.New(o.deadline)
+	}
+	return t
+}

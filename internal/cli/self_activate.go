@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/proto/client"
+)
+
+type selfActivateOptions struct {
+	followOptions
+	trialOptions
+	version string
+}
+
+func newSelfActivateCommand(a *app, run func(context.Context, *selfActivateOptions) error) *cobra.Command {
+	o := &selfActivateOptions{followOptions: followOptions{app: a}}
+	cmd := &cobra.Command{
+		Use:   "activate [VERSION]",
+		Short: "Bring a staged version into service",
+		Long: `Activate tries a version that was staged, the newest one if none is named, and
+keeps it only if it proves itself.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				o.version = args[0]
+			}
+			return run(cmd.Context(), o)
+		},
+	}
+	o.followOptions.addFlags(cmd.Flags())
+	o.trialOptions.addFlags(cmd.Flags())
+	return cmd
+}
+
+func selfActivate(ctx context.Context, o *selfActivateOptions) error {
+	return o.follow(ctx, "activate Trident", false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
+		return c.Activate(ctx, o.version, o.message(), fn)
+	})
+}

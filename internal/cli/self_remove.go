@@ -1,0 +1,35 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/proto/client"
+)
+
+type selfRemoveOptions struct {
+	app     *app
+	version string
+}
+
+func newSelfRemoveCommand(a *app, run func(context.Context, *selfRemoveOptions) error) *cobra.Command {
+	o := &selfRemoveOptions{app: a}
+	return &cobra.Command{
+		Use:   "remove VERSION",
+		Short: "Delete a staged image",
+		Long:  "Remove deletes the image of a version. The active one and the one before it stay.",
+		Args:  exactly("VERSION"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.version = args[0]
+			return run(cmd.Context(), o)
+		},
+	}
+}
+
+func selfRemove(ctx context.Context, o *selfRemoveOptions) error {
+	return o.app.ask(ctx, fmt.Sprintf("remove Trident %s", o.version), func(c *client.Client) error {
+		return c.Remove(ctx, o.version)
+	})
+}

@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/proto/client"
+)
+
+type selfStageOptions struct {
+	followOptions
+	sourceOptions
+	allowDowngrade bool
+}
+
+const selfStageLong = `Stage has the daemon get an image, check it, and keep it for a later activate.
+What runs stays as it is.
+
+` + sourceLong
+
+func newSelfStageCommand(a *app, run func(context.Context, *selfStageOptions) error) *cobra.Command {
+	o := &selfStageOptions{followOptions: followOptions{app: a}}
+	cmd := &cobra.Command{
+		Use:   "stage SOURCE",
+		Short: "Get and check a new version, and keep it for later",
+		Long:  selfStageLong,
+		Args:  exactly("SOURCE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.source = args[0]
+			return run(cmd.Context(), o)
+		},
+	}
+	o.followOptions.addFlags(cmd.Flags())
+	o.sourceOptions.addFlags(cmd.Flags())
+	cmd.Flags().BoolVar(&o.allowDowngrade, "allow-downgrade", false, "allow a version older than the one that runs")
+	return cmd
+}
+
+func selfStage(ctx context.Context, o *selfStageOptions) (err error) {
+	source, done, err := o.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	return o.follow(ctx, "stage Trident", source.Upload != nil, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
+		return c.Stage(ctx, source, o.allowDowngrade, fn)
+	})
+}

@@ -1,0 +1,34 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/proto/client"
+)
+
+type selfUnblockOptions struct {
+	app     *app
+	version string
+}
+
+func newSelfUnblockCommand(a *app, run func(context.Context, *selfUnblockOptions) error) *cobra.Command {
+	o := &selfUnblockOptions{app: a}
+	return &cobra.Command{
+		Use:   "unblock VERSION",
+		Short: "Let a version that failed on this host be tried again",
+		Args:  exactly("VERSION"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.version = args[0]
+			return run(cmd.Context(), o)
+		},
+	}
+}
+
+func selfUnblock(ctx context.Context, o *selfUnblockOptions) error {
+	return o.app.ask(ctx, fmt.Sprintf("unblock Trident %s", o.version), func(c *client.Client) error {
+		return c.Unblock(ctx, o.version)
+	})
+}

@@ -1,0 +1,123 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/linux/ddi"
+	"github.com/trident-project/trident/internal/trust"
+)
+
+type sysextVerifyOptions struct {
+	app   *app
+	image string
+	trust []string
+}
+
+const sysextVerifyLong = `Verify checks an image and names the first thing that is wrong with it: the
+partition table, the signature by a certificate that is trusted and within its
+dates, every block against the root hash, extension-release, and that there is
+nothing in it but plain files and folders under usr and opt.
+
+Trusted are the certificates of this host's /usr/lib/trident/trust.d and
+/etc/trident/trust.d, or those that --trust names instead. Whether the image
+fits a host, and whether that host has blocked its version, is for the host to
+say.`
+
+func newSysextVerifyCommand(a *app, run func(context.Context, *sysextVerifyOptions) error) *cobra.Command {
+	o := &sysextVerifyOptions{app: a}
+	cmd := &cobra.Command{
+		Use:     "verify FILE",
+		Short:   "Check everything about an image",
+		Long:    sysextVerifyLong,
+		Example: "  trident sysext verify trident.raw --trust signer.crt",
+		Args:    exactly("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.image = args[0]
+			return run(cmd.Context(), o)
+		},
+	}
+	cmd.Flags().StringArrayVar(&o.trust, "trust", nil, "a certificate in PEM, or a folder of *.crt; may be repeated")
+	return cmd
+}
+
+// verification is the result of verify. Its JSON form is documented by docs/cli.md.
+type verification struct {
+	File      string `json:"file"`
+	RootHash  string `json:"rootHash"`
+	Signer    string `json:"signer"`
+	Extension string `json:"extension"`
+	Version   string `json:"version"`
+}
+
+func sysextVerify(ctx context.Context, o *sysextVerifyOptions) (err error) {
+	policy, err := o.policy()
+	if err != nil {
+		return err
+	}
+	img, err := openImage(o.image)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, img.Close()) }()
+	progress := newProgress(o.app)
+	verified, err := policy.Verify(ctx, img.Image, o.app.now(), func(done, total int64) { progress.bytes("verify", done, total) })
+	progress.end()
+	if err != nil {
+		return fmt.Errorf("verify %s: %w", o.image, interrupted(ctx, err))
+	}
+	r := &verification{File: o.image, RootHash: ddi.HashString(img.RootHash()), Signer: verified.Signer()}
+	if err := r.checkTree(img.Image); err != nil {
+		return fmt.Errorf("verify %s: %w", o.image, err)
+	}
+	return o.app.show(r, r.write)
+}
+
+func (o *sysextVerifyOptions) policy() (trust.Policy, error) {
+	if len(o.trust) == 0 {
+		return trust.Load("/")
+	}
+	return trust.LoadFiles(o.trust...)
+}
+
+func (r *verification) checkTree(img *ddi.Image) error {
+	fsys, err := img.FS()
+	if err != nil {
+		return err
+	}
+	names, err := releaseNames(fsys)
+	if err != nil {
+		return err
+	}
+	if len(names) != 1 {
+		return errkind.Errorf(errkind.Corrupt, "it has %d extension-release files, not 1", len(names))
+	}
+	release, err := extension.ReadRelease(fsys, names[0])
+	if err != nil {
+		return err
+	}
+	if a := release.Architecture; a != "" && a != "_any" && a != string(img.Arch()) {
+		return errkind.Errorf(errkind.Corrupt, "extension-release is for the architecture %q, the partitions are for %q", a, img.Arch())
+	}
+	r.Extension, r.Version = release.Name, release.Version
+	return extension.CheckContent(fsys, func(path string) bool {
+		top, _, _ := strings.Cut(path, "/")
+		return top == "usr" || top == "opt"
+	})
+}
+
+func (r *verification) write(w io.Writer) {
+	fmt.Fprintf(w, "File\t%s\n", r.File)
+	fmt.Fprintf(w, "Extension\t%s\n", line(r.Extension))
+	fmt.Fprintf(w, "Version\t%s\n", line(r.Version))
+	fmt.Fprintf(w, "Root hash\t%s\n", r.RootHash)
+	fmt.Fprintf(w, "Signer\t%s\n", line(r.Signer))
+	fmt.Fprintln(w, "Result\teverything is as it was signed")
+}

@@ -1,0 +1,46 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/version"
+	"github.com/trident-project/trident/proto/client"
+)
+
+type versionOptions struct{ app *app }
+
+func newVersionCommand(a *app, run func(context.Context, *versionOptions) error) *cobra.Command {
+	o := &versionOptions{app: a}
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the versions of this command and of the daemon",
+		Args:  exactly(),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+	}
+}
+
+// versions is the result of version. Its JSON form is documented by docs/cli.md.
+type versions struct {
+	Client string `json:"client"`
+	Daemon string `json:"daemon"`
+}
+
+// printVersions prints the one that is known even when the daemon is not there.
+func printVersions(ctx context.Context, o *versionOptions) error {
+	v := versions{Client: version.String()}
+	asked := o.app.ask(ctx, "ask for the daemon's version", func(c *client.Client) (err error) {
+		v.Daemon, err = c.Version(ctx)
+		return err
+	})
+	return errors.Join(asked, o.app.show(v, func(w io.Writer) {
+		fmt.Fprintf(w, "client: %s\n", v.Client)
+		if v.Daemon != "" {
+			fmt.Fprintf(w, "daemon: %s\n", line(v.Daemon))
+		}
+	}))
+}

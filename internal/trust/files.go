@@ -1,0 +1,59 @@
+package trust
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// LoadFiles reads a policy from files in PEM form, and from the *.crt of
+// folders, that the caller names: for one who checks an image elsewhere than on
+// the host that it is for.
+func LoadFiles(paths ...string) (Policy, error) {
+	var p Policy
+	for _, path := range paths {
+		files := []string{path}
+		info, err := os.Stat(path)
+		if err == nil && info.IsDir() {
+			files, err = filepath.Glob(filepath.Join(path, "*.crt"))
+		}
+		if err != nil {
+			return Policy{}, fmt.Errorf("read trusted certificates: %w", err)
+		}
+		for _, file := range files {
+			if err := p.addFile(file); err != nil {
+				return Policy{}, fmt.Errorf("read trusted certificate %s: %w", file, err)
+			}
+		}
+	}
+	if len(p.certs) > maxCerts {
+		return Policy{}, errkind.Errorf(errkind.TooLarge, "read trusted certificates: there are %d, more than %d", len(p.certs), maxCerts)
+	}
+	return p, nil
+}
+
+func (p *Policy) addFile(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if len(data) > maxFile {
+		return errkind.Errorf(errkind.TooLarge, "it has more than %d bytes", maxFile)
+	}
+	certs, err := parsePEM(data)
+	if err != nil {
+		return errkind.With(errkind.Invalid, err)
+	}
+	for _, cert := range certs {
+		p.add(trusted{cert, file})
+	}
+	return nil
+}
