@@ -1,0 +1,293 @@
+// Package product makes what the end-to-end tests and the demo offer to a host:
+// packages, images of good versions, and images of every bad kind.
+//
+// The good ones come from the same scripts as a release. The bad ones are made
+// from the tree of a good one, so that nothing but their fault tells them apart.
+package product
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/goreleaser/nfpm/v2"
+	"github.com/goreleaser/nfpm/v2/rpm"
+
+	"github.com/trident-project/trident/internal/linux/ddi"
+)
+
+// A Maker makes products below a folder.
+type Maker struct {
+	root string // of the checkout
+	dir  string // of what is made
+	cert *x509.Certificate
+	key  crypto.Signer
+	tree string // of a good image
+}
+
+// New prepares making products in dir, with the key of packaging/keys.
+func New(ctx context.Context, dir string) (*Maker, error) {
+	root, err := checkout()
+	if err != nil {
+		return nil, err
+	}
+	m := &Maker{root: root, dir: dir}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	out, err := m.script(ctx, nil, "packaging/keys")
+	if err != nil {
+		return nil, err
+	}
+	paths := strings.Fields(out)
+	if len(paths) != 2 {
+		return nil, fmt.Errorf("packaging/keys said %q", out)
+	}
+	m.cert, m.key, err = readKeys(filepath.Join(root, paths[0]), filepath.Join(root, paths[1]))
+	return m, err
+}
+
+// checkout is the folder with go.mod above the working directory.
+func checkout() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+	}
+	return "", errors.New("not inside a checkout of trident")
+}
+
+func readKeys(crt, key string) (*x509.Certificate, crypto.Signer, error) {
+	cert, err := decode(crt, x509.ParseCertificate)
+	if err != nil {
+		return nil, nil, err
+	}
+	any, err := decode(key, x509.ParsePKCS8PrivateKey)
+	if err != nil {
+		return nil, nil, err
+	}
+	signer, ok := any.(crypto.Signer)
+	if !ok {
+		return nil, nil, fmt.Errorf("%s is no key that signs", key)
+	}
+	return cert, signer, nil
+}
+
+func decode[T any](path string, parse func([]byte) (T, error)) (out T, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return out, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return out, fmt.Errorf("%s is not PEM", path)
+	}
+	return parse(block.Bytes)
+}
+
+func (m *Maker) script(ctx context.Context, env []string, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(m.root, name), args...)
+	if !strings.Contains(name, "/") {
+		cmd = exec.CommandContext(ctx, name, args...)
+	}
+	cmd.Dir = m.root
+	cmd.Env = append(os.Environ(), append(env, "CGO_ENABLED=0")...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w\n%s", name, err, stderr.Bytes())
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// RPM makes the package of a version and returns its path.
+func (m *Maker) RPM(ctx context.Context, version string) (string, error) {
+	_, err := m.script(ctx, nil, "go", "run", "./packaging/build", "rpm", "-version", version, "-arch", runtime.GOARCH)
+	if err != nil {
+		return "", err
+	}
+	return m.adopt(filepath.Join(m.root, "dist/rpm", "trident-"+version+"-1.x86_64.rpm"))
+}
+
+// Image makes the signed image of a good version as a release does.
+func (m *Maker) Image(ctx context.Context, version string) (string, error) {
+	path, err := m.script(ctx, []string{"TRIDENT_KEEP_TREE=1"}, "packaging/sysext", version, runtime.GOARCH)
+	if err != nil {
+		return "", err
+	}
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(m.root, path)
+	}
+	m.tree = strings.TrimSuffix(path, ".raw")
+	return m.adopt(path)
+}
+
+// adopt links a file into the folder of products.
+func (m *Maker) adopt(path string) (string, error) {
+	to := filepath.Join(m.dir, filepath.Base(path))
+	if err := os.Remove(to); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	return to, os.Link(path, to)
+}
+
+// A Change makes another image out of the tree of a good one.
+type Change struct {
+	Version string
+	// Daemon is a program to put in place of tridentd.
+	Daemon string
+	// Release edits the extension-release.
+	Release func(string) string
+	// Files are added, by path from the root of the tree.
+	Files map[string]string
+	// Arch is that of the partition types; x86-64 unless set.
+	Arch ddi.Arch
+	// Unsigned leaves the signature out; Stranger signs with a key that nobody
+	// trusts.
+	Unsigned, Stranger bool
+}
+
+// Changed makes an image called name. Image has to be called before.
+func (m *Maker) Changed(ctx context.Context, name string, c Change) (string, error) {
+	tree := filepath.Join(m.dir, name+".tree")
+	if err := os.RemoveAll(tree); err != nil {
+		return "", err
+	}
+	if _, err := m.script(ctx, nil, "cp", "-a", m.tree, tree); err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(tree)
+	if err := c.apply(tree); err != nil {
+		return "", err
+	}
+	if c.Arch == "" {
+		c.Arch = ddi.AMD64
+	}
+	path := filepath.Join(m.dir, name+".raw")
+	root, err := ddi.Build(ctx, path, ddi.BuildOptions{Tree: tree, Arch: c.Arch, Epoch: time.Unix(0, 0)})
+	if err != nil || c.Unsigned {
+		return path, err
+	}
+	cert, key := m.cert, m.key
+	if c.Stranger {
+		if cert, key, err = stranger(); err != nil {
+			return "", err
+		}
+	}
+	sig, err := ddi.SignRootHash(root, cert, key)
+	if err != nil {
+		return "", err
+	}
+	return path, ddi.Attach(path, sig, cert)
+}
+
+func (c Change) apply(tree string) error {
+	release := filepath.Join(tree, "usr/lib/extension-release.d/extension-release.trident")
+	text, err := os.ReadFile(release)
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(string(text), "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "SYSEXT_VERSION_ID=") {
+			lines[i] = "SYSEXT_VERSION_ID=" + c.Version
+		}
+	}
+	said := strings.Join(lines, "\n")
+	if c.Release != nil {
+		said = c.Release(said)
+	}
+	errs := []error{os.WriteFile(release, []byte(said), 0o644)}
+	if c.Daemon != "" {
+		data, err := os.ReadFile(c.Daemon)
+		errs = append(errs, err, os.WriteFile(filepath.Join(tree, "usr/bin/tridentd"), data, 0o755))
+	}
+	for name, text := range c.Files {
+		path := filepath.Join(tree, name)
+		errs = append(errs, os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644))
+	}
+	return errors.Join(errs...)
+}
+
+// stranger is a key like ours that nobody trusts.
+func stranger() (*x509.Certificate, crypto.Signer, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 3072)
+	if err != nil {
+		return nil, nil, err
+	}
+	t := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "A stranger"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
+	if err != nil {
+		return nil, nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	return cert, key, err
+}
+
+// Daemon builds a program of this tree, with its version, and with settings for
+// the linker such as "main.fault=hangs".
+func (m *Maker) Daemon(ctx context.Context, pkg, version string, settings ...string) (string, error) {
+	flags := "-s -w -X github.com/trident-project/trident/internal/version.current=" + version
+	for _, s := range settings {
+		flags += " -X " + s
+	}
+	path := filepath.Join(m.dir, "tridentd-"+version)
+	_, err := m.script(ctx, nil, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", path, pkg)
+	return path, err
+}
+
+// Good makes another good version; cheaper than Image.
+func (m *Maker) Good(ctx context.Context, version string) (string, error) {
+	daemon, err := m.Daemon(ctx, "./cmd/tridentd", version)
+	if err != nil {
+		return "", err
+	}
+	return m.Changed(ctx, "trident_"+version, Change{Version: version, Daemon: daemon})
+}
+
+// Faulty makes a version whose daemon goes wrong; see package faulty.
+func (m *Maker) Faulty(ctx context.Context, version, fault string) (string, error) {
+	daemon, err := m.Daemon(ctx, "./internal/e2e/faulty", version, "main.fault="+fault)
+	if err != nil {
+		return "", err
+	}
+	return m.Changed(ctx, fault, Change{Version: version, Daemon: daemon})
+}
+
+// Stub makes a package that provides what an RPM distribution's systemd does:
+// the guests are Debian, whose systemd the RPM database does not know.
+func (m *Maker) Stub() (path string, err error) {
+	info := nfpm.WithDefaults(&nfpm.Info{
+		Name: "systemd-stub", Arch: "all", Version: "257", Maintainer: "A <a@example.org>", Description: "Stands for systemd.",
+		Overridables: nfpm.Overridables{Provides: []string{"systemd = 257"}},
+	})
+	path = filepath.Join(m.dir, "systemd-stub.rpm")
+	f, err := os.Create(path)
+	if err != nil {
+		return "", err
+	}
+	err = rpm.Default.Package(info, f)
+	return path, errors.Join(err, f.Close())
+}
