@@ -247,6 +247,18 @@ func TestACancelledContextDetaches(t *testing.T) {
 	}
 }
 
+func TestADeadlineDetachesToo(t *testing.T) {
+	for range 20 { // the daemon may notice it first
+		c := dial(t, clienttest.New(clienttest.Config{Script: []*operationsv1.Event{clienttest.Step(0, "fetch", nil)}}))
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Millisecond, errors.New("late"))
+		_, err := c.Rollback(ctx, nil, nil)
+		cancel()
+		if detached, ok := errors.AsType[*client.DetachedError](err); !ok || detached.Unwrap().Error() != "late" {
+			t.Fatalf("error %#v", err)
+		}
+	}
+}
+
 func TestACancelledOperationEndsForItsWatcher(t *testing.T) {
 	s := clienttest.New(clienttest.Config{Script: []*operationsv1.Event{clienttest.Step(0, "fetch", nil)}})
 	c := dial(t, s)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -144,6 +145,9 @@ func lost(ctx context.Context, err error) bool {
 		return true
 	case codes.Canceled: // by the other end
 		return ctx.Err() == nil
+	case codes.DeadlineExceeded: // gRPC tells our deadline to the other end, whose clock may be the faster
+		end, ok := ctx.Deadline()
+		return ok && time.Until(end) < time.Second
 	}
 	return false
 }
