@@ -2,6 +2,7 @@ package ddi
 
 import (
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/erofs/go-erofs"
+	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
@@ -39,10 +41,13 @@ type BuildOptions struct {
 	// image that the kernel reads, but Image.FS does not.
 	Compress bool
 	Tools    run.Runner // what runs mkfs.erofs; nil is the host
+	// Key and Cert sign the image at once; without them it is unsigned.
+	Key  crypto.Signer
+	Cert *x509.Certificate
 }
 
-// Build writes an unsigned image to path, replacing what is there once all is
-// written, and returns its root hash. The file has room for the signature that
+// Build writes an image to path, replacing what is there once all is written,
+// and returns its root hash. An unsigned one has room for the signature that
 // Attach adds; until then that room belongs to no partition.
 //
 // Files keep their permissions and belong to root; extended attributes stay
@@ -55,6 +60,9 @@ func Build(ctx context.Context, path string, o BuildOptions) (root [32]byte, err
 	}
 	if o.Epoch.Unix() < 0 {
 		return root, errkind.Errorf(errkind.Invalid, "build %s: the date %s is before 1970", path, o.Epoch)
+	}
+	if (o.Key == nil) != (o.Cert == nil) {
+		return root, errkind.Errorf(errkind.Invalid, "build %s: a key and its certificate go together", path)
 	}
 	t, err := scanTree(o.Tree, o.Epoch)
 	if err != nil {
@@ -79,6 +87,8 @@ func build(ctx context.Context, f *os.File, t *tree, o BuildOptions) (root [32]b
 	if err := f.Truncate(headSize + size); err != nil {
 		return root, err
 	}
+	// Only a head start for the disk while we hash: the file is synced later.
+	_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 	content := io.NewSectionReader(f, headSize, size)
 	id, err := identify(ctx, content)
 	if err != nil {
@@ -97,7 +107,14 @@ func build(ctx context.Context, f *os.File, t *tree, o BuildOptions) (root [32]b
 	if err := f.Truncate(table.Size); err != nil {
 		return root, err
 	}
-	return root, gpt.Write(f, table)
+	if o.Key == nil {
+		return root, gpt.Write(f, table)
+	}
+	sig, err := SignRootHash(root, o.Cert, o.Key)
+	if err != nil {
+		return root, err
+	}
+	return root, writeSignature(f, table, root, sig, o.Cert)
 }
 
 func layout(arch Arch, id identity, root [32]byte, dataSize, hashSize int64) *gpt.Table {
@@ -244,29 +261,34 @@ func attach(path string, sig []byte, cert *x509.Certificate) (err error) {
 	if err := checkSignature(m.rootHash, sig, cert); err != nil {
 		return err
 	}
-	content, err := encodeSignature(m.rootHash, cert, sig)
-	if err != nil {
-		return err
-	}
-	table, at, err := m.withSignature()
-	if err != nil {
-		return err
-	}
 	return atomicfile.FillFunc(path, info.Mode().Perm(), func(out *os.File) error {
-		if _, err := io.Copy(out, io.NewSectionReader(f, 0, info.Size())); err != nil {
+		if _, err := io.Copy(out, f); err != nil {
 			return err
 		}
-		if _, err := out.WriteAt(content, at); err != nil {
-			return err
-		}
-		return gpt.Write(out, table)
+		return writeSignature(out, m.table, m.rootHash, sig, cert)
 	})
+}
+
+// writeSignature puts a signature into an image in place, then its table.
+func writeSignature(f *os.File, table *gpt.Table, root [32]byte, sig []byte, cert *x509.Certificate) error {
+	content, err := encodeSignature(root, cert, sig)
+	if err != nil {
+		return err
+	}
+	table, at, err := withSignature(table, root)
+	if err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(content, at); err != nil {
+		return err
+	}
+	return gpt.Write(f, table)
 }
 
 // withSignature returns the table with a signature partition, and where that
 // begins. The room is behind the tree, where Build left it.
-func (m *Image) withSignature() (*gpt.Table, int64, error) {
-	parts, err := classify(m.table.Partitions)
+func withSignature(t *gpt.Table, root [32]byte) (*gpt.Table, int64, error) {
+	parts, err := classify(t.Partitions)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -274,20 +296,20 @@ func (m *Image) withSignature() (*gpt.Table, int64, error) {
 		if parts.sig.Size() != sigSize {
 			return nil, 0, errkind.Errorf(errkind.Precondition, "the signature partition has %d bytes, not %d", parts.sig.Size(), sigSize)
 		}
-		return m.table, parts.sig.Offset(), nil
+		return t, parts.sig.Offset(), nil
 	}
-	last := inOrder(m.table.Partitions)[len(m.table.Partitions)-1]
+	last := inOrder(t.Partitions)[len(t.Partitions)-1]
 	at := (last.Offset() + last.Size() + grain - 1) / grain * grain
-	if at+sigSize > m.table.Size-gpt.OverheadBack {
+	if at+sigSize > t.Size-gpt.OverheadBack {
 		return nil, 0, errkind.Errorf(errkind.Precondition, "there is no room of %d bytes behind the last partition", sigSize)
 	}
 	kind, _ := typeOf(parts.data.Type)
 	name := kind.String() + "-verity-sig"
 	kind.role = roleSig
 	typ, _ := idOf(kind)
-	table := *m.table
+	table := *t
 	table.Partitions = append(table.Partitions[:len(table.Partitions):len(table.Partitions)], gpt.Partition{
-		Type: typ, ID: identity(m.rootHash).uuid("signature"), Attributes: attrReadOnly, Name: name,
+		Type: typ, ID: identity(root).uuid("signature"), Attributes: attrReadOnly, Name: name,
 		First: uint64(at / 512), Last: uint64((at+sigSize)/512) - 1,
 	})
 	return &table, at, nil

@@ -177,9 +177,10 @@ func TestABuildRefusesOptionsItDoesNotKnow(t *testing.T) {
 	for _, o := range []BuildOptions{
 		{Tree: dir, Arch: "riscv64", Epoch: epoch},
 		{Tree: dir, Arch: AMD64, Epoch: time.Unix(-1, 0)},
+		{Tree: dir, Arch: AMD64, Epoch: epoch, Key: rsaKey(t)},
 	} {
 		if _, err := Build(t.Context(), filepath.Join(t.TempDir(), "x.raw"), o); errkind.Of(err) != errkind.Invalid {
-			t.Errorf("%v: %v", o, err)
+			t.Errorf("%s, %s: %v", o.Arch, o.Epoch, err)
 		}
 	}
 }

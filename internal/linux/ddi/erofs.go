@@ -121,7 +121,7 @@ func (f *guardedFile) Read(p []byte) (n int, err error) {
 		defer guard("read "+f.name, &err)
 		n, err = f.File.Read(p)
 		f.read += int64(n)
-		if ended = err == io.EOF; ended {
+		if ended = errors.Is(err, io.EOF); ended {
 			err = nil
 		}
 	}()
@@ -183,7 +183,7 @@ func (d *guardedDir) readPiece(n int) (out []fs.DirEntry, ended bool, err error)
 		}
 		out = append(out, guardedEntry{e, d.fsys})
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return out, true, nil
 	}
 	return out, false, err

@@ -261,7 +261,7 @@ func TestFoldersAreReadInPiecesToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	t.Cleanup(func() { _ = f.Close() })
 	var sizes []int
 	for {
 		entries, err := f.(fs.ReadDirFile).ReadDir(250)

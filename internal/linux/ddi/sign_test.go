@@ -49,6 +49,30 @@ func TestSigningAddsNothingButASignature(t *testing.T) {
 	}
 }
 
+func TestSigningAtOnceMakesTheSameImage(t *testing.T) {
+	tree, key := sample(t), rsaKey(t)
+	later, root := built(t, tree)
+	cert := signer(t, key)
+	sig, err := SignRootHash(root, cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Attach(later, sig, cert); err != nil {
+		t.Fatal(err)
+	}
+	atOnce := filepath.Join(t.TempDir(), "x.raw")
+	if _, err := Build(t.Context(), atOnce, BuildOptions{Tree: tree, Arch: AMD64, Epoch: epoch, Key: key, Cert: cert}); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(readFile(t, later), readFile(t, atOnce)) {
+		t.Error("they differ")
+	}
+	_, err = Build(t.Context(), atOnce, BuildOptions{Tree: tree, Arch: AMD64, Epoch: epoch, Key: rsaKey(t), Cert: cert})
+	if errkind.Of(err) != errkind.Invalid || openBytes(t, readFile(t, atOnce)).Signature() == nil {
+		t.Errorf("with another key: %v", err)
+	}
+}
+
 func TestAForeignSignatureIsNotAttached(t *testing.T) {
 	path, root := built(t, sample(t))
 	before := readFile(t, path)

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -31,7 +32,7 @@ func readSignature(r *io.SectionReader) (*Signature, error) {
 		return nil, errkind.Errorf(errkind.Corrupt, "the signature partition has %d bytes, more than %d", r.Size(), maxSigSize)
 	}
 	b := make([]byte, r.Size())
-	if _, err := r.ReadAt(b, 0); err != nil && err != io.EOF {
+	if _, err := r.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read signature: %w", err)
 	}
 	return parseSignature(b)

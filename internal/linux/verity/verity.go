@@ -15,6 +15,7 @@ package verity
 
 import (
 	"context"
+	"errors"
 	"hash"
 	"io"
 	"runtime"
@@ -120,7 +121,7 @@ func readBlocks(r io.ReaderAt, p []byte, off int64) error {
 	if n == len(p) {
 		return nil
 	}
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
