@@ -57,7 +57,7 @@ func (r repository) build() error {
 		return err
 	}
 	gpg := []string{"GNUPGHOME=" + home}
-	defer output(nil, gpg, "gpgconf", "--kill", "gpg-agent")
+	defer func() { _, _ = output(nil, gpg, "gpgconf", "--kill", "gpg-agent") }()
 	if _, err := output(nil, gpg, "gpg", "--batch", "--passphrase", "", "--quick-gen-key", "trident-test", "rsa3072", "sign", "never"); err != nil {
 		return err
 	}

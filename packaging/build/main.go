@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string) error {
 			return nil
 		}
 	}
-	return errors.New("usage: build rpm -version VERSION [-arch LIST] | build finish FILE...")
+	return errors.New("usage: build rpm -version VERSION [-arch LIST] | build finish FILE")
 }
 
 func runRPM(ctx context.Context, args []string) error {
