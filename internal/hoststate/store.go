@@ -30,7 +30,7 @@ const keep = 200
 
 // schema is applied at every start. Each statement has to leave alone what is
 // there: columns and tables are added, never changed, so that any release reads
-// what any other wrote. application_id is "TRID".
+// what any other wrote.
 const schema = `
 CREATE TABLE IF NOT EXISTS trident_operations (
 	id TEXT PRIMARY KEY,
@@ -46,8 +46,10 @@ CREATE TABLE IF NOT EXISTS trident_events (
 CREATE TABLE IF NOT EXISTS trident_blocked (
 	version TEXT PRIMARY KEY,
 	body TEXT NOT NULL
-);
-PRAGMA application_id = 0x54524944;`
+);`
+
+// applicationID is "TRID" in the file's header.
+const applicationID = 0x54524944
 
 // A Store is an open datastore. It is safe for use by many goroutines of one
 // process; that there is one process only is for the daemon's lock to see to.
@@ -94,7 +96,16 @@ func (s *Store) prepare(ctx context.Context) error {
 	if result != "ok" {
 		return errkind.Errorf(errkind.Corrupt, "it is damaged: %s", result)
 	}
-	_, err := s.db.ExecContext(ctx, schema)
+	if _, err := s.db.ExecContext(ctx, schema); err != nil {
+		return err
+	}
+	// Where all is there nothing is written: a start is quick, and a full disk
+	// does not prevent it.
+	var id int
+	if err := s.db.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id); err != nil || id == applicationID {
+		return err
+	}
+	_, err := s.db.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d", applicationID))
 	return err
 }
 
