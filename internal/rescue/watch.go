@@ -58,10 +58,11 @@ func Watch(ctx context.Context, f File, h Host) error {
 	if err != nil && !errors.Is(err, ErrNone) {
 		return err
 	}
-	j := judge{start: time.Now()}
+	j, operation := judge{start: time.Now()}, r.Operation
 	for {
 		r, err := f.Read()
-		if err != nil || r.Verdict != "" {
+		// The next trial has a rescuer of its own, which has seen nothing of this.
+		if err != nil || r.Verdict != "" || r.Operation != operation {
 			return none(err)
 		}
 		doubt := j.look(ctx, h, r)
