@@ -36,7 +36,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": serve, "exits": exits, "until": until,
+			"serve": serve, "exits": exits, "until": until, "boot": boot, "tree": tree,
 		},
 	})
 }
