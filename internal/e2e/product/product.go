@@ -288,6 +288,6 @@ func (m *Maker) Stub() (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	err = rpm.Default.Package(info, f)
+	err = rpm.DefaultRPM.Package(info, f)
 	return path, errors.Join(err, f.Close())
 }
