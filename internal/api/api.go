@@ -98,12 +98,13 @@ func registerUnbuilt(s grpc.ServiceRegistrar) {
 	tridentv1preview.RegisterValidationServiceServer(s, tridentv1preview.UnimplementedValidationServiceServer{})
 }
 
-// Serve answers calls until Stop.
+// Serve answers calls until Stop, which may also have come before.
 func (s *Server) Serve(l *Listener) error {
-	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, net.ErrClosed) {
-		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	err := s.grpc.Serve(l)
+	if err == nil || errors.Is(err, net.ErrClosed) || errors.Is(err, grpc.ErrServerStopped) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("serve %s: %w", l.Addr(), err)
 }
 
 // Drain tells health checks that the server is about to stop.

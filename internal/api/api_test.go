@@ -178,6 +178,15 @@ func TestAHealthWatchDoesNotHoldUpTheEnd(t *testing.T) {
 	}
 }
 
+func TestAServerThatIsStoppedBeforeItServesEndsWell(t *testing.T) {
+	l, _ := testListener(t, 1)
+	s := New(Config{Version: "1.2.3", Logger: slog.New(slog.DiscardHandler)})
+	s.Stop(t.Context(), l)
+	if err := s.Serve(l); err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
 func TestReflectionListsTheServices(t *testing.T) {
 	f := newFixture(t)
 	stream, err := reflectionpb.NewServerReflectionClient(f.conn).ServerReflectionInfo(t.Context())

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// The test binary is tridentd when its first argument says so.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "as-tridentd" {
+		os.Exit(run(os.Args[2:]))
+	}
+	os.Exit(m.Run())
+}
+
+func tridentd(args ...string) *exec.Cmd {
+	return exec.Command(os.Args[0], append([]string{"as-tridentd"}, args...)...)
+}
+
+type result struct {
+	Code        int
+	Out, Stderr string
+}
+
+func TestArguments(t *testing.T) {
+	dir := t.TempDir()
+	rubbish := filepath.Join(dir, "rubbish")
+	if err := os.WriteFile(rubbish, []byte(strings.Repeat("rubbish ", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		args []string
+		want result
+	}{
+		{"version", []string{"--version"}, result{0, "tridentd 0.0.0-dev\n", ""}},
+		{"probe", []string{"--probe"}, result{0, "{\"version\":\"0.0.0-dev\",\"ok\":true}\n", ""}},
+		{"probe of a datastore", []string{"--probe", "--datastore", filepath.Join(dir, "new")},
+			result{0, "{\"version\":\"0.0.0-dev\",\"ok\":true}\n", ""}},
+		{"probe of what is none", []string{"--probe", "--datastore", rubbish}, result{1, "",
+			"tridentd: probe: open datastore " + rubbish + ": file is not a database (26)\n" +
+				"hint: the file is left as it is; move it aside to begin with an empty history\n"}},
+		{"too much", []string{"--version", "now"}, result{2, "", "tridentd: \"now\" is no option; see tridentd --help\n"}},
+		{"a socket in a place that is none", []string{"--root", dir, "--socket", "/dev/null/s"},
+			result{1, "", "tridentd: listen on /dev/null/s: mkdir /dev/null: not a directory\n"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cmd := tridentd(c.args...)
+			var out, stderr strings.Builder
+			cmd.Stdout, cmd.Stderr = &out, &stderr
+			_ = cmd.Run() // its code is looked at
+			if diff := cmp.Diff(c.want, result{cmd.ProcessState.ExitCode(), out.String(), stderr.String()}); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAnUnknownOptionIsCalledWrongly(t *testing.T) {
+	out, err := tridentd("--dance").CombinedOutput()
+	if code := err.(*exec.ExitError).ExitCode(); code != 2 || !strings.Contains(string(out), "-dance") {
+		t.Errorf("code %d\n%s", code, out)
+	}
+}
+
+func TestASignalEndsItWell(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(sig.String(), func(t *testing.T) {
+			cmd := tridentd("--root", t.TempDir())
+			stderr, err := cmd.StderrPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			lines := bufio.NewScanner(stderr)
+			var last string
+			for lines.Scan() {
+				last = lines.Text()
+				if strings.Contains(last, "tridentd serves") {
+					if err := cmd.Process.Signal(sig); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if err := cmd.Wait(); err != nil || !strings.Contains(last, "tridentd stopped") {
+				t.Errorf("%v, its last words were %q", err, last)
+			}
+		})
+	}
+}
