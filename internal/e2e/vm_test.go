@@ -104,7 +104,7 @@ func (f *fixture) install(ctx context.Context) error {
 		return err
 	}
 	out, err := vm.Run(ctx, `set -e
-		rpm --install /share/systemd-stub.rpm /share/trident-1.0.0-1.x86_64.rpm
+		rpm --install --nopretrans /share/systemd-stub.rpm /share/trident-1.0.0-1.x86_64.rpm
 		systemctl start tridentd.socket tridentd-resume.path
 		systemctl enable systemd-sysext.service
 		mkdir -p /var/lib/extensions`, nil)
