@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -40,20 +39,6 @@ func makePackage(t *testing.T, pretrans string) string {
 	return name
 }
 
-// headers are the signature header and the header of a package.
-func headers(t *testing.T, pkg []byte) (sig, hdr header, raw []byte) {
-	t.Helper()
-	sig, err := readHeader(pkg[leadSize:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	start := leadSize + (sig.size+7)/8*8
-	if hdr, err = readHeader(pkg[start:]); err != nil {
-		t.Fatal(err)
-	}
-	return sig, hdr, pkg[start : start+hdr.size]
-}
-
 func TestALuaScriptletIsRunByRpmsOwnLua(t *testing.T) {
 	name := makePackage(t, "-- Lua.\nprint('x')\n")
 	before, err := os.ReadFile(name)
@@ -67,24 +52,30 @@ func TestALuaScriptletIsRunByRpmsOwnLua(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sig, hdr, raw := headers(t, after)
-	got := map[string]string{
-		"interpreter": string(hdr.find(tagPreTransBin).text),
-		"script":      string(hdr.find(tagPreTrans).text),
-		"posttrans":   strings.TrimRight(string(hdr.find(tagPostTrans).text), "\n"),
-		"digest":      string(sig.find(tagSHA256).text),
+	sig, hdr, payload, err := splitPackage(after)
+	if err != nil {
+		t.Fatal(err)
 	}
+	got := map[string]string{
+		"interpreter": string(hdr.find(tagPreTransProg).data),
+		"script":      string(hdr.find(tagPreTrans).data),
+		"rpm version": string(hdr.find(tagRPMVersion).data),
+		"digest":      string(sig.find(tagSHA256).data),
+		"size":        fmt.Sprint(binary.BigEndian.Uint32(sig.find(tagSize).data)),
+	}
+	raw := hdr.marshal()
 	want := map[string]string{
-		"interpreter": "<lua>",
-		"script":      "-- Lua.\nprint('x')\n",
-		"posttrans":   "exit 0",
-		"digest":      fmt.Sprintf("%x", sha256.Sum256(raw)),
+		"interpreter": "<lua>\x00",
+		"script":      "-- Lua.\nprint('x')\n\x00",
+		"rpm version": "4.14.0\x00",
+		"digest":      fmt.Sprintf("%x\x00", sha256.Sum256(raw)),
+		"size":        fmt.Sprint(len(raw) + len(payload)),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("finished package (-want +got):\n%s", diff)
 	}
-	if len(before) != len(after) {
-		t.Errorf("the package went from %d to %d bytes", len(before), len(after))
+	if _, _, old, err := splitPackage(before); err != nil || !bytes.Equal(old, payload) {
+		t.Errorf("the payload changed (%v)", err)
 	}
 	if err := finish(t.Context(), name); err != nil {
 		t.Fatal(err)
@@ -105,12 +96,25 @@ func TestOtherPackagesStayAsTheyAre(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			old := bytes.Clone(pkg)
-			changed, err := luaScriptlet(pkg)
-			if err != nil || changed || !bytes.Equal(old, pkg) {
-				t.Errorf("changed %v, error %v", changed, err)
+			got, err := luaScriptlet(pkg)
+			if err != nil || !bytes.Equal(got, pkg) {
+				t.Errorf("changed, error %v", err)
 			}
 		})
+	}
+}
+
+func TestAHeaderThatIsReadAndWrittenIsTheSame(t *testing.T) {
+	pkg, err := os.ReadFile(makePackage(t, "exit 0\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig, hdr, payload, err := splitPackage(pkg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := joinPackage(pkg[:leadSize], sig, hdr.marshal(), payload); !bytes.Equal(got, pkg) {
+		t.Error("the package is another one")
 	}
 }
 
@@ -141,11 +145,11 @@ func TestABrokenPackageIsRefused(t *testing.T) {
 
 func FuzzLuaScriptlet(f *testing.F) {
 	f.Add(make([]byte, 200))
-	f.Add(append(make([]byte, leadSize), headerMagic+"\x00\x00\x00\x01\x00\x00\x00\x10aaaabbbbccccdddd"...))
+	f.Add(append(make([]byte, leadSize), headerMagic+"\x00\x00\x00\x02\x00\x00\x00\x10aaaabbbbccccddddeeee\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00\x01"...))
 	f.Fuzz(func(t *testing.T, pkg []byte) {
-		size := len(pkg)
-		if _, err := luaScriptlet(pkg); err == nil && len(pkg) != size {
-			t.Error("the size changed")
+		old := bytes.Clone(pkg)
+		if _, err := luaScriptlet(pkg); err != nil && !bytes.Equal(old, pkg) {
+			t.Error("a refused package was changed")
 		}
 	})
 }
