@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -33,7 +34,7 @@ func run(args []string) int {
 	probe := flags.Bool("probe", false, "check that this tridentd can run here, print the result as JSON and exit")
 	datastore := flags.String("datastore", "", "with --probe: a copy of the datastore, to be opened (`path`)")
 	switch err := flags.Parse(args); {
-	case err == flag.ErrHelp:
+	case errors.Is(err, flag.ErrHelp):
 		return 0
 	case err != nil:
 		return 2

@@ -85,13 +85,19 @@ func Code(kind errkind.Kind) codes.Code {
 	return codes.Internal
 }
 
+// statusError is what status.Error returns.
+type statusError interface {
+	error
+	GRPCStatus() *status.Status
+}
+
 // Error makes err a status with its kind, its hint and the metadata given. An
 // error that is a status already, and nil, stay what they are.
 func Error(err error, meta map[string]string) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := err.(interface{ GRPCStatus() *status.Status }); ok {
+	if _, ok := errors.AsType[statusError](err); ok {
 		return err
 	}
 	kind := kindOf(err)
