@@ -58,9 +58,9 @@ func (a *app) printError(err error) {
 	if err == nil {
 		return
 	}
-	fmt.Fprintf(a.stderr, "trident: %v\n", err)
+	fmt.Fprintf(a.stderr, "trident: %s\n", lines(err.Error()))
 	if hint := client.Hint(err); hint != "" {
-		fmt.Fprintf(a.stderr, "hint: %s\n", hint)
+		fmt.Fprintf(a.stderr, "hint: %s\n", line(hint))
 	}
 }
 

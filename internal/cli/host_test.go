@@ -78,7 +78,7 @@ func tree(ts *testscript.TestScript, _ bool, args []string) {
 	release := "ID=_any\nARCHITECTURE=x86-64\nSYSEXT_ID=trident\nSYSEXT_VERSION_ID=" + args[0] + "\nEXTENSION_RELOAD_MANAGER=1\n"
 	for name, text := range map[string]string{
 		"usr/bin/tridentd":               daemonScript(args[0], args[1]),
-		"usr/bin/trident":                "trident",
+		"usr/bin/trident":                strings.Repeat("trident ", 100_000), // more than one chunk of an upload
 		"usr/lib/trident/trident-rescue": "rescuer",
 		"usr/lib/extension-release.d/extension-release.trident": release,
 	} {

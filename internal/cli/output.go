@@ -126,11 +126,16 @@ func size(n int64) string {
 // line makes a text from outside fit for one line of a terminal: no control
 // characters, which could move the cursor or fake other lines.
 func line(s string) string {
+	return strings.ReplaceAll(lines(s), "\n", " ")
+}
+
+// lines is line for a text that may have several.
+func lines(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
-		case r == '\n' || r == '\t':
+		case r == '\t':
 			return ' '
-		case r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0):
+		case r != '\n' && (r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0)):
 			return '?'
 		}
 		return r

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ func TestScripts(t *testing.T) {
 		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("SOURCE_DATE_EPOCH", "1700000000")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each command takes a second
 			env.Values["server"] = new(*clienttest.Server)
 			return nil
 		},
@@ -69,14 +71,21 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// until uploads N, until watched ID: waits for what a background command does.
+// until uploads N, until cancelled, until FILE TEXT: waits for what a command in
+// the background does.
 func until(ts *testscript.TestScript, _ bool, args []string) {
 	s := *ts.Value("server").(**clienttest.Server)
-	ok := func() bool { return s.Watchers() > 0 }
-	if args[0] == "uploads" {
+	ok := func() bool {
+		text, _ := os.ReadFile(ts.MkAbs(args[0]))
+		return strings.Contains(string(text), args[1])
+	}
+	switch args[0] {
+	case "uploads":
 		want, err := strconv.Atoi(args[1])
 		ts.Check(err)
 		ok = func() bool { return len(s.Uploads()) == want }
+	case "cancelled":
+		ok = func() bool { return s.Cancels() > 0 }
 	}
 	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -113,7 +122,8 @@ func scenarios() map[string]clienttest.Config {
 		}},
 		"busy": {Version: "1.0.0", Refuse: grpckind.Error(errkind.WithHint(
 			errkind.Errorf(errkind.Busy, "operation op-7 (upgrade Trident to 2.0.0) is running"), "wait for it: trident operation watch op-7"), nil)},
-		"endless": {Version: "1.0.0", Script: []*operationsv1.Event{clienttest.Step(0, "fetch", nil)}},
+		"stubborn": {Version: "1.0.0", IgnoreCancel: true, Script: []*operationsv1.Event{clienttest.Step(0, "fetch", nil)}},
+		"endless":  {Version: "1.0.0", Script: []*operationsv1.Event{clienttest.Step(0, "fetch", nil)}},
 	}
 }
 

@@ -178,6 +178,32 @@ func TestARefusedOperationIsNotBegunAgain(t *testing.T) {
 	}
 }
 
+func TestAnOperationThatMayHaveBegunIsToBeLookedFor(t *testing.T) {
+	s := clienttest.New(clienttest.Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	c := dial(t, s, client.WithDialer(func(context.Context) (net.Conn, error) {
+		conn, err := s.Dial(ctx)
+		return mute{conn, cancel}, err
+	}))
+	_, err := c.Rollback(ctx, nil, nil)
+	if !errors.Is(err, context.Canceled) || !strings.Contains(client.Hint(err), "may have begun") {
+		t.Errorf("error %v, hint %q", err, client.Hint(err))
+	}
+}
+
+// mute is a connection whose answers are lost once there is one to read; by then
+// the caller has lost interest.
+type mute struct {
+	net.Conn
+	cancel func()
+}
+
+func (m mute) Read(p []byte) (int, error) {
+	n, err := m.Conn.Read(p)
+	m.cancel()
+	return n, err
+}
+
 func TestAnUploadArrivesWhole(t *testing.T) {
 	image := bytes.Repeat([]byte("trident"), 100_000) // more than one chunk
 	s := clienttest.New(clienttest.Config{})

@@ -18,8 +18,11 @@ import (
 
 // Kind names what a caller can do about err, in the words that the API uses as
 // the reason of an ErrorInfo and of a Failure: UNTRUSTED, BUSY, UNHEALTHY, …
-// INTERNAL is what an error without a kind has.
+// INTERNAL is what an error without a kind has, and "" is that of nil.
 func Kind(err error) string {
+	if err == nil {
+		return ""
+	}
 	kind, _, _ := grpckind.FromError(err)
 	return string(kind)
 }
@@ -35,7 +38,7 @@ func Hint(err error) string {
 func Retriable(err error) bool {
 	switch errkind.Kind(Kind(err)) {
 	case errkind.Unavailable, errkind.Busy:
-		return err != nil
+		return true
 	}
 	return false
 }

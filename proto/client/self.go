@@ -147,7 +147,7 @@ func (c *Client) run(ctx context.Context, source Source, fn func(*Event), open f
 	defer cancel()
 	call, id, err := c.begin(inner, open)
 	if err != nil {
-		return nil, c.uncertain(err, c.explain(ctx, err))
+		return nil, c.uncertain(ctx, err, c.explain(ctx, err))
 	}
 	w := &watch{client: c, id: id, fn: fn}
 	if source.Upload == nil {
@@ -180,12 +180,12 @@ func (c *Client) begin(ctx context.Context, open func(context.Context) (*call, e
 }
 
 // uncertain marks the one case in which nobody can say whether an operation
-// began: the request was sent and the connection broke before the answer.
-func (c *Client) uncertain(err, explained error) error {
-	if lost(context.Background(), err) && !notBegun(err) && !c.hopeless() && errkind.Of(explained) == errkind.Unavailable {
-		return errkind.WithHint(explained, "The operation may have begun all the same: look for it in the list of operations.")
+// began: the request may have been sent, and there was no answer.
+func (c *Client) uncertain(ctx context.Context, err, explained error) error {
+	if c.hopeless() || notBegun(err) || (ctx.Err() == nil && !lost(ctx, err)) {
+		return explained
 	}
-	return explained
+	return errkind.WithHint(explained, "The operation may have begun all the same: look for it in the list of operations.")
 }
 
 func attemptToBegin(ctx context.Context, open func(context.Context) (*call, error)) (*call, string, error) {

@@ -10,6 +10,7 @@ import (
 	"context"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -34,6 +35,8 @@ type Config struct {
 	Script []*operationsv1.Event
 	// Refuse, if set, is what the methods that begin an operation answer.
 	Refuse error
+	// IgnoreCancel lets operations go on that were cancelled.
+	IgnoreCancel bool
 	// Drop ends each stream after so many events as a daemon that goes away
 	// does, or with its connection in every other case. 0 is never.
 	Drop int
@@ -52,7 +55,7 @@ type Server struct {
 	operations []*operation
 	uploads    [][]byte
 	drops      int
-	watchers   int
+	cancels    int
 	conns      map[net.Conn]bool
 	servers    []*grpc.Server
 	changed    chan struct{} // closed when events are added
@@ -120,11 +123,11 @@ func (s *Server) Uploads() [][]byte {
 	return slices.Clone(s.uploads)
 }
 
-// Watchers returns how many streams wait for an operation's next event.
-func (s *Server) Watchers() int {
+// Cancels returns how often an operation was cancelled.
+func (s *Server) Cancels() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.watchers
+	return s.cancels
 }
 
 // begin adds an operation and plays its script, after the upload if that is the
@@ -136,7 +139,7 @@ func (s *Server) begin(kind, summary string, source *selfv1.Source, next func() 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	op := &operation{Operation: &operationsv1.Operation{
-		Id: "op-" + string(rune('1'+len(s.operations))), Kind: kind, Summary: summary, CreateTime: timestamppb.Now(),
+		Id: "op-" + strconv.Itoa(len(s.operations)+1), Kind: kind, Summary: summary, CreateTime: timestamppb.Now(),
 		Phase: operationsv1.Phase_PHASE_DOING,
 	}}
 	s.operations = append(s.operations, op)
@@ -184,12 +187,15 @@ func (s *Server) find(id string) (*operation, error) {
 	return nil, status.Errorf(codes.NotFound, "there is no operation %s", id)
 }
 
-// Cancel takes an operation back as the call does.
+// cancel takes an operation back at once.
 func (s *Server) cancel(op *operation) (*operationsv1.Operation, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ended(op.GetPhase()) {
 		return nil, status.Errorf(codes.FailedPrecondition, "cancel operation %s: it has ended", op.GetId())
+	}
+	if s.cancels++; s.config.IgnoreCancel {
+		return proto.CloneOf(op.Operation), nil
 	}
 	failure := &operationsv1.Failure{Reason: "CANCELLED", Message: op.GetSummary() + ": cancelled by request"}
 	s.add(op, Step(operationsv1.Phase_PHASE_UNDOING, op.GetStep(), failure))

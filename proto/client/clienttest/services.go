@@ -113,18 +113,13 @@ func (s *Server) next(ctx context.Context, op *operation, after uint64) (*operat
 			defer s.mu.Unlock()
 			return op.events[after], nil
 		}
-		s.watchers++
 		s.mu.Unlock()
-		if !end {
-			select {
-			case <-changed:
-			case <-ctx.Done():
-			}
+		if end {
+			return nil, nil
 		}
-		s.mu.Lock()
-		s.watchers--
-		s.mu.Unlock()
-		if end || ctx.Err() != nil {
+		select {
+		case <-changed:
+		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
