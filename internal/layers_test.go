@@ -1,0 +1,232 @@
+// Package internal_test holds the architecture: which package may import which.
+package internal_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/trident-project/trident/"
+
+// layers is the import table, top to bottom. A package that is not in it, and an
+// arrow that is not in it, fail. Tests may import what they like.
+var layers = []struct{ pkg, may string }{
+	// commands
+	{"cmd/trident", "internal/cli"},
+	{"cmd/tridentd", "internal/daemon internal/errkind internal/version"},
+	{"cmd/trident-rescue", "internal/rescue internal/version"},
+
+	// edges: what the outside sees
+	{"internal/cli", "proto/client internal/trust internal/extension internal/linux/ddi internal/version internal/errkind"},
+	{"internal/daemon", "internal/api internal/selfservice internal/operation internal/hoststate internal/systemd internal/linux/run internal/linux/atomicfile internal/errkind"},
+	{"internal/api", "internal/selfservice internal/operation internal/trust internal/errkind internal/errkind/grpckind " + generated},
+
+	// engine: what changes a host
+	{"internal/selfservice", "internal/operation internal/hoststate internal/rescue internal/trust internal/extension internal/fetch internal/hostinfo " +
+		"internal/systemd internal/linux/ddi internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
+	{"internal/hoststate", "internal/operation internal/errkind"},
+	{"internal/operation", "internal/errkind"},
+	{"internal/operation/operationtest", "internal/operation internal/errkind"},
+	{"internal/rescue", "internal/linux/atomicfile internal/version"},
+
+	// domain: what a host, an image, a key is
+	{"internal/trust", "internal/linux/ddi internal/linux/inroot internal/errkind"},
+	{"internal/extension", "internal/hostinfo internal/linux/gpt internal/linux/inroot internal/errkind"},
+	{"internal/hostinfo", "internal/linux/inroot internal/errkind"},
+	{"internal/fetch", "internal/linux/atomicfile internal/errkind"},
+
+	// machine: one interface of the kernel or of systemd each
+	{"internal/systemd", "internal/linux/run internal/errkind"},
+	{"internal/systemd/systemdtest", "internal/systemd internal/errkind"},
+	{"internal/linux/ddi", "internal/linux/gpt internal/linux/verity internal/linux/run internal/linux/atomicfile internal/errkind"},
+	{"internal/linux/gpt", "internal/errkind"},
+	{"internal/linux/verity", "internal/errkind"},
+	{"internal/linux/inroot", "internal/errkind"},
+	{"internal/linux/run", "internal/errkind"},
+	{"internal/linux/atomicfile", ""},
+
+	// words: what every layer speaks of
+	{"internal/errkind", ""},
+	{"internal/errkind/grpckind", "internal/errkind"},
+	{"internal/version", ""},
+
+	// public: what others may import
+	{"proto/client", "internal/errkind internal/errkind/grpckind " + generated},
+	{"proto/client/clienttest", "internal/errkind/grpckind " + generated},
+	{"proto/trident/v1", ""},
+	{"proto/trident/v1preview", "proto/trident/v1"},
+	{"proto/trident/operations/v1", ""},
+	{"proto/trident/self/v1", "proto/trident/operations/v1"},
+
+	// tools of the build
+	{"packaging/build", "internal/linux/atomicfile"},
+	{"packaging/docs", "internal/cli internal/version"},
+}
+
+const generated = "proto/trident/v1 proto/trident/v1preview proto/trident/operations/v1 proto/trident/self/v1"
+
+// keepers are the only packages that may import a module from outside that is
+// large, or dangerous, or that ties us to a format.
+var keepers = map[string]string{
+	"google.golang.org/grpc":          "internal/api internal/errkind/grpckind proto/client proto/client/clienttest " + generated,
+	"google.golang.org/protobuf":      "internal/api internal/cli proto/client proto/client/clienttest " + generated,
+	"modernc.org/sqlite":              "internal/hoststate",
+	"github.com/coreos/go-systemd":    "internal/systemd",
+	"github.com/godbus/dbus":          "internal/systemd",
+	"github.com/spf13/cobra":          "internal/cli packaging/docs",
+	"github.com/erofs/go-erofs":       "internal/linux/ddi internal/extension",
+	"github.com/smallstep/pkcs7":      "internal/extension internal/linux/ddi",
+	"github.com/goreleaser/nfpm":      "packaging/build",
+	"github.com/schollz/progressbar":  "internal/cli",
+	"go.yaml.in/yaml":                 "internal/cli packaging/build",
+	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
+	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli",
+	"github.com/rogpeppe/go-internal": "",
+	"github.com/google/go-cmp":        "internal/operation/operationtest internal/systemd/systemdtest",
+}
+
+// standardOnly are the programs that have to work when nothing else does.
+var standardOnly = []string{"cmd/trident-rescue"}
+
+// imports reads what every package of the tree imports, tests, generated code's
+// folders without packages, and the end-to-end tests apart.
+func imports(t *testing.T) map[string][]string {
+	t.Helper()
+	out := map[string][]string{}
+	root := ".."
+	for _, top := range []string{"cmd", "internal", "proto", "packaging"} {
+		err := filepath.WalkDir(filepath.Join(root, top), func(name string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			rel, err := filepath.Rel(root, name)
+			if err != nil {
+				return err
+			}
+			if d.IsDir() && (d.Name() == "testdata" || rel == "internal/e2e") {
+				return fs.SkipDir
+			}
+			if d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+				return nil
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+			if err != nil {
+				return err
+			}
+			pkg := path.Dir(filepath.ToSlash(rel))
+			out[pkg] = append(out[pkg], []string{}...)
+			for _, i := range f.Imports {
+				p, err := strconv.Unquote(i.Path.Value)
+				if err != nil {
+					return err
+				}
+				out[pkg] = append(out[pkg], p)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+func TestImportsFollowTheTable(t *testing.T) {
+	may := map[string][]string{}
+	rank := map[string]int{}
+	for i, l := range layers {
+		may[l.pkg], rank[l.pkg] = strings.Fields(l.may), i
+	}
+	found := imports(t)
+	for pkg, list := range found {
+		allowed, ok := may[pkg]
+		if !ok {
+			t.Errorf("%s is not in the table: give it a line, and one in internal/README.md", pkg)
+			continue
+		}
+		for _, p := range list {
+			if to, ours := strings.CutPrefix(p, module); ours && !slices.Contains(allowed, to) {
+				t.Errorf("%s imports %s, which the table does not allow", pkg, to)
+			}
+		}
+	}
+	for _, l := range layers {
+		list, ok := found[l.pkg]
+		if !ok {
+			t.Errorf("%s is in the table and not in the tree", l.pkg)
+		}
+		for _, to := range may[l.pkg] {
+			if rank[to] <= rank[l.pkg] {
+				t.Errorf("the table has an arrow up, from %s to %s", l.pkg, to)
+			}
+			if !slices.Contains(list, module+to) && !strings.HasPrefix(to, "proto/trident/") {
+				t.Errorf("%s may import %s, and does not: take it out of the table", l.pkg, to)
+			}
+		}
+	}
+}
+
+func TestDangerousModulesHaveOneKeeper(t *testing.T) {
+	for pkg, list := range imports(t) {
+		for _, p := range list {
+			for mod, who := range keepers {
+				if (p == mod || strings.HasPrefix(p, mod+"/")) && !slices.Contains(strings.Fields(who), pkg) {
+					t.Errorf("%s imports %s; only these may: %s", pkg, p, who)
+				}
+			}
+		}
+	}
+}
+
+func TestTheRescuerUsesTheStandardLibraryOnly(t *testing.T) {
+	found := imports(t)
+	var check func(pkg string)
+	seen := map[string]bool{}
+	check = func(pkg string) {
+		if seen[pkg] {
+			return
+		}
+		seen[pkg] = true
+		for _, p := range found[pkg] {
+			if to, ours := strings.CutPrefix(p, module); ours {
+				check(to)
+			} else if first, _, _ := strings.Cut(p, "/"); strings.Contains(first, ".") {
+				t.Errorf("%s imports %s, and is part of a program that uses the standard library only", pkg, p)
+			}
+		}
+	}
+	for _, pkg := range standardOnly {
+		check(pkg)
+	}
+}
+
+func TestNoPackageHasAnInit(t *testing.T) {
+	for pkg := range imports(t) {
+		if strings.HasPrefix(pkg, "proto/trident/") { // generated
+			continue
+		}
+		files, err := filepath.Glob(filepath.Join("..", pkg, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			f, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range f.Decls {
+				if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
+					t.Errorf("%s has an init", name)
+				}
+			}
+		}
+	}
+}
