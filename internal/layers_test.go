@@ -19,22 +19,28 @@ const module = "github.com/trident-project/trident/"
 // layers is the import table, top to bottom. A package that is not in it, and an
 // arrow that is not in it, fail. Tests may import what they like.
 var layers = []struct{ pkg, may string }{
+	// tools of the build
+	{"packaging/build", "internal/linux/atomicfile"},
+	{"packaging/docs", "internal/cli internal/version"},
+
 	// commands
 	{"cmd/trident", "internal/cli"},
 	{"cmd/tridentd", "internal/daemon internal/errkind internal/version"},
 	{"cmd/trident-rescue", "internal/rescue internal/version"},
 
-	// edges: what the outside sees
+	// edges: what the outside sees, and what it may import
 	{"internal/cli", "proto/client internal/trust internal/extension internal/linux/ddi internal/version internal/errkind"},
 	{"internal/daemon", "internal/api internal/selfservice internal/operation internal/hoststate internal/systemd internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/api", "internal/selfservice internal/operation internal/trust internal/errkind internal/errkind/grpckind " + generated},
+	{"proto/client", "internal/errkind internal/errkind/grpckind " + generated},
+	{"proto/client/clienttest", "internal/errkind/grpckind " + generated},
 
 	// engine: what changes a host
 	{"internal/selfservice", "internal/operation internal/hoststate internal/rescue internal/trust internal/extension internal/fetch internal/hostinfo " +
 		"internal/systemd internal/linux/ddi internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/hoststate", "internal/operation internal/errkind"},
-	{"internal/operation", "internal/errkind"},
 	{"internal/operation/operationtest", "internal/operation internal/errkind"},
+	{"internal/operation", "internal/errkind"},
 	{"internal/rescue", "internal/linux/atomicfile internal/version"},
 
 	// domain: what a host, an image, a key is
@@ -44,8 +50,8 @@ var layers = []struct{ pkg, may string }{
 	{"internal/fetch", "internal/linux/atomicfile internal/errkind"},
 
 	// machine: one interface of the kernel or of systemd each
-	{"internal/systemd", "internal/linux/run internal/errkind"},
 	{"internal/systemd/systemdtest", "internal/systemd internal/errkind"},
+	{"internal/systemd", "internal/linux/run internal/errkind"},
 	{"internal/linux/ddi", "internal/linux/gpt internal/linux/verity internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/linux/gpt", "internal/errkind"},
 	{"internal/linux/verity", "internal/errkind"},
@@ -54,21 +60,15 @@ var layers = []struct{ pkg, may string }{
 	{"internal/linux/atomicfile", ""},
 
 	// words: what every layer speaks of
-	{"internal/errkind", ""},
 	{"internal/errkind/grpckind", "internal/errkind"},
+	{"internal/errkind", ""},
 	{"internal/version", ""},
 
-	// public: what others may import
-	{"proto/client", "internal/errkind internal/errkind/grpckind " + generated},
-	{"proto/client/clienttest", "internal/errkind/grpckind " + generated},
-	{"proto/trident/v1", ""},
-	{"proto/trident/v1preview", "proto/trident/v1"},
-	{"proto/trident/operations/v1", ""},
+	// the wire
 	{"proto/trident/self/v1", "proto/trident/operations/v1"},
-
-	// tools of the build
-	{"packaging/build", "internal/linux/atomicfile"},
-	{"packaging/docs", "internal/cli internal/version"},
+	{"proto/trident/operations/v1", ""},
+	{"proto/trident/v1preview", "proto/trident/v1"},
+	{"proto/trident/v1", ""},
 }
 
 const generated = "proto/trident/v1 proto/trident/v1preview proto/trident/operations/v1 proto/trident/self/v1"
