@@ -1,0 +1,124 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/operation/operationtest"
+	"github.com/trident-project/trident/internal/selfservice"
+	"github.com/trident-project/trident/internal/systemd/systemdtest"
+)
+
+// lines collects what was logged.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// fixture is a server on a real socket, over a journal in memory, and a
+// connection to it.
+type fixture struct {
+	server   *Server
+	listener *Listener
+	runner   *operation.Runner
+	socket   string
+	log      *lines
+	conn     *grpc.ClientConn
+	served   chan error
+	// work begins an operation of two steps; each runs until go ahead is sent.
+	work    func() string
+	goAhead chan error
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	f := &fixture{log: &lines{}, served: make(chan error, 1), goAhead: make(chan error)}
+	logger := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var err error
+	f.runner, err = operation.New(t.Context(), operation.Config{Journal: operationtest.NewMemory(), Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := func(ctx context.Context, r *operation.Run[struct{}]) error {
+		r.Logf(slog.LevelInfo, "at work")
+		select {
+		case err := <-f.goAhead:
+			return err
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	start := operation.Register(f.runner, operation.Kind[struct{}]{
+		Name: "work", Steps: []operation.Step[struct{}]{{Name: "one", Do: step}, {Name: "two", Do: step}},
+	})
+	f.work = func() string {
+		op, err := start(t.Context(), "do some work", struct{}{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return op.ID
+	}
+	f.socket = filepath.Join(t.TempDir(), "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: f.socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	store, err := hoststate.Open(t.Context(), filepath.Join(root, "datastore"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	self := selfservice.New(selfservice.Config{
+		Root: root, Version: "1.2.3", Runner: f.runner, Store: store, Systemd: &systemdtest.Fake{}, Tools: run.Host{}, Logger: logger,
+	})
+	f.listener = Listen(l, logger)
+	f.server = New(Config{Version: "1.2.3", Self: self, Operations: f.runner, Logger: logger, AlsoUID: uint32(os.Geteuid())})
+	go func() { f.served <- f.server.Serve(f.listener) }()
+	f.conn = dial(t, f.socket)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = f.runner.Shutdown(ctx)
+		f.server.Stop(ctx, f.listener)
+		if err := <-f.served; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return f
+}
+
+func dial(t *testing.T, socket string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
