@@ -294,6 +294,12 @@ func TestADaemonThatDoesNotAnswerIsNotFed(t *testing.T) {
 	if err := d.checkLife(t.Context(), 100*time.Millisecond); err == nil {
 		t.Error("a daemon that does not serve is said to live")
 	}
+	if err := os.Remove(d.Socket()); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.checkLife(t.Context(), 100*time.Millisecond); err != nil {
+		t.Errorf("a daemon is to be killed because its socket was removed: %v", err)
+	}
 }
 
 func TestADaemonStartsAfterOneThatWasKilled(t *testing.T) {

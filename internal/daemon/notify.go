@@ -2,6 +2,9 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/trident-project/trident/internal/api"
@@ -69,6 +72,12 @@ func (d *Daemon) checkLife(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	d.runner.Active()
+	if _, err := os.Lstat(d.socket); errors.Is(err, fs.ErrNotExist) {
+		// Somebody removed it. A new daemon would not bring it back, and would
+		// only disturb the operation that runs.
+		d.logger.Error("the socket is gone; restart tridentd.socket", "socket", d.socket)
+		return nil
+	}
 	_, err := api.Check(ctx, d.socket)
 	return err
 }
