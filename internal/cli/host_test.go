@@ -124,16 +124,19 @@ func (h *host) start() {
 		return
 	}
 	ctx, cancel := context.WithCancel(h.ctx)
+	d, err := daemon.New(ctx, daemon.Config{Root: h.root, Version: string(m[1]), Systemd: h, Logger: h.logger})
 	ended := make(chan struct{})
 	h.stop = func() { cancel(); <-ended }
-	h.unit.Active = "active"
 	h.work.Go(func() {
 		defer close(ended)
-		c := daemon.Config{Root: h.root, Version: string(m[1]), Systemd: h, Logger: h.logger}
-		if err := daemon.Run(ctx, c); err != nil && ctx.Err() == nil {
+		if err == nil {
+			err = d.Run(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
 			fmt.Fprintln(os.Stderr, "tridentd:", err) // the script fails for it
 		}
 	})
+	h.unit.Active = "active"
 }
 
 func (h *host) stopDaemon() {
