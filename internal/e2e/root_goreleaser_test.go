@@ -1,6 +1,6 @@
 //go:build root
 
-package e2e
+package e2e_test
 
 import (
 	"bytes"

@@ -1,8 +1,9 @@
 //go:build root
 
-package e2e
+package e2e_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -171,4 +172,63 @@ func TestAnEraseLeavesAnothersExtensionOfOurNameAlone(t *testing.T) {
 	if !exists(tree, "var/lib/extensions/trident.raw") {
 		t.Error("the link to somebody else's image is gone")
 	}
+}
+
+// The same with a real systemd and the rpm of Debian 13, in a booted container. The
+// extension is another vendor's, and a folder: a container has no dm-verity.
+func TestExtensionsStepAsideOnARunningSystemd(t *testing.T) {
+	if tree := os.Getenv("TRIDENT_TRIXIE_TREE"); tree != "" && !exists(tree, "usr/bin/rpm") {
+		t.Skipf("there is no rpm in %s", tree)
+	}
+	init := bootContainer(t)
+	r := ready(t)
+	tree := fmt.Sprintf("/proc/%d/root", init)
+	if _, err := output(nil, nil, "cp", "-r", r.dir, filepath.Join(tree, "repo")); err != nil {
+		t.Fatal(err)
+	}
+	sh := func(script string) string {
+		t.Helper()
+		out, err := output(nil, nil, "nsenter", "-t", fmt.Sprint(init), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--",
+			"env", "-i", "PATH=/usr/sbin:/usr/bin", "sh", "-c", "exec 2>&1\n"+script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(out)
+	}
+	want := func(what, got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+	}
+	const version = "timeout 30 trident version --output json | tr -d ' \\n'"
+	const merged = "grep -c ' - overlay sysext ' /proc/1/mountinfo; cat /usr/share/vendor/file"
+	sh(`dir=/var/lib/extensions/vendor/usr
+mkdir -p $dir/lib/extension-release.d $dir/share/vendor
+echo ID=_any >$dir/lib/extension-release.d/extension-release.vendor
+echo vendor >$dir/share/vendor/file
+systemctl start systemd-sysext.service`)
+	want("merged", sh(merged), "1\nvendor")
+
+	rpm := func(args string) {
+		t.Helper()
+		if out := sh("cd /repo && rpm " + args); strings.Contains(out, "failed") || strings.Contains(out, "cannot") {
+			t.Errorf("rpm %s: %s", args, out)
+		}
+		want("merged again after rpm "+args, sh(merged), "1\nvendor")
+	}
+	rpm("-U systemd-stub.rpm trident-" + oldRPM + "-1.*.rpm")
+	sh("systemctl start tridentd.socket")
+	answered := sh(version)
+	if !strings.Contains(answered, oldRPM) {
+		t.Errorf("trident version: %s", answered)
+	}
+	rpm("-U trident-" + newRPM + "-1.*.rpm")
+	want("after the upgrade", sh(version), strings.ReplaceAll(answered, oldRPM, newRPM))
+	sh("systemctl stop systemd-sysext.service && systemd-sysext merge")
+	rpm("-U --oldpackage trident-" + oldRPM + "-1.*.rpm")
+	want("after the downgrade", sh(version), answered)
+	rpm("-e trident")
+	want("units after the erase", sh("systemctl list-units --all --no-legend 'trident*'"), "")
+	want("left after the erase", sh("ls -d /usr/bin/trident* /usr/lib/trident /run/trident /etc/trident 2>/dev/null || :"), "")
 }

@@ -3,7 +3,7 @@
 // Ring 3: the packages, with the real rpm, dnf, createrepo_c and rpmlint, in trees of
 // their own. What needs a running systemd is in the VM ring; here systemctl is the
 // distribution's own working offline, or a script that writes down what it is told.
-package e2e
+package e2e_test
 
 import (
 	"context"

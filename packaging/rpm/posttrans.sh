@@ -1,7 +1,7 @@
 # Runs when the files of the whole transaction are in place.
 # The newer of base and system extension wins: an extension that is not newer is
 # no longer activated. The image itself stays in the store.
-if [ -x /usr/lib/trident/trident-rescue ]; then
+if [ -L /var/lib/extensions/trident.raw ] && [ -x /usr/lib/trident/trident-rescue ]; then
 	/usr/lib/trident/trident-rescue newest ||
 		echo "trident: which of package and system extension is newer could not be settled; tridentd does it at its next start" >&2
 fi
