@@ -1,0 +1,181 @@
+package rescue
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+)
+
+type versions struct {
+	tridentv1.UnimplementedVersionServiceServer
+	version string
+	err     error
+}
+
+func (v versions) Version(context.Context, *tridentv1.VersionRequest) (*tridentv1.VersionResponse, error) {
+	return &tridentv1.VersionResponse{Version: v.version}, v.err
+}
+
+// serve is a real gRPC server on the socket below a root folder.
+func serve(t *testing.T, v versions) string {
+	t.Helper()
+	root, err := os.MkdirTemp("", "r") // a socket's path has to be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(root) })
+	path := filepath.Join(root, Socket)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer()
+	tridentv1.RegisterVersionServiceServer(s, v)
+	go s.Serve(l)
+	t.Cleanup(s.Stop)
+	return root
+}
+
+func TestTheVersionIsAskedByHandAsAnyClientWould(t *testing.T) {
+	for _, want := range []string{"2.0.0", "1.0.0-rc.1+" + strings.Repeat("x", 50)} {
+		h := SystemHost{Root: serve(t, versions{version: want})}
+		for range 2 {
+			if got, err := h.Version(t.Context()); got != want || err != nil {
+				t.Errorf("version %q, %v; want %q", got, err, want)
+			}
+		}
+	}
+}
+
+func TestAnAnswerThatIsNoneIsAnError(t *testing.T) {
+	for name, v := range map[string]versions{
+		"an error":  {err: status.Error(codes.Unavailable, "not now")},
+		"no answer": {version: ""},
+		"too long":  {version: strings.Repeat("1", 4000)},
+	} {
+		if got, err := (SystemHost{Root: serve(t, v)}).Version(t.Context()); err == nil {
+			t.Errorf("%s: version %q", name, got)
+		}
+	}
+	if got, err := (SystemHost{Root: t.TempDir()}).Version(t.Context()); err == nil {
+		t.Errorf("no socket: version %q", got)
+	}
+}
+
+func FuzzParseVersion(f *testing.F) {
+	f.Add([]byte("\x00\x00\x00\x00\x07\x0a\x052.0.0"))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		v, err := parseVersion(b)
+		if err == nil && len(v) > 127 {
+			t.Errorf("version of %d bytes", len(v))
+		}
+	})
+}
+
+func TestTheUnitsStateIsReadFromSystemctlsWords(t *testing.T) {
+	u, err := parseUnit("ActiveState=activating\nNRestarts=4\nMainPID=17\n")
+	if err != nil || u != (Unit{Active: "activating", Restarts: 4, PID: 17}) {
+		t.Errorf("%+v, %v", u, err)
+	}
+	for _, text := range []string{"", "NRestarts=1\n", "ActiveState=active\nNRestarts=many\n"} {
+		if u, err := parseUnit(text); err == nil {
+			t.Errorf("%q: %+v", text, u)
+		}
+	}
+}
+
+func TestSwingPointsTheLinkOrRemovesIt(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, filepath.Dir(Link)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h := SystemHost{Root: root}
+	for _, want := range []string{"../trident/self/1.0.0.raw", "../trident/self/2.0.0.raw"} {
+		if err := h.Swing(want); err != nil {
+			t.Fatal(err)
+		}
+		if _, got, err := LinkedVersion(root); got != want || err != nil {
+			t.Errorf("link to %q, %v", got, err)
+		}
+	}
+	if err := errors.Join(h.Swing(""), h.Swing("")); err != nil {
+		t.Error(err)
+	}
+	if _, got, err := LinkedVersion(root); got != "" || err != nil {
+		t.Errorf("link to %q, %v", got, err)
+	}
+}
+
+func TestNewestDropsAnExtensionThatIsNotNewerThanTheBase(t *testing.T) {
+	for _, c := range []struct {
+		base, link string
+		stays      bool
+		says       string
+	}{
+		{"1.0.0", "", false, "no extension"},
+		{"1.0.0", "../trident/self/2.0.0.raw", true, "stays: the base is 1.0.0"},
+		{"2.0.0", "../trident/self/2.0.0.raw", false, "retires"},
+		{"3.0.0", "../trident/self/2.0.0.raw", false, "retires"},
+		{"2.0.0", "../trident/self/2.0.0-rc.1.raw", false, "retires"},
+		{"", "../trident/self/2.0.0.raw", true, "there is no base"},
+		{"3.0.0", "/opt/mine.raw", true, "not ours to judge"},
+	} {
+		root := t.TempDir()
+		h := SystemHost{Root: root}
+		if err := os.MkdirAll(filepath.Join(root, filepath.Dir(Link)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Swing(c.link); err != nil {
+			t.Fatal(err)
+		}
+		if c.base != "" {
+			if err := os.MkdirAll(filepath.Join(root, filepath.Dir(Base)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(root, Base), []byte(`{"version":"`+c.base+`"}`), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		said, err := Newest(root)
+		if err != nil || !strings.Contains(said, c.says) {
+			t.Errorf("base %q, link %q: said %q, %v", c.base, c.link, said, err)
+		}
+		if _, link, _ := LinkedVersion(root); (link != "") != c.stays {
+			t.Errorf("base %q, link %q: link is %q now", c.base, c.link, link)
+		}
+	}
+}
+
+func TestABaseThatSaysNoVersionIsAnErrorAndNothingIsDropped(t *testing.T) {
+	for _, text := range []string{"", "{}", `{"version":"new"}`, `{"version":`} {
+		root := t.TempDir()
+		for _, dir := range []string{filepath.Dir(Link), filepath.Dir(Base)} {
+			if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(SystemHost{Root: root}.Swing("../trident/self/2.0.0.raw"), os.WriteFile(filepath.Join(root, Base), []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		if said, err := Newest(root); err == nil {
+			t.Errorf("%q: said %q", text, said)
+		}
+		if v, _, _ := LinkedVersion(root); v != "2.0.0" {
+			t.Errorf("%q: the link is gone", text)
+		}
+	}
+}
