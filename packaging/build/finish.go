@@ -61,7 +61,9 @@ func sign(ctx context.Context, key, name string) error {
 }
 
 // rpmVersion is the version of rpm that a package says it was made with: that which
-// brought the digests that nfpm writes. Without one rpm 4.20 and later crash on Lua.
+// brought the digests that nfpm writes. rpm decides by it which Lua functions to call
+// deprecated, and from 4.20.1 on aborts after a Lua scriptlet when it is missing
+// (rpm's issue 4189).
 const rpmVersion = "4.14.0"
 
 // luaScriptlet returns the package with <lua>, rpm's own, as the interpreter of a
@@ -79,6 +81,11 @@ func luaScriptlet(pkg []byte) ([]byte, error) {
 	}
 	if string(interpreter.data) != "/bin/sh\x00" {
 		return nil, fmt.Errorf("the interpreter of pretrans is %q", interpreter.data)
+	}
+	for _, e := range sig.entries {
+		if e.tag != tagSHA256 && e.tag != tagSize && e.tag != tagPayloadSize {
+			return nil, fmt.Errorf("tag %d of the signature header may be a signature of the header, which is to change", e.tag)
+		}
 	}
 	hdr.set(tagPreTransProg, "<lua>")
 	hdr.set(tagRPMVersion, rpmVersion)

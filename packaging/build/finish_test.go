@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -123,12 +124,29 @@ func TestABrokenPackageIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sig, _, _, err := splitPackage(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := leadSize + (len(sig.marshal())+7)/8*8
+	// with is the package with another number in an entry of the header's index.
+	with := func(entry, field int, number uint32) []byte {
+		b := bytes.Clone(good)
+		binary.BigEndian.PutUint32(b[start+indexSize*(1+entry)+4*field:], number)
+		return b
+	}
 	for name, pkg := range map[string][]byte{
-		"empty":           nil,
-		"a lead only":     good[:leadSize],
-		"no magic":        make([]byte, 4096),
-		"cut in a header": good[:leadSize+64],
-		"cut after it":    good[:len(good)/8],
+		"no region":             with(0, 0, tagSize),
+		"a region that is less": with(0, 2, 0),
+		"an unknown type":       with(3, 1, 77),
+		"a value in another":    with(3, 2, 0),
+		"a value outside":       with(3, 2, 1<<31),
+		"a value too long":      with(3, 3, 1<<31),
+		"empty":                 nil,
+		"a lead only":           good[:leadSize],
+		"no magic":              make([]byte, 4096),
+		"cut in a header":       good[:leadSize+64],
+		"cut after it":          good[:len(good)/8],
 		"a huge count": func() []byte {
 			b := bytes.Clone(good)
 			binary.BigEndian.PutUint32(b[leadSize+8:], 1<<31)
@@ -143,13 +161,41 @@ func TestABrokenPackageIsRefused(t *testing.T) {
 	}
 }
 
+// The signature would no longer be that of the header, and nobody would notice here.
+func TestAPackageThatIsSignedAlreadyIsNotRewritten(t *testing.T) {
+	pkg, err := os.ReadFile(makePackage(t, "-- Lua.\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig, hdr, payload, err := splitPackage(pkg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rsaOfHeader = 268
+	sig.set(rsaOfHeader, "a signature")
+	_, err = luaScriptlet(joinPackage(pkg[:leadSize], sig, hdr.marshal(), payload))
+	if err == nil || !strings.Contains(err.Error(), "tag 268") {
+		t.Errorf("error %v does not name the tag", err)
+	}
+}
+
 func FuzzLuaScriptlet(f *testing.F) {
 	f.Add(make([]byte, 200))
 	f.Add(append(make([]byte, leadSize), headerMagic+"\x00\x00\x00\x02\x00\x00\x00\x10aaaabbbbccccddddeeee\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00\x01"...))
+	sig := header{region: 62}
+	sig.set(tagSHA256, "")
+	sig.entries = append(sig.entries, entry{tag: tagSize, kind: typeInt32, count: 1, data: make([]byte, 4)})
+	hdr := header{region: 63}
+	hdr.set(tagPreTrans, "--")
+	hdr.set(tagPreTransProg, "/bin/sh")
+	f.Add(joinPackage(make([]byte, leadSize), &sig, hdr.marshal(), []byte("payload")))
 	f.Fuzz(func(t *testing.T, pkg []byte) {
-		old := bytes.Clone(pkg)
-		if _, err := luaScriptlet(pkg); err != nil && !bytes.Equal(old, pkg) {
-			t.Error("a refused package was changed")
+		once, err := luaScriptlet(pkg)
+		if err != nil {
+			return
+		}
+		if twice, err := luaScriptlet(once); err != nil || !bytes.Equal(once, twice) {
+			t.Errorf("what was made is changed again, or refused: %v", err)
 		}
 	})
 }

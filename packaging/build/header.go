@@ -16,6 +16,7 @@ const (
 
 	tagSHA256       = 273  // in the signature header: SHA-256 of the header, in hex
 	tagSize         = 1000 // in the signature header: bytes of header and payload
+	tagPayloadSize  = 1007 // in the signature header: bytes of the payload unpacked
 	tagRPMVersion   = 1064
 	tagPreTrans     = 1151 // the scriptlet
 	tagPreTransProg = 1153 // its interpreter
@@ -63,7 +64,8 @@ func joinPackage(lead []byte, sig *header, hdr, payload []byte) []byte {
 	return slices.Concat(lead, raw, pad, hdr, payload)
 }
 
-// parseHeader reads the header that b begins with and says how long it is.
+// parseHeader reads the header that b begins with and says how long it is. Values must
+// follow one another, as rpm wants them, so all of them are no longer than the header.
 func parseHeader(b []byte) (*header, int, error) {
 	if len(b) < 2*indexSize || string(b[:8]) != headerMagic {
 		return nil, 0, errors.New("no header magic")
@@ -74,14 +76,26 @@ func parseHeader(b []byte) (*header, int, error) {
 	}
 	store := b[indexSize*(1+count):][:length]
 	h := header{region: binary.BigEndian.Uint32(b[indexSize:])}
+	values := length - indexSize
+	if values < 0 || !bytes.Equal(b[indexSize:][:indexSize], regionEntry(h.region, uint32(values))) ||
+		!bytes.Equal(store[values:], regionEntry(h.region, -uint32(count)*indexSize)) {
+		return nil, 0, errors.New("the header is not one region")
+	}
+	store = store[:values]
+	end := 0
 	for i := 1; i < count; i++ {
 		index := b[indexSize*(1+i):]
 		e := entry{tag: binary.BigEndian.Uint32(index), kind: binary.BigEndian.Uint32(index[4:]), count: binary.BigEndian.Uint32(index[12:])}
-		n, err := e.size(store, int(binary.BigEndian.Uint32(index[8:])))
+		offset := int(binary.BigEndian.Uint32(index[8:]))
+		n, err := e.size(store, offset)
 		if err != nil {
 			return nil, 0, err
 		}
-		e.data = bytes.Clone(store[binary.BigEndian.Uint32(index[8:]):][:n])
+		if offset < end {
+			return nil, 0, fmt.Errorf("the value of tag %d is within another", e.tag)
+		}
+		end = offset + n
+		e.data = bytes.Clone(store[offset:end])
 		h.entries = append(h.entries, e)
 	}
 	return &h, indexSize*(1+count) + length, nil
@@ -106,6 +120,9 @@ func (e entry) size(store []byte, offset int) (int, error) {
 			}
 			n += end + 1
 		}
+	case typeBin:
+	default:
+		return 0, fmt.Errorf("the value of tag %d has the unknown type %d", e.tag, e.kind)
 	}
 	if n > len(store)-offset {
 		return 0, bad
@@ -134,23 +151,29 @@ func (h *header) set(tag uint32, text string) {
 // marshal writes the header: intro, index, values, and the trailer of the region.
 func (h *header) marshal() []byte {
 	var index, store []byte
-	put := func(b []byte, numbers ...uint32) []byte {
-		for _, n := range numbers {
-			b = binary.BigEndian.AppendUint32(b, n)
-		}
-		return b
-	}
 	for _, e := range h.entries {
 		if typeInt16 <= e.kind && e.kind <= typeInt64 {
 			for len(store)%(1<<(e.kind-2)) != 0 {
 				store = append(store, 0)
 			}
 		}
-		index = put(index, e.tag, e.kind, uint32(len(store)), e.count)
+		index = appendNumbers(index, e.tag, e.kind, uint32(len(store)), e.count)
 		store = append(store, e.data...)
 	}
-	count := uint32(len(h.entries) + 1)
-	out := put([]byte(headerMagic), count, uint32(len(store)+indexSize), h.region, typeBin, uint32(len(store)), indexSize)
-	out = append(append(out, index...), store...)
-	return put(out, h.region, typeBin, -count*indexSize, indexSize)
+	count, values := uint32(len(h.entries)+1), uint32(len(store))
+	intro := appendNumbers([]byte(headerMagic), count, values+indexSize)
+	return slices.Concat(intro, regionEntry(h.region, values), index, store, regionEntry(h.region, -count*indexSize))
+}
+
+// regionEntry is the entry of a region, first of the index, whose offset leads to the
+// trailer; and the trailer, last of the values, whose offset leads back.
+func regionEntry(region, offset uint32) []byte {
+	return appendNumbers(nil, region, typeBin, offset, indexSize)
+}
+
+func appendNumbers(b []byte, numbers ...uint32) []byte {
+	for _, n := range numbers {
+		b = binary.BigEndian.AppendUint32(b, n)
+	}
+	return b
 }
