@@ -75,9 +75,14 @@ func newWorkshop(t testing.TB) *workshop {
 
 // image returns the path of a signed image.
 func (w *workshop) image(t testing.TB, version string, b behaviour) string {
+	return w.variant(t, version, b, "", func(string) {})
+}
+
+// variant returns the path of a signed image whose tree was changed.
+func (w *workshop) variant(t testing.TB, version string, b behaviour, variant string, change func(tree string)) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	name := version + "-" + string(b)
+	name := version + "-" + string(b) + variant
 	if path, ok := w.made[name]; ok {
 		return path
 	}
@@ -87,6 +92,7 @@ func (w *workshop) image(t testing.TB, version string, b behaviour) string {
 	write(t, filepath.Join(tree, rescuerPath), "rescuer "+version, 0o755)
 	write(t, filepath.Join(tree, releasePath), fmt.Sprintf(
 		"ID=_any\nARCHITECTURE=x86-64\nSYSEXT_ID=trident\nSYSEXT_VERSION_ID=%s\nEXTENSION_RELOAD_MANAGER=1\n", version), 0o644)
+	change(tree)
 	path := tree + ".raw"
 	root, err := ddi.Build(context.Background(), path, ddi.BuildOptions{Tree: tree, Arch: ddi.AMD64, Epoch: time.Unix(1, 0)})
 	if err != nil {

@@ -1,0 +1,529 @@
+package selfservice
+
+import (
+	"bytes"
+	"context"
+	"encoding/pem"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/rescue"
+)
+
+var quick = Trial{Soak: 2 * time.Second, Deadline: 60 * time.Second, AllowReadOnlyUsr: true}
+
+// on runs a test in a world that is switched on.
+func on(t *testing.T, shop *workshop, f func(t *testing.T, w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shop)
+		w.powerOn()
+		w.startDaemon()
+		synctest.Wait()
+		f(t, w)
+		w.shutDown()
+	})
+}
+
+// offer puts a file where a path source finds it.
+func (w *world) offer(path string) Source {
+	w.t.Helper()
+	copyFile(w.t, path, filepath.Join(w.disk.root, "offered.raw"))
+	return Source{Path: "/offered.raw"}
+}
+
+func (w *world) service() *Service {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.daemon.service
+}
+
+// end waits for an operation that was begun.
+func (w *world) end(id string, err error) *operation.Operation {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	op := w.settle(id, "")
+	if op == nil || op.ID != id {
+		w.t.Fatalf("operation %s became %+v", id, op)
+	}
+	return op
+}
+
+func (w *world) upgrade(version string, b behaviour) *operation.Operation {
+	w.t.Helper()
+	trial := quick
+	trial.AllowDowngrade = true
+	return w.end(w.service().Upgrade(context.Background(), w.offer(w.shop.image(w.t, version, b)), trial))
+}
+
+// upgraded upgrades to a good version.
+func (w *world) upgraded(version string) {
+	w.t.Helper()
+	if op := w.upgrade(version, healthy); op.Phase != operation.Done {
+		w.t.Fatalf("%s: %+v", op.Phase, op.Failure)
+	}
+}
+
+func (w *world) status() Status {
+	w.t.Helper()
+	st, err := w.service().Status(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return st
+}
+
+// now describes what is active and what is in the store.
+func (w *world) now() string {
+	st := w.status()
+	out := st.Running + " of " + st.Base + ", back to " + st.RollbackTarget + ":"
+	for _, i := range st.Images {
+		out += " " + i.Version
+		if i.Active {
+			out += "*"
+		}
+		if i.Previous {
+			out += "<"
+		}
+	}
+	return out
+}
+
+func (w *world) expect(want string) {
+	w.t.Helper()
+	if got := w.now(); got != want {
+		w.t.Errorf("now %q, want %q", got, want)
+	}
+}
+
+// What is offered and must not be taken: refused before anything has changed,
+// with one reason.
+func TestWhatIsRefusedLeavesTheHostAsItWas(t *testing.T) {
+	shop := newWorkshop(t)
+	stranger := newWorkshop(t)
+	flipped := func(at func(size int) int) func(*testing.T) string {
+		return func(t *testing.T) string {
+			data, err := os.ReadFile(shop.image(t, "2.0.0", healthy))
+			if err != nil {
+				t.Fatal(err)
+			}
+			data[at(len(data))] ^= 1
+			path := filepath.Join(t.TempDir(), "flipped.raw")
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return path
+		}
+	}
+	release := func(old, new string) func(*testing.T) string {
+		return func(t *testing.T) string {
+			return shop.variant(t, "2.0.0", healthy, new, func(tree string) {
+				path := filepath.Join(tree, releasePath)
+				text, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				write(t, path, strings.ReplaceAll(string(text), old, new), 0o644)
+			})
+		}
+	}
+	file := func(name string) func(*testing.T) string {
+		return func(t *testing.T) string {
+			return shop.variant(t, "2.0.0", healthy, strings.ReplaceAll(name, "/", "_"), func(tree string) { write(t, filepath.Join(tree, name), "x", 0o644) })
+		}
+	}
+	version := func(v string) func(*testing.T) string {
+		return func(t *testing.T) string { return shop.image(t, v, healthy) }
+	}
+	for name, c := range map[string]struct {
+		image func(*testing.T) string
+		kind  errkind.Kind
+		says  string
+	}{
+		"by another key":       {func(t *testing.T) string { return stranger.image(t, "2.0.0", healthy) }, errkind.Untrusted, "verify: "},
+		"a byte of the data":   {flipped(func(int) int { return 40<<10 + 5000 }), errkind.Corrupt, "verify: "},
+		"a byte of the table":  {flipped(func(int) int { return 512 + 60 }), errkind.Corrupt, "verify: "},
+		"a byte of its backup": {flipped(func(n int) int { return n - 400 }), errkind.Corrupt, "verify: "},
+		"not an image":         {func(t *testing.T) string { return filepath.Join(shop.dir, "2.0.0-healthy", daemonPath) }, errkind.Corrupt, "verify: "},
+		"another architecture": {release("x86-64", "arm64"), errkind.Incompatible, "arm64"},
+		"another system":       {release("_any", "otheros"), errkind.Incompatible, "otheros"},
+		"another extension":    {release("SYSEXT_ID=trident", "SYSEXT_ID=other"), errkind.Incompatible, `"other"`},
+		"no version":           {release("SYSEXT_VERSION_ID=2.0.0", "SYSEXT_VERSION_ID=new"), errkind.Invalid, `"new"`},
+		"a foreign file":       {file("usr/bin/sudo"), errkind.Forbidden, "usr/bin/sudo"},
+		"a key for systemd":    {file("usr/lib/verity.d/x.crt"), errkind.Forbidden, "usr/lib/verity.d"},
+		"a key for ourselves":  {file("usr/lib/trident/trust.d/x.crt"), errkind.Forbidden, "usr/lib/trident/trust.d"},
+		"a base":               {file("usr/lib/trident/base.json"), errkind.Forbidden, "base.json"},
+		"older than the base":  {version("0.9.0"), errkind.TooOld, "not newer than the base"},
+		"as old as the base":   {version("1.0.0"), errkind.Exists, "the base brings already"},
+		"a dishonest daemon": {func(t *testing.T) string {
+			return shop.variant(t, "2.0.0", healthy, "dishonest", func(tree string) {
+				write(t, filepath.Join(tree, daemonPath), daemonText("2.0.1", healthy), 0o755)
+			})
+		}, errkind.Unhealthy, "says that it is 2.0.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			image := c.image
+			shop.image(t, "2.0.0", healthy)
+			on(t, shop, func(t *testing.T, w *world) {
+				op := w.end(w.service().Upgrade(context.Background(), w.offer(image(t)), quick))
+				if op.Phase != operation.Undone || op.Failure.Kind != c.kind || !strings.Contains(op.Failure.Message, c.says) {
+					t.Errorf("%s: %+v", op.Phase, op.Failure)
+				}
+				w.expect("1.0.0 of 1.0.0, back to :")
+				if len(w.status().Blocked) > 0 || slices.Contains(w.trace, "swing link") {
+					t.Errorf("blocked %v, touched %v", w.status().Blocked, w.trace)
+				}
+				w.checkLeftovers("1.0.0", op)
+			})
+		})
+	}
+}
+
+func TestAVersionIsStagedAndActivatedLater(t *testing.T) {
+	shop := newWorkshop(t)
+	on(t, shop, func(t *testing.T, w *world) {
+		ctx := context.Background()
+		if op := w.end(w.service().Stage(ctx, w.offer(shop.image(t, "2.0.0", healthy)), false)); op.Phase != operation.Done {
+			t.Fatalf("%+v", op)
+		}
+		w.expect("1.0.0 of 1.0.0, back to : 2.0.0")
+		if _, err := w.service().Activate(ctx, "3.0.0", quick); errkind.Of(err) != errkind.NotFound {
+			t.Errorf("activate what is not there: %v", err)
+		}
+		if op := w.end(w.service().Activate(ctx, "", quick)); op.Phase != operation.Done {
+			t.Fatalf("%+v", op)
+		}
+		w.expect("2.0.0 of 1.0.0, back to base: 2.0.0*")
+	})
+}
+
+func TestAnImageThatWasDamagedInTheStoreIsNotActivated(t *testing.T) {
+	shop := newWorkshop(t)
+	on(t, shop, func(t *testing.T, w *world) {
+		ctx := context.Background()
+		w.end(w.service().Stage(ctx, w.offer(shop.image(t, "2.0.0", healthy)), false))
+		path := filepath.Join(w.disk.root, rescue.Dir, "2.0.0.raw")
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[40<<10+5000] ^= 1
+		if err := errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, data, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		op := w.end(w.service().Activate(ctx, "2.0.0", quick))
+		if op.Phase != operation.Undone || op.Failure.Kind != errkind.Corrupt {
+			t.Errorf("%s %+v", op.Phase, op.Failure)
+		}
+		w.expect("1.0.0 of 1.0.0, back to : 2.0.0") // it was there before, so it stays
+	})
+}
+
+func TestRollbackLeadsToTheVersionBeforeAndThenToTheBase(t *testing.T) {
+	shop := newWorkshop(t)
+	on(t, shop, func(t *testing.T, w *world) {
+		ctx := context.Background()
+		if _, err := w.service().Rollback(ctx, quick); errkind.Of(err) != errkind.Precondition {
+			t.Errorf("rollback of nothing: %v", err)
+		}
+		w.upgraded("2.0.0")
+		w.expect("2.0.0 of 1.0.0, back to base: 2.0.0*")
+		w.upgraded("3.0.0")
+		w.expect("3.0.0 of 1.0.0, back to 2.0.0: 2.0.0< 3.0.0*")
+		for _, want := range []string{"2.0.0 of 1.0.0, back to base: 2.0.0* 3.0.0", "1.0.0 of 1.0.0, back to : 3.0.0"} {
+			if op := w.end(w.service().Rollback(ctx, quick)); op.Phase != operation.Done {
+				t.Fatalf("%+v", op)
+			}
+			w.expect(want)
+		}
+		entries, err := w.service().History(ctx, 2)
+		if err != nil || len(entries) != 2 || entries[0].Kind != "self-rollback" || entries[0].From != "2.0.0" || entries[0].To != "1.0.0" || entries[0].End.IsZero() {
+			t.Errorf("%+v, %v", entries, err)
+		}
+	})
+}
+
+func TestWhatIsKeptIsTheActiveThePreviousAndTheNewestStaged(t *testing.T) {
+	shop := newWorkshop(t)
+	on(t, shop, func(t *testing.T, w *world) {
+		for _, v := range []string{"2.0.0", "2.1.0", "2.2.0"} {
+			w.upgraded(v)
+		}
+		for _, v := range []string{"4.0.0", "5.0.0"} {
+			w.end(w.service().Stage(context.Background(), w.offer(shop.image(t, v, healthy)), false))
+		}
+		w.expect("2.2.0 of 1.0.0, back to 2.1.0: 2.0.0 2.1.0< 2.2.0* 4.0.0 5.0.0")
+		w.upgraded("2.3.0")
+		w.expect("2.3.0 of 1.0.0, back to 2.2.0: 2.2.0< 2.3.0* 5.0.0")
+		for v, kind := range map[string]errkind.Kind{"2.3.0": errkind.Precondition, "2.2.0": errkind.Precondition, "9.0.0": errkind.NotFound, "": errkind.Invalid, "../x": errkind.NotFound} {
+			if err := w.service().Remove(context.Background(), v); errkind.Of(err) != kind || err == nil {
+				t.Errorf("remove %q: %v", v, err)
+			}
+		}
+		if err := w.service().Remove(context.Background(), "5.0.0"); err != nil {
+			t.Error(err)
+		}
+		w.expect("2.3.0 of 1.0.0, back to 2.2.0: 2.2.0< 2.3.0*")
+	})
+}
+
+func TestAVersionThatFailedIsRefusedUntilItIsUnblocked(t *testing.T) {
+	shop := newWorkshop(t)
+	on(t, shop, func(t *testing.T, w *world) {
+		ctx := context.Background()
+		w.upgrade("2.0.0", lies)
+		if op := w.upgrade("2.0.0", healthy); op.Failure == nil || op.Failure.Kind != errkind.Blocked || !strings.Contains(op.Failure.Hint, "unblock 2.0.0") {
+			t.Errorf("%+v", op.Failure)
+		}
+		if err := w.service().Unblock(ctx, "2.0.0"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.service().Unblock(ctx, "2.0.0"); errkind.Of(err) != errkind.NotFound {
+			t.Errorf("unblock again: %v", err)
+		}
+		w.upgraded("2.0.0")
+	})
+}
+
+func TestAnOlderVersionNeedsLeave(t *testing.T) {
+	shop := newWorkshop(t)
+	on(t, shop, func(t *testing.T, w *world) {
+		w.upgraded("3.0.0")
+		op := w.end(w.service().Upgrade(context.Background(), w.offer(shop.image(t, "2.0.0", healthy)), quick))
+		if op.Failure == nil || op.Failure.Kind != errkind.TooOld || !strings.Contains(op.Failure.Hint, "--allow-downgrade") {
+			t.Errorf("%+v", op.Failure)
+		}
+		if op := w.upgrade("3.0.0", healthy); op.Failure == nil || op.Failure.Kind != errkind.Exists {
+			t.Errorf("the same again: %+v", op.Failure)
+		}
+		w.upgraded("2.0.0")
+		w.expect("2.0.0 of 1.0.0, back to 3.0.0: 2.0.0* 3.0.0<")
+	})
+}
+
+func TestASecondUpgradeIsToldWhichOneRuns(t *testing.T) {
+	shop := newWorkshop(t)
+	on(t, shop, func(t *testing.T, w *world) {
+		ctx := context.Background()
+		src := w.offer(shop.image(t, "2.0.0", healthy))
+		id, err := w.service().Upgrade(ctx, src, quick)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.service().Upgrade(ctx, src, quick); errkind.Of(err) != errkind.Busy || !strings.Contains(err.Error(), id) {
+			t.Errorf("second upgrade: %v", err)
+		}
+		if err := w.service().Remove(ctx, "2.0.0"); errkind.Of(err) != errkind.Busy {
+			t.Errorf("remove meanwhile: %v", err)
+		}
+		w.end(id, nil)
+	})
+}
+
+func TestANewerBaseRetiresTheExtension(t *testing.T) {
+	shop := newWorkshop(t)
+	on(t, shop, func(t *testing.T, w *world) {
+		w.upgraded("2.0.0")
+		write(t, filepath.Join(w.disk.root, "base", daemonPath), daemonText("3.0.0", healthy), 0o755)
+		write(t, filepath.Join(w.disk.root, "base", rescue.Base), `{"version":"3.0.0"}`, 0o644)
+		if err := w.merge(); err != nil {
+			t.Fatal(err)
+		}
+		w.restart()
+		synctest.Wait()
+		ops, err := w.disk.journal.List(context.Background(), 1, false)
+		if err != nil || ops[0].Kind != "self-retire" {
+			t.Fatalf("%+v, %v", ops, err)
+		}
+		if op := w.settle(ops[0].ID, ""); op.Phase != operation.Done {
+			t.Errorf("%s %+v", op.Phase, op.Failure)
+		}
+		w.expect("3.0.0 of 3.0.0, back to : 2.0.0")
+	})
+}
+
+func TestABaseThatFailedDoesNotRetireTheExtensionAgain(t *testing.T) {
+	shop := newWorkshop(t)
+	on(t, shop, func(t *testing.T, w *world) {
+		w.upgraded("2.0.0")
+		write(t, filepath.Join(w.disk.root, "base", daemonPath), daemonText("3.0.0", exits), 0o755)
+		write(t, filepath.Join(w.disk.root, "base", rescue.Base), `{"version":"3.0.0"}`, 0o644)
+		if err := w.merge(); err != nil {
+			t.Fatal(err)
+		}
+		w.restart()
+		synctest.Wait()
+		ops, err := w.disk.journal.List(context.Background(), 1, false)
+		if err != nil || ops[0].Kind != "self-retire" {
+			t.Fatalf("%+v, %v", ops, err)
+		}
+		if op := w.settle(ops[0].ID, ""); op.Phase != operation.Undone || op.Failure.Kind != errkind.Unhealthy {
+			t.Errorf("%s %+v", op.Phase, op.Failure)
+		}
+		w.restart()
+		synctest.Wait()
+		if last, _ := w.disk.journal.List(context.Background(), 1, false); last[0].ID != ops[0].ID {
+			t.Errorf("tried again: %+v", last[0])
+		}
+		w.expect("2.0.0 of 3.0.0, back to base: 2.0.0*")
+	})
+}
+
+func TestAHostWithoutABaseFallsBackToTheExtensionBefore(t *testing.T) {
+	shop := newWorkshop(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shop)
+		if err := os.RemoveAll(filepath.Join(w.disk.root, "base/usr")); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(w.disk.root, "etc/trident/trust.d/shop.crt"), string(pemOf(shop)), 0o644)
+		write(t, filepath.Join(w.disk.root, "base/usr/keep"), "", 0o644)
+		w.stageBy("1.5.0")
+		w.powerOn()
+		w.startDaemon()
+		synctest.Wait()
+		if _, err := w.service().Rollback(context.Background(), quick); errkind.Of(err) != errkind.Precondition {
+			t.Errorf("rollback of the only version: %v", err)
+		}
+		w.upgraded("2.0.0")
+		w.expect("2.0.0 of , back to 1.5.0: 1.5.0< 2.0.0*")
+		if op := w.upgrade("3.0.0", exits); op.Phase != operation.Undone {
+			t.Errorf("%s", op.Phase)
+		}
+		w.expect("2.0.0 of , back to 1.5.0: 1.5.0< 2.0.0*")
+		w.end(w.service().Rollback(context.Background(), quick))
+		w.expect("1.5.0 of , back to : 1.5.0* 2.0.0")
+		w.shutDown()
+	})
+}
+
+func pemOf(shop *workshop) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: shop.cert.Raw})
+}
+
+func TestTheHostIsAskedBeforeAMerge(t *testing.T) {
+	shop := newWorkshop(t)
+	t.Run("a writable /usr", func(t *testing.T) {
+		on(t, shop, func(t *testing.T, w *world) {
+			trial := quick
+			trial.AllowReadOnlyUsr = false
+			op := w.end(w.service().Upgrade(context.Background(), w.offer(shop.image(t, "2.0.0", healthy)), trial))
+			if op.Failure == nil || op.Failure.Kind != errkind.Precondition || !strings.Contains(op.Failure.Hint, "--allow-read-only-usr") {
+				t.Errorf("%+v", op.Failure)
+			}
+			w.expect("1.0.0 of 1.0.0, back to :")
+		})
+	})
+	t.Run("another vendor's broken extension", func(t *testing.T) {
+		on(t, shop, func(t *testing.T, w *world) {
+			write(t, filepath.Join(w.disk.root, "var/lib/extensions/vendor.raw"), "", 0o644)
+			op := w.end(w.service().Upgrade(context.Background(), w.offer(shop.image(t, "2.0.0", healthy)), quick))
+			if op.Failure == nil || op.Failure.Kind != errkind.Precondition || !strings.Contains(op.Failure.Message, "vendor") {
+				t.Errorf("%+v", op.Failure)
+			}
+			w.expect("1.0.0 of 1.0.0, back to :")
+		})
+	})
+}
+
+func TestAnUploadIsStagedAndALostOneIsTakenBack(t *testing.T) {
+	shop := newWorkshop(t)
+	on(t, shop, func(t *testing.T, w *world) {
+		data, err := os.ReadFile(shop.image(t, "2.0.0", healthy))
+		if err != nil {
+			t.Fatal(err)
+		}
+		chunks := func(r io.Reader, end error) func(context.Context) ([]byte, error) {
+			return func(context.Context) ([]byte, error) {
+				buf := make([]byte, 10_000)
+				n, err := r.Read(buf)
+				if err != nil {
+					err = end
+				}
+				return buf[:n], err
+			}
+		}
+		lost := &Upload{Size: int64(len(data)), Chunks: chunks(bytes.NewReader(data[:50_000]), errkind.Errorf(errkind.Unavailable, "the client went away"))}
+		op := w.end(w.service().Stage(context.Background(), Source{Upload: lost}, false))
+		if op.Phase != operation.Undone || op.Failure.Kind != errkind.Unavailable {
+			t.Errorf("%s %+v", op.Phase, op.Failure)
+		}
+		w.checkLeftovers("1.0.0", op)
+		whole := &Upload{Size: int64(len(data)), Chunks: chunks(bytes.NewReader(data), io.EOF)}
+		if op := w.end(w.service().Stage(context.Background(), Source{Upload: whole}, false)); op.Phase != operation.Done {
+			t.Errorf("%s %+v", op.Phase, op.Failure)
+		}
+		w.expect("1.0.0 of 1.0.0, back to : 2.0.0")
+	})
+}
+
+func TestARequestThatCanNeverWorkBeginsNothing(t *testing.T) {
+	shop := newWorkshop(t)
+	on(t, shop, func(t *testing.T, w *world) {
+		path := Source{Path: "/x"}
+		for name, c := range map[string]struct {
+			src   Source
+			trial Trial
+		}{
+			"no source":             {},
+			"two sources":           {src: Source{Path: "/x", URL: "http://127.0.0.1/x"}},
+			"a relative path":       {src: Source{Path: "x"}},
+			"no scheme":             {src: Source{URL: "127.0.0.1/x"}},
+			"another scheme":        {src: Source{URL: "ftp://127.0.0.1/x"}},
+			"an empty upload":       {src: Source{Upload: &Upload{}}},
+			"a huge upload":         {src: Source{Upload: &Upload{Size: maxImage + 1}}},
+			"a soak past its end":   {src: path, trial: Trial{Soak: 2 * time.Minute, Deadline: time.Minute}},
+			"a negative soak":       {src: path, trial: Trial{Soak: -1}},
+			"a deadline of days":    {src: path, trial: Trial{Deadline: 48 * time.Hour}},
+			"a deadline of nothing": {src: path, trial: Trial{Soak: 1, Deadline: 2}},
+		} {
+			if id, err := w.service().Upgrade(context.Background(), c.src, c.trial); errkind.Of(err) != errkind.Invalid {
+				t.Errorf("%s: %q, %v", name, id, err)
+			}
+		}
+		if ops, _ := w.disk.journal.List(context.Background(), 10, false); len(ops) > 0 {
+			t.Errorf("begun: %+v", ops)
+		}
+	})
+}
+
+func TestASourceIsShownWithoutItsSecrets(t *testing.T) {
+	for url, want := range map[string]string{
+		"https://user:secret@example.org/trident.raw?token=secret#secret": "https://example.org/trident.raw",
+		"http://[::1]:80/x": "http://[::1]:80/x",
+		"://secret":         "a URL",
+	} {
+		if got := (Source{URL: url}).String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+func TestOnlyOurOwnPathsAreAllowed(t *testing.T) {
+	for path, want := range map[string]bool{
+		"usr": true, "usr/bin": true, "usr/bin/trident": true, "usr/bin/tridentd": true, "usr/bin/trident2": false, "usr/bin/sh": false,
+		"usr/lib/trident/trident-rescue": true, "usr/lib/trident/base.json": false, "usr/lib/trident/trust.d": false, "usr/lib/verity.d": false,
+		"usr/lib/systemd/system/tridentd.socket": true, "usr/lib/systemd/system/sshd.service": false,
+		"usr/lib/systemd/system/sockets.target.upholds/tridentd.socket": true, "usr/lib/systemd/system/sockets.target.upholds/x.socket": false,
+		"usr/lib/systemd/system/sshd.service.d/trident.conf": false, "usr/lib/systemd/system/sshd.service.d": false,
+		"usr/lib/systemd/system-generators/trident": false, "usr/lib/systemd/systemd": false,
+		"usr/share/man/man1": true, "usr/share/man/man1/trident.1": true, "usr/share/man/man1/ls.1": false, "usr/share/man/man1/trident/x": false,
+		"usr/share/doc/trident/README": true, "usr/share/doc/other": false, "usr/lib/os-release": false, "opt": false, "usr/lib/tmpfiles.d": false,
+		"usr/share/licenses/trident": true, "usr/lib/extension-release.d/extension-release.trident": true,
+		"usr/lib/extension-release.d/extension-release.other": false,
+	} {
+		if got := allowed(path); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+}
