@@ -83,7 +83,7 @@ check-generated: ## Generate again; fail when something differs from what is com
 
 .PHONY: clean
 clean: ## Remove what was built; keys that were made stay
-	rm -rf dist/bin dist/rpm dist/sysext dist/stage dist/trident dist/tridentd dist/trident-rescue
+	[[ ! -d dist ]] || find dist -mindepth 1 -maxdepth 1 ! -name keys -exec rm -rf {} +
 
 .PHONY: help
 help: ## Show this list
