@@ -167,3 +167,15 @@ func TestNoShellScriptletCanFail(t *testing.T) {
 		}
 	}
 }
+
+func TestBadArgumentsAreRefusedBeforeAnythingIsBuilt(t *testing.T) {
+	chdir(t)
+	for _, args := range [][]string{
+		nil, {"deb"}, {"rpm"}, {"rpm", "-version", "banana"}, {"rpm", "-version", "v1.2.3"},
+		{"rpm", "-version", "1.2.3", "more"}, {"finish", "/does/not/exist.rpm"},
+	} {
+		if err := run(t.Context(), args); err == nil {
+			t.Errorf("build %v: no error", args)
+		}
+	}
+}

@@ -22,6 +22,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/trident-project/trident/internal/version"
 )
 
 func main() {
@@ -53,13 +55,17 @@ func run(ctx context.Context, args []string) error {
 
 func runRPM(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("build rpm", flag.ContinueOnError)
-	version := flags.String("version", "", "version of the packages, like 1.2.3")
+	release := flags.String("version", "", "version of the packages, like 1.2.3")
 	arch := flags.String("arch", "", "only these of the configured architectures, comma-separated")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if *version == "" || flags.NArg() > 0 {
+	if *release == "" || flags.NArg() > 0 {
 		return errors.New("usage: build rpm -version VERSION [-arch LIST]")
+	}
+	// tridentd and trident-rescue compare it with versions of extensions.
+	if _, err := version.Parse(*release); err != nil {
+		return err
 	}
 	epoch, err := sourceDate(os.Getenv("SOURCE_DATE_EPOCH"))
 	if err != nil {
@@ -69,7 +75,7 @@ func runRPM(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	p := project{cfg: cfg, version: *version, epoch: epoch}
+	p := project{cfg: cfg, version: *release, epoch: epoch}
 	if *arch != "" {
 		p.only = strings.Split(*arch, ",")
 	}
