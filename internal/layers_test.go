@@ -45,7 +45,7 @@ var layers = []struct{ pkg, may string }{
 
 	// domain: what a host, an image, a key is
 	{"internal/trust", "internal/linux/ddi internal/linux/inroot internal/errkind"},
-	{"internal/extension", "internal/hostinfo internal/linux/gpt internal/linux/inroot internal/errkind"},
+	{"internal/extension", "internal/hostinfo internal/linux/gpt internal/linux/inroot internal/version internal/errkind"},
 	{"internal/hostinfo", "internal/linux/inroot internal/errkind"},
 	{"internal/fetch", "internal/linux/atomicfile internal/errkind"},
 

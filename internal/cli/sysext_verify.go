@@ -24,7 +24,8 @@ type sysextVerifyOptions struct {
 const sysextVerifyLong = `Verify checks an image and names the first thing that is wrong with it: the
 partition table, the signature by a certificate that is trusted and within its
 dates, every block against the root hash, extension-release, and that there is
-nothing in it but plain files and folders under usr and opt.
+nothing in it but plain files and folders under usr and opt; in an image of
+Trident itself, nothing but what such an image may carry.
 
 Trusted are the certificates of this host's /usr/lib/trident/trust.d and
 /etc/trident/trust.d, or those that --trust names instead. Whether the image
@@ -107,6 +108,9 @@ func (r *verification) checkTree(img *ddi.Image) error {
 		return errkind.Errorf(errkind.Corrupt, "extension-release is for the architecture %q, the partitions are for %q", a, img.Arch())
 	}
 	r.Extension, r.Version = release.Name, release.Version
+	if release.Name == extension.Own {
+		return extension.CheckOwn(fsys, release)
+	}
 	return extension.CheckContent(fsys, func(path string) bool {
 		top, _, _ := strings.Cut(path, "/")
 		return top == "usr" || top == "opt"

@@ -19,49 +19,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/rescue"
 	"github.com/trident-project/trident/internal/trust"
-	"github.com/trident-project/trident/internal/version"
 )
-
-// imageName is the name that systemd knows our extension by, and the SYSEXT_ID
-// that it has to carry.
-const imageName = "trident"
-
-// Files of an image, and of a host that has it merged.
-const (
-	daemonPath  = "usr/bin/tridentd"
-	rescuerPath = "usr/lib/trident/trident-rescue"
-	releasePath = "usr/lib/extension-release.d/extension-release." + imageName
-)
-
-// allowedPrefixes and allowedPaths are what an image of ours may have. base.json
-// is the base's own, and nothing may widen trust: no trust.d, no verity.d.
-func allowed(path string) bool {
-	switch path {
-	case "usr", "usr/bin", "usr/lib", "usr/lib/extension-release.d", "usr/lib/systemd", "usr/lib/systemd/system",
-		"usr/lib/systemd/system/sockets.target.upholds", "usr/lib/systemd/system/multi-user.target.upholds",
-		"usr/lib/trident", rescuerPath, releasePath, "usr/bin/trident", daemonPath,
-		"usr/share", "usr/share/man", "usr/share/doc", "usr/share/licenses",
-		"usr/share/bash-completion", "usr/share/bash-completion/completions", "usr/share/bash-completion/completions/trident",
-		"usr/share/zsh", "usr/share/zsh/site-functions", "usr/share/zsh/site-functions/_trident",
-		"usr/share/fish", "usr/share/fish/vendor_completions.d", "usr/share/fish/vendor_completions.d/trident.fish":
-		return true
-	}
-	dir, name := filepath.Split(path)
-	switch dir = strings.TrimSuffix(dir, "/"); {
-	case under(path, "usr/share/doc/trident"), under(path, "usr/share/licenses/trident"):
-		return true
-	case strings.HasPrefix(dir, "usr/lib/systemd/system"):
-		return strings.HasPrefix(name, "trident") &&
-			(dir == "usr/lib/systemd/system" || strings.HasSuffix(dir, ".target.upholds") && strings.Count(dir, "/") == 4)
-	case dir == "usr/share/man":
-		return strings.HasPrefix(name, "man")
-	case strings.HasPrefix(dir, "usr/share/man/man"):
-		return strings.HasPrefix(name, "trident") && strings.Count(dir, "/") == 3
-	}
-	return false
-}
-
-func under(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
 
 // An image is an open one that our own trust vouches for, with what it says
 // about itself. Only openVerified makes one.
@@ -109,7 +67,7 @@ func (s *Service) openVerified(ctx context.Context, path string, progress func(d
 	if i.files, err = raw.FS(); err != nil {
 		return nil, fmt.Errorf("read image: %w", err)
 	}
-	if i.release, err = extension.ReadRelease(i.files, imageName); err != nil {
+	if i.release, err = extension.ReadRelease(i.files, extension.Own); err != nil {
 		return nil, fmt.Errorf("read image: %w", err)
 	}
 	return i, s.checkOurs(i)
@@ -117,12 +75,6 @@ func (s *Service) openVerified(ctx context.Context, path string, progress func(d
 
 // checkOurs checks that a verified image is one of Trident, for this host.
 func (s *Service) checkOurs(i *image) error {
-	if i.release.SysextID != imageName {
-		return errkind.Errorf(errkind.Incompatible, "it is not an image of trident: its SYSEXT_ID is %q", i.release.SysextID)
-	}
-	if _, err := version.Parse(i.release.Version); err != nil {
-		return errkind.Errorf(errkind.Invalid, "the image's SYSEXT_VERSION_ID: %w", err)
-	}
 	host, err := hostinfo.Read(s.Root)
 	if err != nil {
 		return err
@@ -130,13 +82,7 @@ func (s *Service) checkOurs(i *image) error {
 	if err := i.release.Fits(host); err != nil {
 		return err
 	}
-	if err := extension.CheckContent(i.files, allowed); err != nil {
-		return errkind.WithHint(err, "an image of trident may carry trident's own files only")
-	}
-	if _, err := fs.Stat(i.files, daemonPath); err != nil {
-		return errkind.Errorf(errkind.Invalid, "the image has no %s: %w", daemonPath, err)
-	}
-	return nil
+	return extension.CheckOwn(i.files, i.release)
 }
 
 // swing makes a verified image the one that systemd finds.
@@ -167,12 +113,12 @@ func (s *Service) checkMerged(i *image) error {
 	}
 	found := false
 	for _, name := range names {
-		found = found || name == imageName
+		found = found || name == extension.Own
 	}
 	if !found {
 		return errkind.Errorf(errkind.Internal, "systemd has refreshed, but the image is not merged (merged are: %s)", strings.Join(names, ", "))
 	}
-	for _, path := range []string{releasePath, daemonPath} {
+	for _, path := range []string{extension.OwnRelease, extension.OwnDaemon} {
 		want, err := sum(i.files, path)
 		if err != nil {
 			return fmt.Errorf("read %s of the image: %w", path, err)
@@ -205,8 +151,8 @@ func (s *Service) mergedVersion() (string, error) {
 		return "", err
 	}
 	for _, name := range names {
-		if name == imageName {
-			r, err := extension.ReadRelease(inroot.FS(s.Root), imageName)
+		if name == extension.Own {
+			r, err := extension.ReadRelease(inroot.FS(s.Root), extension.Own)
 			return r.Version, err
 		}
 	}

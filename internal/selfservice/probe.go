@@ -84,7 +84,7 @@ func (s *Service) runCandidate(ctx context.Context, i *image) (version string, e
 }
 
 func extract(i *image, path string) (err error) {
-	in, err := i.files.Open(daemonPath)
+	in, err := i.files.Open(extension.OwnDaemon)
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (s *Service) canMerge(r record) error {
 		return err
 	}
 	for _, f := range found {
-		if f.Name == imageName {
+		if f.Name == extension.Own {
 			continue
 		}
 		if err := f.Check(s.Root, host, certs); err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/rescue"
@@ -67,7 +68,7 @@ func (s *Service) copyRescuer(dst string) error {
 	if err := os.MkdirAll(filepath.Dir(dst), 0o700); err != nil {
 		return fmt.Errorf("copy the rescuer: %w", err)
 	}
-	return rescue.CopyTo(filepath.Join(s.Root, rescuerPath), dst)
+	return rescue.CopyTo(filepath.Join(s.Root, extension.OwnRescuer), dst)
 }
 
 // keepEvidence gathers what may tell why a version failed, before it is gone.

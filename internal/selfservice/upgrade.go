@@ -253,7 +253,7 @@ func (s *Service) checkNotMerged() error {
 		return err
 	}
 	for _, name := range names {
-		if name == imageName {
+		if name == extension.Own {
 			return errkind.Errorf(errkind.Internal, "the extension is still merged after systemd has refreshed")
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/linux/run"
@@ -87,10 +88,10 @@ func (w *workshop) variant(t testing.TB, version string, b behaviour, variant st
 		return path
 	}
 	tree := filepath.Join(w.dir, name)
-	write(t, filepath.Join(tree, daemonPath), daemonText(version, b), 0o755)
+	write(t, filepath.Join(tree, extension.OwnDaemon), daemonText(version, b), 0o755)
 	write(t, filepath.Join(tree, "usr/bin/trident"), "trident "+version, 0o755)
-	write(t, filepath.Join(tree, rescuerPath), "rescuer "+version, 0o755)
-	write(t, filepath.Join(tree, releasePath), fmt.Sprintf(
+	write(t, filepath.Join(tree, extension.OwnRescuer), "rescuer "+version, 0o755)
+	write(t, filepath.Join(tree, extension.OwnRelease), fmt.Sprintf(
 		"ID=_any\nARCHITECTURE=x86-64\nSYSEXT_ID=trident\nSYSEXT_VERSION_ID=%s\nEXTENSION_RELOAD_MANAGER=1\n", version), 0o644)
 	change(tree)
 	path := tree + ".raw"
@@ -181,9 +182,9 @@ var errDead = errors.New("the power is off")
 // newWorld is a host with a base of version 1.0.0.
 func newWorld(t testing.TB, shop *workshop) *world {
 	root := tempDir(t)
-	write(t, filepath.Join(root, "base", daemonPath), daemonText("1.0.0", healthy), 0o755)
+	write(t, filepath.Join(root, "base", extension.OwnDaemon), daemonText("1.0.0", healthy), 0o755)
 	write(t, filepath.Join(root, "base", rescue.Base), `{"version":"1.0.0"}`, 0o644)
-	write(t, filepath.Join(root, "base", rescuerPath), "rescuer 1.0.0", 0o755)
+	write(t, filepath.Join(root, "base", extension.OwnRescuer), "rescuer 1.0.0", 0o755)
 	pemCert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: shop.cert.Raw})
 	write(t, filepath.Join(root, "base/usr/lib/trident/trust.d/shop.crt"), string(pemCert), 0o644)
 	write(t, filepath.Join(root, "etc/os-release"), "ID=testos\nVERSION_ID=1\n", 0o644)
@@ -299,7 +300,7 @@ func (w *world) go_(f func()) { w.goroutines.Go(f) }
 
 // startDaemon starts what lies in /usr/bin, as systemd would.
 func (w *world) startDaemon() {
-	text, err := os.ReadFile(filepath.Join(w.disk.root, daemonPath))
+	text, err := os.ReadFile(filepath.Join(w.disk.root, extension.OwnDaemon))
 	if err != nil {
 		w.t.Error(err)
 		return

@@ -1,0 +1,65 @@
+package extension
+
+import (
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/version"
+)
+
+// Own is the name and the SYSEXT_ID of the extension that is Trident itself.
+const Own = "trident"
+
+// Files that Trident's own image has.
+const (
+	OwnDaemon  = "usr/bin/tridentd"
+	OwnRescuer = "usr/lib/trident/trident-rescue"
+	OwnRelease = "usr/lib/extension-release.d/extension-release." + Own
+)
+
+// CheckOwn checks that an image is one of Trident, and carries nothing but
+// Trident: who may sign it may replace the agent, and nothing else of the host.
+func CheckOwn(fsys fs.FS, r Release) error {
+	if r.SysextID != Own {
+		return errkind.Errorf(errkind.Incompatible, "it is not an image of trident: its SYSEXT_ID is %q", r.SysextID)
+	}
+	if _, err := version.Parse(r.Version); err != nil {
+		return errkind.Errorf(errkind.Invalid, "the image's SYSEXT_VERSION_ID: %w", err)
+	}
+	if err := CheckContent(fsys, ownPath); err != nil {
+		return errkind.WithHint(err, "an image of trident may carry trident's own files only")
+	}
+	if _, err := fs.Stat(fsys, OwnDaemon); err != nil {
+		return errkind.Errorf(errkind.Invalid, "the image has no %s: %w", OwnDaemon, err)
+	}
+	return nil
+}
+
+// ownPath is what an image of Trident may have. base.json is the base's own, and
+// nothing may widen trust: no trust.d, no verity.d.
+func ownPath(name string) bool {
+	switch name {
+	case "usr", "usr/bin", "usr/lib", "usr/lib/extension-release.d", "usr/lib/systemd", "usr/lib/systemd/system",
+		"usr/lib/systemd/system/sockets.target.upholds", "usr/lib/systemd/system/multi-user.target.upholds",
+		"usr/lib/trident", OwnRescuer, OwnRelease, "usr/bin/trident", OwnDaemon,
+		"usr/share", "usr/share/man", "usr/share/doc", "usr/share/licenses",
+		"usr/share/bash-completion", "usr/share/bash-completion/completions", "usr/share/bash-completion/completions/trident",
+		"usr/share/zsh", "usr/share/zsh/site-functions", "usr/share/zsh/site-functions/_trident",
+		"usr/share/fish", "usr/share/fish/vendor_completions.d", "usr/share/fish/vendor_completions.d/trident.fish":
+		return true
+	}
+	dir, ours := path.Dir(name), strings.HasPrefix(path.Base(name), Own)
+	switch dir {
+	case "usr/lib/systemd/system", "usr/lib/systemd/system/sockets.target.upholds", "usr/lib/systemd/system/multi-user.target.upholds":
+		return ours
+	case "usr/share/man":
+		return strings.HasPrefix(path.Base(name), "man")
+	}
+	if path.Dir(dir) == "usr/share/man" {
+		return ours
+	}
+	return name == "usr/share/doc/trident" || name == "usr/share/licenses/trident" ||
+		strings.HasPrefix(name, "usr/share/doc/trident/") || strings.HasPrefix(name, "usr/share/licenses/trident/")
+}
