@@ -104,7 +104,7 @@ func (f *fixture) install(ctx context.Context) error {
 		return err
 	}
 	out, err := vm.Run(ctx, `set -e
-		rpm --install --nopretrans /share/systemd-stub.rpm /share/trident-1.0.0-1.x86_64.rpm
+		rpm --install /share/systemd-stub.rpm /share/trident-1.0.0-1.x86_64.rpm
 		systemctl start tridentd.socket tridentd-resume.path
 		systemctl enable systemd-sysext.service
 		mkdir -p /var/lib/extensions`, nil)
@@ -161,6 +161,13 @@ func drive(t *testing.T, f *fixture, vm *lab.VM) *guest {
 	}
 	t.Cleanup(func() { api.Close() })
 	return &guest{VM: vm, t: t, api: api, socket: socket, f: f}
+}
+
+// in is the same guest in a subtest.
+func (g *guest) in(t *testing.T) *guest {
+	other := *g
+	other.t = t
+	return &other
 }
 
 // sh runs a command in the guest that has to succeed.
@@ -226,7 +233,7 @@ func (g *guest) runs(version string) {
 	if st.RunningVersion != version || st.ActiveVersion != active || st.Merged != (active != "") || st.Verity != (active != "") || st.Operation != nil {
 		g.t.Errorf("status %v, want version %s", st, version)
 	}
-	if got := g.sh("cat /usr/.systemd-sysext/extensions 2>/dev/null || true"); got != merged {
+	if got := g.sh("grep -x trident /usr/.systemd-sysext/extensions 2>/dev/null || true"); got != merged {
 		g.t.Errorf("merged %q, want %q", got, merged)
 	}
 	if got := g.sh("tridentd --version; findmnt -n -o SOURCE /usr || true"); !strings.Contains(got, version) {
