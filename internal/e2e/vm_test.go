@@ -89,6 +89,13 @@ func (f *fixture) makeProducts(ctx context.Context) error {
 	return errors.Join(append(errs, err)...)
 }
 
+// installScript installs the package as an administrator does.
+const installScript = `set -e
+		rpm --install /share/systemd-stub.rpm /share/trident-1.0.0-1.x86_64.rpm
+		systemctl start tridentd.socket tridentd-resume.path
+		systemctl enable systemd-sysext.service
+		mkdir -p /var/lib/extensions`
+
 // install boots a guest, installs the package by rpm and saves the guest.
 func (f *fixture) install(ctx context.Context) error {
 	b, err := lab.Image(ctx, lab.Trixie())
@@ -103,11 +110,7 @@ func (f *fixture) install(ctx context.Context) error {
 	if err := vm.WaitBoot(ctx); err != nil {
 		return err
 	}
-	out, err := vm.Run(ctx, `set -e
-		rpm --install /share/systemd-stub.rpm /share/trident-1.0.0-1.x86_64.rpm
-		systemctl start tridentd.socket tridentd-resume.path
-		systemctl enable systemd-sysext.service
-		mkdir -p /var/lib/extensions`, nil)
+	out, err := vm.Run(ctx, installScript, nil)
 	if err != nil {
 		return errors.Join(err, errors.New(out), errors.New(vm.Evidence(ctx)))
 	}
