@@ -22,6 +22,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/trident-project/trident/internal/daemon"
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/rescue"
 	"github.com/trident-project/trident/internal/systemd"
@@ -124,7 +125,7 @@ func (h *host) start() {
 		return
 	}
 	ctx, cancel := context.WithCancel(h.ctx)
-	d, err := daemon.New(ctx, daemon.Config{Root: h.root, Version: string(m[1]), Systemd: h, Logger: h.logger})
+	d, err := h.try(ctx, string(m[1]))
 	ended := make(chan struct{})
 	h.stop = func() { cancel(); <-ended }
 	h.work.Go(func() {
@@ -137,6 +138,19 @@ func (h *host) start() {
 		}
 	})
 	h.unit.Active = "active"
+}
+
+// try starts a daemon as Restart=on-failure would: a program that another test
+// forks holds our lock for the moment until it has become that program.
+func (h *host) try(ctx context.Context, version string) (d *daemon.Daemon, err error) {
+	for range 40 {
+		d, err = daemon.New(ctx, daemon.Config{Root: h.root, Version: version, Systemd: h, Logger: h.logger})
+		if errkind.Of(err) != errkind.Busy {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return d, err
 }
 
 func (h *host) stopDaemon() {
