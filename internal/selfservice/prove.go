@@ -32,21 +32,35 @@ func (s *Service) prove(ctx context.Context, r *opRun) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, r.State.Trial.Deadline, errDeadline)
 	defer cancel()
-	if err := s.checkSelf(ctx, r.State); err != nil {
-		return err
+	err := s.checkSelf(ctx, r.State)
+	if err == nil {
+		r.Logf(slog.LevelInfo, "trident %s runs and answers; watching it for %s", s.Version, r.State.Trial.Soak)
+		err = s.soak(ctx, r)
 	}
-	r.Logf(slog.LevelInfo, "trident %s runs and answers; watching it for %s", s.Version, r.State.Trial.Soak)
-	return s.soak(ctx, r)
+	// The rescuer may be putting the version before back while we look: what we
+	// find amiss then is its work, not the cause.
+	if given := s.givenUp(r); err != nil && given != nil {
+		return given
+	}
+	return err
 }
 
 var errDeadline = errkind.With(errkind.Unhealthy, errors.New("it did not prove itself within its deadline"))
 
 // notTheTarget says why another version than the target is what runs.
 func (s *Service) notTheTarget(r *opRun) error {
+	if err := s.givenUp(r); err != nil {
+		return err
+	}
+	return errkind.Errorf(errkind.Unhealthy, "trident %s runs, not %s", s.Version, r.State.Version)
+}
+
+// givenUp is why the target was given up, if it was.
+func (s *Service) givenUp(r *opRun) error {
 	if t, err := s.trial.Read(); err == nil && t.Operation == r.ID && t.Returning {
 		return errkind.Errorf(errkind.Unhealthy, "trident %s was thrown back: %s", r.State.Version, t.Reason)
 	}
-	return errkind.Errorf(errkind.Unhealthy, "trident %s runs, not %s", s.Version, r.State.Version)
+	return nil
 }
 
 func (s *Service) checkSelf(ctx context.Context, r record) error {
@@ -95,7 +109,7 @@ func (s *Service) soak(ctx context.Context, r *opRun) error {
 		case t.Operation != r.ID:
 			return fmt.Errorf("the rescuer's record is of operation %s", t.Operation)
 		case t.Returning:
-			return errkind.Errorf(errkind.Unhealthy, "the rescuer gave it up: %s", t.Reason)
+			return s.givenUp(r)
 		case t.Witnessed && time.Since(start) >= r.State.Trial.Soak:
 			return nil
 		}

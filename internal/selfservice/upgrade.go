@@ -53,6 +53,10 @@ const (
 	staged  = 3
 )
 
+// restartTime bounds how long systemd may take to accept a restart. It is
+// shorter than what a daemon that is stopped has left.
+const restartTime = 10 * time.Second
+
 // steps is an upgrade. Up to settle the version before is one link away, and
 // the rescuer knows which.
 func (s *Service) steps() []opStep {
@@ -240,6 +244,10 @@ func (s *Service) restartBack(ctx context.Context, r *opRun) error {
 }
 
 func (s *Service) restart(ctx context.Context, name string) error {
+	// systemd may stop us before we have read its answer; the answer counts all
+	// the same, so that the journal says what is waited for.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restartTime)
+	defer cancel()
 	if err := s.touch(name, func() error { return s.Systemd.Restart(ctx, daemonUnit) }); err != nil {
 		return err
 	}
