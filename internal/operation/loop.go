@@ -40,7 +40,7 @@ func (r *Runner) turn(ctx context.Context, a *active) (stop bool, err error) {
 	if err != nil && r.ctx.Err() != nil && !waits(err) {
 		return true, nil // stopped half-way: the journal still says "this step"
 	}
-	if context.Cause(ctx) == errCancelled && !undo && !waits(err) {
+	if errors.Is(context.Cause(ctx), errCancelled) && !undo && !waits(err) {
 		err = errCancelled
 	}
 	r.mu.Lock()

@@ -72,8 +72,30 @@ func (b *bench) begin(steps ...step) (*operation.Runner, operation.Starter[recor
 	if err := r.Resume(b.t.Context()); err != nil {
 		b.t.Fatal(err)
 	}
-	b.t.Cleanup(func() { r.Shutdown(context.Background()) })
+	b.t.Cleanup(func() { b.stop(r) })
 	return r, start
+}
+
+// stop ends a daemon process.
+func (b *bench) stop(r *operation.Runner) {
+	b.t.Helper()
+	if err := r.Shutdown(context.Background()); err != nil {
+		b.t.Error(err)
+	}
+}
+
+// waiting watches until the operation waits.
+func (b *bench) waiting(r *operation.Runner, id string) {
+	b.t.Helper()
+	for e, err := range r.Watch(b.t.Context(), id, 0) {
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if e.Waiting != "" {
+			return
+		}
+	}
+	b.t.Fatal("it does not wait")
 }
 
 // step is a step that leaves a trace.
@@ -314,14 +336,7 @@ func TestARestartIsOverInTheNextProcessAndARebootInTheNextBoot(t *testing.T) {
 		steps := []step{b.step("a"), wait, b.step("c")}
 		r, start := b.begin(steps...)
 		op := b.start(start)
-		for e, err := range r.Watch(t.Context(), op.ID, 0) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			if e.Waiting != "" {
-				break
-			}
-		}
+		b.waiting(r, op.ID)
 		if err := r.Resume(t.Context()); err != nil { // in the same life: it goes on waiting
 			t.Fatal(err)
 		}
@@ -347,11 +362,7 @@ func TestCancellingWhatWaitsTakesEffectInTheNextLife(t *testing.T) {
 	wait.Do = func(context.Context, *run) error { return operation.ErrRestart }
 	r, start := b.begin(b.step("a"), wait, b.step("c"), b.step("d"))
 	op := b.start(start)
-	for e := range r.Watch(t.Context(), op.ID, 0) {
-		if e.Waiting != "" {
-			break
-		}
-	}
+	b.waiting(r, op.ID)
 	if _, err := r.Cancel(t.Context(), op.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -368,11 +379,7 @@ func TestAnUndoMayWaitForARestartToo(t *testing.T) {
 	back := step{Name: "back", Undo: func(context.Context, *run) error { b.did("-back"); return operation.ErrRestart }}
 	r, start := b.begin(b.step("a"), back, b.failing("c"))
 	op := b.start(start)
-	for e := range r.Watch(t.Context(), op.ID, 0) {
-		if e.Waiting != "" {
-			break
-		}
-	}
+	b.waiting(r, op.ID)
 	r, _ = b.begin(b.step("a"), back, b.failing("c"))
 	if op := b.finish(r, op.ID); op.Phase != operation.Undone {
 		t.Errorf("%s", op.Phase)
@@ -386,7 +393,7 @@ func TestAnOperationOfAnUnknownKindOrStepIsLeftForAVersionThatKnowsIt(t *testing
 	r, start := b.begin(s, b.step("b"))
 	op := b.start(start)
 	<-running
-	r.Shutdown(t.Context())
+	b.stop(r)
 	r, start = b.begin(b.step("a")) // an older release without that step
 	if got, ok := r.Active(); !ok || got != op.ID {
 		t.Errorf("active: %s, %v", got, ok)
@@ -432,7 +439,10 @@ func TestProgressIsThinnedButTheLastIsKept(t *testing.T) {
 	r, start := b.begin(s)
 	op := b.start(start)
 	var progress, logs []operation.Event
-	for e := range r.Watch(t.Context(), op.ID, 0) {
+	for e, err := range r.Watch(t.Context(), op.ID, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		switch e.Type {
 		case operation.Progress:
 			progress = append(progress, e)
@@ -507,7 +517,7 @@ func TestAWatcherSeesEachEventOnceAcrossARestart(t *testing.T) {
 		}
 		detached <- nil
 	}()
-	r.Shutdown(t.Context())
+	b.stop(r)
 	if err := <-detached; !errors.Is(err, operation.ErrDetached) || errkind.Of(err) != errkind.Unavailable {
 		t.Fatalf("watch ended with %v", err)
 	}
@@ -531,7 +541,9 @@ func TestASlowWatcherHoldsUpNobody(t *testing.T) {
 	op := b.start(start)
 	next, stop := iter.Pull2(r.Watch(t.Context(), op.ID, 0))
 	defer stop()
-	next() // one event, then it sleeps
+	if _, err, ok := next(); err != nil || !ok { // one event, then it sleeps
+		t.Fatal(err)
+	}
 	if op := b.finish(r, op.ID); op.Phase != operation.Done {
 		t.Errorf("%s", op.Phase)
 	}

@@ -44,8 +44,14 @@ func serve(t *testing.T, v versions) string {
 	}
 	s := grpc.NewServer()
 	tridentv1.RegisterVersionServiceServer(s, v)
-	go s.Serve(l)
-	t.Cleanup(s.Stop)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	t.Cleanup(func() {
+		s.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
 	return root
 }
 
