@@ -1,0 +1,168 @@
+package selfservice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/rescue"
+)
+
+// startDaemon starts what lies in /usr/bin, as systemd would.
+func (w *world) startDaemon() {
+	text, err := os.ReadFile(filepath.Join(w.disk.root, extension.OwnDaemon))
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	var version string
+	var b behaviour
+	if _, err := fmt.Sscanf(string(text), "version=%s behaviour=%s", &version, &b); err != nil {
+		w.t.Error(err)
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.on {
+		return
+	}
+	p := &process{w: w, version: version}
+	w.daemon = p
+	w.unit.Active = "activating"
+	switch b {
+	case exits:
+		w.go_(func() { w.fail(p, 250*time.Millisecond) })
+	case hangs:
+		w.go_(func() { w.fail(p, 30*time.Second) })
+	case unstartable:
+		w.unit.Active = "failed"
+	case lies:
+		p.version = "9.9.9"
+		w.go_(func() { w.serve(p, 0) })
+	case crashes:
+		w.go_(func() { w.serve(p, 4*time.Second) })
+	default:
+		w.go_(func() { w.serve(p, 0) })
+	}
+}
+
+// fail is a start that comes to nothing after a while.
+func (w *world) fail(p *process, after time.Duration) {
+	time.Sleep(after)
+	w.again(p)
+}
+
+// again is what Restart=on-failure does.
+func (w *world) again(p *process) {
+	w.mu.Lock()
+	same := w.on && w.daemon == p && !p.dead
+	p.dead = true
+	if same {
+		w.unit.Restarts++
+	}
+	w.mu.Unlock()
+	if same {
+		w.startDaemon()
+	}
+}
+
+// serve is a daemon that comes up, and may crash after a while.
+func (w *world) serve(p *process, crash time.Duration) {
+	w.mu.Lock()
+	w.life++
+	life := operation.Life{Boot: fmt.Sprint(w.boot), Process: fmt.Sprint(w.life)}
+	root := w.disk.root
+	w.mu.Unlock()
+	runner, err := operation.New(context.Background(), operation.Config{
+		Journal: journalOf{p}, Life: life, Logger: slog.New(slog.DiscardHandler),
+		Unsettled: func(is bool) error {
+			return w.touch(p, "mark", func() error { w.mu.Lock(); w.marked = is; w.mu.Unlock(); return nil })
+		},
+	})
+	if err != nil {
+		return // dead already
+	}
+	s := New(Config{
+		Root: root, Version: p.version, Runner: runner, Store: storeOf{p}, Systemd: systemdOf{p}, Logger: slog.New(slog.DiscardHandler),
+		Tools: run.Func(w.tool), SelfCheck: w.version,
+		Touch: func(name string, change func() error) error { return w.touch(p, name, change) },
+	})
+	w.mu.Lock()
+	if p.dead || !w.on {
+		w.mu.Unlock()
+		return
+	}
+	p.runner, p.service = runner, s
+	w.unit.Active = "active"
+	w.mu.Unlock()
+	if err := runner.Resume(context.Background()); err == nil {
+		if err := s.Retire(context.Background()); err != nil && !errors.Is(err, errDead) {
+			w.t.Errorf("retire: %v", err)
+		}
+	}
+	if crash > 0 {
+		time.Sleep(crash)
+		w.kill(p)
+		w.again(p)
+	}
+}
+
+// kill ends a process without asking it.
+func (w *world) kill(p *process) {
+	w.mu.Lock()
+	p.dead = true
+	w.mu.Unlock()
+	w.reap(p)
+}
+
+// reap lets the goroutines of a process end.
+func (w *world) reap(p *process) {
+	if p != nil && p.runner != nil {
+		if err := p.runner.Shutdown(context.Background()); err != nil {
+			w.t.Error(err)
+		}
+	}
+}
+
+// restart is what a restart job of tridentd.service does: SIGTERM, then a start.
+func (w *world) restart() {
+	w.mu.Lock()
+	p := w.daemon
+	w.daemon = nil
+	w.unit.Restarts = 0
+	w.mu.Unlock()
+	w.reap(p)
+	w.mu.Lock()
+	if p != nil {
+		p.dead = true
+	}
+	w.mu.Unlock()
+	w.startDaemon()
+}
+
+// watch runs a rescuer.
+func (w *world) watch(unit string) {
+	w.mu.Lock()
+	w.watching[unit] = true
+	root := w.disk.root
+	boot := w.boot
+	w.mu.Unlock()
+	w.go_(func() {
+		err := rescue.Watch(context.Background(), rescue.File{Dir: filepath.Join(root, rescue.Dir)}, rescuerOf{w, root, boot})
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.boot == boot {
+			delete(w.watching, unit)
+			if err != nil && w.on {
+				w.t.Errorf("rescuer: %v", err)
+			}
+		}
+	})
+}

@@ -1,0 +1,191 @@
+package selfservice
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/operation/operationtest"
+	"github.com/trident-project/trident/internal/rescue"
+	"github.com/trident-project/trident/internal/systemd"
+)
+
+// journalOf, storeOf and systemdOf are what a process has of its host: nothing
+// once it is dead.
+type journalOf struct{ *process }
+
+func (j journalOf) alive() (*operationtest.Memory, error) {
+	j.w.mu.Lock()
+	defer j.w.mu.Unlock()
+	if j.dead || !j.w.on {
+		return nil, errDead
+	}
+	return j.w.disk.journal, nil
+}
+
+func (j journalOf) Save(ctx context.Context, op operation.Operation, e ...operation.Event) error {
+	m, err := j.alive()
+	if err != nil {
+		return err
+	}
+	return m.Save(ctx, op, e...)
+}
+
+func (j journalOf) Load(ctx context.Context, id string) (operation.Operation, error) {
+	m, err := j.alive()
+	if err != nil {
+		return operation.Operation{}, err
+	}
+	return m.Load(ctx, id)
+}
+
+func (j journalOf) List(ctx context.Context, limit int, unsettled bool) ([]operation.Operation, error) {
+	m, err := j.alive()
+	if err != nil {
+		return nil, err
+	}
+	return m.List(ctx, limit, unsettled)
+}
+
+func (j journalOf) Events(ctx context.Context, id string, after uint64, limit int) ([]operation.Event, error) {
+	m, err := j.alive()
+	if err != nil {
+		return nil, err
+	}
+	return m.Events(ctx, id, after, limit)
+}
+
+type storeOf struct{ *process }
+
+func (s storeOf) Block(_ context.Context, b hoststate.Blocked) error {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.w.disk.blocked[b.Version] = b
+	return nil
+}
+
+func (s storeOf) Unblock(_ context.Context, version string) error {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	delete(s.w.disk.blocked, version)
+	return nil
+}
+
+func (s storeOf) Blocked(context.Context) (out []hoststate.Blocked, err error) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	for _, b := range s.w.disk.blocked {
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+func (s storeOf) Snapshot(_ context.Context, path string) error {
+	return os.WriteFile(path, []byte("datastore"), 0o600)
+}
+
+// systemdOf is systemd as far as an upgrade needs it. Its calls are made within
+// touches, so it need not ask whether the power is on.
+type systemdOf struct{ *process }
+
+func (s systemdOf) Restart(_ context.Context, unit string) error {
+	if unit != daemonUnit {
+		return errkind.Errorf(errkind.NotFound, "unit %s", unit)
+	}
+	s.w.go_(func() {
+		time.Sleep(time.Millisecond) // the job comes after the answer
+		s.w.mu.Lock()
+		current := s.w.on && s.w.daemon == s.process
+		s.w.mu.Unlock()
+		if current {
+			s.w.restart()
+		}
+	})
+	return nil
+}
+
+func (s systemdOf) ReloadOrRestart(_ context.Context, unit string) error {
+	if unit != sysextUnit {
+		return errkind.Errorf(errkind.NotFound, "unit %s", unit)
+	}
+	time.Sleep(300 * time.Millisecond)
+	return s.w.merge()
+}
+
+func (s systemdOf) StartTransient(_ context.Context, name string, t systemd.Transient) error {
+	s.w.mu.Lock()
+	there := s.w.watching[name] || s.w.watching["boot"]
+	s.w.mu.Unlock()
+	if there {
+		return errkind.Errorf(errkind.Exists, "unit %s", name)
+	}
+	if _, err := os.Stat(filepath.Join(s.w.disk.root, t.Exec[0])); err != nil {
+		return err
+	}
+	s.w.watch(name)
+	return nil
+}
+
+func (systemdOf) Stop(context.Context, string) error           { return nil }
+func (systemdOf) ResetFailed(context.Context, ...string) error { return nil }
+func (systemdOf) Reload(context.Context) error                 { return nil }
+func (s systemdOf) Unit(context.Context, string) (systemd.Unit, error) {
+	return s.w.unit, nil
+}
+
+// rescuerOf is the host as one boot's rescuer has it.
+type rescuerOf struct {
+	*world
+	root string
+	of   int
+}
+
+func (r rescuerOf) alive() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.on || r.boot != r.of {
+		return errDead
+	}
+	return nil
+}
+
+func (r rescuerOf) Version(ctx context.Context) (string, error) { return r.version(ctx) }
+
+func (r rescuerOf) Unit(context.Context) (rescue.Unit, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return rescue.Unit{Active: r.unit.Active, Restarts: int(r.unit.Restarts)}, nil
+}
+
+func (r rescuerOf) Swing(link string) error {
+	if err := r.alive(); err != nil {
+		return err
+	}
+	return r.touch(nil, "rescuer: swing", func() error { return rescue.SystemHost{Root: r.root}.Swing(link) })
+}
+
+func (r rescuerOf) Refresh(context.Context) error {
+	if err := r.alive(); err != nil {
+		return err
+	}
+	return r.touch(nil, "rescuer: refresh", r.merge)
+}
+
+func (r rescuerOf) Restart(context.Context) error {
+	if err := r.alive(); err != nil {
+		return err
+	}
+	return r.touch(nil, "rescuer: restart", func() error { r.restart(); return nil })
+}
+
+// Logf is called right after the rescuer has decided, so the power may be cut
+// there as well.
+func (r rescuerOf) Logf(string, ...any) {
+	if r.alive() == nil {
+		_ = r.touch(nil, "rescuer: says", func() error { return nil })
+	}
+}
