@@ -13,7 +13,8 @@ const (
 	witnessAfter  = 3                // answers of the target in a row
 	crashesBefore = 3                // restarts by systemd before the target has answered
 	strangeBefore = 3                // answers of a third version in a row
-	silentBefore  = 15               // looks without an answer after the target has answered
+	silentBefore  = 15 * time.Second // without an answer after the target has answered
+	answerTime    = 5 * time.Second  // for one answer
 	maxWatches    = 4                // boots that a trial may take
 	returnTries   = 3                // to put a version back, before a deeper fall-back
 	returnWait    = 45 * time.Second // for a version that was put back to answer
@@ -108,7 +109,7 @@ type judge struct {
 	answered bool      // the target, at some time
 	inARow   int       // answers of the target
 	strange  int       // answers of a third version, in a row
-	silent   int       // looks without an answer, in a row
+	silent   time.Time // since when nobody answers; zero while somebody does
 }
 
 func (j *judge) witnessed() bool { return j.inARow >= witnessAfter }
@@ -117,10 +118,8 @@ func (j *judge) witnessed() bool { return j.inARow >= witnessAfter }
 // or "".
 func (j *judge) look(ctx context.Context, h Host, r Record) string {
 	elapsed := time.Since(j.start)
-	lctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	version, verr := h.Version(lctx)
-	unit, uerr := h.Unit(lctx)
+	version, verr := ask(ctx, h.Version)
+	unit, uerr := ask(ctx, h.Unit)
 	if ctx.Err() != nil {
 		return ""
 	}
@@ -142,7 +141,7 @@ func (j *judge) look(ctx context.Context, h Host, r Record) string {
 	if j.strange >= strangeBefore {
 		return fmt.Sprintf("version %s answers instead of %s", version, r.Target.Version)
 	}
-	if j.answered && j.silent >= silentBefore {
+	if j.answered && !j.silent.IsZero() && time.Since(j.silent) >= silentBefore {
 		return fmt.Sprintf("it answered and then no more: %v", verr)
 	}
 	switch {
@@ -155,10 +154,22 @@ func (j *judge) look(ctx context.Context, h Host, r Record) string {
 	return j.judgeUnit(unit)
 }
 
+// ask bounds one question. The socket takes a call also while no daemon runs, so
+// that asking for the version may take all of its time, and what comes next has
+// to have its own.
+func ask[T any](ctx context.Context, question func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	return question(ctx)
+}
+
 func (j *judge) count(version string, err error, r Record) {
 	switch {
 	case err != nil:
-		j.inARow, j.silent = 0, j.silent+1
+		j.inARow = 0
+		if j.silent.IsZero() {
+			j.silent = time.Now()
+		}
 		return
 	case version == r.Target.Version:
 		j.answered, j.inARow, j.strange = true, j.inARow+1, 0
@@ -167,7 +178,7 @@ func (j *judge) count(version string, err error, r Record) {
 	default:
 		j.inARow, j.strange = 0, j.strange+1
 	}
-	j.silent = 0
+	j.silent = time.Time{}
 }
 
 // judgeUnit looks at what systemd says of the daemon once it is to be the
@@ -211,7 +222,11 @@ func giveUp(ctx context.Context, f File, h Host, r Record, reason string) error 
 	var errs error
 	for _, side := range sides {
 		for try := range returnTries {
-			err := putBack(ctx, h, side, r.Target.Version)
+			err := putBack(ctx, f, h, r.Operation, side, r.Target.Version)
+			if errors.Is(err, errClosed) {
+				h.Logf("trident is back from %s by itself", r.Target.Version)
+				return nil
+			}
 			if err == nil {
 				h.Logf("trident is back from %s", r.Target.Version)
 				return f.Close(r.Operation)
@@ -226,15 +241,30 @@ func giveUp(ctx context.Context, f File, h Host, r Record, reason string) error 
 	return fmt.Errorf("return from trident %s: %w", r.Target.Version, errs)
 }
 
+// errClosed says that the version before runs again and has ended the trial
+// itself: the host is its own from then on, perhaps with another trial.
+var errClosed = errors.New("the trial is closed")
+
+func closed(f File, operation string) bool {
+	r, err := f.Read()
+	return err == nil && (r.Operation != operation || r.Verdict != "")
+}
+
 // putBack brings one version back and waits until it answers. Version "" is the
 // base, whichever version it is.
-func putBack(ctx context.Context, h Host, s Side, not string) error {
+func putBack(ctx context.Context, f File, h Host, operation string, s Side, not string) error {
+	if closed(f, operation) {
+		return errClosed
+	}
 	if err := h.Swing(s.Link); err != nil {
 		return err
 	}
 	// A refresh that fails may have done its work for us, or another extension
 	// may stand in its way: who answers in the end is what counts.
 	rerr := h.Refresh(ctx)
+	if closed(f, operation) { // systemd has started it again meanwhile
+		return errClosed
+	}
 	if err := h.Restart(ctx); err != nil {
 		return errors.Join(rerr, err)
 	}

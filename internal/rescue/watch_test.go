@@ -23,11 +23,23 @@ type host struct {
 	refuses int           // so many refreshes fail
 	dead    bool          // nothing ever answers any more
 	did     []string
+	revives func() // what the version before does once it is merged, before it is restarted
 }
 
 func (h *host) do(format string, args ...any) { h.did = append(h.did, fmt.Sprintf(format, args...)) }
 
-func (h *host) Version(context.Context) (string, error) {
+// Version waits for as long as it may when nobody answers: systemd holds the
+// socket.
+func (h *host) Version(ctx context.Context) (string, error) {
+	v := h.answer()
+	if v == "" {
+		<-ctx.Done()
+		return "", errors.New("nobody answers")
+	}
+	return v, nil
+}
+
+func (h *host) answer() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	v := ""
@@ -40,13 +52,13 @@ func (h *host) Version(context.Context) (string, error) {
 	default:
 		v, _ = h.script(time.Since(h.start))
 	}
-	if v == "" {
-		return "", errors.New("nobody answers")
-	}
-	return v, nil
+	return v
 }
 
-func (h *host) Unit(context.Context) (Unit, error) {
+func (h *host) Unit(ctx context.Context) (Unit, error) {
+	if ctx.Err() != nil {
+		return Unit{}, ctx.Err()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_, u := h.script(time.Since(h.start))
@@ -66,6 +78,9 @@ func (h *host) Refresh(context.Context) error {
 		return errors.New("refresh failed")
 	}
 	h.merged = h.link
+	if h.revives != nil {
+		h.revives()
+	}
 	return nil
 }
 
@@ -140,12 +155,12 @@ func TestTheRescuerJudges(t *testing.T) {
 		within time.Duration
 	}{
 		"a good version is kept":          {script: steady(5*time.Second, "2.0.0", active), want: Kept},
-		"one that never answers":          {script: steady(2*time.Second, "", Unit{Active: "activating"}), want: Returned, reason: "not kept within 1m0s: it does not answer", within: 65 * time.Second},
+		"one that never answers":          {script: steady(2*time.Second, "", Unit{Active: "activating"}), want: Returned, reason: "not kept within 1m0s: it does not answer", within: 70 * time.Second},
 		"one that lies about its version": {script: steady(2*time.Second, "9.9.9", active), want: Returned, reason: "version 9.9.9 answers instead of 2.0.0", within: 8 * time.Second},
-		"one whose unit fails":            {script: steady(2*time.Second, "", Unit{Active: "failed"}), want: Returned, reason: "its service failed", within: 5 * time.Second},
+		"one whose unit fails":            {script: steady(2*time.Second, "", Unit{Active: "failed"}), want: Returned, reason: "its service failed", within: 8 * time.Second},
 		"one that is restarted again and again": {script: func(at time.Duration) (string, Unit) {
 			return "", Unit{Active: "activating", Restarts: int(at / time.Second)}
-		}, want: Returned, reason: "systemd had to restart it 3 times", within: 6 * time.Second},
+		}, want: Returned, reason: "systemd had to restart it", within: 8 * time.Second},
 		"one that crashes after it has answered": {script: func(at time.Duration) (string, Unit) {
 			if at < 2*time.Second {
 				return "2.0.0", active
@@ -157,12 +172,12 @@ func TestTheRescuerJudges(t *testing.T) {
 				return "2.0.0", active
 			}
 			return "", active
-		}, want: Returned, reason: "it answered and then no more", within: 25 * time.Second},
+		}, want: Returned, reason: "it answered and then no more", within: 30 * time.Second},
 		"the old one that never goes": {script: steady(time.Hour, "", active), want: Returned, reason: "version 1.5.0 answers", within: 65 * time.Second},
 		"one that the daemon gave up but did not bring back": {script: steady(0, "2.0.0", active),
 			change: func(r *Record) { r.Returning, r.Reason = true, "its disk was full" }, want: Returned, reason: "its disk was full", within: 50 * time.Second},
 		"one that was not kept in several boots": {script: steady(0, "", active),
-			change: func(r *Record) { r.Watches = maxWatches }, want: Returned, reason: "it was not kept in 4 boots", within: 2 * time.Second},
+			change: func(r *Record) { r.Watches = maxWatches }, want: Returned, reason: "it was not kept in 4 boots", within: 8 * time.Second},
 		"restarts of the old daemon do not count": {script: func(at time.Duration) (string, Unit) {
 			if at < 5*time.Second {
 				return "1.5.0", Unit{Active: "active", Restarts: 7}
@@ -226,6 +241,28 @@ func TestTheRescuerSaysSoWhenNothingHelps(t *testing.T) {
 		r, err := judgement(t, trial(), h, false)
 		if err == nil || r.Verdict != "" || !r.Returning {
 			t.Errorf("%+v, %v", r, err)
+		}
+	})
+}
+
+func TestAnEndedTrialIsNotPutBackAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h := File{Dir: t.TempDir()}, &host{script: steady(0, "9.9.9", active)}
+		if err := f.Begin(trial()); err != nil {
+			t.Fatal(err)
+		}
+		h.start = time.Now()
+		// systemd starts the version before by itself, and that ends the trial.
+		h.revives = func() {
+			if err := f.Close("op"); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := Watch(t.Context(), f, h); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(h.did, ", "); got != `swing "../one.raw", refresh` {
+			t.Errorf("it did %s", got)
 		}
 	})
 }
