@@ -34,9 +34,9 @@ sysext: ## Build the signed extension images (VERSION=1.2.3, ARCHES=amd64,arm64)
 	@for arch in $$(tr , ' ' <<<'$(ARCHES)'); do $(ALONE) packaging/sysext '$(VERSION)' $$arch; done
 
 .PHONY: demo
-demo: ## Show in a VM how Trident replaces itself
+demo: ## Show in a VM how Trident replaces itself (STAY=1 keeps the VM until Ctrl-C)
 	@$(NEED) go $(VMTOOLS)
-	go run ./internal/e2e/demo
+	@GOFLAGS=-trimpath go run ./internal/e2e/demo $(if $(STAY),-stay)
 
 .PHONY: test
 test: ## Run the tests that need neither root nor a VM
@@ -58,8 +58,9 @@ test-vm: ## Run the tests in a VM (as root, because of debootstrap)
 
 .PHONY: bench
 bench: ## Measure side by side with the tools that others use
-	@$(NEED) go veritysetup openssl
-	for program in $$(go list -f '{{if eq .Name "main"}}{{.ImportPath}}{{end}}' ./internal/e2e/bench/...); do go run $$program; done
+	@$(NEED) go veritysetup $(VMTOOLS)
+	@if [[ $$EUID == 0 ]]; then export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/trixie)}; fi; \
+	for part in images daemon guest; do GOFLAGS=-trimpath go run ./internal/e2e/bench/$$part; echo; done
 
 .PHONY: lint
 lint: ## Check the code, the API definitions and the scripts

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/e2e/lab"
+	"github.com/trident-project/trident/internal/e2e/product"
+)
+
+// The versions of the story. The fault is one of package faulty.
+const (
+	oldVersion      = "1.0.0"
+	newVersion      = "2.0.0"
+	tamperedVersion = "2.1.0"
+	brokenVersion   = "3.0.0"
+	brokenFault     = "crashes"
+)
+
+// offered is what the host is given, as names in the folder of the demo.
+type offered struct{ stub, rpm, good, tampered, broken string }
+
+// prepare builds the products, and beside that makes the guest: both take a
+// while where it is the first time.
+func prepare(ctx context.Context, s *screen, dir string) (o offered, booted *lab.Snapshot, err error) {
+	s.chapter("What is built", "The products, in "+dir+", and at the same time a guest with Debian 13.\n"+
+		"The first time this takes some minutes, later some seconds.")
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var guestErr error
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		begun := time.Now()
+		if booted, guestErr = guest(ctx); guestErr != nil {
+			cancel() // the products are of no use without it
+			return
+		}
+		about := "from the cache"
+		if took := time.Since(begun); took > time.Second {
+			about = "made, booted and saved in " + seconds(took)
+		}
+		s.text("   %-28s %9s   %s", "the guest", "", about)
+	})
+	o, err = build(ctx, s, dir)
+	if err != nil {
+		cancel()
+	}
+	wait.Wait()
+	if guestErr != nil && ctx.Err() != nil && err != nil && !errors.Is(err, context.Canceled) {
+		return o, nil, err
+	}
+	return o, booted, errors.Join(guestErr, err)
+}
+
+func guest(ctx context.Context) (*lab.Snapshot, error) {
+	base, err := lab.Image(ctx, lab.Trixie())
+	if err != nil {
+		return nil, err
+	}
+	return lab.Booted(ctx, base, lab.Options{})
+}
+
+// build makes the products one after the other: each uses all processors.
+func build(ctx context.Context, s *screen, dir string) (o offered, err error) {
+	m, err := product.New(ctx, dir)
+	if err != nil {
+		return o, err
+	}
+	unlock, err := lockDist(filepath.Join(dir, "../.lock"))
+	if err != nil {
+		return o, err
+	}
+	defer unlock()
+	for _, p := range []struct {
+		name  *string
+		about string
+		make  func() (string, error)
+	}{
+		{nil, "the command that is used below", func() (string, error) { return command(ctx, m, dir) }},
+		{&o.stub, "tells rpm that Debian's systemd is there", m.Stub},
+		{&o.rpm, "make rpm VERSION=" + oldVersion, func() (string, error) { return m.RPM(ctx, oldVersion) }},
+		{&o.good, "make sysext VERSION=" + newVersion, func() (string, error) { return m.Image(ctx, newVersion) }},
+		{&o.broken, brokenVersion + ", signed too, but its daemon " + brokenFault, func() (string, error) { return m.Faulty(ctx, brokenVersion, brokenFault) }},
+		{&o.tampered, tamperedVersion + ", signed, then one byte changed", func() (string, error) { return tampered(ctx, m) }},
+	} {
+		path, err := p.make()
+		if err != nil {
+			return o, fmt.Errorf("build %s: %w", p.about, err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return o, err
+		}
+		if p.name != nil {
+			*p.name = info.Name()
+		}
+		s.text("   %-28s %9s   %s", info.Name(), size(info.Size()), p.about)
+	}
+	return o, nil
+}
+
+// lockDist keeps the other targets of the Makefile from writing dist at the same
+// time.
+func lockDist(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+// command builds trident for this machine.
+func command(ctx context.Context, m *product.Maker, dir string) (string, error) {
+	built, err := m.Daemon(ctx, "./cmd/trident", newVersion)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "trident")
+	return path, os.Rename(built, path)
+}
+
+// tampered changes one byte in the middle of a good image.
+func tampered(ctx context.Context, m *product.Maker) (string, error) {
+	good, err := m.Good(ctx, tamperedVersion)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(filepath.Dir(good), "tampered.raw")
+	if err := os.Rename(good, path); err != nil {
+		return "", err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return "", err
+	}
+	return path, errors.Join(flip(f), f.Close())
+}
+
+func flip(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	at := info.Size() / 2
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, at); err != nil {
+		return err
+	}
+	b[0] ^= 1
+	_, err = f.WriteAt(b, at)
+	return err
+}
