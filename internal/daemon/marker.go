@@ -29,7 +29,7 @@ func mark(root string) func(unsettled bool) error {
 		case unsettled:
 			err = atomicfile.Write(path, []byte("An operation of Trident has not ended.\n"), 0o600)
 		default:
-			err = atomicfile.Remove(path)
+			err = errors.Join(atomicfile.Remove(path), atomicfile.Sweep(path))
 		}
 		if err != nil {
 			return fmt.Errorf("mark unsettled work: %w", err)

@@ -221,7 +221,7 @@ func (p *part) close() error {
 
 // Remove removes a part file and its record. That they are not there is no error.
 func Remove(part string) error {
-	return errors.Join(atomicfile.Remove(part), atomicfile.Remove(part+".json"))
+	return errors.Join(atomicfile.Remove(part), atomicfile.Remove(part+".json"), atomicfile.Sweep(part+".json"))
 }
 
 // spaceError gives err its kind if it means that there is no room for need bytes.

@@ -197,6 +197,7 @@ func (f File) locked(do func() error) (err error) {
 	for {
 		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
 		if err == nil {
+			_ = atomicfile.Sweep(filepath.Join(f.Dir, recordName)) // what stays does no harm
 			return do()
 		}
 		if err != syscall.EINTR {

@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -507,5 +508,35 @@ func TestASourceIsShownWithoutItsSecrets(t *testing.T) {
 		if got := (Source{URL: url}).String(); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+// A power cut in the middle of a write leaves its temporary file, or folder.
+func TestWhatInterruptedWritesLeftIsGoneAfterATrial(t *testing.T) {
+	shop := newWorkshop(t)
+	for want, b := range map[operation.Phase]behaviour{operation.Done: healthy, operation.Undone: exits} {
+		t.Run(string(want), func(t *testing.T) {
+			on(t, shop, func(t *testing.T, w *world) {
+				var left []string
+				for _, path := range []string{
+					rescue.Dir + "/rescue.json", rescue.Dir + "/previous", rescue.Dir + "/rescue/trident-rescue", rescue.Link, bootUnitPath, bootWantsPath,
+				} {
+					dir, name := filepath.Split(filepath.Join(w.disk.root, path))
+					file := filepath.Join(dir, "."+name+".123")
+					left = append(left, file)
+					if err := os.MkdirAll(file, 0o700); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if op := w.upgrade("2.0.0", b); op.Phase != want {
+					t.Fatalf("%s: %+v", op.Phase, op.Failure)
+				}
+				for _, file := range left {
+					if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+						t.Errorf("%s is left (%v)", file, err)
+					}
+				}
+			})
+		})
 	}
 }

@@ -248,7 +248,17 @@ func (s *Service) prune() error {
 	for _, p := range parts {
 		errs = append(errs, atomicfile.Remove(p))
 	}
-	return errors.Join(append(errs, s.pruneEvidence())...)
+	return errors.Join(append(errs, s.pruneEvidence(), s.sweep())...)
+}
+
+// sweep deletes what power cuts left of files that were being written. The trial
+// has its verdict, so nobody writes them.
+func (s *Service) sweep() error {
+	var errs []error
+	for _, path := range []string{rescue.Link, bootUnitPath, bootWantsPath, rescue.Dir + "/" + previousName, rescue.Dir + "/" + rescuerDir + "/" + rescuerName} {
+		errs = append(errs, atomicfile.Sweep(filepath.Join(s.Root, path)))
+	}
+	return errors.Join(errs...)
 }
 
 // pruneEvidence keeps the newest folders: their names begin with their time.

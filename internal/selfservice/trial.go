@@ -97,8 +97,17 @@ func (s *Service) keepEvidence(ctx context.Context, r *opRun) error {
 		} else if errors.Is(rerr, fs.ErrNotExist) {
 			rerr = nil
 		}
-		return errors.Join(err, rerr)
+		return errors.Join(err, rerr, sweepEvidence(dir))
 	})
+}
+
+// sweepEvidence deletes what a power cut left of gathering it.
+func sweepEvidence(dir string) error {
+	var errs []error
+	for _, name := range []string{"journal.txt", "reason.txt", "rescue.json"} {
+		errs = append(errs, atomicfile.Sweep(filepath.Join(dir, name)))
+	}
+	return errors.Join(errs...)
 }
 
 func (s *Service) journal(ctx context.Context, since time.Time, limit int, units ...string) ([]byte, error) {

@@ -139,6 +139,9 @@ func (s *Service) disarm(ctx context.Context, r *opRun) error {
 	if err != nil && !errors.Is(err, rescue.ErrNone) {
 		return err
 	}
+	if err := s.touch("sweep", s.sweep); err != nil {
+		r.Logf(slog.LevelWarn, "%v", err) // what stays does no harm
+	}
 	return s.touch("remove rescue unit", s.removeBootUnit)
 }
 

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Write replaces path by data with mode perm.
@@ -72,6 +73,23 @@ func Symlink(target, path string) error {
 		return fmt.Errorf("link %s: %w", path, err)
 	}
 	return SyncDir(filepath.Dir(path))
+}
+
+// Sweep deletes what a power cut left of the writing of path, beside it: the
+// folder keeps old and new apart, not clean. Nobody may be writing path.
+func Sweep(path string) error {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("sweep beside %s: %w", path, err)
+	}
+	var errs []error
+	for _, e := range entries {
+		random, ok := strings.CutPrefix(e.Name(), "."+filepath.Base(path)+".")
+		if ok && random != "" && strings.Trim(random, "0123456789") == "" {
+			errs = append(errs, os.RemoveAll(filepath.Join(filepath.Dir(path), e.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Remove removes path. That it is not there is no error.

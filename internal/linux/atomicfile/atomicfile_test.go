@@ -3,8 +3,10 @@ package atomicfile
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -77,5 +79,50 @@ func TestRemoveTakesWhatIsNotThereAsDone(t *testing.T) {
 	}
 	if _, err := os.Lstat(path); !os.IsNotExist(err) {
 		t.Errorf("still there: %v", err)
+	}
+}
+
+func TestSweepDeletesWhatAPowerCutLeftOfThatPathOnly(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	for _, name := range []string{"f", ".f.12", ".f.link.12", ".f.", ".f.x1", ".other.12"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, ".f.34", "link"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := Sweep(path); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if want := []string{".f.", ".f.link.12", ".f.x1", ".other.12", "f"}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("left %v, %v; want %v", left, err, want)
+	}
+	if err := Sweep(filepath.Join(dir, "no", "folder")); err != nil {
+		t.Error(err)
+	}
+}
+
+// An interrupted write is one that did not get to its end: Sweep has to know its name.
+func TestSweepKnowsTheNamesThatWritesUse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	interrupted := errors.New("interrupted")
+	err := FillFunc(path, 0o600, func(f *os.File) error {
+		if err := Sweep(path); err != nil {
+			return err
+		}
+		if _, err := os.Lstat(f.Name()); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is left: %v", f.Name(), err)
+		}
+		return interrupted
+	})
+	if !errors.Is(err, interrupted) {
+		t.Error(err)
 	}
 }
