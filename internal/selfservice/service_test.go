@@ -540,3 +540,32 @@ func TestWhatInterruptedWritesLeftIsGoneAfterATrial(t *testing.T) {
 		})
 	}
 }
+
+func TestADeviceOfDMVerityIsKnownByItsRootHashOrByItsFile(t *testing.T) {
+	const hash = "679d981184214acba17f765b058373007e852dd8d4693e5f98ca123b55b0193f"
+	for name, c := range map[string]struct {
+		device, loop, backing string
+		want                  bool
+	}{
+		"by its root hash":           {device: hash + "-verity", want: true},
+		"by its file":                {device: "loop13p1-verity", loop: "loop13", backing: "/var/lib/trident/self/2.0.0.raw", want: true},
+		"of another root hash":       {device: strings.Repeat("0", 64) + "-verity"},
+		"of another file":            {device: "loop13p1-verity", loop: "loop13", backing: "/var/lib/trident/self/1.9.0.raw"},
+		"of a file that went":        {device: "loop13p1-verity", loop: "loop13", backing: "/var/lib/trident/self/2.0.0.raw (deleted)"},
+		"without verity":             {device: "loop13p1", loop: "loop13", backing: "/var/lib/trident/self/2.0.0.raw"},
+		"of no loop device":          {device: "p-verity"},
+		"of a loop device that went": {device: "loop13p1-verity"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			write(t, filepath.Join(root, "sys/block/dm-0/dm/name"), c.device+"\n", 0o644)
+			if c.loop != "" {
+				write(t, filepath.Join(root, "sys/block", c.loop, "loop/backing_file"), c.backing+"\n", 0o644)
+			}
+			s := &Service{Config: Config{Root: root}, dir: filepath.Join(root, rescue.Dir)}
+			if got := s.verityActive(Image{Version: "2.0.0", RootHash: hash}); got != c.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}

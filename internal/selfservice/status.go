@@ -77,7 +77,7 @@ func (s *Service) statusOfHost(st *Status) (err error) {
 		return err
 	}
 	for _, i := range st.Images {
-		st.Verity = st.Verity || i.Active && st.Merged && s.verityActive(i.RootHash)
+		st.Verity = st.Verity || i.Active && st.Merged && s.verityActive(i)
 	}
 	if t, err := s.rollbackTarget(); err == nil {
 		st.RollbackTarget = t.version
@@ -91,16 +91,28 @@ func (s *Service) statusOfHost(st *Status) (err error) {
 	return err
 }
 
-// verityActive reports whether the kernel has a dm-verity device for a root
-// hash: systemd names it after the hash.
-func (s *Service) verityActive(rootHash string) bool {
-	names, err := fs.Glob(inroot.FS(s.Root), "sys/block/dm-*/dm/name")
+// verityActive reports whether the kernel has a dm-verity device for an image of
+// the store. systemd names it after the root hash, and after the loop device
+// below it where processes still hold one of that name, from an earlier merge.
+func (s *Service) verityActive(i Image) bool {
+	fsys := inroot.FS(s.Root)
+	names, err := fs.Glob(fsys, "sys/block/dm-*/dm/name")
 	if err != nil {
 		return false
 	}
+	read := func(path string) string {
+		text, err := fsys.ReadFile(path, 4096)
+		if err != nil {
+			return "" // it has gone since
+		}
+		return strings.TrimSpace(string(text))
+	}
 	for _, path := range names {
-		name, err := inroot.FS(s.Root).ReadFile(path, 4096)
-		if err == nil && strings.TrimSpace(string(name)) == rootHash+"-verity" {
+		of, ok := strings.CutSuffix(read(path), "-verity")
+		if ok && of == i.RootHash {
+			return true
+		}
+		if at := strings.LastIndex(of, "p"); ok && at > 0 && read("sys/block/"+of[:at]+"/loop/backing_file") == s.onHost(s.imagePath(i.Version)) {
 			return true
 		}
 	}
