@@ -1,0 +1,170 @@
+//go:build vm
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trident-project/trident/proto/client"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+)
+
+// upgradeSteps are those of an upgrade, in order.
+var upgradeSteps = []string{"fetch", "verify", "probe", "arm rescue", "return", "activate", "restart", "prove", "settle"}
+
+// cutAt upgrades, and cuts the power as soon as it hears that the operation has
+// come to a step.
+func (g *guest) cutAt(name string, phase operationsv1.Phase, step string) (operation string) {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), 3*time.Minute)
+	defer cancel()
+	_, err := g.api.Upgrade(ctx, client.Source{Path: "/share/" + name}, patient(), func(e *client.Event) {
+		if operation != "" || e.GetChange() == nil || e.Phase != phase || e.Step != step {
+			return
+		}
+		operation = e.OperationId
+		if err := g.PowerCut(); err != nil {
+			g.t.Error(err)
+		}
+		cancel()
+	})
+	if detached := new(client.DetachedError); operation == "" || !errors.As(err, &detached) {
+		g.t.Fatalf("the power was not cut in %s of %s: %v", step, name, err)
+	}
+	return operation
+}
+
+// settledAtBoot switches the guest on and returns an operation as it ended
+// without anybody asking for it.
+func (g *guest) settledAtBoot(operation string) *client.Operation {
+	g.t.Helper()
+	if err := g.BootAgain(g.t.Context()); err != nil {
+		g.t.Fatal(err)
+	}
+	// Not over the API, which would start the daemon.
+	ctx, cancel := context.WithTimeout(g.t.Context(), 4*time.Minute)
+	defer cancel()
+	if _, err := g.Run(ctx, "while test -e /var/lib/trident/unsettled; do sleep 0.2; done", nil); err != nil {
+		g.t.Fatal(err)
+	}
+	op, err := g.api.Operation(g.t.Context(), operation)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return op
+}
+
+// tidy checks that a trial has left nothing behind but what a host keeps, which
+// in Trident's own folder is these names.
+func (g *guest) tidy(kept ...string) {
+	g.t.Helper()
+	g.sh("timeout 20 sh -c 'while pgrep -x trident-rescue; do sleep 0.2; done'") // looks once a second
+	kept = append(kept, "rescue", "rescue.json", "rescue.lock")
+	slices.Sort(kept)
+	for _, c := range []struct{ dir, list, want string }{
+		{"units", "ls -d /etc/systemd/system/*trident-rescue* /etc/systemd/system/.*trident* /etc/systemd/system/*.wants/*rescue*", ""},
+		{"store", "ls -A /var/lib/trident/self", strings.Join(kept, " ")},
+		{"extensions", "ls -A /var/lib/extensions | grep -v '^trident.raw$\\|^vendor$'", ""},
+		{"overlays", "grep -c ' /usr .* - overlay ' /proc/1/mountinfo | grep -v '^[01]$'", ""},
+		{"failed units", "systemctl list-units --failed --plain --no-legend", ""},
+	} {
+		if got := strings.Join(strings.Fields(g.sh(c.list+" 2>/dev/null || true")), " "); got != c.want {
+			g.t.Errorf("%s: %q, want %q", c.dir, got, c.want)
+		}
+	}
+}
+
+func TestAPowerCutInAnyStepOfAnUpgradeDoesNotKeepTheNewVersionAway(t *testing.T) {
+	for _, step := range upgradeSteps {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			g := start(t)
+			op := g.settledAtBoot(g.cutAt("trident_2.0.0_x86-64.raw", operationsv1.Phase_PHASE_DOING, step))
+			if op.Phase != operationsv1.Phase_PHASE_DONE {
+				t.Errorf("ended %v", op)
+			}
+			g.runs(good)
+			g.tidy("2.0.0.raw")
+			if got := g.sh("dmsetup ls --target verity | wc -l"); got != "1" {
+				t.Errorf("%s verity devices", got)
+			}
+			out, errs, code := g.trident("self", "status")
+			if code != 0 || !strings.Contains(out, "2.0.0, from the extension") || !strings.Contains(out, "merged, read through dm-verity") {
+				t.Errorf("self status: %d\n%s\n%s", code, out, errs)
+			}
+		})
+	}
+}
+
+// thrownBack checks that a bad version has gone and is blocked, and why.
+func (g *guest) thrownBack(op *client.Operation, version, why string) {
+	g.t.Helper()
+	if op.Phase != operationsv1.Phase_PHASE_UNDONE || op.Failure.GetReason() != "UNHEALTHY" || !strings.Contains(op.Failure.GetMessage(), why) {
+		g.t.Errorf("ended %v, want it undone because %q", op, why)
+	}
+	g.runs(base)
+	st, err := g.api.Status(g.t.Context())
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if len(st.Images) != 0 || len(st.Blocked) != 1 || st.Blocked[0].Version != version || st.Blocked[0].OperationId != op.Id {
+		g.t.Errorf("status %v, want %s blocked and gone", st, version)
+	}
+	if got := g.sh("ls -A " + st.Blocked[0].GetEvidence() + " | tr '\\n' ' '"); got != "journal.txt reason.txt rescue.json" {
+		g.t.Errorf("evidence: %q", got)
+	}
+	g.tidy("evidence")
+	_, errs, code := g.trident("self", "upgrade", "--on-host", "--allow-read-only-usr", strings.TrimPrefix(op.Summary, "upgrade trident from "))
+	if code == 0 || !strings.Contains(errs, "failed on this host before") || !strings.Contains(errs, "trident self unblock "+version) {
+		g.t.Errorf("offered again: %d, %s", code, errs)
+	}
+}
+
+func TestAPowerCutWhileABadVersionIsTakenBackDoesNotKeepIt(t *testing.T) {
+	for _, step := range []string{"restart", "activate", "return", "arm rescue", "verify"} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			g := start(t)
+			// The one that lies gives itself up, so that both daemons take steps back.
+			op := g.settledAtBoot(g.cutAt("lies.raw", operationsv1.Phase_PHASE_UNDOING, step))
+			g.thrownBack(op, faults["lies"], "9.9.9 runs, not 3.0.3")
+		})
+	}
+}
+
+func TestAPowerCutWhileTheRescuerReturnsDoesNotKeepABadVersion(t *testing.T) {
+	for name, until := range map[string]string{
+		"it has decided":        "grep -q '\"returning\": true' /var/lib/trident/self/rescue.json",
+		"it has swung the link": "grep -q '\"returning\": true' /var/lib/trident/self/rescue.json && ! test -L /var/lib/extensions/trident.raw",
+		"it has unmerged":       "grep -q '\"returning\": true' /var/lib/trident/self/rescue.json && ! test -e /usr/.systemd-sysext",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			defer cancel()
+			upgrading := make(chan error, 1)
+			go func() {
+				_, err := g.api.Upgrade(ctx, client.Source{Path: "/share/exits.raw"}, patient(), nil)
+				upgrading <- err
+			}()
+			if _, err := g.Run(ctx, "until "+until+"; do sleep 0.02; done 2>/dev/null", nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := g.PowerCut(); err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			detached := new(client.DetachedError)
+			if err := <-upgrading; !errors.As(err, &detached) {
+				t.Fatal(err)
+			}
+			g.thrownBack(g.settledAtBoot(detached.Operation), faults["exits"], "systemd had to restart it")
+		})
+	}
+}
