@@ -51,7 +51,7 @@ func (s *Service) openVerified(ctx context.Context, path string, progress func(d
 	}
 	raw, err := ddi.Open(f, fi.Size())
 	if err != nil {
-		return nil, fmt.Errorf("open image: %w", err)
+		return nil, err
 	}
 	policy, err := trust.Load(s.Root)
 	if err != nil {
@@ -81,6 +81,11 @@ func (s *Service) checkOurs(i *image) error {
 	}
 	if err := i.release.Fits(host); err != nil {
 		return err
+	}
+	// systemd takes the partitions of another architecture where there are none
+	// of the host's.
+	if raw, _ := i.verified.Value(); string(raw.Arch()) != host.Architecture {
+		return errkind.Errorf(errkind.Incompatible, "the image's partitions are for the architecture %q, this host is %q", raw.Arch(), host.Architecture)
 	}
 	return extension.CheckOwn(i.files, i.release)
 }

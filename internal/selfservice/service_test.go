@@ -17,6 +17,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
 )
@@ -158,15 +159,18 @@ func TestWhatIsRefusedLeavesTheHostAsItWas(t *testing.T) {
 		"a byte of its backup": {flipped(func(n int) int { return n - 400 }), errkind.Corrupt, "verify: "},
 		"not an image":         {func(t *testing.T) string { return filepath.Join(shop.dir, "2.0.0-healthy", extension.OwnDaemon) }, errkind.Corrupt, "verify: "},
 		"another architecture": {release("x86-64", "arm64"), errkind.Incompatible, "arm64"},
-		"another system":       {release("_any", "otheros"), errkind.Incompatible, "otheros"},
-		"another extension":    {release("SYSEXT_ID=trident", "SYSEXT_ID=other"), errkind.Incompatible, `"other"`},
-		"no version":           {release("SYSEXT_VERSION_ID=2.0.0", "SYSEXT_VERSION_ID=new"), errkind.Invalid, `"new"`},
-		"a foreign file":       {file("usr/bin/sudo"), errkind.Forbidden, "usr/bin/sudo"},
-		"a key for systemd":    {file("usr/lib/verity.d/x.crt"), errkind.Forbidden, "usr/lib/verity.d"},
-		"a key for ourselves":  {file("usr/lib/trident/trust.d/x.crt"), errkind.Forbidden, "usr/lib/trident/trust.d"},
-		"a base":               {file("usr/lib/trident/base.json"), errkind.Forbidden, "base.json"},
-		"older than the base":  {version("0.9.0"), errkind.TooOld, "not newer than the base"},
-		"as old as the base":   {version("1.0.0"), errkind.Exists, "the base brings already"},
+		"partitions of another architecture": {func(t *testing.T) string {
+			return shop.build(t, filepath.Join(shop.dir, "2.0.0-healthy"), ddi.ARM64)
+		}, errkind.Incompatible, `partitions are for the architecture "arm64"`},
+		"another system":      {release("_any", "otheros"), errkind.Incompatible, "otheros"},
+		"another extension":   {release("SYSEXT_ID=trident", "SYSEXT_ID=other"), errkind.Incompatible, `"other"`},
+		"no version":          {release("SYSEXT_VERSION_ID=2.0.0", "SYSEXT_VERSION_ID=new"), errkind.Invalid, `"new"`},
+		"a foreign file":      {file("usr/bin/sudo"), errkind.Forbidden, "usr/bin/sudo"},
+		"a key for systemd":   {file("usr/lib/verity.d/x.crt"), errkind.Forbidden, "usr/lib/verity.d"},
+		"a key for ourselves": {file("usr/lib/trident/trust.d/x.crt"), errkind.Forbidden, "usr/lib/trident/trust.d"},
+		"a base":              {file("usr/lib/trident/base.json"), errkind.Forbidden, "base.json"},
+		"older than the base": {version("0.9.0"), errkind.TooOld, "not newer than the base"},
+		"as old as the base":  {version("1.0.0"), errkind.Exists, "the base brings already"},
 		"a dishonest daemon": {func(t *testing.T) string {
 			return shop.variant(t, "2.0.0", healthy, "dishonest", func(tree string) {
 				write(t, filepath.Join(tree, extension.OwnDaemon), daemonText("2.0.1", healthy), 0o755)

@@ -83,8 +83,16 @@ func (w *workshop) variant(t testing.TB, version string, b behaviour, variant st
 	write(t, filepath.Join(tree, extension.OwnRelease), fmt.Sprintf(
 		"ID=_any\nARCHITECTURE=x86-64\nSYSEXT_ID=trident\nSYSEXT_VERSION_ID=%s\nEXTENSION_RELOAD_MANAGER=1\n", version), 0o644)
 	change(tree)
-	path := tree + ".raw"
-	root, err := ddi.Build(context.Background(), path, ddi.BuildOptions{Tree: tree, Arch: ddi.AMD64, Epoch: time.Unix(1, 0)})
+	path := w.build(t, tree, ddi.AMD64)
+	w.made[name] = path
+	return path
+}
+
+// build makes a signed image of a tree.
+func (w *workshop) build(t testing.TB, tree string, arch ddi.Arch) string {
+	t.Helper()
+	path := tree + "." + string(arch) + ".raw"
+	root, err := ddi.Build(context.Background(), path, ddi.BuildOptions{Tree: tree, Arch: arch, Epoch: time.Unix(1, 0)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +103,6 @@ func (w *workshop) variant(t testing.TB, version string, b behaviour, variant st
 	if err := ddi.Attach(path, sig, w.cert); err != nil {
 		t.Fatal(err)
 	}
-	w.made[name] = path
 	return path
 }
 
