@@ -87,8 +87,8 @@ func build(ctx context.Context, s *screen, dir string) (o offered, err error) {
 		{&o.stub, "tells rpm that Debian's systemd is there", m.Stub},
 		{&o.rpm, "make rpm VERSION=" + oldVersion, func() (string, error) { return m.RPM(ctx, oldVersion) }},
 		{&o.good, "make sysext VERSION=" + newVersion, func() (string, error) { return m.Image(ctx, newVersion) }},
-		{&o.broken, brokenVersion + ", signed too, but its daemon " + brokenFault, func() (string, error) { return m.Faulty(ctx, brokenVersion, brokenFault) }},
-		{&o.tampered, tamperedVersion + ", signed, then one byte changed", func() (string, error) { return tampered(ctx, m) }},
+		{&o.broken, brokenVersion + ", signed, but its daemon " + brokenFault, func() (string, error) { return broken(ctx, m) }},
+		{&o.tampered, tamperedVersion + ", signed, then one bit changed", func() (string, error) { return tampered(ctx, m) }},
 	} {
 		path, err := p.make()
 		if err != nil {
@@ -122,21 +122,31 @@ func lockDist(path string) (unlock func(), err error) {
 // command builds trident for this machine.
 func command(ctx context.Context, m *product.Maker, dir string) (string, error) {
 	built, err := m.Daemon(ctx, "./cmd/trident", newVersion)
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "trident")
-	return path, os.Rename(built, path)
+	return renamed(built, filepath.Join(dir, "trident"), err)
 }
 
-// tampered changes one byte in the middle of a good image.
-func tampered(ctx context.Context, m *product.Maker) (string, error) {
-	good, err := m.Good(ctx, tamperedVersion)
+func broken(ctx context.Context, m *product.Maker) (string, error) {
+	built, err := m.Faulty(ctx, brokenVersion, brokenFault)
+	return renamed(built, image(built, brokenVersion), err)
+}
+
+// image is the name of a release's image, beside another file.
+func image(beside, version string) string {
+	return filepath.Join(filepath.Dir(beside), "trident_"+version+"_x86-64.raw")
+}
+
+func renamed(from, to string, err error) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(filepath.Dir(good), "tampered.raw")
-	if err := os.Rename(good, path); err != nil {
+	return to, os.Rename(from, to)
+}
+
+// tampered changes one bit in the middle of a good image.
+func tampered(ctx context.Context, m *product.Maker) (string, error) {
+	good, err := m.Good(ctx, tamperedVersion)
+	path, err := renamed(good, image(good, tamperedVersion), err)
+	if err != nil {
 		return "", err
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)

@@ -64,7 +64,7 @@ func run(ctx context.Context, dir string, stay bool) (err error) {
 	if err := st.tell(ctx); err != nil {
 		return errors.Join(err, st.evidence())
 	}
-	s.text("All of it took %s.", seconds(time.Since(begun)))
+	s.text("All of it took: %s.", seconds(time.Since(begun)))
 	if stay {
 		s.text("The guest stays until you press Ctrl-C. Try, in %s:", dir)
 		s.command("$", "./trident --socket guest.sock self status")

@@ -37,7 +37,10 @@ func (s *screen) write(text string) {
 // chapter begins one, and says what is going to be seen.
 func (s *screen) chapter(title, about string) {
 	s.chapters++
-	s.write("\n" + s.bold(fmt.Sprintf("%d. %s", s.chapters, title)) + "\n" + about + "\n\n")
+	if about != "" {
+		about += "\n\n"
+	}
+	s.write("\n" + s.bold(fmt.Sprintf("%d. %s", s.chapters, title)) + "\n" + about)
 }
 
 func (s *screen) text(format string, args ...any) { s.write(fmt.Sprintf(format, args...) + "\n") }

@@ -214,7 +214,7 @@ func (st *story) offer(ctx context.Context, code int, image string, answered ...
 	stop()
 	c := <-called
 	st.text("\nThe caller:  %v; answered by %s.", c, strings.Join(c.versions, ", then "))
-	st.text("The watcher: %d events over %d connections, each once and in order.", w.events, connections.Load())
+	st.text("The watcher: %d events, each once and in order; lost its connection %d times.", w.events, max(0, connections.Load()-1))
 	st.last = w.op.GetId()
 	st.calls.made += c.made
 	st.calls.longest = max(st.calls.longest, c.longest)
@@ -231,9 +231,14 @@ func (st *story) offer(ctx context.Context, code int, image string, answered ...
 
 func (st *story) end(ctx context.Context) error {
 	st.chapter("What was shown", "")
+	if err := st.trident(ctx, exitDone, "self", "history"); err != nil {
+		return err
+	}
+	st.text("")
 	st.table(st.rows)
-	st.text("\nClients that called meanwhile: %v.\n", st.calls)
-	return st.trident(ctx, exitDone, "self", "history")
+	st.text("\nRunning now:    Trident %s, from the signed image, over the package's %s.", newVersion, oldVersion)
+	st.text("Who called:     %v.", st.calls)
+	return nil
 }
 
 // trident runs the command as a user would, and knows how it should end.

@@ -156,10 +156,10 @@ func (b *bench) install(ctx context.Context) error {
 }
 
 // server is one that is measured.
-type server struct{ name, unit, socket string }
+type server struct{ unit, socket string }
 
-func smallest() server { return server{"smallest", "smallest.service", "/run/smallest.sock"} }
-func tridentd() server { return server{"tridentd", "tridentd.service", apiSocket} }
+func tridentd() server { return server{"tridentd.service", apiSocket} }
+func smallest() server { return server{"smallest.service", "/run/smallest.sock"} }
 
 func (b *bench) measure(ctx context.Context) error {
 	virt, err := b.vm.Run(ctx, `echo "$(systemd-detect-virt), $(nproc) processors, Linux $(uname -r)"`, nil)
@@ -167,34 +167,41 @@ func (b *bench) measure(ctx context.Context) error {
 		return err
 	}
 	fmt.Printf("In a guest (%s):\n%-38s %12s %12s %8s   %s\n", strings.TrimSpace(virt), "", "tridentd", "smallest", "ratio", "expected")
-	var first [2]time.Duration
-	var memory [2]mem
-	for i, s := range []server{tridentd(), smallest()} {
-		var r report
-		if err := b.load(ctx, &r, nil, "first", s.socket, s.unit); err != nil {
-			return err
-		}
-		first[i] = median(r.First)
-		if memory[i], err = b.resident(ctx, s.unit); err != nil {
-			return err
-		}
+	ours, theirs := tridentd(), smallest()
+	var first report
+	if err := b.load(ctx, &first, nil, "first", ours.socket, ours.unit, theirs.socket, theirs.unit); err != nil {
+		return err
 	}
-	row("first answer after activation", "%.1f ms", ms(first[0]), ms(first[1]), "at most 1.3x")
-	row("idle resident memory", "%.1f MiB", mib(memory[0].all), mib(memory[1].all), "at most 1.6x")
-	row("  of it not backed by the program", "%.1f MiB", mib(memory[0].anonymous), mib(memory[1].anonymous), "")
-	ours, err := b.stalls(ctx, tridentd(), len(upgrades()), b.upgrade)
+	row("first answer after activation", "%.1f ms", ms(median(first.First[0])), ms(median(first.First[1])), "at most 1.3x")
+	if err := b.memory(ctx, ours, theirs); err != nil {
+		return err
+	}
+	up, err := b.stalls(ctx, ours, len(upgrades()), b.upgrade)
 	if err != nil {
 		return err
 	}
-	theirs, err := b.stalls(ctx, smallest(), restarts, b.restart)
+	again, err := b.stalls(ctx, theirs, restarts, b.restart)
 	if err != nil {
 		return err
 	}
-	row("longest stall, upgrade / bare restart", "%.0f ms", ms(ours.stall), ms(theirs.stall), "at most 1.25x")
-	fmt.Printf("%-38s %12s %12s %8s   %s\n", "calls failed", ours.failed(), theirs.failed(), "", "0 of ours")
-	if ours.lost > 0 {
-		fmt.Println("the last failure of ours:", ours.err)
+	row("longest stall, upgrade / bare restart", "%.0f ms", ms(up.stall), ms(again.stall), "at most 1.25x")
+	fmt.Printf("%-38s %12s %12s %8s   %s\n", "calls failed", up.failed(), again.failed(), "", "0 of ours")
+	if up.lost > 0 {
+		fmt.Println("the last failure of ours:", up.err)
 	}
+	return nil
+}
+
+func (b *bench) memory(ctx context.Context, servers ...server) error {
+	var m [2]mem
+	for i, s := range servers {
+		var err error
+		if m[i], err = b.resident(ctx, s); err != nil {
+			return err
+		}
+	}
+	row("idle resident memory", "%.1f MiB", mib(m[0].all), mib(m[1].all), "at most 1.6x")
+	row("  of it not backed by the program", "%.1f MiB", mib(m[0].anonymous), mib(m[1].anonymous), "")
 	return nil
 }
 
@@ -215,7 +222,7 @@ type report struct {
 	Calls, Failed int
 	Error         string
 	Longest       time.Duration
-	First         []time.Duration
+	First         [][]time.Duration
 }
 
 func (b *bench) load(ctx context.Context, r *report, stdin io.Reader, args ...string) error {
@@ -231,8 +238,8 @@ type mem struct{ all, anonymous int64 }
 
 // resident reads the memory of a unit that was just called, and left alone for
 // three seconds since.
-func (b *bench) resident(ctx context.Context, unit string) (m mem, err error) {
-	out, err := b.vm.Run(ctx, "sleep 3; cat /proc/$(systemctl show -P MainPID "+unit+")/status", nil)
+func (b *bench) resident(ctx context.Context, s server) (m mem, err error) {
+	out, err := b.vm.Run(ctx, "sleep 3; cat /proc/$(systemctl show -P MainPID "+s.unit+")/status", nil)
 	if err != nil {
 		return m, err
 	}
@@ -247,7 +254,7 @@ func (b *bench) resident(ctx context.Context, unit string) (m mem, err error) {
 		}
 	}
 	if m.all == 0 {
-		return m, fmt.Errorf("no VmRSS of %s in %q", unit, out)
+		return m, fmt.Errorf("no VmRSS of %s in %q", s.unit, out)
 	}
 	return m, nil
 }

@@ -2,7 +2,7 @@
 // went as JSON.
 //
 //	load steady SOCKET        200 calls a second until standard input ends
-//	load first SOCKET UNIT    the first answer after activation, again and again
+//	load first (SOCKET UNIT)...    the first answer after activation, in turns
 //
 // Its client is gRPC's own and has no policy for calls that failed: what is lost
 // counts.
@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,15 +30,16 @@ const (
 	every    = time.Second / 200
 	patience = 30 * time.Second // for one answer
 	rounds   = 9
+	flying   = 200 // calls at a time: a server that is a second late is not buried under more
 )
 
 // report is what the bench reads.
 type report struct {
-	Calls   int             `json:"calls,omitempty"`
-	Failed  int             `json:"failed,omitempty"`
-	Error   string          `json:"error,omitempty"`   // the last one
-	Longest time.Duration   `json:"longest,omitempty"` // from when a call was due to its answer
-	First   []time.Duration `json:"first,omitempty"`
+	Calls   int               `json:"calls,omitempty"`
+	Failed  int               `json:"failed,omitempty"`
+	Error   string            `json:"error,omitempty"`   // the last one
+	Longest time.Duration     `json:"longest,omitempty"` // from when a call was due to its answer
+	First   [][]time.Duration `json:"first,omitempty"`   // of each unit
 }
 
 func main() {
@@ -55,10 +57,10 @@ func run(args []string) (report, error) {
 	switch {
 	case len(args) == 2 && args[0] == "steady":
 		return steady(args[1])
-	case len(args) == 3 && args[0] == "first":
-		return first(args[1], args[2])
+	case len(args) >= 3 && len(args)%2 == 1 && args[0] == "first":
+		return turns(slices.Collect(slices.Chunk(args[1:], 2)))
 	}
-	return report{}, errors.New("usage: load steady SOCKET | load first SOCKET UNIT")
+	return report{}, errors.New("usage: load steady SOCKET | load first (SOCKET UNIT)...")
 }
 
 func dial(socket string) (*grpc.ClientConn, error) {
@@ -90,6 +92,7 @@ func steady(socket string) (r report, err error) {
 	}()
 	var mu sync.Mutex
 	var wait sync.WaitGroup
+	slots := make(chan struct{}, flying)
 	for due := time.Now(); ; due = due.Add(every) {
 		select {
 		case <-over:
@@ -97,7 +100,9 @@ func steady(socket string) (r report, err error) {
 			return r, nil
 		case <-time.After(time.Until(due)):
 		}
+		slots <- struct{}{}
 		wait.Go(func() {
+			defer func() { <-slots }()
 			err := call(conn)
 			took := time.Since(due)
 			mu.Lock()
@@ -112,22 +117,34 @@ func steady(socket string) (r report, err error) {
 	}
 }
 
-// first stops the unit and measures how long the call takes that starts it.
-func first(socket, unit string) (r report, err error) {
-	for range rounds {
-		if out, err := exec.Command("systemctl", "stop", unit).CombinedOutput(); err != nil {
-			return r, fmt.Errorf("stop %s: %w: %s", unit, err, out)
-		}
-		conn, err := dial(socket)
-		if err != nil {
-			return r, err
-		}
-		begun := time.Now()
-		err = call(conn)
-		r.First = append(r.First, time.Since(begun))
-		if err := errors.Join(err, conn.Close()); err != nil {
-			return r, err
+// turns measures first answers. Those of the first turn do not count: they are
+// of cold caches.
+func turns(units [][]string) (r report, err error) {
+	r.First = make([][]time.Duration, len(units))
+	for turn := range rounds + 1 {
+		for i, u := range units {
+			took, err := first(u[0], u[1])
+			if err != nil {
+				return r, err
+			}
+			if turn > 0 {
+				r.First[i] = append(r.First[i], took)
+			}
 		}
 	}
 	return r, nil
+}
+
+// first stops the unit and measures how long the call takes that starts it.
+func first(socket, unit string) (time.Duration, error) {
+	if out, err := exec.Command("systemctl", "stop", unit).CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("stop %s: %w: %s", unit, err, out)
+	}
+	conn, err := dial(socket)
+	if err != nil {
+		return 0, err
+	}
+	begun := time.Now()
+	err = call(conn)
+	return time.Since(begun), errors.Join(err, conn.Close())
 }
