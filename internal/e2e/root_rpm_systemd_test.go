@@ -136,11 +136,10 @@ func TestExtensionsStepAsideForAnUpgradeAndForAnErase(t *testing.T) {
 			do("upgrade trident", c.way[0], reload, c.way[1], restart)
 			merge()
 			activate(t, tree, "2.0.0")
+			const stop = "systemctl stop tridentd-resume.path tridentd.socket tridentd.service trident-rescue*"
 			do("remove trident",
-				[]string{
-					"systemctl --no-reload disable tridentd.socket tridentd-resume.path",
-					"systemctl stop tridentd-resume.path tridentd.socket tridentd.service trident-rescue*",
-				}, c.way[0], reload, c.way[1],
+				[]string{"systemctl --no-reload disable tridentd.socket tridentd-resume.path", stop},
+				c.way[0], reload, []string{stop}, reload, c.way[1],
 				[]string{"systemctl reset-failed tridentd.service tridentd.socket tridentd-resume.path"})
 			for _, name := range []string{"var/lib/extensions/trident.raw", "run/trident", "usr/lib/trident", "usr/bin/tridentd"} {
 				if exists(tree, name) {

@@ -3,10 +3,11 @@
 command -v systemctl >/dev/null || exit 0
 
 systemctl --no-reload disable tridentd.socket tridentd-resume.path
+# The path unit first: it would start the service again.
+stop_units() { systemctl stop tridentd-resume.path tridentd.socket tridentd.service 'trident-rescue*'; }
 if [ -d /run/systemd/system ]; then
-	# The path unit first: it would start the service again.
-	systemctl stop tridentd-resume.path tridentd.socket tridentd.service 'trident-rescue*' ||
-		echo "trident: the units could not be stopped" >&2
+	# What runs an operation, and its rescuer, would put the extension back.
+	stop_units 2>/dev/null || echo "trident: the units could not be stopped yet" >&2
 fi
 
 # Our own link only; a file of that name is somebody else's.
@@ -34,4 +35,11 @@ if test -d /run/systemd/system && merged; then
 	fi
 fi
 # --- step aside ends
+
+if [ -d /run/systemd/system ]; then
+	# As long as the extension was merged it upheld the units: systemd has started
+	# them again, and lets go of them now.
+	systemctl daemon-reload
+	stop_units || echo "trident: the units could not be stopped" >&2
+fi
 exit 0
