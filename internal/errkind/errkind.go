@@ -9,6 +9,7 @@ package errkind
 import (
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 // Kind is what a caller can do about an error. The text of a kind is part of
@@ -74,10 +75,14 @@ func With(kind Kind, err error) error {
 	return &kindError{kind, err}
 }
 
-// Of returns the outermost kind in err's chain, or Internal.
+// Of returns the outermost kind in err's chain. One without a kind is NoSpace
+// when the kernel said so, which any write may meet, and else Internal.
 func Of(err error) Kind {
 	if e, ok := errors.AsType[*kindError](err); ok {
 		return e.kind
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return NoSpace
 	}
 	return Internal
 }

@@ -3,6 +3,8 @@ package errkind
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"syscall"
 	"testing"
 )
 
@@ -23,6 +25,18 @@ func TestTheOutermostKindCounts(t *testing.T) {
 func TestAnErrorWithoutAKindIsInternal(t *testing.T) {
 	if Of(errors.New("x")) != Internal || Of(nil) != Internal {
 		t.Error("want Internal")
+	}
+}
+
+func TestAFullDiskHasItsKindWhoeverWrote(t *testing.T) {
+	for _, errno := range []error{syscall.ENOSPC, syscall.EDQUOT} {
+		err := fmt.Errorf("extract: %w", errors.Join(&fs.PathError{Op: "write", Path: "/x", Err: errno}))
+		if Of(err) != NoSpace {
+			t.Errorf("%v is %s", err, Of(err))
+		}
+		if err := Errorf(Corrupt, "read: %w", err); Of(err) != Corrupt {
+			t.Errorf("%v is %s", err, Of(err))
+		}
 	}
 }
 

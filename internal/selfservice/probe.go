@@ -119,8 +119,7 @@ func (s *Service) canMerge(r record) error {
 			continue
 		}
 		if err := f.Check(s.Root, host, certs); err != nil {
-			return errkind.WithHint(fmt.Errorf("another extension would keep systemd from merging any: %w", err),
-				"repair or remove %s; nothing was changed", f.Path)
+			return errkind.WithHint(err, "repair or remove %s; nothing was changed", f.Path)
 		}
 	}
 	if r.Trial.AllowReadOnlyUsr || r.Back {
