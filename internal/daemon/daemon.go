@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -40,6 +41,8 @@ const (
 	// callTime is how long calls may take to end. A client that does not read
 	// what it asked for is cut off.
 	callTime = 5 * time.Second
+	// trimTime is after how long without calls memory is given back.
+	trimTime = 2 * time.Second
 )
 
 // Config is what a daemon depends on from outside.
@@ -186,6 +189,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	d.logger.Info("tridentd serves", "socket", d.socket)
 	go d.showStatus(ctx)
 	go d.feedWatchdog(ctx)
+	go d.idle.trim(ctx, trimTime, debug.FreeOSMemory)
 	if err := d.self.Retire(ctx); err != nil {
 		d.logger.Error("retire an extension that is older than the base", "error", err)
 	}

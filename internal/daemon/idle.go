@@ -67,3 +67,31 @@ func (i *idle) wait(ctx context.Context, while time.Duration, r *operation.Runne
 		}
 	}
 }
+
+// trim calls free whenever nobody has called for a while, once until the next
+// call: a daemon that only waits should be small. It returns when ctx ends.
+func (i *idle) trim(ctx context.Context, while time.Duration, free func()) {
+	timer := time.NewTimer(while)
+	defer timer.Stop()
+	for {
+		calls, changed := i.state()
+		var passed <-chan time.Time
+		if calls == 0 {
+			timer.Reset(while)
+			passed = timer.C
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+			continue
+		case <-passed:
+			free()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}

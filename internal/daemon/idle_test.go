@@ -100,3 +100,31 @@ func TestADaemonWithoutIdleTimeoutStaysUntilItIsStopped(t *testing.T) {
 		}
 	})
 }
+
+func TestMemoryIsGivenBackOncePerPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i, freed := newIdle(), 0
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go i.trim(ctx, 2*time.Second, func() { freed++ })
+		expect := func(want int, when string) {
+			t.Helper()
+			synctest.Wait()
+			if freed != want {
+				t.Errorf("%s: given back %d times, want %d", when, freed, want)
+			}
+		}
+		time.Sleep(time.Minute)
+		expect(1, "nobody calls")
+		end := i.begin()
+		time.Sleep(time.Minute)
+		expect(1, "during a call")
+		end()
+		time.Sleep(time.Second)
+		i.begin()()
+		time.Sleep(1900 * time.Millisecond)
+		expect(1, "calls in quick succession")
+		time.Sleep(200 * time.Millisecond)
+		expect(2, "after them")
+	})
+}
