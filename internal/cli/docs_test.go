@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+// pages are what users read.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../docs/*/*.md", "../../internal/README.md", "../../sysext/*.md"} {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out[name] = string(text)
+		}
+	}
+	if len(out) < 10 {
+		t.Fatalf("only %d pages found", len(out))
+	}
+	return out
+}
+
+// A command in a page is a line of a block, after a prompt or not, or code in a
+// sentence.
+var commands = regexp.MustCompile("(?m)(?:^ {4}(?:[$#] )?|`)trident ((?:-|[a-z])[^`|>#\n]*)")
+
+func TestEveryCommandInThePagesExists(t *testing.T) {
+	for name, text := range pages(t) {
+		for _, found := range commands.FindAllStringSubmatch(text, -1) {
+			args := strings.Fields(strings.ReplaceAll(found[1], "──▶", " "))
+			if args[0] == "help" {
+				continue
+			}
+			cmd, rest, err := Command().Find(globalFirst(args))
+			if err != nil {
+				t.Errorf("%s: trident %s: %v", name, found[1], err)
+				continue
+			}
+			cmd.InitDefaultHelpFlag()
+			cmd.InitDefaultVersionFlag()
+			if err := cmd.ParseFlags(rest); err != nil && !errors.Is(err, pflag.ErrHelp) {
+				t.Errorf("%s: trident %s: %v", name, found[1], err)
+			}
+			if strings.Contains(found[1], " ") && cmd.HasSubCommands() && cmd.HasParent() {
+				t.Errorf("%s: trident %s: %s is no command", name, found[1], cmd.Flags().Arg(0))
+			}
+		}
+	}
+}
+
+// globalFirst moves global flags with a value behind the command, where Find
+// does not take the value for one.
+func globalFirst(args []string) []string {
+	if len(args) > 2 && args[0] == "--socket" {
+		return append(args[2:], args[:2]...)
+	}
+	return args
+}
+
+var links = regexp.MustCompile(`\]\(([^)#]+)`)
+
+func TestEveryLinkInThePagesLeadsSomewhere(t *testing.T) {
+	for name, text := range pages(t) {
+		for _, link := range links.FindAllStringSubmatch(text, -1) {
+			if strings.Contains(link[1], "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(name), link[1])); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
