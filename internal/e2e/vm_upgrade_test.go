@@ -3,14 +3,35 @@
 package e2e
 
 import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/proto/client"
 )
 
+// Images of the good versions, by their names in the share.
+const (
+	goodImage  = "trident_2.0.0_x86-64.raw"
+	good2Image = "trident_2.1.0.raw"
+)
+
+// atLeisure is the trial of a version that is good, on a machine that may be busy.
+func atLeisure(soak time.Duration) *client.Trial {
+	t := trial(soak)
+	t.Deadline = durationpb.New(5 * time.Minute)
+	return t
+}
+
 func TestThePackageIsInstalledByRPMAndTheSocketAnswers(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	if got := g.sh("rpm -q trident"); !strings.HasPrefix(got, "trident-1.0.0") {
 		t.Errorf("rpm knows %q", got)
@@ -25,21 +46,189 @@ func TestThePackageIsInstalledByRPMAndTheSocketAnswers(t *testing.T) {
 	g.runs(base)
 }
 
-func TestUpgradeFromAFileOnTheHost(t *testing.T) {
+func TestTheDaemonGoesWhenNobodyNeedsItAndTheNextCallBringsItBack(t *testing.T) {
+	t.Parallel()
 	g := start(t)
-	var steps []string
-	op, err := g.upgrade("trident_2.0.0_x86-64.raw", 2*time.Second, func(e *client.Event) {
-		if e.GetChange() != nil {
-			steps = append(steps, e.Step)
-		}
-		t.Logf("%3d %-8s %-12s %v", e.Sequence, e.Phase, e.Step, e.Body)
-	})
-	if err != nil {
+	g.sh(`mkdir -p /etc/systemd/system/tridentd.service.d
+		printf '[Service]\nExecStart=\nExecStart=/usr/bin/tridentd --idle-timeout 2s\n' >/etc/systemd/system/tridentd.service.d/idle.conf
+		systemctl daemon-reload
+		systemctl try-restart tridentd.service`)
+	// The connection of g.api stays open over all of it: it alone needs no daemon.
+	if v, err := g.api.Version(t.Context()); v != base || err != nil {
+		t.Fatal(v, err)
+	}
+	const mainPID = "systemctl show --property MainPID --value tridentd.service"
+	first := g.sh(mainPID)
+	g.sh("timeout 60 tail --pid=" + first + " -f /dev/null")
+	g.sh("timeout 60 sh -c 'until [ $(systemctl show -P ActiveState tridentd.service) = inactive ]; do sleep 0.1; done'")
+	if got := g.sh("systemctl is-active tridentd.socket; systemctl show -P Result tridentd.service; journalctl --no-pager -o cat -u tridentd.service"); !strings.HasPrefix(got, "active\nsuccess\n") || !strings.Contains(got, "nobody needs the daemon") {
+		t.Errorf("after the idle time: %s", got)
+	}
+	if out, errs, code := g.trident("version"); code != 0 || !strings.Contains(out, base) {
+		t.Errorf("trident version: %d, %q, %q", code, out, errs)
+	}
+	if v, err := g.api.Version(t.Context()); v != base || err != nil {
+		t.Error(v, err)
+	}
+	if second := g.sh(mainPID); second == "0" || second == first {
+		t.Errorf("process %s answers after %s", second, first)
+	}
+}
+
+func TestADownloadGoesOnAfterItsDaemonWasKilledAndTheNewVersionIsThereAfterAReboot(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	server := g.serve(goodImage, true)
+	server.holdAt = 20 << 20
+	events := &follower{}
+	ended := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		_, err := g.api.Upgrade(ctx, client.Source{URL: server.url}, atLeisure(2*time.Second), events.event)
+		ended <- err
+	}()
+	if h := server.asked(); h.Get("Range") != "" {
+		t.Errorf("the first request asks for %s", h.Get("Range"))
+	}
+	g.sh(fmt.Sprintf("timeout 100 sh -c 'until [ $(stat -c %%s /var/lib/trident/self/*.part) = %d ]; do sleep 0.1; done'", server.holdAt))
+	g.sh("systemctl kill --signal KILL --kill-whom main tridentd.service")
+
+	h := server.asked()
+	var from int
+	if _, err := fmt.Sscanf(h.Get("Range"), "bytes=%d-", &from); err != nil || from < 8<<20 || from > server.holdAt || h.Get("If-Range") != server.etag {
+		t.Errorf("the second request asks for %q if it is still %q: %v", h.Get("Range"), h.Get("If-Range"), err)
+	}
+	close(server.release)
+	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%v %v", op, steps)
+	events.complete(t)
+	if got := g.sh("journalctl --no-pager -o cat -u tridentd.service"); !strings.Contains(got, "status=9/KILL") || strings.Contains(got, "begun again") {
+		t.Errorf("journal: %s", got)
+	}
 	g.runs(good)
-	if got := g.sh("dmsetup ls --target verity"); !strings.Contains(got, "-verity") {
-		t.Errorf("verity devices: %q", got)
+	g.throughVerity(goodImage)
+	g.saysThatItRuns(good)
+
+	boot := g.sh("cat /proc/sys/kernel/random/boot_id")
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	if err := g.Reboot(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.WaitBoot(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := g.sh("cat /proc/sys/kernel/random/boot_id; systemctl is-active tridentd.socket; ls /etc/systemd/system/trident* 2>/dev/null || true"); strings.HasPrefix(got, boot) || !strings.HasSuffix(got, "\nactive") {
+		t.Errorf("after the reboot: %q, before it boot %s", got, boot)
+	}
+	if out, errs, code := g.trident("version"); code != 0 || !strings.Contains(out, good) {
+		t.Errorf("trident version: %d, %q, %q", code, out, errs)
+	}
+	g.runs(good)
+	g.throughVerity(goodImage)
+	g.saysThatItRuns(good)
+}
+
+// throughVerity checks that the kernel reads the image through dm-verity, with
+// the root hash that the image here has.
+func (g *guest) throughVerity(name string) {
+	g.t.Helper()
+	f, err := os.Open(filepath.Join(g.f.dir, name))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	image, err := ddi.Open(f, fi.Size())
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	root := ddi.HashString(image.RootHash())
+	got := g.sh("dmsetup table " + root + "-verity; dmsetup status " + root + "-verity")
+	if fields := strings.Fields(got); len(fields) < 12 || fields[2] != "verity" || fields[11] != root || !strings.HasSuffix(got, "verity V") {
+		g.t.Errorf("verity table and status %q, want root hash %s, valid", got, root)
+	}
+}
+
+// saysThatItRuns checks the answer to a person.
+func (g *guest) saysThatItRuns(version string) {
+	g.t.Helper()
+	out, errs, code := g.trident("self", "status")
+	words := strings.Join(strings.Fields(out), " ")
+	if code != 0 || !strings.Contains(words, "Running "+version+", from the extension Base 1.0.0 Active "+version+", merged, read through dm-verity") {
+		g.t.Errorf("trident self status: %d\n%s%s", code, out, errs)
+	}
+}
+
+func TestAnUploadIsKeptALaterVersionStagedActivatedAndBothTakenBackByCommand(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	out, errs, code := g.trident("self", "upgrade", filepath.Join(g.f.dir, goodImage), "--soak", "2s", "--deadline", "5m", "--allow-read-only-usr")
+	if code != 0 || out != "Trident 2.0.0 runs now.\n" {
+		t.Fatalf("trident self upgrade FILE: %d, %q\n%s", code, out, errs)
+	}
+	inOrder(t, errs, "fetch\n", "verify\n", "probe\n", "arm rescue\n", "activate\n", "restart\n", "Trident restarts; watching again\n",
+		"Trident 2.0.0 answers\n", "prove\n", "trident 2.0.0 runs and answers; watching it for 2s\n", "settle\n", "trident 2.0.0 is kept\n")
+	g.runs(good)
+
+	// The server breaks the first answer off and serves no ranges.
+	server := g.serve(good2Image, false)
+	server.holdAt, server.breaksOff = 20<<20, true
+	close(server.release)
+	out, errs, code = g.trident("self", "stage", server.url)
+	if code != 0 || out != "Done: stage trident from "+server.url+".\n" {
+		t.Fatalf("trident self stage URL: %d, %q\n%s", code, out, errs)
+	}
+	inOrder(t, errs, "fetch\n", "next try at byte", "begun again from the first byte", "the server does not serve ranges", "verify\n", "probe\n")
+	if first, second := server.asked(), server.asked(); first.Get("Range") != "" || second.Get("Range") == "" || second.Get("If-Range") != server.etag {
+		t.Errorf("asked for %q, then %q", first, second)
+	}
+	g.runs(good)
+	if out, _, _ := g.trident("self", "status"); !strings.Contains(out, "\n2.1.0 ") || !strings.Contains(out, "staged\n") {
+		t.Errorf("trident self status:\n%s", out)
+	}
+
+	out, errs, code = g.trident("self", "activate", "--soak", "2s", "--deadline", "5m", "--allow-read-only-usr")
+	if code != 0 || out != "Trident 2.1.0 runs now.\n" || strings.Contains(errs, "fetch") {
+		t.Fatalf("trident self activate: %d, %q\n%s", code, out, errs)
+	}
+	g.runs(good2)
+	g.throughVerity(good2Image)
+
+	for _, version := range []string{good, base} {
+		out, errs, code = g.trident("self", "rollback", "--soak", "2s", "--deadline", "5m")
+		if code != 0 || out != "Trident "+version+" runs now.\n" {
+			t.Fatalf("trident self rollback: %d, %q\n%s", code, out, errs)
+		}
+		g.runs(version)
+		if version == good {
+			g.throughVerity(goodImage)
+		}
+	}
+	if got := g.sh("dmsetup ls --target verity; losetup --list --noheadings; ls /var/lib/extensions"); got != "No devices found" {
+		t.Errorf("left after the return to the base: %q", got)
+	}
+	out, errs, code = g.trident("self", "rollback")
+	if code != 2 || !strings.Contains(errs, "there is nothing to return to: no extension of trident is active") {
+		t.Errorf("rollback from the base: %d, %q, %q", code, out, errs)
+	}
+}
+
+// inOrder checks that text has all the parts, one after the other.
+func inOrder(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	rest := text
+	for _, part := range parts {
+		_, after, ok := strings.Cut(rest, part)
+		if !ok {
+			t.Errorf("%q is missing, or comes too early, in:\n%s", part, text)
+			return
+		}
+		rest = after
 	}
 }

@@ -1,0 +1,150 @@
+//go:build vm
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"github.com/trident-project/trident/proto/client"
+)
+
+// An origin is a web server in the guest's network that has one image, and that
+// stops in the middle of it as a test wants.
+type origin struct {
+	t         *testing.T
+	data      []byte
+	url, etag string
+	ranges    bool
+	requests  chan http.Header
+	// holdAt is how many bytes come before release is closed.
+	holdAt  int
+	release chan struct{}
+	// breaksOff: the first answer ends at holdAt.
+	breaksOff bool
+	first     sync.Once
+}
+
+func (g *guest) serve(name string, ranges bool) *origin {
+	g.t.Helper()
+	data, err := os.ReadFile(filepath.Join(g.f.dir, name))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	l, err := g.Listen(g.t.Context(), "127.0.0.1:0")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	o := &origin{
+		t: g.t, data: data, url: "http://" + l.Addr().String() + "/" + name, etag: `"an-etag"`, ranges: ranges,
+		requests: make(chan http.Header, 16), release: make(chan struct{}),
+	}
+	server := &http.Server{Handler: o}
+	go func() { _ = server.Serve(l) }()
+	g.t.Cleanup(func() { _ = server.Close() })
+	return o
+}
+
+func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	o.requests <- r.Header.Clone()
+	if !o.ranges {
+		r.Header.Del("Range")
+	}
+	body := &held{Reader: bytes.NewReader(o.data), origin: o, ctx: r.Context()}
+	if o.breaksOff {
+		o.first.Do(func() { body.breaksOff = true })
+	}
+	w.Header().Set("ETag", o.etag)
+	http.ServeContent(w, r, "", time.Time{}, body)
+}
+
+// asked waits for the next request.
+func (o *origin) asked() http.Header {
+	o.t.Helper()
+	select {
+	case h := <-o.requests:
+		return h
+	case <-time.After(2 * time.Minute):
+		o.t.Fatal("nobody asks the server")
+	}
+	return nil
+}
+
+// held is the image as one request gets it.
+type held struct {
+	*bytes.Reader
+	origin    *origin
+	ctx       context.Context
+	breaksOff bool
+}
+
+func (h *held) Read(p []byte) (int, error) {
+	at := int(h.Size()) - h.Len()
+	if room := h.origin.holdAt - at; room > 0 {
+		return h.Reader.Read(p[:min(room, len(p))])
+	}
+	if h.breaksOff {
+		return 0, errors.New("broken off")
+	}
+	select {
+	case <-h.origin.release:
+		return h.Reader.Read(p)
+	case <-h.ctx.Done():
+		return 0, io.ErrUnexpectedEOF
+	}
+}
+
+// A follower keeps the events of one operation.
+type follower struct {
+	mu     sync.Mutex
+	events []*client.Event
+}
+
+func (f *follower) event(e *client.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.events = append(f.events, e)
+}
+
+func (f *follower) seen() []*client.Event {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.events[:len(f.events):len(f.events)]
+}
+
+// complete checks that every event came once and in order, and that there was a
+// restart among them.
+func (f *follower) complete(t *testing.T) {
+	t.Helper()
+	restarts := 0
+	for i, e := range f.seen() {
+		if e.Sequence != uint64(i+1) {
+			t.Fatalf("event %d came at place %d", e.Sequence, i+1)
+		}
+		if e.GetChange().GetWaiting() == "restart" {
+			restarts++
+		}
+	}
+	if restarts != 1 {
+		t.Errorf("%d restarts among %d events", restarts, len(f.seen()))
+	}
+}
+
+// same checks that another follower saw the same.
+func (f *follower) same(t *testing.T, g *follower) {
+	t.Helper()
+	if diff := cmp.Diff(f.seen(), g.seen(), protocmp.Transform()); diff != "" {
+		t.Errorf("two watchers saw different events: %s", diff)
+	}
+}
