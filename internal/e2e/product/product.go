@@ -137,7 +137,14 @@ func (m *Maker) Image(ctx context.Context, version string) (string, error) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(m.root, path)
 	}
-	m.tree = strings.TrimSuffix(path, ".raw")
+	// The next build, perhaps somebody else's, takes the tree away.
+	m.tree = m.dir + ".tree"
+	if err := os.RemoveAll(m.tree); err != nil {
+		return "", err
+	}
+	if _, err := m.script(ctx, nil, "cp", "-a", strings.TrimSuffix(path, ".raw"), m.tree); err != nil {
+		return "", err
+	}
 	return m.adopt(path)
 }
 
@@ -159,6 +166,8 @@ type Change struct {
 	Release func(string) string
 	// Files are added, by path from the root of the tree.
 	Files map[string]string
+	// Without are paths that are left out.
+	Without []string
 	// Arch is that of the partition types; x86-64 unless set.
 	Arch ddi.Arch
 	// Unsigned leaves the signature out; Stranger signs with a key that nobody
@@ -220,6 +229,9 @@ func (c Change) apply(tree string) error {
 	if c.Daemon != "" {
 		data, err := os.ReadFile(c.Daemon)
 		errs = append(errs, err, os.WriteFile(filepath.Join(tree, "usr/bin/tridentd"), data, 0o755))
+	}
+	for _, name := range c.Without {
+		errs = append(errs, os.RemoveAll(filepath.Join(tree, name)))
 	}
 	for name, text := range c.Files {
 		path := filepath.Join(tree, name)

@@ -1,0 +1,295 @@
+//go:build vm
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/proto/client"
+)
+
+// badVersion is a version that goes wrong, and what has to be known of it later.
+type badVersion struct {
+	fault          string // see package faulty
+	soak, deadline string
+	reason         string   // in the failure
+	journal        []string // in the evidence
+}
+
+func badVersions() []badVersion {
+	return []badVersion{
+		{
+			fault: "exits", soak: "2s", deadline: "3m", reason: "systemd had to restart it",
+			journal: []string{"tridentd: this version always fails", "giving up trident 3.0.1"},
+		},
+		{
+			// systemd would kill it after 30 s only, and start it again.
+			fault: "hangs", soak: "2s", deadline: "1m", reason: "it was not kept within 1m0s: it does not answer",
+			journal: []string{"giving up trident 3.0.2: it was not kept within 1m0s", "tridentd.service: start operation timed out"},
+		},
+		{
+			fault: "lies", soak: "2s", deadline: "3m", reason: "9.9.9",
+			journal: []string{"9.9.9"},
+		},
+		{
+			fault: "crashes", soak: "20s", deadline: "3m", reason: "it stopped after it had answered",
+			journal: []string{"panic: this version crashes", "giving up trident 3.0.4"},
+		},
+		{
+			fault: "datastore", soak: "2s", deadline: "3m", reason: "systemd had to restart it",
+			journal: []string{"open datastore", "database is locked"},
+		},
+	}
+}
+
+func TestABadVersionIsRolledBackByItself(t *testing.T) {
+	for _, bad := range badVersions() {
+		t.Run(bad.fault, func(t *testing.T) {
+			t.Parallel()
+			g := start(t)
+			g.rollsBack(bad, base)
+		})
+	}
+}
+
+func TestABadVersionIsRolledBackToTheExtensionThatWasActiveAndTriedAgainWhenUnblocked(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	g.upgraded("trident_2.0.0_x86-64.raw")
+	exits, crashes := badVersions()[0], badVersions()[3]
+	g.rollsBack(exits, good)
+	g.rollsBack(crashes, good)
+	g.rollsBack(exits, good)
+	if n := g.sh("ls /var/lib/trident/self/evidence | wc -l"); n != "3" {
+		t.Errorf("evidence of %s failures, want 3", n)
+	}
+}
+
+// rollsBack offers a bad version and checks that the host is back by itself, as
+// it was but for what is to be known of the failure. The version is not blocked
+// any more when it returns.
+func (g *guest) rollsBack(bad badVersion, was string) {
+	g.t.Helper()
+	version, image := faults[bad.fault], "/share/"+bad.fault+".raw"
+	g.runs(was)
+	before := g.host(exceptTrial)
+	op, errs, code := g.offer("upgrade", "--on-host", image, "--allow-read-only-usr", "--soak", bad.soak, "--deadline", bad.deadline)
+	if code != 7 || op.GetFailure().GetReason() != "UNHEALTHY" || !strings.Contains(op.GetFailure().GetMessage(), bad.reason) {
+		g.t.Errorf("%s: exit code %d, failure %v, want UNHEALTHY because %q", bad.fault, code, op.GetFailure(), bad.reason)
+	}
+	g.tookAtMost(bad, op.GetId())
+	g.runs(was)
+	if diff := changed(before, g.settles(exceptTrial, before)); diff != "" {
+		g.t.Errorf("%s: the host is not as it was\n%s", bad.fault, diff)
+	}
+	evidence := g.evidenceOf(bad, op)
+	for _, want := range []string{op.GetFailure().GetMessage(), evidence, "Trident " + was + " runs."} {
+		if !strings.Contains(errs, want) {
+			g.t.Errorf("%s: the user is not told %q:\n%s", bad.fault, want, errs)
+		}
+	}
+	g.isBlocked(version, image, op.GetFailure().GetMessage(), evidence)
+}
+
+// tookAtMost checks what a watcher sees of an operation, and that the version
+// was given up within its deadline.
+func (g *guest) tookAtMost(bad badVersion, id string) {
+	g.t.Helper()
+	var events []*client.Event
+	ctx, cancel := context.WithTimeout(g.t.Context(), time.Minute)
+	defer cancel()
+	_, err := g.api.Watch(ctx, id, 0, func(e *client.Event) { events = append(events, e) })
+	if failed := new(client.OperationError); !errors.As(err, &failed) {
+		g.t.Fatalf("watch %s: %v", id, err)
+	}
+	var armed, restarted, givenUp time.Time
+	for i, e := range events {
+		if e.GetSequence() != uint64(i+1) {
+			g.t.Fatalf("event %d has the number %d", i+1, e.GetSequence())
+		}
+		at := e.GetTime().AsTime()
+		switch {
+		case armed.IsZero() && e.GetStep() == "arm rescue":
+			armed = at
+		case restarted.IsZero() && e.GetChange().GetWaiting() == "restart":
+			restarted = at
+		case givenUp.IsZero() && e.GetPhase().String() == "PHASE_UNDOING":
+			givenUp = at
+		}
+	}
+	back := events[len(events)-1].GetTime().AsTime()
+	g.t.Logf("%s: given up %.1f s after it was restarted into, back %.1f s after it was armed; deadline %s",
+		bad.fault, givenUp.Sub(restarted).Seconds(), back.Sub(armed).Seconds(), bad.deadline)
+	// The deadline is when it is given up at the latest; returning takes a merge
+	// and a start more.
+	deadline, err := time.ParseDuration(bad.deadline)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if took := back.Sub(armed); took > deadline+time.Minute {
+		g.t.Errorf("%s: it was back after %s, the deadline is %s", bad.fault, took, deadline)
+	}
+}
+
+// evidenceOf checks what was kept of a version that failed, and says where.
+func (g *guest) evidenceOf(bad badVersion, op *client.Operation) string {
+	g.t.Helper()
+	history, err := g.api.History(g.t.Context(), 1)
+	if err != nil || len(history) != 1 || history[0].GetOperationId() != op.GetId() {
+		g.t.Fatalf("history: %v, %v", history, err)
+	}
+	dir := history[0].GetEvidence()
+	journal := g.sh("cat " + dir + "/journal.txt")
+	for _, want := range bad.journal {
+		if !strings.Contains(journal, want) {
+			g.t.Errorf("%s: %q is not in the journal that was kept:\n%s", bad.fault, want, journal)
+		}
+	}
+	for _, want := range []string{op.GetId(), faults[bad.fault], bad.reason} {
+		if why := g.sh("cat " + dir + "/reason.txt"); !strings.Contains(why, want) {
+			g.t.Errorf("%s: %q is not in reason.txt:\n%s", bad.fault, want, why)
+		}
+	}
+	return dir
+}
+
+// isBlocked checks that a version is, that it is refused, and that it can be
+// unblocked.
+func (g *guest) isBlocked(version, image, reason, evidence string) {
+	g.t.Helper()
+	status, _, _ := g.trident("self", "status")
+	shown := slices.ContainsFunc(strings.Split(status, "\n"), func(line string) bool {
+		return strings.HasPrefix(line, version+" ") && strings.Contains(line, reason) && strings.Contains(line, evidence)
+	})
+	if !shown {
+		g.t.Errorf("%s is not shown as blocked:\n%s", version, status)
+	}
+	g.refuses(refusal{
+		name: "blocked " + version, args: []string{"--on-host", image, "--allow-read-only-usr"}, kind: errkind.Blocked, code: 5,
+		want: fmt.Sprintf("verify: trident %s failed on this host before: %s", version, reason),
+		hint: "let it be tried again with: trident self unblock " + version,
+	})
+	if _, errs, code := g.trident("self", "unblock", version); code != 0 {
+		g.t.Errorf("unblock %s: %d, %s", version, code, errs)
+	}
+	if st, err := g.api.Status(g.t.Context()); err != nil || len(st.GetBlocked()) != 0 {
+		g.t.Errorf("still blocked: %v, %v", st.GetBlocked(), err)
+	}
+}
+
+// offer runs a command of trident self that follows an operation, and returns
+// the operation as it ended.
+func (g *guest) offer(args ...string) (op *client.Operation, errs string, code int) {
+	g.t.Helper()
+	out, errs, code := g.trident(append([]string{"self", "--output", "json"}, args...)...)
+	op = new(client.Operation)
+	if err := protojson.Unmarshal([]byte(out), op); err != nil {
+		g.t.Fatalf("trident self %s: %d, %v\n%s%s", args, code, err, out, errs)
+	}
+	return op, errs, code
+}
+
+// What a look at a host leaves out: nothing but the folder of the store, which the
+// first offer makes; and what a trial leaves behind (the rescuer's own files, a
+// unit that was used) and numbers that the kernel gives anew to what is mounted
+// again.
+const (
+	exceptNothing = `grep -v ' \./self $'`
+	exceptTrial = exceptNothing + ` | grep -v ' \./self/\(rescue\|previous\)\| /run/systemd/transient $' |
+		grep -v '^\(systemd-sysext\|trident-rescue\)\.service .* \(dead\|exited\) ' | sed 's/^[0-9]* [0-9]* [0-9:]* //'`
+)
+
+// host is all that an operation on Trident could change: a list of lines.
+func (g *guest) host(except string) []string {
+	g.t.Helper()
+	if _, err := g.api.Version(g.t.Context()); err != nil { // so that the daemon runs
+		g.t.Fatal(err)
+	}
+	return strings.Split(g.sh(`{
+		echo "link $(readlink /var/lib/extensions/trident.raw)"
+		echo "merged" $(cat /usr/.systemd-sysext/extensions 2>/dev/null)
+		cd /var/lib/trident
+		find . -mindepth 1 \( -path ./self/evidence -o -name 'datastore*' \) -prune -o -type d -printf '%M %p %l\n' -o -printf '%M %s %T@ %i %p %l\n'
+		find /etc/extensions /run/extensions /var/lib/extensions /etc/systemd /run/systemd/system /run/systemd/transient -printf '%M %p %l\n' 2>/dev/null
+		ls /usr/lib/systemd/system | cksum
+		grep -v ' /run/user/\| /run/credentials/' /proc/self/mountinfo
+		cat /sys/block/loop*/loop/backing_file /sys/block/dm-*/dm/name 2>/dev/null
+		systemctl list-units --all --no-legend --plain 'trident*' 'systemd-sysext*'
+	} | tr -s ' ' | `+except+" | sort"), "\n")
+}
+
+// changed lists the lines that only one of two looks has.
+func changed(before, after []string) string {
+	var out []string
+	for _, line := range before {
+		if !slices.Contains(after, line) {
+			out = append(out, "- "+line)
+		}
+	}
+	for _, line := range after {
+		if !slices.Contains(before, line) {
+			out = append(out, "+ "+line)
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+// settles waits until the host is as it was, for as long as processes may need
+// to end.
+func (g *guest) settles(except string, was []string) []string {
+	g.t.Helper()
+	now := g.host(except)
+	for end := time.Now().Add(time.Minute); changed(was, now) != "" && time.Now().Before(end); {
+		now = g.host(except)
+	}
+	return now
+}
+
+// A refusal is an image that is not wanted, or a host that does not want any.
+type refusal struct {
+	name string
+	args []string // of trident self upgrade
+	kind errkind.Kind
+	code int    // the exit code
+	want string // the whole sentence, with N for a number of bytes
+	hint string
+}
+
+// counted are numbers that are never the same.
+var counted = regexp.MustCompile(` [0-9]{5,} `)
+
+// refuses checks that an upgrade is refused with one sentence, the kind and the
+// code for programs, and that the host stays as it is.
+func (g *guest) refuses(r refusal) {
+	g.t.Helper()
+	before := g.host(exceptNothing)
+	op, errs, code := g.offer(append([]string{"upgrade"}, r.args...)...)
+	f := op.GetFailure()
+	if f.GetReason() != string(r.kind) || f.GetCode() != int32(grpckind.Code(r.kind)) || code != r.code || op.GetPhase().String() != "PHASE_UNDONE" {
+		g.t.Errorf("%s: %s, code %d, exit code %d, %s; want %s, %d", r.name, f.GetReason(), f.GetCode(), code, op.GetPhase(), r.kind, r.code)
+	}
+	if counted.ReplaceAllString(f.GetMessage(), " N ") != r.want || f.GetHint() != r.hint {
+		g.t.Errorf("%s:\n got %q\nhint %q\nwant %q\nhint %q", r.name, f.GetMessage(), f.GetHint(), r.want, r.hint)
+	}
+	said := "trident: upgrade Trident: " + f.GetMessage() + "\n"
+	if r.hint != "" {
+		said += "hint: " + r.hint + "\n"
+	}
+	if !strings.HasSuffix(errs, said) {
+		g.t.Errorf("%s: the user is told\n%s\nwant\n%s", r.name, errs, said)
+	}
+	if diff := changed(before, g.host(exceptNothing)); diff != "" {
+		g.t.Errorf("%s: the host has changed\n%s", r.name, diff)
+	}
+}
