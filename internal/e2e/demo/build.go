@@ -32,14 +32,15 @@ type offered struct{ stub, rpm, good, tampered, broken string }
 func prepare(ctx context.Context, s *screen, dir string) (o offered, booted *lab.Snapshot, err error) {
 	s.chapter("What is built", "The products, in "+dir+", and at the same time a guest with Debian 13.\n"+
 		"The first time this takes some minutes, later some seconds.")
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var guestErr error
+	// What goes wrong first is the reason; the other is told to stop.
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
 	var wait sync.WaitGroup
 	wait.Go(func() {
 		begun := time.Now()
-		if booted, guestErr = guest(ctx); guestErr != nil {
-			cancel() // the products are of no use without it
+		var err error
+		if booted, err = guest(ctx); err != nil {
+			fail(err)
 			return
 		}
 		about := "from the cache"
@@ -48,15 +49,11 @@ func prepare(ctx context.Context, s *screen, dir string) (o offered, booted *lab
 		}
 		s.text("   %-28s %9s   %s", "the guest", "", about)
 	})
-	o, err = build(ctx, s, dir)
-	if err != nil {
-		cancel()
+	if o, err = build(ctx, s, dir); err != nil {
+		fail(err)
 	}
 	wait.Wait()
-	if guestErr != nil && ctx.Err() != nil && err != nil && !errors.Is(err, context.Canceled) {
-		return o, nil, err
-	}
-	return o, booted, errors.Join(guestErr, err)
+	return o, booted, context.Cause(ctx)
 }
 
 func guest(ctx context.Context) (*lab.Snapshot, error) {
