@@ -206,7 +206,7 @@ func (g *guest) offer(args ...string) (op *client.Operation, errs string, code i
 // again.
 const (
 	exceptNothing = `grep -v ' \./self $'`
-	exceptTrial = exceptNothing + ` | grep -v ' \./self/\(rescue\|previous\)\| /run/systemd/transient $' |
+	exceptTrial   = exceptNothing + ` | grep -v ' \./self/\(rescue\|previous\)\| /run/systemd/transient $' |
 		grep -v '^\(systemd-sysext\|trident-rescue\)\.service .* \(dead\|exited\) ' | sed 's/^[0-9]* [0-9]* [0-9:]* //'`
 )
 
