@@ -38,8 +38,10 @@ const (
 	sysext  = "systemd-sysext.service"
 )
 
-// commandTimeout bounds one call of systemctl.
-const commandTimeout = 60 * time.Second
+const (
+	commandTimeout = 60 * time.Second // for one call of systemctl
+	stopTime       = 10 * time.Second // for a daemon that was told to stop
+)
 
 // SystemHost is the host that we run on. The tools that it runs are part of the
 // host's own /usr and not of any extension.
@@ -85,7 +87,26 @@ func (s SystemHost) Restart(ctx context.Context) error {
 		err = errors.Join(err, e1, e2)
 	}
 	_, rerr := s.systemctl(ctx, "restart", "--no-block", service)
-	return errors.Join(err, rerr)
+	return errors.Join(err, rerr, s.endStop(ctx, stopTime))
+}
+
+// endStop kills a daemon that was told to stop and has not after a while: what
+// was given up may hang, and systemd would wait for the unit's TimeoutStopSec.
+// That a daemon is killed is no harm; what it did is in its journal.
+func (s SystemHost) endStop(ctx context.Context, after time.Duration) error {
+	for end := time.Now().Add(after); ; {
+		if err := pause(ctx, min(after, interval)); err != nil {
+			return err
+		}
+		u, err := s.Unit(ctx)
+		if err != nil || u.Active != "deactivating" {
+			return err
+		}
+		if time.Now().After(end) {
+			_, err := s.systemctl(ctx, "kill", "--signal=SIGKILL", service)
+			return err
+		}
+	}
 }
 
 // Unit implements Host.

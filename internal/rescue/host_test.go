@@ -3,11 +3,14 @@ package rescue
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -183,5 +186,38 @@ func TestABaseThatSaysNoVersionIsAnErrorAndNothingIsDropped(t *testing.T) {
 		if v, _, _ := LinkedVersion(root); v != "2.0.0" {
 			t.Errorf("%q: the link is gone", text)
 		}
+	}
+}
+
+// systemctl stands in for the tool: it writes down what it is asked for and
+// says that the service is in a state.
+func systemctl(t *testing.T, state string) (asked func() string) {
+	t.Helper()
+	dir := t.TempDir()
+	script := fmt.Sprintf("#!/bin/sh\necho \"$*\" >>%s/asked\necho ActiveState=%s\n", dir, state)
+	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return func() string {
+		text, err := os.ReadFile(filepath.Join(dir, "asked"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+}
+
+func TestADaemonThatDoesNotStopIsKilled(t *testing.T) {
+	for state, killed := range map[string]bool{"deactivating": true, "active": false, "activating": false} {
+		t.Run(state, func(t *testing.T) {
+			asked := systemctl(t, state)
+			if err := (SystemHost{Root: "/", Out: io.Discard}).endStop(t.Context(), 10*time.Millisecond); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Contains(asked(), "kill --signal=SIGKILL tridentd.service"); got != killed {
+				t.Errorf("killed: %v, asked for\n%s", got, asked())
+			}
+		})
 	}
 }

@@ -107,6 +107,7 @@ type judge struct {
 	gaveUp   time.Time // when the daemon was first seen to have given the target up
 	before   int       // restarts by systemd that were not the target's
 	answered bool      // the target, at some time
+	pid      int       // of the target that answered
 	inARow   int       // answers of the target
 	strange  int       // answers of a third version, in a row
 	silent   time.Time // since when nobody answers; zero while somebody does
@@ -151,6 +152,9 @@ func (j *judge) look(ctx context.Context, h Host, r Record) string {
 		j.before = unit.Restarts
 		return ""
 	}
+	if verr == nil && j.pid == 0 && version == r.Target.Version {
+		j.pid = unit.PID
+	}
 	return j.judgeUnit(unit)
 }
 
@@ -182,7 +186,8 @@ func (j *judge) count(version string, err error, r Record) {
 }
 
 // judgeUnit looks at what systemd says of the daemon once it is to be the
-// target. systemd counts restarts anew when a job restarts the service.
+// target. systemd counts restarts anew when a job restarts the service, and does
+// not count it when one that went by itself is started again by its socket.
 func (j *judge) judgeUnit(u Unit) string {
 	crashes := u.Restarts
 	if crashes >= j.before {
@@ -191,7 +196,7 @@ func (j *judge) judgeUnit(u Unit) string {
 	switch {
 	case u.Active == "failed":
 		return "its service failed"
-	case j.answered && crashes > 0:
+	case j.answered && crashes > 0, j.pid != 0 && u.PID != 0 && u.PID != j.pid:
 		return "it stopped after it had answered"
 	case crashes >= crashesBefore:
 		return fmt.Sprintf("systemd had to restart it %d times", crashes)

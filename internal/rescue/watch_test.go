@@ -167,6 +167,12 @@ func TestTheRescuerJudges(t *testing.T) {
 			}
 			return "2.0.0", Unit{Active: "active", Restarts: 1}
 		}, want: Returned, reason: "it stopped after it had answered", within: 5 * time.Second},
+		"one that goes by itself and is started again by its socket": {script: func(at time.Duration) (string, Unit) {
+			if at < 2*time.Second {
+				return "2.0.0", Unit{Active: "active", PID: 7}
+			}
+			return "2.0.0", Unit{Active: "active", PID: 8}
+		}, want: Returned, reason: "it stopped after it had answered", within: 5 * time.Second},
 		"one that falls silent": {script: func(at time.Duration) (string, Unit) {
 			if at < 2*time.Second {
 				return "2.0.0", active
