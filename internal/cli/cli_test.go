@@ -164,6 +164,10 @@ func TestEveryKindOfErrorHasItsExitCode(t *testing.T) {
 		if got := exitCode(&client.OperationError{Operation: &client.Operation{Failure: failure}}); got != want {
 			t.Errorf("operation that failed as %s: exit code %d, want %d", kind, got, want)
 		}
+		stuck := &client.Operation{Failure: failure, Phase: operationsv1.Phase_PHASE_STUCK}
+		if got := exitCode(&client.OperationError{Operation: stuck}); got != failed {
+			t.Errorf("operation that is stuck after %s: exit code %d, want %d", kind, got, failed)
+		}
 	}
 	for err, want := range map[error]int{nil: 0, errInterrupted: 130, errTimedOut: 124, io.EOF: 2} {
 		if got := exitCode(err); got != want {

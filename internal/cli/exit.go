@@ -42,6 +42,9 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[*client.ConnectError](err); ok {
 		return exitSetup
 	}
+	if failed, ok := errors.AsType[*client.OperationError](err); ok && failed.Stuck() {
+		return exitFailed
+	}
 	switch errkind.Kind(client.Kind(err)) {
 	case errkind.Untrusted, errkind.Corrupt, errkind.Incompatible, errkind.Forbidden, errkind.TooOld, errkind.Blocked:
 		return exitRefused
