@@ -78,7 +78,9 @@ func (e *OperationError) Error() string { return e.Unwrap().Error() }
 
 // Stuck reports that what the operation did could not be taken back either: a
 // person has to look at the host, whatever the failure was.
-func (e *OperationError) Stuck() bool { return e.Operation.GetPhase() == operationsv1.Phase_PHASE_STUCK }
+func (e *OperationError) Stuck() bool {
+	return e.Operation.GetPhase() == operationsv1.Phase_PHASE_STUCK
+}
 
 // Unwrap returns the operation's failure.
 func (e *OperationError) Unwrap() error {
