@@ -55,7 +55,10 @@ func (s *Service) runCandidate(ctx context.Context, i *image) (version string, e
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
-		return errors.Join(extract(i, candidate), s.Store.Snapshot(ctx, datastore))
+		if err := extract(i, candidate); err != nil {
+			return err
+		}
+		return s.Store.Snapshot(ctx, datastore)
 	})
 	if err != nil {
 		return "", fmt.Errorf("extract the candidate: %w", err)
