@@ -52,13 +52,24 @@ func (d *Daemon) feedWatchdog(ctx context.Context) {
 	if limit == 0 {
 		return
 	}
-	tick := time.NewTicker(limit / 2)
+	feed(ctx, limit, func(ctx context.Context) error {
+		err := d.checkLife(ctx, limit/3)
+		if err != nil && ctx.Err() == nil {
+			d.logger.Error("the daemon does not answer itself", "error", err)
+		}
+		return err
+	}, func() { d.notify("WATCHDOG=1") })
+}
+
+// feed calls alive whenever look found nothing amiss. It looks so often that
+// between two signs of life there is room, within limit, for two looks of a third
+// of it in vain: on a host that is very busy a late answer is no death.
+func feed(ctx context.Context, limit time.Duration, look func(context.Context) error, alive func()) {
+	tick := time.NewTicker(limit / 6)
 	defer tick.Stop()
 	for {
-		if err := d.checkLife(ctx, limit/3); err == nil {
-			d.notify("WATCHDOG=1")
-		} else if ctx.Err() == nil {
-			d.logger.Error("the daemon does not answer itself", "error", err)
+		if look(ctx) == nil {
+			alive()
 		}
 		select {
 		case <-tick.C:
