@@ -125,7 +125,7 @@ func (m *Maker) RPM(ctx context.Context, version string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return m.adopt(filepath.Join(m.root, "dist/rpm", "trident-"+version+"-1.x86_64.rpm"))
+	return m.adopt(ctx, filepath.Join(m.root, "dist/rpm", "trident-"+version+"-1.x86_64.rpm"))
 }
 
 // Image makes the signed image of a good version as a release does.
@@ -145,16 +145,15 @@ func (m *Maker) Image(ctx context.Context, version string) (string, error) {
 	if _, err := m.script(ctx, nil, "cp", "-a", strings.TrimSuffix(path, ".raw"), m.tree); err != nil {
 		return "", err
 	}
-	return m.adopt(path)
+	return m.adopt(ctx, path)
 }
 
-// adopt links a file into the folder of products.
-func (m *Maker) adopt(path string) (string, error) {
+// adopt copies a file into the folder of products. A link would not do: the next
+// build, perhaps somebody else's, writes to the same file.
+func (m *Maker) adopt(ctx context.Context, path string) (string, error) {
 	to := filepath.Join(m.dir, filepath.Base(path))
-	if err := os.Remove(to); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", err
-	}
-	return to, os.Link(path, to)
+	_, err := m.script(ctx, nil, "cp", "--reflink=auto", "--remove-destination", path, to)
+	return to, err
 }
 
 // A Change makes another image out of the tree of a good one.
