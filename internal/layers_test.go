@@ -20,7 +20,7 @@ const module = "github.com/trident-project/trident/"
 // arrow that is not in it, fail. Tests may import what they like.
 var layers = []struct{ pkg, may string }{
 	// tools of the build
-	{"packaging/build", "internal/linux/atomicfile"},
+	{"packaging/build", "internal/linux/atomicfile internal/version"},
 	{"packaging/docs", "internal/cli internal/version"},
 
 	// commands
