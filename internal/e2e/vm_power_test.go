@@ -21,7 +21,7 @@ var upgradeSteps = []string{"fetch", "verify", "probe", "arm rescue", "return", 
 // come to a step.
 func (g *guest) cutAt(name string, phase operationsv1.Phase, step string) (operation string) {
 	g.t.Helper()
-	ctx, cancel := context.WithTimeout(g.t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(g.t.Context(), 6*time.Minute)
 	defer cancel()
 	_, err := g.api.Upgrade(ctx, client.Source{Path: "/share/" + name}, patient(), func(e *client.Event) {
 		if operation != "" || e.GetChange() == nil || e.Phase != phase || e.Step != step {
@@ -47,7 +47,7 @@ func (g *guest) settledAtBoot(operation string) *client.Operation {
 		g.t.Fatal(err)
 	}
 	// Not over the API, which would start the daemon.
-	ctx, cancel := context.WithTimeout(g.t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(g.t.Context(), 8*time.Minute)
 	defer cancel()
 	if _, err := g.Run(ctx, "while test -e /var/lib/trident/unsettled; do sleep 0.2; done", nil); err != nil {
 		g.t.Fatal(err)
@@ -63,7 +63,7 @@ func (g *guest) settledAtBoot(operation string) *client.Operation {
 // in Trident's own folder is these names.
 func (g *guest) tidy(kept ...string) {
 	g.t.Helper()
-	g.sh("timeout 20 sh -c 'while pgrep -x trident-rescue; do sleep 0.2; done'") // looks once a second
+	g.sh("timeout 60 sh -c 'while pgrep -x trident-rescue; do sleep 0.2; done'") // looks once a second
 	kept = append(kept, "rescue", "rescue.json", "rescue.lock")
 	slices.Sort(kept)
 	for _, c := range []struct{ dir, list, want string }{
@@ -126,7 +126,7 @@ func (g *guest) thrownBack(op *client.Operation, version, why string) {
 }
 
 func TestAPowerCutWhileABadVersionIsTakenBackDoesNotKeepIt(t *testing.T) {
-	for _, step := range []string{"restart", "activate", "return", "arm rescue", "verify"} {
+	for _, step := range []string{"restart", "activate", "return", "arm rescue"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			g := start(t)
@@ -146,7 +146,7 @@ func TestAPowerCutWhileTheRescuerReturnsDoesNotKeepABadVersion(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := start(t)
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 			defer cancel()
 			upgrading := make(chan error, 1)
 			go func() {

@@ -176,7 +176,7 @@ func (g *guest) in(t *testing.T) *guest {
 // sh runs a command in the guest that has to succeed.
 func (g *guest) sh(command string) string {
 	g.t.Helper()
-	ctx, cancel := context.WithTimeout(g.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(g.t.Context(), 4*time.Minute)
 	defer cancel()
 	out, err := g.Run(ctx, command, nil)
 	if err != nil {
