@@ -1,7 +1,7 @@
 // Command load calls a Version method from within a guest and prints how that
 // went as JSON.
 //
-//	load steady SOCKET        200 calls a second until standard input ends
+//	load steady SOCKET RATE        so many calls a second until standard input ends
 //	load first (SOCKET UNIT)...    the first answer after activation, in turns
 //
 // Its client is gRPC's own and has no policy for calls that failed: what is lost
@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -27,7 +28,6 @@ import (
 )
 
 const (
-	every    = time.Second / 200
 	patience = 30 * time.Second // for one answer
 	rounds   = 9
 	flying   = 200 // calls at a time: a server that is a second late is not buried under more
@@ -55,12 +55,16 @@ func main() {
 
 func run(args []string) (report, error) {
 	switch {
-	case len(args) == 2 && args[0] == "steady":
-		return steady(args[1])
+	case len(args) == 3 && args[0] == "steady":
+		rate, err := strconv.Atoi(args[2])
+		if err != nil || rate < 1 {
+			return report{}, fmt.Errorf("%s is no rate", args[2])
+		}
+		return steady(args[1], time.Second/time.Duration(rate))
 	case len(args) >= 3 && len(args)%2 == 1 && args[0] == "first":
 		return turns(slices.Collect(slices.Chunk(args[1:], 2)))
 	}
-	return report{}, errors.New("usage: load steady SOCKET | load first (SOCKET UNIT)...")
+	return report{}, errors.New("usage: load steady SOCKET RATE | load first (SOCKET UNIT)...")
 }
 
 func dial(socket string) (*grpc.ClientConn, error) {
@@ -76,7 +80,7 @@ func call(c grpc.ClientConnInterface) error {
 
 // steady makes calls when they are due, whether or not those before were
 // answered: a stall is not hidden by calls that were not made.
-func steady(socket string) (r report, err error) {
+func steady(socket string, every time.Duration) (r report, err error) {
 	conn, err := dial(socket)
 	if err != nil {
 		return r, err
