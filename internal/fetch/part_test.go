@@ -58,6 +58,9 @@ func TestAPowerCutAtAnyTouchCostsAtMostOneCheckpoint(t *testing.T) {
 						return nil
 					}
 					_, err := r.get(t)
+					if err == nil && touched <= at { // larger reads made fewer touches this time
+						return
+					}
 					if !errors.Is(err, errPower) {
 						t.Fatalf("touch %d: %v", at, err)
 					}
