@@ -246,11 +246,13 @@ func changed(before, after []string) string {
 }
 
 // settles waits until the host is as it was, for as long as processes may need
-// to end.
+// to end. udevd maps its databases from what was merged when it last needed
+// them, and keeps that until it is told to read them anew.
 func (g *guest) settles(except string, was []string) []string {
 	g.t.Helper()
 	now := g.host(except)
 	for end := time.Now().Add(time.Minute); changed(was, now) != "" && time.Now().Before(end); {
+		g.sh("udevadm control --reload")
 		now = g.host(except)
 	}
 	return now

@@ -229,8 +229,8 @@ func (g *guest) cannotRun() []refusal {
 		return g.candidate(name, product.Change{Daemon: path})
 	}
 	out := []refusal{
-		{name: "fails", args: []string{daemon("fails", "#!/bin/sh\necho 'no such luck' >&2\nexit 3\n")}, want: "probe: the candidate cannot start on this host: tridentd: exit status 3: no such luck"},
-		{name: "no program", args: []string{daemon("no program", "\x7fELF?")}, want: "probe: the candidate cannot start on this host: fork/exec /var/lib/trident/self/probe/tridentd: exec format error"},
+		{name: "fails", args: []string{daemon("fails", "#!/bin/sh\necho 'no such luck' >&2\nexit 3\n")}, want: "probe: the candidate cannot start on this host: /var/lib/trident/self/probe/tridentd: exit status 3: no such luck"},
+		{name: "no program", args: []string{daemon("no program", "\x7fELF?")}, want: "probe: the candidate cannot start on this host: run /var/lib/trident/self/probe/tridentd: fork/exec /var/lib/trident/self/probe/tridentd: exec format error"},
 		{name: "says another version", args: []string{daemon("another", probeOnly("7.0.0"))}, want: "probe: the candidate's image is of version 2.3.0, but its tridentd says that it is 7.0.0"},
 		{name: "no answer", args: []string{daemon("no answer", "#!/bin/sh\necho hello\n")}, want: `probe: the candidate gave no sound answer: "hello\n"`},
 	}
