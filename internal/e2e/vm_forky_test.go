@@ -32,7 +32,7 @@ func startForky(t *testing.T) *guest {
 	}
 	g := drive(t, f, vm)
 	g.booted()
-	g.sh(installScript + "\nmkdir -m 700 /var/lib/trident/self") // as any operation would
+	g.sh(installScript + "\nmkdir -p /var/lib/trident/self && chmod 700 /var/lib/trident/self") // as any operation would
 	return g
 }
 
