@@ -149,6 +149,11 @@ func (s *Service) disarm(ctx context.Context, r *opRun) error {
 // verified image is merged, so what is in the store is verified once more: it
 // has lain there for a while.
 func (s *Service) activateImage(ctx context.Context, r *opRun) error {
+	// After a power cut in this step the version that was merged at boot may have
+	// been judged, and thrown back, before we are here again.
+	if err := s.givenUp(r); err != nil {
+		return err
+	}
 	r.State.Activated = true
 	if err := r.Save(ctx); err != nil {
 		return err
