@@ -17,7 +17,9 @@ import (
 
 // startDaemon starts what lies in /usr/bin, as systemd would.
 func (w *world) startDaemon() {
+	w.usr.Lock()
 	text, err := os.ReadFile(filepath.Join(w.disk.root, extension.OwnDaemon))
+	w.usr.Unlock()
 	if err != nil {
 		w.t.Error(err)
 		return

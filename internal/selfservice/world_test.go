@@ -52,6 +52,7 @@ type world struct {
 	left    *disk // what the cut left
 
 	goroutines sync.WaitGroup
+	usr        sync.Mutex // held while /usr changes, which no process start sees half
 }
 
 // process is one run of tridentd.
@@ -161,6 +162,8 @@ func (w *world) powerOn() {
 // merge does what systemd-sysext does: /usr is the base and, above it, what the
 // link points to.
 func (w *world) merge() error {
+	w.usr.Lock()
+	defer w.usr.Unlock()
 	root := w.disk.root
 	usr := filepath.Join(root, "usr")
 	if err := errors.Join(os.RemoveAll(usr), os.CopyFS(usr, os.DirFS(filepath.Join(root, "base/usr")))); err != nil {
