@@ -47,6 +47,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/trust", "internal/linux/ddi internal/linux/inroot internal/errkind"},
 	{"internal/extension", "internal/hostinfo internal/linux/gpt internal/linux/inroot internal/version internal/errkind"},
 	{"internal/hostinfo", "internal/linux/inroot internal/errkind"},
+	{"internal/hostconfig", "internal/errkind"},
 	{"internal/fetch", "internal/linux/atomicfile internal/errkind"},
 
 	// machine: one interface of the kernel or of systemd each
@@ -86,7 +87,7 @@ var keepers = map[string]string{
 	"github.com/smallstep/pkcs7":      "internal/extension internal/linux/ddi",
 	"github.com/goreleaser/nfpm":      "packaging/build",
 	"github.com/schollz/progressbar":  "internal/cli",
-	"go.yaml.in/yaml":                 "internal/cli packaging/build",
+	"go.yaml.in/yaml":                 "internal/cli internal/hostconfig packaging/build",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli",
 	"github.com/rogpeppe/go-internal": "",

@@ -1,0 +1,133 @@
+package hostconfig
+
+import "reflect"
+
+type (
+	// PartitionTableType is a kind of partition table.
+	PartitionTableType string
+	// PartitionType is what a partition is for: a name below, or a UUID in lower case.
+	PartitionType string
+	// RAIDLevel is how an array spreads data.
+	RAIDLevel string
+	// FilesystemSource is where the content of a file system comes from.
+	FilesystemSource string
+	// FilesystemType is a kind of file system.
+	FilesystemType string
+	// ESPMount says whether a file system is the EFI system partition to use.
+	ESPMount string
+	// CorruptionOption is what the kernel does when data does not match its hash.
+	CorruptionOption string
+	// SELinuxMode is a mode of SELinux.
+	SELinuxMode string
+	// PasswordType is a kind of password.
+	PasswordType string
+	// SSHMode says whether a user may log in over SSH.
+	SSHMode string
+	// LoadMode says whether a module is loaded at boot.
+	LoadMode string
+	// UEFIFallback says what \EFI\BOOT has.
+	UEFIFallback string
+)
+
+const (
+	GPT PartitionTableType = "gpt"
+
+	PartitionESP          PartitionType = "esp"
+	PartitionRoot         PartitionType = "root"
+	PartitionSwap         PartitionType = "swap"
+	PartitionRootVerity   PartitionType = "root-verity"
+	PartitionHome         PartitionType = "home"
+	PartitionVar          PartitionType = "var"
+	PartitionUsr          PartitionType = "usr"
+	PartitionUsrVerity    PartitionType = "usr-verity"
+	PartitionTmp          PartitionType = "tmp"
+	PartitionLinuxGeneric PartitionType = "linux-generic"
+	PartitionSrv          PartitionType = "srv"
+	PartitionXbootldr     PartitionType = "xbootldr"
+
+	RAID0  RAIDLevel = "raid0"  // striping
+	RAID1  RAIDLevel = "raid1"  // mirroring
+	RAID5  RAIDLevel = "raid5"  // striping with parity
+	RAID6  RAIDLevel = "raid6"  // striping with double parity
+	RAID10 RAIDLevel = "raid10" // striping over mirrors
+
+	FromImage   FilesystemSource = "image"   // the OS image
+	FromNew     FilesystemSource = "new"     // it is made, empty
+	FromAdopted FilesystemSource = "adopted" // it is on an adopted partition
+
+	Ext4  FilesystemType = "ext4"
+	XFS   FilesystemType = "xfs"
+	VFAT  FilesystemType = "vfat"
+	NTFS  FilesystemType = "ntfs"
+	Tmpfs FilesystemType = "tmpfs" // in memory, without a device
+	Auto  FilesystemType = "auto"  // found out when it is mounted
+
+	ESPDefault  ESPMount = "use-default" // it is when it is mounted at the usual place
+	ESPOverride ESPMount = "override"    // it is
+	ESPBlock    ESPMount = "block"       // it is not
+
+	CorruptionIOError CorruptionOption = "io-error" // the read fails
+	CorruptionIgnore  CorruptionOption = "ignore"   // only a message is logged
+	CorruptionPanic   CorruptionOption = "panic"    // the kernel panics
+	CorruptionRestart CorruptionOption = "restart"  // the host restarts
+
+	SELinuxDisabled   SELinuxMode = "disabled"
+	SELinuxPermissive SELinuxMode = "permissive" // what is not allowed is logged
+	SELinuxEnforcing  SELinuxMode = "enforcing"  // what is not allowed is refused
+
+	PasswordLocked PasswordType = "locked" // no password lets the user in
+
+	SSHBlock   SSHMode = "block"    // no login over SSH
+	SSHKeyOnly SSHMode = "key-only" // login with a key
+
+	LoadAlways  LoadMode = "always"  // loaded at boot
+	LoadAuto    LoadMode = "auto"    // loaded when something needs it
+	LoadDisable LoadMode = "disable" // never loaded
+	LoadInherit LoadMode = "inherit" // as the image has it
+
+	FallbackConservative UEFIFallback = "conservative" // the boot files of the OS that was proven last
+	FallbackOptimistic   UEFIFallback = "optimistic"   // the boot files of the OS that was written last
+	FallbackDisabled     UEFIFallback = "disabled"     // it is left alone
+)
+
+// words are the values that a string of type t may have, or nil for any.
+func words(t reflect.Type) []string {
+	switch t {
+	case reflect.TypeFor[ServicingType]():
+		return list(OnCleanInstall, OnABUpdate, OnRuntimeUpdate, OnAll)
+	case reflect.TypeFor[PartitionTableType]():
+		return list(GPT)
+	case reflect.TypeFor[PartitionType]():
+		return list(PartitionESP, PartitionRoot, PartitionSwap, PartitionRootVerity, PartitionHome, PartitionVar, PartitionUsr,
+			PartitionUsrVerity, PartitionTmp, PartitionLinuxGeneric, PartitionSrv, PartitionXbootldr)
+	case reflect.TypeFor[RAIDLevel]():
+		return list(RAID0, RAID1, RAID5, RAID6, RAID10)
+	case reflect.TypeFor[FilesystemSource]():
+		return list(FromImage, FromNew, FromAdopted)
+	case reflect.TypeFor[FilesystemType]():
+		return list(Ext4, XFS, VFAT, NTFS, Tmpfs, Auto)
+	case reflect.TypeFor[ESPMount]():
+		return list(ESPDefault, ESPOverride, ESPBlock)
+	case reflect.TypeFor[CorruptionOption]():
+		return list(CorruptionIOError, CorruptionIgnore, CorruptionPanic, CorruptionRestart)
+	case reflect.TypeFor[SELinuxMode]():
+		return list(SELinuxDisabled, SELinuxPermissive, SELinuxEnforcing)
+	case reflect.TypeFor[PasswordType]():
+		return list(PasswordLocked)
+	case reflect.TypeFor[SSHMode]():
+		return list(SSHBlock, SSHKeyOnly)
+	case reflect.TypeFor[LoadMode]():
+		return list(LoadAlways, LoadAuto, LoadDisable, LoadInherit)
+	case reflect.TypeFor[UEFIFallback]():
+		return list(FallbackConservative, FallbackOptimistic, FallbackDisabled)
+	}
+	return nil
+}
+
+func list[T ~string](values ...T) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		out[i] = string(v)
+	}
+	return out
+}

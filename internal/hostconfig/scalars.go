@@ -1,0 +1,129 @@
+package hostconfig
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// Size is a size in bytes, a multiple of 4096. The zero value is Grow.
+type Size uint64
+
+// Grow is all that is left on the disk.
+const Grow Size = 0
+
+// sizeUnit is what every size is a multiple of.
+const sizeUnit = 4096
+
+// Fixed reports whether s is a number of bytes, and not Grow.
+func (s Size) Fixed() bool { return s != Grow }
+
+// String is the shortest form that a document may have: "8G", "4096", "grow".
+func (s Size) String() string {
+	if s == Grow {
+		return "grow"
+	}
+	for i, unit := range []string{"T", "G", "M", "K"} {
+		if shift := 40 - 10*i; uint64(s)%(1<<shift) == 0 {
+			return strconv.FormatUint(uint64(s)>>shift, 10) + unit
+		}
+	}
+	return strconv.FormatUint(uint64(s), 10)
+}
+
+func parseSize(text string) (Size, error) {
+	if text == "grow" {
+		return Grow, nil
+	}
+	shift, digits := 0, text
+	if n := len(text) - 1; n > 0 {
+		if i := strings.IndexByte("KMGT", text[n]); i >= 0 {
+			shift, digits = 10*(i+1), text[:n]
+		}
+	}
+	if !isDigits(digits) {
+		return 0, errors.New("wants a number of bytes, a number with K, M, G or T, or grow")
+	}
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil || n > math.MaxUint64>>shift {
+		return 0, errors.New("is more than any disk has")
+	}
+	n <<= shift
+	if n == 0 {
+		return 0, errors.New("must be more than 0")
+	}
+	if n%sizeUnit != 0 {
+		return 0, fmt.Errorf("must be a multiple of %d bytes", sizeUnit)
+	}
+	return Size(n), nil
+}
+
+// PCR is a platform configuration register of the TPM, 0 to 23.
+type PCR uint8
+
+// maxPCR is the last register of a PC (TCG PC Client Platform TPM Profile, section 4.6).
+const maxPCR = 23
+
+// pcrNames are what systemd calls the registers (systemd-cryptenroll(1)).
+func pcrNames() map[string]PCR {
+	return map[string]PCR{
+		"platform-code": 0, "platform-config": 1, "external-code": 2, "external-config": 3, "boot-loader-code": 4,
+		"boot-loader-config": 5, "host-platform": 6, "secure-boot-policy": 7, "kernel-initrd": 9, "ima": 10, "kernel-boot": 11,
+		"kernel-config": 12, "sysexts": 13, "shim-policy": 14, "system-identity": 15, "debug": 16, "application-support": 23,
+	}
+}
+
+// String is the name of the register, or its number when it has none.
+func (p PCR) String() string {
+	for name, n := range pcrNames() {
+		if n == p {
+			return name
+		}
+	}
+	return strconv.Itoa(int(p))
+}
+
+func parsePCR(text string) (PCR, error) {
+	if p, ok := pcrNames()[text]; ok {
+		return p, nil
+	}
+	if n, err := strconv.ParseUint(text, 10, 8); err == nil && isDigits(text) && n <= maxPCR {
+		return PCR(n), nil
+	}
+	return 0, fmt.Errorf("wants a register by number, 0 to %d, or by name, as in boot-loader-code, secure-boot-policy, kernel-boot", maxPCR)
+}
+
+// UUID is a UUID in lower case with hyphens, or "" for none.
+type UUID string
+
+// parseUUID takes the forms with and without hyphens (RFC 9562, section 4).
+func parseUUID(text string) (UUID, error) {
+	t := strings.ToLower(text)
+	if len(t) == 32 {
+		t = t[:8] + "-" + t[8:12] + "-" + t[12:16] + "-" + t[16:20] + "-" + t[20:]
+	}
+	ok := len(t) == 36
+	for i := 0; ok && i < len(t); i++ {
+		if i == 8 || i == 13 || i == 18 || i == 23 {
+			ok = t[i] == '-'
+		} else {
+			ok = isHex(t[i : i+1])
+		}
+	}
+	if !ok {
+		return "", errors.New("wants a UUID")
+	}
+	return UUID(t), nil
+}
+
+func parseHash(text string) (Hash, error) {
+	if len(text) != 96 || !isHex(text) {
+		return "", errors.New("wants a SHA-384: 96 hexadecimal digits")
+	}
+	return Hash(strings.ToLower(text)), nil
+}
+
+func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+func isHex(s string) bool    { return s != "" && strings.Trim(s, "0123456789abcdefABCDEF") == "" }
