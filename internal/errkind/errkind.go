@@ -50,6 +50,7 @@ func All() []Kind {
 
 type kindError struct {
 	kind Kind
+	pc   uintptr
 	error
 }
 
@@ -64,7 +65,7 @@ func (e *hintError) Unwrap() error { return e.error }
 
 // Errorf is fmt.Errorf with a kind.
 func Errorf(kind Kind, format string, args ...any) error {
-	return &kindError{kind, fmt.Errorf(format, args...)}
+	return &kindError{kind, caller(), fmt.Errorf(format, args...)}
 }
 
 // With gives err a kind and leaves its text alone. With(k, nil) is nil.
@@ -72,7 +73,7 @@ func With(kind Kind, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &kindError{kind, err}
+	return &kindError{kind, caller(), err}
 }
 
 // Of returns the outermost kind in err's chain. One without a kind is NoSpace

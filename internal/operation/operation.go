@@ -84,10 +84,17 @@ type Failure struct {
 	Kind    errkind.Kind `json:"kind"`
 	Message string       `json:"message"`
 	Hint    string       `json:"hint,omitempty"`
+	// Name is upstream's name of the error, where it was given one.
+	Name string `json:"name,omitempty"`
+	// File and Line are where in our source it arose; see errkind.Location.
+	File string `json:"file,omitempty"`
+	Line int    `json:"line,omitempty"`
 }
 
 func failureOf(err error) *Failure {
-	return &Failure{Kind: errkind.Of(err), Message: err.Error(), Hint: errkind.Hint(err)}
+	f := &Failure{Kind: errkind.Of(err), Message: err.Error(), Hint: errkind.Hint(err), Name: errkind.Variant(err)}
+	f.File, f.Line = errkind.Location(err)
+	return f
 }
 
 // Err is the failure as an error; nil for no failure.
@@ -96,6 +103,9 @@ func (f *Failure) Err() error {
 		return nil
 	}
 	err := errkind.With(f.Kind, errors.New(f.Message))
+	if f.Name != "" {
+		err = errkind.WithName(err, f.Name)
+	}
 	if f.Hint != "" {
 		err = errkind.WithHint(err, "%s", f.Hint)
 	}

@@ -109,7 +109,7 @@ func (b *bench) failing(name string) step {
 	s := b.step(name)
 	s.Do = func(context.Context, *run) error {
 		b.did("+" + name)
-		return errkind.WithHint(errkind.Errorf(errkind.Corrupt, "broken"), "mend it")
+		return errkind.WithName(errkind.WithHint(errkind.Errorf(errkind.Corrupt, "broken"), "mend it"), "DeployImages")
 	}
 	return s
 }
@@ -175,7 +175,8 @@ func TestAFailedStepAndThoseBeforeItAreTakenBackInReverse(t *testing.T) {
 	r, start := b.begin(b.step("a"), only, step{Name: "reads", Do: b.step("reads").Do}, b.failing("c"), b.step("d"))
 	op := b.finish(r, b.start(start).ID)
 	b.want("+a +reads +c -c -back -a")
-	want := &operation.Failure{Kind: errkind.Corrupt, Message: "c: broken", Hint: "mend it"}
+	want := &operation.Failure{Kind: errkind.Corrupt, Message: "c: broken", Hint: "mend it", Name: "DeployImages", File: "internal/operation_test/operation_test.go"}
+	want.Line = op.Failure.Line
 	if diff := cmp.Diff(want, op.Failure); diff != "" || op.Phase != operation.Undone {
 		t.Errorf("%s %s", op.Phase, diff)
 	}

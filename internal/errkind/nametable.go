@@ -1,0 +1,90 @@
+package errkind
+
+// category is one family with all of its variants.
+type category struct {
+	category Category
+	variants string
+}
+
+// categories lists upstream's structured errors. Servicing comes first: a name
+// that Internal has too means the servicing one.
+func categories() []category {
+	return []category{
+		{Servicing, servicingBoot + servicingDevices + servicingEncryption + servicingMounts + servicingOS + servicingOther},
+		{InvalidInput, invalidInput},
+		{InternalFault, internalFault},
+		{ExecutionEnvironment, `CheckRootPrivileges MissingBinary PrismChrootEnvironment`},
+		{HealthChecks, `AbUpdateHealthCheckCommitCheck HealthChecksFailed`},
+		{Initialization, `CleanInstallSafetyCheck ConnectToLogstream ConnectToTracestream ContainerConfiguration LoadHostStatus
+			ParseHostStatus QueryForUpdates ReadCmdline`},
+		{UnsupportedConfiguration, `NoAvailableInstallIndex PartitionsRemoved NoSuitableDisk`},
+	}
+}
+
+const (
+	servicingBoot = `
+		AbUpdateRebootCheck BootEntryCheck CleanInstallRebootCheck CreateBootEntry EnumerateUkis FindStagedFile
+		GetEspDeviceInfo GetLabelAndPath ListAndParseBootEntries ManualRollbackRebootCheck ReadEfibootmgr ReadEfiVariable
+		SetEfiVariable SetUpUefiFallback UpdateBootOrder UpdateGrubConfigs UpdateUki DeployESPImages`
+	servicingDevices = `
+		CanonicalizePath CreatePartitions CreateFilesystems CreateSwap CreateRaid CleanupRaid CreateMdadmConf RebuildRaid
+		ValidateRebuildRaid GetDisksToRebuild GetResolvedDisks GetPartitionNumber GetBlockDevicePath GetDeviceInformation
+		CreateVerity CleanupVerity GetRootVerityDataDevPath GetRootAbVolumePair GetRootBlockDeviceId
+		RootDevicePathAbActiveVolumeMismatch ValidateAbActiveVolume DeployImages GenerateFstab`
+	servicingEncryption = `
+		BindEncryptionToPcrlockPolicy GetBinaryPathsForPcrlockEncryption CopyPcrlockPolicyJson CreateCrypttab RemoveCrypttab
+		CreateRecoveryKeyFile GenerateRecoveryKeyFile ReadRecoveryKeyFile SetRecoveryKeyFilePermissions EncryptBlockDevice
+		CleanupEncryption FindEncryptedVolumeBlockDevice GenerateTpm2AccessPolicy GeneratePcrlockFiles RemovePcrlockPolicy
+		WipePasswordKeySlot`
+	servicingMounts = `
+		CheckIfMountPoint ChrootMountSpecialDir ChrootUnmountSpecialDir EnterChroot ExitChroot MountNewroot
+		MountNewrootSpecialDir UnmountNewroot MountOverlay MountExecrootBinary`
+	servicingOS = `
+		CopyMachineId CreateMachineId ReadHostname RunOsModifier SetUpUsers WriteAdditionalFile RegenerateInitrd
+		GetSelinuxMode GetSelinuxType DisableCloudInitNetworking CreateConfigurationFile CreateDirectory CopyTridentBinary
+		CreateExtensionImageDirectories PathIsNotUnicode
+		ApplyNetplanConfig BackupNetplanConfig CleanupNetplanBackup GenerateNetplanConfig RemoveNetplanConfig
+		WriteNetplanConfig StartNetwork OpenFirewall
+		RunPreServicingScript RunPostProvisionScript RunPostConfigureScript SystemdCheckTimeout`
+	servicingOther = `
+		CommandCouldNotExecute CommandFailed Datastore ManualRollback Reboot RebootTimeout`
+
+	invalidInput = `
+		AllowedOperationsInHostConfiguration ChrootSpecialDirInvalid CleanInstallOnProvisionedHost CorruptOsImage
+		EspMountPointMismatch FilesystemSizeExceedsBlockDevice DuplicateFsUuid DuplicateFsUuidAbUpdate
+		DuplicateFsUuidAclVerificationFailed HistoryFileNotFound HostNotProvisioned ImageBadAgentConfiguration
+		InvalidBootConfiguration InvalidHostConfigurationDynamic InvalidHostConfigurationStatic InvalidInternalParameter
+		InvalidLazyPartition InvalidRollbackExpectation InvalidRollbackState LoadCosi DeriveHostConfiguration
+		LoadHostConfigurationFile LoadKickstart MismatchedArchitecture MismatchedFsType MismatchedOsRelease MissingOsImage
+		MissingOsImageFilesystem MultibootWithoutAdoptedPartitions OldStyleConfiguration ParseHostConfiguration
+		ParseHostConfigurationFile ParsePrismHistory ReadInputFile VerityMismatch SelinuxEnabledButNotFound
+		TranslateKickstart UnexpectedVerityOnEsp UnsupportedBootFileSystemType UnsupportedHashKind UnusedOsImageFilesystem
+		WriteOutputFile`
+
+	internalFault = `
+		GenerateDiagnosticsBundle GetEspDeviceInfo GetMountPointForFilesystemFromImage GetDeviceIdForFilesystemFromImage
+		GetBlockDevicePath Internal Panic PopulateExtensionImages PopulateFilesystems RunInContainer SendHostStatus
+		SerializeError SerializeHostStatus SetUpExtensionImages StartTokioRuntime UnexpectedServicingState
+		UnexpectedServicingType RebuildStorageGraph WaitForSystemdNetworkd DerivedHostConfigurationInvalid
+		DerivedHostConfigurationPartitionNotFound`
+)
+
+// nameOfKind is the table for errors that nobody named: what has no counterpart
+// upstream has a category only.
+func nameOfKind(kind Kind) Name {
+	switch kind {
+	case Invalid, NotFound, Exists, Corrupt, Incompatible, Forbidden, TooOld, Blocked, TooLarge:
+		return Name{Category: InvalidInput}
+	case Untrusted, Unsupported:
+		return Name{Category: UnsupportedConfiguration}
+	case Denied:
+		return Name{ExecutionEnvironment, "CheckRootPrivileges"}
+	case Unhealthy:
+		return Name{HealthChecks, "HealthChecksFailed"}
+	case Precondition, Busy:
+		return Name{Category: Initialization}
+	case NoSpace, Unavailable, Cancelled, Timeout:
+		return Name{Category: Servicing}
+	}
+	return Name{InternalFault, "Internal"}
+}
