@@ -133,6 +133,8 @@ func (s systemdOf) StartTransient(_ context.Context, name string, t systemd.Tran
 func (systemdOf) Stop(context.Context, string) error           { return nil }
 func (systemdOf) ResetFailed(context.Context, ...string) error { return nil }
 func (systemdOf) Reload(context.Context) error                 { return nil }
+func (systemdOf) Enable(context.Context, string) error         { return nil }
+func (systemdOf) Version(context.Context) (int, error)         { return 257, nil }
 func (s systemdOf) Unit(context.Context, string) (systemd.Unit, error) {
 	return s.w.unit, nil
 }

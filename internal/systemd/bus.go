@@ -256,6 +256,16 @@ func (b *Bus) Reload(ctx context.Context) error {
 	return fault(ctx, "reload", "unit files", conn.ReloadContext(ctx))
 }
 
+// Enable implements [Manager].
+func (b *Bus) Enable(ctx context.Context, unit string) error {
+	conn, err := b.connect(ctx, "enable", unit)
+	if err != nil {
+		return err
+	}
+	_, _, err = conn.EnableUnitFilesContext(ctx, []string{unit}, false, false)
+	return fault(ctx, "enable", unit, err)
+}
+
 // Unit implements [Manager].
 func (b *Bus) Unit(ctx context.Context, unit string) (Unit, error) {
 	conn, err := b.connect(ctx, "ask for", unit)

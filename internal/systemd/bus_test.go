@@ -179,3 +179,15 @@ func TestAJobThatWasReplacedMayBeTriedAgain(t *testing.T) {
 	p.Define(systemdtest.Definition{Name: "a.service", Start: "canceled"})
 	wantKind(t, systemd.Connect(t.Context(), p.socket).ReloadOrRestart(t.Context(), "a.service"), errkind.Unavailable, "canceled")
 }
+
+func TestEnablingAUnitReachesSystemd(t *testing.T) {
+	p := newPeer(t, &systemdtest.Fake{Release: 255})
+	p.Define(systemdtest.Definition{Name: "a.service"})
+	bus := systemd.Connect(t.Context(), p.socket)
+	if err := bus.Enable(t.Context(), "a.service"); err != nil || !p.Enabled("a.service") {
+		t.Errorf("enabled: %v, %v", p.Enabled("a.service"), err)
+	}
+	if v, err := bus.Version(t.Context()); v != 255 || err != nil {
+		t.Errorf("version %d, %v", v, err)
+	}
+}

@@ -45,7 +45,8 @@ func fault(ctx context.Context, verb, unit string, err error) error {
 // D-Bus itself that tell a caller what to do.
 func kindOf(name string) errkind.Kind {
 	switch name {
-	case "org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.UnknownObject":
+	case "org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.UnknownObject",
+		"org.freedesktop.DBus.Error.FileNotFound", "System.Error.ENOENT": // of unit files
 		return errkind.NotFound
 	case "org.freedesktop.systemd1.UnitExists":
 		return errkind.Exists

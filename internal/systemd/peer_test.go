@@ -113,6 +113,9 @@ func (p *peer) serve(c net.Conn) error {
 	if err := conn.Export(&methods{p, conn}, "/org/freedesktop/systemd1", manager); err != nil {
 		return err
 	}
+	if err := conn.Export(managerProperties{p}, "/org/freedesktop/systemd1", "org.freedesktop.DBus.Properties"); err != nil {
+		return err
+	}
 	if err := conn.ExportSubtree(&methods{p, conn}, "/org/freedesktop/systemd1/unit", "org.freedesktop.DBus.Properties"); err != nil {
 		return err
 	}
@@ -309,4 +312,21 @@ func unescape(s string) string {
 		}
 	}
 	return s
+}
+
+func (m *methods) EnableUnitFiles(files []string, runtime, force bool) (bool, []struct{ Kind, File, Target string }, *dbus.Error) {
+	if len(files) != 1 || runtime || force {
+		return false, nil, dbus.MakeFailedError(fmt.Errorf("unexpected: %q, %v, %v", files, runtime, force))
+	}
+	return true, nil, dbusError(m.peer.Enable(m.peer.ctx, files[0]))
+}
+
+type managerProperties struct{ peer *peer }
+
+func (m managerProperties) Get(of, name string) (dbus.Variant, *dbus.Error) {
+	v, err := m.peer.Version(m.peer.ctx)
+	if err != nil || of != manager || name != "Version" {
+		return dbus.Variant{}, dbus.MakeFailedError(errors.Join(err, errors.New("unexpected: "+of+"."+name)))
+	}
+	return dbus.MakeVariant(strconv.Itoa(v) + ".13-1~deb13u1"), nil
 }

@@ -42,6 +42,11 @@ type Manager interface {
 	ResetFailed(ctx context.Context, units ...string) error
 	// Reload makes systemd read all unit files again and waits for it.
 	Reload(ctx context.Context) error
+	// Enable has unit started at every boot, as the [Install] section of its file
+	// says; one without such a section is left alone. It starts nothing.
+	Enable(ctx context.Context, unit string) error
+	// Version is the number of systemd's release, such as 257.
+	Version(ctx context.Context) (int, error)
 	// Unit tells how unit is now.
 	Unit(ctx context.Context, unit string) (Unit, error)
 }

@@ -35,8 +35,8 @@ type Definition struct {
 
 // Call is one call of a method of [systemd.Manager].
 type Call struct {
-	Method    string // Restart, ReloadOrRestart, StartTransient, Stop, ResetFailed, Reload or Unit
-	Unit      string // "" for Reload; units joined by a space for ResetFailed
+	Method    string // Restart, ReloadOrRestart, StartTransient, Stop, ResetFailed, Reload, Enable, Version or Unit
+	Unit      string // "" for Reload and Version; units joined by a space for ResetFailed
 	Transient systemd.Transient
 }
 
@@ -46,11 +46,14 @@ type Fake struct {
 	// Hook, if set before the first call, sees each call before it has any
 	// effect. An error from it is the result of the call. It may call the fake.
 	Hook func(context.Context, Call) error
+	// Release is the result of Version; 0 stands for 257.
+	Release int
 
 	mu      sync.Mutex
 	defined map[string]Definition // by Define; in force after Reload
 	loaded  map[string]Definition
 	units   map[string]systemd.Unit
+	enabled map[string]bool
 	calls   []Call
 	last    uint32 // process and invocation counter
 }
@@ -305,4 +308,39 @@ func (f *Fake) Unit(ctx context.Context, unit string) (systemd.Unit, error) {
 		return systemd.Unit{}, errkind.Errorf(errkind.NotFound, "ask for %s: unit %s not found", unit, unit)
 	}
 	return f.units[unit], nil
+}
+
+// Enable implements [systemd.Manager].
+func (f *Fake) Enable(ctx context.Context, unit string) error {
+	if err := f.enter(ctx, Call{Method: "Enable", Unit: unit}); err != nil {
+		return err
+	}
+	if _, err := f.startable("enable", unit); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.enabled == nil {
+		f.enabled = map[string]bool{}
+	}
+	f.enabled[unit] = true
+	return nil
+}
+
+// Enabled says whether Enable was called for unit.
+func (f *Fake) Enabled(unit string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.enabled[unit]
+}
+
+// Version implements [systemd.Manager].
+func (f *Fake) Version(ctx context.Context) (int, error) {
+	if err := f.enter(ctx, Call{Method: "Version"}); err != nil {
+		return 0, err
+	}
+	if f.Release != 0 {
+		return f.Release, nil
+	}
+	return 257, nil
 }

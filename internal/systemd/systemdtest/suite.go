@@ -53,6 +53,8 @@ func Suite(t *testing.T, start func(*testing.T) Host) {
 		"a wait ends with its context":                                                    waitEnds,
 		"a masked unit is a precondition":                                                 masked,
 		"a restart is only queued":                                                        restart,
+		"a unit is enabled once or twice, but not one that is missing or masked":          enable,
+		"systemd has a version":                                                           versions,
 		"a changed unit file counts after reload":                                         reload,
 		"a transient unit runs, is there once, and is forgotten":                          transient,
 		"a transient unit whose program is not there fails and leaves its name free":      unstartable,
@@ -216,6 +218,27 @@ func restart(t *testing.T, ctx context.Context, h Host) {
 		u := h.unit(t, ctx, plain)
 		return u.Active == "active" && u.MainPID != first.MainPID && u.Invocation != first.Invocation
 	})
+}
+
+func enable(t *testing.T, ctx context.Context, h Host) {
+	plain := h.define(t, ctx, Definition{Name: "trident-suite-plain.service"})
+	ok(t, h.Enable(ctx, plain))
+	ok(t, h.Enable(ctx, plain))
+	if u := h.unit(t, ctx, plain); u.Active != "inactive" {
+		t.Errorf("enabling started it: %+v", u)
+	}
+	const missing = "trident-suite-missing.service"
+	wantKind(t, h.Enable(ctx, missing), errkind.NotFound, missing)
+	masked := h.define(t, ctx, Definition{Name: "trident-suite-masked.service", Masked: true})
+	wantKind(t, h.Enable(ctx, masked), errkind.Precondition, masked)
+}
+
+func versions(t *testing.T, ctx context.Context, h Host) {
+	v, err := h.Version(ctx)
+	ok(t, err)
+	if v < 200 || v > 2000 {
+		t.Errorf("version %d", v)
+	}
 }
 
 func reload(t *testing.T, ctx context.Context, h Host) {
