@@ -23,6 +23,7 @@ type Host struct {
 	IDLike       []string // ID_LIKE
 	VersionID    string   // VERSION_ID; rolling releases have none
 	SysextLevel  string   // SYSEXT_LEVEL
+	ConfextLevel string   // CONFEXT_LEVEL
 	Architecture string   // of the kernel, in systemd's words: x86-64, arm64
 	BootID       string   // changes with every boot; empty when the tree has no /proc
 }
@@ -46,6 +47,7 @@ func Read(root string) (Host, error) {
 		IDLike:       strings.Fields(vars["ID_LIKE"]),
 		VersionID:    vars["VERSION_ID"],
 		SysextLevel:  vars["SYSEXT_LEVEL"],
+		ConfextLevel: vars["CONFEXT_LEVEL"],
 		Architecture: arch,
 		BootID:       boot,
 	}, nil

@@ -32,7 +32,7 @@ func TestAHostIsWhatItsOsReleaseSays(t *testing.T) {
 	const boot = "0c1f2f6e-71b3-4b0e-9e5f-6d9f3f3f0a11"
 	root := t.TempDir()
 	write(t, root, "usr/lib/os-release", "ID=other\n")
-	write(t, root, "usr/share/os-release", "ID=azurelinux\nID_LIKE=\"fedora  rhel\"\nVERSION_ID=\"3.0\"\nSYSEXT_LEVEL='1.0'\n")
+	write(t, root, "usr/share/os-release", "ID=azurelinux\nID_LIKE=\"fedora  rhel\"\nVERSION_ID=\"3.0\"\nSYSEXT_LEVEL='1.0'\nCONFEXT_LEVEL=2\n")
 	write(t, root, "proc/sys/kernel/random/boot_id", boot+"\n")
 	if err := os.MkdirAll(filepath.Join(root, "etc"), 0o755); err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func TestAHostIsWhatItsOsReleaseSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Host{ID: "azurelinux", IDLike: []string{"fedora", "rhel"}, VersionID: "3.0", SysextLevel: "1.0", Architecture: arch(), BootID: boot}
+	want := Host{ID: "azurelinux", IDLike: []string{"fedora", "rhel"}, VersionID: "3.0", SysextLevel: "1.0", ConfextLevel: "2", Architecture: arch(), BootID: boot}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
