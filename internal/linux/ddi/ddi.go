@@ -190,7 +190,7 @@ func (m *Image) VerifyTree(ctx context.Context, progress func(done, total int64)
 
 // FS is the file system in the image, which is an fs.ReadLinkFS. What is wrong
 // with it is of kind Corrupt; a compressed one cannot be read: Unsupported.
-func (m *Image) FS() (fs.FS, error) { return openErofs(m.data) }
+func (m *Image) FS() (fs.FS, error) { return OpenErofs(m.data) }
 
 // HashString is the form in which a root hash is shown and signed.
 func HashString(root [32]byte) string { return hex.EncodeToString(root[:]) }

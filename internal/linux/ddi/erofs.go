@@ -28,7 +28,9 @@ type guarded struct {
 	entries *atomic.Int64
 }
 
-func openErofs(r *io.SectionReader) (_ fs.FS, err error) {
+// OpenErofs is Image.FS for a file system that lies elsewhere than in an image
+// that Open takes.
+func OpenErofs(r *io.SectionReader) (_ fs.FS, err error) {
 	defer guard("read file system", &err)
 	inner, err := erofs.Open(r)
 	if errors.Is(err, erofs.ErrNotImplemented) {
