@@ -6,7 +6,8 @@
 //
 // A status carries one google.rpc.ErrorInfo: reason is the kind, domain is
 // Domain, metadata has the keys below. What a person reads is the status
-// message; what to do about it is the metadata's hint.
+// message; what to do about it is the metadata's hint. An error about a field of
+// the request has a google.rpc.BadRequest besides.
 package grpckind
 
 import (
@@ -28,9 +29,11 @@ const Domain = "trident-project"
 
 // The keys of an ErrorInfo's metadata.
 const (
-	MetaHint      = "hint"          // what to do about it, a sentence
-	MetaOperation = "operation_id"  // the operation that the error is about
-	MetaSequence  = "last_sequence" // of a Reattach: the last event sent
+	MetaHint         = "hint"          // what to do about it, a sentence
+	MetaName         = "name"          // upstream's name of the error
+	MetaOperation    = "operation_id"  // the operation that the error is about
+	MetaSequence     = "last_sequence" // of a Reattach: the last event sent
+	MetaCapabilities = "capabilities"  // that the caller requires and the daemon lacks, with commas between
 )
 
 // reattach is the reason of a stream that ends because the daemon goes, while
@@ -94,26 +97,64 @@ type statusError interface {
 // Error makes err a status with its kind, its hint and the metadata given. An
 // error that is a status already, and nil, stay what they are.
 func Error(err error, meta map[string]string) error {
+	return toStatus(err, meta, Code(kindOf(err)), "")
+}
+
+// UpstreamError is Error as upstream's own services answer: an error that bears
+// one of its names has the code of the name's category, and a busy host is
+// unavailable, with the words that upstream has for it.
+func UpstreamError(err error, meta map[string]string) error {
+	code, prefix := Code(kindOf(err)), ""
+	switch {
+	case kindOf(err) == errkind.Busy:
+		code, prefix = codes.Unavailable, "Servicing is active: "
+	case errkind.Variant(err) != "":
+		code = codeOfCategory(errkind.NameOf(err).Category)
+	}
+	return toStatus(err, meta, code, prefix)
+}
+
+func codeOfCategory(c errkind.Category) codes.Code {
+	switch c {
+	case errkind.ExecutionEnvironment, errkind.Initialization, errkind.UnsupportedConfiguration:
+		return codes.FailedPrecondition
+	case errkind.InvalidInput:
+		return codes.InvalidArgument
+	case errkind.InternalFault:
+		return codes.Internal
+	}
+	return codes.Unknown
+}
+
+func toStatus(err error, meta map[string]string, code codes.Code, prefix string) error {
 	if err == nil {
 		return nil
 	}
 	if _, ok := errors.AsType[statusError](err); ok {
 		return err
 	}
-	kind := kindOf(err)
 	all := map[string]string{}
 	maps.Copy(all, meta)
-	if hint := errkind.Hint(err); hint != "" {
-		all[MetaHint] = hint
+	for key, value := range map[string]string{MetaHint: errkind.Hint(err), MetaName: errkind.Variant(err)} {
+		if value != "" {
+			all[key] = value
+		}
 	}
-	return withInfo(Code(kind), err.Error(), string(kind), all)
+	st := withInfo(code, prefix+err.Error(), string(kindOf(err)), all)
+	if field := errkind.Field(err); field != "" {
+		violation := &errdetails.BadRequest_FieldViolation{Field: field, Description: st.Message()}
+		if detailed, err := st.WithDetails(&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{violation}}); err == nil {
+			st = detailed
+		}
+	}
+	return st.Err()
 }
 
 // Reattach is the status of a stream whose daemon goes while the operation
 // goes on; last is the sequence number of the last event sent.
 func Reattach(operation string, last uint64) error {
 	return withInfo(codes.Unavailable, "tridentd goes away, operation "+operation+" goes on: watch it again", reattach,
-		map[string]string{MetaOperation: operation, MetaSequence: strconv.FormatUint(last, 10)})
+		map[string]string{MetaOperation: operation, MetaSequence: strconv.FormatUint(last, 10)}).Err()
 }
 
 // IsReattach says whether err tells the caller to watch its operation again.
@@ -165,7 +206,7 @@ func fromCode(code codes.Code) errkind.Kind {
 	return errkind.Internal
 }
 
-func withInfo(code codes.Code, message, reason string, meta map[string]string) error {
+func withInfo(code codes.Code, message, reason string, meta map[string]string) *status.Status {
 	for k, v := range meta {
 		meta[k] = strings.ToValidUTF8(v, "?")
 	}
@@ -178,7 +219,7 @@ func withInfo(code codes.Code, message, reason string, meta map[string]string) e
 	if detailed, err := st.WithDetails(info); err == nil {
 		st = detailed
 	}
-	return st.Err()
+	return st
 }
 
 func infoOf(err error) *errdetails.ErrorInfo {

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -113,5 +114,51 @@ func TestALongOrBrokenMessageStillTravels(t *testing.T) {
 		if len(sent.Details()) != 1 {
 			t.Errorf("%.10q lost its details", text)
 		}
+	}
+}
+
+func TestAFieldOfTheRequestIsNamedInTheDetails(t *testing.T) {
+	sent := grpckind.Error(errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: it is missing"), "stage.config"), nil)
+	for _, d := range status.Convert(sent).Details() {
+		if bad, ok := d.(*errdetails.BadRequest); ok {
+			got := bad.GetFieldViolations()
+			if len(got) != 1 || got[0].GetField() != "stage.config" || got[0].GetDescription() != "read the request: it is missing" {
+				t.Errorf("violations %v", got)
+			}
+			return
+		}
+	}
+	t.Errorf("%v has no BadRequest", sent)
+}
+
+func TestUpstreamsServicesAnswerWithUpstreamsCodes(t *testing.T) {
+	named := func(name string) error { return errkind.WithName(errkind.Errorf(errkind.Internal, "broken"), name) }
+	for _, c := range []struct {
+		err     error
+		code    codes.Code
+		kind    errkind.Kind
+		message string
+	}{
+		{errkind.Errorf(errkind.Busy, "another operation is running: X"), codes.Unavailable, errkind.Busy, "Servicing is active: another operation is running: X"},
+		{named("LoadHostStatus"), codes.FailedPrecondition, errkind.Internal, "broken"},
+		{named("MissingBinary"), codes.FailedPrecondition, errkind.Internal, "broken"},
+		{named("NoSuitableDisk"), codes.FailedPrecondition, errkind.Internal, "broken"},
+		{named("HealthChecksFailed"), codes.Unknown, errkind.Internal, "broken"},
+		{named("Datastore"), codes.Unknown, errkind.Internal, "broken"},
+		{named("Panic"), codes.Internal, errkind.Internal, "broken"},
+		{named("HostNotProvisioned"), codes.InvalidArgument, errkind.Internal, "broken"},
+		{errkind.Errorf(errkind.NotFound, "x"), codes.NotFound, errkind.NotFound, "x"},
+	} {
+		sent := grpckind.UpstreamError(c.err, map[string]string{grpckind.MetaOperation: "op-1"})
+		kind, _, meta := grpckind.FromError(sent)
+		if status.Code(sent) != c.code || kind != c.kind || status.Convert(sent).Message() != c.message {
+			t.Errorf("%v became %v of kind %s, want %s %s", c.err, sent, kind, c.code, c.kind)
+		}
+		if meta[grpckind.MetaOperation] != "op-1" || meta[grpckind.MetaName] != errkind.Variant(c.err) {
+			t.Errorf("%v has the metadata %v", c.err, meta)
+		}
+	}
+	if grpckind.UpstreamError(nil, nil) != nil {
+		t.Error("nil became an error")
 	}
 }
