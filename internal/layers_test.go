@@ -57,6 +57,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/linux/gpt", "internal/errkind"},
 	{"internal/linux/verity", "internal/errkind"},
 	{"internal/linux/inroot", "internal/errkind"},
+	{"internal/linux/loop", "internal/errkind"},
 	{"internal/linux/run", "internal/errkind"},
 	{"internal/linux/atomicfile", ""},
 

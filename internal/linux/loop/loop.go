@@ -1,0 +1,123 @@
+// Package loop shows the file system in an image through the kernel, for those
+// that are not read by our own code.
+//
+// The mount is never part of a tree of mounts: nobody else sees it, no folder is
+// needed for it, and it is gone with the descriptor that holds it, so a crash
+// leaves nothing behind, and neither does a power cut. The kernel parses bytes
+// that may be hostile, as it would when systemd merges the image.
+package loop
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// Mount is the file system in a part of a file, read-only. Its files are found
+// without following a link out of it; nothing in it can be executed.
+type Mount struct {
+	fs.FS
+	root *os.Root
+	at   *os.File
+}
+
+// Open mounts the file system of type fstype that lies in size bytes of image
+// from offset on. It needs root. A kernel without loop devices, or that does
+// not know fstype, is an error of kind Unsupported, a file system that it cannot
+// mount one of kind Corrupt.
+func Open(image *os.File, offset, size int64, fstype string) (*Mount, error) {
+	m, err := open(image, offset, size, fstype)
+	if err != nil {
+		return nil, fmt.Errorf("mount %s image: %w", fstype, err)
+	}
+	return m, nil
+}
+
+func open(image *os.File, offset, size int64, fstype string) (_ *Mount, err error) {
+	dev, err := attach(image, offset, size)
+	if err != nil {
+		return nil, err
+	}
+	// Once mounted, the mount keeps the device; before, and after, it clears
+	// itself when nobody has it open.
+	defer func() { err = errors.Join(err, dev.Close()) }()
+	at, err := mount(dev.Name(), fstype)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", at.Fd()))
+	if err != nil {
+		return nil, errors.Join(err, at.Close())
+	}
+	return &Mount{FS: root.FS(), root: root, at: at}, nil
+}
+
+// Close unmounts, once the last file is closed.
+func (m *Mount) Close() error { return errors.Join(m.root.Close(), m.at.Close()) }
+
+// attach makes a loop device of a part of a file.
+func attach(image *os.File, offset, size int64) (*os.File, error) {
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return nil, errkind.Errorf(errkind.Unsupported, "ask for a loop device: %w", err)
+	}
+	defer control.Close()
+	config := unix.LoopConfig{Fd: uint32(image.Fd()), Info: unix.LoopInfo64{
+		Offset: uint64(offset), Sizelimit: uint64(size), Flags: unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR,
+	}}
+	for range 100 { // others take devices too
+		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			return nil, errkind.Errorf(errkind.Unsupported, "ask for a loop device: %w", err)
+		}
+		dev, err := os.OpenFile("/dev/loop"+strconv.Itoa(n), os.O_RDONLY, 0)
+		if err != nil {
+			return nil, errkind.Errorf(errkind.Unsupported, "open loop device: %w", err)
+		}
+		err = unix.IoctlLoopConfigure(int(dev.Fd()), &config)
+		if err == nil {
+			return dev, nil
+		}
+		err = errors.Join(err, dev.Close())
+		if !errors.Is(err, unix.EBUSY) {
+			return nil, fmt.Errorf("set up %s: %w", dev.Name(), err)
+		}
+	}
+	return nil, errkind.Errorf(errkind.Unavailable, "set up a loop device: others were quicker each time")
+}
+
+// mount makes a mount that is in no tree.
+func mount(device, fstype string) (*os.File, error) {
+	ctx, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOSYS) {
+		return nil, errkind.Errorf(errkind.Unsupported, "this kernel has no %s: %w", fstype, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(ctx)
+	err = errors.Join(unix.FsconfigSetString(ctx, "source", device), unix.FsconfigSetFlag(ctx, "ro"))
+	if fstype == "ext4" || fstype == "xfs" { // a journal that was not replayed is left as it is
+		err = errors.Join(err, unix.FsconfigSetFlag(ctx, "norecovery"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.FsconfigCreate(ctx); err != nil {
+		if errors.Is(err, unix.EPERM) {
+			return nil, err
+		}
+		return nil, errkind.Errorf(errkind.Corrupt, "the kernel does not take it: %w", err)
+	}
+	fd, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), fstype), nil
+}

@@ -1,0 +1,82 @@
+package loop
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// ext4 makes an image with a file in it that lies behind 8 KiB of something else.
+func ext4(t *testing.T) (*os.File, int64) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	if _, err := os.Stat("/dev/loop-control"); err != nil {
+		t.Skip("needs loop devices: ", err)
+	}
+	tool, err := exec.LookPath("mkfs.ext4")
+	if err != nil {
+		t.Skip("needs mkfs.ext4")
+	}
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "tree/usr"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "tree/usr/a"), []byte("hello"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "tree/usr/out")); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(tool, "-q", "-d", filepath.Join(dir, "tree"), filepath.Join(dir, "fs"), "4M").CombinedOutput(); err != nil {
+		t.Skipf("mkfs.ext4: %v: %s", err, out)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "fs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "image"), append(make([]byte, 8<<10), data...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(filepath.Join(dir, "image"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f, int64(len(data))
+}
+
+func TestAFileSystemInAPartOfAFileCanBeRead(t *testing.T) {
+	image, size := ext4(t)
+	m, err := Open(image, 8<<10, size, "ext4")
+	if errkind.Of(err) == errkind.Unsupported {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, err := fs.ReadFile(m, "usr/a"); string(data) != "hello" || err != nil {
+		t.Errorf("read %q, %v", data, err)
+	}
+	if data, err := fs.ReadFile(m, "usr/out"); err == nil {
+		t.Errorf("a link leads out: %d bytes", len(data))
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatTheKernelDoesNotTakeIsCorrupt(t *testing.T) {
+	image, size := ext4(t)
+	if m, err := Open(image, 0, size, "ext4"); errkind.Of(err) != errkind.Corrupt && errkind.Of(err) != errkind.Unsupported {
+		t.Errorf("got %v, %v", m, err)
+	}
+	if m, err := Open(image, 0, size, "nosuchfs"); errkind.Of(err) != errkind.Unsupported {
+		t.Errorf("got %v, %v", m, err)
+	}
+}
