@@ -38,7 +38,7 @@ var layers = []struct{ pkg, may string }{
 	// engine: what changes a host
 	{"internal/selfservice", "internal/operation internal/hoststate internal/rescue internal/trust internal/extension internal/fetch internal/hostinfo " +
 		"internal/systemd internal/linux/ddi internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
-	{"internal/hoststate", "internal/operation internal/errkind"},
+	{"internal/hoststate", "internal/operation internal/linux/atomicfile internal/errkind"},
 	{"internal/operation/operationtest", "internal/operation internal/errkind"},
 	{"internal/operation", "internal/errkind"},
 	{"internal/rescue", "internal/linux/atomicfile internal/version"},

@@ -1,10 +1,13 @@
 // Package hoststate keeps what this host runs and does, durably, in one SQLite
-// file: the journal of operations and the versions of Trident that failed here.
+// file: its status, the journal of operations, and the versions of Trident that
+// failed here.
 //
-// One file, so that a step and what it means for the host change in one
-// transaction. SQLite, because upstream's datastore is one and hosts
-// provisioned by it are to be taken over. The schema only grows: the release
-// before and the release after open the same file.
+// SQLite, because upstream's datastore is one: the status is kept in upstream's
+// own table, so that a host provisioned by upstream is taken over with its way
+// back, and could be given back. Everything else is in tables of ours. The
+// schema only grows: the release before and the release after open the same
+// file. Beside it is a copy from the end of the last operation, for the day the
+// file is damaged.
 package hoststate
 
 import (
@@ -17,96 +20,106 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"time"
+	"strings"
+	"sync/atomic"
 
 	_ "modernc.org/sqlite" // the driver
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/operation"
 )
-
-// keep is how many settled operations stay in the journal.
-const keep = 200
-
-// schema is applied at every start. Each statement has to leave alone what is
-// there: columns and tables are added, never changed, so that any release reads
-// what any other wrote.
-const schema = `
-CREATE TABLE IF NOT EXISTS trident_operations (
-	id TEXT PRIMARY KEY,
-	settled INTEGER NOT NULL,
-	body TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS trident_events (
-	operation TEXT NOT NULL,
-	sequence INTEGER NOT NULL,
-	body TEXT NOT NULL,
-	PRIMARY KEY (operation, sequence)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS trident_blocked (
-	version TEXT PRIMARY KEY,
-	body TEXT NOT NULL
-);`
-
-// applicationID is "TRID" in the file's header.
-const applicationID = 0x54524944
 
 // A Store is an open datastore. It is safe for use by many goroutines of one
 // process; that there is one process only is for the daemon's lock to see to.
 type Store struct {
-	db *sql.DB
+	db   *sql.DB
+	path string
+	// bare is set while tables are missing because the disk is full. Then there
+	// is nothing to read in them, and the next write makes them.
+	bare atomic.Bool
 }
 
-// Open opens the datastore at path and makes it if there is none. What is no
-// database, or a damaged one, is an error and is left as it is.
+// Open opens the datastore at path and makes it if there is none. One that is
+// damaged, emptied or gone is replaced by the copy beside it if there is one
+// (see Backup and Damaged); without it, it is an error of kind Corrupt and left
+// as it is. One that a newer Trident has written such that this one cannot read
+// it is an error of kind Incompatible. A full disk does not prevent opening.
 func Open(ctx context.Context, path string) (*Store, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("open datastore: %w", err)
-	}
-	// Created here rather than by SQLite, for its mode.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open datastore: %w", err)
-	}
-	if err := f.Close(); err != nil {
-		return nil, fmt.Errorf("open datastore: %w", err)
-	}
-	// A rollback journal rather than a write-ahead log: one file to copy, and
-	// nothing to check-point. Saves are few, and each is to be on disk.
-	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath()}).String() +
-		"?_pragma=journal_mode(TRUNCATE)&_pragma=synchronous(EXTRA)&_pragma=busy_timeout(5000)&_txlock=immediate"
-	db, err := sql.Open("sqlite", dsn)
+	s, err := openOrRestore(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("open datastore %s: %w", path, err)
 	}
-	db.SetMaxOpenConns(1)
-	s := &Store{db}
+	return s, nil
+}
+
+func openOrRestore(ctx context.Context, path string) (*Store, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	tidy(ctx, path)
+	err := lost(path)
+	if err == nil {
+		var s *Store
+		if s, err = openFile(ctx, path); errkind.Of(err) != errkind.Corrupt {
+			return s, err
+		}
+	}
+	if rerr := restore(ctx, path, err); rerr != nil {
+		return nil, errkind.WithHint(fmt.Errorf("%w; %w", err, rerr),
+			"the file is left as it is; move it and %s aside to begin with an empty history", filepath.Base(path)+backupSuffix)
+	}
+	return openFile(ctx, path)
+}
+
+// openFile opens a datastore, checks it, and brings its schema up to date.
+// Pragmas are added to those that every connection gets.
+func openFile(ctx context.Context, path string, pragmas ...string) (*Store, error) {
+	// Created here rather than by SQLite, for its mode.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	// A rollback journal rather than a write-ahead log: one file to copy, and
+	// nothing to check-point. Saves are few, and each is to be on disk.
+	pragmas = append([]string{"journal_mode(TRUNCATE)", "synchronous(EXTRA)"}, pragmas...)
+	db, err := connect(path, "rwc", pragmas...)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{db: db, path: path}
 	if err := s.prepare(ctx); err != nil {
-		return nil, errors.Join(errkind.WithHint(fmt.Errorf("open datastore %s: %w", path, err),
-			"the file is left as it is; move it aside to begin with an empty history"), db.Close())
+		return nil, errors.Join(err, db.Close())
 	}
 	return s, nil
 }
 
 func (s *Store) prepare(ctx context.Context) error {
-	var result string
-	if err := s.db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&result); err != nil {
+	if err := check(ctx, s.db); err != nil {
 		return err
 	}
-	if result != "ok" {
-		return errkind.Errorf(errkind.Corrupt, "it is damaged: %s", result)
-	}
-	if _, err := s.db.ExecContext(ctx, schema); err != nil {
+	if err := writable(ctx, s.db); err != nil {
 		return err
 	}
-	// Where all is there nothing is written: a start is quick, and a full disk
-	// does not prevent it.
-	var id int
-	if err := s.db.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id); err != nil || id == applicationID {
-		return err
+	err := migrate(ctx, s.db)
+	if errkind.Of(err) == errkind.NoSpace {
+		s.bare.Store(true)
+		return nil
 	}
-	_, err := s.db.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d", applicationID))
 	return err
+}
+
+// connect opens a SQLite file with one connection.
+func connect(path, mode string, pragmas ...string) (*sql.DB, error) {
+	query := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": append(pragmas, "busy_timeout(5000)")}
+	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}).String()
+	db, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	return db, nil
 }
 
 // Close closes the datastore.
@@ -118,52 +131,24 @@ func (s *Store) Snapshot(ctx context.Context, path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("copy datastore: %w", err)
 	}
+	return s.copyTo(ctx, path)
+}
+
+// copyTo writes a copy to a path where nothing is, or an empty file.
+func (s *Store) copyTo(ctx context.Context, path string) error {
 	if _, err := s.db.ExecContext(ctx, "VACUUM INTO ?", path); err != nil {
 		return fmt.Errorf("copy datastore to %s: %w", path, kindOf(err))
 	}
 	return nil
 }
 
-// Save implements operation.Journal.
-func (s *Store) Save(ctx context.Context, op operation.Operation, events ...operation.Event) error {
-	body, err := json.Marshal(op)
-	if err != nil {
-		return err
-	}
-	return s.write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO trident_operations (id, settled, body) VALUES (?, ?, ?)
-			ON CONFLICT (id) DO UPDATE SET settled = excluded.settled, body = excluded.body`, op.ID, op.Phase.Settled(), string(body))
-		if err != nil {
+func (s *Store) write(ctx context.Context, f func(*sql.Tx) error) error {
+	if s.bare.Load() {
+		if err := migrate(ctx, s.db); err != nil {
 			return err
 		}
-		for _, e := range events {
-			body, err := json.Marshal(e)
-			if err != nil {
-				return err
-			}
-			if _, err := tx.ExecContext(ctx, `INSERT INTO trident_events (operation, sequence, body) VALUES (?, ?, ?)`,
-				op.ID, e.Sequence, string(body)); err != nil {
-				return err
-			}
-		}
-		if op.Phase.Settled() {
-			return prune(ctx, tx)
-		}
-		return nil
-	})
-}
-
-func prune(ctx context.Context, tx *sql.Tx) error {
-	_, err := tx.ExecContext(ctx, `DELETE FROM trident_operations WHERE settled AND rowid <=
-		(SELECT rowid FROM trident_operations WHERE settled ORDER BY rowid DESC LIMIT 1 OFFSET ?)`, keep)
-	if err != nil {
-		return err
+		s.bare.Store(false)
 	}
-	_, err = tx.ExecContext(ctx, `DELETE FROM trident_events WHERE operation NOT IN (SELECT id FROM trident_operations)`)
-	return err
-}
-
-func (s *Store) write(ctx context.Context, f func(*sql.Tx) error) error {
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return kindOf(err)
@@ -174,74 +159,16 @@ func (s *Store) write(ctx context.Context, f func(*sql.Tx) error) error {
 	return kindOf(tx.Commit())
 }
 
-// Load implements operation.Journal.
-func (s *Store) Load(ctx context.Context, id string) (operation.Operation, error) {
-	var body string
-	err := s.db.QueryRowContext(ctx, `SELECT body FROM trident_operations WHERE id = ?`, id).Scan(&body)
-	if errors.Is(err, sql.ErrNoRows) {
-		return operation.Operation{}, errkind.WithHint(
-			errkind.Errorf(errkind.NotFound, "there is no operation %.80q", id), "list them with: trident operation list")
+// notYet reports whether a read failed because its table is still to be made.
+func (s *Store) notYet(err error) bool {
+	return err != nil && s.bare.Load() && strings.Contains(err.Error(), "no such table")
+}
+
+func query[T any](ctx context.Context, s *Store, scan func(key uint64, body string) (T, error), text string, args ...any) (out []T, err error) {
+	rows, err := s.db.QueryContext(ctx, text, args...)
+	if s.notYet(err) {
+		return nil, nil
 	}
-	if err != nil {
-		return operation.Operation{}, err
-	}
-	return decode[operation.Operation](body)
-}
-
-// List implements operation.Journal.
-func (s *Store) List(ctx context.Context, limit int, unsettled bool) ([]operation.Operation, error) {
-	return query(ctx, s.db, func(_ uint64, body string) (operation.Operation, error) {
-		return decode[operation.Operation](body)
-	}, `SELECT rowid, body FROM trident_operations WHERE NOT (settled AND ?) ORDER BY rowid DESC LIMIT ?`, unsettled, limit)
-}
-
-// Events implements operation.Journal.
-func (s *Store) Events(ctx context.Context, id string, after uint64, limit int) ([]operation.Event, error) {
-	return query(ctx, s.db, func(sequence uint64, body string) (operation.Event, error) {
-		e, err := decode[operation.Event](body)
-		e.Operation, e.Sequence = id, sequence
-		return e, err
-	}, `SELECT sequence, body FROM trident_events WHERE operation = ? AND sequence > ? ORDER BY sequence LIMIT ?`, id, after, limit)
-}
-
-// A Blocked is a version of Trident that failed on this host.
-type Blocked struct {
-	Version   string    `json:"version"`
-	Reason    string    `json:"reason"`
-	Time      time.Time `json:"time"`
-	Operation string    `json:"operation"`
-	Evidence  string    `json:"evidence,omitempty"` // a folder on the host
-}
-
-// Block refuses a version from now on.
-func (s *Store) Block(ctx context.Context, b Blocked) error {
-	body, err := json.Marshal(b)
-	if err != nil {
-		return err
-	}
-	return s.write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO trident_blocked (version, body) VALUES (?, ?)
-			ON CONFLICT (version) DO UPDATE SET body = excluded.body`, b.Version, string(body))
-		return err
-	})
-}
-
-// Unblock takes a version off the list. That it is not on it is no error here.
-func (s *Store) Unblock(ctx context.Context, version string) error {
-	return s.write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM trident_blocked WHERE version = ?`, version)
-		return err
-	})
-}
-
-// Blocked lists the versions that failed on this host.
-func (s *Store) Blocked(ctx context.Context) ([]Blocked, error) {
-	return query(ctx, s.db, func(_ uint64, body string) (Blocked, error) { return decode[Blocked](body) },
-		`SELECT rowid, body FROM trident_blocked ORDER BY rowid`)
-}
-
-func query[T any](ctx context.Context, db *sql.DB, scan func(key uint64, body string) (T, error), text string, args ...any) (out []T, err error) {
-	rows, err := db.QueryContext(ctx, text, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -268,12 +195,17 @@ func decode[T any](body string) (v T, err error) {
 	return v, nil
 }
 
-// kindOf marks what SQLite says when the disk is full.
+// kindOf gives what SQLite says its kind (sqlite.org/rescode.html).
 func kindOf(err error) error {
 	var coded interface{ Code() int }
-	const full = 13 // SQLITE_FULL, sqlite.org/rescode.html
-	if errors.As(err, &coded) && coded.Code()&0xff == full {
+	if !errors.As(err, &coded) {
+		return err
+	}
+	switch coded.Code() & 0xff {
+	case 13: // SQLITE_FULL
 		return errkind.WithHint(errkind.With(errkind.NoSpace, err), "free space on the file system of the datastore")
+	case 11, 26: // SQLITE_CORRUPT, SQLITE_NOTADB
+		return errkind.With(errkind.Corrupt, err)
 	}
 	return err
 }

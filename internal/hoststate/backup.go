@@ -1,0 +1,186 @@
+package hoststate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+)
+
+const (
+	backupSuffix   = ".bak"
+	restoredSuffix = ".restored"
+	damagedSuffix  = ".damaged-"
+	damagedTime    = "20060102T150405.000000000Z"
+	// keepDamaged is how many damaged datastores are kept.
+	keepDamaged = 2
+)
+
+// Backup writes a copy of the datastore beside it, with ".bak" added to its name,
+// and checks it before it takes the place of the copy before. Save does this
+// whenever an operation has settled.
+func (s *Store) Backup(ctx context.Context) error {
+	err := atomicfile.FillFunc(s.path+backupSuffix, 0o600, func(f *os.File) error {
+		if err := s.copyTo(ctx, f.Name()); err != nil {
+			return err
+		}
+		return checkFile(ctx, f.Name())
+	})
+	if err != nil {
+		return fmt.Errorf("keep a copy of the datastore: %w", err)
+	}
+	return nil
+}
+
+// tidy deletes what a power cut left of copying.
+func tidy(ctx context.Context, path string) {
+	err := os.Remove(path + restoredSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err := errors.Join(err, atomicfile.Sweep(path+backupSuffix), atomicfile.Sweep(path+restoredSuffix)); err != nil {
+		slog.WarnContext(ctx, "tidy up beside the datastore", "error", err)
+	}
+}
+
+// checkFile checks a datastore that nobody has open.
+func checkFile(ctx context.Context, path string) error {
+	db, err := connect(path, "ro")
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(check(ctx, db), db.Close()); err != nil {
+		return fmt.Errorf("check %s: %w", path, err)
+	}
+	return nil
+}
+
+// lost reports that the datastore is gone, or empty, where a copy says that it
+// was not.
+func lost(path string) error {
+	if fi, err := os.Stat(path + backupSuffix); err != nil || fi.Size() == 0 {
+		return nil
+	}
+	fi, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return errkind.Errorf(errkind.Corrupt, "it is gone")
+	case err == nil && fi.Size() == 0:
+		return errkind.Errorf(errkind.Corrupt, "it is empty")
+	}
+	return nil
+}
+
+// restore puts the copy in the place of a damaged datastore. At each moment
+// there is a datastore at path: a power cut leaves the damaged one, which is
+// found again, or the copy.
+func restore(ctx context.Context, path string, cause error) error {
+	backup := path + backupSuffix
+	fi, err := os.Stat(backup)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errors.New("there is no copy of it")
+	}
+	if err != nil {
+		return fmt.Errorf("use the copy of it: %w", err)
+	}
+	if err := checkFile(ctx, backup); err != nil {
+		return fmt.Errorf("use the copy of it: %w", err)
+	}
+	from := path + restoredSuffix
+	if err := copyFile(backup, from); errkind.Of(err) == errkind.NoSpace {
+		from = backup // the next settled operation makes another
+	} else if err != nil {
+		return fmt.Errorf("use the copy of it: %w", err)
+	}
+	kept, err := setAside(path, time.Now().UTC())
+	if err != nil {
+		return fmt.Errorf("set it aside: %w", err)
+	}
+	if err := errors.Join(os.Rename(from, path), atomicfile.SyncDir(filepath.Dir(path))); err != nil {
+		return fmt.Errorf("use the copy of it: %w", err)
+	}
+	slog.ErrorContext(ctx, "the datastore was damaged: the copy from the end of an earlier operation is used, what came after is forgotten",
+		"datastore", path, "error", cause, "copied", fi.ModTime().UTC(), "kept", kept)
+	return nil
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	return atomicfile.WriteFunc(to, 0o600, func(w io.Writer) error {
+		_, err := io.Copy(w, in)
+		return err
+	})
+}
+
+// setAside gives a damaged datastore a second name, and takes away what SQLite
+// would apply to whatever has the first.
+func setAside(path string, now time.Time) (kept string, err error) {
+	kept = path + damagedSuffix + now.Format(damagedTime)
+	err = os.Link(path, kept)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = os.WriteFile(kept, nil, 0o600)
+	case err != nil: // a file system without links
+		err = os.Rename(path, kept)
+	}
+	if err != nil {
+		return "", err
+	}
+	for _, suffix := range []string{"-journal", "-wal", "-shm"} {
+		if err := os.Rename(path+suffix, kept+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+	}
+	all, err := damagedFiles(path)
+	if err != nil {
+		return "", err
+	}
+	for len(all) > keepDamaged {
+		for _, suffix := range []string{"-journal", "-wal", "-shm", ""} {
+			if err := os.Remove(all[0].Path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return "", err
+			}
+		}
+		all = all[1:]
+	}
+	return kept, nil
+}
+
+// A Damaged is a datastore that was damaged, and replaced by its copy.
+type Damaged struct {
+	Path string    // where it is kept
+	Time time.Time // when it was found
+}
+
+// Damaged lists the damaged datastores that are kept, the oldest first. As long
+// as there is one, this host has forgotten something, which somebody should hear
+// of; deleting the file is how they say that they have.
+func (s *Store) Damaged() ([]Damaged, error) { return damagedFiles(s.path) }
+
+func damagedFiles(path string) ([]Damaged, error) {
+	entries, err := os.ReadDir(filepath.Dir(path)) // sorted, and so by time
+	if err != nil {
+		return nil, fmt.Errorf("look for damaged datastores: %w", err)
+	}
+	var out []Damaged
+	for _, e := range entries {
+		stamp, ok := strings.CutPrefix(e.Name(), filepath.Base(path)+damagedSuffix)
+		if when, err := time.Parse(damagedTime, stamp); ok && err == nil {
+			out = append(out, Damaged{filepath.Join(filepath.Dir(path), e.Name()), when})
+		}
+	}
+	return out, nil
+}

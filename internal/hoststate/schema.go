@@ -1,0 +1,184 @@
+package hoststate
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// schema is applied at every start. Each statement has to leave alone what is
+// there: columns and tables are added, never changed, so that any release reads
+// what any other wrote. hoststatus is upstream's table; upstream inserts into
+// its contents only, and reads only them.
+const schema = `
+CREATE TABLE IF NOT EXISTS trident_operations (
+	id TEXT PRIMARY KEY,
+	settled INTEGER NOT NULL,
+	body TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS trident_events (
+	operation TEXT NOT NULL,
+	sequence INTEGER NOT NULL,
+	body TEXT NOT NULL,
+	PRIMARY KEY (operation, sequence)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS trident_blocked (
+	version TEXT PRIMARY KEY,
+	body TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS hoststatus (
+	id INTEGER PRIMARY KEY AUTOINCREMENT,
+	timestamp TEXT DEFAULT CURRENT_TIMESTAMP,
+	contents TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS trident_hoststatus (
+	id INTEGER PRIMARY KEY,
+	sum TEXT NOT NULL
+);`
+
+// applicationID is "TRID" in the file's header.
+const applicationID = 0x54524944
+
+// level and sublevel are the version of the schema, kept as level<<16|sublevel in
+// the header's user version. A release reads any file of its level: a higher
+// sublevel has tables or columns more. It refuses a higher level. The first
+// release wrote 0, which is level 1 too.
+const (
+	level    = 1
+	sublevel = 1
+)
+
+// check reports what is wrong with a datastore, without changing it.
+func check(ctx context.Context, db *sql.DB) error {
+	version, err := number(ctx, db, "PRAGMA user_version")
+	if err != nil {
+		return damage(err)
+	}
+	if version>>16 > level {
+		return errkind.WithHint(errkind.Errorf(errkind.Incompatible,
+			"a newer Trident has written it (schema %d.%d; this one reads %d)", version>>16, version&0xffff, level),
+			"use the version of Trident that was here, or a newer one")
+	}
+	var result string
+	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&result); err != nil {
+		return damage(err)
+	}
+	if result != "ok" {
+		return errkind.Errorf(errkind.Corrupt, "it is damaged: %s", result)
+	}
+	if err := checkRows(ctx, db); err != nil {
+		return fmt.Errorf("it is damaged: %w", damage(err))
+	}
+	return nil
+}
+
+// checkRows looks at what SQLite cannot check: its pages have no checksums.
+func checkRows(ctx context.Context, db *sql.DB) error {
+	if there, err := has(ctx, db, "trident_operations"); err != nil {
+		return err
+	} else if there {
+		bad, err := number(ctx, db, "SELECT count(*) FROM trident_operations WHERE NOT json_valid(body)")
+		if err != nil {
+			return err
+		}
+		if bad > 0 {
+			return errkind.Errorf(errkind.Corrupt, "%d operations are no JSON", bad)
+		}
+	}
+	if there, err := has(ctx, db, "trident_hoststatus"); err != nil || !there {
+		return err
+	}
+	return checkSums(ctx, db)
+}
+
+func checkSums(ctx context.Context, db *sql.DB) (err error) {
+	rows, err := db.QueryContext(ctx, `SELECT h.id, h.contents, t.sum FROM trident_hoststatus t JOIN hoststatus h ON h.id = t.id`)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var id int64
+		var contents sql.RawBytes
+		var sum string
+		if err := rows.Scan(&id, &contents, &sum); err != nil {
+			return err
+		}
+		if sumOf(contents) != sum {
+			return errkind.Errorf(errkind.Corrupt, "row %d of the host's status is not as it was written", id)
+		}
+	}
+	return rows.Err()
+}
+
+func sumOf(contents []byte) string {
+	sum := sha256.Sum256(contents)
+	return hex.EncodeToString(sum[:])
+}
+
+// writable finds a header that says that the file is for reading only: SQLite
+// would notice at the first save.
+func writable(ctx context.Context, db *sql.DB) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return damage(err)
+	}
+	return tx.Rollback()
+}
+
+// migrate adds what the file does not have. Where all is there nothing is
+// written: a start is quick, and a full disk does not prevent it.
+func migrate(ctx context.Context, db *sql.DB) error {
+	if _, err := db.ExecContext(ctx, schema); err != nil {
+		return kindOf(err)
+	}
+	for _, p := range []struct {
+		name   string
+		want   int64
+		enough func(is, want int64) bool
+	}{
+		{"application_id", applicationID, func(is, want int64) bool { return is == want }},
+		{"user_version", level<<16 | sublevel, func(is, want int64) bool { return is >= want }},
+	} {
+		is, err := number(ctx, db, "PRAGMA "+p.name)
+		if err != nil {
+			return kindOf(err)
+		}
+		if p.enough(is, p.want) {
+			continue
+		}
+		if _, err := db.ExecContext(ctx, fmt.Sprintf("PRAGMA %s = %d", p.name, p.want)); err != nil {
+			return kindOf(err)
+		}
+	}
+	return nil
+}
+
+// damage marks errors that a file as SQLite wrote it cannot have. Besides those
+// of kindOf, they are SQLITE_ERROR, for a format that it does not know, and
+// SQLITE_READONLY, for a header that says so of a file that could be opened for
+// writing.
+func damage(err error) error {
+	var coded interface{ Code() int }
+	if errors.As(err, &coded) {
+		if c := coded.Code() & 0xff; c == 1 || c == 8 {
+			return errkind.With(errkind.Corrupt, err)
+		}
+	}
+	return kindOf(err)
+}
+
+func has(ctx context.Context, db *sql.DB, table string) (bool, error) {
+	n, err := number(ctx, db, "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?", table)
+	return n > 0, err
+}
+
+func number(ctx context.Context, db *sql.DB, text string, args ...any) (n int64, err error) {
+	err = db.QueryRowContext(ctx, text, args...).Scan(&n)
+	return n, err
+}
