@@ -14,8 +14,11 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	_ "github.com/trident-project/trident/proto/trident/handles/v1"
+	_ "github.com/trident-project/trident/proto/trident/host/v1"
 	_ "github.com/trident-project/trident/proto/trident/operations/v1"
 	_ "github.com/trident-project/trident/proto/trident/self/v1"
+	_ "github.com/trident-project/trident/proto/trident/setup/v1"
 	_ "github.com/trident-project/trident/proto/trident/v1"
 	_ "github.com/trident-project/trident/proto/trident/v1preview"
 )

@@ -265,7 +265,9 @@ type Failure struct {
 	// What to do about it; may be empty.
 	Hint string `protobuf:"bytes,3,opt,name=hint,proto3" json:"hint,omitempty"`
 	// The gRPC code that a unary call would have answered with.
-	Code          int32 `protobuf:"varint,4,opt,name=code,proto3" json:"code,omitempty"`
+	Code int32 `protobuf:"varint,4,opt,name=code,proto3" json:"code,omitempty"`
+	// Upstream's name of the error, RunPostConfigureScript; empty where it has none.
+	Name          string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -326,6 +328,13 @@ func (x *Failure) GetCode() int32 {
 		return x.Code
 	}
 	return 0
+}
+
+func (x *Failure) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
 }
 
 // An Operation is a snapshot of one operation.
@@ -1140,12 +1149,13 @@ const file_trident_operations_v1_operations_proto_rawDesc = "" +
 	"&trident/operations/v1/operations.proto\x12\x15trident.operations.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"R\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
-	"\x05state\x18\x02 \x01(\x0e2 .trident.operations.v1.StepStateR\x05state\"c\n" +
+	"\x05state\x18\x02 \x01(\x0e2 .trident.operations.v1.StepStateR\x05state\"w\n" +
 	"\aFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
 	"\x04hint\x18\x03 \x01(\tR\x04hint\x12\x12\n" +
-	"\x04code\x18\x04 \x01(\x05R\x04code\"\xb7\x03\n" +
+	"\x04code\x18\x04 \x01(\x05R\x04code\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\"\xb7\x03\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +

@@ -84,6 +84,7 @@ type Source struct {
 	//	*Source_Url
 	//	*Source_Path
 	//	*Source_Upload
+	//	*Source_ImageHandle
 	From isSource_From `protobuf_oneof:"from"`
 	// The SHA-256 that the whole file must have, 64 hexadecimal digits; optional.
 	// The signature is checked in any case.
@@ -156,6 +157,15 @@ func (x *Source) GetUpload() *Upload {
 	return nil
 }
 
+func (x *Source) GetImageHandle() int64 {
+	if x != nil {
+		if x, ok := x.From.(*Source_ImageHandle); ok {
+			return x.ImageHandle
+		}
+	}
+	return 0
+}
+
 func (x *Source) GetSha256() string {
 	if x != nil {
 		return x.Sha256
@@ -182,11 +192,19 @@ type Source_Upload struct {
 	Upload *Upload `protobuf:"bytes,3,opt,name=upload,proto3,oneof"`
 }
 
+type Source_ImageHandle struct {
+	// From trident.handles.v1.HandleService.OpenImage, of the kind TRIDENT. It may
+	// be closed as soon as the operation has begun.
+	ImageHandle int64 `protobuf:"varint,5,opt,name=image_handle,json=imageHandle,proto3,oneof"`
+}
+
 func (*Source_Url) isSource_From() {}
 
 func (*Source_Path) isSource_From() {}
 
 func (*Source_Upload) isSource_From() {}
+
+func (*Source_ImageHandle) isSource_From() {}
 
 // An Upload announces bytes that follow as chunks.
 type Upload struct {
@@ -1639,11 +1657,12 @@ var File_trident_self_v1_self_proto protoreflect.FileDescriptor
 
 const file_trident_self_v1_self_proto_rawDesc = "" +
 	"\n" +
-	"\x1atrident/self/v1/self.proto\x12\x0ftrident.self.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&trident/operations/v1/operations.proto\"\x85\x01\n" +
+	"\x1atrident/self/v1/self.proto\x12\x0ftrident.self.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&trident/operations/v1/operations.proto\"\xaa\x01\n" +
 	"\x06Source\x12\x12\n" +
 	"\x03url\x18\x01 \x01(\tH\x00R\x03url\x12\x14\n" +
 	"\x04path\x18\x02 \x01(\tH\x00R\x04path\x121\n" +
-	"\x06upload\x18\x03 \x01(\v2\x17.trident.self.v1.UploadH\x00R\x06upload\x12\x16\n" +
+	"\x06upload\x18\x03 \x01(\v2\x17.trident.self.v1.UploadH\x00R\x06upload\x12#\n" +
+	"\fimage_handle\x18\x05 \x01(\x03H\x00R\vimageHandle\x12\x16\n" +
 	"\x06sha256\x18\x04 \x01(\tR\x06sha256B\x06\n" +
 	"\x04from\"\x1c\n" +
 	"\x06Upload\x12\x12\n" +
@@ -1860,6 +1879,7 @@ func file_trident_self_v1_self_proto_init() {
 		(*Source_Url)(nil),
 		(*Source_Path)(nil),
 		(*Source_Upload)(nil),
+		(*Source_ImageHandle)(nil),
 	}
 	file_trident_self_v1_self_proto_msgTypes[3].OneofWrappers = []any{
 		(*StageRequest_Start_)(nil),
