@@ -17,7 +17,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// Check says whether systemd-sysext would fail over this extension, and then
+// Check says whether systemd would fail over this extension, and then
 // merge none at all. It is nil for one that is merged or silently ignored, and
 // for one that cannot be judged here: a block device, a file system other than
 // erofs, a layout of partitions that is not a plain discoverable image.
@@ -27,13 +27,16 @@ import (
 // when the very same file is merged already. systemd from 259 on merges an
 // image with an unknown signature unless its policy says otherwise.
 func (f Found) Check(root string, h hostinfo.Host, verityCerts []*x509.Certificate) error {
-	c := checker{inroot.FS(root), h, verityCerts}
+	return checker{inroot.FS(root), h, verityCerts, false}.verdict(f)
+}
+
+func (c checker) verdict(f Found) error {
 	err := c.check(f)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return errkind.WithHint(
-		errkind.Errorf(errkind.Precondition, "extension %s (%s) keeps systemd-sysext from merging any: it %w", f.Name, f.Path, err),
+		errkind.Errorf(errkind.Precondition, "extension %s (%s) keeps %s from merging any: it %w", f.Name, f.Path, f.Class.tool(), err),
 		"Repair or remove %s.", f.Path)
 }
 
@@ -41,6 +44,8 @@ type checker struct {
 	root  inroot.FS
 	host  hostinfo.Host
 	certs []*x509.Certificate
+	// anySignature lets every signature pass: systemd from 259 on does.
+	anySignature bool
 }
 
 func (c checker) check(f Found) error {
@@ -85,7 +90,7 @@ func (c checker) versioned(f Found) error {
 	if err != nil {
 		return fmt.Errorf("cannot be read: %w", err)
 	}
-	entry := Found{Name: f.Name, Kind: Directory}
+	entry := Found{Class: f.Class, Name: f.Name, Kind: Directory}
 	if strings.HasSuffix(f.Path, ".raw.v") {
 		entry.Kind = Raw
 	}
@@ -125,7 +130,7 @@ func (c checker) raw(f Found) error {
 	if err != nil {
 		return err
 	}
-	if v.sig != nil {
+	if v.sig != nil && !c.anySignature {
 		if err := checkSignature(v.sig, c.certs); err != nil && !c.mergedAsItIs(f, info) {
 			return err
 		}
@@ -133,17 +138,17 @@ func (c checker) raw(f Found) error {
 	if v.format != formatErofs {
 		return nil
 	}
-	return checkTree(v, f.Name)
+	return checkTree(v, f.Class, f.Name)
 }
 
 // mergedAsItIs is true when the extension is merged and its file has not
 // changed since.
 func (c checker) mergedAsItIs(f Found, info fs.FileInfo) bool {
-	names, err := Merged(string(c.root))
+	names, err := f.Class.Merged(string(c.root))
 	if err != nil || !slices.Contains(names, f.Name) {
 		return false
 	}
-	merge, err := c.root.Stat(mergedList)
+	merge, err := c.root.Stat(f.Class.facts().merged)
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return err == nil && ok && time.Unix(st.Ctim.Unix()).Before(merge.ModTime())
 }

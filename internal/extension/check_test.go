@@ -157,10 +157,10 @@ func TestASignatureThatSystemdRefusesIsFound(t *testing.T) {
 func TestASignatureByAKeyThatWeDoNotSeeIsFineWhileItsImageIsMerged(t *testing.T) {
 	cert, key := newCert(t, "in the kernel")
 	image := gptOf(t, part{rootAMD64, erofsOf(t, releaseNamed("foo"))}, part{rootSigAMD64, signatureOf(t, cert, key)})
-	root := tree(t, map[string]string{"var/lib/extensions/foo.raw": string(image), mergedList: "foo\n"})
-	foo := Found{Name: "foo", Path: "/var/lib/extensions/foo.raw", Kind: Raw}
+	root := tree(t, map[string]string{"var/lib/extensions/foo.raw": string(image), Sysext.facts().merged: "foo\n"})
+	foo := Found{Class: Sysext, Name: "foo", Path: "/var/lib/extensions/foo.raw", Kind: Raw}
 	merged := func(at time.Time) {
-		if err := os.Chtimes(filepath.Join(root, mergedList), at, at); err != nil {
+		if err := os.Chtimes(filepath.Join(root, Sysext.facts().merged), at, at); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -232,7 +232,7 @@ func TestAnExtensionReleaseMaySayThatItsNameDoesNotMatter(t *testing.T) {
 		{one, "perhaps", `but one for "foo"`},
 		{two, "false", "has 2 files in usr/lib/extension-release.d that could be its extension-release"},
 	} {
-		err := checkReleaseName(attrFS{c.files, map[string]string{"user.extension-release.strict": c.strict}}, "other")
+		err := checkReleaseName(attrFS{c.files, map[string]string{"user.extension-release.strict": c.strict}}, Sysext, "other")
 		if c.want == "" != (err == nil) || (err != nil && !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("strict=%s: got %v, want %q", c.strict, err, c.want)
 		}
@@ -240,7 +240,7 @@ func TestAnExtensionReleaseMaySayThatItsNameDoesNotMatter(t *testing.T) {
 }
 
 func TestAnImageThatIsGoneIsNoFault(t *testing.T) {
-	foo := Found{Name: "foo", Path: "/run/extensions/foo.raw", Kind: Raw}
+	foo := Found{Class: Sysext, Name: "foo", Path: "/run/extensions/foo.raw", Kind: Raw}
 	wantFault(t, foo.Check(t.TempDir(), amd64, nil), "")
 }
 
@@ -276,7 +276,7 @@ func FuzzCheck(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(root, "foo.raw"), image, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		err := Found{Name: "foo", Path: "/foo.raw", Kind: Raw}.Check(root, amd64, nil)
+		err := Found{Class: Sysext, Name: "foo", Path: "/foo.raw", Kind: Raw}.Check(root, amd64, nil)
 		if err != nil && errkind.Of(err) != errkind.Precondition {
 			t.Errorf("kind %s: %v", errkind.Of(err), err)
 		}

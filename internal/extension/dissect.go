@@ -51,10 +51,17 @@ func dissect(r io.ReaderAt, size int64, arch string) (volume, error) {
 
 type format string
 
+// A format is called as the kernel calls the file system, if it is one.
 const (
-	formatGPT   format = "gpt"
-	formatErofs format = "erofs"
-	formatOther format = "other" // known to systemd, not to us
+	formatGPT    format = "gpt"
+	formatErofs  format = "erofs"
+	formatSquash format = "squashfs"
+	formatExt    format = "ext4" // or an older one: the kernel's ext4 takes all three
+	formatXFS    format = "xfs"
+	formatBtrfs  format = "btrfs"
+	formatF2FS   format = "f2fs"
+	formatLUKS   format = "LUKS"
+	formatOther  format = "other" // known to systemd, not to us
 )
 
 type magic struct {
@@ -69,14 +76,14 @@ func magics() []magic {
 	return []magic{
 		{512, "EFI PART", formatGPT},
 		{1024, "\xe2\xe1\xf5\xe0", formatErofs},
-		{0, "hsqs", formatOther},                // squashfs
-		{0, "LUKS\xba\xbe", formatOther},        // LUKS 1 and 2
-		{0, "XFSB", formatOther},                // xfs
-		{1024, "\x10\x20\xf5\xf2", formatOther}, // f2fs
-		{1024 + 56, "\x53\xef", formatOther},    // ext2, 3 and 4
-		{64<<10 + 64, "_BHRfS_M", formatOther},  // btrfs
-		{4096, "EFI PART", formatOther},         // a table for sectors of 4096 bytes
-		{510, "\x55\xaa", formatOther},          // vfat, or an MBR table
+		{0, "hsqs", formatSquash},              // squashfs
+		{0, "LUKS\xba\xbe", formatLUKS},        // LUKS 1 and 2
+		{0, "XFSB", formatXFS},                 // xfs
+		{1024, "\x10\x20\xf5\xf2", formatF2FS}, // f2fs
+		{1024 + 56, "\x53\xef", formatExt},     // ext2, 3 and 4
+		{64<<10 + 64, "_BHRfS_M", formatBtrfs}, // btrfs
+		{4096, "EFI PART", formatOther},        // a table for sectors of 4096 bytes
+		{510, "\x55\xaa", formatOther},         // vfat, or an MBR table
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"slices"
 	"strings"
 	"unicode"
@@ -25,15 +24,16 @@ import (
 	"github.com/trident-project/trident/internal/hostinfo"
 )
 
-const (
-	releaseDir    = "usr/lib/extension-release.d"
-	releasePrefix = "extension-release."
-)
+const releasePrefix = "extension-release."
 
 // Release is what an image says about itself in its extension-release file
 // (os-release(5)). What it does not say is empty, but for Scope, which has a
 // default.
+//
+// The names of its fields are those of a sysext; a confext's are the ones that
+// its file has in their place, such as CONFEXT_LEVEL for SYSEXT_LEVEL.
 type Release struct {
+	Class         Class
 	Name          string // the end of the file's name, and so the name of the extension
 	ID            string // "_any" fits every system
 	VersionID     string
@@ -46,14 +46,15 @@ type Release struct {
 	Fields        map[string]string // all of the file
 }
 
-// ReadRelease reads usr/lib/extension-release.d/extension-release.NAME and no
-// other file: the fallbacks that systemd has for a renamed image are not for
-// images that we choose ourselves.
+// ReadRelease reads the release of a sysext,
+// usr/lib/extension-release.d/extension-release.NAME, and no other file: the
+// fallbacks that systemd has for a renamed image are not for images that we
+// choose ourselves.
 func ReadRelease(fsys fs.FS, name string) (Release, error) {
 	if !validName(name) {
 		return Release{}, errkind.Errorf(errkind.Invalid, "read extension-release: %q cannot be the name of an extension", name)
 	}
-	file := path.Join(releaseDir, releasePrefix+name)
+	file := Sysext.releaseFile(name)
 	vars, err := readEnv(fsys, file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Release{}, errkind.Errorf(errkind.Corrupt, "read extension-release: no file %s in the image: %w", file, err)
@@ -61,22 +62,29 @@ func ReadRelease(fsys fs.FS, name string) (Release, error) {
 	if err != nil {
 		return Release{}, errkind.Errorf(errkind.Corrupt, "read %s: %w", file, err)
 	}
-	scope, ok := vars["SYSEXT_SCOPE"]
+	return releaseOf(Sysext, name, vars), nil
+}
+
+// releaseOf picks what counts for class.
+func releaseOf(class Class, name string, vars map[string]string) Release {
+	prefix := class.facts().fields
+	scope, ok := vars[prefix+"SCOPE"]
 	if !ok {
 		scope = "system portable"
 	}
 	return Release{
+		Class:         class,
 		Name:          name,
 		ID:            vars["ID"],
 		VersionID:     vars["VERSION_ID"],
-		SysextLevel:   vars["SYSEXT_LEVEL"],
+		SysextLevel:   vars[prefix+"LEVEL"],
 		Architecture:  vars["ARCHITECTURE"],
 		Scope:         scope,
-		SysextID:      vars["SYSEXT_ID"],
-		Version:       vars["SYSEXT_VERSION_ID"],
+		SysextID:      vars[prefix+"ID"],
+		Version:       vars[prefix+"VERSION_ID"],
 		ReloadManager: isTrue(vars["EXTENSION_RELOAD_MANAGER"]),
 		Fields:        vars,
-	}, nil
+	}
 }
 
 func readEnv(fsys fs.FS, file string) (map[string]string, error) {
@@ -122,9 +130,13 @@ func (r Release) Fits(h hostinfo.Host) error {
 	if r.ID != h.ID && !slices.Contains(h.IDLike, r.ID) {
 		return r.unfit("is for the system %q, this host is %q", r.ID, strings.Join(append([]string{h.ID}, h.IDLike...), " "))
 	}
-	if h.SysextLevel != "" && r.SysextLevel != "" {
-		if r.SysextLevel != h.SysextLevel {
-			return r.unfit("is for SYSEXT_LEVEL %q, this host has %q", r.SysextLevel, h.SysextLevel)
+	level := h.SysextLevel
+	if r.Class == Confext {
+		level = h.ConfextLevel
+	}
+	if level != "" && r.SysextLevel != "" {
+		if r.SysextLevel != level {
+			return r.unfit("is for %sLEVEL %q, this host has %q", r.Class.facts().fields, r.SysextLevel, level)
 		}
 		return nil
 	}

@@ -67,7 +67,8 @@ func TestAReleaseSaysWhatItsFileSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Release{
-		Name: "trident", ID: "_any", Architecture: "x86-64", SysextID: "trident", Version: "2.0.0", ReloadManager: true,
+		Class: Sysext,
+		Name:  "trident", ID: "_any", Architecture: "x86-64", SysextID: "trident", Version: "2.0.0", ReloadManager: true,
 		VersionID: "1", SysextLevel: "2", Scope: "system portable",
 		Fields: map[string]string{"ID": "_any", "ARCHITECTURE": "x86-64", "SYSEXT_ID": "trident", "SYSEXT_VERSION_ID": "2.0.0",
 			"EXTENSION_RELOAD_MANAGER": "Yes", "VERSION_ID": "1", "SYSEXT_LEVEL": "2"},

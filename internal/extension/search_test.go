@@ -60,13 +60,13 @@ func TestTheFirstHitForANameWins(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Found{
-		{"folder", "/run/extensions/folder", Directory, false},
-		{"linked", "/etc/extensions/linked.raw", Raw, false},
-		{"masked", "/etc/extensions/masked", Directory, true},
-		{"null", "/var/lib/extensions/null.raw", Raw, false},
-		{"plain", "/var/lib/extensions/plain.sysext.raw", Raw, false},
-		{"v", "/var/lib/extensions/v.raw.v", Versioned, false},
-		{"w", "/var/lib/extensions/w.v", Versioned, false},
+		{Sysext, "folder", "/run/extensions/folder", Directory, false},
+		{Sysext, "linked", "/etc/extensions/linked.raw", Raw, false},
+		{Sysext, "masked", "/etc/extensions/masked", Directory, true},
+		{Sysext, "null", "/var/lib/extensions/null.raw", Raw, false},
+		{Sysext, "plain", "/var/lib/extensions/plain.sysext.raw", Raw, false},
+		{Sysext, "v", "/var/lib/extensions/v.raw.v", Versioned, false},
+		{Sysext, "w", "/var/lib/extensions/w.v", Versioned, false},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -91,7 +91,7 @@ func TestAHostWithoutExtensionsHasNone(t *testing.T) {
 }
 
 func TestWhatIsMergedIsWhatSystemdWrote(t *testing.T) {
-	root := tree(t, map[string]string{mergedList: "trident\nwith space\n"})
+	root := tree(t, map[string]string{Sysext.facts().merged: "trident\nwith space\n"})
 	got, err := Merged(root)
 	if diff := cmp.Diff([]string{"trident", "with space"}, got, cmpopts.EquateEmpty()); err != nil || diff != "" {
 		t.Error(err, diff)

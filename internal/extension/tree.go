@@ -14,7 +14,7 @@ import (
 
 // checkTree looks for what systemd wants to find in the tree of an image. What
 // cannot be read of it is not held against it.
-func checkTree(v volume, name string) (err error) {
+func checkTree(v volume, class Class, name string) (err error) {
 	defer func() {
 		if recover() != nil { // the reader met bytes that it does not expect
 			err = nil
@@ -33,7 +33,7 @@ func checkTree(v volume, name string) (err error) {
 	if _, err := fs.Stat(fsys, "etc/os-release"); err == nil {
 		return nil // the tree of a system is ignored
 	}
-	return checkReleaseName(fsys, name)
+	return checkReleaseName(fsys, class, name)
 }
 
 // usrFS is a tree that is mounted on usr/.
@@ -50,11 +50,11 @@ func (u usrFS) Open(name string) (fs.File, error) {
 // checkReleaseName looks for the extension-release that systemd would take for
 // an image called name: that of the name, or else the only one in its folder
 // that is named after the part before "_" or "+" (systemd from 255 on), or that
-// says by an attribute that its name does not matter. An image that is only a
-// confext is taken too, and then ignored.
-func checkReleaseName(fsys fs.FS, name string) error {
+// says by an attribute that its name does not matter. An image that is only
+// of the other class is taken too, and then ignored.
+func checkReleaseName(fsys fs.FS, class Class, name string) error {
 	var others []string
-	for _, dir := range [...]string{releaseDir, "etc/extension-release.d"} {
+	for _, dir := range [...]string{class.facts().releaseDir, class.other().facts().releaseDir} {
 		if _, err := fs.Stat(fsys, path.Join(dir, releasePrefix+name)); !errors.Is(err, fs.ErrNotExist) {
 			return nil // there, or not to be judged
 		}
@@ -77,7 +77,7 @@ func checkReleaseName(fsys fs.FS, name string) error {
 	if len(others) > 0 {
 		return fmt.Errorf("has no extension-release.%s, but one for %q, so it must be called that", name, others[0])
 	}
-	return fmt.Errorf("has no %s/%s%s", releaseDir, releasePrefix, name)
+	return fmt.Errorf("has no %s", class.releaseFile(name))
 }
 
 func sortReleases(entries []fs.DirEntry, name string) (fit, unfit []string) {
