@@ -4,6 +4,7 @@ package hostconfig
 type Config struct {
 	spec   Spec
 	places places
+	extras extras
 }
 
 // Spec is the content of the document. It is shared: nobody changes it.

@@ -85,11 +85,11 @@ func (p PCR) String() string {
 	return strconv.Itoa(int(p))
 }
 
-func parsePCR(text string) (PCR, error) {
+func parsePCR(text string, number bool) (PCR, error) {
 	if p, ok := pcrNames()[text]; ok {
 		return p, nil
 	}
-	if n, err := strconv.ParseUint(text, 10, 8); err == nil && isDigits(text) && n <= maxPCR {
+	if n, err := strconv.ParseUint(text, 10, 8); err == nil && number && n <= maxPCR {
 		return PCR(n), nil
 	}
 	return 0, fmt.Errorf("wants a register by number, 0 to %d, or by name, as in boot-loader-code, secure-boot-policy, kernel-boot", maxPCR)

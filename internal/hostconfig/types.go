@@ -51,7 +51,7 @@ type Trident struct {
 // Image is an OS image in the COSI format.
 type Image struct {
 	// Where the image is: an http, https, file or oci URL.
-	URL string `key:"url,required"`
+	URL SourceURL `key:"url,required"`
 	// SHA-384 of the image's metadata.json, as 96 hexadecimal digits; the metadata has the hashes of all else. The word
 	// ignored takes any image, and a change is then seen by its URL only.
 	SHA384 ImageHash `key:"sha384,required"`

@@ -99,7 +99,7 @@ type KernelCommandLine struct {
 // Extension is the image of a system or configuration extension.
 type Extension struct {
 	// Where the image is: an http, https, file or oci URL.
-	URL string `key:"url,required"`
+	URL SourceURL `key:"url,required"`
 	// SHA-384 of the image file, as 96 hexadecimal digits.
 	SHA384 Hash `key:"sha384,required"`
 	// Where the image is placed on the host: a folder that systemd searches, and NAME.raw for the extension-release.NAME

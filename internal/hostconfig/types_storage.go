@@ -64,7 +64,7 @@ type AdoptedPartition struct {
 // Encryption is encrypted volumes and what unlocks them.
 type Encryption struct {
 	// A file with a key that unlocks the volumes when the TPM does not: a file URL.
-	RecoveryKeyURL string `key:"recoveryKeyUrl"`
+	RecoveryKeyURL URL `key:"recoveryKeyUrl"`
 	// The volumes.
 	Volumes []EncryptedVolume `key:"volumes,required"`
 	// The platform configuration registers that must hold what they held before for the TPM to unlock the volumes, by number or by

@@ -1,0 +1,302 @@
+package hostconfig
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// decoder fills Go values from nodes and notes every fault on the way. A value
+// at fault stays zero, and decoding goes on beside it.
+type decoder struct {
+	places  places
+	report  Report
+	extras  extras
+	lenient bool // for ParseRecorded: unknown keys go to extras, missing ones stay zero, unknown words are kept
+
+	nodes, aliases int
+	full           bool // a limit was met: nothing more is looked at
+}
+
+// extras is what a recorded document has under keys that this release does not know, by the path of the mapping.
+type extras map[string]map[string]any
+
+func (d *decoder) fault(pos place, path, name, format string, args ...any) {
+	if d.full {
+		return
+	}
+	d.report = append(d.report, Finding{
+		Line: pos.line, Column: pos.column, Path: path, Severity: Error, Name: name, Message: fmt.Sprintf(format, args...),
+	})
+	if len(d.report) == maxFaults {
+		d.full = true
+	}
+}
+
+// note keeps where path is. That of very long ones, which only hostile documents
+// have, is not worth its memory: its parent's stands for it.
+func (d *decoder) note(path string, n *yaml.Node) {
+	if len(path) <= 400 {
+		d.places[path] = place{n.Line, n.Column}
+	}
+}
+
+// limit is a fault that ends the decoding.
+func (d *decoder) limit(n *yaml.Node, path, format string, args ...any) {
+	d.fault(place{n.Line, n.Column}, path, NameParse, format, args...)
+	d.full = true
+}
+
+// wrong is a value of the wrong form.
+func (d *decoder) wrong(n *yaml.Node, path, format string, args ...any) {
+	d.fault(place{n.Line, n.Column}, path, NameParse, format, args...)
+}
+
+// enter counts n, follows it when it is an alias, and reports whether to go on.
+func (d *decoder) enter(n *yaml.Node, path string, depth int) (*yaml.Node, bool) {
+	if d.full {
+		return nil, false
+	}
+	if d.nodes++; d.nodes > maxNodes {
+		d.limit(n, path, "is too much: a document has at most %d keys and values, those reached by aliases included", maxNodes)
+		return nil, false
+	}
+	if depth > maxDepth {
+		d.limit(n, path, "is nested more than %d levels deep", maxDepth)
+		return nil, false
+	}
+	if n.Kind == yaml.AliasNode {
+		if d.aliases++; d.aliases > maxAliases {
+			d.limit(n, path, "is one alias too many: a document has at most %d", maxAliases)
+			return nil, false
+		}
+		n = n.Alias
+	}
+	if n.Style&yaml.TaggedStyle != 0 && n.ShortTag() != "!!str" {
+		d.wrong(n, path, "has the tag %s; tags are not supported", brief(n.Tag))
+		return nil, false
+	}
+	return n, true
+}
+
+// value decodes n into v. A key of a mapping and an item of a list come here
+// alike; empty says whether null, or nothing, stands for the default.
+func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, depth int, empty bool) {
+	n, ok := d.enter(n, path, depth)
+	if !ok {
+		return
+	}
+	t := v.Type()
+	if isNull(n) {
+		if !empty {
+			d.wrong(n, path, "is empty; wants %s", wants(t))
+		} else if t.Kind() == reflect.Struct {
+			setDefaults(v)
+		}
+		return
+	}
+	switch {
+	case t == reflect.TypeFor[Netplan]() || t == reflect.TypeFor[map[string]any]():
+		if n.Kind != yaml.MappingNode {
+			d.mismatch(n, t, path)
+		} else if m, ok := d.generic(n, path, depth).(map[string]any); ok {
+			v.Set(reflect.ValueOf(m).Convert(t))
+		}
+	case t == reflect.TypeFor[HealthCheck]():
+		d.healthCheck(n, v, path, depth)
+	case t.Kind() == reflect.Pointer:
+		target := reflect.New(t.Elem())
+		d.value(n, target.Elem(), path, depth, false)
+		v.Set(target)
+	case t.Kind() == reflect.Struct:
+		d.structure(n, v, path, depth)
+	case t.Kind() == reflect.Slice:
+		d.list(n, v, path, depth)
+	case t.Kind() == reflect.Map:
+		d.textMap(n, v, path, depth)
+	default:
+		d.scalar(n, v, path)
+	}
+}
+
+func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, depth int) {
+	if n.Kind != yaml.SequenceNode {
+		d.mismatch(n, v.Type(), path)
+		return
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
+	for i, item := range n.Content {
+		at := path + "[" + strconv.Itoa(i) + "]"
+		d.note(at, item)
+		d.value(item, v.Index(i), at, depth+1, false)
+	}
+}
+
+func (d *decoder) textMap(n *yaml.Node, v reflect.Value, path string, depth int) {
+	if n.Kind != yaml.MappingNode {
+		d.mismatch(n, v.Type(), path)
+		return
+	}
+	out := reflect.MakeMap(v.Type())
+	d.pairs(n, path, func(key string, value *yaml.Node, at string) {
+		text := reflect.New(v.Type().Elem()).Elem()
+		d.value(value, text, at, depth+1, false)
+		out.SetMapIndex(reflect.ValueOf(key), text)
+	})
+	v.Set(out)
+}
+
+func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, depth int) {
+	t := v.Type()
+	if key := short(t); key != "" && n.Kind == yaml.ScalarNode {
+		setDefaults(v)
+		i := slices.IndexFunc(members(t), func(f member) bool { return f.key == key })
+		d.scalar(n, v.Field(i), path)
+		return
+	}
+	if n.Kind != yaml.MappingNode {
+		d.mismatch(n, t, path)
+		return
+	}
+	if t == reflect.TypeFor[Password]() && !d.lenient && dangerousPassword(n) {
+		d.wrong(n, path, "sets a password; only type: locked is supported, with sshPublicKeys to log in")
+		return
+	}
+	known, before := members(t), len(d.report)
+	given := make([]bool, len(known))
+	d.pairs(n, path, func(key string, value *yaml.Node, at string) {
+		i := slices.IndexFunc(known, func(f member) bool { return f.key == key })
+		if i < 0 {
+			d.unknownKey(key, value, path, at, known, depth)
+			return
+		}
+		given[i] = !isNull(value)
+		if known[i].required && !given[i] && !d.lenient {
+			d.fault(d.places.at(at), at, NameParse, "is empty; wants %s", wants(t.Field(known[i].index).Type))
+			given[i] = true
+			return
+		}
+		target := v.Field(known[i].index)
+		if target.Kind() != reflect.Struct || isNull(value) {
+			setDefault(known[i], target)
+		}
+		d.value(value, target, at, depth+1, true)
+	})
+	for i, f := range known {
+		switch {
+		case given[i]:
+		case f.required && !d.lenient:
+			d.fault(place{n.Line, n.Column}, join(path, f.key), NameParse, "is missing")
+		default:
+			setDefault(f, v.Field(f.index))
+		}
+	}
+	if !d.lenient && len(d.report) == before {
+		d.form(v, path)
+	}
+}
+
+// pairs calls do for every key of n, and notes its place. Keys that are no
+// text, merge keys and second ones of the same name are faults.
+func (d *decoder) pairs(n *yaml.Node, path string, do func(key string, value *yaml.Node, at string)) {
+	first := make(map[string]int, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content) && !d.full; i += 2 {
+		k, value := n.Content[i], n.Content[i+1]
+		switch {
+		case k.Kind != yaml.ScalarNode || k.Style&yaml.TaggedStyle != 0 || isNull(k):
+			d.wrong(k, path, "has a key that is no text")
+			continue
+		case k.Value == "<<" && plain(k):
+			d.wrong(k, path, "has a merge key (<<), which is not supported")
+			continue
+		}
+		at := join(path, k.Value)
+		if line, twice := first[k.Value]; twice {
+			d.wrong(k, at, "is given twice; the first is in line %d", line)
+			continue
+		}
+		first[k.Value] = k.Line
+		d.note(at, k)
+		do(k.Value, value, at)
+	}
+}
+
+func (d *decoder) unknownKey(key string, value *yaml.Node, path, at string, known []member, depth int) {
+	if d.lenient {
+		if d.extras[path] == nil {
+			d.extras[path] = map[string]any{}
+		}
+		d.extras[path][key] = d.generic(value, at, depth+1)
+		return
+	}
+	name, message := NameParse, "is no key that is known here"
+	switch {
+	case path == "" && key == "hostConfiguration":
+		name, message = NameOldStyle, "is the old style: take the key away and put what is below it at the top"
+	case path == "" && key == "allowedOperations":
+		name, message = NameAllowedOperations, "does not belong here: which operations are allowed is said to the command, as --allowed-operations"
+	default:
+		if near := nearest(key, known); near != "" {
+			message += "; " + near + " is"
+		}
+	}
+	d.fault(d.places.at(at), at, name, "%s", message)
+}
+
+// healthCheck is a mapping of one of two forms.
+func (d *decoder) healthCheck(n *yaml.Node, v reflect.Value, path string, depth int) {
+	if n.Kind != yaml.MappingNode {
+		d.mismatch(n, v.Type(), path)
+		return
+	}
+	check := HealthCheck{Script: &Script{}}
+	form := reflect.ValueOf(check.Script).Elem()
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == systemdKey {
+			check = HealthCheck{Systemd: &SystemdCheck{}}
+			form = reflect.ValueOf(check.Systemd).Elem()
+		}
+	}
+	d.structure(n, form, path, depth)
+	v.Set(reflect.ValueOf(check))
+}
+
+// generic decodes what has no Go type of its own. Numbers that a float64 or an
+// int64 would write otherwise stay text, as netplan reads them.
+func (d *decoder) generic(n *yaml.Node, path string, depth int) any {
+	n, ok := d.enter(n, path, depth)
+	if !ok {
+		return nil
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
+		out := make(map[string]any, len(n.Content)/2)
+		d.pairs(n, path, func(key string, value *yaml.Node, at string) { out[key] = d.generic(value, at, depth+1) })
+		return out
+	case yaml.SequenceNode:
+		out := make([]any, len(n.Content))
+		for i, item := range n.Content {
+			at := path + "[" + strconv.Itoa(i) + "]"
+			d.note(at, item)
+			out[i] = d.generic(item, at, depth+1)
+		}
+		return out
+	}
+	return genericScalar(n)
+}
+
+// join is the path of key in the mapping at path. A key that would not read as
+// one is quoted.
+func join(path, key string) string {
+	if key == "" || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || strings.ContainsRune(`.[]"`, r) }) {
+		return path + `["` + brief(key) + `"]`
+	}
+	if path == "" {
+		return brief(key)
+	}
+	return path + "." + brief(key)
+}

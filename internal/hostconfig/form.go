@@ -1,0 +1,77 @@
+package hostconfig
+
+import (
+	"reflect"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// form finds what is wrong with v, a mapping that was just decoded, when two of
+// its keys are looked at together. The JSON Schema says the same (schema.go).
+func (d *decoder) form(v reflect.Value, path string) {
+	switch x := v.Interface().(type) {
+	case AdoptedPartition:
+		if (x.MatchLabel == "") == (x.MatchUUID == "") {
+			d.fault(d.places.at(path), path, NameParse, "wants exactly one of matchLabel and matchUuid")
+		}
+	case Filesystem:
+		at := join(path, "type")
+		switch {
+		case x.Type == "":
+		case x.Source == FromImage:
+			d.fault(d.places.at(at), at, NameParse, "may not be given with source image: the image says what it is")
+		case x.Type == Tmpfs && x.Source != FromNew:
+			d.fault(d.places.at(at), at, NameParse, "may be tmpfs with source new only")
+		case x.Type == Auto && x.Source != FromAdopted:
+			d.fault(d.places.at(at), at, NameParse, "may be auto with source adopted only")
+		}
+	}
+}
+
+// dangerousPassword reports whether n, a password, is one that lets somebody
+// in. Nothing of it may get into a message.
+func dangerousPassword(n *yaml.Node) bool {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		value := n.Content[i+1]
+		if n.Content[i].Value == "type" && !isNull(value) && value.Value != string(PasswordLocked) {
+			return true
+		}
+	}
+	return false
+}
+
+// nearest is the known key that key was most likely meant to be, or "".
+func nearest(key string, known []member) string {
+	best, least := "", 3
+	for _, f := range known {
+		if n := distance(strings.ToLower(key), strings.ToLower(f.key)); n < least && n < len(f.key) {
+			best, least = f.key, n
+		}
+	}
+	return best
+}
+
+// distance counts the letters to add, take away or change between a and b (Levenshtein).
+// Lengths that differ much are far apart without a count.
+func distance(a, b string) int {
+	if d := len(a) - len(b); d > 3 || d < -3 {
+		return 4
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}

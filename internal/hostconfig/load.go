@@ -1,0 +1,98 @@
+package hostconfig
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v4"
+	"go.yaml.in/yaml/v4/plugin/loaderlimits"
+)
+
+// Limits on a document, far above what any host needs.
+const (
+	maxText    = 1 << 20 // bytes
+	maxDepth   = 64      // levels of nesting, aliases followed
+	maxNodes   = 200_000 // keys and values, those reached by aliases counted again
+	maxAliases = 1000
+	maxFaults  = 200 // findings; what is wrong beyond is found once these are put right
+)
+
+// fatal is a fault after which a text cannot be read on.
+type fatal struct {
+	place
+	message string
+}
+
+// load makes text one tree of nodes: nil for a document without content.
+func load(text []byte) (*yaml.Node, *fatal) {
+	if len(text) > maxText {
+		return nil, &fatal{message: fmt.Sprintf("is larger than %d KiB", maxText>>10)}
+	}
+	if f := badText(text); f != nil {
+		return nil, f
+	}
+	loader, err := yaml.NewLoader(bytes.NewReader(text), yaml.WithV4Defaults(), yaml.WithUniqueKeys(false),
+		yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthValue(maxDepth))))
+	if err != nil {
+		return nil, &fatal{message: err.Error()}
+	}
+	var document, second yaml.Node
+	err = loader.Load(&document)
+	if errors.Is(err, io.EOF) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, syntax(text, err)
+	}
+	switch err := loader.Load(&second); {
+	case err == nil:
+		return nil, &fatal{place{second.Line, second.Column}, "starts a second document; there may be one only"}
+	case !errors.Is(err, io.EOF):
+		return nil, syntax(text, err)
+	}
+	if len(document.Content) != 1 {
+		return nil, nil
+	}
+	return document.Content[0], nil
+}
+
+// badText finds what no YAML document has, with its place; the library tells no place for it.
+func badText(text []byte) *fatal {
+	line, column := 1, 1
+	for i := 0; i < len(text); {
+		r, n := utf8.DecodeRune(text[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			return &fatal{place{line, column}, fmt.Sprintf("is not UTF-8: byte 0x%02x", text[i])}
+		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r == 0x7f:
+			return &fatal{place{line, column}, fmt.Sprintf("has the control character U+%04X; in a quoted string it is written \\x%02x", r, r)}
+		case r == '\n':
+			line, column = line+1, 0
+		}
+		column++
+		i += n
+	}
+	return nil
+}
+
+// syntax says where and why text is not YAML.
+func syntax(text []byte, err error) *fatal {
+	e, ok := errors.AsType[*yaml.LoadError](err)
+	if !ok {
+		return &fatal{message: "is not YAML: " + err.Error()}
+	}
+	f := &fatal{place{e.Mark.Line, e.Mark.Column}, "is not YAML: " + e.Message}
+	if e.Mark.Line == 0 {
+		f.place = place{e.ContextMark.Line, e.ContextMark.Column}
+	}
+	if lines := bytes.Split(text, []byte("\n")); f.line > 0 && f.line <= len(lines) {
+		line := lines[f.line-1]
+		if indent := line[:len(line)-len(bytes.TrimLeft(line, " \t"))]; bytes.ContainsRune(indent, '\t') {
+			f.message = "is not YAML: a tab in the indentation, where only spaces are allowed"
+		}
+	}
+	return f
+}

@@ -1,0 +1,188 @@
+package hostconfig
+
+import (
+	"bytes"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// YAML is the document in its canonical form: keys in the order of the
+// reference page, what is at its default left out, short forms spelt out. Two
+// Configs with the same content give the same bytes, and Parse, or for one of
+// ParseRecorded that, reads the same content from it.
+func (c *Config) YAML() []byte {
+	w := writer{c.extras}
+	n := w.structure(reflect.ValueOf(&c.spec).Elem(), "")
+	if len(n.Content) == 0 {
+		return []byte("{}\n")
+	}
+	var b bytes.Buffer
+	d, err := yaml.NewDumper(&b, yaml.WithV4Defaults(), yaml.WithLineWidth(-1))
+	if err == nil {
+		err = d.Dump(n)
+	}
+	if err == nil {
+		err = d.Close()
+	}
+	if err != nil {
+		// Nothing is written but to memory, and the nodes are ours: the fuzz test is for this.
+		panic("hostconfig: write canonical document: " + err.Error())
+	}
+	return b.Bytes()
+}
+
+type writer struct{ extras extras }
+
+func (w writer) structure(v reflect.Value, path string) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	for _, m := range members(v.Type()) {
+		at, value := join(path, m.key), v.Field(m.index)
+		if !m.required && w.isDefault(m, value, at) {
+			continue
+		}
+		n.Content = append(n.Content, textNode(m.key), w.value(value, at))
+	}
+	for _, key := range slices.Sorted(maps.Keys(w.extras[path])) {
+		n.Content = append(n.Content, textNode(key), w.value(reflect.ValueOf(w.extras[path][key]), ""))
+	}
+	return n
+}
+
+// isDefault reports whether value means what leaving its key out does.
+func (w writer) isDefault(m member, value reflect.Value, at string) bool {
+	switch value.Kind() {
+	case reflect.Struct:
+		return len(w.structure(value, at).Content) == 0
+	case reflect.Slice, reflect.Map:
+		return value.Len() == 0
+	case reflect.Pointer:
+		return value.IsNil()
+	}
+	return m.deflt != "" && scalarText(value) == m.deflt || m.deflt == "" && value.IsZero()
+}
+
+func (w writer) value(v reflect.Value, path string) *yaml.Node {
+	if check, ok := asCheck(v); ok {
+		return w.structure(check, path)
+	}
+	switch v.Kind() {
+	case reflect.Invalid:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}
+	case reflect.Interface, reflect.Pointer:
+		return w.value(v.Elem(), path)
+	case reflect.Struct:
+		return w.structure(v, path)
+	case reflect.Slice:
+		n := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
+		if v.Len() == 0 {
+			n.Style = yaml.FlowStyle
+		}
+		for i := range v.Len() {
+			n.Content = append(n.Content, w.value(v.Index(i), path+"["+strconv.Itoa(i)+"]"))
+		}
+		return n
+	case reflect.Map:
+		n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+		if v.Len() == 0 {
+			n.Style = yaml.FlowStyle
+		}
+		keys := v.MapKeys()
+		slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
+		for _, k := range keys {
+			n.Content = append(n.Content, scalarNode(k.String(), "!!str"), w.value(v.MapIndex(k), ""))
+		}
+		return n
+	case reflect.Bool:
+		return scalarNode(scalarText(v), "!!bool")
+	case reflect.Float64:
+		return scalarNode(scalarText(v), "!!float")
+	case reflect.Int64, reflect.Uint32, reflect.Uint64:
+		if v.Type() != reflect.TypeFor[Size]() {
+			return scalarNode(scalarText(v), "!!int")
+		}
+	}
+	if text := scalarText(v); v.Kind() != reflect.String && scalarKind(text) == kindInt {
+		return scalarNode(text, "!!int")
+	}
+	return scalarNode(scalarText(v), "!!str")
+}
+
+// asCheck is the form that a health check has.
+func asCheck(v reflect.Value) (reflect.Value, bool) {
+	if !v.IsValid() || v.Type() != reflect.TypeFor[HealthCheck]() {
+		return v, false
+	}
+	if c := v.Interface().(HealthCheck); c.Systemd != nil {
+		return reflect.ValueOf(c.Systemd).Elem(), true
+	} else if c.Script != nil {
+		return reflect.ValueOf(c.Script).Elem(), true
+	}
+	return reflect.ValueOf(Script{}), true
+}
+
+// scalarText is how v is written, quotes apart.
+func scalarText(v reflect.Value) string {
+	switch x := v.Interface().(type) {
+	case Size:
+		return x.String()
+	case PCR:
+		return x.String()
+	}
+	switch v.Kind() {
+	case reflect.Bool:
+		return strconv.FormatBool(v.Bool())
+	case reflect.Int64:
+		return strconv.FormatInt(v.Int(), 10)
+	case reflect.Uint32, reflect.Uint64:
+		return strconv.FormatUint(v.Uint(), 10)
+	case reflect.Float64:
+		return strconv.FormatFloat(v.Float(), 'f', -1, 64)
+	}
+	return v.String()
+}
+
+// scalarNode writes text such that a reader of YAML 1.1, which has more words
+// for true and false and more forms of numbers, takes it as tag says, too.
+func scalarNode(text, tag string) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: text}
+	if tag != "!!str" {
+		return n
+	}
+	switch {
+	case strings.Contains(text, "\n") && isBlock(text):
+		n.Style = yaml.LiteralStyle
+	case looksOtherwise(text):
+		n.Style = yaml.SingleQuotedStyle
+	}
+	return n
+}
+
+// isBlock reports whether text reads well, and the same, as a literal block.
+func isBlock(text string) bool {
+	if strings.HasPrefix(text, " ") || strings.HasPrefix(text, "\n") || strings.HasSuffix(text, "\n\n") || strings.ContainsAny(text, "\r\u0085\u2028\u2029\ufeff\t") {
+		return false
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		if strings.TrimSpace(line) == "" && line != "" || strings.HasSuffix(line, " ") {
+			return false
+		}
+	}
+	return true
+}
+
+// looksOtherwise reports whether some reader may take text for more than text.
+func looksOtherwise(text string) bool {
+	if scalarKind(text) != kindText || text == "<<" || text == "=" {
+		return true
+	}
+	switch strings.ToLower(text) {
+	case "y", "n", "yes", "no", "on", "off", "true", "false", "null", ".inf", ".nan", "+.inf", "-.inf":
+		return true
+	}
+	return strings.IndexAny(text[:1], "0123456789+-.") == 0 && strings.Trim(text, "0123456789abcdefABCDEFxXoO_+-.:eETZ ") == ""
+}
