@@ -68,12 +68,16 @@ var layers = []struct{ pkg, may string }{
 
 	// the wire
 	{"proto/trident/self/v1", "proto/trident/operations/v1"},
+	{"proto/trident/host/v1", "proto/trident/operations/v1 proto/trident/v1"},
+	{"proto/trident/setup/v1", ""},
+	{"proto/trident/handles/v1", ""},
 	{"proto/trident/operations/v1", ""},
 	{"proto/trident/v1preview", "proto/trident/v1"},
 	{"proto/trident/v1", ""},
 }
 
-const generated = "proto/trident/v1 proto/trident/v1preview proto/trident/operations/v1 proto/trident/self/v1"
+const generated = "proto/trident/v1 proto/trident/v1preview proto/trident/operations/v1 proto/trident/self/v1 " +
+	"proto/trident/setup/v1 proto/trident/handles/v1 proto/trident/host/v1"
 
 // keepers are the only packages that may import a module from outside that is
 // large, or dangerous, or that ties us to a format.
