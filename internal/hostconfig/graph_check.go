@@ -1,0 +1,301 @@
+package hostconfig
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// graph checks the storage section by the table of rules.go.
+func (c *checker) graph() *graph {
+	s := &c.spec.Storage
+	g := newGraph(s)
+	c.basics(s)
+	c.unique(g)
+	c.filesystems(s)
+	for _, n := range g.nodes {
+		if n.by != byNobody {
+			c.targets(g, n)
+			c.partitions(g, n)
+		}
+	}
+	c.sharing(g)
+	c.circles(g)
+	for i := range s.Verity {
+		c.hashPartition(g, &s.Verity[i], fmt.Sprintf("storage.verity[%d]", i))
+	}
+	return g
+}
+
+// basics checks devices one by one.
+func (c *checker) basics(s *Storage) {
+	for i := range s.Disks {
+		d := &s.Disks[i]
+		at := fmt.Sprintf("storage.disks[%d]", i)
+		if !path.IsAbs(d.Device) {
+			c.storage(at+".device", "BasicCheckFailed", "is %q, and must be an absolute path", d.Device)
+		}
+		for j, p := range d.AdoptedPartitions {
+			if (p.MatchLabel == "") == (p.MatchUUID == "") {
+				c.storage(fmt.Sprintf("%s.adoptedPartitions[%d]", at, j), "BasicCheckFailed", "must have either matchLabel or matchUuid")
+			}
+		}
+	}
+}
+
+// unique checks ids over all devices, and some fields over all devices of one kind.
+func (c *checker) unique(g *graph) {
+	type key struct {
+		kind deviceKind
+		field
+	}
+	seen := map[key]*node{}
+	for _, n := range g.nodes {
+		if n.kind == "" {
+			continue
+		}
+		if n.id == "" {
+			c.storage(n.path+".id", "BasicCheckFailed", "is empty")
+		} else if first := g.byID[n.id]; first != n {
+			c.storage(n.path+".id", "DuplicateDeviceId", "%q is the id of %s already", n.id, first.path)
+		}
+		for _, f := range n.uniq {
+			if f.value == "" {
+				continue
+			}
+			k := key{n.kind, f}
+			if first := seen[k]; first != nil {
+				c.storage(n.path+"."+f.key, "UniqueFieldConstraintError", "%q is the %s of %s already", f.value, f.key, first)
+				continue
+			}
+			seen[k] = n
+		}
+	}
+}
+
+// filesystems checks file systems and mount points, without their devices.
+func (c *checker) filesystems(s *Storage) {
+	mounts := map[string]string{}
+	esp := ""
+	for i := range s.Filesystems {
+		f := &s.Filesystems[i]
+		at := fmt.Sprintf("storage.filesystems[%d]", i)
+		inMemory := f.Source == FromNew && f.Type == Tmpfs
+		switch {
+		case inMemory && f.DeviceID != "":
+			c.storage(at+".deviceId", "FilesystemUnexpectedBlockDeviceId", "is given, and a tmpfs is in memory")
+		case !inMemory && f.DeviceID == "":
+			c.storage(at, "FilesystemMissingBlockDeviceId", "has no deviceId, and only a new tmpfs needs none")
+		}
+		if inMemory && f.MountPoint == nil {
+			c.storage(at, "FilesystemMissingMountPoint", "is a tmpfs without a mountPoint, and would be nowhere")
+		}
+		if f.OverrideESPMount == ESPOverride && f.MountPoint == nil {
+			c.storage(at+".overrideEspMount", "FilesystemEspWithoutMountPoint", "makes this the EFI system partition, which needs a mountPoint")
+		}
+		if f.isESP() {
+			if esp != "" {
+				c.storage(at, "FilesystemEspMultiple", "is an EFI system partition, and so is %s: mark one with overrideEspMount: block", esp)
+			} else {
+				esp = at
+			}
+		}
+		if f.MountPoint == nil {
+			continue
+		}
+		where := f.MountPoint.Path
+		if !path.IsAbs(where) {
+			c.storage(at+".mountPoint.path", "MountPointPathNotAbsolute", "is %q, and must be an absolute path", where)
+			continue
+		}
+		if first, ok := mounts[path.Clean(where)]; ok {
+			c.storage(at+".mountPoint.path", "DuplicateMountPoint", "%s is the mount point of %s already", where, first)
+			continue
+		}
+		mounts[path.Clean(where)] = at
+	}
+}
+
+// targets checks what n refers to itself.
+func (c *checker) targets(g *graph, n *node) {
+	rule := n.by.rule()
+	kinds := map[deviceKind]bool{}
+	ids := map[string]bool{}
+	for _, r := range n.refs {
+		if ids[r.id] {
+			c.storage(r.path, "DuplicateTargetId", "%q is named twice by one %s", r.id, n.by)
+			continue
+		}
+		ids[r.id] = true
+		to := g.byID[r.id]
+		if to == nil {
+			c.storage(r.path, "NonExistentReference", "there is no device with the id %q", r.id)
+			continue
+		}
+		kinds[to.kind] = true
+		c.target(n, r, to, rule)
+	}
+	if count := len(n.refs); n.kind != "" && (count < rule.min || rule.max > 0 && count > rule.max) {
+		c.storage(n.path+devicesKey(n), "InvalidTargetCount", "has %d, and %s needs at least %d", count, article(string(n.by)), rule.min)
+	} else if n.by == byRAID && count >= rule.min && count < fewestMembers(n.level) {
+		c.storage(n.path+".devices", "InvalidTargets", "has %d, and %s needs at least %d", count, n.level, fewestMembers(n.level))
+	}
+	if rule.sameKind && len(kinds) > 1 {
+		c.storage(n.path+devicesKey(n), "ReferenceKindMismatch", "refers to devices of several kinds, and all must be of one")
+	}
+}
+
+func devicesKey(n *node) string {
+	if n.by == byRAID {
+		return ".devices"
+	}
+	return ""
+}
+
+func (c *checker) target(n *node, r ref, to *node, rule rule) {
+	if !slices.Contains(rule.devices, to.kind) {
+		c.storage(r.path, "InvalidReferenceKind", "%q is %s, and %s may only be on %s", r.id, article(string(to.kind)), article(string(n.by)), orList(rule.devices))
+		if n.by == byEncrypt {
+			c.fault(r.path, "EncryptedVolumeNotPartitionOrRaid", "%q is %s, and only a partition or a RAID array can be encrypted", r.id, article(string(to.kind)))
+		}
+	}
+	if r.role != anyRole {
+		if devices, _ := r.role.rule(); !slices.Contains(devices, to.kind) {
+			c.storage(r.path, "InvalidSpecialReferenceKind", "%q is %s, which cannot have the %s of a verity device", r.id, article(string(to.kind)), r.role)
+		}
+	}
+	if to.kind == aRAID && rule.levels != nil && !slices.Contains(rule.levels, to.level) {
+		c.storage(r.path, "InvalidRaidlevel", "%q is a %s, and %s needs %s, which firmware reads as a plain partition",
+			r.id, to.level, article(string(n.by)), orList(rule.levels))
+	}
+}
+
+// partitions checks the partitions that n rests on in the end.
+func (c *checker) partitions(g *graph, n *node) {
+	rule := n.by.rule()
+	below := &leaves{}
+	for _, r := range n.refs {
+		l := g.leavesBelow(n, r)
+		below.merge(l)
+		if r.role != anyRole {
+			c.roleTypes(r, l)
+		}
+	}
+	for _, t := range below.types {
+		if !rule.types.has(t.kind) {
+			c.storage(n.path, "InvalidPartitionType", "is on partition %q of type %s, which cannot be used for %s", t.id, t.kind, article(string(n.by)))
+		}
+	}
+	if rule.sameType && len(below.types) > 1 {
+		a, b := below.types[0], below.types[1]
+		c.storage(n.path, "PartitionTypeMismatch", "is on partitions of several types: %q is %s, and %q is %s", a.id, a.kind, b.id, b.kind)
+	}
+	if rule.sameSize && below.growing != "" {
+		c.storage(n.path, "PartitionSizeNotFixed", "is on partition %q, whose size must be a number, not grow", below.growing)
+	} else if rule.sameSize && below.mixed {
+		c.storage(n.path, "PartitionSizeMismatch", "is on partitions of several sizes, and all must be as large")
+	}
+	if n.mount != "" && len(below.types) == 1 {
+		t := below.types[0].kind
+		if usual := usualMounts(t); usual != nil && !slices.Contains(usual, path.Clean(n.mount)) {
+			c.warn(n.path+".mountPoint.path", "is %s, and a partition of type %s is usually mounted %s", n.mount, t, orNowhere(usual))
+		}
+	}
+}
+
+func (c *checker) roleTypes(r ref, l *leaves) {
+	_, allowed := r.role.rule()
+	for _, t := range l.types {
+		if !allowed.has(t.kind) {
+			c.storage(r.path, "InvalidPartitionTypeSpecial", "partition %q is of type %s, and cannot have the %s of a verity device", t.id, t.kind, r.role)
+		}
+	}
+	if len(l.types) > 1 {
+		c.storage(r.path, "PartitionTypeMismatchSpecial", "is on partitions of several types")
+	}
+}
+
+// sharing checks that each device has one user.
+func (c *checker) sharing(g *graph) {
+	users := map[string]*node{}
+	for _, n := range g.nodes {
+		for _, r := range n.refs {
+			first := users[r.id]
+			if first == nil {
+				users[r.id] = n
+			} else if first != n && g.byID[r.id] != nil {
+				c.storage(r.path, "ReferrerForbiddenSharing", "%q is used by %s already (%s)", r.id, first, first.path)
+			}
+		}
+	}
+}
+
+// circles finds devices that rest on themselves.
+func (c *checker) circles(g *graph) {
+	const open, done = 1, 2
+	state := map[*node]int{}
+	var walk func(n *node)
+	walk = func(n *node) {
+		state[n] = open
+		for _, r := range n.refs {
+			switch to := g.byID[r.id]; {
+			case to == nil:
+			case state[to] == open:
+				c.storage(r.path, "InternalError", "%q rests on itself", r.id)
+			case state[to] == 0:
+				walk(to)
+			}
+		}
+		state[n] = done
+	}
+	for _, n := range g.nodes {
+		if state[n] == 0 {
+			walk(n)
+		}
+	}
+}
+
+// hashPartition checks that the hashes of v are on the type of partition that belongs to its data.
+func (c *checker) hashPartition(g *graph, v *Verity, at string) {
+	data, hash := g.byID[v.DataDeviceID], g.byID[v.HashDeviceID]
+	if data == nil || hash == nil {
+		return
+	}
+	d, h := g.leavesOf(data).types, g.leavesOf(hash).types
+	_, dataTypes := dataRole.rule()
+	_, hashTypes := hashRole.rule()
+	if len(d) != 1 || len(h) != 1 || !dataTypes.has(d[0].kind) || !hashTypes.has(h[0].kind) {
+		return // said by the other rules
+	}
+	if want := hashType(d[0].kind); h[0].kind != want {
+		c.storage(at+".hashDeviceId", "InvalidVerityHashPartitionType",
+			"partition %q is of type %s, and the hashes of data on a partition of type %s belong on one of type %s",
+			h[0].id, h[0].kind, d[0].kind, want)
+	}
+}
+
+func article(s string) string {
+	if strings.ContainsRune("aeAE", rune(s[0])) {
+		return "an " + s
+	}
+	return "a " + s
+}
+
+func orList[T ~string](list []T) string {
+	words := make([]string, len(list))
+	for i, w := range list {
+		words[i] = string(w)
+	}
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
+}
+
+func orNowhere(mounts []string) string {
+	if len(mounts) == 0 {
+		return "nowhere"
+	}
+	return "at " + orList(mounts)
+}

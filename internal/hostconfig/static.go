@@ -1,0 +1,145 @@
+package hostconfig
+
+import "fmt"
+
+// maxFindings bounds the report on a document that is wrong all over.
+const maxFindings = 1000
+
+// checker collects what is wrong with a document that could be read.
+type checker struct {
+	spec *Spec
+	at   places
+	out  []Finding
+}
+
+// validate finds all that can be said of a document without looking at a host
+// or an image. Names are upstream's variants; where upstream stops at the first
+// fault, all are found. What upstream takes and can work with is at most a warning.
+func validate(spec *Spec, at places) []Finding {
+	c := &checker{spec: spec, at: at}
+	g := c.graph()
+	c.encryption()
+	if !spec.Storage.empty() {
+		c.required()
+		c.verity(g)
+		c.datastore()
+		c.extensionVolumes(g)
+	} else {
+		c.withoutStorage()
+	}
+	c.trident()
+	c.os()
+	c.scripts()
+	c.managementOS()
+	c.health()
+	return c.out
+}
+
+// fault adds an error. Name is "" for one that upstream has no name for.
+func (c *checker) fault(path, name, format string, args ...any) {
+	if len(c.out) < maxFindings {
+		c.out = append(c.out, c.at.fault(path, name, fmt.Sprintf(format, args...)))
+	}
+}
+
+// storage adds an error that upstream finds when it builds its graph of storage.
+func (c *checker) storage(path, detail, format string, args ...any) {
+	if len(c.out) < maxFindings {
+		f := c.at.fault(path, "InvalidStorageGraph", fmt.Sprintf(format, args...))
+		f.Detail = detail
+		c.out = append(c.out, f)
+	}
+}
+
+func (c *checker) warn(path, format string, args ...any) {
+	if len(c.out) < maxFindings {
+		f := c.at.fault(path, "", fmt.Sprintf(format, args...))
+		f.Severity = Warning
+		c.out = append(c.out, f)
+	}
+}
+
+// trident checks the section trident.
+func (c *checker) trident() {
+	t := &c.spec.Trident
+	if t.Disable || t.DatastorePath == "" {
+		return // nothing is kept, or no section at all
+	}
+	const at = "trident.datastorePath"
+	if !isAbs(t.DatastorePath) {
+		c.fault(at, "PathNotAbsolute", "is %q, and must be an absolute path", t.DatastorePath)
+	}
+	if extension(t.DatastorePath) != ".sqlite" {
+		c.fault(at, "DatastorePathInvalidExtension", "is %q, and must end in .sqlite", t.DatastorePath)
+	}
+}
+
+// withoutStorage checks a document without storage. With an image storage comes
+// from the host, or from the image; without one the host was installed by other
+// means, and nothing may be asked for that needs a new OS beside the running one.
+func (c *checker) withoutStorage() {
+	if c.spec.Image != nil {
+		return
+	}
+	for _, s := range c.newOSOnly() {
+		c.fault(s, "ExpectedMountPointNotFound",
+			"needs an OS to write to: storage with a file system at /, and image. A host that was installed by other means takes only what can be changed at run time")
+	}
+}
+
+// newOSOnly lists the keys that only an installation or an A/B update acts on.
+func (c *checker) newOSOnly() []string {
+	o, m := &c.spec.OS, &c.spec.ManagementOS
+	var out []string
+	for _, k := range []struct {
+		path string
+		set  bool
+	}{
+		{"os.selinux.mode", o.SELinux.Mode != ""},
+		{"os.users", len(o.Users) > 0},
+		{"os.hostname", o.Hostname != ""},
+		{"os.modules", len(o.Modules) > 0},
+		{"os.services", len(o.Services.Enable)+len(o.Services.Disable) > 0},
+		{"os.kernelCommandLine", len(o.KernelCommandLine.ExtraCommandLine) > 0},
+		{"managementOs", m.Netplan != nil || len(m.Users) > 0},
+	} {
+		if k.set {
+			out = append(out, k.path)
+		}
+	}
+	for _, s := range c.spec.Scripts.all() {
+		if len(s.script.RunOn) > 0 && !RunsOn(s.script.RunOn, OnRuntimeUpdate) {
+			out = append(out, s.path)
+		}
+	}
+	return out
+}
+
+// RunsOn reports whether a script or check with this list runs on servicing t.
+func RunsOn(list []ServicingType, t ServicingType) bool {
+	for _, s := range list {
+		if s == t || s == OnAll {
+			return true
+		}
+	}
+	return false
+}
+
+// placed is a script and where it stands.
+type placed struct {
+	path   string
+	script *Script
+}
+
+func (s *Scripts) all() []placed {
+	var out []placed
+	for _, l := range []struct {
+		key  string
+		list []Script
+	}{{"preServicing", s.PreServicing}, {"postProvision", s.PostProvision}, {"postConfigure", s.PostConfigure}} {
+		for i := range l.list {
+			out = append(out, placed{fmt.Sprintf("scripts.%s[%d]", l.key, i), &l.list[i]})
+		}
+	}
+	return out
+}

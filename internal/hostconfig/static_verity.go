@@ -1,0 +1,94 @@
+package hostconfig
+
+import (
+	"fmt"
+	"path"
+)
+
+// verity checks what a verified root or /usr needs beside it.
+func (c *checker) verity(g *graph) {
+	s := &c.spec.Storage
+	if len(s.Verity) > 1 {
+		c.fault("storage.verity[1]", "UnsupportedVerityDevices", "is one verity device too many: there may be one, for / or /usr")
+	}
+	for i := range s.Verity {
+		v := &s.Verity[i]
+		at := fmt.Sprintf("storage.verity[%d]", i)
+		if g.byID[v.ID] == nil || g.byID[v.ID].kind != aVerity {
+			continue // its id is at fault
+		}
+		f, fi := s.on(v.ID)
+		if f == nil {
+			c.fault(at, "UnsupportedVerityDevices", "has no file system on it")
+			continue
+		}
+		if f.MountPoint == nil {
+			c.fault(filesystemAt(fi), "VerityFilesystemWithoutMountPoint", "is on verity device %q, and has no mountPoint", v.ID)
+			continue
+		}
+		if !f.MountPoint.readOnly() {
+			c.fault(filesystemAt(fi)+".mountPoint", "VerityDeviceMountedReadWrite", "is on verity device %q, and must be mounted with the option ro", v.ID)
+		}
+		switch where := path.Clean(f.MountPoint.Path); where {
+		case "/":
+			c.verityName(at, v, "root", where)
+			c.rootVerity()
+		case "/usr":
+			c.verityName(at, v, "usr", where)
+		default:
+			c.fault(at, "UnsupportedVerityDevices", "is mounted at %s, and only / and /usr can be verified", where)
+		}
+	}
+}
+
+func (s *Storage) on(device string) (*Filesystem, int) {
+	for i := range s.Filesystems {
+		if s.Filesystems[i].DeviceID == device {
+			return &s.Filesystems[i], i
+		}
+	}
+	return nil, 0
+}
+
+// verityName checks the name, by which the initrd finds the device.
+func (c *checker) verityName(at string, v *Verity, want, where string) {
+	if v.Name != want {
+		c.fault(at+".name", "VerityDeviceNameInvalid", "is %q, and must be %q for what is mounted at %s", v.Name, want, where)
+	}
+}
+
+// rootVerity checks what cannot be on a root that is read-only.
+func (c *checker) rootVerity() {
+	s := &c.spec.Storage
+	// A UKI's kernel is on the EFI system partition, so that may be what is at /boot.
+	c.mustMount("/boot")
+	if flag(c.spec.InternalParams, "selfUpgradeTrident") {
+		c.fault("internalParams.selfUpgradeTrident", "SelfUpgradeOnReadOnlyRootVerityFs", "copies Trident into a root that is verified, and so read-only")
+	}
+	if m := c.spec.OS.SELinux.Mode; m != "" && m != SELinuxDisabled {
+		c.warn("os.selinux.mode", "is %s, which works with a verified root only when the image is a UKI", m)
+	}
+	f, i := s.holder(overlayDir)
+	if f == nil {
+		c.fault("storage.filesystems", "ExpectedMountPointNotFound", "has no file system for %s, where a verified root keeps what is written to /etc", overlayDir)
+		return
+	}
+	at := filesystemAt(i)
+	switch v := s.verityOf(f.DeviceID); {
+	case f.DeviceID == "":
+		c.fault(at, "MountPointNotBackedByBlockDevice", "has %s on it, which must be on a device", overlayDir)
+	case v != nil:
+		c.fault(at, "OverlayOnVerityProtectedVolume", "is verified, and has %s on it, which must be writable: give that a volume of its own", overlayDir)
+	case s.hasPairs() && !s.isPair(f.DeviceID):
+		c.fault(at, "MountPointNotBackedByAbUpdateVolumePair", "has %s on it, which must be on an A/B volume as the root is", overlayDir)
+	}
+	if f.MountPoint.readOnly() {
+		c.fault(at+".mountPoint", "OverlayOnReadOnlyVolume", "is read-only, and has %s on it, which must be writable", overlayDir)
+	}
+}
+
+// flag reports whether an internal parameter is switched on.
+func flag(params map[string]any, name string) bool {
+	v := params[name]
+	return v == true || v == "true"
+}
