@@ -10,6 +10,18 @@ type Config struct {
 // Spec is the content of the document. It is shared: nobody changes it.
 func (c *Config) Spec() *Spec { return &c.spec }
 
+// Amend is c with what change does to its content: what only a servicing finds
+// out, as the hash of an image that was asked for as ignored. No rule is looked at again. c stays as it is.
+func (c *Config) Amend(change func(*Spec)) *Config {
+	out, err := ParseRecorded(c.YAML())
+	if err != nil {
+		// What YAML writes is read again: the fuzz tests are for this.
+		panic("hostconfig: read what was written: " + err.Error())
+	}
+	change(&out.spec)
+	return out
+}
+
 // place is a position in a document, from 1.
 type place struct{ line, column int }
 

@@ -265,8 +265,8 @@ func (d *decoder) healthCheck(n *yaml.Node, v reflect.Value, path string, depth 
 	v.Set(reflect.ValueOf(check))
 }
 
-// generic decodes what has no Go type of its own. Numbers that a float64 or an
-// int64 would write otherwise stay text, as netplan reads them.
+// generic decodes what has no Go type of its own. A whole number that would be
+// written otherwise, as 007, stays text: so netplan reads it.
 func (d *decoder) generic(n *yaml.Node, path string, depth int) any {
 	n, ok := d.enter(n, path, depth)
 	if !ok {

@@ -19,7 +19,7 @@ func Parse(text []byte) (*Config, Report) {
 	d := decoder{places: places{"": {1, 1}}}
 	if n == nil {
 		setDefaults(reflect.ValueOf(&c.spec).Elem())
-		d.report = Report{{Line: 1, Column: 1, Severity: Warning, Name: NameParse, Message: "is empty: nothing is asked for"}}
+		d.report = Report{{Line: 1, Column: 1, Severity: Warning, Message: "is empty: nothing is asked for"}}
 	} else {
 		d.places[""] = place{n.Line, n.Column}
 		d.value(n, reflect.ValueOf(&c.spec).Elem(), "", 0, true)

@@ -73,13 +73,14 @@ func (f Finding) String() string {
 type Report []Finding
 
 // Err is nil when nothing in r is an Error. Otherwise its text has every such
-// finding, one a line; its kind is errkind.Invalid, and errors.As gives Report.
+// finding, one a line; its kind is errkind.Invalid, and Invalid gives the faults.
 func (r Report) Err() error {
 	faults := slices.DeleteFunc(slices.Clone(r), func(f Finding) bool { return f.Severity != Error })
 	if len(faults) == 0 {
 		return nil
 	}
-	return errkind.With(errkind.Invalid, &InvalidError{Report: faults})
+	e := &InvalidError{Report: faults}
+	return errkind.WithName(errkind.With(errkind.Invalid, e), e.Name())
 }
 
 // InvalidError is the faults that make a document unusable: at least one.

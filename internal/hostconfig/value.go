@@ -73,7 +73,7 @@ func genericScalar(n *yaml.Node) any {
 			return i
 		}
 	case kindFloat:
-		if f, err := strconv.ParseFloat(n.Value, 64); err == nil && strconv.FormatFloat(f, 'f', -1, 64) == n.Value {
+		if f, err := strconv.ParseFloat(n.Value, 64); err == nil {
 			return f
 		}
 	}
@@ -154,7 +154,7 @@ func setBasic(v reflect.Value, text, kind string) string {
 	case reflect.Uint32, reflect.Uint64:
 		n, err := strconv.ParseUint(text, 10, v.Type().Bits())
 		if err != nil || kind != kindInt {
-			return fmt.Sprintf("wants a whole number from 0 to %d", uint64(1)<<(v.Type().Bits()-1)*2-1)
+			return "wants a whole number from 0 on, of at most " + strconv.Itoa(v.Type().Bits()) + " bits"
 		}
 		v.SetUint(n)
 	default:

@@ -42,7 +42,7 @@ func (w writer) structure(v reflect.Value, path string) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
 	for _, m := range members(v.Type()) {
 		at, value := join(path, m.key), v.Field(m.index)
-		if !m.required && w.isDefault(m, value, at) {
+		if !m.required && w.isDefault(m, value, at) || isUnset(value) {
 			continue
 		}
 		n.Content = append(n.Content, textNode(m.key), w.value(value, at))
@@ -51,6 +51,12 @@ func (w writer) structure(v reflect.Value, path string) *yaml.Node {
 		n.Content = append(n.Content, textNode(key), w.value(reflect.ValueOf(w.extras[path][key]), ""))
 	}
 	return n
+}
+
+// isUnset reports whether value, of a type that the empty text is no value of,
+// was missing: only a recorded document is without a required one.
+func isUnset(value reflect.Value) bool {
+	return value.Kind() == reflect.String && value.Len() == 0 && value.Type() != reflect.TypeFor[string]()
 }
 
 // isDefault reports whether value means what leaving its key out does.
@@ -141,7 +147,11 @@ func scalarText(v reflect.Value) string {
 	case reflect.Uint32, reflect.Uint64:
 		return strconv.FormatUint(v.Uint(), 10)
 	case reflect.Float64:
-		return strconv.FormatFloat(v.Float(), 'f', -1, 64)
+		text := strconv.FormatFloat(v.Float(), 'g', -1, 64)
+		if isDigits(strings.TrimPrefix(text, "-")) {
+			text += ".0"
+		}
+		return text
 	}
 	return v.String()
 }

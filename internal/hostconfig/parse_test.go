@@ -1,0 +1,220 @@
+package hostconfig
+
+import (
+	cmdline "flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+var update = cmdline.Bool("update", false, "write the golden files anew")
+
+// samples are documents of upstream's, which lie beside the repository.
+func samples(t testing.TB) map[string][]byte {
+	t.Helper()
+	found, err := filepath.Glob("../../../shared/testdata/hostconfig/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) == 0 {
+		t.Skip("no samples at ../shared/testdata/hostconfig beside the repository")
+	}
+	out := map[string][]byte{}
+	for _, name := range found {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[filepath.Base(name)] = text
+	}
+	return out
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	name = filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", name, diff)
+	}
+}
+
+func lines(r Report) string {
+	var b strings.Builder
+	for _, f := range r {
+		b.WriteString(f.String() + "\n")
+	}
+	return b.String()
+}
+
+func mustParse(t testing.TB, text string) *Config {
+	t.Helper()
+	c, r := Parse([]byte(text))
+	if c == nil {
+		t.Fatalf("refused:\n%s", lines(r))
+	}
+	return c
+}
+
+func TestUpstreamsSamplesAreTaken(t *testing.T) {
+	t.Parallel()
+	for name, text := range samples(t) {
+		if c, r := Parse(text); c == nil || len(r) > 0 {
+			t.Errorf("%s:\n%s", name, lines(r))
+		}
+	}
+}
+
+func TestAReportHasAllFaultsByPosition(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/ten.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, r := Parse(text)
+	if c != nil {
+		t.Error("a document with faults became a Config")
+	}
+	golden(t, "ten.report", lines(r))
+	if got := r.Err(); errkind.Of(got) != errkind.Invalid || strings.Count(got.Error(), "\n")+1 != len(r) {
+		t.Errorf("error of kind %s:\n%v", errkind.Of(got), got)
+	}
+	if strings.Contains(lines(r), "tops3cret") {
+		t.Error("the report tells a password")
+	}
+}
+
+func TestFaultsOfTheWholeDocumentHaveTheirOwnNames(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"hostConfiguration:\n  image: {}\n":         NameOldStyle,
+		"allowedOperations: [stage]\nimage: null\n": NameAllowedOperations,
+		"allowedOperation: [stage]\n":               NameParse,
+		"[]":                                        NameParse,
+		"a: [":                                      NameParse,
+	} {
+		_, r := Parse([]byte(text))
+		e := Invalid(r.Err())
+		if e == nil || e.Name() != want || errkind.Variant(r.Err()) != want {
+			t.Errorf("%q is %v, want %s", text, r.Err(), want)
+		}
+	}
+}
+
+func TestAnEmptyDocumentIsTakenWithAWarning(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"", "# nothing\n", "\n\n", "---\n"} {
+		c, r := Parse([]byte(text))
+		if c == nil {
+			t.Errorf("%q refused: %s", text, lines(r))
+			continue
+		}
+		if text != "---\n" && (len(r) != 1 || r[0].Severity != Warning || r.Err() != nil) {
+			t.Errorf("%q: %s", text, lines(r))
+		}
+		if got := c.Spec().Trident.DatastorePath; got != "/var/lib/trident/datastore.sqlite" {
+			t.Errorf("%q: default is %q", text, got)
+		}
+	}
+}
+
+func TestFormsOfValues(t *testing.T) {
+	t.Parallel()
+	const disk = "storage: {disks: [{id: d, device: /dev/sda, partitionTableType: gpt, partitions: [{id: p, size: 8M, %}]}]}"
+	const fs = "storage: {filesystems: [{%}]}"
+	const uuid = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
+	for _, c := range []struct{ name, in, value, fault string }{
+		{"a type by name", disk, "type: usr-verity", ""},
+		{"a type by UUID", disk, "type: " + uuid, ""},
+		{"a type that is neither", disk, "type: linux", "wants one of esp"},
+		{"a UUID without hyphens", disk, "uuid: 0fc63daf848347728e793d69d8477de4", ""},
+		{"a UUID that is too short", disk, "uuid: 0fc63daf-8483-4772-8e79", "wants a UUID"},
+		{"null for what may be left out", disk, "uuid: null, label: ~", ""},
+		{"a number as a label", disk, "label: 5", ""},
+		{"a list as a label", disk, "label: [5]", "is a list; wants a single value"},
+		{"a type with source image", fs, "deviceId: p, type: ext4", "may not be given with source image"},
+		{"a type with source new", fs, "deviceId: p, source: new, type: ext4", ""},
+		{"auto with source new", fs, "deviceId: p, source: new, type: auto", "may be auto"},
+		{"tmpfs with source adopted", fs, "deviceId: p, source: adopted, type: tmpfs", "may be tmpfs"},
+		{"a mount point as a string", fs, "deviceId: p, mountPoint: /x", ""},
+		{"a mount point as a mapping", fs, "deviceId: p, mountPoint: {path: /x, options: ro}", ""},
+		{"a mount point without a path", fs, "deviceId: p, mountPoint: {options: ro}", "mountPoint.path: is missing"},
+		{"swap of both forms", "storage: {%}", "swap: [a, {deviceId: b}]", ""},
+		{"swap as null", "storage: {%}", "swap: [null]", "storage.swap[0]: is empty"},
+		{"PCRs of both forms", "storage: {encryption: {volumes: [], %}}", "pcrs: [4, boot-loader-code, 11]", ""},
+		{"a PCR of the schema of upstream", "storage: {encryption: {volumes: [], %}}", "pcrs: [Pcr7]", "wants a register"},
+		{"neither match", "storage: {disks: [{id: d, device: /x, partitionTableType: gpt, partitions: [], %}]}",
+			"adoptedPartitions: [{id: a}]", "exactly one of matchLabel and matchUuid"},
+		{"both matches", "storage: {disks: [{id: d, device: /x, partitionTableType: gpt, partitions: [], %}]}",
+			"adoptedPartitions: [{id: a, matchLabel: x, matchUuid: " + uuid + "}]", "exactly one of"},
+		{"a hash in upper case", "image: {url: 'oci://example.org/x', sha384: %}", strings.Repeat("AB", 48), ""},
+		{"a hash that is ignored", "image: {url: 'file:///x', sha384: %}", "ignored", ""},
+		{"a hash that is short", "image: {url: 'file:///x', sha384: %}", "abcd", "or the word ignored"},
+		{"an extension whose hash is ignored", "os: {sysexts: [{url: 'file:///x', sha384: %}]}", "ignored", "wants a SHA-384"},
+		{"an image from nowhere", "image: {sha384: ignored, url: %}", "image.cosi", "wants a URL"},
+		{"an uid as text", "os: {users: [{name: u, uid: %}]}", "'5'", "wants a whole number"},
+		{"an uid that is too large", "os: {users: [{name: u, uid: %}]}", "4294967296", "wants a whole number"},
+		{"a check without a form", "health: {checks: [%]}", "{name: x, content: y, timeoutSeconds: 5}", "is no key that is known"},
+		{"a check of units with a script", "health: {checks: [%]}", "{systemdServices: [x], content: y}", "is no key that is known"},
+		{"sections that are empty", "%", "{os: , storage: null, health: {checks: }, scripts: ~}", ""},
+		{"a key that is nearly right", "os: {%}", "hostName: x", "hostname is"},
+		{"a password", "os: {users: [{name: u, password: %}]}", "{type: hash, value: x}", "only type: locked"},
+		{"a list item of another type", "os: {services: {enable: [%]}}", "{}", "os.services.enable[0]: is a mapping"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := parseOnly(strings.Replace(c.in, "%", c.value, 1))
+			switch {
+			case c.fault == "" && len(r) > 0:
+				t.Errorf("refused:\n%s", lines(r))
+			case c.fault != "" && (len(r) != 1 || !strings.Contains(r[0].String(), c.fault)):
+				t.Errorf("want one fault with %q, got:\n%s", c.fault, lines(r))
+			}
+		})
+	}
+}
+
+// parseOnly is what Parse finds before it looks at the whole document.
+func parseOnly(text string) Report {
+	_, r := Parse([]byte(text))
+	out := Report{}
+	for _, f := range r {
+		if f.Name == NameParse || f.Name == NameOldStyle || f.Name == NameAllowedOperations {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func TestSizes(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]Size{
+		"grow": Grow, "4096": 4096, "4K": 4096, "8M": 8 << 20, "8G": 8 << 30, "3T": 3 << 40, "1073741824": 1 << 30, "12288": 12288,
+	} {
+		got, err := parseSize(text)
+		if err != nil || got != want {
+			t.Errorf("%s is %d, %v", text, got, err)
+		}
+		if again, err := parseSize(got.String()); err != nil || again != got {
+			t.Errorf("%s is written as %s, which is %d, %v", text, got, again, err)
+		}
+	}
+	for _, text := range []string{"", "0", "K", "1", "4097", "1K", "-4096", "8m", "8 G", "8GB", "1.5G", "Grow", "99999999T", "18446744073709551616", "0x1000"} {
+		if got, err := parseSize(text); err == nil {
+			t.Errorf("%q is taken as %d", text, got)
+		}
+	}
+}
