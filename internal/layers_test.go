@@ -38,7 +38,7 @@ var layers = []struct{ pkg, may string }{
 	// engine: what changes a host
 	{"internal/selfservice", "internal/operation internal/hoststate internal/rescue internal/trust internal/extension internal/fetch internal/hostinfo " +
 		"internal/systemd internal/linux/ddi internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
-	{"internal/hoststate", "internal/operation internal/linux/atomicfile internal/errkind"},
+	{"internal/hoststate", "internal/operation internal/linux/inroot internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/operation/operationtest", "internal/operation internal/errkind"},
 	{"internal/operation", "internal/errkind"},
 	{"internal/rescue", "internal/linux/atomicfile internal/version"},
@@ -92,7 +92,7 @@ var keepers = map[string]string{
 	"github.com/smallstep/pkcs7":      "internal/extension internal/linux/ddi",
 	"github.com/goreleaser/nfpm":      "packaging/build",
 	"github.com/schollz/progressbar":  "internal/cli",
-	"go.yaml.in/yaml":                 "internal/cli internal/hostconfig packaging/build",
+	"go.yaml.in/yaml":                 "internal/cli internal/hoststate internal/hostconfig packaging/build",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli",
 	"github.com/rogpeppe/go-internal": "",

@@ -1,0 +1,102 @@
+package hoststate
+
+import (
+	"fmt"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// A LastError is why the last servicing of the host failed, in upstream's form
+// (reference, 1.3).
+type LastError struct {
+	Message  string
+	Name     string // upstream's "error": the variant in kebab case
+	Category string // in kebab case
+	Location string // file:line in our source
+	Cause    string
+
+	raw *yaml.Node // as it was found
+}
+
+// NewLastError puts an error into that form. NewLastError(nil) is nil.
+func NewLastError(err error) *LastError {
+	if err == nil {
+		return nil
+	}
+	name := errkind.NameOf(err)
+	e := &LastError{Message: err.Error(), Name: name.Subkind(), Category: errkind.Name{Variant: string(name.Category)}.Subkind()}
+	if file, line := errkind.Location(err); file != "" {
+		e.Location = fmt.Sprintf("%s:%d", file, line)
+	}
+	return e
+}
+
+// lastErrorOf reads what upstream wrote, which has names with values in them
+// too, and may be of any shape at all.
+func lastErrorOf(n *yaml.Node) *LastError {
+	e := &LastError{raw: n}
+	if n.Kind != yaml.MappingNode {
+		e.Message = n.Value
+		return e
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		value := n.Content[i+1]
+		switch n.Content[i].Value {
+		case "message":
+			e.Message = scalar(value)
+		case "error":
+			e.Name = variant(value)
+		case "category":
+			e.Category = scalar(value)
+		case "location":
+			e.Location = scalar(value)
+		case "cause":
+			e.Cause = scalar(value)
+		}
+	}
+	return e
+}
+
+func scalar(n *yaml.Node) string {
+	if n.Kind != yaml.ScalarNode || isNull(n) {
+		return ""
+	}
+	return n.Value
+}
+
+// variant is the name of an enumeration's value, which may come with content: as
+// a tag or as the one key of a mapping.
+func variant(n *yaml.Node) string {
+	if tag := n.Tag; strings.HasPrefix(tag, "!") && !strings.HasPrefix(tag, "!!") {
+		return tag[1:]
+	}
+	if n.Kind == yaml.MappingNode && len(n.Content) == 2 {
+		return n.Content[0].Value
+	}
+	return scalar(n)
+}
+
+// node is the error as upstream writes it; one that was read is written as it
+// was.
+func (e LastError) node() *yaml.Node {
+	if e.raw != nil {
+		was := *lastErrorOf(e.raw)
+		if was == e {
+			return e.raw
+		}
+	}
+	m := &yaml.Node{Kind: yaml.MappingNode}
+	put(m, "message", text(e.Message))
+	put(m, "error", text(e.Name))
+	put(m, "category", text(e.Category))
+	put(m, "location", text(e.Location))
+	if e.Cause == "" {
+		put(m, "cause", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"})
+	} else {
+		put(m, "cause", text(e.Cause))
+	}
+	return m
+}

@@ -1,0 +1,70 @@
+package hoststate
+
+import (
+	"context"
+	"database/sql"
+	"iter"
+	"time"
+)
+
+// A row is a status as it was found: where err is set, only Row and Time count.
+type row struct {
+	Status
+	err error
+}
+
+// statuses yields the newest rows, at most maxRows, in either order.
+func (s *Store) statuses(ctx context.Context, newestFirst bool) iter.Seq2[row, error] {
+	order := "ASC"
+	if newestFirst {
+		order = "DESC"
+	}
+	// The sum says that a row is ours; the casts and the bound are for rows of
+	// anybody's making.
+	text := `SELECT h.id, coalesce(CAST(h.timestamp AS TEXT), ''), substr(CAST(h.contents AS BLOB), 1, ?), coalesce(t.sum, '')
+		FROM (SELECT * FROM hoststatus ORDER BY id DESC LIMIT ?) h LEFT JOIN trident_hoststatus t ON t.id = h.id ORDER BY h.id ` + order
+	return func(yield func(row, error) bool) {
+		rows, err := s.db.QueryContext(ctx, text, maxStatus+1, maxRows)
+		if s.notYet(err) {
+			return
+		}
+		if err != nil {
+			yield(row{}, kindOf(err))
+			return
+		}
+		defer rows.Close()
+		for rows.Next() {
+			r, err := scanRow(rows)
+			if !yield(r, err) || err != nil {
+				return
+			}
+		}
+		if err := rows.Err(); err != nil {
+			yield(row{}, kindOf(err))
+		}
+	}
+}
+
+func scanRow(rows *sql.Rows) (row, error) {
+	var id int64
+	var stamp, sum string
+	var contents []byte
+	if err := rows.Scan(&id, &stamp, &contents, &sum); err != nil {
+		return row{}, err
+	}
+	var r row
+	if r.Status, r.err = ParseStatus(contents); r.err == nil {
+		r.ours = sum != "" && sum == sumOf(contents)
+	}
+	r.Row, r.Time = id, timeOf(stamp)
+	return r, nil
+}
+
+// timeOf reads what CURRENT_TIMESTAMP writes; upstream's rows have no time.
+func timeOf(stamp string) time.Time {
+	t, err := time.Parse(time.DateTime, stamp)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}

@@ -1,0 +1,222 @@
+package hoststate
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+var (
+	errNoMapping = errors.New("it is no mapping")
+	errNoText    = errors.New("it is no text")
+)
+
+// YAML is the status as upstream writes and reads it.
+func (s Status) YAML() ([]byte, error) {
+	if s.Phase == nil {
+		return nil, errkind.Errorf(errkind.Invalid, "write host status: it has no phase")
+	}
+	if p, err := PhaseOf(s.Phase.State()); err != nil || p != s.Phase {
+		return nil, errkind.Errorf(errkind.Invalid, "write host status: there is no phase %T(%.80[1]q)", s.Phase)
+	}
+	if s.InstallIndex < 0 || s.ABActiveVolume != "" && s.ABActiveVolume != VolumeA && s.ABActiveVolume != VolumeB {
+		return nil, errkind.Errorf(errkind.Invalid, "write host status: volume %.80q, install index %d", s.ABActiveVolume, s.InstallIndex)
+	}
+	m := &yaml.Node{Kind: yaml.MappingNode}
+	for _, spec := range []struct {
+		key, text string
+		always    bool
+	}{{"spec", s.Spec, true}, {"specOld", s.SpecOld, false}} {
+		n, err := parseSpec(spec.text)
+		if err != nil {
+			return nil, fmt.Errorf("write host status: %s: %w", spec.key, err)
+		}
+		if spec.always || len(n.Content) > 0 {
+			put(m, spec.key, n)
+		}
+	}
+	put(m, "servicingState", text(s.Phase.State()))
+	if s.LastError != nil {
+		put(m, "lastError", s.LastError.node())
+	}
+	putMap(m, "partitionPaths", s.PartitionPaths)
+	if s.ABActiveVolume != "" {
+		put(m, "abActiveVolume", text(string(s.ABActiveVolume)))
+	}
+	putMap(m, "diskUuids", s.DiskUUIDs)
+	put(m, "installIndex", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(s.InstallIndex)})
+	if s.ManagementOS {
+		put(m, "isManagementOs", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true"})
+	}
+	if s.TridentVersion != "" {
+		put(m, "tridentVersion", text(s.TridentVersion))
+	}
+	m.Content = append(m.Content, s.more...)
+	return dump(m)
+}
+
+// ParseStatus reads a status as upstream or this package wrote it. What it does
+// not know is kept. Errors are of kind Corrupt.
+func ParseStatus(data []byte) (Status, error) {
+	s, err := parseStatus(data)
+	return s, errkind.With(errkind.Corrupt, err)
+}
+
+func parseStatus(data []byte) (Status, error) {
+	if len(data) > maxStatus {
+		return Status{}, fmt.Errorf("it has more than %d bytes", maxStatus)
+	}
+	m, err := parseMapping(data)
+	if err != nil {
+		return Status{}, err
+	}
+	var s Status
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		key, value := m.Content[i], m.Content[i+1]
+		if seen[key.Value] {
+			return Status{}, fmt.Errorf("%.80q is there twice", key.Value)
+		}
+		seen[key.Value] = true
+		if isNull(value) && key.Value != "servicingState" {
+			continue
+		}
+		if err := s.set(key, value); err != nil {
+			return Status{}, fmt.Errorf("%s: %w", key.Value, err)
+		}
+	}
+	for _, key := range []string{"spec", "servicingState"} {
+		if !seen[key] {
+			return Status{}, fmt.Errorf("it has no %s", key)
+		}
+	}
+	return s, nil
+}
+
+func (s *Status) set(key, value *yaml.Node) (err error) {
+	if key.Kind != yaml.ScalarNode {
+		return fmt.Errorf("key in line %d: %w", key.Line, errNoText)
+	}
+	switch key.Value {
+	case "spec":
+		s.Spec, err = specText(value)
+	case "specOld":
+		s.SpecOld, err = specText(value)
+	case "servicingState":
+		s.Phase, err = PhaseOf(value.Value)
+	case "lastError":
+		s.LastError = lastErrorOf(value)
+	case "partitionPaths":
+		s.PartitionPaths, err = stringMap(value)
+	case "abActiveVolume":
+		s.ABActiveVolume = Volume(value.Value)
+		if s.ABActiveVolume != VolumeA && s.ABActiveVolume != VolumeB {
+			err = fmt.Errorf("there is no volume %.80q", value.Value)
+		}
+	case "diskUuids":
+		s.DiskUUIDs, err = stringMap(value)
+	case "installIndex":
+		if err = value.Decode(&s.InstallIndex); err == nil && s.InstallIndex < 0 {
+			err = fmt.Errorf("it is %d", s.InstallIndex)
+		}
+	case "isManagementOs":
+		err = value.Decode(&s.ManagementOS)
+	case "tridentVersion":
+		if value.Kind != yaml.ScalarNode {
+			err = errNoText
+		}
+		s.TridentVersion = value.Value
+	default:
+		s.more = append(s.more, key, value)
+	}
+	return err
+}
+
+// parseSpec reads a Host Configuration as far as it has to be put in its place.
+func parseSpec(spec string) (*yaml.Node, error) {
+	if strings.TrimSpace(spec) == "" {
+		return &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}, nil
+	}
+	m, err := parseMapping([]byte(spec))
+	return m, errkind.With(errkind.Invalid, err)
+}
+
+func specText(n *yaml.Node) (string, error) {
+	if n.Kind != yaml.MappingNode {
+		return "", errNoMapping
+	}
+	if len(n.Content) == 0 {
+		return "", nil
+	}
+	out, err := dump(n)
+	return string(out), err
+}
+
+// parseMapping reads a document that is a mapping. Comments are left out, and
+// aliases refused: no release writes them, and a part of a document that has
+// them cannot be taken out of it.
+func parseMapping(data []byte) (*yaml.Node, error) {
+	var doc yaml.Node
+	if err := yaml.Load(data, &doc); err != nil {
+		return nil, fmt.Errorf("it is no YAML: %w", err)
+	}
+	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
+		return nil, errNoMapping
+	}
+	return doc.Content[0], plain(doc.Content[0])
+}
+
+func plain(n *yaml.Node) error {
+	if n.Kind == yaml.AliasNode {
+		return fmt.Errorf("line %d: it has an alias", n.Line)
+	}
+	n.Anchor, n.HeadComment, n.LineComment, n.FootComment = "", "", "", ""
+	for _, c := range n.Content {
+		if err := plain(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func dump(n *yaml.Node) ([]byte, error) { return yaml.Dump(n, yaml.WithLineWidth(-1)) }
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
+
+func text(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
+
+func put(m *yaml.Node, key string, value *yaml.Node) {
+	m.Content = append(m.Content, text(key), value)
+}
+
+func putMap(m *yaml.Node, key string, values map[string]string) {
+	if len(values) == 0 {
+		return
+	}
+	n := &yaml.Node{Kind: yaml.MappingNode}
+	for _, k := range slices.Sorted(maps.Keys(values)) {
+		put(n, k, text(values[k]))
+	}
+	put(m, key, n)
+}
+
+func stringMap(n *yaml.Node) (map[string]string, error) {
+	if n.Kind != yaml.MappingNode {
+		return nil, errNoMapping
+	}
+	out := map[string]string{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Kind != yaml.ScalarNode || n.Content[i+1].Kind != yaml.ScalarNode {
+			return nil, fmt.Errorf("line %d: %w", n.Content[i].Line, errNoText)
+		}
+		out[n.Content[i].Value] = n.Content[i+1].Value
+	}
+	return out, nil
+}
