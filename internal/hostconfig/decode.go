@@ -84,7 +84,8 @@ func (d *decoder) enter(n *yaml.Node, path string, depth int) (*yaml.Node, bool)
 }
 
 // value decodes n into v. A key of a mapping and an item of a list come here
-// alike; empty says whether null, or nothing, stands for the default.
+// alike; empty says whether null, or nothing, stands for the default. An empty
+// list or mapping means what none does and becomes nil, but for netplan's.
 func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, depth int, empty bool) {
 	n, ok := d.enter(n, path, depth)
 	if !ok {
@@ -103,7 +104,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, depth int, e
 	case t == reflect.TypeFor[Netplan]() || t == reflect.TypeFor[map[string]any]():
 		if n.Kind != yaml.MappingNode {
 			d.mismatch(n, t, path)
-		} else if m, ok := d.generic(n, path, depth).(map[string]any); ok {
+		} else if m, ok := d.generic(n, path, depth).(map[string]any); ok && (len(m) > 0 || t == reflect.TypeFor[Netplan]()) {
 			v.Set(reflect.ValueOf(m).Convert(t))
 		}
 	case t == reflect.TypeFor[HealthCheck]():
@@ -128,6 +129,9 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, depth int) {
 		d.mismatch(n, v.Type(), path)
 		return
 	}
+	if len(n.Content) == 0 {
+		return
+	}
 	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
 	for i, item := range n.Content {
 		at := path + "[" + strconv.Itoa(i) + "]"
@@ -147,7 +151,9 @@ func (d *decoder) textMap(n *yaml.Node, v reflect.Value, path string, depth int)
 		d.value(value, text, at, depth+1, false)
 		out.SetMapIndex(reflect.ValueOf(key), text)
 	})
-	v.Set(out)
+	if out.Len() > 0 {
+		v.Set(out)
+	}
 }
 
 func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, depth int) {

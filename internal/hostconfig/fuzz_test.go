@@ -9,7 +9,7 @@ import (
 
 func seed(f *testing.F) {
 	f.Helper()
-	for _, name := range []string{"ten.yaml", "canonical.yaml", "unknown.yaml"} {
+	for _, name := range []string{"ten.yaml", "canonical.yaml", "unknown.yaml", "static/slots.yaml", "static/verity.yaml", "static/usr.yaml", "static/wrong.yaml"} {
 		text, err := os.ReadFile("testdata/" + name)
 		if err != nil {
 			f.Fatal(err)
@@ -17,7 +17,7 @@ func seed(f *testing.F) {
 		f.Add(text)
 	}
 	for _, text := range []string{
-		"", "{}", "a: &a [*a]", "os: {<<: {}}", "health: {checks: [{systemdServices: [a]}]}", "storage: {swap: [a], filesystems: [{mountPoint: /}]}",
+		"", "{}", "a: &a [*a]", "storage: {disks: []}", "os: {netplan: {}, modules: [{name: m, options: {}}]}\ninternalParams: {}", "os: {<<: {}}", "health: {checks: [{systemdServices: [a]}]}", "storage: {swap: [a], filesystems: [{mountPoint: /}]}",
 		"os:\n  additionalFiles:\n  - destination: /x\n    content: |2-\n       a\n     b\n\n", "internalParams: {a: [1.50, 0x1, yes, ~, {}]}",
 		"storage: {disks: [{id: d, device: /d, partitionTableType: gpt, partitions: [{id: p, size: grow}], adoptedPartitions: [{id: a, matchLabel: l}]}]}",
 		"image: {url: 'file:///x', sha384: ignored}\nscripts: {preServicing: [{name: n, runOn: [all], content: 'x'}]}",

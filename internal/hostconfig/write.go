@@ -64,10 +64,8 @@ func (w writer) isDefault(m member, value reflect.Value, at string) bool {
 	switch value.Kind() {
 	case reflect.Struct:
 		return len(w.structure(value, at).Content) == 0
-	case reflect.Slice, reflect.Map:
-		return value.Len() == 0
-	case reflect.Pointer:
-		return value.IsNil()
+	case reflect.Slice, reflect.Map, reflect.Pointer:
+		return value.IsNil() || value.Kind() == reflect.Slice && value.Len() == 0
 	}
 	return m.deflt != "" && scalarText(value) == m.deflt || m.deflt == "" && value.IsZero()
 }
