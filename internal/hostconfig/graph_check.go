@@ -155,7 +155,7 @@ func devicesKey(n *node) string {
 
 func (c *checker) target(n *node, r ref, to *node, rule rule) {
 	if !slices.Contains(rule.devices, to.kind) {
-		c.storage(r.path, "InvalidReferenceKind", "%q is %s, and %s may only be on %s", r.id, article(string(to.kind)), article(string(n.by)), orList(rule.devices))
+		c.storage(r.path, "InvalidReferenceKind", "%q is %s, and %s may only be on %s", r.id, article(string(to.kind)), article(string(n.by)), orList(articles(rule.devices)))
 		if n.by == byEncrypt {
 			c.fault(r.path, "EncryptedVolumeNotPartitionOrRaid", "%q is %s, and only a partition or a RAID array can be encrypted", r.id, article(string(to.kind)))
 		}
@@ -174,10 +174,12 @@ func (c *checker) target(n *node, r ref, to *node, rule rule) {
 // partitions checks the partitions that n rests on in the end.
 func (c *checker) partitions(g *graph, n *node) {
 	rule := n.by.rule()
-	below := &leaves{}
+	below, said, sized := &leaves{}, false, false // what one further down says is not said again
 	for _, r := range n.refs {
 		l := g.leavesBelow(n, r)
 		below.merge(l)
+		said = said || len(l.types) > 1
+		sized = sized || g.byID[r.id] != nil && g.byID[r.id].by.rule().sameSize && (l.mixed || l.growing != "")
 		if r.role != anyRole {
 			c.roleTypes(r, l)
 		}
@@ -187,13 +189,15 @@ func (c *checker) partitions(g *graph, n *node) {
 			c.storage(n.path, "InvalidPartitionType", "is on partition %q of type %s, which cannot be used for %s", t.id, t.kind, article(string(n.by)))
 		}
 	}
-	if rule.sameType && len(below.types) > 1 {
+	if rule.sameType && len(below.types) > 1 && !said {
 		a, b := below.types[0], below.types[1]
 		c.storage(n.path, "PartitionTypeMismatch", "is on partitions of several types: %q is %s, and %q is %s", a.id, a.kind, b.id, b.kind)
 	}
-	if rule.sameSize && below.growing != "" {
+	switch {
+	case !rule.sameSize || sized:
+	case below.growing != "":
 		c.storage(n.path, "PartitionSizeNotFixed", "is on partition %q, whose size must be a number, not grow", below.growing)
-	} else if rule.sameSize && below.mixed {
+	case below.mixed:
 		c.storage(n.path, "PartitionSizeMismatch", "is on partitions of several sizes, and all must be as large")
 	}
 	if n.mount != "" && len(below.types) == 1 {
@@ -280,6 +284,14 @@ func article(s string) string {
 		return "an " + s
 	}
 	return "a " + s
+}
+
+func articles[T ~string](list []T) []string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = article(string(s))
+	}
+	return out
 }
 
 func orList[T ~string](list []T) string {

@@ -24,7 +24,7 @@ const (
 	byPair    referrer = "A/B volume"
 	byEncrypt referrer = "encrypted volume"
 	byVerity  referrer = "verity device"
-	bySwap    referrer = "swap"
+	bySwap    referrer = "swap device"
 	byNew     referrer = "new file system"
 	byImage   referrer = "file system of the image"
 	byESP     referrer = "EFI system partition"

@@ -35,7 +35,7 @@ func validate(spec *Spec, at places) []Finding {
 	return c.out
 }
 
-// fault adds an error. Name is "" for one that upstream has no name for.
+// fault adds an error. Name is what upstream calls it.
 func (c *checker) fault(path, name, format string, args ...any) {
 	if len(c.out) < maxFindings {
 		c.out = append(c.out, c.at.fault(path, name, fmt.Sprintf(format, args...)))

@@ -56,7 +56,7 @@ func (c *checker) systemdCheck(at string, s *SystemdCheck) {
 	}
 	for i, unit := range s.SystemdServices {
 		if strings.TrimSpace(unit) == "" {
-			c.fault(fmt.Sprintf("%s.%s[%d]", at, systemdKey, i), "", "is empty, and names no unit")
+			c.fault(fmt.Sprintf("%s.%s[%d]", at, systemdKey, i), NameParse, "is empty; wants the name of a unit")
 		}
 	}
 	if s.TimeoutSeconds > longCheck {
