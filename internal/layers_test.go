@@ -31,7 +31,7 @@ var layers = []struct{ pkg, may string }{
 	// edges: what the outside sees, and what it may import
 	{"internal/cli", "proto/client internal/trust internal/extension internal/linux/ddi internal/version internal/errkind"},
 	{"internal/daemon", "internal/api internal/selfservice internal/operation internal/hoststate internal/systemd internal/linux/run internal/linux/atomicfile internal/errkind"},
-	{"internal/api", "internal/selfservice internal/operation internal/trust internal/errkind internal/errkind/grpckind " + generated},
+	{"internal/api", "internal/selfservice internal/operation internal/trust internal/fetch internal/linux/inroot internal/errkind internal/errkind/grpckind " + generated},
 	{"proto/client", "internal/errkind internal/errkind/grpckind " + generated},
 	{"proto/client/clienttest", "internal/errkind/grpckind " + generated},
 
@@ -45,7 +45,8 @@ var layers = []struct{ pkg, may string }{
 
 	// domain: what a host, an image, a key is
 	{"internal/trust", "internal/linux/ddi internal/linux/inroot internal/errkind"},
-	{"internal/extension", "internal/hostinfo internal/linux/gpt internal/linux/inroot internal/version internal/errkind"},
+	{"internal/extension", "internal/hostinfo internal/fetch internal/systemd internal/linux/ddi internal/linux/gpt internal/linux/inroot internal/linux/loop " +
+		"internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/hostinfo", "internal/linux/inroot internal/errkind"},
 	{"internal/hostconfig", "internal/errkind"},
 	{"internal/fetch", "internal/linux/atomicfile internal/errkind"},

@@ -5,8 +5,10 @@ import (
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	reflectionalphapb "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 
+	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
+	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
 )
@@ -48,6 +50,11 @@ func access() map[string]rule {
 		operationsv1.OperationsService_List_FullMethodName:   {may: root},
 		operationsv1.OperationsService_Watch_FullMethodName:  {may: root},
 		operationsv1.OperationsService_Cancel_FullMethodName: {may: root},
+
+		setupv1.SetupService_Handshake_FullMethodName:     {may: anyone, quiet: true},
+		handlesv1.HandleService_OpenImage_FullMethodName:  {may: root},
+		handlesv1.HandleService_OpenConfig_FullMethodName: {may: root},
+		handlesv1.HandleService_Close_FullMethodName:      {may: root},
 
 		healthpb.Health_Check_FullMethodName:                                   {may: anyone, quiet: true},
 		healthpb.Health_List_FullMethodName:                                    {may: anyone, quiet: true},

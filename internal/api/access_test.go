@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
+	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
@@ -41,9 +42,9 @@ func TestEveryMethodHasARuleAndEveryRuleAMethod(t *testing.T) {
 	}
 }
 
-func TestOnlyVersionHealthAndReflectionAreForAnyone(t *testing.T) {
+func TestOnlyVersionHandshakeHealthAndReflectionAreForAnyone(t *testing.T) {
 	for method, r := range access() {
-		open := method == tridentv1.VersionService_Version_FullMethodName ||
+		open := method == tridentv1.VersionService_Version_FullMethodName || method == setupv1.SetupService_Handshake_FullMethodName ||
 			strings.HasPrefix(method, "/grpc.health.") || strings.HasPrefix(method, "/grpc.reflection.")
 		if got := r.may == anyone; got != open {
 			t.Errorf("%s: anyone may call it: %t", method, got)
@@ -169,7 +170,7 @@ func TestThePeerIsWhoTheKernelSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if got, want := c.(*conn).peer, (peerInfo{uint32(os.Geteuid()), int32(os.Getpid())}); got != want {
+	if got, want := c.(*conn).peer, (peerInfo{uid: uint32(os.Geteuid()), pid: int32(os.Getpid())}); got != want {
 		t.Errorf("peer %+v, want %+v", got, want)
 	}
 }

@@ -10,6 +10,7 @@ package api
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,8 +25,10 @@ import (
 
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/selfservice"
+	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
+	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
 )
@@ -40,6 +43,8 @@ const (
 
 // Config is what the API is served from.
 type Config struct {
+	// Root is the tree that this daemon services: "/" on a host.
+	Root       string
 	Version    string
 	Self       *selfservice.Service
 	Operations *operation.Runner
@@ -53,9 +58,10 @@ type Config struct {
 
 // A Server serves the API on one socket.
 type Server struct {
-	grpc   *grpc.Server
-	health *health.Server
-	gate   *gate
+	grpc    *grpc.Server
+	health  *health.Server
+	gate    *gate
+	handles *handleTable
 }
 
 // New returns a server of everything in the API.
@@ -76,10 +82,15 @@ func New(c Config) *Server {
 	)}
 	tridentv1.RegisterVersionServiceServer(s.grpc, versionServer{version: c.Version})
 	registerUnbuilt(s.grpc)
+	s.handles = newHandleTable(c.Root, g.begin)
+	setup := &setupServer{version: c.Version, root: c.Root, daemon: rand.Text()}
 	operationsv1.RegisterOperationsServiceServer(s.grpc, &operationsServer{runner: c.Operations})
-	selfv1.RegisterSelfServiceServer(s.grpc, &selfServer{self: c.Self, runner: c.Operations})
+	selfv1.RegisterSelfServiceServer(s.grpc, &selfServer{self: c.Self, runner: c.Operations, handles: s.handles})
+	handlesv1.RegisterHandleServiceServer(s.grpc, &handleServer{handles: s.handles})
+	setupv1.RegisterSetupServiceServer(s.grpc, setup)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
+	setup.packages = packagesOf(s.grpc)
 	return s
 }
 

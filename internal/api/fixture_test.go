@@ -7,12 +7,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/peer"
 
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/linux/run"
@@ -51,8 +53,9 @@ type fixture struct {
 	conn     *grpc.ClientConn
 	served   chan error
 	// work begins an operation of two steps; each runs until go ahead is sent.
-	work    func() string
+	work    func(summary ...string) string
 	goAhead chan error
+	root    string
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -76,8 +79,8 @@ func newFixture(t *testing.T) *fixture {
 	start := operation.Register(f.runner, operation.Kind[struct{}]{
 		Name: "work", Steps: []operation.Step[struct{}]{{Name: "one", Do: step}, {Name: "two", Do: step}},
 	})
-	f.work = func() string {
-		op, err := start(t.Context(), "do some work", struct{}{})
+	f.work = func(summary ...string) string {
+		op, err := start(t.Context(), strings.Join(append(summary, "do some work")[:1], ""), struct{}{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,6 +92,7 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	root := t.TempDir()
+	f.root = root
 	store, err := hoststate.Open(t.Context(), filepath.Join(root, "datastore"))
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +102,7 @@ func newFixture(t *testing.T) *fixture {
 		Root: root, Version: "1.2.3", Runner: f.runner, Store: store, Systemd: &systemdtest.Fake{}, Tools: run.Host{}, Logger: logger,
 	})
 	f.listener = Listen(l, logger)
-	f.server = New(Config{Version: "1.2.3", Self: self, Operations: f.runner, Logger: logger, AlsoUID: uint32(os.Geteuid())})
+	f.server = New(Config{Root: root, Version: "1.2.3", Self: self, Operations: f.runner, Logger: logger, AlsoUID: uint32(os.Geteuid())})
 	go func() { f.served <- f.server.Serve(f.listener) }()
 	f.conn = dial(t, f.socket)
 	t.Cleanup(func() {
@@ -121,4 +125,9 @@ func dial(t *testing.T, socket string) *grpc.ClientConn {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
+}
+
+// asSession is a context as a call over a connection has it.
+func asSession(ctx context.Context, s *session) context.Context {
+	return peer.NewContext(ctx, &peer.Peer{AuthInfo: peerInfo{session: s}})
 }

@@ -61,7 +61,9 @@ func noteOperation(ctx context.Context, id string) {
 
 func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 	err = g.pass(ctx, info.FullMethod, func(ctx context.Context) (err error) {
-		resp, err = handler(ctx, req)
+		if resp, err = handler(ctx, req); err == nil {
+			err = sessionOf(ctx).takes(resp)
+		}
 		return err
 	})
 	return resp, err
@@ -75,16 +77,9 @@ func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo
 			defer cancel()
 			defer context.AfterFunc(g.stopping, cancel)()
 		}
-		return handler(srv, &stream{ss, ctx})
+		return handler(srv, &stream{ss, ctx, sessionOf(ctx)})
 	})
 }
-
-type stream struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-func (s *stream) Context() context.Context { return s.ctx }
 
 // pass calls a method if the caller may.
 func (g *gate) pass(ctx context.Context, method string, handle func(context.Context) error) (err error) {
@@ -151,6 +146,9 @@ func (g *gate) log(ctx context.Context, c *call, err error) {
 	defer c.mu.Unlock()
 	if c.operation != "" {
 		attrs = append(attrs, "operation", c.operation)
+	}
+	if client := c.peer.session.name(); client != "" {
+		attrs = append(attrs, "client", client)
 	}
 	if err != nil {
 		attrs = append(attrs, "error", status.Convert(err).Message())

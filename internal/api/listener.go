@@ -45,9 +45,10 @@ func Listen(l *net.UnixListener, logger *slog.Logger) *Listener {
 // conn is a connection with a known peer.
 type conn struct {
 	*net.UnixConn
-	peer  peerInfo
-	taken func() // the server has taken over
-	gone  func()
+	peer    peerInfo
+	session *session
+	taken   func() // the server has taken over
+	gone    func()
 }
 
 func (c *conn) Close() error {
@@ -70,7 +71,12 @@ func (l *Listener) Accept() (net.Conn, error) {
 		case err != nil:
 			l.logger.Warn("connection refused", "error", err)
 		case l.admit(who):
-			return &conn{c, who, sync.OnceFunc(func() { l.count(0, -1) }), sync.OnceFunc(func() { l.count(-1, 0) })}, nil
+			session, end := newSession()
+			return &conn{
+				UnixConn: c, peer: who, session: session,
+				taken: sync.OnceFunc(func() { l.count(0, -1) }),
+				gone:  sync.OnceFunc(func() { end(); l.count(-1, 0) }),
+			}, nil
 		default:
 			l.logger.Warn("connection refused: too many are open", "limit", l.max, "uid", who.uid, "pid", who.pid)
 		}
@@ -126,8 +132,9 @@ func (l *Listener) settle() {
 
 // peerInfo is who is at the other end of a connection, as the kernel says.
 type peerInfo struct {
-	uid uint32
-	pid int32
+	uid     uint32
+	pid     int32
+	session *session
 }
 
 func (peerInfo) AuthType() string { return "unix-peer" }
@@ -149,7 +156,7 @@ func peerOf(c *net.UnixConn) (peerInfo, error) {
 	if err := errors.Join(err, cerr); err != nil {
 		return peerInfo{}, fmt.Errorf("read credentials of the peer: %w", err)
 	}
-	return peerInfo{cred.Uid, cred.Pid}, nil
+	return peerInfo{uid: cred.Uid, pid: cred.Pid}, nil
 }
 
 // peerCredentials hands a connection's peer to the calls made over it. Nothing
@@ -162,7 +169,9 @@ func (peerCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.Auth
 		return nil, nil, fmt.Errorf("connection from %s: not from our unix socket", raw.RemoteAddr().Network())
 	}
 	c.taken()
-	return c, c.peer, nil
+	who := c.peer
+	who.session = c.session
+	return c, who, nil
 }
 
 func (peerCredentials) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {

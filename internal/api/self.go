@@ -2,12 +2,9 @@ package api
 
 import (
 	"context"
-	"errors"
-	"io"
 
 	"google.golang.org/grpc"
 
-	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/selfservice"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
@@ -16,8 +13,9 @@ import (
 
 type selfServer struct {
 	selfv1.UnimplementedSelfServiceServer
-	self   *selfservice.Service
-	runner *operation.Runner
+	self    *selfservice.Service
+	runner  *operation.Runner
+	handles *handleTable
 }
 
 func (s *selfServer) GetStatus(ctx context.Context, _ *selfv1.GetStatusRequest) (*selfv1.GetStatusResponse, error) {
@@ -29,7 +27,7 @@ func (s *selfServer) GetStatus(ctx context.Context, _ *selfv1.GetStatusRequest) 
 }
 
 func (s *selfServer) Stage(stream grpc.BidiStreamingServer[selfv1.StageRequest, selfv1.StageResponse]) error {
-	start, source, err := begin(stream, (*selfv1.StageRequest).GetStart, (*selfv1.StageRequest).GetChunk)
+	start, source, err := begin(s, stream, (*selfv1.StageRequest).GetStart, (*selfv1.StageRequest).GetChunk)
 	if err != nil {
 		return err
 	}
@@ -43,7 +41,7 @@ func (s *selfServer) Stage(stream grpc.BidiStreamingServer[selfv1.StageRequest, 
 }
 
 func (s *selfServer) Upgrade(stream grpc.BidiStreamingServer[selfv1.UpgradeRequest, selfv1.UpgradeResponse]) error {
-	start, source, err := begin(stream, (*selfv1.UpgradeRequest).GetStart, (*selfv1.UpgradeRequest).GetChunk)
+	start, source, err := begin(s, stream, (*selfv1.UpgradeRequest).GetStart, (*selfv1.UpgradeRequest).GetChunk)
 	if err != nil {
 		return err
 	}
@@ -129,22 +127,11 @@ type starter interface {
 // begin reads the first message of such a stream. What comes after it is read by
 // the upload, if that is the source.
 func begin[Req, Res any, S starter](
-	stream grpc.BidiStreamingServer[Req, Res], startOf func(*Req) S, chunkOf func(*Req) []byte,
+	s *selfServer, stream grpc.BidiStreamingServer[Req, Res], startOf func(*Req) S, chunkOf func(*Req) []byte,
 ) (start S, source selfservice.Source, err error) {
-	var none S
-	first, err := stream.Recv()
-	if err != nil && !errors.Is(err, io.EOF) {
-		return none, source, err
+	if start, err = firstOf(stream, startOf); err != nil {
+		return start, source, err
 	}
-	if start = startOf(first); start == none {
-		return none, source, errkind.Errorf(errkind.Invalid, "read the request: the first message must be start")
-	}
-	source, err = sourceFromWire(stream.Context(), start.GetSource(), func() ([]byte, error) {
-		req, err := stream.Recv()
-		if err == nil && startOf(req) != none {
-			err = errkind.Errorf(errkind.Invalid, "a second start: only chunks may follow the first message")
-		}
-		return chunkOf(req), err
-	})
+	source, err = s.sourceFromWire(stream.Context(), start.GetSource(), chunksOf(stream, startOf, chunkOf))
 	return start, source, err
 }

@@ -4,6 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -11,11 +15,12 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/selfservice"
 	"github.com/trident-project/trident/internal/trust"
+	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
 
 // sourceFromWire reads a source; receive gets the next chunk of an upload.
-func sourceFromWire(stream context.Context, in *selfv1.Source, receive func() ([]byte, error)) (selfservice.Source, error) {
+func (s *selfServer) sourceFromWire(stream context.Context, in *selfv1.Source, receive func() ([]byte, error)) (selfservice.Source, error) {
 	out := selfservice.Source{URL: in.GetUrl(), Path: in.GetPath(), SHA256: in.GetSha256()}
 	if sum := in.GetSha256(); sum != "" {
 		if raw, err := hex.DecodeString(sum); err != nil || len(raw) != sha256.Size {
@@ -31,8 +36,36 @@ func sourceFromWire(stream context.Context, in *selfv1.Source, receive func() ([
 			return out, errkind.Errorf(errkind.Invalid, "read the request: an upload of %d bytes", size)
 		}
 		out.Upload = &selfservice.Upload{Size: size, Chunks: newUpload(stream, size, receive).next}
+	case *selfv1.Source_ImageHandle:
+		file, size, err := s.handles.image(stream, from.ImageHandle, imageType(handlesv1.ImageKind_IMAGE_KIND_TRIDENT))
+		if err != nil {
+			return out, errkind.WithField(err, "start.source.image_handle")
+		}
+		out.Upload = &selfservice.Upload{Size: size, Chunks: (&fileChunks{file: file, size: size}).next}
 	}
 	return out, nil
+}
+
+// fileChunks reads a file as an upload. It is closed after the last byte; one
+// that is not read to its end is closed when nothing refers to it any more.
+type fileChunks struct {
+	file     *os.File
+	at, size int64
+}
+
+func (c *fileChunks) next(ctx context.Context) ([]byte, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if c.at == c.size {
+		return nil, errors.Join(io.EOF, c.file.Close())
+	}
+	chunk := make([]byte, min(maxChunk, c.size-c.at))
+	if _, err := c.file.ReadAt(chunk, c.at); err != nil {
+		return nil, fmt.Errorf("read what the handle holds: %w", err)
+	}
+	c.at += int64(len(chunk))
+	return chunk, nil
 }
 
 func trialFromWire(in *selfv1.Trial) (selfservice.Trial, error) {

@@ -1,0 +1,15 @@
+package api
+
+// capabilities is the closed list of what a client may require, sorted. A name
+// stays while what it stands for works; a test shows of each that it does.
+func capabilities() []string {
+	return []string{
+		"config-handles",    // HandleService.OpenConfig, and the calls that take what it gives
+		"image-handles",     // HandleService.OpenImage
+		"message-limit",     // answers larger than the client said that it takes are errors, not broken connections
+		"operations",        // OperationsService: get, list, cancel, watch from a sequence number
+		"self-image-handle", // Source.image_handle in SelfService.Stage and Upgrade
+		"self-upgrade",      // SelfService
+		"self-upload",       // Source.upload in SelfService.Stage and Upgrade
+	}
+}

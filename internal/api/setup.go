@@ -1,0 +1,123 @@
+package api
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/internal/linux/inroot"
+	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
+)
+
+// Limits of what a client may say of itself.
+const (
+	maxClientText   = 128
+	maxRequirements = 256
+	leastMessage    = 16 << 10 // less would be no answer at all
+)
+
+type setupServer struct {
+	setupv1.UnimplementedSetupServiceServer
+	version, root, daemon string
+	packages              []string
+}
+
+// Handshake notes who the client is, if the daemon can do what it requires.
+func (s *setupServer) Handshake(ctx context.Context, req *setupv1.HandshakeRequest) (*setupv1.HandshakeResponse, error) {
+	client, err := clientFromWire(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.has(req.GetRequiredCapabilities()); err != nil {
+		return nil, err
+	}
+	if session := sessionOf(ctx); session != nil {
+		session.introduce(client, req.GetLimits().GetMaxMessageBytes())
+	}
+	return &setupv1.HandshakeResponse{
+		ServerVersion: s.version, ApiPackages: s.packages, Capabilities: capabilities(), Limits: limitsToWire(),
+		HostId: hostID(s.root), DaemonId: s.daemon,
+	}, nil
+}
+
+// has reports which of the capabilities are lacking.
+func (s *setupServer) has(required []string) error {
+	if len(required) > maxRequirements {
+		return errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %d required capabilities, %d are the most", len(required), maxRequirements), "required_capabilities")
+	}
+	var lacking []string
+	for _, name := range required {
+		if !slices.Contains(capabilities(), name) && !slices.Contains(lacking, name) {
+			lacking = append(lacking, shorten(name))
+		}
+	}
+	if len(lacking) == 0 {
+		return nil
+	}
+	return grpckind.Error(
+		errkind.WithHint(
+			errkind.Errorf(errkind.Precondition, "tridentd %s lacks what the client requires: %s", s.version, strings.Join(lacking, ", ")),
+			"upgrade Trident on this host, or use an older client"),
+		map[string]string{grpckind.MetaCapabilities: strings.Join(lacking, ",")})
+}
+
+// clientFromWire makes the client's name fit for a log.
+func clientFromWire(req *setupv1.HandshakeRequest) (string, error) {
+	if n := req.GetLimits().GetMaxMessageBytes(); n != 0 && n < leastMessage {
+		return "", errkind.WithField(
+			errkind.Errorf(errkind.Invalid, "read the request: max_message_bytes is %d, it must be 0 or at least %d", n, leastMessage), "limits.max_message_bytes")
+	}
+	return strings.TrimSpace(shorten(req.GetClientName()) + " " + shorten(req.GetClientVersion())), nil
+}
+
+func shorten(s string) string {
+	if len(s) > maxClientText {
+		s = s[:maxClientText]
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+}
+
+func limitsToWire() *setupv1.Limits {
+	return &setupv1.Limits{
+		MaxMessageBytes: maxMessage, MaxChunkBytes: maxChunk, MaxStreams: maxStreams, MaxConnections: maxConnections,
+		MaxHandles: maxHandles, MaxHandleBytes: maxHandleBytes, MaxConfigBytes: maxConfig, MaxList: maxLimit,
+	}
+}
+
+// packagesOf lists the packages of our own API that a server serves.
+func packagesOf(s *grpc.Server) []string {
+	var out []string
+	for service := range s.GetServiceInfo() {
+		pkg := service[:strings.LastIndexByte(service, '.')]
+		if strings.HasPrefix(pkg, "trident.") && !slices.Contains(out, pkg) {
+			out = append(out, pkg)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// hostID is made from the machine ID, which must not itself be shown around
+// (machine-id(5)); "" when there is none.
+func hostID(root string) string {
+	id, err := inroot.FS(root).ReadFile("etc/machine-id", 4096)
+	text := strings.TrimSpace(string(id))
+	if err != nil || len(text) != 32 {
+		return ""
+	}
+	mac := hmac.New(sha256.New, []byte(text))
+	mac.Write([]byte("trident.setup.v1 host_id"))
+	return hex.EncodeToString(mac.Sum(nil)[:16])
+}

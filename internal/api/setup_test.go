@@ -1,0 +1,165 @@
+package api
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/trident-project/trident/internal/errkind/grpckind"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
+	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+)
+
+func shake(t *testing.T, f *fixture, req *setupv1.HandshakeRequest) *setupv1.HandshakeResponse {
+	t.Helper()
+	resp, err := setupv1.NewSetupServiceClient(f.conn).Handshake(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp
+}
+
+func TestAHandshakeSaysWhoServes(t *testing.T) {
+	f := newFixture(t)
+	const machine = "0123456789abcdef0123456789abcdef\n"
+	if err := os.MkdirAll(filepath.Join(f.root, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(f.root, "etc/machine-id"), []byte(machine), 0o444); err != nil {
+		t.Fatal(err)
+	}
+	got := shake(t, f, &setupv1.HandshakeRequest{
+		ClientName: "fleet\nagent", ClientVersion: "7.0", ApiPackages: []string{"trident.v9"}, RequiredCapabilities: capabilities(),
+	})
+	want := &setupv1.HandshakeResponse{
+		ServerVersion: "1.2.3",
+		ApiPackages: []string{"trident.handles.v1", "trident.operations.v1", "trident.self.v1",
+			"trident.setup.v1", "trident.v1", "trident.v1preview"},
+		Capabilities: capabilities(),
+		Limits: &setupv1.Limits{
+			MaxMessageBytes: 4 << 20, MaxChunkBytes: 1 << 20, MaxStreams: 128, MaxConnections: 64, MaxHandles: 16,
+			MaxHandleBytes: 4 << 30, MaxConfigBytes: 1 << 20, MaxList: 1000,
+		},
+		HostId: got.GetHostId(), DaemonId: got.GetDaemonId(),
+	}
+	if !proto.Equal(want, got) {
+		t.Errorf("got %v\nwant %v", got, want)
+	}
+	if len(got.GetHostId()) != 32 || strings.Contains(machine, got.GetHostId()) || got.GetDaemonId() == "" {
+		t.Errorf("host %q, daemon %q", got.GetHostId(), got.GetDaemonId())
+	}
+	other := newFixture(t)
+	if resp := shake(t, other, &setupv1.HandshakeRequest{}); resp.GetHostId() != "" || resp.GetDaemonId() == got.GetDaemonId() {
+		t.Errorf("another daemon on a host without an ID is %q, %q", resp.GetHostId(), resp.GetDaemonId())
+	}
+	if !strings.Contains(f.log.String(), `client="fleet?agent 7.0"`) {
+		t.Errorf("the log does not name the client:\n%s", f.log)
+	}
+}
+
+func TestALackingCapabilityIsNamed(t *testing.T) {
+	f := newFixture(t)
+	_, err := setupv1.NewSetupServiceClient(f.conn).Handshake(t.Context(), &setupv1.HandshakeRequest{
+		ClientName: "eager", RequiredCapabilities: []string{"operations", "time-travel", "tea", "tea"},
+	})
+	_, _, meta := grpckind.FromError(err)
+	if status.Code(err) != codes.FailedPrecondition || meta[grpckind.MetaCapabilities] != "time-travel,tea" || meta[grpckind.MetaHint] == "" {
+		t.Errorf("%v, metadata %v", err, meta)
+	}
+	if _, err := tridentv1.NewVersionServiceClient(f.conn).Version(t.Context(), &tridentv1.VersionRequest{}); err != nil {
+		t.Errorf("a client that was refused is not served as one that never asked: %v", err)
+	}
+	if strings.Contains(f.log.String(), "client=eager") {
+		t.Error("what a refused client said of itself holds")
+	}
+}
+
+func TestAnAnswerOverTheClientsLimitIsAnError(t *testing.T) {
+	f := newFixture(t)
+	for range 2 {
+		id := f.work(strings.Repeat("long ", 4000))
+		f.goAhead <- nil
+		f.goAhead <- nil
+		for _, err := range f.runner.Watch(t.Context(), id, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	client := operationsv1.NewOperationsServiceClient(f.conn)
+	if _, err := client.List(t.Context(), &operationsv1.ListRequest{}); err != nil {
+		t.Errorf("without a handshake: %v", err)
+	}
+	shake(t, f, &setupv1.HandshakeRequest{Limits: &setupv1.Limits{MaxMessageBytes: leastMessage}})
+	if _, err := client.List(t.Context(), &operationsv1.ListRequest{}); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a list over the limit: %v", err)
+	}
+	if _, err := client.List(t.Context(), &operationsv1.ListRequest{Unsettled: true}); err != nil {
+		t.Errorf("a list below the limit: %v", err)
+	}
+	shake(t, f, &setupv1.HandshakeRequest{})
+	if _, err := client.List(t.Context(), &operationsv1.ListRequest{}); err != nil {
+		t.Errorf("after another handshake: %v", err)
+	}
+	_, err := setupv1.NewSetupServiceClient(f.conn).Handshake(t.Context(), &setupv1.HandshakeRequest{Limits: &setupv1.Limits{MaxMessageBytes: 1}})
+	if status.Code(err) != codes.InvalidArgument {
+		t.Errorf("a limit of one byte: %v", err)
+	}
+}
+
+// Each capability has a proof; most are the first use of what they name.
+func TestEveryCapabilityIsTrue(t *testing.T) {
+	proofs := map[string]func(*testing.T, *fixture){
+		"config-handles": func(t *testing.T, f *fixture) { openConfig(t, f.conn, "a: b") },
+		"image-handles":  func(t *testing.T, f *fixture) { openImage(t, f.conn, sysext, "bytes") },
+		"message-limit": func(t *testing.T, f *fixture) {
+			shake(t, f, &setupv1.HandshakeRequest{Limits: &setupv1.Limits{MaxMessageBytes: leastMessage}})
+		},
+		"operations": func(t *testing.T, f *fixture) {
+			if _, err := operationsv1.NewOperationsServiceClient(f.conn).Get(t.Context(), &operationsv1.GetRequest{Id: f.work("work")}); err != nil {
+				t.Error(err)
+			}
+		},
+		"self-image-handle": func(t *testing.T, f *fixture) {
+			stageHandle(t, f, openImage(t, f.conn, trident, "no image").GetImageHandle())
+		},
+		"self-upgrade": func(t *testing.T, f *fixture) {
+			if _, err := selfv1.NewSelfServiceClient(f.conn).GetStatus(t.Context(), &selfv1.GetStatusRequest{}); err != nil {
+				t.Error(err)
+			}
+		},
+		"self-upload": func(t *testing.T, f *fixture) { stageUpload(t, t.Context(), f, 3, []byte("abc")) },
+	}
+	if diff := cmp.Diff(slices.Sorted(slices.Values(capabilities())), capabilities()); diff != "" {
+		t.Errorf("not sorted: %s", diff)
+	}
+	for _, name := range capabilities() {
+		proof, ok := proofs[name]
+		if !ok {
+			t.Errorf("%s has no proof", name)
+			continue
+		}
+		t.Run(name, func(t *testing.T) { proof(t, newFixture(t)) })
+	}
+}
+
+func TestEveryCapabilityIsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/errors.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range capabilities() {
+		if !strings.Contains(string(doc), "\n| `"+name+"` | ") {
+			t.Errorf("docs/errors.md lacks %s", name)
+		}
+	}
+}
