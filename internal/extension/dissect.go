@@ -22,6 +22,7 @@ type volume struct {
 	format format
 	isUsr  bool              // data is mounted on usr/, not on the root
 	sig    *io.SectionReader // the signature partition, or nil
+	parts  []partition       // all there are
 }
 
 // errNotOurs is about an image of which systemd may make something and we may
@@ -45,6 +46,7 @@ func dissect(r io.ReaderAt, size int64, arch string) (volume, error) {
 	if err != nil {
 		return volume{}, err
 	}
+	v.parts = parts
 	v.format, err = detect(v.data)
 	return v, err
 }

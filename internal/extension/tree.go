@@ -40,11 +40,37 @@ func checkTree(v volume, class Class, name string) (err error) {
 type usrFS struct{ fs.FS }
 
 func (u usrFS) Open(name string) (fs.File, error) {
-	inner, ok := strings.CutPrefix(name, "usr/")
-	if !ok {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	inner, err := u.inside("open", name)
+	if err != nil {
+		return nil, err
 	}
 	return u.FS.Open(inner)
+}
+
+func (u usrFS) Lstat(name string) (fs.FileInfo, error) {
+	inner, err := u.inside("lstat", name)
+	if err != nil {
+		return nil, err
+	}
+	return fs.Lstat(u.FS, inner)
+}
+
+func (u usrFS) ReadLink(name string) (string, error) {
+	inner, err := u.inside("readlink", name)
+	if err != nil {
+		return "", err
+	}
+	return fs.ReadLink(u.FS, inner)
+}
+
+func (usrFS) inside(op, name string) (string, error) {
+	if name == "usr" {
+		return ".", nil
+	}
+	if inner, ok := strings.CutPrefix(name, "usr/"); ok {
+		return inner, nil
+	}
+	return "", &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
 }
 
 // checkReleaseName looks for the extension-release that systemd would take for
@@ -123,6 +149,14 @@ func isLax(e fs.DirEntry) bool {
 	if !ok {
 		return false
 	}
-	strict, ok := x.GetXattr("user.extension-release.strict")
-	return ok && slices.Contains([]string{"0", "no", "n", "false", "f", "off"}, strings.ToLower(strict))
+	strict, ok := x.GetXattr(strictAttr)
+	return ok && isFalse(strict)
+}
+
+// strictAttr, false, says that the name of an extension-release does not matter.
+const strictAttr = "user.extension-release.strict"
+
+// isFalse is systemd's idea of a boolean that is not set.
+func isFalse(s string) bool {
+	return slices.Contains([]string{"0", "no", "n", "false", "f", "off"}, strings.ToLower(s))
 }

@@ -1,0 +1,88 @@
+package extension
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// checkSize finds a file system that says it is larger than its place, as one
+// that was cut off does. Those that have no such field where it is looked for
+// are left to the kernel.
+func checkSize(v volume) error {
+	claimed, err := claimedSize(v.data, v.format)
+	if err != nil {
+		return fmt.Errorf("has a damaged %s: %w", v.format, err)
+	}
+	if claimed > uint64(v.data.Size()) {
+		return fmt.Errorf("has a %s that claims %d bytes, where there are %d", v.format, claimed, v.data.Size())
+	}
+	return nil
+}
+
+// A field is an unsigned number on disk.
+type field struct {
+	at    int64
+	width int
+	order binary.ByteOrder
+}
+
+func (f field) read(r io.ReaderAt) (uint64, error) {
+	b := make([]byte, f.width)
+	if _, err := r.ReadAt(b, f.at); err != nil {
+		return 0, errors.New("its superblock is cut off")
+	}
+	switch f.width {
+	case 1:
+		return uint64(b[0]), nil
+	case 4:
+		return uint64(f.order.Uint32(b)), nil
+	}
+	return f.order.Uint64(b), nil
+}
+
+// claimedSize reads the superblock: of erofs and ext4 in the kernel's
+// Documentation/filesystems, of squashfs in its fs/squashfs/squashfs_fs.h, of xfs
+// and btrfs in their on-disk format documents.
+func claimedSize(r io.ReaderAt, f format) (uint64, error) {
+	le, be := binary.LittleEndian, binary.BigEndian
+	switch f {
+	case formatErofs:
+		return blocks(r, field{1024 + 36, 4, le}, field{1024 + 12, 1, le}, 0)
+	case formatExt:
+		return blocks(r, field{1024 + 4, 4, le}, field{1024 + 24, 4, le}, 10)
+	case formatSquash:
+		return field{40, 8, le}.read(r)
+	case formatBtrfs:
+		return field{64<<10 + 112, 8, le}.read(r)
+	case formatXFS:
+		size, err := field{4, 4, be}.read(r)
+		if err != nil {
+			return 0, err
+		}
+		count, err := field{8, 8, be}.read(r)
+		if size > 1<<16 || count > 1<<40 {
+			return 0, errors.New("its superblock makes no sense")
+		}
+		return size * count, err
+	}
+	return 0, nil
+}
+
+// blocks multiplies a number of blocks with their size, of which the logarithm,
+// less base, is on disk.
+func blocks(r io.ReaderAt, count, log field, base uint) (uint64, error) {
+	n, err := count.read(r)
+	if err != nil {
+		return 0, err
+	}
+	bits, err := log.read(r)
+	if err != nil {
+		return 0, err
+	}
+	if bits+uint64(base) > 20 {
+		return 0, errors.New("its superblock makes no sense")
+	}
+	return n << (bits + uint64(base)), nil
+}

@@ -1,0 +1,274 @@
+package extension
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostinfo"
+	"github.com/trident-project/trident/internal/linux/ddi"
+)
+
+// This file reads the images that we bring ourselves, and so is strict where
+// check.go, which reads those of others, gives the benefit of the doubt.
+
+// A mounter shows a file system that our own code does not read; see loop.Open.
+type mounter func(image *os.File, offset, size int64, fstype string) (mounted, error)
+
+type mounted interface {
+	fs.FS
+	io.Closer
+}
+
+// inspection is what an image turned out to be.
+type inspection struct {
+	release Release
+	text    []byte // of the extension-release
+	lax     bool   // its name does not matter
+	facts   Facts
+}
+
+// Facts are what is worth telling about an image. They do not decide anything:
+// whether a signature counts is up to systemd's own policy.
+type Facts struct {
+	FileSystem string // erofs, squashfs, …
+	RootHash   string // of the verity tree, hexadecimal; "" without one, or in a layout not read here
+	Signed     bool   // there is a signature partition
+}
+
+// inspect reads an image without merging it and finds the first reason for
+// which systemd would not take it, or not as what it claims to be.
+func inspect(ctx context.Context, file *os.File, class Class, host hostinfo.Host, mount mounter) (inspection, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return inspection{}, err
+	}
+	v, err := dissectStrictly(file, info.Size(), host.Architecture)
+	if err != nil {
+		return inspection{}, errkind.Errorf(errkind.Corrupt, "the image %w", err)
+	}
+	if v.isUsr && class == Confext {
+		return inspection{}, errkind.Errorf(errkind.Corrupt, "the image has a partition for usr alone, so it cannot be a confext")
+	}
+	facts := Facts{FileSystem: string(v.format), Signed: v.sig != nil}
+	if whole, err := ddi.Open(file, info.Size()); err == nil {
+		if err := whole.VerifyTree(ctx, func(int64, int64) {}); err != nil {
+			return inspection{}, err
+		}
+		facts.RootHash = ddi.HashString(whole.RootHash())
+	}
+	tree, err := openTree(file, v, mount)
+	if err != nil {
+		return inspection{}, err
+	}
+	found, err := inspectTree(tree, v.isUsr, class, host)
+	found.facts = facts
+	return found, errors.Join(err, tree.Close())
+}
+
+// dissectStrictly wants one volume for this host, as an image that is made to be
+// an extension has it.
+func dissectStrictly(r io.ReaderAt, size int64, arch string) (volume, error) {
+	v, err := dissect(r, size, arch)
+	if errors.Is(err, errNotOurs) {
+		return v, fmt.Errorf("has not exactly one partition for root or usr of the architecture %q", arch)
+	}
+	if err != nil {
+		return v, err
+	}
+	if a, b, ok := overlapping(v.parts); ok {
+		return v, fmt.Errorf("has partitions that overlap: bytes %d to %d and %d to %d", a.offset, a.end, b.offset, b.end)
+	}
+	switch v.format {
+	case formatErofs, formatSquash, formatExt, formatXFS, formatBtrfs, formatF2FS:
+	case formatLUKS:
+		return v, errors.New("is encrypted")
+	default:
+		return v, fmt.Errorf("holds no file system that an extension can have")
+	}
+	return v, checkSize(v)
+}
+
+// overlapping finds two partitions of which each would be the other's content.
+func overlapping(parts []partition) (a, b partition, found bool) {
+	sorted := slices.SortedFunc(slices.Values(parts), func(a, b partition) int { return cmp.Compare(a.offset, b.offset) })
+	for i := 1; i < len(sorted); i++ {
+		if sorted[i].offset < sorted[i-1].end {
+			return sorted[i-1], sorted[i], true
+		}
+	}
+	return a, b, false
+}
+
+func openTree(file *os.File, v volume, mount mounter) (mounted, error) {
+	if v.format == formatErofs {
+		tree, err := ddi.OpenErofs(v.data)
+		if err == nil {
+			return nothingToClose{tree}, nil
+		}
+		if errkind.Of(err) != errkind.Unsupported {
+			return nil, err
+		}
+	}
+	_, offset, size := v.data.Outer()
+	return mount(file, offset, size, string(v.format))
+}
+
+type nothingToClose struct{ fs.FS }
+
+func (nothingToClose) Close() error { return nil }
+
+func inspectTree(tree fs.FS, isUsr bool, class Class, host hostinfo.Host) (inspection, error) {
+	if isUsr {
+		tree = usrFS{tree}
+	}
+	if _, err := fs.Lstat(tree, osRelease); !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
+			return inspection{}, err
+		}
+		return inspection{}, errkind.Errorf(errkind.Forbidden, "the image contains %s: systemd merges no extension that does", osRelease)
+	}
+	found, err := readOnlyRelease(tree, class)
+	if err != nil {
+		return inspection{}, err
+	}
+	r := found.release
+	switch {
+	case !validName(r.Name) || strings.HasSuffix(r.Name, class.suffix()):
+		return inspection{}, errkind.Errorf(errkind.Corrupt, "the image's %s: %q cannot be the name of an extension", class.releaseFile(r.Name), r.Name)
+	case r.SysextID == "":
+		return inspection{}, errkind.WithHint(
+			errkind.Errorf(errkind.Corrupt, "the image's %s has no %sID", class.releaseFile(r.Name), class.facts().fields),
+			"Build the image with a %sID in its extension-release: by it Trident knows a newer version of the same extension.", class.facts().fields)
+	}
+	return found, r.Fits(host)
+}
+
+// readOnlyRelease reads the one extension-release that there must be.
+func readOnlyRelease(tree fs.FS, class Class) (inspection, error) {
+	found, err := releaseFiles(tree, class)
+	switch {
+	case err != nil:
+		return inspection{}, err
+	case len(found) == 0:
+		if others, err := releaseFiles(tree, class.other()); err == nil && len(others) > 0 {
+			return inspection{}, errkind.Errorf(errkind.Corrupt, "the image is a %s, not a %s: its extension-release is in %s", class.other(), class, class.other().facts().releaseDir)
+		}
+		return inspection{}, errkind.Errorf(errkind.Corrupt, "the image has no %s", class.releaseFile("NAME"))
+	case len(found) > 1:
+		return inspection{}, errkind.Errorf(errkind.Corrupt, "the image has %d files in %s (%s, %s, …), and must have one", len(found), class.facts().releaseDir, found[0].Name(), found[1].Name())
+	case !found[0].Type().IsRegular():
+		return inspection{}, errkind.Errorf(errkind.Corrupt, "the image's %s is not a regular file", found[0].Name())
+	}
+	name := strings.TrimPrefix(found[0].Name(), releasePrefix)
+	text, strict, err := readRelease(tree, class.releaseFile(name))
+	if err != nil {
+		return inspection{}, fmt.Errorf("read the image's %s: %w", found[0].Name(), err)
+	}
+	vars, err := hostinfo.ParseEnv(bytes.NewReader(text))
+	if err != nil {
+		return inspection{}, errkind.Errorf(errkind.Corrupt, "read the image's %s: %w", found[0].Name(), err)
+	}
+	return inspection{release: releaseOf(class, name, vars), text: text, lax: isLax(found[0]) || isFalse(strict)}, nil
+}
+
+// releaseFiles lists what is called like an extension-release. No link is
+// followed on the way to it.
+func releaseFiles(tree fs.FS, class Class) ([]fs.DirEntry, error) {
+	dir := class.facts().releaseDir
+	for i, c := range dir + "/" {
+		if c != '/' {
+			continue
+		}
+		info, err := fs.Lstat(tree, dir[:i])
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !info.IsDir() {
+			return nil, errkind.Errorf(errkind.Corrupt, "the image's %s is not a folder", dir[:i])
+		}
+	}
+	entries, err := readSome(tree, dir)
+	if err != nil {
+		return nil, fmt.Errorf("read the image's %s: %w", dir, err)
+	}
+	var found []fs.DirEntry
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), releasePrefix) {
+			found = append(found, e)
+		}
+	}
+	return found, nil
+}
+
+// maxRelease bounds an extension-release.
+const maxRelease = 64 << 10
+
+// readRelease returns, besides the text, the attribute of a file in a mount; one
+// that our own code reads has its attributes in its entry.
+func readRelease(tree fs.FS, name string) (text []byte, strict string, err error) {
+	f, err := tree.Open(name)
+	if err != nil {
+		return nil, "", err
+	}
+	defer f.Close()
+	if file, ok := f.(*os.File); ok {
+		value := make([]byte, 16)
+		if n, err := unix.Fgetxattr(int(file.Fd()), strictAttr, value); err == nil {
+			strict = string(value[:n])
+		}
+	}
+	text, err = io.ReadAll(io.LimitReader(f, maxRelease+1))
+	return text, strict, err
+}
+
+// target says where an image has to be for systemd to find it under a name that
+// its extension-release allows. given is what was asked for, or "".
+func (i inspection) target(class Class, given string) (string, error) {
+	if given == "" {
+		return "/" + path.Join(class.facts().allowed[0], i.release.Name+".raw"), nil
+	}
+	if err := checkPath(class, given); err != nil {
+		return "", err
+	}
+	if name := nameOf(given); name != i.release.Name && !i.lax {
+		return "", errkind.Errorf(errkind.Invalid, "the image has to be called %s.raw, after its %s, and not %s",
+			i.release.Name, class.releaseFile(i.release.Name), path.Base(given))
+	}
+	return given, nil
+}
+
+// nameOf is the name of the extension in a file.
+func nameOf(file string) string { return strings.TrimSuffix(path.Base(file), ".raw") }
+
+// checkPath accepts what a Host Configuration may name.
+func checkPath(class Class, file string) error {
+	facts := class.facts()
+	name, raw := strings.CutSuffix(path.Base(file), ".raw")
+	switch {
+	case !path.IsAbs(file) || path.Clean(file) != file || !raw:
+		return errkind.Errorf(errkind.Invalid, "the path %.200q of a %s must be absolute and end in .raw", file, class)
+	case !validName(name) || strings.HasPrefix(name, ".") || strings.HasSuffix(name, class.suffix()):
+		return errkind.Errorf(errkind.Invalid, "the path %.200q of a %s: %.200q cannot be the name of an extension", file, class, name)
+	}
+	for _, dir := range facts.allowed {
+		if path.Dir(file) == "/"+dir {
+			return nil
+		}
+	}
+	return errkind.Errorf(errkind.Invalid, "the path %.200q of a %s is in none of the folders /%s", file, class, strings.Join(facts.allowed, ", /"))
+}

@@ -1,0 +1,253 @@
+package extension
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostinfo"
+	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/systemd"
+)
+
+const (
+	mergeTime = 3 * time.Minute // for systemd; it takes a second, or six on an emulated machine
+	blameTime = 10 * time.Second
+
+	// Releases of systemd that matter here (its NEWS).
+	reloadsItself   = 255 // when an extension's EXTENSION_RELOAD_MANAGER says so
+	takesSignatures = 259 // that it cannot check, unless its policy says otherwise
+)
+
+// Check looks whether the change could be applied, and changes nothing: whether
+// this systemd knows the class; whether something that Trident did not put there
+// is in the way; and whether systemd could merge all that it would find then.
+// One extension that it cannot mount keeps it from merging any, so one of
+// another vendor that is broken is found here, by name, and not by its effect on
+// the others. Errors are of kind Precondition.
+func (s *Store) Check(ctx context.Context, c Change) error {
+	if c.Empty() {
+		return nil
+	}
+	release, err := s.Systemd.Version(ctx)
+	if err != nil {
+		return err
+	}
+	for _, class := range c.classes() {
+		if err := s.checkUnit(ctx, class, release); err != nil {
+			return err
+		}
+		others, err := s.others(class, c)
+		if err != nil {
+			return err
+		}
+		if err := s.checkWay(class, c, others); err != nil {
+			return err
+		}
+		if err := s.checkOthers(others, release); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) checkUnit(ctx context.Context, class Class, release int) error {
+	facts := class.facts()
+	_, err := s.Systemd.Unit(ctx, facts.unit)
+	if release >= facts.minimal && errkind.Of(err) != errkind.NotFound {
+		return err
+	}
+	return errkind.WithHint(errkind.Errorf(errkind.Precondition, "this host, with systemd %d, cannot merge a %s: there is no %s", release, class, facts.unit),
+		"%ss need systemd %d or later, with %s.", class, facts.minimal, facts.unit)
+}
+
+// others are the extensions that systemd finds besides those of the change.
+func (s *Store) others(class Class, c Change) ([]Found, error) {
+	all, err := class.scan(s.Root)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(f Found) bool {
+		_, old := c.Old.at(class, f.Path)
+		_, new := c.New.at(class, f.Path)
+		return old || new
+	}), nil
+}
+
+// checkWay looks for what would be hidden by one of ours, or would hide it: of
+// one name systemd takes the first only.
+func (s *Store) checkWay(class Class, c Change, others []Found) error {
+	for _, e := range c.New {
+		if e.Class != class {
+			continue
+		}
+		for _, f := range others {
+			if f.Name == e.Name() {
+				return errkind.WithHint(errkind.Errorf(errkind.Precondition, "there is another %s called %s, at %s, which is in the way of %s", class, f.Name, f.Path, e.Path),
+					"Of one name systemd merges one only: remove %s, or do not ask for %s.", f.Path, e.Path)
+			}
+		}
+		p, ok, err := s.spot(e, 0)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		now, _, err := p.look()
+		if err != nil {
+			return err
+		}
+		before, _ := c.Old.at(class, e.Path)
+		if now == foreign || now == regular && !before.Regular && !e.Regular {
+			return inTheWay(e, now)
+		}
+	}
+	return nil
+}
+
+func (s *Store) checkOthers(others []Found, release int) error {
+	c, err := s.checker(release)
+	if err != nil {
+		return err
+	}
+	for _, f := range firstHits(others) {
+		if err := c.verdict(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) checker(release int) (checker, error) {
+	host, err := hostinfo.Read(s.Root)
+	if err != nil {
+		return checker{}, err
+	}
+	certs, err := VerityCerts(s.Root)
+	return checker{inroot.FS(s.Root), host, certs, release >= takesSignatures}, err
+}
+
+// merge has systemd merge what is there now, and looks whether that is the new
+// generation.
+func (s *Store) merge(ctx context.Context, class Class, c Change) error {
+	limited, cancel := context.WithTimeout(ctx, mergeTime)
+	defer cancel()
+	unit, since := class.facts().unit, time.Now()
+	release, err := s.Systemd.Version(limited)
+	if err != nil {
+		return fmt.Errorf("merge %ss: %w", class, err)
+	}
+	err = s.touch("merge "+string(class)+"s", func() error {
+		if err := s.Systemd.ReloadOrRestart(limited, unit); err != nil || release >= reloadsItself {
+			return err
+		}
+		return s.Systemd.Reload(limited)
+	})
+	if err == nil {
+		err = s.checkMerged(class, c)
+	}
+	if err == nil {
+		return nil
+	}
+	if errkind.Of(err) == errkind.Internal {
+		err = errkind.With(errkind.Unhealthy, err)
+	}
+	return fmt.Errorf("merge %ss: %w%s", class, err, s.blame(ctx, class, release, since))
+}
+
+// checkMerged compares what systemd says that it merged, and the extension-release
+// that is seen in the tree, with the images.
+func (s *Store) checkMerged(class Class, c Change) error {
+	names, err := class.Merged(s.Root)
+	if err != nil {
+		return err
+	}
+	for i, e := range c.New {
+		if e.Class != class || !searched(e) {
+			continue
+		}
+		if !slices.Contains(names, e.Name()) {
+			return errkind.Errorf(errkind.Unhealthy, "systemd has refreshed, but %s is not merged (merged are: %s)", e.Name(), strings.Join(names, ", "))
+		}
+		if len(c.images) == 0 || c.images[i].inspection.lax {
+			continue
+		}
+		seen, err := inroot.FS(s.Root).ReadFile(class.releaseFile(e.Name()), maxRelease)
+		if err != nil {
+			return fmt.Errorf("read what is merged: %w", err)
+		}
+		if !bytes.Equal(seen, c.images[i].inspection.text) {
+			return errkind.Errorf(errkind.Unhealthy, "systemd has merged something else than the image of %s: its extension-release differs", e.Name())
+		}
+	}
+	found, err := class.scan(s.Root)
+	if err != nil {
+		return err
+	}
+	for _, e := range c.removed(class) {
+		byOther := slices.ContainsFunc(found, func(f Found) bool { return f.Name == e.Name() })
+		_, moved := find(c.New, func(n Extension) bool { return n.Class == class && n.Name() == e.Name() })
+		if slices.Contains(names, e.Name()) && !byOther && !moved {
+			return errkind.Errorf(errkind.Unhealthy, "systemd has refreshed, but %s is still merged", e.Name())
+		}
+	}
+	return nil
+}
+
+func find(g Generation, is func(Extension) bool) (Extension, bool) {
+	i := slices.IndexFunc(g, is)
+	if i < 0 {
+		return Extension{}, false
+	}
+	return g[i], true
+}
+
+// searched is false for an extension in a folder that only an initrd looks into.
+func searched(e Extension) bool {
+	return slices.Contains(e.Class.facts().search, strings.TrimPrefix(path.Dir(e.Path), "/"))
+}
+
+// blame says, as the end of an error, which extension is at fault and why, as
+// far as that can be found out: systemd itself says it in its journal only.
+func (s *Store) blame(ctx context.Context, class Class, release int, since time.Time) string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), blameTime)
+	defer cancel()
+	all, err := class.scan(s.Root)
+	if err != nil {
+		return "; " + err.Error()
+	}
+	if c, err := s.checker(release); err == nil {
+		for _, f := range firstHits(all) {
+			if err := c.verdict(f); err != nil {
+				return "; " + err.Error()
+			}
+		}
+	}
+	if s.Tools == nil {
+		return ""
+	}
+	tail, err := systemd.JournalTail(ctx, s.Tools, []string{class.facts().unit}, since, 16<<10)
+	if err != nil {
+		return ""
+	}
+	return suspects(string(tail), all)
+}
+
+// suspects picks the last line of a journal that names an extension.
+func suspects(journal string, all []Found) string {
+	lines := strings.Split(strings.TrimSpace(journal), "\n")
+	for _, line := range slices.Backward(lines) {
+		for _, f := range all {
+			if strings.Contains(line, f.Name) && !strings.Contains(line, "Using extensions") {
+				return fmt.Sprintf("; systemd said of %s: %.300s", f.Name, line)
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,327 @@
+package extension
+
+import (
+	"context"
+	"crypto/sha512"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/fetch"
+	"github.com/trident-project/trident/internal/hostinfo"
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/linux/loop"
+	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/systemd"
+)
+
+// maxImage bounds an image, in bytes.
+const maxImage = 4 << 30
+
+// Store brings the extensions of a Host Configuration into service on one host,
+// and back out of it.
+//
+// The images lie in a folder of their own, each under the hash of its content,
+// and what systemd finds is a link: so a new image under an old name, a change
+// back and a change that a power cut interrupted are all one rename, and nothing
+// has to be fetched twice. The order is Stage (or Load, for what was staged
+// before), Plan, Check, Apply, and Undo or Prune; each of them may be called
+// again after a crash, with the same values, from another process.
+type Store struct {
+	// Root is the root folder of the host, "/".
+	Root    string
+	Systemd systemd.Manager
+	// Tools runs journalctl, for the text of an error; nil: the text lacks it.
+	Tools run.Runner
+	// Touch, if set, is called in place of each change of the host, with the
+	// change's name and the change. For the power-cut test.
+	Touch func(name string, change func() error) error
+
+	mount mounter // nil: the kernel's
+}
+
+// Source is an image that a Host Configuration wants.
+type Source struct {
+	Class  Class
+	URL    string // http, https or file; it may have secrets in it
+	SHA384 string // of the image, hexadecimal
+	Path   string // where it has to be found; "": in the default folder of its class
+}
+
+// Progress says how much of an image has arrived; total is 0 while unknown.
+type Progress func(done, total int64)
+
+// Stage makes sure that an image is in the store, whole and fit for this host,
+// and changes nothing else. It is fetched only if it is neither there nor among
+// the current extensions. What has arrived of one stays when the call is
+// interrupted, and the next one goes on from there; an image that is refused
+// stays nowhere.
+//
+// Errors are of kind Invalid (the source, or Path does not fit the image),
+// Corrupt (not the hash, or no extension of this class), Forbidden, Incompatible
+// (made for another host), or what fetching them met.
+func (s *Store) Stage(ctx context.Context, src Source, current Generation, progress Progress, say func(string)) (Image, error) {
+	image, err := s.stage(ctx, src, current, progress, say)
+	if err != nil {
+		return Image{}, fmt.Errorf("stage %s %s: %w", src.Class, redacted(src.URL), err)
+	}
+	return image, nil
+}
+
+func (s *Store) stage(ctx context.Context, src Source, current Generation, progress Progress, say func(string)) (Image, error) {
+	src.SHA384 = strings.ToLower(src.SHA384)
+	from, err := s.source(src)
+	if err != nil {
+		return Image{}, err
+	}
+	dir, err := s.folder(storeDir, 0)
+	if err == nil && dir == "" {
+		err = s.touch("make store", func() error {
+			dir, err = s.folder(storeDir, 0o700)
+			return err
+		})
+	}
+	if err != nil {
+		return Image{}, err
+	}
+	file := filepath.Join(dir, src.SHA384+".raw")
+	switch err := checkHash(ctx, file, src.SHA384); {
+	case err == nil:
+		return s.read(ctx, file, src)
+	case errors.Is(err, fs.ErrNotExist):
+	case errkind.Of(err) != errkind.Corrupt:
+		return Image{}, err
+	default: // damaged on this disk
+		if err := s.touch("discard damaged image", func() error { return atomicfile.Remove(file) }); err != nil {
+			return Image{}, err
+		}
+	}
+	if s.keepCurrent(ctx, src, current) {
+		return s.read(ctx, file, src)
+	}
+	return s.bring(ctx, src, from, file, progress, say)
+}
+
+// bring fetches an image, and lets it into the store once it is found good.
+func (s *Store) bring(ctx context.Context, src Source, from fetch.Source, file string, progress Progress, say func(string)) (Image, error) {
+	part := strings.TrimSuffix(file, ".raw") + ".part"
+	err := s.touch("fetch image", func() error {
+		_, err := fetch.Download(ctx, from, part, fetch.Limits{MaxSize: maxImage}, progress, say)
+		return err
+	})
+	if err != nil {
+		return Image{}, err
+	}
+	image, err := Image{}, checkHash(ctx, part, src.SHA384)
+	if err == nil {
+		image, err = s.read(ctx, part, src)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return Image{}, err
+		}
+		return Image{}, errors.Join(err, s.touch("discard image", func() error { return fetch.Remove(part) }))
+	}
+	return image, s.touch("publish image", func() error {
+		if err := os.Rename(part, file); err != nil {
+			return fmt.Errorf("publish image: %w", err)
+		}
+		if err := atomicfile.SyncDir(filepath.Dir(file)); err != nil {
+			return fmt.Errorf("publish image: %w", err)
+		}
+		return fetch.Remove(part) // its side file
+	})
+}
+
+// keepCurrent takes an image that upstream's Trident placed on this host. That
+// it could not is no error: then it is fetched.
+func (s *Store) keepCurrent(ctx context.Context, src Source, current Generation) bool {
+	for _, e := range current {
+		if !e.Regular || e.Class != src.Class || e.SHA384 != src.SHA384 {
+			continue
+		}
+		p, ok, err := s.spot(e, 0)
+		if err == nil && ok && s.touch("keep image", func() error { return p.keep(ctx) }) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Load is Stage for an image that is on this host already: in the store, or
+// where upstream's Trident placed it. One that is not there is an error of kind
+// NotFound.
+func (s *Store) Load(ctx context.Context, e Extension) (Image, error) {
+	image, err := s.load(ctx, e)
+	if err != nil {
+		return Image{}, fmt.Errorf("load %s %s: %w", e.Class, e.Name(), err)
+	}
+	return image, nil
+}
+
+func (s *Store) load(ctx context.Context, e Extension) (Image, error) {
+	src := Source{Class: e.Class, SHA384: e.SHA384, Path: e.Path}
+	if _, err := s.source(src); err != nil {
+		return Image{}, err
+	}
+	p, ok, err := s.spot(e, 0)
+	if err != nil {
+		return Image{}, err
+	}
+	file := filepath.Join(s.Root, storeDir, e.SHA384+".raw")
+	if ok && e.Regular {
+		file = p.file
+	} else if dir, err := s.folder(storeDir, 0); err != nil {
+		return Image{}, err
+	} else if dir != "" {
+		file = filepath.Join(dir, e.SHA384+".raw")
+	}
+	if err := checkHash(ctx, file, e.SHA384); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = errkind.With(errkind.NotFound, err)
+		}
+		return Image{}, err
+	}
+	image, err := s.read(ctx, file, src)
+	image.ext.Regular = e.Regular
+	return image, err
+}
+
+// Verify loads the images of a change that was read from a journal.
+func (s *Store) Verify(ctx context.Context, c Change) (Change, error) {
+	var images []Image
+	for _, e := range c.New {
+		image, err := s.Load(ctx, e)
+		if err != nil {
+			return Change{}, err
+		}
+		images = append(images, image)
+	}
+	return Plan(c.Old, images)
+}
+
+// read inspects a file whose hash was found right.
+func (s *Store) read(ctx context.Context, file string, src Source) (Image, error) {
+	host, err := hostinfo.Read(s.Root)
+	if err != nil {
+		return Image{}, err
+	}
+	f, err := openPlain(file)
+	if err != nil {
+		return Image{}, err
+	}
+	found, err := inspect(ctx, f, src.Class, host, s.mounter())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return Image{}, err
+	}
+	target, err := found.target(src.Class, src.Path)
+	if err != nil {
+		return Image{}, err
+	}
+	return Image{Extension{Class: src.Class, Path: target, SHA384: src.SHA384}, found}, nil
+}
+
+func (s *Store) mounter() mounter {
+	if s.mount != nil {
+		return s.mount
+	}
+	return func(image *os.File, offset, size int64, fstype string) (mounted, error) {
+		return loop.Open(image, offset, size, fstype)
+	}
+}
+
+// source checks what was asked for.
+func (s *Store) source(src Source) (fetch.Source, error) {
+	if !src.Class.valid() {
+		return fetch.Source{}, errkind.Errorf(errkind.Invalid, "%q is no class of extensions", src.Class)
+	}
+	if !storedName.MatchString(src.SHA384 + ".raw") {
+		return fetch.Source{}, errkind.Errorf(errkind.Invalid, "the expected SHA-384 must be %d hexadecimal digits", 2*sha512.Size384)
+	}
+	if src.Path != "" {
+		if err := checkPath(src.Class, src.Path); err != nil {
+			return fetch.Source{}, err
+		}
+	}
+	u, err := url.Parse(src.URL)
+	if err == nil && u.Scheme == "file" {
+		if u.Host != "" && u.Host != "localhost" || !path.IsAbs(u.Path) {
+			return fetch.Source{}, errkind.Errorf(errkind.Invalid, "a file URL must name an absolute path of this host")
+		}
+		return fetch.Source{Path: filepath.Join(s.Root, u.Path)}, nil
+	}
+	if err == nil && u.Scheme == "oci" {
+		return fetch.Source{}, errkind.Errorf(errkind.Unsupported, "extensions are not fetched from a registry yet")
+	}
+	return fetch.Source{URL: src.URL}, nil
+}
+
+// redacted leaves of a URL what is no secret.
+func redacted(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return "from a URL that is none"
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+}
+
+// openPlain opens a regular file, not what a link leads to.
+func openPlain(file string) (*os.File, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(errkind.Errorf(errkind.Precondition, "%s is not a regular file", file), err, f.Close())
+	}
+	return f, nil
+}
+
+// checkHash reads a file whole; another hash is an error of kind Corrupt.
+func checkHash(ctx context.Context, file, want string) error {
+	f, err := openPlain(file)
+	if err != nil {
+		return err
+	}
+	h := sha512.New384()
+	_, err = io.CopyBuffer(h, interruptible{ctx, f}, make([]byte, 1<<20))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("hash %s: %w", file, err)
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != want {
+		return errkind.Errorf(errkind.Corrupt, "SHA-384 is %s, not %s", got, want)
+	}
+	return nil
+}
+
+// interruptible reads until its context ends.
+type interruptible struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (i interruptible) Read(b []byte) (int, error) {
+	if err := i.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return i.r.Read(b)
+}
+
+// touch changes the host.
+func (s *Store) touch(name string, change func() error) error {
+	if s.Touch == nil {
+		return change()
+	}
+	return s.Touch(name, change)
+}
