@@ -64,17 +64,21 @@ func checkFile(ctx context.Context, path string) error {
 	return nil
 }
 
+// smallestPage is how many bytes a database has at least (sqlite.org/fileformat.html,
+// 1.3.2). SQLite takes some shorter files for new ones.
+const smallestPage = 512
+
 // lost reports that the datastore is gone, or empty, where a copy says that it
 // was not.
 func lost(path string) error {
-	if fi, err := os.Stat(path + backupSuffix); err != nil || fi.Size() == 0 {
+	if fi, err := os.Stat(path + backupSuffix); err != nil || fi.Size() < smallestPage {
 		return nil
 	}
 	fi, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return errkind.Errorf(errkind.Corrupt, "it is gone")
-	case err == nil && fi.Size() == 0:
+	case err == nil && fi.Size() < smallestPage:
 		return errkind.Errorf(errkind.Corrupt, "it is empty")
 	}
 	return nil

@@ -3,6 +3,7 @@ package hoststate
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"iter"
 	"time"
 )
@@ -19,12 +20,18 @@ func (s *Store) statuses(ctx context.Context, newestFirst bool) iter.Seq2[row, e
 	if newestFirst {
 		order = "DESC"
 	}
-	// The sum says that a row is ours; the casts and the bound are for rows of
-	// anybody's making.
+	// The casts and the bound are for rows of anybody's making; the sum says that
+	// a row is ours.
 	text := `SELECT h.id, coalesce(CAST(h.timestamp AS TEXT), ''), substr(CAST(h.contents AS BLOB), 1, ?), coalesce(t.sum, '')
-		FROM (SELECT * FROM hoststatus ORDER BY id DESC LIMIT ?) h LEFT JOIN trident_hoststatus t ON t.id = h.id ORDER BY h.id ` + order
+		FROM (SELECT * FROM hoststatus ORDER BY id DESC LIMIT ?) h LEFT JOIN %s t ON t.id = h.id ORDER BY h.id ` + order
+	find := func(ours string) (*sql.Rows, error) {
+		return s.db.QueryContext(ctx, fmt.Sprintf(text, ours), maxStatus+1, maxRows)
+	}
 	return func(yield func(row, error) bool) {
-		rows, err := s.db.QueryContext(ctx, text, maxStatus+1, maxRows)
+		rows, err := find("trident_hoststatus")
+		if s.notYet(err) {
+			rows, err = find("(SELECT NULL AS id, NULL AS sum)") // upstream's rows only
+		}
 		if s.notYet(err) {
 			return
 		}

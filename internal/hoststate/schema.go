@@ -122,20 +122,17 @@ func sumOf(contents []byte) string {
 }
 
 // writable finds a header that says that the file is for reading only: SQLite
-// would notice at the first save.
+// would notice at the first save. Nothing is written.
 func writable(ctx context.Context, db *sql.DB) error {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return damage(err)
-	}
-	return tx.Rollback()
+	_, err := db.ExecContext(ctx, "DELETE FROM trident_blocked WHERE false")
+	return damage(err)
 }
 
 // migrate adds what the file does not have. Where all is there nothing is
 // written: a start is quick, and a full disk does not prevent it.
 func migrate(ctx context.Context, db *sql.DB) error {
 	if _, err := db.ExecContext(ctx, schema); err != nil {
-		return kindOf(err)
+		return damage(err)
 	}
 	for _, p := range []struct {
 		name   string
@@ -147,13 +144,13 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	} {
 		is, err := number(ctx, db, "PRAGMA "+p.name)
 		if err != nil {
-			return kindOf(err)
+			return damage(err)
 		}
 		if p.enough(is, p.want) {
 			continue
 		}
 		if _, err := db.ExecContext(ctx, fmt.Sprintf("PRAGMA %s = %d", p.name, p.want)); err != nil {
-			return kindOf(err)
+			return damage(err)
 		}
 	}
 	return nil

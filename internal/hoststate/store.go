@@ -99,15 +99,15 @@ func (s *Store) prepare(ctx context.Context) error {
 	if err := check(ctx, s.db); err != nil {
 		return err
 	}
-	if err := writable(ctx, s.db); err != nil {
-		return err
-	}
 	err := migrate(ctx, s.db)
 	if errkind.Of(err) == errkind.NoSpace {
 		s.bare.Store(true)
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return writable(ctx, s.db)
 }
 
 // connect opens a SQLite file with one connection.

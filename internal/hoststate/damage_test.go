@@ -1,0 +1,300 @@
+package hoststate
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/operation"
+)
+
+func settle(t *testing.T, s *Store, id string) {
+	t.Helper()
+	op := operation.Operation{ID: id, Phase: operation.Done, Plan: []string{"a"}, State: json.RawMessage("{}")}
+	if err := s.Save(t.Context(), op, operation.Event{Operation: id, Sequence: 1}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// used makes a datastore with a history and its copy, and closes it.
+func used(t *testing.T) (path string, status Status) {
+	t.Helper()
+	path = upstreamFile(t, installedAndUpdated()...)
+	s := open(t, path)
+	status = mustStatus(t, s)
+	status.TridentVersion = "1.0.0"
+	for i := range 3 {
+		status.InstallIndex = i
+		mustRecord(t, s, status)
+		settle(t, s, fmt.Sprint(i))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path, status
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func place(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever byte is wrong, and wherever the file ends: the host's status is what
+// it was, and what was damaged is kept.
+func TestADamagedDatastoreIsReplacedByItsCopy(t *testing.T) {
+	t.Parallel()
+	path, want := used(t)
+	whole, copied := read(t, path), read(t, path+backupSuffix)
+	damages := map[string][]byte{"gone": nil}
+	ends := []int{1, 99, 100, 511, 512, 4095, len(whole) - 1}
+	for i := range 50 {
+		ends = append(ends, len(whole)*i/50)
+	}
+	for _, n := range ends {
+		damages[fmt.Sprintf("ends at %d", n)] = whole[:n]
+	}
+	offsets := []int{0, 16, 18, 19, 20, 21, 24, 28, 44, 47, 56, 59, 63, 71, 99, 100, 103, 105, 108} // sqlite.org/fileformat.html, 1.3
+	for i := range 150 {
+		offsets = append(offsets, 109+(len(whole)-109)*i/150)
+	}
+	for _, n := range offsets {
+		flipped := bytes.Clone(whole)
+		flipped[n] ^= 0x2a
+		damages[fmt.Sprintf("flipped at %d", n)] = flipped
+	}
+	restored := 0
+	for name, data := range damages {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "datastore.sqlite")
+		if place(t, path+backupSuffix, copied); data != nil {
+			place(t, path, data)
+		}
+		s, err := Open(t.Context(), path)
+		if errkind.Of(err) == errkind.Incompatible && name == "flipped at 60" {
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got, err := s.Status(t.Context()); err != nil || !got.Equal(want) {
+			t.Errorf("%s: %v, %+v", name, err, got)
+		}
+		if ops, err := s.List(t.Context(), 10, false); err != nil || len(ops) != 3 {
+			t.Errorf("%s: operations %v, %v", name, ops, err)
+		}
+		settle(t, s, "next")
+		kept, err := s.Damaged()
+		if err != nil || len(kept) > 1 {
+			t.Errorf("%s: %v, %v", name, kept, err)
+		}
+		if len(kept) == 1 {
+			restored++
+			if got := read(t, kept[0].Path); !bytes.Equal(got, data) || time.Since(kept[0].Time).Abs() > time.Minute {
+				t.Errorf("%s: not kept as it was, or at %v", name, kept[0].Time)
+			}
+		}
+		s.Close()
+		os.RemoveAll(dir)
+	}
+	if restored < len(damages)/3 { // what is flipped where nothing is stored does no harm
+		t.Errorf("%d of %d were restored", restored, len(damages))
+	}
+}
+
+func TestWhatWasSavedAfterTheCopyIsForgottenAloud(t *testing.T) {
+	t.Parallel()
+	path, want := used(t)
+	s := open(t, path)
+	late := want
+	late.InstallIndex = 77
+	mustRecord(t, s, late)
+	s.Close()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	place(t, path+"-journal", []byte("would be applied to whatever has the name"))
+	s = open(t, path)
+	if got := mustStatus(t, s); !got.Equal(want) {
+		t.Errorf("%+v", got)
+	}
+	kept, err := s.Damaged()
+	if err != nil || len(kept) != 1 {
+		t.Fatalf("%v, %v", kept, err)
+	}
+	if string(read(t, kept[0].Path+"-journal")) != "would be applied to whatever has the name" {
+		t.Error("the journal is not kept")
+	}
+	for _, name := range []string{path, path + backupSuffix, kept[0].Path} {
+		if fi, err := os.Stat(name); err != nil || fi.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, fi, err)
+		}
+	}
+}
+
+func TestTwoDamagedDatastoresAreKept(t *testing.T) {
+	t.Parallel()
+	path, _ := used(t)
+	var all []Damaged
+	for i := range 4 {
+		place(t, path, []byte{byte(i)})
+		s := open(t, path)
+		var err error
+		if all, err = s.Damaged(); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+	}
+	if len(all) != 2 || string(read(t, all[0].Path)) != "\x02" || string(read(t, all[1].Path)) != "\x03" {
+		t.Errorf("%v", all)
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	var left []string
+	for _, e := range entries {
+		if n := e.Name(); !strings.HasSuffix(n, "-journal") && !strings.Contains(n, damagedSuffix) {
+			left = append(left, n)
+		}
+	}
+	if want := []string{"datastore.sqlite", "datastore.sqlite.bak"}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("left are %v, %v", left, err)
+	}
+}
+
+func TestWhereTheCopyIsNoGoodNothingIsChanged(t *testing.T) {
+	t.Parallel()
+	path, _ := used(t)
+	for name, backup := range map[string][]byte{"damaged too": bytes.Repeat([]byte("x"), 8192), "none": nil} {
+		if err := os.Remove(path + backupSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if backup != nil {
+			place(t, path+backupSuffix, backup)
+		}
+		place(t, path, []byte("rubbish"))
+		_, err := Open(t.Context(), path)
+		if errkind.Of(err) != errkind.Corrupt || errkind.Hint(err) == "" || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if string(read(t, path)) != "rubbish" {
+			t.Errorf("%s: it was changed", name)
+		}
+	}
+}
+
+func TestTheCopyIsAsGoodAsTheDatastore(t *testing.T) {
+	t.Parallel()
+	path, want := used(t)
+	s := open(t, path+backupSuffix)
+	if got := mustStatus(t, s); !got.Equal(want) {
+		t.Errorf("%+v", got)
+	}
+	for _, p := range []string{"user_version", "application_id"} {
+		if n, err := number(t.Context(), s.db, "PRAGMA "+p); n == 0 || err != nil {
+			t.Errorf("%s is %d, %v", p, n, err)
+		}
+	}
+}
+
+// limited opens a datastore on a disk that has room for that many pages.
+func limited(t *testing.T, path string, pages int) *Store {
+	t.Helper()
+	s, err := openFile(t.Context(), path, fmt.Sprintf("max_page_count(%d)", pages))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestAFullDiskDoesNotPreventAStart(t *testing.T) {
+	t.Parallel()
+	taken := upstreamFile(t, installedAndUpdated()...)
+	fi, err := os.Stat(taken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		path         string
+		pages, links int
+	}{
+		"a new datastore":        {filepath.Join(t.TempDir(), "d"), 1, 0},
+		"a part of the schema":   {filepath.Join(t.TempDir(), "d"), 4, 0},
+		"upstream's, taken over": {taken, int(fi.Size() / 4096), 2},
+	} {
+		s := limited(t, c.path, c.pages)
+		if ops, err := s.List(t.Context(), 10, true); err != nil || len(ops) != 0 {
+			t.Errorf("%s: List: %v, %v", name, ops, err)
+		}
+		if _, err := s.Load(t.Context(), "x"); errkind.Of(err) != errkind.NotFound {
+			t.Errorf("%s: Load: %v", name, err)
+		}
+		if b, err := s.Blocked(t.Context()); err != nil || len(b) != 0 {
+			t.Errorf("%s: Blocked: %v, %v", name, b, err)
+		}
+		before := mustStatus(t, s)
+		if links := images(t, s); len(links) != c.links {
+			t.Errorf("%s: links %v", name, links)
+		}
+		if err := s.Record(t.Context(), Status{Phase: Fresh{}, Spec: "a: 1"}); errkind.Of(err) != errkind.NoSpace || errkind.Hint(err) == "" {
+			t.Errorf("%s: Record: %v", name, err)
+		}
+		if _, err := s.db.Exec("PRAGMA max_page_count = 1000"); err != nil {
+			t.Fatal(err)
+		}
+		settle(t, s, "there is room again")
+		if ops, err := s.List(t.Context(), 10, false); err != nil || len(ops) != 1 || !mustStatus(t, s).Equal(before) {
+			t.Errorf("%s: afterwards: %v, %v", name, ops, err)
+		}
+	}
+}
+
+func TestACopyThatCannotBeMadeLeavesTheOneBefore(t *testing.T) {
+	t.Parallel()
+	path, _ := used(t)
+	before := read(t, path+backupSuffix)
+	s := open(t, path)
+	if _, err := s.db.Exec("CREATE TABLE bad (a TEXT); INSERT INTO bad VALUES ('x'); UPDATE trident_hoststatus SET sum = 'no'"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Backup(t.Context()); errkind.Of(err) != errkind.Corrupt {
+		t.Errorf("err = %v", err)
+	}
+	settle(t, s, "saved all the same")
+	if !bytes.Equal(before, read(t, path+backupSuffix)) {
+		t.Error("the copy was replaced by a bad one")
+	}
+	if diff := cmp.Diff(0, len(leftovers(t, path))); diff != "" {
+		t.Error(leftovers(t, path))
+	}
+}
+
+func leftovers(t *testing.T, path string) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
