@@ -3,18 +3,25 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
+	"os"
 
+	"github.com/trident-project/trident/internal/api"
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/selfservice"
 )
 
 // Probe checks that this tridentd could take over: that it starts at all, that
-// it can read a copy of the datastore (which it may change), and that it knows
-// how to carry on with what is unsettled in it. It prints who it is. It needs
-// neither root nor a socket nor systemd, and changes nothing else.
+// it can read a copy of the datastore (which it may change), that it knows how to
+// carry on with what is unsettled in it, and that it answers on a socket, which
+// it makes beside the copy. It prints who it is. It needs neither root nor
+// systemd, and changes nothing else.
 func Probe(ctx context.Context, c Config, datastore string, out io.Writer) error {
 	if datastore != "" {
 		if err := probeStore(ctx, c, datastore); err != nil {
@@ -37,6 +44,33 @@ func probeStore(ctx context.Context, c Config, path string) error {
 	if err != nil {
 		return err
 	}
-	selfservice.New(selfservice.Config{Root: c.Root, Version: c.Version, Runner: runner, Store: store, Logger: c.Logger})
-	return runner.Check()
+	self := selfservice.New(selfservice.Config{Root: c.Root, Version: c.Version, Runner: runner, Store: store, Logger: c.Logger})
+	if err := runner.Check(); err != nil {
+		return err
+	}
+	server := api.New(api.Config{
+		Version: c.Version, Self: self, Operations: runner, Logger: c.Logger, Begin: func() func() { return func() {} },
+		AlsoUID: uint32(os.Geteuid()),
+	})
+	return probeServer(ctx, c, server, path+".sock")
+}
+
+// probeServer has the server answer one call.
+func probeServer(ctx context.Context, c Config, server *api.Server, socket string) (err error) {
+	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		return err
+	}
+	listener := api.Listen(l, c.Logger)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	version, err := api.Check(ctx, socket)
+	if err == nil && version != c.Version {
+		err = errkind.Errorf(errkind.Internal, "it answers that it is %s", version)
+	}
+	server.Stop(ctx, listener)
+	return errors.Join(err, <-served)
 }

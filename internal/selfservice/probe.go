@@ -37,7 +37,18 @@ func (s *Service) probe(ctx context.Context, r *opRun) error {
 		return err
 	}
 	defer image.Close()
-	said, err := s.runCandidate(ctx, image)
+	candidate := filepath.Join(s.dir, probeDir, "tridentd")
+	err = s.touch("extract candidate", func() error { return extract(image, candidate) })
+	if err != nil {
+		return fmt.Errorf("extract the candidate: %w", err)
+	}
+	return s.ask(ctx, r, candidate)
+}
+
+// ask has the target's daemon try itself on a copy of the datastore and say who
+// it is, and leaves nothing of that behind.
+func (s *Service) ask(ctx context.Context, r *opRun, daemon string) error {
+	said, err := s.runCandidate(ctx, daemon)
 	if err = errors.Join(err, s.cleanProbe(ctx, r)); err != nil {
 		return err
 	}
@@ -47,27 +58,22 @@ func (s *Service) probe(ctx context.Context, r *opRun) error {
 	return nil
 }
 
-// runCandidate asks the image's daemon who it is.
-func (s *Service) runCandidate(ctx context.Context, i *image) (version string, err error) {
-	dir := filepath.Join(s.dir, probeDir)
-	candidate, datastore := filepath.Join(dir, "tridentd"), filepath.Join(dir, "datastore.sqlite")
-	err = s.touch("extract candidate", func() error {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
-		if err := extract(i, candidate); err != nil {
+func (s *Service) runCandidate(ctx context.Context, daemon string) (version string, err error) {
+	datastore := filepath.Join(s.dir, probeDir, "datastore.sqlite")
+	err = s.touch("copy datastore", func() error {
+		if err := os.MkdirAll(filepath.Dir(datastore), 0o700); err != nil {
 			return err
 		}
 		return s.Store.Snapshot(ctx, datastore)
 	})
 	if err != nil {
-		return "", fmt.Errorf("extract the candidate: %w", err)
+		return "", fmt.Errorf("copy the datastore for the candidate: %w", err)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, probeTime, errkind.Errorf(errkind.Unhealthy, "the candidate did not end within %s", probeTime))
 	defer cancel()
 	var out []byte
 	err = s.touch("run candidate", func() error {
-		out, err = s.Tools.Run(ctx, candidate, "--probe", "--datastore", datastore)
+		out, err = s.Tools.Run(ctx, daemon, "--probe", "--datastore", datastore)
 		return err
 	})
 	if ctx.Err() != nil {
@@ -87,6 +93,9 @@ func (s *Service) runCandidate(ctx context.Context, i *image) (version string, e
 }
 
 func extract(i *image, path string) (err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
 	in, err := i.files.Open(extension.OwnDaemon)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package selfservice
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,21 +65,36 @@ func (s *Service) givenUp(r *opRun) error {
 }
 
 func (s *Service) checkSelf(ctx context.Context, r record) error {
-	if r.Base {
-		if err := s.checkNotMerged(); err != nil {
-			return err
-		}
-	} else {
-		image, err := s.openVerified(ctx, s.imagePath(r.Version), nil)
-		if err != nil {
-			return err
-		}
-		err = errors.Join(s.checkMerged(image), image.Close())
-		if err != nil {
-			return err
-		}
+	check := s.checkMergedAgain
+	switch {
+	case r.Base:
+		check = func(context.Context, record) error { return s.checkNotMerged() }
+	case r.ActivatedIn == s.Runner.Life.Boot:
+		// What is merged was compared with the image when it was activated. To do so
+		// again would take the processors from the callers who have waited for us.
+		check = s.checkMergedVersion
+	}
+	if err := check(ctx, r); err != nil {
+		return err
 	}
 	return s.answers(ctx, r.Version)
+}
+
+// checkMergedAgain verifies the image and what systemd has merged of it.
+func (s *Service) checkMergedAgain(ctx context.Context, r record) error {
+	image, err := s.openVerified(ctx, s.imagePath(r.Version), nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.checkMerged(image), image.Close())
+}
+
+func (s *Service) checkMergedVersion(_ context.Context, r record) error {
+	merged, err := s.mergedVersion()
+	if err == nil && merged != r.Version {
+		err = errkind.Errorf(errkind.Unhealthy, "merged is trident %s", cmp.Or(merged, "of no version"))
+	}
+	return err
 }
 
 // answers asks through the socket who answers there.

@@ -195,6 +195,23 @@ func TestWhatIsRefusedLeavesTheHostAsItWas(t *testing.T) {
 	}
 }
 
+func TestAVersionThatDoesNotRunWhereItIsMergedIsTakenBackBeforeTheRestart(t *testing.T) {
+	shop := newWorkshop(t)
+	on(t, shop, func(t *testing.T, w *world) {
+		w.noexec = true
+		op := w.end(w.service().Upgrade(context.Background(), w.offer(shop.image(t, "2.0.0", healthy)), quick))
+		if op.Phase != operation.Undone || op.Failure.Kind != errkind.Unhealthy ||
+			!strings.Contains(op.Failure.Message, "activate: the candidate cannot start on this host") {
+			t.Errorf("%s: %+v", op.Phase, op.Failure)
+		}
+		w.expect("1.0.0 of 1.0.0, back to :")
+		if slices.Contains(w.trace, "restart") {
+			t.Errorf("restarted: %v", w.trace)
+		}
+		w.checkLeftovers("1.0.0", op)
+	})
+}
+
 func TestAVersionIsStagedAndActivatedLater(t *testing.T) {
 	shop := newWorkshop(t)
 	on(t, shop, func(t *testing.T, w *world) {

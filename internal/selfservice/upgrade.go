@@ -33,12 +33,14 @@ type record struct {
 	// Published: the image in the store is of this operation.
 	Published bool `json:"published"`
 	// Armed and what follows are set before what they tell of is done.
-	Armed     bool        `json:"armed"`
-	Activated bool        `json:"activated"`
-	Previous  rescue.Side `json:"previous"` // where the link pointed to before
-	ArmedAt   time.Time   `json:"armed_at"`
-	Proofs    int         `json:"proofs"` // how often the new version began to prove itself
-	Evidence  string      `json:"evidence"`
+	Armed     bool `json:"armed"`
+	Activated bool `json:"activated"`
+	// ActivatedIn is the boot in which it was last activated.
+	ActivatedIn string      `json:"activated_in"`
+	Previous    rescue.Side `json:"previous"` // where the link pointed to before
+	ArmedAt     time.Time   `json:"armed_at"`
+	Proofs      int         `json:"proofs"` // how often the new version began to prove itself
+	Evidence    string      `json:"evidence"`
 }
 
 type (
@@ -154,7 +156,7 @@ func (s *Service) activateImage(ctx context.Context, r *opRun) error {
 	if err := s.givenUp(r); err != nil {
 		return err
 	}
-	r.State.Activated = true
+	r.State.Activated, r.State.ActivatedIn = true, s.Runner.Life.Boot
 	if err := r.Save(ctx); err != nil {
 		return err
 	}
@@ -179,7 +181,13 @@ func (s *Service) activateImage(ctx context.Context, r *opRun) error {
 	if err := s.refresh(ctx, r, "refresh"); err != nil {
 		return err
 	}
-	return s.checkMerged(image)
+	if err := s.checkMerged(image); err != nil {
+		return err
+	}
+	// Once more from where it will run: what the overlay or the policy of the host
+	// forbid shows before the daemon that works has stopped, and the new one is in
+	// memory when callers wait for it.
+	return s.ask(ctx, r, filepath.Join(s.Root, extension.OwnDaemon))
 }
 
 // deactivate puts the link back and has systemd merge what it pointed to before.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/trident-project/trident/internal/extension"
@@ -51,6 +52,7 @@ type world struct {
 	trace   []string
 	left    *disk // what the cut left
 
+	noexec     bool // what is merged does not run
 	goroutines sync.WaitGroup
 	usr        sync.Mutex // held while /usr changes, which no process start sees half
 }
@@ -217,6 +219,9 @@ func (w *world) version(context.Context) (string, error) {
 func (w *world) tool(_ context.Context, name string, args ...string) ([]byte, error) {
 	if !strings.HasSuffix(name, "/tridentd") {
 		return []byte("nothing to tell"), nil
+	}
+	if w.noexec && name == filepath.Join(w.disk.root, extension.OwnDaemon) {
+		return nil, syscall.EACCES
 	}
 	text, err := os.ReadFile(name)
 	if err != nil {
