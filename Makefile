@@ -21,7 +21,7 @@ ALONE = mkdir -p dist && flock dist/.lock
 .PHONY: build
 build: ## Build trident, tridentd and trident-rescue for this machine
 	@$(NEED) go
-	go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o dist/ ./cmd/...
+	go build -tags grpcnotrace -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o dist/ ./cmd/...
 
 .PHONY: rpm
 rpm: ## Build the RPMs (VERSION=1.2.3, ARCHES=amd64,arm64)

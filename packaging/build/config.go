@@ -27,7 +27,7 @@ type config struct {
 type build struct {
 	ID, Main, Binary string
 	GOOS, GOARCH     []string
-	Env, Flags       []string
+	Env, Flags, Tags []string
 	LDFlags          []string `yaml:"ldflags"`
 	ModTimestamp     string   `yaml:"mod_timestamp"`
 	NoUniqueDistDir  bool     `yaml:"no_unique_dist_dir"`

@@ -86,7 +86,7 @@ func (p project) compile(ctx context.Context, b build, arch string) error {
 		return err
 	}
 	args := append([]string{"go", "build"}, b.Flags...)
-	args = append(args, "-ldflags", strings.Join(ldflags, " "), "-o", out, b.Main)
+	args = append(args, "-tags", strings.Join(b.Tags, ","), "-ldflags", strings.Join(ldflags, " "), "-o", out, b.Main)
 	env := append(slices.Clone(b.Env), "GOOS=linux", "GOARCH="+arch)
 	if err := command(ctx, env, args...); err != nil {
 		return err

@@ -265,7 +265,7 @@ func (m *Maker) Daemon(ctx context.Context, pkg, version string, settings ...str
 		flags += " -X " + s
 	}
 	path := filepath.Join(m.dir, "tridentd-"+version)
-	_, err := m.script(ctx, nil, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", path, pkg)
+	_, err := m.script(ctx, nil, "go", "build", "-tags", "grpcnotrace", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", path, pkg)
 	return path, err
 }
 

@@ -4,7 +4,7 @@
 //
 //	go run ./internal/e2e/bench/daemon
 //
-// Both are built with the same flags and started in turns, as systemd would: the
+// Each is built as it would be released, and both are started in turns, as systemd would: the
 // socket is there before the process, and the clock runs from the call. The
 // medians are printed.
 package main
@@ -57,11 +57,14 @@ func run(rounds int) error {
 	defer os.RemoveAll(dir)
 	smallest := &subject{name: "smallest", args: []string{filepath.Join(dir, "smallest")}}
 	tridentd := &subject{name: "tridentd", args: []string{filepath.Join(dir, "tridentd"), "--root", filepath.Join(dir, "root")}}
-	for s, pkg := range map[*subject]string{smallest: "./internal/e2e/bench/daemon/testdata/smallest", tridentd: "./cmd/tridentd"} {
-		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", s.args[0], pkg)
+	for s, from := range map[*subject][]string{
+		smallest: {"./internal/e2e/bench/daemon/testdata/smallest"},
+		tridentd: {"-tags", "grpcnotrace", "./cmd/tridentd"}, // as it is released
+	} {
+		build := exec.Command("go", append([]string{"build", "-trimpath", "-ldflags=-s -w", "-o", s.args[0]}, from...)...)
 		build.Env, build.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
 		if err := build.Run(); err != nil {
-			return fmt.Errorf("build %s: %w", pkg, err)
+			return fmt.Errorf("build %s: %w", s.name, err)
 		}
 	}
 	for i := range rounds {
