@@ -18,8 +18,8 @@ type decoder struct {
 	extras  extras
 	lenient bool // for ParseRecorded: unknown keys go to extras, missing ones stay zero, unknown words are kept
 
-	nodes, aliases int
-	full           bool // a limit was met: nothing more is looked at
+	nodes, aliases, bytes int
+	full                  bool // a limit was met: nothing more is looked at
 }
 
 // extras is what a recorded document has under keys that this release does not know, by the path of the mapping.
@@ -75,6 +75,10 @@ func (d *decoder) enter(n *yaml.Node, path string, depth int) (*yaml.Node, bool)
 			return nil, false
 		}
 		n = n.Alias
+	}
+	if d.bytes += len(n.Value); d.bytes > maxRecord {
+		d.limit(n, path, "is too much: a document has at most %d KiB of text, that reached by aliases included", maxRecord>>10)
+		return nil, false
 	}
 	if n.Style&yaml.TaggedStyle != 0 && n.ShortTag() != "!!str" {
 		d.wrong(n, path, "has the tag %s; tags are not supported", brief(n.Tag))
@@ -159,6 +163,7 @@ func (d *decoder) textMap(n *yaml.Node, v reflect.Value, path string, depth int)
 func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, depth int) {
 	t := v.Type()
 	if key := short(t); key != "" && n.Kind == yaml.ScalarNode {
+		d.nodes++ // it is written as a mapping
 		setDefaults(v)
 		i := slices.IndexFunc(members(t), func(f member) bool { return f.key == key })
 		d.scalar(n, v.Field(i), path)

@@ -26,6 +26,8 @@ func TestHostileDocumentsGetOneClearFinding(t *testing.T) {
 		{"an alias of itself", "internalParams: {a: &a [*a]}", "nested more than"},
 		{"many aliases", "os: {hostname: &a x}\ninternalParams: {k: [" + strings.Repeat("*a,", maxAliases+1) + "]}", "one alias too many"},
 		{"many values", "internalParams: {k: [" + strings.Repeat("1,", maxNodes+1) + "]}", "is too much"},
+		{"much text by aliases", "internalParams: {a: &a " + strings.Repeat("x", 100_000) + ", k: [" + strings.Repeat("*a,", 900) + "]}", "of text, that reached"},
+		{"more when written out", "internalParams: " + strings.Repeat("{k: ", 50) + "[" + strings.Repeat("1,", 50_000) + "]" + strings.Repeat("}", 50), "when it is written out"},
 		{"a merge key", "os:\n  <<: {hostname: x}\n", "merge key"},
 		{"bytes that are no UTF-8", "os:\n  hostname: \xff\n", "2:13: is not UTF-8: byte 0xff"},
 		{"UTF-16", "\xff\xfeo\x00s\x00", "is not UTF-8"},

@@ -13,7 +13,8 @@ import (
 
 // Limits on a document, far above what any host needs.
 const (
-	maxText    = 1 << 20 // bytes
+	maxText    = 1 << 20 // bytes, as given and as written by YAML
+	maxRecord  = 4 << 20 // bytes of a recorded one: other releases write longer forms
 	maxDepth   = 64      // levels of nesting, aliases followed
 	maxNodes   = 200_000 // keys and values, those reached by aliases counted again
 	maxAliases = 1000
@@ -26,10 +27,10 @@ type fatal struct {
 	message string
 }
 
-// load makes text one tree of nodes: nil for a document without content.
-func load(text []byte) (*yaml.Node, *fatal) {
-	if len(text) > maxText {
-		return nil, &fatal{message: fmt.Sprintf("is larger than %d KiB", maxText>>10)}
+// load makes text, of at most so many bytes, one tree of nodes: nil for a document without content.
+func load(text []byte, most int) (*yaml.Node, *fatal) {
+	if len(text) > most {
+		return nil, &fatal{message: fmt.Sprintf("is larger than %d KiB", most>>10)}
 	}
 	if f := badText(text); f != nil {
 		return nil, f

@@ -11,7 +11,7 @@ import (
 // Report has an Error. Rules that need the whole document are looked at only
 // once every single value of it could be read.
 func Parse(text []byte) (*Config, Report) {
-	n, bad := load(text)
+	n, bad := load(text, maxText)
 	if bad != nil {
 		return nil, Report{{Line: bad.line, Column: bad.column, Severity: Error, Name: NameParse, Message: bad.message}}
 	}
@@ -26,6 +26,9 @@ func Parse(text []byte) (*Config, Report) {
 	}
 	c.places = d.places
 	report := d.report
+	if report.Err() == nil && len(c.YAML()) > maxText {
+		report = append(report, c.places.fault("", NameParse, fmt.Sprintf("is larger than %d KiB when it is written out", maxText>>10)))
+	}
 	if report.Err() == nil {
 		report = append(report, validate(&c.spec, c.places)...)
 	}
@@ -44,7 +47,11 @@ func Parse(text []byte) (*Config, Report) {
 // It fails, with errkind.Corrupt, when text is no document, or a value is of
 // another type than its key has.
 func ParseRecorded(text []byte) (*Config, error) {
-	n, bad := load(text)
+	return parseRecorded(text, maxRecord)
+}
+
+func parseRecorded(text []byte, most int) (*Config, error) {
+	n, bad := load(text, most)
 	if bad != nil {
 		return nil, errkind.Errorf(errkind.Corrupt, "read recorded Host Configuration: line %d: it %s", bad.line, bad.message)
 	}

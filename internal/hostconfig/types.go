@@ -108,7 +108,7 @@ type HealthCheck struct {
 	Systemd *SystemdCheck
 }
 
-// SystemdCheck passes when all its units are active.
+// SystemdCheck is a look at systemd units. It passes when all of them are active.
 type SystemdCheck struct {
 	// A name for messages.
 	Name string `key:"name"`

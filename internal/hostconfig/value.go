@@ -12,8 +12,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// The kinds of scalars, as in the core schema of YAML 1.2 (section 10.3.2)
-// but for numbers that are not decimal, which are text here.
+// The kinds of scalars, as in the core schema of YAML 1.2 (section 10.3.2).
+// Infinity and what is no number are text here: nothing wants them.
 const (
 	kindNull  = "null"
 	kindBool  = "bool"
@@ -33,12 +33,33 @@ func scalarKind(s string) string {
 	if unsigned := strings.TrimPrefix(s, "-"); isDigits(unsigned) || isDigits(strings.TrimPrefix(s, "+")) {
 		return kindInt
 	}
+	if hex, ok := strings.CutPrefix(s, "0x"); ok && isHex(hex) {
+		return kindInt
+	}
+	if octal, ok := strings.CutPrefix(s, "0o"); ok && octal != "" && strings.Trim(octal, "01234567") == "" {
+		return kindInt
+	}
 	if strings.Trim(s, "+-.0123456789eE") == "" {
 		if _, err := strconv.ParseFloat(s, 64); err == nil {
 			return kindFloat
 		}
 	}
 	return kindText
+}
+
+// decimal is the whole number text, of the given kind, as digits without more. Other text is returned as it is.
+func decimal(text, kind string) string {
+	if kind != kindInt {
+		return text
+	}
+	base, digits := 10, strings.TrimPrefix(text, "+")
+	if strings.HasPrefix(text, "0x") || strings.HasPrefix(text, "0o") {
+		base, digits = map[byte]int{'x': 16, 'o': 8}[text[1]], text[2:]
+	}
+	if n, err := strconv.ParseUint(digits, base, 64); err == nil {
+		return strconv.FormatUint(n, 10)
+	}
+	return text
 }
 
 // plain reports whether n is written without quotes, so that its text decides what it is.
@@ -102,9 +123,9 @@ func setScalar(v reflect.Value, text, kind string) string {
 	var err error
 	switch p := v.Addr().Interface().(type) {
 	case *Size:
-		*p, err = parseSize(text)
+		*p, err = parseSize(decimal(text, kind))
 	case *PCR:
-		*p, err = parsePCR(text, kind == kindInt)
+		*p, err = parsePCR(decimal(text, kind), kind == kindInt)
 	case *UUID:
 		*p, err = parseUUID(text)
 	case *Hash:
@@ -121,7 +142,7 @@ func setScalar(v reflect.Value, text, kind string) string {
 		err = checkURL(text)
 		*p = URL(text)
 	case *SourceURL:
-		if err = checkURL(text); err == nil && !slices.Contains(sourceSchemes(), strings.ToLower(text[:strings.IndexByte(text, ':')])) {
+		if err = checkURL(text); err == nil && !slices.Contains(sourceSchemes(), text[:strings.IndexByte(text, ':')]) {
 			err = fmt.Errorf("wants a URL that starts with %s", strings.Join(sourceSchemes(), ", "))
 		}
 		*p = SourceURL(text)
@@ -152,7 +173,7 @@ func setBasic(v reflect.Value, text, kind string) string {
 		}
 		v.SetBool(strings.EqualFold(text, "true"))
 	case reflect.Uint32, reflect.Uint64:
-		n, err := strconv.ParseUint(text, 10, v.Type().Bits())
+		n, err := strconv.ParseUint(decimal(text, kind), 10, v.Type().Bits())
 		if err != nil || kind != kindInt {
 			return "wants a whole number from 0 on, of at most " + strconv.Itoa(v.Type().Bits()) + " bits"
 		}

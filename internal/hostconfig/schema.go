@@ -1,0 +1,282 @@
+package hostconfig
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Schema is a JSON Schema (draft 2020-12), as far as ours needs it. Servicing
+// is an annotation of our own: what a change of the key needs.
+type Schema struct {
+	Dialect     string     `json:"$schema,omitempty"`
+	Title       string     `json:"title,omitempty"`
+	Description string     `json:"description,omitempty"`
+	Ref         string     `json:"$ref,omitempty"`
+	Type        any        `json:"type,omitempty"` // a string or a list of them
+	Enum        []any      `json:"enum,omitempty"`
+	Default     any        `json:"default,omitempty"`
+	Format      string     `json:"format,omitempty"`
+	Pattern     string     `json:"pattern,omitempty"`
+	Minimum     *uint64    `json:"minimum,omitempty"`
+	Maximum     *uint64    `json:"maximum,omitempty"`
+	MultipleOf  uint64     `json:"multipleOf,omitempty"`
+	Items       *Schema    `json:"items,omitempty"`
+	Required    []string   `json:"required,omitempty"`
+	Properties  Properties `json:"properties,omitempty"`
+	Additional  any        `json:"additionalProperties,omitempty"` // false or a *Schema
+	AnyOf       []*Schema  `json:"anyOf,omitempty"`
+	OneOf       []*Schema  `json:"oneOf,omitempty"`
+	AllOf       []*Schema  `json:"allOf,omitempty"`
+	Not         *Schema    `json:"not,omitempty"`
+	If          *Schema    `json:"if,omitempty"`
+	Then        *Schema    `json:"then,omitempty"`
+	Else        *Schema    `json:"else,omitempty"`
+	Servicing   string     `json:"x-servicing,omitempty"`
+	Defs        Properties `json:"$defs,omitempty"`
+}
+
+// Properties are schemas by name, in the order of the reference page.
+type Properties []Property
+
+// Property is one schema with its name.
+type Property struct {
+	Name   string
+	Schema *Schema
+}
+
+// MarshalJSON keeps the order, which a map would not.
+func (p Properties) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	for i, one := range p {
+		b.WriteByte("{,"[min(i, 1)])
+		name, err := json.Marshal(one.Name)
+		if err != nil {
+			return nil, err
+		}
+		value, err := json.Marshal(one.Schema)
+		if err != nil {
+			return nil, err
+		}
+		b.Write(name)
+		b.WriteByte(':')
+		b.Write(value)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// DocumentSchema is the schema of what Parse takes, as far as it can be told of
+// single values and of keys of one mapping. Arithmetic in text ("4097K") and
+// rules over the whole document are Parse's alone.
+//
+// comments are the comments of this package's types ("Disk"), fields ("Disk.ID")
+// and constants ("RAIDLevel=raid0").
+func DocumentSchema(comments map[string]string) *Schema {
+	b := schemaBuilder{comments: comments, seen: map[reflect.Type]bool{}}
+	root := b.object(reflect.TypeFor[Spec]())
+	root.Dialect, root.Title = "https://json-schema.org/draft/2020-12/schema", "Host Configuration"
+	root.Type = []string{"object", "null"}
+	slices.SortFunc(b.defs, func(x, y Property) int { return strings.Compare(x.Name, y.Name) })
+	root.Defs = b.defs
+	return root
+}
+
+type schemaBuilder struct {
+	comments map[string]string
+	seen     map[reflect.Type]bool
+	defs     Properties
+}
+
+// object is the schema of a mapping, with all its keys.
+func (b *schemaBuilder) object(t reflect.Type) *Schema {
+	s := &Schema{Description: b.comments[t.Name()], Type: "object", Additional: false}
+	for _, m := range members(t) {
+		f := t.Field(m.index)
+		p := b.value(f.Type, !m.required)
+		p.Description, p.Servicing = b.comments[t.Name()+"."+f.Name], f.Tag.Get("change")
+		if words := b.words(f.Type); words != "" {
+			p.Description += "\n\n" + words
+		}
+		if m.deflt != "" {
+			p.Default = defaultValue(f.Type, m.deflt)
+		}
+		if m.required {
+			s.Required = append(s.Required, m.key)
+		}
+		s.Properties = append(s.Properties, Property{m.key, p})
+	}
+	formSchema(s, t)
+	return s
+}
+
+// define puts the schema of t among the definitions and returns a reference to it.
+func (b *schemaBuilder) define(t reflect.Type) *Schema {
+	if !b.seen[t] {
+		b.seen[t] = true
+		b.defs = append(b.defs, Property{t.Name(), b.object(t)})
+	}
+	return &Schema{Ref: "#/$defs/" + t.Name()}
+}
+
+// value is the schema of a value of type t; optional says whether null stands for its default.
+func (b *schemaBuilder) value(t reflect.Type, optional bool) *Schema {
+	s := b.form(t)
+	if !optional {
+		return s
+	}
+	switch {
+	case s.AnyOf != nil:
+		s.AnyOf = append(s.AnyOf, &Schema{Type: "null"})
+	case s.Enum != nil:
+		s.Enum = append(s.Enum, nil)
+	case s.Type != nil:
+		if one, ok := s.Type.(string); ok {
+			s.Type = []string{one}
+		}
+		s.Type = append(s.Type.([]string), "null")
+	default:
+		s = &Schema{AnyOf: []*Schema{s, {Type: "null"}}}
+	}
+	return s
+}
+
+func (b *schemaBuilder) form(t reflect.Type) *Schema {
+	if s := scalarSchema(t); s != nil {
+		return s
+	}
+	switch t {
+	case reflect.TypeFor[HealthCheck]():
+		return &Schema{
+			If:   &Schema{Type: "object", Required: []string{systemdKey}},
+			Then: b.define(reflect.TypeFor[SystemdCheck]()), Else: b.define(reflect.TypeFor[Script]()),
+		}
+	case reflect.TypeFor[Netplan](), reflect.TypeFor[map[string]any]():
+		return &Schema{Type: "object"}
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return b.form(t.Elem())
+	case reflect.Slice:
+		return &Schema{Type: "array", Items: b.value(t.Elem(), false)}
+	case reflect.Map:
+		return &Schema{Type: "object", Additional: b.value(t.Elem(), false)}
+	case reflect.Struct:
+		if short(t) != "" {
+			return &Schema{AnyOf: []*Schema{{Type: []string{"string", "number", "boolean"}}, b.define(t)}}
+		}
+		return b.define(t)
+	}
+	return &Schema{Type: []string{"string", "number", "boolean"}}
+}
+
+// words says what the words of t mean, one a line.
+func (b *schemaBuilder) words(t reflect.Type) string {
+	if t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	var out []string
+	for _, word := range words(t) {
+		if comment := b.comments[t.Name()+"="+word]; comment != "" {
+			out = append(out, "- "+word+": "+comment)
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+const (
+	uuidPattern = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}"
+	hashPattern = "[0-9a-fA-F]{96}"
+)
+
+// scalarSchema is the schema of a type that has one of its own, or nil.
+func scalarSchema(t reflect.Type) *Schema {
+	number := func(low, high uint64) *Schema { return &Schema{Type: "integer", Minimum: &low, Maximum: &high} }
+	text := func(pattern string) *Schema { return &Schema{Type: "string", Pattern: "^(" + pattern + ")$"} }
+	switch t {
+	case reflect.TypeFor[Size]():
+		s := text("grow|0*[1-9][0-9]*[KMGT]?")
+		least := uint64(sizeUnit)
+		s.Type, s.Minimum, s.MultipleOf = []string{"integer", "string"}, &least, sizeUnit
+		return s
+	case reflect.TypeFor[PCR]():
+		names := pcrNames()
+		return &Schema{AnyOf: []*Schema{number(0, maxPCR), {Enum: enum(slices.SortedFunc(maps.Keys(names),
+			func(a, b string) int { return int(names[a]) - int(names[b]) }))}}}
+	case reflect.TypeFor[UUID]():
+		return text(uuidPattern)
+	case reflect.TypeFor[Hash]():
+		return text(hashPattern)
+	case reflect.TypeFor[ImageHash]():
+		return text(string(HashIgnored) + "|" + hashPattern)
+	case reflect.TypeFor[PartitionType]():
+		return &Schema{AnyOf: []*Schema{{Enum: enum(words(t))}, text(uuidPattern)}}
+	case reflect.TypeFor[URL]():
+		s := text(`[A-Za-z][A-Za-z0-9+.-]*:\S+`)
+		s.Format = "uri"
+		return s
+	case reflect.TypeFor[SourceURL]():
+		s := text("(" + strings.Join(sourceSchemes(), "|") + `):\S+`)
+		s.Format = "uri"
+		return s
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return &Schema{Type: "boolean"}
+	case reflect.Uint32, reflect.Uint64:
+		return number(0, 1<<(t.Bits()-1)*2-1)
+	}
+	if known := words(t); known != nil {
+		return &Schema{Enum: enum(known)}
+	}
+	return nil
+}
+
+func enum(words []string) []any {
+	out := make([]any, len(words))
+	for i, w := range words {
+		out[i] = w
+	}
+	return out
+}
+
+func defaultValue(t reflect.Type, text string) any {
+	if n, err := strconv.ParseUint(text, 10, 64); err == nil && t.Kind() == reflect.Uint64 {
+		return n
+	}
+	return text
+}
+
+// formSchema says what decoder.form, and validate for a single script or check, look for.
+func formSchema(s *Schema, t reflect.Type) {
+	given := func(key string) *Schema {
+		return &Schema{Required: []string{key}, Properties: Properties{{key, &Schema{Not: &Schema{Enum: []any{nil, ""}}}}}}
+	}
+	types := func(required []string, sources []any, types ...any) *Schema {
+		return &Schema{
+			If:   &Schema{Required: required, Properties: Properties{{"source", &Schema{Enum: sources}}}},
+			Then: &Schema{Properties: Properties{{"type", &Schema{Enum: append(types, nil)}}}},
+		}
+	}
+	switch t {
+	case reflect.TypeFor[Script]():
+		content := given("content")
+		content.Properties[0].Schema = &Schema{Not: &Schema{Type: "null"}} // the empty text is a script, too
+		s.OneOf = []*Schema{content, given("path")}
+	case reflect.TypeFor[SystemdCheck]():
+		i := slices.IndexFunc(s.Properties, func(p Property) bool { return p.Name == systemdKey })
+		s.Properties[i].Schema.Items.Pattern = `\S`
+	case reflect.TypeFor[AdoptedPartition]():
+		s.OneOf = []*Schema{given("matchLabel"), given("matchUuid")}
+	case reflect.TypeFor[Filesystem]():
+		s.AllOf = []*Schema{
+			types(nil, []any{FromImage, nil}),
+			types([]string{"source"}, []any{FromNew}, Ext4, XFS, VFAT, NTFS, Tmpfs),
+			types([]string{"source"}, []any{FromAdopted}, Ext4, XFS, VFAT, NTFS, Auto),
+		}
+	}
+}

@@ -1,0 +1,330 @@
+package hostconfig
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// validator is as much of a JSON Schema validator as the schema needs. It panics
+// at a keyword that it does not know, so that none is silently ignored.
+type validator struct{ root map[string]any }
+
+func newValidator(t testing.TB) validator {
+	t.Helper()
+	text, err := json.Marshal(DocumentSchema(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var root map[string]any
+	if err := json.Unmarshal(text, &root); err != nil {
+		t.Fatal(err)
+	}
+	return validator{root}
+}
+
+func (c validator) valid(s, v any) bool {
+	if b, ok := s.(bool); ok {
+		return b
+	}
+	m := s.(map[string]any)
+	all := func(list any, want func(n, of int) bool) bool {
+		n := 0
+		for _, one := range list.([]any) {
+			if c.valid(one, v) {
+				n++
+			}
+		}
+		return want(n, len(list.([]any)))
+	}
+	for k, x := range m {
+		ok := true
+		switch k {
+		case "$schema", "$defs", "title", "description", "default", "format", "x-servicing", "then", "else":
+		case "$ref":
+			ok = c.valid(c.root["$defs"].(map[string]any)[strings.TrimPrefix(x.(string), "#/$defs/")], v)
+		case "type":
+			ok = ofType(x, v)
+		case "enum":
+			ok = slices.ContainsFunc(x.([]any), func(e any) bool { return reflect.DeepEqual(e, v) })
+		case "pattern":
+			text, is := v.(string)
+			ok = !is || regexp.MustCompile(x.(string)).MatchString(text)
+		case "minimum", "maximum", "multipleOf":
+			if n, is := v.(float64); is {
+				limit := x.(float64)
+				ok = k == "minimum" && n >= limit || k == "maximum" && n <= limit || k == "multipleOf" && math.Mod(n, limit) == 0
+			}
+		case "anyOf":
+			ok = all(x, func(n, _ int) bool { return n > 0 })
+		case "oneOf":
+			ok = all(x, func(n, _ int) bool { return n == 1 })
+		case "allOf":
+			ok = all(x, func(n, of int) bool { return n == of })
+		case "not":
+			ok = !c.valid(x, v)
+		case "if":
+			branch := "else"
+			if c.valid(x, v) {
+				branch = "then"
+			}
+			ok = m[branch] == nil || c.valid(m[branch], v)
+		case "items":
+			list, _ := v.([]any)
+			ok = !slices.ContainsFunc(list, func(item any) bool { return !c.valid(x, item) })
+		default:
+			ok = c.mapping(m, k, v)
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
+func (c validator) mapping(s map[string]any, keyword string, v any) bool {
+	m, is := v.(map[string]any)
+	if !is {
+		return true
+	}
+	known, _ := s["properties"].(map[string]any)
+	switch keyword {
+	case "required":
+		return !slices.ContainsFunc(s["required"].([]any), func(k any) bool { _, ok := m[k.(string)]; return !ok })
+	case "properties":
+		for k, one := range known {
+			if value, ok := m[k]; ok && !c.valid(one, value) {
+				return false
+			}
+		}
+	case "additionalProperties":
+		for k, value := range m {
+			if known[k] == nil && !c.valid(s[keyword], value) {
+				return false
+			}
+		}
+	default:
+		panic("keyword " + keyword)
+	}
+	return true
+}
+
+func ofType(want, v any) bool {
+	if list, ok := want.([]any); ok {
+		return slices.ContainsFunc(list, func(one any) bool { return ofType(one, v) })
+	}
+	n, number := v.(float64)
+	switch want {
+	case "null":
+		return v == nil
+	case "number":
+		return number
+	case "integer":
+		return number && n == math.Trunc(n)
+	}
+	return fmt.Sprint(want) == map[reflect.Kind]string{
+		reflect.Bool: "boolean", reflect.String: "string", reflect.Slice: "array", reflect.Map: "object"}[reflect.ValueOf(v).Kind()]
+}
+
+// asJSON is what an editor that reads YAML gives its JSON Schema validator.
+func asJSON(t testing.TB, text string) (any, bool) {
+	t.Helper()
+	var v any
+	if err := yaml.Load([]byte(text), &v); err != nil {
+		return nil, false
+	}
+	return jsonValue(v), true
+}
+
+func jsonValue(v any) any {
+	switch x := v.(type) {
+	case map[string]any:
+		out := map[string]any{}
+		for k, value := range x {
+			out[k] = jsonValue(value)
+		}
+		return out
+	case map[any]any:
+		out := map[string]any{}
+		for k, value := range x {
+			out[fmt.Sprint(k)] = jsonValue(value)
+		}
+		return out
+	case []any:
+		out := make([]any, len(x))
+		for i, value := range x {
+			out[i] = jsonValue(value)
+		}
+		return out
+	case int:
+		return float64(x)
+	case int64:
+		return float64(x)
+	case uint64:
+		return float64(x)
+	case time.Time:
+		return x.String()
+	}
+	return v
+}
+
+func compare(t *testing.T, c validator, text string) {
+	t.Helper()
+	v, ok := asJSON(t, text)
+	if !ok {
+		t.Fatalf("no YAML: %s", text)
+	}
+	r := parseOnly(text)
+	if got := c.valid(c.root, v); got != (len(r) == 0) {
+		t.Errorf("the schema says %t, Parse says:\n%s\nof:\n%.500s", got, lines(r), text)
+	}
+}
+
+// whole has every key of the schema.
+const whole = `trident: {disable: false, datastorePath: /x.sqlite, phonehome: 'http://h', logstream: 'http://l'}
+image: {url: 'https://h/x', sha384: ignored}
+storage:
+  disks:
+  - {id: d, device: /dev/sda, partitionTableType: gpt, partitions: [{id: p, type: root, size: 4K, uuid: 0fc63daf-8483-4772-8e79-3d69d8477de4, label: l}],
+     adoptedPartitions: [{id: a, matchLabel: l}, {id: b, matchUuid: 0fc63daf-8483-4772-8e79-3d69d8477de4}]}
+  encryption: {recoveryKeyUrl: 'file:///k', volumes: [{id: e, deviceName: n, deviceId: p}], pcrs: [7, kernel-boot], clearTpmOnInstall: true}
+  raid: {software: [{id: r, name: n, level: raid1, devices: [a, b]}], syncTimeout: 5}
+  abUpdate: {volumePairs: [{id: v, volumeAId: a, volumeBId: b}]}
+  filesystems:
+  - {deviceId: p, source: image, mountPoint: {path: /, options: ro}, overrideEspMount: block}
+  - {deviceId: p, source: new, type: ext4, mountPoint: /x}
+  - {source: new, type: tmpfs, mountPoint: /tmp}
+  - {deviceId: p, source: adopted, type: auto}
+  verity: [{id: v, name: root, dataDeviceId: a, hashDeviceId: b, corruptionOption: panic}]
+  swap: [a, {deviceId: b}]
+scripts:
+  preServicing: [{name: n, runOn: [all], interpreter: /bin/bash, content: x, arguments: [a], environmentVariables: {K: v}}]
+  postProvision: [{name: n, path: /x}]
+  postConfigure: []
+os:
+  netplan: {version: 2}
+  selinux: {mode: enforcing}
+  users: [{name: u, uid: 1, homeDirectory: /h, password: {type: locked}, primaryGroup: g, secondaryGroups: [s], sshPublicKeys: [k], sshMode: key-only, startupCommand: /c}]
+  additionalFiles: [{destination: /d, content: c, permissions: '0644'}, {destination: /e, source: /s}]
+  hostname: h
+  modules: [{name: m, loadMode: auto, options: {o: v}}]
+  services: {enable: [a], disable: [b]}
+  kernelCommandLine: {extraCommandLine: [x]}
+  sysexts: [{url: 'file:///x', sha384: HASH, path: /p}]
+  confexts: [{url: 'file:///y', sha384: HASH}]
+  uefiFallback: optimistic
+managementOs: {netplan: {version: 2}, users: [{name: u}]}
+health: {checks: [{name: n, runOn: [all], content: x}, {name: s, systemdServices: [u], timeoutSeconds: 1, runOn: [ab-update]}]}
+internalParams: {anything: [1]}
+`
+
+func TestSchemaAndParseAgree(t *testing.T) {
+	t.Parallel()
+	c := newValidator(t)
+	all := strings.ReplaceAll(whole, "HASH", strings.Repeat("0a", 48))
+	if r := parseOnly(all); len(r) > 0 {
+		t.Fatal(lines(r))
+	}
+	tree, ok := asJSON(t, all)
+	if !ok || !c.valid(c.root, tree) {
+		t.Fatal("the schema refuses the document with every key")
+	}
+	n := 0
+	for key, section := range tree.(map[string]any) {
+		for _, changed := range mutations(section) {
+			text, err := json.Marshal(map[string]any{key: changed})
+			if err != nil {
+				t.Fatal(err)
+			}
+			compare(t, c, string(text))
+			n++
+		}
+	}
+	if n < 3000 {
+		t.Errorf("only %d documents were compared", n)
+	}
+}
+
+// mutations are documents that differ from v in one place.
+func mutations(v any) []any {
+	out := []any{
+		nil, true, "text", "", "image", "grow", "/path", "raid1", "ignored", "all", float64(0), float64(7), float64(4096), float64(5000), -1.0, 1.5,
+		[]any{}, []any{nil}, []any{"x"}, map[string]any{}, map[string]any{"name": "x"}, "0fc63daf-8483-4772-8e79-3d69d8477de4", "file:///x",
+	}
+	switch x := v.(type) {
+	case map[string]any:
+		for _, k := range slices.Sorted(maps.Keys(x)) {
+			for _, changed := range mutations(x[k]) {
+				m := maps.Clone(x)
+				m[k] = changed
+				out = append(out, m)
+			}
+			less, other := maps.Clone(x), maps.Clone(x)
+			delete(less, k)
+			other[k+"s"] = x[k]
+			out = append(out, less, other)
+		}
+	case []any:
+		for i := range x {
+			for _, changed := range mutations(x[i]) {
+				list := slices.Clone(x)
+				list[i] = changed
+				out = append(out, list)
+			}
+		}
+	}
+	return out
+}
+
+func TestSchemaAndParseAgreeOnSamples(t *testing.T) {
+	t.Parallel()
+	c := newValidator(t)
+	for name, text := range samples(t) {
+		t.Run(name, func(t *testing.T) { compare(t, c, string(text)) })
+	}
+}
+
+func TestSchemaAndParseAgreeOnFormsOfYAML(t *testing.T) {
+	t.Parallel()
+	c := newValidator(t)
+	for _, text := range []string{
+		"{}", "null", "[]", "x", "os: ", "os: ~", "os: []", "os: {hostname: 5}", "os: {hostname: yes}", "os: {hostname: true}", "os: {hostname: 1.5}",
+		"trident: {disable: yes}", "trident: {disable: True}", "trident: {disable: 'true'}", "trident: {disable: 1}",
+		"storage: {raid: {syncTimeout: 0x10}}", "storage: {raid: {syncTimeout: 0o17}}", "storage: {raid: {syncTimeout: +5}}", "storage: {raid: {syncTimeout: '5'}}",
+		"storage: {raid: {syncTimeout: 5s}}", "storage: {raid: {syncTimeout: -1}}", "storage: {swap: [5, true, null]}", "storage: {swap: [5, true]}",
+		"os: {additionalFiles: [{destination: /x, permissions: 0755}]}", "os: {users: [{name: 2020-01-01}]}", "health: {checks: [{systemdServices: }]}",
+		"storage: {encryption: {volumes: [], pcrs: ['7']}}", "storage: {encryption: {volumes: [], pcrs: [07, 24]}}", "scripts: {preServicing: [{environmentVariables: {A: ~}}]}",
+	} {
+		compare(t, c, text)
+	}
+}
+
+func FuzzSchema(f *testing.F) {
+	seed(f)
+	f.Add([]byte(strings.ReplaceAll(whole, "HASH", strings.Repeat("0a", 48))))
+	c := newValidator(f)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if regexp.MustCompile(`[0-9]{32}`).Match(text) {
+			t.Skip() // a hash or UUID that happens to be a number
+		}
+		if !utf8.Valid(text) || strings.ContainsAny(string(text), "*!<%") || strings.Count(string(text), "---") > 0 {
+			t.Skip() // aliases, tags, merge keys and more documents: not what a schema is about
+		}
+		if r := parseOnly(string(text)); len(r) > 0 {
+			t.Skip() // what Parse refuses the schema may let pass: arithmetic, forms of text, keys given twice
+		}
+		if v, ok := asJSON(t, string(text)); ok && !c.valid(c.root, v) {
+			t.Errorf("the schema refuses what Parse takes:\n%s", text)
+		}
+	})
+}
