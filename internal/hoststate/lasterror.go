@@ -94,7 +94,7 @@ func (e LastError) node() *yaml.Node {
 	put(m, "category", text(e.Category))
 	put(m, "location", text(e.Location))
 	if e.Cause == "" {
-		put(m, "cause", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"})
+		put(m, "cause", null())
 	} else {
 		put(m, "cause", text(e.Cause))
 	}

@@ -139,6 +139,19 @@ func TestAHostOfUpstreamIsTakenOverWithItsWayBack(t *testing.T) {
 		t.Error(diff)
 	}
 
+	links, err := s.Chain(t.Context())
+	if err != nil || len(links) != 2 {
+		t.Fatalf("%v, %v", links, err)
+	}
+	image := "spec:\n  image:\n    url: http://example.com/two.cosi\n"
+	text, err := links[0].YAML()
+	if !strings.HasPrefix(string(text), "kind: ab\n"+image) || !strings.HasSuffix(string(text), "\nabActiveVolume: volume-a\ninstallIndex: 0\n") {
+		t.Errorf("the first link is %v:\n%s", err, text)
+	}
+	if text, err := (Link{Kind: RuntimeLink}).YAML(); string(text) != "kind: runtime\nspec: {}\nabActiveVolume: null\ninstallIndex: 0\n" {
+		t.Errorf("a link to nothing is %v:\n%s", err, text)
+	}
+
 	// We go on from there, under a version of our own count.
 	st.Phase, st.SpecOld, st.Spec, st.TridentVersion = StagedRuntimeUpdate, st.Spec, "image:\n  url: http://example.com/four.cosi\n", "0.2.0"
 	mustRecord(t, s, st)
@@ -217,7 +230,9 @@ func TestRowsOfEveryAgeCanBeRead(t *testing.T) {
 		"written by the installer": {"spec: {}\nservicingState: not-provisioned\ninstallIndex: 0\nisManagementOs: true\n",
 			func(s Status) bool { return s.ManagementOS && s.Phase == Fresh{} && s.Spec == "" }},
 		"before there were versions": {"abActiveVolume: volume-a\ninstallIndex: 3\nservicingState: provisioned\nspec:\n  osImage: {url: x}\n",
-			func(s Status) bool { return s.TridentVersion == "" && s.InstallIndex == 3 && s.Spec == "osImage: {url: x}\n" }},
+			func(s Status) bool {
+				return s.TridentVersion == "" && s.InstallIndex == 3 && s.Spec == "osImage: {url: x}\n"
+			}},
 		"nulls for what is not there": {"spec: {}\nspecOld: null\nlastError: null\npartitionPaths: ~\nabActiveVolume:\nservicingState: provisioned\n",
 			func(s Status) bool { return s.LastError == nil && s.ABActiveVolume == "" && s.PartitionPaths == nil }},
 		"a version that is none": {"spec: {}\nservicingState: provisioned\ntridentVersion: 0.9\n",

@@ -1,21 +1,11 @@
 package hoststate
 
 import (
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strconv"
-	"strings"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/trident-project/trident/internal/errkind"
-)
-
-var (
-	errNoMapping = errors.New("it is no mapping")
-	errNoText    = errors.New("it is no text")
 )
 
 // YAML is the status as upstream writes and reads it.
@@ -51,7 +41,7 @@ func (s Status) YAML() ([]byte, error) {
 		put(m, "abActiveVolume", text(string(s.ABActiveVolume)))
 	}
 	putMap(m, "diskUuids", s.DiskUUIDs)
-	put(m, "installIndex", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(s.InstallIndex)})
+	put(m, "installIndex", integer(s.InstallIndex))
 	if s.ManagementOS {
 		put(m, "isManagementOs", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true"})
 	}
@@ -59,6 +49,24 @@ func (s Status) YAML() ([]byte, error) {
 		put(m, "tridentVersion", text(s.TridentVersion))
 	}
 	m.Content = append(m.Content, s.more...)
+	return dump(m)
+}
+
+// YAML is the link as upstream shows it in the rollback chain (reference, 1.4).
+func (l Link) YAML() ([]byte, error) {
+	spec, err := parseSpec(l.Spec)
+	if err != nil {
+		return nil, fmt.Errorf("write rollback: spec: %w", err)
+	}
+	m := &yaml.Node{Kind: yaml.MappingNode}
+	put(m, "kind", text(string(l.Kind)))
+	put(m, "spec", spec)
+	volume := null()
+	if l.ABActiveVolume != "" {
+		volume = text(string(l.ABActiveVolume))
+	}
+	put(m, "abActiveVolume", volume)
+	put(m, "installIndex", integer(l.InstallIndex))
 	return dump(m)
 }
 
@@ -137,86 +145,4 @@ func (s *Status) set(key, value *yaml.Node) (err error) {
 		s.more = append(s.more, key, value)
 	}
 	return err
-}
-
-// parseSpec reads a Host Configuration as far as it has to be put in its place.
-func parseSpec(spec string) (*yaml.Node, error) {
-	if strings.TrimSpace(spec) == "" {
-		return &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}, nil
-	}
-	m, err := parseMapping([]byte(spec))
-	return m, errkind.With(errkind.Invalid, err)
-}
-
-func specText(n *yaml.Node) (string, error) {
-	if n.Kind != yaml.MappingNode {
-		return "", errNoMapping
-	}
-	if len(n.Content) == 0 {
-		return "", nil
-	}
-	out, err := dump(n)
-	return string(out), err
-}
-
-// parseMapping reads a document that is a mapping. Comments are left out, and
-// aliases refused: no release writes them, and a part of a document that has
-// them cannot be taken out of it.
-func parseMapping(data []byte) (*yaml.Node, error) {
-	var doc yaml.Node
-	if err := yaml.Load(data, &doc); err != nil {
-		return nil, fmt.Errorf("it is no YAML: %w", err)
-	}
-	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
-		return nil, errNoMapping
-	}
-	return doc.Content[0], plain(doc.Content[0])
-}
-
-func plain(n *yaml.Node) error {
-	if n.Kind == yaml.AliasNode {
-		return fmt.Errorf("line %d: it has an alias", n.Line)
-	}
-	n.Anchor, n.HeadComment, n.LineComment, n.FootComment = "", "", "", ""
-	for _, c := range n.Content {
-		if err := plain(c); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func dump(n *yaml.Node) ([]byte, error) { return yaml.Dump(n, yaml.WithLineWidth(-1)) }
-
-func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
-
-func text(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
-
-func put(m *yaml.Node, key string, value *yaml.Node) {
-	m.Content = append(m.Content, text(key), value)
-}
-
-func putMap(m *yaml.Node, key string, values map[string]string) {
-	if len(values) == 0 {
-		return
-	}
-	n := &yaml.Node{Kind: yaml.MappingNode}
-	for _, k := range slices.Sorted(maps.Keys(values)) {
-		put(n, k, text(values[k]))
-	}
-	put(m, key, n)
-}
-
-func stringMap(n *yaml.Node) (map[string]string, error) {
-	if n.Kind != yaml.MappingNode {
-		return nil, errNoMapping
-	}
-	out := map[string]string{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Kind != yaml.ScalarNode || n.Content[i+1].Kind != yaml.ScalarNode {
-			return nil, fmt.Errorf("line %d: %w", n.Content[i].Line, errNoText)
-		}
-		out[n.Content[i].Value] = n.Content[i+1].Value
-	}
-	return out, nil
 }
