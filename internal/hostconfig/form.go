@@ -11,9 +11,9 @@ import (
 // its keys are looked at together. The JSON Schema says the same (schema.go).
 func (d *decoder) form(v reflect.Value, path string) {
 	switch x := v.Interface().(type) {
-	case AdoptedPartition:
-		if (x.MatchLabel == "") == (x.MatchUUID == "") {
-			d.fault(d.places.at(path), path, NameParse, "wants exactly one of matchLabel and matchUuid")
+	case Script:
+		if (x.Content == nil) == (x.Path == "") {
+			d.fault(d.places.at(path), path, NameParse, "wants exactly one of content and path")
 		}
 	case Filesystem:
 		at := join(path, "type")

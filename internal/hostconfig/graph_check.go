@@ -38,7 +38,7 @@ func (c *checker) basics(s *Storage) {
 		}
 		for j, p := range d.AdoptedPartitions {
 			if (p.MatchLabel == "") == (p.MatchUUID == "") {
-				c.storage(fmt.Sprintf("%s.adoptedPartitions[%d]", at, j), "BasicCheckFailed", "must have either matchLabel or matchUuid")
+				c.storage(fmt.Sprintf("%s.adoptedPartitions[%d]", at, j), "BasicCheckFailed", "wants exactly one of matchLabel and matchUuid")
 			}
 		}
 	}

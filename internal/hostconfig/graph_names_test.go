@@ -6,6 +6,8 @@ func graphNames() []named {
 	}
 	return []named{
 		g("BasicCheckFailed", "storage.disks[0].device", "slots", []change{{"/dev/vda", "vda"}}, nil),
+		g("BasicCheckFailed", "storage.disks[1].adoptedPartitions[1]", "slots", []change{{"matchLabel: efi", "matchLabel: efi, matchUuid: 22222222-2222-2222-2222-222222222222"}}, nil),
+		g("BasicCheckFailed", "storage.disks[1].adoptedPartitions[1]", "slots", []change{{", matchLabel: efi", ""}}, nil),
 		g("DuplicateDeviceId", "storage.disks[0].partitions[3].id", "slots", []change{{"{id: state, ", "{id: esp, "}}, nil),
 		g("DuplicateDeviceId", "storage.abUpdate.volumePairs[0].id", "slots", []change{{"{id: root, volumeAId", "{id: first, volumeAId"}}, nil),
 		g("DuplicateMountPoint", "storage.filesystems[4].mountPoint.path", "slots",
