@@ -1,0 +1,199 @@
+package hostconfig
+
+import (
+	"fmt"
+	"net/url"
+	"path"
+	"reflect"
+	"slices"
+)
+
+// differ collects the Change between two documents.
+type differ struct {
+	Change
+	old, new *Spec
+}
+
+func (d *differ) need(path string, k Kind, format string, args ...any) {
+	d.Kind = max(d.Kind, k)
+	d.Reasons = append(d.Reasons, Reason{path, fmt.Sprintf(format, args...), k})
+}
+
+// other notes a section that no servicing is made for.
+func (d *differ) other(path string, old, new any) {
+	switch {
+	case same(old, new):
+	case path == "storage" && d.new.Storage.empty() && d.new.Image != nil: // taken from old
+	case path == "storage":
+		d.need(path, KindNone, "is different, and no update changes storage")
+	default:
+		d.need(path, KindNone, "is different, which needs no update by itself")
+	}
+}
+
+func (d *differ) image() {
+	old, new := d.old.Image, d.new.Image
+	switch {
+	case new == nil:
+	case old == nil:
+		d.need("image", KindABUpdate, "is new: the host has none yet")
+	case new.SHA384 != HashIgnored && old.SHA384 == HashIgnored:
+		d.need("image.sha384", KindABUpdate, "is given, and nobody knows whether the image of the host has it")
+	case new.SHA384 != HashIgnored && old.SHA384 != new.SHA384:
+		d.need("image.sha384", KindABUpdate, "is of another image")
+	case new.SHA384 == HashIgnored && old.URL != new.URL:
+		d.need("image.url", KindABUpdate, "is different, and with an ignored hash another URL is another image")
+	case old.URL != new.URL:
+		d.need("image.url", KindNone, "is different, and the image is the same")
+	}
+}
+
+// scripts looks for hooks that are new or different: an update that they run on
+// is made for them to run. One that is gone has nothing to do any more.
+func (d *differ) scripts() {
+	left := map[string][]*Script{}
+	for _, s := range d.old.Scripts.all() {
+		section := parent(s.path)
+		left[section] = append(left[section], s.script)
+	}
+next:
+	for _, s := range d.new.Scripts.all() {
+		section := parent(s.path)
+		for i, o := range left[section] {
+			if same(o, s.script) {
+				left[section] = slices.Delete(left[section], i, i+1)
+				continue next
+			}
+		}
+		switch on := s.script.RunOn; {
+		case RunsOn(on, OnABUpdate):
+			d.need(s.path, KindABUpdate, "is new or different, and runs on an A/B update")
+		case RunsOn(on, OnRuntimeUpdate):
+			d.need(s.path, KindRuntimeUpdate, "is new or different, and runs on an update at run time")
+		default:
+			d.need(s.path, KindNone, "is new or different, and runs on no update")
+		}
+	}
+	for _, section := range []string{"scripts.preServicing", "scripts.postProvision", "scripts.postConfigure"} {
+		if n := len(left[section]); n > 0 {
+			d.need(section, KindNone, "has lost, or has otherwise, %d", n)
+		}
+	}
+}
+
+func (d *differ) os() {
+	old, new := &d.old.OS, &d.new.OS
+	if !same(old.Netplan, new.Netplan) {
+		d.Netplan = true
+		d.need("os.netplan", KindRuntimeUpdate, "%s", added(old.Netplan == nil, new.Netplan == nil))
+	}
+	d.installed("os.selinux.mode", old.SELinux.Mode, new.SELinux.Mode)
+	d.installed("os.users", old.Users, new.Users)
+	d.files(old.AdditionalFiles, new.AdditionalFiles)
+	d.installed("os.hostname", old.Hostname, new.Hostname)
+	d.installed("os.modules", old.Modules, new.Modules)
+	d.installed("os.services", old.Services, new.Services)
+	d.installed("os.kernelCommandLine", old.KernelCommandLine, new.KernelCommandLine)
+	d.Sysexts = d.extensions("os.sysexts", old.Sysexts, new.Sysexts)
+	d.Confexts = d.extensions("os.confexts", old.Confexts, new.Confexts)
+	if old.UEFIFallback != new.UEFIFallback {
+		d.UEFIFallback = true
+		d.need("os.uefiFallback", KindRuntimeUpdate, "is %s, and was %s", new.UEFIFallback, old.UEFIFallback)
+	}
+}
+
+// installed is about what is written into an OS that does not run yet.
+func (d *differ) installed(path string, old, new any) {
+	if !same(old, new) {
+		d.need(path, KindABUpdate, "%s, and is set up in an OS that does not run yet",
+			added(none(reflect.ValueOf(old)), none(reflect.ValueOf(new))))
+	}
+}
+
+func added(oldNone, newNone bool) string {
+	switch {
+	case oldNone:
+		return "is new"
+	case newNone:
+		return "is gone"
+	}
+	return "is different"
+}
+
+// withoutSecrets is a URL without user, password, query and fragment.
+func withoutSecrets(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return "(no URL)"
+	}
+	u.User, u.RawQuery, u.Fragment, u.ForceQuery = nil, "", "", false
+	return u.String()
+}
+
+// label names an extension for people.
+func (e *Extension) label() string {
+	if e.Path != "" {
+		return e.Path
+	}
+	return path.Base(withoutSecrets(string(e.URL)))
+}
+
+// same reports whether two values of one type mean the same: an empty list or
+// mapping is none.
+func same(a, b any) bool { return equal(reflect.ValueOf(a), reflect.ValueOf(b)) }
+
+func none(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Slice, reflect.Map:
+		return v.Len() == 0
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if !none(v.Field(i)) {
+				return false
+			}
+		}
+		return true
+	}
+	return !v.IsValid() || v.IsZero()
+}
+
+func equal(a, b reflect.Value) bool {
+	if !a.IsValid() || !b.IsValid() || a.Type() != b.Type() {
+		return a.IsValid() == b.IsValid() && !a.IsValid()
+	}
+	switch a.Kind() {
+	case reflect.Slice:
+		if a.Len() != b.Len() {
+			return false
+		}
+		for i := range a.Len() {
+			if !equal(a.Index(i), b.Index(i)) {
+				return false
+			}
+		}
+		return true
+	case reflect.Map:
+		if a.Len() != b.Len() {
+			return false
+		}
+		for _, k := range a.MapKeys() {
+			if v := b.MapIndex(k); !v.IsValid() || !equal(a.MapIndex(k), v) {
+				return false
+			}
+		}
+		return true
+	case reflect.Pointer, reflect.Interface:
+		if a.IsNil() || b.IsNil() {
+			return a.IsNil() == b.IsNil()
+		}
+		return equal(a.Elem(), b.Elem())
+	case reflect.Struct:
+		for i := range a.NumField() {
+			if !equal(a.Field(i), b.Field(i)) {
+				return false
+			}
+		}
+		return true
+	}
+	return a.Equal(b)
+}
