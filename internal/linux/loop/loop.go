@@ -22,7 +22,7 @@ import (
 // Mount is the file system in a part of a file, read-only. Its files are found
 // without following a link out of it; nothing in it can be executed.
 type Mount struct {
-	fs.FS
+	fs.ReadLinkFS
 	root *os.Root
 	at   *os.File
 }
@@ -55,7 +55,11 @@ func open(image *os.File, offset, size int64, fstype string) (_ *Mount, err erro
 	if err != nil {
 		return nil, errors.Join(err, at.Close())
 	}
-	return &Mount{FS: root.FS(), root: root, at: at}, nil
+	links, ok := root.FS().(fs.ReadLinkFS)
+	if !ok {
+		return nil, errors.Join(errkind.Errorf(errkind.Unsupported, "a folder cannot tell its links"), root.Close(), at.Close())
+	}
+	return &Mount{ReadLinkFS: links, root: root, at: at}, nil
 }
 
 // Close unmounts, once the last file is closed.

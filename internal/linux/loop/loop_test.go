@@ -66,6 +66,9 @@ func TestAFileSystemInAPartOfAFileCanBeRead(t *testing.T) {
 	if data, err := fs.ReadFile(m, "usr/out"); err == nil {
 		t.Errorf("a link leads out: %d bytes", len(data))
 	}
+	if info, err := fs.Lstat(m, "usr/out"); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		t.Errorf("a link is not seen as one: %v, %v", info, err)
+	}
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
