@@ -6,7 +6,9 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/binary"
 	"encoding/json"
+	"hash/crc32"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -137,4 +139,16 @@ func signatureOf(t *testing.T, cert *x509.Certificate, key *ecdsa.PrivateKey) []
 		t.Fatal(err)
 	}
 	return append(text, make([]byte, 16<<10-len(text))...)
+}
+
+// fixTable makes the checksums of the first partition table right, so that what
+// was changed in it is looked at.
+func fixTable(image []byte) {
+	if len(image) < 1024+128*128 || string(image[512:520]) != "EFI PART" {
+		return
+	}
+	h := image[512 : 512+92]
+	binary.LittleEndian.PutUint32(h[88:], crc32.ChecksumIEEE(image[1024:1024+128*128]))
+	clear(h[16:20])
+	binary.LittleEndian.PutUint32(h[16:], crc32.ChecksumIEEE(h))
 }

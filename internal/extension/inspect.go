@@ -27,7 +27,7 @@ import (
 type mounter func(image *os.File, offset, size int64, fstype string) (mounted, error)
 
 type mounted interface {
-	fs.FS
+	fs.ReadLinkFS // a plain FS would follow links where it is asked about them
 	io.Closer
 }
 
@@ -114,18 +114,18 @@ func overlapping(parts []partition) (a, b partition, found bool) {
 func openTree(file *os.File, v volume, mount mounter) (mounted, error) {
 	if v.format == formatErofs {
 		tree, err := ddi.OpenErofs(v.data)
-		if err == nil {
-			return nothingToClose{tree}, nil
-		}
-		if errkind.Of(err) != errkind.Unsupported {
+		if err != nil && errkind.Of(err) != errkind.Unsupported { // compressed ones are
 			return nil, err
+		}
+		if links, ok := tree.(fs.ReadLinkFS); ok && err == nil {
+			return nothingToClose{links}, nil
 		}
 	}
 	_, offset, size := v.data.Outer()
 	return mount(file, offset, size, string(v.format))
 }
 
-type nothingToClose struct{ fs.FS }
+type nothingToClose struct{ fs.ReadLinkFS }
 
 func (nothingToClose) Close() error { return nil }
 
@@ -133,15 +133,15 @@ func inspectTree(tree fs.FS, isUsr bool, class Class, host hostinfo.Host) (inspe
 	if isUsr {
 		tree = usrFS{tree}
 	}
+	found, err := readOnlyRelease(tree, class)
+	if err != nil {
+		return inspection{}, err
+	}
 	if _, err := fs.Lstat(tree, osRelease); !errors.Is(err, fs.ErrNotExist) {
 		if err != nil {
 			return inspection{}, err
 		}
 		return inspection{}, errkind.Errorf(errkind.Forbidden, "the image contains %s: systemd merges no extension that does", osRelease)
-	}
-	found, err := readOnlyRelease(tree, class)
-	if err != nil {
-		return inspection{}, err
 	}
 	r := found.release
 	switch {

@@ -295,7 +295,7 @@ func checkHash(ctx context.Context, file, want string) error {
 		return err
 	}
 	h := sha512.New384()
-	_, err = io.CopyBuffer(h, interruptible{ctx, f}, make([]byte, 1<<20))
+	_, err = io.CopyBuffer(h, interruptible{ctx, f}, make([]byte, 256<<10))
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("hash %s: %w", file, err)
 	}
