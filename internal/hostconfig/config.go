@@ -1,5 +1,7 @@
 package hostconfig
 
+import "reflect"
+
 // Config is a document without a fault. Its zero value is not one.
 type Config struct {
 	spec   Spec
@@ -11,15 +13,53 @@ type Config struct {
 func (c *Config) Spec() *Spec { return &c.spec }
 
 // Amend is c with what change does to its content: what only a servicing finds
-// out, as the hash of an image that was asked for as ignored. No rule is looked at again. c stays as it is.
+// out, as the hash of an image that was asked for as ignored. No rule is looked
+// at again. c stays as it is; what c has under keys that are not known goes to
+// the same places.
 func (c *Config) Amend(change func(*Spec)) *Config {
-	text := c.YAML()
-	out, err := parseRecorded(text, len(text))
-	if err != nil {
-		// What YAML writes is read again: the fuzz tests are for this.
-		panic("hostconfig: read what was written: " + err.Error())
-	}
+	out := *c
+	out.spec = deepCopy(reflect.ValueOf(c.spec)).Interface().(Spec)
 	change(&out.spec)
+	return &out
+}
+
+// deepCopy is v without anything in common with it.
+func deepCopy(v reflect.Value) reflect.Value {
+	out := reflect.New(v.Type()).Elem()
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			out.Field(i).Set(deepCopy(v.Field(i)))
+		}
+	case reflect.Pointer, reflect.Interface:
+		if v.IsNil() {
+			return v
+		}
+		inner := deepCopy(v.Elem())
+		if v.Kind() == reflect.Interface {
+			return inner
+		}
+		out.Set(reflect.New(v.Type().Elem()))
+		out.Elem().Set(inner)
+	case reflect.Slice:
+		if v.IsNil() {
+			return v
+		}
+		out.Set(reflect.MakeSlice(v.Type(), v.Len(), v.Len()))
+		for i := range v.Len() {
+			out.Index(i).Set(deepCopy(v.Index(i)))
+		}
+	case reflect.Map:
+		if v.IsNil() {
+			return v
+		}
+		out.Set(reflect.MakeMapWithSize(v.Type(), v.Len()))
+		for _, k := range v.MapKeys() {
+			out.SetMapIndex(k, deepCopy(v.MapIndex(k)))
+		}
+	default:
+		return v
+	}
 	return out
 }
 

@@ -47,11 +47,7 @@ func Parse(text []byte) (*Config, Report) {
 // It fails, with errkind.Corrupt, when text is no document, or a value is of
 // another type than its key has.
 func ParseRecorded(text []byte) (*Config, error) {
-	return parseRecorded(text, maxRecord)
-}
-
-func parseRecorded(text []byte, most int) (*Config, error) {
-	n, bad := load(text, most)
+	n, bad := load(text, maxRecord)
 	if bad != nil {
 		return nil, errkind.Errorf(errkind.Corrupt, "read recorded Host Configuration: line %d: it %s", bad.line, bad.message)
 	}

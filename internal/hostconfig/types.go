@@ -23,7 +23,8 @@ type Spec struct {
 	Image *Image `key:"image" change:"ab-update"`
 	// Disks and what is on them. An update of a host may leave it out when image is given: it stays what it is.
 	Storage Storage `key:"storage" change:"none"`
-	// Programs to run at fixed points of a servicing. One that fails makes the servicing fail.
+	// Programs to run at fixed points of a servicing. One that fails makes the servicing fail. A new or changed one needs
+	// an update only when its runOn has that kind of update.
 	Scripts Scripts `key:"scripts" change:"ab-update"`
 	// What is configured in the OS.
 	OS OS `key:"os" change:"ab-update"`

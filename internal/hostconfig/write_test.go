@@ -1,6 +1,8 @@
 package hostconfig
 
 import (
+	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -44,6 +46,59 @@ func TestNothingIsAnEmptyMapping(t *testing.T) {
 	t.Parallel()
 	if got := string(mustParse(t, "os: {services: {enable: []}}").YAML()); got != "{}\n" {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestAmendLeavesTheFirstAsItIs(t *testing.T) {
+	t.Parallel()
+	c := recorded(t, strings.ReplaceAll(whole, "HASH", strings.Repeat("0a", 48)))
+	before := string(c.YAML())
+	same := c.Amend(func(*Spec) {})
+	if diff := cmp.Diff(c.Spec(), same.Spec()); diff != "" || string(same.YAML()) != before {
+		t.Errorf("the copy differs:\n%s", diff)
+	}
+	other := c.Amend(func(s *Spec) {
+		s.Image.SHA384 = "x"
+		s.OS.Sysexts[0].Path = "x"
+		s.OS.Netplan["version"] = 3
+		s.InternalParams["anything"].([]any)[0] = "x"
+		*s.Storage.RAID.SyncTimeout = 77
+		s.Health.Checks[0].Script.Arguments = []string{"x"}
+		s.Scripts.PreServicing[0].EnvironmentVariables["K"] = "x"
+	})
+	if string(c.YAML()) != before {
+		t.Errorf("the first changed:\n%s", cmp.Diff(before, string(c.YAML())))
+	}
+	if got := string(other.YAML()); got == before || !strings.Contains(got, "syncTimeout: 77") {
+		t.Errorf("nothing changed:\n%s", got)
+	}
+}
+
+// The reference page says what a change needs, out of the tags.
+func TestTheTagsSayWhatDiffDoes(t *testing.T) {
+	t.Parallel()
+	all := recorded(t, strings.ReplaceAll(whole, "HASH", strings.Repeat("0a", 48)))
+	check := func(path, tag string, blank func(*Spec)) {
+		before := all.Amend(blank)
+		if string(before.YAML()) == string(all.YAML()) {
+			t.Errorf("%s: nothing to compare", path)
+		}
+		got, err := Diff(before, all)
+		if err != nil || got.Kind.String() != tag {
+			t.Errorf("%s: the tag says %q, Diff says %s, %v: %v", path, tag, got.Kind, err, got.Reasons)
+		}
+	}
+	for _, m := range members(reflect.TypeFor[Spec]()) {
+		if m.key != "os" { // its keys have other tags
+			check(m.key, reflect.TypeFor[Spec]().Field(m.index).Tag.Get("change"), func(s *Spec) { reflect.ValueOf(s).Elem().Field(m.index).SetZero() })
+		}
+	}
+	for _, m := range members(reflect.TypeFor[OS]()) {
+		tag := reflect.TypeFor[OS]().Field(m.index).Tag.Get("change")
+		if tag == "" {
+			tag = "ab-update"
+		}
+		check("os."+m.key, tag, func(s *Spec) { reflect.ValueOf(&s.OS).Elem().Field(m.index).SetZero() })
 	}
 }
 
