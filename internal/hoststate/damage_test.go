@@ -298,3 +298,42 @@ func leftovers(t *testing.T, path string) []string {
 	}
 	return found
 }
+
+func TestARestoreThatThePowerEndedIsDoneAgain(t *testing.T) {
+	t.Parallel()
+	path, want := used(t)
+	place(t, path, bytes.Repeat([]byte("rubbish "), 1024))
+	if _, err := setAside(path, time.Now().UTC()); err != nil {
+		t.Fatal(err)
+	}
+	place(t, path+restoredSuffix, []byte("half of a co"))
+	place(t, filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+backupSuffix+".123"), []byte("half of another"))
+	s := open(t, path)
+	if got := mustStatus(t, s); !got.Equal(want) {
+		t.Errorf("%+v", got)
+	}
+	if _, err := os.Stat(path + restoredSuffix); err == nil || len(leftovers(t, path)) > 0 {
+		t.Errorf("left behind: %v, %v", err, leftovers(t, path))
+	}
+}
+
+func TestADatastoreThatSomebodyHoldsIsNotDamaged(t *testing.T) {
+	t.Parallel()
+	path, _ := used(t)
+	db := raw(t, path)
+	db.SetMaxOpenConns(1)
+	if _, err := db.Exec("BEGIN EXCLUSIVE"); err != nil {
+		t.Fatal(err)
+	}
+	before := read(t, path)
+	if _, err := openFile(t.Context(), path, "busy_timeout(0)"); err == nil || errkind.Of(err) == errkind.Corrupt {
+		t.Errorf("err = %v", err)
+	}
+	if _, err := db.Exec("ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(before, read(t, path)) {
+		t.Error("it was changed")
+	}
+	open(t, path)
+}

@@ -83,7 +83,7 @@ func openFile(ctx context.Context, path string, pragmas ...string) (*Store, erro
 	}
 	// A rollback journal rather than a write-ahead log: one file to copy, and
 	// nothing to check-point. Saves are few, and each is to be on disk.
-	pragmas = append([]string{"journal_mode(TRUNCATE)", "synchronous(EXTRA)"}, pragmas...)
+	pragmas = append(pragmas, "journal_mode(TRUNCATE)", "synchronous(EXTRA)")
 	db, err := connect(path, "rwc", pragmas...)
 	if err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func (s *Store) prepare(ctx context.Context) error {
 
 // connect opens a SQLite file with one connection.
 func connect(path, mode string, pragmas ...string) (*sql.DB, error) {
-	query := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": append(pragmas, "busy_timeout(5000)")}
+	query := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": append([]string{"busy_timeout(5000)"}, pragmas...)}
 	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}).String()
 	db, err := sql.Open("sqlite", dsn)
 	if err != nil {
