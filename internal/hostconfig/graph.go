@@ -173,7 +173,7 @@ func (g *graph) leavesOf(n *node) *leaves {
 	}
 	l := &leaves{}
 	if n.part != nil {
-		l = &leaves{types: []typed{{n.part.Type, n.id}}, size: n.part.Size, any: true}
+		l = &leaves{types: []typed{{n.part.Type.named(), n.id}}, size: n.part.Size, any: true}
 		if !n.part.Size.Fixed() {
 			l.growing = n.id
 		}

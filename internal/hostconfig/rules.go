@@ -145,3 +145,35 @@ func fewestMembers(l RAIDLevel) int {
 	}
 	return 2
 }
+
+// named is the name of a partition type that was given by its UUID, for the
+// architectures that we run on (Discoverable Partitions Specification).
+func (p PartitionType) named() PartitionType {
+	switch p {
+	case "c12a7328-f81f-11d2-ba4b-00a0c93ec93b":
+		return PartitionESP
+	case "4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "b921b045-1df0-41c3-af44-4c6f280d3fae":
+		return PartitionRoot
+	case "2c7357ed-ebd2-46d9-aec1-23d437ec2bf5", "df3300ce-d69f-4c92-978c-9bfb0f38d820":
+		return PartitionRootVerity
+	case "8484680c-9521-48c6-9c11-b0720656f69e", "b0e01050-ee5f-4390-949a-9101b17104e9":
+		return PartitionUsr
+	case "77ff5f63-e7b6-4633-acf4-1565b864c0e6", "6e11a4e7-fbca-4ded-b9e9-e1a512bb664e":
+		return PartitionUsrVerity
+	case "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f":
+		return PartitionSwap
+	case "933ac7e1-2eb4-4f13-b844-0e14e2aef915":
+		return PartitionHome
+	case "4d21b016-b534-45c2-a9fb-5c16e091fd2d":
+		return PartitionVar
+	case "7ec6f557-3bc5-4aca-b293-16ef5df639d1":
+		return PartitionTmp
+	case "3b8f8425-20e0-4f3b-907f-1a25a76f98e8":
+		return PartitionSrv
+	case "bc13c2ff-59e6-4262-a352-b275fd6f7172":
+		return PartitionXbootldr
+	case "0fc63daf-8483-4772-8e79-3d69d8477de4":
+		return PartitionLinuxGeneric
+	}
+	return p
+}

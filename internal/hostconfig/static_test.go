@@ -147,3 +147,25 @@ func TestALargeDocumentThatIsWrongAllOverIsJudgedInTime(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 }
+
+func TestAPartitionTypeByItsUUIDIsTheSameType(t *testing.T) {
+	t.Parallel()
+	uuids := []change{
+		{"{id: esp, type: esp,", "{id: esp, type: C12A7328-F81F-11D2-BA4B-00A0C93EC93B,"},
+		{"{id: swap, type: swap,", "{id: swap, type: 0657fd6d-a4ab-43c4-84e5-0933c84b4f4f,"},
+		{"{id: root-b, type: root,", "{id: root-b, type: 4f68bce3-e8cd-4db1-96e7-fbcaf984b709,"},
+		{"{id: right,", "{id: right, type: 0fc63daf-8483-4772-8e79-3d69d8477de4,"},
+	}
+	if _, report := Parse([]byte(document(t, "slots", uuids))); len(report) > 0 {
+		t.Errorf("slots: %v", report)
+	}
+	for _, usr := range [][2]string{{"8484680c-9521-48c6-9c11-b0720656f69e", "77ff5f63-e7b6-4633-acf4-1565b864c0e6"},
+		{"b0e01050-ee5f-4390-949a-9101b17104e9", "6e11a4e7-fbca-4ded-b9e9-e1a512bb664e"}} {
+		if _, report := Parse([]byte(document(t, "usr", []change{{"usr-a, type: usr,", "usr-a, type: " + usr[0] + ","}, {"usr-hash-a, type: usr-verity,", "usr-hash-a, type: " + usr[1] + ","}}))); len(report) > 0 {
+			t.Errorf("usr: %v", report)
+		}
+	}
+	if _, report := Parse([]byte(document(t, "usr", []change{{"usr-a, type: usr,", "usr-a, type: 2c7357ed-ebd2-46d9-aec1-23d437ec2bf5,"}}))); report.Err() == nil {
+		t.Error("data on a partition for hashes was taken")
+	}
+}
