@@ -21,7 +21,7 @@ const module = "github.com/trident-project/trident/"
 var layers = []struct{ pkg, may string }{
 	// tools of the build
 	{"packaging/build", "internal/linux/atomicfile internal/version"},
-	{"packaging/docs", "internal/cli internal/version"},
+	{"packaging/docs", "internal/cli internal/hostconfig internal/version"},
 
 	// commands
 	{"cmd/trident", "internal/cli"},

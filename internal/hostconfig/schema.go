@@ -102,9 +102,7 @@ func (b *schemaBuilder) object(t reflect.Type) *Schema {
 		if words := b.words(f.Type); words != "" {
 			p.Description += "\n\n" + words
 		}
-		if m.deflt != "" {
-			p.Default = defaultValue(f.Type, m.deflt)
-		}
+		p.Default = defaultValue(f.Type, m.deflt)
 		if m.required {
 			s.Required = append(s.Required, m.key)
 		}
@@ -245,8 +243,14 @@ func enum(words []string) []any {
 }
 
 func defaultValue(t reflect.Type, text string) any {
+	if t.Kind() == reflect.Bool {
+		return false
+	}
 	if n, err := strconv.ParseUint(text, 10, 64); err == nil && t.Kind() == reflect.Uint64 {
 		return n
+	}
+	if text == "" {
+		return nil
 	}
 	return text
 }

@@ -1,9 +1,11 @@
-// Command docs writes the manual pages and shell completions of trident.
+// Command docs writes the manual pages and shell completions of trident, and the
+// reference of the Host Configuration with its JSON Schema.
 //
-// They are made from the commands themselves when a package is built, so they cannot
-// say anything else than the program does.
+// The first are made from the commands themselves when a package is built, the
+// second from the types when code is generated, so they cannot say anything else
+// than the program does.
 //
-// Usage: docs FOLDER
+// Usage: docs FOLDER, or docs host-configuration FOLDER
 package main
 
 import (
@@ -32,8 +34,11 @@ func main() {
 }
 
 func run(args []string) error {
+	if len(args) == 2 && args[0] == "host-configuration" {
+		return hostConfiguration(args[1])
+	}
 	if len(args) != 1 {
-		return errors.New("usage: docs FOLDER")
+		return errors.New("usage: docs FOLDER, or docs host-configuration FOLDER")
 	}
 	epoch, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64)
 	if err != nil {

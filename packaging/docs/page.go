@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/trident-project/trident/internal/hostconfig"
+)
+
+// page writes a table of keys for each mapping of a schema, in the order of a document.
+type page struct {
+	text bytes.Buffer
+	defs hostconfig.Properties
+	seen map[string]string // the path at which a definition was written
+}
+
+// section writes the keys of s, a mapping at path, and then those of the
+// mappings below. servicing is what a change of it needs where no key says otherwise.
+func (p *page) section(path string, s *hostconfig.Schema, servicing string) {
+	title := "The document"
+	if path != "" {
+		title = "`" + path + "`"
+	}
+	fmt.Fprintf(&p.text, "### %s\n\n%s\n\n", title, s.Description)
+	p.text.WriteString("| key | value | default | a change needs | meaning |\n|---|---|---|---|---|\n")
+	type below struct {
+		path, servicing string
+		value           *hostconfig.Schema
+	}
+	var next []below
+	for _, k := range s.Properties {
+		needs := k.Schema.Servicing
+		if needs == "" {
+			needs = servicing
+		}
+		value := ""
+		switch {
+		case slices.Contains(s.Required, k.Name):
+			value = "**required**"
+		case k.Schema.Default != nil:
+			value = code(k.Schema.Default)
+		}
+		fmt.Fprintf(&p.text, "| `%s` | %s | %s | %s | %s |\n", k.Name, p.form(k.Schema), value, servicingWord(needs), cell(k.Schema.Description))
+		at := strings.TrimPrefix(path+"."+k.Name, ".")
+		next = append(next, below{at, needs, k.Schema})
+	}
+	p.text.WriteString("\n")
+	for _, b := range next {
+		p.below(b.path, b.value, b.servicing)
+	}
+}
+
+// below writes the sections of the mappings in s.
+func (p *page) below(path string, s *hostconfig.Schema, servicing string) {
+	if s == nil {
+		return
+	}
+	if s.Ref != "" {
+		name := strings.TrimPrefix(s.Ref, "#/$defs/")
+		if first := p.seen[name]; first != "" {
+			fmt.Fprintf(&p.text, "### `%s`\n\nThe same keys as `%s`. A change needs: %s.\n\n", path, first, servicingWord(servicing))
+			return
+		}
+		p.seen[name] = path
+		i := slices.IndexFunc(p.defs, func(d hostconfig.Property) bool { return d.Name == name })
+		p.section(path, p.defs[i].Schema, servicing)
+		return
+	}
+	if s.Items != nil {
+		p.below(path+"[]", s.Items, servicing)
+	}
+	for _, one := range s.AnyOf {
+		p.below(path, one, servicing)
+	}
+	if s.If != nil {
+		p.below(path+" with systemdServices", s.Then, servicing)
+		p.below(path+" without systemdServices", s.Else, servicing)
+	}
+}
+
+// form says in words which values s takes.
+func (p *page) form(s *hostconfig.Schema) string {
+	switch {
+	case s.Ref != "" || s.If != nil:
+		return "mapping"
+	case s.Items != nil:
+		return "list of: " + p.form(s.Items)
+	case s.AnyOf != nil:
+		var forms []string
+		for _, one := range s.AnyOf {
+			if f := p.form(one); f != "" {
+				forms = append(forms, f)
+			}
+		}
+		return strings.Join(forms, ", or ")
+	case s.Enum != nil:
+		var words []string
+		for _, w := range s.Enum {
+			if w != nil {
+				words = append(words, code(w))
+			}
+		}
+		return strings.Join(words, ", ")
+	}
+	return p.typeWord(s)
+}
+
+func (p *page) typeWord(s *hostconfig.Schema) string {
+	types, ok := s.Type.([]string)
+	if one, is := s.Type.(string); is {
+		types, ok = []string{one}, true
+	}
+	if !ok {
+		return ""
+	}
+	has := func(t string) bool { return slices.Contains(types, t) }
+	inner, _ := s.Additional.(*hostconfig.Schema)
+	switch {
+	case has("string") && has("integer"):
+		return "size"
+	case s.Format == "uri":
+		return "URL"
+	case has("string") && strings.Contains(s.Pattern, "{96}"):
+		return "SHA-384"
+	case has("string") && strings.Contains(s.Pattern, "{8}"):
+		return "UUID"
+	case has("string"):
+		return "text"
+	case has("integer") && s.Maximum != nil && *s.Maximum < 100:
+		return fmt.Sprintf("%d to %d", *s.Minimum, *s.Maximum)
+	case has("integer"):
+		return "whole number"
+	case has("boolean"):
+		return "`true`, `false`"
+	case has("object") && inner != nil:
+		return "mapping of names to " + p.form(inner)
+	case has("object"):
+		return "mapping"
+	}
+	return ""
+}
+
+func servicingWord(s string) string {
+	switch s {
+	case "runtime-update":
+		return "runtime update"
+	case "ab-update":
+		return "A/B update"
+	}
+	return "nothing"
+}
+
+func code(v any) string {
+	if s, ok := v.(string); ok {
+		return "`" + s + "`"
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return ""
+	}
+	return "`" + strings.Trim(string(text), `"`) + "`"
+}
+
+// cell is text in one cell of a table. Words with a meaning, which the schema
+// has as a list, follow on lines of their own.
+func cell(text string) string {
+	var lines []string
+	for line := range strings.SplitSeq(text, "\n") {
+		if item, ok := strings.CutPrefix(line, "- "); ok {
+			word, meaning, _ := strings.Cut(item, ": ")
+			line = "`" + word + "`: " + meaning
+		}
+		if line != "" {
+			lines = append(lines, strings.ReplaceAll(line, "|", `\|`))
+		}
+	}
+	return strings.Join(lines, "<br>")
+}
