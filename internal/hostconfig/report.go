@@ -73,7 +73,7 @@ func (f Finding) String() string {
 type Report []Finding
 
 // Err is nil when nothing in r is an Error. Otherwise its text has every such
-// finding, one a line; its kind is errkind.Invalid, and Invalid gives the faults.
+// finding, one a line and below the first line when there are several; its kind is errkind.Invalid, and Invalid gives the faults.
 func (r Report) Err() error {
 	faults := slices.DeleteFunc(slices.Clone(r), func(f Finding) bool { return f.Severity != Error })
 	if len(faults) == 0 {
@@ -91,7 +91,10 @@ func (e *InvalidError) Error() string {
 	for i, f := range e.Report {
 		lines[i] = f.String()
 	}
-	return "read Host Configuration: " + strings.Join(lines, "\n")
+	if len(lines) == 1 {
+		return "read Host Configuration: " + lines[0]
+	}
+	return fmt.Sprintf("read Host Configuration: %d faults:\n%s", len(lines), strings.Join(lines, "\n"))
 }
 
 // Name is upstream's name of the error as a whole: NameParse, NameOldStyle or
