@@ -46,7 +46,8 @@ func (s *Store) Apply(ctx context.Context, c Change) error {
 // Undo brings the old generation back into service, however far an Apply of the
 // change had come, and even if a wanted image is bad by now: it only wants the
 // old ones to have their hash. It restores as much as it can and returns all
-// that it could not.
+// that it could not. Where Apply did nothing it does nothing: systemd is not
+// asked to merge what is merged, which might fail for the sake of others.
 func (s *Store) Undo(ctx context.Context, c Change) error {
 	if c.Empty() {
 		return nil
@@ -59,7 +60,9 @@ func (s *Store) Undo(ctx context.Context, c Change) error {
 		}
 	}
 	for _, class := range back.classes() {
-		errs = append(errs, s.merge(ctx, class, back))
+		if !s.isMerged(class, back) {
+			errs = append(errs, s.merge(ctx, class, back))
+		}
 	}
 	return errors.Join(errs...)
 }

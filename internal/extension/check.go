@@ -148,7 +148,13 @@ func (c checker) mergedAsItIs(f Found, info fs.FileInfo) bool {
 	if err != nil || !slices.Contains(names, f.Name) {
 		return false
 	}
-	merge, err := c.root.Stat(f.Class.facts().merged)
+	return mergedSince(string(c.root), f.Class, info)
+}
+
+// mergedSince says that systemd has merged since a file, or a link, became what
+// it is.
+func mergedSince(root string, class Class, info fs.FileInfo) bool {
+	merge, err := inroot.FS(root).Stat(class.facts().merged)
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return err == nil && ok && time.Unix(st.Ctim.Unix()).Before(merge.ModTime())
 }

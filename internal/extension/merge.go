@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -150,7 +151,7 @@ func (s *Store) merge(ctx context.Context, class Class, c Change) error {
 		return s.Systemd.Reload(limited)
 	})
 	if err == nil {
-		err = s.checkMerged(class, c)
+		err = s.checkMerged(ctx, class, c)
 	}
 	if err == nil {
 		return nil
@@ -163,7 +164,7 @@ func (s *Store) merge(ctx context.Context, class Class, c Change) error {
 
 // checkMerged compares what systemd says that it merged, and the extension-release
 // that is seen in the tree, with the images.
-func (s *Store) checkMerged(class Class, c Change) error {
+func (s *Store) checkMerged(ctx context.Context, class Class, c Change) error {
 	names, err := class.Merged(s.Root)
 	if err != nil {
 		return err
@@ -173,6 +174,9 @@ func (s *Store) checkMerged(class Class, c Change) error {
 			continue
 		}
 		if !slices.Contains(names, e.Name()) {
+			if len(c.images) == 0 && s.isIgnored(ctx, e) {
+				continue
+			}
 			return errkind.Errorf(errkind.Unhealthy, "systemd has refreshed, but %s is not merged (merged are: %s)", e.Name(), strings.Join(names, ", "))
 		}
 		if len(c.images) == 0 || c.images[i].inspection.lax {
@@ -198,6 +202,41 @@ func (s *Store) checkMerged(class Class, c Change) error {
 		}
 	}
 	return nil
+}
+
+// isIgnored says that systemd does not merge an extension because it is not made
+// for this host, as one may be after an update of the system: it was not merged
+// before either, and nobody has to wait for it on the way back.
+func (s *Store) isIgnored(ctx context.Context, e Extension) bool {
+	_, err := s.Load(ctx, e)
+	return errkind.Of(err) == errkind.Incompatible
+}
+
+// isMerged says that systemd has merged the generation since it was put in place.
+func (s *Store) isMerged(class Class, c Change) bool {
+	names, err := class.Merged(s.Root)
+	if err != nil {
+		return false
+	}
+	for _, e := range c.removed(class) {
+		if slices.Contains(names, e.Name()) {
+			return false
+		}
+	}
+	for _, e := range c.New {
+		if e.Class != class || !searched(e) {
+			continue
+		}
+		p, ok, err := s.spot(e, 0)
+		if err != nil || !ok || !slices.Contains(names, e.Name()) {
+			return false
+		}
+		info, err := os.Lstat(p.file)
+		if err != nil || !mergedSince(s.Root, class, info) {
+			return false
+		}
+	}
+	return true
 }
 
 func find(g Generation, is func(Extension) bool) (Extension, bool) {

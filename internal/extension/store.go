@@ -312,8 +312,11 @@ type interruptible struct {
 }
 
 func (i interruptible) Read(b []byte) (int, error) {
-	if err := i.ctx.Err(); err != nil {
-		return 0, err
+	switch err := i.ctx.Err(); {
+	case errors.Is(err, context.DeadlineExceeded):
+		return 0, errkind.With(errkind.Timeout, err)
+	case err != nil:
+		return 0, errkind.With(errkind.Cancelled, err)
 	}
 	return i.r.Read(b)
 }

@@ -26,7 +26,11 @@ type world struct {
 	root    string
 	systemd *systemdtest.Fake
 	store   *Store
-	failing Class // whose merge fails, for no reason that can be seen
+
+	failing      Class  // whose merge fails, for no reason that can be seen
+	quiet        bool   // a merge does nothing, and says nothing
+	whenMerging  func() // before
+	afterMerging func()
 
 	touches int // so far
 	trace   []string
@@ -106,6 +110,15 @@ func (w *world) host() hostinfo.Host {
 // merge is a refresh: all that is found, or a failure.
 func (w *world) merge(class Class) error {
 	failed := &systemd.JobError{Verb: "reload or restart", Unit: class.facts().unit, Result: "failed", UnitResult: "exit-code"}
+	if w.whenMerging != nil {
+		w.whenMerging()
+	}
+	if w.quiet {
+		return nil
+	}
+	if w.afterMerging != nil {
+		defer w.afterMerging()
+	}
 	if w.failing == class {
 		return failed
 	}
@@ -125,11 +138,11 @@ func (w *world) merge(class Class) error {
 		if err != nil {
 			return err
 		}
-		found, err := inspect(context.Background(), opened.(*os.File), class, w.host(), noMounter)
-		if err = errors.Join(opened.Close(), nil); err != nil {
+		found, unfit := inspect(context.Background(), opened.(*os.File), class, w.host(), noMounter)
+		if err := opened.Close(); err != nil {
 			return err
 		}
-		if found.text != nil {
+		if unfit == nil { // others are ignored
 			names = append(names, f.Name)
 			files[f.Name] = found.text
 		}
