@@ -6,6 +6,7 @@ import (
 	reflectionalphapb "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 
 	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
+	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
@@ -56,35 +57,39 @@ func access() map[string]rule {
 		handlesv1.HandleService_OpenConfig_FullMethodName: {may: root},
 		handlesv1.HandleService_Close_FullMethodName:      {may: root},
 
+		hostv1.HostService_ValidateConfig_FullMethodName: {may: root},
+		hostv1.HostService_PlanUpdate_FullMethodName:     {may: root},
+		hostv1.HostService_GetHost_FullMethodName:        {may: root},
+
 		healthpb.Health_Check_FullMethodName:                                   {may: anyone, quiet: true},
 		healthpb.Health_List_FullMethodName:                                    {may: anyone, quiet: true},
 		healthpb.Health_Watch_FullMethodName:                                   {may: anyone, quiet: true},
 		reflectionpb.ServerReflection_ServerReflectionInfo_FullMethodName:      {may: anyone, quiet: true},
 		reflectionalphapb.ServerReflection_ServerReflectionInfo_FullMethodName: {may: anyone, quiet: true},
 
-		tridentv1.CommitService_Commit_FullMethodName:         {may: root, unbuilt: "commit a host"},
+		tridentv1.CommitService_Commit_FullMethodName:         {may: root},
 		tridentv1.StreamingService_StreamDisk_FullMethodName:  {may: root, unbuilt: "write a disk image"},
-		tridentv1.UpdateService_Update_FullMethodName:         {may: root, unbuilt: "update a host"},
-		tridentv1.UpdateService_UpdateStage_FullMethodName:    {may: root, unbuilt: "stage an update of a host"},
-		tridentv1.UpdateService_UpdateFinalize_FullMethodName: {may: root, unbuilt: "finalize an update of a host"},
+		tridentv1.UpdateService_Update_FullMethodName:         {may: root},
+		tridentv1.UpdateService_UpdateStage_FullMethodName:    {may: root},
+		tridentv1.UpdateService_UpdateFinalize_FullMethodName: {may: root},
 
 		tridentv1preview.CommitService_CheckRoot_FullMethodName:                     {may: root, unbuilt: "check the root file system of a host"},
 		tridentv1preview.InstallService_Install_FullMethodName:                      {may: root, unbuilt: "install a host"},
 		tridentv1preview.InstallService_InstallStage_FullMethodName:                 {may: root, unbuilt: "stage the installation of a host"},
 		tridentv1preview.InstallService_InstallFinalize_FullMethodName:              {may: root, unbuilt: "finalize the installation of a host"},
 		tridentv1preview.RebuildRaidService_RebuildRaid_FullMethodName:              {may: root, unbuilt: "rebuild RAID arrays"},
-		tridentv1preview.RollbackService_CheckRollback_FullMethodName:               {may: root, unbuilt: "check for a rollback of a host"},
-		tridentv1preview.RollbackService_Rollback_FullMethodName:                    {may: root, unbuilt: "roll a host back"},
-		tridentv1preview.RollbackService_RollbackStage_FullMethodName:               {may: root, unbuilt: "stage a rollback of a host"},
-		tridentv1preview.RollbackService_RollbackFinalize_FullMethodName:            {may: root, unbuilt: "finalize a rollback of a host"},
-		tridentv1preview.RollbackService_GetRollbackChain_FullMethodName:            {may: root, unbuilt: "list what a host can be rolled back to"},
-		tridentv1preview.RollbackService_GetRollbackTarget_FullMethodName:           {may: root, unbuilt: "tell what a host would be rolled back to"},
-		tridentv1preview.StatusService_GetProvisionedConfig_FullMethodName:          {may: root, unbuilt: "tell the configuration of a host"},
-		tridentv1preview.StatusService_GetServicingConfig_FullMethodName:            {may: root, unbuilt: "tell the configuration that a host is brought to"},
-		tridentv1preview.StatusService_GetLastError_FullMethodName:                  {may: root, unbuilt: "tell the last servicing error of a host"},
-		tridentv1preview.StatusService_GetServicingState_FullMethodName:             {may: root, unbuilt: "tell the servicing state of a host"},
-		tridentv1preview.StatusService_GetActiveVolume_FullMethodName:               {may: root, unbuilt: "tell the active slot of a host"},
-		tridentv1preview.ValidationService_ValidateHostConfiguration_FullMethodName: {may: root, unbuilt: "check a Host Configuration"},
-		tridentv1preview.ValidationService_GetRequiredServicingType_FullMethodName:  {may: root, unbuilt: "compare a Host Configuration with a host"},
+		tridentv1preview.RollbackService_CheckRollback_FullMethodName:               {may: root},
+		tridentv1preview.RollbackService_Rollback_FullMethodName:                    {may: root},
+		tridentv1preview.RollbackService_RollbackStage_FullMethodName:               {may: root},
+		tridentv1preview.RollbackService_RollbackFinalize_FullMethodName:            {may: root},
+		tridentv1preview.RollbackService_GetRollbackChain_FullMethodName:            {may: root},
+		tridentv1preview.RollbackService_GetRollbackTarget_FullMethodName:           {may: root},
+		tridentv1preview.StatusService_GetProvisionedConfig_FullMethodName:          {may: root},
+		tridentv1preview.StatusService_GetServicingConfig_FullMethodName:            {may: root},
+		tridentv1preview.StatusService_GetLastError_FullMethodName:                  {may: root},
+		tridentv1preview.StatusService_GetServicingState_FullMethodName:             {may: root},
+		tridentv1preview.StatusService_GetActiveVolume_FullMethodName:               {may: root},
+		tridentv1preview.ValidationService_ValidateHostConfiguration_FullMethodName: {may: root},
+		tridentv1preview.ValidationService_GetRequiredServicingType_FullMethodName:  {may: root},
 	}
 }

@@ -23,9 +23,11 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/selfservice"
 	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
+	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
@@ -48,7 +50,11 @@ type Config struct {
 	Version    string
 	Self       *selfservice.Service
 	Operations *operation.Runner
-	Logger     *slog.Logger
+	// Store has what is recorded of the host.
+	Store *hoststate.Store
+	// Servicing changes the host; without it, what would do so says that it cannot.
+	Servicing Servicing
+	Logger    *slog.Logger
 	// AlsoUID may call as root may. For tests, which need not run as root; 0
 	// adds nobody.
 	AlsoUID uint32
@@ -66,6 +72,9 @@ type Server struct {
 
 // New returns a server of everything in the API.
 func New(c Config) *Server {
+	if c.Servicing == nil {
+		c.Servicing = noServicing{}
+	}
 	g := newGate(c)
 	s := &Server{gate: g, health: health.NewServer(), grpc: grpc.NewServer(
 		grpc.Creds(peerCredentials{}),
@@ -80,13 +89,13 @@ func New(c Config) *Server {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)}
-	tridentv1.RegisterVersionServiceServer(s.grpc, versionServer{version: c.Version})
-	registerUnbuilt(s.grpc)
+	registerUpstream(s.grpc, c)
 	s.handles = newHandleTable(c.Root, g.begin)
 	setup := &setupServer{version: c.Version, root: c.Root, daemon: rand.Text()}
 	operationsv1.RegisterOperationsServiceServer(s.grpc, &operationsServer{runner: c.Operations})
 	selfv1.RegisterSelfServiceServer(s.grpc, &selfServer{self: c.Self, runner: c.Operations, handles: s.handles})
 	handlesv1.RegisterHandleServiceServer(s.grpc, &handleServer{handles: s.handles})
+	hostv1.RegisterHostServiceServer(s.grpc, &hostServer{host: c.Servicing, store: c.Store, runner: c.Operations, handles: s.handles})
 	setupv1.RegisterSetupServiceServer(s.grpc, setup)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
@@ -94,18 +103,20 @@ func New(c Config) *Server {
 	return s
 }
 
-// registerUnbuilt registers upstream's services that are not built yet. The
-// access table has the sentence that each of their methods answers with.
-func registerUnbuilt(s grpc.ServiceRegistrar) {
-	tridentv1.RegisterCommitServiceServer(s, tridentv1.UnimplementedCommitServiceServer{})
+// registerUpstream registers upstream's services. Of those that are not built
+// yet, the access table has the sentence that each method answers with.
+func registerUpstream(s grpc.ServiceRegistrar, c Config) {
+	servicer := servicer{host: c.Servicing, runner: c.Operations}
+	tridentv1.RegisterVersionServiceServer(s, versionServer{version: c.Version})
+	tridentv1.RegisterUpdateServiceServer(s, &updateServer{servicer: servicer})
+	tridentv1.RegisterCommitServiceServer(s, &commitServer{servicer: servicer})
+	tridentv1preview.RegisterRollbackServiceServer(s, &rollbackServer{servicer: servicer, store: c.Store})
+	tridentv1preview.RegisterStatusServiceServer(s, &statusServer{store: c.Store})
+	tridentv1preview.RegisterValidationServiceServer(s, &validationServer{host: c.Servicing})
 	tridentv1.RegisterStreamingServiceServer(s, tridentv1.UnimplementedStreamingServiceServer{})
-	tridentv1.RegisterUpdateServiceServer(s, tridentv1.UnimplementedUpdateServiceServer{})
 	tridentv1preview.RegisterCommitServiceServer(s, tridentv1preview.UnimplementedCommitServiceServer{})
 	tridentv1preview.RegisterInstallServiceServer(s, tridentv1preview.UnimplementedInstallServiceServer{})
 	tridentv1preview.RegisterRebuildRaidServiceServer(s, tridentv1preview.UnimplementedRebuildRaidServiceServer{})
-	tridentv1preview.RegisterRollbackServiceServer(s, tridentv1preview.UnimplementedRollbackServiceServer{})
-	tridentv1preview.RegisterStatusServiceServer(s, tridentv1preview.UnimplementedStatusServiceServer{})
-	tridentv1preview.RegisterValidationServiceServer(s, tridentv1preview.UnimplementedValidationServiceServer{})
 }
 
 // Serve answers calls until Stop, which may also have come before.

@@ -5,6 +5,9 @@ package api
 func capabilities() []string {
 	return []string{
 		"config-handles",    // HandleService.OpenConfig, and the calls that take what it gives
+		"host-plan",         // HostService.PlanUpdate
+		"host-status",       // HostService.GetHost, and all of upstream's StatusService
+		"host-validation",   // HostService.ValidateConfig: all findings with their places
 		"image-handles",     // HandleService.OpenImage
 		"message-limit",     // answers larger than the client said that it takes are errors, not broken connections
 		"operations",        // OperationsService: get, list, cancel, watch from a sequence number

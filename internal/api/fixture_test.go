@@ -56,6 +56,8 @@ type fixture struct {
 	work    func(summary ...string) string
 	goAhead chan error
 	root    string
+	store   *hoststate.Store
+	host    *fakeServicing
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -92,17 +94,20 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	root := t.TempDir()
-	f.root = root
+	f.root, f.host = root, newFakeServicing(f.runner)
 	store, err := hoststate.Open(t.Context(), filepath.Join(root, "datastore"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.store = store
 	t.Cleanup(func() { _ = store.Close() })
 	self := selfservice.New(selfservice.Config{
 		Root: root, Version: "1.2.3", Runner: f.runner, Store: store, Systemd: &systemdtest.Fake{}, Tools: run.Host{}, Logger: logger,
 	})
 	f.listener = Listen(l, logger)
-	f.server = New(Config{Root: root, Version: "1.2.3", Self: self, Operations: f.runner, Logger: logger, AlsoUID: uint32(os.Geteuid())})
+	f.server = New(Config{
+		Root: root, Version: "1.2.3", Self: self, Operations: f.runner, Store: store, Servicing: f.host, Logger: logger, AlsoUID: uint32(os.Geteuid()),
+	})
 	go func() { f.served <- f.server.Serve(f.listener) }()
 	f.conn = dial(t, f.socket)
 	t.Cleanup(func() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/internal/operation"
 )
 
 // gate stands before every method: it lets callers in, turns errors and panics
@@ -24,12 +26,13 @@ type gate struct {
 	alsoUID    uint32
 	begin      func() (end func())
 	logger     *slog.Logger
+	runner     *operation.Runner
 	stopping   context.Context
 	endWatches context.CancelFunc
 }
 
 func newGate(c Config) *gate {
-	g := &gate{rules: access(), alsoUID: c.AlsoUID, begin: c.Begin, logger: c.Logger}
+	g := &gate{rules: access(), alsoUID: c.AlsoUID, begin: c.Begin, runner: c.Operations, logger: c.Logger}
 	g.stopping, g.endWatches = context.WithCancel(context.Background())
 	if g.begin == nil {
 		g.begin = func() func() { return func() {} }
@@ -86,7 +89,7 @@ func (g *gate) pass(ctx context.Context, method string, handle func(context.Cont
 	c := &call{method: method, rule: g.rules[method], start: time.Now()}
 	defer func() { g.log(ctx, c, err) }()
 	if err := g.admit(ctx, c); err != nil {
-		return grpckind.Error(err, nil)
+		return g.status(method, err)
 	}
 	if !c.peer.self() { // our own health checks do not keep us here
 		defer g.begin()()
@@ -94,10 +97,25 @@ func (g *gate) pass(ctx context.Context, method string, handle func(context.Cont
 	defer func() {
 		if p := recover(); p != nil {
 			g.logger.Error("panic", "method", method, "panic", p, "stack", string(debug.Stack()))
-			err = grpckind.Error(errkind.Errorf(errkind.Internal, "%s: panic: %v", method, p), nil)
+			err = g.status(method, errkind.WithName(errkind.Errorf(errkind.Internal, "%s: panic: %v", method, p), "Panic"))
 		}
 	}()
-	return grpckind.Error(handle(context.WithValue(ctx, callKey{}, c)), nil)
+	return g.status(method, handle(context.WithValue(ctx, callKey{}, c)))
+}
+
+// status is an error as the method's package tells it. Of a busy host the
+// details name the operation.
+func (g *gate) status(method string, err error) error {
+	meta := map[string]string{}
+	if err != nil && errkind.Of(err) == errkind.Busy && g.runner != nil {
+		if id, ok := g.runner.Active(); ok {
+			meta[grpckind.MetaOperation] = id
+		}
+	}
+	if strings.HasPrefix(method, "/trident.v1.") || strings.HasPrefix(method, "/trident.v1preview.") {
+		return grpckind.UpstreamError(err, meta)
+	}
+	return grpckind.Error(err, meta)
 }
 
 func (g *gate) admit(ctx context.Context, c *call) error {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/trident-project/trident/internal/errkind/grpckind"
+	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
@@ -42,7 +43,7 @@ func TestAHandshakeSaysWhoServes(t *testing.T) {
 	})
 	want := &setupv1.HandshakeResponse{
 		ServerVersion: "1.2.3",
-		ApiPackages: []string{"trident.handles.v1", "trident.operations.v1", "trident.self.v1",
+		ApiPackages: []string{"trident.handles.v1", "trident.host.v1", "trident.operations.v1", "trident.self.v1",
 			"trident.setup.v1", "trident.v1", "trident.v1preview"},
 		Capabilities: capabilities(),
 		Limits: &setupv1.Limits{
@@ -120,7 +121,24 @@ func TestAnAnswerOverTheClientsLimitIsAnError(t *testing.T) {
 func TestEveryCapabilityIsTrue(t *testing.T) {
 	proofs := map[string]func(*testing.T, *fixture){
 		"config-handles": func(t *testing.T, f *fixture) { openConfig(t, f.conn, "a: b") },
-		"image-handles":  func(t *testing.T, f *fixture) { openImage(t, f.conn, sysext, "bytes") },
+		"host-plan": func(t *testing.T, f *fixture) {
+			req := &hostv1.PlanUpdateRequest{Config: &hostv1.PlanUpdateRequest_Text{Text: "{}"}}
+			if _, err := hostv1.NewHostServiceClient(f.conn).PlanUpdate(t.Context(), req); err != nil {
+				t.Error(err)
+			}
+		},
+		"host-status": func(t *testing.T, f *fixture) {
+			if _, err := hostv1.NewHostServiceClient(f.conn).GetHost(t.Context(), &hostv1.GetHostRequest{}); err != nil {
+				t.Error(err)
+			}
+		},
+		"host-validation": func(t *testing.T, f *fixture) {
+			req := &hostv1.ValidateConfigRequest{Config: &hostv1.ValidateConfigRequest_Text{Text: faulty}}
+			if resp, err := hostv1.NewHostServiceClient(f.conn).ValidateConfig(t.Context(), req); err != nil || len(resp.GetFindings()) < 2 {
+				t.Errorf("%v, %v", resp, err)
+			}
+		},
+		"image-handles": func(t *testing.T, f *fixture) { openImage(t, f.conn, sysext, "bytes") },
 		"message-limit": func(t *testing.T, f *fixture) {
 			shake(t, f, &setupv1.HandshakeRequest{Limits: &setupv1.Limits{MaxMessageBytes: leastMessage}})
 		},

@@ -135,7 +135,7 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 		SelfCheck: func(ctx context.Context) (string, error) { return api.Check(ctx, d.socket) },
 	})
 	d.server = api.New(api.Config{
-		Root: c.Root, Version: c.Version, Self: d.self, Operations: d.runner, Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root),
+		Root: c.Root, Version: c.Version, Self: d.self, Operations: d.runner, Store: d.store, Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root),
 	})
 	return d, nil
 }

@@ -1,0 +1,129 @@
+package api
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/operation"
+	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
+)
+
+type hostServer struct {
+	hostv1.UnimplementedHostServiceServer
+	host    Servicing
+	store   *hoststate.Store
+	runner  *operation.Runner
+	handles *handleTable
+}
+
+func (s *hostServer) ValidateConfig(ctx context.Context, req *hostv1.ValidateConfigRequest) (*hostv1.ValidateConfigResponse, error) {
+	text, _, err := s.configText(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	_, report := hostconfig.Parse(text)
+	return &hostv1.ValidateConfigResponse{Valid: report.Err() == nil, Findings: findingsToWire(report)}, nil
+}
+
+func (s *hostServer) PlanUpdate(ctx context.Context, req *hostv1.PlanUpdateRequest) (*hostv1.PlanUpdateResponse, error) {
+	text, field, err := s.configText(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	config, report := hostconfig.Parse(text)
+	if err := report.Err(); err != nil {
+		return nil, errkind.WithField(err, field)
+	}
+	change, err := s.host.Plan(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	effective, err := s.effective(ctx, config)
+	if err != nil {
+		return nil, errkind.WithField(err, field)
+	}
+	return planToWire(change, effective, report), nil
+}
+
+// effective fills in what a configuration leaves out and takes from the host.
+func (s *hostServer) effective(ctx context.Context, config *hostconfig.Config) (*hostconfig.Config, error) {
+	status, err := s.store.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	runs, _ := configsOf(status)
+	if runs == "" {
+		return config, nil
+	}
+	old, err := hostconfig.ParseRecorded([]byte(runs))
+	if err != nil {
+		return nil, err
+	}
+	out, report := hostconfig.Effective(old, config)
+	return out, report.Err()
+}
+
+// GetHost answers also when the record cannot be read: it says so.
+func (s *hostServer) GetHost(ctx context.Context, _ *hostv1.GetHostRequest) (*hostv1.GetHostResponse, error) {
+	status, err := s.store.Status(ctx)
+	var unreadable *hoststate.ParseHostStatusError
+	if errors.As(err, &unreadable) {
+		if unreadable.Before != nil {
+			status = *unreadable.Before
+		}
+	} else if err != nil {
+		return nil, err
+	}
+	out, err := hostToWire(status)
+	if err != nil {
+		return nil, err
+	}
+	damaged, err := s.store.Damaged()
+	if err != nil {
+		return nil, err
+	}
+	out.Datastore = healthToWire(unreadable, damaged)
+	if unreadable == nil {
+		chain, err := s.store.Chain(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if out.RollbackTargets, err = targetsToWire(chain); err != nil {
+			return nil, err
+		}
+	}
+	if id, ok := s.runner.Active(); ok {
+		op, err := s.runner.Get(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		out.Operation = operationToWire(op)
+	}
+	return out, nil
+}
+
+// withConfig is a request with a choice named config: of a text and a handle.
+type withConfig interface {
+	proto.Message
+	GetText() string
+	GetConfigHandle() int64
+}
+
+// configText is the text, and the field that it came from.
+func (s *hostServer) configText(ctx context.Context, req withConfig) (text []byte, field string, err error) {
+	m := req.ProtoReflect()
+	chosen := m.WhichOneof(m.Descriptor().Oneofs().ByName("config"))
+	switch {
+	case chosen == nil:
+		return nil, "", missing("config", "a Host Configuration")
+	case chosen.Name() == "text":
+		return []byte(req.GetText()), "text", nil
+	}
+	text, err = s.handles.config(ctx, req.GetConfigHandle())
+	return text, string(chosen.Name()), errkind.WithField(err, string(chosen.Name()))
+}

@@ -1,0 +1,179 @@
+package api
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hoststate"
+	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+)
+
+// maxFindings bounds the findings in one answer.
+const maxFindings = 1000
+
+func findingsToWire(report hostconfig.Report) []*hostv1.Finding {
+	return mapSlice(report[:min(len(report), maxFindings)], func(f hostconfig.Finding) *hostv1.Finding {
+		out := &hostv1.Finding{
+			Line: int32(f.Line), Column: int32(f.Column), Path: textToWire(f.Path), Severity: hostv1.Severity_SEVERITY_ERROR,
+			Name: f.Name, Message: textToWire(f.Message),
+		}
+		if f.Detail != "" {
+			out.Name = f.Detail
+		}
+		if f.Severity == hostconfig.Warning {
+			out.Severity = hostv1.Severity_SEVERITY_WARNING
+		}
+		return out
+	})
+}
+
+func planToWire(c hostconfig.Change, effective *hostconfig.Config, warnings hostconfig.Report) *hostv1.PlanUpdateResponse {
+	out := &hostv1.PlanUpdateResponse{
+		Kind: changeKindToWire(c.Kind), EffectiveConfig: string(effective.YAML()), Warnings: findingsToWire(warnings),
+		Reasons: mapSlice(c.Reasons, func(r hostconfig.Reason) *hostv1.Reason {
+			return &hostv1.Reason{Path: textToWire(r.Path), Kind: changeKindToWire(r.Kind), Message: textToWire(r.Text)}
+		}),
+	}
+	if c.Kind == hostconfig.KindRuntimeUpdate {
+		out.Actions = actions(c)
+	}
+	return out
+}
+
+func changeKindToWire(k hostconfig.Kind) tridentv1.ServicingKind {
+	switch k {
+	case hostconfig.KindNone:
+		return kindToWire(NoServicing)
+	case hostconfig.KindRuntimeUpdate:
+		return kindToWire(RuntimeUpdate)
+	case hostconfig.KindABUpdate:
+		return kindToWire(ABUpdate)
+	case hostconfig.KindCleanInstall:
+		return kindToWire(CleanInstall)
+	}
+	return tridentv1.ServicingKind_SERVICING_KIND_UNSPECIFIED
+}
+
+// actions is what a runtime update would do.
+func actions(c hostconfig.Change) []*hostv1.Action {
+	out := append(extensionActions("sysext", c.Sysexts), extensionActions("confext", c.Confexts)...)
+	act := func(kind, object, format string, args ...any) {
+		out = append(out, &hostv1.Action{Kind: kind, Object: textToWire(object), Message: textToWire(fmt.Sprintf(format, args...))})
+	}
+	for _, f := range c.Files.Write {
+		act("write-file", f.Destination, "write %s", f.Destination)
+	}
+	for _, f := range c.Files.Remove {
+		act("remove-file", f.Destination, "remove %s", f.Destination)
+	}
+	if c.Netplan {
+		act("apply-netplan", "", "write the network configuration and apply it")
+	}
+	if c.UEFIFallback {
+		act("set-uefi-fallback", "", "renew the fallback boot files")
+	}
+	return out
+}
+
+func extensionActions(kind string, c hostconfig.ExtensionChange) []*hostv1.Action {
+	var out []*hostv1.Action
+	act := func(verb, object, format string, args ...any) {
+		out = append(out, &hostv1.Action{Kind: verb + "-" + kind, Object: textToWire(object), Message: textToWire(fmt.Sprintf(format, args...))})
+	}
+	for _, e := range c.Added {
+		act("add", extensionName(e), "add the %s %s", kind, extensionName(e))
+	}
+	for _, e := range c.Replaced {
+		act("replace", extensionName(e.New), "replace the %s %s by %s", kind, extensionName(e.Old), extensionName(e.New))
+	}
+	for _, e := range c.Removed {
+		act("remove", extensionName(e), "remove the %s %s", kind, extensionName(e))
+	}
+	return out
+}
+
+// extensionName is where an extension lies or else the last part of its URL,
+// without what may be a secret.
+func extensionName(e hostconfig.Extension) string {
+	if e.Path != "" {
+		return e.Path
+	}
+	url, _, _ := strings.Cut(string(e.URL), "?")
+	url, _, _ = strings.Cut(url, "#")
+	return path.Base(url)
+}
+
+func hostToWire(s hoststate.Status) (*hostv1.GetHostResponse, error) {
+	out := &hostv1.GetHostResponse{
+		ActiveVolume: string(s.ABActiveVolume), LastError: lastErrorToWire(s.LastError), RecordedBy: textToWire(s.TridentVersion),
+	}
+	if s.Phase == nil {
+		return out, nil
+	}
+	out.Phase, out.ServicingState = phaseOfHost(s.Phase), s.Phase.State()
+	runs, next := configsOf(s)
+	if runs != "" {
+		c, err := hostconfig.ParseRecorded([]byte(runs))
+		if err != nil {
+			return nil, err
+		}
+		out.Config = string(c.YAML())
+		out.Extensions = append(extensionsToWire("sysext", c.Spec().OS.Sysexts), extensionsToWire("confext", c.Spec().OS.Confexts)...)
+	}
+	if next != "" {
+		text, err := specToText(next)
+		if err != nil {
+			return nil, err
+		}
+		out.NextConfig = text
+	}
+	return out, nil
+}
+
+func phaseOfHost(p hoststate.Phase) hostv1.HostPhase {
+	switch p.(type) {
+	case hoststate.Fresh:
+		return hostv1.HostPhase_HOST_PHASE_FRESH
+	case hoststate.Settled:
+		return hostv1.HostPhase_HOST_PHASE_SETTLED
+	case hoststate.Staged:
+		return hostv1.HostPhase_HOST_PHASE_STAGED
+	case hoststate.Trying:
+		return hostv1.HostPhase_HOST_PHASE_TRYING
+	}
+	return hostv1.HostPhase_HOST_PHASE_UNSPECIFIED
+}
+
+func extensionsToWire(kind string, list []hostconfig.Extension) []*hostv1.ActiveExtension {
+	return mapSlice(list, func(e hostconfig.Extension) *hostv1.ActiveExtension {
+		return &hostv1.ActiveExtension{Kind: kind, Path: e.Path, Url: string(e.URL), Sha384: string(e.SHA384)}
+	})
+}
+
+func targetsToWire(chain []hoststate.Link) ([]*hostv1.RollbackTarget, error) {
+	var out []*hostv1.RollbackTarget
+	for _, l := range chain {
+		text, err := specToText(l.Spec)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, &hostv1.RollbackTarget{
+			Kind: string(l.Kind), Config: text, ActiveVolume: string(l.ABActiveVolume), InstallIndex: int32(l.InstallIndex),
+		})
+	}
+	return out, nil
+}
+
+func healthToWire(unreadable *hoststate.ParseHostStatusError, damaged []hoststate.Damaged) *hostv1.DatastoreHealth {
+	var faults []string
+	if unreadable != nil {
+		faults = append(faults, unreadable.Error())
+	}
+	for _, d := range damaged {
+		faults = append(faults, fmt.Sprintf("it was damaged and its copy took its place at %s; the damaged one is %s", d.Time.UTC().Format("2006-01-02 15:04:05"), d.Path))
+	}
+	return &hostv1.DatastoreHealth{Sound: len(faults) == 0, Message: textToWire(strings.Join(faults, "\n"))}
+}

@@ -1,0 +1,137 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/proto/trident/v1preview"
+)
+
+type rollbackServer struct {
+	tridentv1preview.UnimplementedRollbackServiceServer
+	servicer
+	store *hoststate.Store
+}
+
+// CheckRollback tells what a rollback would undo, if that is what is expected.
+func (s *rollbackServer) CheckRollback(ctx context.Context, req *tridentv1preview.CheckRollbackRequest) (*tridentv1preview.CheckRollbackResponse, error) {
+	want, err := rollbackFromWire(req.GetKind())
+	if err != nil {
+		return nil, err
+	}
+	chain, err := s.store.Chain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := tridentv1preview.CheckRollbackKind_NO_ROLLBACK_AVAILABLE
+	if len(chain) > 0 && (want == "" || want == chain[0].Kind) {
+		out = tridentv1preview.CheckRollbackKind_RUNTIME_ROLLBACK_EXPECTED
+		if chain[0].Kind == hoststate.ABLink {
+			out = tridentv1preview.CheckRollbackKind_AB_ROLLBACK_EXPECTED
+		}
+	}
+	return &tridentv1preview.CheckRollbackResponse{Kind: out}, nil
+}
+
+func (s *rollbackServer) Rollback(req *tridentv1preview.RollbackRequest, stream servicingStream) error {
+	kind, err := rollbackFromWire(req.GetKind())
+	if err != nil {
+		return err
+	}
+	callerReboots, err := rebootFromWire(req.GetFinalize().GetReboot())
+	if err != nil {
+		return err
+	}
+	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
+		return s.host.Rollback(ctx, RollbackRequest{Kind: kind, Stage: true, Finalize: true, CallerReboots: callerReboots})
+	})
+}
+
+func (s *rollbackServer) RollbackStage(req *tridentv1preview.RollbackStageRequest, stream servicingStream) error {
+	kind, err := rollbackFromWire(req.GetKind())
+	if err != nil {
+		return err
+	}
+	return s.run(stream, false, func(ctx context.Context) (string, error) {
+		return s.host.Rollback(ctx, RollbackRequest{Kind: kind, Stage: true})
+	})
+}
+
+func (s *rollbackServer) RollbackFinalize(req *tridentv1preview.RollbackFinalizeRequest, stream servicingStream) error {
+	callerReboots, err := rebootFromWire(req.GetReboot())
+	if err != nil {
+		return err
+	}
+	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
+		return s.host.Rollback(ctx, RollbackRequest{Finalize: true, CallerReboots: callerReboots})
+	})
+}
+
+func (s *rollbackServer) GetRollbackChain(ctx context.Context, _ *tridentv1preview.GetRollbackChainRequest) (*tridentv1preview.GetRollbackChainResponse, error) {
+	chain, err := s.store.Chain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &tridentv1preview.GetRollbackChainResponse{}
+	for _, link := range chain {
+		text, err := linkToText(link)
+		if err != nil {
+			return nil, err
+		}
+		out.RollbackChain = append(out.RollbackChain, text)
+	}
+	return out, nil
+}
+
+func (s *rollbackServer) GetRollbackTarget(ctx context.Context, _ *tridentv1preview.GetRollbackTargetRequest) (*tridentv1preview.GetRollbackTargetResponse, error) {
+	chain, err := s.store.Chain(ctx)
+	if err != nil || len(chain) == 0 {
+		return &tridentv1preview.GetRollbackTargetResponse{}, err
+	}
+	spec, err := specToText(chain[0].Spec)
+	if err != nil {
+		return nil, err
+	}
+	return &tridentv1preview.GetRollbackTargetResponse{RollbackTarget: &spec}, nil
+}
+
+// rollbackFromWire is what a caller expects to be undone; "" is anything.
+func rollbackFromWire(k tridentv1preview.ManualRollbackKind) (hoststate.LinkKind, error) {
+	switch k {
+	case tridentv1preview.ManualRollbackKind_MANUAL_ROLLBACK_KIND_UNSPECIFIED, tridentv1preview.ManualRollbackKind_ANY_ROLLBACK_REQUESTED:
+		return "", nil
+	case tridentv1preview.ManualRollbackKind_AB_ROLLBACK_REQUESTED:
+		return hoststate.ABLink, nil
+	case tridentv1preview.ManualRollbackKind_RUNTIME_ROLLBACK_REQUESTED:
+		return hoststate.RuntimeLink, nil
+	}
+	return "", errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %d is no kind of rollback", k), "kind")
+}
+
+// linkToText is one entry of the chain as upstream prints it: a YAML mapping
+// (reference, 1.4).
+func linkToText(l hoststate.Link) (string, error) {
+	spec, err := specToText(l.Spec)
+	if err != nil {
+		return "", err
+	}
+	volume := "null"
+	if l.ABActiveVolume != "" {
+		volume = string(l.ABActiveVolume)
+	}
+	indented := "  " + strings.ReplaceAll(strings.TrimSpace(spec), "\n", "\n  ")
+	return fmt.Sprintf("kind: %s\nspec:\n%s\nabActiveVolume: %s\ninstallIndex: %d\n", l.Kind, indented, volume, l.InstallIndex), nil
+}
+
+// specToText is a recorded configuration in the form of today.
+func specToText(spec string) (string, error) {
+	c, err := hostconfig.ParseRecorded([]byte(spec))
+	if err != nil {
+		return "", err
+	}
+	return string(c.YAML()), nil
+}

@@ -1,0 +1,90 @@
+package api
+
+import (
+	"context"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+)
+
+type updateServer struct {
+	tridentv1.UnimplementedUpdateServiceServer
+	servicer
+}
+
+func (s *updateServer) Update(req *tridentv1.UpdateRequest, stream servicingStream) error {
+	if req.GetStage() == nil {
+		return missing("stage", "what to stage")
+	}
+	if req.GetFinalize() == nil {
+		return missing("finalize", "how to finalize")
+	}
+	return s.update(stream, "stage.config", req.GetStage().GetConfig(), req.GetFinalize().GetReboot(), true)
+}
+
+func (s *updateServer) UpdateStage(req *tridentv1.StageUpdateRequest, stream servicingStream) error {
+	return s.update(stream, "config", req.GetConfig(), nil, false)
+}
+
+// update stages, and finalizes too if that is asked for. That a configuration
+// cannot be parsed is a failure of the update, not of the request (reference,
+// 2.8).
+func (s *updateServer) update(stream servicingStream, field string, config *tridentv1.HostConfiguration, reboot *tridentv1.RebootManagement, finalize bool) error {
+	if config == nil {
+		return missing(field, "a Host Configuration")
+	}
+	callerReboots, err := rebootFromWire(reboot)
+	if err != nil {
+		return err
+	}
+	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
+		parsed, report := hostconfig.Parse([]byte(config.GetConfig()))
+		if err := report.Err(); err != nil {
+			return "", err
+		}
+		return s.host.Update(ctx, UpdateRequest{Config: parsed, Stage: true, Finalize: finalize, CallerReboots: callerReboots})
+	})
+}
+
+func (s *updateServer) UpdateFinalize(req *tridentv1.FinalizeUpdateRequest, stream servicingStream) error {
+	callerReboots, err := rebootFromWire(req.GetReboot())
+	if err != nil {
+		return err
+	}
+	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
+		return s.host.Finalize(ctx, callerReboots)
+	})
+}
+
+type commitServer struct {
+	tridentv1.UnimplementedCommitServiceServer
+	servicer
+}
+
+func (s *commitServer) Commit(req *tridentv1.CommitRequest, stream servicingStream) error {
+	callerReboots, err := rebootFromWire(req.GetReboot())
+	if err != nil {
+		return err
+	}
+	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
+		return s.host.Commit(ctx, callerReboots)
+	})
+}
+
+func missing(field, what string) error {
+	return errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: it does not say %s: %s is missing", what, field), field)
+}
+
+// rebootFromWire tells whether the caller reboots the host. Who does not say
+// leaves it to Trident.
+func rebootFromWire(r *tridentv1.RebootManagement) (callerReboots bool, err error) {
+	switch h := r.GetHandling(); h {
+	case tridentv1.RebootHandling_REBOOT_HANDLING_UNSPECIFIED, tridentv1.RebootHandling_TRIDENT_HANDLES_REBOOT:
+		return false, nil
+	case tridentv1.RebootHandling_CALLER_HANDLES_REBOOT:
+		return true, nil
+	default:
+		return false, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %d is no way to handle a reboot", h), "reboot.handling")
+	}
+}

@@ -1,0 +1,159 @@
+package api
+
+import (
+	"log/slog"
+	"strconv"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/operation"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+)
+
+// errorToWire is an error in upstream's form (reference, 2.3).
+func errorToWire(err error) *tridentv1.TridentError {
+	if err == nil {
+		return nil
+	}
+	file, line := errkind.Location(err)
+	return tridentError(errkind.NameOf(err), err.Error(), errkind.Hint(err), file, line)
+}
+
+// failureToUpstream is the same of an operation that turned back.
+func failureToUpstream(f *operation.Failure) *tridentv1.TridentError {
+	if f == nil {
+		return nil
+	}
+	return tridentError(errkind.NameFrom(f.Name, f.Kind), f.Message, f.Hint, f.File, f.Line)
+}
+
+func tridentError(name errkind.Name, text, hint, file string, line int) *tridentv1.TridentError {
+	first, _, _ := strings.Cut(text, "\n")
+	full := text
+	if hint != "" {
+		full += "\n" + hint
+	}
+	return &tridentv1.TridentError{
+		Kind: categoryToWire(name.Category), Subkind: name.Subkind(),
+		Message: textToWire(full), ErrorMessage: textToWire(first), Location: locationToWire(file, line),
+	}
+}
+
+func locationToWire(file string, line int) *tridentv1.FileLocation {
+	if file == "" || line < 0 {
+		return nil
+	}
+	return &tridentv1.FileLocation{Path: textToWire(file), Line: uint32(line)}
+}
+
+func categoryToWire(c errkind.Category) tridentv1.TridentErrorKind {
+	switch c {
+	case errkind.ExecutionEnvironment:
+		return tridentv1.TridentErrorKind_EXECUTION_ENVIRONMENT_MISCONFIGURATION_ERROR
+	case errkind.HealthChecks:
+		return tridentv1.TridentErrorKind_HEALTH_CHECKS_ERROR
+	case errkind.Initialization:
+		return tridentv1.TridentErrorKind_INITIALIZATION_ERROR
+	case errkind.InvalidInput:
+		return tridentv1.TridentErrorKind_INVALID_INPUT_ERROR
+	case errkind.Servicing:
+		return tridentv1.TridentErrorKind_SERVICING_ERROR
+	case errkind.UnsupportedConfiguration:
+		return tridentv1.TridentErrorKind_UNSUPPORTED_CONFIGURATION_ERROR
+	}
+	return tridentv1.TridentErrorKind_INTERNAL_ERROR
+}
+
+// lastErrorToWire tells of an error that was recorded, by us or by upstream.
+func lastErrorToWire(e *hoststate.LastError) *tridentv1.TridentError {
+	if e == nil {
+		return nil
+	}
+	full := e.Message
+	if e.Cause != "" {
+		full += "\n" + e.Cause
+	}
+	file, number, _ := cutLast(e.Location, ":")
+	line, err := strconv.ParseUint(number, 10, 31)
+	if err != nil {
+		file, line = e.Location, 0
+	}
+	first, _, _ := strings.Cut(e.Message, "\n")
+	return &tridentv1.TridentError{
+		Kind: categoryFromText(e.Category), Subkind: textToWire(e.Name),
+		Message: textToWire(full), ErrorMessage: textToWire(first), Location: locationToWire(file, int(line)),
+	}
+}
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+// categoryFromText reads a category as it is written down, in kebab case; a word
+// of another form still counts by its beginning.
+func categoryFromText(text string) tridentv1.TridentErrorKind {
+	for _, c := range []errkind.Category{
+		errkind.ExecutionEnvironment, errkind.HealthChecks, errkind.Initialization, errkind.InvalidInput, errkind.Servicing,
+		errkind.UnsupportedConfiguration, errkind.InternalFault,
+	} {
+		if kebab := (errkind.Name{Variant: string(c)}).Subkind(); strings.HasPrefix(strings.ToLower(text), kebab) {
+			return categoryToWire(c)
+		}
+	}
+	return tridentv1.TridentErrorKind_TRIDENT_ERROR_KIND_UNSPECIFIED
+}
+
+// logToUpstream is what an event is for those who watch upstream's stream, if it
+// is anything.
+func logToUpstream(e operation.Event, step string) *tridentv1.Log {
+	line := func(level tridentv1.LogLevel, text string) *tridentv1.Log {
+		return &tridentv1.Log{Level: level, Message: textToWire(text), Module: e.Step, Target: "trident"}
+	}
+	switch {
+	case e.Type == operation.Log:
+		return line(levelToWire(e.Level), e.Message)
+	case e.Type != operation.Change:
+		return nil
+	case e.Phase == operation.Doing && e.Waiting == "" && e.Step != step:
+		return line(tridentv1.LogLevel_LOG_LEVEL_INFO, "step: "+e.Step)
+	case e.Phase == operation.Undoing && e.Step != step:
+		return line(tridentv1.LogLevel_LOG_LEVEL_WARN, "take back: "+e.Step)
+	}
+	return nil
+}
+
+func levelToWire(l slog.Level) tridentv1.LogLevel {
+	switch {
+	case l < slog.LevelDebug:
+		return tridentv1.LogLevel_LOG_LEVEL_TRACE
+	case l < slog.LevelInfo:
+		return tridentv1.LogLevel_LOG_LEVEL_DEBUG
+	case l < slog.LevelWarn:
+		return tridentv1.LogLevel_LOG_LEVEL_INFO
+	case l < slog.LevelError:
+		return tridentv1.LogLevel_LOG_LEVEL_WARN
+	}
+	return tridentv1.LogLevel_LOG_LEVEL_ERROR
+}
+
+func kindToWire(k ServicingKind) tridentv1.ServicingKind {
+	switch k {
+	case NoServicing:
+		return tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED
+	case RuntimeUpdate:
+		return tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE
+	case ABUpdate:
+		return tridentv1.ServicingKind_SERVICING_KIND_AB_UPDATE
+	case CleanInstall:
+		return tridentv1.ServicingKind_SERVICING_KIND_CLEAN_INSTALL
+	case ABRollback:
+		return tridentv1.ServicingKind_SERVICING_KIND_MANUAL_ROLLBACK_AB
+	case RuntimeRollback:
+		return tridentv1.ServicingKind_SERVICING_KIND_MANUAL_ROLLBACK_RUNTIME
+	}
+	return tridentv1.ServicingKind_SERVICING_KIND_UNSPECIFIED
+}
