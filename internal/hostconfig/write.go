@@ -192,5 +192,5 @@ func looksOtherwise(text string) bool {
 	case "y", "n", "yes", "no", "on", "off", "true", "false", "null", ".inf", ".nan", "+.inf", "-.inf":
 		return true
 	}
-	return strings.IndexAny(text[:1], "0123456789+-.") == 0 && strings.Trim(text, "0123456789abcdefABCDEFxXoO_+-.:eETZ ") == ""
+	return strings.IndexAny(text[:1], "0123456789+-.") == 0 && strings.Trim(text, "0123456789abcdefABCDEFxXoO_+-.:TZ ") == ""
 }
