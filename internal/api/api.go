@@ -89,8 +89,8 @@ func New(c Config) *Server {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)}
-	registerUpstream(s.grpc, c)
 	s.handles = newHandleTable(c.Root, g.begin)
+	registerUpstream(s.grpc, c, s.handles)
 	setup := &setupServer{version: c.Version, root: c.Root, daemon: rand.Text()}
 	operationsv1.RegisterOperationsServiceServer(s.grpc, &operationsServer{runner: c.Operations})
 	selfv1.RegisterSelfServiceServer(s.grpc, &selfServer{self: c.Self, runner: c.Operations, handles: s.handles})
@@ -105,10 +105,10 @@ func New(c Config) *Server {
 
 // registerUpstream registers upstream's services. Of those that are not built
 // yet, the access table has the sentence that each method answers with.
-func registerUpstream(s grpc.ServiceRegistrar, c Config) {
+func registerUpstream(s grpc.ServiceRegistrar, c Config, handles *handleTable) {
 	servicer := servicer{host: c.Servicing, runner: c.Operations}
 	tridentv1.RegisterVersionServiceServer(s, versionServer{version: c.Version})
-	tridentv1.RegisterUpdateServiceServer(s, &updateServer{servicer: servicer})
+	tridentv1.RegisterUpdateServiceServer(s, &updateServer{servicer: servicer, handles: handles})
 	tridentv1.RegisterCommitServiceServer(s, &commitServer{servicer: servicer})
 	tridentv1preview.RegisterRollbackServiceServer(s, &rollbackServer{servicer: servicer, store: c.Store})
 	tridentv1preview.RegisterStatusServiceServer(s, &statusServer{store: c.Store})

@@ -86,7 +86,7 @@ func failureToWire(f *operation.Failure) *operationsv1.Failure {
 	if f == nil {
 		return nil
 	}
-	return &operationsv1.Failure{Reason: string(f.Kind), Message: textToWire(f.Message), Hint: textToWire(f.Hint), Code: int32(grpckind.Code(f.Kind))}
+	return &operationsv1.Failure{Reason: string(f.Kind), Message: textToWire(f.Message), Hint: textToWire(f.Hint), Code: int32(grpckind.Code(f.Kind)), Name: f.Name}
 }
 
 func eventToWire(e operation.Event) *operationsv1.Event {

@@ -70,32 +70,9 @@ func (s *hostServer) effective(ctx context.Context, config *hostconfig.Config) (
 
 // GetHost answers also when the record cannot be read: it says so.
 func (s *hostServer) GetHost(ctx context.Context, _ *hostv1.GetHostRequest) (*hostv1.GetHostResponse, error) {
-	status, err := s.store.Status(ctx)
-	var unreadable *hoststate.ParseHostStatusError
-	if errors.As(err, &unreadable) {
-		if unreadable.Before != nil {
-			status = *unreadable.Before
-		}
-	} else if err != nil {
-		return nil, err
-	}
-	out, err := hostToWire(status)
+	out, err := s.recorded(ctx)
 	if err != nil {
 		return nil, err
-	}
-	damaged, err := s.store.Damaged()
-	if err != nil {
-		return nil, err
-	}
-	out.Datastore = healthToWire(unreadable, damaged)
-	if unreadable == nil {
-		chain, err := s.store.Chain(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if out.RollbackTargets, err = targetsToWire(chain); err != nil {
-			return nil, err
-		}
 	}
 	if id, ok := s.runner.Active(); ok {
 		op, err := s.runner.Get(ctx, id)
@@ -104,6 +81,30 @@ func (s *hostServer) GetHost(ctx context.Context, _ *hostv1.GetHostRequest) (*ho
 		}
 		out.Operation = operationToWire(op)
 	}
+	return out, nil
+}
+
+// recorded is what the datastore has to say of the host, and of itself.
+func (s *hostServer) recorded(ctx context.Context) (*hostv1.GetHostResponse, error) {
+	status, err := s.store.Status(ctx)
+	unreadable, isUnreadable := errors.AsType[*hoststate.ParseHostStatusError](err)
+	if err != nil && !isUnreadable {
+		return nil, err
+	}
+	var chain []hoststate.Link
+	if !isUnreadable {
+		if chain, err = s.store.Chain(ctx); err != nil {
+			return nil, err
+		}
+	} else if unreadable.Before != nil {
+		status = *unreadable.Before
+	}
+	damaged, err := s.store.Damaged()
+	if err != nil {
+		return nil, err
+	}
+	out := hostToWire(status, chain)
+	out.Datastore = healthToWire(status, unreadable, damaged)
 	return out, nil
 }
 

@@ -106,31 +106,26 @@ func extensionName(e hostconfig.Extension) string {
 	return path.Base(url)
 }
 
-func hostToWire(s hoststate.Status) (*hostv1.GetHostResponse, error) {
+func hostToWire(s hoststate.Status, chain []hoststate.Link) *hostv1.GetHostResponse {
 	out := &hostv1.GetHostResponse{
 		ActiveVolume: string(s.ABActiveVolume), LastError: lastErrorToWire(s.LastError), RecordedBy: textToWire(s.TridentVersion),
+		RollbackTargets: mapSlice(fitting(chain), targetToWire),
 	}
 	if s.Phase == nil {
-		return out, nil
+		return out
 	}
 	out.Phase, out.ServicingState = phaseOfHost(s.Phase), s.Phase.State()
 	runs, next := configsOf(s)
 	if runs != "" {
-		c, err := hostconfig.ParseRecorded([]byte(runs))
-		if err != nil {
-			return nil, err
-		}
-		out.Config = string(c.YAML())
-		out.Extensions = append(extensionsToWire("sysext", c.Spec().OS.Sysexts), extensionsToWire("confext", c.Spec().OS.Confexts)...)
+		out.Config = specToText(runs)
 	}
 	if next != "" {
-		text, err := specToText(next)
-		if err != nil {
-			return nil, err
-		}
-		out.NextConfig = text
+		out.NextConfig = specToText(next)
 	}
-	return out, nil
+	if c, err := hostconfig.ParseRecorded([]byte(runs)); err == nil {
+		out.Extensions = append(extensionsToWire("sysext", c.Spec().OS.Sysexts), extensionsToWire("confext", c.Spec().OS.Confexts)...)
+	}
+	return out
 }
 
 func phaseOfHost(p hoststate.Phase) hostv1.HostPhase {
@@ -153,22 +148,21 @@ func extensionsToWire(kind string, list []hostconfig.Extension) []*hostv1.Active
 	})
 }
 
-func targetsToWire(chain []hoststate.Link) ([]*hostv1.RollbackTarget, error) {
-	var out []*hostv1.RollbackTarget
-	for _, l := range chain {
-		text, err := specToText(l.Spec)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, &hostv1.RollbackTarget{
-			Kind: string(l.Kind), Config: text, ActiveVolume: string(l.ABActiveVolume), InstallIndex: int32(l.InstallIndex),
-		})
+func targetToWire(l hoststate.Link) *hostv1.RollbackTarget {
+	return &hostv1.RollbackTarget{
+		Kind: string(l.Kind), Config: specToText(l.Spec), ActiveVolume: string(l.ABActiveVolume), InstallIndex: int32(l.InstallIndex),
 	}
-	return out, nil
 }
 
-func healthToWire(unreadable *hoststate.ParseHostStatusError, damaged []hoststate.Damaged) *hostv1.DatastoreHealth {
+// healthToWire is what is wrong with the record: its newest row, a configuration
+// in that, or the file before this one.
+func healthToWire(s hoststate.Status, unreadable *hoststate.ParseHostStatusError, damaged []hoststate.Damaged) *hostv1.DatastoreHealth {
 	var faults []string
+	for _, spec := range []string{s.Spec, s.SpecOld} {
+		if _, err := hostconfig.ParseRecorded([]byte(spec)); err != nil {
+			faults = append(faults, err.Error())
+		}
+	}
 	if unreadable != nil {
 		faults = append(faults, unreadable.Error())
 	}

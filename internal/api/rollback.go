@@ -76,15 +76,7 @@ func (s *rollbackServer) GetRollbackChain(ctx context.Context, _ *tridentv1previ
 	if err != nil {
 		return nil, err
 	}
-	out := &tridentv1preview.GetRollbackChainResponse{}
-	for _, link := range chain {
-		text, err := linkToText(link)
-		if err != nil {
-			return nil, err
-		}
-		out.RollbackChain = append(out.RollbackChain, text)
-	}
-	return out, nil
+	return &tridentv1preview.GetRollbackChainResponse{RollbackChain: mapSlice(fitting(chain), linkToText)}, nil
 }
 
 func (s *rollbackServer) GetRollbackTarget(ctx context.Context, _ *tridentv1preview.GetRollbackTargetRequest) (*tridentv1preview.GetRollbackTargetResponse, error) {
@@ -92,10 +84,7 @@ func (s *rollbackServer) GetRollbackTarget(ctx context.Context, _ *tridentv1prev
 	if err != nil || len(chain) == 0 {
 		return &tridentv1preview.GetRollbackTargetResponse{}, err
 	}
-	spec, err := specToText(chain[0].Spec)
-	if err != nil {
-		return nil, err
-	}
+	spec := specToText(chain[0].Spec)
 	return &tridentv1preview.GetRollbackTargetResponse{RollbackTarget: &spec}, nil
 }
 
@@ -114,24 +103,32 @@ func rollbackFromWire(k tridentv1preview.ManualRollbackKind) (hoststate.LinkKind
 
 // linkToText is one entry of the chain as upstream prints it: a YAML mapping
 // (reference, 1.4).
-func linkToText(l hoststate.Link) (string, error) {
-	spec, err := specToText(l.Spec)
-	if err != nil {
-		return "", err
-	}
+func linkToText(l hoststate.Link) string {
 	volume := "null"
 	if l.ABActiveVolume != "" {
 		volume = string(l.ABActiveVolume)
 	}
-	indented := "  " + strings.ReplaceAll(strings.TrimSpace(spec), "\n", "\n  ")
-	return fmt.Sprintf("kind: %s\nspec:\n%s\nabActiveVolume: %s\ninstallIndex: %d\n", l.Kind, indented, volume, l.InstallIndex), nil
+	indented := "  " + strings.ReplaceAll(strings.TrimSpace(specToText(l.Spec)), "\n", "\n  ")
+	return fmt.Sprintf("kind: %s\nspec:\n%s\nabActiveVolume: %s\ninstallIndex: %d\n", l.Kind, indented, volume, l.InstallIndex)
 }
 
-// specToText is a recorded configuration in the form of today.
-func specToText(spec string) (string, error) {
+// specToText is a recorded configuration in the form of today. One that cannot
+// be read any more is told as it was recorded.
+func specToText(spec string) string {
 	c, err := hostconfig.ParseRecorded([]byte(spec))
 	if err != nil {
-		return "", err
+		return strings.ToValidUTF8(spec, "?")
 	}
-	return string(c.YAML()), nil
+	return string(c.YAML())
+}
+
+// fitting is as much of a chain as a message holds, the next first.
+func fitting(chain []hoststate.Link) []hoststate.Link {
+	total := 0
+	for i, l := range chain {
+		if total += len(l.Spec); total > maxMessage/4 {
+			return chain[:i]
+		}
+	}
+	return chain
 }

@@ -52,9 +52,12 @@ const (
 
 // An Outcome is how an operation of servicing ended.
 type Outcome struct {
-	Kind         ServicingKind
+	Kind ServicingKind
+	// RebootNeeded: it takes effect with the next boot.
 	RebootNeeded bool
-	Error        *hoststate.LastError // of a host that was brought back
+	// Error is why the host was brought back to what it was, although the
+	// operation itself came to its end.
+	Error *hoststate.LastError
 }
 
 // noServicing is a daemon that cannot service its host.

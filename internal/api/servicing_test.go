@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -340,5 +341,31 @@ func TestAnUpdateOfADaemonThatGoesIsToldToReattach(t *testing.T) {
 	}
 	if got := read1(stream, nil); !grpckind.IsReattach(got.err) {
 		t.Errorf("the stream ended with %v", got.err)
+	}
+}
+
+func updateByHandle(t *testing.T, f *fixture) {
+	t.Helper()
+	f.host.step = talks
+	ctx := metadata.AppendToOutgoingContext(t.Context(), configHandleHeader, strconv.FormatInt(openConfig(t, f.conn, specOne), 10))
+	read1(tridentv1.NewUpdateServiceClient(f.conn).UpdateStage(ctx, &tridentv1.StageUpdateRequest{})).completed(t)
+	asked, ok := f.host.asked[0].(UpdateRequest)
+	if !ok || len(asked.Config.Spec().OS.Sysexts) != 1 {
+		t.Errorf("asked for %+v", f.host.asked)
+	}
+}
+
+func TestAnUpdateTakesAConfigurationThatWasOpenedBefore(t *testing.T) {
+	f := newFixture(t)
+	updateByHandle(t, f)
+	client := tridentv1.NewUpdateServiceClient(f.conn)
+	for handle, want := range map[string]codes.Code{"x": codes.InvalidArgument, "0": codes.InvalidArgument, "99": codes.NotFound} {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), configHandleHeader, handle)
+		if err := read1(client.UpdateStage(ctx, &tridentv1.StageUpdateRequest{})).err; status.Code(err) != want {
+			t.Errorf("handle %s: %v", handle, err)
+		}
+		if err := read1(client.Update(ctx, updateOf("{}"))).err; status.Code(err) != codes.InvalidArgument {
+			t.Errorf("handle %s and a text: %v", handle, err)
+		}
 	}
 }

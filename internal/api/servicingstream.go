@@ -93,28 +93,26 @@ func (p *projection) atOnce(err error) error {
 // follow sends the log of the operation and how it ended. All lines are in the
 // journal before the end is, so none comes after Completed and none is lost.
 func (p *projection) follow() error {
-	var last uint64
-	step := ""
-	at := time.Now()
+	before := operation.Event{Time: time.Now()}
 	for e, err := range p.runner.Watch(p.stream.Context(), p.id, 0) {
 		switch {
 		case errors.Is(err, operation.ErrDetached):
-			return grpckind.Reattach(p.id, last)
+			return grpckind.Reattach(p.id, before.Sequence)
 		case err != nil:
 			return err
 		}
-		if line := logToUpstream(e, step); line != nil {
+		if line := logToUpstream(e, before); line != nil {
 			if err := p.send(e.Time, &tridentv1.ServicingResponse{Response: &tridentv1.ServicingResponse_Log{Log: line}}); err != nil {
 				return err
 			}
 		}
-		last, step, at = e.Sequence, e.Step, e.Time
+		before = e
 		// The caller's part ends here: nobody can watch through a reboot.
 		if e.Waiting == operation.Reboot && e.Phase == operation.Doing {
 			break
 		}
 	}
-	return p.end(at)
+	return p.end(before.Time)
 }
 
 func (p *projection) end(at time.Time) error {

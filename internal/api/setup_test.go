@@ -155,7 +155,8 @@ func TestEveryCapabilityIsTrue(t *testing.T) {
 				t.Error(err)
 			}
 		},
-		"self-upload": func(t *testing.T, f *fixture) { stageUpload(t, t.Context(), f, 3, []byte("abc")) },
+		"update-config-handle": func(t *testing.T, f *fixture) { updateByHandle(t, f) },
+		"self-upload":          func(t *testing.T, f *fixture) { stageUpload(t, t.Context(), f, 3, []byte("abc")) },
 	}
 	if diff := cmp.Diff(slices.Sorted(slices.Values(capabilities())), capabilities()); diff != "" {
 		t.Errorf("not sorted: %s", diff)

@@ -27,7 +27,7 @@ func (s *statusServer) GetProvisionedConfig(ctx context.Context, _ *tridentv1pre
 			errkind.WithName(errkind.Errorf(errkind.Precondition, "read the configuration of the host: the host is not provisioned"), "HostNotProvisioned"),
 			"update it to a Host Configuration first")
 	}
-	return configToWire(runs)
+	return configToWire(runs), nil
 }
 
 // GetServicingConfig is the configuration that the host is brought to; without
@@ -38,7 +38,7 @@ func (s *statusServer) GetServicingConfig(ctx context.Context, _ *tridentv1previ
 		return nil, err
 	}
 	_, next := configsOf(status)
-	return configToWire(next)
+	return configToWire(next), nil
 }
 
 func (s *statusServer) GetLastError(ctx context.Context, _ *tridentv1preview.GetLastErrorRequest) (*tridentv1preview.GetLastErrorResponse, error) {
@@ -85,15 +85,11 @@ func configsOf(s hoststate.Status) (runs, next string) {
 }
 
 // configToWire leaves no configuration away.
-func configToWire(spec string) (*tridentv1preview.GetConfigResponse, error) {
+func configToWire(spec string) *tridentv1preview.GetConfigResponse {
 	if spec == "" {
-		return &tridentv1preview.GetConfigResponse{}, nil
+		return &tridentv1preview.GetConfigResponse{}
 	}
-	text, err := specToText(spec)
-	if err != nil {
-		return nil, err
-	}
-	return &tridentv1preview.GetConfigResponse{Config: &tridentv1.HostConfiguration{Config: text}}, nil
+	return &tridentv1preview.GetConfigResponse{Config: &tridentv1.HostConfiguration{Config: specToText(spec)}}
 }
 
 func stateToWire(p hoststate.Phase) tridentv1preview.ServicingState {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"database/sql"
 	"os"
 	"path/filepath"
 	"strings"
@@ -207,5 +208,29 @@ func TestAHostWithADamagedRecordSaysSo(t *testing.T) {
 	}
 	if got.GetDatastore().GetSound() || !strings.Contains(got.GetDatastore().GetMessage(), "datastore.damaged-") {
 		t.Errorf("datastore %v", got.GetDatastore())
+	}
+}
+
+func TestAHostWhoseRecordCannotBeReadIsToldAsItWas(t *testing.T) {
+	f := newFixture(t)
+	f.record(t, hoststate.Status{Phase: hoststate.Settled{}, Spec: specOne})
+	db, err := sql.Open("sqlite", filepath.Join(f.root, "datastore"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), "INSERT INTO hoststatus (contents) VALUES ('servicingState: [')"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := hostv1.NewHostServiceClient(f.conn).GetHost(t.Context(), &hostv1.GetHostRequest{})
+	if err != nil || got.GetPhase() != hostv1.HostPhase_HOST_PHASE_SETTLED || got.GetConfig() == "" {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got.GetDatastore().GetSound() || !strings.Contains(got.GetDatastore().GetMessage(), "parse host status in row") {
+		t.Errorf("datastore %v", got.GetDatastore())
+	}
+	_, err = tridentv1preview.NewStatusServiceClient(f.conn).GetServicingState(t.Context(), &tridentv1preview.GetServicingStateRequest{})
+	if _, hint, meta := grpckind.FromError(err); status.Code(err) != codes.FailedPrecondition || meta[grpckind.MetaName] != "ParseHostStatus" || hint == "" {
+		t.Errorf("upstream's status: %v, %v", err, meta)
 	}
 }

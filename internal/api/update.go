@@ -2,15 +2,23 @@ package api
 
 import (
 	"context"
+	"strconv"
+
+	"google.golang.org/grpc/metadata"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
+// configHandleHeader is the request header that names a configuration which was
+// opened before: upstream's messages have no field for one.
+const configHandleHeader = "trident-config-handle"
+
 type updateServer struct {
 	tridentv1.UnimplementedUpdateServiceServer
 	servicer
+	handles *handleTable
 }
 
 func (s *updateServer) Update(req *tridentv1.UpdateRequest, stream servicingStream) error {
@@ -31,20 +39,40 @@ func (s *updateServer) UpdateStage(req *tridentv1.StageUpdateRequest, stream ser
 // cannot be parsed is a failure of the update, not of the request (reference,
 // 2.8).
 func (s *updateServer) update(stream servicingStream, field string, config *tridentv1.HostConfiguration, reboot *tridentv1.RebootManagement, finalize bool) error {
-	if config == nil {
-		return missing(field, "a Host Configuration")
+	text, err := s.configText(stream.Context(), field, config)
+	if err != nil {
+		return err
 	}
 	callerReboots, err := rebootFromWire(reboot)
 	if err != nil {
 		return err
 	}
 	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
-		parsed, report := hostconfig.Parse([]byte(config.GetConfig()))
+		parsed, report := hostconfig.Parse(text)
 		if err := report.Err(); err != nil {
 			return "", err
 		}
 		return s.host.Update(ctx, UpdateRequest{Config: parsed, Stage: true, Finalize: finalize, CallerReboots: callerReboots})
 	})
+}
+
+// configText is the configuration of a request, or what its header's handle holds.
+func (s *updateServer) configText(ctx context.Context, field string, config *tridentv1.HostConfiguration) ([]byte, error) {
+	given := metadata.ValueFromIncomingContext(ctx, configHandleHeader)
+	switch {
+	case len(given) == 0 && config == nil:
+		return nil, missing(field, "a Host Configuration")
+	case len(given) == 0:
+		return []byte(config.GetConfig()), nil
+	case len(given) > 1 || config.GetConfig() != "":
+		return nil, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: it has more than one Host Configuration"), configHandleHeader)
+	}
+	id, err := strconv.ParseInt(given[0], 10, 64)
+	if err != nil {
+		return nil, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %.40q is no handle", given[0]), configHandleHeader)
+	}
+	text, err := s.handles.config(ctx, id)
+	return text, errkind.WithField(err, configHandleHeader)
 }
 
 func (s *updateServer) UpdateFinalize(req *tridentv1.FinalizeUpdateRequest, stream servicingStream) error {

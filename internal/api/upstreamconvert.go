@@ -107,20 +107,19 @@ func categoryFromText(text string) tridentv1.TridentErrorKind {
 	return tridentv1.TridentErrorKind_TRIDENT_ERROR_KIND_UNSPECIFIED
 }
 
-// logToUpstream is what an event is for those who watch upstream's stream, if it
-// is anything.
-func logToUpstream(e operation.Event, step string) *tridentv1.Log {
+// logToUpstream is what an event after another is for those who watch upstream's
+// stream, if it is anything.
+func logToUpstream(e, before operation.Event) *tridentv1.Log {
+	moved := e.Type == operation.Change && e.Waiting == "" && (e.Step != before.Step || e.Phase != before.Phase)
 	line := func(level tridentv1.LogLevel, text string) *tridentv1.Log {
 		return &tridentv1.Log{Level: level, Message: textToWire(text), Module: e.Step, Target: "trident"}
 	}
 	switch {
 	case e.Type == operation.Log:
 		return line(levelToWire(e.Level), e.Message)
-	case e.Type != operation.Change:
-		return nil
-	case e.Phase == operation.Doing && e.Waiting == "" && e.Step != step:
+	case moved && e.Phase == operation.Doing:
 		return line(tridentv1.LogLevel_LOG_LEVEL_INFO, "step: "+e.Step)
-	case e.Phase == operation.Undoing && e.Step != step:
+	case moved && e.Phase == operation.Undoing:
 		return line(tridentv1.LogLevel_LOG_LEVEL_WARN, "take back: "+e.Step)
 	}
 	return nil

@@ -45,7 +45,9 @@ type HandleServiceClient interface {
 	// chunks of an upload, if that is the source.
 	OpenImage(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[OpenImageRequest, OpenImageResponse], error)
 	// OpenConfig takes the text of a Host Configuration, as start and chunks. It
-	// does not look into it.
+	// does not look into it. trident.host.v1 takes the handle in a field. Update and
+	// UpdateStage of upstream's UpdateService take it in the request header
+	// trident-config-handle, as decimal digits, in place of a text.
 	OpenConfig(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[OpenConfigRequest, OpenConfigResponse], error)
 	// Close frees a handle of any type.
 	Close(ctx context.Context, in *CloseRequest, opts ...grpc.CallOption) (*CloseResponse, error)
@@ -116,7 +118,9 @@ type HandleServiceServer interface {
 	// chunks of an upload, if that is the source.
 	OpenImage(grpc.ClientStreamingServer[OpenImageRequest, OpenImageResponse]) error
 	// OpenConfig takes the text of a Host Configuration, as start and chunks. It
-	// does not look into it.
+	// does not look into it. trident.host.v1 takes the handle in a field. Update and
+	// UpdateStage of upstream's UpdateService take it in the request header
+	// trident-config-handle, as decimal digits, in place of a text.
 	OpenConfig(grpc.ClientStreamingServer[OpenConfigRequest, OpenConfigResponse]) error
 	// Close frees a handle of any type.
 	Close(context.Context, *CloseRequest) (*CloseResponse, error)
