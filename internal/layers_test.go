@@ -36,6 +36,8 @@ var layers = []struct{ pkg, may string }{
 	{"proto/client/clienttest", "internal/errkind/grpckind " + generated},
 
 	// engine: what changes a host
+	{"internal/servicing", "internal/selfservice internal/operation internal/hoststate internal/hostconfig internal/extension " +
+		"internal/systemd internal/linux/run internal/errkind"},
 	{"internal/selfservice", "internal/operation internal/hoststate internal/rescue internal/trust internal/extension internal/fetch internal/hostinfo " +
 		"internal/systemd internal/linux/ddi internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/hoststate", "internal/operation internal/linux/inroot internal/linux/atomicfile internal/version internal/errkind"},

@@ -1,0 +1,130 @@
+// Package servicing changes what a host is: it brings a Host Configuration into
+// effect on the running host, takes it back when the host is not well with it,
+// and goes back on command.
+//
+// It is one list of steps (see steps), of which staging, finalizing and rolling
+// back are slices, run by package operation: so any daemon can carry on where
+// another one was stopped, and whatever fails, what was done is taken back from
+// copies that were made before. What the host is meant to be is recorded in
+// hoststate at three moments only: when servicing begins, when something is
+// staged, and at the end, whichever way it went.
+package servicing
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/selfservice"
+	"github.com/trident-project/trident/internal/systemd"
+)
+
+// Config is what the service needs.
+type Config struct {
+	// Root is the root folder of the host, "/".
+	Root string
+	// Version is what this process is; it is recorded with every status.
+	Version string
+	Runner  *operation.Runner
+	Store   *hoststate.Store
+	Systemd systemd.Manager
+	// Tools runs netplan and journalctl.
+	Tools run.Runner
+	// Self services Trident itself, for an os.sysexts that has its image.
+	Self   *selfservice.Service
+	Logger *slog.Logger
+	// Soak is how long a unit of a health check has to stay active once it is;
+	// 0 stands for 10 s.
+	Soak time.Duration
+	// Touch, if set, is called in place of each change of the host, with the
+	// change's name and the change. For the power-cut test.
+	Touch func(name string, change func() error) error
+}
+
+// Service services one host.
+type Service struct {
+	Config
+	extensions *extension.Store
+
+	begin sync.Mutex // held while a request is weighed, and its operation begun
+	start map[string]operation.Starter[record]
+}
+
+// The kinds of operations in the journal.
+const (
+	opUpdate           = "runtime-update"
+	opUpdateStage      = "runtime-update-stage"
+	opUpdateFinalize   = "runtime-update-finalize"
+	opRollback         = "runtime-rollback"
+	opRollbackStage    = "runtime-rollback-stage"
+	opRollbackFinalize = "runtime-rollback-finalize"
+	opNothing          = "no-servicing"
+)
+
+// New makes the service and registers its operations with the runner.
+func New(c Config) *Service {
+	s := &Service{Config: c, start: map[string]operation.Starter[record]{}}
+	s.extensions = &extension.Store{Root: c.Root, Systemd: c.Systemd, Tools: c.Tools, Touch: c.Touch}
+	all := s.steps()
+	for name, steps := range map[string][]opStep{
+		opUpdate: all, opUpdateStage: all[:staged], opUpdateFinalize: all[staged:],
+		opRollback: all, opRollbackStage: all[:staged], opRollbackFinalize: all[staged:],
+		opNothing: {{Name: "look", Do: s.look}},
+	} {
+		s.start[name] = operation.Register(c.Runner, operation.Kind[record]{Name: name, Steps: steps})
+	}
+	return s
+}
+
+// touch changes the host.
+func (s *Service) touch(name string, change func() error) error {
+	if s.Touch == nil {
+		return change()
+	}
+	return s.Touch(name, change)
+}
+
+// UpdateRequest asks for a host to become what a configuration says.
+type UpdateRequest struct {
+	Config *hostconfig.Config
+	// Stage allows to bring what is needed to the host; Finalize to put it into
+	// effect. At least one of them.
+	Stage, Finalize bool
+	// CallerReboots: the host is not rebooted, where that is needed, but left for
+	// the caller to reboot.
+	CallerReboots bool
+}
+
+// RollbackRequest asks for a host to become what it was before.
+type RollbackRequest struct {
+	Kind            hoststate.LinkKind // what is expected to be undone; "" is anything
+	Stage, Finalize bool               // as in UpdateRequest
+	CallerReboots   bool
+}
+
+// Kind is what an operation is to its host.
+type Kind string
+
+// The kinds; the text is upstream's.
+const (
+	None            Kind = "none" // there was nothing to do
+	RuntimeUpdate   Kind = "runtime-update"
+	ABUpdate        Kind = "ab-update"
+	CleanInstall    Kind = "clean-install"
+	RuntimeRollback Kind = "manual-rollback-runtime"
+	ABRollback      Kind = "manual-rollback-ab"
+)
+
+// Outcome is what came of an operation, so far.
+type Outcome struct {
+	Kind Kind
+	// RebootNeeded: what it did takes effect in the next boot.
+	RebootNeeded bool
+	// Failure is why the host was brought back to what it was; nil if it was not.
+	Failure *operation.Failure
+}
