@@ -20,6 +20,7 @@ type Run[S any] struct {
 
 	base json.RawMessage
 	out  sink
+	save func(context.Context) error // in place of Save's own way; see Sub
 }
 
 // sink takes what a running step says. Its methods are safe from any goroutine.
@@ -40,6 +41,9 @@ func (r *Run[S]) Logf(level slog.Level, format string, args ...any) {
 
 // Save journals State before the step has returned.
 func (r *Run[S]) Save(ctx context.Context) error {
+	if r.save != nil {
+		return r.save(ctx)
+	}
 	raw, err := r.marshal()
 	if err != nil {
 		return err
@@ -48,21 +52,40 @@ func (r *Run[S]) Save(ctx context.Context) error {
 }
 
 // marshal lays the fields that S knows over the record as it was read: fields of
-// a newer version stay as they are.
+// a newer version stay as they are, in the record and in the parts of it (see
+// Sub). So a record has no maps: what is taken out of one would be back.
 func (r *Run[S]) marshal() (json.RawMessage, error) {
 	known, err := json.Marshal(r.State)
 	if err != nil {
 		return nil, fmt.Errorf("write record: %w", err)
 	}
-	all, fields := map[string]json.RawMessage{}, map[string]json.RawMessage{}
-	if err := errors.Join(json.Unmarshal(r.base, &all), json.Unmarshal(known, &fields)); err != nil {
+	all, err := overlay(r.base, known, 2)
+	if err != nil {
 		return nil, fmt.Errorf("write record: %w", err)
 	}
+	return all, nil
+}
+
+// overlay lays the fields of one object over those of another, and does the same
+// in fields that are objects, so many levels deep.
+func overlay(under, over json.RawMessage, levels int) (json.RawMessage, error) {
+	if levels == 0 || !isObject(under) || !isObject(over) {
+		return over, nil
+	}
+	all, fields := map[string]json.RawMessage{}, map[string]json.RawMessage{}
+	err := errors.Join(json.Unmarshal(under, &all), json.Unmarshal(over, &fields))
 	for k, v := range fields {
-		all[k] = v
+		var ferr error
+		all[k], ferr = overlay(all[k], v, levels-1)
+		err = errors.Join(err, ferr)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return json.Marshal(all)
 }
+
+func isObject(raw json.RawMessage) bool { return len(raw) > 0 && raw[0] == '{' }
 
 // kind is a Kind with its record type put away.
 type kind interface {
