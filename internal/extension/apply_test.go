@@ -85,6 +85,9 @@ func TestWhatOthersPutThereIsNeverTouched(t *testing.T) {
 	}{
 		{"a file of another", func(w *world) { w.write("var/lib/extensions/app.raw", string(s.one.data)) }, []string{"/var/lib/extensions/app.raw is a regular file"}},
 		{"a link of another", func(w *world) { w.link("/srv/app.raw", "var/lib/extensions/app.raw") }, []string{"/var/lib/extensions/app.raw is something that trident did not put there"}},
+		{"a link to an image elsewhere", func(w *world) {
+			w.link("../../../srv/"+s.one.sha+".raw", "var/lib/extensions/app.raw")
+		}, []string{"/var/lib/extensions/app.raw is something that trident did not put there"}},
 		{"a folder of another", func(w *world) { w.write("var/lib/extensions/app/usr/x", "") }, []string{"another sysext called app, at /var/lib/extensions/app,", "in the way of /var/lib/extensions/app.raw"}},
 		{"one that would hide ours", func(w *world) { w.write("etc/extensions/app.raw", string(s.two.data)) }, []string{"another sysext called app, at /etc/extensions/app.raw"}},
 		{"one that ours would hide", func(w *world) {
@@ -111,6 +114,30 @@ func TestWhatOthersPutThereIsNeverTouched(t *testing.T) {
 				t.Errorf("%s: %v lacks %q", c.title, err, want)
 			}
 		}
+	}
+}
+
+func TestWhatUpstreamPlacedIsKeptAndGivenBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := newShop(t)
+	now := Generation{w.place(s.one, "/var/lib/extensions/app.raw"), w.place(s.etc, "/etc/extensions/tool.raw")}
+	if err := w.merge(Sysext); err != nil {
+		t.Fatal(err)
+	}
+	before := w.state()
+	change := w.plan(now, w.stage(s.two, ""))
+	if err := w.store.Apply(t.Context(), change); err != nil {
+		t.Fatal(err)
+	}
+	w.wantState(map[string]string{"var/lib/extensions/app.raw": "link ../trident/extensions/" + s.two.sha[:8], "sysext": "app", "confext": ""})
+	w.wantStored(s.one.sha[:8], s.two.sha[:8], s.etc.sha[:8])
+	if err := w.store.Undo(t.Context(), change); err != nil {
+		t.Fatal(err)
+	}
+	w.wantState(before)
+	if info, err := os.Stat(filepath.Join(w.root, "etc/extensions/tool.raw")); err != nil || info.Mode() != 0o644 {
+		t.Errorf("given back as %v, %v", info.Mode(), err)
 	}
 }
 

@@ -87,14 +87,16 @@ func TestAChangeSurvivesPowerCuts(t *testing.T) {
 		}
 		for first := 1; first <= forwards; first++ {
 			for _, after := range []bool{false, true} {
-				for _, second := range []int{0, min(first+1, backwards)} {
-					cases++
-					t.Run(fmt.Sprintf("%s, cut at %d after=%v and at %d", name, first, after, second), func(t *testing.T) {
-						t.Parallel()
-						playForwards(t, prepare, first, second, after, applied)
-						playBackwards(t, prepare, first, second, after, old)
-					})
+				second := 0 // never
+				if after {
+					second = min(first+1, backwards)
 				}
+				cases++
+				t.Run(fmt.Sprintf("%s, cut at %d after=%v and at %d", name, first, after, second), func(t *testing.T) {
+					t.Parallel()
+					playForwards(t, prepare, first, second, after, applied)
+					playBackwards(t, prepare, first, second, after, old)
+				})
 			}
 		}
 	}

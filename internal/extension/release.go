@@ -1,6 +1,7 @@
-// Package extension knows system extension images as systemd sees them: which
-// ones it finds, which one fits a host, and which one would make its refresh
-// fail.
+// Package extension knows sysexts and confexts as systemd sees them: which ones
+// it finds, which one fits a host, and which one would make its refresh fail.
+// With that knowledge its [Store] brings those of a Host Configuration into
+// service, and back.
 //
 // It repeats rules of systemd-sysext(8) that cannot be asked for: systemd
 // applies them only while it merges, and one image that trips a refresh keeps
@@ -8,7 +9,9 @@
 // before anything is changed. Where systemd's versions differ, or where a
 // format is not ours to read, the answer is in favour of the image: a refresh
 // that fails after all is undone, a refusal without cause would only be in the
-// way.
+// way. With the images that the Store brings itself it is the other way round:
+// they are hashed, read strictly and fitted before they count as staged, and only
+// the Store makes an [Image], without which nothing is put in place.
 package extension
 
 import (

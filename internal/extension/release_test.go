@@ -60,6 +60,31 @@ func TestAReleaseFitsAsSystemdSays(t *testing.T) {
 	}
 }
 
+func TestAConfextHasFieldsOfItsOwn(t *testing.T) {
+	host := hostinfo.Host{ID: "debian", VersionID: "13", SysextLevel: "1", ConfextLevel: "2", Architecture: "x86-64"}
+	for text, want := range map[string]string{
+		"ID=debian\nCONFEXT_LEVEL=2\n":                   "",
+		"ID=debian\nCONFEXT_LEVEL=1\n":                   `CONFEXT_LEVEL "1", this host has "2"`,
+		"ID=debian\nSYSEXT_LEVEL=1\n":                    `VERSION_ID "" of debian, this host has "13"`,
+		"ID=_any\nSYSEXT_SCOPE=portable\n":               "",
+		"ID=_any\nCONFEXT_SCOPE=portable\n":              `the scope "portable"`,
+		"ID=_any\nSYSEXT_ID=a\nCONFEXT_ID=b\n":           "",
+		"ID=debian\nVERSION_ID=13\nARCHITECTURE=arm64\n": `the architecture "arm64"`,
+	} {
+		vars, err := hostinfo.ParseEnv(strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := releaseOf(Confext, "x", vars)
+		if err := r.Fits(host); want == "" != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+		if r.SysextID != vars["CONFEXT_ID"] {
+			t.Errorf("%q: ID %q", text, r.SysextID)
+		}
+	}
+}
+
 func TestAReleaseSaysWhatItsFileSays(t *testing.T) {
 	const text = "ID=_any\nARCHITECTURE=x86-64\nSYSEXT_ID=trident\nSYSEXT_VERSION_ID=2.0.0\nEXTENSION_RELOAD_MANAGER=Yes\nVERSION_ID=1\nSYSEXT_LEVEL=2\n"
 	got, err := ReadRelease(fstest.MapFS{"usr/lib/extension-release.d/extension-release.trident": {Data: []byte(text)}}, "trident")
