@@ -103,7 +103,8 @@ func (w *world) stageBy(version string) {
 		w.t.Fatal(err)
 	}
 	copyFile(w.t, w.shop.image(w.t, version, healthy), path)
-	if err := os.Symlink("../trident/self/"+version+".raw", filepath.Join(w.disk.root, rescue.Link)); err != nil {
+	link := os.Symlink("../trident/self/"+version+".raw", filepath.Join(w.disk.root, rescue.Link))
+	if err := errors.Join(link, w.disk.enable()); err != nil {
 		w.t.Fatal(err)
 	}
 }

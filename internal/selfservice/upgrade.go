@@ -175,6 +175,10 @@ func (s *Service) activateImage(ctx context.Context, r *opRun) error {
 		return err
 	}
 	defer image.Close()
+	// Not taken back: where nothing is to be merged it does nothing.
+	if err := s.touch("enable merging", func() error { return s.Systemd.Enable(ctx, sysextUnit) }); err != nil {
+		return fmt.Errorf("have extensions merged at every boot: %w", err)
+	}
 	if err := s.touch("swing link", func() error { return s.swing(image, r.State.Version) }); err != nil {
 		return err
 	}

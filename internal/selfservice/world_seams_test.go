@@ -2,6 +2,7 @@ package selfservice
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"time"
@@ -133,10 +134,28 @@ func (s systemdOf) StartTransient(_ context.Context, name string, t systemd.Tran
 func (systemdOf) Stop(context.Context, string) error           { return nil }
 func (systemdOf) ResetFailed(context.Context, ...string) error { return nil }
 func (systemdOf) Reload(context.Context) error                 { return nil }
-func (systemdOf) Enable(context.Context, string) error         { return nil }
 func (systemdOf) Version(context.Context) (int, error)         { return 257, nil }
 func (s systemdOf) Unit(context.Context, string) (systemd.Unit, error) {
 	return s.w.unit, nil
+}
+
+// Enable takes the only unit whose being enabled matters here.
+func (s systemdOf) Enable(_ context.Context, unit string) error {
+	if unit != sysextUnit {
+		return errkind.Errorf(errkind.NotFound, "unit %s", unit)
+	}
+	return s.w.disk.enable()
+}
+
+// enable has what the link points to merged at every boot.
+func (d disk) enable() error {
+	path := filepath.Join(d.root, "etc/systemd/system/sysinit.target.wants", sysextUnit)
+	return errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o644))
+}
+
+func (d disk) enabled() bool {
+	_, err := os.Stat(filepath.Join(d.root, "etc/systemd/system/sysinit.target.wants", sysextUnit))
+	return err == nil
 }
 
 // rescuerOf is the host as one boot's rescuer has it.

@@ -150,7 +150,11 @@ func (w *world) powerOn() {
 	w.boot++
 	marked := w.marked
 	w.mu.Unlock()
-	if err := w.merge(); err != nil {
+	merge := w.merge
+	if !w.disk.enabled() {
+		merge = w.unmerged
+	}
+	if err := merge(); err != nil {
 		w.t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(w.disk.root, bootWantsPath)); err == nil {
@@ -161,6 +165,12 @@ func (w *world) powerOn() {
 	}
 }
 
+// unmerged is /usr without extensions.
+func (w *world) unmerged() error {
+	usr := filepath.Join(w.disk.root, "usr")
+	return errors.Join(os.RemoveAll(usr), os.CopyFS(usr, os.DirFS(filepath.Join(w.disk.root, "base/usr"))))
+}
+
 // merge does what systemd-sysext does: /usr is the base and, above it, what the
 // link points to.
 func (w *world) merge() error {
@@ -168,7 +178,7 @@ func (w *world) merge() error {
 	defer w.usr.Unlock()
 	root := w.disk.root
 	usr := filepath.Join(root, "usr")
-	if err := errors.Join(os.RemoveAll(usr), os.CopyFS(usr, os.DirFS(filepath.Join(root, "base/usr")))); err != nil {
+	if err := w.unmerged(); err != nil {
 		return err
 	}
 	f, err := os.Open(filepath.Join(root, rescue.Link))
