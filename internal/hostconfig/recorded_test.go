@@ -22,16 +22,33 @@ func TestOlderShapesGetTheirPresentPlace(t *testing.T) {
 	t.Parallel()
 	hash := strings.Repeat("ab", 48)
 	for _, c := range []struct{ name, old, now string }{
-		{"osImage", "osImage: {url: 'file:///x', sha384: " + hash + "}", "image: {url: 'file:///x', sha384: " + hash + "}"},
+		{"osImage", "osImage: {url: 'file:///x', type: cosi, sha384: " + hash + "}", "image: {url: 'file:///x', sha384: ignored}"},
+		{"osImage beside image", "osImage: {url: 'file:///x'}\nimage: {url: 'file:///y', sha384: " + hash + "}",
+			"image: {url: 'file:///y', sha384: " + hash + "}\nosImage: {url: 'file:///x'}"},
 		{"network of the OS", "os: {network: {version: 2}}", "os: {netplan: {version: 2}}"},
 		{"network of the management OS", "managementOs: {network: {version: 2}}", "managementOs: {netplan: {version: 2}}"},
-		{"selfUpgrade", "trident: {selfUpgrade: true, disable: true}", "trident: {disable: true}"},
+		{"selfUpgrade", "trident: {selfUpgrade: true, enableGrpc: true, disable: true}", "trident: {disable: true}"},
 		{"verityFilesystems",
-			"storage: {verityFilesystems: [{name: root, dataDeviceId: d, hashDeviceId: h, fsType: ext4, mountPoint: {path: /, options: ro}}]}",
-			"storage: {verity: [{id: root, name: root, dataDeviceId: d, hashDeviceId: h}], filesystems: [{deviceId: root, mountPoint: {path: /, options: ro}}]}"},
+			"storage: {verityFilesystems: [{name: root, dataDeviceId: d, hashDeviceId: h, type: ext4, dataImage: {url: 'file:///d'}, hashImage: {url: 'file:///h'}, mountPoint: {path: /, options: ro}}]}",
+			"storage: {verity: [{id: verity0, name: root, dataDeviceId: d, hashDeviceId: h}], filesystems: [{deviceId: verity0, mountPoint: {path: /, options: ro}}]}"},
+		{"verityFilesystems after other file systems",
+			"storage: {filesystems: [{deviceId: b, type: ext4, mountPoint: /boot}], verityFilesystems: [{name: usr, dataDeviceId: d, hashDeviceId: h, mountPoint: {path: /usr, options: ro}}]}",
+			"storage: {verity: [{id: verity0, name: usr, dataDeviceId: d, hashDeviceId: h}], filesystems: [{deviceId: b, mountPoint: /boot}, {deviceId: verity0, mountPoint: {path: /usr, options: ro}}]}"},
 		{"verityFilesystems with ids",
 			"storage: {verityFilesystems: [{id: v, name: root, dataDeviceId: d, hashDeviceId: h}]}",
 			"storage: {verity: [{id: v, name: root, dataDeviceId: d, hashDeviceId: h}]}"},
+		{"a source with its file",
+			"storage: {filesystems: [{deviceId: e, type: vfat, source: {type: esp-image, url: 'file:///e', sha256: ignored, format: raw-zst}}]}",
+			"storage: {filesystems: [{deviceId: e}]}"},
+		{"a source that makes a file system", "storage: {filesystems: [{deviceId: d, type: xfs, source: {type: create}}]}",
+			"storage: {filesystems: [{deviceId: d, type: xfs, source: new}]}"},
+		{"a source that adopts", "storage: {filesystems: [{deviceId: d, type: ntfs, source: {type: adopted}}]}",
+			"storage: {filesystems: [{deviceId: d, type: ntfs, source: adopted}]}"},
+		{"the type of what is in an image", "storage: {filesystems: [{deviceId: d, type: ext4}, {deviceId: e, type: xfs, source: image}]}",
+			"storage: {filesystems: [{deviceId: d}, {deviceId: e}]}"},
+		{"uefiFallback rollback", "os: {uefiFallback: rollback}", "os: {uefiFallback: conservative}"},
+		{"uefiFallback rollforward", "os: {uefiFallback: rollforward}", "os: {uefiFallback: optimistic}"},
+		{"uefiFallback none", "os: {uefiFallback: none}", "os: {uefiFallback: disabled}"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
