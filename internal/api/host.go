@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -104,8 +105,24 @@ func (s *hostServer) recorded(ctx context.Context) (*hostv1.GetHostResponse, err
 		return nil, err
 	}
 	out := hostToWire(status, chain)
+	if !isUnreadable {
+		out.HostStatus = documentOf(status)
+	}
 	out.Datastore = healthToWire(status, unreadable, damaged)
 	return out, nil
+}
+
+// documentOf is a recorded status as upstream writes it, if there is one and it
+// fits into a message beside the rest.
+func documentOf(s hoststate.Status) string {
+	if s.Row == 0 {
+		return ""
+	}
+	text, err := s.YAML()
+	if err != nil || len(text) > maxMessage/4 {
+		return ""
+	}
+	return strings.ToValidUTF8(string(text), "?")
 }
 
 // withConfig is a request with a choice named config: of a text and a handle.

@@ -187,6 +187,11 @@ func TestTheWholeHostIsTold(t *testing.T) {
 		got.GetConfig() == "" || got.GetNextConfig() == "" || got.GetRecordedBy() != "1.2.3" || got.GetOperation().GetId() != id || !got.GetDatastore().GetSound() {
 		t.Errorf("got %v", got)
 	}
+	for _, want := range []string{"spec:\n", "specOld:\n", "servicingState: runtime-update-staged\n", "abActiveVolume: volume-a\n"} {
+		if !strings.Contains(got.GetHostStatus(), want) {
+			t.Errorf("upstream's form lacks %q:\n%s", want, got.GetHostStatus())
+		}
+	}
 	back := updated(t)
 	if got, err = hostv1.NewHostServiceClient(back.conn).GetHost(t.Context(), &hostv1.GetHostRequest{}); err != nil {
 		t.Fatal(err)
@@ -226,7 +231,7 @@ func TestAHostWhoseRecordCannotBeReadIsToldAsItWas(t *testing.T) {
 	if err != nil || got.GetPhase() != hostv1.HostPhase_HOST_PHASE_SETTLED || got.GetConfig() == "" {
 		t.Errorf("%v, %v", got, err)
 	}
-	if got.GetDatastore().GetSound() || !strings.Contains(got.GetDatastore().GetMessage(), "parse host status in row") {
+	if got.GetHostStatus() != "" || got.GetDatastore().GetSound() || !strings.Contains(got.GetDatastore().GetMessage(), "parse host status in row") {
 		t.Errorf("datastore %v", got.GetDatastore())
 	}
 	_, err = tridentv1preview.NewStatusServiceClient(f.conn).GetServicingState(t.Context(), &tridentv1preview.GetServicingStateRequest{})

@@ -911,7 +911,10 @@ type GetHostResponse struct {
 	// The version of Trident that recorded this.
 	RecordedBy string `protobuf:"bytes,10,opt,name=recorded_by,json=recordedBy,proto3" json:"recorded_by,omitempty"`
 	// An operation that has not ended, if there is one.
-	Operation     *v11.Operation `protobuf:"bytes,11,opt,name=operation,proto3" json:"operation,omitempty"`
+	Operation *v11.Operation `protobuf:"bytes,11,opt,name=operation,proto3" json:"operation,omitempty"`
+	// The whole record in upstream's form, the YAML document HostStatus. Empty when
+	// nothing was recorded yet, and when it is larger than a message holds.
+	HostStatus    string `protobuf:"bytes,12,opt,name=host_status,json=hostStatus,proto3" json:"host_status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1023,6 +1026,13 @@ func (x *GetHostResponse) GetOperation() *v11.Operation {
 	return nil
 }
 
+func (x *GetHostResponse) GetHostStatus() string {
+	if x != nil {
+		return x.HostStatus
+	}
+	return ""
+}
+
 var File_trident_host_v1_host_proto protoreflect.FileDescriptor
 
 const file_trident_host_v1_host_proto_rawDesc = "" +
@@ -1073,7 +1083,7 @@ const file_trident_host_v1_host_proto_rawDesc = "" +
 	"\x06sha384\x18\x04 \x01(\tR\x06sha384\"A\n" +
 	"\x0fDatastoreHealth\x12\x14\n" +
 	"\x05sound\x18\x01 \x01(\bR\x05sound\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xb2\x04\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xd3\x04\n" +
 	"\x0fGetHostResponse\x120\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x1a.trident.host.v1.HostPhaseR\x05phase\x12'\n" +
 	"\x0fservicing_state\x18\x02 \x01(\tR\x0eservicingState\x12\x16\n" +
@@ -1091,7 +1101,9 @@ const file_trident_host_v1_host_proto_rawDesc = "" +
 	"\vrecorded_by\x18\n" +
 	" \x01(\tR\n" +
 	"recordedBy\x12>\n" +
-	"\toperation\x18\v \x01(\v2 .trident.operations.v1.OperationR\toperation*N\n" +
+	"\toperation\x18\v \x01(\v2 .trident.operations.v1.OperationR\toperation\x12\x1f\n" +
+	"\vhost_status\x18\f \x01(\tR\n" +
+	"hostStatus*N\n" +
 	"\bSeverity\x12\x18\n" +
 	"\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSEVERITY_ERROR\x10\x01\x12\x14\n" +
