@@ -31,7 +31,7 @@ var layers = []struct{ pkg, may string }{
 	// edges: what the outside sees, and what it may import
 	{"internal/cli", "proto/client internal/trust internal/extension internal/linux/ddi internal/version internal/errkind"},
 	{"internal/daemon", "internal/api internal/selfservice internal/operation internal/hoststate internal/systemd internal/linux/run internal/linux/atomicfile internal/errkind"},
-	{"internal/api", "internal/selfservice internal/hoststate internal/hostconfig internal/operation internal/trust internal/fetch internal/linux/inroot internal/errkind internal/errkind/grpckind " + generated},
+	{"internal/api", "internal/servicing internal/selfservice internal/hoststate internal/hostconfig internal/operation internal/trust internal/fetch internal/linux/inroot internal/errkind internal/errkind/grpckind " + generated},
 	{"proto/client", "internal/errkind internal/errkind/grpckind " + generated},
 	{"proto/client/clienttest", "internal/errkind/grpckind " + generated},
 

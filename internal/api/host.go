@@ -40,33 +40,11 @@ func (s *hostServer) PlanUpdate(ctx context.Context, req *hostv1.PlanUpdateReque
 	if err := report.Err(); err != nil {
 		return nil, errkind.WithField(err, field)
 	}
-	change, err := s.host.Plan(ctx, config)
+	change, effective, err := s.host.Plan(ctx, config)
 	if err != nil {
 		return nil, err
-	}
-	effective, err := s.effective(ctx, config)
-	if err != nil {
-		return nil, errkind.WithField(err, field)
 	}
 	return planToWire(change, effective, report), nil
-}
-
-// effective fills in what a configuration leaves out and takes from the host.
-func (s *hostServer) effective(ctx context.Context, config *hostconfig.Config) (*hostconfig.Config, error) {
-	status, err := s.store.Status(ctx)
-	if err != nil {
-		return nil, err
-	}
-	runs, _ := configsOf(status)
-	if runs == "" {
-		return config, nil
-	}
-	old, err := hostconfig.ParseRecorded([]byte(runs))
-	if err != nil {
-		return nil, err
-	}
-	out, report := hostconfig.Effective(old, config)
-	return out, report.Err()
 }
 
 // GetHost answers also when the record cannot be read: it says so.

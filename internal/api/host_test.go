@@ -13,6 +13,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/servicing"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
@@ -154,13 +155,12 @@ func TestTheRequiredServicingIsTold(t *testing.T) {
 
 func TestADaemonWithoutServicingSaysWhatItCannot(t *testing.T) {
 	var none noServicing
-	_, update := none.Update(t.Context(), UpdateRequest{})
+	_, update := none.Update(t.Context(), servicing.UpdateRequest{})
 	_, finalize := none.Finalize(t.Context(), false)
 	_, commit := none.Commit(t.Context(), false)
-	_, rollback := none.Rollback(t.Context(), RollbackRequest{})
-	_, plan := none.Plan(t.Context(), nil)
-	_, outcome := none.Outcome(t.Context(), "")
-	for _, err := range []error{update, finalize, commit, rollback, plan, outcome} {
+	_, rollback := none.Rollback(t.Context(), servicing.RollbackRequest{})
+	_, _, plan := none.Plan(t.Context(), nil)
+	for _, err := range []error{update, finalize, commit, rollback, plan} {
 		if errkind.Of(err) != errkind.Unsupported {
 			t.Errorf("got %v", err)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/servicing"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
@@ -46,13 +47,13 @@ func planToWire(c hostconfig.Change, effective *hostconfig.Config, warnings host
 func changeKindToWire(k hostconfig.Kind) tridentv1.ServicingKind {
 	switch k {
 	case hostconfig.KindNone:
-		return kindToWire(NoServicing)
+		return kindToWire(servicing.None)
 	case hostconfig.KindRuntimeUpdate:
-		return kindToWire(RuntimeUpdate)
+		return kindToWire(servicing.RuntimeUpdate)
 	case hostconfig.KindABUpdate:
-		return kindToWire(ABUpdate)
+		return kindToWire(servicing.ABUpdate)
 	case hostconfig.KindCleanInstall:
-		return kindToWire(CleanInstall)
+		return kindToWire(servicing.CleanInstall)
 	}
 	return tridentv1.ServicingKind_SERVICING_KIND_UNSPECIFIED
 }

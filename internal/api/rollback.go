@@ -8,6 +8,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/servicing"
 	"github.com/trident-project/trident/proto/trident/v1preview"
 )
 
@@ -47,7 +48,7 @@ func (s *rollbackServer) Rollback(req *tridentv1preview.RollbackRequest, stream 
 		return err
 	}
 	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
-		return s.host.Rollback(ctx, RollbackRequest{Kind: kind, Stage: true, Finalize: true, CallerReboots: callerReboots})
+		return s.host.Rollback(ctx, servicing.RollbackRequest{Kind: kind, Stage: true, Finalize: true, CallerReboots: callerReboots})
 	})
 }
 
@@ -57,7 +58,7 @@ func (s *rollbackServer) RollbackStage(req *tridentv1preview.RollbackStageReques
 		return err
 	}
 	return s.run(stream, false, func(ctx context.Context) (string, error) {
-		return s.host.Rollback(ctx, RollbackRequest{Kind: kind, Stage: true})
+		return s.host.Rollback(ctx, servicing.RollbackRequest{Kind: kind, Stage: true})
 	})
 }
 
@@ -67,7 +68,7 @@ func (s *rollbackServer) RollbackFinalize(req *tridentv1preview.RollbackFinalize
 		return err
 	}
 	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
-		return s.host.Rollback(ctx, RollbackRequest{Finalize: true, CallerReboots: callerReboots})
+		return s.host.Rollback(ctx, servicing.RollbackRequest{Finalize: true, CallerReboots: callerReboots})
 	})
 }
 

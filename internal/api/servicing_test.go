@@ -22,15 +22,18 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/servicing"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
 )
+
+var _ Servicing = (*servicing.Service)(nil)
 
 // fakeServicing begins operations of one step and notes what was asked for.
 type fakeServicing struct {
 	step    func(context.Context, *operation.Run[struct{}]) error
 	start   operation.Starter[struct{}]
-	outcome Outcome
+	outcome servicing.Outcome
 	refuse  error // instead of an operation
 	idle    bool  // there is nothing to do
 	change  hostconfig.Change
@@ -38,7 +41,7 @@ type fakeServicing struct {
 }
 
 func newFakeServicing(r *operation.Runner) *fakeServicing {
-	f := &fakeServicing{outcome: Outcome{Kind: RuntimeUpdate}}
+	f := &fakeServicing{outcome: servicing.Outcome{Kind: servicing.RuntimeUpdate}}
 	f.start = operation.Register(r, operation.Kind[struct{}]{Name: "host-update", Steps: []operation.Step[struct{}]{
 		{Name: "stage", Do: func(ctx context.Context, r *operation.Run[struct{}]) error { return f.step(ctx, r) }},
 		{Name: "record"},
@@ -55,7 +58,7 @@ func (f *fakeServicing) begin(ctx context.Context, asked any) (string, error) {
 	return op.ID, err
 }
 
-func (f *fakeServicing) Update(ctx context.Context, r UpdateRequest) (string, error) {
+func (f *fakeServicing) Update(ctx context.Context, r servicing.UpdateRequest) (string, error) {
 	return f.begin(ctx, r)
 }
 func (f *fakeServicing) Finalize(ctx context.Context, caller bool) (string, error) {
@@ -64,13 +67,18 @@ func (f *fakeServicing) Finalize(ctx context.Context, caller bool) (string, erro
 func (f *fakeServicing) Commit(ctx context.Context, caller bool) (string, error) {
 	return f.begin(ctx, []any{"commit", caller})
 }
-func (f *fakeServicing) Rollback(ctx context.Context, r RollbackRequest) (string, error) {
+func (f *fakeServicing) Rollback(ctx context.Context, r servicing.RollbackRequest) (string, error) {
 	return f.begin(ctx, r)
 }
-func (f *fakeServicing) Plan(context.Context, *hostconfig.Config) (hostconfig.Change, error) {
-	return f.change, f.refuse
+func (f *fakeServicing) Plan(_ context.Context, c *hostconfig.Config) (hostconfig.Change, *hostconfig.Config, error) {
+	return f.change, c, f.refuse
 }
-func (f *fakeServicing) Outcome(context.Context, string) (Outcome, error) { return f.outcome, nil }
+
+func (f *fakeServicing) Outcome(op operation.Operation) (servicing.Outcome, bool) {
+	out := f.outcome
+	out.RebootNeeded = op.Waiting == operation.Reboot
+	return out, true
+}
 
 func talks(_ context.Context, r *operation.Run[struct{}]) error {
 	r.Logf(slog.LevelWarn, "first")
@@ -156,7 +164,7 @@ func TestAnUpdateIsStartedThenItsLogThenCompleted(t *testing.T) {
 	if op, err := f.runner.Get(t.Context(), ids[0]); err != nil || op.Phase != operation.Done {
 		t.Errorf("the header names an operation that is %v, %v", op.Phase, err)
 	}
-	asked, ok := f.host.asked[0].(UpdateRequest)
+	asked, ok := f.host.asked[0].(servicing.UpdateRequest)
 	if !ok || !asked.Stage || !asked.Finalize || asked.CallerReboots || asked.Config == nil {
 		t.Errorf("asked for %+v", f.host.asked)
 	}
@@ -178,15 +186,15 @@ func TestWhatIsAskedOfServicing(t *testing.T) {
 			return read1(tridentv1preview.NewRollbackServiceClient(f.conn).Rollback(ctx, &tridentv1preview.RollbackRequest{
 				Kind: tridentv1preview.ManualRollbackKind_RUNTIME_ROLLBACK_REQUESTED, Finalize: &tridentv1preview.RollbackFinalizeRequest{Reboot: caller},
 			}))
-		}, RollbackRequest{Kind: hoststate.RuntimeLink, Stage: true, Finalize: true, CallerReboots: true}},
+		}, servicing.RollbackRequest{Kind: hoststate.RuntimeLink, Stage: true, Finalize: true, CallerReboots: true}},
 		"rollback stage": {func(ctx context.Context, f *fixture) servicingCall {
 			return read1(tridentv1preview.NewRollbackServiceClient(f.conn).RollbackStage(ctx, &tridentv1preview.RollbackStageRequest{
 				Kind: tridentv1preview.ManualRollbackKind_AB_ROLLBACK_REQUESTED,
 			}))
-		}, RollbackRequest{Kind: hoststate.ABLink, Stage: true}},
+		}, servicing.RollbackRequest{Kind: hoststate.ABLink, Stage: true}},
 		"rollback finalize": {func(ctx context.Context, f *fixture) servicingCall {
 			return read1(tridentv1preview.NewRollbackServiceClient(f.conn).RollbackFinalize(ctx, &tridentv1preview.RollbackFinalizeRequest{}))
-		}, RollbackRequest{Finalize: true}},
+		}, servicing.RollbackRequest{Finalize: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -221,8 +229,8 @@ func TestAFailureIsToldInUpstreamsWords(t *testing.T) {
 func TestAHostThatWasBroughtBackIsAFailure(t *testing.T) {
 	f := newFixture(t)
 	f.host.step = talks
-	f.host.outcome.Error = &hoststate.LastError{
-		Message: "unit x is down", Name: "health-checks-failed", Category: "health-checks", Location: "internal/x/y.go:12", Cause: "it died",
+	f.host.outcome.Failure = &operation.Failure{
+		Kind: errkind.Unhealthy, Message: "unit x is down\nit died", Name: "HealthChecksFailed", File: "internal/x/y.go", Line: 12,
 	}
 	got := read1(tridentv1.NewUpdateServiceClient(f.conn).Update(t.Context(), updateOf("{}"))).completed(t)
 	want := &tridentv1.TridentError{
@@ -263,7 +271,7 @@ func TestAStreamEndsBeforeTheReboot(t *testing.T) {
 	} {
 		t.Run(handling.String(), func(t *testing.T) {
 			f := newFixture(t)
-			f.host.outcome = Outcome{Kind: ABUpdate}
+			f.host.outcome = servicing.Outcome{Kind: servicing.ABUpdate}
 			f.host.step = func(context.Context, *operation.Run[struct{}]) error { return operation.ErrReboot }
 			req := updateOf("{}")
 			req.Finalize.Reboot = &tridentv1.RebootManagement{Handling: handling}
@@ -349,7 +357,7 @@ func updateByHandle(t *testing.T, f *fixture) {
 	f.host.step = talks
 	ctx := metadata.AppendToOutgoingContext(t.Context(), configHandleHeader, strconv.FormatInt(openConfig(t, f.conn, specOne), 10))
 	read1(tridentv1.NewUpdateServiceClient(f.conn).UpdateStage(ctx, &tridentv1.StageUpdateRequest{})).completed(t)
-	asked, ok := f.host.asked[0].(UpdateRequest)
+	asked, ok := f.host.asked[0].(servicing.UpdateRequest)
 	if !ok || len(asked.Config.Spec().OS.Sysexts) != 1 {
 		t.Errorf("asked for %+v", f.host.asked)
 	}

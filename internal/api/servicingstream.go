@@ -11,6 +11,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/servicing"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
@@ -87,7 +88,7 @@ func (p *projection) atOnce(err error) error {
 	if err != nil {
 		return p.complete(now, failed(errorToWire(err)))
 	}
-	return p.complete(now, p.succeeded(Outcome{Kind: NoServicing}))
+	return p.complete(now, p.succeeded(servicing.Outcome{Kind: servicing.None}))
 }
 
 // follow sends the log of the operation and how it ended. All lines are in the
@@ -124,14 +125,13 @@ func (p *projection) end(at time.Time) error {
 	if op.Failure != nil {
 		return p.complete(at, failed(failureToUpstream(op.Failure)))
 	}
-	outcome, err := p.host.Outcome(ctx, p.id)
-	if err != nil {
-		return err
+	outcome, ok := p.host.Outcome(op)
+	if !ok {
+		return errkind.Errorf(errkind.Internal, "tell what came of operation %s: it is of the kind %q, which services no host", p.id, op.Kind)
 	}
-	if outcome.Error != nil {
-		return p.complete(at, failed(lastErrorToWire(outcome.Error)))
+	if outcome.Failure != nil {
+		return p.complete(at, failed(failureToUpstream(outcome.Failure)))
 	}
-	outcome.RebootNeeded = outcome.RebootNeeded || op.Waiting == operation.Reboot
 	return p.complete(at, p.succeeded(outcome))
 }
 
@@ -141,7 +141,7 @@ func failed(err *tridentv1.TridentError) *tridentv1.Completed {
 	}
 }
 
-func (p *projection) succeeded(o Outcome) *tridentv1.Completed {
+func (p *projection) succeeded(o servicing.Outcome) *tridentv1.Completed {
 	reboot := tridentv1.RebootStatus_REBOOT_NOT_REQUIRED
 	switch {
 	case o.RebootNeeded && p.callerReboots:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/servicing"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
@@ -52,7 +53,7 @@ func (s *updateServer) update(stream servicingStream, field string, config *trid
 		if err := report.Err(); err != nil {
 			return "", err
 		}
-		return s.host.Update(ctx, UpdateRequest{Config: parsed, Stage: true, Finalize: finalize, CallerReboots: callerReboots})
+		return s.host.Update(ctx, servicing.UpdateRequest{Config: parsed, Stage: true, Finalize: finalize, CallerReboots: callerReboots})
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/servicing"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
@@ -139,19 +140,19 @@ func levelToWire(l slog.Level) tridentv1.LogLevel {
 	return tridentv1.LogLevel_LOG_LEVEL_ERROR
 }
 
-func kindToWire(k ServicingKind) tridentv1.ServicingKind {
+func kindToWire(k servicing.Kind) tridentv1.ServicingKind {
 	switch k {
-	case NoServicing:
+	case servicing.None:
 		return tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED
-	case RuntimeUpdate:
+	case servicing.RuntimeUpdate:
 		return tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE
-	case ABUpdate:
+	case servicing.ABUpdate:
 		return tridentv1.ServicingKind_SERVICING_KIND_AB_UPDATE
-	case CleanInstall:
+	case servicing.CleanInstall:
 		return tridentv1.ServicingKind_SERVICING_KIND_CLEAN_INSTALL
-	case ABRollback:
+	case servicing.ABRollback:
 		return tridentv1.ServicingKind_SERVICING_KIND_MANUAL_ROLLBACK_AB
-	case RuntimeRollback:
+	case servicing.RuntimeRollback:
 		return tridentv1.ServicingKind_SERVICING_KIND_MANUAL_ROLLBACK_RUNTIME
 	}
 	return tridentv1.ServicingKind_SERVICING_KIND_UNSPECIFIED

@@ -31,7 +31,7 @@ func (s *validationServer) GetRequiredServicingType(ctx context.Context, req *tr
 	if err := report.Err(); err != nil {
 		return nil, err
 	}
-	change, err := s.host.Plan(ctx, config)
+	change, _, err := s.host.Plan(ctx, config)
 	if err != nil {
 		return nil, err
 	}
