@@ -29,9 +29,11 @@ func (d *decoder) fault(pos place, path, name, format string, args ...any) {
 	if d.full {
 		return
 	}
-	d.report = append(d.report, Finding{
-		Line: pos.line, Column: pos.column, Path: path, Severity: Error, Name: name, Message: fmt.Sprintf(format, args...),
-	})
+	f := Finding{Line: pos.line, Column: pos.column, Path: path, Severity: Error, Name: name, Message: fmt.Sprintf(format, args...)}
+	if name == nameGraph {
+		f.Detail = "BasicCheckFailed" // the one part of the graph that is a value alone
+	}
+	d.report = append(d.report, f)
 	if len(d.report) == maxFaults {
 		d.full = true
 	}

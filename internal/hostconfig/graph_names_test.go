@@ -8,6 +8,8 @@ func graphNames() []named {
 		g("BasicCheckFailed", "storage.disks[0].device", "slots", []change{{"/dev/vda", "vda"}}, nil),
 		g("BasicCheckFailed", "storage.disks[1].adoptedPartitions[1]", "slots", []change{{"matchLabel: efi", "matchLabel: efi, matchUuid: 22222222-2222-2222-2222-222222222222"}}, nil),
 		g("BasicCheckFailed", "storage.disks[1].adoptedPartitions[1]", "slots", []change{{", matchLabel: efi", ""}}, nil),
+		g("BasicCheckFailed", "storage.disks[0].partitions[0].size", "slots", []change{{"{id: esp, type: esp, size: 64M}", "{id: esp, type: esp, size: 67108865}"}},
+			[]change{{"{id: esp, type: esp, size: 64M}", "{id: esp, type: esp, size: 67108864}"}}),
 		g("DuplicateDeviceId", "storage.disks[0].partitions[3].id", "slots", []change{{"{id: state, ", "{id: esp, "}}, nil),
 		g("DuplicateDeviceId", "storage.abUpdate.volumePairs[0].id", "slots", []change{{"{id: root, volumeAId", "{id: first, volumeAId"}}, nil),
 		g("DuplicateMountPoint", "storage.filesystems[4].mountPoint.path", "slots",
@@ -49,6 +51,9 @@ func graphNames() []named {
 			[]change{{"{id: usr-hash-a, type: usr-verity,", "{id: usr-hash-a, type: root-verity,"}, {"{id: usr-hash-b, type: usr-verity,", "{id: usr-hash-b, type: root-verity,"}},
 			[]change{{"{id: usr-hash-a, type: usr-verity,", "{id: usr-hash-a, "}, {"{id: usr-hash-b, type: usr-verity,", "{id: usr-hash-b, "},
 				{"{id: usr-a, type: usr,", "{id: usr-a, "}, {"{id: usr-b, type: usr,", "{id: usr-b, "}}),
+		g("InvalidVerityHashPartitionType", "storage.verity[0].hashDeviceId", "usr",
+			[]change{{"{id: usr-hash-a, type: usr-verity,", "{id: usr-hash-a, "}, {"{id: usr-hash-b, type: usr-verity,", "{id: usr-hash-b, "}},
+			[]change{{"{id: usr-a, type: usr,", "{id: usr-a, "}, {"{id: usr-b, type: usr,", "{id: usr-b, "}}), // hashes of a type, data of none
 		g("MountPointPathNotAbsolute", "storage.filesystems[3].mountPoint.path", "slots", []change{{"mountPoint: /srv}", "mountPoint: srv}"}}, nil),
 		g("NonExistentReference", "storage.filesystems[3].deviceId", "slots", []change{{"{deviceId: vault, ", "{deviceId: vaults, "}}, nil),
 		g("PartitionSizeMismatch", "storage.abUpdate.volumePairs[0]", "slots", []change{{"{id: root-b, type: root, size: 4G}", "{id: root-b, type: root, size: 5G}"}}, nil),

@@ -67,7 +67,8 @@ func (c *checker) hashPartition(g *graph, v *Verity, at string) {
 	if len(d) != 1 || len(h) != 1 || !dataTypes.has(d[0].kind) || !hashTypes.has(h[0].kind) {
 		return // said by the other rules
 	}
-	if want := hashType(d[0].kind); h[0].kind != want {
+	// Data of the general type says nothing, and its hashes may be on any type that is for hashes.
+	if want := hashType(d[0].kind); h[0].kind != want && want != PartitionLinuxGeneric {
 		c.storage(at+".hashDeviceId", "InvalidVerityHashPartitionType",
 			"partition %q is of type %s, and the hashes of data on a partition of type %s belong on one of type %s",
 			h[0].id, h[0].kind, d[0].kind, want)

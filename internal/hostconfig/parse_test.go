@@ -192,8 +192,9 @@ func parseOnly(text string) Report {
 	_, r := Parse([]byte(text))
 	out := Report{}
 	for _, f := range r {
-		adopted := f.Detail == "BasicCheckFailed" && strings.HasSuffix(f.Message, "matchUuid") // which the schema knows as well
-		if f.Name == NameParse || f.Name == NameOldStyle || f.Name == NameAllowedOperations || adopted {
+		// What the schema knows as well.
+		basic := f.Detail == "BasicCheckFailed" && (strings.HasSuffix(f.Message, "matchUuid") || f.Message == errSize.Error())
+		if f.Name == NameParse || f.Name == NameOldStyle || f.Name == NameAllowedOperations || basic {
 			out = append(out, f)
 		}
 	}
@@ -204,6 +205,7 @@ func TestSizes(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]Size{
 		"grow": Grow, "4096": 4096, "4K": 4096, "8M": 8 << 20, "8G": 8 << 30, "3T": 3 << 40, "1073741824": 1 << 30, "12288": 12288,
+		"8 G": 8 << 30, " 16 M\t": 16 << 20, " 4096 ": 4096,
 	} {
 		got, err := parseSize(text)
 		if err != nil || got != want {
@@ -213,7 +215,7 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%s is written as %s, which is %d, %v", text, got, again, err)
 		}
 	}
-	for _, text := range []string{"", "0", "K", "1", "4097", "1K", "-4096", "8m", "8 G", "8GB", "1.5G", "Grow", "99999999T", "18446744073709551616", "0x1000"} {
+	for _, text := range []string{"", "0", "K", "1", "4097", "1K", "-4096", "8m", "8\u00a0G", "8 0G", "G 8", "8GB", "1.5G", "Grow", "99999999T", "18446744073709551616", "0x1000"} {
 		if got, err := parseSize(text); err == nil {
 			t.Errorf("%q is taken as %d", text, got)
 		}

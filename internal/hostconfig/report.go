@@ -36,6 +36,9 @@ const (
 	NameStatic            = "InvalidHostConfigurationStatic"
 )
 
+// nameGraph is the Name of findings that have a Detail.
+const nameGraph = "InvalidStorageGraph"
+
 // Finding is one fault of a document.
 type Finding struct {
 	Line, Column int    // of the key or list item at fault, from 1; 0 when it has no place

@@ -33,14 +33,19 @@ func (s Size) String() string {
 	return strconv.FormatUint(uint64(s), 10)
 }
 
+// errSize is a number that is no size of a partition.
+var errSize = fmt.Errorf("must be a multiple of %d bytes, and more than 0", sizeUnit)
+
+// parseSize takes space around the number, too, as "8 G" has it.
 func parseSize(text string) (Size, error) {
 	if text == "grow" {
 		return Grow, nil
 	}
-	shift, digits := 0, text
-	if n := len(text) - 1; n > 0 {
-		if i := strings.IndexByte("KMGT", text[n]); i >= 0 {
-			shift, digits = 10*(i+1), text[:n]
+	const space = " \t"
+	shift, digits := 0, strings.Trim(text, space)
+	if n := len(digits) - 1; n > 0 {
+		if i := strings.IndexByte("KMGT", digits[n]); i >= 0 {
+			shift, digits = 10*(i+1), strings.TrimRight(digits[:n], space)
 		}
 	}
 	if !isDigits(digits) {
@@ -51,11 +56,8 @@ func parseSize(text string) (Size, error) {
 		return 0, errors.New("is more than any disk has")
 	}
 	n <<= shift
-	if n == 0 {
-		return 0, errors.New("must be more than 0")
-	}
-	if n%sizeUnit != 0 {
-		return 0, fmt.Errorf("must be a multiple of %d bytes", sizeUnit)
+	if n == 0 || n%sizeUnit != 0 {
+		return 0, errSize
 	}
 	return Size(n), nil
 }

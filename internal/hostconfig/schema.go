@@ -197,7 +197,7 @@ func scalarSchema(t reflect.Type) *Schema {
 	text := func(pattern string) *Schema { return &Schema{Type: "string", Pattern: "^(" + pattern + ")$"} }
 	switch t {
 	case reflect.TypeFor[Size]():
-		s := text("grow|0*[1-9][0-9]*[KMGT]?")
+		s := text(`grow|[ \t]*0*[1-9][0-9]*[ \t]*[KMGT]?[ \t]*`)
 		least := uint64(sizeUnit)
 		s.Type, s.Minimum, s.MultipleOf = []string{"integer", "string"}, &least, sizeUnit
 		return s

@@ -45,7 +45,7 @@ func (c *checker) fault(path, name, format string, args ...any) {
 // storage adds an error that upstream finds when it builds its graph of storage.
 func (c *checker) storage(path, detail, format string, args ...any) {
 	if len(c.out) < maxFindings {
-		f := c.at.fault(path, "InvalidStorageGraph", fmt.Sprintf(format, args...))
+		f := c.at.fault(path, nameGraph, fmt.Sprintf(format, args...))
 		f.Detail = detail
 		c.out = append(c.out, f)
 	}
@@ -67,7 +67,7 @@ func (c *checker) trident() {
 	}
 	const at = "trident.datastorePath"
 	if !isAbs(t.DatastorePath) {
-		c.fault(at, "PathNotAbsolute", "is %q, and must be an absolute path", t.DatastorePath)
+		c.fault(at, "DatastorePathNotInKnownVolume", "is %q, and must be an absolute path", t.DatastorePath)
 	}
 	if extension(t.DatastorePath) != ".sqlite" {
 		c.fault(at, "DatastorePathInvalidExtension", "is %q, and must end in .sqlite", t.DatastorePath)

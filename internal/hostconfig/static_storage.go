@@ -150,7 +150,7 @@ func (c *checker) mustMount(where string) {
 func (c *checker) fromImage(f *Filesystem, i int) {
 	switch {
 	case f.Source == FromNew && f.Type == Tmpfs:
-		c.fault(filesystemAt(i)+".type", "MountPointNotBackedByBlockDevice", "is tmpfs, and what is mounted at %s must be on a device", f.MountPoint.Path)
+		c.fault(filesystemAt(i)+".type", "MountPointNotBackedByImage", "is tmpfs, and what is mounted at %s must come from the image", f.MountPoint.Path)
 	case f.Source == FromNew:
 		c.fault(filesystemAt(i)+".source", "MountPointNotBackedByImage", "is new, and what is mounted at %s must come from the image", f.MountPoint.Path)
 	}

@@ -70,16 +70,15 @@ func (c *checker) rootVerity() {
 	}
 	f, i := s.holder(overlayDir) // the verified root, if nothing else
 	at := filesystemAt(i)
-	switch v := s.verityOf(f.DeviceID); {
+	switch {
 	case f.DeviceID == "":
 		c.fault(at, "MountPointNotBackedByBlockDevice", "has %s on it, which must be on a device", overlayDir)
-	case v != nil:
-		c.fault(at, "OverlayOnVerityProtectedVolume", "is verified, and has %s on it, which must be writable: give that a volume of its own", overlayDir)
 	case s.hasPairs() && !s.isPair(f.DeviceID):
-		c.fault(at, "MountPointNotBackedByAbUpdateVolumePair", "has %s on it, which must be on an A/B volume as the root is", overlayDir)
-	}
-	if f.MountPoint.readOnly() {
-		c.fault(at+".mountPoint", "OverlayOnReadOnlyVolume", "is read-only, and has %s on it, which must be writable", overlayDir)
+		c.fault(at, "MountPointNotBackedByAbUpdateVolumePair", "has %s on it, which must be on a writable A/B volume: give it one of its own", overlayDir)
+	case f.MountPoint.readOnly():
+		c.fault(at+".mountPoint", "OverlayOnReadOnlyVolume", "is read-only, and has %s on it, which must be writable: give it a volume of its own", overlayDir)
+	case s.verityOf(f.DeviceID) != nil:
+		c.fault(at, "OverlayOnVerityProtectedVolume", "is verified, and has %s on it, which must be writable: give it a volume of its own", overlayDir)
 	}
 }
 

@@ -112,7 +112,12 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 		v.SetString(n.Value)
 		return
 	}
-	if problem := setScalar(v, n.Value, kindOf(n)); problem != "" {
+	switch problem := setScalar(v, n.Value, kindOf(n)); problem {
+	case "":
+	case errSize.Error():
+		// Upstream reads it, and refuses it when it looks at storage.
+		d.fault(place{n.Line, n.Column}, path, nameGraph, "%s", problem)
+	default:
 		d.wrong(n, path, "%s", problem)
 	}
 }
