@@ -105,6 +105,10 @@ func (c *chain) settle(r row) {
 	if c.last == nil || r.LastError != nil {
 		return
 	}
+	// What was staged was given up, and the host is where it was.
+	if r.Spec == c.last.Spec && r.ABActiveVolume == c.last.ABActiveVolume {
+		return
+	}
 	kind := RuntimeLink
 	switch c.newer {
 	case nothing, fallBack:

@@ -12,7 +12,7 @@ import (
 
 // history makes rows of words such as "provisioned", "provisioned/b" (the active
 // volume, a without), "provisioned/b/0.20.0" (the version), and
-// "provisioned/a/error". Rows and their specs are numbered from 0.
+// "provisioned/a/error", and "provisioned/=3" (the spec). Rows and their specs are numbered from 0.
 func history(t *testing.T, text string) (rows []row) {
 	t.Helper()
 	short := strings.NewReplacer("P", "provisioned", "R+", "runtime-update-staged", "AB+", "ab-update-staged", "AB!", "ab-update-finalized",
@@ -30,6 +30,8 @@ func history(t *testing.T, text string) (rows []row) {
 					t.Fatal(err)
 				}
 				r.Phase = p
+			case part[:min(1, len(part))] == "=":
+				r.Spec = part[1:]
 			case part == "b":
 				r.ABActiveVolume = VolumeB
 			case part == "none":
@@ -70,6 +72,8 @@ func TestTheChainIsWhatTheHistoryLeaves(t *testing.T) {
 		{"an A/B rollback", installed + "AB+ AB! P/b BACKAB+/b BACKAB!/b P", ""},
 		{"an A/B rollback over runtime updates", installed + "R+ P AB+ AB! P/b R+/b P/b BACKAB+/b BACKAB!/b P", "runtime 3"},
 		{"a rollback that was staged, then given up", installed + "R+ P BACKR+ R+ P", "runtime 5, runtime 3"},
+		{"an update that was staged, then unstaged", installed + "R+ P R+ P/=5", "runtime 3"},
+		{"a rollback that was staged, then unstaged", installed + "R+ P BACKR+ P/=5", "runtime 3"},
 		{"a rollback that failed", installed + "R+ P BACKR+ P/error", "runtime 3"},
 		{"an A/B update that was not healthy", installed + "R+ P AB+ AB! ABx P/error", "runtime 3"},
 		{"one that upstream forgot the error of", installed + "R+ P AB+ AB! ABx P", "runtime 3"},
