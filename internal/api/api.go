@@ -72,6 +72,7 @@ type Server struct {
 
 // New returns a server of everything in the API.
 func New(c Config) *Server {
+	can := capabilities(c.Servicing != nil)
 	if c.Servicing == nil {
 		c.Servicing = noServicing{}
 	}
@@ -91,7 +92,7 @@ func New(c Config) *Server {
 	)}
 	s.handles = newHandleTable(c.Root, g.begin)
 	registerUpstream(s.grpc, c, s.handles)
-	setup := &setupServer{version: c.Version, root: c.Root, daemon: rand.Text()}
+	setup := &setupServer{version: c.Version, root: c.Root, daemon: rand.Text(), can: can}
 	operationsv1.RegisterOperationsServiceServer(s.grpc, &operationsServer{runner: c.Operations})
 	selfv1.RegisterSelfServiceServer(s.grpc, &selfServer{self: c.Self, runner: c.Operations, handles: s.handles})
 	handlesv1.RegisterHandleServiceServer(s.grpc, &handleServer{handles: s.handles})

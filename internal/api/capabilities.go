@@ -1,19 +1,30 @@
 package api
 
+import "slices"
+
 // capabilities is the closed list of what a client may require, sorted. A name
 // stays while what it stands for works; a test shows of each that it does.
-func capabilities() []string {
-	return []string{
-		"config-handles",       // HandleService.OpenConfig, and the calls that take what it gives
-		"host-plan",            // HostService.PlanUpdate
-		"host-status",          // HostService.GetHost, and all of upstream's StatusService
-		"host-validation",      // HostService.ValidateConfig: all findings with their places
-		"image-handles",        // HandleService.OpenImage
-		"message-limit",        // answers larger than the client said that it takes are errors, not broken connections
-		"operations",           // OperationsService: get, list, cancel, watch from a sequence number
-		"self-image-handle",    // Source.image_handle in SelfService.Stage and Upgrade
-		"self-upgrade",         // SelfService
-		"self-upload",          // Source.upload in SelfService.Stage and Upgrade
-		"update-config-handle", // the request header trident-config-handle of UpdateService.Update and UpdateStage
+// services: this daemon can change its host.
+func capabilities(services bool) []string {
+	out := []string{
+		"config-handles",    // HandleService.OpenConfig, and the calls that take what it gives
+		"host-status",       // HostService.GetHost, and all of upstream's StatusService
+		"host-validation",   // HostService.ValidateConfig: all findings with their places
+		"image-handles",     // HandleService.OpenImage
+		"message-limit",     // answers larger than the client said that it takes are errors, not broken connections
+		"operations",        // OperationsService: get, list, cancel, watch from a sequence number
+		"self-image-handle", // Source.image_handle in SelfService.Stage and Upgrade
+		"self-upgrade",      // SelfService
+		"self-upload",       // Source.upload in SelfService.Stage and Upgrade
 	}
+	if services {
+		out = append(out,
+			"host-plan",            // HostService.PlanUpdate
+			"runtime-rollback",     // RollbackService, for what was changed at run time
+			"runtime-update",       // UpdateService, for what can be changed at run time
+			"update-config-handle", // the request header trident-config-handle of UpdateService.Update and UpdateStage
+		)
+	}
+	slices.Sort(out)
+	return out
 }

@@ -26,7 +26,7 @@ const (
 type setupServer struct {
 	setupv1.UnimplementedSetupServiceServer
 	version, root, daemon string
-	packages              []string
+	packages, can         []string
 }
 
 // Handshake notes who the client is, if the daemon can do what it requires.
@@ -42,7 +42,7 @@ func (s *setupServer) Handshake(ctx context.Context, req *setupv1.HandshakeReque
 		session.introduce(client, req.GetLimits().GetMaxMessageBytes())
 	}
 	return &setupv1.HandshakeResponse{
-		ServerVersion: s.version, ApiPackages: s.packages, Capabilities: capabilities(), Limits: limitsToWire(),
+		ServerVersion: s.version, ApiPackages: s.packages, Capabilities: s.can, Limits: limitsToWire(),
 		HostId: hostID(s.root), DaemonId: s.daemon,
 	}, nil
 }
@@ -54,7 +54,7 @@ func (s *setupServer) has(required []string) error {
 	}
 	var lacking []string
 	for _, name := range required {
-		if !slices.Contains(capabilities(), name) && !slices.Contains(lacking, name) {
+		if !slices.Contains(s.can, name) && !slices.Contains(lacking, name) {
 			lacking = append(lacking, shorten(name))
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/trident/v1preview"
 )
 
 func shake(t *testing.T, f *fixture, req *setupv1.HandshakeRequest) *setupv1.HandshakeResponse {
@@ -39,13 +40,13 @@ func TestAHandshakeSaysWhoServes(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := shake(t, f, &setupv1.HandshakeRequest{
-		ClientName: "fleet\nagent", ClientVersion: "7.0", ApiPackages: []string{"trident.v9"}, RequiredCapabilities: capabilities(),
+		ClientName: "fleet\nagent", ClientVersion: "7.0", ApiPackages: []string{"trident.v9"}, RequiredCapabilities: capabilities(true),
 	})
 	want := &setupv1.HandshakeResponse{
 		ServerVersion: "1.2.3",
 		ApiPackages: []string{"trident.handles.v1", "trident.host.v1", "trident.operations.v1", "trident.self.v1",
 			"trident.setup.v1", "trident.v1", "trident.v1preview"},
-		Capabilities: capabilities(),
+		Capabilities: capabilities(true),
 		Limits: &setupv1.Limits{
 			MaxMessageBytes: 4 << 20, MaxChunkBytes: 1 << 20, MaxStreams: 128, MaxConnections: 64, MaxHandles: 16,
 			MaxHandleBytes: 4 << 30, MaxConfigBytes: 1 << 20, MaxList: 1000,
@@ -150,6 +151,14 @@ func TestEveryCapabilityIsTrue(t *testing.T) {
 		"self-image-handle": func(t *testing.T, f *fixture) {
 			stageHandle(t, f, openImage(t, f.conn, trident, "no image").GetImageHandle())
 		},
+		"runtime-rollback": func(t *testing.T, f *fixture) {
+			f.host.step = talks
+			read1(tridentv1preview.NewRollbackServiceClient(f.conn).Rollback(t.Context(), &tridentv1preview.RollbackRequest{})).completed(t)
+		},
+		"runtime-update": func(t *testing.T, f *fixture) {
+			f.host.step = talks
+			read1(tridentv1.NewUpdateServiceClient(f.conn).Update(t.Context(), updateOf("{}"))).completed(t)
+		},
 		"self-upgrade": func(t *testing.T, f *fixture) {
 			if _, err := selfv1.NewSelfServiceClient(f.conn).GetStatus(t.Context(), &selfv1.GetStatusRequest{}); err != nil {
 				t.Error(err)
@@ -158,10 +167,13 @@ func TestEveryCapabilityIsTrue(t *testing.T) {
 		"update-config-handle": func(t *testing.T, f *fixture) { updateByHandle(t, f) },
 		"self-upload":          func(t *testing.T, f *fixture) { stageUpload(t, t.Context(), f, 3, []byte("abc")) },
 	}
-	if diff := cmp.Diff(slices.Sorted(slices.Values(capabilities())), capabilities()); diff != "" {
+	if got := capabilities(false); slices.Contains(got, "runtime-update") {
+		t.Errorf("a daemon that cannot service its host says that it can: %v", got)
+	}
+	if diff := cmp.Diff(slices.Sorted(slices.Values(capabilities(true))), capabilities(true)); diff != "" {
 		t.Errorf("not sorted: %s", diff)
 	}
-	for _, name := range capabilities() {
+	for _, name := range capabilities(true) {
 		proof, ok := proofs[name]
 		if !ok {
 			t.Errorf("%s has no proof", name)
@@ -176,7 +188,7 @@ func TestEveryCapabilityIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range capabilities() {
+	for _, name := range capabilities(true) {
 		if !strings.Contains(string(doc), "\n| `"+name+"` | ") {
 			t.Errorf("docs/errors.md lacks %s", name)
 		}
