@@ -13,6 +13,7 @@ func capabilities(services bool) []string {
 		"image-handles",     // HandleService.OpenImage
 		"message-limit",     // answers larger than the client said that it takes are errors, not broken connections
 		"operations",        // OperationsService: get, list, cancel, watch from a sequence number
+		"request-ids",       // the request header trident-request-id of every call that begins an operation
 		"self-image-handle", // Source.image_handle in SelfService.Stage and Upgrade
 		"self-upgrade",      // SelfService
 		"self-upload",       // Source.upload in SelfService.Stage and Upgrade

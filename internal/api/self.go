@@ -27,21 +27,24 @@ func (s *selfServer) GetStatus(ctx context.Context, _ *selfv1.GetStatusRequest) 
 }
 
 func (s *selfServer) Stage(stream grpc.BidiStreamingServer[selfv1.StageRequest, selfv1.StageResponse]) error {
-	start, source, err := begin(s, stream, (*selfv1.StageRequest).GetStart, (*selfv1.StageRequest).GetChunk)
+	start, err := firstOf(stream, (*selfv1.StageRequest).GetStart)
 	if err != nil {
 		return err
 	}
-	id, err := s.self.Stage(detached(stream), source, start.GetAllowDowngrade())
-	if err != nil {
-		return err
-	}
-	return follow(stream, s.runner, id, 0, func(e *operationsv1.Event) error {
+	chunks := chunksOf(stream, (*selfv1.StageRequest).GetStart, (*selfv1.StageRequest).GetChunk)
+	return s.run(stream, func(ctx context.Context) (string, error) {
+		source, err := s.sourceFromWire(stream.Context(), start.GetSource(), chunks)
+		if err != nil {
+			return "", err
+		}
+		return s.self.Stage(ctx, source, start.GetAllowDowngrade())
+	}, func(e *operationsv1.Event) error {
 		return stream.Send(&selfv1.StageResponse{Event: e})
 	})
 }
 
 func (s *selfServer) Upgrade(stream grpc.BidiStreamingServer[selfv1.UpgradeRequest, selfv1.UpgradeResponse]) error {
-	start, source, err := begin(s, stream, (*selfv1.UpgradeRequest).GetStart, (*selfv1.UpgradeRequest).GetChunk)
+	start, err := firstOf(stream, (*selfv1.UpgradeRequest).GetStart)
 	if err != nil {
 		return err
 	}
@@ -49,11 +52,14 @@ func (s *selfServer) Upgrade(stream grpc.BidiStreamingServer[selfv1.UpgradeReque
 	if err != nil {
 		return err
 	}
-	id, err := s.self.Upgrade(detached(stream), source, trial)
-	if err != nil {
-		return err
-	}
-	return follow(stream, s.runner, id, 0, func(e *operationsv1.Event) error {
+	chunks := chunksOf(stream, (*selfv1.UpgradeRequest).GetStart, (*selfv1.UpgradeRequest).GetChunk)
+	return s.run(stream, func(ctx context.Context) (string, error) {
+		source, err := s.sourceFromWire(stream.Context(), start.GetSource(), chunks)
+		if err != nil {
+			return "", err
+		}
+		return s.self.Upgrade(ctx, source, trial)
+	}, func(e *operationsv1.Event) error {
 		return stream.Send(&selfv1.UpgradeResponse{Event: e})
 	})
 }
@@ -63,11 +69,9 @@ func (s *selfServer) Activate(req *selfv1.ActivateRequest, stream grpc.ServerStr
 	if err != nil {
 		return err
 	}
-	id, err := s.self.Activate(detached(stream), req.GetVersion(), trial)
-	if err != nil {
-		return err
-	}
-	return follow(stream, s.runner, id, 0, func(e *operationsv1.Event) error {
+	return s.run(stream, func(ctx context.Context) (string, error) {
+		return s.self.Activate(ctx, req.GetVersion(), trial)
+	}, func(e *operationsv1.Event) error {
 		return stream.Send(&selfv1.ActivateResponse{Event: e})
 	})
 }
@@ -77,11 +81,9 @@ func (s *selfServer) Rollback(req *selfv1.RollbackRequest, stream grpc.ServerStr
 	if err != nil {
 		return err
 	}
-	id, err := s.self.Rollback(detached(stream), trial)
-	if err != nil {
-		return err
-	}
-	return follow(stream, s.runner, id, 0, func(e *operationsv1.Event) error {
+	return s.run(stream, func(ctx context.Context) (string, error) {
+		return s.self.Rollback(ctx, trial)
+	}, func(e *operationsv1.Event) error {
 		return stream.Send(&selfv1.RollbackResponse{Event: e})
 	})
 }
@@ -118,20 +120,11 @@ func detached(stream grpc.ServerStream) context.Context {
 	return context.WithoutCancel(stream.Context())
 }
 
-// starter is the first message of a stream that can carry an upload.
-type starter interface {
-	comparable
-	GetSource() *selfv1.Source
-}
-
-// begin reads the first message of such a stream. What comes after it is read by
-// the upload, if that is the source.
-func begin[Req, Res any, S starter](
-	s *selfServer, stream grpc.BidiStreamingServer[Req, Res], startOf func(*Req) S, chunkOf func(*Req) []byte,
-) (start S, source selfservice.Source, err error) {
-	if start, err = firstOf(stream, startOf); err != nil {
-		return start, source, err
+// run begins an operation and follows it.
+func (s *selfServer) run(stream grpc.ServerStream, begin func(context.Context) (string, error), send func(*operationsv1.Event) error) error {
+	id, err := once(stream, s.runner, begin)
+	if err != nil {
+		return err
 	}
-	source, err = s.sourceFromWire(stream.Context(), start.GetSource(), chunksOf(stream, startOf, chunkOf))
-	return start, source, err
+	return follow(stream, s.runner, id, 0, send)
 }

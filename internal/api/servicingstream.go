@@ -28,7 +28,7 @@ type servicingStream = grpc.ServerStreamingServer[tridentv1.ServicingResponse]
 // keeps an operation from beginning at all ends the stream with a status
 // instead: a request that cannot be, a busy host, what is not built.
 func (s servicer) run(stream servicingStream, callerReboots bool, begin func(context.Context) (string, error)) error {
-	id, err := begin(detached(stream))
+	id, err := once(stream, s.runner, begin)
 	if err != nil && isRefusal(err) {
 		return err
 	}
@@ -109,11 +109,17 @@ func (p *projection) follow() error {
 		}
 		before = e
 		// The caller's part ends here: nobody can watch through a reboot.
-		if e.Waiting == operation.Reboot && e.Phase == operation.Doing {
+		if e.Waiting == operation.Reboot && e.Phase == operation.Doing && p.waitsAt(e) {
 			break
 		}
 	}
 	return p.end(before.Time)
+}
+
+// waitsAt tells a wait that goes on from one that a repeated request reads of.
+func (p *projection) waitsAt(e operation.Event) bool {
+	op, err := p.runner.Get(p.stream.Context(), p.id)
+	return err == nil && op.Waiting == e.Waiting && op.Sequence == e.Sequence
 }
 
 func (p *projection) end(at time.Time) error {

@@ -148,6 +148,13 @@ func TestEveryCapabilityIsTrue(t *testing.T) {
 				t.Error(err)
 			}
 		},
+		"request-ids": func(t *testing.T, f *fixture) {
+			f.host.step = talks
+			first, again := updateNamed(t, f, "a"), updateNamed(t, f, "a")
+			if first.header.Get(operationHeader)[0] != again.header.Get(operationHeader)[0] {
+				t.Errorf("headers %v and %v", first.header, again.header)
+			}
+		},
 		"self-image-handle": func(t *testing.T, f *fixture) {
 			stageHandle(t, f, openImage(t, f.conn, trident, "no image").GetImageHandle())
 		},

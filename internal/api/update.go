@@ -40,15 +40,15 @@ func (s *updateServer) UpdateStage(req *tridentv1.StageUpdateRequest, stream ser
 // cannot be parsed is a failure of the update, not of the request (reference,
 // 2.8).
 func (s *updateServer) update(stream servicingStream, field string, config *tridentv1.HostConfiguration, reboot *tridentv1.RebootManagement, finalize bool) error {
-	text, err := s.configText(stream.Context(), field, config)
-	if err != nil {
-		return err
-	}
 	callerReboots, err := rebootFromWire(reboot)
 	if err != nil {
 		return err
 	}
 	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
+		text, err := s.configText(ctx, field, config)
+		if err != nil {
+			return "", err
+		}
 		parsed, report := hostconfig.Parse(text)
 		if err := report.Err(); err != nil {
 			return "", err

@@ -125,13 +125,15 @@ type Operation struct {
 	Reached string `json:"reached,omitempty"`
 	Waiting Wait   `json:"waiting,omitempty"`
 	// WaitID is the boot or process to leave behind.
-	WaitID    string          `json:"wait_id,omitempty"`
-	Cancelled bool            `json:"cancelled,omitempty"`
-	Failure   *Failure        `json:"failure,omitempty"`
-	Created   time.Time       `json:"created"`
-	Updated   time.Time       `json:"updated"`
-	Sequence  uint64          `json:"sequence"` // of the newest event
-	State     json.RawMessage `json:"state"`
+	WaitID    string `json:"wait_id,omitempty"`
+	Cancelled bool   `json:"cancelled,omitempty"`
+	// Request is what the caller named its request; see WithRequest.
+	Request  string          `json:"request,omitempty"`
+	Failure  *Failure        `json:"failure,omitempty"`
+	Created  time.Time       `json:"created"`
+	Updated  time.Time       `json:"updated"`
+	Sequence uint64          `json:"sequence"` // of the newest event
+	State    json.RawMessage `json:"state"`
 }
 
 // StepState is where one step stands.

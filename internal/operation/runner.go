@@ -114,6 +114,7 @@ func (r *Runner) start(ctx context.Context, name, summary string, state json.Raw
 	op := Operation{
 		ID: newID(now), Kind: name, Summary: summary, Phase: Doing,
 		Plan: k.steps(), Step: k.steps()[0], Created: now, State: state,
+		Request: requestOf(ctx),
 	}
 	if err := r.unsettled(true); err != nil {
 		return Operation{}, fmt.Errorf("begin operation: %w", err)
