@@ -47,8 +47,9 @@ func (r *Runner) turn(ctx context.Context, a *active) (stop bool, err error) {
 	defer r.mu.Unlock()
 	r.flush(a)
 	a.op.State = state
+	ended := r.ended(a, undo, err)
 	r.move(a, err)
-	if err := r.saveOrFree(ctx, a, err); err != nil {
+	if err := r.saveOrFree(ctx, a, err, ended); err != nil {
 		return true, err
 	}
 	if a.op.Phase.Settled() {
@@ -64,6 +65,9 @@ func (r *Runner) last(a *active) bool { return a.op.Step == a.op.Plan[len(a.op.P
 // move works out where a step that ended with err leads.
 func (r *Runner) move(a *active, err error) {
 	op := &a.op
+	if !waits(err) {
+		op.StepBegan = now()
+	}
 	switch {
 	case errors.Is(err, ErrRestart):
 		op.Waiting, op.WaitID = Restart, r.Life.Process
@@ -101,9 +105,9 @@ func (r *Runner) advance(a *active) {
 // Its Undo may run then without being journaled: a crash in it means that the
 // step is done again, which it has to bear in any case. The caller holds r.mu,
 // which is let go of in between.
-func (r *Runner) saveOrFree(ctx context.Context, a *active, stepErr error) error {
+func (r *Runner) saveOrFree(ctx context.Context, a *active, stepErr error, ended []Event) error {
 	ctx = context.WithoutCancel(ctx)
-	err := r.save(ctx, a, r.change(a))
+	err := r.save(ctx, a, append(ended, r.change(a))...)
 	for try := 0; err != nil && try < saveTries && r.ctx.Err() == nil; try++ {
 		r.mu.Unlock()
 		if stepErr != nil && a.op.Phase == Undoing {
@@ -116,7 +120,7 @@ func (r *Runner) saveOrFree(ctx context.Context, a *active, stepErr error) error
 			timer.Stop()
 		}
 		r.mu.Lock()
-		err = r.save(ctx, a, r.change(a))
+		err = r.save(ctx, a, append(ended, r.change(a))...)
 	}
 	return err
 }
@@ -129,40 +133,26 @@ func (r *Runner) freeSpace(ctx context.Context, a *active) {
 	}
 }
 
-// save journals the operation with a new event, and tells the watchers. The
-// caller holds r.mu.
-func (r *Runner) save(ctx context.Context, a *active, e Event) error {
+// save journals the operation with new events, all or none, and tells the
+// watchers. The caller holds r.mu.
+func (r *Runner) save(ctx context.Context, a *active, events ...Event) error {
 	op := a.op
-	op.Sequence++
-	op.Updated = e.Time
-	e.Sequence = op.Sequence
-	if err := r.Journal.Save(ctx, op, e); err != nil {
+	for i := range events {
+		op.Sequence++
+		op.Updated = events[i].Time
+		events[i].Sequence = op.Sequence
+	}
+	if err := r.Journal.Save(ctx, op, events...); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
 	a.op = op
-	r.note(e)
+	r.observe(op, events)
 	r.broadcast()
 	return nil
 }
 
-func (r *Runner) note(e Event) {
-	switch e.Type {
-	case Log:
-		r.Logger.Log(r.ctx, e.Level, e.Message, "operation", e.Operation, "step", e.Step)
-	case Change:
-		attrs := []any{"operation", e.Operation, "phase", e.Phase, "step", e.Step}
-		if e.Waiting != "" {
-			attrs = append(attrs, "waiting", e.Waiting)
-		}
-		if e.Failure != nil {
-			attrs = append(attrs, "error", e.Failure.Message)
-		}
-		r.Logger.Info("operation", attrs...)
-	}
-}
-
 func (r *Runner) event(a *active, t EventType) Event {
-	return Event{Operation: a.op.ID, Time: time.Now().UTC(), Phase: a.op.Phase, Step: a.op.Step, Type: t}
+	return Event{Operation: a.op.ID, Time: now(), Phase: a.op.Phase, Step: a.op.Step, Type: t}
 }
 
 func (r *Runner) change(a *active) Event {
@@ -227,12 +217,12 @@ func (s *stepSink) progress(done, total int64) {
 	s.r.flush(s.a)
 }
 
-func (s *stepSink) log(level slog.Level, message string) {
+func (s *stepSink) log(level slog.Level, message string, attributes map[string]string) {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
 	s.r.flush(s.a)
 	e := s.r.event(s.a, Log)
-	e.Level, e.Message = level, message
+	e.Level, e.Message, e.Attributes = level, message, attributes
 	if err := s.r.save(context.WithoutCancel(s.r.ctx), s.a, e); err != nil {
 		s.r.Logger.Warn("not journaled: "+message, "operation", s.a.op.ID, "error", err)
 	}
@@ -253,5 +243,6 @@ func (s *stepSink) record(ctx context.Context, state json.RawMessage) error {
 type discard struct{}
 
 func (discard) progress(int64, int64)                         {}
-func (discard) log(slog.Level, string)                        {}
+func (discard) log(slog.Level, string, map[string]string)     {}
+func (discard) metric(string, float64, string)                {}
 func (discard) record(context.Context, json.RawMessage) error { return nil }

@@ -134,6 +134,12 @@ type Operation struct {
 	Updated  time.Time       `json:"updated"`
 	Sequence uint64          `json:"sequence"` // of the newest event
 	State    json.RawMessage `json:"state"`
+	// StepBegan is when Step was first begun, in this direction; zero when it was
+	// begun by a version that did not write it down.
+	StepBegan time.Time `json:"step_began,omitzero"`
+	// Traceparent and RequestID are those of the call that began it; see Origin.
+	Traceparent string `json:"traceparent,omitempty"`
+	RequestID   string `json:"request_id,omitempty"`
 }
 
 // StepState is where one step stands.
@@ -187,7 +193,8 @@ type EventType string
 const (
 	Change   EventType = "change"   // Waiting, Failure
 	Progress EventType = "progress" // Done, Total
-	Log      EventType = "log"      // Level, Message
+	Log      EventType = "log"      // Level, Message, Attributes
+	Metric   EventType = "metric"   // Name, Value, Unit
 )
 
 // An Event is one thing that happened to an operation. Phase and Step are those
@@ -205,6 +212,11 @@ type Event struct {
 	Total     int64      `json:"total,omitempty"`
 	Level     slog.Level `json:"level,omitempty"`
 	Message   string     `json:"message,omitempty"`
+	// Attributes are for programs; the message says it all to people.
+	Attributes map[string]string `json:"attributes,omitempty"`
+	Name       string            `json:"name,omitempty"`
+	Value      float64           `json:"value,omitempty"`
+	Unit       string            `json:"unit,omitempty"`
 }
 
 // A Journal keeps operations across restarts. Save is atomic and durable: the

@@ -26,7 +26,8 @@ type Run[S any] struct {
 // sink takes what a running step says. Its methods are safe from any goroutine.
 type sink interface {
 	progress(done, total int64)
-	log(level slog.Level, message string)
+	log(level slog.Level, message string, attributes map[string]string)
+	metric(name string, value float64, unit string)
 	record(ctx context.Context, state json.RawMessage) error
 }
 
@@ -36,7 +37,7 @@ func (r *Run[S]) Progress(done, total int64) { r.out.progress(done, total) }
 
 // Logf tells watchers something.
 func (r *Run[S]) Logf(level slog.Level, format string, args ...any) {
-	r.out.log(level, fmt.Sprintf(format, args...))
+	r.out.log(level, fmt.Sprintf(format, args...), nil)
 }
 
 // Save journals State before the step has returned.
@@ -90,6 +91,8 @@ func isObject(raw json.RawMessage) bool { return len(raw) > 0 && raw[0] == '{' }
 // kind is a Kind with its record type put away.
 type kind interface {
 	steps() []string
+	// acts reports whether there is anything in a step to do, or to undo.
+	acts(step string, undo bool) bool
 	// call runs Do or Undo of a step over a record and returns the record after.
 	call(ctx context.Context, step string, undo bool, id string, state json.RawMessage, out sink) (json.RawMessage, error)
 }
@@ -102,15 +105,23 @@ func (k Kind[S]) steps() []string {
 	return names
 }
 
+func (k Kind[S]) step(name string) Step[S] {
+	return k.Steps[slices.IndexFunc(k.Steps, func(s Step[S]) bool { return s.Name == name })]
+}
+
+func (k Kind[S]) acts(step string, undo bool) bool {
+	s := k.step(step)
+	return (undo && s.Undo != nil) || (!undo && s.Do != nil)
+}
+
 func (k Kind[S]) call(ctx context.Context, step string, undo bool, id string, state json.RawMessage, out sink) (json.RawMessage, error) {
-	i := slices.IndexFunc(k.Steps, func(s Step[S]) bool { return s.Name == step })
 	run := &Run[S]{ID: id, base: state, out: out}
 	if err := json.Unmarshal(state, &run.State); err != nil {
 		return state, fmt.Errorf("read record: %w", err)
 	}
-	fn := k.Steps[i].Do
+	fn := k.step(step).Do
 	if undo {
-		fn = k.Steps[i].Undo
+		fn = k.step(step).Undo
 	}
 	if fn == nil {
 		return state, nil

@@ -39,6 +39,11 @@ type Config struct {
 	// something outside can see to it that a daemon runs until then. An error
 	// on the way in prevents the operation.
 	Unsettled func(bool) error
+	// Origin, if set, says which call the context of a new operation is of.
+	Origin func(context.Context) Origin
+	// Observe, if set, is handed each operation as it was journaled, with the
+	// events that were journaled with it. It must neither wait nor call the runner.
+	Observe func(Operation, ...Event)
 }
 
 // A Runner runs one operation at a time.
@@ -110,12 +115,13 @@ func (r *Runner) start(ctx context.Context, name, summary string, state json.Raw
 		return Operation{}, err
 	}
 	k := r.kinds[name]
-	now := time.Now().UTC()
+	begun := now()
 	op := Operation{
-		ID: newID(now), Kind: name, Summary: summary, Phase: Doing,
-		Plan: k.steps(), Step: k.steps()[0], Created: now, State: state,
+		ID: newID(begun), Kind: name, Summary: summary, Phase: Doing,
+		Plan: k.steps(), Step: k.steps()[0], Created: begun, StepBegan: begun, State: state,
 		Request: requestOf(ctx),
 	}
+	r.origin(ctx, &op)
 	if err := r.unsettled(true); err != nil {
 		return Operation{}, fmt.Errorf("begin operation: %w", err)
 	}
@@ -172,9 +178,10 @@ func (r *Runner) Resume(ctx context.Context) error {
 		if a.op.WaitID == r.life(a.op.Waiting) {
 			return nil
 		}
-		a.op.Waiting, a.op.WaitID = "", ""
+		ended := r.ended(a, a.op.Phase == Undoing, nil)
+		a.op.Waiting, a.op.WaitID, a.op.StepBegan = "", "", now()
 		r.advance(a)
-		if err := r.save(ctx, a, r.change(a)); err != nil {
+		if err := r.save(ctx, a, append(ended, r.change(a))...); err != nil {
 			return err
 		}
 		if a.op.Phase.Settled() {

@@ -150,7 +150,7 @@ func (r *Runner) unstick(ctx context.Context, op Operation) (Operation, error) {
 	if err := r.unsettled(true); err != nil {
 		return op, err
 	}
-	op.Phase = Undoing
+	op.Phase, op.StepBegan = Undoing, now()
 	a := &active{op: op, kind: k}
 	if err := r.save(ctx, a, r.change(a)); err != nil {
 		return op, err

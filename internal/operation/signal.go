@@ -1,0 +1,137 @@
+package operation
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// StepDuration is the metric that every step ends with, done or taken back: the
+// seconds since it was first begun, over restarts and reboots.
+const StepDuration = "step.duration"
+
+// Bounds of what one log event carries beside its message.
+const (
+	maxAttributes = 32
+	maxAttribute  = 1 << 10 // bytes of one value
+)
+
+// An Origin is the call that an operation was begun by.
+type Origin struct {
+	// Traceparent is the caller's place in a trace (W3C Trace Context, 3.2), or
+	// empty.
+	Traceparent string
+	// RequestID names the call in the log.
+	RequestID string
+}
+
+// TraceID is the trace, in hexadecimal, that the operation belongs to: the
+// caller's, or else one that follows from the operation's ID, so that daemons
+// who know nothing of each other agree on it.
+func (o Operation) TraceID() string {
+	if parts := strings.Split(o.Traceparent, "-"); len(parts) >= 4 && len(parts[1]) == 32 {
+		return parts[1]
+	}
+	sum := sha256.Sum256([]byte("trident operation " + o.ID))
+	return hex.EncodeToString(sum[:16])
+}
+
+// Log tells watchers something, with pairs of key and value as slog takes them.
+// They are kept, so no secrets may be among them.
+func (r *Run[S]) Log(level slog.Level, message string, args ...any) {
+	r.out.log(level, message, attributes(args))
+}
+
+// Metric tells watchers a number. The name is a constant of the program; the
+// unit is UCUM's: s, By, 1.
+func (r *Run[S]) Metric(name string, value float64, unit string) { r.out.metric(name, value, unit) }
+
+func attributes(args []any) map[string]string {
+	if len(args) == 0 {
+		return nil
+	}
+	var record slog.Record
+	record.Add(args...)
+	out := map[string]string{}
+	record.Attrs(func(a slog.Attr) bool {
+		value := a.Value.Resolve().String()
+		if len(value) > maxAttribute {
+			value = strings.ToValidUTF8(value[:maxAttribute], "") + " …"
+		}
+		out[a.Key] = value
+		return len(out) < maxAttributes
+	})
+	return out
+}
+
+// ended is the metric of the step that has just returned; none for a step with
+// nothing to do, and for one that an older version has begun.
+func (r *Runner) ended(a *active, undo bool, err error) []Event {
+	if waits(err) || a.op.StepBegan.IsZero() || !a.kind.acts(a.op.Step, undo) {
+		return nil
+	}
+	e := r.event(a, Metric)
+	e.Name, e.Unit, e.Value = StepDuration, "s", max(0, e.Time.Sub(a.op.StepBegan).Seconds())
+	return []Event{e}
+}
+
+func (s *stepSink) metric(name string, value float64, unit string) {
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	s.r.flush(s.a)
+	e := s.r.event(s.a, Metric)
+	e.Name, e.Value, e.Unit = name, value, unit
+	if err := s.r.save(context.WithoutCancel(s.r.ctx), s.a, e); err != nil {
+		s.r.Logger.Warn("metric not journaled: "+name, "operation", s.a.op.ID, "error", err)
+	}
+}
+
+// origin notes which call an operation comes from.
+func (r *Runner) origin(ctx context.Context, op *Operation) {
+	if r.Config.Origin != nil {
+		o := r.Config.Origin(ctx)
+		op.Traceparent, op.RequestID = o.Traceparent, o.RequestID
+	}
+}
+
+// observe hands on what was journaled.
+func (r *Runner) observe(op Operation, events []Event) {
+	for _, e := range events {
+		r.note(op, e)
+	}
+	if r.Config.Observe != nil {
+		r.Config.Observe(op, events...)
+	}
+}
+
+// note writes an event to the daemon's log.
+func (r *Runner) note(op Operation, e Event) {
+	about := []any{"operation", op.ID, "trace", op.TraceID()}
+	if op.RequestID != "" {
+		about = append(about, "request", op.RequestID)
+	}
+	switch e.Type {
+	case Log:
+		about = append(about, "step", e.Step)
+		for k, v := range e.Attributes {
+			about = append(about, k, v)
+		}
+		r.Logger.Log(r.ctx, e.Level, e.Message, about...)
+	case Metric:
+		r.Logger.Debug("metric", append(about, "step", e.Step, "name", e.Name, "value", e.Value, "unit", e.Unit)...)
+	case Change:
+		about = append(about, "phase", e.Phase, "step", e.Step)
+		if e.Waiting != "" {
+			about = append(about, "waiting", e.Waiting)
+		}
+		if e.Failure != nil {
+			about = append(about, "error", e.Failure.Message)
+		}
+		r.Logger.Info("operation", about...)
+	}
+}
+
+func now() time.Time { return time.Now().UTC() }
