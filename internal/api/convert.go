@@ -46,6 +46,7 @@ func operationToWire(op operation.Operation) *operationsv1.Operation {
 		Phase: phaseToWire(op.Phase), Steps: mapSlice(op.Steps(), stepToWire), Step: op.Step,
 		Waiting: string(op.Waiting), Failure: failureToWire(op.Failure),
 		CreateTime: timeToWire(op.Created), UpdateTime: timeToWire(op.Updated), LastSequence: op.Sequence,
+		TraceId: op.TraceID(), RequestId: textToWire(op.RequestID),
 	}
 }
 
@@ -99,7 +100,22 @@ func eventToWire(e operation.Event) *operationsv1.Event {
 	case operation.Progress:
 		out.Body = &operationsv1.Event_Progress{Progress: &operationsv1.Progress{Done: e.Done, Total: e.Total}}
 	case operation.Log:
-		out.Body = &operationsv1.Event_Log{Log: &operationsv1.LogLine{Severity: severityToWire(e.Level), Message: textToWire(e.Message)}}
+		out.Body = &operationsv1.Event_Log{Log: &operationsv1.LogLine{
+			Severity: severityToWire(e.Level), Message: textToWire(e.Message), Attributes: attributesToWire(e.Attributes),
+		}}
+	case operation.Metric:
+		out.Body = &operationsv1.Event_Metric{Metric: &operationsv1.Metric{Name: e.Name, Value: e.Value, Unit: e.Unit}}
+	}
+	return out
+}
+
+func attributesToWire(in map[string]string) map[string]string {
+	if len(in) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(in))
+	for k, v := range in {
+		out[textToWire(k)] = textToWire(v)
 	}
 	return out
 }

@@ -39,6 +39,7 @@ func TestAnOperationOnTheWire(t *testing.T) {
 		ID: "1", Kind: "self-upgrade", Summary: "upgrade", Phase: operation.Undoing, Plan: []string{"a", "b", "c"}, Step: "b", Reached: "c",
 		Waiting: operation.Restart, Failure: &operation.Failure{Kind: errkind.Corrupt, Message: "m", Hint: "h"},
 		Created: begun, Updated: ended, Sequence: 7,
+		Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", RequestID: "r-1",
 	}
 	check(t, &operationsv1.Operation{
 		Id: "1", Kind: "self-upgrade", Summary: "upgrade", Phase: operationsv1.Phase_PHASE_UNDOING, Step: "b", Waiting: "restart",
@@ -49,6 +50,7 @@ func TestAnOperationOnTheWire(t *testing.T) {
 		},
 		Failure:    &operationsv1.Failure{Reason: "CORRUPT", Message: "m", Hint: "h", Code: 15},
 		CreateTime: timestamppb.New(begun), UpdateTime: timestamppb.New(ended), LastSequence: 7,
+		TraceId: "4bf92f3577b34da6a3ce929d0e0e4736", RequestId: "r-1",
 	}, operationToWire(op))
 }
 
@@ -95,6 +97,19 @@ func TestEventsOnTheWire(t *testing.T) {
 		{"log", func(e *operation.Event) { e.Type, e.Level, e.Message = operation.Log, slog.LevelWarn, "careful" },
 			func(e *operationsv1.Event) {
 				e.Body = &operationsv1.Event_Log{Log: &operationsv1.LogLine{Severity: operationsv1.Severity_SEVERITY_WARNING, Message: "careful"}}
+			}},
+		{"log with attributes", func(e *operation.Event) {
+			e.Type, e.Message, e.Attributes = operation.Log, "m", map[string]string{"file": "a\xffb"}
+		}, func(e *operationsv1.Event) {
+			e.Body = &operationsv1.Event_Log{Log: &operationsv1.LogLine{
+				Severity: operationsv1.Severity_SEVERITY_INFO, Message: "m", Attributes: map[string]string{"file": "a?b"},
+			}}
+		}},
+		{"metric", func(e *operation.Event) {
+			e.Type, e.Name, e.Value, e.Unit = operation.Metric, "step.duration", 1.5, "s"
+		},
+			func(e *operationsv1.Event) {
+				e.Body = &operationsv1.Event_Metric{Metric: &operationsv1.Metric{Name: "step.duration", Value: 1.5, Unit: "s"}}
 			}},
 		{"of a later version", func(e *operation.Event) { e.Type = "later" }, func(*operationsv1.Event) {}},
 	} {
@@ -143,7 +158,7 @@ func TestStatusOnTheWire(t *testing.T) {
 		Images:    []*selfv1.Image{{Version: "2.0.0", RootHash: "ab", Size: 5, StagedTime: timestamppb.New(begun), Active: true, Previous: true}},
 		Blocked:   []*selfv1.BlockedVersion{{Version: "3.0.0", Reason: "r", Time: timestamppb.New(ended), OperationId: "2", Evidence: "/f"}},
 		Trusted:   []*selfv1.TrustedCertificate{{Subject: "CN=x", Fingerprint: "cd", NotAfter: timestamppb.New(ended), Path: "/c"}},
-		Operation: &operationsv1.Operation{Id: "3", Phase: operationsv1.Phase_PHASE_DOING}, Last: wireEntry,
+		Operation: &operationsv1.Operation{Id: "3", Phase: operationsv1.Phase_PHASE_DOING, TraceId: "e1c83b8fab3572403a9f799ddc38ebef"}, Last: wireEntry,
 	}, statusToWire(selfservice.Status{
 		Running: "2.0.0", FromExtension: true, Base: "1.0.0", Active: "2.0.0", Merged: true, Verity: true, RollbackTarget: "base", PolicyEnforced: true,
 		Images:    []selfservice.Image{{Version: "2.0.0", RootHash: "ab", Size: 5, Staged: begun, Active: true, Previous: true}},

@@ -355,7 +355,13 @@ type Operation struct {
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// The sequence number of its newest event.
-	LastSequence  uint64 `protobuf:"varint,11,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
+	LastSequence uint64 `protobuf:"varint,11,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
+	// The trace that its spans are in, and that the journal has as TRACE_ID: 32
+	// hexadecimal digits.
+	TraceId string `protobuf:"bytes,12,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	// The call that began it: its REQUEST_ID in the journal. Empty for an operation
+	// that Trident began by itself.
+	RequestId     string `protobuf:"bytes,13,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -467,6 +473,20 @@ func (x *Operation) GetLastSequence() uint64 {
 	return 0
 }
 
+func (x *Operation) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
+func (x *Operation) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 // A Progress says how far a step is.
 type Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -524,9 +544,11 @@ func (x *Progress) GetTotal() int64 {
 
 // A LogLine is one line that an operation has to say.
 type LogLine struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Severity      Severity               `protobuf:"varint,1,opt,name=severity,proto3,enum=trident.operations.v1.Severity" json:"severity,omitempty"`
-	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Severity Severity               `protobuf:"varint,1,opt,name=severity,proto3,enum=trident.operations.v1.Severity" json:"severity,omitempty"`
+	Message  string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// What the message says, for programs; there may be none.
+	Attributes    map[string]string `protobuf:"bytes,3,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -575,6 +597,76 @@ func (x *LogLine) GetMessage() string {
 	return ""
 }
 
+func (x *LogLine) GetAttributes() map[string]string {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+// A Metric is a number that an operation has to tell. Each step that does
+// something ends with step.duration: the seconds since it was first begun.
+type Metric struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value float64                `protobuf:"fixed64,2,opt,name=value,proto3" json:"value,omitempty"`
+	// In UCUM's words: s for seconds, By for bytes, 1 for a count.
+	Unit          string `protobuf:"bytes,3,opt,name=unit,proto3" json:"unit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Metric) Reset() {
+	*x = Metric{}
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Metric) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Metric) ProtoMessage() {}
+
+func (x *Metric) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Metric.ProtoReflect.Descriptor instead.
+func (*Metric) Descriptor() ([]byte, []int) {
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Metric) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Metric) GetValue() float64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+func (x *Metric) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
 // A Change is an operation moving to a step, a phase, or a wait.
 type Change struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -588,7 +680,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[5]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -600,7 +692,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[5]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -613,7 +705,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{5}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Change) GetWaiting() string {
@@ -645,6 +737,7 @@ type Event struct {
 	//	*Event_Change
 	//	*Event_Progress
 	//	*Event_Log
+	//	*Event_Metric
 	Body          isEvent_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -652,7 +745,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[6]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -664,7 +757,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[6]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -677,7 +770,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{6}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Event) GetOperationId() string {
@@ -749,6 +842,15 @@ func (x *Event) GetLog() *LogLine {
 	return nil
 }
 
+func (x *Event) GetMetric() *Metric {
+	if x != nil {
+		if x, ok := x.Body.(*Event_Metric); ok {
+			return x.Metric
+		}
+	}
+	return nil
+}
+
 type isEvent_Body interface {
 	isEvent_Body()
 }
@@ -765,11 +867,17 @@ type Event_Log struct {
 	Log *LogLine `protobuf:"bytes,8,opt,name=log,proto3,oneof"`
 }
 
+type Event_Metric struct {
+	Metric *Metric `protobuf:"bytes,9,opt,name=metric,proto3,oneof"`
+}
+
 func (*Event_Change) isEvent_Body() {}
 
 func (*Event_Progress) isEvent_Body() {}
 
 func (*Event_Log) isEvent_Body() {}
+
+func (*Event_Metric) isEvent_Body() {}
 
 type GetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -780,7 +888,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[7]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +900,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[7]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +913,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{7}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetRequest) GetId() string {
@@ -824,7 +932,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[8]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -836,7 +944,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[8]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -849,7 +957,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{8}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetResponse) GetOperation() *Operation {
@@ -871,7 +979,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[9]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +991,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[9]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +1004,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{9}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListRequest) GetLimit() int32 {
@@ -922,7 +1030,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[10]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1042,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[10]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1055,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{10}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListResponse) GetOperations() []*Operation {
@@ -968,7 +1076,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[11]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1088,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[11]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1101,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{11}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WatchRequest) GetId() string {
@@ -1019,7 +1127,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[12]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1031,7 +1139,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[12]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1044,7 +1152,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{12}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchResponse) GetEvent() *Event {
@@ -1063,7 +1171,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[13]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1183,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[13]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1196,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{13}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CancelRequest) GetId() string {
@@ -1107,7 +1215,7 @@ type CancelResponse struct {
 
 func (x *CancelResponse) Reset() {
 	*x = CancelResponse{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[14]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1227,7 @@ func (x *CancelResponse) String() string {
 func (*CancelResponse) ProtoMessage() {}
 
 func (x *CancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[14]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1240,7 @@ func (x *CancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResponse.ProtoReflect.Descriptor instead.
 func (*CancelResponse) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{14}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CancelResponse) GetOperation() *Operation {
@@ -1155,7 +1263,7 @@ const file_trident_operations_v1_operations_proto_rawDesc = "" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
 	"\x04hint\x18\x03 \x01(\tR\x04hint\x12\x12\n" +
 	"\x04code\x18\x04 \x01(\x05R\x04code\x12\x12\n" +
-	"\x04name\x18\x05 \x01(\tR\x04name\"\xb7\x03\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\"\xf1\x03\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -1170,16 +1278,29 @@ const file_trident_operations_v1_operations_proto_rawDesc = "" +
 	"\vupdate_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12#\n" +
-	"\rlast_sequence\x18\v \x01(\x04R\flastSequence\"4\n" +
+	"\rlast_sequence\x18\v \x01(\x04R\flastSequence\x12\x19\n" +
+	"\btrace_id\x18\f \x01(\tR\atraceId\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\r \x01(\tR\trequestId\"4\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\x03R\x04done\x12\x14\n" +
-	"\x05total\x18\x02 \x01(\x03R\x05total\"`\n" +
+	"\x05total\x18\x02 \x01(\x03R\x05total\"\xef\x01\n" +
 	"\aLogLine\x12;\n" +
 	"\bseverity\x18\x01 \x01(\x0e2\x1f.trident.operations.v1.SeverityR\bseverity\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\\\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12N\n" +
+	"\n" +
+	"attributes\x18\x03 \x03(\v2..trident.operations.v1.LogLine.AttributesEntryR\n" +
+	"attributes\x1a=\n" +
+	"\x0fAttributesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"F\n" +
+	"\x06Metric\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value\x12\x12\n" +
+	"\x04unit\x18\x03 \x01(\tR\x04unit\"\\\n" +
 	"\x06Change\x12\x18\n" +
 	"\awaiting\x18\x01 \x01(\tR\awaiting\x128\n" +
-	"\afailure\x18\x02 \x01(\v2\x1e.trident.operations.v1.FailureR\afailure\"\xf2\x02\n" +
+	"\afailure\x18\x02 \x01(\v2\x1e.trident.operations.v1.FailureR\afailure\"\xab\x03\n" +
 	"\x05Event\x12!\n" +
 	"\foperation_id\x18\x01 \x01(\tR\voperationId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12.\n" +
@@ -1188,7 +1309,8 @@ const file_trident_operations_v1_operations_proto_rawDesc = "" +
 	"\x04step\x18\x05 \x01(\tR\x04step\x127\n" +
 	"\x06change\x18\x06 \x01(\v2\x1d.trident.operations.v1.ChangeH\x00R\x06change\x12=\n" +
 	"\bprogress\x18\a \x01(\v2\x1f.trident.operations.v1.ProgressH\x00R\bprogress\x122\n" +
-	"\x03log\x18\b \x01(\v2\x1e.trident.operations.v1.LogLineH\x00R\x03logB\x06\n" +
+	"\x03log\x18\b \x01(\v2\x1e.trident.operations.v1.LogLineH\x00R\x03log\x127\n" +
+	"\x06metric\x18\t \x01(\v2\x1d.trident.operations.v1.MetricH\x00R\x06metricB\x06\n" +
 	"\x04body\"\x1c\n" +
 	"\n" +
 	"GetRequest\x12\x0e\n" +
@@ -1251,7 +1373,7 @@ func file_trident_operations_v1_operations_proto_rawDescGZIP() []byte {
 }
 
 var file_trident_operations_v1_operations_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_trident_operations_v1_operations_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_trident_operations_v1_operations_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_trident_operations_v1_operations_proto_goTypes = []any{
 	(Phase)(0),                    // 0: trident.operations.v1.Phase
 	(StepState)(0),                // 1: trident.operations.v1.StepState
@@ -1261,49 +1383,53 @@ var file_trident_operations_v1_operations_proto_goTypes = []any{
 	(*Operation)(nil),             // 5: trident.operations.v1.Operation
 	(*Progress)(nil),              // 6: trident.operations.v1.Progress
 	(*LogLine)(nil),               // 7: trident.operations.v1.LogLine
-	(*Change)(nil),                // 8: trident.operations.v1.Change
-	(*Event)(nil),                 // 9: trident.operations.v1.Event
-	(*GetRequest)(nil),            // 10: trident.operations.v1.GetRequest
-	(*GetResponse)(nil),           // 11: trident.operations.v1.GetResponse
-	(*ListRequest)(nil),           // 12: trident.operations.v1.ListRequest
-	(*ListResponse)(nil),          // 13: trident.operations.v1.ListResponse
-	(*WatchRequest)(nil),          // 14: trident.operations.v1.WatchRequest
-	(*WatchResponse)(nil),         // 15: trident.operations.v1.WatchResponse
-	(*CancelRequest)(nil),         // 16: trident.operations.v1.CancelRequest
-	(*CancelResponse)(nil),        // 17: trident.operations.v1.CancelResponse
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*Metric)(nil),                // 8: trident.operations.v1.Metric
+	(*Change)(nil),                // 9: trident.operations.v1.Change
+	(*Event)(nil),                 // 10: trident.operations.v1.Event
+	(*GetRequest)(nil),            // 11: trident.operations.v1.GetRequest
+	(*GetResponse)(nil),           // 12: trident.operations.v1.GetResponse
+	(*ListRequest)(nil),           // 13: trident.operations.v1.ListRequest
+	(*ListResponse)(nil),          // 14: trident.operations.v1.ListResponse
+	(*WatchRequest)(nil),          // 15: trident.operations.v1.WatchRequest
+	(*WatchResponse)(nil),         // 16: trident.operations.v1.WatchResponse
+	(*CancelRequest)(nil),         // 17: trident.operations.v1.CancelRequest
+	(*CancelResponse)(nil),        // 18: trident.operations.v1.CancelResponse
+	nil,                           // 19: trident.operations.v1.LogLine.AttributesEntry
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
 }
 var file_trident_operations_v1_operations_proto_depIdxs = []int32{
 	1,  // 0: trident.operations.v1.Step.state:type_name -> trident.operations.v1.StepState
 	0,  // 1: trident.operations.v1.Operation.phase:type_name -> trident.operations.v1.Phase
 	3,  // 2: trident.operations.v1.Operation.steps:type_name -> trident.operations.v1.Step
 	4,  // 3: trident.operations.v1.Operation.failure:type_name -> trident.operations.v1.Failure
-	18, // 4: trident.operations.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
-	18, // 5: trident.operations.v1.Operation.update_time:type_name -> google.protobuf.Timestamp
+	20, // 4: trident.operations.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
+	20, // 5: trident.operations.v1.Operation.update_time:type_name -> google.protobuf.Timestamp
 	2,  // 6: trident.operations.v1.LogLine.severity:type_name -> trident.operations.v1.Severity
-	4,  // 7: trident.operations.v1.Change.failure:type_name -> trident.operations.v1.Failure
-	18, // 8: trident.operations.v1.Event.time:type_name -> google.protobuf.Timestamp
-	0,  // 9: trident.operations.v1.Event.phase:type_name -> trident.operations.v1.Phase
-	8,  // 10: trident.operations.v1.Event.change:type_name -> trident.operations.v1.Change
-	6,  // 11: trident.operations.v1.Event.progress:type_name -> trident.operations.v1.Progress
-	7,  // 12: trident.operations.v1.Event.log:type_name -> trident.operations.v1.LogLine
-	5,  // 13: trident.operations.v1.GetResponse.operation:type_name -> trident.operations.v1.Operation
-	5,  // 14: trident.operations.v1.ListResponse.operations:type_name -> trident.operations.v1.Operation
-	9,  // 15: trident.operations.v1.WatchResponse.event:type_name -> trident.operations.v1.Event
-	5,  // 16: trident.operations.v1.CancelResponse.operation:type_name -> trident.operations.v1.Operation
-	10, // 17: trident.operations.v1.OperationsService.Get:input_type -> trident.operations.v1.GetRequest
-	12, // 18: trident.operations.v1.OperationsService.List:input_type -> trident.operations.v1.ListRequest
-	14, // 19: trident.operations.v1.OperationsService.Watch:input_type -> trident.operations.v1.WatchRequest
-	16, // 20: trident.operations.v1.OperationsService.Cancel:input_type -> trident.operations.v1.CancelRequest
-	11, // 21: trident.operations.v1.OperationsService.Get:output_type -> trident.operations.v1.GetResponse
-	13, // 22: trident.operations.v1.OperationsService.List:output_type -> trident.operations.v1.ListResponse
-	15, // 23: trident.operations.v1.OperationsService.Watch:output_type -> trident.operations.v1.WatchResponse
-	17, // 24: trident.operations.v1.OperationsService.Cancel:output_type -> trident.operations.v1.CancelResponse
-	21, // [21:25] is the sub-list for method output_type
-	17, // [17:21] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	19, // 7: trident.operations.v1.LogLine.attributes:type_name -> trident.operations.v1.LogLine.AttributesEntry
+	4,  // 8: trident.operations.v1.Change.failure:type_name -> trident.operations.v1.Failure
+	20, // 9: trident.operations.v1.Event.time:type_name -> google.protobuf.Timestamp
+	0,  // 10: trident.operations.v1.Event.phase:type_name -> trident.operations.v1.Phase
+	9,  // 11: trident.operations.v1.Event.change:type_name -> trident.operations.v1.Change
+	6,  // 12: trident.operations.v1.Event.progress:type_name -> trident.operations.v1.Progress
+	7,  // 13: trident.operations.v1.Event.log:type_name -> trident.operations.v1.LogLine
+	8,  // 14: trident.operations.v1.Event.metric:type_name -> trident.operations.v1.Metric
+	5,  // 15: trident.operations.v1.GetResponse.operation:type_name -> trident.operations.v1.Operation
+	5,  // 16: trident.operations.v1.ListResponse.operations:type_name -> trident.operations.v1.Operation
+	10, // 17: trident.operations.v1.WatchResponse.event:type_name -> trident.operations.v1.Event
+	5,  // 18: trident.operations.v1.CancelResponse.operation:type_name -> trident.operations.v1.Operation
+	11, // 19: trident.operations.v1.OperationsService.Get:input_type -> trident.operations.v1.GetRequest
+	13, // 20: trident.operations.v1.OperationsService.List:input_type -> trident.operations.v1.ListRequest
+	15, // 21: trident.operations.v1.OperationsService.Watch:input_type -> trident.operations.v1.WatchRequest
+	17, // 22: trident.operations.v1.OperationsService.Cancel:input_type -> trident.operations.v1.CancelRequest
+	12, // 23: trident.operations.v1.OperationsService.Get:output_type -> trident.operations.v1.GetResponse
+	14, // 24: trident.operations.v1.OperationsService.List:output_type -> trident.operations.v1.ListResponse
+	16, // 25: trident.operations.v1.OperationsService.Watch:output_type -> trident.operations.v1.WatchResponse
+	18, // 26: trident.operations.v1.OperationsService.Cancel:output_type -> trident.operations.v1.CancelResponse
+	23, // [23:27] is the sub-list for method output_type
+	19, // [19:23] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_trident_operations_v1_operations_proto_init() }
@@ -1311,10 +1437,11 @@ func file_trident_operations_v1_operations_proto_init() {
 	if File_trident_operations_v1_operations_proto != nil {
 		return
 	}
-	file_trident_operations_v1_operations_proto_msgTypes[6].OneofWrappers = []any{
+	file_trident_operations_v1_operations_proto_msgTypes[7].OneofWrappers = []any{
 		(*Event_Change)(nil),
 		(*Event_Progress)(nil),
 		(*Event_Log)(nil),
+		(*Event_Metric)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1322,7 +1449,7 @@ func file_trident_operations_v1_operations_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_operations_v1_operations_proto_rawDesc), len(file_trident_operations_v1_operations_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
