@@ -22,6 +22,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/stats"
 
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
@@ -60,6 +61,8 @@ type Config struct {
 	AlsoUID uint32
 	// Begin is told of each call from outside; what it returns, of its end.
 	Begin func() (end func())
+	// Stats, if set, sees each connection and each call before anything else does.
+	Stats stats.Handler
 }
 
 // A Server serves the API on one socket.
@@ -78,6 +81,7 @@ func New(c Config) *Server {
 	}
 	g := newGate(c)
 	s := &Server{gate: g, health: health.NewServer(), grpc: grpc.NewServer(
+		seenBy(c.Stats),
 		grpc.Creds(peerCredentials{}),
 		grpc.UnaryInterceptor(g.unary),
 		grpc.StreamInterceptor(g.stream),
@@ -102,6 +106,14 @@ func New(c Config) *Server {
 	reflection.Register(s.grpc)
 	setup.packages = packagesOf(s.grpc)
 	return s
+}
+
+// seenBy is the option for a stats handler; gRPC complains of one that is nil.
+func seenBy(h stats.Handler) grpc.ServerOption {
+	if h == nil {
+		return grpc.EmptyServerOption{}
+	}
+	return grpc.StatsHandler(h)
 }
 
 // registerUpstream registers upstream's services. Of those that are not built
