@@ -1,0 +1,274 @@
+package servicing
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hoststate"
+)
+
+// Offline is what is known of a host that nobody has installed: an image that
+// Image Customizer makes and that is to be serviced from its first boot on
+// (reference, 4.11).
+type Offline struct {
+	// History is Image Customizer's history.json, an array of customizations with
+	// the configuration of each.
+	History []byte
+	// Devices is what lsblk --json --bytes prints with the columns LSBLKColumns.
+	Devices []byte
+	// RootDevice is the device of the root file system as MAJOR:MINOR; it tells
+	// which disk is the image. It may be unknown to lsblk, as with an overlay.
+	RootDevice string
+	// Disk is where the host will find the disk.
+	Disk string
+	// Lazy has the partitions that are made at the first boot: PARTUUIDs by id.
+	Lazy map[string]string
+	// Version is of the Trident that writes the record.
+	Version string
+}
+
+// LSBLKColumns is what Offline.Devices has to have.
+const LSBLKColumns = "TYPE,MAJ:MIN,SIZE,PTUUID,PARTUUID,PARTLABEL,PARTN"
+
+// customization is what is used of an entry of the history.
+type customization struct {
+	Config struct {
+		Storage imageStorage `json:"storage"`
+	} `json:"config"`
+}
+
+type imageStorage struct {
+	Disks []struct {
+		Partitions []imagePartition `json:"partitions"`
+	} `json:"disks"`
+	Filesystems []struct {
+		DeviceID   string `json:"deviceId"`
+		MountPoint *struct {
+			Path    string `json:"path"`
+			Options string `json:"options"`
+		} `json:"mountPoint"`
+	} `json:"filesystems"`
+	Verity []struct {
+		ID               string `json:"id"`
+		Name             string `json:"name"`
+		DataDeviceID     string `json:"dataDeviceId"`
+		HashDeviceID     string `json:"hashDeviceId"`
+		CorruptionOption string `json:"corruptionOption"`
+	} `json:"verity"`
+}
+
+type imagePartition struct {
+	ID    string `json:"id"`
+	Label string `json:"label"`
+	Type  string `json:"type"`
+}
+
+// blockDevice is one of lsblk.
+type blockDevice struct {
+	Type      string        `json:"type"`
+	Number    string        `json:"maj:min"`
+	Size      uint64        `json:"size"`
+	PTUUID    string        `json:"ptuuid"`
+	PartUUID  string        `json:"partuuid"`
+	PartLabel string        `json:"partlabel"`
+	PartN     int           `json:"partn"`
+	Children  []blockDevice `json:"children"`
+}
+
+// OfflineStatus is the record of such a host: provisioned, running from volume A.
+func OfflineStatus(in Offline) (hoststate.Status, error) {
+	storage, err := lastStorage(in.History)
+	if err != nil {
+		return hoststate.Status{}, errkind.WithName(fmt.Errorf("read history of the image: %w", err), "ParsePrismHistory")
+	}
+	disk, err := findDisk(in, storage.Disks[0].Partitions)
+	if err != nil {
+		return hoststate.Status{}, errkind.WithName(fmt.Errorf("find the disk of the image: %w", err), "ParsePrismHistory")
+	}
+	o := offline{in: in, storage: storage, paths: map[string]string{}, owner: map[string]string{}}
+	if err := o.partitions(disk); err != nil {
+		return hoststate.Status{}, err
+	}
+	o.pair()
+	o.mount()
+	status := hoststate.Status{
+		Phase: hoststate.Settled{}, PartitionPaths: o.paths, TridentVersion: in.Version,
+		Spec: string(hostconfig.Empty().Amend(func(s *hostconfig.Spec) {
+			s.Storage = o.out
+			s.InternalParams = map[string]any{"injectedHostStatus": true}
+		}).YAML()),
+	}
+	if o.out.ABUpdate != nil {
+		status.ABActiveVolume = hoststate.VolumeA
+	}
+	if disk.PTUUID != "" {
+		status.DiskUUIDs = map[string]string{diskID: disk.PTUUID}
+	}
+	return status, nil
+}
+
+// lastStorage is the layout by the last customization that had one.
+func lastStorage(history []byte) (*imageStorage, error) {
+	var all []customization
+	if err := json.Unmarshal(history, &all); err != nil {
+		return nil, errkind.With(errkind.Corrupt, err)
+	}
+	for _, c := range slices.Backward(all) {
+		switch s := c.Config.Storage; {
+		case len(s.Disks) == 0:
+			continue
+		case len(s.Disks) > 1:
+			return nil, errkind.Errorf(errkind.Unsupported, "the image has %d disks; one can be serviced", len(s.Disks))
+		default:
+			return &s, checkPartitions(s.Disks[0].Partitions)
+		}
+	}
+	return nil, errkind.Errorf(errkind.Precondition, "no customization of it says which disks it has")
+}
+
+func checkPartitions(list []imagePartition) error {
+	seen := map[string]bool{}
+	for _, p := range list {
+		if p.ID == "" || seen[p.ID] {
+			return errkind.Errorf(errkind.Corrupt, "partitions without an id, or with the same: %q", p.ID)
+		}
+		seen[p.ID] = true
+	}
+	return nil
+}
+
+// findDisk is the disk that has the root file system or else the only one that
+// has as many partitions as the image.
+func findDisk(in Offline, want []imagePartition) (*blockDevice, error) {
+	var tree struct {
+		Devices []blockDevice `json:"blockdevices"`
+	}
+	if err := json.Unmarshal(in.Devices, &tree); err != nil {
+		return nil, errkind.Errorf(errkind.Corrupt, "read what lsblk says: %w", err)
+	}
+	var fitting []*blockDevice
+	for i := range tree.Devices {
+		d := &tree.Devices[i]
+		if in.RootDevice != "" && slices.ContainsFunc(d.Children, func(c blockDevice) bool { return c.has(in.RootDevice) }) {
+			return d, nil
+		}
+		if len(d.Children) == len(want) {
+			fitting = append(fitting, d)
+		}
+	}
+	if len(fitting) != 1 {
+		return nil, errkind.Errorf(errkind.Precondition, "%d disks here have %d partitions and could be it", len(fitting), len(want))
+	}
+	return fitting[0], nil
+}
+
+func (d blockDevice) has(number string) bool {
+	return d.Number == number || slices.ContainsFunc(d.Children, func(c blockDevice) bool { return c.has(number) })
+}
+
+// diskID names the one disk of an image.
+const diskID = "disk0"
+
+// offline makes a layout.
+type offline struct {
+	in      Offline
+	storage *imageStorage
+	out     hostconfig.Storage
+	paths   map[string]string
+	owner   map[string]string // the pair that a partition is half of
+}
+
+// partitions matches those of the history with those of the disk: by label, or
+// else by position.
+func (o *offline) partitions(disk *blockDevice) error {
+	found := slices.Clone(disk.Children)
+	slices.SortStableFunc(found, func(a, b blockDevice) int { return cmp.Compare(a.PartN, b.PartN) })
+	out := hostconfig.Disk{ID: diskID, Device: o.in.Disk, PartitionTableType: hostconfig.GPT}
+	for i, p := range o.storage.Disks[0].Partitions {
+		at := slices.IndexFunc(found, func(d blockDevice) bool { return d.PartLabel != "" && (d.PartLabel == p.Label || d.PartLabel == p.ID) })
+		if at < 0 && i < len(found) && (p.Label == "" || found[i].PartLabel == "") {
+			at = i
+		}
+		if at < 0 || found[at].PartUUID == "" {
+			return errkind.WithName(errkind.Errorf(errkind.Precondition, "find partition %q of the image: the disk has none of that label or at that place", p.ID), "ParsePrismHistory")
+		}
+		out.Partitions = append(out.Partitions, hostconfig.Partition{ID: p.ID, Label: p.Label, Type: partitionType(p), Size: hostconfig.Size(found[at].Size)})
+		o.paths[p.ID] = "/dev/disk/by-partuuid/" + found[at].PartUUID
+	}
+	for _, id := range slices.Sorted(maps.Keys(o.in.Lazy)) {
+		stem, isB := strings.CutSuffix(id, "-b")
+		i := slices.IndexFunc(out.Partitions, func(p hostconfig.Partition) bool { return p.ID == stem+"-a" })
+		if !isB || i < 0 || o.paths[id] != "" {
+			return errkind.WithName(errkind.Errorf(errkind.Invalid, "add partition %q: it must be missing in the image and end in -b, and there must be one that ends in -a", id), "InvalidLazyPartition")
+		}
+		lazy := out.Partitions[i]
+		lazy.ID, lazy.Label = id, ""
+		out.Partitions = append(out.Partitions, lazy)
+		o.paths[id] = "/dev/disk/by-partuuid/" + o.in.Lazy[id]
+	}
+	o.out.Disks = []hostconfig.Disk{out}
+	return nil
+}
+
+// partitionType is Image Customizer's word, if Trident has the same.
+func partitionType(p imagePartition) hostconfig.PartitionType {
+	switch t := hostconfig.PartitionType(p.Type); t {
+	case hostconfig.PartitionESP, hostconfig.PartitionRoot, hostconfig.PartitionSwap, hostconfig.PartitionRootVerity, hostconfig.PartitionHome,
+		hostconfig.PartitionVar, hostconfig.PartitionUsr, hostconfig.PartitionUsrVerity, hostconfig.PartitionTmp, hostconfig.PartitionSrv, hostconfig.PartitionXbootldr:
+		return t
+	}
+	return hostconfig.PartitionLinuxGeneric
+}
+
+// pair finds the partitions of which there are two, -a and -b.
+func (o *offline) pair() {
+	var pairs []hostconfig.VolumePair
+	for _, p := range o.out.Disks[0].Partitions {
+		stem, isA := strings.CutSuffix(p.ID, "-a")
+		if !isA || o.paths[stem+"-b"] == "" {
+			continue
+		}
+		id := stem
+		if o.taken(id) {
+			id += "-ab"
+		}
+		pairs = append(pairs, hostconfig.VolumePair{ID: id, VolumeAID: p.ID, VolumeBID: stem + "-b"})
+		o.owner[p.ID], o.owner[stem+"-b"] = id, id
+	}
+	if len(pairs) > 0 {
+		o.out.ABUpdate = &hostconfig.ABUpdate{VolumePairs: pairs}
+	}
+}
+
+func (o *offline) taken(id string) bool {
+	for _, v := range o.storage.Verity {
+		if v.ID == id {
+			return true
+		}
+	}
+	return o.paths[id] != "" || id == diskID
+}
+
+// mount takes over the verity devices and what is mounted.
+func (o *offline) mount() {
+	device := func(id string) string { return cmp.Or(o.owner[id], id) }
+	for _, v := range o.storage.Verity {
+		o.out.Verity = append(o.out.Verity, hostconfig.Verity{
+			ID: v.ID, Name: v.Name, DataDeviceID: device(v.DataDeviceID), HashDeviceID: device(v.HashDeviceID),
+			CorruptionOption: hostconfig.CorruptionOption(cmp.Or(v.CorruptionOption, string(hostconfig.CorruptionIOError))),
+		})
+	}
+	for _, f := range o.storage.Filesystems {
+		fs := hostconfig.Filesystem{DeviceID: device(f.DeviceID), Source: hostconfig.FromImage, OverrideESPMount: hostconfig.ESPDefault}
+		if f.MountPoint != nil {
+			fs.MountPoint = &hostconfig.MountPoint{Path: f.MountPoint.Path, Options: cmp.Or(f.MountPoint.Options, "defaults")}
+		}
+		o.out.Filesystems = append(o.out.Filesystems, fs)
+	}
+}
