@@ -34,9 +34,12 @@ type app struct {
 	terminal bool
 	columns  int
 	now      func() time.Time
+	// rebootTime is how long a reboot may take to end us.
+	rebootTime time.Duration
 
 	verbosity verbosity
 	socket    string
+	server    string // the socket as grpc-client is told it
 	output    format
 	timeout   time.Duration
 
@@ -50,8 +53,11 @@ func Main() int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		<-signals
-		cancel(errInterrupted)
+		cause := errInterrupted
+		if <-signals == syscall.SIGTERM {
+			cause = errTerminated
+		}
+		cancel(cause)
 		<-signals
 		os.Exit(exitInterrupted)
 	}()
@@ -63,7 +69,7 @@ func Main() int {
 func Command() *cobra.Command { return newRootCommand(newApp()) }
 
 func newApp() *app {
-	a := &app{stdout: os.Stdout, stderr: os.Stderr, columns: 80, now: time.Now, stop: func() {}}
+	a := &app{stdout: os.Stdout, stderr: os.Stderr, columns: 80, now: time.Now, rebootTime: rebootTime, stop: func() {}}
 	fd := int(os.Stderr.Fd())
 	if a.terminal = term.IsTerminal(fd) && os.Getenv("TERM") != "dumb"; a.terminal {
 		if width, _, err := term.GetSize(fd); err == nil && width > 0 {
@@ -85,14 +91,15 @@ func (a *app) run(ctx context.Context, args []string) int {
 }
 
 const rootLong = `trident services image-based Linux hosts, and itself, through the API of the
-daemon tridentd. The commands below sysext make and check extension images and
-need no daemon.
+daemon tridentd. validate, offline-initialize and the commands below sysext need no
+daemon.
 
 What is asked for is printed to standard output; progress, logs and errors go to
 standard error. Exit codes: 0 success, 1 no connection to the daemon, 2 the
 command failed or was used wrongly, 3 a reboot did not happen, 5 an image was
 refused, 6 the host is busy, 7 a new version was tried and thrown back, 124
---timeout was over, 130 interrupted.`
+--timeout was over, 130 interrupted. install, update, commit, rollback,
+rebuild-raid, get, validate, offline-initialize and diagnose never exit with 5 to 7.`
 
 func newRootCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -105,6 +112,7 @@ func newRootCommand(a *app) *cobra.Command {
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.begin(cmd) },
 		RunE:              needsSubcommand,
 		Args:              cobra.ArbitraryArgs,
+		TraverseChildren:  true, // grpc-client has a flag that its commands do not have
 	}
 	cmd.SetVersionTemplate("trident {{.Version}}\n")
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
@@ -114,7 +122,12 @@ func newRootCommand(a *app) *cobra.Command {
 	flags.Var(&a.output, "output", "how to print results: text, json or yaml")
 	flags.DurationVar(&a.timeout, "timeout", 0, "end the command after this long; 0 is never")
 	cmd.Flags().BoolP("version", "V", false, "print the version of this command")
-	cmd.AddCommand(newVersionCommand(a, printVersions), newSelfCommand(a), newOperationCommand(a), newSysextCommand(a))
+	cmd.AddCommand(
+		newInstallCommand(a, install), newUpdateCommand(a, updateHost), newCommitCommand(a, commit), newRollbackCommand(a, rollback),
+		newRebuildRaidCommand(a, rebuildRaid), newGetCommand(a, get), newDiagnoseCommand(a, diagnose), newValidateCommand(a, false, validate),
+		newOfflineInitializeCommand(a, offlineInitialize), newStartNetworkCommand(a, startNetwork), newDaemonCommand(a, becomeDaemon),
+		newGRPCClientCommand(a),
+		newVersionCommand(a, printVersions), newSelfCommand(a), newOperationCommand(a), newSysextCommand(a))
 	cmd.InitDefaultCompletionCmd()
 	completeValues(cmd)
 	return cmd
@@ -147,6 +160,13 @@ func required(cmd *cobra.Command, flags ...string) {
 
 // begin runs before every command.
 func (a *app) begin(cmd *cobra.Command) error {
+	if group := cmd.Parent(); group != nil && group.Flags().Changed("server") {
+		path, ok := strings.CutPrefix(a.server, "unix://")
+		if !ok {
+			return usage(cmd, fmt.Errorf("--server is %s, and must begin with unix://", a.server))
+		}
+		a.socket = path
+	}
 	if a.timeout < 0 {
 		return usage(cmd, fmt.Errorf("--timeout is %s, it must not be negative", a.timeout))
 	}

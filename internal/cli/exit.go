@@ -11,12 +11,14 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// The exit codes. 0 to 4 are upstream's: 3 is kept for a reboot that did not
-// happen, 4 for a daemon that cannot read its configuration.
+// The exit codes. 0 to 4 are upstream's, whose commands have no others but those
+// of --timeout and of an interrupt; 4 is kept for a daemon that cannot read its
+// configuration.
 const (
 	exitOK          = 0
 	exitSetup       = 1 // nothing was asked of the daemon, it could not be reached
 	exitFailed      = 2 // the operation failed, or the command line is wrong
+	exitNoReboot    = 3 // a reboot was requested, and the host still runs
 	exitRefused     = 5 // an image was not accepted; nothing changed
 	exitBusy        = 6 // another operation runs; nothing changed
 	exitThrownBack  = 7 // a new version was tried, did not prove itself, and is gone
@@ -26,6 +28,7 @@ const (
 
 var (
 	errInterrupted = errors.New("interrupted")
+	errTerminated  = fmt.Errorf("terminated: %w", errInterrupted)
 	errTimedOut    = errors.New("--timeout is over")
 )
 
@@ -38,9 +41,14 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.Is(err, errTimedOut):
 		return exitTimedOut
+	case errors.Is(err, errNoReboot):
+		return exitNoReboot
 	}
 	if _, ok := errors.AsType[*client.ConnectError](err); ok {
 		return exitSetup
+	}
+	if _, ok := errors.AsType[upstreamError](err); ok {
+		return exitFailed
 	}
 	if failed, ok := errors.AsType[*client.OperationError](err); ok && failed.Stuck() {
 		return exitFailed
@@ -79,7 +87,7 @@ func interrupted(ctx context.Context, err error) error {
 		return err
 	}
 	cause := context.Cause(ctx)
-	if errors.Is(err, cause) || (!errors.Is(cause, errInterrupted) && !errors.Is(cause, errTimedOut)) {
+	if errors.Is(err, errNoReboot) || errors.Is(err, cause) || (!errors.Is(cause, errInterrupted) && !errors.Is(cause, errTimedOut)) {
 		return err
 	}
 	return cause

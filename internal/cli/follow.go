@@ -57,8 +57,13 @@ type verb func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*
 // follow runs a verb and shows how it goes. uploads says that the operation
 // needs us until its first step is over.
 func (o *followOptions) follow(ctx context.Context, doing string, uploads bool, run verb) error {
+	return o.followTo(ctx, doing, uploads, run, (*following).settled)
+}
+
+// followTo is follow with a report of how it ended.
+func (o *followOptions) followTo(ctx context.Context, doing string, uploads bool, run verb, report func(*following, *client.Operation, error) error) error {
 	return o.app.ask(ctx, doing, func(c *client.Client) error {
-		f := &following{o: o, client: c, progress: newProgress(o.app), ctx: ctx, doing: doing}
+		f := &following{o: o, client: c, progress: newProgress(o.app), ctx: ctx, doing: doing, report: report}
 		f.progress.answering = f.version
 		ctx, enough := context.WithCancelCause(ctx)
 		defer enough(nil)
@@ -86,6 +91,7 @@ type following struct {
 	progress *progress
 	ctx      context.Context // of the command
 	doing    string
+	report   func(*following, *client.Operation, error) error
 }
 
 // quick is a context for a question that outlives an interrupt.
@@ -108,7 +114,7 @@ func (f *following) end(op *client.Operation, err error) error {
 	detached, ok := errors.AsType[*client.DetachedError](err)
 	switch {
 	case !ok:
-		return f.settled(op, err)
+		return f.report(f, op, err)
 	case errors.Is(detached, errEnough):
 		return f.left(detached.Operation)
 	case f.o.cancelOnInterrupt && errors.Is(detached, errInterrupted):
@@ -153,7 +159,7 @@ func (f *following) cancel(at *client.DetachedError) error {
 	if client.Kind(err) == string(errkind.Cancelled) {
 		return fmt.Errorf("operation %s was cancelled: %w", at.Operation, errInterrupted)
 	}
-	return f.settled(op, err)
+	return f.report(f, op, err)
 }
 
 // settled says how the operation ended.

@@ -59,7 +59,7 @@ func (p *progress) wait(waiting string) {
 	case waiting == "restart":
 		p.line("Trident restarts; watching again")
 	case waiting == "reboot":
-		p.line("The host reboots; watching again")
+		p.line(requestingReboot + "; watching until the host is back")
 	case waiting != "":
 		p.line("Waiting for %s", line(waiting))
 	case before != "":
@@ -163,11 +163,13 @@ func (p *progress) end() {
 // level is a severity of the API as one of slog.
 func level(severity string) slog.Level {
 	switch severity {
-	case "SEVERITY_DEBUG":
+	case "LOG_LEVEL_TRACE":
+		return levelTrace
+	case "SEVERITY_DEBUG", "LOG_LEVEL_DEBUG":
 		return slog.LevelDebug
-	case "SEVERITY_WARNING":
+	case "SEVERITY_WARNING", "LOG_LEVEL_WARN":
 		return slog.LevelWarn
-	case "SEVERITY_ERROR":
+	case "SEVERITY_ERROR", "LOG_LEVEL_ERROR":
 		return slog.LevelError
 	}
 	return slog.LevelInfo

@@ -1,0 +1,62 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/client"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/trident/v1preview"
+)
+
+type commitOptions struct{ servicingOptions }
+
+func newCommitCommand(a *app, run func(context.Context, *commitOptions) error) *cobra.Command {
+	o := &commitOptions{newServicingOptions(a)}
+	cmd := &cobra.Command{
+		Use:   "commit",
+		Short: "Keep what was booted, or go back",
+		Long: `Commit finds out whether what was booted is what was meant to be booted, and
+healthy, and keeps it then. Where there is nothing to keep, nothing is done. It is
+run at each boot by trident.service.`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+	}
+	o.addFlags(cmd.Flags())
+	return cmd
+}
+
+func commit(ctx context.Context, o *commitOptions) error {
+	return o.service(ctx, "commit the host", func(ctx context.Context, c *client.Client) (*servicing, error) {
+		return opened(tridentv1.NewCommitServiceClient(c.Conn()).Commit(ctx, &tridentv1.CommitRequest{Reboot: tridentReboots()}))
+	})
+}
+
+type rebuildRaidOptions struct {
+	servicingOptions
+	config string
+}
+
+func newRebuildRaidCommand(a *app, run func(context.Context, *rebuildRaidOptions) error) *cobra.Command {
+	o := &rebuildRaidOptions{servicingOptions: newServicingOptions(a)}
+	cmd := &cobra.Command{
+		Use:   "rebuild-raid",
+		Short: "Rebuild RAID arrays after a disk was replaced",
+		Args:  exactly(),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+	}
+	cmd.Flags().StringVarP(&o.config, "config", "c", "", "the Host Configuration to go by instead of the one that is recorded")
+	o.addFlags(cmd.Flags())
+	return cmd
+}
+
+func rebuildRaid(ctx context.Context, o *rebuildRaidOptions) error {
+	return o.service(ctx, "rebuild RAID arrays", func(ctx context.Context, c *client.Client) (*servicing, error) {
+		if o.config != "" { // the API has no field for it
+			return nil, errkind.Errorf(errkind.Unsupported, "this version of Trident cannot rebuild arrays by another Host Configuration than the recorded one yet")
+		}
+		return opened(tridentv1preview.NewRebuildRaidServiceClient(c.Conn()).RebuildRaid(ctx, &tridentv1preview.RebuildRaidRequest{}))
+	})
+}

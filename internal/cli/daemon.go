@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// daemonPath is where the daemon lies.
+const daemonPath = "/usr/bin/tridentd"
+
+type daemonOptions struct {
+	app *app
+	// args are for tridentd.
+	args []string
+}
+
+func newDaemonCommand(a *app, run func(context.Context, *daemonOptions) error) *cobra.Command {
+	o := &daemonOptions{app: a}
+	timeout := humantime(300 * time.Second)
+	var socket string
+	cmd := &cobra.Command{
+		Use:    "daemon",
+		Short:  "Become the daemon",
+		Long:   "Daemon runs " + daemonPath + " in place of this command, as upstream's units do.",
+		Hidden: true,
+		Args:   exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.args = []string{"--idle-timeout", time.Duration(timeout).String(), "--log-level", daemonLevel(a.verbosity)}
+			if cmd.Flags().Changed("socket-path") { // else a socket that systemd passes comes first
+				o.args = append(o.args, "--socket", socket)
+			}
+			return run(cmd.Context(), o)
+		},
+	}
+	cmd.Flags().Var(&timeout, "inactivity-timeout", "exit after this time without calls and work, as in 5m or 1h 30m; 0s stays")
+	cmd.Flags().StringVar(&socket, "socket-path", defaultSocket, "listen on this socket")
+	return cmd
+}
+
+// daemonLevel is a verbosity in the daemon's words, which has no off and no trace.
+func daemonLevel(v verbosity) string {
+	switch word := strings.ToLower(v.String()); word {
+	case "off":
+		return "error"
+	case "trace":
+		return "debug"
+	default:
+		return word
+	}
+}
+
+func becomeDaemon(_ context.Context, o *daemonOptions) error {
+	err := syscall.Exec(daemonPath, append([]string{daemonPath}, o.args...), os.Environ())
+	return asUpstream(fmt.Errorf("become the daemon: run %s: %w", daemonPath, err))
+}
+
+// humantime is a time in the form that upstream takes: numbers with units, added
+// up.
+type humantime time.Duration
+
+func (h humantime) String() string { return time.Duration(h).String() }
+
+func (humantime) Type() string { return "TIME" }
+
+var humantimePart = regexp.MustCompile(`^\s*([0-9]+)\s*([a-z]+)`)
+
+func (h *humantime) Set(s string) error {
+	var sum float64
+	rest := s
+	for strings.TrimSpace(rest) != "" {
+		part := humantimePart.FindStringSubmatch(rest)
+		if part == nil || humanUnit(part[2]) == 0 {
+			return errors.New("it must be made of numbers with units, as in 5m or 1h 30m")
+		}
+		n, err := strconv.ParseFloat(part[1], 64)
+		if err != nil {
+			return err
+		}
+		sum += n * float64(humanUnit(part[2]))
+		rest = rest[len(part[0]):]
+	}
+	if strings.TrimSpace(s) == "" || sum >= math.MaxInt64 {
+		return errors.New("it is empty, or longer than can be waited")
+	}
+	*h = humantime(sum)
+	return nil
+}
+
+func humanUnit(word string) time.Duration {
+	switch word {
+	case "ns", "nsec":
+		return time.Nanosecond
+	case "us", "usec":
+		return time.Microsecond
+	case "ms", "msec":
+		return time.Millisecond
+	case "s", "sec", "secs", "second", "seconds":
+		return time.Second
+	case "m", "min", "mins", "minute", "minutes":
+		return time.Minute
+	case "h", "hr", "hrs", "hour", "hours":
+		return time.Hour
+	case "d", "day", "days":
+		return 24 * time.Hour
+	case "w", "week", "weeks":
+		return 7 * 24 * time.Hour
+	}
+	return 0
+}

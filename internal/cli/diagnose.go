@@ -1,0 +1,336 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/local"
+	"github.com/trident-project/trident/internal/version"
+	"github.com/trident-project/trident/proto/client"
+	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
+)
+
+type diagnoseOptions struct {
+	app              *app
+	bundle, root     string
+	journal, selinux bool
+	tools            run.Runner
+}
+
+const (
+	nonblock = syscall.O_NONBLOCK
+	// toolTime bounds each tool that is asked about the host, and collectTime each
+	// question to the daemon.
+	toolTime    = 20 * time.Second
+	collectTime = 30 * time.Second
+	// maxOperations is how many of them are told with their events.
+	maxOperations = 20
+)
+
+const diagnoseLong = `Diagnose collects what is needed to find out what happened on this host into one
+file, a tar archive compressed with zstd: the status, the operations with their
+events, the logs, a copy of the datastore, and facts about the host. What cannot
+be had, also because the daemon does not answer, is listed in its report.json.
+
+Secrets are left out: passwords and keys in Host Configurations, values that are
+named like secrets, users and queries of URLs, private keys. Look at it all the
+same before you give it away.`
+
+func newDiagnoseCommand(a *app, do func(context.Context, *diagnoseOptions) error) *cobra.Command {
+	o := &diagnoseOptions{app: a, tools: run.Host{}}
+	cmd := &cobra.Command{
+		Use:     "diagnose --output FILE",
+		Short:   "Collect what is needed to find out what happened",
+		Long:    diagnoseLong,
+		Example: "  trident diagnose --output trident.tar.zst --journal",
+		Args:    exactly(),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return do(cmd.Context(), o) },
+	}
+	cmd.Flags().StringVarP(&o.bundle, "output", "o", "", "the file to write")
+	cmd.Flags().BoolVar(&o.journal, "journal", false, "also the journal of this boot")
+	cmd.Flags().BoolVar(&o.selinux, "selinux", false, "also what SELinux has refused")
+	required(cmd, "output")
+	addRoot(cmd, &o.root)
+	return cmd
+}
+
+func diagnose(ctx context.Context, o *diagnoseOptions) error {
+	var failures int
+	err := writeBundle(o.bundle, o.app.now(), func(b *bundle) error {
+		b.report.Version = version.String()
+		for _, collect := range []func(context.Context, *bundle) error{
+			o.fromDaemon, o.logs, o.datastore, o.facts, o.journals,
+		} {
+			if err := collect(ctx, b); err != nil {
+				return err
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		}
+		failures = len(b.report.CollectionFailures)
+		return nil
+	})
+	if err != nil {
+		return asUpstream(fmt.Errorf("collect diagnostics: %w", err))
+	}
+	fmt.Fprintf(o.app.stdout, "%s is written.\n", o.bundle)
+	if failures > 0 {
+		fmt.Fprintf(o.app.stderr, "%d things could not be had; its report.json says which and why.\n", failures)
+	}
+	return nil
+}
+
+// fromDaemon asks the daemon for everything that it tells.
+func (o *diagnoseOptions) fromDaemon(ctx context.Context, b *bundle) error {
+	var broken error // of the bundle: nothing else ends the collection
+	err := o.app.ask(ctx, "ask the daemon", func(c *client.Client) error {
+		ctx, cancel := context.WithTimeout(ctx, collectTime)
+		defer cancel()
+		if _, err := c.Version(ctx); err != nil {
+			return err
+		}
+		if text, err := hostStatus(ctx, c); err == nil {
+			text = documentWithoutSecrets(text)
+			b.report.HostStatus = valueOf([]byte(text))
+			broken = b.add("host-status.yaml", "host status", []byte(text))
+		} else {
+			b.failed("host status", err)
+		}
+		broken = errors.Join(broken,
+			o.message(b, "host.json", func() (any, error) {
+				host, err := hostv1.NewHostServiceClient(c.Conn()).GetHost(ctx, &hostv1.GetHostRequest{})
+				if err != nil {
+					return nil, plain(err)
+				}
+				// They are in host-status.yaml, and there as documents.
+				host.HostStatus, host.Config, host.NextConfig, host.RollbackTargets = "", "", "", nil
+				return host, nil
+			}),
+			o.message(b, "self-status.json", func() (any, error) { return c.Status(ctx) }),
+			o.message(b, "self-history.json", func() (any, error) {
+				entries, err := c.History(ctx, 0)
+				if err != nil {
+					return nil, err
+				}
+				return rawList(entries)
+			}),
+			o.operations(ctx, b, c))
+		return nil
+	})
+	if err != nil {
+		b.failed("tridentd", err)
+	}
+	return broken
+}
+
+// message puts an answer of the daemon into the bundle.
+func (o *diagnoseOptions) message(b *bundle, name string, ask func() (any, error)) error {
+	value, err := ask()
+	if err == nil {
+		var text []byte
+		if text, err = marshal(value); err == nil {
+			return b.add(name, "tridentd", []byte(withoutSecrets(string(text))))
+		}
+	}
+	b.failed(name, err)
+	return nil
+}
+
+// operations puts the newest operations into the bundle, each with its events.
+func (o *diagnoseOptions) operations(ctx context.Context, b *bundle, c *client.Client) error {
+	all, err := c.Operations(ctx, maxOperations, false)
+	if err != nil {
+		b.failed("operations", err)
+		return nil
+	}
+	for _, op := range all {
+		events, err := eventsOf(ctx, c, op)
+		if err != nil {
+			b.failed("events of operation "+op.GetId(), err)
+		}
+		raw, err := rawList(events)
+		if err == nil {
+			var whole []byte
+			if whole, err = rawMessage(op); err == nil {
+				whole, err = marshal(map[string]any{"operation": json.RawMessage(whole), "events": raw})
+			}
+			if err == nil {
+				err = b.add("operations/"+filepath.Base(op.GetId())+".json", "tridentd", []byte(withoutSecrets(string(whole))))
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errSeen ends the watch of an operation at the event that was its last.
+var errSeen = errors.New("all events were seen")
+
+func eventsOf(ctx context.Context, c *client.Client, op *client.Operation) ([]*client.Event, error) {
+	ctx, seen := context.WithCancelCause(ctx)
+	defer seen(nil)
+	var out []*client.Event
+	_, err := c.Watch(ctx, op.GetId(), 0, func(e *client.Event) {
+		if ctx.Err() == nil {
+			out = append(out, e)
+		}
+		if e.GetSequence() >= op.GetLastSequence() {
+			seen(errSeen)
+		}
+	})
+	if _, failed := errors.AsType[*client.OperationError](err); failed || errors.Is(err, errSeen) {
+		err = nil
+	}
+	return out, err
+}
+
+// logs are those that Trident, ours and upstream's, writes to files.
+func (o *diagnoseOptions) logs(_ context.Context, b *bundle) error {
+	names := []string{"/var/log/trident-full.log", "/var/log/trident-metrics.jsonl", "/etc/fstab", "/etc/trident/trident.conf", "/etc/os-release"}
+	for _, pattern := range []string{"/var/lib/trident/*.log", "/var/lib/trident/*.jsonl", "/var/lib/trident/self/evidence/*/*"} {
+		found, err := filepath.Glob(filepath.Join(o.root, pattern))
+		if err != nil {
+			return err
+		}
+		slices.Sort(found)
+		for _, f := range found[max(0, len(found)-40):] {
+			names = append(names, "/"+strings.TrimPrefix(strings.TrimPrefix(f, o.root), "/"))
+		}
+	}
+	for _, name := range names {
+		text, err := tailOf(filepath.Join(o.root, name))
+		if errors.Is(err, fs.ErrNotExist) && name != "/etc/fstab" {
+			continue
+		}
+		if err != nil {
+			b.failed(name, err)
+			continue
+		}
+		if err := b.add("files"+name, name, []byte(withoutSecrets(string(text)))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// datastore puts a copy of the record of the host into the bundle.
+func (o *diagnoseOptions) datastore(ctx context.Context, b *bundle) error {
+	dir, err := os.MkdirTemp("", "trident-diagnose-")
+	if err != nil {
+		b.failed("datastore", err)
+		return nil
+	}
+	defer os.RemoveAll(dir)
+	copied := filepath.Join(dir, "datastore.sqlite")
+	if err := local.CopyDatastore(ctx, o.root, copied, documentWithoutSecrets); err != nil {
+		b.failed("datastore", err)
+		return nil
+	}
+	text, err := tailOf(copied)
+	if err == nil && len(text) == maxBundleFile {
+		err = errors.New("it is too large")
+	}
+	if err != nil {
+		b.failed("datastore", err)
+		return nil
+	}
+	return b.add("datastore.sqlite", "datastore", text)
+}
+
+// facts are about the host, from the tools that know.
+func (o *diagnoseOptions) facts(ctx context.Context, b *bundle) error {
+	h := &b.report.HostDescription
+	// It fails where there is no virtualization, and says so all the same.
+	h.VirtType = strings.TrimSpace(o.tool(ctx, nil, "systemd-detect-virt", "--vm"))
+	h.IsVirtual = h.VirtType != "" && h.VirtType != "none"
+	container := strings.TrimSpace(o.tool(ctx, nil, "systemd-detect-virt", "--container"))
+	h.IsContainer = container != "" && container != "none" || os.Getenv("DOCKER_ENVIRONMENT") != ""
+	h.PlatformInfo = strings.TrimSpace(o.tool(ctx, b, "uname", "-srvm"))
+	h.BlockdevInfo = valueOf([]byte(o.tool(ctx, b, "lsblk", "--json", "--bytes", "--output-all")))
+	h.MountInfo = valueOf([]byte(o.tool(ctx, b, "findmnt", "--json")))
+	h.TridentService = o.tool(ctx, b, "systemctl", "--no-pager", "show", "tridentd.service", "tridentd.socket", "trident.service",
+		"--property=Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,NRestarts,StateChangeTimestamp")
+	if failed, err := filepath.Glob(filepath.Join(o.root, "var/lib/trident/trident-health-check-failure-*.log")); err == nil {
+		h.HealthCheckStatus = map[string]any{"failures": len(failed)}
+	}
+	if log, err := tailOf(filepath.Join(o.root, "var/log/pcrlock.log")); err == nil {
+		h.PcrlockLog = withoutSecrets(string(log))
+	}
+	return nil
+}
+
+// tool is what a tool says; with a bundle, that it failed is noted there.
+func (o *diagnoseOptions) tool(ctx context.Context, b *bundle, name string, args ...string) string {
+	ctx, cancel := context.WithTimeout(ctx, toolTime)
+	defer cancel()
+	out, err := o.tools.Run(ctx, name, args...)
+	if err != nil && b != nil {
+		b.failed(name, err)
+	}
+	return withoutSecrets(strings.ToValidUTF8(string(out), "?"))
+}
+
+// journals are the journal of Trident's units and, if asked for, of this boot, and
+// what SELinux has refused.
+func (o *diagnoseOptions) journals(ctx context.Context, b *bundle) error {
+	units := []string{"--unit=tridentd.service", "--unit=trident.service", "--unit=trident-install.service", "--unit=trident-network.service"}
+	err := o.journalTo(ctx, b, "journal-trident.log", units...)
+	if o.journal {
+		err = errors.Join(err, o.journalTo(ctx, b, "journal-boot.log", "--boot"))
+	}
+	if !o.selinux {
+		return err
+	}
+	if text := o.tool(ctx, b, "sestatus"); text != "" {
+		err = errors.Join(err, b.add("sestatus.txt", "sestatus", []byte(text)))
+	}
+	audit, aerr := tailOf(filepath.Join(o.root, "/var/log/audit/audit.log"))
+	if aerr != nil {
+		b.failed("/var/log/audit/audit.log", aerr)
+		return err
+	}
+	return errors.Join(err, b.add("files/var/log/audit/audit.log", "/var/log/audit/audit.log", []byte(withoutSecrets(string(audit)))))
+}
+
+// journalTo asks for fewer lines until they are not too many to take.
+func (o *diagnoseOptions) journalTo(ctx context.Context, b *bundle, name string, args ...string) error {
+	var err error
+	for _, count := range []string{"6000", "1500", "300"} {
+		var out []byte
+		ctx, cancel := context.WithTimeout(ctx, toolTime)
+		out, err = o.tools.Run(ctx, "journalctl", append([]string{"--no-pager", "--quiet", "--output=short-iso-precise", "--lines=" + count}, args...)...)
+		cancel()
+		if err == nil {
+			return b.add(name, "journalctl", []byte(withoutSecrets(strings.ToValidUTF8(string(out), "?"))))
+		}
+	}
+	b.failed("journalctl", err)
+	return nil
+}
+
+// valueOf is YAML or JSON as a value, or else nothing.
+func valueOf(text []byte) any {
+	value, err := decodeYAML(text)
+	if err == nil {
+		_, err = json.Marshal(value) // not every YAML is JSON
+	}
+	if err != nil {
+		return nil
+	}
+	return value
+}

@@ -1,0 +1,170 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/client"
+	"github.com/trident-project/trident/proto/trident/v1preview"
+)
+
+type getOptions struct {
+	app     *app
+	kind    string
+	outfile string
+}
+
+func getKinds() []string {
+	return []string{"status", "configuration", "last-error", "rollback-chain", "rollback-target"}
+}
+
+const getLong = `Get prints what Trident has recorded of this host, in YAML:
+
+status           everything, as upstream's HostStatus
+configuration    the Host Configuration
+last-error       why the last servicing failed, or null
+rollback-chain   what the host can return to, the next first
+rollback-target  the Host Configuration of the next, or {}`
+
+func newGetCommand(a *app, run func(context.Context, *getOptions) error) *cobra.Command {
+	o := &getOptions{app: a}
+	cmd := &cobra.Command{
+		Use:       "get [KIND]",
+		Short:     "Print the status of this host, or a part of it",
+		Long:      getLong,
+		ValidArgs: getKinds(),
+		Args:      atMostOne,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.kind = argument(args, "status")
+			if !slices.Contains(getKinds(), o.kind) {
+				return usage(cmd, fmt.Errorf("there is no %q; there are %s", o.kind, strings.Join(getKinds(), ", ")))
+			}
+			return run(cmd.Context(), o)
+		},
+	}
+	cmd.Flags().StringVarP(&o.outfile, "outfile", "o", "", "write to this file instead of standard output")
+	return cmd
+}
+
+func get(ctx context.Context, o *getOptions) error {
+	return asUpstream(o.app.ask(ctx, "get "+o.kind, func(c *client.Client) error {
+		text, err := o.document(ctx, c)
+		if err == nil && o.app.output.String() == "json" {
+			text, err = jsonOf(text)
+		}
+		if err != nil {
+			return err
+		}
+		if o.outfile != "" {
+			return writeOut(o.outfile, text)
+		}
+		_, err = o.app.stdout.Write(text)
+		return err
+	}))
+}
+
+// document is what was asked for, in YAML.
+func (o *getOptions) document(ctx context.Context, c *client.Client) ([]byte, error) {
+	status, err := hostStatus(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	switch o.kind {
+	case "configuration":
+		return member(status, "spec", "{}")
+	case "last-error":
+		return member(status, "lastError", "null")
+	case "rollback-chain":
+		resp, err := rollbacks(c).GetRollbackChain(ctx, &tridentv1preview.GetRollbackChainRequest{})
+		if err != nil {
+			return nil, plain(err)
+		}
+		return sequence(resp.GetRollbackChain())
+	case "rollback-target":
+		resp, err := rollbacks(c).GetRollbackTarget(ctx, &tridentv1preview.GetRollbackTargetRequest{})
+		if err != nil {
+			return nil, plain(err)
+		}
+		if resp.GetRollbackTarget() == "" {
+			return []byte("{}\n"), nil
+		}
+		return []byte(resp.GetRollbackTarget()), nil
+	}
+	return []byte(status), nil
+}
+
+// member is the value of one key of a mapping, or otherwise if it is not there.
+func member(document, key, otherwise string) ([]byte, error) {
+	root, err := mapping(document)
+	if err != nil {
+		return nil, err
+	}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		if root.Content[i].Value == key {
+			return dumpYAML(root.Content[i+1])
+		}
+	}
+	return []byte(otherwise + "\n"), nil
+}
+
+// sequence makes one document of several.
+func sequence(documents []string) ([]byte, error) {
+	all := &yaml.Node{Kind: yaml.SequenceNode}
+	for _, d := range documents {
+		m, err := mapping(d)
+		if err != nil {
+			return nil, err
+		}
+		all.Content = append(all.Content, m)
+	}
+	return dumpYAML(all)
+}
+
+func mapping(document string) (*yaml.Node, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(document), &doc); err != nil {
+		return nil, errkind.Errorf(errkind.Corrupt, "read what the daemon answered: %w", err)
+	}
+	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
+		return nil, errkind.Errorf(errkind.Corrupt, "read what the daemon answered: it is no mapping")
+	}
+	return doc.Content[0], nil
+}
+
+func dumpYAML(n *yaml.Node) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := yaml.NewEncoder(&buf)
+	enc.SetIndent(2)
+	if err := enc.Encode(n); err != nil {
+		return nil, err
+	}
+	err := enc.Close()
+	return buf.Bytes(), err
+}
+
+// jsonOf is YAML as JSON, in which the keys have no order.
+func jsonOf(text []byte) ([]byte, error) {
+	value, err := decodeYAML(text)
+	if err != nil {
+		return nil, errkind.Errorf(errkind.Corrupt, "read what the daemon answered: %w", err)
+	}
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	err = enc.Encode(value)
+	return buf.Bytes(), err
+}
+
+func decodeYAML(text []byte) (value any, err error) {
+	err = yaml.Unmarshal(text, &value)
+	return value, err
+}

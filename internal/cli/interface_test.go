@@ -1,0 +1,216 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// interfaceOf has one line for each command and each flag of it.
+func interfaceOf(root *cobra.Command) []string {
+	var out []string
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		name := strings.TrimPrefix(cmd.CommandPath(), "trident ")
+		_, args, _ := strings.Cut(cmd.Use, " ")
+		if strings.HasPrefix(args, "--") {
+			args = ""
+		}
+		text := strings.TrimSpace(name + " " + args)
+		if len(cmd.Aliases) > 0 {
+			text += ", also " + strings.Join(cmd.Aliases, " ")
+		}
+		if cmd.Hidden {
+			text += " (hidden)"
+		}
+		out = append(out, text)
+		cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) { out = append(out, flagOf(name, f)) })
+		cmd.PersistentFlags().VisitAll(func(f *pflag.Flag) { out = append(out, flagOf(name, f)) })
+		for _, c := range cmd.Commands() {
+			if c.Name() != "completion" {
+				walk(c)
+			}
+		}
+	}
+	walk(root)
+	slices.Sort(out)
+	return out
+}
+
+func flagOf(command string, f *pflag.Flag) string {
+	text := command + " --" + f.Name
+	if f.Shorthand != "" {
+		text += " -" + f.Shorthand
+	}
+	text += fmt.Sprintf(" %s %q", f.Value.Type(), f.DefValue)
+	if len(f.Annotations[cobra.BashCompOneRequiredFlag]) > 0 {
+		text += " (required)"
+	}
+	if f.Hidden {
+		text += " (hidden)"
+	}
+	return text
+}
+
+func TestTheCommandLineContainsUpstreams(t *testing.T) {
+	table, err := os.ReadFile("testdata/upstream.interface")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := interfaceOf(Command())
+	for want := range strings.Lines(string(table)) {
+		want = strings.TrimSpace(want)
+		if want == "" || strings.HasPrefix(want, "#") {
+			continue
+		}
+		if !slices.ContainsFunc(ours, func(have string) bool { return have == want || strings.HasPrefix(have, want+" ") && strings.HasPrefix(want, "trident --") }) {
+			t.Errorf("there is no %q", want)
+		}
+	}
+}
+
+// Whoever changes the help or the interface sees here what users see of it.
+func TestTheHelpTreeIsAsItWas(t *testing.T) {
+	var text bytes.Buffer
+	for _, l := range interfaceOf(Command()) {
+		fmt.Fprintln(&text, l)
+	}
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		cmd.InitDefaultHelpFlag()
+		cmd.SetOut(&text)
+		fmt.Fprintf(&text, "\n== %s --help\n", cmd.CommandPath())
+		if err := cmd.Help(); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range cmd.Commands() {
+			if c.Name() != "completion" && cmd.Name() != "grpc-client" {
+				walk(c)
+			}
+		}
+	}
+	walk(Command())
+	const golden = "testdata/help.golden"
+	if *update {
+		if err := os.WriteFile(golden, text.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), text.String()); diff != "" {
+		t.Errorf("help (-want +got); -update takes it over:\n%s", diff)
+	}
+}
+
+func TestUpstreamsFlagsBecomeOptions(t *testing.T) {
+	both := allowedOperations{}
+	t.Run("update", func(t *testing.T) {
+		got, err := parse(t, newUpdateCommand, "x.yaml", "-s", "st", "-e", "er", "--allowed-operations", "stage", "--allowed-operations", "finalize")
+		want(t, &updateOptions{
+			servicingOptions: servicingOptions{statusFile: "st", errorFile: "er"}, config: "x.yaml", given: true,
+			allowed: allowedOperations{given: true, stage: true, finalize: true},
+		}, got, err)
+	})
+	t.Run("update by default", func(t *testing.T) {
+		got, err := parse(t, newUpdateCommand)
+		want(t, &updateOptions{config: "/etc/trident/config.yaml", allowed: both}, got, err)
+	})
+	t.Run("only check", func(t *testing.T) {
+		got, err := parse(t, newUpdateCommand, "--allowed-operations", "")
+		want(t, &updateOptions{config: defaultConfig, allowed: allowedOperations{given: true}}, got, err)
+		if stage, finalize := got.allowed.may(); stage || finalize {
+			t.Errorf("stage %v, finalize %v", stage, finalize)
+		}
+	})
+	t.Run("install", func(t *testing.T) {
+		got, err := parse(t, newInstallCommand, "--multiboot", "--allowed-operations=finalize,stage")
+		want(t, &installOptions{config: defaultConfig, multiboot: true, allowed: allowedOperations{given: true, stage: true, finalize: true}}, got, err)
+	})
+	t.Run("rollback", func(t *testing.T) {
+		got, err := parse(t, newRollbackCommand, "--runtime", "--check")
+		want(t, &rollbackOptions{check: true, runtime: true}, got, err)
+	})
+	t.Run("rebuild-raid", func(t *testing.T) {
+		got, err := parse(t, newRebuildRaidCommand, "-c", "hs")
+		want(t, &rebuildRaidOptions{config: "hs"}, got, err)
+	})
+	t.Run("get", func(t *testing.T) {
+		got, err := parse(t, newGetCommand, "last-error", "-o", "f")
+		want(t, &getOptions{kind: "last-error", outfile: "f"}, got, err)
+	})
+	t.Run("offline-initialize", func(t *testing.T) {
+		got, err := parse(t, newOfflineInitializeCommand, "--lazy-partitions", "root-b:01234567-89AB-cdef-0123-456789abcdef", "--disk", "/dev/vda")
+		want(t, &offlineInitializeOptions{
+			disk: "/dev/vda", history: "/usr/share/image-customizer/history.json", root: "/",
+			lazy: map[string]string{"root-b": "01234567-89ab-cdef-0123-456789abcdef"},
+		}, got, err)
+	})
+	t.Run("daemon", func(t *testing.T) {
+		got, err := parse(t, newDaemonCommand, "--inactivity-timeout", "1h 30m", "--socket-path", "/x", "-v", "TRACE")
+		want(t, &daemonOptions{args: []string{"--idle-timeout", "1h30m0s", "--log-level", "debug", "--socket", "/x"}}, got, err)
+		got, err = parse(t, newDaemonCommand)
+		want(t, &daemonOptions{args: []string{"--idle-timeout", "5m0s", "--log-level", "info"}}, got, err)
+	})
+}
+
+func TestUpstreamsFlagsAreRefusedAsThere(t *testing.T) {
+	for name, run := range map[string]func() error{
+		"both kinds": func() error { _, err := parse(t, newRollbackCommand, "--ab", "--runtime"); return err },
+		"no such operation": func() error {
+			_, err := parse(t, newUpdateCommand, "--allowed-operations", "stage,reboot")
+			return err
+		},
+		"two files":      func() error { _, err := parse(t, newUpdateCommand, "a", "b"); return err },
+		"no such kind":   func() error { _, err := parse(t, newGetCommand, "everything"); return err },
+		"no bundle":      func() error { _, err := parse(t, newDiagnoseCommand); return err },
+		"two sources":    func() error { _, err := parse(t, newOfflineInitializeCommand, "hs", "--history-path", "x"); return err },
+		"no PARTUUID":    func() error { _, err := parse(t, newOfflineInitializeCommand, "--lazy-partitions", "a:b"); return err },
+		"time of no use": func() error { _, err := parse(t, newDaemonCommand, "--inactivity-timeout", "5"); return err },
+	} {
+		if err := run(); err == nil || exitCode(err) != exitFailed {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
+func TestTimesAreWrittenAsUpstreamTakesThem(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"300s": 5 * time.Minute, "5min": 5 * time.Minute, "1h 30m": 90 * time.Minute, "2days": 48 * time.Hour, "0s": 0, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond,
+	} {
+		var h humantime
+		if err := h.Set(text); err != nil || time.Duration(h) != want {
+			t.Errorf("%q is %s, %v", text, h, err)
+		}
+	}
+	for _, text := range []string{"", "5", "x", "1.5h", "-1s", "1h x", "99999999999w"} {
+		var h humantime
+		if err := h.Set(text); err == nil {
+			t.Errorf("%q is %s", text, h)
+		}
+	}
+}
+
+func TestTheSocketOfGRPCClientIsThatOfItsCommands(t *testing.T) {
+	for _, server := range []string{"unix:///no/such.sock", "tcp://x"} {
+		a, _, stderr := testApp()
+		code := a.run(context.Background(), []string{"grpc-client", "-s", server, "update", "x.yaml", "-s", "status"})
+		switch {
+		case server == "tcp://x" && code != exitFailed:
+			t.Errorf("exit code %d", code)
+		case server != "tcp://x" && (code != exitSetup || !strings.Contains(stderr.String(), "/no/such.sock")):
+			t.Errorf("exit code %d:\n%s", code, stderr)
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/local"
+	"github.com/trident-project/trident/internal/version"
+)
+
+type offlineInitializeOptions struct {
+	app                         *app
+	status, disk, history, root string
+	lazy                        map[string]string
+}
+
+const offlineInitializeLong = `Offline-initialize writes the record that Trident services a host by into an image
+that is being made: run it from Image Customizer, as a script at the end. It reads
+from the image's history which partitions there are, and from lsblk their UUIDs;
+those whose ids end in -a and -b are the two halves of an A/B update. A half that
+is made at the first boot only is named by --lazy-partitions.
+
+HS_PATH, a host status in upstream's form, is recorded as it is. It is kept for
+scripts that have it.`
+
+func newOfflineInitializeCommand(a *app, run func(context.Context, *offlineInitializeOptions) error) *cobra.Command {
+	o := &offlineInitializeOptions{app: a}
+	var lazy string
+	cmd := &cobra.Command{
+		Use:   "offline-initialize [HS_PATH]",
+		Short: "Make an image ready to be serviced from its first boot on",
+		Long:  offlineInitializeLong,
+		Args:  atMostOne,
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			o.status = argument(args, "")
+			if o.status != "" && cmd.Flags().Changed("history-path") {
+				return usage(cmd, errors.New("HS_PATH and --history-path exclude each other"))
+			}
+			if o.lazy, err = parseLazy(lazy); err != nil {
+				return usage(cmd, err)
+			}
+			return run(cmd.Context(), o)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&lazy, "lazy-partitions", "", "partitions that are not there yet, as NAME:PARTUUID,…")
+	flags.StringVar(&o.disk, "disk", "/dev/sda", "where the host will find its disk")
+	flags.StringVar(&o.history, "history-path", "/usr/share/image-customizer/history.json", "the history of the image")
+	addRoot(cmd, &o.root)
+	return cmd
+}
+
+// addRoot is for tests and for who has the tree of a host elsewhere.
+func addRoot(cmd *cobra.Command, root *string) {
+	cmd.Flags().StringVar(root, "root", "/", "the root folder of the host")
+	must(cmd.Flags().MarkHidden("root"))
+}
+
+var uuidForm = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+
+func parseLazy(text string) (map[string]string, error) {
+	out := map[string]string{}
+	for item := range strings.SplitSeq(text, ",") {
+		name, uuid, ok := strings.Cut(item, ":")
+		switch {
+		case text == "":
+		case !ok || name == "" || !uuidForm.MatchString(uuid) || out[name] != "":
+			err := errkind.Errorf(errkind.Invalid, "--lazy-partitions: %q is not NAME:PARTUUID, or is there twice", item)
+			return nil, errkind.WithName(err, "InvalidLazyPartition")
+		default:
+			out[name] = strings.ToLower(uuid)
+		}
+	}
+	return out, nil
+}
+
+func offlineInitialize(ctx context.Context, o *offlineInitializeOptions) error {
+	err := local.Initialize(ctx, local.Initialization{
+		Root: o.root, Status: o.status, History: o.history, Disk: o.disk, Lazy: o.lazy, Version: version.String(), Tools: run.Host{},
+	})
+	if err != nil {
+		return asUpstream(fmt.Errorf("initialize the image: %w", interrupted(ctx, err)))
+	}
+	return nil
+}

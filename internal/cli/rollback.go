@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/client"
+	"github.com/trident-project/trident/proto/trident/v1preview"
+)
+
+type rollbackOptions struct {
+	servicingOptions
+	check, runtime, ab bool
+	allowed            allowedOperations
+}
+
+const rollbackLong = `Rollback returns this host to the Host Configuration before the one that it runs.
+With --check nothing is done but to print what it would be: none, ab (a reboot
+into the other volume) or runtime (a change of the running host). With --ab or
+--runtime it is refused when it would be the other one.`
+
+func newRollbackCommand(a *app, run func(context.Context, *rollbackOptions) error) *cobra.Command {
+	o := &rollbackOptions{servicingOptions: newServicingOptions(a)}
+	cmd := &cobra.Command{
+		Use:   "rollback",
+		Short: "Return this host to what it was before the last update",
+		Long:  rollbackLong,
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.ab && o.runtime {
+				return usage(cmd, fmt.Errorf("--ab and --runtime exclude each other"))
+			}
+			return run(cmd.Context(), o)
+		},
+	}
+	cmd.Flags().BoolVar(&o.check, "check", false, "only print what would be done: none, ab or runtime")
+	cmd.Flags().BoolVar(&o.runtime, "runtime", false, "only if it is a change of the running host")
+	cmd.Flags().BoolVar(&o.ab, "ab", false, "only if it is a reboot into the other volume")
+	o.addFlags(cmd.Flags())
+	o.allowed.addFlag(cmd)
+	return cmd
+}
+
+func (o *rollbackOptions) kind() tridentv1preview.ManualRollbackKind {
+	switch {
+	case o.ab:
+		return tridentv1preview.ManualRollbackKind_AB_ROLLBACK_REQUESTED
+	case o.runtime:
+		return tridentv1preview.ManualRollbackKind_RUNTIME_ROLLBACK_REQUESTED
+	}
+	return tridentv1preview.ManualRollbackKind_ANY_ROLLBACK_REQUESTED
+}
+
+func rollback(ctx context.Context, o *rollbackOptions) error {
+	if o.check {
+		return asUpstream(o.app.ask(ctx, "check for a rollback", func(c *client.Client) error { return o.printCheck(ctx, c) }))
+	}
+	return o.service(ctx, "roll back the host", func(ctx context.Context, c *client.Client) (*servicing, error) {
+		finalize := &tridentv1preview.RollbackFinalizeRequest{Reboot: tridentReboots()}
+		switch may, finally := o.allowed.may(); {
+		case !may && !finally:
+			return nil, o.refuseNone(ctx, c)
+		case !finally:
+			return opened(rollbacks(c).RollbackStage(ctx, &tridentv1preview.RollbackStageRequest{Kind: o.kind()}))
+		case !may:
+			return opened(rollbacks(c).RollbackFinalize(ctx, finalize))
+		}
+		return opened(rollbacks(c).Rollback(ctx, &tridentv1preview.RollbackRequest{Kind: o.kind(), Finalize: finalize}))
+	})
+}
+
+// next is what a rollback would be: none, ab or runtime.
+func (o *rollbackOptions) next(ctx context.Context, c *client.Client) (string, error) {
+	if _, err := hostStatus(ctx, c); errkind.Variant(err) == hostNotProvisioned {
+		return "", err
+	}
+	resp, err := rollbacks(c).CheckRollback(ctx, &tridentv1preview.CheckRollbackRequest{Kind: o.kind()})
+	switch resp.GetKind() {
+	case tridentv1preview.CheckRollbackKind_AB_ROLLBACK_EXPECTED:
+		return "ab", nil
+	case tridentv1preview.CheckRollbackKind_RUNTIME_ROLLBACK_EXPECTED:
+		return "runtime", nil
+	}
+	return "none", plain(err)
+}
+
+func (o *rollbackOptions) printCheck(ctx context.Context, c *client.Client) error {
+	next, err := o.next(ctx, c)
+	if err != nil {
+		return err
+	}
+	return o.app.show(map[string]string{"rollback": next}, func(w io.Writer) { fmt.Fprintln(w, next) })
+}
+
+// refuseNone is what a rollback without any allowed operation comes to.
+func (o *rollbackOptions) refuseNone(ctx context.Context, c *client.Client) error {
+	next, err := o.next(ctx, c)
+	if err == nil && next == "none" {
+		err = errkind.WithName(errkind.Errorf(errkind.Precondition, "there is nothing of that kind to roll back to"), "InvalidRollbackExpectation")
+	}
+	return err
+}

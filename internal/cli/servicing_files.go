@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/proto/client"
+	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
+)
+
+// freshStatus is upstream's status of a host of which nothing is recorded.
+const freshStatus = "spec: {}\nservicingState: not-provisioned\ninstallIndex: 0\n"
+
+// writeFiles writes what -s and -e ask for. It has its own time: the command's
+// may be over.
+func (o *servicingOptions) writeFiles(ctx context.Context, err error) error {
+	var errs []error
+	if o.errorFile != "" {
+		errs = append(errs, writeErrorFile(o.errorFile, err))
+	}
+	if o.statusFile != "" {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
+		defer cancel()
+		errs = append(errs, o.app.ask(ctx, "write status to "+o.statusFile, func(c *client.Client) error {
+			text, err := hostStatus(ctx, c)
+			if errkind.Variant(err) == hostNotProvisioned {
+				text, err = freshStatus, nil
+			}
+			if err != nil {
+				return err
+			}
+			return writeOut(o.statusFile, []byte(text))
+		}))
+	}
+	return errors.Join(errs...)
+}
+
+// writeErrorFile writes an error as upstream does. Where there is none, a file
+// that is there already says so by being empty.
+func writeErrorFile(path string, err error) error {
+	if err != nil {
+		text, merr := yaml.Marshal(documentOf(err))
+		return errors.Join(merr, wrap("write error to "+path, writeOut(path, text)))
+	}
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
+		return nil
+	}
+	return wrap("empty the file for errors", errors.Join(err, os.Truncate(path, 0)))
+}
+
+func wrap(doing string, err error) error {
+	if err != nil {
+		err = fmt.Errorf("%s: %w", doing, err)
+	}
+	return err
+}
+
+// writeOut writes a file that is for root's eyes: there may be secrets in a Host
+// Configuration. It may be a device or a pipe.
+func writeOut(path string, text []byte) error { return os.WriteFile(path, text, 0o600) }
+
+// errorDocument is an error as upstream writes it down.
+type errorDocument struct {
+	Message  string  `yaml:"message"`
+	Error    string  `yaml:"error"`
+	Category string  `yaml:"category"`
+	Location string  `yaml:"location"`
+	Cause    *string `yaml:"cause"`
+}
+
+func documentOf(err error) errorDocument {
+	if t, ok := errors.AsType[*tridentError](err); ok {
+		d := errorDocument{Message: t.Error(), Error: t.wire.GetSubkind()}
+		d.Category = strings.ReplaceAll(strings.ToLower(strings.TrimSuffix(t.wire.GetKind().String(), "_ERROR")), "_", "-")
+		if l := t.wire.GetLocation(); l != nil {
+			d.Location = fmt.Sprintf("%s:%d", l.GetPath(), l.GetLine())
+		}
+		return d
+	}
+	name := errkind.NameOf(err)
+	if failed, ok := errors.AsType[*client.OperationError](err); ok {
+		f := failed.Operation.GetFailure()
+		name = errkind.NameFrom(f.GetName(), errkind.Kind(f.GetReason()))
+	} else if kind, _, meta := grpckind.FromError(err); meta != nil {
+		name = errkind.NameFrom(meta[grpckind.MetaName], kind)
+	}
+	d := errorDocument{Message: err.Error(), Error: name.Subkind(), Category: errkind.Name{Variant: string(name.Category)}.Subkind()}
+	if file, l := errkind.Location(err); file != "" {
+		d.Location = fmt.Sprintf("%s:%d", file, l)
+	}
+	return d
+}
+
+// hostNotProvisioned is upstream's name for a host without a record.
+const hostNotProvisioned = "HostNotProvisioned"
+
+// hostStatus is what is recorded of the host, in upstream's form.
+func hostStatus(ctx context.Context, c *client.Client) (string, error) {
+	host, err := hostv1.NewHostServiceClient(c.Conn()).GetHost(ctx, &hostv1.GetHostRequest{})
+	switch {
+	case err != nil:
+		return "", plain(err)
+	case host.GetHostStatus() != "":
+		return host.GetHostStatus(), nil
+	case !host.GetDatastore().GetSound():
+		err := errkind.Errorf(errkind.Corrupt, "read the status of the host: %s", lines(host.GetDatastore().GetMessage()))
+		return "", errkind.WithName(err, "ParseHostStatus")
+	case host.GetPhase() != hostv1.HostPhase_HOST_PHASE_FRESH:
+		return "", errkind.Errorf(errkind.TooLarge, "read the status of the host: it is larger than a message of the API holds")
+	}
+	err = errkind.Errorf(errkind.Precondition, "read the status of the host: the host is not provisioned: Trident has no record of it")
+	return "", errkind.WithName(errkind.WithHint(err, "update it to a Host Configuration first: trident update CONFIG"), hostNotProvisioned)
+}

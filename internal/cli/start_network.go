@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/local"
+)
+
+type startNetworkOptions struct {
+	app          *app
+	config, root string
+}
+
+func newStartNetworkCommand(a *app, run func(context.Context, *startNetworkOptions) error) *cobra.Command {
+	o := &startNetworkOptions{app: a}
+	cmd := &cobra.Command{
+		Use:    "start-network [CONFIG]",
+		Short:  "Bring up the network of a Host Configuration",
+		Hidden: true,
+		Long: `Start-network brings up the network that a Host Configuration has for the
+management OS, or else for the host, so that an image can be fetched. It is run by
+trident-network.service and needs no daemon. CONFIG is ` + defaultConfig + `
+if it is left out.`,
+		Args: atMostOne,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.config = argument(args, defaultConfig)
+			return run(cmd.Context(), o)
+		},
+	}
+	addRoot(cmd, &o.root)
+	return cmd
+}
+
+func startNetwork(ctx context.Context, o *startNetworkOptions) error {
+	if os.Geteuid() != 0 && o.root == "/" {
+		err := errkind.Errorf(errkind.Denied, "start the network: only root may, and this is user %d", os.Geteuid())
+		return asUpstream(errkind.WithName(err, "CheckRootPrivileges"))
+	}
+	text, err := readConfig(o.config)
+	started := false
+	if err == nil {
+		started, err = local.StartNetwork(ctx, o.root, text, run.Host{})
+	}
+	if err != nil {
+		return asUpstream(fmt.Errorf("start the network: %w", interrupted(ctx, err)))
+	}
+	if !started {
+		fmt.Fprintln(o.app.stderr, "The Host Configuration has no network; everything stays as it is.")
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/local"
+	"github.com/trident-project/trident/internal/version"
+	"github.com/trident-project/trident/proto/client"
+	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
+	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
+)
+
+type validateOptions struct {
+	app    *app
+	config string
+	// remote asks the daemon, whose version may be another.
+	remote bool
+}
+
+const validateLong = `Validate finds everything that is wrong with a Host Configuration, and prints one
+line for each: file, line, column, path of the key, upstream's name of the fault,
+and what is wrong. It needs neither the daemon nor root, and looks at the text
+alone, not at this host. CONFIG is ` + defaultConfig + ` if it is left
+out. The exit code is 2 when there is an error; warnings are none.`
+
+func newValidateCommand(a *app, remote bool, run func(context.Context, *validateOptions) error) *cobra.Command {
+	o := &validateOptions{app: a, remote: remote}
+	return &cobra.Command{
+		Use:   "validate [CONFIG]",
+		Short: "Find everything that is wrong with a Host Configuration",
+		Long:  validateLong,
+		Args:  atMostOne,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.config = argument(args, defaultConfig)
+			return run(cmd.Context(), o)
+		},
+	}
+}
+
+func validate(ctx context.Context, o *validateOptions) error {
+	text, err := readConfig(o.config)
+	if err != nil {
+		return err
+	}
+	ask := o.app.inMemory
+	if o.remote {
+		ask = o.app.ask
+	}
+	return asUpstream(ask(ctx, "validate Host Configuration", func(c *client.Client) error {
+		found, err := findings(ctx, c, text)
+		if err != nil {
+			return err
+		}
+		shown := o.app.show(found, func(w io.Writer) {
+			for _, f := range found.GetFindings() {
+				fmt.Fprintln(w, findingText(o.config, f))
+			}
+		})
+		return errors.Join(verdict(o.config, found), shown)
+	}))
+}
+
+// inMemory asks services of this process, where no daemon has to be.
+func (a *app) inMemory(ctx context.Context, doing string, question func(*client.Client) error) (err error) {
+	s, err := local.Serve(version.String())
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	c, err := client.Dial("memory", client.WithDialer(s.Dial))
+	if err == nil {
+		err = errors.Join(question(c), c.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, interrupted(ctx, err))
+	}
+	return nil
+}
+
+// findings asks a daemon, or what stands for it, about a Host Configuration.
+func findings(ctx context.Context, c *client.Client, text []byte) (*hostv1.ValidateConfigResponse, error) {
+	req := &hostv1.ValidateConfigRequest{Config: &hostv1.ValidateConfigRequest_Text{Text: string(text)}}
+	if !utf8.Valid(text) { // a message has no place for it
+		handle, err := openConfig(ctx, c, text)
+		if err != nil {
+			return nil, err
+		}
+		req.Config = &hostv1.ValidateConfigRequest_ConfigHandle{ConfigHandle: handle}
+	}
+	found, err := hostv1.NewHostServiceClient(c.Conn()).ValidateConfig(ctx, req)
+	return found, plain(err)
+}
+
+// openConfig sends a Host Configuration as bytes. The handle ends with the
+// connection.
+func openConfig(ctx context.Context, c *client.Client, text []byte) (int64, error) {
+	stream, err := handlesv1.NewHandleServiceClient(c.Conn()).OpenConfig(ctx)
+	if err != nil {
+		return 0, plain(err)
+	}
+	start := &handlesv1.OpenConfigRequest_Start{Size: int64(len(text))}
+	err = stream.Send(&handlesv1.OpenConfigRequest{Part: &handlesv1.OpenConfigRequest_Start_{Start: start}})
+	for chunk := range slices.Chunk(text, 256<<10) {
+		if err == nil {
+			err = stream.Send(&handlesv1.OpenConfigRequest{Part: &handlesv1.OpenConfigRequest_Chunk{Chunk: chunk}})
+		}
+	}
+	if err != nil && !errors.Is(err, io.EOF) { // what ended the stream is in its answer
+		return 0, plain(err)
+	}
+	resp, err := stream.CloseAndRecv()
+	return resp.GetConfigHandle(), plain(err)
+}
+
+// findingText is a finding as compilers write them.
+func findingText(file string, f *hostv1.Finding) string {
+	parts := []string{line(file)}
+	if f.GetLine() > 0 {
+		parts[0] += fmt.Sprintf(":%d:%d", f.GetLine(), f.GetColumn())
+	}
+	if f.GetSeverity() == hostv1.Severity_SEVERITY_WARNING {
+		parts = append(parts, "warning")
+	}
+	if f.GetPath() != "" {
+		parts = append(parts, line(f.GetPath()))
+	}
+	if f.GetName() != "" {
+		parts = append(parts, line(f.GetName()))
+	}
+	return strings.Join(append(parts, line(f.GetMessage())), ": ")
+}
+
+// verdict is the error that findings come to.
+func verdict(file string, found *hostv1.ValidateConfigResponse) error {
+	if found.GetValid() {
+		return nil
+	}
+	faults, parse := 0, false
+	for _, f := range found.GetFindings() {
+		if f.GetSeverity() == hostv1.Severity_SEVERITY_ERROR {
+			faults++
+			parse = parse || f.GetName() == "ParseHostConfiguration"
+		}
+	}
+	name := "InvalidHostConfigurationStatic"
+	if parse {
+		name = "ParseHostConfiguration"
+	}
+	what := fmt.Sprintf("%d faults", faults)
+	if faults == 1 {
+		what = "a fault"
+	}
+	return errkind.WithName(errkind.Errorf(errkind.Invalid, "%s has %s", file, what), name)
+}
+
+// checkConfig has the daemon look at a Host Configuration, and shows what it
+// finds beside the progress.
+func (a *app) checkConfig(ctx context.Context, c *client.Client, file string, text []byte) error {
+	found, err := findings(ctx, c, text)
+	if err != nil {
+		return err
+	}
+	for _, f := range found.GetFindings() {
+		fmt.Fprintln(a.stderr, findingText(file, f))
+	}
+	return verdict(file, found)
+}

@@ -1,0 +1,163 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/servicing"
+)
+
+const (
+	maxHistory = 16 << 20
+	maxStatus  = 4 << 20
+	// maxBootFile bounds what is copied of each file of the EFI system partition.
+	maxBootFile = 512 << 20
+)
+
+// Initialization is how a host comes to a record without being installed.
+type Initialization struct {
+	// Root is the tree of the host.
+	Root string
+	// Status is a file in upstream's form that is recorded as it is; with it, the
+	// rest does not matter. It and History are files of the machine that this runs
+	// on.
+	Status  string
+	History string
+	Disk    string
+	Lazy    map[string]string
+	Version string
+	Tools   run.Runner
+}
+
+// Initialize writes the record of a host that is made as an image, and readies
+// its boot files for the first update. A host that has a record is refused.
+func Initialize(ctx context.Context, in Initialization) (err error) {
+	status, err := in.status(ctx)
+	if err != nil {
+		return err
+	}
+	where, err := hoststate.Path(in.Root)
+	if err != nil {
+		return err
+	}
+	store, err := hoststate.Open(ctx, filepath.Join(in.Root, where))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	old, err := store.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if old.Phase != (hoststate.Fresh{}) {
+		return errkind.WithHint(errkind.Errorf(errkind.Exists, "the host has a record already: it is %s", old.Phase.State()),
+			"to begin anew, delete %s", where)
+	}
+	if in.Status == "" {
+		if err := copyBootFiles(in.Root, status.Spec); err != nil {
+			return fmt.Errorf("copy boot files: %w", err)
+		}
+	}
+	if err := store.Record(ctx, status); err != nil {
+		return err
+	}
+	return store.Backup(ctx)
+}
+
+func (in Initialization) status(ctx context.Context) (hoststate.Status, error) {
+	if in.Status != "" {
+		text, err := readFile(in.Status, maxStatus)
+		if err != nil {
+			return hoststate.Status{}, errkind.WithName(fmt.Errorf("read host status: %w", err), "ReadInputFile")
+		}
+		status, err := hoststate.ParseStatus(text)
+		if err != nil {
+			return hoststate.Status{}, errkind.WithName(fmt.Errorf("parse host status %s: %w", in.Status, err), "ParseHostStatus")
+		}
+		return status, nil
+	}
+	history, err := readFile(in.History, maxHistory)
+	if err != nil {
+		return hoststate.Status{}, errkind.WithName(fmt.Errorf("read history of the image: %w", err), "HistoryFileNotFound")
+	}
+	devices, err := in.Tools.Run(ctx, "lsblk", "--json", "--bytes", "--output", servicing.LSBLKColumns)
+	if err != nil {
+		return hoststate.Status{}, fmt.Errorf("list disks: %w", err)
+	}
+	var stat unix.Stat_t
+	if err := unix.Stat(in.Root, &stat); err != nil {
+		return hoststate.Status{}, fmt.Errorf("look at %s: %w", in.Root, err)
+	}
+	return servicing.OfflineStatus(servicing.Offline{
+		History: history, Devices: devices, Disk: in.Disk, Lazy: in.Lazy, Version: in.Version,
+		RootDevice: fmt.Sprintf("%d:%d", unix.Major(stat.Dev), unix.Minor(stat.Dev)),
+	})
+}
+
+func readFile(name string, limit int64) ([]byte, error) {
+	name, err := filepath.Abs(name)
+	if err != nil {
+		return nil, err
+	}
+	return inroot.FS("/").ReadFile(strings.TrimPrefix(name, "/"), limit)
+}
+
+// copyBootFiles copies EFI/BOOT to EFI/AZLA, which is where the first update
+// expects the boot files of volume A. An image without EFI/BOOT has none.
+func copyBootFiles(root, spec string) (err error) {
+	config, err := hostconfig.ParseRecorded([]byte(spec))
+	if err != nil {
+		return err
+	}
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	efi := path.Join(strings.TrimPrefix(espMount(config), "/"), "EFI")
+	from, to := path.Join(efi, "BOOT"), path.Join(efi, "AZLA")
+	if _, err := r.Stat(from); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return fs.WalkDir(r.FS(), from, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		target := to + strings.TrimPrefix(name, from)
+		if d.IsDir() {
+			return r.MkdirAll(target, 0o755)
+		}
+		text, err := inroot.FS(root).ReadFile(name, maxBootFile)
+		if err != nil {
+			return err
+		}
+		return writeIn(root, target, text, 0o644)
+	})
+}
+
+// espMount is where the EFI system partition is mounted.
+func espMount(c *hostconfig.Config) string {
+	for _, disk := range c.Spec().Storage.Disks {
+		for _, p := range disk.Partitions {
+			for _, f := range c.Spec().Storage.Filesystems {
+				if p.Type == hostconfig.PartitionESP && f.DeviceID == p.ID && f.MountPoint != nil {
+					return f.MountPoint.Path
+				}
+			}
+		}
+	}
+	return "/boot/efi"
+}
