@@ -1,0 +1,156 @@
+package gpt
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"unicode/utf16"
+)
+
+// maxArray bounds the array of a foreign table, which may have more entries
+// and larger ones than ours.
+const maxArray = 1 << 20
+
+const damagedPrimary = "primary table: "
+
+// ReadDisk reads the table of a disk of size bytes. It takes the primary table,
+// and the backup one when the primary is not whole. A disk without a GPT is an
+// error of kind NotFound, one whose tables are both broken, or say what cannot
+// be, of kind Corrupt.
+func ReadDisk(r io.ReaderAt, size, sectorSize int64) (*Disk, error) {
+	d := &Disk{Size: size, SectorSize: sectorSize}
+	if err := d.check(); err != nil {
+		return nil, fmt.Errorf("read partition table: %w", err)
+	}
+	mbr := make([]byte, sector)
+	if err := readFull(r, mbr, 0); err != nil {
+		return nil, fmt.Errorf("read partition table: %w", err)
+	}
+	if !protective(mbr) {
+		return nil, noTable("there is no GUID partition table")
+	}
+	copy(d.BootCode[:], mbr)
+	last := uint64(size/sectorSize - 1)
+	primary := d.readAt(r, 1)
+	if primary == nil {
+		if b, err := d.header(r, d.alternate(r, last)); err != nil {
+			d.Damaged = "backup table: " + err.Error()
+		} else if b.DiskID.swapped() != d.ID {
+			d.Damaged = "backup table: it is of another disk"
+		}
+		return d, nil
+	}
+	if err := d.readAt(r, last); err != nil {
+		return nil, fmt.Errorf("read partition table: primary: %w; backup: %w", primary, err)
+	}
+	d.Damaged = damagedPrimary + primary.Error()
+	return d, nil
+}
+
+// protective reports whether one of the records of an MBR says that there is a
+// GPT. Boot code, and other records beside that one, are the business of others.
+func protective(mbr []byte) bool {
+	if mbr[510] != 0x55 || mbr[511] != 0xaa {
+		return false
+	}
+	for i := range 4 {
+		if mbr[mbrEntry+16*i+4] == 0xee {
+			return true
+		}
+	}
+	return false
+}
+
+// alternate is where the primary header says the backup is; a disk that has
+// grown has it no longer at its end.
+func (d *Disk) alternate(r io.ReaderAt, last uint64) uint64 {
+	if h, err := d.header(r, 1); err == nil && h.Other > 1 && h.Other <= last {
+		return h.Other
+	}
+	return last
+}
+
+func (d *Disk) header(r io.ReaderAt, at uint64) (*header, error) {
+	b := make([]byte, d.SectorSize)
+	if err := readFull(r, b, int64(at)*d.SectorSize); err != nil {
+		return nil, err
+	}
+	var h header
+	if _, err := binary.Decode(b, binary.LittleEndian, &h); err != nil {
+		return nil, err
+	}
+	switch {
+	case h.Signature != signature:
+		return nil, corrupt("there is no header")
+	case h.Size < headerSize || int64(h.Size) > d.SectorSize:
+		return nil, corrupt("the header has %d bytes", h.Size)
+	}
+	sum := b[:h.Size]
+	clear(sum[16:20])
+	array := uint64(h.EntryCount) * uint64(h.EntrySize)
+	switch {
+	case crc32.ChecksumIEEE(sum) != h.CRC:
+		return nil, corrupt("the header does not match its checksum")
+	case h.Self != at:
+		return nil, corrupt("the header is for another place")
+	case h.EntrySize < entrySize || h.EntrySize%entrySize != 0 || array == 0 || array > maxArray:
+		return nil, corrupt("%d entries of %d bytes", h.EntryCount, h.EntrySize)
+	case h.Array < 2 || h.Array > uint64(d.Size/d.SectorSize):
+		return nil, corrupt("the entries are not on the disk")
+	}
+	return &h, nil
+}
+
+func (d *Disk) readAt(r io.ReaderAt, at uint64) error {
+	h, err := d.header(r, at)
+	if err != nil {
+		return err
+	}
+	array := make([]byte, h.EntryCount*h.EntrySize)
+	if err := readFull(r, array, int64(h.Array)*d.SectorSize); err != nil {
+		return err
+	}
+	if crc32.ChecksumIEEE(array) != h.ArrayCRC {
+		return corrupt("the entries do not match their checksum")
+	}
+	d.ID, d.Entries = h.DiskID.swapped(), nil
+	for i := range int(h.EntryCount) {
+		e, used, err := d.entry(array[i*int(h.EntrySize):], i+1)
+		if err != nil {
+			return err
+		}
+		if used {
+			d.Entries = append(d.Entries, e)
+		}
+	}
+	return d.check()
+}
+
+func (d *Disk) entry(raw []byte, number int) (Entry, bool, error) {
+	var e entry
+	if _, err := binary.Decode(raw, binary.LittleEndian, &e); err != nil {
+		return Entry{}, false, fmt.Errorf("read partition entry %d: %w", number, err)
+	}
+	if e.Type == (GUID{}) {
+		return Entry{}, false, nil
+	}
+	if sectors := uint64(d.Size / d.SectorSize); e.First > e.Last || e.Last >= sectors {
+		return Entry{}, false, corrupt("partition %d (sectors %d to %d) is not on the disk", number, e.First, e.Last)
+	}
+	out := Entry{
+		Number: number, Type: e.Type.swapped(), ID: e.ID.swapped(), Attributes: e.Attributes, units: e.Name,
+		Offset: int64(e.First) * d.SectorSize, Size: int64(e.Last-e.First+1) * d.SectorSize,
+	}
+	out.Name = decodeAny(e.Name)
+	return out, true, nil
+}
+
+// decodeAny reads a name however it is padded.
+func decodeAny(units [nameUnits]uint16) string {
+	n := 0
+	for n < len(units) && units[n] != 0 {
+		n++
+	}
+	return string(utf16.Decode(units[:n]))
+}
