@@ -59,6 +59,8 @@ var layers = []struct{ pkg, may string }{
 	// machine: one interface of the kernel or of systemd each
 	{"internal/systemd/systemdtest", "internal/systemd internal/errkind"},
 	{"internal/systemd", "internal/linux/run internal/errkind"},
+	{"internal/linux/blockdev/blockdevtest", "internal/linux/blockdev internal/linux/gpt"},
+	{"internal/linux/blockdev", "internal/linux/gpt internal/errkind"},
 	{"internal/linux/ddi", "internal/linux/gpt internal/linux/verity internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/linux/gpt", "internal/errkind"},
 	{"internal/linux/verity", "internal/errkind"},
@@ -69,6 +71,7 @@ var layers = []struct{ pkg, may string }{
 
 	// words: what every layer speaks of
 	{"internal/errkind/grpckind", "internal/errkind"},
+	{"internal/slot", "internal/errkind"},
 	{"internal/errkind", ""},
 	{"internal/version", ""},
 

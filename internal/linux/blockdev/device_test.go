@@ -1,0 +1,84 @@
+package blockdev_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/blockdev"
+	"github.com/trident-project/trident/internal/linux/blockdev/blockdevtest"
+)
+
+func TestADiskInMemory(t *testing.T) {
+	t.Parallel()
+	for _, sector := range []int64{512, 4096} {
+		blockdevtest.Suite(t, func(*testing.T) blockdev.Device { return blockdevtest.New(8<<20, sector) })
+	}
+}
+
+func TestAFileAsADisk(t *testing.T) {
+	t.Parallel()
+	blockdevtest.Suite(t, func(t *testing.T) blockdev.Device {
+		path := filepath.Join(t.TempDir(), "disk")
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 8<<20)); err != nil {
+			t.Fatal(err)
+		}
+		d, err := blockdev.Open(path, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = d.Close() })
+		return d
+	})
+}
+
+func TestWhatIsNoDiskIsNotOpened(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]errkind.Kind{
+		"/dev/null":                           errkind.Invalid,
+		filepath.Join(t.TempDir(), "missing"): errkind.NotFound,
+	} {
+		if _, err := blockdev.Open(path, false); errkind.Of(err) != want {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+func TestWaitingEndsWhenAllIsThere(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	early, late := filepath.Join(dir, "early"), filepath.Join(dir, "disk/by-partuuid/late")
+	if err := os.WriteFile(early, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- blockdev.Await(t.Context(), early, late) }()
+	if err := os.MkdirAll(filepath.Dir(late), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-done:
+		t.Fatalf("it did not wait: %v", err)
+	default:
+	}
+	if err := os.Symlink(early, late); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWaitingEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	err := blockdev.Await(ctx, filepath.Join(t.TempDir(), "never"))
+	if errkind.Of(err) != errkind.Timeout || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,172 @@
+package blockdev
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/gpt"
+)
+
+// Inventory is the disks of a host at one moment, by name.
+type Inventory struct {
+	Disks []Disk `json:"disks"`
+}
+
+// The tables that a Disk can have.
+const (
+	TableNone = ""
+	TableGPT  = "gpt"
+	TableDOS  = "dos"
+)
+
+// Disk is one disk. Sizes and offsets are in bytes.
+type Disk struct {
+	Name       string      `json:"name"` // sda
+	Path       string      `json:"path"` // /dev/sda
+	Links      []string    `json:"links,omitempty"`
+	Size       int64       `json:"size"`
+	SectorSize int64       `json:"sectorSize"`
+	Model      string      `json:"model,omitempty"`
+	Serial     string      `json:"serial,omitempty"`
+	Removable  bool        `json:"removable,omitempty"`
+	ReadOnly   bool        `json:"readOnly,omitempty"`
+	Table      string      `json:"table,omitempty"`
+	TableID    string      `json:"tableId,omitempty"`
+	Problem    string      `json:"problem,omitempty"` // why its content is not known, or what is wrong with its table
+	Content    Content     `json:"content,omitzero"`  // of a disk without a table
+	Use        Use         `json:"use,omitzero"`      // of the disk as a whole
+	Partitions []Partition `json:"partitions,omitempty"`
+
+	GPT *gpt.Disk `json:"-"` // with Table gpt
+}
+
+// Partition is one partition of a disk. Type, UUID and Label are those of the
+// GPT; Content has those of the file system.
+type Partition struct {
+	Number  int      `json:"number"`
+	Name    string   `json:"name"` // sda1
+	Path    string   `json:"path"` // /dev/sda1
+	Links   []string `json:"links,omitempty"`
+	Offset  int64    `json:"offset"`
+	Size    int64    `json:"size"`
+	Type    string   `json:"type,omitempty"`
+	UUID    string   `json:"uuid,omitempty"`
+	Label   string   `json:"label,omitempty"`
+	Content Content  `json:"content,omitzero"`
+	Use     Use      `json:"use,omitzero"`
+}
+
+// Use is what the host uses a device for, itself or through devices that rest
+// on it.
+type Use struct {
+	Mounts  []string `json:"mounts,omitempty"`
+	Swap    bool     `json:"swap,omitempty"`
+	Holders []string `json:"holders,omitempty"` // dm-0, md127
+}
+
+// InUse reports whether there is any use.
+func (u Use) InUse() bool { return u.Swap || len(u.Mounts)+len(u.Holders) > 0 }
+
+// String is for people: "mounted at /, held by dm-0".
+func (u Use) String() string {
+	var out []string
+	if len(u.Mounts) > 0 {
+		out = append(out, "mounted at "+strings.Join(u.Mounts, " and "))
+	}
+	if u.Swap {
+		out = append(out, "used as swap")
+	}
+	if len(u.Holders) > 0 {
+		out = append(out, "held by "+strings.Join(u.Holders, " and "))
+	}
+	return strings.Join(out, ", ")
+}
+
+// Find is the disk with that device file or a link to it.
+func (inv *Inventory) Find(device string) (*Disk, bool) {
+	device = path.Clean(device)
+	for i := range inv.Disks {
+		if d := &inv.Disks[i]; d.Path == device || slices.Contains(d.Links, device) {
+			return d, true
+		}
+	}
+	return nil, false
+}
+
+// Partition is the partition with that device file or a link to it.
+func (inv *Inventory) Partition(device string) (*Partition, bool) {
+	device = path.Clean(device)
+	for i := range inv.Disks {
+		for j := range inv.Disks[i].Partitions {
+			if p := &inv.Disks[i].Partitions[j]; p.Path == device || slices.Contains(p.Links, device) {
+				return p, true
+			}
+		}
+	}
+	return nil, false
+}
+
+const (
+	maxDisks    = 1024
+	sysfsSector = 512 // the unit of sysfs, whatever the sectors of the disk
+)
+
+// Read looks at the disks of the host under root ("/"): its /sys, /proc and
+// /dev. A disk that cannot be read is there with its Problem.
+func Read(root string) (*Inventory, error) {
+	dir, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, fmt.Errorf("list disks: %w", err)
+	}
+	defer dir.Close()
+	h := host{dir}
+	uses, err := h.uses()
+	if err != nil {
+		return nil, fmt.Errorf("list disks: %w", err)
+	}
+	links, err := h.links()
+	if err != nil {
+		return nil, fmt.Errorf("list disks: %w", err)
+	}
+	names, err := h.list("sys/block")
+	if err != nil {
+		return nil, fmt.Errorf("list disks: %w", err)
+	}
+	inv := &Inventory{}
+	for _, name := range names {
+		if !isDisk(name) || h.number("sys/block/"+name+"/size") <= 0 {
+			continue
+		}
+		if len(inv.Disks) == maxDisks {
+			return nil, errkind.Errorf(errkind.TooLarge, "list disks: there are more than %d", maxDisks)
+		}
+		inv.Disks = append(inv.Disks, h.disk(name, uses, links))
+	}
+	slices.SortFunc(inv.Disks, func(a, b Disk) int { return cmp.Compare(a.Name, b.Name) })
+	return inv, nil
+}
+
+// isDisk leaves out what is memory, rests on other devices, or is no disk to
+// install to.
+func isDisk(name string) bool {
+	for _, prefix := range []string{"ram", "zram", "sr", "fd", "dm-", "md"} {
+		if rest, ok := strings.CutPrefix(name, prefix); ok && strings.Trim(rest, "0123456789") == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// PartitionName is what the kernel calls partition number of a disk.
+func PartitionName(disk string, number int) string {
+	if last := disk[len(disk)-1]; last >= '0' && last <= '9' {
+		disk += "p"
+	}
+	return disk + strconv.Itoa(number)
+}

@@ -1,0 +1,160 @@
+package blockdev
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Content is what is on a device, in the words of blkid(8). The zero value is
+// nothing that we know.
+type Content struct {
+	Type  string `json:"type,omitempty"` // ext4, xfs, vfat, swap, crypto_LUKS, …
+	UUID  string `json:"uuid,omitempty"`
+	Label string `json:"label,omitempty"`
+}
+
+// probeSize is as far as the superblocks lie that we know.
+const probeSize = 68 << 10
+
+// Probe tells what is on a device of size bytes by its magic numbers. That it
+// cannot be read is the same as that there is nothing.
+func Probe(r io.ReaderAt, size int64) Content {
+	b := make([]byte, min(probeSize, size))
+	n, _ := r.ReadAt(b, 0)
+	b = append(b[:n], make([]byte, probeSize-n)...)
+	if raidMember(r, b, size) {
+		return Content{Type: "linux_raid_member"}
+	}
+	for _, f := range []func([]byte) (Content, bool){probeMagic, probeExt, probeXFS, probeSwap, probeBtrfs, probeFAT} {
+		if c, ok := f(b); ok {
+			return c
+		}
+	}
+	return Content{}
+}
+
+// probeMagic is for what is told by a magic alone.
+func probeMagic(b []byte) (Content, bool) {
+	for _, m := range []struct {
+		at            int
+		magic, typ    string
+		uuid, uuidLen int // as text
+	}{
+		{0, "LUKS\xba\xbe", "crypto_LUKS", 168, 40},
+		{0, "verity\x00\x00", "DM_verity_hash", 0, 0},
+		{0, "hsqs", "squashfs", 0, 0},
+		{1024, "\xe2\xe1\xf5\xe0", "erofs", 0, 0},
+		{512, "LABELONE", "LVM2_member", 0, 0},
+		{32769, "CD001", "iso9660", 0, 0},
+		{3, "NTFS    ", "ntfs", 0, 0},
+		{3, "EXFAT   ", "exfat", 0, 0},
+	} {
+		if bytes.HasPrefix(b[m.at:], []byte(m.magic)) {
+			return Content{Type: m.typ, UUID: text(b[m.uuid : m.uuid+m.uuidLen])}, true
+		}
+	}
+	return Content{}, false
+}
+
+// probeExt is ext2 to ext4 (kernel documentation, filesystems/ext4/super).
+func probeExt(b []byte) (Content, bool) {
+	s := b[1024:]
+	if binary.LittleEndian.Uint16(s[56:]) != 0xef53 {
+		return Content{}, false
+	}
+	const journal, extents, bit64, flexGroups = 0x4, 0x40, 0x80, 0x200
+	typ := "ext2"
+	if binary.LittleEndian.Uint32(s[92:])&journal != 0 {
+		typ = "ext3"
+	}
+	if binary.LittleEndian.Uint32(s[96:])&(extents|bit64|flexGroups) != 0 {
+		typ = "ext4"
+	}
+	return Content{typ, uuid(s[104:]), text(s[120:136])}, true
+}
+
+func probeXFS(b []byte) (Content, bool) {
+	if !bytes.HasPrefix(b, []byte("XFSB")) {
+		return Content{}, false
+	}
+	return Content{"xfs", uuid(b[32:]), text(b[108:120])}, true
+}
+
+// probeSwap knows the header for every size of page.
+func probeSwap(b []byte) (Content, bool) {
+	for page := 4 << 10; page <= 64<<10; page *= 2 {
+		if string(b[page-10:page]) == "SWAPSPACE2" {
+			return Content{"swap", uuid(b[1036:]), text(b[1052:1068])}, true
+		}
+	}
+	return Content{}, false
+}
+
+func probeBtrfs(b []byte) (Content, bool) {
+	s := b[64<<10:]
+	if string(s[64:72]) != "_BHRfS_M" {
+		return Content{}, false
+	}
+	return Content{"btrfs", uuid(s[32:]), text(s[299:555])}, true
+}
+
+// probeFAT knows FAT by the strings that mkfs writes (Microsoft FAT
+// specification 1.03, section 3).
+func probeFAT(b []byte) (Content, bool) {
+	if b[510] != 0x55 || b[511] != 0xaa {
+		return Content{}, false
+	}
+	for _, f := range []struct {
+		at     int
+		strngs string
+	}{{82, "FAT32"}, {54, "FAT16"}, {54, "FAT12"}} {
+		if bytes.HasPrefix(b[f.at:], []byte(f.strngs)) {
+			id := binary.LittleEndian.Uint32(b[f.at-15:])
+			label := text(b[f.at-11 : f.at])
+			if label == "NO NAME" {
+				label = ""
+			}
+			return Content{"vfat", fmt.Sprintf("%04X-%04X", id>>16, id&0xffff), label}, true
+		}
+	}
+	return Content{}, false
+}
+
+// raidMember looks where the versions of the MD superblock lie: 1.1 and 1.2 at
+// the start, 1.0 and 0.90 near the end.
+func raidMember(r io.ReaderAt, b []byte, size int64) bool {
+	magic := []byte{0xfc, 0x4e, 0x2b, 0xa9}
+	if bytes.HasPrefix(b, magic) || bytes.HasPrefix(b[4096:], magic) {
+		return true
+	}
+	got := make([]byte, 4)
+	for _, at := range []int64{(size/512 - 16) &^ 7 * 512, size&^0xffff - 64<<10} {
+		if at > 0 {
+			if _, err := r.ReadAt(got, at); err == nil && bytes.Equal(got, magic) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func uuid(b []byte) string {
+	h := hex.EncodeToString(b[:16])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
+
+// text is what a label says up to its end, when it can be shown.
+func text(b []byte) string {
+	b, _, _ = bytes.Cut(b, []byte{0})
+	s := strings.TrimSpace(string(b))
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return ""
+	}
+	return s
+}

@@ -1,0 +1,172 @@
+package blockdev
+
+import (
+	"cmp"
+	"errors"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/gpt"
+)
+
+// host reads below the root folder of a host and never outside of it.
+type host struct{ root *os.Root }
+
+const (
+	maxAttribute = 4096
+	maxNames     = 4096
+)
+
+// list is the names in a folder, sorted; none when it is not there.
+func (h host) list(dir string) ([]string, error) {
+	f, err := h.root.Open(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(maxNames + 1)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if len(names) > maxNames {
+		return nil, errkind.Errorf(errkind.TooLarge, "/%s has more than %d entries", dir, maxNames)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// read is the start of a file, or nothing.
+func (h host) read(name string, limit int64) []byte {
+	f, err := h.root.Open(name)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit))
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+func (h host) text(name string) string {
+	return strings.TrimSpace(strings.Trim(string(h.read(name, maxAttribute)), "\x00"))
+}
+
+// number is -1 for what is not there or no number.
+func (h host) number(name string) int64 {
+	n, err := strconv.ParseInt(h.text(name), 10, 64)
+	if err != nil || n < 0 || n > 1<<51 {
+		return -1
+	}
+	return n
+}
+
+func (h host) disk(name string, uses map[string]Use, links map[string][]string) Disk {
+	sys := "sys/block/" + name
+	d := Disk{
+		Name: name, Path: "/dev/" + name, Links: links[name], Use: uses[name],
+		Size: h.number(sys+"/size") * sysfsSector, SectorSize: max(h.number(sys+"/queue/logical_block_size"), 512),
+		Model: h.text(sys + "/device/model"), Serial: cmp.Or(h.text(sys+"/serial"), h.text(sys+"/device/serial"), h.page80(sys)),
+		Removable: h.number(sys+"/removable") > 0, ReadOnly: h.number(sys+"/ro") > 0,
+	}
+	h.content(&d)
+	h.known(&d, uses, links)
+	for i := range d.Partitions {
+		h.partitionContent(&d, &d.Partitions[i])
+	}
+	return d
+}
+
+// page80 is the serial number of a SCSI disk: vital product data, page 0x80
+// (SPC-4, 7.8.17).
+func (h host) page80(sys string) string {
+	data := h.read(sys+"/device/vpd_pg80", maxAttribute)
+	if len(data) < 4 {
+		return ""
+	}
+	return strings.TrimSpace(strings.Trim(string(data[4:]), "\x00"))
+}
+
+// content reads the table of a disk, or what it has instead.
+func (h host) content(d *Disk) {
+	f, err := h.root.Open("dev/" + d.Name)
+	if err != nil {
+		d.Problem = "its device file cannot be opened: " + err.Error()
+		return
+	}
+	defer f.Close()
+	table, err := gpt.ReadDisk(f, d.Size, d.SectorSize)
+	switch {
+	case err == nil:
+		d.Table, d.TableID, d.GPT, d.Problem = TableGPT, table.ID.String(), table, table.Damaged
+		for _, e := range table.Entries {
+			name := PartitionName(d.Name, e.Number)
+			d.Partitions = append(d.Partitions, Partition{
+				Number: e.Number, Name: name, Path: "/dev/" + name, Offset: e.Offset, Size: e.Size,
+				Type: e.Type.String(), UUID: e.ID.String(), Label: e.Name,
+			})
+		}
+	case errkind.Of(err) == errkind.NotFound:
+		if d.Content = Probe(f, d.Size); d.Content == (Content{}) && hasMBR(f) {
+			d.Table = TableDOS
+		}
+	default:
+		d.Table, d.Problem = TableGPT, err.Error()
+	}
+}
+
+// known adds what the kernel knows of the partitions, also those that are no
+// longer in the table: they may be in use.
+func (h host) known(d *Disk, uses map[string]Use, links map[string][]string) {
+	names, _ := h.list("sys/block/" + d.Name)
+	for _, name := range names {
+		sys := path.Join("sys/block", d.Name, name)
+		number := int(h.number(sys + "/partition"))
+		if number < 1 {
+			continue
+		}
+		i := slices.IndexFunc(d.Partitions, func(p Partition) bool { return p.Number == number })
+		if i < 0 {
+			i = len(d.Partitions)
+			d.Partitions = append(d.Partitions, Partition{
+				Number: number, Offset: h.number(sys+"/start") * sysfsSector, Size: h.number(sys+"/size") * sysfsSector,
+			})
+		}
+		p := &d.Partitions[i]
+		p.Name, p.Path = name, "/dev/"+name
+	}
+	for i := range d.Partitions {
+		p := &d.Partitions[i]
+		p.Links, p.Use = links[p.Name], uses[p.Name]
+	}
+	slices.SortFunc(d.Partitions, func(a, b Partition) int { return cmp.Compare(a.Number, b.Number) })
+}
+
+// partitionContent looks through the partition's own device file: what was
+// written there need not be seen through the disk's.
+func (h host) partitionContent(d *Disk, p *Partition) {
+	if f, err := h.root.Open("dev/" + p.Name); err == nil {
+		defer f.Close()
+		p.Content = Probe(f, p.Size)
+	} else if f, err := h.root.Open("dev/" + d.Name); err == nil {
+		defer f.Close()
+		p.Content = Probe(io.NewSectionReader(f, p.Offset, p.Size), p.Size)
+	}
+}
+
+func hasMBR(r io.ReaderAt) bool {
+	b := make([]byte, 512)
+	if _, err := r.ReadAt(b, 0); err != nil {
+		return false
+	}
+	return b[510] == 0x55 && b[511] == 0xaa
+}
