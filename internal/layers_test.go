@@ -39,8 +39,8 @@ var layers = []struct{ pkg, may string }{
 	{"proto/client/clienttest", "internal/errkind/grpckind " + generated},
 
 	// engine: what changes a host
-	{"internal/servicing", "internal/selfservice internal/operation internal/hoststate internal/hostconfig internal/extension " +
-		"internal/systemd internal/linux/run internal/errkind"},
+	{"internal/servicing", "internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/hostconfig " +
+		"internal/systemd internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/selfservice", "internal/operation internal/hoststate internal/rescue internal/trust internal/extension internal/fetch internal/hostinfo " +
 		"internal/systemd internal/linux/ddi internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/hoststate", "internal/operation internal/linux/inroot internal/linux/atomicfile internal/version internal/errkind"},
@@ -52,6 +52,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/trust", "internal/linux/ddi internal/linux/inroot internal/errkind"},
 	{"internal/extension", "internal/hostinfo internal/fetch internal/systemd internal/linux/ddi internal/linux/gpt internal/linux/inroot internal/linux/loop " +
 		"internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
+	{"internal/osconfig", "internal/hostconfig internal/linux/inroot internal/linux/atomicfile internal/errkind"},
 	{"internal/hostinfo", "internal/linux/inroot internal/errkind"},
 	{"internal/hostconfig", "internal/errkind"},
 	{"internal/fetch", "internal/linux/atomicfile internal/errkind"},
@@ -102,7 +103,7 @@ var keepers = map[string]string{
 	"github.com/goreleaser/nfpm":      "packaging/build",
 	"github.com/schollz/progressbar":  "internal/cli",
 	"github.com/klauspost/compress":   "internal/cli",
-	"go.yaml.in/yaml":                 "internal/cli internal/local internal/hoststate internal/hostconfig packaging/build",
+	"go.yaml.in/yaml":                 "internal/cli internal/local internal/hoststate internal/hostconfig internal/osconfig packaging/build",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli",
 	"github.com/rogpeppe/go-internal": "",

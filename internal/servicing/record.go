@@ -1,9 +1,14 @@
 package servicing
 
 import (
+	"fmt"
+	"path"
+
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/osconfig"
+	"github.com/trident-project/trident/internal/selfservice"
 )
 
 // record is what an operation on the host knows. Fields are only ever added, and
@@ -21,9 +26,26 @@ type record struct {
 	CallerReboots bool `json:"caller_reboots"`
 	// Reasons is why there is something, or nothing, to do; each is a sentence.
 	Reasons []string `json:"reasons"`
-	// Extensions is what changes among them; complete once "check", or "finalize",
-	// is done.
+	// Unstage: what is staged is not wanted any more.
+	Unstage bool `json:"unstage"`
+
+	// Extensions is what changes among them, and Own the hash of Trident's own
+	// image, if there is one. They count once Resolved is set.
 	Extensions extension.Change `json:"extensions"`
+	Own        string           `json:"own"`
+	Resolved   bool             `json:"resolved"`
+	Checked    bool             `json:"checked"`
+	// Upgrade: Trident's own image is another one than what runs; Self is that
+	// upgrade's record.
+	Upgrade bool               `json:"upgrade"`
+	Self    selfservice.Record `json:"self"`
+
+	// Kept is what was at the places that change. It counts once "keep" is done.
+	Kept []osconfig.Kept `json:"kept"`
+	// What follows is set before what it tells of is begun.
+	FilesBegun   bool `json:"files_begun"`
+	NetworkBegun bool `json:"network_begun"`
+	ApplyBegun   bool `json:"apply_begun"` // of the network
 }
 
 type (
@@ -31,6 +53,100 @@ type (
 	opStep = operation.Step[record]
 )
 
-// asked and old are the configurations of the record.
-func (r record) asked() (*hostconfig.Config, error) { return hostconfig.ParseRecorded([]byte(r.Asked)) }
-func (r record) old() (*hostconfig.Config, error)   { return hostconfig.ParseRecorded([]byte(r.Old)) }
+// work is what a record means, worked out anew by each step that needs it: the
+// two configurations, and what leads from one to the other.
+type work struct {
+	old, asked *hostconfig.Config
+	change     hostconfig.Change
+}
+
+func (r *record) work() (w work, err error) {
+	if w.old, err = hostconfig.ParseRecorded([]byte(r.Old)); err != nil {
+		return w, fmt.Errorf("read record: %w", err)
+	}
+	if w.asked, err = hostconfig.ParseRecorded([]byte(r.Asked)); err != nil {
+		return w, fmt.Errorf("read record: %w", err)
+	}
+	w.change, err = hostconfig.Diff(w.old, withPaths(w.asked, w.old))
+	return w, err
+}
+
+// changed are the places that the change writes or removes, the network's first.
+func (w work) changed() []string {
+	var out []string
+	if w.change.Netplan {
+		out = append(out, osconfig.Netplan, osconfig.CloudInit)
+	}
+	return append(out, w.files()...)
+}
+
+// files are the places of the additional files that change.
+func (w work) files() []string {
+	var out []string
+	for _, f := range w.change.Files.Write {
+		out = append(out, absolute(f.Destination))
+	}
+	for _, f := range w.change.Files.Remove {
+		out = append(out, absolute(f.Destination))
+	}
+	return out
+}
+
+func absolute(name string) string { return path.Clean("/" + name) }
+
+// hooks are the scripts of a list that a runtime update runs.
+func hooks(all []hostconfig.Script) []hostconfig.Script {
+	var out []hostconfig.Script
+	for _, h := range all {
+		if hostconfig.RunsOn(h.RunOn, hostconfig.OnRuntimeUpdate) {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// wanted are the extensions of a configuration.
+func wanted(c *hostconfig.Config) []extension.Source {
+	var out []extension.Source
+	for _, e := range c.Spec().OS.Sysexts {
+		out = append(out, extension.Source{Class: extension.Sysext, URL: string(e.URL), SHA384: string(e.SHA384), Path: e.Path})
+	}
+	for _, e := range c.Spec().OS.Confexts {
+		out = append(out, extension.Source{Class: extension.Confext, URL: string(e.URL), SHA384: string(e.SHA384), Path: e.Path})
+	}
+	return out
+}
+
+// recorded are the same by value, without Trident's own.
+func recorded(c *hostconfig.Config) []extension.Extension {
+	var out []extension.Extension
+	for _, s := range wanted(c) {
+		if e := (extension.Extension{Class: s.Class, Path: s.Path, SHA384: s.SHA384}); s.Path != ownPath {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// ownPath is where Trident's own image is found, whatever a configuration says.
+const ownPath = sysextDir + "/" + extension.Own + ".raw"
+
+// settledSpec is the configuration with the paths that its extensions got.
+func (r *record) settledSpec(asked *hostconfig.Config) *hostconfig.Config {
+	return asked.Amend(func(spec *hostconfig.Spec) {
+		fill := func(list []hostconfig.Extension, class extension.Class) {
+			for i := range list {
+				for _, e := range r.Extensions.New {
+					if e.Class == class && e.SHA384 == string(list[i].SHA384) {
+						list[i].Path = e.Path
+					}
+				}
+				if class == extension.Sysext && r.Own != "" && string(list[i].SHA384) == r.Own {
+					list[i].Path = ownPath
+				}
+			}
+		}
+		fill(spec.OS.Sysexts, extension.Sysext)
+		fill(spec.OS.Confexts, extension.Confext)
+	})
+}

@@ -38,9 +38,9 @@ func (s *Service) decideUpdate(st state, p plan, req UpdateRequest) (kind, summa
 		if req.Finalize {
 			return s.decideFinalize(st, req.CallerReboots)
 		}
-		return nothing(st, "the configuration is staged already")
+		return nothing("the configuration is staged already")
 	case p.change.Kind == hostconfig.KindNone:
-		return nothing(st, append([]string{"no update is needed: the host has what the configuration says"}, r.Reasons...)...)
+		return unwanted(st, append([]string{"no update is needed: the host has what the configuration says"}, r.Reasons...)...)
 	case p.change.Kind > hostconfig.KindRuntimeUpdate:
 		return "", "", r, unbuilt(p.change)
 	case !req.Stage:
@@ -60,7 +60,7 @@ func (s *Service) Finalize(ctx context.Context, callerReboots bool) (operationID
 		case hoststate.StagedRuntimeUpdate:
 			return s.decideFinalize(st, callerReboots)
 		case hoststate.Settled{}:
-			return nothing(st, "nothing is staged")
+			return nothing("nothing is staged")
 		case hoststate.Fresh{}:
 			err := errkind.Errorf(errkind.Precondition, "the host was never provisioned, and nothing is staged")
 			return "", "", record{}, errkind.WithName(err, "HostNotProvisioned")
@@ -105,14 +105,14 @@ func (s *Service) Rollback(ctx context.Context, req RollbackRequest) (operationI
 			if req.Finalize {
 				return s.decideFinalize(st, req.CallerReboots)
 			}
-			return nothing(st, "the rollback is staged already")
+			return nothing("the rollback is staged already")
 		case hoststate.Settled{}:
 			if req.Stage {
 				return s.decideRollback(ctx, st, req)
 			}
-			return nothing(st, "no rollback is staged")
+			return nothing("no rollback is staged")
 		}
-		return nothing(st, fmt.Sprintf("no rollback is possible in the state %s", st.phase.State()))
+		return nothing(fmt.Sprintf("no rollback is possible in the state %s", st.phase.State()))
 	})
 	return id, wrap("roll back", err)
 }
@@ -123,7 +123,7 @@ func (s *Service) decideRollback(ctx context.Context, st state, req RollbackRequ
 	case err != nil:
 		return "", "", r, err
 	case len(chain) == 0:
-		return nothing(st, "there is nothing to roll back to")
+		return nothing("there is nothing to roll back to")
 	case req.Kind != "" && req.Kind != chain[0].Kind:
 		err := errkind.Errorf(errkind.Precondition, "the next rollback is of the kind %s, not %s", chain[0].Kind, req.Kind)
 		return "", "", r, errkind.WithName(err, "InvalidRollbackExpectation")
@@ -165,10 +165,17 @@ func (s *Service) decide(ctx context.Context, weigh func(state) (kind, summary s
 	return op.ID, err
 }
 
-// nothing is the decision to do nothing but say why. What was staged and is not
-// wanted any more is forgotten.
-func nothing(st state, why ...string) (kind, summary string, r record, err error) {
+// nothing is the decision to do nothing but say why.
+func nothing(why ...string) (kind, summary string, r record, err error) {
 	return opNothing, "nothing to do: " + why[0], record{Reasons: why}, nil
+}
+
+// unwanted is the same where the host has what it shall have, so that what is
+// staged is not wanted any more.
+func unwanted(st state, why ...string) (kind, summary string, r record, err error) {
+	kind, summary, r, err = nothing(why...)
+	r.Unstage = st.next != nil
+	return kind, summary, r, err
 }
 
 // Plan says what Update would do for a configuration, and what that is once it

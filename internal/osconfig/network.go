@@ -1,0 +1,66 @@
+package osconfig
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/inroot"
+)
+
+// Files of the network (reference, appendix B). CloudInit keeps cloud-init from
+// setting up the network too, after a reboot.
+const (
+	Netplan   = "/etc/netplan/99-trident.yaml"
+	CloudInit = "/etc/cloud/cloud.cfg.d/99-use-trident-networking.cfg"
+)
+
+const cloudInitText = "# Trident sets up the network (os.netplan of the Host Configuration).\nnetwork:\n  config: disabled\n"
+
+// WriteNetwork writes the network of a Host Configuration, as the file that
+// netplan reads; or removes it where there is none. It takes effect once netplan
+// has applied it.
+func WriteNetwork(root string, n hostconfig.Netplan) error {
+	if n == nil {
+		if err := Remove(root, CloudInit); err != nil {
+			return err
+		}
+		return Remove(root, Netplan)
+	}
+	data, err := NetplanText(n)
+	if err != nil {
+		return err
+	}
+	if HasCloudInit(root) {
+		if err := Write(root, CloudInit, 0o644, text(cloudInitText)); err != nil {
+			return err
+		}
+	}
+	// It may have the secrets of a wireless network in it.
+	return Write(root, Netplan, 0o600, text(string(data)))
+}
+
+// NetplanText is a network as a file of netplan.
+func NetplanText(n hostconfig.Netplan) ([]byte, error) {
+	data, err := yaml.Dump(map[string]any{"network": map[string]any(n)}, yaml.WithIndent(2), yaml.WithLineWidth(-1))
+	if err != nil {
+		return nil, fmt.Errorf("write netplan: %w", err)
+	}
+	return data, nil
+}
+
+// HasCloudInit says whether cloud-init is in the tree.
+func HasCloudInit(root string) bool {
+	info, err := inroot.FS(root).Stat(filepath.Dir(CloudInit)[1:])
+	return err == nil && info.IsDir()
+}
+
+func text(s string) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := io.WriteString(w, s)
+		return err
+	}
+}

@@ -1,0 +1,238 @@
+package servicing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/osconfig"
+)
+
+// keep copies what will change, so that it can be put back as it was.
+func (s *Service) keep(_ context.Context, r *opRun) error {
+	w, err := r.State.work()
+	if err != nil {
+		return err
+	}
+	names := w.changed()
+	if len(names) == 0 {
+		return nil
+	}
+	kept := make([]osconfig.Kept, len(names))
+	err = s.touch("keep files", func() error {
+		if err := os.MkdirAll(s.workDir(r.ID), 0o700); err != nil {
+			return err
+		}
+		for i, name := range names {
+			if kept[i], err = osconfig.Keep(s.Root, name, s.keptFile(r.ID, i)); err != nil {
+				return err
+			}
+		}
+		return s.keepNetplan(r.ID, w)
+	})
+	if err != nil {
+		return fmt.Errorf("keep what will change: %w", err)
+	}
+	r.State.Kept = kept
+	return nil
+}
+
+func (s *Service) keptFile(id string, i int) string {
+	return filepath.Join(s.workDir(id), "kept-"+strconv.Itoa(i))
+}
+
+// keepNetplan copies all of netplan's files: from them netplan learns which
+// devices there were.
+func (s *Service) keepNetplan(id string, w work) error {
+	if !w.change.Netplan {
+		return nil
+	}
+	to := filepath.Join(s.netplanState(id), path.Dir(osconfig.Netplan))
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		return err
+	}
+	from := path.Dir(osconfig.Netplan)[1:]
+	names, err := inroot.FS(s.Root).List(from)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if path.Ext(name) != ".yaml" {
+			continue
+		}
+		data, err := inroot.FS(s.Root).ReadFile(path.Join(from, name), 1<<20)
+		if errors.Is(err, fs.ErrNotExist) { // a link to nowhere
+			continue
+		}
+		if err == nil {
+			err = atomicfile.Write(filepath.Join(to, name), data, 0o600)
+		}
+		if err != nil {
+			return errkind.WithName(err, "BackupNetplanConfig")
+		}
+	}
+	return nil
+}
+
+func (s *Service) netplanState(id string) string { return filepath.Join(s.workDir(id), "netplan") }
+
+func (s *Service) discardKept(_ context.Context, r *opRun) error {
+	return s.touch("discard copies", func() error { return os.RemoveAll(s.workDir(r.ID)) })
+}
+
+// writeFiles writes the additional files that are new or different, and removes
+// those that the host has from a configuration before.
+func (s *Service) writeFiles(ctx context.Context, r *opRun) error {
+	w, err := r.State.work()
+	if err != nil || w.change.Files.Empty() {
+		return err
+	}
+	r.State.FilesBegun = true
+	if err := r.Save(ctx); err != nil {
+		return err
+	}
+	for _, f := range w.change.Files.Write {
+		mode := fs.FileMode(0o664)
+		if f.Permissions != "" {
+			n, err := strconv.ParseUint(f.Permissions, 8, 9)
+			if err != nil {
+				return errkind.Errorf(errkind.Invalid, "write %s: its permissions: %w", f.Destination, err)
+			}
+			mode = fs.FileMode(n)
+		}
+		err := s.touch("write file", func() error {
+			return osconfig.Write(s.Root, absolute(f.Destination), mode, func(out io.Writer) error { return s.content(f, out) })
+		})
+		if err != nil {
+			return errkind.WithName(err, "WriteAdditionalFile")
+		}
+		r.Logf(slog.LevelInfo, "%s is written", f.Destination)
+	}
+	for _, f := range w.change.Files.Remove {
+		err := s.touch("remove file", func() error { return osconfig.Remove(s.Root, absolute(f.Destination)) })
+		if err != nil {
+			return errkind.WithName(err, "WriteAdditionalFile")
+		}
+		r.Logf(slog.LevelInfo, "%s is removed", f.Destination)
+	}
+	return nil
+}
+
+func (s *Service) restoreFiles(_ context.Context, r *opRun) error {
+	w, err := r.State.work()
+	if err != nil || !r.State.FilesBegun {
+		return err
+	}
+	return s.restore(r, w.files())
+}
+
+// restore puts back what was kept of these places, and as much of it as it can.
+func (s *Service) restore(r *opRun, names []string) error {
+	var errs []error
+	for i, k := range slices.Backward(r.State.Kept) {
+		if slices.Contains(names, k.Name) {
+			errs = append(errs, s.touch("restore file", func() error { return k.Restore(s.Root, s.keptFile(r.ID, i)) }))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// setUpNetwork writes the network and has netplan apply it; where it is gone from
+// the configuration its file goes, and what that had set up.
+func (s *Service) setUpNetwork(ctx context.Context, r *opRun) error {
+	w, err := r.State.work()
+	if err != nil || !w.change.Netplan {
+		return err
+	}
+	r.State.NetworkBegun = true
+	if err := r.Save(ctx); err != nil {
+		return err
+	}
+	n := w.asked.Spec().OS.Netplan
+	err = s.touch("write network", func() error { return osconfig.WriteNetwork(s.Root, n) })
+	if err != nil {
+		name := "WriteNetplanConfig"
+		if n == nil {
+			name = "RemoveNetplanConfig"
+		}
+		return errkind.WithName(err, name)
+	}
+	err = s.touch("generate network", func() error { return s.netplan(ctx, generateTime, "generate") })
+	if n == nil && errkind.Of(err) == errkind.Precondition {
+		r.Logf(slog.LevelWarn, "the network's file is removed, and there is no netplan to apply that: %v", err)
+		return nil
+	}
+	if err != nil {
+		return errkind.WithName(fmt.Errorf("set up network: %w", err), "GenerateNetplanConfig")
+	}
+	r.State.ApplyBegun = true
+	if err := r.Save(ctx); err != nil {
+		return err
+	}
+	err = s.touch("apply network", func() error {
+		return s.netplan(ctx, applyTime, "apply", "--state", s.netplanState(r.ID))
+	})
+	if err != nil {
+		return errkind.WithName(fmt.Errorf("set up network: %w", err), "ApplyNetplanConfig")
+	}
+	r.Logf(slog.LevelInfo, "the network is set up")
+	return nil
+}
+
+// restoreNetwork puts the network's files back and has netplan apply them. That
+// this last thing fails must not keep the rest of the host from being restored: it
+// is told, and the next boot sets up what the files say.
+func (s *Service) restoreNetwork(ctx context.Context, r *opRun) error {
+	if !r.State.NetworkBegun {
+		return nil
+	}
+	if err := s.restore(r, []string{osconfig.Netplan, osconfig.CloudInit}); err != nil {
+		return err
+	}
+	err := s.touch("generate network again", func() error { return s.netplan(ctx, generateTime, "generate") })
+	if err == nil && r.State.ApplyBegun {
+		err = s.touch("apply network again", func() error { return s.netplan(ctx, applyTime, "apply") })
+	}
+	if err != nil && ctx.Err() == nil {
+		r.Logf(slog.LevelError, "the network's files are restored, but could not be applied: %v", err)
+		return nil
+	}
+	return err
+}
+
+// applyExtensions has systemd merge the new ones. They have lain in the store for
+// a while, so they are verified once more.
+func (s *Service) applyExtensions(ctx context.Context, r *opRun) error {
+	if r.State.Extensions.Empty() {
+		return nil
+	}
+	change, err := s.extensions.Verify(ctx, r.State.Extensions)
+	if err == nil {
+		err = s.extensions.Apply(ctx, change)
+	}
+	if err != nil {
+		return errkind.WithName(err, "SetUpExtensionImages")
+	}
+	var names []string
+	for _, e := range change.New {
+		names = append(names, fmt.Sprintf("%s %s", e.Class, e.Name()))
+	}
+	r.Logf(slog.LevelInfo, "in service are: %s", strings.Join(names, ", "))
+	return nil
+}
+
+func (s *Service) undoExtensions(ctx context.Context, r *opRun) error {
+	return s.extensions.Undo(ctx, r.State.Extensions)
+}

@@ -1,0 +1,184 @@
+package servicing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/osconfig"
+)
+
+// Times for netplan.
+const (
+	generateTime = time.Minute
+	applyTime    = 3 * time.Minute
+)
+
+// check looks for everything that would fail later, before anything is changed.
+func (s *Service) check(ctx context.Context, r *opRun) error {
+	w, err := r.State.work()
+	if err != nil {
+		return err
+	}
+	for _, check := range []func(context.Context, *opRun, work) error{
+		s.checkFiles, s.checkScripts, s.checkSELinux, s.checkExtensions, s.checkNetplan,
+	} {
+		if err := check(ctx, r, w); err != nil {
+			return err
+		}
+	}
+	r.State.Checked = true
+	return nil
+}
+
+func (s *Service) checkFiles(_ context.Context, _ *opRun, w work) error {
+	for _, name := range w.changed() {
+		if err := osconfig.Check(s.Root, name); err != nil {
+			return errkind.WithName(err, dynamic)
+		}
+	}
+	return nil
+}
+
+var (
+	variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	control  = "\x00"
+)
+
+// checkScripts looks at the scripts that will run, as far as nobody has before.
+func (s *Service) checkScripts(_ context.Context, _ *opRun, w work) error {
+	spec := w.asked.Spec()
+	all := slices.Concat(hooks(spec.Scripts.PreServicing), hooks(spec.Scripts.PostConfigure))
+	for _, c := range runtimeChecks(spec.Health) {
+		if c.Script != nil {
+			all = append(all, *c.Script)
+		}
+	}
+	for i, h := range all {
+		fault := ""
+		for name, value := range h.EnvironmentVariables {
+			if !variable.MatchString(name) {
+				fault = fmt.Sprintf("%.80q cannot be the name of an environment variable", name)
+			} else if strings.Contains(value, control) {
+				fault = fmt.Sprintf("the environment variable %s has a zero byte in it", name)
+			}
+		}
+		if strings.Contains(strings.Join(h.Arguments, ""), control) {
+			fault = "an argument has a zero byte in it"
+		}
+		if h.Content == nil && h.Path == "" {
+			fault = "it has neither content nor path"
+		}
+		if fault != "" {
+			return errkind.WithName(errkind.Errorf(errkind.Invalid, "script %s: %s", nameOf(h.Name, i), fault), dynamic)
+		}
+	}
+	return nil
+}
+
+// checkSELinux refuses what an overlay would break: below it files have the labels
+// of the image that they are from.
+func (s *Service) checkSELinux(_ context.Context, r *opRun, _ work) error {
+	change := r.State.Extensions
+	if change.Empty() || len(change.New) == 0 {
+		return nil
+	}
+	enforce, err := inroot.FS(s.Root).ReadFile("sys/fs/selinux/enforce", 16)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("ask whether SELinux is enforced: %w", err)
+	case strings.TrimSpace(string(enforce)) == "1":
+		err := errkind.Errorf(errkind.Precondition, "SELinux is enforced, and extensions would change the labels of files (ExtensionImagesAndSelinuxUnsupported)")
+		return errkind.WithName(errkind.WithHint(err, "Use extensions with SELinux disabled, or permissive."), dynamic)
+	}
+	r.Logf(slog.LevelWarn, "SELinux is permissive: extensions change the labels of files, and there will be denials in the log")
+	return nil
+}
+
+func (s *Service) checkExtensions(ctx context.Context, r *opRun, _ work) error {
+	return errkind.WithName(s.extensions.Check(ctx, r.State.Extensions), "PopulateExtensionImages")
+}
+
+// checkNetplan has netplan read the new network below a folder of its own.
+func (s *Service) checkNetplan(ctx context.Context, r *opRun, w work) error {
+	n := w.asked.Spec().OS.Netplan
+	if !w.change.Netplan || n == nil {
+		return nil
+	}
+	root := s.netplanCheckDir(r.ID)
+	err := s.touch("check netplan", func() error {
+		// A small world of its own; what there is to see of a host is not in it.
+		if err := os.MkdirAll(filepath.Join(root, filepath.Dir(osconfig.Netplan)), 0o700); err != nil {
+			return err
+		}
+		if err := osconfig.WriteNetwork(root, n); err != nil {
+			return err
+		}
+		return s.netplan(ctx, generateTime, "generate", "--root-dir", root)
+	})
+	if err = errors.Join(err, s.cleanCheck(ctx, r)); err == nil {
+		return nil
+	}
+	if errkind.Of(err) == errkind.Precondition { // there is no netplan
+		err = errkind.WithHint(err, "Install netplan, or leave os.netplan out.")
+		return errkind.WithName(fmt.Errorf("check os.netplan: %w", err), "MissingBinary")
+	}
+	if ctx.Err() == nil && errkind.Of(err) == errkind.Internal {
+		err = errkind.With(errkind.Invalid, err)
+	}
+	return errkind.WithName(fmt.Errorf("check os.netplan: %w", err), "GenerateNetplanConfig")
+}
+
+func (s *Service) netplanCheckDir(id string) string {
+	return filepath.Join(s.workDir(id), "netplan-check")
+}
+
+func (s *Service) cleanCheck(_ context.Context, r *opRun) error {
+	return s.touch("clean netplan check", func() error { return os.RemoveAll(s.netplanCheckDir(r.ID)) })
+}
+
+func (s *Service) netplan(ctx context.Context, limit time.Duration, args ...string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errkind.Errorf(errkind.Timeout, "it did not end within %s", limit))
+	defer cancel()
+	_, err := s.Tools.Run(ctx, "netplan", args...)
+	return err
+}
+
+// runtimeChecks are the health checks that a runtime update runs.
+func runtimeChecks(h hostconfig.Health) []hostconfig.HealthCheck {
+	var out []hostconfig.HealthCheck
+	for _, c := range h.Checks {
+		on := []hostconfig.ServicingType(nil)
+		switch {
+		case c.Script != nil:
+			on = c.Script.RunOn
+		case c.Systemd != nil:
+			on = c.Systemd.RunOn
+		}
+		if hostconfig.RunsOn(on, hostconfig.OnRuntimeUpdate) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// nameOf is what a script or a check is called in messages.
+func nameOf(name string, i int) string {
+	if name == "" {
+		return fmt.Sprintf("number %d", i+1)
+	}
+	return fmt.Sprintf("%.80q", name)
+}

@@ -1,0 +1,194 @@
+package servicing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/systemd"
+)
+
+// Bounds of scripts. Upstream has none, and waits for ever for one that hangs.
+const (
+	hookTime   = time.Hour
+	healthTime = 5 * time.Minute
+	stopTime   = 2 * time.Minute // systemd kills after 90 s what does not end when it is asked to
+	scriptPoll = 100 * time.Millisecond
+	maxSaid    = 16 << 10 // of what a script says, in bytes
+)
+
+func (s *Service) preServicing(ctx context.Context, r *opRun) error {
+	w, err := r.State.work()
+	if err != nil {
+		return err
+	}
+	return s.runHooks(ctx, r, "pre", w.asked.Spec().Scripts.PreServicing, "RunPreServicingScript")
+}
+
+func (s *Service) postConfigure(ctx context.Context, r *opRun) error {
+	w, err := r.State.work()
+	if err != nil {
+		return err
+	}
+	return s.runHooks(ctx, r, "post", w.asked.Spec().Scripts.PostConfigure, "RunPostConfigureScript")
+}
+
+// runHooks runs scripts one after the other. After a restart in between all of
+// them run again: they have to bear that.
+func (s *Service) runHooks(ctx context.Context, r *opRun, which string, all []hostconfig.Script, name string) error {
+	for i, h := range hooks(all) {
+		j := job{script: h, id: fmt.Sprintf("%s-%d", which, i), limit: hookTime}
+		if h.Path != "" {
+			j.file = s.onHost(s.copied(h.Path))
+		}
+		said, err := []byte(nil), error(nil)
+		err = s.touch("run "+which+" script", func() (err error) {
+			said, err = s.runScript(ctx, r.ID, j)
+			return err
+		})
+		if err != nil && len(said) > 0 {
+			r.Logf(slog.LevelError, "script %s said: %s", nameOf(h.Name, i), said)
+		}
+		if err != nil {
+			return errkind.WithName(fmt.Errorf("run script %s: %w", nameOf(h.Name, i), err), name)
+		}
+		r.Logf(slog.LevelInfo, "script %s has run", nameOf(h.Name, i))
+	}
+	return nil
+}
+
+// A job is one run of a script.
+type job struct {
+	script hostconfig.Script
+	id     string // among those of the operation
+	file   string // where the script is, on the host; "" for one that has content
+	limit  time.Duration
+}
+
+// runScript runs a script to its end, as a unit of its own: it sees the host and
+// not this daemon's surroundings, outlives nothing, and all that it started ends
+// with it. A run that an earlier daemon has left behind is stopped first. It
+// returns the end of what the script said if that can be had, whatever came of it.
+func (s *Service) runScript(ctx context.Context, id string, j job) (said []byte, err error) {
+	base := filepath.Join(s.workDir(id), j.id)
+	unit := "trident-script-" + id + "-" + j.id + ".service"
+	defer func() {
+		err = errors.Join(err, s.endScript(ctx, unit, base))
+	}()
+	if err := s.endScript(ctx, unit, base); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(s.workDir(id), 0o700); err != nil {
+		return nil, err
+	}
+	if j.script.Content != nil {
+		j.file = s.onHost(base + ".script")
+		if err := atomicfile.Write(base+".script", []byte(*j.script.Content), 0o700); err != nil {
+			return nil, fmt.Errorf("write script: %w", err)
+		}
+	}
+	if err := atomicfile.Write(base+".run", []byte(j.wrapper(s.onHost(base+".status"))), 0o700); err != nil {
+		return nil, fmt.Errorf("write script: %w", err)
+	}
+	since := time.Now()
+	err = s.Systemd.StartTransient(ctx, unit, systemd.Transient{
+		Description: "Trident runs a script of the Host Configuration",
+		Exec:        []string{"/bin/sh", s.onHost(base + ".run")},
+		Timeout:     j.limit + stopTime, // in case that no daemon is there to stop it
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = s.await(ctx, unit, base+".status", j.limit)
+	if err != nil && ctx.Err() == nil {
+		said = s.said(ctx, unit, since)
+	}
+	return said, err
+}
+
+// wrapper is a script around the script, because systemd shows what is in the
+// environment of a unit to everybody, and forgets how a unit ended.
+func (j job) wrapper(status string) string {
+	var b strings.Builder
+	b.WriteString("export TARGET_ROOT=/ SERVICING_TYPE=" + string(hostconfig.OnRuntimeUpdate) + "\n")
+	env := j.script.EnvironmentVariables
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		b.WriteString("export " + name + "=" + quote(env[name]) + "\n")
+	}
+	interpreter := j.script.Interpreter
+	if interpreter == "" {
+		interpreter = "/bin/sh"
+	}
+	b.WriteString(quote(interpreter) + " " + quote(j.file))
+	for _, a := range j.script.Arguments {
+		b.WriteString(" " + quote(a))
+	}
+	fmt.Fprintf(&b, "\necho $? > %s && mv %[1]s %s\n", quote(status+".new"), quote(status))
+	return b.String()
+}
+
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// await waits until a script has ended and tells how.
+func (s *Service) await(ctx context.Context, unit, status string, limit time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errkind.Errorf(errkind.Timeout, "it did not end within %s, and was killed", limit))
+	defer cancel()
+	for {
+		_, uerr := s.Systemd.Unit(ctx, unit)
+		// Only now: a unit that is gone has said all that it will.
+		code, err := os.ReadFile(status)
+		switch text := strings.TrimSpace(string(code)); {
+		case err == nil && text == "0":
+			return nil
+		case err == nil:
+			return fmt.Errorf("exit status %s", text)
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		case errkind.Of(uerr) == errkind.NotFound && ctx.Err() == nil:
+			return errors.New("it was killed")
+		}
+		if err := sleep(ctx, scriptPoll); err != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// endScript ends all that a script has started, and deletes its files.
+func (s *Service) endScript(ctx context.Context, unit, base string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	defer cancel()
+	err := s.Systemd.Stop(ctx, unit)
+	for _, suffix := range []string{".script", ".run", ".status", ".status.new"} {
+		err = errors.Join(err, atomicfile.Remove(base+suffix))
+	}
+	return err
+}
+
+// said is the end of what a unit wrote, as far as it can be had.
+func (s *Service) said(ctx context.Context, unit string, since time.Time) []byte {
+	text, err := systemd.JournalTail(ctx, s.Tools, []string{unit}, since, maxSaid)
+	if err != nil {
+		return nil
+	}
+	return text
+}
+
+// onHost is a path below the root folder as the host's own processes see it.
+func (s *Service) onHost(path string) string {
+	rel, err := filepath.Rel(s.Root, path)
+	if err != nil {
+		return path
+	}
+	return "/" + rel
+}

@@ -1,0 +1,462 @@
+package servicing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/selfservice"
+	"github.com/trident-project/trident/internal/systemd"
+	"github.com/trident-project/trident/internal/systemd/systemdtest"
+)
+
+// world is a host: a disk, a systemd that merges what it finds and runs scripts, a
+// netplan, a daemon, and a power switch.
+type world struct {
+	t       testing.TB
+	gallery *gallery
+
+	mu      sync.Mutex
+	root    string // the disk
+	on      bool
+	boot    int
+	touches int
+	cutAt   int // the touch to cut the power at; 0 for none
+	after   bool
+	trace   []string
+	left    string // the disk that the cut left
+
+	systemd *systemdtest.Fake
+	daemon  *process
+	ran     []string // scripts
+	ends    *endings
+}
+
+// process is one run of the daemon. It has the power of its boot.
+type process struct {
+	w       *world
+	dead    bool
+	store   *hoststate.Store
+	runner  *operation.Runner
+	service *Service
+}
+
+var errDead = errors.New("the power is off")
+
+// tempDir is in memory where there is such a place: a power cut is played, so
+// nothing is gained by waiting for a real disk.
+func tempDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "trident-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+const datastore = "var/lib/trident/datastore.sqlite"
+
+func newWorld(t testing.TB, g *gallery) *world {
+	w := &world{t: t, gallery: g, root: tempDir(t)}
+	w.write("usr/lib/os-release", "ID=debian\nVERSION_ID=13\nCONFEXT_LEVEL=2\n")
+	w.write("etc/netplan/50-vendor.yaml", "network: {version: 2}\n")
+	w.write("etc/cloud/cloud.cfg.d/10-vendor.cfg", "vendor\n")
+	w.write("srv/source", "from a source\n")
+	for _, p := range g.all {
+		w.write("srv/"+p.sha, string(p.data))
+	}
+	return w
+}
+
+func (w *world) write(name, text string) { write(w.t, filepath.Join(w.root, name), text) }
+
+func (w *world) text(name string) string {
+	data, err := os.ReadFile(filepath.Join(w.root, name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		w.t.Error(err)
+	}
+	return string(data)
+}
+
+// touch is a change of the host by p, at which the power may be cut.
+func (w *world) touch(p *process, name string, change func() error) error {
+	w.mu.Lock()
+	if p.dead {
+		w.mu.Unlock()
+		return errDead
+	}
+	w.touches++
+	hit := w.touches == w.cutAt
+	w.trace = append(w.trace, name)
+	if hit && !w.after {
+		w.cut(p)
+		w.mu.Unlock()
+		return errDead
+	}
+	w.mu.Unlock()
+	err := change()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if hit && !p.dead {
+		w.cut(p)
+	}
+	if p.dead {
+		return errDead
+	}
+	return err
+}
+
+// cut switches the power off and sets aside what is on disk at this moment. The
+// caller holds w.mu.
+func (w *world) cut(p *process) {
+	w.on, p.dead = false, true
+	root := tempDir(w.t)
+	copyDisk(w.t, w.root, root, func(name string) bool { return strings.HasPrefix(name, datastore) })
+	if err := p.store.Snapshot(context.Background(), filepath.Join(root, datastore)); err != nil {
+		w.t.Error(err)
+	}
+	w.left = root
+}
+
+// copyDisk copies all but what is to be left out. Images, which nobody changes, are
+// shared.
+func copyDisk(t testing.TB, from, to string, leave func(name string) bool) {
+	err := filepath.WalkDir(from, func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(from, file)
+		if err != nil || name == "." || leave != nil && leave(name) {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		copied := filepath.Join(to, name)
+		switch {
+		case d.IsDir():
+			return os.Mkdir(copied, 0o755)
+		case d.Type() == fs.ModeSymlink:
+			target, err := os.Readlink(file)
+			return errors.Join(err, os.Symlink(target, copied))
+		case strings.HasPrefix(name, "srv/"), strings.HasSuffix(name, ".raw"):
+			return os.Link(file, copied)
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		return errors.Join(os.WriteFile(copied, data, 0o600), os.Chmod(copied, info.Mode().Perm()))
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// powerOn boots what is on the disk, and starts the daemon.
+func (w *world) powerOn() {
+	w.mu.Lock()
+	if w.left != "" {
+		w.root, w.left = w.left, ""
+	}
+	w.on = true
+	w.boot++
+	w.systemd = &systemdtest.Fake{}
+	fake := w.systemd
+	w.mu.Unlock()
+	for _, unit := range []string{"systemd-sysext.service", "systemd-confext.service"} {
+		fake.Define(systemdtest.Definition{Name: unit, Oneshot: true, Reloads: true})
+	}
+	fake.Hook = func(ctx context.Context, c systemdtest.Call) error { return w.called(fake, c) }
+	for _, class := range []extension.Class{extension.Sysext, extension.Confext} {
+		_ = w.merge(class) // one that fails leaves the host without extensions until somebody mends it
+	}
+	w.applyNetwork()
+	w.startDaemon()
+}
+
+func (w *world) startDaemon() {
+	p := &process{w: w}
+	var err error
+	if p.store, err = hoststate.Open(context.Background(), filepath.Join(w.root, datastore)); err != nil {
+		w.t.Fatal(err)
+	}
+	p.runner, err = operation.New(context.Background(), operation.Config{
+		Journal: p.store, Logger: slog.New(slog.DiscardHandler),
+		Life: operation.Life{Boot: fmt.Sprint(w.boot), Process: fmt.Sprint(w.boot)},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	touch := func(name string, change func() error) error { return w.touch(p, name, change) }
+	tools := run.Func(func(ctx context.Context, name string, args ...string) ([]byte, error) { return w.tool(name, args) })
+	logger := slog.New(slog.DiscardHandler)
+	self := selfservice.New(selfservice.Config{
+		Root: w.root, Version: "1.0.0", Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Logger: logger, Touch: touch,
+		SelfCheck: func(context.Context) (string, error) { return "1.0.0", nil },
+	})
+	p.service = New(Config{
+		Root: w.root, Version: "1.0.0", Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Self: self, Logger: logger, Touch: touch,
+	})
+	w.mu.Lock()
+	w.daemon = p
+	w.mu.Unlock()
+	if err := p.runner.Resume(context.Background()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// stopDaemon ends the process, whose power may be off.
+func (w *world) stopDaemon() {
+	if err := w.daemon.runner.Shutdown(context.Background()); err != nil {
+		w.t.Error(err)
+	}
+	if err := w.daemon.store.Close(); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// called is what systemd does beyond what the fake does by itself.
+func (w *world) called(fake *systemdtest.Fake, c systemdtest.Call) error {
+	switch {
+	case c.Method == "ReloadOrRestart" && c.Unit == "systemd-sysext.service":
+		return w.merge(extension.Sysext)
+	case c.Method == "ReloadOrRestart" && c.Unit == "systemd-confext.service":
+		return w.merge(extension.Confext)
+	case c.Method == "StartTransient":
+		return w.script(filepath.Join(w.root, c.Transient.Exec[1]))
+	}
+	return nil
+}
+
+// script plays a script: it says its name and fails if its text says so.
+func (w *world) script(wrapper string) error {
+	text, err := os.ReadFile(wrapper)
+	if err != nil {
+		return err
+	}
+	_, line, _ := strings.Cut(string(text), "\n")
+	var file, status string
+	for _, word := range strings.Fields(line) {
+		word = strings.Trim(word, "'")
+		switch {
+		case strings.HasPrefix(word, "/var/lib/trident") && file == "":
+			file = word
+		case strings.HasSuffix(word, ".status"):
+			status = word
+		}
+	}
+	body, err := os.ReadFile(filepath.Join(w.root, file))
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.ran = append(w.ran, strings.TrimSpace(string(body)))
+	w.mu.Unlock()
+	if strings.Contains(string(body), "hang") {
+		return nil
+	}
+	code := "0\n"
+	if strings.Contains(string(body), "fail") {
+		code = "3\n"
+	}
+	return os.WriteFile(filepath.Join(w.root, status), []byte(code), 0o644)
+}
+
+// merge is a refresh of all that links name.
+func (w *world) merge(class extension.Class) error {
+	dir, release, merged := "var/lib/extensions", "usr/lib/extension-release.d", "usr/.systemd-sysext/extensions"
+	if class == extension.Confext {
+		dir, release, merged = "var/lib/confexts", "etc/extension-release.d", "etc/.systemd-confext/confexts"
+	}
+	links, err := filepath.Glob(filepath.Join(w.root, dir, "*.raw"))
+	if err != nil {
+		return err
+	}
+	var names []string
+	releases := map[string]string{}
+	app := ""
+	for _, link := range links {
+		target, err := os.Readlink(link)
+		if err != nil {
+			return err
+		}
+		p, ok := w.gallery.by(strings.TrimSuffix(filepath.Base(target), ".raw"))
+		if !ok || p.version == "broken" {
+			return &systemd.JobError{Verb: "reload or restart", Unit: "systemd-" + string(class) + ".service", Result: "failed", UnitResult: "exit-code"}
+		}
+		names = append(names, p.name)
+		releases[p.name] = p.release
+		if p.name == "app" {
+			app = p.version
+		}
+	}
+	if err := errors.Join(os.RemoveAll(filepath.Join(w.root, release)), os.RemoveAll(filepath.Join(w.root, filepath.Dir(merged)))); err != nil {
+		return err
+	}
+	for name, text := range releases {
+		w.write(filepath.Join(release, "extension-release."+name), text)
+	}
+	if len(names) > 0 {
+		w.write(merged, strings.Join(names, "\n")+"\n")
+	}
+	if class == extension.Sysext {
+		w.startApp(app)
+	}
+	return nil
+}
+
+// startApp is the service that the extension app brings. A sick one dies a moment
+// after its start.
+func (w *world) startApp(version string) {
+	u := systemd.Unit{Active: "active", Sub: "running", Result: "success", Invocation: "of " + version}
+	if version == "" {
+		u = systemd.Unit{Active: "inactive", Sub: "dead", Result: "success"}
+	}
+	fake := w.systemd
+	fake.Set("app.service", u)
+	if version == "sick" {
+		time.AfterFunc(3*time.Second, func() {
+			if now, err := fake.Unit(context.Background(), "app.service"); err == nil && now == u {
+				fake.Set("app.service", systemd.Unit{Active: "failed", Sub: "failed", Result: "signal", Invocation: u.Invocation})
+			}
+		})
+	}
+}
+
+// tool is netplan, and a journal without entries.
+func (w *world) tool(name string, args []string) ([]byte, error) {
+	if name != "netplan" {
+		return nil, nil
+	}
+	root := w.root
+	if i := slices.Index(args, "--root-dir"); i >= 0 {
+		root = args[i+1]
+	}
+	text, err := os.ReadFile(filepath.Join(root, "etc/netplan/99-trident.yaml"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if strings.Contains(string(text), "nonsense") {
+		return nil, &run.ExitError{Tool: "netplan", Status: "exit status 78", Output: "it does not parse"}
+	}
+	if args[0] == "apply" {
+		w.applyNetwork()
+	}
+	return nil, nil
+}
+
+// applyNetwork makes the network what its file says.
+func (w *world) applyNetwork() { w.write("run/network", w.text("etc/netplan/99-trident.yaml")) }
+
+// state is all that a configuration has to do with, by place.
+func (w *world) state() map[string]string {
+	out := map[string]string{}
+	note := func(name string) {
+		file := filepath.Join(w.root, name)
+		info, err := os.Lstat(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+		if err != nil {
+			w.t.Error(err)
+			return
+		}
+		if target, err := os.Readlink(file); err == nil {
+			if _, err := os.Stat(file); err != nil {
+				target += " dangling"
+			}
+			out[name] = "-> " + target
+			return
+		}
+		if info.IsDir() {
+			out[name] = "folder"
+			return
+		}
+		out[name] = info.Mode().String() + " " + w.text(name)
+	}
+	for _, glob := range []string{"etc/*", "etc/*/*", "etc/*/*/*", "var/lib/extensions/*", "var/lib/confexts/*", "usr/.systemd-sysext/*", "usr/lib/extension-release.d/*", "run/network"} {
+		names, err := filepath.Glob(filepath.Join(w.root, glob))
+		if err != nil {
+			w.t.Error(err)
+		}
+		for _, name := range names {
+			rel, _ := filepath.Rel(w.root, name)
+			note(rel)
+		}
+	}
+	return out
+}
+
+func (w *world) parse(text string) *hostconfig.Config {
+	w.t.Helper()
+	c, report := hostconfig.Parse([]byte(text))
+	if err := report.Err(); err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// set brings a configuration into effect with nothing in the way, and returns what
+// the host is then.
+func (w *world) set(text string) map[string]string {
+	w.t.Helper()
+	id, err := w.daemon.service.Update(context.Background(), UpdateRequest{Config: w.parse(text), Stage: true, Finalize: true})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if op := w.finish(id); op.Phase != operation.Done {
+		w.t.Fatalf("%s: %+v\n%v", op.Phase, op.Failure, w.trace)
+	}
+	return w.state()
+}
+
+// finish waits for the end of an operation of a daemon that lives.
+func (w *world) finish(id string) operation.Operation {
+	w.t.Helper()
+	for _, err := range w.daemon.runner.Watch(context.Background(), id, 0) {
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	op, err := w.daemon.runner.Get(context.Background(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return op
+}
+
+func diffStates(got, want map[string]string) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if got[name] != want[name] {
+			out = append(out, fmt.Sprintf("%s is %q, want %q", name, got[name], want[name]))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(got)) {
+		if _, ok := want[name]; !ok {
+			out = append(out, fmt.Sprintf("%s is there: %q", name, got[name]))
+		}
+	}
+	return strings.Join(out, "\n")
+}
