@@ -1,0 +1,281 @@
+//go:build vm
+
+package e2e
+
+import (
+	"context"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	v1preview "github.com/trident-project/trident/proto/trident/v1preview"
+)
+
+// vendors are the extensions that host configurations of these tests list, by
+// what the tests call them: all tools have the same name, and differ in what
+// the command says.
+func vendors(t *testing.T, f *fixture) (tool func(says string) extensionOf, settings extensionOf) {
+	t.Helper()
+	tool = func(says string) extensionOf {
+		path, err := f.maker.Sysext(t.Context(), "tool-"+says+"-"+t.Name()+".raw", "tool", map[string]string{
+			"usr/bin/tool": "#!/bin/sh\necho " + says + "\n",
+		})
+		return hashed(t, path, err)
+	}
+	path, err := f.maker.Confext(t.Context(), "settings-"+t.Name()+".raw", "settings", map[string]string{"etc/settings.conf": "brightness=11\n"})
+	return tool, hashed(t, path, err)
+}
+
+// extensionOf is an extension on the guests' share.
+type extensionOf struct{ name, sha384 string }
+
+func hashed(t *testing.T, path string, err error) extensionOf {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return extensionOf{filepath.Base(path), fmt.Sprintf("%x", sha512.Sum384(data))}
+}
+
+// entry is the extension in a host configuration.
+func (e extensionOf) entry() string {
+	return fmt.Sprintf("  - url: file:///share/%s\n    sha384: %s\n", e.name, e.sha384)
+}
+
+// hostConfig lists extensions, and what must be healthy.
+func hostConfig(sysexts, confexts []extensionOf, health string) string {
+	var b strings.Builder
+	b.WriteString("os:\n")
+	for _, kind := range []struct {
+		key  string
+		list []extensionOf
+	}{{"sysexts", sysexts}, {"confexts", confexts}} {
+		if len(kind.list) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, " %s:\n", kind.key)
+		for _, e := range kind.list {
+			b.WriteString(e.entry())
+		}
+	}
+	if b.Len() == len("os:\n") {
+		b.Reset()
+		b.WriteString("os: {}\n")
+	}
+	if health != "" {
+		b.WriteString("health:\n checks:\n" + health)
+	}
+	return b.String()
+}
+
+// healthyUnit is a check that a unit is up.
+func healthyUnit(unit string) string {
+	return "  - name: up\n    systemdServices: [" + unit + "]\n    timeoutSeconds: 2\n    runOn: [runtime-update]\n"
+}
+
+// A plainClient is one that knows upstream's services and nothing else: the
+// stubs that anybody generates from the .proto files.
+type plainClient struct {
+	*guest
+	conn *grpc.ClientConn
+}
+
+func (g *guest) plain() plainClient {
+	g.t.Helper()
+	conn, err := grpc.NewClient("unix:"+g.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { conn.Close() })
+	return plainClient{g, conn}
+}
+
+// completed reads a stream of upstream's to its end.
+func (c plainClient) completed(stream grpc.ServerStreamingClient[tridentv1.ServicingResponse], err error) *tridentv1.Completed {
+	c.t.Helper()
+	var last *tridentv1.Completed
+	for first := true; err == nil; first = false {
+		var m *tridentv1.ServicingResponse
+		if m, err = stream.Recv(); err != nil {
+			break
+		}
+		if first && m.GetStarted() == nil {
+			c.t.Errorf("the stream begins with %v", m)
+		}
+		if last != nil {
+			c.t.Errorf("%v comes after the end", m)
+		}
+		last = m.GetCompleted()
+	}
+	if !errors.Is(err, io.EOF) || last == nil {
+		c.t.Fatalf("the stream ended with %v, %v", last, err)
+	}
+	return last
+}
+
+func (c plainClient) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(c.t.Context(), 6*time.Minute)
+	c.t.Cleanup(cancel)
+	return ctx
+}
+
+func (c plainClient) update(config string) *tridentv1.Completed {
+	c.t.Helper()
+	return c.completed(tridentv1.NewUpdateServiceClient(c.conn).Update(c.ctx(), &tridentv1.UpdateRequest{
+		Stage:    &tridentv1.StageUpdateRequest{Config: &tridentv1.HostConfiguration{Config: config}},
+		Finalize: &tridentv1.FinalizeUpdateRequest{},
+	}))
+}
+
+func (c plainClient) stage(config string) *tridentv1.Completed {
+	c.t.Helper()
+	return c.completed(tridentv1.NewUpdateServiceClient(c.conn).UpdateStage(c.ctx(), &tridentv1.StageUpdateRequest{Config: &tridentv1.HostConfiguration{Config: config}}))
+}
+
+func (c plainClient) finalize() *tridentv1.Completed {
+	c.t.Helper()
+	return c.completed(tridentv1.NewUpdateServiceClient(c.conn).UpdateFinalize(c.ctx(), &tridentv1.FinalizeUpdateRequest{}))
+}
+
+func (c plainClient) rollback() *tridentv1.Completed {
+	c.t.Helper()
+	return c.completed(v1preview.NewRollbackServiceClient(c.conn).Rollback(c.ctx(), &v1preview.RollbackRequest{
+		Kind: v1preview.ManualRollbackKind_ANY_ROLLBACK_REQUESTED, Finalize: &v1preview.RollbackFinalizeRequest{},
+	}))
+}
+
+// succeeded checks how a servicing ended.
+func (c plainClient) succeeded(got *tridentv1.Completed, kind tridentv1.ServicingKind) {
+	c.t.Helper()
+	if got.Status != tridentv1.StatusCode_STATUS_CODE_SUCCESS || got.GetServicingKind() != kind || got.RebootStatus != tridentv1.RebootStatus_REBOOT_NOT_REQUIRED {
+		c.t.Errorf("completed: %v, want success of %s", got, kind)
+	}
+}
+
+// has checks what the host has, and what the API says of it.
+func (c plainClient) has(tool, settings string, state v1preview.ServicingState) {
+	c.t.Helper()
+	for command, want := range map[string]string{"tool": tool, "cat /etc/settings.conf": settings} {
+		if got := c.sh(command + " 2>/dev/null || true"); got != want {
+			c.t.Errorf("%s says %q, want %q", command, got, want)
+		}
+	}
+	got, err := v1preview.NewStatusServiceClient(c.conn).GetServicingState(c.ctx(), &v1preview.GetServicingStateRequest{})
+	if err != nil || got.GetState() != state {
+		c.t.Errorf("the state is %v, %v; want %s", got.GetState(), err, state)
+	}
+}
+
+const brightness = "brightness=11"
+
+func TestAHostConfigurationIsAppliedChangedAndRolledBackByItselfAndByCommand(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	tool, settings := vendors(t, g.f)
+	c := g.plain()
+	const provisioned = v1preview.ServicingState_PROVISIONED
+	one, two := tool("one"), tool("two")
+
+	first := hostConfig([]extensionOf{one}, []extensionOf{settings}, healthyUnit("dbus.service"))
+	c.succeeded(c.update(first), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
+	c.has("one", brightness, provisioned)
+	c.succeeded(c.update(first), tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED)
+
+	// Of the same name, with other content; and one less.
+	c.succeeded(c.update(hostConfig([]extensionOf{two}, nil, "")), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
+	c.has("two", "", provisioned)
+
+	bad := c.update(hostConfig([]extensionOf{tool("three")}, []extensionOf{settings}, healthyUnit("there-is-none.service")))
+	if bad.Status != tridentv1.StatusCode_STATUS_CODE_FAILURE || bad.GetError().GetKind() != tridentv1.TridentErrorKind_HEALTH_CHECKS_ERROR ||
+		!strings.Contains(bad.GetError().GetMessage(), "there-is-none.service is not active") {
+		t.Errorf("completed: %v", bad)
+	}
+	c.has("two", "", provisioned)
+	last, err := v1preview.NewStatusServiceClient(c.conn).GetLastError(c.ctx(), &v1preview.GetLastErrorRequest{})
+	if err != nil || !strings.Contains(last.GetError().GetMessage(), "there-is-none.service") {
+		t.Errorf("the last error is %v, %v", last, err)
+	}
+
+	// A failed servicing is no state to return from; a good one is.
+	c.succeeded(c.update(hostConfig([]extensionOf{two}, nil, healthyUnit("dbus.service"))), tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED)
+	c.succeeded(c.update(hostConfig([]extensionOf{one}, nil, "")), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
+	c.has("one", "", provisioned)
+	c.succeeded(c.rollback(), tridentv1.ServicingKind_SERVICING_KIND_MANUAL_ROLLBACK_RUNTIME)
+	c.has("two", "", provisioned)
+
+	ctx := c.ctx()
+	if err := errors.Join(g.Reboot(ctx), g.WaitBoot(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	c.has("two", "", provisioned)
+	g.runs(base)
+}
+
+func TestAHostConfigurationIsStagedNowAndFinalizedByALaterDaemonAndAfterAReboot(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	tool, settings := vendors(t, g.f)
+	c := g.plain()
+	const (
+		runtime     = tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE
+		staged      = v1preview.ServicingState_UPDATE_RUNTIME_STAGED
+		provisioned = v1preview.ServicingState_PROVISIONED
+	)
+	c.succeeded(c.stage(hostConfig([]extensionOf{tool("one")}, []extensionOf{settings}, "")), runtime)
+	c.has("", "", staged)
+	g.sh("systemctl restart tridentd.service")
+	c.has("", "", staged)
+	c.succeeded(c.finalize(), runtime)
+	c.has("one", brightness, provisioned)
+
+	c.succeeded(c.stage(hostConfig([]extensionOf{tool("two")}, nil, "")), runtime)
+	ctx := c.ctx()
+	if err := errors.Join(g.Reboot(ctx), g.WaitBoot(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	c.has("one", brightness, staged)
+	c.succeeded(c.finalize(), runtime)
+	c.has("two", "", provisioned)
+}
+
+func TestTridentIsUpgradedThroughAHostConfiguration(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	tool, _ := vendors(t, g.f)
+	c := g.plain()
+	data := hashed(t, filepath.Join(g.f.dir, goodImage), nil)
+	config := hostConfig([]extensionOf{tool("one"), data}, nil, healthyUnit("dbus.service"))
+	// The stream ends when the daemon restarts; the operation does not.
+	stream, err := tridentv1.NewUpdateServiceClient(c.conn).Update(c.ctx(), &tridentv1.UpdateRequest{
+		Stage:    &tridentv1.StageUpdateRequest{Config: &tridentv1.HostConfiguration{Config: config}},
+		Finalize: &tridentv1.FinalizeUpdateRequest{},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, err := stream.Header()
+	if err != nil || len(header.Get("trident-operation-id")) != 1 {
+		t.Fatalf("header %v, %v", header, err)
+	}
+	op, err := g.api.Watch(c.ctx(), header.Get("trident-operation-id")[0], 0, nil)
+	if err != nil {
+		t.Fatalf("%v: %v", op, err)
+	}
+	g.runs(good)
+	g.throughVerity(goodImage)
+	c.has("one", "", v1preview.ServicingState_PROVISIONED)
+}
