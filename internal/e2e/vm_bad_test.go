@@ -217,7 +217,10 @@ func (g *guest) host(except string) []string {
 	if _, err := g.api.Version(g.t.Context()); err != nil { // so that the daemon runs
 		g.t.Fatal(err)
 	}
-	return strings.Split(g.sh(`{
+	return strings.Split(g.sh(`
+	# The rescuer of the trial before looks once a second whether it is over.
+	timeout 60 sh -c "while systemctl list-units --all --no-legend --plain 'trident-rescue-*' | grep -q .; do sleep 0.2; done"
+	{
 		echo "link $(readlink /var/lib/extensions/trident.raw)"
 		echo "merged" $(cat /usr/.systemd-sysext/extensions 2>/dev/null)
 		cd /var/lib/trident
@@ -225,7 +228,9 @@ func (g *guest) host(except string) []string {
 		find /etc/extensions /run/extensions /var/lib/extensions /etc/systemd /run/systemd/system /run/systemd/transient -printf '%M %p %l\n' 2>/dev/null
 		ls /usr/lib/systemd/system | cksum
 		grep -v ' /run/user/\| /run/credentials/' /proc/self/mountinfo
-		cat /sys/block/loop*/loop/backing_file /sys/block/dm-*/dm/name 2>/dev/null
+		cat /sys/block/loop*/loop/backing_file 2>/dev/null
+		# systemd names a device by its root hash, or by its loop device when one of that name is on its way out.
+		cat /sys/block/dm-*/dm/name 2>/dev/null | sed -E 's/^([0-9a-f]{64}|loop[0-9]+p[0-9]+)-verity$/verity/' | sort | uniq -c
 		systemctl list-units --all --no-legend --plain 'trident*' 'systemd-sysext*'
 	} | tr -s ' ' | `+except+" | sort"), "\n")
 }
