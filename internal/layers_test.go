@@ -33,7 +33,7 @@ var layers = []struct{ pkg, may string }{
 		"internal/version internal/errkind internal/errkind/grpckind " + generated},
 	{"internal/local", "internal/api internal/servicing internal/hoststate internal/hostconfig internal/linux/run internal/linux/inroot " +
 		"internal/linux/atomicfile internal/errkind"},
-	{"internal/daemon", "internal/api internal/selfservice internal/operation internal/hoststate internal/systemd internal/linux/run internal/linux/atomicfile internal/errkind"},
+	{"internal/daemon", "internal/api internal/servicing internal/selfservice internal/operation internal/hoststate internal/systemd internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/api", "internal/servicing internal/selfservice internal/hoststate internal/hostconfig internal/operation internal/trust internal/fetch internal/linux/inroot internal/errkind internal/errkind/grpckind " + generated},
 	{"proto/client", "internal/errkind internal/errkind/grpckind " + generated},
 	{"proto/client/clienttest", "internal/errkind/grpckind " + generated},

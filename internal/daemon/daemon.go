@@ -25,6 +25,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/selfservice"
+	"github.com/trident-project/trident/internal/servicing"
 	"github.com/trident-project/trident/internal/systemd"
 )
 
@@ -134,8 +135,11 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 		Root: c.Root, Version: c.Version, Runner: d.runner, Store: d.store, Systemd: c.Systemd, Tools: run.Host{}, Logger: d.logger,
 		SelfCheck: func(ctx context.Context) (string, error) { return api.Check(ctx, d.socket) },
 	})
+	host := servicing.New(servicing.Config{
+		Root: c.Root, Version: c.Version, Runner: d.runner, Store: d.store, Systemd: c.Systemd, Tools: run.Host{}, Self: d.self, Logger: d.logger,
+	})
 	d.server = api.New(api.Config{
-		Root: c.Root, Version: c.Version, Self: d.self, Operations: d.runner, Store: d.store, Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root),
+		Root: c.Root, Version: c.Version, Self: d.self, Servicing: host, Operations: d.runner, Store: d.store, Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root),
 	})
 	return d, nil
 }
