@@ -9,8 +9,8 @@ import (
 )
 
 // GUID is a UUID in the byte order in which its text reads (RFC 9562). Only
-// on disk are its first three fields little-endian; that swap stays in this
-// package.
+// on disk are its first three fields little-endian; OnDisk is the one place of
+// that swap.
 type GUID [16]byte
 
 // ParseGUID reads the 36 characters of the usual form, in either case.
@@ -41,3 +41,9 @@ func (g GUID) swapped() GUID {
 	g[6], g[7] = g[7], g[6]
 	return g
 }
+
+// OnDisk is g as a GPT and the structures of UEFI have it.
+func (g GUID) OnDisk() [16]byte { return g.swapped() }
+
+// GUIDOnDisk is the inverse of OnDisk.
+func GUIDOnDisk(b [16]byte) GUID { return GUID(b).swapped() }
