@@ -1,0 +1,122 @@
+// Package efivar reads and writes the variables of UEFI firmware, and the
+// structures in them that say what boots.
+//
+// It speaks to efivarfs itself. A tool would be one more thing that an image
+// must have, prints for people, and cannot be cut off between two writes. What
+// the firmware and systemd-boot do with the variables is not here but in
+// package boot.
+package efivar
+
+import (
+	"fmt"
+	"io/fs"
+	"strings"
+	"unicode"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// Vendor is the GUID of a name space of variables, in lower case.
+type Vendor string
+
+// The name spaces that say what boots.
+const (
+	Global Vendor = "8be4df61-93ca-11d2-aa0d-00e098032b8c" // UEFI 2.10, 3.3
+	Loader Vendor = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f" // The Boot Loader Interface
+)
+
+// Name is the whole name of a variable.
+type Name struct {
+	Name   string
+	Vendor Vendor
+}
+
+// String is the name of the variable's file in efivarfs.
+func (n Name) String() string { return n.Name + "-" + string(n.Vendor) }
+
+// Attributes say where a variable is kept and who sees it (UEFI 2.10, 8.2).
+type Attributes uint32
+
+// The attributes that variables about booting have, and all of them together.
+const (
+	NonVolatile   Attributes = 1 << 0
+	BootService   Attributes = 1 << 1
+	Runtime       Attributes = 1 << 2
+	BootVariables            = NonVolatile | BootService | Runtime
+)
+
+// Variable is what a variable has.
+type Variable struct {
+	Attributes Attributes
+	Data       []byte
+}
+
+// Store holds variables. A variable is old or new, never half, also after a
+// power cut: firmware promises that (UEFI 2.10, 8.2), and [Dir] writes each in
+// one call. Methods may be called from many goroutines.
+type Store interface {
+	// Get returns an error that is fs.ErrNotExist when there is no such variable.
+	Get(Name) (Variable, error)
+	// Set makes or replaces a variable. One that is as wanted is not written
+	// again: flash wears out. Data must not be empty: that would be Delete.
+	Set(Name, Variable) error
+	// Delete takes that there is no such variable as done.
+	Delete(Name) error
+	// List returns all names, sorted by their text.
+	List() ([]Name, error)
+}
+
+// Bounds of what is taken from the firmware, and given to it. Real ones have a
+// store of 64 KiB to 256 KiB in all.
+const (
+	MaxData  = 64 << 10
+	maxName  = 512
+	maxNames = 4096
+)
+
+// Check says whether a variable of that name and content can be set.
+func (n Name) Check(v Variable) error {
+	if len(v.Data) == 0 || len(v.Data) > MaxData {
+		return errkind.Errorf(errkind.Invalid, "set EFI variable %s: it would have %d bytes, and may have 1 to %d", n, len(v.Data), MaxData)
+	}
+	return n.check()
+}
+
+// ParseName reads the name of a file in efivarfs.
+func ParseName(file string) (Name, error) {
+	const guid = len(Global)
+	cut := len(file) - guid - 1
+	if cut < 1 || file[cut] != '-' {
+		return Name{}, errkind.Errorf(errkind.Invalid, "read %q as the name of an EFI variable: it does not end in a GUID", file)
+	}
+	n := Name{file[:cut], Vendor(strings.ToLower(file[cut+1:]))}
+	return n, n.check()
+}
+
+// check keeps a name from being a path, and bounds it.
+func (n Name) check() error {
+	bad := func(r rune) bool { return r == '/' || !unicode.IsPrint(r) }
+	if n.Name == "" || len(n.Name) > maxName || strings.ContainsFunc(n.Name, bad) || !isGUID(string(n.Vendor)) {
+		return errkind.Errorf(errkind.Invalid, "%q is no name of an EFI variable", n.String())
+	}
+	return nil
+}
+
+func isGUID(s string) bool {
+	for i, r := range s {
+		dash := i == 8 || i == 13 || i == 18 || i == 23
+		if dash != (r == '-') || !dash && !strings.ContainsRune("0123456789abcdef", r) {
+			return false
+		}
+	}
+	return len(s) == len(Global)
+}
+
+// NotThere is the error of a Store about a variable that it does not have.
+func NotThere(n Name) error {
+	return errkind.Errorf(errkind.NotFound, "get EFI variable %s: %w", n, fs.ErrNotExist)
+}
+
+func failed(verb string, n Name, err error) error {
+	return fmt.Errorf("%s EFI variable %s: %w", verb, n, err)
+}
