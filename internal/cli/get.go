@@ -139,16 +139,8 @@ func mapping(document string) (*yaml.Node, error) {
 	return doc.Content[0], nil
 }
 
-func dumpYAML(n *yaml.Node) ([]byte, error) {
-	var buf bytes.Buffer
-	enc := yaml.NewEncoder(&buf)
-	enc.SetIndent(2)
-	if err := enc.Encode(n); err != nil {
-		return nil, err
-	}
-	err := enc.Close()
-	return buf.Bytes(), err
-}
+// dumpYAML writes YAML as upstream does.
+func dumpYAML(value any) ([]byte, error) { return yaml.Dump(value, yaml.WithLineWidth(-1)) }
 
 // jsonOf is YAML as JSON, in which the keys have no order.
 func jsonOf(text []byte) ([]byte, error) {

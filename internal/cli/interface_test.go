@@ -72,7 +72,9 @@ func TestTheCommandLineContainsUpstreams(t *testing.T) {
 		if want == "" || strings.HasPrefix(want, "#") {
 			continue
 		}
-		if !slices.ContainsFunc(ours, func(have string) bool { return have == want || strings.HasPrefix(have, want+" ") && strings.HasPrefix(want, "trident --") }) {
+		if !slices.ContainsFunc(ours, func(have string) bool {
+			return have == want || strings.HasPrefix(have, want+" ") && strings.HasPrefix(want, "trident --")
+		}) {
 			t.Errorf("there is no %q", want)
 		}
 	}

@@ -34,11 +34,13 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("SOURCE_DATE_EPOCH", "1700000000")
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each command takes a second
+			env.Setenv("SOCK", filepath.Join(env.WorkDir, "root/run/trident/trident.sock"))
 			env.Values["server"] = new(*clienttest.Server)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serve, "exits": exits, "until": until, "boot": boot, "tree": tree,
+			"unbundle": unbundle, "nowhere": nowhere,
 		},
 	})
 }

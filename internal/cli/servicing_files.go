@@ -8,8 +8,6 @@ import (
 	"os"
 	"strings"
 
-	"go.yaml.in/yaml/v4"
-
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/proto/client"
@@ -47,7 +45,7 @@ func (o *servicingOptions) writeFiles(ctx context.Context, err error) error {
 // that is there already says so by being empty.
 func writeErrorFile(path string, err error) error {
 	if err != nil {
-		text, merr := yaml.Marshal(documentOf(err))
+		text, merr := dumpYAML(documentOf(err))
 		return errors.Join(merr, wrap("write error to "+path, writeOut(path, text)))
 	}
 	info, err := os.Stat(path)
@@ -87,15 +85,16 @@ func documentOf(err error) errorDocument {
 		return d
 	}
 	name := errkind.NameOf(err)
+	file, at := errkind.Location(err)
 	if failed, ok := errors.AsType[*client.OperationError](err); ok {
 		f := failed.Operation.GetFailure()
-		name = errkind.NameFrom(f.GetName(), errkind.Kind(f.GetReason()))
+		name, file = errkind.NameFrom(f.GetName(), errkind.Kind(f.GetReason())), ""
 	} else if kind, _, meta := grpckind.FromError(err); meta != nil {
-		name = errkind.NameFrom(meta[grpckind.MetaName], kind)
+		name, file = errkind.NameFrom(meta[grpckind.MetaName], kind), ""
 	}
 	d := errorDocument{Message: err.Error(), Error: name.Subkind(), Category: errkind.Name{Variant: string(name.Category)}.Subkind()}
-	if file, l := errkind.Location(err); file != "" {
-		d.Location = fmt.Sprintf("%s:%d", file, l)
+	if file != "" { // known only of errors of this process
+		d.Location = fmt.Sprintf("%s:%d", file, at)
 	}
 	return d
 }

@@ -28,8 +28,13 @@ const (
 // management OS, or else the one for the host, on the running system below root.
 // One without a network leaves everything as it is, and the result is false.
 func StartNetwork(ctx context.Context, root string, config []byte, tools run.Runner) (started bool, err error) {
-	parsed, report := hostconfig.Parse(config)
-	if err := report.Err(); err != nil {
+	_, report := hostconfig.Parse(config)
+	if invalid := hostconfig.Invalid(report.Err()); invalid != nil && invalid.Name() != hostconfig.NameStatic {
+		return false, report.Err()
+	}
+	// A fault in the layout of a disk is no reason to stay without a network.
+	parsed, err := hostconfig.ParseRecorded(config)
+	if err != nil {
 		return false, err
 	}
 	netplan := parsed.Spec().ManagementOS.Netplan

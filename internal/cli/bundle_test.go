@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// unbundle FILE unpacks a bundle into the folder bundle.
+func unbundle(ts *testscript.TestScript, _ bool, args []string) {
+	files, err := readBundle(ts.MkAbs(args[0]))
+	ts.Check(err)
+	for name, text := range files {
+		ts.Check(writeFile(filepath.Join(ts.MkAbs("bundle"), name), string(text)))
+	}
+}
+
+func readBundle(name string) (map[string][]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	z, err := zstd.NewReader(f)
+	if err != nil {
+		return nil, err
+	}
+	defer z.Close()
+	out := map[string][]byte{}
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if out[h.Name], err = io.ReadAll(r); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// nowhere FOLDER TEXT wants a text in no file, and no file's name, of a folder.
+func nowhere(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(name)
+		if bytes.Contains(text, []byte(args[1])) || strings.Contains(d.Name(), args[1]) {
+			ts.Fatalf("%s has %q", name, args[1])
+		}
+		return err
+	}))
+}
+
+func TestABundleIsBoundedAndListsWhatItLacks(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "b")
+	big := bytes.Repeat([]byte("x"), maxBundleFile+3)
+	big[len(big)-1] = '!'
+	err := writeBundle(name, time.Unix(0, 0), func(b *bundle) error {
+		b.failed("tool", errors.New("run https://a:b@c/?d: token=abc"))
+		for range maxBundle/maxBundleFile + 1 {
+			if err := b.add("big", "big", big); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := readBundle(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r report
+	if err := json.Unmarshal(files["trident-diagnostics/report.json"], &r); err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for _, f := range r.CollectedFiles {
+		total += f.Size
+		if !f.Truncated || f.Size > maxBundleFile {
+			t.Errorf("%+v", f)
+		}
+	}
+	if total > maxBundle || len(r.CollectionFailures) != 1 || strings.Contains(r.CollectionFailures[0].Error, "abc") || strings.Contains(r.CollectionFailures[0].Error, "a:b") {
+		t.Errorf("%d bytes, failures %v", total, r.CollectionFailures)
+	}
+}
+
+func TestABundleThatFailsLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	broken := errors.New("broken")
+	err := writeBundle(filepath.Join(dir, "b"), time.Unix(0, 0), func(*bundle) error { return broken })
+	left, rerr := os.ReadDir(dir)
+	if !errors.Is(err, broken) || rerr != nil || len(left) > 0 {
+		t.Errorf("error %v, left %v", err, left)
+	}
+}
+
+func TestSecretsAreRemovedAndTheRestStays(t *testing.T) {
+	for text, want := range map[string]string{
+		"GET https://joe:pw@host:8080/a/b?sig=x#y ok": "GET https://<removed>@host:8080/a/b?<removed> ok",
+		"https://host/a":                    "https://host/a",
+		"export DB_PASSWORD='a b' next":     "export DB_PASSWORD=<removed> next",
+		"token: abc, mode: fast":            "token: <removed>, mode: fast",
+		"Authorization: Bearer abc.def":     "Authorization: Bearer <removed>",
+		"-----BEGIN PRIVATE KEY-----\nx\ny": "<removed>",
+		"a -----BEGIN RSA PRIVATE KEY-----\nx\n-----END RSA PRIVATE KEY----- b": "a <removed> b",
+		"the step verify failed: not signed":                                    "the step verify failed: not signed",
+	} {
+		if got := withoutSecrets(text); got != want {
+			t.Errorf("%q\n got %q\nwant %q", text, got, want)
+		}
+		if again := withoutSecrets(withoutSecrets(text)); again != want {
+			t.Errorf("%q twice is %q", text, again)
+		}
+	}
+	document := "os:\n  users:\n    - name: a # secret remark\n      password: {type: locked, hash: x}\n      sshPublicKeys: [k1]\n      sshMode: key-only\n" +
+		"apiKey: 7\nprivate: true\nurl: https://h/?q\n"
+	want := "os:\n  users:\n  - name: a\n    password: <removed>\n    sshPublicKeys: <removed>\n    sshMode: key-only\n" +
+		"apiKey: <removed>\nprivate: true\nurl: https://h/?<removed>\n"
+	if got := documentWithoutSecrets(document); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
