@@ -29,7 +29,8 @@ import (
 const MaxFile = 64 << 20
 
 // Check looks whether a file could be written: nothing but a file or a link is in
-// its place, and what it is in can be written. Errors are of kind Precondition.
+// its place, and what it is in can be written. Errors are of kind Precondition; one
+// is unix.EROFS where the file system is read-only.
 func Check(root, name string) error {
 	at, err := find(root, name)
 	if err != nil {
@@ -40,8 +41,8 @@ func Check(root, name string) error {
 	}
 	err = unix.Access(at.dir, unix.W_OK)
 	if errors.Is(err, unix.EROFS) {
-		return errkind.WithHint(errkind.Errorf(errkind.Precondition, "write %s: its file system is read-only", name),
-			"While an extension is merged over it, a folder is read-only: a confext does that to /etc, a sysext to /usr.")
+		return errkind.WithHint(errkind.Errorf(errkind.Precondition, "write %s: %w", name, err),
+			"While a sysext is merged /usr is read-only; other file systems are as they were mounted.")
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)

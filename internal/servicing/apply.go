@@ -103,6 +103,10 @@ func (s *Service) writeFiles(ctx context.Context, r *opRun) error {
 	if err := r.Save(ctx); err != nil {
 		return err
 	}
+	return s.withEtc(ctx, r, w.files(), func() error { return s.changeFiles(r, w) })
+}
+
+func (s *Service) changeFiles(r *opRun, w work) error {
 	for _, f := range w.change.Files.Write {
 		mode := fs.FileMode(0o664)
 		if f.Permissions != "" {
@@ -130,23 +134,25 @@ func (s *Service) writeFiles(ctx context.Context, r *opRun) error {
 	return nil
 }
 
-func (s *Service) restoreFiles(_ context.Context, r *opRun) error {
+func (s *Service) restoreFiles(ctx context.Context, r *opRun) error {
 	w, err := r.State.work()
 	if err != nil || !r.State.FilesBegun {
 		return err
 	}
-	return s.restore(r, w.files())
+	return s.restore(ctx, r, w.files())
 }
 
 // restore puts back what was kept of these places, and as much of it as it can.
-func (s *Service) restore(r *opRun, names []string) error {
-	var errs []error
-	for i, k := range slices.Backward(r.State.Kept) {
-		if slices.Contains(names, k.Name) {
-			errs = append(errs, s.touch("restore file", func() error { return k.Restore(s.Root, s.keptFile(r.ID, i)) }))
+func (s *Service) restore(ctx context.Context, r *opRun, names []string) error {
+	return s.withEtc(ctx, r, names, func() error {
+		var errs []error
+		for i, k := range slices.Backward(r.State.Kept) {
+			if slices.Contains(names, k.Name) {
+				errs = append(errs, s.touch("restore file", func() error { return k.Restore(s.Root, s.keptFile(r.ID, i)) }))
+			}
 		}
-	}
-	return errors.Join(errs...)
+		return errors.Join(errs...)
+	})
 }
 
 // setUpNetwork writes the network and has netplan apply it; where it is gone from
@@ -161,7 +167,9 @@ func (s *Service) setUpNetwork(ctx context.Context, r *opRun) error {
 		return err
 	}
 	n := w.asked.Spec().OS.Netplan
-	err = s.touch("write network", func() error { return osconfig.WriteNetwork(s.Root, n) })
+	err = s.withEtc(ctx, r, w.network(), func() error {
+		return s.touch("write network", func() error { return osconfig.WriteNetwork(s.Root, n) })
+	})
 	if err != nil {
 		name := "WriteNetplanConfig"
 		if n == nil {
@@ -198,7 +206,7 @@ func (s *Service) restoreNetwork(ctx context.Context, r *opRun) error {
 	if !r.State.NetworkBegun {
 		return nil
 	}
-	if err := s.restore(r, []string{osconfig.Netplan, osconfig.CloudInit}); err != nil {
+	if err := s.restore(ctx, r, []string{osconfig.Netplan, osconfig.CloudInit}); err != nil {
 		return err
 	}
 	err := s.touch("generate network again", func() error { return s.netplan(ctx, generateTime, "generate") })

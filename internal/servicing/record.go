@@ -46,6 +46,8 @@ type record struct {
 	FilesBegun   bool `json:"files_begun"`
 	NetworkBegun bool `json:"network_begun"`
 	ApplyBegun   bool `json:"apply_begun"` // of the network
+	// EtcOpened: confexts were unmerged, and have to be merged again.
+	EtcOpened bool `json:"etc_opened"`
 }
 
 type (
@@ -73,11 +75,15 @@ func (r *record) work() (w work, err error) {
 
 // changed are the places that the change writes or removes, the network's first.
 func (w work) changed() []string {
-	var out []string
-	if w.change.Netplan {
-		out = append(out, osconfig.Netplan, osconfig.CloudInit)
+	return append(w.network(), w.files()...)
+}
+
+// network are the places of the network, if it changes.
+func (w work) network() []string {
+	if !w.change.Netplan {
+		return nil
 	}
-	return append(out, w.files()...)
+	return []string{osconfig.Netplan, osconfig.CloudInit}
 }
 
 // files are the places of the additional files that change.

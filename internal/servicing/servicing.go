@@ -50,6 +50,7 @@ type Config struct {
 type Service struct {
 	Config
 	extensions *extension.Store
+	etcClosed  func(root string) (bool, error) // etcClosed, but in tests
 
 	begin sync.Mutex // held while a request is weighed, and its operation begun
 	start map[string]operation.Starter[record]
@@ -68,7 +69,7 @@ const (
 
 // New makes the service and registers its operations with the runner.
 func New(c Config) *Service {
-	s := &Service{Config: c, start: map[string]operation.Starter[record]{}}
+	s := &Service{Config: c, etcClosed: etcClosed, start: map[string]operation.Starter[record]{}}
 	s.extensions = &extension.Store{Root: c.Root, Systemd: c.Systemd, Tools: c.Tools, Touch: c.Touch}
 	all := s.steps()
 	for name, steps := range map[string][]opStep{

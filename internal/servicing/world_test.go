@@ -113,6 +113,12 @@ func (w *world) touch(p *process, name string, change func() error) error {
 		return errDead
 	}
 	w.mu.Unlock()
+	switch name {
+	case "write file", "remove file", "write network", "restore file":
+		if closed, err := w.etcClosed(w.root); err != nil || closed {
+			w.t.Errorf("%s while /etc is read-only, %v", name, err)
+		}
+	}
 	err := change()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -218,12 +224,19 @@ func (w *world) startDaemon() {
 	p.service = New(Config{
 		Root: w.root, Version: "1.0.0", Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Self: self, Logger: logger, Touch: touch,
 	})
+	p.service.etcClosed = w.etcClosed
 	w.mu.Lock()
 	w.daemon = p
 	w.mu.Unlock()
 	if err := p.runner.Resume(context.Background()); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// etcClosed is true while confexts are merged.
+func (w *world) etcClosed(root string) (bool, error) {
+	names, err := extension.Confext.Merged(root)
+	return len(names) > 0, err
 }
 
 // stopDaemon ends the process, whose power may be off.
@@ -243,6 +256,8 @@ func (w *world) called(fake *systemdtest.Fake, c systemdtest.Call) error {
 		return w.merge(extension.Sysext)
 	case c.Method == "ReloadOrRestart" && c.Unit == "systemd-confext.service":
 		return w.merge(extension.Confext)
+	case c.Method == "Stop" && c.Unit == "systemd-confext.service":
+		return errors.Join(os.RemoveAll(filepath.Join(w.root, "etc/.systemd-confext")), os.RemoveAll(filepath.Join(w.root, "etc/extension-release.d")))
 	case c.Method == "StartTransient":
 		return w.script(filepath.Join(w.root, c.Transient.Exec[1]))
 	}
