@@ -37,7 +37,7 @@ type retryError struct {
 
 func (e retryError) Unwrap() error { return e.error }
 
-func newTransport() http.RoundTripper {
+func newTransport() *http.Transport {
 	return &http.Transport{
 		Proxy: func(r *http.Request) (*url.URL, error) {
 			u, err := http.ProxyFromEnvironment(r)
@@ -167,68 +167,18 @@ func (d *download) take(body io.Reader, end int64) error {
 	return nil
 }
 
-// ask sends the request and follows redirects. We follow them ourselves: errors
-// and Referer headers of the library carry queries, which may be secret.
+// ask sends the request for what is missing.
 func (d *download) ask(ctx context.Context) (*http.Response, error) {
 	u, err := parseURL(d.src.URL)
 	if err != nil {
 		return nil, err
 	}
-	for range maxRedirects + 1 {
-		resp, err := d.send(ctx, u)
-		if err != nil {
-			return nil, err
-		}
-		to := resp.Header.Get("Location")
-		if !redirects(resp.StatusCode) || to == "" {
-			return resp, nil
-		}
-		_ = resp.Body.Close()
-		next, err := url.Parse(to)
-		if err != nil || len(to) > maxURL {
-			return nil, errkind.Errorf(errkind.Invalid, "%s redirects to what is no URL", redact(u))
-		}
-		next = u.ResolveReference(next)
-		if next.Scheme != "https" && (next.Scheme != "http" || u.Scheme == "https") {
-			return nil, errkind.Errorf(errkind.Denied, "%s redirects to %s: only https, or http from http, is followed", redact(u), redact(next))
-		}
-		u = next
-	}
-	return nil, errkind.Errorf(errkind.Invalid, "more than %d redirects", maxRedirects)
-}
-
-func redirects(status int) bool {
-	switch status {
-	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
-		return true
-	}
-	return false
-}
-
-func (d *download) send(ctx context.Context, u *url.URL) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
-	if err != nil {
-		return nil, fmt.Errorf("make request: %w", err)
-	}
-	req.URL, req.Host = u, u.Host
-	req.Header.Set("User-Agent", "trident")
-	req.Header.Set("Accept-Encoding", "identity")
-	if u.User != nil {
-		password, _ := u.User.Password()
-		req.SetBasicAuth(u.User.Username(), password)
-	}
+	h := http.Header{}
 	if d.part.size > 0 {
-		req.Header.Set("Range", "bytes="+strconv.FormatInt(d.part.size, 10)+"-")
-		req.Header.Set("If-Range", d.part.rec.Validator)
+		h.Set("Range", "bytes="+strconv.FormatInt(d.part.size, 10)+"-")
+		h.Set("If-Range", d.part.rec.Validator)
 	}
-	resp, err := d.transport.RoundTrip(req)
-	if err == nil {
-		return resp, nil
-	}
-	if cert, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return nil, errkind.Errorf(errkind.Untrusted, "connect to %s: %w", u.Host, cert)
-	}
-	return nil, retryError{fmt.Errorf("ask %s: %w", u.Host, err), 0}
+	return ask(ctx, d.transport, u, h)
 }
 
 // retryAfter reads the Retry-After header (RFC 9110, 10.2.3); 0 if there is none.

@@ -175,7 +175,7 @@ func TestHTTPSIsVerifiedAndNeverBecomesHTTP(t *testing.T) {
 	_, err := newRig(t, Source{URL: safe.URL + "/x"}).get(t)
 	wantKind(t, err, errkind.Untrusted, "certificate")
 
-	trusting := newTransport().(*http.Transport)
+	trusting := newTransport()
 	trusting.TLSClientConfig.RootCAs = safe.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	r := newRig(t, Source{URL: safe.URL + "/x"})
 	r.transport = trusting

@@ -1,0 +1,194 @@
+package fetch
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+const maxManifest = 4 << 20 // bytes, as registries have it (OCI distribution 1.1)
+
+// registry is a repository of an OCI registry (distribution specification 1.1).
+type registry struct {
+	base      url.URL // scheme and host
+	repo, ref string  // ref is a tag or a digest
+	login     func(string) (user, password string)
+	transport *http.Transport
+	meter     *Meter
+
+	mu   sync.Mutex
+	auth string // the Authorization that was accepted last
+}
+
+// openRegistry finds the one layer of an artifact. With a pin it is that layer
+// that is read, whatever the tag says by now: a digest does not change.
+func (r *Ranges) openRegistry(ctx context.Context, u *url.URL, origin Origin) error {
+	g, err := newRegistry(u)
+	if err != nil {
+		return err
+	}
+	g.login, g.transport, g.meter = origin.Login, r.transport, r.meter
+	r.registry = g
+	found := origin.Pin
+	t := trial{lim: r.lim, wait: r.wait, say: r.say}
+	for found == (Pin{}) {
+		pin, err := g.layer(ctx)
+		if err == nil {
+			found = pin
+		} else if err := t.after(ctx, err); err != nil {
+			return err
+		}
+	}
+	if !isDigest(found.Strong) {
+		return errkind.Errorf(errkind.Invalid, "the layer is named by %.100q, which is no SHA-256 digest", found.Strong)
+	}
+	r.url = g.url("blobs/" + found.Strong)
+	if err := r.admit(found, Pin{}); err != nil {
+		return err
+	}
+	// Whether it serves ranges, and what its size really is.
+	return r.openURL(ctx, found)
+}
+
+// newRegistry reads oci://host[:port]/repository[:tag][@digest].
+func newRegistry(u *url.URL) (*registry, error) {
+	name := strings.TrimPrefix(u.Path, "/")
+	name, digest, byDigest := strings.Cut(name, "@")
+	repo, tag, tagged := strings.Cut(name, ":")
+	g := &registry{base: url.URL{Scheme: "https", Host: u.Host}, repo: repo, ref: "latest"}
+	switch {
+	case byDigest:
+		g.ref = digest
+	case tagged:
+		g.ref = tag
+	}
+	part := regexp.MustCompile(`^[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`)
+	word := regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+	if u.Host == "" || u.User != nil || u.RawQuery != "" || len(repo) > 255 || !part.MatchString(repo) ||
+		byDigest && !isDigest(digest) || !byDigest && !word.MatchString(g.ref) {
+		return nil, errkind.Errorf(errkind.Invalid, "it must be of the form oci://registry/repository:tag or oci://registry/repository@sha256:digest")
+	}
+	return g, nil
+}
+
+func isDigest(s string) bool {
+	h, ok := strings.CutPrefix(s, "sha256:")
+	b, err := hex.DecodeString(h)
+	return ok && err == nil && len(b) == sha256.Size && strings.ToLower(h) == h
+}
+
+func (g *registry) url(what string) *url.URL {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	u := g.base
+	u.Path = "/v2/" + g.repo + "/" + what
+	return &u
+}
+
+// layer reads the manifest and returns its only layer.
+func (g *registry) layer(ctx context.Context) (Pin, error) {
+	h := http.Header{}
+	h.Set("Accept", "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json")
+	resp, err := g.ask(ctx, g.url("manifests/"+g.ref), h)
+	if err != nil {
+		return Pin{}, fmt.Errorf("read manifest: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return Pin{}, fmt.Errorf("read manifest: %w", statusError(resp))
+	}
+	data, err := readAll(resp.Body, maxManifest)
+	g.meter.settle(0, len(data))
+	if err != nil {
+		return Pin{}, fmt.Errorf("read manifest: %w", err)
+	}
+	if isDigest(g.ref) && fmt.Sprintf("sha256:%x", sha256.Sum256(data)) != g.ref {
+		return Pin{}, errkind.Errorf(errkind.Corrupt, "the manifest does not have the digest that names it")
+	}
+	var m struct {
+		Layers []struct {
+			Digest string `json:"digest"`
+			Size   int64  `json:"size"`
+		} `json:"layers"`
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return Pin{}, errkind.Errorf(errkind.Corrupt, "the manifest is no JSON of the right form: %w", err)
+	}
+	if len(m.Layers) != 1 {
+		return Pin{}, errkind.Errorf(errkind.Invalid, "the artifact has %d layers, must have exactly one: the image", len(m.Layers))
+	}
+	l := m.Layers[0]
+	if !isDigest(l.Digest) || l.Size <= 0 {
+		return Pin{}, errkind.Errorf(errkind.Corrupt, "the manifest names its layer %.100q of %d bytes", l.Digest, l.Size)
+	}
+	return Pin{Size: l.Size, Strong: l.Digest}, nil
+}
+
+func readAll(r io.Reader, most int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, most+1))
+	if err != nil {
+		return data, retryError{fmt.Errorf("read: %w", err), 0}
+	}
+	if int64(len(data)) > most {
+		return data, errkind.Errorf(errkind.TooLarge, "it has more than %d bytes", most)
+	}
+	return data, nil
+}
+
+// ask asks with what the registry accepted last, and logs in when it wants that.
+func (g *registry) ask(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
+	for again := false; ; again = true {
+		g.mu.Lock()
+		auth, to := g.auth, *u
+		to.Scheme = g.base.Scheme
+		g.mu.Unlock()
+		h := header.Clone()
+		if auth != "" {
+			h.Set("Authorization", auth)
+		}
+		resp, err := ask(ctx, g.transport, &to, h)
+		if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(plain.RecordHeader[:]) == "HTTP/" && g.loopback() {
+			return g.askPlain(ctx, u, header)
+		}
+		if err != nil || resp.StatusCode != http.StatusUnauthorized || again {
+			return resp, err
+		}
+		challenges := resp.Header.Values("WWW-Authenticate")
+		_ = resp.Body.Close()
+		if err := g.authenticate(ctx, challenges); err != nil {
+			return nil, fmt.Errorf("log in to %s: %w", g.base.Host, err)
+		}
+	}
+}
+
+// askPlain speaks http from now on: a registry on this machine needs no TLS, as
+// with other tools.
+func (g *registry) askPlain(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
+	g.mu.Lock()
+	if g.base.Scheme == "http" {
+		g.mu.Unlock()
+		return nil, errkind.Errorf(errkind.Unavailable, "%s answers neither https nor http", g.base.Host)
+	}
+	g.base.Scheme = "http"
+	g.mu.Unlock()
+	return g.ask(ctx, u, header)
+}
+
+func (g *registry) loopback() bool {
+	host := g.base.Hostname()
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

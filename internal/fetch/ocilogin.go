@@ -1,0 +1,150 @@
+package fetch
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+const (
+	maxToken = 64 << 10
+	maxLogin = 1 << 20
+)
+
+// authenticate finds an Authorization that answers a challenge (RFC 9110,
+// 11.6.1): a bearer token from where the registry says, or user and password.
+// Without credentials a token is asked for anonymously.
+func (g *registry) authenticate(ctx context.Context, challenges []string) error {
+	var user, password string
+	if g.login != nil {
+		user, password = g.login(g.base.Host)
+	}
+	basic := ""
+	if user != "" || password != "" {
+		basic = "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+	}
+	for _, c := range challenges {
+		scheme, rest, _ := strings.Cut(c, " ")
+		switch {
+		case strings.EqualFold(scheme, "Bearer"):
+			return g.token(ctx, challengeParams(rest), basic)
+		case strings.EqualFold(scheme, "Basic") && basic != "":
+			g.accept(basic)
+			return nil
+		}
+	}
+	if basic == "" {
+		err := errkind.Errorf(errkind.Denied, "it wants credentials, and there are none for it")
+		return errkind.WithHint(err, "Give the registry's credentials, or allow anonymous pulls.")
+	}
+	return errkind.Errorf(errkind.Denied, "it wants a kind of credentials that is not known")
+}
+
+func (g *registry) accept(auth string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.auth = auth
+}
+
+// token gets a bearer token as registries hand them out.
+func (g *registry) token(ctx context.Context, params map[string]string, basic string) error {
+	u, err := url.Parse(params["realm"])
+	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || g.url("").Scheme != "http") {
+		return errkind.Errorf(errkind.Denied, "it sends for a token to %.100q, which is no https URL", params["realm"])
+	}
+	q := u.Query()
+	for _, key := range []string{"service", "scope"} {
+		if params[key] != "" {
+			q.Set(key, params[key])
+		}
+	}
+	u.RawQuery = q.Encode()
+	h := http.Header{}
+	if basic != "" {
+		h.Set("Authorization", basic)
+	}
+	resp, err := ask(ctx, g.transport, u, h)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return statusError(resp)
+	}
+	data, err := readAll(resp.Body, maxToken)
+	g.meter.settle(0, len(data))
+	if err != nil {
+		return err
+	}
+	var t struct {
+		Token  string `json:"token"`
+		Access string `json:"access_token"`
+	}
+	if json.Unmarshal(data, &t) != nil || t.Token == "" && t.Access == "" {
+		return errkind.Errorf(errkind.Denied, "there is no token in the answer of %s", u.Host)
+	}
+	if t.Token == "" {
+		t.Token = t.Access
+	}
+	if strings.ContainsFunc(t.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return errkind.Errorf(errkind.Denied, "the token of %s has characters that none may have", u.Host)
+	}
+	g.accept("Bearer " + t.Token)
+	return nil
+}
+
+// challengeParams reads key="value" pairs between commas.
+func challengeParams(s string) map[string]string {
+	out := map[string]string{}
+	for s = strings.TrimSpace(s); s != "" && len(out) < 16; s = strings.TrimLeft(s, ", \t") {
+		key, rest, ok := strings.Cut(s, "=")
+		if !ok {
+			break
+		}
+		var value string
+		if quoted, is := strings.CutPrefix(rest, `"`); is {
+			value, s, _ = strings.Cut(quoted, `"`)
+		} else {
+			value, s, _ = strings.Cut(rest, ",")
+		}
+		out[strings.ToLower(strings.TrimSpace(key))] = value
+	}
+	return out
+}
+
+// RegistryLogin returns an [Origin].Login of the content of a config.json, as
+// docker, podman and others write it. Credential helpers are not run, and
+// identity tokens not used: a registry that has only such is asked anonymously.
+func RegistryLogin(config []byte) (func(registry string) (user, password string), error) {
+	var c struct {
+		Auths map[string]struct {
+			Auth     string `json:"auth"`
+			Username string `json:"username"`
+			Password string `json:"password"`
+		} `json:"auths"`
+	}
+	if len(config) > maxLogin || json.Unmarshal(config, &c) != nil { // the error might quote a secret
+		return nil, errkind.Errorf(errkind.Invalid, "read registry credentials: it is no config.json of a container tool")
+	}
+	type login struct{ user, password string }
+	logins := map[string]login{}
+	for key, a := range c.Auths {
+		l := login{a.Username, a.Password}
+		if data, err := base64.StdEncoding.DecodeString(a.Auth); err == nil && a.Auth != "" {
+			l.user, l.password, _ = strings.Cut(strings.TrimRight(string(data), "\x00"), ":")
+		}
+		key = strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
+		host, path, _ := strings.Cut(key, "/")
+		if path == "" || strings.HasPrefix(path, "v1") || strings.HasPrefix(path, "v2") {
+			logins[host] = l
+		}
+	}
+	return func(registry string) (string, string) {
+		return logins[registry].user, logins[registry].password
+	}, nil
+}

@@ -1,0 +1,256 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// Origin is a source of which parts are wanted, in any order.
+type Origin struct {
+	// URL is file, http, https or oci (oci://registry/repository:tag or
+	// …@sha256:digest, an artifact of one layer, which is the content). Its user
+	// name, password and query are secrets, as with [Source].
+	URL string
+	// Login returns the credentials for a registry; nil or empty ones are anonymous.
+	Login func(registry string) (user, password string)
+	// Pin, of an earlier run, is what the content must be; the zero value takes
+	// what is there.
+	Pin Pin
+}
+
+// Pin tells a content from others. It may be written down, and has no secrets.
+// Without Strong and Weak the server said nothing that would tell, and only the
+// size is compared: who reads has to know a digest.
+type Pin struct {
+	Size   int64  `json:"size"`
+	Strong string `json:"strong,omitempty"` // what may stand in If-Range, a digest, or a version of a file
+	Weak   string `json:"weak,omitempty"`   // an ETag or date that is compared, and proves nothing
+}
+
+// is says whether found may be what p was. A date proves more when it has aged.
+func (p Pin) is(found Pin) bool {
+	if p.Strong != "" || p.Weak == "" {
+		return p.Size == found.Size && p.Strong == found.Strong
+	}
+	return p.Size == found.Size && (p.Weak == found.Weak || p.Weak == found.Strong)
+}
+
+// Ranges reads parts of one content, which is the same from the first byte to
+// the last: when the source changes, reading ends with ErrChanged. It may be
+// used by several goroutines.
+type Ranges struct {
+	name  string // for people
+	pin   Pin
+	lim   Limits
+	meter *Meter
+	log   func(string)
+	wait  func(context.Context, time.Duration) error
+
+	file      *os.File // or
+	url       *url.URL
+	registry  *registry // of an oci URL, else nil
+	transport *http.Transport
+}
+
+// OpenRanges asks origin what it has. The error has kind Unsupported if the
+// server does not serve ranges. Of lim, MaxSize bounds the content, Stall the
+// wait for a byte, and Attempts the tries in a row that bring less than 1 MiB.
+// meter may be nil, and so may log, which gets sentences worth telling.
+func OpenRanges(ctx context.Context, origin Origin, lim Limits, meter *Meter, log func(string)) (*Ranges, error) {
+	return openRanges(ctx, origin, &Ranges{lim: lim.withDefaults(), meter: meter, log: log, wait: wait})
+}
+
+func openRanges(ctx context.Context, origin Origin, r *Ranges) (_ *Ranges, err error) {
+	u, err := url.Parse(origin.URL)
+	if err != nil || len(origin.URL) > maxURL {
+		return nil, errkind.Errorf(errkind.Invalid, "fetch: the URL of the source is not valid")
+	}
+	defer func() {
+		if err != nil {
+			_ = r.Close()
+		}
+	}()
+	if u.Scheme == "file" {
+		if u.Host != "" && u.Host != "localhost" || !filepath.IsAbs(u.Path) {
+			return nil, errkind.Errorf(errkind.Invalid, "fetch: a file URL must name an absolute path of this host")
+		}
+		r.name = u.Path
+		return r, r.explain(ctx, r.openFile(u.Path, origin.Pin))
+	}
+	r.transport = newTransport()
+	r.transport.DisableKeepAlives = false
+	r.transport.IdleConnTimeout = 30 * time.Second
+	r.name = redact(u)
+	if u.Scheme == "oci" {
+		return r, r.explain(ctx, r.openRegistry(ctx, u, origin))
+	}
+	if r.url, err = parseURL(origin.URL); err != nil {
+		return nil, err
+	}
+	return r, r.explain(ctx, r.openURL(ctx, origin.Pin))
+}
+
+// explain says what was being done, and gives an end from outside its kind.
+func (r *Ranges) explain(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	d := download{name: r.name}
+	return d.explain(ctx, err)
+}
+
+// Close gives back what the reader holds. Sections must not be read after it.
+func (r *Ranges) Close() error {
+	if r.transport != nil {
+		r.transport.CloseIdleConnections()
+	}
+	if r.file != nil {
+		return r.file.Close()
+	}
+	return nil
+}
+
+// Size is that of the whole content in bytes.
+func (r *Ranges) Size() int64 { return r.pin.Size }
+
+// Pin is what to give in an Origin to get this content again or an error.
+func (r *Ranges) Pin() Pin { return r.pin }
+
+// Local says whether reading costs no network.
+func (r *Ranges) Local() bool { return r.file != nil }
+
+// Name is the source without its secrets.
+func (r *Ranges) Name() string { return r.name }
+
+// admit takes a pin of what was found, if it is what was wanted.
+func (r *Ranges) admit(found, want Pin) error {
+	switch {
+	case found.Size > r.lim.MaxSize:
+		return errkind.Errorf(errkind.TooLarge, "it has %d bytes, the limit is %d", found.Size, r.lim.MaxSize)
+	case want != Pin{} && !want.is(found):
+		return ErrChanged
+	}
+	r.pin = found
+	return nil
+}
+
+func (r *Ranges) openFile(path string, want Pin) error {
+	f, err := openSource(path)
+	if err != nil {
+		return err
+	}
+	r.file = f
+	size, version, err := fileVersion(f)
+	if err != nil {
+		return err
+	}
+	return r.admit(Pin{Size: size, Strong: version}, want)
+}
+
+// unchanged says whether the file is the one that was opened, as it was then.
+func (r *Ranges) unchanged() error {
+	_, version, err := fileVersion(r.file)
+	if err == nil && version != r.pin.Strong {
+		err = ErrChanged
+	}
+	return err
+}
+
+// ReadAt reads len(p) bytes from byte off on, in one request if all goes well.
+// Fewer come only with an error, io.EOF at the end.
+func (r *Ranges) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	n := min(int64(len(p)), max(0, r.pin.Size-off))
+	s, err := r.Section(ctx, off, n)
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	got, err := io.ReadFull(s, p[:n])
+	if err == nil && got < len(p) {
+		err = io.EOF
+	}
+	return got, err
+}
+
+// Section returns a reader of n bytes from byte off on. It goes on where it was
+// when the connection breaks. It ends early only with an error other than io.EOF.
+func (r *Ranges) Section(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	if off < 0 || n < 0 || off > r.pin.Size || n > r.pin.Size-off {
+		return nil, r.explain(ctx, errkind.Errorf(errkind.Corrupt, "bytes %d to %d are asked for, it has %d", off, off+n, r.pin.Size))
+	}
+	if r.file != nil {
+		return &fileSection{ctx, r, io.NewSectionReader(r.file, off, n)}, nil
+	}
+	if err := r.meter.admit(n); err != nil {
+		return nil, r.explain(ctx, err)
+	}
+	return &section{ctx: ctx, r: r, off: off, end: off + n, trial: trial{lim: r.lim, wait: r.wait, say: r.say}}, nil
+}
+
+type fileSection struct {
+	ctx context.Context
+	r   *Ranges
+	*io.SectionReader
+}
+
+func (s *fileSection) Read(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, s.r.explain(s.ctx, err)
+	}
+	n, err := s.SectionReader.Read(p)
+	if errors.Is(err, io.EOF) {
+		at, _ := s.Seek(0, io.SeekCurrent)
+		if changed := s.r.unchanged(); changed != nil {
+			return n, s.r.explain(s.ctx, changed)
+		}
+		if at < s.Size() {
+			return n, s.r.explain(s.ctx, io.ErrUnexpectedEOF)
+		}
+		return n, io.EOF
+	}
+	return n, s.r.explain(s.ctx, err)
+}
+
+func (s *fileSection) Close() error { return nil }
+
+func (r *Ranges) say(format string, args ...any) {
+	if r.log != nil {
+		r.log(fmt.Sprintf("fetch %s: ", r.name) + fmt.Sprintf(format, args...))
+	}
+}
+
+// trial counts the tries that brought little, and waits between them.
+type trial struct {
+	lim    Limits
+	wait   func(context.Context, time.Duration) error
+	say    func(string, ...any)
+	failed int
+	came   int64 // bytes since the last failure
+}
+
+// after returns nil, some time later, if what failed with err is to be tried again.
+func (t *trial) after(ctx context.Context, err error) error {
+	retry, ok := errors.AsType[retryError](err)
+	if !ok || ctx.Err() != nil {
+		return err
+	}
+	if t.came >= goodProgress {
+		t.failed = 0
+	}
+	t.came = 0
+	if t.failed++; t.failed >= t.lim.Attempts {
+		return errkind.Errorf(errkind.Unavailable, "given up after %d tries: %w", t.failed, err)
+	}
+	pause := pauseAfter(t.failed, retry.after)
+	t.say("%v; next try in %s", err, pause.Round(time.Millisecond))
+	return t.wait(ctx, pause)
+}

@@ -1,0 +1,236 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// section reads a range of what an http server or a registry has.
+type section struct {
+	trial
+	ctx      context.Context
+	r        *Ranges
+	off, end int64 // the next byte, and the one behind the last
+
+	body io.Reader // nil: to be asked for
+	stop func()
+	dead error // what it ended with
+}
+
+func (s *section) Read(p []byte) (int, error) {
+	for s.dead == nil {
+		if s.off == s.end {
+			s.hangUp()
+			return 0, io.EOF
+		}
+		if len(p) == 0 {
+			return 0, nil
+		}
+		n, err := s.read(p)
+		if n > 0 {
+			return n, nil
+		}
+		if err != nil {
+			s.hangUp()
+			if err := s.after(s.ctx, err); err != nil {
+				s.dead = s.r.explain(s.ctx, err)
+			}
+		}
+	}
+	return 0, s.dead
+}
+
+// read is one read of one answer; bytes that came are worth more than an error.
+func (s *section) read(p []byte) (int, error) {
+	if s.body == nil {
+		if err := s.open(); err != nil {
+			return 0, err
+		}
+	}
+	want, err := s.r.meter.reserve(s.ctx, int(min(int64(len(p)), s.end-s.off)))
+	if err != nil {
+		return 0, err
+	}
+	n, err := s.body.Read(p[:want])
+	s.r.meter.settle(want, n)
+	s.off += int64(n)
+	s.came += int64(n)
+	if n == 0 && err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return 0, retryError{fmt.Errorf("read at byte %d: %w", s.off, err), 0}
+	}
+	return n, nil
+}
+
+// open asks for what is missing, and takes no answer but that.
+func (s *section) open() error {
+	if err := s.r.meter.admit(s.end - s.off); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	s.stop = func() { cancel(nil) }
+	timer := time.AfterFunc(s.r.lim.Stall, func() { cancel(errStalled) })
+	resp, err := s.r.askRange(ctx, s.off, s.end)
+	timer.Stop()
+	if err != nil {
+		if ctx.Err() != nil && s.ctx.Err() == nil {
+			err = retryError{context.Cause(ctx), 0}
+		}
+		return err
+	}
+	stop := s.stop
+	s.stop = func() { _ = resp.Body.Close(); stop() }
+	if err := s.r.judge(resp, s.off, s.end); err != nil {
+		return err
+	}
+	s.body = newWatched(ctx, cancel, s.r.lim.Stall, resp.Body)
+	return nil
+}
+
+func (s *section) hangUp() {
+	if s.stop != nil {
+		s.stop()
+	}
+	s.body, s.stop = nil, nil
+}
+
+func (s *section) Close() error {
+	s.hangUp()
+	if s.dead == nil {
+		s.dead = errors.New("read of a closed section")
+	}
+	return nil
+}
+
+func (r *Ranges) askRange(ctx context.Context, off, end int64) (*http.Response, error) {
+	h := http.Header{}
+	h.Set("Range", fmt.Sprintf("bytes=%d-%d", off, end-1))
+	if r.registry != nil {
+		return r.registry.ask(ctx, r.url, h) // a digest names it: no validator needed
+	}
+	if r.pin.Strong != "" {
+		h.Set("If-Range", r.pin.Strong)
+	}
+	return ask(ctx, r.transport, r.url, h)
+}
+
+// judge accepts the range that was asked for, or the beginning of it, of the
+// content that is pinned.
+func (r *Ranges) judge(resp *http.Response, off, end int64) error {
+	if err := checkCoding(resp); err != nil {
+		return err
+	}
+	switch resp.StatusCode {
+	case http.StatusPartialContent:
+	case http.StatusOK:
+		if r.changed(resp) || resp.ContentLength >= 0 && resp.ContentLength != r.pin.Size {
+			return ErrChanged
+		}
+		return errNoRanges()
+	case http.StatusRequestedRangeNotSatisfiable:
+		return ErrChanged
+	default:
+		return statusError(resp)
+	}
+	from, to, size, ok := parseContentRange(resp.Header.Get("Content-Range"))
+	switch {
+	case ok && size != r.pin.Size || r.changed(resp):
+		return ErrChanged
+	case !ok || from != off || to >= end || resp.ContentLength >= 0 && resp.ContentLength != to-from+1:
+		err := fmt.Errorf("the server sent another range (%.100q) than bytes %d to %d", resp.Header.Get("Content-Range"), off, end-1)
+		return retryError{err, 0}
+	}
+	return nil
+}
+
+// changed says whether an answer is surely of another content.
+func (r *Ranges) changed(resp *http.Response) bool {
+	if r.registry != nil {
+		return false
+	}
+	if r.pin.Strong != "" {
+		return otherContent(resp.Header, r.pin.Strong)
+	}
+	return r.pin.Weak != "" && weakValidator(resp.Header) != r.pin.Weak
+}
+
+func errNoRanges() error {
+	err := errkind.Errorf(errkind.Unsupported, "the server does not serve ranges: it sent the whole file when a part of it was asked for")
+	return errkind.WithHint(err, "Serve the image from a server that supports range requests (Accept-Ranges: bytes), or give a file.")
+}
+
+// openURL finds out what a server has by asking for its first byte.
+func (r *Ranges) openURL(ctx context.Context, want Pin) error {
+	t := trial{lim: r.lim, wait: r.wait, say: r.say}
+	for {
+		found, err := r.probe(ctx)
+		if err == nil && r.registry != nil {
+			found.Strong, found.Weak = want.Strong, want.Weak // the digest
+		}
+		if err == nil {
+			return r.admit(found, want)
+		}
+		if err := t.after(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *Ranges) probe(ctx context.Context) (Pin, error) {
+	outer := ctx
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(r.lim.Stall, func() { cancel(errStalled) })
+	defer timer.Stop()
+	resp, err := r.askRange(ctx, 0, 1)
+	if err != nil {
+		if ctx.Err() != nil && outer.Err() == nil {
+			err = retryError{context.Cause(ctx), 0}
+		}
+		return Pin{}, err
+	}
+	defer resp.Body.Close()
+	if err := checkCoding(resp); err != nil {
+		return Pin{}, err
+	}
+	switch resp.StatusCode {
+	case http.StatusPartialContent:
+	case http.StatusOK:
+		return Pin{}, errNoRanges()
+	case http.StatusRequestedRangeNotSatisfiable:
+		return Pin{}, errkind.Errorf(errkind.Corrupt, "it is empty")
+	default:
+		return Pin{}, statusError(resp)
+	}
+	from, to, size, ok := parseContentRange(resp.Header.Get("Content-Range"))
+	if !ok || from != 0 || to != 0 {
+		return Pin{}, errkind.Errorf(errkind.Unavailable, "the server sent another range (%.100q) than byte 0", resp.Header.Get("Content-Range"))
+	}
+	// What is left of the body is a byte: reading it saves the connection.
+	n, _ := io.Copy(io.Discard, io.LimitReader(resp.Body, 1))
+	r.meter.settle(0, int(n))
+	pin := Pin{Size: size, Strong: strongValidator(resp.Header)}
+	if pin.Strong == "" && r.registry == nil {
+		pin.Weak = weakValidator(resp.Header)
+		r.say("the server does not say reliably which version of the file it sends; a change is noticed by digest only")
+	}
+	return pin, nil
+}
+
+// weakValidator is what a server says of the version when it says it not strongly.
+func weakValidator(h http.Header) string {
+	v := h.Get("ETag")
+	if v == "" {
+		v = h.Get("Last-Modified")
+	}
+	return strings.ToValidUTF8(v[:min(len(v), 256)], "?")
+}
