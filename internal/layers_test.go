@@ -36,7 +36,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/daemon", "internal/api internal/servicing internal/selfservice internal/operation internal/hoststate internal/systemd internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/api", "internal/servicing internal/selfservice internal/hoststate internal/hostconfig internal/operation internal/trust internal/fetch internal/linux/inroot internal/errkind internal/errkind/grpckind " + generated},
 	{"proto/client", "internal/errkind internal/errkind/grpckind " + generated},
-	{"proto/client/clienttest", "internal/errkind/grpckind " + generated},
+	{"proto/client/clienttest", "internal/errkind internal/errkind/grpckind " + generated},
 
 	// engine: what changes a host
 	{"internal/servicing", "internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/hostconfig " +

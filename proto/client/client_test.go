@@ -138,26 +138,35 @@ func TestWatchBeginsAfterTheSequenceNumber(t *testing.T) {
 func TestAnOperationThatMayHaveBegunIsToBeLookedFor(t *testing.T) {
 	s := clienttest.New(clienttest.Config{})
 	ctx, cancel := context.WithCancel(t.Context())
+	var armed atomic.Bool
 	c := dial(t, s, client.WithDialer(func(context.Context) (net.Conn, error) {
 		conn, err := s.Dial(ctx)
-		return mute{conn, cancel}, err
+		return mute{conn, &armed, cancel}, err
 	}))
+	if _, err := c.Version(ctx); err != nil {
+		t.Fatal(err)
+	}
+	armed.Store(true)
 	_, err := c.Rollback(ctx, nil, nil)
 	if !errors.Is(err, context.Canceled) || !strings.Contains(client.Hint(err), "may have begun") {
 		t.Errorf("error %v, hint %q", err, client.Hint(err))
 	}
 }
 
-// mute is a connection whose answers are lost once there is one to read; by then
-// the caller has lost interest.
+// mute is a connection whose answers are lost once it is armed and there is one to
+// read; by then the caller has lost interest.
 type mute struct {
 	net.Conn
+	armed  *atomic.Bool
 	cancel func()
 }
 
 func (m mute) Read(p []byte) (int, error) {
 	n, err := m.Conn.Read(p)
-	m.cancel()
+	if m.armed.Load() {
+		m.cancel()
+		return 0, io.ErrUnexpectedEOF
+	}
 	return n, err
 }
 

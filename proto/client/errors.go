@@ -1,19 +1,24 @@
 package client
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"syscall"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/errkind/grpckind"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
 // Kind names what a caller can do about err, in the words that the API uses as
@@ -34,10 +39,14 @@ func Hint(err error) string {
 }
 
 // Retriable says that the same call may succeed later without anything else
-// being changed: the daemon could not be reached or was busy.
+// being changed: something could not be reached, took too long, or was busy. All
+// other errors are permanent.
 func Retriable(err error) bool {
+	if failed, ok := errors.AsType[*OperationError](err); ok && failed.Stuck() {
+		return false
+	}
 	switch errkind.Kind(Kind(err)) {
-	case errkind.Unavailable, errkind.Busy:
+	case errkind.Unavailable, errkind.Busy, errkind.Timeout:
 		return true
 	}
 	return false
@@ -58,6 +67,9 @@ func (e *ConnectError) Unwrap() error { return e.err }
 
 func connectError(target string, err error) error {
 	kind, hint := errkind.Unavailable, "Look at what the daemon says: journalctl -u tridentd"
+	if known := errkind.Of(err); known != errkind.Internal {
+		kind, hint = known, cmp.Or(errkind.Hint(err), hint)
+	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		kind, hint = errkind.Denied, "Only root may use the socket: try it as root."
@@ -66,12 +78,33 @@ func connectError(target string, err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		hint = "Nobody listens there any more. Start the socket again: systemctl restart tridentd.socket"
 	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		kind, hint = errkind.Untrusted, "Trust the authority that signed the server's certificate: see WithTLS."
+	}
 	return &ConnectError{target, errkind.WithHint(errkind.With(kind, err), "%s", hint)}
+}
+
+// connectErrors is that of several ways to one host, of which none works. It is
+// worth another attempt if that is true of one of them.
+func connectErrors(targets string, faults []error) error {
+	worst := faults[0]
+	for _, f := range faults {
+		if Retriable(f) {
+			worst = f
+			break
+		}
+	}
+	err := errkind.With(errkind.Kind(Kind(worst)), errors.Join(faults...))
+	return &ConnectError{targets, errkind.WithHint(err, "%s", Hint(worst))}
 }
 
 // An OperationError says that an operation ended, but not with success.
 type OperationError struct {
+	// Operation is nil where there was none to begin with: a Host Configuration
+	// that cannot be read, or a daemon that keeps no operations.
 	Operation *Operation
+	// Trident is the failure in upstream's words; only verbs of Host have it.
+	Trident *tridentv1.TridentError
 }
 
 func (e *OperationError) Error() string { return e.Unwrap().Error() }
@@ -85,6 +118,10 @@ func (e *OperationError) Stuck() bool {
 // Unwrap returns the operation's failure.
 func (e *OperationError) Unwrap() error {
 	f := e.Operation.GetFailure()
+	if f == nil && e.Trident != nil {
+		text := strings.TrimSpace(cmp.Or(e.Trident.GetMessage(), e.Trident.GetErrorMessage(), e.Trident.GetSubkind()))
+		return errkind.With(kindOf(e.Trident.GetKind()), errors.New(text))
+	}
 	kind, message := errkind.Kind(f.GetReason()), f.GetMessage()
 	if f.GetReason() == "" {
 		kind = errkind.Internal
@@ -97,6 +134,21 @@ func (e *OperationError) Unwrap() error {
 		err = errkind.WithHint(err, "%s", f.GetHint())
 	}
 	return err
+}
+
+// kindOf is what a caller can do about an error of upstream's.
+func kindOf(k tridentv1.TridentErrorKind) errkind.Kind {
+	switch k {
+	case tridentv1.TridentErrorKind_EXECUTION_ENVIRONMENT_MISCONFIGURATION_ERROR, tridentv1.TridentErrorKind_INITIALIZATION_ERROR:
+		return errkind.Precondition
+	case tridentv1.TridentErrorKind_HEALTH_CHECKS_ERROR:
+		return errkind.Unhealthy
+	case tridentv1.TridentErrorKind_INVALID_INPUT_ERROR:
+		return errkind.Invalid
+	case tridentv1.TridentErrorKind_UNSUPPORTED_CONFIGURATION_ERROR:
+		return errkind.Unsupported
+	}
+	return errkind.Internal
 }
 
 // A DetachedError says that the caller's context ended before the operation,
@@ -132,28 +184,40 @@ func (c *Client) explain(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	}
 	st, ok := status.FromError(err)
-	if !ok {
+	if _, connecting := errors.AsType[*ConnectError](err); connecting || !ok {
 		return err
 	}
-	if st.Code() == codes.Unavailable && len(st.Details()) == 0 { // not by the daemon
-		c.mu.Lock()
-		dialErr := c.dialErr
-		c.mu.Unlock()
-		if dialErr == nil {
-			dialErr = errors.New("it does not answer: " + st.Message())
-		}
-		return connectError(c.target, dialErr)
+	if _, said := errors.AsType[saidError](err); !said && st.Code() == codes.Unavailable && len(st.Details()) == 0 {
+		return connectError(c.target, errors.New("it does not answer: "+st.Message()))
 	}
 	return statusError{st}
 }
 
+// saidError is a status that came from the daemon, and not from our own side of
+// the connection.
+type saidError struct{ error }
+
+func (e saidError) GRPCStatus() *status.Status { return status.Convert(e.error) }
+func (e saidError) Unwrap() error              { return e.error }
+
+// by marks an error whose call has a trailer: somebody has answered.
+func by(trailer metadata.MD, err error) error {
+	if err != nil && len(trailer) > 0 {
+		return saidError{err}
+	}
+	return err
+}
+
 // lost says that the connection, or the daemon, went away under a call.
 func lost(ctx context.Context, err error) bool {
+	if _, connecting := errors.AsType[*ConnectError](err); connecting {
+		return Kind(err) == string(errkind.Unavailable)
+	}
 	switch status.Code(err) {
 	case codes.Unavailable:
-		return true
+		return Kind(err) != string(errkind.Busy)
 	case codes.Canceled: // by the other end
-		return ctx.Err() == nil
+		return ctx.Err() == nil && errkind.Of(err) != errkind.Cancelled
 	case codes.DeadlineExceeded: // gRPC tells our deadline to the other end, whose clock may be the faster
 		end, ok := ctx.Deadline()
 		return ok && time.Until(end) < time.Second
@@ -161,10 +225,14 @@ func lost(ctx context.Context, err error) bool {
 	return false
 }
 
-// notBegun says that the daemon turned a call down because it is going away.
+// notBegun says that a call did nothing: it was not sent, or the daemon turned it
+// down because it is going away.
 func notBegun(err error) bool {
+	if _, connecting := errors.AsType[*ConnectError](err); connecting || unsent(err) {
+		return true
+	}
 	st, ok := status.FromError(err)
-	return ok && st.Code() == codes.Unavailable && len(st.Details()) > 0 && !grpckind.IsReattach(err)
+	return ok && st.Code() == codes.Unavailable && len(st.Details()) > 0 && !grpckind.IsReattach(err) && Kind(err) != string(errkind.Busy)
 }
 
 // settled says that an operation will not move again by itself.
@@ -177,5 +245,5 @@ func result(op *Operation) error {
 	if op.GetPhase() == operationsv1.Phase_PHASE_DONE {
 		return nil
 	}
-	return &OperationError{op}
+	return &OperationError{Operation: op}
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/errkind/grpckind"
@@ -105,7 +106,10 @@ func TestASocketThatNobodyServesIsAnErrorAtOnceThatSaysWhatToDo(t *testing.T) {
 
 func TestErrorsOfServicesWithoutAVerbHaveKindsToo(t *testing.T) {
 	c := dial(t, clienttest.New(clienttest.Config{}))
-	_, err := healthpb.NewHealthClient(c.Conn()).Check(t.Context(), &healthpb.HealthCheckRequest{})
+	if _, err := healthpb.NewHealthClient(c.Conn()).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
+		t.Errorf("health: %v", err)
+	}
+	err := c.Conn().Invoke(t.Context(), "/x.Y/Z", &emptypb.Empty{}, &emptypb.Empty{})
 	if client.Kind(err) != "UNSUPPORTED" || status.Code(err) != codes.Unimplemented || strings.Contains(err.Error(), "rpc error") {
 		t.Errorf("error %v, kind %s", err, client.Kind(err))
 	}

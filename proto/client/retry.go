@@ -2,14 +2,20 @@ package client
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 
+	"github.com/trident-project/trident/internal/errkind"
+	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
+	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/trident/v1preview"
 )
 
 const (
@@ -27,7 +33,8 @@ type patience struct {
 
 func (p *patience) succeeded() { p.pause, p.since = 0, time.Time{} }
 
-// wait returns false when it is time to give up.
+// wait returns false when it is time to give up. Pauses double, and differ by
+// chance: a fleet that lost something together must not come back together.
 func (p *patience) wait(ctx context.Context) bool {
 	now := time.Now()
 	if p.since.IsZero() {
@@ -36,7 +43,7 @@ func (p *patience) wait(ctx context.Context) bool {
 	if now.Sub(p.since) > p.most {
 		return false
 	}
-	timer := time.NewTimer(p.pause)
+	timer := time.NewTimer(p.pause/2 + rand.N(p.pause))
 	defer timer.Stop()
 	p.pause = min(2*p.pause, lastPause)
 	select {
@@ -53,26 +60,72 @@ func (p *patience) wait(ctx context.Context) bool {
 func readOnly(method string) bool {
 	switch method {
 	case tridentv1.VersionService_Version_FullMethodName,
+		setupv1.SetupService_Handshake_FullMethodName,
 		selfv1.SelfService_GetStatus_FullMethodName,
 		selfv1.SelfService_History_FullMethodName,
 		operationsv1.OperationsService_Get_FullMethodName,
 		operationsv1.OperationsService_List_FullMethodName,
+		hostv1.HostService_GetHost_FullMethodName,
+		hostv1.HostService_PlanUpdate_FullMethodName,
+		hostv1.HostService_ValidateConfig_FullMethodName,
+		tridentv1preview.StatusService_GetActiveVolume_FullMethodName,
+		tridentv1preview.StatusService_GetLastError_FullMethodName,
+		tridentv1preview.StatusService_GetProvisionedConfig_FullMethodName,
+		tridentv1preview.StatusService_GetServicingConfig_FullMethodName,
+		tridentv1preview.StatusService_GetServicingState_FullMethodName,
+		tridentv1preview.ValidationService_GetRequiredServicingType_FullMethodName,
+		tridentv1preview.ValidationService_ValidateHostConfiguration_FullMethodName,
+		tridentv1preview.RollbackService_CheckRollback_FullMethodName,
+		tridentv1preview.RollbackService_GetRollbackChain_FullMethodName,
+		tridentv1preview.RollbackService_GetRollbackTarget_FullMethodName,
 		healthpb.Health_Check_FullMethodName:
 		return true
 	}
 	return false
 }
 
-// unary tries reading calls again while the daemon is away, and makes errors
-// readable. A call that changes something and that the daemon has not begun is
-// tried again by gRPC itself.
-func (c *Client) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+// bounded gives a call a deadline if it has none.
+func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok || c.callTime <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, c.callTime, errkind.Errorf(errkind.Timeout, "tridentd at %s did not answer within %s", c.target, c.callTime))
+}
+
+// caller makes calls over the link of the moment.
+type caller struct{ c *Client }
+
+// Invoke implements grpc.ClientConnInterface. Reading calls are tried again
+// while the daemon is away, others as long as they were not sent.
+func (r caller) Invoke(ctx context.Context, method string, req, reply any, opts ...grpc.CallOption) error {
+	return r.c.unary(ctx, readOnly(method), func(ctx context.Context, l *link) error {
+		var trailer metadata.MD
+		err := l.conn.Invoke(ctx, method, req, reply, append([]grpc.CallOption{grpc.Trailer(&trailer)}, opts...)...)
+		return by(trailer, err)
+	})
+}
+
+func (c *Client) unary(ctx context.Context, again bool, call func(context.Context, *link) error) error {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
 	p := patience{most: c.callPatience}
 	for {
-		err := invoke(ctx, method, req, reply, cc, opts...)
-		if err == nil || !readOnly(method) || !lost(ctx, err) || c.hopeless() || !p.wait(ctx) {
+		l, err := c.link(ctx)
+		if err == nil {
+			err = call(ctx, l)
+		}
+		if err == nil || !(again || notBegun(err)) || !lost(ctx, err) || c.hopeless() || !p.wait(ctx) {
 			return c.explain(ctx, err)
 		}
-		c.logger.Debug("call again", "method", method, "error", err)
+		c.logger.DebugContext(ctx, "call again", "error", err)
 	}
+}
+
+// NewStream implements grpc.ClientConnInterface.
+func (r caller) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	l, err := r.c.patientLink(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l.conn.NewStream(ctx, desc, method, opts...)
 }

@@ -8,22 +8,26 @@ import (
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
+func (c *Client) operations() operationsv1.OperationsServiceClient {
+	return operationsv1.NewOperationsServiceClient(c.Conn())
+}
+
 // Operation returns a snapshot of one operation.
 func (c *Client) Operation(ctx context.Context, id string) (*Operation, error) {
-	resp, err := c.operations.Get(ctx, &operationsv1.GetRequest{Id: id})
+	resp, err := c.operations().Get(ctx, &operationsv1.GetRequest{Id: id})
 	return resp.GetOperation(), err
 }
 
 // Operations returns at most limit operations (0: a default), newest first; with
 // unsettled only those that have not ended.
 func (c *Client) Operations(ctx context.Context, limit int32, unsettled bool) ([]*Operation, error) {
-	resp, err := c.operations.List(ctx, &operationsv1.ListRequest{Limit: limit, Unsettled: unsettled})
+	resp, err := c.operations().List(ctx, &operationsv1.ListRequest{Limit: limit, Unsettled: unsettled})
 	return resp.GetOperations(), err
 }
 
 // Cancel asks an operation to take back what it did. It does not wait for that.
 func (c *Client) Cancel(ctx context.Context, id string) (*Operation, error) {
-	resp, err := c.operations.Cancel(ctx, &operationsv1.CancelRequest{Id: id})
+	resp, err := c.operations().Cancel(ctx, &operationsv1.CancelRequest{Id: id})
 	return resp.GetOperation(), err
 }
 
@@ -42,6 +46,9 @@ type watch struct {
 	id     string
 	after  uint64
 	fn     func(*Event)
+	// enough, if set, says at which event to stop before the operation has ended.
+	enough  func(*Event) bool
+	stopped bool
 }
 
 // follow goes on until the operation has settled. The first events come from
@@ -54,6 +61,8 @@ func (w *watch) follow(ctx context.Context, next func() (*Event, error)) (*Opera
 		switch {
 		case err == nil && settled(op.GetPhase()):
 			return op, result(op)
+		case err == nil && w.stopped:
+			return op, nil
 		case ctx.Err() != nil:
 			return nil, &DetachedError{Operation: w.id, Sequence: w.after, cause: context.Cause(ctx)}
 		case err != nil && (!lost(ctx, err) || w.client.hopeless()):
@@ -78,13 +87,17 @@ func (w *watch) attempt(ctx context.Context, next func() (*Event, error)) (*Oper
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if next == nil {
-		stream, err := w.client.operations.Watch(ctx, &operationsv1.WatchRequest{Id: w.id, AfterSequence: w.after})
+		l, err := w.client.link(ctx)
+		if err != nil {
+			return nil, err
+		}
+		stream, err := operationsv1.NewOperationsServiceClient(l.conn).Watch(ctx, &operationsv1.WatchRequest{Id: w.id, AfterSequence: w.after})
 		if err != nil {
 			return nil, err
 		}
 		next = events(stream.Recv)
 	}
-	for {
+	for !w.stopped {
 		event, err := next()
 		if errors.Is(err, io.EOF) {
 			break
@@ -99,8 +112,9 @@ func (w *watch) attempt(ctx context.Context, next func() (*Event, error)) (*Oper
 		if w.fn != nil {
 			w.fn(event)
 		}
+		w.stopped = w.enough != nil && w.enough(event)
 	}
-	resp, err := w.client.operations.Get(ctx, &operationsv1.GetRequest{Id: w.id})
+	resp, err := w.client.operations().Get(ctx, &operationsv1.GetRequest{Id: w.id})
 	return resp.GetOperation(), err
 }
 

@@ -15,24 +15,47 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
+	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
+	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
-// Config is how a Server behaves.
+// Config is how a Server behaves. The zero value is a daemon of today, at whose
+// hands every operation goes on until it is cancelled.
 type Config struct {
 	// Version is what it says it is, and NextVersion what it says after an
-	// event by which an operation waits for a restart.
+	// event by which an operation waits for a restart, and after Restart.
 	Version, NextVersion string
+	// HostID is which host it says it is on; empty is a host like any other.
+	HostID string
+	// Capabilities are what it says it can, and all that it does of those that are
+	// about calls: request-ids and handles. Nil is everything.
+	Capabilities []string
+	// Upstream has it serve what upstream's daemon does, and nothing else:
+	// no handshake, and servicing without an operation that could be found again.
+	Upstream bool
+
 	// Script has the events of every operation that begins, without ID and
-	// sequence number; after an upload, they happen once it is whole. An operation whose last event is not the end of it goes
-	// on until it is cancelled.
+	// sequence number; after an upload, they happen once it is whole. After an
+	// event by which the operation waits for a reboot the next ones happen in the
+	// next boot; see Restart. An operation whose last event is not the end of it
+	// goes on until it is cancelled.
 	Script []*operationsv1.Event
+	// Completed is how servicing ends in upstream's words. Nil is a success, or the
+	// failure of the operation.
+	Completed *tridentv1.Completed
+	// NothingToDo lets servicing end without an operation.
+	NothingToDo bool
 	// Refuse, if set, is what the methods that begin an operation answer.
 	Refuse error
 	// IgnoreCancel lets operations go on that were cancelled.
@@ -40,9 +63,18 @@ type Config struct {
 	// Drop ends each stream after so many events as a daemon that goes away
 	// does, or with its connection in every other case. 0 is never.
 	Drop int
-	// Status and History are what it answers.
+	// LoseAnswers has so many calls that begin an operation end with their
+	// connection, after the operation has begun and before anything was said.
+	LoseAnswers int
+
+	// Status and History are what it answers of Trident itself.
 	Status  *selfv1.GetStatusResponse
 	History []*selfv1.HistoryEntry
+	// Host, Findings and Plan are what it answers of the host and of any Host
+	// Configuration.
+	Host     *hostv1.GetHostResponse
+	Findings []*hostv1.Finding
+	Plan     *hostv1.PlanUpdateResponse
 	// Operations are there from the start and have ended.
 	Operations []*operationsv1.Operation
 }
@@ -52,10 +84,17 @@ type Server struct {
 	config Config
 
 	mu         sync.Mutex
+	daemon     int // counts restarts
 	operations []*operation
+	requests   map[string]*operation
+	handles    map[int64]*handle
+	lastHandle int64
 	uploads    [][]byte
+	configs    []string
+	calls      []string
 	drops      int
 	cancels    int
+	lastConn   int
 	conns      map[net.Conn]bool
 	servers    []*grpc.Server
 	changed    chan struct{} // closed when events are added
@@ -63,7 +102,10 @@ type Server struct {
 
 type operation struct {
 	*operationsv1.Operation
-	events []*operationsv1.Event
+	events        []*operationsv1.Event
+	rest          []*operationsv1.Event // what happens in the next boot
+	callerReboots bool
+	passed        uint64 // the last event with which a daemon went
 }
 
 // New returns a server that serves nothing yet.
@@ -71,7 +113,19 @@ func New(config Config) *Server {
 	if config.Status == nil {
 		config.Status = &selfv1.GetStatusResponse{RunningVersion: config.Version}
 	}
-	s := &Server{config: config, conns: map[net.Conn]bool{}, changed: make(chan struct{})}
+	if config.Capabilities == nil {
+		config.Capabilities = capabilities()
+	}
+	if config.HostID == "" {
+		config.HostID = "a host"
+	}
+	if config.Host == nil {
+		config.Host = &hostv1.GetHostResponse{Phase: hostv1.HostPhase_HOST_PHASE_SETTLED}
+	}
+	s := &Server{
+		config: config, requests: map[string]*operation{}, handles: map[int64]*handle{},
+		conns: map[net.Conn]bool{}, changed: make(chan struct{}),
+	}
 	for _, op := range config.Operations {
 		s.operations = append(s.operations, &operation{Operation: op})
 	}
@@ -96,14 +150,43 @@ func (s *Server) Dial(context.Context) (net.Conn, error) {
 }
 
 func (s *Server) serve(l net.Listener) {
-	g := grpc.NewServer()
-	tridentv1.RegisterVersionServiceServer(g, versionServer{Server: s})
-	operationsv1.RegisterOperationsServiceServer(g, operationsServer{Server: s})
-	selfv1.RegisterSelfServiceServer(g, selfServer{Server: s})
+	g := grpc.NewServer(grpc.UnaryInterceptor(s.noteUnary), grpc.StreamInterceptor(s.noteStream))
+	s.registerUpstream(g)
+	if !s.config.Upstream {
+		operationsv1.RegisterOperationsServiceServer(g, operationsServer{Server: s})
+		selfv1.RegisterSelfServiceServer(g, selfServer{Server: s})
+		hostv1.RegisterHostServiceServer(g, hostServer{Server: s})
+		setupv1.RegisterSetupServiceServer(g, setupServer{Server: s})
+		handlesv1.RegisterHandleServiceServer(g, handleServer{Server: s})
+		healthpb.RegisterHealthServer(g, health.NewServer())
+	}
 	s.mu.Lock()
 	s.servers = append(s.servers, g)
 	s.mu.Unlock()
 	go func() { _ = g.Serve(tracked{l, s}) }()
+}
+
+// Restart ends the daemon and starts the next one: all connections are lost, what
+// was opened over them is gone, and operations that wait for a restart or a
+// reboot go on.
+func (s *Server) Restart() {
+	s.mu.Lock()
+	s.next()
+	s.mu.Unlock()
+	s.breakConnections()
+}
+
+// next is the next daemon. The caller holds s.mu.
+func (s *Server) next() {
+	s.daemon++
+	if s.config.NextVersion != "" {
+		s.config.Version = s.config.NextVersion
+	}
+	for _, op := range s.operations {
+		rest := op.rest
+		op.rest = nil
+		s.play(op, rest)
+	}
 }
 
 // Close ends all connections.
@@ -123,6 +206,21 @@ func (s *Server) Uploads() [][]byte {
 	return slices.Clone(s.uploads)
 }
 
+// Configs returns the Host Configurations that were to be brought into effect, in
+// order, however they came.
+func (s *Server) Configs() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.configs)
+}
+
+// Calls returns the full names of the methods that were called, in order.
+func (s *Server) Calls() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.calls)
+}
+
 // Cancels returns how often an operation was cancelled.
 func (s *Server) Cancels() int {
 	s.mu.Lock()
@@ -130,31 +228,78 @@ func (s *Server) Cancels() int {
 	return s.cancels
 }
 
+// start is a call that begins an operation.
+type start struct {
+	kind, summary string
+	source        *selfv1.Source
+	next          func() ([]byte, error) // of an upload
+	callerReboots bool
+	config        *tridentv1.HostConfiguration
+}
+
 // begin adds an operation and plays its script, after the upload if that is the
-// source.
-func (s *Server) begin(kind, summary string, source *selfv1.Source, next func() ([]byte, error)) (*operation, error) {
+// source. A request that has a name is begun once.
+func (s *Server) begin(stream grpc.ServerStream, what start) (*operation, error) {
 	if s.config.Refuse != nil {
 		return nil, s.config.Refuse
 	}
+	request := ""
+	if given := metadata.ValueFromIncomingContext(stream.Context(), "trident-request-id"); len(given) == 1 && s.can("request-ids") {
+		method, _ := grpc.MethodFromServerStream(stream)
+		request = method + " " + given[0]
+	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	op := &operation{Operation: &operationsv1.Operation{
-		Id: "op-" + strconv.Itoa(len(s.operations)+1), Kind: kind, Summary: summary, CreateTime: timestamppb.Now(),
-		Phase: operationsv1.Phase_PHASE_DOING,
-	}}
-	s.operations = append(s.operations, op)
-	if upload := source.GetUpload(); upload != nil {
-		go s.receive(op, upload.GetSize(), next)
-	} else {
-		s.play(op)
+	op, known := s.requests[request]
+	s.mu.Unlock()
+	if !known || request == "" {
+		text, err := s.text(stream.Context(), what.config)
+		if err != nil {
+			return nil, err
+		}
+		op = s.enter(request, what, text)
+	}
+	s.mu.Lock()
+	lose := s.config.LoseAnswers > 0
+	if lose {
+		s.config.LoseAnswers--
+	}
+	s.mu.Unlock()
+	if lose {
+		s.breakConnections()
+		return nil, status.Error(codes.Unavailable, "the answer is lost")
 	}
 	return op, nil
 }
 
-// play lets the events of the script happen. The caller holds s.mu.
-func (s *Server) play(op *operation) {
-	for _, e := range s.config.Script {
+// enter adds the operation of a request.
+func (s *Server) enter(request string, what start, config string) *operation {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	op := &operation{callerReboots: what.callerReboots, Operation: &operationsv1.Operation{
+		Id: "op-" + strconv.Itoa(len(s.operations)+1), Kind: what.kind, Summary: what.summary, CreateTime: timestamppb.Now(),
+		Phase: operationsv1.Phase_PHASE_DOING,
+	}}
+	s.operations = append(s.operations, op)
+	s.requests[request] = op
+	if what.config != nil {
+		s.configs = append(s.configs, config)
+	}
+	if upload := what.source.GetUpload(); upload != nil {
+		go s.receive(op, upload.GetSize(), what.next)
+	} else {
+		s.play(op, s.config.Script)
+	}
+	return op
+}
+
+// play lets events happen, up to a reboot. The caller holds s.mu.
+func (s *Server) play(op *operation, events []*operationsv1.Event) {
+	for i, e := range events {
 		s.add(op, proto.CloneOf(e))
+		if e.GetChange().GetWaiting() == "reboot" {
+			op.rest = events[i+1:]
+			return
+		}
 	}
 }
 
@@ -168,6 +313,7 @@ func (s *Server) add(op *operation, e *operationsv1.Event) {
 		e.Time = timestamppb.Now()
 	}
 	op.events = append(op.events, e)
+	op.Waiting = e.GetChange().GetWaiting()
 	op.Phase, op.Step, op.LastSequence, op.UpdateTime = e.GetPhase(), e.GetStep(), e.GetSequence(), e.GetTime()
 	if f := e.GetChange().GetFailure(); f != nil {
 		op.Failure = f
@@ -215,6 +361,11 @@ func Step(phase operationsv1.Phase, step string, failure *operationsv1.Failure) 
 // Restart is the event of an operation that waits for one.
 func Restart(step string) *operationsv1.Event {
 	return &operationsv1.Event{Step: step, Body: &operationsv1.Event_Change{Change: &operationsv1.Change{Waiting: "restart"}}}
+}
+
+// Reboot is the event of an operation that waits for one.
+func Reboot(step string) *operationsv1.Event {
+	return &operationsv1.Event{Step: step, Body: &operationsv1.Event_Change{Change: &operationsv1.Change{Waiting: "reboot"}}}
 }
 
 // Progress is the event of a step that is so far.

@@ -1,7 +1,9 @@
 package clienttest
 
 import (
+	"maps"
 	"net"
+	"strconv"
 	"sync"
 )
 
@@ -51,17 +53,28 @@ func (t tracked) Accept() (net.Conn, error) {
 	t.server.mu.Lock()
 	defer t.server.mu.Unlock()
 	t.server.conns[conn] = true
-	return &trackedConn{Conn: conn, server: t.server}, nil
+	t.server.lastConn++
+	return &trackedConn{Conn: conn, server: t.server, number: connNumber(t.server.lastConn)}, nil
 }
 
 type trackedConn struct {
 	net.Conn
 	server *Server
+	number connNumber
 }
+
+// connNumber tells connections apart, as the address of the peer.
+type connNumber int
+
+func (connNumber) Network() string  { return "memory" }
+func (n connNumber) String() string { return strconv.Itoa(int(n)) }
+
+func (c *trackedConn) RemoteAddr() net.Addr { return c.number }
 
 func (c *trackedConn) Close() error {
 	c.server.mu.Lock()
 	delete(c.server.conns, c.Conn)
+	maps.DeleteFunc(c.server.handles, func(_ int64, h *handle) bool { return h.conn == c.number })
 	c.server.mu.Unlock()
 	return c.Conn.Close()
 }

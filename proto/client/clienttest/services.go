@@ -84,7 +84,7 @@ func (s *Server) follow(stream grpc.ServerStream, op *operation, after uint64, h
 		return err
 	}
 	for sent := 1; ; sent++ {
-		e, err := s.next(stream.Context(), op, after)
+		e, err := s.await(stream.Context(), op, after)
 		if err != nil || e == nil {
 			return err
 		}
@@ -92,20 +92,30 @@ func (s *Server) follow(stream grpc.ServerStream, op *operation, after uint64, h
 			return err
 		}
 		after = e.GetSequence()
-		restarts := e.GetChange().GetWaiting() == "restart"
-		if restarts {
-			s.mu.Lock()
-			s.config.Version = s.config.NextVersion
-			s.mu.Unlock()
-		}
-		if restarts || (s.config.Drop > 0 && sent == s.config.Drop) {
+		if s.goes(op, e) || (s.config.Drop > 0 && sent == s.config.Drop) {
 			return s.drop(op.GetId(), after, hard)
 		}
 	}
 }
 
-// next waits for the event after a sequence number; nil is the end.
-func (s *Server) next(ctx context.Context, op *operation, after uint64) (*operationsv1.Event, error) {
+// goes says that the daemon goes with an event, and lets the next one come.
+func (s *Server) goes(op *operation, e *operationsv1.Event) bool {
+	waiting := e.GetChange().GetWaiting()
+	if waiting != "restart" && (waiting != "reboot" || op.callerReboots) {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.GetSequence() <= op.passed {
+		return false
+	}
+	op.passed = e.GetSequence()
+	s.next()
+	return true
+}
+
+// await waits for the event after a sequence number; nil is the end.
+func (s *Server) await(ctx context.Context, op *operation, after uint64) (*operationsv1.Event, error) {
 	for {
 		s.mu.Lock()
 		changed, end := s.changed, ended(op.GetPhase())
@@ -160,10 +170,10 @@ func (s selfServer) Stage(stream grpc.BidiStreamingServer[selfv1.StageRequest, s
 	if err != nil {
 		return err
 	}
-	op, err := s.begin("self-stage", "stage Trident", first.GetStart().GetSource(), func() ([]byte, error) {
+	op, err := s.begin(stream, start{kind: "self-stage", summary: "stage Trident", source: first.GetStart().GetSource(), next: func() ([]byte, error) {
 		req, err := stream.Recv()
 		return req.GetChunk(), err
-	})
+	}})
 	if err != nil {
 		return err
 	}
@@ -175,10 +185,10 @@ func (s selfServer) Upgrade(stream grpc.BidiStreamingServer[selfv1.UpgradeReques
 	if err != nil {
 		return err
 	}
-	op, err := s.begin("self-upgrade", "upgrade Trident", first.GetStart().GetSource(), func() ([]byte, error) {
+	op, err := s.begin(stream, start{kind: "self-upgrade", summary: "upgrade Trident", source: first.GetStart().GetSource(), next: func() ([]byte, error) {
 		req, err := stream.Recv()
 		return req.GetChunk(), err
-	})
+	}})
 	if err != nil {
 		return err
 	}
@@ -203,11 +213,11 @@ func (s *Server) receive(op *operation, size int64, next func() ([]byte, error))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.uploads = append(s.uploads, all)
-	s.play(op)
+	s.play(op, s.config.Script)
 }
 
 func (s selfServer) Activate(_ *selfv1.ActivateRequest, stream grpc.ServerStreamingServer[selfv1.ActivateResponse]) error {
-	op, err := s.begin("self-activate", "activate Trident", nil, nil)
+	op, err := s.begin(stream, start{kind: "self-activate", summary: "activate Trident"})
 	if err != nil {
 		return err
 	}
@@ -215,7 +225,7 @@ func (s selfServer) Activate(_ *selfv1.ActivateRequest, stream grpc.ServerStream
 }
 
 func (s selfServer) Rollback(_ *selfv1.RollbackRequest, stream grpc.ServerStreamingServer[selfv1.RollbackResponse]) error {
-	op, err := s.begin("self-rollback", "roll Trident back", nil, nil)
+	op, err := s.begin(stream, start{kind: "self-rollback", summary: "roll Trident back"})
 	if err != nil {
 		return err
 	}

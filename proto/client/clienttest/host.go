@@ -1,0 +1,171 @@
+package clienttest
+
+import (
+	"context"
+	"strconv"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/trident/v1preview"
+)
+
+type hostServer struct {
+	hostv1.UnimplementedHostServiceServer
+	*Server
+}
+
+func (s hostServer) GetHost(context.Context, *hostv1.GetHostRequest) (*hostv1.GetHostResponse, error) {
+	return s.host(), nil
+}
+
+func (s *Server) host() *hostv1.GetHostResponse {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return proto.CloneOf(s.config.Host)
+}
+
+func (s hostServer) ValidateConfig(ctx context.Context, req *hostv1.ValidateConfigRequest) (*hostv1.ValidateConfigResponse, error) {
+	if req.GetConfigHandle() != 0 {
+		if _, err := s.opened(ctx, req.GetConfigHandle(), false); err != nil {
+			return nil, err
+		}
+	}
+	return &hostv1.ValidateConfigResponse{Valid: s.fault() == nil, Findings: s.config.Findings}, nil
+}
+
+// fault is the first finding that is an error.
+func (s *Server) fault() *hostv1.Finding {
+	for _, f := range s.config.Findings {
+		if f.GetSeverity() == hostv1.Severity_SEVERITY_ERROR {
+			return f
+		}
+	}
+	return nil
+}
+
+func (s hostServer) PlanUpdate(ctx context.Context, req *hostv1.PlanUpdateRequest) (*hostv1.PlanUpdateResponse, error) {
+	if req.GetConfigHandle() != 0 {
+		if _, err := s.opened(ctx, req.GetConfigHandle(), false); err != nil {
+			return nil, err
+		}
+	}
+	return proto.CloneOf(s.config.Plan), nil
+}
+
+type servicingStream = grpc.ServerStreamingServer[tridentv1.ServicingResponse]
+
+// service begins an operation and shows it as upstream's streams do.
+func (s *Server) service(stream servicingStream, kind, summary string, reboot *tridentv1.RebootManagement, config *tridentv1.HostConfiguration) error {
+	callerReboots := reboot.GetHandling() == tridentv1.RebootHandling_CALLER_HANDLES_REBOOT
+	if s.config.NothingToDo && s.config.Refuse == nil {
+		return s.complete(stream, nil)
+	}
+	op, err := s.begin(stream, start{kind: kind, summary: summary, callerReboots: callerReboots, config: config})
+	if err != nil {
+		return err
+	}
+	if !s.config.Upstream {
+		if err := stream.SendHeader(metadata.Pairs("trident-operation-id", op.GetId())); err != nil {
+			return err
+		}
+	}
+	if err := stream.Send(&tridentv1.ServicingResponse{Timestamp: timestamppb.Now(), Response: &tridentv1.ServicingResponse_Started{}}); err != nil {
+		return err
+	}
+	for after := uint64(0); ; {
+		e, err := s.await(stream.Context(), op, after)
+		if err != nil {
+			return err
+		}
+		if e == nil || s.holds(op, e) {
+			return s.complete(stream, op)
+		}
+		after = e.GetSequence()
+		if line := e.GetLog(); line != nil {
+			if err := stream.Send(logOf(e, line)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// holds says that an operation waits for a reboot, at the event.
+func (s *Server) holds(op *operation, e *operationsv1.Event) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return e.GetChange().GetWaiting() == "reboot" && op.GetLastSequence() == e.GetSequence()
+}
+
+func logOf(e *operationsv1.Event, line *operationsv1.LogLine) *tridentv1.ServicingResponse {
+	level := map[operationsv1.Severity]tridentv1.LogLevel{
+		operationsv1.Severity_SEVERITY_ERROR: tridentv1.LogLevel_LOG_LEVEL_ERROR, operationsv1.Severity_SEVERITY_WARNING: tridentv1.LogLevel_LOG_LEVEL_WARN,
+		operationsv1.Severity_SEVERITY_INFO: tridentv1.LogLevel_LOG_LEVEL_INFO, operationsv1.Severity_SEVERITY_DEBUG: tridentv1.LogLevel_LOG_LEVEL_DEBUG,
+	}
+	log := &tridentv1.Log{Level: level[line.GetSeverity()], Message: line.GetMessage(), Module: e.GetStep()}
+	return &tridentv1.ServicingResponse{Timestamp: e.GetTime(), Response: &tridentv1.ServicingResponse_Log{Log: log}}
+}
+
+// complete ends a stream; of a nil operation there was nothing to do.
+func (s *Server) complete(stream servicingStream, op *operation) error {
+	s.mu.Lock()
+	end := proto.CloneOf(s.config.Completed)
+	if end == nil {
+		end = endOf(op)
+	}
+	s.mu.Unlock()
+	return stream.Send(&tridentv1.ServicingResponse{Timestamp: timestamppb.Now(), Response: &tridentv1.ServicingResponse_Completed{Completed: end}})
+}
+
+func endOf(op *operation) *tridentv1.Completed {
+	end := &tridentv1.Completed{
+		Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, RebootStatus: tridentv1.RebootStatus_REBOOT_NOT_REQUIRED,
+		ServicingKind: tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE.Enum(),
+	}
+	switch {
+	case op == nil:
+		end.ServicingKind = tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED.Enum()
+	case op.GetFailure() != nil:
+		end.Status, end.ServicingKind = tridentv1.StatusCode_STATUS_CODE_FAILURE, nil
+		end.Error = &tridentv1.TridentError{
+			Kind: tridentv1.TridentErrorKind_SERVICING_ERROR, Subkind: op.GetFailure().GetName(), Message: op.GetFailure().GetMessage(),
+		}
+	case op.GetWaiting() == "reboot" && op.callerReboots:
+		end.RebootStatus = tridentv1.RebootStatus_REBOOT_REQUIRED
+	case op.GetWaiting() == "reboot":
+		end.RebootStatus = tridentv1.RebootStatus_REBOOT_STARTED
+	}
+	return end
+}
+
+// text is the Host Configuration of a call.
+func (s *Server) text(ctx context.Context, config *tridentv1.HostConfiguration) (string, error) {
+	given := metadata.ValueFromIncomingContext(ctx, "trident-config-handle")
+	if len(given) != 1 {
+		return config.GetConfig(), nil
+	}
+	id, err := strconv.ParseInt(given[0], 10, 64)
+	if err != nil {
+		return "", noHandle(0)
+	}
+	data, err := s.opened(ctx, id, false)
+	return string(data), err
+}
+
+func (s *Server) registerUpstream(g grpc.ServiceRegistrar) {
+	tridentv1.RegisterVersionServiceServer(g, versionServer{Server: s})
+	tridentv1.RegisterUpdateServiceServer(g, updateServer{Server: s})
+	tridentv1.RegisterCommitServiceServer(g, commitServer{Server: s})
+	tridentv1.RegisterStreamingServiceServer(g, streamingServer{Server: s})
+	tridentv1preview.RegisterCommitServiceServer(g, checkServer{Server: s})
+	tridentv1preview.RegisterInstallServiceServer(g, installServer{Server: s})
+	tridentv1preview.RegisterRebuildRaidServiceServer(g, raidServer{Server: s})
+	tridentv1preview.RegisterRollbackServiceServer(g, rollbackServer{Server: s})
+	tridentv1preview.RegisterStatusServiceServer(g, statusServer{Server: s})
+	tridentv1preview.RegisterValidationServiceServer(g, validationServer{Server: s})
+}

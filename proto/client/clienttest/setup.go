@@ -1,0 +1,179 @@
+package clienttest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/errkind/grpckind"
+	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
+	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
+)
+
+// capabilities are those of a daemon of today, as docs/errors.md lists them.
+func capabilities() []string {
+	return []string{
+		"config-handles", "host-plan", "host-status", "host-validation", "image-handles", "message-limit", "operations", "request-ids",
+		"runtime-rollback", "runtime-update", "self-image-handle", "self-upgrade", "self-upload", "update-config-handle",
+	}
+}
+
+func (s *Server) can(capability string) bool {
+	return slices.Contains(s.config.Capabilities, capability)
+}
+
+func (s *Server) noteUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	s.note(info.FullMethod)
+	return handler(ctx, req)
+}
+
+func (s *Server) noteStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	s.note(info.FullMethod)
+	return handler(srv, stream)
+}
+
+func (s *Server) note(method string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, method)
+}
+
+type setupServer struct {
+	setupv1.UnimplementedSetupServiceServer
+	*Server
+}
+
+func (s setupServer) Handshake(_ context.Context, req *setupv1.HandshakeRequest) (*setupv1.HandshakeResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var lacking []string
+	for _, name := range req.GetRequiredCapabilities() {
+		if !s.can(name) {
+			lacking = append(lacking, name)
+		}
+	}
+	if len(lacking) > 0 {
+		return nil, grpckind.Error(errkind.Errorf(errkind.Precondition, "tridentd lacks %s", strings.Join(lacking, ", ")),
+			map[string]string{grpckind.MetaCapabilities: strings.Join(lacking, ",")})
+	}
+	return &setupv1.HandshakeResponse{
+		ServerVersion: s.config.Version, Capabilities: s.config.Capabilities, HostId: s.config.HostID, DaemonId: strconv.Itoa(s.daemon),
+		ApiPackages: []string{
+			"trident.handles.v1", "trident.host.v1", "trident.operations.v1", "trident.self.v1", "trident.setup.v1", "trident.v1", "trident.v1preview",
+		},
+		Limits: &setupv1.Limits{MaxMessageBytes: 4 << 20, MaxChunkBytes: 1 << 20, MaxHandles: 16, MaxConfigBytes: 1 << 20, MaxList: 1000},
+	}, nil
+}
+
+// handle is something that a connection has opened.
+type handle struct {
+	conn  connNumber
+	image bool
+	data  []byte
+}
+
+type handleServer struct {
+	handlesv1.UnimplementedHandleServiceServer
+	*Server
+}
+
+func (s handleServer) OpenConfig(stream grpc.ClientStreamingServer[handlesv1.OpenConfigRequest, handlesv1.OpenConfigResponse]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	data, err := gather(first.GetStart().GetSize(), func() ([]byte, error) {
+		req, err := stream.Recv()
+		return req.GetChunk(), err
+	})
+	if err != nil {
+		return err
+	}
+	return stream.SendAndClose(&handlesv1.OpenConfigResponse{ConfigHandle: s.open(stream.Context(), &handle{data: data})})
+}
+
+func (s handleServer) OpenImage(stream grpc.ClientStreamingServer[handlesv1.OpenImageRequest, handlesv1.OpenImageResponse]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	data, err := gather(first.GetStart().GetSize(), func() ([]byte, error) {
+		req, err := stream.Recv()
+		return req.GetChunk(), err
+	})
+	if err != nil {
+		return err
+	}
+	id := s.open(stream.Context(), &handle{image: true, data: data})
+	return stream.SendAndClose(&handlesv1.OpenImageResponse{ImageHandle: id, Size: int64(len(data)), Sha384: first.GetStart().GetSha384()})
+}
+
+// gather receives chunks until there are size bytes.
+func gather(size int64, next func() ([]byte, error)) (all []byte, err error) {
+	for int64(len(all)) < size {
+		chunk, err := next()
+		if errors.Is(err, io.EOF) {
+			return nil, status.Errorf(codes.Unavailable, "receive: it stopped at %d of %d bytes", len(all), size)
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, chunk...)
+	}
+	return all, nil
+}
+
+func (s handleServer) Close(ctx context.Context, req *handlesv1.CloseRequest) (*handlesv1.CloseResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.handles[req.GetHandle()]; h == nil || h.conn != connOf(ctx) {
+		return nil, noHandle(req.GetHandle())
+	}
+	delete(s.handles, req.GetHandle())
+	return &handlesv1.CloseResponse{}, nil
+}
+
+func (s *Server) open(ctx context.Context, h *handle) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.conn = connOf(ctx)
+	s.lastHandle++
+	s.handles[s.lastHandle] = h
+	return s.lastHandle
+}
+
+// opened is what a connection has opened as a handle.
+func (s *Server) opened(ctx context.Context, id int64, image bool) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.handles[id]
+	switch {
+	case h == nil || h.conn != connOf(ctx):
+		return nil, noHandle(id)
+	case h.image != image:
+		return nil, status.Errorf(codes.InvalidArgument, "handle %d is of another type", id)
+	}
+	return h.data, nil
+}
+
+func noHandle(id int64) error {
+	return status.Errorf(codes.NotFound, "there is no handle %d on this connection", id)
+}
+
+func connOf(ctx context.Context) connNumber {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return 0
+	}
+	number, _ := p.Addr.(connNumber)
+	return number
+}

@@ -1,0 +1,177 @@
+package client
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/trident/v1preview"
+)
+
+// Host has the verbs for the host that Trident services; those of Client itself
+// are for Trident.
+type Host struct{ c *Client }
+
+// Host returns the verbs for the host.
+func (c *Client) Host() Host { return Host{c} }
+
+// A Part of servicing can be done by itself.
+type Part string
+
+// The parts. Staging changes nothing that runs; finalizing puts into effect what
+// is staged.
+const (
+	Everything   Part = ""
+	StageOnly    Part = "stage"
+	FinalizeOnly Part = "finalize"
+)
+
+// How says how far a verb of Host goes.
+type How struct {
+	Part Part
+	// CallerReboots leaves a reboot that is needed to the caller: the verb returns
+	// when everything else is done, with REBOOT_REQUIRED. Otherwise Trident
+	// reboots, and the verb goes on after that until the operation has ended.
+	CallerReboots bool
+}
+
+func (h How) reboot() *tridentv1.RebootManagement {
+	if h.CallerReboots {
+		return &tridentv1.RebootManagement{Handling: tridentv1.RebootHandling_CALLER_HANDLES_REBOOT}
+	}
+	return &tridentv1.RebootManagement{Handling: tridentv1.RebootHandling_TRIDENT_HANDLES_REBOOT}
+}
+
+// Get says what the host runs, what it is about to run, and what it can go back to.
+func (h Host) Get(ctx context.Context) (*hostv1.GetHostResponse, error) {
+	return hostv1.NewHostServiceClient(h.c.Conn()).GetHost(ctx, &hostv1.GetHostRequest{})
+}
+
+// Validate finds everything that is wrong with a configuration by itself. That
+// there is something is no error.
+func (h Host) Validate(ctx context.Context, config *Config) (resp *hostv1.ValidateConfigResponse, err error) {
+	err = h.c.unary(ctx, true, func(ctx context.Context, l *link) error {
+		req := &hostv1.ValidateConfigRequest{Config: &hostv1.ValidateConfigRequest_Text{Text: config.Text}}
+		switch handle, err := config.on(ctx, l, ""); {
+		case err != nil:
+			return err
+		case handle != 0:
+			req.Config = &hostv1.ValidateConfigRequest_ConfigHandle{ConfigHandle: handle}
+		}
+		resp, err = hostv1.NewHostServiceClient(l.conn).ValidateConfig(ctx, req)
+		return err
+	})
+	return resp, err
+}
+
+// Plan says what Update would be and do. It changes nothing.
+func (h Host) Plan(ctx context.Context, config *Config) (resp *hostv1.PlanUpdateResponse, err error) {
+	err = h.c.unary(ctx, true, func(ctx context.Context, l *link) error {
+		req := &hostv1.PlanUpdateRequest{Config: &hostv1.PlanUpdateRequest_Text{Text: config.Text}}
+		switch handle, err := config.on(ctx, l, ""); {
+		case err != nil:
+			return err
+		case handle != 0:
+			req.Config = &hostv1.PlanUpdateRequest_ConfigHandle{ConfigHandle: handle}
+		}
+		resp, err = hostv1.NewHostServiceClient(l.conn).PlanUpdate(ctx, req)
+		return err
+	})
+	return resp, err
+}
+
+// Update brings a configuration into effect on a host that has one; with
+// FinalizeOnly config is not used. What it hands to fn and returns is as in Watch,
+// and the outcome.
+func (h Host) Update(ctx context.Context, config *Config, how How, fn func(*Event)) (Outcome, error) {
+	finalize := &tridentv1.FinalizeUpdateRequest{Reboot: how.reboot()}
+	return h.service(ctx, how, fn, func(ctx context.Context, l *link) (servicingStream, error) {
+		client := tridentv1.NewUpdateServiceClient(l.conn)
+		if how.Part == FinalizeOnly {
+			return client.UpdateFinalize(ctx, finalize)
+		}
+		text, ctx, err := config.message(ctx, l)
+		if err != nil {
+			return nil, err
+		}
+		stage := &tridentv1.StageUpdateRequest{Config: text}
+		if how.Part == StageOnly {
+			return client.UpdateStage(ctx, stage)
+		}
+		return client.Update(ctx, &tridentv1.UpdateRequest{Stage: stage, Finalize: finalize})
+	})
+}
+
+// Install makes a host what the configuration says; with FinalizeOnly config is
+// not used. What it hands to fn and returns is as in Update.
+func (h Host) Install(ctx context.Context, config *Config, how How, fn func(*Event)) (Outcome, error) {
+	finalize := &tridentv1preview.FinalizeInstallRequest{Reboot: how.reboot()}
+	return h.service(ctx, how, fn, func(ctx context.Context, l *link) (servicingStream, error) {
+		client := tridentv1preview.NewInstallServiceClient(l.conn)
+		if how.Part == FinalizeOnly {
+			return client.InstallFinalize(ctx, finalize)
+		}
+		stage := &tridentv1preview.StageInstallRequest{Config: &tridentv1.HostConfiguration{Config: config.Text}}
+		if how.Part == StageOnly {
+			return client.InstallStage(ctx, stage)
+		}
+		return client.Install(ctx, &tridentv1preview.InstallRequest{Stage: stage, Finalize: finalize})
+	})
+}
+
+// Rollback undoes the last update, if it is of the kind that is asked for. What
+// it hands to fn and returns is as in Update.
+func (h Host) Rollback(ctx context.Context, kind tridentv1preview.ManualRollbackKind, how How, fn func(*Event)) (Outcome, error) {
+	finalize := &tridentv1preview.RollbackFinalizeRequest{Reboot: how.reboot()}
+	return h.service(ctx, how, fn, func(ctx context.Context, l *link) (servicingStream, error) {
+		client := tridentv1preview.NewRollbackServiceClient(l.conn)
+		switch how.Part {
+		case StageOnly:
+			return client.RollbackStage(ctx, &tridentv1preview.RollbackStageRequest{Kind: kind})
+		case FinalizeOnly:
+			return client.RollbackFinalize(ctx, finalize)
+		}
+		return client.Rollback(ctx, &tridentv1preview.RollbackRequest{Kind: kind, Finalize: finalize})
+	})
+}
+
+// Commit confirms what was booted. What it hands to fn and returns is as in
+// Update; there are no parts.
+func (h Host) Commit(ctx context.Context, how How, fn func(*Event)) (Outcome, error) {
+	return h.service(ctx, how, fn, func(ctx context.Context, l *link) (servicingStream, error) {
+		return tridentv1.NewCommitServiceClient(l.conn).Commit(ctx, &tridentv1.CommitRequest{Reboot: how.reboot()})
+	})
+}
+
+// StreamDisk writes the disks of a host from an image. hash, which may be empty,
+// is the SHA-384 of its metadata. What it hands to fn and returns is as in
+// Update; there are no parts.
+func (h Host) StreamDisk(ctx context.Context, url, hash string, how How, fn func(*Event)) (Outcome, error) {
+	req := &tridentv1.StreamDiskRequest{ImageUrl: url, Reboot: how.reboot()}
+	if hash != "" {
+		req.ImageHash = &hash
+	}
+	return h.service(ctx, how, fn, func(ctx context.Context, l *link) (servicingStream, error) {
+		return tridentv1.NewStreamingServiceClient(l.conn).StreamDisk(ctx, req)
+	})
+}
+
+// RebuildRaid puts new disks into arrays that lost some. What it hands to fn and
+// returns is as in Update.
+func (h Host) RebuildRaid(ctx context.Context, fn func(*Event)) (Outcome, error) {
+	return h.service(ctx, How{}, fn, func(ctx context.Context, l *link) (servicingStream, error) {
+		return tridentv1preview.NewRebuildRaidServiceClient(l.conn).RebuildRaid(ctx, &tridentv1preview.RebuildRaidRequest{})
+	})
+}
+
+// CheckRoot says whether the host runs from the root file system that it should.
+// What it hands to fn and returns is as in Update.
+func (h Host) CheckRoot(ctx context.Context, fn func(*Event)) (Outcome, error) {
+	return h.service(ctx, How{}, fn, func(ctx context.Context, l *link) (servicingStream, error) {
+		return tridentv1preview.NewCommitServiceClient(l.conn).CheckRoot(ctx, &tridentv1preview.CheckRootRequest{})
+	})
+}
+
+type servicingStream = grpc.ServerStreamingClient[tridentv1.ServicingResponse]

@@ -1,0 +1,250 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	"github.com/trident-project/trident/internal/errkind"
+	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
+)
+
+// A link is one connection, from its handshake to its end. gRPC would connect
+// again by itself, and a call might then reach another daemon, or another host,
+// than the one that shook hands; so a link is never connected twice.
+type link struct {
+	conn     *grpc.ClientConn
+	endpoint int
+	server   *setupv1.HandshakeResponse // empty for a daemon that knows no handshake
+}
+
+// can says whether the daemon has a capability.
+func (l *link) can(capability string) bool {
+	return slices.Contains(l.server.GetCapabilities(), capability)
+}
+
+func (l *link) alive() bool { return l.conn.GetState() == connectivity.Ready }
+
+// errSpent is what gRPC is told when it connects again. A call that fails with
+// it was not sent.
+var errSpent = errors.New("this connection of the client has ended")
+
+// link returns the connection, or makes one.
+func (c *Client) link(ctx context.Context) (*link, error) {
+	if l, err := c.living(); l != nil || err != nil {
+		return l, err
+	}
+	select {
+	case c.connecting <- struct{}{}:
+		defer func() { <-c.connecting }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if l, err := c.living(); l != nil || err != nil {
+		return l, err
+	}
+	l, err := c.connect(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused = err != nil
+	if err != nil {
+		return nil, err
+	}
+	if c.closed {
+		_ = l.conn.Close()
+		return nil, errkind.With(errkind.Cancelled, errClosed)
+	}
+	c.current, c.good = l, l.endpoint
+	return l, nil
+}
+
+// living is the connection, if there is one that works.
+func (c *Client) living() (*link, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errkind.With(errkind.Cancelled, errClosed)
+	}
+	if c.current != nil && !c.current.alive() {
+		_ = c.current.conn.Close()
+		c.current = nil
+	}
+	return c.current, nil
+}
+
+// patientLink waits for a daemon that is away for a moment.
+func (c *Client) patientLink(ctx context.Context) (*link, error) {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	p := patience{most: c.callPatience}
+	for {
+		l, err := c.link(ctx)
+		if err == nil || !lost(ctx, err) || c.hopeless() || !p.wait(ctx) {
+			return l, c.explain(ctx, err)
+		}
+	}
+}
+
+// connect tries the endpoints, the last good one first.
+func (c *Client) connect(ctx context.Context) (*link, error) {
+	c.mu.Lock()
+	first := c.good
+	c.mu.Unlock()
+	var faults []error
+	for i := range c.endpoints {
+		at := (first + i) % len(c.endpoints)
+		l, err := c.connectTo(ctx, at)
+		c.logger.DebugContext(ctx, "connect to tridentd", "target", c.endpoints[at].target, "error", err)
+		if err == nil {
+			return l, nil
+		}
+		faults = append(faults, connectError(c.endpoints[at].target, err))
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if len(faults) == 1 {
+		return nil, faults[0]
+	}
+	return nil, connectErrors(c.target, faults)
+}
+
+func (c *Client) connectTo(ctx context.Context, at int) (*link, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, dialTime, errkind.Errorf(errkind.Unavailable, "no answer within %s", dialTime))
+	defer cancel()
+	raw, err := c.endpoints[at].dial(ctx, c.endpoints[at].target)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	c.reached = true
+	c.mu.Unlock()
+	l, err := c.shake(ctx, &noted{Conn: raw})
+	if err != nil {
+		return nil, err
+	}
+	l.endpoint = at
+	if err := c.sameHost(l); err != nil {
+		_ = l.conn.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// shake makes a link of a connection, which it closes if it fails.
+func (c *Client) shake(ctx context.Context, raw *noted) (*link, error) {
+	conn, err := grpc.NewClient("passthrough:///tridentd", append(c.dialOptions(raw), c.extra...)...)
+	if err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	server, err := setupv1.NewSetupServiceClient(conn).Handshake(ctx, &setupv1.HandshakeRequest{
+		ClientName: c.name, ClientVersion: c.nameVersion, ApiPackages: apiPackages(), Limits: &setupv1.Limits{MaxMessageBytes: maxMessage},
+	})
+	switch {
+	case status.Code(err) == codes.Unimplemented:
+		return &link{conn: conn, server: &setupv1.HandshakeResponse{}}, nil
+	case err == nil:
+		return &link{conn: conn, server: server}, nil
+	}
+	_ = conn.Close()
+	_ = raw.Close() // gRPC may not have taken it over
+	return nil, whyShaken(ctx, err, raw.fault())
+}
+
+// whyShaken is the cause of a handshake that failed: what the connection has to
+// say tells more than gRPC.
+func whyShaken(ctx context.Context, err, fault error) error {
+	if alert, ok := errors.AsType[tls.AlertError](fault); ok {
+		return errkind.WithHint(errkind.With(errkind.Denied, fmt.Errorf("the server refuses us: %w", alert)),
+			"It may want a client certificate that it trusts: see WithTLS.")
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	st := status.Convert(err)
+	if st.Code() == codes.Unavailable && len(st.Details()) == 0 {
+		return errors.New("it does not answer: " + st.Message())
+	}
+	return statusError{st}
+}
+
+func (c *Client) dialOptions(raw net.Conn) []grpc.DialOption {
+	var used atomic.Bool
+	return []grpc.DialOption{
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
+			if used.Swap(true) {
+				return nil, errSpent
+			}
+			return raw, nil
+		}),
+		grpc.WithNoProxy(),
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // TLS, where there is any, is the endpoint's
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithIdleTimeout(0), // handles live as long as the connection
+		// Not more often than tridentd allows, which is every 5 s.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 20 * time.Second}),
+	}
+}
+
+// sameHost pins the first host that says which one it is, and refuses others: an
+// operation that was begun on one host is never looked for on another.
+func (c *Client) sameHost(l *link) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id := l.server.GetHostId()
+	switch {
+	case !c.pinned:
+		c.host, c.pinned = id, true
+	case id != "" && id == c.host:
+	case l.endpoint == c.good && (id == "" || c.host == ""): // an older or a newer version serves there now
+		c.host = cmp.Or(c.host, id)
+	case id == "" || c.host == "":
+		return errkind.Errorf(errkind.Incompatible, "nobody can say whether it is the same host as before")
+	default:
+		return errkind.Errorf(errkind.Incompatible, "it is another host than before")
+	}
+	return nil
+}
+
+// hopeless says that waiting will not help: there never was a connection, and
+// the last attempt to make one failed.
+func (c *Client) hopeless() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.reached && c.refused
+}
+
+// unsent says that a call failed before it was sent.
+func unsent(err error) bool {
+	return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), errSpent.Error())
+}
+
+func apiPackages() []string {
+	return []string{
+		"trident.handles.v1", "trident.host.v1", "trident.operations.v1", "trident.self.v1", "trident.setup.v1",
+		"trident.v1", "trident.v1preview",
+	}
+}
+
+func lacks(target, version string, names []string) error {
+	err := errkind.Errorf(errkind.Precondition, "tridentd %s at %s lacks %s", version, target, strings.Join(names, ", "))
+	if version == "" {
+		err = errkind.Errorf(errkind.Precondition, "the daemon at %s knows no handshake, and may lack %s", target, strings.Join(names, ", "))
+	}
+	return errkind.WithHint(err, "Upgrade Trident on this host, or use an older client.")
+}

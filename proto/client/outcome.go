@@ -1,0 +1,187 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strconv"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/trident-project/trident/internal/errkind"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+)
+
+// configHandleHeader is the request header that names a configuration which is
+// open: upstream's messages have no field for one.
+const configHandleHeader = "trident-config-handle"
+
+// An Outcome is how servicing ended.
+type Outcome struct {
+	// Completed is the end in upstream's words: which kind of servicing it was,
+	// and whether a reboot is needed or has begun.
+	Completed *Completed
+	// Operation is nil where there was none: nothing to do, a configuration that
+	// cannot be read, a daemon of upstream's. Where the caller reboots it is what
+	// to Watch afterwards.
+	Operation *Operation
+}
+
+// message is the configuration for upstream's messages.
+func (f *Config) message(ctx context.Context, l *link) (*tridentv1.HostConfiguration, context.Context, error) {
+	handle, err := f.on(ctx, l, "update-config-handle")
+	if err != nil || handle == 0 {
+		return &tridentv1.HostConfiguration{Config: f.Text}, ctx, err
+	}
+	ctx = metadata.AppendToOutgoingContext(ctx, configHandleHeader, strconv.FormatInt(handle, 10))
+	return &tridentv1.HostConfiguration{}, ctx, nil
+}
+
+// service begins servicing and follows it to its end. The stream of the call is
+// only what it begins by: events come from the operation, which outlives the
+// connection, and the end from the same request, made again.
+func (h Host) service(ctx context.Context, how How, fn func(*Event), open func(context.Context, *link) (servicingStream, error)) (Outcome, error) {
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r := h.c.request(func(ctx context.Context, l *link) (*call, error) {
+		stream, err := open(ctx, l)
+		if err != nil {
+			return nil, err
+		}
+		return &call{ClientStream: stream}, nil
+	})
+	first, err := r.begin(inner)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if first.id == "" {
+		return h.alone(ctx, r, first, fn)
+	}
+	cancel() // the operation does not notice
+	w := &watch{client: h.c, id: first.id, fn: fn}
+	if how.CallerReboots {
+		w.enough = waitsForReboot
+	}
+	op, err := w.follow(ctx, nil)
+	if op == nil {
+		return Outcome{}, err
+	}
+	out := Outcome{Operation: op, Completed: h.completed(ctx, r, op)}
+	return out, out.err()
+}
+
+func waitsForReboot(e *Event) bool {
+	return e.GetPhase() == operationsv1.Phase_PHASE_DOING && e.GetChange().GetWaiting() == "reboot"
+}
+
+// err is nil for a success.
+func (o Outcome) err() error {
+	if o.Completed.GetStatus() == tridentv1.StatusCode_STATUS_CODE_SUCCESS && !failed(o.Operation) {
+		return nil
+	}
+	return &OperationError{Operation: o.Operation, Trident: o.Completed.GetError()}
+}
+
+func failed(op *Operation) bool {
+	return settled(op.GetPhase()) && op.GetPhase() != operationsv1.Phase_PHASE_DONE
+}
+
+// completed asks how the operation of a request ended, in upstream's words.
+func (h Host) completed(ctx context.Context, r *request, op *Operation) *Completed {
+	p := patience{most: h.c.callPatience}
+	for {
+		completed, err := h.again(ctx, r)
+		if err == nil && completed != nil {
+			return completed
+		}
+		if !lost(ctx, err) || !p.wait(ctx) {
+			h.c.logger.DebugContext(ctx, "ask how it ended", "operation", op.GetId(), "error", err)
+			return endOf(op)
+		}
+	}
+}
+
+// again makes the request once more; nil is a daemon that would begin another
+// operation.
+func (h Host) again(ctx context.Context, r *request) (*Completed, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l, err := h.c.link(ctx)
+	if err != nil || !l.can(requestIDs) {
+		return nil, err
+	}
+	call, err := r.attempt(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	return completedOf(call, nil)
+}
+
+// endOf is what an operation itself tells of its end.
+func endOf(op *Operation) *Completed {
+	if failed(op) {
+		return &Completed{Status: tridentv1.StatusCode_STATUS_CODE_FAILURE, RebootStatus: tridentv1.RebootStatus_REBOOT_NOT_REQUIRED}
+	}
+	reboot := tridentv1.RebootStatus_REBOOT_NOT_REQUIRED
+	if op.GetWaiting() == "reboot" {
+		reboot = tridentv1.RebootStatus_REBOOT_REQUIRED
+	}
+	return &Completed{Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, RebootStatus: reboot}
+}
+
+// alone follows a call that has no operation, by its own stream.
+func (h Host) alone(ctx context.Context, r *request, call *call, fn func(*Event)) (Outcome, error) {
+	completed, err := completedOf(call, fn)
+	if err != nil {
+		if ctx.Err() != nil || lost(ctx, err) {
+			err = errkind.WithHint(h.c.explain(ctx, err), "It may go on all the same: look at the status of the host.")
+			return Outcome{}, err
+		}
+		return Outcome{}, h.c.explain(ctx, err)
+	}
+	out := Outcome{Completed: completed}
+	return out, out.err()
+}
+
+// completedOf reads the stream of a call to its end. Log lines are shown as
+// events without an operation.
+func completedOf(call *call, fn func(*Event)) (*Completed, error) {
+	var completed *Completed
+	for sequence := uint64(0); ; {
+		m := &tridentv1.ServicingResponse{}
+		err := call.RecvMsg(m)
+		switch {
+		case errors.Is(err, io.EOF) && completed != nil:
+			return completed, nil
+		case errors.Is(err, io.EOF):
+			return nil, errkind.Errorf(errkind.Internal, "the daemon did not say how it ended")
+		case err != nil:
+			return nil, by(call.Trailer(), err)
+		}
+		if c := m.GetCompleted(); c != nil {
+			completed = c
+		}
+		if line := m.GetLog(); line != nil && fn != nil {
+			sequence++
+			fn(eventOf(m, line, sequence))
+		}
+	}
+}
+
+// eventOf is a log line of upstream's.
+func eventOf(m *tridentv1.ServicingResponse, line *tridentv1.Log, sequence uint64) *Event {
+	severity := operationsv1.Severity_SEVERITY_DEBUG
+	switch line.GetLevel() {
+	case tridentv1.LogLevel_LOG_LEVEL_ERROR:
+		severity = operationsv1.Severity_SEVERITY_ERROR
+	case tridentv1.LogLevel_LOG_LEVEL_WARN:
+		severity = operationsv1.Severity_SEVERITY_WARNING
+	case tridentv1.LogLevel_LOG_LEVEL_INFO:
+		severity = operationsv1.Severity_SEVERITY_INFO
+	}
+	return &Event{
+		Sequence: sequence, Time: m.GetTimestamp(), Phase: operationsv1.Phase_PHASE_DOING, Step: line.GetModule(),
+		Body: &operationsv1.Event_Log{Log: &operationsv1.LogLine{Severity: severity, Message: line.GetMessage()}},
+	}
+}
