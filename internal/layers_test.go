@@ -31,8 +31,8 @@ var layers = []struct{ pkg, may string }{
 	// edges: what the outside sees, and what it may import
 	{"internal/cli", "proto/client internal/local internal/trust internal/extension internal/linux/ddi internal/linux/run internal/linux/atomicfile " +
 		"internal/version internal/errkind internal/errkind/grpckind " + generated},
-	{"internal/local", "internal/api internal/servicing internal/hoststate internal/hostconfig internal/linux/run internal/linux/inroot " +
-		"internal/linux/atomicfile internal/errkind"},
+	{"internal/local", "internal/api internal/servicing internal/hoststate internal/osconfig internal/hostconfig internal/linux/run " +
+		"internal/linux/inroot internal/errkind"},
 	{"internal/daemon", "internal/api internal/servicing internal/selfservice internal/operation internal/hoststate internal/systemd internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/api", "internal/servicing internal/selfservice internal/hoststate internal/hostconfig internal/operation internal/trust internal/fetch internal/linux/inroot internal/errkind internal/errkind/grpckind " + generated},
 	{"proto/client", "internal/errkind internal/errkind/grpckind " + generated},
@@ -105,7 +105,7 @@ var keepers = map[string]string{
 	"github.com/goreleaser/nfpm":      "packaging/build",
 	"github.com/schollz/progressbar":  "internal/cli",
 	"github.com/klauspost/compress":   "internal/cli",
-	"go.yaml.in/yaml":                 "internal/cli internal/local internal/hoststate internal/hostconfig internal/osconfig packaging/build",
+	"go.yaml.in/yaml":                 "internal/cli internal/hoststate internal/hostconfig internal/osconfig packaging/build",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli",
 	"github.com/rogpeppe/go-internal": "",

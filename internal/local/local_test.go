@@ -11,6 +11,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/proto/client"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 )
@@ -58,7 +59,7 @@ func TestTheNetworkOfTheInstallerComesFirst(t *testing.T) {
 			return nil, nil
 		})
 		started, err := StartNetwork(t.Context(), root, []byte(config), tools)
-		text, rerr := os.ReadFile(filepath.Join(root, netplanFile))
+		text, rerr := os.ReadFile(filepath.Join(root, osconfig.Netplan))
 		if want == "" {
 			if started || err != nil || rerr == nil || len(ran) > 0 {
 				t.Errorf("%q: %v, %v, ran %v", config, started, err, ran)
@@ -68,7 +69,7 @@ func TestTheNetworkOfTheInstallerComesFirst(t *testing.T) {
 		if !started || err != nil || strings.Join(ran, ";") != "netplan apply" || !strings.HasPrefix(string(text), "network:\n") || !strings.Contains(string(text), want) {
 			t.Errorf("%q: %v, %v, ran %v, file:\n%s", config, started, err, ran, text)
 		}
-		if info, err := os.Stat(filepath.Join(root, netplanFile)); err != nil || info.Mode().Perm() != 0o600 {
+		if info, err := os.Stat(filepath.Join(root, osconfig.Netplan)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%v, %v", info, err)
 		}
 	}

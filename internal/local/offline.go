@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -17,6 +18,7 @@ import (
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/servicing"
 )
 
@@ -138,13 +140,13 @@ func copyBootFiles(root, spec string) (err error) {
 		}
 		target := to + strings.TrimPrefix(name, from)
 		if d.IsDir() {
-			return r.MkdirAll(target, 0o755)
+			return nil
 		}
 		text, err := inroot.FS(root).ReadFile(name, maxBootFile)
 		if err != nil {
 			return err
 		}
-		return writeIn(root, target, text, 0o644)
+		return osconfig.Write(root, "/"+target, 0o644, func(w io.Writer) error { _, err := w.Write(text); return err })
 	})
 }
 
