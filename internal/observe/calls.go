@@ -1,0 +1,140 @@
+package observe
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
+
+	"github.com/trident-project/trident/internal/operation"
+)
+
+// requestHeader is where a caller may give its call a name.
+const requestHeader = "trident-request-id"
+
+// maxRequestID bounds that name, in bytes; a longer one is not taken over.
+const maxRequestID = 128
+
+// call is what is known of a call before it is made.
+type call struct {
+	request string
+	// trace is the trace that the call is in, or empty.
+	trace string
+	// parent is what an operation that it begins belongs to; see Origin.
+	parent string
+
+	method string // as a label: one of ours, or other
+	unary  bool   // known when it begins
+}
+
+type callKey struct{}
+
+func callOf(ctx context.Context) *call {
+	c, _ := ctx.Value(callKey{}).(*call)
+	return c
+}
+
+// Origin is the call that a context comes from. A trace that the caller has
+// begun goes on in the operation; without one the operation has its own.
+func Origin(ctx context.Context) operation.Origin {
+	c := callOf(ctx)
+	if c == nil {
+		return operation.Origin{}
+	}
+	return operation.Origin{Traceparent: c.parent, RequestID: c.request}
+}
+
+// Calls sees the connections and calls of a server.
+func (o *Observer) Calls() stats.Handler { return calls{o} }
+
+type calls struct{ *Observer }
+
+func (calls) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+func (h calls) HandleConn(_ context.Context, s stats.ConnStats) {
+	switch s.(type) {
+	case *stats.ConnBegin:
+		h.metrics.connections.Inc()
+	case *stats.ConnEnd:
+		h.metrics.connections.Dec()
+	}
+}
+
+func (h calls) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
+	theirs := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier(ctx)))
+	if h.tracing != nil {
+		ctx = h.tracing.rpc.TagRPC(ctx, info)
+	}
+	c := &call{request: requestID(ctx), method: methodLabel(info.FullMethodName)}
+	here := trace.SpanContextFromContext(ctx)
+	if !here.IsValid() {
+		here = theirs
+	}
+	if here.IsValid() {
+		c.trace = here.TraceID().String()
+	}
+	if theirs.IsValid() {
+		c.parent = traceparent(here)
+	}
+	trace.SpanFromContext(ctx).SetAttributes(attribute.String("trident.request.id", c.request))
+	return context.WithValue(ctx, callKey{}, c)
+}
+
+func (h calls) HandleRPC(ctx context.Context, s stats.RPCStats) {
+	if h.tracing != nil {
+		h.tracing.rpc.HandleRPC(ctx, s)
+	}
+	c := callOf(ctx)
+	if c == nil {
+		return
+	}
+	switch s := s.(type) {
+	case *stats.Begin:
+		c.unary = !s.IsClientStream && !s.IsServerStream
+		h.metrics.running.Inc()
+	case *stats.End:
+		h.metrics.running.Dec()
+		h.metrics.calls.WithLabelValues(c.method, status.Code(s.Error).String()).Inc()
+		if c.unary {
+			h.metrics.latency.WithLabelValues(c.method).Observe(s.EndTime.Sub(s.BeginTime).Seconds())
+		}
+	}
+}
+
+// carrier has the headers of a call for a propagator.
+func carrier(ctx context.Context) propagation.TextMapCarrier {
+	out := propagation.MapCarrier{}
+	for _, key := range []string{"traceparent", "tracestate"} {
+		if v := metadata.ValueFromIncomingContext(ctx, key); len(v) == 1 {
+			out[key] = v[0]
+		}
+	}
+	return out
+}
+
+// requestID is the caller's name for the call, or a new one.
+func requestID(ctx context.Context) string {
+	v := metadata.ValueFromIncomingContext(ctx, requestHeader)
+	if len(v) == 1 && v[0] != "" && len(v[0]) <= maxRequestID && strings.ToValidUTF8(v[0], "") == v[0] {
+		return v[0]
+	}
+	return strings.ToLower(rand.Text()[:16])
+}
+
+// traceparent is a place in a trace as W3C Trace Context, 3.2.2, writes it.
+func traceparent(c trace.SpanContext) string {
+	return fmt.Sprintf("00-%s-%s-%s", c.TraceID(), c.SpanID(), c.TraceFlags())
+}
+
+// since is for what began at a time that is known in seconds only.
+func since(end time.Time, seconds float64) time.Time {
+	return end.Add(-time.Duration(seconds * float64(time.Second)))
+}

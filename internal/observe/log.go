@@ -1,0 +1,48 @@
+package observe
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// NewLogger returns a logger to stderr. Where stderr is the journal its records
+// go there with their fields; see journalHandler.
+func NewLogger(stderr *os.File, level slog.Level, version string) *slog.Logger {
+	if isJournal(stderr, os.Getenv("JOURNAL_STREAM")) {
+		return slog.New(correlated{newJournalHandler(stderr, journalSocket, level, version)})
+	}
+	return slog.New(correlated{slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})})
+}
+
+// isJournal compares a file with $JOURNAL_STREAM (systemd.exec(5)).
+func isJournal(f *os.File, stream string) bool {
+	var st unix.Stat_t
+	if stream == "" || unix.Fstat(int(f.Fd()), &st) != nil {
+		return false
+	}
+	return stream == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
+}
+
+// correlated adds to each record which call it is about.
+type correlated struct{ slog.Handler }
+
+func (h correlated) Handle(ctx context.Context, r slog.Record) error {
+	if c := callOf(ctx); c != nil {
+		r = r.Clone()
+		r.AddAttrs(slog.String("request", c.request))
+		if c.trace != "" {
+			r.AddAttrs(slog.String("trace", c.trace))
+		}
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h correlated) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return correlated{h.Handler.WithAttrs(attrs)}
+}
+
+func (h correlated) WithGroup(name string) slog.Handler { return correlated{h.Handler.WithGroup(name)} }

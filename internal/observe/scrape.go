@@ -1,0 +1,82 @@
+package observe
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+)
+
+// Limits of what those who read metrics can take.
+const (
+	maxScrapes = 8 // connections at a time; more wait
+	scrapeTime = 10 * time.Second
+)
+
+// Serve answers GET /metrics until Close. Who may read is for the socket to say.
+func (o *Observer) Serve(l net.Listener) error {
+	err := o.scrapes.Serve(&few{Listener: l, free: make(chan struct{}, maxScrapes)})
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func (m *metrics) server() *http.Server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /metrics", m.scrape)
+	s := &http.Server{
+		Handler: mux, ReadTimeout: scrapeTime, WriteTimeout: scrapeTime, MaxHeaderBytes: 8 << 10,
+	}
+	s.SetKeepAlivesEnabled(false)
+	return s
+}
+
+func (m *metrics) scrape(w http.ResponseWriter, _ *http.Request) {
+	families, err := m.registry.Gather()
+	if err != nil && len(families) == 0 {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	format := expfmt.NewFormat(expfmt.TypeTextPlain)
+	var body bytes.Buffer
+	to := expfmt.NewEncoder(&body, format)
+	for _, family := range families {
+		if err := to.Encode(family); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+	}
+	w.Header().Set("Content-Type", string(format))
+	_, _ = w.Write(body.Bytes()) // who went away is not told
+}
+
+// few is a listener with so many connections at most.
+type few struct {
+	net.Listener
+	free chan struct{}
+}
+
+func (f *few) Accept() (net.Conn, error) {
+	f.free <- struct{}{}
+	c, err := f.Listener.Accept()
+	if err != nil {
+		<-f.free
+		return nil, err
+	}
+	return &counted{c, sync.OnceFunc(func() { <-f.free })}, nil
+}
+
+type counted struct {
+	net.Conn
+	gone func()
+}
+
+func (c *counted) Close() error {
+	c.gone()
+	return c.Conn.Close()
+}

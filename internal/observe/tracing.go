@@ -1,0 +1,177 @@
+package observe
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"strings"
+
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/stats"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/operation"
+)
+
+// tracing makes spans of calls, operations and steps, and exports them.
+type tracing struct {
+	provider *sdktrace.TracerProvider
+	tracer   trace.Tracer
+	rpc      stats.Handler
+}
+
+// newTracing returns nil when the environment names nowhere to export to. The
+// variables are OpenTelemetry's: OTEL_EXPORTER_OTLP_ENDPOINT and its family.
+func newTracing(ctx context.Context, version string, logger *slog.Logger) (*tracing, error) {
+	if !wantsTraces() {
+		return nil, nil
+	}
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"} {
+		if p := os.Getenv(name); p != "" && p != "http/protobuf" {
+			return nil, errkind.Errorf(errkind.Unsupported, "read %s: %q is not spoken, http/protobuf is", name, p)
+		}
+	}
+	exporter, err := otlptracehttp.New(ctx)
+	if err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = ""
+	}
+	about, err := resource.New(ctx, resource.WithAttributes(
+		attribute.String("service.name", "tridentd"), attribute.String("service.version", version), attribute.String("host.name", host),
+	), resource.WithFromEnv())
+	if err != nil {
+		logger.Warn("read the attributes of traces", "error", err)
+	}
+	provider := sdktrace.NewTracerProvider(
+		sdktrace.WithBatcher(told{exporter, logger}), sdktrace.WithResource(about), sdktrace.WithIDGenerator(ids{}),
+	)
+	return &tracing{
+		provider: provider, tracer: provider.Tracer("trident"),
+		rpc: otelgrpc.NewServerHandler(
+			otelgrpc.WithTracerProvider(provider), otelgrpc.WithMeterProvider(noop.NewMeterProvider()),
+			otelgrpc.WithPropagators(propagation.TraceContext{}), otelgrpc.WithFilter(worthASpan),
+		),
+	}, nil
+}
+
+func wantsTraces() bool {
+	if strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") || os.Getenv("OTEL_TRACES_EXPORTER") == "none" {
+		return false
+	}
+	return os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
+}
+
+// worthASpan leaves out what machines ask all the time, ourselves among them.
+func worthASpan(info *stats.RPCTagInfo) bool {
+	return !strings.HasPrefix(info.FullMethodName, "/grpc.") && info.FullMethodName != "/trident.v1.VersionService/Version"
+}
+
+// told is an exporter whose errors are in our log.
+type told struct {
+	sdktrace.SpanExporter
+	logger *slog.Logger
+}
+
+func (e told) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	if err := e.SpanExporter.ExportSpans(ctx, spans); err != nil {
+		e.logger.Warn("traces were not taken", "spans", len(spans), "error", err)
+	}
+	return nil
+}
+
+// event makes the span of a step, and that of the operation, when they have ended.
+func (t *tracing) event(op operation.Operation, e operation.Event) {
+	switch {
+	case e.Type == operation.Metric && e.Name == operation.StepDuration:
+		t.step(op, e)
+	case e.Type == operation.Change && op.Phase.Settled():
+		_, span := t.begin(op)
+		span.SetAttributes(attribute.String("trident.operation.end", end(op)))
+		if op.Failure != nil {
+			span.SetStatus(codes.Error, op.Failure.Message)
+		}
+		span.End(trace.WithTimestamp(e.Time))
+	}
+}
+
+func (t *tracing) step(op operation.Operation, e operation.Event) {
+	ctx, _ := t.begin(op)
+	ctx = withIDs(ctx, op.TraceID(), op.ID, e.Sequence)
+	name := e.Step
+	if e.Phase == operation.Undoing {
+		name = "undo " + name
+	}
+	_, span := t.tracer.Start(ctx, name, trace.WithTimestamp(since(e.Time, e.Value)), trace.WithAttributes(
+		attribute.String("trident.operation.id", op.ID), attribute.String("trident.operation.phase", string(e.Phase)),
+	))
+	failed := op.Phase == operation.Stuck || (e.Phase == operation.Doing && op.Phase != operation.Doing && op.Phase != operation.Done)
+	if failed && op.Failure != nil {
+		span.SetStatus(codes.Error, op.Failure.Message)
+	}
+	span.End(trace.WithTimestamp(e.Time))
+}
+
+// begin is the span of an operation, always the same one. Only one that is ended
+// is exported, so it may be begun for the sake of its parts.
+func (t *tracing) begin(op operation.Operation) (context.Context, trace.Span) {
+	ctx := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier{"traceparent": op.Traceparent})
+	return t.tracer.Start(withIDs(ctx, op.TraceID(), op.ID, 0), op.Kind, trace.WithTimestamp(op.Created), trace.WithAttributes(
+		attribute.String("trident.operation.id", op.ID), attribute.String("trident.request.id", op.RequestID),
+		attribute.String("trident.operation.summary", op.Summary),
+	))
+}
+
+// ids are the IDs that a context asks for, else random ones.
+type ids struct{}
+
+type idsKey struct{}
+
+type wanted struct {
+	trace trace.TraceID
+	span  trace.SpanID
+}
+
+// withIDs asks for the IDs of an operation's span; sequence is that of the event
+// that a step ended with, 0 for the operation.
+func withIDs(ctx context.Context, traceID, operation string, sequence uint64) context.Context {
+	w := wanted{}
+	if id, err := trace.TraceIDFromHex(traceID); err == nil {
+		w.trace = id
+	}
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte("trident span "+operation), sequence))
+	copy(w.span[:], sum[:])
+	return context.WithValue(ctx, idsKey{}, w)
+}
+
+func (i ids) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
+	if w, ok := ctx.Value(idsKey{}).(wanted); ok && w.trace.IsValid() {
+		return w.trace, w.span
+	}
+	var id trace.TraceID
+	binary.BigEndian.PutUint64(id[:8], rand.Uint64())
+	binary.BigEndian.PutUint64(id[8:], rand.Uint64()|1) // never all zeros
+	return id, i.NewSpanID(ctx, id)
+}
+
+func (ids) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID {
+	if w, ok := ctx.Value(idsKey{}).(wanted); ok {
+		return w.span
+	}
+	var id trace.SpanID
+	binary.BigEndian.PutUint64(id[:], rand.Uint64()|1)
+	return id
+}
