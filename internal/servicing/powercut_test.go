@@ -69,7 +69,6 @@ var scenarios = []scenario{
 	{name: "refresh refuses", config: func(g *gallery) string { return wants(g, g.broken) }, want: operation.Undone, kind: errkind.Unhealthy},
 	{name: "cancelled", config: func(g *gallery) string { return wants(g, g.app2) }, cancelAt: "health", want: operation.Undone, kind: errkind.Cancelled},
 	{name: "staged, then finalized", config: func(g *gallery) string { return wants(g, g.app2) }, apart: true, want: operation.Done},
-	{name: "staged, then unhealthy", config: func(g *gallery) string { return wants(g, g.sick) }, apart: true, want: operation.Undone, kind: errkind.Unhealthy},
 	{name: "rolled back", config: func(g *gallery) string { return wants(g, g.app2) }, back: true, want: operation.Done},
 }
 
@@ -101,8 +100,8 @@ func TestAServicingSurvivesPowerCuts(t *testing.T) {
 			})
 			for n := 1; n <= touches; n++ {
 				for _, after := range []bool{false, true} {
-					// What is as in the first scenario is cut in either way in turns.
-					if played > 1 && n < shared && (n%2 == 0) == after {
+					// Of what is as in the first scenario some is enough.
+					if played > 1 && n < shared && (n%4 != 0 || (n%8 == 0) == after) {
 						continue
 					}
 					cases++
@@ -210,7 +209,7 @@ func (w *world) begin(sc scenario) *operation.Operation {
 func (w *world) settle(id, cancelAt string) *operation.Operation {
 	ctx := context.Background()
 	for range 600 {
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(500 * time.Millisecond)
 		synctest.Wait()
 		if !w.on {
 			w.stopDaemon()

@@ -270,15 +270,14 @@ func (w *world) script(wrapper string) error {
 	if err != nil {
 		return err
 	}
-	_, line, _ := strings.Cut(string(text), "\n")
 	var file, status string
-	for _, word := range strings.Fields(line) {
-		word = strings.Trim(word, "'")
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
 		switch {
-		case strings.HasPrefix(word, "/var/lib/trident") && file == "":
-			file = word
-		case strings.HasSuffix(word, ".status"):
-			status = word
+		case strings.HasPrefix(line, "'"):
+			file = strings.Trim(words[1], "'")
+		case words[0] == "echo":
+			status = strings.Trim(words[len(words)-1], "'")
 		}
 	}
 	body, err := os.ReadFile(filepath.Join(w.root, file))
