@@ -38,7 +38,7 @@ type Device interface {
 	Discard(offset, length int64) error
 	// Reread has the kernel take up the partition table that was written.
 	// Partitions that are the same before and after stay as they are, even in
-	// use; any other that is in use is an error of kind Busy.
+	// use; any other that is in use is an error of kind Precondition.
 	Reread(ctx context.Context) error
 	Close() error
 }
@@ -51,7 +51,7 @@ type file struct {
 }
 
 // Open opens a block device, or a regular file as one with sectors of 512
-// bytes. Exclusive fails with kind Busy while the device, or a partition of it,
+// bytes. Exclusive fails with kind Precondition while the device, or a partition of it,
 // is mounted, swapped to, or below another device, and keeps others from doing
 // so; it says nothing of a regular file.
 func Open(path string, exclusive bool) (Device, error) {
@@ -64,7 +64,7 @@ func Open(path string, exclusive bool) (Device, error) {
 	f, err := os.OpenFile(path, flags, 0)
 	switch {
 	case errors.Is(err, unix.EBUSY):
-		return nil, errkind.Errorf(errkind.Busy, "open %s: it is in use: mounted, swapped to, or below another device", path)
+		return nil, errkind.Errorf(errkind.Precondition, "open %s: it is in use: mounted, swapped to, or below another device", path)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENOMEDIUM):
 		return nil, errkind.With(errkind.NotFound, err)
 	case err != nil:

@@ -64,7 +64,7 @@ func (d *file) tell() error {
 		}
 		err := d.partition(unix.BLKPG_DEL_PARTITION, n, span{})
 		if errors.Is(err, unix.EBUSY) {
-			return errkind.Errorf(errkind.Busy, "partition %d is in use", n)
+			return errkind.Errorf(errkind.Precondition, "partition %d is in use", n)
 		}
 		if err != nil && !errors.Is(err, unix.ENXIO) {
 			return fmt.Errorf("take away partition %d: %w", n, err)

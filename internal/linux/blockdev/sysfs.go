@@ -119,8 +119,10 @@ func (h host) content(d *Disk) {
 		if d.Content = Probe(f, d.Size); d.Content == (Content{}) && hasMBR(f) {
 			d.Table = TableDOS
 		}
-	default:
+	case errkind.Of(err) == errkind.Corrupt:
 		d.Table, d.Problem = TableGPT, err.Error()
+	default:
+		d.Problem = err.Error()
 	}
 }
 

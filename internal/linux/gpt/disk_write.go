@@ -155,3 +155,9 @@ func (d *Disk) Written(m io.ReaderAt) error {
 	}
 	return nil
 }
+
+// NameFits reports whether a partition can have that name.
+func NameFits(name string) bool {
+	_, ok := encodeName(name)
+	return ok
+}

@@ -3,6 +3,7 @@
 package blockdevtest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -52,14 +53,28 @@ func (m *Memory) Crash(keep *rand.Rand) *Memory {
 
 // put keeps no sectors of zeros.
 func put(to map[int64][]byte, i int64, data []byte) {
-	for _, c := range data {
-		if c != 0 {
-			to[i] = data
-			return
-		}
+	if zero(data) {
+		delete(to, i)
+		return
 	}
-	delete(to, i)
+	to[i] = data
 }
+
+// zero compares in pieces, as most of what is written is zero.
+func zero(b []byte) bool {
+	var zeros [512]byte
+	for len(b) > 0 {
+		n := min(len(b), len(zeros))
+		if !bytes.Equal(b[:n], zeros[:n]) {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
+}
+
+// blank reports whether a sector is zero, and was so when it was synced.
+func (m *Memory) blank(i int64) bool { return m.cache[i] == nil && m.durable[i] == nil }
 
 // Rereads is how often the kernel was told of a new table.
 func (m *Memory) Rereads() int {
@@ -108,6 +123,10 @@ func (m *Memory) WriteAt(p []byte, off int64) (int, error) {
 	defer m.mu.Unlock()
 	for n := 0; n < len(p); {
 		i, in := (off+int64(n))/m.sector, (off+int64(n))%m.sector
+		if m.blank(i) && zero(p[n:min(len(p), n+int(m.sector-in))]) { // most of what is written are zeros over zeros
+			n += int(m.sector - in)
+			continue
+		}
 		data := make([]byte, m.sector) // a new one: the old may be in durable
 		copy(data, m.cache[i])
 		count := copy(data[in:], p[n:])
