@@ -54,6 +54,7 @@ var layers = []struct{ pkg, may string }{
 		"internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/osconfig", "internal/hostconfig internal/linux/inroot internal/linux/atomicfile internal/errkind"},
 	{"internal/hostinfo", "internal/linux/inroot internal/errkind"},
+	{"internal/storage", "internal/hostconfig internal/slot internal/linux/blockdev internal/linux/gpt internal/linux/run internal/errkind"},
 	{"internal/hostconfig", "internal/errkind"},
 	{"internal/fetch", "internal/linux/atomicfile internal/errkind"},
 

@@ -1,0 +1,171 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/blockdev"
+	"github.com/trident-project/trident/internal/linux/gpt"
+	"github.com/trident-project/trident/internal/linux/run"
+)
+
+// Tools is how Apply reaches the host.
+type Tools struct {
+	// Runner runs mkfs and mkswap.
+	Runner run.Runner
+	// Open and Await stand for those of package blockdev, when they are nil.
+	Open  func(path string, exclusive bool) (blockdev.Device, error)
+	Await func(ctx context.Context, paths ...string) error
+	// Links says that udev makes links here, which are waited for.
+	Links bool
+}
+
+// Touch is called in place of each change of the host, with the change's name
+// and the change.
+type Touch func(name string, change func() error) error
+
+// nodeTimeout is how long device nodes may take to appear.
+const nodeTimeout = 120 * time.Second
+
+func (t Tools) open(path string, exclusive bool) (blockdev.Device, error) {
+	if t.Open != nil {
+		return t.Open(path, exclusive)
+	}
+	return blockdev.Open(path, exclusive)
+}
+
+// Apply makes the disks what the plan says, up to empty file systems: the
+// content of those from the image is the business of others. It may be called
+// again after it failed or was cut short, also with a plan that was made again
+// with the same seed, and destroys then what it had made before.
+//
+// A disk that is no longer what the plan was made for is refused. After a
+// failure, and at each touch, the table of a disk is the old one or the new one.
+// What was on the disks and is not in the plan is lost from the first write on.
+func (p *Plan) Apply(ctx context.Context, tools Tools, touch Touch) error {
+	if p == nil || !p.described.Slot.Valid() {
+		return errkind.Errorf(errkind.Internal, "apply storage plan: it was not made by NewPlan")
+	}
+	if touch == nil {
+		touch = func(_ string, change func() error) error { return change() }
+	}
+	for _, d := range p.disks {
+		if err := d.apply(ctx, tools, touch); err != nil {
+			return errkind.WithName(fmt.Errorf("partition disk %q (%s): %w", d.id, d.path, err), "CreatePartitions")
+		}
+	}
+	for _, f := range p.described.Formats {
+		if err := touch(f.step(), func() error { return tools.format(ctx, f) }); err != nil {
+			return errkind.WithName(fmt.Errorf("%s (%s): %w", f.step(), f.Path, err), formatName(f))
+		}
+	}
+	return nil
+}
+
+func (d diskWork) apply(ctx context.Context, tools Tools, touch Touch) error {
+	if err := d.write(ctx, tools, touch); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
+	defer cancel()
+	await := tools.Await
+	if await == nil {
+		await = blockdev.Await
+	}
+	for _, p := range d.created {
+		paths := []string{p.Path}
+		if tools.Links {
+			paths = append(paths, byPartUUID+p.UUID)
+		}
+		if err := await(ctx, paths...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write puts the table onto the disk and takes away what was in the place of the
+// new partitions, before the kernel and udev see them.
+func (d diskWork) write(ctx context.Context, tools Tools, touch Touch) (err error) {
+	dev, err := tools.open(d.path, !d.shared)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := dev.Close(); err == nil {
+			err = e
+		}
+	}()
+	if err := d.same(dev); err != nil {
+		return err
+	}
+	if d.table.Written(dev) != nil {
+		if err := d.table.Write(dev, touch); err != nil {
+			return err
+		}
+		if err := d.table.Written(dev); err != nil {
+			return err
+		}
+	}
+	for _, p := range d.created {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := touch("wipe "+p.ID, func() error { return wipe(dev, p) }); err != nil {
+			return fmt.Errorf("wipe partition %q: %w", p.ID, err)
+		}
+	}
+	return touch("re-read "+d.id, func() error { return dev.Reread(ctx) })
+}
+
+// same refuses a disk that is neither as the plan found it nor as it leaves it.
+func (d diskWork) same(dev blockdev.Device) error {
+	const changed = "the disk is not what it was when the plan was made: %s"
+	if dev.Size() != d.table.Size || dev.SectorSize() != d.table.SectorSize {
+		return errkind.Errorf(errkind.Precondition, changed, fmt.Sprintf("it has %d bytes in sectors of %d", dev.Size(), dev.SectorSize()))
+	}
+	now, err := gpt.ReadDisk(dev, dev.Size(), dev.SectorSize())
+	if kind := errkind.Of(err); err != nil && kind != errkind.NotFound && kind != errkind.Corrupt {
+		return err
+	}
+	switch {
+	case err != nil && d.seen == nil:
+	case err == nil && (now.Equal(d.table) || d.seen != nil && now.Equal(d.seen)):
+	case err != nil:
+		return errkind.Errorf(errkind.Precondition, changed, err)
+	default:
+		return errkind.Errorf(errkind.Precondition, changed, "it has another partition table")
+	}
+	return nil
+}
+
+// wipe takes away what tells of a former content: file systems, RAID and LVM
+// leave it at the start or at the end of a device.
+func wipe(dev blockdev.Device, p PartitionPlan) error {
+	if err := dev.Discard(p.Offset, p.Size); err != nil {
+		return err
+	}
+	zeros := make([]byte, min(mib, p.Size))
+	ends := []int64{p.Offset, p.Offset + p.Size - int64(len(zeros))}
+	for _, at := range ends {
+		if _, err := dev.WriteAt(zeros, at); err != nil {
+			return err
+		}
+	}
+	if err := dev.Sync(); err != nil {
+		return err
+	}
+	got := make([]byte, len(zeros))
+	for _, at := range ends {
+		if _, err := dev.ReadAt(got, at); err != nil {
+			return fmt.Errorf("read back: %w", err)
+		}
+		if !bytes.Equal(got, zeros) {
+			return errkind.Errorf(errkind.Corrupt, "read back: zeros at byte %d do not read as zeros", at)
+		}
+	}
+	return nil
+}

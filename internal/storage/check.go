@@ -1,0 +1,102 @@
+package storage
+
+import (
+	"fmt"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/blockdev"
+)
+
+// findDisks finds each disk of the configuration, and refuses those that are
+// not there, are no disks, or are one disk twice.
+func (c *planner) findDisks() []*blockdev.Disk {
+	out := make([]*blockdev.Disk, len(c.spec.Disks))
+	first := map[string]int{}
+	for i, want := range c.spec.Disks {
+		at := fmt.Sprintf("storage.disks[%d].device", i)
+		d, ok := c.inv.Find(want.Device)
+		if !ok {
+			c.notFound(at, want)
+			continue
+		}
+		if j, ok := first[d.Path]; ok {
+			c.dynamic(errkind.Invalid, at, "DiskDefinitionsReferToSameDevice", "disks %q (%s) and %q (%s) are both %s",
+				c.spec.Disks[j].ID, c.spec.Disks[j].Device, want.ID, want.Device, d.Path)
+			continue
+		}
+		first[d.Path], out[i] = i, d
+		switch {
+		case d.Table == blockdev.TableNone && d.Problem != "":
+			c.dynamic(errkind.Precondition, at, "GetBlockDeviceInfoForDisk", "disk %q (%s) cannot be read: %s", want.ID, d.Path, d.Problem)
+		case d.ReadOnly:
+			c.fault(at, "CreatePartitions", errkind.Errorf(errkind.Precondition, "disk %q (%s) is read-only", want.ID, d.Path))
+		case d.Use.InUse():
+			c.fault(at, "CreatePartitions", errkind.WithHint(
+				errkind.Errorf(errkind.Precondition, "disk %q (%s) is in use as a whole: %s", want.ID, d.Path, d.Use), hintUse))
+		}
+	}
+	return out
+}
+
+const hintUse = "unmount what is on the disk, and stop swap, RAID, LVM and encrypted volumes on it, or name another disk"
+
+// notFound says why a device is no disk of the inventory.
+func (c *planner) notFound(at string, want hostconfig.Disk) {
+	if p, ok := c.inv.Partition(want.Device); ok {
+		c.dynamic(errkind.Invalid, at, "InvalidDiskBlockDevicePath", "disk %q: %s is %s, a partition and not a disk", want.ID, want.Device, p.Path)
+		return
+	}
+	c.dynamic(errkind.NotFound, at, "InvalidDiskPath", "disk %q: the host has no disk %s", want.ID, want.Device)
+}
+
+// unused refuses a disk on which something is in use that would not stay.
+func (c *planner) unused(at string, want *hostconfig.Disk, have *blockdev.Disk, adopted []adoption) {
+	stays := map[int]bool{}
+	for _, a := range adopted {
+		stays[a.entry.Number] = true
+	}
+	for _, p := range have.Partitions {
+		if p.Use.InUse() && !stays[p.Number] {
+			c.fault(at, "CreatePartitions", errkind.WithHint(errkind.Errorf(errkind.Precondition,
+				"disk %q: %s would be deleted, and is in use: %s", want.ID, partitionName(p.Path, p.Label), p.Use), hintUse))
+		}
+	}
+}
+
+// uniqueUUIDs refuses UUIDs of new partitions that any partition has that stays,
+// on whatever disk: fstab finds partitions by them.
+func (c *planner) uniqueUUIDs() {
+	stays := map[string]string{}
+	planned := map[string]bool{}
+	for _, d := range c.plan.described.Disks {
+		planned[d.Path] = true
+		for _, p := range d.Partitions {
+			if p.Action == Adopt {
+				stays[p.UUID] = p.Path
+			}
+		}
+	}
+	for _, d := range c.inv.Disks {
+		for _, p := range d.Partitions {
+			if !planned[d.Path] && p.UUID != "" {
+				stays[p.UUID] = p.Path
+			}
+		}
+	}
+	for i, d := range c.plan.described.Disks {
+		for _, p := range d.Partitions {
+			if other, ok := stays[p.UUID]; ok && p.Action == Create {
+				c.fault(fmt.Sprintf("storage.disks[%d]", i), "CreatePartitions",
+					errkind.Errorf(errkind.Precondition, "partition %q is to have UUID %s, which %s has, and it stays", p.ID, p.UUID, other))
+			}
+		}
+	}
+}
+
+func partitionName(path, label string) string {
+	if label == "" {
+		return "partition " + path
+	}
+	return fmt.Sprintf("partition %s %q", path, label)
+}

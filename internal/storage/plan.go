@@ -1,0 +1,199 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/blockdev"
+	"github.com/trident-project/trident/internal/linux/gpt"
+)
+
+// planner is what the parts of NewPlan share.
+type planner struct {
+	spec *hostconfig.Storage
+	inv  *blockdev.Inventory
+	req  Request
+	plan *Plan
+	errs []error
+}
+
+// NewPlan says what becomes of the disks of the host that inv is of. The
+// configuration has no fault of its own (hostconfig.Parse). All that speaks
+// against the plan is in the error, each with upstream's name: a disk that is
+// not there, too small or in use, a partition to adopt that is not exactly one.
+// What this version cannot make is of kind Unsupported.
+func NewPlan(spec *hostconfig.Storage, inv *blockdev.Inventory, req Request) (*Plan, error) {
+	if len(req.Seed) < minSeed || !req.Slot.Valid() || req.For != Install && req.For != Update {
+		return nil, errkind.Errorf(errkind.Internal, "plan storage: the request says neither what for nor which slot, or has no seed: %s, %s, %d bytes", req.For, req.Slot, len(req.Seed))
+	}
+	if err := unsupported(spec); err != nil {
+		return nil, fmt.Errorf("plan storage: %w", err)
+	}
+	c := &planner{spec: spec, inv: inv, req: req, plan: &Plan{paths: map[string]string{}}}
+	c.plan.described = Description{For: req.For, Slot: req.Slot}
+	if req.For == Install {
+		c.install()
+	} else {
+		c.update()
+	}
+	if len(c.errs) == 0 {
+		c.layers()
+		c.formats()
+	}
+	if len(c.errs) > 0 {
+		return nil, fmt.Errorf("plan storage: %w", errors.Join(c.errs...))
+	}
+	return c.plan, nil
+}
+
+// unsupported refuses what has a place in a Plan and is not made yet.
+func unsupported(s *hostconfig.Storage) error {
+	var what []string
+	if len(s.RAID.Software) > 0 {
+		what = append(what, "software RAID")
+	}
+	if s.Encryption != nil && len(s.Encryption.Volumes) > 0 {
+		what = append(what, "encrypted volumes")
+	}
+	if len(s.Verity) > 0 {
+		what = append(what, "verity devices")
+	}
+	if len(what) == 0 {
+		return nil
+	}
+	return errkind.Errorf(errkind.Unsupported, "this version cannot set up %s", strings.Join(what, ", nor "))
+}
+
+// dynamic adds a fault that upstream's validation against the host names. On the
+// wire it is the name inside of InvalidHostConfigurationDynamic.
+func (c *planner) dynamic(kind errkind.Kind, path, name, format string, args ...any) {
+	err := errkind.Errorf(kind, "%s: %s: %w", path, name, fmt.Errorf(format, args...))
+	c.errs = append(c.errs, errkind.WithName(err, "InvalidHostConfigurationDynamic"))
+}
+
+// fault adds a fault that upstream finds in the course of servicing.
+func (c *planner) fault(path, name string, err error) {
+	c.errs = append(c.errs, errkind.WithName(fmt.Errorf("%s: %w", path, err), name))
+}
+
+func (c *planner) install() {
+	found := c.findDisks()
+	if len(c.errs) > 0 {
+		return
+	}
+	for i := range c.spec.Disks {
+		c.installDisk(fmt.Sprintf("storage.disks[%d]", i), &c.spec.Disks[i], found[i])
+	}
+	if len(c.errs) == 0 {
+		c.uniqueUUIDs()
+	}
+}
+
+// installDisk plans one disk anew, around what is adopted.
+func (c *planner) installDisk(path string, want *hostconfig.Disk, have *blockdev.Disk) {
+	adopted := c.adopt(path, want, have)
+	c.unused(path, want, have, adopted)
+	if len(c.errs) > 0 {
+		return
+	}
+	table := &gpt.Disk{ID: derive(c.req.Seed, "disk", want.ID), Size: have.Size, SectorSize: have.SectorSize}
+	if len(adopted) > 0 { // then the table is the same, changed
+		table.ID, table.BootCode = have.GPT.ID, have.GPT.BootCode
+	}
+	out := DiskPlan{
+		ID: want.ID, Device: want.Device, Path: have.Path, Model: have.Model, Serial: have.Serial,
+		Size: have.Size, SectorSize: have.SectorSize, Removable: have.Removable, UUID: table.ID.String(),
+	}
+	work := diskWork{id: want.ID, path: have.Path, seen: have.GPT, table: table}
+	var taken []extent
+	for _, a := range adopted {
+		work.shared = work.shared || a.found.Use.InUse()
+		taken = append(taken, extent{a.entry.Offset, a.entry.Size})
+		table.Entries = append(table.Entries, a.entry)
+		out.Partitions = append(out.Partitions, a.plan())
+	}
+	created, err := c.create(want, have, taken, table.Entries)
+	if err != nil {
+		c.fault(path, "CreatePartitions", fmt.Errorf("disk %q (%s): %w", want.ID, have.Path, err))
+		return
+	}
+	for _, p := range created {
+		table.Entries = append(table.Entries, gpt.Entry{Number: p.Number, Type: p.typeID, ID: p.id, Offset: p.Offset, Size: p.Size, Name: p.Label})
+	}
+	slices.SortFunc(table.Entries, func(a, b gpt.Entry) int { return a.Number - b.Number })
+	work.created = created
+	out.Partitions = append(out.Partitions, created...)
+	slices.SortFunc(out.Partitions, func(a, b PartitionPlan) int { return a.Number - b.Number })
+	out.Destroys = losses(have, adopted)
+	c.plan.described.Disks = append(c.plan.described.Disks, out)
+	c.plan.disks = append(c.plan.disks, work)
+	for _, p := range out.Partitions {
+		c.plan.paths[p.ID] = byPartUUID + p.UUID
+	}
+}
+
+const byPartUUID = "/dev/disk/by-partuuid/"
+
+// create places the new partitions of a disk and numbers them.
+func (c *planner) create(want *hostconfig.Disk, have *blockdev.Disk, taken []extent, entries []gpt.Entry) ([]PartitionPlan, error) {
+	sizes := make([]int64, len(want.Partitions))
+	for i, p := range want.Partitions {
+		if sizes[i] = int64(p.Size); sizes[i] < 0 || sizes[i] > have.Size {
+			return nil, errkind.Errorf(errkind.NoSpace, "the disk is too small: partition %q is to have %s, and the disk has %s", p.ID, p.Size, human(have.Size))
+		}
+	}
+	extents, err := layout(gpt.FirstUsable(have.SectorSize), gpt.EndUsable(have.Size, have.SectorSize), taken, sizes)
+	if err != nil {
+		return nil, err
+	}
+	used := map[int]bool{}
+	for _, e := range entries {
+		used[e.Number] = true
+	}
+	var out []PartitionPlan
+	number := 0
+	for i, p := range want.Partitions {
+		for number++; used[number]; number++ {
+		}
+		if number > gpt.MaxEntries {
+			return nil, errkind.Errorf(errkind.TooLarge, "there are more than %d partitions", gpt.MaxEntries)
+		}
+		plan, err := c.partition(want, &p)
+		if err != nil {
+			return nil, err
+		}
+		plan.Number, plan.Path = number, "/dev/"+blockdev.PartitionName(have.Name, number)
+		plan.Offset, plan.Size = extents[i].offset, extents[i].size
+		out = append(out, plan)
+	}
+	return out, nil
+}
+
+// partition is what does not depend on where a new partition lies.
+func (c *planner) partition(disk *hostconfig.Disk, p *hostconfig.Partition) (PartitionPlan, error) {
+	out := PartitionPlan{ID: p.ID, Action: Create, Grown: !p.Size.Fixed(), Type: string(p.Type), Label: p.Label}
+	var err error
+	if out.typeID, err = typeID(p.Type, c.req.Arch); err != nil {
+		return out, fmt.Errorf("partition %q: %w", p.ID, err)
+	}
+	out.id = derive(c.req.Seed, "partition", disk.ID, p.ID)
+	if p.UUID != "" {
+		if out.id, err = gpt.ParseGUID(string(p.UUID)); err != nil {
+			return out, fmt.Errorf("partition %q: %w", p.ID, err)
+		}
+	}
+	if out.UUID = out.id.String(); out.Label == "" {
+		out.Label = p.ID
+	}
+	if out.Type == "" {
+		out.Type = string(hostconfig.PartitionLinuxGeneric)
+	}
+	if !gpt.NameFits(out.Label) {
+		return out, errkind.Errorf(errkind.Invalid, "partition %q: the label %q is longer than the 36 characters that a partition table has room for", p.ID, out.Label)
+	}
+	return out, nil
+}

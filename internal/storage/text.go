@@ -1,0 +1,121 @@
+package storage
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/trident-project/trident/internal/hostconfig"
+)
+
+// MarshalJSON is that of Describe.
+func (p *Plan) MarshalJSON() ([]byte, error) { return json.Marshal(p.described) }
+
+// String is the plan for people, in several lines.
+func (p *Plan) String() string {
+	var b strings.Builder
+	d := p.described
+	switch d.For {
+	case Install:
+		fmt.Fprintf(&b, "Install into %s\n", d.Slot)
+	case Update:
+		fmt.Fprintf(&b, "Update %s\n", d.Slot)
+	}
+	for _, disk := range d.Disks {
+		disk.text(&b)
+	}
+	if len(d.Layers) > 0 {
+		b.WriteString("\nMade of partitions:\n")
+	}
+	for _, l := range d.Layers {
+		fmt.Fprintf(&b, "  %s %s of %s\n", l.Kind, l.ID, strings.Join(l.Members, " and "))
+	}
+	if len(d.Formats) > 0 {
+		b.WriteString("\nMade anew, and empty:\n")
+	}
+	for _, f := range d.Formats {
+		fmt.Fprintf(&b, "  %s on %s (%s)", f.Type, f.ID, f.Path)
+		if f.Mount != "" {
+			fmt.Fprintf(&b, ", mounted at %s", f.Mount)
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("\nAll other disks and partitions stay as they are.\n")
+	return b.String()
+}
+
+func (d DiskPlan) text(b *strings.Builder) {
+	fmt.Fprintf(b, "\nDisk %q: %s (%s), %s", d.ID, d.Path, d.Device, human(d.Size))
+	for _, more := range []struct{ what, value string }{{"model", d.Model}, {"serial", d.Serial}} {
+		if more.value != "" {
+			fmt.Fprintf(b, ", %s %s", more.what, more.value)
+		}
+	}
+	if d.Removable {
+		b.WriteString(", removable")
+	}
+	b.WriteString("\n")
+	for _, p := range d.Partitions {
+		fmt.Fprintf(b, "  %-6s %s %s: %s at %s, type %s", p.Action, p.Path, p.ID, human(p.Size), human(p.Offset), p.Type)
+		if p.Grown {
+			b.WriteString(", grown")
+		}
+		if p.Label != "" && p.Label != p.ID {
+			fmt.Fprintf(b, ", label %q", p.Label)
+		}
+		b.WriteString("\n")
+	}
+	if len(d.Destroys) == 0 {
+		b.WriteString("  DESTROYS nothing that is known\n")
+	}
+	for _, l := range d.Destroys {
+		fmt.Fprintf(b, "  DESTROYS %s\n", l)
+	}
+}
+
+// String is the loss in one line.
+func (l Loss) String() string {
+	out := fmt.Sprintf("%s %s, %s", l.What, l.Path, human(l.Size))
+	if l.What == "content" {
+		out = fmt.Sprintf("the content of %s, %s", l.Path, human(l.Size))
+	}
+	if l.Content != "" {
+		out += ", " + l.Content
+	}
+	if l.Label != "" {
+		out += fmt.Sprintf(", label %q", l.Label)
+	}
+	return out
+}
+
+// human is a size with up to three digits that count.
+func human(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
+	i := 0
+	f := float64(n)
+	for f >= 1024 && i < len(units)-1 {
+		f /= 1024
+		i++
+	}
+	if f == float64(int64(f)) || f >= 100 {
+		return fmt.Sprintf("%.0f %s", f, units[i])
+	}
+	return fmt.Sprintf("%.1f %s", f, units[i])
+}
+
+// typeName is the word of the Host Configuration for a partition type, or the
+// UUID.
+func typeName(id string) string {
+	for _, t := range []hostconfig.PartitionType{
+		hostconfig.PartitionESP, hostconfig.PartitionRoot, hostconfig.PartitionSwap, hostconfig.PartitionRootVerity, hostconfig.PartitionHome,
+		hostconfig.PartitionVar, hostconfig.PartitionUsr, hostconfig.PartitionUsrVerity, hostconfig.PartitionTmp,
+		hostconfig.PartitionLinuxGeneric, hostconfig.PartitionSrv, hostconfig.PartitionXbootldr,
+	} {
+		for _, arch := range []string{"amd64", "arm64"} {
+			if got, err := typeID(t, arch); err == nil && got.String() == id {
+				return string(t)
+			}
+		}
+	}
+	return id
+}
