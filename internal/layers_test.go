@@ -33,7 +33,8 @@ var layers = []struct{ pkg, may string }{
 		"internal/version internal/errkind internal/errkind/grpckind " + generated},
 	{"internal/local", "internal/api internal/servicing internal/hoststate internal/osconfig internal/hostconfig internal/linux/run " +
 		"internal/linux/inroot internal/errkind"},
-	{"internal/daemon", "internal/api internal/servicing internal/selfservice internal/operation internal/hoststate internal/systemd internal/linux/run internal/linux/atomicfile internal/errkind"},
+	{"internal/daemon", "internal/api internal/observe internal/servicing internal/selfservice internal/operation internal/hoststate internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
+	{"internal/observe", "internal/operation internal/errkind"},
 	{"internal/api", "internal/servicing internal/selfservice internal/hoststate internal/hostconfig internal/operation internal/trust internal/fetch internal/linux/inroot internal/errkind internal/errkind/grpckind " + generated},
 	{"proto/client", "internal/errkind internal/errkind/grpckind " + generated},
 	{"proto/client/clienttest", "internal/errkind internal/errkind/grpckind " + generated},
@@ -95,8 +96,10 @@ const generated = "proto/trident/v1 proto/trident/v1preview proto/trident/operat
 // keepers are the only packages that may import a module from outside that is
 // large, or dangerous, or that ties us to a format.
 var keepers = map[string]string{
-	"google.golang.org/grpc":          "internal/api internal/errkind/grpckind proto/client proto/client/clienttest " + generated,
-	"google.golang.org/protobuf":      "internal/api internal/cli proto/client proto/client/clienttest " + generated,
+	"google.golang.org/grpc":          "internal/api internal/observe internal/errkind/grpckind proto/client proto/client/clienttest " + generated,
+	"google.golang.org/protobuf":      "internal/api internal/observe internal/cli proto/client proto/client/clienttest " + generated,
+	"github.com/prometheus":           "internal/observe",
+	"go.opentelemetry.io":             "internal/observe",
 	"modernc.org/sqlite":              "internal/hoststate",
 	"github.com/coreos/go-systemd":    "internal/systemd",
 	"github.com/godbus/dbus":          "internal/systemd",

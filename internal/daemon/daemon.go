@@ -23,6 +23,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/observe"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/selfservice"
 	"github.com/trident-project/trident/internal/servicing"
@@ -76,6 +77,8 @@ type Daemon struct {
 	server   *api.Server
 	listener *api.Listener
 	idle     *idle
+	observer *observe.Observer
+	metrics  *net.UnixListener // nil: nobody can read them
 
 	stopBus context.CancelFunc
 	store   *hoststate.Store
@@ -118,11 +121,14 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	if d.store, err = hoststate.Open(ctx, filepath.Join(c.Root, datastoreFile)); err != nil {
 		return nil, err
 	}
+	d.observer, d.metrics = d.observed(ctx, c), d.listenMetrics(c.Root)
 	life, err := thisLife()
 	if err != nil {
 		return nil, err
 	}
-	d.runner, err = operation.New(ctx, operation.Config{Journal: d.store, Life: life, Logger: d.logger, Unsettled: mark(c.Root)})
+	d.runner, err = operation.New(ctx, operation.Config{
+		Journal: d.store, Life: life, Logger: d.logger, Unsettled: mark(c.Root), Origin: observe.Origin, Observe: d.observer.Operation,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +146,7 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	})
 	d.server = api.New(api.Config{
 		Root: c.Root, Version: c.Version, Self: d.self, Servicing: host, Operations: d.runner, Store: d.store, Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root),
+		Stats: d.observer.Calls(),
 	})
 	return d, nil
 }
@@ -191,6 +198,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	}()
 	d.notify("READY=1")
 	d.logger.Info("tridentd serves", "socket", d.socket)
+	go d.serveMetrics()
 	go d.showStatus(ctx)
 	go d.feedWatchdog(ctx)
 	go d.idle.trim(ctx, trimTime, debug.FreeOSMemory)
@@ -228,6 +236,7 @@ func (d *Daemon) Close() error {
 			errs = append(errs, err)
 		}
 	}
+	errs = append(errs, d.closeObserver())
 	if d.stopBus != nil {
 		d.stopBus()
 	}

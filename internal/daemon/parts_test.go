@@ -12,9 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
-
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
@@ -186,42 +183,6 @@ func TestWhatSystemdPassesMustBeOurSocket(t *testing.T) {
 				t.Errorf("it is still open: %v", err)
 			}
 		})
-	}
-}
-
-func TestJournalLinesHaveTheirPriority(t *testing.T) {
-	var out bytes.Buffer
-	l := slog.New(newJournalHandler(&out, slog.LevelDebug)).With("operation", "op-1")
-	l.Debug("d")
-	l.Info("i", "x", "two\nlines")
-	l.WithGroup("g").Warn("w", "level", 1)
-	l.Error("e")
-	want := `<7>msg=d operation=op-1
-<6>msg=i operation=op-1 x="two\nlines"
-<4>msg=w operation=op-1 g.level=1
-<3>msg=e operation=op-1
-`
-	if diff := cmp.Diff(want, out.String()); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
-}
-
-func TestTheJournalIsKnownByItsInode(t *testing.T) {
-	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		t.Fatal(err)
-	}
-	for stream, want := range map[string]bool{
-		fmt.Sprintf("%d:%d", st.Dev, st.Ino): true, fmt.Sprintf("%d:%d", st.Dev, st.Ino+1): false, "": false, "x": false,
-	} {
-		if got := isJournal(f, stream); got != want {
-			t.Errorf("JOURNAL_STREAM=%q: %t", stream, got)
-		}
 	}
 }
 
