@@ -57,6 +57,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/hostinfo", "internal/linux/inroot internal/errkind"},
 	{"internal/storage", "internal/hostconfig internal/slot internal/linux/blockdev internal/linux/gpt internal/linux/run internal/errkind"},
 	{"internal/hostconfig", "internal/errkind"},
+	{"internal/image", "internal/fetch internal/linux/gpt internal/errkind"},
 	{"internal/fetch", "internal/linux/atomicfile internal/errkind"},
 
 	// machine: one interface of the kernel or of systemd each
@@ -108,7 +109,7 @@ var keepers = map[string]string{
 	"github.com/smallstep/pkcs7":      "internal/extension internal/linux/ddi",
 	"github.com/goreleaser/nfpm":      "packaging/build",
 	"github.com/schollz/progressbar":  "internal/cli",
-	"github.com/klauspost/compress":   "internal/cli",
+	"github.com/klauspost/compress":   "internal/cli internal/image",
 	"go.yaml.in/yaml":                 "internal/cli internal/hoststate internal/hostconfig internal/osconfig packaging/build",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli",

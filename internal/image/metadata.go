@@ -1,0 +1,200 @@
+package image
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/trident-project/trident/internal/linux/gpt"
+)
+
+// Version is the version of the specification that metadata follows.
+type Version struct{ Major, Minor int }
+
+func (v Version) String() string { return fmt.Sprintf("%d.%d", v.Major, v.Minor) }
+
+// MarshalText is String.
+func (v Version) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+// since says whether v is 1.minor or later.
+func (v Version) since(minor int) bool { return v.Minor >= minor }
+
+func parseVersion(s string) (Version, bool) {
+	a, b, ok := strings.Cut(s, ".")
+	major, errMajor := strconv.ParseUint(a, 10, 16)
+	minor, errMinor := strconv.ParseUint(b, 10, 16)
+	return Version{int(major), int(minor)}, ok && errMajor == nil && errMinor == nil
+}
+
+// Arch is what a machine is called by uname.
+type Arch string
+
+// The architectures that an image can be for.
+const (
+	AMD64 Arch = "x86_64"
+	ARM64 Arch = "arm64"
+)
+
+// ParseArch reads a name of an architecture, one of several usual ones in any case.
+func ParseArch(s string) (Arch, bool) {
+	switch strings.ToLower(s) {
+	case "x86_64", "amd64", "x64":
+		return AMD64, true
+	case "arm64", "aarch64":
+		return ARM64, true
+	}
+	return "", false
+}
+
+// Metadata is what metadata.json says, after all rules were looked at. It prints
+// as JSON of the same form.
+type Metadata struct {
+	Version     Version      `json:"version"`
+	Arch        Arch         `json:"osArch"`
+	OSRelease   OSRelease    `json:"osRelease"`
+	ID          string       `json:"id,omitempty"` // a UUID in lower case, or ""
+	Filesystems []Filesystem `json:"images"`
+	Disk        *Disk        `json:"disk,omitempty"` // nil before 1.2
+	Packages    []Package    `json:"osPackages,omitzero"`
+	Bootloader  *Bootloader  `json:"bootloader,omitempty"` // nil before 1.1
+	Compression *Compression `json:"compression,omitempty"`
+}
+
+// File is a partition image in the archive.
+type File struct {
+	Path       string `json:"path"`
+	Compressed int64  `json:"compressedSize"`   // bytes
+	Size       int64  `json:"uncompressedSize"` // bytes
+	SHA384     string `json:"sha384"`           // of the compressed bytes, in lower case; "" in some images of version 1.0
+}
+
+// Filesystem is a file system and the partition that it came from.
+type Filesystem struct {
+	Image      File     `json:"image"`
+	MountPoint string   `json:"mountPoint"`
+	Type       string   `json:"fsType"` // as the kernel calls it
+	UUID       string   `json:"fsUuid"` // as blkid prints it
+	PartType   gpt.GUID `json:"partType"`
+	Verity     *Verity  `json:"verity,omitempty"`
+}
+
+// Verity is the hash tree of a file system.
+type Verity struct {
+	Image    File   `json:"image"`
+	RootHash string `json:"roothash"` // in lower case
+}
+
+// Disk is the disk that the image was made from.
+type Disk struct {
+	Size    int64    `json:"size"` // bytes
+	Type    string   `json:"type"` // gpt
+	LBASize int      `json:"lbaSize"`
+	Regions []Region `json:"gptRegions"` // as they lay on the disk
+}
+
+// The types of regions.
+const (
+	PrimaryGPT      = "primary-gpt"
+	PartitionRegion = "partition"
+)
+
+// Region is a part of the disk: its partition table, or a partition.
+type Region struct {
+	Image  File   `json:"image"`
+	Type   string `json:"type"`
+	Number int    `json:"number,omitempty"` // of the partition's entry in the table, from 1
+}
+
+// Package is a package that is installed in the image.
+type Package struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Release string `json:"release"`
+	Arch    string `json:"arch"`
+}
+
+// The boot loaders.
+const (
+	GRUB        = "grub"
+	SystemdBoot = "systemd-boot"
+)
+
+// Bootloader says how the image boots.
+type Bootloader struct {
+	Type        string          `json:"type"`
+	SystemdBoot *SystemdBootSet `json:"systemdBoot,omitempty"`
+}
+
+// SystemdBootSet is what systemd-boot has to choose from.
+type SystemdBootSet struct {
+	Entries []BootEntry `json:"entries"`
+}
+
+// The types of boot entries.
+const (
+	UKIStandalone = "uki-standalone"
+	UKIConfig     = "uki-config"
+	EntryConfig   = "config"
+)
+
+// BootEntry is a UKI or a file of loader/entries.
+type BootEntry struct {
+	Type    string `json:"type"`
+	Path    string `json:"path"` // absolute, in the image's own tree
+	Cmdline string `json:"cmdline"`
+	Kernel  string `json:"kernel"` // release
+}
+
+// Compression is what one needs to know to unpack.
+type Compression struct {
+	MaxWindowLog int `json:"maxWindowLog"` // binary logarithm of the largest zstd window in bytes
+}
+
+// IsUKI says whether the image boots a unified kernel image directly, going by
+// its first entry as upstream does.
+func (m *Metadata) IsUKI() bool {
+	b := m.Bootloader
+	return b != nil && b.Type == SystemdBoot && b.SystemdBoot != nil &&
+		len(b.SystemdBoot.Entries) > 0 && b.SystemdBoot.Entries[0].Type == UKIStandalone
+}
+
+// OSRelease is the text of an os-release file.
+type OSRelease string
+
+// Get returns a value of os-release(5), unquoted, or "". Of a key that comes
+// twice the last counts, as for a shell.
+func (o OSRelease) Get(key string) string {
+	var out string
+	for line := range strings.Lines(string(o)) {
+		k, v, ok := strings.Cut(strings.TrimSpace(line), "=")
+		if ok && k == key {
+			out = unquote(v)
+		}
+	}
+	return out
+}
+
+func unquote(v string) string {
+	v = strings.TrimSpace(v)
+	if len(v) >= 2 && v[0] == '\'' && v[len(v)-1] == '\'' {
+		return v[1 : len(v)-1]
+	}
+	if len(v) >= 2 && v[0] == '"' && v[len(v)-1] == '"' {
+		v = v[1 : len(v)-1]
+	}
+	var out strings.Builder
+	for i := 0; i < len(v); i++ {
+		if v[i] == '\\' && i+1 < len(v) {
+			i++
+		}
+		out.WriteByte(v[i])
+	}
+	return out.String()
+}
+
+// isContainerLinux says whether this is Azure Container Linux, whose images have
+// no list of packages.
+func (o OSRelease) isContainerLinux() bool {
+	const name = "azurecontainerlinux"
+	return o.Get("ID") == name || o.Get("ID") == "azurelinux" && o.Get("VARIANT_ID") == name
+}

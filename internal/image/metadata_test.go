@@ -1,0 +1,380 @@
+package image
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+var (
+	digestA = strings.Repeat("a1", 48)
+	digestB = strings.Repeat("b2", 48)
+	digestC = strings.Repeat("c3", 48)
+)
+
+func file(path, digest string) string {
+	return fmt.Sprintf(`{"path": %q, "compressedSize": 10, "uncompressedSize": 4096, "sha384": %q}`, path, digest)
+}
+
+// document is metadata of a version, without fault.
+func document(minor int) map[string]any {
+	text := fmt.Sprintf(`{
+		"version": "1.%d", "osArch": "x86_64", "osRelease": "ID=debian\nVERSION_ID=13\n", "id": "7B5D4E6A-0000-4000-8000-0123456789AB",
+		"images": [
+			{"image": %s, "mountPoint": "/boot/efi", "fsType": "vfat", "fsUuid": "C3D4-250D", "partType": "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "verity": null},
+			{"image": %s, "mountPoint": "/", "fsType": "ext4", "fsUuid": "88d2fa9b-7a32-450a-a9f8-aa9c3de79298", "partType": "root",
+				"verity": {"image": %s, "roothash": "%s"}}
+		],
+		"osPackages": [{"name": "bash", "version": "5", "release": "1", "arch": "x86_64"}],
+		"bootloader": {"type": "systemd-boot", "systemdBoot": {"entries": [{"type": "uki-standalone", "path": "/EFI/Linux/a.efi", "cmdline": "ro", "kernel": "6"}]}},
+		"disk": {"size": 1048576, "type": "gpt", "lbaSize": 512, "gptRegions": [
+			{"type": "primary-gpt", "image": %s},
+			{"type": "partition", "number": 1, "image": %s},
+			{"type": "partition", "number": 2, "image": %s},
+			{"type": "partition", "number": 3, "image": %s}]},
+		"compression": {"maxWindowLog": 23}
+	}`, minor, file("images/esp.zst", digestA), file("images/root.zst", digestB), file("images/tree.zst", digestC), digestA[:64],
+		file("images/gpt.zst", digestA), file("images/esp.zst", digestA), file("images/root.zst", digestB), file("images/tree.zst", digestC))
+	var v map[string]any
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		panic(err)
+	}
+	if minor < 2 {
+		delete(v, "disk")
+		delete(v, "compression")
+	}
+	if minor < 1 {
+		delete(v, "bootloader")
+	}
+	return v
+}
+
+// set changes the value at a path of keys and indexes; nil deletes it.
+func set(v any, value any, path ...any) {
+	for _, p := range path[:len(path)-1] {
+		switch p := p.(type) {
+		case string:
+			v = v.(map[string]any)[p]
+		case int:
+			v = v.([]any)[p]
+		}
+	}
+	switch last := path[len(path)-1].(type) {
+	case string:
+		if value == nil {
+			delete(v.(map[string]any), last)
+		} else {
+			v.(map[string]any)[last] = value
+		}
+	case int:
+		v.([]any)[last] = value
+	}
+}
+
+func encoded(t testing.TB, v any) []byte {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestEveryRuleOfMetadataHasItsNameAndPlace(t *testing.T) {
+	t.Parallel()
+	at := func(p ...any) []any { return p }
+	for _, c := range []struct {
+		minor int
+		path  []any
+		value any
+		want  string // name and path
+		relax bool
+	}{
+		{0, at("images", 1, "mountPoint"), "/boot/efi/", "V1_0DuplicateMountPoint images[1].mountPoint", false},
+		{1, at("bootloader"), nil, "V1_1BootloaderRequired bootloader", false},
+		{1, at("bootloader", "type"), "grub", "V1_1GrubWithSystemdBootEntries bootloader.systemdBoot", false},
+		{1, at("bootloader", "systemdBoot"), nil, "V1_1SystemdBootMissingEntries bootloader.systemdBoot", false},
+		{1, at("bootloader", "systemdBoot", "entries"), []any{}, "V1_1SystemdBootEmptyEntries bootloader.systemdBoot.entries", false},
+		{1, at("osPackages"), nil, "V1_1OsPackagesRequired osPackages", false},
+		{1, at("osPackages", 0, "release"), nil, "V1_1OsPackageMissingRelease osPackages[0].release", false},
+		{1, at("osPackages", 0, "arch"), nil, "V1_1OsPackageMissingArch osPackages[0].arch", false},
+		{2, at("disk"), nil, "V1_2DiskInfoRequired disk", false},
+		{2, at("compression"), nil, "V1_2CompressionInfoRequired compression", false},
+		{2, at("disk", "gptRegions"), []any{}, "V1_2DiskRegionsMissing disk.gptRegions", false},
+		{2, at("disk", "gptRegions"), nil, "V1_2DiskRegionsMissing disk.gptRegions", false},
+		{2, at("disk", "gptRegions", 0, "type"), "partition", "ParseMetadata disk.gptRegions[0].number,V1_2DiskRegionsInvalidFirstRegion disk.gptRegions[0].type", false},
+		{2, at("disk", "type"), "mbr", "V1_2DiskPartitionTableNotGpt disk.type", false},
+		{2, at("disk", "gptRegions", 2, "number"), 1, "V1_2DuplicatePartitionNumber disk.gptRegions[2].number", false},
+		{2, at("disk", "gptRegions", 1, "number"), 0, "V1_2PartitionNumberZero disk.gptRegions[1].number", false},
+		{2, at("images", 0, "image", "compressedSize"), 11, "V1_2ImageFileMetadataMismatch images[0].image.compressedSize", true},
+		{2, at("images", 0, "image", "uncompressedSize"), 11, "V1_2ImageFileMetadataMismatch images[0].image.uncompressedSize", true},
+		{2, at("images", 1, "verity", "image", "sha384"), digestA, "V1_2ImageFileMetadataMismatch images[1].verity.image.sha384", true},
+		{2, at("images", 1, "image", "path"), "images/other.zst", "V1_2ImageFileHasNoCorrespondingPartition images[1].image.path", true},
+		{2, at("images", 1, "verity", "image", "path"), "images/gpt.zst", "V1_2ImageFileHasNoCorrespondingPartition images[1].verity.image.path", true},
+		{0, at("images", 1, "fsUuid"), "c3d4-250d", "DuplicateFsUuid images[1].fsUuid", true},
+		{1, at("disk"), map[string]any{}, "FieldOfLaterVersion disk", true},
+		{1, at("compression"), map[string]any{}, "FieldOfLaterVersion compression", true},
+		{1, at("images", 1, "image", "path"), "images/esp.zst", "DuplicateImagePath images[1].image.path", true},
+		{1, at("images", 1, "mountPoint"), "root", "UnsuitableMountPoint images[1].mountPoint", true},
+		{2, at("disk", "gptRegions", 2, "image", "path"), "images/esp.zst", "DuplicateImagePath disk.gptRegions[2].image.path,V1_2ImageFileMetadataMismatch images[0].image.sha384,V1_2ImageFileHasNoCorrespondingPartition images[1].image.path", false},
+		// what is no metadata at all
+		{2, at("version"), nil, "ParseMetadata version", false},
+		{2, at("version"), "1", "ParseMetadata version", false},
+		{2, at("version"), "1.-2", "ParseMetadata version", false},
+		{2, at("version"), 1.2, "ParseMetadata version", false},
+		{2, at("version"), "2.0", "UnsupportedVersion version", false},
+		{2, at("version"), "0.9", "UnsupportedVersion version", false},
+		{0, at("osArch"), nil, "ParseMetadata osArch", false},
+		{0, at("osArch"), "riscv64", "ParseMetadata osArch", false},
+		{0, at("osRelease"), nil, "ParseMetadata osRelease", false},
+		{0, at("osRelease"), 5, "ParseMetadata osRelease", false},
+		{0, at("id"), "no-uuid", "ParseMetadata id", false},
+		{0, at("images"), nil, "ParseMetadata images", false},
+		{0, at("images"), map[string]any{}, "ParseMetadata images", false},
+		{0, at("images", 0), "x", "ParseMetadata images[0]", false},
+		{0, at("images", 0, "image"), nil, "ParseMetadata images[0].image", false},
+		{0, at("images", 0, "image", "path"), nil, "ParseMetadata images[0].image.path", false},
+		{0, at("images", 0, "image", "path"), "../etc/shadow", "ParseMetadata images[0].image.path", false},
+		{0, at("images", 0, "image", "path"), "images/../etc/shadow", "ParseMetadata images[0].image.path", false},
+		{0, at("images", 0, "image", "path"), "images/", "ParseMetadata images[0].image.path", false},
+		{0, at("images", 0, "image", "compressedSize"), -1, "ParseMetadata images[0].image.compressedSize", false},
+		{0, at("images", 0, "image", "compressedSize"), 1.5, "ParseMetadata images[0].image.compressedSize", false},
+		{0, at("images", 0, "image", "uncompressedSize"), "4096", "ParseMetadata images[0].image.uncompressedSize", false},
+		{0, at("images", 0, "image", "uncompressedSize"), 1e30, "ParseMetadata images[0].image.uncompressedSize", false},
+		{0, at("images", 0, "image", "sha384"), "deadbeef", "ParseMetadata images[0].image.sha384", false},
+		{1, at("images", 0, "image", "sha384"), nil, "ParseMetadata images[0].image.sha384", false},
+		{1, at("images", 0, "image", "sha384"), strings.Repeat("g", 96), "ParseMetadata images[0].image.sha384", false},
+		{0, at("images", 0, "mountPoint"), nil, "ParseMetadata images[0].mountPoint", false},
+		{0, at("images", 0, "fsType"), "zfs", "ParseMetadata images[0].fsType", false},
+		{0, at("images", 0, "fsType"), "", "ParseMetadata images[0].fsType", false},
+		{1, at("bootloader", "type"), "", "ParseMetadata bootloader.type", false},
+		{0, at("images", 0, "fsUuid"), "", "ParseMetadata images[0].fsUuid", false},
+		{0, at("images", 0, "partType"), "not-a-type", "ParseMetadata images[0].partType", false},
+		{0, at("images", 1, "verity", "roothash"), nil, "ParseMetadata images[1].verity.roothash", false},
+		{0, at("images", 1, "verity", "roothash"), "xyz", "ParseMetadata images[1].verity.roothash", false},
+		{1, at("bootloader", "type"), "lilo", "ParseMetadata bootloader.type", false},
+		{1, at("bootloader", "systemdBoot", "entries", 0, "type"), "x", "ParseMetadata bootloader.systemdBoot.entries[0].type", false},
+		{1, at("bootloader", "systemdBoot", "entries", 0, "cmdline"), nil, "ParseMetadata bootloader.systemdBoot.entries[0].cmdline", false},
+		{2, at("disk", "size"), nil, "ParseMetadata disk.size", false},
+		{2, at("disk", "size"), 1000, "ParseMetadata disk.size", false},
+		{2, at("disk", "lbaSize"), 1024, "ParseMetadata disk.lbaSize", false},
+		{2, at("disk", "gptRegions", 1, "number"), nil, "ParseMetadata disk.gptRegions[1].number", false},
+		{2, at("disk", "gptRegions", 3, "type"), "hole", "ParseMetadata disk.gptRegions[3].type,V1_2ImageFileHasNoCorrespondingPartition images[1].verity.image.path", false},
+		{2, at("disk", "gptRegions", 1, "type"), "primary-gpt", "ParseMetadata disk.gptRegions[1].type,V1_2ImageFileHasNoCorrespondingPartition images[0].image.path", false},
+		{2, at("compression", "maxWindowLog"), nil, "ParseMetadata compression.maxWindowLog", false},
+		{2, at("compression", "maxWindowLog"), 32, "ParseMetadata compression.maxWindowLog", false},
+	} {
+		t.Run(fmt.Sprint(c.path, c.value), func(t *testing.T) {
+			t.Parallel()
+			v := document(c.minor)
+			if _, _, err := ParseMetadata(encoded(t, v), false); err != nil {
+				t.Fatalf("the document is wrong before: %v", err)
+			}
+			set(v, c.value, c.path...)
+			data := encoded(t, v)
+			_, _, err := ParseMetadata(data, false)
+			if got := namesOf(Findings(err)); got != c.want {
+				t.Fatalf("found %q, want %q (%v)", got, c.want, err)
+			}
+			if errkind.Variant(err) != "LoadCosi" {
+				t.Errorf("named %q", errkind.Variant(err))
+			}
+			_, warnings, err := ParseMetadata(data, true)
+			if relaxed := err == nil; relaxed != c.relax || relaxed && namesOf(warnings) != c.want {
+				t.Errorf("relaxed: %v, warnings %v", err, warnings)
+			}
+		})
+	}
+}
+
+func namesOf(findings []Finding) string {
+	var out []string
+	for _, f := range findings {
+		out = append(out, f.Name+" "+f.Path)
+	}
+	return strings.Join(out, ",")
+}
+
+func TestAllFaultsAreFoundAtOnce(t *testing.T) {
+	t.Parallel()
+	v := document(2)
+	set(v, nil, "osArch")
+	set(v, "/boot/efi", "images", 1, "mountPoint")
+	set(v, nil, "bootloader")
+	_, _, err := ParseMetadata(encoded(t, v), false)
+	if got := namesOf(Findings(err)); got != "ParseMetadata osArch,V1_0DuplicateMountPoint images[1].mountPoint,V1_1BootloaderRequired bootloader" {
+		t.Errorf("found %s", got)
+	}
+	if !strings.HasSuffix(err.Error(), "metadata.json (version 1.2) is not valid: ParseMetadata: osArch is missing (and 2 more)") || errkind.Of(err) != errkind.Invalid {
+		t.Errorf("%v (%s)", err, errkind.Of(err))
+	}
+}
+
+func TestANewerMinorVersionIsReadAsWellAsPossible(t *testing.T) {
+	t.Parallel()
+	v := document(2)
+	set(v, "1.7", "version")
+	set(v, "erofs", "images", 0, "fsType")
+	set(v, "unallocated", "disk", "gptRegions", 0, "later")
+	set(v, map[string]any{"a": []any{1, map[string]any{}}}, "novelty")
+	m, warnings, err := ParseMetadata(encoded(t, v), false)
+	if err != nil || m.Version != (Version{1, 7}) || namesOf(warnings) != "ParseMetadata images[0].fsType" {
+		t.Fatalf("%v, %v", warnings, err)
+	}
+	set(v, "2.0", "version")
+	if _, _, err := ParseMetadata(encoded(t, v), true); errkind.Of(err) != errkind.Unsupported {
+		t.Errorf("another major version: %v", err)
+	}
+}
+
+func TestMetadataIsReadAsItMeans(t *testing.T) {
+	t.Parallel()
+	v := document(2)
+	set(v, "AArch64", "osArch")
+	set(v, strings.ToUpper(digestA), "images", 0, "image", "sha384")
+	set(v, "./images/esp.zst", "images", 0, "image", "path")
+	m, _, err := ParseMetadata(encoded(t, v), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Arch != ARM64 || m.OSRelease.Get("VERSION_ID") != "13" || !m.IsUKI() || m.ID != "7b5d4e6a-0000-4000-8000-0123456789ab" {
+		t.Errorf("%+v", m)
+	}
+	if want := (File{"images/esp.zst", 10, 4096, digestA}); m.Filesystems[0].Image != want {
+		t.Errorf("%+v", m.Filesystems[0].Image)
+	}
+	if got := m.Filesystems[1].PartType.String(); got != "b921b045-1df0-41c3-af44-4c6f280d3fae" {
+		t.Errorf("root of arm64 is %s", got)
+	}
+	again, _, err := ParseMetadata(encoded(t, m), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(m, again); diff != "" {
+		t.Errorf("printed and read again: %s", diff)
+	}
+}
+
+func TestContainerLinuxNeedsNoPackages(t *testing.T) {
+	t.Parallel()
+	for release, ok := range map[string]bool{
+		"ID=azurecontainerlinux\n":                            true,
+		"ID=azurelinux\nVARIANT_ID=\"azurecontainerlinux\"\n": true,
+		"ID=azurelinux\n":                                     false,
+		"ID=debian\nVARIANT_ID=azurecontainerlinux\n":         false,
+	} {
+		v := document(1)
+		set(v, nil, "osPackages")
+		set(v, release, "osRelease")
+		if _, _, err := ParseMetadata(encoded(t, v), false); (err == nil) != ok {
+			t.Errorf("%q: %v", release, err)
+		}
+	}
+}
+
+func TestHostileJSONIsRefused(t *testing.T) {
+	t.Parallel()
+	good := string(encoded(t, document(2)))
+	for name, text := range map[string]string{
+		"nothing":            "",
+		"null":               "null",
+		"an array":           "[]",
+		"cut short":          good[:len(good)/2],
+		"more behind":        good + "{}",
+		"a name twice":       `{"version": "1.0", "version": "1.1"}`,
+		"a name twice below": strings.Replace(good, `"type":"gpt"`, `"type":"gpt","type":"gpt"`, 1),
+		"deep":               `{"version": "1.0", "x": ` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + "}",
+		"another case":       strings.Replace(good, `"osArch"`, `"OsArch"`, 1),
+		"many images":        `{"version":"1.0","osArch":"x64","osRelease":"","images":[` + strings.Repeat("{},", 2000) + `{}]}`,
+		"a million values":   `{"version": "1.0", "x": [` + strings.Repeat("0,", 1<<20) + "0]}",
+	} {
+		if _, _, err := ParseMetadata([]byte(text), true); errkind.Of(err) != errkind.Invalid {
+			t.Errorf("%s: %v (%s)", name, err, errkind.Of(err))
+		} else if len(err.Error()) > 400 {
+			t.Errorf("%s: the error has %d bytes", name, len(err.Error()))
+		}
+	}
+	if _, _, err := ParseMetadata(bytes.Repeat([]byte(" "), maxMetadata+1), false); errkind.Of(err) != errkind.TooLarge {
+		t.Error(err)
+	}
+}
+
+func TestUpstreamsSamplesAreJudgedAsUpstreamDoes(t *testing.T) {
+	t.Parallel()
+	root := filepath.Join("..", "..", "..", "shared", "testdata", "cosi")
+	samples, err := filepath.Glob(filepath.Join(root, "*", "*.json"))
+	if err != nil || len(samples) == 0 {
+		t.Skip("the samples are not here")
+	}
+	for _, path := range samples {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = ParseMetadata(data, false)
+		if valid := filepath.Base(filepath.Dir(path)) == "valid"; valid != (err == nil) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+func TestOSReleaseIsReadAsAShellDoes(t *testing.T) {
+	t.Parallel()
+	text := OSRelease("# ID=no\nID='a b'\nNAME=\"x \\\"y\\\" \\$z\"\n  EMPTY=\nID_LIKE=one\nID_LIKE=two\nbroken\n")
+	for key, want := range map[string]string{"ID": "a b", "NAME": `x "y" $z`, "EMPTY": "", "ID_LIKE": "two", "broken": "", "MISSING": ""} {
+		if got := text.Get(key); got != want {
+			t.Errorf("%s is %q, want %q", key, got, want)
+		}
+	}
+}
+
+func TestPartitionTypesHaveNames(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, p := range partTypes() {
+		for n, arch := range []Arch{AMD64, ARM64} {
+			g, ok := ParsePartType(strings.ToUpper(p[0]), arch)
+			if !ok || g.String() != p[n+1] || PartTypeName(g) != p[0] {
+				t.Errorf("%s on %s is %s, which is called %q", p[0], arch, g, PartTypeName(g))
+			}
+		}
+		if seen[p[1]] {
+			t.Errorf("%s twice", p[1])
+		}
+		seen[p[1]] = true
+	}
+	if g, ok := ParsePartType("usr-arm64-verity", AMD64); !ok || g.String() != "6e11a4e7-fbca-4ded-b9e9-e1a512bb664e" {
+		t.Errorf("usr-arm64-verity is %s", g)
+	}
+	if _, ok := ParsePartType("root-riscv", AMD64); ok {
+		t.Error("a type that there is not")
+	}
+}
+
+func FuzzParseMetadata(f *testing.F) {
+	for minor := range 3 {
+		f.Add(encoded(f, document(minor)))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, _, err := ParseMetadata(data, false)
+		if err != nil {
+			return
+		}
+		again, _, err := ParseMetadata(encoded(t, m), false)
+		if err != nil {
+			t.Fatalf("what is printed cannot be read: %v", err)
+		}
+		if !slices.EqualFunc(m.partitions(), again.partitions(), func(a, b Partition) bool { return a.File == b.File }) {
+			t.Fatal("other partitions")
+		}
+	})
+}

@@ -1,0 +1,200 @@
+package image
+
+import (
+	"context"
+	"crypto/sha512"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/fetch"
+)
+
+// Ignored, in the place of a digest, takes whatever metadata there is.
+const Ignored = "ignored"
+
+// Options of opening an image. The zero value of each means its default.
+type Options struct {
+	Relaxed      bool         // see [ParseMetadata]
+	MaxWindowLog int          // largest zstd window that is unpacked, as a binary logarithm; 30 (1 GiB)
+	Limits       fetch.Limits // the default of MaxSize is 1 PiB here
+	Meter        *fetch.Meter // bandwidth and data budget; nil: no limits
+	Log          func(string) // gets sentences worth telling; may be nil
+}
+
+// Image is an open COSI file. Its metadata is what the digest said, its
+// partitions are there in full length, and nothing of them has been read. It may
+// be used by several goroutines.
+type Image struct {
+	meta     *Metadata
+	raw      []byte
+	sha384   string
+	warnings []Finding
+	parts    []Partition
+	src      *fetch.Ranges
+	window   int
+}
+
+// Partition is a region of the disk that an image holds. Those of one image are
+// in the order of the disk, or, before version 1.2, of metadata.json.
+type Partition struct {
+	File       File
+	Type       string      // PrimaryGPT or PartitionRegion
+	Number     int         // in the partition table; 0: the table itself, or not known (before version 1.2)
+	Filesystem *Filesystem // that it holds, or of which it is the hash tree; nil: neither
+	HashTree   bool        // a verity hash tree
+	image      *Image
+	off        int64
+}
+
+// Open reads the headers of a COSI file and its metadata. sha384, of
+// metadata.json, is 96 hexadecimal digits or Ignored. Metadata that breaks rules
+// is an error as with [ParseMetadata]; what is wrong with the archive's layout,
+// and harmless, is in Warnings. Bytes that do not agree are of kind Corrupt.
+func Open(ctx context.Context, origin fetch.Origin, sha384 string, opt Options) (_ *Image, err error) {
+	if b, err := hex.DecodeString(sha384); sha384 != Ignored && (err != nil || len(b) != sha384Size) {
+		return nil, errkind.Errorf(errkind.Invalid, "open image: the expected SHA-384 must be %d hexadecimal digits, or %q", 2*sha384Size, Ignored)
+	}
+	if opt.Limits.MaxSize <= 0 {
+		opt.Limits.MaxSize = maxImage
+	}
+	if opt.MaxWindowLog <= 0 {
+		opt.MaxWindowLog = 30
+	}
+	src, err := fetch.OpenRanges(ctx, origin, opt.Limits, opt.Meter, opt.Log)
+	if err != nil {
+		return nil, fmt.Errorf("open image: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = src.Close()
+			err = fmt.Errorf("open image %s: %w", src.Name(), err)
+		}
+	}()
+	i := &Image{src: src}
+	a, err := scan(ctx, src, func(e entry) error {
+		if e.name != metadataName {
+			return nil
+		}
+		return i.readMetadata(ctx, e, sha384, opt.Relaxed)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if i.meta == nil {
+		return nil, loadError(fmt.Errorf("there is no %s in it", metadataName))
+	}
+	if err := i.place(a); err != nil {
+		return nil, err
+	}
+	i.warnings = append(i.warnings, i.layout(a)...)
+	return i, i.chooseWindow(opt.MaxWindowLog)
+}
+
+func (i *Image) readMetadata(ctx context.Context, e entry, want string, relaxed bool) error {
+	if !e.plain {
+		return corrupt("%s is no plain file", metadataName)
+	}
+	if e.size > maxMetadata {
+		return errkind.Errorf(errkind.TooLarge, "%s has %d bytes, %d are read at most", metadataName, e.size, maxMetadata)
+	}
+	i.raw = make([]byte, e.size)
+	if _, err := i.src.ReadAt(ctx, i.raw, e.off); err != nil {
+		return fmt.Errorf("read %s: %w", metadataName, err)
+	}
+	i.sha384 = fmt.Sprintf("%x", sha512.Sum384(i.raw))
+	if want != Ignored && !strings.EqualFold(want, i.sha384) {
+		return corrupt("the SHA-384 of %s is %s, not %s", metadataName, i.sha384, strings.ToLower(want))
+	}
+	var err error
+	i.meta, i.warnings, err = ParseMetadata(i.raw, relaxed)
+	return err
+}
+
+// place finds the files that metadata speaks of, in the length that it says.
+func (i *Image) place(a *archive) error {
+	i.parts = i.meta.partitions()
+	for n := range i.parts {
+		p := &i.parts[n]
+		e, err := a.find(p.File.Path)
+		if err != nil {
+			return err
+		}
+		if e.size != p.File.Compressed {
+			return corrupt("%.128q has %d bytes in the archive, and %d by %s", e.name, e.size, p.File.Compressed, metadataName)
+		}
+		p.image, p.off = i, e.off
+	}
+	return nil
+}
+
+func (m *Metadata) partitions() []Partition {
+	var out []Partition
+	known := map[string]int{}
+	add := func(p Partition) {
+		if _, ok := known[p.File.Path]; !ok {
+			known[p.File.Path] = len(out)
+			out = append(out, p)
+		}
+	}
+	if m.Disk != nil {
+		for _, r := range m.Disk.Regions {
+			if r.Type == PrimaryGPT || r.Type == PartitionRegion {
+				add(Partition{File: r.Image, Type: r.Type, Number: r.Number})
+			}
+		}
+	}
+	for n := range m.Filesystems {
+		for k, f := range m.files(n) {
+			add(Partition{File: f.File, Type: PartitionRegion})
+			p := &out[known[f.Path]]
+			p.Filesystem, p.HashTree = &m.Filesystems[n], k > 0
+		}
+	}
+	return out
+}
+
+func (i *Image) chooseWindow(most int) error {
+	i.window = defaultWindowLog
+	if c := i.meta.Compression; c != nil {
+		i.window = c.MaxWindowLog
+	}
+	if i.window > most {
+		if i.meta.Compression == nil {
+			i.window = most
+			return nil
+		}
+		return errkind.Errorf(errkind.TooLarge, "it is packed with a window of 2^%d bytes, the limit is 2^%d", i.window, most)
+	}
+	return nil
+}
+
+// Close ends all reading.
+func (i *Image) Close() error { return i.src.Close() }
+
+// Metadata is what metadata.json says. It must not be changed.
+func (i *Image) Metadata() *Metadata { return i.meta }
+
+// RawMetadata is metadata.json byte by byte. It must not be changed.
+func (i *Image) RawMetadata() []byte { return i.raw }
+
+// SHA384 is that of metadata.json, in lower case. It tells this image from all
+// others, also where it was Ignored.
+func (i *Image) SHA384() string { return i.sha384 }
+
+// Warnings are findings that did not prevent opening.
+func (i *Image) Warnings() []Finding { return i.warnings }
+
+// Partitions returns the regions, the partition table first if there is one.
+func (i *Image) Partitions() []Partition { return i.parts }
+
+// Pin is what to give in the origin to open exactly this file again, after a
+// restart.
+func (i *Image) Pin() fetch.Pin { return i.src.Pin() }
+
+// Local says whether reading costs no network, so that reading twice is cheap.
+func (i *Image) Local() bool { return i.src.Local() }
+
+// Size is that of the whole file in bytes.
+func (i *Image) Size() int64 { return i.src.Size() }

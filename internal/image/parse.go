@@ -1,0 +1,218 @@
+package image
+
+import (
+	"encoding/hex"
+	"errors"
+	"path"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/gpt"
+)
+
+const (
+	maxMetadata = 16 << 20 // bytes; a list of 20,000 packages has 2 MiB
+	maxPackages = 1 << 17
+	maxImage    = 1 << 50 // bytes of a partition
+	sha384Size  = 48
+)
+
+// ParseMetadata reads metadata.json and looks at all rules of its version. The
+// error is a *MetadataError with all findings, of kind Invalid (Unsupported for
+// another major version), and upstream's LoadCosi. With relaxed (upstream's
+// internal parameter relaxedCosiValidation) what is Relaxable is a warning.
+//
+// Of a minor version that is newer than 1.2 what is known is read, by the rules
+// of 1.2; words that are not known are warnings.
+func ParseMetadata(data []byte, relaxed bool) (*Metadata, []Finding, error) {
+	if len(data) > maxMetadata {
+		return nil, nil, errkind.Errorf(errkind.TooLarge, "metadata.json has %d bytes, %d are read at most", len(data), maxMetadata)
+	}
+	tree, err := decodeTree(data)
+	if err != nil {
+		return nil, nil, metadataError("", Finding{Name: NameParse, Text: "is no JSON that can be read: " + err.Error()})
+	}
+	fields, ok := tree.(map[string]any)
+	if !ok {
+		return nil, nil, metadataError("", Finding{Name: NameParse, Text: "is " + kindOf(tree) + ", must be an object"})
+	}
+	w := &walker{}
+	root := object{w, "", fields}
+	text := root.text("version", true)
+	version, ok := parseVersion(text)
+	switch {
+	case len(w.findings) > 0:
+		return nil, nil, metadataError("", w.findings...)
+	case !ok:
+		return nil, nil, metadataError("", Finding{Name: NameParse, Path: "version", Text: "is no version of the form 1.2"})
+	case version.Major != 1:
+		err := metadataError(version.String(), Finding{Name: nameUnsupportedVersion, Path: "version", Text: "is not 1.x, the versions that are understood"})
+		return nil, nil, errkind.With(errkind.Unsupported, err)
+	}
+	w.newer = version.Minor > 2
+	m := root.metadata(version)
+	m.check(w)
+	var faults, warnings []Finding
+	for _, f := range w.findings {
+		if f.warning || relaxed && f.Relaxable {
+			warnings = append(warnings, f)
+		} else {
+			faults = append(faults, f)
+		}
+	}
+	if len(faults) > 0 {
+		return nil, warnings, metadataError(version.String(), faults...)
+	}
+	return m, warnings, nil
+}
+
+func metadataError(version string, findings ...Finding) error {
+	return loadError(&MetadataError{version, findings})
+}
+
+// Findings returns all that err says of metadata, or nil.
+func Findings(err error) []Finding {
+	if e, ok := errors.AsType[*MetadataError](err); ok {
+		return e.Findings
+	}
+	return nil
+}
+
+func (o object) metadata(v Version) *Metadata {
+	m := &Metadata{Version: v, OSRelease: OSRelease(o.text("osRelease", true))}
+	arch := o.text("osArch", true)
+	var ok bool
+	if m.Arch, ok = ParseArch(arch); !ok && o.is("osArch") {
+		o.fault(NameParse, "osArch", "is %.32q, must be x86_64 or arm64", arch)
+	}
+	if id := o.text("id", false); id != "" {
+		g, err := gpt.ParseGUID(id)
+		if err != nil {
+			o.fault(NameParse, "id", "is %.64q, must be a UUID", id)
+		}
+		m.ID = g.String()
+	}
+	images, _ := o.list("images", true, maxList)
+	for _, i := range images {
+		m.Filesystems = append(m.Filesystems, i.filesystem(v, m.Arch))
+	}
+	packages, is := o.list("osPackages", false, maxPackages)
+	if is {
+		m.Packages = []Package{}
+	}
+	for _, p := range packages {
+		m.Packages = append(m.Packages, Package{p.text("name", true), p.text("version", true), p.text("release", false), p.text("arch", false)})
+	}
+	if b, is := o.object("bootloader", false); is {
+		m.Bootloader = b.bootloader()
+	}
+	if v.since(2) {
+		o.disk(m)
+		return m
+	}
+	for _, key := range []string{"disk", "compression"} {
+		if o.fields[key] != nil {
+			o.doubt(nameFieldOfLaterVersion, key, "came with version 1.2, and this says that it is %s", v)
+		}
+	}
+	return m
+}
+
+// disk reads what came with version 1.2.
+func (o object) disk(m *Metadata) {
+	if c, is := o.object("compression", false); is {
+		n, _ := c.number("maxWindowLog", true, maxWindowLog)
+		m.Compression = &Compression{int(n)}
+	}
+	d, is := o.object("disk", false)
+	if !is {
+		return
+	}
+	m.Disk = &Disk{Type: d.text("type", true)}
+	m.Disk.Size, _ = d.number("size", true, maxImage)
+	lba, ok := d.number("lbaSize", true, maxImage)
+	if m.Disk.LBASize = int(lba); ok && lba != 512 && lba != 4096 {
+		d.fault(NameParse, d.at("lbaSize"), "is %d, must be 512 or 4096", lba)
+	} else if ok && m.Disk.Size%lba != 0 {
+		d.fault(NameParse, d.at("size"), "is %d, must be a multiple of lbaSize", m.Disk.Size)
+	}
+	regions, _ := d.list("gptRegions", false, maxList)
+	for _, r := range regions {
+		m.Disk.Regions = append(m.Disk.Regions, r.region(m.Version))
+	}
+}
+
+func (o object) region(v Version) Region {
+	i, _ := o.object("image", true)
+	r := Region{Image: i.file(v), Type: o.word("type", PrimaryGPT, PartitionRegion)}
+	if r.Type == PartitionRegion {
+		n, _ := o.number("number", true, 1<<31)
+		r.Number = int(n)
+	}
+	return r
+}
+
+func (o object) filesystem(v Version, arch Arch) Filesystem {
+	i, _ := o.object("image", true)
+	f := Filesystem{Image: i.file(v), MountPoint: o.text("mountPoint", true), Type: o.word("fsType", filesystemTypes()...), UUID: o.text("fsUuid", true)}
+	if f.MountPoint != "" && (!path.IsAbs(f.MountPoint) || strings.ContainsFunc(f.MountPoint, isControl)) {
+		o.doubt(nameUnsuitableMountPoint, o.at("mountPoint"), "is %.64q, must be an absolute path", f.MountPoint)
+	}
+	if f.UUID == "" && o.is("fsUuid") {
+		o.fault(NameParse, o.at("fsUuid"), "is empty")
+	}
+	text := o.text("partType", true)
+	var ok bool
+	if f.PartType, ok = ParsePartType(text, arch); !ok && o.is("partType") {
+		o.fault(NameParse, o.at("partType"), "is %.64q, must be a GUID, or a name of the Discoverable Partitions Specification", text)
+	}
+	verity, is := o.object("verity", false)
+	if !is {
+		return f
+	}
+	hash, _ := verity.object("image", true)
+	f.Verity = &Verity{Image: hash.file(v), RootHash: strings.ToLower(verity.text("roothash", true))}
+	if b, err := hex.DecodeString(f.Verity.RootHash); (err != nil || len(b) < 16 || len(b) > 64) && verity.is("roothash") {
+		o.fault(NameParse, verity.at("roothash"), "is no digest in hexadecimal")
+	}
+	return f
+}
+
+func isControl(r rune) bool { return r < ' ' || r == 0x7f }
+
+// filesystemTypes are those that an image may have.
+func filesystemTypes() []string {
+	return strings.Fields("ext4 ext3 ext2 cramfs squashfs vfat msdos exfat iso9660 ntfs btrfs xfs")
+}
+
+func (o object) file(v Version) File {
+	f := File{Path: o.text("path", true), SHA384: strings.ToLower(o.text("sha384", v.since(1)))}
+	f.Compressed, _ = o.number("compressedSize", true, maxImage)
+	f.Size, _ = o.number("uncompressedSize", true, maxImage)
+	given := f.Path
+	f.Path = entryName(given)
+	clean := path.Clean(f.Path) == f.Path && !strings.ContainsFunc(f.Path, isControl)
+	if rest, ok := strings.CutPrefix(f.Path, "images/"); o.is("path") && (!ok || rest == "" || !clean || len(f.Path) > maxPath) {
+		o.fault(NameParse, o.at("path"), "is %.128q, must be the clean path of a file below images/", given)
+	}
+	if b, err := hex.DecodeString(f.SHA384); o.is("sha384") && (err != nil || len(b) != sha384Size) && (v.since(1) || f.SHA384 != "") {
+		o.fault(NameParse, o.at("sha384"), "has %d characters, must be %d hexadecimal digits", len(f.SHA384), 2*sha384Size)
+	}
+	return f
+}
+
+func (o object) bootloader() *Bootloader {
+	b := &Bootloader{Type: o.word("type", SystemdBoot, GRUB)}
+	set, is := o.object("systemdBoot", false)
+	if !is {
+		return b
+	}
+	b.SystemdBoot = &SystemdBootSet{}
+	entries, _ := set.list("entries", true, maxList)
+	for _, e := range entries {
+		kind := e.word("type", UKIStandalone, UKIConfig, EntryConfig)
+		entry := BootEntry{kind, e.text("path", true), e.text("cmdline", true), e.text("kernel", true)}
+		b.SystemdBoot.Entries = append(b.SystemdBoot.Entries, entry)
+	}
+	return b
+}

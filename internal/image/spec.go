@@ -1,0 +1,131 @@
+package image
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/gpt"
+)
+
+// Spec is what an image is to be made of.
+type Spec struct {
+	ID         string // a UUID, or ""
+	Arch       Arch
+	OSRelease  OSRelease
+	Packages   []Package // nil is none, not unknown
+	Bootloader Bootloader
+	Disk       io.ReaderAt // a disk with a GPT; see also [Assemble]
+	DiskSize   int64       // bytes
+	// Mounts are the file systems to speak of, by the number of their partition.
+	// Others are in the image too, and nobody is told what they hold.
+	Mounts []Mount
+	// Temp is the folder for what is packed, which takes as much room as the image.
+	Temp string
+}
+
+// Mount says where the file system of a partition belongs.
+type Mount struct {
+	Number     int
+	MountPoint string
+	Type, UUID string // "": found out, for ext2 to 4, xfs, btrfs and vfat
+	HashTree   int    // number of the partition with its verity hash tree, or 0
+	RootHash   string // of that
+}
+
+// FindMounts proposes the mounts of a disk of size bytes by the types of its partitions
+// (Discoverable Partitions Specification): those that have a place, and a file
+// system that is known.
+func FindMounts(disk io.ReaderAt, size int64) ([]Mount, error) {
+	table, err := findTable(disk, size)
+	if err != nil {
+		return nil, fmt.Errorf("find mounts: %w", err)
+	}
+	places := map[string]string{
+		"esp": "/boot/efi", "xbootldr": "/boot", "root": "/", "usr": "/usr", "home": "/home", "srv": "/srv", "var": "/var", "tmp": "/var/tmp",
+	}
+	var out []Mount
+	taken := map[string]bool{}
+	for _, e := range table.Entries {
+		place := places[PartTypeName(e.Type)]
+		fsType, uuid := probe(io.NewSectionReader(disk, e.Offset, e.Size))
+		if place != "" && !taken[place] && fsType != "" && uuid != "" {
+			taken[place] = true
+			out = append(out, Mount{Number: e.Number, MountPoint: place, Type: fsType, UUID: uuid})
+		}
+	}
+	return out, nil
+}
+
+// findTable reads a partition table for sectors of either size. It must be
+// whole: half a disk makes no image.
+func findTable(disk io.ReaderAt, size int64) (*gpt.Disk, error) {
+	d, err := gpt.ReadDisk(disk, size, 512)
+	if err != nil {
+		if other, otherErr := gpt.ReadDisk(disk, size, 4096); otherErr == nil {
+			d, err = other, nil
+		}
+	}
+	if err == nil && d.Damaged != "" {
+		return nil, errkind.Errorf(errkind.Corrupt, "the partition table is damaged: %s", d.Damaged)
+	}
+	return d, err
+}
+
+// regions returns the regions of the disk as they lie, and what is known of them
+// before they are packed.
+func (s *Spec) regions() ([]piece, *gpt.Disk, error) {
+	table, err := findTable(s.Disk, s.DiskSize)
+	if err != nil {
+		return nil, nil, err
+	}
+	front, size, err := gpt.Extent(s.Disk, table.SectorSize)
+	if err != nil {
+		return nil, nil, err
+	}
+	if size != s.DiskSize || front > maxTable {
+		return nil, nil, errkind.Errorf(errkind.Corrupt, "the partition table is for a disk of %d bytes, there are %d", size, s.DiskSize)
+	}
+	out := []piece{{region: Region{Type: PrimaryGPT, Image: File{Path: "images/primary-gpt.rawzst", Size: front}}}}
+	for _, e := range byPlace(table.Entries) {
+		r := Region{Type: PartitionRegion, Number: e.Number, Image: File{Path: fmt.Sprintf("images/partition-%d.rawzst", e.Number), Size: e.Size}}
+		out = append(out, piece{region: r, off: e.Offset, partType: e.Type})
+	}
+	return out, table, nil
+}
+
+// filesystems says what metadata says of the mounts. Pieces are packed already.
+func (s *Spec) filesystems(pieces []piece) ([]Filesystem, error) {
+	byNumber := map[int]piece{}
+	for _, p := range pieces[1:] {
+		byNumber[p.region.Number] = p
+	}
+	out := []Filesystem{}
+	for _, m := range s.Mounts {
+		p, ok := byNumber[m.Number]
+		if !ok {
+			return nil, errkind.Errorf(errkind.NotFound, "the disk has no partition %d, which is to be at %s", m.Number, m.MountPoint)
+		}
+		f := Filesystem{Image: p.region.Image, MountPoint: m.MountPoint, Type: m.Type, UUID: m.UUID, PartType: p.partType}
+		fsType, uuid := probe(io.NewSectionReader(s.Disk, p.off, p.region.Image.Size))
+		if f.Type == "" {
+			f.Type = fsType
+		}
+		if f.UUID == "" {
+			f.UUID = uuid
+		}
+		if f.Type == "" || f.UUID == "" {
+			err := errkind.Errorf(errkind.Invalid, "the file system of partition %d, for %s, is of a type or UUID that was not found out", m.Number, m.MountPoint)
+			return nil, errkind.WithHint(err, "Give both.")
+		}
+		if m.HashTree != 0 {
+			tree, ok := byNumber[m.HashTree]
+			if !ok {
+				return nil, errkind.Errorf(errkind.NotFound, "the disk has no partition %d, which is to be the hash tree of %s", m.HashTree, m.MountPoint)
+			}
+			f.Verity = &Verity{Image: tree.region.Image, RootHash: m.RootHash}
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}

@@ -1,0 +1,252 @@
+package image
+
+import (
+	"context"
+	"crypto/sha512"
+	"encoding"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// Stream is the unpacked content of a partition. Bytes that Read returns are
+// not known to be right before it has returned io.EOF, which it does if and only
+// if length and digest are those of the metadata. Who writes them must not make
+// reachable what was written (an entry of a boot loader or of a partition table,
+// a mount) before there is a [Verified] of it.
+type Stream struct {
+	file  File
+	tally *tally
+	dec   *zstd.Decoder
+	out   int64 // bytes returned, those before a checkpoint included
+	err   error // what it ended with
+
+	cancel context.CancelFunc
+}
+
+// Verified is the proof that all bytes of a file were right. Only a Stream makes
+// one that is of a file.
+type Verified struct {
+	sha384 string
+	size   int64
+}
+
+// Of says whether this is the proof for f.
+func (v Verified) Of(f File) bool { return v.sha384 != "" && v.sha384 == f.SHA384 && v.size == f.Size }
+
+// SHA384 is the digest of the compressed bytes, or "" of the zero value.
+func (v Verified) SHA384() string { return v.sha384 }
+
+// Checkpoint is a place where reading can be begun. It may be written down, and
+// is to be trusted as much as where it was written to.
+type Checkpoint struct {
+	SHA384       string `json:"sha384"`       // of the file, as metadata has it
+	Compressed   int64  `json:"compressed"`   // bytes of the file before it
+	Uncompressed int64  `json:"uncompressed"` // bytes of the partition before it
+	Hash         []byte `json:"hash"`         // state of the digest
+}
+
+// Open returns the content from the first byte on.
+func (p Partition) Open(ctx context.Context) (*Stream, error) {
+	return p.OpenAt(ctx, Checkpoint{})
+}
+
+// OpenAt returns the content from a checkpoint on (the zero value is the
+// beginning), which an earlier stream of the same file gave, maybe in another
+// process. What lies before it must be on disk; it is not read again.
+func (p Partition) OpenAt(ctx context.Context, c Checkpoint) (*Stream, error) {
+	if p.File.SHA384 == "" {
+		err := errkind.Errorf(errkind.Untrusted, "read %s: the metadata has no digest of it", p.File.Path)
+		return nil, errkind.WithHint(err, "Build the image anew in version 1.1 or later of the format.")
+	}
+	sum := sha512.New384()
+	if c.Compressed != 0 || c.Uncompressed != 0 {
+		if c.SHA384 != p.File.SHA384 || c.Compressed < 0 || c.Compressed > p.File.Compressed || c.Uncompressed < 0 || c.Uncompressed > p.File.Size {
+			return nil, errkind.Errorf(errkind.Invalid, "read %s: the checkpoint is of another file", p.File.Path)
+		}
+		if err := sum.(encoding.BinaryUnmarshaler).UnmarshalBinary(c.Hash); err != nil {
+			return nil, errkind.Errorf(errkind.Invalid, "read %s: the checkpoint is no good: %w", p.File.Path, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	body, err := p.image.src.Section(ctx, p.off+c.Compressed, p.File.Compressed-c.Compressed)
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("read %s: %w", p.File.Path, err)
+	}
+	t := &tally{src: body, sum: sum, read: c.Compressed, file: p.File, noted: c.Uncompressed, best: c}
+	t.frames = frames{read: c.Compressed, out: c.Uncompressed, ended: t.ended}
+	dec, err := newDecoder(t, p.image.window)
+	if err != nil {
+		cancel()
+		return nil, errors.Join(fmt.Errorf("read %s: %w", p.File.Path, err), body.Close())
+	}
+	return &Stream{file: p.File, tally: t, dec: dec, out: c.Uncompressed, cancel: cancel}, nil
+}
+
+// Check reads all of the file and compares, without keeping anything. With an
+// image that is [Image.Local] it is a pass that costs no network, before
+// anything is written.
+func (p Partition) Check(ctx context.Context) (Verified, error) {
+	s, err := p.Open(ctx)
+	if err != nil {
+		return Verified{}, err
+	}
+	defer s.Close()
+	if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, s, make([]byte, 1<<20)); err != nil {
+		return Verified{}, err
+	}
+	return s.Verified()
+}
+
+func (s *Stream) Read(p []byte) (int, error) {
+	if s.err != nil || len(p) == 0 {
+		return 0, s.err
+	}
+	n, err := s.dec.Read(p)
+	if left := s.file.Size - s.out; int64(n) > left {
+		n, err = int(left), corrupt("it unpacks to more than %d bytes", s.file.Size)
+	}
+	s.out += int64(n)
+	if err != nil {
+		s.err = s.judge(err)
+	}
+	if n > 0 {
+		return n, nil
+	}
+	return 0, s.err
+}
+
+// judge is the verdict at the end, and io.EOF if it is good.
+func (s *Stream) judge(err error) error {
+	read, sum, lost := s.tally.total()
+	switch {
+	case lost != nil:
+		err = lost
+	case errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded):
+		err = corrupt("it needs a larger window to be unpacked than compression.maxWindowLog says")
+	case !errors.Is(err, io.EOF):
+		if errkind.Of(err) != errkind.Corrupt {
+			err = corrupt("it cannot be unpacked: %w", err)
+		}
+	case read != s.file.Compressed:
+		err = corrupt("it ends after %d of %d compressed bytes", read, s.file.Compressed)
+	case sum != s.file.SHA384:
+		err = corrupt("its SHA-384 is %s, not %s", sum, s.file.SHA384)
+	case s.out != s.file.Size:
+		err = corrupt("it unpacks to %d bytes, not %d", s.out, s.file.Size)
+	default:
+		return io.EOF
+	}
+	return fmt.Errorf("read %s: %w", s.file.Path, err)
+}
+
+// Verified returns the proof, once Read has returned io.EOF.
+func (s *Stream) Verified() (Verified, error) {
+	switch {
+	case errors.Is(s.err, io.EOF):
+		return Verified{s.file.SHA384, s.file.Size}, nil
+	case s.err != nil:
+		return Verified{}, s.err
+	}
+	return Verified{}, fmt.Errorf("verify %s: it was not read to its end", s.file.Path)
+}
+
+// Progress returns the compressed bytes that were taken in so far, those before
+// a checkpoint included; the whole has File.Compressed. It may be called from
+// another goroutine than Read.
+func (s *Stream) Progress() int64 {
+	s.tally.mu.Lock()
+	defer s.tally.mu.Unlock()
+	return s.tally.read
+}
+
+// Checkpoint returns the last place to begin again that lies at or before byte
+// durable of the partition: what the caller has surely on disk. There is one
+// behind each zstd frame that says its length, so an image of many frames (as
+// [Write] makes them) can be gone on with, and one of a single frame cannot: then
+// it is the zero value, the beginning.
+func (s *Stream) Checkpoint(durable int64) Checkpoint {
+	s.tally.mu.Lock()
+	defer s.tally.mu.Unlock()
+	marks := s.tally.marks
+	var best Checkpoint
+	for len(marks) > 0 && marks[0].Uncompressed <= durable {
+		best, marks = marks[0], marks[1:]
+	}
+	if best.SHA384 != "" {
+		s.tally.marks, s.tally.best = marks, best
+	}
+	return s.tally.best
+}
+
+// Close gives back what the stream holds. It does not have to be at its end.
+func (s *Stream) Close() error {
+	if s.err == nil {
+		s.err = errors.New("read of a closed stream")
+	}
+	s.cancel() // the decoder reads ahead, and may be waiting
+	s.dec.Close()
+	return s.tally.src.Close()
+}
+
+// tally counts and digests compressed bytes on their way to the decoder, which
+// reads ahead in its own goroutine.
+type tally struct {
+	src    io.ReadCloser
+	file   File
+	frames frames
+
+	mu     sync.Mutex
+	sum    hash.Hash
+	read   int64
+	chunk  []byte // of what is being counted, not in sum yet
+	at     int64  // where chunk begins
+	marks  []Checkpoint
+	best   Checkpoint
+	noted  int64 // uncompressed bytes at the last mark
+	failed error // of the source
+}
+
+func (t *tally) Read(p []byte) (int, error) {
+	n, err := t.src.Read(p)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.chunk, t.at = p[:n], t.read
+	_, _ = t.frames.Write(p[:n])
+	t.sum.Write(t.chunk)
+	t.chunk = nil
+	t.read += int64(n)
+	if err != nil && !errors.Is(err, io.EOF) {
+		t.failed = err
+	}
+	return n, err
+}
+
+// ended is called in Read, behind a frame.
+func (t *tally) ended(compressed, uncompressed int64) {
+	if gap := max(4<<20, t.file.Size/256); uncompressed-t.noted < gap || uncompressed > t.file.Size {
+		return
+	}
+	k := compressed - t.at
+	t.sum.Write(t.chunk[:k])
+	t.chunk, t.at = t.chunk[k:], compressed
+	state, err := t.sum.(encoding.BinaryMarshaler).MarshalBinary()
+	if err != nil {
+		return // no mark then
+	}
+	t.noted = uncompressed
+	t.marks = append(t.marks, Checkpoint{t.file.SHA384, compressed, uncompressed, state})
+}
+
+func (t *tally) total() (read int64, sum string, failed error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.read, fmt.Sprintf("%x", t.sum.Sum(nil)), t.failed
+}
