@@ -6,7 +6,7 @@
 // makes a Plan, and Apply looks again whether the disks are still those that the
 // plan was made for. The tables are written by package gpt rather than by
 // systemd-repart, so that a power cut leaves the old table or the new one and
-// every write has its name (docs/decisions/0012).
+// every write has its name (docs/decisions/0013).
 package storage
 
 import (
