@@ -2,8 +2,14 @@ package servicing
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha512"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/hex"
+	"encoding/pem"
+	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
@@ -31,7 +37,9 @@ func (p picture) url() string { return "file:///srv/" + p.sha }
 // gallery has the images of all tests, made once.
 type gallery struct {
 	app1, app2, sick, broken, tool, settings, more picture
+	trident2, stranger                             picture // Trident's own image, and one that somebody else has signed
 	all                                            []picture
+	cert                                           string // of the maker of Trident's own image
 }
 
 func newGallery(t testing.TB) *gallery {
@@ -39,8 +47,51 @@ func newGallery(t testing.TB) *gallery {
 		app1: sysext(t, "app", "1"), app2: sysext(t, "app", "2"), sick: sysext(t, "app", "sick"), broken: sysext(t, "app", "broken"),
 		tool: sysext(t, "tool", "1"), settings: confext(t, "settings", "1"), more: confext(t, "more", "1"),
 	}
-	g.all = []picture{g.app1, g.app2, g.sick, g.broken, g.tool, g.settings, g.more}
+	g.trident2, g.cert = trident(t, "2.0.0")
+	g.stranger, _ = trident(t, "2.1.0")
+	g.all = []picture{g.app1, g.app2, g.sick, g.broken, g.tool, g.settings, g.more, g.trident2, g.stranger}
 	return g
+}
+
+// own is Trident's own image of a version.
+func (g *gallery) own(version string) (picture, bool) {
+	return g.trident2, version == g.trident2.version
+}
+
+// trident is an image of Trident itself, signed by a maker of its own.
+func trident(t testing.TB, version string) (p picture, cert string) {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "maker of " + version},
+		// The clock of a synctest bubble stands in the year 2000.
+		NotBefore: time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Now().Add(24 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := "ID=_any\nARCHITECTURE=x86-64\nSYSEXT_ID=trident\nSYSEXT_VERSION_ID=" + version + "\nEXTENSION_RELOAD_MANAGER=1\n"
+	tree := t.TempDir()
+	for name, text := range map[string]string{
+		extension.OwnDaemon: daemonText(version), extension.OwnRescuer: "rescuer", extension.OwnRelease: release, "usr/bin/trident": "trident",
+	} {
+		write(t, filepath.Join(tree, name), text)
+	}
+	file := filepath.Join(t.TempDir(), "image")
+	options := ddi.BuildOptions{Tree: tree, Arch: ddi.AMD64, Epoch: time.Unix(1, 0), Key: key, Cert: parsed}
+	if _, err := ddi.Build(context.Background(), file, options); err != nil {
+		t.Fatal(err)
+	}
+	p = read(t, picture{class: extension.Sysext, name: "trident", version: version, release: release}, file)
+	return p, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
 func (g *gallery) by(sha string) (picture, bool) {

@@ -20,6 +20,7 @@ import (
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/rescue"
 	"github.com/trident-project/trident/internal/selfservice"
 	"github.com/trident-project/trident/internal/systemd"
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
@@ -45,6 +46,9 @@ type world struct {
 	daemon  *process
 	ran     []string // scripts
 	ends    *endings
+	lives   int  // counts processes
+	lies    bool // the new daemon says that it is another version
+	changes sync.WaitGroup
 }
 
 // process is one run of the daemon. It has the power of its boot.
@@ -81,6 +85,10 @@ func newWorld(t testing.TB, g *gallery) *world {
 	w.write("etc/netplan/50-vendor.yaml", "network: {version: 2}\n")
 	w.write("etc/cloud/cloud.cfg.d/10-vendor.cfg", "vendor\n")
 	w.write("srv/source", "from a source\n")
+	w.write(extension.OwnDaemon, daemonText(baseVersion))
+	w.write(extension.OwnRescuer, "rescuer")
+	w.write(rescue.Base, `{"version":"`+baseVersion+`"}`)
+	w.write("usr/lib/trident/trust.d/maker.crt", g.cert)
 	for _, p := range g.all {
 		w.write("srv/"+p.sha, string(p.data))
 	}
@@ -190,7 +198,7 @@ func (w *world) powerOn() {
 	w.systemd = &systemdtest.Fake{}
 	fake := w.systemd
 	w.mu.Unlock()
-	for _, unit := range []string{"systemd-sysext.service", "systemd-confext.service"} {
+	for _, unit := range []string{"systemd-sysext.service", "systemd-confext.service", "tridentd.service"} {
 		fake.Define(systemdtest.Definition{Name: unit, Oneshot: true, Reloads: true})
 	}
 	fake.Hook = func(ctx context.Context, c systemdtest.Call) error { return w.called(fake, c) }
@@ -202,14 +210,16 @@ func (w *world) powerOn() {
 }
 
 func (w *world) startDaemon() {
+	w.lives++
 	p := &process{w: w}
+	version := w.version()
 	var err error
 	if p.store, err = hoststate.Open(context.Background(), filepath.Join(w.root, datastore)); err != nil {
 		w.t.Fatal(err)
 	}
 	p.runner, err = operation.New(context.Background(), operation.Config{
 		Journal: p.store, Logger: slog.New(slog.DiscardHandler),
-		Life: operation.Life{Boot: fmt.Sprint(w.boot), Process: fmt.Sprint(w.boot)},
+		Life: operation.Life{Boot: fmt.Sprint(w.boot), Process: fmt.Sprint(w.lives)},
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -218,11 +228,16 @@ func (w *world) startDaemon() {
 	tools := run.Func(func(ctx context.Context, name string, args ...string) ([]byte, error) { return w.tool(name, args) })
 	logger := slog.New(slog.DiscardHandler)
 	self := selfservice.New(selfservice.Config{
-		Root: w.root, Version: "1.0.0", Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Logger: logger, Touch: touch,
-		SelfCheck: func(context.Context) (string, error) { return "1.0.0", nil },
+		Root: w.root, Version: version, Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Logger: logger, Touch: touch,
+		SelfCheck: func(context.Context) (string, error) {
+			if w.lies && version != baseVersion {
+				return "9.9.9", nil
+			}
+			return version, nil
+		},
 	})
 	p.service = New(Config{
-		Root: w.root, Version: "1.0.0", Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Self: self, Logger: logger, Touch: touch,
+		Root: w.root, Version: version, Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Self: self, Logger: logger, Touch: touch,
 	})
 	p.service.etcClosed = w.etcClosed
 	w.mu.Lock()
@@ -256,6 +271,10 @@ func (w *world) called(fake *systemdtest.Fake, c systemdtest.Call) error {
 		return w.merge(extension.Sysext)
 	case c.Method == "ReloadOrRestart" && c.Unit == "systemd-confext.service":
 		return w.merge(extension.Confext)
+	case c.Method == "Restart" && c.Unit == "tridentd.service":
+		w.changes.Go(w.restart)
+	case c.Method == "StartTransient" && c.Transient.Exec[1] == "watch":
+		time.AfterFunc(3*time.Second, w.witness)
 	case c.Method == "Stop" && c.Unit == "systemd-confext.service":
 		return errors.Join(os.RemoveAll(filepath.Join(w.root, "etc/.systemd-confext")), os.RemoveAll(filepath.Join(w.root, "etc/extension-release.d")))
 	case c.Method == "StartTransient":
@@ -309,13 +328,17 @@ func (w *world) merge(class extension.Class) error {
 	}
 	var names []string
 	releases := map[string]string{}
-	app := ""
+	app, own := "", baseVersion
 	for _, link := range links {
 		target, err := os.Readlink(link)
 		if err != nil {
 			return err
 		}
 		p, ok := w.gallery.by(strings.TrimSuffix(filepath.Base(target), ".raw"))
+		if filepath.Base(link) == "trident.raw" {
+			p, ok = w.gallery.own(strings.TrimSuffix(filepath.Base(target), ".raw"))
+			own = p.version
+		}
 		if !ok || p.version == "broken" {
 			return &systemd.JobError{Verb: "reload or restart", Unit: "systemd-" + string(class) + ".service", Result: "failed", UnitResult: "exit-code"}
 		}
@@ -335,9 +358,35 @@ func (w *world) merge(class extension.Class) error {
 		w.write(merged, strings.Join(names, "\n")+"\n")
 	}
 	if class == extension.Sysext {
+		w.write(extension.OwnDaemon, daemonText(own))
 		w.startApp(app)
 	}
 	return nil
+}
+
+// baseVersion is the version of Trident that the host has without an extension.
+const baseVersion = "1.0.0"
+
+func daemonText(version string) string { return "tridentd " + version }
+
+// version is that of the daemon that is merged.
+func (w *world) version() string {
+	return strings.TrimPrefix(w.text(extension.OwnDaemon), "tridentd ")
+}
+
+// restart is what systemd does when it is asked to restart the daemon.
+func (w *world) restart() {
+	time.Sleep(time.Millisecond) // the job comes after the answer
+	w.stopDaemon()
+	w.startDaemon()
+}
+
+// witness is the rescuer, which finds that the new version answers.
+func (w *world) witness() {
+	file := rescue.File{Dir: filepath.Join(w.root, rescue.Dir)}
+	if r, err := file.Read(); err == nil {
+		_ = file.Update(r.Operation, func(r *rescue.Record) error { r.Witnessed = true; return nil })
+	}
 }
 
 // startApp is the service that the extension app brings. A sick one dies a moment
@@ -360,6 +409,10 @@ func (w *world) startApp(version string) {
 
 // tool is netplan, and a journal without entries.
 func (w *world) tool(name string, args []string) ([]byte, error) {
+	if filepath.Base(name) == "tridentd" {
+		text, err := os.ReadFile(name)
+		return fmt.Appendf(nil, `{"version":%q,"ok":true}`, strings.TrimPrefix(string(text), "tridentd ")), err
+	}
 	if name != "netplan" {
 		return nil, nil
 	}
