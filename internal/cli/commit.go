@@ -7,8 +7,6 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
-	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
-	"github.com/trident-project/trident/proto/trident/v1preview"
 )
 
 type commitOptions struct{ servicingOptions }
@@ -29,8 +27,8 @@ run at each boot by trident.service.`,
 }
 
 func commit(ctx context.Context, o *commitOptions) error {
-	return o.service(ctx, "commit the host", func(ctx context.Context, c *client.Client) (*servicing, error) {
-		return opened(tridentv1.NewCommitServiceClient(c.Conn()).Commit(ctx, &tridentv1.CommitRequest{Reboot: tridentReboots()}))
+	return o.service(ctx, "commit the host", func(ctx context.Context, c *client.Client, fn func(*client.Event)) (client.Outcome, error) {
+		return c.Host().Commit(ctx, client.How{}, fn)
 	})
 }
 
@@ -53,10 +51,10 @@ func newRebuildRaidCommand(a *app, run func(context.Context, *rebuildRaidOptions
 }
 
 func rebuildRaid(ctx context.Context, o *rebuildRaidOptions) error {
-	return o.service(ctx, "rebuild RAID arrays", func(ctx context.Context, c *client.Client) (*servicing, error) {
+	return o.service(ctx, "rebuild RAID arrays", func(ctx context.Context, c *client.Client, fn func(*client.Event)) (client.Outcome, error) {
 		if o.config != "" { // the API has no field for it
-			return nil, errkind.Errorf(errkind.Unsupported, "this version of Trident cannot rebuild arrays by another Host Configuration than the recorded one yet")
+			return client.Outcome{}, errkind.Errorf(errkind.Unsupported, "this version of Trident cannot rebuild arrays by another Host Configuration than the recorded one yet")
 		}
-		return opened(tridentv1preview.NewRebuildRaidServiceClient(c.Conn()).RebuildRaid(ctx, &tridentv1preview.RebuildRaidRequest{}))
+		return c.Host().RebuildRaid(ctx, fn)
 	})
 }

@@ -2,13 +2,11 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
-	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
 // newGRPCClientCommand is upstream's other way to the same commands: there most
@@ -69,15 +67,7 @@ func newStreamDiskCommand(a *app, run func(context.Context, *streamDiskOptions) 
 }
 
 func streamDisk(ctx context.Context, o *streamDiskOptions) error {
-	return o.service(ctx, "write the disk", func(ctx context.Context, c *client.Client) (*servicing, error) {
-		req := &tridentv1.StreamDiskRequest{ImageUrl: o.url, Reboot: tridentReboots()}
-		if o.hash != "" {
-			req.ImageHash = &o.hash
-		}
-		s, err := opened(tridentv1.NewStreamingServiceClient(c.Conn()).StreamDisk(ctx, req))
-		if err != nil {
-			return nil, fmt.Errorf("stream %s: %w", withoutSecrets(o.url), err)
-		}
-		return s, nil
+	return o.service(ctx, "write the disk", func(ctx context.Context, c *client.Client, fn func(*client.Event)) (client.Outcome, error) {
+		return c.Host().StreamDisk(ctx, o.url, o.hash, client.How{}, fn)
 	})
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
-	"github.com/trident-project/trident/proto/trident/v1preview"
 )
 
 type installOptions struct {
@@ -37,30 +36,21 @@ host and boots it. CONFIG is ` + defaultConfig + ` if it is left out.`,
 }
 
 func install(ctx context.Context, o *installOptions) error {
-	return o.service(ctx, "install the host", func(ctx context.Context, c *client.Client) (*servicing, error) {
+	return o.service(ctx, "install the host", func(ctx context.Context, c *client.Client, fn func(*client.Event)) (client.Outcome, error) {
 		text, err := readConfig(o.config)
 		if err != nil {
-			return nil, err
+			return client.Outcome{}, err
 		}
-		stage, finalize := o.allowed.may()
-		if !stage && !finalize {
-			return nil, o.app.checkConfig(ctx, c, o.config, text)
+		if stage, finalize := o.allowed.may(); !stage && !finalize {
+			return client.Outcome{}, o.app.checkConfig(ctx, c, o.config, text)
 		}
 		if o.multiboot { // the API has no field for it
-			return nil, errkind.Errorf(errkind.Unsupported, "this version of Trident cannot install beside other systems yet")
+			return client.Outcome{}, errkind.Errorf(errkind.Unsupported, "this version of Trident cannot install beside other systems yet")
 		}
-		config, err := configMessage(text)
+		config, err := configOf(text)
 		if err != nil {
-			return nil, err
+			return client.Outcome{}, err
 		}
-		staged := &tridentv1preview.StageInstallRequest{Config: config}
-		finalized := &tridentv1preview.FinalizeInstallRequest{Reboot: tridentReboots()}
-		switch {
-		case !finalize:
-			return opened(installs(c).InstallStage(ctx, staged))
-		case !stage:
-			return opened(installs(c).InstallFinalize(ctx, finalized))
-		}
-		return opened(installs(c).Install(ctx, &tridentv1preview.InstallRequest{Stage: staged, Finalize: finalized}))
+		return c.Host().Install(ctx, config, o.allowed.how(), fn)
 	})
 }

@@ -59,17 +59,11 @@ func rollback(ctx context.Context, o *rollbackOptions) error {
 	if o.check {
 		return asUpstream(o.app.ask(ctx, "check for a rollback", func(c *client.Client) error { return o.printCheck(ctx, c) }))
 	}
-	return o.service(ctx, "roll back the host", func(ctx context.Context, c *client.Client) (*servicing, error) {
-		finalize := &tridentv1preview.RollbackFinalizeRequest{Reboot: tridentReboots()}
-		switch may, finally := o.allowed.may(); {
-		case !may && !finally:
-			return nil, o.refuseNone(ctx, c)
-		case !finally:
-			return opened(rollbacks(c).RollbackStage(ctx, &tridentv1preview.RollbackStageRequest{Kind: o.kind()}))
-		case !may:
-			return opened(rollbacks(c).RollbackFinalize(ctx, finalize))
+	return o.service(ctx, "roll back the host", func(ctx context.Context, c *client.Client, fn func(*client.Event)) (client.Outcome, error) {
+		if stage, finalize := o.allowed.may(); !stage && !finalize {
+			return client.Outcome{}, o.refuseNone(ctx, c)
 		}
-		return opened(rollbacks(c).Rollback(ctx, &tridentv1preview.RollbackRequest{Kind: o.kind(), Finalize: finalize}))
+		return c.Host().Rollback(ctx, o.kind(), o.allowed.how(), fn)
 	})
 }
 

@@ -49,66 +49,40 @@ func (o *servicingOptions) addFlags(flags *pflag.FlagSet) {
 	o.followOptions.addFlags(flags)
 }
 
-// opener begins one of upstream's calls; nil and no error is that there is
-// nothing to begin.
-type opener func(context.Context, *client.Client) (*servicing, error)
+// verbOfHost is one of upstream's calls, from its beginning to its end. An empty
+// outcome and no error is that there was nothing to call for.
+type verbOfHost func(context.Context, *client.Client, func(*client.Event)) (client.Outcome, error)
 
 // service begins an operation on the host, follows it, and writes the files that
 // were asked for.
-func (o *servicingOptions) service(ctx context.Context, doing string, open opener) error {
-	var s *servicing
+func (o *servicingOptions) service(ctx context.Context, doing string, run verbOfHost) error {
+	var out client.Outcome
 	err := o.followTo(ctx, doing, false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
-		// Tells a daemon that cannot be reached from one that refuses.
-		if _, err := c.Version(ctx); err != nil {
-			return nil, err
-		}
 		watching, stop := context.WithCancelCause(ctx)
 		defer stop(nil)
-		var err error
-		if s, err = open(watching, c); err != nil || s == nil {
-			return nil, plain(err)
-		}
-		go s.read(o.app)
-		if s.operation == "" {
-			return nil, o.withoutOperation(ctx, s)
-		}
 		reboot := &rebootWait{most: o.app.rebootTime, stop: stop}
 		defer reboot.end()
-		op, err := c.Watch(watching, s.operation, 0, func(e *client.Event) { reboot.event(e); fn(e) })
-		if err == nil {
-			err = s.outcome(ctx, c)
+		var err error
+		out, err = run(watching, c, func(e *client.Event) { reboot.event(e); fn(e) })
+		if err == nil && out.Operation == nil && out.Completed.GetRebootStatus() == tridentv1.RebootStatus_REBOOT_STARTED {
+			// The daemon is upstream's, and nobody can watch it through a reboot.
+			fmt.Fprintln(o.app.stderr, requestingReboot)
+			reboot.begin()
+			<-watching.Done()
+			err = context.Cause(watching)
 		}
-		return op, reboot.result(ctx, err)
-	}, func(_ *following, op *client.Operation, err error) error { return o.report(s, op, err) })
+		return out.Operation, reboot.result(ctx, err)
+	}, func(_ *following, op *client.Operation, err error) error { return o.report(out, op, err) })
 	err = errors.Join(err, o.writeFiles(ctx, err))
 	return asUpstream(err)
 }
 
-// withoutOperation goes on with a call that is no operation: there was nothing to
-// do, or the daemon is upstream's.
-func (o *servicingOptions) withoutOperation(ctx context.Context, s *servicing) error {
-	<-s.done
-	if err := s.failure(); err != nil || s.completed.GetRebootStatus() != tridentv1.RebootStatus_REBOOT_STARTED {
-		return err
-	}
-	fmt.Fprintln(o.app.stderr, requestingReboot)
-	reboot := &rebootWait{most: o.app.rebootTime}
-	reboot.begin()
-	defer reboot.end()
-	select {
-	case <-ctx.Done():
-		return reboot.result(ctx, context.Cause(ctx))
-	case <-reboot.over:
-		return errNoReboot
-	}
-}
-
 // report says how the operation ended.
-func (o *servicingOptions) report(s *servicing, op *client.Operation, err error) error {
+func (o *servicingOptions) report(out client.Outcome, op *client.Operation, err error) error {
 	text := func(w io.Writer) {
 		switch {
 		case err != nil:
-		case s != nil && s.completed.GetServicingKind() == tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED:
+		case out.Completed.GetServicingKind() == tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED:
 			fmt.Fprintln(w, "There was nothing to do.")
 		case op != nil:
 			fmt.Fprintf(w, "Done: %s.\n", line(op.GetSummary()))
@@ -123,9 +97,8 @@ func (o *servicingOptions) report(s *servicing, op *client.Operation, err error)
 // rebootWait is the time between the request of a reboot and the end of us.
 type rebootWait struct {
 	most  time.Duration
-	stop  func(error) // called when it is over; may be nil
+	stop  func(error) // called when it is over
 	timer *time.Timer
-	over  chan struct{} // closed then
 }
 
 func (r *rebootWait) event(e *client.Event) {
@@ -142,14 +115,7 @@ func (r *rebootWait) begin() {
 	if r.timer != nil {
 		return
 	}
-	r.over = make(chan struct{})
-	over := r.over
-	r.timer = time.AfterFunc(r.most, func() {
-		close(over)
-		if r.stop != nil {
-			r.stop(errNoReboot)
-		}
-	})
+	r.timer = time.AfterFunc(r.most, func() { r.stop(errNoReboot) })
 }
 
 func (r *rebootWait) end() {
@@ -215,6 +181,17 @@ func (a allowedOperations) may() (stage, finalize bool) {
 	return a.stage || !a.given, a.finalize || !a.given
 }
 
+// how is the part of servicing that may be done.
+func (a allowedOperations) how() client.How {
+	switch stage, finalize := a.may(); {
+	case !finalize:
+		return client.How{Part: client.StageOnly}
+	case !stage:
+		return client.How{Part: client.FinalizeOnly}
+	}
+	return client.How{Part: client.Everything}
+}
+
 // readConfig reads a Host Configuration.
 func readConfig(path string) ([]byte, error) {
 	text, err := readAtMost(path, maxConfig)
@@ -241,19 +218,14 @@ func readAtMost(path string, max int64) ([]byte, error) {
 	return text, err
 }
 
-// configMessage is a Host Configuration as the API takes it: a string, in which
-// only UTF-8 can be.
-func configMessage(text []byte) (*tridentv1.HostConfiguration, error) {
+// configOf is a Host Configuration as the API takes it: a string, in which only
+// UTF-8 can be.
+func configOf(text []byte) (*client.Config, error) {
 	if !utf8.Valid(text) {
 		err := errkind.Errorf(errkind.Invalid, "read Host Configuration: it is not UTF-8")
 		return nil, errkind.WithName(errkind.WithHint(err, "trident validate shows the place"), "ParseHostConfiguration")
 	}
-	return &tridentv1.HostConfiguration{Config: string(text)}, nil
-}
-
-// tridentReboots has the daemon reboot the host.
-func tridentReboots() *tridentv1.RebootManagement {
-	return &tridentv1.RebootManagement{Handling: tridentv1.RebootHandling_TRIDENT_HANDLES_REBOOT}
+	return &client.Config{Text: string(text)}, nil
 }
 
 // atMostOne takes one argument or none.

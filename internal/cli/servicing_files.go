@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,17 +77,19 @@ type errorDocument struct {
 }
 
 func documentOf(err error) errorDocument {
-	if t, ok := errors.AsType[*tridentError](err); ok {
-		d := errorDocument{Message: t.Error(), Error: t.wire.GetSubkind()}
-		d.Category = strings.ReplaceAll(strings.ToLower(strings.TrimSuffix(t.wire.GetKind().String(), "_ERROR")), "_", "-")
-		if l := t.wire.GetLocation(); l != nil {
+	failed, ok := errors.AsType[*client.OperationError](err)
+	if ok && failed.Trident != nil {
+		t := failed.Trident
+		d := errorDocument{Message: strings.TrimRight(cmp.Or(t.GetMessage(), err.Error()), "\n"), Error: t.GetSubkind()}
+		d.Category = strings.ReplaceAll(strings.ToLower(strings.TrimSuffix(t.GetKind().String(), "_ERROR")), "_", "-")
+		if l := t.GetLocation(); l != nil {
 			d.Location = fmt.Sprintf("%s:%d", l.GetPath(), l.GetLine())
 		}
 		return d
 	}
 	name := errkind.NameOf(err)
 	file, at := errkind.Location(err)
-	if failed, ok := errors.AsType[*client.OperationError](err); ok {
+	if ok {
 		f := failed.Operation.GetFailure()
 		name, file = errkind.NameFrom(f.GetName(), errkind.Kind(f.GetReason())), ""
 	} else if kind, _, meta := grpckind.FromError(err); meta != nil {

@@ -30,7 +30,6 @@ type servicingDaemon struct {
 	tridentv1.UnimplementedUpdateServiceServer
 	tridentv1.UnimplementedCommitServiceServer
 	tridentv1preview.UnimplementedRollbackServiceServer
-	tridentv1preview.UnimplementedStatusServiceServer
 	operationsv1.UnimplementedOperationsServiceServer
 	hostv1.UnimplementedHostServiceServer
 
@@ -38,7 +37,6 @@ type servicingDaemon struct {
 	messages  []*tridentv1.ServicingResponse
 	lost      bool // the stream ends with its daemon
 	events    []*operationsv1.Event
-	lastError *tridentv1.TridentError
 	// watched is closed when all events were sent of an operation that goes on.
 	watched chan struct{}
 
@@ -110,10 +108,6 @@ func (d *servicingDaemon) CheckRollback(_ context.Context, r *tridentv1preview.C
 	return &tridentv1preview.CheckRollbackResponse{Kind: kind}, nil
 }
 
-func (d *servicingDaemon) GetLastError(context.Context, *tridentv1preview.GetLastErrorRequest) (*tridentv1preview.GetLastErrorResponse, error) {
-	return &tridentv1preview.GetLastErrorResponse{Error: d.lastError}, nil
-}
-
 func (d *servicingDaemon) GetHost(context.Context, *hostv1.GetHostRequest) (*hostv1.GetHostResponse, error) {
 	return &hostv1.GetHostResponse{HostStatus: "servicingState: provisioned\n", Datastore: &hostv1.DatastoreHealth{Sound: true}}, nil
 }
@@ -159,7 +153,6 @@ func (d *servicingDaemon) serve(t *testing.T) string {
 	tridentv1.RegisterUpdateServiceServer(g, d)
 	tridentv1.RegisterCommitServiceServer(g, d)
 	tridentv1preview.RegisterRollbackServiceServer(g, d)
-	tridentv1preview.RegisterStatusServiceServer(g, d)
 	operationsv1.RegisterOperationsServiceServer(g, d)
 	hostv1.RegisterHostServiceServer(g, d)
 	go func() { _ = g.Serve(l) }()
@@ -229,22 +222,12 @@ func TestServicingEndsAsUpstreamSays(t *testing.T) {
 			code: 2, stderr: "trident: update the host: check web: it is dead\nread the log\n",
 			errorFile: "message: |-\n  check web: it is dead\n  read the log\nerror: health-checks-failed\ncategory: health-checks\nlocation: internal/servicing/health.go:7\ncause: null\n",
 		},
-		"an operation that ended, and the host is as before": {
-			daemon: &servicingDaemon{operation: "op-1",
-				messages: []*tridentv1.ServicingResponse{started(), completed(&tridentv1.Completed{Status: tridentv1.StatusCode_STATUS_CODE_FAILURE, Error: unhealthyError()})},
-				events:   []*operationsv1.Event{clienttest.Step(done, "settle", nil)}},
-			code: 2, stderr: "check web: it is dead",
-		},
 		"a stream lost to a restart, and all went well": {
 			daemon: &servicingDaemon{operation: "op-1", lost: true, events: []*operationsv1.Event{clienttest.Step(done, "settle", nil)}},
 			stdout: "Done: update the host.\n",
 		},
-		"a stream lost to a restart, and the host is as before": {
-			daemon: &servicingDaemon{operation: "op-1", lost: true, lastError: unhealthyError(), events: []*operationsv1.Event{clienttest.Step(done, "settle", nil)}},
-			code:   2, stderr: "check web: it is dead",
-		},
 		"a stream that breaks off": {
-			daemon: &servicingDaemon{messages: []*tridentv1.ServicingResponse{started()}, lost: true}, code: 2, stderr: "trident: update the host: gone\n",
+			daemon: &servicingDaemon{messages: []*tridentv1.ServicingResponse{started()}, lost: true}, code: 1, stderr: "gone",
 		},
 		"a stream without an end": {
 			daemon: &servicingDaemon{messages: []*tridentv1.ServicingResponse{started()}}, code: 2, stderr: "did not say how it ended",
@@ -386,7 +369,7 @@ func TestAReaderOfAFileHasABound(t *testing.T) {
 	if _, err := readConfig("/dev/zero"); err == nil || !strings.Contains(err.Error(), "more than 1024 KiB") {
 		t.Errorf("error %v", err)
 	}
-	if _, err := configMessage([]byte{0xff}); err == nil {
+	if _, err := configOf([]byte{0xff}); err == nil {
 		t.Error("what is not UTF-8 was taken")
 	}
 }

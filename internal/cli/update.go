@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/proto/client"
-	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
 type updateOptions struct {
@@ -46,37 +45,29 @@ func newUpdateCommand(a *app, run func(context.Context, *updateOptions) error) *
 }
 
 func updateHost(ctx context.Context, o *updateOptions) error {
-	return o.service(ctx, "update the host", o.open)
+	return o.service(ctx, "update the host", o.run)
 }
 
-func (o *updateOptions) open(ctx context.Context, c *client.Client) (*servicing, error) {
+func (o *updateOptions) run(ctx context.Context, c *client.Client, fn func(*client.Event)) (out client.Outcome, err error) {
 	stage, finalize := o.allowed.may()
 	var text []byte
 	if stage || !finalize || o.given {
-		var err error
 		if text, err = readConfig(o.config); err != nil {
-			return nil, err
+			return out, err
 		}
 	}
-	if !stage && text != nil {
-		if err := o.app.checkConfig(ctx, c, o.config, text); err != nil {
-			return nil, err
+	if !stage {
+		if text != nil {
+			err = o.app.checkConfig(ctx, c, o.config, text)
 		}
+		if err != nil || !finalize {
+			return out, err
+		}
+		return c.Host().Update(ctx, nil, o.allowed.how(), fn)
 	}
-	finalized := &tridentv1.FinalizeUpdateRequest{Reboot: tridentReboots()}
-	switch {
-	case !stage && !finalize:
-		return nil, nil
-	case !stage:
-		return opened(updates(c).UpdateFinalize(ctx, finalized))
-	}
-	config, err := configMessage(text)
+	config, err := configOf(text)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	staged := &tridentv1.StageUpdateRequest{Config: config}
-	if !finalize {
-		return opened(updates(c).UpdateStage(ctx, staged))
-	}
-	return opened(updates(c).Update(ctx, &tridentv1.UpdateRequest{Stage: staged, Finalize: finalized}))
+	return c.Host().Update(ctx, config, o.allowed.how(), fn)
 }

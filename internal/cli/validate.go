@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -15,7 +14,6 @@ import (
 	"github.com/trident-project/trident/internal/local"
 	"github.com/trident-project/trident/internal/version"
 	"github.com/trident-project/trident/proto/client"
-	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 )
 
@@ -88,37 +86,15 @@ func (a *app) inMemory(ctx context.Context, doing string, question func(*client.
 
 // findings asks a daemon, or what stands for it, about a Host Configuration.
 func findings(ctx context.Context, c *client.Client, text []byte) (*hostv1.ValidateConfigResponse, error) {
-	req := &hostv1.ValidateConfigRequest{Config: &hostv1.ValidateConfigRequest_Text{Text: string(text)}}
+	config := &client.Config{Text: string(text)}
 	if !utf8.Valid(text) { // a message has no place for it
-		handle, err := openConfig(ctx, c, text)
-		if err != nil {
+		var err error
+		if config, err = c.OpenConfig(ctx, text); err != nil {
 			return nil, err
 		}
-		req.Config = &hostv1.ValidateConfigRequest_ConfigHandle{ConfigHandle: handle}
 	}
-	found, err := hostv1.NewHostServiceClient(c.Conn()).ValidateConfig(ctx, req)
+	found, err := c.Host().Validate(ctx, config)
 	return found, plain(err)
-}
-
-// openConfig sends a Host Configuration as bytes. The handle ends with the
-// connection.
-func openConfig(ctx context.Context, c *client.Client, text []byte) (int64, error) {
-	stream, err := handlesv1.NewHandleServiceClient(c.Conn()).OpenConfig(ctx)
-	if err != nil {
-		return 0, plain(err)
-	}
-	start := &handlesv1.OpenConfigRequest_Start{Size: int64(len(text))}
-	err = stream.Send(&handlesv1.OpenConfigRequest{Part: &handlesv1.OpenConfigRequest_Start_{Start: start}})
-	for chunk := range slices.Chunk(text, 256<<10) {
-		if err == nil {
-			err = stream.Send(&handlesv1.OpenConfigRequest{Part: &handlesv1.OpenConfigRequest_Chunk{Chunk: chunk}})
-		}
-	}
-	if err != nil && !errors.Is(err, io.EOF) { // what ended the stream is in its answer
-		return 0, plain(err)
-	}
-	resp, err := stream.CloseAndRecv()
-	return resp.GetConfigHandle(), plain(err)
 }
 
 // findingText is a finding as compilers write them.

@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/trident-project/trident/proto/client"
+	"github.com/trident-project/trident/proto/trident/v1preview"
+)
+
+// rollbacks has what proto/client has no verb for.
+func rollbacks(c *client.Client) tridentv1preview.RollbackServiceClient {
+	return tridentv1preview.NewRollbackServiceClient(c.Conn())
+}
+
+// statusError is the error of a call as a sentence: gRPC puts the code before
+// it.
+type statusError struct {
+	text string
+	error
+}
+
+func (e *statusError) Error() string { return e.text }
+func (e *statusError) Unwrap() error { return e.error }
+
+// plain takes gRPC's words off an error; kind and hint stay.
+func plain(err error) error {
+	if err == nil {
+		return nil
+	}
+	if text, ok := strings.CutPrefix(err.Error(), "rpc error: code = "); ok {
+		if _, said, ok := strings.Cut(text, " desc = "); ok {
+			return &statusError{said, err}
+		}
+	}
+	return err
+}
+
+// upstreamError is the error of one of upstream's commands, which have only its
+// exit codes.
+type upstreamError struct{ error }
+
+func (e upstreamError) Unwrap() error { return e.error }
+
+func asUpstream(err error) error {
+	if err == nil {
+		return nil
+	}
+	return upstreamError{err}
+}
