@@ -54,6 +54,8 @@ var layers = []struct{ pkg, may string }{
 	{"internal/extension", "internal/hostinfo internal/fetch internal/systemd internal/linux/ddi internal/linux/gpt internal/linux/inroot internal/linux/loop " +
 		"internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/osconfig", "internal/hostconfig internal/linux/inroot internal/linux/atomicfile internal/errkind"},
+	{"internal/boot/boottest", "internal/boot internal/linux/efivar internal/linux/gpt internal/slot internal/errkind"},
+	{"internal/boot", "internal/linux/efivar internal/linux/inroot internal/slot internal/errkind"},
 	{"internal/hostinfo", "internal/linux/inroot internal/errkind"},
 	{"internal/storage", "internal/hostconfig internal/slot internal/linux/blockdev internal/linux/gpt internal/linux/run internal/errkind"},
 	{"internal/hostconfig", "internal/errkind"},
@@ -114,7 +116,7 @@ var keepers = map[string]string{
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli",
 	"github.com/rogpeppe/go-internal": "",
-	"github.com/google/go-cmp":        "internal/operation/operationtest internal/systemd/systemdtest",
+	"github.com/google/go-cmp":        "internal/operation/operationtest internal/systemd/systemdtest internal/boot/boottest",
 }
 
 // standardOnly are the programs that have to work when nothing else does.

@@ -1,0 +1,224 @@
+package boot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// esp is the mounted ESP. It is a FAT: there are no links, case does not count,
+// and a rename is several writes. So a file is whole and on disk under another
+// name before it is renamed, the file that it replaces keeps its blocks until
+// the rename is on disk, and each change is, before the next is made.
+type esp struct {
+	ctx   context.Context
+	root  *os.Root
+	touch func(string, func() error) error
+}
+
+// files returns the names in a folder; none when it is not there.
+func (e esp) files(dir string) ([]string, error) {
+	d, err := e.root.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(maxEntries + 1)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if len(names) > maxEntries {
+		return nil, errkind.Errorf(errkind.TooLarge, "%s on the ESP has more than %d entries", dir, maxEntries)
+	}
+	return names, nil
+}
+
+const maxEntries = 4096
+
+// has reports whether there is such a file or folder.
+func (e esp) has(name string) bool {
+	_, err := e.root.Lstat(name)
+	return err == nil
+}
+
+// file is one that is there.
+func (e esp) file(name string) (file, error) {
+	info, err := e.root.Stat(name)
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "read", Path: name, Err: errNoFile}
+	}
+	if err != nil {
+		return file{}, err
+	}
+	return file{path.Base(name), info.Size(), func() (fs.File, error) { return e.root.Open(name) }}, nil
+}
+
+var errNoFile = errors.New("it is not a file")
+
+// readText reads a file of a line of text.
+func (e esp) readText(name string) (string, error) {
+	f, err := e.root.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 256))
+	return strings.TrimSpace(string(text)), err
+}
+
+// mkdir makes a folder and those above it.
+func (e esp) mkdir(dir string) error {
+	if dir == "." || e.has(dir) {
+		return nil
+	}
+	if err := e.mkdir(path.Dir(dir)); err != nil {
+		return err
+	}
+	return e.touch("make "+dir, func() error {
+		if err := e.root.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		return e.sync(path.Dir(dir))
+	})
+}
+
+// put makes dir/f.name a copy of f. It is done when it is one already.
+func (e esp) put(dir string, f file) (err error) {
+	name := path.Join(dir, f.name)
+	if same, err := e.same(name, f); err != nil || same {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("write %s on the ESP: %w", name, err), e.remove(name+newSuffix))
+		}
+	}()
+	if err := e.touch("write "+name+newSuffix, func() error { return e.copy(name+newSuffix, f) }); err != nil {
+		return err
+	}
+	return e.rename(name+newSuffix, name)
+}
+
+func (e esp) copy(name string, f file) (err error) {
+	in, err := f.open()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := e.root.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	n, err := io.Copy(out, &cancelled{e.ctx, io.LimitReader(in, f.size+1)})
+	if err != nil {
+		return err
+	}
+	if n != f.size {
+		return errkind.Errorf(errkind.Corrupt, "read %d bytes of %s, which has %d", n, f.name, f.size)
+	}
+	return out.Sync()
+}
+
+type cancelled struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (c *cancelled) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, errkind.With(errkind.Cancelled, err)
+	}
+	return c.Reader.Read(p)
+}
+
+// same reports whether name has the content of f.
+func (e esp) same(name string, f file) (bool, error) {
+	info, err := e.root.Stat(name)
+	if err != nil || info.Size() != f.size {
+		return false, nil // it is not there, or has to be replaced in any case
+	}
+	a, err := e.root.Open(name)
+	if err != nil {
+		return false, err
+	}
+	defer a.Close()
+	b, err := f.open()
+	if err != nil {
+		return false, err
+	}
+	defer b.Close()
+	var have, want [64 << 10]byte
+	for {
+		n, err := io.ReadFull(b, want[:])
+		m, _ := io.ReadFull(a, have[:])
+		if !bytes.Equal(have[:m], want[:n]) {
+			return false, nil
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// rename also replaces a file, see [esp].
+func (e esp) rename(from, to string) error {
+	return e.touch("rename to "+to, func() error {
+		if old, err := e.root.Open(to); err == nil {
+			defer old.Close()
+		}
+		if err := e.root.Rename(from, to); err != nil {
+			return err
+		}
+		return e.sync(path.Dir(to))
+	})
+}
+
+// remove removes a file, or a folder with all that is in it, if it is there.
+func (e esp) remove(name string) error {
+	if !e.has(name) {
+		return nil
+	}
+	return e.touch("remove "+name, func() error {
+		if err := e.root.RemoveAll(name); err != nil {
+			return err
+		}
+		return e.sync(path.Dir(name))
+	})
+}
+
+func (e esp) sync(dir string) error {
+	d, err := e.root.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// statfs returns the room in the file system at dir, and the size of the blocks
+// that it gives to files.
+func statfs(dir string) (free, block int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, 0, fmt.Errorf("ask for the room on %s: %w", dir, err)
+	}
+	return int64(st.Bavail) * st.Bsize, st.Bsize, nil
+}
+
+func prefix(doing string, err error) error { return fmt.Errorf("%s: %w", doing, err) }

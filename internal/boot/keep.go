@@ -1,0 +1,102 @@
+package boot
+
+import (
+	"context"
+
+	"github.com/trident-project/trident/internal/linux/efivar"
+	"github.com/trident-project/trident/internal/slot"
+)
+
+// Keep implements [Loader].
+func (l *sdboot) Keep(ctx context.Context, s slot.Slot) error {
+	return l.do(ctx, "make the default:", s, func(w *work) error {
+		uki, err := w.bootable()
+		if err != nil {
+			return err
+		}
+		if err := w.endTrial(s.Other()); err != nil {
+			return err
+		}
+		n, err := w.ensure(s)
+		if err != nil {
+			return err
+		}
+		if err := w.order(first(n)); err != nil {
+			return err
+		}
+		if w.Fallback != Disabled {
+			if err := w.fallback(s); err != nil {
+				return err
+			}
+		}
+		return efivar.SetLoaderText(w.Vars, efivar.EntryDefault, uki.String()) // decides
+	})
+}
+
+// Forget implements [Loader].
+func (l *sdboot) Forget(ctx context.Context, s slot.Slot) error {
+	return l.do(ctx, "remove boot files of", s, func(w *work) error {
+		_, other := w.newest(s.Other())
+		if w.booted() == s || w.deflt() == s && other {
+			return w.unused()
+		}
+		if err := w.endTrial(s); err != nil {
+			return err
+		}
+		if w.deflt() == s {
+			if err := efivar.SetLoaderText(w.Vars, efivar.EntryDefault, ""); err != nil {
+				return err
+			}
+		}
+		if w.Fallback != Disabled && w.esp.has(w.loaderOf(s.Other())) {
+			if err := w.fallback(s.Other()); err != nil {
+				return err
+			}
+		}
+		return w.forget()
+	})
+}
+
+// forget removes entry and files of a slot that nothing boots.
+func (w *work) forget() error {
+	e, found, err := w.entry(w.slot)
+	if err != nil {
+		return err
+	}
+	if disk, _, ok := e.Location(); found && ok && disk.Partition == w.Partition.Partition {
+		if err := w.order(without(e.Number)); err != nil {
+			return err
+		}
+		if err := efivar.DeleteEntry(w.Vars, e.Number); err != nil {
+			return err
+		}
+	}
+	if w.stagedFor(w.slot) || !w.staged {
+		if err := w.unstage(); err != nil {
+			return err
+		}
+	}
+	for _, n := range w.ukis.Of(w.slot) {
+		if err := w.removeUKI(n); err != nil {
+			return err
+		}
+	}
+	return w.esp.remove(efiDir + "/" + w.label.Of(w.slot))
+}
+
+// endTrial takes back that slot s is booted once.
+func (w *work) endTrial(s slot.Slot) error {
+	if w.slotOf(w.texts.oneShot) == s {
+		if err := efivar.SetLoaderText(w.Vars, efivar.EntryOneShot, ""); err != nil {
+			return err
+		}
+	}
+	next, ok, err := efivar.BootNext(w.Vars)
+	if err != nil || !ok {
+		return err
+	}
+	if e, found, err := w.entry(s); err != nil || !found || e.Number != next {
+		return err
+	}
+	return efivar.ClearBootNext(w.Vars)
+}

@@ -1,0 +1,204 @@
+package boot
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/efivar"
+	"github.com/trident-project/trident/internal/slot"
+)
+
+// sdboot is systemd-boot with a UKI for each slot. Each slot has a copy of
+// systemd-boot in EFI/<label> with a boot entry of the firmware; all copies look
+// into EFI/Linux.
+type sdboot struct {
+	host  Host
+	space func(dir string) (free, block int64, err error)
+}
+
+var _ Loader = (*sdboot)(nil)
+
+// work is one call of a method: what the host is, looked at anew.
+type work struct {
+	Host
+	esp   esp
+	slot  slot.Slot
+	label slot.Pair[string]
+	ukis  slot.Pair[[]ukiName] // on the ESP, of this install, newest first
+	last  int                  // number of the newest UKI of any install
+	// planned is the name that the staged UKI will have. It has no slot when
+	// nothing is staged, or by a program that does not say for which.
+	planned ukiName
+	staged  bool
+	texts   struct{ oneShot, deflt, selected string }
+}
+
+// do does what change does, for slot s.
+func (l *sdboot) do(ctx context.Context, doing string, s slot.Slot, change func(*work) error) error {
+	if !s.Valid() {
+		return errkind.Errorf(errkind.Internal, "%s: it was not said which slot", doing)
+	}
+	err := l.look(ctx, func(w *work) error {
+		w.slot = s
+		return change(w)
+	})
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", doing, label(l.host.Index, s), err)
+	}
+	return nil
+}
+
+func (l *sdboot) look(ctx context.Context, use func(*work) error) error {
+	if err := ctx.Err(); err != nil {
+		return errkind.With(errkind.Cancelled, err)
+	}
+	root, err := os.OpenRoot(l.host.ESP)
+	if err != nil {
+		return fmt.Errorf("open the ESP: %w", err)
+	}
+	defer root.Close()
+	w := &work{Host: l.host, esp: esp{ctx, root, l.host.Touch}}
+	w.Vars = touching{l.host.Vars, l.host.Touch}
+	w.label = slot.Pair[string]{A: label(w.Index, slot.A), B: label(w.Index, slot.B)}
+	if err := w.readESP(); err != nil {
+		return err
+	}
+	if err := w.readVars(); err != nil {
+		return err
+	}
+	return use(w)
+}
+
+func (w *work) readESP() error {
+	names, err := w.esp.files(linuxDir)
+	if err != nil {
+		return errkind.WithName(prefix("find the UKIs on the ESP", err), "EnumerateUkis")
+	}
+	for _, name := range names {
+		w.staged = w.staged || strings.EqualFold(name, stagedName)
+		n, ok := parseUKIName(name)
+		if !ok {
+			continue
+		}
+		w.last = max(w.last, n.number)
+		if n.index == w.Index {
+			w.addUKI(n)
+		}
+	}
+	if !w.staged || !w.esp.has(inLinux(plannedName)) {
+		return nil
+	}
+	text, err := w.esp.readText(inLinux(plannedName))
+	if err != nil {
+		return errkind.WithName(prefix("read what is staged", err), "FindStagedFile")
+	}
+	w.planned, _ = parseUKIName(text)
+	return nil
+}
+
+func (w *work) addUKI(n ukiName) {
+	list := &w.ukis.A
+	if n.slot == slot.B {
+		list = &w.ukis.B
+	}
+	at := 0
+	for at < len(*list) && (*list)[at].number > n.number {
+		at++
+	}
+	*list = append((*list)[:at], append([]ukiName{n}, (*list)[at:]...)...)
+}
+
+func (w *work) readVars() (err error) {
+	var partition string
+	for name, text := range map[string]*string{
+		efivar.EntryOneShot: &w.texts.oneShot, efivar.EntryDefault: &w.texts.deflt,
+		efivar.EntrySelected: &w.texts.selected, efivar.DevicePartID: &partition,
+	} {
+		if *text, err = efivar.LoaderText(w.Vars, name); err != nil {
+			return errkind.WithName(err, "ReadEfiVariable")
+		}
+	}
+	if partition != "" && !strings.EqualFold(partition, w.Partition.Partition.String()) {
+		w.texts.selected = "" // of a live medium, or another disk
+	}
+	return nil
+}
+
+// slotOf is the slot whose UKI an entry of systemd-boot is, or none.
+func (w *work) slotOf(entry string) slot.Slot {
+	for _, s := range []slot.Slot{slot.A, slot.B} {
+		for _, n := range w.ukis.Of(s) {
+			if strings.EqualFold(n.String(), entry) {
+				return s
+			}
+		}
+	}
+	return 0
+}
+
+// newest is what slot s boots.
+func (w *work) newest(s slot.Slot) (ukiName, bool) {
+	if list := w.ukis.Of(s); len(list) > 0 {
+		return list[0], true
+	}
+	return ukiName{}, false
+}
+
+// loaderOf is the boot loader of slot s on the ESP.
+func (w *work) loaderOf(s slot.Slot) string {
+	return path.Join(efiDir, w.label.Of(s), w.Arch.bootFile())
+}
+
+func (w *work) booted() slot.Slot { return w.slotOf(w.texts.selected) }
+func (w *work) deflt() slot.Slot  { return w.slotOf(w.texts.deflt) }
+
+// stagedFor reports whether what is staged is, or may be, for slot s.
+func (w *work) stagedFor(s slot.Slot) bool {
+	mine := w.planned.index == w.Index && w.planned.slot == s
+	return w.staged && (mine || !w.planned.slot.Valid())
+}
+
+// Entries implements [Loader].
+func (l *sdboot) Entries(ctx context.Context) (State, error) {
+	var st State
+	err := l.look(ctx, func(w *work) error {
+		for _, s := range []slot.Slot{slot.A, slot.B} {
+			n, ok := w.newest(s)
+			if !ok {
+				continue
+			}
+			if s == slot.A {
+				st.Names.A = n.String()
+			} else {
+				st.Names.B = n.String()
+			}
+		}
+		if w.staged && w.planned.index == w.Index {
+			st.Staged = w.planned.slot
+		}
+		st.Booted, st.Next, st.Default = w.booted(), w.slotOf(w.texts.oneShot), w.deflt()
+		return nil
+	})
+	if err != nil {
+		return State{}, fmt.Errorf("read the boot entries: %w", err)
+	}
+	return st, nil
+}
+
+// touching is the variables of the firmware as a part of the host.
+type touching struct {
+	efivar.Store
+	touch func(string, func() error) error
+}
+
+func (t touching) Set(n efivar.Name, v efivar.Variable) error {
+	return errkind.WithName(t.touch("set "+n.Name, func() error { return t.Store.Set(n, v) }), "SetEfiVariable")
+}
+
+func (t touching) Delete(n efivar.Name) error {
+	return errkind.WithName(t.touch("delete "+n.Name, func() error { return t.Store.Delete(n) }), "SetEfiVariable")
+}

@@ -1,0 +1,147 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/slot"
+)
+
+// Stage implements [Loader].
+func (l *sdboot) Stage(ctx context.Context, s slot.Slot, p *Payload) error {
+	return l.do(ctx, "stage boot files for", s, func(w *work) error {
+		if err := w.unused(); err != nil {
+			return err
+		}
+		if p.info.Arch != w.Arch {
+			return fits(p.info.Arch, w.Arch)
+		}
+		if err := w.room(p, l.space); err != nil {
+			return err
+		}
+		return errkind.WithName(w.stage(p), "DeployESPImages")
+	})
+}
+
+// unused refuses the slot that runs, and the default.
+func (w *work) unused() error {
+	switch w.slot {
+	case w.booted():
+		return errkind.Errorf(errkind.Precondition, "it is the system that runs")
+	case w.deflt():
+		return errkind.WithHint(errkind.Errorf(errkind.Precondition, "it is what the host boots by default"),
+			"make the other slot the default first: commit it, or roll back")
+	}
+	return nil
+}
+
+// slack is for folders, names and what the file system keeps for itself.
+const slack = 1 << 20
+
+// room checks that all of p fits beside what is there, and that a copy of its
+// boot loader will as the fall-back, later.
+func (w *work) room(p *Payload, space func(string) (int64, int64, error)) error {
+	free, block, err := space(w.ESP)
+	if err != nil {
+		return err
+	}
+	block = max(block, 512)
+	need := int64(slack)
+	files := append(append([]file{p.uki}, p.extra...), p.loader...)
+	if w.Fallback != Disabled {
+		files = append(files, p.loader...)
+	}
+	for _, f := range files {
+		need += (f.size + block - 1) / block * block
+	}
+	for _, name := range []string{stagedName, stagedName + newSuffix} { // goes first
+		if f, err := w.esp.file(inLinux(name)); err == nil {
+			free += f.size
+		}
+	}
+	if need > free {
+		err := errkind.Errorf(errkind.NoSpace, "the ESP is full: %d MiB are needed, and it has %d MiB free", (need+1<<20-1)>>20, free>>20)
+		return errkind.WithHint(err, "remove what is not needed from the ESP, or make it larger: it has to hold three UKIs")
+	}
+	return nil
+}
+
+func (w *work) stage(p *Payload) error {
+	// A trial of what the slot had is over: its root is being replaced.
+	if err := w.endTrial(w.slot); err != nil {
+		return err
+	}
+	if err := w.unstage(); err != nil {
+		return err
+	}
+	dir := path.Join(efiDir, w.label.Of(w.slot))
+	extra := inLinux(stagedName + extraDir)
+	for _, d := range []string{linuxDir, dir} {
+		if err := w.esp.mkdir(d); err != nil {
+			return err
+		}
+	}
+	for _, f := range p.loader {
+		if err := w.esp.put(dir, f); err != nil {
+			return err
+		}
+	}
+	if len(p.extra) > 0 {
+		if err := w.esp.mkdir(extra); err != nil {
+			return err
+		}
+	}
+	for _, f := range p.extra {
+		if err := w.esp.put(extra, f); err != nil {
+			return err
+		}
+	}
+	plan, err := w.plan(w.slot)
+	if err != nil {
+		return err
+	}
+	if err := w.write(plannedName, plan.String()); err != nil {
+		return err
+	}
+	uki := p.uki
+	uki.name = stagedName // last: it says that all is there
+	return w.esp.put(linuxDir, uki)
+}
+
+// plan is the name that the next UKI of slot s has. Extras that a power cut left
+// beside that name are removed: they would count.
+func (w *work) plan(s slot.Slot) (ukiName, error) {
+	n := ukiName{max(w.last+1, firstUKI), w.Index, s}
+	if _, ok := parseUKIName(n.String()); !ok {
+		return n, errkind.WithHint(errkind.Errorf(errkind.Precondition, "there is no number after %d for a UKI", w.last),
+			"rename the UKIs in %s on the ESP", linuxDir)
+	}
+	return n, w.esp.remove(inLinux(n.String() + extraDir))
+}
+
+// write writes a file of text into EFI/Linux.
+func (w *work) write(name, text string) error {
+	return w.esp.put(linuxDir, file{name, int64(len(text)), func() (fs.File, error) { return memory{strings.NewReader(text)}, nil }})
+}
+
+// memory is a file in memory.
+type memory struct{ *strings.Reader }
+
+func (memory) Stat() (fs.FileInfo, error) { return nil, errors.ErrUnsupported }
+func (memory) Close() error               { return nil }
+
+// unstage removes what is staged, for whichever slot, and what an interrupted
+// write left.
+func (w *work) unstage() error {
+	for _, name := range []string{stagedName, stagedName + newSuffix, plannedName, plannedName + newSuffix, stagedName + extraDir} {
+		if err := w.esp.remove(inLinux(name)); err != nil {
+			return err
+		}
+	}
+	w.staged, w.planned = false, ukiName{}
+	return nil
+}

@@ -1,0 +1,181 @@
+package boot
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/efivar"
+	"github.com/trident-project/trident/internal/slot"
+)
+
+// Try implements [Loader].
+func (l *sdboot) Try(ctx context.Context, s slot.Slot) error {
+	return l.do(ctx, "arrange a trial of", s, func(w *work) error {
+		if err := w.hold(); err != nil {
+			return err
+		}
+		if err := w.install(); err != nil {
+			return errkind.WithName(err, "UpdateUki")
+		}
+		uki, err := w.bootable()
+		if err != nil {
+			return err
+		}
+		if err := w.fallbackForTrial(); err != nil {
+			return err
+		}
+		n, err := w.enter()
+		if err != nil {
+			return err
+		}
+		if err := efivar.SetBootNext(w.Vars, n); err != nil {
+			return err
+		}
+		return efivar.SetLoaderText(w.Vars, efivar.EntryOneShot, uki.String()) // decides
+	})
+}
+
+// hold makes sure that there is a default other than the newest UKI, which is
+// what systemd-boot takes when it is told nothing, before a new one is seen.
+func (w *work) hold() error {
+	deflt, selected := w.texts.deflt, w.texts.selected
+	if w.booted() == w.slot {
+		selected = "" // it is on trial now
+	}
+	pattern := strings.ContainsAny(deflt, "*?[") || strings.HasPrefix(deflt, "@")
+	there := !hasSuffix(deflt, ".efi") || deflt == selected || w.esp.has(inLinux(deflt)) || w.slotOf(deflt).Valid()
+	if deflt != "" && !pattern && there {
+		return nil
+	}
+	hold := selected
+	if other, ok := w.newest(w.slot.Other()); hold == "" && ok {
+		hold = other.String()
+	}
+	if hold == "" { // a first install
+		return nil
+	}
+	return efivar.SetLoaderText(w.Vars, efivar.EntryDefault, hold)
+}
+
+// install gives the staged UKI the name that systemd-boot looks for, and removes
+// the one that the slot had.
+func (w *work) install() error {
+	if w.stagedFor(w.slot) {
+		if err := w.unused(); err != nil {
+			return err
+		}
+		if !w.planned.slot.Valid() {
+			var err error
+			if w.planned, err = w.plan(w.slot); err != nil {
+				return err
+			}
+			if err := w.write(plannedName, w.planned.String()); err != nil {
+				return err
+			}
+		}
+		if err := w.publish(inLinux(w.planned.String())); err != nil {
+			return err
+		}
+		w.addUKI(w.planned)
+	}
+	mine := w.ukis.Of(w.slot)
+	if len(mine) == 0 {
+		return errkind.WithName(errkind.Errorf(errkind.NotFound, "nothing is staged for it, and it has nothing from before"), "FindStagedFile")
+	}
+	for _, old := range mine[1:] {
+		if err := w.removeUKI(old); err != nil {
+			return err
+		}
+	}
+	if w.staged || !w.esp.has(inLinux(plannedName)) {
+		return nil
+	}
+	return w.esp.remove(inLinux(plannedName)) // what a power cut left
+}
+
+// publish renames what is staged: extras first, for they count only beside a
+// UKI.
+func (w *work) publish(name string) error {
+	if extra := inLinux(stagedName + extraDir); w.esp.has(extra) {
+		if err := w.esp.remove(name + extraDir); err != nil {
+			return err
+		}
+		if err := w.esp.rename(extra, name+extraDir); err != nil {
+			return err
+		}
+	}
+	if err := w.esp.rename(inLinux(stagedName), name); err != nil {
+		return err
+	}
+	w.staged = false
+	return nil
+}
+
+// removeUKI removes a UKI, and then what was beside it.
+func (w *work) removeUKI(n ukiName) error {
+	if err := w.esp.remove(inLinux(n.String())); err != nil {
+		return err
+	}
+	return w.esp.remove(inLinux(n.String() + extraDir))
+}
+
+// bootable checks what the slot would boot from.
+func (w *work) bootable() (ukiName, error) {
+	n, ok := w.newest(w.slot)
+	if !ok {
+		return n, errkind.WithName(errkind.Errorf(errkind.NotFound, "it has no UKI on the ESP"), "FindStagedFile")
+	}
+	f, err := w.esp.file(inLinux(n.String()))
+	if err == nil {
+		_, err = f.inspect(w.Arch)
+	}
+	if err != nil {
+		return n, errkind.WithName(fmt.Errorf("check %s on the ESP: %w", n, err), "UpdateUki")
+	}
+	if f, err = w.esp.file(w.loaderOf(w.slot)); err == nil {
+		err = f.program(w.Arch)
+	}
+	if err != nil {
+		return n, errkind.WithName(fmt.Errorf("check its boot loader on the ESP: %w", err), "BootEntryCheck")
+	}
+	return n, nil
+}
+
+// enter makes sure that the firmware knows both slots, the old one before the
+// new one, and returns the number of the new one.
+func (w *work) enter() (efivar.Number, error) {
+	other := w.slot.Other()
+	if w.esp.has(w.loaderOf(other)) {
+		n, err := w.ensure(other)
+		if err != nil {
+			return 0, err
+		}
+		err = w.order(func(order []efivar.Number) []efivar.Number {
+			if slices.Contains(order, n) {
+				return order
+			}
+			return append(order, n)
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	n, err := w.ensure(w.slot)
+	if err != nil || w.deflt() == w.slot {
+		return n, err
+	}
+	return n, w.order(last(n))
+}
+
+func (w *work) fallbackForTrial() error {
+	switch other := w.slot.Other(); {
+	case w.Fallback == Disabled:
+		return nil
+	case w.Fallback == Conservative && w.esp.has(w.loaderOf(other)):
+		return w.fallback(other)
+	}
+	return w.fallback(w.slot)
+}
