@@ -35,8 +35,9 @@ const (
 	// question to the daemon.
 	toolTime    = 20 * time.Second
 	collectTime = 30 * time.Second
-	// maxOperations is how many of them are told with their events.
+	// maxOperations is how many of them are told, each with its last maxEvents.
 	maxOperations = 20
+	maxEvents     = 2000
 )
 
 const diagnoseLong = `Diagnose collects what is needed to find out what happened on this host into one
@@ -182,14 +183,18 @@ func (o *diagnoseOptions) operations(ctx context.Context, b *bundle, c *client.C
 var errSeen = errors.New("all events were seen")
 
 func eventsOf(ctx context.Context, c *client.Client, op *client.Operation) ([]*client.Event, error) {
+	last := op.GetLastSequence()
+	if last == 0 {
+		return nil, nil
+	}
 	ctx, seen := context.WithCancelCause(ctx)
 	defer seen(nil)
 	var out []*client.Event
-	_, err := c.Watch(ctx, op.GetId(), 0, func(e *client.Event) {
+	_, err := c.Watch(ctx, op.GetId(), last-min(last, maxEvents), func(e *client.Event) {
 		if ctx.Err() == nil {
 			out = append(out, e)
 		}
-		if e.GetSequence() >= op.GetLastSequence() {
+		if e.GetSequence() >= last {
 			seen(errSeen)
 		}
 	})

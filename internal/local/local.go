@@ -38,7 +38,8 @@ func Serve(version string) (*Server, error) {
 	logger := slog.New(slog.DiscardHandler)
 	s := &Server{
 		address: address, listener: api.Listen(socket, logger), served: make(chan error, 1),
-		server: api.New(api.Config{Version: version, Logger: logger, AlsoUID: uint32(os.Geteuid())}),
+		// There is no host: what would look for one below the root folder finds none.
+		server: api.New(api.Config{Root: os.DevNull, Version: version, Logger: logger, AlsoUID: uint32(os.Geteuid())}),
 	}
 	go func() { s.served <- s.server.Serve(s.listener) }()
 	return s, nil
