@@ -17,6 +17,9 @@ import (
 // the connection and says nothing until the daemon is up.
 const dialTime = 20 * time.Second
 
+// lastWords is how long a connection that was closed is listened to.
+const lastWords = 200 * time.Millisecond
+
 // endpoint is one way to the host.
 type endpoint struct {
 	target string
@@ -74,12 +77,26 @@ type noted struct {
 
 func (n *noted) Read(p []byte) (int, error) {
 	count, err := n.Conn.Read(p)
-	if err != nil {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		n.err = cmp.Or(n.err, err)
+	n.note(err)
+	return count, err
+}
+
+// Write looks for what the other end had to say when it closed: a server that
+// does not trust us says so after our side of the TLS handshake is over.
+func (n *noted) Write(p []byte) (int, error) {
+	count, err := n.Conn.Write(p)
+	if err != nil && n.SetReadDeadline(time.Now().Add(lastWords)) == nil {
+		_, _ = n.Read(make([]byte, 1))
 	}
 	return count, err
+}
+
+func (n *noted) note(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.err == nil {
+		n.err = err
+	}
 }
 
 func (n *noted) fault() error {

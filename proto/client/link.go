@@ -3,7 +3,6 @@ package client
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -169,8 +168,9 @@ func (c *Client) shake(ctx context.Context, raw *noted) (*link, error) {
 // whyShaken is the cause of a handshake that failed: what the connection has to
 // say tells more than gRPC.
 func whyShaken(ctx context.Context, err, fault error) error {
-	if alert, ok := errors.AsType[tls.AlertError](fault); ok {
-		return errkind.WithHint(errkind.With(errkind.Denied, fmt.Errorf("the server refuses us: %w", alert)),
+	// This is how crypto/tls tells of an alert; it has no type for it.
+	if alert, ok := errors.AsType[*net.OpError](fault); ok && alert.Op == "remote error" {
+		return errkind.WithHint(errkind.With(errkind.Denied, fmt.Errorf("the server refuses us: %w", alert.Err)),
 			"It may want a client certificate that it trusts: see WithTLS.")
 	}
 	if ctx.Err() != nil {

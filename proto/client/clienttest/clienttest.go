@@ -138,18 +138,19 @@ func (s *Server) Listen(path string) error {
 	if err != nil {
 		return err
 	}
-	s.serve(l)
+	s.Serve(l)
 	return nil
 }
 
 // Dial is for client.WithDialer: a connection in memory.
 func (s *Server) Dial(context.Context) (net.Conn, error) {
 	ours, theirs := net.Pipe()
-	s.serve(&once{conn: ours, closed: make(chan struct{})})
+	s.Serve(&once{conn: ours, closed: make(chan struct{})})
 	return theirs, nil
 }
 
-func (s *Server) serve(l net.Listener) {
+// Serve serves a listener, such as one of TLS, until Close.
+func (s *Server) Serve(l net.Listener) {
 	g := grpc.NewServer(grpc.UnaryInterceptor(s.noteUnary), grpc.StreamInterceptor(s.noteStream))
 	s.registerUpstream(g)
 	if !s.config.Upstream {

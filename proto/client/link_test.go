@@ -1,0 +1,355 @@
+package client_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"math/big"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+
+	"github.com/trident-project/trident/proto/client"
+	"github.com/trident-project/trident/proto/client/clienttest"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+)
+
+// servers dials targets by name; nil is one that cannot be reached.
+type servers map[string]*clienttest.Server
+
+func (s servers) dial(ctx context.Context, target string) (net.Conn, error) {
+	if s[target] == nil {
+		return nil, errors.New("no route to " + target)
+	}
+	return s[target].Dial(ctx)
+}
+
+func (s servers) client(t *testing.T, target string, options ...client.Option) *client.Client {
+	t.Helper()
+	for _, one := range s {
+		if one != nil {
+			t.Cleanup(one.Close)
+		}
+	}
+	c, err := client.Dial(target, append([]client.Option{client.WithTargetDialer(s.dial)}, options...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func TestEveryConnectionBeginsWithAHandshake(t *testing.T) {
+	s := clienttest.New(clienttest.Config{Version: "1.0.0", NextVersion: "2.0.0"})
+	c := dial(t, s, client.WithName("fleet", "7"))
+	first, err := c.Server(t.Context())
+	if err != nil || first.GetServerVersion() != "1.0.0" || first.GetHostId() == "" {
+		t.Fatalf("server %v, %v", first, err)
+	}
+	for range 3 {
+		if _, err := c.Version(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	s.Restart()
+	if _, err := c.Version(t.Context()); err != nil {
+		t.Error(err)
+	}
+	next, err := c.Server(t.Context())
+	if err != nil || next.GetServerVersion() != "2.0.0" || next.GetDaemonId() == first.GetDaemonId() {
+		t.Errorf("server %v, %v after the restart", next, err)
+	}
+	if n := count(s, setupv1.SetupService_Handshake_FullMethodName); n != 2 {
+		t.Errorf("%d handshakes", n)
+	}
+	if err := c.Require(t.Context(), "operations", "request-ids"); err != nil {
+		t.Error(err)
+	}
+	err = c.Require(t.Context(), "operations", "teleport", "time-travel")
+	if client.Kind(err) != "PRECONDITION" || !strings.Contains(err.Error(), "2.0.0") || !strings.Contains(err.Error(), "lacks teleport, time-travel") {
+		t.Errorf("what is lacking: %v", err)
+	}
+}
+
+func TestAnotherWayIsTriedAndKeptTo(t *testing.T) {
+	all := servers{"a": nil, "b": clienttest.New(clienttest.Config{Version: "b"}), "c": clienttest.New(clienttest.Config{Version: "c"})}
+	c := all.client(t, "a", client.WithAlternatives("b", "c"))
+	for range 2 {
+		if v, err := c.Version(t.Context()); v != "b" || err != nil {
+			t.Fatalf("version %q, %v", v, err)
+		}
+		all["a"] = clienttest.New(clienttest.Config{Version: "a"})
+		t.Cleanup(all["a"].Close)
+		all["b"].Restart()
+	}
+	all["b"].Restart()
+	delete(all, "b")
+	if v, err := c.Version(t.Context()); v != "c" || err != nil {
+		t.Errorf("version %q, %v", v, err)
+	}
+}
+
+func TestAWatchGoesOnOverAnotherWayToTheSameHostOnly(t *testing.T) {
+	begin := []*operationsv1.Event{clienttest.Step(0, "fetch", nil)}
+	ended := []*operationsv1.Operation{{Id: "op-1", Phase: done}}
+	for name, tt := range map[string]struct {
+		other clienttest.Config
+		same  bool
+	}{
+		"the same host":          {clienttest.Config{HostID: "one", Operations: ended}, true},
+		"another host":           {clienttest.Config{HostID: "two", Operations: ended}, false},
+		"a host that is unknown": {clienttest.Config{Upstream: true, Operations: ended}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			all := servers{"a": clienttest.New(clienttest.Config{HostID: "one", Script: begin}), "b": clienttest.New(tt.other)}
+			a := all["a"]
+			var connections atomic.Int32 // from the second on, a is down
+			c := all.client(t, "a", client.WithAlternatives("b"), client.WithTargetDialer(func(ctx context.Context, target string) (net.Conn, error) {
+				if target == "a" && connections.Add(1) > 1 {
+					return nil, errors.New("down")
+				}
+				return all.dial(ctx, target)
+			}))
+			patience := 500 * time.Millisecond
+			if tt.same {
+				patience = 10 * time.Second
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			_, err := c.Upgrade(ctx, client.Source{URL: "http://x"}, nil, func(*client.Event) { go a.Restart() })
+			if _, detached := errors.AsType[*client.DetachedError](err); detached == tt.same || (err == nil) != tt.same {
+				t.Errorf("error %v", err)
+			}
+			if n := count(all["b"], operationsv1.OperationsService_Watch_FullMethodName); (n > 0) != tt.same {
+				t.Errorf("%d watches there", n)
+			}
+			_, err = c.Version(ctx)
+			if !tt.same && client.Kind(err) == "" {
+				t.Error("another host answers")
+			}
+		})
+	}
+}
+
+func TestWhereNoWayWorksEachIsTold(t *testing.T) {
+	c := servers{}.client(t, "a", client.WithAlternatives("b"))
+	_, err := c.Version(t.Context())
+	connect, ok := errors.AsType[*client.ConnectError](err)
+	if !ok || connect.Target != "a, b" || !strings.Contains(err.Error(), "no route to a") || !strings.Contains(err.Error(), "no route to b") {
+		t.Errorf("error %v", err)
+	}
+	if client.Kind(err) != "UNAVAILABLE" {
+		t.Errorf("kind %s", client.Kind(err))
+	}
+}
+
+func TestACallWithoutADeadlineHasOne(t *testing.T) {
+	s := clienttest.New(clienttest.Config{})
+	slow := grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		if method == tridentv1.VersionService_Version_FullMethodName {
+			<-ctx.Done()
+		}
+		return invoke(ctx, method, req, reply, cc, opts...)
+	})
+	c := dial(t, s, client.WithGRPC(slow), client.WithTimeout(20*time.Millisecond))
+	_, err := c.Version(t.Context())
+	if client.Kind(err) != "TIMEOUT" || !client.Retriable(err) || !strings.Contains(err.Error(), "20ms") {
+		t.Errorf("error %v of kind %s", err, client.Kind(err))
+	}
+}
+
+func TestAClosedClientSaysSo(t *testing.T) {
+	c := dial(t, clienttest.New(clienttest.Config{}))
+	if _, err := c.Version(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Version(t.Context()); client.Kind(err) != "CANCELLED" {
+		t.Errorf("error %v", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTargets(t *testing.T) {
+	for target, ok := range map[string]bool{
+		"/run/x.sock": true, "unix:///run/x.sock": true, "tls://host:1": true, "tls://host": false, "http://host:1": false, "": false,
+	} {
+		c, err := client.Dial(target)
+		if (err == nil) != ok || (!ok && client.Kind(err) != "INVALID") {
+			t.Errorf("%q: %v", target, err)
+		}
+		if err == nil {
+			_ = c.Close()
+		}
+	}
+}
+
+// authority signs certificates.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pool *x509.CertPool
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	a := &authority{pool: x509.NewCertPool()}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	a.cert, a.key = a.sign(t, template)
+	a.pool.AddCert(a.cert)
+	return a
+}
+
+func (a *authority) sign(t *testing.T, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	template.Subject = pkix.Name{CommonName: "test"}
+	parent, signer := template, key
+	if a.cert != nil {
+		parent, signer = a.cert, a.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
+}
+
+func (a *authority) leaf(t *testing.T) tls.Certificate {
+	t.Helper()
+	cert, key := a.sign(t, &x509.Certificate{
+		SerialNumber: big.NewInt(2), DNSNames: []string{"localhost"}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	})
+	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
+}
+
+// gateway serves over TLS and passes on to a server.
+func gateway(t *testing.T, s *clienttest.Server, config *tls.Config) (target string) {
+	t.Helper()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	t.Cleanup(s.Close)
+	s.Serve(l)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "tls://localhost:" + port
+}
+
+func TestTLSFromBothSides(t *testing.T) {
+	ours, theirs := newAuthority(t), newAuthority(t)
+	leaf := ours.leaf(t)
+	mutual := &tls.Config{Certificates: []tls.Certificate{leaf}, NextProtos: []string{"h2"}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.pool}
+	for name, tt := range map[string]struct {
+		server, client *tls.Config
+		kind           string
+	}{
+		"a server that is trusted":       {&tls.Config{Certificates: []tls.Certificate{leaf}, NextProtos: []string{"h2"}}, &tls.Config{RootCAs: ours.pool}, ""},
+		"one that is not":                {&tls.Config{Certificates: []tls.Certificate{leaf}, NextProtos: []string{"h2"}}, &tls.Config{RootCAs: theirs.pool}, "UNTRUSTED"},
+		"one of another name":            {&tls.Config{Certificates: []tls.Certificate{leaf}, NextProtos: []string{"h2"}}, &tls.Config{RootCAs: ours.pool, ServerName: "elsewhere"}, "UNTRUSTED"},
+		"a client that is trusted":       {mutual, &tls.Config{RootCAs: ours.pool, Certificates: []tls.Certificate{leaf}}, ""},
+		"a client without a certificate": {mutual, &tls.Config{RootCAs: ours.pool}, "DENIED"},
+		"a client that is not trusted":   {mutual, &tls.Config{RootCAs: ours.pool, Certificates: []tls.Certificate{theirs.leaf(t)}}, "DENIED"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			target := gateway(t, clienttest.New(clienttest.Config{Version: "1.0.0"}), tt.server)
+			c, err := client.Dial(target, client.WithTLS(tt.client))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = c.Close() }()
+			v, err := c.Version(t.Context())
+			if got := client.Kind(err); got != tt.kind || (err == nil) != (v == "1.0.0") {
+				t.Errorf("version %q, error %v of kind %q, want %q", v, err, got, tt.kind)
+			}
+			if err != nil && (client.Hint(err) == "" || client.Retriable(err)) {
+				t.Errorf("hint %q, retriable %t", client.Hint(err), client.Retriable(err))
+			}
+		})
+	}
+}
+
+func TestEachHostIsServedAndNoneStopsAnother(t *testing.T) {
+	all := servers{"b": nil}
+	for _, name := range []string{"a", "c", "d"} {
+		all[name] = clienttest.New(clienttest.Config{Version: name})
+		t.Cleanup(all[name].Close)
+	}
+	var now, most atomic.Int32
+	versions := make(chan string, 4)
+	errs := client.Each(t.Context(), []string{"a", "b", "c", "d"}, 2, func(ctx context.Context, c *client.Client) error {
+		most.Store(max(most.Load(), now.Add(1)))
+		defer now.Add(-1)
+		v, err := c.Version(ctx)
+		if err != nil {
+			return err
+		}
+		versions <- v
+		if v == "c" {
+			return errors.New("not this one")
+		}
+		return nil
+	}, client.WithTargetDialer(all.dial))
+	if most.Load() > 2 || len(versions) != 3 {
+		t.Errorf("%d at a time, %d answers", most.Load(), len(versions))
+	}
+	var failed []string
+	for _, err := range errs {
+		host, _ := errors.AsType[*client.HostError](err)
+		if host == nil {
+			host = &client.HostError{}
+		}
+		failed = append(failed, host.Host+" "+client.Kind(err))
+	}
+	if diff := cmp.Diff([]string{" ", "b UNAVAILABLE", "c INTERNAL", " "}, failed); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if joined := errors.Join(errs...); joined == nil || strings.Count(joined.Error(), "\n") != 1 {
+		t.Errorf("joined: %v", joined)
+	}
+}
+
+func TestHostsThatWereNotBegunSayWhy(t *testing.T) {
+	why := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	errs := client.Each(ctx, []string{"a", "b"}, 0, func(context.Context, *client.Client) error {
+		cancel(why)
+		return nil
+	})
+	if errs[0] != nil || !errors.Is(errs[1], why) {
+		t.Errorf("errors %v", errs)
+	}
+	if len(client.Each(t.Context(), nil, 1, nil)) != 0 {
+		t.Error("errors of no hosts")
+	}
+}
