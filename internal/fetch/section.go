@@ -87,12 +87,13 @@ func (s *section) open() error {
 		}
 		return err
 	}
-	stop := s.stop
-	s.stop = func() { _ = resp.Body.Close(); stop() }
 	if err := s.r.judge(resp, s.off, s.end); err != nil {
+		_ = resp.Body.Close()
 		return err
 	}
-	s.body = newWatched(ctx, cancel, s.r.lim.Stall, resp.Body)
+	body := resp.Body
+	s.stop = func() { _ = body.Close(); cancel(nil) }
+	s.body = newWatched(ctx, cancel, s.r.lim.Stall, body)
 	return nil
 }
 
