@@ -87,7 +87,7 @@ func readLoader(esp fs.FS, arch Arch) ([]file, error) {
 	i := slices.IndexFunc(files, is(arch.bootFile()))
 	if i < 0 {
 		dir := path.Dir(systemdBoot)
-		name := path.Base(systemdBoot) + strings.TrimPrefix(arch.bootFile(), "boot")
+		name := path.Base(systemdBoot) + arch.bootFile()
 		if _, files, err = list(esp, dir, maxSmall); err != nil {
 			return nil, err
 		}

@@ -75,6 +75,7 @@ var (
 	none = boottest.Booted{}
 	one  = boottest.Booted{Slot: slot.A, Uname: "1"}
 	two  = boottest.Booted{Slot: slot.B, Uname: "2"}
+	runs = boottest.Booted{Uname: "1"}
 	four = boottest.Booted{Slot: slot.B, Uname: "4"}
 )
 
@@ -116,6 +117,11 @@ func scenarios(t testing.TB) []scenario {
 	quiet := func(prepare func(*machine) error, call func(boot.Loader) error) func(*machine) error {
 		return func(m *machine) error { return errors.Join(prepare(m), call(m.loader)) }
 	}
+	unnamed := func(prepare func(*machine) error) func(*machine) error { // as upstream stages
+		return func(m *machine) error {
+			return errors.Join(prepare(m), os.Remove(filepath.Join(m.ESP, "EFI/Linux/vmlinuz-0.efi.staged.name")))
+		}
+	}
 	return []scenario{
 		{"stage an install", play(), stage(slot.A, "1"), list(none), list(none), none, none},
 		{"try an install", play(stage(slot.A, "1")), try(slot.A), list(none, one), list(none, one), one, one},
@@ -130,10 +136,24 @@ func scenarios(t testing.TB) []scenario {
 		{"stage over an old system", second, stage(slot.B, "4"), list(one), list(one), one, one},
 		{"stage again", with(second, stage(slot.B, "2")), stage(slot.B, "4"), list(one), list(one), one, one},
 		{"try over an old system", with(second, stage(slot.B, "4")), try(slot.B), list(one, four), list(one), four, one},
+		{"try what upstream staged", unnamed(with(installed, stage(slot.B, "2"))), try(slot.B), list(one, two), list(one), two, one},
+		{"try on a host that said nothing", with(silent(t), stage(slot.B, "2")), try(slot.B), list(runs, two), list(runs), two, runs},
+		{"keep on a host that said nothing", with(silent(t), stage(slot.B, "2"), try(slot.B)), keep(slot.B), list(runs, two), list(runs, two), two, two},
 		{"try an old system", second, try(slot.B), list(one, two), list(one), two, one},
 		{"call off a trial", quiet(second, try(slot.B)), keep(slot.A), list(one, two), list(one), one, one},
 		{"keep an old system", with(second, try(slot.B)), keep(slot.B), list(one, two), list(one, two), two, two},
 		{"forget an old system", second, forget(slot.B), list(one), list(one), one, one},
+	}
+}
+
+// silent is a host that was made as an image: it boots the only thing there is.
+func silent(t testing.TB) func(*machine) error {
+	return func(m *machine) error {
+		m.write(t, "EFI/Linux/image.efi", boottest.UKI(boot.AMD64, "1"))
+		m.write(t, "EFI/Linux/image.efi.extra.d/x.addon.efi", boottest.Program(boot.AMD64))
+		m.write(t, "EFI/BOOT/bootx64.efi", boottest.Program(boot.AMD64))
+		_, err := m.Boot()
+		return err
 	}
 }
 
