@@ -24,16 +24,17 @@ func (d *file) Reread(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	_, err := unix.IoctlRetInt(int(d.f.Fd()), unix.BLKRRPART)
-	if err == nil {
-		return nil
-	}
 	// EBUSY is a partition in use, EINVAL a device that the kernel does not scan
-	// for partitions by itself. Both can be told what changed.
-	if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("re-read partition table of %s: %w", d.f.Name(), err)
+	// for partitions by itself. Both can be told what changed, and so can a kernel
+	// that was built without GPT, which finds none.
+	_, err := unix.IoctlRetInt(int(d.f.Fd()), unix.BLKRRPART)
+	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EINVAL) {
+		err = nil
 	}
-	if err := d.tell(); err != nil {
+	if err == nil {
+		err = d.tell()
+	}
+	if err != nil {
 		return fmt.Errorf("re-read partition table of %s: %w", d.f.Name(), err)
 	}
 	return nil
