@@ -14,13 +14,14 @@ import (
 
 // Tools is how Apply reaches the host.
 type Tools struct {
-	// Runner runs mkfs and mkswap.
+	// Runner runs mkfs and mkswap, and udevadm with Udev.
 	Runner run.Runner
 	// Open and Await stand for those of package blockdev, when they are nil.
 	Open  func(path string, exclusive bool) (blockdev.Device, error)
 	Await func(ctx context.Context, paths ...string) error
-	// Links says that udev makes links here, which are waited for.
-	Links bool
+	// Udev says that udev runs here. It has the kernel read a table again when a
+	// disk was written, during which the partitions are gone for a moment.
+	Udev bool
 }
 
 // Touch is called in place of each change of the host, with the change's name
@@ -71,13 +72,24 @@ func (d diskWork) apply(ctx context.Context, tools Tools, touch Touch) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()
+	if err := d.await(ctx, tools, false); err != nil || !tools.Udev {
+		return err
+	}
+	if _, err := tools.Runner.Run(ctx, "udevadm", "settle", fmt.Sprintf("--timeout=%.0f", nodeTimeout.Seconds())); err != nil {
+		return err
+	}
+	return d.await(ctx, tools, true)
+}
+
+// await waits for the new partitions, and for udev's links to them.
+func (d diskWork) await(ctx context.Context, tools Tools, links bool) error {
 	await := tools.Await
 	if await == nil {
 		await = blockdev.Await
 	}
 	for _, p := range d.created {
 		paths := []string{p.Path}
-		if tools.Links {
+		if links {
 			paths = append(paths, byPartUUID+p.UUID)
 		}
 		if err := await(ctx, paths...); err != nil {

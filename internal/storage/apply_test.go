@@ -375,6 +375,37 @@ func TestFailuresSayWhatWasBeingDone(t *testing.T) {
 	}
 }
 
+func TestUdevIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	inv := inventory(emptyDisk("sda", 16*gib))
+	plan, err := NewPlan(parse(t, abConfig), inv, request(Install))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, inv)
+	var events []string
+	tools := b.tools()
+	tools.Udev = true
+	tools.Runner = run.Func(func(ctx context.Context, name string, args ...string) ([]byte, error) {
+		events = append(events, name)
+		if name == "udevadm" {
+			return nil, nil
+		}
+		return b.run(ctx, name, args...)
+	})
+	tools.Await = func(_ context.Context, paths ...string) error {
+		events = append(events, fmt.Sprint(len(paths)))
+		return nil
+	}
+	if err := plan.Apply(t.Context(), tools, nil); err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Repeat("1 ", 8) + "udevadm " + strings.Repeat("2 ", 8) + "mkfs.xfs mkfs.ext4 mkfs.ext4 mkswap"
+	if got := strings.Join(events, " "); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func failing(tool string, otherwise run.Runner, err error) run.Runner {
 	return run.Func(func(ctx context.Context, name string, args ...string) ([]byte, error) {
 		if name == tool {

@@ -55,6 +55,13 @@ func (t Tools) format(ctx context.Context, f Format) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, mkfsTimeout)
 	defer cancel()
+	idle, err := t.open(f.Path, true) // not all tools refuse one that is mounted
+	if err != nil {
+		return err
+	}
+	if err := idle.Close(); err != nil {
+		return err
+	}
 	if _, err := t.Runner.Run(ctx, args[0], args[1:]...); err != nil {
 		return err
 	}

@@ -151,7 +151,7 @@ type Format struct {
 	Mount string `json:"mount,omitempty"`
 }
 
-// Describe is the plan in words.
+// Describe is the plan in words. It is shared: nobody changes it.
 func (p *Plan) Describe() Description { return p.described }
 
 // Paths is a device path for every partition of the configuration, by its id,
