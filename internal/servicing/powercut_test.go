@@ -101,7 +101,7 @@ func TestAServicingSurvivesPowerCuts(t *testing.T) {
 			for n := 1; n <= touches; n++ {
 				for _, after := range []bool{false, true} {
 					// Of what is as in the first scenario some is enough.
-					if played > 1 && n < shared && (n%4 != 0 || (n%8 == 0) == after) {
+					if played > 1 && n < shared && (n%8 != 0 || (n%16 == 0) == after) {
 						continue
 					}
 					cases++
