@@ -41,6 +41,7 @@ type followOptions struct {
 	app               *app
 	cancelOnInterrupt bool
 	detach            bool
+	silent            bool // how it ended is not printed
 }
 
 func (o *followOptions) addFlags(flags *pflag.FlagSet) {
@@ -173,6 +174,9 @@ func (f *following) settled(op *client.Operation, err error) error {
 	}
 	if err != nil && running != "" {
 		f.progress.line("Trident %s runs.", running)
+	}
+	if f.o.silent {
+		return err
 	}
 	text := func(w io.Writer) {
 		if err == nil {

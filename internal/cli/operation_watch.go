@@ -2,16 +2,21 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/trident-project/trident/proto/client"
 )
 
 type operationWatchOptions struct {
 	followOptions
-	id    string
-	after uint64
+	id     string
+	after  uint64
+	events bool
 }
 
 func newOperationWatchCommand(a *app, run func(context.Context, *operationWatchOptions) error) *cobra.Command {
@@ -20,7 +25,8 @@ func newOperationWatchCommand(a *app, run func(context.Context, *operationWatchO
 		Use:   "watch ID",
 		Short: "Show how an operation goes on until it has ended",
 		Long: `Watch shows the events of an operation, over restarts of the daemon and reboots
-of the host, and ends as the operation ends.`,
+of the host, and ends as the operation ends. With --events they are printed as
+JSON for programs: one trident.operations.v1.Event per line, as it happens.`,
 		Args: exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.id = args[0]
@@ -28,12 +34,35 @@ of the host, and ends as the operation ends.`,
 		},
 	}
 	cmd.Flags().Uint64Var(&o.after, "after", 0, "leave out the events up to this sequence number")
+	cmd.Flags().BoolVar(&o.events, "events", false, "print each event as a line of JSON, and nothing at the end")
 	cmd.Flags().BoolVar(&o.cancelOnInterrupt, "cancel-on-interrupt", false, "cancel the operation when interrupted, and wait until it has taken back what it did")
 	return cmd
 }
 
 func operationWatch(ctx context.Context, o *operationWatchOptions) error {
-	return o.follow(ctx, "watch operation "+o.id, false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
-		return c.Watch(ctx, o.id, o.after, fn)
+	o.silent = o.events
+	lines := json.NewEncoder(o.app.stdout)
+	lines.SetEscapeHTML(false)
+	var broken error // of the first line that could not be printed
+	err := o.follow(ctx, "watch operation "+o.id, false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
+		return c.Watch(ctx, o.id, o.after, func(e *client.Event) {
+			if o.events && broken == nil {
+				broken = printLine(lines, e)
+			}
+			fn(e)
+		})
 	})
+	if broken != nil {
+		err = errors.Join(err, fmt.Errorf("print events: %w", broken))
+	}
+	return err
+}
+
+// printLine prints a message of the API as one line.
+func printLine(lines *json.Encoder, m proto.Message) error {
+	raw, err := rawMessage(m)
+	if err != nil {
+		return err
+	}
+	return lines.Encode(raw)
 }
