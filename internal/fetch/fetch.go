@@ -7,6 +7,9 @@
 // or a power cut the same call goes on where it was. A server is only asked to
 // go on if it can say that the file is still the same (RFC 9110, 13.1.5): two
 // halves of two files are worse than none.
+//
+// Who needs parts of a file, or has no room for all of it, reads [Ranges], from
+// registries too, under the same rule.
 package fetch
 
 import (
