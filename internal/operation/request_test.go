@@ -22,7 +22,10 @@ func TestARequestIsFoundByTheNextRunnerToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range first.Watch(t.Context(), op.ID, 0) {
+	for _, err := range first.Watch(t.Context(), op.ID, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	next, start := begin()
 	if _, err := start(t.Context(), "work that nobody named", struct{}{}); err != nil {
