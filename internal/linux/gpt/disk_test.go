@@ -1,9 +1,12 @@
 package gpt_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -247,24 +250,43 @@ func TestOtherToolsAgree(t *testing.T) {
 	}
 }
 
+// Whatever is on a disk, reading it ends, and what was read can be written or is
+// refused.
 func FuzzReadDisk(f *testing.F) {
 	m := blockdevtest.New(64*mib, 512)
-	d := table(512, entry(1, 1, mib, mib, "one"))
-	if err := d.Write(m, straight); err != nil {
+	if err := table(512, entry(1, 1, mib, mib, "one")).Write(m, straight); err != nil {
 		f.Fatal(err)
 	}
-	b := make([]byte, gpt.FirstUsable(512))
+	b := make([]byte, 3*512)
 	if _, err := m.ReadAt(b, 0); err != nil {
 		f.Fatal(err)
 	}
-	f.Add(b)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		m := blockdevtest.New(64*mib, 512)
-		if _, err := m.WriteAt(b[:min(len(b), 64*mib)], 0); err != nil {
-			t.Fatal(err)
+	f.Add(b[512:1024], b[1024:])
+	f.Fuzz(func(t *testing.T, head, entries []byte) {
+		b := make([]byte, gpt.FirstUsable(512))
+		copy(b, "boot code")
+		b[446+4], b[510], b[511] = 0xee, 0x55, 0xaa
+		copy(b[1024:], entries)
+		h := b[512:1024]
+		copy(h, head)
+		// Without the right checksums nothing behind them is ever reached.
+		count, size := uint64(binary.LittleEndian.Uint32(h[80:])), uint64(binary.LittleEndian.Uint32(h[84:]))
+		if n := count * size; n < uint64(len(b)-1024) && binary.LittleEndian.Uint64(h[72:]) == 2 {
+			binary.LittleEndian.PutUint32(h[88:], crc32.ChecksumIEEE(b[1024:1024+n]))
 		}
-		if d, err := gpt.ReadDisk(m, 64*mib, 512); err == nil {
-			_ = d.Write(m, straight)
+		if n := binary.LittleEndian.Uint32(h[12:]); n >= 92 && n <= 512 {
+			clear(h[16:20])
+			binary.LittleEndian.PutUint32(h[16:], crc32.ChecksumIEEE(h[:n]))
+		}
+		d, err := gpt.ReadDisk(bytes.NewReader(b), 64*mib, 512)
+		if err != nil {
+			return
+		}
+		m := blockdevtest.New(64*mib, 512)
+		if err := d.Write(m, straight); err == nil {
+			if err := d.Written(m); err != nil {
+				t.Errorf("%v: %+v", err, d)
+			}
 		}
 	})
 }
