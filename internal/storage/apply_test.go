@@ -414,3 +414,32 @@ func failing(tool string, otherwise run.Runner, err error) run.Runner {
 		return otherwise.Run(ctx, name, args...)
 	})
 }
+
+// A new partition may have the label that another is adopted by, and is not
+// taken for it when the plan is made again after a power cut.
+func TestAPartitionOfOurOwnIsNotAdopted(t *testing.T) {
+	t.Parallel()
+	config := strings.Replace(adoptConfig, "matchLabel: data", "matchLabel: rest", 1)
+	inv := adoptHost(t)
+	inv.Disks[0].GPT.Entries[1].Name, inv.Disks[0].Partitions[1].Label = "rest", "rest"
+	plan, err := NewPlan(parse(t, config), inv, request(Install))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, inv)
+	if err := plan.Apply(t.Context(), b.tools(), nil); err != nil {
+		t.Fatal(err)
+	}
+	again, err := NewPlan(parse(t, config), b.inventory(inv), request(Install))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := again.Target("data"); got.Number != 2 || !again.disks[0].table.Equal(plan.disks[0].table) {
+		t.Errorf("%s", again)
+	}
+	other := request(Install)
+	other.Seed = []byte("the seed of somebody else")
+	if _, err := NewPlan(parse(t, config), b.inventory(inv), other); errkind.Of(err) != errkind.Precondition {
+		t.Errorf("another operation cannot tell them apart, and got %v", err)
+	}
+}
