@@ -149,7 +149,7 @@ func (g *guest) corrupt(sound string) []refusal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum := fmt.Sprintf("%x", sha256.Sum256(image))
+	sum, sectors := fmt.Sprintf("%x", sha256.Sum256(image)), len(image)/512
 	large := filepath.Join(g.f.dir, "trident_2.1.0.raw")
 	out := []refusal{
 		{name: "byte flipped in the data", args: []string{damaged(t, large, flipIn(dataPart, 20<<20))}, want: "verify: verify image: data block 5120 does not match its hash"},
@@ -160,7 +160,7 @@ func (g *guest) corrupt(sound string) []refusal {
 		})}, want: "verify: read image: the partition entries do not match their checksum"},
 		{name: "truncated", args: []string{damaged(t, sound, func(image []byte, _ []gpt.Partition) []byte {
 			return image[:len(image)/2]
-		})}, want: "verify: read image: truncated: the partition table is for 384 sectors, there are 192"},
+		})}, want: fmt.Sprintf("verify: read image: truncated: the partition table is for %d sectors, there are %d", sectors, sectors/2)},
 		{name: "no image", args: []string{text}, want: "verify: read image: N bytes are too few to hold a partition table"},
 		{name: "SHA-256", args: []string{sound, "--sha256", strings.Repeat("0", 64)}, want: "fetch: fetch the upload: SHA-256 is " + sum + ", not " + strings.Repeat("0", 64)},
 	}
