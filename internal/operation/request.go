@@ -7,7 +7,7 @@ import (
 
 // requestsBack is how many operations back a request is looked for: one that is
 // repeated is repeated soon.
-const requestsBack = 32
+const requestsBack = 16
 
 type requestKey struct{}
 

@@ -70,6 +70,7 @@ type Client struct {
 	mu      sync.Mutex
 	closed  bool
 	current *link
+	retired []*link
 	good    int    // the endpoint of the last link
 	pinned  bool   // it was connected once, to host
 	host    string // the identity of the host; empty when its daemon does not say
@@ -165,12 +166,16 @@ func (c *Client) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	if c.current == nil {
-		return nil
+	links := c.retired
+	if c.current != nil {
+		links = append(links, c.current)
 	}
-	err := c.current.conn.Close()
-	c.current = nil
-	return err
+	c.current, c.retired = nil, nil
+	var faults []error
+	for _, l := range links {
+		faults = append(faults, l.conn.Close())
+	}
+	return errors.Join(faults...)
 }
 
 // Conn is for services that have no verb here: health, reflection. Unary calls

@@ -79,10 +79,25 @@ func (c *Client) living() (*link, error) {
 		return nil, errkind.With(errkind.Cancelled, errClosed)
 	}
 	if c.current != nil && !c.current.alive() {
-		_ = c.current.conn.Close()
+		c.retire(c.current)
 		c.current = nil
 	}
 	return c.current, nil
+}
+
+// retireTime is how long a connection that takes no more calls is kept: a daemon
+// that is going away still answers those that it has.
+const retireTime = time.Minute
+
+// retire closes a link later. The caller holds c.mu.
+func (c *Client) retire(l *link) {
+	c.retired = append(c.retired, l)
+	time.AfterFunc(retireTime, func() {
+		_ = l.conn.Close()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.retired = slices.DeleteFunc(c.retired, func(other *link) bool { return other == l })
+	})
 }
 
 // patientLink waits for a daemon that is away for a moment.
@@ -123,7 +138,8 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 }
 
 func (c *Client) connectTo(ctx context.Context, at int) (*link, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, dialTime, errkind.Errorf(errkind.Unavailable, "no answer within %s", dialTime))
+	most := dialTime / time.Duration(min(len(c.endpoints), 4)) // so that the next way has its turn
+	ctx, cancel := context.WithTimeoutCause(ctx, most, errkind.Errorf(errkind.Unavailable, "no answer within %s", most))
 	defer cancel()
 	raw, err := c.endpoints[at].dial(ctx, c.endpoints[at].target)
 	if err != nil {

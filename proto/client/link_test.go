@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -11,6 +12,8 @@ import (
 	"errors"
 	"math/big"
 	"net"
+	"os"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -351,5 +354,50 @@ func TestHostsThatWereNotBegunSayWhy(t *testing.T) {
 	}
 	if len(client.Each(t.Context(), nil, 1, nil)) != 0 {
 		t.Error("errors of no hosts")
+	}
+}
+
+// A daemon that goes away tells its connections so and lets the calls that run
+// come to their end.
+func TestACallOutlivesTheConnectionsLastWord(t *testing.T) {
+	s := clienttest.New(clienttest.Config{Version: "1.0.0", Script: []*operationsv1.Event{clienttest.Step(0, "fetch", nil)}})
+	c := dial(t, s)
+	_, err := c.Upgrade(t.Context(), client.Source{URL: "http://x"}, nil, func(e *client.Event) {
+		if e.GetSequence() != 1 {
+			return
+		}
+		go s.Drain()
+		eventually(t, func() bool {
+			_, err := c.Version(t.Context()) // over a new connection, once the old one takes no more
+			return err == nil && count(s, setupv1.SetupService_Handshake_FullMethodName) == 2
+		})
+		if _, err := c.Cancel(t.Context(), e.GetOperationId()); err != nil {
+			t.Error(err)
+		}
+	})
+	if client.Kind(err) != "CANCELLED" {
+		t.Errorf("error %v", err)
+	}
+	if n := count(s, operationsv1.OperationsService_Watch_FullMethodName); n != 0 {
+		t.Errorf("the stream was lost: watched again %d times", n)
+	}
+}
+
+func TestCapabilitiesInMemoryAreThoseThatAreDescribed(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/errors.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, doc, _ = bytes.Cut(doc, []byte("\n## Capabilities\n"))
+	var want []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\|").FindAllSubmatch(doc, -1) {
+		want = append(want, string(row[1]))
+	}
+	server, err := dial(t, clienttest.New(clienttest.Config{})).Server(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, server.GetCapabilities()); diff != "" || len(want) == 0 {
+		t.Errorf("-described +in memory:\n%s", diff)
 	}
 }

@@ -177,6 +177,20 @@ func (s *Server) Restart() {
 	s.breakConnections()
 }
 
+// Drain has every connection take no more calls, as that of a daemon that is about
+// to go, and a socket of Listen be closed. Calls that run go on; it returns when
+// they have ended.
+func (s *Server) Drain() {
+	s.mu.Lock()
+	servers := slices.Clone(s.servers)
+	s.mu.Unlock()
+	var all sync.WaitGroup
+	for _, g := range servers {
+		all.Go(g.GracefulStop)
+	}
+	all.Wait()
+}
+
 // next is the next daemon. The caller holds s.mu.
 func (s *Server) next() {
 	s.daemon++
