@@ -130,6 +130,7 @@ func (w *work) readVars() (err error) {
 
 // slotOf is the slot whose UKI an entry of systemd-boot is, or none.
 func (w *work) slotOf(entry string) slot.Slot {
+	entry, _, _ = strings.Cut(entry, "@") // a profile of it
 	for _, s := range []slot.Slot{slot.A, slot.B} {
 		for _, n := range w.ukis.Of(s) {
 			if strings.EqualFold(n.String(), entry) {

@@ -319,6 +319,26 @@ func TestInstallsOnOneESPDoNotTouchEachOther(t *testing.T) {
 	}
 }
 
+func TestAnEntryMayBeInOtherCaseOrAProfile(t *testing.T) {
+	t.Parallel()
+	m := installed(t, boot.Conservative)
+	m.do(t, efivar.SetLoaderText(m.Vars, efivar.EntrySelected, "VMLINUZ-100-azla0.efi@2"))
+	st, err := m.loader.Entries(ctx)
+	if st.Booted != slot.A || err != nil {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
+func TestAnInstallThatIsGivenUpLeavesNoVariables(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, &efivartest.Fake{}, boot.Disabled)
+	m.do(t, m.loader.Stage(ctx, slot.A, boottest.Payload(t, "1")), m.loader.Try(ctx, slot.A), m.loader.Keep(ctx, slot.A), m.loader.Forget(ctx, slot.A))
+	names, err := m.Vars.List()
+	if len(names) != 0 || err != nil || len(m.files(t)) != 0 {
+		t.Errorf("%v, %v, %v", names, m.files(t), err)
+	}
+}
+
 func TestAHostThatCannotBeServicedIsRefused(t *testing.T) {
 	t.Parallel()
 	good := boot.Host{ESP: "/", Vars: &efivartest.Fake{}, Arch: boot.ARM64}
