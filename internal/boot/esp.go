@@ -139,10 +139,19 @@ type cancelled struct {
 }
 
 func (c *cancelled) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, errkind.With(errkind.Cancelled, err)
+	if err := ended(c.ctx); err != nil {
+		return 0, err
 	}
 	return c.Reader.Read(p)
+}
+
+// ended is the error of a context that is over, with its kind.
+func ended(ctx context.Context) error {
+	err := ctx.Err()
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errkind.With(errkind.Timeout, err)
+	}
+	return errkind.With(errkind.Cancelled, err)
 }
 
 // same reports whether name has the content of f.

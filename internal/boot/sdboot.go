@@ -53,8 +53,8 @@ func (l *sdboot) do(ctx context.Context, doing string, s slot.Slot, change func(
 }
 
 func (l *sdboot) look(ctx context.Context, use func(*work) error) error {
-	if err := ctx.Err(); err != nil {
-		return errkind.With(errkind.Cancelled, err)
+	if err := ended(ctx); err != nil {
+		return err
 	}
 	root, err := os.OpenRoot(l.host.ESP)
 	if err != nil {

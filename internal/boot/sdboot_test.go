@@ -1,6 +1,7 @@
 package boot_test
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -317,6 +318,33 @@ func TestInstallsOnOneESPDoNotTouchEachOther(t *testing.T) {
 	if diff := cmp.Diff(first, m.files(t)); diff != "" {
 		t.Error(diff)
 	}
+}
+
+func TestAStageThatIsCutShortLeavesNoHalfFile(t *testing.T) {
+	t.Parallel()
+	m := installed(t, boot.Conservative)
+	for end, want := range map[error]errkind.Kind{context.Canceled: errkind.Cancelled, context.DeadlineExceeded: errkind.Timeout} {
+		ended := &endsLater{Context: ctx, err: end, calls: 4}
+		if err := m.loader.Stage(ended, slot.B, boottest.Payload(t, "2")); errkind.Of(err) != want || !errors.Is(err, end) {
+			t.Errorf("%v is %s", err, errkind.Of(err))
+		}
+		m.isClean(t, "after")
+		m.comesUp(t, "after", []boottest.Booted{one})
+	}
+}
+
+// endsLater is a context that is over after so many looks at it.
+type endsLater struct {
+	context.Context
+	err   error
+	calls int
+}
+
+func (e *endsLater) Err() error {
+	if e.calls--; e.calls >= 0 {
+		return nil
+	}
+	return e.err
 }
 
 func TestAnEntryMayBeInOtherCaseOrAProfile(t *testing.T) {
