@@ -34,8 +34,6 @@ import (
 const DefaultIdleTimeout = 5 * time.Minute
 
 const (
-	// datastoreFile is below the root folder.
-	datastoreFile = "var/lib/trident/datastore.sqlite"
 	// stepTime is how long a running step may take to notice that the daemon
 	// stops. One that does not notice is cut off: the journal still says that it
 	// is to be done.
@@ -118,10 +116,15 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.listener, d.socket = api.Listen(socket, d.logger), socket.Addr().String()
-	if d.store, err = hoststate.Open(ctx, filepath.Join(c.Root, datastoreFile)); err != nil {
+	datastore, err := hoststate.Path(c.Root)
+	if err != nil {
 		return nil, err
 	}
-	d.observer, d.metrics = d.observed(ctx, c), d.listenMetrics(c.Root)
+	datastore = filepath.Join(c.Root, datastore)
+	if d.store, err = hoststate.Open(ctx, datastore); err != nil {
+		return nil, err
+	}
+	d.observer, d.metrics = d.observed(ctx, c, datastore), d.listenMetrics(c.Root)
 	life, err := thisLife()
 	if err != nil {
 		return nil, err
@@ -137,18 +140,25 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	if c.Systemd == nil {
 		c.Systemd = systemd.Connect(busCtx, systemd.PrivateSocket)
 	}
-	d.self = selfservice.New(selfservice.Config{
-		Root: c.Root, Version: c.Version, Runner: d.runner, Store: d.store, Systemd: c.Systemd, Tools: run.Host{}, Logger: d.logger,
-		SelfCheck: func(ctx context.Context) (string, error) { return api.Check(ctx, d.socket) },
-	})
-	host := servicing.New(servicing.Config{
-		Root: c.Root, Version: c.Version, Runner: d.runner, Store: d.store, Systemd: c.Systemd, Tools: run.Host{}, Self: d.self, Logger: d.logger,
-	})
+	var host *servicing.Service
+	d.self, host = services(c, d.runner, d.store, d.socket)
 	d.server = api.New(api.Config{
 		Root: c.Root, Version: c.Version, Self: d.self, Servicing: host, Operations: d.runner, Store: d.store, Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root),
 		Stats: d.observer.Calls(),
 	})
 	return d, nil
+}
+
+// services makes what carries operations on; who carries on with any, or tries
+// whether it could, needs all of it. The socket is where this daemon answers.
+func services(c Config, runner *operation.Runner, store *hoststate.Store, socket string) (*selfservice.Service, *servicing.Service) {
+	self := selfservice.New(selfservice.Config{
+		Root: c.Root, Version: c.Version, Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Logger: c.Logger,
+		SelfCheck: func(ctx context.Context) (string, error) { return api.Check(ctx, socket) },
+	})
+	return self, servicing.New(servicing.Config{
+		Root: c.Root, Version: c.Version, Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Self: self, Logger: c.Logger,
+	})
 }
 
 // mayRun reports whether a user may run a daemon for a root folder.

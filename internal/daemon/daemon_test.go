@@ -21,6 +21,7 @@ import (
 	"github.com/trident-project/trident/internal/api"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/internal/hoststate"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
@@ -76,7 +77,7 @@ func TestWhatKeepsADaemonFromStarting(t *testing.T) {
 	})
 	t.Run("damaged datastore", func(t *testing.T) {
 		c := testConfig(t.TempDir())
-		path := filepath.Join(c.Root, datastoreFile)
+		path := filepath.Join(c.Root, hoststate.DefaultPath)
 		rubbish := []byte(strings.Repeat("rubbish ", 1000))
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, rubbish, 0o600)); err != nil {
 			t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 const metricsSocket = "run/trident/metrics.sock"
 
 // observed looks on at this daemon.
-func (d *Daemon) observed(ctx context.Context, c Config) *observe.Observer {
+func (d *Daemon) observed(ctx context.Context, c Config, datastore string) *observe.Observer {
 	return observe.New(ctx, observe.Config{
 		Version: c.Version, Logger: c.Logger,
 		Active: func() bool {
@@ -24,7 +24,7 @@ func (d *Daemon) observed(ctx context.Context, c Config) *observe.Observer {
 			return active
 		},
 		Datastore: func(ctx context.Context) (observe.Datastore, error) {
-			return d.datastoreHealth(ctx, filepath.Join(c.Root, datastoreFile))
+			return d.datastoreHealth(ctx, datastore)
 		},
 	})
 }

@@ -208,6 +208,7 @@ func TestProbe(t *testing.T) {
 	}{
 		{"an empty datastore", func(*testing.T, string) {}, ""},
 		{"an upgrade under way", store("self-upgrade", "activate", operation.Doing), ""},
+		{"an update of the host under way, which brings this version", store("runtime-update", "self probe", operation.Doing), ""},
 		{"a step of another version", store("self-upgrade", "dance", operation.Undoing), `it does not know step "dance" of "self-upgrade"`},
 		{"an operation of another version", store("dance", "fetch", operation.Doing), `it does not know step "fetch" of "dance"`},
 		{"an operation of another version that has ended", store("dance", "fetch", operation.Done), ""},

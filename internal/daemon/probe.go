@@ -14,7 +14,6 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
-	"github.com/trident-project/trident/internal/selfservice"
 )
 
 // Probe checks that this tridentd could take over: that it starts at all, that
@@ -44,13 +43,13 @@ func probeStore(ctx context.Context, c Config, path string) error {
 	if err != nil {
 		return err
 	}
-	self := selfservice.New(selfservice.Config{Root: c.Root, Version: c.Version, Runner: runner, Store: store, Logger: c.Logger})
+	self, host := services(c, runner, store, path+".sock")
 	if err := runner.Check(); err != nil {
 		return err
 	}
 	server := api.New(api.Config{
-		Version: c.Version, Self: self, Operations: runner, Logger: c.Logger, Begin: func() func() { return func() {} },
-		AlsoUID: uint32(os.Geteuid()),
+		Root: c.Root, Version: c.Version, Self: self, Servicing: host, Operations: runner, Store: store, Logger: c.Logger,
+		Begin: func() func() { return func() {} }, AlsoUID: uint32(os.Geteuid()),
 	})
 	return probeServer(ctx, c, server, path+".sock")
 }
