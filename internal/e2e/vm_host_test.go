@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha512"
 	"errors"
@@ -21,39 +22,45 @@ import (
 	v1preview "github.com/trident-project/trident/proto/trident/v1preview"
 )
 
-// vendors are the extensions that host configurations of these tests list, by
-// what the tests call them: all tools have the same name, and differ in what
-// the command says.
-func vendors(t *testing.T, f *fixture) (tool func(says string) extensionOf, settings extensionOf) {
-	t.Helper()
-	tool = func(says string) extensionOf {
-		path, err := f.maker.Sysext(t.Context(), "tool-"+says+"-"+t.Name()+".raw", "tool", map[string]string{
-			"usr/bin/tool": "#!/bin/sh\necho " + says + "\n",
-		})
-		return hashed(t, path, err)
-	}
-	path, err := f.maker.Confext(t.Context(), "settings-"+t.Name()+".raw", "settings", map[string]string{"etc/settings.conf": "brightness=11\n"})
-	return tool, hashed(t, path, err)
-}
-
-// extensionOf is an extension on the guests' share.
-type extensionOf struct{ name, sha384 string }
-
-func hashed(t *testing.T, path string, err error) extensionOf {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return extensionOf{filepath.Base(path), fmt.Sprintf("%x", sha512.Sum384(data))}
-}
+// An extensionOf a vendor is a file on a guest.
+type extensionOf struct{ path, sha384 string }
 
 // entry is the extension in a host configuration.
 func (e extensionOf) entry() string {
-	return fmt.Sprintf("  - url: file:///share/%s\n    sha384: %s\n", e.name, e.sha384)
+	return fmt.Sprintf("  - url: file://%s\n    sha384: %s\n", e.path, e.sha384)
+}
+
+// tool puts an extension with a command on the guest: all tools have the same
+// name, and differ in what the command says.
+func (g *guest) tool(says string) extensionOf {
+	g.t.Helper()
+	path, err := g.f.maker.Sysext(g.t.Context(), g.t.Name()+"-"+says+".raw", "tool", map[string]string{"usr/bin/tool": "#!/bin/sh\necho " + says + "\n"})
+	return g.vendor(path, err)
+}
+
+// settings puts an extension of /etc on the guest.
+func (g *guest) settings() extensionOf {
+	g.t.Helper()
+	path, err := g.f.maker.Confext(g.t.Context(), g.t.Name()+"-settings.raw", "settings", map[string]string{"etc/settings.conf": brightness + "\n"})
+	return g.vendor(path, err)
+}
+
+const brightness = "brightness=11"
+
+func (g *guest) vendor(path string, err error) extensionOf {
+	g.t.Helper()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	e := extensionOf{"/var/tmp/" + filepath.Base(path), fmt.Sprintf("%x", sha512.Sum384(data))}
+	if err := g.Put(g.t.Context(), e.path, bytes.NewReader(data), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+	return e
 }
 
 // hostConfig lists extensions, and what must be healthy.
@@ -180,12 +187,10 @@ func (c plainClient) has(tool, settings string, state v1preview.ServicingState) 
 	}
 }
 
-const brightness = "brightness=11"
-
 func TestAHostConfigurationIsAppliedChangedAndRolledBackByItselfAndByCommand(t *testing.T) {
 	t.Parallel()
 	g := start(t)
-	tool, settings := vendors(t, g.f)
+	tool, settings := g.tool, g.settings()
 	c := g.plain()
 	const provisioned = v1preview.ServicingState_PROVISIONED
 	one, two := tool("one"), tool("two")
@@ -228,7 +233,7 @@ func TestAHostConfigurationIsAppliedChangedAndRolledBackByItselfAndByCommand(t *
 func TestAHostConfigurationIsStagedNowAndFinalizedByALaterDaemonAndAfterAReboot(t *testing.T) {
 	t.Parallel()
 	g := start(t)
-	tool, settings := vendors(t, g.f)
+	tool, settings := g.tool, g.settings()
 	c := g.plain()
 	const (
 		runtime     = tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE
@@ -255,10 +260,9 @@ func TestAHostConfigurationIsStagedNowAndFinalizedByALaterDaemonAndAfterAReboot(
 func TestTridentIsUpgradedThroughAHostConfiguration(t *testing.T) {
 	t.Parallel()
 	g := start(t)
-	tool, _ := vendors(t, g.f)
 	c := g.plain()
-	data := hashed(t, filepath.Join(g.f.dir, goodImage), nil)
-	config := hostConfig([]extensionOf{tool("one"), data}, nil, healthyUnit("dbus.service"))
+	own := g.vendor(filepath.Join(g.f.dir, goodImage), nil)
+	config := hostConfig([]extensionOf{g.tool("one"), own}, nil, healthyUnit("dbus.service"))
 	// The stream ends when the daemon restarts; the operation does not.
 	stream, err := tridentv1.NewUpdateServiceClient(c.conn).Update(c.ctx(), &tridentv1.UpdateRequest{
 		Stage:    &tridentv1.StageUpdateRequest{Config: &tridentv1.HostConfiguration{Config: config}},
