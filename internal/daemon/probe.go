@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"time"
 
 	"github.com/trident-project/trident/internal/api"
 	"github.com/trident-project/trident/internal/errkind"
@@ -54,6 +55,9 @@ func probeStore(ctx context.Context, c Config, path string) error {
 	return probeServer(ctx, c, server, path+".sock")
 }
 
+// probeTime bounds the answer that a probe waits for.
+const probeTime = 20 * time.Second
+
 // probeServer has the server answer one call.
 func probeServer(ctx context.Context, c Config, server *api.Server, socket string) (err error) {
 	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -66,6 +70,8 @@ func probeServer(ctx context.Context, c Config, server *api.Server, socket strin
 	listener := api.Listen(l, c.Logger)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
 	version, err := api.Check(ctx, socket)
 	if err == nil && version != c.Version {
 		err = errkind.Errorf(errkind.Internal, "it answers that it is %s", version)
