@@ -55,20 +55,11 @@ func (s *Store) folder(dir string, perm fs.FileMode) (string, error) {
 
 // resolve returns the folder that dir leads to below root, or "".
 func resolve(root, dir string) (string, error) {
-	f, err := inroot.FS(root).Open(dir)
+	real, err := inroot.FS(root).Folder(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	file, ok := f.(*os.File)
-	info, err := f.Stat()
-	if err != nil || !ok || !info.IsDir() {
-		return "", errors.Join(errkind.Errorf(errkind.Precondition, "/%s is not a folder", dir), err)
-	}
-	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
+	return real, err
 }
 
 // spot is a place for an extension on disk.

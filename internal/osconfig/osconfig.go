@@ -98,7 +98,7 @@ func find(root, name string) (spot, error) {
 	}
 	s := spot{name: path.Base(clean)}
 	for dir := path.Dir(clean); ; dir = path.Dir(dir) {
-		real, err := resolve(root, dir)
+		real, err := inroot.FS(root).Folder(dir)
 		if err == nil {
 			s.dir = real
 			return s, nil
@@ -108,21 +108,6 @@ func find(root, name string) (spot, error) {
 		}
 		s.missing = append([]string{path.Base(dir)}, s.missing...)
 	}
-}
-
-// resolve returns the folder that dir leads to below root.
-func resolve(root, dir string) (string, error) {
-	f, err := inroot.FS(root).Open(dir)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	file, ok := f.(*os.File)
-	info, err := f.Stat()
-	if err != nil || !ok || !info.IsDir() {
-		return "", errors.Join(errkind.Errorf(errkind.Precondition, "/%s is not a folder", dir), err)
-	}
-	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
 }
 
 // look is what is in the place: nil for nothing.

@@ -73,6 +73,23 @@ func (r FS) open(op, name string, flags uint64) (*os.File, error) {
 	return nil, &fs.PathError{Op: op, Path: full, Err: unix.EAGAIN}
 }
 
+// Folder is where the folder dir is on disk, with all links on the way followed as
+// the OS below the root would. One that is not there is fs.ErrNotExist; what is no
+// folder is an error of kind Precondition.
+func (r FS) Folder(dir string) (string, error) {
+	f, err := r.Open(dir)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	file, ok := f.(*os.File)
+	info, err := f.Stat()
+	if err != nil || !ok || !info.IsDir() {
+		return "", errors.Join(errkind.Errorf(errkind.Precondition, "/%s is not a folder", dir), err)
+	}
+	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
+}
+
 // ReadFile reads a regular file of at most limit bytes.
 func (r FS) ReadFile(name string, limit int64) ([]byte, error) {
 	f, err := r.Open(name)
