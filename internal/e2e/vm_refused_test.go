@@ -312,6 +312,11 @@ func TestAFullDiskWhileStagingLeavesNothing(t *testing.T) {
 	g := start(t)
 	g.sh("tune2fs -r 0 $(findmnt -n -o SOURCE /)") // else root has more than others
 	image := "trident_2.0.0_x86-64.raw"
+	info, err := os.Stat(filepath.Join(g.f.dir, image))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetched := int(info.Size()>>10) + 2<<10 // room for the image, and for no daemon beside it
 	for _, full := range []struct {
 		name string
 		free int // in KiB
@@ -320,7 +325,7 @@ func TestAFullDiskWhileStagingLeavesNothing(t *testing.T) {
 	}{
 		{"a file", 20 << 10, []string{"--on-host", "/share/" + image}, "fetch: fetch /share/" + image + ": N more bytes are needed in /var/lib/trident/self, N are free"},
 		{"an upload", 20 << 10, []string{filepath.Join(g.f.dir, image)}, "fetch: fetch the upload: N more bytes are needed in /var/lib/trident/self, N are free"},
-		{"no room for the candidate", 45 << 10, []string{"--on-host", "/share/" + image}, "probe: extract the candidate: write /var/lib/trident/self/probe/tridentd: no space left on device"},
+		{"no room for the candidate", fetched, []string{"--on-host", "/share/" + image}, "probe: extract the candidate: write /var/lib/trident/self/probe/tridentd: no space left on device"},
 		{"next to nothing", 64, []string{"--on-host", "/share/" + image}, "fetch: fetch /share/" + image + ": N more bytes are needed in /var/lib/trident/self, N are free"},
 	} {
 		g.fill(full.free)
@@ -335,7 +340,7 @@ func TestAFullDiskWhileStagingLeavesNothing(t *testing.T) {
 	if code != 2 || !strings.HasPrefix(errs, "trident: upgrade Trident: begin operation: ") || strings.Count(errs, "\n") != 1 {
 		t.Errorf("with no byte free: %d, %s", code, errs)
 	}
-	_, err := g.upgrade(image, 0, nil)
+	_, err = g.upgrade(image, 0, nil)
 	if client.Kind(err) != string(errkind.NoSpace) || status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("with no byte free: %s, %s", client.Kind(err), status.Code(err))
 	}
