@@ -6,9 +6,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
-	"sync"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -21,13 +19,11 @@ import (
 // reachable what was written (an entry of a boot loader or of a partition table,
 // a mount) before there is a [Verified] of it.
 type Stream struct {
-	file  File
-	tally *tally
-	dec   *zstd.Decoder
-	out   int64 // bytes returned, those before a checkpoint included
-	err   error // what it ended with
-
-	cancel context.CancelFunc
+	file File
+	feed *feed
+	dec  *zstd.Decoder
+	out  int64 // bytes returned, those before a checkpoint included
+	err  error // what it ended with
 }
 
 // Verified is the proof that all bytes of a file were right. Only a Stream makes
@@ -80,14 +76,12 @@ func (p Partition) OpenAt(ctx context.Context, c Checkpoint) (*Stream, error) {
 		cancel()
 		return nil, fmt.Errorf("read %s: %w", p.File.Path, err)
 	}
-	t := &tally{src: body, sum: sum, read: c.Compressed, file: p.File, noted: c.Uncompressed, best: c}
-	t.frames = frames{read: c.Compressed, out: c.Uncompressed, ended: t.ended}
-	dec, err := newDecoder(t, p.image.window)
+	f := newFeed(ctx, cancel, p.File, body, sum, c)
+	dec, err := newDecoder(f, p.image.window)
 	if err != nil {
-		cancel()
-		return nil, errors.Join(fmt.Errorf("read %s: %w", p.File.Path, err), body.Close())
+		return nil, errors.Join(fmt.Errorf("read %s: %w", p.File.Path, err), f.close())
 	}
-	return &Stream{file: p.File, tally: t, dec: dec, out: c.Uncompressed, cancel: cancel}, nil
+	return &Stream{file: p.File, feed: f, dec: dec, out: c.Uncompressed}, nil
 }
 
 // Check reads all of the file and compares, without keeping anything. With an
@@ -125,7 +119,7 @@ func (s *Stream) Read(p []byte) (int, error) {
 
 // judge is the verdict at the end, and io.EOF if it is good.
 func (s *Stream) judge(err error) error {
-	read, sum, lost := s.tally.total()
+	read, sum, lost := s.feed.total()
 	switch {
 	case lost != nil:
 		err = lost
@@ -162,9 +156,8 @@ func (s *Stream) Verified() (Verified, error) {
 // a checkpoint included; the whole has File.Compressed. It may be called from
 // another goroutine than Read.
 func (s *Stream) Progress() int64 {
-	s.tally.mu.Lock()
-	defer s.tally.mu.Unlock()
-	return s.tally.read
+	read, _, _ := s.feed.total()
+	return read
 }
 
 // Checkpoint returns the last place to begin again that lies at or before byte
@@ -172,81 +165,14 @@ func (s *Stream) Progress() int64 {
 // behind each zstd frame that says its length, so an image of many frames (as
 // [Write] makes them) can be gone on with, and one of a single frame cannot: then
 // it is the zero value, the beginning.
-func (s *Stream) Checkpoint(durable int64) Checkpoint {
-	s.tally.mu.Lock()
-	defer s.tally.mu.Unlock()
-	marks := s.tally.marks
-	var best Checkpoint
-	for len(marks) > 0 && marks[0].Uncompressed <= durable {
-		best, marks = marks[0], marks[1:]
-	}
-	if best.SHA384 != "" {
-		s.tally.marks, s.tally.best = marks, best
-	}
-	return s.tally.best
-}
+func (s *Stream) Checkpoint(durable int64) Checkpoint { return s.feed.checkpoint(durable) }
 
 // Close gives back what the stream holds. It does not have to be at its end.
 func (s *Stream) Close() error {
 	if s.err == nil {
 		s.err = errors.New("read of a closed stream")
 	}
-	s.cancel() // the decoder reads ahead, and may be waiting
+	s.feed.cancel() // the decoder reads ahead, and may be waiting
 	s.dec.Close()
-	return s.tally.src.Close()
-}
-
-// tally counts and digests compressed bytes on their way to the decoder, which
-// reads ahead in its own goroutine.
-type tally struct {
-	src    io.ReadCloser
-	file   File
-	frames frames
-
-	mu     sync.Mutex
-	sum    hash.Hash
-	read   int64
-	chunk  []byte // of what is being counted, not in sum yet
-	at     int64  // where chunk begins
-	marks  []Checkpoint
-	best   Checkpoint
-	noted  int64 // uncompressed bytes at the last mark
-	failed error // of the source
-}
-
-func (t *tally) Read(p []byte) (int, error) {
-	n, err := t.src.Read(p)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.chunk, t.at = p[:n], t.read
-	_, _ = t.frames.Write(p[:n])
-	t.sum.Write(t.chunk)
-	t.chunk = nil
-	t.read += int64(n)
-	if err != nil && !errors.Is(err, io.EOF) {
-		t.failed = err
-	}
-	return n, err
-}
-
-// ended is called in Read, behind a frame.
-func (t *tally) ended(compressed, uncompressed int64) {
-	if gap := max(4<<20, t.file.Size/256); uncompressed-t.noted < gap || uncompressed > t.file.Size {
-		return
-	}
-	k := compressed - t.at
-	t.sum.Write(t.chunk[:k])
-	t.chunk, t.at = t.chunk[k:], compressed
-	state, err := t.sum.(encoding.BinaryMarshaler).MarshalBinary()
-	if err != nil {
-		return // no mark then
-	}
-	t.noted = uncompressed
-	t.marks = append(t.marks, Checkpoint{t.file.SHA384, compressed, uncompressed, state})
-}
-
-func (t *tally) total() (read int64, sum string, failed error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.read, fmt.Sprintf("%x", t.sum.Sum(nil)), t.failed
+	return s.feed.close()
 }
