@@ -43,7 +43,7 @@ var layers = []struct{ pkg, may string }{
 	{"proto/client/clienttest", "internal/errkind internal/errkind/grpckind " + generated},
 
 	// engine: what changes a host
-	{"internal/servicing", "internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/hostconfig " +
+	{"internal/servicing", "internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/storage internal/hostconfig " +
 		"internal/systemd internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/selfservice", "internal/operation internal/hoststate internal/rescue internal/trust internal/extension internal/fetch internal/hostinfo " +
 		"internal/systemd internal/linux/ddi internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},

@@ -128,4 +128,7 @@ type Outcome struct {
 	RebootNeeded bool
 	// Failure is why the host was brought back to what it was; nil if it was not.
 	Failure *operation.Failure
+	// ImageSHA384 is of the metadata of the image that was written, in hexadecimal;
+	// empty where there was none.
+	ImageSHA384 string
 }
