@@ -13,6 +13,9 @@ import (
 // progressEvery bounds how often progress is journaled.
 const progressEvery = 200 * time.Millisecond
 
+// maxAhead bounds the parts whose progress is held back.
+const maxAhead = 256
+
 // saveTries is how often a journal that refuses (a full disk) is tried again.
 const saveTries = 5
 
@@ -188,12 +191,12 @@ func (r *Runner) broadcast() {
 // flush journals progress that was held back. That it cannot be journaled
 // is found by what comes next.
 func (r *Runner) flush(a *active) {
-	if a.ahead == nil {
+	if len(a.ahead) == 0 {
 		return
 	}
-	e := *a.ahead
+	held := a.ahead
 	a.ahead = nil
-	if err := r.save(context.WithoutCancel(r.ctx), a, e); err != nil {
+	if err := r.save(context.WithoutCancel(r.ctx), a, held...); err != nil {
 		r.Logger.Warn("progress not journaled", "operation", a.op.ID, "error", err)
 	}
 }
@@ -204,13 +207,15 @@ type stepSink struct {
 	a *active
 }
 
-func (s *stepSink) progress(done, total int64) {
+// progress holds what comes too soon after what was journaled: of each part the
+// newest, so that many parts cost no more writes than one.
+func (s *stepSink) progress(said Event) {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
 	e := s.r.event(s.a, Progress)
-	e.Done, e.Total = done, total
-	s.a.ahead = &e
-	if e.Time.Sub(s.a.shown) < progressEvery {
+	e.Done, e.Total, e.Part, e.PartDone, e.PartTotal = said.Done, said.Total, said.Part, said.PartDone, said.PartTotal
+	s.a.ahead = append(slices.DeleteFunc(s.a.ahead, func(o Event) bool { return o.Part == e.Part }), e)
+	if e.Time.Sub(s.a.shown) < progressEvery && len(s.a.ahead) < maxAhead {
 		return
 	}
 	s.a.shown = e.Time
@@ -242,7 +247,7 @@ func (s *stepSink) record(ctx context.Context, state json.RawMessage) error {
 
 type discard struct{}
 
-func (discard) progress(int64, int64)                         {}
+func (discard) progress(Event)                                {}
 func (discard) log(slog.Level, string, map[string]string)     {}
 func (discard) metric(string, float64, string)                {}
 func (discard) record(context.Context, json.RawMessage) error { return nil }

@@ -127,8 +127,10 @@ type Operation struct {
 	// WaitID is the boot or process to leave behind.
 	WaitID    string `json:"wait_id,omitempty"`
 	Cancelled bool   `json:"cancelled,omitempty"`
-	// Request is what the caller named its request; see WithRequest.
+	// Request is what the caller named its request; see WithRequest. Attached are
+	// those that came to it later, the newest last.
 	Request  string          `json:"request,omitempty"`
+	Attached []string        `json:"attached,omitempty"`
 	Failure  *Failure        `json:"failure,omitempty"`
 	Created  time.Time       `json:"created"`
 	Updated  time.Time       `json:"updated"`
@@ -192,7 +194,7 @@ type EventType string
 // The types of events.
 const (
 	Change   EventType = "change"   // Waiting, Failure
-	Progress EventType = "progress" // Done, Total
+	Progress EventType = "progress" // Done, Total; Part and what is of it
 	Log      EventType = "log"      // Level, Message, Attributes
 	Metric   EventType = "metric"   // Name, Value, Unit
 )
@@ -200,16 +202,20 @@ const (
 // An Event is one thing that happened to an operation. Phase and Step are those
 // after the event.
 type Event struct {
-	Operation string     `json:"-"`
-	Sequence  uint64     `json:"-"` // from 1, without gaps
-	Time      time.Time  `json:"time"`
-	Phase     Phase      `json:"phase"`
-	Step      string     `json:"step"`
-	Type      EventType  `json:"type"`
-	Waiting   Wait       `json:"waiting,omitempty"`
-	Failure   *Failure   `json:"failure,omitempty"`
-	Done      int64      `json:"done,omitempty"` // bytes
-	Total     int64      `json:"total,omitempty"`
+	Operation string    `json:"-"`
+	Sequence  uint64    `json:"-"` // from 1, without gaps
+	Time      time.Time `json:"time"`
+	Phase     Phase     `json:"phase"`
+	Step      string    `json:"step"`
+	Type      EventType `json:"type"`
+	Waiting   Wait      `json:"waiting,omitempty"`
+	Failure   *Failure  `json:"failure,omitempty"`
+	Done      int64     `json:"done,omitempty"` // bytes
+	Total     int64     `json:"total,omitempty"`
+	// Part is what has moved of a step that works on several things; see ProgressPart.
+	Part      string     `json:"part,omitempty"`
+	PartDone  int64      `json:"part_done,omitempty"`
+	PartTotal int64      `json:"part_total,omitempty"`
 	Level     slog.Level `json:"level,omitempty"`
 	Message   string     `json:"message,omitempty"`
 	// Attributes are for programs; the message says it all to people.

@@ -3,11 +3,15 @@ package operation
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // requestsBack is how many operations back a request is looked for: one that is
 // repeated is repeated soon.
 const requestsBack = 16
+
+// maxAttached bounds the requests that an operation remembers beside its own.
+const maxAttached = 8
 
 type requestKey struct{}
 
@@ -23,16 +27,51 @@ func requestOf(ctx context.Context) string {
 	return request
 }
 
-// Requested returns the operation that was begun for a request, by this daemon
-// or by one before it. A request is found for as long as a caller may repeat it,
-// which is not for ever.
+// Attach has an operation remember the request of the context too: one that was
+// answered with an operation which is there already.
+func (r *Runner) Attach(ctx context.Context, id string) error {
+	request := requestOf(ctx)
+	if request == "" {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	active := r.active != nil && r.active.op.ID == id
+	var op Operation
+	var err error
+	if active {
+		op = r.active.op
+	} else if op, err = r.Journal.Load(ctx, id); err != nil {
+		return err
+	}
+	if op.answers(request) {
+		return nil
+	}
+	op.Attached = append(slices.Clone(op.Attached), request)
+	op.Attached = op.Attached[max(0, len(op.Attached)-maxAttached):]
+	if err := r.Journal.Save(ctx, op); err != nil {
+		return fmt.Errorf("attach to operation %s: write journal: %w", id, err)
+	}
+	if active {
+		r.active.op = op
+	}
+	return nil
+}
+
+func (o Operation) answers(request string) bool {
+	return o.Request == request || slices.Contains(o.Attached, request)
+}
+
+// Requested returns the operation that was begun for a request, or that it was
+// attached to, by this daemon or by one before it. A request is found for as long
+// as a caller may repeat it, which is not for ever.
 func (r *Runner) Requested(ctx context.Context, request string) (op Operation, ok bool, err error) {
 	ops, err := r.Journal.List(ctx, requestsBack, false)
 	if err != nil {
 		return Operation{}, false, fmt.Errorf("look for the request: %w", err)
 	}
 	for _, op := range ops {
-		if request != "" && op.Request == request {
+		if request != "" && op.answers(request) {
 			op, err := r.Get(ctx, op.ID)
 			return op, err == nil, err
 		}

@@ -25,7 +25,7 @@ type Run[S any] struct {
 
 // sink takes what a running step says. Its methods are safe from any goroutine.
 type sink interface {
-	progress(done, total int64)
+	progress(e Event)
 	log(level slog.Level, message string, attributes map[string]string)
 	metric(name string, value float64, unit string)
 	record(ctx context.Context, state json.RawMessage) error
@@ -33,7 +33,14 @@ type sink interface {
 
 // Progress tells watchers how far the step is, in bytes; total is 0 when it is
 // not known. It may be called as often as one likes.
-func (r *Run[S]) Progress(done, total int64) { r.out.progress(done, total) }
+func (r *Run[S]) Progress(done, total int64) { r.out.progress(Event{Done: done, Total: total}) }
+
+// ProgressPart is Progress for a step that works on several things side by side:
+// how far one of them is, which has a name for people (the id of a partition), and
+// the whole step. The parts of a step are few: they are those of a configuration.
+func (r *Run[S]) ProgressPart(part string, done, total, allDone, allTotal int64) {
+	r.out.progress(Event{Done: allDone, Total: allTotal, Part: part, PartDone: done, PartTotal: total})
+}
 
 // Logf tells watchers something.
 func (r *Run[S]) Logf(level slog.Level, format string, args ...any) {

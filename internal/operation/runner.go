@@ -66,8 +66,8 @@ type active struct {
 	kind    kind // nil if this version does not know it
 	cancel  context.CancelCauseFunc
 	running bool
-	shown   time.Time // the last progress event
-	ahead   *Event    // progress that came too soon after it
+	shown   time.Time // the last progress events
+	ahead   []Event   // progress that came too soon after them, one of each part
 }
 
 // New returns a runner over what the journal holds. Register the kinds, then
