@@ -77,6 +77,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/linux/verity", "internal/errkind"},
 	{"internal/linux/inroot", "internal/errkind"},
 	{"internal/linux/loop", "internal/errkind"},
+	{"internal/linux/mount", "internal/errkind"},
 	{"internal/linux/run", "internal/errkind"},
 	{"internal/linux/atomicfile", ""},
 

@@ -67,6 +67,29 @@ func (s *Store) Undo(ctx context.Context, c Change) error {
 	return errors.Join(errs...)
 }
 
+// Place is Apply for an OS that does not run, whose tree is Root: what is in place
+// then is merged when it boots, if systemd-sysext.service and
+// systemd-confext.service are enabled there, which is the caller's to do. Nothing
+// is merged, and Systemd is not asked.
+func (s *Store) Place(ctx context.Context, c Change) error {
+	if len(c.images) != len(c.New) {
+		return errkind.Errorf(errkind.Internal, "place extensions: the images were not verified")
+	}
+	for _, class := range c.classes() {
+		others, err := s.others(class, c)
+		if err == nil {
+			err = s.checkWay(class, c, others)
+		}
+		if err == nil {
+			err = s.arrange(ctx, class, c, false)
+		}
+		if err != nil {
+			return fmt.Errorf("place %ss: %w", class, err)
+		}
+	}
+	return nil
+}
+
 // enable has systemd merge the extensions of the class at boot.
 func (s *Store) enable(ctx context.Context, class Class, c Change) error {
 	for _, e := range c.New {

@@ -112,7 +112,7 @@ func (g *graph) disk(path string, d *Disk) {
 func filesystemNode(path string, f *Filesystem) *node {
 	n := &node{path: path}
 	switch {
-	case f.isESP():
+	case f.IsESP():
 		n.by = byESP
 	case f.Source == FromNew:
 		n.by = byNew

@@ -93,7 +93,7 @@ func (c *checker) filesystems(s *Storage) {
 		if f.OverrideESPMount == ESPOverride && f.MountPoint == nil {
 			c.storage(at+".overrideEspMount", "FilesystemEspWithoutMountPoint", "makes this the EFI system partition, which needs a mountPoint")
 		}
-		if f.isESP() {
+		if f.IsESP() {
 			if esp != "" {
 				c.storage(at, "FilesystemEspMultiple", "is an EFI system partition, and so is %s: mark one with overrideEspMount: block", esp)
 			} else {

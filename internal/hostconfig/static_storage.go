@@ -18,8 +18,8 @@ func (s *Storage) empty() bool {
 		s.ABUpdate == nil && len(s.Filesystems) == 0 && len(s.Verity) == 0 && len(s.Swap) == 0
 }
 
-// isESP reports whether f is the EFI system partition that the firmware boots from.
-func (f *Filesystem) isESP() bool {
+// IsESP reports whether f is the EFI system partition that the firmware boots from.
+func (f *Filesystem) IsESP() bool {
 	switch f.OverrideESPMount {
 	case ESPOverride:
 		return true
@@ -120,7 +120,7 @@ func (c *checker) encryption() {
 // required checks for what every OS needs.
 func (c *checker) required() {
 	s := &c.spec.Storage
-	esp := slices.IndexFunc(s.Filesystems, func(f Filesystem) bool { return f.isESP() })
+	esp := slices.IndexFunc(s.Filesystems, func(f Filesystem) bool { return f.IsESP() })
 	switch {
 	case esp < 0:
 		c.fault("storage.filesystems", "EspMountPointNotFound",

@@ -85,7 +85,7 @@ func (b *bench) run(_ context.Context, name string, args ...string) ([]byte, err
 	}
 	id := ""
 	for i, a := range args {
-		if a == "-U" {
+		if a == "-U" || a == "-i" {
 			id = args[i+1]
 		} else if rest, ok := strings.CutPrefix(a, "uuid="); ok {
 			id = rest
@@ -104,6 +104,12 @@ func (b *bench) run(_ context.Context, name string, args ...string) ([]byte, err
 	case "mkfs.xfs":
 		at(0, "XFSB")
 		at(32, string(raw))
+	case "mkfs.vfat":
+		slices.Reverse(raw)
+		at(82, "FAT32   ")
+		at(67, string(raw))
+		at(71, "NO NAME    ")
+		at(510, "\x55\xaa")
 	case "mkswap":
 		at(4086, "SWAPSPACE2")
 		at(1036, string(raw))
@@ -400,7 +406,7 @@ func TestUdevIsWaitedFor(t *testing.T) {
 	if err := plan.Apply(t.Context(), tools, nil); err != nil {
 		t.Fatal(err)
 	}
-	want := strings.Repeat("1 ", 8) + "udevadm " + strings.Repeat("2 ", 8) + "mkfs.xfs mkfs.ext4 mkfs.ext4 mkswap"
+	want := strings.Repeat("1 ", 8) + "udevadm " + strings.Repeat("2 ", 8) + "mkfs.xfs mkfs.vfat mkfs.ext4 mkfs.ext4 mkswap"
 	if got := strings.Join(events, " "); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

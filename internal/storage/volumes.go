@@ -91,16 +91,30 @@ func (c *planner) formats() {
 			Format{ID: id, Path: p.Path, Type: typ, Mount: mount, UUID: formatUUID(typ, derive(c.req.Seed, "content", p.ID).String())})
 	}
 	for _, f := range c.spec.Filesystems {
-		if f.Source != hostconfig.FromNew || f.DeviceID == "" {
+		typ := cmp.Or(f.Type, hostconfig.Ext4)
+		switch {
+		case f.DeviceID == "":
+			continue
+		case f.IsESP() && c.emptyESP(f.DeviceID):
+			typ = hostconfig.VFAT
+		case f.Source != hostconfig.FromNew:
 			continue
 		}
 		mount := ""
 		if f.MountPoint != nil {
 			mount = f.MountPoint.Path
 		}
-		add(f.DeviceID, string(cmp.Or(f.Type, hostconfig.Ext4)), mount)
+		add(f.DeviceID, string(typ), mount)
 	}
 	for _, s := range c.spec.Swap {
 		add(s.DeviceID, swapType, "")
 	}
+}
+
+// emptyESP tells an EFI system partition that is made. It has a file system of its
+// own, whatever its source: it is shared by all that boot from the disk, so an image
+// brings only the files that are to be in it (package boot).
+func (c *planner) emptyESP(id string) bool {
+	p, err := c.plan.Target(id)
+	return err == nil && p.Action == Create
 }

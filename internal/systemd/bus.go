@@ -266,6 +266,17 @@ func (b *Bus) Enable(ctx context.Context, unit string) error {
 	return fault(ctx, "enable", unit, err)
 }
 
+// Reboot implements [Manager].
+func (b *Bus) Reboot(ctx context.Context) error {
+	const unit = "reboot.target"
+	conn, err := b.connect(ctx, "start", unit)
+	if err != nil {
+		return err
+	}
+	_, err = conn.StartUnitContext(ctx, unit, "replace-irreversibly", nil)
+	return fault(ctx, "start", unit, err)
+}
+
 // Unit implements [Manager].
 func (b *Bus) Unit(ctx context.Context, unit string) (Unit, error) {
 	conn, err := b.connect(ctx, "ask for", unit)

@@ -45,6 +45,9 @@ type Manager interface {
 	// Enable has unit started at every boot, as the [Install] section of its file
 	// says; one without such a section is left alone. It starts nothing.
 	Enable(ctx context.Context, unit string) error
+	// Reboot has the host reboot in order, whoever asks for something else
+	// meanwhile, and returns without waiting for it.
+	Reboot(ctx context.Context) error
 	// Version is the number of systemd's release, such as 257.
 	Version(ctx context.Context) (int, error)
 	// Unit tells how unit is now.

@@ -35,8 +35,8 @@ type Definition struct {
 
 // Call is one call of a method of [systemd.Manager].
 type Call struct {
-	Method    string // Restart, ReloadOrRestart, StartTransient, Stop, ResetFailed, Reload, Enable, Version or Unit
-	Unit      string // "" for Reload and Version; units joined by a space for ResetFailed
+	Method    string // Restart, ReloadOrRestart, StartTransient, Stop, ResetFailed, Reload, Enable, Reboot, Version or Unit
+	Unit      string // "" for Reload, Reboot and Version; units joined by a space for ResetFailed
 	Transient systemd.Transient
 }
 
@@ -326,6 +326,9 @@ func (f *Fake) Enable(ctx context.Context, unit string) error {
 	f.enabled[unit] = true
 	return nil
 }
+
+// Reboot implements [systemd.Manager]. What a reboot does is for Hook.
+func (f *Fake) Reboot(ctx context.Context) error { return f.enter(ctx, Call{Method: "Reboot"}) }
 
 // Enabled says whether Enable was called for unit.
 func (f *Fake) Enabled(unit string) bool {
