@@ -1,0 +1,238 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// Target is what a partition is written to; a blockdev.Device is one. It is used
+// by several goroutines. What is read after Sync comes from the medium.
+type Target interface {
+	io.WriterAt
+	io.ReaderAt
+	Size() int64
+	Sync() error
+}
+
+// Deployment says how a partition is written.
+type Deployment struct {
+	// From is where an earlier run got to; the zero value is the beginning.
+	From Checkpoint
+	// Saved is told of a place that From may be the next time, as all before it
+	// is on the medium: about every 256 MiB or 5 s, if the image has such places
+	// (see [Stream.Checkpoint]). Its error ends the deployment. It may be nil.
+	Saved func(Checkpoint) error
+	// Progress is told a few times a second, and at the end, how many bytes of
+	// the file were taken in and of the partition written, those before From
+	// included. It may be nil.
+	Progress func(compressed, written int64)
+}
+
+const (
+	blockSize  = 1 << 20 // bytes of one write
+	blockCount = 4       // that wait to be written
+	toldEvery  = 250 * time.Millisecond
+)
+
+// pace is how often what was written is brought to the medium, and told.
+type pace struct {
+	span  int   // bytes between two syncs; twice as many may be dirty
+	saved int64 // bytes between two places that are told
+	least time.Duration
+}
+
+// Deploy writes the partition to t, from byte 0 on, syncs it, reads back all that
+// it wrote and compares. There is a proof only if everything was right: digest
+// and length of the image, and what the medium gives back. Whatever the error,
+// t is to be taken for rubbish then, but for what lies before the last place that
+// was Saved. What t has behind the partition stays as it is. Zeros are written
+// too: nobody knows what t had there.
+//
+// An image that is larger than t is upstream's FilesystemSizeExceedsBlockDevice,
+// before the first byte. Memory is that of a [Stream] and about 10 MiB.
+func (p Partition) Deploy(ctx context.Context, t Target, d Deployment) (Verified, error) {
+	return p.deploy(ctx, t, d, pace{span: 32 << 20, saved: 256 << 20, least: 5 * time.Second})
+}
+
+func (p Partition) deploy(ctx context.Context, t Target, d Deployment, often pace) (Verified, error) {
+	if p.File.Size > t.Size() {
+		err := errkind.Errorf(errkind.NoSpace, "deploy %s: it unpacks to %d bytes, and the device has %d", p.File.Path, p.File.Size, t.Size())
+		return Verified{}, errkind.WithName(err, "FilesystemSizeExceedsBlockDevice")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s, err := p.OpenAt(ctx, d.From)
+	if err != nil {
+		return Verified{}, err
+	}
+	defer s.Close()
+	w := &deploy{
+		Deployment: d, pace: often, ctx: ctx, cancel: cancel, target: t, stream: s, at: d.From.Uncompressed,
+		full: make(chan []byte, blockCount), free: make(chan []byte, blockCount), spans: make(chan []block),
+		seed: maphash.MakeSeed(), last: d.From.Uncompressed, lastAt: time.Now(),
+	}
+	for range blockCount {
+		w.free <- nil // is made when it is needed
+	}
+	var idle sync.WaitGroup
+	for _, part := range []func() error{w.unpack, w.write, w.settle} {
+		idle.Go(func() { w.ended(part()) })
+	}
+	idle.Wait()
+	if w.err != nil {
+		return Verified{}, fmt.Errorf("deploy %s: %w", p.File.Path, w.err)
+	}
+	w.tell(0)
+	return s.Verified()
+}
+
+// deploy is one run: three goroutines, of which the first unpacks, the second
+// writes, and the third syncs and reads back what has been written. The first of
+// them that fails stops the others.
+type deploy struct {
+	Deployment
+	pace
+	ctx    context.Context
+	cancel context.CancelFunc
+	target Target
+	stream *Stream
+	seed   maphash.Seed // of the sums of blocks, which never leave the process
+
+	full, free chan []byte  // unpacked; to be filled
+	spans      chan []block // written
+	at         int64        // the next byte to write
+	told       time.Time
+
+	last   int64 // bytes before the last place that was told
+	lastAt time.Time
+
+	once sync.Once
+	err  error
+}
+
+// block is what was written with one call.
+type block struct {
+	off int64
+	n   int
+	sum uint64
+}
+
+func (w *deploy) ended(err error) {
+	if err != nil {
+		w.once.Do(func() { w.err = err })
+		w.cancel()
+	}
+}
+
+func (w *deploy) unpack() error {
+	defer close(w.full)
+	for {
+		var buf []byte
+		select {
+		case buf = <-w.free:
+		case <-w.ctx.Done():
+			return ended(w.ctx)
+		}
+		if buf == nil {
+			buf = make([]byte, min(blockSize, max(1, w.stream.file.Size)))
+		}
+		n, err := io.ReadFull(w.stream, buf[:cap(buf)])
+		if n > 0 {
+			w.full <- buf[:n] // there is room for all
+		}
+		if err != nil {
+			if errors.Is(w.stream.err, io.EOF) {
+				return nil
+			}
+			return w.stream.err
+		}
+	}
+}
+
+func (w *deploy) write() error {
+	defer close(w.spans)
+	var span []block
+	var size int
+	begun := time.Now()
+	for buf := range w.full {
+		if _, err := w.target.WriteAt(buf, w.at); err != nil {
+			return fmt.Errorf("write at byte %d: %w", w.at, err)
+		}
+		span = append(span, block{w.at, len(buf), maphash.Bytes(w.seed, buf)})
+		size += len(buf)
+		w.at += int64(len(buf))
+		w.free <- buf
+		w.tell(toldEvery)
+		if size >= w.span || time.Since(begun) >= w.least {
+			if err := w.settled(span); err != nil {
+				return err
+			}
+			span, size, begun = nil, 0, time.Now()
+		}
+	}
+	return w.settled(span)
+}
+
+// settled gives a span away, and waits while the one before is not on the medium.
+func (w *deploy) settled(span []block) error {
+	select {
+	case w.spans <- span:
+		return nil
+	case <-w.ctx.Done():
+		return ended(w.ctx)
+	}
+}
+
+func (w *deploy) tell(every time.Duration) {
+	if w.Progress != nil && time.Since(w.told) >= every {
+		w.told = time.Now()
+		w.Progress(w.stream.Progress(), w.at)
+	}
+}
+
+func (w *deploy) settle() error {
+	buf := make([]byte, blockSize)
+	for span := range w.spans {
+		if err := w.target.Sync(); err != nil {
+			return fmt.Errorf("sync: %w", err)
+		}
+		for _, b := range span {
+			if err := w.ctx.Err(); err != nil {
+				return ended(w.ctx)
+			}
+			if n, err := w.target.ReadAt(buf[:b.n], b.off); n < b.n {
+				return fmt.Errorf("read back at byte %d: %w", b.off+int64(n), err)
+			}
+			if maphash.Bytes(w.seed, buf[:b.n]) != b.sum {
+				err := fmt.Errorf("read back at byte %d: the device gives back something else than was written", b.off)
+				return errkind.WithHint(err, "Look into the kernel's log, and replace the device.")
+			}
+		}
+		if len(span) == 0 || w.Saved == nil {
+			continue
+		}
+		end := span[len(span)-1]
+		if err := w.save(w.stream.Checkpoint(end.off + int64(end.n))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *deploy) save(c Checkpoint) error {
+	if c.Uncompressed <= w.last || c.Uncompressed-w.last < w.saved && time.Since(w.lastAt) < w.least {
+		return nil
+	}
+	if err := w.Saved(c); err != nil {
+		return fmt.Errorf("record how much is done: %w", err)
+	}
+	w.last, w.lastAt = c.Uncompressed, time.Now()
+	return nil
+}
