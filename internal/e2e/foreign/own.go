@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"google.golang.org/grpc"
+
+	handles "example.com/foreign/stubs/trident/handles/v1"
+	host "example.com/foreign/stubs/trident/host/v1"
+	operations "example.com/foreign/stubs/trident/operations/v1"
+	self "example.com/foreign/stubs/trident/self/v1"
+	setup "example.com/foreign/stubs/trident/setup/v1"
+)
+
+// own calls the methods of Trident's own services.
+func own(conn grpc.ClientConnInterface) []call {
+	ops, me := operations.NewOperationsServiceClient(conn), self.NewSelfServiceClient(conn)
+	h, here := handles.NewHandleServiceClient(conn), host.NewHostServiceClient(conn)
+	text := "os: {}\n"
+	nowhere := &self.Source{From: &self.Source_Path{Path: "/nowhere.raw"}}
+	const gone = "PHASE_UNDONE NOT_FOUND"
+	var handle int64 // of the configuration
+	var operation string
+	return []call{
+		{method: "trident.setup.v1.SetupService/Handshake", want: "OK",
+			do: unary(setup.NewSetupServiceClient(conn).Handshake, &setup.HandshakeRequest{ClientName: "foreign"}, ok)},
+
+		{method: "trident.handles.v1.HandleService/OpenConfig", want: "OK", do: func(ctx context.Context) (_ string, err error) {
+			handle, err = openConfig(ctx, h, text)
+			return "OK", err
+		}},
+		{method: "trident.host.v1.HostService/ValidateConfig", want: "true", do: func(ctx context.Context) (string, error) {
+			resp, err := here.ValidateConfig(ctx, &host.ValidateConfigRequest{Config: &host.ValidateConfigRequest_ConfigHandle{ConfigHandle: handle}})
+			return yes(resp.GetValid()), err
+		}},
+		{method: "trident.host.v1.HostService/PlanUpdate", want: "SERVICING_KIND_NONE_REQUIRED",
+			do: unary(here.PlanUpdate, &host.PlanUpdateRequest{Config: &host.PlanUpdateRequest_Text{Text: text}}, func(r *host.PlanUpdateResponse) string { return r.GetKind().String() })},
+		{method: "trident.host.v1.HostService/GetHost", want: "HOST_PHASE_FRESH", host: "HOST_PHASE_SETTLED",
+			do: unary(here.GetHost, &host.GetHostRequest{}, func(r *host.GetHostResponse) string { return r.GetPhase().String() })},
+		{method: "trident.handles.v1.HandleService/Close", want: "OK", do: func(ctx context.Context) (string, error) {
+			resp, err := h.Close(ctx, &handles.CloseRequest{Handle: handle})
+			return ok(resp), err
+		}},
+		{method: "trident.handles.v1.HandleService/OpenImage", want: notFound, do: func(ctx context.Context) (string, error) {
+			stream, err := h.OpenImage(ctx)
+			if err != nil {
+				return "", err
+			}
+			_ = stream.Send(&handles.OpenImageRequest{Part: &handles.OpenImageRequest_Start_{Start: &handles.OpenImageRequest_Start{
+				Kind: handles.ImageKind_IMAGE_KIND_SYSEXT, From: &handles.OpenImageRequest_Start_Path{Path: "/nowhere.raw"},
+			}}}) // what is wrong comes with the answer
+			resp, err := stream.CloseAndRecv()
+			return fmt.Sprint(resp.GetImageHandle()), err
+		}},
+
+		{method: "trident.operations.v1.OperationsService/List", want: "true", do: func(ctx context.Context) (string, error) {
+			resp, err := ops.List(ctx, &operations.ListRequest{})
+			if len(resp.GetOperations()) > 0 {
+				operation = resp.GetOperations()[0].GetId()
+			}
+			return yes(operation != ""), err
+		}},
+		{method: "trident.operations.v1.OperationsService/Get", want: "true", do: func(ctx context.Context) (string, error) {
+			resp, err := ops.Get(ctx, &operations.GetRequest{Id: operation})
+			return yes(resp.GetOperation().GetId() == operation), err
+		}},
+		{method: "trident.operations.v1.OperationsService/Watch", want: "OK after events: true", do: func(ctx context.Context) (string, error) {
+			return events(ops.Watch, &operations.WatchRequest{Id: operation})(ctx)
+		}},
+		{method: "trident.operations.v1.OperationsService/Cancel", want: precondition, do: func(ctx context.Context) (string, error) {
+			return unary(ops.Cancel, &operations.CancelRequest{Id: operation}, ok)(ctx)
+		}},
+
+		{method: "trident.self.v1.SelfService/GetStatus", want: "true",
+			do: unary(me.GetStatus, &self.GetStatusRequest{}, func(r *self.GetStatusResponse) string { return yes(r.GetRunningVersion() != "") })},
+		{method: "trident.self.v1.SelfService/History", want: "0",
+			do: unary(me.History, &self.HistoryRequest{}, func(r *self.HistoryResponse) string { return strconv.Itoa(len(r.GetEntries())) })},
+		{method: "trident.self.v1.SelfService/Stage", want: gone, do: func(ctx context.Context) (string, error) {
+			stream, err := me.Stage(ctx)
+			if err != nil {
+				return "", err
+			}
+			_ = stream.Send(&self.StageRequest{Part: &self.StageRequest_Start_{Start: &self.StageRequest_Start{Source: nowhere}}})
+			var last string
+			_, err = drain(stream.Recv, func(r *self.StageResponse) error { last = ended(r.GetEvent()); return nil })
+			return last, err
+		}},
+		{method: "trident.self.v1.SelfService/Upgrade", want: gone, do: func(ctx context.Context) (string, error) {
+			stream, err := me.Upgrade(ctx)
+			if err != nil {
+				return "", err
+			}
+			_ = stream.Send(&self.UpgradeRequest{Part: &self.UpgradeRequest_Start_{Start: &self.UpgradeRequest_Start{Source: nowhere}}})
+			var last string
+			_, err = drain(stream.Recv, func(r *self.UpgradeResponse) error { last = ended(r.GetEvent()); return nil })
+			return last, err
+		}},
+		{method: "trident.self.v1.SelfService/Activate", want: notFound, do: events(me.Activate, &self.ActivateRequest{Version: "9.9.9"})},
+		{method: "trident.self.v1.SelfService/Rollback", want: precondition, do: events(me.Rollback, &self.RollbackRequest{})},
+		{method: "trident.self.v1.SelfService/Unblock", want: notFound, do: unary(me.Unblock, &self.UnblockRequest{Version: "9.9.9"}, ok)},
+		{method: "trident.self.v1.SelfService/Remove", want: notFound, do: unary(me.Remove, &self.RemoveRequest{Version: "9.9.9"}, ok)},
+	}
+}
+
+// ended is how an operation stands after an event.
+func ended(e *operations.Event) string {
+	return e.GetPhase().String() + " " + e.GetChange().GetFailure().GetReason()
+}
+
+// openConfig sends a configuration in two pieces.
+func openConfig(ctx context.Context, h handles.HandleServiceClient, text string) (int64, error) {
+	stream, err := h.OpenConfig(ctx)
+	if err != nil {
+		return 0, err
+	}
+	_ = stream.Send(&handles.OpenConfigRequest{Part: &handles.OpenConfigRequest_Start_{Start: &handles.OpenConfigRequest_Start{Size: int64(len(text))}}})
+	for _, part := range []string{text[:3], text[3:]} {
+		_ = stream.Send(&handles.OpenConfigRequest{Part: &handles.OpenConfigRequest_Chunk{Chunk: []byte(part)}})
+	}
+	resp, err := stream.CloseAndRecv()
+	return resp.GetConfigHandle(), err
+}
