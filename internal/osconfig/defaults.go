@@ -1,0 +1,87 @@
+package osconfig
+
+import (
+	"errors"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"github.com/trident-project/trident/internal/linux/inroot"
+)
+
+// defaults is how the OS in the tree makes users.
+type defaults struct {
+	uids, gids idRange
+	ownGroup   bool   // a new user has a group of its name
+	group      string // else this one: a name or a number
+	homes      string // the folder that homes are in
+	homeMode   fs.FileMode
+	shell      string
+	skeleton   string // the folder that a new home is a copy of
+}
+
+const (
+	loginDefs       = "etc/login.defs"
+	useraddDefaults = "etc/default/useradd"
+)
+
+// readDefaults reads login.defs(5) and the defaults of useradd(8). What they leave
+// out is as useradd has it, but for homes, which nobody else can read.
+func readDefaults(root string) (defaults, error) {
+	login, err := readSettings(root, loginDefs)
+	if err != nil {
+		return defaults{}, err
+	}
+	useradd, err := readSettings(root, useraddDefaults)
+	if err != nil {
+		return defaults{}, err
+	}
+	d := defaults{
+		uids:     idRange{number(login["UID_MIN"], 1000), number(login["UID_MAX"], 60000)},
+		gids:     idRange{number(login["GID_MIN"], 1000), number(login["GID_MAX"], 60000)},
+		ownGroup: login["USERGROUPS_ENAB"] != "no",
+		group:    or(useradd["GROUP"], "100"),
+		homes:    or(useradd["HOME"], "/home"),
+		homeMode: 0o700,
+		shell:    or(useradd["SHELL"], "/bin/sh"),
+		skeleton: or(useradd["SKEL"], "/etc/skel"),
+	}
+	if mode, err := strconv.ParseUint(login["HOME_MODE"], 8, 32); err == nil && mode <= 0o777 {
+		d.homeMode = fs.FileMode(mode)
+	}
+	return d, nil
+}
+
+// readSettings reads lines of a key and a value that blanks or a = divide. A later
+// line wins; a file that is not there has none.
+func readSettings(root, name string) (map[string]string, error) {
+	data, err := inroot.FS(root).ReadFile(name, maxText)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for _, l := range lines(string(data)) {
+		l = strings.TrimSpace(l)
+		if i := strings.IndexAny(l, "= \t"); i > 0 && l[0] != '#' {
+			out[l[:i]] = strings.Trim(l[i+1:], " \t\"'")
+		}
+	}
+	return out, nil
+}
+
+func number(s string, otherwise uint32) uint32 {
+	if n, err := strconv.ParseUint(s, 0, 32); err == nil {
+		return uint32(n)
+	}
+	return otherwise
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}

@@ -1,0 +1,136 @@
+package osconfig
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/linux/inroot"
+)
+
+// maxText bounds a file of settings that is changed, in bytes.
+const maxText = 4 << 20
+
+// original is a file before it is changed. One that is not there has no path.
+type original struct {
+	path  string // on disk, with all links of the tree followed
+	text  string
+	info  fs.FileInfo
+	label []byte // of SELinux, or nil
+}
+
+const labelName = "security.selinux"
+
+func readOriginal(root, name string) (original, error) {
+	f, err := inroot.FS(root).Open(strings.TrimPrefix(name, "/"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return original{}, nil
+	}
+	if err != nil {
+		return original{}, err
+	}
+	defer f.Close()
+	file, ok := f.(*os.File)
+	if !ok {
+		return original{}, fs.ErrInvalid
+	}
+	var o original
+	if o.info, err = file.Stat(); err != nil {
+		return original{}, err
+	}
+	if !o.info.Mode().IsRegular() {
+		return original{}, errkind.Errorf(errkind.Precondition, "%s is not a file", name)
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxText+1))
+	if err != nil {
+		return original{}, err
+	}
+	if len(data) > maxText {
+		return original{}, errkind.Errorf(errkind.TooLarge, "%s has more than %d bytes", name, maxText)
+	}
+	o.text = string(data)
+	label := make([]byte, 1024)
+	if n, err := unix.Fgetxattr(int(file.Fd()), labelName, label); err == nil {
+		o.label = label[:n]
+	}
+	o.path, err = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
+	return o, err
+}
+
+// replace writes the file anew, as it was but for its text.
+func (o original) replace(text string) error {
+	if err := atomicfile.Sweep(o.path); err != nil {
+		return err
+	}
+	return atomicfile.FillFunc(o.path, o.info.Mode()&^fs.ModeType, func(out *os.File) error {
+		if _, err := out.WriteString(text); err != nil {
+			return err
+		}
+		if st, ok := o.info.Sys().(*syscall.Stat_t); ok {
+			if err := out.Chown(int(st.Uid), int(st.Gid)); err != nil {
+				return err
+			}
+		}
+		if o.label == nil {
+			return nil
+		}
+		return unix.Fsetxattr(int(out.Fd()), labelName, o.label, 0)
+	})
+}
+
+// edit gives a file the text that change makes of the text it has, which is ""
+// where there is no file; a new one gets that mode and belongs to root. Nothing is
+// touched when the text stays as it is.
+func (s setup) edit(name string, mode fs.FileMode, change func(old string) (string, error)) error {
+	o, err := readOriginal(s.root, name)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", name, err)
+	}
+	now, err := change(o.text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if now == o.text {
+		return nil
+	}
+	return s.touch("write "+name, func() error {
+		if o.path == "" {
+			return Write(s.root, name, mode, text(now))
+		}
+		return o.replace(now)
+	})
+}
+
+// isThere says whether a file or folder is in the tree.
+func isThere(root, name string) (bool, error) {
+	_, err := inroot.FS(root).Stat(strings.TrimPrefix(name, "/"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// lines are the lines of a text, each with the line break at its end.
+func lines(text string) []string {
+	all := strings.SplitAfter(text, "\n")
+	if last := len(all) - 1; all[last] == "" {
+		return all[:last]
+	}
+	return all
+}
+
+// withLine appends a line to a text.
+func withLine(text, line string) string {
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	return text + line + "\n"
+}

@@ -1,0 +1,199 @@
+package osconfig
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/inroot"
+)
+
+// Files of the kernel's modules (reference, appendix B). An image that upstream's
+// tools made has its own settings in the same files.
+const (
+	modulesLoad     = "/etc/modules-load.d/modules-load.conf"
+	modulesDisabled = "/etc/modprobe.d/modules-disabled.conf"
+	modulesOptions  = "/etc/modprobe.d/module-options.conf"
+)
+
+// modules sets up how modules are loaded: always ones are loaded at boot, disabled
+// ones never, and auto ones when the kernel asks for them, as far as the image had
+// disabled them. Inherited ones get their options only.
+func (s setup) modules(_ context.Context, o *hostconfig.OS) error {
+	if len(o.Modules) == 0 {
+		return nil
+	}
+	if err := s.blocked(o.Modules); err != nil {
+		return err
+	}
+	for _, file := range []struct {
+		name   string
+		change func(string, hostconfig.Module) string
+	}{{modulesLoad, loadText}, {modulesDisabled, disabledText}, {modulesOptions, optionsText}} {
+		err := s.edit(file.name, 0o644, func(old string) (string, error) {
+			for _, m := range o.Modules {
+				old = file.change(old, m)
+			}
+			return old, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blocked refuses what would be disabled all the same, by a file that is not ours.
+func (s setup) blocked(modules []hostconfig.Module) error {
+	tree := inroot.FS(s.root)
+	files, err := tree.DropIns(".conf", "etc/modprobe.d", "run/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d")
+	if err != nil {
+		return err
+	}
+	for _, name := range files {
+		if name == modulesDisabled[1:] {
+			continue
+		}
+		data, err := tree.ReadFile(name, maxText)
+		if err != nil {
+			return err
+		}
+		for _, m := range modules {
+			wanted := m.LoadMode == hostconfig.LoadAlways || m.LoadMode == hostconfig.LoadAuto
+			if wanted && slices.ContainsFunc(lines(string(data)), func(l string) bool { return disables(l, m.Name) }) {
+				err := errkind.Errorf(errkind.Precondition, "module %s: loadMode %s has no effect, because /%s of the image disables it", m.Name, m.LoadMode, name)
+				return errkind.WithHint(err, "Take the module out of that file in the image, or hide the file with an empty one of its name in /etc/modprobe.d.")
+			}
+		}
+	}
+	return nil
+}
+
+// sameModule compares names as the kernel does, to which - and _ are one.
+func sameModule(a, b string) bool {
+	return strings.ReplaceAll(a, "-", "_") == strings.ReplaceAll(b, "-", "_")
+}
+
+// disables says whether a line of modprobe.d(5) keeps the module from being loaded.
+func disables(line, module string) bool {
+	words := strings.Fields(line)
+	switch {
+	case len(words) < 2 || !sameModule(words[1], module):
+		return false
+	case words[0] == "install":
+		return len(words) > 2 && (path.Base(words[2]) == "false" || path.Base(words[2]) == "true")
+	}
+	return words[0] == "blacklist"
+}
+
+func loadText(old string, m hostconfig.Module) string {
+	isIt := func(line string) bool { return sameModule(strings.TrimSpace(line), m.Name) }
+	switch {
+	case m.LoadMode == hostconfig.LoadDisable:
+		return strings.Join(slices.DeleteFunc(lines(old), isIt), "")
+	case m.LoadMode == hostconfig.LoadAlways && !slices.ContainsFunc(lines(old), isIt):
+		return withLine(old, m.Name)
+	}
+	return old
+}
+
+func disabledText(old string, m hostconfig.Module) string {
+	if m.LoadMode == hostconfig.LoadInherit || m.LoadMode == "" {
+		return old
+	}
+	// blacklist alone would leave it to those who ask for it by name.
+	blacklist, install := "blacklist "+m.Name, "install "+m.Name+" /bin/false"
+	has := func(want string) bool {
+		return slices.ContainsFunc(lines(old), func(l string) bool { return strings.TrimSpace(l) == want })
+	}
+	if m.LoadMode == hostconfig.LoadDisable && has(blacklist) && has(install) {
+		return old
+	}
+	now := strings.Join(slices.DeleteFunc(lines(old), func(l string) bool { return disables(l, m.Name) }), "")
+	if m.LoadMode == hostconfig.LoadDisable {
+		now = withLine(withLine(now, blacklist), install)
+	}
+	return now
+}
+
+// optionsText replaces the options that are given and keeps the others.
+func optionsText(old string, m hostconfig.Module) string {
+	if len(m.Options) == 0 {
+		return old
+	}
+	line := "options " + m.Name
+	for _, key := range slices.Sorted(maps.Keys(m.Options)) {
+		line += " " + option(key, m.Options[key])
+	}
+	all := lines(old)
+	if slices.ContainsFunc(all, func(l string) bool { return strings.TrimSpace(l) == line }) {
+		return old
+	}
+	var now strings.Builder
+	for _, l := range all {
+		words := optionWords(l)
+		if len(words) < 3 || words[0] != "options" || !sameModule(words[1], m.Name) {
+			now.WriteString(l)
+			continue
+		}
+		rest := slices.DeleteFunc(words, func(w string) bool {
+			key, _, _ := strings.Cut(w, "=")
+			_, replaced := m.Options[key]
+			return replaced
+		})
+		if len(rest) > 2 {
+			now.WriteString(strings.Join(rest, " ") + "\n")
+		}
+	}
+	return withLine(now.String(), line)
+}
+
+func option(key, value string) string {
+	if strings.ContainsAny(value, " \t") {
+		value = `"` + value + `"`
+	}
+	return key + "=" + value
+}
+
+// optionWords are the words of a line; blanks between double quotes divide none.
+func optionWords(line string) []string {
+	quoted := false
+	return strings.FieldsFunc(line, func(r rune) bool {
+		if r == '"' {
+			quoted = !quoted
+		}
+		return !quoted && strings.ContainsRune(" \t\r\n", r)
+	})
+}
+
+func checkModules(modules []hostconfig.Module) []error {
+	var faults []error
+	fault := func(i int, format string, args ...any) {
+		faults = append(faults, invalid(fmt.Sprintf("os.modules[%d]", i), format, args...))
+	}
+	for i, m := range modules {
+		if !made(m.Name, 1, 64, letters+digits+"_-") {
+			fault(i, "%q is no name of a module", brief(m.Name))
+		}
+		if j := slices.IndexFunc(modules, func(o hostconfig.Module) bool { return sameModule(o.Name, m.Name) }); j < i {
+			fault(i, "%q is os.modules[%d] already", brief(m.Name), j)
+		}
+		if m.LoadMode == hostconfig.LoadDisable && len(m.Options) > 0 {
+			fault(i, "%q has options, which have no effect on a module that is disabled", brief(m.Name))
+		}
+		for _, key := range slices.Sorted(maps.Keys(m.Options)) {
+			if !made(key, 1, 128, letters+digits+"_-.") {
+				fault(i, "%q is no name of an option", brief(key))
+			}
+			if value := m.Options[key]; strings.ContainsFunc(value, isControl) || strings.ContainsAny(value, `"\`) {
+				fault(i, "the value of option %q has a line break, a quotation mark or a backslash", brief(key))
+			}
+		}
+	}
+	return faults
+}
