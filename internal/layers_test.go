@@ -73,6 +73,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/linux/ddi", "internal/linux/gpt internal/linux/verity internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/linux/efivar/efivartest", "internal/linux/efivar internal/errkind"},
 	{"internal/linux/efivar", "internal/linux/gpt internal/errkind"},
+	{"internal/linux/fat", "internal/errkind"},
 	{"internal/linux/gpt", "internal/errkind"},
 	{"internal/linux/verity", "internal/errkind"},
 	{"internal/linux/inroot", "internal/errkind"},

@@ -1,0 +1,148 @@
+package fat
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// volumes are made by the tools that make ESPs.
+func volumes(t testing.TB) map[string][]byte {
+	t.Helper()
+	for _, tool := range []string{"mkfs.vfat", "mcopy", "mmd"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s makes the file systems", tool)
+		}
+	}
+	out := map[string][]byte{}
+	for name, args := range map[string][]string{
+		"12 bits":             {"-F12", "-C", "X", "2048"},
+		"16 bits":             {"-F16", "-C", "X", "20480"},
+		"32 bits":             {"-F32", "-C", "X", "40960"},
+		"sectors of 4096":     {"-F16", "-S4096", "-s1", "-C", "X", "20480"},
+		"clusters of 8 pages": {"-F12", "-s64", "-C", "X", "20480"},
+	} {
+		path := filepath.Join(t.TempDir(), "fs")
+		args[len(args)-2] = path
+		runTool(t, "mkfs.vfat", append([]string{"-n", "ESP"}, args...)...)
+		runTool(t, "mmd", "-i", path, "::EFI", "::EFI/Linux", "::many")
+		src := t.TempDir()
+		for name, data := range content() {
+			file := filepath.Join(src, "f")
+			if err := os.WriteFile(file, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			runTool(t, "mcopy", "-i", path, file, "::"+name)
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[name] = data
+	}
+	return out
+}
+
+func runTool(t testing.TB, name string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(os.Environ(), "MTOOLS_SKIP_CHECK=1", "LC_ALL=C.UTF-8")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+}
+
+func content() map[string][]byte {
+	big := make([]byte, 300<<10+77)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(big)
+	out := map[string][]byte{
+		"EFI/Linux/A long name of a kernel, with more than 26 letters.efi": big,
+		"SHORT.TXT": []byte("short"), "lower.txt": []byte("lower"), "empty": {}, "Größe.conf": []byte("not ASCII"),
+	}
+	for i := range 40 {
+		out[fmt.Sprintf("many/a file with number %d", i)] = []byte{byte(i)}
+	}
+	return out
+}
+
+func TestAFileSystemReadsAsItWasWritten(t *testing.T) {
+	t.Parallel()
+	for name, data := range volumes(t) {
+		v, err := Open(bytes.NewReader(data), int64(len(data)))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var names []string
+		for name, want := range content() {
+			names = append(names, name)
+			got, err := fs.ReadFile(v, strings.ToUpper(name))
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s: %d bytes, %v", name, len(got), err)
+			}
+		}
+		if err := fstest.TestFS(v, names...); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := fs.Stat(v, "EFI/Linux/missing"); !os.IsNotExist(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestWhatIsNoFATIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, b := range volumes(t) {
+		for what, damage := range map[string]func(b []byte){
+			"no signature":     func(b []byte) { b[510] = 0 },
+			"no sectors":       func(b []byte) { b[11], b[12] = 0, 0 },
+			"no clusters":      func(b []byte) { b[13] = 0 },
+			"too long":         func(b []byte) { b[19], b[20], b[35] = 0, 0, 0xff },
+			"a table too long": func(b []byte) { b[22], b[23] = 0, 0; b[39] = 0x7f },
+		} {
+			c := bytes.Clone(b)
+			damage(c)
+			if _, err := Open(bytes.NewReader(c), int64(len(c))); errkind.Of(err) != errkind.Corrupt {
+				t.Errorf("%s, %s: %v", name, what, err)
+			}
+		}
+	}
+	if _, err := Open(bytes.NewReader(nil), 0); err == nil {
+		t.Error("nothing is a file system")
+	}
+}
+
+// Any bytes give an answer, and soon.
+func FuzzOpen(f *testing.F) {
+	for _, b := range volumes(f) {
+		f.Add(b[:64<<10], int64(len(b)))
+	}
+	f.Fuzz(func(t *testing.T, b []byte, size int64) {
+		v, err := Open(bytes.NewReader(b), size)
+		if err != nil {
+			return
+		}
+		seen := 0
+		_ = fs.WalkDir(v, ".", func(name string, d fs.DirEntry, err error) error {
+			if seen++; seen > 200 || strings.Count(name, "/") > 8 {
+				return fs.SkipAll
+			}
+			if err == nil && !d.IsDir() {
+				if r, err := v.Open(name); err == nil {
+					_, _ = io.CopyN(io.Discard, r, 1<<20)
+				}
+			}
+			return nil
+		})
+	})
+}
