@@ -26,7 +26,7 @@ const maxIdentity = 4096
 // when the new tree boots. It may be called again.
 func Carry(old, new string, carryHostname bool) error {
 	if err := carryMachineID(old, new); err != nil {
-		return errkind.WithName(fmt.Errorf("carry the machine ID over: %w", err), "CopyMachineId")
+		return errkind.WithName(fmt.Errorf("carry the machine ID over: %w", readOnly("the machine ID", err)), "CopyMachineId")
 	}
 	if !carryHostname {
 		return nil
@@ -38,8 +38,11 @@ func Carry(old, new string, carryHostname bool) error {
 	if err != nil {
 		return errkind.WithName(fmt.Errorf("carry the hostname over: %w", err), "ReadHostname")
 	}
+	if now, err := inroot.FS(new).ReadFile(hostnameFile[1:], maxIdentity); err == nil && string(now) == string(name) {
+		return nil
+	}
 	if err := Write(new, hostnameFile, 0o644, text(string(name))); err != nil {
-		return fmt.Errorf("carry the hostname over: %w", err)
+		return fmt.Errorf("carry the hostname over: %w", readOnly("the hostname", err))
 	}
 	return nil
 }
@@ -79,7 +82,7 @@ func ResetMachineID(root string) error {
 		err = removeDBusID(root)
 	}
 	if err != nil {
-		return errkind.WithName(fmt.Errorf("take the machine ID out of the image: %w", err), "CreateMachineId")
+		return errkind.WithName(fmt.Errorf("take the machine ID out of the image: %w", readOnly("the machine ID", err)), "CreateMachineId")
 	}
 	return nil
 }

@@ -63,16 +63,22 @@ type setup struct {
 
 func sectionError(name, fault string, err error) error {
 	named := errkind.Variant(err) != ""
-	if errors.Is(err, unix.EROFS) {
-		err = errkind.WithHint(errkind.With(errkind.Precondition, err),
-			"The file system that os.%s has to be written to is read-only in this OS (one that verity protects, for example). "+
-				"Build the setting into the image, or mount the file system so that it can be written.", name)
-	}
-	err = fmt.Errorf("set up os.%s: %w", name, err)
+	err = fmt.Errorf("set up os.%s: %w", name, readOnly("os."+name, err))
 	if named {
 		return err
 	}
 	return errkind.WithName(err, fault)
+}
+
+// readOnly gives a kind and a hint to the failure of what could not be written
+// because its file system is read-only.
+func readOnly(what string, err error) error {
+	if !errors.Is(err, unix.EROFS) {
+		return err
+	}
+	return errkind.WithHint(errkind.With(errkind.Precondition, err),
+		"The file system that %s has to be written to is read-only in this OS (one that verity protects, for example). "+
+			"Build the setting into the image, or mount the file system so that it can be written.", what)
 }
 
 func (s setup) hostname(_ context.Context, o *hostconfig.OS) error {

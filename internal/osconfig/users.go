@@ -37,7 +37,8 @@ func (s setup) users(_ context.Context, o *hostconfig.OS) error {
 
 // user is done in an order that a cut can be anywhere in: the home, which tells
 // its user ID; the line in passwd, which says that there is such a user; and all
-// that a user has, which is added again to one that is there.
+// that a user has, which is added again to one that is there. A group of its own is
+// missing as long as it is not in /etc/group, hence that comes after gshadow.
 func (s setup) user(u hostconfig.User, all []hostconfig.User, defs defaults) error {
 	a, err := readAccounts(s.root)
 	if err != nil {
@@ -58,7 +59,7 @@ func (s setup) user(u hostconfig.User, all []hostconfig.User, defs defaults) err
 	if err := a.enter(u, p); err != nil {
 		return err
 	}
-	for _, d := range []*database{a.passwd, a.group, a.gshadow, a.shadow} {
+	for _, d := range []*database{a.passwd, a.gshadow, a.group, a.shadow} {
 		if err := s.edit(d.name, 0, func(string) (string, error) { return d.text(), nil }); err != nil {
 			return err
 		}
