@@ -35,7 +35,7 @@ var layers = []struct{ pkg, may string }{
 		"internal/linux/inroot internal/errkind"},
 	{"internal/daemon", "internal/api internal/observe internal/servicing internal/selfservice internal/operation internal/hoststate internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/observe", "internal/operation internal/errkind"},
-	{"internal/api", "internal/servicing internal/selfservice internal/hoststate internal/hostconfig internal/operation internal/trust internal/fetch internal/linux/inroot internal/errkind internal/errkind/grpckind " + generated},
+	{"internal/api", "internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/operation internal/trust internal/fetch internal/linux/inroot internal/errkind internal/errkind/grpckind " + generated},
 	{"proto/client/examples/fleet", "proto/client"},
 	{"proto/client/examples/image-builder", "proto/client"},
 	{"proto/client/examples/package-manager", "proto/client"},

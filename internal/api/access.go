@@ -59,6 +59,7 @@ func access() map[string]rule {
 
 		hostv1.HostService_ValidateConfig_FullMethodName: {may: root},
 		hostv1.HostService_PlanUpdate_FullMethodName:     {may: root},
+		hostv1.HostService_PlanInstall_FullMethodName:    {may: root},
 		hostv1.HostService_GetHost_FullMethodName:        {may: root},
 
 		healthpb.Health_Check_FullMethodName:                                   {may: anyone, quiet: true},
@@ -68,15 +69,15 @@ func access() map[string]rule {
 		reflectionalphapb.ServerReflection_ServerReflectionInfo_FullMethodName: {may: anyone, quiet: true},
 
 		tridentv1.CommitService_Commit_FullMethodName:         {may: root},
-		tridentv1.StreamingService_StreamDisk_FullMethodName:  {may: root, unbuilt: "write a disk image"},
+		tridentv1.StreamingService_StreamDisk_FullMethodName:  {may: root},
 		tridentv1.UpdateService_Update_FullMethodName:         {may: root},
 		tridentv1.UpdateService_UpdateStage_FullMethodName:    {may: root},
 		tridentv1.UpdateService_UpdateFinalize_FullMethodName: {may: root},
 
-		tridentv1preview.CommitService_CheckRoot_FullMethodName:                     {may: root, unbuilt: "check the root file system of a host"},
-		tridentv1preview.InstallService_Install_FullMethodName:                      {may: root, unbuilt: "install a host"},
-		tridentv1preview.InstallService_InstallStage_FullMethodName:                 {may: root, unbuilt: "stage the installation of a host"},
-		tridentv1preview.InstallService_InstallFinalize_FullMethodName:              {may: root, unbuilt: "finalize the installation of a host"},
+		tridentv1preview.CommitService_CheckRoot_FullMethodName:                     {may: root},
+		tridentv1preview.InstallService_Install_FullMethodName:                      {may: root},
+		tridentv1preview.InstallService_InstallStage_FullMethodName:                 {may: root},
+		tridentv1preview.InstallService_InstallFinalize_FullMethodName:              {may: root},
 		tridentv1preview.RebuildRaidService_RebuildRaid_FullMethodName:              {may: root, unbuilt: "rebuild RAID arrays"},
 		tridentv1preview.RollbackService_CheckRollback_FullMethodName:               {may: root},
 		tridentv1preview.RollbackService_Rollback_FullMethodName:                    {may: root},

@@ -119,16 +119,16 @@ func seenBy(h stats.Handler) grpc.ServerOption {
 // registerUpstream registers upstream's services. Of those that are not built
 // yet, the access table has the sentence that each method answers with.
 func registerUpstream(s grpc.ServiceRegistrar, c Config, handles *handleTable) {
-	servicer := servicer{host: c.Servicing, runner: c.Operations}
+	servicer := servicer{host: c.Servicing, runner: c.Operations, handles: handles}
 	tridentv1.RegisterVersionServiceServer(s, versionServer{version: c.Version})
-	tridentv1.RegisterUpdateServiceServer(s, &updateServer{servicer: servicer, handles: handles})
+	tridentv1.RegisterUpdateServiceServer(s, &updateServer{servicer: servicer})
 	tridentv1.RegisterCommitServiceServer(s, &commitServer{servicer: servicer})
 	tridentv1preview.RegisterRollbackServiceServer(s, &rollbackServer{servicer: servicer, store: c.Store})
 	tridentv1preview.RegisterStatusServiceServer(s, &statusServer{store: c.Store})
 	tridentv1preview.RegisterValidationServiceServer(s, &validationServer{host: c.Servicing})
-	tridentv1.RegisterStreamingServiceServer(s, tridentv1.UnimplementedStreamingServiceServer{})
-	tridentv1preview.RegisterCommitServiceServer(s, tridentv1preview.UnimplementedCommitServiceServer{})
-	tridentv1preview.RegisterInstallServiceServer(s, tridentv1preview.UnimplementedInstallServiceServer{})
+	tridentv1.RegisterStreamingServiceServer(s, &streamingServer{servicer: servicer})
+	tridentv1preview.RegisterCommitServiceServer(s, &checkServer{servicer: servicer})
+	tridentv1preview.RegisterInstallServiceServer(s, &installServer{servicer: servicer})
 	tridentv1preview.RegisterRebuildRaidServiceServer(s, tridentv1preview.UnimplementedRebuildRaidServiceServer{})
 }
 

@@ -20,10 +20,18 @@ func capabilities(services bool) []string {
 	}
 	if services {
 		out = append(out,
-			"host-plan",            // HostService.PlanUpdate
-			"runtime-rollback",     // RollbackService, for what was changed at run time
-			"runtime-update",       // UpdateService, for what can be changed at run time
-			"update-config-handle", // the request header trident-config-handle of UpdateService.Update and UpdateStage
+			"ab-rollback",           // RollbackService, into the other volume
+			"ab-update",             // UpdateService, into the other volume
+			"check-root",            // upstream's preview CommitService
+			"host-plan",             // HostService.PlanUpdate
+			"install",               // InstallService
+			"install-config-handle", // the request header trident-config-handle of InstallService.Install and InstallStage
+			"install-multiboot",     // their request header trident-install-multiboot
+			"install-plan",          // HostService.PlanInstall
+			"runtime-rollback",      // RollbackService, for what was changed at run time
+			"runtime-update",        // UpdateService, for what can be changed at run time
+			"stream-disk",           // StreamingService
+			"update-config-handle",  // the request header trident-config-handle of UpdateService.Update and UpdateStage
 		)
 	}
 	slices.Sort(out)

@@ -98,7 +98,9 @@ func eventToWire(e operation.Event) *operationsv1.Event {
 	case operation.Change:
 		out.Body = &operationsv1.Event_Change{Change: &operationsv1.Change{Waiting: string(e.Waiting), Failure: failureToWire(e.Failure)}}
 	case operation.Progress:
-		out.Body = &operationsv1.Event_Progress{Progress: &operationsv1.Progress{Done: e.Done, Total: e.Total}}
+		out.Body = &operationsv1.Event_Progress{Progress: &operationsv1.Progress{
+			Done: e.Done, Total: e.Total, Part: textToWire(e.Part), PartDone: e.PartDone, PartTotal: e.PartTotal,
+		}}
 	case operation.Log:
 		out.Body = &operationsv1.Event_Log{Log: &operationsv1.LogLine{
 			Severity: severityToWire(e.Level), Message: textToWire(e.Message), Attributes: attributesToWire(e.Attributes),

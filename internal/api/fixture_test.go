@@ -60,12 +60,15 @@ type fixture struct {
 	host    *fakeServicing
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t *testing.T) *fixture { return newFixtureIn(t, operationtest.NewMemory(), "boot 1") }
+
+// newFixtureIn is the daemon of a boot of a host that has a journal already.
+func newFixtureIn(t *testing.T, journal operation.Journal, boot string) *fixture {
 	t.Helper()
 	f := &fixture{log: &lines{}, served: make(chan error, 1), goAhead: make(chan error)}
 	logger := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	f.runner, err = operation.New(t.Context(), operation.Config{Journal: operationtest.NewMemory(), Logger: logger})
+	f.runner, err = operation.New(t.Context(), operation.Config{Journal: journal, Life: operation.Life{Boot: boot}, Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,19 +32,37 @@ func (s *hostServer) ValidateConfig(ctx context.Context, req *hostv1.ValidateCon
 }
 
 func (s *hostServer) PlanUpdate(ctx context.Context, req *hostv1.PlanUpdateRequest) (*hostv1.PlanUpdateResponse, error) {
-	text, field, err := s.configText(ctx, req)
+	config, report, err := s.parsed(ctx, req)
 	if err != nil {
 		return nil, err
-	}
-	config, report := hostconfig.Parse(text)
-	if err := report.Err(); err != nil {
-		return nil, errkind.WithField(err, field)
 	}
 	change, effective, err := s.host.Plan(ctx, config)
 	if err != nil {
 		return nil, err
 	}
 	return planToWire(change, effective, report), nil
+}
+
+func (s *hostServer) PlanInstall(ctx context.Context, req *hostv1.PlanInstallRequest) (*hostv1.PlanInstallResponse, error) {
+	config, report, err := s.parsed(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	plan, text, err := s.host.PlanInstall(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	return &hostv1.PlanInstallResponse{Text: textToWire(text), Storage: storageToWire(plan), Warnings: findingsToWire(report)}, nil
+}
+
+// parsed is the configuration of a request that has to be without faults.
+func (s *hostServer) parsed(ctx context.Context, req withConfig) (*hostconfig.Config, hostconfig.Report, error) {
+	text, field, err := s.configText(ctx, req)
+	if err != nil {
+		return nil, nil, err
+	}
+	config, report := hostconfig.Parse(text)
+	return config, report, errkind.WithField(report.Err(), field)
 }
 
 // GetHost answers also when the record cannot be read: it says so.

@@ -160,7 +160,12 @@ func TestADaemonWithoutServicingSaysWhatItCannot(t *testing.T) {
 	_, commit := none.Commit(t.Context(), false)
 	_, rollback := none.Rollback(t.Context(), servicing.RollbackRequest{})
 	_, _, plan := none.Plan(t.Context(), nil)
-	for _, err := range []error{update, finalize, commit, rollback, plan} {
+	_, install := none.Install(t.Context(), servicing.InstallRequest{})
+	_, finalizeInstall := none.FinalizeInstall(t.Context(), false)
+	_, disk := none.StreamDisk(t.Context(), servicing.StreamRequest{})
+	_, root := none.CheckRoot(t.Context())
+	_, _, planInstall := none.PlanInstall(t.Context(), nil)
+	for _, err := range []error{update, finalize, commit, rollback, plan, install, finalizeInstall, disk, root, planInstall} {
 		if errkind.Of(err) != errkind.Unsupported {
 			t.Errorf("got %v", err)
 		}

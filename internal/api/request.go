@@ -2,12 +2,15 @@ package api
 
 import (
 	"context"
+	"strconv"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/operation"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
 // requestHeader is the request header by which a client names a call that begins
@@ -54,4 +57,55 @@ func requestOf(stream grpc.ServerStream) (string, error) {
 	}
 	method, _ := grpc.MethodFromServerStream(stream)
 	return method + " " + given[0], nil
+}
+
+// configHandleHeader is the request header that names a configuration which was
+// opened before: upstream's messages have no field for one.
+const configHandleHeader = "trident-config-handle"
+
+// config is the configuration of a request, or what its header's handle holds.
+// That it cannot be parsed is a failure of the operation, not of the request
+// (reference, 2.8).
+func (s servicer) config(ctx context.Context, field string, config *tridentv1.HostConfiguration) (*hostconfig.Config, error) {
+	text, err := s.configText(ctx, field, config)
+	if err != nil {
+		return nil, err
+	}
+	parsed, report := hostconfig.Parse(text)
+	return parsed, report.Err()
+}
+
+func (s servicer) configText(ctx context.Context, field string, config *tridentv1.HostConfiguration) ([]byte, error) {
+	given := metadata.ValueFromIncomingContext(ctx, configHandleHeader)
+	switch {
+	case len(given) == 0 && config == nil:
+		return nil, missing(field, "a Host Configuration")
+	case len(given) == 0:
+		return []byte(config.GetConfig()), nil
+	case len(given) > 1 || config.GetConfig() != "":
+		return nil, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: it has more than one Host Configuration"), configHandleHeader)
+	}
+	id, err := strconv.ParseInt(given[0], 10, 64)
+	if err != nil {
+		return nil, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %.40q is no handle", given[0]), configHandleHeader)
+	}
+	text, err := s.handles.config(ctx, id)
+	return text, errkind.WithField(err, configHandleHeader)
+}
+
+func missing(field, what string) error {
+	return errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: it does not say %s: %s is missing", what, field), field)
+}
+
+// rebootFromWire tells whether the caller reboots the host. Who does not say
+// leaves it to Trident.
+func rebootFromWire(r *tridentv1.RebootManagement) (callerReboots bool, err error) {
+	switch h := r.GetHandling(); h {
+	case tridentv1.RebootHandling_REBOOT_HANDLING_UNSPECIFIED, tridentv1.RebootHandling_TRIDENT_HANDLES_REBOOT:
+		return false, nil
+	case tridentv1.RebootHandling_CALLER_HANDLES_REBOOT:
+		return true, nil
+	default:
+		return false, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %d is no way to handle a reboot", h), "reboot.handling")
+	}
 }

@@ -7,18 +7,25 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/servicing"
+	"github.com/trident-project/trident/internal/storage"
 )
 
 // Servicing is what changes a host: a servicing.Service, or what stands in for
 // one, so that the streams can be tested with outcomes that only hosts of other
 // kinds have. Each of the methods that begin an operation returns its ID once it
-// is journaled, or "" when there was nothing to do.
+// is journaled, or "" when there was nothing to do. Commit may return an operation
+// that is there already: one that goes on in this boot, or ended in it.
 type Servicing interface {
 	Update(ctx context.Context, req servicing.UpdateRequest) (operationID string, err error)
 	Finalize(ctx context.Context, callerReboots bool) (operationID string, err error)
 	Commit(ctx context.Context, callerReboots bool) (operationID string, err error)
 	Rollback(ctx context.Context, req servicing.RollbackRequest) (operationID string, err error)
+	Install(ctx context.Context, req servicing.InstallRequest) (operationID string, err error)
+	FinalizeInstall(ctx context.Context, callerReboots bool) (operationID string, err error)
+	StreamDisk(ctx context.Context, req servicing.StreamRequest) (operationID string, err error)
+	CheckRoot(ctx context.Context) (operationID string, err error)
 	Plan(ctx context.Context, c *hostconfig.Config) (hostconfig.Change, *hostconfig.Config, error)
+	PlanInstall(ctx context.Context, c *hostconfig.Config) (plan storage.Description, text string, err error)
 	Outcome(op operation.Operation) (servicing.Outcome, bool)
 }
 
@@ -41,6 +48,26 @@ func (noServicing) Commit(context.Context, bool) (string, error) { return "", ca
 
 func (noServicing) Rollback(context.Context, servicing.RollbackRequest) (string, error) {
 	return "", cannot("roll a host back")
+}
+
+func (noServicing) Install(context.Context, servicing.InstallRequest) (string, error) {
+	return "", cannot("install a host")
+}
+
+func (noServicing) FinalizeInstall(context.Context, bool) (string, error) {
+	return "", cannot("install a host")
+}
+
+func (noServicing) StreamDisk(context.Context, servicing.StreamRequest) (string, error) {
+	return "", cannot("write a disk from an image")
+}
+
+func (noServicing) CheckRoot(context.Context) (string, error) {
+	return "", cannot("check the root file system of a host")
+}
+
+func (noServicing) PlanInstall(context.Context, *hostconfig.Config) (storage.Description, string, error) {
+	return storage.Description{}, "", cannot("plan an installation")
 }
 
 func (noServicing) Plan(context.Context, *hostconfig.Config) (hostconfig.Change, *hostconfig.Config, error) {

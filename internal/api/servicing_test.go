@@ -23,6 +23,7 @@ import (
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/servicing"
+	"github.com/trident-project/trident/internal/storage"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
 )
@@ -32,19 +33,27 @@ var _ Servicing = (*servicing.Service)(nil)
 // fakeServicing begins operations of one step and notes what was asked for.
 type fakeServicing struct {
 	step    func(context.Context, *operation.Run[struct{}]) error
+	undo    error // what taking it back comes to
+	record  error // what the step after it comes to
 	start   operation.Starter[struct{}]
 	outcome servicing.Outcome
 	refuse  error // instead of an operation
 	idle    bool  // there is nothing to do
 	change  hostconfig.Change
+	plan    storage.Description
+	there   string // the operation that a commit is answered with
 	asked   []any
 }
 
 func newFakeServicing(r *operation.Runner) *fakeServicing {
 	f := &fakeServicing{outcome: servicing.Outcome{Kind: servicing.RuntimeUpdate}}
 	f.start = operation.Register(r, operation.Kind[struct{}]{Name: "host-update", Steps: []operation.Step[struct{}]{
-		{Name: "stage", Do: func(ctx context.Context, r *operation.Run[struct{}]) error { return f.step(ctx, r) }},
-		{Name: "record"},
+		{
+			Name: "stage",
+			Do:   func(ctx context.Context, r *operation.Run[struct{}]) error { return f.step(ctx, r) },
+			Undo: func(context.Context, *operation.Run[struct{}]) error { return f.undo },
+		},
+		{Name: "record", Do: func(context.Context, *operation.Run[struct{}]) error { return f.record }},
 	}})
 	return f
 }
@@ -65,10 +74,29 @@ func (f *fakeServicing) Finalize(ctx context.Context, caller bool) (string, erro
 	return f.begin(ctx, []any{"finalize", caller})
 }
 func (f *fakeServicing) Commit(ctx context.Context, caller bool) (string, error) {
+	if f.there != "" {
+		return f.there, nil
+	}
 	return f.begin(ctx, []any{"commit", caller})
 }
 func (f *fakeServicing) Rollback(ctx context.Context, r servicing.RollbackRequest) (string, error) {
 	return f.begin(ctx, r)
+}
+func (f *fakeServicing) Install(ctx context.Context, r servicing.InstallRequest) (string, error) {
+	return f.begin(ctx, r)
+}
+func (f *fakeServicing) FinalizeInstall(ctx context.Context, caller bool) (string, error) {
+	return f.begin(ctx, []any{"finalize install", caller})
+}
+func (f *fakeServicing) StreamDisk(ctx context.Context, r servicing.StreamRequest) (string, error) {
+	return f.begin(ctx, r)
+}
+func (f *fakeServicing) CheckRoot(ctx context.Context) (string, error) {
+	return f.begin(ctx, "check root")
+}
+func (f *fakeServicing) PlanInstall(_ context.Context, c *hostconfig.Config) (storage.Description, string, error) {
+	f.asked = append(f.asked, c)
+	return f.plan, "Install into volume-a\n", f.refuse
 }
 func (f *fakeServicing) Plan(_ context.Context, c *hostconfig.Config) (hostconfig.Change, *hostconfig.Config, error) {
 	return f.change, c, f.refuse
@@ -182,6 +210,15 @@ func TestWhatIsAskedOfServicing(t *testing.T) {
 		"commit": {func(ctx context.Context, f *fixture) servicingCall {
 			return read1(tridentv1.NewCommitServiceClient(f.conn).Commit(ctx, &tridentv1.CommitRequest{}))
 		}, []any{"commit", false}},
+		"install finalize": {func(ctx context.Context, f *fixture) servicingCall {
+			return read1(tridentv1preview.NewInstallServiceClient(f.conn).InstallFinalize(ctx, &tridentv1preview.FinalizeInstallRequest{Reboot: caller}))
+		}, []any{"finalize install", true}},
+		"check root": {func(ctx context.Context, f *fixture) servicingCall {
+			return read1(tridentv1preview.NewCommitServiceClient(f.conn).CheckRoot(ctx, &tridentv1preview.CheckRootRequest{}))
+		}, "check root"},
+		"stream disk": {func(ctx context.Context, f *fixture) servicingCall {
+			return read1(tridentv1.NewStreamingServiceClient(f.conn).StreamDisk(ctx, &tridentv1.StreamDiskRequest{ImageUrl: "file:///x.cosi", Reboot: caller}))
+		}, servicing.StreamRequest{URL: "file:///x.cosi", SHA384: "ignored", CallerReboots: true}},
 		"rollback": {func(ctx context.Context, f *fixture) servicingCall {
 			return read1(tridentv1preview.NewRollbackServiceClient(f.conn).Rollback(ctx, &tridentv1preview.RollbackRequest{
 				Kind: tridentv1preview.ManualRollbackKind_RUNTIME_ROLLBACK_REQUESTED, Finalize: &tridentv1preview.RollbackFinalizeRequest{Reboot: caller},

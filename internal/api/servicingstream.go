@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"google.golang.org/grpc"
@@ -17,37 +18,17 @@ import (
 
 // servicer is what all of upstream's services that change a host have.
 type servicer struct {
-	host   Servicing
-	runner *operation.Runner
+	host    Servicing
+	runner  *operation.Runner
+	handles *handleTable
 }
 
 type servicingStream = grpc.ServerStreamingServer[tridentv1.ServicingResponse]
 
-// run begins an operation and shows it as upstream does (reference, 2.8):
-// Started, then log lines, then Completed, which also tells of a failure. What
-// keeps an operation from beginning at all ends the stream with a status
-// instead: a request that cannot be, a busy host, what is not built.
+// run begins an operation and shows it.
 func (s servicer) run(stream servicingStream, callerReboots bool, begin func(context.Context) (string, error)) error {
-	id, err := once(stream, s.runner, begin)
-	if err != nil && isRefusal(err) {
-		return err
-	}
-	out := &projection{stream: stream, servicer: s, id: id, callerReboots: callerReboots}
-	if err != nil || id == "" {
-		return out.atOnce(err)
-	}
-	op, err := s.runner.Get(stream.Context(), id)
-	if err != nil {
-		return err
-	}
-	noteOperation(stream.Context(), id)
-	if err := stream.SendHeader(metadata.Pairs(operationHeader, id)); err != nil {
-		return err
-	}
-	if err := out.send(op.Created, &tridentv1.ServicingResponse{Response: &tridentv1.ServicingResponse_Started{Started: &tridentv1.Started{}}}); err != nil {
-		return err
-	}
-	return out.follow()
+	p := &projection{servicer: s, stream: stream, callerReboots: callerReboots}
+	return p.run(begin)
 }
 
 // isRefusal tells what is no servicing error: it has nothing to do with what was
@@ -68,6 +49,69 @@ type projection struct {
 	stream        servicingStream
 	id            string
 	callerReboots bool
+	// commit: what counts is what comes of the system that was booted. Where that is
+	// to go back it needs one more reboot, which is no failure yet: who asked has to
+	// see to it (reference, 4.8). The boot after that tells of the failure.
+	commit bool
+}
+
+// afterHeader is the response header of a call that shows an operation from some
+// event on, not from its beginning: the sequence number of the event before.
+const afterHeader = "trident-operation-after"
+
+// run begins an operation and shows it as upstream does (reference, 2.8):
+// Started, then log lines, then Completed, which also tells of a failure. What
+// keeps an operation from beginning at all ends the stream with a status
+// instead: a request that cannot be, a busy host, what is not built.
+func (p *projection) run(begin func(context.Context) (string, error)) error {
+	id, err := once(p.stream, p.runner, begin)
+	if err != nil && isRefusal(err) {
+		return err
+	}
+	if err != nil || id == "" {
+		return p.atOnce(err)
+	}
+	ctx := p.stream.Context()
+	p.id = id
+	op, err := p.runner.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	noteOperation(ctx, id)
+	header, after := metadata.Pairs(operationHeader, id), uint64(0)
+	if p.commit {
+		if after, err = p.boot(op); err != nil {
+			return err
+		}
+		header.Set(afterHeader, strconv.FormatUint(after, 10))
+	}
+	if err := p.stream.SendHeader(header); err != nil {
+		return err
+	}
+	if err := p.send(op.Created, &tridentv1.ServicingResponse{Response: &tridentv1.ServicingResponse_Started{Started: &tridentv1.Started{}}}); err != nil {
+		return err
+	}
+	return p.follow(after)
+}
+
+// boot is the event with which an operation went into the boot that it is in; 0
+// if it has seen only one.
+func (p *projection) boot(op operation.Operation) (uint64, error) {
+	after := uint64(0)
+	for e, err := range p.runner.Watch(p.stream.Context(), op.ID, 0) {
+		switch {
+		case errors.Is(err, operation.ErrDetached):
+			return 0, grpckind.Reattach(op.ID, 0)
+		case err != nil:
+			return 0, err
+		case e.Waiting == operation.Reboot && (e.Sequence < op.Sequence || op.Waiting == ""):
+			after = e.Sequence
+		}
+		if e.Sequence >= op.Sequence {
+			break
+		}
+	}
+	return after, nil
 }
 
 func (p *projection) send(at time.Time, m *tridentv1.ServicingResponse) error {
@@ -93,9 +137,9 @@ func (p *projection) atOnce(err error) error {
 
 // follow sends the log of the operation and how it ended. All lines are in the
 // journal before the end is, so none comes after Completed and none is lost.
-func (p *projection) follow() error {
-	before := operation.Event{Time: time.Now()}
-	for e, err := range p.runner.Watch(p.stream.Context(), p.id, 0) {
+func (p *projection) follow(after uint64) error {
+	before := operation.Event{Time: time.Now(), Sequence: after}
+	for e, err := range p.runner.Watch(p.stream.Context(), p.id, after) {
 		switch {
 		case errors.Is(err, operation.ErrDetached):
 			return grpckind.Reattach(p.id, before.Sequence)
@@ -109,7 +153,7 @@ func (p *projection) follow() error {
 		}
 		before = e
 		// The caller's part ends here: nobody can watch through a reboot.
-		if e.Waiting == operation.Reboot && e.Phase == operation.Doing && p.waitsAt(e) {
+		if e.Waiting == operation.Reboot && p.waitsAt(e) {
 			break
 		}
 	}
@@ -128,14 +172,15 @@ func (p *projection) end(at time.Time) error {
 	if err != nil {
 		return err
 	}
-	if op.Failure != nil {
+	going := p.commit && op.Waiting == operation.Reboot
+	if op.Failure != nil && !going {
 		return p.complete(at, failed(failureToUpstream(op.Failure)))
 	}
 	outcome, ok := p.host.Outcome(op)
 	if !ok {
 		return errkind.Errorf(errkind.Internal, "tell what came of operation %s: it is of the kind %q, which services no host", p.id, op.Kind)
 	}
-	if outcome.Failure != nil {
+	if outcome.Failure != nil && !going {
 		return p.complete(at, failed(failureToUpstream(outcome.Failure)))
 	}
 	return p.complete(at, p.succeeded(outcome))
@@ -156,6 +201,7 @@ func (p *projection) succeeded(o servicing.Outcome) *tridentv1.Completed {
 		reboot = tridentv1.RebootStatus_REBOOT_STARTED
 	}
 	return &tridentv1.Completed{
-		Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, RebootStatus: reboot, ServicingKind: kindToWire(o.Kind).Enum(),
+		Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, RebootStatus: reboot, ImageHash: imageHashToWire(o.ImageSHA384),
+		ServicingKind: kindToWire(o.Kind).Enum(),
 	}
 }

@@ -9,10 +9,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/internal/servicing"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
@@ -170,6 +172,41 @@ func TestEveryCapabilityIsTrue(t *testing.T) {
 			if _, err := selfv1.NewSelfServiceClient(f.conn).GetStatus(t.Context(), &selfv1.GetStatusRequest{}); err != nil {
 				t.Error(err)
 			}
+		},
+		"ab-rollback": func(t *testing.T, f *fixture) {
+			f.host.step, f.host.outcome.Kind = talks, servicing.ABRollback
+			got := read1(tridentv1preview.NewRollbackServiceClient(f.conn).Rollback(t.Context(), &tridentv1preview.RollbackRequest{})).completed(t)
+			if got.GetServicingKind() != tridentv1.ServicingKind_SERVICING_KIND_MANUAL_ROLLBACK_AB {
+				t.Errorf("completed %v", got)
+			}
+		},
+		"ab-update": func(t *testing.T, f *fixture) {
+			f.host.step, f.host.outcome.Kind = talks, servicing.ABUpdate
+			got := read1(tridentv1.NewUpdateServiceClient(f.conn).Update(t.Context(), updateOf("{}"))).completed(t)
+			if got.GetServicingKind() != tridentv1.ServicingKind_SERVICING_KIND_AB_UPDATE {
+				t.Errorf("completed %v", got)
+			}
+		},
+		"check-root": func(t *testing.T, f *fixture) {
+			f.host.step = talks
+			read1(tridentv1preview.NewCommitServiceClient(f.conn).CheckRoot(t.Context(), &tridentv1preview.CheckRootRequest{})).completed(t)
+		},
+		"install":               func(t *testing.T, f *fixture) { installed(t, t.Context(), f, configOf("{}")) },
+		"install-config-handle": func(t *testing.T, f *fixture) { installByHandle(t, f) },
+		"install-multiboot": func(t *testing.T, f *fixture) {
+			ctx := metadata.AppendToOutgoingContext(t.Context(), multibootHeader, "true")
+			if got := installed(t, ctx, f, configOf("{}")); !got.Multiboot {
+				t.Errorf("asked for %+v", got)
+			}
+		},
+		"install-plan": func(t *testing.T, f *fixture) {
+			req := &hostv1.PlanInstallRequest{Config: &hostv1.PlanInstallRequest_Text{Text: "{}"}}
+			if _, err := hostv1.NewHostServiceClient(f.conn).PlanInstall(t.Context(), req); err != nil {
+				t.Error(err)
+			}
+		},
+		"stream-disk": func(t *testing.T, f *fixture) {
+			streamed(t, f, &tridentv1.StreamDiskRequest{ImageUrl: "https://x/y.cosi"})
 		},
 		"update-config-handle": func(t *testing.T, f *fixture) { updateByHandle(t, f) },
 		"self-upload":          func(t *testing.T, f *fixture) { stageUpload(t, t.Context(), f, 3, []byte("abc")) },

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
@@ -35,6 +36,8 @@ type How struct {
 	// when everything else is done, with REBOOT_REQUIRED. Otherwise Trident
 	// reboots, and the verb goes on after that until the operation has ended.
 	CallerReboots bool
+	// Multiboot, of Install, leaves what else can be booted on the host.
+	Multiboot bool
 }
 
 func (h How) reboot() *tridentv1.RebootManagement {
@@ -82,6 +85,23 @@ func (h Host) Plan(ctx context.Context, config *Config) (resp *hostv1.PlanUpdate
 	return resp, err
 }
 
+// PlanInstall says what Install would make of the disks, and destroy there. It
+// changes nothing.
+func (h Host) PlanInstall(ctx context.Context, config *Config) (resp *hostv1.PlanInstallResponse, err error) {
+	err = h.c.unary(ctx, true, func(ctx context.Context, l *link) error {
+		req := &hostv1.PlanInstallRequest{Config: &hostv1.PlanInstallRequest_Text{Text: config.Text}}
+		switch handle, err := config.on(ctx, l, ""); {
+		case err != nil:
+			return err
+		case handle != 0:
+			req.Config = &hostv1.PlanInstallRequest_ConfigHandle{ConfigHandle: handle}
+		}
+		resp, err = hostv1.NewHostServiceClient(l.conn).PlanInstall(ctx, req)
+		return err
+	})
+	return resp, err
+}
+
 // Update brings a configuration into effect on a host that has one; with
 // FinalizeOnly config is not used. What it hands to fn and returns is as in Watch,
 // and the outcome.
@@ -92,7 +112,7 @@ func (h Host) Update(ctx context.Context, config *Config, how How, fn func(*Even
 		if how.Part == FinalizeOnly {
 			return client.UpdateFinalize(ctx, finalize)
 		}
-		text, ctx, err := config.message(ctx, l)
+		text, ctx, err := config.message(ctx, l, "update-config-handle")
 		if err != nil {
 			return nil, err
 		}
@@ -113,7 +133,17 @@ func (h Host) Install(ctx context.Context, config *Config, how How, fn func(*Eve
 		if how.Part == FinalizeOnly {
 			return client.InstallFinalize(ctx, finalize)
 		}
-		stage := &tridentv1preview.StageInstallRequest{Config: &tridentv1.HostConfiguration{Config: config.Text}}
+		text, ctx, err := config.message(ctx, l, "install-config-handle")
+		if err != nil {
+			return nil, err
+		}
+		if how.Multiboot {
+			if !l.can("install-multiboot") {
+				return nil, lacks(h.c.target, l.server.GetServerVersion(), []string{"install-multiboot"})
+			}
+			ctx = metadata.AppendToOutgoingContext(ctx, "trident-install-multiboot", "true")
+		}
+		stage := &tridentv1preview.StageInstallRequest{Config: text}
 		if how.Part == StageOnly {
 			return client.InstallStage(ctx, stage)
 		}
@@ -137,17 +167,19 @@ func (h Host) Rollback(ctx context.Context, kind tridentv1preview.ManualRollback
 	})
 }
 
-// Commit confirms what was booted. What it hands to fn and returns is as in
-// Update; there are no parts.
+// Commit confirms what was booted. What leads to that mostly began before the
+// boot: the operation is that one then, and its events are those since the boot.
+// What it hands to fn and returns is as in Update; there are no parts.
 func (h Host) Commit(ctx context.Context, how How, fn func(*Event)) (Outcome, error) {
 	return h.service(ctx, how, fn, func(ctx context.Context, l *link) (servicingStream, error) {
 		return tridentv1.NewCommitServiceClient(l.conn).Commit(ctx, &tridentv1.CommitRequest{Reboot: how.reboot()})
 	})
 }
 
-// StreamDisk writes the disks of a host from an image. hash, which may be empty,
-// is the SHA-384 of its metadata. What it hands to fn and returns is as in
-// Update; there are no parts.
+// StreamDisk writes a disk of the host from an image. hash is that of the image's
+// metadata, sha384: and 96 hexadecimal digits; empty is any, and then the outcome
+// says which it was. What it hands to fn and returns is as in Update; there are no
+// parts.
 func (h Host) StreamDisk(ctx context.Context, url, hash string, how How, fn func(*Event)) (Outcome, error) {
 	req := &tridentv1.StreamDiskRequest{ImageUrl: url, Reboot: how.reboot()}
 	if hash != "" {

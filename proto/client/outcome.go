@@ -20,7 +20,7 @@ const configHandleHeader = "trident-config-handle"
 // An Outcome is how servicing ended.
 type Outcome struct {
 	// Completed is the end in upstream's words: which kind of servicing it was,
-	// and whether a reboot is needed or has begun.
+	// whether a reboot is needed or has begun, which image was written.
 	Completed *Completed
 	// Operation is nil where there was none: nothing to do, a configuration that
 	// cannot be read, a daemon of upstream's. Where the caller reboots it is what
@@ -28,9 +28,10 @@ type Outcome struct {
 	Operation *Operation
 }
 
-// message is the configuration for upstream's messages.
-func (f *Config) message(ctx context.Context, l *link) (*tridentv1.HostConfiguration, context.Context, error) {
-	handle, err := f.on(ctx, l, "update-config-handle")
+// message is the configuration for upstream's messages, of a method whose handles
+// are a capability.
+func (f *Config) message(ctx context.Context, l *link, capability string) (*tridentv1.HostConfiguration, context.Context, error) {
+	handle, err := f.on(ctx, l, capability)
 	if err != nil || handle == 0 {
 		return &tridentv1.HostConfiguration{Config: f.Text}, ctx, err
 	}
@@ -59,7 +60,7 @@ func (h Host) service(ctx context.Context, how How, fn func(*Event), open func(c
 		return h.alone(ctx, r, first, fn)
 	}
 	cancel() // the operation does not notice
-	w := &watch{client: h.c, id: first.id, fn: fn}
+	w := &watch{client: h.c, id: first.id, after: first.after, fn: fn}
 	if how.CallerReboots {
 		w.enough = waitsForReboot
 	}
@@ -71,9 +72,8 @@ func (h Host) service(ctx context.Context, how How, fn func(*Event), open func(c
 	return out, out.err()
 }
 
-func waitsForReboot(e *Event) bool {
-	return e.GetPhase() == operationsv1.Phase_PHASE_DOING && e.GetChange().GetWaiting() == "reboot"
-}
+// waitsForReboot: on the way there, or on the way back.
+func waitsForReboot(e *Event) bool { return e.GetChange().GetWaiting() == "reboot" }
 
 // err is nil for a success.
 func (o Outcome) err() error {

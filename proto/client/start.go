@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"strconv"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -16,6 +17,8 @@ import (
 const (
 	// operationHeader is the response header that names the operation of a stream.
 	operationHeader = "trident-operation-id"
+	// afterHeader is the one that says from which event on the call shows it.
+	afterHeader = "trident-operation-after"
 	// requestHeader is the request header that names a call which begins an
 	// operation; see request.
 	requestHeader = "trident-request-id"
@@ -26,10 +29,11 @@ const (
 // call is the stream of a method that begins an operation.
 type call struct {
 	grpc.ClientStream
-	link *link
-	id   string                 // of the operation; empty when the daemon does not say
-	next func() (*Event, error) // of methods that stream events
-	send func(chunk []byte) error
+	link  *link
+	id    string                 // of the operation; empty when the daemon does not say
+	after uint64                 // the last of its events that are not of this call
+	next  func() (*Event, error) // of methods that stream events
+	send  func(chunk []byte) error
 }
 
 // request is a call that begins an operation, and that may have to be made more
@@ -104,6 +108,9 @@ func (r *request) attempt(ctx context.Context, l *link) (*call, error) {
 	}
 	if id := header.Get(operationHeader); len(id) == 1 {
 		out.id = id[0]
+	}
+	if after := header.Get(afterHeader); len(after) == 1 {
+		out.after, _ = strconv.ParseUint(after[0], 10, 64) // what is no number is the beginning
 	}
 	return out, nil
 }

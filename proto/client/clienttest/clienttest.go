@@ -70,11 +70,12 @@ type Config struct {
 	// Status and History are what it answers of Trident itself.
 	Status  *selfv1.GetStatusResponse
 	History []*selfv1.HistoryEntry
-	// Host, Findings and Plan are what it answers of the host and of any Host
-	// Configuration.
-	Host     *hostv1.GetHostResponse
-	Findings []*hostv1.Finding
-	Plan     *hostv1.PlanUpdateResponse
+	// Host, Findings, Plan and InstallPlan are what it answers of the host and of
+	// any Host Configuration.
+	Host        *hostv1.GetHostResponse
+	Findings    []*hostv1.Finding
+	Plan        *hostv1.PlanUpdateResponse
+	InstallPlan *hostv1.PlanInstallResponse
 	// Operations are there from the start and have ended.
 	Operations []*operationsv1.Operation
 }
@@ -106,6 +107,7 @@ type operation struct {
 	rest          []*operationsv1.Event // what happens in the next boot
 	callerReboots bool
 	passed        uint64 // the last event with which a daemon went
+	boot          uint64 // the last event before this boot
 }
 
 // New returns a server that serves nothing yet.
@@ -200,6 +202,9 @@ func (s *Server) next() {
 	for _, op := range s.operations {
 		rest := op.rest
 		op.rest = nil
+		if op.GetWaiting() == "reboot" {
+			op.boot = op.GetLastSequence()
+		}
 		s.play(op, rest)
 	}
 }
@@ -258,11 +263,7 @@ func (s *Server) begin(stream grpc.ServerStream, what start) (*operation, error)
 	if s.config.Refuse != nil {
 		return nil, s.config.Refuse
 	}
-	request := ""
-	if given := metadata.ValueFromIncomingContext(stream.Context(), "trident-request-id"); len(given) == 1 && s.can("request-ids") {
-		method, _ := grpc.MethodFromServerStream(stream)
-		request = method + " " + given[0]
-	}
+	request := s.requestOf(stream)
 	s.mu.Lock()
 	op, known := s.requests[request]
 	s.mu.Unlock()
@@ -284,6 +285,16 @@ func (s *Server) begin(stream grpc.ServerStream, what start) (*operation, error)
 		return nil, status.Error(codes.Unavailable, "the answer is lost")
 	}
 	return op, nil
+}
+
+// requestOf is the name of a call, if it has one that counts.
+func (s *Server) requestOf(stream grpc.ServerStream) string {
+	given := metadata.ValueFromIncomingContext(stream.Context(), "trident-request-id")
+	if len(given) != 1 || !s.can("request-ids") {
+		return ""
+	}
+	method, _ := grpc.MethodFromServerStream(stream)
+	return method + " " + given[0]
 }
 
 // enter adds the operation of a request.
@@ -386,6 +397,13 @@ func Reboot(step string) *operationsv1.Event {
 // Progress is the event of a step that is so far.
 func Progress(step string, done, total int64) *operationsv1.Event {
 	return &operationsv1.Event{Step: step, Body: &operationsv1.Event_Progress{Progress: &operationsv1.Progress{Done: done, Total: total}}}
+}
+
+// Part is the event of a step one part of which is so far, and so the whole.
+func Part(step, part string, done, total, allDone, allTotal int64) *operationsv1.Event {
+	e := Progress(step, allDone, allTotal)
+	e.GetProgress().Part, e.GetProgress().PartDone, e.GetProgress().PartTotal = part, done, total
+	return e
 }
 
 // Log is the event of a step that has something to say.

@@ -58,6 +58,15 @@ func (s hostServer) PlanUpdate(ctx context.Context, req *hostv1.PlanUpdateReques
 	return proto.CloneOf(s.config.Plan), nil
 }
 
+func (s hostServer) PlanInstall(ctx context.Context, req *hostv1.PlanInstallRequest) (*hostv1.PlanInstallResponse, error) {
+	if req.GetConfigHandle() != 0 {
+		if _, err := s.opened(ctx, req.GetConfigHandle(), false); err != nil {
+			return nil, err
+		}
+	}
+	return proto.CloneOf(s.config.InstallPlan), nil
+}
+
 type servicingStream = grpc.ServerStreamingServer[tridentv1.ServicingResponse]
 
 // service begins an operation and shows it as upstream's streams do.
@@ -70,15 +79,21 @@ func (s *Server) service(stream servicingStream, kind, summary string, reboot *t
 	if err != nil {
 		return err
 	}
+	return s.show(stream, op, 0)
+}
+
+// show shows an operation from some event on.
+func (s *Server) show(stream servicingStream, op *operation, after uint64) error {
 	if !s.config.Upstream {
-		if err := stream.SendHeader(metadata.Pairs("trident-operation-id", op.GetId())); err != nil {
+		header := metadata.Pairs("trident-operation-id", op.GetId(), "trident-operation-after", strconv.FormatUint(after, 10))
+		if err := stream.SendHeader(header); err != nil {
 			return err
 		}
 	}
 	if err := stream.Send(&tridentv1.ServicingResponse{Timestamp: timestamppb.Now(), Response: &tridentv1.ServicingResponse_Started{}}); err != nil {
 		return err
 	}
-	for after := uint64(0); ; {
+	for {
 		e, err := s.await(stream.Context(), op, after)
 		if err != nil {
 			return err
@@ -93,6 +108,23 @@ func (s *Server) service(stream servicingStream, kind, summary string, reboot *t
 			}
 		}
 	}
+}
+
+// tried is the operation by which the host was rebooted, if it goes on or if the
+// call was answered with it before, and the last event before the reboot.
+func (s *Server) tried(stream servicingStream) (*operation, uint64) {
+	request := s.requestOf(stream)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, op := range s.operations {
+		if op.boot > 0 && (!ended(op.GetPhase()) || s.requests[request] == op) {
+			if request != "" {
+				s.requests[request] = op
+			}
+			return op, op.boot
+		}
+	}
+	return nil, 0
 }
 
 // holds says that an operation waits for a reboot, at the event.

@@ -22,8 +22,9 @@ import (
 // capabilities are those of a daemon of today, as docs/errors.md lists them.
 func capabilities() []string {
 	return []string{
-		"config-handles", "host-plan", "host-status", "host-validation", "image-handles", "message-limit", "operations", "request-ids",
-		"runtime-rollback", "runtime-update", "self-image-handle", "self-upgrade", "self-upload", "update-config-handle",
+		"ab-rollback", "ab-update", "check-root", "config-handles", "host-plan", "host-status", "host-validation", "image-handles",
+		"install", "install-config-handle", "install-multiboot", "install-plan", "message-limit", "operations", "request-ids",
+		"runtime-rollback", "runtime-update", "self-image-handle", "self-upgrade", "self-upload", "stream-disk", "update-config-handle",
 	}
 }
 

@@ -30,6 +30,9 @@ type commitServer struct {
 }
 
 func (s commitServer) Commit(req *tridentv1.CommitRequest, stream servicingStream) error {
+	if op, after := s.tried(stream); op != nil {
+		return s.show(stream, op, after)
+	}
 	return s.service(stream, "host-commit", "commit the host", req.GetReboot(), nil)
 }
 

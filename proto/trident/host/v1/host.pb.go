@@ -452,8 +452,8 @@ type PlanUpdateResponse struct {
 	Kind  v1.ServicingKind       `protobuf:"varint,1,opt,name=kind,proto3,enum=trident.v1.ServicingKind" json:"kind,omitempty"`
 	// Why it is of this kind: one for each part that differs.
 	Reasons []*Reason `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
-	// What would be done, in order. Empty for a kind that this version of the daemon
-	// cannot do yet.
+	// What would be done to the running host, in order. Empty for the other kinds:
+	// what they do is to install the configuration, in the other slot or anew.
 	Actions []*Action `protobuf:"bytes,3,rep,name=actions,proto3" json:"actions,omitempty"`
 	// The configuration as it would be recorded: what it may leave out and takes
 	// from the one before is filled in.
@@ -656,6 +656,715 @@ func (x *Action) GetMessage() string {
 	return ""
 }
 
+type PlanInstallRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Config:
+	//
+	//	*PlanInstallRequest_Text
+	//	*PlanInstallRequest_ConfigHandle
+	Config        isPlanInstallRequest_Config `protobuf_oneof:"config"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanInstallRequest) Reset() {
+	*x = PlanInstallRequest{}
+	mi := &file_trident_host_v1_host_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanInstallRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanInstallRequest) ProtoMessage() {}
+
+func (x *PlanInstallRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_host_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanInstallRequest.ProtoReflect.Descriptor instead.
+func (*PlanInstallRequest) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PlanInstallRequest) GetConfig() isPlanInstallRequest_Config {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *PlanInstallRequest) GetText() string {
+	if x != nil {
+		if x, ok := x.Config.(*PlanInstallRequest_Text); ok {
+			return x.Text
+		}
+	}
+	return ""
+}
+
+func (x *PlanInstallRequest) GetConfigHandle() int64 {
+	if x != nil {
+		if x, ok := x.Config.(*PlanInstallRequest_ConfigHandle); ok {
+			return x.ConfigHandle
+		}
+	}
+	return 0
+}
+
+type isPlanInstallRequest_Config interface {
+	isPlanInstallRequest_Config()
+}
+
+type PlanInstallRequest_Text struct {
+	// The document, YAML 1.2 in UTF-8.
+	Text string `protobuf:"bytes,1,opt,name=text,proto3,oneof"`
+}
+
+type PlanInstallRequest_ConfigHandle struct {
+	// From HandleService.OpenConfig.
+	ConfigHandle int64 `protobuf:"varint,2,opt,name=config_handle,json=configHandle,proto3,oneof"`
+}
+
+func (*PlanInstallRequest_Text) isPlanInstallRequest_Config() {}
+
+func (*PlanInstallRequest_ConfigHandle) isPlanInstallRequest_Config() {}
+
+type PlanInstallResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The plan for people, in several lines.
+	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// The same for programs.
+	Storage *StoragePlan `protobuf:"bytes,2,opt,name=storage,proto3" json:"storage,omitempty"`
+	// The findings that are warnings.
+	Warnings      []*Finding `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanInstallResponse) Reset() {
+	*x = PlanInstallResponse{}
+	mi := &file_trident_host_v1_host_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanInstallResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanInstallResponse) ProtoMessage() {}
+
+func (x *PlanInstallResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_host_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanInstallResponse.ProtoReflect.Descriptor instead.
+func (*PlanInstallResponse) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PlanInstallResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *PlanInstallResponse) GetStorage() *StoragePlan {
+	if x != nil {
+		return x.Storage
+	}
+	return nil
+}
+
+func (x *PlanInstallResponse) GetWarnings() []*Finding {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// A StoragePlan is what becomes of the disks of a host. Sizes and offsets in it are
+// in bytes, ids are those of the Host Configuration, and paths those of the kernel.
+// Disks that are not in it stay as they are.
+type StoragePlan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// install or update.
+	Purpose string `protobuf:"bytes,1,opt,name=purpose,proto3" json:"purpose,omitempty"`
+	// volume-a or volume-b.
+	Slot  string      `protobuf:"bytes,2,opt,name=slot,proto3" json:"slot,omitempty"`
+	Disks []*DiskPlan `protobuf:"bytes,3,rep,name=disks,proto3" json:"disks,omitempty"`
+	// What rests on partitions, or on layers before it.
+	Layers []*Layer `protobuf:"bytes,4,rep,name=layers,proto3" json:"layers,omitempty"`
+	// What is made anew, and empty.
+	Formats       []*Format `protobuf:"bytes,5,rep,name=formats,proto3" json:"formats,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoragePlan) Reset() {
+	*x = StoragePlan{}
+	mi := &file_trident_host_v1_host_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoragePlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoragePlan) ProtoMessage() {}
+
+func (x *StoragePlan) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_host_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoragePlan.ProtoReflect.Descriptor instead.
+func (*StoragePlan) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *StoragePlan) GetPurpose() string {
+	if x != nil {
+		return x.Purpose
+	}
+	return ""
+}
+
+func (x *StoragePlan) GetSlot() string {
+	if x != nil {
+		return x.Slot
+	}
+	return ""
+}
+
+func (x *StoragePlan) GetDisks() []*DiskPlan {
+	if x != nil {
+		return x.Disks
+	}
+	return nil
+}
+
+func (x *StoragePlan) GetLayers() []*Layer {
+	if x != nil {
+		return x.Layers
+	}
+	return nil
+}
+
+func (x *StoragePlan) GetFormats() []*Format {
+	if x != nil {
+		return x.Formats
+	}
+	return nil
+}
+
+// A DiskPlan is what becomes of one disk.
+type DiskPlan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// As the configuration has it.
+	Device     string `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
+	Path       string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	Model      string `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`
+	Serial     string `protobuf:"bytes,5,opt,name=serial,proto3" json:"serial,omitempty"`
+	Size       int64  `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
+	SectorSize int64  `protobuf:"varint,7,opt,name=sector_size,json=sectorSize,proto3" json:"sector_size,omitempty"`
+	Removable  bool   `protobuf:"varint,8,opt,name=removable,proto3" json:"removable,omitempty"`
+	Uuid       string `protobuf:"bytes,9,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	// In the order of their numbers.
+	Partitions []*PartitionPlan `protobuf:"bytes,10,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	// What is there and will not be any more.
+	Destroys      []*Loss `protobuf:"bytes,11,rep,name=destroys,proto3" json:"destroys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiskPlan) Reset() {
+	*x = DiskPlan{}
+	mi := &file_trident_host_v1_host_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiskPlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiskPlan) ProtoMessage() {}
+
+func (x *DiskPlan) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_host_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiskPlan.ProtoReflect.Descriptor instead.
+func (*DiskPlan) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DiskPlan) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DiskPlan) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *DiskPlan) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *DiskPlan) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *DiskPlan) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *DiskPlan) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *DiskPlan) GetSectorSize() int64 {
+	if x != nil {
+		return x.SectorSize
+	}
+	return 0
+}
+
+func (x *DiskPlan) GetRemovable() bool {
+	if x != nil {
+		return x.Removable
+	}
+	return false
+}
+
+func (x *DiskPlan) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *DiskPlan) GetPartitions() []*PartitionPlan {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+func (x *DiskPlan) GetDestroys() []*Loss {
+	if x != nil {
+		return x.Destroys
+	}
+	return nil
+}
+
+// A PartitionPlan is what becomes of one partition.
+type PartitionPlan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// create, adopt (it stays, with its content), keep (the same, by an update) or
+	// write (it is there, and gets new content).
+	Action string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	Number int32  `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
+	Path   string `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
+	Offset int64  `protobuf:"varint,5,opt,name=offset,proto3" json:"offset,omitempty"`
+	Size   int64  `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
+	// It has what is left of the disk.
+	Grown bool `protobuf:"varint,7,opt,name=grown,proto3" json:"grown,omitempty"`
+	// The word of the Host Configuration, or a UUID.
+	Type          string `protobuf:"bytes,8,opt,name=type,proto3" json:"type,omitempty"`
+	Uuid          string `protobuf:"bytes,9,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	Label         string `protobuf:"bytes,10,opt,name=label,proto3" json:"label,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionPlan) Reset() {
+	*x = PartitionPlan{}
+	mi := &file_trident_host_v1_host_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionPlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionPlan) ProtoMessage() {}
+
+func (x *PartitionPlan) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_host_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionPlan.ProtoReflect.Descriptor instead.
+func (*PartitionPlan) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PartitionPlan) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PartitionPlan) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *PartitionPlan) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *PartitionPlan) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *PartitionPlan) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *PartitionPlan) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *PartitionPlan) GetGrown() bool {
+	if x != nil {
+		return x.Grown
+	}
+	return false
+}
+
+func (x *PartitionPlan) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *PartitionPlan) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *PartitionPlan) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+// A Loss is something that is there and will not be any more.
+type Loss struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// partition, content, table, damaged table or disk.
+	What  string `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
+	Path  string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Size  int64  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Label string `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
+	Uuid  string `protobuf:"bytes,5,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	// The type of the file system.
+	Content       string `protobuf:"bytes,6,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Loss) Reset() {
+	*x = Loss{}
+	mi := &file_trident_host_v1_host_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Loss) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Loss) ProtoMessage() {}
+
+func (x *Loss) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_host_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Loss.ProtoReflect.Descriptor instead.
+func (*Loss) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Loss) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *Loss) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Loss) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Loss) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *Loss) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *Loss) GetContent() string {
+	if x != nil {
+		return x.Content
+	}
+	return ""
+}
+
+// A Layer is a device that rests on others.
+type Layer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// raid, luks, ab-volume or verity.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Ids of partitions or layers, in their order: of a pair A and B, of a verity
+	// device data and hashes.
+	Members       []string `protobuf:"bytes,3,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Layer) Reset() {
+	*x = Layer{}
+	mi := &file_trident_host_v1_host_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Layer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Layer) ProtoMessage() {}
+
+func (x *Layer) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_host_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Layer.ProtoReflect.Descriptor instead.
+func (*Layer) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Layer) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Layer) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Layer) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+// A Format is a file system or swap that is made.
+type Format struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the device.
+	Id   string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	Uuid string `protobuf:"bytes,4,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	// Where it is mounted; may be empty.
+	Mount         string `protobuf:"bytes,5,opt,name=mount,proto3" json:"mount,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Format) Reset() {
+	*x = Format{}
+	mi := &file_trident_host_v1_host_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Format) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Format) ProtoMessage() {}
+
+func (x *Format) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_host_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Format.ProtoReflect.Descriptor instead.
+func (*Format) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Format) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Format) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Format) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Format) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *Format) GetMount() string {
+	if x != nil {
+		return x.Mount
+	}
+	return ""
+}
+
 type GetHostRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -664,7 +1373,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[7]
+	mi := &file_trident_host_v1_host_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -676,7 +1385,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[7]
+	mi := &file_trident_host_v1_host_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -689,7 +1398,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{7}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{15}
 }
 
 // A RollbackTarget is something that the host can return to.
@@ -708,7 +1417,7 @@ type RollbackTarget struct {
 
 func (x *RollbackTarget) Reset() {
 	*x = RollbackTarget{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[8]
+	mi := &file_trident_host_v1_host_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -720,7 +1429,7 @@ func (x *RollbackTarget) String() string {
 func (*RollbackTarget) ProtoMessage() {}
 
 func (x *RollbackTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[8]
+	mi := &file_trident_host_v1_host_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -733,7 +1442,7 @@ func (x *RollbackTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackTarget.ProtoReflect.Descriptor instead.
 func (*RollbackTarget) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{8}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RollbackTarget) GetKind() string {
@@ -780,7 +1489,7 @@ type ActiveExtension struct {
 
 func (x *ActiveExtension) Reset() {
 	*x = ActiveExtension{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[9]
+	mi := &file_trident_host_v1_host_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +1501,7 @@ func (x *ActiveExtension) String() string {
 func (*ActiveExtension) ProtoMessage() {}
 
 func (x *ActiveExtension) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[9]
+	mi := &file_trident_host_v1_host_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +1514,7 @@ func (x *ActiveExtension) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveExtension.ProtoReflect.Descriptor instead.
 func (*ActiveExtension) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{9}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ActiveExtension) GetKind() string {
@@ -849,7 +1558,7 @@ type DatastoreHealth struct {
 
 func (x *DatastoreHealth) Reset() {
 	*x = DatastoreHealth{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[10]
+	mi := &file_trident_host_v1_host_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -861,7 +1570,7 @@ func (x *DatastoreHealth) String() string {
 func (*DatastoreHealth) ProtoMessage() {}
 
 func (x *DatastoreHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[10]
+	mi := &file_trident_host_v1_host_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -874,7 +1583,7 @@ func (x *DatastoreHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatastoreHealth.ProtoReflect.Descriptor instead.
 func (*DatastoreHealth) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{10}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DatastoreHealth) GetSound() bool {
@@ -921,7 +1630,7 @@ type GetHostResponse struct {
 
 func (x *GetHostResponse) Reset() {
 	*x = GetHostResponse{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[11]
+	mi := &file_trident_host_v1_host_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -933,7 +1642,7 @@ func (x *GetHostResponse) String() string {
 func (*GetHostResponse) ProtoMessage() {}
 
 func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[11]
+	mi := &file_trident_host_v1_host_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -946,7 +1655,7 @@ func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostResponse.ProtoReflect.Descriptor instead.
 func (*GetHostResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{11}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetHostResponse) GetPhase() HostPhase {
@@ -1069,7 +1778,66 @@ const file_trident_host_v1_host_proto_rawDesc = "" +
 	"\x06Action\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06object\x18\x02 \x01(\tR\x06object\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\"\x10\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"[\n" +
+	"\x12PlanInstallRequest\x12\x14\n" +
+	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12%\n" +
+	"\rconfig_handle\x18\x02 \x01(\x03H\x00R\fconfigHandleB\b\n" +
+	"\x06config\"\x97\x01\n" +
+	"\x13PlanInstallResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x126\n" +
+	"\astorage\x18\x02 \x01(\v2\x1c.trident.host.v1.StoragePlanR\astorage\x124\n" +
+	"\bwarnings\x18\x03 \x03(\v2\x18.trident.host.v1.FindingR\bwarnings\"\xcf\x01\n" +
+	"\vStoragePlan\x12\x18\n" +
+	"\apurpose\x18\x01 \x01(\tR\apurpose\x12\x12\n" +
+	"\x04slot\x18\x02 \x01(\tR\x04slot\x12/\n" +
+	"\x05disks\x18\x03 \x03(\v2\x19.trident.host.v1.DiskPlanR\x05disks\x12.\n" +
+	"\x06layers\x18\x04 \x03(\v2\x16.trident.host.v1.LayerR\x06layers\x121\n" +
+	"\aformats\x18\x05 \x03(\v2\x17.trident.host.v1.FormatR\aformats\"\xce\x02\n" +
+	"\bDiskPlan\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06device\x18\x02 \x01(\tR\x06device\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\x12\x14\n" +
+	"\x05model\x18\x04 \x01(\tR\x05model\x12\x16\n" +
+	"\x06serial\x18\x05 \x01(\tR\x06serial\x12\x12\n" +
+	"\x04size\x18\x06 \x01(\x03R\x04size\x12\x1f\n" +
+	"\vsector_size\x18\a \x01(\x03R\n" +
+	"sectorSize\x12\x1c\n" +
+	"\tremovable\x18\b \x01(\bR\tremovable\x12\x12\n" +
+	"\x04uuid\x18\t \x01(\tR\x04uuid\x12>\n" +
+	"\n" +
+	"partitions\x18\n" +
+	" \x03(\v2\x1e.trident.host.v1.PartitionPlanR\n" +
+	"partitions\x121\n" +
+	"\bdestroys\x18\v \x03(\v2\x15.trident.host.v1.LossR\bdestroys\"\xe3\x01\n" +
+	"\rPartitionPlan\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\x05R\x06number\x12\x12\n" +
+	"\x04path\x18\x04 \x01(\tR\x04path\x12\x16\n" +
+	"\x06offset\x18\x05 \x01(\x03R\x06offset\x12\x12\n" +
+	"\x04size\x18\x06 \x01(\x03R\x04size\x12\x14\n" +
+	"\x05grown\x18\a \x01(\bR\x05grown\x12\x12\n" +
+	"\x04type\x18\b \x01(\tR\x04type\x12\x12\n" +
+	"\x04uuid\x18\t \x01(\tR\x04uuid\x12\x14\n" +
+	"\x05label\x18\n" +
+	" \x01(\tR\x05label\"\x86\x01\n" +
+	"\x04Loss\x12\x12\n" +
+	"\x04what\x18\x01 \x01(\tR\x04what\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x14\n" +
+	"\x05label\x18\x04 \x01(\tR\x05label\x12\x12\n" +
+	"\x04uuid\x18\x05 \x01(\tR\x04uuid\x12\x18\n" +
+	"\acontent\x18\x06 \x01(\tR\acontent\"E\n" +
+	"\x05Layer\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
+	"\amembers\x18\x03 \x03(\tR\amembers\"j\n" +
+	"\x06Format\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\x12\x12\n" +
+	"\x04uuid\x18\x04 \x01(\tR\x04uuid\x12\x14\n" +
+	"\x05mount\x18\x05 \x01(\tR\x05mount\"\x10\n" +
 	"\x0eGetHostRequest\"\x86\x01\n" +
 	"\x0eRollbackTarget\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
@@ -1113,11 +1881,12 @@ const file_trident_host_v1_host_proto_rawDesc = "" +
 	"\x10HOST_PHASE_FRESH\x10\x01\x12\x16\n" +
 	"\x12HOST_PHASE_SETTLED\x10\x02\x12\x15\n" +
 	"\x11HOST_PHASE_STAGED\x10\x03\x12\x15\n" +
-	"\x11HOST_PHASE_TRYING\x10\x042\x95\x02\n" +
+	"\x11HOST_PHASE_TRYING\x10\x042\xef\x02\n" +
 	"\vHostService\x12a\n" +
 	"\x0eValidateConfig\x12&.trident.host.v1.ValidateConfigRequest\x1a'.trident.host.v1.ValidateConfigResponse\x12U\n" +
 	"\n" +
-	"PlanUpdate\x12\".trident.host.v1.PlanUpdateRequest\x1a#.trident.host.v1.PlanUpdateResponse\x12L\n" +
+	"PlanUpdate\x12\".trident.host.v1.PlanUpdateRequest\x1a#.trident.host.v1.PlanUpdateResponse\x12X\n" +
+	"\vPlanInstall\x12#.trident.host.v1.PlanInstallRequest\x1a$.trident.host.v1.PlanInstallResponse\x12L\n" +
 	"\aGetHost\x12\x1f.trident.host.v1.GetHostRequest\x1a .trident.host.v1.GetHostResponseBAZ?github.com/trident-project/trident/proto/trident/host/v1;hostv1b\x06proto3"
 
 var (
@@ -1133,7 +1902,7 @@ func file_trident_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_trident_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_trident_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_trident_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_trident_host_v1_host_proto_goTypes = []any{
 	(Severity)(0),                  // 0: trident.host.v1.Severity
 	(HostPhase)(0),                 // 1: trident.host.v1.HostPhase
@@ -1144,40 +1913,57 @@ var file_trident_host_v1_host_proto_goTypes = []any{
 	(*PlanUpdateResponse)(nil),     // 6: trident.host.v1.PlanUpdateResponse
 	(*Reason)(nil),                 // 7: trident.host.v1.Reason
 	(*Action)(nil),                 // 8: trident.host.v1.Action
-	(*GetHostRequest)(nil),         // 9: trident.host.v1.GetHostRequest
-	(*RollbackTarget)(nil),         // 10: trident.host.v1.RollbackTarget
-	(*ActiveExtension)(nil),        // 11: trident.host.v1.ActiveExtension
-	(*DatastoreHealth)(nil),        // 12: trident.host.v1.DatastoreHealth
-	(*GetHostResponse)(nil),        // 13: trident.host.v1.GetHostResponse
-	(v1.ServicingKind)(0),          // 14: trident.v1.ServicingKind
-	(*v1.TridentError)(nil),        // 15: trident.v1.TridentError
-	(*v11.Operation)(nil),          // 16: trident.operations.v1.Operation
+	(*PlanInstallRequest)(nil),     // 9: trident.host.v1.PlanInstallRequest
+	(*PlanInstallResponse)(nil),    // 10: trident.host.v1.PlanInstallResponse
+	(*StoragePlan)(nil),            // 11: trident.host.v1.StoragePlan
+	(*DiskPlan)(nil),               // 12: trident.host.v1.DiskPlan
+	(*PartitionPlan)(nil),          // 13: trident.host.v1.PartitionPlan
+	(*Loss)(nil),                   // 14: trident.host.v1.Loss
+	(*Layer)(nil),                  // 15: trident.host.v1.Layer
+	(*Format)(nil),                 // 16: trident.host.v1.Format
+	(*GetHostRequest)(nil),         // 17: trident.host.v1.GetHostRequest
+	(*RollbackTarget)(nil),         // 18: trident.host.v1.RollbackTarget
+	(*ActiveExtension)(nil),        // 19: trident.host.v1.ActiveExtension
+	(*DatastoreHealth)(nil),        // 20: trident.host.v1.DatastoreHealth
+	(*GetHostResponse)(nil),        // 21: trident.host.v1.GetHostResponse
+	(v1.ServicingKind)(0),          // 22: trident.v1.ServicingKind
+	(*v1.TridentError)(nil),        // 23: trident.v1.TridentError
+	(*v11.Operation)(nil),          // 24: trident.operations.v1.Operation
 }
 var file_trident_host_v1_host_proto_depIdxs = []int32{
 	4,  // 0: trident.host.v1.ValidateConfigResponse.findings:type_name -> trident.host.v1.Finding
 	0,  // 1: trident.host.v1.Finding.severity:type_name -> trident.host.v1.Severity
-	14, // 2: trident.host.v1.PlanUpdateResponse.kind:type_name -> trident.v1.ServicingKind
+	22, // 2: trident.host.v1.PlanUpdateResponse.kind:type_name -> trident.v1.ServicingKind
 	7,  // 3: trident.host.v1.PlanUpdateResponse.reasons:type_name -> trident.host.v1.Reason
 	8,  // 4: trident.host.v1.PlanUpdateResponse.actions:type_name -> trident.host.v1.Action
 	4,  // 5: trident.host.v1.PlanUpdateResponse.warnings:type_name -> trident.host.v1.Finding
-	14, // 6: trident.host.v1.Reason.kind:type_name -> trident.v1.ServicingKind
-	1,  // 7: trident.host.v1.GetHostResponse.phase:type_name -> trident.host.v1.HostPhase
-	11, // 8: trident.host.v1.GetHostResponse.extensions:type_name -> trident.host.v1.ActiveExtension
-	15, // 9: trident.host.v1.GetHostResponse.last_error:type_name -> trident.v1.TridentError
-	10, // 10: trident.host.v1.GetHostResponse.rollback_targets:type_name -> trident.host.v1.RollbackTarget
-	12, // 11: trident.host.v1.GetHostResponse.datastore:type_name -> trident.host.v1.DatastoreHealth
-	16, // 12: trident.host.v1.GetHostResponse.operation:type_name -> trident.operations.v1.Operation
-	2,  // 13: trident.host.v1.HostService.ValidateConfig:input_type -> trident.host.v1.ValidateConfigRequest
-	5,  // 14: trident.host.v1.HostService.PlanUpdate:input_type -> trident.host.v1.PlanUpdateRequest
-	9,  // 15: trident.host.v1.HostService.GetHost:input_type -> trident.host.v1.GetHostRequest
-	3,  // 16: trident.host.v1.HostService.ValidateConfig:output_type -> trident.host.v1.ValidateConfigResponse
-	6,  // 17: trident.host.v1.HostService.PlanUpdate:output_type -> trident.host.v1.PlanUpdateResponse
-	13, // 18: trident.host.v1.HostService.GetHost:output_type -> trident.host.v1.GetHostResponse
-	16, // [16:19] is the sub-list for method output_type
-	13, // [13:16] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	22, // 6: trident.host.v1.Reason.kind:type_name -> trident.v1.ServicingKind
+	11, // 7: trident.host.v1.PlanInstallResponse.storage:type_name -> trident.host.v1.StoragePlan
+	4,  // 8: trident.host.v1.PlanInstallResponse.warnings:type_name -> trident.host.v1.Finding
+	12, // 9: trident.host.v1.StoragePlan.disks:type_name -> trident.host.v1.DiskPlan
+	15, // 10: trident.host.v1.StoragePlan.layers:type_name -> trident.host.v1.Layer
+	16, // 11: trident.host.v1.StoragePlan.formats:type_name -> trident.host.v1.Format
+	13, // 12: trident.host.v1.DiskPlan.partitions:type_name -> trident.host.v1.PartitionPlan
+	14, // 13: trident.host.v1.DiskPlan.destroys:type_name -> trident.host.v1.Loss
+	1,  // 14: trident.host.v1.GetHostResponse.phase:type_name -> trident.host.v1.HostPhase
+	19, // 15: trident.host.v1.GetHostResponse.extensions:type_name -> trident.host.v1.ActiveExtension
+	23, // 16: trident.host.v1.GetHostResponse.last_error:type_name -> trident.v1.TridentError
+	18, // 17: trident.host.v1.GetHostResponse.rollback_targets:type_name -> trident.host.v1.RollbackTarget
+	20, // 18: trident.host.v1.GetHostResponse.datastore:type_name -> trident.host.v1.DatastoreHealth
+	24, // 19: trident.host.v1.GetHostResponse.operation:type_name -> trident.operations.v1.Operation
+	2,  // 20: trident.host.v1.HostService.ValidateConfig:input_type -> trident.host.v1.ValidateConfigRequest
+	5,  // 21: trident.host.v1.HostService.PlanUpdate:input_type -> trident.host.v1.PlanUpdateRequest
+	9,  // 22: trident.host.v1.HostService.PlanInstall:input_type -> trident.host.v1.PlanInstallRequest
+	17, // 23: trident.host.v1.HostService.GetHost:input_type -> trident.host.v1.GetHostRequest
+	3,  // 24: trident.host.v1.HostService.ValidateConfig:output_type -> trident.host.v1.ValidateConfigResponse
+	6,  // 25: trident.host.v1.HostService.PlanUpdate:output_type -> trident.host.v1.PlanUpdateResponse
+	10, // 26: trident.host.v1.HostService.PlanInstall:output_type -> trident.host.v1.PlanInstallResponse
+	21, // 27: trident.host.v1.HostService.GetHost:output_type -> trident.host.v1.GetHostResponse
+	24, // [24:28] is the sub-list for method output_type
+	20, // [20:24] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_trident_host_v1_host_proto_init() }
@@ -1193,13 +1979,17 @@ func file_trident_host_v1_host_proto_init() {
 		(*PlanUpdateRequest_Text)(nil),
 		(*PlanUpdateRequest_ConfigHandle)(nil),
 	}
+	file_trident_host_v1_host_proto_msgTypes[7].OneofWrappers = []any{
+		(*PlanInstallRequest_Text)(nil),
+		(*PlanInstallRequest_ConfigHandle)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_host_v1_host_proto_rawDesc), len(file_trident_host_v1_host_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   12,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

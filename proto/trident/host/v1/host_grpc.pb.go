@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	HostService_ValidateConfig_FullMethodName = "/trident.host.v1.HostService/ValidateConfig"
 	HostService_PlanUpdate_FullMethodName     = "/trident.host.v1.HostService/PlanUpdate"
+	HostService_PlanInstall_FullMethodName    = "/trident.host.v1.HostService/PlanInstall"
 	HostService_GetHost_FullMethodName        = "/trident.host.v1.HostService/GetHost"
 )
 
@@ -38,6 +39,11 @@ type HostServiceClient interface {
 	// PlanUpdate says what an update to a Host Configuration would be and do. It
 	// changes nothing. A configuration with faults is INVALID_ARGUMENT.
 	PlanUpdate(ctx context.Context, in *PlanUpdateRequest, opts ...grpc.CallOption) (*PlanUpdateResponse, error)
+	// PlanInstall says what an installation would make of the disks, and what it
+	// would destroy there. It changes nothing. A configuration with faults is
+	// INVALID_ARGUMENT. What speaks against it on this host is an error too: a disk
+	// that is not there, too small, or in use.
+	PlanInstall(ctx context.Context, in *PlanInstallRequest, opts ...grpc.CallOption) (*PlanInstallResponse, error)
 	// GetHost says what the host runs, what it is about to run, what it can go back
 	// to, and whether the record of that is sound.
 	GetHost(ctx context.Context, in *GetHostRequest, opts ...grpc.CallOption) (*GetHostResponse, error)
@@ -71,6 +77,16 @@ func (c *hostServiceClient) PlanUpdate(ctx context.Context, in *PlanUpdateReques
 	return out, nil
 }
 
+func (c *hostServiceClient) PlanInstall(ctx context.Context, in *PlanInstallRequest, opts ...grpc.CallOption) (*PlanInstallResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlanInstallResponse)
+	err := c.cc.Invoke(ctx, HostService_PlanInstall_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *hostServiceClient) GetHost(ctx context.Context, in *GetHostRequest, opts ...grpc.CallOption) (*GetHostResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetHostResponse)
@@ -95,6 +111,11 @@ type HostServiceServer interface {
 	// PlanUpdate says what an update to a Host Configuration would be and do. It
 	// changes nothing. A configuration with faults is INVALID_ARGUMENT.
 	PlanUpdate(context.Context, *PlanUpdateRequest) (*PlanUpdateResponse, error)
+	// PlanInstall says what an installation would make of the disks, and what it
+	// would destroy there. It changes nothing. A configuration with faults is
+	// INVALID_ARGUMENT. What speaks against it on this host is an error too: a disk
+	// that is not there, too small, or in use.
+	PlanInstall(context.Context, *PlanInstallRequest) (*PlanInstallResponse, error)
 	// GetHost says what the host runs, what it is about to run, what it can go back
 	// to, and whether the record of that is sound.
 	GetHost(context.Context, *GetHostRequest) (*GetHostResponse, error)
@@ -113,6 +134,9 @@ func (UnimplementedHostServiceServer) ValidateConfig(context.Context, *ValidateC
 }
 func (UnimplementedHostServiceServer) PlanUpdate(context.Context, *PlanUpdateRequest) (*PlanUpdateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PlanUpdate not implemented")
+}
+func (UnimplementedHostServiceServer) PlanInstall(context.Context, *PlanInstallRequest) (*PlanInstallResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanInstall not implemented")
 }
 func (UnimplementedHostServiceServer) GetHost(context.Context, *GetHostRequest) (*GetHostResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetHost not implemented")
@@ -174,6 +198,24 @@ func _HostService_PlanUpdate_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _HostService_PlanInstall_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanInstallRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServiceServer).PlanInstall(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HostService_PlanInstall_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServiceServer).PlanInstall(ctx, req.(*PlanInstallRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _HostService_GetHost_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetHostRequest)
 	if err := dec(in); err != nil {
@@ -206,6 +248,10 @@ var HostService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "PlanUpdate",
 			Handler:    _HostService_PlanUpdate_Handler,
+		},
+		{
+			MethodName: "PlanInstall",
+			Handler:    _HostService_PlanInstall_Handler,
 		},
 		{
 			MethodName: "GetHost",

@@ -487,13 +487,19 @@ func (x *Operation) GetRequestId() string {
 	return ""
 }
 
-// A Progress says how far a step is.
+// A Progress says how far a step is and, where it works on several things side by
+// side, how far one of them is.
 type Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In bytes unless the step's name says otherwise.
+	// Of the whole step, in bytes unless the step's name says otherwise.
 	Done int64 `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
 	// 0 when it is not known.
-	Total         int64 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	Total int64 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	// The part that has moved: the id of a partition. Empty for a step without parts.
+	Part string `protobuf:"bytes,3,opt,name=part,proto3" json:"part,omitempty"`
+	// Of that part, as done and total are of the step.
+	PartDone      int64 `protobuf:"varint,4,opt,name=part_done,json=partDone,proto3" json:"part_done,omitempty"`
+	PartTotal     int64 `protobuf:"varint,5,opt,name=part_total,json=partTotal,proto3" json:"part_total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -538,6 +544,27 @@ func (x *Progress) GetDone() int64 {
 func (x *Progress) GetTotal() int64 {
 	if x != nil {
 		return x.Total
+	}
+	return 0
+}
+
+func (x *Progress) GetPart() string {
+	if x != nil {
+		return x.Part
+	}
+	return ""
+}
+
+func (x *Progress) GetPartDone() int64 {
+	if x != nil {
+		return x.PartDone
+	}
+	return 0
+}
+
+func (x *Progress) GetPartTotal() int64 {
+	if x != nil {
+		return x.PartTotal
 	}
 	return 0
 }
@@ -1281,10 +1308,14 @@ const file_trident_operations_v1_operations_proto_rawDesc = "" +
 	"\rlast_sequence\x18\v \x01(\x04R\flastSequence\x12\x19\n" +
 	"\btrace_id\x18\f \x01(\tR\atraceId\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\r \x01(\tR\trequestId\"4\n" +
+	"request_id\x18\r \x01(\tR\trequestId\"\x84\x01\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\x03R\x04done\x12\x14\n" +
-	"\x05total\x18\x02 \x01(\x03R\x05total\"\xef\x01\n" +
+	"\x05total\x18\x02 \x01(\x03R\x05total\x12\x12\n" +
+	"\x04part\x18\x03 \x01(\tR\x04part\x12\x1b\n" +
+	"\tpart_done\x18\x04 \x01(\x03R\bpartDone\x12\x1d\n" +
+	"\n" +
+	"part_total\x18\x05 \x01(\x03R\tpartTotal\"\xef\x01\n" +
 	"\aLogLine\x12;\n" +
 	"\bseverity\x18\x01 \x01(\x0e2\x1f.trident.operations.v1.SeverityR\bseverity\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12N\n" +

@@ -1,0 +1,41 @@
+package api
+
+import (
+	"context"
+
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/trident/v1preview"
+)
+
+type commitServer struct {
+	tridentv1.UnimplementedCommitServiceServer
+	servicer
+}
+
+// Commit shows what is decided about the system that was booted. What leads to
+// that decision began before the boot, mostly.
+func (s *commitServer) Commit(req *tridentv1.CommitRequest, stream servicingStream) error {
+	callerReboots, err := rebootFromWire(req.GetReboot())
+	if err != nil {
+		return err
+	}
+	p := &projection{servicer: s.servicer, stream: stream, callerReboots: callerReboots, commit: true}
+	return p.run(func(ctx context.Context) (string, error) {
+		id, err := s.host.Commit(ctx, callerReboots)
+		if err == nil && id != "" {
+			// Where this cannot be written down, the same request made again is
+			// answered as a new one.
+			_ = s.runner.Attach(ctx, id)
+		}
+		return id, err
+	})
+}
+
+type checkServer struct {
+	tridentv1preview.UnimplementedCommitServiceServer
+	servicer
+}
+
+func (s *checkServer) CheckRoot(_ *tridentv1preview.CheckRootRequest, stream servicingStream) error {
+	return s.run(stream, false, s.host.CheckRoot)
+}

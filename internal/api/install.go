@@ -1,0 +1,77 @@
+package api
+
+import (
+	"context"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/servicing"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/trident/v1preview"
+)
+
+// multibootHeader is the request header by which an installation leaves what
+// else can be booted: upstream has that on its command line only.
+const multibootHeader = "trident-install-multiboot"
+
+type installServer struct {
+	tridentv1preview.UnimplementedInstallServiceServer
+	servicer
+}
+
+func (s *installServer) Install(req *tridentv1preview.InstallRequest, stream servicingStream) error {
+	if req.GetStage() == nil {
+		return missing("stage", "what to stage")
+	}
+	if req.GetFinalize() == nil {
+		return missing("finalize", "how to finalize")
+	}
+	return s.install(stream, "stage.config", req.GetStage().GetConfig(), req.GetFinalize().GetReboot(), true)
+}
+
+func (s *installServer) InstallStage(req *tridentv1preview.StageInstallRequest, stream servicingStream) error {
+	return s.install(stream, "config", req.GetConfig(), nil, false)
+}
+
+// install stages, and finalizes too if that is asked for.
+func (s *installServer) install(stream servicingStream, field string, config *tridentv1.HostConfiguration, reboot *tridentv1.RebootManagement, finalize bool) error {
+	callerReboots, err := rebootFromWire(reboot)
+	if err != nil {
+		return err
+	}
+	multiboot, err := multibootFromWire(stream.Context())
+	if err != nil {
+		return err
+	}
+	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
+		parsed, err := s.config(ctx, field, config)
+		if err != nil {
+			return "", err
+		}
+		return s.host.Install(ctx, servicing.InstallRequest{
+			Config: parsed, Stage: true, Finalize: finalize, CallerReboots: callerReboots, Multiboot: multiboot,
+		})
+	})
+}
+
+// InstallFinalize takes no configuration: what is staged has it.
+func (s *installServer) InstallFinalize(req *tridentv1preview.FinalizeInstallRequest, stream servicingStream) error {
+	callerReboots, err := rebootFromWire(req.GetReboot())
+	if err != nil {
+		return err
+	}
+	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
+		return s.host.FinalizeInstall(ctx, callerReboots)
+	})
+}
+
+func multibootFromWire(ctx context.Context) (bool, error) {
+	switch given := metadata.ValueFromIncomingContext(ctx, multibootHeader); {
+	case len(given) == 0:
+		return false, nil
+	case len(given) == 1 && (given[0] == "true" || given[0] == "false"):
+		return given[0] == "true", nil
+	}
+	return false, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %s must be there once, as true or false", multibootHeader), multibootHeader)
+}

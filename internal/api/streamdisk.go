@@ -1,0 +1,61 @@
+package api
+
+import (
+	"context"
+	"encoding/hex"
+	"net/url"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/servicing"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+)
+
+type streamingServer struct {
+	tridentv1.UnimplementedStreamingServiceServer
+	servicer
+}
+
+// StreamDisk refuses a URL that is none; a hash that is none is a failure of the
+// operation, as it is upstream (reference, 2.3 and 2.8).
+func (s *streamingServer) StreamDisk(req *tridentv1.StreamDiskRequest, stream servicingStream) error {
+	callerReboots, err := rebootFromWire(req.GetReboot())
+	if err != nil {
+		return err
+	}
+	if u, err := url.Parse(req.GetImageUrl()); err != nil || u.Scheme == "" {
+		// The text may have a password in it.
+		return errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: the image URL is not valid"), "image_url")
+	}
+	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
+		hash, err := imageHashFromWire(req)
+		if err != nil {
+			return "", err
+		}
+		return s.host.StreamDisk(ctx, servicing.StreamRequest{URL: req.GetImageUrl(), SHA384: hash, CallerReboots: callerReboots})
+	})
+}
+
+// sha384Prefix is before the only hashes that there are.
+const sha384Prefix = "sha384:"
+
+func imageHashFromWire(req *tridentv1.StreamDiskRequest) (string, error) {
+	if req.ImageHash == nil || req.GetImageHash() == servicing.Ignored {
+		return servicing.Ignored, nil
+	}
+	digits, ok := strings.CutPrefix(req.GetImageHash(), sha384Prefix)
+	if sum, err := hex.DecodeString(digits); ok && err == nil && len(sum) == 48 {
+		return strings.ToLower(digits), nil
+	}
+	err := errkind.Errorf(errkind.Invalid, "read the hash of the image: it must be %q or %s and 96 hexadecimal digits", servicing.Ignored, sha384Prefix)
+	return "", errkind.WithName(err, "UnsupportedHashKind")
+}
+
+// imageHashToWire leaves no hash away.
+func imageHashToWire(sha384 string) *string {
+	if sha384 == "" {
+		return nil
+	}
+	text := sha384Prefix + sha384
+	return &text
+}
