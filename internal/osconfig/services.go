@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 )
 
@@ -44,7 +45,7 @@ func (s setup) services(ctx context.Context, o *hostconfig.OS) error {
 func (s setup) systemctl(ctx context.Context, verb string, units []string) error {
 	for _, unit := range units {
 		err := s.touch(verb+" "+unit, func() error {
-			ctx, cancel := context.WithTimeout(ctx, unitTimeout)
+			ctx, cancel := context.WithTimeoutCause(ctx, unitTimeout, errkind.Errorf(errkind.Timeout, "it took longer than %s", unitTimeout))
 			defer cancel()
 			_, err := s.tools.Run(ctx, "systemctl", "--root", s.root, verb, "--", unit)
 			return err

@@ -43,7 +43,7 @@ func Setup(ctx context.Context, root string, os *hostconfig.OS, tools run.Runner
 		{"selinux", "RunOsModifier", s.selinux},
 		{"netplan", "WriteNetplanConfig", s.network},
 	} {
-		err := ctx.Err()
+		err := context.Cause(ctx)
 		if err == nil {
 			err = section.apply(ctx, os)
 		}
