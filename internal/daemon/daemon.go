@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -157,7 +158,7 @@ func services(c Config, runner *operation.Runner, store *hoststate.Store, socket
 		SelfCheck: func(ctx context.Context) (string, error) { return api.Check(ctx, socket) },
 	})
 	return self, servicing.New(servicing.Config{
-		Root: c.Root, Version: c.Version, Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Self: self, Logger: c.Logger,
+		Root: c.Root, Version: c.Version, Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Machine: servicing.RealMachine(c.Root, runtime.GOARCH), Self: self, Logger: c.Logger,
 	})
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/servicing"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
@@ -114,7 +115,7 @@ func TestAnOperationAndItsWatchersOutliveTheDaemon(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
-			socket, marker := filepath.Join(root, socketFile), filepath.Join(root, markerFile)
+			socket, marker := filepath.Join(root, socketFile), filepath.Join(root, servicing.UnsettledMark)
 			conn := dial(t, socket)
 			first := startChild(t, root).mustStart(t)
 			stream, id, release := stage(t, conn)

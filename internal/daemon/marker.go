@@ -8,16 +8,13 @@ import (
 	"path/filepath"
 
 	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/servicing"
 )
-
-// markerFile, below the root folder, exists while an operation is unsettled.
-// tridentd-resume.path starts the daemon for it, at boot too.
-const markerFile = "var/lib/trident/unsettled"
 
 // mark returns the runner's callback that keeps the marker. Where nothing
 // changes it writes nothing: it runs at every start.
 func mark(root string) func(unsettled bool) error {
-	path := filepath.Join(root, markerFile)
+	path := filepath.Join(root, servicing.UnsettledMark)
 	return func(unsettled bool) error {
 		_, err := os.Lstat(path)
 		exists := err == nil

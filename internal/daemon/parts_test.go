@@ -15,6 +15,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/servicing"
 	"github.com/trident-project/trident/internal/systemd"
 )
 
@@ -40,7 +41,7 @@ func TestThereIsOneDaemonOnARoot(t *testing.T) {
 
 func TestTheMarkerIsThereExactlyWhileWorkIsUnsettled(t *testing.T) {
 	root := t.TempDir()
-	path := filepath.Join(root, markerFile)
+	path := filepath.Join(root, servicing.UnsettledMark)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 type Host struct {
 	ID           string   // ID
 	IDLike       []string // ID_LIKE
+	VariantID    string   // VARIANT_ID
 	VersionID    string   // VERSION_ID; rolling releases have none
 	SysextLevel  string   // SYSEXT_LEVEL
 	ConfextLevel string   // CONFEXT_LEVEL
@@ -45,6 +46,7 @@ func Read(root string) (Host, error) {
 	return Host{
 		ID:           vars["ID"],
 		IDLike:       strings.Fields(vars["ID_LIKE"]),
+		VariantID:    vars["VARIANT_ID"],
 		VersionID:    vars["VERSION_ID"],
 		SysextLevel:  vars["SYSEXT_LEVEL"],
 		ConfextLevel: vars["CONFEXT_LEVEL"],

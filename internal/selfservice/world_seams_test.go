@@ -140,6 +140,10 @@ func (s systemdOf) Unit(context.Context, string) (systemd.Unit, error) {
 }
 
 // Enable takes the only unit whose being enabled matters here.
+func (s systemdOf) Reboot(context.Context) error {
+	return errkind.Errorf(errkind.Internal, "nothing here reboots the host")
+}
+
 func (s systemdOf) Enable(_ context.Context, unit string) error {
 	if unit != sysextUnit {
 		return errkind.Errorf(errkind.NotFound, "unit %s", unit)

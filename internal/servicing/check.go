@@ -68,13 +68,21 @@ var (
 
 // checkScripts looks at the scripts that will run, as far as nobody has before.
 func (s *Service) checkScripts(_ context.Context, _ *opRun, w work) error {
-	spec := w.asked.Spec()
-	all := slices.Concat(hooks(spec.Scripts.PreServicing), hooks(spec.Scripts.PostConfigure))
-	for _, c := range runtimeChecks(spec.Health) {
+	spec, on := w.asked.Spec(), hostconfig.OnRuntimeUpdate
+	return checkScripts(slices.Concat(hooks(spec.Scripts.PreServicing, on), hooks(spec.Scripts.PostConfigure, on), healthScripts(spec.Health, on)))
+}
+
+// healthScripts are the scripts of the health checks that a servicing runs.
+func healthScripts(h hostconfig.Health, on hostconfig.ServicingType) (all []hostconfig.Script) {
+	for _, c := range healthChecks(h, on) {
 		if c.Script != nil {
 			all = append(all, *c.Script)
 		}
 	}
+	return all
+}
+
+func checkScripts(all []hostconfig.Script) error {
 	for i, h := range all {
 		fault := ""
 		for name, value := range h.EnvironmentVariables {
@@ -167,8 +175,8 @@ func (s *Service) netplan(ctx context.Context, limit time.Duration, args ...stri
 	return err
 }
 
-// runtimeChecks are the health checks that a runtime update runs.
-func runtimeChecks(h hostconfig.Health) []hostconfig.HealthCheck {
+// healthChecks are the health checks that a servicing runs.
+func healthChecks(h hostconfig.Health, servicing hostconfig.ServicingType) []hostconfig.HealthCheck {
 	var out []hostconfig.HealthCheck
 	for _, c := range h.Checks {
 		on := []hostconfig.ServicingType(nil)
@@ -178,7 +186,7 @@ func runtimeChecks(h hostconfig.Health) []hostconfig.HealthCheck {
 		case c.Systemd != nil:
 			on = c.Systemd.RunOn
 		}
-		if hostconfig.RunsOn(on, hostconfig.OnRuntimeUpdate) {
+		if hostconfig.RunsOn(on, servicing) {
 			out = append(out, c)
 		}
 	}

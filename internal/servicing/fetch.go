@@ -30,7 +30,7 @@ func (s *Service) fetch(ctx context.Context, r *opRun) error {
 	if err != nil {
 		return err
 	}
-	if err := s.copySources(ctx, w); err != nil {
+	if err := s.copySources(ctx, w.sources()); err != nil {
 		return errkind.WithName(err, dynamic)
 	}
 	return s.resolve(ctx, r, w)
@@ -114,14 +114,19 @@ const manifestName = "sources.json"
 
 // sources are the files that the finalizing of a change will read.
 func (w work) sources() []string {
+	scripts := w.asked.Spec().Scripts
+	on := hostconfig.OnRuntimeUpdate
+	return sourcesOf(w.change.Files.Write, slices.Concat(hooks(scripts.PreServicing, on), hooks(scripts.PostConfigure, on)))
+}
+
+func sourcesOf(files []hostconfig.AdditionalFile, scripts []hostconfig.Script) []string {
 	var out []string
-	for _, f := range w.change.Files.Write {
+	for _, f := range files {
 		if f.Source != "" {
 			out = append(out, absolute(f.Source))
 		}
 	}
-	scripts := w.asked.Spec().Scripts
-	for _, h := range slices.Concat(hooks(scripts.PreServicing), hooks(scripts.PostConfigure)) {
+	for _, h := range scripts {
 		if h.Path != "" {
 			out = append(out, absolute(h.Path))
 		}
@@ -136,7 +141,7 @@ func (s *Service) copied(name string) string {
 	return filepath.Join(s.stagedDir(), hex.EncodeToString(sum[:]))
 }
 
-func (s *Service) copySources(ctx context.Context, w work) error {
+func (s *Service) copySources(ctx context.Context, names []string) error {
 	err := s.touch("make staged folder", func() error {
 		return errors.Join(os.RemoveAll(s.stagedDir()), os.MkdirAll(s.stagedDir(), 0o700))
 	})
@@ -144,7 +149,7 @@ func (s *Service) copySources(ctx context.Context, w work) error {
 		return fmt.Errorf("make staged folder: %w", err)
 	}
 	var list []source
-	for _, name := range w.sources() {
+	for _, name := range names {
 		if err := ctx.Err(); err != nil {
 			return errkind.With(errkind.Cancelled, err)
 		}
@@ -194,13 +199,12 @@ func (s *Service) copySource(name string) (sum string, err error) {
 }
 
 // checkSources looks whether the copies are what they were when they were made.
-func (s *Service) checkSources(w work) error {
+func (s *Service) checkSources(names []string) error {
 	text, err := inroot.FS(s.stagedDir()).ReadFile(manifestName, 16<<20)
 	var list []source
 	if err == nil {
 		err = json.Unmarshal(text, &list)
 	}
-	names := w.sources()
 	if errors.Is(err, fs.ErrNotExist) && len(names) == 0 {
 		return nil
 	}

@@ -28,23 +28,32 @@ const (
 	failureName  = "trident-health-check-failure-"
 )
 
-// checkHealth runs all health checks side by side and reports every failure. Where
-// a host is rolled back by command nothing is checked: what it was before is where
-// it shall go, and there is nowhere else.
+// checkHealth runs the health checks of a runtime update. Where a host is rolled
+// back by command nothing is checked: what it was before is where it shall go, and
+// there is nowhere else.
 func (s *Service) checkHealth(ctx context.Context, r *opRun) error {
 	w, err := r.State.work()
 	if err != nil {
 		return err
 	}
-	checks := runtimeChecks(w.asked.Spec().Health)
-	if r.State.Back || len(checks) == 0 {
+	if r.State.Back {
+		return nil
+	}
+	return s.checkAll(ctx, r, r.ID, w.asked.Spec().Health, hostconfig.OnRuntimeUpdate)
+}
+
+// checkAll runs all health checks of a servicing side by side and reports every
+// failure.
+func (s *Service) checkAll(ctx context.Context, r teller, id string, h hostconfig.Health, on hostconfig.ServicingType) error {
+	checks := healthChecks(h, on)
+	if len(checks) == 0 {
 		return nil
 	}
 	results := make([]result, len(checks))
-	err = s.touch("check health", func() error {
+	err := s.touch("check health", func() error {
 		var all sync.WaitGroup
 		for i, c := range checks {
-			all.Go(func() { results[i] = s.checkOne(ctx, r.ID, i, c) })
+			all.Go(func() { results[i] = s.checkOne(ctx, id, i, c, on) })
 		}
 		all.Wait()
 		return ctx.Err()
@@ -64,7 +73,7 @@ func (s *Service) checkHealth(ctx context.Context, r *opRun) error {
 	if len(failed) == 0 {
 		return nil
 	}
-	if err := s.touch("write health log", func() error { return s.writeFailures(r.ID, results) }); err != nil {
+	if err := s.touch("write health log", func() error { return s.writeFailures(id, results) }); err != nil {
 		r.Logf(slog.LevelWarn, "the log of the failure is not kept: %v", err)
 	}
 	err = errkind.Errorf(errkind.Unhealthy, "%d of %d health checks failed: %s", len(failed), len(checks), strings.Join(failed, "; "))
@@ -78,12 +87,12 @@ type result struct {
 	said []byte
 }
 
-func (s *Service) checkOne(ctx context.Context, id string, i int, c hostconfig.HealthCheck) result {
+func (s *Service) checkOne(ctx context.Context, id string, i int, c hostconfig.HealthCheck, on hostconfig.ServicingType) result {
 	if c.Script == nil {
 		return result{name: nameOf(c.Systemd.Name, i), err: s.checkUnits(ctx, *c.Systemd)}
 	}
 	res := result{name: nameOf(c.Script.Name, i)}
-	j := job{script: *c.Script, id: fmt.Sprintf("health-%d", i), limit: healthTime}
+	j := job{script: *c.Script, id: fmt.Sprintf("health-%d", i), limit: healthTime, on: on}
 	if c.Script.Path != "" {
 		// Not a copy from before: an extension may have brought it.
 		j.file = absolute(c.Script.Path)

@@ -2,7 +2,9 @@ package servicing
 
 import (
 	"fmt"
+	"log/slog"
 	"path"
+	"slices"
 
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hostconfig"
@@ -48,6 +50,11 @@ type record struct {
 	ApplyBegun   bool `json:"apply_begun"` // of the network
 	// EtcOpened: confexts were unmerged, and have to be merged again.
 	EtcOpened bool `json:"etc_opened"`
+}
+
+// teller tells watchers of an operation something.
+type teller interface {
+	Logf(level slog.Level, format string, args ...any)
 }
 
 type (
@@ -100,11 +107,11 @@ func (w work) files() []string {
 
 func absolute(name string) string { return path.Clean("/" + name) }
 
-// hooks are the scripts of a list that a runtime update runs.
-func hooks(all []hostconfig.Script) []hostconfig.Script {
+// hooks are the scripts of a list that a servicing runs.
+func hooks(all []hostconfig.Script, on hostconfig.ServicingType) []hostconfig.Script {
 	var out []hostconfig.Script
 	for _, h := range all {
-		if hostconfig.RunsOn(h.RunOn, hostconfig.OnRuntimeUpdate) {
+		if hostconfig.RunsOn(h.RunOn, on) {
 			out = append(out, h)
 		}
 	}
@@ -139,16 +146,22 @@ const ownPath = sysextDir + "/" + extension.Own + ".raw"
 
 // settledSpec is the configuration with the paths that its extensions got.
 func (r *record) settledSpec(asked *hostconfig.Config) *hostconfig.Config {
-	return asked.Amend(func(spec *hostconfig.Spec) {
+	places := r.Extensions.New
+	if r.Own != "" {
+		places = append(slices.Clone(places), extension.Extension{Class: extension.Sysext, Path: ownPath, SHA384: r.Own})
+	}
+	return withPlaces(asked, places)
+}
+
+// withPlaces is c with the paths of the extensions that are there.
+func withPlaces(c *hostconfig.Config, there extension.Generation) *hostconfig.Config {
+	return c.Amend(func(spec *hostconfig.Spec) {
 		fill := func(list []hostconfig.Extension, class extension.Class) {
 			for i := range list {
-				for _, e := range r.Extensions.New {
+				for _, e := range there {
 					if e.Class == class && e.SHA384 == string(list[i].SHA384) {
 						list[i].Path = e.Path
 					}
-				}
-				if class == extension.Sysext && r.Own != "" && string(list[i].SHA384) == r.Own {
-					list[i].Path = ownPath
 				}
 			}
 		}

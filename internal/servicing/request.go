@@ -3,8 +3,8 @@ package servicing
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
@@ -19,131 +19,149 @@ import (
 // Errors: of kind Invalid for a configuration that does not fit what the host
 // has, Unsupported where more than a runtime update would be needed, Busy.
 func (s *Service) Update(ctx context.Context, req UpdateRequest) (operationID string, err error) {
-	id, err := s.decide(ctx, func(st state) (string, string, record, error) {
+	id, err := s.decide(ctx, func(st state) (decision, error) {
 		p, err := st.plan(req.Config)
 		if err != nil {
-			return "", "", record{}, err
+			return nil, err
 		}
 		return s.decideUpdate(st, p, req)
 	})
 	return id, wrap("update", err)
 }
 
-func (s *Service) decideUpdate(st state, p plan, req UpdateRequest) (kind, summary string, r record, err error) {
-	r = record{CallerReboots: req.CallerReboots, Reasons: reasons(p.change)}
+func (s *Service) decideUpdate(st state, p plan, req UpdateRequest) (decision, error) {
+	r := record{CallerReboots: req.CallerReboots, Reasons: reasons(p.change)}
 	switch {
 	case !req.Stage && !req.Finalize:
-		return "", "", r, errkind.Errorf(errkind.Invalid, "neither staging nor finalizing is allowed")
-	case st.phase == hoststate.StagedRuntimeUpdate && same(p.asked, st.next):
+		return nil, errkind.Errorf(errkind.Invalid, "neither staging nor finalizing is allowed")
+	case st.phase == hoststate.StagedRuntimeUpdate && same(p.asked, st.next),
+		st.phase == hoststate.StagedABUpdate && same(like(p.asked, st.next), st.next):
 		if req.Finalize {
 			return s.decideFinalize(st, req.CallerReboots)
 		}
-		return nothing("the configuration is staged already")
+		return s.begins(nothing("the configuration is staged already"))
+	case st.phase == hoststate.StagedInstall:
+		return nil, unexpected(errkind.Errorf(errkind.Precondition, "an installation is staged, not an update"))
 	case p.change.Kind == hostconfig.KindNone:
-		return unwanted(st, append([]string{"no update is needed: the host has what the configuration says"}, r.Reasons...)...)
+		return s.begins(unwanted(st, append([]string{"no update is needed: the host has what the configuration says"}, r.Reasons...)...))
 	case p.change.Kind > hostconfig.KindRuntimeUpdate:
-		return "", "", r, unbuilt(p.change)
+		return s.updateOS(st, p, req)
 	case !req.Stage:
-		return "", "", r, unexpected(errkind.Errorf(errkind.Precondition, "the configuration is not staged, and may not be staged now"))
+		return nil, unexpected(errkind.Errorf(errkind.Precondition, "the configuration is not staged, and may not be staged now"))
 	}
 	r.Asked, r.Old, r.Fresh = string(p.asked.YAML()), string(p.runs.YAML()), st.runs == nil
 	if !req.Finalize {
-		return opUpdateStage, "stage a runtime update", r, nil
+		return s.begins(opUpdateStage, "stage a runtime update", r, nil)
 	}
-	return opUpdate, "update the host at run time", r, nil
+	return s.begins(opUpdate, "update the host at run time", r, nil)
 }
 
 // Finalize begins to put into effect what is staged by Update.
 func (s *Service) Finalize(ctx context.Context, callerReboots bool) (operationID string, err error) {
-	id, err := s.decide(ctx, func(st state) (string, string, record, error) {
+	id, err := s.decide(ctx, func(st state) (decision, error) {
 		switch st.phase {
-		case hoststate.StagedRuntimeUpdate:
+		case hoststate.StagedRuntimeUpdate, hoststate.StagedABUpdate:
 			return s.decideFinalize(st, callerReboots)
 		case hoststate.Settled{}:
-			return nothing("nothing is staged")
+			return s.begins(nothing("nothing is staged"))
 		case hoststate.Fresh{}:
 			err := errkind.Errorf(errkind.Precondition, "the host was never provisioned, and nothing is staged")
-			return "", "", record{}, errkind.WithName(err, "HostNotProvisioned")
+			return nil, errkind.WithName(err, "HostNotProvisioned")
 		}
-		return "", "", record{}, unexpected(errkind.Errorf(errkind.Precondition, "a rollback is staged, not an update"))
+		return nil, unexpected(errkind.Errorf(errkind.Precondition, "what is staged is no update: the state is %s", st.phase.State()))
 	})
 	return id, wrap("finalize update", err)
 }
 
 // decideFinalize is for what is staged, be it an update or a rollback.
-func (s *Service) decideFinalize(st state, callerReboots bool) (kind, summary string, r record, err error) {
-	r = record{Asked: string(st.next.YAML()), Old: string(st.runs.YAML()), CallerReboots: callerReboots}
+func (s *Service) decideFinalize(st state, callerReboots bool) (decision, error) {
+	if st.phase == hoststate.StagedABUpdate || st.phase == hoststate.StagedABRollback {
+		return s.finalizeOS(st, callerReboots)
+	}
+	r := record{Asked: string(st.next.YAML()), Old: string(st.runs.YAML()), CallerReboots: callerReboots}
 	if st.phase == hoststate.StagedRuntimeRollback {
 		r.Back = true
-		return opRollbackFinalize, "finalize a rollback at run time", r, nil
+		return s.begins(opRollbackFinalize, "finalize a rollback at run time", r, nil)
 	}
-	return opUpdateFinalize, "finalize a runtime update", r, nil
-}
-
-// Commit confirms what was booted. A runtime update needs no such thing, so that
-// "" is the result, without an operation, unless the host is in a state that only
-// a version with A/B updates knows.
-func (s *Service) Commit(ctx context.Context, _ bool) (operationID string, err error) {
-	st, err := s.state(ctx)
-	if err != nil {
-		return "", wrap("commit", err)
-	}
-	if _, trying := st.phase.(hoststate.Trying); trying {
-		return "", wrap("commit", st.unready())
-	}
-	return "", nil
+	return s.begins(opUpdateFinalize, "finalize a runtime update", r, nil)
 }
 
 // Rollback begins to go back one step of the chain (see Chain).
 func (s *Service) Rollback(ctx context.Context, req RollbackRequest) (operationID string, err error) {
-	id, err := s.decide(ctx, func(st state) (string, string, record, error) {
+	id, err := s.decide(ctx, func(st state) (decision, error) {
 		if !req.Stage && !req.Finalize {
-			return "", "", record{}, errkind.Errorf(errkind.Invalid, "neither staging nor finalizing is allowed")
+			return nil, errkind.Errorf(errkind.Invalid, "neither staging nor finalizing is allowed")
 		}
 		switch st.phase {
-		case hoststate.StagedRuntimeRollback:
+		case hoststate.StagedRuntimeRollback, hoststate.StagedABRollback:
 			if req.Finalize {
 				return s.decideFinalize(st, req.CallerReboots)
 			}
-			return nothing("the rollback is staged already")
+			return s.begins(nothing("the rollback is staged already"))
 		case hoststate.Settled{}:
 			if req.Stage {
 				return s.decideRollback(ctx, st, req)
 			}
-			return nothing("no rollback is staged")
+			return s.begins(nothing("no rollback is staged"))
 		}
-		return nothing(fmt.Sprintf("no rollback is possible in the state %s", st.phase.State()))
+		return s.begins(nothing(fmt.Sprintf("no rollback is possible in the state %s", st.phase.State())))
 	})
 	return id, wrap("roll back", err)
 }
 
-func (s *Service) decideRollback(ctx context.Context, st state, req RollbackRequest) (kind, summary string, r record, err error) {
+func (s *Service) decideRollback(ctx context.Context, st state, req RollbackRequest) (decision, error) {
 	chain, err := s.Chain(ctx)
 	switch {
 	case err != nil:
-		return "", "", r, err
+		return nil, err
 	case len(chain) == 0:
-		return nothing("there is nothing to roll back to")
+		return s.begins(nothing("there is nothing to roll back to"))
 	case req.Kind != "" && req.Kind != chain[0].Kind:
 		err := errkind.Errorf(errkind.Precondition, "the next rollback is of the kind %s, not %s", chain[0].Kind, req.Kind)
-		return "", "", r, errkind.WithName(err, "InvalidRollbackExpectation")
-	case chain[0].Kind != hoststate.RuntimeLink:
-		return "", "", r, errkind.Errorf(errkind.Unsupported, "this version of Trident cannot roll back an A/B update yet")
+		return nil, errkind.WithName(err, "InvalidRollbackExpectation")
+	case chain[0].Kind == hoststate.ABLink:
+		return s.rollBackOS(st, chain[0], req)
 	}
 	back, err := hostconfig.ParseRecorded([]byte(chain[0].Spec))
 	if err != nil {
-		return "", "", r, err
+		return nil, err
 	}
-	r = record{Asked: string(back.YAML()), Old: string(st.runs.YAML()), Back: true, CallerReboots: req.CallerReboots}
+	r := record{Asked: string(back.YAML()), Old: string(st.runs.YAML()), Back: true, CallerReboots: req.CallerReboots}
 	if !req.Finalize {
-		return opRollbackStage, "stage a rollback at run time", r, nil
+		return s.begins(opRollbackStage, "stage a rollback at run time", r, nil)
 	}
-	return opRollback, "roll the host back at run time", r, nil
+	return s.begins(opRollback, "roll the host back at run time", r, nil)
+}
+
+// A decision is the operation that a request comes to: it begins it.
+type decision func(context.Context) (operation.Operation, error)
+
+// begins is the decision for an operation at run time.
+func (s *Service) begins(kind, summary string, r record, err error) (decision, error) {
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (operation.Operation, error) { return s.start[kind](ctx, summary, r) }, nil
+}
+
+// beginsOS is the decision for one on a whole OS.
+func (s *Service) beginsOS(kind, summary string, r osRecord) decision {
+	return func(ctx context.Context) (operation.Operation, error) { return s.startOS[kind](ctx, summary, r) }
 }
 
 // decide weighs a request against the state of the host and begins what it comes
 // to.
-func (s *Service) decide(ctx context.Context, weigh func(state) (kind, summary string, r record, err error)) (id string, err error) {
+func (s *Service) decide(ctx context.Context, weigh func(state) (decision, error)) (id string, err error) {
+	return s.decideAny(ctx, func(st state) (decision, error) {
+		if err := st.unready(); err != nil {
+			return nil, err
+		}
+		return weigh(st)
+	})
+}
+
+// decideAny is decide for what is asked of a host on trial, too.
+func (s *Service) decideAny(ctx context.Context, weigh func(state) (decision, error)) (id string, err error) {
 	s.begin.Lock()
 	defer s.begin.Unlock()
 	if id, busy := s.Runner.Active(); busy { // what it is about to change need not be looked at
@@ -154,14 +172,11 @@ func (s *Service) decide(ctx context.Context, weigh func(state) (kind, summary s
 	if err != nil {
 		return "", err
 	}
-	if err := st.unready(); err != nil {
-		return "", err
-	}
-	kind, summary, r, err := weigh(st)
+	begin, err := weigh(st)
 	if err != nil {
 		return "", err
 	}
-	op, err := s.start[kind](ctx, summary, r)
+	op, err := begin(ctx)
 	return op.ID, err
 }
 
@@ -197,27 +212,45 @@ func (s *Service) Chain(ctx context.Context) ([]hoststate.Link, error) { return 
 
 // Outcome tells what came of an operation; false if it is none of this package's.
 func (s *Service) Outcome(op operation.Operation) (Outcome, bool) {
-	o := Outcome{Failure: op.Failure, RebootNeeded: op.Waiting == operation.Reboot}
-	switch op.Kind {
-	case opNothing:
-		o.Kind = None
-	case opUpdate, opUpdateStage, opUpdateFinalize:
-		o.Kind = RuntimeUpdate
-	case opRollback, opRollbackStage, opRollbackFinalize:
-		o.Kind = RuntimeRollback
-	default:
+	o := Outcome{Failure: op.Failure, RebootNeeded: op.Waiting == operation.Reboot, Kind: kindOf(op.Kind)}
+	if o.Kind == "" {
 		return Outcome{}, false
+	}
+	var r struct {
+		Install, Back bool
+		SHA384        string
+	}
+	if json.Unmarshal(op.State, &r) == nil {
+		o.ImageSHA384 = r.SHA384
+	}
+	if op.Kind == opCommit { // of which of them is in its record
+		switch {
+		case r.Install:
+			o.Kind = CleanInstall
+		case r.Back:
+			o.Kind = ABRollback
+		}
 	}
 	return o, true
 }
 
-// unbuilt refuses what needs more than a runtime update.
-func unbuilt(c hostconfig.Change) error {
-	err := errkind.Errorf(errkind.Unsupported, "this needs the servicing %s, which this version of Trident cannot do yet: %s", c.Kind, strings.Join(reasons(c), "; "))
-	if c.Kind == hostconfig.KindABUpdate {
-		err = errkind.WithHint(err, "What can be changed at run time is os.sysexts, os.confexts, os.netplan and os.additionalFiles.")
+// kindOf is what an operation of a kind in the journal is to its host, or "".
+func kindOf(kind string) Kind {
+	switch kind {
+	case opNothing, opCheckRoot:
+		return None
+	case opUpdate, opUpdateStage, opUpdateFinalize:
+		return RuntimeUpdate
+	case opRollback, opRollbackStage, opRollbackFinalize:
+		return RuntimeRollback
+	case opInstall, opInstallStage, opInstallFinalize, opStreamDisk:
+		return CleanInstall
+	case opABUpdate, opABUpdateStage, opABUpdateFinalize, opCommit:
+		return ABUpdate
+	case opABRollback, opABRollbackStage, opABRollbackFinalize:
+		return ABRollback
 	}
-	return err
+	return ""
 }
 
 func unexpected(err error) error { return errkind.WithName(err, "UnexpectedServicingState") }

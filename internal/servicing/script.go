@@ -33,7 +33,7 @@ func (s *Service) preServicing(ctx context.Context, r *opRun) error {
 	if err != nil {
 		return err
 	}
-	return s.runHooks(ctx, r, "pre", w.asked.Spec().Scripts.PreServicing, "RunPreServicingScript")
+	return s.runHooks(ctx, r, r.ID, preHooks(w.asked, hostconfig.OnRuntimeUpdate))
 }
 
 func (s *Service) postConfigure(ctx context.Context, r *opRun) error {
@@ -41,20 +41,37 @@ func (s *Service) postConfigure(ctx context.Context, r *opRun) error {
 	if err != nil {
 		return err
 	}
-	return s.runHooks(ctx, r, "post", w.asked.Spec().Scripts.PostConfigure, "RunPostConfigureScript")
+	return s.runHooks(ctx, r, r.ID, hookRun{
+		which: "post", on: hostconfig.OnRuntimeUpdate, all: w.asked.Spec().Scripts.PostConfigure, failure: "RunPostConfigureScript",
+	})
+}
+
+// hookRun is the scripts of one point of a servicing.
+type hookRun struct {
+	which   string // the point, in names of units and files
+	on      hostconfig.ServicingType
+	all     []hostconfig.Script
+	failure string // upstream's name of it
+	tree    string // that is serviced, on the host; "" is the host itself
+	inside  bool   // they run in the tree, which becomes their root folder
+}
+
+func preHooks(c *hostconfig.Config, on hostconfig.ServicingType) hookRun {
+	return hookRun{which: "pre", on: on, all: c.Spec().Scripts.PreServicing, failure: "RunPreServicingScript"}
 }
 
 // runHooks runs scripts one after the other. After a restart in between all of
 // them run again: they have to bear that.
-func (s *Service) runHooks(ctx context.Context, r *opRun, which string, all []hostconfig.Script, name string) error {
-	for i, h := range hooks(all) {
-		j := job{script: h, id: fmt.Sprintf("%s-%d", which, i), limit: hookTime}
+func (s *Service) runHooks(ctx context.Context, r teller, id string, run hookRun) error {
+	which, name := run.which, run.failure
+	for i, h := range hooks(run.all, run.on) {
+		j := job{script: h, id: fmt.Sprintf("%s-%d", which, i), limit: hookTime, on: run.on, tree: run.tree, inside: run.inside}
 		if h.Path != "" {
 			j.file = s.onHost(s.copied(h.Path))
 		}
 		said, err := []byte(nil), error(nil)
 		err = s.touch("run "+which+" script", func() (err error) {
-			said, err = s.runScript(ctx, r.ID, j)
+			said, err = s.runScript(ctx, id, j)
 			return err
 		})
 		if err != nil && len(said) > 0 {
@@ -74,6 +91,9 @@ type job struct {
 	id     string // among those of the operation
 	file   string // where the script is, on the host; "" for one that has content
 	limit  time.Duration
+	on     hostconfig.ServicingType
+	tree   string // see hookRun
+	inside bool
 }
 
 // runScript runs a script to its end, as a unit of its own: it sees the host and
@@ -98,6 +118,12 @@ func (s *Service) runScript(ctx context.Context, id string, j job) (said []byte,
 			return nil, fmt.Errorf("write script: %w", err)
 		}
 	}
+	if j.inside {
+		if err := s.bringInside(&j); err != nil {
+			return nil, fmt.Errorf("write script: %w", err)
+		}
+		defer func() { err = errors.Join(err, atomicfile.Remove(s.inside(j))) }()
+	}
 	if err := atomicfile.Write(base+".run", []byte(j.wrapper(s.onHost(base+".status"))), 0o700); err != nil {
 		return nil, fmt.Errorf("write script: %w", err)
 	}
@@ -121,7 +147,11 @@ func (s *Service) runScript(ctx context.Context, id string, j job) (said []byte,
 // environment of a unit to everybody, and forgets how a unit ended.
 func (j job) wrapper(status string) string {
 	var b strings.Builder
-	b.WriteString("export TARGET_ROOT=/ SERVICING_TYPE=" + string(hostconfig.OnRuntimeUpdate) + "\n")
+	target := "/"
+	if j.tree != "" && !j.inside {
+		target = j.tree
+	}
+	b.WriteString("export TARGET_ROOT=" + target + " SERVICING_TYPE=" + string(j.on) + "\n")
 	env := j.script.EnvironmentVariables
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		b.WriteString("export " + name + "=" + quote(env[name]) + "\n")
@@ -130,6 +160,9 @@ func (j job) wrapper(status string) string {
 	if interpreter == "" {
 		interpreter = "/bin/sh"
 	}
+	if j.inside {
+		b.WriteString("chroot " + quote(j.tree) + " ")
+	}
 	b.WriteString(quote(interpreter) + " " + quote(j.file))
 	for _, a := range j.script.Arguments {
 		b.WriteString(" " + quote(a))
@@ -137,6 +170,20 @@ func (j job) wrapper(status string) string {
 	fmt.Fprintf(&b, "\necho $? > %s && mv %[1]s %s\n", quote(status+".new"), quote(status))
 	return b.String()
 }
+
+// bringInside copies a script to where it is seen from the tree that it runs in.
+func (s *Service) bringInside(j *job) error {
+	from := filepath.Join(s.Root, j.file)
+	j.file = "/tmp/trident-script-" + j.id
+	text, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(s.inside(*j), text, 0o700)
+}
+
+// inside is where the script of a job that runs in a tree is on the host.
+func (s *Service) inside(j job) string { return filepath.Join(s.Root, j.tree, j.file) }
 
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 

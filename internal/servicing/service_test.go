@@ -171,13 +171,13 @@ func TestWhatIsStagedIsFinalizedReplacedOrForgotten(t *testing.T) {
 	})
 }
 
-func TestWhatNeedsMoreThanARuntimeUpdateIsRefused(t *testing.T) {
+func TestWhatNeedsTwoSlotsIsRefusedWhereThereIsOne(t *testing.T) {
 	t.Parallel()
 	onHost(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
 		w.ask(file("one"), true, true)
 		_, err := w.daemon.service.Update(ctx, UpdateRequest{Config: w.parse(file("one") + "\ninternalParams: {forceAbUpdate: true}"), Stage: true, Finalize: true})
-		if errkind.Of(err) != errkind.Unsupported || !strings.Contains(err.Error(), "forceAbUpdate asks for it") {
+		if errkind.Of(err) != errkind.Precondition || !strings.Contains(err.Error(), "forceAbUpdate asks for it): this host has no A/B volumes") {
 			t.Errorf("an A/B update: %v", err)
 		}
 		op := w.ask(file("one")+"\nhealth: {checks: [{runOn: [all], content: x}]}", true, true)
@@ -199,7 +199,7 @@ func TestWhatNeedsMoreThanARuntimeUpdateIsRefused(t *testing.T) {
 		if err := w.daemon.store.Record(ctx, st); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.daemon.service.Commit(ctx, false); errkind.Of(err) != errkind.Unsupported {
+		if _, err := w.daemon.service.Commit(ctx, false); errkind.Of(err) != errkind.Precondition {
 			t.Errorf("commit an A/B update: %v", err)
 		}
 	})
@@ -295,7 +295,7 @@ func TestASecondRequestIsToldWhatRuns(t *testing.T) {
 
 func TestTheWrapperKeepsWhatItIsGiven(t *testing.T) {
 	content := "x"
-	j := job{file: "/a b", script: hostconfig.Script{Interpreter: "bash", Content: &content, Arguments: []string{"it's", "$HOME"}, EnvironmentVariables: map[string]string{"B": "`x`", "A": "1"}}}
+	j := job{file: "/a b", on: hostconfig.OnRuntimeUpdate, script: hostconfig.Script{Interpreter: "bash", Content: &content, Arguments: []string{"it's", "$HOME"}, EnvironmentVariables: map[string]string{"B": "`x`", "A": "1"}}}
 	want := "export TARGET_ROOT=/ SERVICING_TYPE=runtime-update\nexport A='1'\nexport B='`x`'\n'bash' '/a b' 'it'\\''s' '$HOME'\necho $? > '/s.new' && mv '/s.new' '/s'\n"
 	if diff := cmp.Diff(want, j.wrapper("/s")); diff != "" {
 		t.Error(diff)

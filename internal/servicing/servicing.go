@@ -35,6 +35,8 @@ type Config struct {
 	Systemd systemd.Manager
 	// Tools runs netplan and journalctl.
 	Tools run.Runner
+	// Machine is the host's disks and firmware.
+	Machine Machine
 	// Self services Trident itself, for an os.sysexts that has its image.
 	Self   *selfservice.Service
 	Logger *slog.Logger
@@ -52,8 +54,10 @@ type Service struct {
 	extensions *extension.Store
 	etcClosed  func(root string) (bool, error) // etcClosed, but in tests
 
-	begin sync.Mutex // held while a request is weighed, and its operation begun
-	start map[string]operation.Starter[record]
+	begin   sync.Mutex // held while a request is weighed, and its operation begun
+	start   map[string]operation.Starter[record]
+	startOS map[string]operation.Starter[osRecord]
+	stream  operation.Starter[streamRecord]
 }
 
 // The kinds of operations in the journal.
@@ -79,6 +83,8 @@ func New(c Config) *Service {
 	} {
 		s.start[name] = operation.Register(c.Runner, operation.Kind[record]{Name: name, Steps: steps})
 	}
+	s.startOS = osService{s}.register(c.Runner)
+	s.stream = operation.Register(c.Runner, operation.Kind[streamRecord]{Name: opStreamDisk, Steps: streamService{s}.steps()})
 	return s
 }
 

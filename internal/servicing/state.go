@@ -13,7 +13,8 @@ import (
 
 // state is what the host is, and what it has staged.
 type state struct {
-	phase hoststate.Phase
+	status hoststate.Status
+	phase  hoststate.Phase
 	// runs is the configuration that the host has; nil if it was never provisioned.
 	runs *hostconfig.Config
 	// next is what is staged, or tried; nil if nothing is.
@@ -25,13 +26,17 @@ func (s *Service) state(ctx context.Context) (state, error) {
 	if err != nil {
 		return state{}, err
 	}
-	st := state{phase: status.Phase}
+	st := state{status: status, phase: status.Phase}
 	runs, next := status.SpecOld, status.Spec
 	switch status.Phase {
 	case hoststate.Fresh{}:
 		return st, nil
 	case hoststate.Settled{}:
 		runs, next = status.Spec, ""
+	}
+	if runs == "" { // it is about to be installed
+		st.next, err = parsedOrEmpty(next)
+		return st, err
 	}
 	if st.runs, err = hostconfig.ParseRecorded([]byte(runs)); err != nil {
 		return state{}, fmt.Errorf("read the recorded configuration: %w", err)
@@ -44,15 +49,21 @@ func (s *Service) state(ctx context.Context) (state, error) {
 	return st, nil
 }
 
-// unready is why the host cannot be serviced at run time in this phase; nil if
-// it can.
+// parsedOrEmpty is a recorded configuration, or Empty where there is none.
+func parsedOrEmpty(text string) (*hostconfig.Config, error) {
+	if text == "" {
+		return hostconfig.Empty(), nil
+	}
+	return hostconfig.ParseRecorded([]byte(text))
+}
+
+// unready is why the host cannot be serviced in this phase; nil if it can.
 func (st state) unready() error {
-	switch st.phase {
-	case hoststate.Fresh{}, hoststate.Settled{}, hoststate.StagedRuntimeUpdate, hoststate.StagedRuntimeRollback:
+	if _, trying := st.phase.(hoststate.Trying); !trying {
 		return nil
 	}
-	return errkind.Errorf(errkind.Unsupported,
-		"the host is in the state %s, and this version of Trident can neither finish nor leave it: updates with a reboot are not built yet", st.phase.State())
+	err := errkind.Errorf(errkind.Precondition, "the host is in the state %s: what it boots next, or has booted, is on trial", st.phase.State())
+	return unexpected(errkind.WithHint(err, "Reboot it if it has not booted since, then: trident commit"))
 }
 
 // plan is what a configuration means for the host as it is.

@@ -3,7 +3,6 @@ package servicing
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -102,7 +101,10 @@ func (s *Service) recordStatus(ctx context.Context, name string, change func(*ho
 
 // unstage is the status of a host before something was staged.
 func unstage(st *hoststate.Status) {
-	if _, is := st.Phase.(hoststate.Staged); is {
+	switch _, is := st.Phase.(hoststate.Staged); {
+	case st.Phase == hoststate.StagedInstall:
+		st.Phase, st.Spec, st.SpecOld = hoststate.Fresh{}, "", ""
+	case is:
 		st.Phase, st.Spec, st.SpecOld = hoststate.Settled{}, st.SpecOld, ""
 	}
 }
@@ -128,10 +130,7 @@ func (s *Service) recordFailure(ctx context.Context, r *opRun) error {
 	if err != nil {
 		return err
 	}
-	last := hoststate.NewLastError(op.Failure.Err())
-	if f := op.Failure; f != nil && f.File != "" {
-		last.Location = fmt.Sprintf("%s:%d", f.File, f.Line)
-	}
+	last := lastErrorOf(op)
 	return s.recordStatus(ctx, "record failure", func(st *hoststate.Status) {
 		unstage(st)
 		if r.State.Fresh {
@@ -165,7 +164,7 @@ func (s *Service) takeUp(ctx context.Context, r *opRun) error {
 	if err != nil {
 		return err
 	}
-	if err := s.checkSources(w); err != nil {
+	if err := s.checkSources(w.sources()); err != nil {
 		return err
 	}
 	if err := s.resolve(ctx, r, w); err != nil {
@@ -230,7 +229,7 @@ func (s *Service) discard(ctx context.Context, r *opRun) error {
 
 // tidy deletes what neither the host, which has the configuration runs, nor a way
 // back needs. What stays does no harm.
-func (s *Service) tidy(ctx context.Context, r *opRun, runs *hostconfig.Config) {
+func (s *Service) tidy(ctx context.Context, r teller, runs *hostconfig.Config) {
 	needed := generation(runs)
 	chain, err := s.Store.Chain(ctx)
 	for _, l := range chain {

@@ -1,0 +1,134 @@
+package servicing
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/trident-project/trident/internal/linux/blockdev"
+	"github.com/trident-project/trident/internal/linux/efivar"
+	"github.com/trident-project/trident/internal/linux/loop"
+	"github.com/trident-project/trident/internal/linux/mount"
+	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/storage"
+)
+
+// Machine is what of a host is no file: its disks, its firmware, what is mounted.
+// RealMachine is that of the host that this process runs on.
+type Machine struct {
+	Inventory func() (*blockdev.Inventory, error)
+	Disks     storage.Tools
+	Mounts    mount.Mounter
+	// Firmware are the variables that say what boots; a host that has not booted by
+	// UEFI is an error of kind Precondition.
+	Firmware func() (efivar.Store, error)
+	// ESPFiles shows the files in an image of an EFI system partition, which is not
+	// changed while they are in use.
+	ESPFiles func(image *os.File) (files fs.FS, close func() error, err error)
+	// Arch is the architecture, as Go names it.
+	Arch string
+}
+
+// RealMachine is the machine under the root folder of a host, usually "/".
+func RealMachine(root, arch string) Machine {
+	return Machine{
+		Inventory: func() (*blockdev.Inventory, error) { return blockdev.Read(root) },
+		Disks:     storage.Tools{Runner: run.Host{}, Udev: udevRuns(root)},
+		Mounts:    mount.Host{},
+		Firmware:  func() (efivar.Store, error) { return efivar.Open(filepath.Join(root, efivar.DefaultDir)) },
+		ESPFiles:  openESP,
+		Arch:      arch,
+	}
+}
+
+func udevRuns(root string) bool {
+	_, err := os.Stat(filepath.Join(root, "run/udev/control"))
+	return err == nil
+}
+
+func openESP(image *os.File) (fs.FS, func() error, error) {
+	info, err := image.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := loop.Open(image, 0, info.Size(), "vfat")
+	if err != nil {
+		return nil, nil, err
+	}
+	return m, m.Close, nil
+}
+
+// UnsettledMark, below the root folder, is there while an operation is unsettled:
+// tridentd-resume.path starts the daemon for it.
+const UnsettledMark = "var/lib/trident/unsettled"
+
+// Folders where file systems are mounted for as long as a step needs them.
+const (
+	newRoot = "run/trident/newroot" // the OS in the slot that is written
+	espRoot = "run/trident/esp"
+)
+
+// withMount shows a file system in a folder of this host while use runs. What is
+// mounted there, as by a daemon that died, is taken away first.
+func (s *Service) withMount(device, fstype, folder string, use func(at string) error) (err error) {
+	at := filepath.Join(s.Root, folder)
+	if err := s.clear(at); err != nil {
+		return err
+	}
+	err = s.touch("mount "+filepath.Base(folder), func() error { return s.Machine.Mounts.Mount(device, at, fstype, "") })
+	if err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, s.touch("unmount "+filepath.Base(folder), func() error { return s.Machine.Mounts.Unmount(at) }))
+	}()
+	return use(at)
+}
+
+// clear makes an empty folder of at.
+func (s *Service) clear(at string) error {
+	if err := s.touch("unmount "+filepath.Base(at), func() error { return s.Machine.Mounts.Unmount(at) }); err != nil {
+		return err
+	}
+	return os.MkdirAll(at, 0o700)
+}
+
+// fstypeOf is what is on a device, for mounting it.
+func (s *Service) fstypeOf(device string) (string, error) {
+	open := s.Machine.Disks.Open
+	if open == nil {
+		open = blockdev.Open
+	}
+	dev, err := open(device, false)
+	if err != nil {
+		return "", err
+	}
+	content := blockdev.Probe(dev, dev.Size())
+	if err := dev.Close(); err != nil {
+		return "", err
+	}
+	if content.Type == "" {
+		return "", fmt.Errorf("%s has no file system that is known", device)
+	}
+	return content.Type, nil
+}
+
+// espOf says to the firmware which partition the ESP is.
+func espOf(inv *blockdev.Inventory, device string) (efivar.HardDrive, error) {
+	for i := range inv.Disks {
+		d := &inv.Disks[i]
+		p, ok := inv.Partition(device)
+		if !ok || d.GPT == nil {
+			continue
+		}
+		for _, e := range d.GPT.Entries {
+			if e.ID.String() == p.UUID {
+				lba := uint64(d.SectorSize)
+				return efivar.HardDrive{Number: uint32(e.Number), Start: uint64(e.Offset) / lba, Size: uint64(e.Size) / lba, Partition: e.ID}, nil
+			}
+		}
+	}
+	return efivar.HardDrive{}, fmt.Errorf("find the EFI system partition %s: no disk of this host has it", device)
+}

@@ -1,0 +1,321 @@
+package servicing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/trident-project/trident/internal/boot"
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/linux/blockdev"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/osconfig"
+	"github.com/trident-project/trident/internal/slot"
+	"github.com/trident-project/trident/internal/storage"
+)
+
+// takeUp begins to finalize what was staged, by this operation or one before: the
+// slot must still be the one that does not run, and have boot files.
+func (s osService) takeUp(ctx context.Context, r *osRun) error {
+	c, err := r.State.asked()
+	if err != nil {
+		return err
+	}
+	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
+	if err != nil {
+		return err
+	}
+	if running == r.State.Slot {
+		err := errkind.Errorf(errkind.Precondition, "this host runs from %s, which was to be booted", running)
+		return errkind.WithName(err, "RootDevicePathAbActiveVolumeMismatch")
+	}
+	return s.withLoader(r, c, func(l boot.Loader) error {
+		st, err := l.Entries(ctx)
+		if err != nil {
+			return err
+		}
+		if st.Staged != r.State.Slot && st.Names.Of(r.State.Slot) == "" {
+			err := errkind.Errorf(errkind.Precondition, "nothing on the EFI system partition boots %s", r.State.Slot)
+			return errkind.WithHint(errkind.WithName(err, "FindStagedFile"), "Stage it again.")
+		}
+		return nil
+	})
+}
+
+// running is the slot that this host runs from, going by what the kernel has mounted
+// as its root; none where that is neither.
+func (s osService) running(spec *hostconfig.Storage, paths map[string]string) (slot.Slot, error) {
+	inv, err := s.Machine.Inventory()
+	if err != nil {
+		return 0, err
+	}
+	slots := []slot.Slot{slot.A, slot.B}
+	if _, pair := storage.Pairs(spec)[rootID(spec)]; !pair {
+		slots = slots[:1]
+	}
+	for _, in := range slots {
+		dev, err := storage.Device(spec, paths, in, rootID(spec))
+		if err != nil {
+			return 0, err
+		}
+		if p, ok := inv.Partition(dev); ok && isRoot(p) {
+			return in, nil
+		}
+	}
+	return 0, nil
+}
+
+func isRoot(p *blockdev.Partition) bool { return slices.Contains(p.Use.Mounts, "/") }
+
+// try arranges the trial of the slot. For an installation there is no system that
+// could stay the default.
+func (s osService) try(ctx context.Context, r *osRun) error {
+	c, err := r.State.asked()
+	if err != nil {
+		return err
+	}
+	if err := s.touch("remove evidence", func() error { return osconfig.Remove(s.Root, "/"+evidenceFile) }); err != nil {
+		return err
+	}
+	err = s.withLoader(r, c, func(l boot.Loader) error {
+		if err := l.Try(ctx, r.State.Slot); err != nil || !r.State.Install {
+			return err
+		}
+		return l.Keep(ctx, r.State.Slot)
+	})
+	if err != nil {
+		return err
+	}
+	return s.recordTrying(ctx, r)
+}
+
+// forget takes away what boots the slot. What is installed, once it was booted, is
+// not the installer's any more.
+func (s osService) forget(ctx context.Context, r *osRun) error {
+	if r.State.Install && (!r.State.Partitioned || r.State.RebootFrom != "" && r.State.RebootFrom != s.Runner.Life.Boot) {
+		return nil
+	}
+	c, err := r.State.asked()
+	if err != nil {
+		return err
+	}
+	return s.withLoader(r, c, func(l boot.Loader) error { return l.Forget(ctx, r.State.Slot) })
+}
+
+// endTrial makes the slot that the host runs from the only one that boots, and
+// leaves what the other has.
+func (s osService) endTrial(ctx context.Context, r *osRun) error {
+	if r.State.Install {
+		return nil
+	}
+	c, err := r.State.asked()
+	if err != nil {
+		return err
+	}
+	return s.withLoader(r, c, func(l boot.Loader) error { return l.Keep(ctx, r.State.Slot.Other()) })
+}
+
+// reboot leads into the new system. In that of an installation there is no trace of
+// this operation until the datastore is handed over.
+func (s osService) reboot(ctx context.Context, r *osRun) error {
+	now := s.Runner.Life.Boot
+	if r.State.RebootFrom == "" {
+		r.State.RebootFrom = now
+		if err := r.Save(ctx); err != nil {
+			return err
+		}
+	}
+	if r.State.RebootFrom != now {
+		return nil
+	}
+	if r.State.Install {
+		if err := s.handOver(ctx, r); err != nil {
+			return err
+		}
+	}
+	return s.askReboot(ctx, r, "the new system")
+}
+
+func (s osService) askReboot(ctx context.Context, r *osRun, into string) error {
+	if r.State.CallerReboots {
+		r.Logf(slog.LevelInfo, "reboot this host: it boots into %s then", into)
+		return operation.ErrReboot
+	}
+	r.Logf(slog.LevelInfo, "Requesting reboot into %s", into) // upstream's tests wait for the first two words
+	if err := s.touch("reboot", func() error { return s.Systemd.Reboot(ctx) }); err != nil {
+		return errkind.WithName(err, "Reboot")
+	}
+	return operation.ErrReboot
+}
+
+// handOver gives what this host knows to the one that is installed, which goes on
+// with this very operation.
+func (s osService) handOver(ctx context.Context, r *osRun) error {
+	return s.withTree(ctx, r, false, func(c *hostconfig.Config, root string) error {
+		at := c.Spec().Trident.DatastorePath
+		if at == "" {
+			at = hoststate.DefaultPath
+		}
+		dir, err := folderIn(root, filepath.Dir(at))
+		if err != nil {
+			return err
+		}
+		marks, err := folderIn(root, filepath.Dir("/"+UnsettledMark))
+		if err != nil {
+			return err
+		}
+		err = s.touch("hand over", func() error {
+			return errors.Join(
+				s.Store.Snapshot(ctx, filepath.Join(dir, filepath.Base(at))),
+				os.WriteFile(filepath.Join(marks, filepath.Base(UnsettledMark)), nil, 0o600),
+			)
+		})
+		if err != nil {
+			return errkind.WithName(fmt.Errorf("hand the datastore over: %w", err), "Datastore")
+		}
+		return nil
+	})
+}
+
+// returnToOld takes a reboot back, which is to reboot: what is by default is what
+// there was before.
+func (s osService) returnToOld(ctx context.Context, r *osRun) error {
+	c, err := r.State.asked()
+	if err != nil || r.State.Install {
+		return err
+	}
+	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
+	if err != nil || running != r.State.Slot {
+		return err
+	}
+	op, err := s.Runner.Get(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	if !r.State.Back {
+		last := lastErrorOf(op)
+		err := s.recordStatus(ctx, "record unhealthy", func(st *hoststate.Status) {
+			st.Phase, st.LastError = hoststate.TryingABUpdateFailed, last
+		})
+		if err != nil {
+			return err
+		}
+	}
+	r.State.ReturnFrom = s.Runner.Life.Boot
+	if err := r.Save(ctx); err != nil {
+		return err
+	}
+	return s.askReboot(ctx, r, "the system that was there before")
+}
+
+// booted looks which system has come up.
+func (s osService) booted(ctx context.Context, r *osRun) error {
+	c, err := r.State.asked()
+	if err != nil {
+		return err
+	}
+	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
+	if err != nil {
+		return err
+	}
+	if running == r.State.Slot {
+		r.Logf(slog.LevelInfo, "the host runs from %s", running)
+		return nil
+	}
+	name, what := "AbUpdateRebootCheck", "the new system in "+r.State.Slot.String()+" did not boot, or did not confirm itself in time, and the one before runs again"
+	switch {
+	case r.State.Install:
+		name, what = "CleanInstallRebootCheck", "the host has booted something else than what was installed"
+	case r.State.Back:
+		name, what = "ManualRollbackRebootCheck", "the host has booted something else than the system in "+r.State.Slot.String()
+	}
+	if said := s.evidence(); said != "" {
+		r.Logf(slog.LevelError, "the last that the new system said: %s", said)
+		what += "; the end of its journal is in the log of this operation"
+	}
+	return errkind.WithName(errkind.Errorf(errkind.Unhealthy, "%s", what), name)
+}
+
+// health runs the health checks, in the new system. After a rollback by command
+// there is nothing to go back to.
+func (s osService) health(ctx context.Context, r *osRun) error {
+	c, err := r.State.asked()
+	if err != nil || r.State.Back {
+		return err
+	}
+	return s.checkAll(ctx, r, r.ID, c.Spec().Health, r.State.on())
+}
+
+// settle makes the system that runs the default. From then on nothing can be taken
+// back, so the rest is tried until it works.
+func (s osService) settle(ctx context.Context, r *osRun) error {
+	c, err := r.State.asked()
+	if err != nil {
+		return err
+	}
+	if err := s.withLoader(r, c, func(l boot.Loader) error { return l.Keep(ctx, r.State.Slot) }); err != nil {
+		return err
+	}
+	if !r.State.Back {
+		c = withPlaces(c, r.State.Extensions.New)
+	}
+	_, pairs := storage.Pairs(&c.Spec().Storage)[rootID(&c.Spec().Storage)]
+	for {
+		err := s.recordStatus(ctx, "record settled", func(st *hoststate.Status) {
+			st.Phase, st.Spec, st.SpecOld, st.LastError = hoststate.Settled{}, string(c.YAML()), "", nil
+			st.ABActiveVolume = volumeOf(r.State.Slot, pairs)
+		})
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+		r.Logf(slog.LevelError, "%v; trying again", err)
+		if err := sleep(ctx, settleAgain); err != nil {
+			return err
+		}
+	}
+	r.State.Ended = s.Runner.Life.Boot
+	if err := s.removeGuard(ctx); err != nil {
+		r.Logf(slog.LevelWarn, "remove what watched over the trial: %v", err)
+	}
+	s.tidy(ctx, r, c)
+	return nil
+}
+
+// lookBack checks that there is something to go back to.
+func (s osService) lookBack(ctx context.Context, r *osRun) error {
+	for _, why := range r.State.Reasons {
+		r.Logf(slog.LevelInfo, "%s", why)
+	}
+	return s.takeUp(ctx, r)
+}
+
+// checkRoot says whether the volume that is booted is the one that is recorded.
+func (s osService) checkRoot(ctx context.Context, r *osRun) error {
+	c, err := r.State.asked()
+	if err != nil {
+		return err
+	}
+	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
+	if err != nil {
+		return err
+	}
+	if running != r.State.Slot {
+		what := "another device than the host status has"
+		if running.Valid() {
+			what = running.String()
+		}
+		err := errkind.Errorf(errkind.Precondition, "the host runs from %s, and by its status it is to run from %s", what, r.State.Slot)
+		return errkind.WithName(err, "RootDevicePathAbActiveVolumeMismatch")
+	}
+	r.Logf(slog.LevelInfo, "the host runs from %s, as its status says", running)
+	return nil
+}

@@ -1,0 +1,339 @@
+package servicing
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/fetch"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostinfo"
+	"github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/osconfig"
+	"github.com/trident-project/trident/internal/storage"
+)
+
+// registryAuth has credentials for registries, in the form of docker's config.json.
+const registryAuth = "etc/trident/registry-auth.json"
+
+// Internal parameters of ours: bytes a second, and bytes in all, that the image of
+// one servicing may cost.
+const (
+	paramRate   = "imageBytesPerSecond"
+	paramBudget = "imageDataBudget"
+)
+
+// openImage opens the image that the record pins, or the one that is there now.
+func (s osService) openImage(ctx context.Context, r *osRun, c *hostconfig.Config) (*image.Image, *fetch.Meter, error) {
+	want := c.Spec().Image
+	if want == nil {
+		return nil, nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration has no image"), "MissingOsImage")
+	}
+	origin := fetch.Origin{URL: string(want.URL), Pin: r.State.Pin}
+	auth, err := inroot.FS(s.Root).ReadFile(registryAuth, 1<<20)
+	if err == nil {
+		origin.Login, err = fetch.RegistryLogin(auth)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("read /%s: %w", registryAuth, err)
+	}
+	digest := string(want.SHA384)
+	if r.State.SHA384 != "" {
+		digest = r.State.SHA384
+	}
+	if p, ok := strings.CutPrefix(origin.URL, "file://"); ok {
+		origin.URL = "file://" + filepath.Join(s.Root, p)
+	}
+	meter := fetch.NewMeter(number(c, paramRate), number(c, paramBudget), r.State.Used)
+	i, err := image.Open(ctx, origin, digest, image.Options{
+		Relaxed: flag(c, "relaxedCosiValidation"), Meter: meter,
+		Log: func(line string) { r.Logf(slog.LevelInfo, "%s", line) },
+	})
+	if err != nil && errkind.Variant(err) == "" {
+		err = errkind.WithName(err, "LoadCosi")
+	}
+	return i, meter, err
+}
+
+// look opens the image and looks for everything that would fail later, before
+// anything is changed: the image's rules, whether image, configuration and host fit
+// together, what the plan of the disks says, scripts, and what the OS section wants.
+func (s osService) look(ctx context.Context, r *osRun) (err error) {
+	c, err := r.State.asked()
+	if err != nil {
+		return err
+	}
+	if r.State.Install {
+		if err := s.safeToInstall(); err != nil {
+			return err
+		}
+	}
+	i, meter, err := s.openImage(ctx, r, c)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		r.State.Used = meter.Used()
+		err = errors.Join(err, i.Close())
+	}()
+	r.State.Pin, r.State.SHA384, r.State.Loader = i.Pin(), i.SHA384(), loaderOf(i.Metadata())
+	c = c.Amend(func(spec *hostconfig.Spec) { spec.Image.SHA384 = hostconfig.ImageHash(i.SHA384()) })
+	r.State.Asked = string(c.YAML())
+	for _, f := range i.Warnings() {
+		r.Logf(slog.LevelWarn, "the image: %s", f)
+	}
+	if len(r.State.Seed) == 0 {
+		r.State.Seed = make([]byte, 32)
+		_, _ = rand.Read(r.State.Seed)
+	}
+	if err := s.fits(ctx, r, c, i); err != nil {
+		return err
+	}
+	if err := s.checkRest(c, r); err != nil {
+		return err
+	}
+	scripts := c.Spec().Scripts
+	on := r.State.on()
+	all := slices.Concat(hooks(scripts.PreServicing, on), hooks(scripts.PostProvision, on), hooks(scripts.PostConfigure, on))
+	if err := s.copySources(ctx, sourcesOf(c.Spec().OS.AdditionalFiles, all)); err != nil {
+		return errkind.WithName(err, dynamic)
+	}
+	if i.Local() {
+		return s.readThrough(ctx, r, i)
+	}
+	return nil
+}
+
+// readThrough compares all that will be written before anything is destroyed, where
+// that costs no network.
+func (s osService) readThrough(ctx context.Context, r *osRun, i *image.Image) error {
+	for _, p := range i.Partitions() {
+		if !slices.ContainsFunc(r.State.Parts, func(q part) bool { return q.File == p.File.Path }) {
+			continue
+		}
+		if _, err := p.Check(ctx); err != nil {
+			return errkind.WithName(fmt.Errorf("read the image: %w", err), "CorruptOsImage")
+		}
+	}
+	return nil
+}
+
+// fits plans the disks, and matches the image with the configuration and the host.
+func (s osService) fits(ctx context.Context, r *osRun, c *hostconfig.Config, i *image.Image) error {
+	m := i.Metadata()
+	if arch := map[image.Arch]string{image.AMD64: "amd64", image.ARM64: "arm64"}[m.Arch]; arch != s.Machine.Arch {
+		return errkind.WithName(errkind.Errorf(errkind.Incompatible, "the image is for the architecture %s, and this host is %s", m.Arch, s.Machine.Arch), "MismatchedArchitecture")
+	}
+	if m.Bootloader == nil || m.Bootloader.Type != image.SystemdBoot {
+		err := errkind.Errorf(errkind.Unsupported, "the image boots by %s; this version can set up systemd-boot with unified kernel images only", loaderOf(m))
+		return errkind.WithName(err, "InvalidBootConfiguration")
+	}
+	if err := s.sameOS(r, m); err != nil {
+		return err
+	}
+	plan, err := s.plan(r, c)
+	if err != nil {
+		return err
+	}
+	if r.State.Parts, err = parts(c, m, i.Partitions(), plan, r.State.Install); err != nil {
+		return err
+	}
+	r.State.Paths, r.State.Disks = fromMap(plan.Paths()), fromMap(plan.DiskUUIDs())
+	if r.State.Install {
+		r.Logf(slog.LevelInfo, "%s", plan)
+		return nil
+	}
+	return s.otherUUIDs(m, r)
+}
+
+func loaderOf(m *image.Metadata) string {
+	if m.Bootloader == nil {
+		return "what its metadata does not say"
+	}
+	return m.Bootloader.Type
+}
+
+// sameOS refuses an update to another OS (reference, 3.4).
+func (s osService) sameOS(r *osRun, m *image.Metadata) error {
+	if r.State.Install {
+		return nil
+	}
+	host, err := hostinfo.Read(s.Root)
+	if err != nil {
+		return err
+	}
+	for key, has := range map[string]string{"ID": host.ID, "VARIANT_ID": host.VariantID} {
+		if wants := m.OSRelease.Get(key); has != wants {
+			return errkind.WithName(errkind.Errorf(errkind.Incompatible, "the image is of another system: its os-release has %s=%q, and this host's has %q", key, wants, has), "MismatchedOsRelease")
+		}
+	}
+	return nil
+}
+
+// otherUUIDs refuses an image that has a file system with the UUID of one that is
+// in use: which of the two were mounted would be chance.
+func (s osService) otherUUIDs(m *image.Metadata, r *osRun) error {
+	inv, err := s.Machine.Inventory()
+	if err != nil {
+		return err
+	}
+	for _, f := range m.Filesystems {
+		if f.UUID == "" || slices.ContainsFunc(r.State.Parts, func(p part) bool { return p.ESP && p.File == f.Image.Path }) {
+			continue
+		}
+		for _, d := range inv.Disks {
+			for _, p := range d.Partitions {
+				if p.Use.InUse() && strings.EqualFold(p.Content.UUID, f.UUID) {
+					err := errkind.Errorf(errkind.Invalid, "the image's file system for %s has the UUID %s, and so has %s, which is %s", f.MountPoint, f.UUID, p.Path, p.Use)
+					return errkind.WithName(errkind.WithHint(err, "Build the image anew, with new UUIDs for its file systems."), "DuplicateFsUuidAbUpdate")
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func fromMap(m map[string]string) []device {
+	out := make([]device, 0, len(m))
+	for id, p := range m {
+		out = append(out, device{id, p})
+	}
+	slices.SortFunc(out, func(a, b device) int { return strings.Compare(a.ID, b.ID) })
+	return out
+}
+
+// plan is the plan of the disks, the same one however often it is made.
+func (s osService) plan(r *osRun, c *hostconfig.Config) (*storage.Plan, error) {
+	inv, err := s.Machine.Inventory()
+	if err != nil {
+		return nil, err
+	}
+	req := storage.Request{For: storage.Install, Slot: r.State.Slot, Seed: r.State.Seed, Arch: s.Machine.Arch}
+	if !r.State.Install {
+		st, err := s.Store.Status(context.Background())
+		if err != nil {
+			return nil, err
+		}
+		req.For, req.Paths = storage.Update, st.PartitionPaths
+	}
+	return storage.NewPlan(&c.Spec().Storage, inv, req)
+}
+
+// parts are the images that will be written, and where.
+func parts(c *hostconfig.Config, m *image.Metadata, images []image.Partition, plan *storage.Plan, install bool) ([]part, error) {
+	spec := c.Spec()
+	used := map[string]bool{}
+	var out []part
+	for j := range spec.Storage.Filesystems {
+		f := &spec.Storage.Filesystems[j]
+		if f.Source != hostconfig.FromImage || f.MountPoint == nil {
+			continue
+		}
+		at := path.Clean(f.MountPoint.Path)
+		k := slices.IndexFunc(m.Filesystems, func(x image.Filesystem) bool { return path.Clean(x.MountPoint) == at })
+		if k < 0 {
+			return nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the image has no file system for %s", at), "MissingOsImageFilesystem")
+		}
+		have := m.Filesystems[k]
+		used[have.MountPoint] = true
+		if have.Verity != nil {
+			return nil, errkind.WithName(errkind.Errorf(errkind.Unsupported, "the image's file system for %s is verified by dm-verity, which this version cannot set up", at), "VerityMismatch")
+		}
+		p := part{Name: at, Device: f.DeviceID, File: have.Image.Path, ESP: f.IsESP(), Size: have.Image.Compressed, Type: have.Type}
+		if !slices.ContainsFunc(images, func(i image.Partition) bool { return i.File.Path == p.File }) {
+			return nil, errkind.WithName(errkind.Errorf(errkind.Corrupt, "the image has no file %s", p.File), "CorruptOsImage")
+		}
+		if err := p.goesTo(spec, plan, have, install); err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	if len(out) == 0 {
+		return nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "no file system of the configuration comes from the image"), "MissingOsImageFilesystem")
+	}
+	for _, f := range m.Filesystems {
+		if f.MountPoint != "" && !used[f.MountPoint] && !flag(c, "allowUnusedFilesystems") {
+			return nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration has no place for the image's file system for %s", f.MountPoint), "UnusedOsImageFilesystem")
+		}
+	}
+	return out, nil
+}
+
+// goesTo checks the place of a part.
+func (p part) goesTo(spec *hostconfig.Spec, plan *storage.Plan, have image.Filesystem, install bool) error {
+	target, err := plan.Target(p.Device)
+	if err != nil {
+		return err
+	}
+	_, pair := storage.Pairs(&spec.Storage)[p.Device]
+	switch {
+	case p.ESP:
+		return nil
+	case !install && !pair:
+		err := errkind.Errorf(errkind.Invalid, "%s comes from the image, and its device %q is no A/B volume: ImageUpdateOnStandaloneBlockDevice", p.Name, p.Device)
+		return errkind.WithName(err, dynamic)
+	case have.Image.Size > target.Size:
+		err := errkind.Errorf(errkind.NoSpace, "the image's file system for %s has %d bytes, and its partition %q has %d", p.Name, have.Image.Size, target.ID, target.Size)
+		return errkind.WithName(err, "FilesystemSizeExceedsBlockDevice")
+	case p.Name == "/boot" && have.Type != string(hostconfig.Ext4):
+		return errkind.WithName(errkind.Errorf(errkind.Invalid, "the image's file system for /boot is %s, and must be ext4", have.Type), "UnsupportedBootFileSystemType")
+	}
+	return nil
+}
+
+// checkRest looks at what the configuration wants of the new system.
+func (s osService) checkRest(c *hostconfig.Config, r *osRun) error {
+	spec, on := c.Spec(), r.State.on()
+	if id, _ := espID(&spec.Storage); id == "" {
+		return errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration mounts no EFI system partition"), "EspMountPointMismatch")
+	}
+	if err := osconfig.CheckOS(&spec.OS, true); err != nil {
+		return errkind.WithName(err, dynamic)
+	}
+	all := slices.Concat(hooks(spec.Scripts.PreServicing, on), hooks(spec.Scripts.PostProvision, on), hooks(spec.Scripts.PostConfigure, on), healthScripts(spec.Health, on))
+	return checkScripts(all)
+}
+
+// The safety check of an installation (reference, 4.2).
+const overrideSafety = "override-trident-safety-check"
+
+// safeToInstall refuses to install from a system that is installed itself: it would
+// not know that it is to be replaced.
+func (s osService) safeToInstall() error {
+	live := []string{"rootfs", "ramfs", "tmpfs", "overlay", "squashfs", "erofs", "iso9660"}
+	if _, err := os.Stat(filepath.Join(s.Root, overrideSafety)); err == nil {
+		return nil
+	}
+	table, err := inroot.FS(s.Root).ReadFile("proc/self/mountinfo", 16<<20)
+	if err != nil {
+		return fmt.Errorf("find what the root file system is: %w", err)
+	}
+	if t := rootType(string(table)); slices.Contains(live, t) {
+		return nil
+	} else {
+		err = errkind.Errorf(errkind.Precondition, "this system runs from a disk (its root file system is %s), and an installation is made from a live one", t)
+	}
+	return errkind.WithName(errkind.WithHint(err, "Boot a live system, or, to install from this one all the same, make the file /%s.", overrideSafety), "CleanInstallSafetyCheck")
+}
+
+// rootType is the type of the file system at / (proc_pid_mountinfo(5)).
+func rootType(table string) (t string) {
+	for line := range strings.Lines(table) {
+		before, after, ok := strings.Cut(line, " - ")
+		fields, rest := strings.Fields(before), strings.Fields(after)
+		if ok && len(fields) > 4 && len(rest) > 0 && fields[4] == "/" {
+			t = rest[0] // the last one is on top
+		}
+	}
+	return t
+}

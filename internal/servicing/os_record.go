@@ -1,0 +1,144 @@
+package servicing
+
+import (
+	"fmt"
+
+	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/fetch"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/slot"
+)
+
+// osRecord is what a servicing knows that ends with a boot: an installation, an
+// update into the other slot, the way back to it, and the commit of one that
+// another program has begun. The rules of record hold for it too.
+type osRecord struct {
+	// Asked is the configuration that the host shall have; Old is the one that it
+	// has, "" for a host that is installed. Both are YAML.
+	Asked string `json:"asked"`
+	Old   string `json:"old"`
+	// Install: the disks are made anew. Back: it is a rollback.
+	Install bool `json:"install"`
+	Back    bool `json:"back"`
+	// Slot is the one that is written, and tried.
+	Slot          slot.Slot `json:"slot"`
+	CallerReboots bool      `json:"caller_reboots"`
+	Reasons       []string  `json:"reasons"`
+
+	// Seed is what the plan of the disks is made with, the same one each time.
+	Seed    []byte   `json:"seed"`
+	Paths   []device `json:"paths"` // of partitions, durable
+	Disks   []device `json:"disks"` // UUIDs of disks
+	Index   int      `json:"index"` // of the install on its ESP; it counts for an installation once Indexed is set
+	Indexed bool     `json:"indexed"`
+	// Pin is which content of the image's URL is meant, SHA384 the digest of its
+	// metadata, Used the bytes that it has cost so far.
+	Pin    fetch.Pin `json:"pin"`
+	SHA384 string    `json:"sha384"`
+	Used   int64     `json:"used"`
+	Loader string    `json:"loader"` // boot loader of the image, as its metadata calls it
+	Parts  []part    `json:"parts"`
+	// Partitioned is set once the disks are as the plan has them.
+	Partitioned bool `json:"partitioned"`
+
+	Extensions extension.Change `json:"extensions"`
+
+	// RebootFrom is the boot in which the reboot into the new system was asked for,
+	// ReturnFrom that of the one back; Ended is the boot in which all was over.
+	RebootFrom string `json:"reboot_from"`
+	ReturnFrom string `json:"return_from"`
+	Ended      string `json:"ended"`
+}
+
+// A device is a path or a UUID, by the id in the configuration.
+type device struct {
+	ID   string `json:"id"`
+	Path string `json:"path"`
+}
+
+// A part is one image of a partition, and how far it is written.
+type part struct {
+	Name   string `json:"name"` // for people: its mount point
+	Device string `json:"device"`
+	File   string `json:"file"` // in the image
+	ESP    bool   `json:"esp"`  // it is not written, but its files are read
+	Size   int64  `json:"size"` // bytes of the file, packed
+	Type   string `json:"type"` // of the file system
+	Done   bool   `json:"done"`
+	// At is where writing goes on.
+	At image.Checkpoint `json:"at"`
+}
+
+type (
+	osRun  = operation.Run[osRecord]
+	osStep = operation.Step[osRecord]
+)
+
+func toMap(list []device) map[string]string {
+	out := make(map[string]string, len(list))
+	for _, d := range list {
+		out[d.ID] = d.Path
+	}
+	return out
+}
+
+func (r *osRecord) asked() (*hostconfig.Config, error) {
+	c, err := hostconfig.ParseRecorded([]byte(r.Asked))
+	if err != nil {
+		return nil, fmt.Errorf("read record: %w", err)
+	}
+	return c, nil
+}
+
+// on is what scripts and health checks call the servicing.
+func (r *osRecord) on() hostconfig.ServicingType {
+	if r.Install {
+		return hostconfig.OnCleanInstall
+	}
+	return hostconfig.OnABUpdate
+}
+
+// espID is the id of the device with the EFI system partition, and where it is
+// mounted.
+func espID(s *hostconfig.Storage) (id, mount string) {
+	for i := range s.Filesystems {
+		if f := &s.Filesystems[i]; f.IsESP() {
+			return f.DeviceID, f.MountPoint.Path
+		}
+	}
+	return "", ""
+}
+
+// rootID is the id of the device with the root file system.
+func rootID(s *hostconfig.Storage) string {
+	for _, f := range s.Filesystems {
+		if f.MountPoint != nil && f.MountPoint.Path == "/" {
+			return f.DeviceID
+		}
+	}
+	return ""
+}
+
+// flag is an internal parameter that is switched on.
+func flag(c *hostconfig.Config, name string) bool {
+	on, _ := c.Spec().InternalParams[name].(bool)
+	return on
+}
+
+// number is an internal parameter that is a number of bytes; 0 where it is not
+// there.
+func number(c *hostconfig.Config, name string) int64 {
+	switch n := c.Spec().InternalParams[name].(type) {
+	case int:
+		return int64(n)
+	case int64:
+		return n
+	case uint64:
+		return int64(min(n, 1<<62))
+	case float64:
+		return int64(n)
+	}
+	return 0
+}

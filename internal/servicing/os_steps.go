@@ -1,0 +1,217 @@
+package servicing
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/slot"
+)
+
+// osService is the part of a Service that services a whole OS: what it does ends
+// with a boot.
+type osService struct{ *Service }
+
+// Where the lists are cut: staging ends there, and finalizing begins.
+const (
+	osStaged   = 10
+	backStaged = 3
+	bootStep   = 2 // behind a cut: "finalize" and "try" come before it
+)
+
+// steps is an installation, or an update into the other slot. Up to "try" nothing
+// boots what is written; from "reboot" on it is tried, and the old system stays the
+// default until "settle", which is the last.
+func (s osService) steps() []osStep {
+	return append([]osStep{
+		{Name: "begin", Do: s.beginServicing, Undo: s.recordFailure},
+		{Name: "image", Do: s.look, Undo: s.discard},
+		{Name: "pre-servicing", Do: s.preServicing},
+		{Name: "partition", Do: s.partition}, // what was on a disk is gone
+		{Name: "write", Do: s.write},         // nothing leads to it
+		{Name: "post-provision", Do: s.postProvision, Undo: s.unmount},
+		{Name: "configure", Do: s.configure, Undo: s.unmount},
+		{Name: "post-configure", Do: s.postConfigure, Undo: s.unmount},
+		{Name: "boot files", Do: s.stageBoot, Undo: s.forget},
+		{Name: "stage", Do: s.recordStaged}, // "begin" takes it back
+		// osStaged
+		{Name: "finalize", Do: s.takeUp, Undo: s.recordFailure},
+		{Name: "try", Do: s.try, Undo: s.forget},
+	}, s.trial()...)
+}
+
+// back is the way back to the other slot, by command.
+func (s osService) back() []osStep {
+	return append([]osStep{
+		{Name: "begin", Do: s.beginServicing, Undo: s.recordFailure},
+		{Name: "look", Do: s.lookBack},
+		{Name: "stage", Do: s.recordStaged},
+		// backStaged
+		{Name: "finalize", Do: s.takeUp, Undo: s.recordFailure},
+		{Name: "try", Do: s.try, Undo: s.endTrial},
+	}, s.trial()...)
+}
+
+// commit is a trial that another program has begun.
+func (s osService) commit() []osStep {
+	return append([]osStep{
+		{Name: "finalize", Undo: s.recordFailure},
+		{Name: "try", Undo: s.endTrial},
+	}, s.trial()...)
+}
+
+// trial is what comes after all is arranged.
+func (s osService) trial() []osStep {
+	return []osStep{
+		{Name: "reboot", Do: s.reboot, Undo: s.returnToOld},
+		{Name: "booted", Do: s.booted},
+		{Name: "health", Do: s.health},
+		{Name: "settle", Do: s.settle}, // the point of no return
+	}
+}
+
+// register makes the operations known.
+func (s osService) register(r *operation.Runner) map[string]operation.Starter[osRecord] {
+	all, back := s.steps(), s.back()
+	start := map[string]operation.Starter[osRecord]{}
+	for name, steps := range map[string][]osStep{
+		opInstall: all, opInstallStage: all[:osStaged], opInstallFinalize: all[osStaged:],
+		opABUpdate: all, opABUpdateStage: all[:osStaged], opABUpdateFinalize: all[osStaged:],
+		opABRollback: back, opABRollbackStage: back[:backStaged], opABRollbackFinalize: back[backStaged:],
+		opCommit: s.commit(), opCheckRoot: {{Name: "booted", Do: s.checkRoot}},
+	} {
+		start[name] = operation.Register(r, operation.Kind[osRecord]{Name: name, Steps: steps})
+	}
+	return start
+}
+
+// The kinds of operations in the journal.
+const (
+	opInstall            = "install"
+	opInstallStage       = "install-stage"
+	opInstallFinalize    = "install-finalize"
+	opABUpdate           = "ab-update"
+	opABUpdateStage      = "ab-update-stage"
+	opABUpdateFinalize   = "ab-update-finalize"
+	opABRollback         = "ab-rollback"
+	opABRollbackStage    = "ab-rollback-stage"
+	opABRollbackFinalize = "ab-rollback-finalize"
+	opCommit             = "commit"
+	opCheckRoot          = "check-root"
+)
+
+// beginServicing records that nothing is staged, and that no servicing has failed
+// yet.
+func (s osService) beginServicing(ctx context.Context, r *osRun) error {
+	for _, why := range r.State.Reasons {
+		r.Logf(slog.LevelInfo, "%s", why)
+	}
+	return s.recordStatus(ctx, "record begin", func(st *hoststate.Status) {
+		unstage(st)
+		st.LastError = nil
+	})
+}
+
+// recordFailure records that the host is what it was, and why. All is over then.
+func (s osService) recordFailure(ctx context.Context, r *osRun) error {
+	op, err := s.Runner.Get(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	last := lastErrorOf(op)
+	err = s.recordStatus(ctx, "record failure", func(st *hoststate.Status) {
+		unstage(st)
+		unTry(st)
+		st.LastError = last
+	})
+	if err == nil {
+		r.State.Ended = s.Runner.Life.Boot
+		s.tidyOld(ctx, r)
+	}
+	return err
+}
+
+// unTry is the status of a host that runs what it did before a trial.
+func unTry(st *hoststate.Status) {
+	switch st.Phase {
+	case hoststate.TryingInstall:
+		st.Phase, st.Spec, st.SpecOld = hoststate.Fresh{}, "", ""
+	case hoststate.TryingABUpdate, hoststate.TryingABUpdateFailed, hoststate.TryingABRollback:
+		st.Phase, st.Spec, st.SpecOld = hoststate.Settled{}, st.SpecOld, ""
+	}
+}
+
+func lastErrorOf(op operation.Operation) *hoststate.LastError {
+	last := hoststate.NewLastError(op.Failure.Err())
+	if f := op.Failure; f != nil && f.File != "" {
+		last.Location = fmt.Sprintf("%s:%d", f.File, f.Line)
+	}
+	return last
+}
+
+// recordStaged records what will be finalized, by this operation or another one.
+func (s osService) recordStaged(ctx context.Context, r *osRun) error {
+	phase := hoststate.StagedABUpdate
+	switch {
+	case r.State.Install:
+		phase = hoststate.StagedInstall
+	case r.State.Back:
+		phase = hoststate.StagedABRollback
+	}
+	return s.recordStatus(ctx, "record staged", func(st *hoststate.Status) {
+		if st.Phase != phase { // or this is done for a second time
+			st.SpecOld = st.Spec
+		}
+		st.Phase, st.Spec = phase, r.State.Asked
+		if r.State.Install {
+			st.SpecOld, st.ABActiveVolume = "", ""
+			st.InstallIndex, st.DiskUUIDs = r.State.Index, toMap(r.State.Disks)
+		}
+		if len(r.State.Paths) > 0 {
+			st.PartitionPaths = toMap(r.State.Paths)
+		}
+	})
+}
+
+// recordTrying records that the next boot is of something new.
+func (s osService) recordTrying(ctx context.Context, r *osRun) error {
+	phase := hoststate.TryingABUpdate
+	switch {
+	case r.State.Install:
+		phase = hoststate.TryingInstall
+	case r.State.Back:
+		phase = hoststate.TryingABRollback
+	}
+	return s.recordStatus(ctx, "record finalized", func(st *hoststate.Status) { st.Phase = phase })
+}
+
+// volumeOf is what the host status calls a slot, of a host that has two.
+func volumeOf(s slot.Slot, pairs bool) hoststate.Volume {
+	if !pairs {
+		return ""
+	}
+	return hoststate.Volume(s.String())
+}
+
+// discard deletes what was brought to the host.
+func (s osService) discard(ctx context.Context, r *osRun) error {
+	s.tidyOld(ctx, r)
+	return nil
+}
+
+// tidyOld deletes what the host, as it was before, does not need.
+func (s osService) tidyOld(ctx context.Context, r *osRun) {
+	runs, err := parsedOrEmpty(r.State.Old)
+	if err != nil {
+		r.Logf(slog.LevelWarn, "what is not needed any more stays: %v", err)
+		return
+	}
+	s.tidy(ctx, r, runs)
+}
+
+func unexpectedPhase(p hoststate.Phase) error {
+	return unexpected(errkind.Errorf(errkind.Precondition, "the host is in the state %s", p.State()))
+}

@@ -1,0 +1,355 @@
+package servicing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/linux/mount"
+	"github.com/trident-project/trident/internal/osconfig"
+	"github.com/trident-project/trident/internal/storage"
+)
+
+// tree is where the new OS is mounted, as this host sees it.
+const tree = "/" + newRoot
+
+// withTree mounts the OS in the slot, with all of its file systems, while use runs.
+// Whole says that programs will run in it.
+func (s osService) withTree(ctx context.Context, r *osRun, whole bool, use func(c *hostconfig.Config, root string) error) (err error) {
+	c, err := r.State.asked()
+	if err != nil {
+		return err
+	}
+	root := filepath.Join(s.Root, newRoot)
+	if err := s.clear(root); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.unmount(ctx, r)) }()
+	if err := s.touch("mount newroot", func() error { return s.mountTree(r, c, root, whole) }); err != nil {
+		return errkind.WithName(err, "MountNewroot")
+	}
+	return use(c, root)
+}
+
+func (s osService) unmount(context.Context, *osRun) error {
+	root := filepath.Join(s.Root, newRoot)
+	return errkind.WithName(s.touch("unmount newroot", func() error { return s.Machine.Mounts.Unmount(root) }), "UnmountNewroot")
+}
+
+func (s osService) mountTree(r *osRun, c *hostconfig.Config, root string, whole bool) error {
+	spec, paths := &c.Spec().Storage, toMap(r.State.Paths)
+	for _, f := range storage.MountOrder(spec) {
+		at := path.Clean(f.MountPoint.Path)
+		folder, err := folderIn(root, at)
+		if err != nil {
+			return fmt.Errorf("mount %s: %w", at, err)
+		}
+		if f.Type == hostconfig.Tmpfs {
+			if err := s.Machine.Mounts.Mount("tmpfs", folder, "tmpfs", ""); err != nil {
+				return err
+			}
+			continue
+		}
+		dev, err := storage.Device(spec, paths, r.State.Slot, f.DeviceID)
+		if err != nil {
+			return err
+		}
+		typ, err := s.fstypeOf(dev)
+		if err == nil {
+			err = s.Machine.Mounts.Mount(dev, folder, typ, "")
+		}
+		if err != nil {
+			return fmt.Errorf("mount %s: %w", at, err)
+		}
+	}
+	if !whole {
+		return nil
+	}
+	for _, m := range []struct{ source, at, typ string }{
+		{"/dev", "/dev", mount.Bind}, {"/sys", "/sys", mount.Bind}, {"proc", "/proc", "proc"}, {"tmpfs", "/run", "tmpfs"}, {"tmpfs", "/tmp", "tmpfs"},
+	} {
+		folder, err := folderIn(root, m.at)
+		if err == nil {
+			err = s.Machine.Mounts.Mount(m.source, folder, m.typ, "")
+		}
+		if err != nil {
+			return fmt.Errorf("mount %s: %w", m.at, err)
+		}
+	}
+	return nil
+}
+
+// folderIn makes the folder of a mount point, never outside of the tree.
+func folderIn(root, at string) (string, error) {
+	if at == "/" {
+		return root, nil
+	}
+	return osconfig.Folder(root, at)
+}
+
+func (s osService) postProvision(ctx context.Context, r *osRun) error {
+	c, err := r.State.asked()
+	if err != nil || len(hooks(c.Spec().Scripts.PostProvision, r.State.on())) == 0 {
+		return err
+	}
+	return s.withTree(ctx, r, true, func(c *hostconfig.Config, _ string) error {
+		return s.runHooks(ctx, r, r.ID, hookRun{
+			which: "provision", on: r.State.on(), all: c.Spec().Scripts.PostProvision, failure: "RunPostProvisionScript", tree: tree,
+		})
+	})
+}
+
+func (s osService) postConfigure(ctx context.Context, r *osRun) error {
+	c, err := r.State.asked()
+	if err != nil || len(hooks(c.Spec().Scripts.PostConfigure, r.State.on())) == 0 {
+		return err
+	}
+	return s.withTree(ctx, r, true, func(c *hostconfig.Config, _ string) error {
+		return s.runHooks(ctx, r, r.ID, hookRun{
+			which: "post", on: r.State.on(), all: c.Spec().Scripts.PostConfigure, failure: "RunPostConfigureScript", tree: tree, inside: true,
+		})
+	})
+}
+
+// configure writes into the new OS what the configuration says. It may be run again
+// over what it has written.
+func (s osService) configure(ctx context.Context, r *osRun) error {
+	return s.withTree(ctx, r, false, func(c *hostconfig.Config, root string) error {
+		for _, part := range []func(context.Context, *osRun, *hostconfig.Config, string) error{
+			s.writeFstab, s.carryIdentity, s.setUpOS, s.placeFiles, s.placeExtensions, s.setUpTrident, s.guard,
+		} {
+			if err := part(ctx, r, c, root); err != nil {
+				if ctx.Err() != nil {
+					return errkind.With(errkind.Cancelled, err)
+				}
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (s osService) writeFstab(_ context.Context, r *osRun, c *hostconfig.Config, root string) error {
+	text, err := storage.Fstab(&c.Spec().Storage, toMap(r.State.Paths), r.State.Slot)
+	if err != nil {
+		return err
+	}
+	return errkind.WithName(s.put(root, "/etc/fstab", 0o644, text), "GenerateFstab")
+}
+
+// put writes a file of a few lines into a tree.
+func (s osService) put(root, name string, mode fs.FileMode, text string) error {
+	return s.touch("write "+path.Base(name), func() error {
+		return osconfig.Write(root, name, mode, func(w io.Writer) error {
+			_, err := io.WriteString(w, text)
+			return err
+		})
+	})
+}
+
+// carryIdentity makes the new OS the same host, or a host of its own.
+func (s osService) carryIdentity(_ context.Context, r *osRun, c *hostconfig.Config, root string) error {
+	return s.touch("carry identity", func() error {
+		if r.State.Install {
+			return osconfig.ResetMachineID(root)
+		}
+		return osconfig.Carry(s.Root, root, c.Spec().OS.Hostname == "" && !flag(c, "disableHostnameCarryOver"))
+	})
+}
+
+func (s osService) setUpOS(ctx context.Context, _ *osRun, c *hostconfig.Config, root string) error {
+	return osconfig.Setup(ctx, root, &c.Spec().OS, s.Tools, s.touch)
+}
+
+func (s osService) placeFiles(_ context.Context, r *osRun, c *hostconfig.Config, root string) error {
+	for _, f := range c.Spec().OS.AdditionalFiles {
+		mode, err := modeOf(f)
+		if err == nil {
+			err = s.touch("write file", func() error {
+				return osconfig.Write(root, absolute(f.Destination), mode, func(out io.Writer) error { return s.content(f, out) })
+			})
+		}
+		if err != nil {
+			return errkind.WithName(fmt.Errorf("write %s: %w", f.Destination, err), "WriteAdditionalFile")
+		}
+		r.Logf(slog.LevelInfo, "%s is written", f.Destination)
+	}
+	return nil
+}
+
+func modeOf(f hostconfig.AdditionalFile) (fs.FileMode, error) {
+	if f.Permissions == "" {
+		return 0o664, nil
+	}
+	n, err := strconv.ParseUint(f.Permissions, 8, 9)
+	if err != nil {
+		return 0, errkind.Errorf(errkind.Invalid, "its permissions: %w", err)
+	}
+	return fs.FileMode(n), nil
+}
+
+// placeExtensions brings the extensions of the configuration into the new OS, which
+// is the one that they have to fit.
+func (s osService) placeExtensions(ctx context.Context, r *osRun, c *hostconfig.Config, root string) error {
+	err := s.extensionsInto(ctx, r, c, root)
+	return errkind.WithName(err, "PopulateExtensionImages")
+}
+
+func (s osService) extensionsInto(ctx context.Context, r *osRun, c *hostconfig.Config, root string) error {
+	store := &extension.Store{Root: root, Tools: s.Tools, Touch: s.Touch}
+	say := func(line string) { r.Logf(slog.LevelInfo, "%s", line) }
+	var images []extension.Image
+	units := map[string]bool{}
+	for _, src := range wanted(c) {
+		if src.Path == ownPath {
+			continue // carried across, or dropped: see setUpTrident
+		}
+		if p, ok := strings.CutPrefix(src.URL, "file://"); ok {
+			src.URL = "file://" + filepath.Join(s.Root, p)
+		}
+		image, err := store.Stage(ctx, src, nil, nil, say)
+		if err != nil {
+			return err
+		}
+		if image.IsOwn() {
+			return errkind.WithHint(errkind.Errorf(errkind.Unsupported, "os.sysexts lists an image of trident itself, and the system that is written is not running"),
+				"Let the image bring the version of Trident that it wants, and upgrade Trident once it runs.")
+		}
+		images = append(images, image)
+		units["systemd-"+string(src.Class)+".service"] = true
+	}
+	current, err := store.Find(recorded(c))
+	if err != nil {
+		return err
+	}
+	change, err := extension.Plan(current, images)
+	if err != nil {
+		return err
+	}
+	if err := store.Place(ctx, change); err != nil {
+		return err
+	}
+	r.State.Extensions = change
+	for unit := range units {
+		if err := s.enableIn(ctx, root, unit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enableIn has a unit started at the boots of the OS in a tree.
+func (s osService) enableIn(ctx context.Context, root, unit string) error {
+	return s.touch("enable "+unit, func() error {
+		_, err := s.Tools.Run(ctx, "systemctl", "--root", root, "enable", "--", unit)
+		return err
+	})
+}
+
+// setUpTrident tells the new OS's Trident where the datastore is, and lets the newer
+// of its own version and the extension of this host win.
+func (s osService) setUpTrident(ctx context.Context, r *osRun, c *hostconfig.Config, root string) error {
+	if at := c.Spec().Trident.DatastorePath; at != "" && at != hoststate.DefaultPath {
+		if err := s.put(root, "/etc/trident/trident.conf", 0o644, "DatastorePath="+at+"\n"); err != nil {
+			return errkind.WithName(err, "CreateConfigurationFile")
+		}
+	}
+	if r.State.Install {
+		return nil
+	}
+	version, err := s.Self.Carry(root)
+	if err != nil || version == "" {
+		return err
+	}
+	r.Logf(slog.LevelInfo, "trident %s, which is newer than that of the image, goes on in the new system", version)
+	return s.enableIn(ctx, root, "systemd-sysext.service")
+}
+
+// trialTime is how long a new system may take to be confirmed, from its boot on.
+const trialTime = "15min"
+
+// paramTrial is an internal parameter of ours: another time, as systemd.time(7) has
+// them.
+const paramTrial = "trialTime"
+
+// The units of the guard.
+const (
+	guardTimer   = "trident-trial.timer"
+	guardService = "trident-trial.service"
+	unitDir      = "/etc/systemd/system/"
+	guardLink    = unitDir + "sysinit.target.wants/" + guardTimer
+	evidenceFile = "var/lib/trident/trial-journal"
+)
+
+// guard has the new OS reboot, which leads back to the old one, when nobody has
+// confirmed it in time: when its Trident does not start, say, or its boot ends in
+// an emergency shell. It is systemd's alone, so that it needs nothing that may be
+// broken; "settle" takes it away.
+func (s osService) guard(_ context.Context, r *osRun, c *hostconfig.Config, root string) error {
+	limit := trialTime
+	if t, ok := c.Spec().InternalParams[paramTrial].(string); ok {
+		limit = t
+	}
+	if r.State.Install { // there is nothing to go back to
+		return nil
+	}
+	err := s.put(root, unitDir+guardTimer, 0o644, `# Written by Trident for the first boots of a new system.
+[Unit]
+Description=Time for Trident to confirm this system
+DefaultDependencies=no
+
+[Timer]
+OnBootSec=`+limit+`
+AccuracySec=1s
+`)
+	if err == nil {
+		err = s.put(root, unitDir+guardService, 0o644, `# Written by Trident for the first boots of a new system.
+[Unit]
+Description=Return to the system before, as nobody has confirmed this one
+DefaultDependencies=no
+SuccessAction=reboot-force
+FailureAction=reboot-force
+
+[Service]
+Type=oneshot
+ExecStart=-/usr/bin/journalctl --boot --no-pager --lines=200 --unit=tridentd.service --unit=trident.service --unit=init.scope
+StandardOutput=truncate:/`+evidenceFile+`
+TimeoutStartSec=30s
+`)
+	}
+	if err == nil {
+		err = s.touch("link guard", func() error { return osconfig.Link(root, guardLink, "../"+guardTimer) })
+	}
+	return err
+}
+
+// removeGuard takes it out of the OS that runs.
+func (s osService) removeGuard(ctx context.Context) error {
+	err := s.touch("stop guard", func() error { return s.Systemd.Stop(ctx, guardTimer) })
+	for _, name := range []string{guardLink, unitDir + guardTimer, unitDir + guardService, "/" + evidenceFile} {
+		err = errors.Join(err, s.touch("remove guard", func() error { return osconfig.Remove(s.Root, name) }))
+	}
+	return errors.Join(err, s.Systemd.Reload(ctx))
+}
+
+// evidence is the end of what a system that was not confirmed has said.
+func (s osService) evidence() string {
+	data, err := os.ReadFile(filepath.Join(s.Root, evidenceFile))
+	if err != nil {
+		return ""
+	}
+	text := strings.TrimSpace(string(data[max(0, len(data)-maxSaid):]))
+	return text
+}

@@ -1,0 +1,297 @@
+package servicing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/fetch"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/linux/blockdev"
+	"github.com/trident-project/trident/internal/linux/gpt"
+	"github.com/trident-project/trident/internal/operation"
+)
+
+// StreamRequest asks for a disk that is written whole from an image.
+type StreamRequest struct {
+	URL string
+	// SHA384 is of the image's metadata, 96 hexadecimal digits, or Ignored.
+	SHA384        string
+	CallerReboots bool
+}
+
+// Ignored stands for a hash that nobody checks.
+const Ignored = string(hostconfig.HashIgnored)
+
+const opStreamDisk = "stream-disk"
+
+// streamRecord is what the writing of a whole disk knows. The rules of record hold
+// for it too.
+type streamRecord struct {
+	URL           string    `json:"url"`
+	Want          string    `json:"want"` // digest of the metadata, or Ignored
+	CallerReboots bool      `json:"caller_reboots"`
+	Pin           fetch.Pin `json:"pin"`
+	SHA384        string    `json:"sha384"` // of the metadata that is there
+	Disk          string    `json:"disk"`   // device of the kernel
+	Parts         []part    `json:"parts"`
+	RebootFrom    string    `json:"reboot_from"`
+}
+
+type streamRun = operation.Run[streamRecord]
+
+// streamService writes whole disks.
+type streamService struct{ *Service }
+
+// steps writes the smallest disk that an image fits on. Its table comes last: until
+// every partition was judged there is nothing on the disk to boot from.
+func (s streamService) steps() []operation.Step[streamRecord] {
+	return []operation.Step[streamRecord]{
+		{Name: "image", Do: s.look},
+		{Name: "write", Do: s.write},
+		{Name: "table", Do: s.table},
+		{Name: "reboot", Do: s.reboot},
+	}
+}
+
+// StreamDisk begins to write an image (COSI 1.2 or later) onto the smallest disk of
+// this host that it fits on, and to boot it. What was on that disk is lost.
+func (s *Service) StreamDisk(ctx context.Context, req StreamRequest) (operationID string, err error) {
+	id, err := s.decide(ctx, func(st state) (decision, error) {
+		r := streamRecord{URL: req.URL, Want: strings.ToLower(req.SHA384), CallerReboots: req.CallerReboots}
+		return func(ctx context.Context) (operation.Operation, error) {
+			return s.stream(ctx, "write a disk from an image", r)
+		}, nil
+	})
+	return id, wrap("stream disk", err)
+}
+
+func (s streamService) open(ctx context.Context, r *streamRun) (*image.Image, error) {
+	digest := r.State.Want
+	if r.State.SHA384 != "" {
+		digest = r.State.SHA384
+	}
+	i, err := image.Open(ctx, fetch.Origin{URL: r.State.URL, Pin: r.State.Pin}, digest, image.Options{
+		Log: func(line string) { r.Logf(slog.LevelInfo, "%s", line) },
+	})
+	if err != nil && errkind.Variant(err) == "" {
+		err = errkind.WithName(err, "LoadCosi")
+	}
+	return i, err
+}
+
+// look opens the image and picks the disk.
+func (s streamService) look(ctx context.Context, r *streamRun) (err error) {
+	if err := (osService{s.Service}).safeToInstall(); err != nil {
+		return err
+	}
+	i, err := s.open(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, i.Close()) }()
+	m := i.Metadata()
+	if m.Disk == nil {
+		return errkind.WithName(errkind.Errorf(errkind.Unsupported, "the image (COSI %s) does not describe a disk; version 1.2 or later does", m.Version), "DeriveHostConfiguration")
+	}
+	if arch := map[image.Arch]string{image.AMD64: "amd64", image.ARM64: "arm64"}[m.Arch]; arch != s.Machine.Arch {
+		return errkind.WithName(errkind.Errorf(errkind.Incompatible, "the image is for the architecture %s, and this host is %s", m.Arch, s.Machine.Arch), "MismatchedArchitecture")
+	}
+	disk, err := s.pick(m.Disk)
+	if err != nil {
+		return err
+	}
+	r.State.Pin, r.State.SHA384, r.State.Disk = i.Pin(), i.SHA384(), disk.Path
+	r.State.Parts = nil
+	for _, p := range i.Partitions() {
+		if p.Type == image.PartitionRegion {
+			r.State.Parts = append(r.State.Parts, part{Name: fmt.Sprintf("partition %d", p.Number), File: p.File.Path, Size: p.File.Compressed})
+		}
+	}
+	r.Logf(slog.LevelInfo, "the disk is %s, of %d bytes; all that is on it will be lost", disk.Path, disk.Size)
+	return nil
+}
+
+// pick is the smallest disk that the image fits on (reference, 4.9).
+func (s streamService) pick(want *image.Disk) (*blockdev.Disk, error) {
+	inv, err := s.Machine.Inventory()
+	if err != nil {
+		return nil, err
+	}
+	var best *blockdev.Disk
+	for n := range inv.Disks {
+		d := &inv.Disks[n]
+		known := slices.ContainsFunc([]string{"sd", "nvme", "vd", "hd", "mmcblk"}, func(p string) bool { return strings.HasPrefix(d.Name, p) })
+		used := d.Use.InUse() || slices.ContainsFunc(d.Partitions, func(p blockdev.Partition) bool { return p.Use.InUse() })
+		if !known || used || d.ReadOnly || d.Size < want.Size || d.SectorSize != int64(want.LBASize) {
+			continue
+		}
+		if best == nil || d.Size < best.Size {
+			best = d
+		}
+	}
+	if best == nil {
+		err := errkind.Errorf(errkind.Precondition, "no disk of this host that is not in use has %d bytes, in sectors of %d", want.Size, want.LBASize)
+		return nil, errkind.WithName(err, "NoSuitableDisk")
+	}
+	return best, nil
+}
+
+func (s streamService) device(r *streamRun) (blockdev.Device, error) {
+	open := s.Machine.Disks.Open
+	if open == nil {
+		open = blockdev.Open
+	}
+	return open(r.State.Disk, true)
+}
+
+// write writes every partition to its place on the disk, whose old table goes first.
+func (s streamService) write(ctx context.Context, r *streamRun) (err error) {
+	i, err := s.open(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, i.Close()) }()
+	table, err := i.Table(ctx)
+	if err != nil {
+		return err
+	}
+	dev, err := s.device(r)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dev.Close()) }()
+	if !slices.ContainsFunc(r.State.Parts, func(p part) bool { return p.Done }) {
+		if err := s.touch("wipe table", func() error { return wipeTable(dev) }); err != nil {
+			return err
+		}
+	}
+	total, before := int64(0), int64(0)
+	for _, p := range r.State.Parts {
+		total += p.Size
+	}
+	for n := range r.State.Parts {
+		p := &r.State.Parts[n]
+		if !p.Done {
+			if err := s.one(ctx, r, i, table, dev, p, func(packed int64) { r.Progress(before+packed, total) }); err != nil {
+				return errkind.WithName(fmt.Errorf("write %s: %w", p.Name, err), "DeployImages")
+			}
+		}
+		before += p.Size
+	}
+	return nil
+}
+
+func (s streamService) one(ctx context.Context, r *streamRun, i *image.Image, table *gpt.Disk, dev blockdev.Device, p *part, progress func(int64)) error {
+	k := slices.IndexFunc(i.Partitions(), func(q image.Partition) bool { return q.File.Path == p.File })
+	if k < 0 {
+		return errkind.Errorf(errkind.Corrupt, "the image has no file %s any more", p.File)
+	}
+	from := i.Partitions()[k]
+	e := slices.IndexFunc(table.Entries, func(e gpt.Entry) bool { return e.Number == from.Number })
+	if e < 0 {
+		return errkind.Errorf(errkind.Corrupt, "the image's partition table has no entry %d", from.Number)
+	}
+	to := window{dev, table.Entries[e].Offset, table.Entries[e].Size}
+	err := s.touch("write partition", func() error {
+		_, err := from.Deploy(ctx, to, image.Deployment{
+			From: p.At,
+			Saved: func(at image.Checkpoint) error {
+				p.At = at
+				return r.Save(ctx)
+			},
+			Progress: func(packed, _ int64) { progress(packed) },
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	p.Done = true
+	return r.Save(ctx)
+}
+
+// window is a part of a device.
+type window struct {
+	blockdev.Device
+	offset, size int64
+}
+
+func (w window) Size() int64 { return w.size }
+
+func (w window) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > w.size {
+		return 0, errors.New("read behind the end of the partition")
+	}
+	return w.Device.ReadAt(p, w.offset+off)
+}
+
+func (w window) WriteAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > w.size {
+		return 0, errors.New("write behind the end of the partition")
+	}
+	return w.Device.WriteAt(p, w.offset+off)
+}
+
+// tableRoom is more than any table needs, at either end of a disk.
+const tableRoom = 1 << 20
+
+// wipeTable makes a disk one without a table.
+func wipeTable(dev blockdev.Device) error {
+	zeros := make([]byte, min(tableRoom, dev.Size()))
+	if _, err := dev.WriteAt(zeros, 0); err != nil {
+		return err
+	}
+	if _, err := dev.WriteAt(zeros, dev.Size()-int64(len(zeros))); err != nil {
+		return err
+	}
+	return dev.Sync()
+}
+
+// table writes the partition table of the image, fitted to the disk.
+func (s streamService) table(ctx context.Context, r *streamRun) (err error) {
+	i, err := s.open(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, i.Close()) }()
+	table, err := i.Table(ctx)
+	if err != nil {
+		return err
+	}
+	dev, err := s.device(r)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dev.Close()) }()
+	fitted := &gpt.Disk{ID: table.ID, BootCode: table.BootCode, Size: dev.Size(), SectorSize: dev.SectorSize(), Entries: table.Entries}
+	if err := fitted.Write(dev, s.touch); err != nil {
+		return errkind.WithName(err, "CreatePartitions")
+	}
+	return errkind.WithName(dev.Reread(ctx), "CreatePartitions")
+}
+
+// reboot leads into what was written, which does not know of this operation.
+func (s streamService) reboot(ctx context.Context, r *streamRun) error {
+	if r.State.RebootFrom == "" {
+		r.State.RebootFrom = s.Runner.Life.Boot
+		if err := r.Save(ctx); err != nil {
+			return err
+		}
+	}
+	if r.State.RebootFrom != s.Runner.Life.Boot {
+		return nil
+	}
+	if !r.State.CallerReboots {
+		r.Logf(slog.LevelInfo, "Requesting reboot into what was written")
+		if err := s.touch("reboot", func() error { return s.Systemd.Reboot(ctx) }); err != nil {
+			return errkind.WithName(err, "Reboot")
+		}
+	}
+	return operation.ErrReboot
+}
