@@ -20,7 +20,6 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
-	"github.com/trident-project/trident/proto/client/clienttest"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
@@ -254,71 +253,6 @@ func TestYAMLKeepsStringsThatLookLikeSomethingElse(t *testing.T) {
 	want := "z: \"1.0\"\na: \"true\"\nn: null\ne: []\nl:\n  - 'x: y'\n  - \"2026-01-01\"\n"
 	if err != nil || string(out) != want {
 		t.Errorf("error %v, got:\n%s\nwant:\n%s", err, out, want)
-	}
-}
-
-// clock is a time that goes on when told.
-type clock struct{ time.Time }
-
-func (c *clock) now() time.Time { return c.Time }
-
-func TestProgressWithoutATerminalIsAFewPlainLines(t *testing.T) {
-	a, _, stderr := testApp()
-	now := &clock{a.now()}
-	a.now = now.now
-	p := newProgress(a)
-	p.event(clienttest.Step(1, "fetch", nil))
-	for i := range int64(13) {
-		e := clienttest.Progress("fetch", i<<20, 12<<20)
-		e.Phase = 1
-		p.event(e)
-		now.Time = now.Add(time.Second)
-	}
-	p.event(clienttest.Step(1, "verify", nil))
-	unknown := clienttest.Progress("verify", 5<<20, 0)
-	unknown.Phase = 1
-	p.event(unknown)
-	now.Time = now.Add(plainEvery)
-	p.event(unknown)
-	reboot := clienttest.Step(1, "verify", nil)
-	reboot.GetChange().Waiting = "reboot"
-	p.event(reboot)
-	p.event(clienttest.Step(3, "settle", nil))
-	p.end()
-	want := `fetch
-fetch: 5.0 MiB of 12.0 MiB, 1.0 MiB/s
-fetch: 10.0 MiB of 12.0 MiB, 1.0 MiB/s
-verify
-verify: 5.0 MiB
-Requesting reboot; watching until the host is back
-`
-	if diff := cmp.Diff(want, stderr.String()); diff != "" {
-		t.Errorf("progress (-want +got):\n%s", diff)
-	}
-}
-
-func TestProgressOnATerminalIsABarPerStep(t *testing.T) {
-	a, _, stderr := testApp()
-	a.terminal = true
-	p := newProgress(a)
-	p.event(clienttest.Step(1, "fetch", nil))
-	for _, done := range []int64{1 << 20, 6 << 20, 12 << 20} {
-		e := clienttest.Progress("fetch", done, 12<<20)
-		e.Phase = 1
-		p.event(e)
-	}
-	p.event(clienttest.Step(1, "verify", nil))
-	log := clienttest.Log("verify", operationsv1.Severity_SEVERITY_INFO, "signed")
-	log.Phase = 1
-	p.event(log)
-	p.end()
-	lines := strings.Split(stderr.String(), "\n")
-	if len(lines) != 4 || lines[1] != "verify" || lines[2] != "  signed" {
-		t.Fatalf("lines %q", lines)
-	}
-	frames := strings.Split(lines[0], "\r")
-	if last := frames[len(frames)-1]; !strings.Contains(last, "100%") || !strings.Contains(last, "12/12 MiB") || !strings.Contains(last, "fetch") {
-		t.Errorf("the last frame of the bar is %q", last)
 	}
 }
 

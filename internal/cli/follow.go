@@ -127,10 +127,12 @@ func (f *following) end(op *client.Operation, err error) error {
 }
 
 // command is what to type to see more of an operation.
-func (f *following) command(verb, id string) string {
+func (f *following) command(verb, id string) string { return f.o.app.command(verb, id) }
+
+func (a *app) command(verb, id string) string {
 	words := []string{"trident", "operation", verb, id}
-	if f.o.app.socket != defaultSocket {
-		words = append(words, "--socket", f.o.app.socket)
+	if a.socket != "" && a.socket != defaultSocket {
+		words = append(words, "--socket", a.socket)
 	}
 	return strings.Join(words, " ")
 }

@@ -8,14 +8,15 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"github.com/trident-project/trident/proto/client"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
 // plainEvery is how often progress within a step is worth a line of its own
 // where there is no terminal.
 const plainEvery = 5 * time.Second
 
-// progress shows how an operation goes on: on a terminal one line per step with
-// a bar for what is counted in bytes, elsewhere plain lines.
+// progress shows how an operation goes on: on a terminal one line per step, with
+// a bar for what is counted in bytes and the parts that move; elsewhere plain lines.
 type progress struct {
 	app *app
 	// answering asks which version of the daemon answers after a restart.
@@ -25,9 +26,9 @@ type progress struct {
 	waiting     string
 	open        bool // the line of the step has no end yet
 	bar         *progressbar.ProgressBar
-	begun       time.Time // when the first bytes of the step were seen
-	from        int64     // and how many they were
-	shown       time.Time
+	most        int64 // what the bar counts to
+	meter       meter
+	shown       time.Time // the last plain line about bytes
 }
 
 func newProgress(a *app) *progress {
@@ -37,13 +38,18 @@ func newProgress(a *app) *progress {
 // event shows one event of an operation.
 func (p *progress) event(e *client.Event) {
 	if waiting := e.GetChange().GetWaiting(); e.GetChange() != nil && waiting != p.waiting {
-		p.wait(waiting)
+		p.wait(waiting, e.GetOperationId())
 	}
 	if e.GetStep() != p.step || phase(e.GetPhase()) != p.phase {
 		p.move(e)
 	}
 	if b := e.GetProgress(); b != nil {
-		p.bytes(p.label(), b.GetDone(), b.GetTotal())
+		at := p.app.now()
+		if e.GetTime() != nil {
+			at = e.GetTime().AsTime()
+		}
+		p.part(at, b)
+		p.bytesAt(at, p.label(), b.GetDone(), b.GetTotal())
 	}
 	if l := e.GetLog(); l != nil && level(l.GetSeverity().String()) >= p.app.verbosity.Level() {
 		p.line("  %s", line(l.GetMessage()))
@@ -52,7 +58,7 @@ func (p *progress) event(e *client.Event) {
 
 // wait shows that the operation waits for a restart or a reboot, or that it
 // does so no longer.
-func (p *progress) wait(waiting string) {
+func (p *progress) wait(waiting, operation string) {
 	before := p.waiting
 	p.waiting = waiting
 	switch {
@@ -60,6 +66,9 @@ func (p *progress) wait(waiting string) {
 		p.line("Trident restarts; watching again")
 	case waiting == "reboot":
 		p.line(requestingReboot + "; watching until the host is back")
+		if operation != "" {
+			p.line("To see from there on how it goes on: %s", p.app.command("watch", operation))
+		}
 	case waiting != "":
 		p.line("Waiting for %s", line(waiting))
 	case before != "":
@@ -94,50 +103,77 @@ func (p *progress) label() string {
 	return line(p.step)
 }
 
-// bytes shows how far a step is; total is 0 when nobody knows.
-func (p *progress) bytes(label string, done, total int64) {
-	now := p.app.now()
-	if p.begun.IsZero() {
-		p.begun, p.shown, p.from = now, now, done
+// part shows how far a part of a step is.
+func (p *progress) part(at time.Time, b *operationsv1.Progress) {
+	if b.GetPart() == "" {
+		return
+	}
+	name := line(b.GetPart())
+	if ended := p.meter.addPart(at, name, b.GetPartDone(), b.GetPartTotal()); ended && !p.app.terminal {
+		p.line("  %s: %s done", name, size(b.GetPartTotal()))
+	}
+}
+
+// bytes shows how far something is that is done here; total is 0 when nobody
+// knows.
+func (p *progress) bytes(label string, done, total int64) { p.bytesAt(p.app.now(), label, done, total) }
+
+func (p *progress) bytesAt(at time.Time, label string, done, total int64) {
+	p.meter.add(at, done, total)
+	if p.shown.IsZero() {
+		p.shown = at
 	}
 	if p.app.terminal {
 		p.show(label, done, total)
 		return
 	}
-	if now.Sub(p.shown) < plainEvery {
+	if at.Sub(p.shown) < plainEvery {
 		return
 	}
-	p.shown = now
-	text := label + ": " + size(done)
-	if total > 0 {
-		text += " of " + size(total)
-	}
-	if rate := float64(done-p.from) / now.Sub(p.begun).Seconds(); rate > 0 {
-		text += fmt.Sprintf(", %s/s", size(int64(rate)))
-	}
-	p.line("%s", text)
+	p.shown = at
+	p.line("%s: %s%s", label, &p.meter, p.meter.moving())
 }
 
+// show draws the bar. The numbers beside it are ours: the bar would take what
+// was there before its first frame for the work of that moment.
 func (p *progress) show(label string, done, total int64) {
 	if total <= 0 {
 		total = -1
 	}
-	if p.bar == nil {
+	width := max(10, min(30, p.app.columns/4))
+	if p.bar == nil || p.most != total {
+		p.most = total
 		p.bar = progressbar.NewOptions64(total,
 			progressbar.OptionSetWriter(p.app.stderr),
-			progressbar.OptionSetDescription(fmt.Sprintf("%-10s", label)),
-			progressbar.OptionSetWidth(max(10, min(40, p.app.columns-60))),
-			progressbar.OptionShowBytes(true),
-			progressbar.OptionShowCount(),
-			progressbar.OptionUseIECUnits(true),
-			progressbar.OptionShowTotalBytes(true),
+			progressbar.OptionSetWidth(width),
+			progressbar.OptionSetPredictTime(false),
+			progressbar.OptionSetElapsedTime(false),
+			progressbar.OptionShowDescriptionAtLineEnd(),
 			progressbar.OptionSetSpinnerChangeInterval(0),
 			progressbar.OptionThrottle(100*time.Millisecond),
 			progressbar.OptionUseANSICodes(true),
 		)
-		p.open = true
 	}
-	_ = p.bar.Set64(done) // an error is one of the terminal
+	p.open = true
+	// Before the amount: the frame that shows the end is the last that is drawn.
+	p.bar.Describe(shortened(label+": "+p.meter.String()+p.meter.moving(), p.app.columns-width-barRest))
+	if total > 0 {
+		done = min(done, total) // more is an error of who counts, not of the terminal
+	}
+	_ = p.bar.Set64(done)
+}
+
+// barRest is what the line of a bar has beside the bar and our text: percents,
+// ends, blanks.
+const barRest = 12
+
+// shortened is a text of so many characters at most.
+func shortened(text string, most int) string {
+	runes := []rune(text)
+	if most < 1 || len(runes) <= most {
+		return text
+	}
+	return string(runes[:most-1]) + "…"
 }
 
 // line prints a line of its own, below that of the step.
@@ -157,7 +193,7 @@ func (p *progress) end() {
 	if p.open {
 		fmt.Fprintln(p.app.stderr)
 	}
-	p.open, p.bar, p.begun = false, nil, time.Time{}
+	p.open, p.bar, p.meter, p.shown = false, nil, meter{}, time.Time{}
 }
 
 // level is a severity of the API as one of slog.

@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// rateTime is how far back the rate of a step looks.
+	rateTime = 10 * time.Second
+	// rateLeast is the least time that says anything about a rate.
+	rateLeast = 200 * time.Millisecond
+	// movesTime is how long a part that says nothing counts as one that moves.
+	movesTime = 5 * time.Second
+	// maxParts bounds the parts of a step that are shown.
+	maxParts = 256
+)
+
+// meter works out what the bytes of a step come to. Its times are those of the
+// events, so that what is read long afterwards has the rates that it had.
+type meter struct {
+	first   sample
+	samples []sample // those that count for the rate, the oldest first
+	total   int64    // 0 when nobody knows
+	parts   []part
+}
+
+type sample struct {
+	at   time.Time
+	done int64
+}
+
+type part struct {
+	name        string
+	at          time.Time
+	done, total int64
+}
+
+// add takes how far the step is.
+func (m *meter) add(at time.Time, done, total int64) {
+	if last := m.last(); len(m.samples) == 0 || done < last.done || at.Before(last.at) { // it was begun again
+		m.first, m.samples = sample{at, done}, nil
+	}
+	m.total = total
+	m.samples = append(m.samples, sample{at, done})
+	old := 0
+	for old < len(m.samples)-2 && at.Sub(m.samples[old+1].at) >= rateTime {
+		old++
+	}
+	m.samples = slices.Delete(m.samples, 0, old)
+}
+
+// addPart takes how far a part is, and says whether it has come to its end now.
+func (m *meter) addPart(at time.Time, name string, done, total int64) (ended bool) {
+	p := part{name, at, done, total}
+	i := slices.IndexFunc(m.parts, func(o part) bool { return o.name == name })
+	switch {
+	case i >= 0:
+		before := m.parts[i]
+		m.parts[i] = p
+		return p.ended() && !before.ended()
+	case len(m.parts) < maxParts:
+		m.parts = append(m.parts, p)
+	}
+	return p.ended()
+}
+
+func (p part) ended() bool { return p.total > 0 && p.done >= p.total }
+
+func (m *meter) last() sample {
+	if len(m.samples) == 0 {
+		return sample{}
+	}
+	return m.samples[len(m.samples)-1]
+}
+
+// rate is in bytes per second, of late; at the end, of all of the step. 0 is not
+// known.
+func (m *meter) rate() float64 {
+	last, from := m.last(), m.first
+	if len(m.samples) > 0 && (m.total == 0 || last.done < m.total) {
+		from = m.samples[0]
+	}
+	took := last.at.Sub(from.at)
+	if took < rateLeast {
+		return 0
+	}
+	return float64(last.done-from.done) / took.Seconds()
+}
+
+// String is the amount, the rate and the time that is left.
+func (m *meter) String() string {
+	done := m.last().done
+	text := size(done)
+	if m.total > 0 {
+		text += " of " + size(m.total)
+	}
+	rate := m.rate()
+	if rate <= 0 {
+		return text
+	}
+	text += fmt.Sprintf(", %s/s", size(int64(rate)))
+	if rest := m.total - done; rest > 0 {
+		seconds := min(float64(rest)/rate, 1e6)
+		text += fmt.Sprintf(", %s left", time.Duration(seconds*float64(time.Second)).Round(time.Second))
+	}
+	return text
+}
+
+// moving names the parts that move, and how far each is; "" is none.
+func (m *meter) moving() string {
+	var out []string
+	for _, p := range m.parts {
+		switch {
+		case p.ended() || m.last().at.Sub(p.at) >= movesTime:
+		case p.total > 0:
+			out = append(out, fmt.Sprintf("%s %d%%", p.name, int(100*(float64(p.done)/float64(p.total)))))
+		default:
+			out = append(out, p.name+" "+size(p.done))
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(out, ", ") + ")"
+}
