@@ -1,5 +1,5 @@
 // Package cli is the command trident: a client of the API, and the maker of
-// extension images.
+// images.
 //
 // Each command is one file with three parts: its options, the cobra command
 // that fills them from flags and does nothing else, and the function that does
@@ -91,8 +91,8 @@ func (a *app) run(ctx context.Context, args []string) int {
 }
 
 const rootLong = `trident services image-based Linux hosts, and itself, through the API of the
-daemon tridentd. validate, offline-initialize and the commands below sysext need no
-daemon.
+daemon tridentd. validate, offline-initialize and the commands below sysext and
+image need no daemon.
 
 What is asked for is printed to standard output; progress, logs and errors go to
 standard error. Exit codes: 0 success, 1 no connection to the daemon, 2 the
@@ -127,7 +127,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newRebuildRaidCommand(a, rebuildRaid), newGetCommand(a, get), newDiagnoseCommand(a, diagnose), newValidateCommand(a, false, validate),
 		newOfflineInitializeCommand(a, offlineInitialize), newStartNetworkCommand(a, startNetwork), newDaemonCommand(a, becomeDaemon),
 		newGRPCClientCommand(a),
-		newVersionCommand(a, printVersions), newSelfCommand(a), newOperationCommand(a), newSysextCommand(a))
+		newVersionCommand(a, printVersions), newSelfCommand(a), newOperationCommand(a), newSysextCommand(a), newImageCommand(a))
 	cmd.InitDefaultCompletionCmd()
 	completeValues(cmd)
 	return cmd

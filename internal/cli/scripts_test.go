@@ -41,6 +41,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serve, "exits": exits, "until": until, "boot": boot, "tree": tree,
 			"unbundle": unbundle, "nowhere": nowhere,
+			"uki": makeUKI, "disk": makeDisk, "web": web,
 		},
 	})
 }

@@ -57,6 +57,20 @@ func FindMounts(disk io.ReaderAt, size int64) ([]Mount, error) {
 	return out, nil
 }
 
+// OpenPartition returns the bytes of a partition of a disk of size bytes.
+func OpenPartition(disk io.ReaderAt, size int64, number int) (*io.SectionReader, error) {
+	table, err := findTable(disk, size)
+	if err != nil {
+		return nil, fmt.Errorf("open partition %d: %w", number, err)
+	}
+	for _, e := range table.Entries {
+		if e.Number == number {
+			return io.NewSectionReader(disk, e.Offset, e.Size), nil
+		}
+	}
+	return nil, errkind.Errorf(errkind.NotFound, "open partition %d: the disk has no such partition", number)
+}
+
 // findTable reads a partition table for sectors of either size. It must be
 // whole: half a disk makes no image.
 func findTable(disk io.ReaderAt, size int64) (*gpt.Disk, error) {

@@ -87,14 +87,19 @@ func (p Partition) OpenAt(ctx context.Context, c Checkpoint) (*Stream, error) {
 // Check reads all of the file and compares, without keeping anything. With an
 // image that is [Image.Local] it is a pass that costs no network, before
 // anything is written.
-func (p Partition) Check(ctx context.Context) (Verified, error) {
+func (p Partition) Check(ctx context.Context) (Verified, error) { return p.check(ctx, nil) }
+
+// check tells progress, which may be nil, of the compressed bytes.
+func (p Partition) check(ctx context.Context, progress func(int64)) (Verified, error) {
 	s, err := p.Open(ctx)
 	if err != nil {
 		return Verified{}, err
 	}
 	defer s.Close()
-	if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, s, make([]byte, 1<<20)); err != nil {
-		return Verified{}, err
+	for buf := make([]byte, 1<<20); err == nil; {
+		if _, err = s.Read(buf); progress != nil {
+			progress(s.Progress())
+		}
 	}
 	return s.Verified()
 }

@@ -23,12 +23,15 @@ func (i *Image) Verify(ctx context.Context, progress func(done, total int64)) ([
 		total += p.File.Compressed
 	}
 	for _, p := range i.parts {
-		if _, err := p.Check(ctx); err != nil {
+		_, err := p.check(ctx, func(n int64) {
+			if progress != nil {
+				progress(done+n, total)
+			}
+		})
+		if err != nil {
 			return out, fmt.Errorf("verify image: %w", err)
 		}
-		if done += p.File.Compressed; progress != nil {
-			progress(done, total)
-		}
+		done += p.File.Compressed
 	}
 	if i.meta.Disk == nil {
 		return out, nil

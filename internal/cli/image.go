@@ -1,0 +1,102 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/fetch"
+	cosi "github.com/trident-project/trident/internal/image"
+)
+
+func newImageCommand(a *app) *cobra.Command {
+	return newGroup("image", "Make and check images of operating systems (COSI)",
+		newImageBuildCommand(a, imageBuild),
+		newImageInspectCommand(a, imageInspect),
+		newImageVerifyCommand(a, imageVerify),
+	)
+}
+
+// imageSource says which image is to be looked at.
+type imageSource struct {
+	source   string // a file or a URL
+	sha384   string
+	relaxed  bool
+	authFile string
+}
+
+const imageSourceText = `SOURCE is a file, or a file, http, https or oci URL. Of an image on a server only
+what is needed is read, by range requests. For a registry --auth-file names a
+file as docker login and podman login write it.`
+
+func (s *imageSource) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&s.sha384, "sha384", cosi.Ignored, "what the SHA-384 of metadata.json must be, in hex")
+	flags.BoolVar(&s.relaxed, "relaxed", false, "only warn of what upstream's relaxedCosiValidation lets pass")
+	flags.StringVar(&s.authFile, "auth-file", "", "a file with the credentials of registries")
+}
+
+// open tells all that is wrong with the metadata on standard error, and returns
+// the first of it.
+func (s *imageSource) open(ctx context.Context, a *app) (*cosi.Image, error) {
+	login, err := s.login()
+	if err != nil {
+		return nil, err
+	}
+	url := s.source
+	if !strings.Contains(url, "://") {
+		path, err := filepath.Abs(url)
+		if err != nil {
+			return nil, fmt.Errorf("open image: %w", err)
+		}
+		url = "file://" + strings.NewReplacer("%", "%25", "?", "%3F", "#", "%23").Replace(path)
+	}
+	img, err := cosi.Open(ctx, fetch.Origin{URL: url, Login: login}, s.sha384, cosi.Options{
+		Relaxed: s.relaxed, Log: func(text string) { newProgress(a).line("%s", line(text)) },
+	})
+	if bad, ok := errors.AsType[*cosi.MetadataError](err); ok {
+		if len(bad.Findings) > 1 {
+			for _, f := range bad.Findings {
+				fmt.Fprintf(a.stderr, "  %s\n", line(f.String()))
+			}
+		}
+		err = errkind.With(errkind.Corrupt, err) // the image is refused, not the command
+	}
+	return img, interrupted(ctx, err)
+}
+
+// login reads the credentials (docker's config.json, containers-auth.json(5)):
+// user and password in base64 by the name of the registry.
+func (s *imageSource) login() (func(string) (string, string), error) {
+	if s.authFile == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(s.authFile)
+	if err != nil {
+		return nil, fmt.Errorf("read credentials: %w", err)
+	}
+	var file struct {
+		Auths map[string]struct {
+			Auth []byte `json:"auth"`
+		} `json:"auths"`
+	}
+	if err := json.Unmarshal(data, &file); err != nil {
+		return nil, errkind.Errorf(errkind.Invalid, "read credentials of %s: %w", s.authFile, err)
+	}
+	return func(registry string) (user, password string) {
+		for _, name := range []string{registry, "https://" + registry, "https://" + registry + "/v1/"} {
+			if entry, ok := file.Auths[name]; ok {
+				user, password, _ = strings.Cut(string(entry.Auth), ":")
+				return user, password
+			}
+		}
+		return "", ""
+	}, nil
+}

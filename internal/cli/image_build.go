@@ -1,0 +1,223 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/errkind"
+	cosi "github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+)
+
+type imageBuildOptions struct {
+	app        *app
+	image      string
+	disk       string
+	partitions []string
+	mounts     []string
+	osRelease  string
+	packages   string
+	bootloader string
+	arch       string
+	id         string
+}
+
+const imageBuildLong = `Build makes an image of version 1.2 from a raw disk image with a GPT, or from
+files with the content of partitions, and prints the SHA-384 of its metadata.json,
+which a Host Configuration has in image.sha384. The same input makes the same
+bytes with the same version of Trident.
+
+Of a disk all partitions are taken whole. Where the file systems belong is told by
+the types of the partitions (Discoverable Partitions Specification), or by --mount,
+and then by nothing else. A partition that has no mount point is in the image too.
+
+Keys of --partition are name, type (a GUID, or esp, xbootldr, root, usr, home, srv,
+var, tmp, swap, linux-generic, root-verity, usr-verity and so on) and file, and
+those of --mount: partition (its number), mount (the mount point), fstype and
+fsuuid (found out for ext2 to 4, xfs, btrfs and vfat), verity (the number or, with
+--partition, the name of the partition with its hash tree) and roothash.
+
+--packages takes dpkg's status file, what dpkg -l prints, lines of name, version and
+architecture or of name, version, release and architecture, what rpm -qa prints, or
+a JSON array as in metadata.json. A version of Debian has its revision as release, 0
+when it has none.
+
+For systemd-boot the entries are found in the ESP and the XBOOTLDR partition: unified
+kernel images in EFI/Linux, and files in loader/entries.`
+
+func newImageBuildCommand(a *app, run func(context.Context, *imageBuildOptions) error) *cobra.Command {
+	o := &imageBuildOptions{app: a}
+	cmd := &cobra.Command{
+		Use:   "build FILE",
+		Short: "Make an image from a disk image or from partitions",
+		Long:  imageBuildLong,
+		Example: `  trident image build os.cosi --disk os.raw --arch x86_64 --os-release root/etc/os-release --packages root/var/lib/dpkg/status
+  trident image build os.cosi --arch arm64 --os-release os-release --packages packages.json \
+    --partition name=esp,type=esp,file=esp.vfat,mount=/boot/efi \
+    --partition name=root,type=root,file=root.ext4,mount=/`,
+		Args: exactly("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.image = args[0]
+			return run(cmd.Context(), o)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.disk, "disk", "", "a raw disk image or a disk")
+	flags.StringArrayVar(&o.partitions, "partition", nil, "a partition, as name=…,type=…,file=…[,mount=…]; may be repeated")
+	flags.StringArrayVar(&o.mounts, "mount", nil, "a file system of the disk, as partition=…,mount=…; may be repeated")
+	flags.StringVar(&o.osRelease, "os-release", "", "the os-release file of the system")
+	flags.StringVar(&o.packages, "packages", "", "a list of the packages that are installed")
+	flags.StringVar(&o.bootloader, "bootloader", "", "systemd-boot or grub; systemd-boot if it has something to boot")
+	flags.StringVar(&o.arch, "arch", "", "the architecture: x86_64 or arm64")
+	flags.StringVar(&o.id, "id", "", "a UUID to tell this image by")
+	required(cmd, "arch", "os-release")
+	cmd.MarkFlagsOneRequired("disk", "partition")
+	cmd.MarkFlagsMutuallyExclusive("disk", "partition")
+	cmd.MarkFlagsMutuallyExclusive("mount", "partition")
+	must(cmd.RegisterFlagCompletionFunc("bootloader", cobra.FixedCompletions([]string{cosi.SystemdBoot, cosi.GRUB}, cobra.ShellCompDirectiveNoFileComp)))
+	must(cmd.RegisterFlagCompletionFunc("arch", cobra.FixedCompletions([]string{string(cosi.AMD64), string(cosi.ARM64)}, cobra.ShellCompDirectiveNoFileComp)))
+	return cmd
+}
+
+// imageBuilt is the result of build. Its JSON form is documented by docs/cli.md.
+type imageBuilt struct {
+	Path   string `json:"path"`
+	Size   int64  `json:"size"`
+	SHA384 string `json:"sha384"`
+
+	spec cosi.Spec
+}
+
+func imageBuild(ctx context.Context, o *imageBuildOptions) error {
+	var inputs []io.Closer
+	defer func() {
+		for _, f := range inputs {
+			_ = f.Close() // only read
+		}
+	}()
+	spec, err := o.spec(&inputs)
+	if err != nil {
+		return err
+	}
+	r := &imageBuilt{Path: o.image, spec: spec}
+	progress := newProgress(o.app)
+	err = atomicfile.WriteFunc(o.image, 0o644, func(w io.Writer) error {
+		var err error
+		r.SHA384, err = cosi.Write(ctx, w, spec, func(done, total int64) { progress.bytes("pack", done, total) })
+		return err
+	})
+	progress.end()
+	if err != nil {
+		return interrupted(ctx, err)
+	}
+	info, err := os.Stat(o.image)
+	if err != nil {
+		return err
+	}
+	r.Size = info.Size()
+	return o.app.show(r, r.write)
+}
+
+// spec opens what the image is made of. files are to be closed, also after an
+// error.
+func (o *imageBuildOptions) spec(files *[]io.Closer) (s cosi.Spec, err error) {
+	arch, ok := cosi.ParseArch(strings.ReplaceAll(o.arch, "-", "_"))
+	if !ok {
+		return s, errkind.Errorf(errkind.Invalid, "--arch is %q, it must be %s or %s", o.arch, cosi.AMD64, cosi.ARM64)
+	}
+	s = cosi.Spec{ID: o.id, Arch: arch, Temp: filepath.Dir(o.image)}
+	release, err := os.ReadFile(o.osRelease)
+	if err != nil {
+		return s, fmt.Errorf("read --os-release: %w", err)
+	}
+	s.OSRelease = cosi.OSRelease(release)
+	if s.Packages, err = readPackages(o.packages); err != nil {
+		return s, err
+	}
+	if o.disk != "" {
+		f, size, err := openContent(o.disk)
+		if err != nil {
+			return s, fmt.Errorf("read --disk: %w", err)
+		}
+		*files = append(*files, f)
+		s.Disk, s.DiskSize = f, size
+		if s.Mounts, err = o.diskMounts(f, size); err != nil {
+			return s, err
+		}
+	} else if err := o.assemble(&s, files); err != nil {
+		return s, err
+	}
+	s.Bootloader, err = o.findBootloader(&s)
+	return s, err
+}
+
+// openContent opens a file or a block device, of which only seeking tells the size.
+func openContent(path string) (*os.File, int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err == nil && size == 0 {
+		err = errkind.Errorf(errkind.Invalid, "%s is empty", path)
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, size, nil
+}
+
+func (o *imageBuildOptions) diskMounts(disk io.ReaderAt, size int64) ([]cosi.Mount, error) {
+	if len(o.mounts) == 0 {
+		return cosi.FindMounts(disk, size)
+	}
+	var out []cosi.Mount
+	for _, text := range o.mounts {
+		k, err := parseKeys("--mount", text, "partition", "mount", "fstype", "fsuuid", "verity", "roothash")
+		if err != nil {
+			return nil, err
+		}
+		m, err := k.mount(k.number)
+		if err != nil {
+			return nil, err
+		}
+		if m.Number, err = k.number("partition"); err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+func (r *imageBuilt) write(w io.Writer) {
+	fmt.Fprintf(w, "Image\t%s (%s)\n", line(r.Path), size(r.Size))
+	fmt.Fprintf(w, "SHA-384\t%s\n", r.SHA384)
+	for _, m := range r.spec.Mounts {
+		text := fmt.Sprintf("partition %d", m.Number)
+		if m.HashTree != 0 {
+			text += fmt.Sprintf(", hash tree in partition %d", m.HashTree)
+		}
+		fmt.Fprintf(w, "%s\t%s\n", line(m.MountPoint), text)
+	}
+	if len(r.spec.Mounts) == 0 {
+		fmt.Fprintln(w, "Mounts\tnone were found: see --mount")
+	}
+	boot := r.spec.Bootloader.Type
+	if set := r.spec.Bootloader.SystemdBoot; set != nil {
+		paths := []string{}
+		for _, e := range set.Entries {
+			paths = append(paths, e.Path)
+		}
+		slices.Sort(paths)
+		boot += ": " + strings.Join(paths, ", ")
+	}
+	fmt.Fprintf(w, "Boot loader\t%s\n", line(boot))
+}

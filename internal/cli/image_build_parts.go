@@ -1,0 +1,146 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	cosi "github.com/trident-project/trident/internal/image"
+)
+
+// keys are the values of a flag like name=root,file=root.ext4.
+type keys struct {
+	flag   string
+	values map[string]string
+}
+
+func parseKeys(flag, text string, known ...string) (keys, error) {
+	k := keys{flag, map[string]string{}}
+	for field := range strings.SplitSeq(text, ",") {
+		key, value, ok := strings.Cut(field, "=")
+		_, twice := k.values[key]
+		switch {
+		case !ok:
+			return k, errkind.Errorf(errkind.Invalid, "%s: %q is not of the form key=value", flag, field)
+		case !slices.Contains(known, key):
+			return k, errkind.Errorf(errkind.Invalid, "%s: %q is none of %s", flag, key, strings.Join(known, ", "))
+		case twice:
+			return k, errkind.Errorf(errkind.Invalid, "%s: %s is there twice", flag, key)
+		}
+		k.values[key] = value
+	}
+	return k, nil
+}
+
+func (k keys) need(key string) (string, error) {
+	if v := k.values[key]; v != "" {
+		return v, nil
+	}
+	return "", errkind.Errorf(errkind.Invalid, "%s: %s is missing", k.flag, key)
+}
+
+func (k keys) number(key string) (int, error) {
+	text, err := k.need(key)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > 128 {
+		return 0, errkind.Errorf(errkind.Invalid, "%s: %s is %q, it must be the number of a partition", k.flag, key, text)
+	}
+	return n, nil
+}
+
+// mount reads what says where a file system belongs. find returns the number of
+// the partition that a key names.
+func (k keys) mount(find func(key string) (int, error)) (cosi.Mount, error) {
+	m := cosi.Mount{Type: k.values["fstype"], UUID: k.values["fsuuid"], RootHash: k.values["roothash"]}
+	var err error
+	if m.MountPoint, err = k.need("mount"); err != nil {
+		return m, err
+	}
+	if (k.values["verity"] != "") != (m.RootHash != "") {
+		return m, errkind.Errorf(errkind.Invalid, "%s: verity and roothash belong together", k.flag)
+	}
+	if m.RootHash != "" {
+		m.HashTree, err = find("verity")
+	}
+	return m, err
+}
+
+// assemble makes the disk of the partitions that were given. files are to be
+// closed when it is no longer read.
+func (o *imageBuildOptions) assemble(s *cosi.Spec, files *[]io.Closer) error {
+	const flag = "--partition"
+	var parts []cosi.Part
+	var all []keys
+	numbers := map[string]int{}
+	for i, text := range o.partitions {
+		k, err := parseKeys(flag, text, "name", "type", "file", "mount", "fstype", "fsuuid", "verity", "roothash")
+		if err != nil {
+			return err
+		}
+		p, err := k.part(s.Arch, files)
+		if err != nil {
+			return err
+		}
+		if numbers[p.Name] != 0 {
+			return errkind.Errorf(errkind.Invalid, "%s: there are two with the name %q", flag, p.Name)
+		}
+		numbers[p.Name] = i + 1
+		parts, all = append(parts, p), append(all, k)
+	}
+	var err error
+	if s.Disk, s.DiskSize, err = cosi.Assemble(parts); err != nil {
+		return err
+	}
+	for i, k := range all {
+		if k.values["mount"] == "" {
+			if k.values["fstype"]+k.values["fsuuid"]+k.values["verity"]+k.values["roothash"] != "" {
+				return errkind.Errorf(errkind.Invalid, "%s: %s has no mount", flag, k.values["name"])
+			}
+			continue
+		}
+		m, err := k.mount(func(key string) (int, error) {
+			n := numbers[k.values[key]]
+			if n == 0 {
+				return 0, errkind.Errorf(errkind.Invalid, "%s: there is none with the name %q", flag, k.values[key])
+			}
+			return n, nil
+		})
+		if err != nil {
+			return err
+		}
+		m.Number = i + 1
+		s.Mounts = append(s.Mounts, m)
+	}
+	return nil
+}
+
+func (k keys) part(arch cosi.Arch, files *[]io.Closer) (p cosi.Part, err error) {
+	if p.Name, err = k.need("name"); err != nil {
+		return p, err
+	}
+	name, err := k.need("type")
+	if err != nil {
+		return p, err
+	}
+	var ok bool
+	if p.Type, ok = cosi.ParsePartType(name, arch); !ok {
+		return p, errkind.Errorf(errkind.Invalid, "%s: type is %q, which is no GUID and no name of a type", k.flag, name)
+	}
+	path, err := k.need("file")
+	if err != nil {
+		return p, err
+	}
+	f, size, err := openContent(path)
+	if err != nil {
+		return p, fmt.Errorf("read %s %s: %w", k.flag, p.Name, err)
+	}
+	*files = append(*files, f)
+	p.Content, p.Size = f, size
+	return p, nil
+}

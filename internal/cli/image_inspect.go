@@ -1,0 +1,113 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	cosi "github.com/trident-project/trident/internal/image"
+)
+
+type imageInspectOptions struct {
+	imageSource
+	app *app
+}
+
+const imageInspectLong = `Inspect shows what an image says that it holds: system, boot loader, partitions,
+file systems, and what is odd about it. It reads the headers and metadata.json,
+and refuses metadata that breaks rules; the content is checked by verify.
+
+` + imageSourceText
+
+func newImageInspectCommand(a *app, run func(context.Context, *imageInspectOptions) error) *cobra.Command {
+	o := &imageInspectOptions{app: a}
+	cmd := &cobra.Command{
+		Use:   "inspect SOURCE",
+		Short: "Show what is in an image",
+		Long:  imageInspectLong,
+		Example: `  trident image inspect os.cosi
+  trident image inspect oci://registry.example.com/os:42 --auth-file ~/.docker/config.json`,
+		Args: exactly("SOURCE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.source = args[0]
+			return run(cmd.Context(), o)
+		},
+	}
+	o.addFlags(cmd.Flags())
+	return cmd
+}
+
+// imageInspection is the result of inspect. Its JSON form is documented by docs/cli.md.
+type imageInspection struct {
+	Source   string          `json:"source"`
+	Size     int64           `json:"size"`
+	SHA384   string          `json:"sha384"`
+	Metadata json.RawMessage `json:"metadata"` // as it is in the image
+	Warnings []cosi.Finding  `json:"warnings"`
+
+	image *cosi.Image
+}
+
+func imageInspect(ctx context.Context, o *imageInspectOptions) (err error) {
+	img, err := o.open(ctx, o.app)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, img.Close()) }()
+	r := &imageInspection{
+		Source: o.source, Size: img.Size(), SHA384: img.SHA384(), Metadata: img.RawMetadata(),
+		Warnings: append([]cosi.Finding{}, img.Warnings()...), image: img,
+	}
+	return o.app.show(r, r.write)
+}
+
+func (r *imageInspection) write(w io.Writer) {
+	m := r.image.Metadata()
+	fmt.Fprintf(w, "Image\t%s (%s)\n", line(r.Source), size(r.Size))
+	fmt.Fprintf(w, "SHA-384\t%s\n", r.SHA384)
+	fmt.Fprintf(w, "Format\tCOSI %s\n", m.Version)
+	if m.ID != "" {
+		fmt.Fprintf(w, "ID\t%s\n", m.ID)
+	}
+	system := cmp.Or(m.OSRelease.Get("PRETTY_NAME"), m.OSRelease.Get("NAME"), m.OSRelease.Get("ID"), "not named")
+	fmt.Fprintf(w, "System\t%s, %s, %d packages\n", line(system), m.Arch, len(m.Packages))
+	if b := m.Bootloader; b != nil {
+		fmt.Fprintf(w, "Boot loader\t%s\n", b.Type)
+		if b.SystemdBoot != nil {
+			for _, e := range b.SystemdBoot.Entries {
+				fmt.Fprintf(w, "  %s\t%s\n", e.Type, line(e.Path))
+				fmt.Fprintf(w, "\tkernel %s, %s\n", line(e.Kernel), line(e.Cmdline))
+			}
+		}
+	}
+	if m.Disk != nil {
+		fmt.Fprintf(w, "Disk\t%s, sectors of %d bytes\n", size(m.Disk.Size), m.Disk.LBASize)
+	}
+	writeFindings(w, r.Warnings)
+	fmt.Fprintln(w, "\nPARTITION\tSIZE\tPACKED\tMOUNT POINT\tTYPE\tUUID\tSHA-384 OF THE PACKED")
+	for _, p := range r.image.Partitions() {
+		number, mount, fsType, uuid := fmt.Sprint(p.Number), "-", "-", "-"
+		switch {
+		case p.Type == cosi.PrimaryGPT:
+			number = "table"
+		case p.Number == 0: // before version 1.2
+			number = "-"
+		}
+		if f := p.Filesystem; f != nil && p.HashTree {
+			mount, fsType = "-", "hash tree of "+cmp.Or(f.MountPoint, "-")
+		} else if f != nil {
+			mount, fsType, uuid = cmp.Or(f.MountPoint, "-"), f.Type, cmp.Or(f.UUID, "-")
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", number, size(p.File.Size), size(p.File.Compressed), line(mount), line(fsType), line(uuid), cmp.Or(p.File.SHA384, "none"))
+	}
+	for _, p := range r.image.Partitions() {
+		if p.Filesystem != nil && p.HashTree {
+			fmt.Fprintf(w, "\nRoot hash of %s: %s\n", line(p.Filesystem.MountPoint), p.Filesystem.Verity.RootHash)
+		}
+	}
+}

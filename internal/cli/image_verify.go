@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/errkind"
+	cosi "github.com/trident-project/trident/internal/image"
+)
+
+type imageVerifyOptions struct {
+	imageSource
+	app *app
+}
+
+const imageVerifyLong = `Verify reads all of an image and names the first thing that is wrong with it: the
+archive, metadata.json by every rule of its version, the length and SHA-384 of
+each partition image, what each unpacks to, and whether the partition table and
+the metadata agree. Nothing is kept, and little memory is needed.
+
+` + imageSourceText + `
+
+That metadata.json is the right one is known only with --sha384, which is what a
+Host Configuration has in image.sha384.`
+
+func newImageVerifyCommand(a *app, run func(context.Context, *imageVerifyOptions) error) *cobra.Command {
+	o := &imageVerifyOptions{app: a}
+	cmd := &cobra.Command{
+		Use:   "verify SOURCE",
+		Short: "Check everything about an image",
+		Long:  imageVerifyLong,
+		Example: `  trident image verify os.cosi
+  trident image verify https://example.com/os.cosi --sha384 "$SHA384"`,
+		Args: exactly("SOURCE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.source = args[0]
+			return run(cmd.Context(), o)
+		},
+	}
+	o.addFlags(cmd.Flags())
+	return cmd
+}
+
+// imageVerification is the result of verify. Its JSON form is documented by docs/cli.md.
+type imageVerification struct {
+	Source     string         `json:"source"`
+	Size       int64          `json:"size"`
+	SHA384     string         `json:"sha384"`
+	Expected   bool           `json:"expected"` // that it is this was asked for
+	Partitions int            `json:"partitions"`
+	Warnings   []cosi.Finding `json:"warnings"`
+}
+
+func imageVerify(ctx context.Context, o *imageVerifyOptions) (err error) {
+	img, err := o.open(ctx, o.app)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, img.Close()) }()
+	progress := newProgress(o.app)
+	findings, err := img.Verify(ctx, func(done, total int64) { progress.bytes("verify", done, total) })
+	progress.end()
+	if err != nil {
+		return fmt.Errorf("%s: %w", line(o.source), interrupted(ctx, err))
+	}
+	if i := slices.IndexFunc(findings, func(f cosi.Finding) bool { return f.Name == cosi.NameGPT }); i >= 0 {
+		return errkind.Errorf(errkind.Corrupt, "%s: verify image: %s", line(o.source), findings[i])
+	}
+	r := &imageVerification{
+		Source: o.source, Size: img.Size(), SHA384: img.SHA384(), Expected: o.sha384 != cosi.Ignored, Warnings: findings,
+	}
+	for _, p := range img.Partitions() {
+		if p.Type == cosi.PartitionRegion {
+			r.Partitions++
+		}
+	}
+	return o.app.show(r, r.write)
+}
+
+func (r *imageVerification) write(w io.Writer) {
+	fmt.Fprintf(w, "Image\t%s (%s)\n", line(r.Source), size(r.Size))
+	fmt.Fprintf(w, "SHA-384\t%s\n", r.SHA384)
+	fmt.Fprintf(w, "Partitions\t%d\n", r.Partitions)
+	writeFindings(w, r.Warnings)
+	if r.Expected {
+		fmt.Fprintln(w, "Result\teverything is as it was built")
+	} else {
+		fmt.Fprintln(w, "Result\tit is whole; compare the SHA-384 with that of its maker")
+	}
+}
+
+func writeFindings(w io.Writer, findings []cosi.Finding) {
+	for _, f := range findings {
+		fmt.Fprintf(w, "Warning\t%s\n", line(f.String()))
+	}
+}
