@@ -221,7 +221,7 @@ func (w *writing) progress(n int, packed int64) {
 		done += w.came[k]
 		total += p.Size
 	}
-	w.r.Progress(done, total)
+	w.r.ProgressPart(w.r.State.Parts[n].Name, packed, w.r.State.Parts[n].Size, done, total)
 }
 
 // stageBoot puts the boot files of the slot on the ESP, where nothing boots them

@@ -178,7 +178,8 @@ func (s streamService) write(ctx context.Context, r *streamRun) (err error) {
 	for n := range r.State.Parts {
 		p := &r.State.Parts[n]
 		if !p.Done {
-			if err := s.one(ctx, r, i, table, dev, p, func(packed int64) { r.Progress(before+packed, total) }); err != nil {
+			said := func(packed int64) { r.ProgressPart(p.Name, packed, p.Size, before+packed, total) }
+			if err := s.one(ctx, r, i, table, dev, p, said); err != nil {
 				return errkind.WithName(fmt.Errorf("write %s: %w", p.Name, err), "DeployImages")
 			}
 		}
