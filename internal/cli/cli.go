@@ -34,7 +34,8 @@ type app struct {
 	terminal bool
 	columns  int
 	now      func() time.Time
-	// rebootTime is how long a reboot may take to end us.
+	// reboot reboots this host; rebootTime is how long that may take to end us.
+	reboot     func(context.Context) error
 	rebootTime time.Duration
 
 	verbosity verbosity
@@ -70,6 +71,7 @@ func Command() *cobra.Command { return newRootCommand(newApp()) }
 
 func newApp() *app {
 	a := &app{stdout: os.Stdout, stderr: os.Stderr, columns: 80, now: time.Now, rebootTime: rebootTime, stop: func() {}}
+	a.reboot = a.rebootHost
 	fd := int(os.Stderr.Fd())
 	if a.terminal = term.IsTerminal(fd) && os.Getenv("TERM") != "dumb"; a.terminal {
 		if width, _, err := term.GetSize(fd); err == nil && width > 0 {

@@ -61,7 +61,7 @@ func want[O any](t *testing.T, want, got *O, err error) {
 	}
 	ignoreApp := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".app" }, cmp.Ignore())
 	var zero O
-	allow := cmp.AllowUnexported(zero, followOptions{}, sourceOptions{}, trialOptions{}, servicingOptions{}, allowedOperations{})
+	allow := cmp.AllowUnexported(zero, followOptions{}, sourceOptions{}, trialOptions{}, servicingOptions{}, configOptions{}, allowedOperations{})
 	if diff := cmp.Diff(want, got, allow, ignoreApp, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("options (-want +got):\n%s", diff)
 	}

@@ -2,11 +2,15 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
+	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 )
 
 type commitOptions struct{ servicingOptions }
@@ -17,8 +21,9 @@ func newCommitCommand(a *app, run func(context.Context, *commitOptions) error) *
 		Use:   "commit",
 		Short: "Keep what was booted, or go back",
 		Long: `Commit finds out whether what was booted is what was meant to be booted, and
-healthy, and keeps it then. Where there is nothing to keep, nothing is done. It is
-run at each boot by trident.service.`,
+healthy, and keeps it then. If it is not, the host boots what it ran before, and
+commit says why there. Where there is nothing to keep, nothing is done. It is run
+at each boot by trident.service.`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
@@ -27,9 +32,36 @@ run at each boot by trident.service.`,
 }
 
 func commit(ctx context.Context, o *commitOptions) error {
-	return o.service(ctx, "commit the host", func(ctx context.Context, c *client.Client, fn func(*client.Event)) (client.Outcome, error) {
+	return o.serviceTo(ctx, "commit the host", func(ctx context.Context, c *client.Client, fn func(*client.Event)) (client.Outcome, error) {
 		return c.Host().Commit(ctx, client.How{}, fn)
-	})
+	}, o.report)
+}
+
+// report says what the host is now: what was booted was kept, or thrown back.
+func (o *commitOptions) report(f *following, out client.Outcome, op *client.Operation, err error) error {
+	if op == nil {
+		return o.servicingOptions.report(f, out, op, err)
+	}
+	ctx, cancel := f.quick()
+	defer cancel()
+	host, herr := f.client.Host().Get(ctx)
+	switch {
+	case herr != nil:
+		return o.servicingOptions.report(f, out, op, err)
+	case err != nil:
+		f.progress.line("What was booted was not kept. %s", whereStands(host))
+		return errors.Join(err, o.app.show(op, func(io.Writer) {}))
+	}
+	return o.app.show(op, func(w io.Writer) { fmt.Fprintf(w, "%s (%s)\n", whereStands(host), line(op.GetSummary())) })
+}
+
+// whereStands is a sentence about a host.
+func whereStands(host *hostv1.GetHostResponse) string {
+	text := "The host is " + line(host.GetServicingState())
+	if host.GetActiveVolume() != "" {
+		text += ", and runs from " + line(host.GetActiveVolume())
+	}
+	return text + "."
 }
 
 type rebuildRaidOptions struct {

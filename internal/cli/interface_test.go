@@ -120,25 +120,31 @@ func TestUpstreamsFlagsBecomeOptions(t *testing.T) {
 	both := allowedOperations{}
 	t.Run("update", func(t *testing.T) {
 		got, err := parse(t, newUpdateCommand, "x.yaml", "-s", "st", "-e", "er", "--allowed-operations", "stage", "--allowed-operations", "finalize")
-		want(t, &updateOptions{
+		want(t, &updateOptions{configOptions{
 			servicingOptions: servicingOptions{statusFile: "st", errorFile: "er"}, config: "x.yaml", given: true,
 			allowed: allowedOperations{given: true, stage: true, finalize: true},
-		}, got, err)
+		}}, got, err)
 	})
 	t.Run("update by default", func(t *testing.T) {
 		got, err := parse(t, newUpdateCommand)
-		want(t, &updateOptions{config: "/etc/trident/config.yaml", allowed: both}, got, err)
+		want(t, &updateOptions{configOptions{config: "/etc/trident/config.yaml", allowed: both}}, got, err)
 	})
 	t.Run("only check", func(t *testing.T) {
 		got, err := parse(t, newUpdateCommand, "--allowed-operations", "")
-		want(t, &updateOptions{config: defaultConfig, allowed: allowedOperations{given: true}}, got, err)
+		want(t, &updateOptions{configOptions{config: defaultConfig, allowed: allowedOperations{given: true}}}, got, err)
 		if stage, finalize := got.allowed.may(); stage || finalize {
 			t.Errorf("stage %v, finalize %v", stage, finalize)
 		}
 	})
 	t.Run("install", func(t *testing.T) {
 		got, err := parse(t, newInstallCommand, "--multiboot", "--allowed-operations=finalize,stage")
-		want(t, &installOptions{config: defaultConfig, multiboot: true, allowed: allowedOperations{given: true, stage: true, finalize: true}}, got, err)
+		want(t, &installOptions{
+			configOptions: configOptions{config: defaultConfig, allowed: allowedOperations{given: true, stage: true, finalize: true}}, multiboot: true,
+		}, got, err)
+		got, err = parse(t, newInstallCommand, "x.yaml", "--plan", "-e", "er")
+		want(t, &installOptions{
+			configOptions: configOptions{servicingOptions: servicingOptions{errorFile: "er"}, config: "x.yaml", given: true}, plan: true,
+		}, got, err)
 	})
 	t.Run("rollback", func(t *testing.T) {
 		got, err := parse(t, newRollbackCommand, "--runtime", "--check")
@@ -172,6 +178,10 @@ func TestUpstreamsFlagsAreRefusedAsThere(t *testing.T) {
 		"both kinds": func() error { _, err := parse(t, newRollbackCommand, "--ab", "--runtime"); return err },
 		"no such operation": func() error {
 			_, err := parse(t, newUpdateCommand, "--allowed-operations", "stage,reboot")
+			return err
+		},
+		"a plan that is done": func() error {
+			_, err := parse(t, newInstallCommand, "--plan", "--allowed-operations", "stage")
 			return err
 		},
 		"two files":      func() error { _, err := parse(t, newUpdateCommand, "a", "b"); return err },

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/proto/client"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
@@ -53,9 +55,17 @@ func (o *servicingOptions) addFlags(flags *pflag.FlagSet) {
 // outcome and no error is that there was nothing to call for.
 type verbOfHost func(context.Context, *client.Client, func(*client.Event)) (client.Outcome, error)
 
+// reporter says how an operation on the host ended.
+type reporter func(f *following, out client.Outcome, op *client.Operation, err error) error
+
 // service begins an operation on the host, follows it, and writes the files that
 // were asked for.
-func (o *servicingOptions) service(ctx context.Context, doing string, run verbOfHost) error {
+func (o *servicingOptions) service(ctx context.Context, doing string, begin verbOfHost) error {
+	return o.serviceTo(ctx, doing, begin, o.report)
+}
+
+// serviceTo is service with a report of how it ended.
+func (o *servicingOptions) serviceTo(ctx context.Context, doing string, begin verbOfHost, report reporter) error {
 	var out client.Outcome
 	err := o.followTo(ctx, doing, false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
 		watching, stop := context.WithCancelCause(ctx)
@@ -63,29 +73,62 @@ func (o *servicingOptions) service(ctx context.Context, doing string, run verbOf
 		reboot := &rebootWait{most: o.app.rebootTime, stop: stop}
 		defer reboot.end()
 		var err error
-		out, err = run(watching, c, func(e *client.Event) { reboot.event(e); fn(e) })
-		if err == nil && out.Operation == nil && out.Completed.GetRebootStatus() == tridentv1.RebootStatus_REBOOT_STARTED {
-			// The daemon is upstream's, and nobody can watch it through a reboot.
-			fmt.Fprintln(o.app.stderr, requestingReboot)
-			reboot.begin()
-			<-watching.Done()
-			err = context.Cause(watching)
+		out, err = begin(watching, c, func(e *client.Event) { reboot.event(e); fn(e) })
+		if err == nil {
+			err = o.reboots(watching, out, reboot)
 		}
 		return out.Operation, reboot.result(ctx, err)
-	}, func(_ *following, op *client.Operation, err error) error { return o.report(out, op, err) })
+	}, func(f *following, op *client.Operation, err error) error { return report(f, out, op, err) })
 	err = errors.Join(err, o.writeFiles(ctx, err))
 	return asUpstream(err)
 }
 
+// reboots waits for the reboot that an outcome ended with, if it did. A daemon of
+// ours is watched through one instead, and asks us for none: these are upstream's.
+func (o *servicingOptions) reboots(ctx context.Context, out client.Outcome, wait *rebootWait) error {
+	status := out.Completed.GetRebootStatus()
+	started := status == tridentv1.RebootStatus_REBOOT_STARTED && out.Operation == nil
+	if !started && status != tridentv1.RebootStatus_REBOOT_REQUIRED {
+		return nil
+	}
+	fmt.Fprintln(o.app.stderr, requestingReboot)
+	if out.Operation != nil {
+		fmt.Fprintf(o.app.stderr, "To see after it how it goes on: %s\n", o.app.command("watch", out.Operation.GetId()))
+	}
+	wait.begin()
+	if !started {
+		if err := o.app.reboot(ctx); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// rebootHost reboots this host, unless the daemon is on another one.
+func (a *app) rebootHost(ctx context.Context) error {
+	if a.socket != defaultSocket {
+		return errkind.WithName(errkind.Errorf(errkind.Precondition, "the host has to be rebooted, and may be another one than this"), "Reboot")
+	}
+	syscall.Sync()
+	env := append(os.Environ(), "SYSTEMD_IGNORE_CHROOT=true")
+	_, err := run.Output(ctx, run.Command{Path: "systemctl", Args: []string{"reboot"}, Env: env})
+	return errkind.WithName(wrap("reboot the host", err), "Reboot")
+}
+
 // report says how the operation ended.
-func (o *servicingOptions) report(out client.Outcome, op *client.Operation, err error) error {
+func (o *servicingOptions) report(_ *following, out client.Outcome, op *client.Operation, err error) error {
 	text := func(w io.Writer) {
 		switch {
 		case err != nil:
+			return
 		case out.Completed.GetServicingKind() == tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED:
 			fmt.Fprintln(w, "There was nothing to do.")
 		case op != nil:
 			fmt.Fprintf(w, "Done: %s.\n", line(op.GetSummary()))
+		}
+		if hash := out.Completed.GetImageHash(); hash != "" {
+			fmt.Fprintf(w, "The image is %s.\n", line(hash))
 		}
 	}
 	if op == nil && o.app.output.String() != "text" {

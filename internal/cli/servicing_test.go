@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -29,6 +30,8 @@ type servicingDaemon struct {
 	tridentv1.UnimplementedVersionServiceServer
 	tridentv1.UnimplementedUpdateServiceServer
 	tridentv1.UnimplementedCommitServiceServer
+	tridentv1.UnimplementedStreamingServiceServer
+	tridentv1preview.UnimplementedInstallServiceServer
 	tridentv1preview.UnimplementedRollbackServiceServer
 	operationsv1.UnimplementedOperationsServiceServer
 	hostv1.UnimplementedHostServiceServer
@@ -86,6 +89,22 @@ func (d *servicingDaemon) UpdateFinalize(r *tridentv1.FinalizeUpdateRequest, s g
 
 func (d *servicingDaemon) Commit(_ *tridentv1.CommitRequest, s grpc.ServerStreamingServer[tridentv1.ServicingResponse]) error {
 	return d.stream("Commit", s)
+}
+
+func (d *servicingDaemon) StreamDisk(r *tridentv1.StreamDiskRequest, s grpc.ServerStreamingServer[tridentv1.ServicingResponse]) error {
+	return d.stream("StreamDisk "+r.GetImageUrl()+" "+r.GetImageHash()+r.GetReboot().GetHandling().String(), s)
+}
+
+func (d *servicingDaemon) Install(r *tridentv1preview.InstallRequest, s grpc.ServerStreamingServer[tridentv1.ServicingResponse]) error {
+	return d.stream("Install "+r.GetStage().GetConfig().GetConfig()+r.GetFinalize().GetReboot().GetHandling().String(), s)
+}
+
+func (d *servicingDaemon) InstallStage(r *tridentv1preview.StageInstallRequest, s grpc.ServerStreamingServer[tridentv1.ServicingResponse]) error {
+	return d.stream("InstallStage "+r.GetConfig().GetConfig(), s)
+}
+
+func (d *servicingDaemon) InstallFinalize(r *tridentv1preview.FinalizeInstallRequest, s grpc.ServerStreamingServer[tridentv1.ServicingResponse]) error {
+	return d.stream("InstallFinalize "+r.GetReboot().GetHandling().String(), s)
 }
 
 func (d *servicingDaemon) Rollback(r *tridentv1preview.RollbackRequest, s grpc.ServerStreamingServer[tridentv1.ServicingResponse]) error {
@@ -152,6 +171,8 @@ func (d *servicingDaemon) serve(t *testing.T) string {
 	tridentv1.RegisterVersionServiceServer(g, d)
 	tridentv1.RegisterUpdateServiceServer(g, d)
 	tridentv1.RegisterCommitServiceServer(g, d)
+	tridentv1.RegisterStreamingServiceServer(g, d)
+	tridentv1preview.RegisterInstallServiceServer(g, d)
 	tridentv1preview.RegisterRollbackServiceServer(g, d)
 	operationsv1.RegisterOperationsServiceServer(g, d)
 	hostv1.RegisterHostServiceServer(g, d)
@@ -237,6 +258,11 @@ func TestServicingEndsAsUpstreamSays(t *testing.T) {
 				events: []*operationsv1.Event{waitsForReboot()}, watched: make(chan struct{})},
 			code: 3, stderr: "Requesting reboot", errorFile: "",
 		},
+		"a reboot that is ours": {
+			daemon: &servicingDaemon{messages: []*tridentv1.ServicingResponse{started(), completed(&tridentv1.Completed{
+				Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, RebootStatus: tridentv1.RebootStatus_REBOOT_REQUIRED})}},
+			code: 3, stderr: "Requesting reboot\nREBOOTING\n",
+		},
 		"a reboot of upstream's that does not happen": {
 			daemon: &servicingDaemon{messages: []*tridentv1.ServicingResponse{started(), completed(&tridentv1.Completed{
 				Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, RebootStatus: tridentv1.RebootStatus_REBOOT_STARTED})}},
@@ -252,6 +278,7 @@ func TestServicingEndsAsUpstreamSays(t *testing.T) {
 			}
 			a, stdout, stderr := testApp()
 			a.rebootTime = 50 * time.Millisecond
+			a.reboot = func(context.Context) error { fmt.Fprintln(a.stderr, "REBOOTING"); return nil }
 			code := a.run(t.Context(), []string{"update", config, "-e", errorFile, "-s", statusFile, "--socket", c.daemon.serve(t)})
 			if code != c.code {
 				t.Errorf("exit code %d, want %d", code, c.code)
@@ -310,11 +337,16 @@ func TestAllowedOperationsChooseTheCall(t *testing.T) {
 	}
 	for args, want := range map[string]string{
 		"update " + config: "Update os: {}\nTRIDENT_HANDLES_REBOOT",
-		"update --allowed-operations stage " + config:             "UpdateStage os: {}\n",
-		"update --allowed-operations finalize":                    "UpdateFinalize TRIDENT_HANDLES_REBOOT",
-		"commit":                                                  "Commit",
-		"rollback":                                                "Rollback ANY_ROLLBACK_REQUESTED",
-		"rollback --runtime":                                      "Rollback RUNTIME_ROLLBACK_REQUESTED",
+		"update --allowed-operations stage " + config:       "UpdateStage os: {}\n",
+		"update --allowed-operations finalize":              "UpdateFinalize TRIDENT_HANDLES_REBOOT",
+		"install " + config:                                 "Install os: {}\nTRIDENT_HANDLES_REBOOT",
+		"install --allowed-operations stage " + config:      "InstallStage os: {}\n",
+		"install --allowed-operations finalize":             "InstallFinalize TRIDENT_HANDLES_REBOOT",
+		"grpc-client stream-disk http://h/x.cosi":           "StreamDisk http://h/x.cosi TRIDENT_HANDLES_REBOOT",
+		"grpc-client stream-image oci://h/x --hash ignored": "StreamDisk oci://h/x ignoredTRIDENT_HANDLES_REBOOT",
+		"commit":             "Commit",
+		"rollback":           "Rollback ANY_ROLLBACK_REQUESTED",
+		"rollback --runtime": "Rollback RUNTIME_ROLLBACK_REQUESTED",
 		"rollback --ab --allowed-operations stage":                "RollbackStage AB_ROLLBACK_REQUESTED",
 		"rollback --allowed-operations finalize":                  "RollbackFinalize",
 		"rollback --check":                                        "",
@@ -334,6 +366,17 @@ func TestAllowedOperationsChooseTheCall(t *testing.T) {
 	a, stdout, _ := testApp()
 	if code := a.run(t.Context(), []string{"rollback", "--check", "--ab", "--socket", d.serve(t)}); code != 0 || stdout.String() != "none\n" {
 		t.Errorf("exit code %d, stdout %q", code, stdout)
+	}
+}
+
+func TestAnotherHostIsNotRebootedFromHere(t *testing.T) {
+	t.Parallel()
+	d := &servicingDaemon{messages: []*tridentv1.ServicingResponse{started(), completed(&tridentv1.Completed{
+		Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, RebootStatus: tridentv1.RebootStatus_REBOOT_REQUIRED})}}
+	a, _, stderr := testApp()
+	a.rebootTime, a.reboot = time.Minute, a.rebootHost
+	if code := a.run(t.Context(), []string{"commit", "--socket", d.serve(t)}); code != 2 || !strings.Contains(stderr.String(), "may be another one than this") {
+		t.Errorf("exit code %d:\n%s", code, stderr)
 	}
 }
 

@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/trident-project/trident/proto/client/clienttest"
+	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+)
+
+func writtenFrom(hash string) *tridentv1.Completed {
+	return &tridentv1.Completed{Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, ImageHash: &hash}
+}
+
+// inMemory is a socket of a daemon that does what it is told, and a Host
+// Configuration.
+func inMemory(t *testing.T, c clienttest.Config) (socket, config string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "cli")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	s := clienttest.New(c)
+	socket, config = filepath.Join(dir, "s"), filepath.Join(dir, "c.yaml")
+	if err := s.Listen(socket); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	if err := os.WriteFile(config, []byte("os: {}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return socket, config
+}
+
+func TestThePlanOfAnInstallationIsShown(t *testing.T) {
+	t.Parallel()
+	socket, config := inMemory(t, clienttest.Config{InstallPlan: &hostv1.PlanInstallResponse{
+		Text: "Install into volume-a\n\nDisk \"os\": /dev/vda\n  DESTROYS partition /dev/vda1, label \"a\x1b[2Jb\"\n",
+		Storage: &hostv1.StoragePlan{Purpose: "install", Slot: "volume-a", Disks: []*hostv1.DiskPlan{{
+			Id: "os", Path: "/dev/vda", Size: 1 << 40, Destroys: []*hostv1.Loss{{What: "partition", Path: "/dev/vda1"}},
+		}}},
+		Warnings: []*hostv1.Finding{{Line: 1, Column: 2, Path: "storage", Severity: hostv1.Severity_SEVERITY_WARNING, Message: "it is small"}},
+	}})
+	for format, want := range map[string][]string{
+		"text": {"Install into volume-a\n\nDisk \"os\": /dev/vda\n  DESTROYS partition /dev/vda1, label \"a?[2Jb\"\n"},
+		"json": {`"slot": "volume-a"`, `"size": "1099511627776"`, `"what": "partition"`, `"removable": false`},
+		"yaml": {"storage:\n  purpose: install\n", "        - what: partition\n"},
+	} {
+		a, stdout, stderr := testApp()
+		code := a.run(t.Context(), []string{"install", config, "--plan", "--output", format, "--socket", socket})
+		if code != 0 || !strings.Contains(stderr.String(), "c.yaml:1:2: warning: storage: it is small\n") {
+			t.Errorf("%s: exit code %d:\n%s", format, code, stderr)
+		}
+		for _, w := range want {
+			if !strings.Contains(stdout.String(), w) {
+				t.Errorf("%s: %q is not in:\n%s", format, w, stdout)
+			}
+		}
+	}
+}
+
+func TestACommitSaysWhereTheHostStands(t *testing.T) {
+	t.Parallel()
+	failure := &operationsv1.Failure{Reason: "UNHEALTHY", Name: "HealthChecksFailed", Message: "health: unit x is down"}
+	for name, c := range map[string]struct {
+		config         clienttest.Config
+		code           int
+		stdout, stderr string
+	}{
+		"kept": {
+			config: clienttest.Config{
+				Host:   &hostv1.GetHostResponse{ServicingState: "provisioned", ActiveVolume: "volume-b"},
+				Script: []*operationsv1.Event{clienttest.Step(1, "health", nil), clienttest.Step(done, "settle", nil)},
+			},
+			stdout: "The host is provisioned, and runs from volume-b. (commit the host)\n", stderr: "health\n",
+		},
+		"thrown back": {
+			config: clienttest.Config{
+				Host:   &hostv1.GetHostResponse{ServicingState: "provisioned", ActiveVolume: "volume-a"},
+				Script: []*operationsv1.Event{clienttest.Step(undoing, "health", failure), clienttest.Step(undone, "stage", failure)},
+			},
+			code: 2, stderr: "What was booted was not kept. The host is provisioned, and runs from volume-a.\n" +
+				"trident: commit the host: health: unit x is down\n",
+		},
+		"nothing": {config: clienttest.Config{NothingToDo: true}, stdout: "There was nothing to do.\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			socket, _ := inMemory(t, c.config)
+			a, stdout, stderr := testApp()
+			if code := a.run(t.Context(), []string{"commit", "--socket", socket}); code != c.code {
+				t.Errorf("exit code %d, want %d", code, c.code)
+			}
+			if diff := cmp.Diff(c.stdout, stdout.String()); diff != "" || !strings.HasSuffix(stderr.String(), c.stderr) {
+				t.Errorf("stdout (-want +got):\n%s\nstderr:\n%s", diff, stderr)
+			}
+		})
+	}
+}
+
+func TestTheImageThatWasWrittenIsNamed(t *testing.T) {
+	t.Parallel()
+	hash := "sha384:" + strings.Repeat("ab", 48)
+	socket, _ := inMemory(t, clienttest.Config{
+		Script:    []*operationsv1.Event{clienttest.Step(1, "write", nil), clienttest.Step(done, "table", nil)},
+		Completed: writtenFrom(hash),
+	})
+	a, stdout, _ := testApp()
+	code := a.run(t.Context(), []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "http://h/x.cosi"})
+	if want := "Done: write disks from an image.\nThe image is " + hash + ".\n"; code != 0 || stdout.String() != want {
+		t.Errorf("exit code %d, stdout:\n%s", code, stdout)
+	}
+}
