@@ -21,17 +21,24 @@ const qemu = "qemu-system-x86_64"
 // oldestQEMU runs today's kernels: 7.2 panics them under emulation within seconds.
 const oldestQEMU = 8
 
-// kernelArgs starts a kernel of the lab. panic=-1 with -no-reboot makes a
-// panic, and a reboot, the end of the QEMU process, which is what waits for it.
+// Cmdline is the command line of a guest's kernel with that root: a device, or
+// UUID= and that of a file system. panic=-1 with -no-reboot makes a panic, and a
+// reboot, the end of the QEMU process, which is what waits for it.
 //
 // Drivers that a guest has no use for are left out: udev would load them at each
 // boot, and the first image that is merged waits until it has.
-func kernelArgs(b *Base, more string) []string {
+func Cmdline(root string) string {
 	const unused = "ahci,libata,btrfs,kvm_amd,kvm_intel,kvm,aesni_intel,cryptd,ghash_clmulni_intel,button,psmouse,i2c_i801,lpc_ich,iTCO_wdt,sr_mod,cdrom"
-	return []string{
-		"-kernel", b.path(kernelFile), "-initrd", b.path(initrdFile), "-append",
-		"root=/dev/vda rw console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off systemd.show_status=0 modprobe.blacklist=" + unused + " " + more,
+	return "root=" + root + " rw console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off systemd.show_status=0 modprobe.blacklist=" + unused
+}
+
+// kernelArgs starts a kernel of the lab.
+func kernelArgs(b *Base, uefi bool, more string) []string {
+	kernel := kernelFile
+	if uefi { // which starts programs of its own kind only
+		kernel = packedKernelFile
 	}
+	return []string{"-kernel", b.path(kernel), "-initrd", b.path(initrdFile), "-append", Cmdline("/dev/vda") + " " + more}
 }
 
 func kvmArgs() []string { return []string{"-accel", "kvm", "-cpu", "host"} }
@@ -118,7 +125,7 @@ func tryKVM(ctx context.Context, b *Base) bool {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	args := append([]string{"-M", "q35", "-m", "512", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"}, kvmArgs()...)
-	cmd := exec.CommandContext(ctx, qemu, append(args, kernelArgs(b, "lab.probe")...)...)
+	cmd := exec.CommandContext(ctx, qemu, append(args, kernelArgs(b, false, "lab.probe")...)...)
 	cmd.WaitDelay = time.Second
 	out, _ := cmd.Output() // a QEMU that aborts says enough by what it did not print
 	return bytes.Contains(out, []byte("lab-probe-ok"))

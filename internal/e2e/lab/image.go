@@ -2,17 +2,12 @@ package lab
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/pem"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"golang.org/x/crypto/ssh"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -25,11 +20,11 @@ type Base struct {
 
 // The files of a base image's folder.
 const (
-	diskFile   = "disk.img"
-	kernelFile = "vmlinux"
-	initrdFile = "initrd.img"
-	clientKey  = "client_key"
-	hostKey    = "host_key.pub"
+	diskFile         = "disk.img"
+	kernelFile       = "vmlinux"
+	packedKernelFile = "vmlinuz"
+	initrdFile       = "initrd.img"
+	treeFolder       = "tree"
 )
 
 func (b *Base) path(name string) string { return filepath.Join(b.dir, name) }
@@ -48,7 +43,41 @@ func Image(ctx context.Context, r Recipe) (*Base, error) {
 	return &Base{dir: dir, key: key}, nil
 }
 
+// Tree is the tree of a recipe in the cache, and the initrd that finds its root
+// by the UUID on the kernel's command line. Nobody writes to either.
+type Tree struct {
+	Dir    string
+	Initrd string
+}
+
+// TreeOf returns the tree of a recipe, as [Image] does the image.
+func TreeOf(ctx context.Context, r Recipe) (Tree, error) {
+	key, err := r.key()
+	if err != nil {
+		return Tree{}, err
+	}
+	dir, err := once(ctx, key+"-tree", func(dir string) error { return makeTree(ctx, r, dir) })
+	if err != nil {
+		return Tree{}, fmt.Errorf("make lab tree %s: %w", r.Name, err)
+	}
+	return Tree{filepath.Join(dir, treeFolder), filepath.Join(dir, initrdFile)}, nil
+}
+
 func makeImage(ctx context.Context, r Recipe, dir string) error {
+	if err := makeTree(ctx, r, dir); err != nil {
+		return err
+	}
+	tree := filepath.Join(dir, treeFolder)
+	if err := extractKernel(ctx, tree, dir); err != nil {
+		return err
+	}
+	if err := makeExt4(ctx, tree, filepath.Join(dir, diskFile), int64(r.SizeMB)<<20); err != nil {
+		return err
+	}
+	return os.RemoveAll(tree)
+}
+
+func makeTree(ctx context.Context, r Recipe, dir string) error {
 	if os.Geteuid() != 0 {
 		err := errkind.Errorf(errkind.Denied, "debootstrap makes device nodes and changes its root folder, which only root may do")
 		return errkind.WithHint(err, "run it once as root (or with sudo); the image is kept for later")
@@ -59,24 +88,26 @@ func makeImage(ctx context.Context, r Recipe, dir string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
 	defer cancel()
-	tree := filepath.Join(dir, "tree")
+	known, err := keys(ctx)
+	if err != nil {
+		return err
+	}
+	tree := filepath.Join(dir, treeFolder)
 	if err := debootstrap(ctx, r, tree); err != nil {
 		return err
 	}
 	for _, step := range []func() error{
-		func() error { return layTree(tree) },
+		func() error { return layTree(r, tree) },
 		func() error { return trim(ctx, tree) },
-		func() error { return installKeys(tree, dir) },
-		func() error { return extractKernel(ctx, tree, filepath.Join(dir, kernelFile)) },
+		func() error { return installKeys(known, tree, dir) },
 		func() error { return makeInitrd(ctx, tree, filepath.Join(dir, initrdFile)) },
 		func() error { return settleStamps(tree) },
-		func() error { return makeExt4(ctx, tree, filepath.Join(dir, diskFile), int64(r.SizeMB)<<20) },
 	} {
 		if err := step(); err != nil {
 			return err
 		}
 	}
-	return os.RemoveAll(tree)
+	return nil
 }
 
 func debootstrap(ctx context.Context, r Recipe, tree string) error {
@@ -93,7 +124,7 @@ func debootstrap(ctx context.Context, r Recipe, tree string) error {
 }
 
 // layTree puts the lab's own configuration over the tree.
-func layTree(tree string) error {
+func layTree(r Recipe, tree string) error {
 	laid, err := fs.Sub(guest, "guest/tree")
 	if err != nil {
 		return err
@@ -110,7 +141,7 @@ func layTree(tree string) error {
 		return fmt.Errorf("lay the lab's configuration over the tree: %w", err)
 	}
 	masks := map[string][]string{"etc/systemd/system": maskedUnits()}
-	for _, g := range maskedGenerators() {
+	for _, g := range r.maskedGenerators() {
 		masks["etc/systemd/system-generators"] = append(masks["etc/systemd/system-generators"], "systemd-"+g+"-generator")
 	}
 	for folder, names := range masks {
@@ -155,48 +186,6 @@ func trim(ctx context.Context, tree string) error {
 		}
 	}
 	return os.MkdirAll(filepath.Join(tree, "var/log/journal"), 0o755)
-}
-
-// installKeys makes the pair of keys that a guest and this machine know each other by.
-func installKeys(tree, dir string) error {
-	hostPublic, hostPrivate, err := newKey()
-	if err != nil {
-		return err
-	}
-	clientPublic, clientPrivate, err := newKey()
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Join(tree, "root/.ssh"), 0o700); err != nil {
-		return err
-	}
-	for path, data := range map[string][]byte{
-		filepath.Join(tree, "etc/ssh/ssh_host_ed25519_key"): hostPrivate,
-		filepath.Join(tree, "root/.ssh/authorized_keys"):    clientPublic,
-		filepath.Join(dir, hostKey):                         hostPublic,
-		filepath.Join(dir, clientKey):                       clientPrivate,
-	} {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			return fmt.Errorf("install the guest's keys: %w", err)
-		}
-	}
-	return nil
-}
-
-func newKey() (public, private []byte, err error) {
-	pub, priv, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	block, err := ssh.MarshalPrivateKey(priv, "")
-	if err != nil {
-		return nil, nil, err
-	}
-	sshPub, err := ssh.NewPublicKey(pub)
-	if err != nil {
-		return nil, nil, err
-	}
-	return ssh.MarshalAuthorizedKey(sshPub), pem.EncodeToMemory(block), nil
 }
 
 // settleStamps tells systemd that /etc and /var are in step with /usr

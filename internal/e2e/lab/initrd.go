@@ -24,10 +24,10 @@ func one(tree, pattern string) (string, error) {
 	return found[0], nil
 }
 
-// extractKernel writes the tree's kernel as the plain ELF file that QEMU starts
-// through its PVH entry: decompression is the guest's slowest second under
-// emulation.
-func extractKernel(ctx context.Context, tree, out string) error {
+// extractKernel writes the tree's kernel twice: as it is, for firmware, and as
+// the plain ELF file that QEMU starts through its PVH entry: decompression is
+// the guest's slowest second under emulation.
+func extractKernel(ctx context.Context, tree, dir string) error {
 	path, err := one(tree, "boot/vmlinuz-*")
 	if err != nil {
 		return err
@@ -36,10 +36,14 @@ func extractKernel(ctx context.Context, tree, out string) error {
 	if err != nil {
 		return err
 	}
+	if err := os.WriteFile(filepath.Join(dir, packedKernelFile), image, 0o600); err != nil {
+		return err
+	}
 	payload, err := kernelPayload(image)
 	if err != nil {
 		return fmt.Errorf("read kernel %s: %w", filepath.Base(path), err)
 	}
+	out := filepath.Join(dir, kernelFile)
 	packed := out + ".zst"
 	if err := os.WriteFile(packed, payload, 0o600); err != nil {
 		return err
@@ -82,7 +86,7 @@ func makeInitrd(ctx context.Context, tree, out string) error {
 		return err
 	}
 	files := []cpioFile{
-		{"bin", 0o40755, nil}, {"dev", 0o40755, nil}, {"lib", 0o40755, nil}, {"proc", 0o40755, nil}, {"root", 0o40755, nil},
+		{"bin", 0o40755, nil}, {"dev", 0o40755, nil}, {"lib", 0o40755, nil}, {"proc", 0o40755, nil}, {"root", 0o40755, nil}, {"sys", 0o40755, nil},
 		{"init", 0o100755, init}, {"bin/busybox", 0o100755, busybox},
 	}
 	for _, module := range []string{"drivers/block/virtio_blk", "net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"} {

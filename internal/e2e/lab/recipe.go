@@ -23,7 +23,8 @@ type Recipe struct {
 	Name     string   // of the image, and in messages
 	Suite    string   // of Debian
 	Packages []string // besides the essential ones
-	SizeMB   int      // of the root file system
+	SizeMB   int      // of the root file system; 0 for one that is only taken as a tree
+	Fstab    bool     // what /etc/fstab says is mounted; the guests' own says nothing
 }
 
 // Trixie is Debian 13: systemd 257. Every scenario runs on it.
@@ -36,17 +37,29 @@ func Forky() Recipe {
 	return Recipe{Name: "forky", Suite: "forky", Packages: packages(), SizeMB: 2048}
 }
 
+// Installed is Debian 13 as the tests install it: what boots by firmware, besides
+// what a guest has.
+func Installed() Recipe {
+	more := []string{"systemd-boot-efi", "systemd-ukify", "python3-pefile", "python3-cffi-backend", "netplan-generator"}
+	return Recipe{Name: "installed", Suite: "trixie", Packages: append(packages(), more...), Fstab: true}
+}
+
 func packages() []string {
 	return []string{
 		"systemd", "systemd-sysv", "systemd-container", "systemd-repart", "dbus", "udev", "kmod", "dmsetup",
 		"cryptsetup-bin", "openssh-server", "rpm", "iproute2", "util-linux", "e2fsprogs", "zstd", "busybox-static",
+		"dosfstools", "xfsprogs", "fdisk", "efibootmgr",
 		"linux-image-cloud-amd64",
 	}
 }
 
-// generators that would only cost time at each boot and daemon-reload.
-func maskedGenerators() []string {
-	return strings.Fields("debug fstab getty gpt-auto hibernate-resume import rc-local run ssh system-update sysv tpm2")
+// maskedGenerators would only cost time at each boot and daemon-reload.
+func (r Recipe) maskedGenerators() []string {
+	list := strings.Fields("debug getty gpt-auto hibernate-resume import rc-local run ssh system-update sysv tpm2")
+	if !r.Fstab {
+		list = append(list, "fstab")
+	}
+	return list
 }
 
 func maskedUnits() []string {
@@ -63,7 +76,7 @@ func (r Recipe) key() (string, error) {
 	if err := json.NewEncoder(h).Encode(r); err != nil {
 		return "", err
 	}
-	fmt.Fprintln(h, maskedGenerators())
+	fmt.Fprintln(h, r.maskedGenerators())
 	err := fs.WalkDir(guest, "guest", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err

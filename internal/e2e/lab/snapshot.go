@@ -17,6 +17,8 @@ type Snapshot struct {
 	base *Base
 	opts Options
 	dir  string
+
+	installed bool // and not the live system
 }
 
 // Save stops the guest and keeps it in the folder dir, which it makes and
@@ -42,13 +44,22 @@ func (vm *VM) Save(ctx context.Context, dir string) (*Snapshot, error) {
 	if err := vm.PowerCut(); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"disk.qcow2", "share.img"} {
+	for _, name := range vm.files() {
 		err := moveFile(ctx, vm.path(name), filepath.Join(dir, name))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("save a guest: %w", err)
 		}
 	}
-	return &Snapshot{base: vm.base, opts: vm.opts, dir: dir}, nil
+	return &Snapshot{base: vm.base, opts: vm.opts, dir: dir, installed: vm.installed}, nil
+}
+
+// files are what a guest consists of while it is off; not all of them are there.
+func (vm *VM) files() []string {
+	list := []string{liveDisk, shareDisk, variables}
+	for _, d := range vm.opts.disks() {
+		list = append(list, d.file)
+	}
+	return list
 }
 
 // saveMemory uses QEMU's migration to a file: unlike savevm it leaves the disk
@@ -102,20 +113,44 @@ func moveFile(ctx context.Context, from, to string) error {
 func Load(ctx context.Context, s *Snapshot) (*VM, error) {
 	ctx, cancel := context.WithTimeout(ctx, loadLimit)
 	defer cancel()
-	vm, err := newVM(ctx, s.base, s.opts, filepath.Join(s.dir, "disk.qcow2"), "qcow2")
+	vm, err := newVM(ctx, s.base, s.opts)
 	if err != nil {
 		return nil, err
 	}
-	share := filepath.Join(s.dir, "share.img")
-	if _, err := os.Stat(share); err == nil {
-		if err := os.Symlink(share, vm.path("share.img")); err != nil {
-			return nil, errors.Join(err, vm.Close())
-		}
+	vm.installed = s.installed
+	if err := vm.takeDisks(ctx, s.dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("load a guest: %w", err), vm.Close())
 	}
 	if err := vm.resume(ctx, filepath.Join(s.dir, "memory")); err != nil {
 		return nil, errors.Join(fmt.Errorf("load a guest: %w", err), vm.Close())
 	}
 	return vm, nil
+}
+
+// takeDisks makes the guest's disks over those in a snapshot's folder.
+func (vm *VM) takeDisks(ctx context.Context, dir string) error {
+	for _, name := range vm.files() {
+		from := filepath.Join(dir, name)
+		if _, err := os.Stat(from); err != nil {
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			return err
+		}
+		var err error
+		switch name {
+		case shareDisk:
+			err = os.Symlink(from, vm.path(name))
+		case variables:
+			err = copyFile(from, vm.path(name))
+		default:
+			err = vm.overlay(ctx, name, from, "qcow2")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (vm *VM) resume(ctx context.Context, memory string) error {
@@ -143,12 +178,12 @@ func (vm *VM) resume(ctx context.Context, memory string) error {
 }
 
 // Booted returns a guest of the image as it is right after its boot, ready to
-// be loaded. It is made once per machine and kept beside the image; a guest
-// with a share is not kept, as the share is part of it.
+// be loaded. It is made once per machine and kept beside the image; a guest with
+// a share or an image is not kept, as those are part of it.
 func Booted(ctx context.Context, b *Base, opts Options) (*Snapshot, error) {
 	opts = opts.filled()
-	if opts.Share != "" {
-		return nil, errors.New("keep a booted guest: it must have no share")
+	if opts.Share != "" || opts.Image != "" {
+		return nil, errors.New("keep a booted guest: it must have no share and no image")
 	}
 	host, err := probe(ctx, b)
 	if err != nil {

@@ -55,7 +55,7 @@ func (vm *VM) client(ctx context.Context) (*ssh.Client, error) {
 		}
 		select {
 		case <-p.done:
-			return nil, errors.New("reach the guest: QEMU has ended")
+			return nil, fmt.Errorf("reach the guest: %w", ErrOff)
 		default:
 		}
 		if pause(ctx, 100*time.Millisecond) != nil {

@@ -23,6 +23,14 @@ type Options struct {
 	CPUs     int    // 1 unless set; more help little under emulation
 	MemoryMB int    // 1024 unless set
 	Share    string // a folder of this machine, copied to a read-only disk that the guest has at /share
+	// UEFI gives the guest firmware (OVMF, without secure boot), whose variables
+	// outlive reboots and power cuts.
+	UEFI bool
+	// Disks are the sizes in MB of empty disks: /dev/disk/by-id/virtio-disk0,
+	// virtio-disk1 and so on. Image is a raw image of this machine, which the guest
+	// gets a disk over: /dev/disk/by-id/virtio-image.
+	Disks []int64
+	Image string
 }
 
 func (o Options) filled() Options {
@@ -48,6 +56,8 @@ type VM struct {
 	host *machine
 	dir  string // disk, console log and sockets; gone after Close
 
+	installed bool // boots what is on its disks, and not the live system
+
 	dialing sync.Mutex // held while the SSH connection is made; taken before mu
 	mu      sync.Mutex // of what follows; never held while waiting
 	proc    *process   // nil while switched off
@@ -67,14 +77,9 @@ type process struct {
 // returns when it answers over SSH. Its services may still be starting, see
 // WaitBoot. The caller closes it.
 func Boot(ctx context.Context, b *Base, opts Options) (*VM, error) {
-	vm, err := newVM(ctx, b, opts, b.path(diskFile), "raw")
+	vm, err := New(ctx, b, opts)
 	if err != nil {
 		return nil, err
-	}
-	if opts.Share != "" {
-		if err := makeShare(ctx, opts.Share, vm.path("share.img")); err != nil {
-			return nil, errors.Join(fmt.Errorf("share %s with a guest: %w", opts.Share, err), vm.Close())
-		}
 	}
 	if err := vm.BootAgain(ctx); err != nil {
 		return nil, errors.Join(err, vm.Close())
@@ -82,8 +87,26 @@ func Boot(ctx context.Context, b *Base, opts Options) (*VM, error) {
 	return vm, nil
 }
 
-// newVM makes what a guest has besides its process: a folder and a disk over backing.
-func newVM(ctx context.Context, b *Base, opts Options, backing, format string) (*VM, error) {
+// New makes a guest and leaves it switched off, for one that has an image to
+// boot. The caller closes it.
+func New(ctx context.Context, b *Base, opts Options) (*VM, error) {
+	vm, err := newVM(ctx, b, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := vm.makeDisks(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("make a guest's disks: %w", err), vm.Close())
+	}
+	if opts.Share != "" {
+		if err := makeShare(ctx, opts.Share, vm.path(shareDisk)); err != nil {
+			return nil, errors.Join(fmt.Errorf("share %s with a guest: %w", opts.Share, err), vm.Close())
+		}
+	}
+	return vm, nil
+}
+
+// newVM makes what a guest has besides its process and its disks.
+func newVM(ctx context.Context, b *Base, opts Options) (*VM, error) {
 	host, err := probe(ctx, b)
 	if err != nil {
 		return nil, err
@@ -92,11 +115,7 @@ func newVM(ctx context.Context, b *Base, opts Options, backing, format string) (
 	if err != nil {
 		return nil, err
 	}
-	vm := &VM{base: b, opts: opts.filled(), host: host, dir: dir}
-	if _, err := tool(ctx, false, "qemu-img", "create", "-q", "-f", "qcow2", "-F", format, "-b", backing, vm.path("disk.qcow2")); err != nil {
-		return nil, errors.Join(fmt.Errorf("make a guest's disk: %w", err), vm.Close())
-	}
-	return vm, nil
+	return &VM{base: b, opts: opts.filled(), host: host, dir: dir}, nil
 }
 
 func makeShare(ctx context.Context, folder, image string) error {
@@ -115,8 +134,13 @@ func makeShare(ctx context.Context, folder, image string) error {
 
 func (vm *VM) path(name string) string { return filepath.Join(vm.dir, name) }
 
-// BootAgain switches the guest on with the disk as it is, after PowerCut or
-// once it has switched itself off or rebooted, which it waits for.
+// ErrOff is the error of a boot that ended without an answer: the guest switched
+// itself off or restarted, as a kernel does that panics.
+var ErrOff = errors.New("the guest went off")
+
+// BootAgain switches the guest on with its disks as they are, after PowerCut or
+// once it has switched itself off or rebooted, which it waits for. It boots the
+// system that was told last: the live one, or what is installed.
 func (vm *VM) BootAgain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, bootLimit)
 	defer cancel()
@@ -131,6 +155,29 @@ func (vm *VM) BootAgain(ctx context.Context) error {
 	}
 	return nil
 }
+
+// BootInstalled is BootAgain without the live system's disk and kernel, as when
+// its medium was taken out: the firmware boots what its variables and the other
+// disks say. [ErrOff] is in the error when that restarted before it answered.
+func (vm *VM) BootInstalled(ctx context.Context) error {
+	return vm.bootFrom(ctx, true)
+}
+
+// BootLive is BootAgain into the live system, for a guest that has booted what
+// is installed.
+func (vm *VM) BootLive(ctx context.Context) error { return vm.bootFrom(ctx, false) }
+
+func (vm *VM) bootFrom(ctx context.Context, installed bool) error {
+	if installed && !vm.opts.UEFI {
+		return errors.New("boot what is installed: the guest has no firmware for it")
+	}
+	vm.installed = installed
+	return vm.BootAgain(ctx)
+}
+
+// WaitOff returns once the guest has switched itself off or restarted, which is
+// the same to it: nothing runs until it is booted again.
+func (vm *VM) WaitOff(ctx context.Context) error { return vm.waitOff(ctx) }
 
 // start runs QEMU and connects to its monitor.
 func (vm *VM) start(ctx context.Context, more []string) error {
@@ -185,14 +232,15 @@ func (vm *VM) args() []string {
 		"-qmp", "unix:" + vm.path("qmp") + ",server=on,wait=off",
 		"-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22", "-device", "virtio-net-pci,netdev=net,romfile=",
 		"-device", "virtio-rng-pci",
-		// A killed QEMU loses what the guest had not flushed; what it had is in this machine's page cache.
-		"-drive", "if=none,id=root,cache=unsafe,file=" + vm.path("disk.qcow2"), "-device", "virtio-blk-pci,drive=root",
 	}
-	if _, err := os.Stat(vm.path("share.img")); err == nil {
-		args = append(args, "-drive", "if=none,id=share,format=raw,read-only=on,file="+vm.path("share.img"),
-			"-device", "virtio-blk-pci,drive=share")
+	if vm.opts.UEFI {
+		args = append(args, firmwareArgs(vm.path(variables))...)
 	}
-	return append(append(args, vm.host.accel...), kernelArgs(vm.base, "")...)
+	args = append(append(args, vm.diskArgs()...), vm.host.accel...)
+	if vm.installed {
+		return args
+	}
+	return append(args, kernelArgs(vm.base, vm.opts.UEFI, "")...)
 }
 
 // monitor connects to QEMU, which makes its socket a moment after it starts,

@@ -1,0 +1,52 @@
+//go:build vm
+
+package lab
+
+import (
+	"path/filepath"
+	"testing"
+)
+
+const variable = "/sys/firmware/efi/efivars/LabTest-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+
+func TestVariablesAndDisksOfAGuestWithFirmwareOutliveItsSnapshotsAndPowerCuts(t *testing.T) {
+	lap := stopwatch(t)
+	b := base(t)
+	lap("image")
+	vm, err := Boot(t.Context(), b, Options{UEFI: true, Disks: []int64{64, 32}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAfter(t, vm)
+	lap("cold boot by firmware to ssh")
+	if got := run(t, vm, "blockdev --getsize64 /dev/disk/by-id/virtio-disk0 /dev/disk/by-id/virtio-disk1"); got != "67108864\n33554432" {
+		t.Errorf("the disks have %s bytes", got)
+	}
+	run(t, vm, `printf '\007\000\000\000kept' >`+variable+`; echo on the disk >/dev/disk/by-id/virtio-disk1; sync`)
+	saved, err := vm.Save(t.Context(), filepath.Join(t.TempDir(), "saved"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lap("save")
+	other, err := Load(t.Context(), saved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAfter(t, other)
+	lap("load to ssh")
+	const look = "tail -c +5 " + variable + "; head -c 11 /dev/disk/by-id/virtio-disk1"
+	if got := run(t, other, look); got != "kepton the disk" {
+		t.Errorf("the loaded guest has %q", got)
+	}
+	run(t, other, `printf '\007\000\000\000cut!' >`+variable)
+	if err := other.PowerCut(); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.BootAgain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lap("boot again to ssh")
+	if got := run(t, other, look); got != "cut!on the disk" {
+		t.Errorf("after the power cut the guest has %q", got)
+	}
+}
