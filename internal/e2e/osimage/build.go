@@ -1,0 +1,247 @@
+package osimage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/trident-project/trident/internal/e2e/lab"
+	"github.com/trident-project/trident/internal/image"
+)
+
+// dress makes the tree that of the image asked for.
+func (b *build) dress(s Spec) error {
+	if err := os.MkdirAll(filepath.Join(b.tree, "usr/share/lab"), 0o755); err != nil {
+		return err
+	}
+	release := filepath.Join(b.tree, "usr/lib/os-release")
+	text, err := os.ReadFile(release)
+	if err != nil {
+		return err
+	}
+	b.osRelease = string(text) + "IMAGE_ID=debian-lab\nIMAGE_VERSION=" + s.Version + "\n"
+	files := map[string]string{Marker: s.Version + "\n", "usr/lib/os-release": b.osRelease}
+	const fails = "#!/bin/sh\nexit 1\n"
+	switch s.Fault {
+	case "":
+	case DoesNotBoot:
+		files["usr/sbin/init"] = fails
+	case Unhealthy:
+		files[unhealthy] = ""
+	case TridentBroken:
+		files["usr/bin/tridentd"] = fails
+	default:
+		return fmt.Errorf("there is no fault %q", s.Fault)
+	}
+	for name, text := range files {
+		path := filepath.Join(b.tree, name)
+		mode := fs.FileMode(0o644)
+		if text == fails {
+			mode = 0o755
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			return err
+		}
+	}
+	if s.Mutate != nil {
+		return s.Mutate(b.tree)
+	}
+	return nil
+}
+
+// makeESP makes the UKI by the tree's own ukify, and the file system with it and
+// systemd-boot.
+func (b *build) makeESP(ctx context.Context, initrd string) error {
+	kernels, err := filepath.Glob(filepath.Join(b.tree, "boot/vmlinuz-*"))
+	if err != nil || len(kernels) != 1 {
+		return fmt.Errorf("find the tree's kernel: %v, %w", kernels, err)
+	}
+	b.kernel = strings.TrimPrefix(filepath.Base(kernels[0]), "vmlinuz-")
+	esp := filepath.Join(b.dir, "esp")
+	for _, dir := range []string{"EFI/BOOT", "EFI/Linux"} {
+		if err := os.MkdirAll(filepath.Join(esp, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	const loader = "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
+	if err := run(ctx, "cp", initrd, filepath.Join(b.tree, "tmp/initrd")); err != nil {
+		return err
+	}
+	_, err = inTree(ctx, b.tree, "ukify", "build", "--linux=/boot/vmlinuz-"+b.kernel, "--initrd=/tmp/initrd", "--uname="+b.kernel,
+		"--os-release=@/usr/lib/os-release", "--cmdline="+b.cmdline(), "--output=/tmp/uki.efi")
+	if err != nil {
+		return err
+	}
+	for _, c := range [][]string{
+		{"mv", filepath.Join(b.tree, "tmp/uki.efi"), filepath.Join(esp, "EFI/Linux", b.uki)},
+		{"rm", filepath.Join(b.tree, "tmp/initrd")},
+		{"cp", filepath.Join(b.tree, loader), filepath.Join(esp, "EFI/BOOT/BOOTX64.EFI")},
+	} {
+		if err := run(ctx, c[0], c[1:]...); err != nil {
+			return err
+		}
+	}
+	size, err := sizeOf(esp)
+	if err != nil {
+		return err
+	}
+	id := derive("esp of " + b.root.String()).String()[:8]
+	fat := filepath.Join(b.dir, "esp.img")
+	if err := makeFile(fat, round(size+size/20+1<<20)); err != nil {
+		return err
+	}
+	if err := run(ctx, "mkfs.vfat", "-i", id, fat); err != nil {
+		return err
+	}
+	return run(ctx, "mcopy", "-s", "-i", fat, filepath.Join(esp, "EFI"), "::")
+}
+
+// EmptyESP is the content of a new ESP of that many MiB.
+func (m *Maker) EmptyESP(ctx context.Context, mib int64) func(io.Writer) error {
+	return func(w io.Writer) error {
+		path := filepath.Join(m.dir, "empty-esp.img")
+		if err := makeFile(path, mib<<20); err != nil {
+			return err
+		}
+		if err := run(ctx, "mkfs.vfat", path); err != nil {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(w, f)
+		return err
+	}
+}
+
+func (b *build) cmdline() string { return lab.Cmdline("UUID=" + b.root.String()) }
+
+// makeRoot makes the root of the tree, without what only made the UKI: it is
+// written over and over, on emulated machines.
+func (b *build) makeRoot(ctx context.Context) error {
+	if err := b.listPackages(ctx); err != nil {
+		return err
+	}
+	for _, pattern := range []string{"boot/*-" + b.kernel, "usr/lib/python3*", "usr/bin/python3*", "usr/share/python3"} {
+		found, err := filepath.Glob(filepath.Join(b.tree, pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range found {
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
+		}
+	}
+	size, err := sizeOf(b.tree)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(b.dir, "root.img")
+	if err := makeFile(path, round(size+size/6+96<<20)); err != nil {
+		return err
+	}
+	id := b.root.String()
+	return run(ctx, "mkfs.ext4", "-q", "-F", "-b", "4096", "-U", id, "-E", "hash_seed="+id+",root_owner=0:0", "-m", "1", "-d", b.tree, path)
+}
+
+// listPackages asks both of the tree's package managers.
+func (b *build) listPackages(ctx context.Context) error {
+	debs, err := inTree(ctx, b.tree, "dpkg-query", "-W", "-f", "${Package} ${Version} ${Architecture}\n")
+	if err != nil {
+		return err
+	}
+	rpms, err := inTree(ctx, b.tree, "rpm", "-qa", "--qf", "%{NAME} %{VERSION}-%{RELEASE} %{ARCH}\n")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(debs + rpms) {
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			return fmt.Errorf("read the list of packages: %q", line)
+		}
+		p := image.Package{Name: f[0], Version: f[1], Release: "0", Arch: f[2]}
+		if i := strings.LastIndexByte(f[1], '-'); i > 0 {
+			p.Version, p.Release = f[1][:i], f[1][i+1:]
+		}
+		b.packages = append(b.packages, p)
+	}
+	return nil
+}
+
+// write puts the image together.
+func (b *build) write(ctx context.Context, path string) (sha384 string, err error) {
+	var parts []image.Part
+	for _, kind := range []string{"esp", "root"} {
+		f, err := os.Open(filepath.Join(b.dir, kind+".img"))
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			return "", err
+		}
+		guid, ok := image.ParsePartType(kind, image.AMD64)
+		if !ok {
+			return "", fmt.Errorf("there is no type of partition %s", kind)
+		}
+		parts = append(parts, image.Part{Name: kind, Type: guid, Content: f, Size: info.Size()})
+	}
+	disk, size, err := image.Assemble(parts)
+	if err != nil {
+		return "", err
+	}
+	entry := image.BootEntry{Type: image.UKIStandalone, Path: "/boot/efi/EFI/Linux/" + b.uki, Cmdline: b.cmdline(), Kernel: b.kernel}
+	out, err := os.Create(path)
+	if err != nil {
+		return "", err
+	}
+	sha384, err = image.Write(ctx, out, image.Spec{
+		Arch: image.AMD64, OSRelease: image.OSRelease(b.osRelease), Packages: b.packages,
+		Bootloader: image.Bootloader{Type: image.SystemdBoot, SystemdBoot: &image.SystemdBootSet{Entries: []image.BootEntry{entry}}},
+		Disk:       disk, DiskSize: size, Temp: b.dir,
+		Mounts: []image.Mount{{Number: 1, MountPoint: "/boot/efi"}, {Number: 2, MountPoint: "/"}},
+	}, nil)
+	return sha384, errors.Join(err, out.Close())
+}
+
+// round makes a size whole MiB.
+func round(size int64) int64 { return (size + 1<<20 - 1) >> 20 << 20 }
+
+func makeFile(path string, size int64) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(size), f.Close())
+}
+
+// sizeOf is what the files of a tree take in blocks of 4 KiB, and their inodes.
+func sizeOf(tree string) (size int64, err error) {
+	err = filepath.WalkDir(tree, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		size += 512
+		if info.Mode().IsRegular() || info.IsDir() {
+			size += (info.Size() + 4095) &^ 4095
+		}
+		return nil
+	})
+	return size, err
+}

@@ -1,0 +1,217 @@
+// Package osimage makes COSI images of Debian 13 that boot by systemd-boot and a
+// unified kernel image, with Trident installed, for the tests that install and
+// update machines; and images of each bad kind.
+//
+// It is apart from package lab, which boots machines, and from package product,
+// which makes what is offered to a machine that is installed: here both come
+// together in one tree. All images are made from the lab's tree and differ only
+// in what a test asks for, so that nothing else can be why one fails.
+package osimage
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/trident-project/trident/internal/e2e/lab"
+	"github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/linux/gpt"
+)
+
+// A Fault is what is wrong with an image.
+type Fault string
+
+// The faults.
+const (
+	DoesNotBoot   Fault = "does-not-boot"  // the first process ends, so the kernel panics and restarts
+	Unhealthy     Fault = "unhealthy"      // HealthUnit fails
+	TridentBroken Fault = "trident-broken" // tridentd ends at once
+)
+
+// In each image: HealthUnit is a unit that is active in a good one, and Marker
+// is a file with the version.
+const (
+	HealthUnit = "lab-healthy.service"
+	Marker     = "/usr/share/lab/marker"
+)
+
+// A Maker makes images that have the same packages.
+type Maker struct {
+	dir  string
+	tree string // with the packages
+	lab  lab.Tree
+}
+
+// An Image is a COSI file. It has an ESP, for /boot/efi, and a root.
+type Image struct {
+	Path     string
+	SHA384   string // of its metadata
+	RootUUID string // of the root file system
+	UKI      string // name of the one file in EFI/Linux
+}
+
+// A Spec says what an image is to be.
+type Spec struct {
+	Version string // of the image: IMAGE_VERSION, and part of its name and UUIDs
+	Fault   Fault  // "" is a good one
+	// Mutate changes the tree of the root, last.
+	Mutate func(tree string) error
+}
+
+// New prepares making images in the folder dir, which it makes. The RPMs are
+// installed in one transaction, and their units enabled as presets say. It takes
+// root, and a few seconds once the lab has its tree.
+func New(ctx context.Context, dir string, rpms ...string) (*Maker, error) {
+	found, err := lab.TreeOf(ctx, lab.Installed())
+	if err != nil {
+		return nil, err
+	}
+	m := &Maker{dir: dir, tree: filepath.Join(dir, "tree"), lab: found}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	if err := m.install(ctx, rpms); err != nil {
+		return nil, fmt.Errorf("install packages into the tree of images: %w", err)
+	}
+	return m, nil
+}
+
+func (m *Maker) install(ctx context.Context, rpms []string) error {
+	if err := copyTree(ctx, m.lab.Dir, m.tree); err != nil {
+		return err
+	}
+	const inside = "/tmp/rpms"
+	if err := os.Mkdir(filepath.Join(m.tree, inside), 0o755); err != nil {
+		return err
+	}
+	args := []string{"rpm", "--install"}
+	for _, from := range rpms {
+		name := filepath.Join(inside, filepath.Base(from))
+		if err := run(ctx, "cp", from, filepath.Join(m.tree, name)); err != nil {
+			return err
+		}
+		args = append(args, name)
+	}
+	if len(rpms) > 0 {
+		said, err := inTree(ctx, m.tree, args...)
+		if err == nil && strings.Contains(said, "scriptlet failed") {
+			err = errors.New(said)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	unit := filepath.Join(m.tree, "usr/lib/systemd/system", HealthUnit)
+	text := "[Unit]\nDescription=What says that this image is good\n[Service]\nType=oneshot\nRemainAfterExit=yes\n" +
+		"ExecStart=/usr/bin/test ! -e " + unhealthy + "\n[Install]\nWantedBy=multi-user.target\n"
+	return errors.Join(
+		os.RemoveAll(filepath.Join(m.tree, inside)),
+		os.WriteFile(unit, []byte(text), 0o644),
+		ignoring(inTree(ctx, m.tree, "systemctl", "enable", HealthUnit)),
+		os.MkdirAll(filepath.Join(m.tree, "boot/efi"), 0o755),
+		os.MkdirAll(filepath.Join(m.tree, "var/lib/trident"), 0o755),
+	)
+}
+
+const unhealthy = "/usr/share/lab/unhealthy"
+
+// Make makes an image. Two with the same version and fault have the same UUIDs.
+func (m *Maker) Make(ctx context.Context, s Spec) (Image, error) {
+	name := "debian_" + s.Version
+	if s.Fault != "" {
+		name += "_" + string(s.Fault)
+	}
+	img, err := m.make(ctx, name, s)
+	if err != nil {
+		return Image{}, fmt.Errorf("make image %s: %w", name, err)
+	}
+	return img, nil
+}
+
+func (m *Maker) make(ctx context.Context, name string, s Spec) (img Image, err error) {
+	work, err := os.MkdirTemp(m.dir, name+"-")
+	if err != nil {
+		return Image{}, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	b := &build{dir: work, tree: filepath.Join(work, "tree"), version: s.Version, root: derive("root of " + name)}
+	b.uki = fmt.Sprintf("debian-%s.efi", s.Version)
+	if err := copyTree(ctx, m.tree, b.tree); err != nil {
+		return Image{}, err
+	}
+	if err := b.dress(s); err != nil {
+		return Image{}, err
+	}
+	if err := b.makeESP(ctx, m.lab.Initrd); err != nil {
+		return Image{}, err
+	}
+	if err := b.makeRoot(ctx); err != nil {
+		return Image{}, err
+	}
+	img = Image{Path: filepath.Join(m.dir, name+".cosi"), RootUUID: b.root.String(), UKI: b.uki}
+	img.SHA384, err = b.write(ctx, img.Path)
+	return img, err
+}
+
+// build is one image being made.
+type build struct {
+	dir, tree string
+	version   string
+	root      gpt.GUID // of the root file system
+	uki       string
+	kernel    string // release
+	osRelease string
+	packages  []image.Package
+}
+
+// derive makes a UUID (RFC 9562, version 8) that is the same each time.
+func derive(of string) gpt.GUID {
+	sum := sha256.Sum256([]byte("trident osimage " + of))
+	g := gpt.GUID(sum[:16])
+	g[6], g[8] = g[6]&0x0f|0x80, g[8]&0x3f|0x80
+	return g
+}
+
+func copyTree(ctx context.Context, from, to string) error {
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
+	return run(ctx, "cp", "-a", "--reflink=auto", from, to)
+}
+
+// inTree runs a program of a tree as if that had booted: with a root that is a
+// mount, as rpm wants it for its scriptlets, and with /proc.
+func inTree(ctx context.Context, tree string, args ...string) (said string, err error) {
+	const script = `mount --bind "$0" "$0" && mount -t proc proc "$0/proc" && exec chroot "$0" "$@" 2>&1`
+	return output(ctx, "sh", append([]string{"-c", script, tree}, args...)...)
+}
+
+func ignoring(_ string, err error) error { return err }
+
+func run(ctx context.Context, name string, args ...string) error {
+	_, err := output(ctx, name, args...)
+	return err
+}
+
+// output runs a program in a mount namespace of its own.
+func output(ctx context.Context, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "MTOOLS_SKIP_CHECK=1")
+	if path, err := exec.LookPath(filepath.Join("/usr/sbin", name)); err == nil {
+		cmd.Path, cmd.Err = path, nil
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("run %s: %w: %s", strings.Join(append([]string{name}, args...), " "), err, stderr.String()+stdout.String())
+	}
+	return stdout.String(), nil
+}
