@@ -128,6 +128,12 @@ func (m *Maker) RPM(ctx context.Context, version string) (string, error) {
 	return m.adopt(ctx, filepath.Join(m.root, "dist/rpm", "trident-"+version+"-1.x86_64.rpm"))
 }
 
+// Service returns the package with the unit that commits at boot, of a version
+// whose [Maker.RPM] was made last.
+func (m *Maker) Service(ctx context.Context, version string) (string, error) {
+	return m.adopt(ctx, filepath.Join(m.root, "dist/rpm", "trident-service-"+version+"-1.noarch.rpm"))
+}
+
 // Image makes the signed image of a good version as a release does.
 func (m *Maker) Image(ctx context.Context, version string) (string, error) {
 	path, err := m.script(ctx, []string{"TRIDENT_KEEP_TREE=1"}, "packaging/sysext", version, runtime.GOARCH)
@@ -287,6 +293,9 @@ func (m *Maker) Faulty(ctx context.Context, version, fault string) (string, erro
 	return m.Changed(ctx, fault, Change{Version: version, Daemon: daemon})
 }
 
+// StubFile is the name of what [Maker.Stub] makes.
+const StubFile = "systemd-stub.rpm"
+
 // Stub makes a package that provides what an RPM distribution's systemd does:
 // the guests are Debian, whose systemd the RPM database does not know.
 func (m *Maker) Stub() (path string, err error) {
@@ -294,7 +303,7 @@ func (m *Maker) Stub() (path string, err error) {
 		Name: "systemd-stub", Arch: "all", Version: "257", Maintainer: "A <a@example.org>", Description: "Stands for systemd.",
 		Overridables: nfpm.Overridables{Provides: []string{"systemd = 257"}},
 	})
-	path = filepath.Join(m.dir, "systemd-stub.rpm")
+	path = filepath.Join(m.dir, StubFile)
 	f, err := os.Create(path)
 	if err != nil {
 		return "", err
