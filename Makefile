@@ -14,7 +14,7 @@ export CGO_ENABLED ?= 0
 LDFLAGS = -s -w -X github.com/trident-project/trident/internal/version.current=$(VERSION)
 NEED = .ci/need "make $@"
 # The VM tests and the demo make packages and images themselves.
-VMTOOLS = openssl debootstrap mkfs.ext4 zstd qemu-system-x86_64 qemu-img
+VMTOOLS = openssl debootstrap mkfs.ext4 mkfs.vfat mcopy zstd qemu-system-x86_64 qemu-img ovmf
 # Both write dist/stage.
 ALONE = mkdir -p dist && flock dist/.lock
 

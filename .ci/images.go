@@ -22,4 +22,10 @@ func main() {
 		}
 		fmt.Printf("image %s after %d s\n", recipe.Name, int(time.Since(begin).Seconds()))
 	}
+	begin := time.Now()
+	if _, err := lab.TreeOf(context.Background(), lab.Installed()); err != nil {
+		fmt.Fprintln(os.Stderr, "images:", err)
+		os.Exit(1)
+	}
+	fmt.Printf("tree of the installed system after %d s\n", int(time.Since(begin).Seconds()))
 }
