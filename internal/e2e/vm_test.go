@@ -48,7 +48,7 @@ type fixture struct {
 var shared = sync.OnceValues(func() (*fixture, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
-	work, err := os.MkdirTemp("", "trident-e2e-")
+	work, err := workFolder()
 	if err != nil {
 		return nil, err
 	}
@@ -59,12 +59,13 @@ var shared = sync.OnceValues(func() (*fixture, error) {
 	return f, errors.Join(f.makeProducts(ctx), f.install(ctx))
 })
 
+// workFolder is where everything is made that tests share; it goes at the end.
+var workFolder = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "trident-e2e-") })
+
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if f, err := shared(); err == nil {
-		if err := os.RemoveAll(f.work); err != nil {
-			code = max(code, 1)
-		}
+	if work, err := workFolder(); err != nil || os.RemoveAll(work) != nil {
+		code = max(code, 1)
 	}
 	os.Exit(code)
 }
