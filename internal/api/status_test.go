@@ -118,6 +118,50 @@ func TestAStagedUpdateHasTwoConfigurations(t *testing.T) {
 	}
 }
 
+func TestAHostOnTrialSaysWhatItTries(t *testing.T) {
+	for phase, want := range map[hoststate.Trying]struct {
+		state    tridentv1preview.ServicingState
+		old, now string
+	}{
+		hoststate.TryingInstall:        {tridentv1preview.ServicingState_INSTALL_FINALIZED, "", specTwo},
+		hoststate.TryingABUpdate:       {tridentv1preview.ServicingState_UPDATE_AB_FINALIZED, specOne, specTwo},
+		hoststate.TryingABUpdateFailed: {tridentv1preview.ServicingState_UPDATE_AB_HEALTH_CHECK_FAILED, specOne, specTwo},
+		hoststate.TryingABRollback:     {tridentv1preview.ServicingState_MANUAL_ROLLBACK_AB_FINALIZED, specOne, specTwo},
+	} {
+		t.Run(string(phase), func(t *testing.T) {
+			f := newFixture(t)
+			f.record(t, hoststate.Status{Phase: phase, Spec: want.now, SpecOld: want.old, ABActiveVolume: hoststate.VolumeA})
+			got, err := hostv1.NewHostServiceClient(f.conn).GetHost(t.Context(), &hostv1.GetHostRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.GetPhase() != hostv1.HostPhase_HOST_PHASE_TRYING || got.GetServicingState() != string(phase) || !got.GetDatastore().GetSound() {
+				t.Errorf("host %v", got)
+			}
+			if strings.Contains(got.GetConfig(), "one.raw") != (want.old != "") || !strings.Contains(got.GetNextConfig(), "netplan") {
+				t.Errorf("runs %q, next %q", got.GetConfig(), got.GetNextConfig())
+			}
+			for _, line := range []string{"servicingState: " + string(phase) + "\n", "abActiveVolume: volume-a\n", "netplan"} {
+				if !strings.Contains(got.GetHostStatus(), line) {
+					t.Errorf("%q is not in:\n%s", line, got.GetHostStatus())
+				}
+			}
+			if state := stateOf(t, f); state != want.state {
+				t.Errorf("state %s", state)
+			}
+			client := tridentv1preview.NewStatusServiceClient(f.conn)
+			runs, err := client.GetProvisionedConfig(t.Context(), &tridentv1preview.GetConfigRequest{})
+			if (want.old == "") != (err != nil) || strings.Contains(runs.GetConfig().GetConfig(), "netplan") {
+				t.Errorf("it runs %v, %v", runs, err)
+			}
+			check, err := tridentv1preview.NewRollbackServiceClient(f.conn).CheckRollback(t.Context(), &tridentv1preview.CheckRollbackRequest{})
+			if err != nil || check.GetKind() != tridentv1preview.CheckRollbackKind_NO_ROLLBACK_AVAILABLE {
+				t.Errorf("a rollback would be %v, %v", check, err)
+			}
+		})
+	}
+}
+
 // updated is a host with one runtime update behind it.
 func updated(t *testing.T) *fixture {
 	t.Helper()

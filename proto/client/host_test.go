@@ -22,6 +22,9 @@ import (
 )
 
 const (
+	cleanInstall    = tridentv1.ServicingKind_SERVICING_KIND_CLEAN_INSTALL
+	runtimeRollback = tridentv1.ServicingKind_SERVICING_KIND_MANUAL_ROLLBACK_RUNTIME
+
 	anyKind = tridentv1preview.ManualRollbackKind_ANY_ROLLBACK_REQUESTED
 	info    = operationsv1.Severity_SEVERITY_INFO
 )
@@ -54,6 +57,11 @@ func TestEveryServicingVerbIsFollowedToItsEnd(t *testing.T) {
 	rollback := func(ctx context.Context, h client.Host, how client.How, fn func(*client.Event)) (client.Outcome, error) {
 		return h.Rollback(ctx, anyKind, how, fn)
 	}
+	kinds := map[string]tridentv1.ServicingKind{
+		"host-install": cleanInstall, "host-install-stage": cleanInstall, "host-install-finalize": cleanInstall, "host-stream-disk": cleanInstall,
+		"host-rollback": runtimeRollback, "host-rollback-stage": runtimeRollback, "host-rollback-finalize": runtimeRollback,
+		"host-check-root": tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED,
+	}
 	for kind, v := range map[string]struct {
 		part client.Part
 		run  verb
@@ -85,9 +93,12 @@ func TestEveryServicingVerbIsFollowedToItsEnd(t *testing.T) {
 			if diff := cmp.Diff(numbers(1, 4), seen); diff != "" || out.Operation.GetKind() != kind || out.Operation.GetPhase() != done {
 				t.Errorf("operation %v, events (-want +got):\n%s", out.Operation, diff)
 			}
+			servicing, ok := kinds[kind]
+			if !ok {
+				servicing = tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE
+			}
 			want := &client.Completed{
-				Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, RebootStatus: tridentv1.RebootStatus_REBOOT_NOT_REQUIRED,
-				ServicingKind: tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE.Enum(),
+				Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, RebootStatus: tridentv1.RebootStatus_REBOOT_NOT_REQUIRED, ServicingKind: servicing.Enum(),
 			}
 			if diff := cmp.Diff(want, out.Completed, protocmp.Transform()); diff != "" {
 				t.Errorf("completed (-want +got):\n%s", diff)

@@ -3,6 +3,7 @@ package clienttest
 import (
 	"context"
 	"strconv"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -154,14 +155,26 @@ func (s *Server) complete(stream servicingStream, op *operation) error {
 	return stream.Send(&tridentv1.ServicingResponse{Timestamp: timestamppb.Now(), Response: &tridentv1.ServicingResponse_Completed{Completed: end}})
 }
 
+// kindOf is what an operation is in upstream's words; an update is one at run time.
+func kindOf(op *operation) tridentv1.ServicingKind {
+	switch {
+	case op == nil || op.GetKind() == "host-check-root":
+		return tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED
+	case strings.HasPrefix(op.GetKind(), "host-install") || op.GetKind() == "host-stream-disk":
+		return tridentv1.ServicingKind_SERVICING_KIND_CLEAN_INSTALL
+	case strings.HasPrefix(op.GetKind(), "host-rollback"):
+		return tridentv1.ServicingKind_SERVICING_KIND_MANUAL_ROLLBACK_RUNTIME
+	}
+	return tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE
+}
+
 func endOf(op *operation) *tridentv1.Completed {
 	end := &tridentv1.Completed{
 		Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, RebootStatus: tridentv1.RebootStatus_REBOOT_NOT_REQUIRED,
-		ServicingKind: tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE.Enum(),
+		ServicingKind: kindOf(op).Enum(),
 	}
 	switch {
 	case op == nil:
-		end.ServicingKind = tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED.Enum()
 	case op.GetFailure() != nil:
 		end.Status, end.ServicingKind = tridentv1.StatusCode_STATUS_CODE_FAILURE, nil
 		end.Error = &tridentv1.TridentError{
