@@ -1,0 +1,346 @@
+// Command deploy measures how fast a partition of an image gets from an http
+// server onto a disk, side by side with a pipeline of the usual tools and with
+// each of its stages alone.
+//
+// The partition is an ext4 with files of this machine's /usr, served on loopback
+// from the page cache. The disk is a loop device, for which one has to be root,
+// else a file. All are measured in turns, three times, and the medians are
+// compared: the ratio is what counts, the seconds are those of this machine.
+// Ours does what the pipeline does, and reads back what it wrote.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/trident-project/trident/internal/fetch"
+	"github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/linux/blockdev"
+)
+
+func main() {
+	size := flag.Int64("size", 1024, "size of the partition, in MiB")
+	rounds := flag.Int("rounds", 3, "how often each is measured")
+	only := flag.Bool("only", false, "measure only ours")
+	url := flag.String("deploy", "", "what the bench calls itself with: the image to write to the argument")
+	flag.Parse()
+	ctx := context.Background()
+	var err error
+	if *url != "" {
+		err = deploy(ctx, *url, flag.Arg(0))
+	} else {
+		err = bench(ctx, *size<<20, *rounds, *only)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench deploy:", err)
+		os.Exit(1)
+	}
+}
+
+// deploy is a process of its own, so that its memory can be told.
+func deploy(ctx context.Context, url, target string) error {
+	img, err := image.Open(ctx, fetch.Origin{URL: url}, image.Ignored, image.Options{})
+	if err != nil {
+		return err
+	}
+	defer img.Close()
+	d, err := blockdev.Open(target, true)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	p := img.Partitions()[1]
+	begun := time.Now()
+	v, err := p.Deploy(ctx, d, image.Deployment{Saved: func(image.Checkpoint) error { return nil }})
+	if err != nil {
+		return err
+	}
+	if !v.Of(p.File) {
+		return errors.New("it was not verified")
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(status)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmHWM:" {
+			fmt.Println(time.Since(begun).Seconds(), f[1])
+		}
+	}
+	return nil
+}
+
+// world is what all measurements share.
+type world struct {
+	raw, packed, cosi string // files
+	url               string // of the folder with them
+	target            string
+	size              int64 // bytes of the partition
+	peak              int64 // bytes of memory of ours
+}
+
+func bench(ctx context.Context, size int64, rounds int, only bool) (err error) {
+	dir, err := os.MkdirTemp("", "trident-bench-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	w := &world{size: size}
+	packed, err := w.prepare(ctx, dir)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	go func() { _ = http.Serve(l, http.FileServer(http.Dir(dir))) }() // ends with l
+	w.url = "http://" + l.Addr().String() + "/"
+	end, err := w.attach(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	fmt.Printf("Deploying a partition of %d MiB, %d MiB packed, from http to %s:\n", size>>20, packed>>20, w.target)
+	rows := w.rows(ctx)
+	if only {
+		rows = rows[:1]
+	}
+	took := make([][]float64, len(rows))
+	for range rounds {
+		for i, r := range rows {
+			seconds, err := r.run()
+			if err != nil {
+				return fmt.Errorf("%s: %w", r.name, err)
+			}
+			took[i] = append(took[i], seconds)
+			if i == 0 {
+				if err := w.compare(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	w.print(rows, took)
+	return nil
+}
+
+type row struct {
+	name     string
+	expected string
+	run      func() (seconds float64, err error)
+}
+
+func (w *world) rows(ctx context.Context) []row {
+	shell := func(script string) func() (float64, error) {
+		return func() (float64, error) {
+			begun := time.Now()
+			cmd := exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", script, "bash", w.url+"packed.zst", w.target, w.packed, w.raw)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return 0, fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
+			}
+			return time.Since(begun).Seconds(), nil
+		}
+	}
+	return []row{
+		{"trident, with reading back", "", func() (float64, error) { return w.ours(ctx) }},
+		{"curl | tee >(sha384sum) | zstd | dd", "", shell(`curl -sf "$1" | tee >(sha384sum >/dev/null) | zstd -dcq | dd of="$2" conv=fsync,notrunc status=none`)},
+		{"the same, dd bs=1M", "1.3", shell(`curl -sf "$1" | tee >(sha384sum >/dev/null) | zstd -dcq | dd of="$2" bs=1M iflag=fullblock conv=fsync,notrunc status=none`)},
+		{"download: curl", "", shell(`curl -sf -o /dev/null "$1"`)},
+		{"hash: sha384sum", "", shell(`sha384sum "$3" >/dev/null`)},
+		{"unpack: zstd -dc", "", shell(`zstd -dcq "$3" >/dev/null`)},
+		{"write: dd bs=1M conv=fsync", "", shell(`dd if="$4" of="$2" bs=1M conv=fsync,notrunc status=none`)},
+	}
+}
+
+func (w *world) ours(ctx context.Context) (float64, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, self, "-deploy", w.url+"image.cosi", w.target)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, fmt.Errorf("%w: %s", err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	var seconds float64
+	var peak int64
+	if _, err := fmt.Sscan(string(out), &seconds, &peak); err != nil {
+		return 0, err
+	}
+	w.peak = max(w.peak, peak<<10)
+	return seconds, nil
+}
+
+// print shows by how much ours is faster, and the slowest stage.
+func (w *world) print(rows []row, took [][]float64) {
+	median := func(t []float64) float64 { return slices.Sorted(slices.Values(t))[len(t)/2] }
+	ours := median(took[0])
+	fmt.Printf("%-38s %9s %12s %9s   %s\n", "", "seconds", "unpacked/s", "ours is", "expected")
+	var slowest float64
+	var stage string
+	for i, r := range rows {
+		t := median(took[i])
+		name, _, isStage := strings.Cut(r.name, ": ")
+		if isStage && t > slowest {
+			slowest, stage = t, name
+		}
+		expected := ""
+		if r.expected != "" {
+			expected = "at least " + r.expected + "x as fast, on 2 cores"
+		}
+		fmt.Printf("%-38s %8.2fs %8.0f MiB %8.2fx   %s\n", r.name, t, float64(w.size>>20)/t, t/ours, expected)
+	}
+	if stage != "" {
+		fmt.Printf("%-38s %8.2fs %12s %8.2fx   at least 0.9x as fast, on 2 cores\n", "the slowest stage, "+stage, slowest, "", slowest/ours)
+	}
+	fmt.Printf("%-38s %8.0f MiB\n", "trident: peak memory (VmHWM)", float64(w.peak)/(1<<20))
+}
+
+// compare looks whether the target has what it should.
+func (w *world) compare() error {
+	if out, err := exec.Command("cmp", "-n", strconv.FormatInt(w.size, 10), w.raw, w.target).CombinedOutput(); err != nil {
+		return fmt.Errorf("compare: %w: %s", err, out)
+	}
+	return nil
+}
+
+// prepare makes the partition, an image of it, and what is in that.
+func (w *world) prepare(ctx context.Context, dir string) (packed int64, err error) {
+	w.raw, w.packed, w.cosi = filepath.Join(dir, "raw"), filepath.Join(dir, "packed.zst"), filepath.Join(dir, "image.cosi")
+	tree := filepath.Join(dir, "tree")
+	if err := gather(tree, w.size/8*7); err != nil {
+		return 0, err
+	}
+	for _, args := range [][]string{
+		{"truncate", "-s", strconv.FormatInt(w.size, 10), w.raw},
+		{"mkfs.ext4", "-q", "-F", "-m", "0", "-d", tree, w.raw},
+		{"rm", "-rf", tree},
+	} {
+		if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
+			return 0, fmt.Errorf("%s: %w: %s", args[0], err, bytes.TrimSpace(out))
+		}
+	}
+	raw, err := os.Open(w.raw)
+	if err != nil {
+		return 0, err
+	}
+	defer raw.Close()
+	kind, _ := image.ParsePartType("root", image.AMD64)
+	disk, diskSize, err := image.Assemble([]image.Part{{Name: "root", Type: kind, Content: raw, Size: w.size}})
+	if err != nil {
+		return 0, err
+	}
+	cosi, err := os.Create(w.cosi)
+	if err != nil {
+		return 0, err
+	}
+	defer cosi.Close()
+	_, err = image.Write(ctx, cosi, image.Spec{
+		Arch: image.AMD64, OSRelease: "ID=bench\n", Disk: disk, DiskSize: diskSize, Temp: dir,
+		Bootloader: image.Bootloader{Type: image.GRUB}, Mounts: []image.Mount{{Number: 1, MountPoint: "/"}},
+	}, nil)
+	if err != nil {
+		return 0, err
+	}
+	return w.extract(dir)
+}
+
+// extract puts the packed partition into a file, for the tools.
+func (w *world) extract(dir string) (int64, error) {
+	out, err := exec.Command("tar", "-xOf", w.cosi, "--occurrence=1", "images/partition-1.rawzst").Output()
+	if err != nil {
+		return 0, fmt.Errorf("tar: %w", err)
+	}
+	return int64(len(out)), errors.Join(os.WriteFile(w.packed, out, 0o600), exec.Command("sync", "-f", dir).Run())
+}
+
+// gather copies files of /usr, up to so many bytes.
+func gather(tree string, most int64) error {
+	errFull := errors.New("full")
+	n := 0
+	err := filepath.WalkDir("/usr", func(name string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil // what cannot be read is no loss
+		}
+		info, err := d.Info()
+		if err != nil || info.Size() > most/4 {
+			return nil
+		}
+		if most -= (info.Size() + 4095) / 4096 * 4096; most < 0 {
+			return errFull
+		}
+		n++
+		dir := filepath.Join(tree, strconv.Itoa(n/500))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		return copyFile(filepath.Join(dir, strconv.Itoa(n)), name)
+	})
+	if errors.Is(err, errFull) {
+		return nil
+	}
+	return err
+}
+
+func copyFile(to, from string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return nil // what cannot be read is no loss
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	_, err = io.Copy(out, in)
+	return err
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// attach makes the target: a loop device, or a file where that is not allowed.
+func (w *world) attach(ctx context.Context, dir string) (end func() error, err error) {
+	w.target = filepath.Join(dir, "target")
+	f, err := os.Create(w.target)
+	if err != nil {
+		return nil, err
+	}
+	// With its blocks, so that it costs nobody's time to find them.
+	_, err = io.CopyN(f, zeros{}, w.size)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return nil, err
+	}
+	none := func() error { return nil }
+	if os.Getuid() != 0 {
+		return none, nil
+	}
+	out, err := exec.CommandContext(ctx, "losetup", "--find", "--show", w.target).Output()
+	if err != nil {
+		return none, nil // a container without loop devices
+	}
+	w.target = string(bytes.TrimSpace(out))
+	return func() error { return exec.Command("losetup", "-d", w.target).Run() }, nil
+}
