@@ -19,6 +19,10 @@ import (
 // it had learned the operation's ID can ask again, without fear.
 const requestHeader = "trident-request-id"
 
+// againHeader is the request header of a call that was made before under its name,
+// for sure: it begins nothing, whatever has been forgotten since.
+const againHeader = "trident-request-again"
+
 // maxRequestID bounds a name, in bytes.
 const maxRequestID = 128
 
@@ -35,6 +39,9 @@ func once(stream grpc.ServerStream, runner *operation.Runner, begin func(context
 	}
 	if op, ok, err := runner.Requested(ctx, request); err != nil || ok {
 		return op.ID, err
+	}
+	if len(metadata.ValueFromIncomingContext(stream.Context(), againHeader)) > 0 {
+		return "", errkind.WithField(errkind.Errorf(errkind.NotFound, "show what was requested: no operation is known of this request"), requestHeader)
 	}
 	id, err = begin(operation.WithRequest(ctx, request))
 	if err != nil { // perhaps because the first call is only now getting there

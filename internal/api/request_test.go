@@ -159,3 +159,19 @@ type nullStream struct {
 }
 
 func (s *nullStream) Context() context.Context { return s.ctx }
+
+func TestARequestThatWasMadeBeforeBeginsNothing(t *testing.T) {
+	f := newFixture(t)
+	f.host.step = talks
+	again := func(name string) servicingCall {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), requestHeader, name, againHeader, "true")
+		return read1(tridentv1.NewUpdateServiceClient(f.conn).Update(ctx, updateOf("{}")))
+	}
+	if got := again("a"); status.Code(got.err) != codes.NotFound || len(f.host.asked) != 0 {
+		t.Errorf("error %v, asked for %v", got.err, f.host.asked)
+	}
+	first := updateNamed(t, f, "a")
+	if got := again("a"); got.header.Get(operationHeader)[0] != first.header.Get(operationHeader)[0] || len(f.host.asked) != 1 {
+		t.Errorf("header %v, asked for %v", got.header, f.host.asked)
+	}
+}

@@ -74,6 +74,7 @@ type Client struct {
 	good    int    // the endpoint of the last link
 	pinned  bool   // it was connected once, to host
 	host    string // the identity of the host; empty when its daemon does not say
+	leaving string // the operation that has the host rebooted, perhaps into another system
 	reached bool   // a connection was made once
 	refused bool   // the last attempt to make one failed
 }

@@ -38,6 +38,9 @@ type How struct {
 	CallerReboots bool
 	// Multiboot, of Install, leaves what else can be booted on the host.
 	Multiboot bool
+
+	// forgotten: what is booted then knows nothing of the operation.
+	forgotten bool
 }
 
 func (h How) reboot() *tridentv1.RebootManagement {
@@ -178,13 +181,15 @@ func (h Host) Commit(ctx context.Context, how How, fn func(*Event)) (Outcome, er
 
 // StreamDisk writes a disk of the host from an image. hash is that of the image's
 // metadata, sha384: and 96 hexadecimal digits; empty is any, and then the outcome
-// says which it was. What it hands to fn and returns is as in Update; there are no
-// parts.
+// says which it was. The verb ends with the reboot, whoever does it: what is booted
+// then is of the image, and knows of no operation. For the rest, what it hands to
+// fn and returns is as in Update; there are no parts.
 func (h Host) StreamDisk(ctx context.Context, url, hash string, how How, fn func(*Event)) (Outcome, error) {
 	req := &tridentv1.StreamDiskRequest{ImageUrl: url, Reboot: how.reboot()}
 	if hash != "" {
 		req.ImageHash = &hash
 	}
+	how.forgotten = true
 	return h.service(ctx, how, fn, func(ctx context.Context, l *link) (servicingStream, error) {
 		return tridentv1.NewStreamingServiceClient(l.conn).StreamDisk(ctx, req)
 	})

@@ -2,8 +2,11 @@ package client_test
 
 import (
 	"context"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
@@ -15,6 +18,7 @@ import (
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/trident/v1preview"
 )
 
 func TestACommitIsOfTheOperationThatRebootedTheHost(t *testing.T) {
@@ -107,6 +111,66 @@ func TestAnInstallationIsPlanned(t *testing.T) {
 	for name, given := range map[string]*client.Config{"text": config, "handle": opened} {
 		if got, err := c.Host().PlanInstall(t.Context(), given); err != nil || !proto.Equal(want, got) {
 			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+}
+
+// A system that was installed says that it is another host than the installer; it
+// is the one that goes on with the operation.
+func TestAnInstallationIsFollowedIntoTheSystemThatWasInstalled(t *testing.T) {
+	for name, c := range map[string]struct {
+		after clienttest.Config
+		moved bool
+	}{
+		"what was installed": {clienttest.Config{HostID: "installed", Operations: []*operationsv1.Operation{{Id: "op-1", Phase: done}}}, true},
+		"another host":       {clienttest.Config{HostID: "other", Operations: []*operationsv1.Operation{{Id: "op-2", Phase: done}}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			before, after := clienttest.New(clienttest.Config{HostID: "installer", Script: rebootScript()[:2]}), clienttest.New(c.after)
+			t.Cleanup(after.Close)
+			var rebooted atomic.Bool
+			trident := dial(t, before, client.WithDialer(func(ctx context.Context) (net.Conn, error) {
+				if rebooted.Load() {
+					return after.Dial(ctx)
+				}
+				return before.Dial(ctx)
+			}))
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			out, err := trident.Host().Install(ctx, config, client.How{}, func(e *client.Event) {
+				if e.GetChange().GetWaiting() == "reboot" {
+					rebooted.Store(true)
+					go before.Close()
+				}
+			})
+			if n := count(after, tridentv1preview.InstallService_Install_FullMethodName); n > 0 && len(after.Configs()) > 0 {
+				t.Errorf("it was installed again: %q", after.Configs())
+			}
+			if !c.moved {
+				if client.Kind(err) != "INCOMPATIBLE" || !strings.Contains(err.Error(), "another host") {
+					t.Errorf("error %v", err)
+				}
+				return
+			}
+			if err != nil || out.Operation.GetPhase() != done || out.Completed.GetStatus() != tridentv1.StatusCode_STATUS_CODE_SUCCESS {
+				t.Errorf("outcome %v, error %v", out, err)
+			}
+			if _, err := trident.Version(ctx); err != nil {
+				t.Errorf("what was installed is not served: %v", err)
+			}
+		})
+	}
+}
+
+func TestTheWritingOfADiskEndsWithTheReboot(t *testing.T) {
+	for handles, want := range map[bool]tridentv1.RebootStatus{
+		true: tridentv1.RebootStatus_REBOOT_REQUIRED, false: tridentv1.RebootStatus_REBOOT_STARTED,
+	} {
+		s := clienttest.New(clienttest.Config{Script: rebootScript()[:2]})
+		out, err := dial(t, s).Host().StreamDisk(t.Context(), "http://x/y.cosi", "", client.How{CallerReboots: handles}, nil)
+		if err != nil || out.Completed.GetRebootStatus() != want || out.Operation.GetWaiting() != "reboot" {
+			t.Errorf("outcome %v, error %v", out, err)
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/trident-project/trident/internal/errkind"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 )
 
@@ -153,7 +154,7 @@ func (c *Client) connectTo(ctx context.Context, at int) (*link, error) {
 		return nil, err
 	}
 	l.endpoint = at
-	if err := c.sameHost(l); err != nil {
+	if err := c.sameHost(l); err != nil && !c.movedTo(ctx, l) {
 		_ = l.conn.Close()
 		return nil, err
 	}
@@ -235,6 +236,32 @@ func (c *Client) sameHost(l *link) error {
 		return errkind.Errorf(errkind.Incompatible, "it is another host than before")
 	}
 	return nil
+}
+
+// leaves notes that the host reboots for an operation; "" is that it does not.
+func (c *Client) leaves(operation string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leaving = operation
+}
+
+// movedTo takes what says that it is another host for the one that we know, if
+// that has been rebooted by an operation, and this one goes on with it: a system
+// that was installed has an identity of its own.
+func (c *Client) movedTo(ctx context.Context, l *link) bool {
+	c.mu.Lock()
+	operation := c.leaving
+	c.mu.Unlock()
+	if operation == "" {
+		return false
+	}
+	if _, err := operationsv1.NewOperationsServiceClient(l.conn).Get(ctx, &operationsv1.GetRequest{Id: operation}); err != nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.host = l.server.GetHostId()
+	return true
 }
 
 // hopeless says that waiting will not help: there never was a connection, and

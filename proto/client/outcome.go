@@ -61,14 +61,14 @@ func (h Host) service(ctx context.Context, how How, fn func(*Event), open func(c
 	}
 	cancel() // the operation does not notice
 	w := &watch{client: h.c, id: first.id, after: first.after, fn: fn}
-	if how.CallerReboots {
+	if how.CallerReboots || how.forgotten {
 		w.enough = waitsForReboot
 	}
 	op, err := w.follow(ctx, nil)
 	if op == nil {
 		return Outcome{}, err
 	}
-	out := Outcome{Operation: op, Completed: h.completed(ctx, r, op)}
+	out := Outcome{Operation: op, Completed: h.completed(ctx, how, r, op)}
 	return out, out.err()
 }
 
@@ -88,7 +88,7 @@ func failed(op *Operation) bool {
 }
 
 // completed asks how the operation of a request ended, in upstream's words.
-func (h Host) completed(ctx context.Context, r *request, op *Operation) *Completed {
+func (h Host) completed(ctx context.Context, how How, r *request, op *Operation) *Completed {
 	p := patience{most: h.c.callPatience}
 	for {
 		completed, err := h.again(ctx, r)
@@ -97,7 +97,7 @@ func (h Host) completed(ctx context.Context, r *request, op *Operation) *Complet
 		}
 		if !lost(ctx, err) || !p.wait(ctx) {
 			h.c.logger.DebugContext(ctx, "ask how it ended", "operation", op.GetId(), "error", err)
-			return endOf(op)
+			return endOf(op, how)
 		}
 	}
 }
@@ -111,7 +111,7 @@ func (h Host) again(ctx context.Context, r *request) (*Completed, error) {
 	if err != nil || !l.can(requestIDs) {
 		return nil, err
 	}
-	call, err := r.attempt(ctx, l)
+	call, err := r.attempt(metadata.AppendToOutgoingContext(ctx, againHeader, "true"), l)
 	if err != nil {
 		return nil, err
 	}
@@ -119,13 +119,16 @@ func (h Host) again(ctx context.Context, r *request) (*Completed, error) {
 }
 
 // endOf is what an operation itself tells of its end.
-func endOf(op *Operation) *Completed {
+func endOf(op *Operation, how How) *Completed {
 	if failed(op) {
 		return &Completed{Status: tridentv1.StatusCode_STATUS_CODE_FAILURE, RebootStatus: tridentv1.RebootStatus_REBOOT_NOT_REQUIRED}
 	}
 	reboot := tridentv1.RebootStatus_REBOOT_NOT_REQUIRED
-	if op.GetWaiting() == "reboot" {
+	switch {
+	case op.GetWaiting() == "reboot" && how.CallerReboots:
 		reboot = tridentv1.RebootStatus_REBOOT_REQUIRED
+	case op.GetWaiting() == "reboot":
+		reboot = tridentv1.RebootStatus_REBOOT_STARTED
 	}
 	return &Completed{Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, RebootStatus: reboot}
 }

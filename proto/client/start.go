@@ -22,6 +22,8 @@ const (
 	// requestHeader is the request header that names a call which begins an
 	// operation; see request.
 	requestHeader = "trident-request-id"
+	// againHeader is the request header of a call that must not begin one.
+	againHeader = "trident-request-again"
 	// requestIDs is the capability of a daemon that knows requestHeader.
 	requestIDs = "request-ids"
 )

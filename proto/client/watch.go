@@ -109,6 +109,12 @@ func (w *watch) attempt(ctx context.Context, next func() (*Event, error)) (*Oper
 			continue
 		}
 		w.after = event.GetSequence()
+		switch waiting := event.GetChange().GetWaiting(); {
+		case waiting == "reboot":
+			w.client.leaves(w.id)
+		case event.GetChange() != nil:
+			w.client.leaves("")
+		}
 		if w.fn != nil {
 			w.fn(event)
 		}

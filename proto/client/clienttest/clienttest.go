@@ -267,6 +267,9 @@ func (s *Server) begin(stream grpc.ServerStream, what start) (*operation, error)
 	s.mu.Lock()
 	op, known := s.requests[request]
 	s.mu.Unlock()
+	if !known && len(metadata.ValueFromIncomingContext(stream.Context(), "trident-request-again")) > 0 {
+		return nil, status.Error(codes.NotFound, "no operation is known of this request")
+	}
 	if !known || request == "" {
 		text, err := s.text(stream.Context(), what.config)
 		if err != nil {
