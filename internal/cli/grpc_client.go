@@ -55,7 +55,10 @@ func newStreamDiskCommand(a *app, run func(context.Context, *streamDiskOptions) 
 		Use:     "stream-disk URL",
 		Aliases: []string{"stream-image"},
 		Short:   "Write a whole disk from an image",
-		Args:    exactly("URL"),
+		Long: `Stream-disk writes an image (COSI 1.2 or later) to the smallest disk of this host
+that it fits on, and boots it. What is on that disk is lost, and what is booted
+knows nothing of the one who wrote it.`,
+		Args: exactly("URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.url = args[0]
 			return run(cmd.Context(), o)
@@ -68,6 +71,10 @@ func newStreamDiskCommand(a *app, run func(context.Context, *streamDiskOptions) 
 
 func streamDisk(ctx context.Context, o *streamDiskOptions) error {
 	return o.service(ctx, "write the disk", func(ctx context.Context, c *client.Client, fn func(*client.Event)) (client.Outcome, error) {
-		return c.Host().StreamDisk(ctx, o.url, o.hash, client.How{}, fn)
+		return c.Host().StreamDisk(ctx, o.url, o.hash, client.How{}, func(e *client.Event) {
+			if e.GetChange().GetWaiting() != "reboot" { // nobody watches on from there
+				fn(e)
+			}
+		})
 	})
 }

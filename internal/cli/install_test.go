@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -116,5 +117,43 @@ func TestTheImageThatWasWrittenIsNamed(t *testing.T) {
 	code := a.run(t.Context(), []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "http://h/x.cosi"})
 	if want := "Done: write disks from an image.\nThe image is " + hash + ".\n"; code != 0 || stdout.String() != want {
 		t.Errorf("exit code %d, stdout:\n%s", code, stdout)
+	}
+}
+
+func TestADiskThatIsWrittenEndsWithTheReboot(t *testing.T) {
+	t.Parallel()
+	socket, _ := inMemory(t, clienttest.Config{Script: []*operationsv1.Event{clienttest.Step(1, "write", nil), clienttest.Reboot("reboot")}})
+	a, stdout, stderr := testApp()
+	a.rebootTime = 50 * time.Millisecond
+	code := a.run(t.Context(), []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "http://h/x.cosi"})
+	want := "write\nRequesting reboot\ntrident: write the disk: the reboot did not happen within 50ms\n"
+	if diff := cmp.Diff(want, stderr.String()); code != 3 || diff != "" || stdout.Len() != 0 {
+		t.Errorf("exit code %d, stdout %q, stderr (-want +got):\n%s", code, stdout, diff)
+	}
+}
+
+func TestAHostThatGoesHasRebooted(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "cli")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	s := clienttest.New(clienttest.Config{Script: []*operationsv1.Event{clienttest.Step(1, "write", nil), clienttest.Reboot("reboot")}})
+	socket := filepath.Join(dir, "s")
+	if err := s.Listen(socket); err != nil {
+		t.Fatal(err)
+	}
+	a, stdout, _ := testApp()
+	stderr := &noticing{text: requestingReboot, noticed: make(chan struct{})}
+	a.stderr, a.rebootTime = stderr, time.Minute
+	ended := make(chan int)
+	go func() {
+		ended <- a.run(t.Context(), []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "http://h/x.cosi"})
+	}()
+	<-stderr.noticed
+	s.Close()
+	if code := <-ended; code != 0 || stdout.String() != "Done: write disks from an image.\n" {
+		t.Errorf("exit code %d, stdout %q, stderr:\n%s", code, stdout, &stderr.Buffer)
 	}
 }

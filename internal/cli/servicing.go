@@ -27,6 +27,8 @@ const (
 	maxConfig = 1 << 20
 	// rebootTime is how long a reboot that was requested may take to happen.
 	rebootTime = 600 * time.Second
+	// leaveTime is how long a host that reboots may be silent before it counts as gone.
+	leaveTime = 5 * time.Second
 )
 
 // requestingReboot is what upstream says too; tests of whole systems look for it.
@@ -75,7 +77,7 @@ func (o *servicingOptions) serviceTo(ctx context.Context, doing string, begin ve
 		var err error
 		out, err = begin(watching, c, func(e *client.Event) { reboot.event(e); fn(e) })
 		if err == nil {
-			err = o.reboots(watching, out, reboot)
+			err = o.reboots(watching, c, out, reboot)
 		}
 		return out.Operation, reboot.result(ctx, err)
 	}, func(f *following, op *client.Operation, err error) error { return report(f, out, op, err) })
@@ -83,26 +85,42 @@ func (o *servicingOptions) serviceTo(ctx context.Context, doing string, begin ve
 	return asUpstream(err)
 }
 
-// reboots waits for the reboot that an outcome ended with, if it did. A daemon of
-// ours is watched through one instead, and asks us for none: these are upstream's.
-func (o *servicingOptions) reboots(ctx context.Context, out client.Outcome, wait *rebootWait) error {
+// reboots waits for the reboot that an outcome ended with, if it did: nobody can
+// watch through it, because the daemon is upstream's, or what is booted then knows
+// nothing of the operation. Where the reboot is left to us, it is done here.
+func (o *servicingOptions) reboots(ctx context.Context, c *client.Client, out client.Outcome, wait *rebootWait) error {
 	status := out.Completed.GetRebootStatus()
-	started := status == tridentv1.RebootStatus_REBOOT_STARTED && out.Operation == nil
-	if !started && status != tridentv1.RebootStatus_REBOOT_REQUIRED {
+	if status != tridentv1.RebootStatus_REBOOT_STARTED && status != tridentv1.RebootStatus_REBOOT_REQUIRED {
 		return nil
 	}
 	fmt.Fprintln(o.app.stderr, requestingReboot)
-	if out.Operation != nil {
-		fmt.Fprintf(o.app.stderr, "To see after it how it goes on: %s\n", o.app.command("watch", out.Operation.GetId()))
-	}
 	wait.begin()
-	if !started {
+	if status == tridentv1.RebootStatus_REBOOT_REQUIRED {
 		if err := o.app.reboot(ctx); err != nil {
 			return err
 		}
 	}
-	<-ctx.Done()
-	return context.Cause(ctx)
+	return awaitLeave(ctx, c)
+}
+
+// awaitLeave waits until the host does not answer any more. If it is ours, we are
+// ended first.
+func awaitLeave(ctx context.Context, c *client.Client) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+		asking, cancel := context.WithTimeout(ctx, leaveTime)
+		_, err := c.Version(asking)
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			return nil
+		}
+	}
 }
 
 // rebootHost reboots this host, unless the daemon is on another one.
