@@ -94,6 +94,11 @@ func TestEventsOnTheWire(t *testing.T) {
 			func(e *operationsv1.Event) {
 				e.Body = &operationsv1.Event_Progress{Progress: &operationsv1.Progress{Done: 3, Total: 9}}
 			}},
+		{"progress of a part", func(e *operation.Event) {
+			e.Type, e.Done, e.Total, e.Part, e.PartDone, e.PartTotal = operation.Progress, 3, 9, "ro\xffot", 1, 4
+		}, func(e *operationsv1.Event) {
+			e.Body = &operationsv1.Event_Progress{Progress: &operationsv1.Progress{Done: 3, Total: 9, Part: "ro?ot", PartDone: 1, PartTotal: 4}}
+		}},
 		{"log", func(e *operation.Event) { e.Type, e.Level, e.Message = operation.Log, slog.LevelWarn, "careful" },
 			func(e *operationsv1.Event) {
 				e.Body = &operationsv1.Event_Log{Log: &operationsv1.LogLine{Severity: operationsv1.Severity_SEVERITY_WARNING, Message: "careful"}}
