@@ -74,7 +74,8 @@ func (s osService) running(spec *hostconfig.Storage, paths map[string]string) (s
 func isRoot(p *blockdev.Partition) bool { return slices.Contains(p.Use.Mounts, "/") }
 
 // try arranges the trial of the slot. For an installation there is no system that
-// could stay the default.
+// could stay the default; and from here on the power may go and the new system come
+// up, so it is told before.
 func (s osService) try(ctx context.Context, r *osRun) error {
 	c, err := r.State.asked()
 	if err != nil {
@@ -83,16 +84,39 @@ func (s osService) try(ctx context.Context, r *osRun) error {
 	if err := s.touch("remove evidence", func() error { return osconfig.Remove(s.Root, "/"+evidenceFile) }); err != nil {
 		return err
 	}
+	if r.State.Install {
+		over, err := s.tell(ctx, r, c)
+		if err != nil || over {
+			return err
+		}
+	}
 	err = s.withLoader(r, c, func(l boot.Loader) error {
 		if err := l.Try(ctx, r.State.Slot); err != nil || !r.State.Install {
 			return err
 		}
 		return l.Keep(ctx, r.State.Slot)
 	})
-	if err != nil {
+	if err != nil || r.State.Install {
 		return err
 	}
 	return s.recordTrying(ctx, r)
+}
+
+// tell tells the system that is installed all that this one knows. It is over once
+// it is that system which asks.
+func (s osService) tell(ctx context.Context, r *osRun, c *hostconfig.Config) (over bool, err error) {
+	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
+	if err != nil || running == r.State.Slot {
+		return true, err
+	}
+	r.State.RebootFrom = s.Runner.Life.Boot
+	if err := s.recordTrying(ctx, r); err != nil {
+		return false, err
+	}
+	if err := r.Save(ctx); err != nil {
+		return false, err
+	}
+	return false, s.handOver(ctx, r)
 }
 
 // forget takes away what boots the slot. What is installed, once it was booted, is
@@ -121,8 +145,7 @@ func (s osService) endTrial(ctx context.Context, r *osRun) error {
 	return s.withLoader(r, c, func(l boot.Loader) error { return l.Keep(ctx, r.State.Slot.Other()) })
 }
 
-// reboot leads into the new system. In that of an installation there is no trace of
-// this operation until the datastore is handed over.
+// reboot leads into the new system.
 func (s osService) reboot(ctx context.Context, r *osRun) error {
 	now := s.Runner.Life.Boot
 	if r.State.RebootFrom == "" {
@@ -133,11 +156,6 @@ func (s osService) reboot(ctx context.Context, r *osRun) error {
 	}
 	if r.State.RebootFrom != now {
 		return nil
-	}
-	if r.State.Install {
-		if err := s.handOver(ctx, r); err != nil {
-			return err
-		}
 	}
 	return s.askReboot(ctx, r, "the new system")
 }
@@ -253,10 +271,14 @@ func (s osService) health(ctx context.Context, r *osRun) error {
 }
 
 // settle makes the system that runs the default. From then on nothing can be taken
-// back, so the rest is tried until it works.
+// back, so the rest is tried until it works. When the power went before, the system
+// that was the default has come up, and the trial has failed.
 func (s osService) settle(ctx context.Context, r *osRun) error {
 	c, err := r.State.asked()
 	if err != nil {
+		return err
+	}
+	if err := s.booted(ctx, r); err != nil {
 		return err
 	}
 	if err := s.withLoader(r, c, func(l boot.Loader) error { return l.Keep(ctx, r.State.Slot) }); err != nil {

@@ -1,0 +1,365 @@
+package servicing
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/slot"
+)
+
+// host is a configuration for an image.
+func hostOf(i osImage, more string) string {
+	return fmt.Sprintf(`
+image: {url: "file:///srv/%s.cosi", sha384: %s}
+storage:
+  disks:
+  - id: disk
+    device: /dev/vdb
+    partitionTableType: gpt
+    partitions:
+    - {id: esp, type: esp, size: 32M}
+    - {id: root-a, type: root, size: 8M}
+    - {id: root-b, type: root, size: 8M}
+    - {id: trident, type: linux-generic, size: grow}
+  abUpdate: {volumePairs: [{id: root, volumeAId: root-a, volumeBId: root-b}]}
+  filesystems:
+  - {deviceId: esp, mountPoint: /boot/efi}
+  - {deviceId: root, mountPoint: /}
+  - {deviceId: trident, source: new, mountPoint: /var/lib/trident}
+os:
+  additionalFiles: [{destination: /etc/of.conf, content: of %s}]
+  modules: [{name: loop, loadMode: always}]
+scripts:
+  preServicing: [{name: pre, runOn: [all], content: pre}]
+  postProvision: [{name: provision, runOn: [all], content: provision}]
+  postConfigure: [{name: post, runOn: [all], content: post}]
+%s`, i.version, i.sha, i.version, more)
+}
+
+const failing = "health: {checks: [{name: sick, runOn: [all], content: fail}]}\n"
+
+// An osScenario is a servicing of a whole OS and where it has to lead.
+type osScenario struct {
+	name     string
+	from     func(*album) string // what is installed before; nil: nothing
+	do       func(w *osWorld) (kind string, start func(*Service) (string, error))
+	then     func(w *osWorld) (kind string, start func(*Service) (string, error)) // after a reboot
+	cancelAt string
+	want     operation.Phase
+	kind     errkind.Kind // of the failure
+	named    string       // upstream's name of it
+	runs     slot.Slot    // at the end
+	version  string       // of the OS at the end
+}
+
+type doing = func(w *osWorld) (string, func(*Service) (string, error))
+
+func installing(text func(*album) string, stage, finalize bool) doing {
+	return func(w *osWorld) (string, func(*Service) (string, error)) {
+		kind := opInstall
+		switch {
+		case !finalize:
+			kind = opInstallStage
+		case !stage:
+			kind = opInstallFinalize
+		}
+		c := w.parse(text(w.album))
+		return kind, func(s *Service) (string, error) {
+			if !stage {
+				return s.FinalizeInstall(context.Background(), false)
+			}
+			return s.Install(context.Background(), InstallRequest{Config: c, Stage: true, Finalize: finalize})
+		}
+	}
+}
+
+func updating(text func(*album) string, stage, finalize bool) doing {
+	return func(w *osWorld) (string, func(*Service) (string, error)) {
+		kind := opABUpdate
+		switch {
+		case !finalize:
+			kind = opABUpdateStage
+		case !stage:
+			kind = opABUpdateFinalize
+		}
+		c := w.parse(text(w.album))
+		return kind, func(s *Service) (string, error) {
+			if !stage {
+				return s.Finalize(context.Background(), false)
+			}
+			return s.Update(context.Background(), UpdateRequest{Config: c, Stage: true, Finalize: finalize})
+		}
+	}
+}
+
+func rollingBack(w *osWorld) (string, func(*Service) (string, error)) {
+	return opABRollback, func(s *Service) (string, error) {
+		return s.Rollback(context.Background(), RollbackRequest{Kind: hoststate.ABLink, Stage: true, Finalize: true})
+	}
+}
+
+func v1(a *album) string { return hostOf(a.v1, "") }
+func v2(a *album) string { return hostOf(a.v2, "") }
+
+func hangs(a *album) string { return strings.Replace(v2(a), "content: post}", "content: hang}", 1) }
+
+var osScenarios = []osScenario{
+	{name: "install", do: installing(v1, true, true), want: operation.Done, runs: slot.A, version: "v1"},
+	{name: "install, staged and finalized apart", do: installing(v1, true, false), then: installing(v1, false, true), want: operation.Done, runs: slot.A, version: "v1"},
+	{name: "an installation that is not healthy", do: installing(func(a *album) string { return hostOf(a.v1, failing) }, true, true),
+		want: operation.Undone, kind: errkind.Unhealthy, named: "HealthChecksFailed", runs: slot.A, version: "v1"},
+	{name: "update", from: v1, do: updating(v2, true, true), want: operation.Done, runs: slot.B, version: "v2"},
+	{name: "update, staged and finalized apart", from: v1, do: updating(v2, true, false), then: updating(v2, false, true), want: operation.Done, runs: slot.B, version: "v2"},
+	{name: "an image that does not boot", from: v1, do: updating(func(a *album) string { return hostOf(a.panics, "") }, true, true),
+		want: operation.Undone, kind: errkind.Unhealthy, named: "AbUpdateRebootCheck", runs: slot.A, version: "v1"},
+	{name: "an update that is not healthy", from: v1, do: updating(func(a *album) string { return hostOf(a.sick, failing) }, true, true),
+		want: operation.Undone, kind: errkind.Unhealthy, named: "HealthChecksFailed", runs: slot.A, version: "v1"},
+	{name: "a Trident that does not start", from: v1, do: updating(func(a *album) string { return hostOf(a.broken, "") }, true, true),
+		want: operation.Undone, kind: errkind.Unhealthy, named: "AbUpdateRebootCheck", runs: slot.A, version: "v1"},
+	{name: "an image that is not what it says", from: v1, do: updating(func(a *album) string { return hostOf(a.corrupt, "") }, true, true),
+		want: operation.Undone, kind: errkind.Corrupt, named: "CorruptOsImage", runs: slot.A, version: "v1"},
+	{name: "cancelled", from: v1, do: updating(hangs, true, true), cancelAt: "post-configure", want: operation.Undone, kind: errkind.Cancelled, runs: slot.A, version: "v1"},
+	{name: "rollback", from: v2, do: rollingBack, want: operation.Done, runs: slot.A, version: "v1"},
+}
+
+// However an installation or an update goes and wherever the power is cut, the
+// machine boots the one system or the other, all of it, and its status tells the
+// truth about which; and it boots the same again.
+func TestAnOSSurvivesPowerCuts(t *testing.T) {
+	a := newAlbum(t)
+	var installed, updated *osWorld
+	lives := []string{tempDir(t), tempDir(t)}
+	synctest.Test(t, func(t *testing.T) {
+		w := newOSWorld(t, a)
+		w.powerOn()
+		w.must(installing(v1, true, true))
+		w.rest()
+		installed = w.copied(t, lives[0])
+		w.powerOn()
+		w.must(updating(v2, true, true))
+		w.rest()
+		updated = w.copied(t, lives[1])
+	})
+	cases, played := 0, 0
+	for n, sc := range osScenarios {
+		t.Run(sc.name, func(t *testing.T) {
+			start := func(t *testing.T) *osWorld {
+				switch {
+				case sc.from == nil:
+					return newOSWorld(t, a)
+				case sc.from(a) == v2(a):
+					return updated.copied(t, tempDir(t))
+				}
+				return installed.copied(t, tempDir(t))
+			}
+			touches := 0
+			played++
+			t.Run("no cut", func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := start(t)
+					sc.play(w, 0, false)
+					touches = w.touches
+					t.Logf("touches: %s", strings.Join(w.trace, ", "))
+				})
+			})
+			for cut := 1; cut <= touches; cut++ {
+				for _, after := range []bool{false, true} {
+					// The first of each sort are cut everywhere, the others here and there.
+					if n != 0 && n != 3 && (cut+n)%8 != 0 {
+						continue
+					}
+					cases++
+					t.Run(fmt.Sprintf("cut at %d, after=%v", cut, after), func(t *testing.T) {
+						t.Parallel()
+						synctest.Test(t, func(t *testing.T) { sc.play(start(t), cut, after) })
+					})
+				}
+			}
+		})
+	}
+	t.Logf("%d cases", cases)
+	if cases < 250 && played == len(osScenarios) {
+		t.Errorf("%d cases only", cases)
+	}
+}
+
+// must does something with nothing in the way.
+func (w *osWorld) must(do doing) {
+	w.t.Helper()
+	kind, start := do(w)
+	if op := w.run(kind, start, ""); op.Phase != operation.Done {
+		w.t.Fatalf("%s: %+v\ntouches: %v", op.Phase, op.Failure, w.trace)
+	}
+}
+
+// rest switches the machine off in order.
+func (w *osWorld) rest() {
+	w.stopDaemon()
+	w.stopSystem()
+}
+
+// run begins an operation, again if a power cut has kept it from being begun, and
+// has the machine do what it does until it has ended.
+func (w *osWorld) run(kind string, start func(*Service) (string, error), cancelAt string) *operation.Operation {
+	w.t.Helper()
+	var op *operation.Operation
+	for op == nil || op.Kind != kind {
+		_, err := start(w.daemon.service)
+		if err != nil && !w.daemon.dead {
+			w.t.Fatalf("%v\ntouches: %v", err, w.trace)
+		}
+		op = w.settled(cancelAt)
+	}
+	return op
+}
+
+func (w *osWorld) settled(cancelAt string) *operation.Operation {
+	ctx := context.Background()
+	for range 2000 {
+		time.Sleep(500 * time.Millisecond)
+		synctest.Wait()
+		w.mu.Lock()
+		on, reboots := w.on, w.reboots
+		w.mu.Unlock()
+		if !on {
+			w.stopDaemon()
+			w.powerOn()
+			continue
+		}
+		if reboots {
+			w.rest()
+			w.powerOn()
+			continue
+		}
+		ops, err := w.daemon.runner.List(ctx, 1, false)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if len(ops) == 0 {
+			return nil
+		}
+		if cancelAt != "" && ops[0].Step == cancelAt && ops[0].Phase == operation.Doing {
+			if _, err := w.daemon.runner.Cancel(ctx, ops[0].ID); err == nil {
+				cancelAt = ""
+			}
+		}
+		if ops[0].Phase.Settled() {
+			return &ops[0]
+		}
+	}
+	ops, _ := w.daemon.runner.List(ctx, 1, false)
+	w.t.Fatalf("never settled: %+v\ntouches: %v", ops, w.trace)
+	return nil
+}
+
+func (sc osScenario) play(w *osWorld, cutAt int, after bool) {
+	t := w.t
+	w.powerOn()
+	was := w.status()
+	w.mu.Lock()
+	w.touches, w.cutAt, w.after, w.trace = 0, cutAt, after, nil
+	w.mu.Unlock()
+	kind, start := sc.do(w)
+	op := w.run(kind, start, sc.cancelAt)
+	if sc.then != nil {
+		if op.Phase != operation.Done {
+			t.Fatalf("staged: %+v\ntouches: %v", op, w.trace)
+		}
+		if sc.from == nil { // the live system forgets nothing
+			w.rest()
+			w.powerOn()
+		}
+		kind, start = sc.then(w)
+		op = w.run(kind, start, sc.cancelAt)
+	}
+	sc.check(w, op, was)
+	w.rest()
+	w.powerOn() // by default it boots the same
+	if (w.slot != sc.runs) != (cutShort(op) && sc.want == operation.Done) {
+		t.Errorf("the next boot is of %v, want %v\ntouches: %v", w.slot, sc.runs, w.trace)
+	}
+	w.rest()
+}
+
+// cutShort says that the power went while a system that had proved well was made
+// the default: it has to prove itself anew then.
+func cutShort(op *operation.Operation) bool {
+	return op.Phase == operation.Undone && op.Reached == "settle" && strings.HasSuffix(op.Failure.Name, "RebootCheck")
+}
+
+func (w *osWorld) status() hoststate.Status {
+	w.t.Helper()
+	st, err := w.daemon.service.Status(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return st
+}
+
+// check is what has to be true at the end.
+func (sc osScenario) check(w *osWorld, op *operation.Operation, was hoststate.Status) {
+	t := w.t
+	t.Helper()
+	tell := func(format string, args ...any) {
+		t.Helper()
+		t.Errorf("%s\n%s: %+v\ntouches: %v", fmt.Sprintf(format, args...), op.Phase, op.Failure, w.trace)
+	}
+	if cutShort(op) && sc.want == operation.Done { // before it was confirmed
+		sc.want, sc.kind, sc.named = operation.Undone, errkind.Unhealthy, op.Failure.Name
+		sc.runs, sc.version = sc.runs.Other(), map[string]string{"v1": "v2", "v2": "v1"}[sc.version]
+	}
+	if op.Phase != sc.want {
+		tell("want %s", sc.want)
+		return
+	}
+	if f := op.Failure; f != nil && (f.Kind != sc.kind || f.Name != sc.named) {
+		tell("failed as %s, %s", f.Kind, f.Name)
+	}
+	if got := strings.TrimSpace(w.text("usr/share/version")); w.slot != sc.runs || got != sc.version {
+		tell("%v runs, of version %s", w.slot, got)
+	}
+	st := w.status()
+	switch {
+	case op.Phase == operation.Done:
+		if st.Phase != (hoststate.Settled{}) || st.LastError != nil || st.ABActiveVolume != hoststate.Volume(sc.runs.String()) {
+			tell("the status is %+v", st)
+		}
+		c, err := hostconfig.ParseRecorded([]byte(st.Spec))
+		if err != nil || !strings.Contains(string(c.Spec().Image.URL), sc.version) {
+			tell("the configuration is of %v, %v", c.Spec().Image.URL, err)
+		}
+		if got := w.text("etc/of.conf"); got != "of "+sc.version {
+			tell("/etc/of.conf has %q", got)
+		}
+		if fstab := w.text("etc/fstab"); !strings.Contains(fstab, "/var/lib/trident") {
+			tell("fstab is %q", fstab)
+		}
+	case was.Phase == hoststate.Fresh{}:
+		if st.Phase != (hoststate.Fresh{}) || st.LastError == nil {
+			tell("the status is %+v", st)
+		}
+	default:
+		if st.Phase != (hoststate.Settled{}) || st.Spec != was.Spec || st.ABActiveVolume != was.ABActiveVolume {
+			tell("the status is %+v, was %+v", st, was)
+		}
+		if st.LastError == nil || st.LastError.Message != op.Failure.Message {
+			tell("lastError is %+v", st.LastError)
+		}
+	}
+	if w.has("etc/systemd/system/" + guardTimer) {
+		tell("the guard is still there")
+	}
+	for _, m := range w.mounts {
+		if strings.Contains(m.at, newRoot) || strings.Contains(m.at, espRoot) {
+			tell("still mounted: %v", m)
+		}
+	}
+}
