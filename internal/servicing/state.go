@@ -27,34 +27,35 @@ func (s *Service) state(ctx context.Context) (state, error) {
 		return state{}, err
 	}
 	st := state{status: status, phase: status.Phase}
-	runs, next := status.SpecOld, status.Spec
+	runs := status.SpecOld
 	switch status.Phase {
 	case hoststate.Fresh{}:
 		return st, nil
 	case hoststate.Settled{}:
-		runs, next = status.Spec, ""
-	}
-	if runs == "" { // it is about to be installed
-		st.next, err = parsedOrEmpty(next)
-		return st, err
-	}
-	if st.runs, err = hostconfig.ParseRecorded([]byte(runs)); err != nil {
-		return state{}, fmt.Errorf("read the recorded configuration: %w", err)
-	}
-	if next != "" {
-		if st.next, err = hostconfig.ParseRecorded([]byte(next)); err != nil {
-			return state{}, fmt.Errorf("read the recorded configuration: %w", err)
+		runs = status.Spec
+	default:
+		if st.next, err = parsedOrEmpty(status.Spec); err != nil {
+			return state{}, err
 		}
 	}
-	return st, nil
+	if status.Phase == hoststate.StagedInstall || status.Phase == hoststate.TryingInstall {
+		return st, nil
+	}
+	st.runs, err = parsedOrEmpty(runs)
+	return st, err
 }
 
-// parsedOrEmpty is a recorded configuration, or Empty where there is none.
+// parsedOrEmpty is a recorded configuration. An empty one is that of a host that
+// was taken into care as it was.
 func parsedOrEmpty(text string) (*hostconfig.Config, error) {
 	if text == "" {
 		return hostconfig.Empty(), nil
 	}
-	return hostconfig.ParseRecorded([]byte(text))
+	c, err := hostconfig.ParseRecorded([]byte(text))
+	if err != nil {
+		return nil, fmt.Errorf("read the recorded configuration: %w", err)
+	}
+	return c, nil
 }
 
 // unready is why the host cannot be serviced in this phase; nil if it can.
