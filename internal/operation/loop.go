@@ -2,19 +2,11 @@ package operation
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 )
-
-// progressEvery bounds how often progress is journaled.
-const progressEvery = 200 * time.Millisecond
-
-// maxAhead bounds the parts whose progress is held back.
-const maxAhead = 256
 
 // saveTries is how often a journal that refuses (a full disk) is tried again.
 const saveTries = 5
@@ -150,7 +142,7 @@ func (r *Runner) save(ctx context.Context, a *active, events ...Event) error {
 	}
 	a.op = op
 	r.observe(op, events)
-	r.broadcast()
+	r.tail.add(op, events)
 	return nil
 }
 
@@ -172,7 +164,7 @@ func (r *Runner) settled(a *active) error {
 	} else if r.stuck == a.op.ID {
 		r.stuck = ""
 	}
-	r.broadcast()
+	r.tail.broadcast()
 	return r.unsettled(false)
 }
 
@@ -182,72 +174,3 @@ func (r *Runner) unsettled(is bool) error {
 	}
 	return r.Config.Unsettled(is)
 }
-
-func (r *Runner) broadcast() {
-	close(r.changed)
-	r.changed = make(chan struct{})
-}
-
-// flush journals progress that was held back. That it cannot be journaled
-// is found by what comes next.
-func (r *Runner) flush(a *active) {
-	if len(a.ahead) == 0 {
-		return
-	}
-	held := a.ahead
-	a.ahead = nil
-	if err := r.save(context.WithoutCancel(r.ctx), a, held...); err != nil {
-		r.Logger.Warn("progress not journaled", "operation", a.op.ID, "error", err)
-	}
-}
-
-// stepSink takes what a running step says.
-type stepSink struct {
-	r *Runner
-	a *active
-}
-
-// progress holds what comes too soon after what was journaled: of each part the
-// newest, so that many parts cost no more writes than one.
-func (s *stepSink) progress(said Event) {
-	s.r.mu.Lock()
-	defer s.r.mu.Unlock()
-	e := s.r.event(s.a, Progress)
-	e.Done, e.Total, e.Part, e.PartDone, e.PartTotal = said.Done, said.Total, said.Part, said.PartDone, said.PartTotal
-	s.a.ahead = append(slices.DeleteFunc(s.a.ahead, func(o Event) bool { return o.Part == e.Part }), e)
-	if e.Time.Sub(s.a.shown) < progressEvery && len(s.a.ahead) < maxAhead {
-		return
-	}
-	s.a.shown = e.Time
-	s.r.flush(s.a)
-}
-
-func (s *stepSink) log(level slog.Level, message string, attributes map[string]string) {
-	s.r.mu.Lock()
-	defer s.r.mu.Unlock()
-	s.r.flush(s.a)
-	e := s.r.event(s.a, Log)
-	e.Level, e.Message, e.Attributes = level, message, attributes
-	if err := s.r.save(context.WithoutCancel(s.r.ctx), s.a, e); err != nil {
-		s.r.Logger.Warn("not journaled: "+message, "operation", s.a.op.ID, "error", err)
-	}
-}
-
-func (s *stepSink) record(ctx context.Context, state json.RawMessage) error {
-	s.r.mu.Lock()
-	defer s.r.mu.Unlock()
-	op := s.a.op
-	op.State = state
-	if err := s.r.Journal.Save(ctx, op); err != nil {
-		return fmt.Errorf("write journal: %w", err)
-	}
-	s.a.op = op
-	return nil
-}
-
-type discard struct{}
-
-func (discard) progress(Event)                                {}
-func (discard) log(slog.Level, string, map[string]string)     {}
-func (discard) metric(string, float64, string)                {}
-func (discard) record(context.Context, json.RawMessage) error { return nil }

@@ -42,7 +42,8 @@ func (r *Run[S]) ProgressPart(part string, done, total, allDone, allTotal int64)
 	r.out.progress(Event{Done: allDone, Total: allTotal, Part: part, PartDone: done, PartTotal: total})
 }
 
-// Logf tells watchers something.
+// Logf tells watchers something. A step may say as much as it likes: what it says
+// in a burst is journaled and shown a moment later.
 func (r *Run[S]) Logf(level slog.Level, format string, args ...any) {
 	r.out.log(level, fmt.Sprintf(format, args...), nil)
 }

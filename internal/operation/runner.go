@@ -54,10 +54,11 @@ type Runner struct {
 	ctx   context.Context // ends at Shutdown
 	idle  sync.WaitGroup  // the goroutine of the running operation
 
-	mu      sync.Mutex
-	active  *active       // the one unsettled operation, running or waiting
-	stuck   string        // an operation that ended stuck: nothing new starts
-	changed chan struct{} // closed and replaced at every event
+	mu     sync.Mutex
+	active *active // the one unsettled operation, running or waiting
+	stuck  string  // an operation that ended stuck: nothing new starts
+
+	tail tail
 }
 
 // active is an operation that has not settled.
@@ -66,14 +67,16 @@ type active struct {
 	kind    kind // nil if this version does not know it
 	cancel  context.CancelCauseFunc
 	running bool
-	shown   time.Time // the last progress events
-	ahead   []Event   // progress that came too soon after them, one of each part
+	shown   time.Time   // the last progress events
+	spoken  time.Time   // the last events that were held back
+	ahead   []Event     // what is held back: progress, one of each part, and lines
+	later   *time.Timer // journals it
 }
 
 // New returns a runner over what the journal holds. Register the kinds, then
 // call Resume.
 func New(ctx context.Context, c Config) (*Runner, error) {
-	r := &Runner{Config: c, kinds: map[string]kind{}, changed: make(chan struct{})}
+	r := &Runner{Config: c, kinds: map[string]kind{}, tail: tail{changed: make(chan struct{})}}
 	r.ctx, r.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	open, err := c.Journal.List(ctx, 2, true)
 	if err != nil {
@@ -220,6 +223,8 @@ func (r *Runner) life(w Wait) string {
 func (r *Runner) launch(a *active) {
 	ctx, cancel := context.WithCancelCause(r.ctx)
 	a.cancel, a.running = cancel, true
+	a.later = time.AfterFunc(time.Hour, func() { r.flushLater(a) })
+	a.later.Stop()
 	if a.op.Cancelled {
 		cancel(errCancelled)
 	}
@@ -229,6 +234,7 @@ func (r *Runner) launch(a *active) {
 			r.Logger.Error("operation halted; it goes on after a restart", "operation", a.op.ID, "error", err)
 		}
 		r.mu.Lock()
+		r.flush(a)
 		a.running = false
 		r.mu.Unlock()
 	})
@@ -240,7 +246,7 @@ func (r *Runner) launch(a *active) {
 func (r *Runner) Shutdown(ctx context.Context) error {
 	r.mu.Lock()
 	r.stop(errShutdown)
-	r.broadcast()
+	r.tail.broadcast()
 	r.mu.Unlock()
 	done := make(chan struct{})
 	go func() { r.idle.Wait(); close(done) }()

@@ -78,17 +78,6 @@ func (r *Runner) ended(a *active, undo bool, err error) []Event {
 	return []Event{e}
 }
 
-func (s *stepSink) metric(name string, value float64, unit string) {
-	s.r.mu.Lock()
-	defer s.r.mu.Unlock()
-	s.r.flush(s.a)
-	e := s.r.event(s.a, Metric)
-	e.Name, e.Value, e.Unit = name, value, unit
-	if err := s.r.save(context.WithoutCancel(s.r.ctx), s.a, e); err != nil {
-		s.r.Logger.Warn("metric not journaled: "+name, "operation", s.a.op.ID, "error", err)
-	}
-}
-
 // origin notes which call an operation comes from.
 func (r *Runner) origin(ctx context.Context, op *Operation) {
 	if r.Config.Origin != nil {

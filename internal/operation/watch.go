@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -40,64 +41,89 @@ func (r *Runner) Active() (id string, ok bool) {
 
 // Changed returns a channel that is closed when something next happens to any
 // operation.
-func (r *Runner) Changed() <-chan struct{} {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.changed
-}
+func (r *Runner) Changed() <-chan struct{} { return r.tail.change() }
 
 // Watch yields the events of an operation after a sequence number, each once and
-// in order, and ends when the operation has settled. It reads them from the
-// journal at the consumer's own pace: a slow one holds up nobody. The last pair
-// has an error if the watch ended otherwise: ErrDetached when the runner stops.
+// in order, and ends when the operation has settled. It reads them at the
+// consumer's own pace, where that is slow from the journal: a slow one holds up
+// nobody. The last pair has an error if the watch ended otherwise: ErrDetached
+// when the runner stops.
 func (r *Runner) Watch(ctx context.Context, id string, after uint64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
+		defer r.tail.watch()()
 		for {
 			changed := r.Changed()
-			op, err := r.Get(ctx, id)
+			events, end, err := r.next(ctx, id, after)
 			if err != nil {
 				yield(Event{}, err)
 				return
 			}
-			more, err := r.pass(ctx, id, &after, yield)
-			switch {
-			case err != nil:
-				yield(Event{}, err)
-				return
-			case !more:
-				return
-			case after < op.Sequence:
-				continue
-			case op.Phase.Settled():
-				return
-			case r.ctx.Err() != nil:
-				yield(Event{}, ErrDetached)
-				return
+			for _, e := range events {
+				after = e.Sequence
+				if !yield(e, nil) {
+					return
+				}
 			}
-			select {
-			case <-changed:
-			case <-r.ctx.Done():
-			case <-ctx.Done():
-				yield(Event{}, context.Cause(ctx))
+			switch {
+			case end:
+				return
+			case len(events) > 0:
+				err = r.rest(ctx, r.tail.pause(len(events)))
+			case r.ctx.Err() != nil:
+				err = ErrDetached
+			default:
+				err = r.await(ctx, changed)
+			}
+			if err != nil {
+				yield(Event{}, err)
 				return
 			}
 		}
 	}
 }
 
-// pass yields one batch of events. more is false when the consumer has enough.
-func (r *Runner) pass(ctx context.Context, id string, after *uint64, yield func(Event, error) bool) (more bool, err error) {
-	events, err := r.Journal.Events(ctx, id, *after, watchBatch)
+// next reads one batch of events, from the journal if the tail does not have
+// them. With end they are the last ones.
+func (r *Runner) next(ctx context.Context, id string, after uint64) (events []Event, end bool, err error) {
+	if events, end, ok := r.tail.after(id, after); ok {
+		return events, end, nil
+	}
+	op, err := r.Get(ctx, id)
 	if err != nil {
-		return false, fmt.Errorf("read events of %s: %w", id, err)
+		return nil, false, err
 	}
-	for _, e := range events {
-		*after = e.Sequence
-		if !yield(e, nil) {
-			return false, nil
-		}
+	if events, err = r.Journal.Events(ctx, id, after, watchBatch); err != nil {
+		return nil, false, fmt.Errorf("read events of %s: %w", id, err)
 	}
-	return true, nil
+	end = op.Phase.Settled() && (len(events) == 0 || events[len(events)-1].Sequence >= op.Sequence)
+	return events, end, nil
+}
+
+// await returns when something has changed, or the runner stops.
+func (r *Runner) await(ctx context.Context, changed <-chan struct{}) error {
+	select {
+	case <-changed:
+	case <-r.ctx.Done():
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// rest waits out a pause, or less when the runner stops.
+func (r *Runner) rest(ctx context.Context, pause time.Duration) error {
+	if pause == 0 {
+		return nil
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.ctx.Done():
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // Cancel asks an operation to turn back. It returns at once; the operation goes

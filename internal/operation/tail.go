@@ -1,0 +1,96 @@
+package operation
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// tailLength is how many of an operation's newest events are kept in memory.
+	tailLength = 512
+	// watchRate is how many events a second those who watch get while an operation
+	// runs, all of them together: telling of it must not slow it down.
+	watchRate = 20_000
+)
+
+// A tail is the end of the newest operation's events, in memory. Those who watch
+// and keep up read it here: neither the journal nor the runner's lock, which the
+// operation needs, has to do with them.
+type tail struct {
+	mu       sync.Mutex
+	changed  chan struct{} // closed and replaced when anything happens
+	id       string
+	events   []Event // without gaps, the newest last
+	sequence uint64  // of the newest
+	settled  bool
+	watchers int
+}
+
+// add takes events that were journaled, and tells the watchers.
+func (t *tail) add(op Operation, events []Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.id != op.ID {
+		t.id, t.events = op.ID, nil
+	}
+	t.events = append(t.events, events...)
+	if n := len(t.events) - tailLength; n > tailLength { // now and then, not each time
+		t.events = append([]Event(nil), t.events[n:]...)
+	}
+	t.sequence, t.settled = op.Sequence, op.Phase.Settled()
+	t.wake()
+}
+
+// broadcast tells the watchers to look again.
+func (t *tail) broadcast() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.wake()
+}
+
+func (t *tail) wake() {
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
+func (t *tail) change() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.changed
+}
+
+// after returns the next events of an operation, and whether that is its end; ok
+// is false when the journal has to be asked.
+func (t *tail) after(id string, sequence uint64) (events []Event, end, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch behind := t.sequence - sequence; {
+	case t.id != id || sequence > t.sequence || behind > uint64(len(t.events)):
+		return nil, false, false
+	default:
+		from := len(t.events) - int(behind)
+		to := min(len(t.events), from+watchBatch)
+		return append([]Event(nil), t.events[from:to]...), to == len(t.events) && t.settled, true
+	}
+}
+
+// watch counts one who watches until leave is called.
+func (t *tail) watch() (leave func()) {
+	add := func(n int) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.watchers += n
+	}
+	add(1)
+	return func() { add(-1) }
+}
+
+// pause is how long one who got so many events waits for the next ones.
+func (t *tail) pause(got int) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.settled {
+		return 0
+	}
+	return time.Duration(got) * time.Duration(t.watchers) * time.Second / watchRate
+}
