@@ -36,7 +36,10 @@ func own(conn grpc.ClientConnInterface) []call {
 			return yes(resp.GetValid()), err
 		}},
 		{method: "trident.host.v1.HostService/PlanUpdate", want: "SERVICING_KIND_NONE_REQUIRED",
-			do: unary(here.PlanUpdate, &host.PlanUpdateRequest{Config: &host.PlanUpdateRequest_Text{Text: text}}, func(r *host.PlanUpdateResponse) string { return r.GetKind().String() })},
+			do: unary(here.PlanUpdate, &host.PlanUpdateRequest{Config: &host.PlanUpdateRequest_Text{Text: text}},
+				func(r *host.PlanUpdateResponse) string { return r.GetKind().String() })},
+		{method: "trident.host.v1.HostService/PlanInstall", want: "OK",
+			do: unary(here.PlanInstall, &host.PlanInstallRequest{Config: &host.PlanInstallRequest_Text{Text: text}}, ok)},
 		{method: "trident.host.v1.HostService/GetHost", want: "HOST_PHASE_FRESH", host: "HOST_PHASE_SETTLED",
 			do: unary(here.GetHost, &host.GetHostRequest{}, func(r *host.GetHostResponse) string { return r.GetPhase().String() })},
 		{method: "trident.handles.v1.HandleService/Close", want: "OK", do: func(ctx context.Context) (string, error) {

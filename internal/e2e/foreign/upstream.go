@@ -22,7 +22,7 @@ const (
 // in which later answers tell of earlier calls. The configuration is one that an
 // empty folder fails at, and a host does not.
 func upstream(conn grpc.ClientConnInterface, config string) []call {
-	return slices.Concat(reading(conn), changing(conn, config), unbuiltYet(conn))
+	return slices.Concat(reading(conn), changing(conn, config), setUp(conn))
 }
 
 // reading calls what changes nothing, on a host that was never serviced.
@@ -74,27 +74,35 @@ func changing(conn grpc.ClientConnInterface, config string) []call {
 			do: unary(host.GetServicingState, &preview.GetServicingStateRequest{}, stateOf)},
 		{method: update + "UpdateFinalize", want: never, host: updated, do: servicing(up.UpdateFinalize, done)},
 		{method: "trident.v1.CommitService/Commit", want: nothing, do: servicing(v1.NewCommitServiceClient(conn).Commit, &v1.CommitRequest{})},
-		{method: rollback + "CheckRollback", want: "NO_ROLLBACK_AVAILABLE", host: "?", do: unary(back.CheckRollback, &preview.CheckRollbackRequest{}, kindOf)},
+		{method: rollback + "CheckRollback", want: "NO_ROLLBACK_AVAILABLE", host: "RUNTIME_ROLLBACK_EXPECTED",
+			do: unary(back.CheckRollback, &preview.CheckRollbackRequest{}, kindOf)},
 		{method: rollback + "GetRollbackChain", want: "0", host: "1", do: unary(back.GetRollbackChain, &preview.GetRollbackChainRequest{}, lengthOf)},
-		{method: rollback + "RollbackStage", want: nothing, host: returned, do: servicing(back.RollbackStage, &preview.RollbackStageRequest{})},
-		{method: rollback + "RollbackFinalize", want: nothing, host: returned, do: servicing(back.RollbackFinalize, &preview.RollbackFinalizeRequest{})},
+		{method: rollback + "RollbackStage", want: nothing, host: returned,
+			do: servicing(back.RollbackStage, &preview.RollbackStageRequest{})},
+		{method: rollback + "RollbackFinalize", want: nothing, host: returned,
+			do: servicing(back.RollbackFinalize, &preview.RollbackFinalizeRequest{})},
 		{method: update + "Update", want: noFile, host: updated, do: servicing(up.Update, whole(wanted))},
-		{method: rollback + "Rollback", want: nothing, host: returned, do: servicing(back.Rollback, &preview.RollbackRequest{Finalize: &preview.RollbackFinalizeRequest{}})},
-		{method: status + "GetServicingState", want: "NOT_PROVISIONED", host: "PROVISIONED", do: unary(host.GetServicingState, &preview.GetServicingStateRequest{}, stateOf)},
+		{method: rollback + "Rollback", want: nothing, host: returned,
+			do: servicing(back.Rollback, &preview.RollbackRequest{Finalize: &preview.RollbackFinalizeRequest{}})},
+		{method: status + "GetServicingState", want: "NOT_PROVISIONED", host: "PROVISIONED",
+			do: unary(host.GetServicingState, &preview.GetServicingStateRequest{}, stateOf)},
 	}
 }
 
-// unbuiltYet calls what no version of Trident could do when this was written.
-func unbuiltYet(conn grpc.ClientConnInterface) []call {
+// setUp calls what writes whole disks, in ways that cannot: it may be run on a
+// machine with disks that somebody needs.
+func setUp(conn grpc.ClientConnInterface) []call {
 	const install = "trident.v1preview.InstallService/"
 	in := preview.NewInstallServiceClient(conn)
 	return []call{
-		{method: "trident.v1.StreamingService/StreamDisk", want: unbuilt,
+		{method: "trident.v1.StreamingService/StreamDisk", want: invalid,
 			do: servicing(v1.NewStreamingServiceClient(conn).StreamDisk, &v1.StreamDiskRequest{ImageUrl: "nowhere"})},
-		{method: "trident.v1preview.CommitService/CheckRoot", want: unbuilt, do: servicing(preview.NewCommitServiceClient(conn).CheckRoot, &preview.CheckRootRequest{})},
-		{method: install + "Install", want: unbuilt, do: servicing(in.Install, &preview.InstallRequest{})},
-		{method: install + "InstallStage", want: unbuilt, do: servicing(in.InstallStage, &preview.StageInstallRequest{})},
-		{method: install + "InstallFinalize", want: unbuilt, do: servicing(in.InstallFinalize, &preview.FinalizeInstallRequest{})},
+		{method: "trident.v1preview.CommitService/CheckRoot", want: "FAILURE NOT_REQUIRED INVALID_INPUT_ERROR host-not-provisioned",
+			do: servicing(preview.NewCommitServiceClient(conn).CheckRoot, &preview.CheckRootRequest{})},
+		{method: install + "Install", want: invalid, do: servicing(in.Install, &preview.InstallRequest{})},
+		{method: install + "InstallStage", want: invalid, do: servicing(in.InstallStage, &preview.StageInstallRequest{})},
+		{method: install + "InstallFinalize", want: "FAILURE NOT_REQUIRED INTERNAL_ERROR unexpected-servicing-state",
+			do: servicing(in.InstallFinalize, &preview.FinalizeInstallRequest{})},
 		{method: "trident.v1preview.RebuildRaidService/RebuildRaid", want: unbuilt,
 			do: servicing(preview.NewRebuildRaidServiceClient(conn).RebuildRaid, &preview.RebuildRaidRequest{})},
 	}

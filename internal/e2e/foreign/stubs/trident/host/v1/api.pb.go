@@ -307,6 +307,130 @@ func (x *DatastoreHealth) GetMessage() string {
 	return ""
 }
 
+type DiskPlan struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Device        string                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
+	Path          string                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	Model         string                 `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`
+	Serial        string                 `protobuf:"bytes,5,opt,name=serial,proto3" json:"serial,omitempty"`
+	Size          int64                  `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
+	SectorSize    int64                  `protobuf:"varint,7,opt,name=sector_size,json=sectorSize,proto3" json:"sector_size,omitempty"`
+	Removable     bool                   `protobuf:"varint,8,opt,name=removable,proto3" json:"removable,omitempty"`
+	Uuid          string                 `protobuf:"bytes,9,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	Partitions    []*PartitionPlan       `protobuf:"bytes,10,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	Destroys      []*Loss                `protobuf:"bytes,11,rep,name=destroys,proto3" json:"destroys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiskPlan) Reset() {
+	*x = DiskPlan{}
+	mi := &file_trident_host_v1_api_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiskPlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiskPlan) ProtoMessage() {}
+
+func (x *DiskPlan) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_api_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiskPlan.ProtoReflect.Descriptor instead.
+func (*DiskPlan) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *DiskPlan) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DiskPlan) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *DiskPlan) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *DiskPlan) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *DiskPlan) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *DiskPlan) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *DiskPlan) GetSectorSize() int64 {
+	if x != nil {
+		return x.SectorSize
+	}
+	return 0
+}
+
+func (x *DiskPlan) GetRemovable() bool {
+	if x != nil {
+		return x.Removable
+	}
+	return false
+}
+
+func (x *DiskPlan) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *DiskPlan) GetPartitions() []*PartitionPlan {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+func (x *DiskPlan) GetDestroys() []*Loss {
+	if x != nil {
+		return x.Destroys
+	}
+	return nil
+}
+
 type Finding struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Line          int32                  `protobuf:"varint,1,opt,name=line,proto3" json:"line,omitempty"`
@@ -321,7 +445,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[3]
+	mi := &file_trident_host_v1_api_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +457,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[3]
+	mi := &file_trident_host_v1_api_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -346,7 +470,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{3}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Finding) GetLine() int32 {
@@ -391,6 +515,82 @@ func (x *Finding) GetMessage() string {
 	return ""
 }
 
+type Format struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Type          string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	Uuid          string                 `protobuf:"bytes,4,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	Mount         string                 `protobuf:"bytes,5,opt,name=mount,proto3" json:"mount,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Format) Reset() {
+	*x = Format{}
+	mi := &file_trident_host_v1_api_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Format) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Format) ProtoMessage() {}
+
+func (x *Format) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_api_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Format.ProtoReflect.Descriptor instead.
+func (*Format) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Format) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Format) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Format) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Format) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *Format) GetMount() string {
+	if x != nil {
+		return x.Mount
+	}
+	return ""
+}
+
 type GetHostRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -399,7 +599,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[4]
+	mi := &file_trident_host_v1_api_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -411,7 +611,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[4]
+	mi := &file_trident_host_v1_api_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -424,7 +624,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{4}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{6}
 }
 
 type GetHostResponse struct {
@@ -447,7 +647,7 @@ type GetHostResponse struct {
 
 func (x *GetHostResponse) Reset() {
 	*x = GetHostResponse{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[5]
+	mi := &file_trident_host_v1_api_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -459,7 +659,7 @@ func (x *GetHostResponse) String() string {
 func (*GetHostResponse) ProtoMessage() {}
 
 func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[5]
+	mi := &file_trident_host_v1_api_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -472,7 +672,7 @@ func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostResponse.ProtoReflect.Descriptor instead.
 func (*GetHostResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{5}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetHostResponse) GetPhase() HostPhase {
@@ -559,6 +759,408 @@ func (x *GetHostResponse) GetHostStatus() string {
 	return ""
 }
 
+type Layer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Members       []string               `protobuf:"bytes,3,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Layer) Reset() {
+	*x = Layer{}
+	mi := &file_trident_host_v1_api_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Layer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Layer) ProtoMessage() {}
+
+func (x *Layer) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_api_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Layer.ProtoReflect.Descriptor instead.
+func (*Layer) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Layer) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Layer) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Layer) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+type Loss struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	What          string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Label         string                 `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
+	Uuid          string                 `protobuf:"bytes,5,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	Content       string                 `protobuf:"bytes,6,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Loss) Reset() {
+	*x = Loss{}
+	mi := &file_trident_host_v1_api_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Loss) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Loss) ProtoMessage() {}
+
+func (x *Loss) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_api_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Loss.ProtoReflect.Descriptor instead.
+func (*Loss) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Loss) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *Loss) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Loss) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Loss) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *Loss) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *Loss) GetContent() string {
+	if x != nil {
+		return x.Content
+	}
+	return ""
+}
+
+type PartitionPlan struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	Number        int32                  `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
+	Path          string                 `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
+	Offset        int64                  `protobuf:"varint,5,opt,name=offset,proto3" json:"offset,omitempty"`
+	Size          int64                  `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
+	Grown         bool                   `protobuf:"varint,7,opt,name=grown,proto3" json:"grown,omitempty"`
+	Type          string                 `protobuf:"bytes,8,opt,name=type,proto3" json:"type,omitempty"`
+	Uuid          string                 `protobuf:"bytes,9,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	Label         string                 `protobuf:"bytes,10,opt,name=label,proto3" json:"label,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionPlan) Reset() {
+	*x = PartitionPlan{}
+	mi := &file_trident_host_v1_api_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionPlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionPlan) ProtoMessage() {}
+
+func (x *PartitionPlan) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_api_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionPlan.ProtoReflect.Descriptor instead.
+func (*PartitionPlan) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PartitionPlan) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PartitionPlan) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *PartitionPlan) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *PartitionPlan) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *PartitionPlan) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *PartitionPlan) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *PartitionPlan) GetGrown() bool {
+	if x != nil {
+		return x.Grown
+	}
+	return false
+}
+
+func (x *PartitionPlan) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *PartitionPlan) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *PartitionPlan) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+type PlanInstallRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Config:
+	//
+	//	*PlanInstallRequest_Text
+	//	*PlanInstallRequest_ConfigHandle
+	Config        isPlanInstallRequest_Config `protobuf_oneof:"config"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanInstallRequest) Reset() {
+	*x = PlanInstallRequest{}
+	mi := &file_trident_host_v1_api_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanInstallRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanInstallRequest) ProtoMessage() {}
+
+func (x *PlanInstallRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_api_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanInstallRequest.ProtoReflect.Descriptor instead.
+func (*PlanInstallRequest) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PlanInstallRequest) GetConfig() isPlanInstallRequest_Config {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *PlanInstallRequest) GetText() string {
+	if x != nil {
+		if x, ok := x.Config.(*PlanInstallRequest_Text); ok {
+			return x.Text
+		}
+	}
+	return ""
+}
+
+func (x *PlanInstallRequest) GetConfigHandle() int64 {
+	if x != nil {
+		if x, ok := x.Config.(*PlanInstallRequest_ConfigHandle); ok {
+			return x.ConfigHandle
+		}
+	}
+	return 0
+}
+
+type isPlanInstallRequest_Config interface {
+	isPlanInstallRequest_Config()
+}
+
+type PlanInstallRequest_Text struct {
+	Text string `protobuf:"bytes,1,opt,name=text,proto3,oneof"`
+}
+
+type PlanInstallRequest_ConfigHandle struct {
+	ConfigHandle int64 `protobuf:"varint,2,opt,name=config_handle,json=configHandle,proto3,oneof"`
+}
+
+func (*PlanInstallRequest_Text) isPlanInstallRequest_Config() {}
+
+func (*PlanInstallRequest_ConfigHandle) isPlanInstallRequest_Config() {}
+
+type PlanInstallResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	Storage       *StoragePlan           `protobuf:"bytes,2,opt,name=storage,proto3" json:"storage,omitempty"`
+	Warnings      []*Finding             `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanInstallResponse) Reset() {
+	*x = PlanInstallResponse{}
+	mi := &file_trident_host_v1_api_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanInstallResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanInstallResponse) ProtoMessage() {}
+
+func (x *PlanInstallResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_api_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanInstallResponse.ProtoReflect.Descriptor instead.
+func (*PlanInstallResponse) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PlanInstallResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *PlanInstallResponse) GetStorage() *StoragePlan {
+	if x != nil {
+		return x.Storage
+	}
+	return nil
+}
+
+func (x *PlanInstallResponse) GetWarnings() []*Finding {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
 type PlanUpdateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Config:
@@ -572,7 +1174,7 @@ type PlanUpdateRequest struct {
 
 func (x *PlanUpdateRequest) Reset() {
 	*x = PlanUpdateRequest{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[6]
+	mi := &file_trident_host_v1_api_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -584,7 +1186,7 @@ func (x *PlanUpdateRequest) String() string {
 func (*PlanUpdateRequest) ProtoMessage() {}
 
 func (x *PlanUpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[6]
+	mi := &file_trident_host_v1_api_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -597,7 +1199,7 @@ func (x *PlanUpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanUpdateRequest.ProtoReflect.Descriptor instead.
 func (*PlanUpdateRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{6}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PlanUpdateRequest) GetConfig() isPlanUpdateRequest_Config {
@@ -654,7 +1256,7 @@ type PlanUpdateResponse struct {
 
 func (x *PlanUpdateResponse) Reset() {
 	*x = PlanUpdateResponse{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[7]
+	mi := &file_trident_host_v1_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -666,7 +1268,7 @@ func (x *PlanUpdateResponse) String() string {
 func (*PlanUpdateResponse) ProtoMessage() {}
 
 func (x *PlanUpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[7]
+	mi := &file_trident_host_v1_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -679,7 +1281,7 @@ func (x *PlanUpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanUpdateResponse.ProtoReflect.Descriptor instead.
 func (*PlanUpdateResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{7}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PlanUpdateResponse) GetKind() v1.ServicingKind {
@@ -728,7 +1330,7 @@ type Reason struct {
 
 func (x *Reason) Reset() {
 	*x = Reason{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[8]
+	mi := &file_trident_host_v1_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +1342,7 @@ func (x *Reason) String() string {
 func (*Reason) ProtoMessage() {}
 
 func (x *Reason) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[8]
+	mi := &file_trident_host_v1_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +1355,7 @@ func (x *Reason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reason.ProtoReflect.Descriptor instead.
 func (*Reason) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{8}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Reason) GetPath() string {
@@ -789,7 +1391,7 @@ type RollbackTarget struct {
 
 func (x *RollbackTarget) Reset() {
 	*x = RollbackTarget{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[9]
+	mi := &file_trident_host_v1_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -801,7 +1403,7 @@ func (x *RollbackTarget) String() string {
 func (*RollbackTarget) ProtoMessage() {}
 
 func (x *RollbackTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[9]
+	mi := &file_trident_host_v1_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -814,7 +1416,7 @@ func (x *RollbackTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackTarget.ProtoReflect.Descriptor instead.
 func (*RollbackTarget) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{9}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RollbackTarget) GetKind() string {
@@ -845,6 +1447,82 @@ func (x *RollbackTarget) GetInstallIndex() int32 {
 	return 0
 }
 
+type StoragePlan struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Purpose       string                 `protobuf:"bytes,1,opt,name=purpose,proto3" json:"purpose,omitempty"`
+	Slot          string                 `protobuf:"bytes,2,opt,name=slot,proto3" json:"slot,omitempty"`
+	Disks         []*DiskPlan            `protobuf:"bytes,3,rep,name=disks,proto3" json:"disks,omitempty"`
+	Layers        []*Layer               `protobuf:"bytes,4,rep,name=layers,proto3" json:"layers,omitempty"`
+	Formats       []*Format              `protobuf:"bytes,5,rep,name=formats,proto3" json:"formats,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoragePlan) Reset() {
+	*x = StoragePlan{}
+	mi := &file_trident_host_v1_api_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoragePlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoragePlan) ProtoMessage() {}
+
+func (x *StoragePlan) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_api_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoragePlan.ProtoReflect.Descriptor instead.
+func (*StoragePlan) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *StoragePlan) GetPurpose() string {
+	if x != nil {
+		return x.Purpose
+	}
+	return ""
+}
+
+func (x *StoragePlan) GetSlot() string {
+	if x != nil {
+		return x.Slot
+	}
+	return ""
+}
+
+func (x *StoragePlan) GetDisks() []*DiskPlan {
+	if x != nil {
+		return x.Disks
+	}
+	return nil
+}
+
+func (x *StoragePlan) GetLayers() []*Layer {
+	if x != nil {
+		return x.Layers
+	}
+	return nil
+}
+
+func (x *StoragePlan) GetFormats() []*Format {
+	if x != nil {
+		return x.Formats
+	}
+	return nil
+}
+
 type ValidateConfigRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Config:
@@ -858,7 +1536,7 @@ type ValidateConfigRequest struct {
 
 func (x *ValidateConfigRequest) Reset() {
 	*x = ValidateConfigRequest{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[10]
+	mi := &file_trident_host_v1_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +1548,7 @@ func (x *ValidateConfigRequest) String() string {
 func (*ValidateConfigRequest) ProtoMessage() {}
 
 func (x *ValidateConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[10]
+	mi := &file_trident_host_v1_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +1561,7 @@ func (x *ValidateConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateConfigRequest.ProtoReflect.Descriptor instead.
 func (*ValidateConfigRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{10}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ValidateConfigRequest) GetConfig() isValidateConfigRequest_Config {
@@ -937,7 +1615,7 @@ type ValidateConfigResponse struct {
 
 func (x *ValidateConfigResponse) Reset() {
 	*x = ValidateConfigResponse{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[11]
+	mi := &file_trident_host_v1_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1627,7 @@ func (x *ValidateConfigResponse) String() string {
 func (*ValidateConfigResponse) ProtoMessage() {}
 
 func (x *ValidateConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[11]
+	mi := &file_trident_host_v1_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1640,7 @@ func (x *ValidateConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateConfigResponse.ProtoReflect.Descriptor instead.
 func (*ValidateConfigResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{11}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ValidateConfigResponse) GetValid() bool {
@@ -995,14 +1673,36 @@ const file_trident_host_v1_api_proto_rawDesc = "" +
 	"\x06sha384\x18\x04 \x01(\t\"1\n" +
 	"\x0fDatastoreHealth\x12\r\n" +
 	"\x05sound\x18\x01 \x01(\b\x12\x0f\n" +
-	"\amessage\x18\x02 \x01(\t\"\x81\x01\n" +
+	"\amessage\x18\x02 \x01(\t\"\xf4\x01\n" +
+	"\bDiskPlan\x12\n" +
+	"\n" +
+	"\x02id\x18\x01 \x01(\t\x12\x0e\n" +
+	"\x06device\x18\x02 \x01(\t\x12\f\n" +
+	"\x04path\x18\x03 \x01(\t\x12\r\n" +
+	"\x05model\x18\x04 \x01(\t\x12\x0e\n" +
+	"\x06serial\x18\x05 \x01(\t\x12\f\n" +
+	"\x04size\x18\x06 \x01(\x03\x12\x13\n" +
+	"\vsector_size\x18\a \x01(\x03\x12\x11\n" +
+	"\tremovable\x18\b \x01(\b\x12\f\n" +
+	"\x04uuid\x18\t \x01(\t\x122\n" +
+	"\n" +
+	"partitions\x18\n" +
+	" \x03(\v2\x1e.trident.host.v1.PartitionPlan\x12'\n" +
+	"\bdestroys\x18\v \x03(\v2\x15.trident.host.v1.Loss\"\x81\x01\n" +
 	"\aFinding\x12\f\n" +
 	"\x04line\x18\x01 \x01(\x05\x12\x0e\n" +
 	"\x06column\x18\x02 \x01(\x05\x12\f\n" +
 	"\x04path\x18\x03 \x01(\t\x12+\n" +
 	"\bseverity\x18\x04 \x01(\x0e2\x19.trident.host.v1.Severity\x12\f\n" +
 	"\x04name\x18\x05 \x01(\t\x12\x0f\n" +
-	"\amessage\x18\x06 \x01(\t\"\x10\n" +
+	"\amessage\x18\x06 \x01(\t\"M\n" +
+	"\x06Format\x12\n" +
+	"\n" +
+	"\x02id\x18\x01 \x01(\t\x12\f\n" +
+	"\x04path\x18\x02 \x01(\t\x12\f\n" +
+	"\x04type\x18\x03 \x01(\t\x12\f\n" +
+	"\x04uuid\x18\x04 \x01(\t\x12\r\n" +
+	"\x05mount\x18\x05 \x01(\t\"\x10\n" +
 	"\x0eGetHostRequest\"\xc4\x03\n" +
 	"\x0fGetHostResponse\x12)\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x1a.trident.host.v1.HostPhase\x12\x17\n" +
@@ -1019,7 +1719,40 @@ const file_trident_host_v1_api_proto_rawDesc = "" +
 	"\vrecorded_by\x18\n" +
 	" \x01(\t\x123\n" +
 	"\toperation\x18\v \x01(\v2 .trident.operations.v1.Operation\x12\x13\n" +
-	"\vhost_status\x18\f \x01(\t\"F\n" +
+	"\vhost_status\x18\f \x01(\t\"2\n" +
+	"\x05Layer\x12\n" +
+	"\n" +
+	"\x02id\x18\x01 \x01(\t\x12\f\n" +
+	"\x04kind\x18\x02 \x01(\t\x12\x0f\n" +
+	"\amembers\x18\x03 \x03(\t\"^\n" +
+	"\x04Loss\x12\f\n" +
+	"\x04what\x18\x01 \x01(\t\x12\f\n" +
+	"\x04path\x18\x02 \x01(\t\x12\f\n" +
+	"\x04size\x18\x03 \x01(\x03\x12\r\n" +
+	"\x05label\x18\x04 \x01(\t\x12\f\n" +
+	"\x04uuid\x18\x05 \x01(\t\x12\x0f\n" +
+	"\acontent\x18\x06 \x01(\t\"\xa1\x01\n" +
+	"\rPartitionPlan\x12\n" +
+	"\n" +
+	"\x02id\x18\x01 \x01(\t\x12\x0e\n" +
+	"\x06action\x18\x02 \x01(\t\x12\x0e\n" +
+	"\x06number\x18\x03 \x01(\x05\x12\f\n" +
+	"\x04path\x18\x04 \x01(\t\x12\x0e\n" +
+	"\x06offset\x18\x05 \x01(\x03\x12\f\n" +
+	"\x04size\x18\x06 \x01(\x03\x12\r\n" +
+	"\x05grown\x18\a \x01(\b\x12\f\n" +
+	"\x04type\x18\b \x01(\t\x12\f\n" +
+	"\x04uuid\x18\t \x01(\t\x12\r\n" +
+	"\x05label\x18\n" +
+	" \x01(\t\"G\n" +
+	"\x12PlanInstallRequest\x12\x0e\n" +
+	"\x04text\x18\x01 \x01(\tH\x00\x12\x17\n" +
+	"\rconfig_handle\x18\x02 \x01(\x03H\x00B\b\n" +
+	"\x06config\"~\n" +
+	"\x13PlanInstallResponse\x12\f\n" +
+	"\x04text\x18\x01 \x01(\t\x12-\n" +
+	"\astorage\x18\x02 \x01(\v2\x1c.trident.host.v1.StoragePlan\x12*\n" +
+	"\bwarnings\x18\x03 \x03(\v2\x18.trident.host.v1.Finding\"F\n" +
 	"\x11PlanUpdateRequest\x12\x0e\n" +
 	"\x04text\x18\x01 \x01(\tH\x00\x12\x17\n" +
 	"\rconfig_handle\x18\x02 \x01(\x03H\x00B\b\n" +
@@ -1038,7 +1771,13 @@ const file_trident_host_v1_api_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\t\x12\x0e\n" +
 	"\x06config\x18\x02 \x01(\t\x12\x15\n" +
 	"\ractive_volume\x18\x03 \x01(\t\x12\x15\n" +
-	"\rinstall_index\x18\x04 \x01(\x05\"J\n" +
+	"\rinstall_index\x18\x04 \x01(\x05\"\xa8\x01\n" +
+	"\vStoragePlan\x12\x0f\n" +
+	"\apurpose\x18\x01 \x01(\t\x12\f\n" +
+	"\x04slot\x18\x02 \x01(\t\x12(\n" +
+	"\x05disks\x18\x03 \x03(\v2\x19.trident.host.v1.DiskPlan\x12&\n" +
+	"\x06layers\x18\x04 \x03(\v2\x16.trident.host.v1.Layer\x12(\n" +
+	"\aformats\x18\x05 \x03(\v2\x17.trident.host.v1.Format\"J\n" +
 	"\x15ValidateConfigRequest\x12\x0e\n" +
 	"\x04text\x18\x01 \x01(\tH\x00\x12\x17\n" +
 	"\rconfig_handle\x18\x02 \x01(\x03H\x00B\b\n" +
@@ -1055,9 +1794,10 @@ const file_trident_host_v1_api_proto_rawDesc = "" +
 	"\bSeverity\x12\x18\n" +
 	"\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSEVERITY_ERROR\x10\x01\x12\x14\n" +
-	"\x10SEVERITY_WARNING\x10\x022\xa1\x02\n" +
+	"\x10SEVERITY_WARNING\x10\x022\xff\x02\n" +
 	"\vHostService\x12P\n" +
-	"\aGetHost\x12\x1f.trident.host.v1.GetHostRequest\x1a .trident.host.v1.GetHostResponse(\x000\x00\x12Y\n" +
+	"\aGetHost\x12\x1f.trident.host.v1.GetHostRequest\x1a .trident.host.v1.GetHostResponse(\x000\x00\x12\\\n" +
+	"\vPlanInstall\x12#.trident.host.v1.PlanInstallRequest\x1a$.trident.host.v1.PlanInstallResponse(\x000\x00\x12Y\n" +
 	"\n" +
 	"PlanUpdate\x12\".trident.host.v1.PlanUpdateRequest\x1a#.trident.host.v1.PlanUpdateResponse(\x000\x00\x12e\n" +
 	"\x0eValidateConfig\x12&.trident.host.v1.ValidateConfigRequest\x1a'.trident.host.v1.ValidateConfigResponse(\x000\x00B2Z0example.com/foreign/stubs/trident/host/v1;hostv1b\x06proto3"
@@ -1075,51 +1815,68 @@ func file_trident_host_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_trident_host_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_trident_host_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_trident_host_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_trident_host_v1_api_proto_goTypes = []any{
 	(HostPhase)(0),                 // 0: trident.host.v1.HostPhase
 	(Severity)(0),                  // 1: trident.host.v1.Severity
 	(*Action)(nil),                 // 2: trident.host.v1.Action
 	(*ActiveExtension)(nil),        // 3: trident.host.v1.ActiveExtension
 	(*DatastoreHealth)(nil),        // 4: trident.host.v1.DatastoreHealth
-	(*Finding)(nil),                // 5: trident.host.v1.Finding
-	(*GetHostRequest)(nil),         // 6: trident.host.v1.GetHostRequest
-	(*GetHostResponse)(nil),        // 7: trident.host.v1.GetHostResponse
-	(*PlanUpdateRequest)(nil),      // 8: trident.host.v1.PlanUpdateRequest
-	(*PlanUpdateResponse)(nil),     // 9: trident.host.v1.PlanUpdateResponse
-	(*Reason)(nil),                 // 10: trident.host.v1.Reason
-	(*RollbackTarget)(nil),         // 11: trident.host.v1.RollbackTarget
-	(*ValidateConfigRequest)(nil),  // 12: trident.host.v1.ValidateConfigRequest
-	(*ValidateConfigResponse)(nil), // 13: trident.host.v1.ValidateConfigResponse
-	(*v1.TridentError)(nil),        // 14: trident.v1.TridentError
-	(*v11.Operation)(nil),          // 15: trident.operations.v1.Operation
-	(v1.ServicingKind)(0),          // 16: trident.v1.ServicingKind
+	(*DiskPlan)(nil),               // 5: trident.host.v1.DiskPlan
+	(*Finding)(nil),                // 6: trident.host.v1.Finding
+	(*Format)(nil),                 // 7: trident.host.v1.Format
+	(*GetHostRequest)(nil),         // 8: trident.host.v1.GetHostRequest
+	(*GetHostResponse)(nil),        // 9: trident.host.v1.GetHostResponse
+	(*Layer)(nil),                  // 10: trident.host.v1.Layer
+	(*Loss)(nil),                   // 11: trident.host.v1.Loss
+	(*PartitionPlan)(nil),          // 12: trident.host.v1.PartitionPlan
+	(*PlanInstallRequest)(nil),     // 13: trident.host.v1.PlanInstallRequest
+	(*PlanInstallResponse)(nil),    // 14: trident.host.v1.PlanInstallResponse
+	(*PlanUpdateRequest)(nil),      // 15: trident.host.v1.PlanUpdateRequest
+	(*PlanUpdateResponse)(nil),     // 16: trident.host.v1.PlanUpdateResponse
+	(*Reason)(nil),                 // 17: trident.host.v1.Reason
+	(*RollbackTarget)(nil),         // 18: trident.host.v1.RollbackTarget
+	(*StoragePlan)(nil),            // 19: trident.host.v1.StoragePlan
+	(*ValidateConfigRequest)(nil),  // 20: trident.host.v1.ValidateConfigRequest
+	(*ValidateConfigResponse)(nil), // 21: trident.host.v1.ValidateConfigResponse
+	(*v1.TridentError)(nil),        // 22: trident.v1.TridentError
+	(*v11.Operation)(nil),          // 23: trident.operations.v1.Operation
+	(v1.ServicingKind)(0),          // 24: trident.v1.ServicingKind
 }
 var file_trident_host_v1_api_proto_depIdxs = []int32{
-	1,  // 0: trident.host.v1.Finding.severity:type_name -> trident.host.v1.Severity
-	0,  // 1: trident.host.v1.GetHostResponse.phase:type_name -> trident.host.v1.HostPhase
-	3,  // 2: trident.host.v1.GetHostResponse.extensions:type_name -> trident.host.v1.ActiveExtension
-	14, // 3: trident.host.v1.GetHostResponse.last_error:type_name -> trident.v1.TridentError
-	11, // 4: trident.host.v1.GetHostResponse.rollback_targets:type_name -> trident.host.v1.RollbackTarget
-	4,  // 5: trident.host.v1.GetHostResponse.datastore:type_name -> trident.host.v1.DatastoreHealth
-	15, // 6: trident.host.v1.GetHostResponse.operation:type_name -> trident.operations.v1.Operation
-	16, // 7: trident.host.v1.PlanUpdateResponse.kind:type_name -> trident.v1.ServicingKind
-	10, // 8: trident.host.v1.PlanUpdateResponse.reasons:type_name -> trident.host.v1.Reason
-	2,  // 9: trident.host.v1.PlanUpdateResponse.actions:type_name -> trident.host.v1.Action
-	5,  // 10: trident.host.v1.PlanUpdateResponse.warnings:type_name -> trident.host.v1.Finding
-	16, // 11: trident.host.v1.Reason.kind:type_name -> trident.v1.ServicingKind
-	5,  // 12: trident.host.v1.ValidateConfigResponse.findings:type_name -> trident.host.v1.Finding
-	6,  // 13: trident.host.v1.HostService.GetHost:input_type -> trident.host.v1.GetHostRequest
-	8,  // 14: trident.host.v1.HostService.PlanUpdate:input_type -> trident.host.v1.PlanUpdateRequest
-	12, // 15: trident.host.v1.HostService.ValidateConfig:input_type -> trident.host.v1.ValidateConfigRequest
-	7,  // 16: trident.host.v1.HostService.GetHost:output_type -> trident.host.v1.GetHostResponse
-	9,  // 17: trident.host.v1.HostService.PlanUpdate:output_type -> trident.host.v1.PlanUpdateResponse
-	13, // 18: trident.host.v1.HostService.ValidateConfig:output_type -> trident.host.v1.ValidateConfigResponse
-	16, // [16:19] is the sub-list for method output_type
-	13, // [13:16] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	12, // 0: trident.host.v1.DiskPlan.partitions:type_name -> trident.host.v1.PartitionPlan
+	11, // 1: trident.host.v1.DiskPlan.destroys:type_name -> trident.host.v1.Loss
+	1,  // 2: trident.host.v1.Finding.severity:type_name -> trident.host.v1.Severity
+	0,  // 3: trident.host.v1.GetHostResponse.phase:type_name -> trident.host.v1.HostPhase
+	3,  // 4: trident.host.v1.GetHostResponse.extensions:type_name -> trident.host.v1.ActiveExtension
+	22, // 5: trident.host.v1.GetHostResponse.last_error:type_name -> trident.v1.TridentError
+	18, // 6: trident.host.v1.GetHostResponse.rollback_targets:type_name -> trident.host.v1.RollbackTarget
+	4,  // 7: trident.host.v1.GetHostResponse.datastore:type_name -> trident.host.v1.DatastoreHealth
+	23, // 8: trident.host.v1.GetHostResponse.operation:type_name -> trident.operations.v1.Operation
+	19, // 9: trident.host.v1.PlanInstallResponse.storage:type_name -> trident.host.v1.StoragePlan
+	6,  // 10: trident.host.v1.PlanInstallResponse.warnings:type_name -> trident.host.v1.Finding
+	24, // 11: trident.host.v1.PlanUpdateResponse.kind:type_name -> trident.v1.ServicingKind
+	17, // 12: trident.host.v1.PlanUpdateResponse.reasons:type_name -> trident.host.v1.Reason
+	2,  // 13: trident.host.v1.PlanUpdateResponse.actions:type_name -> trident.host.v1.Action
+	6,  // 14: trident.host.v1.PlanUpdateResponse.warnings:type_name -> trident.host.v1.Finding
+	24, // 15: trident.host.v1.Reason.kind:type_name -> trident.v1.ServicingKind
+	5,  // 16: trident.host.v1.StoragePlan.disks:type_name -> trident.host.v1.DiskPlan
+	10, // 17: trident.host.v1.StoragePlan.layers:type_name -> trident.host.v1.Layer
+	7,  // 18: trident.host.v1.StoragePlan.formats:type_name -> trident.host.v1.Format
+	6,  // 19: trident.host.v1.ValidateConfigResponse.findings:type_name -> trident.host.v1.Finding
+	8,  // 20: trident.host.v1.HostService.GetHost:input_type -> trident.host.v1.GetHostRequest
+	13, // 21: trident.host.v1.HostService.PlanInstall:input_type -> trident.host.v1.PlanInstallRequest
+	15, // 22: trident.host.v1.HostService.PlanUpdate:input_type -> trident.host.v1.PlanUpdateRequest
+	20, // 23: trident.host.v1.HostService.ValidateConfig:input_type -> trident.host.v1.ValidateConfigRequest
+	9,  // 24: trident.host.v1.HostService.GetHost:output_type -> trident.host.v1.GetHostResponse
+	14, // 25: trident.host.v1.HostService.PlanInstall:output_type -> trident.host.v1.PlanInstallResponse
+	16, // 26: trident.host.v1.HostService.PlanUpdate:output_type -> trident.host.v1.PlanUpdateResponse
+	21, // 27: trident.host.v1.HostService.ValidateConfig:output_type -> trident.host.v1.ValidateConfigResponse
+	24, // [24:28] is the sub-list for method output_type
+	20, // [20:24] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_trident_host_v1_api_proto_init() }
@@ -1127,11 +1884,15 @@ func file_trident_host_v1_api_proto_init() {
 	if File_trident_host_v1_api_proto != nil {
 		return
 	}
-	file_trident_host_v1_api_proto_msgTypes[6].OneofWrappers = []any{
+	file_trident_host_v1_api_proto_msgTypes[11].OneofWrappers = []any{
+		(*PlanInstallRequest_Text)(nil),
+		(*PlanInstallRequest_ConfigHandle)(nil),
+	}
+	file_trident_host_v1_api_proto_msgTypes[13].OneofWrappers = []any{
 		(*PlanUpdateRequest_Text)(nil),
 		(*PlanUpdateRequest_ConfigHandle)(nil),
 	}
-	file_trident_host_v1_api_proto_msgTypes[10].OneofWrappers = []any{
+	file_trident_host_v1_api_proto_msgTypes[18].OneofWrappers = []any{
 		(*ValidateConfigRequest_Text)(nil),
 		(*ValidateConfigRequest_ConfigHandle)(nil),
 	}
@@ -1141,7 +1902,7 @@ func file_trident_host_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_host_v1_api_proto_rawDesc), len(file_trident_host_v1_api_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   12,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

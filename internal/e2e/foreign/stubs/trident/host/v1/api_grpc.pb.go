@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	HostService_GetHost_FullMethodName        = "/trident.host.v1.HostService/GetHost"
+	HostService_PlanInstall_FullMethodName    = "/trident.host.v1.HostService/PlanInstall"
 	HostService_PlanUpdate_FullMethodName     = "/trident.host.v1.HostService/PlanUpdate"
 	HostService_ValidateConfig_FullMethodName = "/trident.host.v1.HostService/ValidateConfig"
 )
@@ -29,6 +30,7 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type HostServiceClient interface {
 	GetHost(ctx context.Context, in *GetHostRequest, opts ...grpc.CallOption) (*GetHostResponse, error)
+	PlanInstall(ctx context.Context, in *PlanInstallRequest, opts ...grpc.CallOption) (*PlanInstallResponse, error)
 	PlanUpdate(ctx context.Context, in *PlanUpdateRequest, opts ...grpc.CallOption) (*PlanUpdateResponse, error)
 	ValidateConfig(ctx context.Context, in *ValidateConfigRequest, opts ...grpc.CallOption) (*ValidateConfigResponse, error)
 }
@@ -45,6 +47,16 @@ func (c *hostServiceClient) GetHost(ctx context.Context, in *GetHostRequest, opt
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetHostResponse)
 	err := c.cc.Invoke(ctx, HostService_GetHost_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *hostServiceClient) PlanInstall(ctx context.Context, in *PlanInstallRequest, opts ...grpc.CallOption) (*PlanInstallResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlanInstallResponse)
+	err := c.cc.Invoke(ctx, HostService_PlanInstall_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +88,7 @@ func (c *hostServiceClient) ValidateConfig(ctx context.Context, in *ValidateConf
 // for forward compatibility.
 type HostServiceServer interface {
 	GetHost(context.Context, *GetHostRequest) (*GetHostResponse, error)
+	PlanInstall(context.Context, *PlanInstallRequest) (*PlanInstallResponse, error)
 	PlanUpdate(context.Context, *PlanUpdateRequest) (*PlanUpdateResponse, error)
 	ValidateConfig(context.Context, *ValidateConfigRequest) (*ValidateConfigResponse, error)
 	mustEmbedUnimplementedHostServiceServer()
@@ -90,6 +103,9 @@ type UnimplementedHostServiceServer struct{}
 
 func (UnimplementedHostServiceServer) GetHost(context.Context, *GetHostRequest) (*GetHostResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetHost not implemented")
+}
+func (UnimplementedHostServiceServer) PlanInstall(context.Context, *PlanInstallRequest) (*PlanInstallResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanInstall not implemented")
 }
 func (UnimplementedHostServiceServer) PlanUpdate(context.Context, *PlanUpdateRequest) (*PlanUpdateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PlanUpdate not implemented")
@@ -132,6 +148,24 @@ func _HostService_GetHost_Handler(srv interface{}, ctx context.Context, dec func
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(HostServiceServer).GetHost(ctx, req.(*GetHostRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _HostService_PlanInstall_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanInstallRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServiceServer).PlanInstall(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HostService_PlanInstall_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServiceServer).PlanInstall(ctx, req.(*PlanInstallRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -182,6 +216,10 @@ var HostService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetHost",
 			Handler:    _HostService_GetHost_Handler,
+		},
+		{
+			MethodName: "PlanInstall",
+			Handler:    _HostService_PlanInstall_Handler,
 		},
 		{
 			MethodName: "PlanUpdate",

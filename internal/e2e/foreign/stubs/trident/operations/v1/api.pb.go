@@ -1011,6 +1011,9 @@ type Progress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Done          int64                  `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
 	Total         int64                  `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	Part          string                 `protobuf:"bytes,3,opt,name=part,proto3" json:"part,omitempty"`
+	PartDone      int64                  `protobuf:"varint,4,opt,name=part_done,json=partDone,proto3" json:"part_done,omitempty"`
+	PartTotal     int64                  `protobuf:"varint,5,opt,name=part_total,json=partTotal,proto3" json:"part_total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1055,6 +1058,27 @@ func (x *Progress) GetDone() int64 {
 func (x *Progress) GetTotal() int64 {
 	if x != nil {
 		return x.Total
+	}
+	return 0
+}
+
+func (x *Progress) GetPart() string {
+	if x != nil {
+		return x.Part
+	}
+	return ""
+}
+
+func (x *Progress) GetPartDone() int64 {
+	if x != nil {
+		return x.PartDone
+	}
+	return 0
+}
+
+func (x *Progress) GetPartTotal() int64 {
+	if x != nil {
+		return x.PartTotal
 	}
 	return 0
 }
@@ -1277,10 +1301,14 @@ const file_trident_operations_v1_api_proto_rawDesc = "" +
 	"\rlast_sequence\x18\v \x01(\x04\x12\x10\n" +
 	"\btrace_id\x18\f \x01(\t\x12\x12\n" +
 	"\n" +
-	"request_id\x18\r \x01(\t\"'\n" +
+	"request_id\x18\r \x01(\t\"\\\n" +
 	"\bProgress\x12\f\n" +
 	"\x04done\x18\x01 \x01(\x03\x12\r\n" +
-	"\x05total\x18\x02 \x01(\x03\"E\n" +
+	"\x05total\x18\x02 \x01(\x03\x12\f\n" +
+	"\x04part\x18\x03 \x01(\t\x12\x11\n" +
+	"\tpart_done\x18\x04 \x01(\x03\x12\x12\n" +
+	"\n" +
+	"part_total\x18\x05 \x01(\x03\"E\n" +
 	"\x04Step\x12\f\n" +
 	"\x04name\x18\x01 \x01(\t\x12/\n" +
 	"\x05state\x18\x02 \x01(\x0e2 .trident.operations.v1.StepState\"2\n" +
