@@ -60,7 +60,7 @@ test-vm: ## Run the tests in a VM (as root, because of debootstrap; RUN=Name for
 bench: ## Measure side by side with the tools that others use
 	@$(NEED) go veritysetup curl $(VMTOOLS)
 	@if [[ $$EUID == 0 ]]; then export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/trixie)}; fi; \
-	for part in images deploy daemon guest; do GOFLAGS=-trimpath go run ./internal/e2e/bench/$$part; echo; done
+	for part in images deploy daemon watchers guest; do GOFLAGS=-trimpath go run ./internal/e2e/bench/$$part; echo; done
 
 .PHONY: lint
 lint: ## Check the code, the API definitions and the scripts
