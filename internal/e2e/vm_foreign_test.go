@@ -1,0 +1,20 @@
+//go:build vm
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestAClientMadeFromTheSnapshotOfTheWireServicesAHost(t *testing.T) {
+	t.Parallel()
+	foreign := foreignClient(t)
+	g := start(t)
+	config := filepath.Join(t.TempDir(), "host.yaml")
+	if err := os.WriteFile(config, []byte(hostConfig([]extensionOf{g.tool("one")}, nil, "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Log(foreign("-socket", g.socket, "-config", config))
+}
