@@ -103,7 +103,7 @@ func TestADeploymentFromAServerGoesOnAfterARestart(t *testing.T) {
 	// The budget is for one time all of it, and what was read in vain.
 	p := mustOpen(t, path, sha384).Partitions()[2]
 	rest := p.File.Compressed - saved.Compressed
-	meter = fetch.NewMeter(0, meter.Used()+rest+128<<10, meter.Used())
+	meter = fetch.NewMeter(0, meter.Used()+rest+512<<10, meter.Used())
 	i, err := s.open(t, sha384, pin, meter)
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +114,7 @@ func TestADeploymentFromAServerGoesOnAfterARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantContent(t, disk, content[1])
-	if more := s.sent.Load() - before; more > rest+128<<10 {
+	if more := s.sent.Load() - before; more > rest+512<<10 {
 		t.Errorf("%d bytes were sent for the last %d", more, rest)
 	}
 	if n := s.naive.Load(); n > 0 {
