@@ -161,7 +161,7 @@ func (s osService) reboot(ctx context.Context, r *osRun) error {
 }
 
 func (s osService) askReboot(ctx context.Context, r *osRun, into string) error {
-	if r.State.CallerReboots {
+	if r.State.CallerReboots && !s.reboots.Load() {
 		r.Logf(slog.LevelInfo, "reboot this host: it boots into %s then", into)
 		return operation.ErrReboot
 	}

@@ -102,13 +102,17 @@ func multiboot(c *hostconfig.Config) error {
 // PlanInstall says what Install would do to the disks, as values and for people. It
 // changes nothing, and may be asked for on any host.
 func (s *Service) PlanInstall(_ context.Context, c *hostconfig.Config) (storage.Description, string, error) {
+	asked, err := state{phase: hoststate.Fresh{}}.installable(c)
+	if err != nil {
+		return storage.Description{}, "", wrap("plan installation", err)
+	}
 	inv, err := s.Machine.Inventory()
 	if err != nil {
 		return storage.Description{}, "", wrap("plan installation", err)
 	}
 	seed := make([]byte, 32)
 	_, _ = rand.Read(seed)
-	plan, err := storage.NewPlan(&c.Spec().Storage, inv, storage.Request{For: storage.Install, Slot: slot.A, Seed: seed, Arch: s.Machine.Arch})
+	plan, err := storage.NewPlan(&asked.Spec().Storage, inv, storage.Request{For: storage.Install, Slot: slot.A, Seed: seed, Arch: s.Machine.Arch})
 	if err != nil {
 		return storage.Description{}, "", wrap("plan installation", err)
 	}
@@ -209,8 +213,11 @@ func (s *Service) rollBackOS(st state, link hoststate.Link, req RollbackRequest)
 // boot: then the result is that operation, or the one that has ended in this boot.
 // It is "" where there is nothing to confirm.
 func (s *Service) Commit(ctx context.Context, callerReboots bool) (operationID string, err error) {
-	if id, ok, err := s.onTrial(ctx); err != nil || ok {
-		return id, wrap("commit", err)
+	if op, ok, err := s.onTrial(ctx); err != nil || ok {
+		if err == nil && !callerReboots {
+			err = s.takeReboots(ctx, op)
+		}
+		return op.ID, wrap("commit", err)
 	}
 	st, err := s.state(ctx)
 	if err != nil {
@@ -224,17 +231,27 @@ func (s *Service) Commit(ctx context.Context, callerReboots bool) (operationID s
 }
 
 // onTrial is the operation that has led to this boot.
-func (s *Service) onTrial(ctx context.Context) (id string, ok bool, err error) {
+func (s *Service) onTrial(ctx context.Context) (op operation.Operation, ok bool, err error) {
 	last, err := s.Runner.List(ctx, 1, false)
 	if err != nil || len(last) == 0 {
-		return "", false, err
+		return operation.Operation{}, false, err
 	}
-	op := last[0]
-	r, is := osRecordOf(op)
+	r, is := osRecordOf(last[0])
 	if !is || r.RebootFrom == "" {
-		return "", false, nil
+		return operation.Operation{}, false, nil
 	}
-	return op.ID, !op.Phase.Settled() && op.Waiting == "" || r.Ended == s.Runner.Life.Boot, nil
+	now := s.Runner.Life.Boot
+	return last[0], !last[0].Phase.Settled() && r.RebootFrom != now || r.Ended == now, nil
+}
+
+// takeReboots has Trident reboot the host, where that is needed, for an operation
+// whose caller had wanted to, and is gone.
+func (s *Service) takeReboots(ctx context.Context, op operation.Operation) error {
+	s.reboots.Store(true)
+	if op.Phase != operation.Undoing || op.Waiting != operation.Reboot {
+		return nil
+	}
+	return s.touch("reboot", func() error { return s.Systemd.Reboot(ctx) })
 }
 
 func osRecordOf(op operation.Operation) (r osRecord, ok bool) {

@@ -13,6 +13,7 @@ package servicing
 import (
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/trident-project/trident/internal/extension"
@@ -54,7 +55,8 @@ type Service struct {
 	extensions *extension.Store
 	etcClosed  func(root string) (bool, error) // etcClosed, but in tests
 
-	begin   sync.Mutex // held while a request is weighed, and its operation begun
+	reboots atomic.Bool // in place of the callers who had wanted to
+	begin   sync.Mutex  // held while a request is weighed, and its operation begun
 	start   map[string]operation.Starter[record]
 	startOS map[string]operation.Starter[osRecord]
 	stream  operation.Starter[streamRecord]

@@ -29,7 +29,7 @@ const oldestQEMU = 8
 // boot, and the first image that is merged waits until it has.
 func Cmdline(root string) string {
 	const unused = "ahci,libata,btrfs,kvm_amd,kvm_intel,kvm,aesni_intel,cryptd,ghash_clmulni_intel,button,psmouse,i2c_i801,lpc_ich,iTCO_wdt,sr_mod,cdrom"
-	return "root=" + root + " rw console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off systemd.show_status=0 modprobe.blacklist=" + unused
+	return "root=" + root + " rw console=ttyS0 quiet panic=-1 no_timer_check net.ifnames=0 mitigations=off systemd.show_status=0 modprobe.blacklist=" + unused
 }
 
 // kernelArgs starts a kernel of the lab.

@@ -1,0 +1,241 @@
+//go:build vm
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trident-project/trident/internal/e2e/lab"
+	"github.com/trident-project/trident/internal/e2e/osimage"
+)
+
+// A hostedImage is an image on a web server that guests reach.
+type hostedImage struct {
+	osimage.Image
+	url string
+}
+
+// imagePort is where guests find images.
+const imagePort = "127.0.0.1:8099"
+
+// host serves images to the guest for as long as it is switched on.
+func (g *guest) hosts(images ...osimage.Image) []hostedImage {
+	g.t.Helper()
+	var out []hostedImage
+	mux := http.NewServeMux()
+	for _, img := range images {
+		name := filepath.Base(img.Path)
+		mux.HandleFunc("/"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, img.Path) })
+		out = append(out, hostedImage{img, "http://" + imagePort + "/" + name})
+	}
+	g.answers(mux)
+	return out
+}
+
+// answers answers the guest's requests.
+func (g *guest) answers(h http.Handler) {
+	g.t.Helper()
+	l, err := g.Listen(g.t.Context(), imagePort)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	server := &http.Server{Handler: h}
+	go func() { _ = server.Serve(l) }()
+	g.t.Cleanup(func() { server.Close() })
+}
+
+// system is a Host Configuration for an image: a disk with two slots and a volume
+// for Trident.
+func (i hostedImage) config(more string) string {
+	return fmt.Sprintf(`image: {url: %q, sha384: %s}
+storage:
+  disks:
+  - id: disk
+    device: /dev/disk/by-id/virtio-disk0
+    partitionTableType: gpt
+    partitions:
+    - {id: esp, type: esp, size: 256M}
+    - {id: root-a, type: root, size: 1536M}
+    - {id: root-b, type: root, size: 1536M}
+    - {id: trident, type: linux-generic, size: grow}
+  abUpdate: {volumePairs: [{id: root, volumeAId: root-a, volumeBId: root-b}]}
+  filesystems:
+  - {deviceId: esp, mountPoint: {path: /boot/efi, options: umask=0077}}
+  - {deviceId: root, mountPoint: /}
+  - {deviceId: trident, source: new, mountPoint: /var/lib/trident}
+os:
+  hostname: lab-installed
+  users: [{name: fleet, sshMode: key-only, sshPublicKeys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJWeQNu1eRTVuVmV9oCvGS2rQ9oOUmQHRPmdVUFhpL9O fleet"]}]
+  additionalFiles: [{destination: /etc/of.conf, content: "of %s\n", permissions: "0644"}]
+  modules: [{name: loop, loadMode: always}]
+health:
+  checks:
+  - {name: healthy, systemdServices: [%s], timeoutSeconds: 120, runOn: [clean-install, ab-update]}
+scripts:
+  postConfigure: [{name: mark, runOn: [clean-install, ab-update], content: "echo $SERVICING_TYPE in $TARGET_ROOT > /etc/marked"}]
+internalParams: {trialTime: 4min}
+%s`, i.url, i.SHA384, i.SHA384[:8], osimage.HealthUnit, more)
+}
+
+func (g *guest) file(text string) string {
+	g.t.Helper()
+	path := filepath.Join(g.t.TempDir(), "config.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+	return path
+}
+
+// installed makes the live guest one that runs from its disk.
+func (g *guest) installed(img hostedImage) {
+	g.t.Helper()
+	g.sh("touch /override-trident-safety-check")
+	said := g.across(g.BootInstalled, "install", g.file(img.config("")))
+	if said.code != 0 {
+		g.t.Fatalf("install: %+v", said)
+	}
+	g.t.Log(said.out + said.errs)
+	g.unsettled()
+}
+
+// said is what a command said, and how it ended.
+type said struct {
+	out, errs string
+	code      int
+}
+
+// across runs a command that has the guest reboot, switches the guest on again with
+// boot, as often as it goes off, and returns what the command said, which watches
+// all the while.
+func (g *guest) across(boot func(context.Context) error, args ...string) said {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), 12*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, g.f.trident, append([]string{"--socket", g.socket}, args...)...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Start(); err != nil {
+		g.t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	booting := make(chan error, 1)
+	again := func() { booting <- boot(ctx) } // it waits until the guest is off
+	go again()
+	for {
+		select {
+		case err := <-booting:
+			if err != nil && !errors.Is(err, lab.ErrOff) && ctx.Err() == nil {
+				g.t.Errorf("boot: %v\n%s%s", err, out.String(), errs.String())
+				cancel()
+			}
+			if ctx.Err() == nil {
+				boot = g.BootAgain
+				go again()
+			}
+		case err := <-ended:
+			cancel()
+			if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+				g.t.Fatal(err)
+			}
+			<-booting
+			return said{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+		}
+	}
+}
+
+// unsettled waits until what was begun before a boot has ended by itself.
+func (g *guest) unsettled() {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), 8*time.Minute)
+	defer cancel()
+	if _, err := g.Run(ctx, "while test -e /var/lib/trident/unsettled; do sleep 0.2; done", nil); err != nil {
+		out, errs, _ := g.trident("operation", "list")
+		g.t.Fatal(err, out, errs)
+	}
+}
+
+// status is what `trident get status` prints.
+func (g *guest) status() string {
+	g.t.Helper()
+	out, errs, code := g.trident("get", "status")
+	if code != 0 {
+		g.t.Fatalf("get status: %d, %s", code, errs)
+	}
+	return out
+}
+
+// runs checks what system a guest runs, and what its status says.
+func (g *guest) runsOS(img hostedImage, volume string) {
+	g.t.Helper()
+	g.bootedInto(img.Image)
+	st := g.status()
+	for _, want := range []string{"servicingState: provisioned", "abActiveVolume: " + volume, img.SHA384} {
+		if !strings.Contains(st, want) {
+			g.t.Errorf("the status does not say %q:\n%s", want, st)
+		}
+	}
+	for command, want := range map[string]string{
+		"cat /etc/of.conf":                                          "of " + img.SHA384[:8],
+		"hostname; id -un fleet":                                    "lab-installed\nfleet",
+		"findmnt -n -o FSTYPE /boot/efi /var/lib/trident":           "vfat",
+		"findmnt -n -o FSTYPE /var/lib/trident":                     "ext4",
+		"ls /etc/systemd/system/trident-trial* 2>/dev/null || true": "",
+		"ls -A /run/trident | grep -v sock || true":                 "",
+	} {
+		if got := g.sh(command); !strings.Contains(got, want) || want == "" && got != "" {
+			g.t.Errorf("%s: %q, want %q", command, got, want)
+		}
+	}
+}
+
+func TestAMachineIsInstalledAndUpdatedIntoTheOtherSlotAndBack(t *testing.T) {
+	lap := laps(t)
+	g := live(t)
+	lap("live system")
+	images := g.hosts(system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "2.0.0"}))
+	lap("two images")
+	g.installed(images[0])
+	lap("installed and settled")
+	g.runsOS(images[0], "volume-a")
+	if got := g.sh("cat /etc/marked"); got != "clean-install in /" {
+		t.Errorf("the script said %q", got)
+	}
+	t.Log(g.sh("systemctl status trident.service --no-pager | head -20; lsblk; cat /etc/fstab"))
+	lap("looked at")
+
+	images = g.hosts(images[0].Image, images[1].Image)
+	machine := g.sh("cat /etc/machine-id")
+	update := g.across(g.BootAgain, "update", g.file(images[1].config("")))
+	if update.code != 0 {
+		t.Fatalf("update: %+v", update)
+	}
+	t.Log(update.out + update.errs)
+	g.unsettled()
+	lap("updated and settled")
+	g.runsOS(images[1], "volume-b")
+	if got := g.sh("cat /etc/machine-id"); got != machine {
+		t.Errorf("the machine is %s, was %s", got, machine)
+	}
+
+	out, errs, code := g.trident("rollback", "--check")
+	if code != 0 || strings.TrimSpace(out) != "ab" {
+		t.Errorf("rollback --check: %d, %s%s", code, out, errs)
+	}
+	if back := g.across(g.BootAgain, "rollback"); back.code != 0 {
+		t.Fatalf("rollback: %+v", back)
+	}
+	g.unsettled()
+	lap("rolled back")
+	g.runsOS(images[0], "volume-a")
+}
