@@ -98,7 +98,8 @@ func setUp(conn grpc.ClientConnInterface) []call {
 		{method: "trident.v1.StreamingService/StreamDisk", want: invalid,
 			do: servicing(v1.NewStreamingServiceClient(conn).StreamDisk, &v1.StreamDiskRequest{ImageUrl: "nowhere"})},
 		{method: "trident.v1preview.CommitService/CheckRoot", want: "FAILURE NOT_REQUIRED INVALID_INPUT_ERROR host-not-provisioned",
-			do: servicing(preview.NewCommitServiceClient(conn).CheckRoot, &preview.CheckRootRequest{})},
+			host: "FAILURE NOT_REQUIRED SERVICING_ERROR get-block-device-path", // its root was in no configuration
+			do:   servicing(preview.NewCommitServiceClient(conn).CheckRoot, &preview.CheckRootRequest{})},
 		{method: install + "Install", want: invalid, do: servicing(in.Install, &preview.InstallRequest{})},
 		{method: install + "InstallStage", want: invalid, do: servicing(in.InstallStage, &preview.StageInstallRequest{})},
 		{method: install + "InstallFinalize", want: "FAILURE NOT_REQUIRED INTERNAL_ERROR unexpected-servicing-state",
