@@ -61,8 +61,11 @@ func (b *build) dress(s Spec) error {
 // systemd-boot.
 func (b *build) makeESP(ctx context.Context, initrd string) error {
 	kernels, err := filepath.Glob(filepath.Join(b.tree, "boot/vmlinuz-*"))
-	if err != nil || len(kernels) != 1 {
-		return fmt.Errorf("find the tree's kernel: %v, %w", kernels, err)
+	if err != nil {
+		return err
+	}
+	if len(kernels) != 1 {
+		return fmt.Errorf("find the tree's kernel: there are %d, want 1", len(kernels))
 	}
 	b.kernel = strings.TrimPrefix(filepath.Base(kernels[0]), "vmlinuz-")
 	esp := filepath.Join(b.dir, "esp")
@@ -107,7 +110,12 @@ func (b *build) makeESP(ctx context.Context, initrd string) error {
 // EmptyESP is the content of a new ESP of that many MiB.
 func (m *Maker) EmptyESP(ctx context.Context, mib int64) func(io.Writer) error {
 	return func(w io.Writer) error {
-		path := filepath.Join(m.dir, "empty-esp.img")
+		dir, err := os.MkdirTemp(m.dir, "esp-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		path := filepath.Join(dir, "esp.img")
 		if err := makeFile(path, mib<<20); err != nil {
 			return err
 		}

@@ -18,7 +18,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/trident-project/trident/internal/e2e/lab"
 	"github.com/trident-project/trident/internal/image"
@@ -42,11 +44,16 @@ const (
 	Marker     = "/usr/share/lab/marker"
 )
 
-// A Maker makes images that have the same packages.
+// A Maker makes images that have the same packages. It may be used by several
+// goroutines.
 type Maker struct {
 	dir  string
 	tree string // with the packages
 	lab  lab.Tree
+
+	mu   sync.Mutex
+	made map[string]func() (Image, error) // by name
+	n    int                              // of mutated ones
 }
 
 // An Image is a COSI file. It has an ESP, for /boot/efi, and a root.
@@ -73,7 +80,7 @@ func New(ctx context.Context, dir string, rpms ...string) (*Maker, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Maker{dir: dir, tree: filepath.Join(dir, "tree"), lab: found}
+	m := &Maker{dir: dir, tree: filepath.Join(dir, "tree"), lab: found, made: map[string]func() (Image, error){}}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -122,17 +129,41 @@ func (m *Maker) install(ctx context.Context, rpms []string) error {
 
 const unhealthy = "/usr/share/lab/unhealthy"
 
-// Make makes an image. Two with the same version and fault have the same UUIDs.
+// makeLimit bounds the making of one image, on a busy machine.
+const makeLimit = 10 * time.Minute
+
+// Make makes an image, or returns the one that it has made of the same version
+// and fault. A mutated one is made each time, and has UUIDs of its own.
 func (m *Maker) Make(ctx context.Context, s Spec) (Image, error) {
 	name := "debian_" + s.Version
 	if s.Fault != "" {
 		name += "_" + string(s.Fault)
 	}
-	img, err := m.make(ctx, name, s)
-	if err != nil {
-		return Image{}, fmt.Errorf("make image %s: %w", name, err)
+	return m.maker(ctx, name, s)()
+}
+
+func (m *Maker) maker(ctx context.Context, name string, s Spec) func() (Image, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s.Mutate != nil {
+		m.n++
+		name = fmt.Sprintf("%s_mutated-%d", name, m.n)
 	}
-	return img, nil
+	made, ok := m.made[name]
+	if !ok {
+		made = sync.OnceValues(func() (Image, error) {
+			// Others may wait for it when who asked first has gone.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeLimit)
+			defer cancel()
+			img, err := m.make(ctx, name, s)
+			if err != nil {
+				return Image{}, fmt.Errorf("make image %s: %w", name, err)
+			}
+			return img, nil
+		})
+		m.made[name] = made
+	}
+	return made
 }
 
 func (m *Maker) make(ctx context.Context, name string, s Spec) (img Image, err error) {
