@@ -20,6 +20,7 @@ import (
 const selected = `cat /sys/firmware/efi/efivars/LoaderEntrySelected-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f | tail -c +5 | tr -d '\0'`
 
 func TestALiveSystemHasFirmwareAndAnEmptyDisk(t *testing.T) {
+	t.Parallel()
 	lap := laps(t)
 	g := live(t)
 	lap("packages, boot and load")
@@ -38,6 +39,7 @@ func TestALiveSystemHasFirmwareAndAnEmptyDisk(t *testing.T) {
 }
 
 func TestAnImageOfDebianBootsByFirmware(t *testing.T) {
+	t.Parallel()
 	lap := laps(t)
 	first := system(t, osimage.Spec{Version: "1.0.0"})
 	lap("packages and the first image")
@@ -71,6 +73,31 @@ func TestAnImageOfDebianBootsByFirmware(t *testing.T) {
 	}
 	lap("looked at")
 	t.Log(g.sh("systemd-analyze | head -1; df -h / | tail -1; systemctl --failed --no-legend"))
+}
+
+func TestAnImageThatIsBadBootsAndSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	for fault, command := range map[osimage.Fault]string{
+		osimage.Unhealthy:     "! systemctl is-active --quiet " + osimage.HealthUnit + " && systemctl is-enabled " + osimage.HealthUnit,
+		osimage.TridentBroken: "systemctl is-active " + osimage.HealthUnit + " && ! trident version 2>/dev/null",
+	} {
+		t.Run(string(fault), func(t *testing.T) {
+			t.Parallel()
+			lap := laps(t)
+			img := system(t, osimage.Spec{Version: "4.0.0", Fault: fault})
+			g := machine(t, lab.Options{Image: handmade(t, hole{"esp", 64, from(t, img, "/boot/efi")}, hole{"root", 1024, from(t, img, "/")})})
+			lap("image and disk")
+			if err := g.BootInstalled(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := g.WaitBoot(t.Context()); err == nil {
+				t.Error("all is well")
+			}
+			g.bootedInto(img)
+			g.sh(command)
+			lap("booted and looked at")
+		})
+	}
 }
 
 // boots is what package boot says on a machine.
@@ -125,6 +152,7 @@ func (g *guest) bootedInto(img osimage.Image) {
 }
 
 func TestASlotIsTriedKeptAndFallenBackFromByRealFirmware(t *testing.T) {
+	t.Parallel()
 	lap := laps(t)
 	a, b := system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "2.0.0"})
 	bad := system(t, osimage.Spec{Version: "3.0.0", Fault: osimage.DoesNotBoot})
