@@ -96,8 +96,8 @@ func (g *guest) file(text string) string {
 	return path
 }
 
-// installed makes the live guest one that runs from its disk.
-func (g *guest) installed(img hostedImage) {
+// install makes the live guest one that runs from its disk.
+func (g *guest) install(img hostedImage) {
 	g.t.Helper()
 	g.sh("touch /override-trident-safety-check")
 	said := g.across(g.BootInstalled, "install", g.file(img.config("")))
@@ -129,29 +129,32 @@ func (g *guest) across(boot func(context.Context) error, args ...string) said {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	booting := make(chan error, 1)
-	again := func() { booting <- boot(ctx) } // it waits until the guest is off
-	go again()
-	for {
-		select {
-		case err := <-booting:
-			if err != nil && !errors.Is(err, lab.ErrOff) && ctx.Err() == nil {
-				g.t.Errorf("boot: %v\n%s%s", err, out.String(), errs.String())
-				cancel()
-			}
-			if ctx.Err() == nil {
-				boot = g.BootAgain
-				go again()
-			}
-		case err := <-ended:
-			cancel()
-			if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
-				g.t.Fatal(err)
-			}
-			<-booting
-			return said{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
-		}
+	booting := g.reboots(ctx, boot)
+	err := cmd.Wait()
+	cancel()
+	<-booting
+	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+		g.t.Fatal(err)
 	}
+	return said{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+}
+
+// reboots switches the guest on again whenever it goes off, first with boot, until
+// ctx ends. The channel is closed then.
+func (g *guest) reboots(ctx context.Context, boot func(context.Context) error) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			err := boot(ctx) // waits until it is off
+			if err != nil && !errors.Is(err, lab.ErrOff) && ctx.Err() == nil {
+				g.t.Errorf("boot: %v", err)
+				return
+			}
+			boot = g.BootAgain
+		}
+	}()
+	return done
 }
 
 // unsettled waits until what was begun before a boot has ended by itself.
@@ -205,7 +208,7 @@ func TestAMachineIsInstalledAndUpdatedIntoTheOtherSlotAndBack(t *testing.T) {
 	lap("live system")
 	images := g.hosts(system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "2.0.0"}))
 	lap("two images")
-	g.installed(images[0])
+	g.install(images[0])
 	lap("installed and settled")
 	g.runsOS(images[0], "volume-a")
 	if got := g.sh("cat /etc/marked"); got != "clean-install in /" {

@@ -23,7 +23,8 @@ const oldestQEMU = 8
 
 // Cmdline is the command line of a guest's kernel with that root: a device, or
 // UUID= and that of a file system. panic=-1 with -no-reboot makes a panic, and a
-// reboot, the end of the QEMU process, which is what waits for it.
+// reboot, the end of the QEMU process, which is what waits for it. The kernel's
+// check of the timer fails now and then on a busy machine that emulates.
 //
 // Drivers that a guest has no use for are left out: udev would load them at each
 // boot, and the first image that is merged waits until it has.
