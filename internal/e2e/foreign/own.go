@@ -38,7 +38,7 @@ func own(conn grpc.ClientConnInterface) []call {
 		{method: "trident.host.v1.HostService/PlanUpdate", want: "SERVICING_KIND_NONE_REQUIRED",
 			do: unary(here.PlanUpdate, &host.PlanUpdateRequest{Config: &host.PlanUpdateRequest_Text{Text: text}},
 				func(r *host.PlanUpdateResponse) string { return r.GetKind().String() })},
-		{method: "trident.host.v1.HostService/PlanInstall", want: "OK",
+		{method: "trident.host.v1.HostService/PlanInstall", want: invalid,
 			do: unary(here.PlanInstall, &host.PlanInstallRequest{Config: &host.PlanInstallRequest_Text{Text: text}}, ok)},
 		{method: "trident.host.v1.HostService/GetHost", want: "HOST_PHASE_FRESH", host: "HOST_PHASE_SETTLED",
 			do: unary(here.GetHost, &host.GetHostRequest{}, func(r *host.GetHostResponse) string { return r.GetPhase().String() })},
