@@ -82,7 +82,7 @@ generate: ## Generate the Go code of the API from proto/, a foreign client's too
 check-generated: ## Generate again; fail when something differs from what is committed
 	$(MAKE) --no-print-directory generate
 	git diff --exit-code -- proto internal/e2e/foreign docs/host-configuration.md docs/host-configuration.schema.json
-	new=$$(git ls-files --others --exclude-standard proto docs/host-configuration.md docs/host-configuration.schema.json); [[ -z $$new ]] || { echo "not committed: $$new" >&2; exit 1; }
+	new=$$(git ls-files --others --exclude-standard proto internal/e2e/foreign docs/host-configuration.md docs/host-configuration.schema.json); [[ -z $$new ]] || { echo "not committed: $$new" >&2; exit 1; }
 
 .PHONY: clean
 clean: ## Remove what was built; keys that were made stay
