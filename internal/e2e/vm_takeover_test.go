@@ -209,13 +209,10 @@ func (g *guest) readableByUpstream() {
 	}
 }
 
-// cutIn updates, and cuts the power as soon as it hears that the operation has
-// come to a step.
-func (c plainClient) cutIn(config string, phase operationsv1.Phase, step string) (operation string) {
+// begun begins an update and does not wait for its end.
+func (c plainClient) begun(config string) (operation string) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 6*time.Minute)
-	defer cancel()
-	stream, err := tridentv1.NewUpdateServiceClient(c.conn).Update(ctx, &tridentv1.UpdateRequest{
+	stream, err := tridentv1.NewUpdateServiceClient(c.conn).Update(c.ctx(), &tridentv1.UpdateRequest{
 		Stage:    &tridentv1.StageUpdateRequest{Config: &tridentv1.HostConfiguration{Config: config}},
 		Finalize: &tridentv1.FinalizeUpdateRequest{},
 	})
@@ -226,9 +223,18 @@ func (c plainClient) cutIn(config string, phase operationsv1.Phase, step string)
 	if err != nil || len(header.Get("trident-operation-id")) != 1 {
 		c.t.Fatalf("header %v, %v", header, err)
 	}
-	operation = header.Get("trident-operation-id")[0]
+	return header.Get("trident-operation-id")[0]
+}
+
+// cutIn updates, and cuts the power as soon as it hears that the operation has
+// come to a step.
+func (c plainClient) cutIn(config string, phase operationsv1.Phase, step string) (operation string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 6*time.Minute)
+	defer cancel()
+	operation = c.begun(config)
 	cut := false
-	_, err = c.api.Watch(ctx, operation, 0, func(e *client.Event) {
+	_, err := c.api.Watch(ctx, operation, 0, func(e *client.Event) {
 		if cut || e.GetChange() == nil || e.Phase != phase || e.Step != step {
 			return
 		}
@@ -268,8 +274,8 @@ func TestARuntimeUpdateSurvivesPowerCutsAtEveryStep(t *testing.T) {
 		phase operationsv1.Phase
 		step  string
 	}{
-		{doing, "fetch"}, {doing, "stage"}, {doing, "keep"}, {doing, "extensions"}, {doing, "health"}, {doing, "settle"},
-		{undoing, "health"}, {undoing, "extensions"}, {undoing, "begin"},
+		{doing, "fetch"}, {doing, "keep"}, {doing, "extensions"}, {doing, "health"}, {doing, "settle"},
+		{undoing, "extensions"}, {undoing, "begin"},
 	} {
 		ok := t.Run(fmt.Sprintf("%s %s", cut.phase, cut.step), func(t *testing.T) {
 			g := g.in(t)

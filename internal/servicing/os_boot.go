@@ -116,6 +116,9 @@ func (s osService) tell(ctx context.Context, r *osRun, c *hostconfig.Config) (ov
 	if err := r.Save(ctx); err != nil {
 		return false, err
 	}
+	if c.Spec().Trident.Disable { // nobody there is to know
+		return false, nil
+	}
 	return false, s.handOver(ctx, r)
 }
 
