@@ -87,7 +87,7 @@ func (s streamService) open(ctx context.Context, r *streamRun) (*image.Image, er
 
 // look opens the image and picks the disk.
 func (s streamService) look(ctx context.Context, r *streamRun) (err error) {
-	if err := (osService{s.Service}).safeToInstall(); err != nil {
+	if err := osService(s).safeToInstall(); err != nil {
 		return err
 	}
 	i, err := s.open(ctx, r)
