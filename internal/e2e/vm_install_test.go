@@ -194,7 +194,7 @@ func (g *guest) runsOS(img hostedImage, volume string) {
 		"findmnt -n -o FSTYPE /boot/efi":                            "vfat",
 		"findmnt -n -o FSTYPE /var/lib/trident":                     "ext4",
 		"ls /etc/systemd/system/trident-trial* 2>/dev/null || true": "",
-		"ls -A /run/trident | grep -v sock || true":                 "",
+		"findmnt -rno TARGET | grep /run/trident/ || true":          "",
 	} {
 		if got := g.sh(command); !strings.Contains(got, want) || want == "" && got != "" {
 			g.t.Errorf("%s: %q, want %q", command, got, want)

@@ -79,7 +79,7 @@ func TestAnImageThatIsBadBootsAndSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for fault, command := range map[osimage.Fault]string{
 		osimage.Unhealthy:     "! systemctl is-active --quiet " + osimage.HealthUnit + " && systemctl is-enabled " + osimage.HealthUnit,
-		osimage.TridentBroken: "systemctl is-active " + osimage.HealthUnit + " && ! trident version 2>/dev/null",
+		osimage.TridentBroken: "systemctl is-active " + osimage.HealthUnit + " && systemctl is-failed trident.service",
 	} {
 		t.Run(string(fault), func(t *testing.T) {
 			t.Parallel()
