@@ -259,6 +259,7 @@ func TestARuntimeUpdateSurvivesPowerCutsAtEveryStep(t *testing.T) {
 	g := start(t)
 	tools := map[string]extensionOf{"one": g.tool("one"), "two": g.tool("two")}
 	settings := g.settings()
+	g.sh("sync") // these are not Trident's to keep
 	config := func(tool string, health string) string {
 		if tool == "two" {
 			return hostConfig([]extensionOf{tools["two"]}, []extensionOf{settings}, health)
