@@ -41,7 +41,8 @@ const (
 	toldEvery  = 250 * time.Millisecond
 )
 
-// pace is how often what was written is brought to the medium, and told.
+// pace is how often what was written is brought to the medium, and told. Of 16 to
+// 256 MiB between two syncs 64 were the fastest; sync_file_range brought nothing.
 type pace struct {
 	span  int   // bytes between two syncs; twice as many may be dirty
 	saved int64 // bytes between two places that are told
@@ -58,7 +59,7 @@ type pace struct {
 // An image that is larger than t is upstream's FilesystemSizeExceedsBlockDevice,
 // before the first byte. Memory is that of a [Stream] and about 10 MiB.
 func (p Partition) Deploy(ctx context.Context, t Target, d Deployment) (Verified, error) {
-	return p.deploy(ctx, t, d, pace{span: 32 << 20, saved: 256 << 20, least: 5 * time.Second})
+	return p.deploy(ctx, t, d, pace{span: 64 << 20, saved: 256 << 20, least: 5 * time.Second})
 }
 
 func (p Partition) deploy(ctx context.Context, t Target, d Deployment, often pace) (Verified, error) {
