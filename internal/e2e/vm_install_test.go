@@ -127,8 +127,6 @@ func (g *guest) across(boot func(context.Context) error, args ...string) said {
 	if err := cmd.Start(); err != nil {
 		g.t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
 	booting := g.reboots(ctx, boot)
 	err := cmd.Wait()
 	cancel()
@@ -146,7 +144,10 @@ func (g *guest) reboots(ctx context.Context, boot func(context.Context) error) <
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			err := boot(ctx) // waits until it is off
+			err := g.WaitOff(ctx)
+			if err == nil {
+				err = boot(ctx)
+			}
 			if err != nil && !errors.Is(err, lab.ErrOff) && ctx.Err() == nil {
 				g.t.Errorf("boot: %v", err)
 				return
