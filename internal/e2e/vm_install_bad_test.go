@@ -91,7 +91,7 @@ func TestWhatCannotBeInstalledIsRefusedInOneSentence(t *testing.T) {
 		{"a truncated image", config("cut.cosi"), "", "", "image"},
 		{"a disk that is mounted", config("good.cosi"), mkfs + " && " + mount, "umount /mnt && wipefs -qa /dev/disk/by-id/virtio-disk0", "mounted at /mnt"},
 		{"a sealed command line", swap(config("good.cosi"), "  hostname: lab-installed", "  kernelCommandLine: {extraCommandLine: [debug]}"), "", "", "debug"},
-		{"an image that is not what it says", config("bad.cosi"), "", "", "SHA-384"},
+		{"an image that is not what it says", config("bad.cosi"), "", "", "read images/partition-2"},
 		{"an image that changes", config("changes.cosi"), "", "", "the source changed while it was being read"},
 	} {
 		if c.before != "" {

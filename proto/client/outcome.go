@@ -60,7 +60,7 @@ func (h Host) service(ctx context.Context, how How, fn func(*Event), open func(c
 		return h.alone(ctx, r, first, fn)
 	}
 	cancel() // the operation does not notice
-	w := &watch{client: h.c, id: first.id, after: first.after, fn: fn}
+	w := &watch{client: h.c, id: first.id, after: first.after, fn: fn, forgotten: how.forgotten}
 	if how.CallerReboots || how.forgotten {
 		w.enough = waitsForReboot
 	}

@@ -49,6 +49,10 @@ type watch struct {
 	// enough, if set, says at which event to stop before the operation has ended.
 	enough  func(*Event) bool
 	stopped bool
+	// forgotten: what the host boots then does not know of the operation. Leaving is
+	// the operation once it is in its reboot: a connection that is lost then is that.
+	forgotten bool
+	leaving   *Operation
 }
 
 // follow goes on until the operation has settled. The first events come from
@@ -63,6 +67,8 @@ func (w *watch) follow(ctx context.Context, next func() (*Event, error)) (*Opera
 			return op, result(op)
 		case err == nil && w.stopped:
 			return op, nil
+		case err != nil && w.leaving != nil && ctx.Err() == nil && lost(ctx, err):
+			return w.leaving, nil
 		case ctx.Err() != nil:
 			return nil, &DetachedError{Operation: w.id, Sequence: w.after, cause: context.Cause(ctx)}
 		case err != nil && (!lost(ctx, err) || w.client.hopeless()):
@@ -119,6 +125,9 @@ func (w *watch) attempt(ctx context.Context, next func() (*Event, error)) (*Oper
 			w.fn(event)
 		}
 		w.stopped = w.enough != nil && w.enough(event)
+		if w.forgotten && event.GetStep() == "reboot" && event.GetPhase() == operationsv1.Phase_PHASE_DOING {
+			w.leaving = &Operation{Id: w.id, Phase: event.GetPhase(), Step: event.GetStep(), Waiting: "reboot"}
+		}
 	}
 	resp, err := w.client.operations().Get(ctx, &operationsv1.GetRequest{Id: w.id})
 	return resp.GetOperation(), err
