@@ -1,6 +1,7 @@
 package extension
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha512"
 	"encoding/hex"
@@ -39,7 +40,10 @@ const maxImage = 4 << 30
 // again after a crash, with the same values, from another process.
 type Store struct {
 	// Root is the root folder of the host, "/".
-	Root    string
+	Root string
+	// Files is the root folder that file URLs are of; "" is Root. It differs for an
+	// OS that does not run, and is brought its extensions by one that does.
+	Files   string
 	Systemd systemd.Manager
 	// Tools runs journalctl, for the text of an error; nil: the text lacks it.
 	Tools run.Runner
@@ -258,7 +262,7 @@ func (s *Store) source(src Source) (fetch.Source, error) {
 		if u.Host != "" && u.Host != "localhost" || !path.IsAbs(u.Path) {
 			return fetch.Source{}, errkind.Errorf(errkind.Invalid, "a file URL must name an absolute path of this host")
 		}
-		return fetch.Source{Path: filepath.Join(s.Root, u.Path)}, nil
+		return fetch.Source{Path: filepath.Join(cmp.Or(s.Files, s.Root), u.Path)}, nil
 	}
 	if err == nil && u.Scheme == "oci" {
 		return fetch.Source{}, errkind.Errorf(errkind.Unsupported, "extensions are not fetched from a registry yet")

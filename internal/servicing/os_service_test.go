@@ -1,6 +1,9 @@
 package servicing
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -151,6 +154,24 @@ func TestBadRequestsForAnOSAreRefusedInOneSentence(t *testing.T) {
 		}
 		if _, err := s.Update(ctx, UpdateRequest{Config: w.parse(v2(a)), Stage: true, Finalize: true}); errkind.Variant(err) != "RootDevicePathAbActiveVolumeMismatch" {
 			t.Errorf("an update while the status is wrong: %v", err)
+		}
+	})
+}
+
+func TestTheExtensionsOfAConfigurationAreInTheNewSlot(t *testing.T) {
+	t.Parallel()
+	g := newGallery(t)
+	onMachine(t, func(t *testing.T, w *osWorld) {
+		write(t, filepath.Join(w.root, "srv", g.tool.sha), string(g.tool.data))
+		text := strings.Replace(v2(w.album), "os:\n", fmt.Sprintf("os:\n  sysexts: [{url: %q, sha384: %s}]\n", g.tool.url(), g.tool.sha), 1)
+		w.must(updating(func(*album) string { return text }, true, true))
+		link := filepath.Join(w.root, "var/lib/extensions/tool.raw")
+		data, err := os.ReadFile(link)
+		if target, lerr := os.Readlink(link); err != nil || lerr != nil || string(data) != string(g.tool.data) {
+			t.Errorf("%q, %v, %v", target, err, lerr)
+		}
+		if st := w.status(); !strings.Contains(st.Spec, "/var/lib/extensions/tool.raw") {
+			t.Errorf("recorded is %s", st.Spec)
 		}
 	})
 }

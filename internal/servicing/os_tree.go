@@ -208,16 +208,13 @@ func (s osService) placeExtensions(ctx context.Context, r *osRun, c *hostconfig.
 }
 
 func (s osService) extensionsInto(ctx context.Context, r *osRun, c *hostconfig.Config, root string) error {
-	store := &extension.Store{Root: root, Tools: s.Tools, Touch: s.Touch}
+	store := &extension.Store{Root: root, Files: s.Root, Tools: s.Tools, Touch: s.Touch}
 	say := func(line string) { r.Logf(slog.LevelInfo, "%s", line) }
 	var images []extension.Image
 	units := map[string]bool{}
 	for _, src := range wanted(c) {
 		if src.Path == ownPath {
 			continue // carried across, or dropped: see setUpTrident
-		}
-		if p, ok := strings.CutPrefix(src.URL, "file://"); ok {
-			src.URL = "file://" + filepath.Join(s.Root, p)
 		}
 		image, err := store.Stage(ctx, src, nil, nil, say)
 		if err != nil {
