@@ -173,7 +173,7 @@ func (g *guest) carriesOn(images ...osimage.Image) {
 	defer func() { cancel(); <-booting }()
 	for ctx.Err() == nil {
 		// A guest that goes off meanwhile is asked again.
-		if _, err := g.Run(ctx, "while test -e /var/lib/trident/unsettled; do sleep 0.2; done", nil); err == nil {
+		if _, err := g.Run(ctx, noMoreWork, nil); err == nil {
 			return
 		}
 		if _, err := g.Run(ctx, "true", nil); err != nil && ctx.Err() == nil {

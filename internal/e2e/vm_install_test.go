@@ -158,12 +158,16 @@ func (g *guest) reboots(ctx context.Context, boot func(context.Context) error) <
 	return done
 }
 
+// noMoreWork waits until nothing is unsettled. While a machine goes down the volume
+// is gone before the shell is.
+const noMoreWork = "until findmnt /var/lib/trident >/dev/null && ! test -e /var/lib/trident/unsettled; do sleep 0.2; done"
+
 // unsettled waits until what was begun before a boot has ended by itself.
 func (g *guest) unsettled() {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), 8*time.Minute)
 	defer cancel()
-	if _, err := g.Run(ctx, "while test -e /var/lib/trident/unsettled; do sleep 0.2; done", nil); err != nil {
+	if _, err := g.Run(ctx, noMoreWork, nil); err != nil {
 		out, errs, _ := g.trident("operation", "list")
 		g.t.Fatal(err, out, errs)
 	}
