@@ -101,17 +101,18 @@ func TestAnUpdateSurvivesPowerCuts(t *testing.T) {
 	lap := laps(t)
 	g := installed(t)
 	lap("installed machine")
-	runs, volumes := system(t, osimage.Spec{Version: "1.0.0"}), []string{"volume-a", "volume-b"}
-	for n, cut := range []struct {
+	first, second := system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "2.0.0"})
+	runs, volumes := first, []string{"volume-a", "volume-b"}
+	for _, cut := range []struct {
 		step  string
 		phase operationsv1.Phase
 	}{
 		{"write", operationsv1.Phase_PHASE_DOING}, {"boot files", operationsv1.Phase_PHASE_DOING}, {"reboot", operationsv1.Phase_PHASE_DOING},
 		{"health", operationsv1.Phase_PHASE_DOING}, {"settle", operationsv1.Phase_PHASE_DOING},
 	} {
-		next := system(t, osimage.Spec{Version: []string{"2.0.0", "1.0.0"}[n%2]})
-		if next.SHA384 == runs.SHA384 {
-			next = system(t, osimage.Spec{Version: "2.0.0"})
+		next := second
+		if runs.SHA384 == second.SHA384 {
+			next = first
 		}
 		images := g.hosts(runs, next)
 		op := g.cutInUpdate(images[1], cut.phase, cut.step)

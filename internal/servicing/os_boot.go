@@ -148,12 +148,27 @@ func (s osService) endTrial(ctx context.Context, r *osRun) error {
 	return s.withLoader(r, c, func(l boot.Loader) error { return l.Keep(ctx, r.State.Slot.Other()) })
 }
 
-// reboot leads into the new system.
+// someBoot stands for a boot that nobody noted.
+const someBoot = "unknown"
+
+// reboot leads into the new system. That may run already: the power may have gone
+// before this was written down.
 func (s osService) reboot(ctx context.Context, r *osRun) error {
+	c, err := r.State.asked()
+	if err != nil {
+		return err
+	}
+	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
+	if err != nil {
+		return err
+	}
 	now := s.Runner.Life.Boot
 	if r.State.RebootFrom == "" {
 		r.State.RebootFrom = now
-		if err := r.Save(ctx); err != nil {
+		if running == r.State.Slot {
+			r.State.RebootFrom = someBoot
+		}
+		if err := s.touch("note reboot", func() error { return r.Save(ctx) }); err != nil {
 			return err
 		}
 	}
@@ -268,6 +283,9 @@ func (s osService) booted(ctx context.Context, r *osRun) error {
 func (s osService) health(ctx context.Context, r *osRun) error {
 	c, err := r.State.asked()
 	if err != nil || r.State.Back {
+		return err
+	}
+	if err := s.booted(ctx, r); err != nil { // the power went meanwhile
 		return err
 	}
 	return s.checkAll(ctx, r, r.ID, c.Spec().Health, r.State.on())

@@ -269,7 +269,7 @@ func osRecordOf(op operation.Operation) (r osRecord, ok bool) {
 func (s *Service) commitOS(st state, callerReboots bool) (decision, error) {
 	r := osRecord{
 		Asked: string(st.next.YAML()), Slot: slot.A, Index: st.status.InstallIndex, Partitioned: true, CallerReboots: callerReboots,
-		Paths: fromMap(st.status.PartitionPaths), Disks: fromMap(st.status.DiskUUIDs), RebootFrom: "another",
+		Paths: fromMap(st.status.PartitionPaths), Disks: fromMap(st.status.DiskUUIDs), RebootFrom: someBoot,
 	}
 	if st.phase == hoststate.TryingInstall {
 		r.Install = true

@@ -126,7 +126,7 @@ func (w *watch) attempt(ctx context.Context, next func() (*Event, error)) (*Oper
 		}
 		w.stopped = w.enough != nil && w.enough(event)
 		if w.forgotten && event.GetStep() == "reboot" && event.GetPhase() == operationsv1.Phase_PHASE_DOING {
-			w.leaving = &Operation{Id: w.id, Phase: event.GetPhase(), Step: event.GetStep(), Waiting: "reboot"}
+			w.leaving = &Operation{Id: w.id, Summary: "the disk is written, and the host reboots", Phase: event.GetPhase(), Step: event.GetStep(), Waiting: "reboot"}
 		}
 	}
 	resp, err := w.client.operations().Get(ctx, &operationsv1.GetRequest{Id: w.id})
