@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
@@ -62,9 +64,14 @@ type process struct {
 
 var errDead = errors.New("the power is off")
 
-// tempDir is in memory where there is such a place: a power cut is played, so
+// tempDir is in memory where there is such a place, with room: a power cut is played, so
 // nothing is gained by waiting for a real disk.
 func tempDir(t testing.TB) string {
+	var room unix.Statfs_t
+	const wanted = 4 << 30
+	if unix.Statfs("/dev/shm", &room) != nil || room.Bavail*uint64(room.Bsize) < wanted {
+		return t.TempDir()
+	}
 	dir, err := os.MkdirTemp("/dev/shm", "trident-test-")
 	if err != nil {
 		return t.TempDir()
