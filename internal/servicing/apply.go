@@ -108,15 +108,11 @@ func (s *Service) writeFiles(ctx context.Context, r *opRun) error {
 
 func (s *Service) changeFiles(r *opRun, w work) error {
 	for _, f := range w.change.Files.Write {
-		mode := fs.FileMode(0o664)
-		if f.Permissions != "" {
-			n, err := strconv.ParseUint(f.Permissions, 8, 9)
-			if err != nil {
-				return errkind.Errorf(errkind.Invalid, "write %s: its permissions: %w", f.Destination, err)
-			}
-			mode = fs.FileMode(n)
+		mode, err := modeOf(f)
+		if err != nil {
+			return fmt.Errorf("write %s: %w", f.Destination, err)
 		}
-		err := s.touch("write file", func() error {
+		err = s.touch("write file", func() error {
 			return osconfig.Write(s.Root, absolute(f.Destination), mode, func(out io.Writer) error { return s.content(f, out) })
 		})
 		if err != nil {

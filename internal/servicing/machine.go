@@ -6,9 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/linux/efivar"
+	"github.com/trident-project/trident/internal/linux/gpt"
 	"github.com/trident-project/trident/internal/linux/loop"
 	"github.com/trident-project/trident/internal/linux/mount"
 	"github.com/trident-project/trident/internal/linux/run"
@@ -19,7 +21,7 @@ import (
 // RealMachine is that of the host that this process runs on.
 type Machine struct {
 	Inventory func() (*blockdev.Inventory, error)
-	Disks     storage.Tools
+	Disks     storage.Tools // with its Open
 	Mounts    mount.Mounter
 	// Firmware are the variables that say what boots; a host that has not booted by
 	// UEFI is an error of kind Precondition.
@@ -35,7 +37,7 @@ type Machine struct {
 func RealMachine(root, arch string) Machine {
 	return Machine{
 		Inventory: func() (*blockdev.Inventory, error) { return blockdev.Read(root) },
-		Disks:     storage.Tools{Runner: run.Host{}, Udev: udevRuns(root)},
+		Disks:     storage.Tools{Runner: run.Host{}, Open: blockdev.Open, Udev: udevRuns(root)},
 		Mounts:    mount.Host{},
 		Firmware:  func() (efivar.Store, error) { return efivar.Open(filepath.Join(root, efivar.DefaultDir)) },
 		ESPFiles:  openESP,
@@ -97,11 +99,7 @@ func (s *Service) clear(at string) error {
 
 // fstypeOf is what is on a device, for mounting it.
 func (s *Service) fstypeOf(device string) (string, error) {
-	open := s.Machine.Disks.Open
-	if open == nil {
-		open = blockdev.Open
-	}
-	dev, err := open(device, false)
+	dev, err := s.Machine.Disks.Open(device, false)
 	if err != nil {
 		return "", err
 	}
@@ -117,17 +115,14 @@ func (s *Service) fstypeOf(device string) (string, error) {
 
 // espOf says to the firmware which partition the ESP is.
 func espOf(inv *blockdev.Inventory, device string) (efivar.HardDrive, error) {
-	for i := range inv.Disks {
-		d := &inv.Disks[i]
-		p, ok := inv.Partition(device)
-		if !ok || d.GPT == nil {
+	p, there := inv.Partition(device)
+	for _, d := range inv.Disks {
+		if !there || d.GPT == nil {
 			continue
 		}
-		for _, e := range d.GPT.Entries {
-			if e.ID.String() == p.UUID {
-				lba := uint64(d.SectorSize)
-				return efivar.HardDrive{Number: uint32(e.Number), Start: uint64(e.Offset) / lba, Size: uint64(e.Size) / lba, Partition: e.ID}, nil
-			}
+		if i := slices.IndexFunc(d.GPT.Entries, func(e gpt.Entry) bool { return e.ID.String() == p.UUID }); i >= 0 {
+			e, lba := d.GPT.Entries[i], uint64(d.SectorSize)
+			return efivar.HardDrive{Number: uint32(e.Number), Start: uint64(e.Offset) / lba, Size: uint64(e.Size) / lba, Partition: e.ID}, nil
 		}
 	}
 	return efivar.HardDrive{}, fmt.Errorf("find the EFI system partition %s: no disk of this host has it", device)

@@ -243,10 +243,6 @@ func (s osService) returnToOld(ctx context.Context, r *osRun) error {
 			return err
 		}
 	}
-	r.State.ReturnFrom = s.Runner.Life.Boot
-	if err := r.Save(ctx); err != nil {
-		return err
-	}
 	return s.askReboot(ctx, r, "the system that was there before")
 }
 

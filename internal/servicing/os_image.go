@@ -86,7 +86,7 @@ func (s osService) look(ctx context.Context, r *osRun) (err error) {
 		r.State.Used = meter.Used()
 		err = errors.Join(err, i.Close())
 	}()
-	r.State.Pin, r.State.SHA384, r.State.Loader = i.Pin(), i.SHA384(), loaderOf(i.Metadata())
+	r.State.Pin, r.State.SHA384 = i.Pin(), i.SHA384()
 	c = c.Amend(func(spec *hostconfig.Spec) { spec.Image.SHA384 = hostconfig.ImageHash(i.SHA384()) })
 	r.State.Asked = string(c.YAML())
 	for _, f := range i.Warnings() {
@@ -131,8 +131,8 @@ func (s osService) readThrough(ctx context.Context, r *osRun, i *image.Image) er
 // fits plans the disks, and matches the image with the configuration and the host.
 func (s osService) fits(ctx context.Context, r *osRun, c *hostconfig.Config, i *image.Image) error {
 	m := i.Metadata()
-	if arch := map[image.Arch]string{image.AMD64: "amd64", image.ARM64: "arm64"}[m.Arch]; arch != s.Machine.Arch {
-		return errkind.WithName(errkind.Errorf(errkind.Incompatible, "the image is for the architecture %s, and this host is %s", m.Arch, s.Machine.Arch), "MismatchedArchitecture")
+	if err := s.sameArch(m); err != nil {
+		return err
 	}
 	if m.Bootloader == nil || m.Bootloader.Type != image.SystemdBoot {
 		err := errkind.Errorf(errkind.Unsupported, "the image boots by %s; this version can set up systemd-boot with unified kernel images only", loaderOf(m))
@@ -154,6 +154,14 @@ func (s osService) fits(ctx context.Context, r *osRun, c *hostconfig.Config, i *
 		return nil
 	}
 	return s.otherUUIDs(m, r)
+}
+
+// sameArch refuses an image whose programs this machine cannot run.
+func (s *Service) sameArch(m *image.Metadata) error {
+	if arch := map[image.Arch]string{image.AMD64: "amd64", image.ARM64: "arm64"}[m.Arch]; arch != s.Machine.Arch {
+		return errkind.WithName(errkind.Errorf(errkind.Incompatible, "the image is for the architecture %s, and this host is %s", m.Arch, s.Machine.Arch), "MismatchedArchitecture")
+	}
+	return nil
 }
 
 func loaderOf(m *image.Metadata) string {

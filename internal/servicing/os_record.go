@@ -3,6 +3,7 @@ package servicing
 import (
 	"fmt"
 
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/hostconfig"
@@ -38,17 +39,15 @@ type osRecord struct {
 	Pin    fetch.Pin `json:"pin"`
 	SHA384 string    `json:"sha384"`
 	Used   int64     `json:"used"`
-	Loader string    `json:"loader"` // boot loader of the image, as its metadata calls it
 	Parts  []part    `json:"parts"`
 	// Partitioned is set once the disks are as the plan has them.
 	Partitioned bool `json:"partitioned"`
 
 	Extensions extension.Change `json:"extensions"`
 
-	// RebootFrom is the boot in which the reboot into the new system was asked for,
-	// ReturnFrom that of the one back; Ended is the boot in which all was over.
+	// RebootFrom is the boot in which the reboot into the new system was asked for;
+	// Ended is the boot in which all was over.
 	RebootFrom string `json:"reboot_from"`
-	ReturnFrom string `json:"return_from"`
 	Ended      string `json:"ended"`
 }
 
@@ -69,6 +68,16 @@ type part struct {
 	Done   bool   `json:"done"`
 	// At is where writing goes on.
 	At image.Checkpoint `json:"at"`
+}
+
+// in is the part in its image.
+func (p part) in(i *image.Image) (image.Partition, error) {
+	for _, q := range i.Partitions() {
+		if q.File.Path == p.File {
+			return q, nil
+		}
+	}
+	return image.Partition{}, errkind.Errorf(errkind.Corrupt, "the image has no file %s any more", p.File)
 }
 
 type (

@@ -255,12 +255,9 @@ func (s *Service) takeReboots(ctx context.Context, op operation.Operation) error
 }
 
 func osRecordOf(op operation.Operation) (r osRecord, ok bool) {
-	if kindOf(op.Kind) == "" || op.Kind == opStreamDisk {
-		return r, false
-	}
 	switch kindOf(op.Kind) {
 	case CleanInstall, ABUpdate, ABRollback:
-		return r, json.Unmarshal(op.State, &r) == nil
+		return r, op.Kind != opStreamDisk && json.Unmarshal(op.State, &r) == nil
 	}
 	return r, false
 }

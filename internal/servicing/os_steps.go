@@ -19,7 +19,6 @@ type osService struct{ *Service }
 const (
 	osStaged   = 10
 	backStaged = 3
-	bootStep   = 2 // behind a cut: "finalize" and "try" come before it
 )
 
 // steps is an installation, or an update into the other slot. Up to "try" nothing

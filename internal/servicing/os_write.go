@@ -16,7 +16,6 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
-	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/storage"
 )
 
@@ -129,18 +128,18 @@ func (w *writing) all(i *image.Image) error {
 }
 
 func (w *writing) one(n int, p part, i *image.Image) error {
-	k := slices.IndexFunc(i.Partitions(), func(q image.Partition) bool { return q.File.Path == p.File })
-	if k < 0 {
-		return errkind.Errorf(errkind.Corrupt, "the image has no file %s any more", p.File)
+	from, err := p.in(i)
+	if err != nil {
+		return err
 	}
 	if p.ESP {
-		return w.finish(n, w.unpack(n, i.Partitions()[k]))
+		return w.finish(n, w.unpack(n, from))
 	}
 	target, err := w.plan.Target(p.Device)
 	if err != nil {
 		return err
 	}
-	err = w.touch("write partition", func() error { return w.deploy(n, p, target.Path, i.Partitions()[k]) })
+	err = w.touch("write partition", func() error { return w.deploy(n, p, target.Path, from) })
 	if err == nil {
 		err = w.touch("resize file system", func() error {
 			return storage.Resize(w.ctx, w.Machine.Disks.Runner, p.Type, target.Path)
@@ -150,11 +149,7 @@ func (w *writing) one(n int, p part, i *image.Image) error {
 }
 
 func (w *writing) deploy(n int, p part, path string, from image.Partition) error {
-	open := w.Machine.Disks.Open
-	if open == nil {
-		open = blockdev.Open
-	}
-	dev, err := open(path, true)
+	dev, err := w.Machine.Disks.Open(path, true)
 	if err != nil {
 		return err
 	}

@@ -99,8 +99,8 @@ func (s streamService) look(ctx context.Context, r *streamRun) (err error) {
 	if m.Disk == nil {
 		return errkind.WithName(errkind.Errorf(errkind.Unsupported, "the image (COSI %s) does not describe a disk; version 1.2 or later does", m.Version), "DeriveHostConfiguration")
 	}
-	if arch := map[image.Arch]string{image.AMD64: "amd64", image.ARM64: "arm64"}[m.Arch]; arch != s.Machine.Arch {
-		return errkind.WithName(errkind.Errorf(errkind.Incompatible, "the image is for the architecture %s, and this host is %s", m.Arch, s.Machine.Arch), "MismatchedArchitecture")
+	if err := s.sameArch(m); err != nil {
+		return err
 	}
 	disk, err := s.pick(m.Disk)
 	if err != nil {
@@ -143,11 +143,7 @@ func (s streamService) pick(want *image.Disk) (*blockdev.Disk, error) {
 }
 
 func (s streamService) device(r *streamRun) (blockdev.Device, error) {
-	open := s.Machine.Disks.Open
-	if open == nil {
-		open = blockdev.Open
-	}
-	return open(r.State.Disk, true)
+	return s.Machine.Disks.Open(r.State.Disk, true)
 }
 
 // write writes every partition to its place on the disk, whose old table goes first.
@@ -189,17 +185,16 @@ func (s streamService) write(ctx context.Context, r *streamRun) (err error) {
 }
 
 func (s streamService) one(ctx context.Context, r *streamRun, i *image.Image, table *gpt.Disk, dev blockdev.Device, p *part, progress func(int64)) error {
-	k := slices.IndexFunc(i.Partitions(), func(q image.Partition) bool { return q.File.Path == p.File })
-	if k < 0 {
-		return errkind.Errorf(errkind.Corrupt, "the image has no file %s any more", p.File)
+	from, err := p.in(i)
+	if err != nil {
+		return err
 	}
-	from := i.Partitions()[k]
 	e := slices.IndexFunc(table.Entries, func(e gpt.Entry) bool { return e.Number == from.Number })
 	if e < 0 {
 		return errkind.Errorf(errkind.Corrupt, "the image's partition table has no entry %d", from.Number)
 	}
 	to := window{dev, table.Entries[e].Offset, table.Entries[e].Size}
-	err := s.touch("write partition", func() error {
+	err = s.touch("write partition", func() error {
 		_, err := from.Deploy(ctx, to, image.Deployment{
 			From: p.At,
 			Saved: func(at image.Checkpoint) error {
