@@ -26,7 +26,6 @@ func capabilities(services bool) []string {
 			"host-plan",             // HostService.PlanUpdate
 			"install",               // InstallService
 			"install-config-handle", // the request header trident-config-handle of InstallService.Install and InstallStage
-			"install-multiboot",     // their request header trident-install-multiboot
 			"install-plan",          // HostService.PlanInstall
 			"runtime-rollback",      // RollbackService, for what was changed at run time
 			"runtime-update",        // UpdateService, for what can be changed at run time

@@ -12,7 +12,8 @@ import (
 )
 
 // multibootHeader is the request header by which an installation leaves what
-// else can be booted: upstream has that on its command line only.
+// else can be booted: upstream has that on its command line only. The capability
+// install-multiboot, which stands for it, is not announced before it works.
 const multibootHeader = "trident-install-multiboot"
 
 type installServer struct {

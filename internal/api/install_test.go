@@ -13,10 +13,12 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/servicing"
 	"github.com/trident-project/trident/internal/slot"
 	"github.com/trident-project/trident/internal/storage"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
+	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
 )
@@ -40,6 +42,18 @@ func installByHandle(t *testing.T, f *fixture) {
 	ctx := metadata.AppendToOutgoingContext(t.Context(), configHandleHeader, strconv.FormatInt(openConfig(t, f.conn, specOne), 10))
 	if got := installed(t, ctx, f, nil); len(got.Config.Spec().OS.Sysexts) != 1 {
 		t.Errorf("asked for %+v", f.host.asked)
+	}
+}
+
+func TestAnInstallationThatLeavesOtherSystemsIsPassedOnAndNotPromised(t *testing.T) {
+	f := newFixture(t)
+	ctx := metadata.AppendToOutgoingContext(t.Context(), multibootHeader, "true")
+	if got := installed(t, ctx, f, configOf("{}")); !got.Multiboot {
+		t.Errorf("asked for %+v", got)
+	}
+	_, err := setupv1.NewSetupServiceClient(f.conn).Handshake(t.Context(), &setupv1.HandshakeRequest{RequiredCapabilities: []string{"install-multiboot"}})
+	if _, _, meta := grpckind.FromError(err); status.Code(err) != codes.FailedPrecondition || meta[grpckind.MetaCapabilities] != "install-multiboot" {
+		t.Errorf("%v", err)
 	}
 }
 

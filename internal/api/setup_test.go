@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -193,12 +192,6 @@ func TestEveryCapabilityIsTrue(t *testing.T) {
 		},
 		"install":               func(t *testing.T, f *fixture) { installed(t, t.Context(), f, configOf("{}")) },
 		"install-config-handle": func(t *testing.T, f *fixture) { installByHandle(t, f) },
-		"install-multiboot": func(t *testing.T, f *fixture) {
-			ctx := metadata.AppendToOutgoingContext(t.Context(), multibootHeader, "true")
-			if got := installed(t, ctx, f, configOf("{}")); !got.Multiboot {
-				t.Errorf("asked for %+v", got)
-			}
-		},
 		"install-plan": func(t *testing.T, f *fixture) {
 			req := &hostv1.PlanInstallRequest{Config: &hostv1.PlanInstallRequest_Text{Text: "{}"}}
 			if _, err := hostv1.NewHostServiceClient(f.conn).PlanInstall(t.Context(), req); err != nil {
