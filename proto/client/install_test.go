@@ -76,7 +76,7 @@ func TestAnInstallationSaysThatOtherSystemsStay(t *testing.T) {
 		return s(ctx, d, cc, method, opts...)
 	})
 	how := client.How{Part: client.StageOnly, Multiboot: true}
-	s := clienttest.New(clienttest.Config{Script: updateScript()})
+	s := clienttest.New(clienttest.Config{Script: updateScript(), Capabilities: []string{"config-handles", "install-config-handle", "install-multiboot"}})
 	c := dial(t, s, client.WithGRPC(note))
 	opened, err := c.OpenConfig(t.Context(), []byte("os: {}\n"))
 	if err != nil {
