@@ -20,11 +20,13 @@ const (
 	clientKnown = "client_key.pub"
 )
 
+const keysName = "keys" // in the cache
+
 // keys returns the folder with the keys by which guests and this machine know each
 // other. All images of this machine have the same ones: a guest is the same to
 // us whichever system it boots.
 func keys(ctx context.Context) (string, error) {
-	dir, err := once(ctx, "keys", func(dir string) error {
+	dir, err := once(ctx, keysName, func(dir string) error {
 		for private, public := range map[string]string{clientKey: clientKnown, hostPrivate: hostKey} {
 			known, secret, err := newKey()
 			if err != nil {

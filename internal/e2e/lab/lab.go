@@ -32,6 +32,9 @@ import (
 // cacheEnv names the folder that keeps images between runs.
 const cacheEnv = "TRIDENT_CACHE"
 
+// partSuffix is of the name of a folder that is being made.
+const partSuffix = ".part"
+
 func cacheDir() (string, error) {
 	dir := os.Getenv(cacheEnv)
 	if dir == "" {
@@ -49,22 +52,27 @@ func cacheDir() (string, error) {
 
 // once makes the folder <cache>/<name> by calling fill on a new folder beside
 // it, unless it exists. Only whole ones get the name, and of several processes
-// one makes it while the others wait.
+// one makes it while the others wait. One that makes something removes what
+// nobody has asked for lately.
 func once(ctx context.Context, name string, fill func(dir string) error) (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
 		return "", err
 	}
-	unlock, err := lock(ctx, filepath.Join(cache, name+".lock"))
+	asked := filepath.Join(cache, name+lockSuffix)
+	unlock, err := lock(ctx, asked)
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
+	if err := os.Chtimes(asked, time.Time{}, time.Now()); err != nil {
+		return "", fmt.Errorf("note that %s is used: %w", name, err)
+	}
 	final := filepath.Join(cache, name)
 	if _, err := os.Stat(final); err == nil {
 		return final, nil
 	}
-	part := final + ".part"
+	part := final + partSuffix
 	if err := os.RemoveAll(part); err != nil {
 		return "", fmt.Errorf("clear what an interrupted run left: %w", err)
 	}
@@ -77,6 +85,7 @@ func once(ctx context.Context, name string, fill func(dir string) error) (string
 	if err := os.Rename(part, final); err != nil {
 		return "", err
 	}
+	prune(cache)
 	return final, nil
 }
 
