@@ -163,12 +163,15 @@ func (g *registry) ask(ctx context.Context, u *url.URL, header http.Header) (*ht
 		if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(plain.RecordHeader[:]) == "HTTP/" && g.loopback() {
 			return g.askPlain(ctx, u, header)
 		}
-		if err != nil || resp.StatusCode != http.StatusUnauthorized || again {
+		if err != nil || resp.StatusCode != http.StatusUnauthorized {
 			return resp, err
 		}
-		challenges := resp.Header.Values("WWW-Authenticate")
 		_ = resp.Body.Close()
-		if err := g.authenticate(ctx, challenges); err != nil {
+		err = g.refused()
+		if !again {
+			err = g.authenticate(ctx, resp.Header.Values("WWW-Authenticate"))
+		}
+		if err != nil {
 			return nil, fmt.Errorf("log in to %s: %w", g.base.Host, err)
 		}
 	}

@@ -20,14 +20,7 @@ const (
 // 11.6.1): a bearer token from where the registry says, or user and password.
 // Without credentials a token is asked for anonymously.
 func (g *registry) authenticate(ctx context.Context, challenges []string) error {
-	var user, password string
-	if g.login != nil {
-		user, password = g.login(g.base.Host)
-	}
-	basic := ""
-	if user != "" || password != "" {
-		basic = "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
-	}
+	basic := g.basic()
 	for _, c := range challenges {
 		scheme, rest, _ := strings.Cut(c, " ")
 		switch {
@@ -39,10 +32,31 @@ func (g *registry) authenticate(ctx context.Context, challenges []string) error 
 		}
 	}
 	if basic == "" {
+		return g.refused()
+	}
+	return errkind.Errorf(errkind.Denied, "it wants a kind of credentials that is not known")
+}
+
+// basic is the Authorization by user and password; "" where there are none.
+func (g *registry) basic() string {
+	if g.login == nil {
+		return ""
+	}
+	user, password := g.login(g.base.Host)
+	if user == "" && password == "" {
+		return ""
+	}
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+}
+
+// refused is the error of a registry that wants others than the credentials there are.
+func (g *registry) refused() error {
+	if g.basic() == "" {
 		err := errkind.Errorf(errkind.Denied, "it wants credentials, and there are none for it")
 		return errkind.WithHint(err, "Give the registry's credentials, or allow anonymous pulls.")
 	}
-	return errkind.Errorf(errkind.Denied, "it wants a kind of credentials that is not known")
+	err := errkind.Errorf(errkind.Denied, "it does not accept the credentials that there are for it")
+	return errkind.WithHint(err, "Check user name and password, and whether that user may pull this repository.")
 }
 
 func (g *registry) accept(auth string) {
@@ -73,7 +87,11 @@ func (g *registry) token(ctx context.Context, params map[string]string, basic st
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized:
+		return g.refused()
+	default:
 		return statusError(resp)
 	}
 	data, err := readAll(resp.Body, maxToken)
@@ -129,13 +147,17 @@ func RegistryLogin(config []byte) (func(registry string) (user, password string)
 		} `json:"auths"`
 	}
 	if len(config) > maxLogin || json.Unmarshal(config, &c) != nil { // the error might quote a secret
-		return nil, errkind.Errorf(errkind.Invalid, "read registry credentials: it is no config.json of a container tool")
+		return nil, errkind.Errorf(errkind.Invalid, "it is no config.json of a container tool")
 	}
 	type login struct{ user, password string }
 	logins := map[string]login{}
 	for key, a := range c.Auths {
 		l := login{a.Username, a.Password}
-		if data, err := base64.StdEncoding.DecodeString(a.Auth); err == nil && a.Auth != "" {
+		if a.Auth != "" {
+			data, err := base64.StdEncoding.DecodeString(a.Auth)
+			if err != nil {
+				return nil, errkind.Errorf(errkind.Invalid, "what it has as auth for %.100q is no base64", key)
+			}
 			l.user, l.password, _ = strings.Cut(strings.TrimRight(string(data), "\x00"), ":")
 		}
 		key = strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")

@@ -368,9 +368,27 @@ func TestARegistryThatSendsSomethingElseIsRefused(t *testing.T) {
 	f.login = "ann:other"
 	f.valid = 0
 	_, err = ranged(t, Origin{URL: u, Login: func(string) (string, string) { return "ann", "s3cret" }}, nil)
-	wantKind(t, err, errkind.Denied, "log in to")
+	wantKind(t, err, errkind.Denied, "log in to "+strings.Split(u, "/")[2]+": it does not accept the credentials that there are for it")
 	if strings.Contains(err.Error(), "s3cret") {
 		t.Error("the password is in the error")
+	}
+}
+
+func TestCredentialsAreReadAsOtherToolsWriteThem(t *testing.T) {
+	login, err := RegistryLogin([]byte(`{"auths": {"a.example": {"auth": "YW5uOnMzOmNyZXQ="}, "https://b.example:5000/v2/": {"username": "bob", "password": "x"},
+		"c.example/only/this": {"auth": "YW5uOng="}, "helped.example": {}}, "credHelpers": {"a.example": "pass"}}`))
+	must(t, err)
+	for registry, want := range map[string]string{"a.example": "ann:s3:cret", "b.example:5000": "bob:x", "b.example": ":", "c.example": ":", "helped.example": ":", "": ":"} {
+		if user, password := login(registry); user+":"+password != want {
+			t.Errorf("%s: %s:%s, want %s", registry, user, password, want)
+		}
+	}
+	for _, bad := range []string{"", "s3cret", `{"auths": []}`, `{"auths": {"a.example": {"auth": "s3cret!"}}}`, `{"x": "` + strings.Repeat("s3cret", maxLogin/6) + `"}`} {
+		_, err := RegistryLogin([]byte(bad))
+		wantKind(t, err, errkind.Invalid, "")
+		if strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("the password is in %q", err)
+		}
 	}
 }
 
