@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -82,21 +81,9 @@ func (s *imageSource) login() (func(string) (string, string), error) {
 	if err != nil {
 		return nil, fmt.Errorf("read credentials: %w", err)
 	}
-	var file struct {
-		Auths map[string]struct {
-			Auth []byte `json:"auth"`
-		} `json:"auths"`
+	login, err := fetch.RegistryLogin(data)
+	if err != nil {
+		return nil, fmt.Errorf("read credentials of %s: %w", s.authFile, err)
 	}
-	if err := json.Unmarshal(data, &file); err != nil {
-		return nil, errkind.Errorf(errkind.Invalid, "read credentials of %s: %w", s.authFile, err)
-	}
-	return func(registry string) (user, password string) {
-		for _, name := range []string{registry, "https://" + registry, "https://" + registry + "/v1/"} {
-			if entry, ok := file.Auths[name]; ok {
-				user, password, _ = strings.Cut(string(entry.Auth), ":")
-				return user, password
-			}
-		}
-		return "", ""
-	}, nil
+	return login, nil
 }
