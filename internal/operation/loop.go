@@ -35,13 +35,24 @@ func (r *Runner) turn(ctx context.Context, a *active) (stop bool, err error) {
 	if err != nil && r.ctx.Err() != nil && !waits(err) {
 		return true, nil // stopped half-way: the journal still says "this step"
 	}
-	if errors.Is(context.Cause(ctx), errCancelled) && !undo && !waits(err) {
-		err = errCancelled
+	var reboot *asking
+	owed := errors.As(err, &reboot)
+	if errors.Is(context.Cause(ctx), errCancelled) && !undo && (owed || !waits(err)) {
+		err, owed = errCancelled, false
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	a.op.State, a.op.Waiting, a.op.WaitID, a.op.Owed = state, "", "", owed
+	stop, err = r.land(ctx, a, undo, err)
+	if !owed || err != nil {
+		return stop, err
+	}
+	return r.ask(ctx, a, undo, reboot.ask)
+}
+
+// land journals where a step that ended with err leads. The caller holds r.mu.
+func (r *Runner) land(ctx context.Context, a *active, undo bool, err error) (stop bool, _ error) {
 	r.flush(a)
-	a.op.State = state
 	ended := r.ended(a, undo, err)
 	r.move(a, err)
 	if err := r.saveOrFree(ctx, a, err, ended); err != nil {
@@ -51,6 +62,23 @@ func (r *Runner) turn(ctx context.Context, a *active) (stop bool, err error) {
 		return true, r.settled(a)
 	}
 	return a.op.Waiting != "", nil
+}
+
+// ask asks for what the journal says is waited for. The caller holds r.mu, which is
+// let go of meanwhile.
+func (r *Runner) ask(ctx context.Context, a *active, undo bool, ask func(context.Context) error) (stop bool, err error) {
+	r.mu.Unlock()
+	err = safely(func() error { return ask(r.ctx) })
+	r.mu.Lock()
+	if err != nil && r.ctx.Err() != nil {
+		return true, nil // it is owed still
+	}
+	a.op.Owed = false
+	if err != nil {
+		a.op.Waiting, a.op.WaitID = "", ""
+		return r.land(ctx, a, undo, err)
+	}
+	return true, r.save(context.WithoutCancel(ctx), a)
 }
 
 func waits(err error) bool { return errors.Is(err, ErrRestart) || errors.Is(err, ErrReboot) }

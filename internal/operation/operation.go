@@ -55,6 +55,18 @@ var (
 	ErrReboot  = errors.New("waiting for a reboot")
 )
 
+// AskReboot is what a step returns, in place of ErrReboot, whose reboot is still to
+// be asked for. The runner calls ask once the journal says, and those who watch have
+// been told, that the operation waits: a host that goes down tells nobody anything.
+// When ask fails so has the step. When the runner stops before ask has worked, the
+// step is run again by the next one in the same boot.
+func AskReboot(ask func(context.Context) error) error { return &asking{ask} }
+
+type asking struct{ ask func(context.Context) error }
+
+func (*asking) Error() string { return ErrReboot.Error() }
+func (*asking) Unwrap() error { return ErrReboot }
+
 // Phase says where an operation stands.
 type Phase string
 
@@ -125,8 +137,10 @@ type Operation struct {
 	Reached string `json:"reached,omitempty"`
 	Waiting Wait   `json:"waiting,omitempty"`
 	// WaitID is the boot or process to leave behind.
-	WaitID    string `json:"wait_id,omitempty"`
-	Cancelled bool   `json:"cancelled,omitempty"`
+	WaitID string `json:"wait_id,omitempty"`
+	// Owed: what is waited for is still to be asked for; see AskReboot.
+	Owed      bool `json:"owed,omitempty"`
+	Cancelled bool `json:"cancelled,omitempty"`
 	// Request is what the caller named its request; see WithRequest. Attached are
 	// those that came to it later, the newest last.
 	Request  string          `json:"request,omitempty"`

@@ -178,21 +178,29 @@ func (r *Runner) Resume(ctx context.Context) error {
 	}
 	a.kind, a.op.Plan = k, k.steps()
 	if a.op.Waiting != "" {
-		if a.op.WaitID == r.life(a.op.Waiting) {
-			return nil
-		}
-		ended := r.ended(a, a.op.Phase == Undoing, nil)
-		a.op.Waiting, a.op.WaitID, a.op.StepBegan = "", "", now()
-		r.advance(a)
-		if err := r.save(ctx, a, append(ended, r.change(a))...); err != nil {
+		if stop, err := r.awaited(ctx, a); err != nil || stop {
 			return err
-		}
-		if a.op.Phase.Settled() {
-			return r.settled(a)
 		}
 	}
 	r.launch(a)
 	return nil
+}
+
+// awaited carries on with an operation that has waited, unless it has to wait on.
+func (r *Runner) awaited(ctx context.Context, a *active) (stop bool, err error) {
+	if a.op.WaitID == r.life(a.op.Waiting) {
+		return !a.op.Owed, nil // or the step has still to ask for it
+	}
+	ended := r.ended(a, a.op.Phase == Undoing, nil)
+	a.op.Waiting, a.op.WaitID, a.op.Owed, a.op.StepBegan = "", "", false, now()
+	r.advance(a)
+	if err := r.save(ctx, a, append(ended, r.change(a))...); err != nil {
+		return true, err
+	}
+	if a.op.Phase.Settled() {
+		return true, r.settled(a)
+	}
+	return false, nil
 }
 
 // Check reports whether Resume could carry on with what the journal holds: an

@@ -99,6 +99,24 @@ func (r *Runner) next(ctx context.Context, id string, after uint64) (events []Ev
 	return events, end, nil
 }
 
+// Asked returns an operation once nothing is to be asked for that it waits for; see
+// AskReboot. ErrDetached says that the next runner will ask.
+func (r *Runner) Asked(ctx context.Context, id string) (Operation, error) {
+	for {
+		changed := r.Changed()
+		op, err := r.Get(ctx, id)
+		switch {
+		case err != nil || !op.Owed:
+			return op, err
+		case r.ctx.Err() != nil:
+			return op, ErrDetached
+		}
+		if err := r.await(ctx, changed); err != nil {
+			return op, err
+		}
+	}
+}
+
 // await returns when something has changed, or the runner stops.
 func (r *Runner) await(ctx context.Context, changed <-chan struct{}) error {
 	select {
