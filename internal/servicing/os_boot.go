@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/trident-project/trident/internal/boot"
 	"github.com/trident-project/trident/internal/errkind"
@@ -175,19 +176,26 @@ func (s osService) reboot(ctx context.Context, r *osRun) error {
 	if r.State.RebootFrom != now {
 		return nil
 	}
-	return s.askReboot(ctx, r, "the new system")
+	return s.askReboot(r, "the new system")
 }
 
-func (s osService) askReboot(ctx context.Context, r *osRun, into string) error {
+func (s osService) askReboot(r *osRun, into string) error {
 	if r.State.CallerReboots && !s.reboots.Load() {
 		r.Logf(slog.LevelInfo, "reboot this host: it boots into %s then", into)
 		return operation.ErrReboot
 	}
 	r.Logf(slog.LevelInfo, "Requesting reboot into %s", into) // upstream's tests wait for the first two words
-	if err := s.touch("reboot", func() error { return s.Systemd.Reboot(ctx) }); err != nil {
-		return errkind.WithName(err, "Reboot")
-	}
-	return operation.ErrReboot
+	return operation.AskReboot(s.rebootHost)
+}
+
+// rebootTime bounds the request of a reboot; systemd may stop us before we have its
+// answer.
+const rebootTime = 10 * time.Second
+
+func (s *Service) rebootHost(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebootTime)
+	defer cancel()
+	return errkind.WithName(s.touch("reboot", func() error { return s.Systemd.Reboot(ctx) }), "Reboot")
 }
 
 // handOver gives what this host knows to the one that is installed, which goes on
@@ -243,7 +251,7 @@ func (s osService) returnToOld(ctx context.Context, r *osRun) error {
 			return err
 		}
 	}
-	return s.askReboot(ctx, r, "the system that was there before")
+	return s.askReboot(r, "the system that was there before")
 }
 
 // booted looks which system has come up.

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path"
@@ -23,9 +22,6 @@ import (
 	"github.com/trident-project/trident/internal/storage"
 )
 
-// registryAuth has credentials for registries, in the form of docker's config.json.
-const registryAuth = "etc/trident/registry-auth.json"
-
 // Internal parameters of ours: bytes a second, and bytes in all, that the image of
 // one servicing may cost.
 const (
@@ -39,29 +35,12 @@ func (s osService) openImage(ctx context.Context, r *osRun, c *hostconfig.Config
 	if want == nil {
 		return nil, nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration has no image"), "MissingOsImage")
 	}
-	origin := fetch.Origin{URL: string(want.URL), Pin: r.State.Pin}
-	auth, err := inroot.FS(s.Root).ReadFile(registryAuth, 1<<20)
-	if err == nil {
-		origin.Login, err = fetch.RegistryLogin(auth)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("read /%s: %w", registryAuth, err)
-	}
 	digest := string(want.SHA384)
 	if r.State.SHA384 != "" {
 		digest = r.State.SHA384
 	}
-	if p, ok := strings.CutPrefix(origin.URL, "file://"); ok {
-		origin.URL = "file://" + filepath.Join(s.Root, p)
-	}
 	meter := fetch.NewMeter(number(c, paramRate), number(c, paramBudget), r.State.Used)
-	i, err := image.Open(ctx, origin, digest, image.Options{
-		Relaxed: flag(c, "relaxedCosiValidation"), Meter: meter,
-		Log: func(line string) { r.Logf(slog.LevelInfo, "%s", line) },
-	})
-	if err != nil && errkind.Variant(err) == "" {
-		err = errkind.WithName(err, "LoadCosi")
-	}
+	i, err := s.open(ctx, imageSource{string(want.URL), r.State.Pin, digest, flag(c, "relaxedCosiValidation"), meter}, r)
 	return i, meter, err
 }
 

@@ -251,7 +251,7 @@ func (s *Service) takeReboots(ctx context.Context, op operation.Operation) error
 	if op.Phase != operation.Undoing || op.Waiting != operation.Reboot {
 		return nil
 	}
-	return s.touch("reboot", func() error { return s.Systemd.Reboot(ctx) })
+	return s.rebootHost(ctx)
 }
 
 func osRecordOf(op operation.Operation) (r osRecord, ok bool) {

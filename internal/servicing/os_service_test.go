@@ -1,17 +1,20 @@
 package servicing
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/slot"
+	"github.com/trident-project/trident/internal/systemd/systemdtest"
 )
 
 // onMachine is a test on a machine that has the system v1, in slot A.
@@ -182,7 +185,7 @@ func TestADiskIsWrittenWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newOSWorld(t, a)
 		w.powerOn()
-		_, err := w.daemon.service.StreamDisk(t.Context(), StreamRequest{URL: "file://" + a.v1.path, SHA384: a.v1.sha})
+		_, err := w.daemon.service.StreamDisk(t.Context(), StreamRequest{URL: "file:///srv/v1.cosi", SHA384: a.v1.sha})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -198,5 +201,68 @@ func TestADiskIsWrittenWhole(t *testing.T) {
 		w.reboots = false
 		w.stopDaemon()
 		w.daemon = nil
+	})
+}
+
+// A daemon may be ended after it has written down that it waits for a reboot, and
+// before it has asked for it; on the way there, and on the way back.
+func TestARebootThatNobodyHasAskedForIsAskedForByTheNextDaemon(t *testing.T) {
+	t.Parallel()
+	for n, c := range []struct {
+		text func(*album) string
+		want operation.Phase
+		runs slot.Slot
+	}{
+		{v2, operation.Done, slot.B},
+		{func(a *album) string { return hostOf(a.sick, failing) }, operation.Undone, slot.A},
+	} {
+		onMachine(t, func(t *testing.T, w *osWorld) {
+			w.unheard = n + 1
+			if _, err := w.daemon.service.Update(t.Context(), UpdateRequest{Config: w.parse(c.text(w.album)), Stage: true, Finalize: true}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			for range n {
+				w.rest()
+				w.powerOn()
+				time.Sleep(rebootTime / 2) // health
+				synctest.Wait()
+			}
+			w.stopDaemon()
+			if w.unheard != 0 || w.reboots {
+				t.Fatalf("the reboot is asked for: %v", w.trace)
+			}
+			w.startDaemon()
+			if op := w.settled(""); op.Phase != c.want || w.slot != c.runs {
+				t.Errorf("%v runs: %s, %+v", w.slot, op.Phase, op.Failure)
+			}
+		})
+	}
+}
+
+func TestARebootThatIsRefusedIsToldOnceAndTheHostStaysWhatItIs(t *testing.T) {
+	t.Parallel()
+	onMachine(t, func(t *testing.T, w *osWorld) {
+		w.systemd.Hook = func(ctx context.Context, c systemdtest.Call) error {
+			if c.Method == "Reboot" {
+				return errkind.Errorf(errkind.Unavailable, "there is a shutdown already")
+			}
+			return w.called(ctx, c)
+		}
+		if _, err := w.daemon.service.Update(t.Context(), UpdateRequest{Config: w.parse(v2(w.album)), Stage: true, Finalize: true}); err != nil {
+			t.Fatal(err)
+		}
+		op := w.settled("")
+		if op.Phase != operation.Undone || op.Failure.Name != "Reboot" || op.Failure.Message != "reboot: there is a shutdown already" {
+			t.Errorf("%s: %+v", op.Phase, op.Failure)
+		}
+		if st := w.status(); st.Phase != (hoststate.Settled{}) || st.LastError == nil || st.LastError.Message != op.Failure.Message {
+			t.Errorf("the status is %+v", st)
+		}
+		w.rest()
+		w.powerOn()
+		if w.slot != slot.A {
+			t.Errorf("%v boots", w.slot)
+		}
 	})
 }

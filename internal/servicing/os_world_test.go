@@ -57,6 +57,7 @@ type osWorld struct {
 	slot    slot.Slot
 	mounts  []mounted
 	reboots bool // is asked for
+	unheard int  // which request of a reboot, from 1 on, nobody answers
 	daemon  *osProcess
 	systemd *systemdtest.Fake
 }
@@ -486,12 +487,22 @@ func (w *osWorld) tool(_ context.Context, name string, args ...string) ([]byte, 
 }
 
 // called is what systemd does beyond what the fake does by itself.
-func (w *osWorld) called(_ context.Context, c systemdtest.Call) error {
+func (w *osWorld) called(ctx context.Context, c systemdtest.Call) error {
 	switch c.Method {
 	case "Reboot":
+		ops, err := w.daemon.runner.List(ctx, 1, false)
+		if err != nil || ops[0].Waiting != operation.Reboot {
+			w.t.Errorf("a reboot is asked for before it is journaled that it is waited for: %+v, %v", ops, err)
+		}
 		w.mu.Lock()
-		w.reboots = true
+		w.unheard--
+		unheard := w.unheard == 0
+		w.reboots = !unheard
 		w.mu.Unlock()
+		if unheard {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}
 	case "StartTransient":
 		return playScript(w.root, c.Transient.Exec[1])
 	}

@@ -23,6 +23,9 @@ type StreamRequest struct {
 	// SHA384 is of the image's metadata, 96 hexadecimal digits, or Ignored.
 	SHA384        string
 	CallerReboots bool
+	// BytesPerSecond and DataBudget bound how fast the image may come, and what it
+	// may cost in all, in bytes; 0 is no limit.
+	BytesPerSecond, DataBudget int64
 }
 
 // Ignored stands for a hash that nobody checks.
@@ -41,6 +44,9 @@ type streamRecord struct {
 	Disk          string    `json:"disk"`   // device of the kernel
 	Parts         []part    `json:"parts"`
 	RebootFrom    string    `json:"reboot_from"`
+	Rate          int64     `json:"rate"`   // bytes per second
+	Budget        int64     `json:"budget"` // bytes, of which
+	Used          int64     `json:"used"`   // the image has cost so far
 }
 
 type streamRun = operation.Run[streamRecord]
@@ -63,7 +69,9 @@ func (s streamService) steps() []operation.Step[streamRecord] {
 // this host that it fits on, and to boot it. What was on that disk is lost.
 func (s *Service) StreamDisk(ctx context.Context, req StreamRequest) (operationID string, err error) {
 	id, err := s.decide(ctx, func(st state) (decision, error) {
-		r := streamRecord{URL: req.URL, Want: strings.ToLower(req.SHA384), CallerReboots: req.CallerReboots}
+		r := streamRecord{
+			URL: req.URL, Want: strings.ToLower(req.SHA384), CallerReboots: req.CallerReboots, Rate: req.BytesPerSecond, Budget: req.DataBudget,
+		}
 		return func(ctx context.Context) (operation.Operation, error) {
 			return s.stream(ctx, "write a disk from an image", r)
 		}, nil
@@ -71,30 +79,37 @@ func (s *Service) StreamDisk(ctx context.Context, req StreamRequest) (operationI
 	return id, wrap("stream disk", err)
 }
 
-func (s streamService) open(ctx context.Context, r *streamRun) (*image.Image, error) {
+// withImage opens the image while use runs, and notes what that has cost.
+func (s streamService) withImage(ctx context.Context, r *streamRun, use func(*metered) error) (err error) {
 	digest := r.State.Want
 	if r.State.SHA384 != "" {
 		digest = r.State.SHA384
 	}
-	i, err := image.Open(ctx, fetch.Origin{URL: r.State.URL, Pin: r.State.Pin}, digest, image.Options{
-		Log: func(line string) { r.Logf(slog.LevelInfo, "%s", line) },
-	})
-	if err != nil && errkind.Variant(err) == "" {
-		err = errkind.WithName(err, "LoadCosi")
-	}
-	return i, err
-}
-
-// look opens the image and picks the disk.
-func (s streamService) look(ctx context.Context, r *streamRun) (err error) {
-	if err := osService(s).safeToInstall(); err != nil {
-		return err
-	}
-	i, err := s.open(ctx, r)
+	meter := fetch.NewMeter(r.State.Rate, r.State.Budget, r.State.Used)
+	defer func() { r.State.Used = meter.Used() }()
+	i, err := s.open(ctx, imageSource{url: r.State.URL, pin: r.State.Pin, digest: digest, meter: meter}, r)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, i.Close()) }()
+	return use(&metered{i, meter})
+}
+
+// metered is an image, and what it costs.
+type metered struct {
+	*image.Image
+	meter *fetch.Meter
+}
+
+// look opens the image and picks the disk.
+func (s streamService) look(ctx context.Context, r *streamRun) error {
+	if err := osService(s).safeToInstall(); err != nil {
+		return err
+	}
+	return s.withImage(ctx, r, func(i *metered) error { return s.fits(r, i) })
+}
+
+func (s streamService) fits(r *streamRun, i *metered) error {
 	m := i.Metadata()
 	if m.Disk == nil {
 		return errkind.WithName(errkind.Errorf(errkind.Unsupported, "the image (COSI %s) does not describe a disk; version 1.2 or later does", m.Version), "DeriveHostConfiguration")
@@ -147,12 +162,11 @@ func (s streamService) device(r *streamRun) (blockdev.Device, error) {
 }
 
 // write writes every partition to its place on the disk, whose old table goes first.
-func (s streamService) write(ctx context.Context, r *streamRun) (err error) {
-	i, err := s.open(ctx, r)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, i.Close()) }()
+func (s streamService) write(ctx context.Context, r *streamRun) error {
+	return s.withImage(ctx, r, func(i *metered) error { return s.writeParts(ctx, r, i) })
+}
+
+func (s streamService) writeParts(ctx context.Context, r *streamRun, i *metered) (err error) {
 	table, err := i.Table(ctx)
 	if err != nil {
 		return err
@@ -184,8 +198,8 @@ func (s streamService) write(ctx context.Context, r *streamRun) (err error) {
 	return nil
 }
 
-func (s streamService) one(ctx context.Context, r *streamRun, i *image.Image, table *gpt.Disk, dev blockdev.Device, p *part, progress func(int64)) error {
-	from, err := p.in(i)
+func (s streamService) one(ctx context.Context, r *streamRun, i *metered, table *gpt.Disk, dev blockdev.Device, p *part, progress func(int64)) error {
+	from, err := p.in(i.Image)
 	if err != nil {
 		return err
 	}
@@ -198,7 +212,7 @@ func (s streamService) one(ctx context.Context, r *streamRun, i *image.Image, ta
 		_, err := from.Deploy(ctx, to, image.Deployment{
 			From: p.At,
 			Saved: func(at image.Checkpoint) error {
-				p.At = at
+				p.At, r.State.Used = at, i.meter.Used()
 				return r.Save(ctx)
 			},
 			Progress: func(packed, _ int64) { progress(packed) },
@@ -208,7 +222,7 @@ func (s streamService) one(ctx context.Context, r *streamRun, i *image.Image, ta
 	if err != nil {
 		return err
 	}
-	p.Done = true
+	p.Done, r.State.Used = true, i.meter.Used()
 	return r.Save(ctx)
 }
 
@@ -250,12 +264,11 @@ func wipeTable(dev blockdev.Device) error {
 }
 
 // table writes the partition table of the image, fitted to the disk.
-func (s streamService) table(ctx context.Context, r *streamRun) (err error) {
-	i, err := s.open(ctx, r)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, i.Close()) }()
+func (s streamService) table(ctx context.Context, r *streamRun) error {
+	return s.withImage(ctx, r, func(i *metered) error { return s.writeTable(ctx, r, i) })
+}
+
+func (s streamService) writeTable(ctx context.Context, r *streamRun, i *metered) (err error) {
 	table, err := i.Table(ctx)
 	if err != nil {
 		return err
@@ -283,11 +296,9 @@ func (s streamService) reboot(ctx context.Context, r *streamRun) error {
 	if r.State.RebootFrom != s.Runner.Life.Boot {
 		return nil
 	}
-	if !r.State.CallerReboots {
-		r.Logf(slog.LevelInfo, "Requesting reboot into what was written")
-		if err := s.touch("reboot", func() error { return s.Systemd.Reboot(ctx) }); err != nil {
-			return errkind.WithName(err, "Reboot")
-		}
+	if r.State.CallerReboots {
+		return operation.ErrReboot
 	}
-	return operation.ErrReboot
+	r.Logf(slog.LevelInfo, "Requesting reboot into what was written")
+	return operation.AskReboot(s.rebootHost)
 }

@@ -1,0 +1,79 @@
+package servicing
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/operation"
+)
+
+// streamed writes a disk of a live system, and returns what came of it.
+func streamed(t *testing.T, a *album, req StreamRequest, prepare func(w *osWorld)) (*osWorld, operation.Operation) {
+	t.Helper()
+	w := newOSWorld(t, a)
+	w.powerOn()
+	t.Cleanup(w.stopDaemon)
+	prepare(w)
+	id, err := w.daemon.service.StreamDisk(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w, w.waiting(id)
+}
+
+func TestADiskIsWrittenWithinItsDataBudgetOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	a := newAlbum(t)
+	server := httptest.NewServer(http.FileServer(http.Dir(filepath.Dir(a.v1.path))))
+	t.Cleanup(server.Close)
+	req := StreamRequest{URL: server.URL + "/" + filepath.Base(a.v1.path), SHA384: a.v1.sha}
+	nothing := func(*osWorld) {}
+
+	w, op := streamed(t, a, req, nothing)
+	whole := streamOf(t, op).Used
+	if op.Waiting != operation.Reboot || whole == 0 {
+		t.Fatalf("%s, %d bytes: %+v", op.Phase, whole, op.Failure)
+	}
+	if _, ok := findLabel(w.inventory(), "root"); !ok {
+		t.Error("the disk has no table")
+	}
+	req.DataBudget, req.BytesPerSecond = whole, 1<<30
+	if _, op := streamed(t, a, req, nothing); op.Waiting != operation.Reboot || streamOf(t, op).Used != whole {
+		t.Errorf("with a budget of just what it takes: %s, %+v", op.Phase, op.Failure)
+	}
+	req.DataBudget = whole - 1
+	w, op = streamed(t, a, req, nothing)
+	if op.Phase != operation.Undone || op.Failure.Kind != errkind.TooLarge || !strings.Contains(op.Failure.Message, "data budget") {
+		t.Errorf("with one byte less: %s, %+v", op.Phase, op.Failure)
+	}
+	if r := streamOf(t, op); r.Used > req.DataBudget {
+		t.Errorf("%d bytes of %d", r.Used, req.DataBudget)
+	}
+	if _, ok := findLabel(w.inventory(), "root"); ok {
+		t.Error("the disk has a table")
+	}
+}
+
+func TestTheWriterOfADiskHasTheHostsCredentialsForRegistries(t *testing.T) {
+	t.Parallel()
+	a := newAlbum(t)
+	_, op := streamed(t, a, StreamRequest{URL: "file:///srv/v1.cosi", SHA384: a.v1.sha}, func(w *osWorld) {
+		write(t, filepath.Join(w.root, registryAuth), "no JSON, but secret")
+	})
+	if op.Phase != operation.Undone || !strings.Contains(op.Failure.Message, "/"+registryAuth) || strings.Contains(op.Failure.Message, "secret") {
+		t.Errorf("%s: %+v", op.Phase, op.Failure)
+	}
+}
+
+func streamOf(t *testing.T, op operation.Operation) (r streamRecord) {
+	t.Helper()
+	if err := json.Unmarshal(op.State, &r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
