@@ -153,17 +153,28 @@ func (p *projection) follow(after uint64) error {
 		}
 		before = e
 		// The caller's part ends here: nobody can watch through a reboot.
-		if e.Waiting == operation.Reboot && p.waitsAt(e) {
+		if e.Waiting != operation.Reboot {
+			continue
+		}
+		waits, err := p.waitsAt(e)
+		if errors.Is(err, operation.ErrDetached) {
+			return grpckind.Reattach(p.id, before.Sequence)
+		}
+		if err != nil {
+			return err
+		}
+		if waits {
 			break
 		}
 	}
 	return p.end(before.Time)
 }
 
-// waitsAt tells a wait that goes on from one that a repeated request reads of.
-func (p *projection) waitsAt(e operation.Event) bool {
-	op, err := p.runner.Get(p.stream.Context(), p.id)
-	return err == nil && op.Waiting == e.Waiting && op.Sequence == e.Sequence
+// waitsAt tells a wait that goes on from one that a repeated request reads of, and
+// from one whose reboot could not be asked for.
+func (p *projection) waitsAt(e operation.Event) (bool, error) {
+	op, err := p.runner.Asked(p.stream.Context(), p.id)
+	return op.Waiting == e.Waiting && op.Sequence == e.Sequence, err
 }
 
 func (p *projection) end(at time.Time) error {
