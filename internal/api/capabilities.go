@@ -30,6 +30,7 @@ func capabilities(services bool) []string {
 			"runtime-rollback",      // RollbackService, for what was changed at run time
 			"runtime-update",        // UpdateService, for what can be changed at run time
 			"stream-disk",           // StreamingService
+			"stream-disk-limits",    // its request headers trident-image-bytes-per-second and trident-image-data-budget
 			"update-config-handle",  // the request header trident-config-handle of UpdateService.Update and UpdateStage
 		)
 	}

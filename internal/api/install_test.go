@@ -99,11 +99,38 @@ func TestAnInstallationThatCannotBeRequestedNamesTheField(t *testing.T) {
 }
 
 // streamed is what writing a disk asks for, and how it ends.
-func streamed(t *testing.T, f *fixture, req *tridentv1.StreamDiskRequest) (asked []any, end *tridentv1.Completed) {
+func streamed(t *testing.T, f *fixture, req *tridentv1.StreamDiskRequest, headers ...string) (asked []any, end *tridentv1.Completed) {
 	t.Helper()
 	f.host.step, f.host.asked = talks, nil
-	got := read1(tridentv1.NewStreamingServiceClient(f.conn).StreamDisk(t.Context(), req))
+	ctx := metadata.AppendToOutgoingContext(t.Context(), headers...)
+	got := read1(tridentv1.NewStreamingServiceClient(f.conn).StreamDisk(ctx, req))
 	return f.host.asked, got.completed(t)
+}
+
+func streamedWithin(t *testing.T, f *fixture) {
+	t.Helper()
+	asked, _ := streamed(t, f, &tridentv1.StreamDiskRequest{ImageUrl: "https://x/y.cosi"}, rateHeader, "1000", budgetHeader, "2000")
+	want := servicing.StreamRequest{URL: "https://x/y.cosi", SHA384: servicing.Ignored, BytesPerSecond: 1000, DataBudget: 2000}
+	if diff := cmp.Diff([]any{want}, asked); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhatADiskMayCostIsANumberOfBytes(t *testing.T) {
+	f := newFixture(t)
+	client := tridentv1.NewStreamingServiceClient(f.conn)
+	for _, header := range []string{rateHeader, budgetHeader} {
+		for _, given := range [][]string{{header, ""}, {header, "0"}, {header, "-1"}, {header, "1M"}, {header, "99999999999999999999"}, {header, "1", header, "2"}} {
+			ctx := metadata.AppendToOutgoingContext(t.Context(), given...)
+			err := read1(client.StreamDisk(ctx, &tridentv1.StreamDiskRequest{ImageUrl: "https://x/y.cosi"})).err
+			if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), header) {
+				t.Errorf("%v: %v", given, err)
+			}
+		}
+	}
+	if len(f.host.asked) != 0 {
+		t.Errorf("asked for %v", f.host.asked)
+	}
 }
 
 func TestTheHashOfADiskImage(t *testing.T) {

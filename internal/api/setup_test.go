@@ -201,6 +201,7 @@ func TestEveryCapabilityIsTrue(t *testing.T) {
 		"stream-disk": func(t *testing.T, f *fixture) {
 			streamed(t, f, &tridentv1.StreamDiskRequest{ImageUrl: "https://x/y.cosi"})
 		},
+		"stream-disk-limits":   streamedWithin,
 		"update-config-handle": func(t *testing.T, f *fixture) { updateByHandle(t, f) },
 		"self-upload":          func(t *testing.T, f *fixture) { stageUpload(t, t.Context(), f, 3, []byte("abc")) },
 	}

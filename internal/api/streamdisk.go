@@ -4,11 +4,21 @@ import (
 	"context"
 	"encoding/hex"
 	"net/url"
+	"strconv"
 	"strings"
+
+	"google.golang.org/grpc/metadata"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/servicing"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+)
+
+// Request headers that bound what the image of a disk may cost: upstream's message
+// has no fields for that, and there is no configuration that could say it.
+const (
+	rateHeader   = "trident-image-bytes-per-second"
+	budgetHeader = "trident-image-data-budget" // bytes
 )
 
 type streamingServer struct {
@@ -27,13 +37,36 @@ func (s *streamingServer) StreamDisk(req *tridentv1.StreamDiskRequest, stream se
 		// The text may have a password in it.
 		return errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: the image URL is not valid"), "image_url")
 	}
+	rate, err := bytesFromWire(stream.Context(), rateHeader)
+	if err != nil {
+		return err
+	}
+	budget, err := bytesFromWire(stream.Context(), budgetHeader)
+	if err != nil {
+		return err
+	}
 	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
 		hash, err := imageHashFromWire(req)
 		if err != nil {
 			return "", err
 		}
-		return s.host.StreamDisk(ctx, servicing.StreamRequest{URL: req.GetImageUrl(), SHA384: hash, CallerReboots: callerReboots})
+		return s.host.StreamDisk(ctx, servicing.StreamRequest{
+			URL: req.GetImageUrl(), SHA384: hash, CallerReboots: callerReboots, BytesPerSecond: rate, DataBudget: budget,
+		})
 	})
+}
+
+// bytesFromWire is a number of bytes in a request header; 0 where it is not there.
+func bytesFromWire(ctx context.Context, header string) (int64, error) {
+	given := metadata.ValueFromIncomingContext(ctx, header)
+	if len(given) == 0 {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(given[0], 10, 64)
+	if len(given) > 1 || err != nil || n < 1 {
+		return 0, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %s must be there once, as a number of bytes from 1 on", header), header)
+	}
+	return n, nil
 }
 
 // sha384Prefix is before the only hashes that there are.
