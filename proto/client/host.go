@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"strconv"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -38,6 +39,10 @@ type How struct {
 	CallerReboots bool
 	// Multiboot, of Install, leaves what else can be booted on the host.
 	Multiboot bool
+	// BytesPerSecond and DataBudget, of StreamDisk, bound how fast the image may
+	// come and what it may cost in all, in bytes; 0 is no limit. For the others the
+	// configuration has them.
+	BytesPerSecond, DataBudget int64
 
 	// forgotten: what is booted then knows nothing of the operation.
 	forgotten bool
@@ -190,7 +195,17 @@ func (h Host) StreamDisk(ctx context.Context, url, hash string, how How, fn func
 		req.ImageHash = &hash
 	}
 	how.forgotten = true
+	limits := map[string]int64{"trident-image-bytes-per-second": how.BytesPerSecond, "trident-image-data-budget": how.DataBudget}
 	return h.service(ctx, how, fn, func(ctx context.Context, l *link) (servicingStream, error) {
+		for header, bytes := range limits {
+			switch {
+			case bytes == 0:
+				continue
+			case !l.can("stream-disk-limits"):
+				return nil, lacks(h.c.target, l.server.GetServerVersion(), []string{"stream-disk-limits"})
+			}
+			ctx = metadata.AppendToOutgoingContext(ctx, header, strconv.FormatInt(bytes, 10))
+		}
 		return tridentv1.NewStreamingServiceClient(l.conn).StreamDisk(ctx, req)
 	})
 }

@@ -174,3 +174,26 @@ func TestTheWritingOfADiskEndsWithTheReboot(t *testing.T) {
 		}
 	}
 }
+
+func TestTheWritingOfADiskSaysWhatItMayCost(t *testing.T) {
+	var sent metadata.MD
+	note := grpc.WithChainStreamInterceptor(func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, method string, s grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		if strings.HasSuffix(method, "/StreamDisk") {
+			sent, _ = metadata.FromOutgoingContext(ctx)
+		}
+		return s(ctx, d, cc, method, opts...)
+	})
+	s := clienttest.New(clienttest.Config{Script: rebootScript()[:2]})
+	how := client.How{CallerReboots: true, DataBudget: 5 << 30}
+	if _, err := dial(t, s, client.WithGRPC(note)).Host().StreamDisk(t.Context(), "http://x/y.cosi", "", how, nil); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"5368709120"}, sent.Get("trident-image-data-budget")); diff != "" || len(sent.Get("trident-image-bytes-per-second")) != 0 {
+		t.Errorf("sent %v", sent)
+	}
+	old := clienttest.New(clienttest.Config{Capabilities: []string{"operations"}, Script: rebootScript()})
+	how = client.How{BytesPerSecond: 1}
+	if _, err := dial(t, old).Host().StreamDisk(t.Context(), "http://x/y.cosi", "", how, nil); client.Kind(err) != "PRECONDITION" || !strings.Contains(err.Error(), "stream-disk-limits") {
+		t.Errorf("a daemon that would not keep to it: %v", err)
+	}
+}

@@ -24,7 +24,8 @@ func capabilities() []string {
 	return []string{
 		"ab-rollback", "ab-update", "check-root", "config-handles", "host-plan", "host-status", "host-validation", "image-handles",
 		"install", "install-config-handle", "install-plan", "message-limit", "operations", "request-ids",
-		"runtime-rollback", "runtime-update", "self-image-handle", "self-upgrade", "self-upload", "stream-disk", "update-config-handle",
+		"runtime-rollback", "runtime-update", "self-image-handle", "self-upgrade", "self-upload", "stream-disk", "stream-disk-limits",
+		"update-config-handle",
 	}
 }
 
