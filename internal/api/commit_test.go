@@ -21,6 +21,7 @@ import (
 func rebooted(t *testing.T, journal operation.Journal) (f *fixture, id string) {
 	t.Helper()
 	before := newFixtureIn(t, journal, "boot 1")
+	before.resume(t)
 	before.host.step = func(_ context.Context, r *operation.Run[struct{}]) error {
 		r.Logf(slog.LevelInfo, "said before the boot")
 		return operation.ErrReboot
@@ -48,9 +49,7 @@ const tridentReboots = tridentv1.RebootHandling_TRIDENT_HANDLES_REBOOT
 
 func TestACommitShowsTheOperationThatGoesOnAfterTheReboot(t *testing.T) {
 	f, id := rebooted(t, operationtest.NewMemory())
-	if err := f.runner.Resume(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	f.resume(t)
 	got := commitNamed(t, f, "a", tridentReboots)
 	end := got.completed(t)
 	if end.GetStatus() != tridentv1.StatusCode_STATUS_CODE_SUCCESS || end.GetServicingKind() != tridentv1.ServicingKind_SERVICING_KIND_AB_UPDATE {
@@ -99,9 +98,7 @@ func TestACommitOfWhatGoesBackNeedsAReboot(t *testing.T) {
 			f, id := rebooted(t, journal)
 			f.host.record = errkind.WithName(errkind.Errorf(errkind.Unhealthy, "unit x is down"), "HealthChecksFailed")
 			f.host.undo = operation.ErrReboot
-			if err := f.runner.Resume(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			f.resume(t)
 			got := commitNamed(t, f, "a", handling)
 			end := got.completed(t)
 			if end.GetStatus() != tridentv1.StatusCode_STATUS_CODE_SUCCESS || end.GetRebootStatus() != want || end.GetError() != nil {
@@ -117,9 +114,7 @@ func TestACommitOfWhatGoesBackNeedsAReboot(t *testing.T) {
 
 			next := newFixtureIn(t, journal, "boot 3")
 			next.host.there = id
-			if err := next.runner.Resume(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			next.resume(t)
 			end = commitNamed(t, next, "b", handling).completed(t)
 			if end.GetStatus() != tridentv1.StatusCode_STATUS_CODE_FAILURE || end.GetError().GetSubkind() != "health-checks-failed" ||
 				end.GetRebootStatus() != tridentv1.RebootStatus_REBOOT_NOT_REQUIRED {

@@ -60,7 +60,19 @@ type fixture struct {
 	host    *fakeServicing
 }
 
-func newFixture(t *testing.T) *fixture { return newFixtureIn(t, operationtest.NewMemory(), "boot 1") }
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	f := newFixtureIn(t, operationtest.NewMemory(), "boot 1")
+	f.resume(t)
+	return f
+}
+
+func (f *fixture) resume(t *testing.T) {
+	t.Helper()
+	if err := f.runner.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // newFixtureIn is the daemon of a boot of a host that has a journal already.
 func newFixtureIn(t *testing.T, journal operation.Journal, boot string) *fixture {

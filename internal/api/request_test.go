@@ -138,9 +138,7 @@ func TestARepeatedRequestSeesPastAReboot(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 	f.runner.Life.Boot = "the next boot"
-	if err := f.runner.Resume(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	f.resume(t)
 	for _, err := range f.runner.Watch(t.Context(), first.header.Get(operationHeader)[0], 0) {
 		if err != nil {
 			t.Fatal(err)

@@ -122,10 +122,16 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 		return nil, err
 	}
 	datastore = filepath.Join(c.Root, datastore)
-	if d.store, err = hoststate.Open(ctx, datastore); err != nil {
+	opened := make(chan error, 1) // beside what else takes time: callers wait
+	go func() {
+		var err error
+		d.store, err = hoststate.Open(ctx, datastore)
+		opened <- err
+	}()
+	d.observer, d.metrics = d.observed(ctx, c, datastore), d.listenMetrics(c.Root)
+	if err := <-opened; err != nil {
 		return nil, err
 	}
-	d.observer, d.metrics = d.observed(ctx, c, datastore), d.listenMetrics(c.Root)
 	life, err := thisLife()
 	if err != nil {
 		return nil, err
@@ -196,9 +202,6 @@ func (d *Daemon) Socket() string { return d.socket }
 // bounds above say. It must be called once at most.
 func (d *Daemon) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, d.Close()) }()
-	if err := d.runner.Resume(ctx); err != nil {
-		return fmt.Errorf("carry on with unsettled work: %w", err)
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	served := make(chan error, 1)
@@ -207,6 +210,10 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		cancel(err)
 		served <- err
 	}()
+	if err := d.runner.Resume(ctx); err != nil {
+		d.stop()
+		return errors.Join(fmt.Errorf("carry on with unsettled work: %w", err), <-served)
+	}
 	d.notify("READY=1")
 	d.logger.Info("tridentd serves", "socket", d.socket)
 	go d.serveMetrics()

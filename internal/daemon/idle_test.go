@@ -27,6 +27,9 @@ func sleeper(t *testing.T) (*operation.Runner, func(time.Duration)) {
 			return nil
 		},
 	}}})
+	if err := r.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	return r, func(d time.Duration) {
 		if _, err := begin(t.Context(), "sleep", record{d}); err != nil {
 			t.Error(err)

@@ -17,7 +17,11 @@ func TestARequestIsFoundByTheNextRunnerToo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return r, operation.Register(r, operation.Kind[struct{}]{Name: "work", Steps: []operation.Step[struct{}]{{Name: "one"}}})
+		start := operation.Register(r, operation.Kind[struct{}]{Name: "work", Steps: []operation.Step[struct{}]{{Name: "one"}}})
+		if err := r.Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return r, start
 	}
 	first, start := begin()
 	op, err := start(operation.WithRequest(t.Context(), "a"), "work", struct{}{})
@@ -53,6 +57,9 @@ func TestARequestThatCameLaterIsFoundToo(t *testing.T) {
 	start := operation.Register(r, operation.Kind[struct{}]{Name: "work", Steps: []operation.Step[struct{}]{
 		{Name: "one", Do: func(context.Context, *operation.Run[struct{}]) error { <-goOn; return nil }}, {Name: "two"},
 	}})
+	if err := r.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	op, err := start(operation.WithRequest(t.Context(), "own"), "work", struct{}{})
 	if err != nil {
 		t.Fatal(err)

@@ -59,6 +59,9 @@ type Runner struct {
 	stuck  string  // an operation that ended stuck: nothing new starts
 
 	tail tail
+
+	resumed chan struct{} // closed once Resume has run
+	resume  func()        // closes it
 }
 
 // active is an operation that has not settled.
@@ -76,7 +79,8 @@ type active struct {
 // New returns a runner over what the journal holds. Register the kinds, then
 // call Resume.
 func New(ctx context.Context, c Config) (*Runner, error) {
-	r := &Runner{Config: c, kinds: map[string]kind{}, tail: tail{changed: make(chan struct{})}}
+	r := &Runner{Config: c, kinds: map[string]kind{}, tail: tail{changed: make(chan struct{})}, resumed: make(chan struct{})}
+	r.resume = sync.OnceFunc(func() { close(r.resumed) })
 	r.ctx, r.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	open, err := c.Journal.List(ctx, 2, true)
 	if err != nil {
@@ -96,7 +100,7 @@ func New(ctx context.Context, c Config) (*Runner, error) {
 }
 
 // A Starter begins an operation. It returns once the operation is journaled; an
-// error of kind Busy names the operation that is in the way.
+// error of kind Busy names the operation that is in the way. It waits for Resume.
 type Starter[S any] func(ctx context.Context, summary string, state S) (Operation, error)
 
 // Register makes a kind known to the runner.
@@ -112,6 +116,9 @@ func Register[S any](r *Runner, k Kind[S]) Starter[S] {
 }
 
 func (r *Runner) start(ctx context.Context, name, summary string, state json.RawMessage) (Operation, error) {
+	if err := r.await(ctx, r.resumed); err != nil {
+		return Operation{}, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.free(); err != nil {
@@ -160,8 +167,10 @@ func newID(now time.Time) string {
 
 // Resume carries on with the operation that an earlier daemon left, if there is
 // one. An operation of a kind or with a step that this version does not know is
-// left as it is, for a version that does.
+// left as it is, for a version that does. What begins or cancels operations waits
+// until it has run, so callers may be served before.
 func (r *Runner) Resume(ctx context.Context) error {
+	defer r.resume()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.active

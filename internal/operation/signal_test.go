@@ -155,6 +155,9 @@ func TestWhoeverObservesSeesWhatWasJournaledAndWhereItCameFrom(t *testing.T) {
 	bad := b.step("b")
 	bad.Do = func(context.Context, *run) error { return errors.New("no") }
 	start := operation.Register(r, operation.Kind[record]{Name: "test", Steps: []step{b.step("a"), bad}})
+	if err := r.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	op := b.finish(r, b.start(start).ID)
 	b.stop(r)
 	both := []operation.EventType{operation.Metric, operation.Change}

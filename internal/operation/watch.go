@@ -149,6 +149,9 @@ func (r *Runner) rest(ctx context.Context, pause time.Duration) error {
 // more. Past the point of no return, and when it has ended, the error is of kind
 // Precondition.
 func (r *Runner) Cancel(ctx context.Context, id string) (Operation, error) {
+	if err := r.await(ctx, r.resumed); err != nil {
+		return Operation{}, err
+	}
 	op, err := r.Get(ctx, id)
 	if err != nil {
 		return Operation{}, err

@@ -55,6 +55,9 @@ func TestWhatIsAmissWhileTheRescuerGoesBackIsNotTheReason(t *testing.T) {
 		}
 		return s.prove(ctx, r)
 	}}}})
+	if err := runner.Resume(ctx); err != nil {
+		t.Fatal(err)
+	}
 	op, err := begin(ctx, "proof", record{Version: "2.0.0", Trial: Trial{Deadline: defaultDeadline}})
 	if err != nil {
 		t.Fatal(err)
