@@ -1,0 +1,325 @@
+//go:build vm
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/trident-project/trident/internal/e2e/lab"
+	"github.com/trident-project/trident/internal/e2e/osimage"
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/proto/client"
+)
+
+// everyCut has the sweeps cut the power in every step when it is 1. Without it they
+// take every third one, as each costs a boot of a machine that is perhaps emulated.
+const everyCut = "TRIDENT_EVERY_CUT"
+
+// A cut is the moment in which the power goes.
+type cut struct {
+	phase operation.Phase
+	step  string
+}
+
+func doing(steps ...string) []cut   { return cutsIn(operation.Doing, steps) }
+func undoing(steps ...string) []cut { return cutsIn(operation.Undoing, steps) }
+
+func cutsIn(phase operation.Phase, steps []string) (list []cut) {
+	for _, step := range steps {
+		list = append(list, cut{phase, step})
+	}
+	return list
+}
+
+// some are the cuts that this run makes, the last one always.
+func some(t *testing.T, all []cut) (list []cut) {
+	if os.Getenv(everyCut) == "1" {
+		return all
+	}
+	for i, c := range all {
+		if (len(all)-1-i)%3 == 0 {
+			list = append(list, c)
+		}
+	}
+	t.Logf("cuts in %v, and with %s=1 in %v", list, everyCut, all)
+	return list
+}
+
+// The steps of an installation, and of an update into the other slot, by the sweeps
+// that cut the power in them.
+var (
+	whileWritten = []string{"begin", "image", "pre-servicing", "partition", "write", "post-provision"}
+	untilReboot  = []string{"configure", "post-configure", "boot files", "stage", "finalize", "try", "reboot"}
+	inTrial      = []string{"booted", "settle", "health"}
+)
+
+// A sweep is one operation in which the power is cut in one step after the other.
+type sweep struct {
+	*guest
+	images []osimage.Image // that the machine finds on the server
+	// begin begins the operation, and hands its events to fn.
+	begin func(ctx context.Context, fn func(*client.Event)) error
+	// truth says what is wrong with a status in a system, by the UUID of its root.
+	truth func(st recorded, root string) string
+	// boot switches the machine on after a cut; BootInstalled unless it is set.
+	boot func(ctx context.Context) error
+
+	id    string   // of the operation
+	plan  []string // its steps
+	stood cut      // by the journal, when the power went last
+}
+
+// place orders the moments of an operation: forwards, then back.
+func (s *sweep) place(c cut) int {
+	at := slices.Index(s.plan, c.step)
+	switch c.phase {
+	case operation.Doing:
+		return at
+	case operation.Done:
+		return len(s.plan)
+	case operation.Undoing:
+		return 2*len(s.plan) - at
+	}
+	return 2*len(s.plan) + 1
+}
+
+// learn learns the steps of the operation.
+func (s *sweep) learn(ctx context.Context, id string) {
+	op, err := s.api.Operation(ctx, id)
+	if err != nil {
+		s.t.Error(err)
+	}
+	s.id = id
+	for _, step := range op.GetSteps() {
+		s.plan = append(s.plan, step.Name)
+		if !slices.Contains(slices.Concat(whileWritten, untilReboot, inTrial), step.Name) {
+			s.t.Errorf("no sweep cuts the power in %q", step.Name)
+		}
+	}
+}
+
+// recorded is what a test looks at of a host status, in upstream's words.
+type recorded struct {
+	State   string `yaml:"servicingState"`
+	Volume  string `yaml:"abActiveVolume"`
+	Spec    ofHost `yaml:"spec"`
+	SpecOld ofHost `yaml:"specOld"`
+}
+
+type ofHost struct {
+	Image struct {
+		SHA384 string `yaml:"sha384"`
+	} `yaml:"image"`
+}
+
+func (g *guest) parsed(text string) (st recorded) {
+	g.t.Helper()
+	if err := yaml.Unmarshal([]byte(text), &st); err != nil {
+		g.t.Fatal(err, text)
+	}
+	return st
+}
+
+// The units that have an operation go on by itself at boot. Where they are disabled
+// it waits for the first call: the test looks at the datastore before that, and is
+// there to hear what comes after.
+const goesOn = "tridentd-resume.path trident.service"
+
+func (g *guest) held() bool {
+	return strings.HasPrefix(g.sh("systemctl is-enabled tridentd-resume.path || true"), "disabled")
+}
+
+// through cuts the power in each of the cuts, looks after each boot what the machine
+// says of itself, and leaves it in the system that has come up after the last.
+func (s *sweep) through(cuts []cut) {
+	s.t.Helper()
+	lap := laps(s.t)
+	follow := s.begin
+	for _, c := range cuts {
+		if s.id != "" && s.place(c) <= s.place(s.stood) {
+			s.t.Logf("%v was over when the power went in %v", c, s.stood)
+			continue
+		}
+		s.cutAt(c, follow)
+		lap("until the cut in " + c.step)
+		s.on()
+		s.look()
+		if s.place(s.stood) < s.place(c) {
+			s.t.Errorf("the power was cut in %v, and the journal says %v", c, s.stood)
+		}
+		s.t.Logf("cut in %v: the journal says %v", c, s.stood)
+		lap("booted and looked at")
+		follow = func(ctx context.Context, fn func(*client.Event)) error {
+			_, err := s.api.Watch(ctx, s.id, 0, fn)
+			return err
+		}
+	}
+}
+
+// cutAt cuts the power as soon as it hears that the operation has come to c, or is
+// beyond it. Until then the machine is switched on whenever it goes off.
+func (s *sweep) cutAt(c cut, follow func(context.Context, func(*client.Event)) error) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 8*time.Minute)
+	defer cancel()
+	var gone atomic.Bool
+	ended := make(chan error, 1)
+	go func() {
+		defer cancel()
+		ended <- follow(ctx, func(e *client.Event) {
+			if s.id == "" {
+				s.learn(ctx, e.OperationId)
+			}
+			if e.GetChange() == nil || s.place(moment(e)) < s.place(c) || gone.Swap(true) {
+				return
+			}
+			if err := s.PowerCut(); err != nil {
+				s.t.Error(err)
+			}
+			cancel()
+		})
+	}()
+	for s.WaitOff(ctx) == nil && !gone.Load() {
+		if err := s.BootInstalled(ctx); err != nil && !errors.Is(err, lab.ErrOff) && ctx.Err() == nil {
+			s.t.Error(err)
+			cancel()
+		}
+	}
+	err := <-ended
+	if !gone.Load() {
+		s.t.Fatalf("the power was not cut in %v: %v", c, err)
+	}
+	if err := s.PowerCut(); err != nil { // it was on its way up, perhaps
+		s.t.Fatal(err)
+	}
+}
+
+// moment is where an operation is after an event.
+func moment(e *client.Event) cut {
+	return cut{operation.Phase(strings.ToLower(strings.TrimPrefix(e.Phase.String(), "PHASE_"))), e.Step}
+}
+
+// on switches the machine on after a cut.
+func (s *sweep) on() {
+	s.t.Helper()
+	boot := s.boot
+	if boot == nil {
+		boot = s.BootInstalled
+	}
+	if err := boot(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+	s.hosts(s.images...)
+}
+
+// look finds where the operation stood when the power went, and whether the status
+// is true.
+func (s *sweep) look() {
+	s.t.Helper()
+	root := s.sh("findmnt -n -o UUID /")
+	var st recorded
+	if s.held() {
+		st = s.atRest()
+	} else { // it has gone on
+		op, err := s.api.Operation(s.t.Context(), s.id)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.stood = cut{operation.Phase(strings.ToLower(strings.TrimPrefix(op.Phase.String(), "PHASE_"))), op.Step}
+		st = s.parsed(s.status())
+	}
+	if wrong := s.truth(st, root); wrong != "" {
+		s.t.Errorf("after the cut in %v: %s: root %s, %+v", s.stood, wrong, root, st)
+	}
+}
+
+// atRest reads the datastore as no daemon has opened it yet.
+func (s *sweep) atRest() recorded {
+	s.t.Helper()
+	if got := s.sh("systemctl is-active tridentd.service || true"); got != "inactive" {
+		s.t.Fatalf("the daemon is %s, and nobody has called it", got)
+	}
+	dir := s.t.TempDir()
+	packed, err := s.Run(s.t.Context(), "cd "+filepath.Dir(datastorePath)+" && tar cf - "+filepath.Base(datastorePath)+"*", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	tar := exec.CommandContext(s.t.Context(), "tar", "xf", "-", "-C", dir)
+	tar.Stdin = strings.NewReader(packed)
+	if out, err := tar.CombinedOutput(); err != nil {
+		s.t.Fatal(err, string(out))
+	}
+	store, err := hoststate.Open(s.t.Context(), filepath.Join(dir, filepath.Base(datastorePath)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer store.Close()
+	op, err := store.Load(s.t.Context(), s.id)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.stood = cut{op.Phase, op.Step}
+	st, err := store.Status(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return recorded{
+		State: st.Phase.State(), Volume: string(st.ABActiveVolume),
+		Spec: s.spec(st.Spec), SpecOld: s.spec(st.SpecOld),
+	}
+}
+
+func (g *guest) spec(text string) (of ofHost) {
+	g.t.Helper()
+	if err := yaml.Unmarshal([]byte(text), &of); err != nil && !errors.Is(err, io.EOF) {
+		g.t.Fatal(err, text)
+	}
+	return of
+}
+
+// letGo leaves the machine to itself, and returns the operation as it ended.
+func (s *sweep) letGo() *client.Operation {
+	s.t.Helper()
+	if s.held() {
+		s.sh("for u in " + goesOn + "; do ! systemctl -q cat $u >/dev/null 2>&1 || systemctl -q enable $u; done; systemctl start --no-block tridentd-resume.path")
+	}
+	s.untilSettled()
+	op, err := s.api.Operation(s.t.Context(), s.id)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return op
+}
+
+// untilSettled switches the machine on whenever it goes off, until nothing is unsettled.
+func (g *guest) untilSettled() {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), 10*time.Minute)
+	defer cancel()
+	for {
+		_, err := g.Run(ctx, noMoreWork, nil)
+		if err == nil {
+			return
+		}
+		// Only a machine that goes down ends the command before.
+		if off := g.WaitOff(ctx); off != nil {
+			g.t.Fatal("the operation does not end: ", err, off)
+		}
+		if err := g.BootInstalled(ctx); err != nil && !errors.Is(err, lab.ErrOff) {
+			g.t.Fatal(err)
+		}
+	}
+}

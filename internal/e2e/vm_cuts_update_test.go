@@ -1,0 +1,183 @@
+//go:build vm
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/trident-project/trident/internal/e2e/osimage"
+	"github.com/trident-project/trident/proto/client"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+)
+
+// allScripts is the configuration of an image with a script at each point, so that
+// every step has something to do.
+func (i hostedImage) allScripts() string {
+	return strings.Replace(i.config(""), "scripts:\n", `scripts:
+  preServicing: [{name: before, runOn: [clean-install, ab-update], content: "true"}]
+  postProvision: [{name: provision, runOn: [clean-install, ab-update], content: "test -e $TARGET_ROOT/usr"}]
+`, 1)
+}
+
+// failsLate is a configuration of which the last script fails.
+func (i hostedImage) failsLate() string {
+	return strings.Replace(i.allScripts(), "> /etc/marked", "> /etc/marked; echo gives up; exit 7", 1)
+}
+
+// Two slots are what the sweeps of updates run over: the old image is in slot A.
+type twoSlots struct{ old, new osimage.Image }
+
+// truth is what a status may say in a system of either slot.
+func (s twoSlots) truth(st recorded, root string) string {
+	here, volume := s.old, "volume-a"
+	if root == s.new.RootUUID {
+		here, volume = s.new, "volume-b"
+	}
+	switch st.State {
+	case "provisioned":
+		if st.Volume != volume || st.Spec.Image.SHA384 != here.SHA384 {
+			return "the host is said to run something else"
+		}
+	case "ab-update-staged":
+		if st.Volume != volume || st.SpecOld.Image.SHA384 != here.SHA384 || st.Spec.Image.SHA384 != s.new.SHA384 {
+			return "what is staged is not what was asked for"
+		}
+	case "ab-update-finalized", "ab-update-health-check-failed":
+		if st.Volume != "volume-a" || st.SpecOld.Image.SHA384 != s.old.SHA384 || st.Spec.Image.SHA384 != s.new.SHA384 {
+			return "what is tried is not what was asked for, or the default is another"
+		}
+	default:
+		return "there is no such state"
+	}
+	return ""
+}
+
+// sweepUpdate is an update of a machine in slot A, in which operations do not go on
+// by themselves until the sweep lets it go.
+func (g *guest) sweepUpdate(old, img osimage.Image, config func(hostedImage) string) *sweep {
+	g.t.Helper()
+	g.sh("systemctl disable -q " + goesOn + " && sync")
+	images := g.hosts(old, img)
+	return &sweep{
+		guest: g, images: []osimage.Image{old, img}, truth: twoSlots{old, img}.truth,
+		begin: func(ctx context.Context, fn func(*client.Event)) error {
+			_, err := g.api.Host().Update(ctx, &client.Config{Text: config(images[1])}, client.How{}, fn)
+			return err
+		},
+	}
+}
+
+// ended checks how an operation has ended, and what the machine is then.
+func (s *sweep) ended(op *client.Operation, phase operationsv1.Phase) {
+	s.t.Helper()
+	if op.Phase != phase {
+		s.t.Fatalf("the operation has ended %v", op)
+	}
+	if phase == operationsv1.Phase_PHASE_DONE {
+		s.runsOS(hostedImage{Image: s.images[1]}, "volume-b")
+		return
+	}
+	s.runsOS(hostedImage{Image: s.images[0]}, "volume-a")
+	out, errs, code := s.trident("get", "last-error")
+	if code != 0 || strings.TrimSpace(out) == "null" {
+		s.t.Errorf("get last-error: %d, %s%s", code, out, errs)
+	}
+}
+
+// succeeds updates to an image, in peace.
+func (g *guest) succeeds(old, img osimage.Image) {
+	g.t.Helper()
+	images := g.hosts(old, img)
+	if said := g.across(g.BootAgain, "update", g.file(images[1].config(""))); said.code != 0 {
+		g.t.Fatalf("update: %+v", said)
+	}
+	g.unsettled()
+	g.runsOS(images[1], "volume-b")
+}
+
+// The power is cut again and again in one update, and it gets there all the same. In
+// two halves, each of which is shorter than eight minutes with TRIDENT_EVERY_CUT=1.
+func TestAnUpdateGoesOnAfterPowerCutsWhileItIsWritten(t *testing.T) {
+	t.Parallel()
+	updateGoesOn(t, doing(whileWritten...))
+}
+
+func TestAnUpdateGoesOnAfterPowerCutsUntilItsReboot(t *testing.T) {
+	t.Parallel()
+	updateGoesOn(t, doing(untilReboot...))
+}
+
+func updateGoesOn(t *testing.T, cuts []cut) {
+	lap := laps(t)
+	g := installed(t)
+	old, next := system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "2.0.0"})
+	lap("installed machine and image")
+	s := g.sweepUpdate(old, next, hostedImage.allScripts)
+	s.through(some(t, cuts))
+	lap("all cuts")
+	op := s.letGo()
+	lap(fmt.Sprintf("settled: %v", op.Phase))
+	s.ended(op, operationsv1.Phase_PHASE_DONE)
+}
+
+// A new system that loses its power before it was kept is not kept.
+func TestAnUpdateIsTakenBackOrKeptAfterPowerCutsInItsTrial(t *testing.T) {
+	t.Parallel()
+	lap := laps(t)
+	g := installed(t)
+	old, next := system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "2.0.0"})
+	lap("installed machine and image")
+	for _, c := range some(t, doing(inTrial...)) {
+		s := g.sweepUpdate(old, next, hostedImage.allScripts)
+		s.through([]cut{c})
+		op := s.letGo()
+		lap(fmt.Sprintf("settled: %v", op.Phase))
+		if op.Phase == operationsv1.Phase_PHASE_DONE && c.step == "settle" {
+			s.ended(op, operationsv1.Phase_PHASE_DONE)
+			if back := g.across(g.BootAgain, "rollback"); back.code != 0 {
+				t.Fatalf("rollback: %+v", back)
+			}
+			g.unsettled()
+			continue
+		}
+		s.ended(op, operationsv1.Phase_PHASE_UNDONE)
+	}
+	g.succeeds(old, next)
+	lap("the next update")
+}
+
+func TestAnUpdateIsTakenBackThroughPowerCuts(t *testing.T) {
+	t.Parallel()
+	lap := laps(t)
+	g := installed(t)
+	old, next := system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "2.0.0"})
+	lap("installed machine and image")
+	s := g.sweepUpdate(old, next, hostedImage.failsLate)
+	s.through(some(t, undoing("post-configure", "configure", "post-provision", "write", "pre-servicing", "image", "begin")))
+	op := s.letGo()
+	lap(fmt.Sprintf("settled: %v", op.Phase))
+	s.ended(op, operationsv1.Phase_PHASE_UNDONE)
+	if !strings.Contains(op.Failure.GetMessage(), "exit status 7") {
+		t.Errorf("why it was taken back: %v", op.Failure)
+	}
+	g.succeeds(old, next)
+	lap("the next update")
+}
+
+func TestATrialIsTakenBackThroughPowerCuts(t *testing.T) {
+	t.Parallel()
+	lap := laps(t)
+	g := installed(t)
+	old, bad := system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "4.0.0", Fault: osimage.Unhealthy})
+	lap("installed machine and image")
+	s := g.sweepUpdate(old, bad, hostedImage.allScripts)
+	s.through(some(t, undoing("reboot", "try", "finalize", "stage", "boot files", "partition", "begin")))
+	op := s.letGo()
+	lap(fmt.Sprintf("settled: %v", op.Phase))
+	s.ended(op, operationsv1.Phase_PHASE_UNDONE)
+	g.succeeds(old, system(t, osimage.Spec{Version: "2.0.0"}))
+	lap("the next update")
+}
