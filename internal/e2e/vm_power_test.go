@@ -14,8 +14,8 @@ import (
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
-// upgradeSteps are those of an upgrade, in order.
-var upgradeSteps = []string{"fetch", "verify", "probe", "arm rescue", "return", "activate", "restart", "prove", "settle"}
+// upgradeSteps are those in which an upgrade does something, in order.
+var upgradeSteps = []string{"fetch", "verify", "probe", "arm rescue", "activate", "restart", "prove", "settle"}
 
 // cutAt upgrades, and cuts the power as soon as it hears that the operation has
 // come to a step.
@@ -126,7 +126,7 @@ func (g *guest) thrownBack(op *client.Operation, version, why string) {
 }
 
 func TestAPowerCutWhileABadVersionIsTakenBackDoesNotKeepIt(t *testing.T) {
-	for _, step := range []string{"restart", "activate", "return", "arm rescue"} {
+	for _, step := range []string{"prove", "activate", "return", "arm rescue"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			g := start(t)

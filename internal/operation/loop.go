@@ -106,19 +106,22 @@ func (r *Runner) move(a *active, err error) {
 	}
 }
 
-// advance moves on to the next step in the operation's direction.
+// advance moves on in the operation's direction, to the next step that has
+// something to do there.
 func (r *Runner) advance(a *active) {
-	op := &a.op
-	names := a.kind.steps()
-	at := slices.Index(names, op.Step)
-	switch {
-	case op.Phase == Doing && at+1 < len(names):
-		op.Step = names[at+1]
-	case op.Phase == Doing:
-		op.Phase = Done
-	case at > 0:
-		op.Step = names[at-1]
-	default:
+	op, names, by := &a.op, a.kind.steps(), 1
+	undo := op.Phase == Undoing
+	if undo {
+		by = -1
+	}
+	for at := slices.Index(names, op.Step) + by; at >= 0 && at < len(names); at += by {
+		if a.kind.acts(names[at], undo) {
+			op.Step = names[at]
+			return
+		}
+	}
+	op.Phase = Done
+	if undo {
 		op.Phase = Undone
 	}
 }

@@ -35,9 +35,11 @@ type Step[S any] struct {
 	// Name is shown to people and stored in the journal. It is never changed:
 	// another version of Trident may have to carry on with it.
 	Name string
-	// Do makes the change. Nil means that the step exists for its Undo.
+	// Do makes the change. Nil means that the step exists for its Undo, and is passed
+	// over on the way there.
 	Do func(context.Context, *Run[S]) error
-	// Undo takes Do back. Nil means that Do leaves nothing behind.
+	// Undo takes Do back. Nil means that Do leaves nothing behind, and that the step
+	// is passed over on the way back, unless it is the one that failed.
 	Undo func(context.Context, *Run[S]) error
 }
 
