@@ -14,7 +14,7 @@ import (
 // the command line of the kernel is part of a signed UKI. All findings are in one
 // error, of the kinds Invalid and Unsupported.
 func CheckOS(os *hostconfig.OS, sealedCommandLine bool) error {
-	faults := checkUsers(os.Users)
+	faults := checkUsers("os.users", os.Users)
 	if os.Hostname != "" && !isHostname(os.Hostname) {
 		faults = append(faults, invalid("os.hostname", "%q is no name of a host: wants up to 64 letters, digits, hyphens and dots", brief(os.Hostname)))
 	}

@@ -2,13 +2,85 @@ package osconfig
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
 const selinuxFile = "/etc/selinux/config"
+
+// A Policy is what SELinux goes by in an OS.
+type Policy struct {
+	Mode hostconfig.SELinuxMode // enforcing or permissive
+	// Contexts is the file in the OS that says which labels its files have.
+	Contexts string
+}
+
+// PolicyOf reads what SELinux will go by in the OS in a tree, as selinux(8) finds it.
+// It is nil where there is no SELinux, it is disabled, or the policy is missing.
+func PolicyOf(root string) (*Policy, error) {
+	data, err := inroot.FS(root).ReadFile(selinuxFile[1:], maxText)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, errkind.WithName(fmt.Errorf("find the mode of SELinux: %w", err), "GetSelinuxMode")
+	}
+	mode, kind := selinuxSettings(string(data))
+	if mode != hostconfig.SELinuxEnforcing && mode != hostconfig.SELinuxPermissive {
+		return nil, nil
+	}
+	if !made(kind, 1, 64, letters+digits+"-_.") || strings.Trim(kind, ".") == "" {
+		err := errkind.Errorf(errkind.Corrupt, "find the policy of SELinux: %s has SELINUXTYPE=%s, which is no name", selinuxFile, brief(kind))
+		return nil, errkind.WithName(err, "GetSelinuxType")
+	}
+	p := &Policy{mode, "/etc/selinux/" + kind + "/contexts/files/file_contexts"}
+	there, err := isThere(root, p.Contexts)
+	if err != nil || !there {
+		return nil, errkind.WithName(err, "GetSelinuxType")
+	}
+	return p, nil
+}
+
+func selinuxSettings(text string) (mode hostconfig.SELinuxMode, kind string) {
+	kind = "targeted"
+	for _, l := range lines(text) {
+		key, value, _ := strings.Cut(strings.TrimSpace(l), "=")
+		value = strings.TrimSpace(value)
+		switch {
+		case key == "SELINUX" && mode == "": // the first one counts
+			mode = hostconfig.SELinuxMode(strings.ToLower(value))
+		case key == "SELINUXTYPE":
+			kind = value
+		}
+	}
+	return mode, kind
+}
+
+// Inherit gives a file the label of its folder, as it would have got it where SELinux
+// runs; path is on this host. That the folder has none is no error.
+func Inherit(path string) error {
+	label := make([]byte, 1024)
+	n, err := unix.Lgetxattr(filepath.Dir(path), labelName, label)
+	if err == nil {
+		err = unix.Lsetxattr(path, labelName, label[:n], 0)
+	}
+	if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("label %s: %w", path, err)
+	}
+	return nil
+}
 
 // selinux sets the mode in the file that systemd reads when it loads the policy;
 // the command line of the kernel may be sealed.

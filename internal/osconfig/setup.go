@@ -48,8 +48,21 @@ func Setup(ctx context.Context, root string, os *hostconfig.OS, tools run.Runner
 			err = section.apply(ctx, os)
 		}
 		if err != nil {
-			return sectionError(section.name, section.fault, err)
+			return sectionError("os."+section.name, section.fault, err)
 		}
+	}
+	return nil
+}
+
+// SetupUsers makes the users of an OS that may run, as the installer does; at is the
+// place that the configuration has them at. For the rest it is as Setup.
+func SetupUsers(ctx context.Context, root, at string, users []hostconfig.User, touch Touch) error {
+	if err := errors.Join(checkUsers(at, users)...); err != nil {
+		return err
+	}
+	s := setup{root: root, touch: touch}
+	if err := s.users(ctx, &hostconfig.OS{Users: users}); err != nil {
+		return sectionError(at, "SetUpUsers", err)
 	}
 	return nil
 }
@@ -63,7 +76,7 @@ type setup struct {
 
 func sectionError(name, fault string, err error) error {
 	named := errkind.Variant(err) != ""
-	err = fmt.Errorf("set up os.%s: %w", name, readOnly("os."+name, err))
+	err = fmt.Errorf("set up %s: %w", name, readOnly(name, err))
 	if named {
 		return err
 	}

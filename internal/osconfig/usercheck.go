@@ -8,18 +8,18 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 )
 
-func checkUsers(users []hostconfig.User) []error {
+func checkUsers(section string, users []hostconfig.User) []error {
 	var faults []error
 	ids := map[uint32]int{}
 	for i, u := range users {
-		at := fmt.Sprintf("os.users[%d].", i)
+		at := fmt.Sprintf("%s[%d].", section, i)
 		fault := func(key, format string, args ...any) { faults = append(faults, invalid(at+key, format, args...)) }
 		if !isAccountName(u.Name) {
 			fault("name", "%q is no name of a user: wants up to 32 letters, digits, dots, hyphens and underscores, and no hyphen first", brief(u.Name))
 		}
 		if u.UID != nil {
 			if j, twice := ids[*u.UID]; twice {
-				fault("uid", "%d is that of os.users[%d] already", *u.UID, j)
+				fault("uid", "%d is that of %s[%d] already", *u.UID, section, j)
 			}
 			ids[*u.UID] = i
 			if *u.UID == ^uint32(0) || *u.UID == 0xffff { // (uid_t) -1, of 32 and of 16 bits
