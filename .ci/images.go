@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	for _, recipe := range []lab.Recipe{lab.Trixie(), lab.Forky()} {
+	for _, recipe := range []lab.Recipe{lab.Trixie(), lab.Forky(), lab.Networked()} {
 		begin := time.Now()
 		if _, err := lab.Image(context.Background(), recipe); err != nil {
 			fmt.Fprintln(os.Stderr, "images:", err)

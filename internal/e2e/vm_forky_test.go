@@ -15,14 +15,14 @@ import (
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
-// startForky boots a guest with the newest systemd and installs the package.
-func startForky(t *testing.T) *guest {
+// startOn boots a guest of another image than most have, and installs the package.
+func startOn(t *testing.T, r lab.Recipe) *guest {
 	t.Helper()
 	f, err := shared()
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := lab.Image(t.Context(), lab.Forky())
+	b, err := lab.Image(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func startForky(t *testing.T) *guest {
 
 func TestOnTheNewestSystemd(t *testing.T) {
 	t.Parallel()
-	g := startForky(t)
+	g := startOn(t, lab.Forky())
 	t.Logf("%s", g.sh("systemctl --version | head -n 1; rpm --version"))
 	g.runs(base)
 	for _, c := range []struct {

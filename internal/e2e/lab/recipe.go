@@ -37,6 +37,14 @@ func Forky() Recipe {
 	return Recipe{Name: "forky", Suite: "forky", Packages: packages(), SizeMB: 2048}
 }
 
+// Networked is Debian 13 with netplan. It is apart because netplan's generator runs
+// whenever systemd is reloaded, and because the others show a host without netplan.
+func Networked() Recipe {
+	// debootstrap does not follow virtual packages, so what stands behind one is named.
+	more := []string{"netplan.io", "python3-cffi-backend"}
+	return Recipe{Name: "networked", Suite: "trixie", Packages: append(packages(), more...), SizeMB: 2048}
+}
+
 // Installed is Debian 13 as the tests install it: what boots by firmware, besides
 // what a guest has.
 func Installed() Recipe {
