@@ -332,11 +332,24 @@ TimeoutStartSec=30s
 	return err
 }
 
-// removeGuard takes it out of the OS that runs.
+// removeGuard takes it out of the OS that runs. Confexts that are merged over /etc
+// make way for it; were this cut short, they are merged when it is done again.
 func (s osService) removeGuard(ctx context.Context) error {
 	err := s.touch("stop guard", func() error { return s.Systemd.Stop(ctx, guardTimer) })
+	closed, cerr := s.etcClosed(s.Root)
+	err = errors.Join(err, cerr)
+	if closed {
+		err = errors.Join(err, s.touch("unmerge confexts", func() error { return s.Systemd.Stop(ctx, confextUnit) }))
+	}
 	for _, name := range []string{guardLink, unitDir + guardTimer, unitDir + guardService, "/" + evidenceFile} {
 		err = errors.Join(err, s.touch("remove guard", func() error { return osconfig.Remove(s.Root, name) }))
+	}
+	st, serr := s.state(ctx)
+	err = errors.Join(err, serr)
+	if closed || st.runs != nil && len(st.runs.Spec().OS.Confexts) > 0 {
+		err = errors.Join(err, s.touch("merge confexts again", func() error {
+			return s.Systemd.ReloadOrRestart(context.WithoutCancel(ctx), confextUnit)
+		}))
 	}
 	return errors.Join(err, s.Systemd.Reload(ctx))
 }
