@@ -119,11 +119,15 @@ func (s *Service) checkSELinux(_ context.Context, r *opRun, _ work) error {
 	case err != nil:
 		return fmt.Errorf("ask whether SELinux is enforced: %w", err)
 	case strings.TrimSpace(string(enforce)) == "1":
-		err := errkind.Errorf(errkind.Precondition, "SELinux is enforced, and extensions would change the labels of files (ExtensionImagesAndSelinuxUnsupported)")
-		return errkind.WithName(errkind.WithHint(err, "Use extensions with SELinux disabled, or permissive."), dynamic)
+		return withExtensionsEnforced()
 	}
 	r.Logf(slog.LevelWarn, "SELinux is permissive: extensions change the labels of files, and there will be denials in the log")
 	return nil
+}
+
+func withExtensionsEnforced() error {
+	err := errkind.Errorf(errkind.Precondition, "SELinux is enforced, and extensions would change the labels of files (ExtensionImagesAndSelinuxUnsupported)")
+	return errkind.WithName(errkind.WithHint(err, "Use extensions with SELinux disabled, or permissive."), dynamic)
 }
 
 func (s *Service) checkExtensions(ctx context.Context, r *opRun, _ work) error {

@@ -16,7 +16,7 @@ import (
 
 // album has the images of operating systems of the tests, made once.
 type album struct {
-	v1, v2, panics, broken, corrupt, sick osImage
+	v1, v2, panics, broken, corrupt, sick, selinux osImage
 }
 
 type osImage struct {
@@ -29,6 +29,10 @@ func newAlbum(t testing.TB) *album {
 		panics: osImageOf(t, "v3", "33", fstest.MapFS{"panic": {Data: []byte("x")}}),
 		broken: osImageOf(t, "v4", "44", fstest.MapFS{"usr/bin/tridentd.broken": {Data: []byte("x")}}),
 		sick:   osImageOf(t, "v5", "55", nil),
+		selinux: osImageOf(t, "v7", "77", fstest.MapFS{
+			"etc/selinux/config":                              {Data: []byte("SELINUX=enforcing\nSELINUXTYPE=strict\n"), Mode: 0o644},
+			"etc/selinux/strict/contexts/files/file_contexts": {Data: []byte("/.* system_u:object_r:any_t:s0\n"), Mode: 0o644},
+		}),
 	}
 	a.corrupt = osImageOf(t, "v6", "66", nil)
 	data, err := os.ReadFile(a.corrupt.path)
@@ -103,7 +107,7 @@ func (a *album) hang(t testing.TB, dir string) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, i := range []osImage{a.v1, a.v2, a.panics, a.broken, a.corrupt, a.sick} {
+	for _, i := range []osImage{a.v1, a.v2, a.panics, a.broken, a.corrupt, a.sick, a.selinux} {
 		if err := os.Symlink(i.path, filepath.Join(dir, filepath.Base(i.path))); err != nil && !errors.Is(err, fs.ErrExist) {
 			t.Fatal(err)
 		}

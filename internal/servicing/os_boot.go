@@ -126,7 +126,7 @@ func (s osService) tell(ctx context.Context, r *osRun, c *hostconfig.Config) (ov
 // forget takes away what boots the slot. What is installed, once it was booted, is
 // not the installer's any more.
 func (s osService) forget(ctx context.Context, r *osRun) error {
-	if r.State.Install && (!r.State.Partitioned || r.State.RebootFrom != "" && r.State.RebootFrom != s.Runner.Life.Boot) {
+	if r.State.Install && (!r.State.Partitioned || s.left(r)) {
 		return nil
 	}
 	c, err := r.State.asked()
@@ -134,6 +134,11 @@ func (s osService) forget(ctx context.Context, r *osRun) error {
 		return err
 	}
 	return s.withLoader(r, c, func(l boot.Loader) error { return l.Forget(ctx, r.State.Slot) })
+}
+
+// left says that the host has been rebooted by this operation.
+func (s osService) left(r *osRun) bool {
+	return r.State.RebootFrom != "" && r.State.RebootFrom != s.Runner.Life.Boot
 }
 
 // endTrial makes the slot that the host runs from the only one that boots, and
@@ -202,29 +207,36 @@ func (s *Service) rebootHost(ctx context.Context) error {
 // with this very operation.
 func (s osService) handOver(ctx context.Context, r *osRun) error {
 	return s.withTree(ctx, r, false, func(c *hostconfig.Config, root string) error {
-		at := c.Spec().Trident.DatastorePath
-		if at == "" {
-			at = hoststate.DefaultPath
-		}
-		dir, err := folderIn(root, filepath.Dir(at))
-		if err != nil {
-			return err
-		}
-		marks, err := folderIn(root, filepath.Dir("/"+UnsettledMark))
+		store, mark, err := heirs(c, root)
 		if err != nil {
 			return err
 		}
 		err = s.touch("hand over", func() error {
-			return errors.Join(
-				s.Store.Snapshot(ctx, filepath.Join(dir, filepath.Base(at))),
-				os.WriteFile(filepath.Join(marks, filepath.Base(UnsettledMark)), nil, 0o600),
-			)
+			if err := errors.Join(s.Store.Snapshot(ctx, store), os.WriteFile(mark, nil, 0o600)); err != nil {
+				return err
+			}
+			return errors.Join(osconfig.Inherit(store), osconfig.Inherit(mark)) // "labels" was before
 		})
 		if err != nil {
 			return errkind.WithName(fmt.Errorf("hand the datastore over: %w", err), "Datastore")
 		}
 		return nil
 	})
+}
+
+// heirs are the files of the OS in a tree that take up what this host knows; their
+// folders are made.
+func heirs(c *hostconfig.Config, root string) (store, mark string, err error) {
+	at := c.Spec().Trident.DatastorePath
+	if at == "" {
+		at = hoststate.DefaultPath
+	}
+	dir, err := folderIn(root, filepath.Dir(at))
+	if err != nil {
+		return "", "", err
+	}
+	marks, err := folderIn(root, filepath.Dir("/"+UnsettledMark))
+	return filepath.Join(dir, filepath.Base(at)), filepath.Join(marks, filepath.Base(UnsettledMark)), err
 }
 
 // returnToOld takes a reboot back, which is to reboot: what is by default is what

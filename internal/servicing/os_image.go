@@ -287,6 +287,9 @@ func (s osService) checkRest(c *hostconfig.Config, r *osRun) error {
 	if err := osconfig.CheckOS(&spec.OS, true); err != nil {
 		return errkind.WithName(err, dynamic)
 	}
+	if err := s.besideExtensions(r, c, spec.OS.SELinux.Mode); err != nil {
+		return err
+	}
 	all := slices.Concat(hooks(spec.Scripts.PreServicing, on), hooks(spec.Scripts.PostProvision, on), hooks(spec.Scripts.PostConfigure, on), healthScripts(spec.Health, on))
 	return checkScripts(all)
 }

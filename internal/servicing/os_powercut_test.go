@@ -3,6 +3,8 @@ package servicing
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,6 +14,7 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/slot"
 )
 
@@ -46,6 +49,8 @@ scripts:
 
 const failing = "health: {checks: [{name: sick, runOn: [all], content: fail}]}\n"
 
+const managed = "managementOs: {netplan: {version: 2, ethernets: {eth0: {dhcp4: true}}}, users: [{name: root, sshMode: key-only}]}\n"
+
 // An osScenario is a servicing of a whole OS and where it has to lead.
 type osScenario struct {
 	name     string
@@ -58,7 +63,16 @@ type osScenario struct {
 	named    string       // upstream's name of it
 	runs     slot.Slot    // at the end
 	version  string       // of the OS at the end
+	network  string       // that the live system has at the end; "" is not looked at
+	cut      int          // where the power is cut
 }
+
+// Where the power is cut: around the changes of a scenario.
+const (
+	hereAndThere = iota
+	onOneSide
+	everywhere
+)
 
 type doing = func(w *osWorld) (string, func(*Service) (string, error))
 
@@ -112,11 +126,11 @@ func v2(a *album) string { return hostOf(a.v2, "") }
 func hangs(a *album) string { return strings.Replace(v2(a), "content: post}", "content: hang}", 1) }
 
 var osScenarios = []osScenario{
-	{name: "install", do: installing(v1, true, true), want: operation.Done, runs: slot.A, version: "v1"},
+	{name: "install", do: installing(v1, true, true), want: operation.Done, runs: slot.A, version: "v1", cut: onOneSide},
 	{name: "install, staged and finalized apart", do: installing(v1, true, false), then: installing(v1, false, true), want: operation.Done, runs: slot.A, version: "v1"},
 	{name: "an installation that is not healthy", do: installing(func(a *album) string { return hostOf(a.v1, failing) }, true, true),
 		want: operation.Undone, kind: errkind.Unhealthy, named: "HealthChecksFailed", runs: slot.A, version: "v1"},
-	{name: "update", from: v1, do: updating(v2, true, true), want: operation.Done, runs: slot.B, version: "v2"},
+	{name: "update", from: v1, do: updating(v2, true, true), want: operation.Done, runs: slot.B, version: "v2", cut: everywhere},
 	{name: "update, staged and finalized apart", from: v1, do: updating(v2, true, false), then: updating(v2, false, true), want: operation.Done, runs: slot.B, version: "v2"},
 	{name: "an image that does not boot", from: v1, do: updating(func(a *album) string { return hostOf(a.panics, "") }, true, true),
 		want: operation.Undone, kind: errkind.Unhealthy, named: "AbUpdateRebootCheck", runs: slot.A, version: "v1"},
@@ -128,6 +142,11 @@ var osScenarios = []osScenario{
 		want: operation.Undone, kind: errkind.Corrupt, named: "CorruptOsImage", runs: slot.A, version: "v1"},
 	{name: "cancelled", from: v1, do: updating(hangs, true, true), cancelAt: "post-configure", want: operation.Undone, kind: errkind.Cancelled, runs: slot.A, version: "v1"},
 	{name: "rollback", from: v2, do: rollingBack, want: operation.Done, runs: slot.A, version: "v1"},
+	{name: "install with SELinux", do: installing(func(a *album) string { return selinuxOf(a, withSetfiles) }, true, true), want: operation.Done, runs: slot.A, version: "v7"},
+	{name: "install, and set up what installs", do: installing(func(a *album) string { return hostOf(a.v1, managed) }, true, true),
+		want: operation.Done, runs: slot.A, version: "v1", network: "network:\n  ethernets:\n    eth0:\n      dhcp4: true\n  version: 2\n"},
+	{name: "an installation of an image that is not what it says, and a management OS", do: installing(func(a *album) string { return hostOf(a.corrupt, managed) }, true, true),
+		want: operation.Undone, kind: errkind.Corrupt, named: "CorruptOsImage", network: liveNetwork, cut: everywhere},
 }
 
 // However an installation or an update goes and wherever the power is cut, the
@@ -172,9 +191,7 @@ func TestAnOSSurvivesPowerCuts(t *testing.T) {
 			})
 			for cut := 1; cut <= touches; cut++ {
 				for _, after := range []bool{false, true} {
-					// An update is cut everywhere, an installation everywhere on one side,
-					// the others here and there.
-					if n == 0 && after != (cut%2 == 0) || n != 0 && n != 3 && (cut+n)%12 != 0 {
+					if sc.cut == onOneSide && after != (cut%2 == 0) || sc.cut == hereAndThere && (cut+n)%12 != 0 {
 						continue
 					}
 					cases++
@@ -355,6 +372,9 @@ func (sc osScenario) check(w *osWorld, op *operation.Operation, was hoststate.St
 			tell("lastError is %+v", st.LastError)
 		}
 	}
+	if sc.network != "" {
+		sc.checkLive(w, tell)
+	}
 	if w.has("etc/systemd/system/" + guardTimer) {
 		tell("the guard is still there")
 	}
@@ -362,5 +382,32 @@ func (sc osScenario) check(w *osWorld, op *operation.Operation, was hoststate.St
 		if strings.Contains(m.at, newRoot) || strings.Contains(m.at, espRoot) {
 			tell("still mounted: %v", m)
 		}
+	}
+}
+
+// checkLive looks at the system that has installed. Its users stay, as those that were
+// there do.
+func (sc osScenario) checkLive(w *osWorld, tell func(string, ...any)) {
+	live := func(name string) string {
+		data, err := os.ReadFile(filepath.Join(w.live, name))
+		if err != nil {
+			tell("%v", err)
+		}
+		return string(data)
+	}
+	if got := live(osconfig.Netplan); got != sc.network {
+		tell("the file of the live system's network is %q", got)
+	}
+	if w.slot == 0 && live("run/network") != sc.network {
+		tell("the live system's network is %q", live("run/network"))
+	}
+	if got := live("etc/ssh/sshd_config.d/global_user.conf"); got != "PermitRootLogin prohibit-password\n" {
+		tell("who may log in to the live system: %q", got)
+	}
+	if _, err := os.Stat(filepath.Join(w.live, osconfig.CloudInit)); (err == nil) != (sc.want == operation.Done) {
+		tell("cloud-init may set up the live system's network: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(w.live, managementDir)); (err == nil) != (sc.want == operation.Done) {
+		tell("copies of the live system's network: %v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/slot"
 )
 
@@ -27,6 +28,11 @@ type osRecord struct {
 	Slot          slot.Slot `json:"slot"`
 	CallerReboots bool      `json:"caller_reboots"`
 	Reasons       []string  `json:"reasons"`
+
+	// ManagementKept are the files of the network of the system that installs, as
+	// they were; they count once ManagementBegun is set.
+	ManagementKept  []osconfig.Kept `json:"management_kept"`
+	ManagementBegun bool            `json:"management_begun"`
 
 	// Seed is what the plan of the disks is made with, the same one each time.
 	Seed    []byte   `json:"seed"`

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,6 +14,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/slot"
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
 )
@@ -264,5 +266,68 @@ func TestARebootThatIsRefusedIsToldOnceAndTheHostStaysWhatItIs(t *testing.T) {
 		if w.slot != slot.A {
 			t.Errorf("%v boots", w.slot)
 		}
+	})
+}
+
+func TestWhatIsSaidOfTheManagementOSMayBeRefused(t *testing.T) {
+	t.Parallel()
+	a := newAlbum(t)
+	for name, c := range map[string]struct {
+		management, variant, says string
+		prepare                   func(w *osWorld)
+	}{
+		"a network that netplan does not take": {"netplan: {version: 2, ethernets: {nonsense: {}}}", "StartNetwork", "it does not parse", nil},
+		"a user who is in no group that there is": {"users: [{name: root, secondaryGroups: [wizards]}]", "SetUpUsers",
+			"management os: set up managementOs.users: user root: these groups do not exist in the OS: wizards", nil},
+		"a user that cannot be": {"users: [{name: 'a b'}]", "", "managementOs.users[0].name", nil},
+		"a system that is not live": {"users: [{name: root}]", "CleanInstallSafetyCheck", "runs from a disk", func(w *osWorld) {
+			write(t, filepath.Join(w.live, "proc/self/mountinfo"), "22 1 0:5 / / rw - ext4 /dev/vda rw\n")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newOSWorld(t, a)
+				w.powerOn()
+				if c.prepare != nil {
+					c.prepare(w)
+				}
+				_, start := installing(func(a *album) string { return hostOf(a.v1, "managementOs: {"+c.management+"}\n") }, true, true)(w)
+				op := w.run(opInstall, start, "")
+				if op.Phase != operation.Undone || op.Failure.Name != c.variant || !strings.Contains(op.Failure.Message, c.says) {
+					t.Errorf("%s: %+v", op.Phase, op.Failure)
+				}
+				if got := w.text("etc/netplan/99-trident.yaml"); got != liveNetwork || w.text("run/network") != got {
+					t.Errorf("the network is %q", got)
+				}
+				w.rest()
+			})
+		})
+	}
+}
+
+func TestAnUpdateLeavesTheManagementOSAlone(t *testing.T) {
+	t.Parallel()
+	onMachine(t, func(t *testing.T, w *osWorld) {
+		w.must(updating(func(a *album) string { return hostOf(a.v2, managed) }, true, true))
+		if w.has("etc/netplan/99-trident.yaml") || slices.Contains(w.trace, "apply network") {
+			t.Errorf("%v", w.trace)
+		}
+	})
+}
+
+// A connection that leads to the installer is not cut off by a network that it has
+// already.
+func TestANetworkThatIsThereIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	a := newAlbum(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newOSWorld(t, a)
+		write(t, filepath.Join(w.live, osconfig.Netplan), "network:\n  version: 2\n")
+		w.powerOn()
+		w.must(installing(func(a *album) string { return hostOf(a.v1, "managementOs: {netplan: {version: 2}}\n") }, true, false))
+		if slices.Contains(w.trace, "apply network") {
+			t.Errorf("%v", w.trace)
+		}
+		w.rest()
 	})
 }

@@ -17,7 +17,7 @@ type osService struct{ *Service }
 
 // Where the lists are cut: staging ends there, and finalizing begins.
 const (
-	osStaged   = 10
+	osStaged   = 12
 	backStaged = 3
 )
 
@@ -27,6 +27,7 @@ const (
 func (s osService) steps() []osStep {
 	return append([]osStep{
 		{Name: "begin", Do: s.beginServicing, Undo: s.recordFailure},
+		{Name: "management os", Do: s.setUpManagementOS, Undo: s.restoreManagementOS}, // what installs; it may lead to the image
 		{Name: "image", Do: s.look, Undo: s.discard},
 		{Name: "pre-servicing", Do: s.preServicing},
 		{Name: "partition", Do: s.partition}, // what was on a disk is gone
@@ -34,6 +35,7 @@ func (s osService) steps() []osStep {
 		{Name: "post-provision", Do: s.postProvision, Undo: s.unmount},
 		{Name: "configure", Do: s.configure, Undo: s.unmount},
 		{Name: "post-configure", Do: s.postConfigure, Undo: s.unmount},
+		{Name: "labels", Do: s.label, Undo: s.unmount},
 		{Name: "boot files", Do: s.stageBoot, Undo: s.forget},
 		{Name: "stage", Do: s.recordStaged}, // "begin" takes it back
 		// osStaged

@@ -2,10 +2,8 @@ package servicing
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
@@ -18,7 +16,6 @@ import (
 
 	"github.com/trident-project/trident/internal/boot"
 	"github.com/trident-project/trident/internal/boot/boottest"
-	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/linux/blockdev"
@@ -28,9 +25,11 @@ import (
 	"github.com/trident-project/trident/internal/linux/gpt"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/selfservice"
 	"github.com/trident-project/trident/internal/slot"
 	"github.com/trident-project/trident/internal/storage"
+	"github.com/trident-project/trident/internal/systemd"
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
 )
 
@@ -79,11 +78,20 @@ const (
 	vault    = "var/lib/trident"
 )
 
+// liveNetwork is that of the live system, before anybody sets it up anew.
+const liveNetwork = "network: {version: 2}\n"
+
 func newOSWorld(t testing.TB, a *album) *osWorld {
 	w := &osWorld{t: t, album: a, disk: blockdevtest.New(diskSize, 512), vars: &efivartest.Fake{}, live: tempDir(t)}
 	write(t, filepath.Join(w.live, "usr/lib/os-release"), "ID=live\n")
 	write(t, filepath.Join(w.live, "proc/self/mountinfo"), "22 1 0:5 / / rw - tmpfs tmpfs rw\n")
 	write(t, filepath.Join(w.live, "etc/machine-id"), strings.Repeat("1", 32)+"\n")
+	for name, text := range map[string]string{
+		"passwd": "root:x:0:0::/root:/bin/sh\n", "group": "root:x:0:\n", "shadow": "root:*:1::::::\n", "gshadow": "root:*::\n",
+		"ssh/sshd_config": "UsePAM yes\n", "cloud/cloud.cfg.d/vendor.cfg": "vendor\n", osconfig.Netplan[5:]: liveNetwork,
+	} {
+		write(t, filepath.Join(w.live, "etc", name), text)
+	}
 	return w
 }
 
@@ -142,12 +150,13 @@ func (w *osWorld) startSystem() {
 	w.on, w.slot, w.root, w.mounts, w.reboots = true, 0, w.live, nil, false
 	w.systemd = &systemdtest.Fake{}
 	w.systemd.Hook = w.called
-	for _, unit := range []string{guardTimer} {
-		w.systemd.Define(systemdtest.Definition{Name: unit, Oneshot: true})
-	}
+	w.systemd.Define(systemdtest.Definition{Name: guardTimer, Oneshot: true})
+	w.systemd.Define(systemdtest.Definition{Name: "ssh.service", Reloads: true})
+	w.systemd.Set("ssh.service", systemd.Unit{Active: "active"})
 	inv := w.inventory()
 	esp, ok := findLabel(inv, "esp")
 	if !ok || esp.Content.Type != "vfat" {
+		w.applyNetwork()
 		return
 	}
 	dir := tempDir(w.t)
@@ -305,170 +314,15 @@ func (w *osWorld) cut(p *osProcess) {
 	w.mounts = nil
 }
 
-// inventory is what the kernel sees.
-func (w *osWorld) inventory() *blockdev.Inventory {
-	d := blockdev.Disk{Name: filepath.Base(theDisk), Path: theDisk, Size: w.disk.Size(), SectorSize: 512}
-	table, err := gpt.ReadDisk(w.disk, w.disk.Size(), 512)
-	if err != nil || table == nil {
-		return &blockdev.Inventory{Disks: []blockdev.Disk{d}}
-	}
-	d.Table, d.TableID, d.GPT = blockdev.TableGPT, table.ID.String(), table
-	for _, e := range table.Entries {
-		p := blockdev.Partition{
-			Number: e.Number, Name: blockdev.PartitionName(d.Name, e.Number), Offset: e.Offset, Size: e.Size,
-			Type: e.Type.String(), UUID: e.ID.String(), Label: e.Name, Links: []string{"/dev/disk/by-partuuid/" + e.ID.String()},
-			Content: blockdev.Probe(io.NewSectionReader(w.disk, e.Offset, e.Size), e.Size),
-		}
-		p.Path = "/dev/" + p.Name
-		for _, m := range w.mounts {
-			if rel, err := filepath.Rel(w.root, m.at); m.device == p.Path && err == nil {
-				p.Use.Mounts = append(p.Use.Mounts, filepath.Clean("/"+rel))
-			}
-		}
-		d.Partitions = append(d.Partitions, p)
-	}
-	return &blockdev.Inventory{Disks: []blockdev.Disk{d}}
-}
-
-// open is blockdev.Open.
-func (w *osWorld) open(path string, exclusive bool) (blockdev.Device, error) {
-	if path == theDisk {
-		return w.disk, nil
-	}
-	p, ok := w.inventory().Partition(path)
-	if !ok {
-		return nil, errkind.Errorf(errkind.NotFound, "open %s: there is no such device", path)
-	}
-	if exclusive && p.Use.InUse() {
-		return nil, errkind.Errorf(errkind.Precondition, "open %s: it is %s", path, p.Use)
-	}
-	return w.disk.Part(p.Offset, p.Size), nil
-}
-
-// Mount implements mount.Mounter.
-func (w *osWorld) Mount(source, target, fstype, _ string) error {
-	if fstype == "tmpfs" || fstype == "proc" || fstype == "bind" {
-		return nil
-	}
-	p, ok := w.inventory().Partition(source)
-	if !ok {
-		return errkind.Errorf(errkind.NotFound, "mount %s: there is no such device", source)
-	}
-	w.mount(p.Path, target)
-	return nil
-}
-
-// mount unpacks a file system. One that the host has mounted elsewhere is shown
-// there too.
-func (w *osWorld) mount(device, at string) {
-	i := slices.IndexFunc(w.mounts, func(m mounted) bool { return m.device == device })
-	if i >= 0 {
-		copyDisk(w.t, w.mounts[i].at, at, func(name string) bool { return strings.HasPrefix(name, filepath.Base(datastore)) })
-	} else {
-		w.unpack(device, at)
-	}
-	w.mounts = append(w.mounts, mounted{device, at})
-}
-
-// Unmount implements mount.Mounter.
-func (w *osWorld) Unmount(target string) error {
-	for i, m := range slices.Backward(w.mounts) {
-		if m.at != target && !strings.HasPrefix(m.at, target+"/") {
-			continue
-		}
-		w.mounts = slices.Delete(w.mounts, i, i+1)
-		if j := slices.IndexFunc(w.mounts, func(o mounted) bool { return o.device == m.device }); j >= 0 {
-			w.merge(m.at, w.mounts[j].at)
-		} else {
-			w.pack(m)
-		}
-		names, err := os.ReadDir(m.at)
-		for _, n := range names {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(m.at, n.Name())))
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// merge brings what is new in one view of a file system to the other.
-func (w *osWorld) merge(from, to string) {
-	err := filepath.WalkDir(from, func(file string, d fs.DirEntry, err error) error {
-		rel, _ := filepath.Rel(from, file)
-		there := filepath.Join(to, rel)
-		if err != nil {
-			return err
-		}
-		if _, err := os.Lstat(there); err == nil {
-			return nil
-		}
-		if d.IsDir() {
-			return os.MkdirAll(there, 0o755)
-		}
-		data, err := os.ReadFile(file)
-		return errors.Join(err, os.WriteFile(there, data, 0o600))
-	})
-	if err != nil {
-		w.t.Error(err)
-	}
-}
-
-func (w *osWorld) unpack(device, at string) {
-	p, ok := w.inventory().Partition(device)
-	if !ok {
-		w.t.Fatalf("no device %s", device)
-	}
-	r := io.NewSectionReader(w.disk, p.Offset, p.Size)
-	var size [8]byte
-	if _, err := r.ReadAt(size[:], headSize); err != nil {
-		w.t.Fatal(err)
-	}
-	if err := untar(io.NewSectionReader(r, headSize+8, int64(binary.LittleEndian.Uint64(size[:]))), at); err != nil {
-		w.t.Fatalf("mount %s: %v\ntouches: %v", p.Label, err, w.trace)
-	}
-}
-
-// pack writes a folder back to its device.
-func (w *osWorld) pack(m mounted) {
-	inner := []string{}
-	for _, o := range w.mounts {
-		if rel, err := filepath.Rel(m.at, o.at); err == nil && rel != "." && !strings.HasPrefix(rel, "..") {
-			inner = append(inner, rel)
-		}
-	}
-	if m.at == w.root { // what is no file of it
-		inner = append(inner, "run", "proc", "srv", vault)
-	}
-	data, err := tarOf(m.at, inner)
-	if err != nil {
-		w.t.Error(err)
-		return
-	}
-	p, _ := w.inventory().Partition(m.device)
-	dev := w.disk.Part(p.Offset, p.Size)
-	_, err = dev.WriteAt(append(binary.LittleEndian.AppendUint64(nil, uint64(len(data))), data...), headSize)
-	if err := errors.Join(err, dev.Sync()); err != nil {
-		w.t.Error(err)
-	}
-}
-
-func (w *osWorld) espFiles(image *os.File) (fs.FS, func() error, error) {
-	dir, err := os.MkdirTemp(filepath.Dir(image.Name()), "esp")
-	if err != nil {
-		return nil, nil, err
-	}
-	var size [8]byte
-	if _, err := image.ReadAt(size[:], headSize); err != nil {
-		return nil, nil, err
-	}
-	err = untar(io.NewSectionReader(image, headSize+8, int64(binary.LittleEndian.Uint64(size[:]))), dir)
-	return os.DirFS(dir), func() error { return os.RemoveAll(dir) }, err
-}
-
-// tool makes file systems.
+// tool makes file systems, and is netplan.
 func (w *osWorld) tool(_ context.Context, name string, args ...string) ([]byte, error) {
+	if name == "netplan" {
+		if strings.Contains(w.text(osconfig.Netplan), "nonsense") {
+			return nil, &run.ExitError{Tool: "netplan", Status: "exit status 78", Output: "it does not parse"}
+		}
+		w.applyNetwork()
+		return nil, nil
+	}
 	if !strings.HasPrefix(name, "mkfs.") {
 		return nil, nil
 	}
@@ -507,6 +361,11 @@ func (w *osWorld) called(ctx context.Context, c systemdtest.Call) error {
 		return playScript(w.root, c.Transient.Exec[1])
 	}
 	return nil
+}
+
+// applyNetwork makes the network what its file says.
+func (w *osWorld) applyNetwork() {
+	write(w.t, filepath.Join(w.root, "run/network"), w.text(osconfig.Netplan))
 }
 
 func (w *osWorld) parse(text string) *hostconfig.Config {

@@ -1,0 +1,178 @@
+package servicing
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/blockdev"
+	"github.com/trident-project/trident/internal/linux/gpt"
+)
+
+// inventory is what the kernel sees.
+func (w *osWorld) inventory() *blockdev.Inventory {
+	d := blockdev.Disk{Name: filepath.Base(theDisk), Path: theDisk, Size: w.disk.Size(), SectorSize: 512}
+	table, err := gpt.ReadDisk(w.disk, w.disk.Size(), 512)
+	if err != nil || table == nil {
+		return &blockdev.Inventory{Disks: []blockdev.Disk{d}}
+	}
+	d.Table, d.TableID, d.GPT = blockdev.TableGPT, table.ID.String(), table
+	for _, e := range table.Entries {
+		p := blockdev.Partition{
+			Number: e.Number, Name: blockdev.PartitionName(d.Name, e.Number), Offset: e.Offset, Size: e.Size,
+			Type: e.Type.String(), UUID: e.ID.String(), Label: e.Name, Links: []string{"/dev/disk/by-partuuid/" + e.ID.String()},
+			Content: blockdev.Probe(io.NewSectionReader(w.disk, e.Offset, e.Size), e.Size),
+		}
+		p.Path = "/dev/" + p.Name
+		for _, m := range w.mounts {
+			if rel, err := filepath.Rel(w.root, m.at); m.device == p.Path && err == nil {
+				p.Use.Mounts = append(p.Use.Mounts, filepath.Clean("/"+rel))
+			}
+		}
+		d.Partitions = append(d.Partitions, p)
+	}
+	return &blockdev.Inventory{Disks: []blockdev.Disk{d}}
+}
+
+// open is blockdev.Open.
+func (w *osWorld) open(path string, exclusive bool) (blockdev.Device, error) {
+	if path == theDisk {
+		return w.disk, nil
+	}
+	p, ok := w.inventory().Partition(path)
+	if !ok {
+		return nil, errkind.Errorf(errkind.NotFound, "open %s: there is no such device", path)
+	}
+	if exclusive && p.Use.InUse() {
+		return nil, errkind.Errorf(errkind.Precondition, "open %s: it is %s", path, p.Use)
+	}
+	return w.disk.Part(p.Offset, p.Size), nil
+}
+
+// Mount implements mount.Mounter.
+func (w *osWorld) Mount(source, target, fstype, _ string) error {
+	if fstype == "tmpfs" || fstype == "proc" || fstype == "bind" {
+		return nil
+	}
+	p, ok := w.inventory().Partition(source)
+	if !ok {
+		return errkind.Errorf(errkind.NotFound, "mount %s: there is no such device", source)
+	}
+	w.mount(p.Path, target)
+	return nil
+}
+
+// mount unpacks a file system. One that the host has mounted elsewhere is shown
+// there too.
+func (w *osWorld) mount(device, at string) {
+	i := slices.IndexFunc(w.mounts, func(m mounted) bool { return m.device == device })
+	if i >= 0 {
+		copyDisk(w.t, w.mounts[i].at, at, func(name string) bool { return strings.HasPrefix(name, filepath.Base(datastore)) })
+	} else {
+		w.unpack(device, at)
+	}
+	w.mounts = append(w.mounts, mounted{device, at})
+}
+
+// Unmount implements mount.Mounter.
+func (w *osWorld) Unmount(target string) error {
+	for i, m := range slices.Backward(w.mounts) {
+		if m.at != target && !strings.HasPrefix(m.at, target+"/") {
+			continue
+		}
+		w.mounts = slices.Delete(w.mounts, i, i+1)
+		if j := slices.IndexFunc(w.mounts, func(o mounted) bool { return o.device == m.device }); j >= 0 {
+			w.merge(m.at, w.mounts[j].at)
+		} else {
+			w.pack(m)
+		}
+		names, err := os.ReadDir(m.at)
+		for _, n := range names {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(m.at, n.Name())))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// merge brings what is new in one view of a file system to the other.
+func (w *osWorld) merge(from, to string) {
+	err := filepath.WalkDir(from, func(file string, d fs.DirEntry, err error) error {
+		rel, _ := filepath.Rel(from, file)
+		there := filepath.Join(to, rel)
+		if err != nil {
+			return err
+		}
+		if _, err := os.Lstat(there); err == nil {
+			return nil
+		}
+		if d.IsDir() {
+			return os.MkdirAll(there, 0o755)
+		}
+		data, err := os.ReadFile(file)
+		return errors.Join(err, os.WriteFile(there, data, 0o600))
+	})
+	if err != nil {
+		w.t.Error(err)
+	}
+}
+
+func (w *osWorld) unpack(device, at string) {
+	p, ok := w.inventory().Partition(device)
+	if !ok {
+		w.t.Fatalf("no device %s", device)
+	}
+	r := io.NewSectionReader(w.disk, p.Offset, p.Size)
+	var size [8]byte
+	if _, err := r.ReadAt(size[:], headSize); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := untar(io.NewSectionReader(r, headSize+8, int64(binary.LittleEndian.Uint64(size[:]))), at); err != nil {
+		w.t.Fatalf("mount %s: %v\ntouches: %v", p.Label, err, w.trace)
+	}
+}
+
+// pack writes a folder back to its device.
+func (w *osWorld) pack(m mounted) {
+	inner := []string{}
+	for _, o := range w.mounts {
+		if rel, err := filepath.Rel(m.at, o.at); err == nil && rel != "." && !strings.HasPrefix(rel, "..") {
+			inner = append(inner, rel)
+		}
+	}
+	if m.at == w.root { // what is no file of it
+		inner = append(inner, "run", "proc", "srv", vault)
+	}
+	data, err := tarOf(m.at, inner)
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	p, _ := w.inventory().Partition(m.device)
+	dev := w.disk.Part(p.Offset, p.Size)
+	_, err = dev.WriteAt(append(binary.LittleEndian.AppendUint64(nil, uint64(len(data))), data...), headSize)
+	if err := errors.Join(err, dev.Sync()); err != nil {
+		w.t.Error(err)
+	}
+}
+
+func (w *osWorld) espFiles(image *os.File) (fs.FS, func() error, error) {
+	dir, err := os.MkdirTemp(filepath.Dir(image.Name()), "esp")
+	if err != nil {
+		return nil, nil, err
+	}
+	var size [8]byte
+	if _, err := image.ReadAt(size[:], headSize); err != nil {
+		return nil, nil, err
+	}
+	err = untar(io.NewSectionReader(image, headSize+8, int64(binary.LittleEndian.Uint64(size[:]))), dir)
+	return os.DirFS(dir), func() error { return os.RemoveAll(dir) }, err
+}

@@ -1,0 +1,132 @@
+package servicing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/osconfig"
+	"github.com/trident-project/trident/internal/storage"
+)
+
+// autorelabel has the OS label its files at its next boot, if it knows the custom.
+const autorelabel = "/.autorelabel"
+
+// label gives all files of the new OS the labels that its SELinux policy wants
+// (reference, 4.1): those that were written into it, and new file systems, have none.
+// The OS's own tool does it, which knows the policy.
+func (s osService) label(ctx context.Context, r *osRun) error {
+	return s.withTree(ctx, r, true, func(c *hostconfig.Config, root string) error {
+		policy, err := osconfig.PolicyOf(root)
+		if err != nil || policy == nil {
+			return err
+		}
+		if err := s.besideExtensions(r, c, policy.Mode); err != nil {
+			return err
+		}
+		if r.State.Install {
+			if _, _, err := heirs(c, root); err != nil { // so that there is something to inherit
+				return err
+			}
+		}
+		tool, err := labelTool(root)
+		switch {
+		case err != nil:
+			return err
+		case tool != "":
+			return s.setFiles(ctx, r, c, tool, policy)
+		case policy.Mode == hostconfig.SELinuxEnforcing:
+			err := errkind.Errorf(errkind.Precondition, "label the files of the new system for SELinux, which is enforced in it: it has no setfiles")
+			return errkind.WithName(errkind.WithHint(err, "Put setfiles (policycoreutils) into the image, or set os.selinux.mode to permissive."), "MissingBinary")
+		}
+		r.Logf(slog.LevelWarn, "the new system has no setfiles to label its files for SELinux, which is permissive in it; it is asked to do so at its boot, by %s", autorelabel)
+		return s.put(root, autorelabel, 0o644, "")
+	})
+}
+
+// labelTool is where setfiles is in the OS in a tree; "" is nowhere.
+func labelTool(root string) (string, error) {
+	for _, name := range []string{"/usr/sbin/setfiles", "/sbin/setfiles", "/usr/bin/setfiles"} {
+		info, err := inroot.FS(root).Stat(name[1:])
+		if err == nil && info.Mode().IsRegular() {
+			return name, nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("find setfiles: %w", err)
+		}
+	}
+	return "", nil
+}
+
+func (s osService) setFiles(ctx context.Context, r *osRun, c *hostconfig.Config, tool string, policy *osconfig.Policy) error {
+	mounts, err := s.labelled(r, &c.Spec().Storage)
+	if err != nil || len(mounts) == 0 {
+		return err
+	}
+	// It would leave out what this host's kernel, perhaps without SELinux, shows no
+	// labels of: -m.
+	text := "exec " + quote(tool) + " -m " + quote(policy.Contexts)
+	for _, at := range mounts {
+		text += " " + quote(at)
+	}
+	text += "\n"
+	var said []byte
+	err = s.touch("label files", func() (err error) {
+		said, err = s.runScript(ctx, r.ID, job{
+			script: hostconfig.Script{Content: &text}, id: "labels", limit: hookTime, on: r.State.on(), tree: tree, inside: true,
+		})
+		return err
+	})
+	if err != nil {
+		if len(said) > 0 {
+			r.Logf(slog.LevelError, "setfiles said: %s", said)
+		}
+		return errkind.WithName(fmt.Errorf("label the files of the new system for SELinux: %w", err), "CommandFailed")
+	}
+	r.Logf(slog.LevelInfo, "files are labelled for SELinux, which is %s: %s", policy.Mode, strings.Join(mounts, " "))
+	return nil
+}
+
+// labelled are the mount points of the new OS that can have labels and are not
+// read-only. setfiles does not go from one into another by itself.
+func (s osService) labelled(r *osRun, spec *hostconfig.Storage) (mounts []string, err error) {
+	for _, f := range storage.MountOrder(spec) {
+		if f.Type == hostconfig.Tmpfs || slices.Contains(strings.Split(f.MountPoint.Options, ","), "ro") {
+			continue
+		}
+		dev, err := storage.Device(spec, toMap(r.State.Paths), r.State.Slot, f.DeviceID)
+		if err != nil {
+			return nil, err
+		}
+		typ, err := s.fstypeOf(dev)
+		if err != nil {
+			return nil, err
+		}
+		if typ == string(hostconfig.Ext4) || typ == string(hostconfig.XFS) {
+			mounts = append(mounts, path.Clean(f.MountPoint.Path))
+		}
+	}
+	return mounts, nil
+}
+
+// besideExtensions is checkSELinux for an OS that does not run yet.
+func (s osService) besideExtensions(r *osRun, c *hostconfig.Config, mode hostconfig.SELinuxMode) error {
+	if len(c.Spec().OS.Sysexts)+len(c.Spec().OS.Confexts) == 0 {
+		return nil
+	}
+	switch mode {
+	case hostconfig.SELinuxEnforcing:
+		return withExtensionsEnforced()
+	case hostconfig.SELinuxPermissive:
+		r.Logf(slog.LevelWarn, "SELinux is permissive in the new system: extensions change the labels of files, and there will be denials in the log")
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package servicing
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/osconfig"
+)
+
+// managementDir has copies of the files of the network that the system which installs
+// had before. The folders of operations are swept before they are needed.
+const managementDir = "var/lib/trident/management-os"
+
+// setUpManagementOS makes the system that installs what the configuration says of it
+// (reference, 4.1: mos-config): users who may look after the installation, and the
+// network, by which the image may come. Its users stay when the installation fails.
+func (s osService) setUpManagementOS(ctx context.Context, r *osRun) error {
+	c, err := r.State.asked()
+	if err != nil {
+		return err
+	}
+	m := &c.Spec().ManagementOS
+	if !r.State.Install || m.Netplan == nil && len(m.Users) == 0 {
+		return nil
+	}
+	if err := s.safeToInstall(); err != nil {
+		return err
+	}
+	if len(m.Users) > 0 {
+		if err := osconfig.SetupUsers(ctx, s.Root, "managementOs.users", m.Users, s.touch); err != nil {
+			return err
+		}
+		if err := s.reloadSSH(ctx); err != nil {
+			return err
+		}
+		r.Logf(slog.LevelInfo, "the users of the management OS are set up")
+	}
+	return s.managementNetwork(ctx, r, m.Netplan)
+}
+
+// reloadSSH has a server that runs read who may log in.
+func (s osService) reloadSSH(ctx context.Context) error {
+	for _, unit := range []string{"ssh.service", "sshd.service"} {
+		u, err := s.Systemd.Unit(ctx, unit)
+		if errkind.Of(err) == errkind.NotFound || err == nil && u.Active != "active" {
+			continue
+		}
+		if err == nil {
+			err = s.touch("reload "+unit, func() error { return s.Systemd.ReloadOrRestart(ctx, unit) })
+		}
+		if err != nil {
+			return errkind.WithName(fmt.Errorf("reload the SSH server: %w", err), "SetUpUsers")
+		}
+		return nil // the other one is an alias
+	}
+	return nil
+}
+
+func (s osService) managementNetwork(ctx context.Context, r *osRun, n hostconfig.Netplan) error {
+	if n == nil {
+		return nil
+	}
+	if !r.State.ManagementBegun {
+		if same, err := s.hasNetwork(n); err != nil || same {
+			return err
+		}
+		if err := s.keepManagement(r); err != nil {
+			return errkind.WithName(err, "BackupNetplanConfig")
+		}
+		r.State.ManagementBegun = true
+		if err := r.Save(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.touch("write network", func() error { return osconfig.WriteNetwork(s.Root, n) }); err != nil {
+		return errkind.WithName(fmt.Errorf("set up managementOs.netplan: %w", err), "WriteNetplanConfig")
+	}
+	err := s.touch("apply network", func() error { return s.netplan(ctx, applyTime, "apply") })
+	if errkind.Of(err) == errkind.Precondition { // there is no netplan
+		err = errkind.WithHint(err, "Install netplan in the live system, or leave managementOs.netplan out.")
+	}
+	if err != nil {
+		return errkind.WithName(fmt.Errorf("set up managementOs.netplan: %w", err), "StartNetwork")
+	}
+	r.Logf(slog.LevelInfo, "the network of the management OS is set up")
+	return nil
+}
+
+// hasNetwork says that there is nothing to do, as after start-network: connections
+// stay then.
+func (s osService) hasNetwork(n hostconfig.Netplan) (bool, error) {
+	want, err := osconfig.NetplanText(n)
+	if err != nil {
+		return false, err
+	}
+	have, err := inroot.FS(s.Root).ReadFile(osconfig.Netplan[1:], 1<<20)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return bytes.Equal(have, want), err
+}
+
+func (s osService) keptManagement(i int) string {
+	return filepath.Join(s.Root, managementDir, strconv.Itoa(i))
+}
+
+func (s osService) keepManagement(r *osRun) error {
+	names := []string{osconfig.Netplan, osconfig.CloudInit}
+	r.State.ManagementKept = make([]osconfig.Kept, len(names))
+	return s.touch("keep network", func() error {
+		err := os.MkdirAll(filepath.Join(s.Root, managementDir), 0o700)
+		for i, name := range names {
+			if err == nil {
+				r.State.ManagementKept[i], err = osconfig.Keep(s.Root, name, s.keptManagement(i))
+			}
+		}
+		return err
+	})
+}
+
+// restoreManagementOS brings the network of the system that installs back, if it is
+// that one which still runs.
+func (s osService) restoreManagementOS(ctx context.Context, r *osRun) error {
+	if s.left(r) {
+		return nil
+	}
+	if r.State.ManagementBegun {
+		if err := s.restoreManagementNetwork(ctx, r); err != nil {
+			return err
+		}
+		r.State.ManagementBegun = false // before the first copy is gone
+		if err := r.Save(ctx); err != nil {
+			return err
+		}
+	}
+	dir := filepath.Join(s.Root, managementDir)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return s.touch("discard copies", func() error { return os.RemoveAll(dir) })
+}
+
+func (s osService) restoreManagementNetwork(ctx context.Context, r *osRun) error {
+	for i, k := range r.State.ManagementKept {
+		if err := s.touch("restore file", func() error { return k.Restore(s.Root, s.keptManagement(i)) }); err != nil {
+			return err
+		}
+	}
+	err := s.touch("apply network again", func() error { return s.netplan(ctx, applyTime, "apply") })
+	if err != nil && ctx.Err() == nil { // as in restoreNetwork
+		r.Logf(slog.LevelError, "the files of the management OS's network are restored, but could not be applied: %v", err)
+		return nil
+	}
+	return err
+}
