@@ -59,7 +59,12 @@ func (s *Service) keepNetplan(id string, w work) error {
 	if !w.change.Netplan {
 		return nil
 	}
-	to := filepath.Join(s.netplanState(id), path.Dir(osconfig.Netplan))
+	return errkind.WithName(s.copyNetplan(s.netplanState(id)), "BackupNetplanConfig")
+}
+
+// copyNetplan copies netplan's files to the same place below another root.
+func (s *Service) copyNetplan(root string) error {
+	to := filepath.Join(root, path.Dir(osconfig.Netplan))
 	if err := os.MkdirAll(to, 0o700); err != nil {
 		return err
 	}
@@ -80,13 +85,16 @@ func (s *Service) keepNetplan(id string, w work) error {
 			err = atomicfile.Write(filepath.Join(to, name), data, 0o600)
 		}
 		if err != nil {
-			return errkind.WithName(err, "BackupNetplanConfig")
+			return err
 		}
 	}
 	return nil
 }
 
 func (s *Service) netplanState(id string) string { return filepath.Join(s.workDir(id), "netplan") }
+func (s *Service) netplanTaken(id string) string {
+	return filepath.Join(s.workDir(id), "netplan-taken-back")
+}
 
 func (s *Service) discardKept(_ context.Context, r *opRun) error {
 	return s.touch("discard copies", func() error { return os.RemoveAll(s.workDir(r.ID)) })
@@ -207,13 +215,32 @@ func (s *Service) restoreNetwork(ctx context.Context, r *opRun) error {
 	}
 	err := s.touch("generate network again", func() error { return s.netplan(ctx, generateTime, "generate") })
 	if err == nil && r.State.ApplyBegun {
-		err = s.touch("apply network again", func() error { return s.netplan(ctx, applyTime, "apply") })
+		err = s.touch("apply network again", func() error { return s.applyFormer(ctx, r) })
 	}
 	if err != nil && ctx.Err() == nil {
 		r.Logf(slog.LevelError, "the network's files are restored, but could not be applied: %v", err)
 		return nil
 	}
 	return err
+}
+
+// applyFormer has netplan apply the files that are restored. It removes the devices
+// of the network that is taken back if it is told that those were there.
+func (s *Service) applyFormer(ctx context.Context, r *opRun) error {
+	args := []string{"apply"}
+	w, err := r.State.work()
+	if err == nil {
+		err = s.copyNetplan(s.netplanTaken(r.ID))
+	}
+	if err == nil {
+		err = osconfig.WriteNetwork(s.netplanTaken(r.ID), w.asked.Spec().OS.Netplan)
+	}
+	if err == nil {
+		args = append(args, "--state", s.netplanTaken(r.ID))
+	} else { // a full disk; the addresses matter more
+		r.Logf(slog.LevelWarn, "devices that only the new network had stay until the next boot: %v", err)
+	}
+	return s.netplan(ctx, applyTime, args...)
 }
 
 // applyExtensions has systemd merge the new ones. They have lain in the store for

@@ -161,7 +161,8 @@ func (w *world) startApp(version string) {
 	}
 }
 
-// tool is netplan, and a journal without entries.
+// tool is netplan, and a journal without entries. What netplan has set up stays
+// unless it is told that it was there.
 func (w *world) tool(name string, args []string) ([]byte, error) {
 	if filepath.Base(name) == "tridentd" {
 		text, err := os.ReadFile(name)
@@ -182,10 +183,18 @@ func (w *world) tool(name string, args []string) ([]byte, error) {
 		return nil, &run.ExitError{Tool: "netplan", Status: "exit status 78", Output: "it does not parse"}
 	}
 	if args[0] == "apply" {
-		w.applyNetwork()
+		before := w.text("run/network")
+		if i := slices.Index(args, "--state"); i >= 0 {
+			old, err := os.ReadFile(filepath.Join(args[i+1], "etc/netplan/99-trident.yaml"))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			before = strings.ReplaceAll(before, string(old), "")
+		}
+		w.write("run/network", strings.ReplaceAll(before, string(text), "")+string(text))
 	}
 	return nil, nil
 }
 
-// applyNetwork makes the network what its file says.
+// applyNetwork makes the network what its file says, as a boot does.
 func (w *world) applyNetwork() { w.write("run/network", w.text("etc/netplan/99-trident.yaml")) }
