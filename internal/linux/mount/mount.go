@@ -44,19 +44,34 @@ func (Host) Mount(source, target, fstype, options string) error {
 	flags := uintptr(unix.MS_NODEV)
 	switch fstype {
 	case Bind:
-		fstype, flags = "", unix.MS_BIND|unix.MS_REC
+		if err := bind(source, target); err != nil {
+			return fmt.Errorf("mount %s on %s: %w", source, target, kinded(err, fstype))
+		}
+		return nil
 	case "proc", "sysfs", "tmpfs":
 		flags |= unix.MS_NOSUID
 	}
 	if err := unix.Mount(source, target, fstype, flags, options); err != nil {
 		return fmt.Errorf("mount %s on %s: %w", source, target, kinded(err, fstype))
 	}
-	if flags&unix.MS_BIND != 0 { // so that unmounting the copy leaves the original alone
-		if err := unix.Mount("", target, "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
-			return errors.Join(fmt.Errorf("mount %s on %s: %w", source, target, err), unix.Unmount(target, unix.MNT_DETACH))
-		}
-	}
 	return nil
+}
+
+// bind makes the copy a slave, so that unmounting it leaves the original alone, and
+// does so before anybody sees it: services have the mounts of this host in namespaces
+// of their own, and lose there only what was never of the original's kin. What stayed
+// there would keep the disk below busy (mount_namespaces(7)).
+func bind(source, target string) error {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(tree) }()
+	err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Propagation: unix.MS_SLAVE})
+	if err != nil {
+		return err
+	}
+	return unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 func kinded(err error, fstype string) error {
