@@ -62,7 +62,8 @@ func (s *Service) Install(ctx context.Context, req InstallRequest) (operationID 
 func (s *Service) FinalizeInstall(ctx context.Context, callerReboots bool) (operationID string, err error) {
 	id, err := s.decide(ctx, func(st state) (decision, error) {
 		if st.phase != hoststate.StagedInstall {
-			return nil, unexpectedPhase(st.phase)
+			err := errkind.Errorf(errkind.Precondition, "no installation is staged: the host is in the state %s", st.phase.State())
+			return nil, errkind.WithHint(unexpected(err), "Stage it first, in the same boot of a live system that forgets what it has staged.")
 		}
 		return s.finalizeOS(st, callerReboots)
 	})

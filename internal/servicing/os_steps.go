@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 
-	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/slot"
@@ -211,8 +210,4 @@ func (s osService) tidyOld(ctx context.Context, r *osRun) {
 		return
 	}
 	s.tidy(ctx, r, runs)
-}
-
-func unexpectedPhase(p hoststate.Phase) error {
-	return unexpected(errkind.Errorf(errkind.Precondition, "the host is in the state %s", p.State()))
 }
