@@ -54,6 +54,16 @@ func TestANetworkIsSetUpChangedAndTakenBackWhileTheHostRuns(t *testing.T) {
 		t.Fatal(diff)
 	}
 
+	// As the first network of all, one that is taken back leaves nothing.
+	const unhealthy = "health:\n checks:\n  - {name: no, runOn: [all], content: \"ip address show dev dm0 | grep 192.0.2.3 && exit 3\"}\n"
+	first := c.update(network("192.0.2.3/24", unhealthy))
+	if first.GetError().GetKind() != tridentv1.TridentErrorKind_HEALTH_CHECKS_ERROR || !strings.Contains(first.GetError().GetMessage(), "exit status 3") {
+		t.Errorf("completed: %v", first)
+	}
+	if got := g.sh("ls /etc/netplan /run/systemd/network /sys/class/net"); strings.Contains(got, "trident") || strings.Contains(got, "dm0") {
+		t.Errorf("this is left: %s", got)
+	}
+
 	c.succeeded(c.update(network("192.0.2.1/24", "")), runtime)
 	has("192.0.2.1/24")
 	c.succeeded(c.update(network(`192.0.2.2/24, "2001:db8::2/64"`, "")), runtime)
@@ -68,7 +78,7 @@ func TestANetworkIsSetUpChangedAndTakenBackWhileTheHostRuns(t *testing.T) {
 			network("192.0.2.300/24", ""), "192.0.2.300/24", tridentv1.TridentErrorKind_SERVICING_ERROR,
 		},
 		"what is not healthy": {
-			network("192.0.2.3/24", "health:\n checks:\n  - {name: no, runOn: [all], content: \"ip address show dev dm0 | grep 192.0.2.3 && exit 3\"}\n"),
+			network("192.0.2.3/24", unhealthy),
 			"exit status 3", tridentv1.TridentErrorKind_HEALTH_CHECKS_ERROR,
 		},
 	} {
