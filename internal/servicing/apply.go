@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/osconfig"
@@ -215,7 +216,13 @@ func (s *Service) restoreNetwork(ctx context.Context, r *opRun) error {
 	}
 	err := s.touch("generate network again", func() error { return s.netplan(ctx, generateTime, "generate") })
 	if err == nil && r.State.ApplyBegun {
-		err = s.touch("apply network again", func() error { return s.applyFormer(ctx, r) })
+		err = s.touch("apply network again", func() error {
+			w, err := r.State.work()
+			if err != nil {
+				return err
+			}
+			return s.applyFormer(ctx, r, s.netplanTaken(r.ID), w.asked.Spec().OS.Netplan)
+		})
 	}
 	if err != nil && ctx.Err() == nil {
 		r.Logf(slog.LevelError, "the network's files are restored, but could not be applied: %v", err)
@@ -225,18 +232,16 @@ func (s *Service) restoreNetwork(ctx context.Context, r *opRun) error {
 }
 
 // applyFormer has netplan apply the files that are restored. It removes the devices
-// of the network that is taken back if it is told that those were there.
-func (s *Service) applyFormer(ctx context.Context, r *opRun) error {
+// of the network that is taken back if it is told that those were there, in a root
+// folder of their own, state.
+func (s *Service) applyFormer(ctx context.Context, r teller, state string, taken hostconfig.Netplan) error {
 	args := []string{"apply"}
-	w, err := r.State.work()
+	err := s.copyNetplan(state)
 	if err == nil {
-		err = s.copyNetplan(s.netplanTaken(r.ID))
+		err = osconfig.WriteNetwork(state, taken)
 	}
 	if err == nil {
-		err = osconfig.WriteNetwork(s.netplanTaken(r.ID), w.asked.Spec().OS.Netplan)
-	}
-	if err == nil {
-		args = append(args, "--state", s.netplanTaken(r.ID))
+		args = append(args, "--state", state)
 	} else { // a full disk; the addresses matter more
 		r.Logf(slog.LevelWarn, "devices that only the new network had stay until the next boot: %v", err)
 	}

@@ -151,12 +151,18 @@ func (s osService) restoreManagementOS(ctx context.Context, r *osRun) error {
 }
 
 func (s osService) restoreManagementNetwork(ctx context.Context, r *osRun) error {
+	c, err := r.State.asked()
+	if err != nil {
+		return err
+	}
 	for i, k := range r.State.ManagementKept {
 		if err := s.touch("restore file", func() error { return k.Restore(s.Root, s.keptManagement(i)) }); err != nil {
 			return err
 		}
 	}
-	err := s.touch("apply network again", func() error { return s.netplan(ctx, applyTime, "apply") })
+	err = s.touch("apply network again", func() error {
+		return s.applyFormer(ctx, r, filepath.Join(s.Root, managementDir, "taken-back"), c.Spec().ManagementOS.Netplan)
+	})
 	if err != nil && ctx.Err() == nil { // as in restoreNetwork
 		r.Logf(slog.LevelError, "the files of the management OS's network are restored, but could not be applied: %v", err)
 		return nil

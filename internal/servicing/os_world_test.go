@@ -320,6 +320,12 @@ func (w *osWorld) tool(_ context.Context, name string, args ...string) ([]byte, 
 		if strings.Contains(w.text(osconfig.Netplan), "nonsense") {
 			return nil, &run.ExitError{Tool: "netplan", Status: "exit status 78", Output: "it does not parse"}
 		}
+		if i := slices.Index(args, "--state"); i >= 0 { // what it takes the devices away of
+			data, err := os.ReadFile(filepath.Join(args[i+1], osconfig.Netplan))
+			if err != nil || !strings.Contains(string(data), "ethernets") || w.text(osconfig.Netplan) != liveNetwork {
+				w.t.Errorf("the network that is taken back is %q, %v", data, err)
+			}
+		}
 		w.applyNetwork()
 		return nil, nil
 	}
