@@ -61,8 +61,8 @@ func some(t *testing.T, all []cut) (list []cut) {
 // The steps of an installation, and of an update into the other slot, by the sweeps
 // that cut the power in them.
 var (
-	whileWritten = []string{"begin", "image", "pre-servicing", "partition", "write", "post-provision"}
-	untilReboot  = []string{"configure", "post-configure", "boot files", "stage", "finalize", "try", "reboot"}
+	whileWritten = []string{"begin", "management os", "image", "pre-servicing", "partition", "write", "post-provision"}
+	untilReboot  = []string{"configure", "post-configure", "labels", "boot files", "stage", "finalize", "try", "reboot"}
 	inTrial      = []string{"booted", "settle", "health"}
 )
 
@@ -197,6 +197,8 @@ func (s *sweep) cutAt(c cut, follow func(context.Context, func(*client.Event)) e
 			s.t.Error(err)
 			cancel()
 		}
+		// What has been cut in there is looked at before it goes on, too.
+		_, _ = s.Run(ctx, "systemctl disable -q "+goesOn+" && sync", nil)
 	}
 	err := <-ended
 	if !gone.Load() {

@@ -27,6 +27,11 @@ func (i hostedImage) failsLate() string {
 	return strings.Replace(i.allScripts(), "> /etc/marked", "> /etc/marked; echo gives up; exit 7", 1)
 }
 
+// soonUnhealthy is a configuration that gives up an unhealthy system soon.
+func (i hostedImage) soonUnhealthy() string {
+	return strings.Replace(i.allScripts(), "timeoutSeconds: 120", "timeoutSeconds: 5", 1)
+}
+
 // Two slots are what the sweeps of updates run over: the old image is in slot A.
 type twoSlots struct{ old, new osimage.Image }
 
@@ -173,7 +178,7 @@ func TestATrialIsTakenBackThroughPowerCuts(t *testing.T) {
 	g := installed(t)
 	old, bad := system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "4.0.0", Fault: osimage.Unhealthy})
 	lap("installed machine and image")
-	s := g.sweepUpdate(old, bad, hostedImage.allScripts)
+	s := g.sweepUpdate(old, bad, hostedImage.soonUnhealthy)
 	s.through(some(t, undoing("reboot", "try", "finalize", "stage", "boot files", "partition", "begin")))
 	op := s.letGo()
 	lap(fmt.Sprintf("settled: %v", op.Phase))
