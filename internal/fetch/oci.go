@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -26,7 +27,7 @@ type registry struct {
 	base      url.URL // scheme and host
 	repo, ref string  // ref is a tag or a digest
 	login     func(string) (user, password string)
-	transport *http.Transport
+	transport http.RoundTripper
 	meter     *Meter
 
 	mu   sync.Mutex
@@ -45,7 +46,7 @@ func (r *Ranges) openRegistry(ctx context.Context, u *url.URL, origin Origin) er
 	found := origin.Pin
 	t := trial{lim: r.lim, wait: r.wait, say: r.say}
 	for found == (Pin{}) {
-		pin, err := g.layer(ctx)
+		pin, err := r.findLayer(ctx)
 		if err == nil {
 			found = pin
 		} else if err := t.after(ctx, err); err != nil {
@@ -61,6 +62,18 @@ func (r *Ranges) openRegistry(ctx context.Context, u *url.URL, origin Origin) er
 	}
 	// Whether it serves ranges, and what its size really is.
 	return r.openURL(ctx, found)
+}
+
+func (r *Ranges) findLayer(ctx context.Context) (Pin, error) {
+	asking, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(r.lim.Stall, func() { cancel(errStalled) })
+	defer timer.Stop()
+	pin, err := r.registry.layer(asking)
+	if err != nil && asking.Err() != nil && ctx.Err() == nil {
+		err = retryError{context.Cause(asking), 0}
+	}
+	return pin, err
 }
 
 // newRegistry reads oci://host[:port]/repository[:tag][@digest].
