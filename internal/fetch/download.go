@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -31,7 +32,8 @@ type download struct {
 	every     int64 // bytes between checkpoints
 	touch     func(point string) error
 
-	name     string // of the source, for people
+	name     string       // of the source, for people
+	registry *layerSource // of an oci URL, else nil
 	part     *part
 	received int64     // bytes, by this call
 	told     time.Time // of the last progress
@@ -61,7 +63,7 @@ func (d *download) run(ctx context.Context, path string) (_ Result, err error) {
 			return Result{}, err
 		}
 	}
-	result, err := d.part.finish(d.src.SHA256)
+	result, err := d.part.finish(cmp.Or(d.src.SHA256, d.layerSHA256()))
 	if err == nil {
 		d.told = time.Time{}
 		d.tell()
@@ -98,7 +100,7 @@ func (d *download) identify(part string) (string, error) {
 	}
 	switch {
 	case d.src.URL != "":
-		u, err := parseURL(d.src.URL)
+		u, err := d.parseSource()
 		if err != nil {
 			return "", err
 		}

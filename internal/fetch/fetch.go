@@ -1,5 +1,6 @@
-// Package fetch brings bytes from a file of the host, from an http(s) server or
-// from a client's upload into a file, so that an interruption costs nothing.
+// Package fetch brings bytes from a file of the host, from an http(s) server, from
+// a registry or from a client's upload into a file, so that an interruption costs
+// nothing.
 //
 // What arrives is not trusted and not used: it lies in a part file until others
 // have verified it. Beside the part lies a small record that says of what it is
@@ -8,8 +9,8 @@
 // go on if it can say that the file is still the same (RFC 9110, 13.1.5): two
 // halves of two files are worse than none.
 //
-// Who needs parts of a file, or has no room for all of it, reads [Ranges], from
-// registries too, under the same rule.
+// Who needs parts of a file, or has no room for all of it, reads [Ranges], under
+// the same rule.
 package fetch
 
 import (
@@ -23,10 +24,15 @@ import (
 // Source is where the bytes come from: exactly one of URL, Path and Upload, or
 // UploadSize alone.
 type Source struct {
-	// URL is http or https. Its user name, password and query are secrets: they
+	// URL is http, https or oci. Its user name, password and query are secrets: they
 	// are sent to the server and nowhere else. A server that announces no size and
 	// ends by closing the connection cannot be told from a broken one; give SHA256.
+	// Of an oci URL (see [Origin]) the layer is brought that its tag says at the
+	// beginning, wherever the tag has moved when it is gone on with; only if the
+	// registry has that layer no more, it is begun again with what the tag says then.
 	URL string
+	// Login returns the credentials for a registry, as in [Origin].
+	Login func(registry string) (user, password string)
 	// Path, absolute, names a regular file. Symbolic links are followed: only root can ask
 	// for a path, so they open nothing to it that was closed.
 	Path string
@@ -37,7 +43,8 @@ type Source struct {
 	// Without Upload (the client's call did not outlive a restart) what had fully
 	// arrived is taken, and else the error is ErrUploadLost.
 	UploadSize int64
-	// SHA256 in hex is what the bytes must have, if it is known.
+	// SHA256 in hex is what the bytes must have, if it is known. A registry says it
+	// of its layer.
 	SHA256 string
 }
 

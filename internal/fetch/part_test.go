@@ -44,7 +44,9 @@ func TestAPowerCutAtAnyTouchCostsAtMostOneCheckpoint(t *testing.T) {
 	write(t, file, content)
 	u := serve(t, func(w http.ResponseWriter, r *http.Request, _ int) { good(w, r, content, `"1"`) })
 	cases := 0
-	for name, src := range map[string]Source{"url": {URL: u}, "path": {Path: file}} {
+	registry := newShaky(t)
+	registry.blob = content
+	for name, src := range map[string]Source{"url": {URL: u}, "path": {Path: file}, "oci": {URL: registry.url}} {
 		for tail, mangle := range tails() {
 			for at, points := 0, 1; at < points; at++ {
 				t.Run(fmt.Sprintf("%s, touch %d, the rest %s", name, at, tail), func(t *testing.T) {
@@ -83,7 +85,7 @@ func TestAPowerCutAtAnyTouchCostsAtMostOneCheckpoint(t *testing.T) {
 			}
 		}
 	}
-	if cases < 60 {
+	if cases < 90 {
 		t.Errorf("only %d power cuts", cases)
 	}
 }

@@ -5,6 +5,7 @@ package fetch
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/url"
 	"os"
 	"os/exec"
@@ -83,6 +84,36 @@ func (g *realRegistry) serves(t *testing.T, who login) {
 	}
 	_, err = fromRegistry(t, Origin{URL: g.oci(":v2"), Login: who})
 	wantKind(t, err, errkind.NotFound, "read manifest: the server answered 404")
+	g.isDownloaded(t, who)
+}
+
+// isDownloaded checks that its content comes into a file, also by a second process
+// which finds the tag elsewhere.
+func (g *realRegistry) isDownloaded(t *testing.T, who login) {
+	t.Helper()
+	content := noise(3, registrySize)
+	g.push("v3", content)
+	r := newRig(t, Source{URL: g.oci(":v3"), Login: who})
+	syncs := 0
+	r.touch = func(point string) error {
+		if point == "sync part" {
+			syncs++
+		}
+		if syncs > 2 {
+			return errPower
+		}
+		return nil
+	}
+	if _, err := r.get(t); !errors.Is(err, errPower) {
+		t.Fatal(err)
+	}
+	here := readRecord(r.path + ".json").Synced
+	g.push("v3", noise(4, 1<<20))
+	r.touch, r.received = func(string) error { return nil }, 0
+	r.mustGet(t, content)
+	if here == 0 || r.received != registrySize-here {
+		t.Errorf("%d bytes were there, %d were fetched", here, r.received)
+	}
 }
 
 // refuses checks that who has no right credentials gets nothing, and what they are told.

@@ -169,6 +169,9 @@ func (d *download) take(body io.Reader, end int64) error {
 
 // ask sends the request for what is missing.
 func (d *download) ask(ctx context.Context) (*http.Response, error) {
+	if d.registry != nil {
+		return d.askRegistry(ctx)
+	}
 	u, err := parseURL(d.src.URL)
 	if err != nil {
 		return nil, err

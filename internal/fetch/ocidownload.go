@@ -1,0 +1,109 @@
+package fetch
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// layerSource is the artifact of which a download brings the layer.
+type layerSource struct {
+	*registry
+	looked bool // at the tag, by this call
+}
+
+// parseSource reads the URL of the source.
+func (d *download) parseSource() (*url.URL, error) {
+	u, err := url.Parse(d.src.URL)
+	if err != nil || u.Scheme != "oci" || len(d.src.URL) > maxURL {
+		return parseURL(d.src.URL)
+	}
+	g, err := newRegistry(u)
+	if err != nil {
+		return nil, fmt.Errorf("fetch %s: %w", redact(u), err)
+	}
+	g.login, g.transport = d.src.Login, d.transport
+	d.registry = &layerSource{registry: g}
+	return u, nil
+}
+
+// layer is the digest of the layer that the part is of; "" if it was not looked for yet.
+//
+// In the record it is an entity tag, which is all that it is for the rest of a download.
+func (d *download) layer() string {
+	digest := strings.Trim(d.part.rec.Validator, `"`)
+	if d.registry == nil || !isDigest(digest) {
+		return ""
+	}
+	return digest
+}
+
+func (d *download) layerSHA256() string { return strings.TrimPrefix(d.layer(), "sha256:") }
+
+// findLayer looks which layer the tag is of by now, and makes the part ready for it.
+func (d *download) findLayer(ctx context.Context) error {
+	pin, err := d.registry.layer(ctx)
+	if err != nil {
+		return err
+	}
+	d.registry.looked = true
+	if pin.Size > d.lim.MaxSize {
+		return d.tooLarge(pin.Size)
+	}
+	if err := d.part.restart(`"`+pin.Strong+`"`, pin.Size); err != nil {
+		return err
+	}
+	return d.admit(pin.Size)
+}
+
+// askRegistry sends the request for what is missing of the layer. What comes is
+// named by its digest, whoever serves it: what a store that the registry sends us
+// to calls it, and when it was put there, says nothing.
+func (d *download) askRegistry(ctx context.Context) (*http.Response, error) {
+	if d.layer() == "" {
+		if err := d.findLayer(ctx); err != nil {
+			return nil, err
+		}
+	}
+	h := http.Header{}
+	if d.part.size > 0 {
+		h.Set("Range", "bytes="+strconv.FormatInt(d.part.size, 10)+"-")
+	}
+	pinned := d.part.rec
+	resp, err := d.registry.ask(ctx, d.registry.url("blobs/"+d.layer()), h)
+	if err != nil {
+		return nil, err
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		if resp.ContentLength < 0 {
+			resp.ContentLength = pinned.Size
+		}
+		if resp.ContentLength != pinned.Size {
+			_ = resp.Body.Close()
+			return nil, errkind.Errorf(errkind.Corrupt, "the layer has %d bytes, the manifest says %d", resp.ContentLength, pinned.Size)
+		}
+	case http.StatusNotFound:
+		if d.registry.looked {
+			break
+		}
+		_ = resp.Body.Close()
+		return nil, d.layerGone()
+	}
+	resp.Header.Set("ETag", pinned.Validator)
+	return resp, nil
+}
+
+// layerGone begins again: the tag has moved since an earlier call, and what it
+// said then was cleaned away.
+func (d *download) layerGone() error {
+	if err := d.begin("", -1, ErrChanged); err != nil {
+		return err
+	}
+	return errAgain
+}
