@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -52,13 +53,10 @@ func (d *download) findLayer(ctx context.Context) error {
 		return err
 	}
 	d.registry.looked = true
-	if pin.Size > d.lim.MaxSize {
-		return d.tooLarge(pin.Size)
-	}
-	if err := d.part.restart(`"`+pin.Strong+`"`, pin.Size); err != nil {
+	if err := d.admit(pin.Size); err != nil { // before it is written down as what is wanted
 		return err
 	}
-	return d.admit(pin.Size)
+	return d.part.restart(`"`+pin.Strong+`"`, pin.Size)
 }
 
 // askRegistry sends the request for what is missing of the layer. What comes is
@@ -86,9 +84,10 @@ func (d *download) askRegistry(ctx context.Context) (*http.Response, error) {
 		}
 		if resp.ContentLength != pinned.Size {
 			_ = resp.Body.Close()
-			return nil, errkind.Errorf(errkind.Corrupt, "the layer has %d bytes, the manifest says %d", resp.ContentLength, pinned.Size)
+			err := errkind.Errorf(errkind.Corrupt, "the layer has %d bytes, the manifest says %d", resp.ContentLength, pinned.Size)
+			return nil, errors.Join(err, d.part.restart("", -1))
 		}
-	case http.StatusNotFound:
+	case http.StatusNotFound, http.StatusGone:
 		if d.registry.looked {
 			break
 		}

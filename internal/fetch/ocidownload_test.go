@@ -201,6 +201,29 @@ func TestALayerThatIsNotWhatItsRegistrySaysIsNamedWithTheReason(t *testing.T) {
 	}
 }
 
+// What is wrong in the registry can be put right there.
+func TestAfterAnArtifactThatWasRefusedTheTagIsLookedAtAgain(t *testing.T) {
+	for name, refused := range map[string]func(s *shaky, r *rig){
+		"too large":             func(s *shaky, r *rig) { s.manifest, r.lim.MaxSize = layerOf(noise(1, 2*size)), size },
+		"no room":               func(s *shaky, r *rig) { s.manifest = fmt.Sprintf(`{"layers":[{"digest":"sha256:%s","size":%d}]}`, sum(nil), 1<<60) },
+		"another size":          func(s *shaky, _ *rig) { s.manifest = strings.Replace(layerOf(s.blob), fmt.Sprint(size), "7", 1) },
+		"a blob that is absent": func(s *shaky, _ *rig) { s.manifest = layerOf(noise(2, size)) },
+		"no artifact":           func(s *shaky, _ *rig) { s.manifest = "{}" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShaky(t)
+			r := newRig(t, Source{URL: s.url})
+			r.lim.MaxSize = 1 << 61
+			refused(s, r)
+			if _, err := r.get(t); err == nil {
+				t.Fatal("it was taken")
+			}
+			s.manifest = ""
+			r.mustGet(t, s.blob)
+		})
+	}
+}
+
 func TestARegistryThatDoesNotAnswerIsGivenUp(t *testing.T) {
 	u := serve(t, func(_ http.ResponseWriter, r *http.Request, _ int) { <-r.Context().Done() })
 	from := "oci://" + strings.TrimPrefix(strings.TrimSuffix(u, "/image.raw"), "http://") + "/os/image"
