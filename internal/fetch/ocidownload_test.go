@@ -204,8 +204,10 @@ func TestALayerThatIsNotWhatItsRegistrySaysIsNamedWithTheReason(t *testing.T) {
 // What is wrong in the registry can be put right there.
 func TestAfterAnArtifactThatWasRefusedTheTagIsLookedAtAgain(t *testing.T) {
 	for name, refused := range map[string]func(s *shaky, r *rig){
-		"too large":             func(s *shaky, r *rig) { s.manifest, r.lim.MaxSize = layerOf(noise(1, 2*size)), size },
-		"no room":               func(s *shaky, r *rig) { s.manifest = fmt.Sprintf(`{"layers":[{"digest":"sha256:%s","size":%d}]}`, sum(nil), 1<<60) },
+		"too large": func(s *shaky, r *rig) { s.manifest, r.lim.MaxSize = layerOf(noise(1, 2*size)), size },
+		"no room": func(s *shaky, r *rig) {
+			s.manifest = fmt.Sprintf(`{"layers":[{"digest":"sha256:%s","size":%d}]}`, sum(nil), 1<<60)
+		},
 		"another size":          func(s *shaky, _ *rig) { s.manifest = strings.Replace(layerOf(s.blob), fmt.Sprint(size), "7", 1) },
 		"a blob that is absent": func(s *shaky, _ *rig) { s.manifest = layerOf(noise(2, size)) },
 		"no artifact":           func(s *shaky, _ *rig) { s.manifest = "{}" },
