@@ -45,6 +45,9 @@ type Store struct {
 	// OS that does not run, and is brought its extensions by one that does.
 	Files   string
 	Systemd systemd.Manager
+	// Login returns the credentials for registries, as in [fetch.Source]; nil, or
+	// what is nil, is anonymous. It is called when an image is fetched from one.
+	Login func() (func(registry string) (user, password string), error)
 	// Tools runs journalctl, for the text of an error; nil: the text lacks it.
 	Tools run.Runner
 	// Touch, if set, is called in place of each change of the host, with the
@@ -57,7 +60,7 @@ type Store struct {
 // Source is an image that a Host Configuration wants.
 type Source struct {
 	Class  Class
-	URL    string // http, https or file; it may have secrets in it
+	URL    string // http, https, oci or file; it may have secrets in it
 	SHA384 string // of the image, hexadecimal
 	Path   string // where it has to be found; "": in the default folder of its class
 }
@@ -119,6 +122,12 @@ func (s *Store) stage(ctx context.Context, src Source, current Generation, progr
 // bring fetches an image, and lets it into the store once it is found good.
 func (s *Store) bring(ctx context.Context, src Source, from fetch.Source, file string, progress Progress, say func(string)) (Image, error) {
 	part := strings.TrimSuffix(file, ".raw") + ".part"
+	if strings.HasPrefix(from.URL, "oci:") && s.Login != nil {
+		var err error
+		if from.Login, err = s.Login(); err != nil {
+			return Image{}, err
+		}
+	}
 	err := s.touch("fetch image", func() error {
 		_, err := fetch.Download(ctx, from, part, fetch.Limits{MaxSize: maxImage}, progress, say)
 		return err
@@ -263,9 +272,6 @@ func (s *Store) source(src Source) (fetch.Source, error) {
 			return fetch.Source{}, errkind.Errorf(errkind.Invalid, "a file URL must name an absolute path of this host")
 		}
 		return fetch.Source{Path: filepath.Join(cmp.Or(s.Files, s.Root), u.Path)}, nil
-	}
-	if err == nil && u.Scheme == "oci" {
-		return fetch.Source{}, errkind.Errorf(errkind.Unsupported, "extensions are not fetched from a registry yet")
 	}
 	return fetch.Source{URL: src.URL}, nil
 }

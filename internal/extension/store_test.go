@@ -116,7 +116,7 @@ func TestWhatIsRefusedIsNowhere(t *testing.T) {
 		{"a foreign folder", func(s *Source) { s.Path = "/etc/app.raw" }, app, errkind.Invalid, "in none of the folders"},
 		{"no such file", func(s *Source) { s.URL += "-not" }, app, errkind.NotFound, "no such file"},
 		{"another host's file", func(s *Source) { s.URL = "file://elsewhere/x" }, app, errkind.Invalid, "absolute path of this host"},
-		{"a registry", func(s *Source) { s.URL = "oci://example.com/x" }, app, errkind.Unsupported, "registry"},
+		{"no artifact", func(s *Source) { s.URL = "oci://example.com" }, app, errkind.Invalid, "oci://registry/repository:tag"},
 		{"no URL", func(s *Source) { s.URL = "%zz" }, app, errkind.Invalid, "URL"},
 	} {
 		src := w.source(c.of)
