@@ -88,7 +88,7 @@ func TestWhatCannotBeInstalledIsRefusedInOneSentence(t *testing.T) {
 		{"a disk that is not there", swap(config("good.cosi"), "virtio-disk0", "virtio-other"), "", "", "virtio-other"},
 		{"another architecture", swap(config("arm.cosi"), img.SHA384, armSHA), "", "", "the image is for the architecture arm64"},
 		{"another hash", swap(config("good.cosi"), img.SHA384, strings.Repeat("a", 96)), "", "", "the SHA-384 of metadata.json is"},
-		{"a truncated image", config("cut.cosi"), "", "", "image"},
+		{"a truncated image", config("cut.cosi"), "", "", "the archive is cut short"},
 		{"a disk that is mounted", config("good.cosi"), mkfs + " && " + mount, "umount /mnt && wipefs -qa /dev/disk/by-id/virtio-disk0", "mounted at /mnt"},
 		{"a sealed command line", swap(config("good.cosi"), "  hostname: lab-installed", "  kernelCommandLine: {extraCommandLine: [debug]}"), "", "", "debug"},
 		{"an image that is not what it says", config("bad.cosi"), "", "", "read images/partition-2"},
