@@ -29,14 +29,11 @@ type imageSource struct {
 
 // open opens it with what this host may show to registries.
 func (s *Service) open(ctx context.Context, from imageSource, r teller) (*image.Image, error) {
-	origin := fetch.Origin{URL: from.url, Pin: from.pin}
-	auth, err := inroot.FS(s.Root).ReadFile(registryAuth, 1<<20)
-	if err == nil {
-		origin.Login, err = fetch.RegistryLogin(auth)
+	login, err := s.registryLogin()
+	if err != nil {
+		return nil, err
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read /%s: %w", registryAuth, err)
-	}
+	origin := fetch.Origin{URL: from.url, Login: login, Pin: from.pin}
 	if p, ok := strings.CutPrefix(origin.URL, "file://"); ok {
 		origin.URL = "file://" + filepath.Join(s.Root, p)
 	}
@@ -47,4 +44,21 @@ func (s *Service) open(ctx context.Context, from imageSource, r teller) (*image.
 		err = errkind.WithName(err, "LoadCosi")
 	}
 	return i, err
+}
+
+// registryLogin returns the credentials that this host has for registries; nil:
+// it has none.
+func (s *Service) registryLogin() (func(registry string) (user, password string), error) {
+	auth, err := inroot.FS(s.Root).ReadFile(registryAuth, 1<<20)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read /%s: %w", registryAuth, err)
+	}
+	login, err := fetch.RegistryLogin(auth)
+	if err != nil {
+		return nil, fmt.Errorf("read /%s: %w", registryAuth, err)
+	}
+	return login, nil
 }
