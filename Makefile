@@ -51,10 +51,10 @@ test-root: ## Run the tests on loop devices, packages and containers (as root)
 	go test -tags root -count 1 -timeout 20m ./internal/... ./packaging/...
 
 .PHONY: test-vm
-test-vm: ## Run the tests in a VM (as root, because of debootstrap; RUN=Name for some)
+test-vm: ## Run the tests in a VM (as root, because of debootstrap; RUN=Name for some, EVERY=1 to cut the power in every step)
 	@[[ $$EUID == 0 ]] || { echo 'make test-vm makes a disk image with debootstrap: run it as root' >&2; exit 1; }
 	@$(NEED) go $(VMTOOLS)
-	go test -tags vm -count 1 -p 1 -parallel 2 -timeout 50m -run '$(or $(RUN),.)' ./internal/e2e/...
+	TRIDENT_EVERY_CUT=$(EVERY) go test -tags vm -count 1 -p 1 -parallel 2 -timeout 150m -run '$(or $(RUN),.)' ./internal/e2e/...
 
 .PHONY: bench
 bench: ## Measure side by side with the tools that others use

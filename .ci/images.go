@@ -1,7 +1,7 @@
 //go:build ignore
 
-// Program images makes the disk images of the VM tests that are not in the cache yet,
-// so that this goes on beside tests that need no VM.
+// Program images makes the disk images of the VM tests of run that are not in the cache
+// yet, so that this goes on beside tests that need no VM.
 package main
 
 import (
@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	for _, recipe := range []lab.Recipe{lab.Trixie(), lab.Forky(), lab.Networked()} {
+	for _, recipe := range []lab.Recipe{lab.Trixie(), lab.Networked()} {
 		begin := time.Now()
 		if _, err := lab.Image(context.Background(), recipe); err != nil {
 			fmt.Fprintln(os.Stderr, "images:", err)

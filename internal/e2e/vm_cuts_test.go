@@ -45,7 +45,8 @@ func cutsIn(phase operation.Phase, steps []string) (list []cut) {
 }
 
 // some are the cuts that this run makes, the last one always.
-func some(t *testing.T, all []cut) (list []cut) {
+func some[T any](t *testing.T, all []T) (list []T) {
+	t.Helper()
 	if os.Getenv(everyCut) == "1" {
 		return all
 	}

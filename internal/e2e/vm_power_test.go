@@ -80,7 +80,7 @@ func (g *guest) tidy(kept ...string) {
 }
 
 func TestAPowerCutInAnyStepOfAnUpgradeDoesNotKeepTheNewVersionAway(t *testing.T) {
-	for _, step := range upgradeSteps {
+	for _, step := range some(t, upgradeSteps) {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			g := start(t)
