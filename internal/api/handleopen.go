@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,6 +41,10 @@ func imageFromWire(start *handlesv1.OpenImageRequest_Start) (imageOpen, error) {
 	switch start.GetFrom().(type) {
 	case nil:
 		return out, invalid("from", "it does not say where the image comes from (a url, a path or an upload)")
+	case *handlesv1.OpenImageRequest_Start_Url:
+		if u, err := url.Parse(out.url); err != nil || u.Scheme != "http" && u.Scheme != "https" {
+			return out, invalid("url", "it is no URL of http or https")
+		}
 	case *handlesv1.OpenImageRequest_Start_Path:
 		if !filepath.IsAbs(out.path) {
 			return out, invalid("path", "the path %.200q is not absolute", out.path)

@@ -320,6 +320,7 @@ func TestOpensThatCannotWork(t *testing.T) {
 		"a relative":   {Kind: sysext, From: &handlesv1.OpenImageRequest_Start_Path{Path: "x"}},
 		"a folder":     {Kind: sysext, From: &handlesv1.OpenImageRequest_Start_Path{Path: "/"}},
 		"a gopher":     {Kind: sysext, From: &handlesv1.OpenImageRequest_Start_Url{Url: "gopher://x/y"}},
+		"a registry":   {Kind: sysext, From: &handlesv1.OpenImageRequest_Start_Url{Url: "oci://127.0.0.1:1/x"}},
 		"half a sum":   {Kind: sysext, From: &handlesv1.OpenImageRequest_Start_Path{Path: "/x"}, Sha384: "abc"},
 		"none":         uploaded(sysext, 0),
 		"a vast one":   uploaded(sysext, maxOneImage+1),
