@@ -156,8 +156,9 @@ func (w *world) cut(p *process) {
 	w.left = root
 }
 
-// copyDisk copies all but what is to be left out. Images, which nobody changes, are
-// shared.
+// copyDisk copies all but what is to be left out. Images in a store, which nobody
+// changes, are shared; what is fetched is not: a link more is a change of a file to
+// who reads it.
 func copyDisk(t testing.TB, from, to string, leave func(name string) bool) {
 	err := filepath.WalkDir(from, func(file string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -178,7 +179,7 @@ func copyDisk(t testing.TB, from, to string, leave func(name string) bool) {
 		case d.Type() == fs.ModeSymlink:
 			target, err := os.Readlink(file)
 			return errors.Join(err, os.Symlink(target, copied))
-		case strings.HasPrefix(name, "srv/"), strings.HasSuffix(name, ".raw"):
+		case strings.HasSuffix(name, ".raw") && !strings.HasPrefix(name, "srv/"):
 			return os.Link(file, copied)
 		}
 		data, err := os.ReadFile(file)
