@@ -61,13 +61,14 @@ func (s twoSlots) truth(st recorded, root string) string {
 }
 
 // sweepUpdate is an update of a machine in slot A, in which operations do not go on
-// by themselves until the sweep lets it go.
-func (g *guest) sweepUpdate(old, img osimage.Image, config func(hostedImage) string) *sweep {
+// by themselves until the sweep lets it go. More images are on the server, too.
+func (g *guest) sweepUpdate(old, img osimage.Image, config func(hostedImage) string, more ...osimage.Image) *sweep {
 	g.t.Helper()
 	g.sh("systemctl disable -q " + goesOn + " && sync")
-	images := g.hosts(old, img)
+	served := append([]osimage.Image{old, img}, more...)
+	images := g.hosts(served...)
 	return &sweep{
-		guest: g, images: []osimage.Image{old, img}, truth: twoSlots{old, img}.truth,
+		guest: g, images: served, truth: twoSlots{old, img}.truth,
 		begin: func(ctx context.Context, fn func(*client.Event)) error {
 			_, err := g.api.Host().Update(ctx, &client.Config{Text: config(images[1])}, client.How{}, fn)
 			return err
@@ -178,11 +179,12 @@ func TestATrialIsTakenBackThroughPowerCuts(t *testing.T) {
 	g := installed(t)
 	old, bad := system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "4.0.0", Fault: osimage.Unhealthy})
 	lap("installed machine and image")
-	s := g.sweepUpdate(old, bad, hostedImage.soonUnhealthy)
+	good := system(t, osimage.Spec{Version: "2.0.0"})
+	s := g.sweepUpdate(old, bad, hostedImage.soonUnhealthy, good)
 	s.through(some(t, undoing("reboot", "try", "finalize", "stage", "boot files", "partition", "begin")))
 	op := s.letGo()
 	lap(fmt.Sprintf("settled: %v", op.Phase))
 	s.ended(op, operationsv1.Phase_PHASE_UNDONE)
-	g.succeeds(old, system(t, osimage.Spec{Version: "2.0.0"}))
+	g.succeeds(old, good)
 	lap("the next update")
 }
