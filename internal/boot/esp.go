@@ -19,7 +19,8 @@ import (
 // esp is the mounted ESP. It is a FAT: there are no links, case does not count,
 // and a rename is several writes. So a file is whole and on disk under another
 // name before it is renamed, the file that it replaces keeps its blocks until
-// the rename is on disk, and each change is, before the next is made.
+// the rename is on disk, and each change is, before the next is made. A rename is
+// on disk when the file is and then the folder.
 type esp struct {
 	ctx   context.Context
 	root  *os.Root
@@ -195,6 +196,10 @@ func (e esp) rename(from, to string) error {
 		if err := e.root.Rename(from, to); err != nil {
 			return err
 		}
+		// Until then the kernel has an entry on disk of a file that is empty.
+		if err := e.sync(to); err != nil {
+			return err
+		}
 		return e.sync(path.Dir(to))
 	})
 }
@@ -212,12 +217,13 @@ func (e esp) remove(name string) error {
 	})
 }
 
-func (e esp) sync(dir string) error {
-	d, err := e.root.Open(dir)
+// sync writes a file or folder to disk.
+func (e esp) sync(name string) error {
+	f, err := e.root.Open(name)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // statfs returns the room in the file system at dir, and the size of the blocks
