@@ -226,6 +226,18 @@ func (s *sweep) on() {
 		s.t.Fatal(err)
 	}
 	s.hosts(s.images...)
+	s.redial()
+}
+
+// redial has a client that has seen no other host: what was installed is one.
+func (s *sweep) redial() {
+	s.t.Helper()
+	api, err := client.Dial(s.socket)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { api.Close() })
+	s.api = api
 }
 
 // look finds where the operation stood when the power went, and whether the status
@@ -300,6 +312,7 @@ func (s *sweep) letGo() *client.Operation {
 		s.sh("for u in " + goesOn + "; do ! systemctl -q cat $u >/dev/null 2>&1 || systemctl -q enable $u; done; systemctl start --no-block tridentd-resume.path")
 	}
 	s.untilSettled()
+	s.redial()
 	op, err := s.api.Operation(s.t.Context(), s.id)
 	if err != nil {
 		s.t.Fatal(err)
