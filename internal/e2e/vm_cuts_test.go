@@ -253,7 +253,10 @@ func (s *sweep) look() {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		s.stood = cut{operation.Phase(strings.ToLower(strings.TrimPrefix(op.Phase.String(), "PHASE_"))), op.Step}
+		now := cut{operation.Phase(strings.ToLower(strings.TrimPrefix(op.Phase.String(), "PHASE_"))), op.Step}
+		if s.place(now) > s.place(s.stood) { // what was handed over is a step behind
+			s.stood = now
+		}
 		st = s.parsed(s.status())
 	}
 	if wrong := s.truth(st, root); wrong != "" {

@@ -1,0 +1,163 @@
+//go:build vm
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/trident-project/trident/internal/e2e/osimage"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/proto/client"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+)
+
+// truthOfInstall is what a status may say in a live system, and in what it installs.
+func truthOfInstall(img osimage.Image) func(recorded, string) string {
+	return func(st recorded, root string) string {
+		live := root != img.RootUUID
+		switch st.State {
+		case "not-provisioned":
+			if st.Volume != "" || st.Spec.Image.SHA384 != "" {
+				return "nothing was installed, and there is something"
+			}
+		case "clean-install-staged", "clean-install-finalized":
+			if st.Volume != "" || st.Spec.Image.SHA384 != img.SHA384 {
+				return "what is installed is not what was asked for"
+			}
+			if !live && st.State == "clean-install-staged" {
+				return "it has booted, and is said to be staged only"
+			}
+		case "provisioned":
+			if live || st.Volume != "volume-a" || st.Spec.Image.SHA384 != img.SHA384 {
+				return "this system is not what was installed"
+			}
+		default:
+			return "there is no such state"
+		}
+		return ""
+	}
+}
+
+// sweepInstall is an installation by a live system whose disk, unlike a real one's,
+// outlives the power: it can be asked afterwards. What was installed boots as soon
+// as something leads there, as where the medium is taken out then.
+func (g *guest) sweepInstall(img osimage.Image, config func(hostedImage) string) *sweep {
+	g.t.Helper()
+	g.sh("touch /override-trident-safety-check; systemctl enable -q tridentd.socket; systemctl disable -q tridentd-resume.path; sync")
+	s := &sweep{guest: g, images: []osimage.Image{img}, truth: truthOfInstall(img)}
+	hosted := g.hosts(img)[0]
+	s.begin = func(ctx context.Context, fn func(*client.Event)) error {
+		_, err := g.api.Host().Install(ctx, &client.Config{Text: config(hosted)}, client.How{}, fn)
+		return err
+	}
+	inside := false
+	s.boot = func(ctx context.Context) error {
+		if !inside {
+			if err := s.BootLive(ctx); err != nil {
+				return err
+			}
+			s.atRest()
+			inside = s.stood.phase == operation.Doing && s.place(s.stood) > s.place(cut{operation.Doing, "try"})
+			if !inside {
+				return nil
+			}
+			if err := s.PowerCut(); err != nil {
+				return err
+			}
+		}
+		return s.BootInstalled(ctx)
+	}
+	return s
+}
+
+// installs installs an image, in peace.
+func (g *guest) installs(img osimage.Image) {
+	g.t.Helper()
+	hosted := g.hosts(img)[0]
+	if said := g.across(g.BootInstalled, "install", g.file(hosted.config(""))); said.code != 0 {
+		g.t.Fatalf("install: %+v", said)
+	}
+	g.unsettled()
+	g.runsOS(hosted, "volume-a")
+}
+
+// The power is cut again and again in one installation, and it gets there all the
+// same. In two halves, see the updates.
+func TestAnInstallationGoesOnAfterPowerCutsWhileItIsWritten(t *testing.T) {
+	t.Parallel()
+	installGoesOn(t, doing(whileWritten...))
+}
+
+func TestAnInstallationGoesOnAfterPowerCutsUntilItIsKept(t *testing.T) {
+	t.Parallel()
+	installGoesOn(t, doing(append(slices.Clone(untilReboot), "booted", "health", "settle")...))
+}
+
+func installGoesOn(t *testing.T, cuts []cut) {
+	lap := laps(t)
+	g := live(t)
+	img := system(t, osimage.Spec{Version: "1.0.0"})
+	lap("live system and image")
+	s := g.sweepInstall(img, hostedImage.allScripts)
+	s.through(some(t, cuts))
+	op := s.letGo()
+	lap(fmt.Sprintf("settled: %v", op.Phase))
+	if op.Phase != operationsv1.Phase_PHASE_DONE {
+		t.Fatalf("the installation has ended %v", op)
+	}
+	g.runsOS(hostedImage{Image: img}, "volume-a")
+}
+
+func TestAnInstallationIsTakenBackThroughPowerCuts(t *testing.T) {
+	t.Parallel()
+	lap := laps(t)
+	g := live(t)
+	img := system(t, osimage.Spec{Version: "1.0.0"})
+	lap("live system and image")
+	s := g.sweepInstall(img, hostedImage.failsLate)
+	s.through(some(t, undoing("post-configure", "configure", "post-provision", "write", "pre-servicing", "image", "begin")))
+	op := s.letGo()
+	lap(fmt.Sprintf("settled: %v", op.Phase))
+	g.notInstalled(op, "exit status 7")
+	g.installs(img)
+	lap("the next installation")
+}
+
+// notInstalled checks that an operation has failed, and that the host says so.
+func (g *guest) notInstalled(op *client.Operation, why string) {
+	g.t.Helper()
+	if op.Phase != operationsv1.Phase_PHASE_UNDONE || !strings.Contains(op.Failure.GetMessage(), why) {
+		g.t.Fatalf("the installation has ended %v", op)
+	}
+	if st := g.status(); !strings.Contains(st, "servicingState: not-provisioned") || !strings.Contains(st, why) {
+		g.t.Errorf("the status is\n%s", st)
+	}
+}
+
+func TestAnInstallationThatIsNotHealthyIsTakenBackThroughPowerCuts(t *testing.T) {
+	t.Parallel()
+	lap := laps(t)
+	g := live(t)
+	bad := system(t, osimage.Spec{Version: "4.0.0", Fault: osimage.Unhealthy})
+	lap("live system and image")
+	s := g.sweepInstall(bad, hostedImage.soonUnhealthy)
+	s.boot = nil // all of it is in what was installed
+	s.through(some(t, undoing("health", "reboot", "try", "finalize", "boot files", "image", "begin")))
+	op := s.letGo()
+	lap(fmt.Sprintf("settled: %v", op.Phase))
+	g.notInstalled(op, "1 of 1 health checks failed")
+
+	if err := s.PowerCut(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.BootLive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.sh("rm -rf /var/lib/trident/*") // a real one remembers nothing
+	g.installs(system(t, osimage.Spec{Version: "1.0.0"}))
+	lap("the next installation")
+}
