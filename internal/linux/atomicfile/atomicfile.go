@@ -2,7 +2,8 @@
 // cut, finds the old content or the new, never half of either.
 //
 // Each function returns only after both the file and the folder that names it
-// are on disk. On failure the old content is still there.
+// are on disk. On failure the old content is still there, unless it is a disk
+// that failed last, once the file had its name.
 package atomicfile
 
 import (
@@ -30,32 +31,30 @@ func WriteFunc(path string, perm fs.FileMode, fill func(io.Writer) error) error 
 
 // FillFunc replaces path by what fill puts into the empty file that it is
 // given, in any order.
-func FillFunc(path string, perm fs.FileMode, fill func(*os.File) error) (err error) {
+func FillFunc(path string, perm fs.FileMode, fill func(*os.File) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("write %s: %w", path, errors.Join(err, f.Close(), os.Remove(f.Name())))
-		}
-	}()
 	if err := fill(f); err != nil {
-		return err
+		return discard(f, path, err)
 	}
-	if err := f.Chmod(perm); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
+	if err := errors.Join(f.Chmod(perm), f.Sync()); err != nil {
+		return discard(f, path, err)
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
-		return err
+		return discard(f, path, err)
 	}
-	if err := f.Close(); err != nil {
+	// Once more, as on a FAT a name that is on disk is of an empty file until the
+	// file itself is synced under it.
+	if err := errors.Join(f.Sync(), f.Close(), SyncDir(filepath.Dir(path))); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	return SyncDir(filepath.Dir(path))
+	return nil
+}
+
+func discard(f *os.File, path string, err error) error {
+	return fmt.Errorf("write %s: %w", path, errors.Join(err, f.Close(), os.Remove(f.Name())))
 }
 
 // Symlink makes path a symbolic link to target, replacing what is there.
