@@ -162,7 +162,8 @@ func (h *host) daemon(steps ...operation.Step[struct{}]) *daemon {
 	if err := d.runner.Resume(h.t.Context()); err != nil {
 		h.t.Fatal(err)
 	}
-	server := grpc.NewServer(grpc.StatsHandler(d.observer.Calls()))
+	// What is observed of a call ends with its handler, which may be after its answer.
+	server := grpc.NewServer(grpc.StatsHandler(d.observer.Calls()), grpc.WaitForHandlers(true))
 	begin := func(ctx context.Context) error {
 		_, err := d.start(context.WithoutCancel(ctx), "do some work", struct{}{})
 		logger.InfoContext(ctx, "begun")
