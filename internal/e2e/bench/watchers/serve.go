@@ -51,6 +51,9 @@ func serve(dir, socket string, work load) error {
 			return nil
 		}},
 	}})
+	if err := runner.Resume(ctx); err != nil {
+		return err
+	}
 	raw, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
 	if err != nil {
 		return err
