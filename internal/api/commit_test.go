@@ -83,7 +83,9 @@ func TestACommitShowsTheOperationThatGoesOnAfterTheReboot(t *testing.T) {
 }
 
 func TestACommitOfWhatWaitsForItsRebootSaysThatItDoes(t *testing.T) {
-	f, _ := rebooted(t, operationtest.NewMemory()) // which has not gone on yet
+	f, _ := rebooted(t, operationtest.NewMemory())
+	f.runner.Life.Boot = "boot 1" // it has not been rebooted yet
+	f.resume(t)
 	if end := commitNamed(t, f, "a", tridentReboots).completed(t); end.GetRebootStatus() != tridentv1.RebootStatus_REBOOT_STARTED {
 		t.Errorf("completed %v", end)
 	}

@@ -116,7 +116,7 @@ func Register[S any](r *Runner, k Kind[S]) Starter[S] {
 }
 
 func (r *Runner) start(ctx context.Context, name, summary string, state json.RawMessage) (Operation, error) {
-	if err := r.await(ctx, r.resumed); err != nil {
+	if err := r.Resumed(ctx); err != nil {
 		return Operation{}, err
 	}
 	r.mu.Lock()
@@ -168,7 +168,7 @@ func newID(now time.Time) string {
 // Resume carries on with the operation that an earlier daemon left, if there is
 // one. An operation of a kind or with a step that this version does not know is
 // left as it is, for a version that does. What begins or cancels operations waits
-// until it has run, so callers may be served before.
+// until it has run; what is read of them before is from another life, see Resumed.
 func (r *Runner) Resume(ctx context.Context) error {
 	defer r.resume()
 	r.mu.Lock()
@@ -194,6 +194,9 @@ func (r *Runner) Resume(ctx context.Context) error {
 	r.launch(a)
 	return nil
 }
+
+// Resumed returns once Resume has run, or the runner stops.
+func (r *Runner) Resumed(ctx context.Context) error { return r.await(ctx, r.resumed) }
 
 // awaited carries on with an operation that has waited, unless it has to wait on.
 func (r *Runner) awaited(ctx context.Context, a *active) (stop bool, err error) {

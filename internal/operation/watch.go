@@ -149,7 +149,7 @@ func (r *Runner) rest(ctx context.Context, pause time.Duration) error {
 // more. Past the point of no return, and when it has ended, the error is of kind
 // Precondition.
 func (r *Runner) Cancel(ctx context.Context, id string) (Operation, error) {
-	if err := r.await(ctx, r.resumed); err != nil {
+	if err := r.Resumed(ctx); err != nil {
 		return Operation{}, err
 	}
 	op, err := r.Get(ctx, id)
