@@ -80,10 +80,7 @@ func newFixtureIn(t *testing.T, journal operation.Journal, boot string) *fixture
 	f := &fixture{log: &lines{}, served: make(chan error, 1), goAhead: make(chan error)}
 	logger := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	f.runner, err = operation.New(t.Context(), operation.Config{Journal: journal, Life: operation.Life{Boot: boot}, Logger: logger})
-	if err != nil {
-		t.Fatal(err)
-	}
+	f.runner = operation.New(t.Context(), operation.Config{Journal: journal, Life: operation.Life{Boot: boot}, Logger: logger})
 	step := func(ctx context.Context, r *operation.Run[struct{}]) error {
 		r.Logf(slog.LevelInfo, "at work")
 		select {

@@ -122,26 +122,15 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 		return nil, err
 	}
 	datastore = filepath.Join(c.Root, datastore)
-	opened := make(chan error, 1) // beside what else takes time: callers wait
-	go func() {
-		var err error
-		d.store, err = hoststate.Open(ctx, datastore)
-		opened <- err
-	}()
+	d.store = hoststate.At(datastore)
 	d.observer, d.metrics = d.observed(ctx, c, datastore), d.listenMetrics(c.Root)
-	if err := <-opened; err != nil {
-		return nil, err
-	}
 	life, err := thisLife()
 	if err != nil {
 		return nil, err
 	}
-	d.runner, err = operation.New(ctx, operation.Config{
+	d.runner = operation.New(ctx, operation.Config{
 		Journal: d.store, Life: life, Logger: d.logger, Unsettled: mark(c.Root), Origin: observe.Origin, Observe: d.observer.Operation,
 	})
-	if err != nil {
-		return nil, err
-	}
 	busCtx, stopBus := context.WithCancel(context.WithoutCancel(ctx))
 	d.stopBus = stopBus
 	if c.Systemd == nil {
@@ -197,8 +186,9 @@ func thisLife() (operation.Life, error) {
 // Socket is the path that the daemon listens on.
 func (d *Daemon) Socket() string { return d.socket }
 
-// Run answers calls and carries on with what an earlier daemon left, until ctx
-// ends or the daemon is not needed any more. Then it stops as Config and the
+// Run answers calls, opens the datastore and carries on with what an earlier
+// daemon left, until ctx ends or the daemon is not needed any more. What needs
+// the datastore is answered once it is open. Then it stops as Config and the
 // bounds above say. It must be called once at most.
 func (d *Daemon) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, d.Close()) }()
@@ -210,9 +200,12 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		cancel(err)
 		served <- err
 	}()
-	if err := d.runner.Resume(ctx); err != nil {
+	if err := d.takeUp(ctx); err != nil {
+		if ctx.Err() != nil { // it is stopped meanwhile
+			err = nil
+		}
 		d.stop()
-		return errors.Join(fmt.Errorf("carry on with unsettled work: %w", err), <-served)
+		return errors.Join(err, <-served)
 	}
 	d.notify("READY=1")
 	d.logger.Info("tridentd serves", "socket", d.socket)
@@ -228,6 +221,17 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	}
 	d.stop()
 	return <-served
+}
+
+// takeUp carries on where an earlier daemon has stopped.
+func (d *Daemon) takeUp(ctx context.Context) error {
+	if err := d.store.Open(ctx); err != nil {
+		return err
+	}
+	if err := d.runner.Resume(ctx); err != nil {
+		return fmt.Errorf("carry on with unsettled work: %w", err)
+	}
+	return nil
 }
 
 // stop ends in this order: health checks hear of it, the running step stops and

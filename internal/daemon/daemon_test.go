@@ -83,7 +83,7 @@ func TestWhatKeepsADaemonFromStarting(t *testing.T) {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, rubbish, 0o600)); err != nil {
 			t.Fatal(err)
 		}
-		_, err := New(t.Context(), c)
+		err := Run(t.Context(), c)
 		if want := "open datastore " + path + ": "; err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("got %v, want %s…", err, want)
 		}

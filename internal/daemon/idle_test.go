@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,10 +17,7 @@ import (
 // length.
 func sleeper(t *testing.T) (*operation.Runner, func(time.Duration)) {
 	t.Helper()
-	r, err := operation.New(t.Context(), operation.Config{Journal: operationtest.NewMemory(), Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := operation.New(t.Context(), operation.Config{Journal: operationtest.NewMemory(), Logger: slog.New(slog.DiscardHandler)})
 	type record struct{ Length time.Duration }
 	begin := operation.Register(r, operation.Kind[record]{Name: "sleep", Steps: []operation.Step[record]{{
 		Name: "sleep", Do: func(_ context.Context, run *operation.Run[record]) error {
@@ -106,15 +104,15 @@ func TestADaemonWithoutIdleTimeoutStaysUntilItIsStopped(t *testing.T) {
 
 func TestMemoryIsGivenBackOncePerPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i, freed := newIdle(), 0
+		i, freed := newIdle(), atomic.Int32{}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		go i.trim(ctx, 2*time.Second, func() { freed++ })
-		expect := func(want int, when string) {
+		go i.trim(ctx, 2*time.Second, func() { freed.Add(1) })
+		expect := func(want int32, when string) {
 			t.Helper()
 			synctest.Wait()
-			if freed != want {
-				t.Errorf("%s: given back %d times, want %d", when, freed, want)
+			if n := freed.Load(); n != want {
+				t.Errorf("%s: given back %d times, want %d", when, n, want)
 			}
 		}
 		time.Sleep(time.Minute)

@@ -40,12 +40,9 @@ func probeStore(ctx context.Context, c Config, path string) error {
 		return err
 	}
 	defer store.Close()
-	runner, err := operation.New(ctx, operation.Config{Journal: store, Logger: c.Logger})
-	if err != nil {
-		return err
-	}
+	runner := operation.New(ctx, operation.Config{Journal: store, Logger: c.Logger})
 	self, host := services(c, runner, store, path+".sock")
-	if err := runner.Check(); err != nil {
+	if err := runner.Check(ctx); err != nil {
 		return err
 	}
 	server := api.New(api.Config{

@@ -220,8 +220,8 @@ func TestTheCopyIsAsGoodAsTheDatastore(t *testing.T) {
 // limited opens a datastore on a disk that has room for that many pages.
 func limited(t *testing.T, path string, pages int) *Store {
 	t.Helper()
-	s, err := openFile(t.Context(), path, fmt.Sprintf("max_page_count(%d)", pages))
-	if err != nil {
+	s := At(path)
+	if err := s.openFile(t.Context(), fmt.Sprintf("max_page_count(%d)", pages)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
@@ -326,7 +326,7 @@ func TestADatastoreThatSomebodyHoldsIsNotDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := read(t, path)
-	if _, err := openFile(t.Context(), path, "busy_timeout(0)"); err == nil || errkind.Of(err) == errkind.Corrupt {
+	if err := At(path).openFile(t.Context(), "busy_timeout(0)"); err == nil || errkind.Of(err) == errkind.Corrupt {
 		t.Errorf("err = %v", err)
 	}
 	if _, err := db.Exec("ROLLBACK"); err != nil {

@@ -28,8 +28,8 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// A Store is an open datastore. It is safe for use by many goroutines of one
-// process; that there is one process only is for the daemon's lock to see to.
+// A Store is a datastore. Once it is open it is safe for use by many goroutines
+// of one process; that there is one process only is for the daemon's lock to see to.
 type Store struct {
 	db   *sql.DB
 	path string
@@ -38,61 +38,72 @@ type Store struct {
 	bare atomic.Bool
 }
 
-// Open opens the datastore at path and makes it if there is none. One that is
+// At returns the datastore at path, which is still to be opened: until then it
+// can only be closed.
+func At(path string) *Store { return &Store{path: path} }
+
+// Open is At and Store.Open.
+func Open(ctx context.Context, path string) (*Store, error) {
+	s := At(path)
+	if err := s.Open(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Open opens the datastore and makes it if there is none. One that is
 // damaged, emptied or gone is replaced by the copy beside it if there is one
 // (see Backup and Damaged); without it, it is an error of kind Corrupt and left
 // as it is. One that a newer Trident has written such that this one cannot read
 // it is an error of kind Incompatible. A full disk does not prevent opening.
-func Open(ctx context.Context, path string) (*Store, error) {
-	s, err := openOrRestore(ctx, path)
-	if err != nil {
-		return nil, fmt.Errorf("open datastore %s: %w", path, err)
+func (s *Store) Open(ctx context.Context) error {
+	if err := s.openOrRestore(ctx); err != nil {
+		return fmt.Errorf("open datastore %s: %w", s.path, err)
 	}
-	return s, nil
+	return nil
 }
 
-func openOrRestore(ctx context.Context, path string) (*Store, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
+func (s *Store) openOrRestore(ctx context.Context) error {
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
+		return err
 	}
-	tidy(ctx, path)
-	err := lost(path)
+	tidy(ctx, s.path)
+	err := lost(s.path)
 	if err == nil {
-		var s *Store
-		if s, err = openFile(ctx, path); errkind.Of(err) != errkind.Corrupt {
-			return s, err
+		if err = s.openFile(ctx); errkind.Of(err) != errkind.Corrupt {
+			return err
 		}
 	}
-	if rerr := restore(ctx, path, err); rerr != nil {
-		return nil, errkind.WithHint(fmt.Errorf("%w; %w", err, rerr),
-			"the file is left as it is; move it and %s aside to begin with an empty history", filepath.Base(path)+backupSuffix)
+	if rerr := restore(ctx, s.path, err); rerr != nil {
+		return errkind.WithHint(fmt.Errorf("%w; %w", err, rerr),
+			"the file is left as it is; move it and %s aside to begin with an empty history", filepath.Base(s.path)+backupSuffix)
 	}
-	return openFile(ctx, path)
+	return s.openFile(ctx)
 }
 
-// openFile opens a datastore, checks it, and brings its schema up to date.
-// Pragmas are added to those that every connection gets.
-func openFile(ctx context.Context, path string, pragmas ...string) (*Store, error) {
+// openFile opens the file, checks it, and brings its schema up to date. Pragmas
+// are added to those that every connection gets.
+func (s *Store) openFile(ctx context.Context, pragmas ...string) error {
 	// Created here rather than by SQLite, for its mode.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(s.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := f.Close(); err != nil {
-		return nil, err
+		return err
 	}
 	// A rollback journal rather than a write-ahead log: one file to copy, and
 	// nothing to check-point. Saves are few, and each is to be on disk.
 	pragmas = append(pragmas, "journal_mode(TRUNCATE)", "synchronous(EXTRA)")
-	db, err := connect(path, "rwc", pragmas...)
-	if err != nil {
-		return nil, err
+	if s.db, err = connect(s.path, "rwc", pragmas...); err != nil {
+		return err
 	}
-	s := &Store{db: db, path: path}
 	if err := s.prepare(ctx); err != nil {
-		return nil, errors.Join(err, db.Close())
+		err = errors.Join(err, s.db.Close())
+		s.db = nil
+		return err
 	}
-	return s, nil
+	return nil
 }
 
 func (s *Store) prepare(ctx context.Context) error {
@@ -123,7 +134,12 @@ func connect(path, mode string, pragmas ...string) (*sql.DB, error) {
 }
 
 // Close closes the datastore.
-func (s *Store) Close() error { return s.db.Close() }
+func (s *Store) Close() error {
+	if s.db == nil {
+		return nil
+	}
+	return s.db.Close()
+}
 
 // Snapshot writes a consistent copy of the datastore to path, replacing what is
 // there.

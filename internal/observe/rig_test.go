@@ -151,13 +151,10 @@ func (h *host) daemon(steps ...operation.Step[struct{}]) *daemon {
 		Datastore: func(context.Context) (Datastore, error) { return Datastore{Bytes: 4096, Damaged: 1}, nil },
 	})
 	var err error
-	d.runner, err = operation.New(h.t.Context(), operation.Config{
+	d.runner = operation.New(h.t.Context(), operation.Config{
 		Journal: h.journal, Logger: logger, Life: operation.Life{Boot: "b", Process: string(rune('0' + h.process))},
 		Origin: Origin, Observe: d.observer.Operation,
 	})
-	if err != nil {
-		h.t.Fatal(err)
-	}
 	d.start = operation.Register(d.runner, operation.Kind[struct{}]{Name: "work", Steps: steps})
 	if err := d.runner.Resume(h.t.Context()); err != nil {
 		h.t.Fatal(err)

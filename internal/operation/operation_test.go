@@ -58,14 +58,11 @@ func (b *bench) said() string {
 func (b *bench) begin(steps ...step) (*operation.Runner, operation.Starter[record]) {
 	b.t.Helper()
 	b.process++
-	r, err := operation.New(b.t.Context(), operation.Config{
+	r := operation.New(b.t.Context(), operation.Config{
 		Journal: b.journal, Logger: slog.New(slog.DiscardHandler),
 		Life:      operation.Life{Boot: fmt.Sprint(b.boot), Process: fmt.Sprint(b.process)},
 		Unsettled: func(is bool) error { b.marks = append(b.marks, is); return nil },
 	})
-	if err != nil {
-		b.t.Fatal(err)
-	}
 	start := operation.Register(r, operation.Kind[record]{Name: "test", Steps: steps})
 	if err := r.Resume(b.t.Context()); err != nil {
 		b.t.Fatal(err)

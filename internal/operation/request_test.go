@@ -13,10 +13,7 @@ import (
 func TestARequestIsFoundByTheNextRunnerToo(t *testing.T) {
 	journal := operationtest.NewMemory()
 	begin := func() (*operation.Runner, operation.Starter[struct{}]) {
-		r, err := operation.New(t.Context(), operation.Config{Journal: journal, Logger: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := operation.New(t.Context(), operation.Config{Journal: journal, Logger: slog.New(slog.DiscardHandler)})
 		start := operation.Register(r, operation.Kind[struct{}]{Name: "work", Steps: []operation.Step[struct{}]{{Name: "one"}}})
 		if err := r.Resume(t.Context()); err != nil {
 			t.Fatal(err)
@@ -49,10 +46,7 @@ func TestARequestIsFoundByTheNextRunnerToo(t *testing.T) {
 
 func TestARequestThatCameLaterIsFoundToo(t *testing.T) {
 	journal := operationtest.NewMemory()
-	r, err := operation.New(t.Context(), operation.Config{Journal: journal, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := operation.New(t.Context(), operation.Config{Journal: journal, Logger: slog.New(slog.DiscardHandler)})
 	goOn := make(chan struct{})
 	start := operation.Register(r, operation.Kind[struct{}]{Name: "work", Steps: []operation.Step[struct{}]{
 		{Name: "one", Do: func(context.Context, *operation.Run[struct{}]) error { <-goOn; return nil }}, {Name: "two"},
@@ -86,10 +80,7 @@ func TestARequestThatCameLaterIsFoundToo(t *testing.T) {
 	if got, err := journal.Load(t.Context(), op.ID); err != nil || len(got.Attached) != 2 || got.Phase != operation.Done {
 		t.Errorf("journaled %+v, %v", got, err)
 	}
-	next, err := operation.New(t.Context(), operation.Config{Journal: journal, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	next := operation.New(t.Context(), operation.Config{Journal: journal, Logger: slog.New(slog.DiscardHandler)})
 	for _, name := range []string{"own", "while it runs", "when it has ended"} {
 		if got, ok, err := next.Requested(t.Context(), name); err != nil || !ok || got.ID != op.ID {
 			t.Errorf("%q found %v %v, %v", name, got, ok, err)

@@ -20,10 +20,7 @@ func TestWhatBeginsOrCancelsWaitsForResume(t *testing.T) {
 		return context.Cause(ctx)
 	}}
 	begin := func() (*operation.Runner, operation.Starter[struct{}]) {
-		r, err := operation.New(t.Context(), operation.Config{Journal: journal, Logger: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := operation.New(t.Context(), operation.Config{Journal: journal, Logger: slog.New(slog.DiscardHandler)})
 		return r, operation.Register(r, operation.Kind[struct{}]{Name: "work", Steps: []operation.Step[struct{}]{wait, {Name: "two"}}})
 	}
 	resume := func(r *operation.Runner) {

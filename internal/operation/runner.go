@@ -76,27 +76,13 @@ type active struct {
 	later   *time.Timer // journals it
 }
 
-// New returns a runner over what the journal holds. Register the kinds, then
-// call Resume.
-func New(ctx context.Context, c Config) (*Runner, error) {
+// New returns a runner. Register the kinds, then call Resume: the journal is not
+// read before.
+func New(ctx context.Context, c Config) *Runner {
 	r := &Runner{Config: c, kinds: map[string]kind{}, tail: tail{changed: make(chan struct{})}, resumed: make(chan struct{})}
 	r.resume = sync.OnceFunc(func() { close(r.resumed) })
 	r.ctx, r.stop = context.WithCancelCause(context.WithoutCancel(ctx))
-	open, err := c.Journal.List(ctx, 2, true)
-	if err != nil {
-		return nil, fmt.Errorf("read journal: %w", err)
-	}
-	if len(open) > 0 {
-		r.active = &active{op: open[0]}
-	}
-	last, err := c.Journal.List(ctx, 1, false)
-	if err != nil {
-		return nil, fmt.Errorf("read journal: %w", err)
-	}
-	if len(last) > 0 && last[0].Phase == Stuck {
-		r.stuck = last[0].ID
-	}
-	return r, nil
+	return r
 }
 
 // A Starter begins an operation. It returns once the operation is journaled; an
@@ -165,14 +151,36 @@ func newID(now time.Time) string {
 	return now.Format("20060102-150405-") + rand.Text()[:6]
 }
 
-// Resume carries on with the operation that an earlier daemon left, if there is
-// one. An operation of a kind or with a step that this version does not know is
-// left as it is, for a version that does. What begins or cancels operations waits
-// until it has run; what is read of them before is from another life, see Resumed.
+// Resume reads the journal and carries on with the operation that an earlier
+// daemon left, if there is one. An operation of a kind or with a step that this
+// version does not know is left as it is, for a version that does. What begins or
+// cancels operations waits until it has returned nil; what is read of them before
+// is from another life, see Resumed.
 func (r *Runner) Resume(ctx context.Context) error {
-	defer r.resume()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.carryOn(ctx); err != nil {
+		return err
+	}
+	r.resume()
+	return nil
+}
+
+func (r *Runner) carryOn(ctx context.Context) error {
+	unsettled, err := r.Journal.List(ctx, 1, true)
+	if err != nil {
+		return fmt.Errorf("read journal: %w", err)
+	}
+	if len(unsettled) > 0 {
+		r.active = &active{op: unsettled[0]}
+	}
+	last, err := r.Journal.List(ctx, 1, false)
+	if err != nil {
+		return fmt.Errorf("read journal: %w", err)
+	}
+	if len(last) > 0 && last[0].Phase == Stuck {
+		r.stuck = last[0].ID
+	}
 	a := r.active
 	if a == nil {
 		return r.unsettled(false)
@@ -217,13 +225,15 @@ func (r *Runner) awaited(ctx context.Context, a *active) (stop bool, err error) 
 
 // Check reports whether Resume could carry on with what the journal holds: an
 // error of kind Incompatible names what this version does not know.
-func (r *Runner) Check() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.active == nil {
+func (r *Runner) Check(ctx context.Context) error {
+	unsettled, err := r.Journal.List(ctx, 1, true)
+	if err != nil {
+		return fmt.Errorf("read journal: %w", err)
+	}
+	if len(unsettled) == 0 {
 		return nil
 	}
-	return r.known(r.active.op)
+	return r.known(unsettled[0])
 }
 
 func (r *Runner) known(op Operation) error {

@@ -138,7 +138,7 @@ func TestWhoeverObservesSeesWhatWasJournaledAndWhereItCameFrom(t *testing.T) {
 	}
 	var got []seen
 	var last operation.Operation
-	r, err := operation.New(t.Context(), operation.Config{
+	r := operation.New(t.Context(), operation.Config{
 		Journal: b.journal, Logger: slog.New(slog.DiscardHandler),
 		Origin: func(context.Context) operation.Origin { return operation.Origin{Traceparent: "tp", RequestID: "r-1"} },
 		Observe: func(op operation.Operation, events ...operation.Event) {
@@ -149,9 +149,6 @@ func TestWhoeverObservesSeesWhatWasJournaledAndWhereItCameFrom(t *testing.T) {
 			got, last = append(got, s), op
 		},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	bad := b.step("b")
 	bad.Do = func(context.Context, *run) error { return errors.New("no") }
 	start := operation.Register(r, operation.Kind[record]{Name: "test", Steps: []step{b.step("a"), bad}})

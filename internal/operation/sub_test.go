@@ -44,10 +44,7 @@ func TestTheStepsOfAPartRunInAWhole(t *testing.T) {
 	if err := b.journal.Save(t.Context(), op); err != nil {
 		t.Fatal(err)
 	}
-	r, err := operation.New(t.Context(), operation.Config{Journal: b.journal, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := operation.New(t.Context(), operation.Config{Journal: b.journal, Logger: slog.New(slog.DiscardHandler)})
 	operation.Register(r, operation.Kind[whole]{Name: "whole", Steps: steps})
 	if err := r.Resume(t.Context()); err != nil {
 		t.Fatal(err)

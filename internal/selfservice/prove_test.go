@@ -37,12 +37,9 @@ func TestARestartIsWaitedForEvenIfItStopsUsBeforeSystemdAnswers(t *testing.T) {
 func TestWhatIsAmissWhileTheRescuerGoesBackIsNotTheReason(t *testing.T) {
 	ctx := t.Context()
 	quiet := slog.New(slog.DiscardHandler)
-	runner, err := operation.New(ctx, operation.Config{
+	runner := operation.New(ctx, operation.Config{
 		Journal: operationtest.NewMemory(), Life: operation.Life{Boot: "b", Process: "p"}, Logger: quiet,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := New(Config{Root: tempDir(t), Version: "2.0.0", Runner: runner, Logger: quiet})
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		t.Fatal(err)

@@ -82,15 +82,12 @@ func (w *world) serve(p *process, crash time.Duration) {
 	life := operation.Life{Boot: fmt.Sprint(w.boot), Process: fmt.Sprint(w.life)}
 	root := w.disk.root
 	w.mu.Unlock()
-	runner, err := operation.New(context.Background(), operation.Config{
+	runner := operation.New(context.Background(), operation.Config{
 		Journal: journalOf{p}, Life: life, Logger: slog.New(slog.DiscardHandler),
 		Unsettled: func(is bool) error {
 			return w.touch(p, "mark", func() error { w.mu.Lock(); w.marked = is; w.mu.Unlock(); return nil })
 		},
 	})
-	if err != nil {
-		return // dead already
-	}
 	s := New(Config{
 		Root: root, Version: p.version, Runner: runner, Store: storeOf{p}, Systemd: systemdOf{p}, Logger: slog.New(slog.DiscardHandler),
 		Tools: run.Func(w.tool), SelfCheck: w.version,

@@ -219,13 +219,10 @@ func (w *osWorld) startDaemon() {
 	if p.store, err = hoststate.Open(context.Background(), filepath.Join(w.root, datastore)); err != nil {
 		w.t.Fatal(err)
 	}
-	p.runner, err = operation.New(context.Background(), operation.Config{
+	p.runner = operation.New(context.Background(), operation.Config{
 		Journal: p.store, Logger: slog.New(slog.DiscardHandler),
 		Life: operation.Life{Boot: fmt.Sprint("boot ", w.boots), Process: fmt.Sprint(w.lives)},
 	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	touch := func(name string, change func() error) error { return w.touch(p, name, change) }
 	tools := run.Func(w.tool)
 	logger := slog.New(slog.DiscardHandler)

@@ -223,13 +223,10 @@ func (w *world) startDaemon() {
 	if p.store, err = hoststate.Open(context.Background(), filepath.Join(w.root, datastore)); err != nil {
 		w.t.Fatal(err)
 	}
-	p.runner, err = operation.New(context.Background(), operation.Config{
+	p.runner = operation.New(context.Background(), operation.Config{
 		Journal: p.store, Logger: slog.New(slog.DiscardHandler),
 		Life: operation.Life{Boot: fmt.Sprint(w.boot), Process: fmt.Sprint(w.lives)},
 	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	touch := func(name string, change func() error) error { return w.touch(p, name, change) }
 	tools := run.Func(func(ctx context.Context, name string, args ...string) ([]byte, error) { return w.tool(name, args) })
 	logger := slog.New(slog.DiscardHandler)

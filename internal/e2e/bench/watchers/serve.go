@@ -36,10 +36,7 @@ func serve(dir, socket string, work load) error {
 		return err
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	runner, err := operation.New(ctx, operation.Config{Journal: store, Life: operation.Life{Boot: "b", Process: "p"}, Logger: quiet})
-	if err != nil {
-		return err
-	}
+	runner := operation.New(ctx, operation.Config{Journal: store, Life: operation.Life{Boot: "b", Process: "p"}, Logger: quiet})
 	var worked time.Duration
 	released := make(chan struct{})
 	start := operation.Register(runner, operation.Kind[load]{Name: "bench", Steps: []operation.Step[load]{
