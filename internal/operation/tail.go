@@ -10,7 +10,7 @@ const (
 	tailLength = 512
 	// watchRate is how many events a second those who watch get while an operation
 	// runs, all of them together: telling of it must not slow it down.
-	watchRate = 10_000
+	watchRate = 2_000
 )
 
 // A tail is the end of the newest operation's events, in memory. Those who watch

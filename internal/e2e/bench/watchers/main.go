@@ -32,9 +32,9 @@ type variant struct {
 }
 
 func main() {
-	rounds := flag.Int("rounds", 9, "how often each is measured")
+	rounds := flag.Int("rounds", 5, "how often each is measured")
 	watchers := flag.Int("watchers", 50, "how many watch; one of them never reads")
-	blocks := flag.Int("blocks", 16<<10, "how many blocks of 64 KiB the operation hashes")
+	blocks := flag.Int("blocks", 64<<10, "how many blocks of 64 KiB the operation hashes")
 	role := flag.String("role", "", "serve or watch: what this program calls itself for")
 	socket, id, line := flag.String("socket", "", "for roles"), flag.String("id", "", "for roles"), flag.Int("line", 0, "for roles")
 	flag.Parse()
