@@ -30,13 +30,15 @@ type rule struct {
 	// quiet methods are called by machines all the time: their success is
 	// logged at the debug level only.
 	quiet bool
+	// early methods need nothing that a daemon only has once it has resumed.
+	early bool
 }
 
 // access is the one table of who may call what. A method that is not in it is
 // refused.
 func access() map[string]rule {
 	return map[string]rule{
-		tridentv1.VersionService_Version_FullMethodName: {may: anyone, quiet: true},
+		tridentv1.VersionService_Version_FullMethodName: {may: anyone, quiet: true, early: true},
 
 		selfv1.SelfService_GetStatus_FullMethodName: {may: root},
 		selfv1.SelfService_Stage_FullMethodName:     {may: root},
@@ -52,7 +54,7 @@ func access() map[string]rule {
 		operationsv1.OperationsService_Watch_FullMethodName:  {may: root},
 		operationsv1.OperationsService_Cancel_FullMethodName: {may: root},
 
-		setupv1.SetupService_Handshake_FullMethodName:     {may: anyone, quiet: true},
+		setupv1.SetupService_Handshake_FullMethodName:     {may: anyone, quiet: true, early: true},
 		handlesv1.HandleService_OpenImage_FullMethodName:  {may: root},
 		handlesv1.HandleService_OpenConfig_FullMethodName: {may: root},
 		handlesv1.HandleService_Close_FullMethodName:      {may: root},
@@ -65,8 +67,8 @@ func access() map[string]rule {
 		healthpb.Health_Check_FullMethodName:                                   {may: anyone, quiet: true},
 		healthpb.Health_List_FullMethodName:                                    {may: anyone, quiet: true},
 		healthpb.Health_Watch_FullMethodName:                                   {may: anyone, quiet: true},
-		reflectionpb.ServerReflection_ServerReflectionInfo_FullMethodName:      {may: anyone, quiet: true},
-		reflectionalphapb.ServerReflection_ServerReflectionInfo_FullMethodName: {may: anyone, quiet: true},
+		reflectionpb.ServerReflection_ServerReflectionInfo_FullMethodName:      {may: anyone, quiet: true, early: true},
+		reflectionalphapb.ServerReflection_ServerReflectionInfo_FullMethodName: {may: anyone, quiet: true, early: true},
 
 		tridentv1.CommitService_Commit_FullMethodName:         {may: root},
 		tridentv1.StreamingService_StreamDisk_FullMethodName:  {may: root},

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/operation/operationtest"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
@@ -95,6 +97,32 @@ func TestACallerWhoIsNotKnownIsRefused(t *testing.T) {
 	})
 	if status.Code(err) != codes.PermissionDenied {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A daemon that never came to read its journal has not told or done anything that
+// depends on it.
+func TestWhatNeedsTheJournalIsNotCalledBeforeItIsRead(t *testing.T) {
+	runner := operation.New(t.Context(), operation.Config{Journal: operationtest.NewMemory(), Logger: slog.New(slog.DiscardHandler)})
+	g := newGate(Config{Operations: runner, Logger: slog.New(slog.DiscardHandler)})
+	ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: peerInfo{pid: 1}})
+	if err := runner.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for method, rule := range access() {
+		early := method == tridentv1.VersionService_Version_FullMethodName || method == setupv1.SetupService_Handshake_FullMethodName ||
+			strings.HasPrefix(method, "/grpc.reflection.")
+		called := false
+		_, err := g.unary(ctx, nil, &grpc.UnaryServerInfo{FullMethod: method}, func(context.Context, any) (any, error) {
+			called = true
+			return nil, nil
+		})
+		if called != early || early != (err == nil) {
+			t.Errorf("%s: called %t, %v", method, called, err)
+		}
+		if err != nil && rule.unbuilt == "" && status.Code(err) != codes.Unavailable {
+			t.Errorf("%s: code %s", method, status.Code(err))
+		}
 	}
 }
 

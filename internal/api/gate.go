@@ -100,9 +100,10 @@ func (g *gate) pass(ctx context.Context, method string, handle func(context.Cont
 			err = g.status(method, errkind.WithName(errkind.Errorf(errkind.Internal, "%s: panic: %v", method, p), "Panic"))
 		}
 	}()
-	// Callers are served before unsettled work is gone on with. Who asks after it
-	// must not be told what an earlier daemon waited for, nor act on that.
-	if c.rule.may != anyone && g.runner != nil {
+	// Callers are served before the datastore is open and unsettled work is gone on
+	// with. Who asks after it must not be told what an earlier daemon waited for, nor
+	// act on that.
+	if !c.rule.early && g.runner != nil {
 		if err := g.runner.Resumed(ctx); err != nil {
 			return g.status(method, err)
 		}

@@ -60,3 +60,34 @@ func TestWhatBeginsOrCancelsWaitsForResume(t *testing.T) {
 		t.Errorf("cancel: %v", err)
 	}
 }
+
+// What needs the journal must not go on because the runner stops instead.
+func TestARunnerThatStopsBeforeItHasResumedSaysSo(t *testing.T) {
+	r := operation.New(t.Context(), operation.Config{Journal: failing{operationtest.NewMemory()}, Logger: slog.New(slog.DiscardHandler)})
+	start := operation.Register(r, operation.Kind[struct{}]{Name: "work", Steps: []operation.Step[struct{}]{{Name: "one"}}})
+	if err := r.Resume(t.Context()); err == nil || err.Error() != "read journal: it is torn" {
+		t.Errorf("Resume: %v", err)
+	}
+	begun, waits := make(chan error), make(chan error)
+	go func() {
+		_, err := start(t.Context(), "work", struct{}{})
+		begun <- err
+	}()
+	go func() { waits <- r.Resumed(t.Context()) }()
+	if err := r.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-begun; !errors.Is(err, operation.ErrDetached) {
+		t.Errorf("begun: %v", err)
+	}
+	if err := <-waits; !errors.Is(err, operation.ErrDetached) {
+		t.Errorf("Resumed: %v", err)
+	}
+}
+
+// failing is a journal that cannot be read.
+type failing struct{ *operationtest.Memory }
+
+func (failing) List(context.Context, int, bool) ([]operation.Operation, error) {
+	return nil, errors.New("it is torn")
+}

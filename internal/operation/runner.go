@@ -203,8 +203,18 @@ func (r *Runner) carryOn(ctx context.Context) error {
 	return nil
 }
 
-// Resumed returns once Resume has run, or the runner stops.
-func (r *Runner) Resumed(ctx context.Context) error { return r.await(ctx, r.resumed) }
+// Resumed returns nil once Resume has, and ErrDetached if the runner stops before.
+func (r *Runner) Resumed(ctx context.Context) error {
+	if err := r.await(ctx, r.resumed); err != nil {
+		return err
+	}
+	select {
+	case <-r.resumed:
+		return nil
+	default:
+		return ErrDetached
+	}
+}
 
 // awaited carries on with an operation that has waited, unless it has to wait on.
 func (r *Runner) awaited(ctx context.Context, a *active) (stop bool, err error) {
