@@ -51,7 +51,7 @@ type Entry struct {
 // Status looks at the host anew; nothing is remembered.
 func (s *Service) Status(ctx context.Context) (Status, error) {
 	st := Status{Running: s.Version}
-	if err := s.statusOfHost(&st); err != nil {
+	if err := s.statusOfHost(ctx, &st); err != nil {
 		return st, fmt.Errorf("read status of trident: %w", err)
 	}
 	if err := s.statusOfRecords(ctx, &st); err != nil {
@@ -60,7 +60,7 @@ func (s *Service) Status(ctx context.Context) (Status, error) {
 	return st, nil
 }
 
-func (s *Service) statusOfHost(st *Status) (err error) {
+func (s *Service) statusOfHost(ctx context.Context, st *Status) (err error) {
 	if st.Base, err = rescue.BaseVersion(s.Root); err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (s *Service) statusOfHost(st *Status) (err error) {
 	}
 	policy, err := trust.Load(s.Root)
 	st.Trusted = policy.Certificates()
-	st.PolicyEnforced = s.policyEnforced()
+	st.PolicyEnforced = s.policyEnforced(ctx)
 	return err
 }
 
@@ -114,30 +114,6 @@ func (s *Service) verityActive(i Image) bool {
 		}
 		if at := strings.LastIndex(of, "p"); ok && at > 0 && read("sys/block/"+of[:at]+"/loop/backing_file") == s.onHost(s.imagePath(i.Version)) {
 			return true
-		}
-	}
-	return false
-}
-
-// strictPolicy is what systemd has to be told to demand signatures. The form
-// verity+signed would not do: it means either (systemd.image-policy(7)).
-const strictPolicy = "root=signed+absent:usr=signed+absent"
-
-// policyEnforced reports whether systemd is told to demand signatures, by a
-// drop-in before systemd 259 and by sysext.conf from it on.
-func (s *Service) policyEnforced() bool {
-	for _, dir := range []string{"etc", "run", "usr/local/lib", "usr/lib"} {
-		for _, pattern := range []string{"systemd/system/systemd-sysext.service.d/*.conf", "systemd/sysext.conf", "systemd/sysext.conf.d/*.conf"} {
-			paths, err := fs.Glob(inroot.FS(s.Root), dir+"/"+pattern)
-			if err != nil {
-				continue
-			}
-			for _, path := range paths {
-				text, err := inroot.FS(s.Root).ReadFile(path, 64<<10)
-				if err == nil && strings.Contains(string(text), strictPolicy) {
-					return true
-				}
-			}
 		}
 	}
 	return false
