@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -161,7 +160,7 @@ func TestAnUploadIsWhatItWasSaidToBe(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, c.src)
-			r.lim = Limits{MaxSize: 1_000_000, Stall: 100 * time.Millisecond}
+			r.lim = Limits{MaxSize: 1_000_000, Stall: patience(name)}
 			_, err := r.get(t)
 			wantKind(t, err, c.kind, c.words)
 		})

@@ -188,7 +188,7 @@ func TestALayerThatIsNotWhatItsRegistrySaysIsNamedWithTheReason(t *testing.T) {
 			s.login = "ann:s3cret"
 			c.prepare(s)
 			r := newRig(t, Source{URL: s.url, Login: annSays("s3cret")})
-			r.lim = Limits{MaxSize: 1_000_000, Stall: 300 * time.Millisecond, Attempts: 4}
+			r.lim = Limits{MaxSize: 1_000_000, Stall: patience(name), Attempts: 4}
 			_, err := r.get(t)
 			wantKind(t, err, c.kind, c.words)
 			if !strings.HasPrefix(err.Error(), "fetch "+s.url+": ") || strings.Contains(fmt.Sprint(err, r.logs), "s3cret") {
@@ -233,7 +233,7 @@ func TestARegistryThatDoesNotAnswerIsGivenUp(t *testing.T) {
 	r.lim = Limits{Stall: 100 * time.Millisecond, Attempts: 2, MaxSize: size}
 	_, err := r.get(t)
 	wantKind(t, err, errkind.Unavailable, "given up after 2 tries: no byte came for too long")
-	_, err = ranged(t, Origin{URL: from}, nil)
+	_, err = rangedWithin(t, Origin{URL: from}, nil, 100*time.Millisecond)
 	wantKind(t, err, errkind.Unavailable, "given up after 4 tries: no byte came for too long")
 }
 

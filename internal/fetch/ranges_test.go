@@ -20,8 +20,14 @@ import (
 // ranged opens origin on a clock that does not wait.
 func ranged(t *testing.T, origin Origin, meter *Meter) (*Ranges, error) {
 	t.Helper()
+	return rangedWithin(t, origin, meter, 30*time.Second)
+}
+
+// rangedWithin waits that long for a byte.
+func rangedWithin(t *testing.T, origin Origin, meter *Meter, stall time.Duration) (*Ranges, error) {
+	t.Helper()
 	r := &Ranges{
-		lim: Limits{Stall: 300 * time.Millisecond, Attempts: 4}.withDefaults(), meter: meter, log: func(s string) { t.Log(s) },
+		lim: Limits{Stall: stall, Attempts: 4}.withDefaults(), meter: meter, log: func(s string) { t.Log(s) },
 		wait: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 	}
 	r, err := openRanges(t.Context(), origin, r)
@@ -108,7 +114,7 @@ func TestASectionGoesOnWhereTheConnectionBroke(t *testing.T) {
 		}
 	})
 	r := mustRanged(t, Origin{URL: u})
-	r.lim.Attempts = 6
+	r.lim.Attempts, r.lim.Stall = 6, 300*time.Millisecond
 	got, err := r.slurp(t, 1000, size-2000)
 	if err != nil || !bytes.Equal(got, content[1000:size-1000]) {
 		t.Fatalf("%d bytes, %v", len(got), err)
@@ -168,7 +174,9 @@ func TestAServerThatLiesAboutRangesIsNoticed(t *testing.T) {
 					c.later(w, r)
 				}
 			})
-			got, err := mustRanged(t, Origin{URL: u}).slurp(t, 5000, 1000)
+			r := mustRanged(t, Origin{URL: u})
+			r.lim.Stall = patience(name)
+			got, err := r.slurp(t, 5000, 1000)
 			wantKind(t, err, c.kind, c.words)
 			if !bytes.HasPrefix(content[5000:6000], got) {
 				t.Error("wrong bytes came before the error")

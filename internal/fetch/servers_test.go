@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -79,7 +78,7 @@ func TestAServerThatCannotServeIsNamedWithTheReason(t *testing.T) {
 				c.handler(w, r)
 			})
 			r := newRig(t, Source{URL: u})
-			r.lim = Limits{MaxSize: 1_000_000, Stall: 300 * time.Millisecond, Attempts: 4}
+			r.lim = Limits{MaxSize: 1_000_000, Stall: patience(name), Attempts: 4}
 			_, err := r.get(t)
 			wantKind(t, err, c.kind, c.words)
 			if !strings.HasPrefix(err.Error(), "fetch "+u+": ") {
@@ -247,7 +246,7 @@ func TestWhatPassesIsWaitedForAndNothingIsMixed(t *testing.T) {
 				}
 			})
 			r := newRig(t, Source{URL: u})
-			r.lim.Stall = 300 * time.Millisecond
+			r.lim.Stall = patience(name)
 			r.mustGet(t, content)
 			r.wantLog(t, c.log)
 			if r.received > c.bytes {
