@@ -39,16 +39,16 @@ demo: ## Show in a VM how Trident replaces itself (STAY=1 keeps the VM until Ctr
 	@GOFLAGS=-trimpath go run ./internal/e2e/demo $(if $(STAY),-stay)
 
 .PHONY: test
-test: ## Run the tests that need neither root nor a VM
+test: ## Run the tests that need neither root nor a VM (PACKAGES=./internal/fetch for some)
 	@$(NEED) go
-	GOGC=400 go test ./... # memory for time: the power-cut cases take two thirds as long
+	GOGC=400 go test $(or $(PACKAGES),./...) # memory for time: the power-cut cases take two thirds as long
 
 .PHONY: test-root
-test-root: ## Run the tests on loop devices, packages and containers (as root)
+test-root: ## Run the tests on loop devices, packages and containers (as root; PACKAGES=... for some)
 	@[[ $$EUID == 0 ]] || { echo 'make test-root works on loop devices and mounts: run it as root' >&2; exit 1; }
 	@$(NEED) go openssl gpg rpm rpmsign rpmlint createrepo_c dnf veritysetup mkfs.erofs fsck.erofs sfdisk systemd-dissect debootstrap docker-registry
 	export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/trixie)} && \
-	go test -tags root -count 1 -timeout 20m ./internal/... ./packaging/...
+	go test -tags root -count 1 -timeout 20m $(or $(PACKAGES),./internal/... ./packaging/...)
 
 .PHONY: test-vm
 test-vm: ## Run the tests in a VM (as root, because of debootstrap; RUN=Name for some, EVERY=1 to cut the power in every step)
