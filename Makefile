@@ -48,7 +48,7 @@ test-root: ## Run the tests on loop devices, packages and containers (as root; P
 	@[[ $$EUID == 0 ]] || { echo 'make test-root works on loop devices and mounts: run it as root' >&2; exit 1; }
 	@$(NEED) go openssl gpg rpm rpmsign rpmlint createrepo_c dnf veritysetup mkfs.erofs fsck.erofs sfdisk systemd-dissect debootstrap docker-registry
 	export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/trixie)} && \
-	go test -tags root -count 1 -timeout 20m $(or $(PACKAGES),./internal/... ./packaging/...)
+	GOGC=400 go test -tags root -count 1 -timeout 20m $(or $(PACKAGES),./internal/... ./packaging/...)
 
 .PHONY: test-vm
 test-vm: ## Run the tests in a VM (as root, because of debootstrap; RUN=Name for some, EVERY=1 to cut the power in every step)
