@@ -160,8 +160,9 @@ func (g *guest) reboots(ctx context.Context, boot func(context.Context) error) <
 }
 
 // noMoreWork waits until nothing is unsettled. While a machine goes down the volume,
-// which a live system does not have, is gone before the shell is.
-const noMoreWork = "until { findmnt /var/lib/trident || ! grep -w /var/lib/trident /etc/fstab; } >/dev/null && ! test -e /var/lib/trident/unsettled; do sleep 0.2; done"
+// which a live system does not have, is gone before the shell is: so it is looked at
+// last.
+const noMoreWork = "until ! test -e /var/lib/trident/unsettled && { findmnt /var/lib/trident || ! grep -w /var/lib/trident /etc/fstab; } >/dev/null; do sleep 0.2; done"
 
 // unsettled waits until what was begun before a boot has ended by itself.
 func (g *guest) unsettled() {
