@@ -167,12 +167,12 @@ func (r *Runner) Resume(ctx context.Context) error {
 }
 
 func (r *Runner) carryOn(ctx context.Context) error {
-	unsettled, err := r.Journal.List(ctx, 1, true)
+	op, err := r.left(ctx)
 	if err != nil {
-		return fmt.Errorf("read journal: %w", err)
+		return err
 	}
-	if len(unsettled) > 0 {
-		r.active = &active{op: unsettled[0]}
+	if op != nil {
+		r.active = &active{op: *op}
 	}
 	last, err := r.Journal.List(ctx, 1, false)
 	if err != nil {
@@ -236,14 +236,23 @@ func (r *Runner) awaited(ctx context.Context, a *active) (stop bool, err error) 
 // Check reports whether Resume could carry on with what the journal holds: an
 // error of kind Incompatible names what this version does not know.
 func (r *Runner) Check(ctx context.Context) error {
-	unsettled, err := r.Journal.List(ctx, 1, true)
+	op, err := r.left(ctx)
+	if err != nil || op == nil {
+		return err
+	}
+	return r.known(*op)
+}
+
+// left is the operation that an earlier daemon did not settle; nil for none.
+func (r *Runner) left(ctx context.Context) (*Operation, error) {
+	ops, err := r.Journal.List(ctx, 1, true)
 	if err != nil {
-		return fmt.Errorf("read journal: %w", err)
+		return nil, fmt.Errorf("read journal: %w", err)
 	}
-	if len(unsettled) == 0 {
-		return nil
+	if len(ops) == 0 {
+		return nil, nil
 	}
-	return r.known(unsettled[0])
+	return &ops[0], nil
 }
 
 func (r *Runner) known(op Operation) error {

@@ -21,10 +21,11 @@ const (
 )
 
 // policyEnforced reports whether systemd is told to demand signatures, by a
-// drop-in or by sysext.conf. Where two of them differ it is not: which one counts
+// drop-in for the start and the reload, which is how we merge, or by sysext.conf. Where two of them differ it is not: which one counts
 // depends on names and folders, and nobody should rely on it.
 func (s *Service) policyEnforced(ctx context.Context) bool {
-	if demands(s.settings("ExecStart", "systemd/system/systemd-sysext.service.d/*.conf"), "--image-policy="+strictPolicy) {
+	const dropIns, option = "systemd/system/systemd-sysext.service.d/*.conf", "--image-policy=" + strictPolicy
+	if demands(s.settings("ExecStart", dropIns), option) && demands(s.settings("ExecReload", dropIns), option) {
 		return true
 	}
 	if !demands(s.settings("ImagePolicy", "systemd/sysext.conf", "systemd/sysext.conf.d/*.conf"), strictPolicy) {

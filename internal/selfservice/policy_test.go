@@ -37,6 +37,7 @@ func TestWhatDoesNotDemandSignatures(t *testing.T) {
 		"a wider policy":  {"etc/systemd/sysext.conf": "[SysExt]\nImagePolicy=" + strictPolicy + "+unprotected\n"},
 		"two that differ": {"etc/systemd/sysext.conf": "ImagePolicy=" + strictPolicy + "\n", "usr/lib/systemd/sysext.conf.d/a.conf": "ImagePolicy=*\n"},
 		"a wider drop-in": {"etc/systemd/system/systemd-sysext.service.d/a.conf": "ExecStart=\nExecStart=systemd-sysext refresh --image-policy=" + strictPolicy + "+verity\n"},
+		"only a start":    {"etc/systemd/system/systemd-sysext.service.d/a.conf": "ExecStart=systemd-sysext refresh --image-policy=" + strictPolicy + "\n"},
 		"only a reload":   {"etc/systemd/system/systemd-sysext.service.d/a.conf": "ExecReload=systemd-sysext refresh --image-policy=" + strictPolicy + "\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
