@@ -29,7 +29,7 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-rescue", "internal/rescue internal/version"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "proto/client internal/local internal/trust internal/extension internal/boot internal/image internal/fetch internal/linux/ddi internal/linux/fat internal/linux/run internal/linux/atomicfile " +
+	{"internal/cli", "proto/client internal/local internal/trust internal/extension internal/boot internal/image internal/fetch internal/linux/ddi internal/linux/fat internal/linux/run internal/linux/outfile " +
 		"internal/version internal/errkind internal/errkind/grpckind " + generated},
 	{"internal/local", "internal/api internal/servicing internal/hoststate internal/osconfig internal/hostconfig internal/linux/run " +
 		"internal/linux/inroot internal/errkind"},
@@ -82,6 +82,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/linux/loop", "internal/errkind"},
 	{"internal/linux/mount", "internal/errkind"},
 	{"internal/linux/run", "internal/errkind"},
+	{"internal/linux/outfile", "internal/linux/atomicfile internal/errkind"},
 	{"internal/linux/atomicfile", ""},
 
 	// words: what every layer speaks of

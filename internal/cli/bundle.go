@@ -12,7 +12,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/linux/outfile"
 )
 
 const (
@@ -66,9 +66,9 @@ type bundle struct {
 	report report
 }
 
-// writeBundle writes a bundle to a file, which is there whole or not at all.
-func writeBundle(file string, now time.Time, fill func(*bundle) error) error {
-	return atomicfile.WriteFunc(file, 0o600, func(w io.Writer) error {
+// writeBundle writes a bundle. A regular file has the whole bundle or its old content.
+func writeBundle(file outfile.File, now time.Time, fill func(*bundle) error) error {
+	return file.Stream(func(w io.Writer) error {
 		z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1))
 		if err != nil {
 			return err

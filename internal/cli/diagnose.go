@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/linux/outfile"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/local"
 	"github.com/trident-project/trident/internal/version"
@@ -59,7 +60,7 @@ func newDiagnoseCommand(a *app, do func(context.Context, *diagnoseOptions) error
 		Args:    exactly(),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return do(cmd.Context(), o) },
 	}
-	cmd.Flags().StringVarP(&o.bundle, "output", "o", "", "the file to write")
+	cmd.Flags().StringVarP(&o.bundle, "output", "o", "", "the file to write; - is standard output")
 	cmd.Flags().BoolVar(&o.journal, "journal", false, "also the journal of this boot")
 	cmd.Flags().BoolVar(&o.selinux, "selinux", false, "also what SELinux has refused")
 	required(cmd, "output")
@@ -69,7 +70,11 @@ func newDiagnoseCommand(a *app, do func(context.Context, *diagnoseOptions) error
 
 func diagnose(ctx context.Context, o *diagnoseOptions) error {
 	var failures int
-	err := writeBundle(o.bundle, o.app.now(), func(b *bundle) error {
+	file := outfile.File{Path: o.bundle, Mode: 0o600, Stdout: o.app.stdout}
+	if err := file.CheckStream(); err != nil {
+		return err
+	}
+	err := writeBundle(file, o.app.now(), func(b *bundle) error {
 		b.report.Version = version.String()
 		for _, collect := range []func(context.Context, *bundle) error{
 			o.fromDaemon, o.logs, o.datastore, o.facts, o.journals,
@@ -87,7 +92,9 @@ func diagnose(ctx context.Context, o *diagnoseOptions) error {
 	if err != nil {
 		return asUpstream(fmt.Errorf("collect diagnostics: %w", err))
 	}
-	fmt.Fprintf(o.app.stdout, "%s is written.\n", o.bundle)
+	if file.IsFile() {
+		fmt.Fprintf(o.app.stdout, "%s is written.\n", o.bundle)
+	}
 	if failures > 0 {
 		fmt.Fprintf(o.app.stderr, "%d things could not be had; its report.json says which and why.\n", failures)
 	}

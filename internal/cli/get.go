@@ -50,7 +50,7 @@ func newGetCommand(a *app, run func(context.Context, *getOptions) error) *cobra.
 			return run(cmd.Context(), o)
 		},
 	}
-	cmd.Flags().StringVarP(&o.outfile, "outfile", "o", "", "write to this file instead of standard output")
+	cmd.Flags().StringVarP(&o.outfile, "outfile", "o", "", "write to this file instead of standard output, which is -")
 	return cmd
 }
 
@@ -64,7 +64,9 @@ func get(ctx context.Context, o *getOptions) error {
 			return err
 		}
 		if o.outfile != "" {
-			return writeOut(o.outfile, text)
+			out := secretFile(o.outfile)
+			out.Stdout = o.app.stdout
+			return writeText(out, text)
 		}
 		_, err = o.app.stdout.Write(text)
 		return err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -14,7 +13,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	cosi "github.com/trident-project/trident/internal/image"
-	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/linux/outfile"
 )
 
 type imageBuildOptions struct {
@@ -97,7 +96,7 @@ type imageBuilt struct {
 }
 
 func imageBuild(ctx context.Context, o *imageBuildOptions) error {
-	var inputs []io.Closer
+	var inputs []*os.File
 	defer func() {
 		for _, f := range inputs {
 			_ = f.Close() // only read
@@ -107,33 +106,53 @@ func imageBuild(ctx context.Context, o *imageBuildOptions) error {
 	if err != nil {
 		return err
 	}
+	out := outfile.File{Path: o.image, Mode: 0o644, Inputs: []string{o.osRelease, o.packages}, Stdout: o.app.stdout}
+	for _, f := range inputs {
+		out.Inputs = append(out.Inputs, f.Name())
+	}
+	if err := out.CheckStream(); err != nil {
+		return err
+	}
 	r := &imageBuilt{Path: o.image, spec: spec}
+	spec.Temp = out.TempDir()
 	progress := newProgress(o.app)
-	err = atomicfile.WriteFunc(o.image, 0o644, func(w io.Writer) error {
+	err = out.Stream(func(w io.Writer) error {
 		var err error
-		r.SHA384, err = cosi.Write(ctx, w, spec, func(done, total int64) { progress.bytes("pack", done, total) })
+		counted := &countingWriter{w: w}
+		r.SHA384, err = cosi.Write(ctx, counted, spec, func(done, total int64) { progress.bytes("pack", done, total) })
+		r.Size = counted.n
 		return err
 	})
 	progress.end()
 	if err != nil {
 		return interrupted(ctx, err)
 	}
-	info, err := os.Stat(o.image)
-	if err != nil {
-		return err
+	if !out.IsFile() { // whoever reads the image wants nothing else in it
+		o.app.stdout = o.app.stderr
 	}
-	r.Size = info.Size()
 	return o.app.show(r, r.write)
+}
+
+// countingWriter counts the bytes that it passes on.
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
 }
 
 // spec opens what the image is made of. files are to be closed, also after an
 // error.
-func (o *imageBuildOptions) spec(files *[]io.Closer) (s cosi.Spec, err error) {
+func (o *imageBuildOptions) spec(files *[]*os.File) (s cosi.Spec, err error) {
 	arch, ok := cosi.ParseArch(strings.ReplaceAll(o.arch, "-", "_"))
 	if !ok {
 		return s, errkind.Errorf(errkind.Invalid, "--arch is %q, it must be %s or %s", o.arch, cosi.AMD64, cosi.ARM64)
 	}
-	s = cosi.Spec{ID: o.id, Arch: arch, Temp: filepath.Dir(o.image)}
+	s = cosi.Spec{ID: o.id, Arch: arch}
 	release, err := os.ReadFile(o.osRelease)
 	if err != nil {
 		return s, fmt.Errorf("read --os-release: %w", err)

@@ -2,7 +2,7 @@ package cli
 
 import (
 	"fmt"
-	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,7 +73,7 @@ func (k keys) mount(find func(key string) (int, error)) (cosi.Mount, error) {
 
 // assemble makes the disk of the partitions that were given. files are to be
 // closed when it is no longer read.
-func (o *imageBuildOptions) assemble(s *cosi.Spec, files *[]io.Closer) error {
+func (o *imageBuildOptions) assemble(s *cosi.Spec, files *[]*os.File) error {
 	const flag = "--partition"
 	var parts []cosi.Part
 	var all []keys
@@ -120,7 +120,7 @@ func (o *imageBuildOptions) assemble(s *cosi.Spec, files *[]io.Closer) error {
 	return nil
 }
 
-func (k keys) part(arch cosi.Arch, files *[]io.Closer) (p cosi.Part, err error) {
+func (k keys) part(arch cosi.Arch, files *[]*os.File) (p cosi.Part, err error) {
 	if p.Name, err = k.need("name"); err != nil {
 		return p, err
 	}

@@ -51,6 +51,7 @@ func newInstallCommand(a *app, run func(context.Context, *installOptions) error)
 }
 
 func install(ctx context.Context, o *installOptions) error {
+	o.inputs = []string{o.config}
 	if o.plan {
 		return o.showPlan(ctx)
 	}
@@ -63,6 +64,9 @@ func install(ctx context.Context, o *installOptions) error {
 }
 
 func (o *installOptions) showPlan(ctx context.Context) error {
+	if err := o.checkFiles(); err != nil {
+		return err
+	}
 	err := o.app.ask(ctx, "plan the installation", func(c *client.Client) error {
 		text, err := readConfig(o.config)
 		if err != nil {

@@ -41,6 +41,9 @@ var errNoReboot = errors.New("the reboot did not happen")
 type servicingOptions struct {
 	followOptions
 	statusFile, errorFile string
+	// inputs are the files that the command reads; statusFile and errorFile may not
+	// overwrite them.
+	inputs []string
 }
 
 func newServicingOptions(a *app) servicingOptions {
@@ -68,6 +71,9 @@ func (o *servicingOptions) service(ctx context.Context, doing string, begin verb
 
 // serviceTo is service with a report of how it ended.
 func (o *servicingOptions) serviceTo(ctx context.Context, doing string, begin verbOfHost, report reporter) error {
+	if err := o.checkFiles(); err != nil {
+		return err
+	}
 	var out client.Outcome
 	err := o.followTo(ctx, doing, false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
 		watching, stop := context.WithCancelCause(ctx)

@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/internal/linux/outfile"
 	"github.com/trident-project/trident/proto/client"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 )
@@ -18,12 +20,25 @@ import (
 // freshStatus is upstream's status of a host of which nothing is recorded.
 const freshStatus = "spec: {}\nservicingState: not-provisioned\ninstallIndex: 0\n"
 
+// checkFiles fails where the files that -s and -e ask for cannot be written.
+func (o *servicingOptions) checkFiles() error {
+	for _, path := range []string{o.statusFile, o.errorFile} {
+		if path == "" {
+			continue
+		}
+		if err := secretFile(path, o.inputs...).CheckStream(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // writeFiles writes what -s and -e ask for. It has its own time: the command's
 // may be over.
 func (o *servicingOptions) writeFiles(ctx context.Context, err error) error {
 	var errs []error
 	if o.errorFile != "" {
-		errs = append(errs, writeErrorFile(o.errorFile, err))
+		errs = append(errs, writeErrorFile(secretFile(o.errorFile, o.inputs...), err))
 	}
 	if o.statusFile != "" {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
@@ -36,7 +51,7 @@ func (o *servicingOptions) writeFiles(ctx context.Context, err error) error {
 			if err != nil {
 				return err
 			}
-			return writeOut(o.statusFile, []byte(text))
+			return writeText(secretFile(o.statusFile, o.inputs...), []byte(text))
 		}))
 	}
 	return errors.Join(errs...)
@@ -44,16 +59,16 @@ func (o *servicingOptions) writeFiles(ctx context.Context, err error) error {
 
 // writeErrorFile writes an error as upstream does. Where there is none, a file
 // that is there already says so by being empty.
-func writeErrorFile(path string, err error) error {
+func writeErrorFile(f outfile.File, err error) error {
 	if err != nil {
 		text, merr := dumpYAML(documentOf(err))
-		return errors.Join(merr, wrap("write error to "+path, writeOut(path, text)))
+		return errors.Join(merr, wrap("write the error", writeText(f, text)))
 	}
-	info, err := os.Stat(path)
+	info, err := os.Stat(f.Path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 		return nil
 	}
-	return wrap("empty the file for errors", errors.Join(err, os.Truncate(path, 0)))
+	return wrap("empty the file for errors", errors.Join(err, os.Truncate(f.Path, 0)))
 }
 
 func wrap(doing string, err error) error {
@@ -63,9 +78,18 @@ func wrap(doing string, err error) error {
 	return err
 }
 
-// writeOut writes a file that is for root's eyes: there may be secrets in a Host
-// Configuration. It may be a device or a pipe.
-func writeOut(path string, text []byte) error { return os.WriteFile(path, text, 0o600) }
+// secretFile is an output that only its owner may read, because a Host Configuration
+// can have secrets.
+func secretFile(path string, inputs ...string) outfile.File {
+	return outfile.File{Path: path, Mode: 0o600, Inputs: inputs}
+}
+
+func writeText(f outfile.File, text []byte) error {
+	return f.Stream(func(w io.Writer) error {
+		_, err := w.Write(text)
+		return err
+	})
+}
 
 // errorDocument is an error as upstream writes it down.
 type errorDocument struct {

@@ -387,7 +387,7 @@ func TestAnErrorFileIsEmptiedBySuccess(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{file, os.DevNull, file + "-none"} {
-		if err := writeErrorFile(path, nil); err != nil {
+		if err := writeErrorFile(secretFile(path), nil); err != nil {
 			t.Error(err)
 		}
 	}

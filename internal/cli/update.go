@@ -41,6 +41,7 @@ func newUpdateCommand(a *app, run func(context.Context, *updateOptions) error) *
 }
 
 func updateHost(ctx context.Context, o *updateOptions) error {
+	o.inputs = []string{o.config}
 	return o.service(ctx, "update the host", func(ctx context.Context, c *client.Client, fn func(*client.Event)) (client.Outcome, error) {
 		return o.run(ctx, c, func(config *client.Config, how client.How) (client.Outcome, error) {
 			return c.Host().Update(ctx, config, how, fn)

@@ -1,0 +1,248 @@
+// Package outfile writes results to the paths that people name.
+//
+// A person may name anything: a symbolic link, a device such as /dev/null, a pipe,
+// or by mistake one of the files that the result is made from. A regular file is
+// replaced at once when the result is whole, so that a failure leaves the old content.
+// A link stays a link, and the file behind it is replaced. Devices and pipes are
+// written into. What cannot take the result is refused by name before any work.
+package outfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+)
+
+// A File is where a result goes.
+type File struct {
+	// Path is what the person named. "-" stands for Stdout.
+	Path string
+	// Mode is the mode of the file once it is written; an existing one gets it, too.
+	Mode fs.FileMode
+	// Inputs are the files and folders that the result is made from. A Path that is
+	// one of these files, under whatever name, or that lies in one of these folders,
+	// is refused. Inputs that do not exist, and empty names, do not count.
+	Inputs []string
+	// Stdout takes a stream for the path "-". Without it "-" is the name of a file.
+	Stdout io.Writer
+}
+
+// maxLinks is how many symbolic links are followed; the kernel follows as many
+// (path_resolution(7)).
+const maxLinks = 40
+
+// place is a resolved File.
+type place struct {
+	path   string
+	stdout bool // the result goes to File.Stdout
+	direct bool // the path is opened and written into, not replaced
+}
+
+// CheckStream fails where Stream would fail because of the path, without writing
+// anything. Errors are of the kinds Invalid and Precondition.
+func (f File) CheckStream() error { return f.check(true) }
+
+// CheckWhole is CheckStream for Replace.
+func (f File) CheckWhole() error { return f.check(false) }
+
+func (f File) check(stream bool) error {
+	_, err := f.resolve(stream)
+	return f.wrap(err)
+}
+
+// Stream writes what fill writes, from its beginning to its end. A device or pipe
+// keeps what was written before a failure; a regular file keeps its old content.
+func (f File) Stream(fill func(io.Writer) error) error {
+	p, err := f.resolve(true)
+	switch {
+	case err != nil:
+		return f.wrap(err)
+	case p.stdout:
+		return fill(f.Stdout)
+	case !p.direct:
+		return atomicfile.WriteFunc(p.path, f.Mode, fill)
+	}
+	out, err := os.OpenFile(p.path, os.O_WRONLY|unix.O_NOCTTY, 0)
+	if err != nil {
+		return f.wrap(err)
+	}
+	return errors.Join(fill(out), f.wrap(out.Close()))
+}
+
+// Replace gives fill an empty file to write in any order, and replaces the named
+// file by it. Only a regular file can take such a result.
+func (f File) Replace(fill func(*os.File) error) error {
+	p, err := f.resolve(false)
+	if err != nil {
+		return f.wrap(err)
+	}
+	return atomicfile.FillFunc(p.path, f.Mode, fill)
+}
+
+func (f File) wrap(err error) error {
+	if err != nil {
+		err = fmt.Errorf("write %s: %w", f.Path, err)
+	}
+	return err
+}
+
+func (f File) resolve(stream bool) (place, error) {
+	if f.Path == "-" && f.Stdout != nil {
+		return place{stdout: true}, nil
+	}
+	p, info, err := follow(f.Path)
+	if err != nil {
+		return place{}, err
+	}
+	if info != nil {
+		if err := f.checkKind(info, stream); err != nil {
+			return place{}, err
+		}
+		p.direct = p.direct || !info.Mode().IsRegular()
+	}
+	if p.direct && !stream {
+		return place{}, errkind.Errorf(errkind.Invalid, "it is a stream, and the result has to be written in any order; name a file")
+	}
+	return p, f.checkInputs(p, info)
+}
+
+// checkKind refuses what a result cannot be written into.
+func (f File) checkKind(info fs.FileInfo, stream bool) error {
+	const hint = "Name a file."
+	mode := info.Mode()
+	switch {
+	case mode.IsDir():
+		return errkind.WithHint(errkind.Errorf(errkind.Invalid, "it is a folder"), "Name a file in it.")
+	case mode&fs.ModeSocket != 0:
+		return errkind.WithHint(errkind.Errorf(errkind.Invalid, "it is a socket"), hint)
+	case mode&fs.ModeDevice != 0 && mode&fs.ModeCharDevice == 0:
+		return errkind.WithHint(errkind.Errorf(errkind.Invalid, "it is a block device"), hint)
+	case !stream && !mode.IsRegular():
+		return errkind.WithHint(errkind.Errorf(errkind.Invalid, "it is a device or a pipe, and the result has to be written in any order"), hint)
+	}
+	return nil
+}
+
+// follow follows the links of the last name of a path. info is nil where nothing
+// exists yet.
+func follow(path string) (p place, info fs.FileInfo, err error) {
+	if path == "" {
+		return p, nil, errkind.Errorf(errkind.Invalid, "it names no file")
+	}
+	if strings.HasSuffix(path, "/") {
+		return p, nil, errkind.WithHint(errkind.Errorf(errkind.Invalid, "it names a folder"), "Name a file in it.")
+	}
+	for range maxLinks {
+		info, err = os.Lstat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return place{path: path}, nil, folderExists(filepath.Dir(path))
+		}
+		if err != nil {
+			return p, nil, err
+		}
+		if info.Mode().Type() != fs.ModeSymlink {
+			return place{path: path}, info, nil
+		}
+		dir := filepath.Dir(path)
+		if onProc(dir) { // /dev/stdout: it is open, and whoever opened it reads from there
+			info, err = os.Stat(path)
+			return place{path: path, direct: true}, info, err
+		}
+		target, err := os.Readlink(path)
+		if err != nil {
+			return p, nil, err
+		}
+		if !filepath.IsAbs(target) {
+			if dir, err = filepath.EvalSymlinks(dir); err != nil {
+				return p, nil, err
+			}
+			target = filepath.Join(dir, target)
+		}
+		path = target
+	}
+	return p, nil, unix.ELOOP
+}
+
+func folderExists(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return errkind.Errorf(errkind.Precondition, "the folder %s does not exist", dir)
+	case err == nil && !info.IsDir():
+		return errkind.Errorf(errkind.Invalid, "%s is not a folder", dir)
+	}
+	return err
+}
+
+// onProc reports whether links in a folder are those of proc(5), which lead to open
+// files and not to names.
+func onProc(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && st.Type == unix.PROC_SUPER_MAGIC
+}
+
+// checkInputs refuses to overwrite what the result is made from.
+func (f File) checkInputs(p place, info fs.FileInfo) error {
+	dir, err := filepath.EvalSymlinks(filepath.Dir(p.path))
+	if err != nil {
+		return err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	for _, name := range f.Inputs {
+		in, err := os.Stat(name)
+		if name == "" || err != nil {
+			continue // whoever reads it says so better
+		}
+		if info != nil && info.Mode().IsRegular() && os.SameFile(in, info) {
+			return errkind.WithHint(errkind.Errorf(errkind.Invalid, "it is the same file as the input %s, which would be lost", name),
+				"Name another file.")
+		}
+		if in.IsDir() && inFolder(in, dir) {
+			return errkind.WithHint(errkind.Errorf(errkind.Invalid, "it lies in the folder %s, which goes into the result", name),
+				"Name a file outside of that folder.")
+		}
+	}
+	return nil
+}
+
+// inFolder reports whether a real path is a folder or lies below it.
+func inFolder(folder fs.FileInfo, path string) bool {
+	for {
+		if info, err := os.Stat(path); err == nil && os.SameFile(folder, info) {
+			return true
+		}
+		parent := filepath.Dir(path)
+		if parent == path {
+			return false
+		}
+		path = parent
+	}
+}
+
+// IsFile reports whether the result becomes a regular file under the name that the
+// person gave, so that a word about it on standard output disturbs nobody.
+func (f File) IsFile() bool {
+	p, err := f.resolve(true)
+	return err == nil && !p.stdout && !p.direct
+}
+
+// TempDir is a folder for what is too large for memory while the result is made: on
+// the file system of the result where that is a file, else that of os.TempDir.
+func (f File) TempDir() string {
+	p, err := f.resolve(true)
+	if err != nil || p.stdout || p.direct {
+		return os.TempDir()
+	}
+	return filepath.Dir(p.path)
+}
