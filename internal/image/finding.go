@@ -21,6 +21,7 @@ const (
 	NameCompressionRequired  = "V1_2CompressionInfoRequired"
 	NameNoRegions            = "V1_2DiskRegionsMissing"
 	NameFirstRegion          = "V1_2DiskRegionsInvalidFirstRegion"
+	NameMultipleGPT          = "V1_2MultiplePrimaryGptRegions"
 	NameNotGPT               = "V1_2DiskPartitionTableNotGpt"
 	NameDuplicateNumber      = "V1_2DuplicatePartitionNumber"
 	NameNumberZero           = "V1_2PartitionNumberZero"

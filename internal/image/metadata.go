@@ -192,9 +192,6 @@ func unquote(v string) string {
 	return out.String()
 }
 
-// isContainerLinux says whether this is Azure Container Linux, whose images have
-// no list of packages.
-func (o OSRelease) isContainerLinux() bool {
-	const name = "azurecontainerlinux"
-	return o.Get("ID") == name || o.Get("ID") == "azurelinux" && o.Get("VARIANT_ID") == name
-}
+// isContainerLinux reports whether this is Azure Container Linux, whose images have no
+// list of packages. VARIANT_ID alone tells, whatever the ID is.
+func (o OSRelease) isContainerLinux() bool { return o.Get("VARIANT_ID") == "azurecontainerlinux" }

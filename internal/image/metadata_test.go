@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/fetch"
 )
 
 var (
@@ -168,8 +169,7 @@ func TestEveryRuleOfMetadataHasItsNameAndPlace(t *testing.T) {
 		{2, at("disk", "size"), 1000, "ParseMetadata disk.size", false},
 		{2, at("disk", "lbaSize"), 1024, "ParseMetadata disk.lbaSize", false},
 		{2, at("disk", "gptRegions", 1, "number"), nil, "ParseMetadata disk.gptRegions[1].number", false},
-		{2, at("disk", "gptRegions", 3, "type"), "hole", "ParseMetadata disk.gptRegions[3].type,V1_2ImageFileHasNoCorrespondingPartition images[1].verity.image.path", false},
-		{2, at("disk", "gptRegions", 1, "type"), "primary-gpt", "ParseMetadata disk.gptRegions[1].type,V1_2ImageFileHasNoCorrespondingPartition images[0].image.path", false},
+		{2, at("disk", "gptRegions", 1, "type"), "primary-gpt", "V1_2MultiplePrimaryGptRegions disk.gptRegions[1].type,V1_2ImageFileHasNoCorrespondingPartition images[0].image.path", false},
 		{2, at("compression", "maxWindowLog"), nil, "ParseMetadata compression.maxWindowLog", false},
 		{2, at("compression", "maxWindowLog"), 32, "ParseMetadata compression.maxWindowLog", false},
 	} {
@@ -267,10 +267,10 @@ func TestMetadataIsReadAsItMeans(t *testing.T) {
 func TestContainerLinuxNeedsNoPackages(t *testing.T) {
 	t.Parallel()
 	for release, ok := range map[string]bool{
-		"ID=azurecontainerlinux\n":                            true,
+		"ID=azurecontainerlinux\n":                            false,
 		"ID=azurelinux\nVARIANT_ID=\"azurecontainerlinux\"\n": true,
 		"ID=azurelinux\n":                                     false,
-		"ID=debian\nVARIANT_ID=azurecontainerlinux\n":         false,
+		"ID=debian\nVARIANT_ID=azurecontainerlinux\n":         true,
 	} {
 		v := document(1)
 		set(v, nil, "osPackages")
@@ -377,4 +377,84 @@ func FuzzParseMetadata(f *testing.F) {
 			t.Fatal("other partitions")
 		}
 	})
+}
+
+func TestAPackageMayHaveNoReleaseAndNoArchitectureIfItSaysSo(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{"release", "arch"} {
+		v := document(2)
+		set(v, "", "osPackages", 0, key)
+		if _, _, err := ParseMetadata(encoded(t, v), false); err != nil {
+			t.Errorf("%s is empty: %v", key, err)
+		}
+		v["osPackages"].([]any)[0].(map[string]any)[key] = nil
+		if _, _, err := ParseMetadata(encoded(t, v), false); len(Findings(err)) != 1 {
+			t.Errorf("%s is null: %v", key, err)
+		}
+	}
+}
+
+func TestARegionOfAnUnknownTypeIsNotUsed(t *testing.T) {
+	t.Parallel()
+	v := document(2)
+	regions := v["disk"].(map[string]any)["gptRegions"].([]any)
+	v["disk"].(map[string]any)["gptRegions"] = append(regions, map[string]any{
+		"type": "hole", "image": map[string]any{"path": "images/hole.zst", "compressedSize": 1, "uncompressedSize": 1, "sha384": digestA},
+	})
+	_, warnings, err := ParseMetadata(encoded(t, v), false)
+	if err != nil || namesOf(warnings) != "ParseMetadata disk.gptRegions[4].type" {
+		t.Errorf("%v, %v", warnings, err)
+	}
+}
+
+func TestTextThatIsNotUnicodeIsRefused(t *testing.T) {
+	t.Parallel()
+	for text, ok := range map[string]bool{
+		"ID=a\xffb":                   false, // no UTF-8
+		"ID=a\xed\xa0\x80":            false, // a surrogate in UTF-8
+		`ID=\ud83d`:                   false,
+		`ID=\ud83d\n`:                 false,
+		`ID=\ud83dx\ude00`:            false,
+		`ID=\ude00\ud83d`:             false,
+		`ID=\uD83D\uD83D\uDE00`:       false,
+		`ID=\ud83d\ude00`:             true,
+		`ID=\ud83d\ude00\uD83D\uDE00`: true,
+		`ID=\\ud83d`:                  true, // a backslash and letters
+		`ID=\\\ud83d`:                 false,
+		"ID=ü":                        true,
+	} {
+		data := strings.Replace(string(encoded(t, document(2))), `ID=debian`, text, 1)
+		_, _, err := ParseMetadata([]byte(data), true)
+		if ok != (err == nil) {
+			t.Errorf("%q: %v", text, err)
+		}
+		key := strings.Replace(string(encoded(t, document(2))), `"osRelease"`, `"`+text+`":1,"osRelease"`, 1)
+		if _, _, err := ParseMetadata([]byte(key), true); ok != (err == nil) {
+			t.Errorf("key %q: %v", text, err)
+		}
+	}
+}
+
+// The images that other tools made, or that once broke us.
+func TestReportedImagesAreReadOrRefused(t *testing.T) {
+	t.Parallel()
+	dir := "../../../shared/testdata/reports"
+	for name, ok := range map[string]bool{
+		"json-bad-utf8": false, "package-arch-empty": true, "package-release-empty": true, "writer-image-customizer-ubuntu": true,
+	} {
+		path, err := filepath.Abs(filepath.Join(dir, name+".cosi"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(path); err != nil {
+			t.Skipf("the reported images are not here: %v", err)
+		}
+		img, err := Open(t.Context(), fetch.Origin{URL: "file://" + path}, Ignored, Options{})
+		if ok != (err == nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil {
+			_ = img.Close()
+		}
+	}
 }

@@ -101,7 +101,7 @@ func (o object) metadata(v Version) *Metadata {
 		m.Packages = []Package{}
 	}
 	for _, p := range packages {
-		m.Packages = append(m.Packages, Package{p.text("name", true), p.text("version", true), p.text("release", false), p.text("arch", false)})
+		m.Packages = append(m.Packages, p.osPackage(v))
 	}
 	if b, is := o.object("bootloader", false); is {
 		m.Bootloader = b.bootloader()
@@ -116,6 +116,18 @@ func (o object) metadata(v Version) *Metadata {
 		}
 	}
 	return m
+}
+
+// osPackage reads a package. Since version 1.1 release and arch are required; both may
+// be empty, because the packages of some systems have neither.
+func (o object) osPackage(v Version) Package {
+	p := Package{o.text("name", true), o.text("version", true), o.text("release", false), o.text("arch", false)}
+	for _, r := range []struct{ key, name string }{{"release", NamePackageNoRelease}, {"arch", NamePackageNoArch}} {
+		if v.since(1) && o.fields != nil && o.fields[r.key] == nil {
+			o.fault(r.name, o.at(r.key), "is missing for %.64q, and is required since version 1.1", p.Name)
+		}
+	}
+	return p
 }
 
 // disk reads what came with version 1.2.
@@ -144,7 +156,11 @@ func (o object) disk(m *Metadata) {
 
 func (o object) region(v Version) Region {
 	i, _ := o.object("image", true)
-	r := Region{Image: i.file(v), Type: o.word("type", PrimaryGPT, PartitionRegion)}
+	r := Region{Image: i.file(v), Type: o.text("type", true)}
+	if o.is("type") && r.Type != PrimaryGPT && r.Type != PartitionRegion {
+		// Upstream passes over such a region, too.
+		o.warn(NameParse, o.at("type"), "is %.32q, which is not known; the region is not used", r.Type)
+	}
 	if r.Type == PartitionRegion {
 		n, _ := o.number("number", true, 1<<31)
 		r.Number = int(n)

@@ -81,14 +81,6 @@ func (m *Metadata) checkPackages(w *walker) {
 	if m.Packages == nil && !m.OSRelease.isContainerLinux() {
 		w.fault(NamePackagesRequired, "osPackages", "is missing, and is required since version 1.1")
 	}
-	for i, p := range m.Packages {
-		if p.Release == "" {
-			w.fault(NamePackageNoRelease, fmt.Sprintf("osPackages[%d].release", i), "is missing for %.64q, and is required since version 1.1", p.Name)
-		}
-		if p.Arch == "" {
-			w.fault(NamePackageNoArch, fmt.Sprintf("osPackages[%d].arch", i), "is missing for %.64q, and is required since version 1.1", p.Name)
-		}
-	}
 }
 
 func (m *Metadata) checkDisk(w *walker) {
@@ -125,7 +117,7 @@ func (m *Metadata) checkRegions(w *walker) {
 			paths[r.Image.Path] = i
 		}
 		if i > 0 && r.Type == PrimaryGPT {
-			w.fault(NameParse, at+".type", "is %s, and only the first region may be", PrimaryGPT)
+			w.fault(NameMultipleGPT, at+".type", "is %s, and only the first region may be", PrimaryGPT)
 		}
 		if r.Type != PartitionRegion || len(w.found(at+".number")) > 0 {
 			continue

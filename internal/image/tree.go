@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 const (
@@ -15,8 +18,13 @@ const (
 
 // decodeTree reads one JSON value into map[string]any, []any, string,
 // json.Number, bool and nil. Unlike encoding/json it minds the case of names and
-// refuses a name that comes twice: of two readers, each would believe another.
+// refuses a name that comes twice: of two readers, each would believe another. It
+// refuses text that is not Unicode, too (RFC 8259, 8.1 and 8.2), which encoding/json
+// would change.
 func decodeTree(data []byte) (any, error) {
+	if err := checkUnicode(data); err != nil {
+		return nil, err
+	}
 	d := treeDecoder{json.NewDecoder(bytes.NewReader(data)), 0}
 	d.UseNumber()
 	v, err := d.value(0)
@@ -97,4 +105,43 @@ func (d *treeDecoder) elements(depth int) ([]any, error) {
 		out = append(out, v)
 	}
 	return out, nil
+}
+
+// checkUnicode fails for bytes that are not UTF-8, and for an escape that is half of a
+// surrogate pair: no other program would read the same text.
+func checkUnicode(data []byte) error {
+	if !utf8.Valid(data) {
+		at := 0
+		for r, n := utf8.DecodeRune(data); r != utf8.RuneError || n > 1; r, n = utf8.DecodeRune(data[at:]) {
+			at += n
+		}
+		return fmt.Errorf("at byte %d: it is not UTF-8", at)
+	}
+	for i := 0; i < len(data); i++ {
+		if data[i] != '\\' {
+			continue
+		}
+		first := escapedRune(data[i:])
+		i++ // what is escaped may be a backslash
+		if !utf16.IsSurrogate(first) {
+			continue
+		}
+		if utf16.DecodeRune(first, escapedRune(data[i+5:])) == utf8.RuneError {
+			return fmt.Errorf("at byte %d: %s is half of a character", i-1, data[i-1:i+5])
+		}
+		i += 10
+	}
+	return nil
+}
+
+// escapedRune is the value of an escape such as \u00e4 at the beginning of data, or -1.
+func escapedRune(data []byte) rune {
+	if len(data) < 6 || data[0] != '\\' || data[1] != 'u' {
+		return -1
+	}
+	n, err := strconv.ParseUint(string(data[2:6]), 16, 16)
+	if err != nil {
+		return -1
+	}
+	return rune(n)
 }

@@ -27,6 +27,11 @@ func (w *walker) doubt(name, path, format string, args ...any) {
 	w.findings = append(w.findings, Finding{Name: name, Path: path, Text: fmt.Sprintf(format, args...), Relaxable: true})
 }
 
+// warn adds a finding that excludes nothing.
+func (w *walker) warn(name, path, format string, args ...any) {
+	w.findings = append(w.findings, Finding{Name: name, Path: path, Text: fmt.Sprintf(format, args...), Relaxable: true, warning: true})
+}
+
 // unknown adds a finding about a word that a later version may define.
 func (w *walker) unknown(path, format string, args ...any) {
 	f := Finding{Name: NameParse, Path: path, Text: fmt.Sprintf(format, args...), Relaxable: w.newer, warning: w.newer}
