@@ -29,7 +29,8 @@ func (f *Filesystem) IsESP() bool {
 	return f.MountPoint != nil && path.Clean(f.MountPoint.Path) == defaultESP
 }
 
-func (m *MountPoint) readOnly() bool {
+// ReadOnly reports whether the options mount the file system read-only.
+func (m *MountPoint) ReadOnly() bool {
 	ro := false
 	for o := range strings.SplitSeq(m.Options, ",") {
 		switch strings.TrimSpace(o) {
@@ -129,7 +130,7 @@ func (c *checker) required() {
 		c.fromImage(&s.Filesystems[esp], esp)
 	}
 	c.mustMount("/")
-	if f, i := s.holder("/var/tmp"); f != nil && f.MountPoint.readOnly() {
+	if f, i := s.holder("/var/tmp"); f != nil && f.MountPoint.ReadOnly() {
 		c.fault(filesystemAt(i)+".mountPoint.options", "VarTmpOnReadOnlyVolume", "make /var/tmp read-only, which is on this file system and must be writable")
 	}
 	if c.spec.Image == nil && slices.ContainsFunc(s.Filesystems, func(f Filesystem) bool { return f.Source == FromImage }) {
@@ -170,7 +171,7 @@ func (c *checker) datastore() {
 	case s.isPair(f.DeviceID), s.verityOf(f.DeviceID) != nil && s.isPair(s.verityOf(f.DeviceID).DataDeviceID):
 		c.fault(at, "DatastorePathInABUpdateVolume", "%s is on A/B volume %q, and the next update would leave it behind: give %s a volume of its own",
 			t.DatastorePath, f.DeviceID, path.Dir(t.DatastorePath))
-	case f.MountPoint.readOnly():
+	case f.MountPoint.ReadOnly():
 		c.warn(at, "%s is on a file system that is mounted read-only at %s", t.DatastorePath, f.MountPoint.Path)
 	}
 }
@@ -200,7 +201,7 @@ func (c *checker) extensionVolumes(g *graph) {
 			switch {
 			case f == nil || !s.hasPairBelow(g, f.DeviceID):
 				c.fault(at, "ExtensionImageNotOnABVolume", "is placed in %s, which both slots share: it must be on an A/B volume", dir)
-			case f.MountPoint.readOnly():
+			case f.MountPoint.ReadOnly():
 				c.fault(at, "ExtensionImageNotOnABVolume", "is placed in %s, which is read-only: it must be on a writable A/B volume", dir)
 			}
 		}

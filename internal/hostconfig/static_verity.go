@@ -26,7 +26,7 @@ func (c *checker) verity(g *graph) {
 			c.fault(filesystemAt(fi), "VerityFilesystemWithoutMountPoint", "is on verity device %q, and has no mountPoint", v.ID)
 			continue
 		}
-		if !f.MountPoint.readOnly() {
+		if !f.MountPoint.ReadOnly() {
 			c.fault(filesystemAt(fi)+".mountPoint", "VerityDeviceMountedReadWrite", "is on verity device %q, and must be mounted with the option ro", v.ID)
 		}
 		switch where := path.Clean(f.MountPoint.Path); where {
@@ -75,7 +75,7 @@ func (c *checker) rootVerity() {
 		c.fault(at, "MountPointNotBackedByBlockDevice", "has %s on it, which must be on a device", overlayDir)
 	case s.hasPairs() && !s.isPair(f.DeviceID):
 		c.fault(at, "MountPointNotBackedByAbUpdateVolumePair", "has %s on it, which must be on a writable A/B volume: give it one of its own", overlayDir)
-	case f.MountPoint.readOnly():
+	case f.MountPoint.ReadOnly():
 		c.fault(at+".mountPoint", "OverlayOnReadOnlyVolume", "is read-only, and has %s on it, which must be writable: give it a volume of its own", overlayDir)
 	case s.verityOf(f.DeviceID) != nil:
 		c.fault(at, "OverlayOnVerityProtectedVolume", "is verified, and has %s on it, which must be writable: give it a volume of its own", overlayDir)

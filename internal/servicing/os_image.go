@@ -236,7 +236,7 @@ func parts(c *hostconfig.Config, m *image.Metadata, images []image.Partition, pl
 		if have.Verity != nil {
 			return nil, errkind.WithName(errkind.Errorf(errkind.Unsupported, "the image's file system for %s is verified by dm-verity, which this version cannot set up", at), "VerityMismatch")
 		}
-		p := part{Name: at, Device: f.DeviceID, File: have.Image.Path, ESP: f.IsESP(), Size: have.Image.Compressed, Type: have.Type}
+		p := part{Name: at, Device: f.DeviceID, File: have.Image.Path, ESP: f.IsESP(), Size: have.Image.Compressed, Type: have.Type, ReadOnly: f.MountPoint != nil && f.MountPoint.ReadOnly()}
 		if !slices.ContainsFunc(images, func(i image.Partition) bool { return i.File.Path == p.File }) {
 			return nil, errkind.WithName(errkind.Errorf(errkind.Corrupt, "the image has no file %s", p.File), "CorruptOsImage")
 		}

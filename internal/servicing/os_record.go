@@ -72,6 +72,8 @@ type part struct {
 	Size   int64  `json:"size"` // bytes of the file, packed
 	Type   string `json:"type"` // of the file system
 	Done   bool   `json:"done"`
+	// ReadOnly: the configuration mounts it read-only.
+	ReadOnly bool `json:"read_only,omitempty"`
 	// At is where writing goes on.
 	At image.Checkpoint `json:"at"`
 }

@@ -140,9 +140,10 @@ func (w *writing) one(n int, p part, i *image.Image) error {
 		return err
 	}
 	err = w.touch("write partition", func() error { return w.deploy(n, p, target.Path, from) })
-	if err == nil {
+	// A file system that is only ever read keeps the bytes that were verified.
+	if err == nil && !p.ReadOnly {
 		err = w.touch("resize file system", func() error {
-			return storage.Resize(w.ctx, w.Machine.Disks.Runner, p.Type, target.Path)
+			return storage.Resize(w.ctx, w.Machine.Disks, p.Type, target.Path)
 		})
 	}
 	return w.finish(n, err)

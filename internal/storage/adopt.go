@@ -112,6 +112,9 @@ func losses(have *blockdev.Disk, adopted []adoption) []Loss {
 	case have.Content.Type != "":
 		out = append(out, Loss{What: "disk", Path: have.Path, Size: have.Size, Label: have.Content.Label, UUID: have.Content.UUID, Content: have.Content.Type})
 	}
+	if l := have.Leftover; l.Type != "" {
+		out = append(out, Loss{What: "signature", Path: have.Path, Size: have.Size, Label: l.Label, UUID: l.UUID, Content: l.Type})
+	}
 	for _, p := range have.Partitions {
 		if !slices.ContainsFunc(adopted, func(a adoption) bool { return a.entry.Number == p.Number }) {
 			out = append(out, loss("partition", p))

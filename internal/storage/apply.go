@@ -2,8 +2,10 @@ package storage
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -126,9 +128,12 @@ func (d diskWork) write(ctx context.Context, tools Tools, touch Touch) (err erro
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := touch("wipe "+p.ID, func() error { return wipe(dev, p) }); err != nil {
+		if err := touch("wipe "+p.ID, func() error { return wipe(dev, extent{p.Offset, p.Size}) }); err != nil {
 			return fmt.Errorf("wipe partition %q: %w", p.ID, err)
 		}
+	}
+	if err := touch("wipe between the partitions of "+d.id, func() error { return d.wipeGaps(ctx, dev) }); err != nil {
+		return fmt.Errorf("wipe between the partitions: %w", err)
 	}
 	return touch("re-read "+d.id, func() error { return dev.Reread(ctx) })
 }
@@ -154,14 +159,46 @@ func (d diskWork) same(dev blockdev.Device) error {
 	return nil
 }
 
-// wipe takes away what tells of a former content: file systems, RAID and LVM
-// leave it at the start or at the end of a device.
-func wipe(dev blockdev.Device, p PartitionPlan) error {
-	if err := dev.Discard(p.Offset, p.Size); err != nil {
+// wipeGaps wipes what belongs to no partition. Together with the new partitions, that
+// is where a former use of the whole disk has its signatures: MD 0.90 and ZFS near the
+// end, ISO 9660, btrfs and ZFS near the start.
+func (d diskWork) wipeGaps(ctx context.Context, dev blockdev.Device) error {
+	for _, gap := range d.gaps() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := wipe(dev, gap); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gaps returns what lies between the two copies of the table and is in no partition.
+func (d diskWork) gaps() []extent {
+	entries := slices.Clone(d.table.Entries)
+	slices.SortFunc(entries, func(a, b gpt.Entry) int { return cmp.Compare(a.Offset, b.Offset) })
+	end := gpt.EndUsable(d.table.Size, d.table.SectorSize)
+	entries = append(entries, gpt.Entry{Offset: end})
+	var out []extent
+	at := gpt.FirstUsable(d.table.SectorSize)
+	for _, e := range entries {
+		if e.Offset > at {
+			out = append(out, extent{at, e.Offset - at})
+		}
+		at = max(at, e.Offset+e.Size)
+	}
+	return out
+}
+
+// wipe overwrites what tells of a former content: file systems, RAID and LVM leave it
+// at the start or at the end of a device.
+func wipe(dev blockdev.Device, e extent) error {
+	if err := dev.Discard(e.offset, e.size); err != nil {
 		return err
 	}
-	zeros := make([]byte, min(mib, p.Size))
-	ends := []int64{p.Offset, p.Offset + p.Size - int64(len(zeros))}
+	zeros := make([]byte, min(mib, e.size))
+	ends := []int64{e.offset, e.offset + e.size - int64(len(zeros))}
 	for _, at := range ends {
 		if _, err := dev.WriteAt(zeros, at); err != nil {
 			return err

@@ -189,12 +189,119 @@ func TestAMountedPartitionIsAdopted(t *testing.T) {
 func TestAFileSystemGrowsToItsPartition(t *testing.T) {
 	dev := loop(t, 64*mib)
 	tool(t, "mkfs.ext4", "-q", dev, "16M")
-	if err := Resize(t.Context(), run.Host{}, "ext4", dev); err != nil {
+	if err := Resize(t.Context(), Tools{Runner: run.Host{}}, "ext4", dev); err != nil {
 		t.Fatal(err)
+	}
+	sum := tool(t, "sha256sum", dev)
+	if err := Resize(t.Context(), Tools{Runner: run.Host{}}, "ext4", dev); err != nil {
+		t.Fatal(err)
+	}
+	if again := tool(t, "sha256sum", dev); again != sum {
+		t.Errorf("a file system that fits was changed: %s, then %s", sum, again)
 	}
 	at, _ := mount(t, dev, "ext4")
 	var st unix.Statfs_t
 	if err := unix.Statfs(at, &st); err != nil || int64(st.Blocks)*st.Bsize < 48*mib {
 		t.Errorf("it has %d blocks of %d bytes, %v", st.Blocks, st.Bsize, err)
+	}
+}
+
+// smallConfig leaves most of a disk free.
+const smallConfig = `
+storage:
+  disks:
+  - id: os
+    device: DEVICE
+    partitionTableType: gpt
+    partitions:
+    - {id: esp, type: esp, size: 16M}
+    - {id: root, type: root, size: 16M}
+  filesystems:
+  - {deviceId: esp, mountPoint: /boot/efi}
+  - {deviceId: root, mountPoint: /}
+`
+
+// What a former use of the whole disk has left is found, named by the plan, and gone
+// after an installation: blkid(8) and wipefs(8) find nothing but the new table.
+func TestSignaturesOfAFormerUseAreNamedAndWiped(t *testing.T) {
+	for name, c := range map[string]struct {
+		leave func(t *testing.T, dev string)
+		says  string
+	}{
+		"MD 0.90": {func(t *testing.T, dev string) {
+			// The superblock is in the last whole 64 KiB but one (linux/raid/md_p.h).
+			put(t, dev, 256*mib-64<<10, "\xfc\x4e\x2b\xa9\x00\x00\x00\x00\x5a\x00\x00\x00")
+		}, "linux_raid_member"},
+		"ISO 9660": {func(t *testing.T, dev string) { put(t, dev, 32769, "CD001\x01") }, "iso9660"},
+		"btrfs":    {func(t *testing.T, dev string) { put(t, dev, 64<<10+64, "_BHRfS_M") }, "btrfs"},
+		"ZFS": {func(t *testing.T, dev string) {
+			for _, label := range []int64{0, 256 << 10, 256*mib - 512<<10, 256*mib - 256<<10} {
+				for n := range int64(8) {
+					put(t, dev, label+128<<10+n<<10, "\x0c\xb1\xba\x00\x00\x00\x00\x00")
+				}
+			}
+		}, "zfs_member"},
+	} {
+		for _, table := range []string{"", "beside a table", "with adopted partitions"} {
+			t.Run(name+" "+table, func(t *testing.T) {
+				dev := loop(t, 256*mib)
+				config := strings.ReplaceAll(smallConfig, "DEVICE", dev)
+				if table != "" {
+					table1(t, dev)
+				}
+				c.leave(t, dev)
+				if table == "with adopted partitions" {
+					config = strings.Replace(config, "    partitions:\n", "    adoptedPartitions: [{id: kept, matchLabel: kept}]\n    partitions:\n", 1)
+					config += "  - {deviceId: kept, source: adopted, mountPoint: /srv}\n"
+				}
+				plan := planFor(t, config)
+				if text := plan.String(); !strings.Contains(text, c.says) {
+					t.Errorf("the plan does not name %s:\n%s", c.says, text)
+				}
+				apply(t, plan)
+				if out := tool(t, "wipefs", "--noheadings", "--output", "TYPE", dev); strings.TrimSpace(strings.NewReplacer("gpt", "", "PMBR", "").Replace(out)) != "" {
+					t.Errorf("wipefs still finds %s", out)
+				}
+				inv, err := blockdev.Read("/")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d, ok := inv.Find(dev); !ok || d.Leftover.Type != "" || d.Table != blockdev.TableGPT {
+					t.Errorf("%+v", d)
+				}
+			})
+		}
+	}
+}
+
+// table1 writes a GPT with one partition, labelled kept, behind 100 MiB of nothing.
+func table1(t *testing.T, dev string) {
+	t.Helper()
+	tool(t, "sh", "-c", `printf 'label: gpt\nstart=100MiB, size=8MiB, name=kept\n' | sfdisk -q "$0"`, dev)
+}
+
+func put(t *testing.T, dev string, at int64, text string) {
+	t.Helper()
+	f, err := os.OpenFile(dev, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt([]byte(text), at)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestATableOfWhichOnlyTheBackupIsLeftIsNamed(t *testing.T) {
+	dev := loop(t, 256*mib)
+	table1(t, dev)
+	put(t, dev, 0, string(make([]byte, mib)))
+	inv, err := blockdev.Read("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, ok := inv.Find(dev)
+	if !ok || d.Table != blockdev.TableGPT || !strings.Contains(d.Problem, "only the backup") {
+		t.Errorf("%+v", d)
 	}
 }

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"strings"
 	"testing"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/blockdev"
+	"github.com/trident-project/trident/internal/linux/blockdev/blockdevtest"
 	"github.com/trident-project/trident/internal/linux/run"
 )
 
@@ -58,32 +61,51 @@ func TestResizing(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
 	exit := func(status string) error { return &run.ExitError{Tool: "e2fsck", Status: status} }
+	both := []string{"e2fsck -f -y /dev/x", "resize2fs /dev/x"}
 	for _, tt := range []struct {
 		typ         string
-		check, size error
+		size        int64 // of the file system, on a device of 64 MiB
+		check, grow error
 		ran         []string
 		fails       bool
 	}{
-		{"ext4", nil, nil, []string{"e2fsck -f -y /dev/x", "resize2fs /dev/x"}, false},
-		{"ext4", exit("exit status 1"), nil, []string{"e2fsck -f -y /dev/x", "resize2fs /dev/x"}, false},
-		{"ext4", exit("exit status 4"), nil, []string{"e2fsck -f -y /dev/x"}, true},
-		{"ext3", nil, broken, []string{"e2fsck -f -y /dev/x", "resize2fs /dev/x"}, true},
-		{"xfs", broken, broken, nil, false},
-		{"vfat", broken, broken, nil, false},
+		{"ext4", 16 * mib, nil, nil, both, false},
+		{"ext4", 64*mib - 4096, nil, nil, both, false},
+		{"ext4", 64 * mib, broken, broken, nil, false}, // no byte changes
+		{"ext2", 64 * mib, broken, broken, nil, false},
+		{"ext4", 16 * mib, exit("exit status 1"), nil, both, false},
+		{"ext4", 16 * mib, exit("exit status 4"), nil, both[:1], true},
+		{"ext3", 16 * mib, nil, broken, both, true},
+		{"ext4", 0, nil, nil, nil, true}, // no superblock
+		{"xfs", 0, broken, broken, nil, false},
+		{"vfat", 0, broken, broken, nil, false},
 	} {
-		var ran []string
-		err := Resize(t.Context(), run.Func(func(_ context.Context, name string, args ...string) ([]byte, error) {
-			ran = append(ran, name+" "+strings.Join(args, " "))
-			if name == "e2fsck" {
-				return nil, tt.check
+		dev := blockdevtest.New(64*mib, 512)
+		if tt.size > 0 {
+			superblock := make([]byte, 1024)
+			binary.LittleEndian.PutUint32(superblock[4:], uint32(tt.size/4096))
+			binary.LittleEndian.PutUint32(superblock[24:], 2)
+			binary.LittleEndian.PutUint16(superblock[56:], 0xef53)
+			if _, err := dev.WriteAt(superblock, 1024); err != nil {
+				t.Fatal(err)
 			}
-			return nil, tt.size
-		}), tt.typ, "/dev/x")
+		}
+		var ran []string
+		err := Resize(t.Context(), Tools{
+			Open: func(string, bool) (blockdev.Device, error) { return dev, nil },
+			Runner: run.Func(func(_ context.Context, name string, args ...string) ([]byte, error) {
+				ran = append(ran, name+" "+strings.Join(args, " "))
+				if name == "e2fsck" {
+					return nil, tt.check
+				}
+				return nil, tt.grow
+			}),
+		}, tt.typ, "/dev/x")
 		if (err != nil) != tt.fails || tt.fails && errkind.Variant(err) != "DeployImages" {
 			t.Errorf("%+v: %v", tt, err)
 		}
 		if diff := cmp.Diff(tt.ran, ran); diff != "" {
-			t.Errorf("%s: %s", tt.typ, diff)
+			t.Errorf("%s, %d bytes: %s", tt.typ, tt.size, diff)
 		}
 	}
 }

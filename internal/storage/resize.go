@@ -2,8 +2,10 @@ package storage
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -12,15 +14,28 @@ import (
 
 const resizeTimeout = 30 * time.Minute
 
-// Resize makes a file system from an image as large as its partition, once it
-// was checked. It must not be mounted. File systems other than ext2 to ext4 stay
-// as they are: those of xfs only grow when they are mounted, and vfat not at all.
-func Resize(ctx context.Context, tools run.Runner, typ, path string) error {
+// Resize makes the file system on path, which comes from an image, as large as its
+// partition. Where it is as large already, not a byte of it changes: its bytes were
+// verified, and a hash tree may be about them. Else e2fsck checks it first, as
+// resize2fs demands. It must not be mounted. File systems other than ext2 to ext4 stay
+// as they are: xfs only grows while it is mounted, and vfat not at all.
+func Resize(ctx context.Context, tools Tools, typ, path string) error {
 	switch typ {
 	case "ext2", "ext3", "ext4":
 	default:
 		return nil
 	}
+	fits, err := tools.fits(path)
+	if err == nil && !fits {
+		err = grow(ctx, tools.Runner, path)
+	}
+	if err != nil {
+		return errkind.WithName(fmt.Errorf("resize the %s file system on %s: %w", typ, path, err), "DeployImages")
+	}
+	return nil
+}
+
+func grow(ctx context.Context, tools run.Runner, path string) error {
 	ctx, cancel := context.WithTimeout(ctx, resizeTimeout)
 	defer cancel()
 	_, err := tools.Run(ctx, "e2fsck", "-f", "-y", path)
@@ -31,8 +46,37 @@ func Resize(ctx context.Context, tools run.Runner, typ, path string) error {
 	if err == nil {
 		_, err = tools.Run(ctx, "resize2fs", path)
 	}
+	return err
+}
+
+// fits reports whether the file system on a device has all of it, but for what is less
+// than a block.
+func (t Tools) fits(path string) (_ bool, err error) {
+	dev, err := t.open(path, false)
 	if err != nil {
-		return errkind.WithName(fmt.Errorf("resize the %s file system on %s: %w", typ, path, err), "DeployImages")
+		return false, err
 	}
-	return nil
+	defer func() { err = errors.Join(err, dev.Close()) }()
+	blocks, blockSize, err := extSize(dev)
+	return blocks == dev.Size()/blockSize, err
+}
+
+// extSize reads the superblock of an ext2, ext3 or ext4 file system (kernel
+// documentation, filesystems/ext4/super). The block size is in bytes.
+func extSize(r io.ReaderAt) (blocks, blockSize int64, err error) {
+	const at, size, most = 1024, 1024, 6 // most: blocks of 64 KiB
+	b := make([]byte, size)
+	if _, err := r.ReadAt(b, at); err != nil {
+		return 0, 1, fmt.Errorf("read the superblock: %w", err)
+	}
+	shift := binary.LittleEndian.Uint32(b[24:])
+	if binary.LittleEndian.Uint16(b[56:]) != 0xef53 || shift > most {
+		return 0, 1, errkind.Errorf(errkind.Corrupt, "there is no superblock")
+	}
+	blocks = int64(binary.LittleEndian.Uint32(b[4:]))
+	const bit64 = 0x80
+	if binary.LittleEndian.Uint32(b[96:])&bit64 != 0 {
+		blocks |= int64(binary.LittleEndian.Uint32(b[0x150:])) << 32
+	}
+	return blocks, 1024 << shift, nil
 }

@@ -114,7 +114,7 @@ type PartitionPlan struct {
 
 // Loss is something that is there and will not be any more.
 type Loss struct {
-	What    string `json:"what"` // partition, content, table, damaged table or disk
+	What    string `json:"what"` // partition, content, table, damaged table, signature or disk
 	Path    string `json:"path"`
 	Size    int64  `json:"size"`
 	Label   string `json:"label,omitempty"`

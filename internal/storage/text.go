@@ -76,8 +76,11 @@ func (d DiskPlan) text(b *strings.Builder) {
 // String is the loss in one line.
 func (l Loss) String() string {
 	out := fmt.Sprintf("%s %s, %s", l.What, l.Path, human(l.Size))
-	if l.What == "content" {
+	switch l.What {
+	case "content":
 		out = fmt.Sprintf("the content of %s, %s", l.Path, human(l.Size))
+	case "signature":
+		out = fmt.Sprintf("what a former use has left beside the partition table of %s", l.Path)
 	}
 	if l.Content != "" {
 		out += ", " + l.Content

@@ -40,6 +40,7 @@ type Disk struct {
 	TableID    string      `json:"tableId,omitempty"`
 	Problem    string      `json:"problem,omitempty"` // why its content is not known, or what is wrong with its table
 	Content    Content     `json:"content,omitzero"`  // of a disk without a table
+	Leftover   Content     `json:"leftover,omitzero"` // of a former use of the disk as a whole, beside its table
 	Use        Use         `json:"use,omitzero"`      // of the disk as a whole
 	Partitions []Partition `json:"partitions,omitempty"`
 

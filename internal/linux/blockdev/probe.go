@@ -36,6 +36,20 @@ func Probe(r io.ReaderAt, size int64) Content {
 			return c
 		}
 	}
+	if zfsMember(r, size) {
+		return Content{Type: "zfs_member"}
+	}
+	return Content{}
+}
+
+// Leftover tells what a former use of a whole disk has left beside a partition table:
+// signatures that lie where a table has nothing. Tools that look at the disk as a
+// whole, such as md and ZFS when they assemble themselves, still believe them.
+func Leftover(r io.ReaderAt, size int64) Content {
+	switch c := Probe(r, size); c.Type {
+	case "linux_raid_member", "iso9660", "btrfs", "zfs_member":
+		return c
+	}
 	return Content{}
 }
 
@@ -157,4 +171,25 @@ func text(b []byte) string {
 		return ""
 	}
 	return s
+}
+
+// zfsMember looks for uberblocks in the four labels of a vdev, of 256 KiB each: two at
+// the start, two at the end (OpenZFS, include/sys/vdev_impl.h).
+func zfsMember(r io.ReaderAt, size int64) bool {
+	const label, ring, step = 256 << 10, 128 << 10, 1 << 10
+	end := size &^ (label - 1)
+	array := make([]byte, label-ring)
+	for _, at := range []int64{0, label, end - 2*label, end - label} {
+		if at < 0 || at+label > size {
+			continue
+		}
+		n, _ := r.ReadAt(array, at+ring)
+		for b := array[:n]; len(b) >= step; b = b[step:] {
+			const magic = 0x00bab10c
+			if binary.LittleEndian.Uint64(b) == magic || binary.BigEndian.Uint64(b) == magic {
+				return true
+			}
+		}
+	}
+	return false
 }

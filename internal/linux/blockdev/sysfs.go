@@ -105,6 +105,9 @@ func (h host) content(d *Disk) {
 	}
 	defer f.Close()
 	table, err := gpt.ReadDisk(f, d.Size, d.SectorSize)
+	if errkind.Of(err) != errkind.NotFound {
+		d.Leftover = Leftover(f, d.Size)
+	}
 	switch {
 	case err == nil:
 		d.Table, d.TableID, d.GPT, d.Problem = TableGPT, table.ID.String(), table, table.Damaged
@@ -115,6 +118,9 @@ func (h host) content(d *Disk) {
 				Type: e.Type.String(), UUID: e.ID.String(), Label: e.Name,
 			})
 		}
+	case errkind.Of(err) == errkind.NotFound && gpt.HasBackup(f, d.Size, d.SectorSize):
+		d.Table, d.Leftover = TableGPT, Leftover(f, d.Size)
+		d.Problem = "only the backup of its partition table is left"
 	case errkind.Of(err) == errkind.NotFound:
 		if d.Content = Probe(f, d.Size); d.Content == (Content{}) && hasMBR(f) {
 			d.Table = TableDOS

@@ -48,6 +48,17 @@ func ReadDisk(r io.ReaderAt, size, sectorSize int64) (*Disk, error) {
 	return d, nil
 }
 
+// HasBackup reports whether a disk ends with a whole header of a backup table. Where
+// ReadDisk finds no table, something has overwritten the beginning of the disk.
+func HasBackup(r io.ReaderAt, size, sectorSize int64) bool {
+	d := &Disk{Size: size, SectorSize: sectorSize}
+	if d.check() != nil {
+		return false
+	}
+	_, err := d.header(r, uint64(size/sectorSize-1))
+	return err == nil
+}
+
 // protective reports whether one of the records of an MBR says that there is a
 // GPT. Boot code, and other records beside that one, are the business of others.
 func protective(mbr []byte) bool {

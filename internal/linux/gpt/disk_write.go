@@ -2,6 +2,7 @@ package gpt
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -134,8 +135,8 @@ func (d *Disk) encode() ([]byte, error) {
 	return array, nil
 }
 
-// Written fails unless m has d, in both copies: what a disk gives back need not
-// be what it was given.
+// Written fails unless m has d, in both copies, and nothing of it lies where Write puts
+// entries for the time of a change: what a disk gives back need not be what it was given.
 func (d *Disk) Written(m io.ReaderAt) error {
 	got, err := ReadDisk(m, d.Size, d.SectorSize)
 	switch {
@@ -145,6 +146,9 @@ func (d *Disk) Written(m io.ReaderAt) error {
 		return corrupt("read back partition table: it is not the one that was written")
 	case got.Damaged != "":
 		return corrupt("read back partition table: %s", got.Damaged)
+	}
+	if h, err := got.header(m, 1); err != nil || h.Array != 2 {
+		return errors.Join(corrupt("read back partition table: its entries are not in their final place yet"), err)
 	}
 	backup := &Disk{Size: d.Size, SectorSize: d.SectorSize}
 	if err := backup.readAt(m, uint64(d.Size/d.SectorSize-1)); err != nil {
