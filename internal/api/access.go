@@ -32,7 +32,14 @@ type rule struct {
 	quiet bool
 	// early methods need nothing that a daemon only has once it has resumed.
 	early bool
+	// takes is the size of its largest request in bytes; 0 means smallRequest.
+	takes int
 }
+
+// Requests without a Host Configuration or a part of an image are small.
+const smallRequest = 64 << 10
+
+func (r rule) limit() int { return max(r.takes, smallRequest) }
 
 // access is the one table of who may call what. A method that is not in it is
 // refused.
@@ -41,8 +48,8 @@ func access() map[string]rule {
 		tridentv1.VersionService_Version_FullMethodName: {may: anyone, quiet: true, early: true},
 
 		selfv1.SelfService_GetStatus_FullMethodName: {may: root},
-		selfv1.SelfService_Stage_FullMethodName:     {may: root},
-		selfv1.SelfService_Upgrade_FullMethodName:   {may: root},
+		selfv1.SelfService_Stage_FullMethodName:     {may: root, takes: maxMessage},
+		selfv1.SelfService_Upgrade_FullMethodName:   {may: root, takes: maxMessage},
 		selfv1.SelfService_Activate_FullMethodName:  {may: root},
 		selfv1.SelfService_Rollback_FullMethodName:  {may: root},
 		selfv1.SelfService_Unblock_FullMethodName:   {may: root},
@@ -55,13 +62,13 @@ func access() map[string]rule {
 		operationsv1.OperationsService_Cancel_FullMethodName: {may: root},
 
 		setupv1.SetupService_Handshake_FullMethodName:     {may: anyone, quiet: true, early: true},
-		handlesv1.HandleService_OpenImage_FullMethodName:  {may: root},
-		handlesv1.HandleService_OpenConfig_FullMethodName: {may: root},
+		handlesv1.HandleService_OpenImage_FullMethodName:  {may: root, takes: maxMessage},
+		handlesv1.HandleService_OpenConfig_FullMethodName: {may: root, takes: maxMessage},
 		handlesv1.HandleService_Close_FullMethodName:      {may: root},
 
-		hostv1.HostService_ValidateConfig_FullMethodName: {may: root},
-		hostv1.HostService_PlanUpdate_FullMethodName:     {may: root},
-		hostv1.HostService_PlanInstall_FullMethodName:    {may: root},
+		hostv1.HostService_ValidateConfig_FullMethodName: {may: root, takes: maxMessage},
+		hostv1.HostService_PlanUpdate_FullMethodName:     {may: root, takes: maxMessage},
+		hostv1.HostService_PlanInstall_FullMethodName:    {may: root, takes: maxMessage},
 		hostv1.HostService_GetHost_FullMethodName:        {may: root},
 
 		healthpb.Health_Check_FullMethodName:                                   {may: anyone, quiet: true},
@@ -72,13 +79,13 @@ func access() map[string]rule {
 
 		tridentv1.CommitService_Commit_FullMethodName:         {may: root},
 		tridentv1.StreamingService_StreamDisk_FullMethodName:  {may: root},
-		tridentv1.UpdateService_Update_FullMethodName:         {may: root},
-		tridentv1.UpdateService_UpdateStage_FullMethodName:    {may: root},
+		tridentv1.UpdateService_Update_FullMethodName:         {may: root, takes: maxMessage},
+		tridentv1.UpdateService_UpdateStage_FullMethodName:    {may: root, takes: maxMessage},
 		tridentv1.UpdateService_UpdateFinalize_FullMethodName: {may: root},
 
 		tridentv1preview.CommitService_CheckRoot_FullMethodName:                     {may: root},
-		tridentv1preview.InstallService_Install_FullMethodName:                      {may: root},
-		tridentv1preview.InstallService_InstallStage_FullMethodName:                 {may: root},
+		tridentv1preview.InstallService_Install_FullMethodName:                      {may: root, takes: maxMessage},
+		tridentv1preview.InstallService_InstallStage_FullMethodName:                 {may: root, takes: maxMessage},
 		tridentv1preview.InstallService_InstallFinalize_FullMethodName:              {may: root},
 		tridentv1preview.RebuildRaidService_RebuildRaid_FullMethodName:              {may: root, unbuilt: "rebuild RAID arrays"},
 		tridentv1preview.RollbackService_CheckRollback_FullMethodName:               {may: root},
@@ -92,7 +99,7 @@ func access() map[string]rule {
 		tridentv1preview.StatusService_GetLastError_FullMethodName:                  {may: root},
 		tridentv1preview.StatusService_GetServicingState_FullMethodName:             {may: root},
 		tridentv1preview.StatusService_GetActiveVolume_FullMethodName:               {may: root},
-		tridentv1preview.ValidationService_ValidateHostConfiguration_FullMethodName: {may: root},
-		tridentv1preview.ValidationService_GetRequiredServicingType_FullMethodName:  {may: root},
+		tridentv1preview.ValidationService_ValidateHostConfiguration_FullMethodName: {may: root, takes: maxMessage},
+		tridentv1preview.ValidationService_GetRequiredServicingType_FullMethodName:  {may: root, takes: maxMessage},
 	}
 }

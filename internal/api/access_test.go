@@ -167,7 +167,7 @@ func TestCallsFromOutsideAreCounted(t *testing.T) {
 	}
 }
 
-func testListener(t *testing.T, limit int) (*Listener, *lines) {
+func testListener(t *testing.T) (*Listener, *lines) {
 	t.Helper()
 	raw, err := net.ListenUnix("unix", &net.UnixAddr{Name: t.TempDir() + "/s", Net: "unix"})
 	if err != nil {
@@ -175,7 +175,6 @@ func testListener(t *testing.T, limit int) (*Listener, *lines) {
 	}
 	log := &lines{}
 	l := Listen(raw, slog.New(slog.NewTextHandler(log, nil)))
-	l.max = limit
 	t.Cleanup(func() { _ = l.Close() })
 	return l, log
 }
@@ -191,40 +190,20 @@ func dialRaw(t *testing.T, l *Listener) net.Conn {
 }
 
 func TestThePeerIsWhoTheKernelSays(t *testing.T) {
-	l, _ := testListener(t, 1)
+	l, _ := testListener(t)
 	dialRaw(t, l)
 	c, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if got, want := c.(*conn).peer, (peerInfo{uid: uint32(os.Geteuid()), pid: int32(os.Getpid())}); got != want {
+	if got, want := c.(*conn).peer, (peerInfo{uid: uint32(os.Geteuid()), pid: int32(os.Getpid()), isRoot: true}); got != want {
 		t.Errorf("peer %+v, want %+v", got, want)
 	}
 }
 
-func TestConnectionsAreBounded(t *testing.T) {
-	l, _ := testListener(t, 2)
-	stranger := peerInfo{uid: 0, pid: 1}
-	for range 2 {
-		if !l.admit(stranger) {
-			t.Fatal("refused below the limit")
-		}
-	}
-	if l.admit(stranger) {
-		t.Error("admitted beyond the limit")
-	}
-	if !l.admit(peerInfo{pid: int32(os.Getpid())}) {
-		t.Error("the process itself is refused")
-	}
-	l.count(-2, -2)
-	if !l.admit(stranger) {
-		t.Error("refused after others have left")
-	}
-}
-
 func TestAClosedConnectionMakesRoomOnce(t *testing.T) {
-	l, _ := testListener(t, 2)
+	l, _ := testListener(t)
 	dialRaw(t, l)
 	c, err := l.Accept()
 	if err != nil {
@@ -233,13 +212,13 @@ func TestAClosedConnectionMakesRoomOnce(t *testing.T) {
 	for range 2 {
 		_ = c.Close()
 	}
-	if l.open != 0 || l.raw != 0 {
-		t.Errorf("%d open, %d not taken over", l.open, l.raw)
+	if n := len(l.roster.open); n != 0 || l.raw != 0 {
+		t.Errorf("%d open, %d not taken over", n, l.raw)
 	}
 }
 
 func TestSettleWaitsForWhoCameInTime(t *testing.T) {
-	l, _ := testListener(t, 2)
+	l, _ := testListener(t)
 	dialRaw(t, l)
 	c, err := l.Accept()
 	if err != nil {

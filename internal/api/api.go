@@ -36,11 +36,13 @@ import (
 	"github.com/trident-project/trident/proto/trident/v1preview"
 )
 
-// Limits of what one caller can take.
+// Limits of what one caller can take. They multiply; maxMemory bounds what comes
+// of it.
 const (
-	maxStreams    = 128 // per connection
-	maxMessage    = 4 << 20
-	maxHeaders    = 32 << 10
+	maxStreams    = 32             // per connection
+	maxMessage    = 1<<20 + 64<<10 // of a request: a chunk, or a Host Configuration, and what is around it
+	maxAnswer     = 4 << 20
+	maxHeaders    = 8 << 10
 	handshakeTime = 10 * time.Second
 )
 
@@ -87,7 +89,11 @@ func New(c Config) *Server {
 		grpc.StreamInterceptor(g.stream),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxRecvMsgSize(maxMessage),
-		grpc.MaxSendMsgSize(maxMessage),
+		grpc.MaxSendMsgSize(maxAnswer),
+		// Windows do not grow: what a method does not read, its caller cannot send.
+		grpc.StaticStreamWindowSize(window),
+		grpc.StaticConnWindowSize(maxMessage),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.ConnectionTimeout(handshakeTime),
 		// A peer behind a forwarded socket can vanish without a word.
@@ -95,15 +101,16 @@ func New(c Config) *Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)}
 	s.handles = newHandleTable(c.Root, g.begin)
-	registerUpstream(s.grpc, c, s.handles)
+	services := registrar{s.grpc, g}
+	registerUpstream(services, c, s.handles)
 	setup := &setupServer{version: c.Version, root: c.Root, daemon: rand.Text(), can: can}
-	operationsv1.RegisterOperationsServiceServer(s.grpc, &operationsServer{runner: c.Operations})
-	selfv1.RegisterSelfServiceServer(s.grpc, &selfServer{self: c.Self, runner: c.Operations, handles: s.handles})
-	handlesv1.RegisterHandleServiceServer(s.grpc, &handleServer{handles: s.handles})
-	hostv1.RegisterHostServiceServer(s.grpc, &hostServer{host: c.Servicing, store: c.Store, runner: c.Operations, handles: s.handles})
-	setupv1.RegisterSetupServiceServer(s.grpc, setup)
-	healthpb.RegisterHealthServer(s.grpc, s.health)
-	reflection.Register(s.grpc)
+	operationsv1.RegisterOperationsServiceServer(services, &operationsServer{runner: c.Operations})
+	selfv1.RegisterSelfServiceServer(services, &selfServer{self: c.Self, runner: c.Operations, handles: s.handles})
+	handlesv1.RegisterHandleServiceServer(services, &handleServer{handles: s.handles})
+	hostv1.RegisterHostServiceServer(services, &hostServer{host: c.Servicing, store: c.Store, runner: c.Operations, handles: s.handles})
+	setupv1.RegisterSetupServiceServer(services, setup)
+	healthpb.RegisterHealthServer(services, s.health)
+	reflection.Register(services)
 	setup.packages = packagesOf(s.grpc)
 	return s
 }

@@ -60,7 +60,7 @@ func TestAHealthWatchDoesNotHoldUpTheEnd(t *testing.T) {
 }
 
 func TestAServerThatIsStoppedBeforeItServesEndsWell(t *testing.T) {
-	l, _ := testListener(t, 1)
+	l, _ := testListener(t)
 	s := New(Config{Version: "1.2.3", Logger: slog.New(slog.DiscardHandler)})
 	s.Stop(t.Context(), l)
 	if err := s.Serve(l); err != nil {

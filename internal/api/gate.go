@@ -64,8 +64,17 @@ func noteOperation(ctx context.Context, id string) {
 
 func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 	err = g.pass(ctx, info.FullMethod, func(ctx context.Context) (err error) {
+		session := sessionOf(ctx)
+		done, ok := session.use()
+		if !ok {
+			return errEnding(info.FullMethod)
+		}
+		defer done()
 		if resp, err = handler(ctx, req); err == nil {
-			err = sessionOf(ctx).takes(resp)
+			err = session.takes(resp)
+		}
+		if err == nil {
+			session.sends(resp)
 		}
 		return err
 	})
@@ -80,8 +89,16 @@ func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo
 			defer cancel()
 			defer context.AfterFunc(g.stopping, cancel)()
 		}
-		return handler(srv, &stream{ss, ctx, sessionOf(ctx)})
+		s := &stream{ServerStream: ss, ctx: ctx, session: sessionOf(ctx), method: info.FullMethod, gate: g}
+		defer s.end()
+		return handler(srv, s)
 	})
+}
+
+// errEnding is of a call on a connection that makes room for another one. Its
+// client has been told to make the call on a new connection.
+func errEnding(method string) error {
+	return errkind.WithHint(errkind.Errorf(errkind.Unavailable, "%s: the connection was idle and is ending, because its place is needed", method), "try again")
 }
 
 // pass calls a method if the caller may.
@@ -139,6 +156,8 @@ func (g *gate) admit(ctx context.Context, c *call) error {
 func (g *gate) allow(c *call) error {
 	isRoot := c.peer.uid == 0 || (g.alsoUID != 0 && c.peer.uid == g.alsoUID)
 	switch {
+	case c.peer.refusal != nil:
+		return c.peer.refusal
 	case c.rule.may == 0:
 		return errkind.Errorf(errkind.Denied, "%s: nobody may call it: it is not in the access table", c.method)
 	case c.rule.may != anyone && !isRoot:

@@ -96,9 +96,14 @@ func (t *handleTable) reserve(ctx context.Context, is handleType, bytes int64) (
 	if err := t.room(s, 0, bytes); err != nil {
 		return 0, nil, err
 	}
+	done, ok := s.use()
+	if !ok {
+		return 0, nil, errkind.Errorf(errkind.Cancelled, "open a handle: the connection has ended")
+	}
+	end := t.begin()
+	h.bytes, h.end = bytes, func() { end(); done() }
 	id := t.next
 	t.next++
-	h.bytes, h.end = bytes, t.begin()
 	t.open[id] = h
 	h.forget = context.AfterFunc(s.life, func() { t.free(id) })
 	return id, h, nil

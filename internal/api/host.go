@@ -115,7 +115,7 @@ func documentOf(s hoststate.Status) string {
 		return ""
 	}
 	text, err := s.YAML()
-	if err != nil || len(text) > maxMessage/4 {
+	if err != nil || len(text) > maxAnswer/4 {
 		return ""
 	}
 	return strings.ToValidUTF8(string(text), "?")

@@ -7,6 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,18 +21,36 @@ import (
 // server has not begun to serve.
 const settleTime = time.Second
 
-// maxConnections bounds how many callers there are at a time.
-const maxConnections = 64
+// Limits of connections that are refused.
+const (
+	// At most so many are served at a time, and only for refusedTime: each of
+	// their calls is answered with the reason.
+	maxRefused          = 16
+	maxRefusedOfProcess = 4
+	refusedTime         = 2 * time.Second
+	// The others are kept open for parkedTime without being served: a caller that
+	// dials again as soon as it is cut off would keep the daemon busy.
+	maxParked  = 4096
+	parkedTime = 2 * time.Second
+)
+
+// logTime is the least time between two log lines of one kind.
+const logTime = 10 * time.Second
 
 // A Listener accepts from a unix socket, asks the kernel who the peer is, and
 // bounds how many there are.
 type Listener struct {
 	*net.UnixListener
-	max    int
-	logger *slog.Logger
+	logger    *slog.Logger
+	roster    *roster
+	memory    *memory
+	maxParked int
+	// Log lines that a caller could make as many of as it likes.
+	logRefused, logIdle, logMemory *seldom
 
-	mu   sync.Mutex
-	open int
+	mu      sync.Mutex
+	refused map[int32]int // connections that are served although refused, of each process
+	parked  map[*net.UnixConn]*time.Timer
 	// raw counts connections that were accepted and not yet taken over by the
 	// server. A server told to stop drops those without a word.
 	raw     int
@@ -39,7 +60,46 @@ type Listener struct {
 
 // Listen wraps a socket for Serve.
 func Listen(l *net.UnixListener, logger *slog.Logger) *Listener {
-	return &Listener{UnixListener: l, max: maxConnections, logger: logger, settled: make(chan struct{})}
+	return &Listener{
+		UnixListener: l, logger: logger, roster: newRoster(), memory: newMemory(maxMemory), maxParked: parkingPlaces(),
+		logRefused: newSeldom(logger), logIdle: newSeldom(logger), logMemory: newSeldom(logger),
+		refused: map[int32]int{}, parked: map[*net.UnixConn]*time.Timer{}, settled: make(chan struct{}),
+	}
+}
+
+// parkingPlaces bounds how many connections are parked, so that most file
+// descriptors of the process stay free.
+func parkingPlaces() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0
+	}
+	return int(min(limit.Cur/4, maxParked))
+}
+
+// seldom writes a log line at most once in logTime, with the number of those
+// that it left out.
+type seldom struct {
+	logger *slog.Logger
+
+	mu      sync.Mutex
+	next    time.Time
+	omitted int
+}
+
+func newSeldom(logger *slog.Logger) *seldom { return &seldom{logger: logger} }
+
+func (s *seldom) warn(message string, attrs ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := time.Now(); now.Before(s.next) {
+		s.omitted++
+		return
+	} else {
+		s.next = now.Add(logTime)
+	}
+	s.logger.Warn(message, append(attrs, "omitted", s.omitted)...)
+	s.omitted = 0
 }
 
 // conn is a connection with a known peer.
@@ -47,8 +107,12 @@ type conn struct {
 	*net.UnixConn
 	peer    peerInfo
 	session *session
+	account *account
 	taken   func() // the server has taken over
 	gone    func()
+
+	writing sync.Mutex
+	begun   bool // the server has written something; guarded by writing
 }
 
 func (c *conn) Close() error {
@@ -57,50 +121,152 @@ func (c *conn) Close() error {
 	return c.UnixConn.Close()
 }
 
-// Accept returns the next connection. Beyond the limit connections are closed at
-// once: a caller that is told so now is better off than one that hangs. The
-// process itself is let in always, or its own health check could be starved.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.UnixConn.Read(p)
+	c.account.received(p[:n])
+	return n, err
+}
+
+func (c *conn) Write(p []byte) (int, error) {
+	c.writing.Lock()
+	n, err := c.UnixConn.Write(p)
+	c.begun = c.begun || n > 0
+	c.writing.Unlock()
+	c.account.sent(p[:n])
+	return n, err
+}
+
+// farewellTime is how long a caller may take to receive why its connection ends.
+const farewellTime = 100 * time.Millisecond
+
+// end closes the connection and, if the caller reads, tells it why. A call that
+// reached the connection too late counts as not begun for its caller.
+func (c *conn) end(code uint32, why string) {
+	if c.writing.TryLock() { // else a write hangs
+		if last, ok := c.account.farewell(); ok && c.begun {
+			_ = c.SetWriteDeadline(time.Now().Add(farewellTime))
+			_, _ = c.UnixConn.Write(goAway(last, code, why))
+		}
+		c.writing.Unlock()
+	}
+	_ = c.Close()
+}
+
+// Accept returns the next connection that is to be served. Where all places are
+// taken, it ends an idle connection instead, as roster says. A connection that
+// is refused is served for a moment too: its calls are answered with the reason.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
-		c, err := l.AcceptUnix()
+		raw, err := l.AcceptUnix()
 		if err != nil {
 			return nil, err
 		}
-		who, err := peerOf(c)
-		switch {
-		case err != nil:
-			l.logger.Warn("connection refused", "error", err)
-		case l.admit(who):
-			session, end := newSession()
-			return &conn{
-				UnixConn: c, peer: who, session: session,
-				taken: sync.OnceFunc(func() { l.count(0, -1) }),
-				gone:  sync.OnceFunc(func() { end(); l.count(-1, 0) }),
-			}, nil
-		default:
-			l.logger.Warn("connection refused: too many are open", "limit", l.max, "uid", who.uid, "pid", who.pid)
+		who, err := peerOf(raw)
+		if err != nil {
+			l.logRefused.warn("connection refused", "error", err)
+			_ = raw.Close()
+			continue
 		}
-		_ = c.Close()
+		c := l.connection(raw, who)
+		idle, refusal := l.roster.admit(c)
+		if idle != nil {
+			l.logIdle.warn("ended an idle connection: its place is needed", "uid", idle.peer.uid, "pid", idle.peer.pid, "for_uid", who.uid, "for_pid", who.pid)
+			idle.end(codeNone, "tridentd ended this connection: it was idle, and its place is needed")
+		}
+		if refusal == nil || l.serveRefused(c, refusal) {
+			return c, nil
+		}
+		c.taken()
+		c.gone()
+		l.park(raw)
 	}
 }
 
-func (l *Listener) admit(who peerInfo) bool {
+func (l *Listener) connection(raw *net.UnixConn, who peerInfo) *conn {
+	session, end := newSession()
+	c := &conn{UnixConn: raw, peer: who, session: session}
+	c.account = l.memory.open(func(why string) {
+		l.logMemory.warn("ended a connection: too many bytes are held for it", "uid", who.uid, "pid", who.pid, "error", why)
+		c.end(codeTooMuch, why)
+	})
+	session.account = c.account
+	l.countRaw(1)
+	c.taken = sync.OnceFunc(func() { l.countRaw(-1) })
+	c.gone = sync.OnceFunc(func() {
+		end()
+		c.account.close()
+		l.leave(c)
+	})
+	return c
+}
+
+// serveRefused makes a refused connection one whose calls are answered with the
+// reason, if there is room for another one.
+func (l *Listener) serveRefused(c *conn, refusal error) bool {
+	l.logRefused.warn("connection refused", "error", refusal, "uid", c.peer.uid, "pid", c.peer.pid)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open >= l.max && !who.self() {
+	all := 0
+	for _, n := range l.refused {
+		all += n
+	}
+	if all >= maxRefused || l.refused[c.peer.pid] >= maxRefusedOfProcess {
 		return false
 	}
-	l.open++
-	l.raw++
+	l.refused[c.peer.pid]++
+	c.peer.refusal = refusal
+	time.AfterFunc(refusedTime, func() { c.end(codeTooMuch, refusal.Error()) })
 	return true
 }
 
-func (l *Listener) count(open, raw int) {
+// leave takes a connection from the books.
+func (l *Listener) leave(c *conn) {
+	l.roster.remove(c)
+	if c.peer.refusal == nil {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.open += open
-	l.raw += raw
+	if l.refused[c.peer.pid]--; l.refused[c.peer.pid] == 0 {
+		delete(l.refused, c.peer.pid)
+	}
+}
+
+// park closes a connection, after a while if there is room.
+func (l *Listener) park(raw *net.UnixConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || len(l.parked) >= l.maxParked {
+		_ = raw.Close()
+		return
+	}
+	l.parked[raw] = time.AfterFunc(parkedTime, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.parked, raw)
+		_ = raw.Close()
+	})
+}
+
+func (l *Listener) countRaw(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.raw += n
 	l.signal()
+}
+
+// Close stops accepting. Connections that are served stay.
+func (l *Listener) Close() error {
+	l.mu.Lock()
+	l.closed = true
+	for raw, timer := range l.parked {
+		timer.Stop()
+		_ = raw.Close()
+	}
+	clear(l.parked)
+	l.signal()
+	l.mu.Unlock()
+	return l.UnixListener.Close()
 }
 
 // signal tells settle. The caller holds l.mu.
@@ -118,10 +284,6 @@ func (l *Listener) signal() {
 // accepted, so that a caller who came in time is not dropped.
 func (l *Listener) settle() {
 	_ = l.Close()
-	l.mu.Lock()
-	l.closed = true
-	l.signal()
-	l.mu.Unlock()
 	timer := time.NewTimer(settleTime)
 	defer timer.Stop()
 	select {
@@ -134,6 +296,9 @@ func (l *Listener) settle() {
 type peerInfo struct {
 	uid     uint32
 	pid     int32
+	isRoot  bool  // or the user of the daemon, which in tests need not be root
+	isOwn   bool  // the CLI or the rescuer, run by root
+	refusal error // all calls of a refused connection are answered with it
 	session *session
 }
 
@@ -156,7 +321,18 @@ func peerOf(c *net.UnixConn) (peerInfo, error) {
 	if err := errors.Join(err, cerr); err != nil {
 		return peerInfo{}, fmt.Errorf("read credentials of the peer: %w", err)
 	}
-	return peerInfo{uid: cred.Uid, pid: cred.Pid}, nil
+	who := peerInfo{uid: cred.Uid, pid: cred.Pid, isRoot: cred.Uid == 0 || int(cred.Uid) == os.Geteuid()}
+	who.isOwn = who.isRoot && isOwnProgram(cred.Pid)
+	return who, nil
+}
+
+// isOwnProgram reports whether a process runs trident or trident-rescue, by the
+// name of its program file. Only a process of root is asked for: it decides
+// nothing but who finds a free place.
+func isOwnProgram(pid int32) bool {
+	path, err := os.Readlink("/proc/" + strconv.Itoa(int(pid)) + "/exe")
+	name := filepath.Base(strings.TrimSuffix(path, " (deleted)"))
+	return err == nil && (name == "trident" || name == "trident-rescue")
 }
 
 // peerCredentials hands a connection's peer to the calls made over it. Nothing

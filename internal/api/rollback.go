@@ -127,7 +127,7 @@ func specToText(spec string) string {
 func fitting(chain []hoststate.Link) []hoststate.Link {
 	total := 0
 	for i, l := range chain {
-		if total += len(l.Spec); total > maxMessage/4 {
+		if total += len(l.Spec); total > maxAnswer/4 {
 			return chain[:i]
 		}
 	}

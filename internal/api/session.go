@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
@@ -15,16 +16,56 @@ import (
 // in a handshake, and how long it lives. A connection without a handshake has
 // the zero values, which is how the oldest client is served.
 type session struct {
-	life context.Context // ends with the connection
+	life    context.Context // ends with the connection
+	account *account        // nil in tests of single parts
 
 	mu         sync.Mutex
 	client     string
 	maxMessage int64
+	uses       int       // calls that run, and handles that are open
+	since      time.Time // when uses became 0
+	ended      bool      // the connection makes room for another one
 }
 
 func newSession() (*session, context.CancelFunc) {
 	life, end := context.WithCancel(context.Background())
-	return &session{life: life}, end
+	return &session{life: life, since: time.Now()}, end
+}
+
+// use counts a call or a handle until done is called. It returns false when the
+// connection is about to end because it was idle.
+func (s *session) use() (done func(), ok bool) {
+	if s == nil {
+		return func() {}, true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return nil, false
+	}
+	s.uses++
+	return sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.uses--; s.uses == 0 {
+			s.since = time.Now()
+		}
+	}), true
+}
+
+// idleSince is when the last call ended; false while one runs or a handle is open.
+func (s *session) idleSince() (time.Time, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.since, s.uses == 0 && !s.ended
+}
+
+// yield lets no call begin any more, unless one runs.
+func (s *session) yield() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = s.ended || s.uses == 0
+	return s.ended
 }
 
 // sessionOf is the session of a call; nil for a call that came over none, as in
@@ -72,18 +113,52 @@ func (s *session) takes(m any) error {
 	return nil
 }
 
-// stream is a stream of a session, with a context that may end sooner.
+// sends counts an answer as held by the daemon until its caller has read it.
+func (s *session) sends(m any) {
+	if message, ok := m.(proto.Message); ok && s != nil && s.account != nil {
+		s.account.willSend(int64(proto.Size(message)))
+	}
+}
+
+// stream is a stream of a session, with a context that may end sooner. It counts
+// as a call of the session once it has a request: headers alone keep no
+// connection.
 type stream struct {
 	grpc.ServerStream
 	ctx     context.Context
 	session *session
+	method  string
+	gate    *gate
+	done    func() // set by the first request
 }
 
 func (s *stream) Context() context.Context { return s.ctx }
+
+func (s *stream) RecvMsg(m any) error {
+	var from encoded
+	if err := s.ServerStream.RecvMsg(&from); err != nil {
+		return err
+	}
+	if s.done == nil {
+		done, ok := s.session.use()
+		if !ok {
+			return errEnding(s.method)
+		}
+		s.done = done
+	}
+	return s.gate.decode(s.method, from, m)
+}
 
 func (s *stream) SendMsg(m any) error {
 	if err := s.session.takes(m); err != nil {
 		return err
 	}
+	s.session.sends(m)
 	return s.ServerStream.SendMsg(m)
+}
+
+func (s *stream) end() {
+	if s.done != nil {
+		s.done()
+	}
 }

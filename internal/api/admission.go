@@ -1,0 +1,126 @@
+package api
+
+import (
+	"sync"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// Limits of connections.
+const (
+	maxConnections = 64 // at a time, the daemon's own not counted
+	maxOfUser      = 40
+	maxOfProcess   = 16
+	// Of maxConnections some are kept: for processes of root that have no
+	// connection yet, and for Trident's own programs (the CLI, the rescuer).
+	keptForFirst = 8
+	keptForOwn   = 8
+	// idleTime is how long a connection is without a call before it makes room
+	// for another process that has as many.
+	idleTime = 2 * time.Second
+)
+
+// roster has the connections that are served, and decides who comes in.
+//
+// A place that is taken by an idle connection is not lost: where all are taken,
+// the process with the most connections gives up the one that has been idle for
+// the longest time. A connection with a call that runs is never ended.
+type roster struct {
+	now func() time.Time
+
+	mu   sync.Mutex
+	open map[*conn]struct{}
+}
+
+func newRoster() *roster { return &roster{now: time.Now, open: map[*conn]struct{}{}} }
+
+// admit lets a connection in, perhaps in place of another one, which the caller
+// has to close; or it says why not.
+func (r *roster) admit(c *conn) (leaves *conn, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c.peer.self() { // the daemon's own health check must not be starved
+		r.open[c] = struct{}{}
+		return nil, nil
+	}
+	all, ofUser, ofProcess := 0, 0, map[int32]int{}
+	for o := range r.open {
+		if o.peer.self() {
+			continue
+		}
+		all++
+		ofProcess[o.peer.pid]++
+		if o.peer.uid == c.peer.uid {
+			ofUser++
+		}
+	}
+	among := func(*conn) bool { return true }
+	switch kept := c.peer.kept(ofProcess[c.peer.pid] == 0); {
+	case ofProcess[c.peer.pid] >= maxOfProcess:
+		among = func(o *conn) bool { return o.peer.pid == c.peer.pid }
+		err = errkind.Errorf(errkind.TooLarge, "connect to tridentd: process %d has %d connections, and may have %d", c.peer.pid, ofProcess[c.peer.pid], maxOfProcess)
+	case ofUser >= maxOfUser && kept == 0:
+		among = func(o *conn) bool { return o.peer.uid == c.peer.uid }
+		err = errkind.Errorf(errkind.TooLarge, "connect to tridentd: user %d has %d connections, and may have %d", c.peer.uid, ofUser, maxOfUser)
+	case all >= maxConnections-keptForFirst-keptForOwn+kept:
+		err = errkind.Errorf(errkind.TooLarge, "connect to tridentd: %d connections are open, and none of them can be ended", all)
+	default:
+		r.open[c] = struct{}{}
+		return nil, nil
+	}
+	leaves = r.leaving(c, ofProcess, among)
+	if leaves == nil {
+		return nil, errkind.WithHint(err, "close connections that are not needed (`ss -xp` lists them with their processes), then try again")
+	}
+	delete(r.open, leaves)
+	r.open[c] = struct{}{}
+	return leaves, nil
+}
+
+// leaving picks the connection that makes room for c, if there is one, and marks
+// it: no call begins on it any more. The caller holds r.mu.
+func (r *roster) leaving(c *conn, ofProcess map[int32]int, among func(*conn) bool) *conn {
+	for {
+		var best *conn
+		var since time.Time
+		for o := range r.open {
+			idle, ok := o.session.idleSince()
+			if !ok || o.peer.self() || !among(o) || !r.yields(o, c, ofProcess, idle) {
+				continue
+			}
+			if best == nil || ofProcess[o.peer.pid] > ofProcess[best.peer.pid] ||
+				ofProcess[o.peer.pid] == ofProcess[best.peer.pid] && idle.Before(since) {
+				best, since = o, idle
+			}
+		}
+		if best == nil || best.session.yield() {
+			return best
+		}
+	}
+}
+
+// yields reports whether idle connection o makes room for c.
+func (r *roster) yields(o, c *conn, ofProcess map[int32]int, idle time.Time) bool {
+	return ofProcess[o.peer.pid] > ofProcess[c.peer.pid]+1 ||
+		c.peer.isOwn && !o.peer.isOwn ||
+		c.peer.isRoot && !o.peer.isRoot ||
+		r.now().Sub(idle) >= idleTime
+}
+
+func (r *roster) remove(c *conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.open, c)
+}
+
+// kept is how many of the places that are kept a peer may take besides the others.
+func (p peerInfo) kept(first bool) int {
+	switch {
+	case p.isOwn:
+		return keptForFirst + keptForOwn
+	case p.isRoot && first:
+		return keptForFirst
+	}
+	return 0
+}

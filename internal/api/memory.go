@@ -1,0 +1,163 @@
+package api
+
+import (
+	"fmt"
+	"sync"
+)
+
+const (
+	// maxMemory bounds the bytes that the daemon holds for all connections
+	// together: requests that are not answered, and answers that are not read.
+	maxMemory = 32 << 20
+	// window is how many bytes a caller can send ahead of what a method reads. It
+	// is the least that gRPC allows.
+	window = 64 << 10
+)
+
+// memory counts the bytes that the daemon holds for its connections. When they
+// are too many it ends the connection that has the most of them: callers who
+// send small requests and read their answers never notice.
+type memory struct {
+	limit int64
+
+	mu       sync.Mutex
+	total    int64
+	most     int64 // that total has ever been
+	accounts map[*account]struct{}
+}
+
+func newMemory(limit int64) *memory {
+	return &memory{limit: limit, accounts: map[*account]struct{}{}}
+}
+
+// account has what is held for one connection, going by the frames that pass in
+// both directions.
+type account struct {
+	memory *memory
+	// end ends the connection for a reason.
+	end func(why string)
+
+	// All below is guarded by memory.mu.
+	in, out frames
+	last    uint32           // the newest stream
+	streams map[uint32]int64 // bytes received on those that are open
+	answers int64            // bytes that were not sent yet
+	held    int64
+	closed  bool
+}
+
+func (m *memory) open(end func(why string)) *account {
+	a := &account{memory: m, end: end, in: frames{skip: int64(clientPreface)}, streams: map[uint32]int64{}}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.accounts[a] = struct{}{}
+	return a
+}
+
+// close counts the connection no more.
+func (a *account) close() {
+	a.memory.mu.Lock()
+	defer a.memory.mu.Unlock()
+	if a.closed {
+		return
+	}
+	a.hold(-a.held)
+	a.closed = true
+	delete(a.memory.accounts, a)
+}
+
+// received counts bytes that came from the caller. Of a stream it counts one
+// message and a window at most: what came before has been read by its method.
+func (a *account) received(p []byte) {
+	a.count(func() {
+		a.in.feed(p, func(h frameHeader) {
+			was, open := a.streams[h.stream]
+			switch {
+			case h.kind == frameHeaders && h.stream > a.last:
+				a.last, a.streams[h.stream] = h.stream, 0
+			case h.kind == frameData && open:
+				now := min(was+h.length, maxMessage+window)
+				a.streams[h.stream] = now
+				a.hold(now - was)
+			case h.kind == frameReset:
+				a.ended(h.stream)
+			}
+		})
+	})
+}
+
+// sent counts bytes that went to the caller.
+func (a *account) sent(p []byte) {
+	a.count(func() {
+		a.out.feed(p, func(h frameHeader) {
+			if h.kind == frameData {
+				a.answer(-h.length)
+			}
+			if h.kind == frameReset || h.kind == frameHeaders && h.flags&flagEndStream != 0 {
+				a.ended(h.stream)
+			}
+		})
+	})
+}
+
+// willSend counts an answer that is about to be sent.
+func (a *account) willSend(n int64) { a.count(func() { a.answer(n) }) }
+
+// answer changes how many bytes wait to be sent. The caller holds memory.mu.
+func (a *account) answer(n int64) {
+	n = max(n, -a.answers)
+	a.answers += n
+	a.hold(n)
+}
+
+// ended forgets a stream. Once none is open no answer waits, also none of a call
+// that the caller has given up. The caller holds memory.mu.
+func (a *account) ended(stream uint32) {
+	a.hold(-a.streams[stream])
+	delete(a.streams, stream)
+	if len(a.streams) == 0 {
+		a.answer(-a.answers)
+	}
+}
+
+// hold changes what is held. The caller holds memory.mu.
+func (a *account) hold(n int64) {
+	a.held += n
+	a.memory.total += n
+	a.memory.most = max(a.memory.most, a.memory.total)
+}
+
+// count changes what is held, and ends the connection with the most of it when
+// it is too much.
+func (a *account) count(change func()) {
+	m := a.memory
+	m.mu.Lock()
+	if !a.closed {
+		change()
+	}
+	over := map[*account]string{}
+	for m.total > m.limit {
+		var worst *account
+		for b := range m.accounts {
+			if worst == nil || b.held > worst.held {
+				worst = b
+			}
+		}
+		over[worst] = fmt.Sprintf("tridentd ends this connection: it holds %d bytes of requests and answers that nobody has read, and all connections may hold %d", worst.held, m.limit)
+		worst.hold(-worst.held)
+		worst.closed = true
+		delete(m.accounts, worst)
+	}
+	m.mu.Unlock()
+	for b, why := range over {
+		b.end(why)
+	}
+}
+
+// farewell is the newest stream that the caller has begun; ok reports whether a
+// frame can be sent now, which is between two others.
+func (a *account) farewell() (last uint32, ok bool) {
+	a.memory.mu.Lock()
+	defer a.memory.mu.Unlock()
+	return a.last, a.out.between()
+}
