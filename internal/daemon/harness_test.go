@@ -33,6 +33,9 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if code, ok := asCaller(); ok {
+		os.Exit(code)
+	}
 	if root := os.Getenv(envRoot); root != "" {
 		os.Exit(asDaemon(root))
 	}

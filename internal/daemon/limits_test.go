@@ -1,0 +1,411 @@
+package daemon
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/trident-project/trident/internal/api"
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/internal/rescue"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+)
+
+// The environment by which a test starts this binary as a caller.
+const (
+	envHog    = "TRIDENT_TEST_HOG"    // how many idle connections it keeps
+	envRescue = "TRIDENT_TEST_RESCUE" // how often it asks for the version, as the rescuer does
+)
+
+// asCaller is a caller in a process of its own.
+func asCaller() (code int, ok bool) {
+	if n, err := strconv.Atoi(os.Getenv(envHog)); err == nil {
+		hog(os.Getenv(envRoot), n)
+		return 1, true
+	}
+	if n, err := strconv.Atoi(os.Getenv(envRescue)); err == nil {
+		return askAsRescuer(os.Getenv(envRoot), n), true
+	}
+	return 0, false
+}
+
+// hog keeps n idle connections, and dials again at once when one is closed. It
+// says so when it has dialled n times, and goes when standard input ends.
+func hog(root string, n int) {
+	for range n {
+		go func() {
+			for {
+				c, err := net.Dial("unix", filepath.Join(root, rescue.Socket))
+				if err != nil {
+					time.Sleep(10 * time.Millisecond)
+					continue
+				}
+				_, _ = c.Write(preface())
+				_, _ = io.Copy(io.Discard, c)
+				_ = c.Close()
+			}
+		}()
+	}
+	time.Sleep(100 * time.Millisecond)
+	fmt.Println("dialled")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	os.Exit(0)
+}
+
+// askAsRescuer fails when one of n questions has no answer in the time that the
+// rescuer gives it.
+func askAsRescuer(root string, n int) int {
+	for i := range n {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		_, err := rescue.SystemHost{Root: root}.Version(ctx)
+		cancel()
+		if err != nil {
+			fmt.Printf("question %d: %v\n", i, err)
+			return 1
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return 0
+}
+
+// preface is what an HTTP/2 client begins with.
+func preface() []byte { return append([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), frame(4, 0, 0, nil)...) }
+
+func frame(kind, flags byte, stream uint32, payload []byte) []byte {
+	b := []byte{byte(len(payload) >> 16), byte(len(payload) >> 8), byte(len(payload)), kind, flags}
+	return append(binary.BigEndian.AppendUint32(b, stream), payload...)
+}
+
+// shortRoot is a folder for a daemon: the path of a socket has to be short.
+func shortRoot(t *testing.T) string {
+	t.Helper()
+	root, err := os.MkdirTemp("", "d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(root) })
+	return root
+}
+
+// serveApart is a daemon in a process of its own, which answers.
+func serveApart(t *testing.T) (root string, daemon *child) {
+	t.Helper()
+	root = shortRoot(t)
+	daemon = startChild(t, root).mustStart(t)
+	for ctx := soon(t); ; {
+		if _, err := os.Stat(filepath.Join(root, rescue.Socket)); err == nil {
+			break
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatal("the daemon makes no socket")
+		}
+	}
+	if _, err := api.Check(soon(t), filepath.Join(root, rescue.Socket)); err != nil {
+		t.Fatal(err)
+	}
+	return root, daemon
+}
+
+// startHogs starts processes that keep connections each, and waits until they
+// have dialled.
+func startHogs(t *testing.T, root string, processes, each int) {
+	t.Helper()
+	var out []io.Reader
+	for range processes {
+		c := exec.Command(os.Args[0])
+		c.Env = append(os.Environ(), envHog+"="+strconv.Itoa(each), envRoot+"="+root)
+		stdin, err := c.StdinPipe()
+		stdout, oerr := c.StdoutPipe()
+		if err := errors.Join(err, oerr, c.Start()); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = stdin.Close(); _ = c.Process.Kill(); _ = c.Wait() })
+		out = append(out, stdout)
+	}
+	for _, r := range out {
+		if _, err := io.ReadFull(r, make([]byte, len("dialled"))); err != nil {
+			t.Fatalf("a caller did not dial: %v", err)
+		}
+	}
+}
+
+func TestIdleConnectionsLockNobodyOut(t *testing.T) {
+	for _, c := range []struct{ processes, each int }{{1, 63}, {1, 64}, {1, 1500}, {8, 64}, {70, 1}} {
+		t.Run(fmt.Sprintf("%d times %d", c.processes, c.each), func(t *testing.T) {
+			root, daemon := serveApart(t)
+			socket := filepath.Join(root, rescue.Socket)
+			watch, err := healthpb.NewHealthClient(dial(t, socket)).Watch(t.Context(), &healthpb.HealthCheckRequest{})
+			if err == nil {
+				_, err = watch.Recv()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { _, err := watch.Recv(); ended <- err }()
+
+			startHogs(t, root, c.processes, c.each)
+			for _, name := range []string{"trident-rescue", "trident"} {
+				own := exec.Command(copyOfTest(t, name))
+				own.Env = append(os.Environ(), envRescue+"=20", envRoot+"="+root)
+				if out, err := own.CombinedOutput(); err != nil {
+					t.Errorf("%s: %s", name, out)
+				}
+			}
+			if c.processes < 48 { // any other program, too, which has no connection yet
+				other := exec.Command(os.Args[0])
+				other.Env = append(os.Environ(), envRescue+"=20", envRoot+"="+root)
+				if out, err := other.CombinedOutput(); err != nil {
+					t.Errorf("another program: %s", out)
+				}
+			}
+			select {
+			case err := <-ended:
+				t.Errorf("a stream that was open ended: %v", err)
+			default:
+			}
+			_ = daemon.Process.Kill()
+			_ = daemon.Wait()
+			if n := strings.Count(daemon.log.String(), "\n"); n > 100 {
+				t.Errorf("%d log lines", n)
+			}
+		})
+	}
+}
+
+// copyOfTest is this program by another name.
+func copyOfTest(t *testing.T, name string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if os.Link(os.Args[0], path) == nil {
+		return path
+	}
+	data, err := os.ReadFile(os.Args[0])
+	if err == nil {
+		err = os.WriteFile(path, data, 0o700)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// The daemon's own health check decides whether it lives, and whether a new
+// version is kept.
+func TestIdleConnectionsDoNotStarveTheDaemonItself(t *testing.T) {
+	c := testConfig(shortRoot(t))
+	socket, _ := start(t, c)
+	startHogs(t, c.Root, 4, 64)
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		if _, err := api.Check(ctx, socket); err != nil {
+			t.Error(err)
+		}
+		cancel()
+	}
+}
+
+func TestARefusedConnectionIsAnsweredInWords(t *testing.T) {
+	root, _ := serveApart(t)
+	socket := filepath.Join(root, rescue.Socket)
+	for range 16 { // each with a call, or it would make room
+		stream, err := healthpb.NewHealthClient(dial(t, socket)).Watch(t.Context(), &healthpb.HealthCheckRequest{})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := tridentv1.NewVersionServiceClient(dial(t, socket)).Version(soon(t), &tridentv1.VersionRequest{})
+	kind, hint, _ := grpckind.FromError(err)
+	want := fmt.Sprintf("process %d has 16 connections, and may have 16", os.Getpid())
+	if kind != errkind.TooLarge || !strings.Contains(err.Error(), want) || hint == "" {
+		t.Errorf("kind %s, hint %q, %v", kind, hint, err)
+	}
+}
+
+// A leaky client that makes a connection for each call hears nothing of it.
+func TestAnOldIdleConnectionMakesRoomForItsOwnProcess(t *testing.T) {
+	root, _ := serveApart(t)
+	socket := filepath.Join(root, rescue.Socket)
+	for i := range 20 {
+		conn := dial(t, socket)
+		for ctx := soon(t); ; {
+			_, err := tridentv1.NewVersionServiceClient(conn).Version(ctx, &tridentv1.VersionRequest{})
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				t.Fatalf("call %d: %v", i, err)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+}
+
+// heldBack sends all of a message but its end on as many streams as it can, over
+// one connection, until the connection ends.
+func heldBack(conn net.Conn, method string, streams, size int) {
+	const window = 65535
+	b := preface()
+	headers := literals(":method", "POST", ":scheme", "http", ":path", method, ":authority", "x", "content-type", "application/grpc", "te", "trailers")
+	sent, granted := map[uint32]int{}, map[uint32]int{}
+	total := 5 + size - 1
+	start := make([]byte, window)
+	binary.BigEndian.PutUint32(start[1:], uint32(size))
+	chunk := func(stream uint32, n int) {
+		for n > 0 {
+			k := min(n, 16<<10)
+			part := start[sent[stream]%window:]
+			part = part[:min(k, len(part))]
+			if sent[stream] >= window {
+				part = make([]byte, k)
+			}
+			b = append(b, frame(0, 0, stream, part)...)
+			sent[stream] += len(part)
+			n -= len(part)
+		}
+	}
+	for i := range streams {
+		stream := uint32(2*i + 1)
+		b = append(b, frame(1, 4, stream, headers)...)
+		granted[stream] = window
+		chunk(stream, min(window, total))
+	}
+	out := make(chan []byte, 1<<16)
+	defer close(out)
+	go func() {
+		for b := range out {
+			if _, err := conn.Write(b); err != nil {
+				_ = conn.Close()
+			}
+		}
+	}()
+	for {
+		out <- b
+		b = nil
+		head := make([]byte, 9)
+		if _, err := io.ReadFull(conn, head); err != nil {
+			return
+		}
+		payload := make([]byte, int(head[0])<<16|int(head[1])<<8|int(head[2]))
+		if _, err := io.ReadFull(conn, payload); err != nil {
+			return
+		}
+		stream := binary.BigEndian.Uint32(head[5:])
+		switch {
+		case head[3] == 4 && head[4]&1 == 0:
+			b = frame(4, 1, 0, nil)
+		case head[3] == 6 && head[4]&1 == 0:
+			b = frame(6, 1, 0, payload)
+		case head[3] == 3, head[3] == 1 && head[4]&1 != 0:
+			delete(granted, stream)
+		case head[3] == 8 && granted[stream] > 0:
+			granted[stream] += int(binary.BigEndian.Uint32(payload))
+			chunk(stream, min(granted[stream], total)-sent[stream])
+		}
+	}
+}
+
+// literals are header fields that no table has (RFC 7541, section 6.2.2).
+func literals(fields ...string) (b []byte) {
+	for i, f := range fields {
+		if i%2 == 0 {
+			b = append(b, 0)
+		}
+		b = append(append(b, byte(len(f))), f...)
+	}
+	return b
+}
+
+func TestMessagesThatAreHeldBackCostLittle(t *testing.T) {
+	const most = 96 << 20 // beyond what the daemon has when it is idle
+	version, upload, watch := tridentv1.VersionService_Version_FullMethodName, "/trident.handles.v1.HandleService/OpenImage", operationsv1.OperationsService_Watch_FullMethodName
+	for _, c := range []struct {
+		method string
+		size   int
+	}{{version, 4 << 20}, {version, 1 << 20}, {watch, 1 << 20}, {upload, 1 << 20}} {
+		t.Run(fmt.Sprintf("%s of %d", c.method, c.size), func(t *testing.T) {
+			root, daemon := serveApart(t)
+			socket := filepath.Join(root, rescue.Socket)
+			before := residentOf(t, daemon.Process.Pid)
+			for range 12 {
+				go func() {
+					for t.Context().Err() == nil {
+						if conn, err := net.Dial("unix", socket); err == nil {
+							context.AfterFunc(t.Context(), func() { _ = conn.Close() })
+							heldBack(conn, c.method, 128, c.size)
+							_ = conn.Close()
+						}
+					}
+				}()
+			}
+			for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+				if now := residentOf(t, daemon.Process.Pid); now-before > most {
+					t.Fatalf("the daemon grew by %d MiB", (now-before)>>20)
+				}
+			}
+			t.Logf("the daemon grew by %d MiB", (residentOf(t, daemon.Process.Pid)-before)>>20)
+			own := exec.Command(copyOfTest(t, "trident-rescue"))
+			own.Env = append(os.Environ(), envRescue+"=5", envRoot+"="+root)
+			if out, err := own.CombinedOutput(); err != nil {
+				t.Errorf("the rescuer meanwhile: %s", out)
+			}
+		})
+	}
+}
+
+// residentOf is the most memory that a process has had, in bytes.
+func residentOf(t *testing.T, pid int) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, rest, ok := strings.Cut(string(text), "VmHWM:")
+	var kib int64
+	if _, serr := fmt.Sscan(rest, &kib); err != nil || !ok || serr != nil {
+		t.Fatalf("read the memory of process %d: %v", pid, errors.Join(err, serr))
+	}
+	return kib << 10
+}
+
+func TestARequestIsAsLargeAsItsMethodTakes(t *testing.T) {
+	socket, _ := start(t, testConfig(shortRoot(t)))
+	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client := operationsv1.NewOperationsServiceClient(conn)
+	for n, want := range map[int]errkind.Kind{60 << 10: errkind.NotFound, 65 << 10: errkind.TooLarge, 3 << 20: errkind.TooLarge} {
+		id := strings.Repeat("x", n)
+		_, err := client.Get(soon(t), &operationsv1.GetRequest{Id: id})
+		if kind, _, _ := grpckind.FromError(err); kind != want {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+		stream, err := client.Watch(soon(t), &operationsv1.WatchRequest{Id: id})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		if kind, _, _ := grpckind.FromError(err); kind != want {
+			t.Errorf("%d bytes in a stream: %v", n, err)
+		}
+	}
+}
