@@ -8,7 +8,7 @@ import (
 const (
 	// maxMemory bounds the bytes that the daemon holds for all connections
 	// together: requests that are not answered, and answers that are not read.
-	maxMemory = 32 << 20
+	maxMemory = 16 << 20
 	// window is how many bytes a caller can send ahead of what a method reads. It
 	// is the least that gRPC allows.
 	window = 64 << 10
