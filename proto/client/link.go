@@ -171,6 +171,12 @@ func (c *Client) shake(ctx context.Context, raw *noted) (*link, error) {
 	server, err := setupv1.NewSetupServiceClient(conn).Handshake(ctx, &setupv1.HandshakeRequest{
 		ClientName: c.name, ClientVersion: c.nameVersion, ApiPackages: apiPackages(), Limits: &setupv1.Limits{MaxMessageBytes: maxMessage},
 	})
+	if err == nil || status.Code(err) == codes.Unimplemented {
+		// gRPC makes calls already while it still counts the connection as one that
+		// is being made, which alive would take for one that has ended.
+		for conn.GetState() == connectivity.Connecting && conn.WaitForStateChange(ctx, connectivity.Connecting) {
+		}
+	}
 	switch {
 	case status.Code(err) == codes.Unimplemented:
 		return &link{conn: conn, server: &setupv1.HandshakeResponse{}}, nil
