@@ -70,6 +70,7 @@ var layers = []struct{ pkg, may string }{
 	// machine: one interface of the kernel or of systemd each
 	{"internal/systemd/systemdtest", "internal/systemd internal/errkind"},
 	{"internal/systemd", "internal/linux/run internal/errkind"},
+	{"internal/linux/damage", ""},
 	{"internal/linux/blockdev/blockdevtest", "internal/linux/blockdev internal/linux/gpt"},
 	{"internal/linux/blockdev", "internal/linux/gpt internal/errkind"},
 	{"internal/linux/ddi", "internal/linux/gpt internal/linux/verity internal/linux/run internal/linux/atomicfile internal/errkind"},

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/damage"
 )
 
 // check runs Check on an image called NAME.raw.
@@ -267,12 +268,15 @@ func TestTheCertificatesOfSystemdAreTheFirstOfEachFile(t *testing.T) {
 // Whatever the bytes are, the answer is nil or a Precondition, and it comes.
 func FuzzCheck(f *testing.F) {
 	good := erofsOf(f, releaseNamed("foo"))
-	f.Add(good)
-	f.Add(erofsOf(f, releaseNamed("bar")))
-	f.Add(gptOf(f, part{rootAMD64, good}, part{rootSigAMD64, []byte("{}")}))
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, image []byte) {
-		root := t.TempDir()
+	bases := [][]byte{good, erofsOf(f, releaseNamed("bar")), gptOf(f, part{rootAMD64, good}, part{rootSigAMD64, []byte("{}")}), {}}
+	for base := range bases {
+		f.Add(uint8(base), []byte{})
+		f.Add(uint8(base), damage.At(1024+16, 0xff))
+	}
+	root := f.TempDir()
+	f.Fuzz(func(t *testing.T, base uint8, edits []byte) {
+		image := damage.Apply(bases[int(base)%len(bases)], edits)
+		fixTable(image)
 		if err := os.WriteFile(filepath.Join(root, "foo.raw"), image, 0o644); err != nil {
 			t.Fatal(err)
 		}

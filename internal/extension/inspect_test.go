@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/damage"
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/linux/gpt"
 	"github.com/trident-project/trident/internal/linux/loop"
@@ -267,20 +268,32 @@ func TestAnImageGoesWhereItsNameSays(t *testing.T) {
 
 func FuzzInspect(f *testing.F) {
 	good := erofsOf(f, withRelease("app", goodText))
-	f.Add(good)
-	f.Add(gptOf(f, part{rootAMD64, good}))
-	f.Add(gptOf(f, part{usrAMD64, good}, part{rootSigAMD64, []byte("{}")}))
+	bases := [][]byte{good, gptOf(f, part{rootAMD64, good}), gptOf(f, part{usrAMD64, good}, part{rootSigAMD64, []byte("{}")})}
 	for _, m := range magics() {
 		b := make([]byte, 8<<10)
 		if m.offset+int64(len(m.mark)) <= int64(len(b)) {
 			copy(b[m.offset:], m.mark)
 		}
-		f.Add(b)
+		bases = append(bases, b)
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
+	for base := range bases {
+		f.Add(uint8(base), []byte{})
+		f.Add(uint8(base), damage.At(1024+16, 0xff))
+	}
+	file, err := os.CreateTemp(f.TempDir(), "")
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer file.Close()
+	f.Fuzz(func(t *testing.T, base uint8, edits []byte) {
+		data := damage.Apply(bases[int(base)%len(bases)], edits)
 		fixTable(data)
+		_, werr := file.WriteAt(data, 0)
+		if err := errors.Join(werr, file.Truncate(int64(len(data)))); err != nil {
+			t.Fatal(err)
+		}
 		for _, class := range []Class{Sysext, Confext} {
-			got, err := inspectBytes(t, class, data, noMounter)
+			got, err := inspect(context.Background(), file, class, amd64, noMounter)
 			if err != nil {
 				continue
 			}

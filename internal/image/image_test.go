@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/damage"
 	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
@@ -416,13 +419,19 @@ func TestASpecThatCannotBeIsRefused(t *testing.T) {
 
 func FuzzOpen(f *testing.F) {
 	image := packed(f, make([]byte, 4096))
-	f.Add(archiveOf(f, member{"metadata.json", old(f, image, 4096), 0}, member{"images/esp.zst", image, 0}))
-	f.Add(windowed(f, image, 4096))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if len(data) == 0 {
-			return
+	bases := [][]byte{archiveOf(f, member{"metadata.json", old(f, image, 4096), 0}, member{"images/esp.zst", image, 0}), windowed(f, image, 4096)}
+	for base := range bases {
+		f.Add(uint8(base), uint32(0), []byte{})
+		f.Add(uint8(base), uint32(512), damage.At(512, ' '))
+	}
+	path := filepath.Join(f.TempDir(), "image.cosi")
+	f.Fuzz(func(t *testing.T, base uint8, missing uint32, edits []byte) {
+		data := damage.Apply(bases[int(base)%len(bases)], edits)
+		data = data[:len(data)-int(missing)%len(data)]
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
 		}
-		_ = readAll(t, save(t, data), Ignored)
+		_ = readAll(t, path, Ignored)
 	})
 }
 

@@ -92,6 +92,8 @@ func (o object) metadata(v Version) *Metadata {
 		}
 		m.ID = g.String()
 	}
+	// Lists are empty, never nil: upstream reads [] and refuses null.
+	m.Filesystems = []Filesystem{}
 	images, _ := o.list("images", true, maxList)
 	for _, i := range images {
 		m.Filesystems = append(m.Filesystems, i.filesystem(v, m.Arch))
@@ -140,7 +142,7 @@ func (o object) disk(m *Metadata) {
 	if !is {
 		return
 	}
-	m.Disk = &Disk{Type: d.text("type", true)}
+	m.Disk = &Disk{Type: d.text("type", true), Regions: []Region{}}
 	m.Disk.Size, _ = d.number("size", true, maxImage)
 	lba, ok := d.number("lbaSize", true, maxImage)
 	if m.Disk.LBASize = int(lba); ok && lba != 512 && lba != 4096 {
@@ -223,7 +225,7 @@ func (o object) bootloader() *Bootloader {
 	if !is {
 		return b
 	}
-	b.SystemdBoot = &SystemdBootSet{}
+	b.SystemdBoot = &SystemdBootSet{Entries: []BootEntry{}}
 	entries, _ := set.list("entries", true, maxList)
 	for _, e := range entries {
 		kind := e.word("type", UKIStandalone, UKIConfig, EntryConfig)

@@ -5,15 +5,18 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/damage"
 )
 
 // volumes are made by the tools that make ESPs.
@@ -124,11 +127,18 @@ func TestWhatIsNoFATIsRefused(t *testing.T) {
 
 // Any bytes give an answer, and soon.
 func FuzzOpen(f *testing.F) {
-	for _, b := range volumes(f) {
-		f.Add(b[:64<<10], int64(len(b)))
+	var bases [][]byte
+	var sizes []int64
+	all := volumes(f)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		bases, sizes = append(bases, all[name][:64<<10]), append(sizes, int64(len(all[name])))
 	}
-	f.Fuzz(func(t *testing.T, b []byte, size int64) {
-		v, err := Open(bytes.NewReader(b), size)
+	for base := range bases {
+		f.Add(uint8(base), sizes[base], []byte{})
+		f.Add(uint8(base), sizes[base], damage.At(11, 0, 16))
+	}
+	f.Fuzz(func(t *testing.T, base uint8, size int64, edits []byte) {
+		v, err := Open(bytes.NewReader(damage.Apply(bases[int(base)%len(bases)], edits)), size)
 		if err != nil {
 			return
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/blockdev/blockdevtest"
+	"github.com/trident-project/trident/internal/linux/damage"
 	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
@@ -261,14 +262,16 @@ func FuzzReadDisk(f *testing.F) {
 	if _, err := m.ReadAt(b, 0); err != nil {
 		f.Fatal(err)
 	}
-	f.Add(b[512:1024], b[1024:])
-	f.Fuzz(func(t *testing.T, head, entries []byte) {
+	f.Add([]byte{})
+	f.Add(damage.At(512+32, 41))
+	f.Add(damage.At(80, 0, 0, 0, 1))
+	f.Fuzz(func(t *testing.T, edits []byte) {
+		table := damage.Apply(b[512:], edits)
 		b := make([]byte, gpt.FirstUsable(512))
 		copy(b, "boot code")
 		b[446+4], b[510], b[511] = 0xee, 0x55, 0xaa
-		copy(b[1024:], entries)
+		copy(b[512:], table)
 		h := b[512:1024]
-		copy(h, head)
 		// Without the right checksums nothing behind them is ever reached.
 		count, size := uint64(binary.LittleEndian.Uint32(h[80:])), uint64(binary.LittleEndian.Uint32(h[84:]))
 		if n := count * size; n < uint64(len(b)-1024) && binary.LittleEndian.Uint64(h[72:]) == 2 {

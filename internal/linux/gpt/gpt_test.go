@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/damage"
 )
 
 // disk is a file in memory.
@@ -241,13 +242,14 @@ func TestGUIDs(t *testing.T) {
 }
 
 func FuzzRead(f *testing.F) {
-	d := written(f, sample())
-	f.Add([]byte(d))
-	f.Add([]byte(d[:len(d)-sector]))
-	empty := written(f, &Table{DiskID: guid(1), Size: 100 * sector})
-	f.Add([]byte(empty))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		b = bytes.Clone(b)
+	bases := [][]byte{written(f, sample()), written(f, &Table{DiskID: guid(1), Size: 100 * sector})}
+	for base := range bases {
+		f.Add(uint8(base), uint32(0), []byte{})
+		f.Add(uint8(base), uint32(sector), damage.At(2*sector+32, 41))
+	}
+	f.Fuzz(func(t *testing.T, base uint8, missing uint32, edits []byte) {
+		b := damage.Apply(bases[int(base)%len(bases)], edits)
+		b = b[:len(b)-int(missing)%len(b)]
 		if len(b) > OverheadFront+OverheadBack {
 			resum(b) // or nothing behind the checksums is ever reached
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/damage"
 )
 
 // file is a file in memory that grows.
@@ -356,12 +357,17 @@ func TestHashingDoesNotAllocate(t *testing.T) {
 }
 
 func FuzzReadSuperblock(f *testing.F) {
+	bases := [][]byte{[]byte("verity\x00\x00")}
 	for _, blocks := range []int{1, 300} {
 		tree, _ := built(f, noise(blocks))
-		f.Add([]byte(tree[:BlockSize]))
+		bases = append(bases, tree[:BlockSize])
 	}
-	f.Add([]byte("verity\x00\x00"))
-	f.Fuzz(func(t *testing.T, b []byte) {
+	for base := range bases {
+		f.Add(uint8(base), []byte{})
+		f.Add(uint8(base), damage.At(8, 2))
+	}
+	f.Fuzz(func(t *testing.T, base uint8, edits []byte) {
+		b := damage.Apply(bases[int(base)%len(bases)], edits)
 		sb, err := ReadSuperblock(bytes.NewReader(b))
 		if err != nil {
 			if errkind.Of(err) != errkind.Corrupt {
