@@ -34,6 +34,9 @@ type rule struct {
 	early bool
 	// takes is the size of its largest request in bytes; 0 means smallRequest.
 	takes int
+	// bulk methods read much of what is recorded, and answer with much of it: few
+	// of their calls run at a time. None of them waits for anything else.
+	bulk bool
 }
 
 // Requests without a Host Configuration or a part of an image are small.
@@ -54,10 +57,10 @@ func access() map[string]rule {
 		selfv1.SelfService_Rollback_FullMethodName:  {may: root},
 		selfv1.SelfService_Unblock_FullMethodName:   {may: root},
 		selfv1.SelfService_Remove_FullMethodName:    {may: root},
-		selfv1.SelfService_History_FullMethodName:   {may: root},
+		selfv1.SelfService_History_FullMethodName:   {may: root, bulk: true},
 
 		operationsv1.OperationsService_Get_FullMethodName:    {may: root},
-		operationsv1.OperationsService_List_FullMethodName:   {may: root},
+		operationsv1.OperationsService_List_FullMethodName:   {may: root, bulk: true},
 		operationsv1.OperationsService_Watch_FullMethodName:  {may: root},
 		operationsv1.OperationsService_Cancel_FullMethodName: {may: root},
 
@@ -69,7 +72,7 @@ func access() map[string]rule {
 		hostv1.HostService_ValidateConfig_FullMethodName: {may: root, takes: maxMessage},
 		hostv1.HostService_PlanUpdate_FullMethodName:     {may: root, takes: maxMessage},
 		hostv1.HostService_PlanInstall_FullMethodName:    {may: root, takes: maxMessage},
-		hostv1.HostService_GetHost_FullMethodName:        {may: root},
+		hostv1.HostService_GetHost_FullMethodName:        {may: root, bulk: true},
 
 		healthpb.Health_Check_FullMethodName:                                   {may: anyone, quiet: true},
 		healthpb.Health_List_FullMethodName:                                    {may: anyone, quiet: true},
@@ -92,10 +95,10 @@ func access() map[string]rule {
 		tridentv1preview.RollbackService_Rollback_FullMethodName:                    {may: root},
 		tridentv1preview.RollbackService_RollbackStage_FullMethodName:               {may: root},
 		tridentv1preview.RollbackService_RollbackFinalize_FullMethodName:            {may: root},
-		tridentv1preview.RollbackService_GetRollbackChain_FullMethodName:            {may: root},
+		tridentv1preview.RollbackService_GetRollbackChain_FullMethodName:            {may: root, bulk: true},
 		tridentv1preview.RollbackService_GetRollbackTarget_FullMethodName:           {may: root},
-		tridentv1preview.StatusService_GetProvisionedConfig_FullMethodName:          {may: root},
-		tridentv1preview.StatusService_GetServicingConfig_FullMethodName:            {may: root},
+		tridentv1preview.StatusService_GetProvisionedConfig_FullMethodName:          {may: root, bulk: true},
+		tridentv1preview.StatusService_GetServicingConfig_FullMethodName:            {may: root, bulk: true},
 		tridentv1preview.StatusService_GetLastError_FullMethodName:                  {may: root},
 		tridentv1preview.StatusService_GetServicingState_FullMethodName:             {may: root},
 		tridentv1preview.StatusService_GetActiveVolume_FullMethodName:               {may: root},

@@ -101,13 +101,13 @@ func New(c Config) *Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)}
 	s.handles = newHandleTable(c.Root, g.begin)
-	services := registrar{s.grpc, g}
-	registerUpstream(services, c, s.handles)
+	services, parser := registrar{s.grpc, g}, newParser()
+	registerUpstream(services, c, s.handles, parser)
 	setup := &setupServer{version: c.Version, root: c.Root, daemon: rand.Text(), can: can}
 	operationsv1.RegisterOperationsServiceServer(services, &operationsServer{runner: c.Operations})
 	selfv1.RegisterSelfServiceServer(services, &selfServer{self: c.Self, runner: c.Operations, handles: s.handles})
 	handlesv1.RegisterHandleServiceServer(services, &handleServer{handles: s.handles})
-	hostv1.RegisterHostServiceServer(services, &hostServer{host: c.Servicing, store: c.Store, runner: c.Operations, handles: s.handles})
+	hostv1.RegisterHostServiceServer(services, &hostServer{host: c.Servicing, store: c.Store, runner: c.Operations, handles: s.handles, parser: parser})
 	setupv1.RegisterSetupServiceServer(services, setup)
 	healthpb.RegisterHealthServer(services, s.health)
 	reflection.Register(services)
@@ -125,14 +125,14 @@ func seenBy(h stats.Handler) grpc.ServerOption {
 
 // registerUpstream registers upstream's services. Of those that are not built
 // yet, the access table has the sentence that each method answers with.
-func registerUpstream(s grpc.ServiceRegistrar, c Config, handles *handleTable) {
-	servicer := servicer{host: c.Servicing, runner: c.Operations, handles: handles}
+func registerUpstream(s grpc.ServiceRegistrar, c Config, handles *handleTable, parser *parser) {
+	servicer := servicer{host: c.Servicing, runner: c.Operations, handles: handles, parser: parser}
 	tridentv1.RegisterVersionServiceServer(s, versionServer{version: c.Version})
 	tridentv1.RegisterUpdateServiceServer(s, &updateServer{servicer: servicer})
 	tridentv1.RegisterCommitServiceServer(s, &commitServer{servicer: servicer})
 	tridentv1preview.RegisterRollbackServiceServer(s, &rollbackServer{servicer: servicer, store: c.Store})
 	tridentv1preview.RegisterStatusServiceServer(s, &statusServer{store: c.Store})
-	tridentv1preview.RegisterValidationServiceServer(s, &validationServer{host: c.Servicing})
+	tridentv1preview.RegisterValidationServiceServer(s, &validationServer{host: c.Servicing, parser: parser})
 	tridentv1.RegisterStreamingServiceServer(s, &streamingServer{servicer: servicer})
 	tridentv1preview.RegisterCommitServiceServer(s, &checkServer{servicer: servicer})
 	tridentv1preview.RegisterInstallServiceServer(s, &installServer{servicer: servicer})

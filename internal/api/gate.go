@@ -27,12 +27,13 @@ type gate struct {
 	begin      func() (end func())
 	logger     *slog.Logger
 	runner     *operation.Runner
+	bulk       slots
 	stopping   context.Context
 	endWatches context.CancelFunc
 }
 
 func newGate(c Config) *gate {
-	g := &gate{rules: access(), alsoUID: c.AlsoUID, begin: c.Begin, runner: c.Operations, logger: c.Logger}
+	g := &gate{rules: access(), alsoUID: c.AlsoUID, begin: c.Begin, runner: c.Operations, logger: c.Logger, bulk: newSlots(answeredAtATime)}
 	g.stopping, g.endWatches = context.WithCancel(context.Background())
 	if g.begin == nil {
 		g.begin = func() func() { return func() {} }
@@ -70,6 +71,13 @@ func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 			return errEnding(info.FullMethod)
 		}
 		defer done()
+		if g.rules[info.FullMethod].bulk {
+			release, err := g.bulk.take(ctx)
+			if err != nil {
+				return err
+			}
+			defer release()
+		}
 		if resp, err = handler(ctx, req); err == nil {
 			err = session.takes(resp)
 		}

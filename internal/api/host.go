@@ -20,6 +20,7 @@ type hostServer struct {
 	store   *hoststate.Store
 	runner  *operation.Runner
 	handles *handleTable
+	parser  *parser
 }
 
 func (s *hostServer) ValidateConfig(ctx context.Context, req *hostv1.ValidateConfigRequest) (*hostv1.ValidateConfigResponse, error) {
@@ -27,7 +28,10 @@ func (s *hostServer) ValidateConfig(ctx context.Context, req *hostv1.ValidateCon
 	if err != nil {
 		return nil, err
 	}
-	_, report := hostconfig.Parse(text)
+	_, report, err := s.parser.parse(ctx, text)
+	if err != nil {
+		return nil, err
+	}
 	return &hostv1.ValidateConfigResponse{Valid: report.Err() == nil, Findings: findingsToWire(report)}, nil
 }
 
@@ -61,7 +65,10 @@ func (s *hostServer) parsed(ctx context.Context, req withConfig) (*hostconfig.Co
 	if err != nil {
 		return nil, nil, err
 	}
-	config, report := hostconfig.Parse(text)
+	config, report, err := s.parser.parse(ctx, text)
+	if err != nil {
+		return nil, nil, err
+	}
 	return config, report, errkind.WithField(report.Err(), field)
 }
 

@@ -78,7 +78,10 @@ func (s servicer) config(ctx context.Context, field string, config *tridentv1.Ho
 	if err != nil {
 		return nil, err
 	}
-	parsed, report := hostconfig.Parse(text)
+	parsed, report, err := s.parser.parse(ctx, text)
+	if err != nil {
+		return nil, err
+	}
 	return parsed, report.Err()
 }
 

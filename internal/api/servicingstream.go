@@ -21,6 +21,7 @@ type servicer struct {
 	host    Servicing
 	runner  *operation.Runner
 	handles *handleTable
+	parser  *parser
 }
 
 type servicingStream = grpc.ServerStreamingServer[tridentv1.ServicingResponse]

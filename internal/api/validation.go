@@ -9,17 +9,21 @@ import (
 
 type validationServer struct {
 	tridentv1preview.UnimplementedValidationServiceServer
-	host Servicing
+	host   Servicing
+	parser *parser
 }
 
 // ValidateHostConfiguration looks at the text alone: that it is wrong is an
 // answer.
-func (s *validationServer) ValidateHostConfiguration(_ context.Context, req *tridentv1preview.ValidateHostConfigurationRequest) (*tridentv1preview.ValidateHostConfigurationResponse, error) {
+func (s *validationServer) ValidateHostConfiguration(ctx context.Context, req *tridentv1preview.ValidateHostConfigurationRequest) (*tridentv1preview.ValidateHostConfigurationResponse, error) {
 	if req.GetConfig() == nil {
 		return nil, missing("config", "a Host Configuration")
 	}
-	_, report := hostconfig.Parse([]byte(req.GetConfig().GetConfig()))
-	err := report.Err()
+	_, report, err := s.parser.parse(ctx, []byte(req.GetConfig().GetConfig()))
+	if err != nil {
+		return nil, err
+	}
+	err = report.Err()
 	return &tridentv1preview.ValidateHostConfigurationResponse{Ok: err == nil, Error: errorToWire(err)}, nil
 }
 
@@ -27,7 +31,10 @@ func (s *validationServer) GetRequiredServicingType(ctx context.Context, req *tr
 	if req.GetConfig() == nil {
 		return nil, missing("config", "a Host Configuration")
 	}
-	config, report := hostconfig.Parse([]byte(req.GetConfig().GetConfig()))
+	config, report, err := s.parser.parse(ctx, []byte(req.GetConfig().GetConfig()))
+	if err != nil {
+		return nil, err
+	}
 	if err := report.Err(); err != nil {
 		return nil, err
 	}

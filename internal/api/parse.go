@@ -1,0 +1,52 @@
+package api
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/trident-project/trident/internal/hostconfig"
+)
+
+// A Host Configuration takes up to 170 times its size in memory while it is
+// parsed. So few are parsed at a time; large ones do not hold up small ones.
+const (
+	smallConfig     = 64 << 10 // bytes
+	parsedAtATime   = 16       // small ones
+	largeAtATime    = 1
+	answeredAtATime = 4 // calls with long answers; see rule.bulk
+)
+
+// parser parses for all callers.
+type parser struct{ small, large slots }
+
+func newParser() *parser { return &parser{newSlots(parsedAtATime), newSlots(largeAtATime)} }
+
+// parse is hostconfig.Parse once it is the caller's turn.
+func (p *parser) parse(ctx context.Context, text []byte) (*hostconfig.Config, hostconfig.Report, error) {
+	s := p.small
+	if len(text) > smallConfig {
+		s = p.large
+	}
+	release, err := s.take(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("parse the Host Configuration: %w", err)
+	}
+	defer release()
+	config, report := hostconfig.Parse(text)
+	return config, report, nil
+}
+
+// slots bounds how many do something at a time.
+type slots chan struct{}
+
+func newSlots(n int) slots { return make(slots, n) }
+
+// take waits for a slot.
+func (s slots) take(ctx context.Context) (release func(), err error) {
+	select {
+	case s <- struct{}{}:
+		return func() { <-s }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for other callers: %w", context.Cause(ctx))
+	}
+}
