@@ -2,8 +2,10 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -12,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/operation/operationtest"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
 )
@@ -52,8 +56,10 @@ func newTraffic(m *memory) *traffic {
 	return t
 }
 
-func (t *traffic) open(stream uint32)        { t.received(rawFrame(frameHeaders, 4, stream, nil)) }
-func (t *traffic) data(stream uint32, n int) { t.received(rawFrame(frameData, 0, stream, make([]byte, n))) }
+func (t *traffic) open(stream uint32) { t.received(rawFrame(frameHeaders, 4, stream, nil)) }
+func (t *traffic) data(stream uint32, n int) {
+	t.received(rawFrame(frameData, 0, stream, make([]byte, n)))
+}
 func (t *traffic) answered(stream uint32) {
 	t.sent(rawFrame(frameHeaders, flagEndStream, stream, nil))
 }
@@ -116,7 +122,7 @@ func headersOf(method string) []byte {
 // A caller that asks and never reads costs little, and is told why it is cut off.
 func TestAnswersThatNobodyReadsAreBounded(t *testing.T) {
 	f := newFixture(t)
-	f.record(t, hoststate.Status{Phase: hoststate.Provisioned, Spec: "os:\n  additionalFiles:\n  - destination: /x\n    content: " + strings.Repeat("x", 900<<10) + "\n"})
+	f.record(t, hoststate.Status{Phase: hoststate.Settled{}, Spec: "os:\n  additionalFiles:\n  - destination: /x\n    content: " + strings.Repeat("x", 900<<10) + "\n"})
 	conn, err := net.Dial("unix", f.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -140,16 +146,39 @@ func TestAnswersThatNobodyReadsAreBounded(t *testing.T) {
 	}
 }
 
-// A watcher that never reads is written no more than its window and quota.
+// A watcher that never reads is sent a window and a quota of gRPC's; the rest
+// stays in the journal.
 func TestAWatcherThatNeverReadsIsWaitedFor(t *testing.T) {
-	f := newFixture(t)
-	id := f.work(strings.Repeat("x", 1000))
+	f := newFixtureIn(t, operationtest.NewMemory(), "boot 1")
+	const lines = 1000
+	talk := operation.Register(f.runner, operation.Kind[struct{}]{Name: "talk", Steps: []operation.Step[struct{}]{{
+		Name: "talk", Do: func(_ context.Context, r *operation.Run[struct{}]) error {
+			for range lines {
+				r.Logf(slog.LevelInfo, "%s", strings.Repeat("x", 1000))
+			}
+			return nil
+		},
+	}}})
+	f.resume(t)
+	op, err := talk(t.Context(), "talk a lot", struct{}{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for e, err := range f.runner.Watch(t.Context(), op.ID, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		op.Sequence = e.Sequence
+	}
+	if op.Sequence < lines {
+		t.Fatalf("%d events", op.Sequence)
+	}
 	conn, err := net.Dial("unix", f.socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	request := append([]byte{0, 0, 0, 0, byte(2 + len(id)), 10, byte(len(id))}, id...)
+	request := append([]byte{0, 0, 0, 0, byte(2 + len(op.ID)), 10, byte(len(op.ID))}, op.ID...)
 	b := append([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), rawFrame(4, 0, 0, nil)...)
 	for i := range uint32(maxStreams) {
 		b = append(b, rawFrame(frameHeaders, 4, 2*i+1, headersOf(operationsv1.OperationsService_Watch_FullMethodName))...)
@@ -158,19 +187,19 @@ func TestAWatcherThatNeverReadsIsWaitedFor(t *testing.T) {
 	if _, err := conn.Write(b); err != nil {
 		t.Fatal(err)
 	}
-	head := make([]byte, frameHeaderSize)
-	for head[3] != frameData { // until events come
-		if _, err := io.ReadFull(conn, head); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.CopyN(io.Discard, conn, int64(head[0])<<16|int64(head[1])<<8|int64(head[2])); err != nil {
-			t.Fatal(err)
+	m := f.listener.memory
+	held := func() int64 {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.total
+	}
+	// Every watcher fills its quota of 64 KiB, and then waits.
+	for end := time.Now().Add(time.Minute); held() < maxStreams*60<<10; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d bytes are held", held())
 		}
 	}
-	for range 2 {
-		f.goAhead <- nil
-	}
-	if m := f.listener.memory; m.most > maxMemory {
+	if m.most > maxStreams*(64+8)<<10 {
 		t.Errorf("at most %d bytes", m.most)
 	}
 }

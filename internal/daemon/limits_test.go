@@ -46,10 +46,12 @@ func asCaller() (code int, ok bool) {
 	return 0, false
 }
 
-// hog keeps n idle connections, and dials again at once when one is closed. It
-// says so when it has dialled n times, and goes when standard input ends.
+// hog keeps n idle connections, and dials again at once when one is closed. Some
+// of them say nothing, and some only half of something. It goes when standard
+// input ends.
 func hog(root string, n int) {
-	for range n {
+	for i := range n {
+		say := [][]byte{preface(), nil, append(preface(), 0, 64, 0, 0)}[i%3]
 		go func() {
 			for {
 				c, err := net.Dial("unix", filepath.Join(root, rescue.Socket))
@@ -57,7 +59,7 @@ func hog(root string, n int) {
 					time.Sleep(10 * time.Millisecond)
 					continue
 				}
-				_, _ = c.Write(preface())
+				_, _ = c.Write(say)
 				_, _ = io.Copy(io.Discard, c)
 				_ = c.Close()
 			}
