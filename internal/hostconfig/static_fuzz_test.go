@@ -95,8 +95,7 @@ func FuzzStorageRules(f *testing.F) {
 
 // Nothing leads from a document to itself, and all of it from an empty one.
 func FuzzDiff(f *testing.F) {
-	seed(f)
-	f.Fuzz(func(t *testing.T, text []byte) {
+	fuzzTexts(f, func(t *testing.T, text []byte) {
 		c, _ := Parse(text)
 		if c == nil {
 			return
