@@ -92,12 +92,12 @@ func newSeldom(logger *slog.Logger) *seldom { return &seldom{logger: logger} }
 func (s *seldom) warn(message string, attrs ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now := time.Now(); now.Before(s.next) {
+	now := time.Now()
+	if now.Before(s.next) {
 		s.omitted++
 		return
-	} else {
-		s.next = now.Add(logTime)
 	}
+	s.next = now.Add(logTime)
 	s.logger.Warn(message, append(attrs, "omitted", s.omitted)...)
 	s.omitted = 0
 }
@@ -129,9 +129,9 @@ func (c *conn) Read(p []byte) (int, error) {
 
 func (c *conn) Write(p []byte) (int, error) {
 	c.writing.Lock()
+	defer c.writing.Unlock()
 	n, err := c.UnixConn.Write(p)
 	c.begun = c.begun || n > 0
-	c.writing.Unlock()
 	c.account.sent(p[:n])
 	return n, err
 }

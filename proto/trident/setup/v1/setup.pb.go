@@ -24,14 +24,14 @@ const (
 // Limits are what one side takes. 0 means that the side did not say.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The largest message, in bytes. An answer that would be larger than its
+	// The largest request, in bytes. An answer that would be larger than its
 	// client takes is RESOURCE_EXHAUSTED.
 	MaxMessageBytes int64 `protobuf:"varint,1,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
 	// The largest chunk of an upload, in bytes.
 	MaxChunkBytes int64 `protobuf:"varint,2,opt,name=max_chunk_bytes,json=maxChunkBytes,proto3" json:"max_chunk_bytes,omitempty"`
 	// Calls that run at a time over one connection; more wait.
 	MaxStreams int32 `protobuf:"varint,3,opt,name=max_streams,json=maxStreams,proto3" json:"max_streams,omitempty"`
-	// Connections at a time; more are closed at once.
+	// Connections at a time. More take the place of idle ones, or are refused.
 	MaxConnections int32 `protobuf:"varint,4,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
 	// Handles that one connection can have open.
 	MaxHandles int32 `protobuf:"varint,5,opt,name=max_handles,json=maxHandles,proto3" json:"max_handles,omitempty"`
