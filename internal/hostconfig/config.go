@@ -1,6 +1,10 @@
 package hostconfig
 
-import "reflect"
+import (
+	"reflect"
+
+	"go.yaml.in/yaml/v4"
+)
 
 // Config is a document without a fault. Its zero value is not one.
 type Config struct {
@@ -64,7 +68,12 @@ func deepCopy(v reflect.Value) reflect.Value {
 }
 
 // place is a position in a document, from 1.
-type place struct{ line, column int }
+type place struct {
+	line, column int
+	null         bool // what is there is a key whose value is empty or null
+}
+
+func placeOf(n *yaml.Node) place { return place{line: n.Line, column: n.Column} }
 
 // places is where in the document every key and list item is, by path: the
 // paths of Finding. A key's place is that of the key, an item's that of its value.
@@ -78,6 +87,12 @@ func (p places) at(path string) place {
 		}
 		path = parent(path)
 	}
+}
+
+// given reports whether the document has path, with a value, though it may be the empty text.
+func (p places) given(path string) bool {
+	at, ok := p[path]
+	return ok && !at.null
 }
 
 // fault is a finding of severity Error at path.

@@ -17,8 +17,10 @@ type decoder struct {
 	report  Report
 	extras  extras
 	lenient bool // for ParseRecorded: unknown keys go to extras, missing ones stay zero, unknown words are kept
+	foreign bool // for netplan: unknown keys are somebody else's
 
 	nodes, aliases, bytes int
+	warnings              int
 	full                  bool // a limit was met: nothing more is looked at
 }
 
@@ -34,7 +36,7 @@ func (d *decoder) fault(pos place, path, name, format string, args ...any) {
 		f.Detail = "BasicCheckFailed" // the one part of the graph that is a value alone
 	}
 	d.report = append(d.report, f)
-	if len(d.report) == maxFaults {
+	if len(d.report)-d.warnings == maxFaults {
 		d.full = true
 	}
 }
@@ -43,19 +45,27 @@ func (d *decoder) fault(pos place, path, name, format string, args ...any) {
 // have, is not worth its memory: its parent's stands for it.
 func (d *decoder) note(path string, n *yaml.Node) {
 	if len(path) <= 400 {
-		d.places[path] = place{n.Line, n.Column}
+		d.places[path] = placeOf(n)
 	}
 }
 
 // limit is a fault that ends the decoding.
 func (d *decoder) limit(n *yaml.Node, path, format string, args ...any) {
-	d.fault(place{n.Line, n.Column}, path, NameParse, format, args...)
+	d.fault(placeOf(n), path, NameParse, format, args...)
 	d.full = true
+}
+
+// warn notes what is taken, and may not do what was meant.
+func (d *decoder) warn(n *yaml.Node, path, format string, args ...any) {
+	if !d.full && !d.foreign && d.warnings < maxFaults {
+		d.warnings++
+		d.report = append(d.report, Finding{Line: n.Line, Column: n.Column, Path: path, Severity: Warning, Message: fmt.Sprintf(format, args...)})
+	}
 }
 
 // wrong is a value of the wrong form.
 func (d *decoder) wrong(n *yaml.Node, path, format string, args ...any) {
-	d.fault(place{n.Line, n.Column}, path, NameParse, format, args...)
+	d.fault(placeOf(n), path, NameParse, format, args...)
 }
 
 // enter counts n, follows it when it is an alias, and reports whether to go on.
@@ -82,42 +92,56 @@ func (d *decoder) enter(n *yaml.Node, path string, depth int) (*yaml.Node, bool)
 		d.limit(n, path, "is too much: a document has at most %d KiB of text, that reached by aliases included", maxRecord>>10)
 		return nil, false
 	}
-	if n.Style&yaml.TaggedStyle != 0 && n.ShortTag() != "!!str" {
-		d.wrong(n, path, "has the tag %s; tags are not supported", brief(n.Tag))
-		return nil, false
+	if tag := n.ShortTag(); n.Style&yaml.TaggedStyle != 0 && !slices.Contains(coreTags(), tag) && !d.lenient {
+		d.warn(n, path, "has the tag %s, which is ignored", brief(tag))
 	}
 	return n, true
 }
 
+// coreTags are the tags of YAML's core schema: what a value with one of them is follows from its text all the same.
+func coreTags() []string {
+	return []string{"!!str", "!!int", "!!float", "!!bool", "!!null", "!!seq", "!!map", "!"}
+}
+
+// emptiness says what a value that is empty, or null, stands for.
+type emptiness int
+
+const (
+	mustBeGiven emptiness = iota // an item of a list, or a key that may not be left out
+	mayBeEmpty                   // a key that may be left out
+	mayBeNull                    // a key that may be left out, and for which null means just that
+)
+
 // value decodes n into v. A key of a mapping and an item of a list come here
-// alike; empty says whether null, or nothing, stands for the default. An empty
-// list or mapping means what none does and becomes nil, but for netplan's.
-func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, depth int, empty bool) {
+// alike. An empty list or mapping means what none does and becomes nil, but for netplan's.
+func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, depth int, empty emptiness) {
 	n, ok := d.enter(n, path, depth)
 	if !ok {
 		return
 	}
 	t := v.Type()
 	if isNull(n) {
-		if !empty {
-			d.wrong(n, path, "is empty; wants %s", wants(t))
-		} else if t.Kind() == reflect.Struct {
-			setDefaults(v)
-		}
+		d.null(n, v, path, empty)
 		return
 	}
 	switch {
+	case d.foreign && d.netplanValue(n, t, path):
 	case t == reflect.TypeFor[Netplan]() || t == reflect.TypeFor[map[string]any]():
 		if n.Kind != yaml.MappingNode {
 			d.mismatch(n, t, path)
-		} else if m, ok := d.generic(n, path, depth).(map[string]any); ok && (len(m) > 0 || t == reflect.TypeFor[Netplan]()) {
+			break
+		}
+		if t == reflect.TypeFor[Netplan]() {
+			d.netplanTypes(n, path, depth)
+		}
+		if m, ok := d.generic(n, path, depth).(map[string]any); ok && (len(m) > 0 || t == reflect.TypeFor[Netplan]()) {
 			v.Set(reflect.ValueOf(m).Convert(t))
 		}
 	case t == reflect.TypeFor[HealthCheck]():
 		d.healthCheck(n, v, path, depth)
 	case t.Kind() == reflect.Pointer:
 		target := reflect.New(t.Elem())
-		d.value(n, target.Elem(), path, depth, false)
+		d.value(n, target.Elem(), path, depth, mustBeGiven)
 		v.Set(target)
 	case t.Kind() == reflect.Struct:
 		d.structure(n, v, path, depth)
@@ -127,6 +151,34 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, depth int, e
 		d.textMap(n, v, path, depth)
 	default:
 		d.scalar(n, v, path)
+	}
+}
+
+// null decodes a value that is empty ("key:") or null ("key: null", "key: ~").
+// A list or mapping may be empty wherever it stands; null is no list, as for
+// upstream. Text that may be left out may be null, too: upstream reads the word
+// null, which nobody means.
+func (d *decoder) null(n *yaml.Node, v reflect.Value, path string, empty emptiness) {
+	t := v.Type()
+	if t == reflect.TypeFor[netplanText]() {
+		return // the word null is text as well
+	}
+	bare := n.Value == "" && n.Style&yaml.TaggedStyle == 0
+	isText := t == reflect.TypeFor[string]()
+	holds := t.Kind() == reflect.Slice || t.Kind() == reflect.Map || t.Kind() == reflect.Struct && short(t) == "" && t != reflect.TypeFor[HealthCheck]()
+	switch {
+	case empty == mayBeNull, empty == mayBeEmpty && (d.lenient || isText):
+		if t.Kind() == reflect.Struct {
+			setDefaults(v)
+		}
+	case bare && holds && t != reflect.TypeFor[[]Swap]():
+		if t.Kind() == reflect.Struct {
+			d.structure(&yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: n.Line, Column: n.Column}, v, path, 0)
+		}
+	case empty == mayBeEmpty:
+		d.wrong(n, path, "is null; wants %s, or leave the key out", wants(t))
+	default:
+		d.wrong(n, path, "is empty; wants %s", wants(t))
 	}
 }
 
@@ -142,7 +194,7 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, depth int) {
 	for i, item := range n.Content {
 		at := path + "[" + strconv.Itoa(i) + "]"
 		d.note(at, item)
-		d.value(item, v.Index(i), at, depth+1, false)
+		d.value(item, v.Index(i), at, depth+1, mustBeGiven)
 	}
 }
 
@@ -152,9 +204,9 @@ func (d *decoder) textMap(n *yaml.Node, v reflect.Value, path string, depth int)
 		return
 	}
 	out := reflect.MakeMap(v.Type())
-	d.pairs(n, path, func(key string, value *yaml.Node, at string) {
+	d.pairs(n, path, true, func(key string, value *yaml.Node, at string) {
 		text := reflect.New(v.Type().Elem()).Elem()
-		d.value(value, text, at, depth+1, false)
+		d.value(value, text, at, depth+1, mustBeGiven)
 		out.SetMapIndex(reflect.ValueOf(key), text)
 	})
 	if out.Len() > 0 {
@@ -181,29 +233,38 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, depth in
 	}
 	known, before := members(t), len(d.report)
 	given := make([]bool, len(known))
-	d.pairs(n, path, func(key string, value *yaml.Node, at string) {
+	d.pairs(n, path, d.foreign, func(key string, value *yaml.Node, at string) {
 		i := slices.IndexFunc(known, func(f member) bool { return f.key == key })
 		if i < 0 {
 			d.unknownKey(key, value, path, at, known, depth)
 			return
 		}
-		given[i] = !isNull(value)
-		if known[i].required && !given[i] && !d.lenient {
-			d.fault(d.places.at(at), at, NameParse, "is empty; wants %s", wants(t.Field(known[i].index).Type))
-			given[i] = true
-			return
+		given[i] = true
+		empty := mayBeEmpty
+		switch {
+		case known[i].nullable, d.lenient:
+			empty = mayBeNull
+		case known[i].required:
+			empty = mustBeGiven
+		}
+		if p, ok := d.places[at]; ok && isNull(value) {
+			p.null = true
+			d.places[at] = p
 		}
 		target := v.Field(known[i].index)
 		if target.Kind() != reflect.Struct || isNull(value) {
 			setDefault(known[i], target)
 		}
-		d.value(value, target, at, depth+1, true)
+		d.value(value, target, at, depth+1, empty)
+		if known[i].file && target.String() == "" && d.places.given(at) {
+			target.SetString(emptyPath)
+		}
 	})
 	for i, f := range known {
 		switch {
 		case given[i]:
 		case f.required && !d.lenient:
-			d.fault(place{n.Line, n.Column}, join(path, f.key), NameParse, "is missing")
+			d.fault(placeOf(n), join(path, f.key), NameParse, "is missing")
 		default:
 			setDefault(f, v.Field(f.index))
 		}
@@ -213,24 +274,29 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, depth in
 	}
 }
 
-// pairs calls do for every key of n, and notes its place. Keys that are no
-// text, merge keys and second ones of the same name are faults.
-func (d *decoder) pairs(n *yaml.Node, path string, do func(key string, value *yaml.Node, at string)) {
+// pairs calls do for every key of n, and notes its place. A key that is not
+// text is a fault, and so is a merge key and the second key of a name; where any
+// key is allowed, a merge key is one like others, and of a name the last counts, as for upstream.
+func (d *decoder) pairs(n *yaml.Node, path string, anyKey bool, do func(key string, value *yaml.Node, at string)) {
 	first := make(map[string]int, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content) && !d.full; i += 2 {
 		k, value := n.Content[i], n.Content[i+1]
 		switch {
-		case k.Kind != yaml.ScalarNode || k.Style&yaml.TaggedStyle != 0 || isNull(k):
-			d.wrong(k, path, "has a key that is no text")
+		case k.Kind == yaml.AliasNode && k.Alias.Kind == yaml.ScalarNode:
+			k = k.Alias
+		case k.Kind != yaml.ScalarNode || isNull(k):
+			d.wrong(k, path, "has a key that is not text")
 			continue
-		case k.Value == "<<" && plain(k):
+		case k.Value == "<<" && plain(k) && !anyKey:
 			d.wrong(k, path, "has a merge key (<<), which is not supported")
 			continue
 		}
 		at := join(path, k.Value)
-		if line, twice := first[k.Value]; twice {
+		if line, twice := first[k.Value]; twice && !anyKey {
 			d.wrong(k, at, "is given twice; the first is in line %d", line)
 			continue
+		} else if twice {
+			d.warn(k, at, "is given twice; the first, in line %d, does not count", line)
 		}
 		first[k.Value] = k.Line
 		d.note(at, k)
@@ -239,6 +305,9 @@ func (d *decoder) pairs(n *yaml.Node, path string, do func(key string, value *ya
 }
 
 func (d *decoder) unknownKey(key string, value *yaml.Node, path, at string, known []member, depth int) {
+	if d.foreign {
+		return
+	}
 	if d.lenient {
 		if d.extras[path] == nil {
 			d.extras[path] = map[string]any{}
@@ -246,15 +315,17 @@ func (d *decoder) unknownKey(key string, value *yaml.Node, path, at string, know
 		d.extras[path][key] = d.generic(value, at, depth+1)
 		return
 	}
-	name, message := NameParse, "is no key that is known here"
+	name, message := NameParse, "is not a key that is known here"
 	switch {
 	case path == "" && key == "hostConfiguration":
 		name, message = NameOldStyle, "is the old style: take the key away and put what is below it at the top"
 	case path == "" && key == "allowedOperations":
 		name, message = NameAllowedOperations, "does not belong here: which operations are allowed is said to the command, as --allowed-operations"
+	case path == "trident" && key == "tracestream":
+		message += ": traces are sent nowhere yet"
 	default:
 		if near := nearest(key, known); near != "" {
-			message += "; " + near + " is"
+			message += "; did you mean " + near + "?"
 		}
 	}
 	d.fault(d.places.at(at), at, name, "%s", message)
@@ -288,7 +359,7 @@ func (d *decoder) generic(n *yaml.Node, path string, depth int) any {
 	switch n.Kind {
 	case yaml.MappingNode:
 		out := make(map[string]any, len(n.Content)/2)
-		d.pairs(n, path, func(key string, value *yaml.Node, at string) { out[key] = d.generic(value, at, depth+1) })
+		d.pairs(n, path, true, func(key string, value *yaml.Node, at string) { out[key] = d.generic(value, at, depth+1) })
 		return out
 	case yaml.SequenceNode:
 		out := make([]any, len(n.Content))

@@ -62,6 +62,9 @@ const (
 	Tmpfs FilesystemType = "tmpfs" // in memory, without a device
 	Auto  FilesystemType = "auto"  // found out when it is mounted
 
+	Overlay FilesystemType = "overlay" // in memory, over other file systems; upstream has it, and no version of Trident sets it up
+	ISO9660 FilesystemType = "iso9660" // of an adopted partition
+
 	ESPDefault  ESPMount = "use-default" // it is when it is mounted at the usual place
 	ESPOverride ESPMount = "override"    // it is
 	ESPBlock    ESPMount = "block"       // it is not
@@ -105,7 +108,7 @@ func words(t reflect.Type) []string {
 	case reflect.TypeFor[FilesystemSource]():
 		return list(FromImage, FromNew, FromAdopted)
 	case reflect.TypeFor[FilesystemType]():
-		return list(Ext4, XFS, VFAT, NTFS, Tmpfs, Auto)
+		return list(Ext4, XFS, VFAT, NTFS, Tmpfs, Auto, Overlay, ISO9660)
 	case reflect.TypeFor[ESPMount]():
 		return list(ESPDefault, ESPOverride, ESPBlock)
 	case reflect.TypeFor[CorruptionOption]():

@@ -12,19 +12,25 @@ import (
 func (d *decoder) form(v reflect.Value, path string) {
 	switch x := v.Interface().(type) {
 	case Script:
-		if (x.Content == nil) == (x.Path == "") {
+		_, content := d.places[join(path, "content")]
+		_, file := d.places[join(path, "path")]
+		switch {
+		case content && file, x.Content == nil && x.Path == "":
 			d.fault(d.places.at(path), path, NameParse, "wants exactly one of content and path")
 		}
 	case Filesystem:
 		at := join(path, "type")
+		if esp := join(path, "overrideEspMount"); x.OverrideESPMount == ESPOverride && x.MountPoint == nil {
+			d.fault(d.places.at(esp), esp, NameParse, "makes this the EFI system partition, which needs a mountPoint")
+		}
 		switch {
 		case x.Type == "":
 		case x.Source == FromImage:
 			d.fault(d.places.at(at), at, NameParse, "may not be given with source image: the image says what it is")
-		case x.Type == Tmpfs && x.Source != FromNew:
-			d.fault(d.places.at(at), at, NameParse, "may be tmpfs with source new only")
-		case x.Type == Auto && x.Source != FromAdopted:
-			d.fault(d.places.at(at), at, NameParse, "may be auto with source adopted only")
+		case (x.Type == Tmpfs || x.Type == Overlay) && x.Source != FromNew:
+			d.fault(d.places.at(at), at, NameParse, "may be %s with source new only", x.Type)
+		case (x.Type == Auto || x.Type == ISO9660) && x.Source != FromAdopted:
+			d.fault(d.places.at(at), at, NameParse, "may be %s with source adopted only", x.Type)
 		}
 	}
 }
@@ -43,10 +49,19 @@ func dangerousPassword(n *yaml.Node) bool {
 
 // nearest is the known key that key was most likely meant to be, or "".
 func nearest(key string, known []member) string {
+	keys := make([]string, len(known))
+	for i, f := range known {
+		keys[i] = f.key
+	}
+	return nearestWord(key, keys)
+}
+
+// nearestWord is the one of words that text was most likely meant to be, or "".
+func nearestWord(text string, words []string) string {
 	best, least := "", 3
-	for _, f := range known {
-		if n := distance(strings.ToLower(key), strings.ToLower(f.key)); n < least && n < len(f.key) {
-			best, least = f.key, n
+	for _, w := range words {
+		if n := distance(strings.ToLower(text), strings.ToLower(w)); n < least && n < len(w) {
+			best, least = w, n
 		}
 	}
 	return best

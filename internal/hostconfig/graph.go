@@ -15,6 +15,7 @@ type node struct {
 	part  *Partition // of a partition
 	level RAIDLevel  // of an array
 	mount string     // of a file system that is mounted
+	esp   bool       // of a file system that is the EFI system partition
 	uniq  []field    // values that no other node of this kind may have
 }
 
@@ -112,18 +113,19 @@ func (g *graph) disk(path string, d *Disk) {
 func filesystemNode(path string, f *Filesystem) *node {
 	n := &node{path: path}
 	switch {
-	case f.IsESP():
-		n.by = byESP
 	case f.Source == FromNew:
 		n.by = byNew
 	case f.Source == FromAdopted:
 		n.by = byAdopted
+	case f.IsESP():
+		n.by = byESP
 	default:
 		n.by = byImage
 	}
 	if f.MountPoint != nil {
 		n.mount = f.MountPoint.Path
 	}
+	n.esp = f.IsESP()
 	if f.DeviceID != "" {
 		n.refs = []ref{{path + ".deviceId", f.DeviceID, anyRole}}
 	}
@@ -173,7 +175,7 @@ func (g *graph) leavesOf(n *node) *leaves {
 	}
 	l := &leaves{}
 	if n.part != nil {
-		l = &leaves{types: []typed{{n.part.Type.named(), n.id}}, size: n.part.Size, any: true}
+		l = &leaves{types: []typed{{n.part.Type, n.id}}, size: n.part.Size, any: true}
 		if !n.part.Size.Fixed() {
 			l.growing = n.id
 		}

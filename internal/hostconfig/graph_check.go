@@ -33,11 +33,13 @@ func (c *checker) basics(s *Storage) {
 		d := &s.Disks[i]
 		at := fmt.Sprintf("storage.disks[%d]", i)
 		if !path.IsAbs(d.Device) {
-			c.storage(at+".device", "BasicCheckFailed", "is %q, and must be an absolute path", d.Device)
+			c.storage(at+".device", "BasicCheckFailed", "is %q; wants an absolute path", brief(d.Device))
 		}
 		for j, p := range d.AdoptedPartitions {
-			if (p.MatchLabel == "") == (p.MatchUUID == "") {
-				c.storage(fmt.Sprintf("%s.adoptedPartitions[%d]", at, j), "BasicCheckFailed", "wants exactly one of matchLabel and matchUuid")
+			here := fmt.Sprintf("%s.adoptedPartitions[%d]", at, j)
+			label := p.MatchLabel != "" || c.at.given(here+".matchLabel")
+			if label == (p.MatchUUID != "") {
+				c.storage(here, "BasicCheckFailed", "wants exactly one of matchLabel and matchUuid")
 			}
 		}
 	}
@@ -80,18 +82,18 @@ func (c *checker) filesystems(s *Storage) {
 	for i := range s.Filesystems {
 		f := &s.Filesystems[i]
 		at := fmt.Sprintf("storage.filesystems[%d]", i)
-		inMemory := f.Source == FromNew && f.Type == Tmpfs
+		given := f.DeviceID != "" || c.at.given(at+".deviceId")
 		switch {
-		case inMemory && f.DeviceID != "":
-			c.storage(at+".deviceId", "FilesystemUnexpectedBlockDeviceId", "is given, and a tmpfs is in memory")
-		case !inMemory && f.DeviceID == "":
-			c.storage(at, "FilesystemMissingBlockDeviceId", "has no deviceId, and only a new tmpfs needs none")
+		case f.inMemory() && given:
+			c.storage(at+".deviceId", "FilesystemUnexpectedBlockDeviceId", "is %q, and a new %s has no device", f.DeviceID, f.Type)
+		case f.inMemory():
+		case !given:
+			c.storage(at, "FilesystemMissingBlockDeviceId", "has no deviceId, and only a new tmpfs or overlay needs none")
+		case f.DeviceID == "":
+			c.storage(at+".deviceId", "NonExistentReference", "is empty; wants the id of a device")
 		}
-		if inMemory && f.MountPoint == nil {
-			c.storage(at, "FilesystemMissingMountPoint", "is a tmpfs without a mountPoint, and would be nowhere")
-		}
-		if f.OverrideESPMount == ESPOverride && f.MountPoint == nil {
-			c.storage(at+".overrideEspMount", "FilesystemEspWithoutMountPoint", "makes this the EFI system partition, which needs a mountPoint")
+		if f.inMemory() && f.MountPoint == nil {
+			c.storage(at, "FilesystemMissingMountPoint", "is a new %s without a mountPoint, and would be nowhere", f.Type)
 		}
 		if f.IsESP() {
 			if esp != "" {
@@ -105,7 +107,7 @@ func (c *checker) filesystems(s *Storage) {
 		}
 		where := f.MountPoint.Path
 		if !path.IsAbs(where) {
-			c.storage(at+".mountPoint.path", "MountPointPathNotAbsolute", "is %q, and must be an absolute path", where)
+			c.storage(at+".mountPoint.path", "MountPointPathNotAbsolute", "is %q; wants an absolute path", brief(where))
 			continue
 		}
 		if first, ok := mounts[path.Clean(where)]; ok {

@@ -1,6 +1,7 @@
 package hostconfig
 
 import (
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -20,13 +21,13 @@ func (c *checker) partitions(g *graph, n *node) {
 		}
 	}
 	for _, t := range below.types {
-		if !rule.types.has(t.kind) {
-			c.storage(n.path, "InvalidPartitionType", "is on partition %q of type %s, which cannot be used for %s", t.id, t.kind, article(string(n.by)))
+		if !rule.types.has(t.kind) || n.esp && t.kind != PartitionESP {
+			c.storage(n.path, "InvalidPartitionType", "is on partition %q of type %s, which cannot be used for %s%s", t.id, t.kind, article(string(n.by)), knownAs(t.kind))
 		}
 	}
 	if rule.sameType && len(below.types) > 1 && !said {
 		a, b := below.types[0], below.types[1]
-		c.storage(n.path, "PartitionTypeMismatch", "is on partitions of several types: %q is %s, and %q is %s", a.id, a.kind, b.id, b.kind)
+		c.storage(n.path, "PartitionTypeMismatch", "is on partitions of several types: %q is %s, and %q is %s%s", a.id, a.kind, b.id, b.kind, knownAs(a.kind)+knownAs(b.kind))
 	}
 	switch {
 	case !rule.sameSize || sized:
@@ -37,7 +38,7 @@ func (c *checker) partitions(g *graph, n *node) {
 	}
 	if n.mount != "" && len(below.types) == 1 {
 		t := below.types[0].kind
-		if usual := usualMounts(t); usual != nil && !slices.Contains(usual, path.Clean(n.mount)) {
+		if usual := usualMounts(t.named()); usual != nil && !slices.Contains(usual, path.Clean(n.mount)) {
 			c.warn(n.path+".mountPoint.path", "is %s, and a partition of type %s is usually mounted %s", n.mount, t, orNowhere(usual))
 		}
 	}
@@ -73,6 +74,14 @@ func (c *checker) hashPartition(g *graph, v *Verity, at string) {
 			"partition %q is of type %s, and the hashes of data on a partition of type %s belong on one of type %s",
 			h[0].id, h[0].kind, d[0].kind, want)
 	}
+}
+
+// knownAs says that a type which was given by its UUID has a name, by which the rules know it.
+func knownAs(t PartitionType) string {
+	if name := t.named(); name != t {
+		return fmt.Sprintf(": the rules know the type %s by its name, so write type: %s", name, name)
+	}
+	return ""
 }
 
 func article(s string) string {

@@ -50,7 +50,7 @@ func load(text []byte, most int) (*yaml.Node, *fatal) {
 	}
 	switch err := loader.Load(&second); {
 	case err == nil:
-		return nil, &fatal{place{second.Line, second.Column}, "starts a second document; there may be one only"}
+		return nil, &fatal{placeOf(&second), "starts a second document; there may be one only"}
 	case !errors.Is(err, io.EOF):
 		return nil, syntax(text, err)
 	}
@@ -67,9 +67,9 @@ func badText(text []byte) *fatal {
 		r, n := utf8.DecodeRune(text[i:])
 		switch {
 		case r == utf8.RuneError && n == 1:
-			return &fatal{place{line, column}, fmt.Sprintf("is not UTF-8: byte 0x%02x", text[i])}
+			return &fatal{place{line: line, column: column}, fmt.Sprintf("is not UTF-8: byte 0x%02x", text[i])}
 		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r == 0x7f:
-			return &fatal{place{line, column}, fmt.Sprintf("has the control character U+%04X; in a quoted string it is written \\x%02x", r, r)}
+			return &fatal{place{line: line, column: column}, fmt.Sprintf("has the control character U+%04X; in a quoted string it is written \\x%02x", r, r)}
 		case r == '\n':
 			line, column = line+1, 0
 		}
@@ -85,9 +85,9 @@ func syntax(text []byte, err error) *fatal {
 	if !ok {
 		return &fatal{message: "is not YAML: " + err.Error()}
 	}
-	f := &fatal{place{e.Mark.Line, e.Mark.Column}, "is not YAML: " + e.Message}
+	f := &fatal{place{line: e.Mark.Line, column: e.Mark.Column}, "is not YAML: " + e.Message}
 	if e.Mark.Line == 0 {
-		f.place = place{e.ContextMark.Line, e.ContextMark.Column}
+		f.place = place{line: e.ContextMark.Line, column: e.ContextMark.Column}
 	}
 	if lines := bytes.Split(text, []byte("\n")); f.line > 0 && f.line <= len(lines) {
 		line := lines[f.line-1]

@@ -10,6 +10,8 @@ type member struct {
 	index    int
 	key      string
 	required bool
+	nullable bool   // null stands for a missing key, as upstream has it
+	file     bool   // the path of a file: given and empty is not the same as left out
 	deflt    string // "" when a missing key means the zero value
 }
 
@@ -18,7 +20,7 @@ func members(t reflect.Type) []member {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		key, option, _ := strings.Cut(f.Tag.Get("key"), ",")
-		out = append(out, member{i, key, option == "required", f.Tag.Get("default")})
+		out = append(out, member{i, key, option == "required", option == "null", f.Tag.Get("is") == "file", f.Tag.Get("default")})
 	}
 	return out
 }
@@ -51,8 +53,8 @@ func setDefault(f member, v reflect.Value) {
 		setDefaults(v)
 	case f.deflt != "":
 		// The tags are ours: a test decodes an empty mapping for every type.
-		if problem := setScalar(v, f.deflt, scalarKind(f.deflt)); problem != "" {
-			panic("hostconfig: default of " + f.key + " " + problem)
+		if err := setScalar(v, f.deflt, scalarKind(f.deflt)); err != nil {
+			panic("hostconfig: default of " + f.key + " " + err.Error())
 		}
 	}
 }

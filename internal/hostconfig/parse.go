@@ -16,13 +16,13 @@ func Parse(text []byte) (*Config, Report) {
 		return nil, Report{{Line: bad.line, Column: bad.column, Severity: Error, Name: NameParse, Message: bad.message}}
 	}
 	c := &Config{}
-	d := decoder{places: places{"": {1, 1}}}
+	d := decoder{places: places{"": {line: 1, column: 1}}}
 	if n == nil {
 		setDefaults(reflect.ValueOf(&c.spec).Elem())
 		d.report = Report{{Line: 1, Column: 1, Severity: Warning, Message: "is empty: nothing is asked for"}}
 	} else {
-		d.places[""] = place{n.Line, n.Column}
-		d.value(n, reflect.ValueOf(&c.spec).Elem(), "", 0, true)
+		d.places[""] = placeOf(n)
+		d.value(n, reflect.ValueOf(&c.spec).Elem(), "", 0, mayBeNull)
 	}
 	c.places = d.places
 	report := d.report
@@ -57,7 +57,7 @@ func ParseRecorded(text []byte) (*Config, error) {
 		setDefaults(reflect.ValueOf(&c.spec).Elem())
 	} else {
 		modernise(n)
-		d.value(n, reflect.ValueOf(&c.spec).Elem(), "", 0, true)
+		d.value(n, reflect.ValueOf(&c.spec).Elem(), "", 0, mayBeNull)
 	}
 	if err := d.report.Err(); err != nil {
 		return nil, errkind.Errorf(errkind.Corrupt, "read recorded Host Configuration: %w", fmt.Errorf("%s", d.report[0]))

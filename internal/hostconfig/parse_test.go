@@ -193,7 +193,7 @@ func parseOnly(text string) Report {
 	out := Report{}
 	for _, f := range r {
 		// What the schema knows as well.
-		basic := f.Detail == "BasicCheckFailed" && (strings.HasSuffix(f.Message, "matchUuid") || f.Message == errSize.Error())
+		basic := f.Detail == "BasicCheckFailed" && (strings.HasSuffix(f.Message, "matchUuid") || strings.HasSuffix(f.Message, "and more than 0"))
 		if f.Name == NameParse || f.Name == NameOldStyle || f.Name == NameAllowedOperations || basic {
 			out = append(out, f)
 		}

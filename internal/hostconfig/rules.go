@@ -67,7 +67,7 @@ func (r referrer) rule() rule {
 			types: except(PartitionESP, PartitionRoot, PartitionRootVerity, PartitionUsrVerity, PartitionHome)}
 	case byVerity:
 		return rule{devices: []deviceKind{aPartition, aRAID, aPair}, min: 2, max: 2, sameKind: true,
-			types: only(PartitionRoot, PartitionRootVerity, PartitionUsr, PartitionUsrVerity, PartitionLinuxGeneric)}
+			types: only(PartitionRoot, PartitionRootVerity, PartitionUsr, PartitionUsrVerity, PartitionLinuxGeneric, usrOfACL)}
 	case bySwap:
 		return rule{devices: []deviceKind{aPartition, anEncrypt}, min: 1, max: 1, sameKind: true, sameType: true, types: only(PartitionSwap)}
 	case byNew:
@@ -96,7 +96,7 @@ const (
 func (r role) rule() (devices []deviceKind, allowed types) {
 	devices = byVerity.rule().devices
 	if r == dataRole {
-		return devices, only(PartitionRoot, PartitionUsr, PartitionLinuxGeneric)
+		return devices, only(PartitionRoot, PartitionUsr, PartitionLinuxGeneric, usrOfACL)
 	}
 	return devices, only(PartitionRootVerity, PartitionUsrVerity, PartitionLinuxGeneric)
 }
@@ -106,7 +106,7 @@ func hashType(p PartitionType) PartitionType {
 	switch p {
 	case PartitionRoot:
 		return PartitionRootVerity
-	case PartitionUsr:
+	case PartitionUsr, usrOfACL:
 		return PartitionUsrVerity
 	}
 	return PartitionLinuxGeneric
@@ -146,8 +146,13 @@ func fewestMembers(l RAIDLevel) int {
 	return 2
 }
 
+// usrOfACL is the type that Azure Container Linux gives its /usr partitions.
+const usrOfACL PartitionType = "5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6"
+
 // named is the name of a partition type that was given by its UUID, for the
-// architectures that we run on (Discoverable Partitions Specification).
+// architectures that we run on (Discoverable Partitions Specification). The
+// rules know a type by the word that the document has, as upstream's do: the
+// UUID of a type is not its name.
 func (p PartitionType) named() PartitionType {
 	switch p {
 	case "c12a7328-f81f-11d2-ba4b-00a0c93ec93b":

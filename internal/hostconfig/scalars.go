@@ -1,7 +1,6 @@
 package hostconfig
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -33,33 +32,47 @@ func (s Size) String() string {
 	return strconv.FormatUint(uint64(s), 10)
 }
 
-// errSize is a number that is no size of a partition.
-var errSize = fmt.Errorf("must be a multiple of %d bytes, and more than 0", sizeUnit)
+// errSize is a number that is not the size of a partition.
+type errSize struct{ error }
 
-// parseSize takes space around the number, too, as "8 G" has it.
+// parseSize takes space around the number, and a plus before it, too: "8 G", "+1M".
 func parseSize(text string) (Size, error) {
 	if text == "grow" {
 		return Grow, nil
 	}
-	const space = " \t"
-	shift, digits := 0, strings.Trim(text, space)
-	if n := len(digits) - 1; n > 0 {
-		if i := strings.IndexByte("KMGT", digits[n]); i >= 0 {
-			shift, digits = 10*(i+1), strings.TrimRight(digits[:n], space)
+	shift, number := 0, strings.TrimSpace(text)
+	if n := len(number) - 1; n > 0 {
+		if i := strings.IndexByte("KMGT", number[n]); i >= 0 {
+			shift, number = 10*(i+1), strings.TrimSpace(number[:n])
 		}
 	}
+	digits := strings.TrimPrefix(number, "+")
 	if !isDigits(digits) {
-		return 0, errors.New("wants a number of bytes, a number with K, M, G or T, or grow")
+		return 0, fmt.Errorf("is %q; wants a number of bytes, a number with K, M, G or T, or grow", brief(text))
 	}
 	n, err := strconv.ParseUint(digits, 10, 64)
-	if err != nil || n > math.MaxUint64>>shift {
-		return 0, errors.New("is more than any disk has")
+	if err != nil {
+		return 0, fmt.Errorf("is %q, which is more bytes than can be counted", brief(text))
+	}
+	if n > math.MaxUint64>>shift {
+		return 0, errSize{fmt.Errorf("is %q, which is more bytes than can be counted", brief(text))}
 	}
 	n <<= shift
 	if n == 0 || n%sizeUnit != 0 {
-		return 0, errSize
+		return 0, errSize{fmt.Errorf("is %q; must be a multiple of %d bytes, and more than 0", brief(text), sizeUnit)}
 	}
 	return Size(n), nil
+}
+
+// UserID is the numeric id of a user. A document may give a negative one, as upstream's, and no user can have that.
+type UserID int64
+
+func parseUserID(text string, number bool) (UserID, error) {
+	n, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || !number {
+		return 0, fmt.Errorf("is %q; wants a whole number up to %d", brief(text), math.MaxInt32)
+	}
+	return UserID(n), nil
 }
 
 // PCR is a platform configuration register of the TPM, 0 to 23.
@@ -73,7 +86,7 @@ func pcrNames() map[string]PCR {
 	return map[string]PCR{
 		"platform-code": 0, "platform-config": 1, "external-code": 2, "external-config": 3, "boot-loader-code": 4,
 		"boot-loader-config": 5, "host-platform": 6, "secure-boot-policy": 7, "kernel-initrd": 9, "ima": 10, "kernel-boot": 11,
-		"kernel-config": 12, "sysexts": 13, "shim-policy": 14, "system-identity": 15, "debug": 16, "application-support": 23,
+		"pcr8": 8, "pcr17": 17, "pcr18": 18, "pcr19": 19, "pcr20": 20, "pcr21": 21, "pcr22": 22, "kernel-config": 12, "sysexts": 13, "shim-policy": 14, "system-identity": 15, "debug": 16, "application-support": 23,
 	}
 }
 
@@ -94,16 +107,24 @@ func parsePCR(text string, number bool) (PCR, error) {
 	if n, err := strconv.ParseUint(text, 10, 8); err == nil && number && n <= maxPCR {
 		return PCR(n), nil
 	}
-	return 0, fmt.Errorf("wants a register by number, 0 to %d, or by name, as in boot-loader-code, secure-boot-policy, kernel-boot", maxPCR)
+	return 0, fmt.Errorf("is %q; wants a register by number, 0 to %d, or by name, as in boot-loader-code, secure-boot-policy, kernel-boot", brief(text), maxPCR)
 }
 
 // UUID is a UUID in lower case with hyphens, or "" for none.
 type UUID string
 
-// parseUUID takes the forms with and without hyphens (RFC 9562, section 4).
+// parseUUID takes the forms with and without hyphens (RFC 9562, section 4), as
+// a URN, and in braces.
 func parseUUID(text string) (UUID, error) {
-	t := strings.ToLower(text)
-	if len(t) == 32 {
+	t := text
+	switch {
+	case len(t) == 45 && strings.HasPrefix(t, "urn:uuid:"):
+		t = t[9:]
+	case len(t) == 38 && t[0] == '{' && t[37] == '}':
+		t = t[1:37]
+	}
+	t = strings.ToLower(t)
+	if len(text) == 32 {
 		t = t[:8] + "-" + t[8:12] + "-" + t[12:16] + "-" + t[16:20] + "-" + t[20:]
 	}
 	ok := len(t) == 36
@@ -115,14 +136,14 @@ func parseUUID(text string) (UUID, error) {
 		}
 	}
 	if !ok {
-		return "", errors.New("wants a UUID")
+		return "", fmt.Errorf("is %q; wants a UUID", brief(text))
 	}
 	return UUID(t), nil
 }
 
 func parseHash(text string) (Hash, error) {
 	if len(text) != 96 || !isHex(text) {
-		return "", errors.New("wants a SHA-384: 96 hexadecimal digits")
+		return "", fmt.Errorf("is %q; wants a SHA-384: 96 hexadecimal digits", brief(text))
 	}
 	return Hash(strings.ToLower(text)), nil
 }

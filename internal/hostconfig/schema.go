@@ -279,8 +279,8 @@ func formSchema(s *Schema, t reflect.Type) {
 	case reflect.TypeFor[Filesystem]():
 		s.AllOf = []*Schema{
 			types(nil, []any{FromImage, nil}),
-			types([]string{"source"}, []any{FromNew}, Ext4, XFS, VFAT, NTFS, Tmpfs),
-			types([]string{"source"}, []any{FromAdopted}, Ext4, XFS, VFAT, NTFS, Auto),
+			types([]string{"source"}, []any{FromNew}, Ext4, XFS, VFAT, NTFS, Tmpfs, Overlay),
+			types([]string{"source"}, []any{FromAdopted}, Ext4, XFS, VFAT, NTFS, Auto, ISO9660),
 		}
 	}
 }

@@ -32,6 +32,8 @@ func validate(spec *Spec, at places) []Finding {
 	c.scripts()
 	c.managementOS()
 	c.health()
+	c.disks()
+	c.notYet()
 	return c.out
 }
 
@@ -62,15 +64,15 @@ func (c *checker) warn(path, format string, args ...any) {
 // trident checks the section trident.
 func (c *checker) trident() {
 	t := &c.spec.Trident
-	if t.Disable || t.DatastorePath == "" {
+	const at = "trident.datastorePath"
+	if t.Disable || t.DatastorePath == "" && !c.at.given(at) {
 		return // nothing is kept, or no section at all
 	}
-	const at = "trident.datastorePath"
 	if !isAbs(t.DatastorePath) {
-		c.fault(at, "DatastorePathNotInKnownVolume", "is %q, and must be an absolute path", t.DatastorePath)
+		c.fault(at, "DatastorePathNotInKnownVolume", "is %q; wants an absolute path", brief(t.DatastorePath))
 	}
-	if extension(t.DatastorePath) != ".sqlite" {
-		c.fault(at, "DatastorePathInvalidExtension", "is %q, and must end in .sqlite", t.DatastorePath)
+	if extension(t.DatastorePath) != "sqlite" {
+		c.fault(at, "DatastorePathInvalidExtension", "is %q; wants a name that ends in .sqlite", brief(t.DatastorePath))
 	}
 }
 

@@ -31,10 +31,10 @@ func (c *checker) os() {
 		c.additionalFile(fmt.Sprintf("os.additionalFiles[%d]", i), &o.AdditionalFiles[i])
 	}
 	lists := o.extensionLists()
-	dirs := slices.Concat(lists[0].dirs, lists[1].dirs)
-	for _, l := range lists {
-		c.extensions(l, dirs)
+	for i, l := range lists {
+		c.extensions(l, lists[1-i])
 	}
+	c.names(o)
 }
 
 func (c *checker) managementOS() {
@@ -47,7 +47,12 @@ func (c *checker) users(at string, users []User) {
 	first := map[string]int{}
 	for i, u := range users {
 		if j, twice := first[u.Name]; twice {
-			c.fault(fmt.Sprintf("%s[%d].name", at, i), "DuplicateUsernames", "%q is the name of %s[%d] already", u.Name, at, j)
+			name, format := fmt.Sprintf("%s[%d].name", at, i), "%q is the name of %s[%d] already"
+			if at == "os.users" {
+				c.fault(name, "DuplicateUsernames", format, brief(u.Name), at, j)
+			} else { // where upstream does not look
+				c.warn(name, format, brief(u.Name), at, j)
+			}
 			continue
 		}
 		first[u.Name] = i
@@ -64,21 +69,24 @@ func (c *checker) additionalFile(at string, f *AdditionalFile) {
 	switch {
 	case f.Content != nil && f.Source != "":
 		c.fault(at, "AdditionalFileBothContentAndSource", "has both content and source; wants one of them")
+	case f.Source == emptyPath:
+		c.warn(at+".source", "is empty, and names no file")
 	case f.Content == nil && f.Source == "":
 		c.fault(at, "AdditionalFileNoContentOrSource", "has neither content nor source; wants one of them")
 	}
-	if p := f.Permissions; p != "" {
+	if p := f.Permissions; p != "" || c.at.given(at+".permissions") {
 		// Without the 0 it may be a number that YAML has turned into decimal digits.
-		if n, err := strconv.ParseUint(p, 8, 32); err != nil || n > maxPermissions || p[0] != '0' {
+		if n, err := strconv.ParseUint(p, 8, 32); err != nil || n > maxPermissions || p[0] != '0' { // err is not nil for ""
 			c.fault(at+".permissions", "AdditionalFileInvalidPermissions", "is %q; wants octal digits that start with 0, up to 0777, in quotes", brief(p))
 		}
 	}
 	if !isAbs(f.Destination) {
-		c.warn(at+".destination", "is %q, and is taken from the root of the OS", brief(f.Destination))
+		c.warn(at+".destination", "is %q, which is taken from the root of the OS", brief(f.Destination))
 	}
 }
 
-func (c *checker) extensions(l extensionList, dirs []string) {
+// extensions checks one list; other is the list of the other kind.
+func (c *checker) extensions(l, other extensionList) {
 	hashes, paths, names := map[Hash]string{}, map[string]string{}, map[string]string{}
 	for i, e := range l.list {
 		at := fmt.Sprintf("%s[%d]", l.path, i)
@@ -87,17 +95,19 @@ func (c *checker) extensions(l extensionList, dirs []string) {
 		} else if e.SHA384 != "" {
 			hashes[e.SHA384] = at
 		}
-		if e.Path == "" {
+		if e.Path == "" && !c.at.given(at+".path") {
 			continue
 		}
-		if extension(e.Path) != ".raw" || strings.HasSuffix(e.Path, "/") {
-			c.fault(at+".path", "ExtensionImageInvalidFileExtension", "is %q, and must end in .raw", brief(e.Path))
+		if extension(e.Path) != "raw" {
+			c.fault(at+".path", "ExtensionImageInvalidFileExtension", "is %q; wants NAME.raw", brief(e.Path))
 		}
-		switch dir := path.Dir(e.Path); {
-		case !slices.Contains(dirs, dir):
-			c.fault(at+".path", "ExtensionImageInvalidDirectory", "is in %q; wants one of %s", brief(dir), strings.Join(l.dirs, ", "))
-		case !slices.Contains(l.dirs, dir):
-			c.warn(at+".path", "is in %s, where systemd does not look for this kind of extension", dir)
+		// Upstream leaves ".." in a path as it is; here it is resolved.
+		if dir := folder(e.Path); !slices.Contains(l.dirs, dir) && !(hasDotDot(dir) && slices.Contains(l.dirs, path.Clean(dir))) {
+			why := ""
+			if slices.Contains(other.dirs, path.Clean(dir)) {
+				why = ", where systemd does not look for this kind of extension"
+			}
+			c.fault(at+".path", "ExtensionImageInvalidDirectory", "is in %q%s; wants one of %s", brief(dir), why, strings.Join(l.dirs, ", "))
 		}
 		file := path.Clean(e.Path)
 		if first := paths[file]; first != "" {
@@ -112,51 +122,4 @@ func (c *checker) extensions(l extensionList, dirs []string) {
 			names[path.Base(file)] = at
 		}
 	}
-}
-
-// netplan checks what netplan itself would only find when it is applied.
-func (c *checker) netplan(at string, n Netplan) {
-	if n == nil {
-		return
-	}
-	if v, ok := n["version"]; !ok {
-		hint := ""
-		if _, inner := n["network"]; inner {
-			hint = ": what is below the key network belongs here, without that key"
-		}
-		c.fault(at, "InvalidNetplanVersion", "has no version; wants version: 2%s", hint)
-	} else if fmt.Sprint(v) != "2" {
-		c.fault(join(at, "version"), "InvalidNetplanVersion", "must be 2")
-	}
-	c.renderer(at, n)
-	for _, kind := range []string{"ethernets", "bridges", "bonds", "vlans", "wifis", "modems", "tunnels", "dummy-devices", "virtual-ethernets", "vrfs"} {
-		section, _ := n[kind].(map[string]any)
-		in := join(at, kind)
-		c.renderer(in, section)
-		for id, v := range section {
-			here := join(in, id)
-			if _, isSetting := v.(string); id == "renderer" && isSetting {
-				continue // of all in the section, and not an interface
-			}
-			if !isInterfaceID(id) {
-				c.fault(here, "InvalidInterfaceName", "%q is no name of an interface: wants visible ASCII characters, without * ? [ ]", brief(id))
-			}
-			if settings, ok := v.(map[string]any); ok {
-				c.renderer(here, settings)
-			}
-		}
-	}
-}
-
-// renderer checks the renderer that settings ask for. networkd is the default.
-func (c *checker) renderer(at string, settings map[string]any) {
-	if r, ok := settings["renderer"].(string); ok && r != "networkd" {
-		c.fault(join(at, "renderer"), "UnsupportedNetplanRenderer", "is %q, and only networkd is supported", brief(r))
-	}
-}
-
-// isInterfaceID follows netplan: an id is visible ASCII, and has no glob, which
-// belongs under match.
-func isInterfaceID(id string) bool {
-	return id != "" && !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("*?[]", r) })
 }

@@ -8,8 +8,13 @@ import (
 func (c *checker) scripts() {
 	for _, s := range c.spec.Scripts.all() {
 		c.script(s.path, s.script)
-		if s.script.Path != "" && !isAbs(s.script.Path) {
-			c.fault(s.path+".path", "PathNotAbsolute", "is %q, and must be an absolute path", brief(s.script.Path))
+		if s.script.Path == "" || isAbs(s.script.Path) {
+			continue
+		}
+		if strings.HasPrefix(s.path, "scripts.preServicing") { // where upstream does not look
+			c.warn(s.path+".path", "is %q, which is taken from the folder that tridentd runs in; wants an absolute path", brief(s.script.Path))
+		} else {
+			c.fault(s.path+".path", "PathNotAbsolute", "is %q; wants an absolute path", brief(s.script.Path))
 		}
 	}
 }
@@ -17,8 +22,9 @@ func (c *checker) scripts() {
 // script checks what hooks and health checks have in common.
 func (c *checker) script(at string, s *Script) {
 	if s.Interpreter != "" && !isAbs(s.Interpreter) {
-		c.warn(at+".interpreter", "is no absolute path, and found only where PATH says")
+		c.warn(at+".interpreter", "is %q, which is found only where PATH says; wants an absolute path", brief(s.Interpreter))
 	}
+	c.environment(at, s)
 	c.runOn(at, s.RunOn)
 }
 
@@ -37,7 +43,7 @@ func (c *checker) health() {
 		if s := check.Script; s != nil {
 			c.script(at, s)
 			if s.Path != "" && !isAbs(s.Path) {
-				c.warn(at+".path", "is %q, and is taken from the root of the OS", brief(s.Path))
+				c.warn(at+".path", "is %q, which is taken from the root of the OS", brief(s.Path))
 			}
 		}
 		if s := check.Systemd; s != nil {
@@ -51,8 +57,8 @@ func (c *checker) systemdCheck(at string, s *SystemdCheck) {
 		c.warn(at+"."+systemdKey, "is empty: the check always passes")
 	}
 	for i, unit := range s.SystemdServices {
-		if strings.TrimSpace(unit) == "" {
-			c.fault(fmt.Sprintf("%s.%s[%d]", at, systemdKey, i), NameParse, "is empty; wants the name of a unit")
+		if !isUnit(unit) {
+			c.warn(fmt.Sprintf("%s.%s[%d]", at, systemdKey, i), "%q is not the name of a unit", brief(unit))
 		}
 	}
 	if s.TimeoutSeconds > longCheck {

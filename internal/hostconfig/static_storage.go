@@ -2,7 +2,6 @@ package hostconfig
 
 import (
 	"fmt"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -29,11 +28,16 @@ func (f *Filesystem) IsESP() bool {
 	return f.MountPoint != nil && path.Clean(f.MountPoint.Path) == defaultESP
 }
 
-// ReadOnly reports whether the options mount the file system read-only.
+// inMemory reports whether f is a new file system that has no device.
+func (f *Filesystem) inMemory() bool {
+	return f.Source == FromNew && (f.Type == Tmpfs || f.Type == Overlay)
+}
+
+// ReadOnly reports whether m is mounted read-only: the last of ro and rw counts.
 func (m *MountPoint) ReadOnly() bool {
 	ro := false
 	for o := range strings.SplitSeq(m.Options, ",") {
-		switch strings.TrimSpace(o) {
+		switch o { // mount(8) takes an option with a space in it for another one
 		case "ro":
 			ro = true
 		case "rw":
@@ -74,10 +78,8 @@ func isUnder(file, dir string) bool {
 	return dir == "/" && isAbs(file) || file == dir || strings.HasPrefix(file, dir+"/")
 }
 
-func isAbs(p string) bool         { return strings.HasPrefix(p, "/") }
-func extension(p string) string   { return path.Ext(path.Base(p)) }
-func filesystemAt(i int) string   { return fmt.Sprintf("storage.filesystems[%d]", i) }
-func (s *Storage) hasPairs() bool { return s.ABUpdate != nil && len(s.ABUpdate.VolumePairs) > 0 }
+func isAbs(p string) bool       { return strings.HasPrefix(p, "/") }
+func filesystemAt(i int) string { return fmt.Sprintf("storage.filesystems[%d]", i) }
 
 func (s *Storage) isPair(id string) bool {
 	return s.ABUpdate != nil && slices.ContainsFunc(s.ABUpdate.VolumePairs, func(p VolumePair) bool { return p.ID == id })
@@ -100,13 +102,12 @@ func (c *checker) encryption() {
 	}
 	const at = "storage.encryption"
 	if e.RecoveryKeyURL != "" {
-		u, err := url.Parse(string(e.RecoveryKeyURL))
-		if err != nil || u.Scheme != "file" {
-			c.fault(at+".recoveryKeyUrl", "InvalidEncryptionRecoveryKeyUrlScheme", "must be a file URL")
+		if !strings.HasPrefix(string(e.RecoveryKeyURL), "file:") {
+			c.fault(at+".recoveryKeyUrl", "InvalidEncryptionRecoveryKeyUrlScheme", "is not a file URL; wants one, as in file:///root/recovery.key")
 		}
 	}
 	if len(e.PCRs) == 0 {
-		c.fault(at+".pcrs", "UnsupportedEncryptionPcrs", "is empty, and without a register the volumes would be open to any OS")
+		c.warn(at+".pcrs", "is empty, and without a register the volumes are open to any OS that runs on this machine")
 	}
 	for i, p := range e.PCRs {
 		if p != 4 && p != 7 && p != 11 {
@@ -130,8 +131,10 @@ func (c *checker) required() {
 		c.fromImage(&s.Filesystems[esp], esp)
 	}
 	c.mustMount("/")
-	if f, i := s.holder("/var/tmp"); f != nil && f.MountPoint.ReadOnly() {
-		c.fault(filesystemAt(i)+".mountPoint.options", "VarTmpOnReadOnlyVolume", "make /var/tmp read-only, which is on this file system and must be writable")
+	if f, i := s.holder("/var/tmp"); f == nil {
+		c.fault("storage.filesystems", "ExpectedMountPointNotFound", "has no file system that /var/tmp is on")
+	} else if f.MountPoint.ReadOnly() {
+		c.fault(filesystemAt(i)+".mountPoint.options", "VarTmpOnReadOnlyVolume", "is %q, which makes /var/tmp read-only: it is on this file system and must be writable", f.MountPoint.Options)
 	}
 	if c.spec.Image == nil && slices.ContainsFunc(s.Filesystems, func(f Filesystem) bool { return f.Source == FromImage }) {
 		c.warn("storage.filesystems", "has file systems of an image, and the document has no image")
@@ -150,8 +153,8 @@ func (c *checker) mustMount(where string) {
 
 func (c *checker) fromImage(f *Filesystem, i int) {
 	switch {
-	case f.Source == FromNew && f.Type == Tmpfs:
-		c.fault(filesystemAt(i)+".type", "MountPointNotBackedByImage", "is tmpfs, and what is mounted at %s must come from the image", f.MountPoint.Path)
+	case f.inMemory():
+		c.fault(filesystemAt(i)+".type", "MountPointNotBackedByImage", "is %s, and what is mounted at %s must come from the image", f.Type, f.MountPoint.Path)
 	case f.Source == FromNew:
 		c.fault(filesystemAt(i)+".source", "MountPointNotBackedByImage", "is new, and what is mounted at %s must come from the image", f.MountPoint.Path)
 	}
@@ -168,51 +171,48 @@ func (c *checker) datastore() {
 	switch {
 	case f == nil || f.DeviceID == "":
 		c.fault(at, "DatastorePathNotInKnownVolume", "%s is on no device of the section storage, and would be lost", t.DatastorePath)
-	case s.isPair(f.DeviceID), s.verityOf(f.DeviceID) != nil && s.isPair(s.verityOf(f.DeviceID).DataDeviceID):
+	case s.isPair(f.DeviceID):
 		c.fault(at, "DatastorePathInABUpdateVolume", "%s is on A/B volume %q, and the next update would leave it behind: give %s a volume of its own",
 			t.DatastorePath, f.DeviceID, path.Dir(t.DatastorePath))
-	case f.MountPoint.ReadOnly():
-		c.warn(at, "%s is on a file system that is mounted read-only at %s", t.DatastorePath, f.MountPoint.Path)
+	case s.verityOf(f.DeviceID) != nil, f.MountPoint.ReadOnly():
+		c.warn(at, "%s is on the file system at %s, which is read-only: the state of the host cannot be kept there", t.DatastorePath, f.MountPoint.Path)
 	}
 }
 
 // extensionVolumes checks that extensions are updated with the OS that they extend.
 func (c *checker) extensionVolumes(g *graph) {
 	s := &c.spec.Storage
-	if !s.hasPairs() {
+	if s.ABUpdate == nil {
 		return
 	}
-	root, _ := s.mounted("/")
 	for _, l := range c.spec.OS.extensionLists() {
 		for i, e := range l.list {
-			dir := l.usual
+			at, file := fmt.Sprintf("%s[%d]", l.path, i), l.usual
 			if e.Path != "" {
-				dir = path.Dir(e.Path)
-			}
-			at := fmt.Sprintf("%s[%d]", l.path, i)
-			if e.Path != "" {
-				at += ".path"
-			}
-			file := dir
-			if root != nil && s.verityOf(root.DeviceID) != nil && isUnder(dir, "/etc") {
-				file = overlayDir // that is where what is written to /etc goes
+				at, file = at+".path", e.Path
 			}
 			f, _ := s.holder(file)
 			switch {
-			case f == nil || !s.hasPairBelow(g, f.DeviceID):
-				c.fault(at, "ExtensionImageNotOnABVolume", "is placed in %s, which both slots share: it must be on an A/B volume", dir)
-			case f.MountPoint.ReadOnly():
-				c.fault(at, "ExtensionImageNotOnABVolume", "is placed in %s, which is read-only: it must be on a writable A/B volume", dir)
+			case f == nil || !g.isOn(f.DeviceID, aPair):
+				c.fault(at, "ExtensionImageNotOnABVolume", "is placed at %s, which both slots share: it must be on an A/B volume", brief(file))
+			case f.MountPoint.ReadOnly() && !(isUnder(file, "/etc") && s.verityOf(f.DeviceID) != nil): // those go to the overlay
+				c.warn(at, "is placed at %s, which is on a file system that is mounted read-only at %s", brief(file), f.MountPoint.Path)
 			}
 		}
 	}
 }
 
-// hasPairBelow reports whether a device is, or verifies, an A/B volume.
-func (s *Storage) hasPairBelow(g *graph, id string) bool {
-	if v := s.verityOf(id); v != nil {
-		id = v.DataDeviceID
+// isOn reports whether the device with this id is of a kind, or rests on one that is.
+func (g *graph) isOn(id string, kind deviceKind) bool {
+	seen := map[string]bool{}
+	var look func(id string) bool
+	look = func(id string) bool {
+		n := g.byID[id]
+		if n == nil || seen[id] {
+			return false
+		}
+		seen[id] = true
+		return n.kind == kind || slices.ContainsFunc(n.refs, func(r ref) bool { return look(r.id) })
 	}
-	n := g.byID[id]
-	return n != nil && n.kind == aPair
+	return look(id)
 }

@@ -73,7 +73,7 @@ func (c *checker) rootVerity() {
 	switch {
 	case f.DeviceID == "":
 		c.fault(at, "MountPointNotBackedByBlockDevice", "has %s on it, which must be on a device", overlayDir)
-	case s.hasPairs() && !s.isPair(f.DeviceID):
+	case s.ABUpdate != nil && !s.isPair(f.DeviceID):
 		c.fault(at, "MountPointNotBackedByAbUpdateVolumePair", "has %s on it, which must be on a writable A/B volume: give it one of its own", overlayDir)
 	case f.MountPoint.ReadOnly():
 		c.fault(at+".mountPoint", "OverlayOnReadOnlyVolume", "is read-only, and has %s on it, which must be writable: give it a volume of its own", overlayDir)
@@ -82,8 +82,7 @@ func (c *checker) rootVerity() {
 	}
 }
 
-// flag reports whether an internal parameter is switched on.
+// flag reports whether an internal parameter is switched on. The text "true" is not true, as for upstream.
 func flag(params map[string]any, name string) bool {
-	v := params[name]
-	return v == true || v == "true"
+	return params[name] == true
 }

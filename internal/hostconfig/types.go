@@ -4,6 +4,8 @@ package hostconfig
 // JSON Schema and the reference page alike:
 //
 //	key:"deviceId,required"  the key, and that it may not be left out
+//	key:"uuid,null"          the key, and that null stands for leaving it out
+//	is:"file"                a path that may be given and empty
 //	default:"ext4"           what a missing key means
 //	change:"ab-update"       the servicing that a change needs, for this key and those below it
 //
@@ -20,7 +22,7 @@ type Spec struct {
 	// How Trident itself works on the host.
 	Trident Trident `key:"trident" change:"none"`
 	// The OS image that the host runs. An update without it serves hosts that no image was installed on.
-	Image *Image `key:"image" change:"ab-update"`
+	Image *Image `key:"image,null" change:"ab-update"`
 	// Disks and what is on them. An update of a host may leave it out when image is given: it stays what it is.
 	Storage Storage `key:"storage" change:"none"`
 	// Programs to run at fixed points of a servicing. One that fails makes the servicing fail. A new or changed one needs
@@ -46,9 +48,9 @@ type Trident struct {
 	// The file that the state of the host is kept in. It must end in .sqlite and lie on a volume that an A/B update leaves alone.
 	DatastorePath string `key:"datastorePath" default:"/var/lib/trident/datastore.sqlite"`
 	// Where an orchestrator is told of the start and the end of a servicing.
-	Phonehome string `key:"phonehome"`
+	Phonehome string `key:"phonehome,null"`
 	// Where log lines are sent.
-	Logstream string `key:"logstream"`
+	Logstream string `key:"logstream,null"`
 }
 
 // Image is an OS image in the COSI format.
@@ -78,11 +80,11 @@ type Script struct {
 	// The servicings that it runs on. It never runs when the list is empty.
 	RunOn []ServicingType `key:"runOn"`
 	// The program that gets the script.
-	Interpreter string `key:"interpreter" default:"/bin/sh"`
+	Interpreter string `key:"interpreter,null" default:"/bin/sh"`
 	// The text of the script. Either this or path.
 	Content *string `key:"content"`
 	// The file of the script, on the OS that does the servicing. Either this or content.
-	Path string `key:"path"`
+	Path string `key:"path" is:"file"`
 	// Arguments of the script.
 	Arguments []string `key:"arguments"`
 	// Environment variables of the script.
@@ -92,7 +94,7 @@ type Script struct {
 // ManagementOS is the OS that the installer runs in.
 type ManagementOS struct {
 	// Its network, as a netplan document of version 2.
-	Netplan Netplan `key:"netplan"`
+	Netplan Netplan `key:"netplan,null"`
 	// Its users.
 	Users []User `key:"users"`
 }

@@ -3,7 +3,7 @@ package hostconfig
 // OS is what is configured in the OS of the host.
 type OS struct {
 	// The network, as a netplan document of version 2.
-	Netplan Netplan `key:"netplan" change:"runtime-update"`
+	Netplan Netplan `key:"netplan,null" change:"runtime-update"`
 	// SELinux.
 	SELinux SELinux `key:"selinux"`
 	// Users that are made, or changed when they exist.
@@ -11,7 +11,7 @@ type OS struct {
 	// Files that are written.
 	AdditionalFiles []AdditionalFile `key:"additionalFiles" change:"runtime-update"`
 	// The name of the host.
-	Hostname string `key:"hostname"`
+	Hostname string `key:"hostname,null"`
 	// Kernel modules.
 	Modules []Module `key:"modules"`
 	// Systemd units that are enabled or disabled.
@@ -29,7 +29,7 @@ type OS struct {
 // SELinux is how SELinux is set up.
 type SELinux struct {
 	// The mode. Left out, it stays what it is in the image.
-	Mode SELinuxMode `key:"mode"`
+	Mode SELinuxMode `key:"mode,null"`
 }
 
 // User is a user of the OS.
@@ -37,13 +37,13 @@ type User struct {
 	// The login name.
 	Name string `key:"name,required"`
 	// The numeric id.
-	UID *uint32 `key:"uid"`
+	UID *UserID `key:"uid,null"`
 	// The home folder.
-	HomeDirectory string `key:"homeDirectory"`
+	HomeDirectory string `key:"homeDirectory,null"`
 	// The password.
 	Password Password `key:"password"`
 	// The name of the primary group.
-	PrimaryGroup string `key:"primaryGroup"`
+	PrimaryGroup string `key:"primaryGroup,null"`
 	// The names of further groups.
 	SecondaryGroups []string `key:"secondaryGroups"`
 	// Public keys that may log in over SSH.
@@ -51,7 +51,7 @@ type User struct {
 	// Whether the user may log in over SSH.
 	SSHMode SSHMode `key:"sshMode" default:"block"`
 	// The program that a login starts.
-	StartupCommand string `key:"startupCommand"`
+	StartupCommand string `key:"startupCommand,null"`
 }
 
 // Password is what the password of a user is.
@@ -65,11 +65,11 @@ type AdditionalFile struct {
 	// Where it is written.
 	Destination string `key:"destination,required"`
 	// Its text. Either this or source.
-	Content *string `key:"content"`
+	Content *string `key:"content,null"`
 	// The file that is copied, on the OS that does the servicing. Either this or content.
-	Source string `key:"source"`
+	Source string `key:"source,null" is:"file"`
 	// Its permissions as octal digits that start with 0, up to 0777. Left out, they are 0664.
-	Permissions string `key:"permissions"`
+	Permissions string `key:"permissions,null"`
 }
 
 // Module is a kernel module.
@@ -104,5 +104,5 @@ type Extension struct {
 	SHA384 Hash `key:"sha384,required"`
 	// Where the image is placed on the host: a folder that systemd searches, and NAME.raw for the extension-release.NAME
 	// in the image. Left out, it is in the usual folder under the right name.
-	Path string `key:"path"`
+	Path string `key:"path,null"`
 }

@@ -7,11 +7,11 @@ type Storage struct {
 	// The disks that are partitioned. All others are left alone.
 	Disks []Disk `key:"disks"`
 	// Encrypted volumes (LUKS2), unlocked by the TPM.
-	Encryption *Encryption `key:"encryption"`
+	Encryption *Encryption `key:"encryption,null"`
 	// Software RAID arrays.
 	RAID RAID `key:"raid"`
 	// What exists twice, so that one half can be updated while the host runs from the other.
-	ABUpdate *ABUpdate `key:"abUpdate"`
+	ABUpdate *ABUpdate `key:"abUpdate,null"`
 	// File systems and where they are mounted.
 	Filesystems []Filesystem `key:"filesystems"`
 	// Devices whose content is verified by dm-verity as it is read.
@@ -45,9 +45,9 @@ type Partition struct {
 	// a multiple of 4096 bytes.
 	Size Size `key:"size,required"`
 	// The UUID that the partition gets. One is made when it is left out.
-	UUID UUID `key:"uuid"`
+	UUID UUID `key:"uuid,null"`
 	// The label of the partition. Left out, it is the id.
-	Label string `key:"label"`
+	Label string `key:"label,null"`
 }
 
 // AdoptedPartition is a partition that exists and is kept. Exactly one of
@@ -56,22 +56,22 @@ type AdoptedPartition struct {
 	// The name of the partition in this document.
 	ID string `key:"id,required"`
 	// The label of the partition.
-	MatchLabel string `key:"matchLabel"`
+	MatchLabel string `key:"matchLabel,null"`
 	// The UUID of the partition.
-	MatchUUID UUID `key:"matchUuid"`
+	MatchUUID UUID `key:"matchUuid,null"`
 }
 
 // Encryption is encrypted volumes and what unlocks them.
 type Encryption struct {
 	// A file with a key that unlocks the volumes when the TPM does not: a file URL.
-	RecoveryKeyURL URL `key:"recoveryKeyUrl"`
+	RecoveryKeyURL URL `key:"recoveryKeyUrl,null"`
 	// The volumes.
 	Volumes []EncryptedVolume `key:"volumes,required"`
 	// The platform configuration registers that must hold what they held before for the TPM to unlock the volumes, by number or by
 	// name. Combinations of 4, 7 and 11 are possible.
 	PCRs []PCR `key:"pcrs,required"`
 	// A clean install clears the TPM first.
-	ClearTPMOnInstall bool `key:"clearTpmOnInstall"`
+	ClearTPMOnInstall bool `key:"clearTpmOnInstall,null"`
 }
 
 // EncryptedVolume is one encrypted volume.
@@ -89,7 +89,7 @@ type RAID struct {
 	// The arrays.
 	Software []SoftwareRAID `key:"software"`
 	// How long to wait for new arrays to be in sync, in seconds.
-	SyncTimeout *uint64 `key:"syncTimeout"`
+	SyncTimeout *uint64 `key:"syncTimeout,null"`
 }
 
 // SoftwareRAID is one array.
@@ -123,14 +123,14 @@ type VolumePair struct {
 // Filesystem is a file system, from the image or not, and where it is mounted.
 type Filesystem struct {
 	// The id of the device that it is on. A tmpfs has none.
-	DeviceID string `key:"deviceId"`
+	DeviceID string `key:"deviceId,null"`
 	// Where its content comes from.
 	Source FilesystemSource `key:"source" default:"image"`
 	// The kind of file system. One from an image says so itself, so it may not be given with source image; a new
 	// one is ext4 when it is left out, and may be a tmpfs; an adopted one is found out (auto) when it is left out.
-	Type FilesystemType `key:"type"`
+	Type FilesystemType `key:"type,null"`
 	// Where it is mounted: a path, or a mapping of path and options.
-	MountPoint *MountPoint `key:"mountPoint"`
+	MountPoint *MountPoint `key:"mountPoint,null"`
 	// Whether this is the EFI system partition to use when it is mounted elsewhere than expected.
 	OverrideESPMount ESPMount `key:"overrideEspMount" default:"use-default"`
 }

@@ -1,8 +1,8 @@
 package hostconfig
 
 import (
+	"errors"
 	"fmt"
-	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
@@ -30,13 +30,11 @@ func scalarKind(s string) string {
 	case "true", "True", "TRUE", "false", "False", "FALSE":
 		return kindBool
 	}
-	if unsigned := strings.TrimPrefix(s, "-"); isDigits(unsigned) || isDigits(strings.TrimPrefix(s, "+")) {
-		return kindInt
-	}
-	if hex, ok := strings.CutPrefix(s, "0x"); ok && isHex(hex) {
-		return kindInt
-	}
-	if octal, ok := strings.CutPrefix(s, "0o"); ok && octal != "" && strings.Trim(octal, "01234567") == "" {
+	if _, digits, base := splitInt(s); digits != "" {
+		// A number with a zero before it is text, as a mode or the number of a house is.
+		if base == 10 && len(digits) > 1 && digits[0] == '0' {
+			return kindText
+		}
 		return kindInt
 	}
 	if strings.Trim(s, "+-.0123456789eE") == "" {
@@ -47,27 +45,65 @@ func scalarKind(s string) string {
 	return kindText
 }
 
-// decimal is the whole number text, of the given kind, as digits without more. Other text is returned as it is.
+// splitInt cuts a whole number, in the forms that upstream's reader of YAML
+// takes, into its sign, its digits and their base. Digits is "" for other text.
+func splitInt(s string) (negative bool, digits string, base int) {
+	digits, negative = strings.CutPrefix(s, "-")
+	if !negative {
+		digits = strings.TrimPrefix(s, "+")
+	}
+	base, allowed := 10, "0123456789"
+	if len(digits) > 2 && digits[0] == '0' {
+		switch digits[1] {
+		case 'x':
+			base, allowed = 16, "0123456789abcdefABCDEF"
+		case 'o':
+			base, allowed = 8, "01234567"
+		case 'b':
+			base, allowed = 2, "01"
+		}
+		if base != 10 {
+			digits = digits[2:]
+		}
+	}
+	if strings.Trim(digits, allowed) != "" {
+		return false, "", 0
+	}
+	return negative, digits, base
+}
+
+// decimal is the whole number text, of the given kind, as decimal digits with a
+// minus or nothing before them. Other text is returned as it is.
 func decimal(text, kind string) string {
 	if kind != kindInt {
 		return text
 	}
-	base, digits := 10, strings.TrimPrefix(text, "+")
-	if strings.HasPrefix(text, "0x") || strings.HasPrefix(text, "0o") {
-		base, digits = map[byte]int{'x': 16, 'o': 8}[text[1]], text[2:]
+	negative, digits, base := splitInt(text)
+	n, err := strconv.ParseUint(digits, base, 64)
+	if err != nil {
+		return text
 	}
-	if n, err := strconv.ParseUint(digits, base, 64); err == nil {
-		return strconv.FormatUint(n, 10)
+	if negative && n > 0 {
+		return "-" + strconv.FormatUint(n, 10)
 	}
-	return text
+	return strconv.FormatUint(n, 10)
 }
 
 // plain reports whether n is written without quotes, so that its text decides what it is.
 func plain(n *yaml.Node) bool {
-	const quoted = yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle | yaml.TaggedStyle
+	const quoted = yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
 	return n.Kind == yaml.ScalarNode && n.Style&quoted == 0
 }
 
+// tagOf is the tag that n is written with, or "".
+func tagOf(n *yaml.Node) string {
+	if n.Style&yaml.TaggedStyle == 0 {
+		return ""
+	}
+	return n.ShortTag()
+}
+
+// kindOf is what n is where its key says what is wanted. A tag changes nothing, as for upstream.
 func kindOf(n *yaml.Node) string {
 	if plain(n) {
 		return scalarKind(n.Value)
@@ -80,17 +116,32 @@ func isNull(n *yaml.Node) bool {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
-	return plain(n) && scalarKind(n.Value) == kindNull
+	tag := tagOf(n)
+	return plain(n) && scalarKind(n.Value) == kindNull && (tag == "" || tag == "!!null" && n.Value != "")
+}
+
+// genericKind is what n is where any value may be: a tag of YAML's core schema decides.
+func genericKind(n *yaml.Node) string {
+	switch tagOf(n) {
+	case "":
+		return kindOf(n)
+	case "!!bool", "!!int", "!!float", "!!null":
+		return scalarKind(n.Value)
+	}
+	return kindText
 }
 
 func genericScalar(n *yaml.Node) any {
-	switch kindOf(n) {
+	switch genericKind(n) {
 	case kindNull:
 		return nil
 	case kindBool:
 		return strings.EqualFold(n.Value, "true")
 	case kindInt:
 		if i, err := strconv.ParseInt(n.Value, 10, 64); err == nil && strconv.FormatInt(i, 10) == n.Value {
+			if tagOf(n) == "!!float" {
+				return float64(i)
+			}
 			return i
 		}
 	case kindFloat:
@@ -108,23 +159,34 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 		return
 	}
 	known := words(v.Type())
+	if d.foreign && known == nil {
+		known = netplanWords(v.Type())
+	}
 	if known != nil && (d.lenient || slices.Contains(known, n.Value)) {
 		v.SetString(n.Value)
 		return
 	}
-	switch problem := setScalar(v, n.Value, kindOf(n)); problem {
-	case "":
-	case errSize.Error():
+	if d.foreign && known != nil {
+		d.wrong(n, path, "%s", notOneOf(n.Value, known))
+		return
+	}
+	err := setScalar(v, n.Value, kindOf(n))
+	var size errSize
+	switch {
+	case err == nil:
+	case d.lenient && v.Kind() == reflect.String: // a URL, say, that the rules of today refuse
+		v.SetString(n.Value)
+	case errors.As(err, &size):
 		// Upstream reads it, and refuses it when it looks at storage.
-		d.fault(place{n.Line, n.Column}, path, nameGraph, "%s", problem)
+		d.fault(placeOf(n), path, nameGraph, "%s", err)
 	default:
-		d.wrong(n, path, "%s", problem)
+		d.wrong(n, path, "%s", err)
 	}
 }
 
-// setScalar sets v to what text says and returns "", or what is wrong with it.
-// The text itself is not told, for it may be a secret.
-func setScalar(v reflect.Value, text, kind string) string {
+// setScalar sets v to what text says, or says what is wrong with it. A URL's
+// text may have a secret, and is not told.
+func setScalar(v reflect.Value, text, kind string) error {
 	var err error
 	switch p := v.Addr().Interface().(type) {
 	case *Size:
@@ -144,19 +206,22 @@ func setScalar(v reflect.Value, text, kind string) string {
 			*p = ImageHash(h)
 		}
 	case *URL:
-		err = checkURL(text)
+		text, _, err = parseURL(text)
 		*p = URL(text)
 	case *SourceURL:
-		if err = checkURL(text); err == nil && !slices.Contains(sourceSchemes(), text[:strings.IndexByte(text, ':')]) {
-			err = fmt.Errorf("wants a URL that starts with %s", strings.Join(sourceSchemes(), ", "))
+		var scheme string
+		if text, scheme, err = parseURL(text); err == nil && !slices.Contains(sourceSchemes(), scheme) {
+			err = fmt.Errorf("has the scheme %s; wants a URL that starts with %s://", brief(scheme), strings.Join(sourceSchemes(), "://, "))
 		}
 		*p = SourceURL(text)
+	case *UserID:
+		*p, err = parseUserID(decimal(text, kind), kind == kindInt)
 	case *PartitionType:
 		*p = PartitionType(text)
 		if !slices.Contains(words(v.Type()), text) {
 			var id UUID
 			if id, err = parseUUID(text); err != nil {
-				err = fmt.Errorf("wants one of %s, or a UUID", strings.Join(words(v.Type()), ", "))
+				err = fmt.Errorf("%s, or a UUID", notOneOf(text, words(v.Type())))
 			}
 			*p = PartitionType(id)
 		}
@@ -165,31 +230,30 @@ func setScalar(v reflect.Value, text, kind string) string {
 	}
 	if err != nil {
 		v.SetZero()
-		return err.Error()
 	}
-	return ""
+	return err
 }
 
-func setBasic(v reflect.Value, text, kind string) string {
+func setBasic(v reflect.Value, text, kind string) error {
 	switch v.Kind() {
 	case reflect.Bool:
 		if kind != kindBool {
-			return "wants true or false"
+			return fmt.Errorf("is %q; wants true or false", brief(text))
 		}
 		v.SetBool(strings.EqualFold(text, "true"))
 	case reflect.Uint32, reflect.Uint64:
 		n, err := strconv.ParseUint(decimal(text, kind), 10, v.Type().Bits())
 		if err != nil || kind != kindInt {
-			return "wants a whole number from 0 on, of at most " + strconv.Itoa(v.Type().Bits()) + " bits"
+			return fmt.Errorf("is %q; wants a whole number from 0 to %d", brief(text), uint64(1)<<(v.Type().Bits()-1)*2-1)
 		}
 		v.SetUint(n)
 	default:
 		if known := words(v.Type()); known != nil && !slices.Contains(known, text) {
-			return fmt.Sprintf("wants %s", oneOf(known))
+			return errors.New(notOneOf(text, known))
 		}
 		v.SetString(text)
 	}
-	return ""
+	return nil
 }
 
 // URL is a URL of any scheme.
@@ -199,14 +263,6 @@ type URL string
 type SourceURL string
 
 func sourceSchemes() []string { return []string{"http", "https", "file", "oci"} }
-
-func checkURL(text string) error {
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme == "" || strings.ContainsFunc(text, unicode.IsSpace) || len(text) == len(u.Scheme)+1 {
-		return fmt.Errorf("wants a URL, as in https://example.org/image")
-	}
-	return nil
-}
 
 // mismatch says that n is of the wrong kind altogether.
 func (d *decoder) mismatch(n *yaml.Node, t reflect.Type, path string) {
@@ -230,7 +286,7 @@ func wants(t reflect.Type) string {
 		return wants(t.Elem())
 	case reflect.Slice:
 		return "a list"
-	case reflect.Struct, reflect.Map:
+	case reflect.Struct, reflect.Map, reflect.Interface:
 		return "a mapping"
 	case reflect.Bool:
 		return "true or false"
@@ -241,6 +297,15 @@ func wants(t reflect.Type) string {
 		return oneOf(known)
 	}
 	return "a single value"
+}
+
+// notOneOf says that text, a value that is not a secret, is none of words, and which it may have been meant to be.
+func notOneOf(text string, words []string) string {
+	problem := fmt.Sprintf("is %q; wants %s", brief(text), oneOf(words))
+	if near := nearestWord(text, words); near != "" {
+		problem = fmt.Sprintf("is %q; did you mean %s? wants %s", brief(text), near, oneOf(words))
+	}
+	return problem
 }
 
 func oneOf(words []string) string {

@@ -1,0 +1,200 @@
+package hostconfig
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+)
+
+// NameFault is a value that an OS cannot have: the name of a user, a unit, a
+// module. Upstream's validation takes such values, and fails when it sets up the
+// OS; so they are warnings of Parse, and errors for those who set up an OS.
+type NameFault struct {
+	Path    string // of the value in the document
+	Message string // "-r" is not the name of a user: ...
+}
+
+type nameFaults []NameFault
+
+func (f *nameFaults) add(path, format string, args ...any) {
+	*f = append(*f, NameFault{path, fmt.Sprintf(format, args...)})
+}
+
+// names warns of values that no OS can have.
+func (c *checker) names(o *OS) {
+	for _, f := range slices.Concat(o.NameFaults(), UserNameFaults("managementOs.users", c.spec.ManagementOS.Users)) {
+		c.warn(f.Path, "%s", f.Message)
+	}
+}
+
+// NameFaults finds the values of o that no OS can have, in the order of the document.
+func (o *OS) NameFaults() []NameFault {
+	faults := nameFaults(UserNameFaults("os.users", o.Users))
+	if o.Hostname != "" && !isHostname(o.Hostname) {
+		faults.add("os.hostname", "%q is not the name of a host: wants up to 64 letters, digits, hyphens and dots, with a letter or digit at both ends of each part", brief(o.Hostname))
+	}
+	faults.modules(o.Modules)
+	faults.services(&o.Services)
+	return faults
+}
+
+// UserNameFaults finds the values of users that no OS can have; at is the path of the list.
+func UserNameFaults(at string, users []User) []NameFault {
+	var faults nameFaults
+	ids := map[UserID]int{}
+	for i, u := range users {
+		at := fmt.Sprintf("%s[%d].", at, i)
+		if !isAccountName(u.Name) {
+			faults.add(at+"name", "%q is not the name of a user: wants up to 32 letters, digits, dots, hyphens and underscores, and no hyphen first", brief(u.Name))
+		}
+		if u.UID != nil {
+			if j, twice := ids[*u.UID]; twice {
+				faults.add(at+"uid", "%d is that of %s[%d] already", *u.UID, strings.TrimSuffix(at[:strings.LastIndexByte(at, '[')], "."), j)
+			} else {
+				ids[*u.UID] = i
+			}
+			if *u.UID < 0 || *u.UID >= 1<<32-1 || *u.UID == 0xffff { // (uid_t) -1, of 32 and of 16 bits
+				faults.add(at+"uid", "%d is not the id of a user: wants a number from 0 to 4294967294, but not 65535", *u.UID)
+			}
+		}
+		if h := u.HomeDirectory; h != "" && (!path.IsAbs(h) || !isField(h)) {
+			faults.add(at+"homeDirectory", "%q is not an absolute path, or has a colon or a line break", brief(h))
+		}
+		if !isField(u.StartupCommand) {
+			faults.add(at+"startupCommand", "%q has a colon or a line break", brief(u.StartupCommand))
+		}
+		if u.PrimaryGroup != "" && !isGroup(u.PrimaryGroup) {
+			faults.add(at+"primaryGroup", "%q is not the name of a group", brief(u.PrimaryGroup))
+		}
+		for j, g := range u.SecondaryGroups {
+			if !isGroup(g) {
+				faults.add(fmt.Sprintf("%ssecondaryGroups[%d]", at, j), "%q is not the name of a group", brief(g))
+			}
+		}
+		for j, key := range u.SSHPublicKeys {
+			if key = strings.TrimSpace(key); key == "" || strings.ContainsFunc(key, isControl) {
+				faults.add(fmt.Sprintf("%ssshPublicKeys[%d]", at, j), "is not one line of text")
+			}
+		}
+	}
+	return faults
+}
+
+func (f *nameFaults) modules(modules []Module) {
+	first := map[string]int{}
+	for i, m := range modules {
+		at := fmt.Sprintf("os.modules[%d]", i)
+		if !made(m.Name, 1, 64, letters+digits+"_-") {
+			f.add(at, "%q is not the name of a module", brief(m.Name))
+		}
+		name := strings.ReplaceAll(m.Name, "-", "_") // to the kernel they are one
+		if j, twice := first[name]; twice {
+			f.add(at, "%q is os.modules[%d] already", brief(m.Name), j)
+		} else {
+			first[name] = i
+		}
+		if m.LoadMode == LoadDisable && len(m.Options) > 0 {
+			f.add(at, "%q has options, which have no effect on a module that is disabled", brief(m.Name))
+		}
+		for _, key := range slices.Sorted(maps.Keys(m.Options)) {
+			if !made(key, 1, 128, letters+digits+"_-.") {
+				f.add(at, "%q is not the name of an option", brief(key))
+			}
+			if value := m.Options[key]; strings.ContainsFunc(value, isControl) || strings.ContainsAny(value, `"\`) {
+				f.add(at, "the value of option %q has a line break, a quotation mark or a backslash", brief(key))
+			}
+		}
+	}
+}
+
+func (f *nameFaults) services(s *Services) {
+	for _, list := range []struct {
+		at    string
+		units []string
+	}{{"os.services.enable", s.Enable}, {"os.services.disable", s.Disable}} {
+		for i, unit := range list.units {
+			if !isUnit(unit) {
+				f.add(fmt.Sprintf("%s[%d]", list.at, i), "%q is not the name of a unit", brief(unit))
+			}
+		}
+	}
+	enabled := map[string]bool{}
+	for _, unit := range s.Enable {
+		enabled[unitName(unit)] = true
+	}
+	for i, unit := range s.Disable {
+		if enabled[unitName(unit)] {
+			f.add(fmt.Sprintf("os.services.disable[%d]", i), "%q is in os.services.enable too", brief(unit))
+		}
+	}
+}
+
+// environment warns of variables that no program can be given.
+func (c *checker) environment(at string, s *Script) {
+	for _, name := range slices.Sorted(maps.Keys(s.EnvironmentVariables)) {
+		here := join(at+".environmentVariables", name)
+		switch value := s.EnvironmentVariables[name]; {
+		case !isVariable(name):
+			c.warn(here, "%q is not the name of an environment variable: wants letters, digits and underscores, and no digit first", brief(name))
+		case name == "SERVICING_TYPE" || name == "TARGET_ROOT":
+			c.warn(here, "is a variable that Trident sets itself")
+		case strings.ContainsRune(value, 0):
+			c.warn(here, "has a zero byte in its value")
+		}
+	}
+}
+
+func isVariable(name string) bool {
+	return made(name, 1, 255, letters+digits+"_") && !strings.ContainsAny(name[:1], digits)
+}
+
+// isHostname follows hostname(5), and allows the underscore, as systemd does.
+func isHostname(name string) bool {
+	if !made(name, 1, 64, letters+digits+"-_.") {
+		return false
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if len(label) < 1 || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// isAccountName follows useradd(8).
+func isAccountName(name string) bool {
+	stem := strings.TrimSuffix(name, "$")
+	return made(stem, 1, 32, letters+digits+"_.-") && len(name) <= 32 && stem[0] != '-' && strings.Trim(stem, ".") != "" && !isDigits(stem)
+}
+
+func isGroup(name string) bool { return isAccountName(name) || made(name, 1, 10, digits) }
+
+// isField reports whether s can be a field of passwd(5).
+func isField(s string) bool {
+	return len(s) <= 4096 && !strings.ContainsRune(s, ':') && !strings.ContainsFunc(s, isControl)
+}
+
+// isUnit reports whether unit is a name that systemctl takes (systemd.unit(5)).
+func isUnit(unit string) bool {
+	name := unitName(unit)
+	stem := strings.TrimSuffix(name, path.Ext(name))
+	return made(unit, 1, 255, letters+digits+`:-_.\@`) && unit[0] != '-' && stem != "" && stem[0] != '@'
+}
+
+// unitName completes a name as systemctl does.
+func unitName(name string) string {
+	switch path.Ext(name) {
+	case ".service", ".socket", ".device", ".mount", ".automount", ".swap", ".target", ".path", ".timer", ".slice", ".scope":
+		return name
+	}
+	return name + ".service"
+}
+
+// made reports whether s has that many bytes, all of them from a set.
+func made(s string, least, most int, of string) bool {
+	return len(s) >= least && len(s) <= most && strings.Trim(s, of) == ""
+}
+
+func isControl(r rune) bool { return r < ' ' || r == 0x7f }

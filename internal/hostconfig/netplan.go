@@ -1,0 +1,347 @@
+package hostconfig
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// netplanDocument is what upstream reads of a netplan document, as far as a
+// value of another type makes it refuse the document. It is only ever checked
+// against; the document itself is kept as it is. A key that is not here may have
+// any value: upstream ignores it, or ignores it when it cannot read it, as it
+// does with all that interfaces of several kinds have in common (addresses, dhcp4).
+type netplanDocument struct {
+	Version   netplanNumber[uint8]       `key:"version,required"`
+	Renderer  netplanRenderer            `key:"renderer,null"`
+	Ethernets map[string]netplanEthernet `key:"ethernets,null"`
+	Wifis     map[string]netplanWifi     `key:"wifis,null"`
+	Bonds     map[string]netplanBond     `key:"bonds,null"`
+	Bridges   map[string]netplanBridge   `key:"bridges,null"`
+	VLANs     map[string]netplanVLAN     `key:"vlans,null"`
+	Tunnels   map[string]netplanTunnel   `key:"tunnels,null"`
+	VRFs      map[string]netplanVRF      `key:"vrfs,null"`
+	Dummies   map[string]netplanDummy    `key:"dummy-devices,null"`
+}
+
+// netplanNumber is a whole number of the size of T.
+type netplanNumber[T any] struct{}
+
+// netplanText is any single value: upstream takes its text.
+type netplanText struct{}
+
+// netplanBool is a boolean of YAML 1.1.
+type netplanBool struct{}
+
+type netplanEthernet struct {
+	Link                netplanText           `key:"link,null"`
+	VirtualFunctions    netplanNumber[uint16] `key:"virtual-function-count,null"`
+	EmbeddedSwitchMode  netplanSwitchMode     `key:"embedded-switch-mode,null"`
+	DelayVirtualRebinds bool                  `key:"delay-virtual-functions-rebind,null"`
+}
+
+type netplanWifi struct {
+	AccessPoints map[string]netplanAccessPoint `key:"access-points,null"`
+	WakeOnWLAN   []netplanWake                 `key:"wakeonwlan,null"`
+}
+
+type netplanAccessPoint struct {
+	Password netplanText           `key:"password,null"`
+	Auth     *netplanAuth          `key:"auth,null"`
+	Mode     netplanAccessMode     `key:"mode,null"`
+	BSSID    netplanText           `key:"bssid,null"`
+	Band     netplanBand           `key:"band,null"`
+	Channel  netplanNumber[uint32] `key:"channel,null"`
+	Hidden   netplanBool           `key:"hidden,null"`
+}
+
+type netplanAuth struct {
+	KeyManagement     netplanKeyManagement `key:"key-management,null"`
+	Password          netplanText          `key:"password,null"`
+	Method            netplanAuthMethod    `key:"method,null"`
+	Identity          netplanText          `key:"identity,null"`
+	AnonymousIdentity netplanText          `key:"anonymous-identity,null"`
+	CACertificate     netplanText          `key:"ca-certificate,null"`
+	ClientCertificate netplanText          `key:"client-certificate,null"`
+	ClientKey         netplanText          `key:"client-key,null"`
+	ClientKeyPassword netplanText          `key:"client-key-password,null"`
+	Phase2            netplanText          `key:"phase2-auth,null"`
+}
+
+type netplanBond struct {
+	Interfaces []netplanText          `key:"interfaces,null"`
+	Parameters *netplanBondParameters `key:"parameters,null"`
+}
+
+type netplanBondParameters struct {
+	Mode              netplanBondMode       `key:"mode,null"`
+	LACPRate          netplanLACPRate       `key:"lacp-rate,null"`
+	MIIMonitor        netplanText           `key:"mii-monitor-interval,null"`
+	MinLinks          netplanNumber[uint16] `key:"min-links,null"`
+	TransmitHash      netplanTransmitHash   `key:"transmit-hash-policy,null"`
+	ADSelect          netplanADSelect       `key:"ad-select,null"`
+	AllSlavesActive   netplanBool           `key:"all-slaves-active,null"`
+	ARPInterval       netplanText           `key:"arp-interval,null"`
+	ARPTargets        []netplanText         `key:"arp-ip-targets,null"`
+	ARPValidate       netplanARPValidate    `key:"arp-validate,null"`
+	ARPAllTargets     netplanARPAllTargets  `key:"arp-all-targets,null"`
+	UpDelay           netplanText           `key:"up-delay,null"`
+	DownDelay         netplanText           `key:"down-delay,null"`
+	FailOverMAC       netplanFailOverMAC    `key:"fail-over-mac-policy,null"`
+	GratuitousARP     netplanNumber[uint8]  `key:"gratuitous-arp,null"`
+	PacketsPerSlave   netplanNumber[uint32] `key:"packets-per-slave,null"`
+	PrimaryReselect   netplanReselect       `key:"primary-reselect-policy,null"`
+	ResendIGMP        netplanNumber[uint8]  `key:"resend-igmp,null"`
+	LearnPacketPeriod netplanText           `key:"learn-packet-interval,null"`
+	Primary           netplanText           `key:"primary,null"`
+}
+
+type netplanBridge struct {
+	Interfaces []netplanText            `key:"interfaces,null"`
+	Parameters *netplanBridgeParameters `key:"parameters,null"`
+}
+
+type netplanBridgeParameters struct {
+	AgeingTime   netplanText           `key:"ageing-time,null"`
+	Priority     netplanNumber[uint32] `key:"priority,null"`
+	PortPriority netplanNumber[uint8]  `key:"port-priority,null"`
+	ForwardDelay netplanText           `key:"forward-delay,null"`
+	HelloTime    netplanText           `key:"hello-time,null"`
+	MaxAge       netplanText           `key:"max-age,null"`
+	PathCost     netplanNumber[int32]  `key:"path-cost,null"`
+	STP          netplanBool           `key:"stp,null"`
+}
+
+type netplanVLAN struct {
+	ID   netplanNumber[uint16] `key:"id,null"`
+	Link netplanText           `key:"link,null"`
+}
+
+type netplanTunnel struct {
+	Mode   netplanTunnelMode     `key:"mode,null"`
+	Local  netplanText           `key:"local,null"`
+	Remote netplanText           `key:"remote,null"`
+	TTL    netplanNumber[uint64] `key:"ttl,null"`
+	Key    netplanTunnelKey      `key:"key,null"`
+	Mark   netplanText           `key:"mark,null"`
+	Port   netplanText           `key:"port,null"`
+	Peers  []netplanPeer         `key:"peers,required"`
+}
+
+// netplanTunnelKey is text, or a mapping of texts.
+type netplanTunnelKey struct{}
+
+type netplanPeer struct {
+	Endpoint   netplanText           `key:"endpoint,null"`
+	AllowedIPs []netplanText         `key:"allowed-ips,null"`
+	Keepalive  netplanNumber[uint32] `key:"keepalive,null"`
+	Keys       *netplanPeerKeys      `key:"keys,null"`
+}
+
+type netplanPeerKeys struct {
+	Public netplanText `key:"public,null"`
+	Shared netplanText `key:"shared,null"`
+}
+
+type netplanVRF struct {
+	Table      netplanNumber[int32] `key:"table,required"`
+	Interfaces []netplanText        `key:"interfaces,required"`
+}
+
+type netplanDummy struct{}
+
+type (
+	netplanRenderer      string
+	netplanSwitchMode    string
+	netplanWake          string
+	netplanAccessMode    string
+	netplanBand          string
+	netplanKeyManagement string
+	netplanAuthMethod    string
+	netplanBondMode      string
+	netplanLACPRate      string
+	netplanTransmitHash  string
+	netplanADSelect      string
+	netplanARPValidate   string
+	netplanARPAllTargets string
+	netplanFailOverMAC   string
+	netplanReselect      string
+	netplanTunnelMode    string
+)
+
+// netplanWords are the values that a string of type t may have, or nil for any.
+func netplanWords(t reflect.Type) []string {
+	switch t {
+	case reflect.TypeFor[netplanRenderer]():
+		return strings.Fields("networkd NetworkManager sriov")
+	case reflect.TypeFor[netplanSwitchMode]():
+		return strings.Fields("switchdev legacy")
+	case reflect.TypeFor[netplanWake]():
+		return strings.Fields("any disconnect magic_pkt gtk_rekey_failure eap_identity_req four_way_handshake rfkill_release tcp default")
+	case reflect.TypeFor[netplanAccessMode]():
+		return strings.Fields("infrastructure ap adhoc")
+	case reflect.TypeFor[netplanBand]():
+		return strings.Fields("2.4GHz 5GHz")
+	case reflect.TypeFor[netplanKeyManagement]():
+		return strings.Fields("none psk eap sae 802.1x")
+	case reflect.TypeFor[netplanAuthMethod]():
+		return strings.Fields("tls peap ttls")
+	case reflect.TypeFor[netplanBondMode]():
+		return strings.Fields("balance-rr active-backup balance-xor broadcast 802.3ad balance-tlb balance-alb")
+	case reflect.TypeFor[netplanLACPRate]():
+		return strings.Fields("slow fast")
+	case reflect.TypeFor[netplanTransmitHash]():
+		return strings.Fields("layer2 layer3+4 layer2+3 encap2+3 encap3+4")
+	case reflect.TypeFor[netplanADSelect]():
+		return strings.Fields("stable bandwidth count")
+	case reflect.TypeFor[netplanARPValidate]():
+		return strings.Fields("none active backup all")
+	case reflect.TypeFor[netplanARPAllTargets]():
+		return strings.Fields("any all")
+	case reflect.TypeFor[netplanFailOverMAC]():
+		return strings.Fields("none activv follow") // activv is upstream's spelling of active
+	case reflect.TypeFor[netplanReselect]():
+		return strings.Fields("always better failure")
+	case reflect.TypeFor[netplanTunnelMode]():
+		return strings.Fields("sit gre ip6gre ipip ipip6 ip6ip6 vti vti6 wireguard gretap ip6gretap isatap")
+	}
+	return nil
+}
+
+// netplanTypes checks n, a netplan document, against the types that upstream reads it with.
+func (d *decoder) netplanTypes(n *yaml.Node, path string, depth int) {
+	if d.lenient || d.full {
+		return
+	}
+	check := decoder{places: places{}, foreign: true, nodes: d.nodes, aliases: d.aliases, bytes: d.bytes}
+	var document netplanDocument
+	check.value(n, reflect.ValueOf(&document).Elem(), path, depth, mustBeGiven)
+	for _, f := range check.report {
+		if len(d.report)-d.warnings < maxFaults {
+			d.report = append(d.report, f)
+		}
+	}
+	d.full = d.full || check.full || len(d.report)-d.warnings >= maxFaults
+}
+
+// netplanValue checks n against t when that is one of netplan's scalars.
+func (d *decoder) netplanValue(n *yaml.Node, t reflect.Type, path string) bool {
+	var problem string
+	switch t {
+	case reflect.TypeFor[netplanText]():
+		if n.Kind != yaml.ScalarNode {
+			d.mismatch(n, reflect.TypeFor[string](), path)
+		}
+		return true
+	case reflect.TypeFor[netplanBool]():
+		switch strings.ToLower(n.Value) {
+		case "true", "yes", "on", "y", "false", "no", "off", "n":
+		default:
+			problem = "true or false"
+		}
+	case reflect.TypeFor[netplanTunnelKey]():
+		ok := n.Kind == yaml.ScalarNode && kindOf(n) == kindText
+		if n.Kind == yaml.MappingNode {
+			ok = true
+			for i := 0; i+1 < len(n.Content); i += 2 {
+				if key := n.Content[i].Value; key == "input" || key == "output" || key == "private" {
+					v := n.Content[i+1]
+					ok = ok && (isNull(v) || v.Kind == yaml.ScalarNode && kindOf(v) == kindText)
+				}
+			}
+			if ok {
+				return true
+			}
+		}
+		if !ok {
+			d.wrong(n, path, "wants text, in quotes where it reads as a number, or a mapping with input, output and private")
+		}
+		return true
+	case reflect.TypeFor[netplanNumber[uint8]]():
+		problem = number(n, 0, 1<<8-1)
+	case reflect.TypeFor[netplanNumber[uint16]]():
+		problem = number(n, 0, 1<<16-1)
+	case reflect.TypeFor[netplanNumber[uint32]]():
+		problem = number(n, 0, 1<<32-1)
+	case reflect.TypeFor[netplanNumber[uint64]]():
+		problem = number(n, 0, 1<<64-1)
+	case reflect.TypeFor[netplanNumber[int32]]():
+		problem = number(n, -1<<31, 1<<31-1)
+	default:
+		return false
+	}
+	if n.Kind != yaml.ScalarNode {
+		problem = map[bool]string{true: "true or false", false: "a whole number"}[t == reflect.TypeFor[netplanBool]()]
+	}
+	if problem != "" {
+		d.wrong(n, path, "wants %s", problem)
+	}
+	return true
+}
+
+// number says what is wanted when n is not a whole number from low to high.
+// Text is one where it is what Config.YAML makes of a number like 0x10.
+func number(n *yaml.Node, low int64, high uint64) string {
+	want := fmt.Sprintf("a whole number from %d to %d", low, high)
+	if n.Kind != yaml.ScalarNode || scalarKind(n.Value) != kindInt || !plain(n) && isDigits(strings.TrimPrefix(n.Value, "-")) {
+		return want
+	}
+	text := decimal(n.Value, kindInt)
+	if i, err := strconv.ParseInt(text, 10, 64); err == nil && i < 0 && i >= low {
+		return ""
+	}
+	if u, err := strconv.ParseUint(text, 10, 64); err == nil && u <= high {
+		return ""
+	}
+	return want
+}
+
+// netplan checks the values that upstream looks at.
+func (c *checker) netplan(at string, n Netplan) {
+	if n == nil {
+		return
+	}
+	// Its type was looked at when it was read.
+	if v := decimal(fmt.Sprint(n["version"]), kindInt); v != "2" {
+		c.fault(join(at, "version"), "InvalidNetplanVersion", "is %s; wants 2", brief(v))
+	}
+	if r, ok := n["renderer"].(string); ok && r == "NetworkManager" {
+		c.fault(join(at, "renderer"), "UnsupportedNetplanRenderer", "is %q; wants networkd, the only renderer that is supported", r)
+	}
+	for _, kind := range []string{"ethernets", "bridges", "bonds", "vlans", "wifis", "tunnels", "dummy-devices", "vrfs"} {
+		section, _ := n[kind].(map[string]any)
+		in := join(at, kind)
+		for id := range section {
+			if !isInterfaceID(id) {
+				c.fault(join(in, id), "InvalidInterfaceName", "%q is not the name of an interface: wants visible ASCII characters, without * ? [ ]", brief(id))
+			}
+		}
+	}
+	c.renderers(at, n)
+}
+
+// renderers warns of renderers further down, which upstream does not look at, and which would not do anything.
+func (c *checker) renderers(at string, n Netplan) {
+	for kind, v := range n {
+		section, ok := v.(map[string]any)
+		if !ok || kind == "openvswitch" {
+			continue
+		}
+		for id, v := range section {
+			if settings, ok := v.(map[string]any); ok {
+				if r, ok := settings["renderer"].(string); ok && r != "networkd" {
+					c.warn(join(join(join(at, kind), id), "renderer"), "is %q, and only networkd is supported", brief(r))
+				}
+			}
+		}
+	}
+}
+
+// isInterfaceID follows netplan: an id is visible ASCII, and has no glob, which
+// belongs under match.
+func isInterfaceID(id string) bool {
+	return id != "" && !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("*?[]", r) })
+}

@@ -1,0 +1,250 @@
+package hostconfig
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// parseURL reads text as the URL Standard does (url.spec.whatwg.org, section
+// 4.4), which upstream follows, and returns it in a form that a strict reader
+// (RFC 3986) takes for the same URL, with its scheme. Errors never tell text,
+// which may have a password.
+func parseURL(text string) (canonical, scheme string, err error) {
+	text = strings.TrimFunc(text, func(r rune) bool { return r <= ' ' })
+	text = strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(text)
+	scheme, rest, ok := cutScheme(text)
+	if !ok {
+		return "", "", errors.New("is not a URL; wants one, as in https://example.org/image")
+	}
+	if defaultPort(scheme) {
+		// Slashes of either kind, and any number of them, stand before the host.
+		canonical, err = withHost(scheme, strings.TrimLeft(swapSlashes(rest), "/"), true)
+	} else if scheme == "file" {
+		canonical, err = fileURL(swapSlashes(rest))
+	} else if after, ok := strings.CutPrefix(rest, "//"); ok {
+		canonical, err = withHost(scheme, after, false)
+	} else {
+		canonical = scheme + ":" + encode(rest)
+	}
+	if err != nil {
+		return "", "", err
+	}
+	if _, err := url.Parse(canonical); err != nil {
+		return "", "", errors.New("is not a URL; wants one, as in https://example.org/image")
+	}
+	return canonical, scheme, nil
+}
+
+func cutScheme(text string) (scheme, rest string, ok bool) {
+	scheme, rest, ok = strings.Cut(text, ":")
+	ok = ok && scheme != "" && strings.Trim(scheme, letters+digits+"+-.") == "" && strings.Contains(letters, scheme[:1])
+	return strings.ToLower(scheme), rest, ok
+}
+
+// defaultPort reports whether URLs of scheme are the special ones of the URL Standard that have a host and a port of their own.
+func defaultPort(scheme string) bool {
+	switch scheme {
+	case "http", "https", "ws", "wss", "ftp":
+		return true
+	}
+	return false
+}
+
+// swapSlashes makes slashes of the backslashes before query and fragment.
+func swapSlashes(s string) string {
+	end := strings.IndexAny(s, "?#")
+	if end < 0 {
+		end = len(s)
+	}
+	return strings.ReplaceAll(s[:end], `\`, "/") + s[end:]
+}
+
+// fileURL reads what stands after "file:". Without a host the path is absolute.
+func fileURL(rest string) (string, error) {
+	if after, ok := strings.CutPrefix(rest, "//"); ok {
+		host, tail := cutAny(after, "/?#")
+		if host != "" {
+			if err := checkHost(host, true); err != nil {
+				return "", err
+			}
+		}
+		if strings.EqualFold(host, "localhost") {
+			host = ""
+		}
+		return "file://" + host + withSlash(encode(tail)), nil
+	}
+	return "file://" + withSlash(encode(rest)), nil
+}
+
+func withSlash(tail string) string {
+	if !strings.HasPrefix(tail, "/") {
+		return "/" + tail
+	}
+	return tail
+}
+
+// withHost reads what stands after "//": user, host, port and the rest. A special scheme needs a host.
+func withHost(scheme, s string, special bool) (string, error) {
+	authority, tail := cutAny(s, "/?#")
+	user, host := "", authority
+	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+		user, host = authority[:i], authority[i+1:]
+		if host == "" {
+			return "", errors.New("is a URL with a user, and without a host")
+		}
+		name, password, hasPassword := strings.Cut(user, ":")
+		user = url.PathEscape(unescape(name))
+		if hasPassword {
+			user += ":" + url.PathEscape(unescape(password))
+		}
+		user = strings.ReplaceAll(user, "@", "%40") + "@"
+	}
+	port := ""
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		host, port = host[:i], host[i+1:]
+		if strings.Trim(port, digits) != "" {
+			return "", errors.New("is a URL whose port is not a number")
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err == nil {
+			port = ":" + strconv.FormatUint(n, 10)
+		} else if port != "" {
+			return "", fmt.Errorf("is a URL with the port %s; the highest port is 65535", brief(port))
+		}
+		if host == "" {
+			return "", errors.New("is a URL with a port, and without a host")
+		}
+	}
+	if host == "" && special {
+		return "", fmt.Errorf("is a URL without a host; wants one, as in %s://example.org/image", scheme)
+	}
+	if host != "" {
+		if err := checkHost(host, special); err != nil {
+			return "", err
+		}
+		if special && !strings.HasPrefix(host, "[") {
+			host = unescape(host)
+		}
+	}
+	return scheme + "://" + user + host + port + encode(tail), nil
+}
+
+func cutAny(s, chars string) (before, after string) {
+	if i := strings.IndexAny(s, chars); i >= 0 {
+		return s[:i], s[i:]
+	}
+	return s, ""
+}
+
+// checkHost follows the host parser of the URL Standard (section 3.5). The host
+// of a special scheme is a domain or an address; that of another one is any text.
+func checkHost(host string, special bool) error {
+	bad := errors.New("is a URL whose host cannot be the name or the address of a machine")
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		inner, closed := strings.CutSuffix(inner, "]")
+		if a, err := netip.ParseAddr(inner); !closed || err != nil || !a.Is6() || a.Zone() != "" {
+			return bad
+		}
+		return nil
+	}
+	const forbidden = "#/:<>?@[\\]^|"
+	isForbidden := func(r rune) bool { return r <= ' ' || strings.ContainsRune(forbidden, r) }
+	if !special {
+		if strings.ContainsFunc(host, func(r rune) bool { return r == 0 || r == ' ' || strings.ContainsRune(forbidden, r) }) {
+			return bad
+		}
+		return nil
+	}
+	host = unescape(host)
+	if !utf8.ValidString(host) || strings.ContainsFunc(host, func(r rune) bool {
+		return isForbidden(r) || r == '%' || r == 0x7f || r > 0x7f && !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsNumber(r)
+	}) {
+		return bad
+	}
+	labels := strings.Split(strings.TrimSuffix(host, "."), ".")
+	last := labels[len(labels)-1]
+	if last == "" || host == "." {
+		return bad
+	}
+	if _, isNumber := addressPart(last); isNumber || isDigits(last) {
+		return checkIPv4(labels, bad)
+	}
+	return nil
+}
+
+// checkIPv4 takes up to four numbers, of which the last fills the bytes that the others leave.
+func checkIPv4(labels []string, bad error) error {
+	if len(labels) > 4 {
+		return bad
+	}
+	for i, l := range labels {
+		n, ok := addressPart(l)
+		most := uint64(255)
+		if i == len(labels)-1 {
+			most = 1<<(8*(5-len(labels))) - 1
+		}
+		if !ok || n > most {
+			return bad
+		}
+	}
+	return nil
+}
+
+// addressPart reads one number of an IPv4 address: decimal, 0x hexadecimal, or octal after a 0.
+func addressPart(s string) (uint64, bool) {
+	base := 10
+	switch {
+	case strings.HasPrefix(s, "0x") || strings.HasPrefix(s, "0X"):
+		s, base = "0"+s[2:], 16
+	case len(s) > 1 && s[0] == '0':
+		base = 8
+	}
+	n, err := strconv.ParseUint(s, base, 64)
+	if errors.Is(err, strconv.ErrRange) {
+		return 1 << 63, true
+	}
+	return n, err == nil && s != "" && s[0] != '+'
+}
+
+// unescape decodes percent-encoded bytes; what only looks like one stays.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) && isHex(s[i+1:i+3]) {
+			n, _ := strconv.ParseUint(s[i+1:i+3], 16, 8)
+			b.WriteByte(byte(n))
+			i += 2
+			continue
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// encode percent-encodes what may not stand in a path, a query or a fragment. What is encoded stays.
+func encode(s string) string {
+	const allowed = letters + digits + "-._~:/?#[]@!$&'()*+,;=%|"
+	var b strings.Builder
+	fragment := false
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c == '%' && (i+2 >= len(s) || !isHex(s[i+1:i+3])), c == '#' && fragment, !strings.Contains(allowed, string(rune(c))):
+			fmt.Fprintf(&b, "%%%02X", c)
+		default:
+			b.WriteByte(c)
+		}
+		fragment = fragment || c == '#'
+	}
+	return b.String()
+}
+
+const (
+	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	digits  = "0123456789"
+)
