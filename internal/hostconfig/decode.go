@@ -17,6 +17,7 @@ type decoder struct {
 	report  Report
 	extras  extras
 	lenient bool // for ParseRecorded: unknown keys go to extras, missing ones stay zero, unknown words are kept
+	inCheck bool // in a health check, where a list may be null as well, as for upstream
 	foreign bool // for netplan: unknown keys are somebody else's
 
 	nodes, aliases, bytes int
@@ -171,7 +172,7 @@ func (d *decoder) null(n *yaml.Node, v reflect.Value, path string, empty emptine
 		if t.Kind() == reflect.Struct {
 			setDefaults(v)
 		}
-	case bare && holds && t != reflect.TypeFor[[]Swap]():
+	case (bare || d.inCheck && t.Kind() == reflect.Slice) && holds && t != reflect.TypeFor[[]Swap]():
 		if t.Kind() == reflect.Struct {
 			d.structure(&yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: n.Line, Column: n.Column}, v, path, 0)
 		}
@@ -204,7 +205,7 @@ func (d *decoder) textMap(n *yaml.Node, v reflect.Value, path string, depth int)
 		return
 	}
 	out := reflect.MakeMap(v.Type())
-	d.pairs(n, path, true, func(key string, value *yaml.Node, at string) {
+	d.pairs(n, path, anyKeys, func(key string, value *yaml.Node, at string) {
 		text := reflect.New(v.Type().Elem()).Elem()
 		d.value(value, text, at, depth+1, mustBeGiven)
 		out.SetMapIndex(reflect.ValueOf(key), text)
@@ -233,8 +234,16 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, depth in
 	}
 	known, before := members(t), len(d.report)
 	given := make([]bool, len(known))
-	d.pairs(n, path, d.foreign, func(key string, value *yaml.Node, at string) {
+	rule := knownKeys
+	if d.foreign {
+		rule = anyKeys
+	}
+	d.pairs(n, path, rule, func(key string, value *yaml.Node, at string) {
 		i := slices.IndexFunc(known, func(f member) bool { return f.key == key })
+		if i >= 0 && given[i] {
+			d.wrong(value, at, "is given twice")
+			return
+		}
 		if i < 0 {
 			d.unknownKey(key, value, path, at, known, depth)
 			return
@@ -274,10 +283,17 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, depth in
 	}
 }
 
-// pairs calls do for every key of n, and notes its place. A key that is not
-// text is a fault, and so is a merge key and the second key of a name; where any
-// key is allowed, a merge key is one like others, and of a name the last counts, as for upstream.
-func (d *decoder) pairs(n *yaml.Node, path string, anyKey bool, do func(key string, value *yaml.Node, at string)) {
+// keyRule says which keys a mapping may have.
+type keyRule int
+
+const (
+	knownKeys  keyRule = iota // a merge key is a fault, and so is the second key of a name
+	uniqueKeys                // any; the second key of a name is a fault
+	anyKeys                   // any; of several with one name the last counts, as for upstream
+)
+
+// pairs calls do for every key of n, and notes its place. A key that is not text is a fault.
+func (d *decoder) pairs(n *yaml.Node, path string, rule keyRule, do func(key string, value *yaml.Node, at string)) {
 	first := make(map[string]int, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content) && !d.full; i += 2 {
 		k, value := n.Content[i], n.Content[i+1]
@@ -287,12 +303,12 @@ func (d *decoder) pairs(n *yaml.Node, path string, anyKey bool, do func(key stri
 		case k.Kind != yaml.ScalarNode || isNull(k):
 			d.wrong(k, path, "has a key that is not text")
 			continue
-		case k.Value == "<<" && plain(k) && !anyKey:
+		case k.Value == "<<" && plain(k) && rule == knownKeys:
 			d.wrong(k, path, "has a merge key (<<), which is not supported")
 			continue
 		}
 		at := join(path, k.Value)
-		if line, twice := first[k.Value]; twice && !anyKey {
+		if line, twice := first[k.Value]; twice && rule != anyKeys {
 			d.wrong(k, at, "is given twice; the first is in line %d", line)
 			continue
 		} else if twice {
@@ -345,7 +361,9 @@ func (d *decoder) healthCheck(n *yaml.Node, v reflect.Value, path string, depth 
 			form = reflect.ValueOf(check.Systemd).Elem()
 		}
 	}
+	d.inCheck = true
 	d.structure(n, form, path, depth)
+	d.inCheck = false
 	v.Set(reflect.ValueOf(check))
 }
 
@@ -359,7 +377,11 @@ func (d *decoder) generic(n *yaml.Node, path string, depth int) any {
 	switch n.Kind {
 	case yaml.MappingNode:
 		out := make(map[string]any, len(n.Content)/2)
-		d.pairs(n, path, true, func(key string, value *yaml.Node, at string) { out[key] = d.generic(value, at, depth+1) })
+		rule := anyKeys
+		if strings.HasPrefix(path, "internalParams") && depth > 1 && !d.lenient {
+			rule = uniqueKeys
+		}
+		d.pairs(n, path, rule, func(key string, value *yaml.Node, at string) { out[key] = d.generic(value, at, depth+1) })
 		return out
 	case yaml.SequenceNode:
 		out := make([]any, len(n.Content))

@@ -35,7 +35,7 @@ func load(text []byte, most int) (*yaml.Node, *fatal) {
 	if f := badText(text); f != nil {
 		return nil, f
 	}
-	loader, err := yaml.NewLoader(bytes.NewReader(text), yaml.WithV4Defaults(), yaml.WithUniqueKeys(false),
+	loader, err := yaml.NewLoader(bytes.NewReader(olderDirective(text)), yaml.WithV4Defaults(), yaml.WithUniqueKeys(false),
 		yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthValue(maxDepth))))
 	if err != nil {
 		return nil, &fatal{message: err.Error()}
@@ -58,6 +58,28 @@ func load(text []byte, most int) (*yaml.Node, *fatal) {
 		return nil, nil
 	}
 	return document.Content[0], nil
+}
+
+// olderDirective is text with %YAML 1.1 in place of %YAML 1.2 before the document:
+// the library refuses the newer one, and reads by its rules anyhow. Nothing moves.
+func olderDirective(text []byte) []byte {
+	at := 0
+	for line := range bytes.Lines(text) {
+		begin := at
+		at += len(line)
+		trimmed := bytes.TrimPrefix(line, []byte("\ufeff"))
+		directive := bytes.Fields(trimmed)
+		switch {
+		case len(directive) == 0, directive[0][0] == '#':
+		case trimmed[0] != '%':
+			return text
+		case len(directive) > 1 && string(directive[0]) == "%YAML" && string(directive[1]) == "1.2":
+			out := bytes.Clone(text)
+			out[begin+bytes.Index(line, []byte("1.2"))+2] = '1'
+			return out
+		}
+	}
+	return text
 }
 
 // badText finds what no YAML document has, with its place; the library tells no place for it.

@@ -131,7 +131,7 @@ type netplanTunnel struct {
 	Peers  []netplanPeer         `key:"peers,required"`
 }
 
-// netplanTunnelKey is text, or a mapping of texts.
+// netplanTunnelKey is the key of a tunnel.
 type netplanTunnelKey struct{}
 
 type netplanPeer struct {
@@ -243,21 +243,9 @@ func (d *decoder) netplanValue(n *yaml.Node, t reflect.Type, path string) bool {
 			problem = "true or false"
 		}
 	case reflect.TypeFor[netplanTunnelKey]():
-		ok := n.Kind == yaml.ScalarNode && kindOf(n) == kindText
-		if n.Kind == yaml.MappingNode {
-			ok = true
-			for i := 0; i+1 < len(n.Content); i += 2 {
-				if key := n.Content[i].Value; key == "input" || key == "output" || key == "private" {
-					v := n.Content[i+1]
-					ok = ok && (isNull(v) || v.Kind == yaml.ScalarNode && kindOf(v) == kindText)
-				}
-			}
-			if ok {
-				return true
-			}
-		}
-		if !ok {
-			d.wrong(n, path, "wants text, in quotes where it reads as a number, or a mapping with input, output and private")
+		// Upstream's type for it can be read from YAML with a tag of its own only.
+		if tag := tagOf(n); tag != "!Simple" && tag != "!Complex" {
+			d.wrong(n, path, "is given, and upstream reads no key of a tunnel; write a netplan file with os.additionalFiles in place of it")
 		}
 		return true
 	case reflect.TypeFor[netplanNumber[uint8]]():

@@ -57,7 +57,7 @@ type User struct {
 // Password is what the password of a user is.
 type Password struct {
 	// The kind of password. There is only locked: none lets the user in.
-	Type PasswordType `key:"type" default:"locked"`
+	Type PasswordType `key:"type,required" default:"locked"`
 }
 
 // AdditionalFile is a file that is written into the OS.

@@ -2,7 +2,6 @@ package osconfig
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -14,12 +13,7 @@ import (
 // the command line of the kernel is part of a signed UKI. All findings are in one
 // error, of the kinds Invalid and Unsupported.
 func CheckOS(os *hostconfig.OS, sealedCommandLine bool) error {
-	faults := checkUsers("os.users", os.Users)
-	if os.Hostname != "" && !isHostname(os.Hostname) {
-		faults = append(faults, invalid("os.hostname", "%q is no name of a host: wants up to 64 letters, digits, hyphens and dots", brief(os.Hostname)))
-	}
-	faults = append(faults, checkModules(os.Modules)...)
-	faults = append(faults, checkServices(os.Services)...)
+	faults := nameErrors(os.NameFaults())
 	if args := os.KernelCommandLine.ExtraCommandLine; len(args) > 0 {
 		faults = append(faults, commandLineError(args, sealedCommandLine))
 	}
@@ -38,21 +32,13 @@ func commandLineError(args []string, sealed bool) error {
 		"Build the arguments into the UKI of the image, or into a signed add-on beside it (NAME.efi.extra.d/*.addon.efi).")
 }
 
-func invalid(at, format string, args ...any) error {
-	return errkind.WithField(errkind.Errorf(errkind.Invalid, "%s: %s", at, fmt.Sprintf(format, args...)), at)
-}
-
-// isHostname follows hostname(5), and allows the underscore, as systemd does.
-func isHostname(name string) bool {
-	if !made(name, 1, 64, letters+digits+"-_.") {
-		return false
+// nameErrors makes errors of what the validation of a configuration only warns of.
+func nameErrors(faults []hostconfig.NameFault) []error {
+	out := make([]error, len(faults))
+	for i, f := range faults {
+		out[i] = errkind.WithField(errkind.Errorf(errkind.Invalid, "%s: %s", f.Path, f.Message), f.Path)
 	}
-	for _, label := range strings.Split(name, ".") {
-		if len(label) < 1 || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
-			return false
-		}
-	}
-	return true
+	return out
 }
 
 const (
@@ -64,8 +50,6 @@ const (
 func made(s string, least, most int, of string) bool {
 	return len(s) >= least && len(s) <= most && strings.Trim(s, of) == ""
 }
-
-func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
 // brief bounds what is shown of a value.
 func brief(s string) string {

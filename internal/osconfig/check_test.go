@@ -10,7 +10,7 @@ import (
 
 func TestFaultsAreFoundBeforeAnythingIsChanged(t *testing.T) {
 	t.Parallel()
-	uid := func(n uint32) *uint32 { return &n }
+	uid := func(n hostconfig.UserID) *hostconfig.UserID { return &n }
 	users := func(u ...hostconfig.User) hostconfig.OS { return hostconfig.OS{Users: u} }
 	modules := func(m ...hostconfig.Module) hostconfig.OS { return hostconfig.OS{Modules: m} }
 	enable := func(u ...string) hostconfig.OS { return hostconfig.OS{Services: hostconfig.Services{Enable: u}} }
@@ -35,7 +35,7 @@ func TestFaultsAreFoundBeforeAnythingIsChanged(t *testing.T) {
 		`os.modules[0]: "a b"`:                  modules(hostconfig.Module{Name: "a b"}),
 		`os.modules[1]: "a_b" is os.modules[0]`: modules(hostconfig.Module{Name: "a-b"}, hostconfig.Module{Name: "a_b"}),
 		`os.modules[0]: "m" has options`:        modules(hostconfig.Module{Name: "m", LoadMode: hostconfig.LoadDisable, Options: map[string]string{"a": "b"}}),
-		`os.modules[0]: "a=b" is no name`:       modules(hostconfig.Module{Name: "m", Options: map[string]string{"a=b": "c"}}),
+		`os.modules[0]: "a=b" is not the name`:       modules(hostconfig.Module{Name: "m", Options: map[string]string{"a=b": "c"}}),
 		`the value of option "a"`:               modules(hostconfig.Module{Name: "m", Options: map[string]string{"a": "b\ninstall x y"}}),
 		`os.services.enable[0]: "--now"`:        enable("--now"),
 		`os.services.enable[1]: "a/b"`:          enable("a@b.service", "a/b"),

@@ -2,7 +2,6 @@ package osconfig
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -169,31 +168,4 @@ func optionWords(line string) []string {
 		}
 		return !quoted && strings.ContainsRune(" \t\r\n", r)
 	})
-}
-
-func checkModules(modules []hostconfig.Module) []error {
-	var faults []error
-	fault := func(i int, format string, args ...any) {
-		faults = append(faults, invalid(fmt.Sprintf("os.modules[%d]", i), format, args...))
-	}
-	for i, m := range modules {
-		if !made(m.Name, 1, 64, letters+digits+"_-") {
-			fault(i, "%q is no name of a module", brief(m.Name))
-		}
-		if j := slices.IndexFunc(modules, func(o hostconfig.Module) bool { return sameModule(o.Name, m.Name) }); j < i {
-			fault(i, "%q is os.modules[%d] already", brief(m.Name), j)
-		}
-		if m.LoadMode == hostconfig.LoadDisable && len(m.Options) > 0 {
-			fault(i, "%q has options, which have no effect on a module that is disabled", brief(m.Name))
-		}
-		for _, key := range slices.Sorted(maps.Keys(m.Options)) {
-			if !made(key, 1, 128, letters+digits+"_-.") {
-				fault(i, "%q is no name of an option", brief(key))
-			}
-			if value := m.Options[key]; strings.ContainsFunc(value, isControl) || strings.ContainsAny(value, `"\`) {
-				fault(i, "the value of option %q has a line break, a quotation mark or a backslash", brief(key))
-			}
-		}
-	}
-	return faults
 }

@@ -90,25 +90,3 @@ func unitName(name string) string {
 	}
 	return name + ".service"
 }
-
-func checkServices(services hostconfig.Services) []error {
-	var faults []error
-	for _, list := range []struct {
-		at    string
-		units []string
-	}{{"os.services.enable", services.Enable}, {"os.services.disable", services.Disable}} {
-		for i, unit := range list.units {
-			at := fmt.Sprintf("%s[%d]", list.at, i)
-			stem := strings.TrimSuffix(unitName(unit), path.Ext(unitName(unit)))
-			if !made(unit, 1, 255, letters+digits+`:-_.\@`) || unit[0] == '-' || stem == "" || stem[0] == '@' {
-				faults = append(faults, invalid(at, "%q is no name of a unit", brief(unit)))
-			}
-		}
-	}
-	for i, unit := range services.Disable {
-		if slices.ContainsFunc(services.Enable, func(other string) bool { return unitName(other) == unitName(unit) }) {
-			faults = append(faults, invalid(fmt.Sprintf("os.services.disable[%d]", i), "%q is in os.services.enable too", brief(unit)))
-		}
-	}
-	return faults
-}

@@ -57,7 +57,7 @@ func Setup(ctx context.Context, root string, os *hostconfig.OS, tools run.Runner
 // SetupUsers makes the users of an OS that may run, as the installer does; at is the
 // place that the configuration has them at. For the rest it is as Setup.
 func SetupUsers(ctx context.Context, root, at string, users []hostconfig.User, touch Touch) error {
-	if err := errors.Join(checkUsers(at, users)...); err != nil {
+	if err := errors.Join(nameErrors(hostconfig.UserNameFaults(at, users))...); err != nil {
 		return err
 	}
 	s := setup{root: root, touch: touch}

@@ -128,7 +128,7 @@ func (a *accounts) planChange(u hostconfig.User, old []string) (account, error) 
 	if uidErr != nil || gidErr != nil {
 		return account{}, errkind.Errorf(errkind.Corrupt, "its line in /etc/passwd has user ID %q and group ID %q", brief(old[2]), brief(old[3]))
 	}
-	if u.UID != nil && uint64(*u.UID) != uid {
+	if u.UID != nil && *u.UID != hostconfig.UserID(uid) {
 		return account{}, errkind.Errorf(errkind.Precondition, "it is in the image with user ID %d, and cannot get %d: its files would belong to nobody", uid, *u.UID)
 	}
 	p := account{name: u.Name, uid: uint32(uid), gid: uint32(gid), home: or(u.HomeDirectory, old[5]), shell: or(u.StartupCommand, old[6]), old: old}
@@ -147,14 +147,15 @@ func (a *accounts) planChange(u hostconfig.User, old []string) (account, error) 
 func (a *accounts) newUID(u hostconfig.User, all []hostconfig.User, r idRange, owner uint32, isHome bool) (uint32, error) {
 	used := a.passwd.ids()
 	if u.UID != nil {
-		if name, ok := used[*u.UID]; ok {
+		id := uint32(*u.UID) // in its range: NameFaults
+		if name, ok := used[id]; ok {
 			return 0, errkind.Errorf(errkind.Precondition, "user ID %d is that of %s in the image", *u.UID, name)
 		}
-		return *u.UID, nil
+		return id, nil
 	}
 	for _, other := range all {
 		if other.UID != nil {
-			used[*other.UID] = other.Name
+			used[uint32(*other.UID)] = other.Name
 		}
 	}
 	if _, taken := used[owner]; isHome && !taken && r.has(owner) {
