@@ -121,6 +121,11 @@ func documentOf(s hoststate.Status) string {
 	if s.Row == 0 {
 		return ""
 	}
+	for _, spec := range []*string{&s.Spec, &s.SpecOld} {
+		if *spec != "" { // old documents in today's form, with the defaults that upstream prints
+			*spec = specToText(*spec)
+		}
+	}
 	text, err := s.YAML()
 	if err != nil || len(text) > maxAnswer/4 {
 		return ""

@@ -120,7 +120,7 @@ func specToText(spec string) string {
 	if err != nil {
 		return strings.ToValidUTF8(spec, "?")
 	}
-	return string(c.YAML())
+	return string(c.Shown())
 }
 
 // fitting is as much of a chain as a message holds, the next first.

@@ -78,7 +78,7 @@ func Diff(old, new *Config) (Change, error) {
 	d := differ{old: &old.spec, new: &new.spec}
 	d.other("trident", d.old.Trident, d.new.Trident)
 	d.image()
-	d.other("storage", d.old.Storage, d.new.Storage)
+	d.other("storage", d.old.Storage.meaning(), d.new.Storage.meaning())
 	d.scripts()
 	d.os()
 	d.other("managementOs", d.old.ManagementOS, d.new.ManagementOS)

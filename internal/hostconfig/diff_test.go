@@ -250,7 +250,7 @@ func TestStorageThatStaysIsJudgedWithWhatIsNew(t *testing.T) {
 	got, report := Effective(config(t, "slots", change{"mountPoint: /srv}", "mountPoint: /var/lib/extensions}"},
 		change{"    path: /var/lib/extensions/one.raw", "    path: /etc/extensions/one.raw"}), new)
 	want := "2:11: trident.datastorePath: /var/lib/state.sqlite is on A/B volume \"root\", and the next update would leave it behind: give /var/lib a volume of its own (DatastorePathInABUpdateVolume)\n" +
-		"5:5: os.sysexts[0]: is placed in /var/lib/extensions, which both slots share: it must be on an A/B volume (ExtensionImageNotOnABVolume)\n"
+		"5:5: os.sysexts[0]: is placed at /var/lib/extensions, which both slots share: it must be on an A/B volume (ExtensionImageNotOnABVolume)\n"
 	if got != nil {
 		t.Error("it was taken")
 	}

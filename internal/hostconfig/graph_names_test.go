@@ -20,8 +20,6 @@ func graphNames() []named {
 			[]change{{"{deviceId: old-data, source: adopted, mountPoint: /old}", "{deviceId: old-esp, source: adopted, overrideEspMount: override, mountPoint: /efi}"}},
 			[]change{{"{deviceId: esp, mountPoint: {path: /boot/efi,", "{deviceId: esp, overrideEspMount: block, mountPoint: {path: /boot/efi,"},
 				{"{deviceId: old-data, source: adopted, mountPoint: /old}", "{deviceId: old-esp, source: adopted, overrideEspMount: override, mountPoint: /efi}"}}),
-		g("FilesystemEspWithoutMountPoint", "storage.filesystems[0].overrideEspMount", "usr",
-			[]change{{"overrideEspMount: override, mountPoint: /efi", "overrideEspMount: override"}}, nil),
 		g("FilesystemMissingBlockDeviceId", "storage.filesystems[3]", "slots", []change{{"{deviceId: vault, source: new,", "{source: new,"}}, nil),
 		g("FilesystemMissingMountPoint", "storage.filesystems[6]", "slots", []change{{"type: tmpfs, mountPoint: /tmp", "type: tmpfs"}}, nil),
 		g("FilesystemUnexpectedBlockDeviceId", "storage.filesystems[6].deviceId", "slots",

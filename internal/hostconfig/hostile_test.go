@@ -34,15 +34,13 @@ func TestHostileDocumentsGetOneClearFinding(t *testing.T) {
 		{"a NUL", "os:\n  hostname: a\x00b\n", "2:14: has the control character U+0000"},
 		{"two documents", "os: {}\n---\nos: {}\n", "starts a second document"},
 		{"a tab", "os:\n\thostname: x\n", "2:1: is not YAML: a tab in the indentation"},
-		{"a tag", "os: {hostname: !!binary aGk=}\n", "has the tag !!binary"},
-		{"a tag of one's own", "os: !ruby/object:x {}\n", "has the tag !ruby/object:x"},
 		{"an alias of nothing", "os: *nothing\n", "unknown anchor"},
-		{"a list as a key", "? [os]\n: {}\n", "has a key that is no text"},
-		{"a key that is null", "os: {~: x}\n", "has a key that is no text"},
+		{"a list as a key", "? [os]\n: {}\n", "has a key that is not text"},
+		{"a key that is null", "os: {~: x}\n", "has a key that is not text"},
 		{"a key without an end", "os: {\"host", "is not YAML"},
 		{"a key given twice", "os: {}\nos: {}\n", "2:1: os: is given twice; the first is in line 1"},
 		{"no mapping", "just text", "is a single value; wants a mapping"},
-		{"a key of a megabyte", strings.Repeat("k", 900_000) + ": 1", "…: is no key that is known here"},
+		{"a key of a megabyte", strings.Repeat("k", 900_000) + ": 1", "…: is not a key that is known here"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

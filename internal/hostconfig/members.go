@@ -11,6 +11,7 @@ type member struct {
 	key      string
 	required bool
 	nullable bool   // null stands for a missing key, as upstream has it
+	printed  bool   // Config.Shown has it though it is at its default
 	file     bool   // the path of a file: given and empty is not the same as left out
 	deflt    string // "" when a missing key means the zero value
 }
@@ -20,7 +21,7 @@ func members(t reflect.Type) []member {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		key, option, _ := strings.Cut(f.Tag.Get("key"), ",")
-		out = append(out, member{i, key, option == "required", option == "null", f.Tag.Get("is") == "file", f.Tag.Get("default")})
+		out = append(out, member{i, key, option == "required", option == "null", f.Tag.Get("get") == "always", f.Tag.Get("is") == "file", f.Tag.Get("default")})
 	}
 	return out
 }

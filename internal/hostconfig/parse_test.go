@@ -4,6 +4,7 @@ import (
 	cmdline "flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,7 +73,9 @@ func mustParse(t testing.TB, text string) *Config {
 func TestUpstreamsSamplesAreTaken(t *testing.T) {
 	t.Parallel()
 	for name, text := range samples(t) {
-		if c, r := Parse(text); c == nil || len(r) > 0 {
+		c, r := Parse(text)
+		r = slices.DeleteFunc(r, func(f Finding) bool { return strings.Contains(f.Message, "this version of Trident") })
+		if c == nil || len(r) > 0 {
 			t.Errorf("%s:\n%s", name, lines(r))
 		}
 	}
@@ -164,13 +167,13 @@ func TestFormsOfValues(t *testing.T) {
 		{"a hash that is ignored", "image: {url: 'file:///x', sha384: %}", "ignored", ""},
 		{"a hash that is short", "image: {url: 'file:///x', sha384: %}", "abcd", "or the word ignored"},
 		{"an extension whose hash is ignored", "os: {sysexts: [{url: 'file:///x', sha384: %}]}", "ignored", "wants a SHA-384"},
-		{"an image from nowhere", "image: {sha384: ignored, url: %}", "image.cosi", "wants a URL"},
+		{"an image from nowhere", "image: {sha384: ignored, url: %}", "image.cosi", "is not a URL"},
 		{"an uid as text", "os: {users: [{name: u, uid: %}]}", "'5'", "wants a whole number"},
 		{"an uid that is too large", "os: {users: [{name: u, uid: %}]}", "4294967296", "wants a whole number"},
-		{"a check without a form", "health: {checks: [%]}", "{name: x, content: y, timeoutSeconds: 5}", "is no key that is known"},
-		{"a check of units with a script", "health: {checks: [%]}", "{systemdServices: [x], content: y}", "is no key that is known"},
-		{"sections that are empty", "%", "{os: , storage: null, health: {checks: }, scripts: ~}", ""},
-		{"a key that is nearly right", "os: {%}", "hostName: x", "hostname is"},
+		{"a check without a form", "health: {checks: [%]}", "{name: x, content: y, timeoutSeconds: 5}", "is not a key that is known"},
+		{"a check of units with a script", "health: {checks: [%]}", "{systemdServices: [x], content: y}", "is not a key that is known"},
+		{"sections that are empty", "%", "{os: , storage: , health: {checks: }, scripts: {}, image: ~}", ""},
+		{"a key that is nearly right", "os: {%}", "hostName: x", "did you mean hostname?"},
 		{"a password", "os: {users: [{name: u, password: %}]}", "{type: hash, value: x}", "only type: locked"},
 		{"a list item of another type", "os: {services: {enable: [%]}}", "{}", "os.services.enable[0]: is a mapping"},
 	} {
@@ -215,7 +218,7 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%s is written as %s, which is %d, %v", text, got, again, err)
 		}
 	}
-	for _, text := range []string{"", "0", "K", "1", "4097", "1K", "-4096", "8m", "8\u00a0G", "8 0G", "G 8", "8GB", "1.5G", "Grow", "99999999T", "18446744073709551616", "0x1000"} {
+	for _, text := range []string{"", "0", "K", "1", "4097", "1K", "-4096", "8m", "8 0G", "G 8", "8GB", "1.5G", "Grow", "99999999T", "18446744073709551616", "0x1000"} {
 		if got, err := parseSize(text); err == nil {
 			t.Errorf("%q is taken as %d", text, got)
 		}

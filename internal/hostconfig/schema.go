@@ -77,7 +77,7 @@ func (p Properties) MarshalJSON() ([]byte, error) {
 // comments are the comments of this package's types ("Disk"), fields ("Disk.ID")
 // and constants ("RAIDLevel=raid0").
 func DocumentSchema(comments map[string]string) *Schema {
-	b := schemaBuilder{comments: comments, seen: map[reflect.Type]bool{}}
+	b := schemaBuilder{comments: comments, seen: map[reflect.Type]bool{}, checks: map[string]bool{}}
 	root := b.object(reflect.TypeFor[Spec]())
 	root.Dialect, root.Title = "https://json-schema.org/draft/2020-12/schema", "Host Configuration"
 	root.Type = []string{"object", "null"}
@@ -89,6 +89,8 @@ func DocumentSchema(comments map[string]string) *Schema {
 type schemaBuilder struct {
 	comments map[string]string
 	seen     map[reflect.Type]bool
+	checks   map[string]bool // forms of a health check that are among the definitions
+	inCheck  bool
 	defs     Properties
 }
 
@@ -97,7 +99,7 @@ func (b *schemaBuilder) object(t reflect.Type) *Schema {
 	s := &Schema{Description: b.comments[t.Name()], Type: "object", Additional: false}
 	for _, m := range members(t) {
 		f := t.Field(m.index)
-		p := b.value(f.Type, !m.required)
+		p := b.value(f.Type, m.nullable || !m.required && f.Type == reflect.TypeFor[string]() || b.inCheck && f.Type.Kind() == reflect.Slice)
 		p.Description, p.Servicing = b.comments[t.Name()+"."+f.Name], f.Tag.Get("change")
 		if words := b.words(f.Type); words != "" {
 			p.Description += "\n\n" + words
@@ -119,6 +121,17 @@ func (b *schemaBuilder) define(t reflect.Type) *Schema {
 		b.defs = append(b.defs, Property{t.Name(), b.object(t)})
 	}
 	return &Schema{Ref: "#/$defs/" + t.Name()}
+}
+
+// defineCheck is define for a form of a health check, where a list may be null as well.
+func (b *schemaBuilder) defineCheck(name string, t reflect.Type) *Schema {
+	if !b.checks[name] {
+		b.checks[name] = true
+		b.inCheck = true
+		b.defs = append(b.defs, Property{name, b.object(t)})
+		b.inCheck = false
+	}
+	return &Schema{Ref: "#/$defs/" + name}
 }
 
 // value is the schema of a value of type t; optional says whether null stands for its default.
@@ -151,9 +164,12 @@ func (b *schemaBuilder) form(t reflect.Type) *Schema {
 	case reflect.TypeFor[HealthCheck]():
 		return &Schema{
 			If:   &Schema{Type: "object", Required: []string{systemdKey}},
-			Then: b.define(reflect.TypeFor[SystemdCheck]()), Else: b.define(reflect.TypeFor[Script]()),
+			Then: b.defineCheck("SystemdCheck", reflect.TypeFor[SystemdCheck]()), Else: b.defineCheck("ScriptCheck", reflect.TypeFor[Script]()),
 		}
-	case reflect.TypeFor[Netplan](), reflect.TypeFor[map[string]any]():
+	case reflect.TypeFor[Netplan]():
+		low, high := uint64(0), uint64(255)
+		return &Schema{Type: "object", Required: []string{"version"}, Properties: Properties{{"version", &Schema{Type: "integer", Minimum: &low, Maximum: &high}}}}
+	case reflect.TypeFor[map[string]any]():
 		return &Schema{Type: "object"}
 	}
 	switch t.Kind() {
@@ -187,7 +203,7 @@ func (b *schemaBuilder) words(t reflect.Type) string {
 }
 
 const (
-	uuidPattern = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}"
+	uuidPattern = `(urn:uuid:)?[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\{[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\}|[0-9a-fA-F]{32}`
 	hashPattern = "[0-9a-fA-F]{96}"
 )
 
@@ -197,10 +213,13 @@ func scalarSchema(t reflect.Type) *Schema {
 	text := func(pattern string) *Schema { return &Schema{Type: "string", Pattern: "^(" + pattern + ")$"} }
 	switch t {
 	case reflect.TypeFor[Size]():
-		s := text(`grow|[ \t]*0*[1-9][0-9]*[ \t]*[KMGT]?[ \t]*`)
+		s := text(`grow|\s*\+?0*[1-9][0-9]*\s*[KMGT]?\s*`)
 		least := uint64(sizeUnit)
 		s.Type, s.Minimum, s.MultipleOf = []string{"integer", "string"}, &least, sizeUnit
 		return s
+	case reflect.TypeFor[UserID]():
+		high := uint64(1<<31 - 1)
+		return &Schema{Type: "integer", Maximum: &high}
 	case reflect.TypeFor[PCR]():
 		names := pcrNames()
 		return &Schema{AnyOf: []*Schema{number(0, maxPCR), {Enum: enum(slices.SortedFunc(maps.Keys(names),
@@ -214,11 +233,12 @@ func scalarSchema(t reflect.Type) *Schema {
 	case reflect.TypeFor[PartitionType]():
 		return &Schema{AnyOf: []*Schema{{Enum: enum(words(t))}, text(uuidPattern)}}
 	case reflect.TypeFor[URL]():
-		s := text(`[A-Za-z][A-Za-z0-9+.-]*:\S+`)
+		s := text(`\s*[A-Za-z][A-Za-z0-9+.-]*:.*`)
 		s.Format = "uri"
 		return s
 	case reflect.TypeFor[SourceURL]():
-		s := text("(" + strings.Join(sourceSchemes(), "|") + `):\S+`)
+		schemes := strings.Join(sourceSchemes(), "|")
+		s := text(`\s*(` + schemes + "|" + strings.ToUpper(schemes) + `):.*`)
 		s.Format = "uri"
 		return s
 	}
@@ -258,7 +278,7 @@ func defaultValue(t reflect.Type, text string) any {
 // formSchema says what decoder.form, and validate for a single script or check, look for.
 func formSchema(s *Schema, t reflect.Type) {
 	given := func(key string) *Schema {
-		return &Schema{Required: []string{key}, Properties: Properties{{key, &Schema{Not: &Schema{Enum: []any{nil, ""}}}}}}
+		return &Schema{Required: []string{key}, Properties: Properties{{key, &Schema{Not: &Schema{Type: "null"}}}}}
 	}
 	types := func(required []string, sources []any, types ...any) *Schema {
 		return &Schema{
@@ -268,12 +288,8 @@ func formSchema(s *Schema, t reflect.Type) {
 	}
 	switch t {
 	case reflect.TypeFor[Script]():
-		content := given("content")
-		content.Properties[0].Schema = &Schema{Not: &Schema{Type: "null"}} // the empty text is a script, too
-		s.OneOf = []*Schema{content, given("path")}
-	case reflect.TypeFor[SystemdCheck]():
-		i := slices.IndexFunc(s.Properties, func(p Property) bool { return p.Name == systemdKey })
-		s.Properties[i].Schema.Items.Pattern = `\S`
+		s.OneOf = []*Schema{{Required: []string{"content"}}, {Required: []string{"path"}}}
+		s.Properties[slices.IndexFunc(s.Properties, func(p Property) bool { return p.Name == "path" })].Schema.Not = &Schema{Type: "null"}
 	case reflect.TypeFor[AdoptedPartition]():
 		s.OneOf = []*Schema{given("matchLabel"), given("matchUuid")}
 	case reflect.TypeFor[Filesystem]():

@@ -314,7 +314,7 @@ func TestSchemaAndParseAgreeOnFormsOfYAML(t *testing.T) {
 	t.Parallel()
 	c := newValidator(t)
 	for _, text := range []string{
-		"{}", "null", "[]", "x", "os: ", "os: ~", "os: []", "os: {hostname: 5}", "os: {hostname: yes}", "os: {hostname: true}", "os: {hostname: 1.5}",
+		"{}", "null", "[]", "x", "os: ~", "os: []", "os: {hostname: 5}", "os: {hostname: yes}", "os: {hostname: true}", "os: {hostname: 1.5}",
 		"trident: {disable: yes}", "trident: {disable: True}", "trident: {disable: 'true'}", "trident: {disable: 1}",
 		"storage: {raid: {syncTimeout: 0x10}}", "storage: {raid: {syncTimeout: 0o17}}", "storage: {raid: {syncTimeout: +5}}", "storage: {raid: {syncTimeout: '5'}}",
 		"storage: {raid: {syncTimeout: 5s}}", "storage: {raid: {syncTimeout: -1}}", "storage: {swap: [5, true, null]}", "storage: {swap: [5, true]}",

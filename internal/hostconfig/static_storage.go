@@ -28,6 +28,33 @@ func (f *Filesystem) IsESP() bool {
 	return f.MountPoint != nil && path.Clean(f.MountPoint.Path) == defaultESP
 }
 
+// meaning is s with what is left out spelt out, so that two documents which ask
+// for the same are the same: a record has defaults that its document left out.
+func (s Storage) meaning() Storage {
+	s.Filesystems = slices.Clone(s.Filesystems)
+	for i := range s.Filesystems {
+		f := &s.Filesystems[i]
+		esp := f.IsESP()
+		f.OverrideESPMount = ESPDefault
+		switch {
+		case f.Type != "":
+		case f.Source == FromNew:
+			f.Type = Ext4
+		case f.Source == FromAdopted:
+			f.Type = Auto
+		}
+		if f.MountPoint != nil {
+			m := *f.MountPoint
+			m.Path = path.Clean(m.Path)
+			f.MountPoint = &m
+			if esp != (m.Path == defaultESP) {
+				f.OverrideESPMount = map[bool]ESPMount{true: ESPOverride, false: ESPBlock}[esp]
+			}
+		}
+	}
+	return s
+}
+
 // inMemory reports whether f is a new file system that has no device.
 func (f *Filesystem) inMemory() bool {
 	return f.Source == FromNew && (f.Type == Tmpfs || f.Type == Overlay)

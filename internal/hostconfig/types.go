@@ -5,6 +5,7 @@ package hostconfig
 //
 //	key:"deviceId,required"  the key, and that it may not be left out
 //	key:"uuid,null"          the key, and that null stands for leaving it out
+//	get:"always"             the command get prints the default, or null, as upstream's does
 //	is:"file"                a path that may be given and empty
 //	default:"ext4"           what a missing key means
 //	change:"ab-update"       the servicing that a change needs, for this key and those below it
@@ -44,11 +45,11 @@ type Spec struct {
 // Trident is how the agent works on the host.
 type Trident struct {
 	// The host is installed and then left alone: nothing about it is kept for later servicing.
-	Disable bool `key:"disable"`
+	Disable bool `key:"disable" get:"always"`
 	// The file that the state of the host is kept in. It must end in .sqlite and lie on a volume that an A/B update leaves alone.
 	DatastorePath string `key:"datastorePath" default:"/var/lib/trident/datastore.sqlite"`
 	// Where an orchestrator is told of the start and the end of a servicing.
-	Phonehome string `key:"phonehome,null"`
+	Phonehome string `key:"phonehome,null" get:"always"`
 	// Where log lines are sent.
 	Logstream string `key:"logstream,null"`
 }
@@ -96,7 +97,7 @@ type ManagementOS struct {
 	// Its network, as a netplan document of version 2.
 	Netplan Netplan `key:"netplan,null"`
 	// Its users.
-	Users []User `key:"users"`
+	Users []User `key:"users" get:"always"`
 }
 
 // Health is how to tell that the host is healthy.
@@ -120,7 +121,7 @@ type SystemdCheck struct {
 	// The units, as systemctl knows them.
 	SystemdServices []string `key:"systemdServices,required"`
 	// How long to wait for the units, in seconds. 0 looks once.
-	TimeoutSeconds uint64 `key:"timeoutSeconds" default:"30"`
+	TimeoutSeconds uint64 `key:"timeoutSeconds" get:"always" default:"30"`
 	// The servicings that the check runs on. It never runs when the list is empty.
 	RunOn []ServicingType `key:"runOn"`
 }

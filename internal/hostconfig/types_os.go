@@ -5,9 +5,9 @@ type OS struct {
 	// The network, as a netplan document of version 2.
 	Netplan Netplan `key:"netplan,null" change:"runtime-update"`
 	// SELinux.
-	SELinux SELinux `key:"selinux"`
+	SELinux SELinux `key:"selinux" get:"always"`
 	// Users that are made, or changed when they exist.
-	Users []User `key:"users"`
+	Users []User `key:"users" get:"always"`
 	// Files that are written.
 	AdditionalFiles []AdditionalFile `key:"additionalFiles" change:"runtime-update"`
 	// The name of the host.
@@ -23,13 +23,13 @@ type OS struct {
 	// Configuration extensions (DDI images merged over /etc).
 	Confexts []Extension `key:"confexts" change:"runtime-update"`
 	// What the firmware finds under its default name, \EFI\BOOT, when it has no boot entry.
-	UEFIFallback UEFIFallback `key:"uefiFallback" default:"conservative" change:"runtime-update"`
+	UEFIFallback UEFIFallback `key:"uefiFallback" get:"always" default:"conservative" change:"runtime-update"`
 }
 
 // SELinux is how SELinux is set up.
 type SELinux struct {
 	// The mode. Left out, it stays what it is in the image.
-	Mode SELinuxMode `key:"mode,null"`
+	Mode SELinuxMode `key:"mode,null" get:"always"`
 }
 
 // User is a user of the OS.
@@ -77,17 +77,17 @@ type Module struct {
 	// The name of the module.
 	Name string `key:"name,required"`
 	// Whether it is loaded at boot.
-	LoadMode LoadMode `key:"loadMode" default:"inherit"`
+	LoadMode LoadMode `key:"loadMode" get:"always" default:"inherit"`
 	// Options of the module.
-	Options map[string]string `key:"options"`
+	Options map[string]string `key:"options" get:"always"`
 }
 
 // Services are systemd units that are enabled or disabled.
 type Services struct {
 	// Units to enable.
-	Enable []string `key:"enable"`
+	Enable []string `key:"enable" get:"always"`
 	// Units to disable.
-	Disable []string `key:"disable"`
+	Disable []string `key:"disable" get:"always"`
 }
 
 // KernelCommandLine is the command line of the kernel.

@@ -40,14 +40,14 @@ type Partition struct {
 	// The name of the partition in this document.
 	ID string `key:"id,required"`
 	// What the partition is for: one of the names, or the UUID of another GPT partition type.
-	Type PartitionType `key:"type" default:"linux-generic"`
+	Type PartitionType `key:"type" get:"always" default:"linux-generic"`
 	// A number of bytes, a number with K, M, G or T (powers of 1024), or grow for what is left on the disk. It must be
 	// a multiple of 4096 bytes.
 	Size Size `key:"size,required"`
 	// The UUID that the partition gets. One is made when it is left out.
-	UUID UUID `key:"uuid,null"`
+	UUID UUID `key:"uuid,null" get:"always"`
 	// The label of the partition. Left out, it is the id.
-	Label string `key:"label,null"`
+	Label string `key:"label,null" get:"always"`
 }
 
 // AdoptedPartition is a partition that exists and is kept. Exactly one of
@@ -56,9 +56,9 @@ type AdoptedPartition struct {
 	// The name of the partition in this document.
 	ID string `key:"id,required"`
 	// The label of the partition.
-	MatchLabel string `key:"matchLabel,null"`
+	MatchLabel string `key:"matchLabel,null" get:"always"`
 	// The UUID of the partition.
-	MatchUUID UUID `key:"matchUuid,null"`
+	MatchUUID UUID `key:"matchUuid,null" get:"always"`
 }
 
 // Encryption is encrypted volumes and what unlocks them.
@@ -128,7 +128,7 @@ type Filesystem struct {
 	Source FilesystemSource `key:"source" default:"image"`
 	// The kind of file system. One from an image says so itself, so it may not be given with source image; a new
 	// one is ext4 when it is left out, and may be a tmpfs; an adopted one is found out (auto) when it is left out.
-	Type FilesystemType `key:"type,null"`
+	Type FilesystemType `key:"type,null" get:"always"`
 	// Where it is mounted: a path, or a mapping of path and options.
 	MountPoint *MountPoint `key:"mountPoint,null"`
 	// Whether this is the EFI system partition to use when it is mounted elsewhere than expected.
@@ -141,7 +141,7 @@ type MountPoint struct {
 	// The folder, absolute.
 	Path string `key:"path,required"`
 	// Options of mount(8), separated by commas.
-	Options string `key:"options" default:"defaults"`
+	Options string `key:"options" get:"always" default:"defaults"`
 }
 
 // Verity is a device whose content is verified as it is read.
@@ -155,7 +155,7 @@ type Verity struct {
 	// The id of the device that has the hashes.
 	HashDeviceID string `key:"hashDeviceId,required"`
 	// What the kernel does when data does not match its hash.
-	CorruptionOption CorruptionOption `key:"corruptionOption" default:"io-error"`
+	CorruptionOption CorruptionOption `key:"corruptionOption" get:"always" default:"io-error"`
 }
 
 // Swap is a device to swap to. The id of the device alone, as a string, is the

@@ -167,7 +167,7 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 		return
 	}
 	if d.foreign && known != nil {
-		d.wrong(n, path, "%s", notOneOf(n.Value, known))
+		d.wrong(n, path, "wants %s", oneOf(known)) // the value may be a secret
 		return
 	}
 	err := setScalar(v, n.Value, kindOf(n))

@@ -15,8 +15,13 @@ import (
 // reference page, what is at its default left out, short forms spelt out. Two
 // Configs with the same content give the same bytes, and Parse, or for one of
 // ParseRecorded that, reads the same content from it.
-func (c *Config) YAML() []byte {
-	w := writer{c.extras}
+func (c *Config) YAML() []byte { return writer{extras: c.extras}.document(c) }
+
+// Shown is the document as people are shown it: YAML, with the defaults and the
+// nulls that upstream's get prints. Parse, or ParseRecorded, reads the same content from it.
+func (c *Config) Shown() []byte { return writer{extras: c.extras, shown: true}.document(c) }
+
+func (w writer) document(c *Config) []byte {
 	n := w.structure(reflect.ValueOf(&c.spec).Elem(), "")
 	if len(n.Content) == 0 {
 		return []byte("{}\n")
@@ -36,12 +41,21 @@ func (c *Config) YAML() []byte {
 	return b.Bytes()
 }
 
-type writer struct{ extras extras }
+type writer struct {
+	extras extras
+	shown  bool // for Shown
+}
 
 func (w writer) structure(v reflect.Value, path string) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
 	for _, m := range members(v.Type()) {
 		at, value := join(path, m.key), v.Field(m.index)
+		if w.shown && m.printed && (w.isDefault(m, value, at) || isUnset(value)) {
+			if node := w.printed(v, m, value, at); node != nil {
+				n.Content = append(n.Content, textNode(m.key), node)
+			}
+			continue
+		}
 		if !m.required && w.isDefault(m, value, at) || isUnset(value) {
 			continue
 		}
@@ -51,6 +65,23 @@ func (w writer) structure(v reflect.Value, path string) *yaml.Node {
 		n.Content = append(n.Content, textNode(key), w.value(reflect.ValueOf(w.extras[path][key]), ""))
 	}
 	return n
+}
+
+// printed is a key of the mapping v that is at its default, as upstream's get prints it, or nil for one that it leaves out.
+func (w writer) printed(v reflect.Value, m member, value reflect.Value, at string) *yaml.Node {
+	if fs, ok := v.Interface().(Filesystem); ok { // only a type that is not the image's
+		switch fs.Source {
+		case FromNew:
+			return textNode(string(Ext4))
+		case FromAdopted:
+			return textNode(string(Auto))
+		}
+		return nil
+	}
+	if m.nullable {
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}
+	}
+	return w.value(value, at)
 }
 
 // isUnset reports whether value, of a type that the empty text is no value of,
@@ -63,7 +94,7 @@ func isUnset(value reflect.Value) bool {
 func (w writer) isDefault(m member, value reflect.Value, at string) bool {
 	switch value.Kind() {
 	case reflect.Struct:
-		return len(w.structure(value, at).Content) == 0
+		return len(writer{extras: w.extras}.structure(value, at).Content) == 0
 	case reflect.Slice, reflect.Map, reflect.Pointer:
 		return value.IsNil() || value.Kind() == reflect.Slice && value.Len() == 0
 	}

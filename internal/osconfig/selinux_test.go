@@ -71,7 +71,7 @@ func TestTheUsersOfARunningOSAreNamedByTheirPlace(t *testing.T) {
 			t.Errorf("%v, want %s", err, says)
 		}
 	}
-	uid := uint32(7)
+	uid := hostconfig.UserID(7)
 	twice := []hostconfig.User{{Name: "a", UID: &uid}, {Name: "b", UID: &uid}}
 	if err := SetupUsers(t.Context(), root, "managementOs.users", twice, inPlace); err == nil || err.Error() != "managementOs.users[1].uid: 7 is that of managementOs.users[0] already" {
 		t.Error(err)

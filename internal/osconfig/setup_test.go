@@ -45,7 +45,7 @@ var image = map[string]string{
 }
 
 func all() *hostconfig.OS {
-	uid := uint32(1500)
+	uid := hostconfig.UserID(1500)
 	return &hostconfig.OS{
 		Hostname: "host-1.example.org",
 		SELinux:  hostconfig.SELinux{Mode: hostconfig.SELinuxPermissive},
@@ -253,7 +253,7 @@ func TestAReadOnlyFileSystemNamesTheSection(t *testing.T) {
 
 func TestWhatCannotTakeEffectIsAnError(t *testing.T) {
 	t.Parallel()
-	uid := func(n uint32) *uint32 { return &n }
+	uid := func(n hostconfig.UserID) *hostconfig.UserID { return &n }
 	user := func(u hostconfig.User) *hostconfig.OS { return &hostconfig.OS{Users: []hostconfig.User{u}} }
 	for name, test := range map[string]struct {
 		extra    map[string]string

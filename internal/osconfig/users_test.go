@@ -171,7 +171,7 @@ func TestAHomeOfSomebodyElseIsRefused(t *testing.T) {
 		if err := os.Chown(filepath.Join(root, dir), 4242, 4242); err != nil {
 			t.Fatal(err)
 		}
-		uid := uint32(1000)
+		uid := hostconfig.UserID(1000)
 		err := setUsers(t, root, hostconfig.User{Name: "ada", UID: &uid, SSHPublicKeys: []string{"k"}})
 		if errkind.Of(err) != errkind.Precondition || !strings.Contains(err.Error(), "4242") {
 			t.Errorf("%s: %v", dir, err)
