@@ -29,6 +29,20 @@ func (c *checker) names(o *OS) {
 	}
 }
 
+// readNames is what names warns of in a document that could be read in part only; faults are of what could not.
+func readNames(spec *Spec, at places, faults Report) []Finding {
+	c := &checker{spec: spec, at: at}
+	c.names(&spec.OS)
+	for _, s := range spec.Scripts.all() {
+		c.environment(s.path, s.script)
+	}
+	return slices.DeleteFunc(c.out, func(f Finding) bool {
+		return slices.ContainsFunc(faults, func(g Finding) bool {
+			return g.Severity == Error && (isIn(f.Path, g.Path) || isIn(g.Path, f.Path) || g.Path == "")
+		})
+	})
+}
+
 // NameFaults finds the values of o that no OS can have, in the order of the document.
 func (o *OS) NameFaults() []NameFault {
 	faults := nameFaults(UserNameFaults("os.users", o.Users))

@@ -31,6 +31,8 @@ func Parse(text []byte) (*Config, Report) {
 	}
 	if report.Err() == nil {
 		report = append(report, validate(&c.spec, c.places)...)
+	} else {
+		report = append(report, readNames(&c.spec, c.places, report)...)
 	}
 	report.sort()
 	if report.Err() != nil {

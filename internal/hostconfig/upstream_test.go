@@ -125,8 +125,8 @@ func TestADocumentIsShownWithUpstreamsDefaults(t *testing.T) {
 	c := recorded(t, `osImage: {url: 'file:///x', sha384: ignored}
 trident: {selfUpgrade: true, logstream: x}
 storage:
-  disks: [{id: d, device: /dev/a, partitionTableType: gpt, partitions: [{id: n, size: 1G}]}]
-  filesystems: [{deviceId: n, source: new, mountPoint: /data}]
+  disks: [{id: d, device: /dev/a, partitionTableType: gpt, partitions: [{id: nd, size: 1G}]}]
+  filesystems: [{deviceId: nd, source: new, mountPoint: /data}]
 os: {network: {version: 2}, modules: [{name: m}]}
 `)
 	want := `trident:
@@ -142,13 +142,13 @@ storage:
     device: /dev/a
     partitionTableType: gpt
     partitions:
-    - id: n
+    - id: nd
       type: linux-generic
       size: 1G
       uuid: null
       label: null
   filesystems:
-  - deviceId: n
+  - deviceId: nd
     source: new
     type: ext4
     mountPoint:
@@ -183,7 +183,7 @@ func TestReportedDocumentsAreJudged(t *testing.T) {
 	const dir = "../../../shared/testdata/reports"
 	for name, fault := range map[string]string{
 		"w-netplan-not-a-mapping.yaml": "wants a mapping", "w-url-upper-scheme.yaml": "", "w-uuid-braces.yaml": "", "weak-142-partitions.yaml": "",
-		"weak-label-37.yaml": "", "weak-validate-hostname.yaml": "", "f-acl-usr-verity.yaml": "", "yaml-directive-1.2.yaml": "", "additional-files-0700.yaml": "",
+		"weak-label-37.yaml": "", "weak-validate-hostname.yaml": "uid", "f-acl-usr-verity.yaml": "", "yaml-directive-1.2.yaml": "", "additional-files-0700.yaml": "",
 	} {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
@@ -192,6 +192,9 @@ func TestReportedDocumentsAreJudged(t *testing.T) {
 		_, r := Parse(text)
 		if err := r.Err(); (err == nil) != (fault == "") || err != nil && !strings.Contains(err.Error(), fault) {
 			t.Errorf("%s: %v", name, err)
+		}
+		if strings.Contains(lines(r), "hostname: ") != (name == "weak-validate-hostname.yaml") {
+			t.Errorf("%s: %s", name, lines(r))
 		}
 		if strings.HasPrefix(name, "weak-") && len(withoutYet(r)) == 0 {
 			t.Errorf("%s: no warning", name)
