@@ -48,9 +48,9 @@ type Trident struct {
 	Disable bool `key:"disable" get:"always"`
 	// The file that the state of the host is kept in. It must end in .sqlite and lie on a volume that an A/B update leaves alone.
 	DatastorePath string `key:"datastorePath" default:"/var/lib/trident/datastore.sqlite"`
-	// Where an orchestrator is told of the start and the end of a servicing.
+	// Where an orchestrator is told of the start and the end of a servicing. It has no effect yet.
 	Phonehome string `key:"phonehome,null" get:"always"`
-	// Where log lines are sent.
+	// Where log lines are sent. It has no effect yet.
 	Logstream string `key:"logstream,null"`
 }
 

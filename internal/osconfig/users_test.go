@@ -115,7 +115,7 @@ func TestUsersAreMadeAsTheOSMakesThem(t *testing.T) {
 // As a user, who can give files to nobody else, only this one can be made.
 func TestKeysReplaceThoseThatWereThere(t *testing.T) {
 	t.Parallel()
-	uid, gid := uint32(os.Getuid()), os.Getgid()
+	uid, gid := hostconfig.UserID(os.Getuid()), os.Getgid()
 	files := maps.Clone(image)
 	files["etc/passwd"] = fmt.Sprintf("me:x:%d:%d::/home/me:\n", uid, gid)
 	files["home/me/.ssh/authorized_keys"] = "->/etc/passwd"
@@ -140,7 +140,7 @@ func TestKeysReplaceThoseThatWereThere(t *testing.T) {
 
 func TestALinkInAHomeIsNotFollowed(t *testing.T) {
 	t.Parallel()
-	uid := uint32(os.Getuid())
+	uid := hostconfig.UserID(os.Getuid())
 	for name, place := range map[string]map[string]string{
 		"link":    {"home/me/.ssh": "->/etc", "etc/": ""},
 		"file":    {"home/me/.ssh": "x"},
