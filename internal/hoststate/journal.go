@@ -32,7 +32,8 @@ func (s *Store) Save(ctx context.Context, op operation.Operation, events ...oper
 			if err != nil {
 				return err
 			}
-			if _, err := tx.ExecContext(ctx, `INSERT INTO trident_events (operation, sequence, body) VALUES (?, ?, ?)`,
+			// An event may be there: a write that seemed to fail may have worked.
+			if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO trident_events (operation, sequence, body) VALUES (?, ?, ?)`,
 				op.ID, e.Sequence, string(body)); err != nil {
 				return err
 			}

@@ -170,7 +170,8 @@ func (s *Store) write(ctx context.Context, f func(*sql.Tx) error) error {
 		return kindOf(err)
 	}
 	if err := f(tx); err != nil {
-		return errors.Join(kindOf(err), tx.Rollback())
+		_ = tx.Rollback() // SQLite may have done so by itself, and fails then
+		return kindOf(err)
 	}
 	return kindOf(tx.Commit())
 }
@@ -222,6 +223,14 @@ func kindOf(err error) error {
 		return errkind.WithHint(errkind.With(errkind.NoSpace, err), "free space on the file system of the datastore")
 	case 11, 26: // SQLITE_CORRUPT, SQLITE_NOTADB
 		return errkind.With(errkind.Corrupt, err)
+	case 5, 6, 8, 10, 14: // SQLITE_BUSY, _LOCKED, _READONLY, _IOERR, _CANTOPEN
+		return passing{err}
 	}
 	return err
 }
+
+// passing is an error that may be over when the same is tried again.
+type passing struct{ error }
+
+func (passing) Temporary() bool { return true }
+func (e passing) Unwrap() error { return e.error }

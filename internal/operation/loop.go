@@ -2,28 +2,37 @@ package operation
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
 )
 
-// saveTries is how often a journal that refuses (a full disk) is tried again.
-const saveTries = 5
-
 // loop runs steps until the operation settles or waits, or the runner stops.
-func (r *Runner) loop(ctx context.Context, a *active) error {
-	for r.ctx.Err() == nil {
-		stop, err := r.turn(ctx, a)
-		if err != nil || stop {
-			return err
-		}
+func (r *Runner) loop(ctx context.Context, a *active) {
+	if a.pending != nil && r.first(a) {
+		return
 	}
-	return nil
+	for r.ctx.Err() == nil && !r.turn(ctx, a) {
+	}
+}
+
+// first journals what Resume could not. It reports whether the operation stops there.
+func (r *Runner) first(a *active) (stop bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	pending := a.pending
+	a.pending = nil
+	if err := r.persist(r.ctx, a, nil, pending, nil); err != nil {
+		return true
+	}
+	return r.landed(a)
 }
 
 // turn runs one step, forwards or backwards, and journals where that leads.
-func (r *Runner) turn(ctx context.Context, a *active) (stop bool, err error) {
+func (r *Runner) turn(ctx context.Context, a *active) (stop bool) {
 	r.mu.Lock() // Cancel writes to it
 	op, undo, last := a.op, a.op.Phase == Undoing, r.last(a)
 	r.mu.Unlock()
@@ -32,8 +41,11 @@ func (r *Runner) turn(ctx context.Context, a *active) (stop bool, err error) {
 	}
 	s := &stepSink{r: r, a: a}
 	state, err := a.kind.call(ctx, op.Step, undo, op.ID, op.State, s)
+	if errkind.Of(err) == errkind.NoSpace && (undo || last) && !waits(err) {
+		state, err = r.again(a, op.Step, undo, state, err, s)
+	}
 	if err != nil && r.ctx.Err() != nil && !waits(err) {
-		return true, nil // stopped half-way: the journal still says "this step"
+		return true // stopped half-way: the journal still says "this step"
 	}
 	var reboot *asking
 	owed := errors.As(err, &reboot)
@@ -42,54 +54,119 @@ func (r *Runner) turn(ctx context.Context, a *active) (stop bool, err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a.op.State, a.op.Waiting, a.op.WaitID, a.op.Owed = state, "", "", owed
-	stop, err = r.land(ctx, a, undo, err)
-	if !owed || err != nil {
-		return stop, err
+	e := end{state: state, undo: undo, last: last, err: err, owed: owed}
+	stop = r.land(a, e)
+	if !a.op.Owed || r.ctx.Err() != nil {
+		return stop
 	}
-	return r.ask(ctx, a, undo, reboot.ask)
+	return r.ask(a, e, reboot.ask)
 }
 
-// land journals where a step that ended with err leads. The caller holds r.mu.
-func (r *Runner) land(ctx context.Context, a *active, undo bool, err error) (stop bool, _ error) {
+// again calls a step that a full disk has failed until the disk has space or the
+// runner stops. It is for what must not fail for want of space alone: an Undo, after
+// which the operation would be stuck, and the last step, past which nothing is taken
+// back.
+func (r *Runner) again(a *active, step string, undo bool, state json.RawMessage, err error, s sink) (json.RawMessage, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for try := 0; errkind.Of(err) == errkind.NoSpace && r.ctx.Err() == nil && !waits(err); try++ {
+		r.halt(a, try, fmt.Errorf("%s: %w", stepName(step, undo), err))
+		if r.pause(r.ctx, a, try); r.ctx.Err() != nil {
+			break
+		}
+		r.mu.Unlock()
+		state, err = a.kind.call(r.ctx, step, undo, a.op.ID, state, s)
+		r.mu.Lock()
+	}
+	r.goOn(a)
+	return state, err
+}
+
+// stepName names a step and its direction in an error.
+func stepName(step string, undo bool) string {
+	if undo {
+		return "take back " + step
+	}
+	return step
+}
+
+// end is how a call of a step has ended.
+type end struct {
+	state      json.RawMessage
+	undo, last bool
+	err        error
+	owed       bool
+}
+
+// land journals where a step that ended leads. While the journal refuses, a.op is
+// what the journal has. The caller holds r.mu.
+func (r *Runner) land(a *active, e end) (stop bool) {
 	r.flush(a)
-	ended := r.ended(a, undo, err)
-	r.move(a, err)
-	if err := r.saveOrFree(ctx, a, err, ended); err != nil {
-		return true, err
+	next := func() (Operation, []Event) {
+		op, err := a.op, e.err
+		op.State, op.Waiting, op.WaitID, op.Owed = e.state, "", "", e.owed
+		if op.Cancelled && !e.undo && !e.last && (err == nil || e.owed) { // since it ended
+			err, op.Owed = errCancelled, false
+		}
+		return r.moved(a, op, err)
 	}
+	var room func() error
+	if !e.undo && !waits(e.err) {
+		room = r.room(a, e)
+	}
+	if err := r.persist(r.ctx, a, e.err, next, room); err != nil {
+		return true
+	}
+	return r.landed(a)
+}
+
+// landed lets go of an operation that has settled, and reports whether the loop
+// ends. The caller holds r.mu.
+func (r *Runner) landed(a *active) (stop bool) {
 	if a.op.Phase.Settled() {
-		return true, r.settled(a)
+		r.settled(a)
+		return true
 	}
-	return a.op.Waiting != "", nil
+	return a.op.Waiting != "" && !a.op.Owed
 }
 
 // ask asks for what the journal says is waited for. The caller holds r.mu, which is
 // let go of meanwhile.
-func (r *Runner) ask(ctx context.Context, a *active, undo bool, ask func(context.Context) error) (stop bool, err error) {
+func (r *Runner) ask(a *active, e end, ask func(context.Context) error) (stop bool) {
 	r.mu.Unlock()
-	err = safely(func() error { return ask(r.ctx) })
+	err := safely(func() error { return ask(r.ctx) })
 	r.mu.Lock()
 	if err != nil && r.ctx.Err() != nil {
-		return true, nil // it is owed still
+		return true // it is owed still
 	}
-	a.op.Owed = false
 	if err != nil {
-		a.op.Waiting, a.op.WaitID = "", ""
-		return r.land(ctx, a, undo, err)
+		e.err, e.owed, e.state = err, false, a.op.State
+		return r.land(a, e)
 	}
-	return true, r.save(context.WithoutCancel(ctx), a)
+	_ = r.persist(r.ctx, a, nil, func() (Operation, []Event) { // else it is owed still
+		op := a.op
+		op.Owed = false
+		return op, nil
+	}, nil)
+	return true
 }
 
 func waits(err error) bool { return errors.Is(err, ErrRestart) || errors.Is(err, ErrReboot) }
 
 func (r *Runner) last(a *active) bool { return a.op.Step == a.op.Plan[len(a.op.Plan)-1] }
 
+// moved is the operation after a step that ended with err, with its events.
+func (r *Runner) moved(a *active, op Operation, err error) (Operation, []Event) {
+	a.advanced = false
+	ended := r.ended(a, op, err)
+	r.move(a.kind, &op, err)
+	return op, append(ended, change(op))
+}
+
 // move works out where a step that ended with err leads.
-func (r *Runner) move(a *active, err error) {
-	op := &a.op
-	if !waits(err) {
-		op.StepBegan = now()
+func (r *Runner) move(k kind, op *Operation, err error) {
+	if !waits(err) { // what waits has still to get there
+		op.newStep()
 	}
 	switch {
 	case errors.Is(err, ErrRestart):
@@ -97,25 +174,30 @@ func (r *Runner) move(a *active, err error) {
 	case errors.Is(err, ErrReboot):
 		op.Waiting, op.WaitID = Reboot, r.Life.Boot
 	case err == nil:
-		r.advance(a)
+		advance(k, op)
 	case op.Phase == Doing:
 		op.Phase, op.Reached, op.Failure = Undoing, op.Step, failureOf(fmt.Errorf("%s: %w", op.Step, err))
 	default:
 		op.Phase = Stuck
-		op.Failure.Message = fmt.Sprintf("%s; take back %s: %v", op.Failure.Message, op.Step, err)
+		f := *op.Failure // the journal's view keeps its own
+		f.Message = fmt.Sprintf("%s; take back %s: %v", f.Message, op.Step, err)
+		op.Failure = &f
 	}
 }
 
+// newStep begins to count for a step that is begun for the first time.
+func (o *Operation) newStep() { o.StepBegan, o.Begins, o.Stops, o.Kept = now(), 1, 0, 0 }
+
 // advance moves on in the operation's direction, to the next step that has
 // something to do there.
-func (r *Runner) advance(a *active) {
-	op, names, by := &a.op, a.kind.steps(), 1
+func advance(k kind, op *Operation) {
+	names, by := k.steps(), 1
 	undo := op.Phase == Undoing
 	if undo {
 		by = -1
 	}
 	for at := slices.Index(names, op.Step) + by; at >= 0 && at < len(names); at += by {
-		if a.kind.acts(names[at], undo) {
+		if k.acts(names[at], undo) {
 			op.Step = names[at]
 			return
 		}
@@ -126,69 +208,39 @@ func (r *Runner) advance(a *active) {
 	}
 }
 
-// saveOrFree journals the move that a step ended with. Where the journal refuses
-// after a failure, the likely reason is a disk that the step itself has filled.
-// Its Undo may run then without being journaled: a crash in it means that the
-// step is done again, which it has to bear in any case. The caller holds r.mu,
-// which is let go of in between.
-func (r *Runner) saveOrFree(ctx context.Context, a *active, stepErr error, ended []Event) error {
-	ctx = context.WithoutCancel(ctx)
-	err := r.save(ctx, a, append(ended, r.change(a))...)
-	for try := 0; err != nil && try < saveTries && r.ctx.Err() == nil; try++ {
-		r.mu.Unlock()
-		if stepErr != nil && a.op.Phase == Undoing {
-			r.freeSpace(ctx, a)
-		}
-		timer := time.NewTimer(time.Duration(try) * 200 * time.Millisecond)
-		select {
-		case <-timer.C:
-		case <-r.ctx.Done():
-			timer.Stop()
-		}
-		r.mu.Lock()
-		err = r.save(ctx, a, append(ended, r.change(a))...)
-	}
-	return err
-}
-
-// freeSpace runs the Undo of the step that failed; what it has to say, and
-// whether it works, comes out when it is run again.
-func (r *Runner) freeSpace(ctx context.Context, a *active) {
-	if _, err := a.kind.call(ctx, a.op.Step, true, a.op.ID, a.op.State, discard{}); err != nil {
-		r.Logger.Warn("free space", "operation", a.op.ID, "error", err)
-	}
-}
-
 // save journals the operation with new events, all or none, and tells the
 // watchers. The caller holds r.mu.
-func (r *Runner) save(ctx context.Context, a *active, events ...Event) error {
-	op := a.op
+func (r *Runner) save(ctx context.Context, a *active, op Operation, events ...Event) error {
 	for i := range events {
 		op.Sequence++
 		op.Updated = events[i].Time
 		events[i].Sequence = op.Sequence
 	}
+	if a.advanced {
+		op.Begins, op.Stops, op.Kept = 1, 0, a.kept
+	}
 	if err := r.Journal.Save(ctx, op, events...); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
+	a.advanced = false
 	a.op = op
 	r.observe(op, events)
 	r.tail.add(op, events)
 	return nil
 }
 
-func (r *Runner) event(a *active, t EventType) Event {
-	return Event{Operation: a.op.ID, Time: now(), Phase: a.op.Phase, Step: a.op.Step, Type: t}
+func event(op Operation, t EventType) Event {
+	return Event{Operation: op.ID, Time: now(), Phase: op.Phase, Step: op.Step, Type: t}
 }
 
-func (r *Runner) change(a *active) Event {
-	e := r.event(a, Change)
-	e.Waiting, e.Failure = a.op.Waiting, a.op.Failure
+func change(op Operation) Event {
+	e := event(op, Change)
+	e.Waiting, e.Failure = op.Waiting, op.Failure
 	return e
 }
 
 // settled lets go of an operation that has ended. The caller holds r.mu.
-func (r *Runner) settled(a *active) error {
+func (r *Runner) settled(a *active) {
 	r.active = nil
 	if a.op.Phase == Stuck {
 		r.stuck = a.op.ID
@@ -196,7 +248,9 @@ func (r *Runner) settled(a *active) error {
 		r.stuck = ""
 	}
 	r.tail.broadcast()
-	return r.unsettled(false)
+	if err := r.unsettled(false); err != nil { // the next Resume tries again
+		r.Logger.Warn("the operation has ended, and its mark stays", "operation", a.op.ID, "error", err)
+	}
 }
 
 func (r *Runner) unsettled(is bool) error {

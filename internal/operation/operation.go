@@ -14,6 +14,10 @@
 //	  ├──▶ Undone
 //	  └──▶ Stuck  (an Undo failed: a person must look)
 //
+// A journal that refuses what is written (its disk is full) halts the operation where
+// it is until it takes it; see Halt. A step in which the process ends again and again
+// has failed; see tooOften.
+//
 // It is a list and not a graph because one host does one thing at a time, and a
 // list can be read. The last step is the point of no return: until it is begun
 // an operation can be cancelled.
@@ -155,9 +159,18 @@ type Operation struct {
 	// StepBegan is when Step was first begun, in this direction; zero when it was
 	// begun by a version that did not write it down.
 	StepBegan time.Time `json:"step_began,omitzero"`
+	// Begins is how often Step was begun in this direction since it last got on, and
+	// Stops how many of these ended because the daemon was asked to stop; see
+	// tooOften. A record of a version that did not count has 0.
+	Begins int `json:"begins,omitempty"`
+	Stops  int `json:"stops,omitempty"`
+	// Kept is how far Step has got that it will not go again; see Run.ProgressKept.
+	Kept int64 `json:"kept,omitempty"`
 	// Traceparent and RequestID are those of the call that began it; see Origin.
 	Traceparent string `json:"traceparent,omitempty"`
 	RequestID   string `json:"request_id,omitempty"`
+	// Halted is set while the operation does not go on; it is of this process only.
+	Halted *Halt `json:"-"`
 }
 
 // StepState is where one step stands.
@@ -213,6 +226,7 @@ const (
 	Progress EventType = "progress" // Done, Total; Part and what is of it
 	Log      EventType = "log"      // Level, Message, Attributes
 	Metric   EventType = "metric"   // Name, Value, Unit
+	Halting  EventType = "halt"     // Failure, why it is halted; nil: it goes on. Only Follow yields it.
 )
 
 // An Event is one thing that happened to an operation. Phase and Step are those

@@ -49,7 +49,8 @@ func (r *Runner) Attach(ctx context.Context, id string) error {
 	}
 	op.Attached = append(slices.Clone(op.Attached), request)
 	op.Attached = op.Attached[max(0, len(op.Attached)-maxAttached):]
-	if err := r.Journal.Save(ctx, op); err != nil {
+	err = r.Journal.Save(ctx, op)
+	if err != nil && !(active && r.active.running) { // else the next that is journaled has it
 		return fmt.Errorf("attach to operation %s: write journal: %w", id, err)
 	}
 	if active {

@@ -20,7 +20,7 @@ type Run[S any] struct {
 
 	base json.RawMessage
 	out  sink
-	save func(context.Context) error // in place of Save's own way; see Sub
+	save func(ctx context.Context, advanced bool) error // in place of Save's own way; see Sub
 }
 
 // sink takes what a running step says. Its methods are safe from any goroutine.
@@ -28,7 +28,10 @@ type sink interface {
 	progress(e Event)
 	log(level slog.Level, message string, attributes map[string]string)
 	metric(name string, value float64, unit string)
-	record(ctx context.Context, state json.RawMessage) error
+	// kept says how far the step has got that it will not go again. It is journaled
+	// with what comes next.
+	kept(done, total int64)
+	record(ctx context.Context, state json.RawMessage, advanced bool) error
 }
 
 // Progress tells watchers how far the step is, in bytes; total is 0 when it is
@@ -48,16 +51,30 @@ func (r *Run[S]) Logf(level slog.Level, format string, args ...any) {
 	r.out.log(level, fmt.Sprintf(format, args...), nil)
 }
 
-// Save journals State before the step has returned.
-func (r *Run[S]) Save(ctx context.Context) error {
+// ProgressKept is Progress for a step that goes on where it stopped when it is begun
+// again: as long as it gets further each time, it may be begun without end.
+func (r *Run[S]) ProgressKept(done, total int64) {
+	r.out.kept(done, total)
+	r.Progress(done, total)
+}
+
+// Save journals State before the step has returned. While the journal refuses, the
+// operation is halted, and Save returns only when ctx ends.
+func (r *Run[S]) Save(ctx context.Context) error { return r.record(ctx, false) }
+
+// Checkpoint is Save for a step that goes on from here when it is begun again, and
+// has got further than ever.
+func (r *Run[S]) Checkpoint(ctx context.Context) error { return r.record(ctx, true) }
+
+func (r *Run[S]) record(ctx context.Context, advanced bool) error {
 	if r.save != nil {
-		return r.save(ctx)
+		return r.save(ctx, advanced)
 	}
 	raw, err := r.marshal()
 	if err != nil {
 		return err
 	}
-	return r.out.record(ctx, raw)
+	return r.out.record(ctx, raw, advanced)
 }
 
 // marshal lays the fields that S knows over the record as it was read: fields of
@@ -134,7 +151,7 @@ func (k Kind[S]) call(ctx context.Context, step string, undo bool, id string, st
 	if fn == nil {
 		return state, nil
 	}
-	err := safely(func() error { return fn(ctx, run) })
+	err := safely(func() error { return fn(context.WithValue(ctx, insistKey{}, out), run) })
 	after, merr := run.marshal()
 	if merr != nil {
 		return state, errors.Join(err, merr)

@@ -74,6 +74,13 @@ type active struct {
 	spoken  time.Time   // the last events that were held back
 	ahead   []Event     // what is held back: progress, one of each part, and lines
 	later   *time.Timer // journals it
+
+	pending  func() (Operation, []Event) // to be journaled before the next step
+	advanced bool                        // what the step has done it does not do again,
+	kept     int64                       // so far; see ProgressKept
+	wake     chan struct{}               // ends a pause
+	refused  time.Time                   // when the journal first refused
+	halted   *Halt
 }
 
 // New returns a runner. Register the kinds, then call Resume: the journal is not
@@ -114,7 +121,7 @@ func (r *Runner) start(ctx context.Context, name, summary string, state json.Raw
 	begun := now()
 	op := Operation{
 		ID: newID(begun), Kind: name, Summary: summary, Phase: Doing,
-		Plan: k.steps(), Step: k.steps()[0], Created: begun, StepBegan: begun, State: state,
+		Plan: k.steps(), Step: k.steps()[0], Created: begun, StepBegan: begun, Begins: 1, State: state,
 		Request: requestOf(ctx),
 	}
 	r.origin(ctx, &op)
@@ -122,7 +129,7 @@ func (r *Runner) start(ctx context.Context, name, summary string, state json.Raw
 		return Operation{}, fmt.Errorf("begin operation: %w", err)
 	}
 	a := &active{op: op, kind: k}
-	if err := r.save(ctx, a, r.change(a)); err != nil {
+	if err := r.save(ctx, a, op, change(op)); err != nil {
 		return Operation{}, errors.Join(fmt.Errorf("begin operation: %w", err), r.unsettled(false))
 	}
 	r.active = a
@@ -182,11 +189,12 @@ func (r *Runner) carryOn(ctx context.Context) error {
 		r.stuck = last[0].ID
 	}
 	a := r.active
-	if a == nil {
-		return r.unsettled(false)
+	// What cannot be marked can be carried on with.
+	if err := r.unsettled(a != nil); err != nil {
+		r.Logger.Warn("the mark of unsettled work is not as it should be", "error", err)
 	}
-	if err := r.unsettled(true); err != nil {
-		return err
+	if a == nil {
+		return nil
 	}
 	k, ok := r.kinds[a.op.Kind]
 	if !ok || !slices.Contains(k.steps(), a.op.Step) {
@@ -194,13 +202,74 @@ func (r *Runner) carryOn(ctx context.Context) error {
 		return nil
 	}
 	a.kind, a.op.Plan = k, k.steps()
-	if a.op.Waiting != "" {
-		if stop, err := r.awaited(ctx, a); err != nil || stop {
-			return err
+	r.takeUp(ctx, a)
+	return nil
+}
+
+// takeUp carries on with an operation that another runner has left, unless it has to
+// wait on. What leads on is journaled here if the journal takes it, and else by the
+// operation's own goroutine.
+func (r *Runner) takeUp(ctx context.Context, a *active) {
+	switch {
+	case a.op.Waiting != "" && a.op.WaitID != r.life(a.op.Waiting):
+		a.pending = func() (Operation, []Event) {
+			op := a.op
+			ended := r.ended(a, op, nil)
+			op.Waiting, op.WaitID, op.Owed = "", "", false
+			op.newStep()
+			advance(a.kind, &op)
+			return op, append(ended, change(op))
+		}
+	case a.op.Waiting != "" && !a.op.Owed:
+		return
+	default:
+		a.pending = func() (Operation, []Event) { return r.begunAgain(a) }
+	}
+	op, events := a.pending()
+	if r.save(ctx, a, op, events...) == nil {
+		a.pending = nil
+		if a.op.Phase.Settled() {
+			r.settled(a)
+			return
 		}
 	}
 	r.launch(a)
-	return nil
+}
+
+// Bounds of how often a step is begun without getting on. A host whose power fails a
+// few times still gets there, and a step that ends the process, or the host, does not
+// do so for ever. The second bound counts the times too when the daemon was asked to
+// stop, which a step may bring about as well.
+const (
+	maxEnds   = 5
+	maxBegins = 20
+)
+
+// tooOften is why a step is not begun again; nil while it may be.
+func (o Operation) tooOften() error {
+	var err error
+	switch ends := o.Begins - o.Stops; {
+	case ends >= maxEnds:
+		err = errkind.Errorf(errkind.Internal, "Trident ended %d times in this step without having finished it", ends)
+	case o.Begins >= maxBegins:
+		err = errkind.Errorf(errkind.Internal, "this step was begun %d times, and Trident stopped each time before it was finished", o.Begins)
+	default:
+		return nil
+	}
+	return errkind.WithHint(err, "How it ended is in its journal: journalctl -u tridentd")
+}
+
+// begunAgain is an operation whose step is begun again, or, where that has happened
+// too often, has failed. The caller holds r.mu.
+func (r *Runner) begunAgain(a *active) (Operation, []Event) {
+	op := a.op
+	if err := op.tooOften(); err != nil {
+		op.Waiting, op.WaitID, op.Owed = "", "", false
+		return r.moved(a, op, err)
+	}
+	op.Begins++
+	r.Logger.Warn("a step is begun again", "operation", op.ID, "step", op.Step, "phase", op.Phase, "times", op.Begins)
+	return op, nil
 }
 
 // Resumed returns nil once Resume has, and ErrDetached if the runner stops before.
@@ -214,23 +283,6 @@ func (r *Runner) Resumed(ctx context.Context) error {
 	default:
 		return ErrDetached
 	}
-}
-
-// awaited carries on with an operation that has waited, unless it has to wait on.
-func (r *Runner) awaited(ctx context.Context, a *active) (stop bool, err error) {
-	if a.op.WaitID == r.life(a.op.Waiting) {
-		return !a.op.Owed, nil // or the step has still to ask for it
-	}
-	ended := r.ended(a, a.op.Phase == Undoing, nil)
-	a.op.Waiting, a.op.WaitID, a.op.Owed, a.op.StepBegan = "", "", false, now()
-	r.advance(a)
-	if err := r.save(ctx, a, append(ended, r.change(a))...); err != nil {
-		return true, err
-	}
-	if a.op.Phase.Settled() {
-		return true, r.settled(a)
-	}
-	return false, nil
 }
 
 // Check reports whether Resume could carry on with what the journal holds: an
@@ -271,7 +323,7 @@ func (r *Runner) life(w Wait) string {
 
 func (r *Runner) launch(a *active) {
 	ctx, cancel := context.WithCancelCause(r.ctx)
-	a.cancel, a.running = cancel, true
+	a.cancel, a.running, a.wake = cancel, true, make(chan struct{}, 1)
 	a.later = time.AfterFunc(time.Hour, func() { r.flushLater(a) })
 	a.later.Stop()
 	if a.op.Cancelled {
@@ -279,9 +331,7 @@ func (r *Runner) launch(a *active) {
 	}
 	r.idle.Go(func() {
 		defer cancel(nil)
-		if err := r.loop(ctx, a); err != nil && r.ctx.Err() == nil {
-			r.Logger.Error("operation halted; it goes on after a restart", "operation", a.op.ID, "error", err)
-		}
+		r.loop(ctx, a)
 		r.mu.Lock()
 		r.flush(a)
 		a.running = false
@@ -291,10 +341,18 @@ func (r *Runner) launch(a *active) {
 
 // Shutdown stops the running step at its next check of its context and returns
 // when it has. The operation goes on at that step in the next daemon. Watches
-// end with ErrDetached.
+// end with ErrDetached. An operation that is halted stops at once.
 func (r *Runner) Shutdown(ctx context.Context) error {
 	r.mu.Lock()
 	r.stop(errShutdown)
+	if a := r.active; a != nil && a.running && a.halted == nil {
+		// A step does not count as one that ends the process because that is stopped.
+		op := a.op
+		op.Stops++
+		if err := r.save(ctx, a, op); err != nil {
+			r.Logger.Warn("it is not journaled that the daemon was asked to stop", "operation", op.ID, "error", err)
+		}
+	}
 	r.tail.broadcast()
 	r.mu.Unlock()
 	done := make(chan struct{})

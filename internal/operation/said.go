@@ -3,7 +3,6 @@ package operation
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -30,7 +29,7 @@ func (r *Runner) flush(a *active) {
 	}
 	held := a.ahead
 	a.ahead, a.spoken = nil, now()
-	err := r.save(context.WithoutCancel(r.ctx), a, held...)
+	err := r.save(context.WithoutCancel(r.ctx), a, a.op, held...)
 	if err == nil {
 		return
 	}
@@ -62,7 +61,7 @@ type stepSink struct {
 func (s *stepSink) progress(said Event) {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
-	e := s.r.event(s.a, Progress)
+	e := event(s.a.op, Progress)
 	e.Done, e.Total, e.Part, e.PartDone, e.PartTotal = said.Done, said.Total, said.Part, said.PartDone, said.PartTotal
 	lines := 0 // up to the last one everything stays, in its order
 	for i, o := range s.a.ahead {
@@ -82,7 +81,7 @@ func (s *stepSink) progress(said Event) {
 func (s *stepSink) log(level slog.Level, message string, attributes map[string]string) {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
-	e := s.r.event(s.a, Log)
+	e := event(s.a.op, Log)
 	e.Level, e.Message, e.Attributes = level, message, attributes
 	s.line(e)
 }
@@ -90,7 +89,7 @@ func (s *stepSink) log(level slog.Level, message string, attributes map[string]s
 func (s *stepSink) metric(name string, value float64, unit string) {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
-	e := s.r.event(s.a, Metric)
+	e := event(s.a.op, Metric)
 	e.Name, e.Value, e.Unit = name, value, unit
 	s.line(e)
 }
@@ -106,21 +105,44 @@ func (s *stepSink) line(e Event) {
 	s.a.later.Reset(linesEvery - since)
 }
 
-func (s *stepSink) record(ctx context.Context, state json.RawMessage) error {
+// record journals the record of a step that goes on; while the journal refuses, the
+// step waits, until ctx ends. With advanced, what the step has done it does not do again.
+func (s *stepSink) record(ctx context.Context, state json.RawMessage, advanced bool) error {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
-	op := s.a.op
-	op.State = state
-	if err := s.r.Journal.Save(ctx, op); err != nil {
-		return fmt.Errorf("write journal: %w", err)
+	return s.r.persist(ctx, s.a, nil, func() (Operation, []Event) {
+		op := s.a.op
+		op.State = state
+		if advanced {
+			s.a.advanced, s.a.kept = true, 0
+		}
+		return op, nil
+	}, nil)
+}
+
+// keptEnough is how many bytes more than any time before make a step one that gets on.
+const keptEnough = 16 << 20
+
+func (s *stepSink) kept(done, total int64) {
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	enough := int64(keptEnough)
+	if total > 0 {
+		enough = min(enough, max(1, total/16))
 	}
-	s.a.op = op
-	return nil
+	before := s.a.op.Kept
+	if s.a.advanced {
+		before = max(before, s.a.kept)
+	}
+	if done >= before+enough {
+		s.a.advanced, s.a.kept = true, done
+	}
 }
 
 type discard struct{}
 
-func (discard) progress(Event)                                {}
-func (discard) log(slog.Level, string, map[string]string)     {}
-func (discard) metric(string, float64, string)                {}
-func (discard) record(context.Context, json.RawMessage) error { return nil }
+func (discard) progress(Event)                                      {}
+func (discard) log(slog.Level, string, map[string]string)           {}
+func (discard) metric(string, float64, string)                      {}
+func (discard) kept(int64, int64)                                   {}
+func (discard) record(context.Context, json.RawMessage, bool) error { return nil }

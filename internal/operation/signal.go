@@ -69,12 +69,12 @@ func attributes(args []any) map[string]string {
 
 // ended is the metric of the step that has just returned; none for a step with
 // nothing to do, and for one that an older version has begun.
-func (r *Runner) ended(a *active, undo bool, err error) []Event {
-	if waits(err) || a.op.StepBegan.IsZero() || !a.kind.acts(a.op.Step, undo) {
+func (r *Runner) ended(a *active, op Operation, err error) []Event {
+	if waits(err) || op.StepBegan.IsZero() || !a.kind.acts(op.Step, op.Phase == Undoing) {
 		return nil
 	}
-	e := r.event(a, Metric)
-	e.Name, e.Unit, e.Value = StepDuration, "s", max(0, e.Time.Sub(a.op.StepBegan).Seconds())
+	e := event(op, Metric)
+	e.Name, e.Unit, e.Value = StepDuration, "s", max(0, e.Time.Sub(op.StepBegan).Seconds())
 	return []Event{e}
 }
 

@@ -20,9 +20,9 @@ func sub[S, T any](do func(context.Context, *Run[T]) error, part func(*S) *T) fu
 	return func(ctx context.Context, whole *Run[S]) error {
 		inner := &Run[T]{ID: whole.ID, State: *part(&whole.State), out: whole.out}
 		keep := func() { *part(&whole.State) = inner.State }
-		inner.save = func(ctx context.Context) error {
+		inner.save = func(ctx context.Context, advanced bool) error {
 			keep()
-			return whole.Save(ctx)
+			return whole.record(ctx, advanced)
 		}
 		defer keep()
 		return do(ctx, inner)

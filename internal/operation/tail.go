@@ -24,6 +24,8 @@ type tail struct {
 	sequence uint64  // of the newest
 	settled  bool
 	watchers int
+	halting  *Event // the operation with this id is halted: what Follow yields of that
+	halts    uint64 // counts its changes
 }
 
 // add takes events that were journaled, and tells the watchers.
@@ -31,7 +33,7 @@ func (t *tail) add(op Operation, events []Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.id != op.ID {
-		t.id, t.events = op.ID, nil
+		t.id, t.events, t.halting = op.ID, nil, nil
 	}
 	t.events = append(t.events, events...)
 	if n := len(t.events) - tailLength; n > tailLength { // now and then, not each time
@@ -39,6 +41,38 @@ func (t *tail) add(op Operation, events []Event) {
 	}
 	t.sequence, t.settled = op.Sequence, op.Phase.Settled()
 	t.wake()
+}
+
+// halt notes that the operation is halted, or, with nil, that it goes on, and tells
+// the watchers.
+func (t *tail) halt(op Operation, h *Halt) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.id != op.ID { // carried on with, and nothing was journaled of it yet
+		t.id, t.events, t.sequence, t.settled = op.ID, nil, op.Sequence, false
+	}
+	t.halting = nil
+	if h != nil {
+		e := event(op, Halting)
+		e.Time, e.Failure = h.Since, h.Cause
+		t.halting = &e
+	}
+	t.halts++
+	t.wake()
+}
+
+// halted returns what to tell who was told of the halts up to a number, and whether
+// that there is one: whether there is anything to tell, and the number after.
+func (t *tail) halted(id string, upTo uint64, told bool) (e Event, now uint64, tell bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.id != id || t.halts == upTo:
+		return Event{}, upTo, false
+	case t.halting != nil:
+		return *t.halting, t.halts, true
+	}
+	return Event{Operation: id, Type: Halting}, t.halts, told
 }
 
 // broadcast tells the watchers to look again.

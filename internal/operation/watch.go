@@ -2,6 +2,7 @@ package operation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"time"
@@ -17,7 +18,7 @@ func (r *Runner) Get(ctx context.Context, id string) (Operation, error) {
 	r.mu.Lock()
 	if a := r.active; a != nil && a.op.ID == id {
 		defer r.mu.Unlock()
-		return a.op, nil
+		return a.view(), nil
 	}
 	r.mu.Unlock()
 	return r.Journal.Load(ctx, id)
@@ -26,7 +27,33 @@ func (r *Runner) Get(ctx context.Context, id string) (Operation, error) {
 // List returns at most limit operations, newest first; with unsettled only
 // those that have not ended.
 func (r *Runner) List(ctx context.Context, limit int, unsettled bool) ([]Operation, error) {
-	return r.Journal.List(ctx, limit, unsettled)
+	ops, err := r.Journal.List(ctx, limit, unsettled)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range ops {
+		if a := r.active; a != nil && a.op.ID == ops[i].ID && a.halted != nil {
+			ops[i] = a.view()
+		}
+	}
+	return ops, err
+}
+
+// Halted reports whether the operation that has not settled is halted.
+func (r *Runner) Halted() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.active != nil && r.active.halted != nil
+}
+
+// view is the operation as the journal has it, and whether it is halted. The caller
+// holds r.mu.
+func (a *active) view() Operation {
+	op := a.op
+	if a.halted != nil {
+		h := *a.halted
+		op.Halted = &h
+	}
+	return op
 }
 
 // Active returns the ID of the operation that has not settled, if there is one.
@@ -49,8 +76,20 @@ func (r *Runner) Changed() <-chan struct{} { return r.tail.change() }
 // nobody. The last pair has an error if the watch ended otherwise: ErrDetached
 // when the runner stops.
 func (r *Runner) Watch(ctx context.Context, id string, after uint64) iter.Seq2[Event, error] {
+	return r.watch(ctx, id, after, false)
+}
+
+// Follow is Watch for who wants to know of halts, too. They are not journaled, so that
+// a Halting event has the number of the event before it, and comes only to those who
+// watch while the operation is halted.
+func (r *Runner) Follow(ctx context.Context, id string, after uint64) iter.Seq2[Event, error] {
+	return r.watch(ctx, id, after, true)
+}
+
+func (r *Runner) watch(ctx context.Context, id string, after uint64, halts bool) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		defer r.tail.watch()()
+		known, told := uint64(0), false
 		for {
 			changed := r.Changed()
 			events, end, err := r.next(ctx, id, after)
@@ -62,6 +101,15 @@ func (r *Runner) Watch(ctx context.Context, id string, after uint64) iter.Seq2[E
 				after = e.Sequence
 				if !yield(e, nil) {
 					return
+				}
+			}
+			if halts && !end && len(events) == 0 {
+				e, now, tell := r.tail.halted(id, known, told)
+				if known = now; tell {
+					told = e.Failure != nil
+					if !yield(r.numbered(ctx, e, after), nil) {
+						return
+					}
 				}
 			}
 			switch {
@@ -80,6 +128,19 @@ func (r *Runner) Watch(ctx context.Context, id string, after uint64) iter.Seq2[E
 			}
 		}
 	}
+}
+
+// numbered gives a Halting event the number of the event before it, and says where the
+// operation stands.
+func (r *Runner) numbered(ctx context.Context, e Event, after uint64) Event {
+	e.Sequence = after
+	if e.Failure == nil {
+		e.Time = now()
+		if op, err := r.Get(ctx, e.Operation); err == nil {
+			e.Phase, e.Step = op.Phase, op.Step
+		}
+	}
+	return e
 }
 
 // next reads one batch of events, from the journal if the tail does not have
@@ -175,17 +236,22 @@ func (r *Runner) Cancel(ctx context.Context, id string) (Operation, error) {
 	}
 	next := a.op
 	next.Cancelled = true
-	if err := r.Journal.Save(ctx, next); err != nil {
-		return op, fmt.Errorf("cancel operation %s: write journal: %w", id, err)
+	if err := r.save(ctx, a, next); err != nil {
+		if !a.running {
+			return op, fmt.Errorf("cancel operation %s: %w", id, err)
+		}
+		// The next that is journaled says it, and until then this process knows.
+		r.Logger.Warn("a cancel is not journaled yet", "operation", id, "error", err)
+		a.op = next
 	}
-	a.op = next
-	switch {
-	case a.running:
+	if a.running {
 		a.cancel(errCancelled)
-	case a.op.Waiting == "": // halted by its journal
-		r.launch(a)
+		select {
+		case a.wake <- struct{}{}:
+		default:
+		}
 	}
-	return a.op, nil
+	return a.view(), nil
 }
 
 // unstick sets a stuck operation to taking back again. The caller holds r.mu.
@@ -197,10 +263,11 @@ func (r *Runner) unstick(ctx context.Context, op Operation) (Operation, error) {
 	if err := r.unsettled(true); err != nil {
 		return op, err
 	}
-	op.Phase, op.StepBegan = Undoing, now()
+	op.Phase = Undoing
+	op.newStep()
 	a := &active{op: op, kind: k}
-	if err := r.save(ctx, a, r.change(a)); err != nil {
-		return op, err
+	if err := r.save(ctx, a, op, change(op)); err != nil {
+		return op, errors.Join(fmt.Errorf("cancel operation %s: %w", op.ID, err), r.unsettled(false))
 	}
 	r.active, r.stuck = a, ""
 	r.launch(a)

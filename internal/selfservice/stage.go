@@ -86,7 +86,7 @@ func (s *Service) fetch(ctx context.Context, r *opRun) error {
 	}
 	say := func(line string) { r.Logf(slog.LevelInfo, "%s", line) }
 	return s.touch("fetch", func() error {
-		_, err := fetch.Download(ctx, src, s.partPath(r.ID), fetch.Limits{MaxSize: maxImage}, r.Progress, say)
+		_, err := fetch.Download(ctx, src, s.partPath(r.ID), fetch.Limits{MaxSize: maxImage}, r.ProgressKept, say)
 		return err
 	})
 }

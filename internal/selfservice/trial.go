@@ -14,6 +14,7 @@ import (
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
 	"github.com/trident-project/trident/internal/systemd"
 )
@@ -126,9 +127,10 @@ func (s *Service) blockFailed(ctx context.Context, r *opRun) error {
 	}
 	r.Logf(slog.LevelWarn, "trident %s is blocked on this host: %s", r.State.Version, op.Failure.Message)
 	return s.touch("block", func() error {
-		return s.Store.Block(ctx, hoststate.Blocked{
+		b := hoststate.Blocked{
 			Version: r.State.Version, Reason: op.Failure.Message, Time: time.Now().UTC(), Operation: r.ID, Evidence: r.State.Evidence,
-		})
+		}
+		return operation.Insist(ctx, func() error { return s.Store.Block(ctx, b) })
 	})
 }
 

@@ -60,9 +60,19 @@ func (s *Service) resolveExtensions(ctx context.Context, r *opRun, w work) error
 		if src.Path == ownPath {
 			src.Path = "" // where the image of Trident is, is not for the store to say
 		}
-		image, err := s.extensions.Stage(ctx, src, current, r.Progress, say)
+		came := false
+		progress := func(done, total int64) {
+			came = true
+			r.ProgressKept(done, total)
+		}
+		image, err := s.extensions.Stage(ctx, src, current, progress, say)
 		if err != nil {
 			return err
+		}
+		if came { // it is in the store, and will not come again
+			if err := r.Checkpoint(ctx); err != nil {
+				return err
+			}
 		}
 		if image.IsOwn() {
 			own = append(own, image)

@@ -194,7 +194,7 @@ func (w *writing) saved(n int, at image.Checkpoint) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.r.State.Parts[n].At, w.r.State.Used = at, w.meter.Used()
-	return w.r.Save(w.ctx)
+	return w.r.Checkpoint(w.ctx)
 }
 
 func (w *writing) finish(n int, err error) error {
@@ -205,7 +205,7 @@ func (w *writing) finish(n int, err error) error {
 	defer w.mu.Unlock()
 	w.r.State.Parts[n].Done, w.r.State.Used = true, w.meter.Used()
 	w.r.Logf(slog.LevelInfo, "%s is written", w.r.State.Parts[n].Name)
-	return w.r.Save(w.ctx)
+	return w.r.Checkpoint(w.ctx)
 }
 
 func (w *writing) progress(n int, packed int64) {

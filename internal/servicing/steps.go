@@ -90,13 +90,19 @@ func (s *Service) look(ctx context.Context, r *opRun) error {
 
 // recordStatus changes what is recorded about the host.
 func (s *Service) recordStatus(ctx context.Context, name string, change func(*hoststate.Status)) error {
-	st, err := s.Store.Status(ctx)
+	var st hoststate.Status
+	err := operation.Insist(ctx, func() (err error) {
+		st, err = s.Store.Status(ctx)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	change(&st)
 	st.TridentVersion = s.Version
-	return s.touch(name, func() error { return s.Store.Record(ctx, st) })
+	return s.touch(name, func() error {
+		return operation.Insist(ctx, func() error { return s.Store.Record(ctx, st) })
+	})
 }
 
 // unstage is the status of a host before something was staged.

@@ -213,7 +213,7 @@ func (s streamService) one(ctx context.Context, r *streamRun, i *metered, table 
 			From: p.At,
 			Saved: func(at image.Checkpoint) error {
 				p.At, r.State.Used = at, i.meter.Used()
-				return r.Save(ctx)
+				return r.Checkpoint(ctx)
 			},
 			Progress: func(packed, _ int64) { progress(packed) },
 		})
@@ -223,7 +223,7 @@ func (s streamService) one(ctx context.Context, r *streamRun, i *metered, table 
 		return err
 	}
 	p.Done, r.State.Used = true, i.meter.Used()
-	return r.Save(ctx)
+	return r.Checkpoint(ctx)
 }
 
 // window is a part of a device.
