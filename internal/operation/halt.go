@@ -73,15 +73,18 @@ func (r *Runner) halt(a *active, try int, err error) {
 		a.refused = now()
 		return
 	}
-	if a.halted == nil {
+	cause := failureOf(err)
+	if f := a.op.Failure; f != nil { // what failed first stays in front
+		cause.Message = f.Message + "; " + cause.Message
+	}
+	switch {
+	case a.halted == nil:
 		r.Logger.Error("operation halted: it goes on by itself once the disk takes what is written", "operation", a.op.ID, "step", a.op.Step, "error", err)
 		a.halted = &Halt{Since: a.refused}
-		defer r.tail.broadcast()
+	case a.halted.Cause.Message == cause.Message:
+		return
 	}
-	a.halted.Cause = failureOf(err)
-	if f := a.op.Failure; f != nil { // what failed first stays in front
-		a.halted.Cause.Message = f.Message + "; " + a.halted.Cause.Message
-	}
+	a.halted.Cause = cause
 	r.tail.halt(a.op, a.halted)
 }
 

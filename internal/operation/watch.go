@@ -97,22 +97,28 @@ func (r *Runner) watch(ctx context.Context, id string, after uint64, halts bool)
 				yield(Event{}, err)
 				return
 			}
+			if halts {
+				e, now, tell := r.tail.halted(id, known, told)
+				if tell = tell && (e.Failure == nil || len(events) == 0); tell {
+					told = e.Failure != nil
+					if !yield(r.numbered(ctx, e, after), nil) {
+						return
+					}
+				}
+				if tell || e.Failure == nil {
+					known = now
+				}
+			}
 			for _, e := range events {
 				after = e.Sequence
 				if !yield(e, nil) {
 					return
 				}
 			}
-			if halts && !end && len(events) == 0 {
-				e, now, tell := r.tail.halted(id, known, told)
-				if known = now; tell {
-					told = e.Failure != nil
-					if !yield(r.numbered(ctx, e, after), nil) {
-						return
-					}
-				}
-			}
 			switch {
+			case end && told: // it has gone on, and ended since
+				yield(r.numbered(ctx, Event{Operation: id, Type: Halting}, after), nil)
+				return
 			case end:
 				return
 			case len(events) > 0:
