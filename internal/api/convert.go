@@ -46,8 +46,15 @@ func operationToWire(op operation.Operation) *operationsv1.Operation {
 		Phase: phaseToWire(op.Phase), Steps: mapSlice(op.Steps(), stepToWire), Step: op.Step,
 		Waiting: string(op.Waiting), Failure: failureToWire(op.Failure),
 		CreateTime: timeToWire(op.Created), UpdateTime: timeToWire(op.Updated), LastSequence: op.Sequence,
-		TraceId: op.TraceID(), RequestId: textToWire(op.RequestID),
+		TraceId: op.TraceID(), RequestId: textToWire(op.RequestID), Halt: haltToWire(op.Halted),
 	}
+}
+
+func haltToWire(h *operation.Halt) *operationsv1.Halt {
+	if h == nil {
+		return nil
+	}
+	return &operationsv1.Halt{Since: timeToWire(h.Since), Cause: failureToWire(h.Cause)}
 }
 
 func phaseToWire(p operation.Phase) operationsv1.Phase {
@@ -107,6 +114,11 @@ func eventToWire(e operation.Event) *operationsv1.Event {
 		}}
 	case operation.Metric:
 		out.Body = &operationsv1.Event_Metric{Metric: &operationsv1.Metric{Name: e.Name, Value: e.Value, Unit: e.Unit}}
+	case operation.Halting:
+		out.Body = &operationsv1.Event_Halt{Halt: &operationsv1.Halt{Cause: failureToWire(e.Failure)}}
+		if e.Failure != nil {
+			out.GetHalt().Since = timeToWire(e.Time)
+		}
 	}
 	return out
 }

@@ -72,7 +72,7 @@ func follow(stream grpc.ServerStream, runner *operation.Runner, id string, after
 	if err := stream.SendHeader(metadata.Pairs(operationHeader, id)); err != nil {
 		return err
 	}
-	for event, err := range runner.Watch(ctx, id, after) {
+	for event, err := range runner.Follow(ctx, id, after) {
 		switch {
 		case errors.Is(err, operation.ErrDetached):
 			return grpckind.Reattach(id, after)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/proto/client"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
 func newOperationCommand(a *app) *cobra.Command {
@@ -48,12 +49,33 @@ func operationShow(ctx context.Context, o *operationShowOptions) error {
 	})
 }
 
+// haltHint is what to do about a halt.
+func haltHint(h *operationsv1.Halt) string {
+	hint := "The operation goes on by itself, within half a minute, once that is over."
+	if does := h.GetCause().GetHint(); does != "" {
+		hint = "To do: " + does + ". " + hint
+	}
+	return hint
+}
+
+// phaseOf is the phase of an operation, and whether it is halted.
+func phaseOf(op *client.Operation) string {
+	if op.GetHalt() != nil {
+		return phase(op.GetPhase()) + ", halted"
+	}
+	return phase(op.GetPhase())
+}
+
 func writeOperation(w io.Writer, op *client.Operation) {
 	fmt.Fprintf(w, "Operation\t%s\n", line(op.GetId()))
 	fmt.Fprintf(w, "What\t%s (%s)\n", line(op.GetSummary()), line(op.GetKind()))
-	fmt.Fprintf(w, "Phase\t%s\n", phase(op.GetPhase()))
+	fmt.Fprintf(w, "Phase\t%s\n", phaseOf(op))
 	if op.GetWaiting() != "" {
 		fmt.Fprintf(w, "Waiting for\t%s\n", line(op.GetWaiting()))
+	}
+	if h := op.GetHalt(); h != nil {
+		fmt.Fprintf(w, "Halted\tsince %s: %s\n", when(h.GetSince()), line(h.GetCause().GetMessage()))
+		fmt.Fprintf(w, "Hint\t%s\n", line(haltHint(h)))
 	}
 	fmt.Fprintf(w, "Began\t%s\n", when(op.GetCreateTime()))
 	fmt.Fprintf(w, "Last event\t%s, number %d\n", when(op.GetUpdateTime()), op.GetLastSequence())

@@ -42,7 +42,7 @@ func operationList(ctx context.Context, o *operationListOptions) error {
 		return o.app.show(list, func(w io.Writer) {
 			fmt.Fprintln(w, "OPERATION\tBEGAN\tPHASE\tSTEP\tWHAT")
 			for _, op := range all {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", line(op.GetId()), when(op.GetCreateTime()), phase(op.GetPhase()), line(op.GetStep()), line(op.GetSummary()))
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", line(op.GetId()), when(op.GetCreateTime()), phaseOf(op), line(op.GetStep()), line(op.GetSummary()))
 			}
 		})
 	})

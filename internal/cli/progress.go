@@ -40,6 +40,10 @@ func (p *progress) event(e *client.Event) {
 	if waiting := e.GetChange().GetWaiting(); e.GetChange() != nil && waiting != p.waiting {
 		p.wait(waiting, e.GetOperationId())
 	}
+	if h := e.GetHalt(); h != nil {
+		p.halt(h)
+		return
+	}
 	if e.GetStep() != p.step || phase(e.GetPhase()) != p.phase {
 		p.move(e)
 	}
@@ -76,6 +80,16 @@ func (p *progress) wait(waiting, operation string) {
 			p.line("Trident %s answers", v)
 		}
 	}
+}
+
+// halt shows that the operation is halted, or that it goes on.
+func (p *progress) halt(h *operationsv1.Halt) {
+	if h.GetCause() == nil {
+		p.line("The operation goes on")
+		return
+	}
+	p.line("The operation is halted: %s", line(h.GetCause().GetMessage()))
+	p.line("%s", line(haltHint(h)))
 }
 
 // move comes to another step or phase.

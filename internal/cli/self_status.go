@@ -45,7 +45,11 @@ func writeStatus(w io.Writer, s *client.Status) {
 	}
 	fmt.Fprintf(w, "Signatures\t%s\n", enforced)
 	if op := s.GetOperation(); op != nil {
-		fmt.Fprintf(w, "Operation\t%s %s: %s\n", line(op.GetId()), phase(op.GetPhase()), line(op.GetSummary()))
+		fmt.Fprintf(w, "Operation\t%s %s: %s\n", line(op.GetId()), phaseOf(op), line(op.GetSummary()))
+		if h := op.GetHalt(); h != nil {
+			fmt.Fprintf(w, "Halted\tsince %s: %s\n", when(h.GetSince()), line(h.GetCause().GetMessage()))
+			fmt.Fprintf(w, "Hint\t%s\n", line(haltHint(h)))
+		}
 	}
 	if last := s.GetLast(); last != nil {
 		fmt.Fprintf(w, "Last\t%s\n", outcomeText(last))

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/trident-project/trident/internal/api"
+	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/systemd"
 )
 
@@ -26,7 +28,7 @@ func (d *Daemon) showStatus(ctx context.Context) {
 		status := "Waiting for calls"
 		if id, ok := d.runner.Active(); ok {
 			if op, err := d.runner.Get(ctx, id); err == nil {
-				status = op.Summary + ": " + op.Step + " (" + id + ")"
+				status = statusOf(op)
 			}
 		}
 		if status != shown {
@@ -39,6 +41,15 @@ func (d *Daemon) showStatus(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// statusOf is an operation in one line.
+func statusOf(op operation.Operation) string {
+	status := op.Summary + ": " + op.Step + " (" + op.ID + ")"
+	if op.Halted != nil {
+		status = "Halted, and tries again: " + op.Halted.Cause.Message + "; " + status
+	}
+	return strings.Join(strings.Fields(status), " ") // systemd takes lines apart
 }
 
 // feedWatchdog shows systemd that the daemon lives: not that it is there, but

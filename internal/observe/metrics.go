@@ -62,7 +62,10 @@ func newMetrics(c Config) *metrics {
 	active := prometheus.NewGaugeFunc(gauge("operation_active", "1 while an operation has not ended."), func() float64 {
 		return number(c.Active != nil && c.Active())
 	})
-	m.registry.MustRegister(m.connections, m.running, m.calls, m.latency, m.events, m.ends, m.bytes, m.steps, info, active,
+	halted := prometheus.NewGaugeFunc(gauge("operation_halted", "1 while an operation does not go on because what it writes is refused, as by a full disk."), func() float64 {
+		return number(c.Halted != nil && c.Halted())
+	})
+	m.registry.MustRegister(m.connections, m.running, m.calls, m.latency, m.events, m.ends, m.bytes, m.steps, info, active, halted,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if c.Datastore != nil {
 		m.registry.MustRegister(datastore{c.Datastore})

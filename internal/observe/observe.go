@@ -31,6 +31,8 @@ type Config struct {
 	Logger  *slog.Logger
 	// Active reports whether an operation has not settled.
 	Active func() bool
+	// Halted reports whether the operation that has not settled is halted.
+	Halted func() bool
 	// Datastore asks how the datastore is; an error means that it cannot be read.
 	Datastore func(context.Context) (Datastore, error)
 }

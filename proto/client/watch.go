@@ -111,6 +111,12 @@ func (w *watch) attempt(ctx context.Context, next func() (*Event, error)) (*Oper
 		if err != nil {
 			return nil, err
 		}
+		if event.GetHalt() != nil { // it is not journaled, and has no number of its own
+			if w.fn != nil {
+				w.fn(event)
+			}
+			continue
+		}
 		if event.GetSequence() <= w.after {
 			continue
 		}

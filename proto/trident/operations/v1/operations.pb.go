@@ -337,6 +337,64 @@ func (x *Failure) GetName() string {
 	return ""
 }
 
+// A Halt is why an operation does not go on, though nothing has ended it: what it
+// writes, its journal first of all, is refused, most likely because the disk is full.
+// Trident tries again without end, at least every 30 seconds, so that the operation
+// goes on by itself once there is space.
+type Halt struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Since *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	// What failed first, and then what is refused. Not set in an event that says that
+	// the operation goes on.
+	Cause         *Failure `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Halt) Reset() {
+	*x = Halt{}
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Halt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Halt) ProtoMessage() {}
+
+func (x *Halt) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Halt.ProtoReflect.Descriptor instead.
+func (*Halt) Descriptor() ([]byte, []int) {
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Halt) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Halt) GetCause() *Failure {
+	if x != nil {
+		return x.Cause
+	}
+	return nil
+}
+
 // An Operation is a snapshot of one operation.
 type Operation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -361,14 +419,16 @@ type Operation struct {
 	TraceId string `protobuf:"bytes,12,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
 	// The call that began it: its REQUEST_ID in the journal. Empty for an operation
 	// that Trident began by itself.
-	RequestId     string `protobuf:"bytes,13,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,13,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Set while the operation is halted.
+	Halt          *Halt `protobuf:"bytes,14,opt,name=halt,proto3" json:"halt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[2]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -380,7 +440,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[2]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -393,7 +453,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{2}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Operation) GetId() string {
@@ -487,6 +547,13 @@ func (x *Operation) GetRequestId() string {
 	return ""
 }
 
+func (x *Operation) GetHalt() *Halt {
+	if x != nil {
+		return x.Halt
+	}
+	return nil
+}
+
 // A Progress says how far a step is and, where it works on several things side by
 // side, how far one of them is.
 type Progress struct {
@@ -506,7 +573,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[3]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +585,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[3]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +598,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{3}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Progress) GetDone() int64 {
@@ -582,7 +649,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[4]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +661,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[4]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +674,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{4}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *LogLine) GetSeverity() Severity {
@@ -645,7 +712,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[5]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +724,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[5]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +737,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{5}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Metric) GetName() string {
@@ -707,7 +774,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[6]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +786,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[6]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +799,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{6}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Change) GetWaiting() string {
@@ -753,7 +820,9 @@ func (x *Change) GetFailure() *Failure {
 type Event struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	OperationId string                 `protobuf:"bytes,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
-	// Counts from 1 without gaps, per operation, across restarts and reboots.
+	// Counts from 1 without gaps, per operation, across restarts and reboots. A halt is
+	// not journaled: it has the number of the event before it, and comes only to those
+	// who watch meanwhile.
 	Sequence uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	Time     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	// The phase and the step after the event.
@@ -765,6 +834,7 @@ type Event struct {
 	//	*Event_Progress
 	//	*Event_Log
 	//	*Event_Metric
+	//	*Event_Halt
 	Body          isEvent_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -772,7 +842,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[7]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +854,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[7]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +867,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{7}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Event) GetOperationId() string {
@@ -878,6 +948,15 @@ func (x *Event) GetMetric() *Metric {
 	return nil
 }
 
+func (x *Event) GetHalt() *Halt {
+	if x != nil {
+		if x, ok := x.Body.(*Event_Halt); ok {
+			return x.Halt
+		}
+	}
+	return nil
+}
+
 type isEvent_Body interface {
 	isEvent_Body()
 }
@@ -898,6 +977,10 @@ type Event_Metric struct {
 	Metric *Metric `protobuf:"bytes,9,opt,name=metric,proto3,oneof"`
 }
 
+type Event_Halt struct {
+	Halt *Halt `protobuf:"bytes,10,opt,name=halt,proto3,oneof"`
+}
+
 func (*Event_Change) isEvent_Body() {}
 
 func (*Event_Progress) isEvent_Body() {}
@@ -905,6 +988,8 @@ func (*Event_Progress) isEvent_Body() {}
 func (*Event_Log) isEvent_Body() {}
 
 func (*Event_Metric) isEvent_Body() {}
+
+func (*Event_Halt) isEvent_Body() {}
 
 type GetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -915,7 +1000,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[8]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -927,7 +1012,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[8]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -940,7 +1025,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{8}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetRequest) GetId() string {
@@ -959,7 +1044,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[9]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -971,7 +1056,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[9]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -984,7 +1069,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{9}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetResponse) GetOperation() *Operation {
@@ -1006,7 +1091,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[10]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1018,7 +1103,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[10]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1031,7 +1116,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{10}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListRequest) GetLimit() int32 {
@@ -1057,7 +1142,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[11]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1069,7 +1154,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[11]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +1167,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{11}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListResponse) GetOperations() []*Operation {
@@ -1103,7 +1188,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[12]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1115,7 +1200,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[12]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1128,7 +1213,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{12}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchRequest) GetId() string {
@@ -1154,7 +1239,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[13]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1166,7 +1251,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[13]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1179,7 +1264,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{13}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WatchResponse) GetEvent() *Event {
@@ -1198,7 +1283,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[14]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1210,7 +1295,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[14]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1223,7 +1308,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{14}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CancelRequest) GetId() string {
@@ -1242,7 +1327,7 @@ type CancelResponse struct {
 
 func (x *CancelResponse) Reset() {
 	*x = CancelResponse{}
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[15]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1339,7 @@ func (x *CancelResponse) String() string {
 func (*CancelResponse) ProtoMessage() {}
 
 func (x *CancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_operations_proto_msgTypes[15]
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1352,7 @@ func (x *CancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResponse.ProtoReflect.Descriptor instead.
 func (*CancelResponse) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{15}
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CancelResponse) GetOperation() *Operation {
@@ -1290,7 +1375,10 @@ const file_trident_operations_v1_operations_proto_rawDesc = "" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
 	"\x04hint\x18\x03 \x01(\tR\x04hint\x12\x12\n" +
 	"\x04code\x18\x04 \x01(\x05R\x04code\x12\x12\n" +
-	"\x04name\x18\x05 \x01(\tR\x04name\"\xf1\x03\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\"n\n" +
+	"\x04Halt\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x124\n" +
+	"\x05cause\x18\x02 \x01(\v2\x1e.trident.operations.v1.FailureR\x05cause\"\xa2\x04\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -1308,7 +1396,8 @@ const file_trident_operations_v1_operations_proto_rawDesc = "" +
 	"\rlast_sequence\x18\v \x01(\x04R\flastSequence\x12\x19\n" +
 	"\btrace_id\x18\f \x01(\tR\atraceId\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\r \x01(\tR\trequestId\"\x84\x01\n" +
+	"request_id\x18\r \x01(\tR\trequestId\x12/\n" +
+	"\x04halt\x18\x0e \x01(\v2\x1b.trident.operations.v1.HaltR\x04halt\"\x84\x01\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\x03R\x04done\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\x03R\x05total\x12\x12\n" +
@@ -1331,7 +1420,7 @@ const file_trident_operations_v1_operations_proto_rawDesc = "" +
 	"\x04unit\x18\x03 \x01(\tR\x04unit\"\\\n" +
 	"\x06Change\x12\x18\n" +
 	"\awaiting\x18\x01 \x01(\tR\awaiting\x128\n" +
-	"\afailure\x18\x02 \x01(\v2\x1e.trident.operations.v1.FailureR\afailure\"\xab\x03\n" +
+	"\afailure\x18\x02 \x01(\v2\x1e.trident.operations.v1.FailureR\afailure\"\xde\x03\n" +
 	"\x05Event\x12!\n" +
 	"\foperation_id\x18\x01 \x01(\tR\voperationId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12.\n" +
@@ -1341,7 +1430,9 @@ const file_trident_operations_v1_operations_proto_rawDesc = "" +
 	"\x06change\x18\x06 \x01(\v2\x1d.trident.operations.v1.ChangeH\x00R\x06change\x12=\n" +
 	"\bprogress\x18\a \x01(\v2\x1f.trident.operations.v1.ProgressH\x00R\bprogress\x122\n" +
 	"\x03log\x18\b \x01(\v2\x1e.trident.operations.v1.LogLineH\x00R\x03log\x127\n" +
-	"\x06metric\x18\t \x01(\v2\x1d.trident.operations.v1.MetricH\x00R\x06metricB\x06\n" +
+	"\x06metric\x18\t \x01(\v2\x1d.trident.operations.v1.MetricH\x00R\x06metric\x121\n" +
+	"\x04halt\x18\n" +
+	" \x01(\v2\x1b.trident.operations.v1.HaltH\x00R\x04haltB\x06\n" +
 	"\x04body\"\x1c\n" +
 	"\n" +
 	"GetRequest\x12\x0e\n" +
@@ -1404,63 +1495,68 @@ func file_trident_operations_v1_operations_proto_rawDescGZIP() []byte {
 }
 
 var file_trident_operations_v1_operations_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_trident_operations_v1_operations_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_trident_operations_v1_operations_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_trident_operations_v1_operations_proto_goTypes = []any{
 	(Phase)(0),                    // 0: trident.operations.v1.Phase
 	(StepState)(0),                // 1: trident.operations.v1.StepState
 	(Severity)(0),                 // 2: trident.operations.v1.Severity
 	(*Step)(nil),                  // 3: trident.operations.v1.Step
 	(*Failure)(nil),               // 4: trident.operations.v1.Failure
-	(*Operation)(nil),             // 5: trident.operations.v1.Operation
-	(*Progress)(nil),              // 6: trident.operations.v1.Progress
-	(*LogLine)(nil),               // 7: trident.operations.v1.LogLine
-	(*Metric)(nil),                // 8: trident.operations.v1.Metric
-	(*Change)(nil),                // 9: trident.operations.v1.Change
-	(*Event)(nil),                 // 10: trident.operations.v1.Event
-	(*GetRequest)(nil),            // 11: trident.operations.v1.GetRequest
-	(*GetResponse)(nil),           // 12: trident.operations.v1.GetResponse
-	(*ListRequest)(nil),           // 13: trident.operations.v1.ListRequest
-	(*ListResponse)(nil),          // 14: trident.operations.v1.ListResponse
-	(*WatchRequest)(nil),          // 15: trident.operations.v1.WatchRequest
-	(*WatchResponse)(nil),         // 16: trident.operations.v1.WatchResponse
-	(*CancelRequest)(nil),         // 17: trident.operations.v1.CancelRequest
-	(*CancelResponse)(nil),        // 18: trident.operations.v1.CancelResponse
-	nil,                           // 19: trident.operations.v1.LogLine.AttributesEntry
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*Halt)(nil),                  // 5: trident.operations.v1.Halt
+	(*Operation)(nil),             // 6: trident.operations.v1.Operation
+	(*Progress)(nil),              // 7: trident.operations.v1.Progress
+	(*LogLine)(nil),               // 8: trident.operations.v1.LogLine
+	(*Metric)(nil),                // 9: trident.operations.v1.Metric
+	(*Change)(nil),                // 10: trident.operations.v1.Change
+	(*Event)(nil),                 // 11: trident.operations.v1.Event
+	(*GetRequest)(nil),            // 12: trident.operations.v1.GetRequest
+	(*GetResponse)(nil),           // 13: trident.operations.v1.GetResponse
+	(*ListRequest)(nil),           // 14: trident.operations.v1.ListRequest
+	(*ListResponse)(nil),          // 15: trident.operations.v1.ListResponse
+	(*WatchRequest)(nil),          // 16: trident.operations.v1.WatchRequest
+	(*WatchResponse)(nil),         // 17: trident.operations.v1.WatchResponse
+	(*CancelRequest)(nil),         // 18: trident.operations.v1.CancelRequest
+	(*CancelResponse)(nil),        // 19: trident.operations.v1.CancelResponse
+	nil,                           // 20: trident.operations.v1.LogLine.AttributesEntry
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
 }
 var file_trident_operations_v1_operations_proto_depIdxs = []int32{
 	1,  // 0: trident.operations.v1.Step.state:type_name -> trident.operations.v1.StepState
-	0,  // 1: trident.operations.v1.Operation.phase:type_name -> trident.operations.v1.Phase
-	3,  // 2: trident.operations.v1.Operation.steps:type_name -> trident.operations.v1.Step
-	4,  // 3: trident.operations.v1.Operation.failure:type_name -> trident.operations.v1.Failure
-	20, // 4: trident.operations.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
-	20, // 5: trident.operations.v1.Operation.update_time:type_name -> google.protobuf.Timestamp
-	2,  // 6: trident.operations.v1.LogLine.severity:type_name -> trident.operations.v1.Severity
-	19, // 7: trident.operations.v1.LogLine.attributes:type_name -> trident.operations.v1.LogLine.AttributesEntry
-	4,  // 8: trident.operations.v1.Change.failure:type_name -> trident.operations.v1.Failure
-	20, // 9: trident.operations.v1.Event.time:type_name -> google.protobuf.Timestamp
-	0,  // 10: trident.operations.v1.Event.phase:type_name -> trident.operations.v1.Phase
-	9,  // 11: trident.operations.v1.Event.change:type_name -> trident.operations.v1.Change
-	6,  // 12: trident.operations.v1.Event.progress:type_name -> trident.operations.v1.Progress
-	7,  // 13: trident.operations.v1.Event.log:type_name -> trident.operations.v1.LogLine
-	8,  // 14: trident.operations.v1.Event.metric:type_name -> trident.operations.v1.Metric
-	5,  // 15: trident.operations.v1.GetResponse.operation:type_name -> trident.operations.v1.Operation
-	5,  // 16: trident.operations.v1.ListResponse.operations:type_name -> trident.operations.v1.Operation
-	10, // 17: trident.operations.v1.WatchResponse.event:type_name -> trident.operations.v1.Event
-	5,  // 18: trident.operations.v1.CancelResponse.operation:type_name -> trident.operations.v1.Operation
-	11, // 19: trident.operations.v1.OperationsService.Get:input_type -> trident.operations.v1.GetRequest
-	13, // 20: trident.operations.v1.OperationsService.List:input_type -> trident.operations.v1.ListRequest
-	15, // 21: trident.operations.v1.OperationsService.Watch:input_type -> trident.operations.v1.WatchRequest
-	17, // 22: trident.operations.v1.OperationsService.Cancel:input_type -> trident.operations.v1.CancelRequest
-	12, // 23: trident.operations.v1.OperationsService.Get:output_type -> trident.operations.v1.GetResponse
-	14, // 24: trident.operations.v1.OperationsService.List:output_type -> trident.operations.v1.ListResponse
-	16, // 25: trident.operations.v1.OperationsService.Watch:output_type -> trident.operations.v1.WatchResponse
-	18, // 26: trident.operations.v1.OperationsService.Cancel:output_type -> trident.operations.v1.CancelResponse
-	23, // [23:27] is the sub-list for method output_type
-	19, // [19:23] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	21, // 1: trident.operations.v1.Halt.since:type_name -> google.protobuf.Timestamp
+	4,  // 2: trident.operations.v1.Halt.cause:type_name -> trident.operations.v1.Failure
+	0,  // 3: trident.operations.v1.Operation.phase:type_name -> trident.operations.v1.Phase
+	3,  // 4: trident.operations.v1.Operation.steps:type_name -> trident.operations.v1.Step
+	4,  // 5: trident.operations.v1.Operation.failure:type_name -> trident.operations.v1.Failure
+	21, // 6: trident.operations.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
+	21, // 7: trident.operations.v1.Operation.update_time:type_name -> google.protobuf.Timestamp
+	5,  // 8: trident.operations.v1.Operation.halt:type_name -> trident.operations.v1.Halt
+	2,  // 9: trident.operations.v1.LogLine.severity:type_name -> trident.operations.v1.Severity
+	20, // 10: trident.operations.v1.LogLine.attributes:type_name -> trident.operations.v1.LogLine.AttributesEntry
+	4,  // 11: trident.operations.v1.Change.failure:type_name -> trident.operations.v1.Failure
+	21, // 12: trident.operations.v1.Event.time:type_name -> google.protobuf.Timestamp
+	0,  // 13: trident.operations.v1.Event.phase:type_name -> trident.operations.v1.Phase
+	10, // 14: trident.operations.v1.Event.change:type_name -> trident.operations.v1.Change
+	7,  // 15: trident.operations.v1.Event.progress:type_name -> trident.operations.v1.Progress
+	8,  // 16: trident.operations.v1.Event.log:type_name -> trident.operations.v1.LogLine
+	9,  // 17: trident.operations.v1.Event.metric:type_name -> trident.operations.v1.Metric
+	5,  // 18: trident.operations.v1.Event.halt:type_name -> trident.operations.v1.Halt
+	6,  // 19: trident.operations.v1.GetResponse.operation:type_name -> trident.operations.v1.Operation
+	6,  // 20: trident.operations.v1.ListResponse.operations:type_name -> trident.operations.v1.Operation
+	11, // 21: trident.operations.v1.WatchResponse.event:type_name -> trident.operations.v1.Event
+	6,  // 22: trident.operations.v1.CancelResponse.operation:type_name -> trident.operations.v1.Operation
+	12, // 23: trident.operations.v1.OperationsService.Get:input_type -> trident.operations.v1.GetRequest
+	14, // 24: trident.operations.v1.OperationsService.List:input_type -> trident.operations.v1.ListRequest
+	16, // 25: trident.operations.v1.OperationsService.Watch:input_type -> trident.operations.v1.WatchRequest
+	18, // 26: trident.operations.v1.OperationsService.Cancel:input_type -> trident.operations.v1.CancelRequest
+	13, // 27: trident.operations.v1.OperationsService.Get:output_type -> trident.operations.v1.GetResponse
+	15, // 28: trident.operations.v1.OperationsService.List:output_type -> trident.operations.v1.ListResponse
+	17, // 29: trident.operations.v1.OperationsService.Watch:output_type -> trident.operations.v1.WatchResponse
+	19, // 30: trident.operations.v1.OperationsService.Cancel:output_type -> trident.operations.v1.CancelResponse
+	27, // [27:31] is the sub-list for method output_type
+	23, // [23:27] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_trident_operations_v1_operations_proto_init() }
@@ -1468,11 +1564,12 @@ func file_trident_operations_v1_operations_proto_init() {
 	if File_trident_operations_v1_operations_proto != nil {
 		return
 	}
-	file_trident_operations_v1_operations_proto_msgTypes[7].OneofWrappers = []any{
+	file_trident_operations_v1_operations_proto_msgTypes[8].OneofWrappers = []any{
 		(*Event_Change)(nil),
 		(*Event_Progress)(nil),
 		(*Event_Log)(nil),
 		(*Event_Metric)(nil),
+		(*Event_Halt)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1480,7 +1577,7 @@ func file_trident_operations_v1_operations_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_operations_v1_operations_proto_rawDesc), len(file_trident_operations_v1_operations_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
