@@ -265,7 +265,10 @@ func TestArchivesThatContradictTheirMetadataAreRefused(t *testing.T) {
 }
 
 // windowed is an image of version 1.2 that says that it needs a window of 2^20.
-func windowed(t testing.TB, image []byte, size int) []byte {
+func windowed(t testing.TB, image []byte, size int) []byte { return windowedAs(t, image, size, 20) }
+
+// windowedAs is the same with a window of 2^log.
+func windowedAs(t testing.TB, image []byte, size, log int) []byte {
 	t.Helper()
 	v := document(2)
 	f := func(path string) map[string]any {
@@ -276,7 +279,7 @@ func windowed(t testing.TB, image []byte, size int) []byte {
 	set(v, f("images/gpt.zst"), "disk", "gptRegions", 0, "image")
 	set(v, f("images/esp.zst"), "disk", "gptRegions", 1, "image")
 	set(v, f("images/esp.zst"), "images", 0, "image")
-	set(v, 20, "compression", "maxWindowLog")
+	set(v, log, "compression", "maxWindowLog")
 	return archiveOf(t, member{"metadata.json", encoded(t, v), 0}, member{"images/gpt.zst", image, 0}, member{"images/esp.zst", image, 0})
 }
 

@@ -33,7 +33,8 @@ type Image struct {
 	warnings []Finding
 	parts    []Partition
 	src      *fetch.Ranges
-	window   int
+	window   int   // the largest of a frame, as a binary logarithm, by the metadata
+	most     int64 // the largest that the host has memory for, in bytes; 0: not known
 }
 
 // Partition is a region of the disk that an image holds. Those of one image are

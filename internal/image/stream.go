@@ -19,11 +19,12 @@ import (
 // reachable what was written (an entry of a boot loader or of a partition table,
 // a mount) before there is a [Verified] of it.
 type Stream struct {
-	file File
-	feed *feed
-	dec  *zstd.Decoder
-	out  int64 // bytes returned, those before a checkpoint included
-	err  error // what it ended with
+	file  File
+	image *Image
+	feed  *feed
+	dec   *zstd.Decoder
+	out   int64 // bytes returned, those before a checkpoint included
+	err   error // what it ended with
 }
 
 // Verified is the proof that all bytes of a file were right. Only a Stream makes
@@ -77,11 +78,11 @@ func (p Partition) OpenAt(ctx context.Context, c Checkpoint) (*Stream, error) {
 		return nil, fmt.Errorf("read %s: %w", p.File.Path, err)
 	}
 	f := newFeed(ctx, cancel, p.File, body, sum, c)
-	dec, err := newDecoder(f, p.image.window)
+	dec, err := newDecoder(f, p.image.Window())
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("read %s: %w", p.File.Path, err), f.close())
 	}
-	return &Stream{file: p.File, feed: f, dec: dec, out: c.Uncompressed}, nil
+	return &Stream{file: p.File, image: p.image, feed: f, dec: dec, out: c.Uncompressed}, nil
 }
 
 // Check reads all of the file and compares, without keeping anything. With an
@@ -129,7 +130,7 @@ func (s *Stream) judge(err error) error {
 	case lost != nil:
 		err = lost
 	case errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded):
-		err = corrupt("it needs a larger window to be unpacked than compression.maxWindowLog says")
+		err = s.image.tooLarge(0)
 	case !errors.Is(err, io.EOF):
 		if errkind.Of(err) != errkind.Corrupt {
 			err = corrupt("it cannot be unpacked: %w", err)

@@ -13,12 +13,12 @@ const (
 	defaultWindowLog = 27 // what zstd's own tools unpack without being asked
 )
 
-// newDecoder unpacks with a window of at most 1<<windowLog bytes. It takes about
+// newDecoder unpacks frames with windows of at most so many bytes. It takes about
 // as much memory as the window of the frame has (3 MiB in all were measured for
 // zstd -3, 129 MiB for a window of 2^27), and never more than twice that and 8 MiB;
 // two blocks of 128 KiB are decoded ahead.
-func newDecoder(r io.Reader, windowLog int) (*zstd.Decoder, error) {
-	return zstd.NewReader(r, zstd.WithDecoderMaxWindow(1<<max(windowLog, 10)), zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(2))
+func newDecoder(r io.Reader, window int64) (*zstd.Decoder, error) {
+	return zstd.NewReader(r, zstd.WithDecoderMaxWindow(uint64(max(window, 1<<10))), zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(2))
 }
 
 // frames follows the compressed bytes and notes where a frame ends, because the

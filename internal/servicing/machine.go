@@ -1,6 +1,7 @@
 package servicing
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostinfo"
+	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/linux/efivar"
 	"github.com/trident-project/trident/internal/linux/gpt"
@@ -29,6 +33,9 @@ type Machine struct {
 	// ESPFiles shows the files in an image of an EFI system partition, which is not
 	// changed while they are in use.
 	ESPFiles func(image *os.File) (files fs.FS, close func() error, err error)
+	// Memory is how many bytes of memory this process can take, if that is known. Nil:
+	// it is not.
+	Memory func() (bytes int64, known bool)
 	// Arch is the architecture, as Go names it.
 	Arch string
 }
@@ -41,6 +48,7 @@ func RealMachine(root, arch string) Machine {
 		Mounts:    mount.Host{},
 		Firmware:  func() (efivar.Store, error) { return efivar.Open(filepath.Join(root, efivar.DefaultDir)) },
 		ESPFiles:  openESP,
+		Memory:    func() (int64, bool) { return hostinfo.AvailableMemory(root) },
 		Arch:      arch,
 	}
 }
@@ -60,6 +68,27 @@ func openESP(image *os.File) (fs.FS, func() error, error) {
 		return nil, nil, err
 	}
 	return m, m.Close, nil
+}
+
+// memory is how many bytes of memory this process can take, if that is known.
+func (m Machine) memory() (int64, bool) {
+	if m.Memory == nil {
+		return 0, false
+	}
+	return m.Memory()
+}
+
+// fitMemory checks that this host can unpack an image, before anything is destroyed,
+// and returns the largest window that it has memory for; 0: any.
+func (s *Service) fitMemory(ctx context.Context, i *image.Image) (window int64, err error) {
+	available, known := s.Machine.memory()
+	if !known {
+		return 0, nil
+	}
+	if err := i.FitMemory(ctx, available); err != nil {
+		return 0, errkind.WithName(err, dynamic)
+	}
+	return i.Window(), nil
 }
 
 // UnsettledMark, below the root folder, is there while an operation is unsettled:

@@ -41,7 +41,11 @@ func (s osService) openImage(ctx context.Context, r *osRun, c *hostconfig.Config
 	}
 	meter := fetch.NewMeter(number(c, paramRate), number(c, paramBudget), r.State.Used)
 	i, err := s.open(ctx, imageSource{string(want.URL), r.State.Pin, digest, flag(c, "relaxedCosiValidation"), meter}, r)
-	return i, meter, err
+	if err != nil {
+		return nil, nil, err
+	}
+	i.LimitWindow(r.State.Window)
+	return i, meter, nil
 }
 
 // look opens the image and looks for everything that would fail later, before
@@ -65,6 +69,9 @@ func (s osService) look(ctx context.Context, r *osRun) (err error) {
 		r.State.Used = meter.Used()
 		err = errors.Join(err, i.Close())
 	}()
+	if r.State.Window, err = s.fitMemory(ctx, i); err != nil {
+		return err
+	}
 	r.State.Pin, r.State.SHA384 = i.Pin(), i.SHA384()
 	c = c.Amend(func(spec *hostconfig.Spec) { spec.Image.SHA384 = hostconfig.ImageHash(i.SHA384()) })
 	r.State.Asked = string(c.YAML())

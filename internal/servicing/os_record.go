@@ -44,8 +44,10 @@ type osRecord struct {
 	// metadata, Used the bytes that it has cost so far.
 	Pin    fetch.Pin `json:"pin"`
 	SHA384 string    `json:"sha384"`
-	Used   int64     `json:"used"`
-	Parts  []part    `json:"parts"`
+	// Window is the largest zstd window, in bytes, that the host has memory for; 0: any.
+	Window int64  `json:"window"`
+	Used   int64  `json:"used"`
+	Parts  []part `json:"parts"`
 	// Partitioned is set once the disks are as the plan has them.
 	Partitioned bool `json:"partitioned"`
 

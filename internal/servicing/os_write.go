@@ -98,7 +98,7 @@ func (w *writing) all(i *image.Image) error {
 	w.ctx = ctx
 	w.came = make([]int64, len(w.r.State.Parts))
 	errs := make([]error, len(w.r.State.Parts))
-	turn := make(chan struct{}, atOnce)
+	turn := make(chan struct{}, w.atOnce(i))
 	var all sync.WaitGroup
 	for n := range w.r.State.Parts {
 		p := w.r.State.Parts[n]
@@ -125,6 +125,14 @@ func (w *writing) all(i *image.Image) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// atOnce is how many parts the host has memory for.
+func (w *writing) atOnce(i *image.Image) int {
+	if available, known := w.Machine.memory(); known && available < atOnce*image.UnpackMemory(i.Window()) {
+		return 1
+	}
+	return atOnce
 }
 
 func (w *writing) one(n int, p part, i *image.Image) error {

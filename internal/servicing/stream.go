@@ -41,6 +41,7 @@ type streamRecord struct {
 	CallerReboots bool      `json:"caller_reboots"`
 	Pin           fetch.Pin `json:"pin"`
 	SHA384        string    `json:"sha384"` // of the metadata that is there
+	Window        int64     `json:"window"` // see osRecord
 	Disk          string    `json:"disk"`   // device of the kernel
 	Parts         []part    `json:"parts"`
 	RebootFrom    string    `json:"reboot_from"`
@@ -92,6 +93,7 @@ func (s streamService) withImage(ctx context.Context, r *streamRun, use func(*me
 		return err
 	}
 	defer func() { err = errors.Join(err, i.Close()) }()
+	i.LimitWindow(r.State.Window)
 	return use(&metered{i, meter})
 }
 
@@ -106,10 +108,20 @@ func (s streamService) look(ctx context.Context, r *streamRun) error {
 	if err := osService(s).safeToInstall(); err != nil {
 		return err
 	}
-	return s.withImage(ctx, r, func(i *metered) error { return s.fits(r, i) })
+	return s.withImage(ctx, r, func(i *metered) error { return s.fits(ctx, r, i) })
 }
 
-func (s streamService) fits(r *streamRun, i *metered) error {
+func (s streamService) fits(ctx context.Context, r *streamRun, i *metered) (err error) {
+	if r.State.Window, err = s.fitMemory(ctx, i.Image); err != nil {
+		return err
+	}
+	if i.Limited() && i.Local() { // frames that the metadata does not tell of
+		for _, p := range i.Partitions() {
+			if _, err := p.Check(ctx); err != nil {
+				return errkind.WithName(fmt.Errorf("read the image: %w", err), "CorruptOsImage")
+			}
+		}
+	}
 	m := i.Metadata()
 	if m.Disk == nil {
 		return errkind.WithName(errkind.Errorf(errkind.Unsupported, "the image (COSI %s) does not describe a disk; version 1.2 or later does", m.Version), "DeriveHostConfiguration")

@@ -77,3 +77,35 @@ func streamOf(t *testing.T, op operation.Operation) (r streamRecord) {
 	}
 	return r
 }
+
+// A zstd window may take a GiB, which is known before anything is destroyed.
+func TestAnImageThatTheHostHasNoMemoryForIsRefusedBeforeADiskIsTouched(t *testing.T) {
+	t.Parallel()
+	a := newAlbum(t)
+	little := func(w *osWorld) {
+		w.daemon.service.Machine.Memory = func() (int64, bool) { return 8<<20 + 2<<12, true }
+	}
+	refused := func(w *osWorld, op operation.Operation) {
+		t.Helper()
+		if op.Phase != operation.Undone || op.Failure.Kind != errkind.TooLarge || !strings.HasPrefix(op.Failure.Message, "image: images/") ||
+			!strings.Contains(op.Failure.Message, "this host has 8396800 to give") {
+			t.Errorf("%s: %+v", op.Phase, op.Failure)
+		}
+		for _, touch := range w.trace {
+			if strings.Contains(touch, "wipe") || strings.Contains(touch, "partition") {
+				t.Errorf("the disk is touched: %v", w.trace)
+			}
+		}
+	}
+	refused(streamed(t, a, StreamRequest{URL: "file:///srv/v1.cosi", SHA384: a.v1.sha}, little))
+
+	w := newOSWorld(t, a)
+	w.powerOn()
+	t.Cleanup(w.stopDaemon)
+	little(w)
+	id, err := w.daemon.service.Install(t.Context(), InstallRequest{Config: w.parse(hostOf(a.v1, "")), Stage: true, Finalize: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(w, w.waiting(id))
+}

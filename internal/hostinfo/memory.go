@@ -1,0 +1,65 @@
+package hostinfo
+
+import (
+	"math"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/trident-project/trident/internal/linux/inroot"
+)
+
+// AvailableMemory is how many bytes of memory this process can take before the kernel
+// ends it or another one: what /proc/meminfo says is available, and what the memory.max
+// of its control groups leave (cgroup-v2.rst of the kernel). Root is the root folder of
+// the host. The second result is false where nothing says it.
+func AvailableMemory(root string) (bytes int64, known bool) {
+	fsys := inroot.FS(root)
+	read := func(name string) string {
+		text, err := fsys.ReadFile(name, 1<<20)
+		if err != nil {
+			return ""
+		}
+		return string(text)
+	}
+	least := int64(math.MaxInt64)
+	if kib, ok := named(read("proc/meminfo"), "MemAvailable:"); ok {
+		least = kib << 10
+	}
+	for line := range strings.Lines(read("proc/self/cgroup")) {
+		group, ok := strings.CutPrefix(strings.TrimSpace(line), "0::/")
+		if !ok {
+			continue
+		}
+		for group = path.Clean("/" + group); group != "/"; group = path.Dir(group) {
+			dir := "sys/fs/cgroup" + group + "/"
+			most, merr := strconv.ParseInt(strings.TrimSpace(read(dir+"memory.max")), 10, 64)
+			used, uerr := strconv.ParseInt(strings.TrimSpace(read(dir+"memory.current")), 10, 64)
+			if merr != nil || uerr != nil { // "max", or the root of a container
+				continue
+			}
+			// Pages of files are given back when something else needs them.
+			stat := read(dir + "memory.stat")
+			for _, key := range []string{"inactive_file", "active_file"} {
+				n, _ := named(stat, key)
+				used -= n
+			}
+			least = min(least, most-max(used, 0))
+		}
+	}
+	if least == math.MaxInt64 {
+		return 0, false
+	}
+	return max(least, 0), true
+}
+
+// named is the number behind a word at the beginning of a line.
+func named(text, word string) (int64, bool) {
+	for line := range strings.Lines(text) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == word {
+			n, err := strconv.ParseInt(f[1], 10, 53)
+			return n, err == nil
+		}
+	}
+	return 0, false
+}
