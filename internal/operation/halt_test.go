@@ -507,3 +507,37 @@ func TestNoMoreIsWrittenForCounting(t *testing.T) {
 		t.Errorf("%v", b.marks)
 	}
 }
+
+// Past its point of no return an operation cannot turn back, so a person has it go on.
+func TestWhatIsDecidedIsStuckInTheLastStepAndGoesOnFromThere(t *testing.T) {
+	k := &kill{bench: newBench(t)}
+	dies := make(chan struct{})
+	deadly := true
+	last := step{
+		Name: "last",
+		Do: func(ctx context.Context, _ *run) error {
+			if !deadly {
+				k.did("+last")
+				return nil
+			}
+			dies <- struct{}{}
+			<-ctx.Done()
+			return ctx.Err()
+		},
+		Undo: func(context.Context, *run) error { return fmt.Errorf("it is kept: %w", operation.ErrDecided) },
+	}
+	steps := []step{k.step("a"), last}
+	op := k.run(t, steps, dies)
+	if want := "last: Trident ended 5 times in this step without having finished it; take back last: it is kept: it is decided, and is not taken back"; op.Phase != operation.Stuck || op.Failure.Message != want {
+		t.Fatalf("%s %+v", op.Phase, op.Failure)
+	}
+	deadly = false
+	r, _ := k.begin(steps...)
+	if _, err := r.Cancel(t.Context(), op.ID); err != nil {
+		t.Fatal(err)
+	}
+	if op := settleOf(t, r, op.ID); op.Phase != operation.Done || op.Failure != nil {
+		t.Errorf("%s %+v", op.Phase, op.Failure)
+	}
+	k.want("+a +last")
+}

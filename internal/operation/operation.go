@@ -61,6 +61,10 @@ var (
 	ErrReboot  = errors.New("waiting for a reboot")
 )
 
+// ErrDecided is what the Undo of the last step returns once nothing can be taken back
+// any more: the operation is stuck there, and a Cancel of it does that step again.
+var ErrDecided = errkind.With(errkind.Precondition, errors.New("it is decided, and is not taken back"))
+
 // AskReboot is what a step returns, in place of ErrReboot, whose reboot is still to
 // be asked for. The runner calls ask once the journal says, and those who watch have
 // been told, that the operation waits: a host that goes down tells nobody anything.

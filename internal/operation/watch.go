@@ -212,8 +212,9 @@ func (r *Runner) rest(ctx context.Context, pause time.Duration) error {
 }
 
 // Cancel asks an operation to turn back. It returns at once; the operation goes
-// on until what it did is taken back. One that is stuck tries to take back once
-// more. Past the point of no return, and when it has ended, the error is of kind
+// on until what it did is taken back; that is remembered in memory while the journal
+// refuses. One that is stuck tries to take back once more, or, in its last step, to do
+// that. Past the point of no return, and when it has ended, the error is of kind
 // Precondition.
 func (r *Runner) Cancel(ctx context.Context, id string) (Operation, error) {
 	if err := r.Resumed(ctx); err != nil {
@@ -270,6 +271,9 @@ func (r *Runner) unstick(ctx context.Context, op Operation) (Operation, error) {
 		return op, err
 	}
 	op.Phase = Undoing
+	if steps := k.steps(); op.Step == steps[len(steps)-1] { // see ErrDecided
+		op.Phase, op.Failure, op.Reached, op.Cancelled = Doing, nil, "", false
+	}
 	op.newStep()
 	a := &active{op: op, kind: k}
 	if err := r.save(ctx, a, op, change(op)); err != nil {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/rescue"
 )
 
 // Figures of the proof.
@@ -164,6 +166,15 @@ func (s *Service) settle(ctx context.Context, r *opRun) error {
 		what += " of the base"
 	}
 	r.Logf(slog.LevelInfo, "%s is kept", what)
+	return nil
+}
+
+// decided prevents that a version is thrown back that is kept. What cannot be read
+// has decided nothing.
+func (s *Service) decided(_ context.Context, r *opRun) error {
+	if t, err := s.trial.Read(); err == nil && t.Operation == r.ID && t.Verdict == rescue.Kept {
+		return fmt.Errorf("trident %s is kept: %w", r.State.Version, operation.ErrDecided)
+	}
 	return nil
 }
 

@@ -71,7 +71,7 @@ func (s *Service) steps() []opStep {
 		{Name: "activate", Do: s.activateImage, Undo: s.deactivate},
 		{Name: "restart", Do: s.restartInto, Undo: nil}, // "return" does that
 		{Name: "prove", Do: s.prove, Undo: nil},         // it only looks
-		{Name: "settle", Do: s.settle, Undo: nil},       // the point of no return
+		{Name: "settle", Do: s.settle, Undo: s.decided}, // the point of no return
 	}
 }
 

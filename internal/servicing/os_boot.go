@@ -349,6 +349,26 @@ func (s osService) settle(ctx context.Context, r *osRun) error {
 	return nil
 }
 
+// decided prevents that a system is left that runs and is the default. An installation
+// made it the default before it had run.
+func (s osService) decided(ctx context.Context, r *osRun) error {
+	c, err := r.State.asked()
+	if err != nil || r.State.Install {
+		return err
+	}
+	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
+	if err != nil || running != r.State.Slot {
+		return err
+	}
+	return s.withLoader(r, c, func(l boot.Loader) error {
+		st, err := l.Entries(ctx)
+		if err == nil && st.Default == r.State.Slot {
+			err = fmt.Errorf("%s is what boots: %w", r.State.Slot, operation.ErrDecided)
+		}
+		return err
+	})
+}
+
 // lookBack checks that there is something to go back to.
 func (s osService) lookBack(ctx context.Context, r *osRun) error {
 	for _, why := range r.State.Reasons {

@@ -69,7 +69,7 @@ func (s osService) trial() []osStep {
 		{Name: "reboot", Do: s.reboot, Undo: s.returnToOld},
 		{Name: "booted", Do: s.booted},
 		{Name: "health", Do: s.health},
-		{Name: "settle", Do: s.settle}, // the point of no return
+		{Name: "settle", Do: s.settle, Undo: s.decided}, // the point of no return
 	}
 }
 

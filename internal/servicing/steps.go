@@ -3,6 +3,7 @@ package servicing
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -49,7 +50,11 @@ func (s *Service) steps() []opStep {
 		{Name: "post-configure", Do: s.postConfigure, Undo: nil},
 		{Name: "health", Do: s.checkHealth, Undo: nil}, // it only looks
 	}, self[selfTried:last], []opStep{
-		{Name: "settle", Do: func(ctx context.Context, r *opRun) error { return s.settle(ctx, r, self[last].Do) }}, // the point of no return
+		{ // the point of no return
+			Name: "settle",
+			Do:   func(ctx context.Context, r *opRun) error { return s.settle(ctx, r, self[last].Do) },
+			Undo: func(ctx context.Context, r *opRun) error { return errors.Join(s.decided(ctx), self[last].Undo(ctx, r)) },
+		},
 	})
 }
 
@@ -213,6 +218,16 @@ func (s *Service) settle(ctx context.Context, r *opRun, keepSelf func(context.Co
 	}
 	s.tidy(ctx, r, spec)
 	return nil
+}
+
+// decided prevents that a host is put back whose configuration is recorded as what it
+// has: what that needs may be deleted already.
+func (s *Service) decided(ctx context.Context) error {
+	st, err := s.Store.Status(ctx)
+	if err == nil && st.Phase == (hoststate.Settled{}) {
+		return fmt.Errorf("the new configuration is recorded: %w", operation.ErrDecided)
+	}
+	return err
 }
 
 // giveUp ends a servicing that has failed: nothing is staged any more.
