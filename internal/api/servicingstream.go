@@ -140,7 +140,7 @@ func (p *projection) atOnce(err error) error {
 // journal before the end is, so none comes after Completed and none is lost.
 func (p *projection) follow(after uint64) error {
 	before := operation.Event{Time: time.Now(), Sequence: after}
-	for e, err := range p.runner.Watch(p.stream.Context(), p.id, after) {
+	for e, err := range p.runner.Follow(p.stream.Context(), p.id, after) {
 		switch {
 		case errors.Is(err, operation.ErrDetached):
 			return grpckind.Reattach(p.id, before.Sequence)
@@ -151,6 +151,9 @@ func (p *projection) follow(after uint64) error {
 			if err := p.send(e.Time, &tridentv1.ServicingResponse{Response: &tridentv1.ServicingResponse_Log{Log: line}}); err != nil {
 				return err
 			}
+		}
+		if e.Type == operation.Halting {
+			continue
 		}
 		before = e
 		// The caller's part ends here: nobody can watch through a reboot.

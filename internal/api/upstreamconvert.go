@@ -116,6 +116,10 @@ func logToUpstream(e, before operation.Event) *tridentv1.Log {
 		return &tridentv1.Log{Level: level, Message: textToWire(text), Module: e.Step, Target: "trident"}
 	}
 	switch {
+	case e.Type == operation.Halting && e.Failure != nil:
+		return line(tridentv1.LogLevel_LOG_LEVEL_ERROR, "halted, and tries again: "+e.Failure.Message)
+	case e.Type == operation.Halting:
+		return line(tridentv1.LogLevel_LOG_LEVEL_INFO, "goes on")
 	case e.Type == operation.Log:
 		return line(levelToWire(e.Level), e.Message)
 	case moved && e.Phase == operation.Doing:
