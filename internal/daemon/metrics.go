@@ -23,7 +23,7 @@ func (d *Daemon) observed(ctx context.Context, c Config, datastore string) *obse
 			_, active := d.runner.Active()
 			return active
 		},
-		Halted: d.runner.Halted,
+		Halted: func() bool { return d.runner.Halted() },
 		Datastore: func(ctx context.Context) (observe.Datastore, error) {
 			return d.datastoreHealth(ctx, datastore)
 		},

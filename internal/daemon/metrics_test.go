@@ -40,7 +40,7 @@ func TestMetricsAreReadOnASocketOfTheirOwnByRootAlone(t *testing.T) {
 	}
 	for _, line := range []string{
 		`trident_rpcs_total{code="OK",method="trident.v1.VersionService.Version"} 1`, `trident_connections 1`,
-		`trident_datastore_readable 1`, `trident_datastore_damaged_files 0`, `trident_operation_active 0`,
+		`trident_datastore_readable 1`, `trident_datastore_damaged_files 0`, `trident_operation_active 0`, `trident_operation_halted 0`,
 	} {
 		if !strings.Contains(string(body), "\n"+line+"\n") {
 			t.Errorf("no %s in\n%s", line, body)
