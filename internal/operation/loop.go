@@ -41,8 +41,8 @@ func (r *Runner) turn(ctx context.Context, a *active) (stop bool) {
 	}
 	s := &stepSink{r: r, a: a}
 	state, err := a.kind.call(ctx, op.Step, undo, op.ID, op.State, s)
-	if errkind.Of(err) == errkind.NoSpace && (undo || last) && !waits(err) {
-		state, err = r.again(a, op.Step, undo, state, err, s)
+	if errkind.Of(err) == errkind.NoSpace && undo && !waits(err) {
+		state, err = r.again(a, op.Step, state, err, s)
 	}
 	if err != nil && r.ctx.Err() != nil && !waits(err) {
 		return true // stopped half-way: the journal still says "this step"
@@ -62,20 +62,18 @@ func (r *Runner) turn(ctx context.Context, a *active) (stop bool) {
 	return r.ask(a, e, reboot.ask)
 }
 
-// again calls a step that a full disk has failed until the disk has space or the
-// runner stops. It is for what must not fail for want of space alone: an Undo, after
-// which the operation would be stuck, and the last step, past which nothing is taken
-// back.
-func (r *Runner) again(a *active, step string, undo bool, state json.RawMessage, err error, s sink) (json.RawMessage, error) {
+// again calls an Undo that a full disk has failed until the disk has space or the
+// runner stops: for want of space alone no operation is to be stuck.
+func (r *Runner) again(a *active, step string, state json.RawMessage, err error, s sink) (json.RawMessage, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for try := 0; errkind.Of(err) == errkind.NoSpace && r.ctx.Err() == nil && !waits(err); try++ {
-		r.halt(a, try, fmt.Errorf("%s: %w", stepName(step, undo), err))
+		r.halt(a, try, fmt.Errorf("%s: %w", stepName(step, true), err))
 		if r.pause(r.ctx, a, try); r.ctx.Err() != nil {
 			break
 		}
 		r.mu.Unlock()
-		state, err = a.kind.call(r.ctx, step, undo, a.op.ID, state, s)
+		state, err = a.kind.call(r.ctx, step, true, a.op.ID, state, s)
 		r.mu.Lock()
 	}
 	r.goOn(a)

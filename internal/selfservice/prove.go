@@ -145,7 +145,10 @@ func (s *Service) soak(ctx context.Context, r *opRun) error {
 // settle decides for the new version. From its first touch on nothing turns the
 // host back by itself, so what comes after it may not fail the operation.
 func (s *Service) settle(ctx context.Context, r *opRun) error {
-	err := s.touch("keep", func() error { return s.trial.Keep(r.ID) })
+	err := s.touch("keep", func() error {
+		// A full disk is not the version's fault. The rescuer's deadline ends this.
+		return operation.Insist(ctx, func() error { return s.trial.Keep(r.ID) })
+	})
 	if err != nil {
 		return errkind.Errorf(errkind.Unhealthy, "keep trident %s: %w", r.State.Version, err)
 	}
