@@ -28,7 +28,7 @@ func readAccounts(root string) (*accounts, error) {
 		if err != nil {
 			return nil, err
 		}
-		if f.must && !d.isThere() {
+		if f.must && !d.isThere {
 			return nil, errkind.Errorf(errkind.Precondition, "the image has no %s", f.name)
 		}
 		*f.to = d
@@ -58,7 +58,7 @@ func (a *accounts) enter(u hostconfig.User, p account) error {
 	}
 	line = slices.Clone(line)
 	line[2], line[3], line[5], line[6] = fmt.Sprint(p.uid), fmt.Sprint(p.gid), p.home, p.shell
-	if !a.shadow.isThere() {
+	if !a.shadow.isThere {
 		line[1] = locked(unshadowed(line[1]))
 	} else if err := a.lock(p.name, &line[1]); err != nil {
 		return err
@@ -66,7 +66,7 @@ func (a *accounts) enter(u hostconfig.User, p account) error {
 	a.passwd.set(line)
 	if p.group != "" {
 		a.group.set([]string{p.group, "x", fmt.Sprint(p.gid), ""})
-		if a.gshadow.isThere() {
+		if a.gshadow.isThere {
 			a.gshadow.set([]string{p.group, "!", "", ""})
 		}
 	}

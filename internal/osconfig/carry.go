@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -90,21 +89,13 @@ func ResetMachineID(root string) error {
 // removeDBusID removes the ID that D-Bus reads before that of systemd, and that
 // systemd takes for an empty one. A link to it stays.
 func removeDBusID(root string) error {
-	at, err := find(root, dbusIDFile)
-	if err != nil || len(at.missing) > 0 {
-		return err
-	}
-	if info, err := os.Lstat(at.file()); err != nil || !info.Mode().IsRegular() {
-		return ignoreMissing(err)
-	}
-	return Remove(root, dbusIDFile)
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	return withPlace(root, dbusIDFile, func(at place) error {
+		info, err := at.occupant()
+		if err != nil || info == nil || !info.Mode().IsRegular() {
+			return err
+		}
+		return at.dir.Remove(at.name)
+	})
 }
 
 // idState is what the file of the machine ID has.

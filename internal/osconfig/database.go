@@ -12,10 +12,10 @@ import (
 // colons divide, the first of which is the name. Lines that are not changed stay
 // byte for byte, also those that make no sense.
 type database struct {
-	name   string // /etc/passwd
-	fields int    // of a line
-	was    original
-	lines  []string
+	name    string // /etc/passwd
+	fields  int    // of a line
+	isThere bool
+	lines   []string
 }
 
 // Numbers of fields of a line (passwd(5), shadow(5), group(5), gshadow(5)).
@@ -31,10 +31,8 @@ func readDatabase(root, name string, fields int) (*database, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &database{name, fields, was, lines(was.text)}, nil
+	return &database{name, fields, was.isThere(), lines(was.text)}, was.close()
 }
-
-func (d *database) isThere() bool { return d.was.path != "" }
 
 func (d *database) text() string { return strings.Join(d.lines, "") }
 

@@ -7,21 +7,21 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
 // maxText bounds a file of settings that is changed, in bytes.
 const maxText = 4 << 20
 
-// original is a file before it is changed. One that is not there has no path.
+// original is a file before it is changed, with the folder that it is in. One that is
+// not there has no folder.
 type original struct {
-	path  string // on disk, with all links of the tree followed
+	dir   *inroot.Dir
+	name  string // in dir, after all links of the tree
 	text  string
 	info  fs.FileInfo
 	label []byte // of SELinux, or nil
@@ -29,25 +29,37 @@ type original struct {
 
 const labelName = "security.selinux"
 
-func readOriginal(root, name string) (original, error) {
-	f, err := inroot.FS(root).Open(strings.TrimPrefix(name, "/"))
-	if errors.Is(err, fs.ErrNotExist) {
+func (o original) isThere() bool { return o.dir != nil }
+
+func (o original) close() error {
+	if o.dir == nil {
+		return nil
+	}
+	return o.dir.Close()
+}
+
+// readOriginal reads a file, which the caller closes.
+func readOriginal(root, name string) (_ original, err error) {
+	dir, base, err := inroot.FS(root).Target(name)
+	if _, dangling := errors.AsType[*inroot.DanglingError](err); dangling || errors.Is(err, fs.ErrNotExist) {
 		return original{}, nil
 	}
 	if err != nil {
 		return original{}, err
 	}
-	defer f.Close()
-	file, ok := f.(*os.File)
-	if !ok {
-		return original{}, fs.ErrInvalid
-	}
-	var o original
-	if o.info, err = file.Stat(); err != nil {
+	o := original{dir: dir, name: base}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, dir.Close())
+		}
+	}()
+	file, err := dir.Open(base)
+	if err != nil {
 		return original{}, err
 	}
-	if !o.info.Mode().IsRegular() {
-		return original{}, errkind.Errorf(errkind.Precondition, "%s is not a file", name)
+	defer file.Close()
+	if o.info, err = file.Stat(); err != nil {
+		return original{}, err
 	}
 	data, err := io.ReadAll(io.LimitReader(file, maxText+1))
 	if err != nil {
@@ -61,23 +73,20 @@ func readOriginal(root, name string) (original, error) {
 	if n, err := unix.Fgetxattr(int(file.Fd()), labelName, label); err == nil {
 		o.label = label[:n]
 	}
-	o.path, err = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
-	return o, err
+	return o, nil
 }
 
 // replace writes the file anew, as it was but for its text.
 func (o original) replace(text string) error {
-	if err := atomicfile.Sweep(o.path); err != nil {
+	if err := o.dir.Sweep(o.name); err != nil {
 		return err
 	}
-	return atomicfile.FillFunc(o.path, o.info.Mode()&^fs.ModeType, func(out *os.File) error {
+	return o.dir.Replace(o.name, o.info.Mode()&^fs.ModeType, func(out *os.File) error {
 		if _, err := out.WriteString(text); err != nil {
 			return err
 		}
-		if st, ok := o.info.Sys().(*syscall.Stat_t); ok {
-			if err := out.Chown(int(st.Uid), int(st.Gid)); err != nil {
-				return err
-			}
+		if err := out.Chown(ownerOf(o.info)); err != nil {
+			return err
 		}
 		if o.label == nil {
 			return nil
@@ -89,11 +98,12 @@ func (o original) replace(text string) error {
 // edit gives a file the text that change makes of the text it has, which is ""
 // where there is no file; a new one gets that mode and belongs to root. Nothing is
 // touched when the text stays as it is.
-func (s setup) edit(name string, mode fs.FileMode, change func(old string) (string, error)) error {
+func (s setup) edit(name string, mode fs.FileMode, change func(old string) (string, error)) (err error) {
 	o, err := readOriginal(s.root, name)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", name, err)
 	}
+	defer func() { err = errors.Join(err, o.close()) }()
 	now, err := change(o.text)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -102,7 +112,7 @@ func (s setup) edit(name string, mode fs.FileMode, change func(old string) (stri
 		return nil
 	}
 	return s.touch("write "+name, func() error {
-		if o.path == "" {
+		if !o.isThere() {
 			return Write(s.root, name, mode, text(now))
 		}
 		return o.replace(now)

@@ -6,14 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
@@ -25,32 +20,15 @@ const (
 
 // homeOwner is who owns a folder of the tree, if there is one.
 func (s setup) homeOwner(home string) (uint32, bool, error) {
-	info, err := inroot.FS(s.root).Stat(relative(home))
+	dir, err := inroot.FS(s.root).Dir(home)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, false, nil
 	}
 	if err != nil {
-		return 0, false, err
+		return 0, false, fmt.Errorf("its home %s: %w", home, err)
 	}
-	if !info.IsDir() {
-		return 0, false, errkind.Errorf(errkind.Precondition, "its home %s is no folder", home)
-	}
-	return owner(info), true, nil
-}
-
-func owner(info fs.FileInfo) uint32 {
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return st.Uid
-	}
-	return 0
-}
-
-// relative is a name as package inroot takes it.
-func relative(name string) string {
-	if clean := strings.TrimPrefix(path.Clean("/"+name), "/"); clean != "" {
-		return clean
-	}
-	return "."
+	uid, _ := dir.Owner()
+	return uid, true, dir.Close()
 }
 
 // makeHome makes the home of a user where there is none: whole or not at all, for
@@ -59,37 +37,10 @@ func (s setup) makeHome(p account, defs defaults) error {
 	if _, there, err := s.homeOwner(p.home); err != nil || there {
 		return err
 	}
-	at, err := find(s.root, p.home)
-	if err != nil {
-		return err
-	}
-	err = s.touch("make home "+p.home, func() (err error) {
-		if err := at.makeFolders(); err != nil {
-			return err
-		}
-		if err := atomicfile.Sweep(at.file()); err != nil {
-			return err
-		}
-		dir := filepath.Dir(at.file())
-		tmp, err := os.MkdirTemp(dir, "."+at.name+".*")
-		if err != nil {
-			return err
-		}
-		defer func() {
-			if err != nil {
-				err = errors.Join(err, os.RemoveAll(tmp))
-			}
-		}()
-		if err := s.copySkeleton(defs.skeleton, tmp, p); err != nil {
-			return err
-		}
-		if err := errors.Join(os.Chown(tmp, int(p.uid), int(p.gid)), os.Chmod(tmp, defs.homeMode), atomicfile.SyncDir(tmp)); err != nil {
-			return err
-		}
-		if err := os.Rename(tmp, at.file()); err != nil {
-			return err
-		}
-		return atomicfile.SyncDir(dir)
+	err := s.touch("make home "+p.home, func() error {
+		return withPlace(s.root, p.home, func(at place) error {
+			return at.within(func(dir *inroot.Dir) error { return s.makeHomeIn(dir, at.name, p, defs) })
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("make home %s: %w", p.home, err)
@@ -97,9 +48,35 @@ func (s setup) makeHome(p account, defs defaults) error {
 	return nil
 }
 
+// makeHomeIn makes a home under a name that Sweep finds, and gives it its own when it
+// is whole.
+func (s setup) makeHomeIn(dir *inroot.Dir, name string, p account, defs defaults) (err error) {
+	tmp := "." + name + ".0"
+	if err := errors.Join(dir.Sweep(name), dir.Sweep(tmp)); err != nil {
+		return err
+	}
+	home, err := dir.Mkdir(tmp, 0o700)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, home.Close())
+		if err != nil {
+			err = errors.Join(err, dir.RemoveAll(tmp))
+		}
+	}()
+	if err := s.copySkeleton(defs.skeleton, home, p); err != nil {
+		return err
+	}
+	if err := errors.Join(home.Chown(int(p.uid), int(p.gid)), home.Chmod(defs.homeMode), home.Sync()); err != nil {
+		return err
+	}
+	return dir.Rename(tmp, name)
+}
+
 // copySkeleton fills a new home. A tree without a skeleton has empty ones.
-func (s setup) copySkeleton(skeleton, home string, p account) error {
-	from, err := inroot.FS(s.root).Folder(relative(skeleton))
+func (s setup) copySkeleton(skeleton string, home *inroot.Dir, p account) error {
+	from, err := inroot.FS(s.root).Dir(skeleton)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -107,60 +84,76 @@ func (s setup) copySkeleton(skeleton, home string, p account) error {
 		return err
 	}
 	files := 0
-	return filepath.WalkDir(from, func(file string, d fs.DirEntry, err error) error {
-		if err != nil || file == from {
-			return err
-		}
-		if files++; files > maxSkeletonFiles {
-			return errkind.Errorf(errkind.TooLarge, "%s has more than %d files", skeleton, maxSkeletonFiles)
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(from, file)
-		if err != nil {
-			return err
-		}
-		return copyOne(file, filepath.Join(home, name), info, p)
-	})
+	return errors.Join(copyFolder(from, home, p, &files), from.Close())
 }
 
-func copyOne(from, to string, info fs.FileInfo, p account) error {
-	uid, gid := int(p.uid), int(p.gid)
-	switch info.Mode().Type() {
-	case fs.ModeDir:
-		return errors.Join(os.Mkdir(to, 0o700), os.Chown(to, uid, gid), os.Chmod(to, info.Mode().Perm()), atomicfile.SyncDir(filepath.Dir(to)))
-	case fs.ModeSymlink:
-		target, err := os.Readlink(from)
-		if err != nil {
-			return err
-		}
-		return errors.Join(os.Symlink(target, to), os.Lchown(to, uid, gid), atomicfile.SyncDir(filepath.Dir(to)))
-	case 0:
-		if info.Size() > maxSkeletonFile {
-			return errkind.Errorf(errkind.TooLarge, "%s has more than %d bytes", from, maxSkeletonFile)
-		}
-		return copyFile(from, to, info.Mode().Perm(), uid, gid)
-	}
-	return errkind.Errorf(errkind.Precondition, "%s is neither a file, a folder nor a link", from)
-}
-
-// authorize makes keys the ones that may log in over SSH, and no others. What is in
-// a home is its user's doing, and the home may be one that a running OS uses too:
-// nothing below it is found by a name that the user could turn into a link.
-func (s setup) authorize(p account, keys []string) error {
-	f, err := inroot.FS(s.root).Open(relative(p.home))
+// copyFolder copies what is in a folder and below it; files counts it.
+func copyFolder(from, to *inroot.Dir, p account, files *int) error {
+	names, err := from.List()
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	home, ok := f.(*os.File)
-	info, err := f.Stat()
-	if err != nil || !ok {
-		return errors.Join(err, fs.ErrInvalid)
+	for _, name := range names {
+		if *files++; *files > maxSkeletonFiles {
+			return errkind.Errorf(errkind.TooLarge, "%s has more than %d files", from.Path(), maxSkeletonFiles)
+		}
+		if err := copyOne(from, to, name, p, files); err != nil {
+			return err
+		}
 	}
-	if id := owner(info); id != p.uid && id != 0 {
+	return nil
+}
+
+func copyOne(from, to *inroot.Dir, name string, p account, files *int) error {
+	info, err := from.Lstat(name)
+	if err != nil {
+		return err
+	}
+	uid, gid := int(p.uid), int(p.gid)
+	switch info.Mode().Type() {
+	case fs.ModeDir:
+		source, err := from.Sub(name)
+		if err != nil {
+			return err
+		}
+		made, err := to.Mkdir(name, 0o700)
+		if err != nil {
+			return errors.Join(err, source.Close())
+		}
+		err = copyFolder(source, made, p, files)
+		if err == nil {
+			err = errors.Join(made.Chown(uid, gid), made.Chmod(info.Mode().Perm()))
+		}
+		return errors.Join(err, made.Close(), source.Close())
+	case fs.ModeSymlink:
+		target, err := from.Readlink(name)
+		if err != nil {
+			return err
+		}
+		return to.Symlink(target, name, uid, gid)
+	}
+	if info.Size() > maxSkeletonFile {
+		return errkind.Errorf(errkind.TooLarge, "%s/%s has more than %d bytes", from.Path(), name, maxSkeletonFile)
+	}
+	in, err := from.Open(name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	return to.Replace(name, info.Mode().Perm(), func(out *os.File) error {
+		return errors.Join(copyBounded(out, in), out.Chown(uid, gid))
+	})
+}
+
+// authorize makes keys the ones that may log in over SSH, and no others. What is in
+// a home is its user's doing, and the home may be one that a running OS uses too.
+func (s setup) authorize(p account, keys []string) error {
+	home, err := inroot.FS(s.root).Dir(p.home)
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	if id, _ := home.Owner(); id != p.uid && id != 0 {
 		err := errkind.Errorf(errkind.Precondition, "its home %s belongs to user ID %d and not to %d: SSH would not take its keys", p.home, id, p.uid)
 		return errkind.WithHint(err, "Set uid to the owner of the home, or homeDirectory to another folder.")
 	}
@@ -170,11 +163,11 @@ func (s setup) authorize(p account, keys []string) error {
 			return err
 		}
 		defer dir.Close()
-		file := fmt.Sprintf("/proc/self/fd/%d/authorized_keys", dir.Fd())
-		if err := atomicfile.Sweep(file); err != nil {
+		const name = "authorized_keys"
+		if err := dir.Sweep(name); err != nil {
 			return err
 		}
-		return atomicfile.FillFunc(file, 0o600, func(out *os.File) error {
+		return dir.Replace(name, 0o600, func(out *os.File) error {
 			for _, key := range keys {
 				if _, err := out.WriteString(strings.TrimSpace(key) + "\n"); err != nil {
 					return err
@@ -190,30 +183,28 @@ func (s setup) authorize(p account, keys []string) error {
 }
 
 // sshFolder opens the folder of a user's keys, which is made where there is none.
-func sshFolder(home *os.File, p account) (*os.File, error) {
+func sshFolder(home *inroot.Dir, p account) (*inroot.Dir, error) {
 	const name = ".ssh"
-	err := unix.Mkdirat(int(home.Fd()), name, 0o700)
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
-	isNew := err == nil
-	fd, err := unix.Openat(int(home.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-		return nil, errkind.Errorf(errkind.Precondition, "%s is a link, or no folder", path.Join(p.home, name))
-	}
-	if err != nil {
-		return nil, err
-	}
-	dir := os.NewFile(uintptr(fd), path.Join(p.home, name))
-	info, err := dir.Stat()
-	if err == nil && owner(info) != p.uid && owner(info) != 0 && !isNew {
-		err = errkind.Errorf(errkind.Precondition, "%s belongs to user ID %d", path.Join(p.home, name), owner(info))
+	dir, err := home.Sub(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := home.Sweep(name); err != nil {
+			return nil, err
+		}
+		dir, err = home.Mkdir(name, 0o700)
+	case err == nil:
+		if id, _ := dir.Owner(); id != p.uid && id != 0 {
+			err = errkind.Errorf(errkind.Precondition, "%s belongs to user ID %d", path.Join(p.home, name), id)
+			return nil, errors.Join(err, dir.Close())
+		}
 	}
 	if err == nil {
-		err = errors.Join(dir.Chown(int(p.uid), int(p.gid)), dir.Chmod(0o700), home.Sync())
+		if err = errors.Join(dir.Chown(int(p.uid), int(p.gid)), dir.Chmod(0o700), home.Sync()); err != nil {
+			err = errors.Join(err, dir.Close())
+		}
 	}
 	if err != nil {
-		return nil, errors.Join(err, dir.Close())
+		return nil, err
 	}
 	return dir, nil
 }

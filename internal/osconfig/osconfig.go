@@ -3,8 +3,11 @@
 //
 // The tree may be the running one or one that is only mounted, so every function
 // takes its root folder first; names in it are resolved as that OS would, and no
-// link in it leads out of it. What a file replaces is copied first (Keep), because
-// a configuration that does not prove itself has to leave no trace.
+// link in it leads out of it. Users of the OS may own folders and links of a path:
+// package inroot refuses those that could lead to what is not theirs, and what is
+// changed is changed through a folder that is held open. What a file replaces is
+// copied first (Keep), because a configuration that does not prove itself has to
+// leave no trace.
 package osconfig
 
 import (
@@ -14,8 +17,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -32,18 +33,17 @@ const MaxFile = 64 << 20
 // its place, and what it is in can be written. Errors are of kind Precondition; one
 // is unix.EROFS where the file system is read-only.
 func Check(root, name string) error {
-	at, err := find(root, name)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	if _, err := at.look(); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	err = unix.Access(at.dir, unix.W_OK)
-	if errors.Is(err, unix.EROFS) {
-		return errkind.WithHint(errkind.Errorf(errkind.Precondition, "write %s: %w", name, err),
-			"While a sysext is merged /usr is read-only; other file systems are as they were mounted.")
-	}
+	err := withPlace(root, name, func(at place) error {
+		if _, err := at.occupant(); err != nil {
+			return err
+		}
+		err := at.dir.CheckWritable()
+		if errors.Is(err, unix.EROFS) {
+			return errkind.WithHint(errkind.With(errkind.Precondition, err),
+				"While a sysext is merged /usr is read-only; other file systems are as they were mounted.")
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
@@ -51,94 +51,34 @@ func Check(root, name string) error {
 }
 
 // Write makes name a file of that mode, filled by fill, owned by root. A link in
-// its place is replaced, and not followed. Folders that are missing are made.
+// its place is replaced, and not followed. Folders that are missing are made: they
+// are open to everybody, and belong to root or to the user whose folder they are in.
 func Write(root, name string, mode fs.FileMode, fill func(io.Writer) error) error {
-	at, err := find(root, name)
-	if err == nil {
-		err = at.makeFolders()
-	}
+	err := withPlace(root, name, func(at place) error {
+		return at.replace(mode, func(f *os.File) error { return fill(f) })
+	})
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	if _, err := at.look(); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	if err := atomicfile.Sweep(at.file()); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return atomicfile.WriteFunc(at.file(), mode, fill)
+	return nil
 }
 
 // Remove removes a file or link. That there is none is no error.
 func Remove(root, name string) error {
-	at, err := find(root, name)
-	if err != nil || len(at.missing) > 0 {
-		return err
+	err := withPlace(root, name, func(at place) error {
+		if len(at.missing) > 0 {
+			return nil
+		}
+		if _, err := at.occupant(); err != nil {
+			return err
+		}
+		return errors.Join(at.dir.Remove(at.name), at.dir.Sweep(at.name))
+	})
+	if _, dangling := errors.AsType[*inroot.DanglingError](err); dangling {
+		return nil
 	}
-	if _, err := at.look(); err != nil {
+	if err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
-	}
-	return errors.Join(atomicfile.Remove(at.file()), atomicfile.Sweep(at.file()))
-}
-
-// spot is a place for a file: the part of its path that is there, resolved, and
-// the folders and the name that are not.
-type spot struct {
-	dir     string
-	missing []string
-	name    string
-}
-
-func (s spot) file() string { return filepath.Join(s.dir, filepath.Join(s.missing...), s.name) }
-
-func find(root, name string) (spot, error) {
-	clean := strings.TrimPrefix(path.Clean("/"+name), "/")
-	if clean == "" {
-		return spot{}, errkind.Errorf(errkind.Invalid, "it names no file")
-	}
-	s := spot{name: path.Base(clean)}
-	for dir := path.Dir(clean); ; dir = path.Dir(dir) {
-		real, err := inroot.FS(root).Folder(dir)
-		if err == nil {
-			s.dir = real
-			return s, nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) || dir == "." {
-			return spot{}, err
-		}
-		s.missing = append([]string{path.Base(dir)}, s.missing...)
-	}
-}
-
-// look is what is in the place: nil for nothing.
-func (s spot) look() (fs.FileInfo, error) {
-	info, err := os.Lstat(s.file())
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular() && info.Mode().Type() != fs.ModeSymlink:
-		return nil, errkind.Errorf(errkind.Precondition, "there is something in its place that is neither a file nor a link")
-	}
-	return info, nil
-}
-
-func (s spot) makeFolders() error {
-	dir := s.dir
-	for _, name := range s.missing {
-		at := filepath.Join(dir, name)
-		err := os.Mkdir(at, 0o755)
-		if errors.Is(err, fs.ErrExist) { // a link to nowhere: nothing else was not found
-			return errkind.Errorf(errkind.Precondition, "%s is a link to nowhere", at)
-		}
-		if err != nil {
-			return err
-		}
-		if err := atomicfile.SyncDir(dir); err != nil {
-			return err
-		}
-		dir = at
 	}
 	return nil
 }
@@ -154,110 +94,159 @@ type Kept struct {
 	Target string      `json:"target"` // of a link
 	// Missing is how many of the last folders of the path were not there.
 	Missing int `json:"missing"`
+	// Folder is the last folder of the path that was there. Releases up to 1.0 did
+	// not record it.
+	Folder *Folder `json:"folder,omitempty"`
 }
+
+// A Folder tells a folder of a host from all others.
+type Folder struct {
+	Device uint64 `json:"device"` // as numbered in that boot
+	Inode  uint64 `json:"inode"`
+	Boot   string `json:"boot"`
+	// Foreign: a user other than root owned it, and could put another one in its place.
+	Foreign bool `json:"foreign"`
+}
+
+// A MovedError says that what was kept is not restored, because a user of the host has
+// put something else where it was: it must not get to where that user may want it.
+type MovedError struct {
+	Name string // of the place
+	Why  error
+}
+
+func (e *MovedError) Error() string { return "restore " + e.Name + ": " + e.Why.Error() }
+func (e *MovedError) Unwrap() error { return e.Why }
 
 // Keep notes what is at a place, and copies it to the file copied if it is a file.
 // Keeping it again, before it has changed, is harmless.
-func Keep(root, name, copied string) (Kept, error) {
-	k, err := keep(root, name, copied)
+func Keep(root, name, copied string) (k Kept, err error) {
+	err = withPlace(root, name, func(at place) error {
+		k = Kept{Name: name, Was: "nothing", Missing: len(at.missing), Folder: at.folder()}
+		info, err := at.occupant()
+		if err != nil || info == nil {
+			return err
+		}
+		if info.Mode().Type() == fs.ModeSymlink {
+			k.Was = "link"
+			k.UID, k.GID = ownerOf(info)
+			k.Target, err = at.dir.Readlink(at.name)
+			return err
+		}
+		in, err := at.dir.Open(at.name)
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		if info, err = in.Stat(); err != nil { // the file that is copied, and no other
+			return err
+		}
+		k.Was, k.Mode = "file", info.Mode()&^fs.ModeType
+		k.UID, k.GID = ownerOf(info)
+		return atomicfile.WriteFunc(copied, 0o600, func(out io.Writer) error { return copyBounded(out, in) })
+	})
 	if err != nil {
 		return Kept{}, fmt.Errorf("keep %s: %w", name, err)
 	}
 	return k, nil
 }
 
-func keep(root, name, copied string) (Kept, error) {
-	at, err := find(root, name)
-	if err != nil {
-		return Kept{}, err
-	}
-	k := Kept{Name: name, Was: "nothing", Missing: len(at.missing)}
-	info, err := at.look()
-	if err != nil || info == nil {
-		return k, err
-	}
+func ownerOf(info fs.FileInfo) (uid, gid int) {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		k.UID, k.GID = int(st.Uid), int(st.Gid)
+		return int(st.Uid), int(st.Gid)
 	}
-	if info.Mode().IsRegular() {
-		k.Was, k.Mode = "file", info.Mode()&^fs.ModeType
-		return k, copyFile(at.file(), copied, 0o600, -1, -1)
+	return 0, 0
+}
+
+// copyBounded copies a file.
+func copyBounded(out io.Writer, in io.Reader) error {
+	n, err := io.Copy(out, io.LimitReader(in, MaxFile+1))
+	if err == nil && n > MaxFile {
+		return errkind.Errorf(errkind.TooLarge, "it has more than %d bytes", MaxFile)
 	}
-	k.Was = "link"
-	k.Target, err = os.Readlink(at.file())
-	return k, err
+	return err
 }
 
 // Restore brings back what was kept; folders that were made since go, as far as
-// they are empty. It may be called again.
-func (k Kept) Restore(root, copied string) error {
-	if err := k.restore(root, copied); err != nil {
-		return fmt.Errorf("restore %s: %w", k.Name, err)
+// they are empty. It may be called again. A place that a user could have led, or has
+// led, elsewhere since is left as it is: that is a [MovedError].
+func (k Kept) Restore(root, copied string) (err error) {
+	var old *os.File // nil where there was no file
+	if k.Was == "file" {
+		if old, err = os.OpenFile(copied, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0); err != nil {
+			return fmt.Errorf("restore %s: %w", k.Name, err)
+		}
+		defer old.Close()
 	}
-	return nil
+	foreign := k.Folder != nil && k.Folder.Foreign
+	err = withPlace(root, k.Name, func(at place) error {
+		foreign = foreign || at.dir.IsForeign()
+		if foreign && k.Folder != nil && k.Missing == 0 {
+			if err := k.Folder.is(at); err != nil {
+				return err
+			}
+		}
+		return k.restoreAt(at, old)
+	})
+	if _, dangling := errors.AsType[*inroot.DanglingError](err); dangling && k.Was == "nothing" {
+		return nil
+	}
+	if err == nil && k.Was == "nothing" {
+		err = k.removeFolders(root)
+	}
+	if err == nil {
+		return nil
+	}
+	if _, unsafe := errors.AsType[*inroot.UnsafeError](err); unsafe || foreign && !isOfDisk(err) {
+		return &MovedError{k.Name, err}
+	}
+	return fmt.Errorf("restore %s: %w", k.Name, err)
 }
 
-func (k Kept) restore(root, copied string) error {
-	if k.Was == "nothing" {
-		if err := Remove(root, k.Name); err != nil {
+// isOfDisk reports whether an error is of the disk, and not of what is on it.
+func isOfDisk(err error) bool {
+	for _, no := range []error{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EROFS} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return false
+}
+
+func (k Kept) restoreAt(at place, old *os.File) error {
+	switch k.Was {
+	case "nothing":
+		if len(at.missing) > 0 {
+			return nil
+		}
+		if _, err := at.occupant(); err != nil {
 			return err
 		}
-		return k.removeFolders(root)
+		return errors.Join(at.dir.Remove(at.name), at.dir.Sweep(at.name))
+	case "link":
+		return at.link(k.Target, k.UID, k.GID)
 	}
-	at, err := find(root, k.Name)
-	if err == nil {
-		err = at.makeFolders()
-	}
-	if err != nil {
-		return err
-	}
-	if err := atomicfile.Sweep(at.file()); err != nil {
-		return err
-	}
-	if k.Was == "link" {
-		return atomicfile.Symlink(k.Target, at.file())
-	}
-	return copyFile(copied, at.file(), k.Mode, k.UID, k.GID)
+	return at.replace(k.Mode, func(out *os.File) error {
+		return errors.Join(copyBounded(out, old), out.Chown(k.UID, k.GID))
+	})
 }
 
 func (k Kept) removeFolders(root string) error {
 	dir := path.Clean("/" + k.Name)
 	for range k.Missing {
 		dir = path.Dir(dir)
-		at, err := find(root, dir)
-		if err != nil || len(at.missing) > 0 {
-			return err
-		}
-		err = os.Remove(at.file())
+		err := withPlace(root, dir, func(at place) error {
+			if len(at.missing) > 0 {
+				return nil
+			}
+			return at.dir.RemoveEmpty(at.name)
+		})
 		if errors.Is(err, unix.ENOTEMPTY) {
 			return nil
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err := atomicfile.SyncDir(at.dir); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// copyFile copies a file, with an owner other than ours unless it is -1.
-func copyFile(from, to string, mode fs.FileMode, uid, gid int) error {
-	in, err := os.OpenFile(from, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	return atomicfile.FillFunc(to, mode, func(out *os.File) error {
-		if n, err := io.Copy(out, io.LimitReader(in, MaxFile+1)); err != nil {
-			return err
-		} else if n > MaxFile {
-			return errkind.Errorf(errkind.TooLarge, "it has more than %d bytes", MaxFile)
-		}
-		if uid < 0 {
-			return nil
-		}
-		return out.Chown(uid, gid)
-	})
 }

@@ -1,0 +1,362 @@
+package inroot
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// A Dir is a folder of a tree that is held open: what is done through it is done in
+// this very folder, whoever renames or replaces the path to it meanwhile. Names are
+// those of its entries, and no link under them is followed.
+type Dir struct {
+	file  *os.File
+	super superuser
+	thing
+}
+
+// openDir opens the folder name of another one. A link is not followed.
+func openDir(at int, name, full string, super superuser) (*Dir, error) {
+	fd, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return nil, errkind.Errorf(errkind.Precondition, "%s is a link, or not a folder", full)
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: full, Err: err}
+	}
+	d := &Dir{file: os.NewFile(uintptr(fd), full), super: super, thing: thing{path: full}}
+	if err := unix.Fstat(fd, &d.st); err != nil {
+		return nil, errors.Join(&fs.PathError{Op: "stat", Path: full, Err: err}, d.Close())
+	}
+	return d, nil
+}
+
+// Close lets go of the folder.
+func (d *Dir) Close() error { return d.file.Close() }
+
+func (d *Dir) fd() int { return int(d.file.Fd()) }
+
+// Path is what the OS in the tree called the folder when it was opened, for people.
+func (d *Dir) Path() string { return d.path }
+
+// OnHost is the path of the folder on this host. It holds as long as nobody moves the
+// folder: use it only where nobody else can, and see IsForeign.
+func (d *Dir) OnHost() (string, error) { return os.Readlink(d.ViaFD()) }
+
+// ViaFD is a path that leads to this very folder as long as it is open, for a system
+// call of this process that takes a path.
+func (d *Dir) ViaFD() string { return "/proc/self/fd/" + strconv.Itoa(d.fd()) }
+
+// IsForeign reports whether a user other than the superuser owns the folder, and could
+// have put it, or another one of theirs, where it is.
+func (d *Dir) IsForeign() bool { return !d.super.is(d.st.Uid) }
+
+// Owner is the user and the group that the folder belongs to.
+func (d *Dir) Owner() (uid, gid uint32) { return d.st.Uid, d.st.Gid }
+
+// ID tells the folder from all others of a host that are there at the same time. The
+// number of its device may be another one after a reboot.
+func (d *Dir) ID() (device, inode uint64) { return uint64(d.st.Dev), d.st.Ino }
+
+// CheckWritable fails where nothing can be written into the folder, with unix.EROFS
+// where its file system is read-only.
+func (d *Dir) CheckWritable() error {
+	return d.failed("write to", ".", unix.Faccessat(d.fd(), ".", unix.W_OK, 0))
+}
+
+// Sync makes the names in the folder durable.
+func (d *Dir) Sync() error { return d.file.Sync() }
+
+// failed adds to an error what was done to which entry.
+func (d *Dir) failed(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &fs.PathError{Op: op, Path: path.Join(d.path, name), Err: err}
+}
+
+// Sub opens a folder in this one, if the step there is safe. That it is a link or not
+// a folder is an error of kind Precondition.
+func (d *Dir) Sub(name string) (*Dir, error) {
+	sub, err := openDir(d.fd(), name, path.Join(d.path, name), d.super)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.super.check(d.thing, sub.thing); err != nil {
+		return nil, errors.Join(err, sub.Close())
+	}
+	return sub, nil
+}
+
+// Mkdir makes a folder with that mode, whatever the umask. It belongs to us, or to the
+// user whose folder it is made in, to whom all below must belong. It has its name only
+// once it is as it shall be. That there is a file or a folder with something in it under
+// that name is fs.ErrExist, or unix.ENOTDIR.
+func (d *Dir) Mkdir(name string, perm fs.FileMode) (made *Dir, err error) {
+	tmp, err := d.temporary(name, func(tmp string) error { return unix.Mkdirat(d.fd(), tmp, 0o700) })
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, ignoreMissing(unix.Unlinkat(d.fd(), tmp, unix.AT_REMOVEDIR)))
+		}
+	}()
+	// In a folder of somebody else this may be another one by now, though not one that
+	// only root may move: changing an empty one does no harm.
+	if made, err = openDir(d.fd(), tmp, path.Join(d.path, name), d.super); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, made.Close())
+		}
+	}()
+	if names, err := made.file.Readdirnames(1); len(names) > 0 || !errors.Is(err, io.EOF) {
+		return nil, errors.Join(errkind.Errorf(errkind.Precondition, "%s was replaced while it was made", made.path), err)
+	}
+	if d.IsForeign() {
+		if err := made.Chown(int(d.st.Uid), int(d.st.Gid)); err != nil {
+			return nil, err
+		}
+	}
+	if d.st.Mode&unix.S_ISGID != 0 { // of the folder above, whose group it has
+		perm |= fs.ModeSetgid
+	}
+	if err := errors.Join(made.Chmod(perm), made.Sync()); err != nil {
+		return nil, err
+	}
+	return made, d.Rename(tmp, name)
+}
+
+func (d *Dir) restat() error { return d.failed("stat", ".", unix.Fstat(d.fd(), &d.st)) }
+
+// Chown gives the folder itself to somebody.
+func (d *Dir) Chown(uid, gid int) error { return errors.Join(d.file.Chown(uid, gid), d.restat()) }
+
+// Chmod changes the mode of the folder itself.
+func (d *Dir) Chmod(perm fs.FileMode) error { return errors.Join(d.file.Chmod(perm), d.restat()) }
+
+// Lstat is what is under a name.
+func (d *Dir) Lstat(name string) (fs.FileInfo, error) {
+	f, err := d.look(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Stat()
+}
+
+// look opens what is under a name, to look at it only.
+func (d *Dir) look(name string) (*os.File, error) {
+	fd, err := unix.Openat(d.fd(), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, d.failed("open", name, err)
+	}
+	return os.NewFile(uintptr(fd), path.Join(d.path, name)), nil
+}
+
+// Open opens a regular file for reading. What is none is not opened, and an error of
+// kind Precondition.
+func (d *Dir) Open(name string) (*os.File, error) {
+	seen, err := d.look(name)
+	if err != nil {
+		return nil, err
+	}
+	defer seen.Close()
+	info, err := seen.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errkind.Errorf(errkind.Precondition, "%s is not a regular file", seen.Name())
+	}
+	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(int(seen.Fd())), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, d.failed("open", name, err)
+	}
+	return os.NewFile(uintptr(fd), seen.Name()), nil
+}
+
+// Readlink is the target of a link.
+func (d *Dir) Readlink(name string) (string, error) {
+	target := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(d.fd(), name, target)
+	if err != nil {
+		return "", d.failed("readlink", name, err)
+	}
+	return string(target[:n]), nil
+}
+
+// List returns the names of all entries, sorted.
+func (d *Dir) List() ([]string, error) {
+	again, err := openDir(d.fd(), ".", d.path, d.super) // reading moves the place in an open folder
+	if err != nil {
+		return nil, err
+	}
+	defer again.Close()
+	names, err := again.file.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
+}
+
+// Replace makes name a file with what fill puts into the empty one that it is given: a
+// reader, also one after a power cut, finds the old content or the new. The file belongs
+// to us unless fill gives it away. A folder in its place is an error.
+func (d *Dir) Replace(name string, perm fs.FileMode, fill func(*os.File) error) error {
+	var f *os.File
+	tmp, err := d.temporary(name, func(tmp string) error {
+		fd, err := unix.Openat(d.fd(), tmp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		f = os.NewFile(uintptr(fd), path.Join(d.path, name))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = fill(f)
+	if err == nil {
+		err = errors.Join(f.Chmod(perm), f.Sync())
+	}
+	if err == nil {
+		err = d.failed("rename", name, unix.Renameat(d.fd(), tmp, d.fd(), name))
+	}
+	if err != nil {
+		return errors.Join(err, f.Close(), ignoreMissing(unix.Unlinkat(d.fd(), tmp, 0)))
+	}
+	// Once more, as on a FAT a name that is on disk is of an empty file until the
+	// file itself is synced under it.
+	return errors.Join(f.Sync(), f.Close(), d.Sync())
+}
+
+// Symlink makes name a link to target, which belongs to that user and group, or to us
+// where they are -1. What is in its place is replaced, unless it is a folder.
+func (d *Dir) Symlink(target, name string, uid, gid int) error {
+	tmp, err := d.temporary(name, func(tmp string) error { return unix.Symlinkat(target, d.fd(), tmp) })
+	if err != nil {
+		return err
+	}
+	if uid >= 0 || gid >= 0 {
+		err = d.failed("chown", name, unix.Fchownat(d.fd(), tmp, uid, gid, unix.AT_SYMLINK_NOFOLLOW))
+	}
+	if err == nil {
+		err = d.failed("rename", name, unix.Renameat(d.fd(), tmp, d.fd(), name))
+	}
+	if err != nil {
+		return errors.Join(err, ignoreMissing(unix.Unlinkat(d.fd(), tmp, 0)))
+	}
+	return d.Sync()
+}
+
+// Link makes name another name of the file that is called from in the other folder. That
+// there is something already is fs.ErrExist.
+func (d *Dir) Link(other *Dir, from, name string) error {
+	if err := unix.Linkat(other.fd(), from, d.fd(), name, 0); err != nil {
+		return d.failed("link", name, err)
+	}
+	return d.Sync()
+}
+
+// Rename gives an entry another name, replacing what has it.
+func (d *Dir) Rename(from, to string) error {
+	if err := unix.Renameat(d.fd(), from, d.fd(), to); err != nil {
+		return d.failed("rename", to, err)
+	}
+	return d.Sync()
+}
+
+// Remove removes what is under a name, if it is not a folder. That there is nothing is
+// not an error.
+func (d *Dir) Remove(name string) error {
+	if err := ignoreMissing(unix.Unlinkat(d.fd(), name, 0)); err != nil {
+		return d.failed("remove", name, err)
+	}
+	return d.Sync()
+}
+
+// RemoveEmpty removes an empty folder. That there is nothing is not an error; a folder
+// that is not empty is unix.ENOTEMPTY.
+func (d *Dir) RemoveEmpty(name string) error {
+	if err := ignoreMissing(unix.Unlinkat(d.fd(), name, unix.AT_REMOVEDIR)); err != nil {
+		return d.failed("remove", name, err)
+	}
+	return d.Sync()
+}
+
+// RemoveAll removes what is under a name, with all that is in it.
+func (d *Dir) RemoveAll(name string) error {
+	err := unix.Unlinkat(d.fd(), name, 0)
+	if err == nil || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) { // unlink(2): either is said of a folder
+		return d.failed("remove", name, err)
+	}
+	sub, err := openDir(d.fd(), name, path.Join(d.path, name), d.super)
+	if err != nil {
+		return err
+	}
+	names, err := sub.List()
+	for _, n := range names {
+		err = errors.Join(err, sub.RemoveAll(n))
+	}
+	if err = errors.Join(err, sub.Close()); err != nil {
+		return err
+	}
+	return d.failed("remove", name, ignoreMissing(unix.Unlinkat(d.fd(), name, unix.AT_REMOVEDIR)))
+}
+
+// Sweep removes what a power cut left of the making of name, beside it. Nobody may be
+// making it. In a folder of another user no folders are removed: they may be theirs.
+func (d *Dir) Sweep(name string) error {
+	names, err := d.List()
+	if err != nil {
+		return fmt.Errorf("sweep beside %s: %w", path.Join(d.path, name), err)
+	}
+	var errs []error
+	for _, n := range names {
+		random, ok := strings.CutPrefix(n, "."+name+".")
+		switch {
+		case !ok || random == "" || strings.Trim(random, "0123456789") != "":
+		case d.IsForeign():
+			if err := unix.Unlinkat(d.fd(), n, 0); !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) {
+				errs = append(errs, d.failed("remove", n, ignoreMissing(err)))
+			}
+		default:
+			errs = append(errs, d.RemoveAll(n))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// temporary makes an entry under a name that is free and that Sweep knows to be of name.
+func (d *Dir) temporary(name string, create func(tmp string) error) (string, error) {
+	for range 100 {
+		tmp := "." + name + "." + strconv.FormatUint(rand.Uint64(), 10)
+		err := create(tmp)
+		if err == nil {
+			return tmp, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return "", d.failed("create", name, err)
+		}
+	}
+	return "", d.failed("create", name, fs.ErrExist)
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

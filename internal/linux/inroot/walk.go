@@ -1,0 +1,333 @@
+package inroot
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// Bounds of a walk.
+const (
+	maxLinks = 40  // as the kernel has it (path_resolution(7))
+	maxDepth = 256 // folders that are open at a time
+)
+
+// An UnsafeError says that a walk was about to pass from something that a user other
+// than the superuser controls to something of somebody else: that user could have put
+// it there. It is the unsafe path transition of systemd-tmpfiles.
+type UnsafeError struct {
+	From     string // the folder or the link, as the OS in the tree names it
+	FromUID  uint32
+	To       string
+	ToUID    uint32
+	writable bool // by more than the owner of From
+}
+
+func (e *UnsafeError) Error() string {
+	if e.writable {
+		return fmt.Sprintf("%s belongs to user ID %d and other users may write to it: they could have put %s, which belongs to user ID %d, in its place",
+			e.From, e.FromUID, e.To, e.ToUID)
+	}
+	return fmt.Sprintf("%s belongs to user ID %d, and %s, to which it leads, to user ID %d: user ID %[2]d could have made it lead there",
+		e.From, e.FromUID, e.To, e.ToUID)
+}
+
+// A DanglingError says that a link on the way leads to nothing.
+type DanglingError struct{ Link string }
+
+func (e *DanglingError) Error() string { return e.Link + " is a link to nowhere" }
+
+// superuser is who may do in a tree what they like: root, and who owns the root
+// folder of the tree, since they can replace all that is in it.
+type superuser struct {
+	uid, gid  uint32
+	withGroup bool // the group may write to the root folder too
+}
+
+func superuserOf(root *unix.Stat_t) superuser {
+	return superuser{root.Uid, root.Gid, root.Mode&unix.S_IWGRP != 0}
+}
+
+func (s superuser) is(uid uint32) bool { return uid == 0 || uid == s.uid }
+
+// isShared reports whether others than the owner of a folder may write to it.
+func (s superuser) isShared(folder *unix.Stat_t) bool {
+	byGroup := folder.Mode&unix.S_IWGRP != 0 && folder.Gid != 0 && (folder.Gid != s.gid || !s.withGroup)
+	return byGroup || folder.Mode&unix.S_IWOTH != 0
+}
+
+// A thing is a folder or a link that a walk has come to.
+type thing struct {
+	path string // as the OS in the tree names it
+	st   unix.Stat_t
+}
+
+// check refuses an unsafe step. Entries of a sticky folder can be replaced by their
+// owner and the owner of the folder only.
+func (s superuser) check(from, to thing) error {
+	owned := !s.is(from.st.Uid)
+	shared := isDir(&from.st) && s.isShared(&from.st) && from.st.Mode&unix.S_ISVTX == 0
+	if owned && from.st.Uid == to.st.Uid || !owned && (!shared || !s.is(to.st.Uid)) {
+		return nil
+	}
+	err := &UnsafeError{From: from.path, FromUID: from.st.Uid, To: to.path, ToUID: to.st.Uid, writable: !owned}
+	return errkind.WithHint(errkind.With(errkind.Precondition, err),
+		"Name a path of which all folders and links belong to root, or all from the first one of a user on to that user.")
+}
+
+func isDir(st *unix.Stat_t) bool  { return st.Mode&unix.S_IFMT == unix.S_IFDIR }
+func isLink(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFLNK }
+
+// A step is a name to go to.
+type step struct {
+	name string
+	link string // that the name is of the target of; "" for a name of the caller's
+}
+
+func steps(text, link string) []step {
+	var out []step
+	for name := range strings.SplitSeq(text, "/") {
+		if name != "" && name != "." {
+			out = append(out, step{name, link})
+		}
+	}
+	return out
+}
+
+// A walk holds the folders from the root to where it is, so that .. is where it came
+// from, whatever was moved meanwhile.
+type walk struct {
+	super superuser
+	held  []held
+	from  thing // what the next step starts at: the last folder, or a link in it
+	links int
+	// perm is the mode of folders that are made where they are missing; 0: none are.
+	perm fs.FileMode
+}
+
+type held struct {
+	fd int
+	thing
+}
+
+func (r FS) begin() (*walk, error) {
+	fd, err := unix.Open(string(r), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: string(r), Err: err}
+	}
+	root := thing{path: "/"}
+	if err := unix.Fstat(fd, &root.st); err != nil {
+		return nil, errors.Join(&fs.PathError{Op: "stat", Path: string(r), Err: err}, unix.Close(fd))
+	}
+	return &walk{super: superuserOf(&root.st), held: []held{{fd, root}}, from: root}, nil
+}
+
+func (w *walk) end() {
+	for _, h := range w.held {
+		_ = unix.Close(h.fd) // of O_PATH: nothing is lost
+	}
+}
+
+func (w *walk) top() held { return w.held[len(w.held)-1] }
+
+// enter goes into a folder that is open, which is the walk's to close from then on.
+func (w *walk) enter(fd int, to thing) error {
+	if err := w.super.check(w.from, to); err != nil {
+		return errors.Join(err, unix.Close(fd))
+	}
+	if len(w.held) >= maxDepth {
+		return errors.Join(&fs.PathError{Op: "open", Path: to.path, Err: unix.ENAMETOOLONG}, unix.Close(fd))
+	}
+	w.held, w.from = append(w.held, held{fd, to}), to
+	return nil
+}
+
+// up goes to the folder above, or to the root of all; that of the root is the root.
+func (w *walk) up(all bool) error {
+	keep := max(1, len(w.held)-1)
+	if all {
+		keep = 1
+	}
+	to := w.held[keep-1].thing
+	if err := w.super.check(w.from, to); err != nil {
+		return err
+	}
+	for _, h := range w.held[keep:] {
+		_ = unix.Close(h.fd)
+	}
+	w.held, w.from = w.held[:keep], to
+	return nil
+}
+
+// run takes the steps, one after the other, and returns those that are left where
+// there is nothing; none of these is of a link. With toFile, the last step may lead to
+// something that is not a folder, and is left too.
+func (w *walk) run(todo []step, toFile bool) ([]step, error) {
+	for len(todo) > 0 {
+		next, rest := todo[0], todo[1:]
+		if next.name == ".." {
+			if err := w.up(false); err != nil {
+				return nil, err
+			}
+			todo = rest
+			continue
+		}
+		fd, to, err := w.open(next.name)
+		if errors.Is(err, unix.ENOENT) && w.perm != 0 {
+			if err = w.mkdir(next.name); err == nil {
+				fd, to, err = w.open(next.name)
+			}
+		}
+		switch {
+		case errors.Is(err, unix.ENOENT) && next.link != "":
+			return nil, errkind.With(errkind.Precondition, &DanglingError{next.link})
+		case errors.Is(err, unix.ENOENT):
+			return todo, nil
+		case err != nil:
+			return nil, err
+		case isDir(&to.st):
+			err, todo = w.enter(fd, to), rest
+		case isLink(&to.st):
+			todo, err = w.follow(fd, to, rest)
+		case toFile && len(rest) == 0:
+			return todo, errors.Join(w.super.check(w.from, to), unix.Close(fd))
+		default:
+			err = errors.Join(errkind.Errorf(errkind.Precondition, "%s is not a folder", to.path), unix.Close(fd))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// open looks at what is under a name of the last folder, without an effect on it.
+func (w *walk) open(name string) (int, thing, error) {
+	to := thing{path: path.Join(w.top().path, name)}
+	fd, err := unix.Openat(w.top().fd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, to, &fs.PathError{Op: "open", Path: to.path, Err: err}
+	}
+	if err := unix.Fstat(fd, &to.st); err != nil {
+		return -1, to, errors.Join(&fs.PathError{Op: "stat", Path: to.path, Err: err}, unix.Close(fd))
+	}
+	return fd, to, nil
+}
+
+func (w *walk) mkdir(name string) error {
+	above, err := w.dir()
+	if err != nil {
+		return err
+	}
+	made, err := above.Mkdir(name, w.perm)
+	if err == nil {
+		err = made.Close()
+	}
+	return errors.Join(err, above.Close())
+}
+
+// follow replaces a link, which is open, by the steps to what it leads to.
+func (w *walk) follow(fd int, link thing, rest []step) ([]step, error) {
+	target := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, "", target)
+	if err = errors.Join(err, unix.Close(fd)); err != nil {
+		return nil, &fs.PathError{Op: "readlink", Path: link.path, Err: err}
+	}
+	if err := w.super.check(w.from, link); err != nil {
+		return nil, err
+	}
+	if w.links++; w.links > maxLinks {
+		return nil, &fs.PathError{Op: "open", Path: link.path, Err: unix.ELOOP}
+	}
+	w.from = link
+	text := string(target[:n])
+	if path.IsAbs(text) {
+		if err := w.up(true); err != nil {
+			return nil, err
+		}
+	}
+	return append(steps(text, link.path), rest...), nil
+}
+
+// dir opens the folder that the walk has come to.
+func (w *walk) dir() (*Dir, error) {
+	return openDir(w.top().fd, ".", w.top().path, w.super)
+}
+
+// walk takes the steps from the root on, and opens the last folder that is there.
+func (r FS) walk(todo []step, toFile bool, perm fs.FileMode) (*Dir, []step, error) {
+	w, err := r.begin()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer w.end()
+	w.perm = perm
+	left, err := w.run(todo, toFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := w.dir()
+	return d, left, err
+}
+
+// Dir walks to a folder and opens it. That it is not there is fs.ErrNotExist.
+func (r FS) Dir(name string) (*Dir, error) {
+	d, left, err := r.walk(clean(name), false, 0)
+	if err == nil && len(left) > 0 {
+		err = errors.Join(&fs.PathError{Op: "open", Path: path.Join(d.Path(), left[0].name), Err: unix.ENOENT}, d.Close())
+		return nil, err
+	}
+	return d, err
+}
+
+// MakeDir is Dir, and makes the folders that are missing, also those that a link leads
+// to (see [Dir.Mkdir]).
+func (r FS) MakeDir(name string, perm fs.FileMode) (*Dir, error) {
+	d, _, err := r.walk(clean(name), false, perm)
+	return d, err
+}
+
+// Parent walks to the folder that a file is in and opens it, or the last one on the way
+// that is there: missing are the names of the others below it. base is the name of the
+// file, which is not followed if it is a link. That name is the root folder is an error
+// of kind Invalid.
+func (r FS) Parent(name string) (d *Dir, missing []string, base string, err error) {
+	all := clean(name)
+	if len(all) == 0 {
+		return nil, nil, "", errkind.Errorf(errkind.Invalid, "%q does not name a file", name)
+	}
+	last := len(all) - 1
+	d, left, err := r.walk(all[:last], false, 0)
+	for _, s := range left {
+		missing = append(missing, s.name)
+	}
+	return d, missing, all[last].name, err
+}
+
+// Target walks to the file that name is, or leads to if it is a link, and opens the
+// folder that the file is in. That there is no such file is fs.ErrNotExist, or a
+// [DanglingError].
+func (r FS) Target(name string) (d *Dir, base string, err error) {
+	d, left, err := r.walk(clean(name), true, 0)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(left) == 1 {
+		if _, err = d.Lstat(left[0].name); err == nil {
+			return d, left[0].name, nil
+		}
+	} else if len(left) == 0 {
+		err = errkind.Errorf(errkind.Precondition, "%s is not a file, but a folder", d.Path())
+	} else {
+		err = &fs.PathError{Op: "open", Path: path.Join(d.Path(), left[0].name), Err: unix.ENOENT}
+	}
+	return nil, "", errors.Join(err, d.Close())
+}
+
+func clean(name string) []step { return steps(path.Clean("/"+name), "") }
