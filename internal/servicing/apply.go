@@ -153,11 +153,23 @@ func (s *Service) restore(ctx context.Context, r *opRun, names []string) error {
 		var errs []error
 		for i, k := range slices.Backward(r.State.Kept) {
 			if slices.Contains(names, k.Name) {
-				errs = append(errs, s.touch("restore file", func() error { return k.Restore(s.Root, s.keptFile(r.ID, i)) }))
+				errs = append(errs, s.restoreKept(r, k, s.keptFile(r.ID, i)))
 			}
 		}
 		return errors.Join(errs...)
 	})
+}
+
+// restoreKept puts back what was kept of a place. Where a user of the host has put
+// something else in its way, it is only told: no user can keep the rest of the host
+// from being restored.
+func (s *Service) restoreKept(r teller, k osconfig.Kept, copied string) error {
+	err := s.touch("restore file", func() error { return k.Restore(s.Root, copied) })
+	if moved, ok := errors.AsType[*osconfig.MovedError](err); ok {
+		r.Logf(slog.LevelWarn, "%s stays as it is now: %v", moved.Name, moved.Why)
+		return nil
+	}
+	return err
 }
 
 // setUpNetwork writes the network and has netplan apply it; where it is gone from

@@ -97,7 +97,9 @@ const UnsettledMark = "var/lib/trident/unsettled"
 
 // Folders where file systems are mounted for as long as a step needs them.
 const (
-	newRoot = "run/trident/newroot" // the OS in the slot that is written
+	// newRoot is the OS in the slot that is written. Only root can enter the folder
+	// above it: nobody has tried that OS yet.
+	newRoot = "run/trident/newroot/tree"
 	espRoot = "run/trident/esp"
 )
 
@@ -108,7 +110,14 @@ func (s *Service) withMount(device, fstype, folder string, use func(at string) e
 	if err := s.clear(at); err != nil {
 		return err
 	}
-	err = s.touch("mount "+filepath.Base(folder), func() error { return s.Machine.Mounts.Mount(device, at, fstype, "") })
+	err = s.touch("mount "+filepath.Base(folder), func() error {
+		on, err := os.Open(at)
+		if err != nil {
+			return err
+		}
+		f := mount.FileSystem{Source: device, Type: fstype, NoExec: true}
+		return errors.Join(s.Machine.Mounts.Mount(f, on), on.Close())
+	})
 	if err != nil {
 		return err
 	}
@@ -118,12 +127,12 @@ func (s *Service) withMount(device, fstype, folder string, use func(at string) e
 	return use(at)
 }
 
-// clear makes an empty folder of at.
+// clear makes an empty folder of at, which only root can enter.
 func (s *Service) clear(at string) error {
 	if err := s.touch("unmount "+filepath.Base(at), func() error { return s.Machine.Mounts.Unmount(at) }); err != nil {
 		return err
 	}
-	return os.MkdirAll(at, 0o700)
+	return errors.Join(os.MkdirAll(at, 0o700), os.Chmod(at, 0o700))
 }
 
 // fstypeOf is what is on a device, for mounting it.

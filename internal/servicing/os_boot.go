@@ -15,6 +15,7 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/linux/blockdev"
+	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/slot"
@@ -231,12 +232,22 @@ func heirs(c *hostconfig.Config, root string) (store, mark string, err error) {
 	if at == "" {
 		at = hoststate.DefaultPath
 	}
-	dir, err := folderIn(root, filepath.Dir(at))
-	if err != nil {
+	if store, err = inOwnFolder(root, at); err != nil {
 		return "", "", err
 	}
-	marks, err := folderIn(root, filepath.Dir("/"+UnsettledMark))
-	return filepath.Join(dir, filepath.Base(at)), filepath.Join(marks, filepath.Base(UnsettledMark)), err
+	mark, err = inOwnFolder(root, "/"+UnsettledMark)
+	return store, mark, err
+}
+
+// inOwnFolder is where a file of a tree is on this host; its folder, which only root may
+// change, is made where it is missing.
+func inOwnFolder(root, name string) (string, error) {
+	dir, err := inroot.FS(root).MakeDir(filepath.Dir(name), 0o755)
+	if err != nil {
+		return "", err
+	}
+	at, err := dir.OnHost()
+	return filepath.Join(at, filepath.Base(name)), errors.Join(err, dir.Close())
 }
 
 // returnToOld takes a reboot back, which is to reboot: what is by default is what

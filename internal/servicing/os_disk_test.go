@@ -3,6 +3,7 @@ package servicing
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/linux/gpt"
+	"github.com/trident-project/trident/internal/linux/mount"
 )
 
 // inventory is what the kernel sees.
@@ -56,15 +58,19 @@ func (w *osWorld) open(path string, exclusive bool) (blockdev.Device, error) {
 }
 
 // Mount implements mount.Mounter.
-func (w *osWorld) Mount(source, target, fstype, _ string) error {
-	if fstype == "tmpfs" || fstype == "proc" || fstype == "bind" {
+func (w *osWorld) Mount(f mount.FileSystem, on *os.File) error {
+	if f.Type == "tmpfs" || f.Type == "proc" || f.Type == mount.Bind {
 		return nil
 	}
-	p, ok := w.inventory().Partition(source)
+	p, ok := w.inventory().Partition(f.Source)
 	if !ok {
-		return errkind.Errorf(errkind.NotFound, "mount %s: there is no such device", source)
+		return errkind.Errorf(errkind.NotFound, "mount %s: there is no such device", f.Source)
 	}
-	w.mount(p.Path, target)
+	at, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", on.Fd()))
+	if err != nil {
+		return err
+	}
+	w.mount(p.Path, at)
 	return nil
 }
 

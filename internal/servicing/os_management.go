@@ -156,7 +156,7 @@ func (s osService) restoreManagementNetwork(ctx context.Context, r *osRun) error
 		return err
 	}
 	for i, k := range r.State.ManagementKept {
-		if err := s.touch("restore file", func() error { return k.Restore(s.Root, s.keptManagement(i)) }); err != nil {
+		if err := s.restoreKept(r, k, s.keptManagement(i)); err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/linux/mount"
 	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/storage"
@@ -33,7 +34,10 @@ func (s osService) withTree(ctx context.Context, r *osRun, whole bool, use func(
 		return err
 	}
 	root := filepath.Join(s.Root, newRoot)
-	if err := s.clear(root); err != nil {
+	if err := s.clear(filepath.Dir(root)); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(root, 0o700); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.unmount(ctx, r)) }()
@@ -43,60 +47,63 @@ func (s osService) withTree(ctx context.Context, r *osRun, whole bool, use func(
 	return use(c, root)
 }
 
+// unmount takes the new OS out of the tree of this host, also where a version before
+// 1.1 has mounted it: on the folder above.
 func (s osService) unmount(context.Context, *osRun) error {
-	root := filepath.Join(s.Root, newRoot)
-	return errkind.WithName(s.touch("unmount newroot", func() error { return s.Machine.Mounts.Unmount(root) }), "UnmountNewroot")
+	above := filepath.Dir(filepath.Join(s.Root, newRoot))
+	return errkind.WithName(s.touch("unmount newroot", func() error { return s.Machine.Mounts.Unmount(above) }), "UnmountNewroot")
 }
 
 func (s osService) mountTree(r *osRun, c *hostconfig.Config, root string, whole bool) error {
 	spec, paths := &c.Spec().Storage, toMap(r.State.Paths)
 	for _, f := range storage.MountOrder(spec) {
 		at := path.Clean(f.MountPoint.Path)
-		folder, err := folderIn(root, at)
-		if err != nil {
-			return fmt.Errorf("mount %s: %w", at, err)
-		}
-		if f.Type == hostconfig.Tmpfs {
-			if err := s.Machine.Mounts.Mount("tmpfs", folder, "tmpfs", ""); err != nil {
+		file := mount.FileSystem{Source: "tmpfs", Type: "tmpfs", NoExec: !whole}
+		if f.Type != hostconfig.Tmpfs {
+			dev, err := storage.Device(spec, paths, r.State.Slot, f.DeviceID)
+			if err != nil {
 				return err
 			}
-			continue
+			file.Source = dev
+			if file.Type, err = s.fstypeOf(dev); err != nil {
+				return fmt.Errorf("mount %s: %w", at, err)
+			}
 		}
-		dev, err := storage.Device(spec, paths, r.State.Slot, f.DeviceID)
-		if err != nil {
+		if err := s.mountIn(root, at, file); err != nil {
 			return err
-		}
-		typ, err := s.fstypeOf(dev)
-		if err == nil {
-			err = s.Machine.Mounts.Mount(dev, folder, typ, "")
-		}
-		if err != nil {
-			return fmt.Errorf("mount %s: %w", at, err)
 		}
 	}
 	if !whole {
 		return nil
 	}
-	for _, m := range []struct{ source, at, typ string }{
-		{"/dev", "/dev", mount.Bind}, {"/sys", "/sys", mount.Bind}, {"proc", "/proc", "proc"}, {"tmpfs", "/run", "tmpfs"}, {"tmpfs", "/tmp", "tmpfs"},
+	for _, m := range []struct {
+		at string
+		mount.FileSystem
+	}{
+		{"/dev", mount.FileSystem{Source: "/dev", Type: mount.Bind}},
+		{"/sys", mount.FileSystem{Source: "/sys", Type: mount.Bind, NoExec: true}},
+		{"/proc", mount.FileSystem{Source: "proc", Type: "proc", NoExec: true}},
+		{"/run", mount.FileSystem{Source: "tmpfs", Type: "tmpfs"}},
+		{"/tmp", mount.FileSystem{Source: "tmpfs", Type: "tmpfs"}},
 	} {
-		folder, err := folderIn(root, m.at)
-		if err == nil {
-			err = s.Machine.Mounts.Mount(m.source, folder, m.typ, "")
-		}
-		if err != nil {
-			return fmt.Errorf("mount %s: %w", m.at, err)
+		if err := s.mountIn(root, m.at, m.FileSystem); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// folderIn makes the folder of a mount point, never outside of the tree.
-func folderIn(root, at string) (string, error) {
-	if at == "/" {
-		return root, nil
+// mountIn mounts a file system in the tree, never outside of it. The folder is made
+// where it is missing.
+func (s osService) mountIn(root, at string, f mount.FileSystem) error {
+	dir, err := inroot.FS(root).MakeDir(at, 0o755)
+	if err == nil {
+		err = errors.Join(s.Machine.Mounts.Mount(f, dir.File()), dir.Close())
 	}
-	return osconfig.Folder(root, at)
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", at, err)
+	}
+	return nil
 }
 
 func (s osService) postProvision(ctx context.Context, r *osRun) error {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/systemd"
 )
 
@@ -122,7 +124,7 @@ func (s *Service) runScript(ctx context.Context, id string, j job) (said []byte,
 		if err := s.bringInside(&j); err != nil {
 			return nil, fmt.Errorf("write script: %w", err)
 		}
-		defer func() { err = errors.Join(err, atomicfile.Remove(s.inside(j))) }()
+		defer func() { err = errors.Join(err, s.inside(j, (*inroot.Dir).Remove)) }()
 	}
 	if err := atomicfile.Write(base+".run", []byte(j.wrapper(s.onHost(base+".status"))), 0o700); err != nil {
 		return nil, fmt.Errorf("write script: %w", err)
@@ -171,19 +173,34 @@ func (j job) wrapper(status string) string {
 	return b.String()
 }
 
-// bringInside copies a script to where it is seen from the tree that it runs in.
+// bringInside copies a script to where it is seen from the tree that it runs in, and
+// nowhere else: what leads out of the tree by a link leads to a place in it.
 func (s *Service) bringInside(j *job) error {
-	from := filepath.Join(s.Root, j.file)
-	j.file = "/tmp/trident-script-" + j.id
-	text, err := os.ReadFile(from)
+	text, err := os.ReadFile(filepath.Join(s.Root, j.file))
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(s.inside(*j), text, 0o700)
+	j.file = "/" + scriptDir + "/trident-script-" + j.id
+	return s.inside(*j, func(dir *inroot.Dir, name string) error {
+		return dir.Replace(name, 0o700, func(f *os.File) error {
+			_, err := f.Write(text)
+			return err
+		})
+	})
 }
 
-// inside is where the script of a job that runs in a tree is on the host.
-func (s *Service) inside(j job) string { return filepath.Join(s.Root, j.tree, j.file) }
+// scriptDir is the folder of a tree for scripts that run in it: memory, where the tree
+// is mounted for programs.
+const scriptDir = "tmp"
+
+// inside gives use the folder and the name of the script of a job that runs in a tree.
+func (s *Service) inside(j job, use func(dir *inroot.Dir, name string) error) error {
+	dir, err := inroot.FS(filepath.Join(s.Root, j.tree)).MakeDir(path.Dir(j.file), 0o755)
+	if err != nil {
+		return err
+	}
+	return errors.Join(use(dir, path.Base(j.file)), dir.Close())
+}
 
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 

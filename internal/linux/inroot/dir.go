@@ -50,13 +50,17 @@ func (d *Dir) fd() int { return int(d.file.Fd()) }
 // Path is what the OS in the tree called the folder when it was opened, for people.
 func (d *Dir) Path() string { return d.path }
 
-// OnHost is the path of the folder on this host. It holds as long as nobody moves the
-// folder: use it only where nobody else can, and see IsForeign.
-func (d *Dir) OnHost() (string, error) { return os.Readlink(d.ViaFD()) }
+// File is the folder for a system call that takes its descriptor; it is closed with d.
+func (d *Dir) File() *os.File { return d.file }
 
-// ViaFD is a path that leads to this very folder as long as it is open, for a system
-// call of this process that takes a path.
-func (d *Dir) ViaFD() string { return "/proc/self/fd/" + strconv.Itoa(d.fd()) }
+// OnHost is the path of the folder on this host. It leads there as long as nobody moves
+// the folder, which its users could: that it is foreign is an error of kind Precondition.
+func (d *Dir) OnHost() (string, error) {
+	if d.IsForeign() {
+		return "", errkind.Errorf(errkind.Precondition, "%s belongs to user ID %d, and must belong to root", d.path, d.st.Uid)
+	}
+	return os.Readlink("/proc/self/fd/" + strconv.Itoa(d.fd()))
+}
 
 // IsForeign reports whether a user other than the superuser owns the folder, and could
 // have put it, or another one of theirs, where it is.

@@ -24,11 +24,21 @@ import (
 // mounted below it.
 const Bind = "bind"
 
+// A FileSystem is one that is mounted: a device, a folder (with type Bind), or one that
+// the kernel makes up.
+type FileSystem struct {
+	Source, Type string
+	Options      string // those of the type
+	// NoExec: no program on it can be run.
+	NoExec bool
+}
+
 // Mounter mounts. It is an interface because only root can.
 type Mounter interface {
-	// Mount mounts a device, or with type Bind a folder, on the folder target.
-	// Nothing on it can be set user ID; options are those of the type.
-	Mount(source, target, fstype, options string) error
+	// Mount mounts a file system on a folder that is open, wherever that is by now. No
+	// program on it gets another user's rights (nosuid), and but for Bind no file on it
+	// is a device (nodev).
+	Mount(f FileSystem, on *os.File) error
 	// Unmount unmounts all that is mounted on the folder target and below. That it
 	// is nothing is no error; that something is in use is one of kind Precondition.
 	Unmount(target string) error
@@ -40,19 +50,19 @@ type Host struct{}
 var _ Mounter = Host{}
 
 // Mount implements Mounter.
-func (Host) Mount(source, target, fstype, options string) error {
-	flags := uintptr(unix.MS_NODEV)
-	switch fstype {
-	case Bind:
-		if err := bind(source, target); err != nil {
-			return fmt.Errorf("mount %s on %s: %w", source, target, kinded(err, fstype))
+func (Host) Mount(f FileSystem, on *os.File) error {
+	var err error
+	if f.Type == Bind {
+		err = bind(f, on)
+	} else {
+		flags := uintptr(unix.MS_NODEV | unix.MS_NOSUID)
+		if f.NoExec {
+			flags |= unix.MS_NOEXEC
 		}
-		return nil
-	case "proc", "sysfs", "tmpfs":
-		flags |= unix.MS_NOSUID
+		err = unix.Mount(f.Source, fmt.Sprintf("/proc/self/fd/%d", on.Fd()), f.Type, flags, f.Options)
 	}
-	if err := unix.Mount(source, target, fstype, flags, options); err != nil {
-		return fmt.Errorf("mount %s on %s: %w", source, target, kinded(err, fstype))
+	if err != nil {
+		return fmt.Errorf("mount %s on %s: %w", f.Source, on.Name(), kinded(err, f.Type))
 	}
 	return nil
 }
@@ -61,17 +71,20 @@ func (Host) Mount(source, target, fstype, options string) error {
 // does so before anybody sees it: services have the mounts of this host in namespaces
 // of their own, and lose there only what was never of the original's kin. What stayed
 // there would keep the disk below busy (mount_namespaces(7)).
-func bind(source, target string) error {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+func bind(f FileSystem, on *os.File) error {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, f.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Close(tree) }()
-	err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Propagation: unix.MS_SLAVE})
-	if err != nil {
+	attr := unix.MountAttr{Propagation: unix.MS_SLAVE, Attr_set: unix.MOUNT_ATTR_NOSUID}
+	if f.NoExec {
+		attr.Attr_set |= unix.MOUNT_ATTR_NOEXEC
+	}
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
 		return err
 	}
-	return unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	return unix.MoveMount(tree, "", int(on.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 
 func kinded(err error, fstype string) error {

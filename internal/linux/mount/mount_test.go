@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,10 +38,10 @@ func TestWhatIsMountedIsUnmountedWithAllBelowIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	var h Host
-	if err := h.Mount(source, target, Bind, ""); err != nil {
+	if err := mountOn(FileSystem{Source: source, Type: Bind}, target); err != nil {
 		t.Skip("cannot mount here: ", err)
 	}
-	if err := h.Mount("none", filepath.Join(target, "inner"), "tmpfs", "size=64k"); err != nil {
+	if err := mountOn(FileSystem{Source: "none", Type: "tmpfs", Options: "size=64k"}, filepath.Join(target, "inner")); err != nil {
 		t.Error(err)
 	}
 	if err := os.WriteFile(filepath.Join(target, "inner/file"), nil, 0o600); err != nil {
@@ -58,4 +59,13 @@ func TestWhatIsMountedIsUnmountedWithAllBelowIt(t *testing.T) {
 	if err := h.Unmount(target); err != nil {
 		t.Errorf("nothing is mounted: %v", err)
 	}
+}
+
+// mountOn leaves nothing open, which would keep what is mounted busy.
+func mountOn(f FileSystem, dir string) error {
+	on, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(Host{}.Mount(f, on), on.Close())
 }

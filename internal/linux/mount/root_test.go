@@ -60,13 +60,13 @@ func TestWhatIsUnmountedIsGoneForServicesWithMountsOfTheirOwn(t *testing.T) {
 	if err := os.Mkdir(target, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Mount("none", target, "tmpfs", "size=64k"); err != nil {
+	if err := mountOn(FileSystem{Source: "none", Type: "tmpfs", Options: "size=64k"}, target); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Mkdir(dev, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Mount("/dev", dev, Bind, ""); err != nil {
+	if err := mountOn(FileSystem{Source: "/dev", Type: Bind}, dev); err != nil {
 		t.Fatal(err)
 	}
 	if got := mounts(theirs); !strings.Contains(got, " "+dev+" ") {
