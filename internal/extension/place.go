@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
@@ -26,40 +25,31 @@ const storeDir = "var/lib/trident/extensions"
 var storedName = regexp.MustCompile(`^[0-9a-f]{96}\.raw$`)
 
 // folder finds a folder of the host as the host itself would, so that no link in
-// it leads out of the root folder; "" when there is none. With make it makes it,
-// and those above, with mode perm.
+// it leads out of the root folder; "" when there is none. With perm it makes it,
+// and those above, with that mode, whatever the umask. A folder that a user other
+// than root could change is an error of kind Precondition: its images would have
+// the rights of root.
 func (s *Store) folder(dir string, perm fs.FileMode) (string, error) {
-	real, err := resolve(s.Root, dir)
-	if err != nil || real != "" || perm == 0 {
-		return real, err
+	real, err := s.open(dir, perm)
+	if err != nil {
+		return "", fmt.Errorf("folder /%s: %w", dir, err)
 	}
-	parent := path.Dir(dir)
-	above := s.Root
-	if parent != "." {
-		if above, err = s.folder(parent, perm); err != nil {
-			return "", err
-		}
-	}
-	if err := os.Mkdir(filepath.Join(above, path.Base(dir)), perm); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", fmt.Errorf("make folder: %w", err)
-	}
-	if err := atomicfile.SyncDir(above); err != nil {
-		return "", err
-	}
-	real, err = resolve(s.Root, dir)
-	if err == nil && real == "" {
-		err = errkind.Errorf(errkind.Precondition, "make folder /%s: there is a link to nowhere in its place", dir)
-	}
-	return real, err
+	return real, nil
 }
 
-// resolve returns the folder that dir leads to below root, or "".
-func resolve(root, dir string) (string, error) {
-	real, err := inroot.FS(root).Folder(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+func (s *Store) open(dir string, perm fs.FileMode) (string, error) {
+	d, err := inroot.FS(s.Root).Dir(dir)
+	if errors.Is(err, fs.ErrNotExist) && perm != 0 {
+		d, err = inroot.FS(s.Root).MakeDir(dir, perm)
+	}
+	if _, dangling := errors.AsType[*inroot.DanglingError](err); (dangling || errors.Is(err, fs.ErrNotExist)) && perm == 0 {
 		return "", nil
 	}
-	return real, err
+	if err != nil {
+		return "", err
+	}
+	real, err := d.OnHost()
+	return real, errors.Join(err, d.Close())
 }
 
 // spot is a place for an extension on disk.

@@ -68,7 +68,7 @@ type AdditionalFile struct {
 	Content *string `key:"content,null"`
 	// The file that is copied, on the OS that does the servicing. Either this or content.
 	Source string `key:"source,null" is:"file"`
-	// Its permissions as octal digits that start with 0, up to 0777. Left out, they are 0664.
+	// Its permissions as octal digits that start with 0, up to 0777. Left out, they are those of the source, or 0664 for content.
 	Permissions string `key:"permissions,null"`
 }
 

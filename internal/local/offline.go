@@ -55,7 +55,16 @@ func Initialize(ctx context.Context, in Initialization) (err error) {
 	if err != nil {
 		return err
 	}
-	store, err := hoststate.Open(ctx, filepath.Join(in.Root, where))
+	folder, err := inroot.FS(in.Root).MakeDir(path.Dir(where), 0o700)
+	if err != nil {
+		return fmt.Errorf("make the folder of the datastore: %w", err)
+	}
+	defer func() { err = errors.Join(err, folder.Close()) }()
+	at, err := folder.OnHost()
+	if err != nil {
+		return fmt.Errorf("make the folder of the datastore: %w", err)
+	}
+	store, err := hoststate.Open(ctx, filepath.Join(at, path.Base(where)))
 	if err != nil {
 		return err
 	}

@@ -16,22 +16,26 @@ import (
 // BaseVersion returns the version that a package or the OS image put into /usr,
 // or "" on a host that has Trident from an extension only.
 func BaseVersion(root string) (string, error) {
-	path := filepath.Join(root, Base)
-	data, err := os.ReadFile(path)
+	data, err := os.ReadFile(filepath.Join(root, Base))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("read base version: %w", err)
 	}
+	return ParseBase(data)
+}
+
+// ParseBase returns the version in the content of the file Base.
+func ParseBase(data []byte) (string, error) {
 	var base struct {
 		Version string `json:"version"`
 	}
 	if err := json.Unmarshal(data, &base); err != nil {
-		return "", fmt.Errorf("read base version from %s: %w", path, err)
+		return "", fmt.Errorf("read base version from /%s: %w", Base, err)
 	}
 	if _, err := version.Parse(base.Version); err != nil {
-		return "", fmt.Errorf("read base version from %s: %w", path, err)
+		return "", fmt.Errorf("read base version from /%s: %w", Base, err)
 	}
 	return base.Version, nil
 }

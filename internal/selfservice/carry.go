@@ -1,11 +1,12 @@
 package selfservice
 
 import (
+	"errors"
 	"fmt"
-	"io"
-	"os"
+	"io/fs"
 	"path/filepath"
 
+	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/rescue"
 )
 
@@ -18,18 +19,61 @@ func (s *Service) Carry(root string) (version string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("carry trident across: %w", err)
 	}
-	base, err := rescue.BaseVersion(root)
+	base, err := baseIn(root)
 	if err != nil {
 		return "", fmt.Errorf("carry trident across: %w", err)
 	}
 	if active == "" || base != "" && compare(base, active) >= 0 {
 		active, link = "", ""
-	} else if err := os.MkdirAll(filepath.Join(root, filepath.Dir(rescue.Link)), 0o755); err != nil {
-		return "", fmt.Errorf("carry trident across: %w", err)
 	}
-	err = s.touch("carry trident", func() error { return rescue.SystemHost{Root: root, Out: io.Discard}.Swing(link) })
-	if err != nil {
+	if err := s.touch("carry trident", func() error { return linkIn(root, link) }); err != nil {
 		return "", fmt.Errorf("carry trident across: %w", err)
 	}
 	return active, nil
+}
+
+// baseIn is rescue.BaseVersion for a tree whose links may lead out of it.
+func baseIn(root string) (string, error) {
+	data, err := inroot.FS(root).ReadFile(rescue.Base, 1<<20)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read base version: %w", err)
+	}
+	return rescue.ParseBase(data)
+}
+
+// linkIn makes the link by which systemd finds our extension in a tree say target, or
+// removes it where that is "". No link of the tree leads out of it.
+func linkIn(root, target string) (err error) {
+	at := inroot.FS(root)
+	dir, name := filepath.Split(rescue.Link)
+	var d *inroot.Dir
+	if target == "" {
+		d, err = at.Dir(dir)
+		if _, dangling := errors.AsType[*inroot.DanglingError](err); dangling || errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	} else {
+		d, err = at.MakeDir(dir, 0o755)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	if target == "" {
+		return d.Remove(name)
+	}
+	return errors.Join(d.Sweep(name), d.Symlink(target, name, -1, -1))
+}
+
+// makeFolder makes a folder of the host, and those above, that everybody can enter,
+// whatever the umask.
+func (s *Service) makeFolder(name string) error {
+	d, err := inroot.FS(s.Root).MakeDir(name, 0o755)
+	if err != nil {
+		return err
+	}
+	return d.Close()
 }

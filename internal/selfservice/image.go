@@ -101,7 +101,7 @@ func (s *Service) swing(i *image, v string) error {
 // swingBack points the link to where it pointed before; it has to work also when
 // what lies there would not be trusted any more.
 func (s *Service) swingBack(link string) error {
-	if err := os.MkdirAll(filepath.Join(s.Root, filepath.Dir(rescue.Link)), 0o755); err != nil {
+	if err := s.makeFolder(filepath.Dir(rescue.Link)); err != nil {
 		return fmt.Errorf("swing extension link: %w", err)
 	}
 	return rescue.SystemHost{Root: s.Root, Out: io.Discard}.Swing(link)

@@ -50,7 +50,7 @@ func (s *Service) onHost(path string) string {
 
 func (s *Service) writeBootUnit() error {
 	unit, wants := filepath.Join(s.Root, bootUnitPath), filepath.Join(s.Root, bootWantsPath)
-	if err := os.MkdirAll(filepath.Dir(wants), 0o755); err != nil {
+	if err := s.makeFolder(filepath.Dir(bootWantsPath)); err != nil {
 		return fmt.Errorf("write rescue unit: %w", err)
 	}
 	if err := atomicfile.Write(unit, []byte(bootUnit), 0o644); err != nil {

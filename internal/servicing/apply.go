@@ -117,7 +117,7 @@ func (s *Service) writeFiles(ctx context.Context, r *opRun) error {
 
 func (s *Service) changeFiles(r *opRun, w work) error {
 	for _, f := range w.change.Files.Write {
-		mode, err := modeOf(f)
+		mode, err := s.modeOf(f)
 		if err != nil {
 			return fmt.Errorf("write %s: %w", f.Destination, err)
 		}

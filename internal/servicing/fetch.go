@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
@@ -118,6 +119,8 @@ func (s *Service) resolveOwn(ctx context.Context, r *opRun, own []extension.Imag
 type source struct {
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256"`
+	// Mode is that of the file, in octal digits. Releases up to 1.0 did not record it.
+	Mode string `json:"mode,omitempty"`
 }
 
 const manifestName = "sources.json"
@@ -163,15 +166,15 @@ func (s *Service) copySources(ctx context.Context, names []string) error {
 		if err := ctx.Err(); err != nil {
 			return errkind.With(errkind.Cancelled, err)
 		}
-		sum := ""
+		var copied source
 		err := s.touch("copy source", func() (err error) {
-			sum, err = s.copySource(name)
+			copied, err = s.copySource(name)
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("read %s: %w", name, err)
 		}
-		list = append(list, source{name, sum})
+		list = append(list, copied)
 	}
 	text, err := json.Marshal(list)
 	if err != nil {
@@ -182,39 +185,55 @@ func (s *Service) copySources(ctx context.Context, names []string) error {
 	})
 }
 
-func (s *Service) copySource(name string) (sum string, err error) {
-	f, err := inroot.FS(s.Root).Open(name[1:])
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", errkind.With(errkind.Invalid, err)
+// copySource copies a file that a configuration names, not one that a user of the host
+// has put a link to in its place.
+func (s *Service) copySource(name string) (source, error) {
+	dir, base, err := inroot.FS(s.Root).Target(name)
+	if _, dangling := errors.AsType[*inroot.DanglingError](err); dangling || errors.Is(err, fs.ErrNotExist) {
+		return source{}, errkind.With(errkind.Invalid, err)
 	}
 	if err != nil {
-		return "", err
+		return source{}, err
+	}
+	defer dir.Close()
+	if info, err := dir.Lstat(base); err != nil {
+		return source{}, err
+	} else if !info.Mode().IsRegular() {
+		return source{}, errkind.Errorf(errkind.Invalid, "it is not a regular file")
+	}
+	f, err := dir.Open(base)
+	if err != nil {
+		return source{}, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return "", err
-	case !info.Mode().IsRegular():
-		return "", errkind.Errorf(errkind.Invalid, "it is not a regular file")
+		return source{}, err
 	case info.Size() > osconfig.MaxFile:
-		return "", errkind.Errorf(errkind.TooLarge, "it has %d bytes, and %d are allowed", info.Size(), osconfig.MaxFile)
+		return source{}, errkind.Errorf(errkind.TooLarge, "it has %d bytes, and %d are allowed", info.Size(), osconfig.MaxFile)
 	}
 	h := sha256.New()
 	err = atomicfile.WriteFunc(s.copied(name), 0o600, func(w io.Writer) error {
 		_, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(f, osconfig.MaxFile))
 		return err
 	})
-	return hex.EncodeToString(h.Sum(nil)), err
+	return source{name, hex.EncodeToString(h.Sum(nil)), fmt.Sprintf("%04o", info.Mode().Perm())}, err
 }
 
-// checkSources looks whether the copies are what they were when they were made.
-func (s *Service) checkSources(names []string) error {
+// copies are the sources that are copied.
+func (s *Service) copies() ([]source, error) {
 	text, err := inroot.FS(s.stagedDir()).ReadFile(manifestName, 16<<20)
 	var list []source
 	if err == nil {
 		err = json.Unmarshal(text, &list)
 	}
+	return list, err
+}
+
+// checkSources looks whether the copies are what they were when they were made.
+func (s *Service) checkSources(names []string) error {
+	list, err := s.copies()
 	if errors.Is(err, fs.ErrNotExist) && len(names) == 0 {
 		return nil
 	}
@@ -246,6 +265,35 @@ func (s *Service) checkSource(l source) error {
 		return fmt.Errorf("the copy of %s has changed", l.Path)
 	}
 	return nil
+}
+
+// contentMode is that of an additional file with its content in the configuration, if it
+// has no permissions there.
+const contentMode = 0o664
+
+// modeOf is what an additional file may be used for: what the configuration says, or
+// else what its source was used for when it was copied.
+func (s *Service) modeOf(f hostconfig.AdditionalFile) (fs.FileMode, error) {
+	digits := f.Permissions
+	if digits == "" {
+		if f.Content != nil {
+			return contentMode, nil
+		}
+		list, err := s.copies()
+		if err != nil {
+			return 0, err
+		}
+		i := slices.IndexFunc(list, func(l source) bool { return l.Path == absolute(f.Source) })
+		if i < 0 || list[i].Mode == "" { // copied by a release that gave all files the same one
+			return contentMode, nil
+		}
+		digits = list[i].Mode
+	}
+	n, err := strconv.ParseUint(digits, 8, 9)
+	if err != nil {
+		return 0, errkind.Errorf(errkind.Invalid, "its permissions: %w", err)
+	}
+	return fs.FileMode(n), nil
 }
 
 // content opens what an additional file shall have.

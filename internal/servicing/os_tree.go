@@ -10,7 +10,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -182,7 +181,7 @@ func (s osService) setUpOS(ctx context.Context, _ *osRun, c *hostconfig.Config, 
 
 func (s osService) placeFiles(_ context.Context, r *osRun, c *hostconfig.Config, root string) error {
 	for _, f := range c.Spec().OS.AdditionalFiles {
-		mode, err := modeOf(f)
+		mode, err := s.modeOf(f)
 		if err == nil {
 			err = s.touch("write file", func() error {
 				return osconfig.Write(root, absolute(f.Destination), mode, func(out io.Writer) error { return s.content(f, out) })
@@ -194,17 +193,6 @@ func (s osService) placeFiles(_ context.Context, r *osRun, c *hostconfig.Config,
 		r.Logf(slog.LevelInfo, "%s is written", f.Destination)
 	}
 	return nil
-}
-
-func modeOf(f hostconfig.AdditionalFile) (fs.FileMode, error) {
-	if f.Permissions == "" {
-		return 0o664, nil
-	}
-	n, err := strconv.ParseUint(f.Permissions, 8, 9)
-	if err != nil {
-		return 0, errkind.Errorf(errkind.Invalid, "its permissions: %w", err)
-	}
-	return fs.FileMode(n), nil
 }
 
 // placeExtensions brings the extensions of the configuration into the new OS, which
