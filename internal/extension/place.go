@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
@@ -42,8 +43,12 @@ func (s *Store) open(dir string, perm fs.FileMode) (string, error) {
 	if errors.Is(err, fs.ErrNotExist) && perm != 0 {
 		d, err = inroot.FS(s.Root).MakeDir(dir, perm)
 	}
-	if _, dangling := errors.AsType[*inroot.DanglingError](err); (dangling || errors.Is(err, fs.ErrNotExist)) && perm == 0 {
+	_, dangling := errors.AsType[*inroot.DanglingError](err)
+	switch {
+	case perm == 0 && (dangling || errors.Is(err, fs.ErrNotExist)):
 		return "", nil
+	case dangling:
+		return "", errkind.Errorf(errkind.Precondition, "there is a link to nowhere in its place: %w", err)
 	}
 	if err != nil {
 		return "", err
