@@ -5,15 +5,20 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 )
+
+// The umask of tridentd.service holds for all tests.
+var _ = unix.Umask(0o077)
 
 // tree makes files below a new folder: content that starts with "->" makes a link,
 // a name that ends in "/" a folder.
@@ -23,11 +28,11 @@ func tree(t *testing.T, files map[string]string) string {
 	for name, content := range files {
 		file := filepath.Join(root, name)
 		target, isLink := strings.CutPrefix(content, "->")
-		err := os.MkdirAll(filepath.Dir(file), 0o755)
+		err := makeFolders(root, path.Dir(name))
 		switch {
 		case err != nil:
 		case strings.HasSuffix(name, "/"):
-			err = os.MkdirAll(file, 0o755)
+			err = makeFolders(root, name)
 		case isLink:
 			err = os.Symlink(target, file)
 		default:
@@ -38,6 +43,17 @@ func tree(t *testing.T, files map[string]string) string {
 		}
 	}
 	return root
+}
+
+// makeFolders makes folders below root that everybody can enter.
+func makeFolders(root, name string) error {
+	for at := path.Clean(name); at != "."; at = path.Dir(at) {
+		dir := filepath.Join(root, at)
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // look is what is below a folder.

@@ -76,7 +76,8 @@ func units(root string) run.Runner {
 		}
 		dir := filepath.Join(root, "etc/systemd/system/multi-user.target.wants")
 		link := filepath.Join(dir, args[4])
-		if err := errors.Join(os.MkdirAll(dir, 0o755), os.RemoveAll(link)); err != nil || args[2] == "disable" {
+		// As the tools of the host it has another umask than this process.
+		if err := errors.Join(makeFolders(root, "etc/systemd/system/multi-user.target.wants"), os.RemoveAll(link)); err != nil || args[2] == "disable" {
 			return nil, err
 		}
 		return nil, os.Symlink("/dev/null", link)

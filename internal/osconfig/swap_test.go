@@ -246,3 +246,18 @@ func TestASwapInALoopLeadsNothingElsewhere(t *testing.T) {
 		t.Errorf("of %d rounds %d wrote and %d restored, with %d swaps: it proves nothing", rounds, wrote, restored, swapped)
 	}
 }
+
+func TestFoldersAreOpenWhateverTheUmask(t *testing.T) {
+	root := tree(t, map[string]string{"etc/": ""})
+	if err := errors.Join(
+		Write(root, "/etc/app/conf.d/a.conf", 0o644, text("x")), Link(root, "/etc/systemd/system/x.wants/y", "../y"),
+		WriteNetwork(root, hostconfig.Netplan{"version": 2}),
+	); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"etc/app", "etc/app/conf.d", "etc/systemd", "etc/systemd/system", "etc/systemd/system/x.wants", "etc/netplan"} {
+		if info, err := os.Stat(filepath.Join(root, dir)); err != nil || info.Mode().Perm() != 0o755 {
+			t.Errorf("%s: %v, %v", dir, info, err)
+		}
+	}
+}

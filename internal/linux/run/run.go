@@ -12,9 +12,12 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -33,9 +36,27 @@ type Runner interface {
 // Host is the Runner that really does.
 type Host struct{}
 
-// Run implements Runner.
+// Run implements Runner. The tool has the umask of a login of root, not that of this
+// process: what it makes in an OS, as systemctl makes folders of links, is for all to
+// read unless the tool says otherwise.
 func (Host) Run(ctx context.Context, name string, args ...string) ([]byte, error) {
-	return Output(ctx, Command{Path: name, Args: args})
+	return output(ctx, Command{Path: name, Args: args}, startOpen)
+}
+
+// startOpen starts a tool with the umask 022. Threads of a process share one, so the
+// thread that starts the tool leaves the others, and ends with this.
+func startOpen(cmd *exec.Cmd) error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: it is no thread for anybody else
+		err := unix.Unshare(unix.CLONE_FS)
+		if err == nil {
+			unix.Umask(0o022)
+			err = cmd.Start()
+		}
+		started <- err
+	}()
+	return <-started
 }
 
 // Func is a Runner made of a function: the stand-in for a host in tests.
@@ -74,6 +95,10 @@ func (e *ExitError) Error() string {
 // all that it started are killed. A tool that is not installed is an error of
 // kind Precondition, one that writes more than 1 MiB of kind TooLarge.
 func Output(ctx context.Context, c Command) ([]byte, error) {
+	return output(ctx, c, (*exec.Cmd).Start)
+}
+
+func output(ctx context.Context, c Command, start func(*exec.Cmd) error) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
 	cmd.Env, cmd.Dir, cmd.Stdin = c.Env, c.Dir, c.Stdin
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -82,7 +107,10 @@ func Output(ctx context.Context, c Command) ([]byte, error) {
 	stdout, stderr := &head{max: maxOutput}, &tail{max: maxStderr}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 
-	err := cmd.Run()
+	err := start(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
 	switch exit, ok := errors.AsType[*exec.ExitError](err); {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("run %s: %w", c.Path, context.Cause(ctx))
