@@ -2,6 +2,7 @@ package osconfig
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -258,6 +259,44 @@ func TestFoldersAreOpenWhateverTheUmask(t *testing.T) {
 	for _, dir := range []string{"etc/app", "etc/app/conf.d", "etc/systemd", "etc/systemd/system", "etc/systemd/system/x.wants", "etc/netplan"} {
 		if info, err := os.Stat(filepath.Join(root, dir)); err != nil || info.Mode().Perm() != 0o755 {
 			t.Errorf("%s: %v, %v", dir, info, err)
+		}
+	}
+}
+
+// Links of an image that would lead to the host that services it, or to another host's
+// files, if they were followed from there.
+func TestASetupStaysInItsTree(t *testing.T) {
+	needsRoot(t)
+	for _, name := range []string{
+		"root/.ssh", "home", "etc/ssh/sshd_config.d", "etc/netplan", "etc/modprobe.d", "etc/modules-load.d", "etc/systemd", "etc/hostname",
+		"etc/skel", "etc/passwd", "etc/shadow", "root", "srv",
+	} {
+		outside := tree(t, map[string]string{"d/.ssh/authorized_keys": keysOfRoot, "d/f": "x"})
+		file := strings.HasPrefix(name, "etc/passwd") || strings.HasPrefix(name, "etc/shadow") || name == "etc/hostname"
+		target := filepath.Join(outside, "d")
+		if file {
+			target = filepath.Join(outside, "d/f")
+		}
+		for _, target := range []string{target, "../../../../../../../../../../../.." + target} {
+			files := maps.Clone(image)
+			maps.DeleteFunc(files, func(n, _ string) bool { return n == name || strings.HasPrefix(n, name+"/") })
+			files[name] = "->" + target
+			root := tree(t, files)
+			before := render(t, outside)
+			for _, there := range []bool{false, true} { // in the tree, at the place that the link says
+				if there && !file {
+					if err := makeFolders(root, target[strings.Index(target, outside)+1:]); err != nil {
+						t.Fatal(err)
+					}
+				}
+				err := Setup(t.Context(), root, all(), units(root), nil)
+				if err != nil && errkind.Of(err) != errkind.Precondition && !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("/%s is a link to %s: %v", name, target, err)
+				}
+				if got := render(t, outside); got != before {
+					t.Fatalf("/%s is a link to %s: outside was\n%s\nand is\n%s", name, target, before, got)
+				}
+			}
 		}
 	}
 }

@@ -1,0 +1,163 @@
+package servicing
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/linux/mount"
+	"github.com/trident-project/trident/internal/osconfig"
+)
+
+// outward is a host that services an image, and what a link in the image's place of name
+// says to lead to a folder of the host: to that of the same name, or to a trap.
+func outward(t *testing.T, name string) (host string, s *Service, targets map[string]string) {
+	t.Helper()
+	host = tempDir(t)
+	for _, dir := range []string{newRoot, "etc/cron.hourly", "etc/systemd/system", "tmp", "home", "root/.ssh", "var/lib/extensions", "var/lib/trident", "opt/trap"} {
+		if err := os.MkdirAll(filepath.Join(host, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(host, "var/lib/trident/script"), "echo hi\n")
+	write(t, filepath.Join(host, "etc/fstab"), "of the host\n")
+	write(t, filepath.Join(host, "root/.ssh/authorized_keys"), "of the host\n")
+	ups := strings.Repeat("../", 1+strings.Count(newRoot, "/")+strings.Count(name, "/"))
+	return host, &Service{Config: Config{Root: host}}, map[string]string{"absolute": filepath.Join(host, name), "relative": ups + "opt/trap"}
+}
+
+// hostFiles is all of a host but the new root.
+func hostFiles(t *testing.T, host string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	err := filepath.WalkDir(host, func(file string, d fs.DirEntry, err error) error {
+		if err != nil || file == filepath.Join(host, newRoot) {
+			return errors.Join(err, fs.SkipDir)
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		text := []byte(nil)
+		if d.Type().IsRegular() {
+			text, err = os.ReadFile(file)
+		}
+		out[file] = fmt.Sprint(info.Mode(), " ", string(text))
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.SkipDir) {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// mountPoints notes where file systems are mounted.
+type mountPoints []string
+
+func (m *mountPoints) Mount(_ mount.FileSystem, on *os.File) error {
+	at, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", on.Fd()))
+	*m = append(*m, at)
+	return err
+}
+
+func (m *mountPoints) Unmount(string) error { return nil }
+
+func TestALinkOfAnImageLeadsNothingToTheHost(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"tmp", "etc", "etc/cron.hourly", "etc/systemd", "home", "root/.ssh", "root", "var/lib/extensions", "var/lib/trident", "var/lib", "var"} {
+		host, s, targets := outward(t, name)
+		for kind, target := range targets {
+			for _, there := range []bool{false, true} { // in the image, at the place that the link says
+				root := filepath.Join(host, newRoot)
+				if err := errors.Join(os.RemoveAll(root), os.MkdirAll(filepath.Join(root, filepath.Dir(name)), 0o755), os.Symlink(target, filepath.Join(root, name))); err != nil {
+					t.Fatal(err)
+				}
+				if there {
+					inTree := target
+					if kind == "relative" {
+						inTree = "opt/trap"
+					}
+					if err := os.MkdirAll(filepath.Join(root, inTree), 0o755); err != nil {
+						t.Fatal(err)
+					}
+				}
+				before := hostFiles(t, host)
+				var mounts mountPoints
+				s.Machine.Mounts = &mounts
+				in := osService{s}
+				write := func(name string) error { return in.put(root, name, 0o644, "of the image\n") }
+				// They do not find what the link leads to, unless it is there.
+				for what, err := range map[string]error{
+					"fstab": write("/etc/fstab"), "key": write("/root/.ssh/authorized_keys"), "home": write("/home/u/f"), "cron": write("/etc/cron.hourly/f"),
+					"link": osconfig.Link(root, guardLink, "../"+guardTimer), "ID": osconfig.Carry(host, root, true),
+				} {
+					if err != nil && there {
+						t.Errorf("/%s is a link to %s: %s: %v", name, target, what, err)
+					}
+				}
+				if err := osconfig.Remove(root, "/root/.ssh/authorized_keys"); err != nil {
+					t.Errorf("/%s is a link to %s: remove: %v", name, target, err)
+				}
+				for _, at := range []string{"/tmp", "/home", "/etc", "/var/lib/extensions", "/root/.ssh", "/var/lib/trident"} {
+					if err := in.mountIn(root, at, mount.FileSystem{}); err != nil {
+						t.Errorf("/%s is a link to %s: %v", name, target, err)
+					}
+				}
+				mark, err := inOwnFolder(root, "/"+UnsettledMark)
+				if err != nil {
+					t.Errorf("/%s is a link to %s: %v", name, target, err)
+				}
+				outside := func(at string) bool { return !strings.HasPrefix(at, root+"/") }
+				if slices.ContainsFunc(append(mounts, mark), outside) {
+					t.Errorf("/%s is a link to %s: mounted on %q, wrote to %s", name, target, mounts, mark)
+				}
+				j := job{id: "post-0", file: "/var/lib/trident/script", tree: tree, inside: true}
+				if err := s.bringInside(&j); err != nil {
+					t.Errorf("/%s is a link to %s: %v", name, target, err)
+				}
+				if text, err := inroot.FS(root).ReadFile(j.file[1:], 100); string(text) != "echo hi\n" || err != nil {
+					t.Errorf("/%s is a link to %s: the script is %q, %v", name, target, text, err)
+				}
+				if err := s.inside(j, (*inroot.Dir).Remove); err != nil {
+					t.Error(err)
+				}
+				if diff := cmp.Diff(before, hostFiles(t, host)); diff != "" {
+					t.Fatalf("/%s is a link to %s: %s", name, target, diff)
+				}
+			}
+		}
+	}
+}
+
+func TestOnlyRootCanEnterTheFolderOfTheNewRoot(t *testing.T) {
+	t.Parallel()
+	w := newOSWorld(t, newAlbum(t))
+	above := filepath.Join(w.live, filepath.Dir(newRoot))
+	if err := errors.Join(os.MkdirAll(above, 0o755), os.Chmod(above, 0o755)); err != nil { // as something else may have made it
+		t.Fatal(err)
+	}
+	entered := 0
+	s := &Service{Config: Config{Root: w.live, Machine: Machine{Mounts: &mountPoints{}}}}
+	r := &osRun{}
+	r.State.Asked = "storage: {filesystems: [{mountPoint: {path: /}, source: new, type: tmpfs}]}"
+	err := osService{s}.withTree(t.Context(), r, false, func(*hostconfig.Config, string) error {
+		entered++
+		info, err := os.Stat(above)
+		if err == nil && info.Mode().Perm() != 0o700 {
+			t.Errorf("it is %s", info.Mode())
+		}
+		return err
+	})
+	if err != nil || entered != 1 {
+		t.Error(entered, err)
+	}
+}
