@@ -98,3 +98,24 @@ func TestAReadOnlyTreeIsRefused(t *testing.T) {
 		t.Errorf("machine ID: %v", err)
 	}
 }
+
+// systemctl follows links of the tree from this host's root folder; it must not be asked
+// where they lead out.
+func TestTheRealSystemctlIsNotLedOutOfTheTree(t *testing.T) {
+	for name, inside := range map[string]string{
+		"etc/systemd": "usr/units", "etc/systemd/system": "usr/units", "etc": "usr/etc", "etc/systemd/system/multi-user.target.wants": "usr/wants",
+	} {
+		outside := tree(t, map[string]string{"d/system/": ""})
+		for _, target := range []string{outside + "/d", strings.Repeat("../", 20) + outside[1:] + "/d", strings.Repeat("../", strings.Count(name, "/")) + inside} {
+			root := tree(t, map[string]string{"usr/lib/systemd/system/on.service": unitText, inside + "/": "", name: "->" + target})
+			before := render(t, outside)
+			err := Systemctl(t.Context(), run.Host{}, root, "enable", "on.service")
+			if isIn := !strings.HasSuffix(target, "/d"); isIn && err != nil || !isIn && errkind.Of(err) != errkind.Precondition {
+				t.Errorf("/%s is a link to %s: %v", name, target, err)
+			}
+			if got := render(t, outside); got != before {
+				t.Errorf("/%s is a link to %s: outside is\n%s", name, target, got)
+			}
+		}
+	}
+}

@@ -2,14 +2,20 @@ package osconfig
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/linux/run"
 )
 
 // unitTimeout is how long systemctl may take for one unit.
@@ -47,14 +53,76 @@ func (s setup) systemctl(ctx context.Context, verb string, units []string) error
 		err := s.touch(verb+" "+unit, func() error {
 			ctx, cancel := context.WithTimeoutCause(ctx, unitTimeout, errkind.Errorf(errkind.Timeout, "it took longer than %s", unitTimeout))
 			defer cancel()
-			_, err := s.tools.Run(ctx, "systemctl", "--root", s.root, verb, "--", unit)
-			return err
+			return Systemctl(ctx, s.tools, s.root, verb, unit)
 		})
 		if err != nil {
 			return fmt.Errorf("%s unit %s: %w", verb, unit, err)
 		}
 	}
 	return nil
+}
+
+// Systemctl has systemctl enable or disable a unit of the OS in a tree. systemctl goes
+// by paths of this host: a tree whose links would lead it elsewhere than the OS itself is
+// refused, with an error of kind Precondition.
+func Systemctl(ctx context.Context, tools run.Runner, root, verb, unit string) error {
+	if err := checkUnitFolders(root); err != nil {
+		return err
+	}
+	_, err := tools.Run(ctx, "systemctl", "--root", root, verb, "--", unit)
+	return err
+}
+
+// unitFolder is where systemctl makes links, and folders of links.
+const unitFolder = "/etc/systemd/system"
+
+func checkUnitFolders(root string) error {
+	for _, dir := range []string{"/etc", "/etc/systemd", unitFolder} { // it makes those that are missing
+		if err := leadsAlike(root, dir); err != nil {
+			return err
+		}
+	}
+	names, err := os.ReadDir(filepath.Join(root, unitFolder))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range names {
+		ofLinks := slices.Contains([]string{".wants", ".requires", ".upholds"}, path.Ext(e.Name()))
+		if !ofLinks || e.Type() != fs.ModeSymlink {
+			continue
+		}
+		if err := leadsAlike(root, path.Join(unitFolder, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leadsAlike fails if a folder of the tree is another one for this host than for the OS.
+func leadsAlike(root, name string) error {
+	here, err := os.Stat(filepath.Join(root, name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	dir, err := inroot.FS(root).Dir(name)
+	if here == nil && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	_, dangling := errors.AsType[*inroot.DanglingError](err)
+	if err != nil && !dangling && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err == nil {
+		there, serr := dir.File().Stat()
+		if err := errors.Join(serr, dir.Close()); err != nil {
+			return err
+		}
+		if here != nil && os.SameFile(here, there) {
+			return nil
+		}
+	}
+	err = errkind.Errorf(errkind.Precondition, "%s is a link, or below one, that would lead systemctl out of the OS", name)
+	return errkind.WithHint(err, "Make it a folder in the image, or a relative link to one.")
 }
 
 // presets has the first boot of a tree keep what was set up: systemd applies all

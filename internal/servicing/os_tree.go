@@ -244,10 +244,7 @@ func (s osService) extensionsInto(ctx context.Context, r *osRun, c *hostconfig.C
 
 // enableIn has a unit started at the boots of the OS in a tree.
 func (s osService) enableIn(ctx context.Context, root, unit string) error {
-	return s.touch("enable "+unit, func() error {
-		_, err := s.Tools.Run(ctx, "systemctl", "--root", root, "enable", "--", unit)
-		return err
-	})
+	return s.touch("enable "+unit, func() error { return osconfig.Systemctl(ctx, s.Tools, root, "enable", unit) })
 }
 
 // setUpTrident tells the new OS's Trident where the datastore is, and lets the newer
