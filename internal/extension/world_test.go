@@ -86,7 +86,7 @@ func (w *world) powerOn(cutAt int, after bool) {
 func (w *world) write(name, content string) {
 	w.t.Helper()
 	file := filepath.Join(w.root, name)
-	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(content), 0o644)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(content), 0o644), os.Chmod(file, 0o644)); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -5,7 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestOnlyMountsOnAFolderAndBelowItAreFound(t *testing.T) {
@@ -68,4 +71,64 @@ func mountOn(f FileSystem, dir string) error {
 		return err
 	}
 	return errors.Join(Host{}.Mount(f, on), on.Close())
+}
+
+func TestWhatIsMountedGivesNobodyRights(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	target := t.TempDir()
+	var h Host
+	for what, test := range map[string]struct {
+		FileSystem
+		with, without int64
+	}{
+		"a file system":         {FileSystem{Source: "none", Type: "tmpfs"}, unix.ST_NOSUID | unix.ST_NODEV, unix.ST_NOEXEC},
+		"one without programs":  {FileSystem{Source: "none", Type: "tmpfs", NoExec: true}, unix.ST_NOSUID | unix.ST_NODEV | unix.ST_NOEXEC, 0},
+		"devices":               {FileSystem{Source: "/dev", Type: Bind}, unix.ST_NOSUID, unix.ST_NODEV},
+		"a folder, no programs": {FileSystem{Source: "/usr", Type: Bind, NoExec: true}, unix.ST_NOSUID | unix.ST_NOEXEC, 0},
+	} {
+		if err := mountOn(test.FileSystem, target); err != nil {
+			t.Skip("cannot mount here: ", err)
+		}
+		var st unix.Statfs_t
+		if err := unix.Statfs(target, &st); err != nil || st.Flags&test.with != test.with || st.Flags&test.without != 0 {
+			t.Errorf("%s: flags %#x, %v", what, st.Flags, err)
+		}
+		if err := h.Unmount(target); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The folder that is meant is the one that was opened.
+func TestALinkThatComesInBetweenLeadsNoMountElsewhere(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	at := filepath.Join(dir, "at")
+	if err := os.Mkdir(at, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	on, err := os.Open(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(os.Mkdir(filepath.Join(dir, "elsewhere"), 0o755), os.Rename(at, filepath.Join(dir, "moved")), os.Symlink("elsewhere", at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var h Host
+	err = h.Mount(FileSystem{Source: "none", Type: "tmpfs"}, on)
+	if cerr := on.Close(); err != nil || cerr != nil {
+		t.Skip("cannot mount here: ", err, cerr)
+	}
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err := errors.Join(err, h.Unmount(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(table), " "+dir+"/moved ") || strings.Contains(string(table), " "+dir+"/elsewhere ") {
+		t.Errorf("the mounts are\n%s", table)
+	}
 }
