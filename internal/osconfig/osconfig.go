@@ -94,8 +94,8 @@ type Kept struct {
 	Target string      `json:"target"` // of a link
 	// Missing is how many of the last folders of the path were not there.
 	Missing int `json:"missing"`
-	// Folder is the last folder of the path that was there. Releases up to 1.0 did
-	// not record it.
+	// Folder is the last folder of the path that was there. It is nil in records of
+	// older releases.
 	Folder *Folder `json:"folder,omitempty"`
 }
 

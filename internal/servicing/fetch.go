@@ -119,7 +119,7 @@ func (s *Service) resolveOwn(ctx context.Context, r *opRun, own []extension.Imag
 type source struct {
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256"`
-	// Mode is that of the file, in octal digits. Releases up to 1.0 did not record it.
+	// Mode is that of the file, in octal digits. It is "" in lists of older releases.
 	Mode string `json:"mode,omitempty"`
 }
 

@@ -46,8 +46,8 @@ func (s osService) withTree(ctx context.Context, r *osRun, whole bool, use func(
 	return use(c, root)
 }
 
-// unmount takes the new OS out of the tree of this host, also where a version before
-// 1.1 has mounted it: on the folder above.
+// unmount takes the new OS out of the tree of this host, also where older releases have
+// mounted it: on the folder above.
 func (s osService) unmount(context.Context, *osRun) error {
 	above := filepath.Dir(filepath.Join(s.Root, newRoot))
 	return errkind.WithName(s.touch("unmount newroot", func() error { return s.Machine.Mounts.Unmount(above) }), "UnmountNewroot")

@@ -1,11 +1,17 @@
-// Package inroot reads the files of an OS tree as that OS would see them.
+// Package inroot reads and changes the files of an OS tree as that OS would see them.
 //
 // The tree may be the running system ("/"), a mounted one, or a folder of a
 // test. Its symlinks, absolute ones too, are followed as if the tree were the
-// whole world, so that a link in it can never lead outside. The kernel does
-// this (openat2(2), RESOLVE_IN_ROOT, Linux 5.6), hence there is no race between
-// looking and opening. os.Root would refuse the absolute links that /etc is
-// full of.
+// whole world, so that a link in it can never lead outside. os.Root would refuse
+// the absolute links that /etc is full of.
+//
+// What is only read is opened by the kernel (openat2(2), RESOLVE_IN_ROOT, Linux
+// 5.6), hence there is no race between looking and opening. What is changed is
+// changed in a [Dir], to which a walk of ours leads, step by step and by descriptor:
+// users of the OS may own folders and links of the path, and be at work on them. A
+// step is refused that one of them could have led to what is not theirs
+// ([UnsafeError]). A folder that a walk has come to stays the same folder, whoever
+// renames it.
 package inroot
 
 import (
@@ -71,23 +77,6 @@ func (r FS) open(op, name string, flags uint64) (*os.File, error) {
 		}
 	}
 	return nil, &fs.PathError{Op: op, Path: full, Err: unix.EAGAIN}
-}
-
-// Folder is where the folder dir is on disk, with all links on the way followed as
-// the OS below the root would. One that is not there is fs.ErrNotExist; what is no
-// folder is an error of kind Precondition.
-func (r FS) Folder(dir string) (string, error) {
-	f, err := r.Open(dir)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	file, ok := f.(*os.File)
-	info, err := f.Stat()
-	if err != nil || !ok || !info.IsDir() {
-		return "", errors.Join(errkind.Errorf(errkind.Precondition, "/%s is not a folder", dir), err)
-	}
-	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
 }
 
 // ReadFile reads a regular file of at most limit bytes.

@@ -130,20 +130,3 @@ func TestATreeThatIsNotThereIsAnError(t *testing.T) {
 		t.Errorf("Open: %v", err)
 	}
 }
-
-func TestAFolderIsWhereTheLinksOfTheTreeLead(t *testing.T) {
-	root := t.TempDir()
-	if err := errors.Join(os.MkdirAll(filepath.Join(root, "data/etc"), 0o755), os.Symlink("/data/etc", filepath.Join(root, "etc")),
-		os.WriteFile(filepath.Join(root, "file"), nil, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := FS(root).Folder("etc"); err != nil || got != filepath.Join(root, "data/etc") {
-		t.Errorf("etc is %q, %v", got, err)
-	}
-	if _, err := FS(root).Folder("none"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("none: %v", err)
-	}
-	if _, err := FS(root).Folder("file"); errkind.Of(err) != errkind.Precondition {
-		t.Errorf("file: %v", err)
-	}
-}
