@@ -191,7 +191,7 @@ func (s *Service) bringInside(j *job) error {
 
 // scriptDir is the folder of a tree for scripts that run in it: memory, where the tree
 // is mounted for programs.
-const scriptDir = "tmp"
+const scriptDir = "run"
 
 // inside gives use the folder and the name of the script of a job that runs in a tree.
 func (s *Service) inside(j job, use func(dir *inroot.Dir, name string) error) error {
