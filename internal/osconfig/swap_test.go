@@ -177,10 +177,10 @@ func TestALinkOfAUserLeadsNoFileElsewhere(t *testing.T) {
 				_, err := Keep(root, adasKeys, filepath.Join(t.TempDir(), "copy"))
 				return err
 			},
-			"users": func() error {
-				uid := uint32(ada)
-				u := hostconfig.User{Name: "ada", UID: &uid, HomeDirectory: "/home/ada/keys/home", SSHPublicKeys: []string{"k"}}
-				return setup{root: root, touch: func(_ string, change func() error) error { return change() }}.makeHome(account{name: u.Name, uid: uid, gid: uid, home: u.HomeDirectory}, defaults{})
+			"home": func() error {
+				p := account{name: "ada", uid: ada, gid: ada, home: "/home/ada/keys/home"}
+				s := setup{root: root, touch: func(_ string, change func() error) error { return change() }}
+				return s.makeHome(p, defaults{skeleton: "/none"})
 			},
 		} {
 			err := act()
