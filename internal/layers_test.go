@@ -52,10 +52,10 @@ var layers = []struct{ pkg, may string }{
 	{"internal/hoststate", "internal/operation internal/linux/inroot internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/operation/operationtest", "internal/operation internal/errkind"},
 	{"internal/operation", "internal/errkind"},
-	{"internal/rescue", "internal/linux/atomicfile internal/version"},
+	{"internal/rescue", "internal/linux/atomicfile internal/linux/unmerged internal/version"},
 
 	// domain: what a host, an image, a key is
-	{"internal/trust", "internal/linux/ddi internal/linux/inroot internal/errkind"},
+	{"internal/trust", "internal/linux/ddi internal/linux/inroot internal/linux/unmerged internal/errkind"},
 	{"internal/extension", "internal/hostinfo internal/fetch internal/systemd internal/linux/ddi internal/linux/gpt internal/linux/inroot internal/linux/loop " +
 		"internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/osconfig", "internal/hostconfig internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
@@ -85,6 +85,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/linux/run", "internal/errkind"},
 	{"internal/linux/outfile", "internal/linux/atomicfile internal/errkind"},
 	{"internal/linux/atomicfile", ""},
+	{"internal/linux/unmerged", ""},
 
 	// words: what every layer speaks of
 	{"internal/errkind/grpckind", "internal/errkind"},

@@ -10,13 +10,20 @@ import (
 	"strings"
 
 	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/linux/unmerged"
 	"github.com/trident-project/trident/internal/version"
 )
 
 // BaseVersion returns the version that a package or the OS image put into /usr,
-// or "" on a host that has Trident from an extension only.
-func BaseVersion(root string) (string, error) {
-	data, err := os.ReadFile(filepath.Join(root, Base))
+// or "" on a host that has Trident from an extension only. It reads the file below
+// the extensions that are merged over /usr: no extension can tell another version.
+func BaseVersion(root string) (_ string, err error) {
+	tree, err := unmerged.Open(root)
+	if err != nil {
+		return "", fmt.Errorf("read base version: %w", err)
+	}
+	defer func() { err = errors.Join(err, tree.Close()) }()
+	data, err := os.ReadFile(filepath.Join(tree.Path(), Base))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}

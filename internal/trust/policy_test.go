@@ -3,12 +3,16 @@ package trust
 import (
 	"crypto/elliptic"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/trident-project/trident/internal/errkind"
 )
 
 func write(t *testing.T, root string, files map[string]string) {
@@ -78,5 +82,80 @@ func TestAHostWithoutCertificatesTrustsNone(t *testing.T) {
 	p, err := Load(t.TempDir())
 	if err != nil || len(p.Certificates()) != 0 {
 		t.Errorf("got %v, %v", p, err)
+	}
+}
+
+// A block that is cut off or damaged is not passed over: the file may have been
+// meant to take trust away, or to add it.
+func TestACutBlockIsAnErrorThatNamesTheFile(t *testing.T) {
+	a := newIdentity(t, ecdsaKey(t, elliptic.P256()), "a", 1)
+	b := newIdentity(t, ecdsaKey(t, elliptic.P256()), "b", 1)
+	one, two := strings.TrimSuffix(a.pem(), "\n"), b.pem()
+	contents := map[string]string{
+		"no line that begins the second": one + "\n" + strings.Join(strings.SplitAfter(two, "\n")[1:], ""),
+		"damaged between two good ones":  one + "\n" + strings.Replace(two, "M", "*", 1) + one + "\n",
+		"the first is damaged":           strings.Replace(two, "M", "*", 1) + one + "\n",
+	}
+	for cut := 1; cut < len(two)-1; cut++ { // the last byte is a line break
+		contents[fmt.Sprintf("after %d bytes of the second", cut)] = one + "\n" + two[:cut]
+	}
+	for name, content := range contents {
+		root := t.TempDir()
+		write(t, root, map[string]string{"usr/lib/trident/trust.d/a.crt": content})
+		if p, err := Load(root); err == nil || !strings.Contains(err.Error(), "/usr/lib/trident/trust.d/a.crt") || errkind.Hint(err) == "" {
+			t.Errorf("%s: %d certificates, %v", name, len(p.Certificates()), err)
+		}
+		if _, err := LoadFiles(filepath.Join(root, "usr/lib/trident/trust.d")); err == nil {
+			t.Errorf("%s: taken from a folder that is named", name)
+		}
+	}
+}
+
+func TestALinkToNowhereRemovesTheVendorsCertificateAndIsShown(t *testing.T) {
+	a := newIdentity(t, ecdsaKey(t, elliptic.P256()), "a", 1)
+	b := newIdentity(t, ecdsaKey(t, elliptic.P256()), "b", 1)
+	root := t.TempDir()
+	write(t, root, map[string]string{"usr/lib/trident/trust.d/a.crt": a.pem(), "usr/lib/trident/trust.d/b.crt": b.pem(), "etc/trident/trust.d/README": ""})
+	if err := os.Symlink("/run/gone.crt", filepath.Join(root, "etc/trident/trust.d/a.crt")); err != nil {
+		t.Fatal(err)
+	}
+	p, err := Load(root)
+	if err != nil || len(p.Certificates()) != 1 || p.Certificates()[0].Subject != "CN=b" {
+		t.Errorf("trusted are %v, %v", p.Certificates(), err)
+	}
+	certs, faults := Survey(root)
+	if len(certs) != 1 || len(faults) != 1 || !strings.Contains(faults[0].Error(), "/etc/trident/trust.d/a.crt") {
+		t.Errorf("survey: %v, %v", certs, faults)
+	}
+}
+
+// A folder that is a link to nowhere may have held masks.
+func TestAFolderThatIsALinkToNowhereIsAnError(t *testing.T) {
+	a := newIdentity(t, ecdsaKey(t, elliptic.P256()), "a", 1)
+	for _, link := range []string{"etc/trident", "etc/trident/trust.d"} {
+		root := t.TempDir()
+		write(t, root, map[string]string{"usr/lib/trident/trust.d/a.crt": a.pem(), "etc/x": ""})
+		if err := errors.Join(os.MkdirAll(filepath.Join(root, filepath.Dir(link)), 0o755), os.Symlink("/run/gone", filepath.Join(root, link))); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := Load(root); err == nil || !strings.Contains(err.Error(), "/"+link) {
+			t.Errorf("%s: %v, %v", link, p.Certificates(), err)
+		}
+		if certs, faults := Survey(root); len(certs) != 1 || len(faults) != 1 {
+			t.Errorf("%s: survey %v, %v", link, certs, faults)
+		}
+	}
+}
+
+func TestOneBrokenFileKeepsAllFromCountingButNotFromBeingShown(t *testing.T) {
+	a := newIdentity(t, ecdsaKey(t, elliptic.P256()), "a", 1)
+	root := t.TempDir()
+	write(t, root, map[string]string{"usr/lib/trident/trust.d/a.crt": a.pem(), "usr/lib/trident/trust.d/b.crt": "words", "etc/trident/trust.d/c.crt/x": ""})
+	if _, err := Load(root); err == nil {
+		t.Error("broken files were passed over")
+	}
+	certs, faults := Survey(root)
+	if len(certs) != 1 || certs[0].Subject != "CN=a" || len(faults) != 2 {
+		t.Errorf("survey: %v, %v", certs, faults)
 	}
 }

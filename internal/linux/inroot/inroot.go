@@ -56,6 +56,16 @@ func (r FS) Stat(name string) (fs.FileInfo, error) {
 	return f.Stat()
 }
 
+// Lstat is about a link itself. It does not open devices.
+func (r FS) Lstat(name string) (fs.FileInfo, error) {
+	f, err := r.open("lstat", name, unix.O_PATH|unix.O_NOFOLLOW)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Stat()
+}
+
 func (r FS) open(op, name string, flags uint64) (*os.File, error) {
 	full := path.Join(string(r), name)
 	if !fs.ValidPath(name) {
@@ -142,12 +152,15 @@ func (r FS) DropIns(suffix string, dirs ...string) ([]string, error) {
 			if _, ok := found[name]; ok || !strings.HasSuffix(name, suffix) {
 				continue
 			}
-			file, err := r.dropIn(path.Join(dir, name))
-			if errors.Is(err, fs.ErrNotExist) {
+			file := path.Join(dir, name)
+			mask, err := r.IsMask(file)
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
 				continue
-			}
-			if err != nil {
+			case err != nil:
 				return nil, err
+			case mask:
+				file = ""
 			}
 			found[name] = file
 		}
@@ -161,23 +174,21 @@ func (r FS) DropIns(suffix string, dirs ...string) ([]string, error) {
 	return files, nil
 }
 
-// dropIn returns file, or "" when it is a mask.
-func (r FS) dropIn(file string) (string, error) {
+// IsMask reports whether a file of settings is empty or leads to /dev/null, so that
+// it stands for no settings. A link to nowhere is fs.ErrNotExist.
+func (r FS) IsMask(file string) (bool, error) {
 	link, err := r.open("stat", file, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
-		return "", err
+		return false, err
 	}
 	defer link.Close()
 	target := make([]byte, unix.PathMax)
 	if n, err := unix.Readlinkat(int(link.Fd()), "", target); err == nil && string(target[:n]) == os.DevNull {
-		return "", nil // also in a tree without device nodes
+		return true, nil // also in a tree without device nodes
 	}
 	info, err := r.Stat(file)
-	switch {
-	case err != nil:
-		return "", err
-	case info.Mode()&fs.ModeCharDevice != 0, info.Mode().IsRegular() && info.Size() == 0:
-		return "", nil
+	if err != nil {
+		return false, err
 	}
-	return file, nil
+	return info.Mode()&fs.ModeCharDevice != 0 || info.Mode().IsRegular() && info.Size() == 0, nil
 }
