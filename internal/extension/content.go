@@ -120,7 +120,7 @@ func forbiddenAttr(info fs.FileInfo) string {
 	}
 	var found []string
 	for name := range x.GetAllXattr() {
-		if name == "security.capability" || strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") {
+		if name == "security.capability" || isOverlayAttr(name) {
 			found = append(found, name)
 		}
 	}
@@ -128,6 +128,10 @@ func forbiddenAttr(info fs.FileInfo) string {
 		return ""
 	}
 	return slices.Min(found)
+}
+
+func isOverlayAttr(name string) bool {
+	return strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")
 }
 
 func (c *contentCheck) link(name string) error {

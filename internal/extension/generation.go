@@ -60,7 +60,7 @@ func (i Image) Stored() string { return "/" + storeDir + "/" + i.ext.SHA384 + ".
 // IsOwn says that it is an image of Trident itself, which goes the way of
 // self-servicing: no Change takes it.
 func (i Image) IsOwn() bool {
-	return i.ext.Class == Sysext && (i.inspection.release.SysextID == Own || i.ext.Name() == Own)
+	return i.inspection.isOwn() || i.ext.Class == Sysext && i.ext.Name() == Own
 }
 
 // Change leads from one generation to another. Its exported fields may be kept

@@ -74,7 +74,19 @@ func inspect(ctx context.Context, file *os.File, class Class, host hostinfo.Host
 	}
 	found, err := inspectTree(tree, v.isUsr, class, host)
 	found.facts = facts
-	return found, errors.Join(err, tree.Close())
+	if err = errors.Join(err, tree.Close()); err == nil && !found.isOwn() {
+		err = reservedInImage(file, mount)
+	}
+	if errors.Is(err, ErrReserved) {
+		err = fmt.Errorf("check content of image: %w", err)
+	}
+	return found, err
+}
+
+// isOwn says that the image claims to be Trident itself. Package trust decides
+// whether it is.
+func (i inspection) isOwn() bool {
+	return i.release.Class == Sysext && (i.release.SysextID == Own || i.release.Name == Own)
 }
 
 // dissectStrictly wants one volume for this host, as an image that is made to be
@@ -144,6 +156,11 @@ func inspectTree(tree fs.FS, isUsr bool, class Class, host hostinfo.Host) (inspe
 		return inspection{}, errkind.Errorf(errkind.Forbidden, "the image contains %s: systemd merges no extension that does", osRelease)
 	}
 	r := found.release
+	if !found.isOwn() {
+		if err := CheckReserved(tree); err != nil {
+			return inspection{}, fmt.Errorf("check content of image: %w", err)
+		}
+	}
 	switch {
 	case !validName(r.Name) || strings.HasSuffix(r.Name, class.suffix()):
 		return inspection{}, errkind.Errorf(errkind.Corrupt, "the image's %s: %q cannot be the name of an extension", class.releaseFile(r.Name), r.Name)

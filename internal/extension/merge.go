@@ -122,6 +122,11 @@ func (s *Store) checkOthers(others []Found, release int) error {
 			return err
 		}
 	}
+	for _, f := range others {
+		if err := c.checkReserved(f, s.mounter()); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -248,9 +248,11 @@ func (s *Store) mounter() mounter {
 	if s.mount != nil {
 		return s.mount
 	}
-	return func(image *os.File, offset, size int64, fstype string) (mounted, error) {
-		return loop.Open(image, offset, size, fstype)
-	}
+	return kernelMount
+}
+
+func kernelMount(image *os.File, offset, size int64, fstype string) (mounted, error) {
+	return loop.Open(image, offset, size, fstype)
 }
 
 // source checks what was asked for.

@@ -134,6 +134,9 @@ func (s *Service) canMerge(r record) error {
 			return errkind.WithHint(err, "repair or remove %s; nothing was changed", f.Path)
 		}
 	}
+	if err := extension.CheckOthers(s.Root); err != nil {
+		return err
+	}
 	if r.Trial.AllowReadOnlyUsr || r.Back {
 		return nil
 	}
