@@ -11,7 +11,7 @@ ARCHES ?= amd64,arm64
 export SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
 export CGO_ENABLED ?= 0
 
-LDFLAGS = -s -w -X github.com/trident-project/trident/internal/version.current=$(VERSION)
+LDFLAGS = -s -w -X github.com/trident-project/trident/internal/version.current=$(VERSION) -X github.com/trident-project/trident/internal/version.built=$(SOURCE_DATE_EPOCH)
 NEED = .ci/need "make $@"
 # The VM tests and the demo make packages and images themselves.
 VMTOOLS = openssl debootstrap mkfs.ext4 mkfs.vfat mcopy zstd qemu-system-x86_64 qemu-img ovmf

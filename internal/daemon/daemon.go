@@ -29,6 +29,7 @@ import (
 	"github.com/trident-project/trident/internal/selfservice"
 	"github.com/trident-project/trident/internal/servicing"
 	"github.com/trident-project/trident/internal/systemd"
+	"github.com/trident-project/trident/internal/version"
 )
 
 // DefaultIdleTimeout is how long a daemon stays that nobody needs.
@@ -149,7 +150,7 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 // whether it could, needs all of it. The socket is where this daemon answers.
 func services(c Config, runner *operation.Runner, store *hoststate.Store, socket string) (*selfservice.Service, *servicing.Service) {
 	self := selfservice.New(selfservice.Config{
-		Root: c.Root, Version: c.Version, Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Logger: c.Logger,
+		Root: c.Root, Version: c.Version, Built: version.Built(), Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Logger: c.Logger,
 		SelfCheck: func(ctx context.Context) (string, error) { return api.Check(ctx, socket) },
 	})
 	return self, servicing.New(servicing.Config{

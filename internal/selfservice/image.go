@@ -22,20 +22,52 @@ import (
 )
 
 // An image is an open one that our own trust vouches for, with what it says
-// about itself. Only openVerified makes one.
+// about itself. Only openImage makes one.
 type image struct {
 	verified trust.Verified[*ddi.Image]
 	file     *os.File
 	files    fs.FS
 	release  extension.Release
 	rootHash string
+	arch     ddi.Arch
+	// late says that the certificate of a kept image is not valid now; nil if it is.
+	late error
 }
 
 func (i *image) Close() error { return i.file.Close() }
 
-// openVerified opens the image at path, and checks that it is signed for
-// ourselves, whole, ours, and free of anything that is not ours to bring.
-func (s *Service) openVerified(ctx context.Context, path string, progress func(done, total int64)) (_ *image, err error) {
+// openNew opens an image that is to enter the store, and checks that it is signed
+// for ourselves by a certificate that is valid at a given time, whole, ours, and
+// free of anything that is not ours to bring.
+func (s *Service) openNew(ctx context.Context, path string, at time.Time, progress func(done, total int64)) (*image, error) {
+	return s.openImage(path, func(i *image, raw *ddi.Image, policy trust.Policy) (err error) {
+		i.verified, err = policy.Verify(ctx, raw, at, orSilent(progress))
+		return err
+	})
+}
+
+// openVerified opens an image that this host has verified before: one of the store,
+// or another that a configuration of this host had. It checks the same as openNew,
+// but for the dates of the certificate, which counted when the image came, and
+// compares the root hash with what was recorded then.
+func (s *Service) openVerified(ctx context.Context, path string, progress func(done, total int64)) (*image, error) {
+	return s.openImage(path, func(i *image, raw *ddi.Image, policy trust.Policy) (err error) {
+		if err := s.checkRecorded(path, i.rootHash); err != nil {
+			return err
+		}
+		i.verified, i.late, err = policy.VerifyKept(ctx, raw, s.now(), orSilent(progress))
+		return err
+	})
+}
+
+func orSilent(progress func(done, total int64)) func(done, total int64) {
+	if progress == nil {
+		return func(int64, int64) {}
+	}
+	return progress
+}
+
+func (s *Service) openImage(path string, verify func(*image, *ddi.Image, trust.Policy) error) (_ *image, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open image: %w", err)
@@ -57,11 +89,8 @@ func (s *Service) openVerified(ctx context.Context, path string, progress func(d
 	if err != nil {
 		return nil, err
 	}
-	if progress == nil {
-		progress = func(int64, int64) {}
-	}
-	i := &image{file: f, rootHash: ddi.HashString(raw.RootHash())}
-	if i.verified, err = policy.Verify(ctx, raw, time.Now(), progress); err != nil {
+	i := &image{file: f, rootHash: ddi.HashString(raw.RootHash()), arch: raw.Arch()}
+	if err := verify(i, raw, policy); err != nil {
 		return nil, err
 	}
 	if i.files, err = raw.FS(); err != nil {
@@ -84,8 +113,8 @@ func (s *Service) checkOurs(i *image) error {
 	}
 	// systemd takes the partitions of another architecture where there are none
 	// of the host's.
-	if raw, _ := i.verified.Value(); string(raw.Arch()) != host.Architecture {
-		return errkind.Errorf(errkind.Incompatible, "the image's partitions are for the architecture %q, this host is %q", raw.Arch(), host.Architecture)
+	if string(i.arch) != host.Architecture {
+		return errkind.Errorf(errkind.Incompatible, "the image's partitions are for the architecture %q, this host is %q", i.arch, host.Architecture)
 	}
 	return extension.CheckOwn(i.files, i.release)
 }

@@ -31,15 +31,15 @@ func (s *Service) FromFile(path string, back bool) (Record, error) {
 // changes nothing. Active says that its version is the one that runs, so that
 // there is nothing to upgrade.
 func (s *Service) CheckFile(ctx context.Context, path string, back bool) (version string, active bool, err error) {
-	image, err := s.openVerified(ctx, filepath.Join(s.Root, path), nil)
-	if err != nil {
-		return "", false, fmt.Errorf("check image of trident: %w", err)
-	}
-	defer image.Close()
 	r, err := s.FromFile(path, back)
 	if err != nil {
 		return "", false, err
 	}
+	image, err := s.openFor(ctx, r, filepath.Join(s.Root, path), nil)
+	if err != nil {
+		return "", false, fmt.Errorf("check image of trident: %w", err)
+	}
+	defer image.Close()
 	r.Version, r.RootHash = image.release.Version, image.rootHash
 	if r.Version == s.Version {
 		return r.Version, true, nil

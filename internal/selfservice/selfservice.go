@@ -64,6 +64,11 @@ type Config struct {
 	// SelfCheck asks for our version through the real socket, end to end.
 	SelfCheck func(context.Context) (string, error)
 	Logger    *slog.Logger
+	// Now is the clock of the host; nil is time.Now. Built is the date of this
+	// version's sources, or zero. A clock that says an earlier date is wrong, so that
+	// date counts in its place.
+	Now   func() time.Time
+	Built time.Time
 	// Touch, if set, is called in place of each change of the host, with the
 	// change's name and the change. For the power-cut test.
 	Touch func(name string, change func() error) error
@@ -75,6 +80,7 @@ type Service struct {
 	dir     string // the store
 	trial   rescue.File
 	uploads sync.Map // of *Upload, by source.Upload
+	whole   sync.Map // of fileState, by version: images of the store whose every block was right
 
 	stage, upgrade, activate, rollback, retire operation.Starter[record]
 }
@@ -178,11 +184,11 @@ func (s *Service) Rollback(ctx context.Context, t Trial) (id string, err error) 
 	if err != nil {
 		return "", fmt.Errorf("roll trident back: %w", err)
 	}
-	target, err := s.rollbackTarget()
+	target, err := s.rollbackTarget(ctx)
 	if err != nil {
 		return "", fmt.Errorf("roll trident back: %w", err)
 	}
-	r.Version, r.Base, r.Back = target.version, target.base, true
+	r.Version, r.Base, r.Back, r.Note = target.version, target.base, true, target.note
 	return id0(s.rollback(ctx, "roll trident back to "+target.String(), r))
 }
 
@@ -211,7 +217,20 @@ func (s *Service) Retire(ctx context.Context) error {
 
 func (s *Service) newRecord(t Trial) (record, error) {
 	t, err := t.withDefaults()
-	return record{Trial: t, From: s.Version}, err
+	return record{Trial: t, From: s.Version, Began: s.now()}, err
+}
+
+// now is what the host's clock says, or the date of this version's sources if
+// that is later.
+func (s *Service) now() time.Time {
+	now := time.Now()
+	if s.Now != nil {
+		now = s.Now()
+	}
+	if now.Before(s.Built) {
+		return s.Built
+	}
+	return now
 }
 
 func (s *Service) begin(ctx context.Context, start operation.Starter[record], summary string, src Source, r record) (string, error) {

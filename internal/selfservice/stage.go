@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
@@ -99,6 +100,9 @@ func (s *Service) discard(_ context.Context, r *opRun) error {
 // verify checks everything about the image that can be checked without running
 // it, and then lets it into the store.
 func (s *Service) verify(ctx context.Context, r *opRun) error {
+	if r.State.Note != "" {
+		r.Logf(slog.LevelWarn, "%s", r.State.Note)
+	}
 	if r.State.Base {
 		return nil
 	}
@@ -107,11 +111,14 @@ func (s *Service) verify(ctx context.Context, r *opRun) error {
 	if _, err := os.Stat(part); r.State.Version != "" && errors.Is(err, fs.ErrNotExist) {
 		path = s.imagePath(r.State.Version) // staged earlier, or by us before a restart
 	}
-	image, err := s.openVerified(ctx, path, r.Progress)
+	image, err := s.openFor(ctx, r.State, path, r.Progress)
 	if err != nil {
 		return err
 	}
 	defer image.Close()
+	if w := s.warning(image); w != "" {
+		r.Logf(slog.LevelWarn, "%s", w)
+	}
 	if v := image.release.Version; r.State.Version != "" && v != r.State.Version {
 		return errkind.Errorf(errkind.Corrupt, "the image of trident %s says that it is %s", r.State.Version, v)
 	}
@@ -120,9 +127,27 @@ func (s *Service) verify(ctx context.Context, r *opRun) error {
 		return err
 	}
 	if path == part {
-		return s.publish(ctx, r)
+		return s.publish(ctx, r, image)
 	}
 	return nil
+}
+
+// openFor opens an image for an operation. The dates of its certificate count when
+// it comes to this host, as of the time at which the caller asked for that: a power
+// cut since may have left a clock that is wrong.
+func (s *Service) openFor(ctx context.Context, r record, path string, progress func(done, total int64)) (*image, error) {
+	if path == s.imagePath(r.Version) || r.Back {
+		return s.openVerified(ctx, path, progress)
+	}
+	return s.openNew(ctx, path, s.began(r), progress)
+}
+
+// began is when an operation was begun, as far as its record says.
+func (s *Service) began(r record) time.Time {
+	if r.Began.IsZero() {
+		return s.now()
+	}
+	return r.Began
 }
 
 // checkVersion applies the rules about which version may replace which.
@@ -159,7 +184,7 @@ func (s *Service) checkVersion(ctx context.Context, r record) error {
 // publish gives a verified image its name in the store. An image that was there
 // before, of the same version and root hash, is replaced by itself and stays
 // when this operation is taken back.
-func (s *Service) publish(ctx context.Context, r *opRun) error {
+func (s *Service) publish(ctx context.Context, r *opRun, i *image) error {
 	path := s.imagePath(r.State.Version)
 	there := s.rootHash(r.State.Version)
 	if there != "" && there != r.State.RootHash && r.State.Version == s.previous() {
@@ -169,6 +194,10 @@ func (s *Service) publish(ctx context.Context, r *opRun) error {
 		r.State.Published = true
 	}
 	if err := r.Save(ctx); err != nil {
+		return err
+	}
+	// Before the image has its name, so that every image under one has a record.
+	if err := s.recordKept(i, s.began(r.State)); err != nil {
 		return err
 	}
 	return s.touch("publish", func() error {
@@ -190,5 +219,5 @@ func (s *Service) unpublish(_ context.Context, r *opRun) error {
 	if !r.State.Published {
 		return nil
 	}
-	return s.touch("unpublish", func() error { return atomicfile.Remove(s.imagePath(r.State.Version)) })
+	return s.touch("unpublish", func() error { return s.removeImage(r.State.Version) })
 }

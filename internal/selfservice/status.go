@@ -79,7 +79,7 @@ func (s *Service) statusOfHost(ctx context.Context, st *Status) (err error) {
 	for _, i := range st.Images {
 		st.Verity = st.Verity || i.Active && st.Merged && s.verityActive(i)
 	}
-	if t, err := s.rollbackTarget(); err == nil {
+	if t, err := s.rollbackTarget(ctx); err == nil {
 		st.RollbackTarget = t.version
 		if t.base {
 			st.RollbackTarget = "base"

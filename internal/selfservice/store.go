@@ -129,6 +129,7 @@ func (s *Service) setPrevious(r record) error {
 type target struct {
 	version string
 	base    bool
+	note    string // why it is the base and not the version before; "" if that needs no word
 }
 
 func (t target) String() string {
@@ -138,7 +139,9 @@ func (t target) String() string {
 	return t.version
 }
 
-func (s *Service) rollbackTarget() (target, error) {
+// rollbackTarget is where a rollback would lead now: to the version before if its
+// image could be brought into service, else to the base.
+func (s *Service) rollbackTarget(ctx context.Context) (target, error) {
 	active, link, err := rescue.LinkedVersion(s.Root)
 	if err != nil {
 		return target{}, err
@@ -146,20 +149,33 @@ func (s *Service) rollbackTarget() (target, error) {
 	if link == "" {
 		return target{}, errkind.Errorf(errkind.Precondition, "there is nothing to return to: no extension of trident is active")
 	}
+	var note string
 	if p := s.previous(); p != "" && p != active {
-		if _, err := os.Stat(s.imagePath(p)); err == nil {
+		err := s.checkKept(ctx, p)
+		switch {
+		case err == nil:
 			return target{version: p}, nil
+		case ctx.Err() != nil:
+			return target{}, err
+		case !errors.Is(err, fs.ErrNotExist):
+			note = fmt.Sprintf("the kept image of trident %s cannot be brought into service: %v", p, err)
 		}
 	}
 	base, err := rescue.BaseVersion(s.Root)
 	if err != nil {
 		return target{}, err
 	}
+	if base == "" && note != "" {
+		return target{}, errkind.Errorf(errkind.Precondition, "there is nothing to return to: this host has no base, and %s", note)
+	}
 	if base == "" {
 		return target{}, errkind.Errorf(errkind.Precondition,
 			"there is nothing to return to: this host has no base, and trident %s is the only version in use", active)
 	}
-	return target{version: base, base: true}, nil
+	if note != "" {
+		note += fmt.Sprintf("; the rollback leads to the base, %s", base)
+	}
+	return target{version: base, base: true, note: note}, nil
 }
 
 // baseIsNewer reports whether the base is as new as the active extension, or newer.
@@ -215,7 +231,7 @@ func (s *Service) Remove(ctx context.Context, v string) error {
 	case v == s.previous():
 		return errkind.Errorf(errkind.Precondition, "remove trident %s: a rollback returns to it", v)
 	}
-	return s.touch("remove image", func() error { return atomicfile.Remove(s.imagePath(v)) })
+	return s.touch("remove image", func() error { return s.removeImage(v) })
 }
 
 func (s *Service) stagedVersionExactly(v string) (string, error) {
@@ -239,16 +255,35 @@ func (s *Service) prune() error {
 			continue
 		}
 		if !newest {
-			errs = append(errs, atomicfile.Remove(s.imagePath(i.Version)))
+			errs = append(errs, s.removeImage(i.Version))
 		}
 		newest = false
 	}
+	errs = append(errs, s.pruneRecords())
 	parts, err := filepath.Glob(filepath.Join(s.dir, "*.part*"))
 	errs = append(errs, err)
 	for _, p := range parts {
 		errs = append(errs, atomicfile.Remove(p))
 	}
 	return errors.Join(append(errs, s.pruneEvidence(), s.sweep())...)
+}
+
+// pruneRecords deletes the records of images that are gone, and what a power cut
+// left of writing one.
+func (s *Service) pruneRecords() error {
+	entries, err := os.ReadDir(s.dir)
+	errs := []error{err}
+	for _, e := range entries {
+		v, ok := strings.CutSuffix(e.Name(), ".json")
+		if _, err := version.Parse(v); !ok || err != nil {
+			continue
+		}
+		errs = append(errs, atomicfile.Sweep(s.keptPath(v)))
+		if _, err := os.Lstat(s.imagePath(v)); errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, atomicfile.Remove(s.keptPath(v)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // sweep deletes what power cuts left of files that were being written. The trial

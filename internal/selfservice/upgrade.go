@@ -41,6 +41,12 @@ type record struct {
 	ArmedAt     time.Time   `json:"armed_at"`
 	Proofs      int         `json:"proofs"` // how often the new version began to prove itself
 	Evidence    string      `json:"evidence"`
+	// Began is when the caller asked for the operation. At that time the certificate
+	// has to be valid: the clock may be wrong after a power cut. Zero in the records of
+	// earlier releases.
+	Began time.Time `json:"began"`
+	// Note says why a rollback leads to the base and not to the version before.
+	Note string `json:"note"`
 }
 
 type (
@@ -121,7 +127,7 @@ func (s *Service) rememberPrevious(ctx context.Context, r *opRun) error {
 	if err != nil {
 		return err
 	}
-	r.State.Armed, r.State.ArmedAt = true, time.Now().UTC()
+	r.State.Armed, r.State.ArmedAt = true, s.now().UTC()
 	r.State.Previous = rescue.Side{Version: r.State.From, Link: link}
 	return r.Save(ctx)
 }
@@ -203,16 +209,41 @@ func (s *Service) deactivate(ctx context.Context, r *opRun) error {
 	if err != nil && !errors.Is(err, rescue.ErrNone) {
 		return err
 	}
-	if _, link, err := rescue.LinkedVersion(s.Root); err != nil || link != r.State.Previous.Link {
-		err := s.touch("swing back", func() error { return s.swingBack(r.State.Previous.Link) })
+	back, err := s.linkBack(ctx, r)
+	if err != nil {
+		return err
+	}
+	if _, link, err := rescue.LinkedVersion(s.Root); err != nil || link != back {
+		err := s.touch("swing back", func() error { return s.swingBack(back) })
 		if err != nil {
 			return err
 		}
 	}
-	if merged, err := s.mergedVersion(); err == nil && merged == s.versionOfLink(r.State.Previous.Link) {
+	if merged, err := s.mergedVersion(); err == nil && merged == s.versionOfLink(back) {
 		return nil
 	}
 	return s.refresh(ctx, r, "refresh back")
+}
+
+// linkBack is where the link has to point to again: where it pointed before, or
+// nowhere, to the base, when the image there is damaged, so that systemd could not
+// merge it. Who signed it, and when, does not count: it was in service.
+func (s *Service) linkBack(ctx context.Context, r *opRun) (string, error) {
+	link := r.State.Previous.Link
+	v := versionOfImage(link)
+	if link == "" || link != s.linkTo(v) {
+		return link, nil
+	}
+	damage := s.checkWhole(ctx, v)
+	if damage == nil || ctx.Err() != nil {
+		return link, ctx.Err()
+	}
+	base, err := rescue.BaseVersion(s.Root)
+	if err != nil || base == "" {
+		return link, nil // nothing else to return to
+	}
+	r.Logf(slog.LevelWarn, "the image of trident %s is damaged, so the base, %s, comes back in its place: %v", v, base, damage)
+	return "", nil
 }
 
 // reason is why an operation turned back, for the rescuer's record.

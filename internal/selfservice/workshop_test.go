@@ -42,15 +42,19 @@ type workshop struct {
 }
 
 func newWorkshop(t testing.TB) *workshop {
+	// The clock of a synctest bubble stands in the year 2000.
+	return newWorkshopWithin(t, time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC), time.Now().Add(10*365*24*time.Hour))
+}
+
+// newWorkshopWithin is a workshop whose certificate has these dates.
+func newWorkshopWithin(t testing.TB, notBefore, notAfter time.Time) *workshop {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := time.Now()
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "workshop"},
-		// The clock of a synctest bubble stands in the year 2000.
-		NotBefore: time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: now.Add(10 * 365 * 24 * time.Hour),
+		NotBefore: notBefore, NotAfter: notAfter,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
 	if err != nil {

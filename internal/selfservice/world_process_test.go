@@ -90,7 +90,7 @@ func (w *world) serve(p *process, crash time.Duration) {
 	})
 	s := New(Config{
 		Root: root, Version: p.version, Runner: runner, Store: storeOf{p}, Systemd: systemdOf{p}, Logger: slog.New(slog.DiscardHandler),
-		Tools: run.Func(w.tool), SelfCheck: w.version,
+		Tools: run.Func(w.tool), SelfCheck: w.version, Now: w.time, Built: w.built,
 		Touch: func(name string, change func() error) error { return w.touch(p, name, change) },
 	})
 	w.mu.Lock()

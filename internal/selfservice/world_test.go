@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hoststate"
@@ -51,6 +52,10 @@ type world struct {
 	after   bool
 	trace   []string
 	left    *disk // what the cut left
+
+	clock time.Duration // how far the clock of the host is ahead of that of the bubble
+	dead  time.Time     // what the clock says after a power cut; zero: it goes on
+	built time.Time     // the date of the sources of every version
 
 	noexec     bool // what is merged does not run
 	goroutines sync.WaitGroup
@@ -127,6 +132,20 @@ func (w *world) touch(p *process, name string, change func() error) error {
 	return err
 }
 
+// set sets the clock of the host.
+func (w *world) set(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.clock = time.Until(now)
+}
+
+// time is what the clock of the host says.
+func (w *world) time() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Now().Add(w.clock)
+}
+
 // cut switches the power off and sets aside what is on disk at this moment. The
 // caller holds w.mu.
 func (w *world) cut() {
@@ -144,6 +163,9 @@ func (w *world) powerOn() {
 	w.mu.Lock()
 	if w.left != nil {
 		w.disk, w.left = *w.left, nil
+		if !w.dead.IsZero() {
+			w.clock = time.Until(w.dead)
+		}
 	}
 	w.on, w.daemon, w.watching = true, nil, map[string]bool{}
 	w.unit = systemd.Unit{Active: "inactive"}

@@ -50,6 +50,33 @@ func (v Verified[T]) Signer() string { return v.signer }
 // img was opened from, and be the only one who may write to it.
 func (p Policy) Verify(ctx context.Context, img *ddi.Image, now time.Time, progress func(done, total int64)) (Verified[*ddi.Image], error) {
 	cert, err := p.signerOf(img.RootHash(), img.Signature(), now)
+	return verified(ctx, img, cert, progress, err)
+}
+
+// VerifyKept is Verify for an image that this host has accepted before and has
+// kept: the dates of the certificate have been checked then, and a clock that is
+// wrong now, or a certificate that has expired since, must not bar the way back.
+// late is what Verify would have said about the dates.
+func (p Policy) VerifyKept(ctx context.Context, img *ddi.Image, now time.Time, progress func(done, total int64)) (v Verified[*ddi.Image], late, err error) {
+	cert, err := p.signerAnyTime(img.RootHash(), img.Signature())
+	if err == nil {
+		late = cert.validAt(now)
+	}
+	v, err = verified(ctx, img, cert, progress, err)
+	return v, late, err
+}
+
+// CheckSignature is VerifyKept without a look at the blocks of the image, so it
+// vouches for nothing: it says whether VerifyKept would fail for want of a
+// signature that counts.
+func (p Policy) CheckSignature(img *ddi.Image) error {
+	if _, err := p.signerAnyTime(img.RootHash(), img.Signature()); err != nil {
+		return fmt.Errorf("check signature of image: %w", err)
+	}
+	return nil
+}
+
+func verified(ctx context.Context, img *ddi.Image, cert trusted, progress func(done, total int64), err error) (Verified[*ddi.Image], error) {
 	if err != nil {
 		return Verified[*ddi.Image]{}, fmt.Errorf("check signature of image: %w", err)
 	}
@@ -59,8 +86,18 @@ func (p Policy) Verify(ctx context.Context, img *ddi.Image, now time.Time, progr
 	return Verified[*ddi.Image]{value: img, signer: cert.Subject.String(), ok: true}, nil
 }
 
-// signerOf returns the certificate of p by which sig signs root.
+// signerOf returns the certificate of p by which sig signs root, if it is valid at
+// now.
 func (p Policy) signerOf(root [32]byte, sig *ddi.Signature, now time.Time) (trusted, error) {
+	cert, err := p.signerAnyTime(root, sig)
+	if err != nil {
+		return trusted{}, err
+	}
+	return cert, cert.validAt(now)
+}
+
+// signerAnyTime is signerOf, whatever the dates of the certificate are.
+func (p Policy) signerAnyTime(root [32]byte, sig *ddi.Signature) (trusted, error) {
 	if sig == nil {
 		return trusted{}, errkind.Errorf(errkind.Untrusted, "the image is not signed")
 	}
@@ -80,7 +117,7 @@ func (p Policy) signerOf(root [32]byte, sig *ddi.Signature, now time.Time) (trus
 	if sig.CertificateFingerprint != "" && sig.CertificateFingerprint != cert.fingerprint() {
 		return trusted{}, errkind.Errorf(errkind.Corrupt, "the signature is by %q, but carries another certificate's fingerprint", cert.Subject)
 	}
-	return cert, cert.validAt(now)
+	return cert, nil
 }
 
 // match finds the certificate that made the signature. Issuer and serial number

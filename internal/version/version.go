@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // current is set by the linker: -X github.com/trident-project/trident/internal/version.current=1.2.3
@@ -18,6 +19,21 @@ var current = "0.0.0-dev"
 
 // String is the version of this binary.
 func String() string { return current }
+
+// built is set by the linker, in seconds since 1970, from SOURCE_DATE_EPOCH.
+var built = ""
+
+// Built is the date of the sources of this binary, or zero if it does not know.
+// No clock that is right says an earlier date.
+func Built() time.Time { return dateOf(built) }
+
+func dateOf(text string) time.Time {
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || seconds <= 0 {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0).UTC()
+}
 
 // A Version is a parsed version. The zero value is not one.
 type Version struct {

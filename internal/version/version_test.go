@@ -3,6 +3,7 @@ package version
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestVersionsAreOrderedAsSemverSaysThemToBe(t *testing.T) {
@@ -44,6 +45,16 @@ func TestWhatIsNoVersionIsRefused(t *testing.T) {
 		"99999999999999999999.0.0", "1.0.0-" + strings.Repeat("a", 80)} {
 		if v, err := Parse(s); err == nil {
 			t.Errorf("Parse(%q) = %v, want an error", s, v)
+		}
+	}
+}
+
+func TestTheDateOfABuildIsInSecondsAndMayBeUnknown(t *testing.T) {
+	for text, want := range map[string]time.Time{
+		"1764338400": time.Date(2025, 11, 28, 14, 0, 0, 0, time.UTC), "": {}, "0": {}, "-1": {}, "2025-11-28": {},
+	} {
+		if got := dateOf(text); !got.Equal(want) {
+			t.Errorf("%q is %s, want %s", text, got, want)
 		}
 	}
 }
