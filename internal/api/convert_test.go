@@ -159,13 +159,13 @@ func TestStatusOnTheWire(t *testing.T) {
 	}
 	check(t, &selfv1.GetStatusResponse{
 		RunningVersion: "2.0.0", Origin: selfv1.Origin_ORIGIN_EXTENSION, BaseVersion: "1.0.0", ActiveVersion: "2.0.0",
-		Merged: true, Verity: true, RollbackTarget: "base", PolicyEnforced: true,
+		Merged: true, Verity: true, RollbackTarget: "base", PolicyEnforced: true, Faults: []string{"f"},
 		Images:    []*selfv1.Image{{Version: "2.0.0", RootHash: "ab", Size: 5, StagedTime: timestamppb.New(begun), Active: true, Previous: true}},
 		Blocked:   []*selfv1.BlockedVersion{{Version: "3.0.0", Reason: "r", Time: timestamppb.New(ended), OperationId: "2", Evidence: "/f"}},
 		Trusted:   []*selfv1.TrustedCertificate{{Subject: "CN=x", Fingerprint: "cd", NotAfter: timestamppb.New(ended), Path: "/c"}},
 		Operation: &operationsv1.Operation{Id: "3", Phase: operationsv1.Phase_PHASE_DOING, TraceId: "e1c83b8fab3572403a9f799ddc38ebef"}, Last: wireEntry,
 	}, statusToWire(selfservice.Status{
-		Running: "2.0.0", FromExtension: true, Base: "1.0.0", Active: "2.0.0", Merged: true, Verity: true, RollbackTarget: "base", PolicyEnforced: true,
+		Running: "2.0.0", FromExtension: true, Base: "1.0.0", Active: "2.0.0", Merged: true, Verity: true, RollbackTarget: "base", PolicyEnforced: true, Faults: []string{"f"},
 		Images:    []selfservice.Image{{Version: "2.0.0", RootHash: "ab", Size: 5, Staged: begun, Active: true, Previous: true}},
 		Blocked:   []selfservice.Blocked{{Version: "3.0.0", Reason: "r", Time: ended, Operation: "2", Evidence: "/f"}},
 		Trusted:   []trust.Certificate{{Subject: "CN=x", Fingerprint: "cd", NotAfter: ended, Path: "/c"}},

@@ -98,7 +98,7 @@ func statusToWire(s selfservice.Status) *selfv1.GetStatusResponse {
 		RunningVersion: s.Running, Origin: selfv1.Origin_ORIGIN_BASE,
 		BaseVersion: s.Base, ActiveVersion: s.Active, Merged: s.Merged, Verity: s.Verity, RollbackTarget: s.RollbackTarget,
 		Images: mapSlice(s.Images, imageToWire), Blocked: mapSlice(s.Blocked, blockedToWire),
-		Trusted: mapSlice(s.Trusted, certificateToWire), PolicyEnforced: s.PolicyEnforced,
+		Trusted: mapSlice(s.Trusted, certificateToWire), PolicyEnforced: s.PolicyEnforced, Faults: mapSlice(s.Faults, textToWire),
 	}
 	if s.FromExtension {
 		out.Origin = selfv1.Origin_ORIGIN_EXTENSION

@@ -72,6 +72,12 @@ func writeStatus(w io.Writer, s *client.Status) {
 	for _, c := range s.GetTrusted() {
 		fmt.Fprintf(w, "%s\t%s\t%.16s…\t%s\n", line(c.GetSubject()), when(c.GetNotAfter()), line(c.GetFingerprint()), line(c.GetPath()))
 	}
+	if len(s.GetFaults()) > 0 {
+		fmt.Fprintln(w, "\nFAULT")
+	}
+	for _, f := range s.GetFaults() {
+		fmt.Fprintln(w, line(f))
+	}
 }
 
 func origin(s *client.Status) string {

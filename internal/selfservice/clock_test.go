@@ -282,3 +282,47 @@ func TestAnUndoFallsBackToTheBase(t *testing.T) {
 		w.shutDown()
 	})
 }
+
+// One file that is broken keeps nothing of the rest from being shown, and the way
+// back that is shown works.
+func TestStatusShowsTheRestAndTheFault(t *testing.T) {
+	shop := newWorkshopWithin(t, validFrom, validUntil)
+	for name, c := range map[string]struct {
+		path, text string
+		certs      int
+		base       string
+		back       string
+	}{
+		"a certificate":           {"base/usr/lib/trident/trust.d/z.crt", "words", 1, "1.0.0", "base"}, // as nothing is verified
+		"the base's record":       {"base/usr/lib/trident/base.json", "{", 1, "", "2.0.0"},
+		"another vendor's layer":  {"var/lib/extensions/vendor/usr/lib/trident/base.json", "{}", 1, "1.0.0", "2.0.0"},
+		"an administrator's file": {"etc/trident/trust.d/shop.crt", "-----BEGIN", 0, "1.0.0", "base"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := dated(t, shop, today)
+				w.upgraded("2.0.0")
+				w.upgraded("3.0.0")
+				write(t, filepath.Join(w.disk.root, c.path), c.text, 0o644)
+				if err := w.merge(); err != nil { // shows the files of the base
+					t.Fatal(err)
+				}
+				st := w.status()
+				if st.Running != "3.0.0" || st.Active != "3.0.0" || len(st.Images) != 3 || len(st.Trusted) != c.certs || st.Base != c.base || st.RollbackTarget != c.back || st.Last == nil {
+					t.Errorf("%+v", st)
+				}
+				if file := strings.TrimPrefix(c.path, "base"); len(st.Faults) == 0 || !strings.Contains(strings.Join(st.Faults, "\n"), filepath.Dir(filepath.Dir(file))) && !strings.Contains(strings.Join(st.Faults, "\n"), "/var/lib/extensions/vendor") {
+					t.Errorf("faults: %q", st.Faults)
+				}
+				if name == "another vendor's layer" {
+					w.shutDown()
+					return // it would take part in the merge
+				}
+				if op := w.end(w.service().Rollback(context.Background(), quick)); op.Phase != operation.Done {
+					t.Errorf("%s: %+v", op.Phase, op.Failure)
+				}
+				w.shutDown()
+			})
+		})
+	}
+}

@@ -153,7 +153,7 @@ func (s *Service) began(r record) time.Time {
 // checkVersion applies the rules about which version may replace which.
 func (s *Service) checkVersion(ctx context.Context, r record) error {
 	base, err := rescue.BaseVersion(s.Root)
-	if err != nil {
+	if err != nil && !r.Back { // a damaged file of the base does not bar the way back
 		return err
 	}
 	active, _, err := rescue.LinkedVersion(s.Root)

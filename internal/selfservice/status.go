@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
@@ -30,6 +31,9 @@ type Status struct {
 	Operation      *operation.Operation // that has not settled
 	Last           *Entry               // the last one on ourselves that has
 	PolicyEnforced bool
+	// Faults are what is wrong with the files of this host that self-servicing depends
+	// on; what could not be read is left out of the other fields.
+	Faults []string
 }
 
 // Blocked is a version that failed on this host.
@@ -60,35 +64,43 @@ func (s *Service) Status(ctx context.Context) (Status, error) {
 	return st, nil
 }
 
-func (s *Service) statusOfHost(ctx context.Context, st *Status) (err error) {
-	if st.Base, err = rescue.BaseVersion(s.Root); err != nil {
-		return err
+// statusOfHost leaves out what cannot be read: a person who asks for the status of
+// a host is often one who has to repair it.
+func (s *Service) statusOfHost(ctx context.Context, st *Status) error {
+	var err error
+	fault := func(err error) {
+		if err != nil {
+			st.Faults = append(st.Faults, err.Error())
+		}
 	}
-	if st.Active, _, err = rescue.LinkedVersion(s.Root); err != nil {
-		return err
-	}
+	st.Base, err = rescue.BaseVersion(s.Root)
+	fault(err)
+	st.Active, _, err = rescue.LinkedVersion(s.Root)
+	fault(err)
 	merged, err := s.mergedVersion()
-	if err != nil {
-		return err
-	}
+	fault(err)
 	st.Merged = merged != "" && merged == st.Active
 	st.FromExtension = merged != "" && merged == st.Running
-	if st.Images, err = s.images(); err != nil {
-		return err
-	}
+	st.Images, err = s.images()
+	fault(err)
 	for _, i := range st.Images {
 		st.Verity = st.Verity || i.Active && st.Merged && s.verityActive(i)
 	}
-	if t, err := s.rollbackTarget(ctx); err == nil {
-		st.RollbackTarget = t.version
-		if t.base {
-			st.RollbackTarget = "base"
-		}
+	back, err := s.rollbackTarget(ctx)
+	if st.RollbackTarget = back.version; err == nil && back.base {
+		st.RollbackTarget = "base"
 	}
-	policy, err := trust.Load(s.Root)
-	st.Trusted = policy.Certificates()
+	if back.note != "" {
+		st.Faults = append(st.Faults, back.note)
+	}
+	certs, faults := trust.Survey(s.Root)
+	st.Trusted = certs
+	for _, err := range faults {
+		fault(err)
+	}
+	fault(extension.CheckOthers(s.Root))
 	st.PolicyEnforced = s.policyEnforced(ctx)
-	return err
+	return ctx.Err()
 }
 
 // verityActive reports whether the kernel has a dm-verity device for an image of

@@ -166,7 +166,7 @@ func (s *Service) rollbackTarget(ctx context.Context) (target, error) {
 		return target{}, err
 	}
 	if base == "" && note != "" {
-		return target{}, errkind.Errorf(errkind.Precondition, "there is nothing to return to: this host has no base, and %s", note)
+		return target{note: note}, errkind.Errorf(errkind.Precondition, "there is nothing to return to: this host has no base, and %s", note)
 	}
 	if base == "" {
 		return target{}, errkind.Errorf(errkind.Precondition,

@@ -1424,8 +1424,12 @@ type GetStatusResponse struct {
 	Last *HistoryEntry `protobuf:"bytes,12,opt,name=last,proto3" json:"last,omitempty"`
 	// Whether systemd itself is told to demand signatures of extensions.
 	PolicyEnforced bool `protobuf:"varint,13,opt,name=policy_enforced,json=policyEnforced,proto3" json:"policy_enforced,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What is wrong with files of this host that self-servicing depends on, such as a
+	// certificate that cannot be read: a sentence each. The fields above leave out
+	// what could not be read.
+	Faults        []string `protobuf:"bytes,14,rep,name=faults,proto3" json:"faults,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
@@ -1547,6 +1551,13 @@ func (x *GetStatusResponse) GetPolicyEnforced() bool {
 		return x.PolicyEnforced
 	}
 	return false
+}
+
+func (x *GetStatusResponse) GetFaults() []string {
+	if x != nil {
+		return x.Faults
+	}
+	return nil
 }
 
 type StageRequest_Start struct {
@@ -1740,7 +1751,7 @@ const file_trident_self_v1_self_proto_rawDesc = "" +
 	"\asubject\x18\x01 \x01(\tR\asubject\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\x127\n" +
 	"\tnot_after\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12\x12\n" +
-	"\x04path\x18\x04 \x01(\tR\x04path\"\xd6\x04\n" +
+	"\x04path\x18\x04 \x01(\tR\x04path\"\xee\x04\n" +
 	"\x11GetStatusResponse\x12'\n" +
 	"\x0frunning_version\x18\x01 \x01(\tR\x0erunningVersion\x12/\n" +
 	"\x06origin\x18\x02 \x01(\x0e2\x17.trident.self.v1.OriginR\x06origin\x12!\n" +
@@ -1755,7 +1766,8 @@ const file_trident_self_v1_self_proto_rawDesc = "" +
 	" \x03(\v2#.trident.self.v1.TrustedCertificateR\atrusted\x12>\n" +
 	"\toperation\x18\v \x01(\v2 .trident.operations.v1.OperationR\toperation\x121\n" +
 	"\x04last\x18\f \x01(\v2\x1d.trident.self.v1.HistoryEntryR\x04last\x12'\n" +
-	"\x0fpolicy_enforced\x18\r \x01(\bR\x0epolicyEnforced*G\n" +
+	"\x0fpolicy_enforced\x18\r \x01(\bR\x0epolicyEnforced\x12\x16\n" +
+	"\x06faults\x18\x0e \x03(\tR\x06faults*G\n" +
 	"\x06Origin\x12\x16\n" +
 	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vORIGIN_BASE\x10\x01\x12\x14\n" +
