@@ -57,7 +57,7 @@ var layers = []struct{ pkg, may string }{
 	// domain: what a host, an image, a key is
 	{"internal/trust", "internal/linux/ddi internal/linux/inroot internal/linux/unmerged internal/errkind"},
 	{"internal/extension", "internal/hostinfo internal/fetch internal/systemd internal/linux/ddi internal/linux/gpt internal/linux/inroot internal/linux/loop " +
-		"internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
+		"internal/linux/unmerged internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/osconfig", "internal/hostconfig internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/boot/boottest", "internal/boot internal/linux/efivar internal/linux/gpt internal/slot internal/errkind"},
 	{"internal/boot", "internal/linux/efivar internal/linux/inroot internal/slot internal/errkind"},

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -84,6 +86,9 @@ func (c *contentCheck) entry(name string, e fs.DirEntry, depth int) error {
 	if fault := forbiddenMode(info.Mode()); fault != "" {
 		return errkind.Errorf(errkind.Forbidden, "%q %s", name, fault)
 	}
+	if uid, gid := owner(info); uid != 0 || gid != 0 {
+		return errkind.Errorf(errkind.Forbidden, "%q belongs to user %d and group %d, not to root", name, uid, gid)
+	}
 	if attr := forbiddenAttr(info); attr != "" {
 		return errkind.Errorf(errkind.Forbidden, "%q has the extended attribute %s", name, attr)
 	}
@@ -106,8 +111,26 @@ func forbiddenMode(m fs.FileMode) string {
 		return "has the set-group-ID bit"
 	case m&fs.ModeSymlink == 0 && m&0o002 != 0:
 		return "may be written by everybody"
+	case m.IsDir() && m&0o001 == 0:
+		return fmt.Sprintf("cannot be entered by others (mode %04o): once merged, neither could the host's folder", m.Perm())
 	}
 	return ""
+}
+
+// owner is root where the file system does not tell.
+func owner(info fs.FileInfo) (uid, gid uint32) {
+	switch x := info.Sys().(type) {
+	case *syscall.Stat_t:
+		return x.Uid, x.Gid
+	default:
+		if o, ok := info.(interface {
+			UID() uint32
+			GID() uint32
+		}); ok {
+			return o.UID(), o.GID()
+		}
+	}
+	return 0, 0
 }
 
 // forbiddenAttr finds an extended attribute that counts as a right or changes
@@ -139,8 +162,12 @@ func (c *contentCheck) link(name string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
+	if target == os.DevNull { // a masked unit
+		return nil
+	}
 	to := path.Join(path.Dir(name), target)
-	if path.IsAbs(target) || (to != "usr" && !strings.HasPrefix(to, "usr/")) {
+	top, _, _ := strings.Cut(to, "/")
+	if path.IsAbs(target) || top != "usr" && !(top == "opt" && c.allow(top)) {
 		return errkind.Errorf(errkind.Forbidden, "the link %q leads out of usr/, to %q", name, target)
 	}
 	return nil

@@ -74,13 +74,13 @@ func inspect(ctx context.Context, file *os.File, class Class, host hostinfo.Host
 	}
 	found, err := inspectTree(tree, v.isUsr, class, host)
 	found.facts = facts
-	if err = errors.Join(err, tree.Close()); err == nil && !found.isOwn() {
-		err = reservedInImage(file, mount)
+	if err = errors.Join(err, tree.Close()); err != nil || found.isOwn() {
+		return found, err
 	}
-	if errors.Is(err, ErrReserved) {
-		err = fmt.Errorf("check content of image: %w", err)
+	if err := reservedInImage(file, mount); err != nil { // in partitions that are not read above
+		return inspection{}, fmt.Errorf("check content of image: %w", err)
 	}
-	return found, err
+	return found, nil
 }
 
 // isOwn says that the image claims to be Trident itself. Package trust decides

@@ -3,9 +3,11 @@ package extension
 import (
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/version"
 )
 
@@ -18,6 +20,56 @@ const (
 	OwnRescuer = "usr/lib/trident/trident-rescue"
 	OwnRelease = "usr/lib/extension-release.d/extension-release." + Own
 )
+
+// CheckImage checks a sysext as far as that can be done without a host: it has one
+// extension-release, by which some host would take it; it carries nothing but plain
+// files and folders that all may enter, and nothing that is reserved for Trident; or
+// it is an image of Trident, and CheckOwn accepts it. It is one judgement for who
+// builds, signs and verifies an image and for the host that gets it.
+//
+// The file system must be one that ddi reads: a compressed one is an error of kind
+// Unsupported.
+func CheckImage(img *ddi.Image) (Release, error) {
+	fsys, err := img.FS()
+	if errkind.Of(err) == errkind.Unsupported {
+		return Release{}, errkind.WithHint(err, "If it is compressed, build it without compression: an image is checked without mounting it.")
+	}
+	if err != nil {
+		return Release{}, err
+	}
+	found, err := releaseFiles(fsys, Sysext)
+	if err != nil {
+		return Release{}, err
+	}
+	if len(found) != 1 {
+		return Release{}, errkind.Errorf(errkind.Corrupt, "it has %d extension-release files, not 1", len(found))
+	}
+	r, err := ReadRelease(fsys, strings.TrimPrefix(found[0].Name(), releasePrefix))
+	if err != nil {
+		return Release{}, err
+	}
+	switch a := r.Architecture; {
+	case a != "" && a != "_any" && a != string(img.Arch()):
+		return r, errkind.Errorf(errkind.Corrupt, "extension-release is for the architecture %q, the partitions are for %q", a, img.Arch())
+	case r.ID == "":
+		return r, errkind.WithHint(errkind.Errorf(errkind.Incompatible, "extension-release.%s names no ID of a system, so no host takes it", r.Name),
+			"ID=_any fits every system.")
+	case !slices.Contains(strings.Fields(r.Scope), "system"):
+		return r, errkind.Errorf(errkind.Incompatible, "extension-release.%s is for the scope %q, so no running system takes it", r.Name, r.Scope)
+	case r.Name == Own:
+		return r, CheckOwn(fsys, r)
+	case r.SysextID == Own:
+		return r, errkind.Errorf(errkind.Invalid, "its SYSEXT_ID is %q, so its extension-release must be called %s", Own, path.Base(OwnRelease))
+	}
+	err = CheckContent(fsys, func(path string) bool {
+		top, _, _ := strings.Cut(path, "/")
+		return top == "usr" || top == "opt"
+	})
+	if err == nil {
+		err = CheckReserved(fsys)
+	}
+	return r, err
+}
 
 // CheckOwn checks that an image is one of Trident, and carries nothing but
 // Trident: who may sign it may replace the agent, and nothing else of the host.

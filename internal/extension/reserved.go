@@ -244,14 +244,14 @@ func reservedInFolder(dir *os.File) (err error) {
 func reservedInImage(file *os.File, mount mounter) error {
 	info, err := file.Stat()
 	if err != nil || !info.Mode().IsRegular() {
-		return err
+		return nil
 	}
 	whole := io.NewSectionReader(file, 0, info.Size())
 	all := []*io.SectionReader{whole}
 	if kind, err := detect(whole); err == nil && kind == formatGPT {
 		parts, err := readTable(whole)
 		if err != nil {
-			return err
+			return nil
 		}
 		all = nil
 		for _, p := range parts {

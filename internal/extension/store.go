@@ -234,6 +234,9 @@ func (s *Store) read(ctx context.Context, file string, src Source) (Image, error
 		return Image{}, err
 	}
 	found, err := inspect(ctx, f, src.Class, host, s.mounter())
+	if err == nil && !found.isOwn() { // self-servicing judges our own
+		err = s.checkFolders(f, src.Class, host.Architecture)
+	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return Image{}, err
 	}

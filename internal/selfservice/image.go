@@ -96,8 +96,8 @@ func (s *Service) openImage(path string, verify func(*image, *ddi.Image, trust.P
 	if i.files, err = raw.FS(); err != nil {
 		return nil, fmt.Errorf("read image: %w", err)
 	}
-	if i.release, err = extension.ReadRelease(i.files, extension.Own); err != nil {
-		return nil, fmt.Errorf("read image: %w", err)
+	if i.release, err = extension.CheckImage(raw); err != nil {
+		return nil, fmt.Errorf("check image: %w", err)
 	}
 	return i, s.checkOurs(i)
 }
@@ -116,7 +116,10 @@ func (s *Service) checkOurs(i *image) error {
 	if string(i.arch) != host.Architecture {
 		return errkind.Errorf(errkind.Incompatible, "the image's partitions are for the architecture %q, this host is %q", i.arch, host.Architecture)
 	}
-	return extension.CheckOwn(i.files, i.release)
+	if i.release.Name != extension.Own {
+		return errkind.Errorf(errkind.Incompatible, "it is not an image of trident: its extension-release is of %q", i.release.Name)
+	}
+	return nil
 }
 
 // swing makes a verified image the one that systemd finds.

@@ -10,15 +10,20 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	tags "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
+
+// signCommand makes a signature that counts.
+const signCommand = "openssl smime -sign -noattr -binary -md sha256 -in hash -outform der -signer CERT -inkey KEY -out hash.p7s"
 
 // maxPKCS7 is far above what one signer and one certificate take.
 const maxPKCS7 = 64 << 10
@@ -184,40 +189,67 @@ func (m message) verify(cert *x509.Certificate, content []byte) error {
 	if m.cert != nil && !bytes.Equal(m.cert, cert.Raw) {
 		return errkind.Errorf(errkind.Untrusted, "it carries another certificate than the trusted one of the name %q", cert.Subject)
 	}
+	if err := checkKey(cert); err != nil {
+		return err
+	}
+	err := m.verifyContent(cert, content)
+	if err == nil || errkind.Of(err) == errkind.Untrusted {
+		return err
+	}
+	err = errkind.Errorf(errkind.Untrusted, "it is not a signature of this root hash by %q: %w", cert.Subject, err)
+	if what := m.signsInstead(cert, content); what != "" {
+		return errkind.WithHint(errkind.Errorf(errkind.Untrusted, "it signs %s: %w", what, err),
+			"Sign the 64 hexadecimal digits and nothing else: trident sysext sign FILE --print-root-hash | tr -d '\\n' > hash")
+	}
+	return err
+}
+
+// verifyContent checks the signature over content. An error of kind Untrusted is
+// about the form of the message, another one about the signature.
+func (m message) verifyContent(cert *x509.Certificate, content []byte) error {
 	hash, digest, err := m.hash(content)
 	if err != nil {
 		return err
 	}
 	switch key := cert.PublicKey.(type) {
 	case *rsa.PublicKey:
-		if bits := key.N.BitLen(); bits < 2048 {
-			return weak(cert, fmt.Sprintf("RSA with %d bits; it takes 2048", bits))
-		}
 		if m.algorithm != oidRSA {
 			return errkind.Errorf(errkind.Untrusted, "its signature algorithm %s is not rsaEncryption, which the kernel wants", m.algorithm)
 		}
-		err = rsa.VerifyPKCS1v15(key, hash, digest, m.signature)
+		return rsa.VerifyPKCS1v15(key, hash, digest, m.signature)
 	case *ecdsa.PublicKey:
-		if bits := key.Curve.Params().BitSize; bits < 256 {
-			return weak(cert, fmt.Sprintf("ECDSA with %d bits; it takes 256", bits))
-		}
 		if want := ecdsaWith(m.digest); m.algorithm != want {
 			return errkind.Errorf(errkind.Untrusted, "its signature algorithm %s is not that of its digest, %s", m.algorithm, want)
 		}
 		if !ecdsa.VerifyASN1(key, digest, m.signature) {
-			err = errors.New("ECDSA verification error")
+			return errors.New("ECDSA verification error")
 		}
-	default:
-		return weak(cert, cert.PublicKeyAlgorithm.String()+"; it takes RSA or ECDSA")
-	}
-	if err != nil {
-		return errkind.Errorf(errkind.Untrusted, "it is not a signature of this root hash by %q: %w", cert.Subject, err)
 	}
 	return nil
 }
 
-func weak(cert *x509.Certificate, key string) error {
-	return errkind.Errorf(errkind.Untrusted, "the key of the certificate %q is %s", cert.Subject, key)
+// signsInstead names what a signature is over that missed the root hash by a common
+// mistake; "" for anything else.
+func (m message) signsInstead(cert *x509.Certificate, content []byte) string {
+	binary, err := hex.DecodeString(string(content))
+	if err != nil {
+		return ""
+	}
+	for _, c := range []struct {
+		content []byte
+		what    string
+	}{
+		{append(slices.Clone(content), '\n'), "the root hash with a line break behind it"},
+		{append(slices.Clone(content), '\r', '\n'), "the root hash with a line break behind it"},
+		{bytes.ToUpper(content), "the root hash in upper case"},
+		{binary, "the root hash in binary"},
+		{nil, "an empty file"},
+	} {
+		if m.verifyContent(cert, c.content) == nil {
+			return c.what
+		}
+	}
+	return ""
 }
 
 func (m message) hash(content []byte) (crypto.Hash, []byte, error) {
@@ -232,7 +264,8 @@ func (m message) hash(content []byte) (crypto.Hash, []byte, error) {
 		sum := sha512.Sum512(content)
 		return crypto.SHA512, sum[:], nil
 	}
-	return 0, nil, errkind.Errorf(errkind.Untrusted, "its digest algorithm %q is not SHA-256 or better", m.digest)
+	return 0, nil, errkind.WithHint(errkind.Errorf(errkind.Untrusted, "its digest algorithm %q is not SHA-256 or better", m.digest),
+		"Sign with: %s", signCommand)
 }
 
 func ecdsaWith(digest string) string {

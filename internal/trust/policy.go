@@ -109,8 +109,11 @@ func load(root string) (p Policy, faults []fault) {
 	for _, file := range files {
 		certs, err := readCertificates(fsys, file)
 		if err != nil {
-			doubt(errkind.WithHint(errkind.Errorf(errkind.Precondition, "read trusted certificate /%s: %w", file, err),
-				"Repair the file. An empty one of its name in /etc/trident/trust.d hides it."))
+			hint := "Repair the file. An empty one of its name in /etc/trident/trust.d hides it."
+			if h := errkind.Hint(err); h != "" {
+				hint = h
+			}
+			doubt(errkind.WithHint(errkind.Errorf(errkind.Precondition, "read trusted certificate /%s: %w", file, err), "%s", hint))
 			continue
 		}
 		for _, cert := range certs {
@@ -219,7 +222,11 @@ func parsePEM(data []byte) ([]*x509.Certificate, error) {
 		certs, data = append(certs, cert), rest
 	}
 	if len(certs) == 0 {
-		return nil, errors.New("it has no certificate in PEM form")
+		err := errors.New("it has no certificate in PEM form")
+		if _, derErr := x509.ParseCertificate(data); derErr == nil {
+			return nil, errkind.WithHint(err, "It is in DER form. Convert it: openssl x509 -inform der -in FILE -out FILE.crt")
+		}
+		return nil, err
 	}
 	return certs, nil
 }

@@ -102,12 +102,13 @@ func (p Policy) signerAnyTime(root [32]byte, sig *ddi.Signature) (trusted, error
 		return trusted{}, errkind.Errorf(errkind.Untrusted, "the image is not signed")
 	}
 	if len(p.certs) == 0 {
-		return trusted{}, errkind.WithHint(errkind.Errorf(errkind.Untrusted, "no certificate is trusted on this host"), "%s", whereToPutOne)
+		return trusted{}, errkind.WithHint(errkind.Errorf(errkind.Untrusted, "no certificate is trusted on this host"),
+			"The package or the OS image of Trident brings the certificate of its vendor, in /usr/lib/trident/trust.d. Repair that, or remove what hides it in /etc/trident/trust.d.")
 	}
 	msg, err := parsePKCS7(sig.PKCS7)
 	if err != nil {
 		return trusted{}, errkind.WithHint(errkind.Errorf(errkind.Corrupt, "read PKCS#7: %w", err),
-			"If the image arrived whole, have it signed again: trident sysext sign, or openssl smime -sign -noattr -binary -outform der.")
+			"If the image arrived whole, have it signed again: trident sysext sign, or %s", signCommand)
 	}
 	cert, err := p.match(msg, []byte(ddi.HashString(root)))
 	if err != nil {
@@ -137,7 +138,5 @@ func (p Policy) match(msg message, content []byte) (trusted, error) {
 	}
 	return trusted{}, errkind.WithHint(
 		errkind.Errorf(errkind.Untrusted, "it is signed by a certificate that is not trusted (serial number %x, issuer %s)", msg.serial, msg.issuerName()),
-		"%s", whereToPutOne)
+		"Take the image from a vendor whom this host trusts already: trident self status lists the certificates of /usr/lib/trident/trust.d and /etc/trident/trust.d.")
 }
-
-const whereToPutOne = "Put the certificate of the signer, in PEM, into /etc/trident/trust.d, in a file whose name ends in .crt."

@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -183,12 +184,15 @@ func TestACertificateCountsWithinItsDates(t *testing.T) {
 	}
 }
 
-func TestEachRefusalForWantOfAKeySaysWhereToPutOne(t *testing.T) {
+// A hint must not lead anybody to trust whoever made an image.
+func TestEachRefusalForWantOfAKeySaysWhoIsTrusted(t *testing.T) {
 	id := newIdentity(t, ecdsaKey(t, elliptic.P256()), "vendor", 1)
 	other := newIdentity(t, ecdsaKey(t, elliptic.P256()), "other", 1)
 	for _, p := range []Policy{{}, policyOf(other)} {
-		if _, err := p.signerOf(root, id.sign(t), now); !strings.Contains(errkind.Hint(err), "/etc/trident/trust.d") {
-			t.Errorf("%v: hint %q", err, errkind.Hint(err))
+		_, err := p.signerOf(root, id.sign(t), now)
+		hint := errkind.Hint(err)
+		if !strings.Contains(hint, "/etc/trident/trust.d") || strings.Contains(hint, "Put ") || strings.Contains(strings.ToLower(hint), "certificate of the signer") {
+			t.Errorf("%v: hint %q", err, hint)
 		}
 	}
 }
@@ -329,5 +333,35 @@ func TestTheSignatureIsCheckedBeforeTheImageIsRead(t *testing.T) {
 func TestTheZeroVerifiedVouchesForNothing(t *testing.T) {
 	if v, ok := (Verified[*ddi.Image]{}).Value(); ok || v != nil {
 		t.Errorf("got %v, %v", v, ok)
+	}
+}
+
+// A signature that missed the root hash by a common mistake says by which.
+func TestASignatureOfTheWrongBytesSaysOfWhich(t *testing.T) {
+	for _, key := range []crypto.Signer{rsaKey(t, 2048), ecdsaKey(t, elliptic.P384())} {
+		id := newIdentity(t, key, "vendor", 1)
+		letters := [32]byte{0xab, 0xcd}
+		hash := ddi.HashString(letters)
+		for content, want := range map[string]string{
+			hash + "\n": "with a line break behind it", hash + "\r\n": "with a line break behind it", strings.ToUpper(hash): "in upper case",
+			string(letters[:]): "in binary", "": "an empty file", "something else": "it is not a signature of this root hash",
+		} {
+			sig := id.sign(t)
+			sum := sha256.Sum256([]byte(content))
+			raw, err := key.Sign(rand.Reader, sum[:], crypto.SHA256)
+			if err != nil {
+				t.Fatal(err)
+			}
+			msg, err := parsePKCS7(sig.PKCS7)
+			if err != nil {
+				t.Fatal(err)
+			}
+			msg.signature = raw
+			err = msg.verify(id.cert, []byte(hash))
+			wantRefusal(t, err, errkind.Untrusted, want)
+			if (errkind.Hint(err) != "") != (content != "something else") {
+				t.Errorf("%q: hint %q", content, errkind.Hint(err))
+			}
+		}
 	}
 }

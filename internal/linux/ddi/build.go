@@ -44,6 +44,9 @@ type BuildOptions struct {
 	// Key and Cert sign the image at once; without them it is unsigned.
 	Key  crypto.Signer
 	Cert *x509.Certificate
+	// Check, if set, judges the image before it gets its name: an error of it is one
+	// of Build, and what lies at the path stays.
+	Check func(*Image) error
 }
 
 // Build writes an image to path, replacing what is there once all is written,
@@ -70,8 +73,13 @@ func Build(ctx context.Context, path string, o BuildOptions) (root [32]byte, err
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
 	err = atomicfile.FillFunc(path, 0o644, func(f *os.File) error {
-		root, err = build(ctx, f, t, o)
-		return err
+		if root, err = build(ctx, f, t, o); err != nil {
+			return err
+		}
+		if err := check(f, o.Check); err != nil {
+			return fmt.Errorf("build %s: %w", path, err)
+		}
+		return nil
 	})
 	return root, err
 }
@@ -115,6 +123,22 @@ func build(ctx context.Context, f *os.File, t *tree, o BuildOptions) (root [32]b
 		return root, err
 	}
 	return root, writeSignature(f, table, root, sig, o.Cert)
+}
+
+// check opens an image that was just written, and has it judged.
+func check(f *os.File, judge func(*Image) error) error {
+	if judge == nil {
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	m, err := Open(f, info.Size())
+	if err != nil {
+		return err
+	}
+	return judge(m)
 }
 
 func layout(arch Arch, id identity, root [32]byte, dataSize, hashSize int64) *gpt.Table {
@@ -236,15 +260,16 @@ func copyImage(w *io.OffsetWriter, image string) (n int64, err error) {
 // Attach adds a signature to an image that Build made, or replaces the one
 // that it has. The file at path is replaced once the signed one is whole. A
 // signature that is not one of this image's root hash by the key of cert is
-// refused and nothing changed.
-func Attach(path string, sig []byte, cert *x509.Certificate) error {
-	if err := attach(path, sig, cert); err != nil {
+// refused and nothing changed, and so is a signed image that one of the checks
+// refuses.
+func Attach(path string, sig []byte, cert *x509.Certificate, checks ...func(*Image) error) error {
+	if err := attach(path, sig, cert, checks); err != nil {
 		return fmt.Errorf("sign %s: %w", path, err)
 	}
 	return nil
 }
 
-func attach(path string, sig []byte, cert *x509.Certificate) (err error) {
+func attach(path string, sig []byte, cert *x509.Certificate, checks []func(*Image) error) (err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -265,7 +290,15 @@ func attach(path string, sig []byte, cert *x509.Certificate) (err error) {
 		if _, err := io.Copy(out, f); err != nil {
 			return err
 		}
-		return writeSignature(out, m.table, m.rootHash, sig, cert)
+		if err := writeSignature(out, m.table, m.rootHash, sig, cert); err != nil {
+			return err
+		}
+		for _, judge := range checks {
+			if err := check(out, judge); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

@@ -68,6 +68,13 @@ func signatureAlgorithm(cert *x509.Certificate) (algorithm, error) {
 	return algorithm{}, errkind.Errorf(errkind.Invalid, "%s keys cannot sign an image: PKCS#7 without attributes is for RSA and ECDSA", cert.PublicKeyAlgorithm)
 }
 
+// isECDSA reports whether an ECDSA key may sign under the name of an algorithm: the
+// digest may be a longer one than that of SignRootHash.
+func isECDSA(cert *x509.Certificate, name asn1.ObjectIdentifier) bool {
+	_, ok := cert.PublicKey.(*ecdsa.PublicKey)
+	return ok && (name.Equal(pkcs7.OIDDigestAlgorithmECDSASHA256) || name.Equal(pkcs7.OIDDigestAlgorithmECDSASHA384) || name.Equal(pkcs7.OIDDigestAlgorithmECDSASHA512))
+}
+
 func (a algorithm) add(b *cryptobyte.Builder) {
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1ObjectIdentifier(a.id)
@@ -125,7 +132,7 @@ func checkSignature(root [32]byte, der []byte, cert *x509.Certificate) error {
 		return err
 	}
 	signer := p7.Signers[0]
-	if got := signer.DigestEncryptionAlgorithm.Algorithm; !got.Equal(alg.id) {
+	if got := signer.DigestEncryptionAlgorithm.Algorithm; !got.Equal(alg.id) && !isECDSA(cert, got) {
 		return errkind.WithHint(
 			errkind.Errorf(errkind.Invalid, "the signature names its algorithm %s, the kernel wants %s", got, alg.id),
 			"sign with: openssl smime -sign -noattr -binary -outform der")

@@ -1,0 +1,149 @@
+package extension
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/linux/unmerged"
+)
+
+// checkFolders compares the folders of an image with those of the host, as they are
+// without extensions: a merged folder takes the mode and the owner of the
+// extension's, and a folder in place of a link hides what the link leads to. A
+// difference is an error of kind Forbidden that names the path.
+func (s *Store) checkFolders(file *os.File, class Class, arch string) (err error) {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	v, err := dissectStrictly(file, info.Size(), arch)
+	if err != nil {
+		return err
+	}
+	opened, err := openTree(file, v, s.mounter())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, opened.Close()) }()
+	var tree fs.FS = opened
+	if v.isUsr {
+		tree = usrFS{tree}
+	}
+	host, err := unmerged.Open(s.Root)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, host.Close()) }()
+	tops := []string{"usr", "opt"}
+	if class == Confext {
+		tops = []string{"etc"}
+	}
+	c := comparison{image: tree, host: inroot.FS(host.Path())}
+	if c.root, err = c.host.Stat("."); err != nil {
+		return err
+	}
+	for _, top := range tops {
+		if err := c.folder(top, 0); err != nil {
+			return fmt.Errorf("compare folders with those of the host: %w", err)
+		}
+	}
+	if len(c.faults) == 0 {
+		return nil
+	}
+	return errkind.WithHint(errkind.Errorf(errkind.Forbidden, "a merged folder would take the mode and the owner that it has in the image: %s", strings.Join(c.faults, ", ")),
+		"Build the image again, with modes and owners as on the host.")
+}
+
+type comparison struct {
+	image  fs.FS
+	host   inroot.FS
+	root   fs.FileInfo // the root folder of the host, whose owner stands for root
+	faults []string
+}
+
+// maxFaults bounds how many folders an error names.
+const maxFaults = 8
+
+// folder passes over what the host does not have.
+func (c *comparison) folder(name string, depth int) error {
+	theirs, err := c.host.Lstat(name)
+	if err != nil || len(c.faults) == maxFaults {
+		return nil
+	}
+	ours, err := fs.Lstat(c.image, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	switch {
+	case err != nil:
+		return err
+	case !ours.IsDir():
+		return nil
+	case theirs.Mode()&fs.ModeSymlink != 0:
+		return errkind.Errorf(errkind.Forbidden, "the image has a folder /%s, where the host has a link: once merged, it would hide what the link leads to", name)
+	case !theirs.IsDir():
+		return nil
+	case depth > maxDepth:
+		return errkind.Errorf(errkind.Forbidden, "%s: more than %d folders deep", name, maxDepth)
+	}
+	if c.accessOf(ours) != c.accessOf(theirs) {
+		c.faults = append(c.faults, fmt.Sprintf("/%s (%s, on the host %s)", name, show(ours), show(theirs)))
+	}
+	f, err := c.image.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	d, ok := f.(fs.ReadDirFile)
+	if !ok {
+		return errkind.Errorf(errkind.Corrupt, "%s is not a folder", name)
+	}
+	for {
+		entries, err := d.ReadDir(256)
+		for _, e := range entries {
+			if !e.IsDir() {
+				continue
+			}
+			if err := c.folder(path.Join(name, e.Name()), depth+1); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) || err == nil && len(entries) == 0 {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+}
+
+// access is who may do what with a folder. What its owner, root, may do does not
+// count: root may do everything.
+type access struct {
+	uid, gid uint32
+	mode     fs.FileMode
+}
+
+func (c *comparison) accessOf(info fs.FileInfo) access {
+	uid, gid := owner(info)
+	if rootUID, rootGID := owner(c.root); uid == rootUID && gid == rootGID {
+		uid, gid = 0, 0 // in a tree of a test, root is whoever runs it
+	}
+	mode := info.Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)
+	if uid == 0 {
+		mode &^= 0o700
+	}
+	return access{uid, gid, mode}
+}
+
+func show(info fs.FileInfo) string {
+	uid, gid := owner(info)
+	return fmt.Sprintf("%s of %d:%d", info.Mode(), uid, gid)
+}

@@ -1,0 +1,58 @@
+package trust
+
+import (
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// The smallest keys that count.
+const (
+	minRSA   = 2048
+	minECDSA = 256
+)
+
+// PolicyOf trusts these certificates: for one who signs an image, to see whether a
+// host that trusts them would accept it.
+func PolicyOf(certs ...*x509.Certificate) Policy {
+	var p Policy
+	for _, cert := range certs {
+		p.add(trusted{Certificate: cert})
+	}
+	return p
+}
+
+// CheckSigner says whether a signature by the key of a certificate could count at
+// now: the rules for keys and dates by which Verify goes. Errors are of kind
+// Untrusted.
+func CheckSigner(cert *x509.Certificate, now time.Time) error {
+	if err := checkKey(cert); err != nil {
+		return err
+	}
+	return trusted{Certificate: cert}.validAt(now)
+}
+
+func checkKey(cert *x509.Certificate) error {
+	switch key := cert.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if bits := key.N.BitLen(); bits < minRSA {
+			return weak(cert, fmt.Sprintf("RSA with %d bits; it takes %d", bits, minRSA))
+		}
+	case *ecdsa.PublicKey:
+		if bits := key.Curve.Params().BitSize; bits < minECDSA {
+			return weak(cert, fmt.Sprintf("ECDSA with %d bits; it takes %d", bits, minECDSA))
+		}
+	default:
+		return weak(cert, cert.PublicKeyAlgorithm.String()+"; it takes RSA or ECDSA")
+	}
+	return nil
+}
+
+func weak(cert *x509.Certificate, key string) error {
+	return errkind.WithHint(errkind.Errorf(errkind.Untrusted, "the key of the certificate %q is %s", cert.Subject, key),
+		"Sign with another key: RSA from %d bits, or ECDSA from %d.", minRSA, minECDSA)
+}
