@@ -39,7 +39,11 @@ the root hash. It prints the root hash.
 
 The same tree makes the same bytes, whoever builds and whenever. Files belong to
 root and are as old as SOURCE_DATE_EPOCH or --epoch say (in seconds since 1970),
-else 1970.`
+else 1970. Folders that others cannot enter are refused, because a merged folder
+takes the mode that it has in the image.
+
+An image that no host would take is not made: build judges its result as a host
+does, except for what only a host knows. An image of Trident cannot be compressed.`
 
 func newSysextBuildCommand(a *app, run func(context.Context, *sysextBuildOptions) error) *cobra.Command {
 	o := &sysextBuildOptions{app: a}
@@ -73,22 +77,18 @@ func sysextBuild(ctx context.Context, o *sysextBuildOptions) error {
 		return err
 	}
 	var s signer
-	if o.key != "" { // before the work: a key that cannot be read is known early
-		if s, err = readSigner(o.key, o.cert); err != nil {
+	if o.key != "" { // before the work: a key that does not count is known early
+		if s, err = readSigner(o.key, o.cert, o.app.now()); err != nil {
 			return err
 		}
 	}
 	root, err := ddi.Build(ctx, o.image, ddi.BuildOptions{
-		Tree: o.tree, Arch: ddi.Arch(o.arch), Epoch: epoch, Compress: o.compress,
+		Tree: o.tree, Arch: ddi.Arch(o.arch), Epoch: epoch, Compress: o.compress, Key: s.key, Cert: s.cert, Check: o.app.judge(ctx, s.cert),
 	})
 	if err != nil {
 		return err
 	}
-	if o.key != "" {
-		if err := s.sign(o.image, root); err != nil {
-			return err
-		}
-	}
+	s.tell(o.app.stderr)
 	_, err = fmt.Fprintln(o.app.stdout, ddi.HashString(root))
 	return err
 }

@@ -4,17 +4,20 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/linux/ddi"
+	"github.com/trident-project/trident/internal/trust"
+	"github.com/trident-project/trident/internal/version"
 )
 
 type sysextSignOptions struct {
@@ -29,7 +32,10 @@ const sysextSignLong = `Sign adds a signature to an image, or replaces the one t
 it is made here, from a key in a PEM file. With --signature it is taken from a
 file: a detached PKCS#7 in DER over the root hash, in lower-case hex and without
 a newline. So the key can stay in an HSM or with a signing service, which needs to
-see nothing but what --print-root-hash prints.`
+see nothing but what --print-root-hash prints.
+
+A signature that no host would accept is not added, whoever trusts the certificate:
+sign judges the signed image as a host does.`
 
 func newSysextSignCommand(a *app, run func(context.Context, *sysextSignOptions) error) *cobra.Command {
 	o := &sysextSignOptions{app: a}
@@ -64,34 +70,72 @@ func addKeyFlags(flags *pflag.FlagSet, key, cert *string) {
 	flags.StringVar(cert, "cert", "", "the certificate of the key, PEM")
 }
 
-func sysextSign(_ context.Context, o *sysextSignOptions) error {
-	root, err := rootHash(o.image)
-	if err != nil {
-		return err
-	}
+func sysextSign(ctx context.Context, o *sysextSignOptions) error {
 	if o.printRootHash {
-		_, err := fmt.Fprintln(o.app.stdout, ddi.HashString(root))
+		root, err := rootHash(o.image)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(o.app.stdout, ddi.HashString(root))
 		return err
 	}
 	if o.cert == "" {
 		return errkind.Errorf(errkind.Invalid, "sign %s: --cert is missing", o.image)
 	}
-	if o.signature == "" {
-		s, err := readSigner(o.key, o.cert)
-		if err != nil {
-			return err
+	sig, s, err := o.sign()
+	if err != nil {
+		return err
+	}
+	if err := ddi.Attach(o.image, sig, s.cert, o.app.judge(ctx, s.cert)); err != nil {
+		return err
+	}
+	s.tell(o.app.stderr)
+	return nil
+}
+
+// sign makes the signature, or reads it.
+func (o *sysextSignOptions) sign() ([]byte, signer, error) {
+	if o.signature != "" {
+		cert, err := readCertificate(o.cert)
+		if err == nil {
+			err = checkSigner(o.cert, cert, o.app.now())
 		}
-		return s.sign(o.image, root)
+		if err != nil {
+			return nil, signer{}, err
+		}
+		sig, err := readSignature(o.signature)
+		return sig, signer{cert: cert}, err
 	}
-	cert, err := readCertificate(o.cert)
+	s, err := readSigner(o.key, o.cert, o.app.now())
 	if err != nil {
-		return err
+		return nil, s, err
 	}
-	sig, err := readSmall("signature", o.signature)
+	root, err := rootHash(o.image)
 	if err != nil {
-		return err
+		return nil, s, err
 	}
-	return ddi.Attach(o.image, sig, cert)
+	sig, err := ddi.SignRootHash(root, s.cert, s.key)
+	return sig, s, err
+}
+
+// judge judges an image as a host does that trusts its signer. cert is nil for an
+// image that is not signed yet.
+func (a *app) judge(ctx context.Context, cert *x509.Certificate) func(*ddi.Image) error {
+	return func(img *ddi.Image) error {
+		if cert != nil {
+			_, err := trust.PolicyOf(cert).Verify(ctx, img, version.Clock(a.now()), func(int64, int64) {})
+			if errors.Is(err, trust.ErrStranger) {
+				err = errkind.WithHint(err, "--cert must name the certificate of the key that made the signature.")
+			}
+			if err != nil {
+				return fmt.Errorf("no host would accept it: %w", err)
+			}
+		}
+		if _, err := extension.CheckImage(img); err != nil {
+			return fmt.Errorf("no host would accept it: %w", err)
+		}
+		return nil
+	}
 }
 
 func rootHash(image string) (root [32]byte, err error) {
@@ -135,16 +179,20 @@ type signer struct {
 	key  crypto.Signer
 }
 
-func (s signer) sign(image string, root [32]byte) error {
-	sig, err := ddi.SignRootHash(root, s.cert, s.key)
-	if err != nil {
-		return err
+// tell says who has signed, so that nobody has to guess which key was taken.
+func (s signer) tell(w io.Writer) {
+	if s.cert == nil {
+		fmt.Fprintln(w, "Not signed: no --key was given.")
+		return
 	}
-	return ddi.Attach(image, sig, s.cert)
+	fmt.Fprintf(w, "Signed by %s, whose certificate is valid until %s.\n", line(s.cert.Subject.String()), s.cert.NotAfter.UTC().Format(time.DateOnly))
 }
 
-func readSigner(key, cert string) (signer, error) {
+func readSigner(key, cert string, now time.Time) (signer, error) {
 	c, err := readCertificate(cert)
+	if err == nil {
+		err = checkSigner(cert, c, now)
+	}
 	if err != nil {
 		return signer{}, err
 	}
@@ -152,73 +200,10 @@ func readSigner(key, cert string) (signer, error) {
 	return signer{c, k}, err
 }
 
-func readCertificate(path string) (*x509.Certificate, error) {
-	block, err := readPEM("certificate", path, "CERTIFICATE")
-	if err != nil {
-		return nil, err
+// checkSigner says early what the judgement of the image would say in the end.
+func checkSigner(file string, cert *x509.Certificate, now time.Time) error {
+	if err := trust.CheckSigner(cert, version.Clock(now)); err != nil {
+		return fmt.Errorf("sign with %s: no host would accept it: %w", file, err)
 	}
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return nil, errkind.Errorf(errkind.Invalid, "read certificate %s: %w", path, err)
-	}
-	return cert, nil
-}
-
-// readKey never says more of the file than its name.
-func readKey(path string) (crypto.Signer, error) {
-	block, err := readPEM("key", path, "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
-	if err != nil {
-		return nil, err
-	}
-	var key any
-	switch block.Type {
-	case "RSA PRIVATE KEY":
-		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-	case "EC PRIVATE KEY":
-		key, err = x509.ParseECPrivateKey(block.Bytes)
-	default:
-		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-	}
-	if s, ok := key.(crypto.Signer); ok && err == nil {
-		return s, nil
-	}
-	return nil, errkind.Errorf(errkind.Invalid, "read key %s: it holds no private key that can sign", path)
-}
-
-// readPEM returns the first block of one of the types.
-func readPEM(what, path string, types ...string) (*pem.Block, error) {
-	data, err := readSmall(what, path)
-	if err != nil {
-		return nil, err
-	}
-	for len(data) > 0 {
-		block, rest := pem.Decode(data)
-		if block == nil {
-			break
-		}
-		for _, t := range types {
-			if block.Type == t {
-				return block, nil
-			}
-		}
-		data = rest
-	}
-	return nil, errkind.Errorf(errkind.Invalid, "read %s %s: it has no PEM block %q", what, path, types[0])
-}
-
-// readSmall reads a file of at most 1 MiB.
-func readSmall(what, path string) ([]byte, error) {
-	const limit = 1 << 20
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", what, err)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, fmt.Errorf("read %s: %w", what, err)
-	}
-	if len(data) > limit {
-		return nil, errkind.Errorf(errkind.TooLarge, "read %s %s: it has more than %d bytes", what, path, limit)
-	}
-	return data, nil
+	return nil
 }

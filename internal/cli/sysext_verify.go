@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/trust"
+	"github.com/trident-project/trident/internal/version"
 )
 
 type sysextVerifyOptions struct {
@@ -69,10 +69,10 @@ func sysextVerify(ctx context.Context, o *sysextVerifyOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, img.Close()) }()
 	progress := newProgress(o.app)
-	verified, err := policy.Verify(ctx, img.Image, o.app.now(), func(done, total int64) { progress.bytes("verify", done, total) })
+	verified, err := policy.Verify(ctx, img.Image, version.Clock(o.app.now()), func(done, total int64) { progress.bytes("verify", done, total) })
 	progress.end()
 	if err != nil {
-		return fmt.Errorf("verify %s: %w", o.image, interrupted(ctx, err))
+		return fmt.Errorf("verify %s: %w", o.image, o.explain(interrupted(ctx, err), policy, img.Signature() != nil))
 	}
 	r := &verification{File: o.image, RootHash: ddi.HashString(img.RootHash()), Signer: verified.Signer()}
 	if err := r.checkTree(img.Image); err != nil {
@@ -88,33 +88,23 @@ func (o *sysextVerifyOptions) policy() (trust.Policy, error) {
 	return trust.LoadFiles(o.trust...)
 }
 
+// explain says, where no certificate was named, that one can be: whoever verifies an
+// image elsewhere than on the host that it is for knows whose it should be.
+func (o *sysextVerifyOptions) explain(err error, policy trust.Policy, signed bool) error {
+	if len(o.trust) > 0 || !signed || errkind.Of(err) != errkind.Untrusted {
+		return err
+	}
+	const hint = "Name the certificate of the vendor whom you expect to have signed it: --trust FILE."
+	if len(policy.Certificates()) == 0 {
+		return errkind.WithHint(errkind.Errorf(errkind.Untrusted, "no certificate was named, and none is trusted on this machine"), hint)
+	}
+	return errkind.WithHint(err, hint+" Without --trust the certificates of this machine count.")
+}
+
 func (r *verification) checkTree(img *ddi.Image) error {
-	fsys, err := img.FS()
-	if err != nil {
-		return err
-	}
-	names, err := releaseNames(fsys)
-	if err != nil {
-		return err
-	}
-	if len(names) != 1 {
-		return errkind.Errorf(errkind.Corrupt, "it has %d extension-release files, not 1", len(names))
-	}
-	release, err := extension.ReadRelease(fsys, names[0])
-	if err != nil {
-		return err
-	}
-	if a := release.Architecture; a != "" && a != "_any" && a != string(img.Arch()) {
-		return errkind.Errorf(errkind.Corrupt, "extension-release is for the architecture %q, the partitions are for %q", a, img.Arch())
-	}
+	release, err := extension.CheckImage(img)
 	r.Extension, r.Version = release.Name, release.Version
-	if release.Name == extension.Own {
-		return extension.CheckOwn(fsys, release)
-	}
-	return extension.CheckContent(fsys, func(path string) bool {
-		top, _, _ := strings.Cut(path, "/")
-		return top == "usr" || top == "opt"
-	})
+	return err
 }
 
 func (r *verification) write(w io.Writer) {

@@ -86,6 +86,10 @@ func (c *contentCheck) entry(name string, e fs.DirEntry, depth int) error {
 	if fault := forbiddenMode(info.Mode()); fault != "" {
 		return errkind.Errorf(errkind.Forbidden, "%q %s", name, fault)
 	}
+	if m := info.Mode(); m.IsDir() && m&0o001 == 0 {
+		return errkind.WithHint(errkind.Errorf(errkind.Forbidden, "%q cannot be entered by others (mode %04o): once merged, neither could the host's folder", name, m.Perm()),
+			"Correct the tree that the image is built from: chmod -R go+rX")
+	}
 	if uid, gid := owner(info); uid != 0 || gid != 0 {
 		return errkind.Errorf(errkind.Forbidden, "%q belongs to user %d and group %d, not to root", name, uid, gid)
 	}
@@ -111,8 +115,6 @@ func forbiddenMode(m fs.FileMode) string {
 		return "has the set-group-ID bit"
 	case m&fs.ModeSymlink == 0 && m&0o002 != 0:
 		return "may be written by everybody"
-	case m.IsDir() && m&0o001 == 0:
-		return fmt.Sprintf("cannot be entered by others (mode %04o): once merged, neither could the host's folder", m.Perm())
 	}
 	return ""
 }

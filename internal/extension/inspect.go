@@ -56,7 +56,14 @@ func inspect(ctx context.Context, file *os.File, class Class, host hostinfo.Host
 	}
 	v, err := dissectStrictly(file, info.Size(), host.Architecture)
 	if err != nil {
-		return inspection{}, errkind.Errorf(errkind.Corrupt, "the image %w", err)
+		known := ddi.Recognise(file, info.Size())
+		switch {
+		case known == nil, isFileSystem(v.format): // of which systemd would take a whole one
+			return inspection{}, errkind.Errorf(errkind.Corrupt, "the image %w", err)
+		case v.format == formatOther:
+			return inspection{}, errkind.Errorf(errkind.Invalid, "the image %w: %w", err, known)
+		}
+		return inspection{}, errkind.Errorf(errkind.Corrupt, "the image %w: %w", err, known)
 	}
 	if v.isUsr && class == Confext {
 		return inspection{}, errkind.Errorf(errkind.Corrupt, "the image has a partition for usr alone, so it cannot be a confext")

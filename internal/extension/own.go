@@ -27,13 +27,10 @@ const (
 // it is an image of Trident, and CheckOwn accepts it. It is one judgement for who
 // builds, signs and verifies an image and for the host that gets it.
 //
-// The file system must be one that ddi reads: a compressed one is an error of kind
-// Unsupported.
+// A compressed image of Trident is an error of kind Unsupported: a host reads one
+// without mounting it.
 func CheckImage(img *ddi.Image) (Release, error) {
-	fsys, err := img.FS()
-	if errkind.Of(err) == errkind.Unsupported {
-		return Release{}, errkind.WithHint(err, "If it is compressed, build it without compression: an image is checked without mounting it.")
-	}
+	fsys, err := img.Listing()
 	if err != nil {
 		return Release{}, err
 	}
@@ -57,6 +54,9 @@ func CheckImage(img *ddi.Image) (Release, error) {
 	case !slices.Contains(strings.Fields(r.Scope), "system"):
 		return r, errkind.Errorf(errkind.Incompatible, "extension-release.%s is for the scope %q, so no running system takes it", r.Name, r.Scope)
 	case r.Name == Own:
+		if _, err := img.FS(); err != nil {
+			return r, errkind.WithHint(err, "Build an image of trident without compression: a host reads it without mounting it.")
+		}
 		return r, CheckOwn(fsys, r)
 	case r.SysextID == Own:
 		return r, errkind.Errorf(errkind.Invalid, "its SYSEXT_ID is %q, so its extension-release must be called %s", Own, path.Base(OwnRelease))
@@ -80,7 +80,9 @@ func CheckOwn(fsys fs.FS, r Release) error {
 	if _, err := version.Parse(r.Version); err != nil {
 		return errkind.Errorf(errkind.Invalid, "the image's SYSEXT_VERSION_ID: %w", err)
 	}
-	if err := CheckContent(fsys, ownPath); err != nil {
+	if err := CheckContent(fsys, ownPath); errkind.Hint(err) != "" {
+		return err
+	} else if err != nil {
 		return errkind.WithHint(err, "an image of trident may carry trident's own files only")
 	}
 	if _, err := fs.Stat(fsys, OwnDaemon); err != nil {

@@ -15,6 +15,7 @@ package trust
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -121,6 +122,9 @@ func (p Policy) signerAnyTime(root [32]byte, sig *ddi.Signature) (trusted, error
 	return cert, nil
 }
 
+// ErrStranger is about a signature by a certificate that is not in the policy.
+var ErrStranger = errors.New("not trusted")
+
 // match finds the certificate that made the signature. Issuer and serial number
 // only say where to look: several certificates may bear the same.
 func (p Policy) match(msg message, content []byte) (trusted, error) {
@@ -137,6 +141,6 @@ func (p Policy) match(msg message, content []byte) (trusted, error) {
 		return trusted{}, fault
 	}
 	return trusted{}, errkind.WithHint(
-		errkind.Errorf(errkind.Untrusted, "it is signed by a certificate that is not trusted (serial number %x, issuer %s)", msg.serial, msg.issuerName()),
+		errkind.Errorf(errkind.Untrusted, "it is signed by a certificate that is %w (serial number %x, issuer %s)", ErrStranger, msg.serial, msg.issuerName()),
 		"Take the image from a vendor whom this host trusts already: trident self status lists the certificates of /usr/lib/trident/trust.d and /etc/trident/trust.d.")
 }

@@ -27,6 +27,14 @@ var built = ""
 // No clock that is right says an earlier date.
 func Built() time.Time { return dateOf(built) }
 
+// Clock is what a clock says, or the date of Built if that is later.
+func Clock(now time.Time) time.Time {
+	if b := Built(); now.Before(b) {
+		return b
+	}
+	return now
+}
+
 func dateOf(text string) time.Time {
 	seconds, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || seconds <= 0 {

@@ -14,6 +14,7 @@
 package ddi
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -66,7 +67,8 @@ func (m *Image) Signature() *Signature { return m.signature }
 func (m *Image) Table() *gpt.Table { return m.table }
 
 // Open reads the structure of an image of size bytes. Whatever is wrong with
-// it is an error of kind Corrupt that names the first thing.
+// it is an error of kind Corrupt that names the first thing; a file that Recognise
+// knows is one of kind Invalid.
 func Open(r io.ReaderAt, size int64) (*Image, error) {
 	m, err := open(r, size)
 	if err != nil {
@@ -78,7 +80,7 @@ func Open(r io.ReaderAt, size int64) (*Image, error) {
 func open(r io.ReaderAt, size int64) (*Image, error) {
 	table, err := gpt.Read(r, size)
 	if err != nil {
-		return nil, err
+		return nil, cmp.Or(Recognise(r, size), err)
 	}
 	m := &Image{r: r, table: table}
 	parts, err := classify(table.Partitions)

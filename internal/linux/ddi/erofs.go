@@ -24,13 +24,16 @@ const (
 // that who walks and reads it with the functions of io/fs is safe.
 type guarded struct {
 	fs.ReadLinkFS
-	size    int64 // of the partition: no file in it is larger
+	size    int64 // that no file in it exceeds
 	entries *atomic.Int64
 }
 
 // OpenErofs is Image.FS for a file system that lies elsewhere than in an image
 // that Open takes.
-func OpenErofs(r *io.SectionReader) (_ fs.FS, err error) {
+func OpenErofs(r *io.SectionReader) (fs.FS, error) { return openErofs(r, r.Size()) }
+
+// openErofs takes the size that no file in it exceeds.
+func openErofs(r *io.SectionReader, largest int64) (_ fs.FS, err error) {
 	defer guard("read file system", &err)
 	inner, err := erofs.Open(r)
 	if errors.Is(err, erofs.ErrNotImplemented) {
@@ -43,7 +46,41 @@ func OpenErofs(r *io.SectionReader) (_ fs.FS, err error) {
 	if !ok {
 		return nil, errkind.Errorf(errkind.Unsupported, "read file system: its reader knows no symbolic links")
 	}
-	return guarded{links, r.Size(), new(atomic.Int64)}, nil
+	return guarded{links, largest, new(atomic.Int64)}, nil
+}
+
+// Listing is FS for a compressed file system too: names, modes, owners and links of
+// all files, and the content of those that are not compressed. Reading another one is
+// an error of kind Unsupported. It is for a judgement of what is in an image, not for
+// taking files out of it.
+func (m *Image) Listing() (fs.FS, error) {
+	fsys, err := m.FS()
+	if errkind.Of(err) != errkind.Unsupported {
+		return fsys, err
+	}
+	const best = 1 << 16 // times that a file of zeros becomes smaller
+	return openErofs(io.NewSectionReader(uncompressed{m.data}, 0, m.data.Size()), m.data.Size()*best)
+}
+
+// uncompressed shows an erofs without the fields of its superblock that say how files
+// are compressed (Linux, fs/erofs/erofs_fs.h): inodes and folders never are.
+type uncompressed struct{ r io.ReaderAt }
+
+func (u uncompressed) ReadAt(p []byte, offset int64) (int, error) {
+	const (
+		superblock   = 1024
+		checksum     = 0x1                     // a compatible feature
+		compressions = 0x1 | 0x2 | 0x10 | 0x20 // incompatible features
+	)
+	n, err := u.r.ReadAt(p, offset)
+	for at, keep := range map[int64]byte{
+		superblock + 8: ^byte(checksum), superblock + 80: ^byte(compressions), superblock + 84: 0, superblock + 85: 0, // the algorithms
+	} {
+		if i := at - offset; i >= 0 && i < int64(n) {
+			p[i] &= keep
+		}
+	}
+	return n, err
 }
 
 // guard turns a panic into an error, and gives errors their kind. It is to be
@@ -104,7 +141,7 @@ func (g guarded) checked(name string, stat func() (fs.FileInfo, error)) (info fs
 		return nil, err
 	}
 	if info.Size() < 0 || info.Size() > g.size {
-		return nil, errkind.Errorf(errkind.Corrupt, "look at %s: it claims %d bytes, the file system has %d", name, info.Size(), g.size)
+		return nil, errkind.Errorf(errkind.Corrupt, "look at %s: it claims %d bytes, the file system has room for %d", name, info.Size(), g.size)
 	}
 	return info, nil
 }
