@@ -27,6 +27,7 @@ import (
 )
 
 func main() {
+	syscall.Umask(0o022) // what is built has the modes that it is to have on a host
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:])
 	stop()
@@ -89,7 +90,16 @@ func runRPM(ctx context.Context, args []string) error {
 		}
 		fmt.Println(name)
 	}
+	fmt.Fprintln(os.Stderr, signedBy(os.Getenv(signer)))
 	return nil
+}
+
+// signedBy says who signed the packages, so that nobody has to guess.
+func signedBy(key string) string {
+	if key == "" {
+		return "The packages are not signed: " + signer + " is not set."
+	}
+	return "The packages are signed by " + key + "."
 }
 
 // sourceDate reads SOURCE_DATE_EPOCH (reproducible-builds.org); empty is 1970.
