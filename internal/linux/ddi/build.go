@@ -267,6 +267,9 @@ func Attach(path string, sig []byte, cert *x509.Certificate, checks ...func(*Ima
 }
 
 func attach(path string, sig []byte, cert *x509.Certificate, checks []func(*Image) error) (err error) {
+	if path, err = filepath.EvalSymlinks(path); err != nil { // the file behind a link is the one to sign
+		return err
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return err
