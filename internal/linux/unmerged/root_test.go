@@ -84,7 +84,7 @@ func TestTheTreeBelowTheExtensionsIsSeen(t *testing.T) {
 				merge(t, usr, "sysext", ".systemd-sysext", first, second)
 			}
 			merge(t, etc, "overlay", ".systemd-confext", conf)
-			before := mounts(t)
+			before := mounts(t, root)
 			tree, err := Open(root)
 			if err != nil {
 				t.Fatal(err)
@@ -103,7 +103,7 @@ func TestTheTreeBelowTheExtensionsIsSeen(t *testing.T) {
 			if err := tree.Close(); err != nil {
 				t.Error(err)
 			}
-			if after := mounts(t); after != before {
+			if after := mounts(t, root); after != before {
 				t.Errorf("the host's mounts changed from\n%s to\n%s", before, after)
 			}
 		})
@@ -156,11 +156,17 @@ func TestOpeningMayGoOnManyTimes(t *testing.T) {
 	}
 }
 
-func mounts(t *testing.T) string {
+// mounts lists those below a folder: others mount and unmount meanwhile.
+func mounts(t *testing.T, below string) (list string) {
 	t.Helper()
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(data)
+	for line := range strings.Lines(string(data)) {
+		if strings.Contains(line, below) {
+			list += line
+		}
+	}
+	return list
 }
