@@ -96,13 +96,19 @@ func (s *Service) openImage(path string, verify func(*image, *ddi.Image, trust.P
 	if i.files, err = raw.FS(); err != nil {
 		return nil, fmt.Errorf("read image: %w", err)
 	}
-	if i.release, err = extension.CheckImage(raw); err != nil {
+	if i.release, err = extension.ReadRelease(i.files, extension.Own); err != nil {
+		return nil, fmt.Errorf("read image: %w", err)
+	}
+	if err := s.checkOurs(i); err != nil {
+		return nil, err
+	}
+	if _, err := extension.CheckImage(raw); err != nil {
 		return nil, fmt.Errorf("check image: %w", err)
 	}
-	return i, s.checkOurs(i)
+	return i, nil
 }
 
-// checkOurs checks that a verified image is one of Trident, for this host.
+// checkOurs checks that an image is for this host.
 func (s *Service) checkOurs(i *image) error {
 	host, err := hostinfo.Read(s.Root)
 	if err != nil {
@@ -115,9 +121,6 @@ func (s *Service) checkOurs(i *image) error {
 	// of the host's.
 	if string(i.arch) != host.Architecture {
 		return errkind.Errorf(errkind.Incompatible, "the image's partitions are for the architecture %q, this host is %q", i.arch, host.Architecture)
-	}
-	if i.release.Name != extension.Own {
-		return errkind.Errorf(errkind.Incompatible, "it is not an image of trident: its extension-release is of %q", i.release.Name)
 	}
 	return nil
 }
