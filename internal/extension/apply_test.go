@@ -94,7 +94,7 @@ func TestWhatOthersPutThereIsNeverTouched(t *testing.T) {
 			w.write("var/lib/extensions/tool.raw", string(s.etc.data))
 		}, []string{"another sysext called tool, at /var/lib/extensions/tool.raw", "in the way of /etc/extensions/tool.raw"}},
 		{"a mask", func(w *world) {
-			if err := os.MkdirAll(filepath.Join(w.root, "etc/extensions/app"), 0o755); err != nil {
+			if err := mkdirAll(filepath.Join(w.root, "etc/extensions/app")); err != nil {
 				w.t.Fatal(err)
 			}
 		}, []string{"another sysext called app, at /etc/extensions/app"}},

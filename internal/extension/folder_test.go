@@ -33,7 +33,7 @@ func TestAFolderThatAUserCanChangeIsRefused(t *testing.T) {
 	w := newWorld(t)
 	c := w.plan(nil, w.stage(newShop(t).one, ""))
 	dir := filepath.Join(w.root, "var/lib/extensions")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := mkdirAll(dir); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chown(dir, 1000, 1000); err != nil {

@@ -42,7 +42,7 @@ func TestAFolderThatWouldChangeTheHostsIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			for _, dir := range []string{"usr/bin", "usr/lib/private"} {
-				if err := os.MkdirAll(filepath.Join(w.root, dir), 0o755); err != nil {
+				if err := mkdirAll(filepath.Join(w.root, dir)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -66,7 +66,7 @@ func TestAnImageThatClosesUsrBinIsRefused(t *testing.T) {
 		t.Skip("the image of the report is not there: ", err)
 	}
 	w := newWorld(t)
-	if err := os.MkdirAll(filepath.Join(w.root, "usr/bin"), 0o755); err != nil {
+	if err := mkdirAll(filepath.Join(w.root, "usr/bin")); err != nil {
 		t.Fatal(err)
 	}
 	_, err = w.store.Stage(t.Context(), w.source(offered(Sysext, data)), nil, nil, nil)

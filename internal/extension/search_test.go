@@ -18,11 +18,11 @@ func tree(t *testing.T, files map[string]string) string {
 	for name, content := range files {
 		file := filepath.Join(root, name)
 		target, isLink := strings.CutPrefix(content, "->")
-		err := os.MkdirAll(filepath.Dir(file), 0o755)
+		err := mkdirAll(filepath.Dir(file))
 		switch {
 		case err != nil:
 		case strings.HasSuffix(name, "/"):
-			err = os.MkdirAll(file, 0o755)
+			err = mkdirAll(file)
 		case isLink:
 			err = os.Symlink(target, file)
 		default:

@@ -226,7 +226,7 @@ func TestFoldersOfTheHostStayInItsRoot(t *testing.T) {
 	if entries, err := os.ReadDir(outside); err != nil || len(entries) > 0 {
 		t.Errorf("written outside: %v, %v", entries, err)
 	}
-	if err := os.MkdirAll(filepath.Join(w.root, outside), 0o755); err != nil {
+	if err := mkdirAll(filepath.Join(w.root, outside)); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.store.Apply(t.Context(), c); err != nil {

@@ -65,7 +65,7 @@ func TestTheUsersOfARunningOSAreNamedByTheirPlace(t *testing.T) {
 	root := tree(t, image)
 	for says, u := range map[string]hostconfig.User{
 		"managementOs.users[0].name: \"a:b\" is not the name of a user: wants up to 32 letters, digits, dots, hyphens and underscores, and no hyphen first": {Name: "a:b"},
-		"set up managementOs.users: user ada: these groups do not exist in the OS: wizards":                                                            {Name: "ada", SecondaryGroups: []string{"wizards"}},
+		"set up managementOs.users: user ada: these groups do not exist in the OS: wizards":                                                                 {Name: "ada", SecondaryGroups: []string{"wizards"}},
 	} {
 		if err := SetupUsers(t.Context(), root, "managementOs.users", []hostconfig.User{u}, inPlace); err == nil || err.Error() != says {
 			t.Errorf("%v, want %s", err, says)

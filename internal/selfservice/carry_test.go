@@ -27,15 +27,15 @@ func TestCarryingStaysInTheNewSystem(t *testing.T) {
 				root := filepath.Join(host, "run/new")
 				active := "../trident/self/2.0.0.raw"
 				err := errors.Join(
-					os.MkdirAll(filepath.Join(host, "var/lib/extensions"), 0o755), os.Symlink(active, filepath.Join(host, rescue.Link)),
-					os.MkdirAll(filepath.Join(root, "usr/lib/trident"), 0o755),
+					mkdirAll(filepath.Join(host, "var/lib/extensions")), os.Symlink(active, filepath.Join(host, rescue.Link)),
+					mkdirAll(filepath.Join(root, "usr/lib/trident")),
 					os.WriteFile(filepath.Join(root, rescue.Base), []byte(`{"version":"`+base+`"}`), 0o644),
 				)
 				if name != "" {
-					err = errors.Join(err, os.MkdirAll(filepath.Join(root, filepath.Dir(name)), 0o755), os.Symlink(filepath.Join(host, name), filepath.Join(root, name)))
+					err = errors.Join(err, mkdirAll(filepath.Join(root, filepath.Dir(name))), os.Symlink(filepath.Join(host, name), filepath.Join(root, name)))
 				}
 				if there {
-					err = errors.Join(err, os.MkdirAll(filepath.Join(root, host, "var/lib/extensions"), 0o755))
+					err = errors.Join(err, mkdirAll(filepath.Join(root, host, "var/lib/extensions")))
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -69,8 +69,8 @@ func TestTheBaseOfANewSystemIsItsOwn(t *testing.T) {
 	host := t.TempDir()
 	root := filepath.Join(host, "new")
 	err := errors.Join(
-		os.MkdirAll(filepath.Join(host, "usr/lib/trident"), 0o755), os.WriteFile(filepath.Join(host, rescue.Base), []byte(`{"version":"9.0.0"}`), 0o644),
-		os.MkdirAll(filepath.Join(root, "usr"), 0o755), os.Symlink(filepath.Join(host, "usr/lib"), filepath.Join(root, "usr/lib")),
+		mkdirAll(filepath.Join(host, "usr/lib/trident")), os.WriteFile(filepath.Join(host, rescue.Base), []byte(`{"version":"9.0.0"}`), 0o644),
+		mkdirAll(filepath.Join(root, "usr")), os.Symlink(filepath.Join(host, "usr/lib"), filepath.Join(root, "usr/lib")),
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func TestTheBaseOfANewSystemIsItsOwn(t *testing.T) {
 	if v, err := baseIn(root); v != "" || err != nil {
 		t.Errorf("%q, %v", v, err)
 	}
-	if err := errors.Join(os.Remove(filepath.Join(root, "usr/lib")), os.MkdirAll(filepath.Join(root, "usr/lib/trident"), 0o755),
+	if err := errors.Join(os.Remove(filepath.Join(root, "usr/lib")), mkdirAll(filepath.Join(root, "usr/lib/trident")),
 		os.WriteFile(filepath.Join(root, rescue.Base), []byte(`{"version":"x"}`), 0o644)); err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func TestWhatDoesNotDemandSignatures(t *testing.T) {
 			s := &Service{Config: Config{Root: t.TempDir(), Systemd: &systemdtest.Fake{Release: 260}}}
 			for path, text := range files {
 				path = filepath.Join(s.Root, path)
-				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				if err := mkdirAll(filepath.Dir(path)); err != nil {
 					t.Fatal(err)
 				}
 				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

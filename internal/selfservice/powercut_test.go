@@ -99,7 +99,7 @@ func (sc scenario) play(t *testing.T, shop *workshop, cutAt int, after bool) *wo
 // stageBy puts an older extension in place.
 func (w *world) stageBy(version string) {
 	path := filepath.Join(w.disk.root, rescue.Dir, version+".raw")
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := mkdirAll(filepath.Dir(path)); err != nil {
 		w.t.Fatal(err)
 	}
 	copyFile(w.t, w.shop.image(w.t, version, healthy), path)

@@ -154,7 +154,7 @@ func (s systemdOf) Enable(_ context.Context, unit string) error {
 // enable has what the link points to merged at every boot.
 func (d disk) enable() error {
 	path := filepath.Join(d.root, "etc/systemd/system/sysinit.target.wants", sysextUnit)
-	return errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o644))
+	return errors.Join(mkdirAll(filepath.Dir(path)), os.WriteFile(path, nil, 0o644))
 }
 
 func (d disk) enabled() bool {

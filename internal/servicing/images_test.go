@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
+	"io/fs"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -86,6 +87,7 @@ func trident(t testing.TB, version string) (p picture, cert string) {
 		write(t, filepath.Join(tree, name), text)
 	}
 	file := filepath.Join(t.TempDir(), "image")
+	makeReadable(t, tree)
 	options := ddi.BuildOptions{Tree: tree, Arch: ddi.AMD64, Epoch: time.Unix(1, 0), Key: key, Cert: parsed}
 	if _, err := ddi.Build(context.Background(), file, options); err != nil {
 		t.Fatal(err)
@@ -110,6 +112,7 @@ func sysext(t testing.TB, name, version string) picture {
 	tree := t.TempDir()
 	write(t, filepath.Join(tree, "usr/lib/extension-release.d/extension-release."+name), release)
 	file := filepath.Join(t.TempDir(), "image")
+	makeReadable(t, tree)
 	if _, err := ddi.Build(context.Background(), file, ddi.BuildOptions{Tree: tree, Arch: ddi.AMD64, Epoch: time.Unix(1, 0)}); err != nil {
 		t.Fatal(err)
 	}
@@ -149,10 +152,32 @@ func read(t testing.TB, p picture, file string) picture {
 
 func write(t testing.TB, file, text string) {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+	if err := mkdirAll(filepath.Dir(file)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// makeReadable gives a tree the modes that a usual umask leaves, as chmod -R go+rX does.
+func makeReadable(t testing.TB, tree string) {
+	t.Helper()
+	err := filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Type() == fs.ModeSymlink {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		mode := info.Mode() | 0o044
+		if mode&0o100 != 0 {
+			mode |= 0o011
+		}
+		return os.Chmod(path, mode)
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 }

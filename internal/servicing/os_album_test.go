@@ -104,7 +104,7 @@ func osImageOf(t testing.TB, version, id string, more fstest.MapFS) osImage {
 // hang makes the images files of a host.
 func (a *album) hang(t testing.TB, dir string) {
 	t.Helper()
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := mkdirAll(dir); err != nil {
 		t.Fatal(err)
 	}
 	for _, i := range []osImage{a.v1, a.v2, a.panics, a.broken, a.corrupt, a.sick, a.selinux} {

@@ -121,7 +121,7 @@ func (w *osWorld) merge(from, to string) {
 			return nil
 		}
 		if d.IsDir() {
-			return os.MkdirAll(there, 0o755)
+			return mkdirAll(there)
 		}
 		data, err := os.ReadFile(file)
 		return errors.Join(err, os.WriteFile(there, data, 0o600))

@@ -147,13 +147,13 @@ func untar(r io.Reader, dir string) error {
 		at := filepath.Join(dir, h.Name)
 		switch h.Typeflag {
 		case tar.TypeDir:
-			err = os.MkdirAll(at, 0o755)
+			err = mkdirAll(at)
 		case tar.TypeSymlink:
 			err = os.Symlink(h.Linkname, at)
 		default:
 			var data []byte
 			data, err = io.ReadAll(t)
-			err = errors.Join(err, os.MkdirAll(filepath.Dir(at), 0o755), os.WriteFile(at, data, fs.FileMode(h.Mode).Perm()|0o200))
+			err = errors.Join(err, mkdirAll(filepath.Dir(at)), os.WriteFile(at, data, fs.FileMode(h.Mode).Perm()|0o200))
 		}
 		if err != nil {
 			return err

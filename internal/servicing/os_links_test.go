@@ -24,7 +24,7 @@ func outward(t *testing.T, name string) (host string, s *Service, targets map[st
 	t.Helper()
 	host = tempDir(t)
 	for _, dir := range []string{newRoot, "etc/cron.hourly", "etc/systemd/system", "tmp", "home", "root/.ssh", "var/lib/extensions", "var/lib/trident", "opt/trap"} {
-		if err := os.MkdirAll(filepath.Join(host, dir), 0o755); err != nil {
+		if err := mkdirAll(filepath.Join(host, dir)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -78,7 +78,7 @@ func TestALinkOfAnImageLeadsNothingToTheHost(t *testing.T) {
 		for kind, target := range targets {
 			for _, there := range []bool{false, true} { // in the image, at the place that the link says
 				root := filepath.Join(host, newRoot)
-				if err := errors.Join(os.RemoveAll(root), os.MkdirAll(filepath.Join(root, filepath.Dir(name)), 0o755), os.Symlink(target, filepath.Join(root, name))); err != nil {
+				if err := errors.Join(os.RemoveAll(root), mkdirAll(filepath.Join(root, filepath.Dir(name))), os.Symlink(target, filepath.Join(root, name))); err != nil {
 					t.Fatal(err)
 				}
 				if there {
@@ -86,7 +86,7 @@ func TestALinkOfAnImageLeadsNothingToTheHost(t *testing.T) {
 					if kind == "relative" {
 						inTree = "opt/trap"
 					}
-					if err := os.MkdirAll(filepath.Join(root, inTree), 0o755); err != nil {
+					if err := mkdirAll(filepath.Join(root, inTree)); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -142,7 +142,7 @@ func TestOnlyRootCanEnterTheFolderOfTheNewRoot(t *testing.T) {
 	t.Parallel()
 	w := newOSWorld(t, newAlbum(t))
 	above := filepath.Join(w.live, filepath.Dir(newRoot))
-	if err := errors.Join(os.MkdirAll(above, 0o755), os.Chmod(above, 0o755)); err != nil { // as something else may have made it
+	if err := errors.Join(mkdirAll(above), os.Chmod(above, 0o755)); err != nil { // as something else may have made it
 		t.Fatal(err)
 	}
 	entered := 0

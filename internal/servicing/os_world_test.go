@@ -179,7 +179,7 @@ func (w *osWorld) startSystem() {
 		w.t.Fatalf("the kernel is of %q and the root file system of %q\ntouches: %v", booted.Uname, got, w.trace)
 	}
 	shared, _ := findLabel(inv, "trident")
-	if err := os.MkdirAll(filepath.Join(w.root, vault), 0o755); err != nil {
+	if err := mkdirAll(filepath.Join(w.root, vault)); err != nil {
 		w.t.Fatal(err)
 	}
 	w.mount(shared.Path, filepath.Join(w.root, vault))

@@ -97,6 +97,7 @@ func newWorld(t testing.TB, g *gallery) *world {
 	for _, p := range g.all {
 		w.write("srv/"+p.sha, string(p.data))
 	}
+	makeReadable(t, w.root)
 	return w
 }
 
@@ -175,7 +176,7 @@ func copyDisk(t testing.TB, from, to string, leave func(name string) bool) {
 		copied := filepath.Join(to, name)
 		switch {
 		case d.IsDir():
-			return os.Mkdir(copied, 0o755)
+			return errors.Join(os.Mkdir(copied, 0o755), os.Chmod(copied, 0o755)) // whatever the umask
 		case d.Type() == fs.ModeSymlink:
 			target, err := os.Readlink(file)
 			return errors.Join(err, os.Symlink(target, copied))
@@ -357,4 +358,15 @@ func diffStates(got, want map[string]string) string {
 		}
 	}
 	return strings.Join(out, "\n")
+}
+
+// mkdirAll is os.MkdirAll with the mode 0755, whatever the umask.
+func mkdirAll(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := mkdirAll(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	return errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755))
 }
