@@ -44,7 +44,7 @@ func run(args []string) error {
 	case "watch":
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		file := rescue.File{Dir: filepath.Join(root, rescue.Dir)}
+		file := rescue.File{Dir: filepath.Join(root, rescue.Dir), Root: root}
 		return rescue.Watch(ctx, file, rescue.SystemHost{Root: root, Out: os.Stderr})
 	case "newest":
 		said, err := rescue.Newest(root)

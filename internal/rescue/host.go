@@ -3,6 +3,7 @@ package rescue
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/trident-project/trident/internal/linux/atomicfile"
@@ -56,9 +58,12 @@ func (s SystemHost) Logf(format string, args ...any) {
 	fmt.Fprintf(s.Out, format+"\n", args...)
 }
 
-// Swing implements Host.
+// Swing implements Host. A folder that is in the link's place is put aside.
 func (s SystemHost) Swing(link string) error {
 	path := filepath.Join(s.Root, Link)
+	if err := MakeRoom(path); err != nil {
+		return fmt.Errorf("make room for the extension link: %w", err)
+	}
 	if link == "" {
 		return atomicfile.Remove(path)
 	}
@@ -80,11 +85,13 @@ func (s SystemHost) Restart(ctx context.Context) error {
 		}
 	}
 	_, err := s.systemctl(ctx, "daemon-reload")
-	if _, serr := s.systemctl(ctx, "is-active", "--quiet", socket); serr != nil {
-		// A socket does not start while its service runs.
+	if _, serr := s.systemctl(ctx, "is-active", "--quiet", socket); serr != nil || SocketGone(s.Root) {
+		// A socket does not start while its service runs, and a running one is bound
+		// to a file of its own: it is one that started anew that has a new file.
 		_, e1 := s.systemctl(ctx, "stop", service)
-		_, e2 := s.systemctl(ctx, "start", socket)
-		err = errors.Join(err, e1, e2)
+		e2 := MakeRoom(filepath.Join(s.Root, Socket))
+		_, e3 := s.systemctl(ctx, "restart", socket)
+		err = errors.Join(err, e1, e2, e3)
 	}
 	_, rerr := s.systemctl(ctx, "restart", "--no-block", service)
 	return errors.Join(err, rerr, s.endStop(ctx, stopTime))
@@ -109,9 +116,23 @@ func (s SystemHost) endStop(ctx context.Context, after time.Duration) error {
 	}
 }
 
+// SocketGone reports whether Trident's socket on the host below root cannot be
+// connected to because there is none, or nobody listens there.
+func SocketGone(root string) bool {
+	conn, err := net.Dial("unix", filepath.Join(root, Socket))
+	if err == nil {
+		_ = conn.Close()
+	}
+	return noSocket(err)
+}
+
+func noSocket(err error) bool {
+	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ELOOP)
+}
+
 // Unit implements Host.
 func (s SystemHost) Unit(ctx context.Context) (Unit, error) {
-	out, err := s.systemctl(ctx, "show", "--property=ActiveState,NRestarts,MainPID", service)
+	out, err := s.systemctl(ctx, "show", "--property=ActiveState,NRestarts,MainPID,InvocationID", service)
 	if err != nil {
 		return Unit{}, err
 	}
@@ -129,6 +150,8 @@ func parseUnit(out string) (u Unit, err error) {
 			u.Restarts, e = strconv.Atoi(value)
 		case "MainPID":
 			u.PID, e = strconv.Atoi(value)
+		case "InvocationID":
+			u.Run = value
 		}
 		err = errors.Join(err, e)
 	}
@@ -138,15 +161,49 @@ func parseUnit(out string) (u Unit, err error) {
 	return u, err
 }
 
+// processExit marks the entries that systemd writes about a process that has
+// ended: SD_MESSAGE_UNIT_PROCESS_EXIT of systemd's sd-messages.h.
+const processExit = "98e322203f7a4ed290d09fe03c09fe15"
+
+// Exits implements Historian. It asks the journal.
+func (s SystemHost) Exits(ctx context.Context) ([]Exit, error) {
+	out, err := s.tool(ctx, "journalctl", "--quiet", "--no-pager", "--boot", "--lines=64", "--output=json",
+		"--output-fields=EXIT_CODE,EXIT_STATUS,INVOCATION_ID", "_PID=1", "MESSAGE_ID="+processExit, "UNIT="+service)
+	if err != nil {
+		return nil, err
+	}
+	return parseExits(out)
+}
+
+func parseExits(out string) (exits []Exit, err error) {
+	for line := range strings.Lines(out) {
+		var entry struct {
+			Code   string `json:"EXIT_CODE"`
+			Status string `json:"EXIT_STATUS"`
+			Run    string `json:"INVOCATION_ID"`
+		}
+		if e := json.Unmarshal([]byte(line), &entry); e != nil {
+			err = errors.Join(err, fmt.Errorf("read how the service ended: %w", e))
+			continue
+		}
+		exits = append(exits, Exit{Run: entry.Run, Killed: entry.Code == "killed" && (entry.Status == "9" || entry.Status == "KILL")})
+	}
+	return exits, err
+}
+
 func (s SystemHost) systemctl(ctx context.Context, args ...string) (string, error) {
+	return s.tool(ctx, "systemctl", args...)
+}
+
+func (s SystemHost) tool(ctx context.Context, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "systemctl", args...)
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = "/"
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("systemctl %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out[:min(len(out), 4096)]))
+		return "", fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, bytes.TrimSpace(out[:min(len(out), 4096)]))
 	}
 	return string(out), nil
 }
@@ -174,6 +231,9 @@ func (s SystemHost) Version(ctx context.Context) (string, error) {
 	req.Header.Set("Content-Type", "application/grpc")
 	req.Header.Set("TE", "trailers")
 	resp, err := transport.RoundTrip(req)
+	if noSocket(err) {
+		return "", fmt.Errorf("%w: %w", ErrNoSocket, err)
+	}
 	if err != nil {
 		return "", fmt.Errorf("ask trident's version: %w", err)
 	}

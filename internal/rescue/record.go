@@ -4,36 +4,22 @@
 // The new daemon may never start, may hang, or may believe itself healthy when
 // it is not; so the judge is another process with another binary, in a cgroup of
 // its own, copied out of the overlay that it may have to take away. It uses the
-// standard library only and shares with the engine no more than one small file,
-// the record: the less it links, the less can be wrong with both at once.
+// standard library only and shares with the engine no more than one small
+// record: the less it links, the less can be wrong with both at once.
 //
 // The record is the only thing that daemon and rescuer agree through. It is
 // changed under a lock, and its verdict is given once: whoever is first, the
 // daemon that keeps the new version or the rescuer that returns to the old one,
-// has decided.
+// has decided. It lies on disk in two copies (see File); the rescuer has a third
+// one in memory, the daemon's journal has what is needed to make it anew. A
+// record that is lost all the same means that the new version is given up.
 package rescue
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"syscall"
 	"time"
-
-	"github.com/trident-project/trident/internal/linux/atomicfile"
 )
-
-// Names under the folder of the rescuer, /var/lib/trident/self.
-const (
-	recordName = "rescue.json"
-	lockName   = "rescue.lock"
-)
-
-// maxRecord bounds the record in bytes.
-const maxRecord = 64 << 10
 
 // Verdict says how a trial ended; empty while it has not.
 type Verdict string
@@ -57,9 +43,12 @@ type Record struct {
 	Operation string `json:"operation"`
 	Previous  Side   `json:"previous"`
 	Target    Side   `json:"target"`
-	// Deadline is how many seconds after the rescuer's start, or the boot of
-	// the host, the target must have been kept.
+	// Deadline is how many seconds after a rescuer first took the trial up in a
+	// boot the target must have been kept.
 	Deadline int `json:"deadline_seconds"`
+	// Activating is set just before the link is swung to the target: from then on
+	// systemd may start the target by itself, after a crash or a boot.
+	Activating bool `json:"activating,omitempty"`
 	// Restarting is set just before the daemon is restarted into the target:
 	// from then on only the target should answer.
 	Restarting bool `json:"restarting"`
@@ -69,60 +58,108 @@ type Record struct {
 	// Returning is set by whoever gives the target up, with the reason.
 	Returning bool   `json:"returning"`
 	Reason    string `json:"reason,omitempty"`
-	// Watches counts how often a rescuer took this trial up: once, and once
-	// more for each boot.
-	Watches int     `json:"watches"`
+	// Blameless is set with Returning when nobody saw the target fail. The
+	// version is not blocked then.
+	Blameless bool `json:"blameless,omitempty"`
+	// Watches counts the boots in which a rescuer took this trial up.
+	Watches int `json:"watches"`
+	// Boot is the ID of the last of these boots, and Since how many milliseconds
+	// that boot had run when the trial was taken up in it. A rescuer that is
+	// started again in the same boot goes on counting from there.
+	Boot    string  `json:"boot,omitempty"`
+	Since   int64   `json:"since_milliseconds,omitempty"`
 	Verdict Verdict `json:"verdict,omitempty"`
 }
 
-// A File is the record on disk.
-type File struct {
-	// Dir is the folder that has it.
-	Dir string
+// maxDeadline bounds Deadline, in seconds. It is far above what a caller can ask
+// for: a record with more is damaged.
+const maxDeadline = 7 * 24 * 60 * 60
+
+// check reports what no rescuer and no daemon would have written.
+func (r Record) check() error {
+	switch {
+	case r.Operation == "":
+		return errors.New("it names no operation")
+	case r.Deadline <= 0 || r.Deadline > maxDeadline:
+		return fmt.Errorf("the deadline of %d seconds is not between 1 and %d", r.Deadline, maxDeadline)
+	case r.Verdict != "" && r.Verdict != Kept && r.Verdict != Returned:
+		return fmt.Errorf("unknown verdict %.40q", r.Verdict)
+	}
+	return nil
 }
 
-// ErrNone means that there is no record.
-var ErrNone = errors.New("there is no trial")
+// deadline is how long a trial may take from when it was taken up.
+func (r Record) deadline() time.Duration { return time.Duration(r.Deadline) * time.Second }
 
-// Read returns the record, or ErrNone.
+// Elapsed is how long ago the trial was taken up in the boot that has run for up,
+// and 0 if that is another boot than the last one in which it was.
+func (r Record) Elapsed(boot string, up time.Duration) time.Duration {
+	if boot == "" || r.Boot != boot {
+		return 0
+	}
+	return max(0, up-time.Duration(r.Since)*time.Millisecond)
+}
+
+// giveUp notes that the target is given up. The first reason stays. ErrKept if
+// the verdict is against it.
+func (r *Record) giveUp(reason string, blameless bool) error {
+	if r.Verdict == Kept {
+		return ErrKept
+	}
+	if !r.Returning {
+		r.Returning, r.Reason, r.Blameless = true, reason, blameless
+	}
+	return nil
+}
+
+var (
+	// ErrNone means that there is no record, or that it is another operation's.
+	ErrNone = errors.New("there is no trial")
+	// ErrLost means that there was a record and no copy of it can be read. The
+	// target is given up then.
+	ErrLost = errors.New("the record of the trial is lost")
+	// ErrKept means that the target was kept and cannot be given up any more.
+	ErrKept = errors.New("the new version was kept")
+	// ErrLocked means that another process holds the lock of the record.
+	ErrLocked = errors.New("another process holds the lock")
+)
+
+// Read returns the record of whichever trial there is, ErrNone or ErrLost.
 func (f File) Read() (Record, error) {
-	var r Record
-	path := filepath.Join(f.Dir, recordName)
-	fi, err := os.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return r, ErrNone
-	case err != nil:
-		return r, fmt.Errorf("read rescue record: %w", err)
-	case fi.Size() > maxRecord:
-		return r, fmt.Errorf("read rescue record: %s is larger than %d bytes", path, maxRecord)
+	r, _, err := f.read("")
+	return r, err
+}
+
+// Trial returns the record of an operation's trial, ErrNone or ErrLost.
+func (f File) Trial(operation string) (Record, error) {
+	r, _, err := f.read(operation)
+	if err == nil && r.Operation != operation {
+		return Record{}, fmt.Errorf("%w of operation %s: the record is of operation %.80q", ErrNone, operation, r.Operation)
 	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return r, fmt.Errorf("read rescue record: %w", err)
-	}
-	if err := json.Unmarshal(data, &r); err != nil {
-		return r, fmt.Errorf("read rescue record %s: %w", path, err)
-	}
-	return r, nil
+	return r, err
 }
 
 // Begin writes the record of a new trial over that of an old one. Beginning the
-// same operation's trial again leaves the record as it is.
+// same operation's trial again leaves what the record says.
 func (f File) Begin(r Record) error {
 	return f.locked(func() error {
-		if old, err := f.Read(); err == nil && old.Operation == r.Operation {
-			return nil
+		old, whole, err := f.read(r.Operation)
+		switch {
+		case err != nil || old.Operation != r.Operation:
+			return f.write(r)
+		case !whole:
+			return f.write(old)
 		}
-		return f.write(r)
+		return nil
 	})
 }
 
-// Update changes the record of an operation's trial. change may refuse with an
-// error; then nothing is written. ErrNone means that there is no such trial.
+// Update changes the record of an operation's trial, and writes both copies anew
+// where one is damaged. change may refuse with an error; then nothing is
+// written. ErrNone means that there is no such trial.
 func (f File) Update(operation string, change func(*Record) error) error {
 	return f.locked(func() error {
-		r, err := f.Read()
+		r, whole, err := f.read(operation)
 		if err != nil {
 			return err
 		}
@@ -130,7 +167,7 @@ func (f File) Update(operation string, change func(*Record) error) error {
 			return ErrNone
 		}
 		old := r
-		if err := change(&r); err != nil || r == old {
+		if err := change(&r); err != nil || r == old && whole {
 			return err
 		}
 		return f.write(r)
@@ -138,7 +175,8 @@ func (f File) Update(operation string, change func(*Record) error) error {
 }
 
 // Keep gives the verdict that the target stays. It is an error, with the reason,
-// if it was given up before.
+// if it was given up before; and it is one if the record is lost or its lock is
+// held, because then somebody else may be giving it up.
 func (f File) Keep(operation string) error {
 	return f.Update(operation, func(r *Record) error {
 		if r.Verdict == Returned || r.Returning {
@@ -149,21 +187,43 @@ func (f File) Keep(operation string) error {
 	})
 }
 
-// ErrKept means that the target was kept and cannot be given up any more.
-var ErrKept = errors.New("the new version was kept")
-
 // Return gives the target up, for a reason; the first reason stays. ErrKept if
 // the verdict is against it.
 func (f File) Return(operation, reason string) error {
-	return f.Update(operation, func(r *Record) error {
-		if r.Verdict == Kept {
-			return ErrKept
+	return f.Update(operation, func(r *Record) error { return r.giveUp(reason, false) })
+}
+
+// GiveUp is Return for a caller who goes back in any case. r is what the caller
+// knows of the trial without the record: it takes the place of one that is lost.
+// A lock that another process holds is waited for, and then passed over. With
+// the verdict Returned in r the trial is closed as well.
+//
+// ErrKept says that the target was kept. Any other error says that the record
+// could not be written; the caller goes on without.
+func (f File) GiveUp(r Record) error {
+	give := func() error {
+		now, whole, err := f.read(r.Operation)
+		if err != nil || now.Operation != r.Operation {
+			now, whole = r, false
+			now.Returning, now.Verdict = false, ""
 		}
-		if !r.Returning {
-			r.Returning, r.Reason = true, reason
+		old := now
+		if err := now.giveUp(r.Reason, r.Blameless); err != nil {
+			return err
 		}
-		return nil
-	})
+		if r.Verdict == Returned {
+			now.Verdict = Returned
+		}
+		if now == old && whole {
+			return nil
+		}
+		return f.write(now)
+	}
+	err := f.locked(give)
+	if errors.Is(err, ErrLocked) {
+		err = give()
+	}
+	return err
 }
 
 // Close gives the verdict that the previous version is back.
@@ -175,36 +235,3 @@ func (f File) Close(operation string) error {
 		return nil
 	})
 }
-
-func (f File) write(r Record) error {
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := atomicfile.Write(filepath.Join(f.Dir, recordName), append(data, '\n'), 0o600); err != nil {
-		return fmt.Errorf("write rescue record: %w", err)
-	}
-	return nil
-}
-
-// locked runs do while nobody else changes the record.
-func (f File) locked(do func() error) (err error) {
-	lock, err := os.OpenFile(filepath.Join(f.Dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return fmt.Errorf("lock rescue record: %w", err)
-	}
-	defer func() { err = errors.Join(err, lock.Close()) }() // which unlocks
-	for {
-		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
-		if err == nil {
-			_ = atomicfile.Sweep(filepath.Join(f.Dir, recordName)) // what stays does no harm
-			return do()
-		}
-		if err != syscall.EINTR {
-			return fmt.Errorf("lock rescue record: %w", err)
-		}
-	}
-}
-
-// deadline is how long a trial may take from when it was taken up.
-func (r Record) deadline() time.Duration { return time.Duration(r.Deadline) * time.Second }

@@ -11,13 +11,17 @@ import (
 const (
 	interval      = time.Second      // between two looks
 	witnessAfter  = 3                // answers of the target in a row
-	crashesBefore = 3                // restarts by systemd before the target has answered
+	crashesBefore = 3                // ends of the target that nobody excuses
 	strangeBefore = 3                // answers of a third version in a row
 	silentBefore  = 15 * time.Second // without an answer after the target has answered
 	answerTime    = 5 * time.Second  // for one answer
+	goneBefore    = 2                // looks at which the socket is not there, in a row
+	repairEvery   = 10 * time.Second // between two tries to make the socket again
+	inquestLooks  = 3                // until the journal must know how a process ended
 	maxWatches    = 4                // boots that a trial may take
 	returnTries   = 3                // to put a version back, before a deeper fall-back
 	returnWait    = 45 * time.Second // for a version that was put back to answer
+	writeTries    = 10               // to write that the target is given up
 )
 
 // A Unit is what systemd says of tridentd.service.
@@ -25,11 +29,13 @@ type Unit struct {
 	Active   string // ActiveState
 	Restarts int    // NRestarts
 	PID      int    // MainPID
+	Run      string // InvocationID
 }
 
 // A Host is what the rescuer can see and do. The real one is SystemHost.
 type Host interface {
-	// Version asks whoever answers on Trident's socket.
+	// Version asks whoever answers on Trident's socket. ErrNoSocket means that
+	// there is no socket to ask through.
 	Version(ctx context.Context) (string, error)
 	// Unit asks systemd about the daemon.
 	Unit(ctx context.Context) (Unit, error)
@@ -38,15 +44,41 @@ type Host interface {
 	// Refresh has systemd merge what the link says.
 	Refresh(ctx context.Context) error
 	// Restart forgets failures and starts the daemon anew, and the socket where
-	// it is down.
+	// it is down or its file is gone.
 	Restart(ctx context.Context) error
 	// Logf says something in the journal.
 	Logf(format string, args ...any)
 }
 
+// A Historian is a Host that knows how the daemon's processes ended. Without it
+// every end is one for an unknown reason.
+type Historian interface {
+	// Exits lists how the last processes of the daemon ended in this boot, in
+	// order. An end without a failure is not listed.
+	Exits(ctx context.Context) ([]Exit, error)
+}
+
+// An Exit is how one process of the daemon ended.
+type Exit struct {
+	Run string // Unit.Run of the process
+	// Killed: by SIGKILL, which somebody else or, for want of memory, the kernel
+	// has sent. Otherwise the process has ended by its own doing: with an exit
+	// code, by a crash, or by not feeding its watchdog.
+	Killed bool
+}
+
+// ErrNoSocket means that Trident's socket is not there, or that nobody listens
+// there. systemd listens also while no daemon runs, so that neither version is to
+// blame.
+var ErrNoSocket = errors.New("the socket is gone")
+
+const lost = "the rescuer's record of the trial was lost"
+
 // Watch judges the trial in the record until it has a verdict, and returns the
 // host to the previous version when the target does not prove itself. It
 // returns nil when there is nothing (more) to judge.
+//
+// It may be ended at any moment and called again: the deadline goes on.
 func Watch(ctx context.Context, f File, h Host) error {
 	r, err := f.Read()
 	if errors.Is(err, ErrNone) || err == nil && r.Verdict != "" {
@@ -55,27 +87,49 @@ func Watch(ctx context.Context, f File, h Host) error {
 	if err != nil {
 		return err
 	}
-	err = f.Update(r.Operation, func(r *Record) error { r.Watches++; return nil })
-	if err != nil && !errors.Is(err, ErrNone) {
-		return err
+	boot, up := f.Now()
+	if boot == "" || r.Boot != boot {
+		r.Watches, r.Boot, r.Since = r.Watches+1, boot, up.Milliseconds()
+		err := f.Update(r.Operation, func(w *Record) error {
+			w.Watches, w.Boot, w.Since = r.Watches, r.Boot, r.Since
+			return nil
+		})
+		if err != nil { // the record in memory has it
+			h.Logf("%v", err)
+		}
 	}
-	j, operation := judge{start: time.Now()}, r.Operation
+	j := judge{start: time.Now(), spent: r.Elapsed(boot, up)}
 	for {
-		r, err := f.Read()
-		// The next trial has a rescuer of its own, which has seen nothing of this.
-		if err != nil || r.Verdict != "" || r.Operation != operation {
-			return none(err)
+		now, whole, err := f.read(r.Operation)
+		switch {
+		case err != nil:
+			h.Logf("%v", err)
+			return none(giveUp(ctx, f, h, r, lost, true))
+		case now.Verdict != "" || now.Operation != r.Operation:
+			// The next trial has a rescuer of its own, which has seen nothing of this.
+			return nil
+		}
+		now.Watches, now.Boot, now.Since = r.Watches, r.Boot, r.Since
+		r = now
+		if !whole {
+			h.Logf("writing the record of the trial anew: a copy of it is damaged")
+			if err := f.Update(r.Operation, func(*Record) error { return nil }); none(err) != nil {
+				h.Logf("%v", err)
+			}
+		}
+		if err := f.keepBootUnit(r.Operation); err != nil {
+			h.Logf("%v", err)
 		}
 		doubt := j.look(ctx, h, r)
 		if j.witnessed() && !r.Witnessed && !r.Returning {
 			h.Logf("trident %s has answered %d times in a row", r.Target.Version, witnessAfter)
 			err := f.Update(r.Operation, func(r *Record) error { r.Witnessed = true; return nil })
-			if err != nil {
-				return none(err)
+			if none(err) != nil {
+				h.Logf("%v", err)
 			}
 		}
 		if doubt != "" {
-			return none(giveUp(ctx, f, h, r, doubt))
+			return none(giveUp(ctx, f, h, r, doubt, j.blameless))
 		}
 		if err := pause(ctx, interval); err != nil {
 			return err
@@ -101,63 +155,6 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// A judge is what the rescuer remembers of its looks.
-type judge struct {
-	start    time.Time
-	gaveUp   time.Time // when the daemon was first seen to have given the target up
-	before   int       // restarts by systemd that were not the target's
-	answered bool      // the target, at some time
-	pid      int       // of the target that answered
-	inARow   int       // answers of the target
-	strange  int       // answers of a third version, in a row
-	silent   time.Time // since when nobody answers; zero while somebody does
-}
-
-func (j *judge) witnessed() bool { return j.inARow >= witnessAfter }
-
-// look takes one look at the host and returns why the target is to be given up,
-// or "".
-func (j *judge) look(ctx context.Context, h Host, r Record) string {
-	elapsed := time.Since(j.start)
-	version, verr := ask(ctx, h.Version)
-	unit, uerr := ask(ctx, h.Unit)
-	if ctx.Err() != nil {
-		return ""
-	}
-	switch {
-	case r.Returning: // the daemon gave it up and goes back by itself, if it can
-		if j.gaveUp.IsZero() {
-			j.gaveUp = time.Now()
-		}
-		if time.Since(j.gaveUp) > returnWait {
-			return r.Reason
-		}
-		return ""
-	case r.Watches > maxWatches:
-		return fmt.Sprintf("it was not kept in %d boots", r.Watches-1)
-	case elapsed > r.deadline():
-		return fmt.Sprintf("it was not kept within %s: %s", r.deadline(), describe(version, verr, unit, uerr))
-	}
-	j.count(version, verr, r)
-	if j.strange >= strangeBefore {
-		return fmt.Sprintf("version %s answers instead of %s", version, r.Target.Version)
-	}
-	if j.answered && !j.silent.IsZero() && time.Since(j.silent) >= silentBefore {
-		return fmt.Sprintf("it answered and then no more: %v", verr)
-	}
-	switch {
-	case uerr != nil:
-		return ""
-	case !r.Restarting && !j.answered:
-		j.before = unit.Restarts
-		return ""
-	}
-	if verr == nil && j.pid == 0 && version == r.Target.Version {
-		j.pid = unit.PID
-	}
-	return j.judgeUnit(unit)
-}
-
 // ask bounds one question. The socket takes a call also while no daemon runs, so
 // that asking for the version may take all of its time, and what comes next has
 // to have its own.
@@ -167,59 +164,27 @@ func ask[T any](ctx context.Context, question func(context.Context) (T, error)) 
 	return question(ctx)
 }
 
-func (j *judge) count(version string, err error, r Record) {
-	switch {
-	case err != nil:
-		j.inARow = 0
-		if j.silent.IsZero() {
-			j.silent = time.Now()
-		}
-		return
-	case version == r.Target.Version:
-		j.answered, j.inARow, j.strange = true, j.inARow+1, 0
-	case version == r.Previous.Version:
-		j.inARow, j.strange = 0, 0
-	default:
-		j.inARow, j.strange = 0, j.strange+1
-	}
-	j.silent = time.Time{}
-}
-
-// judgeUnit looks at what systemd says of the daemon once it is to be the
-// target. systemd counts restarts anew when a job restarts the service, and does
-// not count it when one that went by itself is started again by its socket.
-func (j *judge) judgeUnit(u Unit) string {
-	crashes := u.Restarts
-	if crashes >= j.before {
-		crashes -= j.before
-	}
-	switch {
-	case u.Active == "failed":
-		return "its service failed"
-	case j.answered && crashes > 0, j.pid != 0 && u.PID != 0 && u.PID != j.pid:
-		return "it stopped after it had answered"
-	case crashes >= crashesBefore:
-		return fmt.Sprintf("systemd had to restart it %d times", crashes)
-	}
-	return ""
-}
-
-func describe(version string, verr error, unit Unit, uerr error) string {
-	switch {
-	case verr == nil:
-		return fmt.Sprintf("version %s answers", version)
-	case uerr != nil:
-		return fmt.Sprintf("it does not answer (%v)", verr)
-	}
-	return fmt.Sprintf("it does not answer (%v) and its service is %s", verr, unit.Active)
-}
-
 // giveUp decides against the target and returns the host to the previous version.
-func giveUp(ctx context.Context, f File, h Host, r Record, reason string) error {
-	if err := f.Return(r.Operation, reason); err != nil {
-		return err
+// r is what the rescuer remembers of the record.
+func giveUp(ctx context.Context, f File, h Host, r Record, reason string, blameless bool) error {
+	if !r.Returning {
+		r.Reason, r.Blameless = reason, blameless
 	}
-	h.Logf("giving up trident %s: %s", r.Target.Version, reason)
+	for try := range writeTries {
+		err := f.GiveUp(r)
+		if err == nil {
+			break
+		}
+		if errors.Is(err, ErrKept) {
+			return err
+		}
+		h.Logf("try %d of %d to write that trident %s is given up: %v", try+1, writeTries, r.Target.Version, err)
+		if err := pause(ctx, interval); err != nil {
+			return err
+		}
+	}
+	r.Returning = true
+	h.Logf("giving up trident %s: %s", r.Target.Version, r.Reason)
 	sides := []Side{r.Previous}
 	if r.Previous.Link != "" {
 		sides = append(sides, Side{}) // the base, if all else fails
@@ -234,7 +199,8 @@ func giveUp(ctx context.Context, f File, h Host, r Record, reason string) error 
 			}
 			if err == nil {
 				h.Logf("trident is back from %s", r.Target.Version)
-				return f.Close(r.Operation)
+				r.Verdict = Returned
+				return f.GiveUp(r)
 			}
 			if ctx.Err() != nil {
 				return err
@@ -251,7 +217,7 @@ func giveUp(ctx context.Context, f File, h Host, r Record, reason string) error 
 var errClosed = errors.New("the trial is closed")
 
 func closed(f File, operation string) bool {
-	r, err := f.Read()
+	r, _, err := f.read(operation)
 	return err == nil && (r.Operation != operation || r.Verdict != "")
 }
 

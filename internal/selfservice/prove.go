@@ -15,29 +15,35 @@ import (
 
 // Figures of the proof.
 const (
-	proveEvery = time.Second
-	maxProofs  = 3 // a version that began to prove itself so often, and crashed
-	checkTime  = 5 * time.Second
+	proveEvery   = time.Second
+	checkTime    = 5 * time.Second
+	patience     = 15 * time.Second // with a new version that does not answer itself
+	rescuerAfter = 10 * time.Second // that a boot may take to start its rescuer
+	rescuerEvery = 5 * time.Second  // between two looks whether there is one
 )
 
 // prove is run by the new version: it is who it should be, it is what was
 // merged, it answers through the real socket for the whole of its soak, and the
-// rescuer has seen the same from outside.
+// rescuer has seen the same from outside. A new version that is killed meanwhile
+// begins its soak again, but not its deadline.
 func (s *Service) prove(ctx context.Context, r *opRun) error {
 	if s.Version != r.State.Version {
 		return s.notTheTarget(r)
 	}
-	if r.State.Proofs++; r.State.Proofs > maxProofs {
-		return errkind.Errorf(errkind.Unhealthy, "trident %s stopped %d times while it proved itself", s.Version, maxProofs)
+	r.State.Proofs++
+	boot, up := s.trial.Now()
+	if r.State.ProvedIn != boot {
+		r.State.ProvedIn, r.State.ProvedSince = boot, up.Milliseconds()
 	}
 	if err := r.Save(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, r.State.Trial.Deadline, errDeadline)
+	spent := max(0, up-time.Duration(r.State.ProvedSince)*time.Millisecond)
+	ctx, cancel := context.WithTimeoutCause(ctx, r.State.Trial.Deadline-spent, errDeadline)
 	defer cancel()
 	err := s.checkSelf(ctx, r.State)
 	if err == nil {
-		r.Logf(slog.LevelInfo, "trident %s runs and answers; watching it for %s", s.Version, r.State.Trial.Soak)
+		r.Logf(slog.LevelInfo, "trident %s runs; watching it for %s", s.Version, r.State.Trial.Soak)
 		err = s.soak(ctx, r)
 	}
 	// The rescuer may be putting the version before back while we look: what we
@@ -48,22 +54,38 @@ func (s *Service) prove(ctx context.Context, r *opRun) error {
 	return err
 }
 
-var errDeadline = errkind.With(errkind.Unhealthy, errors.New("it did not prove itself within its deadline"))
+// errDeadline has no kind that blocks the version: it is the rescuer who sees
+// that a version fails, and who says so.
+var errDeadline = errkind.With(errkind.Timeout, errors.New("it did not prove itself within its deadline"))
 
 // notTheTarget says why another version than the target is what runs.
 func (s *Service) notTheTarget(r *opRun) error {
 	if err := s.givenUp(r); err != nil {
 		return err
 	}
-	return errkind.Errorf(errkind.Unhealthy, "trident %s runs, not %s", s.Version, r.State.Version)
+	kind := errkind.Unhealthy
+	if s.Version == r.State.From { // the target is not merged any more, or never was at this boot
+		kind = errkind.Unavailable
+	}
+	return errkind.Errorf(kind, "trident %s runs, not %s", s.Version, r.State.Version)
 }
 
 // givenUp is why the target was given up, if it was.
 func (s *Service) givenUp(r *opRun) error {
-	if t, err := s.trial.Read(); err == nil && t.Operation == r.ID && t.Returning {
-		return errkind.Errorf(errkind.Unhealthy, "trident %s was thrown back: %s", r.State.Version, t.Reason)
+	if t, err := s.trial.Trial(r.ID); err == nil && t.Returning {
+		return s.thrownBack(r.State.Version, t)
 	}
 	return nil
+}
+
+// thrownBack is the failure of a version that was given up. Only an Unhealthy one
+// is blocked.
+func (s *Service) thrownBack(version string, t rescue.Record) error {
+	kind := errkind.Unhealthy
+	if t.Blameless {
+		kind = errkind.Unavailable
+	}
+	return errkind.Errorf(kind, "trident %s was thrown back: %s", version, t.Reason)
 }
 
 func (s *Service) checkSelf(ctx context.Context, r record) error {
@@ -76,10 +98,7 @@ func (s *Service) checkSelf(ctx context.Context, r record) error {
 		// again would take the processors from the callers who have waited for us.
 		check = s.checkMergedVersion
 	}
-	if err := check(ctx, r); err != nil {
-		return err
-	}
-	return s.answers(ctx, r.Version)
+	return check(ctx, r)
 }
 
 // checkMergedAgain verifies the image and what systemd has merged of it.
@@ -99,47 +118,79 @@ func (s *Service) checkMergedVersion(_ context.Context, r record) error {
 	return err
 }
 
-// answers asks through the socket who answers there.
-func (s *Service) answers(ctx context.Context, want string) error {
+// answers asks through the socket who answers there. other says that it is another
+// version.
+func (s *Service) answers(ctx context.Context, want string) (other bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	got, err := s.SelfCheck(ctx)
 	switch {
 	case err != nil:
-		return errkind.Errorf(errkind.Unhealthy, "ask the new version through its socket: %w", err)
+		return false, errkind.Errorf(errkind.Unhealthy, "ask the new version through its socket: %w", err)
 	case got != want:
-		return errkind.Errorf(errkind.Unhealthy, "the new version says that it is %s, not %s", got, want)
+		return true, errkind.Errorf(errkind.Unhealthy, "the new version says that it is %s, not %s", got, want)
 	}
-	return nil
+	return false, nil
 }
 
 // soak looks on until the soak is over and the rescuer has witnessed the new
-// version; it fails when either gives up.
+// version; it fails when either gives up. A new version that does not answer for
+// a moment begins its soak anew. One whose socket is gone waits until the socket
+// has been made again, which is the rescuer's business or the daemon's.
 func (s *Service) soak(ctx context.Context, r *opRun) error {
-	start := time.Now()
+	began := time.Now()
+	start, answered, asked := began, began, began
 	tick := time.NewTicker(proveEvery)
 	defer tick.Stop()
 	for {
-		t, err := s.trial.Read()
+		other, aerr := s.answers(ctx, r.State.Version)
+		now := time.Now()
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case aerr == nil:
+			answered = now
+		case other:
+			return aerr
+		case s.socketGone():
+			start, answered = now, now
+		case now.Sub(answered) >= patience:
+			return aerr
+		default:
+			start = now
+		}
+		t, err := s.trial.Trial(r.ID)
 		switch {
 		case err != nil:
-			return err
-		case t.Operation != r.ID:
-			return fmt.Errorf("the rescuer's record is of operation %s", t.Operation)
+			return errkind.With(errkind.Unavailable, err)
 		case t.Returning:
-			return s.givenUp(r)
-		case t.Witnessed && time.Since(start) >= r.State.Trial.Soak:
+			return s.thrownBack(r.State.Version, t)
+		case aerr == nil && t.Witnessed && now.Sub(start) >= r.State.Trial.Soak:
 			return nil
+		}
+		if _, link, err := rescue.LinkedVersion(s.Root); err != nil || link != s.linkOf(r.State) {
+			return errkind.Errorf(errkind.Precondition, "the extension link was changed during the trial: %w",
+				cmp.Or(err, fmt.Errorf("it points to %q", link)))
+		}
+		if now.Sub(began) >= rescuerAfter && now.Sub(asked) >= rescuerEvery {
+			asked = now
+			if err := s.ensureRescuer(ctx, r); err != nil {
+				r.Logf(slog.LevelWarn, "start the rescuer again: %v", err)
+			}
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if err := s.answers(ctx, r.State.Version); err != nil {
-			return err
-		}
 	}
+}
+
+func (s *Service) socketGone() bool {
+	if s.SocketGone != nil {
+		return s.SocketGone()
+	}
+	return rescue.SocketGone(s.Root)
 }
 
 // settle decides for the new version. From its first touch on nothing turns the
@@ -150,7 +201,10 @@ func (s *Service) settle(ctx context.Context, r *opRun) error {
 		return operation.Insist(ctx, func() error { return s.trial.Keep(r.ID) })
 	})
 	if err != nil {
-		return errkind.Errorf(errkind.Unhealthy, "keep trident %s: %w", r.State.Version, err)
+		if given := s.givenUp(r); given != nil {
+			return given
+		}
+		return errkind.Errorf(errkind.Unavailable, "keep trident %s: %w", r.State.Version, err)
 	}
 	for _, tidy := range []struct {
 		name string

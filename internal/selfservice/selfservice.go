@@ -14,6 +14,7 @@ package selfservice
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -69,6 +70,11 @@ type Config struct {
 	// date counts in its place.
 	Now   func() time.Time
 	Built time.Time
+	// SocketGone reports whether SelfCheck fails for want of a socket. Nil asks the
+	// host; tests replace it.
+	SocketGone func() bool
+	// Clock is that of the rescuer's record; nil asks the kernel, tests replace it.
+	Clock func() (boot string, up time.Duration)
 	// Touch, if set, is called in place of each change of the host, with the
 	// change's name and the change. For the power-cut test.
 	Touch func(name string, change func() error) error
@@ -88,7 +94,7 @@ type Service struct {
 // New makes the service and registers its operations with the runner.
 func New(c Config) *Service {
 	s := &Service{Config: c, dir: filepath.Join(c.Root, rescue.Dir)}
-	s.trial = rescue.File{Dir: s.dir}
+	s.trial = rescue.File{Dir: s.dir, Clock: c.Clock}
 	all := s.steps()
 	register := func(name string, steps []operation.Step[record]) operation.Starter[record] {
 		return operation.Register(c.Runner, operation.Kind[record]{Name: name, Steps: steps})
@@ -192,9 +198,13 @@ func (s *Service) Rollback(ctx context.Context, t Trial) (id string, err error) 
 	return id0(s.rollback(ctx, "roll trident back to "+target.String(), r))
 }
 
+// retries is how often a base is tried that fails.
+const retries = 3
+
 // Retire begins to return to the base if that is newer than the active
 // extension: newest wins. The daemon calls it once at its start. A base that
-// failed here before is not tried again.
+// failed here is tried again in the next boot, and after some failures not
+// before it has another version.
 func (s *Service) Retire(ctx context.Context) error {
 	if _, busy := s.Runner.Active(); busy {
 		return nil
@@ -203,7 +213,7 @@ func (s *Service) Retire(ctx context.Context) error {
 	if err != nil || !newer {
 		return err
 	}
-	if b, err := s.blocked(ctx, base); err != nil || b != nil {
+	if tried, err := s.retired(ctx, base); err != nil || tried {
 		return err
 	}
 	r, err := s.newRecord(Trial{AllowDowngrade: true, AllowReadOnlyUsr: true})
@@ -215,9 +225,32 @@ func (s *Service) Retire(ctx context.Context) error {
 	return err
 }
 
+// retired reports whether retiring to a base has failed in this boot already, or
+// in the last few tries.
+func (s *Service) retired(ctx context.Context, base string) (bool, error) {
+	ops, err := s.Runner.List(ctx, 10*historyDepth, false)
+	if err != nil {
+		return false, fmt.Errorf("read history of trident: %w", err)
+	}
+	failed := 0
+	for _, op := range ops {
+		var r record
+		if op.Kind != "self-retire" || json.Unmarshal(op.State, &r) != nil || r.Version != base {
+			continue
+		}
+		if op.Phase != operation.Undone {
+			break
+		}
+		if failed++; failed >= retries || r.BegunIn == s.Runner.Life.Boot {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 func (s *Service) newRecord(t Trial) (record, error) {
 	t, err := t.withDefaults()
-	return record{Trial: t, From: s.Version, Began: s.now()}, err
+	return record{Trial: t, From: s.Version, Began: s.now(), BegunIn: s.Runner.Life.Boot}, err
 }
 
 // now is what the host's clock says, or the date of this version's sources if

@@ -22,8 +22,6 @@ import (
 const (
 	previousName = "previous" // a link to the image that a rollback returns to
 	probeDir     = "probe"
-	rescuerDir   = "rescue"
-	rescuerName  = "trident-rescue"
 	evidenceDir  = "evidence"
 )
 
@@ -119,6 +117,9 @@ func (s *Service) previous() string {
 // setPrevious notes, at the end of an operation, where a rollback would lead.
 func (s *Service) setPrevious(r record) error {
 	path := filepath.Join(s.dir, previousName)
+	if err := rescue.MakeRoom(path); err != nil {
+		return err
+	}
 	if r.Back || r.Previous.Link == "" {
 		return atomicfile.Remove(path)
 	}
@@ -290,7 +291,7 @@ func (s *Service) pruneRecords() error {
 // has its verdict, so nobody writes them.
 func (s *Service) sweep() error {
 	var errs []error
-	for _, path := range []string{rescue.Link, bootUnitPath, bootWantsPath, rescue.Dir + "/" + previousName, rescue.Dir + "/" + rescuerDir + "/" + rescuerName} {
+	for _, path := range []string{rescue.Link, bootUnitPath, bootWantsPath, rescue.Dir + "/" + previousName, rescue.Program} {
 		errs = append(errs, atomicfile.Sweep(filepath.Join(s.Root, path)))
 	}
 	return errors.Join(errs...)

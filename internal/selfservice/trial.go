@@ -2,9 +2,9 @@ package selfservice
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -19,23 +19,15 @@ import (
 	"github.com/trident-project/trident/internal/systemd"
 )
 
-// The unit by which a rescuer takes up the trial again after a power cut. It
-// lies in /etc and runs a copy in /var: both are there whatever is merged.
+// Where the unit lies that starts a rescuer at the next boot.
 const (
-	bootUnitPath  = "etc/systemd/system/trident-rescue.service"
-	bootWantsPath = "etc/systemd/system/multi-user.target.wants/trident-rescue.service"
-	bootUnit      = `[Unit]
-Description=Trident rescuer: judges an unfinished trial after a reboot
-After=tridentd.socket systemd-sysext.service
-ConditionPathExists=/` + rescue.Dir + `/rescue.json
-
-[Service]
-ExecStart=/` + rescue.Dir + "/" + rescuerDir + "/" + rescuerName + ` watch
-
-[Install]
-WantedBy=multi-user.target
-`
+	bootUnitPath  = rescue.BootUnitPath
+	bootWantsPath = rescue.BootWantsPath
 )
+
+// rescuerRestart is how long systemd waits before it starts a rescuer again that
+// was killed.
+const rescuerRestart = time.Second
 
 func rescueUnit(id string) string { return "trident-rescue-" + id + ".service" }
 
@@ -49,23 +41,71 @@ func (s *Service) onHost(path string) string {
 }
 
 func (s *Service) writeBootUnit() error {
-	unit, wants := filepath.Join(s.Root, bootUnitPath), filepath.Join(s.Root, bootWantsPath)
 	if err := s.makeFolder(filepath.Dir(bootWantsPath)); err != nil {
 		return fmt.Errorf("write rescue unit: %w", err)
 	}
-	if err := atomicfile.Write(unit, []byte(bootUnit), 0o644); err != nil {
-		return err
-	}
-	return atomicfile.Symlink("../"+filepath.Base(unit), wants)
+	_, err := rescue.EnsureBootUnit(s.Root)
+	return err
 }
 
-func (s *Service) removeBootUnit() error {
-	return errors.Join(
-		atomicfile.Remove(filepath.Join(s.Root, bootWantsPath)), atomicfile.Remove(filepath.Join(s.Root, bootUnitPath)))
+func (s *Service) removeBootUnit() error { return rescue.RemoveBootUnit(s.Root) }
+
+// startRescuer starts today's rescuer; one that was started before a restart of
+// ours goes on.
+func (s *Service) startRescuer(ctx context.Context, r *opRun) error {
+	err := s.Systemd.StartTransient(ctx, rescueUnit(r.ID), systemd.Transient{
+		Description: "Trident rescuer: watches the trial of " + r.State.Version,
+		Exec:        []string{s.onHost(filepath.Join(s.Root, rescue.Program)), "watch"},
+		Restart:     rescuerRestart,
+	})
+	if errkind.Of(err) == errkind.Exists {
+		return nil
+	}
+	return err
+}
+
+// ensureRescuer starts a rescuer if neither the one of the trial nor the one of
+// the boot is there.
+func (s *Service) ensureRescuer(ctx context.Context, r *opRun) error {
+	for _, unit := range []string{rescueUnit(r.ID), filepath.Base(bootUnitPath)} {
+		u, err := s.Systemd.Unit(ctx, unit)
+		if errkind.Of(err) == errkind.NotFound && err != nil {
+			continue
+		}
+		if err != nil || u.Active != "inactive" && u.Active != "failed" {
+			return err
+		}
+	}
+	r.Logf(slog.LevelWarn, "the rescuer is gone: starting another one")
+	if _, err := os.Lstat(filepath.Join(s.Root, rescue.Program)); err != nil {
+		if err := s.touch("copy rescuer", s.copyRescuer); err != nil {
+			return err
+		}
+	}
+	return s.touch("start rescuer", func() error { return s.startRescuer(ctx, r) })
+}
+
+// trialOf is what the journal knows of the rescuer's record.
+func (s *Service) trialOf(r record, id string) rescue.Record {
+	return rescue.Record{
+		Operation: id, Previous: r.Previous, Target: rescue.Side{Version: r.Version, Link: s.linkOf(r)}, Deadline: int(r.Trial.Deadline / time.Second),
+	}
+}
+
+// giveUp notes in the rescuer's record that the target is given up, and that the
+// trial is over if it is. Whether that could be written does not matter for what
+// comes after: the journal says the same.
+func (s *Service) giveUp(r *opRun, name string, verdict rescue.Verdict) {
+	t := s.trialOf(r.State, r.ID)
+	t.Reason, t.Verdict = s.reason(r.ID), verdict
+	if err := s.touch(name, func() error { return s.trial.GiveUp(t) }); err != nil {
+		r.Logf(slog.LevelWarn, "%s: %v", name, err)
+	}
 }
 
 // copyRescuer takes today's rescuer, not the candidate's.
-func (s *Service) copyRescuer(dst string) error {
+func (s *Service) copyRescuer() error {
+	dst := filepath.Join(s.Root, rescue.Program)
 	if err := os.MkdirAll(filepath.Dir(dst), 0o700); err != nil {
 		return fmt.Errorf("copy the rescuer: %w", err)
 	}
@@ -92,10 +132,13 @@ func (s *Service) keepEvidence(ctx context.Context, r *opRun) error {
 		err := atomicfile.Write(filepath.Join(dir, "journal.txt"), tail, 0o600)
 		why := fmt.Appendf(nil, "operation: %s\nversion: %s\nroot hash: %s\nreason: %s\n", r.ID, r.State.Version, r.State.RootHash, s.reason(r.ID))
 		err = errors.Join(err, atomicfile.Write(filepath.Join(dir, "reason.txt"), why, 0o600))
-		record, rerr := os.ReadFile(filepath.Join(s.dir, "rescue.json"))
+		trial, rerr := s.trial.Trial(r.ID)
 		if rerr == nil {
-			rerr = atomicfile.Write(filepath.Join(dir, "rescue.json"), record, 0o600)
-		} else if errors.Is(rerr, fs.ErrNotExist) {
+			var text []byte
+			if text, rerr = json.MarshalIndent(trial, "", "  "); rerr == nil {
+				rerr = atomicfile.Write(filepath.Join(dir, "rescue.json"), append(text, '\n'), 0o600)
+			}
+		} else if errors.Is(rerr, rescue.ErrNone) {
 			rerr = nil
 		}
 		return errors.Join(err, rerr, sweepEvidence(dir))
@@ -116,13 +159,15 @@ func (s *Service) journal(ctx context.Context, since time.Time, limit int, units
 }
 
 // blockFailed sees to it that a version that failed here is not tried again by
-// itself. One that the caller gave up did not fail.
+// itself. One that the caller gave up did not fail, nor did one that nobody saw
+// fail. The base is what a host is left with when all else fails: it is never
+// blocked.
 func (s *Service) blockFailed(ctx context.Context, r *opRun) error {
 	op, err := s.Runner.Get(ctx, r.ID)
 	if err != nil {
 		return err
 	}
-	if op.Failure == nil || op.Failure.Kind != errkind.Unhealthy {
+	if op.Failure == nil || op.Failure.Kind != errkind.Unhealthy || r.State.Base {
 		return nil
 	}
 	r.Logf(slog.LevelWarn, "trident %s is blocked on this host: %s", r.State.Version, op.Failure.Message)

@@ -2,7 +2,6 @@ package selfservice
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -12,7 +11,6 @@ import (
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
-	"github.com/trident-project/trident/internal/systemd"
 )
 
 // record is what an operation on ourselves knows. Fields are only ever added:
@@ -28,6 +26,8 @@ type record struct {
 	// Back: it is a return, so that an older or a blocked version is fine.
 	Back      bool `json:"back"`
 	StageOnly bool `json:"stage_only"`
+	// BegunIn is the boot in which it was begun.
+	BegunIn string `json:"begun_in,omitempty"`
 	// From is the version that began it, and that an undo returns to.
 	From string `json:"from"`
 	// Published: the image in the store is of this operation.
@@ -40,7 +40,11 @@ type record struct {
 	Previous    rescue.Side `json:"previous"` // where the link pointed to before
 	ArmedAt     time.Time   `json:"armed_at"`
 	Proofs      int         `json:"proofs"` // how often the new version began to prove itself
-	Evidence    string      `json:"evidence"`
+	// ProvedIn is the boot in which it last began to, and ProvedSince how many
+	// milliseconds that boot had run when it first did.
+	ProvedIn    string `json:"proved_in,omitempty"`
+	ProvedSince int64  `json:"proved_since_milliseconds,omitempty"`
+	Evidence    string `json:"evidence"`
 	// Began is when the caller asked for the operation. At that time the certificate
 	// has to be valid: the clock may be wrong after a power cut. Zero in the records of
 	// earlier releases.
@@ -86,35 +90,17 @@ func (s *Service) armRescue(ctx context.Context, r *opRun) error {
 	if err := s.rememberPrevious(ctx, r); err != nil {
 		return err
 	}
-	copied := filepath.Join(s.dir, rescuerDir, rescuerName)
-	err := s.touch("copy rescuer", func() error {
-		return s.copyRescuer(copied)
-	})
-	if err != nil {
+	if err := s.touch("copy rescuer", s.copyRescuer); err != nil {
 		return err
 	}
-	err = s.touch("write rescue record", func() error {
-		return s.trial.Begin(rescue.Record{
-			Operation: r.ID, Previous: r.State.Previous, Target: rescue.Side{Version: r.State.Version, Link: s.linkOf(r.State)},
-			Deadline: int(r.State.Trial.Deadline / time.Second),
-		})
-	})
+	err := s.touch("write rescue record", func() error { return s.trial.Begin(s.trialOf(r.State, r.ID)) })
 	if err != nil {
 		return err
 	}
 	if err := s.touch("write rescue unit", s.writeBootUnit); err != nil {
 		return err
 	}
-	return s.touch("start rescuer", func() error {
-		err := s.Systemd.StartTransient(ctx, rescueUnit(r.ID), systemd.Transient{
-			Description: "Trident rescuer: watches the trial of " + r.State.Version,
-			Exec:        []string{s.onHost(copied), "watch"},
-		})
-		if errkind.Of(err) == errkind.Exists { // from before a restart of ours
-			return nil
-		}
-		return err
-	})
+	return s.touch("start rescuer", func() error { return s.startRescuer(ctx, r) })
 }
 
 // rememberPrevious notes where the link points to, once: after activation it
@@ -143,14 +129,17 @@ func (s *Service) disarm(ctx context.Context, r *opRun) error {
 			return err
 		}
 	}
-	err := s.touch("close trial", func() error { return s.trial.Close(r.ID) })
-	if err != nil && !errors.Is(err, rescue.ErrNone) {
-		return err
+	s.giveUp(r, "close trial", rescue.Returned)
+	// What stays does no harm: a rescuer that finds no trial ends.
+	for _, tidy := range []struct {
+		name string
+		do   func() error
+	}{{"sweep", s.sweep}, {"remove rescue unit", s.removeBootUnit}} {
+		if err := s.touch(tidy.name, tidy.do); err != nil {
+			r.Logf(slog.LevelWarn, "%s: %v", tidy.name, err)
+		}
 	}
-	if err := s.touch("sweep", s.sweep); err != nil {
-		r.Logf(slog.LevelWarn, "%v", err) // what stays does no harm
-	}
-	return s.touch("remove rescue unit", s.removeBootUnit)
+	return nil
 }
 
 // activateImage swings the link and has systemd merge what it points to. Only a
@@ -164,6 +153,9 @@ func (s *Service) activateImage(ctx context.Context, r *opRun) error {
 	}
 	r.State.Activated, r.State.ActivatedIn = true, s.Runner.Life.Boot
 	if err := r.Save(ctx); err != nil {
+		return err
+	}
+	if err := s.mark(r, "mark activating", func(t *rescue.Record) { t.Activating = true }); err != nil {
 		return err
 	}
 	if r.State.Base {
@@ -205,10 +197,7 @@ func (s *Service) deactivate(ctx context.Context, r *opRun) error {
 	if !r.State.Activated {
 		return nil
 	}
-	err := s.touch("give up", func() error { return s.trial.Return(r.ID, s.reason(r.ID)) })
-	if err != nil && !errors.Is(err, rescue.ErrNone) {
-		return err
-	}
+	s.giveUp(r, "give up", "")
 	back, err := s.linkBack(ctx, r)
 	if err != nil {
 		return err
@@ -268,18 +257,24 @@ func (s *Service) refresh(ctx context.Context, r *opRun, name string) error {
 	return fmt.Errorf("merge extensions: %w", err)
 }
 
-// restartInto has systemd replace this process by the target. The socket stays
-// with systemd meanwhile, so nobody is refused.
-func (s *Service) restartInto(ctx context.Context, r *opRun) error {
-	err := s.touch("mark restarting", func() error {
+// mark notes in the rescuer's record how far the trial is, unless the target was
+// given up.
+func (s *Service) mark(r *opRun, name string, note func(*rescue.Record)) error {
+	return s.touch(name, func() error {
 		return s.trial.Update(r.ID, func(t *rescue.Record) error {
 			if t.Returning {
-				return errkind.Errorf(errkind.Unhealthy, "it was given up: %s", t.Reason)
+				return s.thrownBack(r.State.Version, *t)
 			}
-			t.Restarting = true
+			note(t)
 			return nil
 		})
 	})
+}
+
+// restartInto has systemd replace this process by the target. The socket stays
+// with systemd meanwhile, so nobody is refused.
+func (s *Service) restartInto(ctx context.Context, r *opRun) error {
+	err := s.mark(r, "mark restarting", func(t *rescue.Record) { t.Restarting = true })
 	if err != nil || s.Version == r.State.Version {
 		return err
 	}

@@ -216,6 +216,12 @@ func (b *Bus) StartTransient(ctx context.Context, name string, t Transient) erro
 	if t.Timeout > 0 {
 		properties = append(properties, sd.Property{Name: "RuntimeMaxUSec", Value: dbus.MakeVariant(uint64(t.Timeout.Microseconds()))})
 	}
+	if t.Restart > 0 {
+		properties = append(properties,
+			sd.Property{Name: "Restart", Value: dbus.MakeVariant("on-failure")},
+			sd.Property{Name: "RestartUSec", Value: dbus.MakeVariant(uint64(t.Restart.Microseconds()))},
+			sd.Property{Name: "StartLimitIntervalUSec", Value: dbus.MakeVariant(uint64(0))})
+	}
 	return b.job(ctx, "start", name, func(conn *connection, removed chan<- string) (int, error) {
 		return conn.StartTransientUnitContext(ctx, name, "fail", properties, removed)
 	})

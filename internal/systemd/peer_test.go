@@ -270,14 +270,20 @@ func (m *methods) StartTransientUnit(unit, mode string, properties []property, _
 }) (dbus.ObjectPath, *dbus.Error) {
 	var t systemd.Transient
 	var commands []command
-	var micros uint64
-	want := map[string]any{"Type": new(string), "CollectMode": new(string), "Description": &t.Description, "Environment": &t.Env, "ExecStartEx": &commands, "RuntimeMaxUSec": &micros}
+	var micros, every, limit uint64
+	limit = 1
+	var restart string
+	want := map[string]any{"Type": new(string), "CollectMode": new(string), "Description": &t.Description, "Environment": &t.Env, "ExecStartEx": &commands, "RuntimeMaxUSec": &micros,
+		"Restart": &restart, "RestartUSec": &every, "StartLimitIntervalUSec": &limit}
 	for _, p := range properties {
 		if err := p.Value.Store(want[p.Name]); err != nil {
 			return "", dbus.MakeFailedError(fmt.Errorf("%s: %w", p.Name, err))
 		}
 	}
-	t.Exec, t.Timeout = commands[0].Args, time.Duration(micros)*time.Microsecond
+	t.Exec, t.Timeout, t.Restart = commands[0].Args, time.Duration(micros)*time.Microsecond, time.Duration(every)*time.Microsecond
+	if every > 0 && (restart != "on-failure" || limit != 0) {
+		return "", dbus.MakeFailedError(fmt.Errorf("it is restarted %q, within a limit of %d", restart, limit))
+	}
 	if got := *want["Type"].(*string) + *want["CollectMode"].(*string) + mode + commands[0].Path; got != "execinactive-or-failedfail"+t.Exec[0] || strings.Join(commands[0].Flags, " ") != "no-env-expand" {
 		return "", dbus.MakeFailedError(errors.New("unexpected properties: " + got))
 	}

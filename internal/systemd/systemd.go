@@ -32,7 +32,7 @@ type Manager interface {
 	ReloadOrRestart(ctx context.Context, unit string) error
 	// StartTransient makes the unit name out of t and returns when its program
 	// has been started. A unit of that name that is still loaded is an error of
-	// kind Exists. The unit is forgotten once it has ended, however it ended.
+	// kind Exists. The unit is forgotten once it has ended for good, however it ended.
 	StartTransient(ctx context.Context, name string, t Transient) error
 	// Stop stops unit and waits until it has stopped. A unit that is not loaded
 	// has stopped.
@@ -61,6 +61,10 @@ type Transient struct {
 	Exec        []string      // an absolute path and its arguments
 	Env         []string      // NAME=value
 	Timeout     time.Duration // systemd ends it after this long; 0: never
+	// Restart is how long systemd waits before it starts the program again that has
+	// failed or was killed, however often; 0: it does not. A unit that waits for
+	// that is still loaded.
+	Restart time.Duration
 }
 
 // Unit is the state of a unit, in systemd's own words.

@@ -210,7 +210,8 @@ func (f *Fake) ReloadOrRestart(ctx context.Context, unit string) error {
 }
 
 // StartTransient implements [systemd.Manager]. A program below /nonexistent
-// cannot be started; any other runs until Stop or its Timeout.
+// cannot be started, and /bin/false fails at once; any other runs until Stop or
+// its Timeout.
 func (f *Fake) StartTransient(ctx context.Context, name string, t systemd.Transient) error {
 	if err := f.enter(ctx, Call{Method: "StartTransient", Unit: name, Transient: t}); err != nil {
 		return err
@@ -232,7 +233,33 @@ func (f *Fake) StartTransient(ctx context.Context, name string, t systemd.Transi
 	if t.Timeout > 0 {
 		time.AfterFunc(t.Timeout, func() { f.expire(name) })
 	}
-	return f.start("start", name, Definition{})
+	err := f.start("start", name, Definition{})
+	if start := f.last; t.Exec[0] == "/bin/false" {
+		time.AfterFunc(t.Restart, func() { f.fail(name, start, t.Restart) })
+	}
+	return err
+}
+
+// fail is the end of a program that fails, the given start of name: it is started
+// again every so often until somebody stops it, or never for 0.
+func (f *Fake) fail(name string, start uint32, every time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	u, ok := f.units[name]
+	switch {
+	case !ok || u.Invocation != fmt.Sprintf("%032x", start):
+		return
+	case every == 0:
+		f.collect(name)
+		return
+	}
+	restarts := u.Restarts + 1
+	_ = f.start("start", name, Definition{})
+	u = f.units[name]
+	u.Restarts = restarts
+	f.units[name] = u
+	next := f.last
+	time.AfterFunc(every, func() { f.fail(name, next, every) })
 }
 
 func (f *Fake) expire(name string) {

@@ -59,6 +59,7 @@ func Suite(t *testing.T, start func(*testing.T) Host) {
 		"a transient unit runs, is there once, and is forgotten":                          transient,
 		"a transient unit whose program is not there fails and leaves its name free":      unstartable,
 		"a transient unit ends after its timeout":                                         transientTimeout,
+		"a transient unit that fails is started again without end, until it is stopped":   transientRestart,
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -292,5 +293,20 @@ func unstartable(t *testing.T, ctx context.Context, h Host) {
 func transientTimeout(t *testing.T, ctx context.Context, h Host) {
 	const unit = "trident-suite-short.service"
 	ok(t, h.StartTransient(ctx, unit, systemd.Transient{Exec: []string{"/bin/sleep", "infinity"}, Timeout: 200 * time.Millisecond}))
+	until(t, ctx, "forgotten", func() bool { return gone(ctx, h, unit) })
+}
+
+func transientRestart(t *testing.T, ctx context.Context, h Host) {
+	const unit = "trident-suite-restarts.service"
+	fails := systemd.Transient{Exec: []string{"/bin/false"}, Restart: 10 * time.Millisecond}
+	ok(t, h.StartTransient(ctx, unit, fails))
+	// More often than systemd's limit of starts by default would let it.
+	until(t, ctx, "started again 8 times", func() bool { return h.unit(t, ctx, unit).Restarts >= 8 })
+	wantKind(t, h.StartTransient(ctx, unit, fails), errkind.Exists, unit)
+	ok(t, h.Stop(ctx, unit))
+	until(t, ctx, "forgotten", func() bool { return gone(ctx, h, unit) })
+
+	fails.Restart = 0
+	ok(t, h.StartTransient(ctx, unit, fails))
 	until(t, ctx, "forgotten", func() bool { return gone(ctx, h, unit) })
 }

@@ -1,0 +1,87 @@
+package rescue
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+)
+
+// The unit by which a rescuer takes up the trial again after a power cut. It
+// lies in /etc and runs a copy in /var: both are there whatever is merged.
+const (
+	BootUnitPath  = "etc/systemd/system/trident-rescue.service"
+	BootWantsPath = "etc/systemd/system/multi-user.target.wants/trident-rescue.service"
+	// Program is the rescuer of a trial.
+	Program = Dir + "/rescue/trident-rescue"
+)
+
+// bootUnit has no condition on the record: a rescuer that finds no trial ends.
+const bootUnit = `[Unit]
+Description=Trident rescuer: judges an unfinished trial after a reboot
+After=tridentd.socket systemd-sysext.service
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart=/` + Program + ` watch
+Restart=on-failure
+RestartSec=1s
+
+[Install]
+WantedBy=multi-user.target
+`
+
+// bootWants is what the link at BootWantsPath points to.
+const bootWants = "../trident-rescue.service"
+
+// EnsureBootUnit has a rescuer started at the next boot of the host below root.
+// It reports whether something of that was not there or damaged, and was written.
+func EnsureBootUnit(root string) (wrote bool, err error) {
+	unit, wants := filepath.Join(root, BootUnitPath), filepath.Join(root, BootWantsPath)
+	text, err := readRegular(unit, int64(len(bootUnit)))
+	unitOK := err == nil && string(text) == bootUnit
+	link, err := os.Readlink(wants)
+	wantsOK := err == nil && link == bootWants
+	if unitOK && wantsOK {
+		return false, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(wants), 0o755); err != nil {
+		return false, fmt.Errorf("write rescue unit: %w", err)
+	}
+	if !unitOK {
+		if err := replace(unit, []byte(bootUnit), 0o644); err != nil {
+			return false, fmt.Errorf("write rescue unit: %w", err)
+		}
+	}
+	if !wantsOK {
+		if err := MakeRoom(wants); err != nil {
+			return true, fmt.Errorf("write rescue unit: %w", err)
+		}
+		err = atomicfile.Symlink(bootWants, wants)
+	}
+	return true, err
+}
+
+// RemoveBootUnit takes back what EnsureBootUnit did.
+func RemoveBootUnit(root string) error {
+	var errs []error
+	for _, path := range []string{BootWantsPath, BootUnitPath} {
+		path = filepath.Join(root, path)
+		errs = append(errs, MakeRoom(path), atomicfile.Remove(path))
+	}
+	return errors.Join(errs...)
+}
+
+// keepBootUnit writes the boot unit of a trial again where it is damaged.
+func (f File) keepBootUnit(operation string) error {
+	if f.Root == "" {
+		return nil
+	}
+	wrote, err := EnsureBootUnit(f.Root)
+	if wrote && closed(f, operation) { // the daemon has ended the trial meanwhile
+		err = errors.Join(err, RemoveBootUnit(f.Root))
+	}
+	return err
+}
