@@ -35,9 +35,10 @@ func (w *world) startDaemon() {
 	if !w.on {
 		return
 	}
-	p := &process{w: w, version: version}
+	w.pids++
+	p := &process{w: w, version: version, pid: w.pids}
 	w.daemon = p
-	w.unit.Active = "activating"
+	w.unit.Active, w.unit.MainPID, w.unit.Invocation = "activating", uint32(p.pid), p.run()
 	switch b {
 	case exits:
 		w.go_(func() { w.fail(p, 250*time.Millisecond) })
@@ -61,11 +62,23 @@ func (w *world) fail(p *process, after time.Duration) {
 	w.again(p)
 }
 
+func (p *process) run() string { return fmt.Sprintf("%032x", p.pid) }
+
 // again is what Restart=on-failure does.
 func (w *world) again(p *process) {
 	w.mu.Lock()
-	same := w.on && w.daemon == p && !p.dead
+	same := w.on && w.daemon == p
 	p.dead = true
+	if same && !w.killed[p] {
+		w.exits = append(w.exits, rescue.Exit{Run: p.run()})
+	}
+	if same {
+		w.unit.Active, w.unit.MainPID = "activating", 0
+	}
+	w.mu.Unlock()
+	time.Sleep(250 * time.Millisecond) // RestartSec=
+	w.mu.Lock()
+	same = w.on && w.daemon == p
 	if same {
 		w.unit.Restarts++
 	}
@@ -90,7 +103,7 @@ func (w *world) serve(p *process, crash time.Duration) {
 	})
 	s := New(Config{
 		Root: root, Version: p.version, Runner: runner, Store: storeOf{p}, Systemd: systemdOf{p}, Logger: slog.New(slog.DiscardHandler),
-		Tools: run.Func(w.tool), SelfCheck: w.version, Now: w.time, Built: w.built,
+		Tools: run.Func(w.tool), SelfCheck: w.version, Now: w.time, Built: w.built, Clock: w.clock, SocketGone: w.socketGone,
 		Touch: func(name string, change func() error) error { return w.touch(p, name, change) },
 	})
 	w.mu.Lock()
@@ -102,7 +115,7 @@ func (w *world) serve(p *process, crash time.Duration) {
 	w.unit.Active = "active"
 	w.mu.Unlock()
 	if err := runner.Resume(context.Background()); err == nil {
-		if err := s.Retire(context.Background()); err != nil && !errors.Is(err, errDead) {
+		if err := s.Retire(context.Background()); err != nil && !errors.Is(err, errDead) && w.hurt == nil {
 			w.t.Errorf("retire: %v", err)
 		}
 	}
@@ -111,6 +124,41 @@ func (w *world) serve(p *process, crash time.Duration) {
 		w.kill(p)
 		w.again(p)
 	}
+}
+
+// killDaemon is kill -9.
+func (w *world) killDaemon() {
+	w.mu.Lock()
+	p := w.daemon
+	if !w.on || p == nil || p.dead {
+		w.mu.Unlock()
+		return
+	}
+	if w.killed == nil {
+		w.killed = map[*process]bool{}
+	}
+	w.killed[p] = true
+	w.exits = append(w.exits, rescue.Exit{Run: p.run(), Killed: true})
+	w.mu.Unlock()
+	w.kill(p)
+	w.again(p)
+}
+
+var errKilled = errors.New("killed")
+
+// killRescuer is kill -9.
+func (w *world) killRescuer() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, kill := range w.watching {
+		kill(errKilled)
+	}
+}
+
+func (w *world) socketGone() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.noSocket
 }
 
 // kill ends a process without asking it.
@@ -134,7 +182,7 @@ func (w *world) reap(p *process) {
 func (w *world) restart() {
 	w.mu.Lock()
 	p := w.daemon
-	w.daemon = nil
+	w.daemon, w.noSocket = nil, false
 	w.unit.Restarts = 0
 	w.mu.Unlock()
 	w.reap(p)
@@ -146,22 +194,29 @@ func (w *world) restart() {
 	w.startDaemon()
 }
 
-// watch runs a rescuer.
+// watch runs a rescuer, and runs it again when it fails, as its unit says.
 func (w *world) watch(unit string) {
+	ctx, kill := context.WithCancelCause(context.Background())
 	w.mu.Lock()
-	w.watching[unit] = true
+	w.watching[unit] = kill
 	root := w.disk.root
 	boot := w.boot
 	w.mu.Unlock()
 	w.go_(func() {
-		err := rescue.Watch(context.Background(), rescue.File{Dir: filepath.Join(root, rescue.Dir)}, rescuerOf{w, root, boot})
+		defer kill(nil)
+		file := rescue.File{Dir: filepath.Join(root, rescue.Dir), Root: root, Clock: w.clock}
+		err := rescue.Watch(ctx, file, rescuerOf{w, root, boot, ctx})
+		if err != nil {
+			time.Sleep(time.Second)
+		}
 		w.mu.Lock()
-		defer w.mu.Unlock()
+		again := w.boot == boot && w.on && err != nil
 		if w.boot == boot {
 			delete(w.watching, unit)
-			if err != nil && w.on {
-				w.t.Errorf("rescuer: %v", err)
-			}
+		}
+		w.mu.Unlock()
+		if again {
+			w.watch(unit)
 		}
 	})
 }

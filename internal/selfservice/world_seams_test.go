@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -119,7 +120,7 @@ func (s systemdOf) ReloadOrRestart(_ context.Context, unit string) error {
 
 func (s systemdOf) StartTransient(_ context.Context, name string, t systemd.Transient) error {
 	s.w.mu.Lock()
-	there := s.w.watching[name] || s.w.watching["boot"]
+	there := s.w.watching[name] != nil || s.w.watching["boot"] != nil
 	s.w.mu.Unlock()
 	if there {
 		return errkind.Errorf(errkind.Exists, "unit %s", name)
@@ -135,8 +136,19 @@ func (systemdOf) Stop(context.Context, string) error           { return nil }
 func (systemdOf) ResetFailed(context.Context, ...string) error { return nil }
 func (systemdOf) Reload(context.Context) error                 { return nil }
 func (systemdOf) Version(context.Context) (int, error)         { return 257, nil }
-func (s systemdOf) Unit(context.Context, string) (systemd.Unit, error) {
-	return s.w.unit, nil
+func (s systemdOf) Unit(_ context.Context, unit string) (systemd.Unit, error) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if unit == daemonUnit {
+		return s.w.unit, nil
+	}
+	if unit == filepath.Base(bootUnitPath) {
+		unit = "boot"
+	}
+	if s.w.watching[unit] == nil {
+		return systemd.Unit{}, errkind.Errorf(errkind.NotFound, "unit %s", unit)
+	}
+	return systemd.Unit{Active: "active"}, nil
 }
 
 // Enable takes the only unit whose being enabled matters here.
@@ -167,6 +179,7 @@ type rescuerOf struct {
 	*world
 	root string
 	of   int
+	life context.Context
 }
 
 func (r rescuerOf) alive() error {
@@ -175,7 +188,7 @@ func (r rescuerOf) alive() error {
 	if !r.on || r.boot != r.of {
 		return errDead
 	}
-	return nil
+	return context.Cause(r.life)
 }
 
 func (r rescuerOf) Version(ctx context.Context) (string, error) { return r.version(ctx) }
@@ -183,7 +196,13 @@ func (r rescuerOf) Version(ctx context.Context) (string, error) { return r.versi
 func (r rescuerOf) Unit(context.Context) (rescue.Unit, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return rescue.Unit{Active: r.unit.Active, Restarts: int(r.unit.Restarts)}, nil
+	return rescue.Unit{Active: r.unit.Active, Restarts: int(r.unit.Restarts), PID: int(r.unit.MainPID), Run: r.unit.Invocation}, nil
+}
+
+func (r rescuerOf) Exits(context.Context) ([]rescue.Exit, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.exits), nil
 }
 
 func (r rescuerOf) Swing(link string) error {

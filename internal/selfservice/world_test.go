@@ -41,11 +41,19 @@ type world struct {
 	disk     disk
 	on       bool
 	life     int // counts boots and processes
+	pids     int
+	killed   map[*process]bool
 	boot     int
 	daemon   *process
-	unit     systemd.Unit // tridentd.service
-	watching map[string]bool
+	booted   time.Time
+	unit     systemd.Unit  // tridentd.service
+	exits    []rescue.Exit // of its processes, in the journal of this boot
+	watching map[string]context.CancelCauseFunc
 	marked   bool
+	noSocket bool // the file of the socket was removed
+
+	hurtAt int          // the touch before which the disk is damaged; 0 for none
+	hurt   func(*world) // damages it
 
 	touches int
 	cutAt   int // the touch to cut the power at; 0 for none
@@ -65,6 +73,7 @@ type world struct {
 // process is one run of tridentd.
 type process struct {
 	w       *world
+	pid     int
 	version string // what it says it is
 	dead    bool
 	runner  *operation.Runner
@@ -114,6 +123,9 @@ func (w *world) touch(p *process, name string, change func() error) error {
 		return errDead
 	}
 	w.touches++
+	if w.touches == w.hurtAt {
+		w.hurt(w)
+	}
 	hit := w.touches == w.cutAt
 	w.trace = append(w.trace, name)
 	if hit && !w.after {
@@ -167,9 +179,10 @@ func (w *world) powerOn() {
 			w.clock = time.Until(w.dead)
 		}
 	}
-	w.on, w.daemon, w.watching = true, nil, map[string]bool{}
+	w.on, w.daemon, w.watching, w.exits, w.noSocket = true, nil, map[string]context.CancelCauseFunc{}, nil, false
 	w.unit = systemd.Unit{Active: "inactive"}
 	w.boot++
+	w.booted = time.Now()
 	marked := w.marked
 	w.mu.Unlock()
 	merge := w.merge
@@ -179,12 +192,20 @@ func (w *world) powerOn() {
 	if err := merge(); err != nil {
 		w.t.Error(err)
 	}
-	if _, err := os.Stat(filepath.Join(w.disk.root, bootWantsPath)); err == nil {
+	unit, err := os.ReadFile(filepath.Join(w.disk.root, bootWantsPath)) // through the link
+	if err == nil && strings.Contains(string(unit), "\nExecStart=/"+rescue.Program+" watch\n") {
 		w.watch("boot")
 	}
 	if marked {
 		w.startDaemon()
 	}
+}
+
+// clock is that of a boot.
+func (w *world) clock() (boot string, up time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return fmt.Sprint(w.boot), time.Since(w.booted)
 }
 
 // unmerged is /usr without extensions.
@@ -240,6 +261,9 @@ func (w *world) go_(f func()) { w.goroutines.Go(f) }
 func (w *world) version(context.Context) (string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.on && w.noSocket {
+		return "", rescue.ErrNoSocket
+	}
 	if !w.on || w.daemon == nil || w.daemon.dead || w.daemon.service == nil {
 		return "", errors.New("connection refused")
 	}
