@@ -144,7 +144,10 @@ func (w *world) killDaemon() {
 	w.again(p)
 }
 
-var errKilled = errors.New("killed")
+var (
+	errKilled  = errors.New("killed")
+	errForGood = errors.New("killed, and its unit removed")
+)
 
 // killRescuer is kill -9.
 func (w *world) killRescuer() {
@@ -210,8 +213,8 @@ func (w *world) watch(unit string) {
 			time.Sleep(time.Second)
 		}
 		w.mu.Lock()
-		again := w.boot == boot && w.on && err != nil
-		if w.boot == boot {
+		again := w.boot == boot && w.on && err != nil && context.Cause(ctx) != errForGood
+		if w.boot == boot && context.Cause(ctx) != errForGood {
 			delete(w.watching, unit)
 		}
 		w.mu.Unlock()
