@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 )
@@ -40,7 +41,7 @@ const bootWants = "../trident-rescue.service"
 // It reports whether something of that was not there or damaged, and was written.
 func EnsureBootUnit(root string) (wrote bool, err error) {
 	unit, wants := filepath.Join(root, BootUnitPath), filepath.Join(root, BootWantsPath)
-	text, err := readRegular(unit, int64(len(bootUnit)))
+	text, err := readRegular(unit, int64(len(bootUnit)), syscall.O_NOFOLLOW)
 	unitOK := err == nil && string(text) == bootUnit
 	link, err := os.Readlink(wants)
 	wantsOK := err == nil && link == bootWants

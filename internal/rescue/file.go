@@ -85,7 +85,7 @@ func (f File) read(operation string) (r Record, whole bool, err error) {
 }
 
 func readCopy(path string) (r Record, err error) {
-	data, err := readRegular(path, maxRecord)
+	data, err := readRegular(path, maxRecord, syscall.O_NOFOLLOW)
 	if err != nil {
 		return r, fmt.Errorf("read rescue record: %w", err)
 	}
@@ -95,10 +95,10 @@ func readCopy(path string) (r Record, err error) {
 	return r, nil
 }
 
-// readRegular reads a regular file of at most limit bytes. It neither follows a
-// link nor waits for the other end of a pipe.
-func readRegular(path string, limit int64) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+// readRegular reads a regular file of at most limit bytes, opened with more flags
+// than those for reading. It does not wait for the other end of a pipe.
+func readRegular(path string, limit int64, flags int) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|flags, 0)
 	if err != nil {
 		return nil, err
 	}

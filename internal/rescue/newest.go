@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/unmerged"
@@ -23,7 +24,7 @@ func BaseVersion(root string) (_ string, err error) {
 		return "", fmt.Errorf("read base version: %w", err)
 	}
 	defer func() { err = errors.Join(err, tree.Close()) }()
-	data, err := os.ReadFile(filepath.Join(tree.Path(), Base))
+	data, err := readRegular(filepath.Join(tree.Path(), Base), maxRecord, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
@@ -54,6 +55,9 @@ func LinkedVersion(root string) (v, link string, err error) {
 	link, err = os.Readlink(filepath.Join(root, Link))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", "", nil
+	}
+	if errors.Is(err, syscall.EINVAL) {
+		return "", "", fmt.Errorf("read extension link: %s is not a link: remove it", filepath.Join(root, Link))
 	}
 	if err != nil {
 		return "", "", fmt.Errorf("read extension link: %w", err)

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -104,6 +107,9 @@ func Watch(ctx context.Context, f File, h Host) error {
 		switch {
 		case err != nil:
 			h.Logf("%v", err)
+			if f.ended(ctx, h, r) {
+				return nil
+			}
 			return none(giveUp(ctx, f, h, r, lost, true))
 		case now.Verdict != "" || now.Operation != r.Operation:
 			// The next trial has a rescuer of its own, which has seen nothing of this.
@@ -135,6 +141,19 @@ func Watch(ctx context.Context, f File, h Host) error {
 			return err
 		}
 	}
+}
+
+// ended reports whether a trial whose record is lost was over before: then its
+// boot unit is gone as well, and one of the two versions answers.
+func (f File) ended(ctx context.Context, h Host, r Record) bool {
+	if f.Root == "" {
+		return false
+	}
+	if _, err := os.Lstat(filepath.Join(f.Root, BootWantsPath)); !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	version, err := ask(ctx, h.Version)
+	return err == nil && (version == r.Target.Version || version == r.Previous.Version)
 }
 
 func none(err error) error {

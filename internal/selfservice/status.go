@@ -81,6 +81,9 @@ func (s *Service) statusOfHost(ctx context.Context, st *Status) error {
 	fault(err)
 	st.Merged = merged != "" && merged == st.Active
 	st.FromExtension = merged != "" && merged == st.Running
+	if st.Base == "" && merged == "" && len(st.Faults) > 0 {
+		st.Base = st.Running // what runs is not an extension
+	}
 	st.Images, err = s.images()
 	fault(err)
 	for _, i := range st.Images {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -109,13 +110,27 @@ func (s *Service) rememberPrevious(ctx context.Context, r *opRun) error {
 	if r.State.Armed {
 		return nil
 	}
-	_, link, err := rescue.LinkedVersion(s.Root)
+	link, err := s.activeLink(r.State.From)
 	if err != nil {
 		return err
 	}
 	r.State.Armed, r.State.ArmedAt = true, s.now().UTC()
 	r.State.Previous = rescue.Side{Version: r.State.From, Link: link}
 	return r.Save(ctx)
+}
+
+// activeLink is what the extension link points to. Where it is damaged and the
+// running version is what is merged, it is what the link has to point to for that.
+func (s *Service) activeLink(running string) (string, error) {
+	_, link, err := rescue.LinkedVersion(s.Root)
+	if _, serr := os.Stat(filepath.Join(s.Root, rescue.Link)); err == nil && serr == nil {
+		return link, nil
+	}
+	merged, merr := s.mergedVersion()
+	if _, serr := os.Stat(s.imagePath(running)); merr == nil && serr == nil && merged == running {
+		return s.linkTo(running), nil
+	}
+	return link, err
 }
 
 // disarm ends the trial without the target, and keeps what may tell why it
