@@ -64,7 +64,7 @@ func (g *guest) settledAtBoot(operation string) *client.Operation {
 func (g *guest) tidy(kept ...string) {
 	g.t.Helper()
 	g.sh("timeout 60 sh -c 'while pgrep -x trident-rescue; do sleep 0.2; done'") // looks once a second
-	kept = append(kept, "rescue", "rescue.json", "rescue.lock")
+	kept = append(kept, "rescue", "rescue.json", "rescue.json.bak", "rescue.lock")
 	slices.Sort(kept)
 	for _, c := range []struct{ dir, list, want string }{
 		{"units", "ls -d /etc/systemd/system/*trident-rescue* /etc/systemd/system/.*trident* /etc/systemd/system/*.wants/*rescue*", ""},

@@ -25,13 +25,13 @@ type judge struct {
 	gone     int       // looks in a row at which the socket was not there
 	repaired time.Time // when the socket was last made again
 
-	looked     bool // last is set
-	last       Unit
-	merging    bool    // systemd might start the target at the look before
-	process    process // that runs, or ran last
-	inquest    *inquest
-	known      map[string]bool // runs whose end has been looked into, or was before meet
-	strikes    int             // ends of the target that nobody excuses
+	looked  bool // last is set
+	last    Unit
+	merging bool    // systemd might start the target at the look before
+	process process // that runs, or ran last
+	inquest *inquest
+	known   map[string]bool // runs whose end has been looked into, or was before meet
+	strikes int             // ends of the target that nobody excuses
 }
 
 // A process is what is known of one process of the daemon.
