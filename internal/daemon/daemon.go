@@ -76,6 +76,9 @@ type Daemon struct {
 	self     *selfservice.Service
 	server   *api.Server
 	listener *api.Listener
+	systemd  systemd.Manager
+	passed   bool // systemd passed the socket
+	missed   int  // looks in a row at which the socket was gone
 	idle     *idle
 	observer *observe.Observer
 	metrics  *net.UnixListener // nil: nobody can read them
@@ -113,6 +116,7 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	if d.lock, err = lock(c.Root); err != nil {
 		return nil, err
 	}
+	d.passed = c.Socket == "" && os.Getenv("LISTEN_FDS") != ""
 	socket, err := listen(c.Root, c.Socket)
 	if err != nil {
 		return nil, err
@@ -137,6 +141,7 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	if c.Systemd == nil {
 		c.Systemd = systemd.Connect(busCtx, systemd.PrivateSocket)
 	}
+	d.systemd = c.Systemd
 	var host *servicing.Service
 	d.self, host = services(c, d.runner, d.store, d.socket)
 	d.server = api.New(api.Config{

@@ -23,6 +23,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/servicing"
+	"github.com/trident-project/trident/internal/systemd/systemdtest"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
@@ -301,6 +302,36 @@ func TestADaemonThatDoesNotAnswerIsNotFed(t *testing.T) {
 	}
 	if err := d.checkLife(t.Context(), 100*time.Millisecond); err != nil {
 		t.Errorf("a daemon is to be killed because its socket was removed: %v", err)
+	}
+}
+
+func TestASocketOfSystemdThatSomebodyRemovedIsMadeAgain(t *testing.T) {
+	for _, passed := range []bool{true, false} {
+		c := testConfig(t.TempDir())
+		fake := &systemdtest.Fake{}
+		fake.Define(systemdtest.Definition{Name: "tridentd.socket"})
+		c.Systemd = fake
+		d, err := New(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		d.passed = passed
+		if err := os.Remove(d.Socket()); err != nil {
+			t.Fatal(err)
+		}
+		for look := 1; look <= 2; look++ {
+			if err := d.checkLife(t.Context(), time.Second); err != nil {
+				t.Error(err)
+			}
+			want := 0
+			if passed && look == 2 {
+				want = 1
+			}
+			if calls := fake.Calls(); len(calls) != want || want == 1 && (calls[0].Method != "Restart" || calls[0].Unit != "tridentd.socket") {
+				t.Errorf("passed=%v: after look %d systemd was asked for %+v", passed, look, calls)
+			}
+		}
 	}
 }
 

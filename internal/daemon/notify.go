@@ -95,11 +95,27 @@ func (d *Daemon) checkLife(ctx context.Context, limit time.Duration) error {
 	defer cancel()
 	d.runner.Active()
 	if _, err := os.Lstat(d.socket); errors.Is(err, fs.ErrNotExist) {
-		// Somebody removed it. A new daemon would not bring it back, and would
-		// only disturb the operation that runs.
-		d.logger.Error("the socket is gone; restart tridentd.socket", "socket", d.socket)
+		d.remakeSocket(ctx)
 		return nil
 	}
+	d.missed = 0
 	_, err := api.Check(ctx, d.socket)
 	return err
+}
+
+// remakeSocket has systemd make the socket again that somebody removed, if it is
+// one of systemd's. That restarts this daemon, because the socket that it holds
+// has no name any more; an operation goes on in the next one. During a trial the
+// rescuer does the same, and looks more often: hence the second look.
+func (d *Daemon) remakeSocket(ctx context.Context) {
+	const unit = "tridentd.socket"
+	d.missed++
+	d.logger.Error("the socket is gone: somebody removed its file", "socket", d.socket, "restart", unit)
+	if !d.passed || d.missed < 2 {
+		return
+	}
+	d.missed = 0
+	if err := d.systemd.Restart(ctx, unit); err != nil {
+		d.logger.Error("make the socket again", "error", err)
+	}
 }
