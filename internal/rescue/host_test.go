@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -186,6 +187,98 @@ func TestABaseThatSaysNoVersionIsAnErrorAndNothingIsDropped(t *testing.T) {
 		if v, _, _ := LinkedVersion(root); v != "2.0.0" {
 			t.Errorf("%q: the link is gone", text)
 		}
+	}
+}
+
+func TestALinkThatIsNoneIsAnErrorThatSaysSoAndNothingIsDropped(t *testing.T) {
+	for name, make := range map[string]func(path string) error{
+		"a file":   func(path string) error { return os.WriteFile(path, []byte("noise"), 0o600) },
+		"a folder": func(path string) error { return os.MkdirAll(filepath.Join(path, "sub"), 0o755) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			for _, dir := range []string{filepath.Dir(Link), filepath.Dir(Base)} {
+				if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			path := filepath.Join(root, Link)
+			if err := errors.Join(make(path), os.WriteFile(filepath.Join(root, Base), []byte(`{"version":"1.0.0"}`), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+			if said, err := Newest(root); err == nil || !strings.Contains(err.Error(), path+" is not a link: remove it") {
+				t.Errorf("said %q, %v", said, err)
+			}
+			if _, err := os.Lstat(path); err != nil {
+				t.Error(err)
+			}
+			// Who goes back has to be able to.
+			if err := (SystemHost{Root: root}).Swing("../trident/self/1.5.0.raw"); err != nil {
+				t.Error(err)
+			}
+			if v, _, err := LinkedVersion(root); v != "1.5.0" || err != nil {
+				t.Errorf("version %q, %v", v, err)
+			}
+		})
+	}
+}
+
+func TestASocketThatIsGoneIsToldFromOneThatDoesNotAnswer(t *testing.T) {
+	root := serve(t, versions{version: "2.0.0"})
+	if SocketGone(root) {
+		t.Error("gone")
+	}
+	path := filepath.Join(root, Socket)
+	for name, c := range map[string]struct {
+		make func() error
+		gone bool
+	}{
+		"removed":           {func() error { return nil }, true},
+		"a file":            {func() error { return os.WriteFile(path, nil, 0o600) }, true},
+		"a folder":          {func() error { return os.Mkdir(path, 0o700) }, true},
+		"a link to nowhere": {func() error { return os.Symlink("nowhere", path) }, true},
+		"one that nobody listens on": {func() error {
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+			if err == nil {
+				l.SetUnlinkOnClose(false)
+				err = l.Close()
+			}
+			return err
+		}, true},
+		"one that does not answer": {func() error {
+			l, err := net.Listen("unix", path)
+			if err == nil {
+				t.Cleanup(func() { l.Close() })
+			}
+			return err
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := errors.Join(os.RemoveAll(path), c.make()); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			defer cancel()
+			_, err := SystemHost{Root: root}.Version(ctx)
+			if errors.Is(err, ErrNoSocket) != c.gone || err == nil || SocketGone(root) != c.gone {
+				t.Errorf("gone %v, %v; want %v", SocketGone(root), err, c.gone)
+			}
+		})
+	}
+}
+
+func TestHowProcessesEndedIsReadFromTheJournal(t *testing.T) {
+	exits, err := parseExits(`{"EXIT_STATUS":"9","EXIT_CODE":"killed","INVOCATION_ID":"a","_BOOT_ID":"x"}
+{"EXIT_STATUS":"KILL","EXIT_CODE":"killed","INVOCATION_ID":"b"}
+{"EXIT_STATUS":"6","EXIT_CODE":"dumped","INVOCATION_ID":"c"}
+{"EXIT_STATUS":"9","EXIT_CODE":"exited","INVOCATION_ID":"d"}
+`)
+	want := []Exit{{"a", true}, {"b", true}, {"c", false}, {"d", false}}
+	if err != nil || !slices.Equal(exits, want) {
+		t.Errorf("%+v, %v", exits, err)
+	}
+	if exits, err := parseExits("noise\n{\"EXIT_STATUS\":\"1\",\"EXIT_CODE\":\"exited\",\"INVOCATION_ID\":\"e\"}\n"); err == nil || len(exits) != 1 {
+		t.Errorf("%+v, %v", exits, err)
 	}
 }
 

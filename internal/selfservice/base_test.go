@@ -62,6 +62,63 @@ func TestABaseThatFailedDoesNotRetireTheExtensionAgain(t *testing.T) {
 			t.Errorf("tried again: %+v", last[0])
 		}
 		w.expect("2.0.0 of 3.0.0, back to base: 2.0.0*")
+		if b := w.status().Blocked; len(b) > 0 {
+			t.Errorf("the base is blocked: %+v", b)
+		}
+	})
+}
+
+// In each boot there is one try, and three for one version in all.
+func TestABaseThatFailsIsTriedOnceInABootAndThreeTimes(t *testing.T) {
+	shop := newWorkshop(t)
+	on(t, shop, func(t *testing.T, w *world) {
+		w.upgraded("2.0.0")
+		boot := func() {
+			p := w.daemon
+			w.mu.Lock()
+			w.cut()
+			w.mu.Unlock()
+			w.reap(p)
+			w.goroutines.Wait()
+			w.powerOn()
+			w.startDaemon()
+			synctest.Wait()
+		}
+		base := func(version string, b behaviour) {
+			write(t, filepath.Join(w.disk.root, "base", extension.OwnDaemon), daemonText(version, b), 0o755)
+			write(t, filepath.Join(w.disk.root, "base", rescue.Base), `{"version":"`+version+`"}`, 0o644)
+		}
+		tries := func() (n int) {
+			for range 2 { // a daemon that is started again in the same boot does not try again
+				w.settle("", "")
+				w.restart()
+				synctest.Wait()
+			}
+			ops, err := w.disk.journal.List(context.Background(), 20, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, op := range ops {
+				if op.Kind == "self-retire" {
+					n++
+				}
+			}
+			return n
+		}
+		base("3.0.0", exits)
+		for _, want := range []int{1, 2, 3, 3, 3} {
+			boot()
+			if got := tries(); got != want {
+				t.Errorf("%d tries, want %d", got, want)
+			}
+		}
+		w.expect("2.0.0 of 3.0.0, back to base: 2.0.0*")
+		base("3.0.1", healthy)
+		boot()
+		if got := tries(); got != 4 {
+			t.Errorf("another base: %d tries, want 4", got)
+		}
+		w.expect("3.0.1 of 3.0.1, back to : 2.0.0")
 	})
 }
 
