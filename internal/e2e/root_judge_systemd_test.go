@@ -32,7 +32,8 @@ func TestTheRescuerJudgesRealProcesses(t *testing.T) {
 	}
 	init := bootContainer(t)
 	root := fmt.Sprintf("/proc/%d/root", init)
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	rounds := killRoundsInside()
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute+time.Duration(rounds)*5*time.Second)
 	defer cancel()
 	for from, to := range map[string]string{
 		os.Args[0]:                       "e2e.test",
@@ -48,7 +49,7 @@ func TestTheRescuerJudgesRealProcesses(t *testing.T) {
 	}
 	cmd := exec.CommandContext(ctx, "nsenter", "-t", fmt.Sprint(init), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--",
 		"/e2e.test", "-test.v", "-test.run=^TestJudgeInsideContainer$")
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", inside + "=1", roundsVar + "=" + os.Getenv(roundsVar)}
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", inside + "=1", roundsVar + "=" + strconv.Itoa(rounds)}
 	cmd.WaitDelay = 5 * time.Second
 	out, err := cmd.CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestJudgeInsideContainer/")) {
@@ -59,6 +60,14 @@ func TestTheRescuerJudgesRealProcesses(t *testing.T) {
 
 // roundsVar says how many rounds of kills there are; 12 by default.
 const roundsVar = "TRIDENT_KILL_ROUNDS"
+
+func killRoundsInside() int {
+	rounds, err := strconv.Atoi(os.Getenv(roundsVar))
+	if err != nil {
+		return 12
+	}
+	return rounds
+}
 
 // trialInside is a trial whose target is the daemon of the container.
 type trialInside struct {
@@ -86,7 +95,7 @@ func (t *trialInside) begin(id string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = t.file.Begin(rescue.Record{Operation: id, Target: rescue.Side{Version: target}, Previous: rescue.Side{Version: "1.0.0"}, Deadline: 600, Activating: true, Restarting: true})
+	err = t.file.Begin(rescue.Record{Operation: id, Target: rescue.Side{Version: target}, Previous: rescue.Side{Version: "1.0.0"}, Deadline: 3600, Activating: true, Restarting: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,11 +170,7 @@ func TestJudgeInsideContainer(t *testing.T) {
 		})
 	}
 	sub("kills of both are nobodys fault", func(t *trialInside) {
-		rounds, err := strconv.Atoi(os.Getenv(roundsVar))
-		if err != nil {
-			rounds = 12
-		}
-		seed := rand.Uint64()
+		rounds, seed := killRoundsInside(), rand.Uint64()
 		t.Logf("%d rounds, seed %d", rounds, seed)
 		random := rand.New(rand.NewPCG(seed, 0))
 		for range rounds {
