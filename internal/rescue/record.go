@@ -198,8 +198,9 @@ func (f File) Return(operation, reason string) error {
 // A lock that another process holds is waited for, and then passed over. With
 // the verdict Returned in r the trial is closed as well.
 //
-// ErrKept says that the target was kept. Any other error says that the record
-// could not be written; the caller goes on without.
+// ErrKept says that the target was kept. ErrLocked says that the record was written
+// without the lock. Any other error says that it could not be written; the caller
+// goes on without.
 func (f File) GiveUp(r Record) error {
 	give := func() error {
 		now, whole, err := f.read(r.Operation)
@@ -220,10 +221,13 @@ func (f File) GiveUp(r Record) error {
 		return f.write(now)
 	}
 	err := f.locked(give)
-	if errors.Is(err, ErrLocked) {
-		err = give()
+	if !errors.Is(err, ErrLocked) {
+		return err
 	}
-	return err
+	if gerr := give(); gerr != nil {
+		return gerr
+	}
+	return fmt.Errorf("%w: the record was written without it", err)
 }
 
 // Close gives the verdict that the previous version is back.

@@ -197,6 +197,10 @@ func giveUp(ctx context.Context, f File, h Host, r Record, reason string, blamel
 		if errors.Is(err, ErrKept) {
 			return err
 		}
+		if errors.Is(err, ErrLocked) {
+			h.Logf("%v", err)
+			break
+		}
 		h.Logf("try %d of %d to write that trident %s is given up: %v", try+1, writeTries, r.Target.Version, err)
 		if err := pause(ctx, interval); err != nil {
 			return err
@@ -219,7 +223,10 @@ func giveUp(ctx context.Context, f File, h Host, r Record, reason string, blamel
 			if err == nil {
 				h.Logf("trident is back from %s", r.Target.Version)
 				r.Verdict = Returned
-				return f.GiveUp(r)
+				if err := f.GiveUp(r); !errors.Is(err, ErrLocked) {
+					return err
+				}
+				return nil
 			}
 			if ctx.Err() != nil {
 				return err
