@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -284,5 +286,37 @@ func TestARecordThatIsLostMeansGivenUp(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+func TestARescuerWithoutARecordReturnsToTheBaseWhereNobodyAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		version, did string
+		based        bool
+	}{
+		"nobody answers":                 {based: true, did: `swing "", refresh, restart`},
+		"nobody answers, without a base": {},
+		"somebody answers":               {based: true, version: "2.0.0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				root := t.TempDir()
+				f := File{Dir: t.TempDir(), Root: root}
+				err := os.WriteFile(filepath.Join(f.Dir, recordName), nil, 0o600)
+				if c.based {
+					err = errors.Join(err, os.MkdirAll(filepath.Join(root, filepath.Dir(Base)), 0o755), os.WriteFile(filepath.Join(root, Base), []byte(`{"version":"1.0.0"}`), 0o644))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				h := &host{start: time.Now(), script: steady(0, c.version, active), link: "two", merged: "two"}
+				if err := Watch(t.Context(), f, h); !errors.Is(err, ErrLost) {
+					t.Error(err)
+				}
+				if got := strings.Join(h.did, ", "); got != c.did {
+					t.Errorf("it did %s", got)
+				}
+			})
+		})
 	}
 }

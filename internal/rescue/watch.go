@@ -25,6 +25,7 @@ const (
 	returnTries   = 3                // to put a version back, before a deeper fall-back
 	returnWait    = 45 * time.Second // for a version that was put back to answer
 	writeTries    = 10               // to write that the target is given up
+	blindWait     = 3 * time.Minute  // without any answer and without a record
 )
 
 // A Unit is what systemd says of tridentd.service.
@@ -88,7 +89,7 @@ func Watch(ctx context.Context, f File, h Host) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return errors.Join(err, f.returnBlindly(ctx, h))
 	}
 	boot, up := f.Now()
 	if boot == "" || r.Boot != boot {
@@ -141,6 +142,31 @@ func Watch(ctx context.Context, f File, h Host) error {
 			return err
 		}
 	}
+}
+
+// returnBlindly returns to the base, if there is one and nobody answers for
+// blindWait, for a rescuer that has never read the record of its trial. A daemon
+// that answers settles the trial by its journal.
+func (f File) returnBlindly(ctx context.Context, h Host) error {
+	if f.Root == "" {
+		return nil
+	}
+	if base, err := BaseVersion(f.Root); err != nil || base == "" {
+		return err
+	}
+	for began := time.Now(); time.Since(began) < blindWait; {
+		if _, err := ask(ctx, h.Version); err == nil {
+			return nil
+		}
+		if err := pause(ctx, interval); err != nil {
+			return err
+		}
+	}
+	h.Logf("nobody answers, and what the trial returns to is not known: returning to the base")
+	if err := h.Swing(""); err != nil {
+		return err
+	}
+	return errors.Join(h.Refresh(ctx), h.Restart(ctx))
 }
 
 // ended reports whether a trial whose record is lost was over before: then its

@@ -64,7 +64,8 @@ func (s *Service) notTheTarget(r *opRun) error {
 		return err
 	}
 	kind := errkind.Unhealthy
-	if s.Version == r.State.From { // the target is not merged any more, or never was at this boot
+	if base, err := rescue.BaseVersion(s.Root); s.Version == r.State.From || err == nil && s.Version == base {
+		// The target is not merged any more, or never was at this boot.
 		kind = errkind.Unavailable
 	}
 	return errkind.Errorf(kind, "trident %s runs, not %s", s.Version, r.State.Version)
