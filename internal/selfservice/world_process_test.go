@@ -103,7 +103,7 @@ func (w *world) serve(p *process, crash time.Duration) {
 	})
 	s := New(Config{
 		Root: root, Version: p.version, Runner: runner, Store: storeOf{p}, Systemd: systemdOf{p}, Logger: slog.New(slog.DiscardHandler),
-		Tools: run.Func(w.tool), SelfCheck: w.version, Now: w.time, Built: w.built, Clock: w.clock, SocketGone: w.socketGone,
+		Tools: run.Func(w.tool), SelfCheck: w.version, Now: w.time, Built: w.built, Clock: w.bootClock, SocketGone: w.socketGone,
 		Touch: func(name string, change func() error) error { return w.touch(p, name, change) },
 	})
 	w.mu.Lock()
@@ -207,7 +207,7 @@ func (w *world) watch(unit string) {
 	w.mu.Unlock()
 	w.go_(func() {
 		defer kill(nil)
-		file := rescue.File{Dir: filepath.Join(root, rescue.Dir), Root: root, Clock: w.clock}
+		file := rescue.File{Dir: filepath.Join(root, rescue.Dir), Root: root, Clock: w.bootClock}
 		err := rescue.Watch(ctx, file, rescuerOf{w, root, boot, ctx})
 		if err != nil {
 			time.Sleep(time.Second)

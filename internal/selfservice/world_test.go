@@ -201,8 +201,8 @@ func (w *world) powerOn() {
 	}
 }
 
-// clock is that of a boot.
-func (w *world) clock() (boot string, up time.Duration) {
+// bootClock is the clock of a boot.
+func (w *world) bootClock() (boot string, up time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return fmt.Sprint(w.boot), time.Since(w.booted)
