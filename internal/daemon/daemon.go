@@ -20,6 +20,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/trident-project/trident/internal/api"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hoststate"
@@ -43,6 +45,9 @@ const (
 	// callTime is how long calls may take to end. A client that does not read
 	// what it asked for is cut off.
 	callTime = 5 * time.Second
+	// refuseTime is how long a daemon that cannot service the host tells its callers
+	// why, before it ends and systemd starts the next one.
+	refuseTime = 10 * time.Second
 	// trimTime is after how long without calls memory is given back.
 	trimTime = 2 * time.Second
 )
@@ -69,6 +74,7 @@ type Config struct {
 // not run, gives back what it holds.
 type Daemon struct {
 	idleTimeout time.Duration
+	refuseTime  time.Duration
 	logger      *slog.Logger
 	socket      string
 
@@ -85,7 +91,9 @@ type Daemon struct {
 
 	stopBus context.CancelFunc
 	store   *hoststate.Store
-	lock    *os.File
+	// misplaced is why the host does not say where its datastore is.
+	misplaced error
+	lock      *os.File
 }
 
 // Run builds a daemon and runs it until ctx ends or nobody needs it.
@@ -107,7 +115,7 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	if err := mayRun(c.Root, os.Geteuid()); err != nil {
 		return nil, err
 	}
-	d := &Daemon{idleTimeout: c.IdleTimeout, logger: c.Logger, idle: newIdle()}
+	d := &Daemon{idleTimeout: c.IdleTimeout, refuseTime: refuseTime, logger: c.Logger, idle: newIdle()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -122,10 +130,8 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.listener, d.socket = api.Listen(socket, d.logger), socket.Addr().String()
-	datastore, err := hoststate.Path(c.Root)
-	if err != nil {
-		return nil, err
-	}
+	datastore, misplaced := hoststate.Path(c.Root)
+	d.misplaced = misplaced
 	datastore = filepath.Join(c.Root, datastore)
 	d.store = hoststate.At(datastore)
 	d.observer, d.metrics = d.observed(ctx, c, datastore), d.listenMetrics(c.Root)
@@ -209,6 +215,8 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err := d.takeUp(ctx); err != nil {
 		if ctx.Err() != nil { // it is stopped meanwhile
 			err = nil
+		} else {
+			d.refuse(ctx, err)
 		}
 		d.stop()
 		return errors.Join(err, <-served)
@@ -231,13 +239,40 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 
 // takeUp carries on where an earlier daemon has stopped.
 func (d *Daemon) takeUp(ctx context.Context) error {
+	if d.misplaced != nil {
+		return d.misplaced
+	}
 	if err := d.store.Open(ctx); err != nil {
-		return err
+		return readOnly(err)
 	}
 	if err := d.runner.Resume(ctx); err != nil {
-		return fmt.Errorf("carry on with unsettled work: %w", err)
+		return readOnly(fmt.Errorf("carry on with unsettled work: %w", err))
 	}
 	return nil
+}
+
+// refuse answers callers with err for a while: those who wait already, and those who
+// come. A version on trial ends at once instead, because the rescuer counts its ends.
+func (d *Daemon) refuse(ctx context.Context, err error) {
+	if d.self.OnTrial() {
+		return
+	}
+	d.logger.Error("tridentd cannot service this host", "error", err, "hint", errkind.Hint(err))
+	d.notify("STATUS=Cannot service this host: " + err.Error())
+	d.runner.Refuse(err)
+	select {
+	case <-ctx.Done():
+	case <-time.After(d.refuseTime):
+	}
+}
+
+// readOnly gives a failed write to a read-only file system its kind and a hint.
+func readOnly(err error) error {
+	if !errors.Is(err, unix.EROFS) || errkind.Of(err) != errkind.Internal {
+		return err
+	}
+	return errkind.WithHint(errkind.With(errkind.Precondition, err),
+		"find out why that file system is read-only (journalctl --dmesg), then make it writable: mount -o remount,rw, and its mount point")
 }
 
 // stop ends in this order: health checks hear of it, the running step stops and

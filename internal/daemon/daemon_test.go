@@ -16,14 +16,18 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"github.com/trident-project/trident/internal/api"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/rescue"
 	"github.com/trident-project/trident/internal/servicing"
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
+	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
@@ -84,7 +88,12 @@ func TestWhatKeepsADaemonFromStarting(t *testing.T) {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, rubbish, 0o600)); err != nil {
 			t.Fatal(err)
 		}
-		err := Run(t.Context(), c)
+		d, err := New(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.refuseTime = 0
+		err = d.Run(t.Context())
 		if want := "open datastore " + path + ": "; err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("got %v, want %s…", err, want)
 		}
@@ -105,6 +114,68 @@ func TestWhatKeepsADaemonFromStarting(t *testing.T) {
 		_, err := New(t.Context(), c)
 		if err == nil || err.Error() != "listen on "+c.Socket+": somebody answers there already" {
 			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestADaemonThatCannotServiceTheHostSaysWhyToWhoeverCalls(t *testing.T) {
+	write := func(t *testing.T, path, text string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		file, text string
+		says       string
+		code       codes.Code
+	}{
+		"a damaged datastore":      {hoststate.DefaultPath, strings.Repeat("rubbish ", 1000), "open datastore", codes.DataLoss},
+		"a folder that is a file":  {"var/lib/trident", "", "not a directory", codes.Internal},
+		"a datastore that is lost": {"etc/trident/trident.conf", "DatastorePath=here\n", "is not an absolute path", codes.InvalidArgument},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := testConfig(t.TempDir())
+			write(t, filepath.Join(config.Root, c.file), c.text)
+			d, err := New(t.Context(), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.refuseTime = time.Minute
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- d.Run(ctx) }()
+			conn := dial(t, d.Socket())
+			if v, err := tridentv1.NewVersionServiceClient(conn).Version(soon(t), &tridentv1.VersionRequest{}); err != nil || v.GetVersion() != "1.2.3" {
+				t.Errorf("version %v, %v", v, err)
+			}
+			for range 2 { // one that may have waited, and one that comes after
+				_, err := hostv1.NewHostServiceClient(conn).GetHost(soon(t), &hostv1.GetHostRequest{})
+				if status.Code(err) != c.code || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("get host: %v, want %s: %q", err, c.code, c.says)
+				}
+			}
+			stop()
+			if err := <-ended; err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("Run: %v, want %q", err, c.says)
+			}
+		})
+	}
+	t.Run("but a version on trial ends at once", func(t *testing.T) {
+		config := testConfig(t.TempDir())
+		write(t, filepath.Join(config.Root, hoststate.DefaultPath), strings.Repeat("rubbish ", 1000))
+		trial := rescue.File{Dir: filepath.Join(config.Root, rescue.Dir)}
+		if err := errors.Join(os.MkdirAll(trial.Dir, 0o700), trial.Begin(rescue.Record{Operation: "O", Target: rescue.Side{Version: "1.2.3"}, Deadline: 60})); err != nil {
+			t.Fatal(err)
+		}
+		d, err := New(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.refuseTime = time.Hour
+		ctx := soon(t)
+		if err := d.Run(ctx); err == nil || ctx.Err() != nil {
+			t.Errorf("Run: %v, %v", err, ctx.Err())
 		}
 	})
 }

@@ -29,7 +29,7 @@ func mark(root string) func(unsettled bool) error {
 			err = errors.Join(atomicfile.Remove(path), atomicfile.Sweep(path))
 		}
 		if err != nil {
-			return fmt.Errorf("mark unsettled work: %w", err)
+			return readOnly(fmt.Errorf("mark unsettled work: %w", err))
 		}
 		return nil
 	}

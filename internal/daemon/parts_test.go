@@ -127,6 +127,20 @@ func TestOnlyAStaleSocketIsReplaced(t *testing.T) {
 	}
 }
 
+func TestAPathThatIsTooLongForASocketIsSaidToBe(t *testing.T) {
+	dir := t.TempDir()
+	longest := filepath.Join(dir, strings.Repeat("s", maxSocketPath-len(dir)-1))
+	l, err := own(longest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+	const want = ": the path has 108 bytes, and that of a socket can have 107"
+	if _, err := own(longest + "s"); errkind.Of(err) != errkind.Invalid || err.Error() != "listen on "+longest+"s"+want || errkind.Hint(err) == "" {
+		t.Errorf("got %v", err)
+	}
+}
+
 func unixSocket(t *testing.T, path string) *net.UnixListener {
 	t.Helper()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})

@@ -19,6 +19,9 @@ import (
 // socketFile is the default socket, below the root folder.
 const socketFile = "run/trident/trident.sock"
 
+// maxSocketPath is how many bytes the path of a unix socket can have (unix(7)).
+const maxSocketPath = 107
+
 // socketNames are the names that a socket passed by systemd may have: that of
 // our unit, and that of a descriptor without a name.
 func socketNames() []string { return []string{"tridentd.socket", "unknown", "LISTEN_FD_3"} }
@@ -65,6 +68,11 @@ func activated(passed []systemd.NamedListener) (*net.UnixListener, error) {
 // own makes a socket that only its owner can open. One that nobody answers on
 // any more is replaced; it is removed again when it is closed.
 func own(path string) (*net.UnixListener, error) {
+	if len(path) > maxSocketPath {
+		return nil, errkind.WithHint(
+			errkind.Errorf(errkind.Invalid, "listen on %s: the path has %d bytes, and that of a socket can have %d", path, len(path), maxSocketPath),
+			"choose a shorter path with --socket, or a shorter --root")
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -60,8 +61,9 @@ type Runner struct {
 
 	tail tail
 
-	resumed chan struct{} // closed once Resume has run
-	resume  func()        // closes it
+	resumed chan struct{}         // closed once Resume has run
+	resume  func()                // closes it
+	refusal atomic.Pointer[error] // of Refuse
 }
 
 // active is an operation that has not settled.
@@ -279,10 +281,20 @@ func (r *Runner) Resumed(ctx context.Context) error {
 	}
 	select {
 	case <-r.resumed:
+		if refusal := r.refusal.Load(); refusal != nil {
+			return *refusal
+		}
 		return nil
 	default:
 		return ErrDetached
 	}
+}
+
+// Refuse stands in for a Resume that cannot be: every call that waits for Resume, and
+// every later one, fails with err.
+func (r *Runner) Refuse(err error) {
+	r.refusal.CompareAndSwap(nil, &err)
+	r.resume()
 }
 
 // Check reports whether Resume could carry on with what the journal holds: an

@@ -20,6 +20,9 @@ const dialTime = 20 * time.Second
 // lastWords is how long a connection that was closed is listened to.
 const lastWords = 200 * time.Millisecond
 
+// maxSocketPath is how many bytes the path of a unix socket can have (unix(7)).
+const maxSocketPath = 107
+
 // endpoint is one way to the host.
 type endpoint struct {
 	target string
@@ -46,6 +49,10 @@ func (e *endpoint) complete(config *tls.Config) error {
 		return errkind.WithHint(
 			errkind.Errorf(errkind.Invalid, "connect to tridentd at %s: %s is no way to connect", given, scheme),
 			"name a socket, or tls://host:port, or connect by a dialer")
+	case len(e.target) > maxSocketPath:
+		return errkind.WithHint(
+			errkind.Errorf(errkind.Invalid, "connect to tridentd at %s: the path has %d bytes, and that of a socket can have %d", given, len(e.target), maxSocketPath),
+			"name the socket by a shorter path: a relative one, or one through a symbolic link")
 	default:
 		e.dial = func(ctx context.Context, target string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", target)

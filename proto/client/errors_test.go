@@ -121,6 +121,15 @@ func TestAnEmptyTargetIsRefused(t *testing.T) {
 	}
 }
 
+func TestAPathThatIsTooLongForASocketIsSaidToBe(t *testing.T) {
+	path := "/" + strings.Repeat("s", 107)
+	_, err := client.Dial(path)
+	want := "connect to tridentd at " + path + ": the path has 108 bytes, and that of a socket can have 107"
+	if client.Kind(err) != "INVALID" || err.Error() != want || client.Hint(err) == "" {
+		t.Errorf("got %v (%s), want %s", err, client.Kind(err), want)
+	}
+}
+
 func TestNoErrorHasNoKind(t *testing.T) {
 	if client.Kind(nil) != "" || client.Hint(nil) != "" || client.Retriable(nil) {
 		t.Errorf("kind %q, hint %q", client.Kind(nil), client.Hint(nil))
