@@ -19,8 +19,33 @@ const (
 	Program = Dir + "/rescue/trident-rescue"
 )
 
-// bootUnit has no condition on the record: a rescuer that finds no trial ends.
-const bootUnit = `[Unit]
+// sandbox confines the rescuer; it is that of systemd.Sandbox, which a test compares,
+// because this package imports the standard library only.
+const sandbox = `CapabilityBoundingSet=
+ProtectHome=yes
+RestrictAddressFamilies=AF_UNIX
+RestrictNamespaces=yes
+SystemCallArchitectures=native
+SystemCallErrorNumber=EPERM
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+UMask=0077
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+NoNewPrivileges=yes
+PrivateDevices=yes
+PrivateNetwork=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelTunables=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+`
+
+// BootUnit has no condition on the record: a rescuer that finds no trial ends.
+const BootUnit = `[Unit]
 Description=Trident rescuer: judges an unfinished trial after a reboot
 After=tridentd.socket systemd-sysext.service
 StartLimitIntervalSec=0
@@ -29,7 +54,7 @@ StartLimitIntervalSec=0
 ExecStart=/` + Program + ` watch
 Restart=on-failure
 RestartSec=1s
-
+` + sandbox + `
 [Install]
 WantedBy=multi-user.target
 `
@@ -41,8 +66,8 @@ const bootWants = "../trident-rescue.service"
 // It reports whether something of that was not there or damaged, and was written.
 func EnsureBootUnit(root string) (wrote bool, err error) {
 	unit, wants := filepath.Join(root, BootUnitPath), filepath.Join(root, BootWantsPath)
-	text, err := readRegular(unit, int64(len(bootUnit)), syscall.O_NOFOLLOW)
-	unitOK := err == nil && string(text) == bootUnit
+	text, err := readRegular(unit, int64(len(BootUnit)), syscall.O_NOFOLLOW)
+	unitOK := err == nil && string(text) == BootUnit
 	link, err := os.Readlink(wants)
 	wantsOK := err == nil && link == bootWants
 	if unitOK && wantsOK {
@@ -52,7 +77,7 @@ func EnsureBootUnit(root string) (wrote bool, err error) {
 		return false, fmt.Errorf("write rescue unit: %w", err)
 	}
 	if !unitOK {
-		if err := replace(unit, []byte(bootUnit), 0o644); err != nil {
+		if err := replace(unit, []byte(BootUnit), 0o644); err != nil {
 			return false, fmt.Errorf("write rescue unit: %w", err)
 		}
 	}

@@ -338,7 +338,7 @@ func TestTheBootUnitIsWrittenAnewWhereItIsDamaged(t *testing.T) {
 				if wrote, err := EnsureBootUnit(root); wrote || err != nil {
 					t.Error(wrote, err)
 				}
-				if got, err := os.ReadFile(filepath.Join(root, BootWantsPath)); err != nil || string(got) != bootUnit {
+				if got, err := os.ReadFile(filepath.Join(root, BootWantsPath)); err != nil || string(got) != BootUnit {
 					t.Errorf("%q, %v", got, err)
 				}
 				if err := RemoveBootUnit(root); err != nil {

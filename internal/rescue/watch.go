@@ -151,7 +151,11 @@ func (f File) returnBlindly(ctx context.Context, h Host) error {
 	if f.Root == "" {
 		return nil
 	}
-	if base, err := BaseVersion(f.Root); err != nil || base == "" {
+	// Not BaseVersion: the rescuer's unit may not mount, and what the file says does
+	// not matter here.
+	if _, err := os.Stat(filepath.Join(f.Root, Base)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	for began := time.Now(); time.Since(began) < blindWait; {

@@ -71,3 +71,9 @@ func TestWhatIsAmissWhileTheRescuerGoesBackIsNotTheReason(t *testing.T) {
 		t.Errorf("failure %+v", f)
 	}
 }
+
+func TestTheRescuerHasTheSandboxOfTransientUnits(t *testing.T) {
+	if !strings.Contains(rescue.BootUnit, "\n"+systemd.Sandbox()) {
+		t.Errorf("the boot unit has another sandbox than systemd.Sandbox:\n%s", rescue.BootUnit)
+	}
+}

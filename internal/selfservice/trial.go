@@ -57,6 +57,7 @@ func (s *Service) startRescuer(ctx context.Context, r *opRun) error {
 		Description: "Trident rescuer: watches the trial of " + r.State.Version,
 		Exec:        []string{s.onHost(filepath.Join(s.Root, rescue.Program)), "watch"},
 		Restart:     rescuerRestart,
+		Sandbox:     true,
 	})
 	if errkind.Of(err) == errkind.Exists {
 		return nil

@@ -20,6 +20,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/mount"
 	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/storage"
+	"github.com/trident-project/trident/internal/systemd"
 )
 
 // tree is where the new OS is mounted, as this host sees it.
@@ -316,7 +317,7 @@ Type=oneshot
 ExecStart=-/usr/bin/journalctl --boot --no-pager --lines=200 --unit=tridentd.service --unit=trident.service --unit=init.scope
 StandardOutput=truncate:/`+evidenceFile+`
 TimeoutStartSec=30s
-`)
+`+systemd.Sandbox())
 	}
 	if err == nil {
 		err = s.touch("link guard", func() error { return osconfig.Link(root, guardLink, "../"+guardTimer) })

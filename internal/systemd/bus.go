@@ -213,6 +213,9 @@ func (b *Bus) StartTransient(ctx context.Context, name string, t Transient) erro
 		{Name: "Environment", Value: dbus.MakeVariant(t.Env)},
 		{Name: "CollectMode", Value: dbus.MakeVariant("inactive-or-failed")},
 	}
+	if t.Sandbox {
+		properties = append(properties, sandboxProperties()...)
+	}
 	if t.Timeout > 0 {
 		properties = append(properties, sd.Property{Name: "RuntimeMaxUSec", Value: dbus.MakeVariant(uint64(t.Timeout.Microseconds()))})
 	}

@@ -65,6 +65,9 @@ type Transient struct {
 	// failed or was killed, however often; 0: it does not. A unit that waits for
 	// that is still loaded.
 	Restart time.Duration
+	// Sandbox takes from it what is not needed to change files below /etc and /var
+	// and to talk to systemd and to tridentd.
+	Sandbox bool
 }
 
 // Unit is the state of a unit, in systemd's own words.
