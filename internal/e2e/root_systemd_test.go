@@ -164,6 +164,9 @@ func TestInsideContainer(t *testing.T) {
 	t.Run("a transient unit gets its arguments and environment, and the journal what it says", func(t *testing.T) {
 		transientSpeaks(t, systemd.Connect(ctx, systemd.PrivateSocket))
 	})
+	t.Run("a transient unit in the sandbox talks to systemd and has no privileges", func(t *testing.T) {
+		sandboxedSpeaks(t, systemd.Connect(ctx, systemd.PrivateSocket))
+	})
 	t.Run("a connection survives daemon-reload and is made anew after daemon-reexec", func(t *testing.T) {
 		survives(t, systemd.Connect(ctx, systemd.PrivateSocket))
 	})
@@ -198,6 +201,44 @@ func transientSpeaks(t *testing.T, bus *systemd.Bus) {
 	}
 	if !strings.Contains(string(out), want) {
 		t.Errorf("journal lacks %q:\n%s", want, out)
+	}
+	if err := bus.Stop(ctx, unit); err != nil {
+		t.Error(err)
+	}
+}
+
+func sandboxedSpeaks(t *testing.T, bus *systemd.Bus) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	const unit = "trident-e2e-sandboxed.service"
+	since := time.Now()
+	err := bus.StartTransient(ctx, unit, systemd.Transient{
+		Description: "Says what it may",
+		Exec: []string{"/bin/sh", "-c", `grep -E '^(CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -s '[:space:]' ' '
+chown 1:1 /run/systemd 2>/dev/null || echo "no chown"
+umask
+echo "dbus.socket is $(systemctl is-active dbus.socket)"
+exec sleep infinity`},
+		Sandbox: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "CapBnd: 0000000000000000 NoNewPrivs: 1 Seccomp: 2 no chown 0077 dbus.socket is active"
+	said := ""
+	for ctx.Err() == nil && !strings.Contains(said, want) {
+		out, err := systemd.JournalTail(ctx, run.Host{}, []string{unit}, since, 10_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said = ""
+		for line := range strings.Lines(string(out)) {
+			_, text, _ := strings.Cut(strings.TrimSpace(line), "]: ")
+			said += " " + strings.TrimSpace(text)
+		}
+	}
+	if !strings.Contains(said, want) {
+		t.Errorf("journal lacks %q:\n%s", want, said)
 	}
 	if err := bus.Stop(ctx, unit); err != nil {
 		t.Error(err)
