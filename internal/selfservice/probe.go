@@ -24,6 +24,9 @@ const probeTime = 30 * time.Second
 // probe runs the candidate once, outside of the overlay and on a copy of the
 // datastore, before anything has changed; and asks whether this host can take it.
 func (s *Service) probe(ctx context.Context, r *opRun) error {
+	if err := s.checkStore(); err != nil {
+		return err
+	}
 	if !r.State.StageOnly {
 		if err := s.canMerge(r.State); err != nil {
 			return err

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/linux/ddi"
@@ -81,9 +83,15 @@ type process struct {
 }
 
 // tempDir is in memory where there is such a place: a power cut is played, so
-// nothing is gained by waiting for a real disk.
+// nothing is gained by waiting for a real disk. Memory that is mounted noexec, as in
+// many containers, is no place for a store.
 func tempDir(t testing.TB) string {
-	dir, err := os.MkdirTemp("/dev/shm", "trident-test-")
+	const memory = "/dev/shm"
+	var st unix.Statfs_t
+	if err := unix.Statfs(memory, &st); err != nil || st.Flags&unix.ST_NOEXEC != 0 {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(memory, "trident-test-")
 	if err != nil {
 		return t.TempDir()
 	}

@@ -91,9 +91,13 @@ func Sweep(path string) error {
 	return errors.Join(errs...)
 }
 
-// Remove removes path. That it is not there is no error.
+// Remove removes path. That it is not there is no error, on a read-only file system
+// either.
 func Remove(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if _, lerr := os.Lstat(path); errors.Is(lerr, fs.ErrNotExist) {
+			return nil // the kernel says EROFS before it looks for the file
+		}
 		return err
 	}
 	return SyncDir(filepath.Dir(path))

@@ -1,0 +1,35 @@
+package selfservice
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// checkStore reports what about the store's file system keeps an image from being
+// stored, or the candidate and the rescuer from running: both run as copies there.
+func (s *Service) checkStore() error {
+	var st unix.Statfs_t
+	err := unix.Statfs(s.dir, &st)
+	for errors.Is(err, syscall.EINTR) {
+		err = unix.Statfs(s.dir, &st)
+	}
+	dir := s.onHost(s.dir)
+	switch {
+	case err != nil:
+		return fmt.Errorf("examine the file system of %s: %w", dir, err)
+	case st.Flags&unix.ST_RDONLY != 0:
+		return errkind.WithHint(
+			errkind.Errorf(errkind.Precondition, "the file system of %s is read-only", dir),
+			"find out why (journalctl --dmesg), then make it writable: mount -o remount,rw, and its mount point")
+	case st.Flags&unix.ST_NOEXEC != 0:
+		return errkind.WithHint(
+			errkind.Errorf(errkind.Precondition, "the file system of %s is mounted noexec, so neither a new version nor the rescuer can be run from there", dir),
+			"mount it without noexec, at boot too (/etc/fstab): findmnt --target %s shows the mount", dir)
+	}
+	return nil
+}
