@@ -3,12 +3,14 @@
 package e2e_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -117,6 +119,7 @@ func TestTheInstalledUnitsService(t *testing.T) {
 		{"trident.service ends when it has committed, and runs again", commitsAndEnds},
 		{"the rescuer returns the host", rescues},
 		{"a read-only file system is said to be one", saysReadOnly},
+		{"a client in its sandbox can reboot the host", reboots},
 	} {
 		t.Run(step.name, func(t *testing.T) { step.run(container{t, init}) })
 	}
@@ -271,6 +274,29 @@ func (c container) sh(script string) string {
 		c.Fatal(err)
 	}
 	return out
+}
+
+// reboots has the unit of a client do what trident commit does when the host is to
+// boot another system. The container ends by it.
+func reboots(c container) {
+	ended, err := unix.PidfdOpen(c.init, 0)
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer unix.Close(ended)
+	c.sh(`mkdir -p /run/systemd/system/trident.service.d
+printf '[Service]\nExecStart=\nExecStart=env SYSTEMD_IGNORE_CHROOT=true systemctl reboot\n' >/run/systemd/system/trident.service.d/reboot.conf
+systemctl daemon-reload && systemctl start --no-block trident.service`)
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(ended), Events: unix.POLLIN}}, int(time.Until(end).Milliseconds()))
+		if n == 1 {
+			return
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			c.Fatal(err)
+		}
+	}
+	c.Errorf("the container runs on:\n%s", c.sh("journalctl --no-pager -u trident.service | tail"))
 }
 
 func (c container) want(what, script, want string) {
