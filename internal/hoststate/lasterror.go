@@ -17,6 +17,9 @@ type LastError struct {
 	Category string // in kebab case
 	Location string // file:line in our source
 	Cause    string
+	// RootDevice and ExpectedDevice are what was booted, and what was to be booted, of
+	// the errors whose names end in reboot-check; upstream's have them as values.
+	RootDevice, ExpectedDevice string
 
 	raw *yaml.Node // as it was found
 }
@@ -49,6 +52,7 @@ func lastErrorOf(n *yaml.Node) *LastError {
 			e.Message = scalar(value)
 		case "error":
 			e.Name = variant(value)
+			e.RootDevice, e.ExpectedDevice = scalarIn(value, rootDevice), scalarIn(value, expectedDevice)
 		case "category":
 			e.Category = scalar(value)
 		case "location":
@@ -58,6 +62,22 @@ func lastErrorOf(n *yaml.Node) *LastError {
 		}
 	}
 	return e
+}
+
+// The values of a reboot check.
+const (
+	rootDevice     = "root_device_path"
+	expectedDevice = "expected_device_path"
+)
+
+// scalarIn is the value of a key of a mapping, if it is a scalar.
+func scalarIn(n *yaml.Node, key string) string {
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return scalar(n.Content[i+1])
+		}
+	}
+	return ""
 }
 
 func scalar(n *yaml.Node) string {
@@ -90,7 +110,7 @@ func (e LastError) node() *yaml.Node {
 	}
 	m := &yaml.Node{Kind: yaml.MappingNode}
 	put(m, "message", text(e.Message))
-	put(m, "error", text(e.Name))
+	put(m, "error", e.nameNode())
 	put(m, "category", text(e.Category))
 	put(m, "location", text(e.Location))
 	if e.Cause == "" {
@@ -99,4 +119,15 @@ func (e LastError) node() *yaml.Node {
 		put(m, "cause", text(e.Cause))
 	}
 	return m
+}
+
+// nameNode is the name, with its values where upstream's has some.
+func (e LastError) nameNode() *yaml.Node {
+	if e.RootDevice == "" && e.ExpectedDevice == "" {
+		return text(e.Name)
+	}
+	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!" + e.Name}
+	put(n, rootDevice, text(e.RootDevice))
+	put(n, expectedDevice, text(e.ExpectedDevice))
+	return n
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -151,4 +152,20 @@ func FuzzWhatCanBeReadCanBeWrittenAndReadAgain(f *testing.F) {
 			t.Fatalf("written twice: %v\n%s", err, diff)
 		}
 	})
+}
+
+// Upstream's tests take the name of a reboot check for a text only where it has no
+// values, and then want another one.
+func TestTheDevicesOfARebootCheckAreValuesOfItsName(t *testing.T) {
+	e := LastError{Message: "m", Name: "ab-update-reboot-check", Category: "servicing", RootDevice: "/dev/a", ExpectedDevice: "/dev/b"}
+	text, err := yaml.Marshal(e.node())
+	const want = "message: m\nerror: !ab-update-reboot-check\n"
+	if err != nil || !strings.HasPrefix(string(text), want) || !strings.Contains(string(text), "root_device_path: /dev/a") ||
+		!strings.Contains(string(text), "expected_device_path: /dev/b") {
+		t.Errorf("%s, %v", text, err)
+	}
+	back := lastErrorOf(e.node())
+	if back.raw = nil; *back != e {
+		t.Errorf("read again: %+v", back)
+	}
 }
