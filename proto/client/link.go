@@ -216,6 +216,8 @@ func (c *Client) dialOptions(raw net.Conn) []grpc.DialOption {
 			return raw, nil
 		}),
 		grpc.WithNoProxy(),
+		grpc.WithChainUnaryInterceptor(missingUnary),
+		grpc.WithChainStreamInterceptor(missingStream),
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // TLS, where there is any, is the endpoint's
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithIdleTimeout(0), // handles live as long as the connection
