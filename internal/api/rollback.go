@@ -24,7 +24,7 @@ func (s *rollbackServer) CheckRollback(ctx context.Context, req *tridentv1previe
 	if err != nil {
 		return nil, err
 	}
-	chain, err := s.store.Chain(ctx)
+	chain, err := s.chain(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (s *rollbackServer) RollbackFinalize(req *tridentv1preview.RollbackFinalize
 }
 
 func (s *rollbackServer) GetRollbackChain(ctx context.Context, _ *tridentv1preview.GetRollbackChainRequest) (*tridentv1preview.GetRollbackChainResponse, error) {
-	chain, err := s.store.Chain(ctx)
+	chain, err := s.chain(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -81,12 +81,21 @@ func (s *rollbackServer) GetRollbackChain(ctx context.Context, _ *tridentv1previ
 }
 
 func (s *rollbackServer) GetRollbackTarget(ctx context.Context, _ *tridentv1preview.GetRollbackTargetRequest) (*tridentv1preview.GetRollbackTargetResponse, error) {
-	chain, err := s.store.Chain(ctx)
+	chain, err := s.chain(ctx)
 	if err != nil || len(chain) == 0 {
 		return &tridentv1preview.GetRollbackTargetResponse{}, err
 	}
 	spec := specToText(chain[0].Spec)
 	return &tridentv1preview.GetRollbackTargetResponse{RollbackTarget: &spec}, nil
+}
+
+// chain is what the host can return to. Where the newest record cannot be read there is
+// an error: an empty chain would say that the host has no way back.
+func (s *rollbackServer) chain(ctx context.Context) ([]hoststate.Link, error) {
+	if _, err := s.store.Status(ctx); err != nil {
+		return nil, err
+	}
+	return s.store.Chain(ctx)
 }
 
 // rollbackFromWire is what a caller expects to be undone; "" is anything.

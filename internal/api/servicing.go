@@ -27,6 +27,8 @@ type Servicing interface {
 	Plan(ctx context.Context, c *hostconfig.Config) (hostconfig.Change, *hostconfig.Config, error)
 	PlanInstall(ctx context.Context, c *hostconfig.Config) (plan storage.Description, text string, err error)
 	Outcome(op operation.Operation) (servicing.Outcome, bool)
+	// ImageSHA384 is the hash of the image that the host has; "" for none.
+	ImageSHA384(ctx context.Context) string
 }
 
 // noServicing is a daemon that cannot service its host.
@@ -73,6 +75,8 @@ func (noServicing) PlanInstall(context.Context, *hostconfig.Config) (storage.Des
 func (noServicing) Plan(context.Context, *hostconfig.Config) (hostconfig.Change, *hostconfig.Config, error) {
 	return hostconfig.Change{}, nil, cannot("compare a Host Configuration with a host")
 }
+
+func (noServicing) ImageSHA384(context.Context) string { return "" }
 
 func (noServicing) Outcome(operation.Operation) (servicing.Outcome, bool) {
 	return servicing.Outcome{}, false

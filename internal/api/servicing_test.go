@@ -108,6 +108,8 @@ func (f *fakeServicing) Outcome(op operation.Operation) (servicing.Outcome, bool
 	return out, true
 }
 
+func (f *fakeServicing) ImageSHA384(context.Context) string { return f.outcome.ImageSHA384 }
+
 func talks(_ context.Context, r *operation.Run[struct{}]) error {
 	r.Logf(slog.LevelWarn, "first")
 	r.Logf(slog.LevelDebug, "second")

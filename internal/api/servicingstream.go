@@ -133,7 +133,7 @@ func (p *projection) atOnce(err error) error {
 	if err != nil {
 		return p.complete(now, failed(errorToWire(err)))
 	}
-	return p.complete(now, p.succeeded(servicing.Outcome{Kind: servicing.None}))
+	return p.complete(now, p.succeeded(servicing.Outcome{Kind: servicing.None, ImageSHA384: p.host.ImageSHA384(p.stream.Context())}))
 }
 
 // follow sends the log of the operation and how it ended. All lines are in the

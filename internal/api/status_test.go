@@ -282,4 +282,13 @@ func TestAHostWhoseRecordCannotBeReadIsToldAsItWas(t *testing.T) {
 	if _, hint, meta := grpckind.FromError(err); status.Code(err) != codes.FailedPrecondition || meta[grpckind.MetaName] != "ParseHostStatus" || hint == "" {
 		t.Errorf("upstream's status: %v, %v", err, meta)
 	}
+	rollback := tridentv1preview.NewRollbackServiceClient(f.conn)
+	_, check := rollback.CheckRollback(t.Context(), &tridentv1preview.CheckRollbackRequest{})
+	_, chain := rollback.GetRollbackChain(t.Context(), &tridentv1preview.GetRollbackChainRequest{})
+	_, target := rollback.GetRollbackTarget(t.Context(), &tridentv1preview.GetRollbackTargetRequest{})
+	for _, err := range []error{check, chain, target} {
+		if _, _, meta := grpckind.FromError(err); meta[grpckind.MetaName] != "ParseHostStatus" {
+			t.Errorf("the way back of a host whose record cannot be read: %v", err)
+		}
+	}
 }

@@ -139,8 +139,13 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	if err != nil {
 		return nil, err
 	}
+	var host *servicing.Service
 	d.runner = operation.New(ctx, operation.Config{
-		Journal: d.store, Life: life, Logger: d.logger, Unsettled: mark(c.Root), Origin: observe.Origin, Observe: d.observer.Operation,
+		Journal: d.store, Life: life, Logger: d.logger, Unsettled: mark(c.Root), Origin: observe.Origin,
+		Observe: func(op operation.Operation, events ...operation.Event) {
+			d.observer.Operation(op, events...)
+			host.Logged(op, events...)
+		},
 	})
 	busCtx, stopBus := context.WithCancel(context.WithoutCancel(ctx))
 	d.stopBus = stopBus
@@ -148,7 +153,6 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 		c.Systemd = systemd.Connect(busCtx, systemd.PrivateSocket)
 	}
 	d.systemd = c.Systemd
-	var host *servicing.Service
 	d.self, host = services(c, d.runner, d.store, d.socket)
 	d.server = api.New(api.Config{
 		Root: c.Root, Version: c.Version, Self: d.self, Servicing: host, Operations: d.runner, Store: d.store, Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root),

@@ -43,7 +43,8 @@ type Config struct {
 	// Origin, if set, says which call the context of a new operation is of.
 	Origin func(context.Context) Origin
 	// Observe, if set, is handed each operation as it was journaled, with the
-	// events that were journaled with it. It must neither wait nor call the runner.
+	// events that were journaled with it, before those who watch hear of them. It must
+	// not call the runner, nor take longer than a write to the journal does.
 	Observe func(Operation, ...Event)
 }
 

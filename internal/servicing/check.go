@@ -200,7 +200,27 @@ func healthChecks(h hostconfig.Health, servicing hostconfig.ServicingType) []hos
 // nameOf is what a script or a check is called in messages.
 func nameOf(name string, i int) string {
 	if name == "" {
-		return fmt.Sprintf("number %d", i+1)
+		return plainName(name, i)
 	}
 	return fmt.Sprintf("%.80q", name)
+}
+
+// plainName is nameOf without quotation marks, for texts that have their own.
+func plainName(name string, i int) string {
+	if name == "" {
+		return fmt.Sprintf("number %d", i+1)
+	}
+	return strings.Trim(fmt.Sprintf("%.80q", name), `"`)
+}
+
+// camel is a word of upstream's, ab-update-staged, as upstream's texts and file names
+// spell it: AbUpdateStaged.
+func camel(kebab string) string {
+	var b strings.Builder
+	for part := range strings.SplitSeq(kebab, "-") {
+		if part != "" {
+			b.WriteString(strings.ToUpper(part[:1]) + part[1:])
+		}
+	}
+	return b.String()
 }

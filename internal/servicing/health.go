@@ -76,7 +76,8 @@ func (s *Service) checkAll(ctx context.Context, r teller, id string, h hostconfi
 	if err := s.touch("write health log", func() error { return s.writeFailures(id, results) }); err != nil {
 		r.Logf(slog.LevelWarn, "the log of the failure is not kept: %v", err)
 	}
-	err = errkind.Errorf(errkind.Unhealthy, "%d of %d health checks failed: %s", len(failed), len(checks), strings.Join(failed, "; "))
+	// Upstream's text: its tests search for the beginning.
+	err = errkind.Errorf(errkind.Unhealthy, "Failed health check(s) during '%s': '%s' (%d of %d)", camel(string(on)), strings.Join(failed, "; "), len(failed), len(checks))
 	return errkind.WithName(err, "HealthChecksFailed")
 }
 
@@ -97,7 +98,9 @@ func (s *Service) checkOne(ctx context.Context, id string, i int, c hostconfig.H
 		// Not a copy from before: an extension may have brought it.
 		j.file = absolute(c.Script.Path)
 	}
-	res.said, res.err = s.runScript(ctx, id, j)
+	if res.said, res.err = s.runScript(ctx, id, j); res.err != nil {
+		res.err = scriptFailed(c.Script.Name, i, res.err)
+	}
 	return res
 }
 
@@ -156,7 +159,10 @@ func (s *Service) untilActive(ctx context.Context, unit string, limit time.Durat
 		}
 		if !time.Now().Before(end) {
 			what := describe(u)
-			if err != nil {
+			switch {
+			case errkind.Of(err) == errkind.NotFound && err != nil:
+				what = "Unit " + unit + " could not be found" // what systemctl status says
+			case err != nil:
 				what = err.Error()
 			}
 			if limit == 0 {

@@ -96,6 +96,9 @@ func OfflineStatus(in Offline) (hoststate.Status, error) {
 		return hoststate.Status{}, err
 	}
 	o.pair()
+	if err := o.complete(); err != nil {
+		return hoststate.Status{}, err
+	}
 	o.mount()
 	status := hoststate.Status{
 		Phase: hoststate.Settled{}, PartitionPaths: o.paths, TridentVersion: in.Version,
@@ -244,6 +247,31 @@ func (o *offline) pair() {
 	if len(pairs) > 0 {
 		o.out.ABUpdate = &hostconfig.ABUpdate{VolumePairs: pairs}
 	}
+}
+
+// complete refuses a half that is used and has no other half: the host could not be
+// updated, and nobody would know before the first update.
+func (o *offline) complete() error {
+	var used []string
+	for _, v := range o.storage.Verity {
+		used = append(used, v.DataDeviceID, v.HashDeviceID)
+	}
+	for _, f := range o.storage.Filesystems {
+		if f.MountPoint != nil {
+			used = append(used, f.DeviceID)
+		}
+	}
+	var lack []string
+	for _, id := range used {
+		if stem, isA := strings.CutSuffix(id, "-a"); isA && o.paths[id] != "" && o.owner[id] == "" && !slices.Contains(lack, stem+"-b") {
+			lack = append(lack, stem+"-b")
+		}
+	}
+	if len(lack) == 0 {
+		return nil
+	}
+	err := errkind.Errorf(errkind.Invalid, "pair the partitions of the image: it has no %s, and nobody says that they are made later", strings.Join(lack, ", "))
+	return errkind.WithName(errkind.WithHint(err, "Name all of them: --lazy-partitions %s:PARTUUID", strings.Join(lack, ":PARTUUID,")), "InvalidLazyPartition")
 }
 
 func (o *offline) taken(id string) bool {

@@ -115,7 +115,7 @@ func TestAnImageWithoutPairsHasNoActiveVolume(t *testing.T) {
 	t.Parallel()
 	in := offlineInput()
 	in.Lazy, in.RootDevice = nil, "0:23" // an overlay: the number of partitions decides
-	in.History = []byte(strings.NewReplacer("usr-a", "usr-1", "usr-b", "usr-2").Replace(offlineHistory))
+	in.History = []byte(strings.NewReplacer("usr-a", "usr-1", "usr-b", "usr-2", "root-a", "root-1").Replace(offlineHistory))
 	in.Devices = []byte(strings.ReplaceAll(offlineDevices, "usr-a", "usr-1"))
 	got, err := OfflineStatus(in)
 	if err != nil || got.ABActiveVolume != "" || strings.Contains(got.Spec, "abUpdate") {

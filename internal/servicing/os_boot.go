@@ -221,6 +221,9 @@ func (s osService) handOver(ctx context.Context, r *osRun) error {
 		if err != nil {
 			return errkind.WithName(fmt.Errorf("hand the datastore over: %w", err), "Datastore")
 		}
+		if err := s.touch("hand over logs", func() error { return s.handOverLogs(ctx, r, filepath.Dir(store)) }); err != nil {
+			r.Logf(slog.LevelWarn, "the new system does not get the logs: %v", err)
+		}
 		return nil
 	})
 }
@@ -291,18 +294,42 @@ func (s osService) booted(ctx context.Context, r *osRun) error {
 		r.Logf(slog.LevelInfo, "the host runs from %s", running)
 		return nil
 	}
-	name, what := "AbUpdateRebootCheck", "the new system in "+r.State.Slot.String()+" did not boot, or did not confirm itself in time, and the one before runs again"
+	wanted, err := storage.Device(&c.Spec().Storage, toMap(r.State.Paths), r.State.Slot, rootID(&c.Spec().Storage))
+	if err != nil {
+		return err
+	}
+	r.State.BootedFrom, r.State.BootedWanted = s.rootDevice(), wanted
+	// The beginning, up to the devices, is upstream's text: its tests search for it.
+	name, what := "AbUpdateRebootCheck", "A/B update"
+	cause := "the new system in " + r.State.Slot.String() + " did not boot, or did not confirm itself in time, and the one before runs again"
 	switch {
 	case r.State.Install:
-		name, what = "CleanInstallRebootCheck", "the host has booted something else than what was installed"
+		name, what, cause = "CleanInstallRebootCheck", "Clean install", "the host has booted something else than what was installed"
 	case r.State.Back:
-		name, what = "ManualRollbackRebootCheck", "the host has booted something else than the system in "+r.State.Slot.String()
+		name, what, cause = "ManualRollbackRebootCheck", "Manual rollback", "the host has booted something else than the system in "+r.State.Slot.String()
 	}
+	what += fmt.Sprintf(" failed as host booted from '%s' instead of the expected device '%s': %s", r.State.BootedFrom, wanted, cause)
 	if said := s.evidence(); said != "" {
-		r.Logf(slog.LevelError, "the last that the new system said: %s", said)
+		r.Logf(slog.LevelError, "the last that the new system"+saidMark+"%s", said)
 		what += "; the end of its journal is in the log of this operation"
 	}
 	return errkind.WithName(errkind.Errorf(errkind.Unhealthy, "%s", what), name)
+}
+
+// rootDevice is the device that has the root file system of this host.
+func (s osService) rootDevice() string {
+	inv, err := s.Machine.Inventory()
+	if err != nil {
+		return "unknown"
+	}
+	for _, d := range inv.Disks {
+		for i := range d.Partitions {
+			if isRoot(&d.Partitions[i]) {
+				return d.Partitions[i].Path
+			}
+		}
+	}
+	return "unknown"
 }
 
 // health runs the health checks, in the new system. After a rollback by command

@@ -368,7 +368,7 @@ func (sc osScenario) check(w *osWorld, op *operation.Operation, was hoststate.St
 		if st.Phase != (hoststate.Settled{}) || st.Spec != was.Spec || st.ABActiveVolume != was.ABActiveVolume {
 			tell("the status is %+v, was %+v", st, was)
 		}
-		if st.LastError == nil || st.LastError.Message != op.Failure.Message {
+		if st.LastError == nil || !tellsOf(st.LastError, *op) {
 			tell("lastError is %+v", st.LastError)
 		}
 	}

@@ -57,6 +57,9 @@ type osRecord struct {
 	// Ended is the boot in which all was over.
 	RebootFrom string `json:"reboot_from"`
 	Ended      string `json:"ended"`
+	// BootedFrom is the device that was booted in place of BootedWanted.
+	BootedFrom   string `json:"booted_from,omitempty"`
+	BootedWanted string `json:"booted_wanted,omitempty"`
 }
 
 // A device is a path or a UUID, by the id in the configuration.

@@ -258,7 +258,7 @@ func TestARebootThatIsRefusedIsToldOnceAndTheHostStaysWhatItIs(t *testing.T) {
 		if op.Phase != operation.Undone || op.Failure.Name != "Reboot" || op.Failure.Message != "reboot: there is a shutdown already" {
 			t.Errorf("%s: %+v", op.Phase, op.Failure)
 		}
-		if st := w.status(); st.Phase != (hoststate.Settled{}) || st.LastError == nil || st.LastError.Message != op.Failure.Message {
+		if st := w.status(); st.Phase != (hoststate.Settled{}) || st.LastError == nil || !tellsOf(st.LastError, *op) {
 			t.Errorf("the status is %+v", st)
 		}
 		w.rest()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
@@ -122,6 +123,9 @@ func (s osService) recordFailure(ctx context.Context, r *osRun) error {
 		return err
 	}
 	last := lastErrorOf(op)
+	if op.Failure != nil && strings.HasSuffix(op.Failure.Name, "RebootCheck") {
+		last.RootDevice, last.ExpectedDevice = r.State.BootedFrom, r.State.BootedWanted
+	}
 	err = s.recordStatus(ctx, "record failure", func(st *hoststate.Status) {
 		unstage(st)
 		unTry(st)
@@ -144,9 +148,16 @@ func unTry(st *hoststate.Status) {
 	}
 }
 
+// lastErrorOf is why an operation failed, for the status of the host. The message
+// begins with upstream's text, if there is one, not with the step.
 func lastErrorOf(op operation.Operation) *hoststate.LastError {
 	last := hoststate.NewLastError(op.Failure.Err())
-	if f := op.Failure; f != nil && f.File != "" {
+	f := op.Failure
+	if f == nil {
+		return last
+	}
+	last.Message = strings.TrimPrefix(last.Message, op.Reached+": ")
+	if f.File != "" {
 		last.Location = fmt.Sprintf("%s:%d", f.File, f.Line)
 	}
 	return last
@@ -161,7 +172,7 @@ func (s osService) recordStaged(ctx context.Context, r *osRun) error {
 	case r.State.Back:
 		phase = hoststate.StagedABRollback
 	}
-	return s.recordStatus(ctx, "record staged", func(st *hoststate.Status) {
+	err := s.recordStatus(ctx, "record staged", func(st *hoststate.Status) {
 		if st.Phase != phase { // or this is done for a second time
 			st.SpecOld = st.Spec
 		}
@@ -174,6 +185,20 @@ func (s osService) recordStaged(ctx context.Context, r *osRun) error {
 			st.PartitionPaths = toMap(r.State.Paths)
 		}
 	})
+	if err == nil {
+		sayStaged(r, phase)
+	}
+	return err
+}
+
+// sayStaged tells that something is staged, in the words that upstream's tests search
+// for.
+func sayStaged(r teller, phase hoststate.Staged) {
+	what := map[hoststate.Staged]string{
+		hoststate.StagedInstall: "clean install", hoststate.StagedABUpdate: "A/B update", hoststate.StagedABRollback: "A/B rollback",
+		hoststate.StagedRuntimeUpdate: "runtime update", hoststate.StagedRuntimeRollback: "runtime rollback",
+	}[phase]
+	r.Logf(slog.LevelInfo, "Staging of %s succeeded", what)
 }
 
 // recordTrying records that the next boot is of something new.

@@ -113,7 +113,7 @@ func (s osService) postProvision(ctx context.Context, r *osRun) error {
 	}
 	return s.withTree(ctx, r, true, func(c *hostconfig.Config, _ string) error {
 		return s.runHooks(ctx, r, r.ID, hookRun{
-			which: "provision", on: r.State.on(), all: c.Spec().Scripts.PostProvision, failure: "RunPostProvisionScript", tree: tree,
+			which: "provision", point: "post-provision", on: r.State.on(), all: c.Spec().Scripts.PostProvision, tree: tree,
 		})
 	})
 }
@@ -125,7 +125,7 @@ func (s osService) postConfigure(ctx context.Context, r *osRun) error {
 	}
 	return s.withTree(ctx, r, true, func(c *hostconfig.Config, _ string) error {
 		return s.runHooks(ctx, r, r.ID, hookRun{
-			which: "post", on: r.State.on(), all: c.Spec().Scripts.PostConfigure, failure: "RunPostConfigureScript", tree: tree, inside: true,
+			which: "post", point: "post-configure", on: r.State.on(), all: c.Spec().Scripts.PostConfigure, tree: tree, inside: true,
 		})
 	})
 }

@@ -44,6 +44,7 @@ type osWorld struct {
 	on      bool
 	boots   int
 	lives   int
+	logs    bool // servicings leave their logs
 	touches int
 	cutAt   int
 	after   bool
@@ -235,6 +236,9 @@ func (w *osWorld) startDaemon() {
 			Mounts:    w, Firmware: func() (efivar.Store, error) { return w.vars, nil }, ESPFiles: w.espFiles, Arch: "amd64",
 		},
 	})
+	if w.logs {
+		p.runner.Observe = p.service.Logged
+	}
 	w.mu.Lock()
 	w.daemon = p
 	w.mu.Unlock()

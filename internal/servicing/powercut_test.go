@@ -266,7 +266,7 @@ func (w *world) check(was hoststate.Status, old map[string]string, op *operation
 		if status.Spec != was.Spec {
 			t.Errorf("the status is of the new configuration")
 		}
-		if op != nil && (status.LastError == nil || status.LastError.Message != op.Failure.Message) {
+		if op != nil && (status.LastError == nil || !tellsOf(status.LastError, *op)) {
 			t.Errorf("lastError is %+v, want %+v", status.LastError, op.Failure)
 		}
 		if !maps.Equal(got, old) {

@@ -2,11 +2,15 @@ package servicing
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
@@ -19,6 +23,9 @@ import (
 // Errors: of kind Invalid for a configuration that does not fit what the host
 // has, Unsupported where more than a runtime update would be needed, Busy.
 func (s *Service) Update(ctx context.Context, req UpdateRequest) (operationID string, err error) {
+	if req.Config, err = s.knownImage(ctx, req.Config); err != nil {
+		return "", wrap("update", err)
+	}
 	id, err := s.decide(ctx, func(st state) (decision, error) {
 		p, err := st.plan(req.Config)
 		if err != nil {
@@ -39,11 +46,11 @@ func (s *Service) decideUpdate(st state, p plan, req UpdateRequest) (decision, e
 		if req.Finalize {
 			return s.decideFinalize(st, req.CallerReboots)
 		}
-		return s.begins(nothing("the configuration is staged already"))
+		return s.begins(nothing(st, "the configuration is staged already"))
 	case st.phase == hoststate.StagedInstall:
 		return nil, unexpected(errkind.Errorf(errkind.Precondition, "an installation is staged, not an update"))
 	case p.change.Kind == hostconfig.KindNone:
-		return s.begins(unwanted(st, append([]string{"no update is needed: the host has what the configuration says"}, r.Reasons...)...))
+		return s.begins(unwanted(st, append([]string{noUpdate}, r.Reasons...)...))
 	case p.change.Kind > hostconfig.KindRuntimeUpdate:
 		return s.updateOS(st, p, req)
 	case !req.Stage:
@@ -63,7 +70,7 @@ func (s *Service) Finalize(ctx context.Context, callerReboots bool) (operationID
 		case hoststate.StagedRuntimeUpdate, hoststate.StagedABUpdate:
 			return s.decideFinalize(st, callerReboots)
 		case hoststate.Settled{}:
-			return s.begins(nothing("nothing is staged"))
+			return s.begins(nothing(st, "nothing is staged"))
 		case hoststate.Fresh{}:
 			err := errkind.Errorf(errkind.Precondition, "the host was never provisioned, and nothing is staged")
 			return nil, errkind.WithName(err, "HostNotProvisioned")
@@ -97,14 +104,13 @@ func (s *Service) Rollback(ctx context.Context, req RollbackRequest) (operationI
 			if req.Finalize {
 				return s.decideFinalize(st, req.CallerReboots)
 			}
-			return s.begins(nothing("the rollback is staged already"))
+			return s.begins(nothing(st, "the rollback is staged already"))
 		case hoststate.Settled{}:
 			if req.Stage {
 				return s.decideRollback(ctx, st, req)
 			}
-			return s.begins(nothing("no rollback is staged"))
 		}
-		return s.begins(nothing(fmt.Sprintf("no rollback is possible in the state %s", st.phase.State())))
+		return nil, st.noRollback(req.Stage)
 	})
 	return id, wrap("roll back", err)
 }
@@ -115,7 +121,7 @@ func (s *Service) decideRollback(ctx context.Context, st state, req RollbackRequ
 	case err != nil:
 		return nil, err
 	case len(chain) == 0:
-		return s.begins(nothing("there is nothing to roll back to"))
+		return s.begins(nothing(st, "there is nothing to roll back to"))
 	case req.Kind != "" && req.Kind != chain[0].Kind:
 		err := errkind.Errorf(errkind.Precondition, "the next rollback is of the kind %s, not %s", chain[0].Kind, req.Kind)
 		return nil, errkind.WithName(err, "InvalidRollbackExpectation")
@@ -180,15 +186,36 @@ func (s *Service) decideAny(ctx context.Context, weigh func(state) (decision, er
 	return op.ID, err
 }
 
-// nothing is the decision to do nothing but say why.
-func nothing(why ...string) (kind, summary string, r record, err error) {
-	return opNothing, "nothing to do: " + why[0], record{Reasons: why}, nil
+// noUpdate begins with upstream's text, which its tests search for.
+const noUpdate = "No update servicing required: the host has what the configuration says"
+
+// noRollback is why a rollback cannot be staged, or finalized, in this phase.
+func (st state) noRollback(stage bool) error {
+	err := errkind.Errorf(errkind.Precondition, "no rollback is possible in the state %s", st.phase.State())
+	switch {
+	case st.phase == (hoststate.Fresh{}):
+		return errkind.WithName(errkind.Errorf(errkind.Precondition, "the host was never provisioned: there is nothing to roll back to"), "HostNotProvisioned")
+	case !stage:
+		err = errkind.Errorf(errkind.Precondition, "no rollback is staged: the host is in the state %s", st.phase.State())
+		err = errkind.WithHint(err, "Stage it first: trident rollback --allowed-operations stage")
+	}
+	return errkind.WithName(err, "InvalidRollbackState")
+}
+
+// nothing is the decision to do nothing but say why. Asked is what the host has, or
+// has staged: the image is told from it.
+func nothing(st state, why ...string) (kind, summary string, r record, err error) {
+	r = record{Reasons: why}
+	if has := cmp.Or(st.next, st.runs); has != nil {
+		r.Asked = string(has.YAML())
+	}
+	return opNothing, "nothing to do: " + why[0], r, nil
 }
 
 // unwanted is the same where the host has what it shall have, so that what is
 // staged is not wanted any more.
 func unwanted(st state, why ...string) (kind, summary string, r record, err error) {
-	kind, summary, r, err = nothing(why...)
+	kind, summary, r, err = nothing(state{runs: st.runs}, why...)
 	r.Unstage = st.next != nil
 	return kind, summary, r, err
 }
@@ -196,6 +223,10 @@ func unwanted(st state, why ...string) (kind, summary string, r record, err erro
 // Plan says what Update would do for a configuration, and what that is once it
 // is completed from what the host has. It changes nothing.
 func (s *Service) Plan(ctx context.Context, c *hostconfig.Config) (hostconfig.Change, *hostconfig.Config, error) {
+	c, err := s.knownImage(ctx, c)
+	if err != nil {
+		return hostconfig.Change{}, nil, wrap("plan update", err)
+	}
 	st, err := s.state(ctx)
 	if err != nil {
 		return hostconfig.Change{}, nil, wrap("plan update", err)
@@ -218,10 +249,10 @@ func (s *Service) Outcome(op operation.Operation) (Outcome, bool) {
 	}
 	var r struct {
 		Install, Back bool
-		SHA384        string
+		SHA384, Asked string
 	}
 	if json.Unmarshal(op.State, &r) == nil {
-		o.ImageSHA384 = r.SHA384
+		o.ImageSHA384 = cmp.Or(r.SHA384, imageOf(r.Asked))
 	}
 	if op.Kind == opCommit { // of which of them is in its record
 		switch {
@@ -233,6 +264,67 @@ func (s *Service) Outcome(op operation.Operation) (Outcome, bool) {
 	}
 	return o, true
 }
+
+// ImageSHA384 is the hash of the image that the host has by its record, as in
+// Outcome.
+func (s *Service) ImageSHA384(ctx context.Context) string {
+	st, err := s.Store.Status(ctx)
+	if err != nil {
+		return ""
+	}
+	return imageOf(st.Spec)
+}
+
+// imageOf is the hash of the image of a recorded configuration; "" for none.
+func imageOf(spec string) string {
+	c, err := parsedOrEmpty(spec)
+	if err != nil || c.Spec().Image == nil || c.Spec().Image.SHA384 == hostconfig.HashIgnored {
+		return ""
+	}
+	return string(c.Spec().Image.SHA384)
+}
+
+// imageTime bounds how long the metadata of an image may take before it is known
+// what an update has to do.
+const imageTime = 30 * time.Second
+
+// knownImage is c with the hash of its image, if that is ignored and the image turns
+// out to be the one that the host runs, at another URL. An image that cannot be
+// opened is left to the operation, which tells why.
+func (s *Service) knownImage(ctx context.Context, c *hostconfig.Config) (*hostconfig.Config, error) {
+	want := c.Spec().Image
+	if _, busy := s.Runner.Active(); busy || want == nil || want.SHA384 != hostconfig.HashIgnored {
+		return c, nil
+	}
+	st, err := s.state(ctx)
+	if err != nil {
+		return c, err
+	}
+	at := func(has *hostconfig.Config) bool {
+		return has != nil && has.Spec().Image != nil && has.Spec().Image.URL == want.URL
+	}
+	if st.runs == nil || st.runs.Spec().Image == nil || at(st.runs) || at(st.next) {
+		return c, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, imageTime)
+	defer cancel()
+	i, err := s.open(ctx, imageSource{
+		url: string(want.URL), digest: Ignored, relaxed: flag(c, "relaxedCosiValidation"), meter: fetch.NewMeter(number(c, paramRate), number(c, paramBudget), 0),
+	}, silent{})
+	if err != nil {
+		return c, nil
+	}
+	defer i.Close()
+	if hash := hostconfig.ImageHash(i.SHA384()); hash == st.runs.Spec().Image.SHA384 {
+		return c.Amend(func(spec *hostconfig.Spec) { spec.Image.SHA384 = hash }), nil
+	}
+	return c, nil
+}
+
+// silent is a teller of what nobody follows.
+type silent struct{}
+
+func (silent) Logf(slog.Level, string, ...any) {}
 
 // kindOf is what an operation of a kind in the journal is to its host, or "".
 func kindOf(kind string) Kind {

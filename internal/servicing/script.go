@@ -44,28 +44,28 @@ func (s *Service) postConfigure(ctx context.Context, r *opRun) error {
 		return err
 	}
 	return s.runHooks(ctx, r, r.ID, hookRun{
-		which: "post", on: hostconfig.OnRuntimeUpdate, all: w.asked.Spec().Scripts.PostConfigure, failure: "RunPostConfigureScript",
+		which: "post", point: "post-configure", on: hostconfig.OnRuntimeUpdate, all: w.asked.Spec().Scripts.PostConfigure,
 	})
 }
 
 // hookRun is the scripts of one point of a servicing.
 type hookRun struct {
-	which   string // the point, in names of units and files
-	on      hostconfig.ServicingType
-	all     []hostconfig.Script
-	failure string // upstream's name of it
-	tree    string // that is serviced, on the host; "" is the host itself
-	inside  bool   // they run in the tree, which becomes their root folder
+	which  string // the point, in names of units and files
+	point  string // the point, in upstream's words
+	on     hostconfig.ServicingType
+	all    []hostconfig.Script
+	tree   string // that is serviced, on the host; "" is the host itself
+	inside bool   // they run in the tree, which becomes their root folder
 }
 
 func preHooks(c *hostconfig.Config, on hostconfig.ServicingType) hookRun {
-	return hookRun{which: "pre", on: on, all: c.Spec().Scripts.PreServicing, failure: "RunPreServicingScript"}
+	return hookRun{which: "pre", point: "pre-servicing", on: on, all: c.Spec().Scripts.PreServicing}
 }
 
 // runHooks runs scripts one after the other. After a restart in between all of
 // them run again: they have to bear that.
 func (s *Service) runHooks(ctx context.Context, r teller, id string, run hookRun) error {
-	which, name := run.which, run.failure
+	which := run.which
 	for i, h := range hooks(run.all, run.on) {
 		j := job{script: h, id: fmt.Sprintf("%s-%d", which, i), limit: hookTime, on: run.on, tree: run.tree, inside: run.inside}
 		if h.Path != "" {
@@ -77,14 +77,21 @@ func (s *Service) runHooks(ctx context.Context, r teller, id string, run hookRun
 			return err
 		})
 		if err != nil && len(said) > 0 {
-			r.Logf(slog.LevelError, "script %s said: %s", nameOf(h.Name, i), said)
+			r.Logf(slog.LevelError, "script %s"+saidMark+"%s", nameOf(h.Name, i), said)
 		}
 		if err != nil {
-			return errkind.WithName(fmt.Errorf("run script %s: %w", nameOf(h.Name, i), err), name)
+			err = fmt.Errorf("Failed to run %s script '%s': %w", run.point, plainName(h.Name, i), scriptFailed(h.Name, i, err)) //nolint:staticcheck // upstream's text
+			return errkind.WithName(err, "Run"+camel(run.point)+"Script")
 		}
 		r.Logf(slog.LevelInfo, "script %s has run", nameOf(h.Name, i))
 	}
 	return nil
+}
+
+// scriptFailed is the error of a script in upstream's words, which upstream's tests
+// search for in logs.
+func scriptFailed(name string, i int, err error) error {
+	return fmt.Errorf("Script '%s' failed: %w", plainName(name, i), err) //nolint:staticcheck // upstream's text
 }
 
 // A job is one run of a script.

@@ -113,7 +113,7 @@ func TestAFailedUpdateLeavesTheHostAsItWasAndMayBeTriedAgain(t *testing.T) {
 			if op.Phase != operation.Undone || op.Failure.Kind != errkind.Unhealthy || op.Failure.Name != "HealthChecksFailed" {
 				t.Fatalf("%s: %+v", op.Phase, op.Failure)
 			}
-			for _, word := range []string{`2 of 2 health checks failed`, `"it": exit status 3`, `"other": nowhere.service is not active after 1s`} {
+			for _, word := range []string{`Failed health check(s) during 'RuntimeUpdate': '`, `(2 of 2)`, `"it": Script 'it' failed: exit status 3`, `"other": nowhere.service is not active after 1s: Unit nowhere.service could not be found`} {
 				if !strings.Contains(op.Failure.Message, word) {
 					t.Errorf("%q lacks %q", op.Failure.Message, word)
 				}
@@ -224,7 +224,7 @@ func TestBadInputIsRefusedBeforeAnythingChanges(t *testing.T) {
 			{"another hash", fmt.Sprintf("os: {sysexts: [{url: %q, sha384: %s}]}", g.app1.url(), g.app2.sha), "PopulateExtensionImages", "SHA-384 is", errkind.Corrupt},
 			{"another class", fmt.Sprintf("os: {confexts: [{url: %q, sha384: %s}]}", g.app1.url(), g.app1.sha), "PopulateExtensionImages", "not a confext", errkind.Corrupt},
 			{"no image", fmt.Sprintf("os: {sysexts: [{url: 'file:///srv/none', sha384: %s}]}", g.app1.sha), "PopulateExtensionImages", "srv/none", errkind.NotFound},
-			{"a hook that fails", file("two") + "\nscripts: {preServicing: [{name: p, runOn: [runtime-update], content: fail}]}", "RunPreServicingScript", `script "p": exit status 3`, errkind.Internal},
+			{"a hook that fails", file("two") + "\nscripts: {preServicing: [{name: p, runOn: [runtime-update], content: fail}]}", "RunPreServicingScript", `Failed to run pre-servicing script 'p': Script 'p' failed: exit status 3`, errkind.Internal},
 		} {
 			op := w.ask(c.config, true, true)
 			if op.Phase != operation.Undone || op.Failure.Kind != c.kind || op.Failure.Name != c.name || !strings.Contains(op.Failure.Message, c.want) {
@@ -258,7 +258,7 @@ health: {checks: [{runOn: [all], path: usr/bin/look}]}`
 		}
 		op := w.ask(file("three")+"\nscripts: {postConfigure: [{name: slow, runOn: [runtime-update], content: hang}]}", true, true)
 		if op.Phase != operation.Undone || op.Failure.Kind != errkind.Timeout || op.Failure.Name != "RunPostConfigureScript" ||
-			!strings.Contains(op.Failure.Message, `run script "slow": it did not end within 1h0m0s, and was killed`) || w.text("etc/f") != "one" {
+			!strings.Contains(op.Failure.Message, `Failed to run post-configure script 'slow': Script 'slow' failed: it did not end within 1h0m0s, and was killed`) || w.text("etc/f") != "one" {
 			t.Errorf("%s: %+v, the file is %q", op.Phase, op.Failure, w.text("etc/f"))
 		}
 		unit := "trident-script-" + op.ID + "-post-0.service"

@@ -88,6 +88,10 @@ func (st state) plan(c *hostconfig.Config) (plan, error) {
 		// Somebody else installed it; we take it into care as it is.
 		p.runs = hostconfig.Empty()
 	}
+	if p.runs != nil { // else the hash that is known would be recorded as ignored
+		p.asked = like(p.asked, p.runs)
+		asked = p.asked
+	}
 	var err error
 	if p.change, err = hostconfig.Diff(p.runs, withPaths(asked, p.runs)); err != nil {
 		return plan{}, errkind.WithName(err, "MissingOsImage")

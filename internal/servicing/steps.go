@@ -157,12 +157,16 @@ func (s *Service) recordStaged(ctx context.Context, r *opRun) error {
 	if r.State.Back {
 		phase = hoststate.StagedRuntimeRollback
 	}
-	return s.recordStatus(ctx, "record staged", func(st *hoststate.Status) {
+	err := s.recordStatus(ctx, "record staged", func(st *hoststate.Status) {
 		if st.Phase != phase { // or this is done for a second time
 			st.SpecOld = st.Spec
 		}
 		st.Phase, st.Spec = phase, r.State.Asked
 	})
+	if err == nil {
+		sayStaged(r, phase)
+	}
+	return err
 }
 
 // takeUp begins to finalize. What was staged by an operation before, and may have

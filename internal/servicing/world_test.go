@@ -48,6 +48,7 @@ type world struct {
 	ends    *endings
 	lives   int  // counts processes
 	lies    bool // the new daemon says that it is another version
+	logs    bool // servicings leave their logs
 	changes sync.WaitGroup
 }
 
@@ -80,6 +81,12 @@ func tempDir(t testing.TB) string {
 		}
 	})
 	return dir
+}
+
+// tellsOf reports whether the last error of a host is the failure of an operation,
+// without the step.
+func tellsOf(last *hoststate.LastError, op operation.Operation) bool {
+	return op.Failure.Message == op.Reached+": "+last.Message
 }
 
 const datastore = "var/lib/trident/datastore.sqlite"
@@ -244,6 +251,9 @@ func (w *world) startDaemon() {
 		Root: w.root, Version: version, Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Self: self, Logger: logger, Touch: touch,
 	})
 	p.service.etcClosed = w.etcClosed
+	if w.logs {
+		p.runner.Observe = p.service.Logged
+	}
 	w.mu.Lock()
 	w.daemon = p
 	w.mu.Unlock()

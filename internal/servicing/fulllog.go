@@ -1,0 +1,311 @@
+package servicing
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/osconfig"
+)
+
+// Where upstream's tools read the log and the metrics of the last servicing. Copies
+// of both are beside the datastore, with the state of the host and the time in their
+// names.
+const (
+	fullLog      = "var/log/trident-full.log"
+	metricsLog   = "var/log/trident-metrics.jsonl"
+	maxFullLog   = 4 << 20 // bytes, of each file
+	fullLogsKept = 10      // copies, of each of the two
+	logPage      = 500     // events that are read at once
+	stampForm    = "20060102T150405Z"
+)
+
+// Logged writes the log of an operation on the host once the operation has ended, or
+// waits for a reboot. It is for [operation.Config.Observe]: it runs before those who
+// watch the operation hear of the end. A log that cannot be written is no failure of
+// the operation.
+func (s *Service) Logged(op operation.Operation, events ...operation.Event) {
+	if len(events) == 0 || events[len(events)-1].Type != operation.Change || kindOf(op.Kind) == "" {
+		return
+	}
+	if !op.Phase.Settled() && op.Waiting != operation.Reboot {
+		return
+	}
+	ctx := context.Background()
+	if err := s.touch("write log", func() error { return s.writeLogs(ctx, op) }); err != nil {
+		s.Logger.Warn("the log of the operation is not written", "operation", op.ID, "error", err)
+	}
+}
+
+func (s *Service) writeLogs(ctx context.Context, op operation.Operation) error {
+	logs, err := s.logsOf(ctx, op)
+	if err != nil {
+		return err
+	}
+	// Mode and name are upstream's: its tools read them as any user.
+	err = errors.Join(writeLog(filepath.Join(s.Root, fullLog), logs.lines), writeLog(filepath.Join(s.Root, metricsLog), logs.metrics))
+	if kindOf(op.Kind) == None {
+		return err
+	}
+	st, serr := s.Store.Status(ctx)
+	at, perr := hoststate.Path(s.Root)
+	if err = errors.Join(err, serr, perr); err != nil {
+		return err
+	}
+	_, err = logs.keep(filepath.Join(s.Root, filepath.Dir(at)), st.Phase.State())
+	return err
+}
+
+// writeLog writes a file that everybody may read, and its folder if there is none.
+func writeLog(path string, text []byte) error {
+	dir := filepath.Dir(path)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755)); err != nil {
+			return err
+		}
+	}
+	return atomicfile.Write(path, text, 0o644)
+}
+
+// logs are the two files of an operation.
+type logs struct{ lines, metrics []byte }
+
+// keep writes copies into a folder and returns their paths. The oldest make room.
+func (l logs) keep(dir, state string) ([]string, error) {
+	name := camel(state) + "-" + time.Now().UTC().Format(stampForm)
+	var paths []string
+	var errs []error
+	for _, f := range []struct {
+		prefix, suffix string
+		text           []byte
+	}{{"trident-", ".log", l.lines}, {"trident-metrics-", ".jsonl", l.metrics}} {
+		old := keptLogs(dir, f.prefix, f.suffix)
+		for _, path := range old[:max(0, len(old)+1-fullLogsKept)] {
+			errs = append(errs, atomicfile.Remove(path))
+		}
+		path := filepath.Join(dir, f.prefix+name+f.suffix)
+		errs = append(errs, atomicfile.Write(path, f.text, 0o644))
+		paths = append(paths, path)
+	}
+	return paths, errors.Join(errs...)
+}
+
+// keptLogs are the copies that a folder has, the oldest first.
+func keptLogs(dir, prefix, suffix string) []string {
+	found, _ := filepath.Glob(filepath.Join(dir, prefix+"[A-Z]*-*Z"+suffix))
+	stamp := func(path string) string { return path[strings.LastIndexByte(path, '-')+1:] }
+	slices.SortFunc(found, func(a, b string) int { return cmp.Or(cmp.Compare(stamp(a), stamp(b)), cmp.Compare(a, b)) })
+	return found
+}
+
+// handOverLogs gives the logs of this host, and of the operation so far, to the system
+// in a folder of the tree that is installed.
+func (s osService) handOverLogs(ctx context.Context, r *osRun, dir string) error {
+	op, err := s.Runner.Get(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	logs, err := s.logsOf(ctx, op)
+	if err != nil {
+		return err
+	}
+	at, err := hoststate.Path(s.Root)
+	if err != nil {
+		return err
+	}
+	from, errs := filepath.Join(s.Root, filepath.Dir(at)), []error(nil)
+	var all []string
+	for _, path := range slices.Concat(keptLogs(from, "trident-", ".log"), keptLogs(from, "trident-metrics-", ".jsonl")) {
+		to := filepath.Join(dir, filepath.Base(path))
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = atomicfile.Write(to, text, 0o644)
+		}
+		if err == nil {
+			all = append(all, to)
+		}
+		errs = append(errs, err)
+	}
+	paths, err := logs.keep(dir, string(hoststate.TryingInstall))
+	errs = append(errs, err)
+	for _, path := range append(all, paths...) {
+		errs = append(errs, osconfig.Inherit(path)) // "labels" was before
+	}
+	return errors.Join(errs...)
+}
+
+// logsOf is what is journaled of an operation, in upstream's forms: JSON objects, one
+// a line, the oldest first. What is too much is left out at the beginning.
+func (s *Service) logsOf(ctx context.Context, op operation.Operation) (logs, error) {
+	var lines, metrics cappedLog
+	say := func(at time.Time, level, module, text string) {
+		lines.add(logEntry{Level: level, Message: text, Target: "trident", Module: module, Timestamp: at.UTC()})
+	}
+	count := func(at time.Time, name string, value any) {
+		metrics.add(metricEntry{
+			Timestamp: at.UTC(), MetricName: name, Value: value,
+			AdditionalFields: map[string]string{"operation": op.ID}, PlatformInfo: map[string]string{"trident_version": s.Version},
+		})
+	}
+	say(op.Created, "info", "", "Trident version: "+s.Version)
+	say(op.Created, "info", "", "operation "+op.ID+": "+op.Summary)
+	count(op.Created, "trident_start", nil)
+	before := operation.Event{}
+	for {
+		page, err := s.Store.Events(ctx, op.ID, before.Sequence, logPage)
+		if err != nil {
+			return logs{}, fmt.Errorf("read the events of operation %s: %w", op.ID, err)
+		}
+		for _, e := range page {
+			switch e.Type {
+			case operation.Log:
+				say(e.Time, levelWord(e.Level), e.Step, withoutQuotes(e.Message, op.ID))
+			case operation.Metric:
+				count(e.Time, e.Name, e.Value)
+			case operation.Change:
+				level, text := changeText(e, before)
+				if text != "" {
+					say(e.Time, level, e.Step, text)
+				}
+				before.Step, before.Phase, before.Failure = e.Step, e.Phase, e.Failure
+			}
+			before.Sequence = e.Sequence
+		}
+		if len(page) < logPage {
+			break
+		}
+	}
+	if name := successMetric(op); name != "" {
+		count(op.Updated, name, true)
+	}
+	return logs{lines.text(), metrics.text()}, nil
+}
+
+// changeText is what a move of an operation is in the log.
+func changeText(e, before operation.Event) (level, text string) {
+	failed := e.Failure != nil && before.Failure == nil
+	switch {
+	case e.Waiting == operation.Reboot:
+		return "info", "waiting for a reboot"
+	case e.Waiting != "":
+		return "info", "waiting for a " + string(e.Waiting)
+	case failed:
+		return "error", e.Failure.Message
+	case e.Phase.Settled():
+		return "info", "the operation has ended: " + string(e.Phase)
+	case e.Step == before.Step && e.Phase == before.Phase:
+		return "", ""
+	case e.Phase == operation.Undoing:
+		return "warn", "take back: " + e.Step
+	}
+	return "info", "step: " + e.Step
+}
+
+// withoutQuotes leaves out what a program said. It may have secrets, and everybody
+// may read the log.
+func withoutQuotes(message, id string) string {
+	if text, _, ok := strings.Cut(message, saidMark); ok {
+		return text + saidMark + "(see trident operation show " + id + ")"
+	}
+	return message
+}
+
+// saidMark stands before what a program said, in the log of an operation.
+const saidMark = " said: "
+
+// successMetric is upstream's name of the metric of an operation that went well.
+func successMetric(op operation.Operation) string {
+	if op.Phase != operation.Done {
+		return ""
+	}
+	switch op.Kind {
+	case opUpdate, opUpdateFinalize:
+		return "runtime_update_success"
+	case opInstall, opInstallFinalize:
+		return "clean_install_success"
+	case opABUpdate, opABUpdateFinalize, opCommit:
+		return "ab_update_success"
+	case opRollback, opRollbackFinalize, opABRollback, opABRollbackFinalize:
+		return "manual_rollback_success"
+	}
+	return ""
+}
+
+func levelWord(l slog.Level) string {
+	switch {
+	case l < slog.LevelDebug:
+		return "trace"
+	case l < slog.LevelInfo:
+		return "debug"
+	case l < slog.LevelWarn:
+		return "info"
+	case l < slog.LevelError:
+		return "warn"
+	}
+	return "error"
+}
+
+// logEntry and metricEntry have upstream's fields.
+type logEntry struct {
+	Level     string    `json:"level"`
+	Message   string    `json:"message"`
+	Target    string    `json:"target"`
+	Module    string    `json:"module"`
+	File      string    `json:"file"`
+	Line      int       `json:"line"`
+	Timestamp time.Time `json:"timestamp"`
+}
+
+type metricEntry struct {
+	Timestamp        time.Time         `json:"timestamp"`
+	MetricName       string            `json:"metric_name"`
+	Value            any               `json:"value"`
+	AdditionalFields map[string]string `json:"additional_fields"`
+	PlatformInfo     map[string]string `json:"platform_info"`
+}
+
+// cappedLog is the end of a text of lines.
+type cappedLog struct {
+	buf bytes.Buffer
+}
+
+func (c *cappedLog) add(entry any) {
+	enc := json.NewEncoder(&c.buf)
+	enc.SetEscapeHTML(false) // people search these files for texts
+	if err := enc.Encode(entry); err != nil {
+		return // a number that JSON cannot have
+	}
+	if c.buf.Len() > 2*maxFullLog {
+		c.trim()
+	}
+}
+
+// trim leaves maxFullLog bytes at most, in whole lines.
+func (c *cappedLog) trim() {
+	over := c.buf.Len() - maxFullLog
+	if over <= 0 {
+		return
+	}
+	c.buf.Next(over)
+	if end := bytes.IndexByte(c.buf.Bytes(), '\n'); end >= 0 {
+		c.buf.Next(end + 1)
+	}
+}
+
+func (c *cappedLog) text() []byte {
+	c.trim()
+	return c.buf.Bytes()
+}
