@@ -134,6 +134,36 @@ func TestAnImageIsInitialized(t *testing.T) {
 	}
 }
 
+// The boot files of volume A are made in each form of the record, and never over
+// those that are there.
+func TestTheBootFilesOfVolumeAAreMade(t *testing.T) {
+	t.Parallel()
+	status := func(esp string) string {
+		return "servicingState: provisioned\nspec:\n  storage:\n    disks:\n    - {id: d, device: /dev/sda, partitions: [{id: esp, type: esp, size: 64M}]}\n" +
+			"    filesystems:\n    - {deviceId: esp, mountPoint: " + esp + "}\n"
+	}
+	for name, c := range map[string]struct{ status, esp, there, want string }{
+		"a host status":           {status("/boot/efi"), "boot/efi", "", "loader"},
+		"a host status, ESP /efi": {status("/efi"), "efi", "", "loader"},
+		"no storage":              {"servicingState: provisioned\nspec: {}\n", "boot/efi", "", "loader"},
+		"there already":           {status("/boot/efi"), "boot/efi", "own", "own"},
+	} {
+		root := t.TempDir()
+		write(t, filepath.Join(root, "status"), c.status)
+		write(t, filepath.Join(root, c.esp, "EFI/BOOT/bootx64.efi"), "loader")
+		azla := filepath.Join(root, c.esp, "EFI/AZLA/bootx64.efi")
+		if c.there != "" {
+			write(t, azla, c.there)
+		}
+		if err := Initialize(t.Context(), Initialization{Root: root, Status: filepath.Join(root, "status")}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if text, err := os.ReadFile(azla); err != nil || string(text) != c.want {
+			t.Errorf("%s: %q, %v", name, text, err)
+		}
+	}
+}
+
 func TestAnImageWithoutAHistoryIsRefusedByName(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

@@ -77,10 +77,8 @@ func Initialize(ctx context.Context, in Initialization) (err error) {
 		return errkind.WithHint(errkind.Errorf(errkind.Exists, "the host has a record already: it is %s", old.Phase.State()),
 			"to begin anew, delete %s", where)
 	}
-	if in.Status == "" {
-		if err := copyBootFiles(in.Root, status.Spec); err != nil {
-			return fmt.Errorf("copy boot files: %w", err)
-		}
+	if err := copyBootFiles(in.Root, status.Spec); err != nil {
+		return fmt.Errorf("copy boot files: %w", err)
 	}
 	if err := store.Record(ctx, status); err != nil {
 		return err
@@ -127,7 +125,8 @@ func readFile(name string, limit int64) ([]byte, error) {
 }
 
 // copyBootFiles copies EFI/BOOT to EFI/AZLA, which is where the first update
-// expects the boot files of volume A. An image without EFI/BOOT has none.
+// expects the boot files of volume A. An image without EFI/BOOT has none, and one
+// that has EFI/AZLA keeps it.
 func copyBootFiles(root, spec string) (err error) {
 	config, err := hostconfig.ParseRecorded([]byte(spec))
 	if err != nil {
@@ -140,9 +139,17 @@ func copyBootFiles(root, spec string) (err error) {
 	defer func() { err = errors.Join(err, r.Close()) }()
 	efi := path.Join(strings.TrimPrefix(espMount(config), "/"), "EFI")
 	from, to := path.Join(efi, "BOOT"), path.Join(efi, "AZLA")
+	if _, err := r.Stat(to); err == nil {
+		return nil
+	}
 	if _, err := r.Stat(from); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	defer func() {
+		if err != nil { // half a copy would pass for a whole one the next time
+			err = errors.Join(err, r.RemoveAll(to))
+		}
+	}()
 	return fs.WalkDir(r.FS(), from, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -168,6 +175,11 @@ func espMount(c *hostconfig.Config) string {
 					return f.MountPoint.Path
 				}
 			}
+		}
+	}
+	for _, f := range c.Spec().Storage.Filesystems {
+		if f.IsESP() && f.MountPoint != nil {
+			return f.MountPoint.Path
 		}
 	}
 	return "/boot/efi"
