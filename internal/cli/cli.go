@@ -83,7 +83,7 @@ func newApp() *app {
 
 func (a *app) run(ctx context.Context, args []string) int {
 	root := newRootCommand(a)
-	root.SetArgs(args)
+	root.SetArgs(withValues(args))
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	err := root.ExecuteContext(ctx)

@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -211,17 +213,30 @@ func eventsOf(ctx context.Context, c *client.Client, op *client.Operation) ([]*c
 	return out, err
 }
 
-// logs are those that Trident, ours and upstream's, writes to files.
+// maxLogs is how many files of one kind are taken, the newest by name.
+const maxLogs = 40
+
+// logs are those that Trident, ours and upstream's, writes to files. The logs of
+// servicings have upstream's names in the bundle.
 func (o *diagnoseOptions) logs(_ context.Context, b *bundle) error {
 	names := []string{"/var/log/trident-full.log", "/var/log/trident-metrics.jsonl", "/etc/fstab", "/etc/trident/trident.conf", "/etc/os-release"}
-	for _, pattern := range []string{"/var/lib/trident/*.log", "/var/lib/trident/*.jsonl", "/var/lib/trident/self/evidence/*/*"} {
+	inBundle := map[string]string{names[0]: "logs/trident-full.log", names[1]: "logs/trident-metrics.jsonl"}
+	state, err := o.stateFolder()
+	if err != nil {
+		b.failed("the folder of the datastore", err)
+	}
+	for _, pattern := range []string{state + "/trident-*.log", state + "/trident-*.jsonl", "/var/lib/trident/self/evidence/*/*"} {
 		found, err := filepath.Glob(filepath.Join(o.root, pattern))
 		if err != nil {
 			return err
 		}
 		slices.Sort(found)
-		for _, f := range found[max(0, len(found)-40):] {
-			names = append(names, "/"+strings.TrimPrefix(strings.TrimPrefix(f, o.root), "/"))
+		for _, f := range found[max(0, len(found)-maxLogs):] {
+			name := "/" + strings.TrimPrefix(strings.TrimPrefix(f, o.root), "/")
+			names = append(names, name)
+			if path.Dir(name) == state {
+				inBundle[name] = "logs/historical/" + path.Base(name)
+			}
 		}
 	}
 	for _, name := range names {
@@ -233,11 +248,20 @@ func (o *diagnoseOptions) logs(_ context.Context, b *bundle) error {
 			b.failed(name, err)
 			continue
 		}
-		if err := b.add("files"+name, name, []byte(withoutSecrets(string(text)))); err != nil {
+		if err := b.add(cmp.Or(inBundle[name], "files"+name), name, []byte(withoutSecrets(string(text)))); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// stateFolder is the folder of the datastore, on the host.
+func (o *diagnoseOptions) stateFolder() (string, error) {
+	at, err := local.DatastorePath(o.root)
+	if err != nil {
+		return "/var/lib/trident", err
+	}
+	return path.Dir(at), nil
 }
 
 // datastore puts a copy of the record of the host into the bundle.

@@ -44,10 +44,12 @@ func exitCode(err error) int {
 	case errors.Is(err, errNoReboot):
 		return exitNoReboot
 	}
-	if _, ok := errors.AsType[*client.ConnectError](err); ok {
+	_, upstream := errors.AsType[upstreamError](err)
+	_, connecting := errors.AsType[*client.ConnectError](err)
+	switch {
+	case connecting && !(upstream && client.Kind(err) == string(errkind.Denied)): // upstream fails there: the caller is not root
 		return exitSetup
-	}
-	if _, ok := errors.AsType[upstreamError](err); ok {
+	case upstream:
 		return exitFailed
 	}
 	if failed, ok := errors.AsType[*client.OperationError](err); ok && failed.Stuck() {

@@ -32,7 +32,7 @@ scripts that have it.`
 
 func newOfflineInitializeCommand(a *app, run func(context.Context, *offlineInitializeOptions) error) *cobra.Command {
 	o := &offlineInitializeOptions{app: a}
-	var lazy string
+	var lazy valueList
 	cmd := &cobra.Command{
 		Use:   "offline-initialize [HS_PATH]",
 		Short: "Make an image ready to be serviced from its first boot on",
@@ -40,17 +40,19 @@ func newOfflineInitializeCommand(a *app, run func(context.Context, *offlineIniti
 		Args:  atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			o.status = argument(args, "")
-			if o.status != "" && cmd.Flags().Changed("history-path") {
-				return usage(cmd, errors.New("HS_PATH and --history-path exclude each other"))
+			for _, flag := range []string{"history-path", "lazy-partitions", "disk"} {
+				if o.status != "" && cmd.Flags().Changed(flag) {
+					return usage(cmd, errors.New("HS_PATH and --"+flag+" exclude each other"))
+				}
 			}
-			if o.lazy, err = parseLazy(lazy); err != nil {
+			if o.lazy, err = parseLazy(lazy.text); err != nil {
 				return usage(cmd, err)
 			}
 			return run(cmd.Context(), o)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&lazy, "lazy-partitions", "", "partitions that are not there yet, as NAME:PARTUUID,…")
+	flags.Var(&lazy, "lazy-partitions", "partitions that are not there yet, as NAME:PARTUUID,…")
 	flags.StringVar(&o.disk, "disk", "/dev/sda", "where the host will find its disk")
 	flags.StringVar(&o.history, "history-path", "/usr/share/image-customizer/history.json", "the history of the image")
 	addRoot(cmd, &o.root)

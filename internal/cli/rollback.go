@@ -69,7 +69,9 @@ func rollback(ctx context.Context, o *rollbackOptions) error {
 
 // next is what a rollback would be: none, ab or runtime.
 func (o *rollbackOptions) next(ctx context.Context, c *client.Client) (string, error) {
-	if _, err := hostStatus(ctx, c); errkind.Variant(err) == hostNotProvisioned {
+	// A record that cannot be read has no way back that anybody knows; one that is only
+	// too large for a message has.
+	if _, err := hostStatus(ctx, c); err != nil && client.Kind(err) != string(errkind.TooLarge) {
 		return "", err
 	}
 	resp, err := rollbacks(c).CheckRollback(ctx, &tridentv1preview.CheckRollbackRequest{Kind: o.kind()})

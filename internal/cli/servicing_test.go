@@ -37,6 +37,7 @@ type servicingDaemon struct {
 	hostv1.UnimplementedHostServiceServer
 
 	operation string // "" sends no header, as upstream
+	unsound   bool   // the record of the host cannot be read
 	messages  []*tridentv1.ServicingResponse
 	lost      bool // the stream ends with its daemon
 	events    []*operationsv1.Event
@@ -128,6 +129,9 @@ func (d *servicingDaemon) CheckRollback(_ context.Context, r *tridentv1preview.C
 }
 
 func (d *servicingDaemon) GetHost(context.Context, *hostv1.GetHostRequest) (*hostv1.GetHostResponse, error) {
+	if d.unsound {
+		return &hostv1.GetHostResponse{Phase: hostv1.HostPhase_HOST_PHASE_SETTLED, Datastore: &hostv1.DatastoreHealth{Message: "parse host status in row 7"}}, nil
+	}
 	return &hostv1.GetHostResponse{HostStatus: "servicingState: provisioned\n", Datastore: &hostv1.DatastoreHealth{Sound: true}}, nil
 }
 

@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 	"github.com/trident-project/trident/proto/trident/v1preview"
 )
@@ -44,6 +47,9 @@ func (e upstreamError) Unwrap() error { return e.error }
 func asUpstream(err error) error {
 	if err == nil {
 		return nil
+	}
+	if _, connecting := errors.AsType[*client.ConnectError](err); connecting && client.Kind(err) == string(errkind.Denied) {
+		err = fmt.Errorf("Failed to run due to missing root privileges: %w", err) //nolint:staticcheck // upstream's text
 	}
 	return upstreamError{err}
 }
