@@ -59,7 +59,8 @@ type Image struct {
 	// Where the image is: an http, https, file or oci URL.
 	URL SourceURL `key:"url,required"`
 	// SHA-384 of the image's metadata.json, as 96 hexadecimal digits; the metadata has the hashes of all else. The word
-	// ignored takes any image, and a change is then seen by its URL only.
+	// ignored takes any image, and a change is then seen by its URL, behind which the same
+	// image is no change.
 	SHA384 ImageHash `key:"sha384,required"`
 }
 
