@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -105,5 +106,29 @@ func TestTheWayBackOfARecordThatCannotBeReadIsNotNone(t *testing.T) {
 	code := a.run(t.Context(), []string{"rollback", "--check", "--socket", (&servicingDaemon{unsound: true}).serve(t)})
 	if code != exitFailed || stdout.Len() > 0 || !strings.Contains(stderr.String(), "parse host status in row 7") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+	}
+}
+
+// Upstream's tests ask systemd for units by name, and read from their states how the
+// command ended.
+func TestUpstreamsUnitsAreThereAndRunUpstreamsCommands(t *testing.T) {
+	t.Parallel()
+	for unit, has := range map[string][]string{
+		"trident.service":         {"Type=oneshot", "ExecStart=/usr/bin/trident commit", "WantedBy=multi-user.target"},
+		"trident-install.service": {"Type=oneshot", "ExecStart=/usr/bin/trident install"},
+		"trident-network.service": {"ExecStart=/usr/bin/trident start-network"},
+		"tridentd.service":        nil,
+		"tridentd.socket":         {"ListenStream=/run/trident/trident.sock"},
+	} {
+		text, err := os.ReadFile(filepath.Join("../../systemd", unit))
+		if err != nil {
+			t.Error(err)
+		}
+		lines := strings.Split(string(text), "\n")
+		for _, want := range has {
+			if !slices.Contains(lines, want) {
+				t.Errorf("%s has no line %s", unit, want)
+			}
+		}
 	}
 }
