@@ -64,7 +64,7 @@ func TestAStagedSourceWithoutAModeIsWrittenAsItWasThen(t *testing.T) {
 		}
 		manifest := filepath.Join(w.daemon.service.stagedDir(), manifestName)
 		text, err := os.ReadFile(manifest)
-		old := strings.ReplaceAll(string(text), `,"mode":"0600"`, "")
+		old := strings.ReplaceAll(string(text), `,"mode":"0644"`, "")
 		if err != nil || old == string(text) {
 			t.Fatalf("%s: %v", text, err)
 		}
