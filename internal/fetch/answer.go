@@ -142,7 +142,11 @@ func parseContentRange(s string) (from, to, size int64, ok bool) {
 
 // statusError is the error of an answer that brings nothing.
 func statusError(resp *http.Response) error {
-	err := fmt.Errorf("the server answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	server := "the server"
+	if leftOrigin(resp) {
+		server = resp.Request.URL.Host + ", reached by redirects,"
+	}
+	err := fmt.Errorf("%s answered %d %s", server, resp.StatusCode, http.StatusText(resp.StatusCode))
 	switch s := resp.StatusCode; {
 	case s == http.StatusNotFound || s == http.StatusGone:
 		return errkind.With(errkind.NotFound, err)

@@ -3,25 +3,40 @@ package fetch
 import (
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// ask sends a GET and follows redirects. We follow them ourselves: errors and
-// Referer headers of the library carry queries, which may be secret. An
-// Authorization in header is for the host of u and sent to no other.
+// ask sends a GET and follows redirects itself, because errors and Referer headers
+// of net/http carry queries, which may be secret. The first requests get the
+// Authorization of header, else the user and password of u. From the first
+// redirect to another scheme, host or port on, no request gets either, not even
+// one that leads back. Each request of the answer has, as in net/http, the
+// redirect that caused it as its Response.
 func ask(ctx context.Context, transport http.RoundTripper, u *url.URL, header http.Header) (*http.Response, error) {
-	first := u
+	auth := header.Get("Authorization")
+	if auth == "" && u.User != nil {
+		password, _ := u.User.Password()
+		auth = basicAuth(u.User.Username(), password)
+	}
+	start := originOf(u)
+	var redirect *http.Response
 	for range maxRedirects + 1 {
-		h := header.Clone()
-		if u.Scheme != first.Scheme || u.Host != first.Host {
-			h.Del("Authorization")
+		if originOf(u) != start {
+			auth = ""
 		}
-		resp, err := send(ctx, transport, u, h)
+		resp, err := send(ctx, transport, u, header, auth, redirect)
+		if err != nil && redirect != nil {
+			return nil, redirectedError{fmt.Errorf("%s redirects: %w", redact(redirect.Request.URL), err)}
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -32,15 +47,52 @@ func ask(ctx context.Context, transport http.RoundTripper, u *url.URL, header ht
 		_ = resp.Body.Close()
 		next, err := url.Parse(to)
 		if err != nil || len(to) > maxURL {
-			return nil, errkind.Errorf(errkind.Invalid, "%s redirects to what is no URL", redact(u))
+			return nil, errkind.Errorf(errkind.Invalid, "%s redirects to what is not a URL", redact(u))
 		}
 		next = u.ResolveReference(next)
-		if next.Scheme != "https" && (next.Scheme != "http" || u.Scheme == "https") {
+		if next.Scheme != "https" && (next.Scheme != "http" || u.Scheme == "https") || next.Hostname() == "" {
 			return nil, errkind.Errorf(errkind.Denied, "%s redirects to %s: only https, or http from http, is followed", redact(u), redact(next))
 		}
-		u = next
+		u, redirect = next, resp
 	}
 	return nil, errkind.Errorf(errkind.Invalid, "more than %d redirects", maxRedirects)
+}
+
+// redirectedError is a failure of a request that a redirect caused.
+type redirectedError struct{ error }
+
+func (e redirectedError) Unwrap() error { return e.error }
+
+// originOf returns the scheme, host and port of u in one spelling. Two spellings
+// of a name that only a resolver knows to be equal (a trailing dot, IDN) differ:
+// the error is then a login that fails, not a password that leaks.
+func originOf(u *url.URL) string {
+	host, port := u.Hostname(), u.Port()
+	if addr, err := netip.ParseAddr(host); err == nil {
+		host = addr.String()
+	}
+	host = strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, host)
+	if port == "" && u.Scheme == "http" {
+		port = "80"
+	} else if port == "" && u.Scheme == "https" {
+		port = "443"
+	}
+	return u.Scheme + "://[" + host + "]:" + port
+}
+
+// leftOrigin reports whether a redirect before resp led to another origin, even if
+// a later one led back.
+func leftOrigin(resp *http.Response) bool {
+	var origins []string
+	for r := resp; r != nil && r.Request != nil; r = r.Request.Response {
+		origins = append(origins, originOf(r.Request.URL))
+	}
+	return len(slices.Compact(origins)) > 1
 }
 
 func redirects(status int) bool {
@@ -51,20 +103,31 @@ func redirects(status int) bool {
 	return false
 }
 
-func send(ctx context.Context, transport http.RoundTripper, u *url.URL, header http.Header) (*http.Response, error) {
+func basicAuth(user, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+}
+
+// send sends one request. User and password in u are not sent.
+func send(ctx context.Context, transport http.RoundTripper, u *url.URL, header http.Header, auth string, redirect *http.Response) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
-	req.URL, req.Host, req.Header = u, u.Host, header
+	to := *u
+	to.User = nil
+	req.URL, req.Host, req.Header, req.Response = &to, u.Host, header.Clone(), redirect
+	if req.Header == nil {
+		req.Header = http.Header{}
+	}
+	req.Header.Del("Authorization")
+	if auth != "" {
+		req.Header.Set("Authorization", auth)
+	}
 	req.Header.Set("User-Agent", "trident")
 	req.Header.Set("Accept-Encoding", "identity")
-	if u.User != nil {
-		password, _ := u.User.Password()
-		req.SetBasicAuth(u.User.Username(), password)
-	}
 	resp, err := transport.RoundTrip(req)
 	if err == nil {
+		resp.Request = req
 		return resp, nil
 	}
 	if cert, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {

@@ -30,8 +30,9 @@ type registry struct {
 	transport http.RoundTripper
 	meter     *Meter
 
-	mu   sync.Mutex
-	auth string // the Authorization that was accepted last
+	mu       sync.Mutex
+	auth     string // the Authorization that was accepted last
+	answered bool   // in the scheme of base, which is the registry's from then on
 }
 
 // openRegistry finds the one layer of an artifact. With a pin it is that layer
@@ -161,7 +162,10 @@ func readAll(r io.Reader, most int64) ([]byte, error) {
 	return data, nil
 }
 
-// ask asks with what the registry accepted last, and logs in when it wants that.
+// ask asks with the Authorization that the registry accepted last, and logs in when
+// the registry itself demands that. A 401 of a host that the registry redirects to
+// is an error: that host's challenge could name a realm of its own for the
+// registry's password (the class of CVE-2020-15157).
 func (g *registry) ask(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
 	for again := false; ; again = true {
 		g.mu.Lock()
@@ -173,13 +177,22 @@ func (g *registry) ask(ctx context.Context, u *url.URL, header http.Header) (*ht
 			h.Set("Authorization", auth)
 		}
 		resp, err := ask(ctx, g.transport, &to, h)
-		if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(plain.RecordHeader[:]) == "HTTP/" && g.loopback() {
+		if g.speaksPlain(err) {
 			return g.askPlain(ctx, u, header)
 		}
-		if err != nil || resp.StatusCode != http.StatusUnauthorized {
-			return resp, err
+		if err != nil {
+			return nil, err
+		}
+		g.mu.Lock()
+		g.answered = true
+		g.mu.Unlock()
+		if resp.StatusCode != http.StatusUnauthorized {
+			return resp, nil
 		}
 		_ = resp.Body.Close()
+		if leftOrigin(resp) {
+			return nil, errkind.WithHint(statusError(resp), "Credentials go to %s only. If that host is the registry, name it in the URL.", g.base.Host)
+		}
 		err = g.refused()
 		if !again {
 			err = g.authenticate(ctx, resp.Header.Values("WWW-Authenticate"))
@@ -188,6 +201,16 @@ func (g *registry) ask(ctx context.Context, u *url.URL, header http.Header) (*ht
 			return nil, fmt.Errorf("log in to %s: %w", g.base.Host, err)
 		}
 	}
+}
+
+// speaksPlain reports whether err says that a registry on this machine answered the
+// first https request in http.
+func (g *registry) speaksPlain(err error) bool {
+	plain, ok := errors.AsType[tls.RecordHeaderError](err)
+	_, redirected := errors.AsType[redirectedError](err)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return ok && !redirected && !g.answered && string(plain.RecordHeader[:]) == "HTTP/" && g.loopback()
 }
 
 // askPlain speaks http from now on: a registry on this machine needs no TLS, as

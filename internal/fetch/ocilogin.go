@@ -46,7 +46,7 @@ func (g *registry) basic() string {
 	if user == "" && password == "" {
 		return ""
 	}
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+	return basicAuth(user, password)
 }
 
 // refused is the error of a registry that wants others than the credentials there are.
@@ -67,9 +67,9 @@ func (g *registry) accept(auth string) {
 
 // token gets a bearer token as registries hand them out.
 func (g *registry) token(ctx context.Context, params map[string]string, basic string) error {
-	u, err := url.Parse(params["realm"])
-	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || g.url("").Scheme != "http") {
-		return errkind.Errorf(errkind.Denied, "it sends for a token to %.100q, which is no https URL", params["realm"])
+	u, err := g.realm(params["realm"], basic != "")
+	if err != nil {
+		return err
 	}
 	q := u.Query()
 	for _, key := range []string{"service", "scope"} {
@@ -90,7 +90,10 @@ func (g *registry) token(ctx context.Context, params map[string]string, basic st
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusUnauthorized:
-		return g.refused()
+		if !leftOrigin(resp) {
+			return g.refused()
+		}
+		fallthrough
 	default:
 		return statusError(resp)
 	}
@@ -114,6 +117,27 @@ func (g *registry) token(ctx context.Context, params map[string]string, basic st
 	}
 	g.accept("Bearer " + t.Token)
 	return nil
+}
+
+// realm returns the URL of the token service that the registry named in its
+// challenge. Only a challenge over TLS may name another host, and only an https
+// one. A registry without TLS, which is on this machine, gets the credentials of
+// secret requests itself or nobody does.
+func (g *registry) realm(text string, secret bool) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil || len(text) > maxURL || u.Hostname() == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http" {
+		return nil, errkind.Errorf(errkind.Denied, "its token service %.100q is not an https URL", text)
+	}
+	base := g.url("")
+	switch {
+	case base.Scheme == "https" && u.Scheme != "https":
+		return nil, errkind.Errorf(errkind.Denied, "its token service %.100q is not an https URL", text)
+	case base.Scheme == "http" && secret && originOf(u) != originOf(base):
+		err := errkind.Errorf(errkind.Denied, "its token service %.100q is not the registry itself, which was reached without TLS", text)
+		return nil, errkind.WithHint(err, "Serve the registry over https, or let it issue tokens itself.")
+	}
+	u.Fragment = ""
+	return u, nil
 }
 
 // challengeParams reads key="value" pairs between commas.
@@ -162,7 +186,8 @@ func RegistryLogin(config []byte) (func(registry string) (user, password string)
 		}
 		key = strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
 		host, path, _ := strings.Cut(key, "/")
-		if path == "" || strings.HasPrefix(path, "v1") || strings.HasPrefix(path, "v2") {
+		switch strings.TrimSuffix(path, "/") { // any other path is a repository's, and not meant for the registry
+		case "", "v1", "v2":
 			logins[host] = l
 		}
 	}
