@@ -37,6 +37,7 @@ const (
 	Unavailable  Kind = "UNAVAILABLE"  // may work when tried again
 	Cancelled    Kind = "CANCELLED"    // the caller asked to stop
 	Timeout      Kind = "TIMEOUT"      // it took longer than allowed
+	TLS          Kind = "TLS"          // no TLS connection to a server: its certificate, its protocol
 	Unsupported  Kind = "UNSUPPORTED"  // this version of Trident cannot do it
 )
 
@@ -44,7 +45,7 @@ const (
 func All() []Kind {
 	return []Kind{
 		Internal, Invalid, NotFound, Exists, Precondition, Busy, Denied, Untrusted, Corrupt, Incompatible,
-		Forbidden, TooOld, Blocked, Unhealthy, NoSpace, TooLarge, Unavailable, Cancelled, Timeout, Unsupported,
+		Forbidden, TooOld, Blocked, Unhealthy, NoSpace, TooLarge, Unavailable, Cancelled, Timeout, TLS, Unsupported,
 	}
 }
 

@@ -83,7 +83,7 @@ func nameOfKind(kind Kind) Name {
 		return Name{HealthChecks, "HealthChecksFailed"}
 	case Precondition, Busy:
 		return Name{Category: Initialization}
-	case NoSpace, Unavailable, Cancelled, Timeout:
+	case NoSpace, Unavailable, TLS, Cancelled, Timeout:
 		return Name{Category: Servicing}
 	}
 	return Name{InternalFault, "Internal"}

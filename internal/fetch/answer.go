@@ -34,12 +34,20 @@ func (d *download) judgeWhole(resp *http.Response) (int64, error) {
 	}
 	validator, reason := strongValidator(resp.Header), error(ErrChanged)
 	if validator != "" && validator == d.part.rec.Validator {
-		reason = errkind.Errorf(errkind.Unavailable, "the server does not serve ranges")
+		reason = errkind.Errorf(errkind.Unavailable, "%s, and the server does not serve ranges, so the rest alone cannot be had", d.interruption())
 	}
 	if err := d.begin(validator, resp.ContentLength, reason); err != nil {
 		return 0, err
 	}
 	return resp.ContentLength, d.admit(resp.ContentLength)
+}
+
+// interruption says why there is a part only.
+func (d *download) interruption() string {
+	if d.broke == nil {
+		return "an earlier download was interrupted"
+	}
+	return fmt.Sprintf("the connection broke (%v)", d.broke)
 }
 
 // judgeRange accepts the range that was asked for, or the beginning of it, of
@@ -146,6 +154,11 @@ func statusError(resp *http.Response) error {
 	if leftOrigin(resp) {
 		server = resp.Request.URL.Host + ", reached by redirects,"
 	}
+	if resp.Request != nil {
+		if proxy, _ := resp.Request.Context().Value(proxyKey{}).(string); proxy != "" {
+			server += " (or the proxy " + proxy + ")"
+		}
+	}
 	err := fmt.Errorf("%s answered %d %s", server, resp.StatusCode, http.StatusText(resp.StatusCode))
 	switch s := resp.StatusCode; {
 	case s == http.StatusNotFound || s == http.StatusGone:
@@ -153,7 +166,7 @@ func statusError(resp *http.Response) error {
 	case s == http.StatusUnauthorized || s == http.StatusForbidden || s == http.StatusProxyAuthRequired:
 		return errkind.With(errkind.Denied, err)
 	case s == http.StatusTooManyRequests || s == http.StatusRequestTimeout || s == http.StatusTooEarly || s >= 500:
-		return retryError{err, retryAfter(resp.Header, time.Now())}
+		return retryError{error: err, after: retryAfter(resp.Header, time.Now())}
 	case s >= 400:
 		return errkind.With(errkind.Invalid, err)
 	}

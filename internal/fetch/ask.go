@@ -2,9 +2,7 @@ package fetch
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -109,7 +107,8 @@ func basicAuth(user, password string) string {
 
 // send sends one request. User and password in u are not sent.
 func send(ctx context.Context, transport http.RoundTripper, u *url.URL, header http.Header, auth string, redirect *http.Response) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+	var tried handshake
+	req, err := http.NewRequestWithContext(tried.trace(ctx), http.MethodGet, "/", nil)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
@@ -125,13 +124,12 @@ func send(ctx context.Context, transport http.RoundTripper, u *url.URL, header h
 	}
 	req.Header.Set("User-Agent", "trident")
 	req.Header.Set("Accept-Encoding", "identity")
+	proxy := proxyOf(transport, req)
+	req = req.WithContext(context.WithValue(req.Context(), proxyKey{}, proxy))
 	resp, err := transport.RoundTrip(req)
-	if err == nil {
-		resp.Request = req
-		return resp, nil
+	if err != nil {
+		return nil, failure(u, proxy, &tried, err)
 	}
-	if cert, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return nil, errkind.Errorf(errkind.Untrusted, "connect to %s: %w", u.Host, cert)
-	}
-	return nil, retryError{fmt.Errorf("ask %s: %w", u.Host, err), 0}
+	resp.Request = req
+	return resp, nil
 }

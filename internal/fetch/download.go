@@ -36,6 +36,8 @@ type download struct {
 	registry *layerSource // of an oci URL, else nil
 	part     *part
 	received int64     // bytes, by this call
+	pace     *pace     // at which they come
+	broke    error     // the last failure after which the source is asked again
 	told     time.Time // of the last progress
 }
 
@@ -49,6 +51,7 @@ func (d *download) run(ctx context.Context, path string) (_ Result, err error) {
 			err = d.explain(ctx, err)
 		}
 	}()
+	d.pace = new(pace)
 	if d.part, err = openPart(ctx, path, identity, d.every, d.touch); err != nil {
 		return Result{}, err
 	}

@@ -110,13 +110,13 @@ func (d *download) bringUpload(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	err := d.copy(newWatched(ctx, cancel, d.lim.Stall, &chunks{ctx: ctx, next: d.src.Upload}), end)
+	err := d.copy(newWatched(ctx, cancel, d.lim.Stall, d.pace, &chunks{ctx: ctx, next: d.src.Upload}), end)
 	switch {
 	case errors.Is(err, errLonger) && size < 0:
 		return errkind.Errorf(errkind.TooLarge, "it has more than %d bytes", end)
 	case errors.Is(err, errLonger):
 		return errkind.Errorf(errkind.Invalid, "more than the announced %d bytes came", size)
-	case errors.Is(err, errStalled):
+	case errors.Is(err, errStalled) || errors.Is(err, errSlow):
 		return errkind.With(errkind.Timeout, err)
 	case err != nil:
 		return err

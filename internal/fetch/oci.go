@@ -72,7 +72,7 @@ func (r *Ranges) findLayer(ctx context.Context) (Pin, error) {
 	defer timer.Stop()
 	pin, err := r.registry.layer(asking)
 	if err != nil && asking.Err() != nil && ctx.Err() == nil {
-		err = retryError{context.Cause(asking), 0}
+		err = retryError{error: context.Cause(asking)}
 	}
 	return pin, err
 }
@@ -154,7 +154,7 @@ func (g *registry) layer(ctx context.Context) (Pin, error) {
 func readAll(r io.Reader, most int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, most+1))
 	if err != nil {
-		return data, retryError{fmt.Errorf("read: %w", err), 0}
+		return data, retryError{error: fmt.Errorf("read: %w", err)}
 	}
 	if int64(len(data)) > most {
 		return data, errkind.Errorf(errkind.TooLarge, "it has more than %d bytes", most)

@@ -54,11 +54,12 @@ type Ranges struct {
 	meter *Meter
 	log   func(string)
 	wait  func(context.Context, time.Duration) error
+	pace  pace
 
 	file      *os.File // or
 	url       *url.URL
 	registry  *registry // of an oci URL, else nil
-	transport *http.Transport
+	transport http.RoundTripper
 }
 
 // OpenRanges asks origin what it has. The error has kind Unsupported if the
@@ -86,9 +87,12 @@ func openRanges(ctx context.Context, origin Origin, r *Ranges) (_ *Ranges, err e
 		r.name = u.Path
 		return r, r.explain(ctx, r.openFile(u.Path, origin.Pin))
 	}
-	r.transport = newTransport()
-	r.transport.DisableKeepAlives = false
-	r.transport.IdleConnTimeout = 30 * time.Second
+	if r.transport == nil {
+		t := newTransport()
+		t.DisableKeepAlives = false
+		t.IdleConnTimeout = 30 * time.Second
+		r.transport = t
+	}
 	r.name = redact(u)
 	if u.Scheme == "oci" {
 		return r, r.explain(ctx, r.openRegistry(ctx, u, origin))
@@ -110,8 +114,8 @@ func (r *Ranges) explain(ctx context.Context, err error) error {
 
 // Close gives back what the reader holds. Sections must not be read after it.
 func (r *Ranges) Close() error {
-	if r.transport != nil {
-		r.transport.CloseIdleConnections()
+	if t, ok := r.transport.(*http.Transport); ok {
+		t.CloseIdleConnections()
 	}
 	if r.file != nil {
 		return r.file.Close()
@@ -193,7 +197,7 @@ func (r *Ranges) Section(ctx context.Context, off, n int64) (io.ReadCloser, erro
 	if err := r.meter.admit(n); err != nil {
 		return nil, r.explain(ctx, err)
 	}
-	return &section{ctx: ctx, r: r, off: off, end: off + n, trial: trial{lim: r.lim, wait: r.wait, say: r.say}}, nil
+	return &section{ctx: ctx, r: r, off: off, end: off + n, trial: trial{lim: r.lim, wait: r.wait, say: r.say, hasSent: true}}, nil
 }
 
 type fileSection struct {
@@ -230,11 +234,13 @@ func (r *Ranges) say(format string, args ...any) {
 
 // trial counts the tries that brought little, and waits between them.
 type trial struct {
-	lim    Limits
-	wait   func(context.Context, time.Duration) error
-	say    func(string, ...any)
-	failed int
-	came   int64 // bytes since the last failure
+	lim     Limits
+	wait    func(context.Context, time.Duration) error
+	say     func(string, ...any)
+	failed  int
+	came    int64 // bytes since the last failure
+	hasSent bool  // the source has sent something before
+	broke   error // the last failure
 }
 
 // after returns nil, some time later, if what failed with err is to be tried again.
@@ -246,8 +252,8 @@ func (t *trial) after(ctx context.Context, err error) error {
 	if t.came >= goodProgress {
 		t.failed = 0
 	}
-	t.came = 0
-	if t.failed++; t.failed >= t.lim.Attempts {
+	t.came, t.broke = 0, err
+	if t.failed++; t.failed >= retry.most(t.lim.Attempts, t.hasSent) {
 		return errkind.Errorf(errkind.Unavailable, "given up after %d tries: %w", t.failed, err)
 	}
 	pause := pauseAfter(t.failed, retry.after)

@@ -66,7 +66,7 @@ func (s *section) read(p []byte) (int, error) {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
-		return 0, retryError{fmt.Errorf("read at byte %d: %w", s.off, err), 0}
+		return 0, retryError{error: fmt.Errorf("read at byte %d: %w", s.off, err)}
 	}
 	return n, nil
 }
@@ -78,22 +78,26 @@ func (s *section) open() error {
 	}
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	s.stop = func() { cancel(nil) }
-	timer := time.AfterFunc(s.r.lim.Stall, func() { cancel(errStalled) })
+	timer, asked := time.AfterFunc(s.r.lim.Stall, func() { cancel(errStalled) }), time.Now()
 	resp, err := s.r.askRange(ctx, s.off, s.end)
 	timer.Stop()
 	if err != nil {
 		if ctx.Err() != nil && s.ctx.Err() == nil {
-			err = retryError{context.Cause(ctx), 0}
+			err = retryError{error: context.Cause(ctx)}
 		}
 		return err
 	}
-	if err := s.r.judge(resp, s.off, s.end); err != nil {
+	err = s.r.judge(resp, s.off, s.end, s.broke)
+	if slow := s.r.pace.add(time.Since(asked), requestCredit); err == nil && slow != nil {
+		err = retryError{error: slow}
+	}
+	if err != nil {
 		_ = resp.Body.Close()
 		return err
 	}
 	body := resp.Body
 	s.stop = func() { _ = body.Close(); cancel(nil) }
-	s.body = newWatched(ctx, cancel, s.r.lim.Stall, body)
+	s.body = newWatched(ctx, cancel, s.r.lim.Stall, &s.r.pace, body)
 	return nil
 }
 
@@ -125,8 +129,9 @@ func (r *Ranges) askRange(ctx context.Context, off, end int64) (*http.Response, 
 }
 
 // judge accepts the range that was asked for, or the beginning of it, of the
-// content that is pinned.
-func (r *Ranges) judge(resp *http.Response, off, end int64) error {
+// content that is pinned. broke is the failure after which it was asked for again,
+// or nil.
+func (r *Ranges) judge(resp *http.Response, off, end int64, broke error) error {
 	if err := checkCoding(resp); err != nil {
 		return err
 	}
@@ -136,7 +141,7 @@ func (r *Ranges) judge(resp *http.Response, off, end int64) error {
 		if r.changed(resp) || resp.ContentLength >= 0 && resp.ContentLength != r.pin.Size {
 			return ErrChanged
 		}
-		return errNoRanges()
+		return errNoRanges(broke)
 	case http.StatusRequestedRangeNotSatisfiable:
 		return ErrChanged
 	default:
@@ -148,7 +153,7 @@ func (r *Ranges) judge(resp *http.Response, off, end int64) error {
 		return ErrChanged
 	case !ok || from != off || to >= end || resp.ContentLength >= 0 && resp.ContentLength != to-from+1:
 		err := fmt.Errorf("the server sent another range (%.100q) than bytes %d to %d", resp.Header.Get("Content-Range"), off, end-1)
-		return retryError{err, 0}
+		return retryError{error: err}
 	}
 	return nil
 }
@@ -164,8 +169,13 @@ func (r *Ranges) changed(resp *http.Response) bool {
 	return r.pin.Weak != "" && weakValidator(resp.Header) != r.pin.Weak
 }
 
-func errNoRanges() error {
+// errNoRanges is the error of a server that sends whole files only. broke, if not
+// nil, is why a part was asked for again.
+func errNoRanges(broke error) error {
 	err := errkind.Errorf(errkind.Unsupported, "the server does not serve ranges: it sent the whole file when a part of it was asked for")
+	if broke != nil {
+		err = errkind.Errorf(errkind.Unsupported, "the connection broke (%v), and the server does not serve the rest: it sent the whole file when a range was asked for", broke)
+	}
 	return errkind.WithHint(err, "Serve the image from a server that supports range requests (Accept-Ranges: bytes), or give a file.")
 }
 
@@ -195,7 +205,7 @@ func (r *Ranges) probe(ctx context.Context) (Pin, error) {
 	resp, err := r.askRange(ctx, 0, 1)
 	if err != nil {
 		if ctx.Err() != nil && outer.Err() == nil {
-			err = retryError{context.Cause(ctx), 0}
+			err = retryError{error: context.Cause(ctx)}
 		}
 		return Pin{}, err
 	}
@@ -206,7 +216,7 @@ func (r *Ranges) probe(ctx context.Context) (Pin, error) {
 	switch resp.StatusCode {
 	case http.StatusPartialContent:
 	case http.StatusOK:
-		return Pin{}, errNoRanges()
+		return Pin{}, errNoRanges(nil)
 	case http.StatusRequestedRangeNotSatisfiable:
 		return Pin{}, errkind.Errorf(errkind.Corrupt, "it is empty")
 	default:

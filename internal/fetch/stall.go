@@ -3,32 +3,84 @@ package fetch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"sync"
 	"time"
 )
 
-var errStalled = errors.New("no byte came for too long")
+// A source that sends less than leastRate bytes a second, on average over the
+// rateWindow that was spent waiting for it, is treated as one that sends nothing.
+// Modems of 9600 baud are as fast; no server that people wait for is slower.
+const (
+	leastRate  = 1 << 10
+	rateWindow = time.Minute
+	// requestCredit counts as bytes of each request that is answered, because an
+	// answer takes its time even if it has few bytes.
+	requestCredit = 8 << 10
+)
 
-// watched ends a context with errStalled when a Read takes too long; the reader
-// must heed that context. Time between reads, which is ours, does not count.
-type watched struct {
-	ctx   context.Context
-	r     io.Reader
-	timer *time.Timer
-	stall time.Duration
+var (
+	errStalled = errors.New("no byte came for too long")
+	errSlow    = fmt.Errorf("less than %d bytes a second came for %s", leastRate, rateWindow)
+)
+
+// pace is the rate of a source, over all requests to it. The time that we take
+// for our part, such as writing to a disk or keeping a bandwidth limit, does not
+// count.
+type pace struct {
+	mu     sync.Mutex
+	waited time.Duration // in the present window
+	came   int64         // bytes in it
 }
 
-func newWatched(ctx context.Context, cancel context.CancelCauseFunc, stall time.Duration, r io.Reader) *watched {
-	w := &watched{ctx, r, time.AfterFunc(stall, func() { cancel(errStalled) }), stall}
+// add takes how long came bytes were waited for, and returns errSlow at the end of a
+// window in which too few came.
+func (p *pace) add(waited time.Duration, came int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waited += waited
+	p.came += int64(came)
+	if p.waited < rateWindow {
+		return nil
+	}
+	slow := float64(p.came) < leastRate*p.waited.Seconds()
+	p.waited, p.came = 0, 0
+	if slow {
+		return errSlow
+	}
+	return nil
+}
+
+// watched ends a context with errStalled when a Read takes too long, and with
+// errSlow when too little comes; the reader must heed that context.
+type watched struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	r      io.Reader
+	timer  *time.Timer
+	stall  time.Duration
+	pace   *pace
+}
+
+func newWatched(ctx context.Context, cancel context.CancelCauseFunc, stall time.Duration, pace *pace, r io.Reader) *watched {
+	w := &watched{ctx, cancel, r, time.AfterFunc(stall, func() { cancel(errStalled) }), stall, pace}
 	w.timer.Stop()
 	return w
 }
 
 func (w *watched) Read(b []byte) (int, error) {
 	w.timer.Reset(w.stall)
+	begin := time.Now()
 	n, err := w.r.Read(b)
 	w.timer.Stop()
-	if err != nil && !errors.Is(err, io.EOF) && w.ctx.Err() != nil {
+	slow := w.pace.add(time.Since(begin), n)
+	switch {
+	case errors.Is(err, io.EOF):
+	case err == nil && slow != nil:
+		w.cancel(slow)
+		err = slow
+	case err != nil && w.ctx.Err() != nil:
 		err = context.Cause(w.ctx)
 	}
 	return n, err

@@ -23,6 +23,7 @@ const (
 	goodProgress = 1 << 20 // bytes after which earlier failures are forgotten
 	firstWait    = 500 * time.Millisecond
 	longestWait  = 30 * time.Second
+	dialAttempts = 4               // which take about 3 s when a server refuses
 	longestAsked = 2 * time.Minute // that a server may ask us to wait
 )
 
@@ -33,6 +34,17 @@ var errAgain = errors.New("begun again")
 type retryError struct {
 	error
 	after time.Duration // that the server asked us to wait
+	dial  bool          // there was no connection
+}
+
+// most returns how many tries in a row may fail. A server that cannot be connected
+// to at all is more likely named wrongly than about to come up, so that somebody
+// who waits for it is told soon; one that has sent something is waited for.
+func (e retryError) most(attempts int, hasSent bool) int {
+	if e.dial && !hasSent {
+		return min(attempts, dialAttempts)
+	}
+	return attempts
 }
 
 func (e retryError) Unwrap() error { return e.error }
@@ -42,11 +54,12 @@ func newTransport() *http.Transport {
 		Proxy: func(r *http.Request) (*url.URL, error) {
 			u, err := http.ProxyFromEnvironment(r)
 			if err != nil { // its text has the setting, and so a password, in it
-				return nil, errors.New("the proxy set in the environment is no valid URL")
+				return nil, errors.New("the proxy set in the environment is not a valid URL")
 			}
 			return u, nil
 		},
-		DialContext:            (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
+		OnProxyConnectResponse: onProxyConnectResponse,
+		DialContext:            (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    30 * time.Second,
 		DisableCompression:     true,
@@ -92,7 +105,8 @@ func (d *download) bringURL(ctx context.Context) error {
 		if d.received-before >= goodProgress {
 			failed = 0
 		}
-		if failed++; failed >= d.lim.Attempts {
+		d.broke = err
+		if failed++; failed >= retry.most(d.lim.Attempts, d.part.size > 0 || d.received > 0) {
 			return errkind.Errorf(errkind.Unavailable, "given up after %d tries: %w", failed, err)
 		}
 		pause := pauseAfter(failed, retry.after)
@@ -117,28 +131,31 @@ func (d *download) attempt(ctx context.Context) error {
 		return nil // only the end of the last call was missing
 	}
 	if d.part.size > 0 && d.part.rec.Validator == "" {
-		reason := errkind.Errorf(errkind.Unavailable, "the server does not say which version of the file it sends, so it cannot be gone on with")
+		reason := errkind.Errorf(errkind.Unavailable, "%s, and the server does not say which version of the file it sends, so the rest alone cannot be asked for", d.interruption())
 		if err := d.begin("", -1, reason); err != nil {
 			return err
 		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	timer := time.AfterFunc(d.lim.Stall, func() { cancel(errStalled) })
+	timer, asked := time.AfterFunc(d.lim.Stall, func() { cancel(errStalled) }), time.Now()
 	resp, err := d.ask(ctx)
 	timer.Stop()
 	if err != nil {
 		if ctx.Err() != nil {
-			err = retryError{context.Cause(ctx), 0}
+			err = retryError{error: context.Cause(ctx)}
 		}
 		return err
 	}
 	defer resp.Body.Close()
+	if err := d.pace.add(time.Since(asked), requestCredit); err != nil {
+		return retryError{error: err}
+	}
 	end, err := d.judge(resp)
 	if err != nil {
 		return err
 	}
-	return d.take(newWatched(ctx, cancel, d.lim.Stall, resp.Body), end)
+	return d.take(newWatched(ctx, cancel, d.lim.Stall, d.pace, resp.Body), end)
 }
 
 // take stores a body that brings the part to end bytes (-1: not known).
@@ -156,13 +173,13 @@ func (d *download) take(body io.Reader, end int64) error {
 		// Which of the two was true cannot be known, so nothing is kept.
 		return errors.Join(errkind.Errorf(errkind.Corrupt, "more than the announced %d bytes came", end), d.part.restart("", -1))
 	case atSource:
-		return retryError{fmt.Errorf("read: %w", lost.error), 0}
+		return retryError{error: fmt.Errorf("read: %w", lost.error)}
 	case err != nil:
 		return err
 	case end >= 0 && d.part.size < end:
-		return retryError{fmt.Errorf("read: %w", io.ErrUnexpectedEOF), 0}
+		return retryError{error: fmt.Errorf("read: %w", io.ErrUnexpectedEOF)}
 	case d.part.rec.Size >= 0 && d.part.size < d.part.rec.Size:
-		return retryError{fmt.Errorf("the server sent the range up to byte %d only", end), 0}
+		return retryError{error: fmt.Errorf("the server sent the range up to byte %d only", end)}
 	}
 	return nil
 }

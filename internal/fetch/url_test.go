@@ -173,7 +173,7 @@ func TestHTTPSIsVerifiedAndNeverBecomesHTTP(t *testing.T) {
 	t.Cleanup(safe.Close)
 
 	_, err := newRig(t, Source{URL: safe.URL + "/x"}).get(t)
-	wantKind(t, err, errkind.Untrusted, "certificate")
+	wantKind(t, err, errkind.TLS, "certificate")
 
 	trusting := newTransport()
 	trusting.TLSClientConfig.RootCAs = safe.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
@@ -191,7 +191,7 @@ func TestHTTPSIsVerifiedAndNeverBecomesHTTP(t *testing.T) {
 	old.StartTLS()
 	t.Cleanup(old.Close)
 	_, err = newRig(t, Source{URL: old.URL}).get(t)
-	wantKind(t, err, errkind.Unavailable, "protocol version")
+	wantKind(t, err, errkind.TLS, "protocol version")
 }
 
 func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {

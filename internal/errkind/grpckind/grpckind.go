@@ -64,6 +64,7 @@ func table() []row {
 		{errkind.TooOld, codes.FailedPrecondition},
 		{errkind.Blocked, codes.FailedPrecondition},
 		{errkind.Untrusted, codes.FailedPrecondition},
+		{errkind.TLS, codes.FailedPrecondition},
 		{errkind.Corrupt, codes.DataLoss},
 		{errkind.Busy, codes.Aborted},
 		{errkind.Unhealthy, codes.Aborted},

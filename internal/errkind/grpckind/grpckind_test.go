@@ -46,6 +46,7 @@ func TestEveryKindHasItsCode(t *testing.T) {
 		errkind.NoSpace: codes.ResourceExhausted, errkind.TooLarge: codes.ResourceExhausted,
 		errkind.Unavailable: codes.Unavailable, errkind.Cancelled: codes.Canceled,
 		errkind.Timeout: codes.DeadlineExceeded, errkind.Unsupported: codes.Unimplemented,
+		errkind.TLS: codes.FailedPrecondition,
 	}
 	got := map[errkind.Kind]codes.Code{}
 	for _, kind := range errkind.All() {
