@@ -8,6 +8,7 @@ import "slices"
 func capabilities(services bool) []string {
 	out := []string{
 		"config-handles",    // HandleService.OpenConfig, and the calls that take what it gives
+		"fetch-timeout",     // Source.fetch_timeout in SelfService.Stage and Upgrade; with stream-disk, the request header trident-image-timeout
 		"host-status",       // HostService.GetHost, and all of upstream's StatusService
 		"host-validation",   // HostService.ValidateConfig: all findings with their places
 		"image-handles",     // HandleService.OpenImage

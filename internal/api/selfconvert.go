@@ -27,6 +27,10 @@ func (s *selfServer) sourceFromWire(stream context.Context, in *selfv1.Source, r
 			return out, errkind.Errorf(errkind.Invalid, "read the request: sha256 is %.80q, which is not 64 hexadecimal digits", sum)
 		}
 	}
+	var err error
+	if out.Timeout, err = durationFromWire("fetch_timeout", in.GetFetchTimeout()); err != nil {
+		return out, err
+	}
 	switch from := in.GetFrom().(type) {
 	case nil:
 		return out, errkind.Errorf(errkind.Invalid, "read the request: it does not say where the image comes from (a url, a path or an upload)")

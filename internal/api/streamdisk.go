@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/metadata"
 
@@ -19,6 +20,7 @@ import (
 const (
 	rateHeader   = "trident-image-bytes-per-second"
 	budgetHeader = "trident-image-data-budget" // bytes
+	timeHeader   = "trident-image-timeout"     // seconds
 )
 
 type streamingServer struct {
@@ -45,6 +47,10 @@ func (s *streamingServer) StreamDisk(req *tridentv1.StreamDiskRequest, stream se
 	if err != nil {
 		return err
 	}
+	seconds, err := numberFromWire(stream.Context(), timeHeader, "seconds")
+	if err != nil {
+		return err
+	}
 	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
 		hash, err := imageHashFromWire(req)
 		if err != nil {
@@ -52,19 +58,28 @@ func (s *streamingServer) StreamDisk(req *tridentv1.StreamDiskRequest, stream se
 		}
 		return s.host.StreamDisk(ctx, servicing.StreamRequest{
 			URL: req.GetImageUrl(), SHA384: hash, CallerReboots: callerReboots, BytesPerSecond: rate, DataBudget: budget,
+			Timeout: time.Duration(min(seconds, int64(maxFetchTime/time.Second))) * time.Second,
 		})
 	})
 }
 
+// maxFetchTime is more than anybody waits for an image.
+const maxFetchTime = 365 * 24 * time.Hour
+
 // bytesFromWire is a number of bytes in a request header; 0 where it is not there.
 func bytesFromWire(ctx context.Context, header string) (int64, error) {
+	return numberFromWire(ctx, header, "bytes")
+}
+
+// numberFromWire is a number in a request header; 0 where it is not there.
+func numberFromWire(ctx context.Context, header, unit string) (int64, error) {
 	given := metadata.ValueFromIncomingContext(ctx, header)
 	if len(given) == 0 {
 		return 0, nil
 	}
 	n, err := strconv.ParseInt(given[0], 10, 64)
 	if len(given) > 1 || err != nil || n < 1 {
-		return 0, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %s must be there once, as a number of bytes from 1 on", header), header)
+		return 0, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %s must be there once, as a number of %s from 1 on", header, unit), header)
 	}
 	return n, nil
 }

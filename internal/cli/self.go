@@ -33,6 +33,7 @@ type sourceOptions struct {
 	source string
 	onHost bool
 	sha256 string
+	within time.Duration
 }
 
 const sourceLong = `SOURCE is an http or https URL, which the daemon gets, or a file. A file is sent
@@ -41,14 +42,17 @@ to the daemon, so that it may be anywhere, also behind a forwarded socket; with
 
 func (o *sourceOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.onHost, "on-host", false, "SOURCE is a file on the host")
+	flags.DurationVar(&o.within, "fetch-timeout", 0, "how long the daemon may take to get a URL (default no limit)")
 	flags.StringVar(&o.sha256, "sha256", "", "the SHA-256 that the whole file must have; the signature is checked in any case")
 }
 
 // open returns the source, and the file to close if there is one to send.
 func (o *sourceOptions) open() (s client.Source, close func() error, err error) {
-	s, close = client.Source{SHA256: o.sha256}, func() error { return nil }
+	s, close = client.Source{SHA256: o.sha256, FetchTimeout: o.within}, func() error { return nil }
 	scheme, _, isURL := strings.Cut(o.source, "://")
 	switch {
+	case o.within < 0:
+		err = errkind.Errorf(errkind.Invalid, "--fetch-timeout %s is negative", o.within)
 	case isURL && (scheme == "http" || scheme == "https"):
 		s.URL = o.source
 		if o.onHost {

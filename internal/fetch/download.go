@@ -132,6 +132,9 @@ func sameFile(path, part string) error {
 
 // explain says what was being done, and gives an end from outside its kind.
 func (d *download) explain(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = context.Cause(ctx)
+	}
 	err = fmt.Errorf("fetch %s: %w", d.name, err)
 	switch {
 	case ctx.Err() == nil:
@@ -230,6 +233,6 @@ func wait(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }

@@ -16,6 +16,7 @@ package fetch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -86,6 +87,15 @@ func Download(ctx context.Context, src Source, part string, lim Limits, progress
 		transport: newTransport(), wait: wait, free: freeSpace, every: checkpoint, touch: func(string) error { return nil },
 	}
 	return d.run(ctx, part)
+}
+
+// WithTimeout returns a context for fetches that may take d in all; 0 is no limit.
+// One that is not over by then fails with kind Timeout.
+func WithTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if d <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, d, fmt.Errorf("it was not finished within %s, the time that was allowed for it", d))
 }
 
 func (l Limits) withDefaults() Limits {

@@ -37,8 +37,8 @@ type Spec struct {
 	Health Health `key:"health" change:"none"`
 	// Switches for development and tests, of which any may disappear. They are read by name where they act; one that
 	// is not known does nothing. Beside upstream's there are imageBytesPerSecond and imageDataBudget, in bytes, which bound
-	// what the image of one servicing costs, and trialTime (systemd.time(7), 15min), after which a new system that nobody
-	// has confirmed reboots into the one before.
+	// what the image of one servicing costs, fetchTimeout, the seconds that each step may take that fetches, and trialTime
+	// (systemd.time(7), 15min), after which a new system that nobody has confirmed reboots into the one before.
 	InternalParams map[string]any `key:"internalParams" change:"none"`
 }
 

@@ -226,6 +226,40 @@ func (r *Runner) Cancel(ctx context.Context, id string) (Operation, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.cancel(ctx, op)
+}
+
+// Preempt cancels the operation that has not settled, if yields says so of it as it
+// is at that moment, and waits until what it did is taken back. It returns nil, too,
+// when no operation runs or the one that runs does not yield.
+func (r *Runner) Preempt(ctx context.Context, yields func(Operation) bool) error {
+	if err := r.Resumed(ctx); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	a := r.active
+	if a == nil || a.kind == nil || a.op.Phase == Undoing || r.last(a) || !yields(a.op) {
+		r.mu.Unlock()
+		return nil
+	}
+	op, err := r.cancel(ctx, a.op)
+	r.mu.Unlock()
+	for err == nil && !op.Phase.Settled() {
+		changed := r.Changed()
+		if op, err = r.Get(ctx, op.ID); err != nil || op.Phase.Settled() {
+			break
+		}
+		if r.ctx.Err() != nil {
+			return ErrDetached
+		}
+		err = r.await(ctx, changed)
+	}
+	return err
+}
+
+// cancel is Cancel of an operation that was read. The caller holds r.mu.
+func (r *Runner) cancel(ctx context.Context, op Operation) (Operation, error) {
+	id := op.ID
 	if op.Phase == Stuck && r.stuck == id && r.active == nil {
 		return r.unstick(ctx, op)
 	}

@@ -113,6 +113,8 @@ type Source struct {
 	URL, Path string
 	Upload    *Upload
 	SHA256    string // of the file, hexadecimal; optional
+	// Timeout bounds how long getting the image may take; 0 is no limit.
+	Timeout time.Duration
 }
 
 // An Upload is an image that a caller sends.
@@ -183,7 +185,7 @@ func (s *Service) Activate(ctx context.Context, version string, t Trial) (id str
 }
 
 // Rollback begins to return to the version before the active one, or to the
-// base.
+// base. An operation that only fetches yet is cancelled for it.
 func (s *Service) Rollback(ctx context.Context, t Trial) (id string, err error) {
 	t.AllowDowngrade, t.AllowReadOnlyUsr = true, true
 	r, err := s.newRecord(t)
@@ -191,11 +193,20 @@ func (s *Service) Rollback(ctx context.Context, t Trial) (id string, err error) 
 		return "", fmt.Errorf("roll trident back: %w", err)
 	}
 	target, err := s.rollbackTarget(ctx)
+	if err == nil {
+		err = s.Runner.Preempt(ctx, s.OnlyFetches)
+	}
 	if err != nil {
 		return "", fmt.Errorf("roll trident back: %w", err)
 	}
 	r.Version, r.Base, r.Back, r.Note = target.version, target.base, true, target.note
 	return id0(s.rollback(ctx, "roll trident back to "+target.String(), r))
+}
+
+// OnlyFetches reports whether op is of this package and has done nothing but get
+// its image.
+func (s *Service) OnlyFetches(op operation.Operation) bool {
+	return (op.Kind == "self-upgrade" || op.Kind == "self-stage") && op.Step == "fetch"
 }
 
 // retries is how often a base is tried that fails.
@@ -267,7 +278,7 @@ func (s *Service) now() time.Time {
 }
 
 func (s *Service) begin(ctx context.Context, start operation.Starter[record], summary string, src Source, r record) (string, error) {
-	r.Source = source{URL: src.URL, Path: src.Path, SHA256: src.SHA256}
+	r.Source = source{URL: src.URL, Path: src.Path, SHA256: src.SHA256, Timeout: src.Timeout}
 	if err := src.check(); err != nil {
 		return "", err
 	}

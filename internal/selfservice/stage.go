@@ -27,6 +27,8 @@ type source struct {
 	Upload     string `json:"upload"` // a name that only the process which took the upload knows
 	UploadSize int64  `json:"upload_size"`
 	SHA256     string `json:"sha256"`
+	// Timeout bounds the step fetch, each time that a daemon begins it.
+	Timeout time.Duration `json:"timeout"`
 }
 
 // String names the source without the secrets that a URL may have.
@@ -57,6 +59,8 @@ func (src Source) check() error {
 		return errkind.Errorf(errkind.Invalid, "one source is needed (a URL, a path or an upload), not %d", n)
 	case src.Path != "" && !filepath.IsAbs(src.Path):
 		return errkind.Errorf(errkind.Invalid, "the path %.200q is not absolute", src.Path)
+	case src.Timeout < 0:
+		return errkind.Errorf(errkind.Invalid, "the time for fetching, %s, must not be negative", src.Timeout)
 	case src.Upload != nil && (src.Upload.Size <= 0 || src.Upload.Size > maxImage):
 		return errkind.Errorf(errkind.Invalid, "an upload of %d bytes: it must be between 1 byte and %d", src.Upload.Size, maxImage)
 	}
@@ -88,6 +92,8 @@ func (s *Service) fetch(ctx context.Context, r *opRun) error {
 		src.Upload = u.(*Upload).Chunks
 		defer s.uploads.Delete(r.State.Source.Upload)
 	}
+	ctx, cancel := fetch.WithTimeout(ctx, r.State.Source.Timeout)
+	defer cancel()
 	say := func(line string) { r.Logf(slog.LevelInfo, "%s", line) }
 	return s.touch("fetch", func() error {
 		_, err := fetch.Download(ctx, src, s.partPath(r.ID), fetch.Limits{MaxSize: maxImage}, r.ProgressKept, say)

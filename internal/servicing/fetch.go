@@ -34,6 +34,8 @@ func (s *Service) fetch(ctx context.Context, r *opRun) error {
 	if err := s.copySources(ctx, w.sources()); err != nil {
 		return errkind.WithName(err, dynamic)
 	}
+	ctx, cancel := fetchTime(ctx, w.asked)
+	defer cancel()
 	return s.resolve(ctx, r, w)
 }
 

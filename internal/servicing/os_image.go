@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
@@ -27,7 +28,14 @@ import (
 const (
 	paramRate   = "imageBytesPerSecond"
 	paramBudget = "imageDataBudget"
+	// paramTimeout is how many seconds each step that fetches may take.
+	paramTimeout = "fetchTimeout"
 )
+
+// fetchTime bounds a step that fetches, as the configuration says.
+func fetchTime(ctx context.Context, c *hostconfig.Config) (context.Context, context.CancelFunc) {
+	return fetch.WithTimeout(ctx, time.Duration(min(number(c, paramTimeout), 1<<30))*time.Second)
+}
 
 // openImage opens the image that the record pins, or the one that is there now.
 func (s osService) openImage(ctx context.Context, r *osRun, c *hostconfig.Config) (*image.Image, *fetch.Meter, error) {
@@ -61,6 +69,8 @@ func (s osService) look(ctx context.Context, r *osRun) (err error) {
 			return err
 		}
 	}
+	ctx, cancel := fetchTime(ctx, c)
+	defer cancel()
 	i, meter, err := s.openImage(ctx, r, c)
 	if err != nil {
 		return err

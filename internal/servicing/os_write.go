@@ -72,6 +72,8 @@ func (s osService) write(ctx context.Context, r *osRun) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := fetchTime(ctx, c)
+	defer cancel()
 	i, meter, err := s.openImage(ctx, r, c)
 	if err != nil {
 		return err

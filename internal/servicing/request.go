@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -94,7 +95,11 @@ func (s *Service) decideFinalize(st state, callerReboots bool) (decision, error)
 }
 
 // Rollback begins to go back one step of the chain (see Chain).
+// An operation that only fetches yet is cancelled for it.
 func (s *Service) Rollback(ctx context.Context, req RollbackRequest) (operationID string, err error) {
+	if err := s.endFetch(ctx, req); err != nil {
+		return "", wrap("roll back", err)
+	}
 	id, err := s.decide(ctx, func(st state) (decision, error) {
 		if !req.Stage && !req.Finalize {
 			return nil, errkind.Errorf(errkind.Invalid, "neither staging nor finalizing is allowed")
@@ -113,6 +118,25 @@ func (s *Service) Rollback(ctx context.Context, req RollbackRequest) (operationI
 		return nil, st.noRollback(req.Stage)
 	})
 	return id, wrap("roll back", err)
+}
+
+// endFetch cancels an operation that has not changed what the host runs and waits for
+// bytes of a server, and waits until it is taken back, so that no server can keep
+// the host from going back. It does nothing if there is nothing to go back to.
+func (s *Service) endFetch(ctx context.Context, req RollbackRequest) error {
+	chain, err := s.Chain(ctx)
+	if err != nil || len(chain) == 0 || !req.Stage || req.Kind != "" && req.Kind != chain[0].Kind {
+		return err
+	}
+	return s.Runner.Preempt(ctx, func(op operation.Operation) bool {
+		switch op.Kind {
+		case opUpdate, opUpdateStage:
+			return op.Step == "begin" || op.Step == "fetch"
+		case opABUpdate, opABUpdateStage: // the slot that is written is not the one that runs
+			return slices.Contains([]string{"begin", "image", "write"}, op.Step)
+		}
+		return s.Self.OnlyFetches(op)
+	})
 }
 
 func (s *Service) decideRollback(ctx context.Context, st state, req RollbackRequest) (decision, error) {
@@ -172,7 +196,7 @@ func (s *Service) decideAny(ctx context.Context, weigh func(state) (decision, er
 	defer s.begin.Unlock()
 	if id, busy := s.Runner.Active(); busy { // what it is about to change need not be looked at
 		return "", errkind.WithHint(errkind.Errorf(errkind.Busy, "another operation is running: %s", id),
-			"follow it with: trident operation watch %s", id)
+			"follow it with: trident operation watch %s; end it with: trident operation cancel %s", id, id)
 	}
 	st, err := s.state(ctx)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
@@ -26,6 +27,8 @@ type StreamRequest struct {
 	// BytesPerSecond and DataBudget bound how fast the image may come, and what it
 	// may cost in all, in bytes; 0 is no limit.
 	BytesPerSecond, DataBudget int64
+	// Timeout bounds how long each step that reads the image may take; 0 is no limit.
+	Timeout time.Duration
 }
 
 // Ignored stands for a hash that nobody checks.
@@ -48,6 +51,8 @@ type streamRecord struct {
 	Rate          int64     `json:"rate"`   // bytes per second
 	Budget        int64     `json:"budget"` // bytes, of which
 	Used          int64     `json:"used"`   // the image has cost so far
+	// Timeout bounds each step that reads the image.
+	Timeout time.Duration `json:"timeout"`
 }
 
 type streamRun = operation.Run[streamRecord]
@@ -71,7 +76,7 @@ func (s streamService) steps() []operation.Step[streamRecord] {
 func (s *Service) StreamDisk(ctx context.Context, req StreamRequest) (operationID string, err error) {
 	id, err := s.decide(ctx, func(st state) (decision, error) {
 		r := streamRecord{
-			URL: req.URL, Want: strings.ToLower(req.SHA384), CallerReboots: req.CallerReboots, Rate: req.BytesPerSecond, Budget: req.DataBudget,
+			URL: req.URL, Want: strings.ToLower(req.SHA384), CallerReboots: req.CallerReboots, Rate: req.BytesPerSecond, Budget: req.DataBudget, Timeout: req.Timeout,
 		}
 		return func(ctx context.Context) (operation.Operation, error) {
 			return s.stream(ctx, "write a disk from an image", r)
@@ -81,7 +86,9 @@ func (s *Service) StreamDisk(ctx context.Context, req StreamRequest) (operationI
 }
 
 // withImage opens the image while use runs, and notes what that has cost.
-func (s streamService) withImage(ctx context.Context, r *streamRun, use func(*metered) error) (err error) {
+func (s streamService) withImage(ctx context.Context, r *streamRun, use func(context.Context, *metered) error) (err error) {
+	ctx, cancel := fetch.WithTimeout(ctx, r.State.Timeout)
+	defer cancel()
 	digest := r.State.Want
 	if r.State.SHA384 != "" {
 		digest = r.State.SHA384
@@ -94,7 +101,7 @@ func (s streamService) withImage(ctx context.Context, r *streamRun, use func(*me
 	}
 	defer func() { err = errors.Join(err, i.Close()) }()
 	i.LimitWindow(r.State.Window)
-	return use(&metered{i, meter})
+	return use(ctx, &metered{i, meter})
 }
 
 // metered is an image, and what it costs.
@@ -108,7 +115,7 @@ func (s streamService) look(ctx context.Context, r *streamRun) error {
 	if err := osService(s).safeToInstall(); err != nil {
 		return err
 	}
-	return s.withImage(ctx, r, func(i *metered) error { return s.fits(ctx, r, i) })
+	return s.withImage(ctx, r, func(ctx context.Context, i *metered) error { return s.fits(ctx, r, i) })
 }
 
 func (s streamService) fits(ctx context.Context, r *streamRun, i *metered) (err error) {
@@ -175,7 +182,7 @@ func (s streamService) device(r *streamRun) (blockdev.Device, error) {
 
 // write writes every partition to its place on the disk, whose old table goes first.
 func (s streamService) write(ctx context.Context, r *streamRun) error {
-	return s.withImage(ctx, r, func(i *metered) error { return s.writeParts(ctx, r, i) })
+	return s.withImage(ctx, r, func(ctx context.Context, i *metered) error { return s.writeParts(ctx, r, i) })
 }
 
 func (s streamService) writeParts(ctx context.Context, r *streamRun, i *metered) (err error) {
@@ -277,7 +284,7 @@ func wipeTable(dev blockdev.Device) error {
 
 // table writes the partition table of the image, fitted to the disk.
 func (s streamService) table(ctx context.Context, r *streamRun) error {
-	return s.withImage(ctx, r, func(i *metered) error { return s.writeTable(ctx, r, i) })
+	return s.withImage(ctx, r, func(ctx context.Context, i *metered) error { return s.writeTable(ctx, r, i) })
 }
 
 func (s streamService) writeTable(ctx context.Context, r *streamRun, i *metered) (err error) {

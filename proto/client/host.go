@@ -2,7 +2,9 @@ package client
 
 import (
 	"context"
+	"math"
 	"strconv"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -43,6 +45,9 @@ type How struct {
 	// come and what it may cost in all, in bytes; 0 is no limit. For the others the
 	// configuration has them.
 	BytesPerSecond, DataBudget int64
+	// FetchTimeout, of StreamDisk, bounds how long each step that reads the image may
+	// take, in whole seconds; 0 is no limit.
+	FetchTimeout time.Duration
 
 	// forgotten: what is booted then knows nothing of the operation.
 	forgotten bool
@@ -197,6 +202,12 @@ func (h Host) StreamDisk(ctx context.Context, url, hash string, how How, fn func
 	how.forgotten = true
 	limits := map[string]int64{"trident-image-bytes-per-second": how.BytesPerSecond, "trident-image-data-budget": how.DataBudget}
 	return h.service(ctx, how, fn, func(ctx context.Context, l *link) (servicingStream, error) {
+		if how.FetchTimeout != 0 {
+			if !l.can("fetch-timeout") {
+				return nil, lacks(h.c.target, l.server.GetServerVersion(), []string{"fetch-timeout"})
+			}
+			ctx = metadata.AppendToOutgoingContext(ctx, "trident-image-timeout", strconv.FormatFloat(math.Ceil(how.FetchTimeout.Seconds()), 'f', 0, 64))
+		}
 		for header, bytes := range limits {
 			switch {
 			case bytes == 0:

@@ -3,6 +3,9 @@ package client
 import (
 	"context"
 	"io"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
@@ -22,12 +25,20 @@ type Source struct {
 	SHA256 string
 	// SHA384 is the same, 96 digits, for OpenImage, which does not take SHA256.
 	SHA384 string
+	// FetchTimeout bounds how long the daemon may take to get the URL; 0 is no limit.
+	FetchTimeout time.Duration
 }
 
-// message is the source for calls over one link: an image that was opened over
-// another one is not there.
-func (s Source) message(l *link) (*selfv1.Source, error) {
+// message is the source for calls over one link to target: an image that was
+// opened over another link is not there.
+func (s Source) message(target string, l *link) (*selfv1.Source, error) {
 	m := &selfv1.Source{Sha256: s.SHA256}
+	if s.FetchTimeout != 0 {
+		if !l.can("fetch-timeout") {
+			return nil, lacks(target, l.server.GetServerVersion(), []string{"fetch-timeout"})
+		}
+		m.FetchTimeout = durationpb.New(s.FetchTimeout)
+	}
 	switch {
 	case s.Image != nil:
 		handle, err := s.Image.on(l)
@@ -74,7 +85,7 @@ func (c *Client) Remove(ctx context.Context, version string) error {
 // it hands to fn and returns is as in Watch.
 func (c *Client) Stage(ctx context.Context, source Source, allowDowngrade bool, fn func(*Event)) (*Operation, error) {
 	return c.run(ctx, source, fn, func(ctx context.Context, l *link) (*call, error) {
-		from, err := source.message(l)
+		from, err := source.message(c.target, l)
 		if err != nil {
 			return nil, err
 		}
@@ -95,7 +106,7 @@ func (c *Client) Stage(ctx context.Context, source Source, allowDowngrade bool, 
 // and returns is as in Watch.
 func (c *Client) Upgrade(ctx context.Context, source Source, trial *Trial, fn func(*Event)) (*Operation, error) {
 	return c.run(ctx, source, fn, func(ctx context.Context, l *link) (*call, error) {
-		from, err := source.message(l)
+		from, err := source.message(c.target, l)
 		if err != nil {
 			return nil, err
 		}

@@ -88,7 +88,11 @@ type Source struct {
 	From isSource_From `protobuf_oneof:"from"`
 	// The SHA-256 that the whole file must have, 64 hexadecimal digits; optional.
 	// The signature is checked in any case.
-	Sha256        string `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Sha256 string `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// How long getting the image may take in all, of a url; counted anew when the
+	// daemon restarts meanwhile. Default: no limit but a least rate. Needs the
+	// capability fetch-timeout.
+	FetchTimeout  *durationpb.Duration `protobuf:"bytes,6,opt,name=fetch_timeout,json=fetchTimeout,proto3" json:"fetch_timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -171,6 +175,13 @@ func (x *Source) GetSha256() string {
 		return x.Sha256
 	}
 	return ""
+}
+
+func (x *Source) GetFetchTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.FetchTimeout
+	}
+	return nil
 }
 
 type isSource_From interface {
@@ -1668,13 +1679,14 @@ var File_trident_self_v1_self_proto protoreflect.FileDescriptor
 
 const file_trident_self_v1_self_proto_rawDesc = "" +
 	"\n" +
-	"\x1atrident/self/v1/self.proto\x12\x0ftrident.self.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&trident/operations/v1/operations.proto\"\xaa\x01\n" +
+	"\x1atrident/self/v1/self.proto\x12\x0ftrident.self.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&trident/operations/v1/operations.proto\"\xea\x01\n" +
 	"\x06Source\x12\x12\n" +
 	"\x03url\x18\x01 \x01(\tH\x00R\x03url\x12\x14\n" +
 	"\x04path\x18\x02 \x01(\tH\x00R\x04path\x121\n" +
 	"\x06upload\x18\x03 \x01(\v2\x17.trident.self.v1.UploadH\x00R\x06upload\x12#\n" +
 	"\fimage_handle\x18\x05 \x01(\x03H\x00R\vimageHandle\x12\x16\n" +
-	"\x06sha256\x18\x04 \x01(\tR\x06sha256B\x06\n" +
+	"\x06sha256\x18\x04 \x01(\tR\x06sha256\x12>\n" +
+	"\rfetch_timeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\ffetchTimeoutB\x06\n" +
 	"\x04from\"\x1c\n" +
 	"\x06Upload\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x03R\x04size\"\xc5\x01\n" +
@@ -1832,54 +1844,55 @@ var file_trident_self_v1_self_proto_goTypes = []any{
 }
 var file_trident_self_v1_self_proto_depIdxs = []int32{
 	2,  // 0: trident.self.v1.Source.upload:type_name -> trident.self.v1.Upload
-	26, // 1: trident.self.v1.Trial.soak:type_name -> google.protobuf.Duration
-	26, // 2: trident.self.v1.Trial.deadline:type_name -> google.protobuf.Duration
-	24, // 3: trident.self.v1.StageRequest.start:type_name -> trident.self.v1.StageRequest.Start
-	27, // 4: trident.self.v1.StageResponse.event:type_name -> trident.operations.v1.Event
-	25, // 5: trident.self.v1.UpgradeRequest.start:type_name -> trident.self.v1.UpgradeRequest.Start
-	27, // 6: trident.self.v1.UpgradeResponse.event:type_name -> trident.operations.v1.Event
-	3,  // 7: trident.self.v1.ActivateRequest.trial:type_name -> trident.self.v1.Trial
-	27, // 8: trident.self.v1.ActivateResponse.event:type_name -> trident.operations.v1.Event
-	3,  // 9: trident.self.v1.RollbackRequest.trial:type_name -> trident.self.v1.Trial
-	27, // 10: trident.self.v1.RollbackResponse.event:type_name -> trident.operations.v1.Event
-	28, // 11: trident.self.v1.HistoryEntry.phase:type_name -> trident.operations.v1.Phase
-	29, // 12: trident.self.v1.HistoryEntry.failure:type_name -> trident.operations.v1.Failure
-	30, // 13: trident.self.v1.HistoryEntry.start_time:type_name -> google.protobuf.Timestamp
-	30, // 14: trident.self.v1.HistoryEntry.end_time:type_name -> google.protobuf.Timestamp
-	17, // 15: trident.self.v1.HistoryResponse.entries:type_name -> trident.self.v1.HistoryEntry
-	30, // 16: trident.self.v1.Image.staged_time:type_name -> google.protobuf.Timestamp
-	30, // 17: trident.self.v1.BlockedVersion.time:type_name -> google.protobuf.Timestamp
-	30, // 18: trident.self.v1.TrustedCertificate.not_after:type_name -> google.protobuf.Timestamp
-	0,  // 19: trident.self.v1.GetStatusResponse.origin:type_name -> trident.self.v1.Origin
-	20, // 20: trident.self.v1.GetStatusResponse.images:type_name -> trident.self.v1.Image
-	21, // 21: trident.self.v1.GetStatusResponse.blocked:type_name -> trident.self.v1.BlockedVersion
-	22, // 22: trident.self.v1.GetStatusResponse.trusted:type_name -> trident.self.v1.TrustedCertificate
-	31, // 23: trident.self.v1.GetStatusResponse.operation:type_name -> trident.operations.v1.Operation
-	17, // 24: trident.self.v1.GetStatusResponse.last:type_name -> trident.self.v1.HistoryEntry
-	1,  // 25: trident.self.v1.StageRequest.Start.source:type_name -> trident.self.v1.Source
-	1,  // 26: trident.self.v1.UpgradeRequest.Start.source:type_name -> trident.self.v1.Source
-	3,  // 27: trident.self.v1.UpgradeRequest.Start.trial:type_name -> trident.self.v1.Trial
-	19, // 28: trident.self.v1.SelfService.GetStatus:input_type -> trident.self.v1.GetStatusRequest
-	4,  // 29: trident.self.v1.SelfService.Stage:input_type -> trident.self.v1.StageRequest
-	6,  // 30: trident.self.v1.SelfService.Upgrade:input_type -> trident.self.v1.UpgradeRequest
-	8,  // 31: trident.self.v1.SelfService.Activate:input_type -> trident.self.v1.ActivateRequest
-	10, // 32: trident.self.v1.SelfService.Rollback:input_type -> trident.self.v1.RollbackRequest
-	12, // 33: trident.self.v1.SelfService.Unblock:input_type -> trident.self.v1.UnblockRequest
-	14, // 34: trident.self.v1.SelfService.Remove:input_type -> trident.self.v1.RemoveRequest
-	16, // 35: trident.self.v1.SelfService.History:input_type -> trident.self.v1.HistoryRequest
-	23, // 36: trident.self.v1.SelfService.GetStatus:output_type -> trident.self.v1.GetStatusResponse
-	5,  // 37: trident.self.v1.SelfService.Stage:output_type -> trident.self.v1.StageResponse
-	7,  // 38: trident.self.v1.SelfService.Upgrade:output_type -> trident.self.v1.UpgradeResponse
-	9,  // 39: trident.self.v1.SelfService.Activate:output_type -> trident.self.v1.ActivateResponse
-	11, // 40: trident.self.v1.SelfService.Rollback:output_type -> trident.self.v1.RollbackResponse
-	13, // 41: trident.self.v1.SelfService.Unblock:output_type -> trident.self.v1.UnblockResponse
-	15, // 42: trident.self.v1.SelfService.Remove:output_type -> trident.self.v1.RemoveResponse
-	18, // 43: trident.self.v1.SelfService.History:output_type -> trident.self.v1.HistoryResponse
-	36, // [36:44] is the sub-list for method output_type
-	28, // [28:36] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	26, // 1: trident.self.v1.Source.fetch_timeout:type_name -> google.protobuf.Duration
+	26, // 2: trident.self.v1.Trial.soak:type_name -> google.protobuf.Duration
+	26, // 3: trident.self.v1.Trial.deadline:type_name -> google.protobuf.Duration
+	24, // 4: trident.self.v1.StageRequest.start:type_name -> trident.self.v1.StageRequest.Start
+	27, // 5: trident.self.v1.StageResponse.event:type_name -> trident.operations.v1.Event
+	25, // 6: trident.self.v1.UpgradeRequest.start:type_name -> trident.self.v1.UpgradeRequest.Start
+	27, // 7: trident.self.v1.UpgradeResponse.event:type_name -> trident.operations.v1.Event
+	3,  // 8: trident.self.v1.ActivateRequest.trial:type_name -> trident.self.v1.Trial
+	27, // 9: trident.self.v1.ActivateResponse.event:type_name -> trident.operations.v1.Event
+	3,  // 10: trident.self.v1.RollbackRequest.trial:type_name -> trident.self.v1.Trial
+	27, // 11: trident.self.v1.RollbackResponse.event:type_name -> trident.operations.v1.Event
+	28, // 12: trident.self.v1.HistoryEntry.phase:type_name -> trident.operations.v1.Phase
+	29, // 13: trident.self.v1.HistoryEntry.failure:type_name -> trident.operations.v1.Failure
+	30, // 14: trident.self.v1.HistoryEntry.start_time:type_name -> google.protobuf.Timestamp
+	30, // 15: trident.self.v1.HistoryEntry.end_time:type_name -> google.protobuf.Timestamp
+	17, // 16: trident.self.v1.HistoryResponse.entries:type_name -> trident.self.v1.HistoryEntry
+	30, // 17: trident.self.v1.Image.staged_time:type_name -> google.protobuf.Timestamp
+	30, // 18: trident.self.v1.BlockedVersion.time:type_name -> google.protobuf.Timestamp
+	30, // 19: trident.self.v1.TrustedCertificate.not_after:type_name -> google.protobuf.Timestamp
+	0,  // 20: trident.self.v1.GetStatusResponse.origin:type_name -> trident.self.v1.Origin
+	20, // 21: trident.self.v1.GetStatusResponse.images:type_name -> trident.self.v1.Image
+	21, // 22: trident.self.v1.GetStatusResponse.blocked:type_name -> trident.self.v1.BlockedVersion
+	22, // 23: trident.self.v1.GetStatusResponse.trusted:type_name -> trident.self.v1.TrustedCertificate
+	31, // 24: trident.self.v1.GetStatusResponse.operation:type_name -> trident.operations.v1.Operation
+	17, // 25: trident.self.v1.GetStatusResponse.last:type_name -> trident.self.v1.HistoryEntry
+	1,  // 26: trident.self.v1.StageRequest.Start.source:type_name -> trident.self.v1.Source
+	1,  // 27: trident.self.v1.UpgradeRequest.Start.source:type_name -> trident.self.v1.Source
+	3,  // 28: trident.self.v1.UpgradeRequest.Start.trial:type_name -> trident.self.v1.Trial
+	19, // 29: trident.self.v1.SelfService.GetStatus:input_type -> trident.self.v1.GetStatusRequest
+	4,  // 30: trident.self.v1.SelfService.Stage:input_type -> trident.self.v1.StageRequest
+	6,  // 31: trident.self.v1.SelfService.Upgrade:input_type -> trident.self.v1.UpgradeRequest
+	8,  // 32: trident.self.v1.SelfService.Activate:input_type -> trident.self.v1.ActivateRequest
+	10, // 33: trident.self.v1.SelfService.Rollback:input_type -> trident.self.v1.RollbackRequest
+	12, // 34: trident.self.v1.SelfService.Unblock:input_type -> trident.self.v1.UnblockRequest
+	14, // 35: trident.self.v1.SelfService.Remove:input_type -> trident.self.v1.RemoveRequest
+	16, // 36: trident.self.v1.SelfService.History:input_type -> trident.self.v1.HistoryRequest
+	23, // 37: trident.self.v1.SelfService.GetStatus:output_type -> trident.self.v1.GetStatusResponse
+	5,  // 38: trident.self.v1.SelfService.Stage:output_type -> trident.self.v1.StageResponse
+	7,  // 39: trident.self.v1.SelfService.Upgrade:output_type -> trident.self.v1.UpgradeResponse
+	9,  // 40: trident.self.v1.SelfService.Activate:output_type -> trident.self.v1.ActivateResponse
+	11, // 41: trident.self.v1.SelfService.Rollback:output_type -> trident.self.v1.RollbackResponse
+	13, // 42: trident.self.v1.SelfService.Unblock:output_type -> trident.self.v1.UnblockResponse
+	15, // 43: trident.self.v1.SelfService.Remove:output_type -> trident.self.v1.RemoveResponse
+	18, // 44: trident.self.v1.SelfService.History:output_type -> trident.self.v1.HistoryResponse
+	37, // [37:45] is the sub-list for method output_type
+	29, // [29:37] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_trident_self_v1_self_proto_init() }
