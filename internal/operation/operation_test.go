@@ -494,3 +494,30 @@ func TestAnOperationThatCannotBeMarkedOrJournaledDoesNotBegin(t *testing.T) {
 		t.Errorf("marked unsettled %v", b.marks)
 	}
 }
+
+func TestAnOperationIsPreemptedOnlyWhileItYields(t *testing.T) {
+	b := newBench(t)
+	s, running := b.blocking("b")
+	r, start := b.begin(b.step("a"), s, b.step("c"))
+	if err := r.Preempt(t.Context(), func(operation.Operation) bool { t.Error("asked of nothing"); return true }); err != nil {
+		t.Fatal(err)
+	}
+	op := b.start(start)
+	<-running
+	if err := r.Preempt(t.Context(), func(o operation.Operation) bool { return o.ID == op.ID && o.Step != "b" }); err != nil {
+		t.Fatal(err)
+	}
+	if id, ok := r.Active(); !ok || id != op.ID {
+		t.Fatal("it was cancelled")
+	}
+	if err := r.Preempt(t.Context(), func(o operation.Operation) bool { return o.Step == "b" }); err != nil {
+		t.Fatal(err)
+	}
+	if op, err := r.Get(t.Context(), op.ID); err != nil || op.Phase != operation.Undone || op.Failure.Kind != errkind.Cancelled {
+		t.Errorf("%+v, %v", op, err)
+	}
+	b.want("+a +b -b -a")
+	if _, ok := r.Active(); ok {
+		t.Error("it is still in the way")
+	}
+}

@@ -483,3 +483,69 @@ func TestADeviceOfDMVerityIsKnownByItsRootHashOrByItsFile(t *testing.T) {
 		})
 	}
 }
+
+// silence is an image whose bytes never come.
+func silence(asked chan<- struct{}) *Upload {
+	return &Upload{Size: 10, Chunks: func(ctx context.Context) ([]byte, error) {
+		asked <- struct{}{}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+}
+
+func TestARollbackEndsAFetch(t *testing.T) {
+	shop := newWorkshop(t)
+	on(t, shop, func(t *testing.T, w *world) {
+		ctx := context.Background()
+		asked := make(chan struct{}, 8)
+		id, err := w.service().Upgrade(ctx, Source{Upload: silence(asked)}, quick)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-asked
+		// With nothing to return to, the fetch goes on.
+		if _, err := w.service().Rollback(ctx, quick); errkind.Of(err) != errkind.Precondition {
+			t.Errorf("rollback of nothing: %v", err)
+		}
+		if active, ok := w.daemon.service.Runner.Active(); !ok || active != id {
+			t.Fatalf("the upgrade has ended: %v", active)
+		}
+		if _, err := w.daemon.service.Runner.Cancel(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+		w.end(id, nil)
+		w.upgraded("2.0.0")
+		for range 2 {
+			begin := w.service().Upgrade
+			if id, err = begin(ctx, Source{Upload: silence(asked)}, quick); err != nil {
+				t.Fatal(err)
+			}
+			<-asked
+			back, err := w.service().Rollback(ctx, quick)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if op, err := w.daemon.service.Runner.Get(ctx, id); err != nil || op.Phase != operation.Undone || op.Failure.Kind != errkind.Cancelled {
+				t.Errorf("the upgrade: %+v, %v", op, err)
+			}
+			if op := w.end(back, nil); op.Phase != operation.Done {
+				t.Fatalf("the rollback: %+v", op)
+			}
+			w.expect("1.0.0 of 1.0.0, back to : 2.0.0")
+			w.end(w.service().Activate(ctx, "2.0.0", quick))
+		}
+	})
+}
+
+func TestAFetchEndsWhenTheCallersTimeIsOver(t *testing.T) {
+	shop := newWorkshop(t)
+	on(t, shop, func(t *testing.T, w *world) {
+		op := w.end(w.service().Upgrade(context.Background(), Source{Upload: silence(make(chan struct{}, 8)), Timeout: time.Second}, quick))
+		if op.Phase != operation.Undone || op.Failure.Kind != errkind.Timeout || !strings.Contains(op.Failure.Message, "not finished within 1s") {
+			t.Errorf("%s %+v", op.Phase, op.Failure)
+		}
+		if _, err := w.service().Upgrade(context.Background(), Source{URL: "http://x/y", Timeout: -1}, quick); errkind.Of(err) != errkind.Invalid {
+			t.Errorf("a negative time: %v", err)
+		}
+	})
+}
