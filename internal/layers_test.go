@@ -29,7 +29,7 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-rescue", "internal/rescue internal/version"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "proto/client internal/local internal/trust internal/extension internal/boot internal/image internal/fetch internal/linux/ddi internal/linux/fat internal/linux/run internal/linux/outfile " +
+	{"internal/cli", "internal/linux/regfile proto/client internal/local internal/trust internal/extension internal/boot internal/image internal/fetch internal/linux/ddi internal/linux/fat internal/linux/run internal/linux/outfile " +
 		"internal/version internal/errkind internal/errkind/grpckind " + generated},
 	{"internal/local", "internal/api internal/servicing internal/hoststate internal/osconfig internal/hostconfig internal/linux/run " +
 		"internal/linux/inroot internal/errkind"},
@@ -47,7 +47,7 @@ var layers = []struct{ pkg, may string }{
 		"internal/image internal/boot internal/fetch internal/hostinfo internal/slot internal/linux/blockdev internal/linux/efivar " +
 		"internal/linux/gpt internal/linux/loop internal/linux/mount " +
 		"internal/systemd internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
-	{"internal/selfservice", "internal/operation internal/hoststate internal/rescue internal/trust internal/extension internal/fetch internal/hostinfo " +
+	{"internal/selfservice", "internal/linux/regfile internal/operation internal/hoststate internal/rescue internal/trust internal/extension internal/fetch internal/hostinfo " +
 		"internal/systemd internal/linux/ddi internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/hoststate", "internal/operation internal/linux/inroot internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/operation/operationtest", "internal/operation internal/errkind"},
@@ -55,8 +55,8 @@ var layers = []struct{ pkg, may string }{
 	{"internal/rescue", "internal/linux/atomicfile internal/linux/unmerged internal/version"},
 
 	// domain: what a host, an image, a key is
-	{"internal/trust", "internal/linux/ddi internal/linux/inroot internal/linux/unmerged internal/errkind"},
-	{"internal/extension", "internal/hostinfo internal/fetch internal/systemd internal/linux/ddi internal/linux/gpt internal/linux/inroot internal/linux/loop " +
+	{"internal/trust", "internal/linux/regfile internal/linux/ddi internal/linux/inroot internal/linux/unmerged internal/errkind"},
+	{"internal/extension", "internal/linux/regfile internal/hostinfo internal/fetch internal/systemd internal/linux/ddi internal/linux/gpt internal/linux/inroot internal/linux/loop " +
 		"internal/linux/unmerged internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/osconfig", "internal/hostconfig internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/boot/boottest", "internal/boot internal/linux/efivar internal/linux/gpt internal/slot internal/errkind"},
@@ -65,7 +65,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/storage", "internal/hostconfig internal/slot internal/linux/blockdev internal/linux/gpt internal/linux/run internal/errkind"},
 	{"internal/hostconfig", "internal/errkind"},
 	{"internal/image", "internal/fetch internal/linux/gpt internal/errkind"},
-	{"internal/fetch", "internal/linux/atomicfile internal/errkind"},
+	{"internal/fetch", "internal/linux/regfile internal/linux/atomicfile internal/errkind"},
 
 	// machine: one interface of the kernel or of systemd each
 	{"internal/systemd/systemdtest", "internal/systemd internal/errkind"},
@@ -73,15 +73,16 @@ var layers = []struct{ pkg, may string }{
 	{"internal/linux/damage", ""},
 	{"internal/linux/blockdev/blockdevtest", "internal/linux/blockdev internal/linux/gpt"},
 	{"internal/linux/blockdev", "internal/linux/gpt internal/errkind"},
-	{"internal/linux/ddi", "internal/linux/gpt internal/linux/verity internal/linux/run internal/linux/atomicfile internal/errkind"},
+	{"internal/linux/ddi", "internal/linux/regfile internal/linux/gpt internal/linux/verity internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/linux/efivar/efivartest", "internal/linux/efivar internal/errkind"},
 	{"internal/linux/efivar", "internal/linux/gpt internal/errkind"},
 	{"internal/linux/fat", "internal/errkind"},
 	{"internal/linux/gpt", "internal/errkind"},
 	{"internal/linux/verity", "internal/errkind"},
-	{"internal/linux/inroot", "internal/errkind"},
+	{"internal/linux/inroot", "internal/linux/regfile internal/errkind"},
 	{"internal/linux/loop", "internal/errkind"},
 	{"internal/linux/mount", "internal/errkind"},
+	{"internal/linux/regfile", "internal/errkind"},
 	{"internal/linux/run", "internal/errkind"},
 	{"internal/linux/outfile", "internal/linux/atomicfile internal/errkind"},
 	{"internal/linux/atomicfile", ""},

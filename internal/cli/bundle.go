@@ -4,15 +4,14 @@ import (
 	"archive/tar"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"os"
 	"path"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/trident-project/trident/internal/linux/outfile"
+	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
 const (
@@ -120,7 +119,7 @@ func (b *bundle) writeReport() error {
 
 // tailOf reads the end of a file: at most maxBundleFile bytes.
 func tailOf(name string) ([]byte, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|nonblock, 0)
+	f, err := regfile.Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -128,9 +127,6 @@ func tailOf(name string) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", name)
 	}
 	if over := info.Size() - maxBundleFile; over > 0 {
 		if _, err := f.Seek(over, io.SeekStart); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
 	cosi "github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
 func newImageCommand(a *app) *cobra.Command {
@@ -77,7 +77,7 @@ func (s *imageSource) login() (func(string) (string, string), error) {
 	if s.authFile == "" {
 		return nil, nil
 	}
-	data, err := os.ReadFile(s.authFile)
+	data, err := regfile.ReadFile(s.authFile, 1<<20)
 	if err != nil {
 		return nil, fmt.Errorf("read credentials: %w", err)
 	}

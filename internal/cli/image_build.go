@@ -14,6 +14,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	cosi "github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/outfile"
+	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
 type imageBuildOptions struct {
@@ -153,7 +154,7 @@ func (o *imageBuildOptions) spec(files *[]*os.File) (s cosi.Spec, err error) {
 		return s, errkind.Errorf(errkind.Invalid, "--arch is %q, it must be %s or %s", o.arch, cosi.AMD64, cosi.ARM64)
 	}
 	s = cosi.Spec{ID: o.id, Arch: arch}
-	release, err := os.ReadFile(o.osRelease)
+	release, err := regfile.ReadFile(o.osRelease, 1<<20)
 	if err != nil {
 		return s, fmt.Errorf("read --os-release: %w", err)
 	}
@@ -180,7 +181,7 @@ func (o *imageBuildOptions) spec(files *[]*os.File) (s cosi.Spec, err error) {
 
 // openContent opens a file or a block device, of which only seeking tells the size.
 func openContent(path string) (*os.File, int64, error) {
-	f, err := os.Open(path)
+	f, err := regfile.OpenDisk(path)
 	if err != nil {
 		return nil, 0, err
 	}

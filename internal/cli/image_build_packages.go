@@ -5,12 +5,12 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
 	cosi "github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
 // readPackages reads a list of packages in one of the forms that package
@@ -19,7 +19,7 @@ func readPackages(path string) ([]cosi.Package, error) {
 	if path == "" {
 		return nil, nil
 	}
-	data, err := os.ReadFile(path)
+	data, err := regfile.ReadFile(path, 64<<20)
 	if err != nil {
 		return nil, fmt.Errorf("read --packages: %w", err)
 	}

@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -71,13 +71,13 @@ func (o *sourceOptions) open() (s client.Source, close func() error, err error) 
 }
 
 func (o *sourceOptions) upload(s client.Source) (client.Source, func() error, error) {
-	f, err := os.Open(o.source)
+	f, err := regfile.Open(o.source)
 	if err != nil {
 		return s, nil, fmt.Errorf("open image: %w", err)
 	}
 	info, err := f.Stat()
-	if err == nil && (!info.Mode().IsRegular() || info.Size() == 0) {
-		err = errkind.Errorf(errkind.Invalid, "open image: %s is no file with something in it", o.source)
+	if err == nil && info.Size() == 0 {
+		err = errkind.Errorf(errkind.Invalid, "open image: %s is empty", o.source)
 	}
 	if err != nil {
 		return s, nil, errors.Join(err, f.Close())

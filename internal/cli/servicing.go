@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/proto/client"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
@@ -271,9 +272,9 @@ func readConfig(path string) ([]byte, error) {
 	return nil, errkind.WithName(fmt.Errorf("read Host Configuration: %w", err), "LoadHostConfigurationFile")
 }
 
-// readAtMost reads a whole file, or stream, of at most max bytes.
+// readAtMost reads a whole file of at most max bytes.
 func readAtMost(path string, max int64) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := regfile.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -6,14 +6,12 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
 // This file reads keys, certificates and signatures. What is not in the form that
@@ -169,17 +167,9 @@ func readSignature(path string) ([]byte, error) {
 
 // readSmall reads a file of at most 1 MiB.
 func readSmall(what, path string) ([]byte, error) {
-	const limit = 1 << 20
-	f, err := os.Open(path)
+	data, err := regfile.ReadFile(path, 1<<20)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", what, err)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, fmt.Errorf("read %s: %w", what, err)
-	}
-	if len(data) > limit {
-		return nil, errkind.Errorf(errkind.TooLarge, "read %s %s: it has more than %d bytes", what, path, limit)
 	}
 	return data, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/linux/ddi"
+	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/internal/trust"
 	"github.com/trident-project/trident/internal/version"
 )
@@ -155,14 +156,11 @@ type image struct {
 }
 
 func openImage(path string) (image, error) {
-	f, err := os.Open(path)
+	f, err := regfile.Open(path)
 	if err != nil {
 		return image{}, fmt.Errorf("open image: %w", err)
 	}
 	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = errkind.Errorf(errkind.Invalid, "it is no regular file")
-	}
 	var img *ddi.Image
 	if err == nil {
 		img, err = ddi.Open(f, info.Size())

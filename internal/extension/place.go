@@ -17,6 +17,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
 // storeDir is where the images are, called after their content. It is no folder
@@ -164,7 +165,7 @@ func twin(from, to string) error {
 	if !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EMLINK) {
 		return err
 	}
-	in, err := os.Open(from)
+	in, err := regfile.OpenPlain(from)
 	if err != nil {
 		return err
 	}

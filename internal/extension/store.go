@@ -15,13 +15,12 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/loop"
+	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/systemd"
 )
@@ -292,15 +291,11 @@ func redacted(text string) string {
 
 // openPlain opens a regular file, not what a link leads to.
 func openPlain(file string) (*os.File, error) {
-	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
+	f, err := regfile.OpenPlain(file)
+	if errkind.Of(err) == errkind.Invalid {
+		err = errkind.With(errkind.Precondition, err)
 	}
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(errkind.Errorf(errkind.Precondition, "%s is not a regular file", file), err, f.Close())
-	}
-	return f, nil
+	return f, err
 }
 
 // checkHash reads a file whole; another hash is an error of kind Corrupt.

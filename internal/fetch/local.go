@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
 // bringFile copies a file, and again from its beginning when it is changed
@@ -59,21 +60,8 @@ func (d *download) bringFileOnce(ctx context.Context) (unchanged bool, err error
 
 // openSource opens a regular file, and nothing that opening could set off or wait for.
 func openSource(path string) (*os.File, error) {
-	fi, err := os.Stat(path)
-	if err == nil && !fi.Mode().IsRegular() {
-		return nil, errkind.Errorf(errkind.Invalid, "it is no regular file")
-	}
-	if err != nil {
-		return nil, pathError(err)
-	}
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, pathError(err)
-	}
-	if fi, err = file.Stat(); err != nil || !fi.Mode().IsRegular() {
-		return nil, errors.Join(errkind.Errorf(errkind.Invalid, "it is no regular file"), err, file.Close())
-	}
-	return file, nil
+	file, err := regfile.Open(path)
+	return file, pathError(err)
 }
 
 func pathError(err error) error {

@@ -17,6 +17,7 @@ import (
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/internal/rescue"
 	"github.com/trident-project/trident/internal/trust"
 )
@@ -68,7 +69,7 @@ func orSilent(progress func(done, total int64)) func(done, total int64) {
 }
 
 func (s *Service) openImage(path string, verify func(*image, *ddi.Image, trust.Policy) error) (_ *image, err error) {
-	f, err := os.Open(path)
+	f, err := regfile.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open image: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/internal/trust"
 )
 
@@ -130,7 +131,7 @@ func (s *Service) checkWhole(ctx context.Context, v string) error {
 	if was, ok := s.whole.Load(v); ok && was == state {
 		return nil
 	}
-	f, err := os.Open(s.imagePath(v))
+	f, err := regfile.Open(s.imagePath(v))
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/ddi"
+	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/internal/rescue"
 	"github.com/trident-project/trident/internal/version"
 )
@@ -79,7 +80,7 @@ func (s *Service) images() ([]Image, error) {
 
 // rootHash is for show: "" where the file is not an image any more.
 func (s *Service) rootHash(v string) string {
-	f, err := os.Open(s.imagePath(v))
+	f, err := regfile.Open(s.imagePath(v))
 	if err != nil {
 		return ""
 	}

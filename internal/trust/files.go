@@ -1,13 +1,12 @@
 package trust
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
 // LoadFiles reads a policy from files in PEM form, and from the *.crt of
@@ -37,16 +36,9 @@ func LoadFiles(paths ...string) (Policy, error) {
 }
 
 func (p *Policy) addFile(file string) error {
-	f, err := os.Open(file)
+	data, err := regfile.ReadFile(file, maxFile)
 	if err != nil {
 		return err
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if len(data) > maxFile {
-		return errkind.Errorf(errkind.TooLarge, "it has more than %d bytes", maxFile)
 	}
 	certs, err := parsePEM(data)
 	if err != nil {

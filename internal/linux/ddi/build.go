@@ -19,6 +19,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/gpt"
+	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/linux/verity"
 )
@@ -270,7 +271,7 @@ func attach(path string, sig []byte, cert *x509.Certificate, checks []func(*Imag
 	if path, err = filepath.EvalSymlinks(path); err != nil { // the file behind a link is the one to sign
 		return err
 	}
-	f, err := os.Open(path)
+	f, err := regfile.Open(path)
 	if err != nil {
 		return err
 	}

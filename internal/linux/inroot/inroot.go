@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
 // FS is the tree below the folder of that name. It is an fs.FS: names have no
@@ -36,10 +37,15 @@ type FS string
 
 var _ fs.StatFS = FS("")
 
-// Open opens a file or folder for reading. It never blocks, not even on a
-// FIFO without a writer. The result is an *os.File.
+// Open opens a regular file or a folder for reading. Anything else is an error of
+// kind Invalid and is not even opened. The result is an *os.File.
 func (r FS) Open(name string) (fs.File, error) {
-	f, err := r.open("open", name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	at, err := r.open("open", name, unix.O_PATH)
+	if err != nil {
+		return nil, err
+	}
+	defer at.Close()
+	f, err := regfile.Reopen(at)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,118 @@
+// Package regfile opens files that somebody named as a source, and nothing else
+// that a name can lead to: opening a FIFO waits for its writer, opening some
+// devices acts (a watchdog starts), and reading others never ends.
+//
+// A name is looked up once, without opening what it leads to (O_PATH). Only when
+// that is a regular file is it opened, by way of the same descriptor, so nobody
+// can put something else in its place between the two. Links are followed, those
+// below /proc/self/fd too.
+package regfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// Open opens a regular file for reading. The error for anything else is of kind
+// Invalid and names it.
+func Open(name string) (*os.File, error) {
+	return open(name, 0, fs.FileMode.IsRegular, "a regular file")
+}
+
+// OpenPlain is Open that does not follow a link in the last part of name.
+func OpenPlain(name string) (*os.File, error) {
+	return open(name, unix.O_NOFOLLOW, fs.FileMode.IsRegular, "a regular file")
+}
+
+// OpenDisk is Open that takes block devices, too.
+func OpenDisk(name string) (*os.File, error) {
+	return open(name, 0, func(m fs.FileMode) bool {
+		return m.IsRegular() || m&fs.ModeDevice != 0 && m&fs.ModeCharDevice == 0
+	}, "a regular file or a block device")
+}
+
+// ReadFile reads a regular file of at most limit bytes.
+func ReadFile(name string, limit int64) ([]byte, error) {
+	f, err := Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, errkind.Errorf(errkind.TooLarge, "%s has more than %d bytes", name, limit)
+	}
+	return data, nil
+}
+
+func open(name string, flags int, fits func(fs.FileMode) bool, wanted string) (*os.File, error) {
+	for {
+		fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC|flags, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+		at := os.NewFile(uintptr(fd), name)
+		f, err := reopen(at, fits, wanted)
+		return f, errors.Join(err, at.Close())
+	}
+}
+
+// Reopen opens for reading what at, opened with O_PATH, stands for, if it is a
+// regular file or a folder. at stays open.
+func Reopen(at *os.File) (*os.File, error) {
+	return reopen(at, func(m fs.FileMode) bool { return m.IsRegular() || m.IsDir() }, "a regular file")
+}
+
+func reopen(at *os.File, fits func(fs.FileMode) bool, wanted string) (*os.File, error) {
+	info, err := at.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !fits(info.Mode()) {
+		return nil, errkind.Errorf(errkind.Invalid, "%s is %s, not %s", at.Name(), kindOf(info.Mode()), wanted)
+	}
+	for {
+		fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(int(at.Fd())), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, &fs.PathError{Op: "open", Path: at.Name(), Err: err}
+		}
+		return os.NewFile(uintptr(fd), at.Name()), nil
+	}
+}
+
+func kindOf(m fs.FileMode) string {
+	switch {
+	case m.IsRegular():
+		return "a regular file"
+	case m.IsDir():
+		return "a folder"
+	case m&fs.ModeNamedPipe != 0:
+		return "a pipe"
+	case m&fs.ModeSocket != 0:
+		return "a socket"
+	case m&fs.ModeSymlink != 0:
+		return "a symbolic link"
+	case m&fs.ModeCharDevice != 0:
+		return "a character device"
+	case m&fs.ModeDevice != 0:
+		return "a block device"
+	}
+	return fmt.Sprintf("of the type %s", m.Type())
+}
