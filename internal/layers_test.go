@@ -65,7 +65,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/storage", "internal/hostconfig internal/slot internal/linux/blockdev internal/linux/gpt internal/linux/run internal/errkind"},
 	{"internal/hostconfig", "internal/errkind"},
 	{"internal/image", "internal/fetch internal/linux/gpt internal/errkind"},
-	{"internal/fetch", "internal/linux/regfile internal/linux/atomicfile internal/errkind"},
+	{"internal/fetch", "internal/linux/inroot internal/linux/regfile internal/linux/atomicfile internal/errkind"},
 
 	// machine: one interface of the kernel or of systemd each
 	{"internal/systemd/systemdtest", "internal/systemd internal/errkind"},

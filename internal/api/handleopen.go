@@ -199,7 +199,11 @@ func (t *handleTable) download(ctx context.Context, url, dir string, h *handle) 
 			cancel(err)
 		}
 	}
-	if _, err := fetch.Download(ctx, fetch.Source{URL: url}, part, fetch.Limits{MaxSize: maxOneImage}, grow, nil); err != nil {
+	src := fetch.Source{URL: url}
+	if err := src.OfHost(t.root); err != nil {
+		return nil, fmt.Errorf("download the image: %w", err)
+	}
+	if _, err := fetch.Download(ctx, src, part, fetch.Limits{MaxSize: maxOneImage}, grow, nil); err != nil {
 		if cause := context.Cause(ctx); errkind.Of(cause) == errkind.TooLarge {
 			err = cause
 		}

@@ -1,7 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"net/url"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -46,7 +50,9 @@ func newListenCommand() *cobra.Command {
 
 type streamDiskOptions struct {
 	servicingOptions
-	url, hash string
+	url, hash  string
+	unverified bool
+	within     time.Duration
 }
 
 func newStreamDiskCommand(a *app, run func(context.Context, *streamDiskOptions) error) *cobra.Command {
@@ -65,13 +71,36 @@ knows nothing of the one who wrote it.`,
 		},
 	}
 	cmd.Flags().StringVar(&o.hash, "hash", "", "the hash of the image's metadata: sha384:HEX, or ignored")
+	cmd.Flags().BoolVar(&o.unverified, "allow-unverified-http", false, "write an image that comes by http without a hash: anybody on the way can change it")
+	cmd.Flags().DurationVar(&o.within, "fetch-timeout", 0, "how long each step that reads the image may take (default no limit)")
 	o.addFlags(cmd.Flags())
 	return cmd
 }
 
+// checkHash refuses an image that anybody on the way could replace, and warns of one
+// of which nobody says what it must be.
+func (o *streamDiskOptions) checkHash() error {
+	if o.hash != "" && o.hash != "ignored" {
+		return nil
+	}
+	u, err := url.Parse(o.url)
+	if err == nil && u.Scheme == "http" && !o.unverified {
+		err := errkind.Errorf(errkind.Invalid, "the image comes by http and --hash is %q: anybody on the way could replace what is written to the disk and booted", cmp.Or(o.hash, "ignored"))
+		return errkind.WithHint(err, "Give --hash sha384:HEX of the image's metadata, or an https URL, or --allow-unverified-http.")
+	}
+	fmt.Fprintln(o.app.stderr, "WARNING: no hash of the image is given (--hash): whatever the server sends is written to the disk and booted.")
+	return nil
+}
+
 func streamDisk(ctx context.Context, o *streamDiskOptions) error {
+	if err := o.checkHash(); err != nil {
+		return asUpstream(err)
+	}
+	if o.within < 0 {
+		return asUpstream(errkind.Errorf(errkind.Invalid, "--fetch-timeout %s is negative", o.within))
+	}
 	return o.service(ctx, "write the disk", func(ctx context.Context, c *client.Client, fn func(*client.Event)) (client.Outcome, error) {
-		return c.Host().StreamDisk(ctx, o.url, o.hash, client.How{}, func(e *client.Event) {
+		return c.Host().StreamDisk(ctx, o.url, o.hash, client.How{FetchTimeout: o.within}, func(e *client.Event) {
 			if e.GetChange().GetWaiting() != "reboot" { // nobody watches on from there
 				fn(e)
 			}

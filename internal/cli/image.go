@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -30,6 +31,7 @@ type imageSource struct {
 	sha384   string
 	relaxed  bool
 	authFile string
+	caFile   string
 }
 
 const imageSourceText = `SOURCE is a file, or a file, http, https or oci URL. Of an image on a server only
@@ -40,12 +42,17 @@ func (s *imageSource) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&s.sha384, "sha384", cosi.Ignored, "what the SHA-384 of metadata.json must be, in hex")
 	flags.BoolVar(&s.relaxed, "relaxed", false, "only warn of what upstream's relaxedCosiValidation lets pass")
 	flags.StringVar(&s.authFile, "auth-file", "", "a file with the credentials of registries")
+	flags.StringVar(&s.caFile, "ca", "", "a file with certificates (PEM) of authorities that count for https besides the system's")
 }
 
 // open tells all that is wrong with the metadata on standard error, and returns
 // the first of it.
 func (s *imageSource) open(ctx context.Context, a *app) (*cosi.Image, error) {
 	login, err := s.login()
+	if err != nil {
+		return nil, err
+	}
+	roots, err := s.roots()
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +64,7 @@ func (s *imageSource) open(ctx context.Context, a *app) (*cosi.Image, error) {
 		}
 		url = "file://" + strings.NewReplacer("%", "%25", "?", "%3F", "#", "%23").Replace(path)
 	}
-	img, err := cosi.Open(ctx, fetch.Origin{URL: url, Login: login}, s.sha384, cosi.Options{
+	img, err := cosi.Open(ctx, fetch.Origin{URL: url, Login: login, Roots: roots}, s.sha384, cosi.Options{
 		Relaxed: s.relaxed, Log: func(text string) { newProgress(a).line("%s", line(text)) },
 	})
 	if bad, ok := errors.AsType[*cosi.MetadataError](err); ok {
@@ -69,6 +76,22 @@ func (s *imageSource) open(ctx context.Context, a *app) (*cosi.Image, error) {
 		err = errkind.With(errkind.Corrupt, err) // the image is refused, not the command
 	}
 	return img, interrupted(ctx, err)
+}
+
+// roots returns the authorities for https; nil stands for the system's.
+func (s *imageSource) roots() (*x509.CertPool, error) {
+	if s.caFile == "" {
+		return nil, nil
+	}
+	pem, err := regfile.ReadFile(s.caFile, 1<<20)
+	if err != nil {
+		return nil, fmt.Errorf("read --ca: %w", err)
+	}
+	roots, err := fetch.AddRoots(nil, pem)
+	if err != nil {
+		return nil, fmt.Errorf("read --ca %s: %w", s.caFile, err)
+	}
+	return roots, nil
 }
 
 // login reads the credentials (docker's config.json, containers-auth.json(5)):

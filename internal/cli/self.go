@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,9 +35,10 @@ type sourceOptions struct {
 	onHost bool
 	sha256 string
 	within time.Duration
+	sum    *pflag.Flag // of sha256
 }
 
-const sourceLong = `SOURCE is an http or https URL, which the daemon gets, or a file. A file is sent
+const sourceLong = `SOURCE is an http, https or oci URL, which the daemon gets, or a file. A file is sent
 to the daemon, so that it may be anywhere, also behind a forwarded socket; with
 --on-host it is an absolute path on the host, which the daemon reads.`
 
@@ -44,6 +46,7 @@ func (o *sourceOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.onHost, "on-host", false, "SOURCE is a file on the host")
 	flags.DurationVar(&o.within, "fetch-timeout", 0, "how long the daemon may take to get a URL (default no limit)")
 	flags.StringVar(&o.sha256, "sha256", "", "the SHA-256 that the whole file must have; the signature is checked in any case")
+	o.sum = flags.Lookup("sha256")
 }
 
 // open returns the source, and the file to close if there is one to send.
@@ -51,15 +54,17 @@ func (o *sourceOptions) open() (s client.Source, close func() error, err error) 
 	s, close = client.Source{SHA256: o.sha256, FetchTimeout: o.within}, func() error { return nil }
 	scheme, _, isURL := strings.Cut(o.source, "://")
 	switch {
+	case o.sum != nil && o.sum.Changed && o.sha256 == "":
+		err = errkind.Errorf(errkind.Invalid, "--sha256 is empty: it must be 64 hexadecimal digits, or not be given")
 	case o.within < 0:
 		err = errkind.Errorf(errkind.Invalid, "--fetch-timeout %s is negative", o.within)
-	case isURL && (scheme == "http" || scheme == "https"):
+	case isURL && slices.Contains([]string{"http", "https", "oci"}, strings.ToLower(scheme)):
 		s.URL = o.source
 		if o.onHost {
 			err = errkind.Errorf(errkind.Invalid, "%s is a URL, --on-host is for files", o.source)
 		}
 	case isURL:
-		err = errkind.Errorf(errkind.Invalid, "%s: images come from http and https URLs and from files, not from %s", o.source, scheme)
+		err = errkind.Errorf(errkind.Invalid, "%s: images come from http, https and oci URLs and from files, not from %s", o.source, scheme)
 	case o.onHost && !strings.HasPrefix(o.source, "/"):
 		err = errkind.Errorf(errkind.Invalid, "%s is not an absolute path; a file on the host needs one", o.source)
 	case o.onHost:

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha512"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -47,6 +48,8 @@ type Store struct {
 	// Login returns the credentials for registries, as in [fetch.Source]; nil, or
 	// what is nil, is anonymous. It is called when an image is fetched from one.
 	Login func() (func(registry string) (user, password string), error)
+	// Roots returns the authorities for TLS, as in [fetch.Source]; nil is the system's.
+	Roots func() (*x509.CertPool, error)
 	// Tools runs journalctl, for the text of an error; nil: the text lacks it.
 	Tools run.Runner
 	// Touch, if set, is called in place of each change of the host, with the
@@ -124,6 +127,12 @@ func (s *Store) bring(ctx context.Context, src Source, from fetch.Source, file s
 	if strings.HasPrefix(from.URL, "oci:") && s.Login != nil {
 		var err error
 		if from.Login, err = s.Login(); err != nil {
+			return Image{}, err
+		}
+	}
+	if from.URL != "" && s.Roots != nil {
+		var err error
+		if from.Roots, err = s.Roots(); err != nil {
 			return Image{}, err
 		}
 	}

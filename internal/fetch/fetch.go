@@ -15,6 +15,7 @@ package fetch
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"time"
@@ -34,6 +35,8 @@ type Source struct {
 	URL string
 	// Login returns the credentials for a registry, as in [Origin].
 	Login func(registry string) (user, password string)
+	// Roots are the authorities for TLS; nil stands for the system's.
+	Roots *x509.CertPool
 	// Path, absolute, names a regular file. Symbolic links are followed: only root can ask
 	// for a path, so they open nothing to it that was closed.
 	Path string
@@ -84,7 +87,7 @@ var ErrUploadLost = errkind.With(errkind.Unavailable, errors.New("the upload was
 func Download(ctx context.Context, src Source, part string, lim Limits, progress func(done, total int64), log func(string)) (Result, error) {
 	d := download{
 		src: src, lim: lim.withDefaults(), progress: progress, log: log,
-		transport: newTransport(), wait: wait, free: freeSpace, every: checkpoint, touch: func(string) error { return nil },
+		transport: transportWith(src.Roots), wait: wait, free: freeSpace, every: checkpoint, touch: func(string) error { return nil },
 	}
 	return d.run(ctx, part)
 }

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,8 @@ type Origin struct {
 	URL string
 	// Login returns the credentials for a registry; nil or empty ones are anonymous.
 	Login func(registry string) (user, password string)
+	// Roots are the authorities for TLS; nil stands for the system's.
+	Roots *x509.CertPool
 	// Pin, of an earlier run, is what the content must be; the zero value takes
 	// what is there.
 	Pin Pin
@@ -88,7 +91,7 @@ func openRanges(ctx context.Context, origin Origin, r *Ranges) (_ *Ranges, err e
 		return r, r.explain(ctx, r.openFile(u.Path, origin.Pin))
 	}
 	if r.transport == nil {
-		t := newTransport()
+		t := transportWith(origin.Roots)
 		t.DisableKeepAlives = false
 		t.IdleConnTimeout = 30 * time.Second
 		r.transport = t

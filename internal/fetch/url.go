@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -67,6 +68,14 @@ func newTransport() *http.Transport {
 		MaxResponseHeaderBytes: 64 << 10,
 		ForceAttemptHTTP2:      true,
 	}
+}
+
+// transportWith is newTransport with other authorities than the system's, unless
+// roots is nil.
+func transportWith(roots *x509.CertPool) *http.Transport {
+	t := newTransport()
+	t.TLSClientConfig.RootCAs = roots
+	return t
 }
 
 // parseURL never says the URL in its error: what is wrong may be the password.

@@ -94,7 +94,7 @@ func (s *Store) openFile(ctx context.Context, pragmas ...string) error {
 	}
 	// A rollback journal rather than a write-ahead log: one file to copy, and
 	// nothing to check-point. Saves are few, and each is to be on disk.
-	pragmas = append(pragmas, "journal_mode(TRUNCATE)", "synchronous(EXTRA)")
+	pragmas = append(pragmas, "journal_mode(TRUNCATE)", "synchronous(EXTRA)", "secure_delete(ON)") // what is removed was perhaps a password
 	if s.db, err = connect(s.path, "rwc", pragmas...); err != nil {
 		return err
 	}

@@ -106,7 +106,11 @@ func (r *Runner) land(a *active, e end) (stop bool) {
 		if op.Cancelled && !e.undo && !e.last && (err == nil || e.owed) { // since it ended
 			err, op.Owed = errCancelled, false
 		}
-		return r.moved(a, op, err)
+		op, events := r.moved(a, op, err)
+		if op.Phase == Done || op.Phase == Undone {
+			op.State = withoutSecrets(op.State)
+		}
+		return op, events
 	}
 	var room func() error
 	if !e.undo && !waits(e.err) {

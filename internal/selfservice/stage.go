@@ -67,8 +67,8 @@ func (src Source) check() error {
 	if src.URL == "" {
 		return nil
 	}
-	if u, err := url.Parse(src.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return errkind.Errorf(errkind.Invalid, "%s is not a URL of http or https", src)
+	if u, err := url.Parse(src.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "oci" || u.Host == "" {
+		return errkind.Errorf(errkind.Invalid, "%s is not a URL of http, https or oci", src)
 	}
 	return nil
 }
@@ -87,6 +87,11 @@ func (s *Service) fetch(ctx context.Context, r *opRun) error {
 	src := fetch.Source{URL: r.State.Source.URL, SHA256: r.State.Source.SHA256, UploadSize: r.State.Source.UploadSize}
 	if r.State.Source.Path != "" {
 		src.Path = filepath.Join(s.Root, r.State.Source.Path)
+	}
+	if src.URL != "" {
+		if err := src.OfHost(s.Root); err != nil {
+			return err
+		}
 	}
 	if u, ok := s.uploads.Load(r.State.Source.Upload); ok {
 		src.Upload = u.(*Upload).Chunks

@@ -2,9 +2,7 @@ package servicing
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
+	"crypto/x509"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -12,11 +10,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/image"
-	"github.com/trident-project/trident/internal/linux/inroot"
 )
-
-// registryAuth has credentials for registries, in the form of docker's config.json.
-const registryAuth = "etc/trident/registry-auth.json"
 
 // imageSource is where an image of an OS, or of a disk, is read.
 type imageSource struct {
@@ -33,7 +27,11 @@ func (s *Service) open(ctx context.Context, from imageSource, r teller) (*image.
 	if err != nil {
 		return nil, err
 	}
-	origin := fetch.Origin{URL: from.url, Login: login, Pin: from.pin}
+	roots, err := s.roots()
+	if err != nil {
+		return nil, err
+	}
+	origin := fetch.Origin{URL: from.url, Login: login, Roots: roots, Pin: from.pin}
 	if p, ok := strings.CutPrefix(origin.URL, "file://"); ok {
 		origin.URL = "file://" + filepath.Join(s.Root, p)
 	}
@@ -46,19 +44,10 @@ func (s *Service) open(ctx context.Context, from imageSource, r teller) (*image.
 	return i, err
 }
 
-// registryLogin returns the credentials that this host has for registries; nil:
-// it has none.
+// registryLogin returns the credentials that this host has for registries.
 func (s *Service) registryLogin() (func(registry string) (user, password string), error) {
-	auth, err := inroot.FS(s.Root).ReadFile(registryAuth, 1<<20)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read /%s: %w", registryAuth, err)
-	}
-	login, err := fetch.RegistryLogin(auth)
-	if err != nil {
-		return nil, fmt.Errorf("read /%s: %w", registryAuth, err)
-	}
-	return login, nil
+	return fetch.HostLogin(s.Root)
 }
+
+// roots returns the authorities that count on this host for TLS.
+func (s *Service) roots() (*x509.CertPool, error) { return fetch.HostRoots(s.Root) }

@@ -18,8 +18,9 @@ import (
 )
 
 const (
-	pullers = "ann:s3cret"
-	reader  = "bob:hush-hush"
+	registryAuth = "etc/trident/registry-auth.json"
+	pullers      = "ann:s3cret"
+	reader       = "bob:hush-hush"
 )
 
 // registryOf serves an image to ann, and returns its sysext for a configuration

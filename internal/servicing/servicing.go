@@ -76,7 +76,7 @@ const (
 // New makes the service and registers its operations with the runner.
 func New(c Config) *Service {
 	s := &Service{Config: c, etcClosed: etcClosed, start: map[string]operation.Starter[record]{}}
-	s.extensions = &extension.Store{Root: c.Root, Systemd: c.Systemd, Login: s.registryLogin, Tools: c.Tools, Touch: c.Touch}
+	s.extensions = &extension.Store{Root: c.Root, Systemd: c.Systemd, Login: s.registryLogin, Roots: s.roots, Tools: c.Tools, Touch: c.Touch}
 	all := s.steps()
 	for name, steps := range map[string][]opStep{
 		opUpdate: all, opUpdateStage: all[:staged], opUpdateFinalize: all[staged:],

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -115,7 +116,18 @@ func (s streamService) look(ctx context.Context, r *streamRun) error {
 	if err := osService(s).safeToInstall(); err != nil {
 		return err
 	}
+	if r.State.Want == Ignored {
+		r.Logf(slog.LevelWarn, "no hash of the image was given: whatever the server sends is written to the disk and booted%s", byHTTP(r.State.URL))
+	}
 	return s.withImage(ctx, r, func(ctx context.Context, i *metered) error { return s.fits(ctx, r, i) })
+}
+
+// byHTTP is what to warn of besides where a URL is of plain http.
+func byHTTP(text string) string {
+	if u, err := url.Parse(text); err != nil || u.Scheme != "http" {
+		return ""
+	}
+	return "; it comes by http, so anybody on the way can change it"
 }
 
 func (s streamService) fits(ctx context.Context, r *streamRun, i *metered) (err error) {
