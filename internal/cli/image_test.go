@@ -121,8 +121,8 @@ func TestImageFlagsBecomeOptions(t *testing.T) {
 	if diff := cmp.Diff(want, built, ignore, app); diff != "" || err != nil {
 		t.Errorf("%v\n%s", err, diff)
 	}
-	verified, err := parse(t, newImageVerifyCommand, "s", "--sha384", "x", "--relaxed", "--auth-file", "a")
-	if diff := cmp.Diff(&imageVerifyOptions{imageSource: imageSource{"s", "x", true, "a"}}, verified, ignore, app); diff != "" || err != nil {
+	verified, err := parse(t, newImageVerifyCommand, "s", "--sha384", "x", "--relaxed", "--auth-file", "a", "--ca", "c")
+	if diff := cmp.Diff(&imageVerifyOptions{imageSource: imageSource{source: "s", sha384: "x", relaxed: true, authFile: "a", caFile: "c"}}, verified, ignore, app); diff != "" || err != nil {
 		t.Errorf("%v\n%s", err, diff)
 	}
 	for name, args := range map[string][]string{

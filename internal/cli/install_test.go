@@ -114,7 +114,7 @@ func TestTheImageThatWasWrittenIsNamed(t *testing.T) {
 		Completed: writtenFrom(hash),
 	})
 	a, stdout, _ := testApp()
-	code := a.run(t.Context(), []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "http://h/x.cosi"})
+	code := a.run(t.Context(), []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "https://h/x.cosi"})
 	if want := "Done: write disks from an image.\nThe image is " + hash + ".\n"; code != 0 || stdout.String() != want {
 		t.Errorf("exit code %d, stdout:\n%s", code, stdout)
 	}
@@ -125,7 +125,7 @@ func TestADiskThatIsWrittenEndsWithTheReboot(t *testing.T) {
 	socket, _ := inMemory(t, clienttest.Config{Script: []*operationsv1.Event{clienttest.Step(1, "write", nil), clienttest.Reboot("reboot")}})
 	a, stdout, stderr := testApp()
 	a.rebootTime = 50 * time.Millisecond
-	code := a.run(t.Context(), []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "http://h/x.cosi"})
+	code := a.run(t.Context(), []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "https://h/x.cosi"})
 	want := "write\nRequesting reboot\ntrident: write the disk: the reboot did not happen within 50ms\n"
 	if diff := cmp.Diff(want, stderr.String()); code != 3 || diff != "" || stdout.Len() != 0 {
 		t.Errorf("exit code %d, stdout %q, stderr (-want +got):\n%s", code, stdout, diff)
@@ -149,7 +149,7 @@ func TestAHostThatGoesHasRebooted(t *testing.T) {
 	a.stderr, a.rebootTime = stderr, time.Minute
 	ended := make(chan int)
 	go func() {
-		ended <- a.run(t.Context(), []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "http://h/x.cosi"})
+		ended <- a.run(t.Context(), []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "https://h/x.cosi"})
 	}()
 	<-stderr.noticed
 	s.Close()

@@ -346,7 +346,7 @@ func TestAllowedOperationsChooseTheCall(t *testing.T) {
 		"install " + config:                                 "Install os: {}\nTRIDENT_HANDLES_REBOOT",
 		"install --allowed-operations stage " + config:      "InstallStage os: {}\n",
 		"install --allowed-operations finalize":             "InstallFinalize TRIDENT_HANDLES_REBOOT",
-		"grpc-client stream-disk http://h/x.cosi":           "StreamDisk http://h/x.cosi TRIDENT_HANDLES_REBOOT",
+		"grpc-client stream-disk https://h/x.cosi":          "StreamDisk https://h/x.cosi TRIDENT_HANDLES_REBOOT",
 		"grpc-client stream-image oci://h/x --hash ignored": "StreamDisk oci://h/x ignoredTRIDENT_HANDLES_REBOOT",
 		"commit":             "Commit",
 		"rollback":           "Rollback ANY_ROLLBACK_REQUESTED",

@@ -1,0 +1,174 @@
+package fetch
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+func TestOnlyWhatCanChangeIsTriedAgain(t *testing.T) {
+	plain := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(plain.Close)
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	must(t, closed.Close())
+	proxy := func(status int) *http.Transport {
+		p := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+		t.Cleanup(p.Close)
+		u, err := url.Parse(strings.Replace(p.URL, "http://", "http://me:hush@", 1))
+		must(t, err)
+		tr := newTransport()
+		tr.Proxy = http.ProxyURL(u)
+		return tr
+	}
+	lookup := func(err *net.DNSError) *http.Transport {
+		tr := newTransport()
+		tr.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
+		}
+		return tr
+	}
+	for name, c := range map[string]struct {
+		url       string
+		transport *http.Transport
+		kind      errkind.Kind
+		words     string
+		waits     int // between tries
+	}{
+		"a name that does not exist":   {"https://nowhere.example/x", lookup(&net.DNSError{Err: "no such host", Name: "nowhere.example", IsNotFound: true}), errkind.Unavailable, "no such host", 0},
+		"a resolver that is down":      {"https://nowhere.example/x", lookup(&net.DNSError{Err: "server misbehaving", IsTemporary: true}), errkind.Unavailable, "given up after 4 tries", 3},
+		"nobody listens":               {"http://" + closed.Addr().String() + "/x", nil, errkind.Unavailable, "connection refused", 3},
+		"https to an http port":        {strings.Replace(plain.URL, "http:", "https:", 1), nil, errkind.TLS, "speaks http where https is asked for", 0},
+		"a proxy that refuses":         {"https://far.example/x", proxy(403), errkind.Denied, "refuses the connection: 403", 0},
+		"a proxy that wants a login":   {"https://far.example/x", proxy(407), errkind.Denied, "refuses the connection: 407", 0},
+		"a proxy without tunnels":      {"https://far.example/x", proxy(501), errkind.Unavailable, "refuses the connection: 501", 0},
+		"a proxy whose way is closed":  {"https://far.example/x", proxy(502), errkind.Unavailable, "given up after 4 tries", 3},
+		"a proxy that says no by http": {"http://far.example/x", proxy(403), errkind.Denied, "answered 403", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, Source{URL: c.url})
+			if c.transport != nil {
+				r.transport = c.transport
+			}
+			_, err := r.get(t)
+			wantKind(t, err, c.kind, c.words)
+			if len(r.waits) != c.waits {
+				t.Errorf("waits %v, want %d", r.waits, c.waits)
+			}
+			total := time.Duration(0)
+			for _, w := range r.waits {
+				total += w
+			}
+			if total > 4*time.Second {
+				t.Errorf("a person waits for %s", total)
+			}
+			if c.transport != nil && c.transport.Proxy != nil && strings.Contains(name, "proxy") {
+				if !strings.Contains(err.Error(), "proxy http://127.0.0.1:") || strings.Contains(err.Error()+errkind.Hint(err), "hush") {
+					t.Errorf("the proxy is not named, or its password is: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// Once a server has sent something it is waited for.
+func TestAServerThatGoesAwayInTheMiddleIsWaitedFor(t *testing.T) {
+	content := noise(1, size)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { cut(w, r, content, `"1"`, size/2) }))
+	r := newRig(t, Source{URL: s.URL})
+	r.download.wait = func(ctx context.Context, d time.Duration) error {
+		if len(r.waits) == 0 {
+			s.Close()
+		}
+		r.waits = append(r.waits, d)
+		return ctx.Err()
+	}
+	_, err := r.get(t)
+	wantKind(t, err, errkind.Unavailable, "given up after 8 tries")
+}
+
+func TestServersWithoutRangesAreBlamedWithWhatBroke(t *testing.T) {
+	content := noise(1, size)
+	u := serve(t, func(w http.ResponseWriter, r *http.Request, _ int) {
+		r.Header.Del("Range")
+		cut(w, r, content, `"1"`, 9000)
+	})
+	_, err := newRig(t, Source{URL: u}).get(t)
+	wantKind(t, err, errkind.Unavailable, "the connection broke (read: unexpected EOF), and the server does not serve ranges")
+
+	u = serve(t, func(w http.ResponseWriter, r *http.Request, before int) {
+		if before > 1 {
+			r.Header.Del("Range")
+		}
+		if before == 1 {
+			cut(w, r, content, `"1"`, 9000)
+		}
+		good(w, r, content, `"1"`)
+	})
+	r, err := ranged(t, Origin{URL: u}, nil)
+	must(t, err)
+	_, err = r.slurp(t, 0, size)
+	wantKind(t, err, errkind.Unsupported, "the connection broke (")
+}
+
+func TestAnAuthorityOfTheHostCounts(t *testing.T) {
+	content := noise(1, size)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { good(w, r, content, `"1"`) }))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	root := t.TempDir()
+	folder := filepath.Join(root, "etc/trident/ca.d")
+	must(t, os.MkdirAll(folder, 0o755))
+	get := func() error {
+		src := Source{URL: s.URL}
+		if err := src.OfHost(root); err != nil {
+			return err
+		}
+		_, err := Download(t.Context(), src, filepath.Join(t.TempDir(), "part"), Limits{}, nil, nil)
+		if err != nil {
+			return err
+		}
+		in, err := OpenRanges(t.Context(), Origin{URL: s.URL, Roots: src.Roots}, Limits{}, nil, nil)
+		return errors.Join(err, in.Close())
+	}
+	err := get()
+	wantKind(t, err, errkind.TLS, "certificate")
+	if !strings.Contains(errkind.Hint(err), "/etc/trident/ca.d") {
+		t.Errorf("hint %q", errkind.Hint(err))
+	}
+	must(t, os.WriteFile(filepath.Join(folder, "README"), []byte("not for us"), 0o644))
+	must(t, os.WriteFile(filepath.Join(folder, "ours.crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o644))
+	if err := get(); err != nil {
+		t.Error(err)
+	}
+	must(t, os.WriteFile(filepath.Join(folder, "broken.pem"), []byte("nothing"), 0o644))
+	wantKind(t, get(), errkind.Invalid, "read authority /etc/trident/ca.d/broken.pem")
+}
+
+func TestNoSourceOfADownloadIsAPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	defer w.Close()
+	for _, path := range []string{"/dev/zero", "/proc/self/fd/" + strconv.Itoa(int(r.Fd())), "/dev"} {
+		_, err := newRig(t, Source{Path: path}).get(t)
+		wantKind(t, err, errkind.Invalid, path+" is a ")
+		_, err = ranged(t, Origin{URL: "file://" + path}, nil)
+		wantKind(t, err, errkind.Invalid, path+" is a ")
+	}
+}
