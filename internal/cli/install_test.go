@@ -125,7 +125,7 @@ func TestADiskThatIsWrittenEndsWithTheReboot(t *testing.T) {
 	socket, _ := inMemory(t, clienttest.Config{Script: []*operationsv1.Event{clienttest.Step(1, "write", nil), clienttest.Reboot("reboot")}})
 	a, stdout, stderr := testApp()
 	a.rebootTime = 50 * time.Millisecond
-	code := a.run(t.Context(), []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "https://h/x.cosi"})
+	code := a.run(t.Context(), []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "https://h/x.cosi", "--hash", "sha384:" + strings.Repeat("ab", 48)})
 	want := "write\nRequesting reboot\ntrident: write the disk: the reboot did not happen within 50ms\n"
 	if diff := cmp.Diff(want, stderr.String()); code != 3 || diff != "" || stdout.Len() != 0 {
 		t.Errorf("exit code %d, stdout %q, stderr (-want +got):\n%s", code, stdout, diff)

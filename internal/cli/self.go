@@ -35,7 +35,6 @@ type sourceOptions struct {
 	onHost bool
 	sha256 string
 	within time.Duration
-	sum    *pflag.Flag // of sha256
 }
 
 const sourceLong = `SOURCE is an http, https or oci URL, which the daemon gets, or a file. A file is sent
@@ -45,8 +44,22 @@ to the daemon, so that it may be anywhere, also behind a forwarded socket; with
 func (o *sourceOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.onHost, "on-host", false, "SOURCE is a file on the host")
 	flags.DurationVar(&o.within, "fetch-timeout", 0, "how long the daemon may take to get a URL (default no limit)")
-	flags.StringVar(&o.sha256, "sha256", "", "the SHA-256 that the whole file must have; the signature is checked in any case")
-	o.sum = flags.Lookup("sha256")
+	flags.Var((*digest)(&o.sha256), "sha256", "the SHA-256 that the whole file must have; the signature is checked in any case")
+}
+
+// A digest is a flag that may be absent, but not empty: an empty one is mostly a
+// variable of a script that was never set.
+type digest string
+
+func (d *digest) String() string { return string(*d) }
+func (d *digest) Type() string   { return "string" }
+
+func (d *digest) Set(text string) error {
+	if text == "" {
+		return errors.New("it is empty: give 64 hexadecimal digits, or leave the flag away")
+	}
+	*d = digest(text)
+	return nil
 }
 
 // open returns the source, and the file to close if there is one to send.
@@ -54,8 +67,6 @@ func (o *sourceOptions) open() (s client.Source, close func() error, err error) 
 	s, close = client.Source{SHA256: o.sha256, FetchTimeout: o.within}, func() error { return nil }
 	scheme, _, isURL := strings.Cut(o.source, "://")
 	switch {
-	case o.sum != nil && o.sum.Changed && o.sha256 == "":
-		err = errkind.Errorf(errkind.Invalid, "--sha256 is empty: it must be 64 hexadecimal digits, or not be given")
 	case o.within < 0:
 		err = errkind.Errorf(errkind.Invalid, "--fetch-timeout %s is negative", o.within)
 	case isURL && slices.Contains([]string{"http", "https", "oci"}, strings.ToLower(scheme)):

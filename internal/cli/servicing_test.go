@@ -420,3 +420,46 @@ func TestAReaderOfAFileHasABound(t *testing.T) {
 		t.Error("what is not UTF-8 was taken")
 	}
 }
+
+func TestADiskIsNotWrittenFromPlainHTTPWithoutAHash(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]struct {
+		begins bool
+		says   string
+	}{
+		"http://h/x.cosi":                                           {false, "anybody on the way could replace"},
+		"HTTP://h/x.cosi --hash ignored":                            {false, "--allow-unverified-http"},
+		"http://h/x.cosi --allow-unverified-http":                   {true, "WARNING: no hash"},
+		"https://h/x.cosi":                                          {true, "WARNING: no hash"},
+		"http://h/x.cosi --hash sha384:" + strings.Repeat("ab", 48): {true, ""},
+	} {
+		a, _, stderr := testApp()
+		code := a.run(t.Context(), append([]string{"grpc-client", "--server", "unix:///nowhere/x.sock", "stream-disk"}, strings.Fields(args)...))
+		if asked := code == exitSetup; asked != want.begins || !strings.Contains(stderr.String(), want.says) || want.says == "" && strings.Contains(stderr.String(), "WARNING") {
+			t.Errorf("%s: exit code %d, %s", args, code, stderr)
+		}
+	}
+}
+
+func TestAnEmptySHA256IsAnErrorAndRegistriesAreSources(t *testing.T) {
+	t.Parallel()
+	for args, says := range map[string]string{
+		"https://h/x.raw --sha256=":           "it is empty: give 64",
+		"https://h/x.raw --fetch-timeout=-1s": "is negative",
+		"/dev/zero":                           "/dev/zero is a character device, not a regular file",
+		"s3://h/x.raw":                        "images come from http, https and oci URLs",
+		"oci://h/x:1 --on-host":               "is a URL",
+	} {
+		for _, verb := range []string{"upgrade", "stage"} {
+			a, _, stderr := testApp()
+			code := a.run(t.Context(), append([]string{"self", verb, "--socket", "/nowhere/x.sock"}, strings.Fields(args)...))
+			if code != exitFailed || !strings.Contains(stderr.String(), says) {
+				t.Errorf("%s %s: exit code %d, %s", verb, args, code, stderr)
+			}
+		}
+	}
+	a, _, stderr := testApp()
+	if code := a.run(t.Context(), []string{"self", "stage", "--socket", "/nowhere/x.sock", "oci://h/x:1"}); code != exitSetup {
+		t.Errorf("from a registry: exit code %d, %s", code, stderr)
+	}
+}

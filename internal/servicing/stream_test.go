@@ -70,6 +70,22 @@ func TestTheWriterOfADiskHasTheHostsCredentialsForRegistries(t *testing.T) {
 	}
 }
 
+func TestAnImageWithoutAHashIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	a := newAlbum(t)
+	w, op := streamed(t, a, StreamRequest{URL: "file:///srv/v1.cosi", SHA384: Ignored}, func(*osWorld) {})
+	if says := w.says(op.ID); !strings.Contains(says, "no hash of the image was given") || strings.Contains(says, "http") {
+		t.Errorf("it says %q", says)
+	}
+	w, op = streamed(t, a, StreamRequest{URL: "file:///srv/v1.cosi", SHA384: a.v1.sha}, func(*osWorld) {})
+	if says := w.says(op.ID); strings.Contains(says, "no hash") {
+		t.Errorf("with a hash it says %q", says)
+	}
+	if byHTTP("HTTP://h/x") == "" || byHTTP("https://h/x") != "" {
+		t.Error("what comes by http is not told apart")
+	}
+}
+
 func streamOf(t *testing.T, op operation.Operation) (r streamRecord) {
 	t.Helper()
 	if err := json.Unmarshal(op.State, &r); err != nil {
