@@ -125,3 +125,19 @@ func TestAnImageThatTheHostHasNoMemoryForIsRefusedBeforeADiskIsTouched(t *testin
 	}
 	refused(w, w.waiting(id))
 }
+
+// says is what an operation has logged.
+func (w *osWorld) says(id string) string {
+	w.t.Helper()
+	events, err := w.daemon.store.Events(w.t.Context(), id, 0, 1000)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var out []string
+	for _, e := range events {
+		if e.Type == operation.Log {
+			out = append(out, e.Message)
+		}
+	}
+	return strings.Join(out, "\n")
+}
