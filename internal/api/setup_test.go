@@ -6,11 +6,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/servicing"
@@ -201,7 +204,17 @@ func TestEveryCapabilityIsTrue(t *testing.T) {
 		"stream-disk": func(t *testing.T, f *fixture) {
 			streamed(t, f, &tridentv1.StreamDiskRequest{ImageUrl: "https://x/y.cosi"})
 		},
-		"stream-disk-limits":   streamedWithin,
+		"stream-disk-limits": streamedWithin,
+		"fetch-timeout": func(t *testing.T, _ *fixture) {
+			in := &selfv1.Source{From: &selfv1.Source_Url{Url: "https://x/y.raw"}, FetchTimeout: durationpb.New(5 * time.Second)}
+			if src, err := (&selfServer{}).sourceFromWire(t.Context(), in, nil); err != nil || src.Timeout != 5*time.Second {
+				t.Errorf("%+v, %v", src, err)
+			}
+			ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(timeHeader, "7"))
+			if n, err := numberFromWire(ctx, timeHeader, "seconds"); err != nil || n != 7 {
+				t.Errorf("%d, %v", n, err)
+			}
+		},
 		"update-config-handle": func(t *testing.T, f *fixture) { updateByHandle(t, f) },
 		"self-upload":          func(t *testing.T, f *fixture) { stageUpload(t, t.Context(), f, 3, []byte("abc")) },
 	}
