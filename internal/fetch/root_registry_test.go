@@ -69,7 +69,7 @@ func (g *realRegistry) serves(t *testing.T, who login) {
 	g.push("v1", noise(2, 1<<20)) // what the tag says by now is not what was begun with
 	again, err := fromRegistry(t, Origin{URL: g.oci(":v1"), Login: who, Pin: r.Pin()})
 	must(t, err)
-	again.transport.CloseIdleConnections()
+	again.transport.(*http.Transport).CloseIdleConnections()
 	before := g.conns.Load()
 	g.cut.Store(registrySize / 3)
 	got, err := again.slurp(t, 5, registrySize-5)
