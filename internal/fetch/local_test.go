@@ -47,8 +47,8 @@ func TestWhatIsNoRegularFileIsRefusedWithoutBeingOpened(t *testing.T) {
 		words string
 	}{
 		{dir, errkind.Invalid, "no regular file"},
-		{fifo, errkind.Invalid, "no regular file"},
-		{"/dev/zero", errkind.Invalid, "no regular file"},
+		{fifo, errkind.Invalid, ", not a regular file"},
+		{"/dev/zero", errkind.Invalid, ", not a regular file"},
 		{filepath.Join(dir, "none"), errkind.NotFound, "no such file"},
 		{"image", errkind.Invalid, "must be absolute"},
 		{large, errkind.TooLarge, fmt.Sprintf("it has %d bytes, the limit is 1000", size)},
