@@ -46,7 +46,7 @@ func TestWhatIsNoRegularFileIsRefusedWithoutBeingOpened(t *testing.T) {
 		kind  errkind.Kind
 		words string
 	}{
-		{dir, errkind.Invalid, "no regular file"},
+		{dir, errkind.Invalid, ", not a regular file"},
 		{fifo, errkind.Invalid, ", not a regular file"},
 		{"/dev/zero", errkind.Invalid, ", not a regular file"},
 		{filepath.Join(dir, "none"), errkind.NotFound, "no such file"},
