@@ -12,8 +12,8 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 )
 
-// silent is a server that takes requests, tells of them and never answers.
-func silent(t *testing.T) (url string, asked chan struct{}) {
+// silentServer is a server that takes requests, tells of them and never answers.
+func silentServer(t *testing.T) (url string, asked chan struct{}) {
 	asked, done := make(chan struct{}, 64), make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		asked <- struct{}{}
@@ -32,7 +32,7 @@ func TestARollbackEndsTheFetchOfAnUpdate(t *testing.T) {
 	w := newWorld(t, newGallery(t))
 	w.powerOn()
 	t.Cleanup(w.stopDaemon)
-	url, asked := silent(t)
+	url, asked := silentServer(t)
 	update := func() string {
 		t.Helper()
 		text := fmt.Sprintf("os: {additionalFiles: [{destination: /etc/f, content: two}], sysexts: [{url: '%s/app.raw', sha384: %s}]}", url, strings.Repeat("a", 96))
@@ -80,7 +80,7 @@ func TestAConfigurationBoundsTheTimeOfItsFetches(t *testing.T) {
 	w := newWorld(t, newGallery(t))
 	w.powerOn()
 	t.Cleanup(w.stopDaemon)
-	url, _ := silent(t)
+	url, _ := silentServer(t)
 	op := w.ask(fmt.Sprintf("internalParams: {fetchTimeout: 1}\nos: {sysexts: [{url: '%s/app.raw', sha384: %s}]}", url, strings.Repeat("a", 96)), true, true)
 	if op.Phase != operation.Undone || op.Failure.Kind != errkind.Timeout || !strings.Contains(op.Failure.Message, "not finished within 1s") {
 		t.Errorf("%+v", op.Failure)
