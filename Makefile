@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 # The version of what is built: the tag that is checked out, or VERSION=1.2.3.
 VERSION ?= $(or $(patsubst v%,%,$(shell git describe --tags --exact-match --match 'v[0-9]*' 2>/dev/null)),0.0.0-dev)
-# The architectures of packages and images, in Go's words.
+# The architectures of packages and images, by any of their usual names.
 ARCHES ?= amd64,arm64
 # Times inside what is built come from the commit, so that two builds of it are equal.
 export SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
@@ -15,23 +15,46 @@ LDFLAGS = -s -w -X github.com/trident-project/trident/internal/version.current=$
 NEED = .ci/need "make $@"
 # The VM tests and the demo make packages and images themselves.
 VMTOOLS = openssl debootstrap mkfs.ext4 mkfs.vfat mcopy zstd qemu-system-x86_64 qemu-img ovmf
-# Both write dist/stage.
+# Programs of the build run on this machine, whatever they build for.
+RUN = env -u GOOS -u GOARCH go run
+# Fails when VERSION, or an architecture that follows, is none to build.
+CHECK = $(RUN) ./packaging/target '$(VERSION)'
+# All of them write dist/stage.
 ALONE = mkdir -p dist && flock dist/.lock
 
 .PHONY: build
 build: ## Build trident, tridentd and trident-rescue for this machine
 	@$(NEED) go
-	go build -tags grpcnotrace -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o dist/ ./cmd/...
+	@$(CHECK) >/dev/null
+	umask 022; go build -tags grpcnotrace -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o dist/ ./cmd/...
 
 .PHONY: rpm
-rpm: ## Build the RPMs (VERSION=1.2.3, ARCHES=amd64,arm64)
-	@$(NEED) go openssl
-	@$(ALONE) go run ./packaging/build rpm -version '$(VERSION)' -arch '$(ARCHES)'
+rpm: ## Build the RPMs: dist/rpm/VERSION (VERSION=1.2.3, ARCHES=amd64,arm64)
+	@$(NEED) go
+	@$(CHECK) '$(ARCHES)' >/dev/null
+	@$(NEED) openssl $(if $(TRIDENT_RPM_SIGNER),gpg rpmsign)
+	@$(ALONE) $(RUN) ./packaging/build rpm -version '$(VERSION)' -arch '$(ARCHES)'
+
+.PHONY: deb
+deb: ## Build the packages for dpkg: dist/deb/VERSION (VERSION=1.2.3, ARCHES=amd64,arm64)
+	@$(NEED) go
+	@$(CHECK) '$(ARCHES)' >/dev/null
+	@$(NEED) openssl
+	@$(ALONE) $(RUN) ./packaging/build deb -version '$(VERSION)' -arch '$(ARCHES)'
 
 .PHONY: sysext
 sysext: ## Build the signed extension images (VERSION=1.2.3, ARCHES=amd64,arm64)
-	@$(NEED) go openssl
-	@for arch in $$(tr , ' ' <<<'$(ARCHES)'); do $(ALONE) packaging/sysext '$(VERSION)' $$arch; done
+	@$(NEED) go
+	@$(CHECK) '$(ARCHES)' >/dev/null
+	@$(NEED) openssl
+	@arches=$$($(CHECK) '$(ARCHES)'); for arch in $$arches; do $(ALONE) packaging/sysext '$(VERSION)' $$arch; done
+
+.PHONY: release
+release: ## Build all that is published: dist/release/VERSION (VERSION=1.2.3, ARCHES=amd64,arm64)
+	@$(NEED) go
+	@$(CHECK) '$(ARCHES)' >/dev/null
+	@$(NEED) openssl $(if $(TRIDENT_RPM_SIGNER),gpg rpmsign)
+	@$(ALONE) $(RUN) ./packaging/build release -version '$(VERSION)' -arch '$(ARCHES)'
 
 .PHONY: demo
 demo: ## Show in a VM how Trident replaces itself (STAY=1 keeps the VM until Ctrl-C)
@@ -66,11 +89,13 @@ bench: ## Measure side by side with the tools that others use
 .PHONY: lint
 lint: ## Check the code, the API definitions and the scripts
 	@$(NEED) go shellcheck
+	go mod tidy -diff
+	cd internal/e2e/foreign && go mod tidy -diff
 	gofmt=$$(gofmt -l cmd internal packaging proto); [[ -z $$gofmt ]] || { echo "gofmt these: $$gofmt" >&2; exit 1; }
 	tool=$$(.ci/tool golangci-lint); for tag in root vm; do $$tool run --allow-parallel-runners --build-tags $$tag; done
 	tool=$$(.ci/tool buf); $$tool lint
 	shellcheck .ci/need .ci/run .ci/tool .ci/trixie packaging/keys packaging/stage packaging/sysext
-	shellcheck -s sh packaging/rpm/*.sh
+	shellcheck -s sh packaging/rpm/*.sh packaging/deb/*
 
 .PHONY: generate
 generate: ## Generate the Go code of the API from proto/, a foreign client's too, and the reference of the Host Configuration

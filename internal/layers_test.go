@@ -20,7 +20,8 @@ const module = "github.com/trident-project/trident/"
 // arrow that is not in it, fail. Tests may import what they like.
 var layers = []struct{ pkg, may string }{
 	// tools of the build
-	{"packaging/build", "internal/linux/atomicfile internal/version"},
+	{"packaging/build", "internal/linux/atomicfile internal/arch internal/version"},
+	{"packaging/target", "internal/arch internal/version"},
 	{"packaging/docs", "internal/cli internal/hostconfig internal/version"},
 
 	// commands
@@ -93,6 +94,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/slot", "internal/errkind"},
 	{"internal/errkind", ""},
 	{"internal/version", ""},
+	{"internal/arch", ""},
 
 	// the wire
 	{"proto/trident/self/v1", "proto/trident/operations/v1"},

@@ -41,7 +41,7 @@ func TestGoreleaserMakesTheSamePackages(t *testing.T) {
 	}
 	ours := map[string]string{}
 	for _, name := range strings.Fields(out) {
-		ours[name] = unpacked(t, filepath.Join(tree, name))
+		ours[filepath.Base(name)] = unpacked(t, filepath.Join(tree, name))
 	}
 	if len(ours) != 6 {
 		t.Fatalf("packages: %s", out)
@@ -51,7 +51,7 @@ func TestGoreleaserMakesTheSamePackages(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range ours {
-		if diff := cmp.Diff(want, unpacked(t, filepath.Join(tree, name))); diff != "" {
+		if diff := cmp.Diff(want, unpacked(t, filepath.Join(tree, "dist/build", name))); diff != "" {
 			t.Errorf("%s differs from goreleaser's (-ours +theirs):\n%s", name, diff)
 		}
 	}

@@ -90,7 +90,7 @@ func (r repository) build() error {
 // root is the root folder of the project, seen from this package.
 var root = "../.."
 
-// stub writes a package that stands for the systemd of an RPM distribution.
+// stub writes a package that stands for the systemd and the shell of an RPM distribution.
 func stub(name string) error {
 	file, err := os.Create(name)
 	if err != nil {
@@ -99,7 +99,7 @@ func stub(name string) error {
 	defer file.Close()
 	info := nfpm.WithDefaults(&nfpm.Info{
 		Name: "systemd-stub", Arch: "all", Version: "257", Maintainer: "A <a@example.org>", Description: "Stands for systemd.",
-		Overridables: nfpm.Overridables{Provides: []string{"systemd = 257"}},
+		Overridables: nfpm.Overridables{Provides: []string{"systemd = 257", "/bin/sh"}},
 	})
 	if err := rpm.DefaultRPM.Package(info, file); err != nil {
 		return err
@@ -299,6 +299,41 @@ func TestTheTwoBootUnitsExcludeOneAnother(t *testing.T) {
 	_, err := r.dnf(tree, "install", "trident-service", "trident-install-service")
 	if err == nil || !strings.Contains(err.Error(), "conflicts with trident") {
 		t.Errorf("both were installed, or for another reason not: %v", err)
+	}
+}
+
+// A unit of one version must not call the program of another.
+func TestAPackageWithAUnitBringsTridentOfItsVersion(t *testing.T) {
+	r, tree := ready(t), hostTree(t)
+	if _, err := r.dnf(tree, "install", "trident-service-"+oldRPM); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"systemd-stub-257.0.0", "trident-" + oldRPM, "trident-service-" + oldRPM}
+	if diff := cmp.Diff(want, installed(t, tree)); diff != "" {
+		t.Errorf("installed (-want +got):\n%s", diff)
+	}
+	// The upgrade of one takes the other with it.
+	if _, err := r.dnf(tree, "upgrade", "trident"); err != nil {
+		t.Fatal(err)
+	}
+	want = []string{"systemd-stub-257.0.0", "trident-" + newRPM, "trident-service-" + newRPM}
+	if diff := cmp.Diff(want, installed(t, tree)); diff != "" {
+		t.Errorf("after the upgrade (-want +got):\n%s", diff)
+	}
+}
+
+func TestAHostThatWantsNoDocumentationGetsNone(t *testing.T) {
+	r, tree := ready(t), t.TempDir()
+	if _, err := r.dnf(tree, "--setopt=tsflags=nodocs", "install", "trident"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"usr/share/doc/trident/README.md", "usr/share/man/man1/trident.1.gz"} {
+		if exists(tree, name) {
+			t.Errorf("/%s is installed", name)
+		}
+	}
+	if !exists(tree, "usr/bin/trident") {
+		t.Error("/usr/bin/trident is not installed")
 	}
 }
 

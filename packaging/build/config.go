@@ -49,8 +49,8 @@ type pack struct {
 	Contents []content
 	Scripts  struct{ PostInstall, PreRemove, PostRemove string }
 	RPM      struct {
-		Summary, Group, Compression, BuildHost string
-		Scripts                                struct{ PreTrans, PostTrans string }
+		Summary, Group, Compression, BuildHost, Packager string
+		Scripts                                          struct{ PreTrans, PostTrans string }
 	}
 }
 
@@ -74,7 +74,7 @@ func parseConfig(text []byte) (*config, error) {
 	}
 	for _, p := range c.NFPMs {
 		if len(p.Formats) != 1 || p.Formats[0] != "rpm" {
-			return nil, fmt.Errorf("read package definitions: package %s: only the format rpm is known here", p.Name)
+			return nil, fmt.Errorf("read package definitions: package %s: goreleaser is to make rpm alone; the command release makes .deb packages of the same definitions", p.Name)
 		}
 	}
 	return &c, nil

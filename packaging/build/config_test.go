@@ -57,7 +57,7 @@ func TestAKeyThatIsNotKnownIsRefused(t *testing.T) {
 		"in a build":    "builds: [{id: a, hooks: {post: x}}]\n",
 		"in a package":  "nfpms: [{package_name: a, formats: [rpm], suggests: [b]}]\n",
 		"in contents":   "nfpms: [{package_name: a, formats: [rpm], contents: [{src: a, dst: b, expand: true}]}]\n",
-		"another form":  "nfpms: [{package_name: a, formats: [deb]}]\n",
+		"another form":  "nfpms: [{package_name: a, formats: [apk]}]\n",
 		"not a mapping": "- a\n",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,7 +129,7 @@ func TestOnlyTheArchitecturesAskedForAreBuilt(t *testing.T) {
 func TestScriptletsStepAsideAndComeBackInTheSameWay(t *testing.T) {
 	chdir(t)
 	block := func(name, begin, end string) string {
-		text, err := os.ReadFile("packaging/rpm/" + name)
+		text, err := os.ReadFile("packaging/" + name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,11 +140,17 @@ func TestScriptletsStepAsideAndComeBackInTheSameWay(t *testing.T) {
 		}
 		return part
 	}
-	if diff := cmp.Diff(block("pretrans.lua", "# --- step aside\n", "# --- step aside ends"), block("preun.sh", "# --- step aside\n", "# --- step aside ends")); diff != "" {
-		t.Errorf("step aside differs (-pretrans +preun):\n%s", diff)
+	aside := block("rpm/pretrans.lua", "# --- step aside\n", "# --- step aside ends")
+	for _, name := range []string{"rpm/preun.sh", "deb/preinst", "deb/prerm"} {
+		if diff := cmp.Diff(aside, block(name, "# --- step aside\n", "# --- step aside ends")); diff != "" {
+			t.Errorf("step aside differs (-pretrans +%s):\n%s", name, diff)
+		}
 	}
-	if diff := cmp.Diff(block("posttrans.sh", "# --- come back\n", "# --- come back ends"), block("postun.sh", "# --- come back\n", "# --- come back ends")); diff != "" {
-		t.Errorf("come back differs (-posttrans +postun):\n%s", diff)
+	back := block("rpm/posttrans.sh", "# --- come back\n", "# --- come back ends")
+	for _, name := range []string{"rpm/postun.sh", "deb/postinst", "deb/postrm"} {
+		if diff := cmp.Diff(back, block(name, "# --- come back\n", "# --- come back ends")); diff != "" {
+			t.Errorf("come back differs (-posttrans +%s):\n%s", name, diff)
+		}
 	}
 }
 
@@ -154,6 +160,7 @@ func TestNoShellScriptletCanFail(t *testing.T) {
 	if err != nil || len(scripts) == 0 {
 		t.Fatalf("no scriptlets: %v", err)
 	}
+	scripts = append(scripts, "packaging/deb/preinst", "packaging/deb/postinst", "packaging/deb/prerm", "packaging/deb/postrm")
 	for _, name := range scripts {
 		text, err := os.ReadFile(name)
 		if err != nil {
@@ -171,7 +178,9 @@ func TestNoShellScriptletCanFail(t *testing.T) {
 func TestBadArgumentsAreRefusedBeforeAnythingIsBuilt(t *testing.T) {
 	chdir(t)
 	for _, args := range [][]string{
-		nil, {"deb"}, {"rpm"}, {"rpm", "-version", "banana"}, {"rpm", "-version", "v1.2.3"},
+		nil, {"deb"}, {"rpm"}, {"release"}, {"srpm", "-version", "1.2.3"},
+		{"rpm", "-version", "banana"}, {"rpm", "-version", "v1.2.3"}, {"release", "-version", "v2"},
+		{"rpm", "-version", "1.2.3", "-arch", "riscv64"}, {"rpm", "-version", "1.2.3", "-arch", ""},
 		{"rpm", "-version", "1.2.3", "more"}, {"finish", "/does/not/exist.rpm"},
 	} {
 		if err := run(t.Context(), args); err == nil {

@@ -33,7 +33,7 @@ func makePackage(t *testing.T, pretrans string) string {
 		p.RPM.Scripts.PreTrans = write("pretrans", pretrans)
 	}
 	p.RPM.Scripts.PostTrans = write("posttrans", "exit 0\n")
-	name, err := project{cfg: &config{Dist: dir}, version: "1.0.0", epoch: time.Unix(0, 0).UTC()}.write(p, "all")
+	name, err := project{cfg: &config{Dist: dir}, version: "1.0.0", epoch: time.Unix(0, 0).UTC()}.write(p, "rpm", "all", dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestOtherPackagesStayAsTheyAre(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := luaScriptlet(pkg)
+			got, err := completeHeader(pkg)
 			if err != nil || !bytes.Equal(got, pkg) {
 				t.Errorf("changed, error %v", err)
 			}
@@ -154,7 +154,7 @@ func TestABrokenPackageIsRefused(t *testing.T) {
 		}(),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := luaScriptlet(bytes.Clone(pkg)); err == nil {
+			if _, err := completeHeader(bytes.Clone(pkg)); err == nil {
 				t.Error("no error")
 			}
 		})
@@ -173,13 +173,13 @@ func TestAPackageThatIsSignedAlreadyIsNotRewritten(t *testing.T) {
 	}
 	const rsaOfHeader = 268
 	sig.set(rsaOfHeader, "a signature")
-	_, err = luaScriptlet(joinPackage(pkg[:leadSize], sig, hdr.marshal(), payload))
+	_, err = completeHeader(joinPackage(pkg[:leadSize], sig, hdr.marshal(), payload))
 	if err == nil || !strings.Contains(err.Error(), "tag 268") {
 		t.Errorf("error %v does not name the tag", err)
 	}
 }
 
-func FuzzLuaScriptlet(f *testing.F) {
+func FuzzCompleteHeader(f *testing.F) {
 	f.Add(make([]byte, 200))
 	f.Add(append(make([]byte, leadSize), headerMagic+"\x00\x00\x00\x02\x00\x00\x00\x10aaaabbbbccccddddeeee\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00\x01"...))
 	sig := header{region: 62}
@@ -190,11 +190,11 @@ func FuzzLuaScriptlet(f *testing.F) {
 	hdr.set(tagPreTransProg, "/bin/sh")
 	f.Add(joinPackage(make([]byte, leadSize), &sig, hdr.marshal(), []byte("payload")))
 	f.Fuzz(func(t *testing.T, pkg []byte) {
-		once, err := luaScriptlet(pkg)
+		once, err := completeHeader(pkg)
 		if err != nil {
 			return
 		}
-		if twice, err := luaScriptlet(once); err != nil || !bytes.Equal(once, twice) {
+		if twice, err := completeHeader(once); err != nil || !bytes.Equal(once, twice) {
 			t.Errorf("what was made is changed again, or refused: %v", err)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Numbers of the RPM format, version 4 (rpm.org, "RPM V4 Package format").
@@ -17,9 +18,21 @@ const (
 	tagSHA256       = 273  // in the signature header: SHA-256 of the header, in hex
 	tagSize         = 1000 // in the signature header: bytes of header and payload
 	tagPayloadSize  = 1007 // in the signature header: bytes of the payload unpacked
+	tagName         = 1000
+	tagVersion      = 1001
+	tagRelease      = 1002
+	tagFileFlags    = 1037
+	tagRequireFlags = 1048
+	tagRequireName  = 1049
+	tagRequireVers  = 1050
 	tagRPMVersion   = 1064
+	tagDirIndexes   = 1116 // of each file, the index of its folder in the dir names
+	tagDirNames     = 1118
 	tagPreTrans     = 1151 // the scriptlet
 	tagPreTransProg = 1153 // its interpreter
+
+	flagEqual = 1 << 3 // of a requirement
+	flagDoc   = 1 << 1 // of a file
 
 	typeInt16, typeInt32, typeInt64            = 3, 4, 5
 	typeString, typeBin, typeStrings, typeI18N = 6, 7, 8, 9
@@ -140,10 +153,31 @@ func (h *header) find(tag uint32) entry {
 	return entry{}
 }
 
+// text returns the string of a tag, "" when there is none.
+func (h *header) text(tag uint32) string {
+	text, _, _ := strings.Cut(string(h.find(tag).data), "\x00")
+	return text
+}
+
+// texts returns the strings of an entry.
+func (e entry) texts() []string {
+	if e.count == 0 || len(e.data) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(e.data), "\x00"), "\x00")
+}
+
+// number returns the i-th of the 32-bit numbers of an entry; the value must be that long.
+func (e entry) number(i int) uint32 { return binary.BigEndian.Uint32(e.data[4*i:]) }
+
 // set gives a tag a string.
 func (h *header) set(tag uint32, text string) {
-	e := entry{tag: tag, kind: typeString, count: 1, data: append([]byte(text), 0)}
-	h.entries = slices.DeleteFunc(h.entries, func(old entry) bool { return old.tag == tag })
+	h.put(entry{tag: tag, kind: typeString, count: 1, data: append([]byte(text), 0)})
+}
+
+// put replaces the entry of a tag, or adds it.
+func (h *header) put(e entry) {
+	h.entries = slices.DeleteFunc(h.entries, func(old entry) bool { return old.tag == e.tag })
 	h.entries = append(h.entries, e)
 	slices.SortStableFunc(h.entries, func(a, b entry) int { return cmp.Compare(a.tag, b.tag) })
 }

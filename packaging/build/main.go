@@ -1,4 +1,5 @@
-// Command build makes the RPMs that .goreleaser.yaml defines, without goreleaser.
+// Command build makes the packages that .goreleaser.yaml defines, without goreleaser, and
+// releases.
 //
 // Building goreleaser from source takes minutes on a bare machine; packages for a
 // test or the demo are wanted in seconds. So this program reads the same file, calls
@@ -7,8 +8,10 @@
 //
 // Usage, in the root folder of the project:
 //
-//	build rpm -version 1.2.3 [-arch amd64,arm64]   hooks, binaries, packages
-//	build finish FILE...                           what nfpm cannot; goreleaser calls it too
+//	build rpm -version 1.2.3 [-arch amd64,arm64]       packages for rpm: dist/rpm/1.2.3
+//	build deb -version 1.2.3 [-arch amd64,arm64]       packages for dpkg: dist/deb/1.2.3
+//	build release -version 1.2.3 [-arch amd64,arm64]   all that is published: dist/release/1.2.3
+//	build finish FILE...                               what nfpm cannot; goreleaser calls it
 package main
 
 import (
@@ -18,16 +21,18 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/trident-project/trident/internal/arch"
 	"github.com/trident-project/trident/internal/version"
 )
 
 func main() {
-	syscall.Umask(0o022) // what is built has the modes that it is to have on a host
+	// What is built and published can be read by everybody, whoever builds it.
+	syscall.Umask(0o022)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:])
 	stop()
@@ -37,69 +42,103 @@ func main() {
 	}
 }
 
+const usage = "usage: build rpm|deb|release -version VERSION [-arch LIST] | build finish FILE..."
+
 func run(ctx context.Context, args []string) error {
-	if len(args) > 0 {
-		switch args[0] {
-		case "rpm":
-			return runRPM(ctx, args[1:])
-		case "finish":
-			for _, name := range args[1:] {
-				if err := finish(ctx, name); err != nil {
-					return err
-				}
-			}
-			return nil
-		}
+	if len(args) == 0 {
+		return errors.New(usage)
 	}
-	return errors.New("usage: build rpm -version VERSION [-arch LIST] | build finish FILE")
+	kind, args := args[0], args[1:]
+	switch kind {
+	case "rpm", "deb", "release":
+		p, err := newProject(args)
+		if err != nil {
+			return err
+		}
+		dir := filepath.Join("dist", kind, p.version)
+		if kind == "release" {
+			err = p.release(ctx, dir)
+		} else {
+			err = p.packages(ctx, kind, dir)
+		}
+		if err != nil {
+			return err
+		}
+		return list(dir)
+	case "finish":
+		for _, name := range args {
+			if err := finish(ctx, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return errors.New(usage)
 }
 
-func runRPM(ctx context.Context, args []string) error {
-	flags := flag.NewFlagSet("build rpm", flag.ContinueOnError)
+// newProject reads the flags of a command and the definitions of the packages.
+func newProject(args []string) (project, error) {
+	flags := flag.NewFlagSet("build", flag.ContinueOnError)
 	release := flags.String("version", "", "version of the packages, like 1.2.3")
-	arch := flags.String("arch", "", "only these of the configured architectures, comma-separated")
+	arches := flags.String("arch", "amd64,arm64", "architectures, comma-separated")
 	if err := flags.Parse(args); err != nil {
-		return err
+		return project{}, err
 	}
 	if *release == "" || flags.NArg() > 0 {
-		return errors.New("usage: build rpm -version VERSION [-arch LIST]")
+		return project{}, errors.New(usage)
 	}
 	// tridentd and trident-rescue compare it with versions of extensions.
 	if _, err := version.Parse(*release); err != nil {
-		return err
+		return project{}, err
+	}
+	only, err := arch.ParseList(*arches)
+	if err != nil {
+		return project{}, err
 	}
 	epoch, err := sourceDate(os.Getenv("SOURCE_DATE_EPOCH"))
 	if err != nil {
-		return err
+		return project{}, err
 	}
 	cfg, err := readConfig(".goreleaser.yaml")
-	if err != nil {
-		return err
-	}
-	p := project{cfg: cfg, version: *release, epoch: epoch}
-	if *arch != "" {
-		p.only = strings.Split(*arch, ",")
-	}
-	names, err := p.build(ctx)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := finish(ctx, name); err != nil {
-			return err
-		}
-		fmt.Println(name)
-	}
-	fmt.Fprintln(os.Stderr, signedBy(os.Getenv(signer)))
-	return nil
+	return project{cfg: cfg, version: *release, epoch: epoch, only: only}, err
 }
 
-// signedBy says who signed the packages, so that nobody has to guess.
-func signedBy(key string) string {
-	if key == "" {
-		return "The packages are not signed: " + signer + " is not set."
+// packages publishes the packages of a format, each with its checksum, in dir.
+func (p project) packages(ctx context.Context, format, dir string) error {
+	if format == "rpm" {
+		if err := checkSigner(ctx, "the packages"); err != nil {
+			return err
+		}
 	}
-	return "The packages are signed by " + key + "."
+	return publish(dir, func(dir string) error {
+		if err := p.compileAll(ctx); err != nil {
+			return err
+		}
+		names, err := p.packAll(format, dir)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := finish(ctx, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// list prints the paths of what dir holds, without the checksums of single packages.
+func list(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) != ".sha256" {
+			fmt.Println(filepath.Join(dir, e.Name()))
+		}
+	}
+	return nil
 }
 
 // sourceDate reads SOURCE_DATE_EPOCH (reproducible-builds.org); empty is 1970.

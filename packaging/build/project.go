@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/goreleaser/nfpm/v2"
+	"github.com/goreleaser/nfpm/v2/deb"
 	"github.com/goreleaser/nfpm/v2/files"
 	"github.com/goreleaser/nfpm/v2/rpm"
 )
@@ -24,29 +25,34 @@ type project struct {
 	only    []string // architectures in Go's words; empty: all that are configured
 }
 
-// build runs the hooks, builds the binaries and writes the packages, whose paths it returns.
-func (p project) build(ctx context.Context) ([]string, error) {
+// compileAll runs the hooks and builds the programs.
+func (p project) compileAll(ctx context.Context) error {
 	f := newFields(p.version, p.epoch)
 	for _, hook := range p.cfg.Before.Hooks {
 		line, err := f.expand(hook)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := command(ctx, nil, strings.Fields(line)...); err != nil {
-			return nil, fmt.Errorf("run the hook %q: %w", line, err)
+			return fmt.Errorf("run the hook %q: %w", line, err)
 		}
 	}
 	for _, b := range p.cfg.Builds {
 		for _, arch := range p.arches(b) {
 			if err := p.compile(ctx, b, arch); err != nil {
-				return nil, fmt.Errorf("build %s for %s: %w", b.ID, arch, err)
+				return fmt.Errorf("build %s for %s: %w", b.ID, arch, err)
 			}
 		}
 	}
+	return nil
+}
+
+// packAll writes all packages of a format into dir and returns their paths.
+func (p project) packAll(format, dir string) ([]string, error) {
 	var names []string
 	for _, pack := range p.cfg.NFPMs {
 		for _, arch := range p.packArches(pack) {
-			name, err := p.write(pack, arch)
+			name, err := p.write(pack, format, arch, dir)
 			if err != nil {
 				return nil, fmt.Errorf("package %s for %s: %w", pack.Name, arch, err)
 			}
@@ -108,29 +114,34 @@ func (p project) binary(b build, arch string) (string, fields, error) {
 	return filepath.Join(p.cfg.Dist, b.ID+"_linux_"+arch, name), f, nil
 }
 
-// write makes one package under its conventional name and returns its path.
-func (p project) write(pack pack, arch string) (string, error) {
+// packagers are the formats of packages.
+var packagers = map[string]nfpm.Packager{"rpm": rpm.DefaultRPM, "deb": deb.Default}
+
+// write makes one package under its conventional name in dir and returns its path.
+func (p project) write(pack pack, format, arch, dir string) (string, error) {
 	info, err := p.info(pack, arch)
 	if err != nil {
 		return "", err
 	}
+	if format == "deb" {
+		if err := p.forDpkg(info, pack); err != nil {
+			return "", err
+		}
+	}
 	f := newFields(p.version, p.epoch)
 	f.Arch = arch
-	f.ConventionalFileName = rpm.DefaultRPM.ConventionalFileName(info)
+	f.ConventionalFileName = packagers[format].ConventionalFileName(info)
 	base, err := f.expand(pack.FileName)
 	if err != nil {
 		return "", err
 	}
-	name := filepath.Join(p.cfg.Dist, base)
-	if err := os.MkdirAll(p.cfg.Dist, 0o755); err != nil {
-		return "", err
-	}
+	name := filepath.Join(dir, base)
 	file, err := os.Create(name)
 	if err != nil {
 		return "", err
 	}
 	defer file.Close()
-	if err := rpm.DefaultRPM.Package(info, file); err != nil {
+	if err := packagers[format].Package(info, file); err != nil {
 		return "", err
 	}
 	return name, file.Close()
@@ -155,7 +166,7 @@ func (p project) info(pack pack, arch string) (*nfpm.Info, error) {
 				PostRemove:  pack.Scripts.PostRemove,
 			},
 			RPM: nfpm.RPM{
-				Summary: pack.RPM.Summary, Group: pack.RPM.Group,
+				Summary: pack.RPM.Summary, Group: pack.RPM.Group, Packager: pack.RPM.Packager,
 				Compression: pack.RPM.Compression, BuildHost: pack.RPM.BuildHost,
 				Scripts: nfpm.RPMScripts{PreTrans: pack.RPM.Scripts.PreTrans, PostTrans: pack.RPM.Scripts.PostTrans},
 			},

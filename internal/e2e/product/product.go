@@ -125,13 +125,13 @@ func (m *Maker) RPM(ctx context.Context, version string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return m.adopt(ctx, filepath.Join(m.root, "dist/rpm", "trident-"+version+"-1.x86_64.rpm"))
+	return m.adopt(ctx, filepath.Join(m.root, "dist/rpm", version, "trident-"+version+"-1.x86_64.rpm"))
 }
 
 // Service returns the package with the unit that commits at boot, of a version
-// whose [Maker.RPM] was made last.
+// whose [Maker.RPM] was made.
 func (m *Maker) Service(ctx context.Context, version string) (string, error) {
-	return m.adopt(ctx, filepath.Join(m.root, "dist/rpm", "trident-service-"+version+"-1.noarch.rpm"))
+	return m.adopt(ctx, filepath.Join(m.root, "dist/rpm", version, "trident-service-"+version+"-1.noarch.rpm"))
 }
 
 // Image makes the signed image of a good version as a release does.
@@ -296,12 +296,12 @@ func (m *Maker) Faulty(ctx context.Context, version, fault string) (string, erro
 // StubFile is the name of what [Maker.Stub] makes.
 const StubFile = "systemd-stub.rpm"
 
-// Stub makes a package that provides what an RPM distribution's systemd does:
-// the guests are Debian, whose systemd the RPM database does not know.
+// Stub makes a package that provides what an RPM distribution's systemd and shell do:
+// the guests are Debian, whose programs the RPM database does not know.
 func (m *Maker) Stub() (path string, err error) {
 	info := nfpm.WithDefaults(&nfpm.Info{
 		Name: "systemd-stub", Arch: "all", Version: "257", Maintainer: "A <a@example.org>", Description: "Stands for systemd.",
-		Overridables: nfpm.Overridables{Provides: []string{"systemd = 257"}},
+		Overridables: nfpm.Overridables{Provides: []string{"systemd = 257", "/bin/sh"}},
 	})
 	path = filepath.Join(m.dir, StubFile)
 	f, err := os.Create(path)
