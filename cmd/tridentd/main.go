@@ -20,19 +20,33 @@ import (
 
 func main() { os.Exit(run(os.Args[1:])) }
 
+// options are the command line; tridentd(8) describes each of them.
+type options struct {
+	config    daemon.Config
+	level     slog.Level
+	show      bool
+	probe     bool
+	datastore string
+}
+
+func (o *options) flags() *flag.FlagSet {
+	flags := flag.NewFlagSet("tridentd", flag.ContinueOnError)
+	o.config.Version = version.String()
+	flags.StringVar(&o.config.Socket, "socket", "", "listen on this `path` instead of the socket that systemd passes or /run/trident/trident.sock")
+	flags.StringVar(&o.config.Root, "root", "/", "service the host below this `folder`")
+	flags.DurationVar(&o.config.IdleTimeout, "idle-timeout", daemon.DefaultIdleTimeout, "exit after this `time` without calls and work; 0 stays")
+	flags.TextVar(&o.level, "log-level", slog.LevelInfo, "log from this `level` on: debug, info, warn or error")
+	flags.BoolVar(&o.show, "version", false, "print the version and exit")
+	flags.BoolVar(&o.probe, "probe", false, "check that this tridentd can run here, print the result as JSON and exit")
+	flags.StringVar(&o.datastore, "datastore", "", "with --probe: a copy of the datastore, to be opened (`path`)")
+	return flags
+}
+
 // run returns 0 when the daemon ended as asked, 1 when it could not do its work,
 // 2 when it was called wrongly.
 func run(args []string) int {
-	flags := flag.NewFlagSet("tridentd", flag.ContinueOnError)
-	c := daemon.Config{Version: version.String()}
-	flags.StringVar(&c.Socket, "socket", "", "listen on this `path` instead of the socket that systemd passes or /run/trident/trident.sock")
-	flags.StringVar(&c.Root, "root", "/", "service the host below this `folder`")
-	flags.DurationVar(&c.IdleTimeout, "idle-timeout", daemon.DefaultIdleTimeout, "exit after this `time` without calls and work; 0 stays")
-	var level slog.Level
-	flags.TextVar(&level, "log-level", slog.LevelInfo, "log from this `level` on: debug, info, warn or error")
-	show := flags.Bool("version", false, "print the version and exit")
-	probe := flags.Bool("probe", false, "check that this tridentd can run here, print the result as JSON and exit")
-	datastore := flags.String("datastore", "", "with --probe: a copy of the datastore, to be opened (`path`)")
+	var o options
+	flags := o.flags()
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -42,17 +56,18 @@ func run(args []string) int {
 		fmt.Fprintf(os.Stderr, "tridentd: %q is no option; see tridentd --help\n", flags.Arg(0))
 		return 2
 	}
-	c.Logger = daemon.NewLogger(os.Stderr, level)
+	c := o.config
+	c.Logger = daemon.NewLogger(os.Stderr, o.level)
 	// The second signal finds the default action: the process ends at once.
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	switch {
-	case *show:
+	case o.show:
 		fmt.Println("tridentd " + version.String())
 		return 0
-	case *probe:
-		return status(daemon.Probe(ctx, c, *datastore, os.Stdout))
+	case o.probe:
+		return status(daemon.Probe(ctx, c, o.datastore, os.Stdout))
 	}
 	return status(daemon.Run(ctx, c))
 }

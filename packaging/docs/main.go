@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 
 	"github.com/trident-project/trident/internal/cli"
 	"github.com/trident-project/trident/internal/version"
@@ -40,6 +39,10 @@ func run(args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: docs FOLDER, or docs host-configuration FOLDER")
 	}
+	// The pages carry it, and base.json beside them.
+	if _, err := version.Parse(version.String()); err != nil {
+		return err
+	}
 	epoch, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64)
 	if err != nil {
 		epoch = 0
@@ -53,34 +56,6 @@ func run(args []string) error {
 		return err
 	}
 	return completions(root, args[0])
-}
-
-// manuals writes one compressed page for each command into dir.
-func manuals(root *cobra.Command, dir string, date time.Time) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make folder of manual pages: %w", err)
-	}
-	header := doc.GenManHeader{Section: "1", Source: "Trident " + version.String(), Manual: "Trident", Date: &date}
-	if err := doc.GenManTree(root, &header, dir); err != nil {
-		return fmt.Errorf("make manual pages: %w", err)
-	}
-	pages, err := filepath.Glob(filepath.Join(dir, "*.1"))
-	if err != nil {
-		return err
-	}
-	for _, page := range pages {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			return fmt.Errorf("compress manual page: %w", err)
-		}
-		if err := writeGzip(page+".gz", text); err != nil {
-			return err
-		}
-		if err := os.Remove(page); err != nil {
-			return fmt.Errorf("compress manual page: %w", err)
-		}
-	}
-	return nil
 }
 
 // handWritten compresses the pages of from, named by section, into dir/man8.

@@ -5,13 +5,17 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/trident-project/trident/internal/cli"
+	"github.com/trident-project/trident/internal/hostconfig"
 )
 
 // generate runs the program in a new folder and returns what it wrote, by name.
@@ -111,5 +115,118 @@ func TestTwoRunsWriteTheSame(t *testing.T) {
 func TestAFolderIsWanted(t *testing.T) {
 	if err := run(nil); err == nil {
 		t.Error("no error without a folder")
+	}
+}
+
+// section returns a section of a page.
+func section(page, name string) string {
+	_, text, _ := strings.Cut(page, "\n.SH "+name+"\n")
+	text, _, _ = strings.Cut(text, "\n.SH ")
+	return text
+}
+
+func TestPagesSayHowACommandEndsAndWhatItReads(t *testing.T) {
+	files := generate(t)
+	for name, text := range files {
+		if !strings.HasPrefix(name, "man") {
+			continue
+		}
+		for _, want := range []string{"EXIT STATUS", "ENVIRONMENT", "FILES", "SEE ALSO"} {
+			if section(text, want) == "" && !strings.Contains(text, "\n.SH "+want+"\n") {
+				t.Errorf("%s has no section %s", name, want)
+			}
+		}
+	}
+	root := section(files["man1/trident.1.gz"], "EXIT STATUS")
+	for _, code := range []string{"0", "1", "2", "3", "5", "6", "7", "124", "130"} {
+		if !strings.Contains(root, ".B "+code+"\n") {
+			t.Errorf("trident(1) does not tell the exit code %s", code)
+		}
+	}
+	if update := section(files["man1/trident-update.1.gz"], "EXIT STATUS"); strings.Contains(update, ".B 7\n") || !strings.Contains(update, ".B 3\n") {
+		t.Errorf("trident-update(1) has other exit codes than upstream's:\n%s", update)
+	}
+}
+
+func TestPagesTellTrueDefaults(t *testing.T) {
+	files := generate(t)
+	upgrade := files["man1/trident-self-upgrade.1.gz"]
+	for _, want := range []string{"(default 10s)", "(default 3m)", `\fB\-\-soak\fP \fIDURATION\fP`} {
+		if !strings.Contains(upgrade, want) {
+			t.Errorf("trident-self-upgrade(1) lacks %q", want)
+		}
+	}
+	for name, text := range files {
+		if !strings.HasPrefix(name, "man1/") {
+			continue
+		}
+		// What a flag is before it is set is not what the command does without it.
+		for _, zero := range []string{"=0s", `=""`, "[=false]", "=0\n", "=[]"} {
+			if strings.Contains(text, zero) {
+				t.Errorf("%s gives %q for a default", name, zero)
+			}
+		}
+	}
+}
+
+func TestEveryFlagIsInItsPage(t *testing.T) {
+	files := generate(t)
+	var check func(c *cobra.Command)
+	check = func(c *cobra.Command) {
+		page := files["man1/"+strings.ReplaceAll(c.CommandPath(), " ", "-")+".1.gz"]
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden && !strings.Contains(page, `\fB`+strings.ReplaceAll("--"+f.Name, "-", `\-`)+`\fP`) {
+				t.Errorf("the page of %s lacks --%s", c.CommandPath(), f.Name)
+			}
+		})
+		for _, sub := range c.Commands() {
+			if sub.IsAvailableCommand() {
+				check(sub)
+			}
+		}
+	}
+	check(cli.Command())
+}
+
+// The programs read these variables; a page of theirs tells people.
+func TestEveryVariableThatIsReadIsDescribed(t *testing.T) {
+	files := generate(t)
+	known := []string{"DOCKER_ENVIRONMENT"} // set by container engines, not by people
+	read := regexp.MustCompile(`(?:Getenv|LookupEnv)\("([A-Z_]+)"\)`)
+	for dir, page := range map[string]string{
+		"internal/cli": "man1/trident.1.gz", "internal/daemon": "man8/tridentd.8.gz", "internal/observe": "man8/tridentd.8.gz",
+		"cmd/trident-rescue": "man8/trident-rescue.8.gz",
+	} {
+		names, err := filepath.Glob(dir + "/*.go")
+		if err != nil || len(names) == 0 {
+			t.Fatal(names, err)
+		}
+		for _, name := range names {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, found := range read.FindAllStringSubmatch(string(text), -1) {
+				if !strings.HasSuffix(name, "_test.go") && !slices.Contains(known, found[1]) && !strings.Contains(files[page], found[1]) {
+					t.Errorf("%s reads $%s, which %s does not describe", name, found[1], page)
+				}
+			}
+		}
+	}
+}
+
+func TestExampleConfigurationsAreTaken(t *testing.T) {
+	names, err := filepath.Glob("../../docs/examples/*.yaml")
+	if err != nil || len(names) < 2 {
+		t.Fatal(names, err)
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, r := hostconfig.Parse(text); c == nil || len(r) > 0 {
+			t.Errorf("%s: %v", name, r)
+		}
 	}
 }
