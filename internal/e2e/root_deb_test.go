@@ -166,7 +166,8 @@ func TestExtensionsStepAsideForDpkg(t *testing.T) {
 					}
 				}
 			}
-			// Packages whose files cannot be unpacked: the preinst has run by then.
+			// Packages that hold the scriptlets and no whole file: the preinst has run when
+			// dpkg finds out.
 			for _, version := range []string{oldRPM, newRPM} {
 				whole, err := filepath.Glob(filepath.Join(tree, "debs", "trident_"+version+"_*.deb"))
 				if err != nil || len(whole) != 1 {
@@ -176,7 +177,7 @@ func TestExtensionsStepAsideForDpkg(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := os.WriteFile(filepath.Join(tree, "debs", "cut_"+version+"_all.deb"), text[:len(text)/2], 0o644); err != nil {
+				if err := os.WriteFile(filepath.Join(tree, "debs", "cut_"+version+"_all.deb"), text[:16<<10], 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
