@@ -20,7 +20,7 @@ RUN = env -u GOOS -u GOARCH go run
 # Fails when VERSION, or an architecture that follows, is none to build.
 CHECK = $(RUN) ./packaging/target '$(VERSION)'
 # All of them write dist/stage.
-ALONE = mkdir -p dist && flock dist/.lock
+ALONE = umask 022; mkdir -p dist && flock dist/.lock
 
 .PHONY: build
 build: ## Build trident, tridentd and trident-rescue for this machine
