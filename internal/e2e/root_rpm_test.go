@@ -410,3 +410,36 @@ func activate(t *testing.T, tree, version string) {
 		t.Fatal(err)
 	}
 }
+
+// A signer that fails at one of the packages leaves what was published before: neither
+// unsigned packages nor checksums of others.
+func TestASignerThatFailsLeavesWhatWasPublished(t *testing.T) {
+	ready(t)
+	published := filepath.Join(root, "dist/rpm", newRPM)
+	digests := func() string {
+		t.Helper()
+		out, err := output(&published, nil, "sh", "-c", "ls -a .. | grep -v '^[0-9]'; sha256sum *")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	before := digests()
+	tools := t.TempDir()
+	for name, script := range map[string]string{
+		"gpg":     "exit 0\n",
+		"rpmsign": "case $* in *trident-service*) echo 'no agent' >&2; exit 1 ;; esac\n",
+	} {
+		if err := os.WriteFile(filepath.Join(tools, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := []string{"PATH=" + tools + ":" + os.Getenv("PATH"), "TRIDENT_RPM_SIGNER=key", "SOURCE_DATE_EPOCH=1"}
+	_, err := output(&root, env, "go", "run", "./packaging/build", "rpm", "-version", newRPM, "-arch", runtime.GOARCH)
+	if err == nil || !strings.Contains(err.Error(), "no agent") || !strings.Contains(err.Error(), "dist/rpm/"+newRPM+" is as before") {
+		t.Errorf("error %v", err)
+	}
+	if diff := cmp.Diff(before, digests()); diff != "" {
+		t.Errorf("the failed build changed (-before +after):\n%s", diff)
+	}
+}
