@@ -42,3 +42,13 @@ func TestEveryTargetThatBuildsChecksFirst(t *testing.T) {
 		}
 	}
 }
+
+func TestScriptsCheckTooBeforeTheyWrite(t *testing.T) {
+	for _, args := range [][]string{{"stage", "v2"}, {"sysext", "banana"}, {"sysext", "1.2.3", "riscv64"}} {
+		out, err := exec.CommandContext(t.Context(), "../"+args[0], args[1:]...).CombinedOutput()
+		bad := args[len(args)-1]
+		if err == nil || !strings.Contains(string(out), `"`+bad+`" is not a`) {
+			t.Errorf("packaging/%s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+}
