@@ -30,7 +30,7 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-rescue", "internal/rescue internal/version"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "internal/linux/regfile proto/client internal/local internal/trust internal/extension internal/boot internal/image internal/fetch internal/linux/ddi internal/linux/fat internal/linux/run internal/linux/outfile " +
+	{"internal/cli", "internal/linux/regfile proto/client internal/arch internal/local internal/trust internal/extension internal/boot internal/image internal/fetch internal/linux/ddi internal/linux/fat internal/linux/run internal/linux/outfile " +
 		"internal/version internal/errkind internal/errkind/grpckind " + generated},
 	{"internal/local", "internal/api internal/servicing internal/hoststate internal/osconfig internal/hostconfig internal/linux/run " +
 		"internal/linux/inroot internal/errkind"},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/arch"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/ddi"
 )
@@ -76,6 +77,10 @@ func sysextBuild(ctx context.Context, o *sysextBuildOptions) error {
 	if err != nil {
 		return err
 	}
+	machine, err := arch.Parse(o.arch)
+	if err != nil {
+		return errkind.Errorf(errkind.Invalid, "--arch: %w", err)
+	}
 	var s signer
 	if o.key != "" { // before the work: a key that does not count is known early
 		if s, err = readSigner(o.key, o.cert, o.app.now()); err != nil {
@@ -83,7 +88,7 @@ func sysextBuild(ctx context.Context, o *sysextBuildOptions) error {
 		}
 	}
 	root, err := ddi.Build(ctx, o.image, ddi.BuildOptions{
-		Tree: o.tree, Arch: ddi.Arch(o.arch), Epoch: epoch, Compress: o.compress, Key: s.key, Cert: s.cert, Check: o.app.judge(ctx, s.cert),
+		Tree: o.tree, Arch: map[string]ddi.Arch{"amd64": ddi.AMD64, "arm64": ddi.ARM64}[machine], Epoch: epoch, Compress: o.compress, Key: s.key, Cert: s.cert, Check: o.app.judge(ctx, s.cert),
 	})
 	if err != nil {
 		return err
