@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -81,6 +82,38 @@ func TestEveryLinkInThePagesLeadsSomewhere(t *testing.T) {
 			}
 			if _, err := os.Stat(filepath.Join(filepath.Dir(name), link[1])); err != nil {
 				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
+var testNames = regexp.MustCompile("`(Test[A-Za-z0-9_]+)`")
+
+// The threat model names the test that holds each line.
+func TestEveryTestThatAPageNamesExists(t *testing.T) {
+	have := map[string]bool{}
+	for _, top := range []string{"..", "../../cmd", "../../packaging", "../../proto"} {
+		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			for line := range strings.Lines(string(text)) {
+				if name, ok := strings.CutPrefix(line, "func Test"); ok {
+					name, _, _ = strings.Cut(name, "(")
+					have["Test"+name] = true
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for page, text := range pages(t) {
+		for _, found := range testNames.FindAllStringSubmatch(text, -1) {
+			if !have[found[1]] {
+				t.Errorf("%s: there is no %s", page, found[1])
 			}
 		}
 	}
