@@ -129,7 +129,7 @@ func (j *judge) isSilent() bool { return !j.silent.IsZero() && time.Since(j.sile
 
 func (j *judge) count(version string, err error, u Unit, r Record) {
 	switch {
-	case err != nil && (u.Active == "deactivating" || !r.Restarting && !j.answered && !j.process.target):
+	case err != nil && !j.process.target && (u.Active == "deactivating" || !r.Restarting && !j.answered):
 		j.inARow, j.silent = 0, time.Time{} // the one before the target is silent
 		return
 	case err != nil:

@@ -320,3 +320,22 @@ func TestARescuerWithoutARecordReturnsToTheBaseWhereNobodyAnswers(t *testing.T) 
 		})
 	}
 }
+
+// Its start times out, systemd asks it to stop, and it hangs in that too.
+func TestATargetThatHangsAlsoWhenItIsToldToStopIsBlamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		script := func(at time.Duration) (string, Unit) {
+			switch {
+			case at < 3*time.Second:
+				return "1.5.0", Unit{Active: "active", PID: 10}
+			case at < 20*time.Second:
+				return "", Unit{Active: "activating", PID: 11}
+			}
+			return "", Unit{Active: "deactivating", PID: 11}
+		}
+		got, err := judgement(t, trial(), &host{script: script}, false)
+		if err != nil || got.Verdict != Returned || got.Blameless {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
+}

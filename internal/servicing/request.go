@@ -114,8 +114,11 @@ func (s *Service) Rollback(ctx context.Context, req RollbackRequest) (operationI
 			if req.Stage {
 				return s.decideRollback(ctx, st, req)
 			}
+			err := errkind.Errorf(errkind.Precondition, "no rollback is staged: the host is in the state %s", st.phase.State())
+			err = errkind.WithHint(err, "Stage it first: trident rollback --allowed-operations stage")
+			return nil, errkind.WithName(err, "InvalidRollbackState")
 		}
-		return nil, st.noRollback(req.Stage)
+		return s.begins(nothing(st, fmt.Sprintf("no rollback is possible in the state %s", st.phase.State())))
 	})
 	return id, wrap("roll back", err)
 }
@@ -212,19 +215,6 @@ func (s *Service) decideAny(ctx context.Context, weigh func(state) (decision, er
 
 // noUpdate begins with upstream's text, which its tests search for.
 const noUpdate = "No update servicing required: the host has what the configuration says"
-
-// noRollback is why a rollback cannot be staged, or finalized, in this phase.
-func (st state) noRollback(stage bool) error {
-	err := errkind.Errorf(errkind.Precondition, "no rollback is possible in the state %s", st.phase.State())
-	switch {
-	case st.phase == (hoststate.Fresh{}):
-		return errkind.WithName(errkind.Errorf(errkind.Precondition, "the host was never provisioned: there is nothing to roll back to"), "HostNotProvisioned")
-	case !stage:
-		err = errkind.Errorf(errkind.Precondition, "no rollback is staged: the host is in the state %s", st.phase.State())
-		err = errkind.WithHint(err, "Stage it first: trident rollback --allowed-operations stage")
-	}
-	return errkind.WithName(err, "InvalidRollbackState")
-}
 
 // nothing is the decision to do nothing but say why. Asked is what the host has, or
 // has staged: the image is told from it.
