@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,7 +32,6 @@ type diagnoseOptions struct {
 }
 
 const (
-	nonblock = syscall.O_NONBLOCK
 	// toolTime bounds each tool that is asked about the host, and collectTime each
 	// question to the daemon.
 	toolTime    = 20 * time.Second

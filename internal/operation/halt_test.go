@@ -342,7 +342,10 @@ func (k *kill) run(t *testing.T, steps []step, dies chan struct{}) operation.Ope
 	for k.starts = 1; k.starts <= 40; k.starts++ {
 		ended, events := make(chan struct{}), r.Watch(t.Context(), op.ID, 0)
 		go func() {
-			for range events {
+			for _, err := range events {
+				if err != nil {
+					break
+				}
 			}
 			close(ended)
 		}()

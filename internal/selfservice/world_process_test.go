@@ -213,8 +213,8 @@ func (w *world) watch(unit string) {
 			time.Sleep(time.Second)
 		}
 		w.mu.Lock()
-		again := w.boot == boot && w.on && err != nil && context.Cause(ctx) != errForGood
-		if w.boot == boot && context.Cause(ctx) != errForGood {
+		again := w.boot == boot && w.on && err != nil && !errors.Is(context.Cause(ctx), errForGood)
+		if w.boot == boot && !errors.Is(context.Cause(ctx), errForGood) {
 			delete(w.watching, unit)
 		}
 		w.mu.Unlock()

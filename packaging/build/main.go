@@ -42,7 +42,7 @@ func main() {
 	}
 }
 
-const usage = "usage: build rpm|deb|release -version VERSION [-arch LIST] | build finish FILE..."
+const usage = "usage: build rpm|deb|release -version VERSION [-arch LIST] | build finish FILE"
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
