@@ -189,7 +189,7 @@ type isSource_From interface {
 }
 
 type Source_Url struct {
-	// http or https.
+	// http, https or oci.
 	Url string `protobuf:"bytes,1,opt,name=url,proto3,oneof"`
 }
 

@@ -346,6 +346,7 @@ type Event struct {
 	//	*Event_Progress
 	//	*Event_Log
 	//	*Event_Metric
+	//	*Event_Halt
 	Body          isEvent_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -459,6 +460,15 @@ func (x *Event) GetMetric() *Metric {
 	return nil
 }
 
+func (x *Event) GetHalt() *Halt {
+	if x != nil {
+		if x, ok := x.Body.(*Event_Halt); ok {
+			return x.Halt
+		}
+	}
+	return nil
+}
+
 type isEvent_Body interface {
 	isEvent_Body()
 }
@@ -479,6 +489,10 @@ type Event_Metric struct {
 	Metric *Metric `protobuf:"bytes,9,opt,name=metric,proto3,oneof"`
 }
 
+type Event_Halt struct {
+	Halt *Halt `protobuf:"bytes,10,opt,name=halt,proto3,oneof"`
+}
+
 func (*Event_Change) isEvent_Body() {}
 
 func (*Event_Progress) isEvent_Body() {}
@@ -486,6 +500,8 @@ func (*Event_Progress) isEvent_Body() {}
 func (*Event_Log) isEvent_Body() {}
 
 func (*Event_Metric) isEvent_Body() {}
+
+func (*Event_Halt) isEvent_Body() {}
 
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -651,6 +667,58 @@ func (x *GetResponse) GetOperation() *Operation {
 	return nil
 }
 
+type Halt struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	Cause         *Failure               `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Halt) Reset() {
+	*x = Halt{}
+	mi := &file_trident_operations_v1_api_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Halt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Halt) ProtoMessage() {}
+
+func (x *Halt) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_operations_v1_api_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Halt.ProtoReflect.Descriptor instead.
+func (*Halt) Descriptor() ([]byte, []int) {
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Halt) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Halt) GetCause() *Failure {
+	if x != nil {
+		return x.Cause
+	}
+	return nil
+}
+
 type ListRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Limit         int32                  `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
@@ -661,7 +729,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[7]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -673,7 +741,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[7]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -686,7 +754,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{7}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListRequest) GetLimit() int32 {
@@ -712,7 +780,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[8]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +792,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[8]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +805,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{8}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListResponse) GetOperations() []*Operation {
@@ -758,7 +826,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[9]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +838,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[9]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +851,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{9}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *LogLine) GetSeverity() Severity {
@@ -818,7 +886,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[10]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +898,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[10]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +911,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{10}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Metric) GetName() string {
@@ -882,13 +950,14 @@ type Operation struct {
 	LastSequence  uint64                 `protobuf:"varint,11,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
 	TraceId       string                 `protobuf:"bytes,12,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
 	RequestId     string                 `protobuf:"bytes,13,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Halt          *Halt                  `protobuf:"bytes,14,opt,name=halt,proto3" json:"halt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[11]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +969,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[11]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +982,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{11}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Operation) GetId() string {
@@ -1007,6 +1076,13 @@ func (x *Operation) GetRequestId() string {
 	return ""
 }
 
+func (x *Operation) GetHalt() *Halt {
+	if x != nil {
+		return x.Halt
+	}
+	return nil
+}
+
 type Progress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Done          int64                  `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
@@ -1020,7 +1096,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[12]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1108,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[12]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1121,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{12}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Progress) GetDone() int64 {
@@ -1093,7 +1169,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[13]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1181,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[13]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1194,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{13}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Step) GetName() string {
@@ -1145,7 +1221,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[14]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1233,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[14]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1246,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{14}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WatchRequest) GetId() string {
@@ -1196,7 +1272,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[15]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +1284,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[15]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +1297,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{15}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WatchResponse) GetEvent() *Event {
@@ -1243,7 +1319,7 @@ const file_trident_operations_v1_api_proto_rawDesc = "" +
 	"\toperation\x18\x01 \x01(\v2 .trident.operations.v1.Operation\"J\n" +
 	"\x06Change\x12\x0f\n" +
 	"\awaiting\x18\x01 \x01(\t\x12/\n" +
-	"\afailure\x18\x02 \x01(\v2\x1e.trident.operations.v1.Failure\"\xe2\x02\n" +
+	"\afailure\x18\x02 \x01(\v2\x1e.trident.operations.v1.Failure\"\x8f\x03\n" +
 	"\x05Event\x12\x14\n" +
 	"\foperation_id\x18\x01 \x01(\t\x12\x10\n" +
 	"\bsequence\x18\x02 \x01(\x04\x12(\n" +
@@ -1253,7 +1329,9 @@ const file_trident_operations_v1_api_proto_rawDesc = "" +
 	"\x06change\x18\x06 \x01(\v2\x1d.trident.operations.v1.ChangeH\x00\x123\n" +
 	"\bprogress\x18\a \x01(\v2\x1f.trident.operations.v1.ProgressH\x00\x12-\n" +
 	"\x03log\x18\b \x01(\v2\x1e.trident.operations.v1.LogLineH\x00\x12/\n" +
-	"\x06metric\x18\t \x01(\v2\x1d.trident.operations.v1.MetricH\x00B\x06\n" +
+	"\x06metric\x18\t \x01(\v2\x1d.trident.operations.v1.MetricH\x00\x12+\n" +
+	"\x04halt\x18\n" +
+	" \x01(\v2\x1b.trident.operations.v1.HaltH\x00B\x06\n" +
 	"\x04body\"T\n" +
 	"\aFailure\x12\x0e\n" +
 	"\x06reason\x18\x01 \x01(\t\x12\x0f\n" +
@@ -1266,7 +1344,10 @@ const file_trident_operations_v1_api_proto_rawDesc = "" +
 	"\n" +
 	"\x02id\x18\x01 \x01(\t\"B\n" +
 	"\vGetResponse\x123\n" +
-	"\toperation\x18\x01 \x01(\v2 .trident.operations.v1.Operation\"/\n" +
+	"\toperation\x18\x01 \x01(\v2 .trident.operations.v1.Operation\"`\n" +
+	"\x04Halt\x12)\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.Timestamp\x12-\n" +
+	"\x05cause\x18\x02 \x01(\v2\x1e.trident.operations.v1.Failure\"/\n" +
 	"\vListRequest\x12\r\n" +
 	"\x05limit\x18\x01 \x01(\x05\x12\x11\n" +
 	"\tunsettled\x18\x02 \x01(\b\"D\n" +
@@ -1284,7 +1365,7 @@ const file_trident_operations_v1_api_proto_rawDesc = "" +
 	"\x06Metric\x12\f\n" +
 	"\x04name\x18\x01 \x01(\t\x12\r\n" +
 	"\x05value\x18\x02 \x01(\x01\x12\f\n" +
-	"\x04unit\x18\x03 \x01(\t\"\xfe\x02\n" +
+	"\x04unit\x18\x03 \x01(\t\"\xa9\x03\n" +
 	"\tOperation\x12\n" +
 	"\n" +
 	"\x02id\x18\x01 \x01(\t\x12\f\n" +
@@ -1301,7 +1382,8 @@ const file_trident_operations_v1_api_proto_rawDesc = "" +
 	"\rlast_sequence\x18\v \x01(\x04\x12\x10\n" +
 	"\btrace_id\x18\f \x01(\t\x12\x12\n" +
 	"\n" +
-	"request_id\x18\r \x01(\t\"\\\n" +
+	"request_id\x18\r \x01(\t\x12)\n" +
+	"\x04halt\x18\x0e \x01(\v2\x1b.trident.operations.v1.Halt\"\\\n" +
 	"\bProgress\x12\f\n" +
 	"\x04done\x18\x01 \x01(\x03\x12\r\n" +
 	"\x05total\x18\x02 \x01(\x03\x12\f\n" +
@@ -1358,7 +1440,7 @@ func file_trident_operations_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_trident_operations_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_trident_operations_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_trident_operations_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_trident_operations_v1_api_proto_goTypes = []any{
 	(Phase)(0),                    // 0: trident.operations.v1.Phase
 	(Severity)(0),                 // 1: trident.operations.v1.Severity
@@ -1370,51 +1452,56 @@ var file_trident_operations_v1_api_proto_goTypes = []any{
 	(*Failure)(nil),               // 7: trident.operations.v1.Failure
 	(*GetRequest)(nil),            // 8: trident.operations.v1.GetRequest
 	(*GetResponse)(nil),           // 9: trident.operations.v1.GetResponse
-	(*ListRequest)(nil),           // 10: trident.operations.v1.ListRequest
-	(*ListResponse)(nil),          // 11: trident.operations.v1.ListResponse
-	(*LogLine)(nil),               // 12: trident.operations.v1.LogLine
-	(*Metric)(nil),                // 13: trident.operations.v1.Metric
-	(*Operation)(nil),             // 14: trident.operations.v1.Operation
-	(*Progress)(nil),              // 15: trident.operations.v1.Progress
-	(*Step)(nil),                  // 16: trident.operations.v1.Step
-	(*WatchRequest)(nil),          // 17: trident.operations.v1.WatchRequest
-	(*WatchResponse)(nil),         // 18: trident.operations.v1.WatchResponse
-	nil,                           // 19: trident.operations.v1.LogLine.AttributesEntry
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*Halt)(nil),                  // 10: trident.operations.v1.Halt
+	(*ListRequest)(nil),           // 11: trident.operations.v1.ListRequest
+	(*ListResponse)(nil),          // 12: trident.operations.v1.ListResponse
+	(*LogLine)(nil),               // 13: trident.operations.v1.LogLine
+	(*Metric)(nil),                // 14: trident.operations.v1.Metric
+	(*Operation)(nil),             // 15: trident.operations.v1.Operation
+	(*Progress)(nil),              // 16: trident.operations.v1.Progress
+	(*Step)(nil),                  // 17: trident.operations.v1.Step
+	(*WatchRequest)(nil),          // 18: trident.operations.v1.WatchRequest
+	(*WatchResponse)(nil),         // 19: trident.operations.v1.WatchResponse
+	nil,                           // 20: trident.operations.v1.LogLine.AttributesEntry
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
 }
 var file_trident_operations_v1_api_proto_depIdxs = []int32{
-	14, // 0: trident.operations.v1.CancelResponse.operation:type_name -> trident.operations.v1.Operation
+	15, // 0: trident.operations.v1.CancelResponse.operation:type_name -> trident.operations.v1.Operation
 	7,  // 1: trident.operations.v1.Change.failure:type_name -> trident.operations.v1.Failure
-	20, // 2: trident.operations.v1.Event.time:type_name -> google.protobuf.Timestamp
+	21, // 2: trident.operations.v1.Event.time:type_name -> google.protobuf.Timestamp
 	0,  // 3: trident.operations.v1.Event.phase:type_name -> trident.operations.v1.Phase
 	5,  // 4: trident.operations.v1.Event.change:type_name -> trident.operations.v1.Change
-	15, // 5: trident.operations.v1.Event.progress:type_name -> trident.operations.v1.Progress
-	12, // 6: trident.operations.v1.Event.log:type_name -> trident.operations.v1.LogLine
-	13, // 7: trident.operations.v1.Event.metric:type_name -> trident.operations.v1.Metric
-	14, // 8: trident.operations.v1.GetResponse.operation:type_name -> trident.operations.v1.Operation
-	14, // 9: trident.operations.v1.ListResponse.operations:type_name -> trident.operations.v1.Operation
-	1,  // 10: trident.operations.v1.LogLine.severity:type_name -> trident.operations.v1.Severity
-	19, // 11: trident.operations.v1.LogLine.attributes:type_name -> trident.operations.v1.LogLine.AttributesEntry
-	0,  // 12: trident.operations.v1.Operation.phase:type_name -> trident.operations.v1.Phase
-	16, // 13: trident.operations.v1.Operation.steps:type_name -> trident.operations.v1.Step
-	7,  // 14: trident.operations.v1.Operation.failure:type_name -> trident.operations.v1.Failure
-	20, // 15: trident.operations.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
-	20, // 16: trident.operations.v1.Operation.update_time:type_name -> google.protobuf.Timestamp
-	2,  // 17: trident.operations.v1.Step.state:type_name -> trident.operations.v1.StepState
-	6,  // 18: trident.operations.v1.WatchResponse.event:type_name -> trident.operations.v1.Event
-	3,  // 19: trident.operations.v1.OperationsService.Cancel:input_type -> trident.operations.v1.CancelRequest
-	8,  // 20: trident.operations.v1.OperationsService.Get:input_type -> trident.operations.v1.GetRequest
-	10, // 21: trident.operations.v1.OperationsService.List:input_type -> trident.operations.v1.ListRequest
-	17, // 22: trident.operations.v1.OperationsService.Watch:input_type -> trident.operations.v1.WatchRequest
-	4,  // 23: trident.operations.v1.OperationsService.Cancel:output_type -> trident.operations.v1.CancelResponse
-	9,  // 24: trident.operations.v1.OperationsService.Get:output_type -> trident.operations.v1.GetResponse
-	11, // 25: trident.operations.v1.OperationsService.List:output_type -> trident.operations.v1.ListResponse
-	18, // 26: trident.operations.v1.OperationsService.Watch:output_type -> trident.operations.v1.WatchResponse
-	23, // [23:27] is the sub-list for method output_type
-	19, // [19:23] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	16, // 5: trident.operations.v1.Event.progress:type_name -> trident.operations.v1.Progress
+	13, // 6: trident.operations.v1.Event.log:type_name -> trident.operations.v1.LogLine
+	14, // 7: trident.operations.v1.Event.metric:type_name -> trident.operations.v1.Metric
+	10, // 8: trident.operations.v1.Event.halt:type_name -> trident.operations.v1.Halt
+	15, // 9: trident.operations.v1.GetResponse.operation:type_name -> trident.operations.v1.Operation
+	21, // 10: trident.operations.v1.Halt.since:type_name -> google.protobuf.Timestamp
+	7,  // 11: trident.operations.v1.Halt.cause:type_name -> trident.operations.v1.Failure
+	15, // 12: trident.operations.v1.ListResponse.operations:type_name -> trident.operations.v1.Operation
+	1,  // 13: trident.operations.v1.LogLine.severity:type_name -> trident.operations.v1.Severity
+	20, // 14: trident.operations.v1.LogLine.attributes:type_name -> trident.operations.v1.LogLine.AttributesEntry
+	0,  // 15: trident.operations.v1.Operation.phase:type_name -> trident.operations.v1.Phase
+	17, // 16: trident.operations.v1.Operation.steps:type_name -> trident.operations.v1.Step
+	7,  // 17: trident.operations.v1.Operation.failure:type_name -> trident.operations.v1.Failure
+	21, // 18: trident.operations.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
+	21, // 19: trident.operations.v1.Operation.update_time:type_name -> google.protobuf.Timestamp
+	10, // 20: trident.operations.v1.Operation.halt:type_name -> trident.operations.v1.Halt
+	2,  // 21: trident.operations.v1.Step.state:type_name -> trident.operations.v1.StepState
+	6,  // 22: trident.operations.v1.WatchResponse.event:type_name -> trident.operations.v1.Event
+	3,  // 23: trident.operations.v1.OperationsService.Cancel:input_type -> trident.operations.v1.CancelRequest
+	8,  // 24: trident.operations.v1.OperationsService.Get:input_type -> trident.operations.v1.GetRequest
+	11, // 25: trident.operations.v1.OperationsService.List:input_type -> trident.operations.v1.ListRequest
+	18, // 26: trident.operations.v1.OperationsService.Watch:input_type -> trident.operations.v1.WatchRequest
+	4,  // 27: trident.operations.v1.OperationsService.Cancel:output_type -> trident.operations.v1.CancelResponse
+	9,  // 28: trident.operations.v1.OperationsService.Get:output_type -> trident.operations.v1.GetResponse
+	12, // 29: trident.operations.v1.OperationsService.List:output_type -> trident.operations.v1.ListResponse
+	19, // 30: trident.operations.v1.OperationsService.Watch:output_type -> trident.operations.v1.WatchResponse
+	27, // [27:31] is the sub-list for method output_type
+	23, // [23:27] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_trident_operations_v1_api_proto_init() }
@@ -1427,6 +1514,7 @@ func file_trident_operations_v1_api_proto_init() {
 		(*Event_Progress)(nil),
 		(*Event_Log)(nil),
 		(*Event_Metric)(nil),
+		(*Event_Halt)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1434,7 +1522,7 @@ func file_trident_operations_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_operations_v1_api_proto_rawDesc), len(file_trident_operations_v1_api_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

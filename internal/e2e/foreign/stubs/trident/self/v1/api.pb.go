@@ -296,6 +296,7 @@ type GetStatusResponse struct {
 	Operation      *v1.Operation          `protobuf:"bytes,11,opt,name=operation,proto3" json:"operation,omitempty"`
 	Last           *HistoryEntry          `protobuf:"bytes,12,opt,name=last,proto3" json:"last,omitempty"`
 	PolicyEnforced bool                   `protobuf:"varint,13,opt,name=policy_enforced,json=policyEnforced,proto3" json:"policy_enforced,omitempty"`
+	Faults         []string               `protobuf:"bytes,14,rep,name=faults,proto3" json:"faults,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -419,6 +420,13 @@ func (x *GetStatusResponse) GetPolicyEnforced() bool {
 		return x.PolicyEnforced
 	}
 	return false
+}
+
+func (x *GetStatusResponse) GetFaults() []string {
+	if x != nil {
+		return x.Faults
+	}
+	return nil
 }
 
 type HistoryEntry struct {
@@ -877,8 +885,9 @@ type Source struct {
 	//	*Source_Path
 	//	*Source_Upload
 	//	*Source_ImageHandle
-	From          isSource_From `protobuf_oneof:"from"`
-	Sha256        string        `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	From          isSource_From        `protobuf_oneof:"from"`
+	Sha256        string               `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	FetchTimeout  *durationpb.Duration `protobuf:"bytes,6,opt,name=fetch_timeout,json=fetchTimeout,proto3" json:"fetch_timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -961,6 +970,13 @@ func (x *Source) GetSha256() string {
 		return x.Sha256
 	}
 	return ""
+}
+
+func (x *Source) GetFetchTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.FetchTimeout
+	}
+	return nil
 }
 
 type isSource_From interface {
@@ -1623,7 +1639,7 @@ const file_trident_self_v1_api_proto_rawDesc = "" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.Timestamp\x12\x14\n" +
 	"\foperation_id\x18\x04 \x01(\t\x12\x10\n" +
 	"\bevidence\x18\x05 \x01(\t\"\x12\n" +
-	"\x10GetStatusRequest\"\xc7\x03\n" +
+	"\x10GetStatusRequest\"\xd7\x03\n" +
 	"\x11GetStatusResponse\x12\x17\n" +
 	"\x0frunning_version\x18\x01 \x01(\t\x12'\n" +
 	"\x06origin\x18\x02 \x01(\x0e2\x17.trident.self.v1.Origin\x12\x14\n" +
@@ -1638,7 +1654,8 @@ const file_trident_self_v1_api_proto_rawDesc = "" +
 	" \x03(\v2#.trident.self.v1.TrustedCertificate\x123\n" +
 	"\toperation\x18\v \x01(\v2 .trident.operations.v1.Operation\x12+\n" +
 	"\x04last\x18\f \x01(\v2\x1d.trident.self.v1.HistoryEntry\x12\x17\n" +
-	"\x0fpolicy_enforced\x18\r \x01(\b\"\xaa\x02\n" +
+	"\x0fpolicy_enforced\x18\r \x01(\b\x12\x0e\n" +
+	"\x06faults\x18\x0e \x03(\t\"\xaa\x02\n" +
 	"\fHistoryEntry\x12\x14\n" +
 	"\foperation_id\x18\x01 \x01(\t\x12\f\n" +
 	"\x04kind\x18\x02 \x01(\t\x12\x14\n" +
@@ -1668,13 +1685,14 @@ const file_trident_self_v1_api_proto_rawDesc = "" +
 	"\x0fRollbackRequest\x12%\n" +
 	"\x05trial\x18\x01 \x01(\v2\x16.trident.self.v1.Trial\"?\n" +
 	"\x10RollbackResponse\x12+\n" +
-	"\x05event\x18\x01 \x01(\v2\x1c.trident.operations.v1.Event\"\x82\x01\n" +
+	"\x05event\x18\x01 \x01(\v2\x1c.trident.operations.v1.Event\"\xb4\x01\n" +
 	"\x06Source\x12\r\n" +
 	"\x03url\x18\x01 \x01(\tH\x00\x12\x0e\n" +
 	"\x04path\x18\x02 \x01(\tH\x00\x12)\n" +
 	"\x06upload\x18\x03 \x01(\v2\x17.trident.self.v1.UploadH\x00\x12\x16\n" +
 	"\fimage_handle\x18\x05 \x01(\x03H\x00\x12\x0e\n" +
-	"\x06sha256\x18\x04 \x01(\tB\x06\n" +
+	"\x06sha256\x18\x04 \x01(\t\x120\n" +
+	"\rfetch_timeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\x06\n" +
 	"\x04from\"\xa8\x01\n" +
 	"\fStageRequest\x124\n" +
 	"\x05start\x18\x01 \x01(\v2#.trident.self.v1.StageRequest.StartH\x00\x12\x0f\n" +
@@ -1790,37 +1808,38 @@ var file_trident_self_v1_api_proto_depIdxs = []int32{
 	17, // 15: trident.self.v1.RollbackRequest.trial:type_name -> trident.self.v1.Trial
 	26, // 16: trident.self.v1.RollbackResponse.event:type_name -> trident.operations.v1.Event
 	23, // 17: trident.self.v1.Source.upload:type_name -> trident.self.v1.Upload
-	24, // 18: trident.self.v1.StageRequest.start:type_name -> trident.self.v1.StageRequest.Start
-	26, // 19: trident.self.v1.StageResponse.event:type_name -> trident.operations.v1.Event
-	31, // 20: trident.self.v1.Trial.soak:type_name -> google.protobuf.Duration
-	31, // 21: trident.self.v1.Trial.deadline:type_name -> google.protobuf.Duration
-	27, // 22: trident.self.v1.TrustedCertificate.not_after:type_name -> google.protobuf.Timestamp
-	25, // 23: trident.self.v1.UpgradeRequest.start:type_name -> trident.self.v1.UpgradeRequest.Start
-	26, // 24: trident.self.v1.UpgradeResponse.event:type_name -> trident.operations.v1.Event
-	14, // 25: trident.self.v1.StageRequest.Start.source:type_name -> trident.self.v1.Source
-	14, // 26: trident.self.v1.UpgradeRequest.Start.source:type_name -> trident.self.v1.Source
-	17, // 27: trident.self.v1.UpgradeRequest.Start.trial:type_name -> trident.self.v1.Trial
-	1,  // 28: trident.self.v1.SelfService.Activate:input_type -> trident.self.v1.ActivateRequest
-	4,  // 29: trident.self.v1.SelfService.GetStatus:input_type -> trident.self.v1.GetStatusRequest
-	7,  // 30: trident.self.v1.SelfService.History:input_type -> trident.self.v1.HistoryRequest
-	10, // 31: trident.self.v1.SelfService.Remove:input_type -> trident.self.v1.RemoveRequest
-	12, // 32: trident.self.v1.SelfService.Rollback:input_type -> trident.self.v1.RollbackRequest
-	15, // 33: trident.self.v1.SelfService.Stage:input_type -> trident.self.v1.StageRequest
-	19, // 34: trident.self.v1.SelfService.Unblock:input_type -> trident.self.v1.UnblockRequest
-	21, // 35: trident.self.v1.SelfService.Upgrade:input_type -> trident.self.v1.UpgradeRequest
-	2,  // 36: trident.self.v1.SelfService.Activate:output_type -> trident.self.v1.ActivateResponse
-	5,  // 37: trident.self.v1.SelfService.GetStatus:output_type -> trident.self.v1.GetStatusResponse
-	8,  // 38: trident.self.v1.SelfService.History:output_type -> trident.self.v1.HistoryResponse
-	11, // 39: trident.self.v1.SelfService.Remove:output_type -> trident.self.v1.RemoveResponse
-	13, // 40: trident.self.v1.SelfService.Rollback:output_type -> trident.self.v1.RollbackResponse
-	16, // 41: trident.self.v1.SelfService.Stage:output_type -> trident.self.v1.StageResponse
-	20, // 42: trident.self.v1.SelfService.Unblock:output_type -> trident.self.v1.UnblockResponse
-	22, // 43: trident.self.v1.SelfService.Upgrade:output_type -> trident.self.v1.UpgradeResponse
-	36, // [36:44] is the sub-list for method output_type
-	28, // [28:36] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	31, // 18: trident.self.v1.Source.fetch_timeout:type_name -> google.protobuf.Duration
+	24, // 19: trident.self.v1.StageRequest.start:type_name -> trident.self.v1.StageRequest.Start
+	26, // 20: trident.self.v1.StageResponse.event:type_name -> trident.operations.v1.Event
+	31, // 21: trident.self.v1.Trial.soak:type_name -> google.protobuf.Duration
+	31, // 22: trident.self.v1.Trial.deadline:type_name -> google.protobuf.Duration
+	27, // 23: trident.self.v1.TrustedCertificate.not_after:type_name -> google.protobuf.Timestamp
+	25, // 24: trident.self.v1.UpgradeRequest.start:type_name -> trident.self.v1.UpgradeRequest.Start
+	26, // 25: trident.self.v1.UpgradeResponse.event:type_name -> trident.operations.v1.Event
+	14, // 26: trident.self.v1.StageRequest.Start.source:type_name -> trident.self.v1.Source
+	14, // 27: trident.self.v1.UpgradeRequest.Start.source:type_name -> trident.self.v1.Source
+	17, // 28: trident.self.v1.UpgradeRequest.Start.trial:type_name -> trident.self.v1.Trial
+	1,  // 29: trident.self.v1.SelfService.Activate:input_type -> trident.self.v1.ActivateRequest
+	4,  // 30: trident.self.v1.SelfService.GetStatus:input_type -> trident.self.v1.GetStatusRequest
+	7,  // 31: trident.self.v1.SelfService.History:input_type -> trident.self.v1.HistoryRequest
+	10, // 32: trident.self.v1.SelfService.Remove:input_type -> trident.self.v1.RemoveRequest
+	12, // 33: trident.self.v1.SelfService.Rollback:input_type -> trident.self.v1.RollbackRequest
+	15, // 34: trident.self.v1.SelfService.Stage:input_type -> trident.self.v1.StageRequest
+	19, // 35: trident.self.v1.SelfService.Unblock:input_type -> trident.self.v1.UnblockRequest
+	21, // 36: trident.self.v1.SelfService.Upgrade:input_type -> trident.self.v1.UpgradeRequest
+	2,  // 37: trident.self.v1.SelfService.Activate:output_type -> trident.self.v1.ActivateResponse
+	5,  // 38: trident.self.v1.SelfService.GetStatus:output_type -> trident.self.v1.GetStatusResponse
+	8,  // 39: trident.self.v1.SelfService.History:output_type -> trident.self.v1.HistoryResponse
+	11, // 40: trident.self.v1.SelfService.Remove:output_type -> trident.self.v1.RemoveResponse
+	13, // 41: trident.self.v1.SelfService.Rollback:output_type -> trident.self.v1.RollbackResponse
+	16, // 42: trident.self.v1.SelfService.Stage:output_type -> trident.self.v1.StageResponse
+	20, // 43: trident.self.v1.SelfService.Unblock:output_type -> trident.self.v1.UnblockResponse
+	22, // 44: trident.self.v1.SelfService.Upgrade:output_type -> trident.self.v1.UpgradeResponse
+	37, // [37:45] is the sub-list for method output_type
+	29, // [29:37] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_trident_self_v1_api_proto_init() }
