@@ -39,7 +39,7 @@ import (
 // Limits of what one caller can take. They multiply; maxMemory bounds what comes
 // of it.
 const (
-	maxStreams    = 32             // per connection
+	maxStreams    = 100            // per connection: the least that RFC 9113, 6.5.2 recommends
 	maxMessage    = 1<<20 + 64<<10 // of a request: a chunk, or a Host Configuration, and what is around it
 	maxAnswer     = 4 << 20
 	maxHeaders    = 8 << 10

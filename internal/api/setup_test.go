@@ -52,7 +52,7 @@ func TestAHandshakeSaysWhoServes(t *testing.T) {
 			"trident.setup.v1", "trident.v1", "trident.v1preview"},
 		Capabilities: capabilities(true),
 		Limits: &setupv1.Limits{
-			MaxMessageBytes: 1<<20 + 64<<10, MaxChunkBytes: 1 << 20, MaxStreams: 32, MaxConnections: 64, MaxHandles: 16,
+			MaxMessageBytes: 1<<20 + 64<<10, MaxChunkBytes: 1 << 20, MaxStreams: 100, MaxConnections: 64, MaxHandles: 16,
 			MaxHandleBytes: 4 << 30, MaxConfigBytes: 1 << 20, MaxList: 1000,
 		},
 		HostId: got.GetHostId(), DaemonId: got.GetDaemonId(),
