@@ -42,6 +42,7 @@ type app struct {
 	socket    string
 	server    string // the socket as grpc-client is told it
 	output    format
+	quiet     bool // neither progress nor words of success are shown
 	timeout   time.Duration
 
 	stop context.CancelFunc // of timeout
@@ -120,8 +121,9 @@ func newRootCommand(a *app) *cobra.Command {
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	flags := cmd.PersistentFlags()
 	flags.VarP(&a.verbosity, "verbosity", "v", "which logs to show: OFF, ERROR, WARN, INFO, DEBUG or TRACE")
-	flags.StringVar(&a.socket, "socket", defaultSocket, "the daemon's socket")
-	flags.Var(&a.output, "output", "how to print results: text, json or yaml")
+	flags.StringVar(&a.socket, "socket", defaultSocket, "the daemon's socket; $TRIDENT_SOCKET if the flag is absent")
+	flags.VarP(&a.output, "output", "o", "how to print results: text, json or yaml")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "show results, warnings and errors alone: neither progress nor words of success")
 	flags.DurationVar(&a.timeout, "timeout", 0, "end the command after this long; 0 is never")
 	cmd.Flags().BoolP("version", "V", false, "print the version of this command")
 	cmd.AddCommand(
@@ -168,6 +170,12 @@ func (a *app) begin(cmd *cobra.Command) error {
 			return usage(cmd, fmt.Errorf("--server is %s, and must begin with unix://", a.server))
 		}
 		a.socket = path
+	} else if env := os.Getenv("TRIDENT_SOCKET"); env != "" && !cmd.Flags().Changed("socket") {
+		a.socket = env
+	}
+	a.socket = socketPath(a.socket)
+	if a.quiet && !cmd.Flags().Changed("verbosity") {
+		a.verbosity = verbosity{"WARN"}
 	}
 	if a.timeout < 0 {
 		return usage(cmd, fmt.Errorf("--timeout is %s, it must not be negative", a.timeout))
@@ -178,6 +186,19 @@ func (a *app) begin(cmd *cobra.Command) error {
 		cmd.SetContext(ctx)
 	}
 	return nil
+}
+
+// socketPath returns the path of a socket that is named by its path, as unix:PATH
+// or as unix://PATH. Other names stay as they are.
+func socketPath(name string) string {
+	path, ok := strings.CutPrefix(name, "unix:")
+	if !ok {
+		return name
+	}
+	if absolute, ok := strings.CutPrefix(path, "//"); ok {
+		return absolute
+	}
+	return path
 }
 
 // needsSubcommand is what a command does that only groups others.

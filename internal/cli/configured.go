@@ -42,7 +42,7 @@ func (o *configOptions) run(ctx context.Context, c *client.Client, verb func(*cl
 	}
 	if !stage {
 		if text != nil {
-			err = o.app.checkConfig(ctx, c, o.config, text)
+			err = o.app.checkConfig(ctx, c, configName(o.config), text)
 		}
 		if err != nil || !finalize {
 			return out, err

@@ -92,7 +92,7 @@ func diagnose(ctx context.Context, o *diagnoseOptions) error {
 	if err != nil {
 		return asUpstream(fmt.Errorf("collect diagnostics: %w", err))
 	}
-	if file.IsFile() {
+	if file.IsFile() && !o.app.quiet {
 		fmt.Fprintf(o.app.stdout, "%s is written.\n", o.bundle)
 	}
 	if failures > 0 {

@@ -20,6 +20,10 @@ const askTime = 10 * time.Second
 
 // connect returns a client of the daemon.
 func (a *app) connect() (*client.Client, error) {
+	if scheme, _, ok := strings.Cut(a.socket, "://"); ok {
+		err := errkind.Errorf(errkind.Unsupported, "connect to tridentd at %s: this command reaches a daemon through a unix socket alone, not by %s", a.socket, scheme)
+		return nil, errkind.WithHint(err, "Forward the socket of the other host: ssh -L ./trident.sock:%s HOST, then --socket ./trident.sock", defaultSocket)
+	}
 	logger := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: a.verbosity}))
 	return client.Dial(a.socket, client.WithLogger(logger))
 }
@@ -34,6 +38,13 @@ func (a *app) ask(ctx context.Context, doing string, question func(*client.Clien
 		return fmt.Errorf("%s: %w", doing, interrupted(ctx, err))
 	}
 	return nil
+}
+
+// say prints a word of success to standard error.
+func (a *app) say(format string, args ...any) {
+	if !a.quiet {
+		fmt.Fprintf(a.stderr, format+"\n", args...)
+	}
 }
 
 // followOptions are how a command goes along with an operation.
@@ -174,14 +185,14 @@ func (f *following) settled(op *client.Operation, err error) error {
 	if evidence != "" {
 		f.progress.line("What was kept of the version that failed is on the host, in %s", evidence)
 	}
-	if err != nil && running != "" {
+	if err != nil && running != "" && !f.o.app.quiet {
 		f.progress.line("Trident %s runs.", running)
 	}
 	if f.o.silent {
 		return err
 	}
 	text := func(w io.Writer) {
-		if err == nil {
+		if err == nil && !f.o.app.quiet {
 			fmt.Fprintln(w, successText(op, running))
 		}
 	}

@@ -50,6 +50,7 @@ func newGetCommand(a *app, run func(context.Context, *getOptions) error) *cobra.
 			return run(cmd.Context(), o)
 		},
 	}
+	cmd.Flags().Var(&a.output, "output", "how to print the result: text, json or yaml") // without -o, which upstream gave to --outfile
 	cmd.Flags().StringVarP(&o.outfile, "outfile", "o", "", "write to this file instead of standard output, which is -")
 	return cmd
 }
@@ -66,7 +67,13 @@ func get(ctx context.Context, o *getOptions) error {
 		if o.outfile != "" {
 			out := secretFile(o.outfile)
 			out.Stdout = o.app.stdout
-			return writeText(out, text)
+			if err := writeText(out, text); err != nil {
+				return err
+			}
+			if out.IsFile() {
+				o.app.say("Wrote %s to %s.", o.kind, o.outfile)
+			}
+			return nil
 		}
 		_, err = o.app.stdout.Write(text)
 		return err

@@ -81,7 +81,7 @@ func (o *installOptions) showPlan(ctx context.Context) error {
 			return plain(err)
 		}
 		for _, f := range plan.GetWarnings() {
-			fmt.Fprintln(o.app.stderr, findingText(o.config, f))
+			fmt.Fprintln(o.app.stderr, findingText(configName(o.config), f))
 		}
 		return o.app.show(plan, func(w io.Writer) { writePlan(w, plan) })
 	})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
@@ -29,24 +30,47 @@ type operationShowOptions struct {
 func newOperationShowCommand(a *app, run func(context.Context, *operationShowOptions) error) *cobra.Command {
 	o := &operationShowOptions{app: a}
 	return &cobra.Command{
-		Use:   "show ID",
-		Short: "Show one operation and its steps",
-		Args:  exactly("ID"),
+		Use:   "show [ID]",
+		Short: "Show one operation and its steps; the last one unless ID is given",
+		Args:  atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.id = args[0]
+			o.id = argument(args, "")
 			return run(cmd.Context(), o)
 		},
 	}
 }
 
 func operationShow(ctx context.Context, o *operationShowOptions) error {
-	return o.app.ask(ctx, "show operation "+o.id, func(c *client.Client) error {
-		op, err := c.Operation(ctx, o.id)
+	return o.app.ask(ctx, "show "+operationName(o.id), func(c *client.Client) error {
+		op, err := operationOf(ctx, c, o.id)
 		if err != nil {
 			return err
 		}
 		return o.app.show(op, func(w io.Writer) { writeOperation(w, op) })
 	})
+}
+
+// operationName is how errors name the operation that the caller asked for.
+func operationName(id string) string {
+	if id == "" {
+		return "the last operation"
+	}
+	return "operation " + id
+}
+
+// operationOf returns the operation id, or the last one if id is empty.
+func operationOf(ctx context.Context, c *client.Client, id string) (*client.Operation, error) {
+	if id != "" {
+		return c.Operation(ctx, id)
+	}
+	all, err := c.Operations(ctx, 1, false)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, errkind.Errorf(errkind.NotFound, "this host has no operation yet")
+	}
+	return c.Operation(ctx, all[0].GetId())
 }
 
 // haltHint is what to do about a halt.

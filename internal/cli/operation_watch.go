@@ -22,14 +22,15 @@ type operationWatchOptions struct {
 func newOperationWatchCommand(a *app, run func(context.Context, *operationWatchOptions) error) *cobra.Command {
 	o := &operationWatchOptions{followOptions: followOptions{app: a}}
 	cmd := &cobra.Command{
-		Use:   "watch ID",
+		Use:   "watch [ID]",
 		Short: "Show how an operation goes on until it has ended",
 		Long: `Watch shows the events of an operation, over restarts of the daemon and reboots
 of the host, and ends as the operation ends. With --events they are printed as
-JSON for programs: one trident.operations.v1.Event per line, as it happens.`,
-		Args: exactly("ID"),
+JSON for programs: one trident.operations.v1.Event per line, as it happens.
+Without ID it watches the last operation.`,
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.id = args[0]
+			o.id = argument(args, "")
 			return run(cmd.Context(), o)
 		},
 	}
@@ -44,8 +45,12 @@ func operationWatch(ctx context.Context, o *operationWatchOptions) error {
 	lines := json.NewEncoder(o.app.stdout)
 	lines.SetEscapeHTML(false)
 	var broken error // of the first line that could not be printed
-	err := o.follow(ctx, "watch operation "+o.id, false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
-		return c.Watch(ctx, o.id, o.after, func(e *client.Event) {
+	err := o.follow(ctx, "watch "+operationName(o.id), false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
+		op, err := operationOf(ctx, c, o.id)
+		if err != nil {
+			return nil, err
+		}
+		return c.Watch(ctx, op.GetId(), o.after, func(e *client.Event) {
 			if o.events && broken == nil {
 				broken = printLine(lines, e)
 			}

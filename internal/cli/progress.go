@@ -56,7 +56,7 @@ func (p *progress) event(e *client.Event) {
 		p.bytesAt(at, p.label(), b.GetDone(), b.GetTotal())
 	}
 	if l := e.GetLog(); l != nil && level(l.GetSeverity().String()) >= p.app.verbosity.Level() {
-		p.line("  %s", line(l.GetMessage()))
+		p.warn("  %s", line(l.GetMessage()))
 	}
 }
 
@@ -88,8 +88,8 @@ func (p *progress) halt(h *operationsv1.Halt) {
 		p.line("The operation goes on")
 		return
 	}
-	p.line("The operation is halted: %s", line(h.GetCause().GetMessage()))
-	p.line("%s", line(haltHint(h)))
+	p.warn("The operation is halted: %s", line(h.GetCause().GetMessage()))
+	p.warn("%s", line(haltHint(h)))
 }
 
 // move comes to another step or phase.
@@ -102,6 +102,7 @@ func (p *progress) move(e *client.Event) {
 	}
 	switch {
 	case p.phase != "doing" && p.phase != "undoing", p.step == "":
+	case p.app.quiet:
 	case p.app.terminal:
 		fmt.Fprintf(p.app.stderr, "%s", p.label())
 		p.open = true
@@ -137,7 +138,7 @@ func (p *progress) bytesAt(at time.Time, label string, done, total int64) {
 	if p.shown.IsZero() {
 		p.shown = at
 	}
-	if p.app.terminal {
+	if p.app.terminal && !p.app.quiet {
 		p.show(label, done, total)
 		return
 	}
@@ -190,8 +191,19 @@ func shortened(text string, most int) string {
 	return string(runes[:most-1]) + "…"
 }
 
+// warn is line that is printed with --quiet, too.
+func (p *progress) warn(format string, args ...any) {
+	quiet := p.app.quiet
+	p.app.quiet = false
+	p.line(format, args...)
+	p.app.quiet = quiet
+}
+
 // line prints a line of its own, below that of the step.
 func (p *progress) line(format string, args ...any) {
+	if p.app.quiet {
+		return
+	}
 	if p.open {
 		fmt.Fprintln(p.app.stderr)
 		p.open = false

@@ -30,6 +30,10 @@ func newSelfRemoveCommand(a *app, run func(context.Context, *selfRemoveOptions) 
 
 func selfRemove(ctx context.Context, o *selfRemoveOptions) error {
 	return o.app.ask(ctx, fmt.Sprintf("remove Trident %s", o.version), func(c *client.Client) error {
-		return c.Remove(ctx, o.version)
+		if err := c.Remove(ctx, o.version); err != nil {
+			return err
+		}
+		o.app.say("The image of Trident %s is deleted.", line(o.version))
+		return nil
 	})
 }

@@ -29,6 +29,10 @@ func newSelfUnblockCommand(a *app, run func(context.Context, *selfUnblockOptions
 
 func selfUnblock(ctx context.Context, o *selfUnblockOptions) error {
 	return o.app.ask(ctx, fmt.Sprintf("unblock Trident %s", o.version), func(c *client.Client) error {
-		return c.Unblock(ctx, o.version)
+		if err := c.Unblock(ctx, o.version); err != nil {
+			return err
+		}
+		o.app.say("Trident %s is not blocked any more.", line(o.version))
+		return nil
 	})
 }

@@ -145,7 +145,7 @@ func (a *app) rebootHost(ctx context.Context) error {
 func (o *servicingOptions) report(_ *following, out client.Outcome, op *client.Operation, err error) error {
 	text := func(w io.Writer) {
 		switch {
-		case err != nil:
+		case err != nil || o.app.quiet:
 			return
 		case out.Completed.GetServicingKind() == tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED:
 			fmt.Fprintln(w, "There was nothing to do.")
@@ -260,9 +260,16 @@ func (a allowedOperations) how() client.How {
 	return client.How{Part: client.Everything}
 }
 
-// readConfig reads a Host Configuration.
+// readConfig reads a Host Configuration from a file, or from standard input if path
+// is "-".
 func readConfig(path string) ([]byte, error) {
-	text, err := readAtMost(path, maxConfig)
+	var text []byte
+	var err error
+	if path == "-" {
+		text, err = atMost(os.Stdin, configName(path), maxConfig)
+	} else {
+		text, err = readAtMost(path, maxConfig)
+	}
 	switch {
 	case errors.Is(err, os.ErrNotExist) && path == defaultConfig:
 		err = errkind.WithHint(err, "name the file that has the Host Configuration")
@@ -272,6 +279,14 @@ func readConfig(path string) ([]byte, error) {
 	return nil, errkind.WithName(fmt.Errorf("read Host Configuration: %w", err), "LoadHostConfigurationFile")
 }
 
+// configName is what findings and errors call the Host Configuration at path.
+func configName(path string) string {
+	if path == "-" {
+		return "<stdin>"
+	}
+	return path
+}
+
 // readAtMost reads a whole file of at most max bytes.
 func readAtMost(path string, max int64) ([]byte, error) {
 	f, err := regfile.Open(path)
@@ -279,9 +294,14 @@ func readAtMost(path string, max int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, max+1))
+	return atMost(f, path, max)
+}
+
+// atMost reads everything of r, which errors call name; more than max bytes are an error.
+func atMost(r io.Reader, name string, max int64) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(r, max+1))
 	if err == nil && int64(len(text)) > max {
-		err = errkind.Errorf(errkind.TooLarge, "%s has more than %d KiB", path, max>>10)
+		err = errkind.Errorf(errkind.TooLarge, "%s has more than %d KiB", name, max>>10)
 	}
 	return text, err
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -81,6 +82,7 @@ func wrap(doing string, err error) error {
 // secretFile is an output that only its owner may read, because a Host Configuration
 // can have secrets.
 func secretFile(path string, inputs ...string) outfile.File {
+	inputs = slices.DeleteFunc(slices.Clone(inputs), func(input string) bool { return input == "-" })
 	return outfile.File{Path: path, Mode: 0o600, Inputs: inputs}
 }
 

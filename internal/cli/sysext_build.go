@@ -63,7 +63,7 @@ func newSysextBuildCommand(a *app, run func(context.Context, *sysextBuildOptions
 	flags := cmd.Flags()
 	flags.StringVar(&o.tree, "tree", "", "the folder whose usr and opt go in")
 	flags.StringVar(&o.arch, "arch", "", "the architecture: x86-64 or arm64")
-	flags.StringVar(&o.image, "output", "", "the image to write")
+	flags.StringVarP(&o.image, "output", "o", "", "the image to write")
 	flags.Int64Var(&o.epoch, "epoch", 0, "the age of all files, in seconds since 1970; replaces SOURCE_DATE_EPOCH")
 	flags.BoolVar(&o.compress, "compress", false, "compress with mkfs.erofs")
 	addKeyFlags(flags, &o.key, &o.cert)

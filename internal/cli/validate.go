@@ -28,7 +28,7 @@ const validateLong = `Validate finds everything that is wrong with a Host Config
 line for each: file, line, column, path of the key, upstream's name of the fault,
 and what is wrong. It needs neither the daemon nor root, and looks at the text
 alone, not at this host. CONFIG is ` + defaultConfig + ` if it is left
-out. The exit code is 2 when there is an error; warnings are none.`
+out, and standard input if it is -. The exit code is 2 when there is an error; warnings are none.`
 
 func newValidateCommand(a *app, remote bool, run func(context.Context, *validateOptions) error) *cobra.Command {
 	o := &validateOptions{app: a, remote: remote}
@@ -60,10 +60,14 @@ func validate(ctx context.Context, o *validateOptions) error {
 		}
 		shown := o.app.show(found, func(w io.Writer) {
 			for _, f := range found.GetFindings() {
-				fmt.Fprintln(w, findingText(o.config, f))
+				fmt.Fprintln(w, findingText(configName(o.config), f))
 			}
 		})
-		return errors.Join(verdict(o.config, found), shown)
+		err = errors.Join(verdict(configName(o.config), found), shown)
+		if err == nil && o.app.output.String() == "text" {
+			o.app.say("%s is a valid Host Configuration.", line(configName(o.config)))
+		}
+		return err
 	}))
 }
 
