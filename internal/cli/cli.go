@@ -87,8 +87,12 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetArgs(withValues(args))
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	a.stop()
+	err = asUsage(cmd, err)
+	if a.output.word == "" {
+		a.output.word = wantedFormat(cmd, args)
+	}
 	a.printError(err)
 	return exitCode(err)
 }
@@ -118,7 +122,7 @@ func newRootCommand(a *app) *cobra.Command {
 		TraverseChildren:  true, // grpc-client has a flag that its commands do not have
 	}
 	cmd.SetVersionTemplate("trident {{.Version}}\n")
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
+	cmd.SetFlagErrorFunc(flagError)
 	flags := cmd.PersistentFlags()
 	flags.VarP(&a.verbosity, "verbosity", "v", "which logs to show: OFF, ERROR, WARN, INFO, DEBUG or TRACE")
 	flags.StringVar(&a.socket, "socket", defaultSocket, "the daemon's socket; $TRIDENT_SOCKET if the flag is absent")
@@ -132,6 +136,8 @@ func newRootCommand(a *app) *cobra.Command {
 		newOfflineInitializeCommand(a, offlineInitialize), newStartNetworkCommand(a, startNetwork), newDaemonCommand(a, becomeDaemon),
 		newGRPCClientCommand(a),
 		newVersionCommand(a, printVersions), newSelfCommand(a), newOperationCommand(a), newSysextCommand(a), newImageCommand(a))
+	cmd.SetHelpCommand(newHelpCommand())
+	cmd.InitDefaultHelpCmd()
 	cmd.InitDefaultCompletionCmd()
 	completeValues(cmd)
 	return cmd
@@ -206,7 +212,7 @@ func needsSubcommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()
 	}
-	return usage(cmd, fmt.Errorf("%q is no command of %s", args[0], cmd.CommandPath()))
+	return unknownCommand(cmd, args[0])
 }
 
 // newGroup is a command that only groups others.

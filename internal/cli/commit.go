@@ -20,6 +20,8 @@ func newCommitCommand(a *app, run func(context.Context, *commitOptions) error) *
 	cmd := &cobra.Command{
 		Use:   "commit",
 		Short: "Keep what was booted, or go back",
+		Example: `  trident commit
+  trident commit --output json`,
 		Long: `Commit finds out whether what was booted is what was meant to be booted, and
 healthy, and keeps it then. If it is not, the host boots what it ran before, and
 commit says why there. Where there is nothing to keep, nothing is done. It is run
@@ -74,8 +76,10 @@ func newRebuildRaidCommand(a *app, run func(context.Context, *rebuildRaidOptions
 	cmd := &cobra.Command{
 		Use:   "rebuild-raid",
 		Short: "Rebuild RAID arrays after a disk was replaced",
-		Args:  exactly(),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+		Example: `  trident rebuild-raid
+  trident rebuild-raid --config host.yaml`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
 	cmd.Flags().StringVarP(&o.config, "config", "c", "", "the Host Configuration to go by instead of the one that is recorded")
 	o.addFlags(cmd.Flags())

@@ -29,11 +29,12 @@ func newDaemonCommand(a *app, run func(context.Context, *daemonOptions) error) *
 	timeout := humantime(300 * time.Second)
 	var socket string
 	cmd := &cobra.Command{
-		Use:    "daemon",
-		Short:  "Become the daemon",
-		Long:   "Daemon runs " + daemonPath + " in place of this command, as upstream's units do.",
-		Hidden: true,
-		Args:   exactly(),
+		Use:     "daemon",
+		Short:   "Become the daemon",
+		Example: "  trident daemon --inactivity-timeout 10min",
+		Long:    "Daemon runs " + daemonPath + " in place of this command, as upstream's units do.",
+		Hidden:  true,
+		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.args = []string{"--idle-timeout", time.Duration(timeout).String(), "--log-level", daemonLevel(a.verbosity)}
 			if cmd.Flags().Changed("socket-path") { // else a socket that systemd passes comes first

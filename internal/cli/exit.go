@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -71,10 +75,75 @@ func (a *app) printError(err error) {
 	if err == nil {
 		return
 	}
+	hint := client.Hint(err)
+	if word := a.output.String(); word != "text" {
+		a.printErrorObject(word, errorObject{Kind: kindOf(err), Message: strings.ToValidUTF8(err.Error(), "\uFFFD"), Hint: hint})
+		return
+	}
 	fmt.Fprintf(a.stderr, "trident: %s\n", lines(err.Error()))
-	if hint := client.Hint(err); hint != "" {
+	if hint != "" {
 		fmt.Fprintf(a.stderr, "hint: %s\n", line(hint))
 	}
+}
+
+// errorObject is an error as programs read it. Its JSON form is documented by
+// docs/cli.md.
+type errorObject struct {
+	Kind    string `json:"kind"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+}
+
+// kindOf is the kind of an error; an interrupted command was cancelled.
+func kindOf(err error) string {
+	switch {
+	case errors.Is(err, errInterrupted):
+		return string(errkind.Cancelled)
+	case errors.Is(err, errTimedOut):
+		return string(errkind.Timeout)
+	}
+	return cmp.Or(client.Kind(err), string(errkind.Internal))
+}
+
+// printErrorObject prints an error as one line of JSON, which is the last line of
+// standard error, or as a document of YAML.
+func (a *app) printErrorObject(word string, e errorObject) {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(e) // three strings in memory
+	out := text.Bytes()
+	if word == "yaml" {
+		if doc, err := yamlOf(out); err == nil {
+			out = append([]byte("---\n"), doc...)
+		}
+	}
+	_, _ = a.stderr.Write(out)
+}
+
+// wantedFormat returns the format that args ask for: an error of the command line may
+// come before cobra has read the flag. cmd is the command that ended with the error.
+func wantedFormat(cmd *cobra.Command, args []string) string {
+	if f := cmd.Flags().Lookup("output"); f != nil && f.Value.Type() != (format{}).Type() {
+		return "" // there the flag names a file
+	}
+	for i, arg := range args {
+		word, ok := strings.CutPrefix(arg, "--output=")
+		switch {
+		case arg == "--":
+			return ""
+		case ok:
+		case arg == "--output", arg == "-o" && cmd.Flags().Lookup("outfile") == nil:
+			if i+1 < len(args) {
+				word = args[i+1]
+			}
+		}
+		var f format
+		if word != "" && f.Set(word) == nil {
+			return f.word
+		}
+	}
+	return ""
 }
 
 // usage is the error of a command that was used wrongly.

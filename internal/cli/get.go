@@ -37,15 +37,18 @@ rollback-target  the Host Configuration of the next, or {}`
 func newGetCommand(a *app, run func(context.Context, *getOptions) error) *cobra.Command {
 	o := &getOptions{app: a}
 	cmd := &cobra.Command{
-		Use:       "get [KIND]",
-		Short:     "Print the status of this host, or a part of it",
+		Use:   "get [KIND]",
+		Short: "Print the status of this host, or a part of it",
+		Example: `  trident get
+  trident get configuration --outfile host.yaml
+  trident get last-error --output json`,
 		Long:      getLong,
 		ValidArgs: getKinds(),
 		Args:      atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.kind = argument(args, "status")
 			if !slices.Contains(getKinds(), o.kind) {
-				return usage(cmd, fmt.Errorf("there is no %q; there are %s", o.kind, strings.Join(getKinds(), ", ")))
+				return didYouMean(cmd, fmt.Errorf("there is no %q; there are %s", o.kind, strings.Join(getKinds(), ", ")), nearest(o.kind, getKinds()))
 			}
 			return run(cmd.Context(), o)
 		},

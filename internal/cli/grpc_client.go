@@ -37,10 +37,11 @@ func newGRPCClientCommand(a *app) *cobra.Command {
 
 func newListenCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:    "listen",
-		Short:  "Not there: upstream names it and does not have it either",
-		Hidden: true,
-		Args:   exactly(),
+		Use:     "listen",
+		Short:   "Not there: upstream names it and does not have it either",
+		Example: "  trident grpc-client listen",
+		Hidden:  true,
+		Args:    exactly(),
 		RunE: func(*cobra.Command, []string) error {
 			return asUpstream(errkind.WithHint(errkind.Errorf(errkind.Unsupported, "there is no such command"),
 				"to see what the daemon does, use: trident operation watch"))
@@ -61,6 +62,7 @@ func newStreamDiskCommand(a *app, run func(context.Context, *streamDiskOptions) 
 		Use:     "stream-disk URL",
 		Aliases: []string{"stream-image"},
 		Short:   "Write a whole disk from an image",
+		Example: "  trident grpc-client stream-disk https://example.com/os.cosi",
 		Long: `Stream-disk writes an image (COSI 1.2 or later) to the smallest disk of this host
 that it fits on, and boots it. What is on that disk is lost, and what is booted
 knows nothing of the one who wrote it.`,

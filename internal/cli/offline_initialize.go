@@ -36,8 +36,10 @@ func newOfflineInitializeCommand(a *app, run func(context.Context, *offlineIniti
 	cmd := &cobra.Command{
 		Use:   "offline-initialize [HS_PATH]",
 		Short: "Make an image ready to be serviced from its first boot on",
-		Long:  offlineInitializeLong,
-		Args:  atMostOne,
+		Example: `  trident offline-initialize
+  trident offline-initialize --disk /dev/vda --history-path history.json`,
+		Long: offlineInitializeLong,
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			o.status = argument(args, "")
 			for _, flag := range []string{"history-path", "lazy-partitions", "disk"} {

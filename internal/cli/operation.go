@@ -32,7 +32,10 @@ func newOperationShowCommand(a *app, run func(context.Context, *operationShowOpt
 	return &cobra.Command{
 		Use:   "show [ID]",
 		Short: "Show one operation and its steps; the last one unless ID is given",
-		Args:  atMostOne,
+		Example: `  trident operation show
+  trident operation show 20260304-050607-K3VQ7M --output json`,
+		Args:              atMostOne,
+		ValidArgsFunction: a.completeWith(operationIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.id = argument(args, "")
 			return run(cmd.Context(), o)

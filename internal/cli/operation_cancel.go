@@ -18,11 +18,13 @@ type operationCancelOptions struct {
 func newOperationCancelCommand(a *app, run func(context.Context, *operationCancelOptions) error) *cobra.Command {
 	o := &operationCancelOptions{app: a}
 	return &cobra.Command{
-		Use:   "cancel ID",
-		Short: "Ask an operation to take back what it did",
+		Use:     "cancel ID",
+		Short:   "Ask an operation to take back what it did",
+		Example: "  trident operation cancel 20260304-050607-K3VQ7M",
 		Long: `Cancel asks an operation to stop and to take back what it did. It does not wait
 for that: watch does.`,
-		Args: exactly("ID"),
+		Args:              exactly("ID"),
+		ValidArgsFunction: a.completeWith(operationIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.id = args[0]
 			return run(cmd.Context(), o)

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/proto/client"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
 type operationListOptions struct {
@@ -21,8 +22,11 @@ func newOperationListCommand(a *app, run func(context.Context, *operationListOpt
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List operations, newest first",
-		Args:  exactly(),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+		Example: `  trident operation list
+  trident operation list --unsettled
+  trident operation list --limit 5 --output json`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
 	cmd.Flags().Int32Var(&o.limit, "limit", 50, "how many at most")
 	cmd.Flags().BoolVar(&o.unsettled, "unsettled", false, "only those that have not ended")
@@ -35,11 +39,7 @@ func operationList(ctx context.Context, o *operationListOptions) error {
 		if err != nil {
 			return err
 		}
-		list, err := rawList(all)
-		if err != nil {
-			return err
-		}
-		return o.app.show(list, func(w io.Writer) {
+		return o.app.show(&operationsv1.ListResponse{Operations: all}, func(w io.Writer) {
 			fmt.Fprintln(w, "OPERATION\tBEGAN\tPHASE\tSTEP\tWHAT")
 			for _, op := range all {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", line(op.GetId()), when(op.GetCreateTime()), phaseOf(op), line(op.GetStep()), line(op.GetSummary()))

@@ -24,11 +24,14 @@ func newOperationWatchCommand(a *app, run func(context.Context, *operationWatchO
 	cmd := &cobra.Command{
 		Use:   "watch [ID]",
 		Short: "Show how an operation goes on until it has ended",
+		Example: `  trident operation watch
+  trident operation watch 20260304-050607-K3VQ7M --events`,
 		Long: `Watch shows the events of an operation, over restarts of the daemon and reboots
 of the host, and ends as the operation ends. With --events they are printed as
 JSON for programs: one trident.operations.v1.Event per line, as it happens.
 Without ID it watches the last operation.`,
-		Args: atMostOne,
+		Args:              atMostOne,
+		ValidArgsFunction: a.completeWith(operationIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.id = argument(args, "")
 			return run(cmd.Context(), o)

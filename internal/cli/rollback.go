@@ -28,8 +28,11 @@ func newRollbackCommand(a *app, run func(context.Context, *rollbackOptions) erro
 	cmd := &cobra.Command{
 		Use:   "rollback",
 		Short: "Return this host to what it was before the last update",
-		Long:  rollbackLong,
-		Args:  exactly(),
+		Example: `  trident rollback --check
+  trident rollback
+  trident rollback --ab --allowed-operations stage`,
+		Long: rollbackLong,
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.ab && o.runtime {
 				return usage(cmd, fmt.Errorf("--ab and --runtime exclude each other"))

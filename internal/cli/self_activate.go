@@ -19,9 +19,12 @@ func newSelfActivateCommand(a *app, run func(context.Context, *selfActivateOptio
 	cmd := &cobra.Command{
 		Use:   "activate [VERSION]",
 		Short: "Bring a staged version into service",
+		Example: `  trident self activate
+  trident self activate 2.0.0 --soak 1m`,
 		Long: `Activate tries a version that was staged, the newest one if none is named, and
 keeps it only if it proves itself.`,
-		Args: cobra.MaximumNArgs(1),
+		Args:              atMostOne,
+		ValidArgsFunction: a.completeWith(stagedVersions),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				o.version = args[0]

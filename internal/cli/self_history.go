@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/trident-project/trident/proto/client"
+	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
 
 type selfHistoryOptions struct {
@@ -23,8 +24,10 @@ func newSelfHistoryCommand(a *app, run func(context.Context, *selfHistoryOptions
 	cmd := &cobra.Command{
 		Use:   "history",
 		Short: "List what was done to Trident on this host, newest first",
-		Args:  exactly(),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+		Example: `  trident self history
+  trident self history --limit 5 --output json`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
 	cmd.Flags().Int32Var(&o.limit, "limit", 50, "how many entries at most")
 	return cmd
@@ -36,11 +39,7 @@ func selfHistory(ctx context.Context, o *selfHistoryOptions) error {
 		if err != nil {
 			return err
 		}
-		list, err := rawList(all)
-		if err != nil {
-			return err
-		}
-		return o.app.show(list, func(w io.Writer) {
+		return o.app.show(&selfv1.HistoryResponse{Entries: all}, func(w io.Writer) {
 			fmt.Fprintln(w, "OPERATION\tBEGAN\tWHAT\tFROM\tTO\tEND")
 			for _, e := range all {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", line(e.GetOperationId()), when(e.GetStartTime()),

@@ -17,10 +17,12 @@ type selfRemoveOptions struct {
 func newSelfRemoveCommand(a *app, run func(context.Context, *selfRemoveOptions) error) *cobra.Command {
 	o := &selfRemoveOptions{app: a}
 	return &cobra.Command{
-		Use:   "remove VERSION",
-		Short: "Delete a staged image",
-		Long:  "Remove deletes the image of a version. The active one and the one before it stay.",
-		Args:  exactly("VERSION"),
+		Use:               "remove VERSION",
+		Short:             "Delete a staged image",
+		Example:           "  trident self remove 2.0.0",
+		Long:              "Remove deletes the image of a version. The active one and the one before it stay.",
+		Args:              exactly("VERSION"),
+		ValidArgsFunction: a.completeWith(stagedVersions),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.version = args[0]
 			return run(cmd.Context(), o)

@@ -18,6 +18,8 @@ func newSelfRollbackCommand(a *app, run func(context.Context, *selfRollbackOptio
 	cmd := &cobra.Command{
 		Use:   "rollback",
 		Short: "Return to the version before the active one",
+		Example: `  trident self rollback
+  trident self rollback --detach`,
 		Long: `Rollback returns to the version that was active before, or to the one that the
 package or the OS image brought. The status says which that is.`,
 		Args: exactly(),

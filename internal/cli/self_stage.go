@@ -25,8 +25,10 @@ func newSelfStageCommand(a *app, run func(context.Context, *selfStageOptions) er
 	cmd := &cobra.Command{
 		Use:   "stage SOURCE",
 		Short: "Get and check a new version, and keep it for later",
-		Long:  selfStageLong,
-		Args:  exactly("SOURCE"),
+		Example: `  trident self stage https://example.com/trident-2.0.0.raw
+  trident self stage ./trident-2.0.0.raw`,
+		Long: selfStageLong,
+		Args: exactly("SOURCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.source = args[0]
 			return run(cmd.Context(), o)

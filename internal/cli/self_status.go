@@ -19,8 +19,10 @@ func newSelfStatusCommand(a *app, run func(context.Context, *selfStatusOptions) 
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Show which Trident runs, where it comes from, and what else is there",
-		Args:  exactly(),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+		Example: `  trident self status
+  trident self status --output json`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
 }
 

@@ -17,9 +17,11 @@ type selfUnblockOptions struct {
 func newSelfUnblockCommand(a *app, run func(context.Context, *selfUnblockOptions) error) *cobra.Command {
 	o := &selfUnblockOptions{app: a}
 	return &cobra.Command{
-		Use:   "unblock VERSION",
-		Short: "Let a version that failed on this host be tried again",
-		Args:  exactly("VERSION"),
+		Use:               "unblock VERSION",
+		Short:             "Let a version that failed on this host be tried again",
+		Example:           "  trident self unblock 2.0.0",
+		Args:              exactly("VERSION"),
+		ValidArgsFunction: a.completeWith(blockedVersions),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.version = args[0]
 			return run(cmd.Context(), o)

@@ -20,9 +20,10 @@ type startNetworkOptions struct {
 func newStartNetworkCommand(a *app, run func(context.Context, *startNetworkOptions) error) *cobra.Command {
 	o := &startNetworkOptions{app: a}
 	cmd := &cobra.Command{
-		Use:    "start-network [CONFIG]",
-		Short:  "Bring up the network of a Host Configuration",
-		Hidden: true,
+		Use:     "start-network [CONFIG]",
+		Short:   "Bring up the network of a Host Configuration",
+		Example: "  trident start-network host.yaml",
+		Hidden:  true,
 		Long: `Start-network brings up the network that a Host Configuration has for the
 management OS, or else for the host, so that an image can be fetched. It is run by
 trident-network.service and needs no daemon. CONFIG is ` + defaultConfig + `

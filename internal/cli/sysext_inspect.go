@@ -39,8 +39,10 @@ func newSysextInspectCommand(a *app, run func(context.Context, *sysextInspectOpt
 	return &cobra.Command{
 		Use:   "inspect FILE",
 		Short: "Show what is in an image",
-		Long:  sysextInspectLong,
-		Args:  exactly("FILE"),
+		Example: `  trident sysext inspect trident.raw
+  trident sysext inspect trident.raw --output json`,
+		Long: sysextInspectLong,
+		Args: exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.image = args[0]
 			return run(cmd.Context(), o)

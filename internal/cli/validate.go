@@ -35,8 +35,11 @@ func newValidateCommand(a *app, remote bool, run func(context.Context, *validate
 	return &cobra.Command{
 		Use:   "validate [CONFIG]",
 		Short: "Find everything that is wrong with a Host Configuration",
-		Long:  validateLong,
-		Args:  atMostOne,
+		Example: `  trident validate host.yaml
+  trident validate - < host.yaml
+  trident validate host.yaml --output json`,
+		Long: validateLong,
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.config = argument(args, defaultConfig)
 			return run(cmd.Context(), o)

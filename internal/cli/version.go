@@ -19,8 +19,10 @@ func newVersionCommand(a *app, run func(context.Context, *versionOptions) error)
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the versions of this command and of the daemon",
-		Args:  exactly(),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+		Example: `  trident version
+  trident version --output json`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
 }
 

@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/proto/client"
+)
+
+// completeTime bounds the question that a completion asks of the daemon: somebody
+// waits with a finger on the tabulator.
+const completeTime = 2 * time.Second
+
+// completion is what cobra calls for the words that may stand next.
+type completion = func(cmd *cobra.Command, args []string, start string) ([]string, cobra.ShellCompDirective)
+
+// completeWith completes the only argument of a command with what the daemon knows. A
+// daemon that does not answer is the same as one that knows nothing.
+func (a *app) completeWith(words func(context.Context, *client.Client) ([]string, error)) completion {
+	return func(cmd *cobra.Command, args []string, _ string) (found []string, _ cobra.ShellCompDirective) {
+		if len(args) > 0 || a.begin(cmd) != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), completeTime)
+		defer cancel()
+		c, err := a.connect()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		defer func() { _ = c.Close() }()
+		found, _ = words(ctx, c)
+		return found, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+func operationIDs(ctx context.Context, c *client.Client) ([]string, error) {
+	all, err := c.Operations(ctx, 20, false)
+	var words []string
+	for _, op := range all {
+		words = append(words, line(op.GetId())+"\t"+line(op.GetSummary()))
+	}
+	return words, err
+}
+
+func stagedVersions(ctx context.Context, c *client.Client) ([]string, error) {
+	status, err := c.Status(ctx)
+	var words []string
+	for _, i := range status.GetImages() {
+		words = append(words, line(i.GetVersion()))
+	}
+	return words, err
+}
+
+func blockedVersions(ctx context.Context, c *client.Client) ([]string, error) {
+	status, err := c.Status(ctx)
+	var words []string
+	for _, b := range status.GetBlocked() {
+		words = append(words, line(b.GetVersion())+"\t"+line(b.GetReason()))
+	}
+	return words, err
+}

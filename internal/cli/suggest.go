@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/client"
+)
+
+// nearest returns the word that text was probably meant to be, or "".
+func nearest(text string, words []string) string {
+	best, least := "", max(1, min(2, len(text)/2))+1
+	for _, word := range words {
+		d := distance(strings.ToLower(text), strings.ToLower(word))
+		if len(text) >= 3 && strings.HasPrefix(word, text) {
+			d = 1 // somebody stopped in the middle of the word
+		}
+		if d < least {
+			best, least = word, d
+		}
+	}
+	return best
+}
+
+// distance is how many letters of a have to be added, removed or replaced to get b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// didYouMean is a usage error whose hint begins with what was probably meant; without
+// such a word it is a usage error as any other.
+func didYouMean(cmd *cobra.Command, err error, meant string) error {
+	if meant == "" {
+		return usage(cmd, err)
+	}
+	return errkind.WithHint(errkind.With(errkind.Invalid, err), "did you mean %s? See: %s --help", meant, cmd.CommandPath())
+}
+
+// unknownCommand is the error of a word that is no command below group.
+func unknownCommand(group *cobra.Command, word string) error {
+	var words []string
+	for _, c := range group.Commands() {
+		if c.IsAvailableCommand() || c.Name() == "help" {
+			words = append(words, c.Name())
+		}
+	}
+	meant := nearest(word, words)
+	if meant != "" {
+		meant = group.CommandPath() + " " + meant
+	}
+	return didYouMean(group, fmt.Errorf("%q is no command of %s", word, group.CommandPath()), meant)
+}
+
+// flagError is the error of a flag that does not exist, or has a value that it does
+// not take.
+func flagError(cmd *cobra.Command, err error) error {
+	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok && unknown.GetSpecifiedShortnames() == "" {
+		var words []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden {
+				words = append(words, f.Name)
+			}
+		})
+		meant := nearest(unknown.GetSpecifiedName(), words)
+		if meant != "" {
+			meant = "--" + meant
+		}
+		return didYouMean(cmd, err, meant)
+	}
+	if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return didYouMean(cmd, err, meantValue(cmd, wrong.GetFlag(), wrong.GetValue()))
+	}
+	return usage(cmd, err)
+}
+
+// asUsage makes a usage error of an error that cobra returns without having asked
+// flagError.
+func asUsage(cmd *cobra.Command, err error) error {
+	if err == nil || client.Hint(err) != "" {
+		return err
+	}
+	_, unknown := errors.AsType[*pflag.NotExistError](err)
+	_, wrong := errors.AsType[*pflag.InvalidValueError](err)
+	_, alone := errors.AsType[*pflag.ValueRequiredError](err)
+	switch text := err.Error(); {
+	case unknown, wrong, alone:
+		return flagError(cmd, err)
+	case strings.HasPrefix(text, "required flag(s) "), strings.HasPrefix(text, "if any flags in the group "),
+		strings.HasPrefix(text, "at least one of the flags in the group "):
+		return usage(cmd, err)
+	}
+	return err
+}
+
+// meantValue is the value that a flag would take in place of value, or "".
+func meantValue(cmd *cobra.Command, f *pflag.Flag, value string) string {
+	switch f.Value.Type() {
+	case "duration", humantime(0).Type():
+		if _, err := strconv.ParseUint(value, 10, 32); err == nil {
+			return value + "s"
+		}
+		return ""
+	}
+	complete, ok := cmd.GetFlagCompletionFunc(f.Name)
+	if !ok {
+		return ""
+	}
+	words, _ := complete(cmd, nil, "")
+	return nearest(value, words)
+}
+
+// newHelpCommand is cobra's help command, but for a topic that does not exist: that is
+// an error.
+func newHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND]…",
+		Short:   "Show the help of a command",
+		Example: "  trident help\n  trident help self upgrade",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			var words []string
+			if group, rest, err := cmd.Root().Find(args); err == nil && len(rest) == 0 {
+				for _, c := range group.Commands() {
+					if c.IsAvailableCommand() {
+						words = append(words, c.Name()+"\t"+c.Short)
+					}
+				}
+			}
+			return words, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			topic := cmd.Root()
+			for _, word := range args {
+				at := topic
+				for _, c := range topic.Commands() {
+					if c.Name() == word || c.HasAlias(word) {
+						at = c
+					}
+				}
+				if at == topic {
+					return unknownCommand(topic, word)
+				}
+				topic = at
+			}
+			topic.InitDefaultHelpFlag()
+			topic.InitDefaultVersionFlag()
+			return topic.Help()
+		},
+	}
+}
