@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -301,12 +302,14 @@ func (g *guest) refuses(r refusal) {
 	if counted.ReplaceAllString(f.GetMessage(), " N ") != r.want || f.GetHint() != r.hint {
 		g.t.Errorf("%s:\n got %q\nhint %q\nwant %q\nhint %q", r.name, f.GetMessage(), f.GetHint(), r.want, r.hint)
 	}
-	said := "trident: upgrade Trident: " + f.GetMessage() + "\n"
-	if r.hint != "" {
-		said += "hint: " + r.hint + "\n"
+	shown := strings.TrimSpace(errs)
+	shown = shown[strings.LastIndex(shown, "\n")+1:]
+	var said struct{ Kind, Message, Hint string }
+	if err := json.Unmarshal([]byte(shown), &said); err != nil {
+		g.t.Errorf("%s: the last line is no error as JSON: %v\n%s", r.name, err, errs)
 	}
-	if !strings.HasSuffix(errs, said) {
-		g.t.Errorf("%s: the user is told\n%s\nwant\n%s", r.name, errs, said)
+	if said.Kind != string(r.kind) || said.Message != "upgrade Trident: "+f.GetMessage() || said.Hint != r.hint {
+		g.t.Errorf("%s: the user is told %+v, want %s, %q, %q", r.name, said, r.kind, f.GetMessage(), r.hint)
 	}
 	if diff := changed(before, g.host(exceptNothing)); diff != "" {
 		g.t.Errorf("%s: the host has changed\n%s", r.name, diff)
