@@ -87,10 +87,11 @@ func haltHint(h *operationsv1.Halt) string {
 
 // phaseOf is the phase of an operation, and whether it is halted.
 func phaseOf(op *client.Operation) string {
+	text := endPhase(op.GetPhase(), op.GetFailure())
 	if op.GetHalt() != nil {
-		return phase(op.GetPhase()) + ", halted"
+		text += ", halted"
 	}
-	return phase(op.GetPhase())
+	return text
 }
 
 func writeOperation(w io.Writer, op *client.Operation) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+	"unicode/utf8"
 
 	"github.com/schollz/progressbar/v3"
 
@@ -27,6 +28,7 @@ type progress struct {
 	open        bool // the line of the step has no end yet
 	bar         *progressbar.ProgressBar
 	most        int64 // what the bar counts to
+	width       int   // of the bar in this step; 0 before its first frame
 	meter       meter
 	shown       time.Time // the last plain line about bytes
 }
@@ -152,10 +154,19 @@ func (p *progress) bytesAt(at time.Time, label string, done, total int64) {
 // show draws the bar. The numbers beside it are ours: the bar would take what
 // was there before its first frame for the work of that moment.
 func (p *progress) show(label string, done, total int64) {
+	text := label + ": " + p.meter.String()
+	if p.width == 0 {
+		p.width = max(1, min(30, p.app.columns/4, p.app.columns-barRest-rateWidth-utf8.RuneCountInString(text)))
+	}
+	width := p.width
+	if width < leastBar { // amount, rate and time say more than a bar
+		p.open = true
+		fmt.Fprintf(p.app.stderr, "\r\x1b[K%s", shortened(text+p.meter.moving(), p.app.columns-1))
+		return
+	}
 	if total <= 0 {
 		total = -1
 	}
-	width := max(10, min(30, p.app.columns/4))
 	if p.bar == nil || p.most != total {
 		p.most = total
 		p.bar = progressbar.NewOptions64(total,
@@ -171,12 +182,19 @@ func (p *progress) show(label string, done, total int64) {
 	}
 	p.open = true
 	// Before the amount: the frame that shows the end is the last that is drawn.
-	p.bar.Describe(shortened(label+": "+p.meter.String()+p.meter.moving(), p.app.columns-width-barRest))
+	p.bar.Describe(shortened(text+p.meter.moving(), p.app.columns-width-barRest))
 	if total > 0 {
 		done = min(done, total) // more is an error of who counts, not of the terminal
 	}
 	_ = p.bar.Set64(done)
 }
+
+// leastBar is how wide a bar has to be to say anything.
+const leastBar = 5
+
+// rateWidth is the room of the rate and the time, which the first frame of a step does
+// not know yet: whether there is a bar does not change within a step.
+const rateWidth = 24
 
 // barRest is what the line of a bar has beside the bar and our text: percents,
 // ends, blanks.
@@ -219,7 +237,7 @@ func (p *progress) end() {
 	if p.open {
 		fmt.Fprintln(p.app.stderr)
 	}
-	p.open, p.bar, p.meter, p.shown = false, nil, meter{}, time.Time{}
+	p.open, p.bar, p.width, p.meter, p.shown = false, nil, 0, meter{}, time.Time{}
 }
 
 // level is a severity of the API as one of slog.

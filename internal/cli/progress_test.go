@@ -206,3 +206,28 @@ func TestTheRateIsOfLateAndAtTheEndOfAll(t *testing.T) {
 		t.Errorf("after a new beginning %v, %d samples", m.rate(), len(m.samples))
 	}
 }
+
+func TestANarrowTerminalShowsAmountRateAndTimeAndNoBar(t *testing.T) {
+	for _, columns := range []int{60, 56} {
+		a, _, stderr := testApp()
+		a.terminal, a.columns = true, columns
+		p := newProgress(a)
+		p.event(clienttest.Step(1, "write", nil))
+		for i := range int64(4) {
+			e := doing(clienttest.Part("write", "root", (100+i)<<20, 1003<<20, (1000+i)<<20, 2003<<20))
+			e.Time = timestamppb.New(time.Unix(1e9+i, 0))
+			p.event(e)
+		}
+		p.end()
+		drawn := regexp.MustCompile(`\r|\n|\x1b\[[0-9;]*[A-Za-z]`).Split(strings.TrimSpace(stderr.String()), -1)
+		last := drawn[len(drawn)-1]
+		if !strings.Contains(last, "write: 1003.0 MiB of 2.0 GiB, 1.0 MiB/s, 16m40s left") || strings.Contains(last, "|") {
+			t.Errorf("at %d columns the line is %q", columns, last)
+		}
+		for _, line := range drawn {
+			if n := len([]rune(line)); n >= columns {
+				t.Errorf("a line at %d columns is %d wide: %q", columns, n, line)
+			}
+		}
+	}
+}

@@ -10,7 +10,9 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
+	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
 
@@ -50,7 +52,7 @@ func selfHistory(ctx context.Context, o *selfHistoryOptions) error {
 }
 
 func endText(e *client.HistoryEntry) string {
-	text := phase(e.GetPhase())
+	text := endPhase(e.GetPhase(), e.GetFailure())
 	if f := e.GetFailure(); f != nil {
 		text += ": " + line(f.GetMessage())
 	}
@@ -68,6 +70,15 @@ func outcomeText(e *client.HistoryEntry) string {
 // phase is a phase in the words of people: PHASE_DONE is done.
 func phase(p fmt.Stringer) string {
 	return strings.ToLower(strings.TrimPrefix(p.String(), "PHASE_"))
+}
+
+// endPhase is phase, but an operation that was undone because it failed is called
+// failed: that is what a person looks for.
+func endPhase(p operationsv1.Phase, f *operationsv1.Failure) string {
+	if p == operationsv1.Phase_PHASE_UNDONE && f != nil && f.GetReason() != string(errkind.Cancelled) {
+		return "failed"
+	}
+	return phase(p)
 }
 
 // when is a time to the second, in UTC, as everywhere on a host.
