@@ -125,7 +125,10 @@ func (g *registry) token(ctx context.Context, params map[string]string, basic st
 // secret requests itself or nobody does.
 func (g *registry) realm(text string, secret bool) (*url.URL, error) {
 	u, err := url.Parse(text)
-	if err != nil || len(text) > maxURL || u.Hostname() == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http" {
+	if err == nil && u.User != nil {
+		return nil, errkind.Errorf(errkind.Denied, "its token service %.100q has a user name or a password in its URL", redact(u))
+	}
+	if err != nil || len(text) > maxURL || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return nil, errkind.Errorf(errkind.Denied, "its token service %.100q is not an https URL", text)
 	}
 	base := g.url("")

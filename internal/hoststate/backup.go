@@ -64,6 +64,22 @@ func checkFile(ctx context.Context, path string) error {
 	return nil
 }
 
+// clearJournal moves aside what SQLite would take for its journal and is not a file:
+// SQLite would wait for the other end of a pipe, and fails without a word on all else.
+func clearJournal(ctx context.Context, path string) error {
+	journal := path + "-journal"
+	fi, err := os.Lstat(journal)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && fi.Mode().IsRegular() {
+		return nil
+	}
+	kept := path + damagedSuffix + time.Now().UTC().Format(damagedTime) + "-journal"
+	if err = errors.Join(err, os.Rename(journal, kept)); err != nil {
+		return fmt.Errorf("move aside %s, which is not a regular file: %w", journal, err)
+	}
+	slog.ErrorContext(ctx, "what lay in the place of the datastore's journal is not a regular file", "moved", journal, "to", kept)
+	return nil
+}
+
 // smallestPage is how many bytes a database has at least (sqlite.org/fileformat.html,
 // 1.3.2). SQLite takes some shorter files for new ones.
 const smallestPage = 512
@@ -78,6 +94,8 @@ func lost(path string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return errkind.Errorf(errkind.Corrupt, "it is gone")
+	case err == nil && !fi.Mode().IsRegular():
+		return errkind.Errorf(errkind.Corrupt, "it is not a regular file")
 	case err == nil && fi.Size() < smallestPage:
 		return errkind.Errorf(errkind.Corrupt, "it is empty")
 	}
@@ -154,7 +172,7 @@ func setAside(path string, now time.Time) (kept string, err error) {
 	}
 	for len(all) > keepDamaged {
 		for _, suffix := range []string{"-journal", "-wal", "-shm", ""} {
-			if err := os.Remove(all[0].Path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := os.RemoveAll(all[0].Path + suffix); err != nil { // it may be a folder
 				return "", err
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/operation"
@@ -336,4 +337,31 @@ func TestADatastoreThatSomebodyHoldsIsNotDamaged(t *testing.T) {
 		t.Error("it was changed")
 	}
 	open(t, path)
+}
+
+// What is not a file in the place of the datastore, or of its journal, is moved aside.
+func TestWhatIsNotAFileNeitherHangsNorLocksOut(t *testing.T) {
+	for _, suffix := range []string{"", "-journal"} {
+		for kind, make := range map[string]func(path string) error{
+			"a folder": func(path string) error { return os.MkdirAll(filepath.Join(path, "sub"), 0o700) },
+			"a pipe":   func(path string) error { return unix.Mkfifo(path, 0o600) },
+			"a link":   func(path string) error { return os.Symlink("/etc/passwd", path) },
+		} {
+			if suffix == "" && kind == "a link" {
+				continue // a datastore may be elsewhere
+			}
+			t.Run(kind+" at "+suffix, func(t *testing.T) {
+				path, want := used(t)
+				if err := errors.Join(os.RemoveAll(path+suffix), make(path+suffix)); err != nil {
+					t.Fatal(err)
+				}
+				s := open(t, path)
+				got := mustStatus(t, s)
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Error(diff)
+				}
+				mustRecord(t, s, want)
+			})
+		}
+	}
 }

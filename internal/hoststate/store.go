@@ -68,6 +68,9 @@ func (s *Store) openOrRestore(ctx context.Context) error {
 		return err
 	}
 	tidy(ctx, s.path)
+	if err := clearJournal(ctx, s.path); err != nil {
+		return err
+	}
 	err := lost(s.path)
 	if err == nil {
 		if err = s.openFile(ctx); errkind.Of(err) != errkind.Corrupt {
