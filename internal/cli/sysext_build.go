@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/trident-project/trident/internal/arch"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/ddi"
+	"github.com/trident-project/trident/internal/linux/outfile"
 )
 
 func newSysextCommand(a *app) *cobra.Command {
@@ -86,6 +88,10 @@ func sysextBuild(ctx context.Context, o *sysextBuildOptions) error {
 		if s, err = readSigner(o.key, o.cert, o.app.now()); err != nil {
 			return err
 		}
+	}
+	out := outfile.File{Path: o.image, Inputs: []string{o.key, o.cert, filepath.Join(o.tree, "usr"), filepath.Join(o.tree, "opt")}}
+	if o.image, err = out.Whole(); err != nil {
+		return err
 	}
 	root, err := ddi.Build(ctx, o.image, ddi.BuildOptions{
 		Tree: o.tree, Arch: map[string]ddi.Arch{"amd64": ddi.AMD64, "arm64": ddi.ARM64}[machine], Epoch: epoch, Compress: o.compress, Key: s.key, Cert: s.cert, Check: o.app.judge(ctx, s.cert),

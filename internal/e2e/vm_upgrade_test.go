@@ -104,7 +104,7 @@ func TestADownloadGoesOnAfterItsDaemonWasKilledAndTheNewVersionIsThereAfterARebo
 		t.Fatal(err)
 	}
 	events.complete(t)
-	if got := g.sh("journalctl --no-pager -o cat -u tridentd.service"); !strings.Contains(got, "status=9/KILL") || strings.Contains(got, "begun again") {
+	if got := g.sh("journalctl --no-pager -o cat -u tridentd.service"); !strings.Contains(got, "status=9/KILL") || strings.Contains(got, "begun again from the first byte") {
 		t.Errorf("journal: %s", got)
 	}
 	g.runs(good)

@@ -176,7 +176,7 @@ func TestARealRegistryOverTLSIsReadByWhoTrustsItsCertificate(t *testing.T) {
 	g := startRegistry(t, true, folder)
 	g.push("v1", []byte("an image"))
 	_, err := fromRegistry(t, Origin{URL: g.oci(":v1"), Login: as(t, g, registryUser, registryPassword)})
-	wantKind(t, err, errkind.Untrusted, "connect to "+g.base.Host)
+	wantKind(t, err, errkind.TLS, "connect to "+g.base.Host)
 
 	again := exec.CommandContext(t.Context(), os.Args[0], "-test.v", "-test.run", "^"+t.Name()+"$")
 	again.Env = append(os.Environ(), inside+"="+folder, "SSL_CERT_FILE="+filepath.Join(folder, "cert.pem"), "SSL_CERT_DIR="+t.TempDir())

@@ -230,6 +230,13 @@ func inFolder(folder fs.FileInfo, path string) bool {
 	}
 }
 
+// Whole returns the regular file, behind all links, that a result may replace which is
+// written in any order. It fails as CheckWhole does.
+func (f File) Whole() (string, error) {
+	p, err := f.resolve(false)
+	return p.path, f.wrap(err)
+}
+
 // IsFile reports whether the result becomes a regular file under the name that the
 // person gave, so that a word about it on standard output disturbs nobody.
 func (f File) IsFile() bool {
