@@ -40,7 +40,8 @@ func reserved() [][]string {
 		out = append(out, strings.Split(pattern, "/"))
 	}
 	for _, dir := range []string{"usr/lib/systemd/system", "usr/local/lib/systemd/system", "etc/systemd/system"} {
-		for _, pattern := range []string{"trident*", "*.wants/trident*", "*.requires/trident*", "*.upholds/trident*"} {
+		// service.d and its like hold drop-ins for every unit of a type (systemd.unit(5)).
+		for _, pattern := range []string{"trident*", "*.wants/trident*", "*.requires/trident*", "*.upholds/trident*", "service.d", "socket.d", "path.d"} {
 			out = append(out, strings.Split(dir+"/"+pattern, "/"))
 		}
 	}
