@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -149,10 +150,13 @@ func follow(path string) (p place, info fs.FileInfo, err error) {
 		if err != nil {
 			return p, nil, err
 		}
+		dir := filepath.Dir(path)
+		if err := notPlanted(dir, info); err != nil {
+			return p, nil, err
+		}
 		if info.Mode().Type() != fs.ModeSymlink {
 			return place{path: path}, info, nil
 		}
-		dir := filepath.Dir(path)
 		if onProc(dir) { // /dev/stdout: it is open, and whoever opened it reads from there
 			info, err = os.Stat(path)
 			return place{path: path, direct: true}, info, err
@@ -170,6 +174,25 @@ func follow(path string) (p place, info fs.FileInfo, err error) {
 		path = target
 	}
 	return p, nil, unix.ELOOP
+}
+
+// notPlanted refuses a link or a pipe that another user has put into a folder such as
+// /tmp, where it waits for whoever writes there. The kernel has the same rule, which a
+// host may have turned off (proc_sys_fs(5), protected_symlinks and protected_fifos).
+func notPlanted(dir string, info fs.FileInfo) error {
+	if t := info.Mode().Type(); t != fs.ModeSymlink && t != fs.ModeNamedPipe {
+		return nil
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	folder, err := os.Stat(dir)
+	if err != nil || !ok || folder.Mode()&fs.ModeSticky == 0 || folder.Mode().Perm()&0o002 == 0 {
+		return err
+	}
+	owner, ok := folder.Sys().(*syscall.Stat_t)
+	if !ok || st.Uid == owner.Uid || int(st.Uid) == os.Geteuid() {
+		return nil
+	}
+	return errkind.WithHint(errkind.Errorf(errkind.Precondition, "user ID %d has put it into %s, where everybody may write", st.Uid, dir), "Name a file in a folder of your own.")
 }
 
 func folderExists(dir string) error {

@@ -214,3 +214,35 @@ func TestAnInputIsNotOverwrittenUnderAnyName(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatAnotherUserHasPlantedIsRefused(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can give files to users")
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777|fs.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	victim := write(t, filepath.Join(t.TempDir(), "victim"), "old")
+	link, fifo := filepath.Join(dir, "link"), filepath.Join(dir, "fifo")
+	for _, err := range []error{os.Symlink(victim, link), os.Lchown(link, 1000, 1000), unix.Mkfifo(fifo, 0o666), os.Chown(fifo, 1000, 1000)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{link, fifo} {
+		if err := stream(outfile.File{Path: path}, "secret"); errkind.Of(err) != errkind.Precondition {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if got := read(t, victim); got != "old" {
+		t.Errorf("the file behind the link has %q", got)
+	}
+	own := filepath.Join(dir, "own")
+	if err := os.Symlink(victim, own); err != nil {
+		t.Fatal(err)
+	}
+	if err := stream(outfile.File{Path: own, Mode: 0o600}, "mine"); err != nil || read(t, victim) != "mine" {
+		t.Error(err)
+	}
+}
