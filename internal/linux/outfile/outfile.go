@@ -50,13 +50,8 @@ type place struct {
 
 // CheckStream fails where Stream would fail because of the path, without writing
 // anything. Errors are of the kinds Invalid and Precondition.
-func (f File) CheckStream() error { return f.check(true) }
-
-// CheckWhole is CheckStream for Replace.
-func (f File) CheckWhole() error { return f.check(false) }
-
-func (f File) check(stream bool) error {
-	_, err := f.resolve(stream)
+func (f File) CheckStream() error {
+	_, err := f.resolve(true)
 	return f.wrap(err)
 }
 
@@ -77,16 +72,6 @@ func (f File) Stream(fill func(io.Writer) error) error {
 		return f.wrap(err)
 	}
 	return errors.Join(fill(out), f.wrap(out.Close()))
-}
-
-// Replace gives fill an empty file to write in any order, and replaces the named
-// file by it. Only a regular file can take such a result.
-func (f File) Replace(fill func(*os.File) error) error {
-	p, err := f.resolve(false)
-	if err != nil {
-		return f.wrap(err)
-	}
-	return atomicfile.FillFunc(p.path, f.Mode, fill)
 }
 
 func (f File) wrap(err error) error {
@@ -254,7 +239,8 @@ func inFolder(folder fs.FileInfo, path string) bool {
 }
 
 // Whole returns the regular file, behind all links, that a result may replace which is
-// written in any order. It fails as CheckWhole does.
+// written in any order. It fails where the path is a folder, a device, a pipe, a socket or
+// an input, with an error of the kind Invalid or Precondition.
 func (f File) Whole() (string, error) {
 	p, err := f.resolve(false)
 	return p.path, f.wrap(err)

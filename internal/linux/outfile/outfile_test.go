@@ -76,7 +76,6 @@ func TestAFailureLeavesTheOldFile(t *testing.T) {
 	fails := errors.New("full")
 	for _, err := range []error{
 		f.Stream(func(w io.Writer) error { _, _ = io.WriteString(w, "half"); return fails }),
-		f.Replace(func(w *os.File) error { _, _ = io.WriteString(w, "half"); return fails }),
 	} {
 		if !errors.Is(err, fails) {
 			t.Error(err)
@@ -115,7 +114,7 @@ func TestADeviceOrAPipeIsWrittenIntoAndStays(t *testing.T) {
 	if text := <-got; text != "through a pipe" {
 		t.Errorf("the reader got %q", text)
 	}
-	if err := (outfile.File{Path: fifo}).Replace(func(*os.File) error { return nil }); errkind.Of(err) != errkind.Invalid {
+	if _, err := (outfile.File{Path: fifo}).Whole(); errkind.Of(err) != errkind.Invalid {
 		t.Errorf("a result in any order into a pipe: %v", err)
 	}
 }
@@ -164,7 +163,8 @@ func TestWhatCannotTakeAResultIsRefusedByNameBeforeTheWork(t *testing.T) {
 	file := write(t, filepath.Join(dir, "file"), "old")
 	for _, path := range []string{"", dir, dir + "/", file + "/", socket, loop, filepath.Join(dir, "missing/file"), filepath.Join(file, "below")} {
 		f := outfile.File{Path: path}
-		for _, err := range []error{f.CheckStream(), f.CheckWhole(), f.Replace(func(*os.File) error { t.Error("it was begun"); return nil })} {
+		_, whole := f.Whole()
+		for _, err := range []error{f.CheckStream(), whole} {
 			if err == nil || !strings.Contains(err.Error(), "write "+path) {
 				t.Errorf("%q: %v", path, err)
 			}
