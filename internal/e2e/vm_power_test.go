@@ -60,9 +60,14 @@ func (g *guest) settledAtBoot(operation string) *client.Operation {
 }
 
 // tidy checks that a trial has left nothing behind but what a host keeps, which
-// in Trident's own folder is these names.
+// in Trident's own folder is these names, and the record of each image.
 func (g *guest) tidy(kept ...string) {
 	g.t.Helper()
+	for _, name := range kept {
+		if image, ok := strings.CutSuffix(name, ".raw"); ok {
+			kept = append(kept, image+".json")
+		}
+	}
 	g.sh("timeout 60 sh -c 'while pgrep -x trident-rescue; do sleep 0.2; done'") // looks once a second
 	kept = append(kept, "rescue", "rescue.json", "rescue.json.bak", "rescue.lock")
 	slices.Sort(kept)

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -181,7 +182,7 @@ func (h *host) daemon(steps ...operation.Step[struct{}]) *daemon {
 	d.halt = sync.OnceFunc(func() {
 		_ = d.conn.Close()
 		server.Stop()
-		if err := <-served; err != nil {
+		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // stopped before it served
 			h.t.Error(err)
 		}
 		if err := d.runner.Shutdown(context.Background()); err != nil {
