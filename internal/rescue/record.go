@@ -187,16 +187,11 @@ func (f File) Keep(operation string) error {
 	})
 }
 
-// Return gives the target up, for a reason; the first reason stays. ErrKept if
-// the verdict is against it.
-func (f File) Return(operation, reason string) error {
-	return f.Update(operation, func(r *Record) error { return r.giveUp(reason, false) })
-}
-
-// GiveUp is Return for a caller who goes back in any case. r is what the caller
-// knows of the trial without the record: it takes the place of one that is lost.
-// A lock that another process holds is waited for, and then passed over. With
-// the verdict Returned in r the trial is closed as well.
+// GiveUp gives the target up for r.Reason; the first reason that anybody gave stays.
+// r is what the caller knows of the trial without the record, and GiveUp writes it in
+// place of a record that is lost. GiveUp waits for a lock that another process holds,
+// up to lockWait, and then writes without it. With the verdict Returned in r, GiveUp
+// closes the trial as well.
 //
 // ErrKept says that the target was kept. ErrLocked says that the record was written
 // without the lock. Any other error says that it could not be written; the caller
@@ -228,14 +223,4 @@ func (f File) GiveUp(r Record) error {
 		return gerr
 	}
 	return fmt.Errorf("%w: the record was written without it", err)
-}
-
-// Close gives the verdict that the previous version is back.
-func (f File) Close(operation string) error {
-	return f.Update(operation, func(r *Record) error {
-		if r.Verdict == "" {
-			r.Verdict = Returned
-		}
-		return nil
-	})
 }

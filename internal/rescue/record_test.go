@@ -21,13 +21,21 @@ func begun(t *testing.T) File {
 	return f
 }
 
+// closeTrial says of a trial that the previous version is back.
+func closeTrial(r *Record) error {
+	if r.Verdict == "" {
+		r.Verdict = Returned
+	}
+	return nil
+}
+
 func TestTheVerdictIsGivenOnce(t *testing.T) {
 	for range 50 {
 		f := begun(t)
 		var keep, give error
 		var both sync.WaitGroup
 		both.Go(func() { keep = f.Keep("op") })
-		both.Go(func() { give = f.Return("op", "doubt") })
+		both.Go(func() { give = f.GiveUp(Record{Operation: "op", Reason: "doubt"}) })
 		both.Wait()
 		r, err := f.Read()
 		if err != nil || (keep == nil) == (give == nil) || (r.Verdict == Kept) != (keep == nil) || r.Returning != (give == nil) {
@@ -38,17 +46,17 @@ func TestTheVerdictIsGivenOnce(t *testing.T) {
 
 func TestWhatWasKeptStaysAndWhatWasGivenUpDoesNot(t *testing.T) {
 	f := begun(t)
-	if err := errors.Join(f.Keep("op"), f.Keep("op"), f.Close("op")); err != nil {
+	if err := errors.Join(f.Keep("op"), f.Keep("op"), f.Update("op", closeTrial)); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Return("op", "late"); !errors.Is(err, ErrKept) {
+	if err := f.GiveUp(Record{Operation: "op", Reason: "late"}); !errors.Is(err, ErrKept) {
 		t.Errorf("return: %v", err)
 	}
 	if r, _ := f.Read(); r.Verdict != Kept {
 		t.Errorf("%+v", r)
 	}
 	f = begun(t)
-	if err := errors.Join(f.Return("op", "first"), f.Return("op", "second"), f.Close("op")); err != nil {
+	if err := errors.Join(f.GiveUp(Record{Operation: "op", Reason: "first"}), f.GiveUp(Record{Operation: "op", Reason: "second"}), f.Update("op", closeTrial)); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Keep("op"); err == nil || !strings.Contains(err.Error(), "first") {

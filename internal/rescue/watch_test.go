@@ -260,7 +260,7 @@ func TestAnEndedTrialIsNotPutBackAgain(t *testing.T) {
 		h.start = time.Now()
 		// systemd starts the version before by itself, and that ends the trial.
 		h.revives = func() {
-			if err := f.Close("op"); err != nil {
+			if err := f.Update("op", closeTrial); err != nil {
 				t.Error(err)
 			}
 		}

@@ -46,7 +46,7 @@ func TestWhatIsAmissWhileTheRescuerGoesBackIsNotTheReason(t *testing.T) {
 	}
 	// There is no image at all: it was put aside.
 	begin := operation.Register(runner, operation.Kind[record]{Name: "proof", Steps: []opStep{{Name: "prove", Do: func(ctx context.Context, r *opRun) error {
-		err := errors.Join(s.trial.Begin(rescue.Record{Operation: r.ID, Deadline: 60}), s.trial.Return(r.ID, "tridentd crashed"))
+		err := errors.Join(s.trial.Begin(rescue.Record{Operation: r.ID, Deadline: 60}), s.trial.GiveUp(rescue.Record{Operation: r.ID, Reason: "tridentd crashed"}))
 		if err != nil {
 			t.Error(err)
 		}
