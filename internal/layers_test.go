@@ -72,6 +72,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/systemd/systemdtest", "internal/systemd internal/errkind"},
 	{"internal/systemd", "internal/linux/run internal/errkind"},
 	{"internal/linux/damage", ""},
+	{"internal/hosttest", ""},
 	{"internal/linux/blockdev/blockdevtest", "internal/linux/blockdev internal/linux/gpt"},
 	{"internal/linux/blockdev", "internal/linux/gpt internal/errkind"},
 	{"internal/linux/ddi", "internal/linux/regfile internal/linux/gpt internal/linux/verity internal/linux/run internal/linux/atomicfile internal/errkind"},

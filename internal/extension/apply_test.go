@@ -12,6 +12,7 @@ import (
 	"testing/fstest"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
 )
@@ -94,7 +95,7 @@ func TestWhatOthersPutThereIsNeverTouched(t *testing.T) {
 			w.write("var/lib/extensions/tool.raw", string(s.etc.data))
 		}, []string{"another sysext called tool, at /var/lib/extensions/tool.raw", "in the way of /etc/extensions/tool.raw"}},
 		{"a mask", func(w *world) {
-			if err := mkdirAll(filepath.Join(w.root, "etc/extensions/app")); err != nil {
+			if err := hosttest.MkdirAll(filepath.Join(w.root, "etc/extensions/app")); err != nil {
 				w.t.Fatal(err)
 			}
 		}, []string{"another sysext called app, at /etc/extensions/app"}},

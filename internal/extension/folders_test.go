@@ -11,6 +11,7 @@ import (
 	"github.com/erofs/go-erofs"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hosttest"
 )
 
 func folder(perm fs.FileMode, uid, gid uint32) *fstest.MapFile {
@@ -42,7 +43,7 @@ func TestAFolderThatWouldChangeTheHostsIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			for _, dir := range []string{"usr/bin", "usr/lib/private"} {
-				if err := mkdirAll(filepath.Join(w.root, dir)); err != nil {
+				if err := hosttest.MkdirAll(filepath.Join(w.root, dir)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -66,7 +67,7 @@ func TestAnImageThatClosesUsrBinIsRefused(t *testing.T) {
 		t.Skip("the image of the report is not there: ", err)
 	}
 	w := newWorld(t)
-	if err := mkdirAll(filepath.Join(w.root, "usr/bin")); err != nil {
+	if err := hosttest.MkdirAll(filepath.Join(w.root, "usr/bin")); err != nil {
 		t.Fatal(err)
 	}
 	_, err = w.store.Stage(t.Context(), w.source(offered(Sysext, data)), nil, nil, nil)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/damage"
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/linux/gpt"
@@ -83,11 +84,11 @@ func TestAnImageIsReadForWhatItIs(t *testing.T) {
 func TestAnImageWithATreeIsVerifiedWhole(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "tree", Sysext.releaseFile("app"))
-	if err := errors.Join(mkdirAll(filepath.Dir(file)), os.WriteFile(file, []byte(goodText), 0o644)); err != nil {
+	if err := errors.Join(hosttest.MkdirAll(filepath.Dir(file)), os.WriteFile(file, []byte(goodText), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	image := filepath.Join(dir, "app.raw")
-	makeReadable(t, filepath.Join(dir, "tree"))
+	hosttest.MakeReadable(t, filepath.Join(dir, "tree"))
 	root, err := ddi.Build(t.Context(), image, ddi.BuildOptions{Tree: filepath.Join(dir, "tree"), Arch: ddi.AMD64, Epoch: time.Unix(1, 0)})
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +209,7 @@ func TestTheKernelShowsAnExt4(t *testing.T) {
 	}
 	dir := t.TempDir()
 	file := filepath.Join(dir, "tree", Sysext.releaseFile("renamed"))
-	if err := errors.Join(mkdirAll(filepath.Dir(file)), os.WriteFile(file, []byte(goodText), 0o644)); err != nil {
+	if err := errors.Join(hosttest.MkdirAll(filepath.Dir(file)), os.WriteFile(file, []byte(goodText), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	raw := filepath.Join(dir, "fs")
@@ -303,26 +304,4 @@ func FuzzInspect(f *testing.F) {
 			}
 		}
 	})
-}
-
-// makeReadable gives a tree the modes that a usual umask leaves, as chmod -R go+rX does.
-func makeReadable(t testing.TB, tree string) {
-	t.Helper()
-	err := filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.Type() == fs.ModeSymlink {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		mode := info.Mode() | 0o044
-		if mode&0o100 != 0 {
-			mode |= 0o011
-		}
-		return os.Chmod(path, mode)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/trident-project/trident/internal/hosttest"
 )
 
 // tree makes files below a new folder: content that starts with "->" makes a
@@ -18,11 +20,11 @@ func tree(t *testing.T, files map[string]string) string {
 	for name, content := range files {
 		file := filepath.Join(root, name)
 		target, isLink := strings.CutPrefix(content, "->")
-		err := mkdirAll(filepath.Dir(file))
+		err := hosttest.MkdirAll(filepath.Dir(file))
 		switch {
 		case err != nil:
 		case strings.HasSuffix(name, "/"):
-			err = mkdirAll(file)
+			err = hosttest.MkdirAll(file)
 		case isLink:
 			err = os.Symlink(target, file)
 		default:

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hosttest"
 )
 
 func wantError(t *testing.T, err error, kind errkind.Kind, words ...string) {
@@ -226,7 +227,7 @@ func TestFoldersOfTheHostStayInItsRoot(t *testing.T) {
 	if entries, err := os.ReadDir(outside); err != nil || len(entries) > 0 {
 		t.Errorf("written outside: %v, %v", entries, err)
 	}
-	if err := mkdirAll(filepath.Join(w.root, outside)); err != nil {
+	if err := hosttest.MkdirAll(filepath.Join(w.root, outside)); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.store.Apply(t.Context(), c); err != nil {

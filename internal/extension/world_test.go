@@ -15,6 +15,7 @@ import (
 	"testing/fstest"
 
 	"github.com/trident-project/trident/internal/hostinfo"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/systemd"
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
@@ -58,7 +59,7 @@ func newWorld(t testing.TB) *world {
 		return nil
 	}
 	w.write("usr/lib/os-release", "ID=debian\nVERSION_ID=13\nCONFEXT_LEVEL=2\n")
-	makeReadable(t, w.root)
+	hosttest.MakeReadable(t, w.root)
 	w.store = &Store{Root: w.root, Systemd: w.systemd, Touch: w.touch}
 	return w
 }
@@ -87,7 +88,7 @@ func (w *world) powerOn(cutAt int, after bool) {
 func (w *world) write(name, content string) {
 	w.t.Helper()
 	file := filepath.Join(w.root, name)
-	if err := errors.Join(mkdirAll(filepath.Dir(file)), os.WriteFile(file, []byte(content), 0o644), os.Chmod(file, 0o644)); err != nil {
+	if err := errors.Join(hosttest.MkdirAll(filepath.Dir(file)), os.WriteFile(file, []byte(content), 0o644), os.Chmod(file, 0o644)); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -95,7 +96,7 @@ func (w *world) write(name, content string) {
 func (w *world) link(target, name string) {
 	w.t.Helper()
 	file := filepath.Join(w.root, name)
-	if err := errors.Join(mkdirAll(filepath.Dir(file)), os.Symlink(target, file)); err != nil {
+	if err := errors.Join(hosttest.MkdirAll(filepath.Dir(file)), os.Symlink(target, file)); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -287,15 +288,4 @@ func (w *world) wantState(want map[string]string) {
 	if got := w.state(); !maps.Equal(got, want) {
 		w.t.Errorf("the host is\n%v, want\n%v\ntouches: %v", got, want, w.trace)
 	}
-}
-
-// mkdirAll is os.MkdirAll with the mode 0755, whatever the umask.
-func mkdirAll(dir string) error {
-	if info, err := os.Stat(dir); err == nil && info.IsDir() {
-		return nil
-	}
-	if err := mkdirAll(filepath.Dir(dir)); err != nil {
-		return err
-	}
-	return errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755))
 }

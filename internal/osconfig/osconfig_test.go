@@ -11,14 +11,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hosttest"
 )
 
-// The umask of tridentd.service holds for all tests.
-var _ = unix.Umask(0o077)
+func TestMain(m *testing.M) { hosttest.Main(m) }
 
 // tree makes files below a new folder: content that starts with "->" makes a link,
 // a name that ends in "/" a folder.

@@ -8,13 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/rescue"
 )
 
-// The umask of tridentd.service holds for all tests.
-var _ = unix.Umask(0o077)
+func TestMain(m *testing.M) { hosttest.Main(m) }
 
 // A new system whose folder of extensions is a link to that of this host, as seen from
 // here: what is decided for the one must not happen to the other.
@@ -27,15 +25,15 @@ func TestCarryingStaysInTheNewSystem(t *testing.T) {
 				root := filepath.Join(host, "run/new")
 				active := "../trident/self/2.0.0.raw"
 				err := errors.Join(
-					mkdirAll(filepath.Join(host, "var/lib/extensions")), os.Symlink(active, filepath.Join(host, rescue.Link)),
-					mkdirAll(filepath.Join(root, "usr/lib/trident")),
+					hosttest.MkdirAll(filepath.Join(host, "var/lib/extensions")), os.Symlink(active, filepath.Join(host, rescue.Link)),
+					hosttest.MkdirAll(filepath.Join(root, "usr/lib/trident")),
 					os.WriteFile(filepath.Join(root, rescue.Base), []byte(`{"version":"`+base+`"}`), 0o644),
 				)
 				if name != "" {
-					err = errors.Join(err, mkdirAll(filepath.Join(root, filepath.Dir(name))), os.Symlink(filepath.Join(host, name), filepath.Join(root, name)))
+					err = errors.Join(err, hosttest.MkdirAll(filepath.Join(root, filepath.Dir(name))), os.Symlink(filepath.Join(host, name), filepath.Join(root, name)))
 				}
 				if there {
-					err = errors.Join(err, mkdirAll(filepath.Join(root, host, "var/lib/extensions")))
+					err = errors.Join(err, hosttest.MkdirAll(filepath.Join(root, host, "var/lib/extensions")))
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -69,8 +67,8 @@ func TestTheBaseOfANewSystemIsItsOwn(t *testing.T) {
 	host := t.TempDir()
 	root := filepath.Join(host, "new")
 	err := errors.Join(
-		mkdirAll(filepath.Join(host, "usr/lib/trident")), os.WriteFile(filepath.Join(host, rescue.Base), []byte(`{"version":"9.0.0"}`), 0o644),
-		mkdirAll(filepath.Join(root, "usr")), os.Symlink(filepath.Join(host, "usr/lib"), filepath.Join(root, "usr/lib")),
+		hosttest.MkdirAll(filepath.Join(host, "usr/lib/trident")), os.WriteFile(filepath.Join(host, rescue.Base), []byte(`{"version":"9.0.0"}`), 0o644),
+		hosttest.MkdirAll(filepath.Join(root, "usr")), os.Symlink(filepath.Join(host, "usr/lib"), filepath.Join(root, "usr/lib")),
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +76,7 @@ func TestTheBaseOfANewSystemIsItsOwn(t *testing.T) {
 	if v, err := baseIn(root); v != "" || err != nil {
 		t.Errorf("%q, %v", v, err)
 	}
-	if err := errors.Join(os.Remove(filepath.Join(root, "usr/lib")), mkdirAll(filepath.Join(root, "usr/lib/trident")),
+	if err := errors.Join(os.Remove(filepath.Join(root, "usr/lib")), hosttest.MkdirAll(filepath.Join(root, "usr/lib/trident")),
 		os.WriteFile(filepath.Join(root, rescue.Base), []byte(`{"version":"x"}`), 0o644)); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
 )
 
@@ -44,7 +45,7 @@ func TestWhatDoesNotDemandSignatures(t *testing.T) {
 			s := &Service{Config: Config{Root: t.TempDir(), Systemd: &systemdtest.Fake{Release: 260}}}
 			for path, text := range files {
 				path = filepath.Join(s.Root, path)
-				if err := mkdirAll(filepath.Dir(path)); err != nil {
+				if err := hosttest.MkdirAll(filepath.Dir(path)); err != nil {
 					t.Fatal(err)
 				}
 				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
 )
@@ -99,7 +100,7 @@ func (sc scenario) play(t *testing.T, shop *workshop, cutAt int, after bool) *wo
 // stageBy puts an older extension in place.
 func (w *world) stageBy(version string) {
 	path := filepath.Join(w.disk.root, rescue.Dir, version+".raw")
-	if err := mkdirAll(filepath.Dir(path)); err != nil {
+	if err := hosttest.MkdirAll(filepath.Dir(path)); err != nil {
 		w.t.Fatal(err)
 	}
 	copyFile(w.t, w.shop.image(w.t, version, healthy), path)

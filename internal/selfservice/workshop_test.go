@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/ddi"
 )
 
@@ -96,7 +97,7 @@ func (w *workshop) variant(t testing.TB, version string, b behaviour, variant st
 func (w *workshop) build(t testing.TB, tree string, arch ddi.Arch) string {
 	t.Helper()
 	path := tree + "." + string(arch) + ".raw"
-	makeReadable(t, tree)
+	hosttest.MakeReadable(t, tree)
 	root, err := ddi.Build(context.Background(), path, ddi.BuildOptions{Tree: tree, Arch: arch, Epoch: time.Unix(1, 0)})
 	if err != nil {
 		t.Fatal(err)
@@ -117,29 +118,7 @@ func daemonText(version string, b behaviour) string {
 
 func write(t testing.TB, path, text string, mode fs.FileMode) {
 	t.Helper()
-	if err := errors.Join(mkdirAll(filepath.Dir(path)), os.WriteFile(path, []byte(text), mode)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// makeReadable gives a tree the modes that a usual umask leaves, as chmod -R go+rX does.
-func makeReadable(t testing.TB, tree string) {
-	t.Helper()
-	err := filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.Type() == fs.ModeSymlink {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		mode := info.Mode() | 0o044
-		if mode&0o100 != 0 {
-			mode |= 0o011
-		}
-		return os.Chmod(path, mode)
-	})
-	if err != nil {
+	if err := errors.Join(hosttest.MkdirAll(filepath.Dir(path)), os.WriteFile(path, []byte(text), mode)); err != nil {
 		t.Fatal(err)
 	}
 }

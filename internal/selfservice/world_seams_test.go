@@ -10,6 +10,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/operation/operationtest"
 	"github.com/trident-project/trident/internal/rescue"
@@ -166,7 +167,7 @@ func (s systemdOf) Enable(_ context.Context, unit string) error {
 // enable has what the link points to merged at every boot.
 func (d disk) enable() error {
 	path := filepath.Join(d.root, "etc/systemd/system/sysinit.target.wants", sysextUnit)
-	return errors.Join(mkdirAll(filepath.Dir(path)), os.WriteFile(path, nil, 0o644))
+	return errors.Join(hosttest.MkdirAll(filepath.Dir(path)), os.WriteFile(path, nil, 0o644))
 }
 
 func (d disk) enabled() bool {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/operation/operationtest"
@@ -115,7 +116,7 @@ func newWorld(t testing.TB, shop *workshop) *world {
 	write(t, filepath.Join(root, "base/usr/lib/trident/trust.d/shop.crt"), string(pemCert), 0o644)
 	write(t, filepath.Join(root, "etc/os-release"), "ID=testos\nVERSION_ID=1\n", 0o644)
 	for _, dir := range []string{"var/lib/extensions", "run"} {
-		if err := mkdirAll(filepath.Join(root, dir)); err != nil {
+		if err := hosttest.MkdirAll(filepath.Join(root, dir)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -293,15 +294,4 @@ func (w *world) tool(_ context.Context, name string, args ...string) ([]byte, er
 	}
 	version, _, _ := strings.Cut(strings.TrimPrefix(string(text), "version="), " ")
 	return fmt.Appendf(nil, `{"version":%q,"ok":true}`, version), nil
-}
-
-// mkdirAll is os.MkdirAll with the mode 0755, whatever the umask.
-func mkdirAll(dir string) error {
-	if info, err := os.Stat(dir); err == nil && info.IsDir() {
-		return nil
-	}
-	if err := mkdirAll(filepath.Dir(dir)); err != nil {
-		return err
-	}
-	return errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755))
 }

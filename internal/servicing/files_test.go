@@ -12,12 +12,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
 )
 
-// The umask of tridentd.service holds for all tests.
-var _ = unix.Umask(0o077)
+func TestMain(m *testing.M) { hosttest.Main(m) }
 
 func TestFilesAndFoldersHaveTheModesThatTheyShallHave(t *testing.T) {
 	t.Parallel()

@@ -9,7 +9,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
-	"io/fs"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 	"github.com/erofs/go-erofs"
 
 	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/ddi"
 )
 
@@ -87,7 +87,7 @@ func trident(t testing.TB, version string) (p picture, cert string) {
 		write(t, filepath.Join(tree, name), text)
 	}
 	file := filepath.Join(t.TempDir(), "image")
-	makeReadable(t, tree)
+	hosttest.MakeReadable(t, tree)
 	options := ddi.BuildOptions{Tree: tree, Arch: ddi.AMD64, Epoch: time.Unix(1, 0), Key: key, Cert: parsed}
 	if _, err := ddi.Build(context.Background(), file, options); err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func sysext(t testing.TB, name, version string) picture {
 	tree := t.TempDir()
 	write(t, filepath.Join(tree, "usr/lib/extension-release.d/extension-release."+name), release)
 	file := filepath.Join(t.TempDir(), "image")
-	makeReadable(t, tree)
+	hosttest.MakeReadable(t, tree)
 	if _, err := ddi.Build(context.Background(), file, ddi.BuildOptions{Tree: tree, Arch: ddi.AMD64, Epoch: time.Unix(1, 0)}); err != nil {
 		t.Fatal(err)
 	}
@@ -152,32 +152,10 @@ func read(t testing.TB, p picture, file string) picture {
 
 func write(t testing.TB, file, text string) {
 	t.Helper()
-	if err := mkdirAll(filepath.Dir(file)); err != nil {
+	if err := hosttest.MkdirAll(filepath.Dir(file)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// makeReadable gives a tree the modes that a usual umask leaves, as chmod -R go+rX does.
-func makeReadable(t testing.TB, tree string) {
-	t.Helper()
-	err := filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.Type() == fs.ModeSymlink {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		mode := info.Mode() | 0o044
-		if mode&0o100 != 0 {
-			mode |= 0o011
-		}
-		return os.Chmod(path, mode)
-	})
-	if err != nil {
 		t.Fatal(err)
 	}
 }

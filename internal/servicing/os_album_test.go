@@ -11,6 +11,7 @@ import (
 
 	"github.com/trident-project/trident/internal/boot"
 	"github.com/trident-project/trident/internal/boot/boottest"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/image"
 )
 
@@ -104,7 +105,7 @@ func osImageOf(t testing.TB, version, id string, more fstest.MapFS) osImage {
 // hang makes the images files of a host.
 func (a *album) hang(t testing.TB, dir string) {
 	t.Helper()
-	if err := mkdirAll(dir); err != nil {
+	if err := hosttest.MkdirAll(dir); err != nil {
 		t.Fatal(err)
 	}
 	for _, i := range []osImage{a.v1, a.v2, a.panics, a.broken, a.corrupt, a.sick, a.selinux} {

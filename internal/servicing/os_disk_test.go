@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/linux/gpt"
 	"github.com/trident-project/trident/internal/linux/mount"
@@ -121,7 +122,7 @@ func (w *osWorld) merge(from, to string) {
 			return nil
 		}
 		if d.IsDir() {
-			return mkdirAll(there)
+			return hosttest.MkdirAll(there)
 		}
 		data, err := os.ReadFile(file)
 		return errors.Join(err, os.WriteFile(there, data, 0o600))

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing/fstest"
+
+	"github.com/trident-project/trident/internal/hosttest"
 )
 
 // playScript plays a script: it fails if its text says so.
@@ -147,13 +149,13 @@ func untar(r io.Reader, dir string) error {
 		at := filepath.Join(dir, h.Name)
 		switch h.Typeflag {
 		case tar.TypeDir:
-			err = mkdirAll(at)
+			err = hosttest.MkdirAll(at)
 		case tar.TypeSymlink:
 			err = os.Symlink(h.Linkname, at)
 		default:
 			var data []byte
 			data, err = io.ReadAll(t)
-			err = errors.Join(err, mkdirAll(filepath.Dir(at)), os.WriteFile(at, data, fs.FileMode(h.Mode).Perm()|0o200))
+			err = errors.Join(err, hosttest.MkdirAll(filepath.Dir(at)), os.WriteFile(at, data, fs.FileMode(h.Mode).Perm()|0o200))
 		}
 		if err != nil {
 			return err

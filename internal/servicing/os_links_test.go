@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/linux/mount"
 	"github.com/trident-project/trident/internal/osconfig"
@@ -24,7 +25,7 @@ func outward(t *testing.T, name string) (host string, s *Service, targets map[st
 	t.Helper()
 	host = tempDir(t)
 	for _, dir := range []string{newRoot, "etc/cron.hourly", "etc/systemd/system", "tmp", "home", "root/.ssh", "var/lib/extensions", "var/lib/trident", "opt/trap"} {
-		if err := mkdirAll(filepath.Join(host, dir)); err != nil {
+		if err := hosttest.MkdirAll(filepath.Join(host, dir)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -78,7 +79,7 @@ func TestALinkOfAnImageLeadsNothingToTheHost(t *testing.T) {
 		for kind, target := range targets {
 			for _, there := range []bool{false, true} { // in the image, at the place that the link says
 				root := filepath.Join(host, newRoot)
-				if err := errors.Join(os.RemoveAll(root), mkdirAll(filepath.Join(root, filepath.Dir(name))), os.Symlink(target, filepath.Join(root, name))); err != nil {
+				if err := errors.Join(os.RemoveAll(root), hosttest.MkdirAll(filepath.Join(root, filepath.Dir(name))), os.Symlink(target, filepath.Join(root, name))); err != nil {
 					t.Fatal(err)
 				}
 				if there {
@@ -86,7 +87,7 @@ func TestALinkOfAnImageLeadsNothingToTheHost(t *testing.T) {
 					if kind == "relative" {
 						inTree = "opt/trap"
 					}
-					if err := mkdirAll(filepath.Join(root, inTree)); err != nil {
+					if err := hosttest.MkdirAll(filepath.Join(root, inTree)); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -142,7 +143,7 @@ func TestOnlyRootCanEnterTheFolderOfTheNewRoot(t *testing.T) {
 	t.Parallel()
 	w := newOSWorld(t, newAlbum(t))
 	above := filepath.Join(w.live, filepath.Dir(newRoot))
-	if err := errors.Join(mkdirAll(above), os.Chmod(above, 0o755)); err != nil { // as something else may have made it
+	if err := errors.Join(hosttest.MkdirAll(above), os.Chmod(above, 0o755)); err != nil { // as something else may have made it
 		t.Fatal(err)
 	}
 	entered := 0

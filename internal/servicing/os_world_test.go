@@ -18,6 +18,7 @@ import (
 	"github.com/trident-project/trident/internal/boot/boottest"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/linux/blockdev/blockdevtest"
 	"github.com/trident-project/trident/internal/linux/efivar"
@@ -180,7 +181,7 @@ func (w *osWorld) startSystem() {
 		w.t.Fatalf("the kernel is of %q and the root file system of %q\ntouches: %v", booted.Uname, got, w.trace)
 	}
 	shared, _ := findLabel(inv, "trident")
-	if err := mkdirAll(filepath.Join(w.root, vault)); err != nil {
+	if err := hosttest.MkdirAll(filepath.Join(w.root, vault)); err != nil {
 		w.t.Fatal(err)
 	}
 	w.mount(shared.Path, filepath.Join(w.root, vault))

@@ -19,6 +19,7 @@ import (
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
@@ -104,7 +105,7 @@ func newWorld(t testing.TB, g *gallery) *world {
 	for _, p := range g.all {
 		w.write("srv/"+p.sha, string(p.data))
 	}
-	makeReadable(t, w.root)
+	hosttest.MakeReadable(t, w.root)
 	return w
 }
 
@@ -368,15 +369,4 @@ func diffStates(got, want map[string]string) string {
 		}
 	}
 	return strings.Join(out, "\n")
-}
-
-// mkdirAll is os.MkdirAll with the mode 0755, whatever the umask.
-func mkdirAll(dir string) error {
-	if info, err := os.Stat(dir); err == nil && info.IsDir() {
-		return nil
-	}
-	if err := mkdirAll(filepath.Dir(dir)); err != nil {
-		return err
-	}
-	return errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755))
 }

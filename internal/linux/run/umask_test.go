@@ -3,11 +3,10 @@ package run
 import (
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/trident-project/trident/internal/hosttest"
 )
 
-// unitUmask is that of tridentd.service; it is here for all tests.
-var _ = unix.Umask(0o077)
+func TestMain(m *testing.M) { hosttest.Main(m) }
 
 func TestToolsOfTheHostHaveTheUmaskOfALogin(t *testing.T) {
 	const ask = "umask"

@@ -5,13 +5,11 @@ import (
 	"path/filepath"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hosttest"
 )
 
-// The umask of tridentd.service holds for all tests.
-var _ = unix.Umask(0o077)
+func TestMain(m *testing.M) { hosttest.Main(m) }
 
 func TestFoldersOfExtensionsAreOpenWhateverTheUmask(t *testing.T) {
 	t.Parallel()
@@ -33,7 +31,7 @@ func TestAFolderThatAUserCanChangeIsRefused(t *testing.T) {
 	w := newWorld(t)
 	c := w.plan(nil, w.stage(newShop(t).one, ""))
 	dir := filepath.Join(w.root, "var/lib/extensions")
-	if err := mkdirAll(dir); err != nil {
+	if err := hosttest.MkdirAll(dir); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chown(dir, 1000, 1000); err != nil {
