@@ -92,7 +92,8 @@ func (d *download) judgeNoRange(resp *http.Response) error {
 func checkCoding(resp *http.Response) error {
 	for _, v := range resp.Header.Values("Content-Encoding") {
 		if v != "" && !strings.EqualFold(v, "identity") {
-			return errkind.Errorf(errkind.Unsupported, "the server sent it with content encoding %.40q, which was not asked for", v)
+			err := errkind.Errorf(errkind.Unsupported, "the server sent it with content encoding %.40q, which was not asked for", v)
+			return errkind.WithHint(err, "Switch off compression for this file at the server, or at the proxy before it.")
 		}
 	}
 	return nil
@@ -160,6 +161,10 @@ func statusError(resp *http.Response) error {
 		}
 	}
 	err := fmt.Errorf("%s answered %d %s", server, resp.StatusCode, http.StatusText(resp.StatusCode))
+	authorized := resp.Request != nil && resp.Request.Header.Get("Authorization") != ""
+	if hint := statusHint(resp.StatusCode, authorized); hint != "" {
+		err = errkind.WithHint(err, "%s", hint)
+	}
 	switch s := resp.StatusCode; {
 	case s == http.StatusNotFound || s == http.StatusGone:
 		return errkind.With(errkind.NotFound, err)
@@ -171,4 +176,30 @@ func statusError(resp *http.Response) error {
 		return errkind.With(errkind.Invalid, err)
 	}
 	return errkind.With(errkind.Unavailable, err)
+}
+
+// statusHint returns what a person can do about a status that brings no file, or "".
+// authorized says that the request had credentials.
+func statusHint(status int, authorized bool) string {
+	switch {
+	case status >= 200 && status < 300:
+		return "Give the URL of the file itself: this address answers with something else."
+	case status >= 300 && status < 400:
+		return "Give the address to which this one redirects."
+	case status == http.StatusUnauthorized && authorized:
+		return "The server does not accept these credentials: check the user name and the password."
+	case status == http.StatusUnauthorized:
+		return "The server wants credentials. Give them in the URL: https://USER:PASSWORD@HOST/PATH"
+	case status == http.StatusForbidden:
+		return "Check whether the URL carries a signature that has expired, and whether the server lets this host read the file."
+	case status == http.StatusNotFound || status == http.StatusGone:
+		return "Check the path in the URL, and that the file has been published."
+	case status == http.StatusProxyAuthRequired:
+		return proxyHint
+	case status == http.StatusTooManyRequests || status >= 500:
+		return "Try again later. If it stays so, the log of the server says why."
+	case status >= 400:
+		return "Check the URL, and the server's log."
+	}
+	return ""
 }

@@ -2,8 +2,25 @@ package fetch
 
 import (
 	"net/http"
+	"net/url"
 	"testing"
+
+	"github.com/trident-project/trident/internal/errkind"
 )
+
+func TestEveryStatusThatBringsNoFileSaysWhatToDo(t *testing.T) {
+	for status := 200; status < 600; status++ {
+		err := statusError(&http.Response{StatusCode: status})
+		if http.StatusText(status) != "" && errkind.Hint(err) == "" {
+			t.Errorf("%v: no hint", err)
+		}
+	}
+	plain := &http.Response{StatusCode: http.StatusUnauthorized, Request: &http.Request{URL: &url.URL{}, Header: http.Header{}}}
+	refused := &http.Response{StatusCode: http.StatusUnauthorized, Request: &http.Request{URL: &url.URL{}, Header: http.Header{"Authorization": {"Basic dTpw"}}}}
+	if a, b := errkind.Hint(statusError(plain)), errkind.Hint(statusError(refused)); a == b {
+		t.Errorf("with credentials and without: %q", a)
+	}
+}
 
 func TestOnlyAStrongValidatorPinsAContent(t *testing.T) {
 	const date, minuteBefore, justBefore = "Sat, 21 Nov 2026 10:01:00 GMT", "Sat, 21 Nov 2026 10:00:00 GMT", "Sat, 21 Nov 2026 10:00:01 GMT"

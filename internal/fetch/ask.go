@@ -49,11 +49,13 @@ func ask(ctx context.Context, transport http.RoundTripper, u *url.URL, header ht
 		}
 		next = u.ResolveReference(next)
 		if next.Scheme != "https" && (next.Scheme != "http" || u.Scheme == "https") || next.Hostname() == "" {
-			return nil, errkind.Errorf(errkind.Denied, "%s redirects to %s: only https, or http from http, is followed", redact(u), redact(next))
+			err := errkind.Errorf(errkind.Denied, "%s redirects to %s: only https, or http from http, is followed", redact(u), redact(next))
+			return nil, errkind.WithHint(err, "Give the address of the file itself, or have the server redirect to https.")
 		}
 		u, redirect = next, resp
 	}
-	return nil, errkind.Errorf(errkind.Invalid, "more than %d redirects", maxRedirects)
+	err := errkind.Errorf(errkind.Invalid, "more than %d redirects, the last one to %s", maxRedirects, redact(u))
+	return nil, errkind.WithHint(err, "Give the address of the file itself, or mend the redirects of the server.")
 }
 
 // redirectedError is a failure of a request that a redirect caused.
