@@ -98,17 +98,18 @@ lint: ## Check the code, the API definitions and the scripts
 	shellcheck -s sh packaging/rpm/*.sh packaging/deb/*
 
 .PHONY: generate
-generate: ## Generate the Go code of the API from proto/, a foreign client's too, and the reference of the Host Configuration
+generate: ## Generate the Go code of the API from proto/, a foreign client's too, the reference of the Host Configuration, and the pictures
 	@$(NEED) go
 	tool=$$(.ci/tool buf); $$tool generate
 	cd internal/e2e/foreign && go generate
 	go run ./packaging/docs host-configuration docs
+	go run ./packaging/pictures docs/pictures
 
 .PHONY: check-generated
 check-generated: ## Generate again; fail when something differs from what is committed
 	$(MAKE) --no-print-directory generate
-	git diff --exit-code -- proto internal/e2e/foreign docs/host-configuration.md docs/host-configuration.schema.json
-	new=$$(git ls-files --others --exclude-standard proto internal/e2e/foreign docs/host-configuration.md docs/host-configuration.schema.json); [[ -z $$new ]] || { echo "not committed: $$new" >&2; exit 1; }
+	git diff --exit-code -- proto internal/e2e/foreign docs/host-configuration.md docs/host-configuration.schema.json docs/pictures
+	new=$$(git ls-files --others --exclude-standard proto internal/e2e/foreign docs/host-configuration.md docs/host-configuration.schema.json docs/pictures); [[ -z $$new ]] || { echo "not committed: $$new" >&2; exit 1; }
 
 .PHONY: clean
 clean: ## Remove what was built; keys that were made stay

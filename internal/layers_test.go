@@ -22,6 +22,7 @@ var layers = []struct{ pkg, may string }{
 	// tools of the build
 	{"packaging/build", "internal/linux/atomicfile internal/arch internal/version"},
 	{"packaging/target", "internal/arch internal/version"},
+	{"packaging/pictures", ""},
 	{"packaging/docs", "internal/cli internal/hostconfig internal/version"},
 
 	// commands
