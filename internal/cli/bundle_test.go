@@ -70,7 +70,7 @@ func TestABundleIsBoundedAndListsWhatItLacks(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "b")
 	big := bytes.Repeat([]byte("x"), maxBundleFile+3)
 	big[len(big)-1] = '!'
-	err := writeBundle(secretFile(name), time.Unix(0, 0), func(b *bundle) error {
+	err := writeBundle((&app{}).secretFile(name), time.Unix(0, 0), func(b *bundle) error {
 		b.failed("tool", errors.New("run https://a:b@c/?d: token=abc"))
 		for range maxBundle/maxBundleFile + 1 {
 			if err := b.add("big", "big", big); err != nil {
@@ -105,7 +105,7 @@ func TestABundleIsBoundedAndListsWhatItLacks(t *testing.T) {
 func TestABundleThatFailsLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	broken := errors.New("broken")
-	err := writeBundle(secretFile(filepath.Join(dir, "b")), time.Unix(0, 0), func(*bundle) error { return broken })
+	err := writeBundle((&app{}).secretFile(filepath.Join(dir, "b")), time.Unix(0, 0), func(*bundle) error { return broken })
 	left, rerr := os.ReadDir(dir)
 	if !errors.Is(err, broken) || rerr != nil || len(left) > 0 {
 		t.Errorf("error %v, left %v", err, left)

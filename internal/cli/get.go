@@ -68,8 +68,7 @@ func get(ctx context.Context, o *getOptions) error {
 			return err
 		}
 		if o.outfile != "" {
-			out := secretFile(o.outfile)
-			out.Stdout = o.app.stdout
+			out := o.app.secretFile(o.outfile)
 			if err := writeText(out, text); err != nil {
 				return err
 			}

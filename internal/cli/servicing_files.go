@@ -27,7 +27,7 @@ func (o *servicingOptions) checkFiles() error {
 		if path == "" {
 			continue
 		}
-		if err := secretFile(path, o.inputs...).CheckStream(); err != nil {
+		if err := o.app.secretFile(path, o.inputs...).CheckStream(); err != nil {
 			return err
 		}
 	}
@@ -39,7 +39,7 @@ func (o *servicingOptions) checkFiles() error {
 func (o *servicingOptions) writeFiles(ctx context.Context, err error) error {
 	var errs []error
 	if o.errorFile != "" {
-		errs = append(errs, writeErrorFile(secretFile(o.errorFile, o.inputs...), err))
+		errs = append(errs, writeErrorFile(o.app.secretFile(o.errorFile, o.inputs...), err))
 	}
 	if o.statusFile != "" {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
@@ -52,7 +52,7 @@ func (o *servicingOptions) writeFiles(ctx context.Context, err error) error {
 			if err != nil {
 				return err
 			}
-			return writeText(secretFile(o.statusFile, o.inputs...), []byte(text))
+			return writeText(o.app.secretFile(o.statusFile, o.inputs...), []byte(text))
 		}))
 	}
 	return errors.Join(errs...)
@@ -79,11 +79,11 @@ func wrap(doing string, err error) error {
 	return err
 }
 
-// secretFile is an output that only its owner may read, because a Host Configuration
-// can have secrets.
-func secretFile(path string, inputs ...string) outfile.File {
+// secretFile returns an output that only its owner may read, because a Host
+// Configuration can have secrets. The path "-" is standard output.
+func (a *app) secretFile(path string, inputs ...string) outfile.File {
 	inputs = slices.DeleteFunc(slices.Clone(inputs), func(input string) bool { return input == "-" })
-	return outfile.File{Path: path, Mode: 0o600, Inputs: inputs}
+	return outfile.File{Path: path, Mode: 0o600, Inputs: inputs, Stdout: a.stdout}
 }
 
 func writeText(f outfile.File, text []byte) error {

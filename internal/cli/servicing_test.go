@@ -384,6 +384,18 @@ func TestAnotherHostIsNotRebootedFromHere(t *testing.T) {
 	}
 }
 
+func TestAStatusGoesToStandardOutputWhereThatIsNamed(t *testing.T) {
+	t.Chdir(t.TempDir())
+	d := &servicingDaemon{messages: []*tridentv1.ServicingResponse{started(), success(tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED)}}
+	a, stdout, stderr := testApp()
+	if code := a.run(t.Context(), []string{"commit", "-s", "-", "--socket", d.serve(t)}); code != 0 || !strings.Contains(stdout.String(), "servicingState: provisioned\n") {
+		t.Errorf("exit code %d, stdout %q\n%s", code, stdout, stderr)
+	}
+	if _, err := os.Stat("-"); err == nil {
+		t.Error("there is a file whose name is a hyphen")
+	}
+}
+
 func TestAnErrorFileIsEmptiedBySuccess(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "e")
@@ -391,7 +403,7 @@ func TestAnErrorFileIsEmptiedBySuccess(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{file, os.DevNull, file + "-none"} {
-		if err := writeErrorFile(secretFile(path), nil); err != nil {
+		if err := writeErrorFile((&app{}).secretFile(path), nil); err != nil {
 			t.Error(err)
 		}
 	}

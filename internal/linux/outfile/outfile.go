@@ -8,6 +8,7 @@
 package outfile
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -33,7 +34,7 @@ type File struct {
 	// one of these files, under whatever name, or that lies in one of these folders,
 	// is refused. Inputs that do not exist, and empty names, do not count.
 	Inputs []string
-	// Stdout takes a stream for the path "-". Without it "-" is the name of a file.
+	// Stdout takes a stream for the path "-". Without Stdout that path is refused.
 	Stdout io.Writer
 }
 
@@ -76,14 +77,18 @@ func (f File) Stream(fill func(io.Writer) error) error {
 
 func (f File) wrap(err error) error {
 	if err != nil {
-		err = fmt.Errorf("write %s: %w", f.Path, err)
+		err = fmt.Errorf("write %s: %w", cmp.Or(f.Path, `""`), err)
 	}
 	return err
 }
 
 func (f File) resolve(stream bool) (place, error) {
-	if f.Path == "-" && f.Stdout != nil {
-		return place{stdout: true}, nil
+	if f.Path == "-" {
+		if stream && f.Stdout != nil {
+			return place{stdout: true}, nil
+		}
+		err := errkind.Errorf(errkind.Invalid, "standard output cannot take this result, which is not written from its beginning to its end")
+		return place{}, errkind.WithHint(err, "Name a file. A file with that name is ./-")
 	}
 	p, info, err := follow(f.Path)
 	if err != nil {

@@ -142,9 +142,15 @@ func TestADashIsStandardOutputWhereThereIsOne(t *testing.T) {
 	if err := stream(f, "text"); err != nil || out.String() != "text" || f.IsFile() {
 		t.Errorf("%v, %q", err, out.String())
 	}
+	_, whole := f.Whole()
 	f.Stdout = nil
-	if err := stream(f, "text"); err != nil || read(t, "-") != "text" {
-		t.Errorf("a file called -: %v", err)
+	for _, err := range []error{whole, stream(f, "text")} {
+		if err == nil || !strings.Contains(err.Error(), "write -: standard output cannot take") {
+			t.Errorf("where nothing takes a stream: %v", err)
+		}
+	}
+	if err := stream(outfile.File{Path: "./-", Mode: 0o600}, "text"); err != nil || read(t, "-") != "text" {
+		t.Errorf("a file whose name is a hyphen: %v", err)
 	}
 }
 
