@@ -31,8 +31,9 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-rescue", "internal/rescue internal/version"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "internal/linux/regfile proto/client internal/arch internal/local internal/trust internal/extension internal/boot internal/image internal/fetch internal/linux/ddi internal/linux/fat internal/linux/run internal/linux/outfile " +
+	{"internal/cli", "internal/diagnose internal/linux/regfile proto/client internal/arch internal/local internal/trust internal/extension internal/boot internal/image internal/fetch internal/linux/ddi internal/linux/fat internal/linux/run internal/linux/outfile " +
 		"internal/version internal/errkind internal/errkind/grpckind " + generated},
+	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
 	{"internal/local", "internal/api internal/servicing internal/hoststate internal/osconfig internal/hostconfig internal/linux/run " +
 		"internal/linux/inroot internal/errkind"},
 	{"internal/daemon", "internal/api internal/observe internal/servicing internal/selfservice internal/operation internal/hoststate internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
@@ -126,8 +127,8 @@ var keepers = map[string]string{
 	"github.com/smallstep/pkcs7":      "internal/extension internal/linux/ddi",
 	"github.com/goreleaser/nfpm":      "packaging/build",
 	"github.com/schollz/progressbar":  "internal/cli",
-	"github.com/klauspost/compress":   "internal/cli internal/image",
-	"go.yaml.in/yaml":                 "internal/cli internal/hoststate internal/hostconfig internal/osconfig packaging/build",
+	"github.com/klauspost/compress":   "internal/diagnose internal/image",
+	"go.yaml.in/yaml":                 "internal/cli internal/diagnose internal/hoststate internal/hostconfig internal/osconfig packaging/build",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli",
 	"github.com/rogpeppe/go-internal": "",

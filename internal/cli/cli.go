@@ -132,7 +132,7 @@ func newRootCommand(a *app) *cobra.Command {
 	cmd.Flags().BoolP("version", "V", false, "print the version of this command")
 	cmd.AddCommand(
 		newInstallCommand(a, install), newUpdateCommand(a, updateHost), newCommitCommand(a, commit), newRollbackCommand(a, rollback),
-		newRebuildRaidCommand(a, rebuildRaid), newGetCommand(a, get), newDiagnoseCommand(a, diagnose), newValidateCommand(a, false, validate),
+		newRebuildRaidCommand(a, rebuildRaid), newGetCommand(a, get), newDiagnoseCommand(a, collectDiagnostics), newValidateCommand(a, false, validate),
 		newOfflineInitializeCommand(a, offlineInitialize), newStartNetworkCommand(a, startNetwork), newDaemonCommand(a, becomeDaemon),
 		newGRPCClientCommand(a),
 		newVersionCommand(a, printVersions), newSelfCommand(a), newOperationCommand(a), newSysextCommand(a), newImageCommand(a))

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/diagnose"
 	"github.com/trident-project/trident/internal/linux/outfile"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/local"
@@ -68,15 +69,15 @@ func newDiagnoseCommand(a *app, do func(context.Context, *diagnoseOptions) error
 	return cmd
 }
 
-func diagnose(ctx context.Context, o *diagnoseOptions) error {
+func collectDiagnostics(ctx context.Context, o *diagnoseOptions) error {
 	var failures int
 	file := outfile.File{Path: o.bundle, Mode: 0o600, Stdout: o.app.stdout}
 	if err := file.CheckStream(); err != nil {
 		return err
 	}
-	err := writeBundle(file, o.app.now(), func(b *bundle) error {
-		b.report.Version = version.String()
-		for _, collect := range []func(context.Context, *bundle) error{
+	err := diagnose.Write(file, o.app.now(), func(b *diagnose.Bundle) error {
+		b.Report.Version = version.String()
+		for _, collect := range []func(context.Context, *diagnose.Bundle) error{
 			o.fromDaemon, o.logs, o.datastore, o.facts, o.journals,
 		} {
 			if err := collect(ctx, b); err != nil {
@@ -86,7 +87,7 @@ func diagnose(ctx context.Context, o *diagnoseOptions) error {
 				return context.Cause(ctx)
 			}
 		}
-		failures = len(b.report.CollectionFailures)
+		failures = len(b.Report.CollectionFailures)
 		return nil
 	})
 	if err != nil {
@@ -102,7 +103,7 @@ func diagnose(ctx context.Context, o *diagnoseOptions) error {
 }
 
 // fromDaemon asks the daemon for everything that it tells.
-func (o *diagnoseOptions) fromDaemon(ctx context.Context, b *bundle) error {
+func (o *diagnoseOptions) fromDaemon(ctx context.Context, b *diagnose.Bundle) error {
 	var broken error // of the bundle: nothing else ends the collection
 	err := o.app.ask(ctx, "ask the daemon", func(c *client.Client) error {
 		ctx, cancel := context.WithTimeout(ctx, collectTime)
@@ -111,11 +112,11 @@ func (o *diagnoseOptions) fromDaemon(ctx context.Context, b *bundle) error {
 			return err
 		}
 		if text, err := hostStatus(ctx, c); err == nil {
-			text = documentWithoutSecrets(text)
-			b.report.HostStatus = valueOf([]byte(text))
-			broken = b.add("host-status.yaml", "host status", []byte(text))
+			text = diagnose.DocumentWithoutSecrets(text)
+			b.Report.HostStatus = valueOf([]byte(text))
+			broken = b.Add("host-status.yaml", "host status", []byte(text))
 		} else {
-			b.failed("host status", err)
+			b.Failed("host status", err)
 		}
 		broken = errors.Join(broken,
 			o.message(b, "host.json", func() (any, error) {
@@ -139,35 +140,35 @@ func (o *diagnoseOptions) fromDaemon(ctx context.Context, b *bundle) error {
 		return nil
 	})
 	if err != nil {
-		b.failed("tridentd", err)
+		b.Failed("tridentd", err)
 	}
 	return broken
 }
 
 // message puts an answer of the daemon into the bundle.
-func (o *diagnoseOptions) message(b *bundle, name string, ask func() (any, error)) error {
+func (o *diagnoseOptions) message(b *diagnose.Bundle, name string, ask func() (any, error)) error {
 	value, err := ask()
 	if err == nil {
 		var text []byte
 		if text, err = marshal(value); err == nil {
-			return b.add(name, "tridentd", []byte(withoutSecrets(string(text))))
+			return b.Add(name, "tridentd", []byte(diagnose.WithoutSecrets(string(text))))
 		}
 	}
-	b.failed(name, err)
+	b.Failed(name, err)
 	return nil
 }
 
 // operations puts the newest operations into the bundle, each with its events.
-func (o *diagnoseOptions) operations(ctx context.Context, b *bundle, c *client.Client) error {
+func (o *diagnoseOptions) operations(ctx context.Context, b *diagnose.Bundle, c *client.Client) error {
 	all, err := c.Operations(ctx, maxOperations, false)
 	if err != nil {
-		b.failed("operations", err)
+		b.Failed("operations", err)
 		return nil
 	}
 	for _, op := range all {
 		events, err := eventsOf(ctx, c, op)
 		if err != nil {
-			b.failed("events of operation "+op.GetId(), err)
+			b.Failed("events of operation "+op.GetId(), err)
 		}
 		raw, err := rawList(events)
 		if err == nil {
@@ -176,7 +177,7 @@ func (o *diagnoseOptions) operations(ctx context.Context, b *bundle, c *client.C
 				whole, err = marshal(map[string]any{"operation": json.RawMessage(whole), "events": raw})
 			}
 			if err == nil {
-				err = b.add("operations/"+filepath.Base(op.GetId())+".json", "tridentd", []byte(withoutSecrets(string(whole))))
+				err = b.Add("operations/"+filepath.Base(op.GetId())+".json", "tridentd", []byte(diagnose.WithoutSecrets(string(whole))))
 			}
 		}
 		if err != nil {
@@ -216,12 +217,12 @@ const maxLogs = 40
 
 // logs are those that Trident, ours and upstream's, writes to files. The logs of
 // servicings have upstream's names in the bundle.
-func (o *diagnoseOptions) logs(_ context.Context, b *bundle) error {
+func (o *diagnoseOptions) logs(_ context.Context, b *diagnose.Bundle) error {
 	names := []string{"/var/log/trident-full.log", "/var/log/trident-metrics.jsonl", "/etc/fstab", "/etc/trident/trident.conf", "/etc/os-release"}
 	inBundle := map[string]string{names[0]: "logs/trident-full.log", names[1]: "logs/trident-metrics.jsonl"}
 	state, err := o.stateFolder()
 	if err != nil {
-		b.failed("the folder of the datastore", err)
+		b.Failed("the folder of the datastore", err)
 	}
 	for _, pattern := range []string{state + "/trident-*.log", state + "/trident-*.jsonl", "/var/lib/trident/self/evidence/*/*"} {
 		found, err := filepath.Glob(filepath.Join(o.root, pattern))
@@ -238,15 +239,15 @@ func (o *diagnoseOptions) logs(_ context.Context, b *bundle) error {
 		}
 	}
 	for _, name := range names {
-		text, err := tailOf(filepath.Join(o.root, name))
+		text, err := diagnose.Tail(filepath.Join(o.root, name))
 		if errors.Is(err, fs.ErrNotExist) && name != "/etc/fstab" {
 			continue
 		}
 		if err != nil {
-			b.failed(name, err)
+			b.Failed(name, err)
 			continue
 		}
-		if err := b.add(cmp.Or(inBundle[name], "files"+name), name, []byte(withoutSecrets(string(text)))); err != nil {
+		if err := b.Add(cmp.Or(inBundle[name], "files"+name), name, []byte(diagnose.WithoutSecrets(string(text)))); err != nil {
 			return err
 		}
 	}
@@ -263,32 +264,32 @@ func (o *diagnoseOptions) stateFolder() (string, error) {
 }
 
 // datastore puts a copy of the record of the host into the bundle.
-func (o *diagnoseOptions) datastore(ctx context.Context, b *bundle) error {
+func (o *diagnoseOptions) datastore(ctx context.Context, b *diagnose.Bundle) error {
 	dir, err := os.MkdirTemp("", "trident-diagnose-")
 	if err != nil {
-		b.failed("datastore", err)
+		b.Failed("datastore", err)
 		return nil
 	}
 	defer os.RemoveAll(dir)
 	copied := filepath.Join(dir, "datastore.sqlite")
-	if err := local.CopyDatastore(ctx, o.root, copied, documentWithoutSecrets); err != nil {
-		b.failed("datastore", err)
+	if err := local.CopyDatastore(ctx, o.root, copied, diagnose.DocumentWithoutSecrets); err != nil {
+		b.Failed("datastore", err)
 		return nil
 	}
-	text, err := tailOf(copied)
-	if err == nil && len(text) == maxBundleFile {
+	text, err := diagnose.Tail(copied)
+	if err == nil && len(text) == diagnose.MaxFile {
 		err = errors.New("it is too large")
 	}
 	if err != nil {
-		b.failed("datastore", err)
+		b.Failed("datastore", err)
 		return nil
 	}
-	return b.add("datastore.sqlite", "datastore", text)
+	return b.Add("datastore.sqlite", "datastore", text)
 }
 
 // facts are about the host, from the tools that know.
-func (o *diagnoseOptions) facts(ctx context.Context, b *bundle) error {
-	h := &b.report.HostDescription
+func (o *diagnoseOptions) facts(ctx context.Context, b *diagnose.Bundle) error {
+	h := &b.Report.HostDescription
 	// It fails where there is no virtualization, and says so all the same.
 	h.VirtType = strings.TrimSpace(o.tool(ctx, nil, "systemd-detect-virt", "--vm"))
 	h.IsVirtual = h.VirtType != "" && h.VirtType != "none"
@@ -302,26 +303,26 @@ func (o *diagnoseOptions) facts(ctx context.Context, b *bundle) error {
 	if failed, err := filepath.Glob(filepath.Join(o.root, "var/lib/trident/trident-health-check-failure-*.log")); err == nil {
 		h.HealthCheckStatus = map[string]any{"failures": len(failed)}
 	}
-	if log, err := tailOf(filepath.Join(o.root, "var/log/pcrlock.log")); err == nil {
-		h.PcrlockLog = withoutSecrets(string(log))
+	if log, err := diagnose.Tail(filepath.Join(o.root, "var/log/pcrlock.log")); err == nil {
+		h.PcrlockLog = diagnose.WithoutSecrets(string(log))
 	}
 	return nil
 }
 
 // tool is what a tool says; with a bundle, that it failed is noted there.
-func (o *diagnoseOptions) tool(ctx context.Context, b *bundle, name string, args ...string) string {
+func (o *diagnoseOptions) tool(ctx context.Context, b *diagnose.Bundle, name string, args ...string) string {
 	ctx, cancel := context.WithTimeout(ctx, toolTime)
 	defer cancel()
 	out, err := o.tools.Run(ctx, name, args...)
 	if err != nil && b != nil {
-		b.failed(name, err)
+		b.Failed(name, err)
 	}
-	return withoutSecrets(strings.ToValidUTF8(string(out), "?"))
+	return diagnose.WithoutSecrets(strings.ToValidUTF8(string(out), "?"))
 }
 
 // journals are the journal of Trident's units and, if asked for, of this boot, and
 // what SELinux has refused.
-func (o *diagnoseOptions) journals(ctx context.Context, b *bundle) error {
+func (o *diagnoseOptions) journals(ctx context.Context, b *diagnose.Bundle) error {
 	units := []string{"--unit=tridentd.service", "--unit=trident.service", "--unit=trident-install.service", "--unit=trident-network.service"}
 	err := o.journalTo(ctx, b, "journal-trident.log", units...)
 	if o.journal {
@@ -331,18 +332,18 @@ func (o *diagnoseOptions) journals(ctx context.Context, b *bundle) error {
 		return err
 	}
 	if text := o.tool(ctx, b, "sestatus"); text != "" {
-		err = errors.Join(err, b.add("sestatus.txt", "sestatus", []byte(text)))
+		err = errors.Join(err, b.Add("sestatus.txt", "sestatus", []byte(text)))
 	}
-	audit, aerr := tailOf(filepath.Join(o.root, "/var/log/audit/audit.log"))
+	audit, aerr := diagnose.Tail(filepath.Join(o.root, "/var/log/audit/audit.log"))
 	if aerr != nil {
-		b.failed("/var/log/audit/audit.log", aerr)
+		b.Failed("/var/log/audit/audit.log", aerr)
 		return err
 	}
-	return errors.Join(err, b.add("files/var/log/audit/audit.log", "/var/log/audit/audit.log", []byte(withoutSecrets(string(audit)))))
+	return errors.Join(err, b.Add("files/var/log/audit/audit.log", "/var/log/audit/audit.log", []byte(diagnose.WithoutSecrets(string(audit)))))
 }
 
 // journalTo asks for fewer lines until they are not too many to take.
-func (o *diagnoseOptions) journalTo(ctx context.Context, b *bundle, name string, args ...string) error {
+func (o *diagnoseOptions) journalTo(ctx context.Context, b *diagnose.Bundle, name string, args ...string) error {
 	var err error
 	for _, count := range []string{"6000", "1500", "300"} {
 		var out []byte
@@ -350,10 +351,10 @@ func (o *diagnoseOptions) journalTo(ctx context.Context, b *bundle, name string,
 		out, err = o.tools.Run(ctx, "journalctl", append([]string{"--no-pager", "--quiet", "--output=short-iso-precise", "--lines=" + count}, args...)...)
 		cancel()
 		if err == nil {
-			return b.add(name, "journalctl", []byte(withoutSecrets(strings.ToValidUTF8(string(out), "?"))))
+			return b.Add(name, "journalctl", []byte(diagnose.WithoutSecrets(strings.ToValidUTF8(string(out), "?"))))
 		}
 	}
-	b.failed("journalctl", err)
+	b.Failed("journalctl", err)
 	return nil
 }
 

@@ -1,4 +1,6 @@
-package cli
+// Package diagnose writes diagnostic bundles: archives with what an engineer needs to
+// find out what happened on a host, without its secrets.
+package diagnose
 
 import (
 	"archive/tar"
@@ -17,22 +19,24 @@ import (
 const (
 	// bundlePrefix is the folder in a bundle, by upstream's name.
 	bundlePrefix = "trident-diagnostics"
-	// maxBundleFile bounds a file of a bundle, and maxBundle all of them.
-	maxBundleFile = 32 << 20
-	maxBundle     = 256 << 20
+	// MaxFile is the largest size of a file in a bundle, and maxBundle that of all files
+	// together, in bytes.
+	MaxFile   = 32 << 20
+	maxBundle = 256 << 20
 )
 
-// report is the bundle's report.json; its shape is upstream's.
-type report struct {
+// Report is the report.json of a bundle, in upstream's shape.
+type Report struct {
 	Timestamp          string          `json:"timestamp"`
 	Version            string          `json:"version"`
-	HostDescription    hostDescription `json:"hostDescription"`
+	HostDescription    HostDescription `json:"hostDescription"`
 	HostStatus         any             `json:"hostStatus"`
 	CollectedFiles     []collectedFile `json:"collectedFiles"`
 	CollectionFailures []failedFile    `json:"collectionFailures"`
 }
 
-type hostDescription struct {
+// HostDescription is what the tools of the host say about it.
+type HostDescription struct {
 	IsContainer       bool   `json:"isContainer"`
 	IsVirtual         bool   `json:"isVirtual"`
 	VirtType          string `json:"virtType,omitempty"`
@@ -56,23 +60,23 @@ type failedFile struct {
 	Error  string `json:"error"`
 }
 
-// bundle is an archive that is being written. What cannot be had is noted in the
-// report, and is no error.
-type bundle struct {
+// A Bundle is an archive that Write is writing.
+type Bundle struct {
 	tar    *tar.Writer
 	now    time.Time
 	size   int
-	report report
+	Report Report // Write adds it at the end
 }
 
-// writeBundle writes a bundle. A regular file has the whole bundle or its old content.
-func writeBundle(file outfile.File, now time.Time, fill func(*bundle) error) error {
+// Write writes what fill adds to a bundle, and the report. If fill fails, a regular
+// file keeps its old content.
+func Write(file outfile.File, now time.Time, fill func(*Bundle) error) error {
 	return file.Stream(func(w io.Writer) error {
 		z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1))
 		if err != nil {
 			return err
 		}
-		b := &bundle{tar: tar.NewWriter(z), now: now, report: report{
+		b := &Bundle{tar: tar.NewWriter(z), now: now, Report: Report{
 			Timestamp: now.UTC().Format(time.RFC3339), CollectedFiles: []collectedFile{}, CollectionFailures: []failedFile{},
 		}}
 		err = fill(b)
@@ -83,18 +87,20 @@ func writeBundle(file outfile.File, now time.Time, fill func(*bundle) error) err
 	})
 }
 
-// add puts a text into the bundle. The end of one that is too long counts most.
-func (b *bundle) add(name, source string, text []byte) error {
-	most := min(maxBundleFile, maxBundle-b.size)
+// Add adds a file to the bundle, and to the list in the report; source says where the
+// text is from. Of a text that is longer than MaxFile, and of one for which the bundle
+// has no room, Add keeps the end.
+func (b *Bundle) Add(name, source string, text []byte) error {
+	most := min(MaxFile, maxBundle-b.size)
 	truncated := len(text) > most
 	if truncated {
 		text = text[len(text)-most:]
 	}
-	b.report.CollectedFiles = append(b.report.CollectedFiles, collectedFile{path.Join(bundlePrefix, name), source, len(text), truncated})
+	b.Report.CollectedFiles = append(b.Report.CollectedFiles, collectedFile{path.Join(bundlePrefix, name), source, len(text), truncated})
 	return b.write(name, text)
 }
 
-func (b *bundle) write(name string, text []byte) error {
+func (b *Bundle) write(name string, text []byte) error {
 	b.size += len(text)
 	h := tar.Header{Name: path.Join(bundlePrefix, name), Mode: 0o600, Size: int64(len(text)), ModTime: b.now, Typeflag: tar.TypeReg, Format: tar.FormatPAX}
 	if err := b.tar.WriteHeader(&h); err != nil {
@@ -104,21 +110,21 @@ func (b *bundle) write(name string, text []byte) error {
 	return err
 }
 
-// failed notes what could not be had.
-func (b *bundle) failed(source string, err error) {
-	b.report.CollectionFailures = append(b.report.CollectionFailures, failedFile{source, withoutSecrets(lines(err.Error()))})
+// Failed notes in the report that source could not be collected.
+func (b *Bundle) Failed(source string, err error) {
+	b.Report.CollectionFailures = append(b.Report.CollectionFailures, failedFile{source, WithoutSecrets(err.Error())})
 }
 
-func (b *bundle) writeReport() error {
-	text, err := json.MarshalIndent(b.report, "", "  ")
+func (b *Bundle) writeReport() error {
+	text, err := json.MarshalIndent(b.Report, "", "  ")
 	if err != nil {
 		return err
 	}
 	return b.write("report.json", append(text, '\n'))
 }
 
-// tailOf reads the end of a file: at most maxBundleFile bytes.
-func tailOf(name string) ([]byte, error) {
+// Tail returns the end of a regular file: at most MaxFile bytes.
+func Tail(name string) ([]byte, error) {
 	f, err := regfile.Open(name)
 	if err != nil {
 		return nil, err
@@ -128,10 +134,10 @@ func tailOf(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if over := info.Size() - maxBundleFile; over > 0 {
+	if over := info.Size() - MaxFile; over > 0 {
 		if _, err := f.Seek(over, io.SeekStart); err != nil {
 			return nil, err
 		}
 	}
-	return io.ReadAll(io.LimitReader(f, maxBundleFile))
+	return io.ReadAll(io.LimitReader(f, MaxFile))
 }

@@ -1,4 +1,4 @@
-package cli
+package diagnose
 
 import (
 	"regexp"
@@ -7,7 +7,7 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// removed stands for a secret in what is shown to others.
+// removed replaces a secret.
 const removed = "<removed>"
 
 var (
@@ -21,9 +21,10 @@ var (
 	header  = regexp.MustCompile(`(?i)\b(authorization\s*:\s*\w+\s+)\S+`)
 )
 
-// withoutSecrets is a text in which nothing looks like a secret: no user and no
-// query in a URL, no private key, no value of a variable that is named like one.
-func withoutSecrets(text string) string {
+// WithoutSecrets returns text without what looks like a secret: the user and the query
+// of a URL, private keys, the values of variables whose names say that they are secret.
+// Other parts of the text do not change.
+func WithoutSecrets(text string) string {
 	text = pemForm.ReplaceAllString(text, removed)
 	text = header.ReplaceAllString(text, "${1}"+removed)
 	text = urlForm.ReplaceAllStringFunc(text, func(url string) string {
@@ -39,16 +40,16 @@ func withoutSecrets(text string) string {
 	return assignment.ReplaceAllString(text, "${1}${2}"+removed)
 }
 
-// documentWithoutSecrets is the same for YAML and JSON, where the values of keys
-// that are named like secrets go as well, whatever they are. A text that is
-// neither is treated as a text.
-func documentWithoutSecrets(text string) string {
+// DocumentWithoutSecrets does what WithoutSecrets does, and removes from YAML and JSON
+// the whole values of keys whose names say that they are secret, and all comments. It
+// returns YAML. A text that is neither YAML nor JSON is treated as by WithoutSecrets.
+func DocumentWithoutSecrets(text string) string {
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil || doc.Kind == 0 {
-		return withoutSecrets(text)
+		return WithoutSecrets(text)
 	}
 	clean(&doc, 0)
-	out, err := dumpYAML(&doc)
+	out, err := yaml.Dump(&doc, yaml.WithLineWidth(-1))
 	if err != nil {
 		return removed + "\n"
 	}
@@ -65,7 +66,7 @@ func clean(n *yaml.Node, depth int) {
 		return
 	}
 	if n.Kind == yaml.ScalarNode {
-		if cleaned := withoutSecrets(n.Value); cleaned != n.Value {
+		if cleaned := WithoutSecrets(n.Value); cleaned != n.Value {
 			n.SetString(cleaned)
 		}
 		return
@@ -79,7 +80,8 @@ func clean(n *yaml.Node, depth int) {
 	}
 }
 
-// isSecret judges a value by its key. A yes or no tells nobody anything.
+// isSecret reports whether a value is secret, by the name of its key. A boolean, null
+// and "locked" never are.
 func isSecret(key string, value *yaml.Node) bool {
 	if value.Kind == yaml.ScalarNode && (value.Tag == "!!bool" || value.Tag == "!!null" || value.Value == "locked") {
 		return false

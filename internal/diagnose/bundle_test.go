@@ -1,4 +1,4 @@
-package cli
+package diagnose
 
 import (
 	"archive/tar"
@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,17 +13,9 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/rogpeppe/go-internal/testscript"
-)
 
-// unbundle FILE unpacks a bundle into the folder bundle.
-func unbundle(ts *testscript.TestScript, _ bool, args []string) {
-	files, err := readBundle(ts.MkAbs(args[0]))
-	ts.Check(err)
-	for name, text := range files {
-		ts.Check(writeFile(filepath.Join(ts.MkAbs("bundle"), name), string(text)))
-	}
-}
+	"github.com/trident-project/trident/internal/linux/outfile"
+)
 
 func readBundle(name string) (map[string][]byte, error) {
 	f, err := os.Open(name)
@@ -52,28 +43,14 @@ func readBundle(name string) (map[string][]byte, error) {
 	}
 }
 
-// nowhere FOLDER TEXT wants a text in no file, and no file's name, of a folder.
-func nowhere(ts *testscript.TestScript, _ bool, args []string) {
-	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		text, err := os.ReadFile(name)
-		if bytes.Contains(text, []byte(args[1])) || strings.Contains(d.Name(), args[1]) {
-			ts.Fatalf("%s has %q", name, args[1])
-		}
-		return err
-	}))
-}
-
 func TestABundleIsBoundedAndListsWhatItLacks(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "b")
-	big := bytes.Repeat([]byte("x"), maxBundleFile+3)
+	big := bytes.Repeat([]byte("x"), MaxFile+3)
 	big[len(big)-1] = '!'
-	err := writeBundle((&app{}).secretFile(name), time.Unix(0, 0), func(b *bundle) error {
-		b.failed("tool", errors.New("run https://a:b@c/?d: token=abc"))
-		for range maxBundle/maxBundleFile + 1 {
-			if err := b.add("big", "big", big); err != nil {
+	err := Write(outfile.File{Path: name, Mode: 0o600}, time.Unix(0, 0), func(b *Bundle) error {
+		b.Failed("tool", errors.New("run https://a:b@c/?d: token=abc"))
+		for range maxBundle/MaxFile + 1 {
+			if err := b.Add("big", "big", big); err != nil {
 				return err
 			}
 		}
@@ -86,14 +63,14 @@ func TestABundleIsBoundedAndListsWhatItLacks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var r report
+	var r Report
 	if err := json.Unmarshal(files["trident-diagnostics/report.json"], &r); err != nil {
 		t.Fatal(err)
 	}
 	total := 0
 	for _, f := range r.CollectedFiles {
 		total += f.Size
-		if !f.Truncated || f.Size > maxBundleFile {
+		if !f.Truncated || f.Size > MaxFile {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -105,7 +82,7 @@ func TestABundleIsBoundedAndListsWhatItLacks(t *testing.T) {
 func TestABundleThatFailsLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	broken := errors.New("broken")
-	err := writeBundle((&app{}).secretFile(filepath.Join(dir, "b")), time.Unix(0, 0), func(*bundle) error { return broken })
+	err := Write(outfile.File{Path: filepath.Join(dir, "b"), Mode: 0o600}, time.Unix(0, 0), func(*Bundle) error { return broken })
 	left, rerr := os.ReadDir(dir)
 	if !errors.Is(err, broken) || rerr != nil || len(left) > 0 {
 		t.Errorf("error %v, left %v", err, left)
@@ -123,10 +100,10 @@ func TestSecretsAreRemovedAndTheRestStays(t *testing.T) {
 		"a -----BEGIN RSA PRIVATE KEY-----\nx\n-----END RSA PRIVATE KEY----- b": "a <removed> b",
 		"the step verify failed: not signed":                                    "the step verify failed: not signed",
 	} {
-		if got := withoutSecrets(text); got != want {
+		if got := WithoutSecrets(text); got != want {
 			t.Errorf("%q\n got %q\nwant %q", text, got, want)
 		}
-		if again := withoutSecrets(withoutSecrets(text)); again != want {
+		if again := WithoutSecrets(WithoutSecrets(text)); again != want {
 			t.Errorf("%q twice is %q", text, again)
 		}
 	}
@@ -134,7 +111,7 @@ func TestSecretsAreRemovedAndTheRestStays(t *testing.T) {
 		"apiKey: 7\nprivate: true\nurl: https://h/?q\n"
 	want := "os:\n  users:\n  - name: a\n    password: <removed>\n    sshPublicKeys: <removed>\n    sshMode: key-only\n" +
 		"apiKey: <removed>\nprivate: true\nurl: https://h/?<removed>\n"
-	if got := documentWithoutSecrets(document); got != want {
+	if got := DocumentWithoutSecrets(document); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
 }
