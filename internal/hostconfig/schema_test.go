@@ -1,11 +1,10 @@
 package hostconfig
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,127 +12,30 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v4"
 )
 
-// validator is as much of a JSON Schema validator as the schema needs. It panics
-// at a keyword that it does not know, so that none is silently ignored.
-type validator struct{ root map[string]any }
-
-func newValidator(t testing.TB) validator {
+// compileSchema returns the schema, ready to judge documents.
+func compileSchema(t testing.TB) *jsonschema.Schema {
 	t.Helper()
 	text, err := json.Marshal(DocumentSchema(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var root map[string]any
-	if err := json.Unmarshal(text, &root); err != nil {
+	root, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
 		t.Fatal(err)
 	}
-	return validator{root}
-}
-
-func (c validator) valid(s, v any) bool {
-	if b, ok := s.(bool); ok {
-		return b
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("schema.json", root); err != nil {
+		t.Fatal(err)
 	}
-	m := s.(map[string]any)
-	all := func(list any, want func(n, of int) bool) bool {
-		n := 0
-		for _, one := range list.([]any) {
-			if c.valid(one, v) {
-				n++
-			}
-		}
-		return want(n, len(list.([]any)))
+	schema, err := c.Compile("schema.json")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for k, x := range m {
-		ok := true
-		switch k {
-		case "$schema", "$defs", "title", "description", "default", "format", "x-servicing", "then", "else":
-		case "$ref":
-			ok = c.valid(c.root["$defs"].(map[string]any)[strings.TrimPrefix(x.(string), "#/$defs/")], v)
-		case "type":
-			ok = ofType(x, v)
-		case "enum":
-			ok = slices.ContainsFunc(x.([]any), func(e any) bool { return reflect.DeepEqual(e, v) })
-		case "pattern":
-			text, is := v.(string)
-			ok = !is || regexp.MustCompile(x.(string)).MatchString(text)
-		case "minimum", "maximum", "multipleOf":
-			if n, is := v.(float64); is {
-				limit := x.(float64)
-				ok = k == "minimum" && n >= limit || k == "maximum" && n <= limit || k == "multipleOf" && math.Mod(n, limit) == 0
-			}
-		case "anyOf":
-			ok = all(x, func(n, _ int) bool { return n > 0 })
-		case "oneOf":
-			ok = all(x, func(n, _ int) bool { return n == 1 })
-		case "allOf":
-			ok = all(x, func(n, of int) bool { return n == of })
-		case "not":
-			ok = !c.valid(x, v)
-		case "if":
-			branch := "else"
-			if c.valid(x, v) {
-				branch = "then"
-			}
-			ok = m[branch] == nil || c.valid(m[branch], v)
-		case "items":
-			list, _ := v.([]any)
-			ok = !slices.ContainsFunc(list, func(item any) bool { return !c.valid(x, item) })
-		default:
-			ok = c.mapping(m, k, v)
-		}
-		if !ok {
-			return false
-		}
-	}
-	return true
-}
-
-func (c validator) mapping(s map[string]any, keyword string, v any) bool {
-	m, is := v.(map[string]any)
-	if !is {
-		return true
-	}
-	known, _ := s["properties"].(map[string]any)
-	switch keyword {
-	case "required":
-		return !slices.ContainsFunc(s["required"].([]any), func(k any) bool { _, ok := m[k.(string)]; return !ok })
-	case "properties":
-		for k, one := range known {
-			if value, ok := m[k]; ok && !c.valid(one, value) {
-				return false
-			}
-		}
-	case "additionalProperties":
-		for k, value := range m {
-			if known[k] == nil && !c.valid(s[keyword], value) {
-				return false
-			}
-		}
-	default:
-		panic("keyword " + keyword)
-	}
-	return true
-}
-
-func ofType(want, v any) bool {
-	if list, ok := want.([]any); ok {
-		return slices.ContainsFunc(list, func(one any) bool { return ofType(one, v) })
-	}
-	n, number := v.(float64)
-	switch want {
-	case "null":
-		return v == nil
-	case "number":
-		return number
-	case "integer":
-		return number && n == math.Trunc(n)
-	}
-	return fmt.Sprint(want) == map[reflect.Kind]string{
-		reflect.Bool: "boolean", reflect.String: "string", reflect.Slice: "array", reflect.Map: "object"}[reflect.ValueOf(v).Kind()]
+	return schema
 }
 
 // asJSON is what an editor that reads YAML gives its JSON Schema validator.
@@ -178,15 +80,15 @@ func jsonValue(v any) any {
 	return v
 }
 
-func compare(t *testing.T, c validator, text string) {
+func compare(t *testing.T, schema *jsonschema.Schema, text string) {
 	t.Helper()
 	v, ok := asJSON(t, text)
 	if !ok {
 		t.Fatalf("no YAML: %s", text)
 	}
 	r := parseOnly(text)
-	if got := c.valid(c.root, v); got != (len(r) == 0) {
-		t.Errorf("the schema says %t, Parse says:\n%s\nof:\n%.500s", got, lines(r), text)
+	if err := schema.Validate(v); (err == nil) != (len(r) == 0) {
+		t.Errorf("the schema says: %v\nParse says:\n%s\nof:\n%.500s", err, lines(r), text)
 	}
 }
 
@@ -230,14 +132,17 @@ internalParams: {anything: [1]}
 
 func TestSchemaAndParseAgree(t *testing.T) {
 	t.Parallel()
-	c := newValidator(t)
+	schema := compileSchema(t)
 	all := strings.ReplaceAll(whole, "HASH", strings.Repeat("0a", 48))
 	if r := parseOnly(all); len(r) > 0 {
 		t.Fatal(lines(r))
 	}
 	tree, ok := asJSON(t, all)
-	if !ok || !c.valid(c.root, tree) {
-		t.Fatal("the schema refuses the document with every key")
+	if !ok {
+		t.Fatal("the document with every key is not YAML")
+	}
+	if err := schema.Validate(tree); err != nil {
+		t.Fatal(err)
 	}
 	n := 0
 	each := func(section any, document func(changed any) any) {
@@ -246,7 +151,7 @@ func TestSchemaAndParseAgree(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			compare(t, c, string(text))
+			compare(t, schema, string(text))
 			n++
 		}
 	}
@@ -304,15 +209,15 @@ func mutations(v any) []any {
 
 func TestSchemaAndParseAgreeOnSamples(t *testing.T) {
 	t.Parallel()
-	c := newValidator(t)
+	schema := compileSchema(t)
 	for name, text := range samples(t) {
-		t.Run(name, func(t *testing.T) { compare(t, c, string(text)) })
+		t.Run(name, func(t *testing.T) { compare(t, schema, string(text)) })
 	}
 }
 
 func TestSchemaAndParseAgreeOnFormsOfYAML(t *testing.T) {
 	t.Parallel()
-	c := newValidator(t)
+	schema := compileSchema(t)
 	for _, text := range []string{
 		"{}", "null", "[]", "x", "os: ~", "os: []", "os: {hostname: 5}", "os: {hostname: yes}", "os: {hostname: true}", "os: {hostname: 1.5}",
 		"trident: {disable: yes}", "trident: {disable: True}", "trident: {disable: 'true'}", "trident: {disable: 1}",
@@ -321,12 +226,12 @@ func TestSchemaAndParseAgreeOnFormsOfYAML(t *testing.T) {
 		"os: {additionalFiles: [{destination: /x, permissions: 0755}]}", "os: {users: [{name: 2020-01-01}]}", "health: {checks: [{systemdServices: }]}",
 		"storage: {encryption: {volumes: [], pcrs: ['7']}}", "storage: {encryption: {volumes: [], pcrs: [07, 24]}}", "scripts: {preServicing: [{environmentVariables: {A: ~}}]}",
 	} {
-		compare(t, c, text)
+		compare(t, schema, text)
 	}
 }
 
 func FuzzSchema(f *testing.F) {
-	c := newValidator(f)
+	schema := compileSchema(f)
 	fuzzTexts(f, func(t *testing.T, text []byte) {
 		if regexp.MustCompile(`[0-9]{32}`).Match(text) {
 			t.Skip() // a hash or UUID that happens to be a number
@@ -337,8 +242,12 @@ func FuzzSchema(f *testing.F) {
 		if r := parseOnly(string(text)); len(r) > 0 {
 			t.Skip() // what Parse refuses the schema may let pass: arithmetic, forms of text, keys given twice
 		}
-		if v, ok := asJSON(t, string(text)); ok && !c.valid(c.root, v) {
-			t.Errorf("the schema refuses what Parse takes:\n%s", text)
+		v, ok := asJSON(t, string(text))
+		if !ok {
+			return
+		}
+		if err := schema.Validate(v); err != nil {
+			t.Errorf("the schema refuses what Parse takes: %v\n%s", err, text)
 		}
 	}, []byte(strings.ReplaceAll(whole, "HASH", strings.Repeat("0a", 48))))
 }
