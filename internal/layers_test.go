@@ -127,6 +127,7 @@ var keepers = map[string]string{
 	"github.com/smallstep/pkcs7":      "internal/extension internal/linux/ddi",
 	"github.com/goreleaser/nfpm":      "packaging/build",
 	"github.com/schollz/progressbar":  "internal/cli",
+	"github.com/moby/sys":             "internal/linux/blockdev internal/linux/mount",
 	"github.com/klauspost/compress":   "internal/diagnose internal/image",
 	"go.yaml.in/yaml":                 "internal/cli internal/diagnose internal/hoststate internal/hostconfig internal/osconfig packaging/build",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",

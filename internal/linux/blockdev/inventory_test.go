@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/linux/gpt"
 )
@@ -46,7 +47,7 @@ func hostOf() map[string]string {
 	return map[string]string{
 		"proc/self/mountinfo": "22 1 0:21 / /proc rw - proc proc rw\n" +
 			`30 1 254:0 / /mnt/with\040space rw - ext4 /dev/mapper/root rw` + "\n" +
-			"31 1 8:1 / /boot/efi rw - vfat /dev/sda1 rw\nrubbish\n",
+			"31 1 8:1 / /boot/efi rw - vfat /dev/sda1 rw\n",
 		"proc/1/mountinfo":               "31 1 8:1 / /boot/efi rw - vfat /dev/sda1 rw\n40 1 0:50 /sub / rw - btrfs /dev/sda2 rw\n",
 		"proc/swaps":                     "Filename Type Size\n/dev/sda3 partition 1 0 -2\n",
 		"sys/block/sda":                  "->../devices/sda",
@@ -132,6 +133,14 @@ func TestAnInventoryHasTheDisksAndWhatTheyAreUsedFor(t *testing.T) {
 	}
 	if s := got.Disks[0].Partitions[1].Use.String(); s != "mounted at / and /mnt/with space, held by dm-0" {
 		t.Error(s)
+	}
+}
+
+func TestATableOfMountsThatCannotBeReadIsAnError(t *testing.T) {
+	files := hostOf()
+	files["proc/self/mountinfo"] += "rubbish\n"
+	if _, err := blockdev.Read(tree(t, files)); errkind.Of(err) != errkind.Corrupt || !strings.Contains(err.Error(), "/proc/self/mountinfo") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package blockdev
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/moby/sys/mountinfo"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -74,23 +77,31 @@ func (h host) directUses() (map[string]Use, error) {
 	}
 	out := map[string]Use{}
 	for _, file := range []string{"proc/self/mountinfo", "proc/1/mountinfo"} {
-		lines, err := h.lines(file)
+		table, err := h.readProc(file)
 		if err != nil {
 			return nil, err
 		}
-		for _, line := range lines {
-			if name, at := mounted(line, numbers); name != "" {
+		mounts, err := mountinfo.GetMountsFromReader(bytes.NewReader(table), nil)
+		if err != nil {
+			return nil, errkind.Errorf(errkind.Corrupt, "read /%s: %w", file, err)
+		}
+		for _, m := range mounts {
+			name := numbers[fmt.Sprintf("%d:%d", m.Major, m.Minor)]
+			if name == "" && strings.HasPrefix(m.Source, "/dev/") {
+				name = path.Base(m.Source) // a file system with a number of its own, such as btrfs
+			}
+			if name != "" {
 				u := out[name]
-				u.Mounts = append(u.Mounts, at)
+				u.Mounts = append(u.Mounts, m.Mountpoint)
 				out[name] = u
 			}
 		}
 	}
-	swaps, err := h.lines("proc/swaps")
+	swaps, err := h.readProc("proc/swaps")
 	if err != nil {
 		return nil, err
 	}
-	for _, line := range swaps {
+	for line := range strings.Lines(string(swaps)) {
 		if name, _, ok := strings.Cut(line, " "); ok && strings.HasPrefix(name, "/dev/") {
 			u := out[path.Base(name)]
 			u.Swap = true
@@ -98,28 +109,6 @@ func (h host) directUses() (map[string]Use, error) {
 		}
 	}
 	return out, nil
-}
-
-// mounted is the device of a line of mountinfo (proc_pid_mountinfo(5)), and
-// where it is. A file system with a made-up number, as btrfs has, is known by
-// its source.
-func mounted(line string, numbers map[string]string) (name, at string) {
-	front, back, ok := strings.Cut(line, " - ")
-	fields, source := strings.Fields(front), strings.Fields(back)
-	if !ok || len(fields) < 5 || len(source) < 2 {
-		return "", ""
-	}
-	name = numbers[fields[2]]
-	if name == "" && strings.HasPrefix(source[1], "/dev/") {
-		name = path.Base(source[1])
-	}
-	return name, unescape(fields[4])
-}
-
-// unescape is the reverse of what the kernel does to space, tab, newline and
-// backslash.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
 // deviceNumbers maps "8:1" to sda1.
@@ -136,9 +125,10 @@ func (h host) deviceNumbers() (map[string]string, error) {
 	return out, nil
 }
 
-// lines of a file of /proc; none when it is not there or not for us. One that
-// is too long is an error: what is left out could be a mount.
-func (h host) lines(name string) ([]string, error) {
+// readProc returns the content of a file of /proc; nothing if the file does not exist or
+// this process may not read it. A file of more than maxMountInfo bytes is an error: the
+// rest could have a mount.
+func (h host) readProc(name string) ([]byte, error) {
 	f, err := h.root.Open(name)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
 		return nil, nil
@@ -154,7 +144,7 @@ func (h host) lines(name string) ([]string, error) {
 	if len(data) > maxMountInfo {
 		return nil, errkind.Errorf(errkind.TooLarge, "/%s has more than %d bytes", name, maxMountInfo)
 	}
-	return strings.Split(string(data), "\n"), nil
+	return data, nil
 }
 
 const maxLinks = 10000

@@ -13,8 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -101,11 +101,12 @@ func kinded(err error, fstype string) error {
 
 // Unmount implements Mounter.
 func (Host) Unmount(target string) error {
-	table, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(filepath.Clean(target)))
 	if err != nil {
-		return fmt.Errorf("unmount %s: %w", target, err)
+		return fmt.Errorf("unmount %s: read table of mounts: %w", target, err)
 	}
-	for _, at := range slices.Backward(below(string(table), target)) {
+	for _, m := range slices.Backward(mounts) {
+		at := m.Mountpoint
 		// What systemd has unmounted in between, on its own, is as good.
 		if err := unix.Unmount(at, unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
 			if errors.Is(err, unix.EBUSY) {
@@ -115,23 +116,4 @@ func (Host) Unmount(target string) error {
 		}
 	}
 	return nil
-}
-
-// below are the mounts of a table (proc_pid_mountinfo(5)) on target and below it,
-// each after what it is mounted on.
-func below(table, target string) []string {
-	target = filepath.Clean(target)
-	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-	var out []string
-	for line := range strings.Lines(table) {
-		fields := strings.Fields(line)
-		if len(fields) < 5 {
-			continue
-		}
-		at := unescape.Replace(fields[4])
-		if at == target || strings.HasPrefix(at, strings.TrimSuffix(target, "/")+"/") {
-			out = append(out, at)
-		}
-	}
-	return out
 }
