@@ -74,6 +74,14 @@ test-root: ## Run the tests on loop devices, packages and containers (as root; P
 	export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/trixie)} && \
 	GOGC=400 go test -tags root -count 1 -timeout 20m $(or $(PACKAGES),./internal/... ./packaging/...)
 
+.PHONY: test-outside
+test-outside: ## Run the tests with the servers, tools and hosts of others (as root; RUN=Name for some)
+	@[[ $$EUID == 0 ]] || { echo 'make test-outside works on namespaces and containers: run it as root' >&2; exit 1; }
+	@$(NEED) go openssl gpg rpm rpmsign createrepo_c veritysetup mkfs.ext4 mkfs.xfs mkfs.vfat mcopy mkfs.erofs mksquashfs sfdisk systemd-repart systemd-dissect debootstrap \
+		nginx apache2 lighttpd docker-registry squid python3 ip tmux
+	export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/trixie)} && \
+	go test -tags outside -count 1 -timeout 15m -run '$(or $(RUN),.)' $(or $(PACKAGES),./internal/e2e/)
+
 .PHONY: test-vm
 test-vm: ## Run the tests in a VM (as root, because of debootstrap; RUN=Name for some, EVERY=1 to cut the power in every step)
 	@[[ $$EUID == 0 ]] || { echo 'make test-vm makes a disk image with debootstrap: run it as root' >&2; exit 1; }
@@ -92,7 +100,7 @@ lint: ## Check the code, the API definitions and the scripts
 	go mod tidy -diff
 	cd internal/e2e/foreign && go mod tidy -diff
 	gofmt=$$(gofmt -l cmd internal packaging proto); [[ -z $$gofmt ]] || { echo "gofmt these: $$gofmt" >&2; exit 1; }
-	tool=$$(.ci/tool golangci-lint); for tag in root vm; do $$tool run --allow-parallel-runners --build-tags $$tag; done
+	tool=$$(.ci/tool golangci-lint); for tag in root vm outside; do $$tool run --allow-parallel-runners --build-tags $$tag; done
 	tool=$$(.ci/tool buf); $$tool lint
 	shellcheck .ci/need .ci/run .ci/tool .ci/trixie packaging/keys packaging/stage packaging/sysext
 	shellcheck -s sh packaging/rpm/*.sh packaging/deb/*

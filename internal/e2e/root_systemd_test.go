@@ -6,12 +6,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,99 +18,8 @@ import (
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
 )
 
-// bootScript runs in a mount namespace of its own. What the container writes is
-// in memory, and its cgroups are below one of its own, $1. $2 is the tree.
-const bootScript = `set -e
-umount -R /sys/fs/cgroup 2>/dev/null || umount -l /sys/fs/cgroup
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mkdir "/sys/fs/cgroup/$1"
-echo $$ > "/sys/fs/cgroup/$1/cgroup.procs"
-mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/systemd /run/lock /run/c/upper /run/c/work /run/c/root
-mount -t overlay -o "lowerdir=$2,upperdir=/run/c/upper,workdir=/run/c/work" overlay /run/c/root
-: > /run/c/root/etc/machine-id
-exec systemd-nspawn --directory=/run/c/root --machine="$1" --register=no --keep-unit --boot \
-  --notify-ready=yes --link-journal=no --console=pipe
-`
-
-const cleanScript = `umount -R /sys/fs/cgroup 2>/dev/null || umount -l /sys/fs/cgroup
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
-find "/sys/fs/cgroup/$1" -depth -type d -exec rmdir {} +
-`
-
 // inside tells this test binary that it runs in the container.
 const inside = "TRIDENT_E2E_INSIDE"
-
-func privateMounts(script string, args ...string) *exec.Cmd {
-	return exec.Command("unshare", append([]string{"-m", "--propagation", "private", "sh", "-c", script, "sh"}, args...)...)
-}
-
-// bootContainer boots the Debian 13 tree in $TRIDENT_TRIXIE_TREE, which stays as
-// it is, and returns the process ID of its init.
-func bootContainer(t *testing.T) int {
-	t.Helper()
-	tree := os.Getenv("TRIDENT_TRIXIE_TREE")
-	if tree == "" {
-		t.Skip("TRIDENT_TRIXIE_TREE names no Debian 13 tree to boot")
-	}
-	ready := filepath.Join(t.TempDir(), "ready")
-	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: ready, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer socket.Close()
-	name := fmt.Sprintf("trident-e2e-%d", os.Getpid())
-	var console bytes.Buffer
-	boot := privateMounts(bootScript, name, tree)
-	boot.Env = append(os.Environ(), "NOTIFY_SOCKET="+ready)
-	boot.Stdout, boot.Stderr = &console, &console
-	boot.WaitDelay = 5 * time.Second
-	if err := boot.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { _ = boot.Wait(); close(ended); _ = socket.Close() }()
-	t.Cleanup(func() {
-		_ = boot.Process.Signal(syscall.SIGTERM) // an orderly power-off
-		select {
-		case <-ended:
-		case <-time.After(15 * time.Second):
-			_ = boot.Process.Kill()
-			<-ended
-		}
-		if out, err := privateMounts(cleanScript, name).CombinedOutput(); err != nil {
-			t.Errorf("remove cgroups: %v: %s", err, out)
-		}
-		if t.Failed() {
-			t.Logf("console:\n%s", console.Bytes())
-		}
-	})
-	return awaitReady(t, socket, boot.Process.Pid)
-}
-
-// awaitReady returns the process ID of the container's init once it has booted.
-func awaitReady(t *testing.T, socket *net.UnixConn, nspawn int) int {
-	t.Helper()
-	_ = socket.SetReadDeadline(time.Now().Add(time.Minute))
-	for message := make([]byte, 4096); ; {
-		n, err := socket.Read(message)
-		if err != nil {
-			t.Fatalf("the container did not boot: %v", err)
-		}
-		if strings.Contains(string(message[:n]), "READY=1") {
-			break
-		}
-	}
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", nspawn, nspawn))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var init int
-	if _, err := fmt.Sscan(string(children), &init); err != nil {
-		t.Fatalf("children of nspawn %q: %v", children, err)
-	}
-	return init
-}
 
 // TestSystemdIsLikeTheFake runs TestInsideContainer in a container: PID 1 does
 // not talk on its private socket to a process that it has no ID for.

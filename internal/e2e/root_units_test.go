@@ -144,11 +144,6 @@ func isConfined(c container) {
 const capabilities = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH | 1<<unix.CAP_FOWNER | 1<<unix.CAP_FSETID |
 	1<<unix.CAP_LINUX_IMMUTABLE | 1<<unix.CAP_MAC_ADMIN | 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_SYS_ADMIN | 1<<unix.CAP_SYS_PTRACE
 
-// update applies a Host Configuration.
-func (c container) update(config string) (string, error) {
-	return c.try("cat >/root/host.yaml <<'END'\n" + config + "END\ntrident update /root/host.yaml")
-}
-
 func writesFiles(c container) {
 	out, err := c.update(`os:
   additionalFiles:
@@ -254,28 +249,6 @@ mount --bind /var/lib/trident /var/lib/trident && mount -o remount,ro,bind /var/
 	}
 }
 
-// A container is a booted one, seen by a shell in it.
-type container struct {
-	*testing.T
-	init int
-}
-
-// try runs a script as root of the container and returns what it says.
-func (c container) try(script string) (string, error) {
-	out, err := output(nil, nil, "nsenter", "-t", fmt.Sprint(c.init), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--",
-		"env", "-i", "PATH=/usr/sbin:/usr/bin", "sh", "-c", "exec 2>&1\n"+script)
-	return strings.TrimSpace(out), err
-}
-
-func (c container) sh(script string) string {
-	c.Helper()
-	out, err := c.try(script)
-	if err != nil {
-		c.Fatal(err)
-	}
-	return out
-}
-
 // reboots has the unit of a client do what trident commit does when the host is to
 // boot another system. The container ends by it.
 func reboots(c container) {
@@ -297,11 +270,4 @@ systemctl daemon-reload && systemctl start --no-block trident.service`)
 		}
 	}
 	c.Errorf("the container runs on:\n%s", c.sh("journalctl --no-pager -u trident.service | tail"))
-}
-
-func (c container) want(what, script, want string) {
-	c.Helper()
-	if got := c.sh(script); got != want {
-		c.Errorf("%s: %q, want %q", what, got, want)
-	}
 }
