@@ -16,9 +16,9 @@ NEED = .ci/need "make $@"
 # The VM tests and the demo make packages and images themselves.
 VMTOOLS = openssl debootstrap mkfs.ext4 mkfs.vfat mcopy zstd qemu-system-x86_64 qemu-img ovmf
 # Programs of the build run on this machine, whatever they build for.
-RUN = env -u GOOS -u GOARCH go run
+GORUN = env -u GOOS -u GOARCH go run
 # Fails when VERSION, or an architecture that follows, is none to build.
-CHECK = $(RUN) ./packaging/target '$(VERSION)'
+CHECK = $(GORUN) ./packaging/target '$(VERSION)'
 # All of them write dist/stage.
 ALONE = umask 022; mkdir -p dist && flock dist/.lock
 
@@ -33,14 +33,14 @@ rpm: ## Build the RPMs: dist/rpm/VERSION (VERSION=1.2.3, ARCHES=amd64,arm64)
 	@$(NEED) go
 	@$(CHECK) '$(ARCHES)' >/dev/null
 	@$(NEED) openssl $(if $(TRIDENT_RPM_SIGNER),gpg rpmsign)
-	@$(ALONE) $(RUN) ./packaging/build rpm -version '$(VERSION)' -arch '$(ARCHES)'
+	@$(ALONE) $(GORUN) ./packaging/build rpm -version '$(VERSION)' -arch '$(ARCHES)'
 
 .PHONY: deb
 deb: ## Build the packages for dpkg: dist/deb/VERSION (VERSION=1.2.3, ARCHES=amd64,arm64)
 	@$(NEED) go
 	@$(CHECK) '$(ARCHES)' >/dev/null
 	@$(NEED) openssl
-	@$(ALONE) $(RUN) ./packaging/build deb -version '$(VERSION)' -arch '$(ARCHES)'
+	@$(ALONE) $(GORUN) ./packaging/build deb -version '$(VERSION)' -arch '$(ARCHES)'
 
 .PHONY: sysext
 sysext: ## Build the signed extension images (VERSION=1.2.3, ARCHES=amd64,arm64)
@@ -54,7 +54,7 @@ release: ## Build all that is published: dist/release/VERSION (VERSION=1.2.3, AR
 	@$(NEED) go
 	@$(CHECK) '$(ARCHES)' >/dev/null
 	@$(NEED) openssl $(if $(TRIDENT_RPM_SIGNER),gpg rpmsign)
-	@$(ALONE) $(RUN) ./packaging/build release -version '$(VERSION)' -arch '$(ARCHES)'
+	@$(ALONE) $(GORUN) ./packaging/build release -version '$(VERSION)' -arch '$(ARCHES)'
 
 .PHONY: demo
 demo: ## Show in a VM how Trident replaces itself (STAY=1 keeps the VM until Ctrl-C)
