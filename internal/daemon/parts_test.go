@@ -248,6 +248,22 @@ func TestProbe(t *testing.T) {
 	}
 }
 
+// The store is below the root folder, which may be deeper than the path of a socket.
+func TestAProbeAnswersInAFolderOfAnyDepth(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), strings.Repeat("d", maxSocketPath))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	err := Probe(t.Context(), Config{Root: "/", Version: "1.2.3", Logger: slog.New(slog.DiscardHandler)}, filepath.Join(dir, "datastore.sqlite"), &out)
+	if err != nil || !strings.Contains(out.String(), `"ok":true`) {
+		t.Errorf("got %q, %v", out.String(), err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "datastore.sqlite.sock")); err == nil {
+		t.Error("the socket is left behind")
+	}
+}
+
 func TestOnARealHostNobodyButRootMayCall(t *testing.T) {
 	if got := alsoUID("/"); got != 0 {
 		t.Errorf("also %d", got)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/trident-project/trident/internal/api"
@@ -60,6 +61,14 @@ func probeServer(ctx context.Context, c Config, server *api.Server, socket strin
 	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	// By way of its folder: the path of a socket may have 107 bytes only, and this one
+	// is as deep below the root folder as the store.
+	dir, err := os.Open(filepath.Dir(socket))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	socket = fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(socket))
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
 	if err != nil {
 		return err
