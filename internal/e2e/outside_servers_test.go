@@ -3,23 +3,197 @@
 package e2e_test
 
 import (
+	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 )
 
-func TestSignedExtensionsComeFromServersAsTheyAre(t *testing.T) {
-	n := newNetwork(t, "images.example")
-	p := built(t)
-	n.sh("install -m 644 " + p.image + " /var/www/html/trident.raw; mkdir -p /var/log/nginx")
-	n.start("127.0.0.1:80", "nginx", "-g", "daemon off;")
-	h := newHost(n)
-	r := h.run("self", "stage", "http://images.example/trident.raw")
-	t.Log(r)
-	r = h.run("self", "status")
-	if r.code != 0 || !strings.Contains(r.out, outsideNext) {
-		t.Error(r)
+// hosts are the names that all networks here have.
+var hosts = []string{"images.example", "other.example"}
+
+// A fileServer is a server of files as Debian configures it, with the folders of
+// hindrances in its place in /var/www/html, each with trident.raw and debian.cosi.
+type fileServer struct {
+	name string
+	// config is what is added to the distribution's, by file.
+	config map[string]string
+	run    []string
+	// folders are the hindrances that it has.
+	folders []string
+}
+
+const htpasswd = "ann:{PLAIN}s3cret\n"
+
+func fileServers() []fileServer {
+	return []fileServer{
+		{
+			name: "nginx",
+			config: map[string]string{
+				"/etc/nginx/htpasswd": htpasswd,
+				"/etc/nginx/sites-enabled/default": `server {
+	listen 80 default_server;
+	root /var/www/html;
+	location /noranges { alias /var/www/html; max_ranges 0; }
+	location /gzip { alias /var/www/html; gzip on; gzip_types *; gzip_min_length 0; gzip_proxied any; }
+	location /chunked { alias /var/www/html; sub_filter_types *; sub_filter "this is nowhere" "in it"; }
+	location /moved { rewrite ^/moved/(.*)$ http://other.example/$1 redirect; }
+	location /auth { alias /var/www/html; auth_basic "images"; auth_basic_user_file htpasswd; }
+	location /html { alias /var/www/html; types {} default_type "text/html; charset=utf-8"; }
+	location /forbidden { deny all; }
+	location /broken { return 500; }
+	location /closed { return 444; }
+	location /page { try_files /index.html =404; }
+}
+`},
+			run:     []string{"nginx", "-g", "daemon off;"},
+			folders: []string{"", "noranges", "gzip", "chunked", "moved", "auth", "html", "forbidden", "broken", "closed", "page"},
+		},
+		{
+			name: "apache",
+			config: map[string]string{
+				"/etc/apache2/htpasswd": "ann:s3cret\n",
+				"/etc/apache2/conf-enabled/test.conf": `ServerName images.example
+AliasMatch "^/(noranges|gzip|auth|html|forbidden)/(.*)$" "/var/www/html/$2"
+AliasMatch "^/page/.*$" "/var/www/html/index.html"
+Redirect 302 /moved http://other.example
+Redirect 500 /broken
+<Location /noranges>
+	MaxRanges none
+</Location>
+<Location /gzip>
+	SetOutputFilter DEFLATE
+</Location>
+<Location /auth>
+	AuthType Basic
+	AuthName images
+	AuthUserFile /etc/apache2/htpasswd
+	Require valid-user
+</Location>
+<Location /html>
+	ForceType text/html
+</Location>
+<Location /forbidden>
+	Require all denied
+</Location>
+`},
+			run:     []string{"apache2ctl", "-D", "FOREGROUND"},
+			folders: []string{"", "noranges", "gzip", "moved", "auth", "html", "forbidden", "broken", "page"},
+		},
+		{
+			name: "lighttpd",
+			config: map[string]string{
+				"/etc/lighttpd/htpasswd": "ann:s3cret\n",
+				// The first line is that of docs/images.md.
+				"/etc/lighttpd/conf-enabled/test.conf": `mimetype.assign = ("" => "application/octet-stream")
+server.modules += ("mod_auth", "mod_authn_file", "mod_deflate")
+alias.url += ("/noranges/" => "/var/www/html/", "/gzip/" => "/var/www/html/", "/auth/" => "/var/www/html/", "/html/" => "/var/www/html/")
+$HTTP["url"] =~ "^/noranges/" { server.range-requests = "disable" }
+$HTTP["url"] =~ "^/gzip/" {
+	deflate.mimetypes = ("application/octet-stream")
+	deflate.allowed-encodings = ("gzip")
+}
+$HTTP["url"] =~ "^/html/" { mimetype.assign = ("" => "text/html") }
+$HTTP["url"] =~ "^/forbidden/" { url.access-deny = ("") }
+$HTTP["url"] =~ "^/moved/" { url.redirect = ("^/moved/(.*)$" => "http://other.example/$1") }
+$HTTP["url"] =~ "^/auth/" {
+	auth.backend = "plain"
+	auth.backend.plain.userfile = "/etc/lighttpd/htpasswd"
+	auth.require = ("" => ("method" => "basic", "realm" => "images", "require" => "valid-user"))
+}
+`},
+			run:     []string{"lighttpd", "-D", "-f", "/etc/lighttpd/lighttpd.conf"},
+			folders: []string{"", "noranges", "gzip", "moved", "auth", "html", "forbidden"},
+		},
+		{
+			name:    "python",
+			run:     []string{"python3", "-m", "http.server", "80", "-d", "/var/www/html"},
+			folders: []string{"python"},
+		},
 	}
-	t.Log(n.read("/var/log/nginx/access.log"))
-	r = h.run("self", "stage", "http://images.example/none.raw")
-	t.Log(r, "<<", r.complaint())
+}
+
+// A verdict is how a command has to end: its exit code, a pattern of its error, and how
+// many requests it may need.
+type verdict struct {
+	code     int
+	words    string
+	requests int
+}
+
+var good = verdict{requests: 0}
+
+// hindrances are the folders, with the end of: getting an extension whole, and reading an
+// OS image in ranges.
+var hindrances = map[string]struct{ whole, ranges verdict }{
+	"":          {good, good},
+	"noranges":  {good, verdict{2, "does not serve ranges", 1}},
+	"gzip":      {good, good},
+	"chunked":   {good, verdict{2, "does not serve ranges", 1}},
+	"moved":     {good, good},
+	"auth":      {verdict{2, "401", 1}, verdict{2, "401", 1}},
+	"html":      {good, good},
+	"none":      {verdict{2, "404", 1}, verdict{2, "404", 1}},
+	"forbidden": {verdict{2, "403", 1}, verdict{2, "403", 1}},
+	"broken":    {verdict{2, "500", 8}, verdict{2, "500", 8}},
+	"closed":    {verdict{2, "EOF", 8}, verdict{2, "EOF", 8}},
+	"page":      {verdict{5, "HTML", 1}, verdict{5, "HTML", 1}},
+	"python":    {good, verdict{2, "does not serve ranges", 1}},
+}
+
+// oneError is what a command that failed has to say: one sentence, and a hint at most.
+var oneError = regexp.MustCompile(`^trident: [^\n]+(\nhint: [^\n]+)?$`)
+
+func (v verdict) check(t *testing.T, what string, r result, requests int) {
+	t.Helper()
+	t.Logf("%s: %d requests; %s", what, requests, r.complaint())
+	switch {
+	case r.code != v.code:
+		t.Errorf("%s: exit code %d, want %d\n%s", what, r.code, v.code, r)
+	case v.code != 0 && (!oneError.MatchString(r.complaint()) || !regexp.MustCompile(v.words).MatchString(r.complaint())):
+		t.Errorf("%s: want one sentence with %q:\n%s", what, v.words, r)
+	case v.requests > 0 && requests > v.requests:
+		t.Errorf("%s: %d requests, want %d at most\n%s", what, requests, v.requests, r)
+	}
+}
+
+func TestImagesComeFromServersOfFilesAsTheyAre(t *testing.T) {
+	for _, s := range fileServers() {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			n := newNetwork(t, hosts...)
+			image := anOSImage(t)
+			n.sh(fmt.Sprintf(`install -m 644 %s /var/www/html/trident.raw
+install -m 644 %s /var/www/html/debian.cosi
+echo '<!DOCTYPE html><html><title>Welcome</title></html>' >/var/www/html/index.html
+mkdir -p /var/log/nginx /var/log/apache2 /var/log/lighttpd /var/cache/lighttpd/uploads /run/lighttpd
+chown -R www-data /var/log/lighttpd /var/cache/lighttpd /run/lighttpd`, built(t).image, image.path))
+			for name, text := range s.config {
+				n.write(name, text)
+			}
+			kill := n.start("127.0.0.1:80", s.run...)
+			_ = kill
+			d := newDoor(n, "127.0.0.1:80")
+			h := newHost(n)
+			for _, folder := range s.folders {
+				t.Run("/"+folder, func(t *testing.T) {
+					base := strings.TrimSuffix("http://images.example"+d.port()+"/"+folder, "/")
+					want := hindrances[folder]
+					d.count()
+					r := h.run("self", "stage", base+"/trident.raw")
+					want.whole.check(t, "self stage", r, d.count())
+					if r.code == 0 {
+						if r := h.run("self", "remove", outsideNext); r.code != 0 {
+							t.Error(r)
+						}
+					}
+					for _, args := range [][]string{{"image", "inspect"}, {"image", "verify", "--sha384", image.sha384}} {
+						d.count()
+						r := n.tool(nil, append(args, base+"/debian.cosi")...)
+						want.ranges.check(t, args[1], r, d.count())
+					}
+				})
+			}
+		})
+	}
 }

@@ -9,9 +9,11 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -24,6 +26,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/boot"
+	"github.com/trident-project/trident/internal/boot/boottest"
 )
 
 // The versions of the outside ring: of the programs, and of the image that is offered
@@ -68,6 +73,70 @@ var buildPrograms = sync.OnceValues(func() (p programs, err error) {
 	}
 	return p, nil
 })
+
+// An osImage is an image of an operating system, with the hash of its metadata.
+type osImage struct{ path, sha384 string }
+
+// buildOSImage makes a small one once for all tests, as docs/images.md says. Its kernel
+// is none: nothing here boots it.
+var buildOSImage = sync.OnceValues(func() (image osImage, err error) {
+	p, err := buildPrograms()
+	if err != nil {
+		return image, err
+	}
+	dir, err := os.MkdirTemp("", "osimage-")
+	if err != nil {
+		return image, err
+	}
+	defer os.RemoveAll(dir)
+	for name, file := range boottest.ESP(boot.AMD64, "6.12") {
+		to := filepath.Join(dir, "esp", name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, file.Data, 0o644)); err != nil {
+			return image, err
+		}
+	}
+	noise := make([]byte, 8<<20)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(noise)
+	for name, text := range map[string]string{
+		"root/usr/lib/os-release":    "ID=debian\nVERSION_ID=13\nNAME=Debian\nPRETTY_NAME=\"Debian 13\"\n",
+		"root/usr/share/noise":       string(noise),
+		"root/var/lib/dpkg/status":   "Package: systemd\nStatus: install ok installed\nVersion: 257.9-1\nArchitecture: amd64\n\n",
+		"root/etc/trident/.keep":     "",
+		"root/usr/local/bin/.folder": "",
+	} {
+		to := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, []byte(text), 0o644)); err != nil {
+			return image, err
+		}
+	}
+	image.path = filepath.Join(filepath.Dir(p.trident), "debian.cosi")
+	made, err := output(&dir, nil, "sh", "-c", `set -e
+truncate -s 40M esp.vfat
+mkfs.vfat esp.vfat >&2
+mcopy -s -i esp.vfat esp/EFI ::
+truncate -s 64M root.ext4
+mkfs.ext4 -q -d root root.ext4 >&2
+rm -f "$2"
+"$1" image build "$2" --arch x86_64 --os-release root/usr/lib/os-release --packages root/var/lib/dpkg/status \
+	--partition name=esp,type=esp,file=esp.vfat,mount=/boot/efi --partition name=root,type=root,file=root.ext4,mount=/ --output json
+`, "sh", p.trident, image.path)
+	if err != nil {
+		return image, err
+	}
+	var said struct{ SHA384 string }
+	err = json.Unmarshal([]byte(made), &said)
+	image.sha384 = said.SHA384
+	return image, err
+})
+
+func anOSImage(t *testing.T) osImage {
+	t.Helper()
+	image, err := buildOSImage()
+	if err != nil {
+		t.Fatalf("build an image of an operating system: %v", err)
+	}
+	return image
+}
 
 func built(t *testing.T) programs {
 	t.Helper()
@@ -289,11 +358,16 @@ type host struct {
 	log         *bytes.Buffer
 }
 
-// newHost starts tridentd with more variables of the environment. The host trusts the
+// newHost starts tridentd, with more variables of the environment. The host trusts the
 // image of [programs].
 func newHost(n *network, env ...string) *host {
 	n.t.Helper()
-	h := &host{network: n, programs: built(n.t), dir: n.t.TempDir(), log: new(bytes.Buffer)}
+	dir, err := os.MkdirTemp("", "host-") // not so deep that a socket in there has too long a path
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	h := &host{network: n, programs: built(n.t), dir: dir, log: new(bytes.Buffer)}
 	h.socket = filepath.Join(h.dir, "s")
 	for from, to := range map[string]string{"/etc/os-release": "usr/lib/os-release", h.cert: "etc/trident/trust.d/trident.crt"} {
 		to = filepath.Join(h.dir, to)
@@ -380,6 +454,9 @@ func (d *door) hold(after int64) (held <-chan struct{}, release func()) {
 	open := d.open
 	return d.held, func() { close(open) }
 }
+
+// port returns ":" and the port that it listens on.
+func (d *door) port() string { return fmt.Sprintf(":%d", d.Addr().(*net.TCPAddr).Port) }
 
 // count returns how many connections have come since the last call.
 func (d *door) count() int {
