@@ -146,7 +146,13 @@ func (t *trialInside) end() {
 	if err := t.bus.Stop(t.Context(), t.rescuer()); err != nil {
 		t.Error(err)
 	}
-	if err := t.file.Close(t.id); err != nil && !errors.Is(err, rescue.ErrNone) {
+	err := t.file.Update(t.id, func(r *rescue.Record) error {
+		if r.Verdict == "" {
+			r.Verdict = rescue.Returned
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, rescue.ErrNone) {
 		t.Error(err)
 	}
 }
