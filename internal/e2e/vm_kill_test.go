@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/trident-project/trident/proto/client"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
@@ -54,10 +56,14 @@ func (g *guest) killedWhile(random *rand.Rand, name string) (kept bool) {
 		kills += fmt.Sprintf("sleep %.2f; ", 12*random.Float64())
 		kills += []string{"pkill -9 -x tridentd; ", "pkill -9 -x trident-rescue; ", "pkill -9 -x trident-rescue; pkill -9 -x tridentd; "}[random.IntN(3)]
 	}
-	g.sh("systemd-run --quiet --collect sh -c '" + kills + "true'")
+	g.sh("systemd-run --quiet --collect --unit=kills sh -c '" + kills + "true'")
 	ctx, cancel := context.WithTimeout(g.t.Context(), 6*time.Minute)
 	defer cancel()
-	op, err := g.api.Upgrade(ctx, client.Source{Path: "/share/" + name}, patient(), nil)
+	trial := patient()
+	if name == "crashes.raw" {
+		trial.Soak = durationpb.New(10 * time.Second) // it crashes after 5
+	}
+	op, err := g.api.Upgrade(ctx, client.Source{Path: "/share/" + name}, trial, nil)
 	detached := new(client.DetachedError)
 	if errors.As(err, &detached) {
 		g.sh("timeout 200 sh -c 'while test -e /var/lib/trident/unsettled; do sleep 0.2; done'")
@@ -70,6 +76,7 @@ func (g *guest) killedWhile(random *rand.Rand, name string) (kept bool) {
 	if err != nil || op == nil {
 		g.t.Fatalf("%s, killed by %q: %v", name, kills, err)
 	}
+	g.sh("timeout 120 sh -c 'while systemctl --quiet is-active kills.service; do sleep 0.2; done'")
 	g.sh("timeout 60 sh -c 'while pgrep -x trident-rescue; do sleep 0.2; done'") // looks once a second
 	good := name == "trident_2.0.0_x86-64.raw"
 	kept = op.Phase == operationsv1.Phase_PHASE_DONE

@@ -26,6 +26,7 @@ import (
 
 	"github.com/goreleaser/nfpm/v2"
 	"github.com/goreleaser/nfpm/v2/rpm"
+	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/linux/ddi"
 )
@@ -49,7 +50,11 @@ func New(ctx context.Context, dir string) (*Maker, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	out, err := m.script(ctx, nil, "packaging/keys")
+	var out string
+	err = m.exclusively(func() (err error) {
+		out, err = m.script(ctx, nil, "packaging/keys")
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -119,13 +124,40 @@ func (m *Maker) script(ctx context.Context, env []string, name string, args ...s
 	return strings.TrimSpace(string(out)), nil
 }
 
-// RPM makes the package of a version and returns its path.
-func (m *Maker) RPM(ctx context.Context, version string) (string, error) {
-	_, err := m.script(ctx, nil, "go", "run", "./packaging/build", "rpm", "-version", version, "-arch", runtime.GOARCH)
-	if err != nil {
-		return "", err
+// exclusively calls fn while no other build writes below dist, where all of them
+// share dist/stage. The targets of the Makefile take the same lock.
+func (m *Maker) exclusively(fn func() error) error {
+	dist := filepath.Join(m.root, "dist")
+	if err := os.MkdirAll(dist, 0o755); err != nil {
+		return err
 	}
-	return m.adopt(ctx, filepath.Join(m.root, "dist/rpm", version, "trident-"+version+"-1.x86_64.rpm"))
+	lock, err := os.OpenFile(filepath.Join(dist, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	for {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+		if err == nil {
+			return fn()
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("lock %s: %w", lock.Name(), err)
+		}
+	}
+}
+
+// RPM makes the package of a version and returns its path.
+func (m *Maker) RPM(ctx context.Context, version string) (path string, err error) {
+	err = m.exclusively(func() error {
+		_, err := m.script(ctx, nil, "go", "run", "./packaging/build", "rpm", "-version", version, "-arch", runtime.GOARCH)
+		if err != nil {
+			return err
+		}
+		path, err = m.adopt(ctx, filepath.Join(m.root, "dist/rpm", version, "trident-"+version+"-1.x86_64.rpm"))
+		return err
+	})
+	return path, err
 }
 
 // Service returns the package with the unit that commits at boot, of a version
@@ -135,7 +167,15 @@ func (m *Maker) Service(ctx context.Context, version string) (string, error) {
 }
 
 // Image makes the signed image of a good version as a release does.
-func (m *Maker) Image(ctx context.Context, version string) (string, error) {
+func (m *Maker) Image(ctx context.Context, version string) (path string, err error) {
+	err = m.exclusively(func() error {
+		path, err = m.image(ctx, version)
+		return err
+	})
+	return path, err
+}
+
+func (m *Maker) image(ctx context.Context, version string) (string, error) {
 	path, err := m.script(ctx, []string{"TRIDENT_KEEP_TREE=1"}, "packaging/sysext", version, runtime.GOARCH)
 	if err != nil {
 		return "", err
