@@ -14,8 +14,8 @@ func TestNoOtherBuildRunsWhileAPackageOrAnImageIsMade(t *testing.T) {
 		t.Skip("flock(1) is not here")
 	}
 	dir := t.TempDir()
-	script := "#!/bin/sh\nif flock --nonblock dist/.lock true; then touch alone; fi\necho a b\n"
-	for name, text := range map[string]string{"go.mod": "module x\n", "packaging/keys": script, "packaging/sysext": script} {
+	script := "#!/bin/sh\necho >>runs\nif flock --nonblock dist/.lock true; then touch alone; fi\necho a b\n"
+	for name, text := range map[string]string{"go.mod": "module x\n", "dist/.lock": "", "packaging/keys": script, "packaging/sysext": script} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -37,6 +37,9 @@ func TestNoOtherBuildRunsWhileAPackageOrAnImageIsMade(t *testing.T) {
 	m := &Maker{root: dir, dir: dir}
 	m.RPM(t.Context(), "1.0.0")
 	m.Image(t.Context(), "1.0.0")
+	if runs, err := os.ReadFile("runs"); err != nil || len(runs) != 3 {
+		t.Errorf("%d scripts ran, not 3: %v", len(runs), err)
+	}
 	if _, err := os.Stat("alone"); err == nil {
 		t.Error("a script ran while anybody could take dist/.lock")
 	}
