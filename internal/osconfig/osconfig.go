@@ -74,13 +74,32 @@ func Remove(root, name string) error {
 		}
 		return errors.Join(at.dir.Remove(at.name), at.dir.Sweep(at.name))
 	})
-	if _, dangling := errors.AsType[*inroot.DanglingError](err); dangling {
+	if leadsNowhere(err) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
 	return nil
+}
+
+// leadsNowhere reports whether a walk has failed because nothing can be at its end: a
+// link on the way leads to nothing, or something on the way is not a folder.
+func leadsNowhere(err error) bool {
+	_, dangling := errors.AsType[*inroot.DanglingError](err)
+	_, notFolder := errors.AsType[*inroot.NotFolderError](err)
+	return dangling || notFolder
+}
+
+// Resolve returns the place that a name leads to in the OS below root, with the links
+// on the way to its last folder followed. Folders that are missing are taken as they
+// are named.
+func Resolve(root, name string) (resolved string, err error) {
+	err = withPlace(root, name, func(at place) error {
+		resolved = path.Join(append(append([]string{"/", at.dir.Path()}, at.missing...), at.name)...)
+		return nil
+	})
+	return resolved, err
 }
 
 // Kept is what was at a place before it was changed.
@@ -188,7 +207,7 @@ func (k Kept) Restore(root, copied string) (err error) {
 		}
 		return k.restoreAt(at, old)
 	})
-	if _, dangling := errors.AsType[*inroot.DanglingError](err); dangling && k.Was == "nothing" {
+	if k.Was == "nothing" && leadsNowhere(err) {
 		return nil
 	}
 	if err == nil && k.Was == "nothing" {

@@ -225,3 +225,38 @@ func TestALargeFileIsRefused(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Whatever has come into the place of a folder on the way, where nothing was before there
+// is nothing to take back.
+func TestWhereAFolderHasBecomeAFileNothingIsRestoredOrRemoved(t *testing.T) {
+	root := tree(t, map[string]string{"etc/folder/": ""})
+	copied := filepath.Join(t.TempDir(), "copy")
+	var kept []Kept
+	for _, name := range []string{"/etc/folder/f", "/etc/missing/deep/f"} {
+		k, err := Keep(root, name, copied)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, k)
+	}
+	if err := os.Remove(filepath.Join(root, "etc/folder")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"etc/folder", "etc/missing"} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte("other"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := look(t, root)
+	for _, k := range kept {
+		if err := k.Restore(root, copied); err != nil {
+			t.Errorf("restore %s: %v", k.Name, err)
+		}
+		if err := Remove(root, k.Name); err != nil {
+			t.Errorf("remove %s: %v", k.Name, err)
+		}
+	}
+	if diff := cmp.Diff(before, look(t, root)); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -49,6 +49,9 @@ func (s *Service) checkFiles(_ context.Context, _ *opRun, w work) error {
 	if err != nil {
 		return err
 	}
+	if err := s.checkResolved(s.Root, w.change.Files.Write); err != nil {
+		return err
+	}
 	for _, name := range w.changed() {
 		err := osconfig.Check(s.Root, name)
 		if closed && inEtc(name) && errors.Is(err, unix.EROFS) { // see withEtc

@@ -88,7 +88,7 @@ func (st state) installable(c *hostconfig.Config) (*hostconfig.Config, error) {
 	} else if len(spec.Storage.Disks) == 0 {
 		return nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration has no disks"), "InvalidHostConfigurationDynamic")
 	}
-	return asked, nil
+	return asked, checkDestinations(asked)
 }
 
 func multiboot(c *hostconfig.Config) error {

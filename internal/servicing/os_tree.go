@@ -181,6 +181,9 @@ func (s osService) setUpOS(ctx context.Context, _ *osRun, c *hostconfig.Config, 
 }
 
 func (s osService) placeFiles(_ context.Context, r *osRun, c *hostconfig.Config, root string) error {
+	if err := s.checkResolved(root, c.Spec().OS.AdditionalFiles); err != nil {
+		return err
+	}
 	for _, f := range c.Spec().OS.AdditionalFiles {
 		mode, err := s.modeOf(f)
 		if err == nil {

@@ -96,7 +96,7 @@ func (st state) plan(c *hostconfig.Config) (plan, error) {
 	if p.change, err = hostconfig.Diff(p.runs, withPaths(asked, p.runs)); err != nil {
 		return plan{}, errkind.WithName(err, "MissingOsImage")
 	}
-	return p, nil
+	return p, checkDestinations(p.asked)
 }
 
 // reasons tells what a change is made for, as sentences.

@@ -43,6 +43,12 @@ type DanglingError struct{ Link string }
 
 func (e *DanglingError) Error() string { return e.Link + " is a link to nowhere" }
 
+// A NotFolderError says that something on the way is not a folder, so that nothing can
+// be below it.
+type NotFolderError struct{ Path string }
+
+func (e *NotFolderError) Error() string { return e.Path + " is not a folder" }
+
 // superuser is who may do in a tree what they like: root, and who owns the root
 // folder of the tree, since they can replace all that is in it.
 type superuser struct {
@@ -198,7 +204,7 @@ func (w *walk) run(todo []step, toFile bool) ([]step, error) {
 		case toFile && len(rest) == 0:
 			return todo, errors.Join(w.super.check(w.from, to), unix.Close(fd))
 		default:
-			err = errors.Join(errkind.Errorf(errkind.Precondition, "%s is not a folder", to.path), unix.Close(fd))
+			err = errors.Join(errkind.With(errkind.Precondition, &NotFolderError{to.path}), unix.Close(fd))
 		}
 		if err != nil {
 			return nil, err
