@@ -15,6 +15,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/linux/regfile"
+	"github.com/trident-project/trident/internal/rescue"
 	"github.com/trident-project/trident/internal/trust"
 )
 
@@ -60,7 +61,7 @@ func (s *Service) recordKept(i *image, at time.Time) error {
 		if err != nil {
 			return err
 		}
-		if err := atomicfile.Write(s.keptPath(v), append(data, '\n'), 0o600); err != nil {
+		if err := errors.Join(rescue.MakeRoom(s.keptPath(v)), atomicfile.Write(s.keptPath(v), append(data, '\n'), 0o600)); err != nil {
 			return fmt.Errorf("record image of trident %s: %w", v, err)
 		}
 		return nil
@@ -147,7 +148,15 @@ func (s *Service) checkWhole(ctx context.Context, v string) error {
 
 // removeImage takes an image out of the store, and its record.
 func (s *Service) removeImage(v string) error {
-	return errors.Join(atomicfile.Remove(s.imagePath(v)), atomicfile.Remove(s.keptPath(v)))
+	return errors.Join(discard(s.imagePath(v)), discard(s.keptPath(v)))
+}
+
+// discard deletes a file of the store. A folder that is in its place is put aside.
+func discard(path string) error {
+	if err := rescue.MakeRoom(path); err != nil {
+		return err
+	}
+	return atomicfile.Remove(path)
 }
 
 // fileState tells a file from what it was before somebody changed it.

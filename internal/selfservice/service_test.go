@@ -251,6 +251,29 @@ func TestAnImageThatWasDamagedInTheStoreIsNotActivated(t *testing.T) {
 	})
 }
 
+// A file system that was repaired can have a folder where a file was.
+func TestAFolderInThePlaceOfAnImageOrItsRecordIsPutAside(t *testing.T) {
+	shop := newWorkshop(t)
+	for _, name := range []string{"2.0.0.raw", "2.0.0.json", "20260101-000000-AAAAAA.part"} {
+		on(t, shop, func(t *testing.T, w *world) {
+			ctx := context.Background()
+			w.end(w.service().Stage(ctx, w.offer(shop.image(t, "2.0.0", healthy)), false))
+			path := filepath.Join(w.disk.root, rescue.Dir, name)
+			if err := errors.Join(os.RemoveAll(path), os.MkdirAll(filepath.Join(path, "lost"), 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			w.upgraded("2.0.0")
+			w.expect("2.0.0 of 1.0.0, back to base: 2.0.0*")
+			if fi, err := os.Lstat(path); err == nil && fi.IsDir() {
+				t.Errorf("%s is a folder still", name)
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), "."+name+".damaged", "lost")); err != nil {
+				t.Errorf("what was in the folder is gone: %v", err)
+			}
+		})
+	}
+}
+
 func TestRollbackLeadsToTheVersionBeforeAndThenToTheBase(t *testing.T) {
 	shop := newWorkshop(t)
 	on(t, shop, func(t *testing.T, w *world) {

@@ -265,7 +265,7 @@ func (s *Service) prune() error {
 	parts, err := filepath.Glob(filepath.Join(s.dir, "*.part*"))
 	errs = append(errs, err)
 	for _, p := range parts {
-		errs = append(errs, atomicfile.Remove(p))
+		errs = append(errs, discard(p))
 	}
 	return errors.Join(append(errs, s.pruneEvidence(), s.sweep())...)
 }
@@ -282,7 +282,7 @@ func (s *Service) pruneRecords() error {
 		}
 		errs = append(errs, atomicfile.Sweep(s.keptPath(v)))
 		if _, err := os.Lstat(s.imagePath(v)); errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, atomicfile.Remove(s.keptPath(v)))
+			errs = append(errs, discard(s.keptPath(v)))
 		}
 	}
 	return errors.Join(errs...)
