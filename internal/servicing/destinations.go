@@ -9,16 +9,15 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/osconfig"
-	"github.com/trident-project/trident/internal/rescue"
+	"github.com/trident-project/trident/internal/selfservice"
 )
 
 // ownPlaces are the folders and files in which Trident keeps what it needs to service a
 // host, besides its datastore. Other files of a configuration may be beside them.
-var ownPlaces = []string{
-	"/run/trident", "/var/lib/trident/self", "/var/lib/trident/servicing", "/var/lib/trident/extensions",
-	"/" + UnsettledMark, "/" + managementDir, "/" + rescue.Link, "/" + rescue.BootUnitPath, "/" + rescue.BootWantsPath,
+var ownPlaces = append([]string{
+	"/run/trident", "/var/lib/trident/servicing", "/var/lib/trident/extensions", "/" + UnsettledMark, "/" + managementDir,
 	unitDir + guardTimer, unitDir + guardService, guardLink,
-}
+}, selfservice.Places()...)
 
 // checkDestinations refuses a configuration whose additional files would overwrite what
 // Trident needs to undo the servicing, or of which one is to be in a folder that another
