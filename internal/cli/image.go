@@ -27,7 +27,7 @@ func newImageCommand(a *app) *cobra.Command {
 
 // imageSource says which image is to be looked at.
 type imageSource struct {
-	source   string // a file or a URL
+	source   string // a file or a URL; without the secrets of a URL once it was opened
 	sha384   string
 	relaxed  bool
 	authFile string
@@ -57,6 +57,7 @@ func (s *imageSource) open(ctx context.Context, a *app) (*cosi.Image, error) {
 		return nil, err
 	}
 	url := s.source
+	s.source = publicSource(url)
 	if !strings.Contains(url, "://") {
 		path, err := filepath.Abs(url)
 		if err != nil {

@@ -56,6 +56,27 @@ func web(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Setenv("WEB", s.URL)
 }
 
+func TestTheSecretsOfAURLAreNotShown(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string]string{
+		"debian.cosi":                             "debian.cosi",
+		"/a?b#c@d":                                "/a?b#c@d",
+		"http://ann:s3cret@h:1/a%20b?sig=x#y":     "http://h:1/a%20b",
+		"oci://ann:s3cret@h/a:1":                  "oci://h/a:1",
+		"ftp://ann:s3cret@h/a":                    "ftp://h/a",
+		"https://ann:s3cret@h:no port/debian.raw": "https://…",
+	} {
+		if got := publicSource(given); got != want {
+			t.Errorf("%s: %s, want %s", given, got, want)
+		}
+	}
+	for _, o := range []sourceOptions{{source: "ftp://ann:s3cret@h/a"}, {source: "https://ann:s3cret@h/a", onHost: true}} {
+		if _, _, err := o.open(); err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
 func TestPackagesAreReadInEveryForm(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -72,10 +73,10 @@ func (o *sourceOptions) open() (s client.Source, close func() error, err error) 
 	case isURL && slices.Contains([]string{"http", "https", "oci"}, strings.ToLower(scheme)):
 		s.URL = o.source
 		if o.onHost {
-			err = errkind.Errorf(errkind.Invalid, "%s is a URL, --on-host is for files", o.source)
+			err = errkind.Errorf(errkind.Invalid, "%s is a URL, --on-host is for files", publicSource(o.source))
 		}
 	case isURL:
-		err = errkind.Errorf(errkind.Invalid, "%s: images come from http, https and oci URLs and from files, not from %s", o.source, scheme)
+		err = errkind.Errorf(errkind.Invalid, "%s: images come from http, https and oci URLs and from files, not from %s", publicSource(o.source), scheme)
 	case o.onHost && !strings.HasPrefix(o.source, "/"):
 		err = errkind.Errorf(errkind.Invalid, "%s is not an absolute path; a file on the host needs one", o.source)
 	case o.onHost:
@@ -129,4 +130,18 @@ func (o *trialOptions) message() *client.Trial {
 		t.Deadline = durationpb.New(o.deadline)
 	}
 	return t
+}
+
+// publicSource returns a file or a URL as it may be shown: a URL without user, password,
+// query and fragment, which may be secrets.
+func publicSource(source string) string {
+	scheme, _, isURL := strings.Cut(source, "://")
+	if !isURL {
+		return source
+	}
+	u, err := url.Parse(source)
+	if err != nil {
+		return scheme + "://…"
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }

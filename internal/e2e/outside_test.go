@@ -318,12 +318,10 @@ func (n *network) listen(address string) net.Listener {
 func (n *network) start(address string, args ...string) (kill func()) {
 	n.t.Helper()
 	cmd := n.command(args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.WaitDelay = time.Second
-	runtime.LockOSThread() // its end would be the parent's death
-	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
 		n.t.Fatal(err)
 	}

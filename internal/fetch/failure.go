@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -100,7 +101,7 @@ func failure(u *url.URL, proxy string, h *handshake, err error) error {
 		return errkind.WithHint(proxyError(server, refused), proxyHint)
 	}
 	if cert, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return errkind.WithHint(errkind.Errorf(errkind.TLS, "connect to %s: the server's certificate is not accepted: %w", server, cert), certHint)
+		return errkind.WithHint(errkind.Errorf(errkind.TLS, "connect to %s: the server's certificate is not accepted: %w", server, cert), "%s", certificateHint(cert))
 	}
 	if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(plain.RecordHeader[:]) == "HTTP/" {
 		err := errkind.Errorf(errkind.TLS, "connect to %s: the server speaks http where https is asked for: %w", server, plain)
@@ -114,7 +115,22 @@ func failure(u *url.URL, proxy string, h *handshake, err error) error {
 		err := errkind.Errorf(errkind.Unavailable, "connect to %s: %w", server, err)
 		return errkind.WithHint(err, "Check the name of the host in the URL, and the DNS servers of this host.")
 	}
-	return retryError{error: fmt.Errorf("ask %s: %w", server, err), dial: isOp && broken.Op == "dial"}
+	err = fmt.Errorf("ask %s: %w", server, err)
+	if isOp && broken.Op == "proxyconnect" { // what net/http calls a failure to connect to the proxy
+		return retryError{error: errkind.WithHint(err, proxyHint), dial: true}
+	}
+	return retryError{error: err, dial: isOp && broken.Op == "dial"}
+}
+
+// certificateHint returns what a person can do about a certificate that is not accepted.
+func certificateHint(err error) string {
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return "Compare the clock of this host with the dates of the certificate. If the clock is right, the server needs a new certificate."
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return "Name the server in the URL as its certificate does, or give the server a certificate for this name."
+	}
+	return certHint
 }
 
 func proxyError(server string, refused connectRefused) error {

@@ -2,6 +2,8 @@ package fetch
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"io"
@@ -35,6 +37,8 @@ func TestOnlyWhatCanChangeIsTriedAgain(t *testing.T) {
 		tr.Proxy = http.ProxyURL(u)
 		return tr
 	}
+	absent := newTransport()
+	absent.Proxy = http.ProxyURL(&url.URL{Scheme: "http", User: url.UserPassword("me", "hush"), Host: closed.Addr().String()})
 	lookup := func(err *net.DNSError) *http.Transport {
 		tr := newTransport()
 		tr.DialContext = func(context.Context, string, string) (net.Conn, error) {
@@ -57,6 +61,8 @@ func TestOnlyWhatCanChangeIsTriedAgain(t *testing.T) {
 		"a proxy that wants a login":   {"https://far.example/x", proxy(407), errkind.Denied, "refuses the connection: 407", 0},
 		"a proxy without tunnels":      {"https://far.example/x", proxy(501), errkind.Unavailable, "refuses the connection: 501", 0},
 		"a proxy whose way is closed":  {"https://far.example/x", proxy(502), errkind.Unavailable, "given up after 4 tries", 3},
+		"a proxy that is not there":    {"https://far.example/x", absent, errkind.Unavailable, "given up after 4 tries", 3},
+		"no proxy there, for http":     {"http://far.example/x", absent, errkind.Unavailable, "given up after 4 tries", 3},
 		"a proxy that says no by http": {"http://far.example/x", proxy(403), errkind.Denied, "answered 403", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -80,8 +86,32 @@ func TestOnlyWhatCanChangeIsTriedAgain(t *testing.T) {
 				if !strings.Contains(err.Error(), "proxy http://127.0.0.1:") || strings.Contains(err.Error()+errkind.Hint(err), "hush") {
 					t.Errorf("the proxy is not named, or its password is: %v", err)
 				}
+				if errkind.Hint(err) == "" {
+					t.Errorf("no hint: %v", err)
+				}
 			}
 		})
+	}
+}
+
+func TestTheHintOfACertificateIsAboutItsFault(t *testing.T) {
+	hints := map[string]bool{}
+	for name, cause := range map[string]error{
+		"of nobody known":       x509.UnknownAuthorityError{},
+		"expired":               x509.CertificateInvalidError{Reason: x509.Expired},
+		"of another server":     x509.HostnameError{Certificate: &x509.Certificate{}, Host: "h"},
+		"not one of a server's": x509.CertificateInvalidError{Reason: x509.IncompatibleUsage},
+	} {
+		err := failure(&url.URL{Host: "h"}, "", &handshake{}, &tls.CertificateVerificationError{Err: cause})
+		wantKind(t, err, errkind.TLS, "not accepted")
+		private := strings.Contains(errkind.Hint(err), "ca.d")
+		if want := !strings.HasPrefix(name, "expired") && !strings.HasPrefix(name, "of another"); private != want {
+			t.Errorf("%s: hint %q", name, errkind.Hint(err))
+		}
+		hints[errkind.Hint(err)] = true
+	}
+	if len(hints) != 3 {
+		t.Errorf("hints: %v", hints)
 	}
 }
 
