@@ -3,10 +3,21 @@
 package e2e_test
 
 import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 // hosts are the names that all networks here have.
@@ -77,7 +88,8 @@ Redirect 302 /moved http://other.example
 	Require all denied
 </Location>
 `},
-			run:     []string{"apache2ctl", "-D", "FOREGROUND"},
+			// As apache2ctl does, but that the program which is killed is the server itself.
+			run:     []string{"sh", "-c", `. /etc/apache2/envvars; mkdir -p $APACHE_RUN_DIR $APACHE_LOCK_DIR; rm -f $APACHE_PID_FILE; exec apache2 -D FOREGROUND`},
 			folders: []string{"", "noranges", "gzip", "moved", "auth", "html", "forbidden", "page"},
 		},
 		{
@@ -227,7 +239,7 @@ func TestAServerThatNeverServesIsGivenUp(t *testing.T) {
 	}
 }
 
-// interrupt has the server of the next connection die once that many bytes have come
+// interrupt has the server of the next connection with so long an answer die once that many bytes have come
 // from it, and come back, while f runs.
 func (d *door) interrupt(after int64, again, f func()) {
 	held, release := d.hold(after)
@@ -295,4 +307,111 @@ func (h *host) authorised(base string) {
 	if strings.Contains(h.log.String(), "s3cret") {
 		h.t.Error("the log has the password")
 	}
+}
+
+// registryPasswords is what Debian's configuration names a folder for.
+const registryPasswords = "/etc/docker/registry/htpasswd"
+
+func TestImagesComeFromARegistryThatWantsAPassword(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t, hosts...)
+	hash, err := bcrypt.GenerateFromPassword([]byte("s3cret"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.write(registryPasswords, "ann:"+string(hash)+"\n")
+	n.sh("sed -i 's|path: /etc/docker/registry$|path: " + registryPasswords + "|' /etc/docker/registry/config.yml; mkdir -p /var/lib/docker-registry")
+	serve := []string{"docker-registry", "serve", "/etc/docker/registry/config.yml"}
+	kill := n.start("127.0.0.1:5000", serve...)
+	n.push("os/trident", "2.0.0", built(t).image)
+	n.push("os/debian", "13", anOSImage(t).path)
+	d := newDoor(n, "127.0.0.1:5000")
+	auths := func(password string) string {
+		login := base64.StdEncoding.EncodeToString([]byte("ann:" + password))
+		return fmt.Sprintf(`{"auths": {"127.0.0.1%s": {"auth": %q}}}`, d.port(), login)
+	}
+	h := newHost(n)
+	base := "oci://127.0.0.1" + d.port() + "/os/"
+	for _, c := range []struct {
+		name, password, tag string
+		want                verdict
+	}{
+		{"no password", "", "2.0.0", verdict{2, "401", 2}},
+		{"a wrong one", "wrong", "2.0.0", verdict{2, "401", 3}},
+		{"no such tag", "s3cret", "3.0.0", verdict{2, "404", 3}},
+		{"the right one", "s3cret", "2.0.0", good},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := h.with(t)
+			args := []string{"image", "inspect"}
+			if c.password != "" {
+				n.write("/etc/auth.json", auths(c.password))
+				if err := os.WriteFile(filepath.Join(h.dir, "etc/trident/registry-auth.json"), []byte(auths(c.password)), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				args = append(args, "--auth-file", "/etc/auth.json")
+			}
+			d.count()
+			r := h.run("self", "stage", base+"trident:"+c.tag)
+			c.want.check(t, "self stage", r, d.count())
+			if r.code == 0 {
+				h.run("self", "remove", outsideNext)
+			}
+			r = h.tool(nil, append(args, strings.Replace(base+"debian:"+c.tag, "2.0.0", "13", 1))...)
+			c.want.check(t, "image inspect", r, d.count())
+		})
+	}
+	t.Run("that is killed in the middle", func(t *testing.T) {
+		h := h.with(t)
+		// The requests before that of the image have answers shorter than this.
+		d.interrupt(20<<20, func() { kill(); kill = h.start("127.0.0.1:5000", serve...) }, func() {
+			if r := h.run("self", "stage", base+"trident:2.0.0"); r.code != 0 {
+				t.Error(r)
+			}
+		})
+	})
+}
+
+// push makes a file the one layer of an artifact, as oras does.
+func (n *network) push(name, tag, path string) {
+	n.t.Helper()
+	client := http.Client{Transport: &http.Transport{DialContext: func(_ context.Context, _, address string) (net.Conn, error) { return n.dial(address) }}}
+	send := func(method, to, kind string, data []byte, want int) http.Header {
+		n.t.Helper()
+		req, err := http.NewRequestWithContext(n.t.Context(), method, to, bytes.NewReader(data))
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", kind)
+		req.SetBasicAuth("ann", "s3cret")
+		resp, err := client.Do(req)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != want {
+			n.t.Fatalf("%s %s: %s", method, to, resp.Status)
+		}
+		return resp.Header
+	}
+	api := "http://127.0.0.1:5000/v2/" + name + "/"
+	blob := func(kind string, data []byte) map[string]any {
+		digest := fmt.Sprintf("sha256:%x", sha256.Sum256(data))
+		to := send("POST", api+"blobs/uploads/", "", nil, http.StatusAccepted).Get("Location")
+		send("PUT", to+"&digest="+digest, "application/octet-stream", data, http.StatusCreated)
+		return map[string]any{"mediaType": kind, "digest": digest, "size": len(data)}
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	manifest, err := json.Marshal(map[string]any{
+		"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+		"config": blob("application/vnd.oci.empty.v1+json", []byte("{}")),
+		"layers": []any{blob("application/vnd.oci.image.layer.v1.tar", content)},
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	send("PUT", api+"manifests/"+tag, "application/vnd.oci.image.manifest.v1+json", manifest, http.StatusCreated)
 }

@@ -443,14 +443,23 @@ func newDoor(n *network, to string) *door {
 	return d
 }
 
-// hold has the next connection stop once that many bytes of its answer have passed. The
-// channel is closed by then; calling the function lets the rest through, if there is any.
+// hold has the next connection stop once that many bytes of its answer have passed, if it
+// has so many. The channel is closed by then; calling the function lets the rest through.
 func (d *door) hold(after int64) (held <-chan struct{}, release func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.after, d.held, d.open = after, make(chan struct{}), make(chan struct{})
 	open := d.open
 	return d.held, func() { close(open) }
+}
+
+// take ends hold for all connections but one.
+func (d *door) take() (held, open chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	held, open = d.held, d.open
+	d.after, d.held, d.open = 0, nil, nil
+	return held, open
 }
 
 // port returns ":" and the port that it listens on.
@@ -468,8 +477,7 @@ func (d *door) count() int {
 func (d *door) pass(n *network, outside net.Conn, to string) {
 	d.mu.Lock()
 	d.conns++
-	after, held, open := d.after, d.held, d.open
-	d.after, d.held, d.open = 0, nil, nil
+	after := d.after
 	d.mu.Unlock()
 	defer outside.Close()
 	inside, err := n.dial(to)
@@ -481,12 +489,13 @@ func (d *door) pass(n *network, outside net.Conn, to string) {
 		_, _ = io.Copy(inside, outside)
 		_ = inside.(*net.TCPConn).CloseWrite()
 	}()
-	if held != nil {
-		_, err := io.CopyN(outside, inside, after)
-		close(held)
-		<-open
-		if err != nil {
+	if after > 0 {
+		if _, err := io.CopyN(outside, inside, after); err != nil {
 			return
+		}
+		if held, open := d.take(); held != nil {
+			close(held)
+			<-open
 		}
 	}
 	_, _ = io.Copy(outside, inside)
