@@ -280,7 +280,7 @@ func (g *guest) refusesBesideBroken() {
 		g.refuses(refusal{
 			name: "beside " + broken.name, args: []string{"--on-host", "/share/trident_2.1.0.raw", "--allow-read-only-usr"},
 			kind: errkind.Precondition, code: 2,
-			want: fmt.Sprintf("probe: extension vendor-%s (%s) keeps systemd-sysext from merging any: it %s", broken.name, path, broken.fault),
+			want: fmt.Sprintf("fetch: extension vendor-%s (%s) keeps systemd-sysext from merging any: it %s", broken.name, path, broken.fault),
 			hint: "repair or remove " + path + "; nothing was changed",
 		})
 		// It is no false alarm: systemd would not have merged anything.
@@ -301,7 +301,7 @@ func TestAWritableUsrIsNotTakenFromThePackageManagerUnasked(t *testing.T) {
 	g.sh("touch /usr/writable && rm /usr/writable")
 	g.refuses(refusal{
 		name: "writable /usr", args: []string{g.candidate("usr", product.Change{})}, kind: errkind.Precondition, code: 2,
-		want: "probe: /usr is writable, and would be read-only as long as an extension is merged: the package manager could not write it",
+		want: "fetch: /usr is writable, and would be read-only as long as an extension is merged: the package manager could not write it",
 		hint: "if that is what you want, allow it with --allow-read-only-usr; or upgrade the package instead",
 	})
 	g.runs(base)

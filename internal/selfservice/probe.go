@@ -24,13 +24,8 @@ const probeTime = 30 * time.Second
 // probe runs the candidate once, outside of the overlay and on a copy of the
 // datastore, before anything has changed; and asks whether this host can take it.
 func (s *Service) probe(ctx context.Context, r *opRun) error {
-	if err := s.checkStore(); err != nil {
+	if err := s.checkHost(r.State); err != nil {
 		return err
-	}
-	if !r.State.StageOnly {
-		if err := s.canMerge(r.State); err != nil {
-			return err
-		}
 	}
 	if r.State.Base { // it has run here before
 		return nil
@@ -113,6 +108,16 @@ func extract(i *image, path string) (err error) {
 
 func (s *Service) cleanProbe(context.Context, *opRun) error {
 	return s.touch("clean probe", func() error { return os.RemoveAll(filepath.Join(s.dir, probeDir)) })
+}
+
+// checkHost reports what about the host, whatever the image, keeps the operation from
+// its end. The step fetch asks before anything is fetched, and the step probe because
+// an operation may begin after fetch, and the host may have changed.
+func (s *Service) checkHost(r record) error {
+	if err := s.checkStore(); err != nil || r.StageOnly {
+		return err
+	}
+	return s.canMerge(r)
 }
 
 // canMerge asks whether a refresh would work, and would be welcome.

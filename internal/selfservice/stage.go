@@ -81,7 +81,7 @@ func (s *Service) fetch(ctx context.Context, r *opRun) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("make store: %w", err)
 	}
-	if err := s.checkStore(); err != nil {
+	if err := s.checkHost(r.State); err != nil {
 		return err
 	}
 	src := fetch.Source{URL: r.State.Source.URL, SHA256: r.State.Source.SHA256, UploadSize: r.State.Source.UploadSize}
