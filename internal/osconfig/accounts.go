@@ -28,7 +28,7 @@ func readAccounts(root string) (*accounts, error) {
 		if err != nil {
 			return nil, err
 		}
-		if f.must && !d.isThere {
+		if f.must && !d.exists {
 			return nil, errkind.Errorf(errkind.Precondition, "the image has no %s", f.name)
 		}
 		*f.to = d
@@ -50,23 +50,23 @@ func (a *accounts) gid(name string) (uint32, bool) {
 	return 0, false
 }
 
-// enter writes the user into the files, in memory.
-func (a *accounts) enter(u hostconfig.User, p account) error {
+// putUser writes the user into the files, in memory.
+func (a *accounts) putUser(u hostconfig.User, p account) error {
 	line := p.old
 	if line == nil {
 		line = []string{p.name, "x", "", "", "", "", ""}
 	}
 	line = slices.Clone(line)
 	line[2], line[3], line[5], line[6] = fmt.Sprint(p.uid), fmt.Sprint(p.gid), p.home, p.shell
-	if !a.shadow.isThere {
-		line[1] = locked(unshadowed(line[1]))
+	if !a.shadow.exists {
+		line[1] = withLock(ownPassword(line[1]))
 	} else if err := a.lock(p.name, &line[1]); err != nil {
 		return err
 	}
 	a.passwd.set(line)
 	if p.group != "" {
 		a.group.set([]string{p.group, "x", fmt.Sprint(p.gid), ""})
-		if a.gshadow.isThere {
+		if a.gshadow.exists {
 			a.gshadow.set([]string{p.group, "!", "", ""})
 		}
 	}
@@ -87,22 +87,22 @@ func (a *accounts) lock(name string, inPasswd *string) error {
 		return err
 	}
 	if line == nil {
-		line = []string{name, unshadowed(*inPasswd), "", "", "", "", "", "", ""}
+		line = []string{name, ownPassword(*inPasswd), "", "", "", "", "", "", ""}
 	}
-	line[1], *inPasswd = locked(line[1]), "x"
+	line[1], *inPasswd = withLock(line[1]), "x"
 	a.shadow.set(line)
 	return nil
 }
 
-// unshadowed is what the password field of passwd has beside a mark for shadow.
-func unshadowed(password string) string {
+// ownPassword is what the password field of passwd has beside a mark for shadow.
+func ownPassword(password string) string {
 	if password == "x" {
 		return ""
 	}
 	return password
 }
 
-func locked(password string) string {
+func withLock(password string) string {
 	if strings.HasPrefix(password, "!") || strings.HasPrefix(password, "*") {
 		return password
 	}

@@ -40,7 +40,7 @@ func Carry(old, new string, carryHostname bool) error {
 	if now, err := inroot.FS(new).ReadFile(hostnameFile[1:], maxIdentity); err == nil && string(now) == string(name) {
 		return nil
 	}
-	if err := Write(new, hostnameFile, 0o644, text(string(name))); err != nil {
+	if err := Write(new, hostnameFile, 0o644, writerOf(string(name))); err != nil {
 		return fmt.Errorf("carry the hostname over: %w", readOnly("the hostname", err))
 	}
 	return nil
@@ -63,7 +63,7 @@ func carryMachineID(old, new string) error {
 	if now, _, err := readMachineID(new); err == nil && now == id {
 		return nil
 	}
-	return Write(new, machineIDFile, 0o444, text(id+"\n"))
+	return Write(new, machineIDFile, 0o444, writerOf(id+"\n"))
 }
 
 // ResetMachineID takes the machine ID out of a tree that several hosts are made
@@ -75,7 +75,7 @@ func carryMachineID(old, new string) error {
 func ResetMachineID(root string) error {
 	_, state, err := readMachineID(root)
 	if err == nil && (state == idReal || state == idBroken) {
-		err = Write(root, machineIDFile, 0o444, text(""))
+		err = Write(root, machineIDFile, 0o444, writerOf(""))
 	}
 	if err == nil {
 		err = removeDBusID(root)

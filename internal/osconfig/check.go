@@ -22,7 +22,7 @@ func CheckOS(os *hostconfig.OS, sealedCommandLine bool) error {
 
 func commandLineError(args []string, sealed bool) error {
 	const at = "os.kernelCommandLine.extraCommandLine"
-	list := brief(strings.Join(args, " "))
+	list := shorten(strings.Join(args, " "))
 	if !sealed {
 		return errkind.WithHint(errkind.Errorf(errkind.Unsupported, "%s: this version of Trident cannot add arguments to the command line of the kernel (%s)", at, list),
 			"Build the arguments into the image.")
@@ -47,12 +47,12 @@ const (
 )
 
 // made says whether s has that many bytes, all of them from a set.
-func made(s string, least, most int, of string) bool {
+func consistsOf(s string, least, most int, of string) bool {
 	return len(s) >= least && len(s) <= most && strings.Trim(s, of) == ""
 }
 
-// brief bounds what is shown of a value.
-func brief(s string) string {
+// shorten bounds what is shown of a value.
+func shorten(s string) string {
 	const limit = 100
 	if len(s) <= limit {
 		return s

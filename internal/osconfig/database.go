@@ -12,10 +12,10 @@ import (
 // colons divide, the first of which is the name. Lines that are not changed stay
 // byte for byte, also those that make no sense.
 type database struct {
-	name    string // /etc/passwd
-	fields  int    // of a line
-	isThere bool
-	lines   []string
+	name   string // /etc/passwd
+	fields int    // of a line
+	exists bool
+	lines  []string
 }
 
 // Numbers of fields of a line (passwd(5), shadow(5), group(5), gshadow(5)).
@@ -31,7 +31,7 @@ func readDatabase(root, name string, fields int) (*database, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &database{name, fields, was.isThere(), lines(was.text)}, was.close()
+	return &database{name, fields, was.exists(), lines(was.text)}, was.close()
 }
 
 func (d *database) text() string { return strings.Join(d.lines, "") }
@@ -96,9 +96,9 @@ func (d *database) ids() map[uint32]string {
 // idRange is where new numbers come from, both ends included.
 type idRange struct{ least, most uint32 }
 
-// free is the number after the highest in use, as useradd(8) takes it, or the
+// next is the number after the highest in use, as useradd(8) takes it, or the
 // lowest free one where there is none.
-func (r idRange) free(used func(uint32) bool, all []uint32) (uint32, bool) {
+func (r idRange) next(used func(uint32) bool, all []uint32) (uint32, bool) {
 	next := uint64(r.least)
 	for _, id := range all {
 		if id >= r.least && id <= r.most {
@@ -116,7 +116,7 @@ func (r idRange) free(used func(uint32) bool, all []uint32) (uint32, bool) {
 	return 0, false
 }
 
-func (r idRange) has(id uint32) bool { return id >= r.least && id <= r.most }
+func (r idRange) contains(id uint32) bool { return id >= r.least && id <= r.most }
 
 // withMember adds a name to a list that commas divide.
 func withMember(list, name string) string {

@@ -57,11 +57,11 @@ func TestANumberIsTheOneAfterTheHighest(t *testing.T) {
 		{[]uint32{12, 11}, 10, true}, {[]uint32{10, 11, 12}, 0, false},
 	} {
 		used := func(id uint32) bool { return slices.Contains(test.all, id) }
-		if got, ok := (idRange{10, 12}).free(used, test.all); got != test.want || ok != test.ok {
+		if got, ok := (idRange{10, 12}).next(used, test.all); got != test.want || ok != test.ok {
 			t.Errorf("%v: %d, %t", test.all, got, ok)
 		}
 	}
-	if got, ok := (idRange{1, ^uint32(0)}).free(func(uint32) bool { return true }, []uint32{^uint32(0) - 1}); got != ^uint32(0) || !ok {
+	if got, ok := (idRange{1, ^uint32(0)}).next(func(uint32) bool { return true }, []uint32{^uint32(0) - 1}); got != ^uint32(0) || !ok {
 		t.Errorf("at the end of all numbers: %d, %t", got, ok)
 	}
 }

@@ -37,14 +37,14 @@ func readDefaults(root string) (defaults, error) {
 		return defaults{}, err
 	}
 	d := defaults{
-		uids:     idRange{number(login["UID_MIN"], 1000), number(login["UID_MAX"], 60000)},
-		gids:     idRange{number(login["GID_MIN"], 1000), number(login["GID_MAX"], 60000)},
+		uids:     idRange{parseNumber(login["UID_MIN"], 1000), parseNumber(login["UID_MAX"], 60000)},
+		gids:     idRange{parseNumber(login["GID_MIN"], 1000), parseNumber(login["GID_MAX"], 60000)},
 		ownGroup: login["USERGROUPS_ENAB"] != "no",
-		group:    or(useradd["GROUP"], "100"),
-		homes:    or(useradd["HOME"], "/home"),
+		group:    orDefault(useradd["GROUP"], "100"),
+		homes:    orDefault(useradd["HOME"], "/home"),
 		homeMode: 0o700,
-		shell:    or(useradd["SHELL"], "/bin/sh"),
-		skeleton: or(useradd["SKEL"], "/etc/skel"),
+		shell:    orDefault(useradd["SHELL"], "/bin/sh"),
+		skeleton: orDefault(useradd["SKEL"], "/etc/skel"),
 	}
 	if mode, err := strconv.ParseUint(login["HOME_MODE"], 8, 32); err == nil && mode <= 0o777 {
 		d.homeMode = fs.FileMode(mode)
@@ -72,14 +72,14 @@ func readSettings(root, name string) (map[string]string, error) {
 	return out, nil
 }
 
-func number(s string, otherwise uint32) uint32 {
+func parseNumber(s string, otherwise uint32) uint32 {
 	if n, err := strconv.ParseUint(s, 0, 32); err == nil {
 		return uint32(n)
 	}
 	return otherwise
 }
 
-func or(s, otherwise string) string {
+func orDefault(s, otherwise string) string {
 	if s == "" {
 		return otherwise
 	}

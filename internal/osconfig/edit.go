@@ -29,7 +29,7 @@ type original struct {
 
 const labelName = "security.selinux"
 
-func (o original) isThere() bool { return o.dir != nil }
+func (o original) exists() bool { return o.dir != nil }
 
 func (o original) close() error {
 	if o.dir == nil {
@@ -112,15 +112,15 @@ func (s setup) edit(name string, mode fs.FileMode, change func(old string) (stri
 		return nil
 	}
 	return s.touch("write "+name, func() error {
-		if !o.isThere() {
-			return Write(s.root, name, mode, text(now))
+		if !o.exists() {
+			return Write(s.root, name, mode, writerOf(now))
 		}
 		return o.replace(now)
 	})
 }
 
-// isThere says whether a file or folder is in the tree.
-func isThere(root, name string) (bool, error) {
+// exists says whether a file or folder is in the tree.
+func exists(root, name string) (bool, error) {
 	_, err := inroot.FS(root).Stat(strings.TrimPrefix(name, "/"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

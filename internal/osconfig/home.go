@@ -39,7 +39,7 @@ func (s setup) makeHome(p account, defs defaults) error {
 	}
 	err := s.touch("make home "+p.home, func() error {
 		return withPlace(s.root, p.home, func(at place) error {
-			return at.within(func(dir *inroot.Dir) error { return s.makeHomeIn(dir, at.name, p, defs) })
+			return at.inFolder(func(dir *inroot.Dir) error { return s.makeHomeIn(dir, at.name, p, defs) })
 		})
 	})
 	if err != nil {

@@ -27,7 +27,7 @@ func (s setup) modules(_ context.Context, o *hostconfig.OS) error {
 	if len(o.Modules) == 0 {
 		return nil
 	}
-	if err := s.blocked(o.Modules); err != nil {
+	if err := s.checkNotDisabled(o.Modules); err != nil {
 		return err
 	}
 	for _, file := range []struct {
@@ -47,8 +47,8 @@ func (s setup) modules(_ context.Context, o *hostconfig.OS) error {
 	return nil
 }
 
-// blocked refuses what would be disabled all the same, by a file that is not ours.
-func (s setup) blocked(modules []hostconfig.Module) error {
+// checkNotDisabled refuses what would be disabled all the same, by a file that is not ours.
+func (s setup) checkNotDisabled(modules []hostconfig.Module) error {
 	tree := inroot.FS(s.root)
 	files, err := tree.DropIns(".conf", "etc/modprobe.d", "run/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d")
 	if err != nil {
@@ -91,11 +91,11 @@ func disables(line, module string) bool {
 }
 
 func loadText(old string, m hostconfig.Module) string {
-	isIt := func(line string) bool { return sameModule(strings.TrimSpace(line), m.Name) }
+	isModule := func(line string) bool { return sameModule(strings.TrimSpace(line), m.Name) }
 	switch {
 	case m.LoadMode == hostconfig.LoadDisable:
-		return strings.Join(slices.DeleteFunc(lines(old), isIt), "")
-	case m.LoadMode == hostconfig.LoadAlways && !slices.ContainsFunc(lines(old), isIt):
+		return strings.Join(slices.DeleteFunc(lines(old), isModule), "")
+	case m.LoadMode == hostconfig.LoadAlways && !slices.ContainsFunc(lines(old), isModule):
 		return withLine(old, m.Name)
 	}
 	return old
@@ -127,7 +127,7 @@ func optionsText(old string, m hostconfig.Module) string {
 	}
 	line := "options " + m.Name
 	for _, key := range slices.Sorted(maps.Keys(m.Options)) {
-		line += " " + option(key, m.Options[key])
+		line += " " + optionWord(key, m.Options[key])
 	}
 	all := lines(old)
 	if slices.ContainsFunc(all, func(l string) bool { return strings.TrimSpace(l) == line }) {
@@ -152,7 +152,7 @@ func optionsText(old string, m hostconfig.Module) string {
 	return withLine(now.String(), line)
 }
 
-func option(key, value string) string {
+func optionWord(key, value string) string {
 	if strings.ContainsAny(value, " \t") {
 		value = `"` + value + `"`
 	}

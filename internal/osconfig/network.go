@@ -35,12 +35,12 @@ func WriteNetwork(root string, n hostconfig.Netplan) error {
 		return err
 	}
 	if HasCloudInit(root) {
-		if err := Write(root, CloudInit, 0o644, text(cloudInitText)); err != nil {
+		if err := Write(root, CloudInit, 0o644, writerOf(cloudInitText)); err != nil {
 			return err
 		}
 	}
 	// It may have the secrets of a wireless network in it.
-	return Write(root, Netplan, 0o600, text(string(data)))
+	return Write(root, Netplan, 0o600, writerOf(string(data)))
 }
 
 // NetplanText is a network as a file of netplan.
@@ -58,7 +58,7 @@ func HasCloudInit(root string) bool {
 	return err == nil && info.IsDir()
 }
 
-func text(s string) func(io.Writer) error {
+func writerOf(s string) func(io.Writer) error {
 	return func(w io.Writer) error {
 		_, err := io.WriteString(w, s)
 		return err

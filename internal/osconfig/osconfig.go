@@ -201,7 +201,7 @@ func (k Kept) Restore(root, copied string) (err error) {
 	err = withPlace(root, k.Name, func(at place) error {
 		foreign = foreign || at.dir.IsForeign()
 		if foreign && k.Folder != nil && k.Missing == 0 {
-			if err := k.Folder.is(at); err != nil {
+			if err := k.Folder.checkIs(at); err != nil {
 				return err
 			}
 		}

@@ -96,7 +96,7 @@ func TestAFileIsWrittenWhereTheOSWouldFindIt(t *testing.T) {
 	for name, where := range map[string]string{
 		"/etc/f": "etc/f", "etc/g": "etc/g", "/etc/link": "etc/link", "/abs/h": "etc/h", "/up/i": "i", "/etc/../j": "j", "/new/a/k": "new/a/k",
 	} {
-		if err := errors.Join(Check(root, name), Write(root, name, 0o664, text(name))); err != nil {
+		if err := errors.Join(Check(root, name), Write(root, name, 0o664, writerOf(name))); err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
@@ -104,7 +104,7 @@ func TestAFileIsWrittenWhereTheOSWouldFindIt(t *testing.T) {
 			t.Errorf("%s: at %s is %q", name, where, got)
 		}
 	}
-	if err := Write(root, "/out/f", 0o644, text("x")); err == nil {
+	if err := Write(root, "/out/f", 0o644, writerOf("x")); err == nil {
 		t.Error("a link to a folder that is not in the tree was followed")
 	}
 	if names, _ := os.ReadDir(outside); len(names) > 0 {
@@ -116,7 +116,7 @@ func TestWhatIsNoFileIsLeftAlone(t *testing.T) {
 	root := tree(t, map[string]string{"etc/folder/": "", "etc/f": "x", "etc/dangling": "->nowhere"})
 	for _, name := range []string{"/etc/folder", "/", "/etc/f/g"} {
 		for what, err := range map[string]error{
-			"check": Check(root, name), "write": Write(root, name, 0o644, text("x")), "remove": Remove(root, name),
+			"check": Check(root, name), "write": Write(root, name, 0o644, writerOf("x")), "remove": Remove(root, name),
 		} {
 			if err == nil && !(what == "remove" && name == "/etc/f/g") {
 				t.Errorf("%s %s: no error", what, name)
@@ -126,7 +126,7 @@ func TestWhatIsNoFileIsLeftAlone(t *testing.T) {
 			t.Errorf("keep %s: no error", name)
 		}
 	}
-	if err := Write(root, "/etc/dangling/f", 0o644, text("x")); errkind.Of(err) != errkind.Precondition {
+	if err := Write(root, "/etc/dangling/f", 0o644, writerOf("x")); errkind.Of(err) != errkind.Precondition {
 		t.Errorf("below a link to nowhere: %v", err)
 	}
 	if err := errors.Join(Remove(root, "/etc/nothing"), Remove(root, "/no/folder/f")); err != nil {
@@ -152,7 +152,7 @@ func TestWhatWasKeptComesBack(t *testing.T) {
 		kept = append(kept, k)
 	}
 	for _, name := range names {
-		if err := Write(root, name, 0o600, text("new")); err != nil {
+		if err := Write(root, name, 0o600, writerOf("new")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -177,7 +177,7 @@ func TestAFolderThatSomebodyUsesStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(Write(root, "/etc/a/b/c", 0o644, text("x")), Write(root, "/etc/a/other", 0o644, text("x")), k.Restore(root, "")); err != nil {
+	if err := errors.Join(Write(root, "/etc/a/b/c", 0o644, writerOf("x")), Write(root, "/etc/a/other", 0o644, writerOf("x")), k.Restore(root, "")); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{"etc": "folder", "etc/a": "folder", "etc/a/other": "-rw-r--r-- x"}

@@ -48,8 +48,8 @@ func (p place) occupant() (fs.FileInfo, error) {
 	return info, nil
 }
 
-// within gives use the folder of the place, after the missing ones are made.
-func (p place) within(use func(dir *inroot.Dir) error) error {
+// inFolder gives use the folder of the place, after the missing ones are made.
+func (p place) inFolder(use func(dir *inroot.Dir) error) error {
 	if len(p.missing) == 0 {
 		return use(p.dir)
 	}
@@ -57,7 +57,7 @@ func (p place) within(use func(dir *inroot.Dir) error) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(place{dir, p.missing[1:], p.name}.within(use), dir.Close())
+	return errors.Join(place{dir, p.missing[1:], p.name}.inFolder(use), dir.Close())
 }
 
 // replace makes a file at the place, or replaces a file or a link there.
@@ -65,7 +65,7 @@ func (p place) replace(mode fs.FileMode, fill func(*os.File) error) error {
 	if _, err := p.occupant(); err != nil {
 		return err
 	}
-	return p.within(func(dir *inroot.Dir) error {
+	return p.inFolder(func(dir *inroot.Dir) error {
 		if err := dir.Sweep(p.name); err != nil {
 			return err
 		}
@@ -78,7 +78,7 @@ func (p place) link(target string, uid, gid int) error {
 	if _, err := p.occupant(); err != nil {
 		return err
 	}
-	return p.within(func(dir *inroot.Dir) error {
+	return p.inFolder(func(dir *inroot.Dir) error {
 		if err := dir.Sweep(p.name); err != nil {
 			return err
 		}
@@ -88,13 +88,13 @@ func (p place) link(target string, uid, gid int) error {
 
 // folder is what tells the folder of the place from others.
 func (p place) folder() *Folder {
-	f := &Folder{Boot: boot(), Foreign: p.dir.IsForeign()}
+	f := &Folder{Boot: bootID(), Foreign: p.dir.IsForeign()}
 	f.Device, f.Inode = p.dir.ID()
 	return f
 }
 
-// is fails if the folder of the place is another one.
-func (f *Folder) is(at place) error {
+// checkIs fails if the folder of the place is another one.
+func (f *Folder) checkIs(at place) error {
 	if len(at.missing) > 0 {
 		return errors.New("the folder that it was in is gone")
 	}
@@ -105,8 +105,8 @@ func (f *Folder) is(at place) error {
 	return nil
 }
 
-// boot tells one boot of this host from another, or is "".
-func boot() string {
+// bootID tells one boot of this host from another, or is "".
+func bootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""

@@ -38,12 +38,12 @@ func PolicyOf(root string) (*Policy, error) {
 	if mode != hostconfig.SELinuxEnforcing && mode != hostconfig.SELinuxPermissive {
 		return nil, nil
 	}
-	if !made(kind, 1, 64, letters+digits+"-_.") || strings.Trim(kind, ".") == "" {
-		err := errkind.Errorf(errkind.Corrupt, "find the policy of SELinux: %s has SELINUXTYPE=%s, which is no name", selinuxFile, brief(kind))
+	if !consistsOf(kind, 1, 64, letters+digits+"-_.") || strings.Trim(kind, ".") == "" {
+		err := errkind.Errorf(errkind.Corrupt, "find the policy of SELinux: %s has SELINUXTYPE=%s, which is no name", selinuxFile, shorten(kind))
 		return nil, errkind.WithName(err, "GetSelinuxType")
 	}
 	p := &Policy{mode, "/etc/selinux/" + kind + "/contexts/files/file_contexts"}
-	there, err := isThere(root, p.Contexts)
+	there, err := exists(root, p.Contexts)
 	if err != nil || !there {
 		return nil, errkind.WithName(err, "GetSelinuxType")
 	}
@@ -89,7 +89,7 @@ func (s setup) selinux(_ context.Context, o *hostconfig.OS) error {
 	if mode == "" {
 		return nil
 	}
-	there, err := isThere(s.root, selinuxFile)
+	there, err := exists(s.root, selinuxFile)
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ const unitFolder = "/etc/systemd/system"
 
 func checkUnitFolders(root string) error {
 	for _, dir := range []string{"/etc", "/etc/systemd", unitFolder} { // it makes those that are missing
-		if err := leadsAlike(root, dir); err != nil {
+		if err := checkSameFolder(root, dir); err != nil {
 			return err
 		}
 	}
@@ -91,15 +91,15 @@ func checkUnitFolders(root string) error {
 		if !ofLinks || e.Type() != fs.ModeSymlink {
 			continue
 		}
-		if err := leadsAlike(root, path.Join(unitFolder, e.Name())); err != nil {
+		if err := checkSameFolder(root, path.Join(unitFolder, e.Name())); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// leadsAlike fails if a folder of the tree is another one for this host than for the OS.
-func leadsAlike(root, name string) error {
+// checkSameFolder fails if a folder of the tree is another one for this host than for the OS.
+func checkSameFolder(root, name string) error {
 	here, err := os.Stat(filepath.Join(root, name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -17,12 +17,12 @@ const (
 // that it finds twice, the first counts (sshd_config(5)). root's own setting is
 // left alone unless root is one of the users.
 func (s setup) ssh(users []hostconfig.User) error {
-	there, err := isThere(s.root, sshdConfig)
+	there, err := exists(s.root, sshdConfig)
 	if err != nil {
 		return err
 	}
 	if !there {
-		return noServer(users)
+		return refuseSSHUsers(users)
 	}
 	if err := s.edit(sshdUsers, 0o600, func(string) (string, error) { return sshUsersText(users), nil }); err != nil {
 		return err
@@ -64,8 +64,8 @@ func sshUsersText(users []hostconfig.User) string {
 	return text
 }
 
-// noServer refuses users that could not log in for the lack of a server.
-func noServer(users []hostconfig.User) error {
+// refuseSSHUsers refuses users that could not log in for the lack of a server.
+func refuseSSHUsers(users []hostconfig.User) error {
 	var names []string
 	for _, u := range slices.DeleteFunc(slices.Clone(users), func(u hostconfig.User) bool { return u.SSHMode != hostconfig.SSHKeyOnly }) {
 		names = append(names, u.Name)

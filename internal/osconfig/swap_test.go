@@ -102,7 +102,7 @@ func TestWhatAUserHadIsRestoredInTheSameFolderOnly(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := Write(root, adasKeys, 0o600, text("the keys of the fleet")); err != nil {
+			if err := Write(root, adasKeys, 0o600, writerOf("the keys of the fleet")); err != nil {
 				t.Fatal(err)
 			}
 			home := filepath.Join(root, "home/ada")
@@ -143,7 +143,7 @@ func TestWhatAUserHadIsRestoredWithItsOwner(t *testing.T) {
 		if i > 0 {
 			k, err = Keep(root, name, filepath.Join(dir, "none"))
 		}
-		if err = errors.Join(err, Check(root, name), Write(root, name, 0o600, text("new")), Write(root, name, 0o600, text("newer"))); err != nil {
+		if err = errors.Join(err, Check(root, name), Write(root, name, 0o600, writerOf("new")), Write(root, name, 0o600, writerOf("newer"))); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, k)
@@ -170,7 +170,7 @@ func TestALinkOfAUserLeadsNoFileElsewhere(t *testing.T) {
 		link(t, root, target)
 		for what, act := range map[string]func() error{
 			"check":  func() error { return Check(root, adasKeys) },
-			"write":  func() error { return Write(root, adasKeys, 0o600, text("x")) },
+			"write":  func() error { return Write(root, adasKeys, 0o600, writerOf("x")) },
 			"remove": func() error { return Remove(root, adasKeys) },
 			"link":   func() error { return Link(root, adasKeys, "x") },
 			"keep": func() error {
@@ -227,7 +227,7 @@ func TestASwapInALoopLeadsNothingElsewhere(t *testing.T) {
 		if err != nil {
 			k = Kept{Name: adasKeys, Was: "nothing"}
 		}
-		if Write(root, adasKeys, 0o600, text("the keys of the fleet")) == nil {
+		if Write(root, adasKeys, 0o600, writerOf("the keys of the fleet")) == nil {
 			wrote++
 		}
 		err = k.Restore(root, copied)
@@ -251,7 +251,7 @@ func TestASwapInALoopLeadsNothingElsewhere(t *testing.T) {
 func TestFoldersAreOpenWhateverTheUmask(t *testing.T) {
 	root := tree(t, map[string]string{"etc/": ""})
 	if err := errors.Join(
-		Write(root, "/etc/app/conf.d/a.conf", 0o644, text("x")), Link(root, "/etc/systemd/system/x.wants/y", "../y"),
+		Write(root, "/etc/app/conf.d/a.conf", 0o644, writerOf("x")), Link(root, "/etc/systemd/system/x.wants/y", "../y"),
 		WriteNetwork(root, hostconfig.Netplan{"version": 2}),
 	); err != nil {
 		t.Fatal(err)

@@ -56,7 +56,7 @@ func (s setup) user(u hostconfig.User, all []hostconfig.User, defs defaults) err
 			return err
 		}
 	}
-	if err := a.enter(u, p); err != nil {
+	if err := a.putUser(u, p); err != nil {
 		return err
 	}
 	for _, d := range []*database{a.passwd, a.gshadow, a.group, a.shadow} {
@@ -88,13 +88,13 @@ func (a *accounts) plan(u hostconfig.User, all []hostconfig.User, defs defaults,
 	if err != nil {
 		return account{}, err
 	}
-	if err := a.unknownGroups(u); err != nil {
+	if err := a.checkGroups(u); err != nil {
 		return account{}, err
 	}
 	if old != nil {
 		return a.planChange(u, old)
 	}
-	p := account{name: u.Name, home: or(u.HomeDirectory, path.Join(defs.homes, u.Name)), shell: or(u.StartupCommand, defs.shell), makeHome: true}
+	p := account{name: u.Name, home: orDefault(u.HomeDirectory, path.Join(defs.homes, u.Name)), shell: orDefault(u.StartupCommand, defs.shell), makeHome: true}
 	owner, isHome, err := homeOwner(p.home)
 	if err != nil {
 		return account{}, err
@@ -104,7 +104,7 @@ func (a *accounts) plan(u hostconfig.User, all []hostconfig.User, defs defaults,
 	}
 	switch {
 	case u.PrimaryGroup != "" || !defs.ownGroup:
-		gid, ok := a.gid(or(u.PrimaryGroup, defs.group))
+		gid, ok := a.gid(orDefault(u.PrimaryGroup, defs.group))
 		if !ok {
 			return account{}, errkind.Errorf(errkind.Precondition, "group %s, the primary one of new users in this OS, does not exist in it", defs.group)
 		}
@@ -126,12 +126,12 @@ func (a *accounts) planChange(u hostconfig.User, old []string) (account, error) 
 	uid, uidErr := strconv.ParseUint(old[2], 10, 32)
 	gid, gidErr := strconv.ParseUint(old[3], 10, 32)
 	if uidErr != nil || gidErr != nil {
-		return account{}, errkind.Errorf(errkind.Corrupt, "its line in /etc/passwd has user ID %q and group ID %q", brief(old[2]), brief(old[3]))
+		return account{}, errkind.Errorf(errkind.Corrupt, "its line in /etc/passwd has user ID %q and group ID %q", shorten(old[2]), shorten(old[3]))
 	}
 	if u.UID != nil && *u.UID != hostconfig.UserID(uid) {
 		return account{}, errkind.Errorf(errkind.Precondition, "it is in the image with user ID %d, and cannot get %d: its files would belong to nobody", uid, *u.UID)
 	}
-	p := account{name: u.Name, uid: uint32(uid), gid: uint32(gid), home: or(u.HomeDirectory, old[5]), shell: or(u.StartupCommand, old[6]), old: old}
+	p := account{name: u.Name, uid: uint32(uid), gid: uint32(gid), home: orDefault(u.HomeDirectory, old[5]), shell: orDefault(u.StartupCommand, old[6]), old: old}
 	p.makeHome = u.HomeDirectory != ""
 	if u.PrimaryGroup != "" {
 		p.gid, _ = a.gid(u.PrimaryGroup)
@@ -158,22 +158,22 @@ func (a *accounts) newUID(u hostconfig.User, all []hostconfig.User, r idRange, o
 			used[uint32(*other.UID)] = other.Name
 		}
 	}
-	if _, taken := used[owner]; isHome && !taken && r.has(owner) {
+	if _, taken := used[owner]; isHome && !taken && r.contains(owner) {
 		return owner, nil
 	}
 	return freeID("user", r, used)
 }
 
 func freeID(what string, r idRange, used map[uint32]string) (uint32, error) {
-	id, ok := r.free(func(id uint32) bool { _, ok := used[id]; return ok }, slices.Collect(maps.Keys(used)))
+	id, ok := r.next(func(id uint32) bool { _, ok := used[id]; return ok }, slices.Collect(maps.Keys(used)))
 	if !ok {
 		return 0, errkind.Errorf(errkind.Precondition, "no %s ID from %d to %d is free", what, r.least, r.most)
 	}
 	return id, nil
 }
 
-// unknownGroups is an error that names the groups that do not exist.
-func (a *accounts) unknownGroups(u hostconfig.User) error {
+// checkGroups is an error that names the groups that do not exist.
+func (a *accounts) checkGroups(u hostconfig.User) error {
 	var unknown []string
 	for _, name := range append([]string{u.PrimaryGroup}, u.SecondaryGroups...) {
 		if _, ok := a.gid(name); !ok && name != "" && !slices.Contains(unknown, name) {
