@@ -10,7 +10,7 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 )
 
-// accounts are the files of users and groups. Those of shadow may not be there.
+// accounts are the files of users and groups of one OS. The two shadow files may be missing.
 type accounts struct{ passwd, shadow, group, gshadow *database }
 
 func readAccounts(root string) (*accounts, error) {
@@ -36,7 +36,8 @@ func readAccounts(root string) (*accounts, error) {
 	return a, nil
 }
 
-// gid finds a group by its name, or else by its number.
+// gid returns the ID of the group with that name or, if no group has it, with that
+// number; false where there is no such group.
 func (a *accounts) gid(name string) (uint32, bool) {
 	for id, n := range a.group.ids() {
 		if n == name {
@@ -50,7 +51,8 @@ func (a *accounts) gid(name string) (uint32, bool) {
 	return 0, false
 }
 
-// putUser writes the user into the files, in memory.
+// putUser adds or changes the lines of the user in a, in memory. The caller writes the
+// files.
 func (a *accounts) putUser(u hostconfig.User, p account) error {
 	line := p.old
 	if line == nil {
@@ -78,9 +80,10 @@ func (a *accounts) putUser(u hostconfig.User, p account) error {
 	return nil
 }
 
-// lock puts a ! before the password, as passwd --lock does: no password fits, and
-// keys still do. A new one has no dates: a password that nobody has cannot expire,
-// and PAM would have the user change it before a login with a key.
+// lock puts a ! before the user's password, as passwd --lock does: no password is
+// accepted, and SSH keys still are. lock leaves the dates of a new shadow line empty:
+// with dates, PAM would ask the user to change an expired password before a login
+// with a key. inPasswd is the password field of the user's passwd line.
 func (a *accounts) lock(name string, inPasswd *string) error {
 	line, err := a.shadow.find(name)
 	if err != nil {
@@ -94,7 +97,8 @@ func (a *accounts) lock(name string, inPasswd *string) error {
 	return nil
 }
 
-// ownPassword is what the password field of passwd has beside a mark for shadow.
+// ownPassword returns the password that a field of passwd has itself: "" where the
+// field is x, which refers to shadow.
 func ownPassword(password string) string {
 	if password == "x" {
 		return ""
@@ -102,6 +106,7 @@ func ownPassword(password string) string {
 	return password
 }
 
+// withLock returns the password field with a ! before it, unless it is locked already.
 func withLock(password string) string {
 	if strings.HasPrefix(password, "!") || strings.HasPrefix(password, "*") {
 		return password
@@ -109,13 +114,14 @@ func withLock(password string) string {
 	return "!" + password
 }
 
-// join makes the user a member of a group.
+// join makes the user a member of a group, which is given by name or number and
+// must exist.
 func (a *accounts) join(group, user string) error {
 	line, err := a.group.find(group)
 	if err != nil {
 		return err
 	}
-	if line == nil { // by its number
+	if line == nil { // group is a number
 		id, _ := a.gid(group)
 		group = a.group.ids()[id]
 		if line, err = a.group.find(group); err != nil {

@@ -16,13 +16,14 @@ const (
 	dbusIDFile    = "/var/lib/dbus/machine-id"
 )
 
-// maxIdentity bounds what is read of a machine ID and a hostname, in bytes.
+// maxIdentity is the largest file with a machine ID or a hostname that is read, in bytes.
 const maxIdentity = 4096
 
-// Carry brings what makes a host itself from the tree that runs to the new one:
-// its machine ID and, if carryHostname, its name. Keys of its SSH server are not
-// carried, as upstream does not. A host that has no machine ID yet gets a new one
-// when the new tree boots. It may be called again.
+// Carry copies the identity of the host from the running OS (old) to the new OS (new),
+// both root folders: the machine ID and, if carryHostname, the hostname. Carry does not
+// copy the keys of the SSH server, because upstream does not. If the running OS has no
+// machine ID, systemd makes one when the new OS boots. Carry may be called again after
+// a failure.
 func Carry(old, new string, carryHostname bool) error {
 	if err := carryMachineID(old, new); err != nil {
 		return errkind.WithName(fmt.Errorf("carry the machine ID over: %w", readOnly("the machine ID", err)), "CopyMachineId")
@@ -32,7 +33,7 @@ func Carry(old, new string, carryHostname bool) error {
 	}
 	name, err := inroot.FS(old).ReadFile(hostnameFile[1:], maxIdentity)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && strings.TrimSpace(string(name)) == "" {
-		return nil // it is called what the image says
+		return nil // the hostname of the image stays
 	}
 	if err != nil {
 		return errkind.WithName(fmt.Errorf("carry the hostname over: %w", err), "ReadHostname")
@@ -55,7 +56,7 @@ func carryMachineID(old, new string) error {
 	case idNone, idFirstBoot:
 		return ResetMachineID(new)
 	case idBroken:
-		return errkind.Errorf(errkind.Precondition, "%s of the running OS has no machine ID, which is 32 hexadecimal digits", machineIDFile)
+		return errkind.Errorf(errkind.Precondition, "%s of the running OS has no machine ID: 32 hexadecimal digits", machineIDFile)
 	}
 	if err := removeDBusID(new); err != nil {
 		return err
@@ -66,12 +67,12 @@ func carryMachineID(old, new string) error {
 	return Write(new, machineIDFile, 0o444, writerOf(id+"\n"))
 }
 
-// ResetMachineID takes the machine ID out of a tree that several hosts are made
-// from: with one in the image they would be twins. The file is empty then, and not
-// "uninitialized", because both have systemd make an ID, but the second is a first
-// boot as well (machine-id(5)): presets would undo the services that are disabled,
-// and systemd-firstboot would ask at the console. A tree without an ID is left as
-// it is: its builder may want the first boot.
+// ResetMachineID removes the machine ID that came with an image, because all hosts
+// installed from the image would have it. It writes an empty file and not
+// "uninitialized": systemd makes an ID for either, but takes the second for a first
+// boot too (machine-id(5)), in which presets would enable disabled services and
+// systemd-firstboot would ask questions at the console. ResetMachineID does not change
+// a tree without an ID: whoever built the image may want the first boot.
 func ResetMachineID(root string) error {
 	_, state, err := readMachineID(root)
 	if err == nil && (state == idReal || state == idBroken) {
@@ -81,13 +82,14 @@ func ResetMachineID(root string) error {
 		err = removeDBusID(root)
 	}
 	if err != nil {
-		return errkind.WithName(fmt.Errorf("take the machine ID out of the image: %w", readOnly("the machine ID", err)), "CreateMachineId")
+		return errkind.WithName(fmt.Errorf("remove the machine ID of the image: %w", readOnly("the machine ID", err)), "CreateMachineId")
 	}
 	return nil
 }
 
-// removeDBusID removes the ID that D-Bus reads before that of systemd, and that
-// systemd takes for an empty one. A link to it stays.
+// removeDBusID removes D-Bus's own file of the machine ID: D-Bus prefers that file to
+// systemd's, and systemd copies the ID from it where its own file is empty. A symbolic
+// link in the place of the file stays.
 func removeDBusID(root string) error {
 	return withPlace(root, dbusIDFile, func(at place) error {
 		info, err := at.occupant()
@@ -98,14 +100,14 @@ func removeDBusID(root string) error {
 	})
 }
 
-// idState is what the file of the machine ID has.
+// idState is the content of the file of the machine ID.
 type idState int
 
 const (
-	idFirstBoot idState = iota // none, and the next boot is a first one
-	idNone                     // none, and it is not
-	idReal
-	idBroken // something else
+	idFirstBoot idState = iota // no ID; the next boot is a first boot
+	idNone                     // no ID; the next boot is not a first boot
+	idReal                     // an ID
+	idBroken                   // unreadable, or not an ID
 )
 
 func readMachineID(root string) (string, idState, error) {

@@ -8,10 +8,10 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 )
 
-// CheckOS finds what of the section could not take effect, or cannot be written
-// into the files of an OS, before anything is changed. sealedCommandLine says that
-// the command line of the kernel is part of a signed UKI. All findings are in one
-// error, of the kinds Invalid and Unsupported.
+// CheckOS returns an error for every setting of the section os that Trident could not
+// write into the files of an OS, or that would have no effect. It changes nothing.
+// sealedCommandLine says that the command line of the kernel is part of a signed UKI.
+// All faults are joined in one error, of the kinds Invalid and Unsupported.
 func CheckOS(os *hostconfig.OS, sealedCommandLine bool) error {
 	faults := nameErrors(os.NameFaults())
 	if args := os.KernelCommandLine.ExtraCommandLine; len(args) > 0 {
@@ -28,11 +28,11 @@ func commandLineError(args []string, sealed bool) error {
 			"Build the arguments into the image.")
 	}
 	return errkind.WithHint(errkind.Errorf(errkind.Unsupported,
-		"%s: the command line of the kernel is part of the signed UKI, and these arguments cannot be added to it: %s", at, list),
+		"%s: the command line of the kernel is part of the signed UKI; Trident cannot add these arguments to it: %s", at, list),
 		"Build the arguments into the UKI of the image, or into a signed add-on beside it (NAME.efi.extra.d/*.addon.efi).")
 }
 
-// nameErrors makes errors of what the validation of a configuration only warns of.
+// nameErrors returns an error for each fault: Parse only warns of them.
 func nameErrors(faults []hostconfig.NameFault) []error {
 	out := make([]error, len(faults))
 	for i, f := range faults {
@@ -46,12 +46,12 @@ const (
 	digits  = "0123456789"
 )
 
-// made says whether s has that many bytes, all of them from a set.
+// consistsOf reports whether s has least to most bytes, all of them in the set of.
 func consistsOf(s string, least, most int, of string) bool {
 	return len(s) >= least && len(s) <= most && strings.Trim(s, of) == ""
 }
 
-// shorten bounds what is shown of a value.
+// shorten cuts a value for an error after 100 bytes.
 func shorten(s string) string {
 	const limit = 100
 	if len(s) <= limit {

@@ -8,9 +8,9 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// database is one of the files of users and groups: a line each, of fields that
-// colons divide, the first of which is the name. Lines that are not changed stay
-// byte for byte, also those that make no sense.
+// database is one of the files of users and groups. Each line is one user or group:
+// fields separated by colons, the name first. Lines that set does not change stay byte
+// for byte, malformed lines too.
 type database struct {
 	name   string // /etc/passwd
 	fields int    // of a line
@@ -36,7 +36,9 @@ func readDatabase(root, name string, fields int) (*database, error) {
 
 func (d *database) text() string { return strings.Join(d.lines, "") }
 
-// find is the first line of that name, which is the one that counts; nil for none.
+// find returns the fields of the first line with that name (libc ignores further
+// lines), or nil if no line has it. It fails, with errkind.Corrupt, if the line has
+// another number of fields than the format.
 func (d *database) find(name string) ([]string, error) {
 	i := d.index(name)
 	if i < 0 {
@@ -44,7 +46,7 @@ func (d *database) find(name string) ([]string, error) {
 	}
 	fields := strings.Split(strings.TrimSuffix(d.lines[i], "\n"), ":")
 	if len(fields) != d.fields {
-		return nil, errkind.Errorf(errkind.Corrupt, "%s: line %d, of %q, has %d fields and not %d", d.name, i+1, name, len(fields), d.fields)
+		return nil, errkind.Errorf(errkind.Corrupt, "%s: line %d (%q) has %d fields, not %d", d.name, i+1, name, len(fields), d.fields)
 	}
 	return fields, nil
 }
@@ -56,8 +58,9 @@ func (d *database) index(name string) int {
 	})
 }
 
-// set replaces the line of the name in the first field, or adds one: before those
-// that bring in another database (+ and -, nsswitch.conf(5)), which end the file.
+// set replaces the line with the name fields[0], or adds one. set adds it before the
+// lines that begin with + or -, which include another database (nsswitch.conf(5)) and
+// have to be last.
 func (d *database) set(fields []string) {
 	line := strings.Join(fields, ":")
 	if i := d.index(fields[0]); i >= 0 {
@@ -76,8 +79,8 @@ func (d *database) set(fields []string) {
 	d.lines = slices.Insert(d.lines, i, line+"\n")
 }
 
-// ids are the numbers in the third field, which passwd and group have, and the
-// names that have them.
+// ids returns the name for each number in the third field: user IDs of passwd, group
+// IDs of group. The first of several names with one number counts.
 func (d *database) ids() map[uint32]string {
 	out := map[uint32]string{}
 	for _, l := range d.lines {
@@ -93,11 +96,11 @@ func (d *database) ids() map[uint32]string {
 	return out
 }
 
-// idRange is where new numbers come from, both ends included.
+// idRange is the range of IDs for new users or groups, both ends included.
 type idRange struct{ least, most uint32 }
 
-// next is the number after the highest in use, as useradd(8) takes it, or the
-// lowest free one where there is none.
+// next returns the ID for a new user or group: the highest of all in the range plus
+// one, as useradd(8) does, else the lowest ID that is not used; false if none is free.
 func (r idRange) next(used func(uint32) bool, all []uint32) (uint32, bool) {
 	next := uint64(r.least)
 	for _, id := range all {
@@ -118,7 +121,7 @@ func (r idRange) next(used func(uint32) bool, all []uint32) (uint32, bool) {
 
 func (r idRange) contains(id uint32) bool { return id >= r.least && id <= r.most }
 
-// withMember adds a name to a list that commas divide.
+// withMember adds a name to a comma-separated list that does not have it.
 func withMember(list, name string) string {
 	members := strings.FieldsFunc(list, func(r rune) bool { return r == ',' })
 	if slices.Contains(members, name) {

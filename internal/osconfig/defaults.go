@@ -9,15 +9,15 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// defaults is how the OS in the tree makes users.
+// defaults are the settings by which an OS makes users.
 type defaults struct {
 	uids, gids idRange
-	ownGroup   bool   // a new user has a group of its name
-	group      string // else this one: a name or a number
-	homes      string // the folder that homes are in
+	ownGroup   bool   // each new user gets a group of the user's name
+	group      string // the primary group of new users without ownGroup: a name or a number
+	homes      string // the folder of home folders
 	homeMode   fs.FileMode
 	shell      string
-	skeleton   string // the folder that a new home is a copy of
+	skeleton   string // the folder whose content a new home is a copy of
 }
 
 const (
@@ -25,8 +25,8 @@ const (
 	useraddDefaults = "etc/default/useradd"
 )
 
-// readDefaults reads login.defs(5) and the defaults of useradd(8). What they leave
-// out is as useradd has it, but for homes, which nobody else can read.
+// readDefaults reads login.defs(5) and the defaults of useradd(8). A setting that is in
+// neither has useradd's built-in value; only the mode of homes is stricter, 0700.
 func readDefaults(root string) (defaults, error) {
 	login, err := readSettings(root, loginDefs)
 	if err != nil {
@@ -52,8 +52,8 @@ func readDefaults(root string) (defaults, error) {
 	return d, nil
 }
 
-// readSettings reads lines of a key and a value that blanks or a = divide. A later
-// line wins; a file that is not there has none.
+// readSettings reads lines of a key and a value, separated by blanks or "=". The last
+// line of a key counts. It returns no settings for a missing file.
 func readSettings(root, name string) (map[string]string, error) {
 	data, err := inroot.FS(root).ReadFile(name, maxText)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -14,17 +14,16 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// maxText bounds a file of settings that is changed, in bytes.
+// maxText is the largest file of settings that is read or changed, in bytes.
 const maxText = 4 << 20
 
-// original is a file before it is changed, with the folder that it is in. One that is
-// not there has no folder.
+// original is a file before a change. A missing file has a nil dir.
 type original struct {
-	dir   *inroot.Dir
-	name  string // in dir, after all links of the tree
+	dir   *inroot.Dir // its folder
+	name  string      // in dir; all symbolic links are resolved
 	text  string
 	info  fs.FileInfo
-	label []byte // of SELinux, or nil
+	label []byte // the SELinux label, or nil
 }
 
 const labelName = "security.selinux"
@@ -38,7 +37,7 @@ func (o original) close() error {
 	return o.dir.Close()
 }
 
-// readOriginal reads a file, which the caller closes.
+// readOriginal reads a file, at most maxText bytes. The caller closes the result.
 func readOriginal(root, name string) (_ original, err error) {
 	dir, base, err := inroot.FS(root).Target(name)
 	if _, dangling := errors.AsType[*inroot.DanglingError](err); dangling || errors.Is(err, fs.ErrNotExist) {
@@ -76,7 +75,8 @@ func readOriginal(root, name string) (_ original, err error) {
 	return o, nil
 }
 
-// replace writes the file anew, as it was but for its text.
+// replace replaces the file atomically with one of another text and the same mode, owner
+// and label.
 func (o original) replace(text string) error {
 	if err := o.dir.Sweep(o.name); err != nil {
 		return err
@@ -95,9 +95,9 @@ func (o original) replace(text string) error {
 	})
 }
 
-// edit gives a file the text that change makes of the text it has, which is ""
-// where there is no file; a new one gets that mode and belongs to root. Nothing is
-// touched when the text stays as it is.
+// edit replaces the text of a file by what change returns for it. If the file does not
+// exist, change gets "", and edit makes a file of that mode, owned by root. edit writes
+// nothing if the text does not change.
 func (s setup) edit(name string, mode fs.FileMode, change func(old string) (string, error)) (err error) {
 	o, err := readOriginal(s.root, name)
 	if err != nil {
@@ -119,7 +119,7 @@ func (s setup) edit(name string, mode fs.FileMode, change func(old string) (stri
 	})
 }
 
-// exists says whether a file or folder is in the tree.
+// exists reports whether the tree has that file or folder.
 func exists(root, name string) (bool, error) {
 	_, err := inroot.FS(root).Stat(strings.TrimPrefix(name, "/"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -128,7 +128,7 @@ func exists(root, name string) (bool, error) {
 	return err == nil, err
 }
 
-// lines are the lines of a text, each with the line break at its end.
+// lines splits a text into lines, each with its line break.
 func lines(text string) []string {
 	all := strings.SplitAfter(text, "\n")
 	if last := len(all) - 1; all[last] == "" {

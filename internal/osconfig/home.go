@@ -12,27 +12,28 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// Bounds of what a new home is a copy of.
+// Limits on the skeleton that new homes are copied from.
 const (
-	maxSkeletonFiles = 1024
+	maxSkeletonFiles = 1024    // files and folders
 	maxSkeletonFile  = 4 << 20 // bytes
 )
 
-// homeOwner is who owns a folder of the tree, if there is one.
+// homeOwner returns the user ID of the owner of a folder; false if the folder does not
+// exist.
 func (s setup) homeOwner(home string) (uint32, bool, error) {
 	dir, err := inroot.FS(s.root).Dir(home)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, false, nil
 	}
 	if err != nil {
-		return 0, false, fmt.Errorf("its home %s: %w", home, err)
+		return 0, false, fmt.Errorf("home %s: %w", home, err)
 	}
 	uid, _ := dir.Owner()
 	return uid, true, dir.Close()
 }
 
-// makeHome makes the home of a user where there is none: whole or not at all, for
-// one that is there is left as it is.
+// makeHome makes the home of a user if it does not exist. A home appears under its name
+// only when it is complete, because makeHome never changes an existing one.
 func (s setup) makeHome(p account, defs defaults) error {
 	if _, there, err := s.homeOwner(p.home); err != nil || there {
 		return err
@@ -48,8 +49,8 @@ func (s setup) makeHome(p account, defs defaults) error {
 	return nil
 }
 
-// makeHomeIn makes a home under a name that Sweep finds, and gives it its own when it
-// is whole.
+// makeHomeIn makes the home under a temporary name, which Sweep removes after a power
+// cut, and renames the complete home.
 func (s setup) makeHomeIn(dir *inroot.Dir, name string, p account, defs defaults) (err error) {
 	tmp := "." + name + ".0"
 	if err := errors.Join(dir.Sweep(name), dir.Sweep(tmp)); err != nil {
@@ -74,7 +75,8 @@ func (s setup) makeHomeIn(dir *inroot.Dir, name string, p account, defs defaults
 	return dir.Rename(tmp, name)
 }
 
-// copySkeleton fills a new home. A tree without a skeleton has empty ones.
+// copySkeleton copies the skeleton into a new home. Without a skeleton the home stays
+// empty.
 func (s setup) copySkeleton(skeleton string, home *inroot.Dir, p account) error {
 	from, err := inroot.FS(s.root).Dir(skeleton)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -87,7 +89,8 @@ func (s setup) copySkeleton(skeleton string, home *inroot.Dir, p account) error 
 	return errors.Join(copyFolder(from, home, p, &files), from.Close())
 }
 
-// copyFolder copies what is in a folder and below it; files counts it.
+// copyFolder copies the content of a folder with all its subfolders and gives it to the
+// user. It adds to files, and fails beyond maxSkeletonFiles.
 func copyFolder(from, to *inroot.Dir, p account, files *int) error {
 	names, err := from.List()
 	if err != nil {
@@ -145,8 +148,8 @@ func copyOne(from, to *inroot.Dir, name string, p account, files *int) error {
 	})
 }
 
-// authorize makes keys the ones that may log in over SSH, and no others. What is in
-// a home is its user's doing, and the home may be one that a running OS uses too.
+// authorize replaces the SSH keys of the user by keys. It trusts nothing in the home:
+// the user can have put anything there, and a running OS may use the same home.
 func (s setup) authorize(p account, keys []string) error {
 	home, err := inroot.FS(s.root).Dir(p.home)
 	if err != nil {
@@ -154,7 +157,7 @@ func (s setup) authorize(p account, keys []string) error {
 	}
 	defer home.Close()
 	if id, _ := home.Owner(); id != p.uid && id != 0 {
-		err := errkind.Errorf(errkind.Precondition, "its home %s belongs to user ID %d and not to %d: SSH would not take its keys", p.home, id, p.uid)
+		err := errkind.Errorf(errkind.Precondition, "home %s belongs to user ID %d, not to %d: sshd would not accept the keys in it", p.home, id, p.uid)
 		return errkind.WithHint(err, "Set uid to the owner of the home, or homeDirectory to another folder.")
 	}
 	err = s.touch("write keys of "+p.name, func() error {
@@ -182,7 +185,7 @@ func (s setup) authorize(p account, keys []string) error {
 	return nil
 }
 
-// sshFolder opens the folder of a user's keys, which is made where there is none.
+// sshFolder opens the folder .ssh of a home, and makes it if it does not exist.
 func sshFolder(home *inroot.Dir, p account) (*inroot.Dir, error) {
 	const name = ".ssh"
 	dir, err := home.Sub(name)

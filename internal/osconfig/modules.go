@@ -12,17 +12,17 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// Files of the kernel's modules (reference, appendix B). An image that upstream's
-// tools made has its own settings in the same files.
+// The files of settings of kernel modules. Upstream's tools write the same ones, so an
+// image may have settings in them.
 const (
 	modulesLoad     = "/etc/modules-load.d/modules-load.conf"
 	modulesDisabled = "/etc/modprobe.d/modules-disabled.conf"
 	modulesOptions  = "/etc/modprobe.d/module-options.conf"
 )
 
-// modules sets up how modules are loaded: always ones are loaded at boot, disabled
-// ones never, and auto ones when the kernel asks for them, as far as the image had
-// disabled them. Inherited ones get their options only.
+// modules sets how the OS loads modules: always at boot; disable never; auto when the
+// kernel asks for the module, also if the image had disabled it. For inherit it writes
+// the options only.
 func (s setup) modules(_ context.Context, o *hostconfig.OS) error {
 	if len(o.Modules) == 0 {
 		return nil
@@ -47,7 +47,8 @@ func (s setup) modules(_ context.Context, o *hostconfig.OS) error {
 	return nil
 }
 
-// checkNotDisabled refuses what would be disabled all the same, by a file that is not ours.
+// checkNotDisabled fails for a module that is to be loaded (always or auto) while a file
+// of the image that Trident does not write disables it.
 func (s setup) checkNotDisabled(modules []hostconfig.Module) error {
 	tree := inroot.FS(s.root)
 	files, err := tree.DropIns(".conf", "etc/modprobe.d", "run/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d")
@@ -65,20 +66,20 @@ func (s setup) checkNotDisabled(modules []hostconfig.Module) error {
 		for _, m := range modules {
 			wanted := m.LoadMode == hostconfig.LoadAlways || m.LoadMode == hostconfig.LoadAuto
 			if wanted && slices.ContainsFunc(lines(string(data)), func(l string) bool { return disables(l, m.Name) }) {
-				err := errkind.Errorf(errkind.Precondition, "module %s: loadMode %s has no effect, because /%s of the image disables it", m.Name, m.LoadMode, name)
-				return errkind.WithHint(err, "Take the module out of that file in the image, or hide the file with an empty one of its name in /etc/modprobe.d.")
+				err := errkind.Errorf(errkind.Precondition, "module %s: loadMode %s would have no effect, because /%s of the image disables the module", m.Name, m.LoadMode, name)
+				return errkind.WithHint(err, "Remove the module from that file in the image, or hide the file with an empty file of the same name in /etc/modprobe.d.")
 			}
 		}
 	}
 	return nil
 }
 
-// sameModule compares names as the kernel does, to which - and _ are one.
+// sameModule compares names as the kernel does: - and _ are the same.
 func sameModule(a, b string) bool {
 	return strings.ReplaceAll(a, "-", "_") == strings.ReplaceAll(b, "-", "_")
 }
 
-// disables says whether a line of modprobe.d(5) keeps the module from being loaded.
+// disables reports whether a line of modprobe.d(5) prevents the module from loading.
 func disables(line, module string) bool {
 	words := strings.Fields(line)
 	switch {
@@ -105,7 +106,7 @@ func disabledText(old string, m hostconfig.Module) string {
 	if m.LoadMode == hostconfig.LoadInherit || m.LoadMode == "" {
 		return old
 	}
-	// blacklist alone would leave it to those who ask for it by name.
+	// blacklist alone stops aliases only: modprobe NAME would still load the module.
 	blacklist, install := "blacklist "+m.Name, "install "+m.Name+" /bin/false"
 	has := func(want string) bool {
 		return slices.ContainsFunc(lines(old), func(l string) bool { return strings.TrimSpace(l) == want })
@@ -120,7 +121,7 @@ func disabledText(old string, m hostconfig.Module) string {
 	return now
 }
 
-// optionsText replaces the options that are given and keeps the others.
+// optionsText sets the options that the configuration gives and keeps all others.
 func optionsText(old string, m hostconfig.Module) string {
 	if len(m.Options) == 0 {
 		return old
@@ -159,7 +160,7 @@ func optionWord(key, value string) string {
 	return key + "=" + value
 }
 
-// optionWords are the words of a line; blanks between double quotes divide none.
+// optionWords splits a line at blanks, but not at blanks between double quotes.
 func optionWords(line string) []string {
 	quoted := false
 	return strings.FieldsFunc(line, func(r rune) bool {

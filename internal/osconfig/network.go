@@ -11,8 +11,8 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// Files of the network (reference, appendix B). CloudInit keeps cloud-init from
-// setting up the network too, after a reboot.
+// The files of the network. CloudInit stops cloud-init from setting up the network
+// as well at the next boot.
 const (
 	Netplan   = "/etc/netplan/99-trident.yaml"
 	CloudInit = "/etc/cloud/cloud.cfg.d/99-use-trident-networking.cfg"
@@ -20,9 +20,9 @@ const (
 
 const cloudInitText = "# Trident sets up the network (os.netplan of the Host Configuration).\nnetwork:\n  config: disabled\n"
 
-// WriteNetwork writes the network of a Host Configuration, as the file that
-// netplan reads; or removes it where there is none. It takes effect once netplan
-// has applied it.
+// WriteNetwork writes the network of a Host Configuration as a file of netplan, and
+// CloudInit where the OS has cloud-init. It removes both files if n is nil. The change
+// has no effect until netplan applies it or the host reboots.
 func WriteNetwork(root string, n hostconfig.Netplan) error {
 	if n == nil {
 		if err := Remove(root, CloudInit); err != nil {
@@ -39,11 +39,11 @@ func WriteNetwork(root string, n hostconfig.Netplan) error {
 			return err
 		}
 	}
-	// It may have the secrets of a wireless network in it.
+	// The document may have the passwords of wireless networks.
 	return Write(root, Netplan, 0o600, writerOf(string(data)))
 }
 
-// NetplanText is a network as a file of netplan.
+// NetplanText returns the content of a netplan file for the network n.
 func NetplanText(n hostconfig.Netplan) ([]byte, error) {
 	data, err := yaml.Dump(map[string]any{"network": map[string]any(n)}, yaml.WithIndent(2), yaml.WithLineWidth(-1))
 	if err != nil {
@@ -52,12 +52,13 @@ func NetplanText(n hostconfig.Netplan) ([]byte, error) {
 	return data, nil
 }
 
-// HasCloudInit says whether cloud-init is in the tree.
+// HasCloudInit reports whether the OS has cloud-init.
 func HasCloudInit(root string) bool {
 	info, err := inroot.FS(root).Stat(filepath.Dir(CloudInit)[1:])
 	return err == nil && info.IsDir()
 }
 
+// writerOf returns a function for Write that writes s.
 func writerOf(s string) func(io.Writer) error {
 	return func(w io.Writer) error {
 		_, err := io.WriteString(w, s)

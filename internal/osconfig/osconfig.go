@@ -1,13 +1,13 @@
-// Package osconfig writes what a Host Configuration says into the tree of an OS,
-// and can put back what was there before.
+// Package osconfig writes the settings of a Host Configuration into the files of an OS,
+// and can restore the previous files.
 //
-// The tree may be the running one or one that is only mounted, so every function
-// takes its root folder first; names in it are resolved as that OS would, and no
-// link in it leads out of it. Users of the OS may own folders and links of a path:
-// package inroot refuses those that could lead to what is not theirs, and what is
-// changed is changed through a folder that is held open. What a file replaces is
-// copied first (Keep), because a configuration that does not prove itself has to
-// leave no trace.
+// The OS may be running, or only mounted, so every function takes its root folder
+// first. Paths are resolved as that OS would resolve them: no symbolic link leads out
+// of the root folder. Users of the OS may own folders and links of a path: package
+// inroot refuses a link that a user could have pointed at files of others, and this
+// package changes files only through a folder that it holds open. The caller copies a
+// file before it replaces the file (Keep), so that a configuration that is rolled back
+// leaves no trace.
 package osconfig
 
 import (
@@ -26,12 +26,12 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// MaxFile bounds one additional file, in bytes.
+// MaxFile is the largest additional file, in bytes.
 const MaxFile = 64 << 20
 
-// Check looks whether a file could be written: nothing but a file or a link is in
-// its place, and what it is in can be written. Errors are of kind Precondition; one
-// is unix.EROFS where the file system is read-only.
+// Check reports whether Write could write the file name: its place is empty or has a
+// file or a symbolic link, and its folder is writable. The errors are of kind
+// Precondition, and errors.Is finds unix.EROFS where the file system is read-only.
 func Check(root, name string) error {
 	err := withPlace(root, name, func(at place) error {
 		if _, err := at.occupant(); err != nil {
@@ -40,7 +40,7 @@ func Check(root, name string) error {
 		err := at.dir.CheckWritable()
 		if errors.Is(err, unix.EROFS) {
 			return errkind.WithHint(errkind.With(errkind.Precondition, err),
-				"While a sysext is merged /usr is read-only; other file systems are as they were mounted.")
+				"While a sysext is merged, /usr is read-only. For another file system, see its mount options.")
 		}
 		return err
 	})
@@ -50,9 +50,10 @@ func Check(root, name string) error {
 	return nil
 }
 
-// Write makes name a file of that mode, filled by fill, owned by root. A link in
-// its place is replaced, and not followed. Folders that are missing are made: they
-// are open to everybody, and belong to root or to the user whose folder they are in.
+// Write atomically writes the file name with that mode, owned by root; fill writes its
+// content. Write replaces a symbolic link in its place and does not follow it. Write
+// makes missing folders, of mode 0755, which belong to root or to the user who owns the
+// folder above.
 func Write(root, name string, mode fs.FileMode, fill func(io.Writer) error) error {
 	err := withPlace(root, name, func(at place) error {
 		return at.replace(mode, func(f *os.File) error { return fill(f) })
@@ -63,7 +64,7 @@ func Write(root, name string, mode fs.FileMode, fill func(io.Writer) error) erro
 	return nil
 }
 
-// Remove removes a file or link. That there is none is no error.
+// Remove removes a file or symbolic link. It returns nil if there is none.
 func Remove(root, name string) error {
 	err := withPlace(root, name, func(at place) error {
 		if len(at.missing) > 0 {
@@ -83,17 +84,16 @@ func Remove(root, name string) error {
 	return nil
 }
 
-// leadsNowhere reports whether a walk has failed because nothing can be at its end: a
-// link on the way leads to nothing, or something on the way is not a folder.
+// leadsNowhere reports whether err says that nothing can exist at a path: a link on the
+// path is dangling, or something on the path is not a folder.
 func leadsNowhere(err error) bool {
 	_, dangling := errors.AsType[*inroot.DanglingError](err)
 	_, notFolder := errors.AsType[*inroot.NotFolderError](err)
 	return dangling || notFolder
 }
 
-// Resolve returns the place that a name leads to in the OS below root, with the links
-// on the way to its last folder followed. Folders that are missing are taken as they
-// are named.
+// Resolve returns the path name of the OS in root, absolute, with all links of its folders
+// resolved. It keeps the names of missing folders.
 func Resolve(root, name string) (resolved string, err error) {
 	err = withPlace(root, name, func(at place) error {
 		resolved = path.Join(append(append([]string{"/", at.dir.Path()}, at.missing...), at.name)...)
@@ -102,7 +102,7 @@ func Resolve(root, name string) (resolved string, err error) {
 	return resolved, err
 }
 
-// Kept is what was at a place before it was changed.
+// Kept is the state of one path before a change.
 type Kept struct {
 	Name string `json:"name"`
 	// Was is "nothing", "file" or "link".
@@ -111,34 +111,34 @@ type Kept struct {
 	UID    int         `json:"uid"`
 	GID    int         `json:"gid"`
 	Target string      `json:"target"` // of a link
-	// Missing is how many of the last folders of the path were not there.
+	// Missing is the number of folders at the end of the path that did not exist.
 	Missing int `json:"missing"`
-	// Folder is the last folder of the path that was there. It is nil in records of
+	// Folder is the last folder of the path that existed. It is nil in records of
 	// older releases.
 	Folder *Folder `json:"folder,omitempty"`
 }
 
-// A Folder tells a folder of a host from all others.
+// A Folder identifies one folder of a host.
 type Folder struct {
-	Device uint64 `json:"device"` // as numbered in that boot
+	Device uint64 `json:"device"` // the kernel's number, valid in that boot only
 	Inode  uint64 `json:"inode"`
-	Boot   string `json:"boot"`
-	// Foreign: a user other than root owned it, and could put another one in its place.
+	Boot   string `json:"boot"` // the boot ID, or ""
+	// Foreign: a user other than root could put another folder in its place.
 	Foreign bool `json:"foreign"`
 }
 
-// A MovedError says that what was kept is not restored, because a user of the host has
-// put something else where it was: it must not get to where that user may want it.
+// A MovedError says that Restore did not restore a file, because a user of the host
+// has, or may have, redirected its path: Restore must not write where that user wants.
 type MovedError struct {
-	Name string // of the place
+	Name string // the path
 	Why  error
 }
 
 func (e *MovedError) Error() string { return "restore " + e.Name + ": " + e.Why.Error() }
 func (e *MovedError) Unwrap() error { return e.Why }
 
-// Keep notes what is at a place, and copies it to the file copied if it is a file.
-// Keeping it again, before it has changed, is harmless.
+// Keep returns the state of the path name and, if it is a file, copies the file to
+// copied. It may be called again before the path changes.
 func Keep(root, name, copied string) (k Kept, err error) {
 	err = withPlace(root, name, func(at place) error {
 		k = Kept{Name: name, Was: "nothing", Missing: len(at.missing), Folder: at.folder()}
@@ -157,7 +157,7 @@ func Keep(root, name, copied string) (k Kept, err error) {
 			return err
 		}
 		defer in.Close()
-		if info, err = in.Stat(); err != nil { // the file that is copied, and no other
+		if info, err = in.Stat(); err != nil { // of the opened file, which may be another one by now
 			return err
 		}
 		k.Was, k.Mode = "file", info.Mode()&^fs.ModeType
@@ -177,18 +177,19 @@ func ownerOf(info fs.FileInfo) (uid, gid int) {
 	return 0, 0
 }
 
-// copyBounded copies a file.
+// copyBounded copies at most MaxFile bytes; it fails if in has more.
 func copyBounded(out io.Writer, in io.Reader) error {
 	n, err := io.Copy(out, io.LimitReader(in, MaxFile+1))
 	if err == nil && n > MaxFile {
-		return errkind.Errorf(errkind.TooLarge, "it has more than %d bytes", MaxFile)
+		return errkind.Errorf(errkind.TooLarge, "the file has more than %d bytes", MaxFile)
 	}
 	return err
 }
 
-// Restore brings back what was kept; folders that were made since go, as far as
-// they are empty. It may be called again. A place that a user could have led, or has
-// led, elsewhere since is left as it is: that is a [MovedError].
+// Restore restores the state k of its path, from the file copied if there was a file,
+// and removes the folders made since if they are empty. It may be called again. It
+// changes nothing and returns a [MovedError] if a user has redirected the path since,
+// or could have.
 func (k Kept) Restore(root, copied string) (err error) {
 	var old *os.File // nil where there was no file
 	if k.Was == "file" {
@@ -222,7 +223,7 @@ func (k Kept) Restore(root, copied string) (err error) {
 	return fmt.Errorf("restore %s: %w", k.Name, err)
 }
 
-// isOfDisk reports whether an error is of the disk, and not of what is on it.
+// isOfDisk reports whether the disk is the cause of an error: full, broken or read-only.
 func isOfDisk(err error) bool {
 	for _, no := range []error{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EROFS} {
 		if errors.Is(err, no) {

@@ -11,18 +11,19 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// folderMode is that of folders that are made on the way to a file.
+// folderMode is the mode of the folders that are made for a file.
 const folderMode = 0o755
 
-// A place is where a file is or would be: the last folder on its path that is there,
-// and the names of the folders below it that are not.
+// A place is where a file is or would be: the last existing folder of its path, and the
+// names of the missing folders below.
 type place struct {
 	dir     *inroot.Dir
 	missing []string
 	name    string
 }
 
-// withPlace gives use the place of a file, whose folder is held open meanwhile.
+// withPlace calls use with the place of the file name, and closes the folder of the
+// place after that.
 func withPlace(root, name string, use func(at place) error) error {
 	dir, missing, base, err := inroot.FS(root).Parent(name)
 	if err != nil {
@@ -31,7 +32,8 @@ func withPlace(root, name string, use func(at place) error) error {
 	return errors.Join(use(place{dir, missing, base}), dir.Close())
 }
 
-// occupant is what is in the place: nil for nothing.
+// occupant returns the file or symbolic link in the place, or nil. It fails, with
+// errkind.Precondition, if something else is in the place.
 func (p place) occupant() (fs.FileInfo, error) {
 	if len(p.missing) > 0 {
 		return nil, nil
@@ -43,12 +45,12 @@ func (p place) occupant() (fs.FileInfo, error) {
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular() && info.Mode().Type() != fs.ModeSymlink:
-		return nil, errkind.Errorf(errkind.Precondition, "there is something in its place that is neither a file nor a link")
+		return nil, errkind.Errorf(errkind.Precondition, "its place has something that is neither a file nor a link")
 	}
 	return info, nil
 }
 
-// inFolder gives use the folder of the place, after the missing ones are made.
+// inFolder makes the missing folders and calls use with the folder of the file.
 func (p place) inFolder(use func(dir *inroot.Dir) error) error {
 	if len(p.missing) == 0 {
 		return use(p.dir)
@@ -60,7 +62,7 @@ func (p place) inFolder(use func(dir *inroot.Dir) error) error {
 	return errors.Join(place{dir, p.missing[1:], p.name}.inFolder(use), dir.Close())
 }
 
-// replace makes a file at the place, or replaces a file or a link there.
+// replace atomically writes a file in the place; it may replace a file or a symbolic link.
 func (p place) replace(mode fs.FileMode, fill func(*os.File) error) error {
 	if _, err := p.occupant(); err != nil {
 		return err
@@ -73,7 +75,7 @@ func (p place) replace(mode fs.FileMode, fill func(*os.File) error) error {
 	})
 }
 
-// link makes a link at the place, or replaces a file or a link there.
+// link atomically makes a symbolic link in the place; it may replace a file or a link.
 func (p place) link(target string, uid, gid int) error {
 	if _, err := p.occupant(); err != nil {
 		return err
@@ -86,26 +88,26 @@ func (p place) link(target string, uid, gid int) error {
 	})
 }
 
-// folder is what tells the folder of the place from others.
+// folder returns the identity of the folder of the place.
 func (p place) folder() *Folder {
 	f := &Folder{Boot: bootID(), Foreign: p.dir.IsForeign()}
 	f.Device, f.Inode = p.dir.ID()
 	return f
 }
 
-// checkIs fails if the folder of the place is another one.
+// checkIs fails if the folder of the place is not f.
 func (f *Folder) checkIs(at place) error {
 	if len(at.missing) > 0 {
-		return errors.New("the folder that it was in is gone")
+		return errors.New("the folder of the file is gone")
 	}
 	now := at.folder()
 	if now.Inode != f.Inode || now.Boot == f.Boot && now.Device != f.Device {
-		return fmt.Errorf("%s is not the folder that it was in", at.dir.Path())
+		return fmt.Errorf("%s is not the folder that the file was in", at.dir.Path())
 	}
 	return nil
 }
 
-// bootID tells one boot of this host from another, or is "".
+// bootID returns the ID of this boot of the host, or "" if it cannot be read.
 func bootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -114,7 +116,7 @@ func bootID() string {
 	return strings.TrimSpace(string(id))
 }
 
-// Link makes name a link that says target. A link or file in its place is replaced.
+// Link makes name a symbolic link to target, verbatim. It may replace a link or a file.
 func Link(root, name, target string) error {
 	err := withPlace(root, name, func(at place) error { return at.link(target, -1, -1) })
 	if err != nil {

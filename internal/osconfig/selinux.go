@@ -17,15 +17,16 @@ import (
 
 const selinuxFile = "/etc/selinux/config"
 
-// A Policy is what SELinux goes by in an OS.
+// A Policy is the mode and the policy of SELinux in an OS.
 type Policy struct {
 	Mode hostconfig.SELinuxMode // enforcing or permissive
-	// Contexts is the file in the OS that says which labels its files have.
+	// Contexts is the path, in the OS, of the file that says which label each file has.
 	Contexts string
 }
 
-// PolicyOf reads what SELinux will go by in the OS in a tree, as selinux(8) finds it.
-// It is nil where there is no SELinux, it is disabled, or the policy is missing.
+// PolicyOf returns the policy that the OS in root will load when it boots, found as
+// selinux(8) describes. It is nil if the OS has no SELinux, if SELinux is disabled, or
+// if the policy is missing.
 func PolicyOf(root string) (*Policy, error) {
 	data, err := inroot.FS(root).ReadFile(selinuxFile[1:], maxText)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -39,7 +40,7 @@ func PolicyOf(root string) (*Policy, error) {
 		return nil, nil
 	}
 	if !consistsOf(kind, 1, 64, letters+digits+"-_.") || strings.Trim(kind, ".") == "" {
-		err := errkind.Errorf(errkind.Corrupt, "find the policy of SELinux: %s has SELINUXTYPE=%s, which is no name", selinuxFile, shorten(kind))
+		err := errkind.Errorf(errkind.Corrupt, "find the policy of SELinux: %s has SELINUXTYPE=%s, which is not the name of a policy", selinuxFile, shorten(kind))
 		return nil, errkind.WithName(err, "GetSelinuxType")
 	}
 	p := &Policy{mode, "/etc/selinux/" + kind + "/contexts/files/file_contexts"}
@@ -56,7 +57,7 @@ func selinuxSettings(text string) (mode hostconfig.SELinuxMode, kind string) {
 		key, value, _ := strings.Cut(strings.TrimSpace(l), "=")
 		value = strings.TrimSpace(value)
 		switch {
-		case key == "SELINUX" && mode == "": // the first one counts
+		case key == "SELINUX" && mode == "": // libselinux takes the first
 			mode = hostconfig.SELinuxMode(strings.ToLower(value))
 		case key == "SELINUXTYPE":
 			kind = value
@@ -65,8 +66,9 @@ func selinuxSettings(text string) (mode hostconfig.SELinuxMode, kind string) {
 	return mode, kind
 }
 
-// Inherit gives a file the label of its folder, as it would have got it where SELinux
-// runs; path is on this host. That the folder has none is no error.
+// Inherit gives the file path, of this host, the SELinux label of its folder: the label
+// that the kernel would have given it under SELinux. It returns nil if the folder has no
+// label.
 func Inherit(path string) error {
 	label := make([]byte, 1024)
 	n, err := unix.Lgetxattr(filepath.Dir(path), labelName, label)
@@ -82,8 +84,8 @@ func Inherit(path string) error {
 	return nil
 }
 
-// selinux sets the mode in the file that systemd reads when it loads the policy;
-// the command line of the kernel may be sealed.
+// selinux sets the mode in SELinux's configuration file, and not on the command line of
+// the kernel, which may be part of a signed UKI.
 func (s setup) selinux(_ context.Context, o *hostconfig.OS) error {
 	mode := o.SELinux.Mode
 	if mode == "" {
@@ -97,7 +99,7 @@ func (s setup) selinux(_ context.Context, o *hostconfig.OS) error {
 		if mode == hostconfig.SELinuxDisabled {
 			return nil
 		}
-		err := errkind.Errorf(errkind.Invalid, "mode %s: the image has no SELinux: there is no %s in it", mode, selinuxFile)
+		err := errkind.Errorf(errkind.Invalid, "mode %s: the image has no SELinux (no %s)", mode, selinuxFile)
 		return errkind.WithName(err, "SelinuxEnabledButNotFound")
 	}
 	return s.edit(selinuxFile, 0o644, func(old string) (string, error) { return selinuxText(old, mode), nil })

@@ -18,16 +18,16 @@ import (
 	"github.com/trident-project/trident/internal/linux/run"
 )
 
-// unitTimeout is how long systemctl may take for one unit.
+// unitTimeout bounds one call of systemctl.
 const unitTimeout = time.Minute
 
-// presetFile says again what was enabled and disabled, for a first boot.
+// presetFile repeats as presets which units are enabled and disabled.
 const presetFile = "/etc/systemd/system-preset/00-trident.preset"
 
 const presetText = "# os.services of Trident's Host Configuration, which the presets of a first boot would undo.\n"
 
-// services enables and disables units, those that merge extensions at boot among
-// them when there are extensions.
+// services enables and disables units. If the configuration has extensions, services
+// enables the unit that merges them at boot, unless the configuration names that unit.
 func (s setup) services(ctx context.Context, o *hostconfig.OS) error {
 	enable := slices.Clone(o.Services.Enable)
 	for _, merge := range []struct {
@@ -51,7 +51,7 @@ func (s setup) services(ctx context.Context, o *hostconfig.OS) error {
 func (s setup) systemctl(ctx context.Context, verb string, units []string) error {
 	for _, unit := range units {
 		err := s.touch(verb+" "+unit, func() error {
-			ctx, cancel := context.WithTimeoutCause(ctx, unitTimeout, errkind.Errorf(errkind.Timeout, "it took longer than %s", unitTimeout))
+			ctx, cancel := context.WithTimeoutCause(ctx, unitTimeout, errkind.Errorf(errkind.Timeout, "systemctl took longer than %s", unitTimeout))
 			defer cancel()
 			return Systemctl(ctx, s.tools, s.root, verb, unit)
 		})
@@ -62,9 +62,9 @@ func (s setup) systemctl(ctx context.Context, verb string, units []string) error
 	return nil
 }
 
-// Systemctl has systemctl enable or disable a unit of the OS in a tree. systemctl goes
-// by paths of this host: a tree whose links would lead it elsewhere than the OS itself is
-// refused, with an error of kind Precondition.
+// Systemctl runs systemctl to enable or disable (verb) a unit of the OS in root.
+// systemctl resolves links of the OS against the root of this host, so Systemctl fails,
+// with errkind.Precondition, if a link would make it change files outside of root.
 func Systemctl(ctx context.Context, tools run.Runner, root, verb, unit string) error {
 	if err := checkUnitFolders(root); err != nil {
 		return err
@@ -77,7 +77,7 @@ func Systemctl(ctx context.Context, tools run.Runner, root, verb, unit string) e
 const unitFolder = "/etc/systemd/system"
 
 func checkUnitFolders(root string) error {
-	for _, dir := range []string{"/etc", "/etc/systemd", unitFolder} { // it makes those that are missing
+	for _, dir := range []string{"/etc", "/etc/systemd", unitFolder} { // systemctl makes missing ones
 		if err := checkSameFolder(root, dir); err != nil {
 			return err
 		}
@@ -98,7 +98,8 @@ func checkUnitFolders(root string) error {
 	return nil
 }
 
-// checkSameFolder fails if a folder of the tree is another one for this host than for the OS.
+// checkSameFolder fails if this host and the OS in root resolve the path name of the
+// OS to different folders.
 func checkSameFolder(root, name string) error {
 	here, err := os.Stat(filepath.Join(root, name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -121,12 +122,12 @@ func checkSameFolder(root, name string) error {
 			return nil
 		}
 	}
-	err = errkind.Errorf(errkind.Precondition, "%s is a link, or below one, that would lead systemctl out of the OS", name)
-	return errkind.WithHint(err, "Make it a folder in the image, or a relative link to one.")
+	err = errkind.Errorf(errkind.Precondition, "%s is, or is below, a symbolic link that would lead systemctl out of the OS", name)
+	return errkind.WithHint(err, "Make it a folder in the image, or a relative link to a folder.")
 }
 
-// presets has the first boot of a tree keep what was set up: systemd applies all
-// presets then, and enables what was disabled here.
+// presets writes presetFile if the next boot is a first boot: systemd then applies
+// presets to all units, which would enable a unit that the configuration disables.
 func (s setup) presets(enable, disable []string) error {
 	_, state, err := readMachineID(s.root)
 	if err != nil || state != idFirstBoot || len(enable)+len(disable) == 0 {
@@ -139,7 +140,7 @@ func (s setup) presets(enable, disable []string) error {
 			units []string
 		}{{"enable", enable}, {"disable", disable}} {
 			for _, unit := range list.units {
-				if !strings.Contains(unit, "@") { // instances are no business of presets
+				if !strings.Contains(unit, "@") { // presets do not apply to instances
 					text += list.verb + " " + unitName(unit) + "\n"
 				}
 			}
@@ -148,10 +149,10 @@ func (s setup) presets(enable, disable []string) error {
 	})
 }
 
-// unitSuffixes are the kinds of units (systemd.unit(5)).
+// unitSuffixes are the suffixes of unit files (systemd.unit(5)).
 const unitSuffixes = ".service .socket .device .mount .automount .swap .target .path .timer .slice .scope"
 
-// unitName completes a name as systemctl does.
+// unitName adds .service to a name without the suffix of a unit, as systemctl does.
 func unitName(name string) string {
 	if slices.Contains(strings.Fields(unitSuffixes), path.Ext(name)) {
 		return name

@@ -12,18 +12,18 @@ import (
 	"github.com/trident-project/trident/internal/linux/run"
 )
 
-// Touch is called in place of each change of the tree, with the change's name
-// and the change.
+// Touch performs one host change: it gets the name of the change and a function that
+// makes the change. Tests cut the power before or after the call of change.
 type Touch func(name string, change func() error) error
 
-// Setup makes the tree of an OS that does not run what the section says: users,
-// hostname, modules, services, the mode of SELinux, the network. Additional files
-// and extensions are not its business. What CheckOS refuses is refused here too.
+// Setup sets up an OS that is not running, in root, as the section os says: users,
+// hostname, modules, services, the mode of SELinux, the network. It does not write
+// additional files and extensions. It fails where CheckOS fails.
 //
-// It may be called again after it failed or was cut short, and ends with the same
-// tree. What it does not change stays byte for byte, with its owner, mode and
-// SELinux label; files that are new have no label yet. The only tool it runs is
-// systemctl, on the tree.
+// Setup may be called again after a failure or a power cut, and gives the same result.
+// Everything that it does not change stays byte for byte, with owner, mode and SELinux
+// label; new files have no label. The only tool that it runs is systemctl --root. A nil
+// touch makes each change directly.
 func Setup(ctx context.Context, root string, os *hostconfig.OS, tools run.Runner, touch Touch) error {
 	if err := CheckOS(os, false); err != nil {
 		return err
@@ -54,8 +54,9 @@ func Setup(ctx context.Context, root string, os *hostconfig.OS, tools run.Runner
 	return nil
 }
 
-// SetupUsers makes the users of an OS that may run, as the installer does; at is the
-// place that the configuration has them at. For the rest it is as Setup.
+// SetupUsers sets up users only, in an OS that may be running, such as that of the
+// installer. at is the path of the users in the Host Configuration, for errors. touch
+// must not be nil. Otherwise SetupUsers behaves as Setup.
 func SetupUsers(ctx context.Context, root, at string, users []hostconfig.User, touch Touch) error {
 	if err := errors.Join(nameErrors(hostconfig.UserNameFaults(at, users))...); err != nil {
 		return err
@@ -83,15 +84,15 @@ func sectionError(name, fault string, err error) error {
 	return errkind.WithName(err, fault)
 }
 
-// readOnly gives a kind and a hint to the failure of what could not be written
-// because its file system is read-only.
+// readOnly adds a kind and a hint to err if its cause is a read-only file system; what
+// names the setting that was being written.
 func readOnly(what string, err error) error {
 	if !errors.Is(err, unix.EROFS) {
 		return err
 	}
 	return errkind.WithHint(errkind.With(errkind.Precondition, err),
-		"The file system that %s has to be written to is read-only in this OS (one that verity protects, for example). "+
-			"Build the setting into the image, or mount the file system so that it can be written.", what)
+		"The file system for %s is read-only in this OS (protected by verity, for example). "+
+			"Build the setting into the image, or mount the file system read-write.", what)
 }
 
 func (s setup) hostname(_ context.Context, o *hostconfig.OS) error {
@@ -102,7 +103,7 @@ func (s setup) hostname(_ context.Context, o *hostconfig.OS) error {
 }
 
 func (s setup) network(_ context.Context, o *hostconfig.OS) error {
-	if o.Netplan == nil { // the image may have a network of its own
+	if o.Netplan == nil { // the network of the image, if it has one, stays
 		return nil
 	}
 	return s.touch("write network", func() error { return WriteNetwork(s.root, o.Netplan) })

@@ -268,8 +268,8 @@ func TestWhatCannotTakeEffectIsAnError(t *testing.T) {
 			errkind.Precondition, "SetUpUsers", "user ada: these groups do not exist in the OS: none, docker",
 		},
 		"a group of that name": {nil, user(hostconfig.User{Name: "wheel"}), errkind.Precondition, "SetUpUsers", "has a group wheel"},
-		"a user ID in use":     {nil, user(hostconfig.User{Name: "ada", UID: uid(900)}), errkind.Precondition, "SetUpUsers", "that of svc"},
-		"another user ID":      {nil, user(hostconfig.User{Name: "svc", UID: uid(901)}), errkind.Precondition, "SetUpUsers", "with user ID 900"},
+		"a user ID in use":     {nil, user(hostconfig.User{Name: "ada", UID: uid(900)}), errkind.Precondition, "SetUpUsers", "belongs to user svc"},
+		"another user ID":      {nil, user(hostconfig.User{Name: "svc", UID: uid(901)}), errkind.Precondition, "SetUpUsers", "has user ID 900"},
 		"no passwd":            {map[string]string{"etc/passwd": "->nowhere"}, user(hostconfig.User{Name: "ada"}), errkind.Precondition, "SetUpUsers", "no /etc/passwd"},
 		"a passwd that leads out": {
 			map[string]string{"etc/passwd": "->../../etc/passwd"}, user(hostconfig.User{Name: "ada"}), errkind.Internal, "SetUpUsers", "too many levels",

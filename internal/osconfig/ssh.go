@@ -13,9 +13,9 @@ const (
 	sshdUsers  = "/etc/ssh/sshd_config.d/global_user.conf"
 )
 
-// ssh says who may log in over SSH, in a file that sshd reads first: of a setting
-// that it finds twice, the first counts (sshd_config(5)). root's own setting is
-// left alone unless root is one of the users.
+// ssh writes which of the users may log in over SSH, into a file that sshd reads first,
+// because sshd uses the first value of a setting (sshd_config(5)). It sets
+// PermitRootLogin only if root is one of the users.
 func (s setup) ssh(users []hostconfig.User) error {
 	there, err := exists(s.root, sshdConfig)
 	if err != nil {
@@ -64,7 +64,7 @@ func sshUsersText(users []hostconfig.User) string {
 	return text
 }
 
-// refuseSSHUsers refuses users that could not log in for the lack of a server.
+// refuseSSHUsers fails if one of the users is to log in over SSH: the OS has no SSH server.
 func refuseSSHUsers(users []hostconfig.User) error {
 	var names []string
 	for _, u := range slices.DeleteFunc(slices.Clone(users), func(u hostconfig.User) bool { return u.SSHMode != hostconfig.SSHKeyOnly }) {

@@ -13,9 +13,9 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 )
 
-// users makes the users that are not there, and changes the others. The tree may
-// belong to another machine or another libc, so that the tools of this host are of
-// no use, and those in the tree are not run: the files are changed here.
+// users makes the users that do not exist and changes the others. It edits the files
+// itself and runs no useradd: the OS may have another architecture or libc than this
+// host, so this host's tools are not fit for it and its tools cannot be run.
 func (s setup) users(_ context.Context, o *hostconfig.OS) error {
 	if len(o.Users) == 0 {
 		return nil
@@ -35,10 +35,11 @@ func (s setup) users(_ context.Context, o *hostconfig.OS) error {
 	return nil
 }
 
-// user is done in an order that a cut can be anywhere in: the home, which tells
-// its user ID; the line in passwd, which says that there is such a user; and all
-// that a user has, which is added again to one that is there. A group of its own is
-// missing as long as it is not in /etc/group, hence that comes after gshadow.
+// user sets up one user. Its order lets a second call finish what a power cut
+// interrupted: first the home, whose owner is the user ID that a second call takes
+// again; then the line in passwd, from which the user exists; then groups, password and
+// keys, which a second call adds to an existing user. gshadow comes before group,
+// because a second call makes the user's own group while /etc/group does not have it.
 func (s setup) user(u hostconfig.User, all []hostconfig.User, defs defaults) error {
 	a, err := readAccounts(s.root)
 	if err != nil {
@@ -49,7 +50,7 @@ func (s setup) user(u hostconfig.User, all []hostconfig.User, defs defaults) err
 		return err
 	}
 	if p.home == "" && len(u.SSHPublicKeys) > 0 {
-		return errkind.Errorf(errkind.Precondition, "it has no home in the image for its keys: set homeDirectory")
+		return errkind.Errorf(errkind.Precondition, "the user has sshPublicKeys, and no home in the image to put them in: set homeDirectory")
 	}
 	if p.makeHome || len(u.SSHPublicKeys) > 0 {
 		if err := s.makeHome(p, defs); err != nil {
@@ -64,13 +65,13 @@ func (s setup) user(u hostconfig.User, all []hostconfig.User, defs defaults) err
 			return err
 		}
 	}
-	if len(u.SSHPublicKeys) == 0 { // those of the image stay
+	if len(u.SSHPublicKeys) == 0 { // the keys of the image stay
 		return nil
 	}
 	return s.authorize(p, u.SSHPublicKeys)
 }
 
-// account is what a user shall be.
+// account is the desired state of a user.
 type account struct {
 	name     string
 	uid, gid uint32
@@ -78,11 +79,10 @@ type account struct {
 	shell    string
 	makeHome bool
 	old      []string // its line in passwd, or nil
-	group    string   // the group of its own that is made, or ""
+	group    string   // the user's own group, which is to be made, or ""
 }
 
-// plan works out what the user shall be. homeOwner is the owner of a folder, if
-// there is one.
+// plan computes the desired state of the user u, one of all. It changes nothing.
 func (a *accounts) plan(u hostconfig.User, all []hostconfig.User, defs defaults, homeOwner func(string) (uint32, bool, error)) (account, error) {
 	old, err := a.passwd.find(u.Name)
 	if err != nil {
@@ -106,12 +106,12 @@ func (a *accounts) plan(u hostconfig.User, all []hostconfig.User, defs defaults,
 	case u.PrimaryGroup != "" || !defs.ownGroup:
 		gid, ok := a.gid(orDefault(u.PrimaryGroup, defs.group))
 		if !ok {
-			return account{}, errkind.Errorf(errkind.Precondition, "group %s, the primary one of new users in this OS, does not exist in it", defs.group)
+			return account{}, errkind.Errorf(errkind.Precondition, "group %s, the default primary group of this OS for new users, does not exist", defs.group)
 		}
 		p.gid = gid
 	case a.group.index(u.Name) >= 0:
 		err := errkind.Errorf(errkind.Precondition, "the OS has a group %s and no user of that name", u.Name)
-		return account{}, errkind.WithHint(err, "Set primaryGroup to %s if the user shall be in it.", u.Name)
+		return account{}, errkind.WithHint(err, "Set primaryGroup to %s if that is the user's group.", u.Name)
 	default:
 		gids := a.group.ids()
 		p.group, p.gid = u.Name, p.uid
@@ -126,10 +126,10 @@ func (a *accounts) planChange(u hostconfig.User, old []string) (account, error) 
 	uid, uidErr := strconv.ParseUint(old[2], 10, 32)
 	gid, gidErr := strconv.ParseUint(old[3], 10, 32)
 	if uidErr != nil || gidErr != nil {
-		return account{}, errkind.Errorf(errkind.Corrupt, "its line in /etc/passwd has user ID %q and group ID %q", shorten(old[2]), shorten(old[3]))
+		return account{}, errkind.Errorf(errkind.Corrupt, "the user's line in /etc/passwd has user ID %q and group ID %q, which are not both numbers", shorten(old[2]), shorten(old[3]))
 	}
 	if u.UID != nil && *u.UID != hostconfig.UserID(uid) {
-		return account{}, errkind.Errorf(errkind.Precondition, "it is in the image with user ID %d, and cannot get %d: its files would belong to nobody", uid, *u.UID)
+		return account{}, errkind.Errorf(errkind.Precondition, "the user has user ID %d in the image, and Trident does not change it to %d: the user's files would belong to nobody", uid, *u.UID)
 	}
 	p := account{name: u.Name, uid: uint32(uid), gid: uint32(gid), home: orDefault(u.HomeDirectory, old[5]), shell: orDefault(u.StartupCommand, old[6]), old: old}
 	p.makeHome = u.HomeDirectory != ""
@@ -141,15 +141,15 @@ func (a *accounts) planChange(u hostconfig.User, old []string) (account, error) 
 	return p, nil
 }
 
-// newUID is the user ID that is asked for; or that of the home, where one is there
-// already, which may be on a file system that outlives this slot: nobody else
-// shall own it; or a free one.
+// newUID returns the ID for a new user: the ID in the configuration; else the owner of
+// the home if the home exists (its file system may be shared by both slots, and no other
+// user must own it) and the ID is free; else a free ID.
 func (a *accounts) newUID(u hostconfig.User, all []hostconfig.User, r idRange, owner uint32, isHome bool) (uint32, error) {
 	used := a.passwd.ids()
 	if u.UID != nil {
-		id := uint32(*u.UID) // in its range: NameFaults
+		id := uint32(*u.UID) // fits: NameFaults checked it
 		if name, ok := used[id]; ok {
-			return 0, errkind.Errorf(errkind.Precondition, "user ID %d is that of %s in the image", *u.UID, name)
+			return 0, errkind.Errorf(errkind.Precondition, "user ID %d belongs to user %s in the image", *u.UID, name)
 		}
 		return id, nil
 	}
@@ -172,7 +172,7 @@ func freeID(what string, r idRange, used map[uint32]string) (uint32, error) {
 	return id, nil
 }
 
-// checkGroups is an error that names the groups that do not exist.
+// checkGroups fails if groups of the user do not exist, and names them.
 func (a *accounts) checkGroups(u hostconfig.User) error {
 	var unknown []string
 	for _, name := range append([]string{u.PrimaryGroup}, u.SecondaryGroups...) {
@@ -184,5 +184,5 @@ func (a *accounts) checkGroups(u hostconfig.User) error {
 		return nil
 	}
 	return errkind.WithHint(errkind.Errorf(errkind.Precondition, "these groups do not exist in the OS: %s", strings.Join(unknown, ", ")),
-		"Groups have to be in the image.")
+		"Trident makes no such groups: build them into the image.")
 }
