@@ -35,12 +35,12 @@ func ParseEnv(r io.Reader) (map[string]string, error) {
 	}
 	vars := map[string]string{}
 	for s := (envScanner{text: string(data)}); s.pos < len(s.text); {
-		key, ok := s.key()
+		key, ok := s.readKey()
 		if !ok {
 			continue
 		}
 		line := 1 + strings.Count(s.text[:s.pos], "\n")
-		if vars[key], ok = s.value(); !ok {
+		if vars[key], ok = s.readValue(); !ok {
 			return nil, fmt.Errorf("line %d: the quote is not closed", line)
 		}
 	}
@@ -52,9 +52,9 @@ type envScanner struct {
 	pos  int
 }
 
-// key consumes a line up to and with its "=", or the whole of a line without
+// readKey consumes a line up to and with its "=", or the whole of a line without
 // an assignment.
-func (s *envScanner) key() (string, bool) {
+func (s *envScanner) readKey() (string, bool) {
 	line, _, _ := strings.Cut(s.text[s.pos:], "\n")
 	key, _, ok := strings.Cut(line, "=")
 	if key = strings.TrimSpace(key); ok && envKey.MatchString(key) {
@@ -65,9 +65,9 @@ func (s *envScanner) key() (string, bool) {
 	return "", false
 }
 
-// value consumes the value and the end of its line; false when a quote is open
+// readValue consumes the value and the end of its line; false when a quote is open
 // at the end of the text. Blanks around the value do not belong to it.
-func (s *envScanner) value() (string, bool) {
+func (s *envScanner) readValue() (string, bool) {
 	var (
 		value strings.Builder
 		solid int  // the value without trailing blanks
@@ -84,7 +84,7 @@ func (s *envScanner) value() (string, bool) {
 		case quote == 0 && (c == '"' || c == '\''):
 			quote = c
 		case c == '\\' && quote != '\'':
-			s.escaped(&value, quote)
+			s.writeEscaped(&value, quote)
 		case quote == 0 && strings.IndexByte(" \t\r", c) >= 0:
 			if value.Len() > 0 {
 				value.WriteByte(c)
@@ -98,10 +98,10 @@ func (s *envScanner) value() (string, bool) {
 	return value.String()[:solid], quote == 0
 }
 
-// escaped writes what the backslash just read and the character after it mean.
+// writeEscaped writes what the backslash just read and the character after it mean.
 // In double quotes it is a backslash except before the characters that need
 // one; before a line end it joins the lines.
-func (s *envScanner) escaped(value *strings.Builder, quote byte) {
+func (s *envScanner) writeEscaped(value *strings.Builder, quote byte) {
 	if s.pos == len(s.text) {
 		return
 	}

@@ -23,7 +23,7 @@ func AvailableMemory(root string) (bytes int64, known bool) {
 		return string(text)
 	}
 	least := int64(math.MaxInt64)
-	if kib, ok := named(read("proc/meminfo"), "MemAvailable:"); ok {
+	if kib, ok := numberOf(read("proc/meminfo"), "MemAvailable:"); ok {
 		least = kib << 10
 	}
 	for line := range strings.Lines(read("proc/self/cgroup")) {
@@ -41,7 +41,7 @@ func AvailableMemory(root string) (bytes int64, known bool) {
 			// Pages of files are given back when something else needs them.
 			stat := read(dir + "memory.stat")
 			for _, key := range []string{"inactive_file", "active_file"} {
-				n, _ := named(stat, key)
+				n, _ := numberOf(stat, key)
 				used -= n
 			}
 			least = min(least, most-max(used, 0))
@@ -53,8 +53,8 @@ func AvailableMemory(root string) (bytes int64, known bool) {
 	return max(least, 0), true
 }
 
-// named is the number behind a word at the beginning of a line.
-func named(text, word string) (int64, bool) {
+// numberOf is the number behind a word at the beginning of a line.
+func numberOf(text, word string) (int64, bool) {
 	for line := range strings.Lines(text) {
 		if f := strings.Fields(line); len(f) > 1 && f[0] == word {
 			n, err := strconv.ParseInt(f[1], 10, 53)
