@@ -48,9 +48,9 @@ type connection struct {
 	gone context.Context
 }
 
-// alive asks for a sign of life: PID 1 closes its connections when it executes
+// answers asks for a sign of life: PID 1 closes its connections when it executes
 // itself anew, and that may not have come to us yet.
-func (c *connection) alive(ctx context.Context) bool {
+func (c *connection) answers(ctx context.Context) bool {
 	for _, conn := range c.both {
 		if conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1").CallWithContext(ctx, "org.freedesktop.DBus.Peer.Ping", 0).Err != nil {
 			return false
@@ -64,13 +64,13 @@ func (b *Bus) connect(ctx context.Context, verb, unit string) (*connection, erro
 	case <-b.turn:
 		defer func() { b.turn <- struct{}{} }()
 	case <-ctx.Done():
-		return nil, ended(ctx, verb, unit)
+		return nil, contextError(ctx, verb, unit)
 	}
-	if b.conn != nil && b.conn.alive(ctx) {
+	if b.conn != nil && b.conn.answers(ctx) {
 		return b.conn, nil
 	}
 	if ctx.Err() != nil { // says nothing about the connection, which others may be using
-		return nil, ended(ctx, verb, unit)
+		return nil, contextError(ctx, verb, unit)
 	}
 	if b.conn != nil {
 		b.conn.Close()
@@ -87,7 +87,7 @@ func (b *Bus) connect(ctx context.Context, verb, unit string) (*connection, erro
 	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, ended(ctx, verb, unit)
+		return nil, contextError(ctx, verb, unit)
 	case err != nil:
 		return nil, errkind.Errorf(errkind.Unavailable, "%s %s: connect to systemd: %w", verb, unit, err)
 	}
@@ -141,31 +141,31 @@ func (b *Bus) dialOne(life context.Context, lost context.CancelFunc, system bool
 	return conn, nil
 }
 
-// job has start queue a job for unit and waits until it was removed.
-func (b *Bus) job(ctx context.Context, verb, unit string, start func(*connection, chan<- string) (int, error)) error {
+// runJob has start queue a job for unit and waits until it was removed.
+func (b *Bus) runJob(ctx context.Context, verb, unit string, start func(*connection, chan<- string) (int, error)) error {
 	conn, err := b.connect(ctx, verb, unit)
 	if err != nil {
 		return err
 	}
 	removed := make(chan string, 1)
 	if _, err := start(conn, removed); err != nil {
-		return fault(ctx, verb, unit, err)
+		return callError(ctx, verb, unit, err)
 	}
 	select {
 	case result := <-removed:
 		if result == "done" {
 			return nil
 		}
-		return (&JobError{verb, unit, result, b.result(ctx, unit)}).WithKind()
+		return (&JobError{verb, unit, result, b.unitResult(ctx, unit)}).WithKind()
 	case <-conn.gone.Done():
 		return errkind.Errorf(errkind.Unavailable, "%s %s: the connection to systemd was lost before the job ended", verb, unit)
 	case <-ctx.Done():
-		return ended(ctx, verb, unit)
+		return contextError(ctx, verb, unit)
 	}
 }
 
-// result is for the text of an error: what cannot be had is left out.
-func (b *Bus) result(ctx context.Context, unit string) string {
+// unitResult is for the text of an error: what cannot be had is left out.
+func (b *Bus) unitResult(ctx context.Context, unit string) string {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	u, err := b.Unit(ctx, unit)
@@ -182,12 +182,12 @@ func (b *Bus) Restart(ctx context.Context, unit string) error {
 		return err
 	}
 	_, err = conn.RestartUnitContext(ctx, unit, "replace", nil)
-	return fault(ctx, "restart", unit, err)
+	return callError(ctx, "restart", unit, err)
 }
 
 // ReloadOrRestart implements [Manager].
 func (b *Bus) ReloadOrRestart(ctx context.Context, unit string) error {
-	return b.job(ctx, "reload or restart", unit, func(conn *connection, removed chan<- string) (int, error) {
+	return b.runJob(ctx, "reload or restart", unit, func(conn *connection, removed chan<- string) (int, error) {
 		return conn.ReloadOrRestartUnitContext(ctx, unit, "replace", removed)
 	})
 }
@@ -202,7 +202,7 @@ type command struct {
 
 // StartTransient implements [Manager].
 func (b *Bus) StartTransient(ctx context.Context, name string, t Transient) error {
-	if err := t.valid(name); err != nil {
+	if err := t.check(name); err != nil {
 		return err
 	}
 	properties := []sd.Property{
@@ -225,14 +225,14 @@ func (b *Bus) StartTransient(ctx context.Context, name string, t Transient) erro
 			sd.Property{Name: "RestartUSec", Value: dbus.MakeVariant(uint64(t.Restart.Microseconds()))},
 			sd.Property{Name: "StartLimitIntervalUSec", Value: dbus.MakeVariant(uint64(0))})
 	}
-	return b.job(ctx, "start", name, func(conn *connection, removed chan<- string) (int, error) {
+	return b.runJob(ctx, "start", name, func(conn *connection, removed chan<- string) (int, error) {
 		return conn.StartTransientUnitContext(ctx, name, "fail", properties, removed)
 	})
 }
 
 // Stop implements [Manager].
 func (b *Bus) Stop(ctx context.Context, unit string) error {
-	err := b.job(ctx, "stop", unit, func(conn *connection, removed chan<- string) (int, error) {
+	err := b.runJob(ctx, "stop", unit, func(conn *connection, removed chan<- string) (int, error) {
 		return conn.StopUnitContext(ctx, unit, "replace", removed)
 	})
 	if errkind.Of(err) == errkind.NotFound {
@@ -248,7 +248,7 @@ func (b *Bus) ResetFailed(ctx context.Context, units ...string) error {
 		if err != nil {
 			return err
 		}
-		err = fault(ctx, "reset failures of", unit, conn.ResetFailedUnitContext(ctx, unit))
+		err = callError(ctx, "reset failures of", unit, conn.ResetFailedUnitContext(ctx, unit))
 		if err != nil && errkind.Of(err) != errkind.NotFound {
 			return err
 		}
@@ -262,7 +262,7 @@ func (b *Bus) Reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return fault(ctx, "reload", "unit files", conn.ReloadContext(ctx))
+	return callError(ctx, "reload", "unit files", conn.ReloadContext(ctx))
 }
 
 // Enable implements [Manager].
@@ -272,7 +272,7 @@ func (b *Bus) Enable(ctx context.Context, unit string) error {
 		return err
 	}
 	_, _, err = conn.EnableUnitFilesContext(ctx, []string{unit}, false, false)
-	return fault(ctx, "enable", unit, err)
+	return callError(ctx, "enable", unit, err)
 }
 
 // Reboot implements [Manager].
@@ -283,7 +283,7 @@ func (b *Bus) Reboot(ctx context.Context) error {
 		return err
 	}
 	_, err = conn.StartUnitContext(ctx, unit, "replace-irreversibly", nil)
-	return fault(ctx, "start", unit, err)
+	return callError(ctx, "start", unit, err)
 }
 
 // Unit implements [Manager].
@@ -294,7 +294,7 @@ func (b *Bus) Unit(ctx context.Context, unit string) (Unit, error) {
 	}
 	p, err := conn.GetAllPropertiesContext(ctx, unit)
 	if err != nil {
-		return Unit{}, fault(ctx, "ask for", unit, err)
+		return Unit{}, callError(ctx, "ask for", unit, err)
 	}
 	// What a type of unit does not have is left at its zero value.
 	var u Unit

@@ -20,7 +20,7 @@ func (b *Bus) Version(ctx context.Context) (int, error) {
 	err = conn.both[0].Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1").
 		CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, "org.freedesktop.systemd1.Manager", "Version").Store(&v)
 	if err != nil {
-		return 0, fault(ctx, "ask for", "the version of systemd", err)
+		return 0, callError(ctx, "ask for", "the version of systemd", err)
 	}
 	text, _ := v.Value().(string)
 	return parseVersion(text)

@@ -112,12 +112,12 @@ func (f *Fake) load(unit string) (Definition, bool) {
 	return d, ok
 }
 
-func (f *Fake) enter(ctx context.Context, c Call) error {
+func (f *Fake) record(ctx context.Context, c Call) error {
 	f.mu.Lock()
 	f.calls = append(f.calls, c)
 	f.mu.Unlock()
 	if err := ctx.Err(); err != nil {
-		return ended(ctx, c)
+		return contextError(ctx, c)
 	}
 	if f.Hook != nil {
 		return f.Hook(ctx, c)
@@ -125,7 +125,7 @@ func (f *Fake) enter(ctx context.Context, c Call) error {
 	return nil
 }
 
-func ended(ctx context.Context, c Call) error {
+func contextError(ctx context.Context, c Call) error {
 	kind := errkind.Cancelled
 	if ctx.Err() == context.DeadlineExceeded {
 		kind = errkind.Timeout
@@ -169,7 +169,7 @@ func (f *Fake) startable(verb, unit string) (Definition, error) {
 // failure is seen only in Unit.
 func (f *Fake) Restart(ctx context.Context, unit string) error {
 	c := Call{Method: "Restart", Unit: unit}
-	if err := f.enter(ctx, c); err != nil {
+	if err := f.record(ctx, c); err != nil {
 		return err
 	}
 	d, err := f.startable("restart", unit)
@@ -189,7 +189,7 @@ func (f *Fake) Restart(ctx context.Context, unit string) error {
 // ReloadOrRestart implements [systemd.Manager].
 func (f *Fake) ReloadOrRestart(ctx context.Context, unit string) error {
 	c := Call{Method: "ReloadOrRestart", Unit: unit}
-	if err := f.enter(ctx, c); err != nil {
+	if err := f.record(ctx, c); err != nil {
 		return err
 	}
 	d, err := f.startable("reload or restart", unit)
@@ -199,7 +199,7 @@ func (f *Fake) ReloadOrRestart(ctx context.Context, unit string) error {
 	if d.Hang {
 		f.Set(unit, systemd.Unit{Active: "activating", Sub: "start", Result: "success"})
 		<-ctx.Done()
-		return ended(ctx, c)
+		return contextError(ctx, c)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -213,7 +213,7 @@ func (f *Fake) ReloadOrRestart(ctx context.Context, unit string) error {
 // cannot be started, and /bin/false fails at once; any other runs until Stop or
 // its Timeout.
 func (f *Fake) StartTransient(ctx context.Context, name string, t systemd.Transient) error {
-	if err := f.enter(ctx, Call{Method: "StartTransient", Unit: name, Transient: t}); err != nil {
+	if err := f.record(ctx, Call{Method: "StartTransient", Unit: name, Transient: t}); err != nil {
 		return err
 	}
 	if len(t.Exec) == 0 || !strings.HasPrefix(t.Exec[0], "/") {
@@ -270,7 +270,7 @@ func (f *Fake) expire(name string) {
 
 // Stop implements [systemd.Manager].
 func (f *Fake) Stop(ctx context.Context, unit string) error {
-	if err := f.enter(ctx, Call{Method: "Stop", Unit: unit}); err != nil {
+	if err := f.record(ctx, Call{Method: "Stop", Unit: unit}); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -293,7 +293,7 @@ func (f *Fake) collect(unit string) {
 
 // ResetFailed implements [systemd.Manager].
 func (f *Fake) ResetFailed(ctx context.Context, units ...string) error {
-	if err := f.enter(ctx, Call{Method: "ResetFailed", Unit: strings.Join(units, " ")}); err != nil {
+	if err := f.record(ctx, Call{Method: "ResetFailed", Unit: strings.Join(units, " ")}); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -311,7 +311,7 @@ func (f *Fake) ResetFailed(ctx context.Context, units ...string) error {
 
 // Reload implements [systemd.Manager].
 func (f *Fake) Reload(ctx context.Context) error {
-	if err := f.enter(ctx, Call{Method: "Reload"}); err != nil {
+	if err := f.record(ctx, Call{Method: "Reload"}); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -326,7 +326,7 @@ func (f *Fake) Reload(ctx context.Context) error {
 
 // Unit implements [systemd.Manager].
 func (f *Fake) Unit(ctx context.Context, unit string) (systemd.Unit, error) {
-	if err := f.enter(ctx, Call{Method: "Unit", Unit: unit}); err != nil {
+	if err := f.record(ctx, Call{Method: "Unit", Unit: unit}); err != nil {
 		return systemd.Unit{}, err
 	}
 	f.mu.Lock()
@@ -339,7 +339,7 @@ func (f *Fake) Unit(ctx context.Context, unit string) (systemd.Unit, error) {
 
 // Enable implements [systemd.Manager].
 func (f *Fake) Enable(ctx context.Context, unit string) error {
-	if err := f.enter(ctx, Call{Method: "Enable", Unit: unit}); err != nil {
+	if err := f.record(ctx, Call{Method: "Enable", Unit: unit}); err != nil {
 		return err
 	}
 	if _, err := f.startable("enable", unit); err != nil {
@@ -355,7 +355,7 @@ func (f *Fake) Enable(ctx context.Context, unit string) error {
 }
 
 // Reboot implements [systemd.Manager]. What a reboot does is for Hook.
-func (f *Fake) Reboot(ctx context.Context) error { return f.enter(ctx, Call{Method: "Reboot"}) }
+func (f *Fake) Reboot(ctx context.Context) error { return f.record(ctx, Call{Method: "Reboot"}) }
 
 // Enabled says whether Enable was called for unit.
 func (f *Fake) Enabled(unit string) bool {
@@ -366,7 +366,7 @@ func (f *Fake) Enabled(unit string) bool {
 
 // Version implements [systemd.Manager].
 func (f *Fake) Version(ctx context.Context) (int, error) {
-	if err := f.enter(ctx, Call{Method: "Version"}); err != nil {
+	if err := f.record(ctx, Call{Method: "Version"}); err != nil {
 		return 0, err
 	}
 	if f.Release != 0 {

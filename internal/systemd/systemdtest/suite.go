@@ -90,8 +90,8 @@ func (h Host) unit(t *testing.T, ctx context.Context, name string) systemd.Unit 
 	return u
 }
 
-// until waits for what systemd does of its own accord and tells nobody about.
-func until(t *testing.T, ctx context.Context, what string, so func() bool) {
+// waitUntil waits for what systemd does of its own accord and tells nobody about.
+func waitUntil(t *testing.T, ctx context.Context, what string, so func() bool) {
 	t.Helper()
 	for tick := time.NewTicker(10 * time.Millisecond); !so(); {
 		select {
@@ -209,13 +209,13 @@ func masked(t *testing.T, ctx context.Context, h Host) {
 func restart(t *testing.T, ctx context.Context, h Host) {
 	hangs := h.define(t, ctx, Definition{Name: "trident-suite-hangs.service", Hang: true})
 	ok(t, h.Restart(ctx, hangs))
-	until(t, ctx, "activating", func() bool { return h.unit(t, ctx, hangs).Active == "activating" })
+	waitUntil(t, ctx, "activating", func() bool { return h.unit(t, ctx, hangs).Active == "activating" })
 
 	plain := h.define(t, ctx, Definition{Name: "trident-suite-plain.service"})
 	ok(t, h.ReloadOrRestart(ctx, plain))
 	first := h.unit(t, ctx, plain)
 	ok(t, h.Restart(ctx, plain))
-	until(t, ctx, "restarted", func() bool {
+	waitUntil(t, ctx, "restarted", func() bool {
 		u := h.unit(t, ctx, plain)
 		return u.Active == "active" && u.MainPID != first.MainPID && u.Invocation != first.Invocation
 	})
@@ -272,11 +272,11 @@ func transient(t *testing.T, ctx context.Context, h Host) {
 		}
 		wantKind(t, h.StartTransient(ctx, unit, sleep), errkind.Exists, unit)
 		ok(t, h.Stop(ctx, unit))
-		until(t, ctx, "forgotten", func() bool { return gone(ctx, h, unit) })
+		waitUntil(t, ctx, "forgotten", func() bool { return isGone(ctx, h, unit) })
 	}
 }
 
-func gone(ctx context.Context, h Host, unit string) bool {
+func isGone(ctx context.Context, h Host, unit string) bool {
 	_, err := h.Unit(ctx, unit)
 	return errkind.Of(err) == errkind.NotFound
 }
@@ -286,14 +286,14 @@ func unstartable(t *testing.T, ctx context.Context, h Host) {
 	for range 2 {
 		err := h.StartTransient(ctx, unit, systemd.Transient{Exec: []string{"/nonexistent/program"}})
 		wantKind(t, err, errkind.Internal, unit, "job result is failed")
-		until(t, ctx, "forgotten", func() bool { return gone(ctx, h, unit) })
+		waitUntil(t, ctx, "forgotten", func() bool { return isGone(ctx, h, unit) })
 	}
 }
 
 func transientTimeout(t *testing.T, ctx context.Context, h Host) {
 	const unit = "trident-suite-short.service"
 	ok(t, h.StartTransient(ctx, unit, systemd.Transient{Exec: []string{"/bin/sleep", "infinity"}, Timeout: 200 * time.Millisecond}))
-	until(t, ctx, "forgotten", func() bool { return gone(ctx, h, unit) })
+	waitUntil(t, ctx, "forgotten", func() bool { return isGone(ctx, h, unit) })
 }
 
 func transientRestart(t *testing.T, ctx context.Context, h Host) {
@@ -301,12 +301,12 @@ func transientRestart(t *testing.T, ctx context.Context, h Host) {
 	fails := systemd.Transient{Exec: []string{"/bin/false"}, Restart: 10 * time.Millisecond}
 	ok(t, h.StartTransient(ctx, unit, fails))
 	// More often than systemd's limit of starts by default would let it.
-	until(t, ctx, "started again 8 times", func() bool { return h.unit(t, ctx, unit).Restarts >= 8 })
+	waitUntil(t, ctx, "started again 8 times", func() bool { return h.unit(t, ctx, unit).Restarts >= 8 })
 	wantKind(t, h.StartTransient(ctx, unit, fails), errkind.Exists, unit)
 	ok(t, h.Stop(ctx, unit))
-	until(t, ctx, "forgotten", func() bool { return gone(ctx, h, unit) })
+	waitUntil(t, ctx, "forgotten", func() bool { return isGone(ctx, h, unit) })
 
 	fails.Restart = 0
 	ok(t, h.StartTransient(ctx, unit, fails))
-	until(t, ctx, "forgotten", func() bool { return gone(ctx, h, unit) })
+	waitUntil(t, ctx, "forgotten", func() bool { return isGone(ctx, h, unit) })
 }

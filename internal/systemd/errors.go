@@ -10,15 +10,15 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-func (t Transient) valid(name string) error {
+func (t Transient) check(name string) error {
 	if len(t.Exec) == 0 || !path.IsAbs(t.Exec[0]) {
 		return errkind.Errorf(errkind.Invalid, "start %s: the program must be an absolute path", name)
 	}
 	return nil
 }
 
-// ended is the error of a call whose context has ended.
-func ended(ctx context.Context, verb, unit string) error {
+// contextError is the error of a call whose context has ended.
+func contextError(ctx context.Context, verb, unit string) error {
 	kind := errkind.Cancelled
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		kind = errkind.Timeout
@@ -26,13 +26,13 @@ func ended(ctx context.Context, verb, unit string) error {
 	return errkind.Errorf(kind, "%s %s: %w", verb, unit, ctx.Err())
 }
 
-// fault turns the error of a D-Bus call into ours.
-func fault(ctx context.Context, verb, unit string, err error) error {
+// callError turns the error of a D-Bus call into ours.
+func callError(ctx context.Context, verb, unit string, err error) error {
 	if err == nil {
 		return nil
 	}
 	if ctx.Err() != nil {
-		return ended(ctx, verb, unit)
+		return contextError(ctx, verb, unit)
 	}
 	kind := errkind.Unavailable // the connection broke
 	if e, ok := errors.AsType[dbus.Error](err); ok {
