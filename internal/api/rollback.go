@@ -129,7 +129,7 @@ func specToText(spec string) string {
 	if err != nil {
 		return strings.ToValidUTF8(spec, "?")
 	}
-	return string(c.Shown())
+	return string(c.YAMLWithDefaults())
 }
 
 // fitting is as much of a chain as a message holds, the next first.

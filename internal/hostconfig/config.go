@@ -89,8 +89,8 @@ func (p places) at(path string) place {
 	}
 }
 
-// given reports whether the document has path, with a value, though it may be the empty text.
-func (p places) given(path string) bool {
+// gives reports whether the document has path, with a value, though it may be the empty text.
+func (p places) gives(path string) bool {
 	at, ok := p[path]
 	return ok && !at.null
 }

@@ -28,7 +28,7 @@ type decoder struct {
 // extras is what a recorded document has under keys that this release does not know, by the path of the mapping.
 type extras map[string]map[string]any
 
-func (d *decoder) fault(pos place, path, name, format string, args ...any) {
+func (d *decoder) addFault(pos place, path, name, format string, args ...any) {
 	if d.full {
 		return
 	}
@@ -42,17 +42,17 @@ func (d *decoder) fault(pos place, path, name, format string, args ...any) {
 	}
 }
 
-// note keeps where path is. That of very long ones, which only hostile documents
+// notePlace keeps where path is. That of very long ones, which only hostile documents
 // have, is not worth its memory: its parent's stands for it.
-func (d *decoder) note(path string, n *yaml.Node) {
+func (d *decoder) notePlace(path string, n *yaml.Node) {
 	if len(path) <= 400 {
 		d.places[path] = placeOf(n)
 	}
 }
 
-// limit is a fault that ends the decoding.
-func (d *decoder) limit(n *yaml.Node, path, format string, args ...any) {
-	d.fault(placeOf(n), path, NameParse, format, args...)
+// addLimitFault is a fault that ends the decoding.
+func (d *decoder) addLimitFault(n *yaml.Node, path, format string, args ...any) {
+	d.addFault(placeOf(n), path, NameParse, format, args...)
 	d.full = true
 }
 
@@ -64,9 +64,9 @@ func (d *decoder) warn(n *yaml.Node, path, format string, args ...any) {
 	}
 }
 
-// wrong is a value of the wrong form.
-func (d *decoder) wrong(n *yaml.Node, path, format string, args ...any) {
-	d.fault(placeOf(n), path, NameParse, format, args...)
+// addFormFault is a value of the wrong form.
+func (d *decoder) addFormFault(n *yaml.Node, path, format string, args ...any) {
+	d.addFault(placeOf(n), path, NameParse, format, args...)
 }
 
 // enter counts n, follows it when it is an alias, and reports whether to go on.
@@ -75,26 +75,26 @@ func (d *decoder) enter(n *yaml.Node, path string, depth int) (*yaml.Node, bool)
 		return nil, false
 	}
 	if d.nodes++; d.nodes > maxNodes {
-		d.limit(n, path, "is too much: a document has at most %d keys and values, those reached by aliases included", maxNodes)
+		d.addLimitFault(n, path, "is too much: a document has at most %d keys and values, those reached by aliases included", maxNodes)
 		return nil, false
 	}
 	if depth > maxDepth {
-		d.limit(n, path, "is nested more than %d levels deep", maxDepth)
+		d.addLimitFault(n, path, "is nested more than %d levels deep", maxDepth)
 		return nil, false
 	}
 	if n.Kind == yaml.AliasNode {
 		if d.aliases++; d.aliases > maxAliases {
-			d.limit(n, path, "is one alias too many: a document has at most %d", maxAliases)
+			d.addLimitFault(n, path, "is one alias too many: a document has at most %d", maxAliases)
 			return nil, false
 		}
 		n = n.Alias
 	}
 	if d.bytes += len(n.Value); d.bytes > maxRecord {
-		d.limit(n, path, "is too much: a document has at most %d KiB of text, that reached by aliases included", maxRecord>>10)
+		d.addLimitFault(n, path, "is too much: a document has at most %d KiB of text, that reached by aliases included", maxRecord>>10)
 		return nil, false
 	}
 	if tag := n.ShortTag(); n.Style&yaml.TaggedStyle != 0 && !slices.Contains(coreTags(), tag) && !d.lenient {
-		d.warn(n, path, "has the tag %s, which is ignored", brief(tag))
+		d.warn(n, path, "has the tag %s, which is ignored", shorten(tag))
 	}
 	return n, true
 }
@@ -113,53 +113,53 @@ const (
 	mayBeNull                    // a key that may be left out, and for which null means just that
 )
 
-// value decodes n into v. A key of a mapping and an item of a list come here
+// decodeValue decodes n into v. A key of a mapping and an item of a list come here
 // alike. An empty list or mapping means what none does and becomes nil, but for netplan's.
-func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, depth int, empty emptiness) {
+func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, path string, depth int, empty emptiness) {
 	n, ok := d.enter(n, path, depth)
 	if !ok {
 		return
 	}
 	t := v.Type()
 	if isNull(n) {
-		d.null(n, v, path, empty)
+		d.decodeNull(n, v, path, empty)
 		return
 	}
 	switch {
-	case d.foreign && d.netplanValue(n, t, path):
+	case d.foreign && d.checkNetplanValue(n, t, path):
 	case t == reflect.TypeFor[Netplan]() || t == reflect.TypeFor[map[string]any]():
 		if n.Kind != yaml.MappingNode {
-			d.mismatch(n, t, path)
+			d.addKindFault(n, t, path)
 			break
 		}
 		if t == reflect.TypeFor[Netplan]() {
-			d.netplanTypes(n, path, depth)
+			d.checkNetplan(n, path, depth)
 		}
-		if m, ok := d.generic(n, path, depth).(map[string]any); ok && (len(m) > 0 || t == reflect.TypeFor[Netplan]()) {
+		if m, ok := d.decodeGeneric(n, path, depth).(map[string]any); ok && (len(m) > 0 || t == reflect.TypeFor[Netplan]()) {
 			v.Set(reflect.ValueOf(m).Convert(t))
 		}
 	case t == reflect.TypeFor[HealthCheck]():
-		d.healthCheck(n, v, path, depth)
+		d.decodeHealthCheck(n, v, path, depth)
 	case t.Kind() == reflect.Pointer:
 		target := reflect.New(t.Elem())
-		d.value(n, target.Elem(), path, depth, mustBeGiven)
+		d.decodeValue(n, target.Elem(), path, depth, mustBeGiven)
 		v.Set(target)
 	case t.Kind() == reflect.Struct:
-		d.structure(n, v, path, depth)
+		d.decodeStructure(n, v, path, depth)
 	case t.Kind() == reflect.Slice:
-		d.list(n, v, path, depth)
+		d.decodeList(n, v, path, depth)
 	case t.Kind() == reflect.Map:
-		d.textMap(n, v, path, depth)
+		d.decodeTextMap(n, v, path, depth)
 	default:
-		d.scalar(n, v, path)
+		d.decodeScalar(n, v, path)
 	}
 }
 
-// null decodes a value that is empty ("key:") or null ("key: null", "key: ~").
+// decodeNull decodes a value that is empty ("key:") or null ("key: null", "key: ~").
 // A list or mapping may be empty wherever it stands; null is no list, as for
 // upstream. Text that may be left out may be null, too: upstream reads the word
 // null, which nobody means.
-func (d *decoder) null(n *yaml.Node, v reflect.Value, path string, empty emptiness) {
+func (d *decoder) decodeNull(n *yaml.Node, v reflect.Value, path string, empty emptiness) {
 	t := v.Type()
 	if t == reflect.TypeFor[netplanText]() {
 		return // the word null is text as well
@@ -174,18 +174,18 @@ func (d *decoder) null(n *yaml.Node, v reflect.Value, path string, empty emptine
 		}
 	case (bare || d.inCheck && t.Kind() == reflect.Slice) && holds && t != reflect.TypeFor[[]Swap]():
 		if t.Kind() == reflect.Struct {
-			d.structure(&yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: n.Line, Column: n.Column}, v, path, 0)
+			d.decodeStructure(&yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: n.Line, Column: n.Column}, v, path, 0)
 		}
 	case empty == mayBeEmpty:
-		d.wrong(n, path, "is null; wants %s, or leave the key out", wants(t))
+		d.addFormFault(n, path, "is null; wants %s, or leave the key out", wants(t))
 	default:
-		d.wrong(n, path, "is empty; wants %s", wants(t))
+		d.addFormFault(n, path, "is empty; wants %s", wants(t))
 	}
 }
 
-func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, depth int) {
+func (d *decoder) decodeList(n *yaml.Node, v reflect.Value, path string, depth int) {
 	if n.Kind != yaml.SequenceNode {
-		d.mismatch(n, v.Type(), path)
+		d.addKindFault(n, v.Type(), path)
 		return
 	}
 	if len(n.Content) == 0 {
@@ -194,20 +194,20 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, depth int) {
 	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
 	for i, item := range n.Content {
 		at := path + "[" + strconv.Itoa(i) + "]"
-		d.note(at, item)
-		d.value(item, v.Index(i), at, depth+1, mustBeGiven)
+		d.notePlace(at, item)
+		d.decodeValue(item, v.Index(i), at, depth+1, mustBeGiven)
 	}
 }
 
-func (d *decoder) textMap(n *yaml.Node, v reflect.Value, path string, depth int) {
+func (d *decoder) decodeTextMap(n *yaml.Node, v reflect.Value, path string, depth int) {
 	if n.Kind != yaml.MappingNode {
-		d.mismatch(n, v.Type(), path)
+		d.addKindFault(n, v.Type(), path)
 		return
 	}
 	out := reflect.MakeMap(v.Type())
-	d.pairs(n, path, anyKeys, func(key string, value *yaml.Node, at string) {
+	d.eachPair(n, path, anyKeys, func(key string, value *yaml.Node, at string) {
 		text := reflect.New(v.Type().Elem()).Elem()
-		d.value(value, text, at, depth+1, mustBeGiven)
+		d.decodeValue(value, text, at, depth+1, mustBeGiven)
 		out.SetMapIndex(reflect.ValueOf(key), text)
 	})
 	if out.Len() > 0 {
@@ -215,21 +215,21 @@ func (d *decoder) textMap(n *yaml.Node, v reflect.Value, path string, depth int)
 	}
 }
 
-func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, depth int) {
+func (d *decoder) decodeStructure(n *yaml.Node, v reflect.Value, path string, depth int) {
 	t := v.Type()
 	if key := short(t); key != "" && n.Kind == yaml.ScalarNode {
 		d.nodes++ // it is written as a mapping
 		setDefaults(v)
 		i := slices.IndexFunc(members(t), func(f member) bool { return f.key == key })
-		d.scalar(n, v.Field(i), path)
+		d.decodeScalar(n, v.Field(i), path)
 		return
 	}
 	if n.Kind != yaml.MappingNode {
-		d.mismatch(n, t, path)
+		d.addKindFault(n, t, path)
 		return
 	}
-	if t == reflect.TypeFor[Password]() && !d.lenient && dangerousPassword(n) {
-		d.wrong(n, path, "sets a password; only type: locked is supported, with sshPublicKeys to log in")
+	if t == reflect.TypeFor[Password]() && !d.lenient && unlocksLogin(n) {
+		d.addFormFault(n, path, "sets a password; only type: locked is supported, with sshPublicKeys to log in")
 		return
 	}
 	known, before := members(t), len(d.report)
@@ -238,14 +238,14 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, depth in
 	if d.foreign {
 		rule = anyKeys
 	}
-	d.pairs(n, path, rule, func(key string, value *yaml.Node, at string) {
+	d.eachPair(n, path, rule, func(key string, value *yaml.Node, at string) {
 		i := slices.IndexFunc(known, func(f member) bool { return f.key == key })
 		if i >= 0 && given[i] {
-			d.wrong(value, at, "is given twice")
+			d.addFormFault(value, at, "is given twice")
 			return
 		}
 		if i < 0 {
-			d.unknownKey(key, value, path, at, known, depth)
+			d.handleUnknownKey(key, value, path, at, known, depth)
 			return
 		}
 		given[i] = true
@@ -264,8 +264,8 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, depth in
 		if target.Kind() != reflect.Struct || isNull(value) {
 			setDefault(known[i], target)
 		}
-		d.value(value, target, at, depth+1, empty)
-		if known[i].file && target.String() == "" && d.places.given(at) {
+		d.decodeValue(value, target, at, depth+1, empty)
+		if known[i].file && target.String() == "" && d.places.gives(at) {
 			target.SetString(emptyPath)
 		}
 	})
@@ -273,13 +273,13 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, depth in
 		switch {
 		case given[i]:
 		case f.required && !d.lenient:
-			d.fault(placeOf(n), join(path, f.key), NameParse, "is missing")
+			d.addFault(placeOf(n), join(path, f.key), NameParse, "is missing")
 		default:
 			setDefault(f, v.Field(f.index))
 		}
 	}
 	if !d.lenient && len(d.report) == before {
-		d.form(v, path)
+		d.checkForm(v, path)
 	}
 }
 
@@ -292,8 +292,8 @@ const (
 	anyKeys                   // any; of several with one name the last counts, as for upstream
 )
 
-// pairs calls do for every key of n, and notes its place. A key that is not text is a fault.
-func (d *decoder) pairs(n *yaml.Node, path string, rule keyRule, do func(key string, value *yaml.Node, at string)) {
+// eachPair calls do for every key of n, and notes its place. A key that is not text is a fault.
+func (d *decoder) eachPair(n *yaml.Node, path string, rule keyRule, do func(key string, value *yaml.Node, at string)) {
 	first := make(map[string]int, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content) && !d.full; i += 2 {
 		k, value := n.Content[i], n.Content[i+1]
@@ -301,26 +301,26 @@ func (d *decoder) pairs(n *yaml.Node, path string, rule keyRule, do func(key str
 		case k.Kind == yaml.AliasNode && k.Alias.Kind == yaml.ScalarNode:
 			k = k.Alias
 		case k.Kind != yaml.ScalarNode || isNull(k):
-			d.wrong(k, path, "has a key that is not text")
+			d.addFormFault(k, path, "has a key that is not text")
 			continue
 		case k.Value == "<<" && plain(k) && rule == knownKeys:
-			d.wrong(k, path, "has a merge key (<<), which is not supported")
+			d.addFormFault(k, path, "has a merge key (<<), which is not supported")
 			continue
 		}
 		at := join(path, k.Value)
 		if line, twice := first[k.Value]; twice && rule != anyKeys {
-			d.wrong(k, at, "is given twice; the first is in line %d", line)
+			d.addFormFault(k, at, "is given twice; the first is in line %d", line)
 			continue
 		} else if twice {
 			d.warn(k, at, "is given twice; the first, in line %d, does not count", line)
 		}
 		first[k.Value] = k.Line
-		d.note(at, k)
+		d.notePlace(at, k)
 		do(k.Value, value, at)
 	}
 }
 
-func (d *decoder) unknownKey(key string, value *yaml.Node, path, at string, known []member, depth int) {
+func (d *decoder) handleUnknownKey(key string, value *yaml.Node, path, at string, known []member, depth int) {
 	if d.foreign {
 		return
 	}
@@ -328,7 +328,7 @@ func (d *decoder) unknownKey(key string, value *yaml.Node, path, at string, know
 		if d.extras[path] == nil {
 			d.extras[path] = map[string]any{}
 		}
-		d.extras[path][key] = d.generic(value, at, depth+1)
+		d.extras[path][key] = d.decodeGeneric(value, at, depth+1)
 		return
 	}
 	name, message := NameParse, "is not a key that is known here"
@@ -344,13 +344,13 @@ func (d *decoder) unknownKey(key string, value *yaml.Node, path, at string, know
 			message += "; did you mean " + near + "?"
 		}
 	}
-	d.fault(d.places.at(at), at, name, "%s", message)
+	d.addFault(d.places.at(at), at, name, "%s", message)
 }
 
-// healthCheck is a mapping of one of two forms.
-func (d *decoder) healthCheck(n *yaml.Node, v reflect.Value, path string, depth int) {
+// decodeHealthCheck is a mapping of one of two forms.
+func (d *decoder) decodeHealthCheck(n *yaml.Node, v reflect.Value, path string, depth int) {
 	if n.Kind != yaml.MappingNode {
-		d.mismatch(n, v.Type(), path)
+		d.addKindFault(n, v.Type(), path)
 		return
 	}
 	check := HealthCheck{Script: &Script{}}
@@ -362,14 +362,14 @@ func (d *decoder) healthCheck(n *yaml.Node, v reflect.Value, path string, depth 
 		}
 	}
 	d.inCheck = true
-	d.structure(n, form, path, depth)
+	d.decodeStructure(n, form, path, depth)
 	d.inCheck = false
 	v.Set(reflect.ValueOf(check))
 }
 
-// generic decodes what has no Go type of its own. A whole number that would be
+// decodeGeneric decodes what has no Go type of its own. A whole number that would be
 // written otherwise, as 007, stays text: so netplan reads it.
-func (d *decoder) generic(n *yaml.Node, path string, depth int) any {
+func (d *decoder) decodeGeneric(n *yaml.Node, path string, depth int) any {
 	n, ok := d.enter(n, path, depth)
 	if !ok {
 		return nil
@@ -381,14 +381,14 @@ func (d *decoder) generic(n *yaml.Node, path string, depth int) any {
 		if strings.HasPrefix(path, "internalParams") && depth > 1 && !d.lenient {
 			rule = uniqueKeys
 		}
-		d.pairs(n, path, rule, func(key string, value *yaml.Node, at string) { out[key] = d.generic(value, at, depth+1) })
+		d.eachPair(n, path, rule, func(key string, value *yaml.Node, at string) { out[key] = d.decodeGeneric(value, at, depth+1) })
 		return out
 	case yaml.SequenceNode:
 		out := make([]any, len(n.Content))
 		for i, item := range n.Content {
 			at := path + "[" + strconv.Itoa(i) + "]"
-			d.note(at, item)
-			out[i] = d.generic(item, at, depth+1)
+			d.notePlace(at, item)
+			out[i] = d.decodeGeneric(item, at, depth+1)
 		}
 		return out
 	}
@@ -399,10 +399,10 @@ func (d *decoder) generic(n *yaml.Node, path string, depth int) any {
 // one is quoted.
 func join(path, key string) string {
 	if key == "" || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || strings.ContainsRune(`.[]"`, r) }) {
-		return path + `["` + brief(key) + `"]`
+		return path + `["` + shorten(key) + `"]`
 	}
 	if path == "" {
-		return brief(key)
+		return shorten(key)
 	}
-	return path + "." + brief(key)
+	return path + "." + shorten(key)
 }

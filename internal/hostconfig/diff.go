@@ -76,17 +76,17 @@ func Diff(old, new *Config) (Change, error) {
 		return Change{}, errkind.WithHint(err, "Add the section image with url %s.", withoutSecrets(string(old.spec.Image.URL)))
 	}
 	d := differ{old: &old.spec, new: &new.spec}
-	d.other("trident", d.old.Trident, d.new.Trident)
-	d.image()
-	d.other("storage", d.old.Storage.meaning(), d.new.Storage.meaning())
-	d.scripts()
-	d.os()
-	d.other("managementOs", d.old.ManagementOS, d.new.ManagementOS)
-	d.other("health", d.old.Health, d.new.Health)
+	d.compareOther("trident", d.old.Trident, d.new.Trident)
+	d.compareImage()
+	d.compareOther("storage", d.old.Storage.meaning(), d.new.Storage.meaning())
+	d.compareScripts()
+	d.compareOS()
+	d.compareOther("managementOs", d.old.ManagementOS, d.new.ManagementOS)
+	d.compareOther("health", d.old.Health, d.new.Health)
 	if flag(d.new.InternalParams, "forceAbUpdate") {
-		d.need("internalParams.forceAbUpdate", KindABUpdate, "asks for it")
+		d.addReason("internalParams.forceAbUpdate", KindABUpdate, "asks for it")
 	} else {
-		d.other("internalParams", d.old.InternalParams, d.new.InternalParams)
+		d.compareOther("internalParams", d.old.InternalParams, d.new.InternalParams)
 	}
 	return d.Change, nil
 }

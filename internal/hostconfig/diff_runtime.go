@@ -30,51 +30,51 @@ type FileChange struct {
 // Empty reports whether nothing changes.
 func (c FileChange) Empty() bool { return len(c.Write)+len(c.Remove) == 0 }
 
-// extensions pairs what is old with what is new: an image is known by its hash
+// compareExtensions pairs what is old with what is new: an image is known by its hash
 // and its path, a place by its path or else by the URL that it is filled from.
 // Their order means nothing.
-func (d *differ) extensions(at string, old, new []Extension) ExtensionChange {
+func (d *differ) compareExtensions(at string, old, new []Extension) ExtensionChange {
 	var out ExtensionChange
-	oldLeft, newLeft := indexes(len(old)), indexes(len(new))
+	unpairedOld, unpairedNew := indexes(len(old)), indexes(len(new))
 	pair := func(match func(o, n *Extension) bool, do func(o, n int)) {
-		byNew := newLeft[:0:0]
+		byNew := unpairedNew[:0:0]
 	next:
-		for _, n := range newLeft {
-			for i, o := range oldLeft {
+		for _, n := range unpairedNew {
+			for i, o := range unpairedOld {
 				if match(&old[o], &new[n]) {
-					oldLeft = slices.Delete(oldLeft, i, i+1)
+					unpairedOld = slices.Delete(unpairedOld, i, i+1)
 					do(o, n)
 					continue next
 				}
 			}
 			byNew = append(byNew, n)
 		}
-		newLeft = byNew
+		unpairedNew = byNew
 	}
 	pair(func(o, n *Extension) bool { return o.SHA384 == n.SHA384 && cleanPath(o.Path) == cleanPath(n.Path) }, func(o, n int) {
 		if old[o].URL != new[n].URL {
-			d.need(itemAt(at, n), KindRuntimeUpdate, "comes from another URL, and %s stays", new[n].label())
+			d.addReason(itemAt(at, n), KindRuntimeUpdate, "comes from another URL, and %s stays", new[n].label())
 		}
 	})
 	pair(func(o, n *Extension) bool {
 		return o.Path != "" && cleanPath(o.Path) == cleanPath(n.Path) || o.Path == "" && n.Path == "" && o.URL == n.URL
 	}, func(o, n int) {
 		out.Replaced = append(out.Replaced, ReplacedExtension{old[o], new[n]})
-		d.need(itemAt(at, n), KindRuntimeUpdate, "replaces %s", old[o].label())
+		d.addReason(itemAt(at, n), KindRuntimeUpdate, "replaces %s", old[o].label())
 	})
-	for _, n := range newLeft {
+	for _, n := range unpairedNew {
 		out.Added = append(out.Added, new[n])
-		d.need(itemAt(at, n), KindRuntimeUpdate, "adds %s", new[n].label())
+		d.addReason(itemAt(at, n), KindRuntimeUpdate, "adds %s", new[n].label())
 	}
-	for _, o := range oldLeft {
+	for _, o := range unpairedOld {
 		out.Removed = append(out.Removed, old[o])
-		d.need(at, KindRuntimeUpdate, "has %s no more", old[o].label())
+		d.addReason(at, KindRuntimeUpdate, "has %s no more", old[o].label())
 	}
 	return out
 }
 
-// files pairs files by destination. Of several with one destination the last counts.
-func (d *differ) files(old, new []AdditionalFile) {
+// compareFiles pairs files by destination. Of several with one destination the last counts.
+func (d *differ) compareFiles(old, new []AdditionalFile) {
 	const at = "os.additionalFiles"
 	had, has := lastOfEach(old), lastOfEach(new)
 	for i := range new {
@@ -85,9 +85,9 @@ func (d *differ) files(old, new []AdditionalFile) {
 		}
 		switch o := had[where]; {
 		case o == nil:
-			d.need(itemAt(at, i), KindRuntimeUpdate, "adds %s", f.Destination)
+			d.addReason(itemAt(at, i), KindRuntimeUpdate, "adds %s", f.Destination)
 		case !same(o, f):
-			d.need(itemAt(at, i), KindRuntimeUpdate, "changes %s", f.Destination)
+			d.addReason(itemAt(at, i), KindRuntimeUpdate, "changes %s", f.Destination)
 		default:
 			continue
 		}
@@ -97,7 +97,7 @@ func (d *differ) files(old, new []AdditionalFile) {
 		f := &old[i]
 		if where := cleanPath(f.Destination); had[where] == f && has[where] == nil {
 			d.Files.Remove = append(d.Files.Remove, *f)
-			d.need(at, KindRuntimeUpdate, "has %s no more", f.Destination)
+			d.addReason(at, KindRuntimeUpdate, "has %s no more", f.Destination)
 		}
 	}
 }

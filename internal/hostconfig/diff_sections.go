@@ -14,98 +14,98 @@ type differ struct {
 	old, new *Spec
 }
 
-func (d *differ) need(path string, k Kind, format string, args ...any) {
+func (d *differ) addReason(path string, k Kind, format string, args ...any) {
 	d.Kind = max(d.Kind, k)
 	d.Reasons = append(d.Reasons, Reason{path, fmt.Sprintf(format, args...), k})
 }
 
-// other notes a section that no servicing is made for.
-func (d *differ) other(path string, old, new any) {
+// compareOther notes a section that no servicing is made for.
+func (d *differ) compareOther(path string, old, new any) {
 	switch {
 	case same(old, new):
 	case path == "storage" && d.new.Storage.empty() && d.new.Image != nil: // taken from old
 	case path == "storage":
-		d.need(path, KindNone, "is different, and no update changes storage")
+		d.addReason(path, KindNone, "is different, and no update changes storage")
 	default:
-		d.need(path, KindNone, "is different, which needs no update by itself")
+		d.addReason(path, KindNone, "is different, which needs no update by itself")
 	}
 }
 
-func (d *differ) image() {
+func (d *differ) compareImage() {
 	old, new := d.old.Image, d.new.Image
 	switch {
 	case new == nil:
 	case old == nil:
-		d.need("image", KindABUpdate, "is new: the host has none yet")
+		d.addReason("image", KindABUpdate, "is new: the host has none yet")
 	case new.SHA384 != HashIgnored && old.SHA384 == HashIgnored:
-		d.need("image.sha384", KindABUpdate, "is given, and nobody knows whether the image of the host has it")
+		d.addReason("image.sha384", KindABUpdate, "is given, and nobody knows whether the image of the host has it")
 	case new.SHA384 != HashIgnored && old.SHA384 != new.SHA384:
-		d.need("image.sha384", KindABUpdate, "is of another image")
+		d.addReason("image.sha384", KindABUpdate, "is of another image")
 	case new.SHA384 == HashIgnored && old.URL != new.URL:
-		d.need("image.url", KindABUpdate, "is different, and with an ignored hash another URL is another image")
+		d.addReason("image.url", KindABUpdate, "is different, and with an ignored hash another URL is another image")
 	case old.URL != new.URL:
-		d.need("image.url", KindNone, "is different, and the image is the same")
+		d.addReason("image.url", KindNone, "is different, and the image is the same")
 	}
 }
 
-// scripts looks for hooks that are new or different: an update that they run on
+// compareScripts looks for hooks that are new or different: an update that they run on
 // is made for them to run. One that is gone has nothing to do any more.
-func (d *differ) scripts() {
-	left := map[string][]*Script{}
+func (d *differ) compareScripts() {
+	unpaired := map[string][]*Script{}
 	for _, s := range d.old.Scripts.all() {
 		section := parent(s.path)
-		left[section] = append(left[section], s.script)
+		unpaired[section] = append(unpaired[section], s.script)
 	}
 next:
 	for _, s := range d.new.Scripts.all() {
 		section := parent(s.path)
-		for i, o := range left[section] {
+		for i, o := range unpaired[section] {
 			if same(o, s.script) {
-				left[section] = slices.Delete(left[section], i, i+1)
+				unpaired[section] = slices.Delete(unpaired[section], i, i+1)
 				continue next
 			}
 		}
 		switch on := s.script.RunOn; {
 		case RunsOn(on, OnABUpdate):
-			d.need(s.path, KindABUpdate, "is new or different, and runs on an A/B update")
+			d.addReason(s.path, KindABUpdate, "is new or different, and runs on an A/B update")
 		case RunsOn(on, OnRuntimeUpdate):
-			d.need(s.path, KindRuntimeUpdate, "is new or different, and runs on an update at run time")
+			d.addReason(s.path, KindRuntimeUpdate, "is new or different, and runs on an update at run time")
 		default:
-			d.need(s.path, KindNone, "is new or different, and runs on no update")
+			d.addReason(s.path, KindNone, "is new or different, and runs on no update")
 		}
 	}
 	for _, section := range []string{"scripts.preServicing", "scripts.postProvision", "scripts.postConfigure"} {
-		if n := len(left[section]); n > 0 {
-			d.need(section, KindNone, "has lost, or has otherwise, %d", n)
+		if n := len(unpaired[section]); n > 0 {
+			d.addReason(section, KindNone, "has lost, or has otherwise, %d", n)
 		}
 	}
 }
 
-func (d *differ) os() {
+func (d *differ) compareOS() {
 	old, new := &d.old.OS, &d.new.OS
 	if !same(old.Netplan, new.Netplan) {
 		d.Netplan = true
-		d.need("os.netplan", KindRuntimeUpdate, "%s", added(old.Netplan == nil, new.Netplan == nil))
+		d.addReason("os.netplan", KindRuntimeUpdate, "%s", added(old.Netplan == nil, new.Netplan == nil))
 	}
-	d.installed("os.selinux.mode", old.SELinux.Mode, new.SELinux.Mode)
-	d.installed("os.users", old.Users, new.Users)
-	d.files(old.AdditionalFiles, new.AdditionalFiles)
-	d.installed("os.hostname", old.Hostname, new.Hostname)
-	d.installed("os.modules", old.Modules, new.Modules)
-	d.installed("os.services", old.Services, new.Services)
-	d.installed("os.kernelCommandLine", old.KernelCommandLine, new.KernelCommandLine)
-	d.Sysexts = d.extensions("os.sysexts", old.Sysexts, new.Sysexts)
-	d.Confexts = d.extensions("os.confexts", old.Confexts, new.Confexts)
+	d.compareInstalled("os.selinux.mode", old.SELinux.Mode, new.SELinux.Mode)
+	d.compareInstalled("os.users", old.Users, new.Users)
+	d.compareFiles(old.AdditionalFiles, new.AdditionalFiles)
+	d.compareInstalled("os.hostname", old.Hostname, new.Hostname)
+	d.compareInstalled("os.modules", old.Modules, new.Modules)
+	d.compareInstalled("os.services", old.Services, new.Services)
+	d.compareInstalled("os.kernelCommandLine", old.KernelCommandLine, new.KernelCommandLine)
+	d.Sysexts = d.compareExtensions("os.sysexts", old.Sysexts, new.Sysexts)
+	d.Confexts = d.compareExtensions("os.confexts", old.Confexts, new.Confexts)
 	if old.UEFIFallback != new.UEFIFallback {
 		d.UEFIFallback = true
-		d.need("os.uefiFallback", KindRuntimeUpdate, "is %s, and was %s", new.UEFIFallback, old.UEFIFallback)
+		d.addReason("os.uefiFallback", KindRuntimeUpdate, "is %s, and was %s", new.UEFIFallback, old.UEFIFallback)
 	}
 }
 
-// installed is about what is written into an OS that does not run yet.
-func (d *differ) installed(path string, old, new any) {
+// compareInstalled is about what is written into an OS that does not run yet.
+func (d *differ) compareInstalled(path string, old, new any) {
 	if !same(old, new) {
-		d.need(path, KindABUpdate, "%s, and is set up in an OS that does not run yet",
+		d.addReason(path, KindABUpdate, "%s, and is set up in an OS that does not run yet",
 			added(none(reflect.ValueOf(old)), none(reflect.ValueOf(new))))
 	}
 }

@@ -93,8 +93,8 @@ const (
 	FallbackDisabled     UEFIFallback = "disabled"     // it is left alone
 )
 
-// words are the values that a string of type t may have, or nil for any.
-func words(t reflect.Type) []string {
+// wordsOf are the values that a string of type t may have, or nil for any.
+func wordsOf(t reflect.Type) []string {
 	switch t {
 	case reflect.TypeFor[ServicingType]():
 		return list(OnCleanInstall, OnABUpdate, OnRuntimeUpdate, OnAll)

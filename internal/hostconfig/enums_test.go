@@ -54,12 +54,12 @@ func TestEveryConstantIsAWordOfItsTypeAndTheOtherWayRound(t *testing.T) {
 	for name, constants := range found {
 		if types[name] == nil {
 			t.Errorf("no field has type %s", name)
-		} else if known := words(types[name]); !slices.Equal(known, constants) {
+		} else if known := wordsOf(types[name]); !slices.Equal(known, constants) {
 			t.Errorf("%s has the words %q and the constants %q", name, known, constants)
 		}
 	}
 	for name, typ := range types {
-		if words(typ) != nil && found[name] == nil {
+		if wordsOf(typ) != nil && found[name] == nil {
 			t.Errorf("%s has words and no constants", name)
 		}
 	}

@@ -7,37 +7,37 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// form finds what is wrong with v, a mapping that was just decoded, when two of
+// checkForm finds what is wrong with v, a mapping that was just decoded, when two of
 // its keys are looked at together. The JSON Schema says the same (schema.go).
-func (d *decoder) form(v reflect.Value, path string) {
+func (d *decoder) checkForm(v reflect.Value, path string) {
 	switch x := v.Interface().(type) {
 	case Script:
 		_, content := d.places[join(path, "content")]
 		_, file := d.places[join(path, "path")]
 		switch {
 		case content && file, x.Content == nil && x.Path == "":
-			d.fault(d.places.at(path), path, NameParse, "wants exactly one of content and path")
+			d.addFault(d.places.at(path), path, NameParse, "wants exactly one of content and path")
 		}
 	case Filesystem:
 		at := join(path, "type")
 		if esp := join(path, "overrideEspMount"); x.OverrideESPMount == ESPOverride && x.MountPoint == nil {
-			d.fault(d.places.at(esp), esp, NameParse, "makes this the EFI system partition, which needs a mountPoint")
+			d.addFault(d.places.at(esp), esp, NameParse, "makes this the EFI system partition, which needs a mountPoint")
 		}
 		switch {
 		case x.Type == "":
 		case x.Source == FromImage:
-			d.fault(d.places.at(at), at, NameParse, "may not be given with source image: the image says what it is")
+			d.addFault(d.places.at(at), at, NameParse, "may not be given with source image: the image says what it is")
 		case (x.Type == Tmpfs || x.Type == Overlay) && x.Source != FromNew:
-			d.fault(d.places.at(at), at, NameParse, "may be %s with source new only", x.Type)
+			d.addFault(d.places.at(at), at, NameParse, "may be %s with source new only", x.Type)
 		case (x.Type == Auto || x.Type == ISO9660) && x.Source != FromAdopted:
-			d.fault(d.places.at(at), at, NameParse, "may be %s with source adopted only", x.Type)
+			d.addFault(d.places.at(at), at, NameParse, "may be %s with source adopted only", x.Type)
 		}
 	}
 }
 
-// dangerousPassword reports whether n, a password, is one that lets somebody
+// unlocksLogin reports whether n, a password, is one that lets somebody
 // in. Nothing of it may get into a message.
-func dangerousPassword(n *yaml.Node) bool {
+func unlocksLogin(n *yaml.Node) bool {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		value := n.Content[i+1]
 		if n.Content[i].Value == "type" && !isNull(value) && value.Value != string(PasswordLocked) {

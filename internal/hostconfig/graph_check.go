@@ -6,47 +6,47 @@ import (
 	"slices"
 )
 
-// graph checks the storage section by the table of rules.go.
-func (c *checker) graph() *graph {
+// checkGraph checks the storage section by the table of rules.go.
+func (c *checker) checkGraph() *graph {
 	s := &c.spec.Storage
 	g := newGraph(s)
-	c.basics(s)
-	c.unique(g)
-	c.filesystems(s)
+	c.checkBasics(s)
+	c.checkUnique(g)
+	c.checkFilesystems(s)
 	for _, n := range g.nodes {
 		if n.by != byNobody {
-			c.targets(g, n)
-			c.partitions(g, n)
+			c.checkTargets(g, n)
+			c.checkPartitions(g, n)
 		}
 	}
-	c.sharing(g)
-	c.circles(g)
+	c.checkSharing(g)
+	c.checkCircles(g)
 	for i := range s.Verity {
-		c.hashPartition(g, &s.Verity[i], fmt.Sprintf("storage.verity[%d]", i))
+		c.checkHashPartition(g, &s.Verity[i], fmt.Sprintf("storage.verity[%d]", i))
 	}
 	return g
 }
 
-// basics checks devices one by one.
-func (c *checker) basics(s *Storage) {
+// checkBasics checks devices one by one.
+func (c *checker) checkBasics(s *Storage) {
 	for i := range s.Disks {
 		d := &s.Disks[i]
 		at := fmt.Sprintf("storage.disks[%d]", i)
 		if !path.IsAbs(d.Device) {
-			c.storage(at+".device", "BasicCheckFailed", "is %q; wants an absolute path", brief(d.Device))
+			c.addStorageFault(at+".device", "BasicCheckFailed", "is %q; wants an absolute path", shorten(d.Device))
 		}
 		for j, p := range d.AdoptedPartitions {
 			here := fmt.Sprintf("%s.adoptedPartitions[%d]", at, j)
-			label := p.MatchLabel != "" || c.at.given(here+".matchLabel")
+			label := p.MatchLabel != "" || c.at.gives(here+".matchLabel")
 			if label == (p.MatchUUID != "") {
-				c.storage(here, "BasicCheckFailed", "wants exactly one of matchLabel and matchUuid")
+				c.addStorageFault(here, "BasicCheckFailed", "wants exactly one of matchLabel and matchUuid")
 			}
 		}
 	}
 }
 
-// unique checks ids over all devices, and some fields over all devices of one kind.
-func (c *checker) unique(g *graph) {
+// checkUnique checks ids over all devices, and some fields over all devices of one kind.
+func (c *checker) checkUnique(g *graph) {
 	type key struct {
 		kind deviceKind
 		field
@@ -57,9 +57,9 @@ func (c *checker) unique(g *graph) {
 			continue
 		}
 		if n.id == "" {
-			c.storage(n.path+".id", "BasicCheckFailed", "is empty")
+			c.addStorageFault(n.path+".id", "BasicCheckFailed", "is empty")
 		} else if first := g.byID[n.id]; first != n {
-			c.storage(n.path+".id", "DuplicateDeviceId", "%q is the id of %s already", n.id, first.path)
+			c.addStorageFault(n.path+".id", "DuplicateDeviceId", "%q is the id of %s already", n.id, first.path)
 		}
 		for _, f := range n.uniq {
 			if f.value == "" {
@@ -67,7 +67,7 @@ func (c *checker) unique(g *graph) {
 			}
 			k := key{n.kind, f}
 			if first := seen[k]; first != nil {
-				c.storage(n.path+"."+f.key, "UniqueFieldConstraintError", "%q is the %s of %s already", f.value, f.key, first)
+				c.addStorageFault(n.path+"."+f.key, "UniqueFieldConstraintError", "%q is the %s of %s already", f.value, f.key, first)
 				continue
 			}
 			seen[k] = n
@@ -75,29 +75,29 @@ func (c *checker) unique(g *graph) {
 	}
 }
 
-// filesystems checks file systems and mount points, without their devices.
-func (c *checker) filesystems(s *Storage) {
+// checkFilesystems checks file systems and mount points, without their devices.
+func (c *checker) checkFilesystems(s *Storage) {
 	mounts := map[string]string{}
 	esp := ""
 	for i := range s.Filesystems {
 		f := &s.Filesystems[i]
 		at := fmt.Sprintf("storage.filesystems[%d]", i)
-		given := f.DeviceID != "" || c.at.given(at+".deviceId")
+		given := f.DeviceID != "" || c.at.gives(at+".deviceId")
 		switch {
 		case f.inMemory() && given:
-			c.storage(at+".deviceId", "FilesystemUnexpectedBlockDeviceId", "is %q, and a new %s has no device", f.DeviceID, f.Type)
+			c.addStorageFault(at+".deviceId", "FilesystemUnexpectedBlockDeviceId", "is %q, and a new %s has no device", f.DeviceID, f.Type)
 		case f.inMemory():
 		case !given:
-			c.storage(at, "FilesystemMissingBlockDeviceId", "has no deviceId, and only a new tmpfs or overlay needs none")
+			c.addStorageFault(at, "FilesystemMissingBlockDeviceId", "has no deviceId, and only a new tmpfs or overlay needs none")
 		case f.DeviceID == "":
-			c.storage(at+".deviceId", "NonExistentReference", "is empty; wants the id of a device")
+			c.addStorageFault(at+".deviceId", "NonExistentReference", "is empty; wants the id of a device")
 		}
 		if f.inMemory() && f.MountPoint == nil {
-			c.storage(at, "FilesystemMissingMountPoint", "is a new %s without a mountPoint, and would be nowhere", f.Type)
+			c.addStorageFault(at, "FilesystemMissingMountPoint", "is a new %s without a mountPoint, and would be nowhere", f.Type)
 		}
 		if f.IsESP() {
 			if esp != "" {
-				c.storage(at, "FilesystemEspMultiple", "is an EFI system partition, and so is %s: mark one with overrideEspMount: block", esp)
+				c.addStorageFault(at, "FilesystemEspMultiple", "is an EFI system partition, and so is %s: mark one with overrideEspMount: block", esp)
 			} else {
 				esp = at
 			}
@@ -107,43 +107,43 @@ func (c *checker) filesystems(s *Storage) {
 		}
 		where := f.MountPoint.Path
 		if !path.IsAbs(where) {
-			c.storage(at+".mountPoint.path", "MountPointPathNotAbsolute", "is %q; wants an absolute path", brief(where))
+			c.addStorageFault(at+".mountPoint.path", "MountPointPathNotAbsolute", "is %q; wants an absolute path", shorten(where))
 			continue
 		}
 		if first, ok := mounts[path.Clean(where)]; ok {
-			c.storage(at+".mountPoint.path", "DuplicateMountPoint", "%s is the mount point of %s already", where, first)
+			c.addStorageFault(at+".mountPoint.path", "DuplicateMountPoint", "%s is the mount point of %s already", where, first)
 			continue
 		}
 		mounts[path.Clean(where)] = at
 	}
 }
 
-// targets checks what n refers to itself.
-func (c *checker) targets(g *graph, n *node) {
+// checkTargets checks what n refers to itself.
+func (c *checker) checkTargets(g *graph, n *node) {
 	rule := n.by.rule()
 	kinds := map[deviceKind]bool{}
 	ids := map[string]bool{}
 	for _, r := range n.refs {
 		if ids[r.id] {
-			c.storage(r.path, "DuplicateTargetId", "%q is named twice by one %s", r.id, n.by)
+			c.addStorageFault(r.path, "DuplicateTargetId", "%q is named twice by one %s", r.id, n.by)
 			continue
 		}
 		ids[r.id] = true
 		to := g.byID[r.id]
 		if to == nil {
-			c.storage(r.path, "NonExistentReference", "there is no device with the id %q", r.id)
+			c.addStorageFault(r.path, "NonExistentReference", "there is no device with the id %q", r.id)
 			continue
 		}
 		kinds[to.kind] = true
-		c.target(n, r, to, rule)
+		c.checkTarget(n, r, to, rule)
 	}
 	if count := len(n.refs); n.kind != "" && (count < rule.min || rule.max > 0 && count > rule.max) {
-		c.storage(n.path+devicesKey(n), "InvalidTargetCount", "has %d, and %s needs at least %d", count, article(string(n.by)), rule.min)
+		c.addStorageFault(n.path+devicesKey(n), "InvalidTargetCount", "has %d, and %s needs at least %d", count, article(string(n.by)), rule.min)
 	} else if n.by == byRAID && count >= rule.min && count < fewestMembers(n.level) {
-		c.storage(n.path+".devices", "InvalidTargets", "has %d, and %s needs at least %d", count, n.level, fewestMembers(n.level))
+		c.addStorageFault(n.path+".devices", "InvalidTargets", "has %d, and %s needs at least %d", count, n.level, fewestMembers(n.level))
 	}
 	if rule.sameKind && len(kinds) > 1 {
-		c.storage(n.path+devicesKey(n), "ReferenceKindMismatch", "refers to devices of several kinds, and all must be of one")
+		c.addStorageFault(n.path+devicesKey(n), "ReferenceKindMismatch", "refers to devices of several kinds, and all must be of one")
 	}
 }
 
@@ -154,26 +154,26 @@ func devicesKey(n *node) string {
 	return ""
 }
 
-func (c *checker) target(n *node, r ref, to *node, rule rule) {
+func (c *checker) checkTarget(n *node, r ref, to *node, rule rule) {
 	if !slices.Contains(rule.devices, to.kind) {
-		c.storage(r.path, "InvalidReferenceKind", "%q is %s, and %s may only be on %s", r.id, article(string(to.kind)), article(string(n.by)), orList(articles(rule.devices)))
+		c.addStorageFault(r.path, "InvalidReferenceKind", "%q is %s, and %s may only be on %s", r.id, article(string(to.kind)), article(string(n.by)), orList(articles(rule.devices)))
 		if n.by == byEncrypt {
-			c.fault(r.path, "EncryptedVolumeNotPartitionOrRaid", "%q is %s, and only a partition or a RAID array can be encrypted", r.id, article(string(to.kind)))
+			c.addFault(r.path, "EncryptedVolumeNotPartitionOrRaid", "%q is %s, and only a partition or a RAID array can be encrypted", r.id, article(string(to.kind)))
 		}
 	}
 	if r.role != anyRole {
 		if devices, _ := r.role.rule(); !slices.Contains(devices, to.kind) {
-			c.storage(r.path, "InvalidSpecialReferenceKind", "%q is %s, which cannot have the %s of a verity device", r.id, article(string(to.kind)), r.role)
+			c.addStorageFault(r.path, "InvalidSpecialReferenceKind", "%q is %s, which cannot have the %s of a verity device", r.id, article(string(to.kind)), r.role)
 		}
 	}
 	if to.kind == aRAID && rule.levels != nil && !slices.Contains(rule.levels, to.level) {
-		c.storage(r.path, "InvalidRaidlevel", "%q is a %s, and %s needs %s, which firmware reads as a plain partition",
+		c.addStorageFault(r.path, "InvalidRaidlevel", "%q is a %s, and %s needs %s, which firmware reads as a plain partition",
 			r.id, to.level, article(string(n.by)), orList(rule.levels))
 	}
 }
 
-// sharing checks that each device has one user.
-func (c *checker) sharing(g *graph) {
+// checkSharing checks that each device has one user.
+func (c *checker) checkSharing(g *graph) {
 	users := map[string]*node{}
 	for _, n := range g.nodes {
 		for _, r := range n.refs {
@@ -181,14 +181,14 @@ func (c *checker) sharing(g *graph) {
 			if first == nil {
 				users[r.id] = n
 			} else if first != n && g.byID[r.id] != nil {
-				c.storage(r.path, "ReferrerForbiddenSharing", "%q is used by %s already (%s)", r.id, first, first.path)
+				c.addStorageFault(r.path, "ReferrerForbiddenSharing", "%q is used by %s already (%s)", r.id, first, first.path)
 			}
 		}
 	}
 }
 
-// circles finds devices that rest on themselves.
-func (c *checker) circles(g *graph) {
+// checkCircles finds devices that rest on themselves.
+func (c *checker) checkCircles(g *graph) {
 	const open, done = 1, 2
 	state := map[*node]int{}
 	var walk func(n *node)
@@ -198,7 +198,7 @@ func (c *checker) circles(g *graph) {
 			switch to := g.byID[r.id]; {
 			case to == nil:
 			case state[to] == open:
-				c.storage(r.path, "InternalError", "%q rests on itself", r.id)
+				c.addStorageFault(r.path, "InternalError", "%q rests on itself", r.id)
 			case state[to] == 0:
 				walk(to)
 			}

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// partitions checks the partitions that n rests on in the end.
-func (c *checker) partitions(g *graph, n *node) {
+// checkPartitions checks the partitions that n rests on in the end.
+func (c *checker) checkPartitions(g *graph, n *node) {
 	rule := n.by.rule()
 	below, said, sized := &leaves{}, false, false // what one further down says is not said again
 	for _, r := range n.refs {
@@ -17,24 +17,24 @@ func (c *checker) partitions(g *graph, n *node) {
 		said = said || len(l.types) > 1
 		sized = sized || g.byID[r.id] != nil && g.byID[r.id].by.rule().sameSize && (l.mixed || l.growing != "")
 		if r.role != anyRole {
-			c.roleTypes(r, l)
+			c.checkRoleTypes(r, l)
 		}
 	}
 	for _, t := range below.types {
 		if !rule.types.has(t.kind) || n.esp && t.kind != PartitionESP {
-			c.storage(n.path, "InvalidPartitionType", "is on partition %q of type %s, which cannot be used for %s%s", t.id, t.kind, article(string(n.by)), knownAs(t.kind))
+			c.addStorageFault(n.path, "InvalidPartitionType", "is on partition %q of type %s, which cannot be used for %s%s", t.id, t.kind, article(string(n.by)), knownAs(t.kind))
 		}
 	}
 	if rule.sameType && len(below.types) > 1 && !said {
 		a, b := below.types[0], below.types[1]
-		c.storage(n.path, "PartitionTypeMismatch", "is on partitions of several types: %q is %s, and %q is %s%s", a.id, a.kind, b.id, b.kind, knownAs(a.kind)+knownAs(b.kind))
+		c.addStorageFault(n.path, "PartitionTypeMismatch", "is on partitions of several types: %q is %s, and %q is %s%s", a.id, a.kind, b.id, b.kind, knownAs(a.kind)+knownAs(b.kind))
 	}
 	switch {
 	case !rule.sameSize || sized:
 	case below.growing != "":
-		c.storage(n.path, "PartitionSizeNotFixed", "is on partition %q, whose size must be a number, not grow", below.growing)
+		c.addStorageFault(n.path, "PartitionSizeNotFixed", "is on partition %q, whose size must be a number, not grow", below.growing)
 	case below.mixed:
-		c.storage(n.path, "PartitionSizeMismatch", "is on partitions of several sizes, and all must be as large")
+		c.addStorageFault(n.path, "PartitionSizeMismatch", "is on partitions of several sizes, and all must be as large")
 	}
 	if n.mount != "" && len(below.types) == 1 {
 		t := below.types[0].kind
@@ -44,20 +44,20 @@ func (c *checker) partitions(g *graph, n *node) {
 	}
 }
 
-func (c *checker) roleTypes(r ref, l *leaves) {
+func (c *checker) checkRoleTypes(r ref, l *leaves) {
 	_, allowed := r.role.rule()
 	for _, t := range l.types {
 		if !allowed.has(t.kind) {
-			c.storage(r.path, "InvalidPartitionTypeSpecial", "partition %q is of type %s, and cannot have the %s of a verity device", t.id, t.kind, r.role)
+			c.addStorageFault(r.path, "InvalidPartitionTypeSpecial", "partition %q is of type %s, and cannot have the %s of a verity device", t.id, t.kind, r.role)
 		}
 	}
 	if len(l.types) > 1 {
-		c.storage(r.path, "PartitionTypeMismatchSpecial", "is on partitions of several types")
+		c.addStorageFault(r.path, "PartitionTypeMismatchSpecial", "is on partitions of several types")
 	}
 }
 
-// hashPartition checks that the hashes of v are on the type of partition that belongs to its data.
-func (c *checker) hashPartition(g *graph, v *Verity, at string) {
+// checkHashPartition checks that the hashes of v are on the type of partition that belongs to its data.
+func (c *checker) checkHashPartition(g *graph, v *Verity, at string) {
 	data, hash := g.byID[v.DataDeviceID], g.byID[v.HashDeviceID]
 	if data == nil || hash == nil {
 		return
@@ -70,7 +70,7 @@ func (c *checker) hashPartition(g *graph, v *Verity, at string) {
 	}
 	// Data of the general type says nothing, and its hashes may be on any type that is for hashes.
 	if want := hashType(d[0].kind); h[0].kind != want && want != PartitionLinuxGeneric {
-		c.storage(at+".hashDeviceId", "InvalidVerityHashPartitionType",
+		c.addStorageFault(at+".hashDeviceId", "InvalidVerityHashPartitionType",
 			"partition %q is of type %s, and the hashes of data on a partition of type %s belong on one of type %s",
 			h[0].id, h[0].kind, d[0].kind, want)
 	}

@@ -32,7 +32,7 @@ func load(text []byte, most int) (*yaml.Node, *fatal) {
 	if len(text) > most {
 		return nil, &fatal{message: fmt.Sprintf("is larger than %d KiB", most>>10)}
 	}
-	if f := badText(text); f != nil {
+	if f := findBadText(text); f != nil {
 		return nil, f
 	}
 	loader, err := yaml.NewLoader(bytes.NewReader(olderDirective(text)), yaml.WithV4Defaults(), yaml.WithUniqueKeys(false),
@@ -46,13 +46,13 @@ func load(text []byte, most int) (*yaml.Node, *fatal) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, syntax(text, err)
+		return nil, syntaxFault(text, err)
 	}
 	switch err := loader.Load(&second); {
 	case err == nil:
 		return nil, &fatal{placeOf(&second), "starts a second document; there may be one only"}
 	case !errors.Is(err, io.EOF):
-		return nil, syntax(text, err)
+		return nil, syntaxFault(text, err)
 	}
 	if len(document.Content) != 1 {
 		return nil, nil
@@ -82,8 +82,8 @@ func olderDirective(text []byte) []byte {
 	return text
 }
 
-// badText finds what no YAML document has, with its place; the library tells no place for it.
-func badText(text []byte) *fatal {
+// findBadText finds what no YAML document has, with its place; the library tells no place for it.
+func findBadText(text []byte) *fatal {
 	line, column := 1, 1
 	for i := 0; i < len(text); {
 		r, n := utf8.DecodeRune(text[i:])
@@ -101,8 +101,8 @@ func badText(text []byte) *fatal {
 	return nil
 }
 
-// syntax says where and why text is not YAML.
-func syntax(text []byte, err error) *fatal {
+// syntaxFault says where and why text is not YAML.
+func syntaxFault(text []byte, err error) *fatal {
 	e, ok := errors.AsType[*yaml.LoadError](err)
 	if !ok {
 		return &fatal{message: "is not YAML: " + err.Error()}

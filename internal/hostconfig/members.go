@@ -11,7 +11,7 @@ type member struct {
 	key      string
 	required bool
 	nullable bool   // null stands for a missing key, as upstream has it
-	printed  bool   // Config.Shown has it though it is at its default
+	printed  bool   // Config.YAMLWithDefaults has it though it is at its default
 	file     bool   // the path of a file: given and empty is not the same as left out
 	deflt    string // "" when a missing key means the zero value
 }

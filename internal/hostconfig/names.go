@@ -22,19 +22,19 @@ func (f *nameFaults) add(path, format string, args ...any) {
 	*f = append(*f, NameFault{path, fmt.Sprintf(format, args...)})
 }
 
-// names warns of values that no OS can have.
-func (c *checker) names(o *OS) {
+// warnNames warns of values that no OS can have.
+func (c *checker) warnNames(o *OS) {
 	for _, f := range slices.Concat(o.NameFaults(), UserNameFaults("managementOs.users", c.spec.ManagementOS.Users)) {
 		c.warn(f.Path, "%s", f.Message)
 	}
 }
 
-// readNames is what names warns of in a document that could be read in part only; faults are of what could not.
+// readNames is what warnNames warns of in a document that could be read in part only; faults are of what could not.
 func readNames(spec *Spec, at places, faults Report) []Finding {
 	c := &checker{spec: spec, at: at}
-	c.names(&spec.OS)
+	c.warnNames(&spec.OS)
 	for _, s := range spec.Scripts.all() {
-		c.environment(s.path, s.script)
+		c.checkEnvironment(s.path, s.script)
 	}
 	return slices.DeleteFunc(c.out, func(f Finding) bool {
 		return slices.ContainsFunc(faults, func(g Finding) bool {
@@ -47,7 +47,7 @@ func readNames(spec *Spec, at places, faults Report) []Finding {
 func (o *OS) NameFaults() []NameFault {
 	faults := nameFaults(UserNameFaults("os.users", o.Users))
 	if o.Hostname != "" && !isHostname(o.Hostname) {
-		faults.add("os.hostname", "%q is not the name of a host: wants up to 64 letters, digits, hyphens and dots, with a letter or digit at both ends of each part", brief(o.Hostname))
+		faults.add("os.hostname", "%q is not the name of a host: wants up to 64 letters, digits, hyphens and dots, with a letter or digit at both ends of each part", shorten(o.Hostname))
 	}
 	faults.modules(o.Modules)
 	faults.services(&o.Services)
@@ -61,7 +61,7 @@ func UserNameFaults(at string, users []User) []NameFault {
 	for i, u := range users {
 		at := fmt.Sprintf("%s[%d].", at, i)
 		if !isAccountName(u.Name) {
-			faults.add(at+"name", "%q is not the name of a user: wants up to 32 letters, digits, dots, hyphens and underscores, and no hyphen first", brief(u.Name))
+			faults.add(at+"name", "%q is not the name of a user: wants up to 32 letters, digits, dots, hyphens and underscores, and no hyphen first", shorten(u.Name))
 		}
 		if u.UID != nil {
 			if j, twice := ids[*u.UID]; twice {
@@ -74,17 +74,17 @@ func UserNameFaults(at string, users []User) []NameFault {
 			}
 		}
 		if h := u.HomeDirectory; h != "" && (!path.IsAbs(h) || !isField(h)) {
-			faults.add(at+"homeDirectory", "%q is not an absolute path, or has a colon or a line break", brief(h))
+			faults.add(at+"homeDirectory", "%q is not an absolute path, or has a colon or a line break", shorten(h))
 		}
 		if !isField(u.StartupCommand) {
-			faults.add(at+"startupCommand", "%q has a colon or a line break", brief(u.StartupCommand))
+			faults.add(at+"startupCommand", "%q has a colon or a line break", shorten(u.StartupCommand))
 		}
 		if u.PrimaryGroup != "" && !isGroup(u.PrimaryGroup) {
-			faults.add(at+"primaryGroup", "%q is not the name of a group", brief(u.PrimaryGroup))
+			faults.add(at+"primaryGroup", "%q is not the name of a group", shorten(u.PrimaryGroup))
 		}
 		for j, g := range u.SecondaryGroups {
 			if !isGroup(g) {
-				faults.add(fmt.Sprintf("%ssecondaryGroups[%d]", at, j), "%q is not the name of a group", brief(g))
+				faults.add(fmt.Sprintf("%ssecondaryGroups[%d]", at, j), "%q is not the name of a group", shorten(g))
 			}
 		}
 		for j, key := range u.SSHPublicKeys {
@@ -100,24 +100,24 @@ func (f *nameFaults) modules(modules []Module) {
 	first := map[string]int{}
 	for i, m := range modules {
 		at := fmt.Sprintf("os.modules[%d]", i)
-		if !made(m.Name, 1, 64, letters+digits+"_-") {
-			f.add(at, "%q is not the name of a module", brief(m.Name))
+		if !consistsOf(m.Name, 1, 64, letters+digits+"_-") {
+			f.add(at, "%q is not the name of a module", shorten(m.Name))
 		}
 		name := strings.ReplaceAll(m.Name, "-", "_") // to the kernel they are one
 		if j, twice := first[name]; twice {
-			f.add(at, "%q is os.modules[%d] already", brief(m.Name), j)
+			f.add(at, "%q is os.modules[%d] already", shorten(m.Name), j)
 		} else {
 			first[name] = i
 		}
 		if m.LoadMode == LoadDisable && len(m.Options) > 0 {
-			f.add(at, "%q has options, which have no effect on a module that is disabled", brief(m.Name))
+			f.add(at, "%q has options, which have no effect on a module that is disabled", shorten(m.Name))
 		}
 		for _, key := range slices.Sorted(maps.Keys(m.Options)) {
-			if !made(key, 1, 128, letters+digits+"_-.") {
-				f.add(at, "%q is not the name of an option", brief(key))
+			if !consistsOf(key, 1, 128, letters+digits+"_-.") {
+				f.add(at, "%q is not the name of an option", shorten(key))
 			}
 			if value := m.Options[key]; strings.ContainsFunc(value, isControl) || strings.ContainsAny(value, `"\`) {
-				f.add(at, "the value of option %q has a line break, a quotation mark or a backslash", brief(key))
+				f.add(at, "the value of option %q has a line break, a quotation mark or a backslash", shorten(key))
 			}
 		}
 	}
@@ -130,7 +130,7 @@ func (f *nameFaults) services(s *Services) {
 	}{{"os.services.enable", s.Enable}, {"os.services.disable", s.Disable}} {
 		for i, unit := range list.units {
 			if !isUnit(unit) {
-				f.add(fmt.Sprintf("%s[%d]", list.at, i), "%q is not the name of a unit", brief(unit))
+				f.add(fmt.Sprintf("%s[%d]", list.at, i), "%q is not the name of a unit", shorten(unit))
 			}
 		}
 	}
@@ -140,18 +140,18 @@ func (f *nameFaults) services(s *Services) {
 	}
 	for i, unit := range s.Disable {
 		if enabled[unitName(unit)] {
-			f.add(fmt.Sprintf("os.services.disable[%d]", i), "%q is in os.services.enable too", brief(unit))
+			f.add(fmt.Sprintf("os.services.disable[%d]", i), "%q is in os.services.enable too", shorten(unit))
 		}
 	}
 }
 
-// environment warns of variables that no program can be given.
-func (c *checker) environment(at string, s *Script) {
+// checkEnvironment warns of variables that no program can be given.
+func (c *checker) checkEnvironment(at string, s *Script) {
 	for _, name := range slices.Sorted(maps.Keys(s.EnvironmentVariables)) {
 		here := join(at+".environmentVariables", name)
 		switch value := s.EnvironmentVariables[name]; {
 		case !isVariable(name):
-			c.warn(here, "%q is not the name of an environment variable: wants letters, digits and underscores, and no digit first", brief(name))
+			c.warn(here, "%q is not the name of an environment variable: wants letters, digits and underscores, and no digit first", shorten(name))
 		case name == "SERVICING_TYPE" || name == "TARGET_ROOT":
 			c.warn(here, "is a variable that Trident sets itself")
 		case strings.ContainsRune(value, 0):
@@ -161,12 +161,12 @@ func (c *checker) environment(at string, s *Script) {
 }
 
 func isVariable(name string) bool {
-	return made(name, 1, 255, letters+digits+"_") && !strings.ContainsAny(name[:1], digits)
+	return consistsOf(name, 1, 255, letters+digits+"_") && !strings.ContainsAny(name[:1], digits)
 }
 
 // isHostname follows hostname(5), and allows the underscore, as systemd does.
 func isHostname(name string) bool {
-	if !made(name, 1, 64, letters+digits+"-_.") {
+	if !consistsOf(name, 1, 64, letters+digits+"-_.") {
 		return false
 	}
 	for label := range strings.SplitSeq(name, ".") {
@@ -180,10 +180,10 @@ func isHostname(name string) bool {
 // isAccountName follows useradd(8).
 func isAccountName(name string) bool {
 	stem := strings.TrimSuffix(name, "$")
-	return made(stem, 1, 32, letters+digits+"_.-") && len(name) <= 32 && stem[0] != '-' && strings.Trim(stem, ".") != "" && !isDigits(stem)
+	return consistsOf(stem, 1, 32, letters+digits+"_.-") && len(name) <= 32 && stem[0] != '-' && strings.Trim(stem, ".") != "" && !isDigits(stem)
 }
 
-func isGroup(name string) bool { return isAccountName(name) || made(name, 1, 10, digits) }
+func isGroup(name string) bool { return isAccountName(name) || consistsOf(name, 1, 10, digits) }
 
 // isField reports whether s can be a field of passwd(5).
 func isField(s string) bool {
@@ -194,7 +194,7 @@ func isField(s string) bool {
 func isUnit(unit string) bool {
 	name := unitName(unit)
 	stem := strings.TrimSuffix(name, path.Ext(name))
-	return made(unit, 1, 255, letters+digits+`:-_.\@`) && unit[0] != '-' && stem != "" && stem[0] != '@'
+	return consistsOf(unit, 1, 255, letters+digits+`:-_.\@`) && unit[0] != '-' && stem != "" && stem[0] != '@'
 }
 
 // unitName completes a name as systemctl does.
@@ -206,8 +206,8 @@ func unitName(name string) string {
 	return name + ".service"
 }
 
-// made reports whether s has that many bytes, all of them from a set.
-func made(s string, least, most int, of string) bool {
+// consistsOf reports whether s has that many bytes, all of them from a set.
+func consistsOf(s string, least, most int, of string) bool {
 	return len(s) >= least && len(s) <= most && strings.Trim(s, of) == ""
 }
 

@@ -211,14 +211,14 @@ func netplanWords(t reflect.Type) []string {
 	return nil
 }
 
-// netplanTypes checks n, a netplan document, against the types that upstream reads it with.
-func (d *decoder) netplanTypes(n *yaml.Node, path string, depth int) {
+// checkNetplan checks n, a netplan document, against the types that upstream reads it with.
+func (d *decoder) checkNetplan(n *yaml.Node, path string, depth int) {
 	if d.lenient || d.full {
 		return
 	}
 	check := decoder{places: places{}, foreign: true, nodes: d.nodes, aliases: d.aliases, bytes: d.bytes}
 	var document netplanDocument
-	check.value(n, reflect.ValueOf(&document).Elem(), path, depth, mustBeGiven)
+	check.decodeValue(n, reflect.ValueOf(&document).Elem(), path, depth, mustBeGiven)
 	for _, f := range check.report {
 		if len(d.report)-d.warnings < maxFaults {
 			d.report = append(d.report, f)
@@ -227,13 +227,13 @@ func (d *decoder) netplanTypes(n *yaml.Node, path string, depth int) {
 	d.full = d.full || check.full || len(d.report)-d.warnings >= maxFaults
 }
 
-// netplanValue checks n against t when that is one of netplan's scalars.
-func (d *decoder) netplanValue(n *yaml.Node, t reflect.Type, path string) bool {
+// checkNetplanValue checks n against t when that is one of netplan's scalars.
+func (d *decoder) checkNetplanValue(n *yaml.Node, t reflect.Type, path string) bool {
 	var problem string
 	switch t {
 	case reflect.TypeFor[netplanText]():
 		if n.Kind != yaml.ScalarNode {
-			d.mismatch(n, reflect.TypeFor[string](), path)
+			d.addKindFault(n, reflect.TypeFor[string](), path)
 		}
 		return true
 	case reflect.TypeFor[netplanBool]():
@@ -245,7 +245,7 @@ func (d *decoder) netplanValue(n *yaml.Node, t reflect.Type, path string) bool {
 	case reflect.TypeFor[netplanTunnelKey]():
 		// Upstream's type for it can be read from YAML with a tag of its own only.
 		if tag := tagOf(n); tag != "!Simple" && tag != "!Complex" {
-			d.wrong(n, path, "is given, and upstream reads no key of a tunnel; write a netplan file with os.additionalFiles in place of it")
+			d.addFormFault(n, path, "is given, and upstream reads no key of a tunnel; write a netplan file with os.additionalFiles in place of it")
 		}
 		return true
 	case reflect.TypeFor[netplanNumber[uint8]]():
@@ -265,7 +265,7 @@ func (d *decoder) netplanValue(n *yaml.Node, t reflect.Type, path string) bool {
 		problem = map[bool]string{true: "true or false", false: "a whole number"}[t == reflect.TypeFor[netplanBool]()]
 	}
 	if problem != "" {
-		d.wrong(n, path, "wants %s", problem)
+		d.addFormFault(n, path, "wants %s", problem)
 	}
 	return true
 }
@@ -287,32 +287,32 @@ func number(n *yaml.Node, low int64, high uint64) string {
 	return want
 }
 
-// netplan checks the values that upstream looks at.
-func (c *checker) netplan(at string, n Netplan) {
+// checkNetplan checks the values that upstream looks at.
+func (c *checker) checkNetplan(at string, n Netplan) {
 	if n == nil {
 		return
 	}
 	// Its type was looked at when it was read.
 	if v := decimal(fmt.Sprint(n["version"]), kindInt); v != "2" {
-		c.fault(join(at, "version"), "InvalidNetplanVersion", "is %s; wants 2", brief(v))
+		c.addFault(join(at, "version"), "InvalidNetplanVersion", "is %s; wants 2", shorten(v))
 	}
 	if r, ok := n["renderer"].(string); ok && r == "NetworkManager" {
-		c.fault(join(at, "renderer"), "UnsupportedNetplanRenderer", "is %q; wants networkd, the only renderer that is supported", r)
+		c.addFault(join(at, "renderer"), "UnsupportedNetplanRenderer", "is %q; wants networkd, the only renderer that is supported", r)
 	}
 	for _, kind := range []string{"ethernets", "bridges", "bonds", "vlans", "wifis", "tunnels", "dummy-devices", "vrfs"} {
 		section, _ := n[kind].(map[string]any)
 		in := join(at, kind)
 		for id := range section {
 			if !isInterfaceID(id) {
-				c.fault(join(in, id), "InvalidInterfaceName", "%q is not the name of an interface: wants visible ASCII characters, without * ? [ ]", brief(id))
+				c.addFault(join(in, id), "InvalidInterfaceName", "%q is not the name of an interface: wants visible ASCII characters, without * ? [ ]", shorten(id))
 			}
 		}
 	}
-	c.renderers(at, n)
+	c.checkRenderers(at, n)
 }
 
-// renderers warns of renderers further down, which upstream does not look at, and which would not do anything.
-func (c *checker) renderers(at string, n Netplan) {
+// checkRenderers warns of renderers further down, which upstream does not look at, and which would not do anything.
+func (c *checker) checkRenderers(at string, n Netplan) {
 	for kind, v := range n {
 		section, ok := v.(map[string]any)
 		if !ok || kind == "openvswitch" {
@@ -321,7 +321,7 @@ func (c *checker) renderers(at string, n Netplan) {
 		for id, v := range section {
 			if settings, ok := v.(map[string]any); ok {
 				if r, ok := settings["renderer"].(string); ok && r != "networkd" {
-					c.warn(join(join(join(at, kind), id), "renderer"), "is %q, and only networkd is supported", brief(r))
+					c.warn(join(join(join(at, kind), id), "renderer"), "is %q, and only networkd is supported", shorten(r))
 				}
 			}
 		}

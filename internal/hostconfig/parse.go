@@ -22,7 +22,7 @@ func Parse(text []byte) (*Config, Report) {
 		d.report = Report{{Line: 1, Column: 1, Severity: Warning, Message: "is empty: nothing is asked for"}}
 	} else {
 		d.places[""] = placeOf(n)
-		d.value(n, reflect.ValueOf(&c.spec).Elem(), "", 0, mayBeNull)
+		d.decodeValue(n, reflect.ValueOf(&c.spec).Elem(), "", 0, mayBeNull)
 	}
 	c.places = d.places
 	report := d.report
@@ -58,8 +58,8 @@ func ParseRecorded(text []byte) (*Config, error) {
 	if n == nil {
 		setDefaults(reflect.ValueOf(&c.spec).Elem())
 	} else {
-		modernise(n)
-		d.value(n, reflect.ValueOf(&c.spec).Elem(), "", 0, mayBeNull)
+		modernize(n)
+		d.decodeValue(n, reflect.ValueOf(&c.spec).Elem(), "", 0, mayBeNull)
 	}
 	if err := d.report.Err(); err != nil {
 		return nil, errkind.Errorf(errkind.Corrupt, "read recorded Host Configuration: %w", fmt.Errorf("%s", d.report[0]))

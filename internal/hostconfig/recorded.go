@@ -6,11 +6,11 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// modernise gives what older releases of upstream Trident recorded its present
+// modernize gives what older releases of upstream Trident recorded its present
 // shape. A key whose successor is there too is left alone, and then unknown.
-func modernise(root *yaml.Node) {
+func modernize(root *yaml.Node) {
 	if indexKey(root, "image") < 0 {
-		modernImage(lookup(root, "osImage"))
+		modernizeImage(lookup(root, "osImage"))
 		rename(root, "osImage", "image")
 	}
 	rename(lookup(root, "os"), "network", "netplan")
@@ -24,19 +24,19 @@ func modernise(root *yaml.Node) {
 	}
 	storage := lookup(root, "storage")
 	for _, item := range items(lookup(storage, "filesystems")) {
-		modernFilesystem(item)
+		modernizeFilesystem(item)
 	}
 	if list := lookup(storage, "verityFilesystems"); list != nil && lookup(storage, "verity") == nil {
 		rename(storage, "verityFilesystems", "verity")
 		for i, item := range items(list) {
-			modernVerity(storage, item, "verity"+strconv.Itoa(i))
+			modernizeVerity(storage, item, "verity"+strconv.Itoa(i))
 		}
 	}
 }
 
-// modernImage takes its hash away from an osImage: what was hashed then is not
+// modernizeImage takes its hash away from an osImage: what was hashed then is not
 // what sha384 of image is about.
-func modernImage(image *yaml.Node) {
+func modernizeImage(image *yaml.Node) {
 	if image == nil || image.Kind != yaml.MappingNode {
 		return
 	}
@@ -46,10 +46,10 @@ func modernImage(image *yaml.Node) {
 	image.Content = append(image.Content, textNode("sha384"), textNode(string(HashIgnored)))
 }
 
-// modernFilesystem makes a word of a source that is a mapping, which said from
+// modernizeFilesystem makes a word of a source that is a mapping, which said from
 // which file the content came. The type of what comes from an image is not
 // recorded any more: the image says it.
-func modernFilesystem(fs *yaml.Node) {
+func modernizeFilesystem(fs *yaml.Node) {
 	source := lookup(fs, "source")
 	if source != nil && source.Kind == yaml.MappingNode {
 		word := FromImage
@@ -68,10 +68,10 @@ func modernFilesystem(fs *yaml.Node) {
 	}
 }
 
-// modernVerity splits one of verityFilesystems, which was a verity device with
+// modernizeVerity splits one of verityFilesystems, which was a verity device with
 // its images and the file system on it in one, in two. It had no id, and its
 // name may be the id of what it is made of.
-func modernVerity(storage, item *yaml.Node, id string) {
+func modernizeVerity(storage, item *yaml.Node, id string) {
 	if lookup(item, "name") == nil || lookup(item, "id") != nil {
 		return
 	}

@@ -101,7 +101,7 @@ func (b *schemaBuilder) object(t reflect.Type) *Schema {
 		f := t.Field(m.index)
 		p := b.value(f.Type, m.nullable || !m.required && f.Type == reflect.TypeFor[string]() || b.inCheck && f.Type.Kind() == reflect.Slice)
 		p.Description, p.Servicing = b.comments[t.Name()+"."+f.Name], f.Tag.Get("change")
-		if words := b.words(f.Type); words != "" {
+		if words := b.describeWords(f.Type); words != "" {
 			p.Description += "\n\n" + words
 		}
 		p.Default = defaultValue(f.Type, m.deflt)
@@ -188,13 +188,13 @@ func (b *schemaBuilder) form(t reflect.Type) *Schema {
 	return &Schema{Type: []string{"string", "number", "boolean"}}
 }
 
-// words says what the words of t mean, one a line.
-func (b *schemaBuilder) words(t reflect.Type) string {
+// describeWords says what the words of t mean, one a line.
+func (b *schemaBuilder) describeWords(t reflect.Type) string {
 	if t.Kind() == reflect.Slice {
 		t = t.Elem()
 	}
 	var out []string
-	for _, word := range words(t) {
+	for _, word := range wordsOf(t) {
 		if comment := b.comments[t.Name()+"="+word]; comment != "" {
 			out = append(out, "- "+word+": "+comment)
 		}
@@ -231,7 +231,7 @@ func scalarSchema(t reflect.Type) *Schema {
 	case reflect.TypeFor[ImageHash]():
 		return text(string(HashIgnored) + "|" + hashPattern)
 	case reflect.TypeFor[PartitionType]():
-		return &Schema{AnyOf: []*Schema{{Enum: enum(words(t))}, text(uuidPattern)}}
+		return &Schema{AnyOf: []*Schema{{Enum: enum(wordsOf(t))}, text(uuidPattern)}}
 	case reflect.TypeFor[URL]():
 		s := text(`\s*[A-Za-z][A-Za-z0-9+.-]*:.*`)
 		s.Format = "uri"
@@ -248,7 +248,7 @@ func scalarSchema(t reflect.Type) *Schema {
 	case reflect.Uint32, reflect.Uint64:
 		return number(0, 1<<(t.Bits()-1)*2-1)
 	}
-	if known := words(t); known != nil {
+	if known := wordsOf(t); known != nil {
 		return &Schema{Enum: enum(known)}
 	}
 	return nil
@@ -275,7 +275,7 @@ func defaultValue(t reflect.Type, text string) any {
 	return text
 }
 
-// formSchema says what decoder.form, and validate for a single script or check, look for.
+// formSchema says what decoder.checkForm, and validate for a single script or check, look for.
 func formSchema(s *Schema, t reflect.Type) {
 	given := func(key string) *Schema {
 		return &Schema{Required: []string{key}, Properties: Properties{{key, &Schema{Not: &Schema{Type: "null"}}}}}

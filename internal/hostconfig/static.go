@@ -17,35 +17,35 @@ type checker struct {
 // fault, all are found. What upstream takes and can work with is at most a warning.
 func validate(spec *Spec, at places) []Finding {
 	c := &checker{spec: spec, at: at}
-	g := c.graph()
-	c.encryption()
+	g := c.checkGraph()
+	c.checkEncryption()
 	if !spec.Storage.empty() {
-		c.required()
-		c.verity(g)
-		c.datastore()
-		c.extensionVolumes(g)
+		c.checkRequired()
+		c.checkVerity(g)
+		c.checkDatastore()
+		c.checkExtensionVolumes(g)
 	} else {
-		c.withoutStorage()
+		c.checkWithoutStorage()
 	}
-	c.trident()
-	c.os()
-	c.scripts()
-	c.managementOS()
-	c.health()
-	c.disks()
-	c.notYet()
+	c.checkTrident()
+	c.checkOS()
+	c.checkScripts()
+	c.checkManagementOS()
+	c.checkHealth()
+	c.checkDisks()
+	c.warnUnsupported()
 	return c.out
 }
 
-// fault adds an error. Name is what upstream calls it.
-func (c *checker) fault(path, name, format string, args ...any) {
+// addFault adds an error. Name is what upstream calls it.
+func (c *checker) addFault(path, name, format string, args ...any) {
 	if len(c.out) < maxFindings {
 		c.out = append(c.out, c.at.fault(path, name, fmt.Sprintf(format, args...)))
 	}
 }
 
-// storage adds an error that upstream finds when it builds its graph of storage.
-func (c *checker) storage(path, detail, format string, args ...any) {
+// addStorageFault adds an error that upstream finds when it builds its graph of storage.
+func (c *checker) addStorageFault(path, detail, format string, args ...any) {
 	if len(c.out) < maxFindings {
 		f := c.at.fault(path, nameGraph, fmt.Sprintf(format, args...))
 		f.Detail = detail
@@ -61,30 +61,30 @@ func (c *checker) warn(path, format string, args ...any) {
 	}
 }
 
-// trident checks the section trident.
-func (c *checker) trident() {
+// checkTrident checks the section trident.
+func (c *checker) checkTrident() {
 	t := &c.spec.Trident
 	const at = "trident.datastorePath"
-	if t.Disable || t.DatastorePath == "" && !c.at.given(at) {
+	if t.Disable || t.DatastorePath == "" && !c.at.gives(at) {
 		return // nothing is kept, or no section at all
 	}
 	if !isAbs(t.DatastorePath) {
-		c.fault(at, "DatastorePathNotInKnownVolume", "is %q; wants an absolute path", brief(t.DatastorePath))
+		c.addFault(at, "DatastorePathNotInKnownVolume", "is %q; wants an absolute path", shorten(t.DatastorePath))
 	}
 	if extension(t.DatastorePath) != "sqlite" {
-		c.fault(at, "DatastorePathInvalidExtension", "is %q; wants a name that ends in .sqlite", brief(t.DatastorePath))
+		c.addFault(at, "DatastorePathInvalidExtension", "is %q; wants a name that ends in .sqlite", shorten(t.DatastorePath))
 	}
 }
 
-// withoutStorage checks a document without storage. With an image storage comes
+// checkWithoutStorage checks a document without storage. With an image storage comes
 // from the host, or from the image; without one the host was installed by other
 // means, and nothing may be asked for that needs a new OS beside the running one.
-func (c *checker) withoutStorage() {
+func (c *checker) checkWithoutStorage() {
 	if c.spec.Image != nil {
 		return
 	}
 	for _, s := range c.newOSOnly() {
-		c.fault(s, "ExpectedMountPointNotFound",
+		c.addFault(s, "ExpectedMountPointNotFound",
 			"needs an OS to write to: storage with a file system at /, and image. A host that was installed by other means takes only what can be changed at run time")
 	}
 }
@@ -127,20 +127,20 @@ func RunsOn(list []ServicingType, t ServicingType) bool {
 	return false
 }
 
-// placed is a script and where it stands.
-type placed struct {
+// locatedScript is a script and where it stands.
+type locatedScript struct {
 	path   string
 	script *Script
 }
 
-func (s *Scripts) all() []placed {
-	var out []placed
+func (s *Scripts) all() []locatedScript {
+	var out []locatedScript
 	for _, l := range []struct {
 		key  string
 		list []Script
 	}{{"preServicing", s.PreServicing}, {"postProvision", s.PostProvision}, {"postConfigure", s.PostConfigure}} {
 		for i := range l.list {
-			out = append(out, placed{fmt.Sprintf("scripts.%s[%d]", l.key, i), &l.list[i]})
+			out = append(out, locatedScript{fmt.Sprintf("scripts.%s[%d]", l.key, i), &l.list[i]})
 		}
 	}
 	return out

@@ -23,35 +23,35 @@ func (o *OS) extensionLists() []extensionList {
 	}
 }
 
-func (c *checker) os() {
+func (c *checker) checkOS() {
 	o := &c.spec.OS
-	c.netplan("os.netplan", o.Netplan)
-	c.users("os.users", o.Users)
+	c.checkNetplan("os.netplan", o.Netplan)
+	c.checkUsers("os.users", o.Users)
 	for i := range o.AdditionalFiles {
-		c.additionalFile(fmt.Sprintf("os.additionalFiles[%d]", i), &o.AdditionalFiles[i])
+		c.checkAdditionalFile(fmt.Sprintf("os.additionalFiles[%d]", i), &o.AdditionalFiles[i])
 	}
 	lists := o.extensionLists()
 	for i, l := range lists {
-		c.extensions(l, lists[1-i])
+		c.checkExtensions(l, lists[1-i])
 	}
-	c.names(o)
+	c.warnNames(o)
 }
 
-func (c *checker) managementOS() {
+func (c *checker) checkManagementOS() {
 	m := &c.spec.ManagementOS
-	c.netplan("managementOs.netplan", m.Netplan)
-	c.users("managementOs.users", m.Users)
+	c.checkNetplan("managementOs.netplan", m.Netplan)
+	c.checkUsers("managementOs.users", m.Users)
 }
 
-func (c *checker) users(at string, users []User) {
+func (c *checker) checkUsers(at string, users []User) {
 	first := map[string]int{}
 	for i, u := range users {
 		if j, twice := first[u.Name]; twice {
 			name, format := fmt.Sprintf("%s[%d].name", at, i), "%q is the name of %s[%d] already"
 			if at == "os.users" {
-				c.fault(name, "DuplicateUsernames", format, brief(u.Name), at, j)
+				c.addFault(name, "DuplicateUsernames", format, shorten(u.Name), at, j)
 			} else { // where upstream does not look
-				c.warn(name, format, brief(u.Name), at, j)
+				c.warn(name, format, shorten(u.Name), at, j)
 			}
 			continue
 		}
@@ -65,41 +65,41 @@ func (c *checker) users(at string, users []User) {
 // maxPermissions is all for all, without set-user-ID, set-group-ID and sticky.
 const maxPermissions = 0o777
 
-func (c *checker) additionalFile(at string, f *AdditionalFile) {
+func (c *checker) checkAdditionalFile(at string, f *AdditionalFile) {
 	switch {
 	case f.Content != nil && f.Source != "":
-		c.fault(at, "AdditionalFileBothContentAndSource", "has both content and source; wants one of them")
+		c.addFault(at, "AdditionalFileBothContentAndSource", "has both content and source; wants one of them")
 	case f.Source == emptyPath:
 		c.warn(at+".source", "is empty, and names no file")
 	case f.Content == nil && f.Source == "":
-		c.fault(at, "AdditionalFileNoContentOrSource", "has neither content nor source; wants one of them")
+		c.addFault(at, "AdditionalFileNoContentOrSource", "has neither content nor source; wants one of them")
 	}
-	if p := f.Permissions; p != "" || c.at.given(at+".permissions") {
+	if p := f.Permissions; p != "" || c.at.gives(at+".permissions") {
 		// Without the 0 it may be a number that YAML has turned into decimal digits.
 		if n, err := strconv.ParseUint(p, 8, 32); err != nil || n > maxPermissions || p[0] != '0' { // err is not nil for ""
-			c.fault(at+".permissions", "AdditionalFileInvalidPermissions", "is %q; wants octal digits that start with 0, up to 0777, in quotes", brief(p))
+			c.addFault(at+".permissions", "AdditionalFileInvalidPermissions", "is %q; wants octal digits that start with 0, up to 0777, in quotes", shorten(p))
 		}
 	}
 	if !isAbs(f.Destination) {
-		c.warn(at+".destination", "is %q, which is taken from the root of the OS", brief(f.Destination))
+		c.warn(at+".destination", "is %q, which is taken from the root of the OS", shorten(f.Destination))
 	}
 }
 
-// extensions checks one list; other is the list of the other kind.
-func (c *checker) extensions(l, other extensionList) {
+// checkExtensions checks one list; other is the list of the other kind.
+func (c *checker) checkExtensions(l, other extensionList) {
 	hashes, paths, names := map[Hash]string{}, map[string]string{}, map[string]string{}
 	for i, e := range l.list {
 		at := fmt.Sprintf("%s[%d]", l.path, i)
 		if first := hashes[e.SHA384]; first != "" {
-			c.fault(at+".sha384", "DuplicateExtensionImage", "is that of %s already: it is the same image", first)
+			c.addFault(at+".sha384", "DuplicateExtensionImage", "is that of %s already: it is the same image", first)
 		} else if e.SHA384 != "" {
 			hashes[e.SHA384] = at
 		}
-		if e.Path == "" && !c.at.given(at+".path") {
+		if e.Path == "" && !c.at.gives(at+".path") {
 			continue
 		}
 		if extension(e.Path) != "raw" {
-			c.fault(at+".path", "ExtensionImageInvalidFileExtension", "is %q; wants NAME.raw", brief(e.Path))
+			c.addFault(at+".path", "ExtensionImageInvalidFileExtension", "is %q; wants NAME.raw", shorten(e.Path))
 		}
 		// Upstream leaves ".." in a path as it is; here it is resolved.
 		if dir := folder(e.Path); !slices.Contains(l.dirs, dir) && !(hasDotDot(dir) && slices.Contains(l.dirs, path.Clean(dir))) {
@@ -107,11 +107,11 @@ func (c *checker) extensions(l, other extensionList) {
 			if slices.Contains(other.dirs, path.Clean(dir)) {
 				why = ", where systemd does not look for this kind of extension"
 			}
-			c.fault(at+".path", "ExtensionImageInvalidDirectory", "is in %q%s; wants one of %s", brief(dir), why, strings.Join(l.dirs, ", "))
+			c.addFault(at+".path", "ExtensionImageInvalidDirectory", "is in %q%s; wants one of %s", shorten(dir), why, strings.Join(l.dirs, ", "))
 		}
 		file := path.Clean(e.Path)
 		if first := paths[file]; first != "" {
-			c.fault(at+".path", "DuplicateExtensionImagePath", "%s is the path of %s already", brief(file), first)
+			c.addFault(at+".path", "DuplicateExtensionImagePath", "%s is the path of %s already", shorten(file), first)
 			continue
 		}
 		paths[file] = at

@@ -121,8 +121,8 @@ func (s *Storage) verityOf(id string) *Verity {
 	return nil
 }
 
-// encryption checks what the rules of storage do not know of.
-func (c *checker) encryption() {
+// checkEncryption checks what the rules of storage do not know of.
+func (c *checker) checkEncryption() {
 	e := c.spec.Storage.Encryption
 	if e == nil {
 		return
@@ -130,7 +130,7 @@ func (c *checker) encryption() {
 	const at = "storage.encryption"
 	if e.RecoveryKeyURL != "" {
 		if !strings.HasPrefix(string(e.RecoveryKeyURL), "file:") {
-			c.fault(at+".recoveryKeyUrl", "InvalidEncryptionRecoveryKeyUrlScheme", "is not a file URL; wants one, as in file:///root/recovery.key")
+			c.addFault(at+".recoveryKeyUrl", "InvalidEncryptionRecoveryKeyUrlScheme", "is not a file URL; wants one, as in file:///root/recovery.key")
 		}
 	}
 	if len(e.PCRs) == 0 {
@@ -138,7 +138,7 @@ func (c *checker) encryption() {
 	}
 	for i, p := range e.PCRs {
 		if p != 4 && p != 7 && p != 11 {
-			c.fault(fmt.Sprintf("%s.pcrs[%d]", at, i), "UnsupportedEncryptionPcrs", "register %s (%d) is not supported, only 4, 7 and 11 are", p, uint8(p))
+			c.addFault(fmt.Sprintf("%s.pcrs[%d]", at, i), "UnsupportedEncryptionPcrs", "register %s (%d) is not supported, only 4, 7 and 11 are", p, uint8(p))
 		}
 	}
 	if len(e.Volumes) == 0 {
@@ -146,22 +146,22 @@ func (c *checker) encryption() {
 	}
 }
 
-// required checks for what every OS needs.
-func (c *checker) required() {
+// checkRequired checks for what every OS needs.
+func (c *checker) checkRequired() {
 	s := &c.spec.Storage
 	esp := slices.IndexFunc(s.Filesystems, func(f Filesystem) bool { return f.IsESP() })
 	switch {
 	case esp < 0:
-		c.fault("storage.filesystems", "EspMountPointNotFound",
+		c.addFault("storage.filesystems", "EspMountPointNotFound",
 			"has no EFI system partition: a file system mounted at %s, or elsewhere with overrideEspMount: override", defaultESP)
 	case s.Filesystems[esp].MountPoint != nil:
-		c.fromImage(&s.Filesystems[esp], esp)
+		c.checkFromImage(&s.Filesystems[esp], esp)
 	}
 	c.mustMount("/")
 	if f, i := s.holder("/var/tmp"); f == nil {
-		c.fault("storage.filesystems", "ExpectedMountPointNotFound", "has no file system that /var/tmp is on")
+		c.addFault("storage.filesystems", "ExpectedMountPointNotFound", "has no file system that /var/tmp is on")
 	} else if f.MountPoint.ReadOnly() {
-		c.fault(filesystemAt(i)+".mountPoint.options", "VarTmpOnReadOnlyVolume", "is %q, which makes /var/tmp read-only: it is on this file system and must be writable", f.MountPoint.Options)
+		c.addFault(filesystemAt(i)+".mountPoint.options", "VarTmpOnReadOnlyVolume", "is %q, which makes /var/tmp read-only: it is on this file system and must be writable", f.MountPoint.Options)
 	}
 	if c.spec.Image == nil && slices.ContainsFunc(s.Filesystems, func(f Filesystem) bool { return f.Source == FromImage }) {
 		c.warn("storage.filesystems", "has file systems of an image, and the document has no image")
@@ -172,23 +172,23 @@ func (c *checker) required() {
 func (c *checker) mustMount(where string) {
 	f, i := c.spec.Storage.mounted(where)
 	if f == nil {
-		c.fault("storage.filesystems", "ExpectedMountPointNotFound", "has no file system mounted at %s", where)
+		c.addFault("storage.filesystems", "ExpectedMountPointNotFound", "has no file system mounted at %s", where)
 		return
 	}
-	c.fromImage(f, i)
+	c.checkFromImage(f, i)
 }
 
-func (c *checker) fromImage(f *Filesystem, i int) {
+func (c *checker) checkFromImage(f *Filesystem, i int) {
 	switch {
 	case f.inMemory():
-		c.fault(filesystemAt(i)+".type", "MountPointNotBackedByImage", "is %s, and what is mounted at %s must come from the image", f.Type, f.MountPoint.Path)
+		c.addFault(filesystemAt(i)+".type", "MountPointNotBackedByImage", "is %s, and what is mounted at %s must come from the image", f.Type, f.MountPoint.Path)
 	case f.Source == FromNew:
-		c.fault(filesystemAt(i)+".source", "MountPointNotBackedByImage", "is new, and what is mounted at %s must come from the image", f.MountPoint.Path)
+		c.addFault(filesystemAt(i)+".source", "MountPointNotBackedByImage", "is new, and what is mounted at %s must come from the image", f.MountPoint.Path)
 	}
 }
 
-// datastore checks where the state of the host is kept.
-func (c *checker) datastore() {
+// checkDatastore checks where the state of the host is kept.
+func (c *checker) checkDatastore() {
 	t, s := &c.spec.Trident, &c.spec.Storage
 	if t.Disable || !isAbs(t.DatastorePath) {
 		return
@@ -197,17 +197,17 @@ func (c *checker) datastore() {
 	f, _ := s.holder(t.DatastorePath)
 	switch {
 	case f == nil || f.DeviceID == "":
-		c.fault(at, "DatastorePathNotInKnownVolume", "%s is on no device of the section storage, and would be lost", t.DatastorePath)
+		c.addFault(at, "DatastorePathNotInKnownVolume", "%s is on no device of the section storage, and would be lost", t.DatastorePath)
 	case s.isPair(f.DeviceID):
-		c.fault(at, "DatastorePathInABUpdateVolume", "%s is on A/B volume %q, and the next update would leave it behind: give %s a volume of its own",
+		c.addFault(at, "DatastorePathInABUpdateVolume", "%s is on A/B volume %q, and the next update would leave it behind: give %s a volume of its own",
 			t.DatastorePath, f.DeviceID, path.Dir(t.DatastorePath))
 	case s.verityOf(f.DeviceID) != nil, f.MountPoint.ReadOnly():
 		c.warn(at, "%s is on the file system at %s, which is read-only: the state of the host cannot be kept there", t.DatastorePath, f.MountPoint.Path)
 	}
 }
 
-// extensionVolumes checks that extensions are updated with the OS that they extend.
-func (c *checker) extensionVolumes(g *graph) {
+// checkExtensionVolumes checks that extensions are updated with the OS that they extend.
+func (c *checker) checkExtensionVolumes(g *graph) {
 	s := &c.spec.Storage
 	if s.ABUpdate == nil {
 		return
@@ -221,9 +221,9 @@ func (c *checker) extensionVolumes(g *graph) {
 			f, _ := s.holder(file)
 			switch {
 			case f == nil || !g.isOn(f.DeviceID, aPair):
-				c.fault(at, "ExtensionImageNotOnABVolume", "is placed at %s, which both slots share: it must be on an A/B volume", brief(file))
+				c.addFault(at, "ExtensionImageNotOnABVolume", "is placed at %s, which both slots share: it must be on an A/B volume", shorten(file))
 			case f.MountPoint.ReadOnly() && !(isUnder(file, "/etc") && s.verityOf(f.DeviceID) != nil): // those go to the overlay
-				c.warn(at, "is placed at %s, which is on a file system that is mounted read-only at %s", brief(file), f.MountPoint.Path)
+				c.warn(at, "is placed at %s, which is on a file system that is mounted read-only at %s", shorten(file), f.MountPoint.Path)
 			}
 		}
 	}
@@ -232,14 +232,14 @@ func (c *checker) extensionVolumes(g *graph) {
 // isOn reports whether the device with this id is of a kind, or rests on one that is.
 func (g *graph) isOn(id string, kind deviceKind) bool {
 	seen := map[string]bool{}
-	var look func(id string) bool
-	look = func(id string) bool {
+	var reaches func(id string) bool
+	reaches = func(id string) bool {
 		n := g.byID[id]
 		if n == nil || seen[id] {
 			return false
 		}
 		seen[id] = true
-		return n.kind == kind || slices.ContainsFunc(n.refs, func(r ref) bool { return look(r.id) })
+		return n.kind == kind || slices.ContainsFunc(n.refs, func(r ref) bool { return reaches(r.id) })
 	}
-	return look(id)
+	return reaches(id)
 }

@@ -5,11 +5,11 @@ import (
 	"path"
 )
 
-// verity checks what a verified root or /usr needs beside it.
-func (c *checker) verity(g *graph) {
+// checkVerity checks what a verified root or /usr needs beside it.
+func (c *checker) checkVerity(g *graph) {
 	s := &c.spec.Storage
 	if len(s.Verity) > 1 {
-		c.fault("storage.verity[1]", "UnsupportedVerityDevices", "is one verity device too many: there may be one, for / or /usr")
+		c.addFault("storage.verity[1]", "UnsupportedVerityDevices", "is one verity device too many: there may be one, for / or /usr")
 	}
 	for i := range s.Verity {
 		v := &s.Verity[i]
@@ -19,24 +19,24 @@ func (c *checker) verity(g *graph) {
 		}
 		f, fi := s.on(v.ID)
 		if f == nil {
-			c.fault(at, "UnsupportedVerityDevices", "has no file system on it")
+			c.addFault(at, "UnsupportedVerityDevices", "has no file system on it")
 			continue
 		}
 		if f.MountPoint == nil {
-			c.fault(filesystemAt(fi), "VerityFilesystemWithoutMountPoint", "is on verity device %q, and has no mountPoint", v.ID)
+			c.addFault(filesystemAt(fi), "VerityFilesystemWithoutMountPoint", "is on verity device %q, and has no mountPoint", v.ID)
 			continue
 		}
 		if !f.MountPoint.ReadOnly() {
-			c.fault(filesystemAt(fi)+".mountPoint", "VerityDeviceMountedReadWrite", "is on verity device %q, and must be mounted with the option ro", v.ID)
+			c.addFault(filesystemAt(fi)+".mountPoint", "VerityDeviceMountedReadWrite", "is on verity device %q, and must be mounted with the option ro", v.ID)
 		}
 		switch where := path.Clean(f.MountPoint.Path); where {
 		case "/":
-			c.verityName(at, v, "root", where)
-			c.rootVerity()
+			c.checkVerityName(at, v, "root", where)
+			c.checkRootVerity()
 		case "/usr":
-			c.verityName(at, v, "usr", where)
+			c.checkVerityName(at, v, "usr", where)
 		default:
-			c.fault(at, "UnsupportedVerityDevices", "is mounted at %s, and only / and /usr can be verified", where)
+			c.addFault(at, "UnsupportedVerityDevices", "is mounted at %s, and only / and /usr can be verified", where)
 		}
 	}
 }
@@ -50,20 +50,20 @@ func (s *Storage) on(device string) (*Filesystem, int) {
 	return nil, 0
 }
 
-// verityName checks the name, by which the initrd finds the device.
-func (c *checker) verityName(at string, v *Verity, want, where string) {
+// checkVerityName checks the name, by which the initrd finds the device.
+func (c *checker) checkVerityName(at string, v *Verity, want, where string) {
 	if v.Name != want {
-		c.fault(at+".name", "VerityDeviceNameInvalid", "is %q, and must be %q for what is mounted at %s", v.Name, want, where)
+		c.addFault(at+".name", "VerityDeviceNameInvalid", "is %q, and must be %q for what is mounted at %s", v.Name, want, where)
 	}
 }
 
-// rootVerity checks what cannot be on a root that is read-only.
-func (c *checker) rootVerity() {
+// checkRootVerity checks what cannot be on a root that is read-only.
+func (c *checker) checkRootVerity() {
 	s := &c.spec.Storage
 	// A UKI's kernel is on the EFI system partition, so that may be what is at /boot.
 	c.mustMount("/boot")
 	if flag(c.spec.InternalParams, "selfUpgradeTrident") {
-		c.fault("internalParams.selfUpgradeTrident", "SelfUpgradeOnReadOnlyRootVerityFs", "copies Trident into a root that is verified, and so read-only")
+		c.addFault("internalParams.selfUpgradeTrident", "SelfUpgradeOnReadOnlyRootVerityFs", "copies Trident into a root that is verified, and so read-only")
 	}
 	if m := c.spec.OS.SELinux.Mode; m != "" && m != SELinuxDisabled {
 		c.warn("os.selinux.mode", "is %s, which works with a verified root only when the image is a UKI", m)
@@ -72,13 +72,13 @@ func (c *checker) rootVerity() {
 	at := filesystemAt(i)
 	switch {
 	case f.DeviceID == "":
-		c.fault(at, "MountPointNotBackedByBlockDevice", "has %s on it, which must be on a device", overlayDir)
+		c.addFault(at, "MountPointNotBackedByBlockDevice", "has %s on it, which must be on a device", overlayDir)
 	case s.ABUpdate != nil && !s.isPair(f.DeviceID):
-		c.fault(at, "MountPointNotBackedByAbUpdateVolumePair", "has %s on it, which must be on a writable A/B volume: give it one of its own", overlayDir)
+		c.addFault(at, "MountPointNotBackedByAbUpdateVolumePair", "has %s on it, which must be on a writable A/B volume: give it one of its own", overlayDir)
 	case f.MountPoint.ReadOnly():
-		c.fault(at+".mountPoint", "OverlayOnReadOnlyVolume", "is read-only, and has %s on it, which must be writable: give it a volume of its own", overlayDir)
+		c.addFault(at+".mountPoint", "OverlayOnReadOnlyVolume", "is read-only, and has %s on it, which must be writable: give it a volume of its own", overlayDir)
 	case s.verityOf(f.DeviceID) != nil:
-		c.fault(at, "OverlayOnVerityProtectedVolume", "is verified, and has %s on it, which must be writable: give it a volume of its own", overlayDir)
+		c.addFault(at, "OverlayOnVerityProtectedVolume", "is verified, and has %s on it, which must be writable: give it a volume of its own", overlayDir)
 	}
 }
 

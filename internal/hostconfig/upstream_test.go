@@ -166,14 +166,14 @@ os:
     options: {}
   uefiFallback: conservative
 `
-	if diff := cmp.Diff(want, string(c.Shown())); diff != "" {
+	if diff := cmp.Diff(want, string(c.YAMLWithDefaults())); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	again := recorded(t, string(c.Shown()))
+	again := recorded(t, string(c.YAMLWithDefaults()))
 	if change, err := Diff(c, again); err != nil || len(change.Reasons) > 0 {
 		t.Errorf("it is another document: %s%v", reasons(change), err)
 	}
-	if got := string(Empty().Shown()); got != "{}\n" {
+	if got := string(Empty().YAMLWithDefaults()); got != "{}\n" {
 		t.Errorf("an empty one is shown as %q", got)
 	}
 }

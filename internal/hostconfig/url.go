@@ -114,7 +114,7 @@ func withHost(scheme, s string, special bool) (string, error) {
 		if n, err := strconv.ParseUint(port, 10, 16); err == nil {
 			port = ":" + strconv.FormatUint(n, 10)
 		} else if port != "" {
-			return "", fmt.Errorf("is a URL with the port %s; the highest port is 65535", brief(port))
+			return "", fmt.Errorf("is a URL with the port %s; the highest port is 65535", shorten(port))
 		}
 		if host == "" {
 			return "", errors.New("is a URL with a port, and without a host")

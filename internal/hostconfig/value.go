@@ -152,13 +152,13 @@ func genericScalar(n *yaml.Node) any {
 	return n.Value
 }
 
-// scalar decodes n into a v that is no list, mapping or pointer.
-func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
+// decodeScalar decodes n into a v that is no list, mapping or pointer.
+func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.ScalarNode {
-		d.mismatch(n, v.Type(), path)
+		d.addKindFault(n, v.Type(), path)
 		return
 	}
-	known := words(v.Type())
+	known := wordsOf(v.Type())
 	if d.foreign && known == nil {
 		known = netplanWords(v.Type())
 	}
@@ -167,7 +167,7 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 		return
 	}
 	if d.foreign && known != nil {
-		d.wrong(n, path, "wants %s", oneOf(known)) // the value may be a secret
+		d.addFormFault(n, path, "wants %s", oneOf(known)) // the value may be a secret
 		return
 	}
 	err := setScalar(v, n.Value, kindOf(n))
@@ -178,9 +178,9 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 		v.SetString(n.Value)
 	case errors.As(err, &size):
 		// Upstream reads it, and refuses it when it looks at storage.
-		d.fault(placeOf(n), path, nameGraph, "%s", err)
+		d.addFault(placeOf(n), path, nameGraph, "%s", err)
 	default:
-		d.wrong(n, path, "%s", err)
+		d.addFormFault(n, path, "%s", err)
 	}
 }
 
@@ -211,17 +211,17 @@ func setScalar(v reflect.Value, text, kind string) error {
 	case *SourceURL:
 		var scheme string
 		if text, scheme, err = parseURL(text); err == nil && !slices.Contains(sourceSchemes(), scheme) {
-			err = fmt.Errorf("has the scheme %s; wants a URL that starts with %s://", brief(scheme), strings.Join(sourceSchemes(), "://, "))
+			err = fmt.Errorf("has the scheme %s; wants a URL that starts with %s://", shorten(scheme), strings.Join(sourceSchemes(), "://, "))
 		}
 		*p = SourceURL(text)
 	case *UserID:
 		*p, err = parseUserID(decimal(text, kind), kind == kindInt)
 	case *PartitionType:
 		*p = PartitionType(text)
-		if !slices.Contains(words(v.Type()), text) {
+		if !slices.Contains(wordsOf(v.Type()), text) {
 			var id UUID
 			if id, err = parseUUID(text); err != nil {
-				err = fmt.Errorf("%s, or a UUID", notOneOf(text, words(v.Type())))
+				err = fmt.Errorf("%s, or a UUID", notOneOf(text, wordsOf(v.Type())))
 			}
 			*p = PartitionType(id)
 		}
@@ -238,17 +238,17 @@ func setBasic(v reflect.Value, text, kind string) error {
 	switch v.Kind() {
 	case reflect.Bool:
 		if kind != kindBool {
-			return fmt.Errorf("is %q; wants true or false", brief(text))
+			return fmt.Errorf("is %q; wants true or false", shorten(text))
 		}
 		v.SetBool(strings.EqualFold(text, "true"))
 	case reflect.Uint32, reflect.Uint64:
 		n, err := strconv.ParseUint(decimal(text, kind), 10, v.Type().Bits())
 		if err != nil || kind != kindInt {
-			return fmt.Errorf("is %q; wants a whole number from 0 to %d", brief(text), uint64(1)<<(v.Type().Bits()-1)*2-1)
+			return fmt.Errorf("is %q; wants a whole number from 0 to %d", shorten(text), uint64(1)<<(v.Type().Bits()-1)*2-1)
 		}
 		v.SetUint(n)
 	default:
-		if known := words(v.Type()); known != nil && !slices.Contains(known, text) {
+		if known := wordsOf(v.Type()); known != nil && !slices.Contains(known, text) {
 			return errors.New(notOneOf(text, known))
 		}
 		v.SetString(text)
@@ -264,13 +264,13 @@ type SourceURL string
 
 func sourceSchemes() []string { return []string{"http", "https", "file", "oci"} }
 
-// mismatch says that n is of the wrong kind altogether.
-func (d *decoder) mismatch(n *yaml.Node, t reflect.Type, path string) {
+// addKindFault says that n is of the wrong kind altogether.
+func (d *decoder) addKindFault(n *yaml.Node, t reflect.Type, path string) {
 	is := map[yaml.Kind]string{yaml.MappingNode: "a mapping", yaml.SequenceNode: "a list"}[n.Kind]
 	if is == "" {
 		is = "a single value"
 	}
-	d.wrong(n, path, "is %s; wants %s", is, wants(t))
+	d.addFormFault(n, path, "is %s; wants %s", is, wants(t))
 }
 
 // wants names a type for people.
@@ -293,7 +293,7 @@ func wants(t reflect.Type) string {
 	case reflect.Uint32, reflect.Uint64:
 		return "a whole number"
 	}
-	if known := words(t); known != nil {
+	if known := wordsOf(t); known != nil {
 		return oneOf(known)
 	}
 	return "a single value"
@@ -301,9 +301,9 @@ func wants(t reflect.Type) string {
 
 // notOneOf says that text, a value that is not a secret, is none of words, and which it may have been meant to be.
 func notOneOf(text string, words []string) string {
-	problem := fmt.Sprintf("is %q; wants %s", brief(text), oneOf(words))
+	problem := fmt.Sprintf("is %q; wants %s", shorten(text), oneOf(words))
 	if near := nearestWord(text, words); near != "" {
-		problem = fmt.Sprintf("is %q; did you mean %s? wants %s", brief(text), near, oneOf(words))
+		problem = fmt.Sprintf("is %q; did you mean %s? wants %s", shorten(text), near, oneOf(words))
 	}
 	return problem
 }
@@ -315,8 +315,8 @@ func oneOf(words []string) string {
 	return "one of " + strings.Join(words, ", ")
 }
 
-// brief is s as it may stand in a message: on one line, not long.
-func brief(s string) string {
+// shorten is s as it may stand in a message: on one line, not long.
+func shorten(s string) string {
 	const most = 60
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

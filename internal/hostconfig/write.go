@@ -17,9 +17,11 @@ import (
 // ParseRecorded that, reads the same content from it.
 func (c *Config) YAML() []byte { return writer{extras: c.extras}.document(c) }
 
-// Shown is the document as people are shown it: YAML, with the defaults and the
+// YAMLWithDefaults is the document as people are shown it: YAML, with the defaults and the
 // nulls that upstream's get prints. Parse, or ParseRecorded, reads the same content from it.
-func (c *Config) Shown() []byte { return writer{extras: c.extras, shown: true}.document(c) }
+func (c *Config) YAMLWithDefaults() []byte {
+	return writer{extras: c.extras, withDefaults: true}.document(c)
+}
 
 func (w writer) document(c *Config) []byte {
 	n := w.structure(reflect.ValueOf(&c.spec).Elem(), "")
@@ -42,16 +44,16 @@ func (w writer) document(c *Config) []byte {
 }
 
 type writer struct {
-	extras extras
-	shown  bool // for Shown
+	extras       extras
+	withDefaults bool // for YAMLWithDefaults
 }
 
 func (w writer) structure(v reflect.Value, path string) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
 	for _, m := range members(v.Type()) {
 		at, value := join(path, m.key), v.Field(m.index)
-		if w.shown && m.printed && (w.isDefault(m, value, at) || isUnset(value)) {
-			if node := w.printed(v, m, value, at); node != nil {
+		if w.withDefaults && m.printed && (w.isDefault(m, value, at) || isUnset(value)) {
+			if node := w.defaultNode(v, m, value, at); node != nil {
 				n.Content = append(n.Content, textNode(m.key), node)
 			}
 			continue
@@ -67,8 +69,8 @@ func (w writer) structure(v reflect.Value, path string) *yaml.Node {
 	return n
 }
 
-// printed is a key of the mapping v that is at its default, as upstream's get prints it, or nil for one that it leaves out.
-func (w writer) printed(v reflect.Value, m member, value reflect.Value, at string) *yaml.Node {
+// defaultNode is a key of the mapping v that is at its default, as upstream's get prints it, or nil for one that it leaves out.
+func (w writer) defaultNode(v reflect.Value, m member, value reflect.Value, at string) *yaml.Node {
 	if fs, ok := v.Interface().(Filesystem); ok { // only a type that is not the image's
 		switch fs.Source {
 		case FromNew:
@@ -195,7 +197,7 @@ func scalarNode(text, tag string) *yaml.Node {
 	switch {
 	case strings.Contains(text, "\n") && isBlock(text):
 		n.Style = yaml.LiteralStyle
-	case looksOtherwise(text):
+	case needsQuotes(text):
 		n.Style = yaml.SingleQuotedStyle
 	}
 	return n
@@ -214,8 +216,8 @@ func isBlock(text string) bool {
 	return true
 }
 
-// looksOtherwise reports whether some reader may take text for more than text.
-func looksOtherwise(text string) bool {
+// needsQuotes reports whether some reader may take text for more than text.
+func needsQuotes(text string) bool {
 	if scalarKind(text) != kindText || text == "<<" || text == "=" {
 		return true
 	}

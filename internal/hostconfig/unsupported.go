@@ -13,14 +13,14 @@ const (
 	maxDisk       = 1 << 60 // far more than any disk has
 )
 
-// disks warns of partitions that no partition table can hold. Upstream's
+// checkDisks warns of partitions that no partition table can hold. Upstream's
 // validation takes them, and fails when it makes the table.
-func (c *checker) disks() {
+func (c *checker) checkDisks() {
 	for i := range c.spec.Storage.Disks {
 		d := &c.spec.Storage.Disks[i]
 		at := fmt.Sprintf("storage.disks[%d]", i)
 		if n := len(d.Partitions) + len(d.AdoptedPartitions); n > maxPartitions {
-			c.warn(at+".partitions", "disk %q has %d partitions, and a partition table has room for %d", brief(d.ID), n, maxPartitions)
+			c.warn(at+".partitions", "disk %q has %d partitions, and a partition table has room for %d", shorten(d.ID), n, maxPartitions)
 		}
 		var sum uint64
 		for j := range d.Partitions {
@@ -31,16 +31,16 @@ func (c *checker) disks() {
 				key, label = ".id", p.ID
 			}
 			if n := len(utf16.Encode([]rune(label))); n > maxLabel {
-				c.warn(here+key, "partition %q: the label %q has %d characters, and a partition table has room for %d", brief(p.ID), brief(label), n, maxLabel)
+				c.warn(here+key, "partition %q: the label %q has %d characters, and a partition table has room for %d", shorten(p.ID), shorten(label), n, maxLabel)
 			}
 			switch {
 			case !p.Size.Fixed():
 			case p.Size < minPartition:
-				c.warn(here+".size", "partition %q: size %s is smaller than 1 MiB", brief(p.ID), p.Size)
+				c.warn(here+".size", "partition %q: size %s is smaller than 1 MiB", shorten(p.ID), p.Size)
 			case p.Size > maxDisk:
-				c.warn(here+".size", "partition %q: size %s is more than any disk has", brief(p.ID), p.Size)
+				c.warn(here+".size", "partition %q: size %s is more than any disk has", shorten(p.ID), p.Size)
 			case sum <= maxDisk && sum+uint64(p.Size) > maxDisk:
-				c.warn(here+".size", "partition %q: size %s makes the partitions of disk %q larger than any disk", brief(p.ID), p.Size, brief(d.ID))
+				c.warn(here+".size", "partition %q: size %s makes the partitions of disk %q larger than any disk", shorten(p.ID), p.Size, shorten(d.ID))
 			}
 			if p.Size <= maxDisk {
 				sum = min(sum+uint64(p.Size), 2*maxDisk)
@@ -49,20 +49,20 @@ func (c *checker) disks() {
 	}
 }
 
-// notYet warns of what this version of Trident does not act on, or refuses when it installs.
-func (c *checker) notYet() {
+// warnUnsupported warns of what this version of Trident does not act on, or refuses when it installs.
+func (c *checker) warnUnsupported() {
 	const refused = "this version of Trident cannot set up %s yet, and refuses the installation"
 	s := &c.spec.Storage
 	for i, r := range s.RAID.Software {
-		c.warn(fmt.Sprintf("storage.raid.software[%d]", i), "RAID array %q: "+refused, brief(r.ID), "software RAID")
+		c.warn(fmt.Sprintf("storage.raid.software[%d]", i), "RAID array %q: "+refused, shorten(r.ID), "software RAID")
 	}
 	if s.Encryption != nil {
 		for i, v := range s.Encryption.Volumes {
-			c.warn(fmt.Sprintf("storage.encryption.volumes[%d]", i), "encrypted volume %q: "+refused, brief(v.ID), "encryption")
+			c.warn(fmt.Sprintf("storage.encryption.volumes[%d]", i), "encrypted volume %q: "+refused, shorten(v.ID), "encryption")
 		}
 	}
 	for i, v := range s.Verity {
-		c.warn(fmt.Sprintf("storage.verity[%d]", i), "verity device %q: "+refused, brief(v.ID), "dm-verity")
+		c.warn(fmt.Sprintf("storage.verity[%d]", i), "verity device %q: "+refused, shorten(v.ID), "dm-verity")
 	}
 	for i := range s.Filesystems {
 		if f := &s.Filesystems[i]; f.Source == FromNew && f.Type == Overlay {
