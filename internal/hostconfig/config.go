@@ -6,20 +6,20 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// Config is a document without a fault. Its zero value is not one.
+// Config is a Host Configuration without faults. Parse, ParseRecorded and Empty make
+// one; the zero value is not usable.
 type Config struct {
 	spec   Spec
 	places places
 	extras extras
 }
 
-// Spec is the content of the document. It is shared: nobody changes it.
+// Spec returns the content of the document. All callers share it: do not change it.
 func (c *Config) Spec() *Spec { return &c.spec }
 
-// Amend is c with what change does to its content: what only a servicing finds
-// out, as the hash of an image that was asked for as ignored. No rule is looked
-// at again. c stays as it is; what c has under keys that are not known goes to
-// the same places.
+// Amend returns a copy of c whose content change has modified, for facts that only a
+// servicing finds out, such as the actual hash of an image with an ignored hash. Amend
+// checks no rule. It does not change c; the copy keeps the unknown keys of c.
 func (c *Config) Amend(change func(*Spec)) *Config {
 	out := *c
 	out.spec = deepCopy(reflect.ValueOf(c.spec)).Interface().(Spec)
@@ -27,7 +27,7 @@ func (c *Config) Amend(change func(*Spec)) *Config {
 	return &out
 }
 
-// deepCopy is v without anything in common with it.
+// deepCopy returns a copy of v that shares no memory with v.
 func deepCopy(v reflect.Value) reflect.Value {
 	out := reflect.New(v.Type()).Elem()
 	switch v.Kind() {
@@ -70,16 +70,17 @@ func deepCopy(v reflect.Value) reflect.Value {
 // place is a position in a document, from 1.
 type place struct {
 	line, column int
-	null         bool // what is there is a key whose value is empty or null
+	null         bool // the place is a key whose value is empty or null
 }
 
 func placeOf(n *yaml.Node) place { return place{line: n.Line, column: n.Column} }
 
-// places is where in the document every key and list item is, by path: the
-// paths of Finding. A key's place is that of the key, an item's that of its value.
+// places has the place of every key and list item of a document, by the path of Finding.
+// The place of a list item is that of its value.
 type places map[string]place
 
-// at is where path is, or the nearest thing above it that is in the document.
+// at returns the place of path or, if the document does not have path, of the nearest
+// parent that it has.
 func (p places) at(path string) place {
 	for {
 		if pos, ok := p[path]; ok || path == "" {
@@ -89,19 +90,19 @@ func (p places) at(path string) place {
 	}
 }
 
-// gives reports whether the document has path, with a value, though it may be the empty text.
+// gives reports whether the document has path with a value. The empty text is a value.
 func (p places) gives(path string) bool {
 	at, ok := p[path]
 	return ok && !at.null
 }
 
-// fault is a finding of severity Error at path.
+// fault returns a finding of severity Error at path.
 func (p places) fault(path, name, message string) Finding {
 	pos := p.at(path)
 	return Finding{Line: pos.line, Column: pos.column, Path: path, Severity: Error, Name: name, Message: message}
 }
 
-// parent cuts the last key or index off path.
+// parent returns path without its last key or index.
 func parent(path string) string {
 	for i := len(path) - 1; i > 0; i-- {
 		if path[i] == '.' || path[i] == '[' {

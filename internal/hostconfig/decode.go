@@ -10,22 +10,22 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// decoder fills Go values from nodes and notes every fault on the way. A value
-// at fault stays zero, and decoding goes on beside it.
+// decoder fills Go values from YAML nodes and collects every fault. A value at fault
+// stays zero; the decoder continues with the next one.
 type decoder struct {
 	places  places
 	report  Report
 	extras  extras
 	lenient bool // for ParseRecorded: unknown keys go to extras, missing ones stay zero, unknown words are kept
 	inCheck bool // in a health check, where a list may be null as well, as for upstream
-	foreign bool // for netplan: unknown keys are somebody else's
+	foreign bool // for netplan, whose unknown keys are not faults
 
 	nodes, aliases, bytes int
 	warnings              int
-	full                  bool // a limit was met: nothing more is looked at
+	full                  bool // a limit was reached: the decoder ignores the rest
 }
 
-// extras is what a recorded document has under keys that this release does not know, by the path of the mapping.
+// extras has the keys of a recorded document that this release does not know, with their values, by the path of their mapping.
 type extras map[string]map[string]any
 
 func (d *decoder) addFault(pos place, path, name, format string, args ...any) {
@@ -34,7 +34,7 @@ func (d *decoder) addFault(pos place, path, name, format string, args ...any) {
 	}
 	f := Finding{Line: pos.line, Column: pos.column, Path: path, Severity: Error, Name: name, Message: fmt.Sprintf(format, args...)}
 	if name == nameGraph {
-		f.Detail = "BasicCheckFailed" // the one part of the graph that is a value alone
+		f.Detail = "BasicCheckFailed" // the only storage fault that the decoder finds: a size
 	}
 	d.report = append(d.report, f)
 	if len(d.report)-d.warnings == maxFaults {
@@ -42,21 +42,21 @@ func (d *decoder) addFault(pos place, path, name, format string, args ...any) {
 	}
 }
 
-// notePlace keeps where path is. That of very long ones, which only hostile documents
-// have, is not worth its memory: its parent's stands for it.
+// notePlace records the place of path. It ignores paths of more than 400 bytes, which
+// only hostile documents have, to save memory: places.at then returns the parent's place.
 func (d *decoder) notePlace(path string, n *yaml.Node) {
 	if len(path) <= 400 {
 		d.places[path] = placeOf(n)
 	}
 }
 
-// addLimitFault is a fault that ends the decoding.
+// addLimitFault adds a fault and ends the decoding.
 func (d *decoder) addLimitFault(n *yaml.Node, path, format string, args ...any) {
 	d.addFault(placeOf(n), path, NameParse, format, args...)
 	d.full = true
 }
 
-// warn notes what is taken, and may not do what was meant.
+// warn adds a finding about a value that is accepted, and may not do what its author meant.
 func (d *decoder) warn(n *yaml.Node, path, format string, args ...any) {
 	if !d.full && !d.foreign && d.warnings < maxFaults {
 		d.warnings++
@@ -64,12 +64,13 @@ func (d *decoder) warn(n *yaml.Node, path, format string, args ...any) {
 	}
 }
 
-// addFormFault is a value of the wrong form.
+// addFormFault adds a fault for a value of the wrong form.
 func (d *decoder) addFormFault(n *yaml.Node, path, format string, args ...any) {
 	d.addFault(placeOf(n), path, NameParse, format, args...)
 }
 
-// enter counts n, follows it when it is an alias, and reports whether to go on.
+// enter counts n against the limits and returns n or, if n is an alias, the node that n
+// refers to; false if a limit is reached.
 func (d *decoder) enter(n *yaml.Node, path string, depth int) (*yaml.Node, bool) {
 	if d.full {
 		return nil, false
@@ -99,22 +100,22 @@ func (d *decoder) enter(n *yaml.Node, path string, depth int) (*yaml.Node, bool)
 	return n, true
 }
 
-// coreTags are the tags of YAML's core schema: what a value with one of them is follows from its text all the same.
+// coreTags are the tags of YAML's core schema. They cause no warning, because the decoder decides by the text of a value.
 func coreTags() []string {
 	return []string{"!!str", "!!int", "!!float", "!!bool", "!!null", "!!seq", "!!map", "!"}
 }
 
-// emptiness says what a value that is empty, or null, stands for.
+// emptiness says what an empty or null value means.
 type emptiness int
 
 const (
-	mustBeGiven emptiness = iota // an item of a list, or a key that may not be left out
-	mayBeEmpty                   // a key that may be left out
-	mayBeNull                    // a key that may be left out, and for which null means just that
+	mustBeGiven emptiness = iota // a fault: list items, and required keys
+	mayBeEmpty                   // of an optional key: depends on its type (decodeNull)
+	mayBeNull                    // of an optional key: the same as a missing key
 )
 
-// decodeValue decodes n into v. A key of a mapping and an item of a list come here
-// alike. An empty list or mapping means what none does and becomes nil, but for netplan's.
+// decodeValue decodes n, the value of a key or a list item, into v. An empty list or
+// mapping becomes nil, as if it were missing, except in netplan.
 func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, path string, depth int, empty emptiness) {
 	n, ok := d.enter(n, path, depth)
 	if !ok {
@@ -156,9 +157,9 @@ func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, path string, depth 
 }
 
 // decodeNull decodes a value that is empty ("key:") or null ("key: null", "key: ~").
-// A list or mapping may be empty wherever it stands; null is no list, as for
-// upstream. Text that may be left out may be null, too: upstream reads the word
-// null, which nobody means.
+// Every list and mapping may be empty, and null is not a list, as for upstream. The text
+// of an optional key may be null, which means a missing key; upstream would read the word
+// "null", which nobody means.
 func (d *decoder) decodeNull(n *yaml.Node, v reflect.Value, path string, empty emptiness) {
 	t := v.Type()
 	if t == reflect.TypeFor[netplanText]() {
@@ -218,7 +219,7 @@ func (d *decoder) decodeTextMap(n *yaml.Node, v reflect.Value, path string, dept
 func (d *decoder) decodeStructure(n *yaml.Node, v reflect.Value, path string, depth int) {
 	t := v.Type()
 	if key := short(t); key != "" && n.Kind == yaml.ScalarNode {
-		d.nodes++ // it is written as a mapping
+		d.nodes++ // YAML writes the short form as a mapping, with one more node
 		setDefaults(v)
 		i := slices.IndexFunc(members(t), func(f member) bool { return f.key == key })
 		d.decodeScalar(n, v.Field(i), path)
@@ -287,12 +288,12 @@ func (d *decoder) decodeStructure(n *yaml.Node, v reflect.Value, path string, de
 type keyRule int
 
 const (
-	knownKeys  keyRule = iota // a merge key is a fault, and so is the second key of a name
-	uniqueKeys                // any; the second key of a name is a fault
-	anyKeys                   // any; of several with one name the last counts, as for upstream
+	knownKeys  keyRule = iota // a merge key and a repeated key are faults
+	uniqueKeys                // any key; a repeated key is a fault
+	anyKeys                   // any key; of repeated keys the last counts, as for upstream
 )
 
-// eachPair calls do for every key of n, and notes its place. A key that is not text is a fault.
+// eachPair calls do for every key of the mapping n, and records the place of the key. A key that is not text is a fault.
 func (d *decoder) eachPair(n *yaml.Node, path string, rule keyRule, do func(key string, value *yaml.Node, at string)) {
 	first := make(map[string]int, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content) && !d.full; i += 2 {
@@ -331,14 +332,14 @@ func (d *decoder) handleUnknownKey(key string, value *yaml.Node, path, at string
 		d.extras[path][key] = d.decodeGeneric(value, at, depth+1)
 		return
 	}
-	name, message := NameParse, "is not a key that is known here"
+	name, message := NameParse, "is not a known key here"
 	switch {
 	case path == "" && key == "hostConfiguration":
-		name, message = NameOldStyle, "is the old style: take the key away and put what is below it at the top"
+		name, message = NameOldStyle, "is the old style: remove this key and move the keys below it to the top level"
 	case path == "" && key == "allowedOperations":
-		name, message = NameAllowedOperations, "does not belong here: which operations are allowed is said to the command, as --allowed-operations"
+		name, message = NameAllowedOperations, "does not belong here: give the allowed operations to the command, with --allowed-operations"
 	case path == "trident" && key == "tracestream":
-		message += ": traces are sent nowhere yet"
+		message += ": Trident does not send traces to a URL yet"
 	default:
 		if near := nearest(key, known); near != "" {
 			message += "; did you mean " + near + "?"
@@ -347,7 +348,8 @@ func (d *decoder) handleUnknownKey(key string, value *yaml.Node, path, at string
 	d.addFault(d.places.at(at), at, name, "%s", message)
 }
 
-// decodeHealthCheck is a mapping of one of two forms.
+// decodeHealthCheck decodes a mapping in one of two forms: a SystemdCheck if it has the
+// key systemdServices, else a Script.
 func (d *decoder) decodeHealthCheck(n *yaml.Node, v reflect.Value, path string, depth int) {
 	if n.Kind != yaml.MappingNode {
 		d.addKindFault(n, v.Type(), path)
@@ -367,8 +369,9 @@ func (d *decoder) decodeHealthCheck(n *yaml.Node, v reflect.Value, path string, 
 	v.Set(reflect.ValueOf(check))
 }
 
-// decodeGeneric decodes what has no Go type of its own. A whole number that would be
-// written otherwise, as 007, stays text: so netplan reads it.
+// decodeGeneric decodes a value that has no Go type of its own, such as netplan's. A
+// whole number that Go would write in another form, such as 007, stays text, so that
+// YAML writes it unchanged.
 func (d *decoder) decodeGeneric(n *yaml.Node, path string, depth int) any {
 	n, ok := d.enter(n, path, depth)
 	if !ok {
@@ -395,8 +398,8 @@ func (d *decoder) decodeGeneric(n *yaml.Node, path string, depth int) any {
 	return genericScalar(n)
 }
 
-// join is the path of key in the mapping at path. A key that would not read as
-// one is quoted.
+// join returns the path of key in the mapping at path. It quotes a key with blanks, dots,
+// brackets or quotation marks.
 func join(path, key string) string {
 	if key == "" || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || strings.ContainsRune(`.[]"`, r) }) {
 		return path + `["` + shorten(key) + `"]`

@@ -8,7 +8,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Kind is how deep a servicing goes. A higher one does all that a lower one does.
+// Kind is a kind of servicing. Each kind includes all changes of the kinds before it.
 type Kind int
 
 const (
@@ -18,7 +18,7 @@ const (
 	KindCleanInstall       // of a host that was never provisioned
 )
 
-// String is the name that runOn has for it, or "none".
+// String returns the name of k in runOn, or "none".
 func (k Kind) String() string {
 	switch k {
 	case KindRuntimeUpdate:
@@ -31,40 +31,43 @@ func (k Kind) String() string {
 	return "none"
 }
 
-// Reason is one difference, and what it needs. Together with its path the text
-// is a sentence: "os.sysexts[0]" "is new". It never has a secret.
+// Reason is one difference between two configurations, and the servicing that it needs.
+// Path and Text together are a sentence: "os.sysexts[0]" "is new". Text never has a
+// secret.
 type Reason struct {
 	Path string
 	Text string
 	Kind Kind
 }
 
-// Change is what leads from one configuration to another.
+// Change is the difference between two configurations, and the servicing that a host
+// with the first needs to get the second.
 type Change struct {
 	Kind    Kind     // the highest of the reasons
 	Reasons []Reason // section by section
-	// What an update of the running OS has to do. An A/B update and an
-	// installation set up the whole OS from the new configuration instead.
+	// The changes that a runtime update makes. An A/B update and an installation
+	// ignore them: they set up the whole OS from the new configuration.
 	Sysexts, Confexts ExtensionChange
 	Files             FileChange
 	Netplan           bool
 	UEFIFallback      bool
 }
 
-// ErrImageRemoved is that a host with an image shall have none: upstream's MissingOsImage.
+// ErrImageRemoved: the host has an image, and the new configuration has none. Upstream's
+// name for it is MissingOsImage.
 var ErrImageRemoved = errors.New("the host runs an image, and the new configuration has none")
 
-// Diff says what has to be done for a host with the configuration old to have
-// the configuration new, which is what Effective made of the user's. Upstream
-// decides by the same table but for two things. A hook only counts when it is
-// new or different, and then by where it runs, so that a host with hooks can be
-// updated at run time; and the additional files are part of that.
+// Diff returns the servicing that a host with the configuration old needs to get the
+// configuration new. The caller passes the user's configuration through Effective first.
+// Diff decides as upstream does, with two exceptions, which make more updates possible
+// at run time: a hook needs a servicing only if it is new or changed, and then one of
+// those in its runOn; and additional files need a runtime update only.
 //
-// Old is nil for a host that was never provisioned: that is a clean install. A
-// host that was installed by other means has the configuration Empty.
+// old is nil for a host that was never provisioned, which needs a clean install. The
+// configuration of a host that was installed by other means is Empty.
 //
-// An image whose hash is ignored in new is told from the one in old by its URL;
-// who knows the hash of that image puts it there first (Amend).
+// If new ignores the hash of the image, Diff compares the URLs of the images. A caller
+// that knows the hash of the image puts it into new first (Amend).
 //
 // The error is ErrImageRemoved, of kind errkind.Invalid.
 func Diff(old, new *Config) (Change, error) {
@@ -91,17 +94,17 @@ func Diff(old, new *Config) (Change, error) {
 	return d.Change, nil
 }
 
-// Empty is the configuration of a host that nobody has configured.
+// Empty returns the configuration of a host that nobody has configured.
 func Empty() *Config {
 	c, _ := Parse([]byte("{}"))
 	return c
 }
 
-// Effective is what the document new means for a host with the configuration
-// old, nil for none: storage that new leaves out stays as it is when new has an
-// image. The rules that look at storage and other sections together are looked
-// at now; the Config is nil when the Report has an Error. Storage itself was
-// accepted before, and is not judged again.
+// Effective returns the meaning of the document new for a host with the configuration
+// old (nil for none): if new has an image and no storage, it takes the storage of old.
+// Effective then checks the rules about storage together with other sections; the Config
+// is nil if the Report has an Error. It does not report faults in storage itself, which
+// was accepted before.
 func Effective(old, new *Config) (*Config, Report) {
 	if old == nil || new.spec.Image == nil || !new.spec.Storage.empty() || old.spec.Storage.empty() {
 		return new, nil
@@ -118,7 +121,7 @@ func Effective(old, new *Config) (*Config, Report) {
 	return &c, report
 }
 
-// isIn reports whether path is section or something in it.
+// isIn reports whether path is section, or below it.
 func isIn(path, section string) bool {
 	for ; path != ""; path = parent(path) {
 		if path == section {

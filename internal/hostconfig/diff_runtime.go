@@ -6,33 +6,33 @@ import (
 	"slices"
 )
 
-// ExtensionChange is what changes among the extensions of one kind. Those in
-// none of the lists stay as they are.
+// ExtensionChange lists the changes to the extensions of one kind. An extension that is
+// in no list stays.
 type ExtensionChange struct {
 	Added, Removed []Extension
 	Replaced       []ReplacedExtension
 }
 
-// ReplacedExtension is another image for the same path, or from the same URL
-// when none of them has a path. An image that goes to another path is removed
-// and added; it need not be fetched again.
+// ReplacedExtension is an extension whose image changes: New has the path of Old or, if
+// neither has a path, the URL of Old. An image that moves to another path is in Removed
+// and Added instead; it need not be fetched again.
 type ReplacedExtension struct{ Old, New Extension }
 
 // Empty reports whether nothing changes.
 func (c ExtensionChange) Empty() bool { return len(c.Added)+len(c.Removed)+len(c.Replaced) == 0 }
 
-// FileChange is what changes among the additional files.
+// FileChange lists the changes to the additional files.
 type FileChange struct {
-	Write  []AdditionalFile // new ones, and what is there is written again
-	Remove []AdditionalFile // written by the old configuration, and not in the new one
+	Write  []AdditionalFile // new or different in the new configuration
+	Remove []AdditionalFile // in the old configuration only
 }
 
 // Empty reports whether nothing changes.
 func (c FileChange) Empty() bool { return len(c.Write)+len(c.Remove) == 0 }
 
-// compareExtensions pairs what is old with what is new: an image is known by its hash
-// and its path, a place by its path or else by the URL that it is filled from.
-// Their order means nothing.
+// compareExtensions pairs old and new extensions: first those with the same hash and
+// path, which stay; then those with the same path or, without paths, the same URL, which
+// are replaced. The order of the lists does not matter.
 func (d *differ) compareExtensions(at string, old, new []Extension) ExtensionChange {
 	var out ExtensionChange
 	unpairedOld, unpairedNew := indexes(len(old)), indexes(len(new))
@@ -73,7 +73,7 @@ func (d *differ) compareExtensions(at string, old, new []Extension) ExtensionCha
 	return out
 }
 
-// compareFiles pairs files by destination. Of several with one destination the last counts.
+// compareFiles pairs files by destination. Of several files with one destination the last counts.
 func (d *differ) compareFiles(old, new []AdditionalFile) {
 	const at = "os.additionalFiles"
 	had, has := lastOfEach(old), lastOfEach(new)
@@ -110,7 +110,7 @@ func lastOfEach(files []AdditionalFile) map[string]*AdditionalFile {
 	return out
 }
 
-// cleanPath is path from the root, or "" for none.
+// cleanPath returns p as an absolute path in its shortest form, or "" for "".
 func cleanPath(p string) string {
 	if p == "" {
 		return ""

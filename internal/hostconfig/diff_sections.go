@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// differ collects the Change between two documents.
+// differ collects the Change between old and new.
 type differ struct {
 	Change
 	old, new *Spec
@@ -19,7 +19,7 @@ func (d *differ) addReason(path string, k Kind, format string, args ...any) {
 	d.Reasons = append(d.Reasons, Reason{path, fmt.Sprintf(format, args...), k})
 }
 
-// compareOther notes a section that no servicing is made for.
+// compareOther adds a reason for a changed section that needs no servicing by itself.
 func (d *differ) compareOther(path string, old, new any) {
 	switch {
 	case same(old, new):
@@ -48,8 +48,8 @@ func (d *differ) compareImage() {
 	}
 }
 
-// compareScripts looks for hooks that are new or different: an update that they run on
-// is made for them to run. One that is gone has nothing to do any more.
+// compareScripts adds a reason for each hook that is new or different: the update in its
+// runOn. A removed hook needs no servicing.
 func (d *differ) compareScripts() {
 	unpaired := map[string][]*Script{}
 	for _, s := range d.old.Scripts.all() {
@@ -102,7 +102,8 @@ func (d *differ) compareOS() {
 	}
 }
 
-// compareInstalled is about what is written into an OS that does not run yet.
+// compareInstalled adds a reason for a changed setting that Trident writes only into an
+// OS that is not running yet.
 func (d *differ) compareInstalled(path string, old, new any) {
 	if !same(old, new) {
 		d.addReason(path, KindABUpdate, "%s, and is set up in an OS that does not run yet",
@@ -120,17 +121,17 @@ func added(oldNone, newNone bool) string {
 	return "is different"
 }
 
-// withoutSecrets is a URL without user, password, query and fragment.
+// withoutSecrets returns a URL without user, password, query and fragment.
 func withoutSecrets(text string) string {
 	u, err := url.Parse(text)
 	if err != nil {
-		return "(no URL)"
+		return "(not a URL)"
 	}
 	u.User, u.RawQuery, u.Fragment, u.ForceQuery = nil, "", "", false
 	return u.String()
 }
 
-// label names an extension for people.
+// label returns the name of an extension for messages: its path, or the file name of its URL.
 func (e *Extension) label() string {
 	if e.Path != "" {
 		return e.Path
@@ -138,8 +139,8 @@ func (e *Extension) label() string {
 	return path.Base(withoutSecrets(string(e.URL)))
 }
 
-// same reports whether two values of one type mean the same: an empty list or
-// mapping is none.
+// same reports whether two values of one type mean the same. An empty list or mapping
+// equals a missing one.
 func same(a, b any) bool { return equal(reflect.ValueOf(a), reflect.ValueOf(b)) }
 
 func none(v reflect.Value) bool {

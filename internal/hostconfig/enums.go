@@ -5,11 +5,11 @@ import "reflect"
 type (
 	// PartitionTableType is a kind of partition table.
 	PartitionTableType string
-	// PartitionType is what a partition is for: a name below, or a UUID in lower case.
+	// PartitionType is the purpose of a partition: a name below, or a UUID in lower case.
 	PartitionType string
-	// RAIDLevel is how an array spreads data.
+	// RAIDLevel is how an array distributes data.
 	RAIDLevel string
-	// FilesystemSource is where the content of a file system comes from.
+	// FilesystemSource is the origin of the content of a file system.
 	FilesystemSource string
 	// FilesystemType is a kind of file system.
 	FilesystemType string
@@ -25,7 +25,7 @@ type (
 	SSHMode string
 	// LoadMode says whether a module is loaded at boot.
 	LoadMode string
-	// UEFIFallback says what \EFI\BOOT has.
+	// UEFIFallback says which boot files \EFI\BOOT has.
 	UEFIFallback string
 )
 
@@ -52,22 +52,22 @@ const (
 	RAID10 RAIDLevel = "raid10" // striping over mirrors
 
 	FromImage   FilesystemSource = "image"   // the OS image
-	FromNew     FilesystemSource = "new"     // it is made, empty
-	FromAdopted FilesystemSource = "adopted" // it is on an adopted partition
+	FromNew     FilesystemSource = "new"     // Trident makes an empty file system
+	FromAdopted FilesystemSource = "adopted" // the file system exists, on an adopted partition
 
 	Ext4  FilesystemType = "ext4"
 	XFS   FilesystemType = "xfs"
 	VFAT  FilesystemType = "vfat"
 	NTFS  FilesystemType = "ntfs"
 	Tmpfs FilesystemType = "tmpfs" // in memory, without a device
-	Auto  FilesystemType = "auto"  // found out when it is mounted
+	Auto  FilesystemType = "auto"  // detected by mount(8)
 
 	Overlay FilesystemType = "overlay" // in memory, over other file systems; upstream has it, and no version of Trident sets it up
 	ISO9660 FilesystemType = "iso9660" // of an adopted partition
 
-	ESPDefault  ESPMount = "use-default" // it is when it is mounted at the usual place
-	ESPOverride ESPMount = "override"    // it is
-	ESPBlock    ESPMount = "block"       // it is not
+	ESPDefault  ESPMount = "use-default" // if it is mounted at /boot/efi
+	ESPOverride ESPMount = "override"    // yes
+	ESPBlock    ESPMount = "block"       // no
 
 	CorruptionIOError CorruptionOption = "io-error" // the read fails
 	CorruptionIgnore  CorruptionOption = "ignore"   // only a message is logged
@@ -75,8 +75,8 @@ const (
 	CorruptionRestart CorruptionOption = "restart"  // the host restarts
 
 	SELinuxDisabled   SELinuxMode = "disabled"
-	SELinuxPermissive SELinuxMode = "permissive" // what is not allowed is logged
-	SELinuxEnforcing  SELinuxMode = "enforcing"  // what is not allowed is refused
+	SELinuxPermissive SELinuxMode = "permissive" // violations of the policy are logged
+	SELinuxEnforcing  SELinuxMode = "enforcing"  // violations of the policy are refused
 
 	PasswordLocked PasswordType = "locked" // no password lets the user in
 
@@ -84,16 +84,16 @@ const (
 	SSHKeyOnly SSHMode = "key-only" // login with a key
 
 	LoadAlways  LoadMode = "always"  // loaded at boot
-	LoadAuto    LoadMode = "auto"    // loaded when something needs it
+	LoadAuto    LoadMode = "auto"    // loaded when the kernel needs it
 	LoadDisable LoadMode = "disable" // never loaded
-	LoadInherit LoadMode = "inherit" // as the image has it
+	LoadInherit LoadMode = "inherit" // the setting of the image stays
 
-	FallbackConservative UEFIFallback = "conservative" // the boot files of the OS that was proven last
+	FallbackConservative UEFIFallback = "conservative" // the boot files of the OS that was kept last
 	FallbackOptimistic   UEFIFallback = "optimistic"   // the boot files of the OS that was written last
-	FallbackDisabled     UEFIFallback = "disabled"     // it is left alone
+	FallbackDisabled     UEFIFallback = "disabled"     // Trident does not change it
 )
 
-// wordsOf are the values that a string of type t may have, or nil for any.
+// wordsOf returns the values that a string of type t may have, or nil if it may have any.
 func wordsOf(t reflect.Type) []string {
 	switch t {
 	case reflect.TypeFor[ServicingType]():

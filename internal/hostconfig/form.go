@@ -7,8 +7,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// checkForm finds what is wrong with v, a mapping that was just decoded, when two of
-// its keys are looked at together. The JSON Schema says the same (schema.go).
+// checkForm adds faults of the decoded mapping v that concern two of its keys together.
+// formSchema in schema.go states the same rules.
 func (d *decoder) checkForm(v reflect.Value, path string) {
 	switch x := v.Interface().(type) {
 	case Script:
@@ -35,8 +35,8 @@ func (d *decoder) checkForm(v reflect.Value, path string) {
 	}
 }
 
-// unlocksLogin reports whether n, a password, is one that lets somebody
-// in. Nothing of it may get into a message.
+// unlocksLogin reports whether the password n would let somebody log in. No part of n
+// may appear in a message.
 func unlocksLogin(n *yaml.Node) bool {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		value := n.Content[i+1]
@@ -47,7 +47,7 @@ func unlocksLogin(n *yaml.Node) bool {
 	return false
 }
 
-// nearest is the known key that key was most likely meant to be, or "".
+// nearest returns the known key that the author of key most likely meant, or "".
 func nearest(key string, known []member) string {
 	keys := make([]string, len(known))
 	for i, f := range known {
@@ -56,7 +56,7 @@ func nearest(key string, known []member) string {
 	return nearestWord(key, keys)
 }
 
-// nearestWord is the one of words that text was most likely meant to be, or "".
+// nearestWord returns the word that the author of text most likely meant, or "".
 func nearestWord(text string, words []string) string {
 	best, least := "", 3
 	for _, w := range words {
@@ -67,8 +67,8 @@ func nearestWord(text string, words []string) string {
 	return best
 }
 
-// distance counts the letters to add, take away or change between a and b (Levenshtein).
-// Lengths that differ much are far apart without a count.
+// distance returns the number of bytes to add, remove or change to turn a into b
+// (Levenshtein), or 4 if the lengths differ by more than 3.
 func distance(a, b string) int {
 	if d := len(a) - len(b); d > 3 || d < -3 {
 		return 4

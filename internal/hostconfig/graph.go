@@ -19,7 +19,7 @@ type node struct {
 	uniq  []field    // values that no other node of this kind may have
 }
 
-// ref is one device that a node rests on.
+// ref is a reference of a node to a device below it.
 type ref struct {
 	path string // of the value that names it
 	id   string
@@ -40,8 +40,7 @@ func (n *node) String() string {
 	return string(n.by)
 }
 
-// graph is a storage section as nodes, in the order of the rules: from disks
-// to what is mounted.
+// graph is a storage section as nodes, ordered from disks up to file systems and swap.
 type graph struct {
 	nodes []*node
 	byID  map[string]*node // the first of several with the same id
@@ -132,13 +131,13 @@ func filesystemNode(path string, f *Filesystem) *node {
 	return n
 }
 
-// leaves is what is known of the partitions below a node.
+// leaves summarizes the partitions below a node.
 type leaves struct {
 	types   []typed // one partition of each type, of the first few types
 	size    Size
-	mixed   bool   // not all are as large as size
-	growing string // the id of one without a fixed size
-	any     bool
+	mixed   bool   // some have another size
+	growing string // the id of a partition without a fixed size
+	any     bool   // there are partitions
 }
 
 type typed struct {
@@ -146,7 +145,7 @@ type typed struct {
 	id   string
 }
 
-// fewTypes bounds what is kept of a document that mixes more types than there are.
+// fewTypes bounds the types in leaves, for documents with many made-up types.
 const fewTypes = 16
 
 func (l *leaves) merge(m *leaves) {
@@ -165,10 +164,9 @@ func (l *leaves) merge(m *leaves) {
 	l.any = l.any || m.any
 }
 
-// leavesOf collects what is below n. What a verity device rests on for its hashes
-// is used up there: only its data reaches those above. A device that is not
-// there, or is of a kind that n may not refer to, counts for nothing; so there
-// is no way in circles, and no way down is longer than the table is high.
+// leavesOf returns the partitions below n, without the hash partitions of a verity
+// device. It ignores a device that does not exist or is of a kind that n must not refer
+// to. The recursion ends, because the allowed kinds (rules.go) form no cycle.
 func (g *graph) leavesOf(n *node) *leaves {
 	if l := g.below[n]; l != nil {
 		return l
@@ -189,7 +187,7 @@ func (g *graph) leavesOf(n *node) *leaves {
 	return l
 }
 
-// leavesBelow is leavesOf one of the devices that n refers to.
+// leavesBelow returns the leaves of the device that n refers to with r.
 func (g *graph) leavesBelow(n *node, r ref) *leaves {
 	if to := g.byID[r.id]; to != nil && slices.Contains(n.by.rule().devices, to.kind) {
 		return g.leavesOf(to)

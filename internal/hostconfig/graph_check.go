@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// checkGraph checks the storage section by the table of rules.go.
+// checkGraph checks the storage section by the rules of rules.go, and returns its graph.
 func (c *checker) checkGraph() *graph {
 	s := &c.spec.Storage
 	g := newGraph(s)
@@ -118,7 +118,7 @@ func (c *checker) checkFilesystems(s *Storage) {
 	}
 }
 
-// checkTargets checks what n refers to itself.
+// checkTargets checks the devices that n refers to directly.
 func (c *checker) checkTargets(g *graph, n *node) {
 	rule := n.by.rule()
 	kinds := map[deviceKind]bool{}
@@ -187,7 +187,7 @@ func (c *checker) checkSharing(g *graph) {
 	}
 }
 
-// checkCircles finds devices that rest on themselves.
+// checkCircles adds a fault for each device that, through other devices, refers to itself.
 func (c *checker) checkCircles(g *graph) {
 	const open, done = 1, 2
 	state := map[*node]int{}

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// checkPartitions checks the partitions that n rests on in the end.
+// checkPartitions checks the partitions below n, directly or through other devices.
 func (c *checker) checkPartitions(g *graph, n *node) {
 	rule := n.by.rule()
-	below, said, sized := &leaves{}, false, false // what one further down says is not said again
+	below, said, sized := &leaves{}, false, false // a node below reports the fault already
 	for _, r := range n.refs {
 		l := g.leavesBelow(n, r)
 		below.merge(l)
@@ -66,9 +66,9 @@ func (c *checker) checkHashPartition(g *graph, v *Verity, at string) {
 	_, dataTypes := dataRole.rule()
 	_, hashTypes := hashRole.rule()
 	if len(d) != 1 || len(h) != 1 || !dataTypes.has(d[0].kind) || !hashTypes.has(h[0].kind) {
-		return // said by the other rules
+		return // other rules report these faults
 	}
-	// Data of the general type says nothing, and its hashes may be on any type that is for hashes.
+	// If the data is on a partition of the general type, any type for hashes is right.
 	if want := hashType(d[0].kind); h[0].kind != want && want != PartitionLinuxGeneric {
 		c.addStorageFault(at+".hashDeviceId", "InvalidVerityHashPartitionType",
 			"partition %q is of type %s, and the hashes of data on a partition of type %s belong on one of type %s",
@@ -76,7 +76,8 @@ func (c *checker) checkHashPartition(g *graph, v *Verity, at string) {
 	}
 }
 
-// knownAs says that a type which was given by its UUID has a name, by which the rules know it.
+// knownAs returns advice to write the name of a type that the document gives by UUID,
+// because the rules compare names; "" if t has no name.
 func knownAs(t PartitionType) string {
 	if name := t.named(); name != t {
 		return fmt.Sprintf(": the rules know the type %s by its name, so write type: %s", name, name)

@@ -40,7 +40,7 @@ func TestHostileDocumentsGetOneClearFinding(t *testing.T) {
 		{"a key without an end", "os: {\"host", "is not YAML"},
 		{"a key given twice", "os: {}\nos: {}\n", "2:1: os: is given twice; the first is in line 1"},
 		{"no mapping", "just text", "is a single value; wants a mapping"},
-		{"a key of a megabyte", strings.Repeat("k", 900_000) + ": 1", "…: is not a key that is known here"},
+		{"a key of a megabyte", strings.Repeat("k", 900_000) + ": 1", "…: is not a known key here"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

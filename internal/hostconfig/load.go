@@ -18,16 +18,16 @@ const (
 	maxDepth   = 64      // levels of nesting, aliases followed
 	maxNodes   = 200_000 // keys and values, those reached by aliases counted again
 	maxAliases = 1000
-	maxFaults  = 200 // findings; what is wrong beyond is found once these are put right
+	maxFaults  = 200 // findings; the rest is reported once these are corrected
 )
 
-// fatal is a fault after which a text cannot be read on.
+// fatal is a fault that ends the reading of a text.
 type fatal struct {
 	place
 	message string
 }
 
-// load makes text, of at most so many bytes, one tree of nodes: nil for a document without content.
+// load parses text, of at most most bytes, and returns the root of its one document, or nil if it has no content.
 func load(text []byte, most int) (*yaml.Node, *fatal) {
 	if len(text) > most {
 		return nil, &fatal{message: fmt.Sprintf("is larger than %d KiB", most>>10)}
@@ -60,8 +60,9 @@ func load(text []byte, most int) (*yaml.Node, *fatal) {
 	return document.Content[0], nil
 }
 
-// olderDirective is text with %YAML 1.1 in place of %YAML 1.2 before the document:
-// the library refuses the newer one, and reads by its rules anyhow. Nothing moves.
+// olderDirective returns text with %YAML 1.1 in place of %YAML 1.2 before the document,
+// because the library refuses 1.2, although it reads by the rules of 1.2. Lines and
+// columns stay the same.
 func olderDirective(text []byte) []byte {
 	at := 0
 	for line := range bytes.Lines(text) {
@@ -82,7 +83,7 @@ func olderDirective(text []byte) []byte {
 	return text
 }
 
-// findBadText finds what no YAML document has, with its place; the library tells no place for it.
+// findBadText finds bytes that a YAML document must not have, because the library reports no place for them.
 func findBadText(text []byte) *fatal {
 	line, column := 1, 1
 	for i := 0; i < len(text); {
@@ -101,7 +102,7 @@ func findBadText(text []byte) *fatal {
 	return nil
 }
 
-// syntaxFault says where and why text is not YAML.
+// syntaxFault returns the place and the cause of err, a syntax error of the library in text.
 func syntaxFault(text []byte, err error) *fatal {
 	e, ok := errors.AsType[*yaml.LoadError](err)
 	if !ok {

@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// member is one key of a mapping, out of the tags of the Go struct.
+// member is one key of a mapping, read from the tags of a field (types.go).
 type member struct {
 	index    int
 	key      string
 	required bool
-	nullable bool   // null stands for a missing key, as upstream has it
-	printed  bool   // Config.YAMLWithDefaults has it though it is at its default
-	file     bool   // the path of a file: given and empty is not the same as left out
-	deflt    string // "" when a missing key means the zero value
+	nullable bool   // null means the same as a missing key, as for upstream
+	printed  bool   // Config.YAMLWithDefaults writes the key also at its default
+	file     bool   // the path of a file, for which empty differs from missing
+	deflt    string // the default; "" if it is the zero value
 }
 
 func members(t reflect.Type) []member {
@@ -26,7 +26,7 @@ func members(t reflect.Type) []member {
 	return out
 }
 
-// short is the key that a value of type t may have as a string in place of a
+// short returns the key of t whose value alone, as a string, is the short form of the
 // whole mapping, or "".
 func short(t reflect.Type) string {
 	switch t {
@@ -41,7 +41,7 @@ func short(t reflect.Type) string {
 // systemdKey makes a health check a SystemdCheck.
 const systemdKey = "systemdServices"
 
-// setDefaults gives v what a document without any of its keys means.
+// setDefaults sets all keys of v to their defaults.
 func setDefaults(v reflect.Value) {
 	for _, f := range members(v.Type()) {
 		setDefault(f, v.Field(f.index))
@@ -53,7 +53,7 @@ func setDefault(f member, v reflect.Value) {
 	case v.Kind() == reflect.Struct:
 		setDefaults(v)
 	case f.deflt != "":
-		// The tags are ours: a test decodes an empty mapping for every type.
+		// Only a wrong tag in this package gets here; a test decodes an empty mapping for every type.
 		if err := setScalar(v, f.deflt, scalarKind(f.deflt)); err != nil {
 			panic("hostconfig: default of " + f.key + " " + err.Error())
 		}

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// NameFault is a value that an OS cannot have: the name of a user, a unit, a
-// module. Upstream's validation takes such values, and fails when it sets up the
-// OS; so they are warnings of Parse, and errors for those who set up an OS.
+// NameFault is a value that no OS can use, such as an impossible name of a user, unit or
+// module. Upstream's validation accepts such values, and upstream fails when it sets up
+// the OS. So Parse only warns of them, and osconfig fails with them.
 type NameFault struct {
 	Path    string // of the value in the document
 	Message string // "-r" is not the name of a user: ...
@@ -29,7 +29,7 @@ func (c *checker) warnNames(o *OS) {
 	}
 }
 
-// readNames is what warnNames warns of in a document that could be read in part only; faults are of what could not.
+// readNames returns the warnings about names in a document that could be read only in part; it skips the paths of faults.
 func readNames(spec *Spec, at places, faults Report) []Finding {
 	c := &checker{spec: spec, at: at}
 	c.warnNames(&spec.OS)
@@ -145,7 +145,7 @@ func (f *nameFaults) services(s *Services) {
 	}
 }
 
-// checkEnvironment warns of variables that no program can be given.
+// checkEnvironment warns of variables that no program can get.
 func (c *checker) checkEnvironment(at string, s *Script) {
 	for _, name := range slices.Sorted(maps.Keys(s.EnvironmentVariables)) {
 		here := join(at+".environmentVariables", name)
@@ -190,14 +190,14 @@ func isField(s string) bool {
 	return len(s) <= 4096 && !strings.ContainsRune(s, ':') && !strings.ContainsFunc(s, isControl)
 }
 
-// isUnit reports whether unit is a name that systemctl takes (systemd.unit(5)).
+// isUnit reports whether unit is a name that systemctl accepts (systemd.unit(5)).
 func isUnit(unit string) bool {
 	name := unitName(unit)
 	stem := strings.TrimSuffix(name, path.Ext(name))
 	return consistsOf(unit, 1, 255, letters+digits+`:-_.\@`) && unit[0] != '-' && stem != "" && stem[0] != '@'
 }
 
-// unitName completes a name as systemctl does.
+// unitName adds .service to a name without the suffix of a unit, as systemctl does.
 func unitName(name string) string {
 	switch path.Ext(name) {
 	case ".service", ".socket", ".device", ".mount", ".automount", ".swap", ".target", ".path", ".timer", ".slice", ".scope":
@@ -206,7 +206,7 @@ func unitName(name string) string {
 	return name + ".service"
 }
 
-// consistsOf reports whether s has that many bytes, all of them from a set.
+// consistsOf reports whether s has least to most bytes, all of them in the set of.
 func consistsOf(s string, least, most int, of string) bool {
 	return len(s) >= least && len(s) <= most && strings.Trim(s, of) == ""
 }

@@ -9,11 +9,11 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// netplanDocument is what upstream reads of a netplan document, as far as a
-// value of another type makes it refuse the document. It is only ever checked
-// against; the document itself is kept as it is. A key that is not here may have
-// any value: upstream ignores it, or ignores it when it cannot read it, as it
-// does with all that interfaces of several kinds have in common (addresses, dhcp4).
+// netplanDocument has the keys of a netplan document for which upstream refuses a value
+// of the wrong type. The decoder only checks documents against it; Config keeps the
+// document unchanged. All other keys may have any value: upstream ignores values there
+// that it cannot read, for example in the keys common to all interfaces (addresses,
+// dhcp4).
 type netplanDocument struct {
 	Version   netplanNumber[uint8]       `key:"version,required"`
 	Renderer  netplanRenderer            `key:"renderer,null"`
@@ -30,7 +30,7 @@ type netplanDocument struct {
 // netplanNumber is a whole number of the size of T.
 type netplanNumber[T any] struct{}
 
-// netplanText is any single value: upstream takes its text.
+// netplanText is any single value, which upstream reads as text.
 type netplanText struct{}
 
 // netplanBool is a boolean of YAML 1.1.
@@ -172,7 +172,7 @@ type (
 	netplanTunnelMode    string
 )
 
-// netplanWords are the values that a string of type t may have, or nil for any.
+// netplanWords returns the values that a string of type t may have, or nil if it may have any.
 func netplanWords(t reflect.Type) []string {
 	switch t {
 	case reflect.TypeFor[netplanRenderer]():
@@ -227,7 +227,7 @@ func (d *decoder) checkNetplan(n *yaml.Node, path string, depth int) {
 	d.full = d.full || check.full || len(d.report)-d.warnings >= maxFaults
 }
 
-// checkNetplanValue checks n against t when that is one of netplan's scalars.
+// checkNetplanValue checks n against t and returns true, if t is one of netplan's scalar types.
 func (d *decoder) checkNetplanValue(n *yaml.Node, t reflect.Type, path string) bool {
 	var problem string
 	switch t {
@@ -243,7 +243,7 @@ func (d *decoder) checkNetplanValue(n *yaml.Node, t reflect.Type, path string) b
 			problem = "true or false"
 		}
 	case reflect.TypeFor[netplanTunnelKey]():
-		// Upstream's type for it can be read from YAML with a tag of its own only.
+		// Upstream's type can be read only from YAML with one of its own tags.
 		if tag := tagOf(n); tag != "!Simple" && tag != "!Complex" {
 			d.addFormFault(n, path, "is given, and upstream reads no key of a tunnel; write a netplan file with os.additionalFiles in place of it")
 		}
@@ -270,8 +270,8 @@ func (d *decoder) checkNetplanValue(n *yaml.Node, t reflect.Type, path string) b
 	return true
 }
 
-// number says what is wanted when n is not a whole number from low to high.
-// Text is one where it is what Config.YAML makes of a number like 0x10.
+// number returns "" if n is a whole number from low to high, else a description of what
+// is wanted. Quoted text such as "0x10" is a number too: Config.YAML writes it so.
 func number(n *yaml.Node, low int64, high uint64) string {
 	want := fmt.Sprintf("a whole number from %d to %d", low, high)
 	if n.Kind != yaml.ScalarNode || scalarKind(n.Value) != kindInt || !plain(n) && isDigits(strings.TrimPrefix(n.Value, "-")) {
@@ -292,7 +292,7 @@ func (c *checker) checkNetplan(at string, n Netplan) {
 	if n == nil {
 		return
 	}
-	// Its type was looked at when it was read.
+	// The decoder has checked its type.
 	if v := decimal(fmt.Sprint(n["version"]), kindInt); v != "2" {
 		c.addFault(join(at, "version"), "InvalidNetplanVersion", "is %s; wants 2", shorten(v))
 	}
@@ -311,7 +311,7 @@ func (c *checker) checkNetplan(at string, n Netplan) {
 	c.checkRenderers(at, n)
 }
 
-// checkRenderers warns of renderers further down, which upstream does not look at, and which would not do anything.
+// checkRenderers warns of renderers of single interfaces: upstream does not check them, and only networkd is supported.
 func (c *checker) checkRenderers(at string, n Netplan) {
 	for kind, v := range n {
 		section, ok := v.(map[string]any)
@@ -328,8 +328,8 @@ func (c *checker) checkRenderers(at string, n Netplan) {
 	}
 }
 
-// isInterfaceID follows netplan: an id is visible ASCII, and has no glob, which
-// belongs under match.
+// isInterfaceID reports whether netplan accepts id: visible ASCII characters without
+// wildcards, which belong under match.
 func isInterfaceID(id string) bool {
 	return id != "" && !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("*?[]", r) })
 }

@@ -7,9 +7,8 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Parse reads a document that somebody wrote. The Config is nil when the
-// Report has an Error. Rules that need the whole document are looked at only
-// once every single value of it could be read.
+// Parse reads a document that a person wrote. The Config is nil if the Report has an
+// Error. Parse checks the rules about several values only if it could read all values.
 func Parse(text []byte) (*Config, Report) {
 	n, bad := load(text, maxText)
 	if bad != nil {
@@ -41,17 +40,17 @@ func Parse(text []byte) (*Config, Report) {
 	return c, report
 }
 
-// ParseRecorded reads a document that was accepted before, by this release,
-// another one, or upstream Trident, and was kept in a datastore. Keys of older
-// shapes get their present place; what this release does not know is kept and
-// written again by YAML, and does nothing; no rule is looked at.
+// ParseRecorded reads a document from a datastore, which this release, another release or
+// upstream Trident has accepted before. It converts older forms to the present form,
+// keeps unknown keys, which have no effect and which YAML writes again, and checks no
+// rule.
 //
-// It fails, with errkind.Corrupt, when text is no document, or a value is of
-// another type than its key has.
+// It fails, with errkind.Corrupt, if text is not a YAML document or if a value has the
+// wrong type.
 func ParseRecorded(text []byte) (*Config, error) {
 	n, bad := load(text, maxRecord)
 	if bad != nil {
-		return nil, errkind.Errorf(errkind.Corrupt, "read recorded Host Configuration: line %d: it %s", bad.line, bad.message)
+		return nil, errkind.Errorf(errkind.Corrupt, "read recorded Host Configuration: line %d: the document %s", bad.line, bad.message)
 	}
 	c := &Config{}
 	d := decoder{places: places{}, extras: extras{}, lenient: true}

@@ -2,18 +2,18 @@ package hostconfig
 
 import "strings"
 
-// The functions here take a path apart as upstream does: slashes at the end and
-// "." components do not count, and a file name that begins with its only dot
-// has no extension.
+// The functions of this file split paths as upstream does: they ignore slashes and "."
+// components at the end, and a file name whose only dot is its first character has no
+// extension.
 
-// emptyPath is what a path that is given and empty becomes: the folder itself, as for path.Clean.
+// emptyPath replaces a path that the document gives as "", as in path.Clean.
 const emptyPath = "."
 
 func hasDotDot(p string) bool {
 	return strings.Contains("/"+p+"/", "/../")
 }
 
-// fileName is the last component of p, or "" when p has none.
+// fileName returns the last component of p, or "" if that is "." or "..".
 func fileName(p string) string {
 	p = trimPath(p)
 	name := p[strings.LastIndexByte(p, '/')+1:]
@@ -23,7 +23,7 @@ func fileName(p string) string {
 	return name
 }
 
-// folder is p without its last component, otherwise as it is written.
+// folder returns p without its last component, otherwise unchanged.
 func folder(p string) string {
 	p = trimPath(p)
 	i := strings.LastIndexByte(p, '/')
@@ -36,7 +36,7 @@ func folder(p string) string {
 	return "/"
 }
 
-// extension is what stands behind the last dot of the file name of p.
+// extension returns the part of the file name of p after the last dot, or "".
 func extension(p string) string {
 	name := fileName(p)
 	if i := strings.LastIndexByte(name, '.'); i > 0 {

@@ -6,8 +6,9 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// modernize gives what older releases of upstream Trident recorded its present
-// shape. A key whose successor is there too is left alone, and then unknown.
+// modernize converts documents of older releases of upstream Trident to the present form.
+// It does not convert a key if the document has the key's successor too; the decoder
+// then treats the old key as unknown.
 func modernize(root *yaml.Node) {
 	if indexKey(root, "image") < 0 {
 		modernizeImage(lookup(root, "osImage"))
@@ -34,8 +35,8 @@ func modernize(root *yaml.Node) {
 	}
 }
 
-// modernizeImage takes its hash away from an osImage: what was hashed then is not
-// what sha384 of image is about.
+// modernizeImage replaces the hash of an osImage by "ignored": it is the hash of
+// other bytes than sha384 of image is.
 func modernizeImage(image *yaml.Node) {
 	if image == nil || image.Kind != yaml.MappingNode {
 		return
@@ -46,9 +47,9 @@ func modernizeImage(image *yaml.Node) {
 	image.Content = append(image.Content, textNode("sha384"), textNode(string(HashIgnored)))
 }
 
-// modernizeFilesystem makes a word of a source that is a mapping, which said from
-// which file the content came. The type of what comes from an image is not
-// recorded any more: the image says it.
+// modernizeFilesystem replaces a source that is a mapping (it named the file of the
+// content) by one of the present words, and removes the type of a file system from an
+// image, because the image says the type.
 func modernizeFilesystem(fs *yaml.Node) {
 	source := lookup(fs, "source")
 	if source != nil && source.Kind == yaml.MappingNode {
@@ -68,9 +69,9 @@ func modernizeFilesystem(fs *yaml.Node) {
 	}
 }
 
-// modernizeVerity splits one of verityFilesystems, which was a verity device with
-// its images and the file system on it in one, in two. It had no id, and its
-// name may be the id of what it is made of.
+// modernizeVerity splits an item of verityFilesystems, which described both a verity
+// device and the file system on it, into an item of verity with the given id and one of
+// filesystems. The old item had no id, and its name may be the id of another device.
 func modernizeVerity(storage, item *yaml.Node, id string) {
 	if lookup(item, "name") == nil || lookup(item, "id") != nil {
 		return
@@ -96,7 +97,7 @@ func modernizeVerity(storage, item *yaml.Node, id string) {
 	}})
 }
 
-// items are those of the list n; none when it is no list.
+// items returns the items of the list n; nil if n is not a list.
 func items(n *yaml.Node) []*yaml.Node {
 	if n == nil || n.Kind != yaml.SequenceNode {
 		return nil
@@ -106,7 +107,7 @@ func items(n *yaml.Node) []*yaml.Node {
 
 func textNode(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
 
-// lookup is the value of key in n, or nil.
+// lookup returns the value of key in the mapping n, or nil.
 func lookup(n *yaml.Node, key string) *yaml.Node {
 	if i := indexKey(n, key); i >= 0 {
 		return n.Content[i+1]

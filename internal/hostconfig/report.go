@@ -1,13 +1,12 @@
-// Package hostconfig is the Host Configuration: what one host shall be.
+// Package hostconfig is the Host Configuration: the document that says what a host
+// should be.
 //
-// Parse reads a document that somebody wrote and finds all its faults at once,
-// each with line, column and path, so that a document is put right in one go.
-// Only a document without a fault becomes a Config, and only this package
-// makes one: what has a Config need not look for faults again.
+// Parse reads a document that a person wrote and reports all its faults at once, each
+// with line, column and path. Only this package makes a Config, and only from a document
+// without faults: code that has a Config need not check for faults again.
 //
-// ParseRecorded reads a document that was accepted before, by another release
-// or by upstream Trident, and takes it as it comes: a host must stay
-// serviceable when the rules have changed since.
+// ParseRecorded reads a document that another release or upstream Trident has accepted
+// before, and checks no rules: a host must stay serviceable when the rules change.
 package hostconfig
 
 import (
@@ -25,7 +24,7 @@ type Severity string
 
 const (
 	Error   Severity = "error"   // the document is refused
-	Warning Severity = "warning" // it is taken, and may not do what was meant
+	Warning Severity = "warning" // the document is accepted, and may not do what its author meant
 )
 
 // The names that a report as a whole can have: upstream's names of invalid input.
@@ -41,19 +40,19 @@ const nameGraph = "InvalidStorageGraph"
 
 // Finding is one fault of a document.
 type Finding struct {
-	Line, Column int    // of the key or list item at fault, from 1; 0 when it has no place
+	Line, Column int    // of the key or list item at fault, from 1; 0 if unknown
 	Path         string // as in storage.disks[0].partitions[2].size; "" is the whole document
 	Severity     Severity
 	// Name is upstream's name of the fault: one of the Name constants other
 	// than NameStatic, or a variant of HostConfigurationStaticValidationError.
 	Name string
-	// Detail is the variant of StorageGraphBuildError when Name is
-	// InvalidStorageGraph, and else "".
+	// Detail is the variant of StorageGraphBuildError if Name is
+	// InvalidStorageGraph, else "".
 	Detail  string
 	Message string // one line; never a secret
 }
 
-// String is one line: "3:5: storage.disks[0].id: is missing (ParseHostConfiguration)".
+// String returns one line: "3:5: storage.disks[0].id: is missing (ParseHostConfiguration)".
 func (f Finding) String() string {
 	var b strings.Builder
 	if f.Line > 0 {
@@ -72,11 +71,11 @@ func (f Finding) String() string {
 	return b.String()
 }
 
-// Report is all findings of a document, by position.
+// Report is all findings of a document, sorted by place.
 type Report []Finding
 
-// Err is nil when nothing in r is an Error. Otherwise its text has every such
-// finding, one a line and below the first line when there are several; its kind is errkind.Invalid, and Invalid gives the faults.
+// Err returns nil if r has no Error. Otherwise it returns an error of kind
+// errkind.Invalid with all Errors of r; Invalid returns them from it.
 func (r Report) Err() error {
 	faults := slices.DeleteFunc(slices.Clone(r), func(f Finding) bool { return f.Severity != Error })
 	if len(faults) == 0 {
@@ -86,7 +85,7 @@ func (r Report) Err() error {
 	return errkind.WithName(errkind.With(errkind.Invalid, e), e.Name())
 }
 
-// InvalidError is the faults that make a document unusable: at least one.
+// InvalidError has the faults for which a document is refused: at least one.
 type InvalidError struct{ Report Report }
 
 func (e *InvalidError) Error() string {
@@ -100,8 +99,8 @@ func (e *InvalidError) Error() string {
 	return fmt.Sprintf("read Host Configuration: %d faults:\n%s", len(lines), strings.Join(lines, "\n"))
 }
 
-// Name is upstream's name of the error as a whole: NameParse, NameOldStyle or
-// NameAllowedOperations when the document could not be read, else NameStatic.
+// Name returns upstream's name of the whole error: NameParse, NameOldStyle or
+// NameAllowedOperations if the document could not be read, else NameStatic.
 func (e *InvalidError) Name() string {
 	for _, name := range []string{NameOldStyle, NameAllowedOperations, NameParse} {
 		if slices.ContainsFunc(e.Report, func(f Finding) bool { return f.Name == name }) {
@@ -111,7 +110,7 @@ func (e *InvalidError) Name() string {
 	return NameStatic
 }
 
-// Invalid returns the faults in err's chain, or nil.
+// Invalid returns the InvalidError in err's chain, or nil.
 func Invalid(err error) *InvalidError {
 	e, _ := errors.AsType[*InvalidError](err)
 	return e

@@ -15,7 +15,7 @@ const (
 	aVerity    deviceKind = "verity device"
 )
 
-// referrer is a kind of thing that rests on block devices.
+// referrer is a kind of thing that refers to block devices.
 type referrer string
 
 const (
@@ -31,15 +31,15 @@ const (
 	byAdopted referrer = "adopted file system"
 )
 
-// rule is what a referrer may rest on. Two referrers never share a device.
+// rule says which devices a referrer may refer to. Two referrers must not share a device.
 type rule struct {
 	devices  []deviceKind // kinds that it may refer to
-	min, max int          // how many; max 0 is any number
-	// What all partitions below it must have in common. sameKind is about the
-	// devices that it refers to themselves.
+	min, max int          // how many; max 0 means any number
+	// All partitions below must have the same type or size; for sameKind, all devices
+	// that it refers to directly must be of one kind.
 	sameKind, sameType, sameSize bool
 	types                        types       // partition types that may be below it
-	levels                       []RAIDLevel // levels of an array that it refers to; nil is any
+	levels                       []RAIDLevel // levels of an array that it refers to; nil means any
 }
 
 // types is a set of partition types: those listed, or all but those listed.
@@ -53,7 +53,7 @@ func (t types) has(p PartitionType) bool { return slices.Contains(t.list, p) != 
 func only(list ...PartitionType) types   { return types{list, false} }
 func except(list ...PartitionType) types { return types{list, true} }
 
-// rule is the table of storage rules.
+// rule returns the storage rule of r.
 func (r referrer) rule() rule {
 	switch r {
 	case byRAID:
@@ -83,7 +83,7 @@ func (r referrer) rule() rule {
 	return rule{types: except()}
 }
 
-// role is what a referrer uses a device for, when it uses each for another thing.
+// role is the use of a device by a referrer that uses its devices for different things.
 type role string
 
 const (
@@ -92,7 +92,7 @@ const (
 	hashRole role = "hashes"
 )
 
-// rule narrows the rule of the referrer for devices in this role.
+// rule returns which devices and partition types may have the role r.
 func (r role) rule() (devices []deviceKind, allowed types) {
 	devices = byVerity.rule().devices
 	if r == dataRole {
@@ -101,7 +101,7 @@ func (r role) rule() (devices []deviceKind, allowed types) {
 	return devices, only(PartitionRootVerity, PartitionUsrVerity, PartitionLinuxGeneric)
 }
 
-// hashType is the type of the partition with the hashes of one with data of type p.
+// hashType returns the type of the hash partition for a data partition of type p.
 func hashType(p PartitionType) PartitionType {
 	switch p {
 	case PartitionRoot:
@@ -112,8 +112,8 @@ func hashType(p PartitionType) PartitionType {
 	return PartitionLinuxGeneric
 }
 
-// usualMounts is where a partition of type p is mounted by the Discoverable
-// Partitions Specification: nil is anywhere, an empty list nowhere.
+// usualMounts returns where the Discoverable Partitions Specification mounts a partition
+// of type p: nil means anywhere, an empty list nowhere.
 func usualMounts(p PartitionType) []string {
 	switch p {
 	case PartitionESP:
@@ -138,7 +138,7 @@ func usualMounts(p PartitionType) []string {
 	return nil
 }
 
-// fewestMembers is how many devices an array of level l is made of at least.
+// fewestMembers returns the least number of devices of an array of level l.
 func fewestMembers(l RAIDLevel) int {
 	if l == RAID6 {
 		return 4
@@ -149,10 +149,9 @@ func fewestMembers(l RAIDLevel) int {
 // usrOfACL is the type that Azure Container Linux gives its /usr partitions.
 const usrOfACL PartitionType = "5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6"
 
-// named is the name of a partition type that was given by its UUID, for the
-// architectures that we run on (Discoverable Partitions Specification). The
-// rules know a type by the word that the document has, as upstream's do: the
-// UUID of a type is not its name.
+// named returns the name of the partition type whose UUID is p, for the architectures of
+// Trident (Discoverable Partitions Specification), or p. Use it for messages only: as for
+// upstream, the rules do not treat a UUID as the name.
 func (p PartitionType) named() PartitionType {
 	switch p {
 	case "c12a7328-f81f-11d2-ba4b-00a0c93ec93b":

@@ -10,16 +10,16 @@ import (
 // Size is a size in bytes, a multiple of 4096. The zero value is Grow.
 type Size uint64
 
-// Grow is all that is left on the disk.
+// Grow is the rest of the disk.
 const Grow Size = 0
 
-// sizeUnit is what every size is a multiple of.
+// sizeUnit is the unit, in bytes, that every size is a multiple of.
 const sizeUnit = 4096
 
 // Fixed reports whether s is a number of bytes, and not Grow.
 func (s Size) Fixed() bool { return s != Grow }
 
-// String is the shortest form that a document may have: "8G", "4096", "grow".
+// String returns the shortest form of s in a document: "8G", "4096", "grow".
 func (s Size) String() string {
 	if s == Grow {
 		return "grow"
@@ -32,10 +32,10 @@ func (s Size) String() string {
 	return strconv.FormatUint(uint64(s), 10)
 }
 
-// errSize is a number that is not the size of a partition.
+// errSize is the error for a number that cannot be the size of a partition.
 type errSize struct{ error }
 
-// parseSize takes space around the number, and a plus before it, too: "8 G", "+1M".
+// parseSize parses a size. It also accepts blanks around the number and a plus before it: "8 G", "+1M".
 func parseSize(text string) (Size, error) {
 	if text == "grow" {
 		return Grow, nil
@@ -64,7 +64,7 @@ func parseSize(text string) (Size, error) {
 	return Size(n), nil
 }
 
-// UserID is the numeric id of a user. A document may give a negative one, as upstream's, and no user can have that.
+// UserID is the numeric id of a user. As for upstream, a document may give a negative one; NameFaults reports it.
 type UserID int64
 
 func parseUserID(text string, number bool) (UserID, error) {
@@ -81,7 +81,7 @@ type PCR uint8
 // maxPCR is the last register of a PC (TCG PC Client Platform TPM Profile, section 4.6).
 const maxPCR = 23
 
-// pcrNames are what systemd calls the registers (systemd-cryptenroll(1)).
+// pcrNames returns systemd's names of the registers (systemd-cryptenroll(1)).
 func pcrNames() map[string]PCR {
 	return map[string]PCR{
 		"platform-code": 0, "platform-config": 1, "external-code": 2, "external-config": 3, "boot-loader-code": 4,
@@ -90,7 +90,7 @@ func pcrNames() map[string]PCR {
 	}
 }
 
-// String is the name of the register, or its number when it has none.
+// String returns the name of the register, or its number if it has no name.
 func (p PCR) String() string {
 	for name, n := range pcrNames() {
 		if n == p && !strings.HasPrefix(name, "pcr") { // older releases know those by number only
@@ -113,8 +113,8 @@ func parsePCR(text string, number bool) (PCR, error) {
 // UUID is a UUID in lower case with hyphens, or "" for none.
 type UUID string
 
-// parseUUID takes the forms with and without hyphens (RFC 9562, section 4), as
-// a URN, and in braces.
+// parseUUID accepts a UUID with and without hyphens (RFC 9562, section 4), as a URN, and
+// in braces.
 func parseUUID(text string) (UUID, error) {
 	t := text
 	switch {

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Schema is a JSON Schema (draft 2020-12), as far as ours needs it. Servicing
-// is an annotation of our own: what a change of the key needs.
+// Schema is the part of a JSON Schema (draft 2020-12) that Trident's schema uses.
+// Servicing is Trident's own annotation: the servicing that a change of the key needs.
 type Schema struct {
 	Dialect     string     `json:"$schema,omitempty"`
 	Title       string     `json:"title,omitempty"`
@@ -70,9 +70,9 @@ func (p Properties) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// DocumentSchema is the schema of what Parse takes, as far as it can be told of
-// single values and of keys of one mapping. Arithmetic in text ("4097K") and
-// rules over the whole document are Parse's alone.
+// DocumentSchema returns a schema of the documents that Parse accepts. It covers single
+// values and the keys of one mapping. Only Parse checks arithmetic in text ("4097K") and
+// rules about the whole document.
 //
 // comments are the comments of this package's types ("Disk"), fields ("Disk.ID")
 // and constants ("RAIDLevel=raid0").
@@ -89,12 +89,12 @@ func DocumentSchema(comments map[string]string) *Schema {
 type schemaBuilder struct {
 	comments map[string]string
 	seen     map[reflect.Type]bool
-	checks   map[string]bool // forms of a health check that are among the definitions
+	checks   map[string]bool // forms of a health check that are defined already
 	inCheck  bool
 	defs     Properties
 }
 
-// object is the schema of a mapping, with all its keys.
+// object returns the schema of a mapping, with all its keys.
 func (b *schemaBuilder) object(t reflect.Type) *Schema {
 	s := &Schema{Description: b.comments[t.Name()], Type: "object", Additional: false}
 	for _, m := range members(t) {
@@ -134,7 +134,7 @@ func (b *schemaBuilder) defineCheck(name string, t reflect.Type) *Schema {
 	return &Schema{Ref: "#/$defs/" + name}
 }
 
-// value is the schema of a value of type t; optional says whether null stands for its default.
+// value returns the schema of a value of type t; optional says whether null means its default.
 func (b *schemaBuilder) value(t reflect.Type, optional bool) *Schema {
 	s := b.form(t)
 	if !optional {
@@ -188,7 +188,7 @@ func (b *schemaBuilder) form(t reflect.Type) *Schema {
 	return &Schema{Type: []string{"string", "number", "boolean"}}
 }
 
-// describeWords says what the words of t mean, one a line.
+// describeWords returns the meaning of each word of t, one a line.
 func (b *schemaBuilder) describeWords(t reflect.Type) string {
 	if t.Kind() == reflect.Slice {
 		t = t.Elem()
@@ -207,7 +207,7 @@ const (
 	hashPattern = "[0-9a-fA-F]{96}"
 )
 
-// scalarSchema is the schema of a type that has one of its own, or nil.
+// scalarSchema returns the schema of a scalar type, or nil.
 func scalarSchema(t reflect.Type) *Schema {
 	number := func(low, high uint64) *Schema { return &Schema{Type: "integer", Minimum: &low, Maximum: &high} }
 	text := func(pattern string) *Schema { return &Schema{Type: "string", Pattern: "^(" + pattern + ")$"} }
@@ -275,7 +275,7 @@ func defaultValue(t reflect.Type, text string) any {
 	return text
 }
 
-// formSchema says what decoder.checkForm, and validate for a single script or check, look for.
+// formSchema adds to s the rules that decoder.checkForm and validate check within one mapping of type t.
 func formSchema(s *Schema, t reflect.Type) {
 	given := func(key string) *Schema {
 		return &Schema{Required: []string{key}, Properties: Properties{{key, &Schema{Not: &Schema{Type: "null"}}}}}

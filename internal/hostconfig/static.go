@@ -2,19 +2,19 @@ package hostconfig
 
 import "fmt"
 
-// maxFindings bounds the report on a document that is wrong all over.
+// maxFindings bounds the report on a document with very many faults.
 const maxFindings = 1000
 
-// checker collects what is wrong with a document that could be read.
+// checker collects the faults of a document that could be read.
 type checker struct {
 	spec *Spec
 	at   places
 	out  []Finding
 }
 
-// validate finds all that can be said of a document without looking at a host
-// or an image. Names are upstream's variants; where upstream stops at the first
-// fault, all are found. What upstream takes and can work with is at most a warning.
+// validate returns all faults and warnings that need no host and no image to find. The
+// names of faults are upstream's; upstream stops at the first fault, validate does not. A
+// value that upstream accepts and can use is at most a warning.
 func validate(spec *Spec, at places) []Finding {
 	c := &checker{spec: spec, at: at}
 	g := c.checkGraph()
@@ -37,14 +37,14 @@ func validate(spec *Spec, at places) []Finding {
 	return c.out
 }
 
-// addFault adds an error. Name is what upstream calls it.
+// addFault adds an error; name is upstream's name of the fault.
 func (c *checker) addFault(path, name, format string, args ...any) {
 	if len(c.out) < maxFindings {
 		c.out = append(c.out, c.at.fault(path, name, fmt.Sprintf(format, args...)))
 	}
 }
 
-// addStorageFault adds an error that upstream finds when it builds its graph of storage.
+// addStorageFault adds an error of storage; detail is upstream's name of the fault.
 func (c *checker) addStorageFault(path, detail, format string, args ...any) {
 	if len(c.out) < maxFindings {
 		f := c.at.fault(path, nameGraph, fmt.Sprintf(format, args...))
@@ -66,7 +66,7 @@ func (c *checker) checkTrident() {
 	t := &c.spec.Trident
 	const at = "trident.datastorePath"
 	if t.Disable || t.DatastorePath == "" && !c.at.gives(at) {
-		return // nothing is kept, or no section at all
+		return // no datastore is kept, or the default path is used
 	}
 	if !isAbs(t.DatastorePath) {
 		c.addFault(at, "DatastorePathNotInKnownVolume", "is %q; wants an absolute path", shorten(t.DatastorePath))
@@ -76,9 +76,9 @@ func (c *checker) checkTrident() {
 	}
 }
 
-// checkWithoutStorage checks a document without storage. With an image storage comes
-// from the host, or from the image; without one the host was installed by other
-// means, and nothing may be asked for that needs a new OS beside the running one.
+// checkWithoutStorage checks a document without storage. If it has an image, the storage
+// is that of the host or of the image. Otherwise the host was installed by other means,
+// and the document must not have a setting that needs a new OS.
 func (c *checker) checkWithoutStorage() {
 	if c.spec.Image != nil {
 		return
@@ -127,7 +127,7 @@ func RunsOn(list []ServicingType, t ServicingType) bool {
 	return false
 }
 
-// locatedScript is a script and where it stands.
+// locatedScript is a script and its path in the document.
 type locatedScript struct {
 	path   string
 	script *Script

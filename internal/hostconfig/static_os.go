@@ -62,7 +62,7 @@ func (c *checker) checkUsers(at string, users []User) {
 	}
 }
 
-// maxPermissions is all for all, without set-user-ID, set-group-ID and sticky.
+// maxPermissions excludes set-user-ID, set-group-ID and the sticky bit.
 const maxPermissions = 0o777
 
 func (c *checker) checkAdditionalFile(at string, f *AdditionalFile) {
@@ -75,7 +75,7 @@ func (c *checker) checkAdditionalFile(at string, f *AdditionalFile) {
 		c.addFault(at, "AdditionalFileNoContentOrSource", "has neither content nor source; wants one of them")
 	}
 	if p := f.Permissions; p != "" || c.at.gives(at+".permissions") {
-		// Without the 0 it may be a number that YAML has turned into decimal digits.
+		// Without the 0 in front, YAML may have turned an octal number into decimal digits.
 		if n, err := strconv.ParseUint(p, 8, 32); err != nil || n > maxPermissions || p[0] != '0' { // err is not nil for ""
 			c.addFault(at+".permissions", "AdditionalFileInvalidPermissions", "is %q; wants octal digits that start with 0, up to 0777, in quotes", shorten(p))
 		}
@@ -115,7 +115,7 @@ func (c *checker) checkExtensions(l, other extensionList) {
 			continue
 		}
 		paths[file] = at
-		// Of two images with one name in two folders systemd takes one.
+		// systemd merges only one of two images with the same name in different folders.
 		if first := names[path.Base(file)]; first != "" {
 			c.warn(at+".path", "has the name of %s, and systemd merges only one extension of a name", first)
 		} else {

@@ -34,7 +34,7 @@ func (c *checker) checkRunOn(at string, list []ServicingType) {
 	}
 }
 
-// longCheck is a day: a host that is not healthy by then has nobody waiting for it.
+// longCheck is a day, in seconds: a longer timeout is most likely a mistake.
 const longCheck = 24 * 60 * 60
 
 func (c *checker) checkHealth() {

@@ -9,7 +9,7 @@ import (
 
 const (
 	defaultESP = "/boot/efi"
-	overlayDir = "/var/lib/trident-overlay" // what is written to /etc of an OS whose root is verified
+	overlayDir = "/var/lib/trident-overlay" // the upper layer of /etc in an OS with a verified root
 )
 
 func (s *Storage) empty() bool {
@@ -28,8 +28,8 @@ func (f *Filesystem) IsESP() bool {
 	return f.MountPoint != nil && path.Clean(f.MountPoint.Path) == defaultESP
 }
 
-// meaning is s with what is left out spelt out, so that two documents which ask
-// for the same are the same: a record has defaults that its document left out.
+// meaning returns s with all defaults filled in, so that storage sections which mean the
+// same are equal: a record may have defaults that the document of the user left out.
 func (s Storage) meaning() Storage {
 	s.Filesystems = slices.Clone(s.Filesystems)
 	for i := range s.Filesystems {
@@ -64,7 +64,7 @@ func (f *Filesystem) inMemory() bool {
 func (m *MountPoint) ReadOnly() bool {
 	ro := false
 	for o := range strings.SplitSeq(m.Options, ",") {
-		switch o { // mount(8) takes an option with a space in it for another one
+		switch o { // " ro" is not ro: mount(8) does not trim blanks
 		case "ro":
 			ro = true
 		case "rw":
@@ -74,7 +74,7 @@ func (m *MountPoint) ReadOnly() bool {
 	return ro
 }
 
-// mounted is the file system at where, and its index; nil when nothing is mounted there.
+// mounted returns the file system that is mounted at where, and its index; nil if there is none.
 func (s *Storage) mounted(where string) (*Filesystem, int) {
 	for i := range s.Filesystems {
 		if m := s.Filesystems[i].MountPoint; m != nil && path.Clean(m.Path) == where {
@@ -84,7 +84,7 @@ func (s *Storage) mounted(where string) (*Filesystem, int) {
 	return nil, 0
 }
 
-// holder is the file system that file is on, and its index; nil when it is on none.
+// holder returns the file system that file is on, and its index; nil if there is none.
 func (s *Storage) holder(file string) (*Filesystem, int) {
 	var best *Filesystem
 	index, length := 0, 0
@@ -121,7 +121,7 @@ func (s *Storage) verityOf(id string) *Verity {
 	return nil
 }
 
-// checkEncryption checks what the rules of storage do not know of.
+// checkEncryption checks the settings of encryption that rules.go does not cover.
 func (c *checker) checkEncryption() {
 	e := c.spec.Storage.Encryption
 	if e == nil {
@@ -146,7 +146,7 @@ func (c *checker) checkEncryption() {
 	}
 }
 
-// checkRequired checks for what every OS needs.
+// checkRequired checks that the file systems exist that every OS needs.
 func (c *checker) checkRequired() {
 	s := &c.spec.Storage
 	esp := slices.IndexFunc(s.Filesystems, func(f Filesystem) bool { return f.IsESP() })
@@ -187,7 +187,7 @@ func (c *checker) checkFromImage(f *Filesystem, i int) {
 	}
 }
 
-// checkDatastore checks where the state of the host is kept.
+// checkDatastore checks that the datastore is on a volume that updates keep.
 func (c *checker) checkDatastore() {
 	t, s := &c.spec.Trident, &c.spec.Storage
 	if t.Disable || !isAbs(t.DatastorePath) {
@@ -222,14 +222,14 @@ func (c *checker) checkExtensionVolumes(g *graph) {
 			switch {
 			case f == nil || !g.isOn(f.DeviceID, aPair):
 				c.addFault(at, "ExtensionImageNotOnABVolume", "is placed at %s, which both slots share: it must be on an A/B volume", shorten(file))
-			case f.MountPoint.ReadOnly() && !(isUnder(file, "/etc") && s.verityOf(f.DeviceID) != nil): // those go to the overlay
+			case f.MountPoint.ReadOnly() && !(isUnder(file, "/etc") && s.verityOf(f.DeviceID) != nil): // the overlay makes /etc writable
 				c.warn(at, "is placed at %s, which is on a file system that is mounted read-only at %s", shorten(file), f.MountPoint.Path)
 			}
 		}
 	}
 }
 
-// isOn reports whether the device with this id is of a kind, or rests on one that is.
+// isOn reports whether the device with this id, or a device below it, is of that kind.
 func (g *graph) isOn(id string, kind deviceKind) bool {
 	seen := map[string]bool{}
 	var reaches func(id string) bool

@@ -5,7 +5,7 @@ import (
 	"path"
 )
 
-// checkVerity checks what a verified root or /usr needs beside it.
+// checkVerity checks the conditions for a verified root or /usr.
 func (c *checker) checkVerity(g *graph) {
 	s := &c.spec.Storage
 	if len(s.Verity) > 1 {
@@ -50,17 +50,17 @@ func (s *Storage) on(device string) (*Filesystem, int) {
 	return nil, 0
 }
 
-// checkVerityName checks the name, by which the initrd finds the device.
+// checkVerityName checks the name of a verity device: the initrd finds the device by it.
 func (c *checker) checkVerityName(at string, v *Verity, want, where string) {
 	if v.Name != want {
 		c.addFault(at+".name", "VerityDeviceNameInvalid", "is %q, and must be %q for what is mounted at %s", v.Name, want, where)
 	}
 }
 
-// checkRootVerity checks what cannot be on a root that is read-only.
+// checkRootVerity checks that writable folders and /boot are not on the read-only root.
 func (c *checker) checkRootVerity() {
 	s := &c.spec.Storage
-	// A UKI's kernel is on the EFI system partition, so that may be what is at /boot.
+	// /boot may be the EFI system partition, which has the kernel if the image has a UKI.
 	c.mustMount("/boot")
 	if flag(c.spec.InternalParams, "selfUpgradeTrident") {
 		c.addFault("internalParams.selfUpgradeTrident", "SelfUpgradeOnReadOnlyRootVerityFs", "copies Trident into a root that is verified, and so read-only")
@@ -68,7 +68,7 @@ func (c *checker) checkRootVerity() {
 	if m := c.spec.OS.SELinux.Mode; m != "" && m != SELinuxDisabled {
 		c.warn("os.selinux.mode", "is %s, which works with a verified root only when the image is a UKI", m)
 	}
-	f, i := s.holder(overlayDir) // the verified root, if nothing else
+	f, i := s.holder(overlayDir) // not nil: at least the root
 	at := filesystemAt(i)
 	switch {
 	case f.DeviceID == "":
@@ -82,7 +82,7 @@ func (c *checker) checkRootVerity() {
 	}
 }
 
-// flag reports whether an internal parameter is switched on. The text "true" is not true, as for upstream.
+// flag reports whether an internal parameter is the boolean true; as for upstream, the text "true" is not.
 func flag(params map[string]any, name string) bool {
 	return params[name] == true
 }

@@ -3,89 +3,87 @@ package hostconfig
 // A field's tags drive the decoder, the writer of the canonical document, the
 // JSON Schema and the reference page alike:
 //
-//	key:"deviceId,required"  the key, and that it may not be left out
-//	key:"uuid,null"          the key, and that null stands for leaving it out
+//	key:"deviceId,required"  the key, which is required
+//	key:"uuid,null"          the key, for which null means the same as a missing key
 //	get:"always"             the command get prints the default, or null, as upstream's does
-//	is:"file"                a path that may be given and empty
-//	default:"ext4"           what a missing key means
-//	change:"ab-update"       the servicing that a change needs, for this key and those below it
+//	is:"file"                the path of a file, for which empty differs from missing
+//	default:"ext4"           the value of a missing key
+//	change:"ab-update"       the servicing that a change of this key, or of one below it, needs
 //
 // The comments of the types and fields of Spec are the text of the reference
 // page docs/host-configuration.md: they are written for its readers.
 
-// Spec is what one host shall be: its disks, its OS image, what is configured
-// in that OS, and how to tell that it is healthy.
+// Spec is the desired state of one host: its disks, its OS image, the settings of that OS,
+// and the checks that say whether the host is healthy.
 //
-// Every section may be left out. A document without an image and without
-// storage takes a host that was installed by other means into care: only what
-// can be changed at run time is serviced.
+// Every section may be left out. A document without image and storage is for a host that
+// was installed by other means: Trident then changes only what it can change at run time.
 type Spec struct {
 	// How Trident itself works on the host.
 	Trident Trident `key:"trident" change:"none"`
 	// The OS image that the host runs. An update without it serves hosts that no image was installed on.
 	Image *Image `key:"image,null" change:"ab-update"`
-	// Disks and what is on them. An update of a host may leave it out when image is given: it stays what it is.
+	// Disks and their content. An update with an image may leave it out: storage stays as it is.
 	Storage Storage `key:"storage" change:"none"`
-	// Programs to run at fixed points of a servicing. One that fails makes the servicing fail. A new or changed one needs
-	// an update only when its runOn has that kind of update.
+	// Programs that Trident runs at fixed points of a servicing. If a program fails, the servicing fails. A new or changed
+	// program needs an update only if its runOn has that kind of update.
 	Scripts Scripts `key:"scripts" change:"ab-update"`
-	// What is configured in the OS.
+	// The settings of the OS.
 	OS OS `key:"os" change:"ab-update"`
 	// The OS that the installer runs in, during a clean install only.
 	ManagementOS ManagementOS `key:"managementOs" change:"none"`
-	// How to tell that the host is healthy after a servicing. One that is not goes back to what it was.
+	// The checks after a servicing. If one fails, Trident rolls the host back.
 	Health Health `key:"health" change:"none"`
-	// Switches for development and tests, of which any may disappear. They are read by name where they act; one that
-	// is not known does nothing. Beside upstream's there are imageBytesPerSecond and imageDataBudget, in bytes, which bound
-	// what the image of one servicing costs, fetchTimeout, the seconds that each step may take that fetches, and trialTime
-	// (systemd.time(7), 15min), after which a new system that nobody has confirmed reboots into the one before.
+	// Switches for development and tests, any of which may disappear. Trident ignores unknown ones. Trident adds to
+	// upstream's: imageBytesPerSecond and imageDataBudget, which limit how fast and how much the fetch of an image may read, in
+	// bytes; fetchTimeout, the time limit of each step that fetches, in seconds; and trialTime (systemd.time(7), default
+	// 15min), after which a new system that was not kept reboots into the previous one.
 	InternalParams map[string]any `key:"internalParams" change:"none"`
 }
 
-// Trident is how the agent works on the host.
+// Trident has the settings of the agent itself.
 type Trident struct {
-	// The host is installed and then left alone: nothing about it is kept for later servicing.
+	// Whether Trident only installs the host: it then keeps no datastore, and cannot service the host afterwards.
 	Disable bool `key:"disable" get:"always"`
-	// The file that the state of the host is kept in. It must end in .sqlite and lie on a volume that an A/B update leaves alone.
+	// The file of the datastore. Its name must end in .sqlite, and it must be on a volume that an A/B update does not replace.
 	DatastorePath string `key:"datastorePath" default:"/var/lib/trident/datastore.sqlite"`
-	// Where an orchestrator is told of the start and the end of a servicing. It has no effect yet.
+	// The URL to which Trident reports the start and the end of a servicing. It has no effect yet.
 	Phonehome string `key:"phonehome,null" get:"always"`
-	// Where log lines are sent. It has no effect yet.
+	// The URL to which Trident sends its log. It has no effect yet.
 	Logstream string `key:"logstream,null"`
 }
 
 // Image is an OS image in the COSI format.
 type Image struct {
-	// Where the image is: an http, https, file or oci URL.
+	// The URL of the image: http, https, file or oci.
 	URL SourceURL `key:"url,required"`
-	// SHA-384 of the image's metadata.json, as 96 hexadecimal digits; the metadata has the hashes of all else. The word
-	// ignored takes any image, and a change is then seen by its URL, behind which the same
-	// image is no change.
+	// SHA-384 of the image's metadata.json, as 96 hexadecimal digits; the metadata has the hashes of all other files. The
+	// word ignored accepts any image: another URL then means another image, unless Trident finds the same image behind it.
 	SHA384 ImageHash `key:"sha384,required"`
 }
 
 // Scripts are programs to run at fixed points of a servicing.
 type Scripts struct {
-	// On the OS that does the servicing, before anything on the host is changed.
+	// On the OS that Trident runs in, before Trident changes anything on the host.
 	PreServicing []Script `key:"preServicing"`
-	// After the images are written, outside of the new OS, whose root is in $TARGET_ROOT.
+	// After Trident has written the image, outside of the new OS; $TARGET_ROOT is the new OS's root folder.
 	PostProvision []Script `key:"postProvision"`
-	// Inside the new OS (chroot), after it was configured.
+	// Inside the new OS (chroot), after Trident has configured it.
 	PostConfigure []Script `key:"postConfigure"`
 }
 
-// Script is a program, as a file or as text. It sees SERVICING_TYPE and
-// TARGET_ROOT beside its own environment variables.
+// Script is a program, as a file or as text. Its environment has SERVICING_TYPE and
+// TARGET_ROOT, and the variables of environmentVariables.
 type Script struct {
 	// A name for messages.
 	Name string `key:"name"`
-	// The servicings that it runs on. It never runs when the list is empty.
+	// The kinds of servicing that run the script. If the list is empty, the script never runs.
 	RunOn []ServicingType `key:"runOn"`
-	// The program that gets the script.
+	// The program that interprets the script.
 	Interpreter string `key:"interpreter,null" default:"/bin/sh"`
 	// The text of the script. Either this or path.
 	Content *string `key:"content"`
-	// The file of the script, on the OS that does the servicing. Either this or content.
+	// The file of the script, in the OS that Trident runs in. Either this or content.
 	Path string `key:"path" is:"file"`
 	// Arguments of the script.
 	Arguments []string `key:"arguments"`
@@ -101,50 +99,50 @@ type ManagementOS struct {
 	Users []User `key:"users" get:"always"`
 }
 
-// Health is how to tell that the host is healthy.
+// Health has the checks that say whether the host is healthy.
 type Health struct {
-	// All of these must pass. They run side by side.
+	// All of these must pass. They run at the same time.
 	Checks []HealthCheck `key:"checks"`
 }
 
-// HealthCheck is a script or a look at systemd units: exactly one of the two
-// is set. In a document both are one mapping, and the key systemdServices
-// makes it the second.
+// HealthCheck is a script or a check of systemd units: exactly one of the two
+// is set. A document has one mapping for either: with the key systemdServices, it is a
+// check of systemd units.
 type HealthCheck struct {
 	Script  *Script
 	Systemd *SystemdCheck
 }
 
-// SystemdCheck is a look at systemd units. It passes when all of them are active.
+// SystemdCheck is a check of systemd units. It passes when all of them are active.
 type SystemdCheck struct {
 	// A name for messages.
 	Name string `key:"name"`
-	// The units, as systemctl knows them.
+	// The names of the units, as for systemctl.
 	SystemdServices []string `key:"systemdServices,required"`
-	// How long to wait for the units, in seconds. 0 looks once.
+	// How long to wait for the units, in seconds. 0 means one check without waiting.
 	TimeoutSeconds uint64 `key:"timeoutSeconds" get:"always" default:"30"`
-	// The servicings that the check runs on. It never runs when the list is empty.
+	// The kinds of servicing that run the check. If the list is empty, the check never runs.
 	RunOn []ServicingType `key:"runOn"`
 }
 
-// Netplan is a netplan document, kept as it is. Nil means that there is none.
+// Netplan is a netplan document, unchanged. Nil means no document.
 type Netplan map[string]any
 
 // ImageHash is the SHA-384 of an image's metadata in lower case, or HashIgnored.
 type ImageHash string
 
-// HashIgnored takes any image.
+// HashIgnored accepts any image.
 const HashIgnored ImageHash = "ignored"
 
 // Hash is a SHA-384 of a file, as 96 hexadecimal digits in lower case.
 type Hash string
 
-// ServicingType is a kind of servicing that scripts and checks can run on.
+// ServicingType is a kind of servicing, in the list of those that run a script or check.
 type ServicingType string
 
 const (
 	OnCleanInstall  ServicingType = "clean-install"  // the first installation of a host
 	OnABUpdate      ServicingType = "ab-update"      // an update into the other slot, with a reboot
 	OnRuntimeUpdate ServicingType = "runtime-update" // an update of the running OS, without a reboot
-	OnAll           ServicingType = "all"            // each of them
+	OnAll           ServicingType = "all"            // every kind
 )

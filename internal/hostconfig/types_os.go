@@ -1,14 +1,14 @@
 package hostconfig
 
-// OS is what is configured in the OS of the host.
+// OS has the settings of the OS of the host.
 type OS struct {
 	// The network, as a netplan document of version 2.
 	Netplan Netplan `key:"netplan,null" change:"runtime-update"`
 	// SELinux.
 	SELinux SELinux `key:"selinux" get:"always"`
-	// Users that are made, or changed when they exist.
+	// Users. Trident makes those that do not exist and changes the others.
 	Users []User `key:"users" get:"always"`
-	// Files that are written.
+	// Files that Trident writes.
 	AdditionalFiles []AdditionalFile `key:"additionalFiles" change:"runtime-update"`
 	// The name of the host.
 	Hostname string `key:"hostname,null"`
@@ -22,13 +22,13 @@ type OS struct {
 	Sysexts []Extension `key:"sysexts" change:"runtime-update"`
 	// Configuration extensions (DDI images merged over /etc).
 	Confexts []Extension `key:"confexts" change:"runtime-update"`
-	// What the firmware finds under its default name, \EFI\BOOT, when it has no boot entry.
+	// The boot files in \EFI\BOOT, which the firmware starts when it has no boot entry.
 	UEFIFallback UEFIFallback `key:"uefiFallback" get:"always" default:"conservative" change:"runtime-update"`
 }
 
-// SELinux is how SELinux is set up.
+// SELinux has the settings of SELinux.
 type SELinux struct {
-	// The mode. Left out, it stays what it is in the image.
+	// The mode. If it is left out, the mode of the image stays.
 	Mode SELinuxMode `key:"mode,null" get:"always"`
 }
 
@@ -54,21 +54,21 @@ type User struct {
 	StartupCommand string `key:"startupCommand,null"`
 }
 
-// Password is what the password of a user is.
+// Password has the settings of a user's password.
 type Password struct {
-	// The kind of password. There is only locked: none lets the user in.
+	// The kind of password. The only kind is locked: no password lets the user in.
 	Type PasswordType `key:"type,required" default:"locked"`
 }
 
-// AdditionalFile is a file that is written into the OS.
+// AdditionalFile is a file that Trident writes into the OS.
 type AdditionalFile struct {
-	// Where it is written.
+	// The path of the file in the OS.
 	Destination string `key:"destination,required"`
-	// Its text. Either this or source.
+	// The text of the file. Either this or source.
 	Content *string `key:"content,null"`
-	// The file that is copied, on the OS that does the servicing. Either this or content.
+	// The file to copy, in the OS that Trident runs in. Either this or content.
 	Source string `key:"source,null" is:"file"`
-	// Its permissions as octal digits that start with 0, up to 0777. Left out, they are those of the source, or 0664 for content.
+	// The permissions as octal digits that start with 0, up to 0777. The default is the permissions of source, or 0664 for content.
 	Permissions string `key:"permissions,null"`
 }
 
@@ -76,7 +76,7 @@ type AdditionalFile struct {
 type Module struct {
 	// The name of the module.
 	Name string `key:"name,required"`
-	// Whether it is loaded at boot.
+	// When the module is loaded.
 	LoadMode LoadMode `key:"loadMode" get:"always" default:"inherit"`
 	// Options of the module.
 	Options map[string]string `key:"options" get:"always"`
@@ -98,11 +98,11 @@ type KernelCommandLine struct {
 
 // Extension is the image of a system or configuration extension.
 type Extension struct {
-	// Where the image is: an http, https, file or oci URL.
+	// The URL of the image: http, https, file or oci.
 	URL SourceURL `key:"url,required"`
 	// SHA-384 of the image file, as 96 hexadecimal digits.
 	SHA384 Hash `key:"sha384,required"`
-	// Where the image is placed on the host: a folder that systemd searches, and NAME.raw for the extension-release.NAME
-	// in the image. Left out, it is in the usual folder under the right name.
+	// The path of the image on the host: a folder that systemd searches, and NAME.raw for the extension-release.NAME
+	// in the image. The default is that name in /var/lib/extensions or /var/lib/confexts.
 	Path string `key:"path,null"`
 }

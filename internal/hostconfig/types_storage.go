@@ -1,27 +1,25 @@
 package hostconfig
 
-// Storage is the disks of a host and what is on them, from partitions up to
-// mount points. Everything that others refer to has an id; ids are unique
-// over the whole section.
+// Storage has the disks of a host and their content, from partitions up to mount points.
+// Every item that another item refers to has an id, which is unique in the whole section.
 type Storage struct {
-	// The disks that are partitioned. All others are left alone.
+	// The disks that Trident partitions. Trident does not change other disks.
 	Disks []Disk `key:"disks"`
 	// Encrypted volumes (LUKS2), unlocked by the TPM.
 	Encryption *Encryption `key:"encryption,null"`
 	// Software RAID arrays.
 	RAID RAID `key:"raid"`
-	// What exists twice, so that one half can be updated while the host runs from the other.
+	// The volumes that exist twice, so that an update writes one while the host runs from the other.
 	ABUpdate *ABUpdate `key:"abUpdate,null"`
 	// File systems and where they are mounted.
 	Filesystems []Filesystem `key:"filesystems"`
-	// Devices whose content is verified by dm-verity as it is read.
+	// Devices whose content dm-verity verifies as it is read.
 	Verity []Verity `key:"verity"`
 	// Devices to swap to.
 	Swap []Swap `key:"swap"`
 }
 
-// Disk is a disk that is partitioned from nothing, or whose adopted
-// partitions stay.
+// Disk is a disk that Trident partitions. Only its adopted partitions keep their content.
 type Disk struct {
 	// The name of the disk in this document.
 	ID string `key:"id,required"`
@@ -31,7 +29,7 @@ type Disk struct {
 	PartitionTableType PartitionTableType `key:"partitionTableType,required"`
 	// New partitions, in their order on the disk.
 	Partitions []Partition `key:"partitions,required"`
-	// Partitions that are on the disk already and are kept with their content. All others are deleted.
+	// Existing partitions that Trident keeps with their content. Trident deletes all other partitions.
 	AdoptedPartitions []AdoptedPartition `key:"adoptedPartitions"`
 }
 
@@ -39,19 +37,19 @@ type Disk struct {
 type Partition struct {
 	// The name of the partition in this document.
 	ID string `key:"id,required"`
-	// What the partition is for: one of the names, or the UUID of another GPT partition type.
+	// The purpose of the partition: one of the names, or the UUID of another GPT partition type.
 	Type PartitionType `key:"type" get:"always" default:"linux-generic"`
-	// A number of bytes, a number with K, M, G or T (powers of 1024), or grow for what is left on the disk. It must be
+	// A number of bytes, a number with K, M, G or T (powers of 1024), or grow for the rest of the disk. The size must be
 	// a multiple of 4096 bytes.
 	Size Size `key:"size,required"`
-	// The UUID that the partition gets. One is made when it is left out.
+	// The UUID of the new partition. The default is a random one.
 	UUID UUID `key:"uuid,null" get:"always"`
-	// The label of the partition. Left out, it is the id.
+	// The label of the partition. The default is the id.
 	Label string `key:"label,null" get:"always"`
 }
 
-// AdoptedPartition is a partition that exists and is kept. Exactly one of
-// matchLabel and matchUuid says which.
+// AdoptedPartition is an existing partition that Trident keeps. Exactly one of
+// matchLabel and matchUuid identifies it.
 type AdoptedPartition struct {
 	// The name of the partition in this document.
 	ID string `key:"id,required"`
@@ -61,16 +59,16 @@ type AdoptedPartition struct {
 	MatchUUID UUID `key:"matchUuid,null" get:"always"`
 }
 
-// Encryption is encrypted volumes and what unlocks them.
+// Encryption has the encrypted volumes and the means to unlock them.
 type Encryption struct {
 	// A file with a key that unlocks the volumes when the TPM does not: a file URL.
 	RecoveryKeyURL URL `key:"recoveryKeyUrl,null"`
 	// The volumes.
 	Volumes []EncryptedVolume `key:"volumes,required"`
-	// The platform configuration registers that must hold what they held before for the TPM to unlock the volumes, by number or by
-	// name. Combinations of 4, 7 and 11 are possible.
+	// The platform configuration registers, by number or by name. The TPM unlocks the volumes only while these registers have
+	// the same values as before. Combinations of 4, 7 and 11 are possible.
 	PCRs []PCR `key:"pcrs,required"`
-	// A clean install clears the TPM first.
+	// Whether a clean install clears the TPM first.
 	ClearTPMOnInstall bool `key:"clearTpmOnInstall,null"`
 }
 
@@ -84,7 +82,7 @@ type EncryptedVolume struct {
 	DeviceID string `key:"deviceId,required"`
 }
 
-// RAID is software RAID arrays.
+// RAID has the software RAID arrays.
 type RAID struct {
 	// The arrays.
 	Software []SoftwareRAID `key:"software"`
@@ -98,13 +96,13 @@ type SoftwareRAID struct {
 	ID string `key:"id,required"`
 	// The name of the array under /dev/md.
 	Name string `key:"name,required"`
-	// How the array spreads data.
+	// How the array distributes data.
 	Level RAIDLevel `key:"level,required"`
-	// The ids of the partitions that make the array: at least two.
+	// The ids of the partitions of the array: at least two.
 	Devices []string `key:"devices,required"`
 }
 
-// ABUpdate is what exists twice.
+// ABUpdate has the volumes that exist twice.
 type ABUpdate struct {
 	// The pairs.
 	VolumePairs []VolumePair `key:"volumePairs,required"`
@@ -120,18 +118,18 @@ type VolumePair struct {
 	VolumeBID string `key:"volumeBId,required"`
 }
 
-// Filesystem is a file system, from the image or not, and where it is mounted.
+// Filesystem is a file system and its mount point.
 type Filesystem struct {
-	// The id of the device that it is on. A tmpfs has none.
+	// The id of the device of the file system. A tmpfs has none.
 	DeviceID string `key:"deviceId,null"`
-	// Where its content comes from.
+	// The origin of the content.
 	Source FilesystemSource `key:"source" default:"image"`
-	// The kind of file system. One from an image says so itself, so it may not be given with source image; a new
-	// one is ext4 when it is left out, and may be a tmpfs; an adopted one is found out (auto) when it is left out.
+	// The kind of file system. It must be left out with source image, because the image says the kind. The default is ext4
+	// with source new, which also allows tmpfs, and auto (detected) with source adopted.
 	Type FilesystemType `key:"type,null" get:"always"`
-	// Where it is mounted: a path, or a mapping of path and options.
+	// The mount point: a path, or a mapping of path and options.
 	MountPoint *MountPoint `key:"mountPoint,null"`
-	// Whether this is the EFI system partition to use when it is mounted elsewhere than expected.
+	// Whether this file system is the EFI system partition, wherever it is mounted.
 	OverrideESPMount ESPMount `key:"overrideEspMount" default:"use-default"`
 }
 
@@ -150,9 +148,9 @@ type Verity struct {
 	ID string `key:"id,required"`
 	// The name of the opened device under /dev/mapper: root or usr.
 	Name string `key:"name,required"`
-	// The id of the device that has the data.
+	// The id of the device with the data.
 	DataDeviceID string `key:"dataDeviceId,required"`
-	// The id of the device that has the hashes.
+	// The id of the device with the hashes.
 	HashDeviceID string `key:"hashDeviceId,required"`
 	// What the kernel does when data does not match its hash.
 	CorruptionOption CorruptionOption `key:"corruptionOption" get:"always" default:"io-error"`

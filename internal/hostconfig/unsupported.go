@@ -14,7 +14,7 @@ const (
 )
 
 // checkDisks warns of partitions that no partition table can hold. Upstream's
-// validation takes them, and fails when it makes the table.
+// validation accepts them, and upstream fails when it makes the table.
 func (c *checker) checkDisks() {
 	for i := range c.spec.Storage.Disks {
 		d := &c.spec.Storage.Disks[i]
@@ -49,7 +49,7 @@ func (c *checker) checkDisks() {
 	}
 }
 
-// warnUnsupported warns of what this version of Trident does not act on, or refuses when it installs.
+// warnUnsupported warns of settings that this version of Trident ignores, or for which it refuses an installation.
 func (c *checker) warnUnsupported() {
 	const refused = "this version of Trident cannot set up %s yet, and refuses the installation"
 	s := &c.spec.Storage

@@ -11,10 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// parseURL reads text as the URL Standard does (url.spec.whatwg.org, section
-// 4.4), which upstream follows, and returns it in a form that a strict reader
-// (RFC 3986) takes for the same URL, with its scheme. Errors never tell text,
-// which may have a password.
+// parseURL parses text as the URL Standard does (url.spec.whatwg.org, section 4.4), which
+// upstream follows. It returns the scheme, and the URL in a form that means the same by
+// RFC 3986. Its errors never quote text, which may have a password.
 func parseURL(text string) (canonical, scheme string, err error) {
 	text = strings.TrimFunc(text, func(r rune) bool { return r <= ' ' })
 	text = strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(text)
@@ -23,7 +22,7 @@ func parseURL(text string) (canonical, scheme string, err error) {
 		return "", "", errors.New("is not a URL; wants one, as in https://example.org/image")
 	}
 	if defaultPort(scheme) {
-		// Slashes of either kind, and any number of them, stand before the host.
+		// Any number of slashes or backslashes may precede the host.
 		canonical, err = withHost(scheme, strings.TrimLeft(swapSlashes(rest), "/"), true)
 	} else if scheme == "file" {
 		canonical, err = fileURL(swapSlashes(rest))
@@ -47,7 +46,7 @@ func cutScheme(text string) (scheme, rest string, ok bool) {
 	return strings.ToLower(scheme), rest, ok
 }
 
-// defaultPort reports whether URLs of scheme are the special ones of the URL Standard that have a host and a port of their own.
+// defaultPort reports whether scheme is a special scheme of the URL Standard with a default port.
 func defaultPort(scheme string) bool {
 	switch scheme {
 	case "http", "https", "ws", "wss", "ftp":
@@ -56,7 +55,7 @@ func defaultPort(scheme string) bool {
 	return false
 }
 
-// swapSlashes makes slashes of the backslashes before query and fragment.
+// swapSlashes replaces the backslashes before query and fragment by slashes.
 func swapSlashes(s string) string {
 	end := strings.IndexAny(s, "?#")
 	if end < 0 {
@@ -65,7 +64,7 @@ func swapSlashes(s string) string {
 	return strings.ReplaceAll(s[:end], `\`, "/") + s[end:]
 }
 
-// fileURL reads what stands after "file:". Without a host the path is absolute.
+// fileURL parses the part of a URL after "file:". Without a host the path is absolute.
 func fileURL(rest string) (string, error) {
 	if after, ok := strings.CutPrefix(rest, "//"); ok {
 		host, tail := cutAny(after, "/?#")
@@ -89,7 +88,7 @@ func withSlash(tail string) string {
 	return tail
 }
 
-// withHost reads what stands after "//": user, host, port and the rest. A special scheme needs a host.
+// withHost parses the part of a URL after "//": user, host, port and the rest. A special scheme needs a host.
 func withHost(scheme, s string, special bool) (string, error) {
 	authority, tail := cutAny(s, "/?#")
 	user, host := "", authority
@@ -141,8 +140,8 @@ func cutAny(s, chars string) (before, after string) {
 	return s, ""
 }
 
-// checkHost follows the host parser of the URL Standard (section 3.5). The host
-// of a special scheme is a domain or an address; that of another one is any text.
+// checkHost fails if host is not valid by the URL Standard (section 3.5): a domain or an
+// address for a special scheme, almost any text for another scheme.
 func checkHost(host string, special bool) error {
 	bad := errors.New("is a URL whose host cannot be the name or the address of a machine")
 	if inner, ok := strings.CutPrefix(host, "["); ok {
@@ -177,7 +176,7 @@ func checkHost(host string, special bool) error {
 	return nil
 }
 
-// checkIPv4 takes up to four numbers, of which the last fills the bytes that the others leave.
+// checkIPv4 checks up to four numbers; the last one covers all remaining bytes of the address.
 func checkIPv4(labels []string, bad error) error {
 	if len(labels) > 4 {
 		return bad
@@ -195,7 +194,7 @@ func checkIPv4(labels []string, bad error) error {
 	return nil
 }
 
-// addressPart reads one number of an IPv4 address: decimal, 0x hexadecimal, or octal after a 0.
+// addressPart parses one number of an IPv4 address: decimal, 0x hexadecimal, or octal after a 0.
 func addressPart(s string) (uint64, bool) {
 	base := 10
 	switch {
@@ -211,7 +210,7 @@ func addressPart(s string) (uint64, bool) {
 	return n, err == nil && s != "" && s[0] != '+'
 }
 
-// unescape decodes percent-encoded bytes; what only looks like one stays.
+// unescape decodes percent-encoded bytes. A % without two hexadecimal digits stays.
 func unescape(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -226,7 +225,7 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// encode percent-encodes what may not stand in a path, a query or a fragment. What is encoded stays.
+// encode percent-encodes the bytes that a path, a query or a fragment must not have. Encoded bytes stay.
 func encode(s string) string {
 	const allowed = letters + digits + "-._~:/?#[]@!$&'()*+,;=%|"
 	var b strings.Builder

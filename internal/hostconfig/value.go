@@ -13,7 +13,7 @@ import (
 )
 
 // The kinds of scalars, as in the core schema of YAML 1.2 (section 10.3.2).
-// Infinity and what is no number are text here: nothing wants them.
+// Infinity and NaN are text here: no key accepts them.
 const (
 	kindNull  = "null"
 	kindBool  = "bool"
@@ -22,7 +22,7 @@ const (
 	kindText  = "text"
 )
 
-// scalarKind is what an unquoted scalar is.
+// scalarKind returns the kind of an unquoted scalar.
 func scalarKind(s string) string {
 	switch s {
 	case "", "~", "null", "Null", "NULL":
@@ -31,7 +31,7 @@ func scalarKind(s string) string {
 		return kindBool
 	}
 	if _, digits, base := splitInt(s); digits != "" {
-		// A number with a zero before it is text, as a mode or the number of a house is.
+		// A number with a leading zero, such as a file mode, is text.
 		if base == 10 && len(digits) > 1 && digits[0] == '0' {
 			return kindText
 		}
@@ -45,8 +45,8 @@ func scalarKind(s string) string {
 	return kindText
 }
 
-// splitInt cuts a whole number, in the forms that upstream's reader of YAML
-// takes, into its sign, its digits and their base. Digits is "" for other text.
+// splitInt splits a whole number, in the forms that upstream's YAML library accepts, into
+// sign, digits and base. digits is "" for other text.
 func splitInt(s string) (negative bool, digits string, base int) {
 	digits, negative = strings.CutPrefix(s, "-")
 	if !negative {
@@ -72,8 +72,8 @@ func splitInt(s string) (negative bool, digits string, base int) {
 	return negative, digits, base
 }
 
-// decimal is the whole number text, of the given kind, as decimal digits with a
-// minus or nothing before them. Other text is returned as it is.
+// decimal returns a whole number (kind is kindInt) as decimal digits, with a minus if it
+// is negative. It returns other text unchanged.
 func decimal(text, kind string) string {
 	if kind != kindInt {
 		return text
@@ -89,7 +89,7 @@ func decimal(text, kind string) string {
 	return strconv.FormatUint(n, 10)
 }
 
-// plain reports whether n is written without quotes, so that its text decides what it is.
+// plain reports whether n is written without quotes, so that its text decides its kind.
 func plain(n *yaml.Node) bool {
 	const quoted = yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
 	return n.Kind == yaml.ScalarNode && n.Style&quoted == 0
@@ -103,7 +103,7 @@ func tagOf(n *yaml.Node) string {
 	return n.ShortTag()
 }
 
-// kindOf is what n is where its key says what is wanted. A tag changes nothing, as for upstream.
+// kindOf returns the kind of n, the value of a key with a Go type. It ignores tags, as upstream does.
 func kindOf(n *yaml.Node) string {
 	if plain(n) {
 		return scalarKind(n.Value)
@@ -111,7 +111,7 @@ func kindOf(n *yaml.Node) string {
 	return kindText
 }
 
-// isNull reports whether n stands for nothing. It follows aliases.
+// isNull reports whether n is empty or null. It follows aliases.
 func isNull(n *yaml.Node) bool {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -120,7 +120,7 @@ func isNull(n *yaml.Node) bool {
 	return plain(n) && scalarKind(n.Value) == kindNull && (tag == "" || tag == "!!null" && n.Value != "")
 }
 
-// genericKind is what n is where any value may be: a tag of YAML's core schema decides.
+// genericKind returns the kind of n where any value is allowed: a tag of YAML's core schema decides.
 func genericKind(n *yaml.Node) string {
 	switch tagOf(n) {
 	case "":
@@ -152,7 +152,7 @@ func genericScalar(n *yaml.Node) any {
 	return n.Value
 }
 
-// decodeScalar decodes n into a v that is no list, mapping or pointer.
+// decodeScalar decodes n into v, which is not a list, mapping or pointer.
 func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.ScalarNode {
 		d.addKindFault(n, v.Type(), path)
@@ -174,18 +174,18 @@ func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string) {
 	var size errSize
 	switch {
 	case err == nil:
-	case d.lenient && v.Kind() == reflect.String: // a URL, say, that the rules of today refuse
+	case d.lenient && v.Kind() == reflect.String: // such as a URL that an older release accepted
 		v.SetString(n.Value)
 	case errors.As(err, &size):
-		// Upstream reads it, and refuses it when it looks at storage.
+		// Upstream reads such a size, and refuses it when it checks storage.
 		d.addFault(placeOf(n), path, nameGraph, "%s", err)
 	default:
 		d.addFormFault(n, path, "%s", err)
 	}
 }
 
-// setScalar sets v to what text says, or says what is wrong with it. A URL's
-// text may have a secret, and is not told.
+// setScalar parses text into v. On failure v is zero, and the error says what is wrong,
+// without the text of a URL, which may have a secret.
 func setScalar(v reflect.Value, text, kind string) error {
 	var err error
 	switch p := v.Addr().Interface().(type) {
@@ -259,12 +259,12 @@ func setBasic(v reflect.Value, text, kind string) error {
 // URL is a URL of any scheme.
 type URL string
 
-// SourceURL is where an image can be fetched from.
+// SourceURL is a URL from which Trident can fetch an image.
 type SourceURL string
 
 func sourceSchemes() []string { return []string{"http", "https", "file", "oci"} }
 
-// addKindFault says that n is of the wrong kind altogether.
+// addKindFault adds a fault for n, which is a mapping, list or scalar where t wants another.
 func (d *decoder) addKindFault(n *yaml.Node, t reflect.Type, path string) {
 	is := map[yaml.Kind]string{yaml.MappingNode: "a mapping", yaml.SequenceNode: "a list"}[n.Kind]
 	if is == "" {
@@ -273,7 +273,7 @@ func (d *decoder) addKindFault(n *yaml.Node, t reflect.Type, path string) {
 	d.addFormFault(n, path, "is %s; wants %s", is, wants(t))
 }
 
-// wants names a type for people.
+// wants describes the values of type t, for messages.
 func wants(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[MountPoint](), reflect.TypeFor[*MountPoint]():
@@ -299,7 +299,7 @@ func wants(t reflect.Type) string {
 	return "a single value"
 }
 
-// notOneOf says that text, a value that is not a secret, is none of words, and which it may have been meant to be.
+// notOneOf returns the message for text that is not one of words, with the word that its author may have meant. text must not be a secret.
 func notOneOf(text string, words []string) string {
 	problem := fmt.Sprintf("is %q; wants %s", shorten(text), oneOf(words))
 	if near := nearestWord(text, words); near != "" {
@@ -315,7 +315,7 @@ func oneOf(words []string) string {
 	return "one of " + strings.Join(words, ", ")
 }
 
-// shorten is s as it may stand in a message: on one line, not long.
+// shorten returns s for a message: on one line, at most 60 characters.
 func shorten(s string) string {
 	const most = 60
 	s = strings.Map(func(r rune) rune {

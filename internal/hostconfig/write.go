@@ -11,14 +11,14 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// YAML is the document in its canonical form: keys in the order of the
-// reference page, what is at its default left out, short forms spelt out. Two
-// Configs with the same content give the same bytes, and Parse, or for one of
-// ParseRecorded that, reads the same content from it.
+// YAML returns the document in its canonical form: keys in the order of the reference
+// page, without values at their defaults, short forms expanded. Two Configs with the same
+// content give the same bytes. Parse (ParseRecorded, if c is from there) reads the same
+// content from the result.
 func (c *Config) YAML() []byte { return writer{extras: c.extras}.document(c) }
 
-// YAMLWithDefaults is the document as people are shown it: YAML, with the defaults and the
-// nulls that upstream's get prints. Parse, or ParseRecorded, reads the same content from it.
+// YAMLWithDefaults returns the document as YAML does, with the defaults and nulls that
+// upstream's get prints. Parse, or ParseRecorded, reads the same content from it.
 func (c *Config) YAMLWithDefaults() []byte {
 	return writer{extras: c.extras, withDefaults: true}.document(c)
 }
@@ -37,7 +37,7 @@ func (w writer) document(c *Config) []byte {
 		err = d.Close()
 	}
 	if err != nil {
-		// Nothing is written but to memory, and the nodes are ours: the fuzz test is for this.
+		// Cannot happen: the writer is memory and this package made the nodes. A fuzz test checks it.
 		panic("hostconfig: write canonical document: " + err.Error())
 	}
 	return b.Bytes()
@@ -69,9 +69,9 @@ func (w writer) structure(v reflect.Value, path string) *yaml.Node {
 	return n
 }
 
-// defaultNode is a key of the mapping v that is at its default, as upstream's get prints it, or nil for one that it leaves out.
+// defaultNode returns the value that upstream's get prints for the key m of the mapping v at its default, or nil if get leaves the key out.
 func (w writer) defaultNode(v reflect.Value, m member, value reflect.Value, at string) *yaml.Node {
-	if fs, ok := v.Interface().(Filesystem); ok { // only a type that is not the image's
+	if fs, ok := v.Interface().(Filesystem); ok { // the member is type
 		switch fs.Source {
 		case FromNew:
 			return textNode(string(Ext4))
@@ -86,13 +86,13 @@ func (w writer) defaultNode(v reflect.Value, m member, value reflect.Value, at s
 	return w.value(value, at)
 }
 
-// isUnset reports whether value, of a type that the empty text is no value of,
-// was missing: only a recorded document is without a required one.
+// isUnset reports whether the document did not have value, whose type does not allow the
+// empty text. Only a recorded document can lack a required value.
 func isUnset(value reflect.Value) bool {
 	return value.Kind() == reflect.String && value.Len() == 0 && value.Type() != reflect.TypeFor[string]()
 }
 
-// isDefault reports whether value means what leaving its key out does.
+// isDefault reports whether value means the same as a missing key.
 func (w writer) isDefault(m member, value reflect.Value, at string) bool {
 	switch value.Kind() {
 	case reflect.Struct:
@@ -149,7 +149,7 @@ func (w writer) value(v reflect.Value, path string) *yaml.Node {
 	return scalarNode(scalarText(v), "!!str")
 }
 
-// asCheck is the form that a health check has.
+// asCheck returns the form of the health check v, a Script or SystemdCheck; false if v is not a health check.
 func asCheck(v reflect.Value) (reflect.Value, bool) {
 	if !v.IsValid() || v.Type() != reflect.TypeFor[HealthCheck]() {
 		return v, false
@@ -162,7 +162,7 @@ func asCheck(v reflect.Value) (reflect.Value, bool) {
 	return reflect.ValueOf(Script{}), true
 }
 
-// scalarText is how v is written, quotes apart.
+// scalarText returns the text of v, without quotes.
 func scalarText(v reflect.Value) string {
 	switch x := v.Interface().(type) {
 	case Size:
@@ -187,8 +187,9 @@ func scalarText(v reflect.Value) string {
 	return v.String()
 }
 
-// scalarNode writes text such that a reader of YAML 1.1, which has more words
-// for true and false and more forms of numbers, takes it as tag says, too.
+// scalarNode returns a node for text. It quotes text that a reader of YAML 1.1 would take
+// for something else: YAML 1.1 has more words for true and false and more forms of
+// numbers.
 func scalarNode(text, tag string) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: text}
 	if tag != "!!str" {
@@ -203,7 +204,7 @@ func scalarNode(text, tag string) *yaml.Node {
 	return n
 }
 
-// isBlock reports whether text reads well, and the same, as a literal block.
+// isBlock reports whether text keeps its meaning as a literal block.
 func isBlock(text string) bool {
 	if strings.HasPrefix(text, " ") || strings.HasPrefix(text, "\n") || strings.HasSuffix(text, "\n\n") || strings.ContainsAny(text, "\r\u0085\u2028\u2029\ufeff\t") {
 		return false
@@ -216,7 +217,7 @@ func isBlock(text string) bool {
 	return true
 }
 
-// needsQuotes reports whether some reader may take text for more than text.
+// needsQuotes reports whether a reader of YAML 1.1 or 1.2 may take text for something other than text.
 func needsQuotes(text string) bool {
 	if scalarKind(text) != kindText || text == "<<" || text == "=" {
 		return true
