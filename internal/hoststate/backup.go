@@ -2,6 +2,7 @@ package hoststate
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
@@ -84,9 +87,15 @@ func clearJournal(ctx context.Context, path string) error {
 // 1.3.2). SQLite takes some shorter files for new ones.
 const smallestPage = 512
 
-// lost reports that the datastore is gone, or empty, where a copy says that it
-// was not.
+// lost reports that the datastore is not a file, or that it is gone, or empty, where a
+// copy says that it was not.
 func lost(path string) error {
+	switch fi, err := os.Stat(path); {
+	case err == nil && !fi.Mode().IsRegular():
+		return errkind.Errorf(errkind.Corrupt, "it is not a regular file")
+	case errors.Is(err, unix.ELOOP):
+		return errkind.Errorf(errkind.Corrupt, "it is a link that leads to itself")
+	}
 	if fi, err := os.Stat(path + backupSuffix); err != nil || fi.Size() < smallestPage {
 		return nil
 	}
@@ -94,8 +103,6 @@ func lost(path string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return errkind.Errorf(errkind.Corrupt, "it is gone")
-	case err == nil && !fi.Mode().IsRegular():
-		return errkind.Errorf(errkind.Corrupt, "it is not a regular file")
 	case err == nil && fi.Size() < smallestPage:
 		return errkind.Errorf(errkind.Corrupt, "it is empty")
 	}
@@ -113,6 +120,9 @@ func restore(ctx context.Context, path string, cause error) error {
 	}
 	if err != nil {
 		return fmt.Errorf("use the copy of it: %w", err)
+	}
+	if !fi.Mode().IsRegular() {
+		return fmt.Errorf("use the copy of it: %s is not a regular file", backup)
 	}
 	if err := checkFile(ctx, backup); err != nil {
 		return fmt.Errorf("use the copy of it: %w", err)
@@ -132,6 +142,38 @@ func restore(ctx context.Context, path string, cause error) error {
 	}
 	slog.ErrorContext(ctx, "the datastore was damaged: the copy from the end of an earlier operation is used, what came after is forgotten",
 		"datastore", path, "error", cause, "copied", fi.ModTime().UTC(), "kept", kept)
+	return nil
+}
+
+// putBack puts the datastore back in its place, from what SQLite has open, after somebody
+// has removed or replaced the file. What is in its place now is set aside.
+func (s *Store) putBack(ctx context.Context) error {
+	from := s.path + restoredSuffix
+	if err := s.Snapshot(ctx, from); err != nil {
+		return err
+	}
+	kept, err := setAside(s.path, time.Now().UTC())
+	if err != nil {
+		return fmt.Errorf("set aside what is in its place: %w", err)
+	}
+	if err := errors.Join(os.Rename(from, s.path), atomicfile.SyncDir(filepath.Dir(s.path))); err != nil {
+		return err
+	}
+	slog.ErrorContext(ctx, "the file of the datastore was removed or replaced while tridentd ran: it is put back",
+		"datastore", s.path, "kept", kept)
+	return s.reconnect(ctx)
+}
+
+// reconnect has the next use of the datastore open the file that is at its path now.
+func (s *Store) reconnect(ctx context.Context) error {
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	// The pool closes a connection that a driver calls bad, and opens another one.
+	if err := conn.Raw(func(any) error { return driver.ErrBadConn }); !errors.Is(err, driver.ErrBadConn) {
+		return errors.Join(errors.New("close the connection to the file that was moved"), err, conn.Close())
+	}
 	return nil
 }
 

@@ -365,3 +365,106 @@ func TestWhatIsNotAFileNeitherHangsNorLocksOut(t *testing.T) {
 		}
 	}
 }
+
+// Whatever is done to the file while tridentd has it open: nothing that was journaled is
+// lost, and the file is in its place again.
+func TestADatastoreThatIsMovedWhileItIsOpenIsPutBack(t *testing.T) {
+	t.Parallel()
+	for name, hurt := range map[string]func(path string) error{
+		"removed":  os.Remove,
+		"renamed":  func(path string) error { return os.Rename(path, path+".old") },
+		"a folder": func(path string) error { return errors.Join(os.Remove(path), os.MkdirAll(path+"/lost", 0o755)) },
+		"a link":   func(path string) error { return errors.Join(os.Remove(path), os.Symlink("/etc/passwd", path)) },
+		"replaced": func(path string) error { return os.Rename(path+backupSuffix, path) },
+		"text": func(path string) error {
+			return errors.Join(os.WriteFile(path+".new", []byte("x\n"), 0o644), os.Rename(path+".new", path))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path, _ := used(t)
+			s := open(t, path)
+			want := mustStatus(t, s)
+			if err := s.Save(t.Context(), operation.Operation{ID: "running", Phase: operation.Doing, Plan: []string{"a"}, State: json.RawMessage("{}")}); err != nil {
+				t.Fatal(err)
+			}
+			if err := hurt(path); err != nil {
+				t.Fatal(err)
+			}
+			settle(t, s, "next")
+			if kept, err := s.Damaged(); err != nil || len(kept) != 1 {
+				t.Errorf("kept %v, %v", kept, err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if fi, err := os.Lstat(path); err != nil || fi.Mode() != 0o600 {
+				t.Errorf("in its place is %v, %v", fi, err)
+			}
+			s = open(t, path)
+			if ops, err := s.List(t.Context(), 10, false); err != nil || len(ops) != 5 {
+				t.Errorf("operations %v, %v", ops, err)
+			}
+			if got := mustStatus(t, s); !got.Equal(want) {
+				t.Errorf("status %+v, want %+v", got, want)
+			}
+			if text, err := os.ReadFile("/etc/passwd"); name == "a link" && (err != nil || bytes.HasPrefix(text, []byte("SQLite"))) {
+				t.Errorf("the file behind the link was written: %v", err)
+			}
+		})
+	}
+}
+
+func TestADatastoreThatIsOverwrittenWhileItIsOpenIsAnErrorWithAWayForward(t *testing.T) {
+	t.Parallel()
+	for name, data := range map[string][]byte{"emptied": nil, "noise": bytes.Repeat([]byte("noise"), 5000)} {
+		path, _ := used(t)
+		s := open(t, path)
+		place(t, path, data)
+		err := s.Save(t.Context(), operation.Operation{ID: "next", Phase: operation.Doing, Plan: []string{"a"}, State: json.RawMessage("{}")})
+		if errkind.Of(err) != errkind.Corrupt || !strings.Contains(errkind.Hint(err), "systemctl restart tridentd.service") {
+			t.Errorf("%s: %v; hint %q", name, err, errkind.Hint(err))
+		}
+	}
+}
+
+// What is in the place of the datastore is a pipe or a link that leads to itself, with
+// and without the same in the place of its copy.
+func TestWhatIsNotAFileIsDamageWhetherThereIsACopyOrNot(t *testing.T) {
+	t.Parallel()
+	for name, hurt := range map[string]func(path string) error{
+		"pipe":   func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"loop":   func(path string) error { return os.Symlink(path, path) },
+		"folder": func(path string) error { return os.Mkdir(path, 0o700) },
+	} {
+		for _, both := range []bool{false, true} {
+			path, want := used(t)
+			spoil := []string{path}
+			if both {
+				spoil = append(spoil, path+backupSuffix)
+			}
+			for _, p := range spoil {
+				if err := errors.Join(os.Remove(p), hurt(p)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s, err := Open(t.Context(), path)
+			if both {
+				if errkind.Of(err) != errkind.Corrupt || errkind.Hint(err) == "" {
+					t.Errorf("%s, and so is the copy: %v", name, err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			if got := mustStatus(t, s); !got.Equal(want) {
+				t.Errorf("%s: %+v", name, got)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}

@@ -72,7 +72,7 @@ func (s *Store) Load(ctx context.Context, id string) (operation.Operation, error
 			errkind.Errorf(errkind.NotFound, "there is no operation %.80q", id), "list them with: trident operation list")
 	}
 	if err != nil {
-		return operation.Operation{}, err
+		return operation.Operation{}, kindOf(err)
 	}
 	return decode[operation.Operation](body)
 }

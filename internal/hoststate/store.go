@@ -144,10 +144,18 @@ func (s *Store) Close() error {
 	return s.db.Close()
 }
 
-// Snapshot writes a consistent copy of the datastore to path, replacing what is
-// there.
+// Snapshot writes a consistent copy of the datastore to path, which only the owner may
+// read, replacing what is there.
 func (s *Store) Snapshot(ctx context.Context, path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("copy datastore: %w", err)
+	}
+	// Made here for its mode: configurations have secrets.
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("copy datastore: %w", err)
+	}
+	if err := f.Close(); err != nil {
 		return fmt.Errorf("copy datastore: %w", err)
 	}
 	return s.copyTo(ctx, path)
@@ -168,15 +176,26 @@ func (s *Store) write(ctx context.Context, f func(*sql.Tx) error) error {
 		}
 		s.bare.Store(false)
 	}
+	err := s.transact(ctx, f)
+	if code(err) != dbMoved {
+		return kindOf(err)
+	}
+	if perr := s.putBack(ctx); perr != nil {
+		return kindOf(fmt.Errorf("the file was removed or replaced while tridentd ran: %w; put it back: %w", err, perr))
+	}
+	return kindOf(s.transact(ctx, f))
+}
+
+func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
-		return kindOf(err)
+		return err
 	}
 	if err := f(tx); err != nil {
 		_ = tx.Rollback() // SQLite may have done so by itself, and fails then
-		return kindOf(err)
+		return err
 	}
-	return kindOf(tx.Commit())
+	return tx.Commit()
 }
 
 // notYet reports whether a read failed because its table is still to be made.
@@ -190,7 +209,7 @@ func query[T any](ctx context.Context, s *Store, scan func(key uint64, body stri
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, kindOf(err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
@@ -205,7 +224,7 @@ func query[T any](ctx context.Context, s *Store, scan func(key uint64, body stri
 		}
 		out = append(out, v)
 	}
-	return out, rows.Err()
+	return out, kindOf(rows.Err())
 }
 
 func decode[T any](body string) (v T, err error) {
@@ -217,19 +236,36 @@ func decode[T any](body string) (v T, err error) {
 
 // kindOf gives what SQLite says its kind (sqlite.org/rescode.html).
 func kindOf(err error) error {
-	var coded interface{ Code() int }
-	if !errors.As(err, &coded) {
+	if errkind.Of(err) == errkind.Corrupt {
 		return err
 	}
-	switch coded.Code() & 0xff {
+	switch code(err) & 0xff {
 	case 13: // SQLITE_FULL
 		return errkind.WithHint(errkind.With(errkind.NoSpace, err), "free space on the file system of the datastore")
 	case 11, 26: // SQLITE_CORRUPT, SQLITE_NOTADB
-		return errkind.With(errkind.Corrupt, err)
+		return errkind.WithHint(errkind.With(errkind.Corrupt, err), restartHint)
+	case 1: // SQLITE_ERROR
+		if strings.Contains(err.Error(), "no such table") {
+			return errkind.WithHint(errkind.With(errkind.Corrupt, fmt.Errorf("the datastore was emptied while tridentd ran: %w", err)), restartHint)
+		}
 	case 5, 6, 8, 10, 14: // SQLITE_BUSY, _LOCKED, _READONLY, _IOERR, _CANTOPEN
 		return passing{err}
 	}
 	return err
+}
+
+// dbMoved is SQLITE_READONLY_DBMOVED (sqlite.org/rescode.html).
+const dbMoved = 8 | 4<<8
+
+const restartHint = "Have tridentd check the file, and use its copy if the file is damaged: systemctl restart tridentd.service"
+
+// code is the extended result code of SQLite that an error has, or 0.
+func code(err error) int {
+	var coded interface{ Code() int }
+	if errors.As(err, &coded) {
+		return coded.Code()
+	}
+	return 0
 }
 
 // passing is an error that may be over when the same is tried again.
