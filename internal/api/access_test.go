@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
@@ -138,6 +140,45 @@ func TestAPanicIsAnErrorOfOneCall(t *testing.T) {
 	if !strings.Contains(log.String(), "stack=") {
 		t.Errorf("the log has no stack: %s", log)
 	}
+}
+
+// Whatever one process does: the log has room for the calls of others, and for what
+// tridentd says besides.
+func TestAFloodOfCallsDoesNotFloodTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &lines{}
+		g := newGate(Config{Logger: slog.New(slog.NewTextHandler(log, nil))})
+		info := &grpc.UnaryServerInfo{FullMethod: selfv1.SelfService_GetStatus_FullMethodName}
+		calls := func(pid int32, n int) {
+			ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: peerInfo{pid: pid, isRoot: true}})
+			for range n {
+				if _, err := g.unary(ctx, nil, info, func(context.Context, any) (any, error) { return nil, nil }); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		count := func(text string) int { return strings.Count(log.String(), text) }
+		calls(7, 100_000)
+		if n := count("msg=call "); n != burstOfLines {
+			t.Errorf("%d calls at once made %d lines", 100_000, n)
+		}
+		if n := count("calls are not logged"); n != 1 {
+			t.Errorf("%d lines say that calls are not logged", n)
+		}
+		calls(8, 1)
+		if n := count("pid=8 "); n != 1 {
+			t.Errorf("the call of another process made %d lines", n)
+		}
+		time.Sleep(30 * time.Second)
+		before := count("msg=call ")
+		calls(7, 100_000)
+		if n := count("msg=call ") - before; n != burstOfLines {
+			t.Errorf("after a silence, %d lines", n)
+		}
+		if !strings.Contains(log.String(), "omitted=99799") {
+			t.Error("nobody says how many calls were not logged")
+		}
+	})
 }
 
 func TestCallsFromOutsideAreCounted(t *testing.T) {

@@ -28,12 +28,14 @@ type gate struct {
 	logger     *slog.Logger
 	runner     *operation.Runner
 	bulk       slots
+	lines      *lineQuota
+	logOmitted *seldom
 	stopping   context.Context
 	endWatches context.CancelFunc
 }
 
 func newGate(c Config) *gate {
-	g := &gate{rules: access(), alsoUID: c.AlsoUID, begin: c.Begin, runner: c.Operations, logger: c.Logger, bulk: newSlots(answeredAtATime)}
+	g := &gate{rules: access(), alsoUID: c.AlsoUID, begin: c.Begin, runner: c.Operations, logger: c.Logger, bulk: newSlots(answeredAtATime), lines: newLineQuota(), logOmitted: newSeldom(c.Logger)}
 	g.stopping, g.endWatches = context.WithCancel(context.Background())
 	if g.begin == nil {
 		g.begin = func() func() { return func() {} }
@@ -178,7 +180,8 @@ func (g *gate) allow(c *call) error {
 	return nil
 }
 
-// log writes one line per call: never what was in it.
+// log writes one line per call: never what was in it. A process that calls without end
+// has few of its calls logged, so that what else tridentd says is not lost.
 func (g *gate) log(ctx context.Context, c *call, err error) {
 	level := slog.LevelInfo
 	code := status.Code(err)
@@ -189,6 +192,10 @@ func (g *gate) log(ctx context.Context, c *call, err error) {
 		level = slog.LevelDebug
 	}
 	if !g.logger.Enabled(ctx, level) {
+		return
+	}
+	if !g.lines.take(c.peer.pid, time.Now()) {
+		g.logOmitted.warn("calls are not logged: a process makes too many", "uid", c.peer.uid, "pid", c.peer.pid, "method", c.method)
 		return
 	}
 	attrs := []any{

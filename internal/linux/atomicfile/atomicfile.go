@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // Write replaces path by data with mode perm.
@@ -78,7 +79,7 @@ func Symlink(target, path string) error {
 // folder keeps old and new apart, not clean. Nobody may be writing path.
 func Sweep(path string) error {
 	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !isAbsent(err) {
 		return fmt.Errorf("sweep beside %s: %w", path, err)
 	}
 	var errs []error
@@ -94,8 +95,8 @@ func Sweep(path string) error {
 // Remove removes path. That it is not there is no error, on a read-only file system
 // either.
 func Remove(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		if _, lerr := os.Lstat(path); errors.Is(lerr, fs.ErrNotExist) {
+	if err := os.Remove(path); err != nil && !isAbsent(err) {
+		if _, lerr := os.Lstat(path); isAbsent(lerr) {
 			return nil // the kernel says EROFS before it looks for the file
 		}
 		return err
@@ -107,11 +108,17 @@ func Remove(path string) error {
 // no names to lose.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if isAbsent(err) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// isAbsent reports whether err says that there is no file of a name: also because what
+// would be its folder is not one, or is a link that leads to itself.
+func isAbsent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP)
 }

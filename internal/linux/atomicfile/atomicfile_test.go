@@ -82,6 +82,28 @@ func TestRemoveTakesWhatIsNotThereAsDone(t *testing.T) {
 	}
 }
 
+// A damaged file system can have something else in the place of a folder.
+func TestWhereThereIsNoFolderThereIsNothingToRemove(t *testing.T) {
+	dir := t.TempDir()
+	for name, hurt := range map[string]func(path string) error{
+		"file": func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"loop": func(path string) error { return os.Symlink(path, path) },
+		"link": func(path string) error { return os.Symlink("nowhere", path) },
+	} {
+		folder := filepath.Join(dir, name)
+		if err := hurt(folder); err != nil {
+			t.Fatal(err)
+		}
+		for what, err := range map[string]error{
+			"remove": Remove(filepath.Join(folder, "f")), "sweep": Sweep(filepath.Join(folder, "f")), "sync": SyncDir(filepath.Join(folder, "d")),
+		} {
+			if err != nil {
+				t.Errorf("%s below a %s: %v", what, name, err)
+			}
+		}
+	}
+}
+
 func TestSweepDeletesWhatAPowerCutLeftOfThatPathOnly(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")
