@@ -288,12 +288,6 @@ func (s *Service) pruneRecords() error {
 	return errors.Join(errs...)
 }
 
-// Places are the files and folders below the root of a host, named from "/" on, that
-// Trident needs to service itself.
-func Places() []string {
-	return []string{"/" + rescue.Dir, "/" + rescue.Link, "/" + bootUnitPath, "/" + bootWantsPath}
-}
-
 // sweep deletes what power cuts left of files that were being written. The trial
 // has its verdict, so nobody writes them.
 func (s *Service) sweep() error {
