@@ -107,7 +107,7 @@ func Remove(path string) error {
 // SyncDir makes the names in a folder durable. A folder that is not there has
 // no names to lose.
 func SyncDir(dir string) error {
-	d, err := os.Open(dir)
+	d, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0) // the open of a pipe would wait
 	if isAbsent(err) {
 		return nil
 	}

@@ -89,13 +89,14 @@ func TestWhereThereIsNoFolderThereIsNothingToRemove(t *testing.T) {
 		"file": func(path string) error { return os.WriteFile(path, nil, 0o600) },
 		"loop": func(path string) error { return os.Symlink(path, path) },
 		"link": func(path string) error { return os.Symlink("nowhere", path) },
+		"pipe": func(path string) error { return syscall.Mkfifo(path, 0o600) },
 	} {
 		folder := filepath.Join(dir, name)
 		if err := hurt(folder); err != nil {
 			t.Fatal(err)
 		}
 		for what, err := range map[string]error{
-			"remove": Remove(filepath.Join(folder, "f")), "sweep": Sweep(filepath.Join(folder, "f")), "sync": SyncDir(filepath.Join(folder, "d")),
+			"remove": Remove(filepath.Join(folder, "f")), "sweep": Sweep(filepath.Join(folder, "f")), "sync": SyncDir(filepath.Join(folder, "d")), "sync of it": SyncDir(folder),
 		} {
 			if err != nil {
 				t.Errorf("%s below a %s: %v", what, name, err)
