@@ -31,7 +31,7 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-rescue", "internal/rescue internal/version"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "internal/diagnose internal/linux/regfile proto/client internal/arch internal/local internal/trust internal/extension internal/boot internal/image internal/fetch internal/linux/ddi internal/linux/fat internal/linux/run internal/linux/outfile " +
+	{"internal/cli", "internal/diagnose internal/linux/regfile proto/client internal/arch internal/local internal/trust internal/extension internal/boot internal/image internal/fetch internal/linux/ddi internal/linux/fat internal/linux/filekind internal/linux/run internal/linux/outfile " +
 		"internal/version internal/errkind internal/errkind/grpckind " + generated},
 	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
 	{"internal/local", "internal/api internal/servicing internal/hoststate internal/osconfig internal/hostconfig internal/linux/run " +
@@ -59,7 +59,7 @@ var layers = []struct{ pkg, may string }{
 
 	// domain: what a host, an image, a key is
 	{"internal/trust", "internal/linux/regfile internal/linux/ddi internal/linux/inroot internal/linux/unmerged internal/errkind"},
-	{"internal/extension", "internal/linux/regfile internal/hostinfo internal/fetch internal/systemd internal/linux/ddi internal/linux/gpt internal/linux/inroot internal/linux/loop " +
+	{"internal/extension", "internal/linux/regfile internal/hostinfo internal/fetch internal/systemd internal/linux/ddi internal/linux/filekind internal/linux/gpt internal/linux/inroot internal/linux/loop " +
 		"internal/linux/unmerged internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/osconfig", "internal/hostconfig internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/boot/boottest", "internal/boot internal/linux/efivar internal/linux/gpt internal/slot internal/errkind"},
@@ -67,7 +67,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/hostinfo", "internal/linux/inroot internal/errkind"},
 	{"internal/storage", "internal/hostconfig internal/slot internal/linux/blockdev internal/linux/gpt internal/linux/run internal/errkind"},
 	{"internal/hostconfig", "internal/errkind"},
-	{"internal/image", "internal/fetch internal/linux/gpt internal/errkind"},
+	{"internal/image", "internal/fetch internal/linux/filekind internal/linux/gpt internal/errkind"},
 	{"internal/fetch", "internal/linux/inroot internal/linux/regfile internal/linux/atomicfile internal/errkind"},
 
 	// machine: one interface of the kernel or of systemd each
@@ -77,10 +77,11 @@ var layers = []struct{ pkg, may string }{
 	{"internal/hosttest", ""},
 	{"internal/linux/blockdev/blockdevtest", "internal/linux/blockdev internal/linux/gpt"},
 	{"internal/linux/blockdev", "internal/linux/gpt internal/errkind"},
-	{"internal/linux/ddi", "internal/linux/regfile internal/linux/gpt internal/linux/verity internal/linux/run internal/linux/atomicfile internal/errkind"},
+	{"internal/linux/ddi", "internal/linux/regfile internal/linux/filekind internal/linux/gpt internal/linux/verity internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/linux/efivar/efivartest", "internal/linux/efivar internal/errkind"},
 	{"internal/linux/efivar", "internal/linux/gpt internal/errkind"},
 	{"internal/linux/fat", "internal/errkind"},
+	{"internal/linux/filekind", "internal/linux/gpt internal/errkind"},
 	{"internal/linux/gpt", "internal/errkind"},
 	{"internal/linux/verity", "internal/errkind"},
 	{"internal/linux/inroot", "internal/linux/regfile internal/errkind"},

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	cosi "github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/linux/filekind"
 	"github.com/trident-project/trident/internal/linux/outfile"
 	"github.com/trident-project/trident/internal/linux/regfile"
 )
@@ -157,6 +159,9 @@ func (o *imageBuildOptions) spec(files *[]*os.File) (s cosi.Spec, err error) {
 	release, err := regfile.ReadFile(o.osRelease, 1<<20)
 	if err != nil {
 		return s, fmt.Errorf("read --os-release: %w", err)
+	}
+	if other := filekind.Mistaken(bytes.NewReader(release), int64(len(release)), filekind.Text); other != nil {
+		return s, fmt.Errorf("read --os-release %s: %w", o.osRelease, other)
 	}
 	s.OSRelease = cosi.OSRelease(release)
 	if s.Packages, err = readPackages(o.packages); err != nil {

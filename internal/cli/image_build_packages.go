@@ -10,6 +10,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	cosi "github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/linux/filekind"
 	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
@@ -22,6 +23,9 @@ func readPackages(path string) ([]cosi.Package, error) {
 	data, err := regfile.ReadFile(path, 64<<20)
 	if err != nil {
 		return nil, fmt.Errorf("read --packages: %w", err)
+	}
+	if other := filekind.Mistaken(bytes.NewReader(data), int64(len(data)), filekind.Text); other != nil && len(data) > 0 {
+		return nil, fmt.Errorf("read --packages %s: %w", path, other)
 	}
 	list, err := parsePackages(data)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	cosi "github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/linux/filekind"
 )
 
 // keys are the values of a flag like name=root,file=root.ext4.
@@ -141,6 +142,9 @@ func (k keys) part(arch cosi.Arch, files *[]*os.File) (p cosi.Part, err error) {
 		return p, fmt.Errorf("read %s %s: %w", k.flag, p.Name, err)
 	}
 	*files = append(*files, f)
+	if other := filekind.Mistaken(f, size, filekind.Partition); other != nil {
+		return p, fmt.Errorf("read %s %s: %s: %w", k.flag, p.Name, path, other)
+	}
 	p.Content, p.Size = f, size
 	return p, nil
 }

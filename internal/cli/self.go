@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/filekind"
 	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/proto/client"
 )
@@ -66,7 +67,7 @@ func (d *digest) Set(text string) error {
 // open returns the source, and the file to close if there is one to send.
 func (o *sourceOptions) open() (s client.Source, close func() error, err error) {
 	s, close = client.Source{SHA256: o.sha256, FetchTimeout: o.within}, func() error { return nil }
-	scheme, _, isURL := strings.Cut(o.source, "://")
+	scheme, rest, isURL := strings.Cut(o.source, "://")
 	switch {
 	case o.within < 0:
 		err = errkind.Errorf(errkind.Invalid, "--fetch-timeout %s is negative", o.within)
@@ -75,6 +76,8 @@ func (o *sourceOptions) open() (s client.Source, close func() error, err error) 
 		if o.onHost {
 			err = errkind.Errorf(errkind.Invalid, "%s is a URL, --on-host is for files", publicSource(o.source))
 		}
+	case isURL && strings.EqualFold(scheme, "file"):
+		err = errkind.WithHint(errkind.Errorf(errkind.Invalid, "%s: a file is named by its path, not by a URL", o.source), "Name %s.", rest)
 	case isURL:
 		err = errkind.Errorf(errkind.Invalid, "%s: images come from http, https and oci URLs and from files, not from %s", publicSource(o.source), scheme)
 	case o.onHost && !strings.HasPrefix(o.source, "/"):
@@ -93,8 +96,10 @@ func (o *sourceOptions) upload(s client.Source) (client.Source, func() error, er
 		return s, nil, fmt.Errorf("open image: %w", err)
 	}
 	info, err := f.Stat()
-	if err == nil && info.Size() == 0 {
-		err = errkind.Errorf(errkind.Invalid, "open image: %s is empty", o.source)
+	if err == nil { // before all of it is sent
+		if other := filekind.Mistaken(f, info.Size(), filekind.Extension); errkind.Of(other) == errkind.Invalid {
+			err = fmt.Errorf("open image: %s: %w", o.source, other)
+		}
 	}
 	if err != nil {
 		return s, nil, errors.Join(err, f.Close())

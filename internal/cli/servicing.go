@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/filekind"
 	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/proto/client"
@@ -273,7 +275,12 @@ func readConfig(path string) ([]byte, error) {
 	switch {
 	case errors.Is(err, os.ErrNotExist) && path == defaultConfig:
 		err = errkind.WithHint(err, "name the file that has the Host Configuration")
-	case err == nil:
+	case len(text) > 0 && (err == nil || errkind.Of(err) == errkind.TooLarge):
+		if other := filekind.Mistaken(bytes.NewReader(text), int64(len(text)), filekind.Config); other != nil {
+			err = fmt.Errorf("%s: %w", configName(path), other)
+		}
+	}
+	if err == nil {
 		return text, nil
 	}
 	return nil, errkind.WithName(fmt.Errorf("read Host Configuration: %w", err), "LoadHostConfigurationFile")

@@ -157,6 +157,9 @@ type image struct {
 
 func openImage(path string) (image, error) {
 	f, err := regfile.Open(path)
+	if info, statErr := os.Stat(path); err != nil && statErr == nil && info.IsDir() {
+		err = errkind.WithHint(err, "An image is made of a folder by trident sysext build --tree %s.", path)
+	}
 	if err != nil {
 		return image{}, fmt.Errorf("open image: %w", err)
 	}

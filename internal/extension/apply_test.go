@@ -76,6 +76,27 @@ func TestExtensionsComeChangeAndGo(t *testing.T) {
 	}
 }
 
+func TestAnImageMayHaveItsVersionInItsName(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := newShop(t)
+	at := "/var/lib/extensions/app_1.2.raw"
+	w.apply(nil, w.stage(s.one, at))
+	w.wantState(map[string]string{"var/lib/extensions/app_1.2.raw": "link ../trident/extensions/" + s.one.sha[:8], "sysext": "app_1.2", "confext": ""})
+
+	w = newWorld(t)
+	w.systemd.Release = 254
+	before := w.state()
+	change := w.plan(nil, w.stage(s.one, at))
+	err := w.store.Check(t.Context(), change)
+	if errkind.Of(err) != errkind.Precondition || !strings.Contains(err.Error(), "systemd 254 of this host does not merge "+at) || !strings.Contains(errkind.Hint(err), "app.raw") {
+		t.Errorf("%v (%s, hint %q)", err, errkind.Of(err), errkind.Hint(err))
+	}
+	if err := w.store.Apply(t.Context(), change); err == nil || !maps.Equal(before, w.state()) {
+		t.Errorf("applied: %v, %v", err, w.state())
+	}
+}
+
 func TestWhatOthersPutThereIsNeverTouched(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
@@ -204,7 +205,7 @@ func selectVolume(r *io.SectionReader, parts []partition, arch string) (volume, 
 	}
 	for other, types := range typesOf() {
 		if len(sections(r, parts, types.root))+len(sections(r, parts, types.usr)) > 0 {
-			return volume{}, fmt.Errorf("has partitions for the architecture %q only, this host is %q", other, arch)
+			return volume{}, errkind.Errorf(errkind.Incompatible, "has partitions for the architecture %q only, this host is %q", other, arch)
 		}
 	}
 	return volume{}, errNotOurs

@@ -18,6 +18,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/linux/ddi"
+	"github.com/trident-project/trident/internal/linux/filekind"
 )
 
 // This file reads the images that we bring ourselves, and so is strict where
@@ -56,14 +57,7 @@ func inspect(ctx context.Context, file *os.File, class Class, host hostinfo.Host
 	}
 	v, err := dissectStrictly(file, info.Size(), host.Architecture)
 	if err != nil {
-		known := ddi.Recognise(file, info.Size())
-		switch {
-		case known == nil, isFileSystem(v.format): // of which systemd would take a whole one
-			return inspection{}, errkind.Errorf(errkind.Corrupt, "the image %w", err)
-		case v.format == formatOther:
-			return inspection{}, errkind.Errorf(errkind.Invalid, "the image %w: %w", err, known)
-		}
-		return inspection{}, errkind.Errorf(errkind.Corrupt, "the image %w: %w", err, known)
+		return inspection{}, explain(file, info.Size(), v, err)
 	}
 	if v.isUsr && class == Confext {
 		return inspection{}, errkind.Errorf(errkind.Corrupt, "the image has a partition for usr alone, so it cannot be a confext")
@@ -90,6 +84,19 @@ func inspect(ctx context.Context, file *os.File, class Class, host hostinfo.Host
 	return found, nil
 }
 
+// explain is the error about an image that dissectStrictly has refused. One that is not
+// damaged is not called so.
+func explain(r io.ReaderAt, size int64, v volume, err error) error {
+	// Of file systems alone systemd takes whole ones, so they are not mistaken.
+	if known := filekind.Mistaken(r, size, filekind.Extension); known != nil && !isFileSystem(v.format) {
+		return fmt.Errorf("read the image: %w", known)
+	}
+	if errkind.Of(err) == errkind.Internal {
+		err = errkind.With(errkind.Corrupt, err)
+	}
+	return fmt.Errorf("the image %w", err)
+}
+
 // isOwn says that the image claims to be Trident itself. Package trust decides
 // whether it is.
 func (i inspection) isOwn() bool {
@@ -101,7 +108,7 @@ func (i inspection) isOwn() bool {
 func dissectStrictly(r io.ReaderAt, size int64, arch string) (volume, error) {
 	v, err := dissect(r, size, arch)
 	if errors.Is(err, errNotOurs) {
-		return v, fmt.Errorf("has not exactly one partition for root or usr of the architecture %q", arch)
+		return v, errkind.Errorf(errkind.Incompatible, "has not exactly one partition for root or usr of the architecture %q", arch)
 	}
 	if err != nil {
 		return v, err
@@ -112,9 +119,9 @@ func dissectStrictly(r io.ReaderAt, size int64, arch string) (volume, error) {
 	switch v.format {
 	case formatErofs, formatSquash, formatExt, formatXFS, formatBtrfs, formatF2FS:
 	case formatLUKS:
-		return v, errors.New("is encrypted")
+		return v, errkind.Errorf(errkind.Unsupported, "is encrypted")
 	default:
-		return v, fmt.Errorf("holds no file system that an extension can have")
+		return v, errors.New("holds no file system that an extension can have")
 	}
 	return v, checkSize(v)
 }
@@ -269,11 +276,24 @@ func (i inspection) target(class Class, given string) (string, error) {
 	if err := checkPath(class, given); err != nil {
 		return "", err
 	}
-	if name := nameOf(given); name != i.release.Name && !i.lax {
-		return "", errkind.Errorf(errkind.Invalid, "the image has to be called %s.raw, after its %s, and not %s",
+	if name := nameOf(given); !i.isCalled(name) && unversioned(name) != i.release.Name {
+		err := errkind.Errorf(errkind.Invalid, "the image has to be called %s.raw, after its %s, and not %s",
 			i.release.Name, class.releaseFile(i.release.Name), path.Base(given))
+		return "", errkind.WithHint(err, "Leave the path out, or end it in %[1]s.raw, or with a version in %[1]s_VERSION.raw.", i.release.Name)
 	}
 	return given, nil
+}
+
+// isCalled reports whether every systemd takes the image under a name.
+func (i inspection) isCalled(name string) bool { return i.lax || name == i.release.Name }
+
+// unversioned is the part of an image's name that its extension-release is called after:
+// systemd from 255 on leaves out a version, which begins with "_" or "+".
+func unversioned(name string) string {
+	if i := strings.IndexAny(name, "_+"); i >= 0 {
+		return name[:i]
+	}
+	return name
 }
 
 // nameOf is the name of the extension in a file.

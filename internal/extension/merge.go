@@ -22,6 +22,7 @@ const (
 
 	// Releases of systemd that matter here (its NEWS).
 	reloadsItself   = 255 // when an extension's EXTENSION_RELOAD_MANAGER says so
+	takesVersions   = 255 // in the name of an image, whose extension-release lacks them
 	takesSignatures = 259 // that it cannot check, unless its policy says otherwise
 )
 
@@ -39,6 +40,9 @@ func (s *Store) Check(ctx context.Context, c Change) error {
 	if err != nil {
 		return err
 	}
+	if err := checkNames(c, release); err != nil {
+		return err
+	}
 	for _, class := range c.classes() {
 		if err := s.checkUnit(ctx, class, release); err != nil {
 			return err
@@ -52,6 +56,21 @@ func (s *Store) Check(ctx context.Context, c Change) error {
 		}
 		if err := s.checkOthers(others, release); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// checkNames refuses an image with a version in its name where this systemd looks for an
+// extension-release of the whole name: without one it merges no extension at all.
+func checkNames(c Change, release int) error {
+	if release >= takesVersions {
+		return nil
+	}
+	for _, i := range c.images {
+		if e := i.ext; !i.inspection.isCalled(e.Name()) {
+			err := errkind.Errorf(errkind.Precondition, "systemd %d of this host does not merge %s: its extension-release is called %s, without the version", release, e.Path, i.inspection.release.Name)
+			return errkind.WithHint(err, "A version in the name of an image needs systemd %d. Leave the path out, or end it in %s.raw.", takesVersions, i.inspection.release.Name)
 		}
 	}
 	return nil

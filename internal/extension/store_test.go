@@ -108,7 +108,7 @@ func TestWhatIsRefusedIsNowhere(t *testing.T) {
 	}{
 		{"another hash", func(s *Source) { s.SHA384 = other }, app, errkind.Corrupt, "SHA-384 is " + app.sha + ", not " + other},
 		{"made for another host", nil, unfit, errkind.Incompatible, `for the architecture "sparc"`},
-		{"no image", nil, page, errkind.Corrupt, "no partition table and no file system"},
+		{"no image", nil, page, errkind.Invalid, "it is an HTML or XML page, not an extension image"},
 		{"another name", func(s *Source) { s.Path = "/etc/extensions/b.raw" }, app, errkind.Invalid, "has to be called app.raw"},
 		{"another class", func(s *Source) { s.Class = Confext }, app, errkind.Corrupt, "is a sysext, not a confext"},
 		{"no hash", func(s *Source) { s.SHA384 = "ignored" }, app, errkind.Invalid, "96 hexadecimal digits"},

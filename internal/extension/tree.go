@@ -107,10 +107,7 @@ func checkReleaseName(fsys fs.FS, class Class, name string) error {
 }
 
 func sortReleases(entries []fs.DirEntry, name string) (fit, unfit []string) {
-	base := name
-	if i := strings.IndexAny(name, "_+"); i >= 0 {
-		base = name[:i]
-	}
+	base := unversioned(name)
 	for _, e := range entries {
 		switch suffix, ok := strings.CutPrefix(e.Name(), releasePrefix); {
 		case !ok || !e.Type().IsRegular():

@@ -248,7 +248,7 @@ func TestArchivesThatContradictTheirMetadataAreRefused(t *testing.T) {
 		"unpacks to more":         {archiveOf(t, member{"metadata.json", old(t, image, len(content)-1), 0}, good), errkind.Corrupt, "unpacks to more than 1048575"},
 		"unpacks to less":         {archiveOf(t, member{"metadata.json", old(t, image, len(content)+1), 0}, good), errkind.Corrupt, "unpacks to 1048576 bytes, not 1048577"},
 		"unpacks to nothing":      {archiveOf(t, member{"metadata.json", old(t, nil, 1), 0}, member{"images/esp.zst", nil, 0}), errkind.Corrupt, "unpacks to 0 bytes"},
-		"not packed":              {archiveOf(t, member{"metadata.json", old(t, content, len(content)), 0}, member{"images/esp.zst", content, 0}), errkind.Corrupt, "cannot be unpacked"},
+		"not packed":              {archiveOf(t, member{"metadata.json", old(t, content, len(content)), 0}, member{"images/esp.zst", content, 0}), errkind.Corrupt, "not compressed with zstd"},
 		"garbage behind":          {archiveOf(t, member{"metadata.json", old(t, append(bytes.Clone(image), "garbage"...), len(content)), 0}, member{"images/esp.zst", append(bytes.Clone(image), "garbage"...), 0}), errkind.Corrupt, "cannot be unpacked"},
 		"another digest":          {archiveOf(t, member{"metadata.json", bytes.Replace(meta.data, []byte(sum384(image)), []byte(digestA), 1), 0}, good), errkind.Corrupt, "its SHA-384 is"},
 		"a large window":          {windowed(t, wide, 8<<20), errkind.Corrupt, "larger window"},

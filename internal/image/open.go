@@ -9,6 +9,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
+	"github.com/trident-project/trident/internal/linux/filekind"
 )
 
 // Ignored, in the place of a digest, takes whatever metadata there is.
@@ -80,6 +81,15 @@ func Open(ctx context.Context, origin fetch.Origin, sha384 string, opt Options) 
 		}
 		return i.readMetadata(ctx, e, sha384, opt.Relaxed)
 	})
+	if i.meta == nil && (err == nil || errkind.Of(err) == errkind.Corrupt) {
+		other := filekind.Mistaken(inContext{ctx, src}, src.Size(), filekind.System)
+		if other != nil && err == nil {
+			other = fmt.Errorf("there is no %s in it: %w", metadataName, other)
+		}
+		if other != nil {
+			return nil, errkind.WithName(other, "LoadCosi")
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +102,14 @@ func Open(ctx context.Context, origin fetch.Origin, sha384 string, opt Options) 
 	i.warnings = append(i.warnings, i.layout(a)...)
 	return i, i.chooseWindow(opt.MaxWindowLog)
 }
+
+// inContext reads a source for one call.
+type inContext struct {
+	ctx context.Context
+	src *fetch.Ranges
+}
+
+func (r inContext) ReadAt(p []byte, off int64) (int, error) { return r.src.ReadAt(r.ctx, p, off) }
 
 func (i *Image) readMetadata(ctx context.Context, e entry, want string, relaxed bool) error {
 	if !e.plain {

@@ -1,10 +1,12 @@
 package image
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/filekind"
 	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
@@ -78,6 +80,8 @@ func findTable(disk io.ReaderAt, size int64) (*gpt.Disk, error) {
 	if err != nil {
 		if other, otherErr := gpt.ReadDisk(disk, size, 4096); otherErr == nil {
 			d, err = other, nil
+		} else {
+			err = cmp.Or(filekind.Mistaken(disk, size, filekind.Disk), err)
 		}
 	}
 	if err == nil && d.Damaged != "" {

@@ -131,6 +131,8 @@ func (s *Stream) judge(err error) error {
 		err = lost
 	case errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded):
 		err = s.image.tooLarge(0)
+	case errors.Is(err, zstd.ErrMagicMismatch) && s.out == 0:
+		err = corrupt("it is not compressed with zstd, as the files of an image are")
 	case !errors.Is(err, io.EOF):
 		if errkind.Of(err) != errkind.Corrupt {
 			err = corrupt("it cannot be unpacked: %w", err)

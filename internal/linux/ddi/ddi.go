@@ -23,6 +23,7 @@ import (
 	"io/fs"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/filekind"
 	"github.com/trident-project/trident/internal/linux/gpt"
 	"github.com/trident-project/trident/internal/linux/verity"
 )
@@ -66,9 +67,11 @@ func (m *Image) Signature() *Signature { return m.signature }
 // Table is the partition table.
 func (m *Image) Table() *gpt.Table { return m.table }
 
-// Open reads the structure of an image of size bytes. Whatever is wrong with
-// it is an error of kind Corrupt that names the first thing; a file that Recognise
-// knows is one of kind Invalid.
+// Open reads the structure of an image of size bytes. Whatever is wrong with it is an
+// error of kind Corrupt that names the first thing. A file that is not damaged is not
+// called so: one of another kind, or without a hash tree, is an error of kind Invalid;
+// partitions for another architecture are one of kind Incompatible; and a hash tree of a
+// form that is not read here is one of kind Unsupported.
 func Open(r io.ReaderAt, size int64) (*Image, error) {
 	m, err := open(r, size)
 	if err != nil {
@@ -80,12 +83,12 @@ func Open(r io.ReaderAt, size int64) (*Image, error) {
 func open(r io.ReaderAt, size int64) (*Image, error) {
 	table, err := gpt.Read(r, size)
 	if err != nil {
-		return nil, cmp.Or(Recognise(r, size), err)
+		return nil, cmp.Or(filekind.Mistaken(r, size, filekind.Extension), err)
 	}
 	m := &Image{r: r, table: table}
 	parts, err := classify(table.Partitions)
 	if err != nil {
-		return nil, err
+		return nil, cmp.Or(filekind.Mistaken(r, size, filekind.Extension), err)
 	}
 	m.arch = parts.arch
 	m.rootHash = [32]byte(append(parts.data.ID[:], parts.hash.ID[:]...))
@@ -130,7 +133,8 @@ func classify(all []gpt.Partition) (partitions, error) {
 		p := &all[i]
 		t, ok := typeOf(p.Type)
 		if !ok {
-			return out, errkind.Errorf(errkind.Corrupt, "partition %d has type %s, which has no place in an extension image", i+1, p.Type)
+			return out, errkind.WithHint(errkind.Errorf(errkind.Incompatible, "partition %d has type %s, which has no place in an extension image for %s or %s", i+1, p.Type, AMD64, ARM64),
+				"An extension image has a partition for root or usr, its dm-verity tree and its signature, and no others. Build it for an architecture that Trident runs on.")
 		}
 		if p.Attributes&^(attrGrow|attrReadOnly) != 0 {
 			return out, errkind.Errorf(errkind.Corrupt, "partition %d has the attributes %#x", i+1, p.Attributes)
@@ -152,7 +156,8 @@ func classify(all []gpt.Partition) (partitions, error) {
 	case out.data == nil:
 		return out, errkind.Errorf(errkind.Corrupt, "there is no data partition")
 	case out.hash == nil:
-		return out, errkind.Errorf(errkind.Corrupt, "there is no verity partition")
+		return out, errkind.WithHint(errkind.Errorf(errkind.Invalid, "there is no verity partition, so nothing vouches for what is in the image"),
+			"Build it with one, in a partition of its own: Verity=data, Verity=hash and Verity=signature for systemd-repart, Verity=yes for mkosi, or trident sysext build.")
 	}
 	return out, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/erofs/go-erofs"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/filekind"
 )
 
 // What a hostile file system can cost: a folder may be its own child.
@@ -35,6 +36,10 @@ func OpenErofs(r *io.SectionReader) (fs.FS, error) { return openErofs(r, r.Size(
 // openErofs takes the size that no file in it exceeds.
 func openErofs(r *io.SectionReader, largest int64) (_ fs.FS, err error) {
 	defer guard("read file system", &err)
+	if name := filekind.FileSystem(r, r.Size()); name != "" && name != filekind.Erofs {
+		return nil, errkind.WithHint(errkind.Errorf(errkind.Unsupported, "read file system: it is %s, and only an erofs is read without mounting it", name),
+			"Build the image with an erofs: trident sysext build, or Format=erofs for systemd-repart.")
+	}
 	inner, err := erofs.Open(r)
 	if errors.Is(err, erofs.ErrNotImplemented) {
 		return nil, errkind.Errorf(errkind.Unsupported, "read file system: %w", err)

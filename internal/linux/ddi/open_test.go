@@ -85,12 +85,10 @@ func TestStructureThatIsNotOneImageIsRefused(t *testing.T) {
 		{"cut to the first half", func(b []byte) []byte { return b[:len(b)/1024*512] }, "truncated: the partition table is for"},
 		{"bytes behind it", func(b []byte) []byte { return append(b, make([]byte, 512)...) }, "1 sectors behind the end"},
 		{"no partitions", parts(func([]gpt.Partition) []gpt.Partition { return nil }), "there is no data partition"},
-		{"no tree", parts(func(p []gpt.Partition) []gpt.Partition { return p[:1] }), "there is no verity partition"},
 		{"no data", parts(func(p []gpt.Partition) []gpt.Partition { return p[1:] }), "there is no data partition"},
 		{"two trees", setType(2, partType{AMD64, false, roleHash}), "partition 3 is a second verity partition"},
 		{"two architectures", setType(1, partType{ARM64, false, roleHash}), "partition 2 is for root-arm64, partition 1 for root-x86-64"},
 		{"root and usr", setType(2, partType{AMD64, true, roleSig}), "partition 3 is for usr-x86-64, partition 1 for root-x86-64"},
-		{"a swap partition", parts(func(p []gpt.Partition) []gpt.Partition { p[2].Type = gpt.GUID{1}; return p }), "which has no place in an extension image"},
 		{"a partition that systemd would not see", parts(func(p []gpt.Partition) []gpt.Partition { p[2].Attributes = 1 << 63; return p }), "partition 3 has the attributes 0x8000000000000000"},
 		{"a signature that is in no partition", parts(func(p []gpt.Partition) []gpt.Partition { return p[:2] }), "is set, but belongs to no partition"},
 		{"another root hash in the table", parts(func(p []gpt.Partition) []gpt.Partition { p[0].ID[0]++; return p }), "the signature is for root hash"},
@@ -125,6 +123,43 @@ func TestStructureThatIsNotOneImageIsRefused(t *testing.T) {
 				t.Errorf("got %v (%s), want %q", err, errkind.Of(err), tt.want)
 			}
 		})
+	}
+}
+
+// A sound image that Trident does not take is refused for what it is.
+func TestAnImageThatIsNotDamagedIsNotCalledSo(t *testing.T) {
+	whole, _ := signed(t, sample(t))
+	m := openBytes(t, whole)
+	table := func(edit func([]gpt.Partition) []gpt.Partition) []byte {
+		return retable(t, bytes.Clone(whole), func(t *gpt.Table) { t.Partitions = edit(t.Partitions) })
+	}
+	typed := func(id string) func([]gpt.Partition) []gpt.Partition {
+		return func(p []gpt.Partition) []gpt.Partition {
+			p[1].Type, _ = gpt.ParseGUID(id)
+			return p
+		}
+	}
+	squashed := bytes.Clone(whole)
+	copy(squashed[m.Table().Partitions[0].Offset()+1024:], make([]byte, 4))
+	copy(squashed[m.Table().Partitions[0].Offset():], "hsqs")
+	for name, c := range map[string]struct {
+		data []byte
+		want string
+		kind errkind.Kind
+	}{
+		"no tree, or one in the partition of the data": {table(func(p []gpt.Partition) []gpt.Partition { return p[:1] }), "there is no verity partition", errkind.Invalid},
+		"partitions for riscv64":                       {table(typed("72ec70a6-cf74-40e6-bd49-4bda08e8f224")), "partition 2 has type 72ec70a6", errkind.Incompatible},
+		"a swap partition":                             {table(typed("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f")), "which has no place in an extension image", errkind.Incompatible},
+		"a disk of a system":                           {table(typed("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")), "a raw disk image of a whole system", errkind.Invalid},
+		"a squashfs":                                   {squashed, "it is a squashfs, and only an erofs is read", errkind.Unsupported},
+	} {
+		m, err := Open(bytes.NewReader(c.data), int64(len(c.data)))
+		if err == nil {
+			_, err = m.Listing()
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) || errkind.Of(err) != c.kind || errkind.Hint(err) == "" {
+			t.Errorf("%s: %v (%s, hint %q), want %q (%s)", name, err, errkind.Of(err), errkind.Hint(err), c.want, c.kind)
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -63,12 +64,27 @@ func open(name string, flags int, fits func(fs.FileMode) bool, wanted string) (*
 			continue
 		}
 		if err != nil {
-			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+			return nil, explainURL(name, &fs.PathError{Op: "open", Path: name, Err: err})
 		}
 		at := os.NewFile(uintptr(fd), name)
 		f, err := reopen(at, fits, wanted)
 		return f, errors.Join(err, at.Close())
 	}
+}
+
+// explainURL adds to an error about a file that does not exist what to do where its name
+// is a URL.
+func explainURL(name string, err error) error {
+	scheme, rest, isURL := strings.Cut(name, "://")
+	switch {
+	case !isURL || !errors.Is(err, fs.ErrNotExist) || strings.Contains(scheme, "/"):
+		return err
+	case strings.EqualFold(scheme, "file"):
+		return errkind.WithHint(err, "A file is wanted here, not a URL: name %s.", rest)
+	case strings.EqualFold(scheme, "oci"):
+		return errkind.WithHint(err, "A file is wanted here, not a URL. Download it first: oras pull %s", rest)
+	}
+	return errkind.WithHint(err, "A file is wanted here, not a URL. Download it first: curl -fLO %s", name)
 }
 
 // Reopen opens for reading what at, opened with O_PATH, stands for, if it is a

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -55,8 +56,9 @@ var (
 )
 
 // ReadSuperblock reads the superblock at the start of r. Only what Build makes
-// and systemd-repart makes is known: format 1, SHA-256, blocks of 4096 bytes;
-// all else, and a byte that should be zero and is not, is of kind Corrupt.
+// and systemd-repart makes by default is known: format 1, SHA-256, blocks of 4096
+// bytes. Another form is an error of kind Unsupported; what makes no sense, and a byte
+// that should be zero and is not, is of kind Corrupt.
 func ReadSuperblock(r io.ReaderAt) (Superblock, error) {
 	var block [BlockSize]byte
 	if n, err := r.ReadAt(block[:], 0); n < len(block) {
@@ -83,18 +85,39 @@ func (sb *superblock) check() error {
 	switch {
 	case sb.Magic != magic:
 		return errkind.Errorf(errkind.Corrupt, "there is no verity superblock")
-	case sb.Version != 1 || sb.HashType != 1:
+	case sb.Version != 1 || sb.HashType > 1:
 		return errkind.Errorf(errkind.Corrupt, "the verity superblock has version %d and type %d, not 1 and 1", sb.Version, sb.HashType)
+	case sb.HashType != 1: // Chrome OS has these
+		return otherForm("the verity superblock has version %d and type %d, not 1 and 1", sb.Version, sb.HashType)
 	case sb.Algorithm != sha256:
-		return errkind.Errorf(errkind.Corrupt, "the verity tree uses %q, not sha256", bytes.TrimRight(sb.Algorithm[:], "\x00"))
+		name := bytes.TrimRight(sb.Algorithm[:], "\x00")
+		if slices.Contains(algorithms(), string(name)) {
+			return otherForm("the verity tree uses %q, not sha256", name)
+		}
+		return errkind.Errorf(errkind.Corrupt, "the verity tree uses %q, not sha256", name)
+	case !isBlockSize(sb.DataBlock) || !isBlockSize(sb.HashBlock):
+		return errkind.Errorf(errkind.Corrupt, "the verity tree has data blocks of %d and hash blocks of %d bytes", sb.DataBlock, sb.HashBlock)
 	case sb.DataBlock != BlockSize || sb.HashBlock != BlockSize:
-		return errkind.Errorf(errkind.Corrupt, "the verity tree has blocks of %d and %d bytes, not %d", sb.DataBlock, sb.HashBlock, BlockSize)
+		return otherForm("the verity tree has data blocks of %d and hash blocks of %d bytes, not %d", sb.DataBlock, sb.HashBlock, BlockSize)
 	case sb.SaltSize > MaxSalt:
 		return errkind.Errorf(errkind.Corrupt, "the verity superblock has a salt of %d bytes, more than %d", sb.SaltSize, MaxSalt)
 	case sb.DataBlocks == 0 || sb.DataBlocks > maxBlocks:
 		return errkind.Errorf(errkind.Corrupt, "the verity superblock is for %d data blocks", sb.DataBlocks)
 	}
 	return nil
+}
+
+// algorithms are the hash algorithms besides SHA-256 that kernels build trees with.
+func algorithms() []string {
+	return []string{"sha1", "sha224", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-512", "blake2b-256", "blake2b-512", "blake2s-256", "sm3", "streebog256", "rmd160", "whirlpool"}
+}
+
+// isBlockSize reports whether veritysetup takes n as the size of a block.
+func isBlockSize(n uint32) bool { return n >= 512 && n <= 512<<10 && n&(n-1) == 0 }
+
+func otherForm(format string, args ...any) error {
+	return errkind.WithHint(errkind.Errorf(errkind.Unsupported, format, args...),
+		"Build the hash tree with format 1, sha256 and blocks of %d bytes: what veritysetup, systemd-repart, mkosi and trident sysext build do by default.", BlockSize)
 }
 
 // encode returns the whole first block.

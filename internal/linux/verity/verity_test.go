@@ -268,10 +268,10 @@ func TestHostileSuperblocksAreRefused(t *testing.T) {
 	}{
 		{"no magic", func(b []byte) { b[0] = 'V' }, "there is no verity superblock"},
 		{"version 2", func(b []byte) { b[8] = 2 }, "version 2 and type 1"},
-		{"the type of Chrome OS", func(b []byte) { b[12] = 0 }, "version 1 and type 0"},
-		{"another hash", func(b []byte) { copy(b[32:], "sha512") }, `uses "sha512", not sha256`},
-		{"small blocks", func(b []byte) { b[65] = 2 }, "blocks of 512 and 4096 bytes"},
-		{"small hash blocks", func(b []byte) { b[69] = 2 }, "blocks of 4096 and 512 bytes"},
+		{"type 2", func(b []byte) { b[12] = 2 }, "version 1 and type 2"},
+		{"no hash", func(b []byte) { copy(b[32:], "sha257") }, `uses "sha257", not sha256`},
+		{"odd blocks", func(b []byte) { b[65] = 3 }, "data blocks of 768 and hash blocks of 4096 bytes"},
+		{"hash blocks of nothing", func(b []byte) { b[69] = 0 }, "data blocks of 4096 and hash blocks of 0 bytes"},
 		{"no data", func(b []byte) { b[72], b[73] = 0, 0 }, "is for 0 data blocks"},
 		{"2^64-1 blocks", func(b []byte) { copy(b[72:], bytes.Repeat([]byte{0xff}, 8)) }, "is for 18446744073709551615 data blocks"},
 		{"a long salt", func(b []byte) { b[81] = 2 }, "a salt of 544 bytes"},
@@ -288,6 +288,23 @@ func TestHostileSuperblocksAreRefused(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+func TestATreeOfAnotherFormIsNotCalledDamaged(t *testing.T) {
+	tree, _ := built(t, noise(300))
+	for want, spoil := range map[string]func(b []byte){
+		"version 1 and type 0":                             func(b []byte) { b[12] = 0 },
+		`uses "sha512", not sha256`:                        func(b []byte) { copy(b[32:], "sha512") },
+		"data blocks of 512 and hash blocks of 4096 bytes": func(b []byte) { b[65] = 2 },
+		"data blocks of 4096 and hash blocks of 512 bytes": func(b []byte) { b[69] = 2 },
+	} {
+		b := bytes.Clone(tree)
+		spoil(b)
+		_, err := ReadSuperblock(bytes.NewReader(b))
+		if err == nil || !strings.Contains(err.Error(), want) || errkind.Of(err) != errkind.Unsupported || errkind.Hint(err) == "" {
+			t.Errorf("got %v (%s, hint %q), want %q", err, errkind.Of(err), errkind.Hint(err), want)
+		}
 	}
 }
 
@@ -370,8 +387,8 @@ func FuzzReadSuperblock(f *testing.F) {
 		b := damage.Apply(bases[int(base)%len(bases)], edits)
 		sb, err := ReadSuperblock(bytes.NewReader(b))
 		if err != nil {
-			if errkind.Of(err) != errkind.Corrupt {
-				t.Errorf("kind %s: %v", errkind.Of(err), err)
+			if kind := errkind.Of(err); kind != errkind.Corrupt && kind != errkind.Unsupported {
+				t.Errorf("kind %s: %v", kind, err)
 			}
 			return
 		}

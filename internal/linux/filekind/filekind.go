@@ -1,0 +1,384 @@
+// Package filekind names what a file is by its bytes, for errors about files that were
+// given in the place of another kind.
+//
+// It decides nothing: a reader that cannot read a file asks it why, so that nobody is
+// told that a sound file of another kind is damaged. What a file is good for depends on
+// what was wanted, so the way forward does too.
+package filekind
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/gpt"
+)
+
+// A Want is the kind of file that a command takes.
+type Want string
+
+// The kinds of files that commands take.
+const (
+	Extension Want = "an extension image"
+	System    Want = "a COSI image of an operating system"
+	Disk      Want = "a raw disk image with a GPT"
+	Partition Want = "the content of a partition"
+	Config    Want = "a Host Configuration"
+	Text      Want = "a text file"
+)
+
+// family is what decides the way forward for a file.
+type family int
+
+const (
+	unusable     family = iota // has no way forward but another file
+	packed                     // becomes usable when it is unpacked
+	virtual                    // becomes a raw disk when it is converted
+	cosi                       // System
+	systemDisk                 // Disk, with what boots it
+	otherDisk                  // Disk, without an EFI system partition: an extension is one, too
+	largeSectors               // one of the two, for sectors of 4096 bytes
+	mbrDisk                    // a disk without a GPT
+	fileSystem                 // a file system alone
+	part                       // a part of an extension image
+	download                   // what a server sent instead of the file
+	plain                      // Text, and maybe Config
+)
+
+// kind is what a file was found to be.
+type kind struct {
+	family family
+	name   string // with its article
+	tool   string // the command that unpacks FILE, or ""
+}
+
+// Mistaken returns an error that says what the file is, if it is known and is not what is
+// wanted, with the way forward for a hint. Its kind is Invalid, and Corrupt for a text in
+// the place of an image, in which no reader finds a format. It is nil for a file that is
+// what is wanted, or of which nothing is known. A source that cannot be read is one of
+// which nothing is known.
+func Mistaken(r io.ReaderAt, size int64, want Want) error {
+	k, ok := identify(r, size)
+	if !ok || k.is(want) {
+		return nil
+	}
+	name := k.name
+	if k.family == fileSystem {
+		name += " file system without a partition table"
+	}
+	fault := errkind.Invalid
+	if k.family == plain {
+		fault = errkind.Corrupt
+	}
+	err := errkind.Errorf(fault, "it is %s, not %s", name, want)
+	if hint := k.wayTo(want); hint != "" {
+		err = errkind.WithHint(err, "%s", hint)
+	}
+	return err
+}
+
+// FileSystem returns the name of the file system that begins at byte 0, with its article;
+// "" for one that is not known.
+func FileSystem(r io.ReaderAt, size int64) string {
+	if k, _ := identify(r, size); k.family == fileSystem {
+		return k.name
+	}
+	return ""
+}
+
+// Erofs is what FileSystem returns for an erofs.
+const Erofs = "an erofs"
+
+func (k kind) is(want Want) bool {
+	switch want {
+	case Extension:
+		return k.family == otherDisk
+	case System:
+		return k.family == cosi
+	case Disk:
+		return k.family == systemDisk || k.family == otherDisk || k.family == largeSectors
+	case Partition: // which may hold anything but what somebody forgot to unpack
+		switch k.family {
+		case packed, virtual, cosi, systemDisk, otherDisk, largeSectors, download:
+			return false
+		}
+		return true
+	}
+	return k.family == plain
+}
+
+// wayTo says how somebody with such a file gets what is wanted; "" if nobody knows.
+func (k kind) wayTo(want Want) string {
+	const (
+		makeCOSI      = "make a COSI image of it: trident image build OUT.cosi --disk %s"
+		makeExtension = "An extension image is made of a folder: trident sysext build, or systemd-repart."
+		configuration = "A Host Configuration is a YAML file, which names images by their URLs: see docs/host-configuration.md."
+	)
+	switch k.family {
+	case packed:
+		hint := "Unpack it first: " + k.tool
+		if want == System && strings.Contains(k.name, "compressed") {
+			hint += " If that is a raw disk image, " + fmt.Sprintf(makeCOSI, "OUT")
+		}
+		return hint
+	case download:
+		return "The file is an answer of a server, not what was meant to be downloaded: check the URL, and whether it needs a login."
+	case unusable:
+		return k.tool
+	}
+	switch want {
+	case Config, Text:
+		if want == Config && k.family != part {
+			return configuration
+		}
+		return ""
+	case Partition:
+		switch k.family {
+		case virtual:
+			return "Convert it first: qemu-img convert -O raw FILE FILE.raw. If it has a partition table, it is given as --disk FILE.raw."
+		case systemDisk, otherDisk, largeSectors:
+			return "A disk is given as --disk FILE."
+		}
+		return ""
+	case Disk:
+		switch k.family {
+		case virtual:
+			return "Convert it first: qemu-img convert -O raw FILE FILE.raw"
+		case cosi:
+			return "It is the result already: trident image inspect FILE"
+		case mbrDisk:
+			return "Trident takes disks with a GUID partition table. Build the disk with one: systemd-repart, mkosi, or sgdisk --mbrtogpt on a copy."
+		case fileSystem:
+			return "A file system alone is given as --partition name=root,type=root,file=FILE,mount=/."
+		}
+		return ""
+	case System:
+		switch k.family {
+		case virtual:
+			return "Convert it first: qemu-img convert -O raw FILE FILE.raw. Then " + fmt.Sprintf(makeCOSI, "FILE.raw")
+		case systemDisk:
+			return "If it is sound, " + fmt.Sprintf(makeCOSI, "FILE")
+		case otherDisk, largeSectors:
+			return "If it is an extension, trident sysext inspect shows it, and a Host Configuration names it in os.sysexts or os.confexts. If it is the disk of a system, " + fmt.Sprintf(makeCOSI, "FILE")
+		case mbrDisk:
+			return "A COSI image is made of a disk with a GUID partition table: build the disk with one, and use trident image build."
+		case fileSystem:
+			return "If it is an extension, a Host Configuration names it in os.sysexts or os.confexts. If it is a partition of a system, make a COSI image of all of them: trident image build --partition."
+		case part:
+			return "It is a part of an image that was split. trident image build --partition takes the parts of a system."
+		}
+		return ""
+	case Extension:
+		switch k.family {
+		case virtual:
+			return "Convert it first: qemu-img convert -O raw FILE FILE.raw"
+		case cosi:
+			return "It is for whole systems: trident image inspect shows it, trident image verify checks it, and a Host Configuration names it in image.url."
+		case systemDisk:
+			return "It is a whole system: make a COSI image of it with trident image build. " + makeExtension
+		case largeSectors:
+			return "Build it for sectors of 512 bytes: systemd-repart --sector-size=512, SectorSize=512 for mkosi, or trident sysext build."
+		case part:
+			return "It is one part of an image that was split: give the whole image, as systemd-repart writes it without --split."
+		case fileSystem:
+			return "It has neither a dm-verity tree nor a signature. Build a discoverable disk image: trident sysext build, or systemd-repart."
+		}
+		return makeExtension
+	}
+	return ""
+}
+
+const (
+	headSize = 68 << 10 // to behind the superblock of btrfs
+	tailSize = 512      // the footer of a VHD
+)
+
+// mark is a text at a place of a file.
+type mark struct {
+	at   int
+	text string
+	kind
+}
+
+func marks() []mark {
+	unpack := func(name, tool string) kind { return kind{packed, "compressed with " + name, tool} }
+	disk := func(name string) kind { return kind{virtual, name, ""} }
+	fsys := func(name string) kind { return kind{fileSystem, name, ""} }
+	return []mark{
+		{0, "\x1f\x8b", unpack("gzip", "gzip -d < FILE > OUT")},
+		{0, "\xfd7zXZ\x00", unpack("xz", "xz -d < FILE > OUT")},
+		{0, "\x28\xb5\x2f\xfd", unpack("zstd", "zstd -d < FILE > OUT")},
+		{0, "BZh", unpack("bzip2", "bzip2 -d < FILE > OUT")},
+		{0, "\x04\x22\x4d\x18", unpack("lz4", "lz4 -d < FILE > OUT")},
+		{0, "\x02\x21\x4c\x18", unpack("lz4", "lz4 -d < FILE > OUT")},
+		{0, "LZIP", unpack("lzip", "lzip -d < FILE > OUT")},
+		{0, "\x5d\x00\x00", unpack("lzma", "xz --format=lzma -d < FILE > OUT")},
+		{0, "\x1f\x9d", unpack("compress", "gzip -d < FILE > OUT")},
+		{0, "PK\x03\x04", kind{packed, "a zip archive", "unzip FILE"}},
+		{0, "PK\x05\x06", kind{packed, "a zip archive", "unzip FILE"}},
+		{0, "7z\xbc\xaf\x27\x1c", kind{packed, "a 7-Zip archive", "7z x FILE"}},
+		{0, "Rar!\x1a\x07", kind{packed, "a RAR archive", "unrar x FILE"}},
+		{0, "070701", kind{unusable, "a cpio archive, such as an initrd", ""}},
+		{0, "070702", kind{unusable, "a cpio archive, such as an initrd", ""}},
+		{0, "QFI\xfb", disk("a qcow2 image")},
+		{0, "QED\x00", disk("a QED image")},
+		{0, "vhdxfile", disk("a VHDX image")},
+		{0, "conectix", disk("a VHD image")},
+		{0, "KDMV", disk("a VMDK image")},
+		{0, "COWD", disk("a VMDK image")},
+		{0, "# Disk DescriptorFile", disk("the description of a VMDK image")},
+		{0x40, "\x7f\x10\xda\xbe", disk("a VDI image")},
+		{0, "WithoutFreeSpace", disk("a Parallels image")},
+		{0, "WithouFreSpacExt", disk("a Parallels image")},
+		{0, "\x3a\xff\x26\xed", kind{packed, "an Android sparse image", "simg2img FILE OUT"}},
+		{0, "MSWIM\x00\x00\x00", kind{unusable, "a WIM image of Windows", ""}},
+		{0, "\xed\xab\xee\xdb", kind{unusable, "an RPM package", "Install it with dnf or rpm."}},
+		{0, "!<arch>\n", kind{unusable, "a Debian package, or another archive", "Install a package with apt or dpkg."}},
+		{0, "\x7fELF", kind{unusable, "a program (ELF)", ""}},
+		{0, "MZ", kind{unusable, "a program for UEFI or Windows (PE), such as a unified kernel image", ""}},
+		{0, "verity\x00\x00", kind{part, "a dm-verity hash tree", ""}},
+		{0, "LUKS\xba\xbe", kind{unusable, "an encrypted volume (LUKS)", "Trident reads images that are not encrypted."}},
+		{1024, "\xe2\xe1\xf5\xe0", fsys(Erofs)},
+		{0, "hsqs", fsys("a squashfs")},
+		{0, "XFSB", fsys("an XFS")},
+		{1024, "\x10\x20\xf5\xf2", fsys("an F2FS")},
+		{1024 + 56, "\x53\xef", fsys("an ext2, ext3 or ext4")},
+		{64<<10 + 64, "_BHRfS_M", fsys("a btrfs")},
+		{54, "FAT1", fsys("a FAT")},
+		{82, "FAT32", fsys("a FAT")},
+	}
+}
+
+func identify(r io.ReaderAt, size int64) (kind, bool) {
+	if size == 0 {
+		return kind{unusable, "an empty file", ""}, true
+	}
+	head := make([]byte, min(size, headSize))
+	if n, err := r.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) || n < len(head) {
+		return kind{}, false
+	}
+	has := func(at int, text string) bool {
+		return len(head) >= at+len(text) && string(head[at:at+len(text)]) == text
+	}
+	// A hybrid ISO image has the marks of disks, and a fixed VHD is a raw disk with a
+	// footer: what says more comes first.
+	if has(32<<10+1, "CD001") {
+		return kind{unusable, "an ISO image", "An ISO image is for a drive to boot from. Take the disk image, or the COSI image, of the same system."}, true
+	}
+	if tail := make([]byte, tailSize); size > tailSize && size%512 == 0 {
+		if n, _ := r.ReadAt(tail, size-tailSize); n == tailSize && string(tail[:8]) == "conectix" {
+			return kind{virtual, "a VHD image", ""}, true
+		}
+	}
+	if k, ok := table(r, size, has); ok {
+		return k, true
+	}
+	if has(257, "ustar") {
+		return archive(head), true
+	}
+	for _, m := range marks() {
+		if has(m.at, m.text) {
+			return m.kind, true
+		}
+	}
+	if has(510, "\x55\xaa") && !protective(head) {
+		return kind{mbrDisk, "a disk image with an MBR partition table, or a boot sector", ""}, true
+	}
+	if len(bytes.Trim(head, "\x00")) == 0 {
+		return kind{unusable, "a file that begins with nothing but zeros", "If it was downloaded, download it again: only its length may have arrived."}, true
+	}
+	return words(head, size)
+}
+
+// table tells disks with a GPT by what is on them.
+func table(r io.ReaderAt, size int64, has func(int, string) bool) (kind, bool) {
+	for _, sector := range []int64{512, 4096} {
+		if !has(int(sector), "EFI PART") {
+			continue
+		}
+		k := kind{family: otherDisk, name: "a disk image with a GUID partition table"}
+		if sector == 4096 {
+			k = kind{largeSectors, "a disk image whose partition table is for sectors of 4096 bytes", ""}
+		}
+		disk, err := gpt.ReadDisk(r, size, sector)
+		if err != nil {
+			return k, true
+		}
+		for _, e := range disk.Entries {
+			if e.Type.String() == espType {
+				return kind{systemDisk, "a raw disk image of a whole system (it has an EFI system partition)", ""}, true
+			}
+		}
+		return k, true
+	}
+	return kind{}, false
+}
+
+// espType is the type of an EFI system partition (UEFI 2.10, table 5.7).
+const espType = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+
+// archive tells COSI images from other tar archives by the name of the first file.
+func archive(head []byte) kind {
+	name, _, _ := bytes.Cut(head[:min(100, len(head))], []byte{0})
+	switch strings.TrimPrefix(string(name), "./") {
+	case "cosi-marker", "metadata.json":
+		return kind{cosi, "a COSI image of an operating system (a tar archive)", ""}
+	case "oci-layout", "index.json", "manifest.json", "repositories", "blobs/":
+		return kind{unusable, "a container image in a tar archive", ""}
+	}
+	return kind{packed, "a tar archive", "tar -xf FILE"}
+}
+
+// protective reports whether an MBR says that the disk has a GPT (UEFI 2.10, 5.2.3): one
+// without its header is damaged, and no other kind of disk.
+func protective(head []byte) bool {
+	for at := 446 + 4; at < 510; at += 16 {
+		if head[at] == 0xee {
+			return true
+		}
+	}
+	return false
+}
+
+// words tells texts.
+func words(head []byte, size int64) (kind, bool) {
+	text := bytes.ToLower(bytes.TrimSpace(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))))
+	begins := func(with ...string) bool {
+		for _, w := range with {
+			if bytes.HasPrefix(text, []byte(w)) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case begins("<!doctype", "<html", "<head", "<?xml"):
+		return kind{download, "an HTML or XML page", ""}, true
+	case begins("version https://git-lfs"):
+		return kind{unusable, "a pointer of Git LFS", "Get the file itself: git lfs pull"}, true
+	case begins(`{"roothash"`):
+		return kind{part, "the signature of a dm-verity root hash", ""}, true
+	case begins("-----begin "):
+		return kind{plain, "a text in PEM form, such as a key or a certificate", ""}, true
+	case printable(head, size):
+		return kind{plain, "a text file", ""}, true
+	}
+	return kind{}, false
+}
+
+// printable reports whether the beginning of a file is text. A character that the end of
+// head cuts in two does not count.
+func printable(head []byte, size int64) bool {
+	if int64(len(head)) < size {
+		for n := 1; n < utf8.UTFMax && !utf8.Valid(head); n++ {
+			head = head[:len(head)-1]
+		}
+	}
+	return utf8.Valid(head) && !bytes.ContainsFunc(head, func(r rune) bool {
+		return r < ' ' && !strings.ContainsRune("\t\r\n\f", r) || r == 0x7f
+	})
+}
