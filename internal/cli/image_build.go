@@ -45,7 +45,8 @@ Keys of --partition are name, type (a GUID, or esp, xbootldr, root, usr, home, s
 var, tmp, swap, linux-generic, root-verity, usr-verity and so on) and file, and
 those of --mount: partition (its number), mount (the mount point), fstype and
 fsuuid (found out for ext2 to 4, xfs, btrfs and vfat), verity (the number or, with
---partition, the name of the partition with its hash tree) and roothash.
+--partition, the name of the partition with its hash tree, which may be its own),
+roothash and hashoffset (the byte of that partition at which the tree begins).
 
 --packages takes dpkg's status file, what dpkg -l prints, lines of name, version and
 architecture or of name, version, release and architecture, what rpm -qa prints, or
@@ -94,6 +95,8 @@ type imageBuilt struct {
 	Path   string `json:"path"`
 	Size   int64  `json:"size"`
 	SHA384 string `json:"sha384"`
+	// Warnings are what is odd about the image.
+	Warnings []cosi.Finding `json:"warnings"`
 
 	spec cosi.Spec
 }
@@ -116,8 +119,9 @@ func imageBuild(ctx context.Context, o *imageBuildOptions) error {
 	if err := out.CheckStream(); err != nil {
 		return err
 	}
-	r := &imageBuilt{Path: o.image, spec: spec}
+	r := &imageBuilt{Path: o.image, Warnings: []cosi.Finding{}, spec: spec}
 	spec.Temp = out.TempDir()
+	spec.Warn = func(f cosi.Finding) { r.Warnings = append(r.Warnings, f) }
 	progress := newProgress(o.app)
 	err = out.Stream(func(w io.Writer) error {
 		var err error
@@ -180,6 +184,9 @@ func (o *imageBuildOptions) spec(files *[]*os.File) (s cosi.Spec, err error) {
 	} else if err := o.assemble(&s, files); err != nil {
 		return s, err
 	}
+	if err := checkPrograms(&s); err != nil {
+		return s, err
+	}
 	s.Bootloader, err = o.findBootloader(&s)
 	return s, err
 }
@@ -206,7 +213,7 @@ func (o *imageBuildOptions) diskMounts(disk io.ReaderAt, size int64) ([]cosi.Mou
 	}
 	var out []cosi.Mount
 	for _, text := range o.mounts {
-		k, err := parseKeys("--mount", text, "partition", "mount", "fstype", "fsuuid", "verity", "roothash")
+		k, err := parseKeys("--mount", text, "partition", "mount", "fstype", "fsuuid", "verity", "roothash", "hashoffset")
 		if err != nil {
 			return nil, err
 		}
@@ -227,7 +234,9 @@ func (r *imageBuilt) write(w io.Writer) {
 	fmt.Fprintf(w, "SHA-384\t%s\n", r.SHA384)
 	for _, m := range r.spec.Mounts {
 		text := fmt.Sprintf("partition %d", m.Number)
-		if m.HashTree != 0 {
+		if m.HashTree == m.Number {
+			text += ", with its hash tree"
+		} else if m.HashTree != 0 {
 			text += fmt.Sprintf(", hash tree in partition %d", m.HashTree)
 		}
 		fmt.Fprintf(w, "%s\t%s\n", line(m.MountPoint), text)
@@ -235,6 +244,7 @@ func (r *imageBuilt) write(w io.Writer) {
 	if len(r.spec.Mounts) == 0 {
 		fmt.Fprintln(w, "Mounts\tnone were found: see --mount")
 	}
+	writeFindings(w, r.Warnings)
 	boot := r.spec.Bootloader.Type
 	if set := r.spec.Bootloader.SystemdBoot; set != nil {
 		paths := []string{}

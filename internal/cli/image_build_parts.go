@@ -67,9 +67,16 @@ func (k keys) mount(find func(key string) (int, error)) (cosi.Mount, error) {
 		return m, errkind.Errorf(errkind.Invalid, "%s: verity and roothash belong together", k.flag)
 	}
 	if m.RootHash != "" {
-		m.HashTree, err = find("verity")
+		if m.HashTree, err = find("verity"); err != nil {
+			return m, err
+		}
 	}
-	return m, err
+	if text := k.values["hashoffset"]; text != "" {
+		if m.HashOffset, err = strconv.ParseInt(text, 10, 64); err != nil || m.HashTree == 0 {
+			return m, errkind.Errorf(errkind.Invalid, "%s: hashoffset is %q, it must be a number of bytes, and stand beside verity", k.flag, text)
+		}
+	}
+	return m, nil
 }
 
 // assemble makes the disk of the partitions that were given. files are to be
@@ -80,7 +87,7 @@ func (o *imageBuildOptions) assemble(s *cosi.Spec, files *[]*os.File) error {
 	var all []keys
 	numbers := map[string]int{}
 	for i, text := range o.partitions {
-		k, err := parseKeys(flag, text, "name", "type", "file", "mount", "fstype", "fsuuid", "verity", "roothash")
+		k, err := parseKeys(flag, text, "name", "type", "file", "mount", "fstype", "fsuuid", "verity", "roothash", "hashoffset")
 		if err != nil {
 			return err
 		}
@@ -100,7 +107,7 @@ func (o *imageBuildOptions) assemble(s *cosi.Spec, files *[]*os.File) error {
 	}
 	for i, k := range all {
 		if k.values["mount"] == "" {
-			if k.values["fstype"]+k.values["fsuuid"]+k.values["verity"]+k.values["roothash"] != "" {
+			if k.values["fstype"]+k.values["fsuuid"]+k.values["verity"]+k.values["roothash"]+k.values["hashoffset"] != "" {
 				return errkind.Errorf(errkind.Invalid, "%s: %s has no mount", flag, k.values["name"])
 			}
 			continue

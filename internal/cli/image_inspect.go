@@ -61,7 +61,7 @@ func imageInspect(ctx context.Context, o *imageInspectOptions) (err error) {
 	defer func() { err = errors.Join(err, img.Close()) }()
 	r := &imageInspection{
 		Source: o.source, Size: img.Size(), SHA384: img.SHA384(), Metadata: img.RawMetadata(),
-		Warnings: append([]cosi.Finding{}, img.Warnings()...), image: img,
+		Warnings: append(append([]cosi.Finding{}, img.Warnings()...), img.Metadata().Doubts()...), image: img,
 	}
 	return o.app.show(r, r.write)
 }
@@ -105,9 +105,16 @@ func (r *imageInspection) write(w io.Writer) {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", number, size(p.File.Size), size(p.File.Compressed), line(mount), line(fsType), line(uuid), cmp.Or(p.File.SHA384, "none"))
 	}
-	for _, p := range r.image.Partitions() {
-		if p.Filesystem != nil && p.HashTree {
-			fmt.Fprintf(w, "\nRoot hash of %s: %s\n", line(p.Filesystem.MountPoint), p.Filesystem.Verity.RootHash)
+	for _, f := range m.Filesystems {
+		if f.Verity == nil {
+			continue
+		}
+		fmt.Fprintf(w, "\nRoot hash of %s: %s\n", line(f.MountPoint), f.Verity.RootHash)
+		switch at := f.Verity.HashOffset; {
+		case f.Inline() && at == 0:
+			fmt.Fprintln(w, "Its hash tree lies behind the file system, in the same partition.")
+		case f.Inline():
+			fmt.Fprintf(w, "Its hash tree lies behind the file system, from byte %d of the same partition on.\n", at)
 		}
 	}
 }

@@ -20,8 +20,9 @@ type imageVerifyOptions struct {
 
 const imageVerifyLong = `Verify reads all of an image and names the first thing that is wrong with it: the
 archive, metadata.json by every rule of its version, the length and SHA-384 of
-each partition image, what each unpacks to, and whether the partition table and
-the metadata agree. Nothing is kept, and little memory is needed.
+each partition image, what each unpacks to, whether the partition table and the
+metadata agree, and whether what boots is for the architecture that it says.
+Nothing is kept, and little memory is needed.
 
 ` + imageSourceText + `
 
@@ -68,8 +69,15 @@ func imageVerify(ctx context.Context, o *imageVerifyOptions) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s: %w", line(o.source), interrupted(ctx, err))
 	}
+	findings = append(findings, img.Metadata().Doubts()...)
 	if i := slices.IndexFunc(findings, func(f cosi.Finding) bool { return f.Name == cosi.NameGPT }); i >= 0 {
 		return errkind.Errorf(errkind.Corrupt, "%s: verify image: %s", line(o.source), findings[i])
+	}
+	if i := slices.IndexFunc(findings, func(f cosi.Finding) bool { return f.Name == cosi.NameArch }); i >= 0 {
+		return errkind.Errorf(errkind.Incompatible, "%s: verify image: %s", line(o.source), findings[i])
+	}
+	if err := checkLoadersOf(ctx, img); err != nil {
+		return fmt.Errorf("%s: verify image: %w", line(o.source), interrupted(ctx, err))
 	}
 	r := &imageVerification{
 		Source: o.source, Size: img.Size(), SHA384: img.SHA384(), Expected: o.sha384 != cosi.Ignored, Warnings: findings,

@@ -183,7 +183,10 @@ func inspectTree(tree fs.FS, isUsr bool, class Class, host hostinfo.Host) (inspe
 			errkind.Errorf(errkind.Corrupt, "the image's %s has no %sID", class.releaseFile(r.Name), class.facts().fields),
 			"Build the image with a %sID in its extension-release: by it Trident knows a newer version of the same extension.", class.facts().fields)
 	}
-	return found, r.Fits(host)
+	if err := r.Fits(host); err != nil || class == Confext {
+		return found, err
+	}
+	return found, checkPrograms(tree, host.Architecture)
 }
 
 // readOnlyRelease reads the one extension-release that there must be.

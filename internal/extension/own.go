@@ -24,7 +24,8 @@ const (
 // CheckImage checks a sysext as far as that can be done without a host: it has one
 // extension-release, by which some host would take it; it carries nothing but plain
 // files and folders that all may enter, and nothing that is reserved for Trident; or
-// it is an image of Trident, and CheckOwn accepts it. It is one judgement for who
+// it is an image of Trident, and CheckOwn accepts it; and its programs are for the
+// architecture of its partitions. It is one judgement for who
 // builds, signs and verifies an image and for the host that gets it.
 //
 // A compressed image of Trident is an error of kind Unsupported: a host reads one
@@ -57,7 +58,10 @@ func CheckImage(img *ddi.Image) (Release, error) {
 		if _, err := img.FS(); err != nil {
 			return r, errkind.WithHint(err, "Build an image of trident without compression: a host reads it without mounting it.")
 		}
-		return r, CheckOwn(fsys, r)
+		if err := CheckOwn(fsys, r); err != nil {
+			return r, err
+		}
+		return r, checkPrograms(fsys, string(img.Arch()))
 	case r.SysextID == Own:
 		return r, errkind.Errorf(errkind.Invalid, "its SYSEXT_ID is %q, so its extension-release must be called %s", Own, path.Base(OwnRelease))
 	}
@@ -67,6 +71,9 @@ func CheckImage(img *ddi.Image) (Release, error) {
 	})
 	if err == nil {
 		err = CheckReserved(fsys)
+	}
+	if err == nil {
+		err = checkPrograms(fsys, string(img.Arch()))
 	}
 	return r, err
 }

@@ -103,6 +103,7 @@ type Extension struct {
 	// SHA-384 of the image file, as 96 hexadecimal digits.
 	SHA384 Hash `key:"sha384,required"`
 	// The path of the image on the host: a folder that systemd searches, and NAME.raw for the extension-release.NAME
-	// in the image. The default is that name in /var/lib/extensions or /var/lib/confexts.
+	// in the image (NAME_VERSION.raw, too, with systemd 255 or later). The default is NAME.raw in /var/lib/extensions or
+	// /var/lib/confexts.
 	Path string `key:"path,null"`
 }

@@ -18,6 +18,9 @@ func parseURL(text string) (canonical, scheme string, err error) {
 	text = strings.TrimFunc(text, func(r rune) bool { return r <= ' ' })
 	text = strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(text)
 	scheme, rest, ok := cutScheme(text)
+	if !ok && (strings.HasPrefix(text, "/") || strings.HasPrefix(text, "./")) {
+		return "", "", errors.New("is a path, not a URL; a file of the host is named as in file:///srv/image")
+	}
 	if !ok {
 		return "", "", errors.New("is not a URL; wants one, as in https://example.org/image")
 	}

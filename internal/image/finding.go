@@ -38,6 +38,13 @@ const (
 // of a wrong kind. Upstream has no name for that.
 const NameParse = "ParseMetadata"
 
+// Names of what [Metadata.Doubts] finds. Upstream takes such metadata, and refuses to
+// install an image without a root file system.
+const (
+	NameNoRoot = "NoRootFilesystem"
+	NameArch   = "Architecture"
+)
+
 // Names of what can be wrong in the archive. Upstream has none: it does not look.
 const (
 	NameLayout = "Layout"

@@ -60,7 +60,7 @@ func TestAnImageReadsAsItWasWritten(t *testing.T) {
 	}
 	want := []Filesystem{
 		{Image: parts[1].File, MountPoint: "/boot/efi", Type: "vfat", UUID: "C3D4-250D", PartType: partType(t, "esp")},
-		{Image: parts[2].File, MountPoint: "/", Type: "ext4", UUID: strings.ReplaceAll("07070707-0707-0707-0707-070707070707", " ", ""), PartType: partType(t, "root"), Verity: &Verity{parts[3].File, digestA[:64]}},
+		{Image: parts[2].File, MountPoint: "/", Type: "ext4", UUID: strings.ReplaceAll("07070707-0707-0707-0707-070707070707", " ", ""), PartType: partType(t, "root"), Verity: &Verity{Image: parts[3].File, RootHash: digestA[:64]}},
 	}
 	if diff := cmp.Diff(want, i.Metadata().Filesystems); diff != "" {
 		t.Error(diff)
@@ -80,7 +80,7 @@ func TestMountsAreFoundByTheTypesOfPartitions(t *testing.T) {
 	t.Parallel()
 	spec, _ := sample(t, small)
 	got, err := FindMounts(spec.Disk, spec.DiskSize)
-	want := []Mount{{1, "/boot/efi", "vfat", "C3D4-250D", 0, ""}, {2, "/", "ext4", "07070707-0707-0707-0707-070707070707", 0, ""}}
+	want := []Mount{{Number: 1, MountPoint: "/boot/efi", Type: "vfat", UUID: "C3D4-250D"}, {Number: 2, MountPoint: "/", Type: "ext4", UUID: "07070707-0707-0707-0707-070707070707"}}
 	if err != nil || cmp.Diff(want, got) != "" {
 		t.Error(err, cmp.Diff(want, got))
 	}

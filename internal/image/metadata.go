@@ -78,11 +78,18 @@ type Filesystem struct {
 	Verity     *Verity  `json:"verity,omitempty"`
 }
 
-// Verity is the hash tree of a file system.
+// Verity is the hash tree of a file system: in a partition of its own, or inline, behind
+// the file system in the same partition, when Image is that of the file system.
 type Verity struct {
 	Image    File   `json:"image"`
 	RootHash string `json:"roothash"` // in lower case
+	// HashOffset is the byte of Image at which the tree begins. An inline tree whose
+	// metadata lacks it has 0, which is not known then.
+	HashOffset int64 `json:"hashOffset,omitempty"`
 }
+
+// Inline reports whether a file system has its hash tree in its own partition.
+func (f *Filesystem) Inline() bool { return f.Verity != nil && f.Verity.Image.Path == f.Image.Path }
 
 // Disk is the disk that the image was made from.
 type Disk struct {

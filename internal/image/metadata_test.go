@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -202,6 +203,82 @@ func namesOf(findings []Finding) string {
 		out = append(out, f.Name+" "+f.Path)
 	}
 	return strings.Join(out, ",")
+}
+
+// A hash tree may lie behind its file system, in the same partition.
+func TestAnInlineHashTreeIsTaken(t *testing.T) {
+	t.Parallel()
+	for title, c := range map[string]struct {
+		verity map[string]any
+		offset int64
+		fault  string
+	}{
+		"the same image, and where": {map[string]any{"image": json.RawMessage(file("images/root.zst", digestB)), "roothash": digestA[:64], "hashOffset": 2048}, 2048, ""},
+		"the same image":            {map[string]any{"image": json.RawMessage(file("images/root.zst", digestB)), "roothash": digestA[:64]}, 0, ""},
+		"only where":                {map[string]any{"roothash": digestA[:64], "hashOffset": 512}, 512, ""},
+		"null and where":            {map[string]any{"image": nil, "roothash": digestA[:64], "hashOffset": 512}, 512, ""},
+		"neither":                   {map[string]any{"roothash": digestA[:64]}, 0, "verity.image is missing"},
+		"behind the end":            {map[string]any{"roothash": digestA[:64], "hashOffset": 4096}, 0, "hashOffset is 4096, must be a multiple of 512 within the 4096 bytes"},
+		"within a sector":           {map[string]any{"roothash": digestA[:64], "hashOffset": 513}, 0, "hashOffset is 513"},
+		"no number":                 {map[string]any{"roothash": digestA[:64], "hashOffset": "512"}, 0, "hashOffset is a string"},
+		"another digest":            {map[string]any{"image": json.RawMessage(file("images/root.zst", digestC)), "roothash": digestA[:64]}, 0, "images[1].verity.image has the path of images[1].image, and not the same"},
+	} {
+		doc := document(2)
+		set(doc, c.verity, "images", 1, "verity")
+		text, err := json.Marshal(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, warnings, err := ParseMetadata(text, false)
+		if c.fault != "" {
+			if err == nil || !strings.Contains(fmt.Sprint(Findings(err)), c.fault) {
+				t.Errorf("%s: %v, want %q", title, Findings(err), c.fault)
+			}
+			continue
+		}
+		if err != nil || len(warnings) > 0 || !m.Filesystems[1].Inline() || m.Filesystems[1].Verity.HashOffset != c.offset {
+			t.Errorf("%s: %v, %v", title, err, warnings)
+			continue
+		}
+		if parts := m.partitions(); len(parts) != 4 || parts[2].HashTree || parts[2].Filesystem == nil {
+			t.Errorf("%s: partitions %+v", title, parts)
+		}
+	}
+}
+
+func TestAnImageThatNoHostCanBeInstalledFromIsDoubted(t *testing.T) {
+	t.Parallel()
+	doc := document(2)
+	set(doc, "/srv", "images", 1, "mountPoint")
+	set(doc, "root-arm64", "images", 1, "partType")
+	text, err := json.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, warnings, err := ParseMetadata(text, false)
+	if err != nil || len(warnings) > 0 {
+		t.Fatal(err, warnings)
+	}
+	if got := namesOf(m.Doubts()); got != "NoRootFilesystem images,Architecture images[1].partType" {
+		t.Errorf("%s: %v", got, m.Doubts())
+	}
+	doc = document(2)
+	if text, err = json.Marshal(doc); err != nil {
+		t.Fatal(err)
+	}
+	if m, _, err := ParseMetadata(text, false); err != nil || len(m.Doubts()) > 0 {
+		t.Errorf("%v, %v", err, m.Doubts())
+	}
+}
+
+func TestADiskForAnotherArchitectureIsNotWritten(t *testing.T) {
+	t.Parallel()
+	spec, _ := sample(t, small)
+	spec.Arch = ARM64
+	_, err := Write(t.Context(), io.Discard, spec, nil)
+	if errkind.Of(err) != errkind.Incompatible || !strings.Contains(err.Error(), "partition 2 has the type of a root for x86_64, and the image is to be for arm64") {
+		t.Errorf("%v (%s)", err, errkind.Of(err))
+	}
 }
 
 func TestAllFaultsAreFoundAtOnce(t *testing.T) {

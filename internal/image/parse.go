@@ -188,8 +188,17 @@ func (o object) filesystem(v Version, arch Arch) Filesystem {
 	if !is {
 		return f
 	}
-	hash, _ := verity.object("image", true)
-	f.Verity = &Verity{Image: hash.file(v), RootHash: strings.ToLower(verity.text("roothash", true))}
+	f.Verity = &Verity{RootHash: strings.ToLower(verity.text("roothash", true))}
+	var inline bool
+	f.Verity.HashOffset, inline = verity.number("hashOffset", false, maxImage)
+	if hash, is := verity.object("image", !inline); is {
+		f.Verity.Image = hash.file(v)
+	} else {
+		f.Verity.Image = f.Image
+	}
+	if at := f.Verity.HashOffset; at%512 != 0 || at > 0 && at >= f.Verity.Image.Size {
+		o.fault(NameParse, verity.at("hashOffset"), "is %d, must be a multiple of 512 within the %d bytes of its image", at, f.Verity.Image.Size)
+	}
 	if b, err := hex.DecodeString(f.Verity.RootHash); (err != nil || len(b) < 16 || len(b) > 64) && verity.is("roothash") {
 		o.fault(NameParse, verity.at("roothash"), "is no digest in hexadecimal")
 	}

@@ -60,6 +60,21 @@ func ParsePartType(s string, arch Arch) (gpt.GUID, bool) {
 	return gpt.GUID{}, false
 }
 
+// partTypeArch is the architecture that a type is for, or "" when it is for all.
+func partTypeArch(g gpt.GUID) Arch {
+	text := g.String()
+	for _, t := range partTypes() {
+		switch {
+		case t[1] == t[2]:
+		case t[1] == text:
+			return AMD64
+		case t[2] == text:
+			return ARM64
+		}
+	}
+	return ""
+}
+
 // PartTypeName is the name of a type, without its architecture, or "".
 func PartTypeName(g gpt.GUID) string {
 	text := g.String()

@@ -3,6 +3,7 @@ package image
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -37,6 +38,9 @@ func (m *Metadata) checkFilesystems(w *walker) {
 		} else {
 			uuids[uuid] = i
 		}
+		if f.Inline() && f.Verity.Image != f.Image {
+			w.doubt(NameImageMismatch, at+".verity.image", "has the path of %s.image, and not the same sizes and digest", at)
+		}
 		for _, file := range m.files(i) {
 			if first, ok := paths[file.Path]; ok && file.Path != "" {
 				w.doubt(nameDuplicateImagePath, file.at+".path", "is %.128q, as is %s.path", file.Path, first)
@@ -47,17 +51,33 @@ func (m *Metadata) checkFilesystems(w *walker) {
 	}
 }
 
+// Doubts are what breaks no rule of the format, so that every reader takes it, and what
+// makers of images want to know all the same: an image that no host can be installed from,
+// because it has no root file system or because parts of it are for another architecture.
+func (m *Metadata) Doubts() []Finding {
+	w := &walker{}
+	if !slices.ContainsFunc(m.Filesystems, func(f Filesystem) bool { return path.Clean(f.MountPoint) == "/" }) {
+		w.warn(NameNoRoot, "images", "has no file system for /, so that no host can be installed from it")
+	}
+	for i, f := range m.Filesystems {
+		if arch := partTypeArch(f.PartType); arch != "" && arch != m.Arch {
+			w.warn(NameArch, fmt.Sprintf("images[%d].partType", i), "is the type of a partition for %s, and osArch is %s", arch, m.Arch)
+		}
+	}
+	return w.findings
+}
+
 // placed is a file and the path of the object that describes it.
 type placed struct {
 	File
 	at string
 }
 
-// files are those of file system i.
+// files are those of file system i, each once.
 func (m *Metadata) files(i int) []placed {
 	at := fmt.Sprintf("images[%d]", i)
 	out := []placed{{m.Filesystems[i].Image, at + ".image"}}
-	if v := m.Filesystems[i].Verity; v != nil {
+	if v := m.Filesystems[i].Verity; v != nil && !m.Filesystems[i].Inline() {
 		out = append(out, placed{v.Image, at + ".verity.image"})
 	}
 	return out

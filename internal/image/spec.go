@@ -22,6 +22,8 @@ type Spec struct {
 	// Mounts are the file systems to speak of, by the number of their partition.
 	// Others are in the image too, and nobody is told what they hold.
 	Mounts []Mount
+	// Warn gets what is odd about the image, and harmless to its readers; nil: nobody does.
+	Warn func(Finding)
 	// Temp is the folder for what is packed, which takes as much room as the image.
 	Temp string
 }
@@ -31,8 +33,9 @@ type Mount struct {
 	Number     int
 	MountPoint string
 	Type, UUID string // "": found out, for ext2 to 4, xfs, btrfs and vfat
-	HashTree   int    // number of the partition with its verity hash tree, or 0
+	HashTree   int    // number of the partition with its verity hash tree, maybe its own, or 0
 	RootHash   string // of that
+	HashOffset int64  // byte of that partition at which the tree begins
 }
 
 // FindMounts proposes the mounts of a disk of size bytes by the types of its partitions
@@ -106,6 +109,10 @@ func (s *Spec) regions() ([]piece, *gpt.Disk, error) {
 	}
 	out := []piece{{region: Region{Type: PrimaryGPT, Image: File{Path: "images/primary-gpt.rawzst", Size: front}}}}
 	for _, e := range byPlace(table.Entries) {
+		if arch := partTypeArch(e.Type); arch != "" && arch != s.Arch {
+			err := errkind.Errorf(errkind.Incompatible, "partition %d has the type of a %s for %s, and the image is to be for %s", e.Number, PartTypeName(e.Type), arch, s.Arch)
+			return nil, nil, errkind.WithHint(err, "Name the architecture that the disk is for, or build the disk for %s.", s.Arch)
+		}
 		r := Region{Type: PartitionRegion, Number: e.Number, Image: File{Path: fmt.Sprintf("images/partition-%d.rawzst", e.Number), Size: e.Size}}
 		out = append(out, piece{region: r, off: e.Offset, partType: e.Type})
 	}
@@ -141,7 +148,7 @@ func (s *Spec) filesystems(pieces []piece) ([]Filesystem, error) {
 			if !ok {
 				return nil, errkind.Errorf(errkind.NotFound, "the disk has no partition %d, which is to be the hash tree of %s", m.HashTree, m.MountPoint)
 			}
-			f.Verity = &Verity{Image: tree.region.Image, RootHash: m.RootHash}
+			f.Verity = &Verity{Image: tree.region.Image, RootHash: m.RootHash, HashOffset: m.HashOffset}
 		}
 		out = append(out, f)
 	}

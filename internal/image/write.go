@@ -72,6 +72,11 @@ func Write(ctx context.Context, w io.Writer, s Spec, progress func(done, total i
 	if _, _, err := ParseMetadata(data, false); err != nil { // what nobody could read is not written
 		return "", fmt.Errorf("write image: %w", err)
 	}
+	for _, f := range m.Doubts() {
+		if s.Warn != nil {
+			s.Warn(f)
+		}
+	}
 	if err := writeArchive(w, data, pieces); err != nil {
 		return "", fmt.Errorf("write image: %w", err)
 	}

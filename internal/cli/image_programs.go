@@ -1,0 +1,159 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/trident-project/trident/internal/errkind"
+	cosi "github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/linux/fat"
+	"github.com/trident-project/trident/internal/linux/filekind"
+)
+
+// This file compares the programs in an image of a system with the architecture that
+// the image says. Read are those in FAT file systems, which is where a system boots from;
+// other file systems are read by mounting them, which these commands do not.
+
+// checkPrograms looks at what is about to go into an image.
+func checkPrograms(s *cosi.Spec) error {
+	for _, m := range s.Mounts {
+		esp, err := openESP(s, m)
+		if err != nil {
+			return err
+		}
+		if err := checkLoaders(esp, s.Arch); err != nil {
+			return fmt.Errorf("look at what boots in partition %d: %w", m.Number, err)
+		}
+	}
+	return nil
+}
+
+// checkLoadersOf looks at an image. It unpacks the FAT file systems one after another
+// into a temporary file.
+func checkLoadersOf(ctx context.Context, img *cosi.Image) error {
+	for _, p := range img.Partitions() {
+		if p.Filesystem == nil || p.HashTree || p.Filesystem.Type != "vfat" && p.Filesystem.Type != "msdos" {
+			continue
+		}
+		if err := checkLoadersIn(ctx, p, img.Metadata().Arch); err != nil {
+			return fmt.Errorf("%s: %w", p.File.Path, err)
+		}
+	}
+	return nil
+}
+
+func checkLoadersIn(ctx context.Context, p cosi.Partition, arch cosi.Arch) (err error) {
+	temp, err := os.CreateTemp("", "trident-esp-")
+	if err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	defer func() { err = errors.Join(err, temp.Close()) }()
+	if err := os.Remove(temp.Name()); err != nil { // open, it lives on
+		return fmt.Errorf("unpack: %w", err)
+	}
+	if err := unpackSparse(ctx, temp, p); err != nil {
+		return err
+	}
+	esp, err := fat.Open(temp, p.File.Size)
+	if errkind.Of(err) == errkind.Corrupt { // another file system than its metadata says
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return checkLoaders(esp, arch)
+}
+
+// unpackSparse writes a partition to a file, and leaves out what is zero.
+func unpackSparse(ctx context.Context, to *os.File, p cosi.Partition) error {
+	s, err := p.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	buf, zero := make([]byte, 64<<10), make([]byte, 64<<10)
+	for at := int64(0); ; {
+		n, err := io.ReadFull(s, buf)
+		if n > 0 && string(buf[:n]) != string(zero[:n]) {
+			if _, err := to.WriteAt(buf[:n], at); err != nil {
+				return fmt.Errorf("unpack: %w", err)
+			}
+		}
+		at += int64(n)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if _, err := s.Verified(); err != nil {
+		return err
+	}
+	return to.Truncate(p.File.Size)
+}
+
+// checkLoaders compares what firmware and systemd-boot would start from an ESP with an
+// architecture. Every unified kernel image must be for it; of the loaders that firmware
+// starts by their names, which may be there for several architectures, one must be.
+func checkLoaders(esp fs.FS, arch cosi.Arch) error {
+	want := map[cosi.Arch]string{cosi.AMD64: "amd64", cosi.ARM64: "arm64"}[arch]
+	kernels, err := files(esp, "EFI/Linux", ".efi")
+	if err != nil {
+		return err
+	}
+	for _, name := range kernels {
+		is, err := programOf(esp, name)
+		if err != nil {
+			return err
+		}
+		if is != "" && is != want {
+			return otherArch(name, is, arch)
+		}
+	}
+	loaders, err := files(esp, "EFI/BOOT", ".efi")
+	if err != nil {
+		return err
+	}
+	var foreign error
+	for _, name := range loaders {
+		if !strings.HasPrefix(strings.ToLower(path.Base(name)), "boot") {
+			continue
+		}
+		is, err := programOf(esp, name)
+		switch {
+		case err != nil:
+			return err
+		case is == want:
+			return nil
+		case is != "" && foreign == nil:
+			foreign = otherArch(name, is, arch)
+		}
+	}
+	return foreign
+}
+
+func otherArch(name, is string, arch cosi.Arch) error {
+	return errkind.WithHint(errkind.Errorf(errkind.Incompatible, "%s is a program for %s, and the image is for %s", name, is, arch),
+		"Build the image for the architecture that its programs are for.")
+}
+
+func programOf(fsys fs.FS, name string) (string, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	defer f.Close()
+	head := make([]byte, filekind.ProgramHead)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	return filekind.Program(head[:n]), nil
+}
