@@ -43,11 +43,11 @@ deb: ## Build the packages for dpkg: dist/deb/VERSION (VERSION=1.2.3, ARCHES=amd
 	@$(ALONE) $(GORUN) ./packaging/build deb -version '$(VERSION)' -arch '$(ARCHES)'
 
 .PHONY: sysext
-sysext: ## Build the signed extension images (VERSION=1.2.3, ARCHES=amd64,arm64)
+sysext: ## Build the signed extension images: dist/sysext/VERSION (VERSION=1.2.3, ARCHES=amd64,arm64)
 	@$(NEED) go
 	@$(CHECK) '$(ARCHES)' >/dev/null
 	@$(NEED) openssl
-	@arches=$$($(CHECK) '$(ARCHES)'); for arch in $$arches; do $(ALONE) packaging/sysext '$(VERSION)' $$arch; done
+	@$(ALONE) $(RUN) ./packaging/build sysext -version '$(VERSION)' -arch '$(ARCHES)'
 
 .PHONY: release
 release: ## Build all that is published: dist/release/VERSION (VERSION=1.2.3, ARCHES=amd64,arm64)

@@ -1,5 +1,5 @@
-// Command build makes the packages that .goreleaser.yaml defines, without goreleaser, and
-// releases.
+// Command build makes the packages that .goreleaser.yaml defines, without goreleaser, the
+// extension images, and releases.
 //
 // Building goreleaser from source takes minutes on a bare machine; packages for a
 // test or the demo are wanted in seconds. So this program reads the same file, calls
@@ -10,6 +10,7 @@
 //
 //	build rpm -version 1.2.3 [-arch amd64,arm64]       packages for rpm: dist/rpm/1.2.3
 //	build deb -version 1.2.3 [-arch amd64,arm64]       packages for dpkg: dist/deb/1.2.3
+//	build sysext -version 1.2.3 [-arch amd64,arm64]    extension images: dist/sysext/1.2.3
 //	build release -version 1.2.3 [-arch amd64,arm64]   all that is published: dist/release/1.2.3
 //	build finish FILE...                               what nfpm cannot; goreleaser calls it
 package main
@@ -42,7 +43,7 @@ func main() {
 	}
 }
 
-const usage = "usage: build rpm|deb|release -version VERSION [-arch LIST] | build finish FILE"
+const usage = "usage: build rpm|deb|sysext|release -version VERSION [-arch LIST] | build finish FILE"
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
@@ -50,15 +51,18 @@ func run(ctx context.Context, args []string) error {
 	}
 	kind, args := args[0], args[1:]
 	switch kind {
-	case "rpm", "deb", "release":
+	case "rpm", "deb", "sysext", "release":
 		p, err := newProject(args)
 		if err != nil {
 			return err
 		}
 		dir := filepath.Join("dist", kind, p.version)
-		if kind == "release" {
+		switch kind {
+		case "release":
 			err = p.release(ctx, dir)
-		} else {
+		case "sysext":
+			err = p.extensions(ctx, dir)
+		default:
 			err = p.packages(ctx, kind, dir)
 		}
 		if err != nil {

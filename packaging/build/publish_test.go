@@ -107,3 +107,41 @@ func TestAFileSystemThatCannotExchangeGetsTwoRenames(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// A failure for the second architecture leaves the images of the last build, and nothing
+// else: what a build needs besides lies elsewhere.
+func TestExtensionImagesArePublishedTogetherOrNot(t *testing.T) {
+	t.Chdir(t.TempDir())
+	script := `#!/bin/sh
+[ ! -e fail-$2 ] || exit 1
+echo "$1 $2" > "$3/trident_$1_$2.raw"
+`
+	if err := os.MkdirAll("packaging", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("packaging/sysext", []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join("dist", "sysext", "1.2.0")
+	p := project{version: "1.2.0", only: []string{"amd64", "arm64"}}
+	want := map[string]string{"trident_1.2.0_amd64.raw": "1.2.0 amd64\n", "trident_1.2.0_arm64.raw": "1.2.0 arm64\n"}
+	if err := p.extensions(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	if texts, _ := tree(t, dir); !cmp.Equal(want, texts) {
+		t.Error(cmp.Diff(want, texts))
+	}
+	if err := os.WriteFile(filepath.Join(dir, "trident_1.2.0_amd64.raw"), []byte("the last build"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want["trident_1.2.0_amd64.raw"] = "the last build"
+	if err := os.WriteFile("fail-arm64", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.extensions(t.Context(), dir); err == nil {
+		t.Error("no error")
+	}
+	if texts, _ := tree(t, filepath.Dir(dir)); len(texts) != 2 || texts["1.2.0/trident_1.2.0_amd64.raw"] != "the last build" {
+		t.Errorf("after a failure: %v", texts)
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 )
 
 // release publishes in dir all that a release consists of: packages for rpm and dpkg, the
@@ -33,10 +32,8 @@ func (p project) release(ctx context.Context, dir string) error {
 				}
 			}
 		}
-		for _, arch := range p.only {
-			if err := p.extension(ctx, arch, dir); err != nil {
-				return fmt.Errorf("build the extension image for %s: %w", arch, err)
-			}
+		if err := p.buildExtensions(ctx, dir); err != nil {
+			return err
 		}
 		if err := p.writeSBOM(dir); err != nil {
 			return fmt.Errorf("write the bill of materials: %w", err)
@@ -45,34 +42,21 @@ func (p project) release(ctx context.Context, dir string) error {
 	})
 }
 
-// extension has packaging/sysext build the extension image, and copies it into dir.
-func (p project) extension(ctx context.Context, arch, dir string) error {
-	cmd := exec.CommandContext(ctx, "packaging/sysext", p.version, arch)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return fmt.Errorf("packaging/sysext: %w", err)
-	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	image := lines[len(lines)-1]
-	return copyFile(filepath.Join(dir, filepath.Base(image)), image)
+// extensions publishes in dir the signed extension images.
+func (p project) extensions(ctx context.Context, dir string) error {
+	return publish(dir, func(dir string) error { return p.buildExtensions(ctx, dir) })
 }
 
-func copyFile(to, from string) error {
-	src, err := os.Open(from)
-	if err != nil {
-		return err
+// buildExtensions has packaging/sysext build the extension images in dir.
+func (p project) buildExtensions(ctx context.Context, dir string) error {
+	for _, arch := range p.only {
+		cmd := exec.CommandContext(ctx, "packaging/sysext", p.version, arch, dir)
+		cmd.Stderr = os.Stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("build the extension image for %s: packaging/sysext: %w", arch, err)
+		}
 	}
-	defer src.Close()
-	dst, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	defer dst.Close()
-	if _, err := io.Copy(dst, src); err != nil {
-		return err
-	}
-	return dst.Close()
+	return nil
 }
 
 // sumsFile is the name that sha256sum --check is given.

@@ -176,22 +176,22 @@ func (m *Maker) Image(ctx context.Context, version string) (path string, err err
 }
 
 func (m *Maker) image(ctx context.Context, version string) (string, error) {
-	path, err := m.script(ctx, []string{"TRIDENT_KEEP_TREE=1"}, "packaging/sysext", version, runtime.GOARCH)
+	dir, err := filepath.Abs(m.dir)
 	if err != nil {
 		return "", err
 	}
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(m.root, path)
+	path, err := m.script(ctx, []string{"TRIDENT_KEEP_TREE=1"}, "packaging/sysext", version, runtime.GOARCH, dir)
+	if err != nil {
+		return "", err
 	}
 	// The next build, perhaps somebody else's, takes the tree away.
 	m.tree = m.dir + ".tree"
 	if err := os.RemoveAll(m.tree); err != nil {
 		return "", err
 	}
-	if _, err := m.script(ctx, nil, "cp", "-a", strings.TrimSuffix(path, ".raw"), m.tree); err != nil {
-		return "", err
-	}
-	return m.adopt(ctx, path)
+	kept := filepath.Join(m.root, "dist/build", strings.TrimSuffix(filepath.Base(path), ".raw"))
+	_, err = m.script(ctx, nil, "cp", "-a", kept, m.tree)
+	return filepath.Join(m.dir, filepath.Base(path)), err
 }
 
 // adopt copies a file into the folder of products. A link would not do: the next
