@@ -29,6 +29,9 @@ func Parse(name string) (string, error) {
 	return "", fmt.Errorf("%q is not an architecture that Trident is built for: %s", name, strings.Join(known, ", "))
 }
 
+// Names returns every name that Parse knows, those of one architecture beside each other.
+func Names() []string { return slices.Concat(names...) }
+
 // ParseList returns Go's names of a list that is separated by commas or spaces, each once,
 // in the order of the list.
 func ParseList(list string) ([]string, error) {

@@ -45,3 +45,15 @@ func TestLists(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryNameIsListed(t *testing.T) {
+	all := Names()
+	for _, name := range all {
+		if _, err := Parse(name); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(all) != 6 {
+		t.Errorf("%d names: %q", len(all), all)
+	}
+}

@@ -140,6 +140,7 @@ func newRootCommand(a *app) *cobra.Command {
 	cmd.InitDefaultHelpCmd()
 	cmd.InitDefaultCompletionCmd()
 	completeValues(cmd)
+	withoutFiles(cmd)
 	return cmd
 }
 

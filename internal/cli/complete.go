@@ -2,10 +2,13 @@ package cli
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/trident-project/trident/internal/arch"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -33,6 +36,36 @@ func (a *app) completeWith(words func(context.Context, *client.Client) ([]string
 		found, _ = words(ctx, c)
 		return found, cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// completeArch completes an architecture by any of its names.
+func completeArch(cmd *cobra.Command) {
+	must(cmd.RegisterFlagCompletionFunc("arch", cobra.FixedCompletions(arch.Names(), cobra.ShellCompDirectiveNoFileComp)))
+}
+
+// withoutFiles keeps shells from offering files where a command takes none: in place of
+// an argument that it does not have, and of the value of a flag that is not a path.
+func withoutFiles(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		withoutFiles(c)
+	}
+	if cmd.HasSubCommands() || cmd.ValidArgs == nil && cmd.ValidArgsFunction == nil && !strings.Contains(cmd.Use, " ") {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if _, has := cmd.GetFlagCompletionFunc(f.Name); !has && !isPath(f) {
+			must(cmd.RegisterFlagCompletionFunc(f.Name, cobra.NoFileCompletions))
+		}
+	})
+}
+
+// isPath reports whether the value of a flag is the path of a file or a folder.
+func isPath(f *pflag.Flag) bool {
+	switch f.Name {
+	case "sha256", "sha384", "hash", "id", "lazy-partitions":
+		return false
+	}
+	return strings.HasPrefix(f.Value.Type(), "string")
 }
 
 func operationIDs(ctx context.Context, c *client.Client) ([]string, error) {

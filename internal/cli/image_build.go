@@ -86,7 +86,7 @@ func newImageBuildCommand(a *app, run func(context.Context, *imageBuildOptions) 
 	cmd.MarkFlagsMutuallyExclusive("disk", "partition")
 	cmd.MarkFlagsMutuallyExclusive("mount", "partition")
 	must(cmd.RegisterFlagCompletionFunc("bootloader", cobra.FixedCompletions([]string{cosi.SystemdBoot, cosi.GRUB}, cobra.ShellCompDirectiveNoFileComp)))
-	must(cmd.RegisterFlagCompletionFunc("arch", cobra.FixedCompletions([]string{string(cosi.AMD64), string(cosi.ARM64)}, cobra.ShellCompDirectiveNoFileComp)))
+	completeArch(cmd)
 	return cmd
 }
 
