@@ -60,12 +60,33 @@ func ReadRelease(fsys fs.FS, name string) (Release, error) {
 	file := Sysext.releaseFile(name)
 	vars, err := readEnv(fsys, file)
 	if errors.Is(err, fs.ErrNotExist) {
+		if other := otherThanOurs(fsys); name == Own && other != nil {
+			return Release{}, other
+		}
 		return Release{}, errkind.Errorf(errkind.Corrupt, "read extension-release: no file %s in the image: %w", file, err)
+	}
+	if errkind.Of(err) == errkind.Unsupported { // of a compressed file system
+		return Release{}, fmt.Errorf("read %s: %w", file, err)
 	}
 	if err != nil {
 		return Release{}, errkind.Errorf(errkind.Corrupt, "read %s: %w", file, err)
 	}
 	return releaseOf(Sysext, name, vars), nil
+}
+
+// otherThanOurs is the error about an image that is one of another extension than Trident;
+// nil for what is not one.
+func otherThanOurs(fsys fs.FS) error {
+	for _, class := range []Class{Sysext, Confext} {
+		found, err := releaseFiles(fsys, class)
+		if err != nil || len(found) == 0 {
+			continue
+		}
+		other := strings.TrimPrefix(found[0].Name(), releasePrefix)
+		return errkind.WithHint(errkind.Errorf(errkind.Incompatible, "it is an image of the %s %q, not of %q", class, other, Own),
+			"A Host Configuration names it in os.%ss, and trident update brings it into service.", class)
+	}
+	return nil
 }
 
 // releaseOf picks what counts for class.

@@ -148,3 +148,15 @@ func FuzzReadRelease(f *testing.F) {
 		}
 	})
 }
+
+func TestAnImageOfAnotherExtensionIsNamed(t *testing.T) {
+	for want, files := range map[string]fstest.MapFS{
+		`it is an image of the sysext "app", not of "trident"`:       {Sysext.releaseFile("app"): {Data: []byte("ID=_any\n")}},
+		`it is an image of the confext "settings", not of "trident"`: {Confext.releaseFile("settings"): {Data: []byte("ID=_any\n")}},
+	} {
+		_, err := ReadRelease(files, Own)
+		if err == nil || err.Error() != want || errkind.Of(err) != errkind.Incompatible || !strings.Contains(errkind.Hint(err), "Host Configuration") {
+			t.Errorf("%v (%s, hint %q), want %q", err, errkind.Of(err), errkind.Hint(err), want)
+		}
+	}
+}

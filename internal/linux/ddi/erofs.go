@@ -38,7 +38,7 @@ func openErofs(r *io.SectionReader, largest int64) (_ fs.FS, err error) {
 	defer guard("read file system", &err)
 	if name := filekind.FileSystem(r, r.Size()); name != "" && name != filekind.Erofs {
 		return nil, errkind.WithHint(errkind.Errorf(errkind.Unsupported, "read file system: it is %s, and only an erofs is read without mounting it", name),
-			"Build the image with an erofs: trident sysext build, or Format=erofs for systemd-repart.")
+			"Build the image with an erofs: trident sysext build, or Format=erofs for systemd-repart. Only what os.sysexts and os.confexts of a Host Configuration name is mounted, so that it may be another file system.")
 	}
 	inner, err := erofs.Open(r)
 	if errors.Is(err, erofs.ErrNotImplemented) {

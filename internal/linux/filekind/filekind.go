@@ -41,7 +41,7 @@ const (
 	cosi                       // System
 	systemDisk                 // Disk, with what boots it
 	otherDisk                  // Disk, without an EFI system partition: an extension is one, too
-	largeSectors               // one of the two, for sectors of 4096 bytes
+	largeSectors               // one of the two, for sectors of more than 512 bytes
 	mbrDisk                    // a disk without a GPT
 	fileSystem                 // a file system alone
 	part                       // a part of an extension image
@@ -181,7 +181,7 @@ func (k kind) wayTo(want Want) string {
 		case systemDisk:
 			return "It is a whole system: make a COSI image of it with trident image build. " + makeExtension
 		case largeSectors:
-			return "Build it for sectors of 512 bytes: systemd-repart --sector-size=512, SectorSize=512 for mkosi, or trident sysext build."
+			return "Build it for sectors of 512 bytes: systemd-repart without --sector-size, mkosi without SectorSize=, or trident sysext build."
 		case part:
 			return "It is one part of an image that was split: give the whole image, as systemd-repart writes it without --split."
 		case fileSystem:
@@ -296,13 +296,13 @@ func identify(r io.ReaderAt, size int64) (kind, bool) {
 
 // table tells disks with a GPT by what is on them.
 func table(r io.ReaderAt, size int64, has func(int, string) bool) (kind, bool) {
-	for _, sector := range []int64{512, 4096} {
+	for _, sector := range []int64{512, 1024, 2048, 4096} {
 		if !has(int(sector), "EFI PART") {
 			continue
 		}
 		k := kind{family: otherDisk, name: "a disk image with a GUID partition table"}
-		if sector == 4096 {
-			k = kind{largeSectors, "a disk image whose partition table is for sectors of 4096 bytes", ""}
+		if sector != 512 {
+			k = kind{largeSectors, fmt.Sprintf("a disk image whose partition table is for sectors of %d bytes", sector), ""}
 		}
 		disk, err := gpt.ReadDisk(r, size, sector)
 		if err != nil {

@@ -117,7 +117,7 @@ func isBlockSize(n uint32) bool { return n >= 512 && n <= 512<<10 && n&(n-1) == 
 
 func otherForm(format string, args ...any) error {
 	return errkind.WithHint(errkind.Errorf(errkind.Unsupported, format, args...),
-		"Build the hash tree with format 1, sha256 and blocks of %d bytes: what veritysetup, systemd-repart, mkosi and trident sysext build do by default.", BlockSize)
+		"Build the hash tree with format 1, sha256 and blocks of %[1]d bytes, as veritysetup and trident sysext build do. For systemd-repart that is without --sector-size, or with VerityDataBlockSizeBytes=%[1]d and VerityHashBlockSizeBytes=%[1]d.", BlockSize)
 }
 
 // encode returns the whole first block.
