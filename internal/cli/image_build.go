@@ -160,12 +160,9 @@ func (o *imageBuildOptions) spec(files *[]*os.File) (s cosi.Spec, err error) {
 		return s, errkind.Errorf(errkind.Invalid, "--arch is %q, it must be %s or %s", o.arch, cosi.AMD64, cosi.ARM64)
 	}
 	s = cosi.Spec{ID: o.id, Arch: arch}
-	release, err := regfile.ReadFile(o.osRelease, 1<<20)
+	release, err := readText(o.osRelease, 1<<20)
 	if err != nil {
 		return s, fmt.Errorf("read --os-release: %w", err)
-	}
-	if other := filekind.Mistaken(bytes.NewReader(release), int64(len(release)), filekind.Text); other != nil {
-		return s, fmt.Errorf("read --os-release %s: %w", o.osRelease, other)
 	}
 	s.OSRelease = cosi.OSRelease(release)
 	if s.Packages, err = readPackages(o.packages); err != nil {
@@ -177,6 +174,9 @@ func (o *imageBuildOptions) spec(files *[]*os.File) (s cosi.Spec, err error) {
 			return s, fmt.Errorf("read --disk: %w", err)
 		}
 		*files = append(*files, f)
+		if other := filekind.Mistaken(f, size, filekind.Disk); other != nil {
+			return s, fmt.Errorf("read --disk: %s: %w", o.disk, other)
+		}
 		s.Disk, s.DiskSize = f, size
 		if s.Mounts, err = o.diskMounts(f, size); err != nil {
 			return s, err
@@ -189,6 +189,37 @@ func (o *imageBuildOptions) spec(files *[]*os.File) (s cosi.Spec, err error) {
 	}
 	s.Bootloader, err = o.findBootloader(&s)
 	return s, err
+}
+
+// readText reads a file of text. One of another kind is named.
+func readText(path string, limit int64) ([]byte, error) {
+	data, err := regfile.ReadFile(path, limit)
+	if err != nil {
+		return nil, explainLarge(path, filekind.Text, err)
+	}
+	if other := filekind.Mistaken(bytes.NewReader(data), int64(len(data)), filekind.Text); other != nil {
+		return nil, fmt.Errorf("%s: %w", path, other)
+	}
+	return data, nil
+}
+
+// explainLarge explains an error about a file that is larger than those of its kind by
+// what it is.
+func explainLarge(path string, want filekind.Want, err error) error {
+	if errkind.Of(err) != errkind.TooLarge {
+		return err
+	}
+	f, openErr := regfile.Open(path)
+	if openErr != nil {
+		return err
+	}
+	defer f.Close()
+	if info, statErr := f.Stat(); statErr == nil {
+		if other := filekind.Mistaken(f, info.Size(), want); other != nil {
+			return fmt.Errorf("%s: %w", path, other)
+		}
+	}
+	return err
 }
 
 // openContent opens a file or a block device, of which only seeking tells the size.

@@ -22,10 +22,10 @@ func readPackages(path string) ([]cosi.Package, error) {
 	}
 	data, err := regfile.ReadFile(path, 64<<20)
 	if err != nil {
-		return nil, fmt.Errorf("read --packages: %w", err)
+		return nil, fmt.Errorf("read --packages: %w", explainLarge(path, filekind.Text, err))
 	}
 	if other := filekind.Mistaken(bytes.NewReader(data), int64(len(data)), filekind.Text); other != nil && len(data) > 0 {
-		return nil, fmt.Errorf("read --packages %s: %w", path, other)
+		return nil, fmt.Errorf("read --packages: %s: %w", path, other)
 	}
 	list, err := parsePackages(data)
 	if err != nil {

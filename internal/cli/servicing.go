@@ -275,7 +275,9 @@ func readConfig(path string) ([]byte, error) {
 	switch {
 	case errors.Is(err, os.ErrNotExist) && path == defaultConfig:
 		err = errkind.WithHint(err, "name the file that has the Host Configuration")
-	case len(text) > 0 && (err == nil || errkind.Of(err) == errkind.TooLarge):
+	case errkind.Of(err) == errkind.TooLarge && path != "-":
+		err = explainLarge(path, filekind.Config, err)
+	case len(text) > 0 && err == nil:
 		if other := filekind.Mistaken(bytes.NewReader(text), int64(len(text)), filekind.Config); other != nil {
 			err = fmt.Errorf("%s: %w", configName(path), other)
 		}

@@ -19,6 +19,10 @@ func LoadFiles(paths ...string) (Policy, error) {
 		info, err := os.Stat(path)
 		if err == nil && info.IsDir() {
 			files, err = filepath.Glob(filepath.Join(path, "*.crt"))
+			if err == nil && len(files) == 0 {
+				err = errkind.WithHint(errkind.Errorf(errkind.Invalid, "the folder %s has no file whose name ends in .crt", path),
+					"Name the certificate itself, or give its file that ending.")
+			}
 		}
 		if err != nil {
 			return Policy{}, fmt.Errorf("read trusted certificates: %w", err)

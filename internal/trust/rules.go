@@ -4,6 +4,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"time"
 
@@ -47,9 +49,28 @@ func checkKey(cert *x509.Certificate) error {
 			return weak(cert, fmt.Sprintf("ECDSA with %d bits; it takes %d", bits, minECDSA))
 		}
 	default:
-		return weak(cert, cert.PublicKeyAlgorithm.String()+"; it takes RSA or ECDSA")
+		return weak(cert, algorithmOf(cert)+"; it takes RSA or ECDSA")
 	}
 	return nil
+}
+
+// algorithmOf names the algorithm of a key, also one that Go does not know.
+func algorithmOf(cert *x509.Certificate) string {
+	if cert.PublicKeyAlgorithm != x509.UnknownPublicKeyAlgorithm {
+		return cert.PublicKeyAlgorithm.String()
+	}
+	var key struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(cert.RawSubjectPublicKeyInfo, &key); err != nil {
+		return "of an algorithm that is not known"
+	}
+	id := key.Algorithm.Algorithm.String()
+	if name, ok := map[string]string{"1.2.840.113549.1.1.10": "RSA-PSS", "1.3.101.113": "Ed448", "1.3.101.110": "X25519", "1.3.101.111": "X448"}[id]; ok {
+		return name
+	}
+	return "of the algorithm " + id
 }
 
 func weak(cert *x509.Certificate, key string) error {
