@@ -40,8 +40,9 @@ func privateMounts(script string, args ...string) *exec.Cmd {
 }
 
 // bootContainer boots the Debian 13 tree in $TRIDENT_TRIXIE_TREE, which stays as
-// it is, and returns the process ID of its init.
-func bootContainer(t *testing.T) int {
+// it is, and returns the process ID of its init. The container has the network of the
+// process that the words in front of its command make.
+func bootContainer(t *testing.T, front ...string) int {
 	t.Helper()
 	tree := os.Getenv("TRIDENT_TRIXIE_TREE")
 	if tree == "" {
@@ -56,6 +57,9 @@ func bootContainer(t *testing.T) int {
 	name := fmt.Sprintf("trident-e2e-%d", os.Getpid())
 	var console bytes.Buffer
 	boot := privateMounts(bootScript, name, tree)
+	if len(front) > 0 {
+		boot = exec.Command(front[0], append(front[1:], boot.Args...)...)
+	}
 	boot.Env = append(os.Environ(), "NOTIFY_SOCKET="+ready)
 	boot.Stdout, boot.Stderr = &console, &console
 	boot.WaitDelay = 5 * time.Second

@@ -53,7 +53,8 @@ var buildPrograms = sync.OnceValues(func() (p programs, err error) {
 		"-ldflags", flags, "-o", dir+"/", "./cmd/..."); err != nil {
 		return p, err
 	}
-	image, err := output(&root, nil, "packaging/sysext", outsideNext, runtime.GOARCH)
+	// Under the umask that some sites prescribe: an image is the same by any.
+	image, err := output(&root, nil, "sh", "-c", "umask 027 && packaging/sysext "+outsideNext+" "+runtime.GOARCH)
 	if err != nil {
 		return p, err
 	}

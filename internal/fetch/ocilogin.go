@@ -53,7 +53,7 @@ func (g *registry) basic() string {
 func (g *registry) refused() error {
 	if g.basic() == "" {
 		err := errkind.Errorf(errkind.Denied, "it wants credentials, and there are none for it")
-		return errkind.WithHint(err, "Give the registry's credentials, or allow anonymous pulls.")
+		return errkind.WithHint(err, "Give the registry's credentials: in /etc/trident/registry-auth.json, or with --auth-file. Or let the registry serve anonymous pulls.")
 	}
 	err := errkind.Errorf(errkind.Denied, "it does not accept the credentials that there are for it")
 	return errkind.WithHint(err, "Check user name and password, and whether that user may pull this repository.")
