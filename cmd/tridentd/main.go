@@ -58,6 +58,7 @@ func run(args []string) int {
 	}
 	c := o.config
 	c.Logger = daemon.NewLogger(os.Stderr, o.level)
+	slog.SetDefault(c.Logger) // hoststate logs what it mends before there is anything to give it a logger
 	// The second signal finds the default action: the process ends at once.
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()

@@ -71,6 +71,39 @@ func TestAnUnknownOptionIsCalledWrongly(t *testing.T) {
 	}
 }
 
+// What is logged before the daemon has been built has the form of its log, too: a copy
+// of the datastore that is a folder cannot be renewed.
+func TestEveryLineIsOfOneLog(t *testing.T) {
+	root := t.TempDir()
+	store := filepath.Join(root, "var/lib/trident")
+	if err := os.MkdirAll(filepath.Join(store, "datastore.sqlite.restored/x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := tridentd("--root", root)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	tidied := false
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		tidied = tidied || strings.Contains(lines.Text(), "tidy up beside the datastore")
+		if !strings.HasPrefix(lines.Text(), "time=") {
+			t.Errorf("line %q", lines.Text())
+		}
+		if strings.Contains(lines.Text(), "tridentd serves") {
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := cmd.Wait(); err != nil || !tidied {
+		t.Errorf("%v; it was tidied: %v", err, tidied)
+	}
+}
+
 func TestASignalEndsItWell(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(sig.String(), func(t *testing.T) {

@@ -46,7 +46,11 @@ func (s *Store) Backup(ctx context.Context) error {
 
 // tidy deletes what a power cut left of copying.
 func tidy(ctx context.Context, path string) {
-	err := os.Remove(path + restoredSuffix)
+	// On a read-only file system Remove fails also where there is nothing to delete.
+	_, err := os.Lstat(path + restoredSuffix)
+	if err == nil {
+		err = os.Remove(path + restoredSuffix)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
