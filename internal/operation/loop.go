@@ -225,8 +225,9 @@ func (r *Runner) save(ctx context.Context, a *active, op Operation, events ...Ev
 		return fmt.Errorf("write journal: %w", err)
 	}
 	a.advanced = false
+	before := a.op.Failure
 	a.op = op
-	r.observe(op, events)
+	r.observe(op, before, events)
 	r.tail.add(op, events)
 	return nil
 }

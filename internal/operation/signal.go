@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
 )
 
 // StepDuration is the metric that every step ends with, done or taken back: the
@@ -86,18 +88,23 @@ func (r *Runner) origin(ctx context.Context, op *Operation) {
 	}
 }
 
-// observe hands on what was journaled.
-func (r *Runner) observe(op Operation, events []Event) {
+// observe hands on what was journaled. before is the failure that the operation had
+// until then.
+func (r *Runner) observe(op Operation, before *Failure, events []Event) {
 	for _, e := range events {
-		r.note(op, e)
+		r.note(op, before, e)
+		if e.Type == Change {
+			before = e.Failure
+		}
 	}
 	if r.Config.Observe != nil {
 		r.Config.Observe(op, events...)
 	}
 }
 
-// note writes an event to the daemon's log.
-func (r *Runner) note(op Operation, e Event) {
+// note writes an event to the daemon's log. Each change of an operation that failed
+// has the failure; the log has it once.
+func (r *Runner) note(op Operation, before *Failure, e Event) {
 	about := []any{"operation", op.ID, "trace", op.TraceID()}
 	if op.RequestID != "" {
 		about = append(about, "request", op.RequestID)
@@ -116,11 +123,26 @@ func (r *Runner) note(op Operation, e Event) {
 		if e.Waiting != "" {
 			about = append(about, "waiting", e.Waiting)
 		}
-		if e.Failure != nil {
-			about = append(about, "error", e.Failure.Message)
+		level := slog.LevelInfo
+		if reason := e.Failure.since(before); reason != "" {
+			about = append(about, "error", reason)
+			if e.Failure.Kind != errkind.Cancelled {
+				level = slog.LevelError
+			}
 		}
-		r.Logger.Info("operation", about...)
+		r.Logger.Log(r.ctx, level, "operation", about...)
 	}
+}
+
+// since is what f says that before did not say yet.
+func (f *Failure) since(before *Failure) string {
+	switch {
+	case f == nil:
+		return ""
+	case before == nil:
+		return f.Message
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(f.Message, before.Message), "; ")
 }
 
 func now() time.Time { return time.Now().UTC() }

@@ -1,6 +1,7 @@
 package operation_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -164,5 +165,47 @@ func TestWhoeverObservesSeesWhatWasJournaledAndWhereItCameFrom(t *testing.T) {
 	}
 	if last.Traceparent != "tp" || last.RequestID != "r-1" || op.RequestID != "r-1" {
 		t.Errorf("%+v", last)
+	}
+}
+
+func TestTheLogOfTheDaemonHasAFailureOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	var log bytes.Buffer
+	r := operation.New(t.Context(), operation.Config{
+		Journal: b.journal, Life: operation.Life{Boot: "1", Process: "1"}, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	fails := true
+	steps := []step{b.step("a"), b.step("b"), b.step("c"), b.step("d")}
+	steps[0].Undo = func(context.Context, *run) error {
+		if fails {
+			return errors.New("it is wedged")
+		}
+		return nil
+	}
+	steps[3].Do = func(context.Context, *run) error { return errors.New("the disk is made of cheese") }
+	start := operation.Register(r, operation.Kind[record]{Name: "test", Steps: steps})
+	if err := r.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	op := b.finish(r, b.start(start).ID)
+	if op.Phase != operation.Stuck {
+		t.Fatalf("phase %s", op.Phase)
+	}
+	fails = false
+	if _, err := r.Cancel(t.Context(), op.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.finish(r, op.ID)
+	b.stop(r)
+	for _, reason := range []string{"the disk is made of cheese", "it is wedged"} {
+		if n := strings.Count(log.String(), reason); n != 1 {
+			t.Errorf("the log has %q %d times:\n%s", reason, n, log.String())
+		}
+	}
+	for line := range strings.Lines(log.String()) {
+		if failed := strings.Contains(line, "error="); failed != strings.Contains(line, "level=ERROR") {
+			t.Errorf("the level is not that of the line: %s", line)
+		}
 	}
 }

@@ -171,7 +171,7 @@ func (s *Service) blockFailed(ctx context.Context, r *opRun) error {
 	if op.Failure == nil || op.Failure.Kind != errkind.Unhealthy || r.State.Base {
 		return nil
 	}
-	r.Logf(slog.LevelWarn, "trident %s is blocked on this host: %s", r.State.Version, op.Failure.Message)
+	r.Logf(slog.LevelWarn, "trident %s is blocked on this host", r.State.Version)
 	return s.touch("block", func() error {
 		b := hoststate.Blocked{
 			Version: r.State.Version, Reason: op.Failure.Message, Time: time.Now().UTC(), Operation: r.ID, Evidence: r.State.Evidence,

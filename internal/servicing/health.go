@@ -64,7 +64,7 @@ func (s *Service) checkAll(ctx context.Context, r teller, id string, h hostconfi
 	var failed []string
 	for _, res := range results {
 		if res.err != nil {
-			r.Logf(slog.LevelError, "health check %s failed: %v", res.name, res.err)
+			r.Logf(slog.LevelError, "health check %s failed", res.name) // the failure of the step says why
 			failed = append(failed, fmt.Sprintf("%s: %v", res.name, res.err))
 		} else {
 			r.Logf(slog.LevelInfo, "health check %s passed", res.name)
