@@ -22,18 +22,16 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
+	"github.com/trident-project/trident/internal/linux/outfile"
 	"github.com/trident-project/trident/internal/version"
 )
 
 // app is what the commands share: the world outside, and the global flags.
 type app struct {
 	stdout, stderr io.Writer
-	// terminal says that stderr is one, columns how wide it is.
-	terminal bool
-	columns  int
-	now      func() time.Time
+	out, err       screen // of stdout and of stderr
+	now            func() time.Time
 	// reboot reboots this host; rebootTime is how long that may take to end us.
 	reboot     func(context.Context) error
 	rebootTime time.Duration
@@ -54,6 +52,8 @@ func Main() int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	a := newApp()
+	a.stdout = outfile.Interruptible(ctx, os.Stdout)
 	go func() {
 		cause := errInterrupted
 		if <-signals == syscall.SIGTERM {
@@ -61,9 +61,12 @@ func Main() int {
 		}
 		cancel(cause)
 		<-signals
+		if l, ok := a.stderr.(*live); ok {
+			l.leave()
+		}
 		os.Exit(exitInterrupted)
 	}()
-	return newApp().run(ctx, os.Args[1:])
+	return a.run(ctx, os.Args[1:])
 }
 
 // Command is the whole command line, from which manual pages and completions
@@ -71,13 +74,10 @@ func Main() int {
 func Command() *cobra.Command { return newRootCommand(newApp()) }
 
 func newApp() *app {
-	a := &app{stdout: os.Stdout, stderr: os.Stderr, columns: 80, now: time.Now, rebootTime: rebootTime, stop: func() {}}
+	a := &app{stdout: os.Stdout, stderr: os.Stderr, out: screenOf(os.Stdout), err: screenOf(os.Stderr), now: time.Now, rebootTime: rebootTime, stop: func() {}}
 	a.reboot = a.rebootHost
-	fd := int(os.Stderr.Fd())
-	if a.terminal = term.IsTerminal(fd) && os.Getenv("TERM") != "dumb"; a.terminal {
-		if width, _, err := term.GetSize(fd); err == nil && width > 0 {
-			a.columns = width
-		}
+	if a.err.terminal {
+		liveOn(a)
 	}
 	return a
 }

@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -52,9 +50,9 @@ func (o *commitOptions) report(f *following, out client.Outcome, op *client.Oper
 		return o.servicingOptions.report(f, out, op, err)
 	case err != nil:
 		f.progress.line("What was booted was not kept. %s", whereStands(host))
-		return errors.Join(err, o.app.show(op, func(io.Writer) {}))
+		return errors.Join(err, o.app.show(op, func(*table) {}))
 	}
-	return o.app.show(op, func(w io.Writer) { fmt.Fprintf(w, "%s (%s)\n", whereStands(host), line(op.GetSummary())) })
+	return o.app.show(op, func(w *table) { w.line("%s (%s)", whereStands(host), op.GetSummary()) })
 }
 
 // whereStands is a sentence about a host.

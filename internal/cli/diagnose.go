@@ -75,7 +75,7 @@ func collectDiagnostics(ctx context.Context, o *diagnoseOptions) error {
 	if err := file.CheckStream(); err != nil {
 		return err
 	}
-	err := diagnose.Write(file, o.app.now(), func(b *diagnose.Bundle) error {
+	err := diagnose.Write(ctx, file, o.app.now(), func(b *diagnose.Bundle) error {
 		b.Report.Version = version.String()
 		for _, collect := range []func(context.Context, *diagnose.Bundle) error{
 			o.fromDaemon, o.logs, o.datastore, o.facts, o.journals,
@@ -94,7 +94,7 @@ func collectDiagnostics(ctx context.Context, o *diagnoseOptions) error {
 		return asUpstream(fmt.Errorf("collect diagnostics: %w", err))
 	}
 	if file.IsFile() && !o.app.quiet {
-		fmt.Fprintf(o.app.stdout, "%s is written.\n", o.bundle)
+		fmt.Fprintf(o.app.stdout, "%s is written.\n", line(o.bundle))
 	}
 	if failures > 0 {
 		fmt.Fprintf(o.app.stderr, "%d things could not be had; its report.json says which and why.\n", failures)

@@ -80,9 +80,9 @@ func (a *app) printError(err error) {
 		a.printErrorObject(word, errorObject{Kind: kindOf(err), Message: strings.ToValidUTF8(err.Error(), "\uFFFD"), Hint: hint})
 		return
 	}
-	fmt.Fprintf(a.stderr, "trident: %s\n", lines(err.Error()))
+	fmt.Fprintf(a.stderr, "%s %s\n", a.err.paint(red, "trident:"), oneLine(err.Error()))
 	if hint != "" {
-		fmt.Fprintf(a.stderr, "hint: %s\n", line(hint))
+		fmt.Fprintf(a.stderr, "%s %s\n", a.err.paint(cyan, "hint:"), oneLine(hint))
 	}
 }
 
@@ -112,7 +112,7 @@ func (a *app) printErrorObject(word string, e errorObject) {
 	enc := json.NewEncoder(&text)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(e) // three strings in memory
-	out := text.Bytes()
+	out := visible(text.Bytes())
 	if word == "yaml" {
 		if doc, err := yamlOf(out); err == nil {
 			out = append([]byte("---\n"), doc...)

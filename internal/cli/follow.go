@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"time"
@@ -43,7 +42,7 @@ func (a *app) ask(ctx context.Context, doing string, question func(*client.Clien
 // say prints a word of success to standard error.
 func (a *app) say(format string, args ...any) {
 	if !a.quiet {
-		fmt.Fprintf(a.stderr, format+"\n", args...)
+		fmt.Fprintln(a.stderr, line(fmt.Sprintf(format, args...)))
 	}
 }
 
@@ -124,6 +123,9 @@ func (f *following) version() string {
 func (f *following) end(op *client.Operation, err error) error {
 	f.progress.end()
 	detached, ok := errors.AsType[*client.DetachedError](err)
+	if failure := f.progress.reason(); ok && failure != "" { // what the end would say
+		f.progress.line("It takes back what it did, because it failed: %s", failure)
+	}
 	switch {
 	case !ok:
 		return f.report(f, op, err)
@@ -156,7 +158,7 @@ func (f *following) left(id string) error {
 	if err != nil {
 		return err
 	}
-	return f.o.app.show(op, func(w io.Writer) { fmt.Fprintln(w, op.GetId()) })
+	return f.o.app.show(op, func(w *table) { w.line("%s", op.GetId()) })
 }
 
 // cancel takes the operation back and waits for that; a second interrupt ends
@@ -191,9 +193,9 @@ func (f *following) settled(op *client.Operation, err error) error {
 	if f.o.silent {
 		return err
 	}
-	text := func(w io.Writer) {
+	text := func(w *table) {
 		if err == nil && !f.o.app.quiet {
-			fmt.Fprintln(w, successText(op, running))
+			w.line("%s", successText(op, running))
 		}
 	}
 	return errors.Join(err, f.o.app.show(op, text))

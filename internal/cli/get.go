@@ -69,7 +69,7 @@ func get(ctx context.Context, o *getOptions) error {
 		}
 		if o.outfile != "" {
 			out := o.app.secretFile(o.outfile)
-			if err := writeText(out, text); err != nil {
+			if err := writeText(ctx, out, text); err != nil {
 				return err
 			}
 			if out.IsFile() {

@@ -66,7 +66,7 @@ func (s *imageSource) open(ctx context.Context, a *app) (*cosi.Image, error) {
 		url = "file://" + strings.NewReplacer("%", "%25", "?", "%3F", "#", "%23").Replace(path)
 	}
 	img, err := cosi.Open(ctx, fetch.Origin{URL: url, Login: login, Roots: roots}, s.sha384, cosi.Options{
-		Relaxed: s.relaxed, Log: func(text string) { newProgress(a).line("%s", line(text)) },
+		Relaxed: s.relaxed, Log: func(text string) { newProgress(a).line("%s", text) },
 	})
 	if bad, ok := errors.AsType[*cosi.MetadataError](err); ok {
 		if len(bad.Findings) > 1 {

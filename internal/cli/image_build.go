@@ -123,7 +123,7 @@ func imageBuild(ctx context.Context, o *imageBuildOptions) error {
 	spec.Temp = out.TempDir()
 	spec.Warn = func(f cosi.Finding) { r.Warnings = append(r.Warnings, f) }
 	progress := newProgress(o.app)
-	err = out.Stream(func(w io.Writer) error {
+	err = out.Stream(ctx, func(w io.Writer) error {
 		var err error
 		counted := &countingWriter{w: w}
 		r.SHA384, err = cosi.Write(ctx, counted, spec, func(done, total int64) { progress.bytes("pack", done, total) })
@@ -260,9 +260,9 @@ func (o *imageBuildOptions) diskMounts(disk io.ReaderAt, size int64) ([]cosi.Mou
 	return out, nil
 }
 
-func (r *imageBuilt) write(w io.Writer) {
-	fmt.Fprintf(w, "Image\t%s (%s)\n", line(r.Path), size(r.Size))
-	fmt.Fprintf(w, "SHA-384\t%s\n", r.SHA384)
+func (r *imageBuilt) write(w *table) {
+	w.field("Image", "%s (%s)", r.Path, size(r.Size))
+	w.field("SHA-384", "%s", r.SHA384)
 	for _, m := range r.spec.Mounts {
 		text := fmt.Sprintf("partition %d", m.Number)
 		if m.HashTree == m.Number {
@@ -270,10 +270,10 @@ func (r *imageBuilt) write(w io.Writer) {
 		} else if m.HashTree != 0 {
 			text += fmt.Sprintf(", hash tree in partition %d", m.HashTree)
 		}
-		fmt.Fprintf(w, "%s\t%s\n", line(m.MountPoint), text)
+		w.field(m.MountPoint, "%s", text)
 	}
 	if len(r.spec.Mounts) == 0 {
-		fmt.Fprintln(w, "Mounts\tnone were found: see --mount")
+		w.field("Mounts", "none were found: see --mount")
 	}
 	writeFindings(w, r.Warnings)
 	boot := r.spec.Bootloader.Type
@@ -285,5 +285,5 @@ func (r *imageBuilt) write(w io.Writer) {
 		slices.Sort(paths)
 		boot += ": " + strings.Join(paths, ", ")
 	}
-	fmt.Fprintf(w, "Boot loader\t%s\n", line(boot))
+	w.field("Boot loader", "%s", boot)
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -66,30 +65,30 @@ func imageInspect(ctx context.Context, o *imageInspectOptions) (err error) {
 	return o.app.show(r, r.write)
 }
 
-func (r *imageInspection) write(w io.Writer) {
+func (r *imageInspection) write(w *table) {
 	m := r.image.Metadata()
-	fmt.Fprintf(w, "Image\t%s (%s)\n", line(r.Source), size(r.Size))
-	fmt.Fprintf(w, "SHA-384\t%s\n", r.SHA384)
-	fmt.Fprintf(w, "Format\tCOSI %s\n", m.Version)
+	w.field("Image", "%s (%s)", r.Source, size(r.Size))
+	w.field("SHA-384", "%s", r.SHA384)
+	w.field("Format", "COSI %s", m.Version)
 	if m.ID != "" {
-		fmt.Fprintf(w, "ID\t%s\n", m.ID)
+		w.field("ID", "%s", m.ID)
 	}
 	system := cmp.Or(m.OSRelease.Get("PRETTY_NAME"), m.OSRelease.Get("NAME"), m.OSRelease.Get("ID"), "not named")
-	fmt.Fprintf(w, "System\t%s, %s, %d packages\n", line(system), m.Arch, len(m.Packages))
+	w.field("System", "%s, %s, %d packages", system, m.Arch, len(m.Packages))
 	if b := m.Bootloader; b != nil {
-		fmt.Fprintf(w, "Boot loader\t%s\n", b.Type)
+		w.field("Boot loader", "%s", b.Type)
 		if b.SystemdBoot != nil {
 			for _, e := range b.SystemdBoot.Entries {
-				fmt.Fprintf(w, "  %s\t%s\n", e.Type, line(e.Path))
-				fmt.Fprintf(w, "\tkernel %s, %s\n", line(e.Kernel), line(e.Cmdline))
+				w.field(fmt.Sprintf("  %s", e.Type), "%s", e.Path)
+				w.field("", "kernel %s, %s", e.Kernel, e.Cmdline)
 			}
 		}
 	}
 	if m.Disk != nil {
-		fmt.Fprintf(w, "Disk\t%s, sectors of %d bytes\n", size(m.Disk.Size), m.Disk.LBASize)
+		w.field("Disk", "%s, sectors of %d bytes", size(m.Disk.Size), m.Disk.LBASize)
 	}
 	writeFindings(w, r.Warnings)
-	fmt.Fprintln(w, "\nPARTITION\tSIZE\tPACKED\tMOUNT POINT\tTYPE\tUUID\tSHA-384 OF THE PACKED")
+	w.head("PARTITION", "SIZE", "PACKED", "MOUNT POINT", "TYPE", "UUID", "SHA-384 OF THE PACKED")
 	for _, p := range r.image.Partitions() {
 		number, mount, fsType, uuid := fmt.Sprint(p.Number), "-", "-", "-"
 		switch {
@@ -103,18 +102,19 @@ func (r *imageInspection) write(w io.Writer) {
 		} else if f != nil {
 			mount, fsType, uuid = cmp.Or(f.MountPoint, "-"), f.Type, cmp.Or(f.UUID, "-")
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", number, size(p.File.Size), size(p.File.Compressed), line(mount), line(fsType), line(uuid), cmp.Or(p.File.SHA384, "none"))
+		w.row(number, size(p.File.Size), size(p.File.Compressed), mount, fsType, uuid, cmp.Or(p.File.SHA384, "none"))
 	}
 	for _, f := range m.Filesystems {
 		if f.Verity == nil {
 			continue
 		}
-		fmt.Fprintf(w, "\nRoot hash of %s: %s\n", line(f.MountPoint), f.Verity.RootHash)
+		w.line("")
+		w.line("Root hash of %s: %s", f.MountPoint, f.Verity.RootHash)
 		switch at := f.Verity.HashOffset; {
 		case f.Inline() && at == 0:
-			fmt.Fprintln(w, "Its hash tree lies behind the file system, in the same partition.")
+			w.line("Its hash tree lies behind the file system, in the same partition.")
 		case f.Inline():
-			fmt.Fprintf(w, "Its hash tree lies behind the file system, from byte %d of the same partition on.\n", at)
+			w.line("Its hash tree lies behind the file system, from byte %d of the same partition on.", at)
 		}
 	}
 }

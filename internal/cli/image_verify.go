@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -90,20 +89,20 @@ func imageVerify(ctx context.Context, o *imageVerifyOptions) (err error) {
 	return o.app.show(r, r.write)
 }
 
-func (r *imageVerification) write(w io.Writer) {
-	fmt.Fprintf(w, "Image\t%s (%s)\n", line(r.Source), size(r.Size))
-	fmt.Fprintf(w, "SHA-384\t%s\n", r.SHA384)
-	fmt.Fprintf(w, "Partitions\t%d\n", r.Partitions)
+func (r *imageVerification) write(w *table) {
+	w.field("Image", "%s (%s)", r.Source, size(r.Size))
+	w.field("SHA-384", "%s", r.SHA384)
+	w.field("Partitions", "%d", r.Partitions)
 	writeFindings(w, r.Warnings)
 	if r.Expected {
-		fmt.Fprintln(w, "Result\teverything is as it was built")
+		w.field("Result", "everything is as it was built")
 	} else {
-		fmt.Fprintln(w, "Result\tit is whole; compare the SHA-384 with that of its maker")
+		w.field("Result", "it is whole; compare the SHA-384 with that of its maker")
 	}
 }
 
-func writeFindings(w io.Writer, findings []cosi.Finding) {
+func writeFindings(w *table, findings []cosi.Finding) {
 	for _, f := range findings {
-		fmt.Fprintf(w, "Warning\t%s\n", line(f.String()))
+		w.field("Warning", "%s", f.String())
 	}
 }

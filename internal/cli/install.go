@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -83,9 +82,9 @@ func (o *installOptions) showPlan(ctx context.Context) error {
 		for _, f := range plan.GetWarnings() {
 			fmt.Fprintln(o.app.stderr, findingText(configName(o.config), f))
 		}
-		return o.app.show(plan, func(w io.Writer) { writePlan(w, plan) })
+		return o.app.show(plan, func(w *table) { writePlan(w, plan) })
 	})
 	return asUpstream(errors.Join(err, o.writeFiles(ctx, err)))
 }
 
-func writePlan(w io.Writer, plan *hostv1.PlanInstallResponse) { fmt.Fprint(w, lines(plan.GetText())) }
+func writePlan(w *table, plan *hostv1.PlanInstallResponse) { w.text(plan.GetText()) }

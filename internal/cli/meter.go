@@ -91,22 +91,106 @@ func (m *meter) rate() float64 {
 }
 
 // String is the amount, the rate and the time that is left.
-func (m *meter) String() string {
-	done := m.last().done
-	text := size(done)
-	if m.total > 0 {
+func (m *meter) String() string { return m.amount(true) + m.speed() }
+
+// amount is how many bytes are done, and, on demand, of how many.
+func (m *meter) amount(total bool) string {
+	text := size(m.last().done)
+	if total && m.total > 0 {
 		text += " of " + size(m.total)
 	}
+	return text
+}
+
+// speed is the rate and the time that is left, behind a comma; "" is not known.
+func (m *meter) speed() string {
+	rate := m.rate()
+	if rate <= 0 {
+		return ""
+	}
+	text := fmt.Sprintf(", %s/s", size(int64(rate)))
+	if rest, ok := m.rest(); ok {
+		text += fmt.Sprintf(", %s left", rest.Round(time.Second))
+	}
+	return text
+}
+
+// compact is String in at most 17 columns.
+func (m *meter) compact() string {
+	text := shortSize(m.last().done)
 	rate := m.rate()
 	if rate <= 0 {
 		return text
 	}
-	text += fmt.Sprintf(", %s/s", size(int64(rate)))
-	if rest := m.total - done; rest > 0 {
-		seconds := min(float64(rest)/rate, 1e6)
-		text += fmt.Sprintf(", %s left", time.Duration(seconds*float64(time.Second)).Round(time.Second))
+	text += " " + shortSize(int64(rate)) + "/s"
+	if rest, ok := m.rest(); ok {
+		text += " " + shortTime(rest)
 	}
 	return text
+}
+
+// rest is the time that is left, if there is any and it is known.
+func (m *meter) rest() (time.Duration, bool) {
+	rate, rest := m.rate(), m.total-m.last().done
+	if rate <= 0 || rest <= 0 {
+		return 0, false
+	}
+	return time.Duration(min(float64(rest)/rate, 1e6) * float64(time.Second)), true
+}
+
+// share is the part that is done, from 0 to 1.
+func (m *meter) share() float64 {
+	if m.total <= 0 {
+		return 0
+	}
+	return min(1, max(0, float64(m.last().done)/float64(m.total)))
+}
+
+// ended is what the bytes of a step came to, in as many words as there may be room for.
+func (m *meter) ended() []string {
+	if len(m.samples) == 0 {
+		return nil
+	}
+	text := size(m.last().done)
+	if rate := m.rate(); rate > 0 {
+		return []string{text + fmt.Sprintf(", %s/s", size(int64(rate))), text}
+	}
+	return []string{text}
+}
+
+// shortSize is a number of bytes in at most four characters.
+func shortSize(n int64) string {
+	value, unit := float64(n), 0
+	for value >= 999.5 && unit < 6 {
+		value, unit = value/1024, unit+1
+	}
+	if unit > 0 && value < 9.95 {
+		return fmt.Sprintf("%.1f%c", value, " KMGTPE"[unit])
+	}
+	return strings.TrimSpace(fmt.Sprintf("%.0f%c", value, " KMGTPE"[unit]))
+}
+
+// shortTime is a time in its largest unit alone.
+func shortTime(d time.Duration) string {
+	switch {
+	case d < 100*time.Second:
+		return fmt.Sprintf("%.0fs", d.Seconds())
+	case d < 100*time.Minute:
+		return fmt.Sprintf("%.0fm", d.Minutes())
+	}
+	return fmt.Sprintf("%.0fh", d.Hours())
+}
+
+// took is how long something has taken, to the second: 7s, 1m04s, 2h05m.
+func took(d time.Duration) string {
+	s := int64(max(0, d) / time.Second)
+	switch {
+	case s < 60:
+		return fmt.Sprintf("%ds", s)
+	case s < 3600:
+		return fmt.Sprintf("%dm%02ds", s/60, s%60)
+	}
+	return fmt.Sprintf("%dh%02dm", s/3600, s/60%60)
 }
 
 // moving names the parts that move, and how far each is; "" is none.

@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,7 +47,7 @@ func operationShow(ctx context.Context, o *operationShowOptions) error {
 		if err != nil {
 			return err
 		}
-		return o.app.show(op, func(w io.Writer) { writeOperation(w, op) })
+		return o.app.show(op, func(w *table) { writeOperation(w, op) })
 	})
 }
 
@@ -86,37 +84,71 @@ func haltHint(h *operationsv1.Halt) string {
 }
 
 // phaseOf is the phase of an operation, and whether it is halted.
-func phaseOf(op *client.Operation) string {
+func phaseOf(op *client.Operation) cell {
 	text := endPhase(op.GetPhase(), op.GetFailure())
 	if op.GetHalt() != nil {
-		text += ", halted"
+		return cell{text + ", halted", phaseColour("halted")}
 	}
-	return text
+	return cell{text, phaseColour(text)}
 }
 
-func writeOperation(w io.Writer, op *client.Operation) {
-	fmt.Fprintf(w, "Operation\t%s\n", line(op.GetId()))
-	fmt.Fprintf(w, "What\t%s (%s)\n", line(op.GetSummary()), line(op.GetKind()))
-	fmt.Fprintf(w, "Phase\t%s\n", phaseOf(op))
+// stepState is where a step stands. The step that failed is called so, whatever has
+// become of it since: that is what a person looks for.
+func stepState(op *client.Operation, s *operationsv1.Step) cell {
+	state := strings.ToLower(strings.TrimPrefix(s.GetState().String(), "STEP_STATE_"))
+	if f := op.GetFailure(); f != nil && f.GetReason() != string(errkind.Cancelled) && s.GetName() == failedStep(op) {
+		state = "failed"
+	}
+	return cell{state, phaseColour(state)}
+}
+
+// failedStep is the step at which an operation has turned back: the last that was
+// begun, as those after it are pending.
+func failedStep(op *client.Operation) string {
+	name := ""
+	for _, s := range op.GetSteps() {
+		if s.GetState() == operationsv1.StepState_STEP_STATE_PENDING {
+			break
+		}
+		name = s.GetName()
+	}
+	return name
+}
+
+func writeOperation(w *table, op *client.Operation) {
+	w.field("Operation", "%s", op.GetId())
+	w.field("What", "%s (%s)", op.GetSummary(), op.GetKind())
+	w.fieldOf("Phase", phaseOf(op))
 	if op.GetWaiting() != "" {
-		fmt.Fprintf(w, "Waiting for\t%s\n", line(op.GetWaiting()))
+		w.field("Waiting for", "%s", op.GetWaiting())
 	}
 	if h := op.GetHalt(); h != nil {
-		fmt.Fprintf(w, "Halted\tsince %s: %s\n", when(h.GetSince()), line(h.GetCause().GetMessage()))
-		fmt.Fprintf(w, "Hint\t%s\n", line(haltHint(h)))
+		w.field("Halted", "since %s: %s", when(h.GetSince()), h.GetCause().GetMessage())
+		w.field("Hint", "%s", haltHint(h))
 	}
-	fmt.Fprintf(w, "Began\t%s\n", when(op.GetCreateTime()))
-	fmt.Fprintf(w, "Last event\t%s, number %d\n", when(op.GetUpdateTime()), op.GetLastSequence())
+	w.field("Began", "%s", when(op.GetCreateTime()))
+	w.field("Last event", "%s, number %d", when(op.GetUpdateTime()), op.GetLastSequence())
 	if f := op.GetFailure(); f != nil {
-		fmt.Fprintf(w, "Failure\t%s (%s)\n", line(f.GetMessage()), line(f.GetReason()))
+		w.field("Failure", "%s (%s)", f.GetMessage(), f.GetReason())
 		if f.GetHint() != "" {
-			fmt.Fprintf(w, "Hint\t%s\n", line(f.GetHint()))
+			w.field("Hint", "%s", f.GetHint())
 		}
 	}
 	if len(op.GetSteps()) > 0 {
-		fmt.Fprintln(w, "\nSTEP\tSTATE")
+		w.head("STEP", "STATE")
 	}
 	for _, s := range op.GetSteps() {
-		fmt.Fprintf(w, "%s\t%s\n", line(s.GetName()), strings.ToLower(strings.TrimPrefix(s.GetState().String(), "STEP_STATE_")))
+		if s.GetState() == operationsv1.StepState_STEP_STATE_PENDING && hasEnded(op) {
+			continue // it was never begun, and will not be
+		}
+		w.row(s.GetName(), stepState(op, s))
 	}
+}
+
+func hasEnded(op *client.Operation) bool {
+	switch op.GetPhase() {
+	case operationsv1.Phase_PHASE_DONE, operationsv1.Phase_PHASE_UNDONE, operationsv1.Phase_PHASE_STUCK:
+		return true
+	}
+	return false
 }

@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -38,8 +36,8 @@ func operationCancel(ctx context.Context, o *operationCancelOptions) error {
 		if err != nil {
 			return err
 		}
-		return o.app.show(op, func(w io.Writer) {
-			fmt.Fprintf(w, "Operation %s is cancelled and takes back what it did.\n", line(op.GetId()))
+		return o.app.show(op, func(w *table) {
+			w.line("Operation %s is cancelled and takes back what it did.", op.GetId())
 		})
 	})
 }

@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -39,10 +37,10 @@ func operationList(ctx context.Context, o *operationListOptions) error {
 		if err != nil {
 			return err
 		}
-		return o.app.show(&operationsv1.ListResponse{Operations: all}, func(w io.Writer) {
-			fmt.Fprintln(w, "OPERATION\tBEGAN\tPHASE\tSTEP\tWHAT")
+		return o.app.show(&operationsv1.ListResponse{Operations: all}, func(w *table) {
+			w.head("OPERATION", "BEGAN", "PHASE", "STEP", "WHAT")
 			for _, op := range all {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", line(op.GetId()), when(op.GetCreateTime()), phaseOf(op), line(op.GetStep()), line(op.GetSummary()))
+				w.row(op.GetId(), when(op.GetCreateTime()), phaseOf(op), op.GetStep(), op.GetSummary())
 			}
 		})
 	})

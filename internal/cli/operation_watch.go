@@ -45,6 +45,9 @@ Without ID it watches the last operation.`,
 
 func operationWatch(ctx context.Context, o *operationWatchOptions) error {
 	o.silent = o.events
+	if o.events && o.app.out.terminal { // the events are shown, and no line at the end of them
+		o.app.err.terminal = false
+	}
 	lines := json.NewEncoder(o.app.stdout)
 	lines.SetEscapeHTML(false)
 	var broken error // of the first line that could not be printed

@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"strings"
-	"text/tabwriter"
+	"unicode/utf16"
 
 	"go.yaml.in/yaml/v4"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -35,14 +33,14 @@ func (f *format) Set(s string) error {
 	return nil
 }
 
-// show prints a result: value as JSON or YAML, or what text writes, in which
-// tabs make columns. A message of the API is printed in the JSON mapping of
-// protobuf, so that its definition is the documentation.
-func (a *app) show(value any, text func(io.Writer)) error {
+// show prints a result: value as JSON or YAML, or what text puts into a table. A
+// message of the API is printed in the JSON mapping of protobuf, so that its
+// definition is the documentation.
+func (a *app) show(value any, text func(*table)) error {
 	if a.output.String() == "text" {
-		w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-		text(w)
-		return w.Flush()
+		t := &table{screen: a.out}
+		text(t)
+		return t.writeTo(a.stdout)
 	}
 	out, err := marshal(value)
 	if err == nil && a.output.String() == "yaml" {
@@ -68,8 +66,31 @@ func marshal(value any) (out []byte, err error) {
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	err = enc.Encode(value)
-	return buf.Bytes(), err
+	return visible(buf.Bytes()), err
 }
+
+// visible returns JSON in which the characters that a terminal would act on, or not
+// show, are escaped. They can be in its strings only.
+func visible(text []byte) []byte {
+	if !bytes.ContainsFunc(text, invisible) {
+		return text
+	}
+	var out bytes.Buffer
+	for _, r := range string(text) {
+		switch {
+		case !invisible(r):
+			out.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&out, "\\u%04x\\u%04x", high, low)
+		default:
+			fmt.Fprintf(&out, "\\u%04x", r)
+		}
+	}
+	return out.Bytes()
+}
+
+func invisible(r rune) bool { return r != '\n' && isInvisible(r) }
 
 // rawList is a list of messages for show.
 func rawList[M proto.Message](messages []M) ([]json.RawMessage, error) {
@@ -121,23 +142,4 @@ func size(n int64) string {
 		value, unit = value/1024, unit+1
 	}
 	return fmt.Sprintf("%.1f %ciB", value, units[unit])
-}
-
-// line makes a text from outside fit for one line of a terminal: no control
-// characters, which could move the cursor or fake other lines.
-func line(s string) string {
-	return strings.ReplaceAll(lines(s), "\n", " ")
-}
-
-// lines is line for a text that may have several.
-func lines(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\t':
-			return ' '
-		case r != '\n' && (r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0)):
-			return '?'
-		}
-		return r
-	}, s)
 }

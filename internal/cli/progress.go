@@ -3,11 +3,16 @@ package cli
 import (
 	"fmt"
 	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
 	"time"
-	"unicode/utf8"
 
-	"github.com/schollz/progressbar/v3"
+	"golang.org/x/sys/unix"
 
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
@@ -16,29 +21,64 @@ import (
 // where there is no terminal.
 const plainEvery = 5 * time.Second
 
-// progress shows how an operation goes on: on a terminal one line per step, with
-// a bar for what is counted in bytes and the parts that move; elsewhere plain lines.
+// frameEvery is how often the line of a step is drawn on a terminal, and idleStep how
+// long a step takes that is shown there although it has said nothing.
+const (
+	frameEvery = 125 * time.Millisecond
+	idleStep   = 500 * time.Millisecond
+)
+
+// progress shows how an operation goes on: on a terminal one line per step that has
+// something to do, with its time and what it has done; elsewhere plain lines. It is
+// safe for use by several goroutines.
 type progress struct {
-	app *app
+	app  *app
+	live *live // nil: there is no terminal, or nothing to show on it
 	// answering asks which version of the daemon answers after a restart.
 	answering func() string
 
+	mu sync.Mutex
+	// failure is why the operation has turned back, which the end of the command says.
+	failure *operationsv1.Failure
+
 	step, phase string
 	waiting     string
-	open        bool // the line of the step has no end yet
-	bar         *progressbar.ProgressBar
-	most        int64 // what the bar counts to
-	width       int   // of the bar in this step; 0 before its first frame
 	meter       meter
 	shown       time.Time // the last plain line about bytes
+
+	drawn  *stepLine // nil: no step is shown on the terminal
+	frames chan struct{}
+}
+
+// stepLine is the line of a step on a terminal.
+type stepLine struct {
+	label  string
+	began  time.Time // by the clock of the events
+	latest time.Time // the event that came last, by the same clock
+	came   time.Time // when it came, by ours
+	busy   bool      // the step has done something, or waits
+	turn   int       // of the spinner
 }
 
 func newProgress(a *app) *progress {
-	return &progress{app: a, answering: func() string { return "" }}
+	p := &progress{app: a, answering: func() string { return "" }}
+	if a.err.terminal && !a.quiet {
+		p.live = liveOn(a)
+	}
+	return p
 }
 
 // event shows one event of an operation.
 func (p *progress) event(e *client.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := p.app.now()
+	if e.GetTime() != nil {
+		at = e.GetTime().AsTime()
+	}
+	if p.drawn != nil {
+		p.drawn.latest, p.drawn.came = at, p.app.now()
+	}
 	if waiting := e.GetChange().GetWaiting(); e.GetChange() != nil && waiting != p.waiting {
 		p.wait(waiting, e.GetOperationId())
 	}
@@ -47,18 +87,22 @@ func (p *progress) event(e *client.Event) {
 		return
 	}
 	if e.GetStep() != p.step || phase(e.GetPhase()) != p.phase {
-		p.move(e)
+		p.move(at, e)
 	}
 	if b := e.GetProgress(); b != nil {
-		at := p.app.now()
-		if e.GetTime() != nil {
-			at = e.GetTime().AsTime()
-		}
 		p.part(at, b)
 		p.bytesAt(at, p.label(), b.GetDone(), b.GetTotal())
 	}
 	if l := e.GetLog(); l != nil && level(l.GetSeverity().String()) >= p.app.verbosity.Level() {
-		p.warn("  %s", line(l.GetMessage()))
+		p.busy()
+		p.warn(severityColour(l.GetSeverity()), "  %s", l.GetMessage())
+	}
+}
+
+// busy notes that the step has something to do.
+func (p *progress) busy() {
+	if p.drawn != nil {
+		p.drawn.busy = true
 	}
 }
 
@@ -67,49 +111,66 @@ func (p *progress) event(e *client.Event) {
 func (p *progress) wait(waiting, operation string) {
 	before := p.waiting
 	p.waiting = waiting
+	p.busy()
 	switch {
 	case waiting == "restart":
-		p.line("Trident restarts; watching again")
+		p.say("Trident restarts; watching again")
 	case waiting == "reboot":
-		p.line(requestingReboot + "; watching until the host is back")
+		p.say(requestingReboot + "; watching until the host is back")
 		if operation != "" {
-			p.line("To see from there on how it goes on: %s", p.app.command("watch", operation))
+			p.say("To see from there on how it goes on: %s", p.app.command("watch", operation))
 		}
 	case waiting != "":
-		p.line("Waiting for %s", line(waiting))
+		p.say("Waiting for %s", waiting)
 	case before != "":
 		if v := p.answering(); v != "" {
-			p.line("Trident %s answers", v)
+			p.say("Trident %s answers", v)
 		}
 	}
 }
 
 // halt shows that the operation is halted, or that it goes on.
 func (p *progress) halt(h *operationsv1.Halt) {
+	p.busy()
 	if h.GetCause() == nil {
-		p.line("The operation goes on")
+		p.say("The operation goes on")
 		return
 	}
-	p.warn("The operation is halted: %s", line(h.GetCause().GetMessage()))
-	p.warn("%s", line(haltHint(h)))
+	p.warn(yellow, "The operation is halted: %s", h.GetCause().GetMessage())
+	p.warn("", "%s", haltHint(h))
 }
 
-// move comes to another step or phase.
-func (p *progress) move(e *client.Event) {
-	p.end()
+// move comes to another step or phase. The failure itself is left to the end of the
+// command, which shows it in any case.
+func (p *progress) move(at time.Time, e *client.Event) {
+	failed := e.GetChange().GetFailure()
 	turned := phase(e.GetPhase()) == "undoing" && p.phase != "undoing"
-	p.step, p.phase = e.GetStep(), phase(e.GetPhase())
-	if turned {
-		p.line("Taking back what was done: %s", line(e.GetChange().GetFailure().GetMessage()))
+	switch {
+	case turned && failed.GetReason() == string(errkind.Cancelled):
+		p.closeStep("cancelled", "")
+		p.say("Cancelled; taking back what was done")
+	case turned:
+		p.closeStep("failed", red)
+		if p.live != nil || p.step == "" {
+			p.say("Taking back what was done")
+		} else {
+			p.say("%s failed; taking back what was done", p.step)
+		}
+	case phase(e.GetPhase()) == "stuck":
+		p.closeStep("failed", red)
+	default:
+		p.closeStep("", "")
 	}
+	if failed != nil {
+		p.failure = failed
+	}
+	p.step, p.phase = e.GetStep(), phase(e.GetPhase())
 	switch {
 	case p.phase != "doing" && p.phase != "undoing", p.step == "":
-	case p.app.quiet:
-	case p.app.terminal:
-		fmt.Fprintf(p.app.stderr, "%s", p.label())
-		p.open = true
+	case p.live != nil:
+		p.open(at, p.label())
 	default:
-		p.line("%s", p.label())
+		p.say("%s", p.label())
 	}
 }
 
@@ -126,118 +187,248 @@ func (p *progress) part(at time.Time, b *operationsv1.Progress) {
 		return
 	}
 	name := line(b.GetPart())
-	if ended := p.meter.addPart(at, name, b.GetPartDone(), b.GetPartTotal()); ended && !p.app.terminal {
-		p.line("  %s: %s done", name, size(b.GetPartTotal()))
+	if ended := p.meter.addPart(at, name, b.GetPartDone(), b.GetPartTotal()); ended && p.live == nil {
+		p.say("  %s: %s done", name, size(b.GetPartTotal()))
 	}
 }
 
 // bytes shows how far something is that is done here; total is 0 when nobody
 // knows.
-func (p *progress) bytes(label string, done, total int64) { p.bytesAt(p.app.now(), label, done, total) }
+func (p *progress) bytes(label string, done, total int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bytesAt(p.app.now(), label, done, total)
+}
 
 func (p *progress) bytesAt(at time.Time, label string, done, total int64) {
 	p.meter.add(at, done, total)
 	if p.shown.IsZero() {
 		p.shown = at
 	}
-	if p.app.terminal && !p.app.quiet {
-		p.show(label, done, total)
+	if p.live != nil {
+		if p.drawn == nil {
+			p.open(at, label)
+		}
+		p.drawn.latest, p.drawn.came, p.drawn.busy = at, p.app.now(), true
+		p.live.draw(p.render())
 		return
 	}
 	if at.Sub(p.shown) < plainEvery {
 		return
 	}
 	p.shown = at
-	p.line("%s: %s%s", label, &p.meter, p.meter.moving())
+	p.say("%s: %s%s", label, &p.meter, p.meter.moving())
 }
 
-// show draws the bar. The numbers beside it are ours: the bar would take what
-// was there before its first frame for the work of that moment.
-func (p *progress) show(label string, done, total int64) {
-	text := label + ": " + p.meter.String()
-	if p.width == 0 {
-		p.width = max(1, min(30, p.app.columns/4, p.app.columns-barRest-rateWidth-utf8.RuneCountInString(text)))
+// open begins the line of a step.
+func (p *progress) open(at time.Time, label string) {
+	now := p.app.now()
+	p.drawn = &stepLine{label: label, began: at, latest: at, came: now}
+	p.live.draw(p.render())
+	if p.frames == nil {
+		p.frames = make(chan struct{})
+		go p.animate(p.frames)
 	}
-	width := p.width
-	if width < leastBar { // amount, rate and time say more than a bar
-		p.open = true
-		fmt.Fprintf(p.app.stderr, "\r\x1b[K%s", shortened(text+p.meter.moving(), p.app.columns-1))
+}
+
+// animate draws the line of the step again and again, and at once when the terminal
+// has another size, until it is over.
+func (p *progress) animate(over <-chan struct{}) {
+	tick := time.NewTicker(frameEvery)
+	defer tick.Stop()
+	resized := make(chan os.Signal, 1)
+	signal.Notify(resized, unix.SIGWINCH)
+	defer signal.Stop(resized)
+	for {
+		select {
+		case <-over:
+			return
+		case <-resized:
+		case <-tick.C:
+		}
+		p.frame()
+	}
+}
+
+// frame draws the line of the step once more.
+func (p *progress) frame() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.drawn != nil {
+		p.drawn.turn++
+		p.live.draw(p.render())
+	}
+}
+
+// closeStep ends the line of the step, with a word in a colour if there is one. A step
+// that has done nothing leaves no line.
+func (p *progress) closeStep(word, colour string) {
+	d := p.drawn
+	if d == nil {
+		p.meter, p.shown = meter{}, time.Time{}
 		return
 	}
-	if total <= 0 {
-		total = -1
+	if d.busy || word != "" || d.elapsed(p.app.now()) >= idleStep {
+		p.live.keep(p.ended(word, colour))
+	} else {
+		p.live.drop()
 	}
-	if p.bar == nil || p.most != total {
-		p.most = total
-		p.bar = progressbar.NewOptions64(total,
-			progressbar.OptionSetWriter(p.app.stderr),
-			progressbar.OptionSetWidth(width),
-			progressbar.OptionSetPredictTime(false),
-			progressbar.OptionSetElapsedTime(false),
-			progressbar.OptionShowDescriptionAtLineEnd(),
-			progressbar.OptionSetSpinnerChangeInterval(0),
-			progressbar.OptionThrottle(100*time.Millisecond),
-			progressbar.OptionUseANSICodes(true),
-		)
-	}
-	p.open = true
-	// Before the amount: the frame that shows the end is the last that is drawn.
-	p.bar.Describe(shortened(text+p.meter.moving(), p.app.columns-width-barRest))
-	if total > 0 {
-		done = min(done, total) // more is an error of who counts, not of the terminal
-	}
-	_ = p.bar.Set64(done)
+	p.drawn, p.meter, p.shown = nil, meter{}, time.Time{}
 }
 
-// leastBar is how wide a bar has to be to say anything.
-const leastBar = 5
+// elapsed is how long the step has taken: by the clock of the host up to its last
+// event, and by ours since.
+func (d *stepLine) elapsed(now time.Time) time.Duration {
+	return max(0, d.latest.Sub(d.began)) + max(0, now.Sub(d.came))
+}
 
-// rateWidth is the room of the rate and the time, which the first frame of a step does
-// not know yet: whether there is a bar does not change within a step.
-const rateWidth = 24
+// Columns of the line of a step.
+const (
+	nameColumns = 15 // most names of steps
+	timeColumns = 7  // 59m59s behind a blank
+	numbers     = 46 // 1023.9 MiB of 1023.9 MiB, 1023.9 MiB/s, 59m59s left
+	leastBar    = 6
+	mostBar     = 30
+)
 
-// barRest is what the line of a bar has beside the bar and our text: percents,
-// ends, blanks.
-const barRest = 12
+// begin is the step and its time, each in its column.
+func (d *stepLine) begin(now time.Time) string {
+	return pad(d.label, nameColumns) + fmt.Sprintf("%*s", timeColumns, took(d.elapsed(now)))
+}
 
-// shortened is a text of so many characters at most.
-func shortened(text string, most int) string {
-	runes := []rune(text)
-	if most < 1 || len(runes) <= most {
-		return text
+// ended returns what draws the line of the step for the last time, with how it ended:
+// a word in a colour, or else what its bytes came to.
+func (p *progress) ended(word, colour string) func(columns int) string {
+	d, now, screen := *p.drawn, p.app.now(), p.live.screen
+	words := p.meter.ended()
+	if word != "" {
+		words = []string{word}
 	}
-	return string(runes[:most-1]) + "…"
+	return func(columns int) string {
+		for _, begin := range []string{d.begin(now), d.label} {
+			for _, w := range words {
+				if columnsOf(begin)+columnGap+columnsOf(w) <= columns {
+					return begin + strings.Repeat(" ", columnGap) + screen.paint(colour, w)
+				}
+			}
+			if word == "" && columnsOf(begin) <= columns {
+				return begin
+			}
+		}
+		if word == "" {
+			return fit(d.label, columns)
+		}
+		word := fit(word, columns)
+		label := fit(d.label, max(1, columns-columnsOf(word)-1))
+		return fitted(columns, label+" "+screen.paint(colour, word), screen.paint(colour, word))
+	}
 }
 
-// warn is line that is printed with --quiet, too.
-func (p *progress) warn(format string, args ...any) {
-	quiet := p.app.quiet
-	p.app.quiet = false
-	p.line(format, args...)
-	p.app.quiet = quiet
+// render returns what draws the line of the step. What there is no room for goes: first
+// the bar, then the columns, the parts, the name, and the total. Amount, rate and time
+// stay.
+func (p *progress) render() func(columns int) string {
+	d, m, now := *p.drawn, p.meter, p.app.now()
+	m.parts = slices.Clone(m.parts)
+	return func(columns int) string {
+		begin := d.begin(now)
+		if len(m.samples) == 0 {
+			return fitted(columns-2, begin, d.label) + " " + string(spinner[d.turn%len(spinner)])
+		}
+		moving := m.moving()
+		if bar := min(mostBar, columns-columnsOf(begin)-numbers-6); bar >= leastBar && m.total > 0 && columnsOf(m.String()) <= numbers {
+			text := begin + "  " + pad(m.String(), numbers) + "  [" + filled(m.share(), bar) + "]"
+			return text + ending(columns, text, moving)
+		}
+		for _, text := range []string{
+			begin + "  " + m.String(),
+			d.label + ": " + m.String(),
+			d.label + ": " + m.amount(false) + m.speed(),
+			m.amount(false) + m.speed(),
+		} {
+			if columnsOf(text) <= columns {
+				return text + ending(columns, text, moving)
+			}
+		}
+		return fit(m.compact(), columns)
+	}
 }
 
-// line prints a line of its own, below that of the step.
+// spinner is what turns beside a step that counts no bytes.
+const spinner = `|/-\`
+
+// fitted is the first of texts that fits, or the last one, cut.
+func fitted(columns int, texts ...string) string {
+	for _, text := range texts {
+		if columnsOf(text) <= columns {
+			return text
+		}
+	}
+	return fit(texts[len(texts)-1], columns)
+}
+
+// ending is what to add behind text: all of more, the beginning of it, or nothing.
+func ending(columns int, text, more string) string {
+	const least = 8 // columns, in which the beginning says something
+	free := columns - columnsOf(text) - 2
+	if more = strings.TrimSpace(more); more == "" || free < min(least, columnsOf(more)) {
+		return ""
+	}
+	return "  " + fit(more, free)
+}
+
+// filled is a bar.
+func filled(share float64, columns int) string {
+	full := int(share * float64(columns))
+	return strings.Repeat("=", full) + strings.Repeat(" ", columns-full)
+}
+
+// warn is say that is printed with --quiet, too, and in a colour.
+func (p *progress) warn(colour, format string, args ...any) {
+	text := line(fmt.Sprintf(format, args...))
+	fmt.Fprintln(p.app.stderr, p.app.err.paint(colour, text))
+}
+
+// say prints a line of its own, above that of the step.
+func (p *progress) say(format string, args ...any) {
+	if !p.app.quiet {
+		p.warn("", format, args...)
+	}
+}
+
+// line is say for callers outside.
 func (p *progress) line(format string, args ...any) {
-	if p.app.quiet {
-		return
-	}
-	if p.open {
-		fmt.Fprintln(p.app.stderr)
-		p.open = false
-	}
-	fmt.Fprintf(p.app.stderr, format+"\n", args...)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.say(format, args...)
 }
 
 // end ends the line of the step.
 func (p *progress) end() {
-	if p.bar != nil {
-		_ = p.bar.Exit()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closeStep("", "")
+	if p.frames != nil {
+		close(p.frames)
+		p.frames = nil
 	}
-	if p.open {
-		fmt.Fprintln(p.app.stderr)
+}
+
+// reason is why the operation has turned back; "" while it has not.
+func (p *progress) reason() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failure.GetMessage()
+}
+
+func severityColour(s operationsv1.Severity) string {
+	switch s {
+	case operationsv1.Severity_SEVERITY_WARNING:
+		return yellow
+	case operationsv1.Severity_SEVERITY_ERROR:
+		return red
 	}
-	p.open, p.bar, p.width, p.meter, p.shown = false, nil, 0, meter{}, time.Time{}
+	return ""
 }
 
 // level is a severity of the API as one of slog.

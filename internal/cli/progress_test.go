@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"regexp"
-	"strings"
 	"testing"
 	"time"
 
@@ -11,7 +9,6 @@ import (
 
 	"github.com/trident-project/trident/proto/client"
 	"github.com/trident-project/trident/proto/client/clienttest"
-	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
 // clock is a time that goes on when told.
@@ -97,86 +94,6 @@ write: 13.0 MiB of 14.0 MiB, 1.3 MiB/s, 1s left (root 90%)
 	}
 }
 
-// frames are what a terminal showed of one line, one after the other.
-func frames(s string) []string {
-	var out []string
-	for _, f := range regexp.MustCompile(`\r|\n|\x1b\[[0-9;]*[A-Za-z]`).Split(s, -1) {
-		if strings.Contains(f, "|") {
-			out = append(out, f)
-		}
-	}
-	return out
-}
-
-func TestProgressOnATerminalIsABarPerStep(t *testing.T) {
-	a, _, stderr := testApp()
-	a.terminal = true
-	p := newProgress(a)
-	p.event(clienttest.Step(1, "fetch", nil))
-	for _, done := range []int64{1 << 20, 6 << 20, 12 << 20} {
-		p.event(doing(clienttest.Progress("fetch", done, 12<<20)))
-	}
-	p.event(clienttest.Step(1, "verify", nil))
-	log := clienttest.Log("verify", operationsv1.Severity_SEVERITY_INFO, "signed")
-	p.event(doing(log))
-	p.end()
-	lines := strings.Split(stderr.String(), "\n")
-	if len(lines) != 4 || lines[1] != "verify" || lines[2] != "  signed" {
-		t.Fatalf("lines %q", lines)
-	}
-	all := frames(lines[0])
-	if last := all[len(all)-1]; !strings.Contains(last, "100%") || !strings.Contains(last, "fetch: 12.0 MiB of 12.0 MiB") {
-		t.Errorf("the frames of the bar are %q", all)
-	}
-}
-
-func TestNoFrameOfABarHasARateThatNeverWas(t *testing.T) {
-	a, _, stderr := testApp()
-	a.terminal, a.columns = true, 120
-	p := newProgress(a)
-	p.event(clienttest.Step(1, "write", nil))
-	began := time.Unix(1e9, 0)
-	for i := range int64(4) { // it is taken up in the middle
-		e := doing(clienttest.Part("write", "root", (100+i)<<20, 103<<20, (1000+i)<<20, 1003<<20))
-		e.Time = timestamppb.New(began.Add(time.Duration(i) * time.Second))
-		p.event(e)
-	}
-	p.end()
-	all := frames(stderr.String())
-	for _, f := range all {
-		if m := regexp.MustCompile(`, ([^,]*)/s`).FindStringSubmatch(f); m != nil && m[1] != "1.0 MiB" {
-			t.Errorf("a frame has the rate %q: %q", m[1], f)
-		}
-		if n := len([]rune(strings.TrimRight(f, " "))); n > 120 {
-			t.Errorf("a frame is %d wide: %q", n, f)
-		}
-	}
-	if first := all[0]; !strings.Contains(first, "1000.0 MiB of 1003.0 MiB (root 97%)") {
-		t.Errorf("the first frame is %q", first)
-	}
-	if last := all[len(all)-1]; !strings.Contains(last, "100%") || !strings.Contains(last, "1003.0 MiB of 1003.0 MiB, 1.0 MiB/s") {
-		t.Errorf("the last frame is %q", last)
-	}
-}
-
-func TestALineOfManyPartsFitsTheTerminal(t *testing.T) {
-	a, _, stderr := testApp()
-	a.terminal, a.columns = true, 60
-	p := newProgress(a)
-	p.event(clienttest.Step(1, "write", nil))
-	for range 2 {
-		for _, name := range strings.Fields("one two three four five six seven eight nine ten") {
-			p.event(doing(clienttest.Part("write", "a-partition-called-"+name, 1, 2, 5, 10)))
-		}
-	}
-	p.end()
-	for _, f := range frames(stderr.String()) {
-		if n := len([]rune(strings.TrimSpace(f))); n > 60 {
-			t.Errorf("a frame is %d wide: %q", n, f)
-		}
-	}
-}
-
 func TestTheRateIsOfLateAndAtTheEndOfAll(t *testing.T) {
 	var m meter
 	at := time.Unix(0, 0)
@@ -204,30 +121,5 @@ func TestTheRateIsOfLateAndAtTheEndOfAll(t *testing.T) {
 	step(1, 10) // begun again
 	if m.rate() != 0 || len(m.samples) > 20 {
 		t.Errorf("after a new beginning %v, %d samples", m.rate(), len(m.samples))
-	}
-}
-
-func TestANarrowTerminalShowsAmountRateAndTimeAndNoBar(t *testing.T) {
-	for _, columns := range []int{60, 56} {
-		a, _, stderr := testApp()
-		a.terminal, a.columns = true, columns
-		p := newProgress(a)
-		p.event(clienttest.Step(1, "write", nil))
-		for i := range int64(4) {
-			e := doing(clienttest.Part("write", "root", (100+i)<<20, 1003<<20, (1000+i)<<20, 2003<<20))
-			e.Time = timestamppb.New(time.Unix(1e9+i, 0))
-			p.event(e)
-		}
-		p.end()
-		drawn := regexp.MustCompile(`\r|\n|\x1b\[[0-9;]*[A-Za-z]`).Split(strings.TrimSpace(stderr.String()), -1)
-		last := drawn[len(drawn)-1]
-		if !strings.Contains(last, "write: 1003.0 MiB of 2.0 GiB, 1.0 MiB/s, 16m40s left") || strings.Contains(last, "|") {
-			t.Errorf("at %d columns the line is %q", columns, last)
-		}
-		for _, line := range drawn {
-			if n := len([]rune(line)); n >= columns {
-				t.Errorf("a line at %d columns is %d wide: %q", columns, n, line)
-			}
-		}
 	}
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -92,7 +91,7 @@ func (o *rollbackOptions) printCheck(ctx context.Context, c *client.Client) erro
 	if err != nil {
 		return err
 	}
-	return o.app.show(map[string]string{"rollback": next}, func(w io.Writer) { fmt.Fprintln(w, next) })
+	return o.app.show(map[string]string{"rollback": next}, func(w *table) { w.line("%s", next) })
 }
 
 // refuseNone is what a rollback without any allowed operation comes to.

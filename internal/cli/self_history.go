@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -41,30 +40,32 @@ func selfHistory(ctx context.Context, o *selfHistoryOptions) error {
 		if err != nil {
 			return err
 		}
-		return o.app.show(&selfv1.HistoryResponse{Entries: all}, func(w io.Writer) {
-			fmt.Fprintln(w, "OPERATION\tBEGAN\tWHAT\tFROM\tTO\tEND")
+		return o.app.show(&selfv1.HistoryResponse{Entries: all}, func(w *table) {
+			w.head("OPERATION", "BEGAN", "WHAT", "FROM", "TO", "END")
 			for _, e := range all {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", line(e.GetOperationId()), when(e.GetStartTime()),
-					line(e.GetKind()), line(e.GetFromVersion()), line(e.GetToVersion()), endText(e))
+				w.row(e.GetOperationId(), when(e.GetStartTime()), e.GetKind(), e.GetFromVersion(), e.GetToVersion(), endOf(e))
 			}
 		})
 	})
 }
 
-func endText(e *client.HistoryEntry) string {
+// endOf says how what an entry is about has ended.
+func endOf(e *client.HistoryEntry) cell {
 	text := endPhase(e.GetPhase(), e.GetFailure())
+	colour := phaseColour(text)
 	if f := e.GetFailure(); f != nil {
-		text += ": " + line(f.GetMessage())
+		text += ": " + f.GetMessage()
 	}
-	return text
+	return cell{text, colour}
 }
 
-func outcomeText(e *client.HistoryEntry) string {
-	text := fmt.Sprintf("%s %s %s", line(e.GetOperationId()), line(e.GetKind()), endText(e))
+func outcomeOf(e *client.HistoryEntry) cell {
+	end := endOf(e)
+	end.text = fmt.Sprintf("%s %s %s", e.GetOperationId(), e.GetKind(), end.text)
 	if e.GetEvidence() != "" {
-		text += " (evidence in " + line(e.GetEvidence()) + ")"
+		end.text += " (evidence in " + e.GetEvidence() + ")"
 	}
-	return text
+	return end
 }
 
 // phase is a phase in the words of people: PHASE_DONE is done.
@@ -79,6 +80,17 @@ func endPhase(p operationsv1.Phase, f *operationsv1.Failure) string {
 		return "failed"
 	}
 	return phase(p)
+}
+
+// phaseColour is the colour of the word of a phase, where a person has to see it.
+func phaseColour(phase string) string {
+	switch phase {
+	case "failed", "stuck":
+		return red
+	case "halted":
+		return yellow
+	}
+	return ""
 }
 
 // when is a time to the second, in UTC, as everywhere on a host.

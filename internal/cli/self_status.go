@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -32,55 +31,58 @@ func selfStatus(ctx context.Context, o *selfStatusOptions) error {
 		if err != nil {
 			return err
 		}
-		return o.app.show(s, func(w io.Writer) { writeStatus(w, s) })
+		return o.app.show(s, func(w *table) { writeStatus(w, s) })
 	})
 }
 
-func writeStatus(w io.Writer, s *client.Status) {
-	fmt.Fprintf(w, "Running\t%s, from %s\n", line(s.GetRunningVersion()), origin(s))
-	fmt.Fprintf(w, "Base\t%s\n", line(cmp.Or(s.GetBaseVersion(), "none")))
-	fmt.Fprintf(w, "Active\t%s\n", activeText(s))
-	fmt.Fprintf(w, "Rollback to\t%s\n", line(cmp.Or(s.GetRollbackTarget(), "nothing")))
+func writeStatus(w *table, s *client.Status) {
+	w.field("Running", "%s, from %s", s.GetRunningVersion(), origin(s))
+	w.field("Base", "%s", cmp.Or(s.GetBaseVersion(), "none"))
+	w.field("Active", "%s", activeText(s))
+	w.field("Rollback to", "%s", cmp.Or(s.GetRollbackTarget(), "nothing"))
 	enforced := "not demanded by systemd"
 	if s.GetPolicyEnforced() {
 		enforced = "demanded by systemd"
 	}
-	fmt.Fprintf(w, "Signatures\t%s\n", enforced)
+	w.field("Signatures", "%s", enforced)
 	if op := s.GetOperation(); op != nil {
-		fmt.Fprintf(w, "Operation\t%s %s: %s\n", line(op.GetId()), phaseOf(op), line(op.GetSummary()))
+		w.field("Operation", "%s %s: %s", op.GetId(), phaseOf(op).text, op.GetSummary())
 		if h := op.GetHalt(); h != nil {
-			fmt.Fprintf(w, "Halted\tsince %s: %s\n", when(h.GetSince()), line(h.GetCause().GetMessage()))
-			fmt.Fprintf(w, "Hint\t%s\n", line(haltHint(h)))
+			w.field("Halted", "since %s: %s", when(h.GetSince()), h.GetCause().GetMessage())
+			w.field("Hint", "%s", haltHint(h))
 		}
 	}
 	if last := s.GetLast(); last != nil {
-		fmt.Fprintf(w, "Last\t%s\n", outcomeText(last))
+		w.fieldOf("Last", outcomeOf(last))
 	}
 	if len(s.GetImages()) > 0 {
-		fmt.Fprintln(w, "\nIMAGE\tSIZE\tSTAGED\tROOT HASH\tUSE")
+		w.head("IMAGE", "SIZE", "STAGED", "ROOT HASH", "USE")
 	}
 	for _, i := range s.GetImages() {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%.16s…\t%s\n", line(i.GetVersion()), size(i.GetSize()), when(i.GetStagedTime()), line(i.GetRootHash()), use(i.GetActive(), i.GetPrevious()))
+		w.row(i.GetVersion(), size(i.GetSize()), when(i.GetStagedTime()), short(i.GetRootHash()), use(i.GetActive(), i.GetPrevious()))
 	}
 	if len(s.GetBlocked()) > 0 {
-		fmt.Fprintln(w, "\nBLOCKED\tSINCE\tWHY\tEVIDENCE")
+		w.head("BLOCKED", "SINCE", "WHY", "EVIDENCE")
 	}
 	for _, b := range s.GetBlocked() {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", line(b.GetVersion()), when(b.GetTime()), line(b.GetReason()), line(b.GetEvidence()))
+		w.row(b.GetVersion(), when(b.GetTime()), b.GetReason(), b.GetEvidence())
 	}
 	if len(s.GetTrusted()) > 0 {
-		fmt.Fprintln(w, "\nTRUSTED\tUNTIL\tFINGERPRINT\tFILE")
+		w.head("TRUSTED", "UNTIL", "FINGERPRINT", "FILE")
 	}
 	for _, c := range s.GetTrusted() {
-		fmt.Fprintf(w, "%s\t%s\t%.16s…\t%s\n", line(c.GetSubject()), when(c.GetNotAfter()), line(c.GetFingerprint()), line(c.GetPath()))
+		w.row(c.GetSubject(), when(c.GetNotAfter()), short(c.GetFingerprint()), c.GetPath())
 	}
 	if len(s.GetFaults()) > 0 {
-		fmt.Fprintln(w, "\nFAULT")
+		w.head("FAULT")
 	}
 	for _, f := range s.GetFaults() {
-		fmt.Fprintln(w, line(f))
+		w.line("%s", f)
 	}
 }
+
+// short is the beginning of a digest.
+func short(digest string) string { return fmt.Sprintf("%.16s…", digest) }
 
 func origin(s *client.Status) string {
 	switch s.GetOrigin().String() {

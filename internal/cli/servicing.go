@@ -145,17 +145,17 @@ func (a *app) rebootHost(ctx context.Context) error {
 
 // report says how the operation ended.
 func (o *servicingOptions) report(_ *following, out client.Outcome, op *client.Operation, err error) error {
-	text := func(w io.Writer) {
+	text := func(w *table) {
 		switch {
 		case err != nil || o.app.quiet:
 			return
 		case out.Completed.GetServicingKind() == tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED:
-			fmt.Fprintln(w, "There was nothing to do.")
+			w.line("There was nothing to do.")
 		case op != nil:
-			fmt.Fprintf(w, "Done: %s.\n", line(op.GetSummary()))
+			w.line("Done: %s.", op.GetSummary())
 		}
 		if hash := out.Completed.GetImageHash(); hash != "" {
-			fmt.Fprintf(w, "The image is %s.\n", line(hash))
+			w.line("The image is %s.", hash)
 		}
 	}
 	if op == nil && o.app.output.String() != "text" {

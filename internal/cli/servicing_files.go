@@ -38,12 +38,12 @@ func (o *servicingOptions) checkFiles() error {
 // may be over.
 func (o *servicingOptions) writeFiles(ctx context.Context, err error) error {
 	var errs []error
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
+	defer cancel()
 	if o.errorFile != "" {
-		errs = append(errs, writeErrorFile(o.app.secretFile(o.errorFile, o.inputs...), err))
+		errs = append(errs, writeErrorFile(ctx, o.app.secretFile(o.errorFile, o.inputs...), err))
 	}
 	if o.statusFile != "" {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
-		defer cancel()
 		errs = append(errs, o.app.ask(ctx, "write status to "+o.statusFile, func(c *client.Client) error {
 			text, err := hostStatus(ctx, c)
 			if errkind.Variant(err) == hostNotProvisioned {
@@ -52,7 +52,7 @@ func (o *servicingOptions) writeFiles(ctx context.Context, err error) error {
 			if err != nil {
 				return err
 			}
-			return writeText(o.app.secretFile(o.statusFile, o.inputs...), []byte(text))
+			return writeText(ctx, o.app.secretFile(o.statusFile, o.inputs...), []byte(text))
 		}))
 	}
 	return errors.Join(errs...)
@@ -60,10 +60,10 @@ func (o *servicingOptions) writeFiles(ctx context.Context, err error) error {
 
 // writeErrorFile writes an error as upstream does. Where there is none, a file
 // that is there already says so by being empty.
-func writeErrorFile(f outfile.File, err error) error {
+func writeErrorFile(ctx context.Context, f outfile.File, err error) error {
 	if err != nil {
 		text, merr := dumpYAML(documentOf(err))
-		return errors.Join(merr, wrap("write the error", writeText(f, text)))
+		return errors.Join(merr, wrap("write the error", writeText(ctx, f, text)))
 	}
 	info, err := os.Stat(f.Path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
@@ -86,8 +86,8 @@ func (a *app) secretFile(path string, inputs ...string) outfile.File {
 	return outfile.File{Path: path, Mode: 0o600, Inputs: inputs, Stdout: a.stdout}
 }
 
-func writeText(f outfile.File, text []byte) error {
-	return f.Stream(func(w io.Writer) error {
+func writeText(ctx context.Context, f outfile.File, text []byte) error {
+	return f.Stream(ctx, func(w io.Writer) error {
 		_, err := w.Write(text)
 		return err
 	})

@@ -244,7 +244,7 @@ func TestServicingEndsAsUpstreamSays(t *testing.T) {
 		"a failure without an operation": {
 			daemon: &servicingDaemon{messages: []*tridentv1.ServicingResponse{started(),
 				completed(&tridentv1.Completed{Status: tridentv1.StatusCode_STATUS_CODE_FAILURE, Error: unhealthyError()})}},
-			code: 2, stderr: "trident: update the host: check web: it is dead\nread the log\n",
+			code: 2, stderr: "trident: update the host: check web: it is dead\nhint: read the log\n",
 			errorFile: "message: |-\n  check web: it is dead\n  read the log\nerror: health-checks-failed\ncategory: health-checks\nlocation: internal/servicing/health.go:7\ncause: null\n",
 		},
 		"a stream lost to a restart, and all went well": {
@@ -403,7 +403,7 @@ func TestAnErrorFileIsEmptiedBySuccess(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{file, os.DevNull, file + "-none"} {
-		if err := writeErrorFile((&app{}).secretFile(path), nil); err != nil {
+		if err := writeErrorFile(t.Context(), (&app{}).secretFile(path), nil); err != nil {
 			t.Error(err)
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"path"
@@ -222,37 +221,39 @@ func embedded(der []byte) []*x509.Certificate {
 	return list
 }
 
-func (r *inspection) write(w io.Writer) {
-	fmt.Fprintf(w, "File\t%s (%s)\n", r.File, size(r.Size))
-	fmt.Fprintf(w, "Architecture\t%s\n", r.Architecture)
-	fmt.Fprintf(w, "Root hash\t%s\n", r.RootHash)
+func (r *inspection) write(w *table) {
+	w.field("File", "%s (%s)", r.File, size(r.Size))
+	w.field("Architecture", "%s", r.Architecture)
+	w.field("Root hash", "%s", r.RootHash)
 	switch s := r.Signature; {
 	case s == nil:
-		fmt.Fprintf(w, "Signature\tnone\n")
+		w.field("Signature", "none")
 	default:
-		fmt.Fprintf(w, "Signature\tsays to be by %s (not checked)\n", line(cmp.Or(s.Signer, "a certificate that is not included")))
-		fmt.Fprintf(w, "\tcertificate %s\n", cmp.Or(s.Fingerprint, "not named"))
+		w.field("Signature", "says to be by %s (not checked)", cmp.Or(s.Signer, "a certificate that is not included"))
+		w.field("", "certificate %s", cmp.Or(s.Fingerprint, "not named"))
 	}
-	fmt.Fprintln(w, "\nPARTITION\tSIZE\tOFFSET\tID")
+	w.head("PARTITION", "SIZE", "OFFSET", "ID")
 	for _, p := range r.Partitions {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", line(p.Name), size(p.Size), p.Offset, p.ID)
+		w.row(p.Name, size(p.Size), p.Offset, p.ID)
 	}
 	for _, release := range r.Releases {
-		fmt.Fprintf(w, "\nextension-release.%s\n", line(release.Name))
+		w.line("")
+		w.line("extension-release.%s", release.Name)
 		for _, key := range slices.Sorted(maps.Keys(release.Fields)) {
-			fmt.Fprintf(w, "  %s=%s\n", line(key), line(release.Fields[key]))
+			w.line("  %s=%s", key, release.Fields[key])
 		}
 	}
 	if r.Unread != "" {
-		fmt.Fprintf(w, "\nThe files are not shown: %s\n", line(r.Unread))
+		w.line("")
+		w.line("The files are not shown: %s", r.Unread)
 		return
 	}
-	fmt.Fprintln(w, "\nMODE\tSIZE\tFILE")
+	w.head("MODE", "SIZE", "FILE")
 	for _, f := range r.Files {
 		name := line(f.Path)
 		if f.Target != "" {
 			name += " -> " + line(f.Target)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", f.Mode, size(f.Size), name)
+		w.row(f.Mode, size(f.Size), name)
 	}
 }

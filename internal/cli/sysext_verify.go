@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -107,11 +106,11 @@ func (r *verification) checkTree(img *ddi.Image) error {
 	return err
 }
 
-func (r *verification) write(w io.Writer) {
-	fmt.Fprintf(w, "File\t%s\n", r.File)
-	fmt.Fprintf(w, "Extension\t%s\n", line(r.Extension))
-	fmt.Fprintf(w, "Version\t%s\n", line(r.Version))
-	fmt.Fprintf(w, "Root hash\t%s\n", r.RootHash)
-	fmt.Fprintf(w, "Signer\t%s\n", line(r.Signer))
-	fmt.Fprintln(w, "Result\teverything is as it was signed")
+func (r *verification) write(w *table) {
+	w.field("File", "%s", r.File)
+	w.field("Extension", "%s", r.Extension)
+	w.field("Version", "%s", r.Version)
+	w.field("Root hash", "%s", r.RootHash)
+	w.field("Signer", "%s", r.Signer)
+	w.field("Result", "everything is as it was signed")
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"unicode/utf8"
 
@@ -61,9 +60,9 @@ func validate(ctx context.Context, o *validateOptions) error {
 		if err != nil {
 			return err
 		}
-		shown := o.app.show(found, func(w io.Writer) {
+		shown := o.app.show(found, func(w *table) {
 			for _, f := range found.GetFindings() {
-				fmt.Fprintln(w, findingText(configName(o.config), f))
+				w.line("%s", findingText(configName(o.config), f))
 			}
 		})
 		err = errors.Join(verdict(configName(o.config), found), shown)

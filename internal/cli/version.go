@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -39,10 +37,10 @@ func printVersions(ctx context.Context, o *versionOptions) error {
 		v.Daemon, err = c.Version(ctx)
 		return err
 	})
-	return errors.Join(asked, o.app.show(v, func(w io.Writer) {
-		fmt.Fprintf(w, "client: %s\n", v.Client)
+	return errors.Join(asked, o.app.show(v, func(w *table) {
+		w.line("client: %s", v.Client)
 		if v.Daemon != "" {
-			fmt.Fprintf(w, "daemon: %s\n", line(v.Daemon))
+			w.line("daemon: %s", v.Daemon)
 		}
 	}))
 }

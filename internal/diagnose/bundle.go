@@ -4,6 +4,7 @@ package diagnose
 
 import (
 	"archive/tar"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -70,8 +71,8 @@ type Bundle struct {
 
 // Write writes what fill adds to a bundle, and the report. If fill fails, a regular
 // file keeps its old content.
-func Write(file outfile.File, now time.Time, fill func(*Bundle) error) error {
-	return file.Stream(func(w io.Writer) error {
+func Write(ctx context.Context, file outfile.File, now time.Time, fill func(*Bundle) error) error {
+	return file.Stream(ctx, func(w io.Writer) error {
 		z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1))
 		if err != nil {
 			return err

@@ -47,7 +47,7 @@ func TestABundleIsBoundedAndListsWhatItLacks(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "b")
 	big := bytes.Repeat([]byte("x"), MaxFile+3)
 	big[len(big)-1] = '!'
-	err := Write(outfile.File{Path: name, Mode: 0o600}, time.Unix(0, 0), func(b *Bundle) error {
+	err := Write(t.Context(), outfile.File{Path: name, Mode: 0o600}, time.Unix(0, 0), func(b *Bundle) error {
 		b.Failed("tool", errors.New("run https://a:b@c/?d: token=abc"))
 		for range maxBundle/MaxFile + 1 {
 			if err := b.Add("big", "big", big); err != nil {
@@ -82,7 +82,7 @@ func TestABundleIsBoundedAndListsWhatItLacks(t *testing.T) {
 func TestABundleThatFailsLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	broken := errors.New("broken")
-	err := Write(outfile.File{Path: filepath.Join(dir, "b"), Mode: 0o600}, time.Unix(0, 0), func(*Bundle) error { return broken })
+	err := Write(t.Context(), outfile.File{Path: filepath.Join(dir, "b"), Mode: 0o600}, time.Unix(0, 0), func(*Bundle) error { return broken })
 	left, rerr := os.ReadDir(dir)
 	if !errors.Is(err, broken) || rerr != nil || len(left) > 0 {
 		t.Errorf("error %v, left %v", err, left)

@@ -120,7 +120,16 @@ func (e *OperationError) Unwrap() error {
 	f := e.Operation.GetFailure()
 	if f == nil && e.Trident != nil {
 		text := strings.TrimSpace(cmp.Or(e.Trident.GetMessage(), e.Trident.GetErrorMessage(), e.Trident.GetSubkind()))
-		return errkind.With(kindOf(e.Trident.GetKind()), errors.New(text))
+		// Trident's daemon puts the hint, which is one line, below the error.
+		about, hint, ok := strings.Cut(text, "\n")
+		if ok = ok && about == e.Trident.GetErrorMessage() && hint != "" && !strings.Contains(hint, "\n"); ok {
+			text = about
+		}
+		err := errkind.With(kindOf(e.Trident.GetKind()), errors.New(text))
+		if ok {
+			err = errkind.WithHint(err, "%s", hint)
+		}
+		return err
 	}
 	kind, message := errkind.Kind(f.GetReason()), f.GetMessage()
 	if f.GetReason() == "" {

@@ -9,6 +9,7 @@ package outfile
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -58,7 +60,8 @@ func (f File) CheckStream() error {
 
 // Stream writes what fill writes, from its beginning to its end. A device or pipe
 // keeps what was written before a failure; a regular file keeps its old content.
-func (f File) Stream(fill func(io.Writer) error) error {
+// While nobody reads from a pipe it waits, until ctx ends.
+func (f File) Stream(ctx context.Context, fill func(io.Writer) error) error {
 	p, err := f.resolve(true)
 	switch {
 	case err != nil:
@@ -68,11 +71,74 @@ func (f File) Stream(fill func(io.Writer) error) error {
 	case !p.direct:
 		return atomicfile.WriteFunc(p.path, f.Mode, fill)
 	}
-	out, err := os.OpenFile(p.path, os.O_WRONLY|unix.O_NOCTTY, 0)
+	out, err := openStream(ctx, p.path)
 	if err != nil {
 		return f.wrap(err)
 	}
-	return errors.Join(fill(out), f.wrap(out.Close()))
+	defer graceAfter(ctx, out)()
+	return errors.Join(fill(&interruptible{ctx, out}), f.wrap(out.Close()))
+}
+
+const (
+	// grace is how long a write may take once its context has ended.
+	grace = time.Second
+	// readerEvery is how often a pipe is asked whether somebody reads from it.
+	readerEvery = 100 * time.Millisecond
+)
+
+// openStream opens a device or a pipe, once somebody reads from the pipe.
+func openStream(ctx context.Context, path string) (*os.File, error) {
+	tick := time.NewTicker(readerEvery)
+	defer tick.Stop()
+	for {
+		out, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+		if !errors.Is(err, unix.ENXIO) {
+			return out, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("nobody reads from the pipe: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// Interruptible returns a writer to f that does not outlive ctx by more than a
+// second because nobody reads what is written. Where f is a pipe the writer has a
+// descriptor of its own, because others share the one of f and its flags.
+func Interruptible(ctx context.Context, f *os.File) io.Writer {
+	info, err := f.Stat()
+	if err != nil || info.Mode().Type() != fs.ModeNamedPipe {
+		return f
+	}
+	own, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_WRONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return f
+	}
+	graceAfter(ctx, own)
+	return &interruptible{ctx, own}
+}
+
+// interruptible is a file whose writes end soon after ctx.
+type interruptible struct {
+	ctx  context.Context
+	file *os.File
+}
+
+// graceAfter has a write that runs when ctx ends fail after the grace.
+func graceAfter(ctx context.Context, f *os.File) func() bool {
+	return context.AfterFunc(ctx, func() { _ = f.SetWriteDeadline(time.Now().Add(grace)) })
+}
+
+func (w *interruptible) Write(p []byte) (int, error) {
+	if w.ctx.Err() != nil { // a file without deadlines does not block
+		_ = w.file.SetWriteDeadline(time.Now().Add(grace))
+	}
+	n, err := w.file.Write(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("nobody reads what is written: %w", context.Cause(w.ctx))
+	}
+	return n, err
 }
 
 func (f File) wrap(err error) error {

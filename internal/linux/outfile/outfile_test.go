@@ -1,6 +1,7 @@
 package outfile_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -35,7 +36,7 @@ func read(t *testing.T, name string) string {
 }
 
 func stream(f outfile.File, text string) error {
-	return f.Stream(func(w io.Writer) error {
+	return f.Stream(context.Background(), func(w io.Writer) error {
 		_, err := io.WriteString(w, text)
 		return err
 	})
@@ -75,7 +76,7 @@ func TestAFailureLeavesTheOldFile(t *testing.T) {
 	f := outfile.File{Path: file, Mode: 0o644}
 	fails := errors.New("full")
 	for _, err := range []error{
-		f.Stream(func(w io.Writer) error { _, _ = io.WriteString(w, "half"); return fails }),
+		f.Stream(context.Background(), func(w io.Writer) error { _, _ = io.WriteString(w, "half"); return fails }),
 	} {
 		if !errors.Is(err, fails) {
 			t.Error(err)

@@ -1,0 +1,129 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"sync"
+)
+
+// margin is what a live line leaves free at its right: what a terminal echoes of an
+// interrupt (^C) must not begin another line.
+const margin = 3
+
+// fallbackColumns is the width of a terminal that does not tell its size.
+const fallbackColumns = 80
+
+// live is a terminal with a last line that is drawn over again, while other lines go
+// above it. It is safe for use by several goroutines. Nothing of the line is left when
+// it is replaced, not even when the terminal has become narrower in between and has
+// broken it into several.
+type live struct {
+	screen screen
+	out    io.Writer
+
+	mu     sync.Mutex
+	render func(columns int) string // nil: there is no line
+	drawn  int                      // columns that the line took
+}
+
+// liveOn returns the live terminal that standard error of a is.
+func liveOn(a *app) *live {
+	if l, ok := a.stderr.(*live); ok {
+		return l
+	}
+	l := &live{screen: a.err, out: a.stderr}
+	a.stderr = l
+	return l
+}
+
+// Write prints whole lines above the live line.
+func (l *live) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.render == nil {
+		return l.out.Write(p)
+	}
+	if _, err := io.WriteString(l.out, l.erased()+string(p)); err != nil {
+		return 0, err
+	}
+	l.drawn = 0
+	if len(p) > 0 && p[len(p)-1] == '\n' {
+		l.redraw()
+	}
+	return len(p), nil
+}
+
+// draw replaces the line by what render makes of the columns that it may take, now and
+// each time that it is drawn again.
+func (l *live) draw(render func(columns int) string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.render = render
+	l.redraw()
+}
+
+// keep leaves a line behind in the place of the live line, which ends.
+func (l *live) keep(render func(columns int) string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.render = render
+	l.redraw()
+	l.render, l.drawn = nil, 0
+	_, _ = io.WriteString(l.out, "\n")
+}
+
+// drop ends the live line without a trace.
+func (l *live) drop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, _ = io.WriteString(l.out, l.erased())
+	l.render, l.drawn = nil, 0
+}
+
+// leave ends the live line where it is. The process is about to end, perhaps while
+// another goroutine is stuck in a write.
+func (l *live) leave() {
+	if !l.mu.TryLock() {
+		return
+	}
+	defer l.mu.Unlock()
+	if l.render != nil {
+		_, _ = io.WriteString(l.out, "\n")
+	}
+	l.render, l.drawn = nil, 0
+}
+
+// room is how many columns a line may take.
+func (l *live) room() int {
+	columns := l.screen.columns()
+	if columns == 0 {
+		columns = fallbackColumns
+	}
+	return max(1, columns-margin)
+}
+
+// redraw draws the line over itself in one write, so that it does not flicker. The
+// caller holds l.mu.
+func (l *live) redraw() {
+	text := l.render(l.room())
+	_, _ = io.WriteString(l.out, l.start()+text+"\x1b[K")
+	l.drawn = columnsOf(text)
+}
+
+// start goes to the beginning of the line. Terminals break a line that has become too
+// long for them. The caller holds l.mu.
+func (l *live) start() string {
+	columns := l.screen.columns()
+	if columns == 0 || l.drawn <= columns {
+		return "\r"
+	}
+	return fmt.Sprintf("\r\x1b[%dA\x1b[J", (l.drawn-1)/columns)
+}
+
+// erased goes to the beginning of the line and clears it. The caller holds l.mu.
+func (l *live) erased() string {
+	if l.render == nil {
+		return ""
+	}
+	return l.start() + "\x1b[K"
+}

@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"os"
+	"strings"
+	"unicode"
+
+	"github.com/rivo/uniseg"
+	"golang.org/x/term"
+)
+
+// A screen is what a command knows of a stream that people may read. The zero
+// value is a stream that is not a terminal.
+type screen struct {
+	terminal bool // a line may be drawn over again
+	colour   bool
+	// size returns the columns of the terminal; 0 means that the text is not for a
+	// terminal, or that nobody knows. It is asked each time: terminals are resized.
+	size func() int
+}
+
+// screenOf returns the screen of a stream of this process. Colours are off where
+// the user has turned them off: NO_COLOR (no-color.org), CLICOLOR=0, TERM=dumb.
+func screenOf(f *os.File) screen {
+	fd := int(f.Fd())
+	if !term.IsTerminal(fd) {
+		return screen{}
+	}
+	s := screen{terminal: os.Getenv("TERM") != "dumb"}
+	s.colour = s.terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("CLICOLOR") != "0"
+	s.size = func() int {
+		width, _, err := term.GetSize(fd)
+		if err != nil {
+			return 0
+		}
+		return width
+	}
+	return s
+}
+
+// columns is the width of the screen; 0 is no limit.
+func (s screen) columns() int {
+	if s.size == nil {
+		return 0
+	}
+	return max(0, s.size())
+}
+
+// The colours that are used, as parameters of SGR (ECMA-48, 8.3.117).
+const (
+	bold   = "1"
+	red    = "31"
+	yellow = "33"
+	cyan   = "36"
+)
+
+// paint returns text in a colour, on screens that have colours.
+func (s screen) paint(colour, text string) string {
+	if !s.colour || text == "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+// columnsOf returns how many columns a terminal shows text in: two for each wide
+// character, none for marks that combine and for colours.
+func columnsOf(text string) int {
+	sum := 0
+	for text != "" {
+		before, rest, coloured := strings.Cut(text, "\x1b[")
+		sum += uniseg.StringWidth(before)
+		if text = rest; coloured {
+			_, text, _ = strings.Cut(rest, "m")
+		}
+	}
+	return sum
+}
+
+// fit returns text without colours in at most so many columns; an ellipsis stands for
+// what is cut off.
+func fit(text string, columns int) string {
+	if columns < 1 || columnsOf(text) <= columns {
+		return text
+	}
+	kept, used, state := 0, 0, -1
+	for rest := text; rest != ""; {
+		var cluster string
+		var w int
+		cluster, rest, w, state = uniseg.FirstGraphemeClusterInString(rest, state)
+		if used+w > columns-1 {
+			break
+		}
+		kept, used = kept+len(cluster), used+w
+	}
+	return text[:kept] + "…"
+}
+
+// pad returns text with blanks behind it, up to so many columns.
+func pad(text string, columns int) string {
+	return text + strings.Repeat(" ", max(0, columns-columnsOf(text)))
+}
+
+// broken breaks text between words into lines of at most so many columns. A word stays
+// whole, however long it is: people copy paths and digests.
+func broken(text string, columns int) []string {
+	if columns < 1 || columnsOf(text) <= columns {
+		return []string{text}
+	}
+	var lines []string
+	at := ""
+	for _, word := range strings.Fields(text) {
+		if at != "" && columnsOf(at)+1+columnsOf(word) > columns {
+			lines, at = append(lines, at), ""
+		}
+		if at != "" {
+			at += " "
+		}
+		at += word
+	}
+	return append(lines, at)
+}
+
+// line makes a text from outside fit for one line of a terminal: no control
+// characters, which could move the cursor or fake other lines, and no invisible
+// characters, which could hide or reorder what stands there.
+func line(s string) string {
+	return strings.ReplaceAll(lines(s), "\n", " ")
+}
+
+// lines is line for a text that may have several.
+func lines(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t':
+			return ' '
+		case r == '\n':
+			return r
+		case r >= 0xfe00 && r <= 0xfe0f: // variation selectors: terminals disagree on their width
+			return -1
+		case isInvisible(r):
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// isInvisible reports whether r is a character that moves the cursor, breaks lines,
+// changes the direction of a text, or cannot be seen.
+func isInvisible(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
+}
+
+// oneLine is the text of an error, whose parts may be lines of their own.
+func oneLine(s string) string {
+	var parts []string
+	for part := range strings.Lines(s) {
+		if part = strings.TrimSpace(line(part)); part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, "; ")
+}
