@@ -127,7 +127,7 @@ var keepers = map[string]string{
 	"github.com/erofs/go-erofs":       "internal/linux/ddi internal/extension",
 	"github.com/smallstep/pkcs7":      "internal/extension internal/linux/ddi",
 	"github.com/goreleaser/nfpm":      "packaging/build",
-	"github.com/schollz/progressbar":  "internal/cli",
+	"github.com/rivo/uniseg":          "internal/cli",
 	"github.com/moby/sys":             "internal/linux/blockdev internal/linux/mount",
 	"github.com/klauspost/compress":   "internal/diagnose internal/image",
 	"go.yaml.in/yaml":                 "internal/cli internal/diagnose internal/hoststate internal/hostconfig internal/osconfig packaging/build",

@@ -102,11 +102,18 @@ func (l *live) room() int {
 	return max(1, columns-margin)
 }
 
+// A terminal does not break what is written between these (DECAWM). Some, as tmux, say
+// a moment late that they are narrower, and what is drawn in that moment is too long.
+const (
+	noBreaks = "\x1b[?7l"
+	breaks   = "\x1b[?7h"
+)
+
 // redraw draws the line over itself in one write, so that it does not flicker. The
 // caller holds l.mu.
 func (l *live) redraw() {
 	text := l.render(l.room())
-	_, _ = io.WriteString(l.out, l.start()+text+"\x1b[K")
+	_, _ = io.WriteString(l.out, l.start()+noBreaks+text+"\x1b[K"+breaks)
 	l.drawn = columnsOf(text)
 }
 

@@ -26,12 +26,14 @@ type vt struct {
 	at      int        // in the last line, where the cursor is
 	row     int        // the line of the cursor
 	wraps   int        // lines that were written too long
+	full    bool       // the cursor is behind the last column of its row
+	clips   bool       // what is too long is not broken (DECAWM is off)
 	strange []string   // what it was asked for and does not know
 }
 
 func newVT(columns int) *vt { return &vt{columns: columns, lines: make([][]string, 1)} }
 
-var escape = regexp.MustCompile(`^\x1b\[([0-9;]*)([A-Za-z])`)
+var escape = regexp.MustCompile(`^\x1b\[([?0-9;]*)([A-Za-z])`)
 
 func (v *vt) Write(p []byte) (int, error) {
 	for s := string(p); s != ""; {
@@ -51,9 +53,10 @@ func (v *vt) put(r rune) {
 	line := v.lines[v.row]
 	switch {
 	case r == '\r':
-		v.at -= v.at % v.columns
+		v.at -= v.column()
+		v.full = false
 	case r == '\n':
-		v.row, v.at = v.row+1, 0
+		v.row, v.at, v.full = v.row+1, 0, false
 		if v.row == len(v.lines) {
 			v.lines = append(v.lines, nil)
 		}
@@ -66,15 +69,29 @@ func (v *vt) put(r rune) {
 		if isWide(r) {
 			cells = append(cells, "")
 		}
+		switch fits := !v.full && v.column()+len(cells) <= v.columns; {
+		case fits:
+		case v.clips: // the last column, over and over
+			v.at += v.columns - v.column() - len(cells)
+		default:
+			v.wraps++
+		}
 		for len(line) < v.at+len(cells) {
 			line = append(line, " ")
 		}
 		copy(line[v.at:], cells)
-		if v.at += len(cells); v.at > v.columns {
-			v.wraps++
-		}
+		v.at += len(cells)
+		v.full = v.at%v.columns == 0
 		v.lines[v.row] = line
 	}
+}
+
+// column is where the cursor is in its row; behind the last column of a full one.
+func (v *vt) column() int {
+	if v.full {
+		return v.columns
+	}
+	return v.at % v.columns
 }
 
 // isWide knows the wide characters of East Asia that the tests use (UAX #11).
@@ -85,6 +102,11 @@ func isWide(r rune) bool {
 func (v *vt) control(parameters, final string) {
 	switch final {
 	case "m":
+	case "l", "h":
+		if parameters != "?7" {
+			v.strange = append(v.strange, "ESC ["+parameters+final)
+		}
+		v.clips = final == "l"
 	case "K":
 		v.clear()
 	case "J":
@@ -93,12 +115,14 @@ func (v *vt) control(parameters, final string) {
 	case "A":
 		n := 0
 		_, _ = fmt.Sscan(parameters, &n)
+		v.at -= v.column()
+		v.full = false
 		for range n {
 			if v.at >= v.columns {
 				v.at -= v.columns
 			} else if v.row > 0 {
 				v.row--
-				v.at += max(0, len(v.lines[v.row])-1) / v.columns * v.columns
+				v.at = max(0, len(v.lines[v.row])-1) / v.columns * v.columns
 			}
 		}
 	default:
@@ -109,7 +133,7 @@ func (v *vt) control(parameters, final string) {
 // clear clears the rest of the row of the cursor.
 func (v *vt) clear() {
 	line := v.lines[v.row]
-	end := (v.at/v.columns + 1) * v.columns
+	end := v.at - v.column() + v.columns
 	if len(line) <= end {
 		v.lines[v.row] = line[:min(v.at, len(line))]
 		return
@@ -227,7 +251,12 @@ func TestATerminalThatBecomesNarrowerKeepsNothingOfTheOldLine(t *testing.T) {
 		p.event(timed(now, doing(clienttest.Progress("write", (1000+i)<<20, 2003<<20))))
 	}
 	for _, columns := range []int{50, 20, 35, 90, 30} {
+		said := v.columns
 		v.columns = columns
+		a.stderr.(*live).screen.size = func() int { return said }
+		p.frame() // as it says a moment late how wide it is now
+		p.frame()
+		a.stderr.(*live).screen.size = func() int { return columns }
 		p.line("at %d", columns)
 		p.frame()
 	}
