@@ -36,7 +36,7 @@ func (o *configOptions) run(ctx context.Context, c *client.Client, verb func(*cl
 	stage, finalize := o.allowed.may()
 	var text []byte
 	if stage || !finalize || o.given {
-		if text, err = readConfig(o.config); err != nil {
+		if text, err = readConfig(ctx, o.config); err != nil {
 			return out, err
 		}
 	}

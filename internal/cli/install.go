@@ -67,7 +67,7 @@ func (o *installOptions) showPlan(ctx context.Context) error {
 		return err
 	}
 	err := o.app.ask(ctx, "plan the installation", func(c *client.Client) error {
-		text, err := readConfig(o.config)
+		text, err := readConfig(ctx, o.config)
 		if err != nil {
 			return err
 		}

@@ -264,11 +264,11 @@ func (a allowedOperations) how() client.How {
 
 // readConfig reads a Host Configuration from a file, or from standard input if path
 // is "-".
-func readConfig(path string) ([]byte, error) {
+func readConfig(ctx context.Context, path string) ([]byte, error) {
 	var text []byte
 	var err error
 	if path == "-" {
-		text, err = atMost(os.Stdin, configName(path), maxConfig)
+		text, err = readStdin(ctx)
 	} else {
 		text, err = readAtMost(path, maxConfig)
 	}
@@ -286,6 +286,26 @@ func readConfig(path string) ([]byte, error) {
 		return text, nil
 	}
 	return nil, errkind.WithName(fmt.Errorf("read Host Configuration: %w", err), "LoadHostConfigurationFile")
+}
+
+// readStdin reads a Host Configuration from standard input, or until ctx ends: nobody
+// may be about to write there.
+func readStdin(ctx context.Context) ([]byte, error) {
+	type input struct {
+		text []byte
+		err  error
+	}
+	came := make(chan input, 1)
+	go func() {
+		text, err := atMost(os.Stdin, configName("-"), maxConfig)
+		came <- input{text, err}
+	}()
+	select {
+	case in := <-came:
+		return in.text, in.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // configName is what findings and errors call the Host Configuration at path.

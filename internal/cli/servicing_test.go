@@ -422,10 +422,10 @@ func TestAReaderOfAFileHasABound(t *testing.T) {
 	if err := os.WriteFile(file, bytes.Repeat([]byte("#"), maxConfig+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readConfig(file); err == nil || !strings.Contains(err.Error(), "more than 1024 KiB") {
+	if _, err := readConfig(t.Context(), file); err == nil || !strings.Contains(err.Error(), "more than 1024 KiB") {
 		t.Errorf("error %v", err)
 	}
-	if _, err := readConfig("/dev/zero"); err == nil || !strings.Contains(err.Error(), "is a character device") {
+	if _, err := readConfig(t.Context(), "/dev/zero"); err == nil || !strings.Contains(err.Error(), "is a character device") {
 		t.Errorf("error %v", err)
 	}
 	if _, err := configOf([]byte{0xff}); err == nil {

@@ -43,7 +43,7 @@ func startNetwork(ctx context.Context, o *startNetworkOptions) error {
 		err := errkind.Errorf(errkind.Denied, "start the network: only root may, and this is user %d", os.Geteuid())
 		return asUpstream(errkind.WithName(err, "CheckRootPrivileges"))
 	}
-	text, err := readConfig(o.config)
+	text, err := readConfig(ctx, o.config)
 	started := false
 	if err == nil {
 		started, err = local.StartNetwork(ctx, o.root, text, run.Host{})

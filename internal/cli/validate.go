@@ -47,7 +47,7 @@ func newValidateCommand(a *app, remote bool, run func(context.Context, *validate
 }
 
 func validate(ctx context.Context, o *validateOptions) error {
-	text, err := readConfig(o.config)
+	text, err := readConfig(ctx, o.config)
 	if err != nil {
 		return err
 	}

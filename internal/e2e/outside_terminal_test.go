@@ -22,6 +22,7 @@ const screenTime = time.Minute
 type pane struct {
 	t      *testing.T
 	socket string
+	runs   int
 }
 
 // openPane opens a pane of so many columns, in a folder.
@@ -30,7 +31,7 @@ func openPane(t *testing.T, columns int, dir string) *pane {
 	if _, err := exec.LookPath("tmux"); err != nil && os.Getenv("CI") != "true" {
 		t.Skip("tmux is not installed")
 	}
-	p := &pane{t, filepath.Join(t.TempDir(), "tmux")}
+	p := &pane{t: t, socket: filepath.Join(t.TempDir(), "tmux")}
 	p.tmux("-f", "/dev/null", "new-session", "-d", "-c", dir, "-x", fmt.Sprint(columns), "-y", "40", "-s", "t", "env -u NO_COLOR -u CLICOLOR PS1='> ' bash --norc --noprofile")
 	t.Cleanup(func() { _ = exec.Command("tmux", "-S", p.socket, "kill-server").Run() })
 	p.tmux("set", "-g", "status", "off")
@@ -78,8 +79,10 @@ func (p *pane) enter(command string) {
 // run is enter that waits for the end of the command, and returns the rows.
 func (p *pane) run(command string) string {
 	p.t.Helper()
-	p.enter(command + "; echo end=$?")
-	return p.await("the end of "+command, func(s string) bool { return regexp.MustCompile(`(?m)^end=\d+\n>$`).MatchString(s) })
+	p.runs++
+	p.enter(fmt.Sprintf("%s; echo end-%d=$?", command, p.runs))
+	end := regexp.MustCompile(fmt.Sprintf(`(?m)^end-%d=\d+\n>$`, p.runs))
+	return p.await("the end of "+command, end.MatchString)
 }
 
 func (p *pane) resize(columns int) {
@@ -106,6 +109,13 @@ func TestATerminalShowsALineThatFitsAndIsLeftClean(t *testing.T) {
 	}
 	stop := func() { _ = daemon.Process.Signal(os.Interrupt); _ = daemon.Wait() }
 	t.Cleanup(stop)
+	for end := time.Now().Add(screenTime); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(socket); err == nil {
+			break
+		} else if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
 
 	const size = 64 << 20
 	ends := make(chan struct{})
