@@ -26,7 +26,7 @@ TRIDENT_ROOT names another root folder than /.
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "trident-rescue:", err)
+		fmt.Fprintln(os.Stderr, "trident-rescue:", rescue.OneLine(err.Error()))
 		os.Exit(1)
 	}
 }
@@ -49,7 +49,7 @@ func run(args []string) error {
 	case "newest":
 		said, err := rescue.Newest(root)
 		if said != "" {
-			fmt.Println(said)
+			fmt.Println(rescue.OneLine(said))
 		}
 		return err
 	case "version":

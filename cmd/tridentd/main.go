@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -77,7 +79,7 @@ func status(err error) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(os.Stderr, "tridentd: %v\n", err)
+	fmt.Fprintf(os.Stderr, "tridentd: %s\n", strings.Join(strings.FieldsFunc(err.Error(), unicode.IsControl), "; ")) // the journal has a line per error
 	if hint := errkind.Hint(err); hint != "" {
 		fmt.Fprintf(os.Stderr, "hint: %s\n", hint)
 	}

@@ -112,7 +112,7 @@ func (a *app) printErrorObject(word string, e errorObject) {
 	enc := json.NewEncoder(&text)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(e) // three strings in memory
-	out := visible(text.Bytes())
+	out := visible(text.Bytes(), escapedPair)
 	if word == "yaml" {
 		if doc, err := yamlOf(out); err == nil {
 			out = append([]byte("---\n"), doc...)

@@ -164,7 +164,7 @@ func jsonOf(text []byte) ([]byte, error) {
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	err = enc.Encode(value)
-	return buf.Bytes(), err
+	return visible(buf.Bytes(), escapedPair), err
 }
 
 func decodeYAML(text []byte) (value any, err error) {

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
@@ -48,8 +50,6 @@ func operationWatch(ctx context.Context, o *operationWatchOptions) error {
 	if o.events && o.app.out.terminal { // the events are shown, and no line at the end of them
 		o.app.err.terminal = false
 	}
-	lines := json.NewEncoder(o.app.stdout)
-	lines.SetEscapeHTML(false)
 	var broken error // of the first line that could not be printed
 	err := o.follow(ctx, "watch "+operationName(o.id), false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
 		op, err := operationOf(ctx, c, o.id)
@@ -58,7 +58,7 @@ func operationWatch(ctx context.Context, o *operationWatchOptions) error {
 		}
 		return c.Watch(ctx, op.GetId(), o.after, func(e *client.Event) {
 			if o.events && broken == nil {
-				broken = printLine(lines, e)
+				broken = printLine(o.app.stdout, e)
 			}
 			fn(e)
 		})
@@ -70,10 +70,17 @@ func operationWatch(ctx context.Context, o *operationWatchOptions) error {
 }
 
 // printLine prints a message of the API as one line.
-func printLine(lines *json.Encoder, m proto.Message) error {
+func printLine(w io.Writer, m proto.Message) error {
 	raw, err := rawMessage(m)
 	if err != nil {
 		return err
 	}
-	return lines.Encode(raw)
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text) // protojson's white space is not stable
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(raw); err != nil {
+		return err
+	}
+	_, err = w.Write(visible(text.Bytes(), escapedPair))
+	return err
 }

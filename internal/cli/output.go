@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"unicode/utf16"
 
 	"go.yaml.in/yaml/v4"
@@ -66,12 +67,19 @@ func marshal(value any) (out []byte, err error) {
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	err = enc.Encode(value)
-	return visible(buf.Bytes()), err
+	return visible(buf.Bytes(), escapedPair), err
 }
 
-// visible returns JSON in which the characters that a terminal would act on, or not
-// show, are escaped. They can be in its strings only.
-func visible(text []byte) []byte {
+// escapedPair is a character above U+FFFF as JSON escapes it (RFC 8259, 7).
+func escapedPair(r rune) string {
+	high, low := utf16.EncodeRune(r)
+	return fmt.Sprintf("\\u%04x\\u%04x", high, low)
+}
+
+// visible returns JSON, or YAML with quotes around such texts, in which the characters
+// that a terminal would act on, or not show, are escaped. long escapes those above
+// U+FFFF.
+func visible(text []byte, long func(rune) string) []byte {
 	if !bytes.ContainsFunc(text, invisible) {
 		return text
 	}
@@ -81,8 +89,7 @@ func visible(text []byte) []byte {
 		case !invisible(r):
 			out.WriteRune(r)
 		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			fmt.Fprintf(&out, "\\u%04x\\u%04x", high, low)
+			out.WriteString(long(r))
 		default:
 			fmt.Fprintf(&out, "\\u%04x", r)
 		}
@@ -121,11 +128,14 @@ func yamlOf(text []byte) ([]byte, error) {
 	enc := yaml.NewEncoder(&buf)
 	enc.SetIndent(2)
 	err := errors.Join(enc.Encode(&doc), enc.Close())
-	return buf.Bytes(), err
+	return visible(buf.Bytes(), func(r rune) string { return fmt.Sprintf("\\U%08x", r) }), err
 }
 
 func block(n *yaml.Node) {
 	n.Style = 0
+	if strings.ContainsFunc(n.Value, invisible) {
+		n.Style = yaml.DoubleQuotedStyle
+	}
 	for _, c := range n.Content {
 		block(c)
 	}

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 )
@@ -53,9 +54,22 @@ type SystemHost struct {
 	Out io.Writer
 }
 
-// Logf implements Host.
+// Logf implements Host. What args have of control characters is replaced: it is one line.
 func (s SystemHost) Logf(format string, args ...any) {
-	fmt.Fprintf(s.Out, format+"\n", args...)
+	fmt.Fprintln(s.Out, OneLine(fmt.Sprintf(format, args...)))
+}
+
+// OneLine is a text without line breaks and other control characters.
+func OneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n':
+			return ' '
+		case unicode.IsControl(r):
+			return '?'
+		}
+		return r
+	}, text)
 }
 
 // Swing implements Host. A folder that is in the link's place is put aside.

@@ -314,3 +314,11 @@ func TestADaemonThatDoesNotStopIsKilled(t *testing.T) {
 		})
 	}
 }
+
+func TestALineOfTheLogStaysALineWhateverIsInIt(t *testing.T) {
+	var out strings.Builder
+	SystemHost{Out: &out}.Logf("%s is put aside", "a\nkept 2.0.0\r\x1b[2J")
+	if want := "a kept 2.0.0??[2J is put aside\n"; out.String() != want {
+		t.Errorf("it says %q, want %q", out.String(), want)
+	}
+}

@@ -2,6 +2,8 @@ package storage
 
 import (
 	"fmt"
+	"path"
+	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
@@ -39,7 +41,7 @@ func (c *planner) findDisks() []*blockdev.Disk {
 	return out
 }
 
-const hintUse = "unmount what is on the disk, and stop swap, RAID, LVM and encrypted volumes on it, or name another disk"
+const hintUse = "unmount what is on the disk, and stop swap, RAID, LVM, multipath and encrypted volumes on it, or name another disk"
 
 // notFound says why a device is no disk of the inventory.
 func (c *planner) notFound(at string, want hostconfig.Disk) {
@@ -47,7 +49,37 @@ func (c *planner) notFound(at string, want hostconfig.Disk) {
 		c.dynamic(errkind.Invalid, at, "InvalidDiskBlockDevicePath", "disk %q: %s is %s, a partition and not a disk", want.ID, want.Device, p.Path)
 		return
 	}
-	c.dynamic(errkind.NotFound, at, "InvalidDiskPath", "disk %q: the host has no disk %s", want.ID, want.Device)
+	kind, err := errkind.NotFound, fmt.Errorf("disk %q: the host has no disk %s", want.ID, want.Device)
+	hint := "the disks of the host are " + names(c.inv.Disks)
+	if len(c.inv.Disks) == 0 {
+		hint = "the host has no disks at all: look for their driver"
+	}
+	if o, ok := c.inv.Other(want.Device); ok {
+		kind, err = errkind.Unsupported, fmt.Errorf("disk %q: %s is %s (%s), and this version of Trident installs to disks alone", want.ID, want.Device, o.Is, over(o))
+		hint = "name a disk, by its device file or a link to it below /dev/disk"
+		if o.Is == blockdev.Multipath && len(o.Over) > 0 {
+			hint = fmt.Sprintf("name one of its paths, such as /dev/%s or its link in /dev/disk/by-path, and have multipathd let go of them before: multipath -f %s", o.Over[0], path.Base(want.Device))
+		}
+	}
+	err = errkind.Errorf(kind, "%s: InvalidDiskPath: %w", at, err)
+	c.errs = append(c.errs, errkind.WithName(errkind.WithHint(err, "%s", hint), "InvalidHostConfigurationDynamic"))
+}
+
+// over is the name of a device, and what it rests on.
+func over(o *blockdev.Other) string {
+	if len(o.Over) == 0 {
+		return o.Name
+	}
+	return o.Name + " over " + strings.Join(o.Over, " and ")
+}
+
+// names lists the device files of disks.
+func names(disks []blockdev.Disk) string {
+	paths := make([]string, len(disks))
+	for i, d := range disks {
+		paths[i] = d.Path
+	}
+	return strings.Join(paths, " and ")
 }
 
 // unused refuses a disk on which something is in use that would not stay.

@@ -123,3 +123,27 @@ func TestARequestSaysEverything(t *testing.T) {
 		}
 	}
 }
+
+func TestADeviceThatIsNotADiskIsRefusedWithWhatToName(t *testing.T) {
+	t.Parallel()
+	for _, other := range []blockdev.Other{
+		{Name: "dm-0", Path: "/dev/dm-0", Links: []string{"/dev/disk/by-id/wwn-1", "/dev/mapper/mpatha"}, Is: blockdev.Multipath, Over: []string{"sda", "sdb"}},
+		{Name: "dm-1", Path: "/dev/dm-1", Links: []string{"/dev/mapper/vg-lv"}, Is: "an LVM volume", Over: []string{"sda2"}},
+	} {
+		for _, device := range append(other.Links, other.Path) {
+			inv := inventory(emptyDisk("sda", 16*gib), emptyDisk("sdb", 16*gib))
+			inv.Others = []blockdev.Other{other}
+			_, err := NewPlan(parse(t, strings.Replace(abConfig, "/dev/sda", device, 1)), inv, request(Install))
+			if err == nil || errkind.Of(err) != errkind.Unsupported || !strings.Contains(err.Error(), device+" is "+other.Is+" ("+other.Name+" over sda") {
+				t.Errorf("%s: %v", device, err)
+			}
+			want := "name a disk"
+			if other.Is == blockdev.Multipath {
+				want = "name one of its paths, such as /dev/sda or "
+			}
+			if hint := errkind.Hint(err); !strings.HasPrefix(hint, want) {
+				t.Errorf("%s: hint %q", device, hint)
+			}
+		}
+	}
+}

@@ -16,7 +16,21 @@ import (
 // Inventory is the disks of a host at one moment, by name.
 type Inventory struct {
 	Disks []Disk `json:"disks"`
+	// Others are the block devices that a person may take for disks.
+	Others []Other `json:"others,omitempty"`
 }
+
+// Other is a block device that is not a disk to install to.
+type Other struct {
+	Name  string   `json:"name"` // dm-0
+	Path  string   `json:"path"` // /dev/dm-0
+	Links []string `json:"links,omitempty"`
+	Is    string   `json:"is"`             // what it is: "a multipath device"
+	Over  []string `json:"over,omitempty"` // the devices that it rests on: sda, sdb
+}
+
+// Multipath is what Is says of a disk that is reached by several paths.
+const Multipath = "a multipath device"
 
 // The tables that a Disk can have.
 const (
@@ -113,6 +127,17 @@ func (inv *Inventory) Partition(device string) (*Partition, bool) {
 	return nil, false
 }
 
+// Other is the block device that is not a disk, with that device file or a link to it.
+func (inv *Inventory) Other(device string) (*Other, bool) {
+	device = path.Clean(device)
+	for i := range inv.Others {
+		if o := &inv.Others[i]; o.Path == device || slices.Contains(o.Links, device) {
+			return o, true
+		}
+	}
+	return nil, false
+}
+
 const (
 	maxDisks    = 1024
 	sysfsSector = 512 // the unit of sysfs, whatever the sectors of the disk
@@ -142,6 +167,9 @@ func Read(root string) (*Inventory, error) {
 	inv := &Inventory{}
 	for _, name := range names {
 		if !isDisk(name) || h.number("sys/block/"+name+"/size") <= 0 {
+			if len(inv.Others) < maxDisks {
+				inv.Others = append(inv.Others, h.other(name, links))
+			}
 			continue
 		}
 		if len(inv.Disks) == maxDisks {

@@ -115,7 +115,7 @@ func TestAnInventoryHasTheDisksAndWhatTheyAreUsedFor(t *testing.T) {
 			},
 		},
 		{Name: "vdb", Path: "/dev/vdb", Size: 1 << 20, SectorSize: 4096, ReadOnly: true},
-	}}
+	}, Others: []blockdev.Other{{Name: "loop0", Path: "/dev/loop0", Is: "a drive without a medium"}, {Name: "zram0", Path: "/dev/zram0", Is: "memory"}}}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(blockdev.Disk{}, "GPT"), cmpopts.EquateEmpty()); diff != "" {
 		t.Error(diff)
 	}
@@ -141,6 +141,39 @@ func TestATableOfMountsThatCannotBeReadIsAnError(t *testing.T) {
 	files["proc/self/mountinfo"] += "rubbish\n"
 	if _, err := blockdev.Read(tree(t, files)); errkind.Of(err) != errkind.Corrupt || !strings.Contains(err.Error(), "/proc/self/mountinfo") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestADeviceThatIsNotADiskSaysWhatItIs(t *testing.T) {
+	t.Parallel()
+	root := tree(t, map[string]string{
+		"sys/block/dm-0/size": "8\n", "sys/block/dm-0/dm/name": "mpatha\n", "sys/block/dm-0/dm/uuid": "mpath-360000000000000000e00000000010001\n",
+		"sys/block/dm-0/slaves/sda": "", "sys/block/dm-0/slaves/sdb": "",
+		"sys/block/dm-1/dm/name": "mpatha-part1\n", "sys/block/dm-1/dm/uuid": "part1-mpath-360000000000000000e00000000010001\n", "sys/block/dm-1/slaves/dm-0": "",
+		"sys/block/dm-2/dm/uuid": "LVM-abc\n", "sys/block/dm-3/dm/uuid": "CRYPT-LUKS2-0123-root\n", "sys/block/dm-4/dm/name": "mine\n",
+		"sys/block/dm-5/dm/uuid": "CRYPT-VERITY-0123-usr\n", "sys/block/md127/size": "8\n", "sys/block/sr0/size": "8\n",
+		"sys/class/block/dm-0/dev": "254:0\n", "dev/mapper/mpatha": "->../dm-0", "dev/disk/by-id/wwn-1": "->../../dm-0",
+	})
+	inv, err := blockdev.Read(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for device, want := range map[string]string{
+		"/dev/mapper/mpatha": "a multipath device", "/dev/disk/by-id/wwn-1": "a multipath device", "/dev/dm-0": "a multipath device",
+		"/dev/mapper/mpatha-part1": "a partition of a multipath device", "/dev/dm-2": "an LVM volume", "/dev/dm-3": "an encrypted volume",
+		"/dev/mapper/mine": "a device-mapper device", "/dev/dm-5": "a dm-verity device", "/dev/md127": "a RAID array", "/dev/sr0": "an optical drive",
+	} {
+		o, ok := inv.Other(device)
+		if !ok || o.Is != want {
+			t.Errorf("%s is %+v, want %s", device, o, want)
+			continue
+		}
+		if want == "a multipath device" && !slices.Equal(o.Over, []string{"sda", "sdb"}) {
+			t.Errorf("%s lies over %v", device, o.Over)
+		}
+	}
+	if _, ok := inv.Other("/dev/sda"); ok || len(inv.Disks) > 0 {
+		t.Errorf("disks %+v", inv.Disks)
 	}
 }
 

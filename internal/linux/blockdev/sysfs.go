@@ -86,6 +86,46 @@ func (h host) disk(name string, uses map[string]Use, links map[string][]string) 
 	return d
 }
 
+// other is a block device that is not a disk. The kernel's documentation of
+// device-mapper has the forms of dm/uuid: a word of whoever made the device, before "-".
+func (h host) other(name string, links map[string][]string) Other {
+	sys := "sys/block/" + name
+	o := Other{Name: name, Path: "/dev/" + name, Links: links[name]}
+	o.Over, _ = h.list(sys + "/slaves")
+	if called := h.text(sys + "/dm/name"); called != "" { // without udev it is a device file, and not a link
+		if file := "/dev/mapper/" + called; !slices.Contains(o.Links, file) {
+			o.Links = append(o.Links, file)
+		}
+	}
+	uuid := h.text(sys + "/dm/uuid")
+	maker, _, _ := strings.Cut(uuid, "-")
+	switch {
+	case maker == "mpath":
+		o.Is = Multipath
+	case strings.Contains(uuid, "mpath-"):
+		o.Is = "a partition of a multipath device"
+	case maker == "LVM":
+		o.Is = "an LVM volume"
+	case maker == "CRYPT" && strings.HasPrefix(uuid, "CRYPT-VERITY-"):
+		o.Is = "a dm-verity device"
+	case maker == "CRYPT":
+		o.Is = "an encrypted volume"
+	case strings.HasPrefix(name, "dm-"):
+		o.Is = "a device-mapper device"
+	case strings.HasPrefix(name, "md"):
+		o.Is = "a RAID array"
+	case strings.HasPrefix(name, "sr"):
+		o.Is = "an optical drive"
+	case strings.HasPrefix(name, "fd"):
+		o.Is = "a floppy drive"
+	case strings.HasPrefix(name, "ram"), strings.HasPrefix(name, "zram"):
+		o.Is = "memory"
+	default:
+		o.Is = "a drive without a medium"
+	}
+	return o
+}
+
 // page80 is the serial number of a SCSI disk: vital product data, page 0x80
 // (SPC-4, 7.8.17).
 func (h host) page80(sys string) string {
