@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -111,6 +112,9 @@ func failure(u *url.URL, proxy string, h *handshake, err error) error {
 	if h.refused() || isOp && broken.Op == "remote error" {
 		return errkind.Errorf(errkind.TLS, "connect to %s: TLS handshake: %w", server, err)
 	}
+	if isMalformed(err) {
+		return malformed(fmt.Errorf("ask %s: %w", server, err))
+	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
 		err := errkind.Errorf(errkind.Unavailable, "connect to %s: %w", server, err)
 		return errkind.WithHint(err, "Check the name of the host in the URL, and the DNS servers of this host.")
@@ -131,6 +135,29 @@ func certificateHint(err error) string {
 		return "Name the server in the URL as its certificate does, or give the server a certificate for this name."
 	}
 	return certHint
+}
+
+// isMalformed reports whether err says that an answer came which breaks the rules of
+// HTTP, or our limits: the same answer would come again. net/http has no types for it.
+func isMalformed(err error) bool {
+	if isBroken(err) {
+		return false
+	}
+	text := err.Error()
+	for _, words := range []string{
+		"transport connection broken: ", "response headers exceeded", "response header list larger than", "malformed HTTP", "malformed chunked encoding",
+		"invalid byte in chunk length", "http chunk length too large",
+	} {
+		if strings.Contains(text, words) {
+			return true
+		}
+	}
+	return false
+}
+
+func malformed(err error) error {
+	err = errkind.Errorf(errkind.Invalid, "the answer of the server cannot be used: %w", err)
+	return errkind.WithHint(err, "The server, or a proxy before it, breaks the rules of HTTP or sends more than 64 KiB of headers: look at its configuration.")
 }
 
 func proxyError(server string, refused connectRefused) error {

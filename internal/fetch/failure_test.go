@@ -202,3 +202,53 @@ func TestNoSourceOfADownloadIsAPipe(t *testing.T) {
 		wantKind(t, err, errkind.Invalid, path+" is a ")
 	}
 }
+
+func TestAnAnswerThatCannotGetBetterIsAskedForOnce(t *testing.T) {
+	for name, c := range map[string]struct{ answer, words string }{
+		"headers over 64 KiB":    {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 100<<10) + "\r\n\r\n", "headers exceeded 65536 bytes"},
+		"many small headers":     {"HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 20<<10) + "\r\n", "headers exceeded 65536 bytes"},
+		"a length of letters":    {"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", `bad Content-Length "many"`},
+		"a length below zero":    {"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", `bad Content-Length "-5"`},
+		"two lengths":            {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "Content-Length"},
+		"not HTTP":               {"SSH-2.0-OpenSSH_9.2\r\n\r\n", "malformed HTTP"},
+		"a status of letters":    {"HTTP/1.1 OK\r\n\r\n", "malformed HTTP"},
+		"a header without colon": {"HTTP/1.1 200 OK\r\nnothing\r\n\r\n", "malformed MIME header"},
+		"another coding":         {"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "unsupported transfer encoding"},
+		"chunks of letters":      {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "invalid byte in chunk length"},
+		"400":                    {"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "answered 400"},
+		"418":                    {"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n", "answered 418"},
+		"451":                    {"HTTP/1.1 451 Legal\r\nContent-Length: 0\r\n\r\n", "answered 451"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			tr := newTransport()
+			tr.Proxy = nil
+			tr.DialContext = func(context.Context, string, string) (net.Conn, error) {
+				near, far := net.Pipe()
+				asked++
+				go func() {
+					defer far.Close()
+					if request(far) != nil {
+						_, _ = io.WriteString(far, c.answer)
+					}
+				}()
+				return near, nil
+			}
+			r := newRig(t, Source{URL: "http://mirror.example/x"})
+			r.transport = tr
+			_, err := r.get(t)
+			wantKind(t, err, errkind.Invalid, c.words)
+			if asked != 1 || errkind.Hint(err) == "" {
+				t.Errorf("it was asked %d times; hint %q", asked, errkind.Hint(err))
+			}
+			asked = 0
+			in := &Ranges{lim: Limits{}.withDefaults(), wait: func(context.Context, time.Duration) error { return nil }, transport: tr,
+				url: &url.URL{Scheme: "http", Host: "mirror.example", Path: "/x"}}
+			if err := in.openURL(t.Context(), Pin{}); err == nil || asked != 1 {
+				if name != "chunks of letters" || err == nil { // a whole answer is refused before its body is read
+					t.Errorf("ranges: asked %d times: %v", asked, err)
+				}
+			}
+		})
+	}
+}

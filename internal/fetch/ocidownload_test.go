@@ -234,7 +234,7 @@ func TestARegistryThatDoesNotAnswerIsGivenUp(t *testing.T) {
 	_, err := r.get(t)
 	wantKind(t, err, errkind.Unavailable, "given up after 2 tries: no byte came for too long")
 	_, err = rangedWithin(t, Origin{URL: from}, nil, 100*time.Millisecond)
-	wantKind(t, err, errkind.Unavailable, "given up after 4 tries: no byte came for too long")
+	wantKind(t, err, errkind.Unavailable, "given up after 3 tries: no byte came for too long")
 }
 
 func TestAURLThatNamesNoLayerIsRefusedWithoutItsSecrets(t *testing.T) {

@@ -240,7 +240,7 @@ type trial struct {
 	lim     Limits
 	wait    func(context.Context, time.Duration) error
 	say     func(string, ...any)
-	failed  int
+	failed  failures
 	came    int64 // bytes since the last failure
 	hasSent bool  // the source has sent something before
 	broke   error // the last failure
@@ -253,13 +253,13 @@ func (t *trial) after(ctx context.Context, err error) error {
 		return err
 	}
 	if t.came >= goodProgress {
-		t.failed = 0
+		t.failed = failures{}
 	}
 	t.came, t.broke = 0, err
-	if t.failed++; t.failed >= retry.most(t.lim.Attempts, t.hasSent) {
-		return errkind.Errorf(errkind.Unavailable, "given up after %d tries: %w", t.failed, err)
+	if t.failed.add(retry, t.lim.Attempts, t.hasSent) {
+		return errkind.Errorf(errkind.Unavailable, "given up after %d tries: %w", t.failed.all, err)
 	}
-	pause := pauseAfter(t.failed, retry.after)
+	pause := pauseAfter(t.failed.all, retry.after)
 	t.say("%v; next try in %s", err, pause.Round(time.Millisecond))
 	return t.wait(ctx, pause)
 }

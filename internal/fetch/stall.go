@@ -52,6 +52,14 @@ func (p *pace) add(waited time.Duration, came int) error {
 	return nil
 }
 
+// left is how long the source may be silent until it is too slow; ok is false when it
+// will not be in this window.
+func (p *pace) left() (left time.Duration, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(0, rateWindow-p.waited), float64(p.came) < leastRate*rateWindow.Seconds()
+}
+
 // watched ends a context with errStalled when a Read takes too long, and with
 // errSlow when too little comes; the reader must heed that context.
 type watched struct {
@@ -59,21 +67,29 @@ type watched struct {
 	cancel context.CancelCauseFunc
 	r      io.Reader
 	timer  *time.Timer
+	slow   *time.Timer
 	stall  time.Duration
 	pace   *pace
 }
 
 func newWatched(ctx context.Context, cancel context.CancelCauseFunc, stall time.Duration, pace *pace, r io.Reader) *watched {
-	w := &watched{ctx, cancel, r, time.AfterFunc(stall, func() { cancel(errStalled) }), stall, pace}
+	w := &watched{ctx: ctx, cancel: cancel, r: r, stall: stall, pace: pace}
+	w.timer = time.AfterFunc(stall, func() { cancel(errStalled) })
+	w.slow = time.AfterFunc(stall, func() { cancel(errSlow) })
 	w.timer.Stop()
+	w.slow.Stop()
 	return w
 }
 
 func (w *watched) Read(b []byte) (int, error) {
 	w.timer.Reset(w.stall)
+	if left, ok := w.pace.left(); ok && left < w.stall {
+		w.slow.Reset(left)
+	}
 	begin := time.Now()
 	n, err := w.r.Read(b)
 	w.timer.Stop()
+	w.slow.Stop()
 	slow := w.pace.add(time.Since(begin), n)
 	switch {
 	case errors.Is(err, io.EOF):

@@ -25,6 +25,7 @@ const (
 	firstWait    = 500 * time.Millisecond
 	longestWait  = 30 * time.Second
 	dialAttempts = 4               // which take about 3 s when a server refuses
+	slowAttempts = 3               // that a source is silent or too slow, a minute each
 	longestAsked = 2 * time.Minute // that a server may ask us to wait
 )
 
@@ -46,6 +47,24 @@ func (e retryError) most(attempts int, hasSent bool) int {
 		return min(attempts, dialAttempts)
 	}
 	return attempts
+}
+
+// failures counts the tries in a row that brought little.
+type failures struct{ all, slow int }
+
+// add counts a try that failed, and reports whether it was the last one.
+func (f *failures) add(e retryError, attempts int, hasSent bool) (last bool) {
+	f.all++
+	if e.slow() {
+		f.slow++
+	}
+	return f.all >= e.most(attempts, hasSent) || f.slow >= slowAttempts
+}
+
+// slow reports whether the source was waited for in vain, rather than failed.
+func (e retryError) slow() bool {
+	var timeout interface{ Timeout() bool }
+	return errors.Is(e.error, errStalled) || errors.Is(e.error, errSlow) || !e.dial && errors.As(e.error, &timeout) && timeout.Timeout()
 }
 
 func (e retryError) Unwrap() error { return e.error }
@@ -98,7 +117,7 @@ func redact(u *url.URL) string {
 }
 
 func (d *download) bringURL(ctx context.Context) error {
-	for failed := 0; ; {
+	for failed := (failures{}); ; {
 		before := d.received
 		err := d.attempt(ctx)
 		if err == nil || ctx.Err() != nil {
@@ -112,13 +131,13 @@ func (d *download) bringURL(ctx context.Context) error {
 			return err
 		}
 		if d.received-before >= goodProgress {
-			failed = 0
+			failed = failures{}
 		}
 		d.broke = err
-		if failed++; failed >= retry.most(d.lim.Attempts, d.part.size > 0 || d.received > 0) {
-			return errkind.Errorf(errkind.Unavailable, "given up after %d tries: %w", failed, err)
+		if failed.add(retry, d.lim.Attempts, d.part.size > 0 || d.received > 0) {
+			return errkind.Errorf(errkind.Unavailable, "given up after %d tries: %w", failed.all, err)
 		}
-		pause := pauseAfter(failed, retry.after)
+		pause := pauseAfter(failed.all, retry.after)
 		d.say("%v; next try at byte %d in %s", err, d.part.size, pause.Round(time.Millisecond))
 		if err := d.wait(ctx, pause); err != nil {
 			return err
@@ -181,6 +200,8 @@ func (d *download) take(body io.Reader, end int64) error {
 	case errors.Is(err, errLonger):
 		// Which of the two was true cannot be known, so nothing is kept.
 		return errors.Join(errkind.Errorf(errkind.Corrupt, "more than the announced %d bytes came", end), d.part.restart("", -1))
+	case atSource && isMalformed(lost.error):
+		return malformed(lost.error)
 	case atSource:
 		return retryError{error: fmt.Errorf("read: %w", lost.error)}
 	case err != nil:
