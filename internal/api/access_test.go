@@ -66,9 +66,9 @@ func TestWhoMayCall(t *testing.T) {
 		want    string
 	}{
 		{"root", upgrade, 0, 0, ""},
-		{"a user", upgrade, 1000, 0, "/trident.self.v1.SelfService/Upgrade: only root may call it, and the caller is user 1000"},
+		{"a user", upgrade, 1000, 0, "/trident.self.v1.SelfService/Upgrade: only root may call it, and the caller is user ID 1000"},
 		{"the user of a test", upgrade, 1000, 1000, ""},
-		{"another user than that of a test", upgrade, 1001, 1000, "/trident.self.v1.SelfService/Upgrade: only root may call it, and the caller is user 1001"},
+		{"another user than that of a test", upgrade, 1001, 1000, "/trident.self.v1.SelfService/Upgrade: only root may call it, and the caller is user ID 1001"},
 		{"a user for what is open to anyone", version, 1000, 0, ""},
 		{"root for what is in no table", "/x/Y", 0, 0, "/x/Y: nobody may call it: it is not in the access table"},
 	} {

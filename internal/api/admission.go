@@ -62,7 +62,7 @@ func (r *roster) admit(c *conn) (leaves *conn, err error) {
 		err = errkind.Errorf(errkind.TooLarge, "connect to tridentd: process %d has %d connections, and may have %d", c.peer.pid, ofProcess[c.peer.pid], maxOfProcess)
 	case ofUser >= maxOfUser && kept == 0:
 		among = func(o *conn) bool { return o.peer.uid == c.peer.uid }
-		err = errkind.Errorf(errkind.TooLarge, "connect to tridentd: user %d has %d connections, and may have %d", c.peer.uid, ofUser, maxOfUser)
+		err = errkind.Errorf(errkind.TooLarge, "connect to tridentd: user ID %d has %d connections, and may have %d", c.peer.uid, ofUser, maxOfUser)
 	case all >= maxConnections-keptForFirst-keptForOwn+kept:
 		err = errkind.Errorf(errkind.TooLarge, "connect to tridentd: %d connections are open, and none of them can be ended", all)
 	default:

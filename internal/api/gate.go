@@ -172,8 +172,8 @@ func (g *gate) allow(c *call) error {
 		return errkind.Errorf(errkind.Denied, "%s: nobody may call it: it is not in the access table", c.method)
 	case c.rule.may != anyone && !isRoot:
 		return errkind.WithHint(
-			errkind.Errorf(errkind.Denied, "%s: only root may call it, and the caller is user %d", c.method, c.peer.uid),
-			"call it as root")
+			errkind.Errorf(errkind.Denied, "%s: only root may call it, and the caller is user ID %d", c.method, c.peer.uid),
+			"run it as root")
 	case c.rule.unbuilt != "":
 		return errkind.Errorf(errkind.Unsupported, "%s: this version of Trident cannot %s yet", c.method, c.rule.unbuilt)
 	}

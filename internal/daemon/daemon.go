@@ -178,7 +178,7 @@ func mayRun(root string, uid int) error {
 	if root != "/" || uid == 0 {
 		return nil
 	}
-	return errkind.WithHint(errkind.Errorf(errkind.Denied, "start tridentd: it must be root, and is user %d", uid),
+	return errkind.WithHint(errkind.Errorf(errkind.Denied, "start tridentd: only root may, and the caller is user ID %d", uid),
 		"start it through systemd (systemctl start tridentd.socket), or as root")
 }
 

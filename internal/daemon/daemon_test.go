@@ -74,7 +74,7 @@ func TestADaemonThatNobodyNeedsGoes(t *testing.T) {
 func TestWhatKeepsADaemonFromStarting(t *testing.T) {
 	t.Run("not root", func(t *testing.T) {
 		err := mayRun("/", 1000)
-		if err == nil || err.Error() != "start tridentd: it must be root, and is user 1000" || errkind.Hint(err) == "" {
+		if err == nil || err.Error() != "start tridentd: only root may, and the caller is user ID 1000" || errkind.Hint(err) == "" {
 			t.Errorf("got %v", err)
 		}
 		if err := errors.Join(mayRun("/", 0), mayRun("/tmp/x", 1000)); err != nil {

@@ -91,7 +91,7 @@ func (c *contentCheck) entry(name string, e fs.DirEntry, depth int) error {
 			"Correct the tree that the image is built from: chmod -R go+rX")
 	}
 	if uid, gid := owner(info); uid != 0 || gid != 0 {
-		return errkind.Errorf(errkind.Forbidden, "%q belongs to user %d and group %d, not to root", name, uid, gid)
+		return errkind.Errorf(errkind.Forbidden, "%q belongs to user ID %d and group ID %d, not to root", name, uid, gid)
 	}
 	if attr := forbiddenAttr(info); attr != "" {
 		return errkind.Errorf(errkind.Forbidden, "%q has the extended attribute %s", name, attr)

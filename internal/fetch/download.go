@@ -56,7 +56,11 @@ func (d *download) run(ctx context.Context, path string) (_ Result, err error) {
 		return Result{}, err
 	}
 	defer func() {
-		err = errors.Join(err, d.part.close())
+		cerr := d.part.close()
+		if full := errkind.NoSpace; errkind.Of(err) == full && errkind.Of(cerr) == full {
+			cerr = nil // what it could not keep for want of space is fetched again
+		}
+		err = errors.Join(err, cerr)
 	}()
 	if d.part.rec.Complete && d.part.size > d.lim.MaxSize {
 		return Result{}, d.tooLarge(d.part.size)
@@ -172,7 +176,7 @@ func (d *download) admit(size int64) error {
 		return err
 	}
 	if need := size - d.part.size; need > free {
-		return errkind.Errorf(errkind.NoSpace, "%d more bytes are needed in %s, %d are free", need, dir, free)
+		return errkind.WithHint(errkind.Errorf(errkind.NoSpace, "%d more bytes are needed in %s, %d are free", need, dir, free), spaceHint)
 	}
 	return nil
 }

@@ -224,10 +224,13 @@ func Remove(part string) error {
 	return errors.Join(atomicfile.Remove(part), atomicfile.Remove(part+".json"), atomicfile.Sweep(part+".json"))
 }
 
+// spaceHint is what to do about a disk that is too full for a download.
+const spaceHint = "Make room on the disk, and begin again: what has come is kept."
+
 // spaceError gives err its kind if it means that there is no room for need bytes.
 func spaceError(err error, need int64) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) {
-		return errkind.Errorf(errkind.NoSpace, "%d more bytes are needed: %w", need, err)
+		return errkind.WithHint(errkind.Errorf(errkind.NoSpace, "%d more bytes are needed: %w", need, err), spaceHint)
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -318,5 +319,29 @@ func TestAFullDiskIsSaidWithWhatIsNeeded(t *testing.T) {
 	}
 	if spaceError(nil, 77) != nil {
 		t.Error("nil became an error")
+	}
+}
+
+func TestADiskThatFillsUpIsSaidOnce(t *testing.T) {
+	content := noise(1, size)
+	u := serve(t, func(w http.ResponseWriter, r *http.Request, _ int) { good(w, r, content, `"1"`) })
+	for _, first := range []string{"write part", "sync part", "write record"} {
+		r := newRig(t, Source{URL: u})
+		full, writes := false, 0
+		r.touch = func(point string) error {
+			if point == "write part" {
+				writes++
+			}
+			full = full || point == first && writes > 1
+			if full && (point == "write part" || point == "sync part" || point == "write record") {
+				return spaceError(&os.PathError{Op: "write", Path: r.path, Err: unix.ENOSPC}, 77)
+			}
+			return nil
+		}
+		_, err := r.get(t)
+		wantKind(t, err, errkind.NoSpace, "77 more bytes are needed: ")
+		if err != nil && (strings.Contains(err.Error(), "\n") || strings.Count(err.Error(), "no space left") != 1 || errkind.Hint(err) == "") {
+			t.Errorf("full at %s: %q, hint %q", first, err, errkind.Hint(err))
+		}
 	}
 }

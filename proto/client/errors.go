@@ -72,7 +72,7 @@ func connectError(target string, err error) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		kind, hint = errkind.Denied, "Only root may use the socket: try it as root."
+		kind, hint = errkind.Denied, "Only root may use the socket: run it as root."
 	case errors.Is(err, fs.ErrNotExist):
 		hint = "There is no such socket. If Trident is installed, start it: systemctl enable --now tridentd.socket"
 	case errors.Is(err, syscall.ECONNREFUSED):
