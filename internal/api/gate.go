@@ -16,6 +16,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 )
 
@@ -141,6 +142,7 @@ func (g *gate) pass(ctx context.Context, method string, handle func(context.Cont
 // status is an error as the method's package tells it. Of a busy host the
 // details name the operation.
 func (g *gate) status(method string, err error) error {
+	err = hoststate.ForCallers(err)
 	meta := map[string]string{}
 	if err != nil && errkind.Of(err) == errkind.Busy && g.runner != nil {
 		if id, ok := g.runner.Active(); ok {

@@ -130,7 +130,7 @@ func TestADaemonThatCannotServiceTheHostSaysWhyToWhoeverCalls(t *testing.T) {
 		says       string
 		code       codes.Code
 	}{
-		"a damaged datastore":      {hoststate.DefaultPath, strings.Repeat("rubbish ", 1000), "open datastore", codes.DataLoss},
+		"a damaged datastore":      {hoststate.DefaultPath, strings.Repeat("rubbish ", 1000), "open datastore", codes.Internal},
 		"a folder that is a file":  {"var/lib/trident", "", "not a directory", codes.Internal},
 		"a datastore that is lost": {"etc/trident/trident.conf", "DatastorePath=here\n", "is not an absolute path", codes.InvalidArgument},
 	} {

@@ -91,24 +91,42 @@ func clearJournal(ctx context.Context, path string) error {
 // 1.3.2). SQLite takes some shorter files for new ones.
 const smallestPage = 512
 
-// lost reports that the datastore is not a file, or that it is gone, or empty, where a
-// copy says that it was not.
+// traces are what operations leave beside a datastore, as patterns. An image of an OS
+// has none of them, nor has a host whose power failed before its first operation.
+var traces = []string{"trident-*.log", "trident-metrics-*.jsonl", "self/rescue*.json", "self/evidence/*", "servicing/*"}
+
+// hasTraces reports whether operations have run on the host of a datastore.
+func hasTraces(path string) bool {
+	for _, pattern := range traces {
+		if found, _ := filepath.Glob(filepath.Join(filepath.Dir(path), pattern)); len(found) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// lost reports that the datastore is not a file, that it is gone where there is a copy
+// of it, or that it is empty where a copy, or what operations leave, says that it was
+// not.
 func lost(path string) error {
 	switch fi, err := os.Stat(path); {
 	case err == nil && !fi.Mode().IsRegular():
-		return errkind.Errorf(errkind.Corrupt, "it is not a regular file")
+		return damaged(errors.New("it is not a regular file"))
 	case errors.Is(err, unix.ELOOP):
-		return errkind.Errorf(errkind.Corrupt, "it is a link that leads to itself")
+		return damaged(errors.New("it is a link that leads to itself"))
 	}
-	if fi, err := os.Stat(path + backupSuffix); err != nil || fi.Size() < smallestPage {
+	copied, cerr := os.Stat(path + backupSuffix)
+	if cerr != nil && !hasTraces(path) {
 		return nil
 	}
 	fi, err := os.Stat(path)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && (cerr != nil || copied.Size() < smallestPage):
+		return nil // whoever has moved it aside begins anew
 	case errors.Is(err, fs.ErrNotExist):
-		return errkind.Errorf(errkind.Corrupt, "it is gone")
+		return damaged(errors.New("it is gone"))
 	case err == nil && fi.Size() < smallestPage:
-		return errkind.Errorf(errkind.Corrupt, "it is empty")
+		return damaged(errors.New("it is empty"))
 	}
 	return nil
 }
@@ -127,6 +145,9 @@ func restore(ctx context.Context, path string, cause error) error {
 	}
 	if !fi.Mode().IsRegular() {
 		return fmt.Errorf("use the copy of it: %s is not a regular file", backup)
+	}
+	if fi.Size() < smallestPage {
+		return errors.New("the copy of it is empty, too")
 	}
 	if err := checkFile(ctx, backup); err != nil {
 		return fmt.Errorf("use the copy of it: %w", err)

@@ -468,3 +468,76 @@ func TestWhatIsNotAFileIsDamageWhetherThereIsACopyOrNot(t *testing.T) {
 		}
 	}
 }
+
+func TestADatastoreThatWasEmptiedIsDamageAndNotAFreshHost(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		files map[string]string // beside the datastore
+		gone  bool              // the datastore is not there at all
+		want  string            // in the error; "" is a fresh host
+	}{
+		"both copies emptied":         {files: map[string]string{"d.sqlite.bak": ""}, want: "it is empty; the copy of it is empty, too"},
+		"a copy that was cut":         {files: map[string]string{"d.sqlite.bak": "SQLite format 3"}, want: "the copy of it is empty, too"},
+		"a log of servicing":          {files: map[string]string{"trident-Provisioned-20261128T180052Z.log": "x"}, want: "it is empty; there is no copy of it"},
+		"a record of the rescuer":     {files: map[string]string{"self/rescue.json": "{}"}, want: "it is empty; there is no copy of it"},
+		"evidence":                    {files: map[string]string{"self/evidence/op-1/journal.txt": "x"}, want: "it is empty; there is no copy of it"},
+		"nothing":                     {},
+		"an image of Trident shipped": {files: map[string]string{"self/2.0.0.raw": "x"}},
+		"moved aside with its copy":   {files: map[string]string{"trident-Provisioned-20261128T180052Z.log": "x"}, gone: true},
+		"moved aside, an empty copy":  {files: map[string]string{"d.sqlite.bak": ""}, gone: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "d.sqlite")
+			if !c.gone {
+				place(t, path, nil)
+			}
+			for file, text := range c.files {
+				file = filepath.Join(filepath.Dir(path), file)
+				if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				place(t, file, []byte(text))
+			}
+			s, err := Open(t.Context(), path)
+			if c.want == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = s.Close()
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) || errkind.Hint(err) == "" || errkind.Of(ForCallers(err)) != errkind.Internal {
+				t.Fatalf("%v, hint %q", err, errkind.Hint(err))
+			}
+			if text := read(t, path); len(text) > 0 {
+				t.Errorf("the datastore has %d bytes now", len(text))
+			}
+			for file, text := range c.files {
+				if got := read(t, filepath.Join(filepath.Dir(path), file)); string(got) != text {
+					t.Errorf("%s has changed", file)
+				}
+			}
+		})
+	}
+}
+
+func TestToCallersADamagedDatastoreIsNoFaultOfAnImage(t *testing.T) {
+	t.Parallel()
+	_, parse := ParseStatus([]byte("spec: {"))
+	_, row := decode[operation.Operation]("{")
+	for _, err := range []error{parse, row, fmt.Errorf("x: %w", damage(errkind.With(errkind.Internal, coded(11))))} {
+		if errkind.Of(err) != errkind.Corrupt || errkind.Of(ForCallers(err)) != errkind.Internal {
+			t.Errorf("%v: %s, to callers %s", err, errkind.Of(err), errkind.Of(ForCallers(err)))
+		}
+	}
+	image := errkind.Errorf(errkind.Corrupt, "read image: broken")
+	if ForCallers(image) != image || ForCallers(nil) != nil {
+		t.Error("an error that is not about the datastore has changed")
+	}
+}
+
+type coded int
+
+func (c coded) Code() int     { return int(c) }
+func (c coded) Error() string { return "coded" }

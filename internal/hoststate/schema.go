@@ -60,16 +60,16 @@ func check(ctx context.Context, db *sql.DB) error {
 		return damage(err)
 	}
 	if version>>16 > level {
-		return errkind.WithHint(errkind.Errorf(errkind.Incompatible,
+		return newer{errkind.WithHint(errkind.Errorf(errkind.Incompatible,
 			"a newer Trident has written it (schema %d.%d; this one reads %d)", version>>16, version&0xffff, level),
-			"use the version of Trident that was here, or a newer one")
+			"use the version of Trident that was here, or a newer one")}
 	}
 	var result string
 	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&result); err != nil {
 		return damage(err)
 	}
 	if result != "ok" {
-		return errkind.Errorf(errkind.Corrupt, "it is damaged: %s", result)
+		return damaged(fmt.Errorf("it is damaged: %s", result))
 	}
 	if err := checkRows(ctx, db); err != nil {
 		return fmt.Errorf("it is damaged: %w", damage(err))
@@ -87,7 +87,7 @@ func checkRows(ctx context.Context, db *sql.DB) error {
 			return err
 		}
 		if bad > 0 {
-			return errkind.Errorf(errkind.Corrupt, "%d operations are no JSON", bad)
+			return damaged(fmt.Errorf("%d operations are no JSON", bad))
 		}
 	}
 	if there, err := has(ctx, db, "trident_hoststatus"); err != nil || !there {
@@ -110,7 +110,7 @@ func checkSums(ctx context.Context, db *sql.DB) (err error) {
 			return err
 		}
 		if sumOf(contents) != sum {
-			return errkind.Errorf(errkind.Corrupt, "row %d of the host's status is not as it was written", id)
+			return damaged(fmt.Errorf("row %d of the host's status is not as it was written", id))
 		}
 	}
 	return rows.Err()
@@ -164,7 +164,7 @@ func damage(err error) error {
 	var coded interface{ Code() int }
 	if errors.As(err, &coded) {
 		if c := coded.Code() & 0xff; c == 1 || c == 8 {
-			return errkind.With(errkind.Corrupt, err)
+			return damaged(err)
 		}
 	}
 	return kindOf(err)

@@ -229,7 +229,7 @@ func query[T any](ctx context.Context, s *Store, scan func(key uint64, body stri
 
 func decode[T any](body string) (v T, err error) {
 	if err := json.Unmarshal([]byte(body), &v); err != nil {
-		return v, errkind.Errorf(errkind.Corrupt, "read datastore row: %w", err)
+		return v, damaged(fmt.Errorf("read datastore row: %w", err))
 	}
 	return v, nil
 }
@@ -243,10 +243,10 @@ func kindOf(err error) error {
 	case 13: // SQLITE_FULL
 		return errkind.WithHint(errkind.With(errkind.NoSpace, err), "free space on the file system of the datastore")
 	case 11, 26: // SQLITE_CORRUPT, SQLITE_NOTADB
-		return errkind.WithHint(errkind.With(errkind.Corrupt, err), restartHint)
+		return errkind.WithHint(damaged(err), restartHint)
 	case 1: // SQLITE_ERROR
 		if strings.Contains(err.Error(), "no such table") {
-			return errkind.WithHint(errkind.With(errkind.Corrupt, fmt.Errorf("the datastore was emptied while tridentd ran: %w", err)), restartHint)
+			return errkind.WithHint(damaged(fmt.Errorf("the datastore was emptied while tridentd ran: %w", err)), restartHint)
 		}
 	case 5, 6, 8, 10, 14: // SQLITE_BUSY, _LOCKED, _READONLY, _IOERR, _CANTOPEN
 		return passing{err}

@@ -74,7 +74,10 @@ func (l Link) YAML() ([]byte, error) {
 // not know is kept. Errors are of kind Corrupt.
 func ParseStatus(data []byte) (Status, error) {
 	s, err := parseStatus(data)
-	return s, errkind.With(errkind.Corrupt, err)
+	if err != nil {
+		err = damaged(err)
+	}
+	return s, err
 }
 
 func parseStatus(data []byte) (Status, error) {
