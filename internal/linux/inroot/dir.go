@@ -105,7 +105,7 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 
 // Mkdir makes a folder with that mode, whatever the umask. It belongs to us, or to the
 // user whose folder it is made in, to whom all below must belong. It has its name only
-// once it is as it shall be. That there is a file or a folder with something in it under
+// once it is as it shall be, without an ACL. That there is a file or a folder with something in it under
 // that name is fs.ErrExist, or unix.ENOTDIR.
 func (d *Dir) Mkdir(name string, perm fs.FileMode) (made *Dir, err error) {
 	tmp, err := d.temporary(name, func(tmp string) error { return unix.Mkdirat(d.fd(), tmp, 0o700) })
@@ -129,6 +129,9 @@ func (d *Dir) Mkdir(name string, perm fs.FileMode) (made *Dir, err error) {
 	}()
 	if names, err := made.file.Readdirnames(1); len(names) > 0 || !errors.Is(err, io.EOF) {
 		return nil, errors.Join(errkind.Errorf(errkind.Precondition, "%s was replaced while it was made", made.path), err)
+	}
+	if err := withoutACL(made.file); err != nil {
+		return nil, err
 	}
 	if d.IsForeign() {
 		if err := made.Chown(int(d.st.Uid), int(d.st.Gid)); err != nil {
@@ -217,7 +220,8 @@ func (d *Dir) List() ([]string, error) {
 
 // Replace makes name a file with what fill puts into the empty one that it is given: a
 // reader, also one after a power cut, finds the old content or the new. The file belongs
-// to us unless fill gives it away. A folder in its place is an error.
+// to us unless fill gives it away, and has no ACL unless fill gives it one. A folder in
+// its place is an error.
 func (d *Dir) Replace(name string, perm fs.FileMode, fill func(*os.File) error) error {
 	var f *os.File
 	tmp, err := d.temporary(name, func(tmp string) error {
@@ -228,7 +232,10 @@ func (d *Dir) Replace(name string, perm fs.FileMode, fill func(*os.File) error) 
 	if err != nil {
 		return err
 	}
-	err = fill(f)
+	err = withoutACL(f)
+	if err == nil {
+		err = fill(f)
+	}
 	if err == nil {
 		err = errors.Join(f.Chmod(perm), f.Sync())
 	}
@@ -356,6 +363,19 @@ func (d *Dir) temporary(name string, create func(tmp string) error) (string, err
 		}
 	}
 	return "", d.failed("create", name, fs.ErrExist)
+}
+
+// withoutACL removes what a file or a folder that was just made has from the default ACL
+// of the folder above (acl(5)): who may use it is what its mode says, whatever the users
+// of that folder have said.
+func withoutACL(f *os.File) error {
+	for _, name := range []string{"system.posix_acl_access", "system.posix_acl_default"} {
+		err := unix.Fremovexattr(int(f.Fd()), name)
+		if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EOPNOTSUPP) {
+			return &fs.PathError{Op: "remove the inherited ACL of", Path: f.Name(), Err: err}
+		}
+	}
+	return nil
 }
 
 func ignoreMissing(err error) error {

@@ -1,6 +1,7 @@
 package inroot
 
 import (
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"os"
@@ -196,5 +197,58 @@ func TestAFolderThatIsMovedIsStillTheOneThatIsOpen(t *testing.T) {
 	}
 	if got, err := os.ReadFile(filepath.Join(root, "moved/b/f")); string(got) != "new" || err != nil {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// defaultACL is the ACL, in the form of the kernel (linux/posix_acl_xattr.h), that lets
+// user 4242 do everything.
+func defaultACL() []byte {
+	const anyID = 0xffffffff
+	acl := binary.LittleEndian.AppendUint32(nil, 2)
+	for _, e := range []struct {
+		tag, perm uint16
+		id        uint32
+	}{{0x01, 7, anyID}, {0x02, 7, 4242}, {0x04, 5, anyID}, {0x10, 7, anyID}, {0x20, 5, anyID}} {
+		acl = binary.LittleEndian.AppendUint16(acl, e.tag)
+		acl = binary.LittleEndian.AppendUint16(acl, e.perm)
+		acl = binary.LittleEndian.AppendUint32(acl, e.id)
+	}
+	return acl
+}
+
+func TestNothingInheritsTheDefaultACLOfAUsersFolder(t *testing.T) {
+	r := tree(t, map[string]string{"home/u/old": "x"})
+	home := filepath.Join(string(r), "home/u")
+	if err := unix.Setxattr(home, "system.posix_acl_default", defaultACL(), 0); err != nil {
+		t.Skipf("the file system of %s has no ACLs: %v", home, err)
+	}
+	if err := os.WriteFile(filepath.Join(home, "control"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := unix.Getxattr(filepath.Join(home, "control"), "system.posix_acl_access", nil); err != nil || n == 0 {
+		t.Fatalf("the default ACL is not inherited here: %v", err)
+	}
+	d, _, _, err := r.Parent("/home/u/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	made, err := d.Mkdir(".ssh", 0o755)
+	if err == nil {
+		err = errors.Join(d.Replace("file", 0o664, content("x")), d.Replace("old", 0o640, content("y")), made.Replace("authorized_keys", 0o644, content("z")), made.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, mode := range map[string]fs.FileMode{".ssh": 0o755, "file": 0o664, "old": 0o640, ".ssh/authorized_keys": 0o644} {
+		path := filepath.Join(home, name)
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+		for _, attr := range []string{"system.posix_acl_access", "system.posix_acl_default"} {
+			if n, err := unix.Getxattr(path, attr, nil); !errors.Is(err, unix.ENODATA) {
+				t.Errorf("%s has %s of %d bytes, %v", name, attr, n, err)
+			}
+		}
 	}
 }
