@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -569,6 +570,30 @@ func TestAFetchEndsWhenTheCallersTimeIsOver(t *testing.T) {
 		}
 		if _, err := w.service().Upgrade(context.Background(), Source{URL: "http://x/y", Timeout: -1}, quick); errkind.Of(err) != errkind.Invalid {
 			t.Errorf("a negative time: %v", err)
+		}
+	})
+}
+
+func TestTheNewestEvidenceIsKeptThoughTheClockWasSetBack(t *testing.T) {
+	shop := newWorkshop(t)
+	on(t, shop, func(t *testing.T, w *world) {
+		failed := w.upgrade("2.0.0", lies)
+		dir := filepath.Join(w.disk.root, rescue.Dir, evidenceDir)
+		if _, err := os.Stat(filepath.Join(dir, failed.ID)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range evidenceKept { // of operations that the journal has forgotten, from before
+			if err := os.Mkdir(filepath.Join(dir, fmt.Sprintf("20990101-00000%d-ABCDEF", i)), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.upgraded("2.1.0")
+		left, err := os.ReadDir(dir)
+		if err != nil || len(left) != evidenceKept {
+			t.Errorf("%d folders, %v", len(left), err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, failed.ID)); err != nil {
+			t.Errorf("the newest evidence: %v", err)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package selfservice
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/linux/regfile"
+	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
 	"github.com/trident-project/trident/internal/version"
 )
@@ -28,6 +30,9 @@ const (
 
 // evidenceKept is how many failures' evidence is kept.
 const evidenceKept = 10
+
+// journalDepth is how many operations the order of evidence is looked up in.
+const journalDepth = 1000
 
 // An Image is one version in the store.
 type Image struct {
@@ -298,15 +303,28 @@ func (s *Service) sweep() error {
 	return errors.Join(errs...)
 }
 
-// pruneEvidence keeps the newest folders: their names begin with their time.
+// pruneEvidence keeps the newest folders. Their names are those of operations, which
+// begin with the time of a clock that may have been set back since: what counts is the
+// order of the journal. A folder of an operation that the journal has forgotten is older.
 func (s *Service) pruneEvidence() error {
 	dir := filepath.Join(s.dir, evidenceDir)
 	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) <= evidenceKept {
 		return nil
 	}
-	errs := []error{err}
-	for _, e := range entries[:max(0, len(entries)-evidenceKept)] {
+	ops, lerr := s.Runner.List(context.Background(), journalDepth, false)
+	if err := errors.Join(err, lerr); err != nil {
+		return fmt.Errorf("prune evidence: %w", err)
+	}
+	age := func(e fs.DirEntry) int { // 0 is the newest
+		if i := slices.IndexFunc(ops, func(op operation.Operation) bool { return op.ID == e.Name() }); i >= 0 {
+			return i
+		}
+		return len(ops)
+	}
+	slices.SortStableFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(age(b), age(a)) })
+	var errs []error
+	for _, e := range entries[:len(entries)-evidenceKept] {
 		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
 	}
 	return errors.Join(errs...)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -13,17 +14,21 @@ import (
 
 // JournalTail returns what units said since then, at most the last maxBytes of
 // it and only whole lines. It is evidence for people: times are in it, secrets
-// are as far as the units logged them.
+// are as far as the units logged them. The journal has the times of a clock that may
+// have been set back since then: in doubt there is more in it than was asked for.
 func JournalTail(ctx context.Context, tools run.Runner, units []string, since time.Time, maxBytes int) ([]byte, error) {
 	// What was just logged may not have been filed. Evidence that lacks a line
 	// is better than none, so this may fail.
 	_, _ = tools.Run(ctx, "journalctl", "--sync")
+	args := []string{"--no-pager", "--quiet", "--output=short-iso"}
+	if from := earliest(since, time.Since(since), time.Now()); !from.IsZero() {
+		args = append(args, "--since=@"+strconv.FormatInt(from.Unix(), 10))
+	}
+	for _, unit := range units {
+		args = append(args, "--unit="+unit)
+	}
 	for lines := 2000; ; lines /= 10 {
-		args := []string{"--no-pager", "--quiet", "--output=short-iso", "--since=@" + strconv.FormatInt(since.Unix(), 10), "--lines=" + strconv.Itoa(lines)}
-		for _, unit := range units {
-			args = append(args, "--unit="+unit)
-		}
-		out, err := tools.Run(ctx, "journalctl", args...)
+		out, err := tools.Run(ctx, "journalctl", append(slices.Clip(args), "--lines="+strconv.Itoa(lines))...)
 		if errkind.Of(err) == errkind.TooLarge && lines > 2 {
 			continue
 		}
@@ -32,6 +37,19 @@ func JournalTail(ctx context.Context, tools run.Runner, units []string, since ti
 		}
 		return lastLines(out, maxBytes), nil
 	}
+}
+
+// earliest is the earliest time that the journal can have for what was logged in the
+// elapsed time before now, or the zero time where the clock was set back so far that
+// nobody knows.
+func earliest(since time.Time, elapsed time.Duration, now time.Time) time.Time {
+	if by := now.Round(0).Add(-elapsed); by.Before(since) { // by today's clock
+		since = by
+	}
+	if since.Round(0).After(now.Round(0)) {
+		return time.Time{}
+	}
+	return since
 }
 
 func lastLines(text []byte, maxBytes int) []byte {

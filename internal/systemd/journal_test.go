@@ -26,7 +26,7 @@ func TestTheJournalIsAskedForUnitsSinceATime(t *testing.T) {
 	}
 	want := []string{
 		"journalctl --sync",
-		"journalctl --no-pager --quiet --output=short-iso --since=@1700000000 --lines=2000 --unit=a.service --unit=-b.service",
+		"journalctl --no-pager --quiet --output=short-iso --since=@1700000000 --unit=a.service --unit=-b.service --lines=2000",
 	}
 	if diff := cmp.Diff(want, calls); diff != "" {
 		t.Error(diff)
@@ -56,7 +56,7 @@ func TestOnlyTheLastWholeLinesOfTheJournalAreKept(t *testing.T) {
 
 func TestAJournalWithVeryLongLinesIsAskedForFewer(t *testing.T) {
 	tools := run.Func(func(_ context.Context, _ string, args ...string) ([]byte, error) {
-		if strings.Contains(strings.Join(args, " "), "--lines=20 ") {
+		if strings.Contains(strings.Join(args, " "), "--lines=20") {
 			return []byte("few\n"), nil
 		}
 		return nil, errkind.Errorf(errkind.TooLarge, "too much")
@@ -79,5 +79,33 @@ func TestAJournalThatCannotBeReadIsAnErrorThatNamesTheUnits(t *testing.T) {
 	_, err := systemd.JournalTail(t.Context(), tools, []string{"a.service"}, time.Time{}, 100)
 	if !errors.Is(err, cause) || !strings.Contains(err.Error(), "read the journal of [a.service]: ") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAClockThatWasSetBackHidesNothingFromTheJournal(t *testing.T) {
+	var last string
+	tools := run.Func(func(_ context.Context, _ string, args ...string) ([]byte, error) {
+		last = strings.Join(args, " ")
+		return nil, nil
+	})
+	// As a record that was read has it: a time of the clock alone.
+	if _, err := systemd.JournalTail(t.Context(), tools, []string{"a"}, time.Now().Add(time.Hour).Round(0), 100); err != nil || strings.Contains(last, "--since") {
+		t.Errorf("since a time that has not come yet: %q, %v", last, err)
+	}
+	noon := time.Unix(1700000000, 0)
+	for _, c := range []struct {
+		name    string
+		elapsed time.Duration
+		now     time.Time
+		want    time.Time
+	}{
+		{"a clock that goes on", time.Minute, noon.Add(time.Minute), noon},
+		{"set back in between", time.Minute, noon.Add(-time.Hour), noon.Add(-time.Hour - time.Minute)},
+		{"set on in between", time.Minute, noon.Add(time.Hour), noon},
+		{"set back, and nobody knows how far", -time.Hour, noon.Add(-time.Hour), time.Time{}},
+	} {
+		if got := systemd.Earliest(noon, c.elapsed, c.now); !got.Equal(c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
 	}
 }

@@ -1,0 +1,4 @@
+package systemd
+
+// Earliest is earliest, for tests.
+var Earliest = earliest
