@@ -36,7 +36,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
 	{"internal/local", "internal/api internal/servicing internal/hoststate internal/osconfig internal/hostconfig internal/linux/run " +
 		"internal/linux/inroot internal/errkind"},
-	{"internal/daemon", "internal/api internal/observe internal/servicing internal/selfservice internal/operation internal/hoststate internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
+	{"internal/daemon", "internal/api internal/observe internal/servicing internal/selfservice internal/operation internal/hoststate internal/hostinfo internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/observe", "internal/operation internal/errkind"},
 	{"internal/api", "internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/operation internal/trust internal/fetch internal/linux/inroot internal/errkind internal/errkind/grpckind " + generated},
 	{"proto/client/examples/fleet", "proto/client"},

@@ -7,6 +7,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/trident-project/trident/internal/api"
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/observe"
@@ -102,7 +104,22 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
+	boundHeap(cmp.Or(c.Root, "/"))
 	return d.Run(ctx)
+}
+
+// boundHeap has Go's garbage collector keep the memory of this process below three
+// quarters of what its control groups allow; the rest is for the tools that it runs, and
+// for what the kernel does for both. Without it the collector would let a window of 1 GiB
+// that is not needed any more stay until there is a second one, and the kernel would end
+// the process (MemoryMax=). GOMEMLIMIT in the environment counts instead.
+func boundHeap(root string) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	if most, known := hostinfo.MemoryLimit(root); known {
+		debug.SetMemoryLimit(most / 4 * 3)
+	}
 }
 
 // New builds a daemon. When it returns callers can connect; they are answered

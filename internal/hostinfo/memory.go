@@ -1,6 +1,7 @@
 package hostinfo
 
 import (
+	"iter"
 	"math"
 	"path"
 	"strconv"
@@ -14,43 +15,75 @@ import (
 // of its control groups leave (cgroup-v2.rst of the kernel). Root is the root folder of
 // the host. The second result is false where nothing says it.
 func AvailableMemory(root string) (bytes int64, known bool) {
+	read := reader(root)
+	least := int64(math.MaxInt64)
+	if kib, ok := numberOf(read("proc/meminfo"), "MemAvailable:"); ok {
+		least = kib << 10
+	}
+	for dir, most := range bounds(read) {
+		used, err := strconv.ParseInt(strings.TrimSpace(read(dir+"memory.current")), 10, 64)
+		if err != nil {
+			continue
+		}
+		// Pages of files are given back when something else needs them.
+		stat := read(dir + "memory.stat")
+		for _, key := range []string{"inactive_file", "active_file"} {
+			n, _ := numberOf(stat, key)
+			used -= n
+		}
+		least = min(least, most-max(used, 0))
+	}
+	if least == math.MaxInt64 {
+		return 0, false
+	}
+	return max(least, 0), true
+}
+
+// MemoryLimit is the least memory.max of the control groups of this process, in bytes.
+// The second result is false where they have none. Root is the root folder of the host.
+func MemoryLimit(root string) (bytes int64, known bool) {
+	for _, most := range bounds(reader(root)) {
+		if !known || most < bytes {
+			bytes, known = most, true
+		}
+	}
+	return bytes, known
+}
+
+// reader returns a function that reads small files of the host; "" for those that it
+// cannot read.
+func reader(root string) func(name string) string {
 	fsys := inroot.FS(root)
-	read := func(name string) string {
+	return func(name string) string {
 		text, err := fsys.ReadFile(name, 1<<20)
 		if err != nil {
 			return ""
 		}
 		return string(text)
 	}
-	least := int64(math.MaxInt64)
-	if kib, ok := numberOf(read("proc/meminfo"), "MemAvailable:"); ok {
-		least = kib << 10
-	}
-	for line := range strings.Lines(read("proc/self/cgroup")) {
-		group, ok := strings.CutPrefix(strings.TrimSpace(line), "0::/")
-		if !ok {
-			continue
-		}
-		for group = path.Clean("/" + group); group != "/"; group = path.Dir(group) {
-			dir := "sys/fs/cgroup" + group + "/"
-			most, merr := strconv.ParseInt(strings.TrimSpace(read(dir+"memory.max")), 10, 64)
-			used, uerr := strconv.ParseInt(strings.TrimSpace(read(dir+"memory.current")), 10, 64)
-			if merr != nil || uerr != nil { // "max", or the root of a container
+}
+
+// bounds are the memory.max of the control groups of this process that have one, by the
+// group's folder.
+func bounds(read func(string) string) iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		for line := range strings.Lines(read("proc/self/cgroup")) {
+			group, ok := strings.CutPrefix(strings.TrimSpace(line), "0::/")
+			if !ok {
 				continue
 			}
-			// Pages of files are given back when something else needs them.
-			stat := read(dir + "memory.stat")
-			for _, key := range []string{"inactive_file", "active_file"} {
-				n, _ := numberOf(stat, key)
-				used -= n
+			for group = path.Clean("/" + group); group != "/"; group = path.Dir(group) {
+				dir := "sys/fs/cgroup" + group + "/"
+				most, err := strconv.ParseInt(strings.TrimSpace(read(dir+"memory.max")), 10, 64)
+				if err != nil { // "max", or the root of a container
+					continue
+				}
+				if !yield(dir, most) {
+					return
+				}
 			}
-			least = min(least, most-max(used, 0))
 		}
 	}
-	if least == math.MaxInt64 {
-		return 0, false
-	}
-	return max(least, 0), true
 }
 
 // numberOf is the number behind a word at the beginning of a line.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -48,8 +49,11 @@ func RealMachine(root, arch string) Machine {
 		Mounts:    mount.Host{},
 		Firmware:  func() (efivar.Store, error) { return efivar.Open(filepath.Join(root, efivar.DefaultDir)) },
 		ESPFiles:  openESP,
-		Memory:    func() (int64, bool) { return hostinfo.AvailableMemory(root) },
-		Arch:      arch,
+		Memory: func() (int64, bool) {
+			debug.FreeOSMemory() // what another image has taken before
+			return hostinfo.AvailableMemory(root)
+		},
+		Arch: arch,
 	}
 }
 
