@@ -16,7 +16,8 @@ import (
 )
 
 // bootScript runs in a mount namespace of its own. What the container writes is
-// in memory, and its cgroups are below one of its own, $1. $2 is the tree.
+// in memory, and its cgroups are below one of its own, $1. $2 is the tree; what follows
+// are further options of systemd-nspawn.
 const bootScript = `set -e
 umount -R /sys/fs/cgroup 2>/dev/null || umount -l /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
@@ -26,8 +27,10 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/systemd /run/lock /run/c/upper /run/c/work /run/c/root
 mount -t overlay -o "lowerdir=$2,upperdir=/run/c/upper,workdir=/run/c/work" overlay /run/c/root
 : > /run/c/root/etc/machine-id
-exec systemd-nspawn --directory=/run/c/root --machine="$1" --register=no --keep-unit --boot \
-  --notify-ready=yes --link-journal=no --console=pipe
+name=$1
+shift 2
+exec systemd-nspawn --directory=/run/c/root --machine="$name" --register=no --keep-unit --boot \
+  --notify-ready=yes --link-journal=no --console=pipe "$@"
 `
 
 const cleanScript = `umount -R /sys/fs/cgroup 2>/dev/null || umount -l /sys/fs/cgroup
@@ -41,8 +44,9 @@ func privateMounts(script string, args ...string) *exec.Cmd {
 
 // bootContainer boots the Debian 13 tree in $TRIDENT_TRIXIE_TREE, which stays as
 // it is, and returns the process ID of its init. The container has the network of the
-// process that the words in front of its command make.
-func bootContainer(t *testing.T, front ...string) int {
+// process that the words of enter, in front of its command, make; none means that of
+// this process. The options are systemd-nspawn's.
+func bootContainer(t *testing.T, enter []string, options ...string) int {
 	t.Helper()
 	tree := os.Getenv("TRIDENT_TRIXIE_TREE")
 	if tree == "" {
@@ -56,9 +60,9 @@ func bootContainer(t *testing.T, front ...string) int {
 	defer socket.Close()
 	name := fmt.Sprintf("trident-e2e-%d", os.Getpid())
 	var console bytes.Buffer
-	boot := privateMounts(bootScript, name, tree)
-	if len(front) > 0 {
-		boot = exec.Command(front[0], append(front[1:], boot.Args...)...)
+	boot := privateMounts(bootScript, append([]string{name, tree}, options...)...)
+	if len(enter) > 0 {
+		boot = exec.Command(enter[0], append(enter[1:], boot.Args...)...)
 	}
 	boot.Env = append(os.Environ(), "NOTIFY_SOCKET="+ready)
 	boot.Stdout, boot.Stderr = &console, &console

@@ -46,7 +46,7 @@ func bootHost(n *network) container {
 	if err != nil {
 		t.Fatal(err)
 	}
-	init := bootContainer(t, "nsenter", "-t", fmt.Sprint(n.pid), "-n", "--")
+	init := bootContainer(t, []string{"nsenter", "-t", fmt.Sprint(n.pid), "-n", "--"})
 	if _, err := output(nil, nil, "cp", "-r", packages, fmt.Sprintf("/proc/%d/root/repo", init)); err != nil {
 		t.Fatal(err)
 	}

@@ -206,7 +206,7 @@ func TestExtensionsStepAsideForDpkg(t *testing.T) {
 
 // The same with a real systemd and dpkg, in a booted container of Debian 13.
 func TestExtensionsStepAsideForDpkgOnARunningSystemd(t *testing.T) {
-	init := bootContainer(t)
+	init := bootContainer(t, nil)
 	tree := fmt.Sprintf("/proc/%d/root", init)
 	withDebs(t, tree)
 	sh := func(script string) string {

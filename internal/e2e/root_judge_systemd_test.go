@@ -30,7 +30,7 @@ func TestTheRescuerJudgesRealProcesses(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v: %s", err, out)
 	}
-	init := bootContainer(t)
+	init := bootContainer(t, nil)
 	root := fmt.Sprintf("/proc/%d/root", init)
 	rounds := killRoundsInside()
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute+time.Duration(rounds)*5*time.Second)

@@ -24,7 +24,7 @@ const inside = "TRIDENT_E2E_INSIDE"
 // TestSystemdIsLikeTheFake runs TestInsideContainer in a container: PID 1 does
 // not talk on its private socket to a process that it has no ID for.
 func TestSystemdIsLikeTheFake(t *testing.T) {
-	init := bootContainer(t)
+	init := bootContainer(t, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if out, err := exec.CommandContext(ctx, "cp", os.Args[0], fmt.Sprintf("/proc/%d/root/e2e.test", init)).CombinedOutput(); err != nil {

@@ -101,7 +101,7 @@ func TestTheInstalledUnitsService(t *testing.T) {
 	if tree := os.Getenv("TRIDENT_TRIXIE_TREE"); tree != "" && !exists(tree, "usr/bin/rpm") {
 		t.Skipf("there is no rpm in %s", tree)
 	}
-	init := bootContainer(t)
+	init := bootContainer(t, nil)
 	r := ready(t)
 	tree := fmt.Sprintf("/proc/%d/root", init)
 	if _, err := output(nil, nil, "cp", "-r", r.dir, filepath.Join(tree, "repo")); err != nil {
