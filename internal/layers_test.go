@@ -48,7 +48,7 @@ var layers = []struct{ pkg, may string }{
 	// engine: what changes a host
 	{"internal/servicing", "internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/storage internal/hostconfig " +
 		"internal/image internal/boot internal/fetch internal/hostinfo internal/slot internal/linux/blockdev internal/linux/efivar " +
-		"internal/linux/gpt internal/linux/loop internal/linux/mount " +
+		"internal/linux/fat internal/linux/gpt internal/linux/loop internal/linux/mount " +
 		"internal/systemd internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/selfservice", "internal/linux/regfile internal/operation internal/hoststate internal/rescue internal/trust internal/extension internal/fetch internal/hostinfo " +
 		"internal/systemd internal/linux/ddi internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},

@@ -40,11 +40,11 @@ func (s *hostServer) PlanUpdate(ctx context.Context, req *hostv1.PlanUpdateReque
 	if err != nil {
 		return nil, err
 	}
-	change, effective, err := s.host.Plan(ctx, config)
+	plan, err := s.host.Plan(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	return planToWire(change, effective, report), nil
+	return planToWire(plan, report), nil
 }
 
 func (s *hostServer) PlanInstall(ctx context.Context, req *hostv1.PlanInstallRequest) (*hostv1.PlanInstallResponse, error) {
@@ -52,11 +52,13 @@ func (s *hostServer) PlanInstall(ctx context.Context, req *hostv1.PlanInstallReq
 	if err != nil {
 		return nil, err
 	}
-	plan, text, err := s.host.PlanInstall(ctx, config)
+	plan, err := s.host.PlanInstall(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	return &hostv1.PlanInstallResponse{Text: textToWire(text), Storage: storageToWire(plan), Warnings: findingsToWire(report)}, nil
+	return &hostv1.PlanInstallResponse{
+		Text: textToWire(plan.String()), Storage: storageToWire(plan.Storage), Warnings: warningsToWire(plan, report), Steps: mapSlice(plan.Steps, plannedStepToWire),
+	}, nil
 }
 
 // parsed is the configuration of a request that has to be without faults.

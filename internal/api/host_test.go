@@ -66,15 +66,14 @@ func TestAConfigurationIsValidatedByTextAndByHandle(t *testing.T) {
 func TestAPlanTellsKindReasonsAndActions(t *testing.T) {
 	f := newFixture(t)
 	f.record(t, hoststate.Status{Phase: hoststate.Settled{}, Spec: specTwo})
-	one := hostconfig.Extension{URL: "https://host/one.raw?token=hunter2", SHA384: sumOne}
-	two := hostconfig.Extension{URL: "https://host/two.raw", SHA384: sumOne, Path: "/var/lib/confexts/two.raw"}
-	f.host.change = hostconfig.Change{
-		Kind:     hostconfig.KindRuntimeUpdate,
-		Reasons:  []hostconfig.Reason{{Path: "os.sysexts[0]", Text: "is new", Kind: hostconfig.KindRuntimeUpdate}},
-		Sysexts:  hostconfig.ExtensionChange{Added: []hostconfig.Extension{one}, Removed: []hostconfig.Extension{two}},
-		Confexts: hostconfig.ExtensionChange{Replaced: []hostconfig.ReplacedExtension{{Old: two, New: two}}},
-		Files:    hostconfig.FileChange{Write: []hostconfig.AdditionalFile{{Destination: "/etc/a"}}, Remove: []hostconfig.AdditionalFile{{Destination: "/etc/b"}}},
-		Netplan:  true,
+	f.host.plan = servicing.Plan{
+		Kind:    servicing.RuntimeUpdate,
+		Reasons: []hostconfig.Reason{{Path: "os.sysexts[0]", Text: "is new", Kind: hostconfig.KindRuntimeUpdate}},
+		Steps: []servicing.PlannedStep{
+			{Name: "files", Effects: []servicing.Effect{{Kind: "write-file", Object: "/etc/a", Text: "write /etc/a"}}},
+			{Name: "network", Effects: []servicing.Effect{{Kind: "apply-netplan", Text: "write the network configuration and apply it"}}},
+		},
+		Warnings: []string{"it is late"},
 	}
 	got, err := hostv1.NewHostServiceClient(f.conn).PlanUpdate(t.Context(), &hostv1.PlanUpdateRequest{
 		Config: &hostv1.PlanUpdateRequest_ConfigHandle{ConfigHandle: openConfig(t, f.conn, specOne)},
@@ -82,18 +81,16 @@ func TestAPlanTellsKindReasonsAndActions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	file := &hostv1.Action{Kind: "write-file", Object: "/etc/a", Message: "write /etc/a"}
+	network := &hostv1.Action{Kind: "apply-netplan", Message: "write the network configuration and apply it"}
 	const runtime = tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE
 	want := &hostv1.PlanUpdateResponse{
-		Kind:    runtime,
-		Reasons: []*hostv1.Reason{{Path: "os.sysexts[0]", Kind: runtime, Message: "is new"}},
-		Actions: []*hostv1.Action{
-			{Kind: "add-sysext", Object: "one.raw", Message: "add the sysext one.raw"},
-			{Kind: "remove-sysext", Object: "/var/lib/confexts/two.raw", Message: "remove the sysext /var/lib/confexts/two.raw"},
-			{Kind: "replace-confext", Object: "/var/lib/confexts/two.raw", Message: "replace the confext /var/lib/confexts/two.raw by /var/lib/confexts/two.raw"},
-			{Kind: "write-file", Object: "/etc/a", Message: "write /etc/a"},
-			{Kind: "remove-file", Object: "/etc/b", Message: "remove /etc/b"},
-			{Kind: "apply-netplan", Message: "write the network configuration and apply it"},
-		},
+		Kind:            runtime,
+		Reasons:         []*hostv1.Reason{{Path: "os.sysexts[0]", Kind: runtime, Message: "is new"}},
+		Actions:         []*hostv1.Action{file, network},
+		Steps:           []*hostv1.PlannedStep{{Name: "files", Actions: []*hostv1.Action{file}}, {Name: "network", Actions: []*hostv1.Action{network}}},
+		Warnings:        []*hostv1.Finding{{Severity: hostv1.Severity_SEVERITY_WARNING, Message: "it is late"}},
+		Text:            f.host.plan.String(),
 		EffectiveConfig: got.GetEffectiveConfig(),
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" || !strings.Contains(got.GetEffectiveConfig(), "one.raw") {
@@ -130,13 +127,13 @@ func TestTheRequiredServicingIsTold(t *testing.T) {
 		resp, err := client.GetRequiredServicingType(ctx, &tridentv1preview.GetRequiredServicingTypeRequest{Config: c})
 		return resp.GetServicingType(), err
 	}
-	for kind, want := range map[hostconfig.Kind]tridentv1preview.ServicingType{
-		hostconfig.KindNone:          tridentv1preview.ServicingType_NO_ACTIVE_SERVICING,
-		hostconfig.KindRuntimeUpdate: tridentv1preview.ServicingType_RUNTIME_UPDATE,
-		hostconfig.KindABUpdate:      tridentv1preview.ServicingType_AB_UPDATE,
-		hostconfig.KindCleanInstall:  tridentv1preview.ServicingType_CLEAN_INSTALL,
+	for kind, want := range map[servicing.Kind]tridentv1preview.ServicingType{
+		servicing.None:          tridentv1preview.ServicingType_NO_ACTIVE_SERVICING,
+		servicing.RuntimeUpdate: tridentv1preview.ServicingType_RUNTIME_UPDATE,
+		servicing.ABUpdate:      tridentv1preview.ServicingType_AB_UPDATE,
+		servicing.CleanInstall:  tridentv1preview.ServicingType_CLEAN_INSTALL,
 	} {
-		f.host.change = hostconfig.Change{Kind: kind}
+		f.host.plan.Kind = kind
 		if got, err := ask(t.Context(), configOf(specOne)); got != want || err != nil {
 			t.Errorf("%s is %s, %v", kind, got, err)
 		}
@@ -159,13 +156,14 @@ func TestADaemonWithoutServicingSaysWhatItCannot(t *testing.T) {
 	_, finalize := none.Finalize(t.Context(), false)
 	_, commit := none.Commit(t.Context(), false)
 	_, rollback := none.Rollback(t.Context(), servicing.RollbackRequest{})
-	_, _, plan := none.Plan(t.Context(), nil)
+	_, plan := none.Plan(t.Context(), nil)
+	_, kind := none.RequiredKind(t.Context(), nil)
 	_, install := none.Install(t.Context(), servicing.InstallRequest{})
 	_, finalizeInstall := none.FinalizeInstall(t.Context(), false)
 	_, disk := none.StreamDisk(t.Context(), servicing.StreamRequest{})
 	_, root := none.CheckRoot(t.Context())
-	_, _, planInstall := none.PlanInstall(t.Context(), nil)
-	for _, err := range []error{update, finalize, commit, rollback, plan, install, finalizeInstall, disk, root, planInstall} {
+	_, planInstall := none.PlanInstall(t.Context(), nil)
+	for _, err := range []error{update, finalize, commit, rollback, plan, install, finalizeInstall, disk, root, planInstall, kind} {
 		if errkind.Of(err) != errkind.Unsupported {
 			t.Errorf("got %v", err)
 		}

@@ -2,7 +2,6 @@ package api
 
 import (
 	"fmt"
-	"path"
 	"strings"
 
 	"github.com/trident-project/trident/internal/hostconfig"
@@ -31,15 +30,33 @@ func findingsToWire(report hostconfig.Report) []*hostv1.Finding {
 	})
 }
 
-func planToWire(c hostconfig.Change, effective *hostconfig.Config, warnings hostconfig.Report) *hostv1.PlanUpdateResponse {
+func planToWire(p *servicing.Plan, findings hostconfig.Report) *hostv1.PlanUpdateResponse {
 	out := &hostv1.PlanUpdateResponse{
-		Kind: changeKindToWire(c.Kind), EffectiveConfig: string(effective.YAML()), Warnings: findingsToWire(warnings),
-		Reasons: mapSlice(c.Reasons, func(r hostconfig.Reason) *hostv1.Reason {
+		Kind: kindToWire(p.Kind), EffectiveConfig: string(p.Effective.YAML()), Warnings: warningsToWire(p, findings),
+		Reasons: mapSlice(p.Reasons, func(r hostconfig.Reason) *hostv1.Reason {
 			return &hostv1.Reason{Path: textToWire(r.Path), Kind: changeKindToWire(r.Kind), Message: textToWire(r.Text)}
 		}),
+		Text: textToWire(p.String()), Steps: mapSlice(p.Steps, plannedStepToWire), Storage: storageToWire(p.Storage),
 	}
-	if c.Kind == hostconfig.KindRuntimeUpdate {
-		out.Actions = actions(c)
+	if p.Kind == servicing.RuntimeUpdate {
+		out.Actions = mapSlice(p.Effects(), effectToWire)
+	}
+	return out
+}
+
+func plannedStepToWire(s servicing.PlannedStep) *hostv1.PlannedStep {
+	return &hostv1.PlannedStep{Name: s.Name, Actions: mapSlice(s.Effects, effectToWire)}
+}
+
+func effectToWire(e servicing.Effect) *hostv1.Action {
+	return &hostv1.Action{Kind: e.Kind, Object: textToWire(e.Object), Message: textToWire(e.Text)}
+}
+
+// warningsToWire are the findings of a configuration, and what a plan warns of.
+func warningsToWire(p *servicing.Plan, findings hostconfig.Report) []*hostv1.Finding {
+	out := findingsToWire(findings)
+	for _, text := range p.Warnings {
+		out = append(out, &hostv1.Finding{Severity: hostv1.Severity_SEVERITY_WARNING, Message: textToWire(text)})
 	}
 	return out
 }
@@ -56,55 +73,6 @@ func changeKindToWire(k hostconfig.Kind) tridentv1.ServicingKind {
 		return kindToWire(servicing.CleanInstall)
 	}
 	return tridentv1.ServicingKind_SERVICING_KIND_UNSPECIFIED
-}
-
-// actions is what a runtime update would do.
-func actions(c hostconfig.Change) []*hostv1.Action {
-	out := append(extensionActions("sysext", c.Sysexts), extensionActions("confext", c.Confexts)...)
-	act := func(kind, object, format string, args ...any) {
-		out = append(out, &hostv1.Action{Kind: kind, Object: textToWire(object), Message: textToWire(fmt.Sprintf(format, args...))})
-	}
-	for _, f := range c.Files.Write {
-		act("write-file", f.Destination, "write %s", f.Destination)
-	}
-	for _, f := range c.Files.Remove {
-		act("remove-file", f.Destination, "remove %s", f.Destination)
-	}
-	if c.Netplan {
-		act("apply-netplan", "", "write the network configuration and apply it")
-	}
-	if c.UEFIFallback {
-		act("set-uefi-fallback", "", "renew the fallback boot files")
-	}
-	return out
-}
-
-func extensionActions(kind string, c hostconfig.ExtensionChange) []*hostv1.Action {
-	var out []*hostv1.Action
-	act := func(verb, object, format string, args ...any) {
-		out = append(out, &hostv1.Action{Kind: verb + "-" + kind, Object: textToWire(object), Message: textToWire(fmt.Sprintf(format, args...))})
-	}
-	for _, e := range c.Added {
-		act("add", extensionName(e), "add the %s %s", kind, extensionName(e))
-	}
-	for _, e := range c.Replaced {
-		act("replace", extensionName(e.New), "replace the %s %s by %s", kind, extensionName(e.Old), extensionName(e.New))
-	}
-	for _, e := range c.Removed {
-		act("remove", extensionName(e), "remove the %s %s", kind, extensionName(e))
-	}
-	return out
-}
-
-// extensionName is where an extension lies or else the last part of its URL,
-// without what may be a secret.
-func extensionName(e hostconfig.Extension) string {
-	if e.Path != "" {
-		return e.Path
-	}
-	url, _, _ := strings.Cut(string(e.URL), "?")
-	url, _, _ = strings.Cut(url, "#")
-	return path.Base(url)
 }
 
 func hostToWire(s hoststate.Status, chain []hoststate.Link) *hostv1.GetHostResponse {

@@ -171,7 +171,7 @@ func TestAnImageURLThatIsNoneIsRefusedWithoutSayingIt(t *testing.T) {
 
 func TestThePlanOfAnInstallationIsToldInBothForms(t *testing.T) {
 	f := newFixture(t)
-	f.host.plan = storage.Description{
+	f.host.plan.Storage = &storage.Description{
 		For: storage.Install, Slot: slot.A,
 		Disks: []storage.DiskPlan{{
 			ID: "os", Device: "/dev/disk/by-id/x", Path: "/dev/vda", Model: "M\xff", Serial: "S", Size: 10, SectorSize: 512, Removable: true, UUID: "u",
@@ -183,6 +183,7 @@ func TestThePlanOfAnInstallationIsToldInBothForms(t *testing.T) {
 		Layers:  []storage.Layer{{ID: "root", Kind: storage.LayerPair, Members: []string{"root-a", "root-b"}}},
 		Formats: []storage.Format{{ID: "swap", Path: "/dev/vda3", Type: "swap", UUID: "y", Mount: "none"}},
 	}
+	f.host.plan.Steps = []servicing.PlannedStep{{Name: "reboot", Effects: []servicing.Effect{{Kind: "reboot", Text: "reboot the host"}}}}
 	got, err := hostv1.NewHostServiceClient(f.conn).PlanInstall(t.Context(), &hostv1.PlanInstallRequest{
 		Config: &hostv1.PlanInstallRequest_ConfigHandle{ConfigHandle: openConfig(t, f.conn, specOne)},
 	})
@@ -190,7 +191,8 @@ func TestThePlanOfAnInstallationIsToldInBothForms(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &hostv1.PlanInstallResponse{
-		Text: "Install into volume-a\n",
+		Text:  strings.ToValidUTF8(f.host.plan.String(), "?"),
+		Steps: []*hostv1.PlannedStep{{Name: "reboot", Actions: []*hostv1.Action{{Kind: "reboot", Message: "reboot the host"}}}},
 		Storage: &hostv1.StoragePlan{
 			Purpose: "install", Slot: "volume-a",
 			Disks: []*hostv1.DiskPlan{{

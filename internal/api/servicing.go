@@ -7,7 +7,6 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/servicing"
-	"github.com/trident-project/trident/internal/storage"
 )
 
 // Servicing is what changes a host: a servicing.Service, or what stands in for
@@ -24,8 +23,9 @@ type Servicing interface {
 	FinalizeInstall(ctx context.Context, callerReboots bool) (operationID string, err error)
 	StreamDisk(ctx context.Context, req servicing.StreamRequest) (operationID string, err error)
 	CheckRoot(ctx context.Context) (operationID string, err error)
-	Plan(ctx context.Context, c *hostconfig.Config) (hostconfig.Change, *hostconfig.Config, error)
-	PlanInstall(ctx context.Context, c *hostconfig.Config) (plan storage.Description, text string, err error)
+	RequiredKind(ctx context.Context, c *hostconfig.Config) (servicing.Kind, error)
+	Plan(ctx context.Context, c *hostconfig.Config) (*servicing.Plan, error)
+	PlanInstall(ctx context.Context, c *hostconfig.Config) (*servicing.Plan, error)
 	Outcome(op operation.Operation) (servicing.Outcome, bool)
 	// ImageSHA384 is the hash of the image that the host has; "" for none.
 	ImageSHA384(ctx context.Context) string
@@ -68,12 +68,16 @@ func (noServicing) CheckRoot(context.Context) (string, error) {
 	return "", cannot("check the root file system of a host")
 }
 
-func (noServicing) PlanInstall(context.Context, *hostconfig.Config) (storage.Description, string, error) {
-	return storage.Description{}, "", cannot("plan an installation")
+func (noServicing) PlanInstall(context.Context, *hostconfig.Config) (*servicing.Plan, error) {
+	return nil, cannot("plan an installation")
 }
 
-func (noServicing) Plan(context.Context, *hostconfig.Config) (hostconfig.Change, *hostconfig.Config, error) {
-	return hostconfig.Change{}, nil, cannot("compare a Host Configuration with a host")
+func (noServicing) Plan(context.Context, *hostconfig.Config) (*servicing.Plan, error) {
+	return nil, cannot("compare a Host Configuration with a host")
+}
+
+func (noServicing) RequiredKind(context.Context, *hostconfig.Config) (servicing.Kind, error) {
+	return servicing.None, cannot("compare a Host Configuration with a host")
 }
 
 func (noServicing) ImageSHA384(context.Context) string { return "" }

@@ -23,7 +23,6 @@ import (
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/servicing"
-	"github.com/trident-project/trident/internal/storage"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
 )
@@ -39,8 +38,7 @@ type fakeServicing struct {
 	outcome servicing.Outcome
 	refuse  error // instead of an operation
 	idle    bool  // there is nothing to do
-	change  hostconfig.Change
-	plan    storage.Description
+	plan    servicing.Plan
 	there   string // the operation that a commit is answered with
 	asked   []any
 }
@@ -94,12 +92,16 @@ func (f *fakeServicing) StreamDisk(ctx context.Context, r servicing.StreamReques
 func (f *fakeServicing) CheckRoot(ctx context.Context) (string, error) {
 	return f.begin(ctx, "check root")
 }
-func (f *fakeServicing) PlanInstall(_ context.Context, c *hostconfig.Config) (storage.Description, string, error) {
+func (f *fakeServicing) PlanInstall(_ context.Context, c *hostconfig.Config) (*servicing.Plan, error) {
 	f.asked = append(f.asked, c)
-	return f.plan, "Install into volume-a\n", f.refuse
+	return &f.plan, f.refuse
 }
-func (f *fakeServicing) Plan(_ context.Context, c *hostconfig.Config) (hostconfig.Change, *hostconfig.Config, error) {
-	return f.change, c, f.refuse
+func (f *fakeServicing) Plan(_ context.Context, c *hostconfig.Config) (*servicing.Plan, error) {
+	f.plan.Effective = c
+	return &f.plan, f.refuse
+}
+func (f *fakeServicing) RequiredKind(context.Context, *hostconfig.Config) (servicing.Kind, error) {
+	return f.plan.Kind, f.refuse
 }
 
 func (f *fakeServicing) Outcome(op operation.Operation) (servicing.Outcome, bool) {

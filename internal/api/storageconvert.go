@@ -5,8 +5,12 @@ import (
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 )
 
-// storageToWire is a plan of the disks. Names on them are somebody else's text.
-func storageToWire(d storage.Description) *hostv1.StoragePlan {
+// storageToWire is a plan of the disks, nil if there is none. Names on them are somebody
+// else's text.
+func storageToWire(d *storage.Description) *hostv1.StoragePlan {
+	if d == nil {
+		return nil
+	}
 	out := &hostv1.StoragePlan{
 		Purpose: string(d.For), Disks: mapSlice(d.Disks, diskToWire), Layers: mapSlice(d.Layers, layerToWire), Formats: mapSlice(d.Formats, formatToWire),
 	}

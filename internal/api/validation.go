@@ -3,7 +3,7 @@ package api
 import (
 	"context"
 
-	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/servicing"
 	"github.com/trident-project/trident/proto/trident/v1preview"
 )
 
@@ -38,22 +38,22 @@ func (s *validationServer) GetRequiredServicingType(ctx context.Context, req *tr
 	if err := report.Err(); err != nil {
 		return nil, err
 	}
-	change, _, err := s.host.Plan(ctx, config)
+	kind, err := s.host.RequiredKind(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	return &tridentv1preview.GetRequiredServicingTypeResponse{ServicingType: typeToWire(change.Kind)}, nil
+	return &tridentv1preview.GetRequiredServicingTypeResponse{ServicingType: typeToWire(kind)}, nil
 }
 
-func typeToWire(k hostconfig.Kind) tridentv1preview.ServicingType {
+func typeToWire(k servicing.Kind) tridentv1preview.ServicingType {
 	switch k {
-	case hostconfig.KindNone:
+	case servicing.None:
 		return tridentv1preview.ServicingType_NO_ACTIVE_SERVICING
-	case hostconfig.KindRuntimeUpdate:
+	case servicing.RuntimeUpdate:
 		return tridentv1preview.ServicingType_RUNTIME_UPDATE
-	case hostconfig.KindABUpdate:
+	case servicing.ABUpdate:
 		return tridentv1preview.ServicingType_AB_UPDATE
-	case hostconfig.KindCleanInstall:
+	case servicing.CleanInstall:
 		return tridentv1preview.ServicingType_CLEAN_INSTALL
 	}
 	return tridentv1preview.ServicingType_SERVICING_TYPE_UNSPECIFIED

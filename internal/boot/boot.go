@@ -103,28 +103,38 @@ type Host struct {
 // New returns the boot loader of that kind on a host. GRUB has a place here and
 // is an error of kind Unsupported.
 func New(kind Kind, h Host) (Loader, error) {
+	h, err := h.complete(kind)
+	if err != nil {
+		return nil, err
+	}
+	return &sdboot{host: h, space: statfs}, nil
+}
+
+// complete returns h with its defaults, or an error if it cannot be a host with that
+// loader.
+func (h Host) complete(kind Kind) (Host, error) {
 	switch {
 	case kind == Grub:
-		return nil, errkind.WithHint(errkind.Errorf(errkind.Unsupported, "set up %s: this version cannot service it", kind),
+		return h, errkind.WithHint(errkind.Errorf(errkind.Unsupported, "set up %s: this version cannot service it", kind),
 			"use an image with systemd-boot and a unified kernel image")
 	case kind != SystemdBoot:
-		return nil, errkind.Errorf(errkind.Invalid, "set up boot loader: %q is none that is known", kind)
+		return h, errkind.Errorf(errkind.Invalid, "set up boot loader: %q is none that is known", kind)
 	case h.Arch.bootFile() == "":
-		return nil, errkind.Errorf(errkind.Unsupported, "set up %s: no boot files are known for architecture %q", kind, h.Arch)
+		return h, errkind.Errorf(errkind.Unsupported, "set up %s: no boot files are known for architecture %q", kind, h.Arch)
 	case h.Vars == nil:
-		return nil, errkind.Errorf(errkind.Internal, "set up %s: it has no variables of the firmware", kind)
+		return h, errkind.Errorf(errkind.Internal, "set up %s: it has no variables of the firmware", kind)
 	case h.Index < 0 || h.Index >= maxIndex:
-		return nil, errkind.Errorf(errkind.Invalid, "set up %s: install index %d is not one of 0 to %d", kind, h.Index, maxIndex-1)
+		return h, errkind.Errorf(errkind.Invalid, "set up %s: install index %d is not one of 0 to %d", kind, h.Index, maxIndex-1)
 	}
 	switch h.Fallback {
 	case "":
 		h.Fallback = Conservative
 	case Conservative, Optimistic, Disabled:
 	default:
-		return nil, errkind.Errorf(errkind.Invalid, "set up %s: %q is no UEFI fallback", kind, h.Fallback)
+		return h, errkind.Errorf(errkind.Invalid, "set up %s: %q is no UEFI fallback", kind, h.Fallback)
 	}
 	if h.Touch == nil {
 		h.Touch = func(_ string, change func() error) error { return change() }
 	}
-	return &sdboot{host: h, space: statfs}, nil
+	return h, nil
 }

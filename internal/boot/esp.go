@@ -23,13 +23,14 @@ import (
 // on disk when the file is and then the folder.
 type esp struct {
 	ctx   context.Context
-	root  *os.Root
+	read  fs.FS
+	root  *os.Root // nil: it is only read
 	touch func(string, func() error) error
 }
 
 // files returns the names in a folder; none when it is not there.
 func (e esp) files(dir string) ([]string, error) {
-	d, err := e.root.Open(dir)
+	d, err := e.read.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -37,12 +38,20 @@ func (e esp) files(dir string) ([]string, error) {
 		return nil, err
 	}
 	defer d.Close()
-	names, err := d.Readdirnames(maxEntries + 1)
+	folder, ok := d.(fs.ReadDirFile)
+	if !ok {
+		return nil, &fs.PathError{Op: "read", Path: dir, Err: errors.New("it is not a folder")}
+	}
+	entries, err := folder.ReadDir(maxEntries + 1)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	if len(names) > maxEntries {
+	if len(entries) > maxEntries {
 		return nil, errkind.Errorf(errkind.TooLarge, "%s on the ESP has more than %d entries", dir, maxEntries)
+	}
+	names := make([]string, len(entries))
+	for i, entry := range entries {
+		names[i] = entry.Name()
 	}
 	return names, nil
 }
@@ -51,27 +60,27 @@ const maxEntries = 4096
 
 // has reports whether there is such a file or folder.
 func (e esp) has(name string) bool {
-	_, err := e.root.Lstat(name)
+	_, err := fs.Stat(e.read, name)
 	return err == nil
 }
 
 // file is one that is there.
 func (e esp) file(name string) (file, error) {
-	info, err := e.root.Stat(name)
+	info, err := fs.Stat(e.read, name)
 	if err == nil && !info.Mode().IsRegular() {
 		err = &fs.PathError{Op: "read", Path: name, Err: errNoFile}
 	}
 	if err != nil {
 		return file{}, err
 	}
-	return file{path.Base(name), info.Size(), func() (fs.File, error) { return e.root.Open(name) }}, nil
+	return file{path.Base(name), info.Size(), func() (fs.File, error) { return e.read.Open(name) }}, nil
 }
 
 var errNoFile = errors.New("it is not a file")
 
 // readText reads a file of a line of text.
 func (e esp) readText(name string) (string, error) {
-	f, err := e.root.Open(name)
+	f, err := e.read.Open(name)
 	if err != nil {
 		return "", err
 	}

@@ -46,6 +46,10 @@ func FreeIndex(esp string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find the installs on the ESP: %w", err)
 	}
+	return freeIndex(names)
+}
+
+func freeIndex(names []string) (int, error) {
 	used := map[string]bool{}
 	for _, name := range names {
 		used[strings.ToUpper(name)] = true
@@ -55,7 +59,7 @@ func FreeIndex(esp string) (int, error) {
 			return i, nil
 		}
 	}
-	err = errkind.Errorf(errkind.NoSpace, "find a place for an install on the ESP: all %d are taken", maxIndex)
+	err := errkind.Errorf(errkind.NoSpace, "find a place for an install on the ESP: all %d are taken", maxIndex)
 	return 0, errkind.WithName(errkind.WithHint(err, "remove folders of old installs from EFI on the ESP"), "NoAvailableInstallIndex")
 }
 

@@ -61,16 +61,22 @@ func (l *sdboot) look(ctx context.Context, use func(*work) error) error {
 		return fmt.Errorf("open the ESP: %w", err)
 	}
 	defer root.Close()
-	w := &work{Host: l.host, esp: esp{ctx, root, l.host.Touch}}
-	w.Vars = touching{l.host.Vars, l.host.Touch}
-	w.label = slot.Pair[string]{A: label(w.Index, slot.A), B: label(w.Index, slot.B)}
-	if err := w.readESP(); err != nil {
-		return err
-	}
-	if err := w.readVars(); err != nil {
+	w, err := newWork(l.host, esp{ctx, root.FS(), root, l.host.Touch})
+	if err != nil {
 		return err
 	}
 	return use(w)
+}
+
+// newWork looks at the host.
+func newWork(h Host, e esp) (*work, error) {
+	w := &work{Host: h, esp: e}
+	w.Vars = touching{h.Vars, h.Touch}
+	w.label = slot.Pair[string]{A: label(w.Index, slot.A), B: label(w.Index, slot.B)}
+	if err := w.readESP(); err != nil {
+		return nil, err
+	}
+	return w, w.readVars()
 }
 
 func (w *work) readESP() error {

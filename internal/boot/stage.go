@@ -20,7 +20,16 @@ func (l *sdboot) Stage(ctx context.Context, s slot.Slot, p *Payload) error {
 		if p.info.Arch != w.Arch {
 			return fits(p.info.Arch, w.Arch)
 		}
-		if err := w.room(p, l.space); err != nil {
+		free, block, err := l.space(w.ESP)
+		if err != nil {
+			return err
+		}
+		for _, name := range []string{stagedName, stagedName + newSuffix} { // goes first
+			if f, err := w.esp.file(inLinux(name)); err == nil {
+				free += f.size
+			}
+		}
+		if err := w.room(p, Space{free, block}); err != nil {
 			return err
 		}
 		return errkind.WithName(w.stage(p), "DeployESPImages")
@@ -42,29 +51,32 @@ func (w *work) unused() error {
 // slack is for folders, names and what the file system keeps for itself.
 const slack = 1 << 20
 
-// room checks that all of p fits beside what is there, and that a copy of its
-// boot loader will as the fall-back, later.
-func (w *work) room(p *Payload, space func(string) (int64, int64, error)) error {
-	free, block, err := space(w.ESP)
-	if err != nil {
-		return err
-	}
+// Space is what an ESP has room for.
+type Space struct {
+	Free  int64 // bytes
+	Block int64 // that many bytes are given to files at a time
+}
+
+// need is how many bytes of an ESP with blocks of that size p takes, with a second copy
+// of its boot loader if fallback says that EFI/BOOT is kept.
+func (p *Payload) need(block int64, fallback Fallback) int64 {
 	block = max(block, 512)
-	need := int64(slack)
 	files := append(append([]file{p.uki}, p.extra...), p.loader...)
-	if w.Fallback != Disabled {
+	if fallback != Disabled {
 		files = append(files, p.loader...)
 	}
+	need := int64(slack)
 	for _, f := range files {
 		need += (f.size + block - 1) / block * block
 	}
-	for _, name := range []string{stagedName, stagedName + newSuffix} { // goes first
-		if f, err := w.esp.file(inLinux(name)); err == nil {
-			free += f.size
-		}
-	}
-	if need > free {
-		err := errkind.Errorf(errkind.NoSpace, "the ESP is full: %d MiB are needed, and it has %d MiB free", (need+1<<20-1)>>20, free>>20)
+	return need
+}
+
+// room checks that all of p fits beside what is there, and that a copy of its
+// boot loader will as the fall-back, later.
+func (w *work) room(p *Payload, space Space) error {
+	if need := p.need(space.Block, w.Fallback); need > space.Free {
+		err := errkind.Errorf(errkind.NoSpace, "the ESP is full: %d MiB are needed, and it has %d MiB free", (need+1<<20-1)>>20, space.Free>>20)
 		return errkind.WithHint(err, "remove what is not needed from the ESP, or make it larger: it has to hold three UKIs")
 	}
 	return nil

@@ -14,6 +14,7 @@ type configOptions struct {
 	servicingOptions
 	config  string
 	given   bool // config was named
+	plan    bool // only tell what would be done
 	allowed allowedOperations
 }
 

@@ -67,6 +67,32 @@ func TestThePlanOfAnInstallationIsShown(t *testing.T) {
 	}
 }
 
+func TestThePlanOfAnUpdateIsShown(t *testing.T) {
+	t.Parallel()
+	socket, config := inMemory(t, clienttest.Config{Plan: &hostv1.PlanUpdateResponse{
+		Kind:     tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE,
+		Text:     "Steps of the servicing runtime-update:\n  files\n    write /etc/\x1b[2Ja\n",
+		Steps:    []*hostv1.PlannedStep{{Name: "files", Actions: []*hostv1.Action{{Kind: "write-file", Object: "/etc/a", Message: "write /etc/a"}}}},
+		Warnings: []*hostv1.Finding{{Severity: hostv1.Severity_SEVERITY_WARNING, Message: "it is late"}},
+	}})
+	for format, want := range map[string][]string{
+		"text": {"Steps of the servicing runtime-update:\n  files\n    write /etc/?[2Ja\n"},
+		"json": {`"kind": "SERVICING_KIND_RUNTIME_UPDATE"`, `"object": "/etc/a"`, `"name": "files"`},
+		"yaml": {"steps:\n  - name: files\n"},
+	} {
+		a, stdout, stderr := testApp()
+		code := a.run(t.Context(), []string{"update", config, "--plan", "--output", format, "--socket", socket})
+		if code != 0 || !strings.Contains(stderr.String(), "c.yaml: warning: it is late\n") {
+			t.Errorf("%s: exit code %d:\n%s", format, code, stderr)
+		}
+		for _, w := range want {
+			if !strings.Contains(stdout.String(), w) {
+				t.Errorf("%s: %q is not in:\n%s", format, w, stdout)
+			}
+		}
+	}
+}
+
 func TestACommitSaysWhereTheHostStands(t *testing.T) {
 	t.Parallel()
 	failure := &operationsv1.Failure{Reason: "UNHEALTHY", Name: "HealthChecksFailed", Message: "health: unit x is down"}

@@ -130,7 +130,9 @@ func TestUpstreamsFlagsBecomeOptions(t *testing.T) {
 		want(t, &updateOptions{configOptions{config: "/etc/trident/config.yaml", allowed: both}}, got, err)
 	})
 	t.Run("only check", func(t *testing.T) {
-		got, err := parse(t, newUpdateCommand, "--allowed-operations", "")
+		got, err := parse(t, newUpdateCommand, "x.yaml", "--plan")
+		want(t, &updateOptions{configOptions{config: "x.yaml", given: true, plan: true}}, got, err)
+		got, err = parse(t, newUpdateCommand, "--allowed-operations", "")
 		want(t, &updateOptions{configOptions{config: defaultConfig, allowed: allowedOperations{given: true}}}, got, err)
 		if stage, finalize := got.allowed.may(); stage || finalize {
 			t.Errorf("stage %v, finalize %v", stage, finalize)
@@ -143,7 +145,7 @@ func TestUpstreamsFlagsBecomeOptions(t *testing.T) {
 		}, got, err)
 		got, err = parse(t, newInstallCommand, "x.yaml", "--plan", "-e", "er")
 		want(t, &installOptions{
-			configOptions: configOptions{servicingOptions: servicingOptions{errorFile: "er"}, config: "x.yaml", given: true}, plan: true,
+			configOptions: configOptions{servicingOptions: servicingOptions{errorFile: "er"}, config: "x.yaml", given: true, plan: true},
 		}, got, err)
 	})
 	t.Run("rollback", func(t *testing.T) {
@@ -178,6 +180,10 @@ func TestUpstreamsFlagsAreRefusedAsThere(t *testing.T) {
 		"both kinds": func() error { _, err := parse(t, newRollbackCommand, "--ab", "--runtime"); return err },
 		"no such operation": func() error {
 			_, err := parse(t, newUpdateCommand, "--allowed-operations", "stage,reboot")
+			return err
+		},
+		"a plan that is left alone": func() error {
+			_, err := parse(t, newUpdateCommand, "--plan", "--detach")
 			return err
 		},
 		"a plan that is done": func() error {

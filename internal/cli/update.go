@@ -27,21 +27,31 @@ func newUpdateCommand(a *app, run func(context.Context, *updateOptions) error) *
 		Use:   "update [CONFIG]",
 		Short: "Bring this host to a Host Configuration",
 		Long:  updateLong,
-		Example: `  trident update host.yaml
+		Example: `  trident update host.yaml --plan
+  trident update host.yaml
   trident update host.yaml --allowed-operations stage
   trident update host.yaml --allowed-operations finalize`,
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.checkPlan(cmd); err != nil {
+				return err
+			}
 			o.take(args)
 			return run(cmd.Context(), o)
 		},
 	}
 	o.addFlags(cmd)
+	o.addPlanFlag(cmd, "only show what would be done, and why")
 	return cmd
 }
 
 func updateHost(ctx context.Context, o *updateOptions) error {
 	o.inputs = []string{o.config}
+	if o.plan {
+		return o.showPlan(ctx, "plan the update", func(c *client.Client, config *client.Config) (planned, error) {
+			return c.Host().Plan(ctx, config)
+		})
+	}
 	return o.service(ctx, "update the host", func(ctx context.Context, c *client.Client, fn func(*client.Event)) (client.Outcome, error) {
 		return o.run(ctx, c, func(config *client.Config, how client.How) (client.Outcome, error) {
 			return c.Host().Update(ctx, config, how, fn)

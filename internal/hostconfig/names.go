@@ -54,6 +54,23 @@ func (o *OS) NameFaults() []NameFault {
 	return faults
 }
 
+// NameFaults finds the names of units in h that systemd takes for no unit: a check of
+// one never passes.
+func (h *Health) NameFaults() []NameFault {
+	var faults nameFaults
+	for i, check := range h.Checks {
+		if check.Systemd == nil {
+			continue
+		}
+		for j, unit := range check.Systemd.SystemdServices {
+			if !isUnit(unit) {
+				faults.add(fmt.Sprintf("health.checks[%d].%s[%d]", i, systemdKey, j), "%q is not the name of a unit", shorten(unit))
+			}
+		}
+	}
+	return faults
+}
+
 // UserNameFaults finds the values of users that no OS can have; at is the path of the list.
 func UserNameFaults(at string, users []User) []NameFault {
 	var faults nameFaults

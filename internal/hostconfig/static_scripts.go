@@ -38,6 +38,9 @@ func (c *checker) checkRunOn(at string, list []ServicingType) {
 const longCheck = 24 * 60 * 60
 
 func (c *checker) checkHealth() {
+	for _, f := range c.spec.Health.NameFaults() {
+		c.warn(f.Path, "%s", f.Message)
+	}
 	for i, check := range c.spec.Health.Checks {
 		at := fmt.Sprintf("health.checks[%d]", i)
 		if s := check.Script; s != nil {
@@ -55,11 +58,6 @@ func (c *checker) checkHealth() {
 func (c *checker) checkSystemdCheck(at string, s *SystemdCheck) {
 	if len(s.SystemdServices) == 0 {
 		c.warn(at+"."+systemdKey, "is empty: the check always passes")
-	}
-	for i, unit := range s.SystemdServices {
-		if !isUnit(unit) {
-			c.warn(fmt.Sprintf("%s.%s[%d]", at, systemdKey, i), "%q is not the name of a unit", shorten(unit))
-		}
 	}
 	if s.TimeoutSeconds > longCheck {
 		c.warn(at+".timeoutSeconds", "is more than a day")

@@ -23,6 +23,20 @@ type Run[S any] struct {
 	save func(ctx context.Context, advanced bool) error // in place of Save's own way; see Sub
 }
 
+// Rehearse returns a Run of no operation, for what a step may find out without an
+// operation: log gets what is logged, progress is not told, and nothing is journaled.
+func Rehearse[S any](id string, state S, log func(slog.Level, string)) *Run[S] {
+	return &Run[S]{ID: id, State: state, out: rehearsal(log), save: func(context.Context, bool) error { return nil }}
+}
+
+type rehearsal func(slog.Level, string)
+
+func (rehearsal) progress(Event)                                      {}
+func (r rehearsal) log(l slog.Level, m string, _ map[string]string)   { r(l, m) }
+func (rehearsal) metric(string, float64, string)                      {}
+func (rehearsal) kept(int64, int64)                                   {}
+func (rehearsal) record(context.Context, json.RawMessage, bool) error { return nil }
+
 // sink takes what a running step says. Its methods are safe from any goroutine.
 type sink interface {
 	progress(e Event)

@@ -137,13 +137,19 @@ func (s *Service) checkExtensions(ctx context.Context, r *opRun, _ work) error {
 	return errkind.WithName(s.extensions.Check(ctx, r.State.Extensions), "PopulateExtensionImages")
 }
 
-// checkNetplan has netplan read the new network below a folder of its own.
 func (s *Service) checkNetplan(ctx context.Context, r *opRun, w work) error {
 	n := w.asked.Spec().OS.Netplan
 	if !w.change.Netplan || n == nil {
 		return nil
 	}
-	root := s.netplanCheckDir(r.ID)
+	return s.tryNetplan(ctx, r.ID, "os.netplan", n)
+}
+
+// tryNetplan has this host's netplan read a network below a folder of its own; at is
+// where the configuration has it. An error is of kind Precondition where the host has no
+// netplan.
+func (s *Service) tryNetplan(ctx context.Context, id, at string, n hostconfig.Netplan) error {
+	root := s.netplanCheckDir(id)
 	err := s.touch("check netplan", func() error {
 		// A small world of its own; what there is to see of a host is not in it.
 		if err := os.MkdirAll(filepath.Join(root, filepath.Dir(osconfig.Netplan)), 0o700); err != nil {
@@ -154,25 +160,27 @@ func (s *Service) checkNetplan(ctx context.Context, r *opRun, w work) error {
 		}
 		return s.netplan(ctx, generateTime, "generate", "--root-dir", root)
 	})
-	if err = errors.Join(err, s.cleanCheck(ctx, r)); err == nil {
+	if err = errors.Join(err, s.cleanNetplan(id)); err == nil {
 		return nil
 	}
 	if errkind.Of(err) == errkind.Precondition { // there is no netplan
-		err = errkind.WithHint(err, "Install netplan, or leave os.netplan out.")
-		return errkind.WithName(fmt.Errorf("check os.netplan: %w", err), "MissingBinary")
+		err = errkind.WithHint(err, "Install netplan, or leave %s out.", at)
+		return errkind.WithName(fmt.Errorf("check %s: %w", at, err), "MissingBinary")
 	}
 	if ctx.Err() == nil && errkind.Of(err) == errkind.Internal {
 		err = errkind.With(errkind.Invalid, err)
 	}
-	return errkind.WithName(fmt.Errorf("check os.netplan: %w", err), "GenerateNetplanConfig")
+	return errkind.WithName(fmt.Errorf("check %s: %w", at, err), "GenerateNetplanConfig")
 }
 
 func (s *Service) netplanCheckDir(id string) string {
 	return filepath.Join(s.workDir(id), "netplan-check")
 }
 
-func (s *Service) cleanCheck(_ context.Context, r *opRun) error {
-	return s.touch("clean netplan check", func() error { return os.RemoveAll(s.netplanCheckDir(r.ID)) })
+func (s *Service) cleanCheck(_ context.Context, r *opRun) error { return s.cleanNetplan(r.ID) }
+
+func (s *Service) cleanNetplan(id string) error {
+	return s.touch("clean netplan check", func() error { return os.RemoveAll(s.netplanCheckDir(id)) })
 }
 
 func (s *Service) netplan(ctx context.Context, limit time.Duration, args ...string) error {

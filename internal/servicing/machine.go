@@ -4,17 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
 
+	"github.com/trident-project/trident/internal/boot"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/linux/efivar"
+	"github.com/trident-project/trident/internal/linux/fat"
 	"github.com/trident-project/trident/internal/linux/gpt"
 	"github.com/trident-project/trident/internal/linux/loop"
 	"github.com/trident-project/trident/internal/linux/mount"
@@ -34,6 +37,9 @@ type Machine struct {
 	// ESPFiles shows the files in an image of an EFI system partition, which is not
 	// changed while they are in use.
 	ESPFiles func(image *os.File) (files fs.FS, close func() error, err error)
+	// ESPNow shows the files on the EFI system partition of a device as they are now, and
+	// the room that is left there, without a mount.
+	ESPNow func(device string) (files fs.FS, room boot.Space, close func() error, err error)
 	// Memory is how many bytes of memory this process can take, if that is known. Nil:
 	// it is not.
 	Memory func() (bytes int64, known bool)
@@ -49,6 +55,7 @@ func RealMachine(root, arch string) Machine {
 		Mounts:    mount.Host{},
 		Firmware:  func() (efivar.Store, error) { return efivar.Open(filepath.Join(root, efivar.DefaultDir)) },
 		ESPFiles:  openESP,
+		ESPNow:    espNow,
 		Memory: func() (int64, bool) {
 			debug.FreeOSMemory() // what another image has taken before
 			return hostinfo.AvailableMemory(root)
@@ -72,6 +79,25 @@ func openESP(image *os.File) (fs.FS, func() error, error) {
 		return nil, nil, err
 	}
 	return m, m.Close, nil
+}
+
+func espNow(device string) (_ fs.FS, room boot.Space, close func() error, err error) {
+	f, err := os.Open(device)
+	if err != nil {
+		return nil, room, nil, err
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err == nil {
+		room.Free, room.Block, err = fat.Room(f, size)
+	}
+	var files fs.FS
+	if err == nil {
+		files, err = fat.Open(f, size)
+	}
+	if err != nil {
+		return nil, room, nil, errors.Join(fmt.Errorf("read the EFI system partition %s: %w", device, err), f.Close())
+	}
+	return files, room, f.Close, nil
 }
 
 // memory is how many bytes of memory this process can take, if that is known.

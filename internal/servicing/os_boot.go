@@ -37,7 +37,7 @@ func (s osService) takeUp(ctx context.Context, r *osRun) error {
 		err := errkind.Errorf(errkind.Precondition, "this host runs from %s, which was to be booted", running)
 		return errkind.WithName(err, "RootDevicePathAbActiveVolumeMismatch")
 	}
-	return s.withLoader(r, c, func(l boot.Loader) error {
+	return s.withLoader(r, c, func(l keeper) error {
 		st, err := l.Entries(ctx)
 		if err != nil {
 			return err
@@ -79,6 +79,13 @@ func isRoot(p *blockdev.Partition) bool { return slices.Contains(p.Use.Mounts, "
 // could stay the default; and from here on the power may go and the new system come
 // up, so it is told before.
 func (s osService) try(ctx context.Context, r *osRun) error {
+	p, err := r.State.prove()
+	if r.State.Back {
+		p, err = r.State.wasKept(), nil
+	}
+	if err != nil {
+		return err
+	}
 	c, err := r.State.asked()
 	if err != nil {
 		return err
@@ -92,7 +99,7 @@ func (s osService) try(ctx context.Context, r *osRun) error {
 			return err
 		}
 	}
-	err = s.withLoader(r, c, func(l boot.Loader) error {
+	err = s.withEntry(ctx, r, c, p, func(l boot.Loader) error {
 		if err := l.Try(ctx, r.State.Slot); err != nil || !r.State.Install {
 			return err
 		}
@@ -124,8 +131,8 @@ func (s osService) tell(ctx context.Context, r *osRun, c *hostconfig.Config) (ov
 	return false, s.handOver(ctx, r)
 }
 
-// forget takes away what boots the slot. What is installed, once it was booted, is
-// not the installer's any more.
+// forget is the Undo of what boots the slot: it removes that. What is installed, once it
+// was booted, is not the installer's any more.
 func (s osService) forget(ctx context.Context, r *osRun) error {
 	if r.State.Install && (!r.State.Partitioned || s.left(r)) {
 		return nil
@@ -134,7 +141,7 @@ func (s osService) forget(ctx context.Context, r *osRun) error {
 	if err != nil {
 		return err
 	}
-	return s.withLoader(r, c, func(l boot.Loader) error { return l.Forget(ctx, r.State.Slot) })
+	return s.withLoaderToUndo(r, c, func(l keeper, _ bool) error { return l.Forget(ctx, r.State.Slot) })
 }
 
 // left says that the host has been rebooted by this operation.
@@ -152,7 +159,12 @@ func (s osService) endTrial(ctx context.Context, r *osRun) error {
 	if err != nil {
 		return err
 	}
-	return s.withLoader(r, c, func(l boot.Loader) error { return l.Keep(ctx, r.State.Slot.Other()) })
+	return s.withLoaderToUndo(r, c, func(l keeper, hasVars bool) error {
+		if !hasVars {
+			return nil
+		}
+		return l.Keep(ctx, r.State.Slot.Other())
+	})
 }
 
 // someBoot stands for a boot that nobody noted.
@@ -356,7 +368,7 @@ func (s osService) settle(ctx context.Context, r *osRun) error {
 	if err := s.booted(ctx, r); err != nil {
 		return err
 	}
-	if err := s.withLoader(r, c, func(l boot.Loader) error { return l.Keep(ctx, r.State.Slot) }); err != nil {
+	if err := s.withLoader(r, c, func(l keeper) error { return l.Keep(ctx, r.State.Slot) }); err != nil {
 		return err
 	}
 	if !r.State.Back {
@@ -398,7 +410,7 @@ func (s osService) decided(ctx context.Context, r *osRun) error {
 	if err != nil || running != r.State.Slot {
 		return err
 	}
-	return s.withLoader(r, c, func(l boot.Loader) error {
+	return s.withLoaderToUndo(r, c, func(l keeper, _ bool) error {
 		st, err := l.Entries(ctx)
 		if err == nil && st.Default == r.State.Slot {
 			err = fmt.Errorf("%s is what boots: %w", r.State.Slot, operation.ErrDecided)

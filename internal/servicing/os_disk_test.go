@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/trident-project/trident/internal/boot"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/blockdev"
@@ -182,4 +183,30 @@ func (w *osWorld) espFiles(image *os.File) (fs.FS, func() error, error) {
 	}
 	err = untar(io.NewSectionReader(image, headSize+8, int64(binary.LittleEndian.Uint64(size[:]))), dir)
 	return os.DirFS(dir), func() error { return os.RemoveAll(dir) }, err
+}
+
+// espNow is the EFI system partition as it is on the disk. A FAT has all of its partition
+// for files here.
+func (w *osWorld) espNow(device string) (fs.FS, boot.Space, func() error, error) {
+	p, ok := w.inventory().Partition(device)
+	if !ok {
+		return nil, boot.Space{}, nil, errkind.Errorf(errkind.NotFound, "open %s: there is no such device", device)
+	}
+	dir, err := os.MkdirTemp(w.live, "esp")
+	if err != nil {
+		return nil, boot.Space{}, nil, err
+	}
+	w.unpack(device, dir)
+	room := boot.Space{Free: p.Size, Block: 512}
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			room.Free -= (info.Size() + 511) / 512 * 512
+		}
+		return err
+	})
+	return os.DirFS(dir), room, func() error { return os.RemoveAll(dir) }, err
 }

@@ -2,7 +2,6 @@ package servicing
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,7 +18,6 @@ import (
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/inroot"
-	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/storage"
 )
 
@@ -59,28 +57,42 @@ func (s osService) openImage(ctx context.Context, r *osRun, c *hostconfig.Config
 // look opens the image and looks for everything that would fail later, before
 // anything is changed: the image's rules, whether image, configuration and host fit
 // together, what the plan of the disks says, scripts, and what the OS section wants.
-func (s osService) look(ctx context.Context, r *osRun) (err error) {
-	c, err := r.State.asked()
-	if err != nil {
-		return err
-	}
+func (s osService) look(ctx context.Context, r *osRun) error {
 	if r.State.Install {
 		if err := s.safeToInstall(); err != nil {
 			return err
 		}
 	}
+	e, err := s.examineImage(ctx, r)
+	if err != nil {
+		return err
+	}
+	plan := Plan{Kind: ABUpdate}
+	if r.State.Install {
+		plan.Kind = CleanInstall
+	}
+	r.Logf(slog.LevelInfo, "%s", s.planOf(r, e, plan))
+	return nil
+}
+
+// examineImage opens the image, notes what it is, and examines it.
+func (s osService) examineImage(ctx context.Context, r *osRun) (e *examined, err error) {
+	c, err := r.State.asked()
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := fetchTime(ctx, c)
 	defer cancel()
 	i, meter, err := s.openImage(ctx, r, c)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() {
 		r.State.Used = meter.Used()
 		err = errors.Join(err, i.Close())
 	}()
 	if r.State.Window, err = s.fitMemory(ctx, i); err != nil {
-		return err
+		return nil, err
 	}
 	r.State.Pin, r.State.SHA384 = i.Pin(), i.SHA384()
 	c = c.Amend(func(spec *hostconfig.Spec) { spec.Image.SHA384 = hostconfig.ImageHash(i.SHA384()) })
@@ -89,35 +101,26 @@ func (s osService) look(ctx context.Context, r *osRun) (err error) {
 		r.Logf(slog.LevelWarn, "the image: %s", f)
 	}
 	if len(r.State.Seed) == 0 {
-		r.State.Seed = make([]byte, 32)
-		_, _ = rand.Read(r.State.Seed)
+		r.State.Seed = newSeed()
 	}
-	if err := s.fits(ctx, r, c, i); err != nil {
-		return err
-	}
-	if err := s.checkRest(c, r); err != nil {
-		return err
-	}
-	scripts := c.Spec().Scripts
-	on := r.State.on()
-	all := slices.Concat(hooks(scripts.PreServicing, on), hooks(scripts.PostProvision, on), hooks(scripts.PostConfigure, on))
-	if err := s.copySources(ctx, sourcesOf(c.Spec().OS.AdditionalFiles, all)); err != nil {
-		return errkind.WithName(err, dynamic)
-	}
-	if i.Local() {
-		return s.readThrough(ctx, r, i)
-	}
-	return nil
+	return s.examine(ctx, r, c, i)
 }
 
 // readThrough compares all that will be written before anything is destroyed, where
 // that costs no network.
-func (s osService) readThrough(ctx context.Context, r *osRun, i *image.Image) error {
-	for _, p := range i.Partitions() {
-		if !slices.ContainsFunc(r.State.Parts, func(q part) bool { return q.File == p.File.Path }) {
+func (s osService) readThrough(ctx context.Context, r *osRun, e *examined) error {
+	if !e.image.Local() {
+		return nil
+	}
+	for _, p := range r.State.Parts {
+		if p.Done {
 			continue
 		}
-		if _, err := p.Check(ctx); err != nil {
+		from, err := p.in(e.image)
+		if err != nil {
+			return err
+		}
+		if _, err := from.Check(ctx); err != nil {
 			return errkind.WithName(fmt.Errorf("read the image: %w", err), "CorruptOsImage")
 		}
 	}
@@ -125,31 +128,30 @@ func (s osService) readThrough(ctx context.Context, r *osRun, i *image.Image) er
 }
 
 // fits plans the disks, and matches the image with the configuration and the host.
-func (s osService) fits(ctx context.Context, r *osRun, c *hostconfig.Config, i *image.Image) error {
+func (s osService) fits(r *osRun, c *hostconfig.Config, i *image.Image) (*storage.Plan, error) {
 	m := i.Metadata()
 	if err := s.sameArch(m); err != nil {
-		return err
+		return nil, err
 	}
 	if m.Bootloader == nil || m.Bootloader.Type != image.SystemdBoot {
 		err := errkind.Errorf(errkind.Unsupported, "the image boots by %s; this version can set up systemd-boot with unified kernel images only", loaderOf(m))
-		return errkind.WithName(err, "InvalidBootConfiguration")
+		return nil, errkind.WithName(err, "InvalidBootConfiguration")
 	}
 	if err := s.sameOS(r, m); err != nil {
-		return err
+		return nil, err
 	}
 	plan, err := s.plan(r, c)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if r.State.Parts, err = parts(c, m, i.Partitions(), plan, r.State.Install); err != nil {
-		return err
+		return nil, err
 	}
 	r.State.Paths, r.State.Disks = fromMap(plan.Paths()), fromMap(plan.DiskUUIDs())
 	if r.State.Install {
-		r.Logf(slog.LevelInfo, "%s", plan)
-		return nil
+		return plan, nil
 	}
-	return s.otherUUIDs(m, r)
+	return plan, s.otherUUIDs(m, r)
 }
 
 // sameArch refuses an image whose programs this machine cannot run.
@@ -253,7 +255,7 @@ func parts(c *hostconfig.Config, m *image.Metadata, images []image.Partition, pl
 		if have.Verity != nil {
 			return nil, errkind.WithName(errkind.Errorf(errkind.Unsupported, "the image's file system for %s is verified by dm-verity, which this version cannot set up", at), "VerityMismatch")
 		}
-		p := part{Name: at, Device: f.DeviceID, File: have.Image.Path, ESP: f.IsESP(), Size: have.Image.Compressed, Type: have.Type, ReadOnly: f.MountPoint != nil && f.MountPoint.ReadOnly()}
+		p := part{Name: at, Device: f.DeviceID, File: have.Image.Path, ESP: f.IsESP(), Size: have.Image.Compressed, SHA384: have.Image.SHA384, Type: have.Type, ReadOnly: f.MountPoint != nil && f.MountPoint.ReadOnly()}
 		if !slices.ContainsFunc(images, func(i image.Partition) bool { return i.File.Path == p.File }) {
 			return nil, errkind.WithName(errkind.Errorf(errkind.Corrupt, "the image has no file %s", p.File), "CorruptOsImage")
 		}
@@ -293,22 +295,6 @@ func (p part) goesTo(spec *hostconfig.Spec, plan *storage.Plan, have image.Files
 		return errkind.WithName(errkind.Errorf(errkind.Invalid, "the image's file system for /boot is %s, and must be ext4", have.Type), "UnsupportedBootFileSystemType")
 	}
 	return nil
-}
-
-// checkRest looks at what the configuration wants of the new system.
-func (s osService) checkRest(c *hostconfig.Config, r *osRun) error {
-	spec, on := c.Spec(), r.State.on()
-	if id, _ := espID(&spec.Storage); id == "" {
-		return errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration mounts no EFI system partition"), "EspMountPointMismatch")
-	}
-	if err := osconfig.CheckOS(&spec.OS, true); err != nil {
-		return errkind.WithName(err, dynamic)
-	}
-	if err := s.besideExtensions(r, c, spec.OS.SELinux.Mode); err != nil {
-		return err
-	}
-	all := slices.Concat(hooks(spec.Scripts.PreServicing, on), hooks(spec.Scripts.PostProvision, on), hooks(spec.Scripts.PostConfigure, on), healthScripts(spec.Health, on))
-	return checkScripts(all)
 }
 
 // The safety check of an installation (reference, 4.2).

@@ -50,6 +50,10 @@ type osRecord struct {
 	Parts  []part `json:"parts"`
 	// Partitioned is set once the disks are as the plan has them.
 	Partitioned bool `json:"partitioned"`
+	// Examined is set by releases that examine all of an image and of the host before the
+	// disks are changed, and BootBegun before they change what boots.
+	Examined  bool `json:"examined,omitempty"`
+	BootBegun bool `json:"boot_begun,omitempty"`
 
 	Extensions extension.Change `json:"extensions"`
 
@@ -77,10 +81,46 @@ type part struct {
 	Size   int64  `json:"size"` // bytes of the file, packed
 	Type   string `json:"type"` // of the file system
 	Done   bool   `json:"done"`
+	// SHA384 is the digest of the file by the metadata of the image, and Proof the one
+	// that all of its bytes were found to have, once Done. Content is the SHA-256 of the
+	// unpacked image of an ESP. Older releases wrote down none of them: see proven.
+	SHA384  string `json:"sha384,omitempty"`
+	Proof   string `json:"proof,omitempty"`
+	Content string `json:"content,omitempty"`
 	// ReadOnly: the configuration mounts it read-only.
 	ReadOnly bool `json:"read_only,omitempty"`
 	// At is where writing goes on.
 	At image.Checkpoint `json:"at"`
+}
+
+// proven is that a slot has what the digests of its image say, all of it. Only prove and
+// wasKept make one that is of a slot, and without one no slot gets boot files or a trial.
+type proven struct{ of slot.Slot }
+
+// prove returns the proof for the slot that is written, or an error that names the part
+// without one. The digests that were found are in the record, so they count after a
+// restart too. A record of a release that wrote down none goes on: that release set Done
+// only when it had the proof in its hands. So does a record without parts, of a slot that
+// such a release, or upstream's, has staged.
+func (r *osRecord) prove() (proven, error) {
+	for _, p := range r.Parts {
+		if !p.Done || p.SHA384 != "" && p.Proof != p.SHA384 {
+			return proven{}, errkind.Errorf(errkind.Internal, "%s was not written, or not found to be what the image's metadata says", p.Name)
+		}
+	}
+	return proven{r.Slot}, nil
+}
+
+// wasKept is the proof for a slot that has run and was kept: a rollback goes there.
+func (r *osRecord) wasKept() proven { return proven{r.Slot} }
+
+// verified notes that all of a part was right.
+func (p *part) verified(v image.Verified, f image.File) error {
+	if !v.Of(f) {
+		return errkind.Errorf(errkind.Internal, "%s is done without a proof of %s", p.Name, f.Path)
+	}
+	p.Done, p.SHA384, p.Proof = true, f.SHA384, v.SHA384()
+	return nil
 }
 
 // in is the part in its image.
@@ -95,7 +135,7 @@ func (p part) in(i *image.Image) (image.Partition, error) {
 
 type (
 	osRun  = operation.Run[osRecord]
-	osStep = operation.Step[osRecord]
+	osStep = step[osRecord]
 )
 
 func toMap(list []device) map[string]string {

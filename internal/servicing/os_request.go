@@ -2,7 +2,6 @@ package servicing
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -100,26 +99,6 @@ func multiboot(c *hostconfig.Config) error {
 	return errkind.WithName(errkind.Errorf(errkind.Invalid, "an installation beside another system has to adopt partitions of it"), "MultibootWithoutAdoptedPartitions")
 }
 
-// PlanInstall says what Install would do to the disks, as values and for people. It
-// changes nothing, and may be asked for on any host.
-func (s *Service) PlanInstall(_ context.Context, c *hostconfig.Config) (storage.Description, string, error) {
-	asked, err := state{phase: hoststate.Fresh{}}.installable(c)
-	if err != nil {
-		return storage.Description{}, "", wrap("plan installation", err)
-	}
-	inv, err := s.Machine.Inventory()
-	if err != nil {
-		return storage.Description{}, "", wrap("plan installation", err)
-	}
-	seed := make([]byte, 32)
-	_, _ = rand.Read(seed)
-	plan, err := storage.NewPlan(&asked.Spec().Storage, inv, storage.Request{For: storage.Install, Slot: slot.A, Seed: seed, Arch: s.Machine.Arch})
-	if err != nil {
-		return storage.Description{}, "", wrap("plan installation", err)
-	}
-	return plan.Describe(), plan.String(), nil
-}
-
 // updateOS begins an update into the other slot.
 func (s *Service) updateOS(st state, p plan, req UpdateRequest) (decision, error) {
 	switch {
@@ -190,7 +169,30 @@ func (s *Service) finalizeOS(st state, callerReboots bool) (decision, error) {
 		kind, summary = opABRollbackFinalize, "finalize a rollback to the other slot"
 	}
 	r.Asked, r.CallerReboots, r.Partitioned = string(st.next.YAML()), callerReboots, true
+	if r.SHA384 = imageOf(r.Asked); r.SHA384 != "" && !r.Back {
+		r.Parts = s.stagedParts(r)
+	}
 	return s.beginsOS(kind, summary, r), nil
+}
+
+// stagedParts returns what the operation that staged the image of r has written down of
+// its parts: the proof that "try" wants. It is nil where no operation in the journal has
+// staged that image: another program did, or the journal has forgotten it. The status of
+// the host, which says that the image is staged, counts then.
+func (s *Service) stagedParts(r osRecord) []part {
+	const most = 50 // operations since
+	list, err := s.Runner.List(context.Background(), most, false)
+	if err != nil {
+		s.Logger.Warn("find out which operation has staged the image", "error", err)
+		return nil
+	}
+	for _, op := range list {
+		staged, is := osRecordOf(op)
+		if is && (op.Kind == opInstallStage || op.Kind == opABUpdateStage) && op.Phase == operation.Done && staged.SHA384 == r.SHA384 && staged.Slot == r.Slot {
+			return staged.Parts
+		}
+	}
+	return nil
 }
 
 // rollBackOS begins the way back to the other slot.

@@ -27,20 +27,20 @@ const (
 func (s osService) steps() []osStep {
 	return append([]osStep{
 		{Name: "begin", Do: s.beginServicing, Undo: s.recordFailure},
-		{Name: "management os", Do: s.setUpManagementOS, Undo: s.restoreManagementOS}, // what installs; it may lead to the image
+		{Name: "management os", Do: s.setUpManagementOS, Undo: s.restoreManagementOS, Effects: setsUpManagementOS}, // what installs; it may lead to the image
 		{Name: "image", Do: s.look, Undo: s.discard},
-		{Name: "pre-servicing", Do: s.preServicing},
-		{Name: "partition", Do: s.partition}, // what was on a disk is gone
-		{Name: "write", Do: s.write},         // nothing leads to it
-		{Name: "post-provision", Do: s.postProvision, Undo: s.unmount},
-		{Name: "configure", Do: s.configure, Undo: s.unmount},
-		{Name: "post-configure", Do: s.postConfigure, Undo: s.unmount},
-		{Name: "labels", Do: s.label, Undo: s.unmount},
-		{Name: "boot files", Do: s.stageBoot, Undo: s.forget},
+		{Name: "pre-servicing", Do: s.preServicing, Effects: scripts(preScripts)},
+		{Name: "partition", Do: s.partition, Effects: partitions}, // what was on a disk is gone
+		{Name: "write", Do: s.write, Effects: writesImage},        // nothing leads to it
+		{Name: "post-provision", Do: s.postProvision, Undo: s.unmount, Effects: scripts(provisionScripts)},
+		{Name: "configure", Do: s.configure, Undo: s.unmount, Effects: configures},
+		{Name: "post-configure", Do: s.postConfigure, Undo: s.unmount, Effects: scripts(configureScripts)},
+		{Name: "labels", Do: s.label, Undo: s.unmount, Effects: labelsFiles},
+		{Name: "boot files", Do: s.stageBoot, Undo: s.forget, Effects: stagesBoot},
 		{Name: "stage", Do: s.recordStaged}, // "begin" takes it back
 		// osStaged
 		{Name: "finalize", Do: s.takeUp, Undo: s.recordFailure},
-		{Name: "try", Do: s.try, Undo: s.forget},
+		{Name: "try", Do: s.try, Undo: s.forget, Effects: tries},
 	}, s.trial()...)
 }
 
@@ -67,10 +67,10 @@ func (s osService) commit() []osStep {
 // trial is what comes after all is arranged.
 func (s osService) trial() []osStep {
 	return []osStep{
-		{Name: "reboot", Do: s.reboot, Undo: s.returnToOld},
+		{Name: "reboot", Do: s.reboot, Undo: s.returnToOld, Effects: rebootsHost},
 		{Name: "booted", Do: s.booted},
-		{Name: "health", Do: s.health},
-		{Name: "settle", Do: s.settle, Undo: s.decided}, // the point of no return
+		{Name: "health", Do: s.health, Effects: checksHealth},
+		{Name: "settle", Do: s.settle, Undo: s.decided, Effects: settles}, // the point of no return
 	}
 }
 
@@ -84,7 +84,7 @@ func (s osService) register(r *operation.Runner) map[string]operation.Starter[os
 		opABRollback: back, opABRollbackStage: back[:backStaged], opABRollbackFinalize: back[backStaged:],
 		opCommit: s.commit(), opCheckRoot: {{Name: "booted", Do: s.checkRoot}},
 	} {
-		start[name] = operation.Register(r, operation.Kind[osRecord]{Name: name, Steps: steps})
+		start[name] = operation.Register(r, operation.Kind[osRecord]{Name: name, Steps: runnable(steps)})
 	}
 	return start
 }

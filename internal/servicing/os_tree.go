@@ -215,13 +215,16 @@ func (s osService) extensionsInto(ctx context.Context, r *osRun, c *hostconfig.C
 		if src.Path == ownPath {
 			continue // carried across, or dropped: see setUpTrident
 		}
+		brought := s.newExtensions()
+		if here, err := brought.Load(ctx, extension.Extension{Class: src.Class, Path: src.Path, SHA384: src.SHA384}); err == nil {
+			src.URL = "file://" + s.onHost(filepath.Join(brought.Root, here.Stored())) // "image" has brought it
+		}
 		image, err := store.Stage(ctx, src, nil, nil, say)
 		if err != nil {
 			return err
 		}
 		if image.IsOwn() {
-			return errkind.WithHint(errkind.Errorf(errkind.Unsupported, "os.sysexts lists an image of trident itself, and the system that is written is not running"),
-				"Let the image bring the version of Trident that it wants, and upgrade Trident once it runs.")
+			return ownListed()
 		}
 		images = append(images, image)
 		units["systemd-"+string(src.Class)+".service"] = true

@@ -16,6 +16,7 @@ import (
 
 	"github.com/trident-project/trident/internal/boot"
 	"github.com/trident-project/trident/internal/boot/boottest"
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/hosttest"
@@ -51,6 +52,9 @@ type osWorld struct {
 	after   bool
 	trace   []string
 
+	lacks   []string // tools that are not there
+	sector  int64    // of the disk, 512 if it is 0
+	noVars  bool     // the firmware gives no access to its variables
 	disk    *blockdevtest.Memory
 	vars    *efivartest.Fake
 	live    string // the root folder of the live system, which stays
@@ -105,7 +109,7 @@ func (w *osWorld) copied(t testing.TB, live string) *osWorld {
 }
 
 func copyVars(t testing.TB, from *efivartest.Fake) *efivartest.Fake {
-	to := &efivartest.Fake{}
+	to := &efivartest.Fake{Memory: from.Memory, Mute: from.Mute, ReadOnly: from.ReadOnly}
 	names, err := from.List()
 	for _, n := range names {
 		v, gerr := from.Get(n)
@@ -226,7 +230,7 @@ func (w *osWorld) startDaemon() {
 		Life: operation.Life{Boot: fmt.Sprint("boot ", w.boots), Process: fmt.Sprint(w.lives)},
 	})
 	touch := func(name string, change func() error) error { return w.touch(p, name, change) }
-	tools := run.Func(w.tool)
+	tools := worldTools{run.Func(w.tool), w}
 	logger := slog.New(slog.DiscardHandler)
 	self := selfservice.New(selfservice.Config{Root: w.root, Version: "1.0.0", Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Logger: logger, Touch: touch})
 	p.service = New(Config{
@@ -234,7 +238,7 @@ func (w *osWorld) startDaemon() {
 		Machine: Machine{
 			Inventory: func() (*blockdev.Inventory, error) { return w.inventory(), nil },
 			Disks:     storage.Tools{Runner: tools, Open: w.open, Await: func(context.Context, ...string) error { return nil }},
-			Mounts:    w, Firmware: func() (efivar.Store, error) { return w.vars, nil }, ESPFiles: w.espFiles, Arch: "amd64",
+			Mounts:    w, Firmware: w.firmware, ESPFiles: w.espFiles, ESPNow: w.espNow, Arch: "amd64",
 		},
 	})
 	if w.logs {
@@ -316,9 +320,41 @@ func (w *osWorld) cut(p *osProcess) {
 	w.mounts = nil
 }
 
+// worldTools are the tools of a machine, of which some are missing.
+type worldTools struct {
+	run.Runner
+	w *osWorld
+}
+
+// Find implements run.Finder.
+func (t worldTools) Find(name string) error {
+	if slices.Contains(t.w.lacks, name) {
+		return errkind.Errorf(errkind.Precondition, "find the tool %s: there is none", name)
+	}
+	return nil
+}
+
+// firmware is that of a machine that gives access to its variables, or does not.
+func (w *osWorld) firmware() (efivar.Store, error) {
+	if w.noVars {
+		return nil, errkind.Errorf(errkind.Precondition, "open EFI variables: no efivarfs is mounted")
+	}
+	return w.vars, nil
+}
+
 // tool makes file systems, and is netplan.
 func (w *osWorld) tool(_ context.Context, name string, args ...string) ([]byte, error) {
+	if slices.Contains(w.lacks, name) {
+		return nil, errkind.Errorf(errkind.Precondition, "run %s: there is none", name)
+	}
 	if name == "netplan" {
+		if i := slices.Index(args, "--root-dir"); i >= 0 { // it only reads
+			data, err := os.ReadFile(filepath.Join(args[i+1], osconfig.Netplan))
+			if err == nil && strings.Contains(string(data), "nonsense") {
+				err = &run.ExitError{Tool: "netplan", Status: "exit status 78", Output: "it does not parse"}
+			}
+			return nil, err
+		}
 		if strings.Contains(w.text(osconfig.Netplan), "nonsense") {
 			return nil, &run.ExitError{Tool: "netplan", Status: "exit status 78", Output: "it does not parse"}
 		}

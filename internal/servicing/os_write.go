@@ -2,6 +2,8 @@ package servicing
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +18,8 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/linux/efivar"
+	"github.com/trident-project/trident/internal/slot"
 	"github.com/trident-project/trident/internal/storage"
 )
 
@@ -42,7 +46,8 @@ func (s osService) partition(ctx context.Context, r *osRun) error {
 		return err
 	}
 	if !r.State.Install {
-		if err := s.forget(ctx, r); err != nil {
+		err := s.withLoader(r, c, func(l keeper) error { return l.Forget(ctx, r.State.Slot) })
+		if err != nil {
 			return err
 		}
 	}
@@ -142,59 +147,79 @@ func (w *writing) one(n int, p part, i *image.Image) error {
 	if err != nil {
 		return err
 	}
-	if p.ESP {
-		return w.finish(n, w.unpack(n, from))
+	if p.ESP { // "image" has done that, but for an older release
+		v, content, err := w.unpackESP(w.ctx, from, func(packed int64) { w.progress(n, packed) })
+		p.Content = content
+		return w.finish(n, p, from, v, err)
 	}
 	target, err := w.plan.Target(p.Device)
 	if err != nil {
 		return err
 	}
-	err = w.touch("write partition", func() error { return w.deploy(n, p, target.Path, from) })
+	var v image.Verified
+	err = w.touch("write partition", func() (err error) {
+		v, err = w.deploy(n, p, target.Path, from)
+		return err
+	})
 	// A file system that is only ever read keeps the bytes that were verified.
 	if err == nil && !p.ReadOnly {
 		err = w.touch("resize file system", func() error {
 			return storage.Resize(w.ctx, w.Machine.Disks, p.Type, target.Path)
 		})
 	}
-	return w.finish(n, err)
+	return w.finish(n, p, from, v, err)
 }
 
-func (w *writing) deploy(n int, p part, path string, from image.Partition) error {
+func (w *writing) deploy(n int, p part, path string, from image.Partition) (image.Verified, error) {
 	dev, err := w.Machine.Disks.Open(path, true)
 	if err != nil {
-		return err
+		return image.Verified{}, err
 	}
-	_, err = from.Deploy(w.ctx, dev, image.Deployment{
+	v, err := from.Deploy(w.ctx, dev, image.Deployment{
 		From:     p.At,
 		Saved:    func(at image.Checkpoint) error { return w.saved(n, at) },
 		Progress: func(packed, _ int64) { w.progress(n, packed) },
 	})
-	return errors.Join(err, dev.Close())
+	return v, errors.Join(err, dev.Close())
 }
 
-// unpack writes the image of an ESP to a file: only its files are wanted.
-func (w *writing) unpack(n int, from image.Partition) error {
-	in, err := from.Open(w.ctx)
+// unpackESP writes the image of an ESP to a file: only its files are wanted. It returns
+// the proof of the image, and the SHA-256 of the file.
+func (s osService) unpackESP(ctx context.Context, from image.Partition, progress func(packed int64)) (v image.Verified, content string, err error) {
+	in, err := from.Open(ctx)
 	if err != nil {
-		return err
+		return v, "", err
 	}
 	defer in.Close()
-	return w.touch("unpack boot files", func() error {
-		if err := os.MkdirAll(w.stagedDir(), 0o700); err != nil {
+	err = s.touch("unpack boot files", func() error {
+		if err := os.MkdirAll(s.stagedDir(), 0o700); err != nil {
 			return err
 		}
+		sum := sha256.New()
 		// It has its name only once the last byte was judged.
-		err := atomicfile.WriteFunc(w.espImage(), 0o600, func(out io.Writer) error {
-			_, err := io.Copy(out, in)
-			w.progress(n, in.Progress())
+		err := atomicfile.WriteFunc(s.espImage(), 0o600, func(out io.Writer) error {
+			_, err := io.Copy(io.MultiWriter(out, sum), tellingReader{in, func() { progress(in.Progress()) }})
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		_, err = in.Verified()
+		content = hex.EncodeToString(sum.Sum(nil))
+		v, err = in.Verified()
 		return err
 	})
+	return v, content, err
+}
+
+// tellingReader calls told after each read.
+type tellingReader struct {
+	io.Reader
+	told func()
+}
+
+func (r tellingReader) Read(p []byte) (int, error) {
+	defer r.told()
+	return r.Reader.Read(p)
 }
 
 // espImage is the verified image of the ESP, kept until the boot files are staged.
@@ -207,13 +232,18 @@ func (w *writing) saved(n int, at image.Checkpoint) error {
 	return w.r.Checkpoint(w.ctx)
 }
 
-func (w *writing) finish(n int, err error) error {
+// finish notes that a part is written, and the proof of it.
+func (w *writing) finish(n int, p part, from image.Partition, v image.Verified, err error) error {
 	if err != nil {
 		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.r.State.Parts[n].Done, w.r.State.Used = true, w.meter.Used()
+	done := &w.r.State.Parts[n]
+	if err := done.verified(v, from.File); err != nil {
+		return err
+	}
+	done.Content, w.r.State.Used = p.Content, w.meter.Used()
 	w.r.Logf(slog.LevelInfo, "%s is written", w.r.State.Parts[n].Name)
 	return w.r.Checkpoint(w.ctx)
 }
@@ -233,27 +263,19 @@ func (w *writing) progress(n int, packed int64) {
 // stageBoot puts the boot files of the slot on the ESP, where nothing boots them
 // yet.
 func (s osService) stageBoot(ctx context.Context, r *osRun) error {
-	if slices.ContainsFunc(r.State.Parts, func(p part) bool { return !p.Done }) {
-		return errkind.Errorf(errkind.Internal, "not all partitions are written")
+	p, err := r.State.prove()
+	if err != nil {
+		return err
 	}
 	c, err := r.State.asked()
 	if err != nil {
 		return err
 	}
-	f, err := os.Open(s.espImage())
+	payload, done, err := s.payload(r)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	files, done, err := s.Machine.ESPFiles(f)
-	if err != nil {
-		return errkind.WithName(fmt.Errorf("read the image's boot files: %w", err), "DeployESPImages")
-	}
 	defer func() { _ = done() }()
-	payload, err := boot.Read(files, boot.Arch(s.Machine.Arch))
-	if err != nil {
-		return errkind.WithName(fmt.Errorf("read the image's boot files: %w", err), "InvalidBootConfiguration")
-	}
 	if r.State.Install && !r.State.Indexed { // else its own files would be in the way
 		err := s.withESP(r, c, func(esp string) (err error) {
 			r.State.Index, err = boot.FreeIndex(esp)
@@ -263,11 +285,54 @@ func (s osService) stageBoot(ctx context.Context, r *osRun) error {
 			return err
 		}
 		r.State.Indexed = true
-		if err := r.Save(ctx); err != nil {
-			return err
-		}
 	}
-	return s.withLoader(r, c, func(l boot.Loader) error { return l.Stage(ctx, r.State.Slot, payload) })
+	return s.withEntry(ctx, r, c, p, func(l boot.Loader) error { return l.Stage(ctx, r.State.Slot, payload) })
+}
+
+// payload reads the boot files of the image that were unpacked. They are in use until
+// done is called.
+func (s osService) payload(r *osRun) (_ *boot.Payload, done func() error, err error) {
+	f, err := os.Open(s.espImage())
+	if err != nil {
+		return nil, nil, err
+	}
+	done = f.Close
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, done())
+		}
+	}()
+	if err := r.State.sameESP(f); err != nil {
+		return nil, nil, err
+	}
+	files, closeFiles, err := s.Machine.ESPFiles(f)
+	if err != nil {
+		return nil, nil, errkind.WithName(fmt.Errorf("read the image's boot files: %w", err), "DeployESPImages")
+	}
+	done = func() error { return errors.Join(closeFiles(), f.Close()) }
+	payload, err := boot.Read(files, boot.Arch(s.Machine.Arch))
+	if err != nil {
+		return nil, nil, errkind.WithName(fmt.Errorf("read the image's boot files: %w", err), "InvalidBootConfiguration")
+	}
+	return payload, done, nil
+}
+
+// sameESP compares the unpacked image of the ESP with what was verified, which may have
+// been by another process. A record of an older release has nothing to compare with.
+func (r *osRecord) sameESP(f io.Reader) error {
+	i := slices.IndexFunc(r.Parts, func(p part) bool { return p.ESP && p.Content != "" })
+	if i < 0 {
+		return nil
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return err
+	}
+	if hex.EncodeToString(sum.Sum(nil)) != r.Parts[i].Content {
+		err := errkind.Errorf(errkind.Corrupt, "the copy of the image's boot files has changed since it was verified")
+		return errkind.WithHint(errkind.WithName(err, "DeployESPImages"), "Stage the image again; look for faults of the disk or of the memory.")
+	}
+	return nil
 }
 
 // withESP mounts the host's EFI system partition.
@@ -284,8 +349,64 @@ func (s osService) espDevice(r *osRun, c *hostconfig.Config) (string, error) {
 	return storage.Device(&c.Spec().Storage, toMap(r.State.Paths), r.State.Slot, id)
 }
 
+// withEntry gives the boot loader of this host to those who give a slot boot files, or a
+// trial: they need the proof of what is in it. What it changes is noted before.
+func (s osService) withEntry(ctx context.Context, r *osRun, c *hostconfig.Config, p proven, use func(boot.Loader) error) error {
+	if p.of != r.State.Slot || !p.of.Valid() {
+		return errkind.Errorf(errkind.Internal, "%s is to boot, and nothing proves what is in it", r.State.Slot)
+	}
+	vars, err := s.Machine.Firmware()
+	if err != nil {
+		return err
+	}
+	return s.withVars(r, c, vars, func(l boot.Loader) error {
+		if !r.State.BootBegun {
+			r.State.BootBegun = true
+			if err := r.Save(ctx); err != nil {
+				return err
+			}
+		}
+		return use(l)
+	})
+}
+
+// keeper is the part of a boot loader that gives nothing new to boot.
+type keeper interface {
+	Entries(ctx context.Context) (boot.State, error)
+	Keep(ctx context.Context, s slot.Slot) error
+	Forget(ctx context.Context, s slot.Slot) error
+}
+
 // withLoader gives the boot loader of this host.
-func (s osService) withLoader(r *osRun, c *hostconfig.Config, use func(boot.Loader) error) error {
+func (s osService) withLoader(r *osRun, c *hostconfig.Config, use func(keeper) error) error {
+	vars, err := s.Machine.Firmware()
+	if err != nil {
+		return err
+	}
+	return s.withVars(r, c, vars, func(l boot.Loader) error { return use(l) })
+}
+
+// withLoaderToUndo is withLoader for an Undo. On a host that gives no access to the
+// variables of its firmware, none of them can have been changed: there only the files on
+// the ESP are taken back, and hasVars is false. What was never begun is not looked at, so
+// that an ESP that fails, or is gone, does not keep the rest from being undone.
+func (s osService) withLoaderToUndo(r *osRun, c *hostconfig.Config, use func(l keeper, hasVars bool) error) error {
+	vars, err := s.Machine.Firmware()
+	if hasVars := err == nil; hasVars || errkind.Of(err) == errkind.Precondition {
+		if !hasVars {
+			r.Logf(slog.LevelWarn, "the variables of the firmware are left as they are: %v", err)
+			vars = efivar.None{}
+		}
+		err = s.withVars(r, c, vars, func(l boot.Loader) error { return use(l, hasVars) })
+	}
+	if err != nil && r.State.Examined && !r.State.BootBegun {
+		r.Logf(slog.LevelWarn, "nothing that boots was changed yet, and that cannot be looked at: %v", err)
+		return nil
+	}
+	return err
+}
+
+func (s osService) withVars(r *osRun, c *hostconfig.Config, vars efivar.Store, use func(boot.Loader) error) error {
 	device, err := s.espDevice(r, c)
 	if err != nil {
 		return err
@@ -295,10 +416,6 @@ func (s osService) withLoader(r *osRun, c *hostconfig.Config, use func(boot.Load
 		return err
 	}
 	drive, err := espOf(inv, device)
-	if err != nil {
-		return err
-	}
-	vars, err := s.Machine.Firmware()
 	if err != nil {
 		return err
 	}

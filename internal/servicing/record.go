@@ -59,7 +59,7 @@ type teller interface {
 
 type (
 	opRun  = operation.Run[record]
-	opStep = operation.Step[record]
+	opStep = step[record]
 )
 
 // work is what a record means, worked out anew by each step that needs it: the

@@ -234,21 +234,6 @@ func unwanted(st state, why ...string) (kind, summary string, r record, err erro
 	return kind, summary, r, err
 }
 
-// Plan says what Update would do for a configuration, and what that is once it
-// is completed from what the host has. It changes nothing.
-func (s *Service) Plan(ctx context.Context, c *hostconfig.Config) (hostconfig.Change, *hostconfig.Config, error) {
-	c, err := s.knownImage(ctx, c)
-	if err != nil {
-		return hostconfig.Change{}, nil, wrap("plan update", err)
-	}
-	st, err := s.state(ctx)
-	if err != nil {
-		return hostconfig.Change{}, nil, wrap("plan update", err)
-	}
-	p, err := st.plan(c)
-	return p.change, p.asked, wrap("plan update", err)
-}
-
 // Status is what the host is recorded to be; it may be asked for at any time.
 func (s *Service) Status(ctx context.Context) (hoststate.Status, error) { return s.Store.Status(ctx) }
 

@@ -184,9 +184,9 @@ func TestWhatNeedsTwoSlotsIsRefusedWhereThereIsOne(t *testing.T) {
 		if w.kindOf(op) != None || !strings.Contains(w.says(op.ID), "health is different, which needs no update by itself") {
 			t.Errorf("%s: %s", op.Kind, w.says(op.ID))
 		}
-		change, effective, err := w.daemon.service.Plan(ctx, w.parse(file("two")))
-		if err != nil || change.Kind != hostconfig.KindRuntimeUpdate || effective == nil {
-			t.Errorf("plan: %+v, %v", change, err)
+		plan, err := w.daemon.service.Plan(ctx, w.parse(file("two")))
+		if err != nil || plan.Kind != RuntimeUpdate || plan.Effective == nil || len(plan.Effects()) == 0 {
+			t.Errorf("plan: %+v, %v", plan, err)
 		}
 		if _, err := w.daemon.service.Rollback(ctx, RollbackRequest{Kind: hoststate.ABLink, Stage: true}); errkind.Variant(err) != "InvalidRollbackExpectation" {
 			t.Errorf("roll back an A/B update: %v", err)

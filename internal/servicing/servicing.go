@@ -55,6 +55,10 @@ type Service struct {
 	extensions *extension.Store
 	etcClosed  func(root string) (bool, error) // etcClosed, but in tests
 
+	// scratch is the folder of a rehearsal, which has its own copies of everything: see
+	// rehearse. It is "" for the service of a host.
+	scratch string
+
 	reboots atomic.Bool // in place of the callers who had wanted to
 	begin   sync.Mutex  // held while a request is weighed, and its operation begun
 	start   map[string]operation.Starter[record]
@@ -83,10 +87,10 @@ func New(c Config) *Service {
 		opRollback: all, opRollbackStage: all[:staged], opRollbackFinalize: all[staged:],
 		opNothing: {{Name: "look", Do: s.look}},
 	} {
-		s.start[name] = operation.Register(c.Runner, operation.Kind[record]{Name: name, Steps: steps})
+		s.start[name] = operation.Register(c.Runner, operation.Kind[record]{Name: name, Steps: runnable(steps)})
 	}
 	s.startOS = osService{s}.register(c.Runner)
-	s.stream = operation.Register(c.Runner, operation.Kind[streamRecord]{Name: opStreamDisk, Steps: streamService{s}.steps()})
+	s.stream = operation.Register(c.Runner, operation.Kind[streamRecord]{Name: opStreamDisk, Steps: runnable(streamService{s}.steps())})
 	return s
 }
 

@@ -42,25 +42,29 @@ func (s *Service) steps() []opStep {
 		// staged
 		{Name: "finalize", Do: s.takeUp, Undo: s.giveUp},
 	}, self[:selfTried], []opStep{
-		{Name: "pre-servicing", Do: s.preServicing, Undo: nil}, // what scripts did is theirs to take back
+		{Name: "pre-servicing", Do: s.preServicing, Undo: nil, Effects: scripts(preScripts)}, // what scripts did is theirs to take back
 		{Name: "keep", Do: s.keep, Undo: s.discardKept},
-		{Name: "files", Do: s.writeFiles, Undo: s.restoreFiles},
-		{Name: "network", Do: s.setUpNetwork, Undo: s.restoreNetwork},
-		{Name: "extensions", Do: s.applyExtensions, Undo: s.undoExtensions},
-		{Name: "post-configure", Do: s.postConfigure, Undo: nil},
-		{Name: "health", Do: s.checkHealth, Undo: nil}, // it only looks
+		{Name: "files", Do: s.writeFiles, Undo: s.restoreFiles, Effects: writesFiles},
+		{Name: "network", Do: s.setUpNetwork, Undo: s.restoreNetwork, Effects: setsUpNetwork},
+		{Name: "extensions", Do: s.applyExtensions, Undo: s.undoExtensions, Effects: changesExtensions},
+		{Name: "post-configure", Do: s.postConfigure, Undo: nil, Effects: scripts(configureScripts)},
+		{Name: "health", Do: s.checkHealth, Undo: nil, Effects: checksHealth}, // it only looks
 	}, self[selfTried:last], []opStep{
 		{ // the point of no return
-			Name: "settle",
-			Do:   func(ctx context.Context, r *opRun) error { return s.settle(ctx, r, self[last].Do) },
-			Undo: func(ctx context.Context, r *opRun) error { return errors.Join(s.decided(ctx), self[last].Undo(ctx, r)) },
+			Name:    "settle",
+			Do:      func(ctx context.Context, r *opRun) error { return s.settle(ctx, r, self[last].Do) },
+			Undo:    func(ctx context.Context, r *opRun) error { return errors.Join(s.decided(ctx), self[last].Undo(ctx, r)) },
+			Effects: recordsFallback,
 		},
 	})
 }
 
 // selfSteps are those of an upgrade of Trident; they do nothing where there is none.
 func (s *Service) selfSteps() []opStep {
-	all := operation.Sub("self ", s.Self.Steps(), func(r *record) *selfservice.Record { return &r.Self })
+	var all []opStep
+	for _, of := range operation.Sub("self ", s.Self.Steps(), func(r *record) *selfservice.Record { return &r.Self }) {
+		all = append(all, opStep{Name: of.Name, Do: of.Do, Undo: of.Undo})
+	}
 	only := func(do func(context.Context, *opRun) error) func(context.Context, *opRun) error {
 		if do == nil {
 			return nil
@@ -283,8 +287,15 @@ func generation(c *hostconfig.Config) (out extension.Generation) {
 // and its scripts; the staged one copies of the sources of what is staged.
 const dir = "var/lib/trident/servicing"
 
-func (s *Service) workDir(id string) string { return filepath.Join(s.Root, dir, id) }
-func (s *Service) stagedDir() string        { return filepath.Join(s.Root, dir, "staged") }
+func (s *Service) workDir(id string) string { return filepath.Join(s.folders(), id) }
+func (s *Service) stagedDir() string        { return filepath.Join(s.folders(), "staged") }
+
+func (s *Service) folders() string {
+	if s.scratch != "" {
+		return s.scratch
+	}
+	return filepath.Join(s.Root, dir)
+}
 
 // sweep deletes all of them, at the end of an operation.
 func (s *Service) sweep() error {

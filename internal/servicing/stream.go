@@ -63,12 +63,12 @@ type streamService struct{ *Service }
 
 // steps writes the smallest disk that an image fits on. Its table comes last: until
 // every partition was judged there is nothing on the disk to boot from.
-func (s streamService) steps() []operation.Step[streamRecord] {
-	return []operation.Step[streamRecord]{
+func (s streamService) steps() []step[streamRecord] {
+	return []step[streamRecord]{
 		{Name: "image", Do: s.look},
-		{Name: "write", Do: s.write},
-		{Name: "table", Do: s.table},
-		{Name: "reboot", Do: s.reboot},
+		{Name: "write", Do: s.write, Effects: writesDisk},
+		{Name: "table", Do: s.table, Effects: writesTable},
+		{Name: "reboot", Do: s.reboot, Effects: rebootsHost},
 	}
 }
 
@@ -134,13 +134,6 @@ func (s streamService) fits(ctx context.Context, r *streamRun, i *metered) (err 
 	if r.State.Window, err = s.fitMemory(ctx, i.Image); err != nil {
 		return err
 	}
-	if i.Limited() && i.Local() { // frames that the metadata does not tell of
-		for _, p := range i.Partitions() {
-			if _, err := p.Check(ctx); err != nil {
-				return errkind.WithName(fmt.Errorf("read the image: %w", err), "CorruptOsImage")
-			}
-		}
-	}
 	m := i.Metadata()
 	if m.Disk == nil {
 		return errkind.WithName(errkind.Errorf(errkind.Unsupported, "the image (COSI %s) does not describe a disk; version 1.2 or later does", m.Version), "DeriveHostConfiguration")
@@ -156,11 +149,56 @@ func (s streamService) fits(ctx context.Context, r *streamRun, i *metered) (err 
 	r.State.Parts = nil
 	for _, p := range i.Partitions() {
 		if p.Type == image.PartitionRegion {
-			r.State.Parts = append(r.State.Parts, part{Name: fmt.Sprintf("partition %d", p.Number), File: p.File.Path, Size: p.File.Compressed})
+			r.State.Parts = append(r.State.Parts, part{Name: fmt.Sprintf("partition %d", p.Number), File: p.File.Path, Size: p.File.Compressed, SHA384: p.File.SHA384})
 		}
 	}
-	r.Logf(slog.LevelInfo, "the disk is %s, of %d bytes; all that is on it will be lost", disk.Path, disk.Size)
+	if err := s.examineTable(ctx, r, i, disk); err != nil {
+		return err
+	}
+	if i.Local() { // before the disk is lost, where that costs no network
+		for _, p := range i.Partitions() {
+			if _, err := p.Check(ctx); err != nil {
+				return errkind.WithName(fmt.Errorf("read the image: %w", err), "CorruptOsImage")
+			}
+		}
+	}
+	plan := Plan{Kind: CleanInstall, Steps: effectsOf(s.steps(), &planned{stream: &r.State})}
+	r.Logf(slog.LevelInfo, "the disk is %s, of %d bytes; all that is on it will be lost\n%s", disk.Path, disk.Size, &plan)
 	return nil
+}
+
+// examineTable looks whether the partition table of the image has a place for each of its
+// partitions, and fits on the disk.
+func (s streamService) examineTable(ctx context.Context, r *streamRun, i *metered, disk *blockdev.Disk) error {
+	table, err := i.Table(ctx)
+	if err != nil {
+		return errkind.WithName(fmt.Errorf("read the image's partition table: %w", err), "CorruptOsImage")
+	}
+	for _, p := range r.State.Parts {
+		from, e, err := p.place(i, table)
+		if err != nil {
+			return err
+		}
+		if from.File.Size > e.Size {
+			return errkind.WithName(errkind.Errorf(errkind.Corrupt, "%s of the image has %d bytes, and %d in its partition table", p.Name, from.File.Size, e.Size), "CorruptOsImage")
+		}
+	}
+	fitted := gpt.Disk{ID: table.ID, BootCode: table.BootCode, Size: disk.Size, SectorSize: disk.SectorSize, Entries: table.Entries}
+	return errkind.WithName(fitted.Check(), "CreatePartitions")
+}
+
+// place is where a part of the image is by its partition table.
+func (p part) place(i *metered, table *gpt.Disk) (image.Partition, gpt.Entry, error) {
+	from, err := p.in(i.Image)
+	if err != nil {
+		return from, gpt.Entry{}, err
+	}
+	e := slices.IndexFunc(table.Entries, func(e gpt.Entry) bool { return e.Number == from.Number })
+	if e < 0 {
+		err := errkind.Errorf(errkind.Corrupt, "the image's partition table has no entry %d", from.Number)
+		return from, gpt.Entry{}, errkind.WithName(err, "CorruptOsImage")
+	}
+	return from, table.Entries[e], nil
 }
 
 // pick is the smallest disk that the image fits on (reference, 4.9).
@@ -230,17 +268,14 @@ func (s streamService) writeParts(ctx context.Context, r *streamRun, i *metered)
 }
 
 func (s streamService) one(ctx context.Context, r *streamRun, i *metered, table *gpt.Disk, dev blockdev.Device, p *part, progress func(int64)) error {
-	from, err := p.in(i.Image)
+	from, e, err := p.place(i, table)
 	if err != nil {
 		return err
 	}
-	e := slices.IndexFunc(table.Entries, func(e gpt.Entry) bool { return e.Number == from.Number })
-	if e < 0 {
-		return errkind.Errorf(errkind.Corrupt, "the image's partition table has no entry %d", from.Number)
-	}
-	to := window{dev, table.Entries[e].Offset, table.Entries[e].Size}
-	err = s.touch("write partition", func() error {
-		_, err := from.Deploy(ctx, to, image.Deployment{
+	to := window{dev, e.Offset, e.Size}
+	var v image.Verified
+	err = s.touch("write partition", func() (err error) {
+		v, err = from.Deploy(ctx, to, image.Deployment{
 			From: p.At,
 			Saved: func(at image.Checkpoint) error {
 				p.At, r.State.Used = at, i.meter.Used()
@@ -253,7 +288,10 @@ func (s streamService) one(ctx context.Context, r *streamRun, i *metered, table 
 	if err != nil {
 		return err
 	}
-	p.Done, r.State.Used = true, i.meter.Used()
+	if err := p.verified(v, from.File); err != nil {
+		return err
+	}
+	r.State.Used = i.meter.Used()
 	return r.Checkpoint(ctx)
 }
 
@@ -299,7 +337,12 @@ func (s streamService) table(ctx context.Context, r *streamRun) error {
 	return s.withImage(ctx, r, func(ctx context.Context, i *metered) error { return s.writeTable(ctx, r, i) })
 }
 
+// writeTable is what makes the disk boot, so every partition on it has to be proven; see
+// osRecord.prove for records of older releases.
 func (s streamService) writeTable(ctx context.Context, r *streamRun, i *metered) (err error) {
+	if _, err := (&osRecord{Parts: r.State.Parts}).prove(); err != nil {
+		return err
+	}
 	table, err := i.Table(ctx)
 	if err != nil {
 		return err

@@ -13,7 +13,6 @@ import (
 	"testing/synctest"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/slot"
@@ -140,7 +139,7 @@ func TestALogIsBoundedAndHasNoWordsOfPrograms(t *testing.T) {
 	t.Parallel()
 	withLogs(t, func(t *testing.T, w *world) {
 		big := strings.Repeat("x", 1<<10)
-		start := operation.Register(w.daemon.runner, operation.Kind[record]{Name: opUpdateStage, Steps: []opStep{{
+		start := operation.Register(w.daemon.runner, operation.Kind[record]{Name: opUpdateStage, Steps: []operation.Step[record]{{
 			Name: "begin", Do: func(_ context.Context, r *opRun) error {
 				for range 6 * maxFullLog >> 10 / 2 {
 					r.Logf(slog.LevelInfo, "%s", big)
@@ -194,13 +193,16 @@ func TestAnInstallationAndUpdatesAreToldAsUpstreamTellsThem(t *testing.T) {
 		if op.Kind != opNothing || hash(op) != a.v1.sha {
 			t.Errorf("the same image elsewhere: %s, image %s", op.Kind, hash(op))
 		}
-		change, asked, err := s.Plan(t.Context(), w.parse(strings.Replace(v1(a), a.v1.sha, "ignored", 1)))
-		if err != nil || change.Kind != hostconfig.KindNone || string(asked.Spec().Image.SHA384) != a.v1.sha {
-			t.Errorf("the hash that is known is forgotten: %v, %v, %v", change.Kind, asked.Spec().Image, err)
+		plan, err := s.Plan(t.Context(), w.parse(strings.Replace(v1(a), a.v1.sha, "ignored", 1)))
+		if err != nil || plan.Kind != None || string(plan.Effective.Spec().Image.SHA384) != a.v1.sha {
+			t.Errorf("the hash that is known is forgotten: %+v, %v", plan, err)
 		}
 		other := strings.Replace(v2(a), a.v2.sha, "ignored", 1)
-		if change, _, err := s.Plan(t.Context(), w.parse(other)); err != nil || change.Kind != hostconfig.KindABUpdate {
-			t.Errorf("another image: %v, %v", change.Kind, err)
+		if plan, err := s.Plan(t.Context(), w.parse(other)); err != nil || plan.Kind != ABUpdate {
+			t.Errorf("another image: %+v, %v", plan, err)
+		}
+		if kind, err := s.RequiredKind(t.Context(), w.parse(other)); err != nil || kind != ABUpdate {
+			t.Errorf("another image: %v, %v", kind, err)
 		}
 
 		// So it is after an update at run time, too.

@@ -62,6 +62,9 @@ func unsupported(s *hostconfig.Storage) error {
 	if len(s.Verity) > 0 {
 		what = append(what, "verity devices")
 	}
+	if slices.ContainsFunc(s.Filesystems, func(f hostconfig.Filesystem) bool { return f.Type == hostconfig.Overlay }) {
+		what = append(what, "file systems of type overlay")
+	}
 	if len(what) == 0 {
 		return nil
 	}

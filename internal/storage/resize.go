@@ -49,6 +49,15 @@ func grow(ctx context.Context, tools run.Runner, path string) error {
 	return err
 }
 
+// ResizeTools are the programs that Resize runs for a file system of that type.
+func ResizeTools(typ string) []string {
+	switch typ {
+	case "ext2", "ext3", "ext4":
+		return []string{"e2fsck", "resize2fs"}
+	}
+	return nil
+}
+
 // fits reports whether the file system on a device has all of it, but for what is less
 // than a block.
 func (t Tools) fits(path string) (_ bool, err error) {

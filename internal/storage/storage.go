@@ -10,6 +10,8 @@
 package storage
 
 import (
+	"slices"
+
 	"github.com/trident-project/trident/internal/linux/gpt"
 	"github.com/trident-project/trident/internal/slot"
 )
@@ -149,6 +151,17 @@ type Format struct {
 	Type  string `json:"type"`
 	UUID  string `json:"uuid,omitempty"` // as blkid(8) writes it
 	Mount string `json:"mount,omitempty"`
+}
+
+// Tools are the programs that Apply runs.
+func (p *Plan) Tools() []string {
+	var out []string
+	for _, f := range p.described.Formats {
+		if args, err := mkfs(f); err == nil && !slices.Contains(out, args[0]) {
+			out = append(out, args[0])
+		}
+	}
+	return out
 }
 
 // Describe is the plan in words. It is shared: nobody changes it.

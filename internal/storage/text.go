@@ -11,10 +11,12 @@ import (
 // MarshalJSON is that of Describe.
 func (p *Plan) MarshalJSON() ([]byte, error) { return json.Marshal(p.described) }
 
+// String is that of Describe.
+func (p *Plan) String() string { return p.described.String() }
+
 // String is the plan for people, in several lines.
-func (p *Plan) String() string {
+func (d Description) String() string {
 	var b strings.Builder
-	d := p.described
 	switch d.For {
 	case Install:
 		fmt.Fprintf(&b, "Install into %s\n", d.Slot)

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"cmp"
+	"fmt"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
@@ -87,8 +88,12 @@ func (c *planner) formats() {
 			c.errs = append(c.errs, err)
 			return
 		}
-		c.plan.described.Formats = append(c.plan.described.Formats,
-			Format{ID: id, Path: p.Path, Type: typ, Mount: mount, UUID: formatUUID(typ, derive(c.req.Seed, "content", p.ID).String())})
+		f := Format{ID: id, Path: p.Path, Type: typ, Mount: mount, UUID: formatUUID(typ, derive(c.req.Seed, "content", p.ID).String())}
+		if _, err := mkfs(f); err != nil {
+			c.fault("storage", formatName(f), fmt.Errorf("%s: %w", f.step(), err))
+			return
+		}
+		c.plan.described.Formats = append(c.plan.described.Formats, f)
 	}
 	for _, f := range c.spec.Filesystems {
 		typ := cmp.Or(f.Type, hostconfig.Ext4)

@@ -30,16 +30,23 @@ type Dir string
 
 var _ Store = Dir("")
 
-// Open returns dir if efivarfs is mounted there. A host that has not booted by
-// UEFI is an error of kind Precondition.
+// Open returns dir if efivarfs is mounted there and has variables. A host that has not
+// booted by UEFI, and one whose firmware gives no access to its variables, are errors
+// of kind Precondition.
 func Open(dir string) (Dir, error) {
 	var st unix.Statfs_t
 	err := unix.Statfs(dir, &st)
-	if err == nil && st.Type == unix.EFIVARFS_MAGIC {
-		return Dir(dir), nil
+	if err == nil && st.Type != unix.EFIVARFS_MAGIC {
+		err = errors.New("no efivarfs is mounted there")
 	}
 	if err == nil {
-		err = errors.New("no efivarfs is mounted there")
+		var names []Name
+		if names, err = Dir(dir).List(); err == nil && len(names) > 0 {
+			return Dir(dir), nil
+		}
+		if err == nil {
+			err = errors.New("the firmware shows no variables") // every UEFI firmware has some (UEFI 2.10, 3.3)
+		}
 	}
 	return "", errkind.WithHint(errkind.Errorf(errkind.Precondition, "open EFI variables in %s: %w", dir, err),
 		"boot the host by UEFI; in a container, give it the efivarfs of the host")
@@ -179,6 +186,24 @@ func (d Dir) List() ([]Name, error) {
 	}
 	slices.SortFunc(names, func(a, b Name) int { return strings.Compare(a.String(), b.String()) })
 	return names, nil
+}
+
+// Room implements [Store]. Kernels before 6.6 do not say how much room there is. What a
+// kernel keeps back on x86, where full memory has ruined machines, counts as taken
+// (Linux, fs/efivarfs/super.c).
+func (d Dir) Room() (bytes int64, known bool, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(string(d), &st); err != nil {
+		return 0, false, fmt.Errorf("ask for the room for EFI variables: %w", err)
+	}
+	if st.Flags&unix.ST_RDONLY != 0 {
+		err := errkind.Errorf(errkind.Precondition, "the EFI variables in %s cannot be set: %w", string(d), unix.EROFS)
+		return 0, false, hint(err)
+	}
+	if st.Type != unix.EFIVARFS_MAGIC || st.Bsize != 1 || st.Blocks == 0 {
+		return 0, false, nil
+	}
+	return int64(st.Bavail), true, nil
 }
 
 func ignoreMissing(err error) error {

@@ -8,6 +8,7 @@
 package efivar
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -64,6 +65,57 @@ type Store interface {
 	Delete(Name) error
 	// List returns all names, sorted by their text.
 	List() ([]Name, error)
+	// Room returns how many bytes of new variables the firmware takes, counted as
+	// [Name.Cost] counts them. Known is false where nobody says; [Probe] finds out. A
+	// store in which no variable can be set is an error of kind Precondition.
+	Room() (bytes int64, known bool, err error)
+}
+
+// overhead is what firmware keeps beside the name and the data of a variable: EDK II
+// has a header of 60 bytes and aligns to 4.
+const overhead = 64
+
+// Cost is how many bytes of the firmware's memory a variable of size bytes takes.
+func (n Name) Cost(size int) int64 { return int64(overhead + 2*(len(n.Name)+1) + size) }
+
+// probe is the variable of Probe.
+var probe = Name{"TridentRoom", Loader}
+
+// Probe reports whether the firmware takes new variables that cost that many bytes in
+// all. It sets a variable of that size and deletes it; one that a power cut has left
+// is deleted too.
+func Probe(s Store, bytes int64) error {
+	size := min(max(bytes-probe.Cost(0), 1), MaxData)
+	err := s.Delete(probe)
+	if err == nil {
+		err = s.Set(probe, Variable{BootVariables, make([]byte, size)})
+	}
+	return errors.Join(err, s.Delete(probe))
+}
+
+// None is the firmware of a machine that gives access to no variables. There is nothing
+// to delete in it, and nothing can be set.
+type None struct{}
+
+var _ Store = None{}
+
+// Get implements [Store].
+func (None) Get(n Name) (Variable, error) { return Variable{}, NotThere(n) }
+
+// Set implements [Store].
+func (None) Set(n Name, _ Variable) error {
+	return failed("set", n, errkind.Errorf(errkind.Precondition, "this host gives no access to the variables of its firmware"))
+}
+
+// Delete implements [Store].
+func (None) Delete(Name) error { return nil }
+
+// List implements [Store].
+func (None) List() ([]Name, error) { return nil, nil }
+
+// Room implements [Store].
+func (None) Room() (int64, bool, error) {
+	return 0, false, errkind.Errorf(errkind.Precondition, "this host gives no access to the variables of its firmware")
 }
 
 // Bounds of what is taken from the firmware, and given to it. Real ones have a

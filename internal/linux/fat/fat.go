@@ -7,6 +7,7 @@
 package fat
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -47,6 +48,33 @@ func Open(r io.ReaderAt, size int64) (fs.FS, error) {
 	}
 	v.r = r
 	return v, nil
+}
+
+// Room reports the free bytes of a file system on size bytes, and how many bytes it
+// gives to files at a time.
+func Room(r io.ReaderAt, size int64) (free, cluster int64, err error) {
+	fsys, err := Open(r, size)
+	if err != nil {
+		return 0, 0, err
+	}
+	v := fsys.(*volume)
+	v.r = io.NewSectionReader(r, 0, size)
+	// The table is read whole: entry by entry would be a read of the device each.
+	table := make([]byte, (int64(v.clusters)+2)*int64(v.bits)/8+2)
+	if n, err := v.r.ReadAt(table, v.table); n < len(table)-2 {
+		return 0, 0, fmt.Errorf("read FAT: read table: %w", err)
+	}
+	v.r, v.table = bytes.NewReader(append(table, 0, 0)), 0
+	for n := range v.clusters {
+		value, _, err := v.next(n + 2)
+		if err != nil {
+			return 0, 0, fmt.Errorf("read FAT: %w", err)
+		}
+		if value == 0 {
+			free += v.cluster
+		}
+	}
+	return free, v.cluster, nil
 }
 
 func parse(b []byte, size int64) (*volume, error) {

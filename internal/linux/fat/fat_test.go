@@ -156,3 +156,30 @@ func FuzzOpen(f *testing.F) {
 		})
 	})
 }
+
+func TestTheRoomOfAFileSystemIsWhatFitsIntoIt(t *testing.T) {
+	t.Parallel()
+	for name, data := range volumes(t) {
+		free, cluster, err := Room(bytes.NewReader(data), int64(len(data)))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		path := filepath.Join(t.TempDir(), "fs")
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "f")
+		if err := os.WriteFile(file, make([]byte, free), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		runTool(t, "mcopy", "-i", path, file, "::f") // fills it to the last cluster
+		if err := os.WriteFile(file, make([]byte, 1), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("mcopy", "-i", path, file, "::g")
+		cmd.Env = append(os.Environ(), "MTOOLS_SKIP_CHECK=1", "LC_ALL=C.UTF-8")
+		if out, err := cmd.CombinedOutput(); err == nil {
+			t.Errorf("%s: %d bytes in clusters of %d are not all of the room: %s", name, free, cluster, out)
+		}
+	}
+}

@@ -58,7 +58,9 @@ func (d *Disk) Equal(other *Disk) bool {
 		})
 }
 
-func (d *Disk) check() error {
+// Check reports what of the values in d cannot be a partition table: sectors, partitions
+// outside of the disk, or over each other.
+func (d *Disk) Check() error {
 	switch d.SectorSize {
 	case 512, 1024, 2048, 4096:
 	default:

@@ -20,7 +20,7 @@ const damagedPrimary = "primary table: "
 // be, of kind Corrupt.
 func ReadDisk(r io.ReaderAt, size, sectorSize int64) (*Disk, error) {
 	d := &Disk{Size: size, SectorSize: sectorSize}
-	if err := d.check(); err != nil {
+	if err := d.Check(); err != nil {
 		return nil, fmt.Errorf("read partition table: %w", err)
 	}
 	mbr := make([]byte, sector)
@@ -52,7 +52,7 @@ func ReadDisk(r io.ReaderAt, size, sectorSize int64) (*Disk, error) {
 // ReadDisk finds no table, something has overwritten the beginning of the disk.
 func HasBackup(r io.ReaderAt, size, sectorSize int64) bool {
 	d := &Disk{Size: size, SectorSize: sectorSize}
-	if d.check() != nil {
+	if d.Check() != nil {
 		return false
 	}
 	_, err := d.header(r, uint64(size/sectorSize-1))
@@ -135,7 +135,7 @@ func (d *Disk) readAt(r io.ReaderAt, at uint64) error {
 			d.Entries = append(d.Entries, e)
 		}
 	}
-	return d.check()
+	return d.Check()
 }
 
 func (d *Disk) entry(raw []byte, number int) (Entry, bool, error) {

@@ -29,7 +29,7 @@ type Medium interface {
 //
 // Each write and the sync after it is done through touch, by its name.
 func (d *Disk) Write(m Medium, touch func(name string, change func() error) error) error {
-	if err := d.check(); err != nil {
+	if err := d.Check(); err != nil {
 		return fmt.Errorf("write partition table: %w", err)
 	}
 	array, err := d.encode()

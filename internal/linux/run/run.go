@@ -43,6 +43,20 @@ func (Host) Run(ctx context.Context, name string, args ...string) ([]byte, error
 	return output(ctx, Command{Path: name, Args: args}, startOpen)
 }
 
+// A Finder is a Runner that knows whether the host has a tool.
+type Finder interface {
+	// Find returns an error of kind Precondition if there is no tool of that name.
+	Find(name string) error
+}
+
+// Find implements Finder.
+func (Host) Find(name string) error {
+	if _, err := exec.LookPath(name); err != nil {
+		return errkind.Errorf(errkind.Precondition, "find the tool %s: %w", name, err)
+	}
+	return nil
+}
+
 // startOpen starts a tool with the umask 022. Threads of a process share one, so the
 // thread that starts the tool leaves the others, and ends with this.
 func startOpen(cmd *exec.Cmd) error {

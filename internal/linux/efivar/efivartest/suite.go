@@ -66,6 +66,15 @@ func Suite(t *testing.T, s efivar.Store) {
 	}
 	expect("Two-Two", "two")
 	set("One", "again")
+	if room, known, err := s.Room(); err != nil || known && room <= 0 {
+		t.Errorf("room: %d, %v, %v", room, known, err)
+	}
+	if err := efivar.Probe(s, name("One").Cost(512)); err != nil {
+		t.Errorf("probe: %v", err)
+	}
+	if now, err := s.List(); err != nil || len(now) != len(names) {
+		t.Errorf("a probe leaves %v of %v, %v", now, names, err)
+	}
 	refusals(t, s, value("x"))
 	v, err := s.Get(name("One"))
 	if err == nil {

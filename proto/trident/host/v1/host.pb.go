@@ -452,14 +452,20 @@ type PlanUpdateResponse struct {
 	Kind  v1.ServicingKind       `protobuf:"varint,1,opt,name=kind,proto3,enum=trident.v1.ServicingKind" json:"kind,omitempty"`
 	// Why it is of this kind: one for each part that differs.
 	Reasons []*Reason `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
-	// What would be done to the running host, in order. Empty for the other kinds:
-	// what they do is to install the configuration, in the other slot or anew.
+	// What would be done to the running host, in order: the actions of all steps.
+	// Empty for the other kinds.
 	Actions []*Action `protobuf:"bytes,3,rep,name=actions,proto3" json:"actions,omitempty"`
 	// The configuration as it would be recorded: what it may leave out and takes
 	// from the one before is filled in.
 	EffectiveConfig string `protobuf:"bytes,4,opt,name=effective_config,json=effectiveConfig,proto3" json:"effective_config,omitempty"`
-	// The findings that are warnings.
-	Warnings      []*Finding `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// The findings that are warnings, and, without a place, what the update would warn of.
+	Warnings []*Finding `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// The plan for people, in several lines.
+	Text string `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
+	// The steps that change something, in order, of an update of any kind.
+	Steps []*PlannedStep `protobuf:"bytes,7,rep,name=steps,proto3" json:"steps,omitempty"`
+	// What becomes of the partitions, where a slot is written.
+	Storage       *StoragePlan `protobuf:"bytes,8,opt,name=storage,proto3" json:"storage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -529,6 +535,81 @@ func (x *PlanUpdateResponse) GetWarnings() []*Finding {
 	return nil
 }
 
+func (x *PlanUpdateResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *PlanUpdateResponse) GetSteps() []*PlannedStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *PlanUpdateResponse) GetStorage() *StoragePlan {
+	if x != nil {
+		return x.Storage
+	}
+	return nil
+}
+
+// A PlannedStep is a step of an operation and what it would do.
+type PlannedStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in Operation.plan.
+	Name          string    `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Actions       []*Action `protobuf:"bytes,2,rep,name=actions,proto3" json:"actions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedStep) Reset() {
+	*x = PlannedStep{}
+	mi := &file_trident_host_v1_host_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedStep) ProtoMessage() {}
+
+func (x *PlannedStep) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_host_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedStep.ProtoReflect.Descriptor instead.
+func (*PlannedStep) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PlannedStep) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PlannedStep) GetActions() []*Action {
+	if x != nil {
+		return x.Actions
+	}
+	return nil
+}
+
 // A Reason is one part of a configuration that differs.
 type Reason struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -543,7 +624,7 @@ type Reason struct {
 
 func (x *Reason) Reset() {
 	*x = Reason{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[5]
+	mi := &file_trident_host_v1_host_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -555,7 +636,7 @@ func (x *Reason) String() string {
 func (*Reason) ProtoMessage() {}
 
 func (x *Reason) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[5]
+	mi := &file_trident_host_v1_host_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -568,7 +649,7 @@ func (x *Reason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reason.ProtoReflect.Descriptor instead.
 func (*Reason) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{5}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Reason) GetPath() string {
@@ -592,10 +673,11 @@ func (x *Reason) GetMessage() string {
 	return ""
 }
 
-// An Action is one thing that an update would do.
+// An Action is one thing that a step would do.
 type Action struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// For programs: add-sysext, remove-confext, replace-sysext, apply-netplan, …
+	// For programs: add-sysext, remove-confext, replace-sysext, apply-netplan,
+	// write-partition, boot-once, renew-fallback, …
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// What it is done to: the name of an extension, a path.
 	Object string `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
@@ -607,7 +689,7 @@ type Action struct {
 
 func (x *Action) Reset() {
 	*x = Action{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[6]
+	mi := &file_trident_host_v1_host_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -619,7 +701,7 @@ func (x *Action) String() string {
 func (*Action) ProtoMessage() {}
 
 func (x *Action) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[6]
+	mi := &file_trident_host_v1_host_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -632,7 +714,7 @@ func (x *Action) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Action.ProtoReflect.Descriptor instead.
 func (*Action) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{6}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Action) GetKind() string {
@@ -669,7 +751,7 @@ type PlanInstallRequest struct {
 
 func (x *PlanInstallRequest) Reset() {
 	*x = PlanInstallRequest{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[7]
+	mi := &file_trident_host_v1_host_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +763,7 @@ func (x *PlanInstallRequest) String() string {
 func (*PlanInstallRequest) ProtoMessage() {}
 
 func (x *PlanInstallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[7]
+	mi := &file_trident_host_v1_host_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +776,7 @@ func (x *PlanInstallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanInstallRequest.ProtoReflect.Descriptor instead.
 func (*PlanInstallRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{7}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PlanInstallRequest) GetConfig() isPlanInstallRequest_Config {
@@ -746,15 +828,18 @@ type PlanInstallResponse struct {
 	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
 	// The same for programs.
 	Storage *StoragePlan `protobuf:"bytes,2,opt,name=storage,proto3" json:"storage,omitempty"`
-	// The findings that are warnings.
-	Warnings      []*Finding `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// The findings that are warnings, and, without a place, what the installation would
+	// warn of.
+	Warnings []*Finding `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// The steps that change something, in order.
+	Steps         []*PlannedStep `protobuf:"bytes,4,rep,name=steps,proto3" json:"steps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PlanInstallResponse) Reset() {
 	*x = PlanInstallResponse{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[8]
+	mi := &file_trident_host_v1_host_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -766,7 +851,7 @@ func (x *PlanInstallResponse) String() string {
 func (*PlanInstallResponse) ProtoMessage() {}
 
 func (x *PlanInstallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[8]
+	mi := &file_trident_host_v1_host_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -779,7 +864,7 @@ func (x *PlanInstallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanInstallResponse.ProtoReflect.Descriptor instead.
 func (*PlanInstallResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{8}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PlanInstallResponse) GetText() string {
@@ -799,6 +884,13 @@ func (x *PlanInstallResponse) GetStorage() *StoragePlan {
 func (x *PlanInstallResponse) GetWarnings() []*Finding {
 	if x != nil {
 		return x.Warnings
+	}
+	return nil
+}
+
+func (x *PlanInstallResponse) GetSteps() []*PlannedStep {
+	if x != nil {
+		return x.Steps
 	}
 	return nil
 }
@@ -823,7 +915,7 @@ type StoragePlan struct {
 
 func (x *StoragePlan) Reset() {
 	*x = StoragePlan{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[9]
+	mi := &file_trident_host_v1_host_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -835,7 +927,7 @@ func (x *StoragePlan) String() string {
 func (*StoragePlan) ProtoMessage() {}
 
 func (x *StoragePlan) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[9]
+	mi := &file_trident_host_v1_host_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -848,7 +940,7 @@ func (x *StoragePlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoragePlan.ProtoReflect.Descriptor instead.
 func (*StoragePlan) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{9}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StoragePlan) GetPurpose() string {
@@ -909,7 +1001,7 @@ type DiskPlan struct {
 
 func (x *DiskPlan) Reset() {
 	*x = DiskPlan{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[10]
+	mi := &file_trident_host_v1_host_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -921,7 +1013,7 @@ func (x *DiskPlan) String() string {
 func (*DiskPlan) ProtoMessage() {}
 
 func (x *DiskPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[10]
+	mi := &file_trident_host_v1_host_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -934,7 +1026,7 @@ func (x *DiskPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskPlan.ProtoReflect.Descriptor instead.
 func (*DiskPlan) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{10}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DiskPlan) GetId() string {
@@ -1037,7 +1129,7 @@ type PartitionPlan struct {
 
 func (x *PartitionPlan) Reset() {
 	*x = PartitionPlan{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[11]
+	mi := &file_trident_host_v1_host_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +1141,7 @@ func (x *PartitionPlan) String() string {
 func (*PartitionPlan) ProtoMessage() {}
 
 func (x *PartitionPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[11]
+	mi := &file_trident_host_v1_host_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1062,7 +1154,7 @@ func (x *PartitionPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionPlan.ProtoReflect.Descriptor instead.
 func (*PartitionPlan) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{11}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PartitionPlan) GetId() string {
@@ -1152,7 +1244,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[12]
+	mi := &file_trident_host_v1_host_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1256,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[12]
+	mi := &file_trident_host_v1_host_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1269,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{12}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Loss) GetWhat() string {
@@ -1237,7 +1329,7 @@ type Layer struct {
 
 func (x *Layer) Reset() {
 	*x = Layer{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[13]
+	mi := &file_trident_host_v1_host_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1341,7 @@ func (x *Layer) String() string {
 func (*Layer) ProtoMessage() {}
 
 func (x *Layer) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[13]
+	mi := &file_trident_host_v1_host_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1262,7 +1354,7 @@ func (x *Layer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Layer.ProtoReflect.Descriptor instead.
 func (*Layer) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{13}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Layer) GetId() string {
@@ -1302,7 +1394,7 @@ type Format struct {
 
 func (x *Format) Reset() {
 	*x = Format{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[14]
+	mi := &file_trident_host_v1_host_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1406,7 @@ func (x *Format) String() string {
 func (*Format) ProtoMessage() {}
 
 func (x *Format) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[14]
+	mi := &file_trident_host_v1_host_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1419,7 @@ func (x *Format) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Format.ProtoReflect.Descriptor instead.
 func (*Format) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{14}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Format) GetId() string {
@@ -1373,7 +1465,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[15]
+	mi := &file_trident_host_v1_host_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1385,7 +1477,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[15]
+	mi := &file_trident_host_v1_host_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1398,7 +1490,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{15}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{16}
 }
 
 // A RollbackTarget is something that the host can return to.
@@ -1417,7 +1509,7 @@ type RollbackTarget struct {
 
 func (x *RollbackTarget) Reset() {
 	*x = RollbackTarget{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[16]
+	mi := &file_trident_host_v1_host_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1429,7 +1521,7 @@ func (x *RollbackTarget) String() string {
 func (*RollbackTarget) ProtoMessage() {}
 
 func (x *RollbackTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[16]
+	mi := &file_trident_host_v1_host_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1442,7 +1534,7 @@ func (x *RollbackTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackTarget.ProtoReflect.Descriptor instead.
 func (*RollbackTarget) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{16}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RollbackTarget) GetKind() string {
@@ -1489,7 +1581,7 @@ type ActiveExtension struct {
 
 func (x *ActiveExtension) Reset() {
 	*x = ActiveExtension{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[17]
+	mi := &file_trident_host_v1_host_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1501,7 +1593,7 @@ func (x *ActiveExtension) String() string {
 func (*ActiveExtension) ProtoMessage() {}
 
 func (x *ActiveExtension) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[17]
+	mi := &file_trident_host_v1_host_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1514,7 +1606,7 @@ func (x *ActiveExtension) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveExtension.ProtoReflect.Descriptor instead.
 func (*ActiveExtension) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{17}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ActiveExtension) GetKind() string {
@@ -1558,7 +1650,7 @@ type DatastoreHealth struct {
 
 func (x *DatastoreHealth) Reset() {
 	*x = DatastoreHealth{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[18]
+	mi := &file_trident_host_v1_host_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1570,7 +1662,7 @@ func (x *DatastoreHealth) String() string {
 func (*DatastoreHealth) ProtoMessage() {}
 
 func (x *DatastoreHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[18]
+	mi := &file_trident_host_v1_host_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1583,7 +1675,7 @@ func (x *DatastoreHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatastoreHealth.ProtoReflect.Descriptor instead.
 func (*DatastoreHealth) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{18}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DatastoreHealth) GetSound() bool {
@@ -1630,7 +1722,7 @@ type GetHostResponse struct {
 
 func (x *GetHostResponse) Reset() {
 	*x = GetHostResponse{}
-	mi := &file_trident_host_v1_host_proto_msgTypes[19]
+	mi := &file_trident_host_v1_host_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +1734,7 @@ func (x *GetHostResponse) String() string {
 func (*GetHostResponse) ProtoMessage() {}
 
 func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_host_proto_msgTypes[19]
+	mi := &file_trident_host_v1_host_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +1747,7 @@ func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostResponse.ProtoReflect.Descriptor instead.
 func (*GetHostResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{19}
+	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetHostResponse) GetPhase() HostPhase {
@@ -1764,13 +1856,19 @@ const file_trident_host_v1_host_proto_rawDesc = "" +
 	"\x11PlanUpdateRequest\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12%\n" +
 	"\rconfig_handle\x18\x02 \x01(\x03H\x00R\fconfigHandleB\b\n" +
-	"\x06config\"\x8a\x02\n" +
+	"\x06config\"\x8a\x03\n" +
 	"\x12PlanUpdateResponse\x12-\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x19.trident.v1.ServicingKindR\x04kind\x121\n" +
 	"\areasons\x18\x02 \x03(\v2\x17.trident.host.v1.ReasonR\areasons\x121\n" +
 	"\aactions\x18\x03 \x03(\v2\x17.trident.host.v1.ActionR\aactions\x12)\n" +
 	"\x10effective_config\x18\x04 \x01(\tR\x0feffectiveConfig\x124\n" +
-	"\bwarnings\x18\x05 \x03(\v2\x18.trident.host.v1.FindingR\bwarnings\"e\n" +
+	"\bwarnings\x18\x05 \x03(\v2\x18.trident.host.v1.FindingR\bwarnings\x12\x12\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text\x122\n" +
+	"\x05steps\x18\a \x03(\v2\x1c.trident.host.v1.PlannedStepR\x05steps\x126\n" +
+	"\astorage\x18\b \x01(\v2\x1c.trident.host.v1.StoragePlanR\astorage\"T\n" +
+	"\vPlannedStep\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
+	"\aactions\x18\x02 \x03(\v2\x17.trident.host.v1.ActionR\aactions\"e\n" +
 	"\x06Reason\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12-\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x19.trident.v1.ServicingKindR\x04kind\x12\x18\n" +
@@ -1782,11 +1880,12 @@ const file_trident_host_v1_host_proto_rawDesc = "" +
 	"\x12PlanInstallRequest\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12%\n" +
 	"\rconfig_handle\x18\x02 \x01(\x03H\x00R\fconfigHandleB\b\n" +
-	"\x06config\"\x97\x01\n" +
+	"\x06config\"\xcb\x01\n" +
 	"\x13PlanInstallResponse\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x126\n" +
 	"\astorage\x18\x02 \x01(\v2\x1c.trident.host.v1.StoragePlanR\astorage\x124\n" +
-	"\bwarnings\x18\x03 \x03(\v2\x18.trident.host.v1.FindingR\bwarnings\"\xcf\x01\n" +
+	"\bwarnings\x18\x03 \x03(\v2\x18.trident.host.v1.FindingR\bwarnings\x122\n" +
+	"\x05steps\x18\x04 \x03(\v2\x1c.trident.host.v1.PlannedStepR\x05steps\"\xcf\x01\n" +
 	"\vStoragePlan\x12\x18\n" +
 	"\apurpose\x18\x01 \x01(\tR\apurpose\x12\x12\n" +
 	"\x04slot\x18\x02 \x01(\tR\x04slot\x12/\n" +
@@ -1902,7 +2001,7 @@ func file_trident_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_trident_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_trident_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_trident_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_trident_host_v1_host_proto_goTypes = []any{
 	(Severity)(0),                  // 0: trident.host.v1.Severity
 	(HostPhase)(0),                 // 1: trident.host.v1.HostPhase
@@ -1911,59 +2010,64 @@ var file_trident_host_v1_host_proto_goTypes = []any{
 	(*Finding)(nil),                // 4: trident.host.v1.Finding
 	(*PlanUpdateRequest)(nil),      // 5: trident.host.v1.PlanUpdateRequest
 	(*PlanUpdateResponse)(nil),     // 6: trident.host.v1.PlanUpdateResponse
-	(*Reason)(nil),                 // 7: trident.host.v1.Reason
-	(*Action)(nil),                 // 8: trident.host.v1.Action
-	(*PlanInstallRequest)(nil),     // 9: trident.host.v1.PlanInstallRequest
-	(*PlanInstallResponse)(nil),    // 10: trident.host.v1.PlanInstallResponse
-	(*StoragePlan)(nil),            // 11: trident.host.v1.StoragePlan
-	(*DiskPlan)(nil),               // 12: trident.host.v1.DiskPlan
-	(*PartitionPlan)(nil),          // 13: trident.host.v1.PartitionPlan
-	(*Loss)(nil),                   // 14: trident.host.v1.Loss
-	(*Layer)(nil),                  // 15: trident.host.v1.Layer
-	(*Format)(nil),                 // 16: trident.host.v1.Format
-	(*GetHostRequest)(nil),         // 17: trident.host.v1.GetHostRequest
-	(*RollbackTarget)(nil),         // 18: trident.host.v1.RollbackTarget
-	(*ActiveExtension)(nil),        // 19: trident.host.v1.ActiveExtension
-	(*DatastoreHealth)(nil),        // 20: trident.host.v1.DatastoreHealth
-	(*GetHostResponse)(nil),        // 21: trident.host.v1.GetHostResponse
-	(v1.ServicingKind)(0),          // 22: trident.v1.ServicingKind
-	(*v1.TridentError)(nil),        // 23: trident.v1.TridentError
-	(*v11.Operation)(nil),          // 24: trident.operations.v1.Operation
+	(*PlannedStep)(nil),            // 7: trident.host.v1.PlannedStep
+	(*Reason)(nil),                 // 8: trident.host.v1.Reason
+	(*Action)(nil),                 // 9: trident.host.v1.Action
+	(*PlanInstallRequest)(nil),     // 10: trident.host.v1.PlanInstallRequest
+	(*PlanInstallResponse)(nil),    // 11: trident.host.v1.PlanInstallResponse
+	(*StoragePlan)(nil),            // 12: trident.host.v1.StoragePlan
+	(*DiskPlan)(nil),               // 13: trident.host.v1.DiskPlan
+	(*PartitionPlan)(nil),          // 14: trident.host.v1.PartitionPlan
+	(*Loss)(nil),                   // 15: trident.host.v1.Loss
+	(*Layer)(nil),                  // 16: trident.host.v1.Layer
+	(*Format)(nil),                 // 17: trident.host.v1.Format
+	(*GetHostRequest)(nil),         // 18: trident.host.v1.GetHostRequest
+	(*RollbackTarget)(nil),         // 19: trident.host.v1.RollbackTarget
+	(*ActiveExtension)(nil),        // 20: trident.host.v1.ActiveExtension
+	(*DatastoreHealth)(nil),        // 21: trident.host.v1.DatastoreHealth
+	(*GetHostResponse)(nil),        // 22: trident.host.v1.GetHostResponse
+	(v1.ServicingKind)(0),          // 23: trident.v1.ServicingKind
+	(*v1.TridentError)(nil),        // 24: trident.v1.TridentError
+	(*v11.Operation)(nil),          // 25: trident.operations.v1.Operation
 }
 var file_trident_host_v1_host_proto_depIdxs = []int32{
 	4,  // 0: trident.host.v1.ValidateConfigResponse.findings:type_name -> trident.host.v1.Finding
 	0,  // 1: trident.host.v1.Finding.severity:type_name -> trident.host.v1.Severity
-	22, // 2: trident.host.v1.PlanUpdateResponse.kind:type_name -> trident.v1.ServicingKind
-	7,  // 3: trident.host.v1.PlanUpdateResponse.reasons:type_name -> trident.host.v1.Reason
-	8,  // 4: trident.host.v1.PlanUpdateResponse.actions:type_name -> trident.host.v1.Action
+	23, // 2: trident.host.v1.PlanUpdateResponse.kind:type_name -> trident.v1.ServicingKind
+	8,  // 3: trident.host.v1.PlanUpdateResponse.reasons:type_name -> trident.host.v1.Reason
+	9,  // 4: trident.host.v1.PlanUpdateResponse.actions:type_name -> trident.host.v1.Action
 	4,  // 5: trident.host.v1.PlanUpdateResponse.warnings:type_name -> trident.host.v1.Finding
-	22, // 6: trident.host.v1.Reason.kind:type_name -> trident.v1.ServicingKind
-	11, // 7: trident.host.v1.PlanInstallResponse.storage:type_name -> trident.host.v1.StoragePlan
-	4,  // 8: trident.host.v1.PlanInstallResponse.warnings:type_name -> trident.host.v1.Finding
-	12, // 9: trident.host.v1.StoragePlan.disks:type_name -> trident.host.v1.DiskPlan
-	15, // 10: trident.host.v1.StoragePlan.layers:type_name -> trident.host.v1.Layer
-	16, // 11: trident.host.v1.StoragePlan.formats:type_name -> trident.host.v1.Format
-	13, // 12: trident.host.v1.DiskPlan.partitions:type_name -> trident.host.v1.PartitionPlan
-	14, // 13: trident.host.v1.DiskPlan.destroys:type_name -> trident.host.v1.Loss
-	1,  // 14: trident.host.v1.GetHostResponse.phase:type_name -> trident.host.v1.HostPhase
-	19, // 15: trident.host.v1.GetHostResponse.extensions:type_name -> trident.host.v1.ActiveExtension
-	23, // 16: trident.host.v1.GetHostResponse.last_error:type_name -> trident.v1.TridentError
-	18, // 17: trident.host.v1.GetHostResponse.rollback_targets:type_name -> trident.host.v1.RollbackTarget
-	20, // 18: trident.host.v1.GetHostResponse.datastore:type_name -> trident.host.v1.DatastoreHealth
-	24, // 19: trident.host.v1.GetHostResponse.operation:type_name -> trident.operations.v1.Operation
-	2,  // 20: trident.host.v1.HostService.ValidateConfig:input_type -> trident.host.v1.ValidateConfigRequest
-	5,  // 21: trident.host.v1.HostService.PlanUpdate:input_type -> trident.host.v1.PlanUpdateRequest
-	9,  // 22: trident.host.v1.HostService.PlanInstall:input_type -> trident.host.v1.PlanInstallRequest
-	17, // 23: trident.host.v1.HostService.GetHost:input_type -> trident.host.v1.GetHostRequest
-	3,  // 24: trident.host.v1.HostService.ValidateConfig:output_type -> trident.host.v1.ValidateConfigResponse
-	6,  // 25: trident.host.v1.HostService.PlanUpdate:output_type -> trident.host.v1.PlanUpdateResponse
-	10, // 26: trident.host.v1.HostService.PlanInstall:output_type -> trident.host.v1.PlanInstallResponse
-	21, // 27: trident.host.v1.HostService.GetHost:output_type -> trident.host.v1.GetHostResponse
-	24, // [24:28] is the sub-list for method output_type
-	20, // [20:24] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	7,  // 6: trident.host.v1.PlanUpdateResponse.steps:type_name -> trident.host.v1.PlannedStep
+	12, // 7: trident.host.v1.PlanUpdateResponse.storage:type_name -> trident.host.v1.StoragePlan
+	9,  // 8: trident.host.v1.PlannedStep.actions:type_name -> trident.host.v1.Action
+	23, // 9: trident.host.v1.Reason.kind:type_name -> trident.v1.ServicingKind
+	12, // 10: trident.host.v1.PlanInstallResponse.storage:type_name -> trident.host.v1.StoragePlan
+	4,  // 11: trident.host.v1.PlanInstallResponse.warnings:type_name -> trident.host.v1.Finding
+	7,  // 12: trident.host.v1.PlanInstallResponse.steps:type_name -> trident.host.v1.PlannedStep
+	13, // 13: trident.host.v1.StoragePlan.disks:type_name -> trident.host.v1.DiskPlan
+	16, // 14: trident.host.v1.StoragePlan.layers:type_name -> trident.host.v1.Layer
+	17, // 15: trident.host.v1.StoragePlan.formats:type_name -> trident.host.v1.Format
+	14, // 16: trident.host.v1.DiskPlan.partitions:type_name -> trident.host.v1.PartitionPlan
+	15, // 17: trident.host.v1.DiskPlan.destroys:type_name -> trident.host.v1.Loss
+	1,  // 18: trident.host.v1.GetHostResponse.phase:type_name -> trident.host.v1.HostPhase
+	20, // 19: trident.host.v1.GetHostResponse.extensions:type_name -> trident.host.v1.ActiveExtension
+	24, // 20: trident.host.v1.GetHostResponse.last_error:type_name -> trident.v1.TridentError
+	19, // 21: trident.host.v1.GetHostResponse.rollback_targets:type_name -> trident.host.v1.RollbackTarget
+	21, // 22: trident.host.v1.GetHostResponse.datastore:type_name -> trident.host.v1.DatastoreHealth
+	25, // 23: trident.host.v1.GetHostResponse.operation:type_name -> trident.operations.v1.Operation
+	2,  // 24: trident.host.v1.HostService.ValidateConfig:input_type -> trident.host.v1.ValidateConfigRequest
+	5,  // 25: trident.host.v1.HostService.PlanUpdate:input_type -> trident.host.v1.PlanUpdateRequest
+	10, // 26: trident.host.v1.HostService.PlanInstall:input_type -> trident.host.v1.PlanInstallRequest
+	18, // 27: trident.host.v1.HostService.GetHost:input_type -> trident.host.v1.GetHostRequest
+	3,  // 28: trident.host.v1.HostService.ValidateConfig:output_type -> trident.host.v1.ValidateConfigResponse
+	6,  // 29: trident.host.v1.HostService.PlanUpdate:output_type -> trident.host.v1.PlanUpdateResponse
+	11, // 30: trident.host.v1.HostService.PlanInstall:output_type -> trident.host.v1.PlanInstallResponse
+	22, // 31: trident.host.v1.HostService.GetHost:output_type -> trident.host.v1.GetHostResponse
+	28, // [28:32] is the sub-list for method output_type
+	24, // [24:28] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_trident_host_v1_host_proto_init() }
@@ -1979,7 +2083,7 @@ func file_trident_host_v1_host_proto_init() {
 		(*PlanUpdateRequest_Text)(nil),
 		(*PlanUpdateRequest_ConfigHandle)(nil),
 	}
-	file_trident_host_v1_host_proto_msgTypes[7].OneofWrappers = []any{
+	file_trident_host_v1_host_proto_msgTypes[8].OneofWrappers = []any{
 		(*PlanInstallRequest_Text)(nil),
 		(*PlanInstallRequest_ConfigHandle)(nil),
 	}
@@ -1989,7 +2093,7 @@ func file_trident_host_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_host_v1_host_proto_rawDesc), len(file_trident_host_v1_host_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

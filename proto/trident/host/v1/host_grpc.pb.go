@@ -37,12 +37,15 @@ type HostServiceClient interface {
 	// only the first fault. It looks at the text alone, not at the host.
 	ValidateConfig(ctx context.Context, in *ValidateConfigRequest, opts ...grpc.CallOption) (*ValidateConfigResponse, error)
 	// PlanUpdate says what an update to a Host Configuration would be and do. It
-	// changes nothing. A configuration with faults is INVALID_ARGUMENT.
+	// changes nothing. A configuration with faults is INVALID_ARGUMENT. What the update
+	// would fail for before it changes something is an error too: an image that does
+	// not fit the host, a firmware that cannot take boot entries.
 	PlanUpdate(ctx context.Context, in *PlanUpdateRequest, opts ...grpc.CallOption) (*PlanUpdateResponse, error)
 	// PlanInstall says what an installation would make of the disks, and what it
 	// would destroy there. It changes nothing. A configuration with faults is
 	// INVALID_ARGUMENT. What speaks against it on this host is an error too: a disk
-	// that is not there, too small, or in use.
+	// that is not there, too small, or in use, an image that does not fit the host, a
+	// firmware that cannot take boot entries.
 	PlanInstall(ctx context.Context, in *PlanInstallRequest, opts ...grpc.CallOption) (*PlanInstallResponse, error)
 	// GetHost says what the host runs, what it is about to run, what it can go back
 	// to, and whether the record of that is sound.
@@ -109,12 +112,15 @@ type HostServiceServer interface {
 	// only the first fault. It looks at the text alone, not at the host.
 	ValidateConfig(context.Context, *ValidateConfigRequest) (*ValidateConfigResponse, error)
 	// PlanUpdate says what an update to a Host Configuration would be and do. It
-	// changes nothing. A configuration with faults is INVALID_ARGUMENT.
+	// changes nothing. A configuration with faults is INVALID_ARGUMENT. What the update
+	// would fail for before it changes something is an error too: an image that does
+	// not fit the host, a firmware that cannot take boot entries.
 	PlanUpdate(context.Context, *PlanUpdateRequest) (*PlanUpdateResponse, error)
 	// PlanInstall says what an installation would make of the disks, and what it
 	// would destroy there. It changes nothing. A configuration with faults is
 	// INVALID_ARGUMENT. What speaks against it on this host is an error too: a disk
-	// that is not there, too small, or in use.
+	// that is not there, too small, or in use, an image that does not fit the host, a
+	// firmware that cannot take boot entries.
 	PlanInstall(context.Context, *PlanInstallRequest) (*PlanInstallResponse, error)
 	// GetHost says what the host runs, what it is about to run, what it can go back
 	// to, and whether the record of that is sound.

@@ -1,0 +1,143 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/efivar"
+	"github.com/trident-project/trident/internal/slot"
+)
+
+// Preflight reports what would keep Forget, Stage, Try and Keep of a slot, one after the
+// other, from succeeding on a host, as far as that can be known without a change: the
+// slot runs or is the default, the UKI is for another machine, the ESP or the memory of
+// the firmware is too small. It changes nothing, and h.ESP is not used: files are those
+// on the ESP as they are now, of which space is left. A firmware that does not say how
+// much room it has is taken to have enough; see [VariableNeed].
+//
+// Warnings are what will keep the update after this one from succeeding.
+func Preflight(ctx context.Context, h Host, files fs.FS, space Space, s slot.Slot, p *Payload) (warnings []string, err error) {
+	warnings, err = preflight(ctx, h, files, space, s, p)
+	if err != nil {
+		return nil, fmt.Errorf("boot files of %s: %w", label(h.Index, s), err)
+	}
+	return warnings, nil
+}
+
+func preflight(ctx context.Context, h Host, files fs.FS, space Space, s slot.Slot, p *Payload) ([]string, error) {
+	w, err := hostWork(ctx, h, files, s)
+	if err != nil {
+		return nil, err
+	}
+	if err := fits(p.info.Arch, w.Arch); err != nil {
+		return nil, err
+	}
+	if _, other := w.newest(s.Other()); w.booted() == s || w.deflt() == s && other {
+		return nil, w.unused()
+	}
+	forgotten, err := w.sizeOf(s, space.Block)
+	if err != nil {
+		return nil, err
+	}
+	space.Free += forgotten
+	if err := w.room(p, space); err != nil {
+		return nil, errkind.WithName(err, "DeployESPImages")
+	}
+	free, known, err := w.Vars.Room()
+	if err != nil {
+		return nil, errkind.WithName(err, "SetEfiVariable")
+	}
+	if need := w.variableNeed(); known && need > free {
+		err := errkind.Errorf(errkind.NoSpace, "the firmware's memory is full: %d bytes are needed for boot entries, and it has %d", need, free)
+		return nil, errkind.WithName(errkind.WithHint(err, "Delete boot entries that nobody needs (efibootmgr), or what crashes of the kernel have left (dump-* in efivarfs)."), "SetEfiVariable")
+	}
+	if need := p.need(space.Block, Disabled); space.Free-p.need(space.Block, w.Fallback) < need && !w.esp.has(w.loaderOf(s.Other())) {
+		return []string{fmt.Sprintf("the ESP has room for one set of boot files of %d MiB, not for two: an update into the other slot will not fit", (need+1<<20-1)>>20)}, nil
+	}
+	return nil, nil
+}
+
+func hostWork(ctx context.Context, h Host, files fs.FS, s slot.Slot) (*work, error) {
+	h, err := h.complete(SystemdBoot)
+	if err != nil {
+		return nil, err
+	}
+	w, err := newWork(h, esp{ctx: ctx, read: files})
+	if err != nil {
+		return nil, err
+	}
+	w.slot = s
+	return w, nil
+}
+
+// sizeOf is how many bytes of the ESP are free once slot s is forgotten.
+func (w *work) sizeOf(s slot.Slot, block int64) (sum int64, err error) {
+	names := []string{efiDir + "/" + w.label.Of(s)}
+	for _, n := range w.ukis.Of(s) {
+		names = append(names, inLinux(n.String()), inLinux(n.String()+extraDir))
+	}
+	for _, n := range []string{stagedName, stagedName + newSuffix, stagedName + extraDir} {
+		names = append(names, inLinux(n))
+	}
+	block = max(block, 512)
+	for _, name := range names {
+		err := fs.WalkDir(w.esp.read, name, func(_ string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			info, err := d.Info()
+			if err == nil {
+				sum += (info.Size() + block - 1) / block * block
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, fmt.Errorf("look at %s on the ESP: %w", name, err)
+		}
+	}
+	return sum, nil
+}
+
+// VariableNeed is how many bytes of the firmware's memory a trial of slot s and its end
+// take, as [efivar.Store] counts them.
+func VariableNeed(ctx context.Context, h Host, files fs.FS, s slot.Slot) (int64, error) {
+	w, err := hostWork(ctx, h, files, s)
+	if err != nil {
+		return 0, err
+	}
+	return w.variableNeed(), nil
+}
+
+// variableNeed counts what Try and Keep set as if nothing were there: firmware writes
+// the new content of a variable before it gives up the old one.
+func (w *work) variableNeed() int64 {
+	var sum int64
+	set := func(vendor efivar.Vendor, name string, size int) {
+		sum += efivar.Name{Name: name, Vendor: vendor}.Cost(size)
+	}
+	for _, s := range []slot.Slot{w.slot, w.slot.Other()} {
+		option, err := efivar.NewLoadOption(w.label.Of(s), w.Partition, "/"+w.loaderOf(s)).Encode()
+		if err == nil {
+			set(efivar.Global, "Boot0000", len(option))
+		}
+	}
+	entries, _ := efivar.BootOrder(w.Vars)
+	set(efivar.Global, "BootOrder", 2*(len(entries)+2))
+	set(efivar.Global, "BootNext", 2)
+	uki := 2 * (len(ukiName{max(w.last+1, firstUKI), w.Index, w.slot}.String()) + 1)
+	set(efivar.Loader, efivar.EntryOneShot, uki)
+	set(efivar.Loader, efivar.EntryDefault, uki)
+	return sum
+}
+
+// FreeIndexOf is [FreeIndex] for an ESP that is not mounted.
+func FreeIndexOf(files fs.FS) (int, error) {
+	names, err := esp{read: files}.files(efiDir)
+	if err != nil {
+		return 0, fmt.Errorf("find the installs on the ESP: %w", err)
+	}
+	return freeIndex(names)
+}

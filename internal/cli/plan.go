@@ -1,0 +1,60 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/trident-project/trident/proto/client"
+	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
+)
+
+// planned is the daemon's plan of a servicing.
+type planned interface {
+	proto.Message
+	GetText() string
+	GetWarnings() []*hostv1.Finding
+}
+
+// addPlanFlag adds --plan.
+func (o *configOptions) addPlanFlag(cmd *cobra.Command, usage string) {
+	cmd.Flags().BoolVar(&o.plan, "plan", false, usage)
+}
+
+// checkPlan refuses flags that make no sense with --plan.
+func (o *configOptions) checkPlan(cmd *cobra.Command) error {
+	if o.plan && (o.allowed.given || o.detach || o.cancelOnInterrupt) {
+		return usage(cmd, fmt.Errorf("--plan does nothing: --allowed-operations, --detach and --cancel-on-interrupt do not go with it"))
+	}
+	return nil
+}
+
+// showPlan shows what ask is told of the configuration. Nothing is changed.
+func (o *configOptions) showPlan(ctx context.Context, doing string, ask func(*client.Client, *client.Config) (planned, error)) error {
+	if err := o.checkFiles(); err != nil {
+		return err
+	}
+	err := o.app.ask(ctx, doing, func(c *client.Client) error {
+		text, err := readConfig(o.config)
+		if err != nil {
+			return err
+		}
+		config, err := configOf(text)
+		if err != nil {
+			return err
+		}
+		plan, err := ask(c, config)
+		if err != nil {
+			return plain(err)
+		}
+		for _, f := range plan.GetWarnings() {
+			fmt.Fprintln(o.app.stderr, findingText(configName(o.config), f))
+		}
+		return o.app.show(plan, func(w io.Writer) { fmt.Fprint(w, lines(plan.GetText())) })
+	})
+	return asUpstream(errors.Join(err, o.writeFiles(ctx, err)))
+}

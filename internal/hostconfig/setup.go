@@ -1,0 +1,86 @@
+package hostconfig
+
+import (
+	"cmp"
+	"fmt"
+	"path"
+)
+
+// defaultDatastore is where the state of a host is kept that names no place for it.
+const defaultDatastore = "/var/lib/trident/datastore.sqlite"
+
+// SetupFaults finds what Parse only warns of, or takes, because upstream's validation
+// takes it, and what no installation and no update into the other slot can carry out.
+// Those who set up an OS refuse it before they change a disk. Names of users, units and
+// modules are not among the faults: see [OS.NameFaults] and [UserNameFaults].
+func (s *Spec) SetupFaults() []NameFault {
+	faults := nameFaults(s.Health.NameFaults())
+	faults.datastore(s)
+	faults.extensions(s)
+	faults.files(s)
+	return faults
+}
+
+// datastore wants the state of the host where it can be written, and where an update
+// finds it again.
+func (f *nameFaults) datastore(s *Spec) {
+	const at = "trident.datastorePath"
+	if s.Trident.Disable {
+		return
+	}
+	file := cmp.Or(s.Trident.DatastorePath, defaultDatastore)
+	on, _ := s.Storage.holder(file)
+	switch {
+	case on == nil || on.DeviceID == "":
+		f.add(at, "%s is on no device of the section storage, and would be lost", shorten(file))
+	case s.Storage.isPair(on.DeviceID):
+		f.add(at, "%s is on A/B volume %q, and the next update would leave it behind: give %s a volume of its own", shorten(file), shorten(on.DeviceID), shorten(path.Dir(file)))
+	case s.Storage.verityOf(on.DeviceID) != nil, on.MountPoint.ReadOnly():
+		f.add(at, "%s is on the file system at %s, which is read-only: the state of the host cannot be kept there", shorten(file), on.MountPoint.Path)
+	}
+}
+
+func (f *nameFaults) extensions(s *Spec) {
+	for _, l := range s.OS.extensionLists() {
+		for i, e := range l.list {
+			at, file := fmt.Sprintf("%s[%d]", l.path, i), l.usual
+			if e.Path != "" {
+				at, file = at+".path", e.Path
+			}
+			if on, _ := s.Storage.holder(file); on != nil && (on.MountPoint.ReadOnly() || s.Storage.verityOf(on.DeviceID) != nil) {
+				f.add(at, "is placed at %s, which is on a file system that is mounted read-only at %s", shorten(file), on.MountPoint.Path)
+			}
+		}
+	}
+}
+
+// files wants a content for each file, and no file where a folder has to be.
+func (f *nameFaults) files(s *Spec) {
+	folders := map[string]string{"/": "it is the root folder"} // why a path is a folder
+	mark := func(name, why string) {
+		for dir := name; dir != "/"; dir = path.Dir(dir) {
+			if _, known := folders[dir]; !known {
+				folders[dir] = why
+			}
+		}
+	}
+	for _, on := range s.Storage.Filesystems {
+		if on.MountPoint != nil {
+			at := cleanPath(on.MountPoint.Path)
+			mark(at, "a file system is mounted at "+at)
+		}
+	}
+	for i, file := range s.OS.AdditionalFiles {
+		dir := path.Dir(cleanPath(file.Destination))
+		mark(dir, fmt.Sprintf("os.additionalFiles[%d] is in it", i))
+	}
+	for i, file := range s.OS.AdditionalFiles {
+		at := fmt.Sprintf("os.additionalFiles[%d]", i)
+		if file.Content == nil && file.Source == "" {
+			f.add(at, "has neither content nor source: there is nothing to write to %s", shorten(file.Destination))
+		}
+		if why, is := folders[cleanPath("/"+file.Destination)]; is {
+			f.add(at+".destination", "%q is not a place for a file: %s", shorten(file.Destination), why)
+		}
+	}
+}

@@ -1,0 +1,429 @@
+package servicing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/trident-project/trident/internal/boot"
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/fetch"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/linux/efivar"
+	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/osconfig"
+	"github.com/trident-project/trident/internal/storage"
+)
+
+// examined is what an examination has found out.
+type examined struct {
+	config *hostconfig.Config
+	image  *image.Image
+	plan   *storage.Plan
+	whole  map[string]bool // parts whose file systems have all of their partitions
+	boot   boot.UKI
+}
+
+// examine finds what would keep a later step from succeeding and can be known before the
+// first change of a disk; the first fault is the error. It writes only into the folder of
+// what is staged.
+//
+// Not known before an image is written is what is in its file systems, but for that of the
+// ESP: they are packed, and to unpack them takes the room and the time of writing them.
+// So a link of the image that leads a file of the configuration out of the new OS, a group
+// that the image does not have, and a unit that it does not have are found when the new
+// OS is set up. The network of the new OS is only read where this host has netplan.
+func (s osService) examine(ctx context.Context, r *osRun, c *hostconfig.Config, i *image.Image) (*examined, error) {
+	plan, err := s.fits(r, c, i)
+	if err != nil {
+		return nil, err
+	}
+	e := &examined{config: c, image: i, plan: plan, whole: map[string]bool{}}
+	for _, check := range []func(context.Context, *osRun, *examined) error{
+		s.checkSetup, s.checkKept, s.checkContents, s.checkTools, s.bringSources, s.checkNetworks, s.checkNewExtensions, s.checkBoot, s.readThrough,
+	} {
+		if err := check(ctx, r, e); err != nil {
+			if ctx.Err() != nil && errkind.Of(err) == errkind.Internal {
+				err = errkind.With(errkind.Cancelled, err)
+			}
+			return nil, err
+		}
+	}
+	r.State.Examined = true
+	return e, nil
+}
+
+// checkSetup looks at what the configuration wants of the new system.
+func (s osService) checkSetup(_ context.Context, r *osRun, e *examined) error {
+	spec, on := e.config.Spec(), r.State.on()
+	if id, _ := espID(&spec.Storage); id == "" {
+		return errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration mounts no EFI system partition"), "EspMountPointMismatch")
+	}
+	if !slices.ContainsFunc(r.State.Parts, func(p part) bool { return p.ESP }) {
+		err := errkind.Errorf(errkind.Invalid, "the EFI system partition has nothing of the image, which brings what boots: its source in storage.filesystems is not image")
+		return errkind.WithName(err, "EspMountPointMismatch")
+	}
+	if err := osconfig.CheckOS(&spec.OS, true); err != nil {
+		return errkind.WithName(err, dynamic)
+	}
+	faults := spec.SetupFaults()
+	if r.State.Install {
+		faults = append(faults, hostconfig.UserNameFaults("managementOs.users", spec.ManagementOS.Users)...)
+	}
+	var errs []error
+	for _, f := range faults {
+		errs = append(errs, errkind.WithField(errkind.Errorf(errkind.Invalid, "%s: %s", f.Path, f.Message), f.Path))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return errkind.WithName(err, dynamic)
+	}
+	if err := s.besideExtensions(r, e.config, spec.OS.SELinux.Mode); err != nil {
+		return err
+	}
+	outside := slices.Concat(hooks(spec.Scripts.PreServicing, on), hooks(spec.Scripts.PostProvision, on))
+	if err := s.checkInterpreters(outside); err != nil {
+		return err
+	}
+	return checkScripts(slices.Concat(outside, hooks(spec.Scripts.PostConfigure, on), healthScripts(spec.Health, on)))
+}
+
+// checkInterpreters wants what runs the scripts that run on this host.
+func (s osService) checkInterpreters(scripts []hostconfig.Script) error {
+	for i, h := range scripts {
+		if !filepath.IsAbs(h.Interpreter) || h.Interpreter == "/bin/sh" {
+			continue
+		}
+		if info, err := os.Stat(filepath.Join(s.Root, h.Interpreter)); err != nil || info.IsDir() || info.Mode().Perm()&0o111 == 0 {
+			err := errkind.Errorf(errkind.Invalid, "script %s: this host has no program %s to run it", nameOf(h.Name, i), h.Interpreter)
+			return errkind.WithName(err, dynamic)
+		}
+	}
+	return nil
+}
+
+// checkKept looks at the file systems that stay and are mounted in the new system.
+func (s osService) checkKept(_ context.Context, r *osRun, e *examined) error {
+	inv, err := s.Machine.Inventory()
+	if err != nil {
+		return err
+	}
+	formats := e.plan.Describe().Formats
+	for _, f := range storage.MountOrder(&e.config.Spec().Storage) {
+		written := slices.ContainsFunc(r.State.Parts, func(p part) bool { return p.Device == f.DeviceID && !p.ESP }) ||
+			slices.ContainsFunc(formats, func(n storage.Format) bool { return n.ID == f.DeviceID })
+		if f.DeviceID == "" || written {
+			continue
+		}
+		target, err := e.plan.Target(f.DeviceID)
+		if err != nil {
+			return err
+		}
+		if p, ok := inv.Partition(target.Path); ok && target.Action != storage.Create && p.Content.Type == "" {
+			err := errkind.Errorf(errkind.Precondition, "partition %q (%s) is to be mounted at %s, and has no file system that is known", target.ID, target.Path, f.MountPoint.Path)
+			return errkind.WithName(err, "MountNewroot")
+		}
+	}
+	return nil
+}
+
+// checkContents looks at the first bytes of the file systems of the image. They are not
+// verified yet: they can only keep an image from being written that "write" would take.
+func (s osService) checkContents(ctx context.Context, r *osRun, e *examined) error {
+	for _, p := range r.State.Parts {
+		if p.ESP {
+			continue
+		}
+		head, err := headOf(ctx, p, e.image)
+		if err == nil {
+			e.whole[p.File], err = e.plan.CheckContent(p.Device, head)
+		}
+		if err == nil {
+			err = s.checkWritable(p, e)
+		}
+		if err != nil {
+			return errkind.WithName(fmt.Errorf("the image's file system for %s: %w", p.Name, err), "DeployImages")
+		}
+	}
+	return nil
+}
+
+func headOf(ctx context.Context, p part, i *image.Image) ([]byte, error) {
+	from, err := p.in(i)
+	if err != nil {
+		return nil, err
+	}
+	in, err := from.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	return io.ReadAll(io.LimitReader(in, storage.ContentHead))
+}
+
+// checkWritable refuses a file system that Trident has to write to and that nobody can.
+func (s osService) checkWritable(p part, e *examined) error {
+	if !slices.Contains([]string{"erofs", "squashfs", "iso9660", "cramfs"}, p.Type) {
+		return nil
+	}
+	in := "/etc"
+	for _, f := range storage.MountOrder(&e.config.Spec().Storage) {
+		if filepath.Clean(f.MountPoint.Path) == in && f.DeviceID != p.Device {
+			return nil
+		}
+	}
+	if p.Name != "/" && p.Name != in {
+		return nil
+	}
+	err := errkind.Errorf(errkind.Unsupported, "it is %s, which cannot be written, and Trident has to write %s/fstab into it", p.Type, in)
+	return errkind.WithHint(err, "Use an image whose root file system is ext4 or xfs.")
+}
+
+// checkTools wants the programs of this host that the steps after this one run.
+func (s osService) checkTools(_ context.Context, r *osRun, e *examined) error {
+	finder, ok := s.Machine.Disks.Runner.(run.Finder)
+	if !ok {
+		return nil
+	}
+	tools := e.plan.Tools()
+	if s.Machine.Disks.Udev && r.State.Install {
+		tools = append(tools, "udevadm")
+	}
+	for _, p := range r.State.Parts {
+		if !p.ESP && !p.ReadOnly && !e.whole[p.File] {
+			tools = append(tools, storage.ResizeTools(p.Type)...)
+		}
+	}
+	for _, name := range tools {
+		if err := finder.Find(name); err != nil {
+			return errkind.WithName(errkind.WithHint(err, "Install it on the host that Trident runs on."), "MissingBinary")
+		}
+	}
+	return nil
+}
+
+// bringSources copies the files that the configuration names, and looks at what they will
+// become.
+func (s osService) bringSources(ctx context.Context, r *osRun, e *examined) error {
+	spec, on := e.config.Spec(), r.State.on()
+	all := slices.Concat(hooks(spec.Scripts.PreServicing, on), hooks(spec.Scripts.PostProvision, on), hooks(spec.Scripts.PostConfigure, on))
+	err := s.copySources(ctx, sourcesOf(spec.OS.AdditionalFiles, all))
+	for _, f := range spec.OS.AdditionalFiles {
+		if err != nil {
+			break
+		}
+		if _, err = s.modeOf(f); err != nil {
+			err = fmt.Errorf("write %s: %w", f.Destination, err)
+		}
+	}
+	return errkind.WithName(err, dynamic)
+}
+
+// checkNetworks has netplan read the network of the new system, and in a rehearsal that
+// of the system that installs.
+func (s osService) checkNetworks(ctx context.Context, r *osRun, e *examined) error {
+	spec := e.config.Spec()
+	if n := spec.ManagementOS.Netplan; n != nil && r.State.Install && s.scratch != "" {
+		if err := s.tryNetplan(ctx, r.ID, "managementOs.netplan", n); err != nil {
+			return err
+		}
+	}
+	if spec.OS.Netplan == nil {
+		return nil
+	}
+	err := s.tryNetplan(ctx, r.ID, "os.netplan", spec.OS.Netplan)
+	if errkind.Of(err) == errkind.Precondition { // only the new system has netplan, perhaps
+		return nil
+	}
+	return err
+}
+
+// newExtensions is the store where the extensions of the new system lie before there is a
+// place for it on a disk.
+func (s osService) newExtensions() *extension.Store {
+	return &extension.Store{Root: filepath.Join(s.stagedDir(), "new-os"), Files: s.Root, Login: s.registryLogin, Roots: s.roots, Tools: s.Tools, Touch: s.Touch}
+}
+
+// checkNewExtensions brings the extensions of the new system to this host, so that one
+// that does not come, or does not fit, costs no disk. Where this host has no room for
+// them they come when there is a place in the new system. A rehearsal only asks whether
+// those of other hosts are there.
+func (s osService) checkNewExtensions(ctx context.Context, r *osRun, e *examined) error {
+	list := slices.DeleteFunc(wanted(e.config), func(src extension.Source) bool { return src.Path == ownPath })
+	if len(list) == 0 {
+		return nil
+	}
+	store := s.newExtensions()
+	err := s.touch("make room for extensions", func() error {
+		lib := filepath.Join(store.Root, "usr/lib")
+		err := os.MkdirAll(lib, 0o755)
+		for _, dir := range []string{filepath.Dir(lib), lib} { // extensions are compared with them; the umask is the daemon's
+			err = errors.Join(err, os.Chmod(dir, 0o755))
+		}
+		return errors.Join(err, atomicfile.Write(filepath.Join(lib, "os-release"), []byte(e.image.Metadata().OSRelease), 0o644))
+	})
+	if err != nil {
+		return err
+	}
+	var images []extension.Image
+	for _, src := range list {
+		if u, err := url.Parse(src.URL); s.scratch != "" && err == nil && u.Scheme != "file" {
+			if err := s.isThere(ctx, src.URL); err != nil {
+				return errkind.WithName(fmt.Errorf("look for the %s: %w", src.Class, err), "PopulateExtensionImages")
+			}
+			continue
+		}
+		image, err := store.Stage(ctx, src, nil, nil, func(line string) { r.Logf(slog.LevelInfo, "%s", line) })
+		if errkind.Of(err) == errkind.NoSpace {
+			r.Logf(slog.LevelWarn, "the extensions of the new system are looked at only once its disk is written: %v", err)
+			return s.touch("discard extensions", func() error { return os.RemoveAll(store.Root) })
+		}
+		if err == nil && image.IsOwn() {
+			err = ownListed()
+		}
+		if err != nil {
+			return errkind.WithName(err, "PopulateExtensionImages")
+		}
+		images = append(images, image)
+	}
+	_, err = extension.Plan(nil, images)
+	return errkind.WithName(err, "PopulateExtensionImages")
+}
+
+func ownListed() error {
+	return errkind.WithHint(errkind.Errorf(errkind.Unsupported, "os.sysexts lists an image of trident itself, and the system that is written is not running"),
+		"Let the image bring the version of Trident that it wants, and upgrade Trident once it runs.")
+}
+
+// isThere asks a server for a file without fetching it. One that does not serve ranges
+// has answered.
+func (s osService) isThere(ctx context.Context, from string) error {
+	login, err := s.registryLogin()
+	if err != nil {
+		return err
+	}
+	roots, err := s.roots()
+	if err != nil {
+		return err
+	}
+	in, err := fetch.OpenRanges(ctx, fetch.Origin{URL: from, Login: login, Roots: roots}, fetch.Limits{Attempts: 1}, nil, nil)
+	if errkind.Of(err) == errkind.Unsupported {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return in.Close()
+}
+
+// checkBoot unpacks the boot files of the image, and looks whether the firmware and the
+// EFI system partition take them.
+func (s osService) checkBoot(ctx context.Context, r *osRun, e *examined) error {
+	vars, err := s.Machine.Firmware()
+	if err != nil {
+		return errkind.WithName(err, "ReadEfiVariable")
+	}
+	if err := s.bringBoot(ctx, r, e); err != nil {
+		return err
+	}
+	payload, done, err := s.payload(r)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = done() }()
+	e.boot = payload.UKI()
+	host := boot.Host{Vars: vars, Arch: boot.Arch(s.Machine.Arch), Index: r.State.Index, Fallback: boot.Fallback(e.config.Spec().OS.UEFIFallback)}
+	id, _ := espID(&e.config.Spec().Storage)
+	target, err := e.plan.Target(id)
+	if err != nil {
+		return err
+	}
+	files, room := fs.FS(emptyFS{}), roomOfNewESP(target.Size)
+	if target.Action != storage.Create {
+		inv, err := s.Machine.Inventory()
+		if err != nil {
+			return err
+		}
+		if host.Partition, err = espOf(inv, target.Path); err != nil {
+			return err
+		}
+		var closeFiles func() error
+		if files, room, closeFiles, err = s.Machine.ESPNow(target.Path); err != nil {
+			return err
+		}
+		defer func() { _ = closeFiles() }()
+		if r.State.Install {
+			if host.Index, err = boot.FreeIndexOf(files); err != nil {
+				return err
+			}
+		}
+	}
+	warnings, err := boot.Preflight(ctx, host, files, room, r.State.Slot, payload)
+	if err != nil {
+		return err
+	}
+	if pairs := storage.Pairs(&e.config.Spec().Storage); len(pairs) > 0 {
+		for _, w := range warnings {
+			r.Logf(slog.LevelWarn, "%s", w)
+		}
+	}
+	return s.probeFirmware(ctx, r, host, files)
+}
+
+// probeFirmware finds out whether a firmware that does not say so takes the variables of
+// a trial. A rehearsal leaves that open.
+func (s osService) probeFirmware(ctx context.Context, r *osRun, host boot.Host, files fs.FS) error {
+	_, known, err := host.Vars.Room()
+	if err != nil || known || s.scratch != "" {
+		return err
+	}
+	need, err := boot.VariableNeed(ctx, host, files, r.State.Slot)
+	if err != nil {
+		return err
+	}
+	if err := s.touch("probe firmware", func() error { return efivar.Probe(host.Vars, need) }); err != nil {
+		return errkind.WithName(fmt.Errorf("find out whether the firmware takes boot entries: %w", err), "SetEfiVariable")
+	}
+	return nil
+}
+
+// bringBoot unpacks the image of the ESP.
+func (s osService) bringBoot(ctx context.Context, r *osRun, e *examined) error {
+	p := &r.State.Parts[slices.IndexFunc(r.State.Parts, func(p part) bool { return p.ESP })]
+	from, err := p.in(e.image)
+	if err != nil {
+		return err
+	}
+	v, content, err := s.unpackESP(ctx, from, func(packed int64) { r.Progress(packed, p.Size) })
+	if err != nil {
+		name := "DeployESPImages"
+		if errkind.Of(err) == errkind.Corrupt {
+			name = "CorruptOsImage"
+		}
+		return errkind.WithName(fmt.Errorf("read the image: %w", err), name)
+	}
+	p.Content = content
+	return p.verified(v, from.File)
+}
+
+// roomOfNewESP is what a FAT file system on so many bytes has for files: its tables take
+// less than one in sixty-four.
+func roomOfNewESP(size int64) boot.Space {
+	return boot.Space{Free: max(0, size-size/64), Block: 4096}
+}
+
+// emptyFS is a file system that is yet to be made.
+type emptyFS struct{}
+
+func (emptyFS) Open(name string) (fs.File, error) {
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+}

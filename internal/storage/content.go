@@ -1,0 +1,78 @@
+package storage
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/blockdev"
+)
+
+// ContentHead is how many of the first bytes of a file system CheckContent wants.
+const ContentHead = 68 << 10
+
+// CheckContent reports whether a file system that begins with head can be mounted from
+// the partition of the plan that has the device id, once it is written there; whole
+// says that it takes all of the partition, so that Resize has nothing to do. An error
+// is of kind Unsupported for one that nobody here knows, Incompatible where the sectors
+// of the disk are larger than what the file system is read in, and NoSpace where it is
+// larger than the partition.
+//
+// What else a kernel may refuse, such as blocks larger than its pages, is not known
+// before it is asked.
+func (p *Plan) CheckContent(id string, head []byte) (whole bool, err error) {
+	target, err := p.Target(id)
+	if err != nil {
+		return false, err
+	}
+	c := blockdev.Probe(bytes.NewReader(head), int64(len(head)))
+	if c.Type == "" {
+		return false, errkind.Errorf(errkind.Unsupported, "it begins with no file system that this version knows")
+	}
+	unit, size := geometry(c.Type, append(bytes.Clone(head), make([]byte, max(0, ContentHead-len(head)))...))
+	if sector := p.sectorOf(target); unit > 0 && unit < sector {
+		err := errkind.Errorf(errkind.Incompatible, "it is %s in blocks of %d bytes, and its disk has sectors of %d: it cannot be mounted there", c.Type, unit, sector)
+		return false, errkind.WithHint(err, "Build the image for disks with sectors of %d bytes, or name another disk.", sector)
+	}
+	if size > target.Size {
+		return false, errkind.Errorf(errkind.NoSpace, "it is %s of %d bytes, and its partition %q has %d", c.Type, size, target.ID, target.Size)
+	}
+	return unit > 0 && size/unit == target.Size/unit, nil
+}
+
+// sectorOf is the size of the sectors of the disk that a partition is on.
+func (p *Plan) sectorOf(q PartitionPlan) int64 {
+	for _, d := range p.described.Disks {
+		for _, other := range d.Partitions {
+			if other.ID == q.ID {
+				return d.SectorSize
+			}
+		}
+	}
+	return 0
+}
+
+// geometry is the smallest unit that a kernel reads a file system in, and the bytes
+// that it takes of its device; 0 is not known, or that any will do.
+func geometry(typ string, head []byte) (unit, size int64) {
+	le, be := binary.LittleEndian, binary.BigEndian
+	switch typ {
+	case "ext2", "ext3", "ext4":
+		blocks, block, err := extSize(bytes.NewReader(head))
+		if err != nil {
+			return 0, 0
+		}
+		return block, blocks * block
+	case "xfs": // xfs_dsb: sb_sectsize, and sb_dblocks of sb_blocksize
+		return int64(be.Uint16(head[102:])), int64(be.Uint64(head[8:])) * int64(be.Uint32(head[4:]))
+	case "vfat", "ntfs": // BPB_BytsPerSec
+		return int64(le.Uint16(head[11:])), 0
+	case "exfat":
+		return 1 << min(head[108], 12), 0
+	case "erofs":
+		return 1 << min(head[1024+12], 16), 0
+	case "iso9660":
+		return 2048, 0
+	}
+	return 0, 0
+}
