@@ -51,6 +51,13 @@ func newAlbum(t testing.TB) *album {
 // both say which it is.
 func osImageOf(t testing.TB, version, id string, more fstest.MapFS) osImage {
 	t.Helper()
+	return assembled(t, version, id, boottest.ESP(boot.AMD64, version), more, nil)
+}
+
+// assembled is an image with these boot files. Change, if it is not nil, makes of its root
+// file system what it will be.
+func assembled(t testing.TB, version, id string, bootFiles, more fstest.MapFS, change func([]byte) []byte) osImage {
+	t.Helper()
 	files := fstest.MapFS{
 		"usr/share/version":         {Data: []byte(version + "\n"), Mode: 0o644},
 		"usr/lib/os-release":        {Data: []byte("ID=test\nIMAGE_VERSION=" + version + "\n"), Mode: 0o644},
@@ -64,8 +71,11 @@ func osImageOf(t testing.TB, version, id string, more fstest.MapFS) osImage {
 		files[name] = f
 	}
 	uuid := id + id + id + id + "-0000-4000-8000-0000000000" + id
-	esp := fileSystem("vfat", id+id+id+id, boottest.ESP(boot.AMD64, version))
+	esp := fileSystem("vfat", id+id+id+id, bootFiles)
 	root := fileSystem("ext4", uuid, files)
+	if change != nil {
+		root = change(root)
+	}
 	pad := func(b []byte) []byte { return append(b, make([]byte, (4096-len(b)%4096)%4096)...) }
 	esp, root = pad(esp), pad(root)
 	var parts []image.Part

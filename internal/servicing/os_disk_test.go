@@ -21,8 +21,8 @@ import (
 
 // inventory is what the kernel sees.
 func (w *osWorld) inventory() *blockdev.Inventory {
-	d := blockdev.Disk{Name: filepath.Base(theDisk), Path: theDisk, Size: w.disk.Size(), SectorSize: 512}
-	table, err := gpt.ReadDisk(w.disk, w.disk.Size(), 512)
+	d := blockdev.Disk{Name: filepath.Base(theDisk), Path: theDisk, Size: w.disk.Size(), SectorSize: w.disk.SectorSize()}
+	table, err := gpt.ReadDisk(w.disk, w.disk.Size(), w.disk.SectorSize())
 	if err != nil || table == nil {
 		return &blockdev.Inventory{Disks: []blockdev.Disk{d}}
 	}

@@ -53,7 +53,6 @@ type osWorld struct {
 	trace   []string
 
 	lacks   []string // tools that are not there
-	sector  int64    // of the disk, 512 if it is 0
 	noVars  bool     // the firmware gives no access to its variables
 	disk    *blockdevtest.Memory
 	vars    *efivartest.Fake
@@ -88,7 +87,12 @@ const (
 const liveNetwork = "network: {version: 2}\n"
 
 func newOSWorld(t testing.TB, a *album) *osWorld {
-	w := &osWorld{t: t, album: a, disk: blockdevtest.New(diskSize, 512), vars: &efivartest.Fake{}, live: tempDir(t)}
+	return newOSWorldOn(t, a, 512)
+}
+
+// newOSWorldOn is a machine whose disk has sectors of so many bytes.
+func newOSWorldOn(t testing.TB, a *album, sector int64) *osWorld {
+	w := &osWorld{t: t, album: a, disk: blockdevtest.New(diskSize, sector), vars: &efivartest.Fake{}, live: tempDir(t)}
 	write(t, filepath.Join(w.live, "usr/lib/os-release"), "ID=live\n")
 	write(t, filepath.Join(w.live, "proc/self/mountinfo"), "22 1 0:5 / / rw - tmpfs tmpfs rw\n")
 	write(t, filepath.Join(w.live, "etc/machine-id"), strings.Repeat("1", 32)+"\n")
@@ -103,7 +107,7 @@ func newOSWorld(t testing.TB, a *album) *osWorld {
 
 // copied is the machine at rest, once more.
 func (w *osWorld) copied(t testing.TB, live string) *osWorld {
-	other := &osWorld{t: t, album: w.album, disk: w.disk.Crash(rand.New(rand.NewPCG(1, 1))), vars: copyVars(t, w.vars), live: live, boots: w.boots}
+	other := &osWorld{t: t, album: w.album, disk: w.disk.Crash(rand.New(rand.NewPCG(1, 1))), vars: copyVars(t, w.vars), live: live, boots: w.boots, lacks: w.lacks, noVars: w.noVars}
 	copyDisk(t, w.live, other.live, nil)
 	return other
 }

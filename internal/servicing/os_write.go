@@ -1,6 +1,7 @@
 package servicing
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -196,13 +197,14 @@ func (s osService) unpackESP(ctx context.Context, from image.Partition, progress
 			return err
 		}
 		sum := sha256.New()
+		var copied error
 		// It has its name only once the last byte was judged.
 		err := atomicfile.WriteFunc(s.espImage(), 0o600, func(out io.Writer) error {
-			_, err := io.Copy(io.MultiWriter(out, sum), tellingReader{in, func() { progress(in.Progress()) }})
-			return err
+			_, copied = io.Copy(io.MultiWriter(out, sum), tellingReader{in, func() { progress(in.Progress()) }})
+			return copied
 		})
-		if err != nil {
-			return err
+		if copied != nil || err != nil {
+			return cmp.Or(copied, err) // what was read is at fault more often than the file
 		}
 		content = hex.EncodeToString(sum.Sum(nil))
 		v, err = in.Verified()
@@ -296,10 +298,10 @@ func (s osService) payload(r *osRun) (_ *boot.Payload, done func() error, err er
 	if err != nil {
 		return nil, nil, err
 	}
-	done = f.Close
+	end := f.Close
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, done())
+			err = errors.Join(err, end())
 		}
 	}()
 	if err := r.State.sameESP(f); err != nil {
@@ -309,12 +311,12 @@ func (s osService) payload(r *osRun) (_ *boot.Payload, done func() error, err er
 	if err != nil {
 		return nil, nil, errkind.WithName(fmt.Errorf("read the image's boot files: %w", err), "DeployESPImages")
 	}
-	done = func() error { return errors.Join(closeFiles(), f.Close()) }
+	end = func() error { return errors.Join(closeFiles(), f.Close()) }
 	payload, err := boot.Read(files, boot.Arch(s.Machine.Arch))
 	if err != nil {
 		return nil, nil, errkind.WithName(fmt.Errorf("read the image's boot files: %w", err), "InvalidBootConfiguration")
 	}
-	return payload, done, nil
+	return payload, end, nil
 }
 
 // sameESP compares the unpacked image of the ESP with what was verified, which may have
