@@ -54,7 +54,12 @@ func (o *configOptions) showPlan(ctx context.Context, doing string, ask func(*cl
 		for _, f := range plan.GetWarnings() {
 			fmt.Fprintln(o.app.stderr, findingText(configName(o.config), f))
 		}
-		return o.app.show(plan, func(w io.Writer) { fmt.Fprint(w, lines(plan.GetText())) })
+		return o.app.show(plan, func(w io.Writer) {
+			if plan.GetText() == "" { // of a release that had no text of an update
+				fmt.Fprintln(w, "This daemon has its plan for programs only: --output json shows it.")
+			}
+			fmt.Fprint(w, lines(plan.GetText()))
+		})
 	})
 	return asUpstream(errors.Join(err, o.writeFiles(ctx, err)))
 }

@@ -250,6 +250,7 @@ func tries(p *planned) []Effect {
 	if !p.config.Spec().Trident.Disable {
 		out.add("hand-over", "", "give the datastore and the logs to the new system")
 	}
+	out.add("boot-once", in.String(), "have the firmware boot %s next", in)
 	out.add("make-default", in.String(), "make %s what the firmware boots", in)
 	renewsFallback(&out, p)
 	return out
