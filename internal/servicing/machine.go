@@ -40,6 +40,10 @@ type Machine struct {
 	// ESPNow shows the files on the EFI system partition of a device as they are now, and
 	// the room that is left there, without a mount.
 	ESPNow func(device string) (files fs.FS, room boot.Space, close func() error, err error)
+	// Tree shows the tree of files in an image of a file system, read-only, below a folder
+	// that only this process sees. Where the kernel cannot, that is an error of kind
+	// Unsupported. Nil: it never can.
+	Tree func(image *os.File, fstype string) (root string, close func() error, err error)
 	// Memory is how many bytes of memory this process can take, if that is known. Nil:
 	// it is not.
 	Memory func() (bytes int64, known bool)
@@ -56,6 +60,7 @@ func RealMachine(root, arch string) Machine {
 		Firmware:  func() (efivar.Store, error) { return efivar.Open(filepath.Join(root, efivar.DefaultDir)) },
 		ESPFiles:  openESP,
 		ESPNow:    espNow,
+		Tree:      openTree,
 		Memory: func() (int64, bool) {
 			debug.FreeOSMemory() // what another image has taken before
 			return hostinfo.AvailableMemory(root)
@@ -79,6 +84,18 @@ func openESP(image *os.File) (fs.FS, func() error, error) {
 		return nil, nil, err
 	}
 	return m, m.Close, nil
+}
+
+func openTree(image *os.File, fstype string) (string, func() error, error) {
+	info, err := image.Stat()
+	if err != nil {
+		return "", nil, err
+	}
+	m, err := loop.Open(image, 0, info.Size(), fstype)
+	if err != nil {
+		return "", nil, err
+	}
+	return m.Path(), m.Close, nil
 }
 
 func espNow(device string) (_ fs.FS, room boot.Space, close func() error, err error) {

@@ -185,6 +185,17 @@ func (w *osWorld) espFiles(image *os.File) (fs.FS, func() error, error) {
 	return os.DirFS(dir), func() error { return os.RemoveAll(dir) }, err
 }
 
+// tree is the files in an image, as the kernel shows them.
+func (w *osWorld) tree(image *os.File, _ string) (string, func() error, error) {
+	dir := tempDir(w.t)
+	var size [8]byte
+	if _, err := image.ReadAt(size[:], headSize); err != nil {
+		return "", nil, err
+	}
+	err := untar(io.NewSectionReader(image, headSize+8, int64(binary.LittleEndian.Uint64(size[:]))), dir)
+	return dir, func() error { return os.RemoveAll(dir) }, err
+}
+
 // espNow is the EFI system partition as it is on the disk. A FAT has all of its partition
 // for files here.
 func (w *osWorld) espNow(device string) (fs.FS, boot.Space, func() error, error) {

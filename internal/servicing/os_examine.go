@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/efivar"
+	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/storage"
@@ -38,11 +40,13 @@ type examined struct {
 // first change of a disk; the first fault is the error. It writes only into the folder of
 // what is staged.
 //
-// Not known before an image is written is what is in its file systems, but for that of the
-// ESP: they are packed, and to unpack them takes the room and the time of writing them.
-// So a link of the image that leads a file of the configuration out of the new OS, a group
-// that the image does not have, and a unit that it does not have are found when the new
-// OS is set up. The network of the new OS is only read where this host has netplan.
+// What is in the file systems of an image is known of that of the ESP, and of the root of
+// an image that is on this host, if the host has room to unpack it; see checkTree. Of an
+// image that comes by the network it is not known before it is written: that would take
+// the room and the time of writing it. So a link of the image that leads a file of the
+// configuration to nowhere, or a policy of SELinux without a tool that applies it, is found
+// there when the new OS is set up, and so are, in all images, groups and units that the
+// image does not have. The network of the new OS is only read where this host has netplan.
 func (s osService) examine(ctx context.Context, r *osRun, c *hostconfig.Config, i *image.Image) (*examined, error) {
 	plan, err := s.fits(r, c, i)
 	if err != nil {
@@ -50,7 +54,7 @@ func (s osService) examine(ctx context.Context, r *osRun, c *hostconfig.Config, 
 	}
 	e := &examined{config: c, image: i, plan: plan, whole: map[string]bool{}}
 	for _, check := range []func(context.Context, *osRun, *examined) error{
-		s.checkSetup, s.checkKept, s.checkContents, s.checkTools, s.bringSources, s.checkNetworks, s.checkNewExtensions, s.checkBoot, s.readThrough,
+		s.checkSetup, s.checkKept, s.checkContents, s.checkTools, s.bringSources, s.checkNetworks, s.checkNewExtensions, s.checkBoot, s.checkTree, s.readThrough,
 	} {
 		if err := check(ctx, r, e); err != nil {
 			if ctx.Err() != nil && errkind.Of(err) == errkind.Internal {
@@ -103,7 +107,7 @@ func (s osService) checkInterpreters(scripts []hostconfig.Script) error {
 		if !filepath.IsAbs(h.Interpreter) || h.Interpreter == "/bin/sh" {
 			continue
 		}
-		if info, err := os.Stat(filepath.Join(s.Root, h.Interpreter)); err != nil || info.IsDir() || info.Mode().Perm()&0o111 == 0 {
+		if info, err := inroot.FS(s.Root).Stat(path.Clean(h.Interpreter)[1:]); err != nil || info.IsDir() || info.Mode().Perm()&0o111 == 0 {
 			err := errkind.Errorf(errkind.Invalid, "script %s: this host has no program %s to run it", nameOf(h.Name, i), h.Interpreter)
 			return errkind.WithName(err, dynamic)
 		}

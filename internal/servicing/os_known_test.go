@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -90,7 +91,7 @@ func added(section, line string) func(string) string {
 
 const sum384 = "abcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcd"
 
-func knownFaults(t *testing.T) []knownFault {
+func knownFaults(t *testing.T, selinuxImage osImage) []knownFault {
 	images := 0
 	made := func(esp, root fstest.MapFS, change func([]byte) []byte) func() osImage {
 		images++
@@ -176,6 +177,11 @@ func knownFaults(t *testing.T) []knownFault {
 		{step: "configure", name: "command line", config: added("os", "  kernelCommandLine: {extraCommandLine: [quiet]}\n"), says: "os.kernelCommandLine.extraCommandLine"},
 		{step: "configure", name: "network that netplan does not take", config: added("os", "  netplan: {version: 2, ethernets: {nonsense: {}}}\n"), says: "check os.netplan: netplan: exit status 78"},
 		{step: "configure", name: "network that netplan does not take, update", update: true, config: added("os", "  netplan: {version: 2, ethernets: {nonsense: {}}}\n"), says: "check os.netplan: netplan: exit status 78"},
+		{step: "configure", name: "link to nowhere", image: made(fine, fstest.MapFS{"opt": {Data: []byte("no/such/folder"), Mode: fs.ModeSymlink | 0o777}}, nil),
+			config: replaced("destination: /etc/of.conf", "destination: /opt/of.conf"), says: "opt is a link to nowhere"},
+		{step: "configure", name: "folder in the place of a file, update", update: true, image: made(fine, fstest.MapFS{"etc/of.conf": {Mode: fs.ModeDir | 0o755}}, nil),
+			says: "there is something in its place that is neither a file nor a link"},
+		{step: "labels", name: "no tool for the policy of SELinux", image: func() osImage { return selinuxImage }, says: "it has no setfiles"},
 		{step: "post-provision", name: "interpreter that is not there", config: replaced("content: provision}", "content: provision, interpreter: /usr/bin/no-such}"), says: "this host has no program /usr/bin/no-such"},
 		{step: "post-configure", name: "environment that cannot be", config: replaced("content: post}", "content: post, environmentVariables: {'A B': x}}"), says: "cannot be the name of an environment variable"},
 		{step: "labels", name: "extensions beside SELinux", config: added("os", "  selinux: {mode: enforcing}\n  sysexts: [{url: 'file:///srv/e.raw', sha384: "+sum384+"}]\n"), says: "SELinux is enforced"},
@@ -249,7 +255,7 @@ func TestWhatCanBeKnownIsKnownBeforeADiskIsChanged(t *testing.T) {
 		w.rest()
 		installed = w.copied(t, live)
 	})
-	rows := knownFaults(t)
+	rows := knownFaults(t, a.selinux)
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

@@ -44,12 +44,16 @@ func (s osService) label(ctx context.Context, r *osRun) error {
 		case tool != "":
 			return s.setFiles(ctx, r, c, tool, policy)
 		case policy.Mode == hostconfig.SELinuxEnforcing:
-			err := errkind.Errorf(errkind.Precondition, "label the files of the new system for SELinux, which is enforced in it: it has no setfiles")
-			return errkind.WithName(errkind.WithHint(err, "Put setfiles (policycoreutils) into the image, or set os.selinux.mode to permissive."), "MissingBinary")
+			return noSetfiles()
 		}
 		r.Logf(slog.LevelWarn, "the new system has no setfiles to label its files for SELinux, which is permissive in it; it is asked to do so at its boot, by %s", autorelabel)
 		return s.put(root, autorelabel, 0o644, "")
 	})
+}
+
+func noSetfiles() error {
+	err := errkind.Errorf(errkind.Precondition, "label the files of the new system for SELinux, which is enforced in it: it has no setfiles")
+	return errkind.WithName(errkind.WithHint(err, "Put setfiles (policycoreutils) into the image, or set os.selinux.mode to permissive."), "MissingBinary")
 }
 
 // labelTool is where setfiles is in the OS in a tree; "" is nowhere.

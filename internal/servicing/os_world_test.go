@@ -242,7 +242,7 @@ func (w *osWorld) startDaemon() {
 		Machine: Machine{
 			Inventory: func() (*blockdev.Inventory, error) { return w.inventory(), nil },
 			Disks:     storage.Tools{Runner: tools, Open: w.open, Await: func(context.Context, ...string) error { return nil }},
-			Mounts:    w, Firmware: w.firmware, ESPFiles: w.espFiles, ESPNow: w.espNow, Arch: "amd64",
+			Mounts:    w, Firmware: w.firmware, ESPFiles: w.espFiles, ESPNow: w.espNow, Tree: w.tree, Arch: "amd64",
 		},
 	})
 	if w.logs {

@@ -82,8 +82,11 @@ func (h Host) Validate(ctx context.Context, config *Config) (resp *hostv1.Valida
 	return resp, err
 }
 
-// Plan says what Update would be and do. It changes nothing.
+// Plan says what Update would be and do. It changes nothing. It may take as long as
+// reading an image: without a deadline it has 30 minutes, or those of WithTimeout.
 func (h Host) Plan(ctx context.Context, config *Config) (resp *hostv1.PlanUpdateResponse, err error) {
+	ctx, cancel := h.c.planning(ctx)
+	defer cancel()
 	err = h.c.unary(ctx, true, func(ctx context.Context, l *link) error {
 		req := &hostv1.PlanUpdateRequest{Config: &hostv1.PlanUpdateRequest_Text{Text: config.Text}}
 		switch handle, err := config.on(ctx, l, ""); {
@@ -99,8 +102,10 @@ func (h Host) Plan(ctx context.Context, config *Config) (resp *hostv1.PlanUpdate
 }
 
 // PlanInstall says what Install would make of the disks, and destroy there. It
-// changes nothing.
+// changes nothing, and takes as long as Plan.
 func (h Host) PlanInstall(ctx context.Context, config *Config) (resp *hostv1.PlanInstallResponse, err error) {
+	ctx, cancel := h.c.planning(ctx)
+	defer cancel()
 	err = h.c.unary(ctx, true, func(ctx context.Context, l *link) error {
 		req := &hostv1.PlanInstallRequest{Config: &hostv1.PlanInstallRequest_Text{Text: config.Text}}
 		switch handle, err := config.on(ctx, l, ""); {

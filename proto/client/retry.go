@@ -67,6 +67,7 @@ func readOnly(method string) bool {
 		operationsv1.OperationsService_List_FullMethodName,
 		hostv1.HostService_GetHost_FullMethodName,
 		hostv1.HostService_PlanUpdate_FullMethodName,
+		hostv1.HostService_PlanInstall_FullMethodName,
 		hostv1.HostService_ValidateConfig_FullMethodName,
 		tridentv1preview.StatusService_GetActiveVolume_FullMethodName,
 		tridentv1preview.StatusService_GetLastError_FullMethodName,
@@ -90,6 +91,19 @@ func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFu
 		return ctx, func() {}
 	}
 	return context.WithTimeoutCause(ctx, c.callTime, errkind.Errorf(errkind.Timeout, "tridentd at %s did not answer within %s", c.target, c.callTime))
+}
+
+// planTime is how long a plan may take at least: the daemon reads all of an image that
+// is on its host.
+const planTime = 30 * time.Minute
+
+// planning is bounded for plans.
+func (c *Client) planning(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok || c.callTime <= 0 {
+		return ctx, func() {}
+	}
+	most := max(planTime, c.callTime)
+	return context.WithTimeoutCause(ctx, most, errkind.Errorf(errkind.Timeout, "tridentd at %s did not answer within %s", c.target, most))
 }
 
 // caller makes calls over the link of the moment.

@@ -62,6 +62,9 @@ func open(image *os.File, offset, size int64, fstype string) (_ *Mount, err erro
 	return &Mount{ReadLinkFS: links, root: root, at: at}, nil
 }
 
+// Path is the root folder of the mount for this process, until Close.
+func (m *Mount) Path() string { return fmt.Sprintf("/proc/self/fd/%d", m.at.Fd()) }
+
 // Close unmounts, once the last file is closed.
 func (m *Mount) Close() error { return errors.Join(m.root.Close(), m.at.Close()) }
 

@@ -1,0 +1,162 @@
+package servicing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/osconfig"
+	"github.com/trident-project/trident/internal/storage"
+)
+
+// checkTree looks into the root file system of an image on this host, where the host has
+// room to unpack it and a kernel that shows it, for what would keep the new OS from being
+// set up: places of files that a link leads to nowhere, and a policy of SELinux that
+// nothing can apply. What it unpacks is deleted.
+func (s osService) checkTree(ctx context.Context, r *osRun, e *examined) (err error) {
+	i := slices.IndexFunc(r.State.Parts, func(p part) bool { return p.Name == "/" && !p.ESP })
+	if i < 0 || !e.image.Local() || s.Machine.Tree == nil {
+		return nil
+	}
+	from, err := r.State.Parts[i].in(e.image)
+	if err != nil {
+		return err
+	}
+	if !s.hasRoomFor(from.File.Size) {
+		return nil
+	}
+	f, err := os.CreateTemp(s.stagedDir(), "root-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := os.Remove(f.Name()); err != nil { // gone with the descriptor, whatever happens
+		return err
+	}
+	if err := unpackSparse(ctx, f, from); err != nil {
+		if errkind.Of(err) == errkind.NoSpace {
+			return nil
+		}
+		return errkind.WithName(fmt.Errorf("read the image: %w", err), "CorruptOsImage")
+	}
+	root, done, err := s.Machine.Tree(f, r.State.Parts[i].Type)
+	if errkind.Of(err) == errkind.Unsupported {
+		return nil
+	}
+	if err != nil {
+		return errkind.WithName(fmt.Errorf("the image's file system for /: %w", err), "MountNewroot")
+	}
+	return errors.Join(s.checkPlaces(root, e), s.checkPolicy(r, root, e), done())
+}
+
+// hasRoomFor says whether so many bytes more, in the folder of what is staged, leave the
+// host half of its room, and half of its memory where that folder is in memory.
+func (s osService) hasRoomFor(size int64) bool {
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.stagedDir(), &st); err != nil {
+		return false
+	}
+	room := int64(st.Bavail) * st.Bsize
+	if available, known := s.Machine.memory(); known && !slices.Contains([]int64{unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC}, st.Type) {
+		room = min(room, available)
+	}
+	return size <= room/2
+}
+
+// unpackSparse unpacks a part of an image without its zeros.
+func unpackSparse(ctx context.Context, f *os.File, from image.Partition) error {
+	in, err := from.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	buf, zeros := make([]byte, 64<<10), make([]byte, 64<<10)
+	for at := int64(0); ; {
+		n, err := io.ReadFull(in, buf)
+		if data := buf[:n]; string(data) != string(zeros[:n]) {
+			if _, err := f.WriteAt(data, at); err != nil {
+				return err
+			}
+		}
+		at += int64(n)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			_, err := in.Verified()
+			return errors.Join(err, f.Truncate(at))
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// checkPlaces looks at the places of files that will be written into a tree, the new root.
+func (s osService) checkPlaces(root string, e *examined) error {
+	names := []string{"/etc/fstab", "/etc/machine-id"}
+	for _, f := range e.config.Spec().OS.AdditionalFiles {
+		names = append(names, absolute(f.Destination))
+	}
+	elsewhere := func(name string) bool { // on a file system that will be mounted there
+		for _, f := range storage.MountOrder(&e.config.Spec().Storage) {
+			if at := path.Clean(f.MountPoint.Path); at != "/" && (name == at || strings.HasPrefix(name, at+"/")) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, name := range names {
+		if elsewhere(name) {
+			continue
+		}
+		err := osconfig.Check(root, name)
+		if dangling, ok := errors.AsType[*inroot.DanglingError](err); ok {
+			link := strings.TrimPrefix(dangling.Link, root)
+			if target, lerr := os.Readlink(filepath.Join(root, link)); lerr == nil {
+				if !path.IsAbs(target) {
+					target = path.Join(path.Dir(absolute(link)), target)
+				}
+				if elsewhere(path.Clean(target)) {
+					continue
+				}
+			}
+		}
+		if err != nil && !errors.Is(err, unix.EROFS) { // it is shown read-only
+			return errkind.WithName(fmt.Errorf("in the image: %w", err), "WriteAdditionalFile")
+		}
+	}
+	return nil
+}
+
+// checkPolicy is what "labels" would refuse.
+func (s osService) checkPolicy(r *osRun, root string, e *examined) error {
+	policy, err := osconfig.PolicyOf(root)
+	if err != nil || policy == nil {
+		return err
+	}
+	mode := policy.Mode
+	if want := e.config.Spec().OS.SELinux.Mode; want != "" { // "configure" sets it
+		mode = want
+	}
+	if err := s.besideExtensions(r, e.config, mode); err != nil {
+		return err
+	}
+	if mode != hostconfig.SELinuxEnforcing {
+		return nil
+	}
+	tool, err := labelTool(root)
+	if err == nil && tool == "" {
+		err = noSetfiles()
+	}
+	return err
+}
