@@ -141,6 +141,13 @@ func knownFaults(t *testing.T, selinuxImage osImage) []knownFault {
 		{step: "write", name: "no resize2fs, update", update: true, world: lacking("resize2fs"), says: "find the tool resize2fs"},
 		{step: "partition", name: "overlay", config: replaced("  filesystems:\n", "  filesystems:\n  - {source: new, type: overlay, mountPoint: /opt}\n"), says: "file systems of type overlay"},
 		{step: "partition", name: "label too long", config: replaced("{id: root-b, type: root,", "{id: root-b, label: "+strings.Repeat("l", 40)+", type: root,"), says: "is longer than the 36 characters"},
+		{step: "partition", name: "more partitions than a table has", config: func(text string) string {
+			more := ""
+			for i := range 130 {
+				more += fmt.Sprintf("    - {id: p%d, type: linux-generic, size: 1M}\n", i)
+			}
+			return replaced("    - {id: trident,", more+"    - {id: trident,")(text)
+		}, says: "partitions"},
 		{step: "partition", name: "disk too small", config: replaced("size: 32M", "size: 1G"), says: "the disk is too small"},
 		{step: "write", name: "partition too small", config: replaced("root-a, type: root, size: 8M", "root-a, type: root, size: 1M"), image: made(fine, nil, func(fs []byte) []byte { return append(fs, make([]byte, 2<<20)...) }), says: "and its partition \"root-a\" has 1048576"},
 		{step: "post-provision", name: "ext4 in small blocks on large sectors", sector: 4096, says: "it is ext4 in blocks of 1024 bytes, and its disk has sectors of 4096"},

@@ -130,6 +130,7 @@ func (s osService) checkPlaces(root string, e *examined) error {
 					continue
 				}
 			}
+			err = errkind.Errorf(errkind.Precondition, "write %s: %s is a link to nowhere", name, absolute(link))
 		}
 		if err != nil && !errors.Is(err, unix.EROFS) { // it is shown read-only
 			return errkind.WithName(fmt.Errorf("in the image: %w", err), "WriteAdditionalFile")
