@@ -51,12 +51,12 @@ func newAlbum(t testing.TB) *album {
 // both say which it is.
 func osImageOf(t testing.TB, version, id string, more fstest.MapFS) osImage {
 	t.Helper()
-	return assembled(t, version, id, boottest.ESP(boot.AMD64, version), more, nil)
+	return assembled(t, version, id, boottest.ESP(boot.AMD64, version), more, "", nil)
 }
 
 // assembled is an image with these boot files. Change, if it is not nil, makes of its root
-// file system what it will be.
-func assembled(t testing.TB, version, id string, bootFiles, more fstest.MapFS, change func([]byte) []byte) osImage {
+// file system what it will be, and the metadata calls that typ unless it is "".
+func assembled(t testing.TB, version, id string, bootFiles, more fstest.MapFS, typ string, change func([]byte) []byte) osImage {
 	t.Helper()
 	files := fstest.MapFS{
 		"usr/share/version":         {Data: []byte(version + "\n"), Mode: 0o644},
@@ -93,6 +93,10 @@ func assembled(t testing.TB, version, id string, bootFiles, more fstest.MapFS, c
 	if err != nil {
 		t.Fatal(err)
 	}
+	rootMount := image.Mount{Number: 2, MountPoint: "/"}
+	if typ != "" {
+		rootMount.Type, rootMount.UUID = typ, uuid
+	}
 	var out bytes.Buffer
 	sha, err := image.Write(t.Context(), &out, image.Spec{
 		Arch: image.AMD64, OSRelease: "ID=test\n", Disk: disk, DiskSize: size, Temp: t.TempDir(),
@@ -100,7 +104,7 @@ func assembled(t testing.TB, version, id string, bootFiles, more fstest.MapFS, c
 			{Type: image.UKIStandalone, Path: "/boot/efi/EFI/Linux/test.efi", Cmdline: "quiet", Kernel: version},
 		}}},
 		Packages: []image.Package{},
-		Mounts:   []image.Mount{{Number: 1, MountPoint: "/boot/efi"}, {Number: 2, MountPoint: "/"}},
+		Mounts:   []image.Mount{{Number: 1, MountPoint: "/boot/efi"}, rootMount},
 	}, nil)
 	if err != nil {
 		t.Fatal(err)

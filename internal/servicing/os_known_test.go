@@ -93,10 +93,13 @@ const sum384 = "abcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcd
 
 func knownFaults(t *testing.T, selinuxImage osImage) []knownFault {
 	images := 0
-	made := func(esp, root fstest.MapFS, change func([]byte) []byte) func() osImage {
+	called := func(typ string, esp, root fstest.MapFS, change func([]byte) []byte) func() osImage {
 		images++
-		i := assembled(t, fmt.Sprintf("k%d", images), fmt.Sprintf("%02x", 0xa0+images), esp, root, change)
+		i := assembled(t, fmt.Sprintf("k%d", images), fmt.Sprintf("%02x", 0xa0+images), esp, root, typ, change)
 		return func() osImage { return i }
+	}
+	made := func(esp, root fstest.MapFS, change func([]byte) []byte) func() osImage {
+		return called("", esp, root, change)
 	}
 	fine := boottest.ESP(boot.AMD64, "x")
 	xfs := func(sector uint16, blocks uint64) func([]byte) []byte {
@@ -153,6 +156,8 @@ func knownFaults(t *testing.T, selinuxImage osImage) []knownFault {
 		{step: "post-provision", name: "ext4 in small blocks on large sectors", sector: 4096, says: "it is ext4 in blocks of 1024 bytes, and its disk has sectors of 4096"},
 		{step: "post-provision", name: "xfs in small sectors on large sectors", sector: 4096, image: made(fine, nil, xfs(512, 100)), says: "it is xfs in blocks of 512 bytes, and its disk has sectors of 4096"},
 		{step: "post-provision", name: "xfs larger than its partition", image: made(fine, nil, xfs(512, 1<<20)), says: "it is xfs of 4294967296 bytes, and its partition \"root-a\" has 8388608"},
+		{step: "post-provision", name: "no file system that is known", update: true, image: called("ext4", fine, nil, func(fs []byte) []byte { clear(fs[:4096]); return fs }), says: "begins with no file system that this version knows"},
+		{step: "configure", name: "root cannot be written", image: called("squashfs", fine, nil, func(fs []byte) []byte { clear(fs[:4096]); copy(fs, "hsqs"); return fs }), says: "it is squashfs, which cannot be written"},
 		{step: "write", name: "image is not what it says", image: func() osImage { return osImage{} }, says: "read images/"},
 		{step: "post-provision", name: "a file system that stays is not known", update: true, world: func(w *osWorld) {
 			p, _ := findLabel(w.inventory(), "trident")
