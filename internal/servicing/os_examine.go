@@ -54,7 +54,7 @@ func (s osService) examine(ctx context.Context, r *osRun, c *hostconfig.Config, 
 	}
 	e := &examined{config: c, image: i, plan: plan, whole: map[string]bool{}}
 	for _, check := range []func(context.Context, *osRun, *examined) error{
-		s.checkSetup, s.checkKept, s.checkContents, s.checkTools, s.bringSources, s.checkNetworks, s.checkNewExtensions, s.checkBoot, s.checkTree, s.readThrough,
+		s.checkSetup, s.checkKept, s.checkContents, s.checkTools, s.bringSources, s.checkFormats, s.checkNetworks, s.checkNewExtensions, s.checkBoot, s.checkTree, s.readThrough,
 	} {
 		if err := check(ctx, r, e); err != nil {
 			if ctx.Err() != nil && errkind.Of(err) == errkind.Internal {
@@ -213,6 +213,11 @@ func (s osService) checkTools(_ context.Context, r *osRun, e *examined) error {
 		}
 	}
 	return nil
+}
+
+// checkFormats has the tools look at what they will be asked to make.
+func (s osService) checkFormats(ctx context.Context, _ *osRun, e *examined) error {
+	return e.plan.Rehearse(ctx, s.Machine.Disks.Runner, s.stagedDir())
 }
 
 // bringSources copies the files that the configuration names, and looks at what they will

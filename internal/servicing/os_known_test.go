@@ -142,6 +142,7 @@ func knownFaults(t *testing.T, selinuxImage osImage) []knownFault {
 		{step: "partition", name: "no mkfs.ext4", world: lacking("mkfs.ext4"), says: "find the tool mkfs.ext4"},
 		{step: "partition", name: "no mkfs.vfat", world: lacking("mkfs.vfat"), says: "find the tool mkfs.vfat"},
 		{step: "write", name: "no resize2fs, update", update: true, world: lacking("resize2fs"), says: "find the tool resize2fs"},
+		{step: "partition", name: "too small for XFS", config: replaced("{deviceId: trident, source: new,", "{deviceId: trident, source: new, type: xfs,"), says: "mkfs.xfs: Filesystem must be larger than 300MB."},
 		{step: "partition", name: "overlay", config: replaced("  filesystems:\n", "  filesystems:\n  - {source: new, type: overlay, mountPoint: /opt}\n"), says: "file systems of type overlay"},
 		{step: "partition", name: "label too long", config: replaced("{id: root-b, type: root,", "{id: root-b, label: "+strings.Repeat("l", 40)+", type: root,"), says: "is longer than the 36 characters"},
 		{step: "partition", name: "more partitions than a table has", config: func(text string) string {

@@ -374,6 +374,13 @@ func (w *osWorld) tool(_ context.Context, name string, args ...string) ([]byte, 
 	if !strings.HasPrefix(name, "mkfs.") {
 		return nil, nil
 	}
+	if slices.Contains(args, "-N") { // nothing is made
+		info, err := os.Stat(args[len(args)-1])
+		if err == nil && info.Size() < 300<<20 {
+			err = &run.ExitError{Tool: name, Status: "exit status 1", Output: "Filesystem must be larger than 300MB.\nUsage: mkfs.xfs"}
+		}
+		return nil, err
+	}
 	dev, err := w.open(args[len(args)-1], true)
 	if err != nil {
 		return nil, err

@@ -2,10 +2,13 @@ package servicing
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -86,6 +89,22 @@ func TestAnImageWithoutAHashIsWarnedOf(t *testing.T) {
 	}
 }
 
+// What is known of an image on this host before the disk is lost is said before, and
+// what is not proven gets no partition table.
+func TestADiskIsNotLostForABadImage(t *testing.T) {
+	t.Parallel()
+	a := newAlbum(t)
+	w, op := streamed(t, a, StreamRequest{URL: "file:///srv/v6.cosi", SHA384: a.corrupt.sha}, func(*osWorld) {})
+	if op.Phase != operation.Undone || op.Reached != "image" || op.Failure.Kind != errkind.Corrupt || slices.Contains(w.trace, "wipe table") {
+		t.Errorf("%s at %s: %+v: %v", op.Phase, op.Reached, op.Failure, w.trace)
+	}
+	s := streamService{w.daemon.service}
+	r := operation.Rehearse("x", streamRecord{Parts: []part{{Name: "partition 1", Done: true, SHA384: "a"}}}, func(slog.Level, string) {})
+	if err := s.writeTable(t.Context(), r, nil); err == nil || !strings.Contains(err.Error(), "partition 1 was not written, or not found to be") {
+		t.Errorf("a table without a proof: %v", err)
+	}
+}
+
 func streamOf(t *testing.T, op operation.Operation) (r streamRecord) {
 	t.Helper()
 	if err := json.Unmarshal(op.State, &r); err != nil {
@@ -140,4 +159,33 @@ func (w *osWorld) says(id string) string {
 		}
 	}
 	return strings.Join(out, "\n")
+}
+
+// A plan fetches no extension of another host, but says when it is not there.
+func TestAPlanAsksForExtensionsOfOtherHosts(t *testing.T) {
+	t.Parallel()
+	a := newAlbum(t)
+	var bytes atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/there.raw" {
+			http.NotFound(w, r)
+			return
+		}
+		n, _ := w.Write(make([]byte, 8<<20)) // it serves no ranges
+		bytes.Add(int64(n))
+	}))
+	t.Cleanup(server.Close)
+	w := newOSWorld(t, a)
+	w.powerOn()
+	t.Cleanup(w.stopDaemon)
+	for name, says := range map[string]string{"there.raw": "", "gone.raw": "404"} {
+		text := strings.Replace(v1(a), "os:\n", "os:\n  sysexts: [{url: '"+server.URL+"/"+name+"', sha384: "+sum384+"}]\n", 1)
+		_, err := w.daemon.service.PlanInstall(t.Context(), w.parse(text))
+		if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want %q", name, err, says)
+		}
+	}
+	if bytes.Load() >= 8<<20 {
+		t.Errorf("%d bytes were fetched", bytes.Load())
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/run"
 )
 
 // What the tools make for a disk of small sectors is refused on one of large ones, and
@@ -95,5 +96,33 @@ func TestWhatIsNotKnownOrCannotBeMadeIsRefused(t *testing.T) {
 	_, err = NewPlan(parse(t, text), inventory(emptyDisk("sda", 16*gib)), request(Install))
 	if errkind.Of(err) != errkind.Unsupported || !strings.Contains(fmt.Sprint(err), "file systems of type overlay") {
 		t.Errorf("an overlay: %v", err)
+	}
+}
+
+func TestAnXFSThatItsToolDoesNotMakeIsKnownBefore(t *testing.T) {
+	t.Parallel()
+	if err := (run.Host{}).Find("mkfs.xfs"); err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	for _, c := range []struct {
+		size, sector int64
+		says         string
+	}{
+		{16 * gib, 512, ""}, {16 * gib, 4096, ""}, {5*gib + 10*mib, 512, "mkfs.xfs: Filesystem"},
+	} {
+		disk := emptyDisk("sda", c.size)
+		disk.SectorSize = c.sector
+		plan, err := NewPlan(parse(t, abConfig), inventory(disk), request(Install))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = plan.Rehearse(t.Context(), run.Host{}, dir)
+		if (err == nil) != (c.says == "") || err != nil && (!strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n")) {
+			t.Errorf("a disk of %d bytes: %v, want %q", c.size, err, c.says)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left are %v, %v", left, err)
 	}
 }

@@ -2,13 +2,16 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/linux/blockdev"
+	"github.com/trident-project/trident/internal/linux/run"
 )
 
 const (
@@ -44,6 +47,44 @@ func mkfs(f Format) ([]string, error) {
 		return []string{"mkswap", "-f", "-U", f.UUID, f.Path}, nil
 	}
 	return nil, errkind.Errorf(errkind.Unsupported, "no file system of type %s can be made", f.Type)
+}
+
+// Rehearse asks the tools whether they would make the file systems of the plan: mkfs.xfs
+// refuses what is too small for it, each release something else. It writes nothing but
+// files without content in dir, which it deletes.
+func (p *Plan) Rehearse(ctx context.Context, tools run.Runner, dir string) error {
+	for _, f := range p.described.Formats {
+		if f.Type != string(hostconfig.XFS) {
+			continue
+		}
+		target, err := p.Target(f.ID)
+		if err == nil {
+			err = p.rehearse(ctx, tools, dir, target)
+		}
+		if exit, ok := errors.AsType[*run.ExitError](err); ok { // the first line has the cause, then comes the usage
+			cause, _, _ := strings.Cut(exit.Output, "\n")
+			err = errkind.Errorf(errkind.Invalid, "%s: %s", exit.Tool, cause)
+		}
+		if err != nil {
+			return errkind.WithName(fmt.Errorf("%s (%s, %s): %w", f.step(), f.Path, human(target.Size), err), formatName(f))
+		}
+	}
+	return nil
+}
+
+func (p *Plan) rehearse(ctx context.Context, tools run.Runner, dir string, on PartitionPlan) (err error) {
+	file, err := os.CreateTemp(dir, "mkfs-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(file.Name())) }()
+	if err := errors.Join(file.Truncate(on.Size), file.Close()); err != nil {
+		return nil // no file can be that large here
+	}
+	ctx, cancel := context.WithTimeout(ctx, mkfsTimeout)
+	defer cancel()
+	_, err = tools.Run(ctx, "mkfs.xfs", "-N", "-f", "-s", fmt.Sprintf("size=%d", p.sectorOf(on)), file.Name())
+	return err
 }
 
 // format makes a file system, has it on the medium, and looks whether it is
