@@ -56,9 +56,12 @@ func noSetfiles() error {
 	return errkind.WithName(errkind.WithHint(err, "Put setfiles (policycoreutils) into the image, or set os.selinux.mode to permissive."), "MissingBinary")
 }
 
+// labelTools are the places that setfiles has.
+var labelTools = []string{"/usr/sbin/setfiles", "/sbin/setfiles", "/usr/bin/setfiles"}
+
 // labelTool is where setfiles is in the OS in a tree; "" is nowhere.
 func labelTool(root string) (string, error) {
-	for _, name := range []string{"/usr/sbin/setfiles", "/sbin/setfiles", "/usr/bin/setfiles"} {
+	for _, name := range labelTools {
 		info, err := inroot.FS(root).Stat(name[1:])
 		if err == nil && info.Mode().IsRegular() {
 			return name, nil

@@ -24,10 +24,11 @@ import (
 // checkTree looks into the root file system of an image on this host, where the host has
 // room to unpack it and a kernel that shows it, for what would keep the new OS from being
 // set up: places of files that a link leads to nowhere, and a policy of SELinux that
-// nothing can apply. What it unpacks is deleted.
+// nothing can apply. Scripts of the configuration that run in that OS before may put both
+// right: where there are any, nothing is known. What it unpacks is deleted.
 func (s osService) checkTree(ctx context.Context, r *osRun, e *examined) (err error) {
 	i := slices.IndexFunc(r.State.Parts, func(p part) bool { return p.Name == "/" && !p.ESP })
-	if i < 0 || !e.image.Local() || s.Machine.Tree == nil {
+	if i < 0 || !e.image.Local() || s.Machine.Tree == nil || len(hooks(e.config.Spec().Scripts.PostProvision, r.State.on())) > 0 {
 		return nil
 	}
 	from, err := r.State.Parts[i].in(e.image)
@@ -58,7 +59,11 @@ func (s osService) checkTree(ctx context.Context, r *osRun, e *examined) (err er
 	if err != nil {
 		return errkind.WithName(fmt.Errorf("the image's file system for /: %w", err), "MountNewroot")
 	}
-	return errors.Join(s.checkPlaces(root, e), s.checkPolicy(r, root, e), done())
+	defer func() { err = errors.Join(err, done()) }()
+	if err := s.checkPlaces(root, e); err != nil || len(hooks(e.config.Spec().Scripts.PostConfigure, r.State.on())) > 0 {
+		return err
+	}
+	return s.checkPolicy(r, root, e)
 }
 
 // hasRoomFor says whether so many bytes more, in the folder of what is staged, leave the
@@ -156,7 +161,10 @@ func (s osService) checkPolicy(r *osRun, root string, e *examined) error {
 		return nil
 	}
 	tool, err := labelTool(root)
-	if err == nil && tool == "" {
+	brought := slices.ContainsFunc(e.config.Spec().OS.AdditionalFiles, func(f hostconfig.AdditionalFile) bool {
+		return slices.Contains(labelTools, absolute(f.Destination))
+	})
+	if err == nil && tool == "" && !brought {
 		err = noSetfiles()
 	}
 	return err
