@@ -54,7 +54,7 @@ func (s osService) examine(ctx context.Context, r *osRun, c *hostconfig.Config, 
 	}
 	e := &examined{config: c, image: i, plan: plan, whole: map[string]bool{}}
 	for _, check := range []func(context.Context, *osRun, *examined) error{
-		s.checkSetup, s.checkKept, s.checkContents, s.checkTools, s.bringSources, s.checkFormats, s.checkNetworks, s.checkNewExtensions, s.checkBoot, s.checkTree, s.readThrough,
+		s.checkSetup, s.checkKept, s.checkContents, s.checkTools, s.copyAllSources, s.checkFormats, s.checkNetworks, s.checkNewExtensions, s.checkBoot, s.checkTree, s.readThrough,
 	} {
 		if err := check(ctx, r, e); err != nil {
 			if ctx.Err() != nil && errkind.Of(err) == errkind.Internal {
@@ -74,7 +74,7 @@ func (s osService) checkSetup(_ context.Context, r *osRun, e *examined) error {
 		return errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration mounts no EFI system partition"), "EspMountPointMismatch")
 	}
 	if !slices.ContainsFunc(r.State.Parts, func(p part) bool { return p.ESP }) {
-		err := errkind.Errorf(errkind.Invalid, "the EFI system partition has nothing of the image, which brings what boots: its source in storage.filesystems is not image")
+		err := errkind.Errorf(errkind.Invalid, "the EFI system partition has nothing of the image, and the image has what boots: its source in storage.filesystems is not image")
 		return errkind.WithName(err, "EspMountPointMismatch")
 	}
 	if err := osconfig.CheckOS(&spec.OS, true); err != nil {
@@ -220,9 +220,9 @@ func (s osService) checkFormats(ctx context.Context, _ *osRun, e *examined) erro
 	return e.plan.Rehearse(ctx, s.Machine.Disks.Runner, s.stagedDir())
 }
 
-// bringSources copies the files that the configuration names, and looks at what they will
+// copyAllSources copies the files that the configuration names, and looks at what they will
 // become.
-func (s osService) bringSources(ctx context.Context, r *osRun, e *examined) error {
+func (s osService) copyAllSources(ctx context.Context, r *osRun, e *examined) error {
 	spec, on := e.config.Spec(), r.State.on()
 	all := slices.Concat(hooks(spec.Scripts.PreServicing, on), hooks(spec.Scripts.PostProvision, on), hooks(spec.Scripts.PostConfigure, on))
 	err := s.copySources(ctx, sourcesOf(spec.OS.AdditionalFiles, all))
@@ -262,10 +262,10 @@ func (s osService) newExtensions() *extension.Store {
 	return &extension.Store{Root: filepath.Join(s.stagedDir(), "new-os"), Files: s.Root, Login: s.registryLogin, Roots: s.roots, Tools: s.Tools, Touch: s.Touch}
 }
 
-// checkNewExtensions brings the extensions of the new system to this host, so that one
-// that does not come, or does not fit, costs no disk. Where this host has no room for
-// them they come when there is a place in the new system. A rehearsal only asks whether
-// those of other hosts are there.
+// checkNewExtensions fetches the extensions of the new system to this host, so that one
+// that a server does not have, or that does not fit, costs no disk. Where this host has no
+// room for them "configure" fetches them. A rehearsal only asks the servers whether they
+// have them.
 func (s osService) checkNewExtensions(ctx context.Context, r *osRun, e *examined) error {
 	list := slices.DeleteFunc(wanted(e.config), func(src extension.Source) bool { return src.Path == ownPath })
 	if len(list) == 0 {
@@ -341,7 +341,7 @@ func (s osService) checkBoot(ctx context.Context, r *osRun, e *examined) error {
 	if err != nil {
 		return errkind.WithName(err, "ReadEfiVariable")
 	}
-	if err := s.bringBoot(ctx, r, e); err != nil {
+	if err := s.unpackBoot(ctx, r, e); err != nil {
 		return err
 	}
 	payload, done, err := s.payload(r)
@@ -405,8 +405,8 @@ func (s osService) probeFirmware(ctx context.Context, r *osRun, host boot.Host, 
 	return nil
 }
 
-// bringBoot unpacks the image of the ESP.
-func (s osService) bringBoot(ctx context.Context, r *osRun, e *examined) error {
+// unpackBoot unpacks the image of the ESP.
+func (s osService) unpackBoot(ctx context.Context, r *osRun, e *examined) error {
 	p := &r.State.Parts[slices.IndexFunc(r.State.Parts, func(p part) bool { return p.ESP })]
 	from, err := p.in(e.image)
 	if err != nil {

@@ -351,8 +351,8 @@ func (f knownFault) play(t *testing.T, a *album, installed *osWorld) {
 	if got := w.state(); got != before {
 		t.Errorf("the disk or the firmware has changed; touches: %v", w.trace)
 	}
-	if left, err := filepath.Glob(filepath.Join(w.root, "run/trident/plan-*")); err != nil || len(left) > 0 {
-		t.Errorf("the plan has left %v, %v", left, err)
+	if stale, err := filepath.Glob(filepath.Join(w.root, "run/trident/plan-*")); err != nil || len(stale) > 0 {
+		t.Errorf("the plan has left behind %v, %v", stale, err)
 	}
 	w.rest()
 }

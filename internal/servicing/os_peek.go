@@ -161,10 +161,10 @@ func (s osService) checkPolicy(r *osRun, root string, e *examined) error {
 		return nil
 	}
 	tool, err := labelTool(root)
-	brought := slices.ContainsFunc(e.config.Spec().OS.AdditionalFiles, func(f hostconfig.AdditionalFile) bool {
+	configured := slices.ContainsFunc(e.config.Spec().OS.AdditionalFiles, func(f hostconfig.AdditionalFile) bool {
 		return slices.Contains(labelTools, absolute(f.Destination))
 	})
-	if err == nil && tool == "" && !brought {
+	if err == nil && tool == "" && !configured {
 		err = noSetfiles()
 	}
 	return err

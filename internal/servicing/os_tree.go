@@ -215,9 +215,9 @@ func (s osService) extensionsInto(ctx context.Context, r *osRun, c *hostconfig.C
 		if src.Path == ownPath {
 			continue // carried across, or dropped: see setUpTrident
 		}
-		brought := s.newExtensions()
-		if here, err := brought.Load(ctx, extension.Extension{Class: src.Class, Path: src.Path, SHA384: src.SHA384}); err == nil {
-			src.URL = "file://" + s.onHost(filepath.Join(brought.Root, here.Stored())) // "image" has brought it
+		fetched := s.newExtensions()
+		if here, err := fetched.Load(ctx, extension.Extension{Class: src.Class, Path: src.Path, SHA384: src.SHA384}); err == nil {
+			src.URL = "file://" + s.onHost(filepath.Join(fetched.Root, here.Stored())) // by the step "image"
 		}
 		image, err := store.Stage(ctx, src, nil, nil, say)
 		if err != nil {

@@ -122,7 +122,7 @@ func TestAnXFSThatItsToolDoesNotMakeIsKnownBefore(t *testing.T) {
 			t.Errorf("a disk of %d bytes: %v, want %q", c.size, err, c.says)
 		}
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("left are %v, %v", left, err)
+	if stale, err := os.ReadDir(dir); err != nil || len(stale) > 0 {
+		t.Errorf("there are still %v, %v", stale, err)
 	}
 }
