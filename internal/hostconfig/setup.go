@@ -54,25 +54,17 @@ func (f *nameFaults) extensions(s *Spec) {
 	}
 }
 
-// files wants a content for each file, and no file where a folder has to be.
+// files wants a content for each file, and no file where a file system is mounted.
 func (f *nameFaults) files(s *Spec) {
 	folders := map[string]string{"/": "it is the root folder"} // why a path is a folder
-	mark := func(name, why string) {
-		for dir := name; dir != "/"; dir = path.Dir(dir) {
-			if _, known := folders[dir]; !known {
-				folders[dir] = why
-			}
-		}
-	}
 	for _, on := range s.Storage.Filesystems {
-		if on.MountPoint != nil {
-			at := cleanPath(on.MountPoint.Path)
-			mark(at, "a file system is mounted at "+at)
+		if on.MountPoint == nil {
+			continue
 		}
-	}
-	for i, file := range s.OS.AdditionalFiles {
-		dir := path.Dir(cleanPath(file.Destination))
-		mark(dir, fmt.Sprintf("os.additionalFiles[%d] is in it", i))
+		at := cleanPath(on.MountPoint.Path)
+		for dir := at; dir != "/"; dir = path.Dir(dir) {
+			folders[dir] = "a file system is mounted at " + at
+		}
 	}
 	for i, file := range s.OS.AdditionalFiles {
 		at := fmt.Sprintf("os.additionalFiles[%d]", i)

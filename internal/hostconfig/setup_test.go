@@ -42,7 +42,6 @@ func TestWhatCannotBeSetUpIsFoundByItsPlace(t *testing.T) {
 		"file without content":                {", content: x}", "}", []string{"os.additionalFiles[0]"}},
 		"file at the root":                    {"/etc/a", "/", []string{"os.additionalFiles[0].destination"}},
 		"file over a mount":                   {"/etc/a", "/boot/efi/", []string{"os.additionalFiles[0].destination"}},
-		"file over a folder":                  {"{destination: /etc/a, content: x}", "{destination: /etc/a, content: x}, {destination: etc/a/b, content: x}", []string{"os.additionalFiles[0].destination"}},
 		"no unit":                             {"os:\n", "health: {checks: [{runOn: [all], systemdServices: [a.service, '@b']}]}\nos:\n", []string{"health.checks[0].systemdServices[1]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
