@@ -44,3 +44,13 @@ func TestANamedFileThatIsNoCertificateIsAnErrorThatNamesIt(t *testing.T) {
 		t.Errorf("a file that is not there: %v", err)
 	}
 }
+
+// A folder without a certificate trusts nobody, which is no fault of the host.
+func TestAFolderWithoutCertificatesIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"c.pem": "x"})
+	_, err := LoadFiles(dir)
+	if errkind.Of(err) != errkind.Invalid || !strings.Contains(err.Error(), dir+" has no file whose name ends in .crt") || errkind.Hint(err) == "" {
+		t.Errorf("%v (%s, hint %q)", err, errkind.Of(err), errkind.Hint(err))
+	}
+}
