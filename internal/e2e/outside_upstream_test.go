@@ -56,7 +56,10 @@ printf 'trident: {phonehome: http://x.example, logstream: http://x.example}\n' >
 		{"trident rollback --allowed-operations finalize", 2, nil, "cat /etc/here", "three"},
 		{"trident rollback --runtime", 0, nil, "cat /etc/here", "two"},
 		{"trident get configuration", 0, []string{"/etc/here"}, "", ""},
+		{"mkdir -p /etc/trident && cp /root/two.yaml /etc/trident/config.yaml && trident update", 0, []string{"No update servicing required"}, "", ""},
+		{"trident validate", 0, []string{"/etc/trident/config.yaml is a valid Host Configuration"}, "", ""},
 		{"trident commit", 0, nil, "", ""},
+		{"trident --version", 0, []string{"trident " + outsideVersion}, "", ""},
 		{"trident rebuild-raid", 2, nil, "", ""},
 		// Clients, and callers who are not root.
 		{"trident grpc-client --server unix:///run/trident/trident.sock rollback --check", 0, []string{"runtime"}, "", ""},
