@@ -185,10 +185,11 @@ func runCommand(t *testing.T, cmd *exec.Cmd) result {
 
 // A network is a network namespace with nothing but loopback, and a mount namespace in
 // which /etc, /run, /var/log, /var/www, /var/lib and /var/cache can be changed. Servers
-// that listen on every address listen for the test alone.
+// that listen on every address listen for the test alone. All programs in it end with
+// this process, however that ends: the first one in their PID namespace reads from it.
 type network struct {
 	t   *testing.T
-	pid int
+	pid int // of the first program
 }
 
 const networkScript = `set -e
@@ -204,15 +205,18 @@ for name in run var/log var/www var/cache; do
 done
 mkdir -p /var/www/html
 echo ready
-exec sleep infinity
+exec cat
 `
 
 // newNetwork makes a network in which hosts are names of 127.0.0.1.
 func newNetwork(t *testing.T, hosts ...string) *network {
 	t.Helper()
-	holder := exec.Command("unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", networkScript, "sh", t.TempDir())
-	holder.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	holder := exec.Command("unshare", "--net", "--pid", "--fork", "--mount-proc", "sh", "-c", networkScript, "sh", t.TempDir())
 	out, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, err := holder.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,27 +225,34 @@ func newNetwork(t *testing.T, hosts ...string) *network {
 	if err := holder.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { killGroup(holder) })
+	t.Cleanup(func() { _, _ = end.Close(), holder.Wait() })
 	if line := make([]byte, 6); true {
 		if _, err := io.ReadFull(out, line); err != nil {
 			_ = holder.Wait()
 			t.Fatalf("make a network: %v: %s", err, stderr.String())
 		}
 	}
-	n := &network{t, holder.Process.Pid}
+	n := &network{t, childOf(t, holder.Process.Pid)}
 	n.write("/etc/hosts", "127.0.0.1 localhost "+strings.Join(hosts, " ")+"\n")
 	return n
 }
 
-// killGroup kills a program that leads a process group, and those that it started.
-func killGroup(cmd *exec.Cmd) {
-	_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
-	_ = cmd.Wait()
+// childOf returns the one child of a process.
+func childOf(t *testing.T, pid int) (child int) {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
+	if err == nil {
+		_, err = fmt.Sscan(string(text), &child)
+	}
+	if err != nil {
+		t.Fatalf("children of process %d: %q, %v", pid, text, err)
+	}
+	return child
 }
 
 // command prepares a program in the network.
 func (n *network) command(args ...string) *exec.Cmd {
-	return exec.Command("nsenter", append([]string{"-t", fmt.Sprint(n.pid), "-n", "-m", "--"}, args...)...)
+	return exec.Command("nsenter", append([]string{"-t", fmt.Sprint(n.pid), "-n", "-m", "-p", "--"}, args...)...)
 }
 
 // path returns where this process finds a file of the network.
@@ -391,7 +402,8 @@ func (h *host) startDaemon(env ...string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(cmd.Process.Signal(unix.SIGTERM), cmd.Wait()); err != nil {
+		// nsenter, which waits for tridentd, does not pass signals on.
+		if err := errors.Join(unix.Kill(childOf(t, cmd.Process.Pid), unix.SIGTERM), cmd.Wait()); err != nil {
 			t.Errorf("tridentd: %v", err)
 		}
 		if t.Failed() {
