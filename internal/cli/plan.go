@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
@@ -39,7 +38,7 @@ func (o *configOptions) showPlan(ctx context.Context, doing string, ask func(*cl
 		return err
 	}
 	err := o.app.ask(ctx, doing, func(c *client.Client) error {
-		text, err := readConfig(o.config)
+		text, err := readConfig(ctx, o.config)
 		if err != nil {
 			return err
 		}
