@@ -152,7 +152,7 @@ func parseContentRange(s string) (from, to, size int64, ok bool) {
 // statusError is the error of an answer that brings nothing.
 func statusError(resp *http.Response) error {
 	server := "the server"
-	if leftOrigin(resp) {
+	if changedOrigin(resp) {
 		server = resp.Request.URL.Host + ", reached by redirects,"
 	}
 	if resp.Request != nil {

@@ -32,13 +32,13 @@ type download struct {
 	every     int64 // bytes between checkpoints
 	touch     func(point string) error
 
-	name     string       // of the source, for people
-	registry *layerSource // of an oci URL, else nil
-	part     *part
-	received int64     // bytes, by this call
-	pace     *pace     // at which they come
-	broke    error     // the last failure after which the source is asked again
-	told     time.Time // of the last progress
+	name         string       // of the source, for people
+	registry     *layerSource // of an oci URL, else nil
+	part         *part
+	received     int64     // bytes, by this call
+	pace         *pace     // at which they come
+	broke        error     // the last failure after which the source is asked again
+	lastProgress time.Time // of the last progress
 }
 
 func (d *download) run(ctx context.Context, path string) (_ Result, err error) {
@@ -66,26 +66,26 @@ func (d *download) run(ctx context.Context, path string) (_ Result, err error) {
 		return Result{}, d.tooLarge(d.part.size)
 	}
 	if !d.part.rec.Complete || d.src.Upload != nil {
-		if err := d.bring(ctx); err != nil {
+		if err := d.fetch(ctx); err != nil {
 			return Result{}, err
 		}
 	}
 	result, err := d.part.finish(cmp.Or(d.src.SHA256, d.layerSHA256()))
 	if err == nil {
-		d.told = time.Time{}
-		d.tell()
+		d.lastProgress = time.Time{}
+		d.reportProgress()
 	}
 	return result, err
 }
 
-func (d *download) bring(ctx context.Context) error {
+func (d *download) fetch(ctx context.Context) error {
 	switch {
 	case d.src.URL != "":
-		return d.bringURL(ctx)
+		return d.fetchURL(ctx)
 	case d.src.Path != "":
-		return d.bringFile(ctx)
+		return d.fetchFile(ctx)
 	case d.src.Upload != nil:
-		return d.bringUpload(ctx)
+		return d.fetchUpload(ctx)
 	}
 	return ErrUploadLost
 }
@@ -157,7 +157,7 @@ func (d *download) begin(validator string, size int64, reason error) error {
 			return reason
 		}
 		d.part.rec.Again++
-		d.say("begun again from the first byte, not from %d: %v", d.part.size, reason)
+		d.logf("begun again from the first byte, not from %d: %v", d.part.size, reason)
 	}
 	return d.part.restart(validator, size)
 }
@@ -206,7 +206,7 @@ func (d *download) copy(r io.Reader, end int64) error {
 			if err := d.part.write(buf[:n]); err != nil {
 				return err
 			}
-			d.tell()
+			d.reportProgress()
 		}
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -217,14 +217,14 @@ func (d *download) copy(r io.Reader, end int64) error {
 	}
 }
 
-func (d *download) tell() {
-	if d.progress != nil && time.Since(d.told) >= 200*time.Millisecond {
-		d.told = time.Now()
+func (d *download) reportProgress() {
+	if d.progress != nil && time.Since(d.lastProgress) >= 200*time.Millisecond {
+		d.lastProgress = time.Now()
 		d.progress(d.part.size, max(0, d.part.rec.Size))
 	}
 }
 
-func (d *download) say(format string, args ...any) {
+func (d *download) logf(format string, args ...any) {
 	if d.log != nil {
 		d.log(fmt.Sprintf("fetch %s: ", d.name) + fmt.Sprintf(format, args...))
 	}

@@ -14,11 +14,11 @@ import (
 	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
-// bringFile copies a file, and again from its beginning when it is changed
+// fetchFile copies a file, and again from its beginning when it is changed
 // meanwhile.
-func (d *download) bringFile(ctx context.Context) error {
+func (d *download) fetchFile(ctx context.Context) error {
 	for range maxAgain + 1 {
-		unchanged, err := d.bringFileOnce(ctx)
+		unchanged, err := d.fetchFileOnce(ctx)
 		if unchanged || err != nil {
 			return err
 		}
@@ -26,7 +26,7 @@ func (d *download) bringFile(ctx context.Context) error {
 	return ErrChanged
 }
 
-func (d *download) bringFileOnce(ctx context.Context) (unchanged bool, err error) {
+func (d *download) fetchFileOnce(ctx context.Context) (unchanged bool, err error) {
 	file, err := openSource(d.src.Path)
 	if err != nil {
 		return false, err
@@ -83,9 +83,9 @@ func fileVersion(f *os.File) (int64, string, error) {
 	return st.Size, fmt.Sprintf("%d:%d:%d:%d.%d:%d.%d", st.Dev, st.Ino, st.Size, st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec), nil
 }
 
-// bringUpload takes the chunks of a client. They come once: an interrupted
+// fetchUpload takes the chunks of a client. They come once: an interrupted
 // upload starts anew.
-func (d *download) bringUpload(ctx context.Context) error {
+func (d *download) fetchUpload(ctx context.Context) error {
 	size, end := int64(-1), d.lim.MaxSize
 	if d.src.UploadSize > 0 {
 		size, end = d.src.UploadSize, d.src.UploadSize

@@ -45,7 +45,7 @@ func (r *Ranges) openRegistry(ctx context.Context, u *url.URL, origin Origin) er
 	g.login, g.transport, g.meter = origin.Login, r.transport, r.meter
 	r.registry = g
 	found := origin.Pin
-	t := trial{lim: r.lim, wait: r.wait, say: r.say}
+	t := retries{lim: r.lim, wait: r.wait, logf: r.logf}
 	for found == (Pin{}) {
 		pin, err := r.findLayer(ctx)
 		if err == nil {
@@ -116,7 +116,7 @@ func (g *registry) url(what string) *url.URL {
 func (g *registry) layer(ctx context.Context) (Pin, error) {
 	h := http.Header{}
 	h.Set("Accept", "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json")
-	resp, err := g.ask(ctx, g.url("manifests/"+g.ref), h)
+	resp, err := g.get(ctx, g.url("manifests/"+g.ref), h)
 	if err != nil {
 		return Pin{}, fmt.Errorf("read manifest: %w", err)
 	}
@@ -162,11 +162,11 @@ func readAll(r io.Reader, most int64) ([]byte, error) {
 	return data, nil
 }
 
-// ask asks with the Authorization that the registry accepted last, and logs in when
+// get asks with the Authorization that the registry accepted last, and logs in when
 // the registry itself demands that. A 401 of a host that the registry redirects to
 // is an error: that host's challenge could name a realm of its own for the
 // registry's password (the class of CVE-2020-15157).
-func (g *registry) ask(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
+func (g *registry) get(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
 	for again := false; ; again = true {
 		g.mu.Lock()
 		auth, to := g.auth, *u
@@ -176,9 +176,9 @@ func (g *registry) ask(ctx context.Context, u *url.URL, header http.Header) (*ht
 		if auth != "" {
 			h.Set("Authorization", auth)
 		}
-		resp, err := ask(ctx, g.transport, &to, h)
+		resp, err := get(ctx, g.transport, &to, h)
 		if g.speaksPlain(err) {
-			return g.askPlain(ctx, u, header)
+			return g.getPlain(ctx, u, header)
 		}
 		if err != nil {
 			return nil, err
@@ -190,7 +190,7 @@ func (g *registry) ask(ctx context.Context, u *url.URL, header http.Header) (*ht
 			return resp, nil
 		}
 		_ = resp.Body.Close()
-		if leftOrigin(resp) {
+		if changedOrigin(resp) {
 			return nil, errkind.WithHint(statusError(resp), "Credentials go to %s only. If that host is the registry, name it in the URL.", g.base.Host)
 		}
 		err = g.refused()
@@ -213,9 +213,9 @@ func (g *registry) speaksPlain(err error) bool {
 	return ok && !redirected && !g.answered && string(plain.RecordHeader[:]) == "HTTP/" && g.loopback()
 }
 
-// askPlain speaks http from now on: a registry on this machine needs no TLS, as
+// getPlain speaks http from now on: a registry on this machine needs no TLS, as
 // with other tools.
-func (g *registry) askPlain(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
+func (g *registry) getPlain(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
 	g.mu.Lock()
 	if g.base.Scheme == "http" {
 		g.mu.Unlock()
@@ -223,7 +223,7 @@ func (g *registry) askPlain(ctx context.Context, u *url.URL, header http.Header)
 	}
 	g.base.Scheme = "http"
 	g.mu.Unlock()
-	return g.ask(ctx, u, header)
+	return g.get(ctx, u, header)
 }
 
 func (g *registry) loopback() bool {

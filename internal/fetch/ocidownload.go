@@ -15,7 +15,7 @@ import (
 // layerSource is the artifact of which a download brings the layer.
 type layerSource struct {
 	*registry
-	looked bool // at the tag, by this call
+	tagResolved bool // at the tag, by this call
 }
 
 // parseSource reads the URL of the source.
@@ -52,17 +52,17 @@ func (d *download) findLayer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.registry.looked = true
+	d.registry.tagResolved = true
 	if err := d.admit(pin.Size); err != nil { // before it is written down as what is wanted
 		return err
 	}
 	return d.part.restart(`"`+pin.Strong+`"`, pin.Size)
 }
 
-// askRegistry sends the request for what is missing of the layer. What comes is
+// requestLayer sends the request for what is missing of the layer. What comes is
 // named by its digest, whoever serves it: what a store that the registry sends us
 // to calls it, and when it was put there, says nothing.
-func (d *download) askRegistry(ctx context.Context) (*http.Response, error) {
+func (d *download) requestLayer(ctx context.Context) (*http.Response, error) {
 	if d.layer() == "" {
 		if err := d.findLayer(ctx); err != nil {
 			return nil, err
@@ -73,7 +73,7 @@ func (d *download) askRegistry(ctx context.Context) (*http.Response, error) {
 		h.Set("Range", "bytes="+strconv.FormatInt(d.part.size, 10)+"-")
 	}
 	pinned := d.part.rec
-	resp, err := d.registry.ask(ctx, d.registry.url("blobs/"+d.layer()), h)
+	resp, err := d.registry.get(ctx, d.registry.url("blobs/"+d.layer()), h)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (d *download) askRegistry(ctx context.Context) (*http.Response, error) {
 			return nil, errors.Join(err, d.part.restart("", -1))
 		}
 	case http.StatusNotFound, http.StatusGone:
-		if d.registry.looked {
+		if d.registry.tagResolved {
 			break
 		}
 		_ = resp.Body.Close()

@@ -82,7 +82,7 @@ func (g *registry) token(ctx context.Context, params map[string]string, basic st
 	if basic != "" {
 		h.Set("Authorization", basic)
 	}
-	resp, err := ask(ctx, g.transport, u, h)
+	resp, err := get(ctx, g.transport, u, h)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (g *registry) token(ctx context.Context, params map[string]string, basic st
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusUnauthorized:
-		if !leftOrigin(resp) {
+		if !changedOrigin(resp) {
 			return g.refused()
 		}
 		fallthrough

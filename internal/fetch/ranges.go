@@ -39,8 +39,8 @@ type Pin struct {
 	Weak   string `json:"weak,omitempty"`   // an ETag or date that is compared, and proves nothing
 }
 
-// is says whether found may be what p was. A date proves more when it has aged.
-func (p Pin) is(found Pin) bool {
+// matches says whether found may be what p was. A date proves more when it has aged.
+func (p Pin) matches(found Pin) bool {
 	if p.Strong != "" || p.Weak == "" {
 		return p.Size == found.Size && p.Strong == found.Strong
 	}
@@ -143,7 +143,7 @@ func (r *Ranges) admit(found, want Pin) error {
 	switch {
 	case found.Size > r.lim.MaxSize:
 		return errkind.Errorf(errkind.TooLarge, "it has %d bytes, the limit is %d", found.Size, r.lim.MaxSize)
-	case want != Pin{} && !want.is(found):
+	case want != Pin{} && !want.matches(found):
 		return ErrChanged
 	}
 	r.pin = found
@@ -200,7 +200,7 @@ func (r *Ranges) Section(ctx context.Context, off, n int64) (io.ReadCloser, erro
 	if err := r.meter.admit(n); err != nil {
 		return nil, r.explain(ctx, err)
 	}
-	return &section{ctx: ctx, r: r, off: off, end: off + n, trial: trial{lim: r.lim, wait: r.wait, say: r.say, hasSent: true}}, nil
+	return &section{ctx: ctx, r: r, off: off, end: off + n, retries: retries{lim: r.lim, wait: r.wait, logf: r.logf, sourceHasSent: true}}, nil
 }
 
 type fileSection struct {
@@ -229,37 +229,37 @@ func (s *fileSection) Read(p []byte) (int, error) {
 
 func (s *fileSection) Close() error { return nil }
 
-func (r *Ranges) say(format string, args ...any) {
+func (r *Ranges) logf(format string, args ...any) {
 	if r.log != nil {
 		r.log(fmt.Sprintf("fetch %s: ", r.name) + fmt.Sprintf(format, args...))
 	}
 }
 
-// trial counts the tries that brought little, and waits between them.
-type trial struct {
-	lim     Limits
-	wait    func(context.Context, time.Duration) error
-	say     func(string, ...any)
-	failed  failures
-	came    int64 // bytes since the last failure
-	hasSent bool  // the source has sent something before
-	broke   error // the last failure
+// retries counts the tries that brought little, and waits between them.
+type retries struct {
+	lim           Limits
+	wait          func(context.Context, time.Duration) error
+	logf          func(string, ...any)
+	failed        failures
+	received      int64 // bytes since the last failure
+	sourceHasSent bool  // the source has sent something before
+	broke         error // the last failure
 }
 
 // after returns nil, some time later, if what failed with err is to be tried again.
-func (t *trial) after(ctx context.Context, err error) error {
+func (t *retries) after(ctx context.Context, err error) error {
 	retry, ok := errors.AsType[retryError](err)
 	if !ok || ctx.Err() != nil {
 		return err
 	}
-	if t.came >= goodProgress {
+	if t.received >= goodProgress {
 		t.failed = failures{}
 	}
-	t.came, t.broke = 0, err
-	if t.failed.add(retry, t.lim.Attempts, t.hasSent) {
+	t.received, t.broke = 0, err
+	if t.failed.add(retry, t.lim.Attempts, t.sourceHasSent) {
 		return errkind.Errorf(errkind.Unavailable, "given up after %d tries: %w", t.failed.all, err)
 	}
 	pause := pauseAfter(t.failed.all, retry.after)
-	t.say("%v; next try in %s", err, pause.Round(time.Millisecond))
+	t.logf("%v; next try in %s", err, pause.Round(time.Millisecond))
 	return t.wait(ctx, pause)
 }

@@ -217,7 +217,7 @@ func TestAFileThatChangesWhileItIsReadIsNoticed(t *testing.T) {
 
 func TestADateThatHasAgedIsTheSamePin(t *testing.T) {
 	young := Pin{Size: 1, Weak: "Sat"}
-	if !young.is(Pin{Size: 1, Strong: "Sat"}) || !young.is(young) || young.is(Pin{Size: 2, Strong: "Sat"}) || young.is(Pin{Size: 1, Weak: "Sun"}) {
+	if !young.matches(Pin{Size: 1, Strong: "Sat"}) || !young.matches(young) || young.matches(Pin{Size: 2, Strong: "Sat"}) || young.matches(Pin{Size: 1, Weak: "Sun"}) {
 		t.Error("a young date")
 	}
 	if (Pin{Size: 1, Strong: "Sat"}).is(young) || !(Pin{Size: 1}).is(Pin{Size: 1}) {
@@ -418,7 +418,7 @@ func TestATokenIsForItsHostOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := ask(t.Context(), newTransport(), to, http.Header{"Authorization": {"Bearer x"}})
+	resp, err := get(t.Context(), newTransport(), to, http.Header{"Authorization": {"Bearer x"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,18 +14,18 @@ import (
 
 // section reads a range of what an http server or a registry has.
 type section struct {
-	trial
+	retries
 	ctx      context.Context
 	r        *Ranges
 	off, end int64 // the next byte, and the one behind the last
 
-	body io.Reader // nil: to be asked for
-	stop func()
-	dead error // what it ended with
+	body  io.Reader // nil: to be asked for
+	stop  func()
+	ended error // what it ended with
 }
 
 func (s *section) Read(p []byte) (int, error) {
-	for s.dead == nil {
+	for s.ended == nil {
 		if s.off == s.end {
 			s.hangUp()
 			return 0, io.EOF
@@ -40,11 +40,11 @@ func (s *section) Read(p []byte) (int, error) {
 		if err != nil {
 			s.hangUp()
 			if err := s.after(s.ctx, err); err != nil {
-				s.dead = s.r.explain(s.ctx, err)
+				s.ended = s.r.explain(s.ctx, err)
 			}
 		}
 	}
-	return 0, s.dead
+	return 0, s.ended
 }
 
 // read is one read of one answer; bytes that came are worth more than an error.
@@ -61,7 +61,7 @@ func (s *section) read(p []byte) (int, error) {
 	n, err := s.body.Read(p[:want])
 	s.r.meter.settle(want, n)
 	s.off += int64(n)
-	s.came += int64(n)
+	s.received += int64(n)
 	if n == 0 && err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
@@ -79,7 +79,7 @@ func (s *section) open() error {
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	s.stop = func() { cancel(nil) }
 	timer, asked := time.AfterFunc(s.r.lim.Stall, func() { cancel(errStalled) }), time.Now()
-	resp, err := s.r.askRange(ctx, s.off, s.end)
+	resp, err := s.r.requestRange(ctx, s.off, s.end)
 	timer.Stop()
 	if err != nil {
 		if ctx.Err() != nil && s.ctx.Err() == nil {
@@ -110,22 +110,22 @@ func (s *section) hangUp() {
 
 func (s *section) Close() error {
 	s.hangUp()
-	if s.dead == nil {
-		s.dead = errors.New("read of a closed section")
+	if s.ended == nil {
+		s.ended = errors.New("read of a closed section")
 	}
 	return nil
 }
 
-func (r *Ranges) askRange(ctx context.Context, off, end int64) (*http.Response, error) {
+func (r *Ranges) requestRange(ctx context.Context, off, end int64) (*http.Response, error) {
 	h := http.Header{}
 	h.Set("Range", fmt.Sprintf("bytes=%d-%d", off, end-1))
 	if r.registry != nil {
-		return r.registry.ask(ctx, r.url, h) // a digest names it: no validator needed
+		return r.registry.get(ctx, r.url, h) // a digest names it: no validator needed
 	}
 	if r.pin.Strong != "" {
 		h.Set("If-Range", r.pin.Strong)
 	}
-	return ask(ctx, r.transport, r.url, h)
+	return get(ctx, r.transport, r.url, h)
 }
 
 // judge accepts the range that was asked for, or the beginning of it, of the
@@ -181,7 +181,7 @@ func errNoRanges(broke error) error {
 
 // openURL finds out what a server has by asking for its first byte.
 func (r *Ranges) openURL(ctx context.Context, want Pin) error {
-	t := trial{lim: r.lim, wait: r.wait, say: r.say}
+	t := retries{lim: r.lim, wait: r.wait, logf: r.logf}
 	for {
 		found, err := r.probe(ctx)
 		if err == nil && r.registry != nil {
@@ -202,7 +202,7 @@ func (r *Ranges) probe(ctx context.Context) (Pin, error) {
 	defer cancel(nil)
 	timer := time.AfterFunc(r.lim.Stall, func() { cancel(errStalled) })
 	defer timer.Stop()
-	resp, err := r.askRange(ctx, 0, 1)
+	resp, err := r.requestRange(ctx, 0, 1)
 	if err != nil {
 		if ctx.Err() != nil && outer.Err() == nil {
 			err = retryError{error: context.Cause(ctx)}
@@ -232,7 +232,7 @@ func (r *Ranges) probe(ctx context.Context) (Pin, error) {
 	pin := Pin{Size: size, Strong: strongValidator(resp.Header)}
 	if pin.Strong == "" && r.registry == nil {
 		pin.Weak = weakValidator(resp.Header)
-		r.say("the server does not say reliably which version of the file it sends; a change is noticed by digest only")
+		r.logf("the server does not say reliably which version of the file it sends; a change is noticed by digest only")
 	}
 	return pin, nil
 }

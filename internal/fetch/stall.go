@@ -29,9 +29,9 @@ var (
 // for our part, such as writing to a disk or keeping a bandwidth limit, does not
 // count.
 type pace struct {
-	mu     sync.Mutex
-	waited time.Duration // in the present window
-	came   int64         // bytes in it
+	mu       sync.Mutex
+	waited   time.Duration // in the present window
+	received int64         // bytes in it
 }
 
 // add takes how long came bytes were waited for, and returns errSlow at the end of a
@@ -40,12 +40,12 @@ func (p *pace) add(waited time.Duration, came int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.waited += waited
-	p.came += int64(came)
+	p.received += int64(came)
 	if p.waited < rateWindow {
 		return nil
 	}
-	slow := float64(p.came) < leastRate*p.waited.Seconds()
-	p.waited, p.came = 0, 0
+	slow := float64(p.received) < leastRate*p.waited.Seconds()
+	p.waited, p.received = 0, 0
 	if slow {
 		return errSlow
 	}
@@ -57,7 +57,7 @@ func (p *pace) add(waited time.Duration, came int) error {
 func (p *pace) left() (left time.Duration, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return max(0, rateWindow-p.waited), float64(p.came) < leastRate*rateWindow.Seconds()
+	return max(0, rateWindow-p.waited), float64(p.received) < leastRate*rateWindow.Seconds()
 }
 
 // watched ends a context with errStalled when a Read takes too long, and with

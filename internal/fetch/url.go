@@ -19,14 +19,14 @@ import (
 )
 
 const (
-	maxURL       = 8 << 10
-	maxRedirects = 5
-	goodProgress = 1 << 20 // bytes after which earlier failures are forgotten
-	firstWait    = 500 * time.Millisecond
-	longestWait  = 30 * time.Second
-	dialAttempts = 4               // which take about 3 s when a server refuses
-	slowAttempts = 3               // that a source is silent or too slow, a minute each
-	longestAsked = 2 * time.Minute // that a server may ask us to wait
+	maxURL        = 8 << 10
+	maxRedirects  = 5
+	goodProgress  = 1 << 20 // bytes after which earlier failures are forgotten
+	firstWait     = 500 * time.Millisecond
+	longestWait   = 30 * time.Second
+	dialAttempts  = 4               // which take about 3 s when a server refuses
+	slowAttempts  = 3               // that a source is silent or too slow, a minute each
+	maxRetryAfter = 2 * time.Minute // that a server may ask us to wait
 )
 
 // errAgain: the part was begun again and is to be asked for again, at once.
@@ -42,8 +42,8 @@ type retryError struct {
 // most returns how many tries in a row may fail. A server that cannot be connected
 // to at all is more likely named wrongly than about to come up, so that somebody
 // who waits for it is told soon; one that has sent something is waited for.
-func (e retryError) most(attempts int, hasSent bool) int {
-	if e.dial && !hasSent {
+func (e retryError) most(attempts int, sourceHasSent bool) int {
+	if e.dial && !sourceHasSent {
 		return min(attempts, dialAttempts)
 	}
 	return attempts
@@ -116,7 +116,7 @@ func redact(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }
 
-func (d *download) bringURL(ctx context.Context) error {
+func (d *download) fetchURL(ctx context.Context) error {
 	for failed := (failures{}); ; {
 		before := d.received
 		err := d.attempt(ctx)
@@ -138,7 +138,7 @@ func (d *download) bringURL(ctx context.Context) error {
 			return errkind.Errorf(errkind.Unavailable, "given up after %d tries: %w", failed.all, err)
 		}
 		pause := pauseAfter(failed.all, retry.after)
-		d.say("%v; next try at byte %d in %s", err, d.part.size, pause.Round(time.Millisecond))
+		d.logf("%v; next try at byte %d in %s", err, d.part.size, pause.Round(time.Millisecond))
 		if err := d.wait(ctx, pause); err != nil {
 			return err
 		}
@@ -150,7 +150,7 @@ func (d *download) bringURL(ctx context.Context) error {
 func pauseAfter(failed int, asked time.Duration) time.Duration {
 	pause := min(firstWait<<min(failed-1, 10), longestWait)
 	pause = pause/2 + rand.N(pause/2)
-	return max(pause, min(asked, longestAsked))
+	return max(pause, min(asked, maxRetryAfter))
 }
 
 // attempt is one request, redirects included, and its answer.
@@ -167,7 +167,7 @@ func (d *download) attempt(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	timer, asked := time.AfterFunc(d.lim.Stall, func() { cancel(errStalled) }), time.Now()
-	resp, err := d.ask(ctx)
+	resp, err := d.request(ctx)
 	timer.Stop()
 	if err != nil {
 		if ctx.Err() != nil {
@@ -214,10 +214,10 @@ func (d *download) take(body io.Reader, end int64) error {
 	return nil
 }
 
-// ask sends the request for what is missing.
-func (d *download) ask(ctx context.Context) (*http.Response, error) {
+// request sends the request for what is missing.
+func (d *download) request(ctx context.Context) (*http.Response, error) {
 	if d.registry != nil {
-		return d.askRegistry(ctx)
+		return d.requestLayer(ctx)
 	}
 	u, err := parseURL(d.src.URL)
 	if err != nil {
@@ -228,7 +228,7 @@ func (d *download) ask(ctx context.Context) (*http.Response, error) {
 		h.Set("Range", "bytes="+strconv.FormatInt(d.part.size, 10)+"-")
 		h.Set("If-Range", d.part.rec.Validator)
 	}
-	return ask(ctx, d.transport, u, h)
+	return get(ctx, d.transport, u, h)
 }
 
 // retryAfter reads the Retry-After header (RFC 9110, 10.2.3); 0 if there is none.

@@ -13,13 +13,13 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// ask sends a GET and follows redirects itself, because errors and Referer headers
+// get sends a GET and follows redirects itself, because errors and Referer headers
 // of net/http carry queries, which may be secret. The first requests get the
 // Authorization of header, else the user and password of u. From the first
 // redirect to another scheme, host or port on, no request gets either, not even
 // one that leads back. Each request of the answer has, as in net/http, the
 // redirect that caused it as its Response.
-func ask(ctx context.Context, transport http.RoundTripper, u *url.URL, header http.Header) (*http.Response, error) {
+func get(ctx context.Context, transport http.RoundTripper, u *url.URL, header http.Header) (*http.Response, error) {
 	auth := header.Get("Authorization")
 	if auth == "" && u.User != nil {
 		password, _ := u.User.Password()
@@ -85,9 +85,9 @@ func originOf(u *url.URL) string {
 	return u.Scheme + "://[" + host + "]:" + port
 }
 
-// leftOrigin reports whether a redirect before resp led to another origin, even if
+// changedOrigin reports whether a redirect before resp led to another origin, even if
 // a later one led back.
-func leftOrigin(resp *http.Response) bool {
+func changedOrigin(resp *http.Response) bool {
 	var origins []string
 	for r := resp; r != nil && r.Request != nil; r = r.Request.Response {
 		origins = append(origins, originOf(r.Request.URL))
