@@ -11,16 +11,16 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// maxEnv bounds an os-release or extension-release file.
+// maxEnv is the largest os-release or extension-release file, in bytes.
 const maxEnv = 64 << 10
 
 var envKey = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // ParseEnv reads assignments in the format of os-release(5): KEY=value lines
-// with the shell's quotes and backslashes, but without expansion. A comment
-// starts a line with # or ;. As with systemd, a line that is no assignment is
-// passed over, and of two assignments to one key the last counts. Text that is
-// not UTF-8, a NUL, an open quote and more than 64 KiB are errors.
+// with the shell's quotes and backslashes, but without expansion. Comment lines begin
+// with # or ;. Like systemd, ParseEnv ignores lines that are not assignments, and the
+// last assignment to a key counts. ParseEnv fails for text that is not UTF-8, a NUL, an
+// open quote and more than 64 KiB.
 func ParseEnv(r io.Reader) (map[string]string, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxEnv+1))
 	switch {
@@ -52,8 +52,8 @@ type envScanner struct {
 	pos  int
 }
 
-// readKey consumes a line up to and with its "=", or the whole of a line without
-// an assignment.
+// readKey consumes a line up to and including its "=" and returns the key; it consumes
+// a line without an assignment completely and returns false.
 func (s *envScanner) readKey() (string, bool) {
 	line, _, _ := strings.Cut(s.text[s.pos:], "\n")
 	key, _, ok := strings.Cut(line, "=")
@@ -65,12 +65,12 @@ func (s *envScanner) readKey() (string, bool) {
 	return "", false
 }
 
-// readValue consumes the value and the end of its line; false when a quote is open
-// at the end of the text. Blanks around the value do not belong to it.
+// readValue consumes the rest of the line and returns the value without blanks around
+// it; false if a quote is open at the end of the text.
 func (s *envScanner) readValue() (string, bool) {
 	var (
 		value strings.Builder
-		solid int  // the value without trailing blanks
+		solid int  // the length of the value without trailing blanks
 		quote byte // the open quote, or 0
 	)
 	for s.pos < len(s.text) {
@@ -98,9 +98,9 @@ func (s *envScanner) readValue() (string, bool) {
 	return value.String()[:solid], quote == 0
 }
 
-// writeEscaped writes what the backslash just read and the character after it mean.
-// In double quotes it is a backslash except before the characters that need
-// one; before a line end it joins the lines.
+// writeEscaped writes the meaning of a backslash, which was just read, and the next
+// character. In double quotes the backslash stays unless the character needs one. A
+// backslash before the end of a line joins two lines.
 func (s *envScanner) writeEscaped(value *strings.Builder, quote byte) {
 	if s.pos == len(s.text) {
 		return

@@ -1,7 +1,8 @@
-// Package hostinfo says what this host is, in the words that an extension image
-// is matched with: those of os-release(5) and systemd-sysext(8).
+// Package hostinfo describes this host in the terms of os-release(5) and
+// systemd-sysext(8), by which an extension image matches a host.
 //
-// Nothing is cached: an update or a merge may change the answers while we run.
+// The package caches nothing, because an update or a merge may change the answers while
+// the daemon runs.
 package hostinfo
 
 import (
@@ -16,8 +17,8 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// Host is the running kernel and the operating system below a root folder. What
-// os-release does not say is empty.
+// Host is the running kernel and the operating system below a root folder. A field that
+// os-release does not set is empty.
 type Host struct {
 	ID           string   // ID
 	IDLike       []string // ID_LIKE
@@ -41,7 +42,7 @@ func Read(root string) (Host, error) {
 	}
 	arch, err := architecture()
 	if err != nil {
-		return Host{}, fmt.Errorf("ask the kernel for its architecture: %w", err)
+		return Host{}, fmt.Errorf("read the architecture of the kernel: %w", err)
 	}
 	return Host{
 		ID:           vars["ID"],
@@ -55,8 +56,8 @@ func Read(root string) (Host, error) {
 	}, nil
 }
 
-// osRelease follows os-release(5): the file in /etc, if there is one, is the
-// only one that is read.
+// osRelease reads /etc/os-release or, if that does not exist, /usr/lib/os-release
+// (os-release(5)).
 func osRelease(root string) (map[string]string, error) {
 	f, err := inroot.FS(root).Open("etc/os-release")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -81,7 +82,7 @@ func bootID(root string) (string, error) {
 		return "", err
 	}
 	if !bootIDForm.Match(data) {
-		return "", fmt.Errorf("%q in %s is no UUID", data, name)
+		return "", fmt.Errorf("%q in %s is not a UUID", data, name)
 	}
 	return strings.TrimSuffix(string(data), "\n"), nil
 }

@@ -10,10 +10,11 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// AvailableMemory is how many bytes of memory this process can take before the kernel
-// ends it or another one: what /proc/meminfo says is available, and what the memory.max
-// of its control groups leave (cgroup-v2.rst of the kernel). Root is the root folder of
-// the host. The second result is false where nothing says it.
+// AvailableMemory returns how many bytes of memory this process can allocate before the
+// kernel kills it or another process: the least of MemAvailable in /proc/meminfo and of
+// the rest of memory.max of each control group of the process (cgroup-v2.rst of the
+// kernel). root is the root folder of the host. known is false if none of them can be
+// read.
 func AvailableMemory(root string) (bytes int64, known bool) {
 	read := reader(root)
 	least := int64(math.MaxInt64)
@@ -86,7 +87,7 @@ func bounds(read func(string) string) iter.Seq2[string, int64] {
 	}
 }
 
-// numberOf is the number behind a word at the beginning of a line.
+// numberOf returns the number after word on the line that begins with word.
 func numberOf(text, word string) (int64, bool) {
 	for line := range strings.Lines(text) {
 		if f := strings.Fields(line); len(f) > 1 && f[0] == word {
