@@ -14,14 +14,14 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// PrivateSocket is where PID 1 listens for root. It needs no message bus, which
-// may be restarted, or not be there yet.
+// PrivateSocket is the socket on which PID 1 serves root. It works without the message
+// bus, which may be restarting, or not have started yet.
 const PrivateSocket = "/run/systemd/private"
 
 // Bus is the systemd of a host, over D-Bus. Its methods may be called from many
 // goroutines.
 type Bus struct {
-	ctx    context.Context // of the connection, not of a call
+	ctx    context.Context // the life of the connection, not of a call
 	socket string
 
 	turn chan struct{} // holds one token: who has it may use conn
@@ -30,26 +30,25 @@ type Bus struct {
 
 var _ Manager = (*Bus)(nil)
 
-// Connect returns the Bus whose PID 1 listens on socket, usually PrivateSocket;
-// where that cannot be used the system bus is tried. Nothing is dialled before
-// the first call, and a lost connection is made anew by the call after. It is
-// closed when ctx ends.
+// Connect returns the Bus whose PID 1 listens on socket, usually PrivateSocket. The first
+// call of a method connects; if PrivateSocket fails, it connects to the system bus. After
+// a lost connection the next call connects again. The connection closes when ctx ends.
 func Connect(ctx context.Context, socket string) *Bus {
 	b := &Bus{ctx: ctx, socket: socket, turn: make(chan struct{}, 1)}
 	b.turn <- struct{}{}
 	return b
 }
 
-// connection is two D-Bus connections, for calls and for signals. gone is closed
-// as soon as either is lost: a signal that we wait for would never come.
+// connection is two D-Bus connections, one for calls and one for signals. gone ends when
+// either of them is lost, because an awaited signal would then never come.
 type connection struct {
 	*sd.Conn
 	both []*dbus.Conn
 	gone context.Context
 }
 
-// answers asks for a sign of life: PID 1 closes its connections when it executes
-// itself anew, and that may not have come to us yet.
+// answers reports whether PID 1 answers a ping on both connections: PID 1 closes its
+// connections when it reexecutes itself, which this process may not have noticed yet.
 func (c *connection) answers(ctx context.Context) bool {
 	for _, conn := range c.both {
 		if conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1").CallWithContext(ctx, "org.freedesktop.DBus.Peer.Ping", 0).Err != nil {
@@ -69,7 +68,7 @@ func (b *Bus) connect(ctx context.Context, verb, unit string) (*connection, erro
 	if b.conn != nil && b.conn.answers(ctx) {
 		return b.conn, nil
 	}
-	if ctx.Err() != nil { // says nothing about the connection, which others may be using
+	if ctx.Err() != nil { // the ping failed because of ctx; other calls may be using the connection
 		return nil, contextError(ctx, verb, unit)
 	}
 	if b.conn != nil {
@@ -95,7 +94,7 @@ func (b *Bus) connect(ctx context.Context, verb, unit string) (*connection, erro
 	return conn, nil
 }
 
-// dial is given up when ctx ends; what it returns lives as long as b.ctx.
+// dial makes a connection. ctx bounds the dialling; the connection lives until b.ctx ends.
 func (b *Bus) dial(ctx context.Context, system bool) (*connection, error) {
 	life, lost := context.WithCancel(b.ctx)
 	stop := context.AfterFunc(ctx, lost)
@@ -106,7 +105,7 @@ func (b *Bus) dial(ctx context.Context, system bool) (*connection, error) {
 		return one, err
 	})
 	if err == nil && system {
-		// The private socket sends every signal to everybody, the bus does not.
+		// The private socket sends all signals without a subscription, the bus does not.
 		err = conn.Subscribe()
 	}
 	if !stop() && err == nil {
@@ -129,7 +128,7 @@ func (b *Bus) dialOne(life context.Context, lost context.CancelFunc, system bool
 	if err != nil {
 		return nil, err
 	}
-	// By number: a name would have to be looked up.
+	// Authenticate by number: a name would need a lookup of the user.
 	err = conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))})
 	if err == nil && system {
 		err = conn.Hello()
@@ -141,7 +140,7 @@ func (b *Bus) dialOne(life context.Context, lost context.CancelFunc, system bool
 	return conn, nil
 }
 
-// runJob has start queue a job for unit and waits until it was removed.
+// runJob calls start, which queues a job for unit, and waits until the job has ended.
 func (b *Bus) runJob(ctx context.Context, verb, unit string, start func(*connection, chan<- string) (int, error)) error {
 	conn, err := b.connect(ctx, verb, unit)
 	if err != nil {
@@ -164,7 +163,8 @@ func (b *Bus) runJob(ctx context.Context, verb, unit string, start func(*connect
 	}
 }
 
-// unitResult is for the text of an error: what cannot be had is left out.
+// unitResult returns the Result of unit for the text of an error, or "" if it cannot be
+// read.
 func (b *Bus) unitResult(ctx context.Context, unit string) string {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -192,8 +192,8 @@ func (b *Bus) ReloadOrRestart(ctx context.Context, unit string) error {
 	})
 }
 
-// command is one of ExecStartEx: without the flag, systemd would put variables
-// in the place of arguments like $HOME.
+// command is an item of ExecStartEx. Without the flag no-env-expand systemd would replace
+// arguments such as $HOME.
 type command struct {
 	Path  string
 	Args  []string
@@ -296,7 +296,7 @@ func (b *Bus) Unit(ctx context.Context, unit string) (Unit, error) {
 	if err != nil {
 		return Unit{}, callError(ctx, "ask for", unit, err)
 	}
-	// What a type of unit does not have is left at its zero value.
+	// A property that the type of unit does not have stays zero.
 	var u Unit
 	u.Active, _ = p["ActiveState"].(string)
 	u.Sub, _ = p["SubState"].(string)

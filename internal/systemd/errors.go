@@ -17,7 +17,7 @@ func (t Transient) check(name string) error {
 	return nil
 }
 
-// contextError is the error of a call whose context has ended.
+// contextError returns the error of a call whose context has ended.
 func contextError(ctx context.Context, verb, unit string) error {
 	kind := errkind.Cancelled
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -26,7 +26,7 @@ func contextError(ctx context.Context, verb, unit string) error {
 	return errkind.Errorf(kind, "%s %s: %w", verb, unit, ctx.Err())
 }
 
-// callError turns the error of a D-Bus call into ours.
+// callError adds what was being done and a kind to the error of a D-Bus call.
 func callError(ctx context.Context, verb, unit string, err error) error {
 	if err == nil {
 		return nil
@@ -41,8 +41,8 @@ func callError(ctx context.Context, verb, unit string, err error) error {
 	return errkind.Errorf(kind, "%s %s: %w", verb, unit, err)
 }
 
-// kindOf knows the error names of systemd (org.freedesktop.systemd1(5)) and of
-// D-Bus itself that tell a caller what to do.
+// kindOf returns the kind for the name of a D-Bus error, of systemd
+// (org.freedesktop.systemd1(5)) or of D-Bus itself; errkind.Internal for all others.
 func kindOf(name string) errkind.Kind {
 	switch name {
 	case "org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.UnknownObject",

@@ -6,11 +6,11 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// JobError says that a job ended otherwise than well.
+// JobError says that a job ended with another result than done.
 type JobError struct {
 	Verb, Unit string
 	Result     string // of the job: failed, timeout, canceled, dependency, …
-	UnitResult string // Unit.Result, as far as it tells more; else ""
+	UnitResult string // Unit.Result, or "" if unknown
 }
 
 func (e *JobError) Error() string {

@@ -12,13 +12,13 @@ import (
 	"github.com/trident-project/trident/internal/linux/run"
 )
 
-// JournalTail returns what units said since then, at most the last maxBytes of
-// it and only whole lines. It is evidence for people: times are in it, secrets
-// are as far as the units logged them. The journal has the times of a clock that may
-// have been set back since then: in doubt there is more in it than was asked for.
+// JournalTail returns the journal of units from since on: whole lines with times, and
+// not more than the last maxBytes. It is evidence for people, and may have secrets that
+// the units logged. If the
+// clock was set back after since, the result may have older lines, too.
 func JournalTail(ctx context.Context, tools run.Runner, units []string, since time.Time, maxBytes int) ([]byte, error) {
-	// What was just logged may not have been filed. Evidence that lacks a line
-	// is better than none, so this may fail.
+	// Have the journal write the latest lines. A failure does not matter: evidence
+	// without the latest lines is better than no evidence.
 	_, _ = tools.Run(ctx, "journalctl", "--sync")
 	args := []string{"--no-pager", "--quiet", "--output=short-iso"}
 	if from := earliest(since, time.Since(since), time.Now()); !from.IsZero() {

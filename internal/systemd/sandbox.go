@@ -9,23 +9,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setting is a setting of systemd.exec(5), as a unit file and as D-Bus has it.
+// setting is a setting of systemd.exec(5): its text in a unit file, its value in D-Bus.
 type setting struct {
 	name, text string
 	value      any
 }
 
-// list is the type of settings that allow or, with ~ before them, deny.
+// list is the D-Bus value of a setting that allows names or, with ~ in a unit file,
+// denies them.
 type list struct {
 	Allow bool
 	Names []string
 }
 
-// sandbox is what confines units that only change files below /etc and /var, and talk
-// to systemd and to tridentd. None of it covers anything below /usr: extensions are
-// merged there, and unmerged, while such a unit runs, and a mount of the unit's own
-// would keep the former ones busy. None of it makes the unit wait for a mount, as
-// PrivateTmp= does: these units are for systems whose boot may have failed.
+// sandbox returns the settings that confine units which only change files below /etc and
+// /var and talk to systemd and to tridentd. No setting mounts anything below /usr,
+// because systemd merges and unmerges extensions there while such a unit runs, and a
+// private mount would keep the old extensions busy. No setting makes the unit wait for a
+// mount, as PrivateTmp= does, because the boot of the system may have failed.
 func sandbox() []setting {
 	settings := []setting{
 		{"CapabilityBoundingSet", "", uint64(0)},
@@ -47,8 +48,8 @@ func sandbox() []setting {
 	return settings
 }
 
-// Sandbox is what [Transient.Sandbox] means, as lines of the section [Service] of a
-// unit file.
+// Sandbox returns the settings of [Transient.Sandbox] as lines for the section [Service]
+// of a unit file.
 func Sandbox() string {
 	var b strings.Builder
 	for _, s := range sandbox() {

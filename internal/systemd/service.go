@@ -10,17 +10,16 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// NamedListener is a socket that systemd opened for us.
+// NamedListener is a socket that systemd opened for this process.
 type NamedListener struct {
 	Name string // FileDescriptorName=, by default the name of the socket unit
 	net.Listener
 }
 
-// Listeners returns the sockets passed to this process (sd_listen_fds(3)), in
-// order, and unsets the environment that told of them, so that no child takes
-// them for its own. There are none if the process was not started for a socket.
-// A descriptor that is no listening stream socket is an error; then all are
-// closed. May be called once.
+// Listeners returns the sockets that systemd passed to this process (sd_listen_fds(3)),
+// in order, and unsets the variables that announce them, so that no child process uses
+// them. It returns none if systemd passed none. If a descriptor is not a listening stream
+// socket, Listeners closes all and fails. Call it once.
 func Listeners() ([]NamedListener, error) {
 	var found []NamedListener
 	var faults []error
@@ -42,8 +41,8 @@ func Listeners() ([]NamedListener, error) {
 	return nil, errors.Join(faults...)
 }
 
-// Notify tells the service manager our state (sd_notify(3)), such as "READY=1".
-// Without a service manager it does nothing.
+// Notify sends the state of this service, such as "READY=1", to the service manager
+// (sd_notify(3)). It does nothing without a service manager.
 func Notify(state string) error {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		return fmt.Errorf("notify systemd: %w", err)
@@ -51,8 +50,8 @@ func Notify(state string) error {
 	return nil
 }
 
-// Watchdog returns how long the service manager waits for a sign of life
-// (WatchdogSec=) before it kills us; 0: for ever. Send one at half of it.
+// Watchdog returns how long the service manager waits for a notification WATCHDOG=1 before
+// it kills this service (WatchdogSec=); 0 means for ever. Notify twice in that time.
 func Watchdog() (time.Duration, error) {
 	d, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {

@@ -1,14 +1,12 @@
-// Package systemd is what we ask of systemd, over D-Bus only.
+// Package systemd has the calls that Trident makes to systemd, over D-Bus only.
 //
-// Tools such as systemctl and systemd-sysext would run in our own mount
-// namespace and cgroup, and die with us when we are restarted; a call to PID 1
-// does neither. [Manager] is an interface because another process is behind
-// it: [Bus] is the real one, systemdtest.Fake stands in for it, and one suite,
-// systemdtest.Suite, runs on both.
+// Tools such as systemctl and systemd-sysext would run in the mount namespace and cgroup
+// of the daemon, and die when the daemon is restarted; PID 1 does the work of a D-Bus
+// call itself. [Bus] implements [Manager] with the real systemd, systemdtest.Fake in
+// memory, and systemdtest.Suite tests both.
 //
-// The small things that a service says to its service manager ([Notify],
-// [Watchdog], [Listeners]) and what it asks of the journal ([JournalTail])
-// are here too.
+// The package also has the protocol between a service and its service manager ([Notify],
+// [Watchdog], [Listeners]), and reads the journal ([JournalTail]).
 package systemd
 
 import (
@@ -16,57 +14,57 @@ import (
 	"time"
 )
 
-// Manager is the part of org.freedesktop.systemd1.Manager that we need.
+// Manager is the part of org.freedesktop.systemd1.Manager that Trident uses.
 //
-// Every call ends when ctx does: then a job that was queued still runs, only
-// nobody waits for it. Errors name the unit; their kind is NotFound (no such
-// unit), Exists, Precondition (masked, or no valid unit file), Timeout (of ctx
-// or of the job), Cancelled, Unavailable (systemd cannot be reached, or another
-// job took the place of ours: try again) or, where a job failed, Internal.
+// Every call returns when ctx ends; a job that the call has queued continues. Errors name
+// the unit. Their kind is NotFound (no such unit), Exists, Precondition (the unit is
+// masked, or its file is not valid), Timeout (of ctx or of the job), Cancelled,
+// Unavailable (systemd cannot be reached, or another job replaced this one: try again)
+// or, if a job failed, Internal.
 type Manager interface {
 	// Restart queues a restart of unit and returns without waiting for it, so
 	// that a service can restart itself.
 	Restart(ctx context.Context, unit string) error
 	// ReloadOrRestart reloads unit if it is active and can be reloaded, else
-	// restarts (or starts) it, and waits until that is done.
+	// restarts (or starts) it, and waits for the end of the job.
 	ReloadOrRestart(ctx context.Context, unit string) error
-	// StartTransient makes the unit name out of t and returns when its program
-	// has been started. A unit of that name that is still loaded is an error of
-	// kind Exists. The unit is forgotten once it has ended for good, however it ended.
+	// StartTransient makes the unit name from t and returns when systemd has started
+	// the program. It fails, with errkind.Exists, if a unit of that name is loaded.
+	// systemd unloads the unit when it ends, also after a failure.
 	StartTransient(ctx context.Context, name string, t Transient) error
-	// Stop stops unit and waits until it has stopped. A unit that is not loaded
-	// has stopped.
+	// Stop stops unit and waits until it has stopped. It returns nil if the unit is
+	// not loaded.
 	Stop(ctx context.Context, unit string) error
-	// ResetFailed forgets the failures, and the restarts counted against the
-	// start limit, of units. A unit that is not loaded has none.
+	// ResetFailed resets the failed state and the start limit of units. It ignores
+	// units that are not loaded.
 	ResetFailed(ctx context.Context, units ...string) error
-	// Reload makes systemd read all unit files again and waits for it.
+	// Reload makes systemd read all unit files again, and waits until it has.
 	Reload(ctx context.Context) error
-	// Enable has unit started at every boot, as the [Install] section of its file
-	// says; one without such a section is left alone. It starts nothing.
+	// Enable makes systemd start unit at every boot, as the section [Install] of its
+	// file says. It does nothing for a unit without that section, and starts nothing.
 	Enable(ctx context.Context, unit string) error
-	// Reboot has the host reboot in order, whoever asks for something else
-	// meanwhile, and returns without waiting for it.
+	// Reboot begins an orderly reboot of the host, which other jobs cannot cancel, and
+	// returns without waiting for it.
 	Reboot(ctx context.Context) error
-	// Version is the number of systemd's release, such as 257.
+	// Version returns the number of systemd's release, such as 257.
 	Version(ctx context.Context) (int, error)
-	// Unit tells how unit is now.
+	// Unit returns the present state of unit.
 	Unit(ctx context.Context, unit string) (Unit, error)
 }
 
-// Transient is a service that exists only as long as it runs. It has its own
-// cgroup, so it outlives the one that asked for it.
+// Transient is a service without a unit file, which exists only while it runs. It has
+// its own cgroup, so it outlives the process that started it.
 type Transient struct {
 	Description string
 	Exec        []string      // an absolute path and its arguments
 	Env         []string      // NAME=value
-	Timeout     time.Duration // systemd ends it after this long; 0: never
-	// Restart is how long systemd waits before it starts the program again that has
-	// failed or was killed, however often; 0: it does not. A unit that waits for
-	// that is still loaded.
+	Timeout     time.Duration // systemd stops the service after this time; 0: never
+	// Restart is how long systemd waits before it starts the program again after a
+	// failure or a kill, without a limit of starts; 0: systemd does not start it again.
+	// The unit stays loaded meanwhile.
 	Restart time.Duration
-	// Sandbox takes from it what is not needed to change files below /etc and /var
-	// and to talk to systemd and to tridentd.
+	// Sandbox takes all rights from the service but those to change files below /etc
+	// and /var and to talk to systemd and to tridentd.
 	Sandbox bool
 }
 
@@ -74,8 +72,8 @@ type Transient struct {
 type Unit struct {
 	Active     string // ActiveState: active, activating, inactive, failed, …
 	Sub        string // SubState: running, exited, dead, auto-restart, …
-	Result     string // of its last run: success, exit-code, signal, timeout, …; "" where the type of unit has none
-	Restarts   uint32 // by Restart=, since it was last started by a job
+	Result     string // of its last run: success, exit-code, signal, timeout, …; "" if its type has none
+	Restarts   uint32 // automatic ones (Restart=), since a job started the unit
 	MainPID    uint32 // 0: none
 	Invocation string // ID of this run, 32 hex digits; "" if it never ran
 }

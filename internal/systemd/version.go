@@ -26,8 +26,8 @@ func (b *Bus) Version(ctx context.Context) (int, error) {
 	return parseVersion(text)
 }
 
-// parseVersion reads what systemd calls itself: "257.13-1~deb13u1", and before
-// release 253 on some systems "systemd 252 (252.39-1~deb12u1)" or "v252".
+// parseVersion returns the release in systemd's property Version: "257.13-1~deb13u1", or
+// on some systems before release 253 "systemd 252 (252.39-1~deb12u1)" or "v252".
 func parseVersion(text string) (int, error) {
 	digits := strings.TrimPrefix(strings.TrimPrefix(text, "systemd "), "v")
 	if end := strings.IndexFunc(digits, func(c rune) bool { return c < '0' || c > '9' }); end >= 0 {
@@ -35,7 +35,7 @@ func parseVersion(text string) (int, error) {
 	}
 	n, err := strconv.Atoi(digits)
 	if err != nil {
-		return 0, errkind.Errorf(errkind.Unsupported, "ask for the version of systemd: %.80q has no number", text)
+		return 0, errkind.Errorf(errkind.Unsupported, "read the version of systemd: %.80q has no number", text)
 	}
 	return n, nil
 }

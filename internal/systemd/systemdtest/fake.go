@@ -1,6 +1,5 @@
-// Package systemdtest has a systemd in memory, and the suite that it and the
-// real one must pass, so that tests that use the first say something about the
-// second.
+// Package systemdtest has a systemd in memory, and a suite that both it and the real
+// systemd pass, so that tests with the one in memory hold for the real one.
 package systemdtest
 
 import (
@@ -16,7 +15,7 @@ import (
 	"github.com/trident-project/trident/internal/systemd"
 )
 
-// Definition is a unit file, as far as the fake needs to understand one.
+// Definition is the part of a unit file that Fake understands.
 type Definition struct {
 	Name string
 	// Start is the result of a job that starts the unit: "" means done, "failed"
@@ -40,11 +39,11 @@ type Call struct {
 	Transient systemd.Transient
 }
 
-// Fake is a systemd in memory. The zero value is one without units. Methods may
+// Fake is a systemd in memory. The zero value has no units. Methods may
 // be called from many goroutines.
 type Fake struct {
-	// Hook, if set before the first call, sees each call before it has any
-	// effect. An error from it is the result of the call. It may call the fake.
+	// Hook, if set before the first call, is called with each call before the call has
+	// an effect. An error of Hook is the result of the call. Hook may call the Fake.
 	Hook func(context.Context, Call) error
 	// Release is the result of Version; 0 stands for 257.
 	Release int
@@ -60,8 +59,8 @@ type Fake struct {
 
 var _ systemd.Manager = (*Fake)(nil)
 
-// Define writes a unit file. As with the real one, a unit that was loaded before
-// stays as it was until Reload.
+// Define writes a unit file. As with the real systemd, a loaded unit does not change
+// until Reload.
 func (f *Fake) Define(d Definition) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -71,8 +70,8 @@ func (f *Fake) Define(d Definition) {
 	f.defined[d.Name] = d
 }
 
-// Set makes unit be in the state u: what happens without a call, such as a crash.
-// Its unit file is made up if there is none.
+// Set puts unit into the state u without a call, as a crash does. It makes a unit file if
+// there is none.
 func (f *Fake) Set(unit string, u systemd.Unit) {
 	if f.missing(unit) {
 		f.Define(Definition{Name: unit})
@@ -240,8 +239,8 @@ func (f *Fake) StartTransient(ctx context.Context, name string, t systemd.Transi
 	return err
 }
 
-// fail is the end of a program that fails, the given start of name: it is started
-// again every so often until somebody stops it, or never for 0.
+// fail ends the given start of the unit name with a failure. If every is not 0, the unit
+// starts again each time that duration has passed, until Stop.
 func (f *Fake) fail(name string, start uint32, every time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -354,10 +353,10 @@ func (f *Fake) Enable(ctx context.Context, unit string) error {
 	return nil
 }
 
-// Reboot implements [systemd.Manager]. What a reboot does is for Hook.
+// Reboot implements [systemd.Manager]. It has no effect; Hook may have one.
 func (f *Fake) Reboot(ctx context.Context) error { return f.record(ctx, Call{Method: "Reboot"}) }
 
-// Enabled says whether Enable was called for unit.
+// Enabled reports whether Enable was called for unit.
 func (f *Fake) Enabled(unit string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -17,7 +17,7 @@ type Host struct {
 	Define func(testing.TB, Definition)
 }
 
-// File is d as the text of a unit file. A masked unit is an empty one.
+// File returns d as the text of a unit file, which is empty for a masked unit.
 func (d Definition) File() string {
 	unit, service := []string{"[Unit]"}, []string{"[Service]"}
 	exec := "/bin/sleep infinity"
@@ -42,7 +42,7 @@ func (d Definition) File() string {
 	return strings.Join(append(append(unit, service...), "ExecStart="+exec, ""), "\n")
 }
 
-// Suite is what every [systemd.Manager] does. start returns a host for one test.
+// Suite tests what every [systemd.Manager] does. start returns a host for one test.
 // The units of the suite are called trident-suite-*.
 func Suite(t *testing.T, start func(*testing.T) Host) {
 	for name, test := range map[string]func(*testing.T, context.Context, Host){
@@ -90,7 +90,7 @@ func (h Host) unit(t *testing.T, ctx context.Context, name string) systemd.Unit 
 	return u
 }
 
-// waitUntil waits for what systemd does of its own accord and tells nobody about.
+// waitUntil polls until so returns true, for changes that systemd does not announce.
 func waitUntil(t *testing.T, ctx context.Context, what string, so func() bool) {
 	t.Helper()
 	for tick := time.NewTicker(10 * time.Millisecond); !so(); {
