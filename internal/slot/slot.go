@@ -1,8 +1,7 @@
-// Package slot names the two slots of a host that is updated A/B.
+// Package slot names the two slots of a host: slot A and slot B.
 //
-// A slot that was never said is the worst thing to guess here: the wrong guess
-// writes over the system that runs. So the zero Slot is none, has no text, and
-// picks nothing from a Pair.
+// A wrong guess of a slot would overwrite the running system. So the zero Slot is neither
+// slot, has no text, and selects nothing from a Pair.
 package slot
 
 import "github.com/trident-project/trident/internal/errkind"
@@ -21,7 +20,7 @@ const (
 	textB = "volume-b"
 )
 
-// Parse reads volume-a or volume-b, as the host status and the API have it.
+// Parse parses "volume-a" or "volume-b", the names in the host status and the API.
 func Parse(text string) (Slot, error) {
 	switch text {
 	case textA:
@@ -29,16 +28,16 @@ func Parse(text string) (Slot, error) {
 	case textB:
 		return B, nil
 	}
-	return 0, errkind.Errorf(errkind.Invalid, "read %q as a slot: it is neither %s nor %s", text, textA, textB)
+	return 0, errkind.Errorf(errkind.Invalid, "read slot: %q is neither %s nor %s", text, textA, textB)
 }
 
 // Valid reports whether s is A or B.
 func (s Slot) Valid() bool { return s == A || s == B }
 
-// Other is the slot that s is not.
+// Other returns the other slot. It panics if s is not valid.
 func (s Slot) Other() Slot { return Pair[Slot]{A: B, B: A}.Of(s) }
 
-// String is volume-a or volume-b.
+// String returns "volume-a" or "volume-b".
 func (s Slot) String() string {
 	switch s {
 	case A:
@@ -49,27 +48,27 @@ func (s Slot) String() string {
 	return "no slot"
 }
 
-// MarshalText is String; the zero Slot has no text.
+// MarshalText returns the text of s, as String does. It fails for the zero Slot.
 func (s Slot) MarshalText() ([]byte, error) {
 	if !s.Valid() {
-		return nil, errkind.Errorf(errkind.Internal, "write a slot: it is neither %s nor %s", textA, textB)
+		return nil, errkind.Errorf(errkind.Internal, "write slot: the slot is neither %s nor %s", textA, textB)
 	}
 	return []byte(s.String()), nil
 }
 
-// UnmarshalText is Parse.
+// UnmarshalText parses text as Parse does.
 func (s *Slot) UnmarshalText(text []byte) (err error) {
 	*s, err = Parse(string(text))
 	return err
 }
 
-// Pair is something that there is once for each slot.
+// Pair has one value for each slot.
 type Pair[T any] struct {
 	A T `json:"a"`
 	B T `json:"b"`
 }
 
-// Of is the half for s, which must be A or B: it panics otherwise.
+// Of returns the value for s. It panics if s is neither A nor B.
 func (p Pair[T]) Of(s Slot) T {
 	switch s {
 	case A:
@@ -77,8 +76,8 @@ func (p Pair[T]) Of(s Slot) T {
 	case B:
 		return p.B
 	}
-	panic("slot: a half of a pair was asked for without saying which")
+	panic("slot: a Pair has no value for the zero Slot")
 }
 
-// Other is the half that is not for s.
+// Other returns the value for the other slot. It panics if s is neither A nor B.
 func (p Pair[T]) Other(s Slot) T { return Pair[T]{A: p.B, B: p.A}.Of(s) }
