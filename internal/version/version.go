@@ -1,8 +1,7 @@
-// Package version compares versions of Trident and says which one this binary is.
+// Package version compares versions of Trident and has the version of this binary.
 //
-// Versions are Semantic Versioning 2.0.0 without a leading v. The package uses
-// the standard library only, because trident-rescue, which must run when
-// nothing else does, compares versions too.
+// Versions follow Semantic Versioning 2.0.0 without a leading v. The package uses only the
+// standard library, because trident-rescue uses it and must run when nothing else does.
 package version
 
 import (
@@ -17,17 +16,17 @@ import (
 // current is set by the linker: -X github.com/trident-project/trident/internal/version.current=1.2.3
 var current = "0.0.0-dev"
 
-// String is the version of this binary.
+// String returns the version of this binary.
 func String() string { return current }
 
 // built is set by the linker, in seconds since 1970, from SOURCE_DATE_EPOCH.
 var built = ""
 
-// Built is the date of the sources of this binary, or zero if it does not know.
-// No clock that is right says an earlier date.
+// Built returns the date of the sources of this binary, or zero if it is unknown. A clock
+// with an earlier date is wrong.
 func Built() time.Time { return dateOf(built) }
 
-// Clock is what a clock says, or the date of Built if that is later.
+// Clock returns now, or the date of Built if that is later.
 func Clock(now time.Time) time.Time {
 	if b := Built(); now.Before(b) {
 		return b
@@ -43,7 +42,7 @@ func dateOf(text string) time.Time {
 	return time.Unix(seconds, 0).UTC()
 }
 
-// A Version is a parsed version. The zero value is not one.
+// A Version is a parsed version. The zero value is not a version.
 type Version struct {
 	core [3]uint64
 	pre  []string
@@ -55,10 +54,10 @@ var form = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)` +
 	`(?:-((?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*))?` +
 	`(?:\+[0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*)?$`)
 
-// maxLen bounds a version: it becomes part of a file name.
+// maxLen is the most characters of a version, which becomes part of file names.
 const maxLen = 64
 
-// Parse reads a version. The result is safe as part of a file name.
+// Parse parses a version. The result is safe as part of a file name.
 func Parse(s string) (Version, error) {
 	m := form.FindStringSubmatch(s)
 	if m == nil || len(s) > maxLen {
@@ -81,7 +80,7 @@ func Parse(s string) (Version, error) {
 func (v Version) String() string { return v.text }
 
 // Compare orders a and b by precedence (Semantic Versioning 2.0.0, section 11);
-// build metadata does not count.
+// it ignores build metadata.
 func Compare(a, b Version) int {
 	for i := range a.core {
 		if c := cmp.Compare(a.core[i], b.core[i]); c != 0 {
