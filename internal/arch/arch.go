@@ -1,5 +1,5 @@
-// Package arch holds the one list of the architectures that Trident is built for, and
-// the names that Go, the kernel, systemd, rpm, dpkg and people give them.
+// Package arch lists the architectures that Trident is built for, with the names that
+// Go, the kernel, systemd, rpm, dpkg and people use for them.
 package arch
 
 import (
