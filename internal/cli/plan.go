@@ -53,11 +53,11 @@ func (o *configOptions) showPlan(ctx context.Context, doing string, ask func(*cl
 		for _, f := range plan.GetWarnings() {
 			fmt.Fprintln(o.app.stderr, findingText(configName(o.config), f))
 		}
-		return o.app.show(plan, func(w io.Writer) {
+		return o.app.show(plan, func(w *table) {
 			if plan.GetText() == "" { // of a release that had no text of an update
-				fmt.Fprintln(w, "This daemon has its plan for programs only: --output json shows it.")
+				w.line("This daemon has its plan for programs only: --output json shows it.")
 			}
-			fmt.Fprint(w, lines(plan.GetText()))
+			w.text(plan.GetText())
 		})
 	})
 	return asUpstream(errors.Join(err, o.writeFiles(ctx, err)))

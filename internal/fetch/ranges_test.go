@@ -220,7 +220,7 @@ func TestADateThatHasAgedIsTheSamePin(t *testing.T) {
 	if !young.matches(Pin{Size: 1, Strong: "Sat"}) || !young.matches(young) || young.matches(Pin{Size: 2, Strong: "Sat"}) || young.matches(Pin{Size: 1, Weak: "Sun"}) {
 		t.Error("a young date")
 	}
-	if (Pin{Size: 1, Strong: "Sat"}).matches(young) || !(Pin{Size: 1}).is(Pin{Size: 1}) {
+	if (Pin{Size: 1, Strong: "Sat"}).matches(young) || !(Pin{Size: 1}).matches(Pin{Size: 1}) {
 		t.Error("an old one")
 	}
 }

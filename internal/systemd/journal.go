@@ -14,8 +14,8 @@ import (
 
 // JournalTail returns the journal of units from since on: whole lines with times, and
 // not more than the last maxBytes. It is evidence for people, and may have secrets that
-// the units logged. If the
-// clock was set back after since, the result may have older lines, too.
+// the units logged. If the clock was set back after since, the result may have older
+// lines, too.
 func JournalTail(ctx context.Context, tools run.Runner, units []string, since time.Time, maxBytes int) ([]byte, error) {
 	// Have the journal write the latest lines. A failure does not matter: evidence
 	// without the latest lines is better than no evidence.
