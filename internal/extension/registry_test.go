@@ -63,9 +63,9 @@ func TestAnImageIsFetchedFromARegistry(t *testing.T) {
 		kind  errkind.Kind
 		words string
 	}{
-		{"nobody", nil, src.URL, errkind.Denied, "there are none for it"},
-		{"nobody, by a file that is absent", func() (func(string) (string, string), error) { return nil, nil }, src.URL, errkind.Denied, "there are none for it"},
-		{"another password", login("hush"), src.URL, errkind.Denied, "does not accept the credentials"},
+		{"nobody", nil, src.URL, errkind.Denied, "none are given for it"},
+		{"nobody, by a file that is absent", func() (func(string) (string, string), error) { return nil, nil }, src.URL, errkind.Denied, "none are given for it"},
+		{"another password", login("hush"), src.URL, errkind.Denied, "does not accept the given credentials"},
 		{"no credentials to read", func() (func(string) (string, string), error) {
 			return nil, errkind.With(errkind.Invalid, errors.New("they are broken"))
 		}, src.URL, errkind.Invalid, "they are broken"},

@@ -10,8 +10,8 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// judge decides what an answer means and makes the part ready for its body. It
-// returns how many bytes the part will have after it; -1: not known.
+// judge checks an answer and prepares the part for its body. It returns how many bytes
+// the part has after the body, or -1 if unknown.
 func (d *download) judge(resp *http.Response) (int64, error) {
 	asked := d.part.size > 0
 	switch {
@@ -34,7 +34,7 @@ func (d *download) judgeWhole(resp *http.Response) (int64, error) {
 	}
 	validator, reason := strongValidator(resp.Header), error(ErrChanged)
 	if validator != "" && validator == d.part.rec.Validator {
-		reason = errkind.Errorf(errkind.Unavailable, "%s, and the server does not serve ranges, so the rest alone cannot be had", d.interruption())
+		reason = errkind.Errorf(errkind.Unavailable, "%s, and the server does not serve ranges, so Trident cannot fetch the rest alone", d.interruption())
 	}
 	if err := d.begin(validator, resp.ContentLength, reason); err != nil {
 		return 0, err
@@ -42,7 +42,7 @@ func (d *download) judgeWhole(resp *http.Response) (int64, error) {
 	return resp.ContentLength, d.admit(resp.ContentLength)
 }
 
-// interruption says why there is a part only.
+// interruption says why the part is not complete.
 func (d *download) interruption() string {
 	if d.broke == nil {
 		return "an earlier download was interrupted"
@@ -50,8 +50,8 @@ func (d *download) interruption() string {
 	return fmt.Sprintf("the connection broke (%v)", d.broke)
 }
 
-// judgeRange accepts the range that was asked for, or the beginning of it, of
-// the content that was pinned (RFC 9110, 15.3.7). Anything else is not used.
+// judgeRange accepts the requested range of the pinned content, or the beginning of that
+// range (RFC 9110, 15.3.7), and nothing else.
 func (d *download) judgeRange(resp *http.Response) (int64, error) {
 	if err := checkCoding(resp); err != nil {
 		return 0, err
@@ -61,7 +61,7 @@ func (d *download) judgeRange(resp *http.Response) (int64, error) {
 	var reason error
 	switch {
 	case !ok || from != d.part.size || resp.ContentLength >= 0 && resp.ContentLength != to-from+1:
-		reason = errkind.Errorf(errkind.Unavailable, "the server sent another range than was asked for (%.100q)", resp.Header.Get("Content-Range"))
+		reason = errkind.Errorf(errkind.Unavailable, "the server sent another range than the requested one (%.100q)", resp.Header.Get("Content-Range"))
 	case pinned.Size >= 0 && size != pinned.Size || otherContent(resp.Header, pinned.Validator):
 		reason = ErrChanged
 	}
@@ -75,8 +75,8 @@ func (d *download) judgeRange(resp *http.Response) (int64, error) {
 	return to + 1, d.admit(size)
 }
 
-// judgeNoRange: there is nothing behind what we have. If that is all there is,
-// we are done, and attempt sees it by the size.
+// judgeNoRange handles the answer that the source has no bytes after those of the part.
+// If the part is complete, attempt notices it by the size.
 func (d *download) judgeNoRange(resp *http.Response) error {
 	v, ok := strings.CutPrefix(resp.Header.Get("Content-Range"), "bytes */")
 	if size, err := strconv.ParseInt(v, 10, 64); ok && err == nil && size == d.part.size && d.part.rec.Size < 0 {
@@ -92,15 +92,15 @@ func (d *download) judgeNoRange(resp *http.Response) error {
 func checkCoding(resp *http.Response) error {
 	for _, v := range resp.Header.Values("Content-Encoding") {
 		if v != "" && !strings.EqualFold(v, "identity") {
-			err := errkind.Errorf(errkind.Unsupported, "the server sent it with content encoding %.40q, which was not asked for", v)
+			err := errkind.Errorf(errkind.Unsupported, "the server sent the file with content encoding %.40q, which Trident did not request", v)
 			return errkind.WithHint(err, "Switch off compression for this file at the server, or at the proxy before it.")
 		}
 	}
 	return nil
 }
 
-// strongValidator returns what may stand in If-Range for this answer, or "".
-// A date is one only if there is no entity tag and it is surely older than the
+// strongValidator returns the validator of this answer for If-Range, or "". A date is a
+// validator only if the answer has no entity tag and the date is clearly older than the
 // answer (RFC 9110, 8.8.2.2 and 13.1.5).
 func strongValidator(h http.Header) string {
 	if tag := h.Get("ETag"); tag != "" {
@@ -120,7 +120,7 @@ func strongValidator(h http.Header) string {
 	return h.Get("Last-Modified")
 }
 
-// otherContent says whether the header of a range contradicts validator.
+// otherContent reports whether the header of an answer contradicts validator.
 func otherContent(h http.Header, validator string) bool {
 	field := "Last-Modified"
 	if strings.HasPrefix(validator, `"`) {
@@ -130,7 +130,7 @@ func otherContent(h http.Header, validator string) bool {
 	return v != "" && v != validator
 }
 
-// parseContentRange reads "bytes from-to/size" (RFC 9110, 14.4), complete and in order.
+// parseContentRange parses "bytes from-to/size" (RFC 9110, 14.4). It fails if a number is missing or from is after to.
 func parseContentRange(s string) (from, to, size int64, ok bool) {
 	s, ok = strings.CutPrefix(s, "bytes ")
 	span, all, found := strings.Cut(s, "/")
@@ -149,7 +149,7 @@ func parseContentRange(s string) (from, to, size int64, ok bool) {
 	return n[0], n[1], n[2], n[0] <= n[1] && n[1] < n[2]
 }
 
-// statusError is the error of an answer that brings nothing.
+// statusError returns the error for an answer with a status of failure.
 func statusError(resp *http.Response) error {
 	server := "the server"
 	if changedOrigin(resp) {
@@ -178,8 +178,8 @@ func statusError(resp *http.Response) error {
 	return errkind.With(errkind.Unavailable, err)
 }
 
-// statusHint returns what a person can do about a status that brings no file, or "".
-// authorized says that the request had credentials.
+// statusHint returns what a person can do about a status of failure, or "".
+// authorized says whether the request had credentials.
 func statusHint(status int, authorized bool) string {
 	switch {
 	case status >= 200 && status < 300:

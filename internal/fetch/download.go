@@ -16,11 +16,11 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// maxAgain bounds how often what has arrived is thrown away, so that no more
-// than three times the size is ever transferred.
+// maxAgain bounds how often a download discards its bytes and begins again, so that it
+// transfers at most three times the size.
 const maxAgain = 2
 
-// download is one call of Download; the functions are the world's, and a test's.
+// download is one call of Download. Tests replace its functions.
 type download struct {
 	src       Source
 	lim       Limits
@@ -90,8 +90,8 @@ func (d *download) fetch(ctx context.Context) error {
 	return ErrUploadLost
 }
 
-// identify checks the source, names it and returns what tells it from others in
-// the record. Secrets in a URL are in neither.
+// identify checks the source, sets its name, and returns its identity for the record.
+// Neither has secrets of the URL.
 func (d *download) identify(part string) (string, error) {
 	kinds := 0
 	for _, set := range []bool{d.src.URL != "", d.src.Path != "", d.src.Upload != nil || d.src.UploadSize > 0} {
@@ -124,12 +124,12 @@ func (d *download) identify(part string) (string, error) {
 	return fmt.Sprintf("upload %d", d.src.UploadSize), nil
 }
 
-// sameFile refuses a source that the download would overwrite while it reads.
+// sameFile fails if the source is the part file, which the download would overwrite.
 func sameFile(path, part string) error {
 	a, errA := os.Stat(path)
 	b, errB := os.Stat(part)
 	if errA == nil && errB == nil && os.SameFile(a, b) {
-		return errkind.Errorf(errkind.Invalid, "fetch %s: it is the part file itself", path)
+		return errkind.Errorf(errkind.Invalid, "fetch %s: the source is the part file itself", path)
 	}
 	return nil
 }
@@ -149,8 +149,8 @@ func (d *download) explain(ctx context.Context, err error) error {
 	return errkind.With(errkind.Cancelled, err)
 }
 
-// begin throws away what is there, if anything is, because of reason, and makes
-// ready for the content named validator of size bytes.
+// begin discards the bytes of the part, if it has any, for the given reason, and prepares
+// the part for content of size bytes with that validator.
 func (d *download) begin(validator string, size int64, reason error) error {
 	if d.part.size > 0 {
 		if d.part.rec.Again >= maxAgain {
@@ -162,7 +162,8 @@ func (d *download) begin(validator string, size int64, reason error) error {
 	return d.part.restart(validator, size)
 }
 
-// admit says whether the rest of a source of size bytes (-1: not known) may come.
+// admit fails if the limit or the free space does not allow the rest of a source of size
+// bytes (-1: unknown).
 func (d *download) admit(size int64) error {
 	if size < 0 {
 		return nil
@@ -182,18 +183,18 @@ func (d *download) admit(size int64) error {
 }
 
 func (d *download) tooLarge(size int64) error {
-	return errkind.Errorf(errkind.TooLarge, "it has %d bytes, the limit is %d", size, d.lim.MaxSize)
+	return errkind.Errorf(errkind.TooLarge, "the source has %d bytes, the limit is %d", size, d.lim.MaxSize)
 }
 
-// sourceError is what went wrong at the other end, and so may go well again.
+// sourceError is a failure of the source, after which another try may succeed.
 type sourceError struct{ error }
 
 func (e sourceError) Unwrap() error { return e.error }
 
 var errLonger = errors.New("more bytes came than were announced")
 
-// copy appends r to the part, up to end bytes in all; a byte more is errLonger
-// and, with those before it that came at once, not stored.
+// copy appends r to the part, up to end bytes in all. If r has more, copy returns
+// errLonger and does not store the last read.
 func (d *download) copy(r io.Reader, end int64) error {
 	buf := make([]byte, bufferSize)
 	for {

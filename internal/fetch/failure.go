@@ -19,8 +19,8 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// handshake remembers how the last TLS handshake of a request ended. It may end
-// when the request is given up already.
+// handshake records how the last TLS handshake of a request ended, which may be after
+// the end of the request.
 type handshake struct {
 	mu  sync.Mutex
 	err error
@@ -34,8 +34,8 @@ func (h *handshake) trace(ctx context.Context) context.Context {
 	}})
 }
 
-// refused reports whether one of the two ends refused the handshake, rather than
-// that the connection broke or no time was left.
+// refused reports whether one side refused the handshake; false if the connection broke
+// or the time was over.
 func (h *handshake) refused() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -94,8 +94,8 @@ func onProxyConnectResponse(_ context.Context, _ *url.URL, _ *http.Request, resp
 	return connectRefused{resp}
 }
 
-// failure returns what err, of a request that was not answered, means: a
-// retryError, or an error that another try would meet again.
+// failure converts err, of a request without an answer: to a retryError, or to an error
+// that another try would meet again.
 func failure(u *url.URL, proxy string, h *handshake, err error) error {
 	server := through(u.Host, proxy)
 	if refused, ok := errors.AsType[connectRefused](err); ok {

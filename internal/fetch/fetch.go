@@ -1,16 +1,15 @@
-// Package fetch brings bytes from a file of the host, from an http(s) server, from
-// a registry or from a client's upload into a file, so that an interruption costs
-// nothing.
+// Package fetch copies bytes from a file of the host, an http(s) server, a registry or a
+// client's upload into a file, and resumes after an interruption.
 //
-// What arrives is not trusted and not used: it lies in a part file until others
-// have verified it. Beside the part lies a small record that says of what it is
-// a part and how much of it is surely on disk, so that after a crash, a restart
-// or a power cut the same call goes on where it was. A server is only asked to
-// go on if it can say that the file is still the same (RFC 9110, 13.1.5): two
-// halves of two files are worse than none.
+// The package does not trust the bytes: they stay in a part file until the caller has
+// verified them. A small record beside the part file says which source and which content
+// the part is from and how many of its bytes are on disk. After a crash, a restart or a
+// power cut the same call continues from there. It requests the rest from a server only
+// with a validator that proves that the file is still the same (RFC 9110, 13.1.5), so
+// that it never joins parts of two files.
 //
-// Who needs parts of a file, or has no room for all of it, reads [Ranges], under
-// the same rule.
+// A caller that needs only parts of a file, or has no space for all of it, reads
+// [Ranges], under the same rule.
 package fetch
 
 import (
@@ -26,64 +25,59 @@ import (
 // Source is where the bytes come from: exactly one of URL, Path and Upload, or
 // UploadSize alone.
 type Source struct {
-	// URL is http, https or oci. Its user name, password and query are secrets: they
-	// are sent to the server and nowhere else. A server that announces no size and
-	// ends by closing the connection cannot be told from a broken one; give SHA256.
-	// Of an oci URL (see [Origin]) the layer is brought that its tag says at the
-	// beginning, wherever the tag has moved when it is gone on with; only if the
-	// registry has that layer no more, it is begun again with what the tag says then.
+	// URL is http, https or oci. Its user name, password and query are secrets: only
+	// the server gets them. If a server announces no size and ends by closing the
+	// connection, its file cannot be distinguished from an interrupted one: give SHA256.
+	// For an oci URL (see [Origin]) Download fetches the layer that the tag names at the
+	// beginning, also if the tag moves later. Only if the registry no longer has that
+	// layer, Download begins again with the layer that the tag names then.
 	URL string
 	// Login returns the credentials for a registry, as in [Origin].
 	Login func(registry string) (user, password string)
-	// Roots are the authorities for TLS; nil stands for the system's.
+	// Roots are the certificate authorities for TLS; nil means the system's.
 	Roots *x509.CertPool
-	// Path, absolute, names a regular file. Symbolic links are followed: only root can ask
-	// for a path, so they open nothing to it that was closed.
+	// Path is the absolute path of a regular file. Download follows symbolic links: only
+	// root can give a path, and root can read every file anyway.
 	Path string
 	// Upload returns the next bytes that a client sent, io.EOF after the last. It
 	// must return when its context ends.
 	Upload func(context.Context) ([]byte, error)
-	// UploadSize is how many bytes the client will send; 0 if it did not say.
-	// Without Upload (the client's call did not outlive a restart) what had fully
-	// arrived is taken, and else the error is ErrUploadLost.
+	// UploadSize is how many bytes the client will send; 0 if unknown. Without Upload,
+	// because the client's call ended with a restart, Download succeeds if the part is
+	// complete, and otherwise returns ErrUploadLost.
 	UploadSize int64
-	// SHA256 in hex is what the bytes must have, if it is known. A registry says it
-	// of its layer.
+	// SHA256 is the expected SHA-256 in hex, or "". For an oci URL the registry gives it.
 	SHA256 string
 }
 
-// Limits bound a download. The zero value of each means its default. The time
-// that the whole may take is bounded by the context alone.
+// Limits bound a download. Zero means the default. Only the context bounds the total time.
 type Limits struct {
-	MaxSize  int64         // most bytes that are taken; 1 GiB
+	MaxSize  int64         // the largest source, in bytes; 1 GiB
 	Stall    time.Duration // longest wait for the next byte; 60 s
-	Attempts int           // tries in a row that bring less than 1 MiB; 8
+	Attempts int           // most tries in a row that fetch less than 1 MiB each; 8
 }
 
-// Result is what now lies in the part file.
+// Result describes the complete part file.
 type Result struct {
 	Size   int64
 	SHA256 string // hex
 }
 
-// ErrChanged says that the source was another one each time that it was asked
-// to go on.
+// ErrChanged says that the content of the source changed during the fetch, again and again.
 var ErrChanged = errkind.With(errkind.Unavailable, errors.New("the source changed while it was being read"))
 
-// ErrUploadLost says that a restart came between the chunks of an upload. Only
-// the client can send it again.
+// ErrUploadLost says that a restart interrupted an upload. The client has to send it again.
 var ErrUploadLost = errkind.With(errkind.Unavailable, errors.New("the upload was interrupted and has to be sent again"))
 
-// Download brings src into the file part (mode 0600, its folder must exist) and
-// returns when all of it is on disk. The record of it is part + ".json".
+// Download fetches src into the file part (mode 0600; its folder must exist) and returns
+// when all bytes are on disk. The record is part + ".json".
 //
-// When it fails, or is stopped at any point, part and record stay, and the same
-// call goes on from there; when both are complete it returns at once, without
-// asking the source. To begin anew, or to give up, remove both (see [Remove]).
+// If Download fails or is interrupted at any point, part and record stay, and the same
+// call continues from there. If both are complete, it returns at once without a request.
+// To begin anew, or to give up, remove both (see [Remove]).
 //
-// progress is called a few times a second, and at the end, with the bytes so far
-// and in total (0: not known); log with a sentence worth telling. Either may be
-// nil.
+// Download calls progress a few times a second and at the end, with the bytes so far and
+// in total (0: unknown), and log with each message for people. Both may be nil.
 func Download(ctx context.Context, src Source, part string, lim Limits, progress func(done, total int64), log func(string)) (Result, error) {
 	d := download{
 		src: src, lim: lim.withDefaults(), progress: progress, log: log,
@@ -92,13 +86,13 @@ func Download(ctx context.Context, src Source, part string, lim Limits, progress
 	return d.run(ctx, part)
 }
 
-// WithTimeout returns a context for fetches that may take d in all; 0 is no limit.
-// One that is not over by then fails with kind Timeout.
+// WithTimeout returns a context for fetches that may take d in all; 0 means no limit.
+// A fetch that takes longer fails with errkind.Timeout.
 func WithTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	if d <= 0 {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeoutCause(ctx, d, fmt.Errorf("it was not finished within %s, the time that was allowed for it", d))
+	return context.WithTimeoutCause(ctx, d, fmt.Errorf("not finished within %s, the allowed time", d))
 }
 
 func (l Limits) withDefaults() Limits {

@@ -13,12 +13,11 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// get sends a GET and follows redirects itself, because errors and Referer headers
-// of net/http carry queries, which may be secret. The first requests get the
-// Authorization of header, else the user and password of u. From the first
-// redirect to another scheme, host or port on, no request gets either, not even
-// one that leads back. Each request of the answer has, as in net/http, the
-// redirect that caused it as its Response.
+// get sends a GET request and follows redirects itself, because errors and Referer
+// headers of net/http have the query of a URL, which may be secret. Requests have the
+// Authorization of header, else the user and password of u. After the first redirect to
+// another scheme, host or port no request has either, even if a later redirect leads
+// back. As in net/http, each request has the redirect that caused it as its Response.
 func get(ctx context.Context, transport http.RoundTripper, u *url.URL, header http.Header) (*http.Response, error) {
 	auth := header.Get("Authorization")
 	if auth == "" && u.User != nil {
@@ -45,7 +44,7 @@ func get(ctx context.Context, transport http.RoundTripper, u *url.URL, header ht
 		_ = resp.Body.Close()
 		next, err := url.Parse(to)
 		if err != nil || len(to) > maxURL {
-			return nil, errkind.Errorf(errkind.Invalid, "%s redirects to what is not a URL", redact(u))
+			return nil, errkind.Errorf(errkind.Invalid, "%s redirects to a location that is not a URL", redact(u))
 		}
 		next = u.ResolveReference(next)
 		if next.Scheme != "https" && (next.Scheme != "http" || u.Scheme == "https") || next.Hostname() == "" {
@@ -55,7 +54,7 @@ func get(ctx context.Context, transport http.RoundTripper, u *url.URL, header ht
 		u, redirect = next, resp
 	}
 	err := errkind.Errorf(errkind.Invalid, "more than %d redirects, the last one to %s", maxRedirects, redact(u))
-	return nil, errkind.WithHint(err, "Give the address of the file itself, or mend the redirects of the server.")
+	return nil, errkind.WithHint(err, "Give the address of the file itself, or correct the redirects of the server.")
 }
 
 // redirectedError is a failure of a request that a redirect caused.
@@ -63,9 +62,9 @@ type redirectedError struct{ error }
 
 func (e redirectedError) Unwrap() error { return e.error }
 
-// originOf returns the scheme, host and port of u in one spelling. Two spellings
-// of a name that only a resolver knows to be equal (a trailing dot, IDN) differ:
-// the error is then a login that fails, not a password that leaks.
+// originOf returns the scheme, host and port of u in one spelling. Spellings of a name
+// that only a resolver knows to be equal (a trailing dot, IDN) count as different: then
+// a login fails, but no password leaks.
 func originOf(u *url.URL) string {
 	host, port := u.Hostname(), u.Port()
 	if addr, err := netip.ParseAddr(host); err == nil {
@@ -85,8 +84,8 @@ func originOf(u *url.URL) string {
 	return u.Scheme + "://[" + host + "]:" + port
 }
 
-// changedOrigin reports whether a redirect before resp led to another origin, even if
-// a later one led back.
+// changedOrigin reports whether a redirect before resp led to another origin, also if a
+// later redirect led back.
 func changedOrigin(resp *http.Response) bool {
 	var origins []string
 	for r := resp; r != nil && r.Request != nil; r = r.Request.Response {
@@ -107,7 +106,7 @@ func basicAuth(user, password string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
 
-// send sends one request. User and password in u are not sent.
+// send sends one request, without the user and password in u.
 func send(ctx context.Context, transport http.RoundTripper, u *url.URL, header http.Header, auth string, redirect *http.Response) (*http.Response, error) {
 	var tried handshake
 	req, err := http.NewRequestWithContext(tried.trace(ctx), http.MethodGet, "/", nil)

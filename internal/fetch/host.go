@@ -12,17 +12,17 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// What a host says of servers: credentials for registries, in the form of docker's
-// config.json, and the certificates of authorities that count besides the system's,
-// each file (*.crt, *.pem) one or more in PEM form.
+// The files of a host about servers: credentials for registries, in the form of docker's
+// config.json, and the folder of certificate authorities besides the system's, whose
+// files (*.crt, *.pem) have one or more certificates in PEM form.
 const (
 	hostLogin = "etc/trident/registry-auth.json"
 	hostCAs   = "etc/trident/ca.d"
 	maxCA     = 1 << 20
 )
 
-// HostLogin returns the credentials for registries of the host below root; nil: it
-// has none.
+// HostLogin returns a function with the registry credentials of the host below root, or
+// nil if the host has none.
 func HostLogin(root string) (func(registry string) (user, password string), error) {
 	auth, err := inroot.FS(root).ReadFile(hostLogin, maxLogin)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -38,8 +38,8 @@ func HostLogin(root string) (func(registry string) (user, password string), erro
 	return login, nil
 }
 
-// HostRoots returns the authorities for TLS of the host below root: the system's, and
-// those in /etc/trident/ca.d; nil stands for the system's alone.
+// HostRoots returns the certificate authorities of the host below root: the system's and
+// those in /etc/trident/ca.d; nil means the system's only.
 func HostRoots(root string) (*x509.CertPool, error) {
 	names, err := inroot.FS(root).List(hostCAs)
 	if err != nil {
@@ -56,14 +56,13 @@ func HostRoots(root string) (*x509.CertPool, error) {
 			pool, err = AddRoots(pool, pem)
 		}
 		if err != nil {
-			return nil, errkind.WithHint(fmt.Errorf("read authority /%s: %w", name, err), "Mend or remove that file.")
+			return nil, errkind.WithHint(fmt.Errorf("read authority /%s: %w", name, err), "Replace or remove that file.")
 		}
 	}
 	return pool, nil
 }
 
-// AddRoots adds certificates in PEM form to pool, of which nil stands for the
-// system's.
+// AddRoots returns pool (nil: the system's authorities) with the certificates in pem added.
 func AddRoots(pool *x509.CertPool, pem []byte) (*x509.CertPool, error) {
 	if pool == nil {
 		var err error
@@ -72,12 +71,12 @@ func AddRoots(pool *x509.CertPool, pem []byte) (*x509.CertPool, error) {
 		}
 	}
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, errkind.Errorf(errkind.Invalid, "it has no certificate in PEM form")
+		return nil, errkind.Errorf(errkind.Invalid, "the file has no certificate in PEM form")
 	}
 	return pool, nil
 }
 
-// OfHost gives a source what the host below root says of servers.
+// OfHost sets Login and Roots of s to those of the host below root.
 func (s *Source) OfHost(root string) (err error) {
 	if s.Login, err = HostLogin(root); err == nil {
 		s.Roots, err = HostRoots(root)

@@ -14,8 +14,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
-// fetchFile copies a file, and again from its beginning when it is changed
-// meanwhile.
+// fetchFile copies a file. It begins again if the file changes meanwhile.
 func (d *download) fetchFile(ctx context.Context) error {
 	for range maxAgain + 1 {
 		unchanged, err := d.fetchFileOnce(ctx)
@@ -58,7 +57,7 @@ func (d *download) fetchFileOnce(ctx context.Context) (unchanged bool, err error
 	return false, d.begin("", -1, ErrChanged)
 }
 
-// openSource opens a regular file, and nothing that opening could set off or wait for.
+// openSource opens a regular file. It does not open anything else, because opening a device or FIFO can have an effect or block.
 func openSource(path string) (*os.File, error) {
 	file, err := regfile.Open(path)
 	return file, pathError(err)
@@ -74,7 +73,7 @@ func pathError(err error) error {
 	return err
 }
 
-// fileVersion returns a file's size and what changes when its content does.
+// fileVersion returns the size of a file, and a text that changes when the content changes.
 func fileVersion(f *os.File) (int64, string, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -83,8 +82,8 @@ func fileVersion(f *os.File) (int64, string, error) {
 	return st.Size, fmt.Sprintf("%d:%d:%d:%d.%d:%d.%d", st.Dev, st.Ino, st.Size, st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec), nil
 }
 
-// fetchUpload takes the chunks of a client. They come once: an interrupted
-// upload starts anew.
+// fetchUpload stores the chunks of a client. The client sends each chunk once, so an
+// interrupted upload begins anew.
 func (d *download) fetchUpload(ctx context.Context) error {
 	size, end := int64(-1), d.lim.MaxSize
 	if d.src.UploadSize > 0 {
@@ -101,7 +100,7 @@ func (d *download) fetchUpload(ctx context.Context) error {
 	err := d.copy(newWatched(ctx, cancel, d.lim.Stall, d.pace, &chunks{ctx: ctx, next: d.src.Upload}), end)
 	switch {
 	case errors.Is(err, errLonger) && size < 0:
-		return errkind.Errorf(errkind.TooLarge, "it has more than %d bytes", end)
+		return errkind.Errorf(errkind.TooLarge, "the upload has more than %d bytes", end)
 	case errors.Is(err, errLonger):
 		return errkind.Errorf(errkind.Invalid, "more than the announced %d bytes came", size)
 	case errors.Is(err, errStalled) || errors.Is(err, errSlow):
@@ -109,12 +108,12 @@ func (d *download) fetchUpload(ctx context.Context) error {
 	case err != nil:
 		return err
 	case d.part.size < size:
-		return errkind.Errorf(errkind.Invalid, "it ended after %d of the announced %d bytes", d.part.size, size)
+		return errkind.Errorf(errkind.Invalid, "the upload ended after %d of the announced %d bytes", d.part.size, size)
 	}
 	return nil
 }
 
-// chunks is a reader of what next returns.
+// chunks reads the chunks that next returns.
 type chunks struct {
 	ctx  context.Context
 	next func(context.Context) ([]byte, error)

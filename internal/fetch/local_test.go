@@ -51,7 +51,7 @@ func TestWhatIsNoRegularFileIsRefusedWithoutBeingOpened(t *testing.T) {
 		{"/dev/zero", errkind.Invalid, ", not a regular file"},
 		{filepath.Join(dir, "none"), errkind.NotFound, "no such file"},
 		{"image", errkind.Invalid, "must be absolute"},
-		{large, errkind.TooLarge, fmt.Sprintf("it has %d bytes, the limit is 1000", size)},
+		{large, errkind.TooLarge, fmt.Sprintf("the source has %d bytes, the limit is 1000", size)},
 	} {
 		r := newRig(t, Source{Path: c.path})
 		r.lim.MaxSize = 1000
@@ -144,7 +144,7 @@ func TestAnUploadIsWhatItWasSaidToBe(t *testing.T) {
 		kind  errkind.Kind
 		words string
 	}{
-		"shorter":         {Source{Upload: upload(content, 1000), UploadSize: size + 1}, errkind.Invalid, "it ended after 307200 of the announced 307201 bytes"},
+		"shorter":         {Source{Upload: upload(content, 1000), UploadSize: size + 1}, errkind.Invalid, "the upload ended after 307200 of the announced 307201 bytes"},
 		"longer":          {Source{Upload: upload(content, 1000), UploadSize: size - 1}, errkind.Invalid, "more than the announced 307199 bytes came"},
 		"too large":       {Source{Upload: upload(content, 1000), UploadSize: 2_000_000}, errkind.TooLarge, "the limit is 1000000"},
 		"endless":         {Source{Upload: func(context.Context) ([]byte, error) { return content, nil }}, errkind.TooLarge, "more than 1000000 bytes"},

@@ -8,9 +8,9 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Meter is the bandwidth and the data that several readers share. It counts the
-// bytes of bodies as they are read, not headers, nor what the kernel had taken
-// in of an answer that was given up. Nil is no limit.
+// Meter limits the bandwidth and the data of several readers together. It counts the bytes
+// of bodies that are read; it does not count headers, nor bytes that the kernel received
+// for an abandoned answer. A nil Meter has no limits.
 type Meter struct {
 	rate    int64 // bytes per second; 0: no limit
 	allowed int64 // bytes; 0: no limit
@@ -21,13 +21,13 @@ type Meter struct {
 	free time.Time // when what was read is paid for
 }
 
-// NewMeter makes a meter for rate bytes per second and allowed bytes in all, of
-// which used were used before (by an earlier run); 0 is no limit.
+// NewMeter returns a Meter for rate bytes per second and allowed bytes in all, of which an
+// earlier run has used used; 0 means no limit.
 func NewMeter(rate, allowed, used int64) *Meter {
 	return &Meter{rate: max(0, rate), allowed: max(0, allowed), used: max(0, used), wait: wait}
 }
 
-// Used returns the bytes that were used, those before included.
+// Used returns the bytes used so far, earlier runs included.
 func (m *Meter) Used() int64 {
 	if m == nil {
 		return 0
@@ -37,8 +37,8 @@ func (m *Meter) Used() int64 {
 	return m.used
 }
 
-// admit says whether n bytes may be asked for. It promises nothing: another
-// reader may be quicker.
+// admit fails if the budget has less than n bytes. It reserves nothing: another reader may
+// take them first.
 func (m *Meter) admit(n int64) error {
 	if m == nil || m.allowed == 0 {
 		return nil
@@ -52,8 +52,8 @@ func (m *Meter) admit(n int64) error {
 	return errkind.WithHint(err, "Raise the data budget, or serve the image from a place that is not metered.")
 }
 
-// reserve takes up to n bytes of the budget, at least one, and waits for as long
-// as the rate wants. What is not read after all is to be given back.
+// reserve takes one to n bytes from the budget and waits as long as the rate requires. The
+// caller returns bytes that it does not read, with settle.
 func (m *Meter) reserve(ctx context.Context, n int) (int, error) {
 	if m == nil {
 		return n, nil
@@ -83,7 +83,7 @@ func (m *Meter) reserve(ctx context.Context, n int) (int, error) {
 	return n, nil
 }
 
-// settle says that of n bytes reserved only read came.
+// settle returns the reserved bytes of n that were not read.
 func (m *Meter) settle(n, read int) {
 	if m == nil {
 		return

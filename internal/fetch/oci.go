@@ -35,8 +35,8 @@ type registry struct {
 	answered bool   // in the scheme of base, which is the registry's from then on
 }
 
-// openRegistry finds the one layer of an artifact. With a pin it is that layer
-// that is read, whatever the tag says by now: a digest does not change.
+// openRegistry finds the only layer of an artifact. With a pin it uses the pinned layer,
+// wherever the tag has moved, because a digest names the same bytes for ever.
 func (r *Ranges) openRegistry(ctx context.Context, u *url.URL, origin Origin) error {
 	g, err := newRegistry(u)
 	if err != nil {
@@ -55,7 +55,7 @@ func (r *Ranges) openRegistry(ctx context.Context, u *url.URL, origin Origin) er
 		}
 	}
 	if !isDigest(found.Strong) {
-		return errkind.Errorf(errkind.Invalid, "the layer is named by %.100q, which is no SHA-256 digest", found.Strong)
+		return errkind.Errorf(errkind.Invalid, "the name of the layer, %.100q, is not a SHA-256 digest", found.Strong)
 	}
 	r.url = g.url("blobs/" + found.Strong)
 	if err := r.admit(found, Pin{}); err != nil {
@@ -93,7 +93,7 @@ func newRegistry(u *url.URL) (*registry, error) {
 	word := regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 	if u.Host == "" || u.User != nil || u.RawQuery != "" || len(repo) > 255 || !part.MatchString(repo) ||
 		byDigest && !isDigest(digest) || !byDigest && !word.MatchString(g.ref) {
-		return nil, errkind.Errorf(errkind.Invalid, "it must be of the form oci://registry/repository:tag or oci://registry/repository@sha256:digest")
+		return nil, errkind.Errorf(errkind.Invalid, "the URL must be of the form oci://registry/repository:tag or oci://registry/repository@sha256:digest")
 	}
 	return g, nil
 }
@@ -139,7 +139,7 @@ func (g *registry) layer(ctx context.Context) (Pin, error) {
 		} `json:"layers"`
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
-		return Pin{}, errkind.Errorf(errkind.Corrupt, "the manifest is no JSON of the right form: %w", err)
+		return Pin{}, errkind.Errorf(errkind.Corrupt, "the manifest is not JSON of the right form: %w", err)
 	}
 	if len(m.Layers) != 1 {
 		return Pin{}, errkind.Errorf(errkind.Invalid, "the artifact has %d layers, must have exactly one: the image", len(m.Layers))
@@ -157,15 +157,15 @@ func readAll(r io.Reader, most int64) ([]byte, error) {
 		return data, retryError{error: fmt.Errorf("read: %w", err)}
 	}
 	if int64(len(data)) > most {
-		return data, errkind.Errorf(errkind.TooLarge, "it has more than %d bytes", most)
+		return data, errkind.Errorf(errkind.TooLarge, "the answer has more than %d bytes", most)
 	}
 	return data, nil
 }
 
-// get asks with the Authorization that the registry accepted last, and logs in when
-// the registry itself demands that. A 401 of a host that the registry redirects to
-// is an error: that host's challenge could name a realm of its own for the
-// registry's password (the class of CVE-2020-15157).
+// get sends a request with the Authorization that the registry accepted last, and logs in
+// if the registry itself demands it. A 401 of a host to which the registry redirects is an
+// error, because the challenge of that host could direct the registry's password to a realm
+// of its own (as in CVE-2020-15157).
 func (g *registry) get(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
 	for again := false; ; again = true {
 		g.mu.Lock()
@@ -213,8 +213,8 @@ func (g *registry) speaksPlain(err error) bool {
 	return ok && !redirected && !g.answered && string(plain.RecordHeader[:]) == "HTTP/" && g.loopback()
 }
 
-// getPlain speaks http from now on: a registry on this machine needs no TLS, as
-// with other tools.
+// getPlain uses http from now on: a registry on this machine needs no TLS, as for other
+// tools.
 func (g *registry) getPlain(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
 	g.mu.Lock()
 	if g.base.Scheme == "http" {

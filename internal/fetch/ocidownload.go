@@ -12,7 +12,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// layerSource is the artifact of which a download brings the layer.
+// layerSource is the artifact whose layer a download fetches.
 type layerSource struct {
 	*registry
 	tagResolved bool // at the tag, by this call
@@ -33,9 +33,8 @@ func (d *download) parseSource() (*url.URL, error) {
 	return u, nil
 }
 
-// layer is the digest of the layer that the part is of; "" if it was not looked for yet.
-//
-// In the record it is an entity tag, which is all that it is for the rest of a download.
+// layer returns the digest of the layer that the part is from, or "" if unknown yet. The
+// record stores it as an entity tag, and the rest of the download uses it as one.
 func (d *download) layer() string {
 	digest := strings.Trim(d.part.rec.Validator, `"`)
 	if d.registry == nil || !isDigest(digest) {
@@ -46,7 +45,7 @@ func (d *download) layer() string {
 
 func (d *download) layerSHA256() string { return strings.TrimPrefix(d.layer(), "sha256:") }
 
-// findLayer looks which layer the tag is of by now, and makes the part ready for it.
+// findLayer reads which layer the tag names now, and prepares the part for that layer.
 func (d *download) findLayer(ctx context.Context) error {
 	pin, err := d.registry.layer(ctx)
 	if err != nil {
@@ -98,8 +97,8 @@ func (d *download) requestLayer(ctx context.Context) (*http.Response, error) {
 	return resp, nil
 }
 
-// layerGone begins again: the tag has moved since an earlier call, and what it
-// said then was cleaned away.
+// layerGone begins again with the layer that the tag names now: the registry has deleted
+// the layer that an earlier call began with.
 func (d *download) layerGone() error {
 	if err := d.begin("", -1, ErrChanged); err != nil {
 		return err

@@ -174,14 +174,14 @@ func TestALayerThatIsNotWhatItsRegistrySaysIsNamedWithTheReason(t *testing.T) {
 			s.instead = func(w http.ResponseWriter, _ *http.Request, _ int) bool { w.WriteHeader(404); return true }
 		}, errkind.NotFound, "the server answered 404", 1, 1},
 		"two layers": {func(s *shaky) { s.manifest = `{"layers":[{},{}]}` }, errkind.Invalid, "the artifact has 2 layers", 0, 1},
-		"too large":  {func(s *shaky) { s.blob = noise(9, 1_000_001) }, errkind.TooLarge, "it has 1000001 bytes, the limit is 1000000", 0, 1},
+		"too large":  {func(s *shaky) { s.blob = noise(9, 1_000_001) }, errkind.TooLarge, "the source has 1000001 bytes, the limit is 1000000", 0, 1},
 		"broken": {func(s *shaky) {
 			s.instead = func(w http.ResponseWriter, _ *http.Request, _ int) bool { w.WriteHeader(500); return true }
 		}, errkind.Unavailable, "given up after 4 tries: the server answered 500", 4, 1},
 		"never a byte": {func(s *shaky) {
 			s.instead = func(_ http.ResponseWriter, r *http.Request, _ int) bool { <-r.Context().Done(); return true }
 		}, errkind.Unavailable, "no byte came for too long", 4, 1},
-		"other credentials": {func(s *shaky) { s.login = "ann:other" }, errkind.Denied, "it does not accept the credentials that there are for it", 0, 0},
+		"other credentials": {func(s *shaky) { s.login = "ann:other" }, errkind.Denied, "the registry does not accept the given credentials", 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newShaky(t)

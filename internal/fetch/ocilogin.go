@@ -34,7 +34,7 @@ func (g *registry) authenticate(ctx context.Context, challenges []string) error 
 	if basic == "" {
 		return g.refused()
 	}
-	return errkind.Errorf(errkind.Denied, "it wants a kind of credentials that is not known")
+	return errkind.Errorf(errkind.Denied, "the registry wants an unknown kind of credentials")
 }
 
 // basic is the Authorization by user and password; "" where there are none.
@@ -49,13 +49,13 @@ func (g *registry) basic() string {
 	return basicAuth(user, password)
 }
 
-// refused is the error of a registry that wants others than the credentials there are.
+// refused returns the error for a registry that does not accept the available credentials.
 func (g *registry) refused() error {
 	if g.basic() == "" {
-		err := errkind.Errorf(errkind.Denied, "it wants credentials, and there are none for it")
+		err := errkind.Errorf(errkind.Denied, "the registry wants credentials, and none are given for it")
 		return errkind.WithHint(err, "Give the registry's credentials: in /etc/trident/registry-auth.json, or with --auth-file. Or let the registry serve anonymous pulls.")
 	}
-	err := errkind.Errorf(errkind.Denied, "it does not accept the credentials that there are for it")
+	err := errkind.Errorf(errkind.Denied, "the registry does not accept the given credentials")
 	return errkind.WithHint(err, "Check user name and password, and whether that user may pull this repository.")
 }
 
@@ -162,9 +162,9 @@ func challengeParams(s string) map[string]string {
 	return out
 }
 
-// RegistryLogin returns an [Origin].Login of the content of a config.json, as
-// docker, podman and others write it. Credential helpers are not run, and
-// identity tokens not used: a registry that has only such is asked anonymously.
+// RegistryLogin returns an [Origin].Login for the content of a config.json, as docker,
+// podman and others write it. It runs no credential helpers and uses no identity tokens:
+// requests to a registry that has only those are anonymous.
 func RegistryLogin(config []byte) (func(registry string) (user, password string), error) {
 	var c struct {
 		Auths map[string]struct {
@@ -174,7 +174,7 @@ func RegistryLogin(config []byte) (func(registry string) (user, password string)
 		} `json:"auths"`
 	}
 	if len(config) > maxLogin || json.Unmarshal(config, &c) != nil { // the error might quote a secret
-		return nil, errkind.Errorf(errkind.Invalid, "it is no config.json of a container tool")
+		return nil, errkind.Errorf(errkind.Invalid, "the file is not a config.json of a container tool")
 	}
 	type login struct{ user, password string }
 	logins := map[string]login{}
@@ -183,7 +183,7 @@ func RegistryLogin(config []byte) (func(registry string) (user, password string)
 		if a.Auth != "" {
 			data, err := base64.StdEncoding.DecodeString(a.Auth)
 			if err != nil {
-				return nil, errkind.Errorf(errkind.Invalid, "what it has as auth for %.100q is no base64", key)
+				return nil, errkind.Errorf(errkind.Invalid, "its auth for %.100q is not base64", key)
 			}
 			l.user, l.password, _ = strings.Cut(strings.TrimRight(string(data), "\x00"), ":")
 		}

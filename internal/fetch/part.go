@@ -24,15 +24,15 @@ const (
 	maxRecord  = 64 << 10
 )
 
-// record is what is known about a part file. Fields only grow; a record that
-// makes no sense is taken for none.
+// record describes a part file. Releases share it: add fields, never rename, remove or
+// retype one. An unreadable record counts as missing.
 type record struct {
 	Source    string `json:"source"`              // which source, without its secrets
-	Validator string `json:"validator,omitempty"` // which content of it; "": cannot be gone on with
+	Validator string `json:"validator,omitempty"` // which content of the source; "": cannot be resumed
 	Size      int64  `json:"size"`                // in total; -1: not known
 	Synced    int64  `json:"synced"`              // bytes that are on disk
 	SHA256    string `json:"sha256"`              // of those
-	Again     int    `json:"again"`               // times that what was there was thrown away
+	Again     int    `json:"again"`               // how often the download began again
 	Complete  bool   `json:"complete"`
 }
 
@@ -47,8 +47,8 @@ type part struct {
 	touch func(string) error
 }
 
-// openPart opens the part file path, or makes one, and leaves in it what is
-// surely of source.
+// openPart opens the part file path, or makes it, and cuts it to the bytes that are
+// certainly from source.
 func openPart(ctx context.Context, path, source string, every int64, touch func(string) error) (_ *part, err error) {
 	if err := touch("open part"); err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func openPart(ctx context.Context, path, source string, every int64, touch func(
 		}
 	}()
 	if fi, err := file.Stat(); err != nil || !fi.Mode().IsRegular() {
-		return nil, errors.Join(errkind.Errorf(errkind.Precondition, "open part file %s: it is no regular file", path), err)
+		return nil, errors.Join(errkind.Errorf(errkind.Precondition, "open part file %s: the file is not a regular file", path), err)
 	}
 	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errkind.Errorf(errkind.Busy, "open part file %s: another download writes it: %w", path, err)
@@ -101,8 +101,8 @@ func readRecord(path string) record {
 	return rec
 }
 
-// rehash reads the bytes that the record calls synced and says whether they are
-// the ones it means.
+// rehash reads the bytes that the record calls synced, and reports whether their hash is
+// that of the record.
 func (p *part) rehash(ctx context.Context) (bool, error) {
 	p.hash.Reset()
 	r := &contextReader{ctx, io.NewSectionReader(p.file, 0, p.rec.Synced)}
@@ -127,7 +127,7 @@ func (c *contextReader) Read(b []byte) (int, error) {
 
 func (p *part) sum() string { return hex.EncodeToString(p.hash.Sum(nil)) }
 
-// cut removes what lies behind p.size and goes there.
+// cut truncates the file to p.size and seeks to its end.
 func (p *part) cut() error {
 	if err := p.touch("truncate part"); err != nil {
 		return err
@@ -141,13 +141,13 @@ func (p *part) cut() error {
 	return nil
 }
 
-// restart throws away what is there; what comes is the content named validator,
-// of size bytes (-1: not known).
+// restart discards all bytes of the part and prepares it for content of size bytes (-1:
+// unknown) with that validator.
 func (p *part) restart(validator string, size int64) error {
 	p.rec = record{Source: p.rec.Source, Validator: validator, Size: size, Again: p.rec.Again}
 	p.size = 0
 	p.hash.Reset()
-	// The record first: one that promises bytes must not meet others.
+	// The record first: it must not describe bytes that the part does not have.
 	if err := p.save(); err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (p *part) write(b []byte) error {
 	return nil
 }
 
-// sync puts on disk what is there, and then says so in the record.
+// sync writes the bytes of the part to disk, and then the record.
 func (p *part) sync() error {
 	if err := p.touch("sync part"); err != nil {
 		return err
@@ -210,7 +210,7 @@ func (p *part) finish(want string) (Result, error) {
 	return Result{Size: p.size, SHA256: p.rec.SHA256}, nil
 }
 
-// close keeps what has arrived, if it can be gone on with.
+// close closes the part, and syncs it first if it can be resumed.
 func (p *part) close() error {
 	var err error
 	if p.size > p.rec.Synced && p.rec.Validator != "" {
@@ -219,7 +219,7 @@ func (p *part) close() error {
 	return errors.Join(err, p.file.Close())
 }
 
-// Remove removes a part file and its record. That they are not there is no error.
+// Remove removes a part file and its record. It returns nil if they do not exist.
 func Remove(part string) error {
 	return errors.Join(atomicfile.Remove(part), atomicfile.Remove(part+".json"), atomicfile.Sweep(part+".json"))
 }
@@ -227,7 +227,7 @@ func Remove(part string) error {
 // spaceHint is what to do about a disk that is too full for a download.
 const spaceHint = "Make room on the disk, and begin again: what has come is kept."
 
-// spaceError gives err its kind if it means that there is no room for need bytes.
+// spaceError gives err the kind NoSpace if the disk has no space for need bytes.
 func spaceError(err error, need int64) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) {
 		return errkind.WithHint(errkind.Errorf(errkind.NoSpace, "%d more bytes are needed: %w", need, err), spaceHint)

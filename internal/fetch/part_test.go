@@ -294,7 +294,7 @@ func TestAPartThatIsNoRegularFileIsRefused(t *testing.T) {
 	must(t, os.Remove(r.path))
 	must(t, unix.Mkfifo(r.path, 0o600))
 	_, err := r.get(t)
-	wantKind(t, err, errkind.Precondition, "no regular file")
+	wantKind(t, err, errkind.Precondition, "not a regular file")
 }
 
 func TestAFullDiskIsSaidWithWhatIsNeeded(t *testing.T) {

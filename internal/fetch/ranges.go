@@ -15,7 +15,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Origin is a source of which parts are wanted, in any order.
+// Origin is a source from which a caller reads ranges, in any order.
 type Origin struct {
 	// URL is file, http, https or oci (oci://registry/repository:tag or
 	// …@sha256:digest, an artifact of one layer, which is the content). Its user
@@ -25,21 +25,22 @@ type Origin struct {
 	Login func(registry string) (user, password string)
 	// Roots are the authorities for TLS; nil stands for the system's.
 	Roots *x509.CertPool
-	// Pin, of an earlier run, is what the content must be; the zero value takes
-	// what is there.
+	// Pin, of an earlier run, identifies the content that the source must have; the zero
+	// value accepts any content.
 	Pin Pin
 }
 
-// Pin tells a content from others. It may be written down, and has no secrets.
-// Without Strong and Weak the server said nothing that would tell, and only the
-// size is compared: who reads has to know a digest.
+// Pin identifies the content of a source. It has no secrets and may be stored. If the
+// server gave no validator, Strong and Weak are empty and only the size is compared: the
+// reader then has to check a digest.
 type Pin struct {
 	Size   int64  `json:"size"`
-	Strong string `json:"strong,omitempty"` // what may stand in If-Range, a digest, or a version of a file
-	Weak   string `json:"weak,omitempty"`   // an ETag or date that is compared, and proves nothing
+	Strong string `json:"strong,omitempty"` // a validator for If-Range, a digest, or a version of a file
+	Weak   string `json:"weak,omitempty"`   // an ETag or date that only shows changes
 }
 
-// matches says whether found may be what p was. A date proves more when it has aged.
+// matches reports whether found may be the content of p. A weak date of p may have become
+// a strong one in found, because it is older now.
 func (p Pin) matches(found Pin) bool {
 	if p.Strong != "" || p.Weak == "" {
 		return p.Size == found.Size && p.Strong == found.Strong
@@ -47,9 +48,8 @@ func (p Pin) matches(found Pin) bool {
 	return p.Size == found.Size && (p.Weak == found.Weak || p.Weak == found.Strong)
 }
 
-// Ranges reads parts of one content, which is the same from the first byte to
-// the last: when the source changes, reading ends with ErrChanged. It may be
-// used by several goroutines.
+// Ranges reads parts of one content. If the source changes, reads fail with ErrChanged.
+// Several goroutines may use it.
 type Ranges struct {
 	name  string // for people
 	pin   Pin
@@ -65,10 +65,9 @@ type Ranges struct {
 	transport http.RoundTripper
 }
 
-// OpenRanges asks origin what it has. The error has kind Unsupported if the
-// server does not serve ranges. Of lim, MaxSize bounds the content, Stall the
-// wait for a byte, and Attempts the tries in a row that bring less than 1 MiB.
-// meter may be nil, and so may log, which gets sentences worth telling.
+// OpenRanges opens origin. It fails, with errkind.Unsupported, if the server does not serve
+// ranges. lim.MaxSize bounds the content, Stall the wait for a byte, and Attempts the tries
+// in a row that fetch less than 1 MiB each. meter and log (messages for people) may be nil.
 func OpenRanges(ctx context.Context, origin Origin, lim Limits, meter *Meter, log func(string)) (*Ranges, error) {
 	return openRanges(ctx, origin, &Ranges{lim: lim.withDefaults(), meter: meter, log: log, wait: wait})
 }
@@ -115,7 +114,7 @@ func (r *Ranges) explain(ctx context.Context, err error) error {
 	return d.explain(ctx, err)
 }
 
-// Close gives back what the reader holds. Sections must not be read after it.
+// Close releases the resources of r. Do not read sections after it.
 func (r *Ranges) Close() error {
 	if t, ok := r.transport.(*http.Transport); ok {
 		t.CloseIdleConnections()
@@ -126,19 +125,19 @@ func (r *Ranges) Close() error {
 	return nil
 }
 
-// Size is that of the whole content in bytes.
+// Size returns the size of the whole content in bytes.
 func (r *Ranges) Size() int64 { return r.pin.Size }
 
-// Pin is what to give in an Origin to get this content again or an error.
+// Pin returns the pin that, in an Origin, opens this content again or fails.
 func (r *Ranges) Pin() Pin { return r.pin }
 
-// Local says whether reading costs no network.
+// Local reports whether the source is a file of this host.
 func (r *Ranges) Local() bool { return r.file != nil }
 
-// Name is the source without its secrets.
+// Name returns the source without its secrets.
 func (r *Ranges) Name() string { return r.name }
 
-// admit takes a pin of what was found, if it is what was wanted.
+// admit sets the pin of r to found. It fails if found is too large or does not match want.
 func (r *Ranges) admit(found, want Pin) error {
 	switch {
 	case found.Size > r.lim.MaxSize:
@@ -163,7 +162,7 @@ func (r *Ranges) openFile(path string, want Pin) error {
 	return r.admit(Pin{Size: size, Strong: version}, want)
 }
 
-// unchanged says whether the file is the one that was opened, as it was then.
+// unchanged fails with ErrChanged if the file has changed since it was opened.
 func (r *Ranges) unchanged() error {
 	_, version, err := fileVersion(r.file)
 	if err == nil && version != r.pin.Strong {
@@ -188,11 +187,11 @@ func (r *Ranges) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	return got, err
 }
 
-// Section returns a reader of n bytes from byte off on. It goes on where it was
-// when the connection breaks. It ends early only with an error other than io.EOF.
+// Section returns a reader of n bytes from byte off on, which resumes after a broken
+// connection. If it ends early, its error is not io.EOF.
 func (r *Ranges) Section(ctx context.Context, off, n int64) (io.ReadCloser, error) {
 	if off < 0 || n < 0 || off > r.pin.Size || n > r.pin.Size-off {
-		return nil, r.explain(ctx, errkind.Errorf(errkind.Corrupt, "bytes %d to %d are asked for, it has %d", off, off+n, r.pin.Size))
+		return nil, r.explain(ctx, errkind.Errorf(errkind.Corrupt, "cannot read bytes %d to %d of %d", off, off+n, r.pin.Size))
 	}
 	if r.file != nil {
 		return &fileSection{ctx, r, io.NewSectionReader(r.file, off, n)}, nil
@@ -235,7 +234,7 @@ func (r *Ranges) logf(format string, args ...any) {
 	}
 }
 
-// retries counts the tries that brought little, and waits between them.
+// retries counts the tries in a row that fetched little, and waits between them.
 type retries struct {
 	lim           Limits
 	wait          func(context.Context, time.Duration) error
@@ -246,7 +245,8 @@ type retries struct {
 	broke         error // the last failure
 }
 
-// after returns nil, some time later, if what failed with err is to be tried again.
+// after waits and returns nil if the caller should try again after err; otherwise it
+// returns an error.
 func (t *retries) after(ctx context.Context, err error) error {
 	retry, ok := errors.AsType[retryError](err)
 	if !ok || ctx.Err() != nil {

@@ -76,7 +76,7 @@ func TestRangesOfAFileAndOfAServerAreTheSame(t *testing.T) {
 		}
 		for _, c := range [][2]int64{{-1, 2}, {0, size + 1}, {size + 1, 0}, {5, 1<<63 - 1}} {
 			_, err := r.Section(t.Context(), c[0], c[1])
-			wantKind(t, err, errkind.Corrupt, "are asked for")
+			wantKind(t, err, errkind.Corrupt, "cannot read bytes")
 		}
 		b := make([]byte, 10)
 		if n, err := r.ReadAt(t.Context(), b, size-4); n != 4 || !errors.Is(err, io.EOF) {
@@ -194,7 +194,7 @@ func TestAServerWithoutRangesIsRefusedAtOnce(t *testing.T) {
 	}
 	empty := serve(t, func(w http.ResponseWriter, r *http.Request, _ int) { w.WriteHeader(416) })
 	_, err = ranged(t, Origin{URL: empty}, nil)
-	wantKind(t, err, errkind.Corrupt, "it is empty")
+	wantKind(t, err, errkind.Corrupt, "the source is empty")
 	for _, bad := range []string{"", "ftp://x/y", "file:relative", "file://elsewhere/x", "http://%zz", "oci://host", "oci://host/UPPER", "oci://u:p@host/a:b", "oci://host/a@sha256:12"} {
 		_, err := ranged(t, Origin{URL: bad}, nil)
 		wantKind(t, err, errkind.Invalid, "")
@@ -376,7 +376,7 @@ func TestARegistryThatSendsSomethingElseIsRefused(t *testing.T) {
 	f.login = "ann:other"
 	f.valid = 0
 	_, err = ranged(t, Origin{URL: u, Login: func(string) (string, string) { return "ann", "s3cret" }}, nil)
-	wantKind(t, err, errkind.Denied, "log in to "+strings.Split(u, "/")[2]+": it does not accept the credentials that there are for it")
+	wantKind(t, err, errkind.Denied, "log in to "+strings.Split(u, "/")[2]+": the registry does not accept the given credentials")
 	if strings.Contains(err.Error(), "s3cret") {
 		t.Error("the password is in the error")
 	}

@@ -120,7 +120,7 @@ func (g *realRegistry) isDownloaded(t *testing.T, who login) {
 // refuses checks that who has no right credentials gets nothing, and what they are told.
 func (g *realRegistry) refuses(t *testing.T) {
 	t.Helper()
-	const none, wrong = "it wants credentials, and there are none for it", "it does not accept the credentials that there are for it"
+	const none, wrong = "the registry wants credentials, and none are given for it", "the registry does not accept the given credentials"
 	elsewhere := &realRegistry{base: url.URL{Host: "registry.example.com"}}
 	for name, c := range map[string]struct {
 		who   login

@@ -12,12 +12,12 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// section reads a range of what an http server or a registry has.
+// section reads a range of the content of an http server or a registry.
 type section struct {
 	retries
 	ctx      context.Context
 	r        *Ranges
-	off, end int64 // the next byte, and the one behind the last
+	off, end int64 // the next byte, and the byte after the last
 
 	body  io.Reader // nil: to be asked for
 	stop  func()
@@ -47,7 +47,7 @@ func (s *section) Read(p []byte) (int, error) {
 	return 0, s.ended
 }
 
-// read is one read of one answer; bytes that came are worth more than an error.
+// read reads once from one answer. If it has bytes and an error, it returns the bytes first.
 func (s *section) read(p []byte) (int, error) {
 	if s.body == nil {
 		if err := s.open(); err != nil {
@@ -71,7 +71,7 @@ func (s *section) read(p []byte) (int, error) {
 	return n, nil
 }
 
-// open asks for what is missing, and takes no answer but that.
+// open requests the rest of the range, and accepts only an answer with that range.
 func (s *section) open() error {
 	if err := s.r.meter.admit(s.end - s.off); err != nil {
 		return err
@@ -128,9 +128,8 @@ func (r *Ranges) requestRange(ctx context.Context, off, end int64) (*http.Respon
 	return get(ctx, r.transport, r.url, h)
 }
 
-// judge accepts the range that was asked for, or the beginning of it, of the
-// content that is pinned. broke is the failure after which it was asked for again,
-// or nil.
+// judge accepts the requested range of the pinned content, or the beginning of that range.
+// broke is the failure that caused this request, or nil.
 func (r *Ranges) judge(resp *http.Response, off, end int64, broke error) error {
 	if err := checkCoding(resp); err != nil {
 		return err
@@ -158,7 +157,7 @@ func (r *Ranges) judge(resp *http.Response, off, end int64, broke error) error {
 	return nil
 }
 
-// changed says whether an answer is surely of another content.
+// changed reports whether an answer is certainly from another content.
 func (r *Ranges) changed(resp *http.Response) bool {
 	if r.registry != nil {
 		return false
@@ -169,17 +168,17 @@ func (r *Ranges) changed(resp *http.Response) bool {
 	return r.pin.Weak != "" && weakValidator(resp.Header) != r.pin.Weak
 }
 
-// errNoRanges is the error of a server that sends whole files only. broke, if not
-// nil, is why a part was asked for again.
+// errNoRanges returns the error for a server that sends only whole files. broke is the
+// failure that caused the request, or nil.
 func errNoRanges(broke error) error {
-	err := errkind.Errorf(errkind.Unsupported, "the server does not serve ranges: it sent the whole file when a part of it was asked for")
+	err := errkind.Errorf(errkind.Unsupported, "the server does not serve ranges: it sent the whole file in answer to a request for a part")
 	if broke != nil {
-		err = errkind.Errorf(errkind.Unsupported, "the connection broke (%v), and the server does not serve the rest: it sent the whole file when a range was asked for", broke)
+		err = errkind.Errorf(errkind.Unsupported, "the connection broke (%v), and the server does not serve the rest: it sent the whole file in answer to a request for a part", broke)
 	}
 	return errkind.WithHint(err, "Serve the image from a server that supports range requests (Accept-Ranges: bytes), or give a file.")
 }
 
-// openURL finds out what a server has by asking for its first byte.
+// openURL reads size and validators of the content by requesting its first byte.
 func (r *Ranges) openURL(ctx context.Context, want Pin) error {
 	t := retries{lim: r.lim, wait: r.wait, logf: r.logf}
 	for {
@@ -218,7 +217,7 @@ func (r *Ranges) probe(ctx context.Context) (Pin, error) {
 	case http.StatusOK:
 		return Pin{}, errNoRanges(nil)
 	case http.StatusRequestedRangeNotSatisfiable:
-		return Pin{}, errkind.Errorf(errkind.Corrupt, "it is empty")
+		return Pin{}, errkind.Errorf(errkind.Corrupt, "the source is empty")
 	default:
 		return Pin{}, statusError(resp)
 	}
@@ -237,7 +236,7 @@ func (r *Ranges) probe(ctx context.Context) (Pin, error) {
 	return pin, nil
 }
 
-// weakValidator is what a server says of the version when it says it not strongly.
+// weakValidator returns the ETag or date of an answer that has no strong validator.
 func weakValidator(h http.Header) string {
 	v := h.Get("ETag")
 	if v == "" {

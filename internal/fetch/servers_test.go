@@ -39,14 +39,14 @@ func TestAServerThatCannotServeIsNamedWithTheReason(t *testing.T) {
 		}, errkind.Unsupported, `content encoding "gzip"`, 1},
 		"too large, and it says so": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "5000000")
-		}, errkind.TooLarge, "it has 5000000 bytes, the limit is 1000000", 1},
+		}, errkind.TooLarge, "the source has 5000000 bytes, the limit is 1000000", 1},
 		"too large, and it does not say": {func(w http.ResponseWriter, _ *http.Request) {
 			for range 200 {
 				if _, err := w.Write(content); err != nil {
 					return
 				}
 			}
-		}, errkind.TooLarge, "it has more than 1000000 bytes", 1},
+		}, errkind.TooLarge, "the source has more than 1000000 bytes", 1},
 		"redirect in a circle": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/image.raw", 302) }, errkind.Invalid, "more than 5 redirects", 6},
 		"redirect to a file": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "file:///etc/shadow")
@@ -55,7 +55,7 @@ func TestAServerThatCannotServeIsNamedWithTheReason(t *testing.T) {
 		"redirect to nowhere": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "http://[::1")
 			w.WriteHeader(301)
-		}, errkind.Invalid, "redirects to what is not a URL", 1},
+		}, errkind.Invalid, "redirects to a location that is not a URL", 1},
 		"never more than a byte": {func(w http.ResponseWriter, r *http.Request) { cut(w, r, content, `"1"`, 1) }, errkind.Unavailable, "unexpected EOF", 4},
 		"never a byte":           {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, errkind.Unavailable, "no byte came for too long", 3},
 		"no version, and cut":    {func(w http.ResponseWriter, r *http.Request) { cut(w, r, content, "", 9000) }, errkind.Unavailable, "which version", 3},

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// A source that sends less than leastRate bytes a second, on average over the
-// rateWindow that was spent waiting for it, is treated as one that sends nothing.
-// Modems of 9600 baud are as fast; no server that people wait for is slower.
+// A source that sends less than leastRate bytes a second, on average over a rateWindow of
+// waiting for it, counts as one that sends nothing. leastRate is the speed of a modem of
+// 9600 baud; every useful server is faster.
 const (
 	leastRate  = 1 << 10
 	rateWindow = time.Minute
@@ -25,17 +25,16 @@ var (
 	errSlow    = fmt.Errorf("less than %d bytes a second came for %s", leastRate, rateWindow)
 )
 
-// pace is the rate of a source, over all requests to it. The time that we take
-// for our part, such as writing to a disk or keeping a bandwidth limit, does not
-// count.
+// pace is the rate of a source, over all requests to it. Time that this process spends
+// otherwise, such as writing to a disk or keeping a bandwidth limit, does not count.
 type pace struct {
 	mu       sync.Mutex
 	waited   time.Duration // in the present window
 	received int64         // bytes in it
 }
 
-// add takes how long came bytes were waited for, and returns errSlow at the end of a
-// window in which too few came.
+// add records that came bytes arrived after a wait of waited. It returns errSlow at the end
+// of a window with too few bytes.
 func (p *pace) add(waited time.Duration, came int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -52,16 +51,16 @@ func (p *pace) add(waited time.Duration, came int) error {
 	return nil
 }
 
-// left is how long the source may be silent until it is too slow; ok is false when it
-// will not be in this window.
-func (p *pace) left() (left time.Duration, ok bool) {
+// silence returns how long the source may send nothing until it is too slow; ok is false
+// if that is not in this window.
+func (p *pace) silence() (limit time.Duration, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return max(0, rateWindow-p.waited), float64(p.received) < leastRate*rateWindow.Seconds()
 }
 
-// watched ends a context with errStalled when a Read takes too long, and with
-// errSlow when too little comes; the reader must heed that context.
+// watched is a reader that cancels a context with errStalled if a Read takes too long, and
+// with errSlow if the rate is too low. The inner reader must end with that context.
 type watched struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -83,7 +82,7 @@ func newWatched(ctx context.Context, cancel context.CancelCauseFunc, stall time.
 
 func (w *watched) Read(b []byte) (int, error) {
 	w.timer.Reset(w.stall)
-	if left, ok := w.pace.left(); ok && left < w.stall {
+	if left, ok := w.pace.silence(); ok && left < w.stall {
 		w.slow.Reset(left)
 	}
 	begin := time.Now()

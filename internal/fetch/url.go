@@ -29,19 +29,19 @@ const (
 	maxRetryAfter = 2 * time.Minute // that a server may ask us to wait
 )
 
-// errAgain: the part was begun again and is to be asked for again, at once.
+// errAgain says that the part was restarted, and that the next request should follow at once.
 var errAgain = errors.New("begun again")
 
-// retryError is a failure that may pass.
+// retryError is a failure after which another try may succeed.
 type retryError struct {
 	error
 	after time.Duration // that the server asked us to wait
 	dial  bool          // there was no connection
 }
 
-// most returns how many tries in a row may fail. A server that cannot be connected
-// to at all is more likely named wrongly than about to come up, so that somebody
-// who waits for it is told soon; one that has sent something is waited for.
+// most returns how many tries in a row may fail. It is less for a server that has sent
+// nothing and refuses connections: its name or port is probably wrong, and the person who
+// waits should learn that soon.
 func (e retryError) most(attempts int, sourceHasSent bool) int {
 	if e.dial && !sourceHasSent {
 		return min(attempts, dialAttempts)
@@ -89,15 +89,16 @@ func newTransport() *http.Transport {
 	}
 }
 
-// transportWith is newTransport with other authorities than the system's, unless
-// roots is nil.
+// transportWith returns newTransport's transport with the authorities roots, or the system's
+// if roots is nil.
 func transportWith(roots *x509.CertPool) *http.Transport {
 	t := newTransport()
 	t.TLSClientConfig.RootCAs = roots
 	return t
 }
 
-// parseURL never says the URL in its error: what is wrong may be the password.
+// parseURL parses the URL of a source. Its errors never quote the URL, which may have a
+// password.
 func parseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
@@ -111,7 +112,7 @@ func parseURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// redact leaves of u what is no secret.
+// redact returns u without its secrets: user, password, query and fragment.
 func redact(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }
@@ -145,8 +146,8 @@ func (d *download) fetchURL(ctx context.Context) error {
 	}
 }
 
-// pauseAfter doubles from failure to failure, and is spread so that a fleet does
-// not come back as one.
+// pauseAfter returns the pause after the given number of failures. It doubles each time,
+// with a random part, so that the hosts of a fleet do not return at the same moment.
 func pauseAfter(failed int, asked time.Duration) time.Duration {
 	pause := min(firstWait<<min(failed-1, 10), longestWait)
 	pause = pause/2 + rand.N(pause/2)
@@ -159,7 +160,7 @@ func (d *download) attempt(ctx context.Context) error {
 		return nil // only the end of the last call was missing
 	}
 	if d.part.size > 0 && d.part.rec.Validator == "" {
-		reason := errkind.Errorf(errkind.Unavailable, "%s, and the server does not say which version of the file it sends, so the rest alone cannot be asked for", d.interruption())
+		reason := errkind.Errorf(errkind.Unavailable, "%s, and the server does not say which version of the file it sends, so Trident cannot request the rest alone", d.interruption())
 		if err := d.begin("", -1, reason); err != nil {
 			return err
 		}
@@ -186,7 +187,7 @@ func (d *download) attempt(ctx context.Context) error {
 	return d.take(newWatched(ctx, cancel, d.lim.Stall, d.pace, resp.Body), end)
 }
 
-// take stores a body that brings the part to end bytes (-1: not known).
+// take stores a body, after which the part has end bytes (-1: unknown).
 func (d *download) take(body io.Reader, end int64) error {
 	limit := end
 	if end < 0 {
@@ -196,9 +197,9 @@ func (d *download) take(body io.Reader, end int64) error {
 	lost, atSource := errors.AsType[sourceError](err)
 	switch {
 	case errors.Is(err, errLonger) && end < 0:
-		return errkind.Errorf(errkind.TooLarge, "it has more than %d bytes", d.lim.MaxSize)
+		return errkind.Errorf(errkind.TooLarge, "the source has more than %d bytes", d.lim.MaxSize)
 	case errors.Is(err, errLonger):
-		// Which of the two was true cannot be known, so nothing is kept.
+		// Either the size or the bytes are wrong, so discard them.
 		return errors.Join(errkind.Errorf(errkind.Corrupt, "more than the announced %d bytes came", end), d.part.restart("", -1))
 	case atSource && isMalformed(lost.error):
 		return malformed(lost.error)
@@ -214,7 +215,7 @@ func (d *download) take(body io.Reader, end int64) error {
 	return nil
 }
 
-// request sends the request for what is missing.
+// request sends the request for the missing bytes.
 func (d *download) request(ctx context.Context) (*http.Response, error) {
 	if d.registry != nil {
 		return d.requestLayer(ctx)
@@ -231,7 +232,7 @@ func (d *download) request(ctx context.Context) (*http.Response, error) {
 	return get(ctx, d.transport, u, h)
 }
 
-// retryAfter reads the Retry-After header (RFC 9110, 10.2.3); 0 if there is none.
+// retryAfter returns the time of the Retry-After header (RFC 9110, 10.2.3), or 0.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	v := strings.TrimSpace(h.Get("Retry-After"))
 	if seconds, err := strconv.ParseUint(v, 10, 31); err == nil {

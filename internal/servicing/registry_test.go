@@ -65,8 +65,8 @@ func TestAnExtensionIsPulledByTheCredentialsOfTheHost(t *testing.T) {
 		kind        errkind.Kind
 		says        string
 	}{
-		{"nothing", "", errkind.Denied, "there are none for it"},
-		{"another's", authOf(host, reader), errkind.Denied, "does not accept the credentials"},
+		{"nothing", "", errkind.Denied, "none are given for it"},
+		{"another's", authOf(host, reader), errkind.Denied, "does not accept the given credentials"},
 		{"nonsense", "no JSON, but s3cret", errkind.Invalid, "read /" + registryAuth},
 	} {
 		if c.auth != "" {
