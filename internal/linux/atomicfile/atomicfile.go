@@ -1,9 +1,8 @@
-// Package atomicfile changes files so that a reader, also one after a power
-// cut, finds the old content or the new, never half of either.
+// Package atomicfile changes files so that a reader, also one after a power cut, finds
+// the old content or the new content, never a part of either.
 //
-// Each function returns only after both the file and the folder that names it
-// are on disk. On failure the old content is still there, unless it is a disk
-// that failed last, once the file had its name.
+// Each function returns after the file and the folder that names it are on disk. After a
+// failure the file has its old content, unless the last sync failed, after the rename.
 package atomicfile
 
 import (
@@ -25,13 +24,12 @@ func Write(path string, data []byte, perm fs.FileMode) error {
 	})
 }
 
-// WriteFunc replaces path by what fill writes.
+// WriteFunc replaces path by a file with the content that fill writes.
 func WriteFunc(path string, perm fs.FileMode, fill func(io.Writer) error) error {
 	return FillFunc(path, perm, func(f *os.File) error { return fill(f) })
 }
 
-// FillFunc replaces path by what fill puts into the empty file that it is
-// given, in any order.
+// FillFunc replaces path by a file that fill gets empty and fills in any order.
 func FillFunc(path string, perm fs.FileMode, fill func(*os.File) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
@@ -46,8 +44,8 @@ func FillFunc(path string, perm fs.FileMode, fill func(*os.File) error) error {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return discard(f, path, err)
 	}
-	// Once more, as on a FAT a name that is on disk is of an empty file until the
-	// file itself is synced under it.
+	// Sync again: on a FAT the new name belongs to an empty file until the file is
+	// synced under it.
 	if err := errors.Join(f.Sync(), f.Close(), SyncDir(filepath.Dir(path))); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
@@ -58,7 +56,7 @@ func discard(f *os.File, path string, err error) error {
 	return fmt.Errorf("write %s: %w", path, errors.Join(err, f.Close(), os.Remove(f.Name())))
 }
 
-// Symlink makes path a symbolic link to target, replacing what is there.
+// Symlink makes path a symbolic link to target. It replaces a file or link at path.
 func Symlink(target, path string) error {
 	dir, err := os.MkdirTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
@@ -75,8 +73,8 @@ func Symlink(target, path string) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// Sweep deletes what a power cut left of the writing of path, beside it: the
-// folder keeps old and new apart, not clean. Nobody may be writing path.
+// Sweep deletes the temporary files that an interrupted write of path left beside it. Do
+// not call it while another process writes path.
 func Sweep(path string) error {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil && !isAbsent(err) {
@@ -92,8 +90,8 @@ func Sweep(path string) error {
 	return errors.Join(errs...)
 }
 
-// Remove removes path. That it is not there is no error, on a read-only file system
-// either.
+// Remove removes path. It returns nil if path does not exist, also on a read-only file
+// system.
 func Remove(path string) error {
 	if err := os.Remove(path); err != nil && !isAbsent(err) {
 		if _, lerr := os.Lstat(path); isAbsent(lerr) {
@@ -104,8 +102,7 @@ func Remove(path string) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// SyncDir makes the names in a folder durable. A folder that is not there has
-// no names to lose.
+// SyncDir makes the names in a folder durable. It returns nil if the folder does not exist.
 func SyncDir(dir string) error {
 	d, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0) // the open of a pipe would wait
 	if isAbsent(err) {

@@ -14,9 +14,9 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Await returns when there is something at each of the paths: device nodes that
-// the kernel makes, and links that udev adds. It is told by inotify, and fails
-// with kind Timeout when ctx has ended by then.
+// Await waits until all paths exist: device nodes that the kernel makes, and links that
+// udev adds. It watches folders with inotify. It fails, with errkind.Timeout, if ctx ends
+// first.
 func Await(ctx context.Context, paths ...string) error {
 	for _, path := range paths {
 		if err := await(ctx, path); err != nil {
@@ -37,7 +37,7 @@ func await(ctx context.Context, path string) error {
 	defer stop()
 	watched, buf := "", make([]byte, 4096)
 	for {
-		// Watch first and look then: what appears in between is an event.
+		// Watch before the check: a path that appears between the two causes an event.
 		if dir := nearest(path); dir != watched {
 			if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_CREATE|unix.IN_MOVED_TO|unix.IN_DELETE_SELF); err != nil && !errors.Is(err, unix.ENOENT) {
 				return fmt.Errorf("watch %s: %w", dir, err)
@@ -52,14 +52,14 @@ func await(ctx context.Context, path string) error {
 		}
 		if _, err := events.Read(buf); err != nil {
 			if ctx.Err() != nil {
-				return errkind.Errorf(errkind.Timeout, "it did not appear: %w", context.Cause(ctx))
+				return errkind.Errorf(errkind.Timeout, "the path did not appear: %w", context.Cause(ctx))
 			}
 			return err
 		}
 	}
 }
 
-// nearest is the lowest folder above path that is there.
+// nearest returns the lowest existing folder above path.
 func nearest(path string) string {
 	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
 		if info, err := os.Stat(dir); err == nil && info.IsDir() || dir == filepath.Dir(dir) {

@@ -1,12 +1,11 @@
-// Package blockdev is the block devices of a host: what is there and what it is
-// used for (Read), and reading and writing one (Device).
+// Package blockdev lists the block devices of a host with their content and their uses
+// (Read), and reads and writes one (Device).
 //
-// What is on a disk is read from the disk itself: tables by package gpt, file
-// systems by their first bytes. Asking lsblk or blkid would mean to parse what
-// they print for people, and udev's database may be older than the disk. What a
-// disk is used for is read from the kernel, and then not relied upon: whoever
-// writes opens it exclusively, which the kernel refuses while anybody, in
-// whatever namespace, has it mounted.
+// The package reads the content of a disk from the disk itself: tables with package gpt,
+// file systems by their first bytes. It does not parse the output of lsblk or blkid, which
+// is for people, and does not read udev's database, which may be older than the disk. The
+// kernel says what a disk is used for, but a writer must not rely on that: it opens the
+// disk exclusively, which the kernel refuses while the disk is mounted in any namespace.
 package blockdev
 
 import (
@@ -30,20 +29,19 @@ type Device interface {
 	// Size and SectorSize are in bytes. Writes need not be whole sectors.
 	Size() int64
 	SectorSize() int64
-	// Sync returns when what was written would survive a power cut, and has
-	// what is read afterwards come from the medium.
+	// Sync makes all writes durable. Later reads come from the medium.
 	Sync() error
-	// Discard tells the device that nobody needs these bytes any more. They may
-	// read as anything afterwards. A device that cannot is no error.
+	// Discard tells the device that these bytes are not needed. They may read as
+	// anything afterwards. Discard returns nil if the device does not support it.
 	Discard(offset, length int64) error
-	// Reread has the kernel take up the partition table that was written.
-	// Partitions that are the same before and after stay as they are, even in
-	// use; any other that is in use is an error of kind Precondition.
+	// Reread makes the kernel read the partition table again. A partition that does
+	// not change stays, even if it is in use. Reread fails, with errkind.Precondition, if
+	// a partition that changes is in use.
 	Reread(ctx context.Context) error
 	Close() error
 }
 
-// file is a block device, or a regular file that stands for one.
+// file is a block device, or a regular file in its place.
 type file struct {
 	f            *os.File
 	size, sector int64
@@ -64,7 +62,7 @@ func Open(path string, exclusive bool) (Device, error) {
 	f, err := os.OpenFile(path, flags, 0)
 	switch {
 	case errors.Is(err, unix.EBUSY):
-		return nil, errkind.Errorf(errkind.Precondition, "open %s: it is in use: mounted, swapped to, or below another device", path)
+		return nil, errkind.Errorf(errkind.Precondition, "open %s: the device is in use: mounted, swapped to, or below another device", path)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENOMEDIUM):
 		return nil, errkind.With(errkind.NotFound, err)
 	case err != nil:
@@ -87,16 +85,16 @@ func newFile(f *os.File) (*file, error) {
 	case info.Mode().IsRegular():
 		return d, nil
 	case info.Mode()&fs.ModeDevice == 0 || info.Mode()&fs.ModeCharDevice != 0:
-		return nil, errkind.Errorf(errkind.Invalid, "it is no block device")
+		return nil, errkind.Errorf(errkind.Invalid, "the file is not a block device")
 	}
 	d.block = true
 	sector, err := unix.IoctlGetInt(int(f.Fd()), unix.BLKSSZGET)
 	if err != nil {
-		return nil, fmt.Errorf("ask for the sector size: %w", err)
+		return nil, fmt.Errorf("read the sector size: %w", err)
 	}
 	d.sector = int64(sector)
 	if err := ioctl(f, unix.BLKGETSIZE64, unsafe.Pointer(&d.size)); err != nil {
-		return nil, fmt.Errorf("ask for the size: %w", err)
+		return nil, fmt.Errorf("read the size: %w", err)
 	}
 	// udev holds a shared lock while it looks at a device, and leaves one alone
 	// that is locked (systemd's BLOCK_DEVICE_LOCKING). That it is quicker now and
@@ -120,7 +118,7 @@ func (d *file) Close() error                            { return d.f.Close() }
 
 func (d *file) WriteAt(p []byte, off int64) (int, error) {
 	if off < 0 || off > d.size-int64(len(p)) {
-		return 0, fmt.Errorf("write %d bytes at %d of %s: it ends at %d", len(p), off, d.f.Name(), d.size)
+		return 0, fmt.Errorf("write %d bytes at %d of %s: the device ends at %d", len(p), off, d.f.Name(), d.size)
 	}
 	return d.f.WriteAt(p, off)
 }

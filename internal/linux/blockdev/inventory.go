@@ -13,7 +13,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
-// Inventory is the disks of a host at one moment, by name.
+// Inventory has the disks of a host at one moment, sorted by name.
 type Inventory struct {
 	Disks []Disk `json:"disks"`
 	// Others are the block devices that a person may take for disks.
@@ -77,18 +77,17 @@ type Partition struct {
 	Use     Use      `json:"use,omitzero"`
 }
 
-// Use is what the host uses a device for, itself or through devices that rest
-// on it.
+// Use says how the host uses a device, directly or through devices above it.
 type Use struct {
 	Mounts  []string `json:"mounts,omitempty"`
 	Swap    bool     `json:"swap,omitempty"`
 	Holders []string `json:"holders,omitempty"` // dm-0, md127
 }
 
-// InUse reports whether there is any use.
+// InUse reports whether the device is in use.
 func (u Use) InUse() bool { return u.Swap || len(u.Mounts)+len(u.Holders) > 0 }
 
-// String is for people: "mounted at /, held by dm-0".
+// String returns a text for people: "mounted at /, held by dm-0".
 func (u Use) String() string {
 	var out []string
 	if len(u.Mounts) > 0 {
@@ -103,7 +102,7 @@ func (u Use) String() string {
 	return strings.Join(out, ", ")
 }
 
-// Find is the disk with that device file or a link to it.
+// Find returns the disk with that device file, or with a link of that path to it.
 func (inv *Inventory) Find(device string) (*Disk, bool) {
 	device = path.Clean(device)
 	for i := range inv.Disks {
@@ -114,7 +113,7 @@ func (inv *Inventory) Find(device string) (*Disk, bool) {
 	return nil, false
 }
 
-// Partition is the partition with that device file or a link to it.
+// Partition returns the partition with that device file, or with a link of that path to it.
 func (inv *Inventory) Partition(device string) (*Partition, bool) {
 	device = path.Clean(device)
 	for i := range inv.Disks {
@@ -143,8 +142,8 @@ const (
 	sysfsSector = 512 // the unit of sysfs, whatever the sectors of the disk
 )
 
-// Read looks at the disks of the host under root ("/"): its /sys, /proc and
-// /dev. A disk that cannot be read is there with its Problem.
+// Read lists the disks of the host with the root folder root, from its /sys, /proc and
+// /dev. A disk that Read cannot read has a Problem.
 func Read(root string) (*Inventory, error) {
 	dir, err := os.OpenRoot(root)
 	if err != nil {
@@ -181,8 +180,8 @@ func Read(root string) (*Inventory, error) {
 	return inv, nil
 }
 
-// isDisk leaves out what is memory, rests on other devices, or is no disk to
-// install to.
+// isDisk reports whether the block device can be a disk to install to: not memory, not a
+// device on other devices.
 func isDisk(name string) bool {
 	for _, prefix := range []string{"ram", "zram", "sr", "fd", "dm-", "md"} {
 		if rest, ok := strings.CutPrefix(name, prefix); ok && strings.Trim(rest, "0123456789") == "" {
@@ -192,7 +191,7 @@ func isDisk(name string) bool {
 	return true
 }
 
-// PartitionName is what the kernel calls partition number of a disk.
+// PartitionName returns the kernel's name of a partition of a disk.
 func PartitionName(disk string, number int) string {
 	if last := disk[len(disk)-1]; last >= '0' && last <= '9' {
 		disk += "p"

@@ -11,19 +11,19 @@ import (
 	"unicode/utf8"
 )
 
-// Content is what is on a device, in the words of blkid(8). The zero value is
-// nothing that we know.
+// Content is the content of a device, in the terms of blkid(8). The zero value means
+// unknown or empty.
 type Content struct {
 	Type  string `json:"type,omitempty"` // ext4, xfs, vfat, swap, crypto_LUKS, …
 	UUID  string `json:"uuid,omitempty"`
 	Label string `json:"label,omitempty"`
 }
 
-// probeSize is as far as the superblocks lie that we know.
+// probeSize covers all superblocks that Probe recognizes at the start of a device.
 const probeSize = 68 << 10
 
-// Probe tells what is on a device of size bytes by its magic numbers. That it
-// cannot be read is the same as that there is nothing.
+// Probe recognizes the content of a device of size bytes by its magic numbers. It returns
+// the zero value if it cannot read the device.
 func Probe(r io.ReaderAt, size int64) Content {
 	b := make([]byte, min(probeSize, size))
 	n, _ := r.ReadAt(b, 0)
@@ -42,9 +42,8 @@ func Probe(r io.ReaderAt, size int64) Content {
 	return Content{}
 }
 
-// Leftover tells what a former use of a whole disk has left beside a partition table:
-// signatures that lie where a table has nothing. Tools that look at the disk as a
-// whole, such as md and ZFS when they assemble themselves, still believe them.
+// Leftover recognizes signatures of a former use of the whole disk beside a partition
+// table. Tools that probe whole disks, such as md and ZFS, would still use them.
 func Leftover(r io.ReaderAt, size int64) Content {
 	switch c := Probe(r, size); c.Type {
 	case "linux_raid_member", "iso9660", "btrfs", "zfs_member":
@@ -53,7 +52,7 @@ func Leftover(r io.ReaderAt, size int64) Content {
 	return Content{}
 }
 
-// probeMagic is for what is told by a magic alone.
+// probeMagic recognizes content by a magic number alone.
 func probeMagic(b []byte) (Content, bool) {
 	for _, m := range []struct {
 		at            int

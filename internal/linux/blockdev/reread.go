@@ -24,9 +24,9 @@ func (d *file) Reread(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	// EBUSY is a partition in use, EINVAL a device that the kernel does not scan
-	// for partitions by itself. Both can be told what changed, and so can a kernel
-	// that was built without GPT, which finds none.
+	// EBUSY means a partition in use, EINVAL a device that the kernel does not scan for
+	// partitions. In both cases the kernel still accepts single changes, and so does a
+	// kernel without support for GPT, which finds no partitions.
 	_, err := unix.IoctlRetInt(int(d.f.Fd()), unix.BLKRRPART)
 	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EINVAL) {
 		err = nil
@@ -40,11 +40,10 @@ func (d *file) Reread(ctx context.Context) error {
 	return nil
 }
 
-// span is where a partition lies, in bytes.
+// span is the place of a partition on its disk, in bytes.
 type span struct{ offset, size int64 }
 
-// tell takes away and adds partitions one by one until the kernel has what the
-// table says.
+// updateKernel removes and adds single partitions until the kernel has those of the table.
 func (d *file) tell() error {
 	table, err := gpt.ReadDisk(d.f, d.size, d.sector)
 	if err != nil {
@@ -68,7 +67,7 @@ func (d *file) tell() error {
 			return errkind.Errorf(errkind.Precondition, "partition %d is in use", n)
 		}
 		if err != nil && !errors.Is(err, unix.ENXIO) {
-			return fmt.Errorf("take away partition %d: %w", n, err)
+			return fmt.Errorf("remove partition %d: %w", n, err)
 		}
 	}
 	for n, s := range want {
@@ -79,7 +78,7 @@ func (d *file) tell() error {
 	return nil
 }
 
-// known is the partitions that the kernel has of d, from sysfs.
+// known returns the partitions that the kernel has for d, from sysfs.
 func (d *file) known() (map[int]span, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(d.f.Fd()), &st); err != nil {

@@ -22,7 +22,7 @@ const (
 	maxNames     = 4096
 )
 
-// list is the names in a folder, sorted; none when it is not there.
+// list returns the names in a folder, sorted; none if the folder does not exist.
 func (h host) list(dir string) ([]string, error) {
 	f, err := h.root.Open(dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -43,7 +43,7 @@ func (h host) list(dir string) ([]string, error) {
 	return names, nil
 }
 
-// read is the start of a file, or nothing.
+// read returns the first limit bytes of a file, or nil if it cannot be read.
 func (h host) read(name string, limit int64) []byte {
 	f, err := h.root.Open(name)
 	if err != nil {
@@ -61,7 +61,7 @@ func (h host) text(name string) string {
 	return strings.TrimSpace(strings.Trim(string(h.read(name, maxAttribute)), "\x00"))
 }
 
-// number is -1 for what is not there or no number.
+// number returns the number in a file, or -1.
 func (h host) number(name string) int64 {
 	n, err := strconv.ParseInt(h.text(name), 10, 64)
 	if err != nil || n < 0 || n > 1<<51 {
@@ -136,7 +136,7 @@ func (h host) page80(sys string) string {
 	return strings.TrimSpace(strings.Trim(string(data[4:]), "\x00"))
 }
 
-// content reads the table of a disk, or what it has instead.
+// content reads the table of a disk or, if it has none, recognizes its content.
 func (h host) content(d *Disk) {
 	f, err := h.root.Open("dev/" + d.Name)
 	if err != nil {
@@ -172,8 +172,8 @@ func (h host) content(d *Disk) {
 	}
 }
 
-// known adds what the kernel knows of the partitions, also those that are no
-// longer in the table: they may be in use.
+// known adds the kernel's facts about the partitions of d, and the partitions that are no
+// longer in the table, because they may be in use.
 func (h host) known(d *Disk, uses map[string]Use, links map[string][]string) {
 	names, _ := h.list("sys/block/" + d.Name)
 	for _, name := range names {
@@ -199,8 +199,8 @@ func (h host) known(d *Disk, uses map[string]Use, links map[string][]string) {
 	slices.SortFunc(d.Partitions, func(a, b Partition) int { return cmp.Compare(a.Number, b.Number) })
 }
 
-// partitionContent looks through the partition's own device file: what was
-// written there need not be seen through the disk's.
+// partitionContent reads the partition's own device file, because the disk's device file
+// may not show what was written to the partition.
 func (h host) partitionContent(d *Disk, p *Partition) {
 	if f, err := h.root.Open("dev/" + p.Name); err == nil {
 		defer f.Close()

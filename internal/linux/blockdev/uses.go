@@ -20,7 +20,7 @@ const (
 	maxDepth     = 16 // of devices that rest on devices
 )
 
-// uses is the use of every block device, by its kernel name.
+// uses returns the use of every block device, by its kernel name.
 func (h host) uses() (map[string]Use, error) {
 	direct, err := h.directUses()
 	if err != nil {
@@ -43,10 +43,10 @@ func (h host) uses() (map[string]Use, error) {
 	return out, nil
 }
 
-// use adds to the direct use of a device that of the devices that rest on it.
+// use returns the direct use of a device together with the uses of all devices above it.
 func (h host) use(name string, direct map[string]Use, depth int) (Use, error) {
 	if depth == maxDepth {
-		return Use{}, errkind.Errorf(errkind.TooLarge, "more than %d devices rest on each other", maxDepth)
+		return Use{}, errkind.Errorf(errkind.TooLarge, "more than %d devices are stacked on each other", maxDepth)
 	}
 	u := direct[name]
 	u.Mounts = slices.Clone(u.Mounts)
@@ -68,8 +68,7 @@ func (h host) use(name string, direct map[string]Use, depth int) (Use, error) {
 	return u, nil
 }
 
-// directUses is mounts and swap. Mounts are those that we see and those that
-// the first process sees.
+// directUses returns mounts and swap: the mounts of this process and those of PID 1.
 func (h host) directUses() (map[string]Use, error) {
 	numbers, err := h.deviceNumbers()
 	if err != nil {
@@ -149,8 +148,7 @@ func (h host) readProc(name string) ([]byte, error) {
 
 const maxLinks = 10000
 
-// links is the links in /dev that lead to block devices, by the kernel name of
-// the device.
+// links returns the links in /dev to block devices, by the kernel name of the device.
 func (h host) links() (map[string][]string, error) {
 	to := map[string]string{}
 	if err := h.collect("dev", 0, to); err != nil {

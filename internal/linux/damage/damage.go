@@ -1,13 +1,12 @@
 // Package damage changes a few bytes of an image, for fuzz tests.
 //
-// A fuzzer that is given whole images spends its time on making them smaller: it
-// tries each range of their bytes. One that is given a short list of edits does
-// nothing but edit.
+// A fuzzer that gets whole images as input spends its time on making them smaller. A fuzzer
+// that gets a short list of edits only edits.
 package damage
 
 import "bytes"
 
-// Most is how many bytes of edits count.
+// Most is the number of bytes of edits that Apply uses; it ignores the rest.
 const Most = 64
 
 // Apply returns base with edits made to it. An edit is where (3 bytes), how many

@@ -17,16 +17,16 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// A Dir is a folder of a tree that is held open: what is done through it is done in
-// this very folder, whoever renames or replaces the path to it meanwhile. Names are
-// those of its entries, and no link under them is followed.
+// A Dir is an open folder of a tree. Its methods act on this very folder, also if somebody
+// renames or replaces its path meanwhile. Their names are entries of the folder; the
+// methods follow no link.
 type Dir struct {
 	file  *os.File
 	super superuser
 	thing
 }
 
-// openDir opens the folder name of another one. A link is not followed.
+// openDir opens the folder name in the open folder at. It does not follow a link.
 func openDir(at int, name, full string, super superuser) (*Dir, error) {
 	fd, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
@@ -42,19 +42,21 @@ func openDir(at int, name, full string, super superuser) (*Dir, error) {
 	return d, nil
 }
 
-// Close lets go of the folder.
+// Close closes the folder.
 func (d *Dir) Close() error { return d.file.Close() }
 
 func (d *Dir) fd() int { return int(d.file.Fd()) }
 
-// Path is what the OS in the tree called the folder when it was opened, for people.
+// Path returns the path of the folder, as the OS in the tree named it when the folder was
+// opened. Use it for messages only.
 func (d *Dir) Path() string { return d.path }
 
-// File is the folder for a system call that takes its descriptor; it is closed with d.
+// File returns the folder for system calls that take a descriptor. Close of d closes it.
 func (d *Dir) File() *os.File { return d.file }
 
-// OnHost is the path of the folder on this host. It leads there as long as nobody moves
-// the folder, which its users could: that it is foreign is an error of kind Precondition.
+// OnHost returns the path of the folder on this host, which is right until the folder is
+// moved. It fails, with errkind.Precondition, if a user other than the superuser owns the
+// folder and could move it.
 func (d *Dir) OnHost() (string, error) {
 	if d.IsForeign() {
 		return "", errkind.Errorf(errkind.Precondition, "%s belongs to user ID %d, and must belong to root", d.path, d.st.Uid)
@@ -62,19 +64,19 @@ func (d *Dir) OnHost() (string, error) {
 	return os.Readlink("/proc/self/fd/" + strconv.Itoa(d.fd()))
 }
 
-// IsForeign reports whether a user other than the superuser owns the folder, and could
-// have put it, or another one of theirs, where it is.
+// IsForeign reports whether a user other than the superuser owns the folder, and so could
+// replace it.
 func (d *Dir) IsForeign() bool { return !d.super.is(d.st.Uid) }
 
-// Owner is the user and the group that the folder belongs to.
+// Owner returns the IDs of the user and the group that own the folder.
 func (d *Dir) Owner() (uid, gid uint32) { return d.st.Uid, d.st.Gid }
 
-// ID tells the folder from all others of a host that are there at the same time. The
-// number of its device may be another one after a reboot.
+// ID returns two numbers that identify the folder among all existing folders of a host. The
+// number of the device may change with a reboot.
 func (d *Dir) ID() (device, inode uint64) { return uint64(d.st.Dev), d.st.Ino }
 
-// CheckWritable fails where nothing can be written into the folder, with unix.EROFS
-// where its file system is read-only.
+// CheckWritable fails if the folder is not writable, with unix.EROFS if its file system is
+// read-only.
 func (d *Dir) CheckWritable() error {
 	return d.failed("write to", ".", unix.Faccessat(d.fd(), ".", unix.W_OK, 0))
 }
@@ -82,7 +84,7 @@ func (d *Dir) CheckWritable() error {
 // Sync makes the names in the folder durable.
 func (d *Dir) Sync() error { return d.file.Sync() }
 
-// failed adds to an error what was done to which entry.
+// failed adds the operation and the entry to an error.
 func (d *Dir) failed(op, name string, err error) error {
 	if err == nil {
 		return nil
@@ -90,8 +92,8 @@ func (d *Dir) failed(op, name string, err error) error {
 	return &fs.PathError{Op: op, Path: path.Join(d.path, name), Err: err}
 }
 
-// Sub opens a folder in this one, if the step there is safe. That it is a link or not
-// a folder is an error of kind Precondition.
+// Sub opens a folder in this one. It fails with an [UnsafeError] if the step is not safe,
+// and with errkind.Precondition if name is a link or not a folder.
 func (d *Dir) Sub(name string) (*Dir, error) {
 	sub, err := openDir(d.fd(), name, path.Join(d.path, name), d.super)
 	if err != nil {
@@ -103,10 +105,10 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 	return sub, nil
 }
 
-// Mkdir makes a folder with that mode, whatever the umask. It belongs to us, or to the
-// user whose folder it is made in, to whom all below must belong. It has its name only
-// once it is as it shall be, without an ACL. That there is a file or a folder with something in it under
-// that name is fs.ErrExist, or unix.ENOTDIR.
+// Mkdir makes a folder with that mode, whatever the umask. The folder belongs to this
+// process's user, or to the owner of d if d is foreign. It gets its name when mode and
+// owner are set, and has no ACL. Mkdir fails with fs.ErrExist or unix.ENOTDIR if name is a file, or a folder that
+// is not empty.
 func (d *Dir) Mkdir(name string, perm fs.FileMode) (made *Dir, err error) {
 	tmp, err := d.temporary(name, func(tmp string) error { return unix.Mkdirat(d.fd(), tmp, 0o700) })
 	if err != nil {
@@ -149,13 +151,13 @@ func (d *Dir) Mkdir(name string, perm fs.FileMode) (made *Dir, err error) {
 
 func (d *Dir) restat() error { return d.failed("stat", ".", unix.Fstat(d.fd(), &d.st)) }
 
-// Chown gives the folder itself to somebody.
+// Chown changes the owner of the folder itself.
 func (d *Dir) Chown(uid, gid int) error { return errors.Join(d.file.Chown(uid, gid), d.restat()) }
 
 // Chmod changes the mode of the folder itself.
 func (d *Dir) Chmod(perm fs.FileMode) error { return errors.Join(d.file.Chmod(perm), d.restat()) }
 
-// Lstat is what is under a name.
+// Lstat describes the entry name.
 func (d *Dir) Lstat(name string) (fs.FileInfo, error) {
 	f, err := d.look(name)
 	if err != nil {
@@ -165,7 +167,7 @@ func (d *Dir) Lstat(name string) (fs.FileInfo, error) {
 	return f.Stat()
 }
 
-// look opens what is under a name, to look at it only.
+// openPath opens the entry name with O_PATH, without an effect on it.
 func (d *Dir) look(name string) (*os.File, error) {
 	fd, err := unix.Openat(d.fd(), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -174,8 +176,8 @@ func (d *Dir) look(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path.Join(d.path, name)), nil
 }
 
-// Open opens a regular file for reading. What is none is not opened, and an error of
-// kind Precondition.
+// Open opens a regular file for reading. It fails, with errkind.Precondition, for anything
+// else, which it does not open.
 func (d *Dir) Open(name string) (*os.File, error) {
 	seen, err := d.look(name)
 	if err != nil {
@@ -196,7 +198,7 @@ func (d *Dir) Open(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), seen.Name()), nil
 }
 
-// Readlink is the target of a link.
+// Readlink returns the target of a link.
 func (d *Dir) Readlink(name string) (string, error) {
 	target := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(d.fd(), name, target)
@@ -218,10 +220,9 @@ func (d *Dir) List() ([]string, error) {
 	return names, err
 }
 
-// Replace makes name a file with what fill puts into the empty one that it is given: a
-// reader, also one after a power cut, finds the old content or the new. The file belongs
-// to us unless fill gives it away, and has no ACL unless fill gives it one. A folder in
-// its place is an error.
+// Replace makes name a file that fill gets empty and fills: a reader, also one after a power
+// cut, finds the old content or the new. The file belongs to this process's user unless fill
+// changes the owner, and has no ACL unless fill sets one. Replace fails if name is a folder.
 func (d *Dir) Replace(name string, perm fs.FileMode, fill func(*os.File) error) error {
 	var f *os.File
 	tmp, err := d.temporary(name, func(tmp string) error {
@@ -245,13 +246,13 @@ func (d *Dir) Replace(name string, perm fs.FileMode, fill func(*os.File) error) 
 	if err != nil {
 		return errors.Join(err, f.Close(), ignoreMissing(unix.Unlinkat(d.fd(), tmp, 0)))
 	}
-	// Once more, as on a FAT a name that is on disk is of an empty file until the
-	// file itself is synced under it.
+	// Sync again: on a FAT the new name belongs to an empty file until the file is
+	// synced under it.
 	return errors.Join(f.Sync(), f.Close(), d.Sync())
 }
 
-// Symlink makes name a link to target, which belongs to that user and group, or to us
-// where they are -1. What is in its place is replaced, unless it is a folder.
+// Symlink makes name a symbolic link to target, owned by that user and group, or by this
+// process's where they are -1. It replaces a file or link, and fails if name is a folder.
 func (d *Dir) Symlink(target, name string, uid, gid int) error {
 	tmp, err := d.temporary(name, func(tmp string) error { return unix.Symlinkat(target, d.fd(), tmp) })
 	if err != nil {
@@ -269,8 +270,8 @@ func (d *Dir) Symlink(target, name string, uid, gid int) error {
 	return d.Sync()
 }
 
-// Link makes name another name of the file that is called from in the other folder. That
-// there is something already is fs.ErrExist.
+// Link makes name a hard link to the file from in the folder other. It fails with
+// fs.ErrExist if name exists.
 func (d *Dir) Link(other *Dir, from, name string) error {
 	if err := unix.Linkat(other.fd(), from, d.fd(), name, 0); err != nil {
 		return d.failed("link", name, err)
@@ -278,7 +279,7 @@ func (d *Dir) Link(other *Dir, from, name string) error {
 	return d.Sync()
 }
 
-// Rename gives an entry another name, replacing what has it.
+// Rename renames an entry. It replaces an entry with the new name.
 func (d *Dir) Rename(from, to string) error {
 	if err := unix.Renameat(d.fd(), from, d.fd(), to); err != nil {
 		return d.failed("rename", to, err)
@@ -286,8 +287,7 @@ func (d *Dir) Rename(from, to string) error {
 	return d.Sync()
 }
 
-// Remove removes what is under a name, if it is not a folder. That there is nothing is
-// not an error.
+// Remove removes an entry that is not a folder. It returns nil if there is none.
 func (d *Dir) Remove(name string) error {
 	if err := ignoreMissing(unix.Unlinkat(d.fd(), name, 0)); err != nil {
 		return d.failed("remove", name, err)
@@ -295,8 +295,8 @@ func (d *Dir) Remove(name string) error {
 	return d.Sync()
 }
 
-// RemoveEmpty removes an empty folder. That there is nothing is not an error; a folder
-// that is not empty is unix.ENOTEMPTY.
+// RemoveEmpty removes an empty folder. It returns nil if there is none, and fails with
+// unix.ENOTEMPTY if the folder is not empty.
 func (d *Dir) RemoveEmpty(name string) error {
 	if err := ignoreMissing(unix.Unlinkat(d.fd(), name, unix.AT_REMOVEDIR)); err != nil {
 		return d.failed("remove", name, err)
@@ -304,7 +304,7 @@ func (d *Dir) RemoveEmpty(name string) error {
 	return d.Sync()
 }
 
-// RemoveAll removes what is under a name, with all that is in it.
+// RemoveAll removes an entry; for a folder, with its content.
 func (d *Dir) RemoveAll(name string) error {
 	err := unix.Unlinkat(d.fd(), name, 0)
 	if err == nil || errors.Is(err, unix.ENOENT) {
@@ -327,8 +327,9 @@ func (d *Dir) RemoveAll(name string) error {
 	return d.failed("remove", name, ignoreMissing(unix.Unlinkat(d.fd(), name, unix.AT_REMOVEDIR)))
 }
 
-// Sweep removes what a power cut left of the making of name, beside it. Nobody may be
-// making it. In a folder of another user no folders are removed: they may be theirs.
+// Sweep removes the temporary entries that interrupted calls of Replace, Symlink, Mkdir
+// left beside name. Do not call it while another process makes name. In a foreign folder
+// Sweep removes no folders, which may be that user's.
 func (d *Dir) Sweep(name string) error {
 	names, err := d.List()
 	if err != nil {
@@ -350,7 +351,7 @@ func (d *Dir) Sweep(name string) error {
 	return errors.Join(errs...)
 }
 
-// temporary makes an entry under a name that is free and that Sweep knows to be of name.
+// temporary calls create with a free name that Sweep(name) removes, and returns that name.
 func (d *Dir) temporary(name string, create func(tmp string) error) (string, error) {
 	for range 100 {
 		tmp := "." + name + "." + strconv.FormatUint(rand.Uint64(), 10)

@@ -1,17 +1,16 @@
 // Package inroot reads and changes the files of an OS tree as that OS would see them.
 //
-// The tree may be the running system ("/"), a mounted one, or a folder of a
-// test. Its symlinks, absolute ones too, are followed as if the tree were the
-// whole world, so that a link in it can never lead outside. os.Root would refuse
-// the absolute links that /etc is full of.
+// The tree may be the running system ("/"), a mounted one, or a folder of a test. The
+// package follows its symbolic links, absolute ones too, relative to the root folder of the
+// tree, so that no link leads out of it. os.Root would refuse absolute links, of which /etc
+// has many.
 //
-// What is only read is opened by the kernel (openat2(2), RESOLVE_IN_ROOT, Linux
-// 5.6), hence there is no race between looking and opening. What is changed is
-// changed in a [Dir], to which a walk of ours leads, step by step and by descriptor:
-// users of the OS may own folders and links of the path, and be at work on them. A
-// step is refused that one of them could have led to what is not theirs
-// ([UnsafeError]). A folder that a walk has come to stays the same folder, whoever
-// renames it.
+// To read, the package lets the kernel open files (openat2(2), RESOLVE_IN_ROOT, Linux 5.6),
+// so there is no race between check and open. To change files, it walks to their folder
+// step by step, by descriptor, and works in that open folder (a [Dir]), because users of the
+// OS may own folders and links of the path and change them at the same time. The walk
+// refuses a step that such a user could have redirected to files of others
+// ([UnsafeError]). A reached folder stays the same folder, also if somebody renames it.
 package inroot
 
 import (
@@ -37,8 +36,8 @@ type FS string
 
 var _ fs.StatFS = FS("")
 
-// Open opens a regular file or a folder for reading. Anything else is an error of
-// kind Invalid and is not even opened. The result is an *os.File.
+// Open opens a regular file or a folder for reading. It fails, with errkind.Invalid, for
+// anything else, which it does not open. The result is an *os.File.
 func (r FS) Open(name string) (fs.File, error) {
 	at, err := r.open("open", name, unix.O_PATH)
 	if err != nil {
@@ -52,7 +51,7 @@ func (r FS) Open(name string) (fs.File, error) {
 	return f, nil
 }
 
-// Stat is about what a link leads to. It does not open devices.
+// Stat describes a file; it follows a link. It does not open devices.
 func (r FS) Stat(name string) (fs.FileInfo, error) {
 	f, err := r.open("stat", name, unix.O_PATH)
 	if err != nil {
@@ -62,7 +61,7 @@ func (r FS) Stat(name string) (fs.FileInfo, error) {
 	return f.Stat()
 }
 
-// Lstat is about a link itself. It does not open devices.
+// Lstat describes a file, or a link itself. It does not open devices.
 func (r FS) Lstat(name string) (fs.FileInfo, error) {
 	f, err := r.open("lstat", name, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
@@ -83,7 +82,7 @@ func (r FS) open(op, name string, flags uint64) (*os.File, error) {
 	}
 	defer unix.Close(dir)
 	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	for range 100 { // EAGAIN is a rename elsewhere at the wrong moment (openat2(2))
+	for range 100 { // EAGAIN: a concurrent rename elsewhere (openat2(2))
 		fd, err := unix.Openat2(dir, name, &how)
 		if err == nil {
 			return os.NewFile(uintptr(fd), full), nil
@@ -118,10 +117,10 @@ func (r FS) ReadFile(name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// maxEntries bounds a folder of settings or extensions.
+// maxEntries is the most entries of a folder of settings or extensions.
 const maxEntries = 1024
 
-// List returns the names in a folder, sorted; none when there is no folder.
+// List returns the names in a folder, sorted; none if the folder does not exist.
 func (r FS) List(dir string) ([]string, error) {
 	f, err := r.open("open", dir, unix.O_RDONLY|unix.O_DIRECTORY)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -142,11 +141,10 @@ func (r FS) List(dir string) ([]string, error) {
 	return names, nil
 }
 
-// DropIns returns the files that end in suffix from folders of which an earlier
-// one wins over a later one, name by name, and sorts them by name. A file that
-// is empty or leads to /dev/null hides those of its name and is left out
-// (systemd.unit(5) and conf.d folders everywhere), as is a link to nowhere,
-// which hides nothing.
+// DropIns returns the files that end in suffix in the folders dirs, sorted by name. Of
+// files with the same name it returns the one in the earliest folder. It does not return a
+// file that is empty or leads to /dev/null, which masks later files of its name
+// (systemd.unit(5)), nor a dangling link, which masks nothing.
 func (r FS) DropIns(suffix string, dirs ...string) ([]string, error) {
 	found := map[string]string{}
 	for _, dir := range dirs {
@@ -180,8 +178,8 @@ func (r FS) DropIns(suffix string, dirs ...string) ([]string, error) {
 	return files, nil
 }
 
-// IsMask reports whether a file of settings is empty or leads to /dev/null, so that
-// it stands for no settings. A link to nowhere is fs.ErrNotExist.
+// IsMask reports whether a file of settings is empty or leads to /dev/null, so that it
+// means no settings. It fails with fs.ErrNotExist for a dangling link.
 func (r FS) IsMask(file string) (bool, error) {
 	link, err := r.open("stat", file, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {

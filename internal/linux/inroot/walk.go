@@ -18,9 +18,9 @@ const (
 	maxDepth = 256 // folders that are open at a time
 )
 
-// An UnsafeError says that a walk was about to pass from something that a user other
-// than the superuser controls to something of somebody else: that user could have put
-// it there. It is the unsafe path transition of systemd-tmpfiles.
+// An UnsafeError says that a walk refused a step from a folder or link that a user other
+// than the superuser controls to an entry of another owner, because that user could have
+// redirected the path. systemd-tmpfiles calls it an unsafe path transition.
 type UnsafeError struct {
 	From     string // the folder or the link, as the OS in the tree names it
 	FromUID  uint32
@@ -49,8 +49,8 @@ type NotFolderError struct{ Path string }
 
 func (e *NotFolderError) Error() string { return e.Path + " is not a folder" }
 
-// superuser is who may do in a tree what they like: root, and who owns the root
-// folder of the tree, since they can replace all that is in it.
+// superuser is root, or the owner of the root folder of a tree, who can replace all of the
+// tree.
 type superuser struct {
 	uid, gid  uint32
 	withGroup bool // the group may write to the root folder too
@@ -62,20 +62,20 @@ func superuserOf(root *unix.Stat_t) superuser {
 
 func (s superuser) is(uid uint32) bool { return uid == 0 || uid == s.uid }
 
-// isShared reports whether others than the owner of a folder may write to it.
+// isShared reports whether users other than the owner of a folder may write to it.
 func (s superuser) isShared(folder *unix.Stat_t) bool {
 	byGroup := folder.Mode&unix.S_IWGRP != 0 && folder.Gid != 0 && (folder.Gid != s.gid || !s.withGroup)
 	return byGroup || folder.Mode&unix.S_IWOTH != 0
 }
 
-// A thing is a folder or a link that a walk has come to.
+// A thing is a folder or a link that a walk has reached.
 type thing struct {
 	path string // as the OS in the tree names it
 	st   unix.Stat_t
 }
 
-// check refuses an unsafe step. Entries of a sticky folder can be replaced by their
-// owner and the owner of the folder only.
+// check fails with an [UnsafeError] if the step from from to to is not safe. Only the owner
+// of an entry and the owner of the folder can replace an entry of a sticky folder.
 func (s superuser) check(from, to thing) error {
 	owned := !s.is(from.st.Uid)
 	shared := isDir(&from.st) && s.isShared(&from.st) && from.st.Mode&unix.S_ISVTX == 0
@@ -90,7 +90,7 @@ func (s superuser) check(from, to thing) error {
 func isDir(st *unix.Stat_t) bool  { return st.Mode&unix.S_IFMT == unix.S_IFDIR }
 func isLink(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFLNK }
 
-// A step is a name to go to.
+// A step is one component of a path.
 type step struct {
 	name string
 	link string // that the name is of the target of; "" for a name of the caller's
@@ -106,8 +106,8 @@ func steps(text, link string) []step {
 	return out
 }
 
-// A walk holds the folders from the root to where it is, so that .. is where it came
-// from, whatever was moved meanwhile.
+// A walk holds all folders from the root to its present folder open, so that .. leads to
+// the folder it came from, also if folders are moved meanwhile.
 type walk struct {
 	super superuser
 	held  []held
@@ -142,7 +142,7 @@ func (w *walk) end() {
 
 func (w *walk) top() held { return w.held[len(w.held)-1] }
 
-// enter goes into a folder that is open, which is the walk's to close from then on.
+// enter makes an open folder the present one. The walk then owns fd.
 func (w *walk) enter(fd int, to thing) error {
 	if err := w.super.check(w.from, to); err != nil {
 		return errors.Join(err, unix.Close(fd))
@@ -154,7 +154,7 @@ func (w *walk) enter(fd int, to thing) error {
 	return nil
 }
 
-// up goes to the folder above, or to the root of all; that of the root is the root.
+// up returns to the folder above or, with all, to the root. Above the root is the root.
 func (w *walk) up(all bool) error {
 	keep := max(1, len(w.held)-1)
 	if all {
@@ -213,7 +213,7 @@ func (w *walk) run(todo []step, toFile bool) ([]step, error) {
 	return nil, nil
 }
 
-// open looks at what is under a name of the last folder, without an effect on it.
+// open opens an entry of the present folder with O_PATH, without an effect on it.
 func (w *walk) open(name string) (int, thing, error) {
 	to := thing{path: path.Join(w.top().path, name)}
 	fd, err := unix.Openat(w.top().fd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -238,7 +238,7 @@ func (w *walk) mkdir(name string) error {
 	return errors.Join(err, above.Close())
 }
 
-// follow replaces a link, which is open, by the steps to what it leads to.
+// follow replaces a link, which is open, by the steps of its target.
 func (w *walk) follow(fd int, link thing, rest []step) ([]step, error) {
 	target := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(fd, "", target)
@@ -261,7 +261,7 @@ func (w *walk) follow(fd int, link thing, rest []step) ([]step, error) {
 	return append(steps(text, link.path), rest...), nil
 }
 
-// dir opens the folder that the walk has come to.
+// dir returns the present folder, opened for use.
 func (w *walk) dir() (*Dir, error) {
 	return openDir(w.top().fd, ".", w.top().path, w.super)
 }
@@ -316,9 +316,8 @@ func (r FS) Parent(name string) (d *Dir, missing []string, base string, err erro
 	return d, missing, all[last].name, err
 }
 
-// Target walks to the file that name is, or leads to if it is a link, and opens the
-// folder that the file is in. That there is no such file is fs.ErrNotExist, or a
-// [DanglingError].
+// Target walks to the file name, through links, and opens the folder of that file. It fails
+// with fs.ErrNotExist or a [DanglingError] if the file does not exist.
 func (r FS) Target(name string) (d *Dir, base string, err error) {
 	d, left, err := r.walk(clean(name), true, 0)
 	if err != nil {

@@ -1,10 +1,9 @@
-// Package loop shows the file system in an image through the kernel, for those
-// that are not read by our own code.
+// Package loop mounts the file system in an image with the kernel, for file systems that
+// Trident has no reader for.
 //
-// The mount is never part of a tree of mounts: nobody else sees it, no folder is
-// needed for it, and it is gone with the descriptor that holds it, so a crash
-// leaves nothing behind, and neither does a power cut. The kernel parses bytes
-// that may be hostile, as it would when systemd merges the image.
+// The mount is detached: no other process sees it, it needs no folder, and it ends with
+// its descriptor, so neither a crash nor a power cut leaves anything behind. The kernel
+// parses bytes that may be hostile, as it does when systemd merges the image.
 package loop
 
 import (
@@ -19,18 +18,17 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Mount is the file system in a part of a file, read-only. Its files are found
-// without following a link out of it; nothing in it can be executed.
+// Mount is the file system in a part of a file, mounted read-only. Opening a file of it
+// follows no link out of it, and no file of it can be executed.
 type Mount struct {
 	fs.ReadLinkFS
 	root *os.Root
 	at   *os.File
 }
 
-// Open mounts the file system of type fstype that lies in size bytes of image
-// from offset on. It needs root. A kernel without loop devices, or that does
-// not know fstype, is an error of kind Unsupported, a file system that it cannot
-// mount one of kind Corrupt.
+// Open mounts the file system of type fstype in size bytes of image from offset on. It needs
+// root. It fails with errkind.Unsupported if the kernel has no loop devices or no fstype,
+// and with errkind.Corrupt if the kernel cannot mount the file system.
 func Open(image *os.File, offset, size int64, fstype string) (*Mount, error) {
 	m, err := open(image, offset, size, fstype)
 	if err != nil {
@@ -44,8 +42,8 @@ func open(image *os.File, offset, size int64, fstype string) (_ *Mount, err erro
 	if err != nil {
 		return nil, err
 	}
-	// Once mounted, the mount keeps the device; before, and after, it clears
-	// itself when nobody has it open.
+	// The mount keeps the loop device; without the mount, the device detaches itself
+	// when the last descriptor closes.
 	defer func() { err = errors.Join(err, dev.Close()) }()
 	at, err := mount(dev.Name(), fstype)
 	if err != nil {
@@ -96,7 +94,7 @@ func attach(image *os.File, offset, size int64) (*os.File, error) {
 			return nil, fmt.Errorf("set up %s: %w", dev.Name(), err)
 		}
 	}
-	return nil, errkind.Errorf(errkind.Unavailable, "set up a loop device: others were quicker each time")
+	return nil, errkind.Errorf(errkind.Unavailable, "set up a loop device: other processes took each free one first")
 }
 
 // mount makes a mount that is in no tree.
@@ -120,7 +118,7 @@ func mount(device, fstype string) (*os.File, error) {
 		if errors.Is(err, unix.EPERM) {
 			return nil, err
 		}
-		return nil, errkind.Errorf(errkind.Corrupt, "the kernel does not take it: %w", err)
+		return nil, errkind.Errorf(errkind.Corrupt, "the kernel does not accept the file system: %w", err)
 	}
 	fd, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {

@@ -1,10 +1,8 @@
-// Package mount puts file systems into the tree of this host and takes them out
-// again.
+// Package mount mounts and unmounts file systems of this host.
 //
-// What is mounted here must be seen by others: by systemd, which runs scripts in
-// the new tree, and by tools. So the mounts are the host's own, they outlive a
-// daemon that crashes, and whoever mounts begins with Unmount, which takes away
-// whatever there is.
+// Other processes must see the mounts: systemd, which runs scripts in the new tree, and
+// tools. So the mounts are in the host's mount namespace and outlive a crash of the daemon.
+// A caller calls Unmount before it mounts, to remove mounts of an earlier run.
 package mount
 
 import (
@@ -20,12 +18,12 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Bind as the type of a file system shows a folder in another place, with what is
-// mounted below it.
+// Bind, as the type of a file system, mounts a folder in a second place, with all mounts
+// below it.
 const Bind = "bind"
 
-// A FileSystem is one that is mounted: a device, a folder (with type Bind), or one that
-// the kernel makes up.
+// A FileSystem is a file system to mount: of a device, of a folder (with type Bind), or of
+// the kernel, such as tmpfs.
 type FileSystem struct {
 	Source, Type string
 	Options      string // those of the type
@@ -94,7 +92,7 @@ func kinded(err error, fstype string) error {
 	case errors.Is(err, unix.EBUSY):
 		return errkind.With(errkind.Precondition, err)
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EUCLEAN):
-		return errkind.Errorf(errkind.Corrupt, "there is no file system that the kernel takes: %w", err)
+		return errkind.Errorf(errkind.Corrupt, "the kernel finds no valid file system: %w", err)
 	}
 	return err
 }
@@ -107,7 +105,7 @@ func (Host) Unmount(target string) error {
 	}
 	for _, m := range slices.Backward(mounts) {
 		at := m.Mountpoint
-		// What systemd has unmounted in between, on its own, is as good.
+		// systemd may have unmounted it meanwhile.
 		if err := unix.Unmount(at, unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
 			if errors.Is(err, unix.EBUSY) {
 				err = errkind.With(errkind.Precondition, err)

@@ -1,8 +1,8 @@
 // Package run runs a tool of the host: with a deadline, with bounded output,
 // and so that an error shows what the tool said.
 //
-// Trident asks the kernel, systemd and its own code before it asks a tool;
-// what is left goes through here, where a test can stand in for the host.
+// Trident prefers system calls, systemd and its own code to tools. All tools that it does
+// run go through this package, so that a test can replace the host.
 package run
 
 import (
@@ -25,7 +25,7 @@ import (
 const (
 	maxOutput = 1 << 20         // of standard output, returned
 	maxStderr = 64 << 10        // of standard error, kept for the message
-	grace     = 2 * time.Second // for the pipes, once the process is gone
+	grace     = 2 * time.Second // for the pipes, after the end of the process
 )
 
 // Runner runs a tool to its end and returns its standard output.
@@ -33,12 +33,12 @@ type Runner interface {
 	Run(ctx context.Context, name string, args ...string) ([]byte, error)
 }
 
-// Host is the Runner that really does.
+// Host is the Runner that runs tools of this host.
 type Host struct{}
 
 // Run implements Runner. The tool has the umask of a login of root, not that of this
-// process: what it makes in an OS, as systemctl makes folders of links, is for all to
-// read unless the tool says otherwise.
+// process, so that all users can read what the tool makes in an OS, such as systemctl's
+// folders of links.
 func (Host) Run(ctx context.Context, name string, args ...string) ([]byte, error) {
 	return output(ctx, Command{Path: name, Args: args}, startOpen)
 }
@@ -57,12 +57,12 @@ func (Host) Find(name string) error {
 	return nil
 }
 
-// startOpen starts a tool with the umask 022. Threads of a process share one, so the
-// thread that starts the tool leaves the others, and ends with this.
+// startOpen starts a tool with the umask 022. Threads of a process share the umask, so the
+// thread that starts the tool unshares it, and ends afterwards.
 func startOpen(cmd *exec.Cmd) error {
 	started := make(chan error)
 	go func() {
-		runtime.LockOSThread() // for good: it is no thread for anybody else
+		runtime.LockOSThread() // never unlocked, so that the thread ends with its goroutine
 		err := unix.Unshare(unix.CLONE_FS)
 		if err == nil {
 			unix.Umask(0o022)
@@ -73,7 +73,7 @@ func startOpen(cmd *exec.Cmd) error {
 	return <-started
 }
 
-// Func is a Runner made of a function: the stand-in for a host in tests.
+// Func makes a function a Runner, for tests.
 type Func func(ctx context.Context, name string, args ...string) ([]byte, error)
 
 // Run implements Runner.
@@ -81,8 +81,8 @@ func (f Func) Run(ctx context.Context, name string, args ...string) ([]byte, err
 	return f(ctx, name, args...)
 }
 
-// Command is a tool to run. A Path without a slash is looked up in PATH; a nil
-// Env is our own environment, an empty one is none.
+// Command is a tool to run. A Path without a slash is searched in PATH. A nil Env means the
+// environment of this process, an empty one no environment.
 type Command struct {
 	Path  string
 	Args  []string
@@ -105,9 +105,9 @@ func (e *ExitError) Error() string {
 	return e.Tool + ": " + e.Status + ": " + e.Output
 }
 
-// Output runs c and returns its standard output. When ctx ends, the tool and
-// all that it started are killed. A tool that is not installed is an error of
-// kind Precondition, one that writes more than 1 MiB of kind TooLarge.
+// Output runs c and returns its standard output. When ctx ends, Output kills the tool and
+// all processes that it started. It fails with errkind.Precondition if the tool is not
+// installed, and with errkind.TooLarge if the tool writes more than 1 MiB.
 func Output(ctx context.Context, c Command) ([]byte, error) {
 	return output(ctx, c, (*exec.Cmd).Start)
 }

@@ -1,5 +1,5 @@
-// Package blockdevtest has a disk in memory that can lose its power, and the
-// suite that it and the real ones must pass.
+// Package blockdevtest has a disk in memory that can lose its power, and a suite that both
+// it and real disks pass.
 package blockdevtest
 
 import (
@@ -34,8 +34,8 @@ func New(size, sector int64) *Memory {
 	return &Memory{size: size, sector: sector, cache: map[int64][]byte{}, durable: map[int64][]byte{}, dirty: map[int64]bool{}}
 }
 
-// Crash is the disk after a power cut: what was synced, and of the rest the
-// sectors that keep picks, which may be any.
+// Crash returns the disk after a power cut: all synced sectors, and a random choice (keep)
+// of the others.
 func (m *Memory) Crash(keep *rand.Rand) *Memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -76,7 +76,7 @@ func zero(b []byte) bool {
 // blank reports whether a sector is zero, and was so when it was synced.
 func (m *Memory) blank(i int64) bool { return m.cache[i] == nil && m.durable[i] == nil }
 
-// Rereads is how often the kernel was told of a new table.
+// Rereads returns how often Reread was called.
 func (m *Memory) Rereads() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -148,8 +148,7 @@ func (m *Memory) Sync() error {
 	return nil
 }
 
-// Discard implements blockdev.Device. What was discarded reads as rubbish where
-// there was something.
+// Discard implements blockdev.Device. Discarded bytes that were not zero read as garbage.
 func (m *Memory) Discard(offset, length int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -175,7 +174,7 @@ func (m *Memory) Reread(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Part is the bytes of a disk that a partition has, as a device of its own.
+// Part returns the bytes of a partition as a device of its own.
 func (m *Memory) Part(offset, size int64) blockdev.Device { return &part{m, offset, size} }
 
 type part struct {

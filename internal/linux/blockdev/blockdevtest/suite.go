@@ -10,8 +10,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
-// Suite checks what is true of every Device. open gives a new one of 8 MiB of
-// zeros, with whole sectors.
+// Suite tests what every Device does. open returns a new Device of 8 MiB of zeros.
 func Suite(t *testing.T, open func(t *testing.T) blockdev.Device) {
 	const size = 8 << 20
 	t.Run("it is as large as it is", func(t *testing.T) {
