@@ -32,7 +32,7 @@ func (d *file) Reread(ctx context.Context) error {
 		err = nil
 	}
 	if err == nil {
-		err = d.tell()
+		err = d.updateKernel()
 	}
 	if err != nil {
 		return fmt.Errorf("re-read partition table of %s: %w", d.f.Name(), err)
@@ -44,7 +44,7 @@ func (d *file) Reread(ctx context.Context) error {
 type span struct{ offset, size int64 }
 
 // updateKernel removes and adds single partitions until the kernel has those of the table.
-func (d *file) tell() error {
+func (d *file) updateKernel() error {
 	table, err := gpt.ReadDisk(d.f, d.size, d.sector)
 	if err != nil {
 		return err

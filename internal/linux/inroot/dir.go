@@ -159,7 +159,7 @@ func (d *Dir) Chmod(perm fs.FileMode) error { return errors.Join(d.file.Chmod(pe
 
 // Lstat describes the entry name.
 func (d *Dir) Lstat(name string) (fs.FileInfo, error) {
-	f, err := d.look(name)
+	f, err := d.openPath(name)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +168,7 @@ func (d *Dir) Lstat(name string) (fs.FileInfo, error) {
 }
 
 // openPath opens the entry name with O_PATH, without an effect on it.
-func (d *Dir) look(name string) (*os.File, error) {
+func (d *Dir) openPath(name string) (*os.File, error) {
 	fd, err := unix.Openat(d.fd(), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, d.failed("open", name, err)
@@ -179,7 +179,7 @@ func (d *Dir) look(name string) (*os.File, error) {
 // Open opens a regular file for reading. It fails, with errkind.Precondition, for anything
 // else, which it does not open.
 func (d *Dir) Open(name string) (*os.File, error) {
-	seen, err := d.look(name)
+	seen, err := d.openPath(name)
 	if err != nil {
 		return nil, err
 	}
