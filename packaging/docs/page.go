@@ -25,7 +25,7 @@ func (p *page) section(path string, s *hostconfig.Schema, servicing string) {
 		title = "`" + path + "`"
 	}
 	fmt.Fprintf(&p.text, "### %s\n\n%s\n\n", title, s.Description)
-	p.text.WriteString("| key | value | default | a change needs | meaning |\n|---|---|---|---|---|\n")
+	p.text.WriteString("| key | value | meaning |\n|---|---|---|\n")
 	type below struct {
 		path, servicing string
 		value           *hostconfig.Schema
@@ -39,11 +39,11 @@ func (p *page) section(path string, s *hostconfig.Schema, servicing string) {
 		value := ""
 		switch {
 		case slices.Contains(s.Required, k.Name):
-			value = "**required**"
+			value = ", **required**"
 		case k.Schema.Default != nil:
-			value = code(k.Schema.Default)
+			value = "; default " + code(k.Schema.Default)
 		}
-		fmt.Fprintf(&p.text, "| `%s` | %s | %s | %s | %s |\n", k.Name, p.form(k.Schema), value, servicingWord(needs), cell(k.Schema.Description))
+		fmt.Fprintf(&p.text, "| `%s` | %s%s | %s%s |\n", k.Name, p.form(k.Schema), value, cell(k.Schema.Description), servicingSentence(needs))
 		at := strings.TrimPrefix(path+"."+k.Name, ".")
 		next = append(next, below{at, needs, k.Schema})
 	}
@@ -61,7 +61,7 @@ func (p *page) below(path string, s *hostconfig.Schema, servicing string) {
 	if s.Ref != "" {
 		name := strings.TrimPrefix(s.Ref, "#/$defs/")
 		if first := p.seen[name]; first != "" {
-			fmt.Fprintf(&p.text, "### `%s`\n\nThe same keys as `%s`. A change needs: %s.\n\n", path, first, servicingWord(servicing))
+			fmt.Fprintf(&p.text, "### `%s`\n\nThe same keys as `%s`.%s\n\n", path, first, servicingSentence(servicing))
 			return
 		}
 		p.seen[name] = path
@@ -143,14 +143,15 @@ func (p *page) typeWord(s *hostconfig.Schema) string {
 	return ""
 }
 
-func servicingWord(s string) string {
+// servicingSentence says which update a change of a key needs; "" if none.
+func servicingSentence(s string) string {
 	switch s {
 	case "runtime-update":
-		return "runtime update"
+		return " A change needs a runtime update."
 	case "ab-update":
-		return "A/B update"
+		return " A change needs an A/B update."
 	}
-	return "nothing"
+	return ""
 }
 
 func code(v any) string {
