@@ -206,7 +206,7 @@ func TestAnUploadOfRubbishIsRefusedAndTakenBack(t *testing.T) {
 		}
 		last = resp.GetEvent()
 	}
-	if last.GetPhase() != operationsv1.Phase_PHASE_UNDONE || last.GetChange().GetFailure().GetReason() != "CORRUPT" {
+	if last.GetPhase() != operationsv1.Phase_PHASE_UNDONE || last.GetChange().GetFailure().GetReason() != "INVALID" {
 		t.Errorf("operation %s ended with %v", id, last)
 	}
 }

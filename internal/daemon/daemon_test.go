@@ -237,7 +237,7 @@ func TestAnOperationAndItsWatchersOutliveTheDaemon(t *testing.T) {
 					t.Fatalf("the events seen are %v", got)
 				}
 			}
-			if last.GetPhase() != operationsv1.Phase_PHASE_UNDONE || last.GetChange().GetFailure().GetReason() != "CORRUPT" {
+			if last.GetPhase() != operationsv1.Phase_PHASE_UNDONE || last.GetChange().GetFailure().GetReason() != "INVALID" {
 				t.Errorf("the operation ended %v", last)
 			}
 			if _, err := os.Stat(marker); err == nil {

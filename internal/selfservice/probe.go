@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -122,25 +123,13 @@ func (s *Service) checkHost(r record) error {
 
 // canMerge asks whether a refresh would work, and would be welcome.
 func (s *Service) canMerge(r record) error {
-	host, err := hostinfo.Read(s.Root)
-	if err != nil {
-		return err
-	}
-	certs, err := extension.VerityCerts(s.Root)
-	if err != nil {
-		return err
-	}
 	found, err := extension.Search(s.Root)
 	if err != nil {
 		return err
 	}
-	for _, f := range found {
-		if f.Name == extension.Own {
-			continue
-		}
-		if err := f.Check(s.Root, host, certs); err != nil {
-			return errkind.WithHint(err, "repair or remove %s; nothing was changed", f.Path)
-		}
+	found = slices.DeleteFunc(found, func(f extension.Found) bool { return f.Name == extension.Own })
+	if err := s.checkMergeable(found); err != nil {
+		return err
 	}
 	if err := extension.CheckOthers(s.Root); err != nil {
 		return err
@@ -149,6 +138,28 @@ func (s *Service) canMerge(r record) error {
 		return nil
 	}
 	return s.usrStaysAsItIs()
+}
+
+// checkMergeable returns an error, with the path, for an extension that systemd would
+// refuse to merge: a merge of all extensions would fail with it.
+func (s *Service) checkMergeable(found []extension.Found) error {
+	if len(found) == 0 {
+		return nil
+	}
+	host, err := hostinfo.Read(s.Root)
+	if err != nil {
+		return err
+	}
+	certs, err := extension.VerityCerts(s.Root)
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		if err := f.Check(s.Root, host, certs); err != nil {
+			return errkind.WithHint(err, "repair or remove %s; nothing was changed", f.Path)
+		}
+	}
+	return nil
 }
 
 // usrStaysAsItIs refuses to take a writable /usr from its package manager: while

@@ -91,11 +91,12 @@ func own(conn grpc.ClientConnInterface) []call {
 			return last, err
 		}},
 		{method: "trident.self.v1.SelfService/Upgrade", want: gone, do: func(ctx context.Context) (string, error) {
+			mayTakeUsr := &self.Trial{AllowReadOnlyUsr: true} // hosts are asked before images are fetched
 			stream, err := me.Upgrade(ctx)
 			if err != nil {
 				return "", err
 			}
-			_ = stream.Send(&self.UpgradeRequest{Part: &self.UpgradeRequest_Start_{Start: &self.UpgradeRequest_Start{Source: nowhere}}})
+			_ = stream.Send(&self.UpgradeRequest{Part: &self.UpgradeRequest_Start_{Start: &self.UpgradeRequest_Start{Source: nowhere, Trial: mayTakeUsr}}})
 			var last string
 			_, err = drain(stream.Recv, func(r *self.UpgradeResponse) error { last = ended(r.GetEvent()); return nil })
 			return last, err
