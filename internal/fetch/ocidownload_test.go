@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +16,7 @@ import (
 type shaky struct {
 	*fakeRegistry
 	url     string
-	asked   []string                                                        // ranges of blobs
+	asked   []string                                                        // ranges of blobs; guarded by mu
 	instead func(w http.ResponseWriter, r *http.Request, n int) (done bool) // of the nth blob, from 0
 }
 
@@ -27,8 +28,11 @@ func newShaky(t *testing.T) *shaky {
 			if r.Header.Get("If-Range") != "" {
 				t.Error("a digest needs no If-Range, and what stores call it is not known")
 			}
+			s.mu.Lock()
+			before := len(s.asked)
 			s.asked = append(s.asked, r.Header.Get("Range"))
-			if s.instead != nil && s.instead(w, r, len(s.asked)-1) {
+			s.mu.Unlock()
+			if s.instead != nil && s.instead(w, r, before) {
 				return
 			}
 		}
@@ -36,6 +40,13 @@ func newShaky(t *testing.T) *shaky {
 	})
 	s.url = "oci://" + strings.TrimSuffix(strings.TrimPrefix(u, "http://"), "/image.raw") + "/os/image:v1"
 	return s
+}
+
+// requests returns the ranges of blobs and the number of manifests that were asked for.
+func (s *shaky) requests() (asked []string, manifests int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.asked), s.manifests
 }
 
 // cutFirst breaks off the first blob half way.
@@ -66,8 +77,9 @@ func TestALayerIsGoneOnWithAcrossABreakAndAnExpiredToken(t *testing.T) {
 	}
 	r := newRig(t, Source{URL: s.url, Login: annSays("s3cret")})
 	r.mustGet(t, s.blob)
-	if want := fmt.Sprintf("[ bytes=%d-]", size/2); fmt.Sprint(s.asked) != want || s.manifests != 1 || r.received != size {
-		t.Errorf("asked for %q and %d manifests, %d bytes came", s.asked, s.manifests, r.received)
+	asked, manifests := s.requests()
+	if want := fmt.Sprintf("[ bytes=%d-]", size/2); fmt.Sprint(asked) != want || manifests != 1 || r.received != size {
+		t.Errorf("asked for %q and %d manifests, %d bytes came", asked, manifests, r.received)
 	}
 }
 
@@ -80,8 +92,8 @@ func TestALayerThatWasBegunIsGoneOnWithAfterARestartWhereverTheTagIs(t *testing.
 	wantKind(t, err, errkind.Unavailable, "unexpected EOF")
 	s.manifest = layerOf(noise(10, size))
 	r.mustGet(t, s.blob)
-	if s.manifests != 1 || r.received != size {
-		t.Errorf("%d manifests were read, and %d bytes came", s.manifests, r.received)
+	if _, manifests := s.requests(); manifests != 1 || r.received != size {
+		t.Errorf("%d manifests were read, and %d bytes came", manifests, r.received)
 	}
 	s.instead = func(http.ResponseWriter, *http.Request, int) bool { panic("complete, and asked for again") }
 	r.mustGet(t, s.blob)
@@ -103,8 +115,8 @@ func TestALayerThatIsGoneAfterARestartIsBegunAgainWithTheTags(t *testing.T) {
 			wantKind(t, err, errkind.Unavailable, "EOF")
 			s.blob = noise(10, size+7)
 			r.mustGet(t, s.blob)
-			if s.manifests != 2 || len(s.asked) != 3 {
-				t.Errorf("%d manifests were read, and %q asked for", s.manifests, s.asked)
+			if asked, manifests := s.requests(); manifests != 2 || len(asked) != 3 {
+				t.Errorf("%d manifests were read, and %q asked for", manifests, asked)
 			}
 			if half > 0 {
 				r.wantLog(t, "begun again from the first byte")
@@ -194,8 +206,8 @@ func TestALayerThatIsNotWhatItsRegistrySaysIsNamedWithTheReason(t *testing.T) {
 			if !strings.HasPrefix(err.Error(), "fetch "+s.url+": ") || strings.Contains(fmt.Sprint(err, r.logs), "s3cret") {
 				t.Errorf("%v, log %q", err, r.logs)
 			}
-			if len(s.asked) > c.asked || s.manifests > c.looks {
-				t.Errorf("%q and %d manifests were asked for", s.asked, s.manifests)
+			if asked, manifests := s.requests(); len(asked) > c.asked || manifests > c.looks {
+				t.Errorf("%q and %d manifests were asked for", asked, manifests)
 			}
 		})
 	}

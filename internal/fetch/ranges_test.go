@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -290,7 +291,8 @@ type fakeRegistry struct {
 	login     string // user:password that gets a token; "": anybody
 	manifest  string
 	valid     int // which token is valid
-	manifests int
+	mu        sync.Mutex
+	manifests int // that were asked for; guarded by mu
 }
 
 func (f *fakeRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -311,7 +313,9 @@ func (f *fakeRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token",service="fake",scope="repository:os/image:pull"`, r.Host))
 		w.WriteHeader(401)
 	case strings.HasPrefix(r.URL.Path, "/v2/os/image/manifests/"):
+		f.mu.Lock()
 		f.manifests++
+		f.mu.Unlock()
 		if f.manifest != "" {
 			_, _ = io.WriteString(w, f.manifest)
 			return
