@@ -72,7 +72,21 @@ func globalFirst(args []string) []string {
 	return args
 }
 
-var links = regexp.MustCompile(`\]\(([^)#]+)`)
+var (
+	links    = regexp.MustCompile(`\]\(([^)#]*)(?:#([^)]*))?\)`)
+	headings = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	notInID  = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
+)
+
+// anchors are the places in a page that a link can name, by the rule of GitHub: a
+// heading in small letters, without punctuation, with hyphens for spaces.
+func anchors(text string) map[string]bool {
+	out := map[string]bool{}
+	for _, h := range headings.FindAllStringSubmatch(text, -1) {
+		out[strings.ReplaceAll(notInID.ReplaceAllString(strings.ToLower(strings.TrimSpace(h[1])), ""), " ", "-")] = true
+	}
+	return out
+}
 
 func TestEveryLinkInThePagesLeadsSomewhere(t *testing.T) {
 	for name, text := range pages(t) {
@@ -80,8 +94,20 @@ func TestEveryLinkInThePagesLeadsSomewhere(t *testing.T) {
 			if strings.Contains(link[1], "://") {
 				continue
 			}
-			if _, err := os.Stat(filepath.Join(filepath.Dir(name), link[1])); err != nil {
+			target := name
+			if link[1] != "" {
+				target = filepath.Join(filepath.Dir(name), link[1])
+			}
+			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			if link[2] == "" {
+				continue
+			}
+			page, err := os.ReadFile(target)
+			if err != nil || !anchors(string(page))[link[2]] {
+				t.Errorf("%s: %s has no heading #%s: %v", name, target, link[2], err)
 			}
 		}
 	}
