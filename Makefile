@@ -100,7 +100,7 @@ lint: ## Check the code, the API definitions and the scripts
 	go mod tidy -diff
 	cd internal/e2e/foreign && go mod tidy -diff
 	gofmt=$$(gofmt -l cmd internal packaging proto); [[ -z $$gofmt ]] || { echo "gofmt these: $$gofmt" >&2; exit 1; }
-	tool=$$(.ci/tool golangci-lint); for tag in root vm outside; do $$tool run --allow-parallel-runners --build-tags $$tag; done
+	tool=$$(.ci/tool golangci-lint); for tag in root vm root,outside; do $$tool run --allow-parallel-runners --build-tags $$tag; done
 	tool=$$(.ci/tool buf); $$tool lint
 	shellcheck .ci/need .ci/run .ci/tool .ci/trixie packaging/keys packaging/stage packaging/sysext
 	shellcheck -s sh packaging/rpm/*.sh packaging/deb/*

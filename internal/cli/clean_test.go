@@ -65,7 +65,7 @@ func TestNoTextFromOutsideActsOnTheTerminal(t *testing.T) {
 				t.Errorf("%d lines, want %d:\n%s", n, c.lines, text)
 			}
 			for _, word := range []string{"json", "yaml"} {
-				a, stdout, stderr = testApp()
+				a, stdout, _ := testApp()
 				a.output.word = word
 				c.show(a)
 				if text := stdout.String(); strings.ContainsFunc(text, invisible) {

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -111,10 +110,13 @@ func TestACommandThatNobodyReadsFromEndsAtTheFirstSignal(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() { _, err := cmd.Process.Wait(); ended <- err }()
 			select {
-			case <-ended:
+			case err := <-ended:
+				if err != nil {
+					t.Error(err)
+				}
 			case <-time.After(within):
 				_ = cmd.Process.Kill()
-				t.Fatal(fmt.Sprintf("trident %v outlives the first signal", c.args[:2]))
+				t.Fatalf("trident %v outlives the first signal", c.args[:2])
 			}
 		})
 	}

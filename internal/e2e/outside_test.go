@@ -8,7 +8,6 @@ package e2e_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -512,16 +511,4 @@ func (d *door) pass(n *network, outside net.Conn, to string) {
 		}
 	}
 	_, _ = io.Copy(outside, inside)
-}
-
-// eventually waits until so, as long as the test may take.
-func eventually(ctx context.Context, t *testing.T, what string, so func() bool) {
-	t.Helper()
-	for !so() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("%s: %v", what, context.Cause(ctx))
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }

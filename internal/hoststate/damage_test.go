@@ -532,7 +532,7 @@ func TestToCallersADamagedDatastoreIsNoFaultOfAnImage(t *testing.T) {
 		}
 	}
 	image := errkind.Errorf(errkind.Corrupt, "read image: broken")
-	if ForCallers(image) != image || ForCallers(nil) != nil {
+	if got := ForCallers(image); !errors.Is(got, image) || errkind.Of(got) != errkind.Corrupt || ForCallers(nil) != nil {
 		t.Error("an error that is not about the datastore has changed")
 	}
 }

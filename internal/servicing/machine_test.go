@@ -37,7 +37,7 @@ func TestAnESPShowsItsFilesAndItsRoomWithoutAMount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer done()
+	defer func() { _ = done() }()
 	if data, err := fs.ReadFile(files, "EFI/f"); err != nil || len(data) != 3<<20 {
 		t.Errorf("%d bytes, %v", len(data), err)
 	}
@@ -78,7 +78,7 @@ func TestTheTreeOfAnImageIsReadAsTheNewSystemSeesIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer done()
+	defer func() { _ = done() }()
 	for destination, says := range map[string]string{
 		"/etc/a": "", "/new/folder/a": "", "/inside/a": "", "/other/a": "", "/nowhere/a": "/nowhere is a link to nowhere", "/srv": "neither a file nor a link",
 		"/boot/efi/a": "",

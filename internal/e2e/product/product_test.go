@@ -33,10 +33,10 @@ func TestNoOtherBuildRunsWhileAPackageOrAnImageIsMade(t *testing.T) {
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	t.Chdir(dir)
 	// What the scripts print leads to no key and no package: that they ran is enough.
-	New(t.Context(), filepath.Join(dir, "products"))
+	_, _ = New(t.Context(), filepath.Join(dir, "products"))
 	m := &Maker{root: dir, dir: dir}
-	m.RPM(t.Context(), "1.0.0")
-	m.Image(t.Context(), "1.0.0")
+	_, _ = m.RPM(t.Context(), "1.0.0")
+	_, _ = m.Image(t.Context(), "1.0.0")
 	if runs, err := os.ReadFile("runs"); err != nil || len(runs) != 3 {
 		t.Errorf("%d scripts ran, not 3: %v", len(runs), err)
 	}

@@ -1106,6 +1106,7 @@ type PlanInstallResponse struct {
 	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
 	Storage       *StoragePlan           `protobuf:"bytes,2,opt,name=storage,proto3" json:"storage,omitempty"`
 	Warnings      []*Finding             `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Steps         []*PlannedStep         `protobuf:"bytes,4,rep,name=steps,proto3" json:"steps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1157,6 +1158,13 @@ func (x *PlanInstallResponse) GetStorage() *StoragePlan {
 func (x *PlanInstallResponse) GetWarnings() []*Finding {
 	if x != nil {
 		return x.Warnings
+	}
+	return nil
+}
+
+func (x *PlanInstallResponse) GetSteps() []*PlannedStep {
+	if x != nil {
+		return x.Steps
 	}
 	return nil
 }
@@ -1250,6 +1258,9 @@ type PlanUpdateResponse struct {
 	Actions         []*Action              `protobuf:"bytes,3,rep,name=actions,proto3" json:"actions,omitempty"`
 	EffectiveConfig string                 `protobuf:"bytes,4,opt,name=effective_config,json=effectiveConfig,proto3" json:"effective_config,omitempty"`
 	Warnings        []*Finding             `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Text            string                 `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
+	Steps           []*PlannedStep         `protobuf:"bytes,7,rep,name=steps,proto3" json:"steps,omitempty"`
+	Storage         *StoragePlan           `protobuf:"bytes,8,opt,name=storage,proto3" json:"storage,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1319,6 +1330,79 @@ func (x *PlanUpdateResponse) GetWarnings() []*Finding {
 	return nil
 }
 
+func (x *PlanUpdateResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *PlanUpdateResponse) GetSteps() []*PlannedStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *PlanUpdateResponse) GetStorage() *StoragePlan {
+	if x != nil {
+		return x.Storage
+	}
+	return nil
+}
+
+type PlannedStep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Actions       []*Action              `protobuf:"bytes,2,rep,name=actions,proto3" json:"actions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedStep) Reset() {
+	*x = PlannedStep{}
+	mi := &file_trident_host_v1_api_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedStep) ProtoMessage() {}
+
+func (x *PlannedStep) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_host_v1_api_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedStep.ProtoReflect.Descriptor instead.
+func (*PlannedStep) Descriptor() ([]byte, []int) {
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PlannedStep) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PlannedStep) GetActions() []*Action {
+	if x != nil {
+		return x.Actions
+	}
+	return nil
+}
+
 type Reason struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -1330,7 +1414,7 @@ type Reason struct {
 
 func (x *Reason) Reset() {
 	*x = Reason{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[15]
+	mi := &file_trident_host_v1_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1342,7 +1426,7 @@ func (x *Reason) String() string {
 func (*Reason) ProtoMessage() {}
 
 func (x *Reason) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[15]
+	mi := &file_trident_host_v1_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1355,7 +1439,7 @@ func (x *Reason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reason.ProtoReflect.Descriptor instead.
 func (*Reason) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{15}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Reason) GetPath() string {
@@ -1391,7 +1475,7 @@ type RollbackTarget struct {
 
 func (x *RollbackTarget) Reset() {
 	*x = RollbackTarget{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[16]
+	mi := &file_trident_host_v1_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1487,7 @@ func (x *RollbackTarget) String() string {
 func (*RollbackTarget) ProtoMessage() {}
 
 func (x *RollbackTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[16]
+	mi := &file_trident_host_v1_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1500,7 @@ func (x *RollbackTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackTarget.ProtoReflect.Descriptor instead.
 func (*RollbackTarget) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{16}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RollbackTarget) GetKind() string {
@@ -1460,7 +1544,7 @@ type StoragePlan struct {
 
 func (x *StoragePlan) Reset() {
 	*x = StoragePlan{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[17]
+	mi := &file_trident_host_v1_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +1556,7 @@ func (x *StoragePlan) String() string {
 func (*StoragePlan) ProtoMessage() {}
 
 func (x *StoragePlan) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[17]
+	mi := &file_trident_host_v1_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +1569,7 @@ func (x *StoragePlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoragePlan.ProtoReflect.Descriptor instead.
 func (*StoragePlan) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{17}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StoragePlan) GetPurpose() string {
@@ -1536,7 +1620,7 @@ type ValidateConfigRequest struct {
 
 func (x *ValidateConfigRequest) Reset() {
 	*x = ValidateConfigRequest{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[18]
+	mi := &file_trident_host_v1_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1632,7 @@ func (x *ValidateConfigRequest) String() string {
 func (*ValidateConfigRequest) ProtoMessage() {}
 
 func (x *ValidateConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[18]
+	mi := &file_trident_host_v1_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1645,7 @@ func (x *ValidateConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateConfigRequest.ProtoReflect.Descriptor instead.
 func (*ValidateConfigRequest) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{18}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ValidateConfigRequest) GetConfig() isValidateConfigRequest_Config {
@@ -1615,7 +1699,7 @@ type ValidateConfigResponse struct {
 
 func (x *ValidateConfigResponse) Reset() {
 	*x = ValidateConfigResponse{}
-	mi := &file_trident_host_v1_api_proto_msgTypes[19]
+	mi := &file_trident_host_v1_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +1711,7 @@ func (x *ValidateConfigResponse) String() string {
 func (*ValidateConfigResponse) ProtoMessage() {}
 
 func (x *ValidateConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_host_v1_api_proto_msgTypes[19]
+	mi := &file_trident_host_v1_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +1724,7 @@ func (x *ValidateConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateConfigResponse.ProtoReflect.Descriptor instead.
 func (*ValidateConfigResponse) Descriptor() ([]byte, []int) {
-	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{19}
+	return file_trident_host_v1_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ValidateConfigResponse) GetValid() bool {
@@ -1748,21 +1832,28 @@ const file_trident_host_v1_api_proto_rawDesc = "" +
 	"\x12PlanInstallRequest\x12\x0e\n" +
 	"\x04text\x18\x01 \x01(\tH\x00\x12\x17\n" +
 	"\rconfig_handle\x18\x02 \x01(\x03H\x00B\b\n" +
-	"\x06config\"~\n" +
+	"\x06config\"\xab\x01\n" +
 	"\x13PlanInstallResponse\x12\f\n" +
 	"\x04text\x18\x01 \x01(\t\x12-\n" +
 	"\astorage\x18\x02 \x01(\v2\x1c.trident.host.v1.StoragePlan\x12*\n" +
-	"\bwarnings\x18\x03 \x03(\v2\x18.trident.host.v1.Finding\"F\n" +
+	"\bwarnings\x18\x03 \x03(\v2\x18.trident.host.v1.Finding\x12+\n" +
+	"\x05steps\x18\x04 \x03(\v2\x1c.trident.host.v1.PlannedStep\"F\n" +
 	"\x11PlanUpdateRequest\x12\x0e\n" +
 	"\x04text\x18\x01 \x01(\tH\x00\x12\x17\n" +
 	"\rconfig_handle\x18\x02 \x01(\x03H\x00B\b\n" +
-	"\x06config\"\xd7\x01\n" +
+	"\x06config\"\xc1\x02\n" +
 	"\x12PlanUpdateResponse\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x19.trident.v1.ServicingKind\x12(\n" +
 	"\areasons\x18\x02 \x03(\v2\x17.trident.host.v1.Reason\x12(\n" +
 	"\aactions\x18\x03 \x03(\v2\x17.trident.host.v1.Action\x12\x18\n" +
 	"\x10effective_config\x18\x04 \x01(\t\x12*\n" +
-	"\bwarnings\x18\x05 \x03(\v2\x18.trident.host.v1.Finding\"P\n" +
+	"\bwarnings\x18\x05 \x03(\v2\x18.trident.host.v1.Finding\x12\f\n" +
+	"\x04text\x18\x06 \x01(\t\x12+\n" +
+	"\x05steps\x18\a \x03(\v2\x1c.trident.host.v1.PlannedStep\x12-\n" +
+	"\astorage\x18\b \x01(\v2\x1c.trident.host.v1.StoragePlan\"E\n" +
+	"\vPlannedStep\x12\f\n" +
+	"\x04name\x18\x01 \x01(\t\x12(\n" +
+	"\aactions\x18\x02 \x03(\v2\x17.trident.host.v1.Action\"P\n" +
 	"\x06Reason\x12\f\n" +
 	"\x04path\x18\x01 \x01(\t\x12'\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x19.trident.v1.ServicingKind\x12\x0f\n" +
@@ -1815,7 +1906,7 @@ func file_trident_host_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_trident_host_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_trident_host_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_trident_host_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_trident_host_v1_api_proto_goTypes = []any{
 	(HostPhase)(0),                 // 0: trident.host.v1.HostPhase
 	(Severity)(0),                  // 1: trident.host.v1.Severity
@@ -1834,14 +1925,15 @@ var file_trident_host_v1_api_proto_goTypes = []any{
 	(*PlanInstallResponse)(nil),    // 14: trident.host.v1.PlanInstallResponse
 	(*PlanUpdateRequest)(nil),      // 15: trident.host.v1.PlanUpdateRequest
 	(*PlanUpdateResponse)(nil),     // 16: trident.host.v1.PlanUpdateResponse
-	(*Reason)(nil),                 // 17: trident.host.v1.Reason
-	(*RollbackTarget)(nil),         // 18: trident.host.v1.RollbackTarget
-	(*StoragePlan)(nil),            // 19: trident.host.v1.StoragePlan
-	(*ValidateConfigRequest)(nil),  // 20: trident.host.v1.ValidateConfigRequest
-	(*ValidateConfigResponse)(nil), // 21: trident.host.v1.ValidateConfigResponse
-	(*v1.TridentError)(nil),        // 22: trident.v1.TridentError
-	(*v11.Operation)(nil),          // 23: trident.operations.v1.Operation
-	(v1.ServicingKind)(0),          // 24: trident.v1.ServicingKind
+	(*PlannedStep)(nil),            // 17: trident.host.v1.PlannedStep
+	(*Reason)(nil),                 // 18: trident.host.v1.Reason
+	(*RollbackTarget)(nil),         // 19: trident.host.v1.RollbackTarget
+	(*StoragePlan)(nil),            // 20: trident.host.v1.StoragePlan
+	(*ValidateConfigRequest)(nil),  // 21: trident.host.v1.ValidateConfigRequest
+	(*ValidateConfigResponse)(nil), // 22: trident.host.v1.ValidateConfigResponse
+	(*v1.TridentError)(nil),        // 23: trident.v1.TridentError
+	(*v11.Operation)(nil),          // 24: trident.operations.v1.Operation
+	(v1.ServicingKind)(0),          // 25: trident.v1.ServicingKind
 }
 var file_trident_host_v1_api_proto_depIdxs = []int32{
 	12, // 0: trident.host.v1.DiskPlan.partitions:type_name -> trident.host.v1.PartitionPlan
@@ -1849,34 +1941,38 @@ var file_trident_host_v1_api_proto_depIdxs = []int32{
 	1,  // 2: trident.host.v1.Finding.severity:type_name -> trident.host.v1.Severity
 	0,  // 3: trident.host.v1.GetHostResponse.phase:type_name -> trident.host.v1.HostPhase
 	3,  // 4: trident.host.v1.GetHostResponse.extensions:type_name -> trident.host.v1.ActiveExtension
-	22, // 5: trident.host.v1.GetHostResponse.last_error:type_name -> trident.v1.TridentError
-	18, // 6: trident.host.v1.GetHostResponse.rollback_targets:type_name -> trident.host.v1.RollbackTarget
+	23, // 5: trident.host.v1.GetHostResponse.last_error:type_name -> trident.v1.TridentError
+	19, // 6: trident.host.v1.GetHostResponse.rollback_targets:type_name -> trident.host.v1.RollbackTarget
 	4,  // 7: trident.host.v1.GetHostResponse.datastore:type_name -> trident.host.v1.DatastoreHealth
-	23, // 8: trident.host.v1.GetHostResponse.operation:type_name -> trident.operations.v1.Operation
-	19, // 9: trident.host.v1.PlanInstallResponse.storage:type_name -> trident.host.v1.StoragePlan
+	24, // 8: trident.host.v1.GetHostResponse.operation:type_name -> trident.operations.v1.Operation
+	20, // 9: trident.host.v1.PlanInstallResponse.storage:type_name -> trident.host.v1.StoragePlan
 	6,  // 10: trident.host.v1.PlanInstallResponse.warnings:type_name -> trident.host.v1.Finding
-	24, // 11: trident.host.v1.PlanUpdateResponse.kind:type_name -> trident.v1.ServicingKind
-	17, // 12: trident.host.v1.PlanUpdateResponse.reasons:type_name -> trident.host.v1.Reason
-	2,  // 13: trident.host.v1.PlanUpdateResponse.actions:type_name -> trident.host.v1.Action
-	6,  // 14: trident.host.v1.PlanUpdateResponse.warnings:type_name -> trident.host.v1.Finding
-	24, // 15: trident.host.v1.Reason.kind:type_name -> trident.v1.ServicingKind
-	5,  // 16: trident.host.v1.StoragePlan.disks:type_name -> trident.host.v1.DiskPlan
-	10, // 17: trident.host.v1.StoragePlan.layers:type_name -> trident.host.v1.Layer
-	7,  // 18: trident.host.v1.StoragePlan.formats:type_name -> trident.host.v1.Format
-	6,  // 19: trident.host.v1.ValidateConfigResponse.findings:type_name -> trident.host.v1.Finding
-	8,  // 20: trident.host.v1.HostService.GetHost:input_type -> trident.host.v1.GetHostRequest
-	13, // 21: trident.host.v1.HostService.PlanInstall:input_type -> trident.host.v1.PlanInstallRequest
-	15, // 22: trident.host.v1.HostService.PlanUpdate:input_type -> trident.host.v1.PlanUpdateRequest
-	20, // 23: trident.host.v1.HostService.ValidateConfig:input_type -> trident.host.v1.ValidateConfigRequest
-	9,  // 24: trident.host.v1.HostService.GetHost:output_type -> trident.host.v1.GetHostResponse
-	14, // 25: trident.host.v1.HostService.PlanInstall:output_type -> trident.host.v1.PlanInstallResponse
-	16, // 26: trident.host.v1.HostService.PlanUpdate:output_type -> trident.host.v1.PlanUpdateResponse
-	21, // 27: trident.host.v1.HostService.ValidateConfig:output_type -> trident.host.v1.ValidateConfigResponse
-	24, // [24:28] is the sub-list for method output_type
-	20, // [20:24] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	17, // 11: trident.host.v1.PlanInstallResponse.steps:type_name -> trident.host.v1.PlannedStep
+	25, // 12: trident.host.v1.PlanUpdateResponse.kind:type_name -> trident.v1.ServicingKind
+	18, // 13: trident.host.v1.PlanUpdateResponse.reasons:type_name -> trident.host.v1.Reason
+	2,  // 14: trident.host.v1.PlanUpdateResponse.actions:type_name -> trident.host.v1.Action
+	6,  // 15: trident.host.v1.PlanUpdateResponse.warnings:type_name -> trident.host.v1.Finding
+	17, // 16: trident.host.v1.PlanUpdateResponse.steps:type_name -> trident.host.v1.PlannedStep
+	20, // 17: trident.host.v1.PlanUpdateResponse.storage:type_name -> trident.host.v1.StoragePlan
+	2,  // 18: trident.host.v1.PlannedStep.actions:type_name -> trident.host.v1.Action
+	25, // 19: trident.host.v1.Reason.kind:type_name -> trident.v1.ServicingKind
+	5,  // 20: trident.host.v1.StoragePlan.disks:type_name -> trident.host.v1.DiskPlan
+	10, // 21: trident.host.v1.StoragePlan.layers:type_name -> trident.host.v1.Layer
+	7,  // 22: trident.host.v1.StoragePlan.formats:type_name -> trident.host.v1.Format
+	6,  // 23: trident.host.v1.ValidateConfigResponse.findings:type_name -> trident.host.v1.Finding
+	8,  // 24: trident.host.v1.HostService.GetHost:input_type -> trident.host.v1.GetHostRequest
+	13, // 25: trident.host.v1.HostService.PlanInstall:input_type -> trident.host.v1.PlanInstallRequest
+	15, // 26: trident.host.v1.HostService.PlanUpdate:input_type -> trident.host.v1.PlanUpdateRequest
+	21, // 27: trident.host.v1.HostService.ValidateConfig:input_type -> trident.host.v1.ValidateConfigRequest
+	9,  // 28: trident.host.v1.HostService.GetHost:output_type -> trident.host.v1.GetHostResponse
+	14, // 29: trident.host.v1.HostService.PlanInstall:output_type -> trident.host.v1.PlanInstallResponse
+	16, // 30: trident.host.v1.HostService.PlanUpdate:output_type -> trident.host.v1.PlanUpdateResponse
+	22, // 31: trident.host.v1.HostService.ValidateConfig:output_type -> trident.host.v1.ValidateConfigResponse
+	28, // [28:32] is the sub-list for method output_type
+	24, // [24:28] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_trident_host_v1_api_proto_init() }
@@ -1892,7 +1988,7 @@ func file_trident_host_v1_api_proto_init() {
 		(*PlanUpdateRequest_Text)(nil),
 		(*PlanUpdateRequest_ConfigHandle)(nil),
 	}
-	file_trident_host_v1_api_proto_msgTypes[18].OneofWrappers = []any{
+	file_trident_host_v1_api_proto_msgTypes[19].OneofWrappers = []any{
 		(*ValidateConfigRequest_Text)(nil),
 		(*ValidateConfigRequest_ConfigHandle)(nil),
 	}
@@ -1902,7 +1998,7 @@ func file_trident_host_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_host_v1_api_proto_rawDesc), len(file_trident_host_v1_api_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
