@@ -47,7 +47,7 @@ sysext: ## Build the signed extension images: dist/sysext/VERSION (VERSION=1.2.3
 	@$(NEED) go
 	@$(CHECK) '$(ARCHES)' >/dev/null
 	@$(NEED) openssl
-	@$(ALONE) $(RUN) ./packaging/build sysext -version '$(VERSION)' -arch '$(ARCHES)'
+	@$(ALONE) $(GORUN) ./packaging/build sysext -version '$(VERSION)' -arch '$(ARCHES)'
 
 .PHONY: release
 release: ## Build all that is published: dist/release/VERSION (VERSION=1.2.3, ARCHES=amd64,arm64)

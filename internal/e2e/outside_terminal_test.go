@@ -98,7 +98,7 @@ func TestATerminalShowsALineThatFitsAndIsLeftClean(t *testing.T) {
 	}
 	p := openPane(t, 60, dir)
 	host, socket := filepath.Join(dir, "host"), filepath.Join(dir, "s")
-	if err := os.Mkdir(host, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(host, "usr"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	var log strings.Builder
@@ -138,7 +138,7 @@ func TestATerminalShowsALineThatFitsAndIsLeftClean(t *testing.T) {
 	t.Cleanup(server.Close)
 
 	// A step with bytes: its line fits at every width, also while that changes.
-	p.enter("./trident --socket s self upgrade " + server.URL + "/t.raw")
+	p.enter("./trident --socket s self upgrade --allow-read-only-usr " + server.URL + "/t.raw")
 	for _, c := range []struct {
 		columns int
 		line    string
@@ -163,7 +163,7 @@ func TestATerminalShowsALineThatFitsAndIsLeftClean(t *testing.T) {
 	// The operation fails. Steps that have done nothing leave no line, and the reason is
 	// said once, on the screen and in the log of the daemon.
 	close(ends)
-	const reason = "there is no primary partition table header"
+	const reason = "begins with nothing but zeros"
 	p.run("./trident --socket s operation watch")
 	watched := p.lines()
 	if !regexp.MustCompile(`(?m)^verify  .* failed$`).MatchString(watched) || strings.Contains(watched, "undo ") || strings.Count(watched, reason) != 1 {

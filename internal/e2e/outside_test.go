@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -257,11 +258,16 @@ func (n *network) command(args ...string) *exec.Cmd {
 // path returns where this process finds a file of the network.
 func (n *network) path(name string) string { return fmt.Sprintf("/proc/%d/root%s", n.pid, name) }
 
-// write writes a file that everybody may read, and makes its folder.
+// write writes a file that everybody may read, and makes its folder. A link in its place
+// is replaced: an absolute one leads to a file of this host when it is followed from here.
 func (n *network) write(name, text string) {
 	n.t.Helper()
 	to := n.path(name)
-	if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, []byte(text), 0o644)); err != nil {
+	err := os.Remove(to)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err := errors.Join(err, os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, []byte(text), 0o644)); err != nil {
 		n.t.Fatal(err)
 	}
 }
