@@ -11,6 +11,7 @@
 package osconfig
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -34,10 +35,16 @@ const MaxFile = 64 << 20
 // Precondition, and errors.Is finds unix.EROFS where the file system is read-only.
 func Check(root, name string) error {
 	err := withPlace(root, name, func(at place) error {
-		if _, err := at.occupant(); err != nil {
+		occupant, err := at.occupant()
+		if err != nil {
 			return err
 		}
-		err := at.dir.CheckWritable()
+		if occupant != nil {
+			if err := at.dir.CheckReplaceable(at.name); err != nil {
+				return err
+			}
+		}
+		err = at.dir.CheckWritable()
 		if errors.Is(err, unix.EROFS) {
 			return errkind.WithHint(errkind.With(errkind.Precondition, err),
 				"While a sysext is merged, /usr is read-only. For another file system, see its mount options.")
@@ -246,9 +253,48 @@ func (k Kept) restoreAt(at place, old *os.File) error {
 	case "link":
 		return at.link(k.Target, k.UID, k.GID)
 	}
-	return at.replace(k.Mode, func(out *os.File) error {
+	err := at.replace(k.Mode, func(out *os.File) error {
 		return errors.Join(copyBounded(out, old), out.Chown(k.UID, k.GID))
 	})
+	if err != nil && k.isAt(at, old) {
+		return nil // what could not be replaced now could not be changed before
+	}
+	return err
+}
+
+// isAt reports whether the file at a place has the content, the mode and the owner of k.
+// old is the copy of the content.
+func (k Kept) isAt(at place, old *os.File) bool {
+	if len(at.missing) > 0 {
+		return false
+	}
+	now, err := at.dir.Open(at.name)
+	if err != nil {
+		return false
+	}
+	defer now.Close()
+	info, err := now.Stat()
+	if err != nil || info.Mode()&^fs.ModeType != k.Mode {
+		return false
+	}
+	if uid, gid := ownerOf(info); uid != k.UID || gid != k.GID {
+		return false
+	}
+	if _, err := old.Seek(0, io.SeekStart); err != nil {
+		return false
+	}
+	same, err := sameContent(now, old)
+	return err == nil && same
+}
+
+// sameContent reports whether two files have the same at most MaxFile bytes.
+func sameContent(a, b io.Reader) (bool, error) {
+	x, err := io.ReadAll(io.LimitReader(a, MaxFile+1))
+	if err != nil {
+		return false, err
+	}
+	y, err := io.ReadAll(io.LimitReader(b, MaxFile+1))
+	return bytes.Equal(x, y), err
 }
 
 func (k Kept) removeFolders(root string) error {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
@@ -258,5 +259,41 @@ func TestWhereAFolderHasBecomeAFileNothingIsRestoredOrRemoved(t *testing.T) {
 	}
 	if diff := cmp.Diff(before, look(t, root)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// On files of a container something may be mounted; an administrator may make one
+// immutable.
+func TestAFileThatCannotBeReplacedIsFoundBeforeAndIsNoFaultOfAnUndo(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	root := tree(t, map[string]string{"etc/motd": "old", "etc/other": "other"})
+	file, copied := filepath.Join(root, "etc/motd"), filepath.Join(t.TempDir(), "copy")
+	k, err := Keep(root, "/etc/motd", copied)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(root, "/etc/motd"); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(file, file, "", unix.MS_BIND, ""); err != nil {
+		t.Skip("cannot mount here: ", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(file, unix.MNT_DETACH) })
+	if err := Check(root, "/etc/motd"); errkind.Of(err) != errkind.Precondition || !strings.Contains(err.Error(), "mounted on it") || errkind.Hint(err) == "" {
+		t.Errorf("check: %v", err)
+	}
+	if err := Write(root, "/etc/motd", 0o644, writerOf("new")); err == nil {
+		t.Error("what is mounted was replaced")
+	}
+	if err := k.Restore(root, copied); err != nil {
+		t.Errorf("restore what has not changed: %v", err)
+	}
+	if err := os.WriteFile(file, []byte("changed"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Restore(root, copied); err == nil {
+		t.Error("a changed file that cannot be replaced was called restored")
 	}
 }

@@ -81,6 +81,29 @@ func (d *Dir) CheckWritable() error {
 	return d.failed("write to", ".", unix.Faccessat(d.fd(), ".", unix.W_OK, 0))
 }
 
+// CheckReplaceable returns an error of kind Precondition if name is a file that can be
+// neither replaced nor removed: because something is mounted on it, as on files of a
+// container, or because the file is immutable or append-only (chattr(1)).
+func (d *Dir) CheckReplaceable(name string) error {
+	var st unix.Statx_t
+	err := unix.Statx(d.fd(), name, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE, &st)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return d.failed("statx", name, err)
+	}
+	switch attributes := st.Attributes & st.Attributes_mask; {
+	case attributes&unix.STATX_ATTR_MOUNT_ROOT != 0:
+		err := errkind.Errorf(errkind.Precondition, "something is mounted on it, so the file cannot be replaced")
+		return errkind.WithHint(err, "Unmount it, or leave this file to whoever has mounted it.")
+	case attributes&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0:
+		err := errkind.Errorf(errkind.Precondition, "it is immutable or append-only, so it cannot be replaced")
+		return errkind.WithHint(err, "See lsattr(1), and chattr -i or -a.")
+	}
+	return nil
+}
+
 // Sync makes the names in the folder durable.
 func (d *Dir) Sync() error { return d.file.Sync() }
 
