@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/linux/ddi"
+	"github.com/trident-project/trident/internal/linux/outfile"
 	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/internal/trust"
 	"github.com/trident-project/trident/internal/version"
@@ -82,6 +84,11 @@ func sysextSign(ctx context.Context, o *sysextSignOptions) error {
 	}
 	if o.cert == "" {
 		return errkind.Errorf(errkind.Invalid, "sign %s: --cert is missing", o.image)
+	}
+	if info, err := os.Lstat(o.image); err == nil && info.Mode().Type() == fs.ModeSymlink {
+		if _, err := (outfile.File{Path: o.image}).Whole(); err != nil {
+			return err
+		}
 	}
 	sig, s, err := o.sign()
 	if err != nil {

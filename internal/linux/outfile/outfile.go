@@ -207,7 +207,7 @@ func follow(path string) (p place, info fs.FileInfo, err error) {
 			return p, nil, err
 		}
 		dir := filepath.Dir(path)
-		if err := notPlanted(dir, info); err != nil {
+		if err := errors.Join(notPlanted(dir, info), leadsToItsUser(path, info)); err != nil {
 			return p, nil, err
 		}
 		if info.Mode().Type() != fs.ModeSymlink {
@@ -249,6 +249,23 @@ func notPlanted(dir string, info fs.FileInfo) error {
 		return nil
 	}
 	return errkind.WithHint(errkind.Errorf(errkind.Precondition, "user ID %d has put it into %s, where everybody may write", st.Uid, dir), "Name a file in a folder of your own.")
+}
+
+// leadsToItsUser refuses a link that a user other than root and the caller has made,
+// unless the file behind it belongs to that user: the link would choose which file of
+// another user is overwritten. See "unsafe path transition" in tmpfiles.d(5).
+func leadsToItsUser(path string, link fs.FileInfo) error {
+	st, ok := link.Sys().(*syscall.Stat_t)
+	if !ok || link.Mode().Type() != fs.ModeSymlink || st.Uid == 0 || int(st.Uid) == os.Geteuid() {
+		return nil
+	}
+	if file, err := os.Stat(path); err == nil {
+		if to, ok := file.Sys().(*syscall.Stat_t); ok && to.Uid == st.Uid {
+			return nil
+		}
+	}
+	err := errkind.Errorf(errkind.Precondition, "it is a link that user ID %d has made, and it leads to a file that is not that user's", st.Uid)
+	return errkind.WithHint(err, "Name the file itself.")
 }
 
 func folderExists(dir string) error {

@@ -253,3 +253,42 @@ func TestWhatAnotherUserHasPlantedIsRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestALinkOfAUserLeadsToFilesOfThatUserAlone(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can give files to users")
+	}
+	const user = 1000
+	dir := t.TempDir() // not sticky, as a home folder
+	for _, err := range []error{os.Chown(dir, user, user), os.Chmod(dir, 0o755)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	roots, users := write(t, filepath.Join(t.TempDir(), "of-root"), "old"), write(t, filepath.Join(t.TempDir(), "of-user"), "old")
+	if err := os.Chown(users, user, user); err != nil {
+		t.Fatal(err)
+	}
+	for target, allowed := range map[string]bool{roots: false, filepath.Join(dir, "nothing"): false, users: true} {
+		link := filepath.Join(dir, "link")
+		if err := errors.Join(os.Symlink(target, link), os.Lchown(link, user, user)); err != nil {
+			t.Fatal(err)
+		}
+		f := outfile.File{Path: link, Mode: 0o600}
+		_, whole := f.Whole()
+		for _, err := range []error{whole, f.CheckStream(), f.Stream(t.Context(), func(w io.Writer) error { _, err := io.WriteString(w, "new"); return err })} {
+			if (err == nil) != allowed || err != nil && (errkind.Of(err) != errkind.Precondition || errkind.Hint(err) == "") {
+				t.Errorf("%s: %v", target, err)
+			}
+		}
+		if err := os.Remove(link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := read(t, roots); got != "old" {
+		t.Errorf("root's file has %q", got)
+	}
+	if got := read(t, users); got != "new" {
+		t.Errorf("the user's file has %q", got)
+	}
+}
