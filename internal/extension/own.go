@@ -40,7 +40,8 @@ func CheckImage(img *ddi.Image) (Release, error) {
 		return Release{}, err
 	}
 	if len(found) != 1 {
-		return Release{}, errkind.Errorf(errkind.Corrupt, "it has %d extension-release files, not 1", len(found))
+		err := errkind.Errorf(errkind.Corrupt, "it has %d extension-release files, not 1", len(found))
+		return Release{}, errkind.WithHint(err, "An extension says what it is in usr/lib/extension-release.d/extension-release.NAME (os-release(5)): ID=_any, SYSEXT_ID=NAME, ARCHITECTURE=x86-64, SYSEXT_VERSION_ID=1.0.0")
 	}
 	r, err := ReadRelease(fsys, strings.TrimPrefix(found[0].Name(), releasePrefix))
 	if err != nil {

@@ -43,7 +43,11 @@ func (p *page) section(path string, s *hostconfig.Schema, servicing string) {
 		case k.Schema.Default != nil:
 			value = "; default " + code(k.Schema.Default)
 		}
-		fmt.Fprintf(&p.text, "| `%s` | %s%s | %s%s |\n", k.Name, p.form(k.Schema), value, cell(k.Schema.Description), servicingSentence(needs))
+		description, sentence := cell(k.Schema.Description), servicingSentence(needs)
+		if strings.Contains(description, "<br>") { // a list, which does not end with a period
+			sentence = strings.Replace(sentence, " ", "<br>", 1)
+		}
+		fmt.Fprintf(&p.text, "| `%s` | %s%s | %s%s |\n", k.Name, p.form(k.Schema), value, description, sentence)
 		at := strings.TrimPrefix(path+"."+k.Name, ".")
 		next = append(next, below{at, needs, k.Schema})
 	}
