@@ -317,20 +317,22 @@ func TestAFullDiskWhileStagingLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	fetched := int(info.Size()>>10) + 2<<10 // room for the image, and for no daemon beside it
+	const room = "Make room on the disk, and begin again: what has come is kept."
 	for _, full := range []struct {
 		name string
 		free int // in KiB
 		args []string
 		want string
+		hint string
 	}{
-		{"a file", 20 << 10, []string{"--on-host", "/share/" + image}, "fetch: fetch /share/" + image + ": N more bytes are needed in /var/lib/trident/self, N are free"},
-		{"an upload", 20 << 10, []string{filepath.Join(g.f.dir, image)}, "fetch: fetch the upload: N more bytes are needed in /var/lib/trident/self, N are free"},
-		{"no room for the candidate", fetched, []string{"--on-host", "/share/" + image}, "probe: extract the candidate: write /var/lib/trident/self/probe/tridentd: no space left on device"},
-		{"next to nothing", 64, []string{"--on-host", "/share/" + image}, "fetch: fetch /share/" + image + ": N more bytes are needed in /var/lib/trident/self, N are free"},
+		{"a file", 20 << 10, []string{"--on-host", "/share/" + image}, "fetch: fetch /share/" + image + ": N more bytes are needed in /var/lib/trident/self, N are free", room},
+		{"an upload", 20 << 10, []string{filepath.Join(g.f.dir, image)}, "fetch: fetch the upload: N more bytes are needed in /var/lib/trident/self, N are free", room},
+		{"no room for the candidate", fetched, []string{"--on-host", "/share/" + image}, "probe: extract the candidate: write /var/lib/trident/self/probe/tridentd: no space left on device", ""},
+		{"next to nothing", 64, []string{"--on-host", "/share/" + image}, "fetch: fetch /share/" + image + ": N more bytes are needed in /var/lib/trident/self, N are free", room},
 	} {
 		g.fill(full.free)
 		g.refuses(refusal{
-			name: full.name, args: append(full.args, "--allow-read-only-usr"), kind: errkind.NoSpace, code: 2, want: full.want,
+			name: full.name, args: append(full.args, "--allow-read-only-usr"), kind: errkind.NoSpace, code: 2, want: full.want, hint: full.hint,
 		})
 		g.sh("rm /var/filler")
 	}
