@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/trident-project/trident/internal/e2e/lab"
 	"github.com/trident-project/trident/internal/e2e/product"
 )
@@ -70,11 +68,6 @@ func build(ctx context.Context, s *screen, dir string) (o offered, err error) {
 	if err != nil {
 		return o, err
 	}
-	unlock, err := lockDist(filepath.Join(dir, "../.lock"))
-	if err != nil {
-		return o, err
-	}
-	defer unlock()
 	for _, p := range []struct {
 		name  *string
 		about string
@@ -101,19 +94,6 @@ func build(ctx context.Context, s *screen, dir string) (o offered, err error) {
 		s.text("   %-28s %9s   %s", info.Name(), size(info.Size()), p.about)
 	}
 	return o, nil
-}
-
-// lockDist keeps the other targets of the Makefile from writing dist at the same
-// time.
-func lockDist(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
-	}
-	return func() { _ = f.Close() }, nil
 }
 
 // command builds trident for this machine.
