@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/diagnose"
-	"github.com/trident-project/trident/internal/linux/outfile"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/local"
 	"github.com/trident-project/trident/internal/version"
@@ -71,7 +70,7 @@ func newDiagnoseCommand(a *app, do func(context.Context, *diagnoseOptions) error
 
 func collectDiagnostics(ctx context.Context, o *diagnoseOptions) error {
 	var failures int
-	file := outfile.File{Path: o.bundle, Mode: 0o600, Stdout: o.app.stdout}
+	file := o.app.secretFile(o.bundle)
 	if err := file.CheckStream(); err != nil {
 		return err
 	}

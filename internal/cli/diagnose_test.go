@@ -1,51 +1,23 @@
 package cli
 
 import (
-	"archive/tar"
 	"bytes"
-	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/trident-project/trident/internal/hosttest"
 )
 
 // unbundle FILE unpacks a bundle into the folder bundle.
 func unbundle(ts *testscript.TestScript, _ bool, args []string) {
-	files, err := readBundle(ts.MkAbs(args[0]))
+	files, err := hosttest.ReadTarZstd(ts.MkAbs(args[0]))
 	ts.Check(err)
 	for name, text := range files {
 		ts.Check(writeFile(filepath.Join(ts.MkAbs("bundle"), name), string(text)))
-	}
-}
-
-func readBundle(name string) (map[string][]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	z, err := zstd.NewReader(f)
-	if err != nil {
-		return nil, err
-	}
-	defer z.Close()
-	out := map[string][]byte{}
-	for r := tar.NewReader(z); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return out, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if out[h.Name], err = io.ReadAll(r); err != nil {
-			return nil, err
-		}
 	}
 }
 

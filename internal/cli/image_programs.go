@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -57,7 +56,7 @@ func checkLoadersIn(ctx context.Context, p cosi.Partition, arch cosi.Arch) (err 
 	if err := os.Remove(temp.Name()); err != nil { // open, it lives on
 		return fmt.Errorf("unpack: %w", err)
 	}
-	if err := unpackSparse(ctx, temp, p); err != nil {
+	if _, err := p.UnpackSparse(ctx, temp); err != nil {
 		return err
 	}
 	esp, err := fat.Open(temp, p.File.Size)
@@ -68,35 +67,6 @@ func checkLoadersIn(ctx context.Context, p cosi.Partition, arch cosi.Arch) (err 
 		return err
 	}
 	return checkLoaders(esp, arch)
-}
-
-// unpackSparse writes a partition to a file, and leaves out what is zero.
-func unpackSparse(ctx context.Context, to *os.File, p cosi.Partition) error {
-	s, err := p.Open(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	buf, zero := make([]byte, 64<<10), make([]byte, 64<<10)
-	for at := int64(0); ; {
-		n, err := io.ReadFull(s, buf)
-		if n > 0 && string(buf[:n]) != string(zero[:n]) {
-			if _, err := to.WriteAt(buf[:n], at); err != nil {
-				return fmt.Errorf("unpack: %w", err)
-			}
-		}
-		at += int64(n)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if _, err := s.Verified(); err != nil {
-		return err
-	}
-	return to.Truncate(p.File.Size)
 }
 
 // checkLoaders compares what firmware and systemd-boot would start from an ESP with an
@@ -150,10 +120,9 @@ func programOf(fsys fs.FS, name string) (string, error) {
 		return "", fmt.Errorf("%s: %w", name, err)
 	}
 	defer f.Close()
-	head := make([]byte, filekind.ProgramHead)
-	n, err := io.ReadFull(f, head)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	arch, err := filekind.ReadProgram(f)
+	if err != nil {
 		return "", fmt.Errorf("%s: %w", name, err)
 	}
-	return filekind.Program(head[:n]), nil
+	return arch, nil
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"time"
 
@@ -85,10 +84,8 @@ func sysextSign(ctx context.Context, o *sysextSignOptions) error {
 	if o.cert == "" {
 		return errkind.Errorf(errkind.Invalid, "sign %s: --cert is missing", o.image)
 	}
-	if info, err := os.Lstat(o.image); err == nil && info.Mode().Type() == fs.ModeSymlink {
-		if _, err := (outfile.File{Path: o.image}).Whole(); err != nil {
-			return err
-		}
+	if _, err := (outfile.File{Path: o.image}).Whole(); err != nil {
+		return err
 	}
 	sig, s, err := o.sign()
 	if err != nil {

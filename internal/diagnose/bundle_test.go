@@ -1,47 +1,18 @@
 package diagnose
 
 import (
-	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
-
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/outfile"
 )
-
-func readBundle(name string) (map[string][]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	z, err := zstd.NewReader(f)
-	if err != nil {
-		return nil, err
-	}
-	defer z.Close()
-	out := map[string][]byte{}
-	for r := tar.NewReader(z); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return out, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if out[h.Name], err = io.ReadAll(r); err != nil {
-			return nil, err
-		}
-	}
-}
 
 func TestABundleIsBoundedAndListsWhatItLacks(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "b")
@@ -59,7 +30,7 @@ func TestABundleIsBoundedAndListsWhatItLacks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := readBundle(name)
+	files, err := hosttest.ReadTarZstd(name)
 	if err != nil {
 		t.Fatal(err)
 	}

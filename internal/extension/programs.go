@@ -1,9 +1,7 @@
 package extension
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -97,13 +95,9 @@ func programAt(fsys fs.FS, name string, d fs.DirEntry) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	head := make([]byte, filekind.ProgramHead)
-	n, err := io.ReadFull(f, head)
-	switch {
-	case err == nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return filekind.Program(head[:n]), nil
-	case errkind.Of(err) == errkind.Unsupported:
+	arch, err := filekind.ReadProgram(f)
+	if errkind.Of(err) == errkind.Unsupported {
 		return "", nil
 	}
-	return "", err
+	return arch, err
 }

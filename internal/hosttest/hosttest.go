@@ -1,14 +1,18 @@
 // Package hosttest has what the made-up hosts of tests share: the umask under which
-// tridentd runs, and files whose modes do not depend on it.
+// tridentd runs, files whose modes do not depend on it, and a reader of archives.
 package hosttest
 
 import (
+	"archive/tar"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // Main runs the tests of a package under the umask of tridentd.service (UMask= in
@@ -51,5 +55,32 @@ func MakeReadable(t testing.TB, tree string) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// ReadTarZstd returns the files of an archive that is packed with zstd, by name.
+func ReadTarZstd(name string) (map[string][]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	z, err := zstd.NewReader(f)
+	if err != nil {
+		return nil, err
+	}
+	defer z.Close()
+	out := map[string][]byte{}
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if out[h.Name], err = io.ReadAll(r); err != nil {
+			return nil, err
+		}
 	}
 }

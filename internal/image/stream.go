@@ -1,12 +1,14 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha512"
 	"encoding"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -103,6 +105,35 @@ func (p Partition) check(ctx context.Context, progress func(int64)) (Verified, e
 		}
 	}
 	return s.Verified()
+}
+
+// UnpackSparse writes the content to an empty file, and leaves holes where it is zero. The
+// proof is of what it has read.
+func (p Partition) UnpackSparse(ctx context.Context, to *os.File) (Verified, error) {
+	s, err := p.Open(ctx)
+	if err != nil {
+		return Verified{}, err
+	}
+	defer s.Close()
+	buf, zeros := make([]byte, 64<<10), make([]byte, 64<<10)
+	for at := int64(0); ; {
+		n, err := io.ReadFull(s, buf)
+		if !bytes.Equal(buf[:n], zeros[:n]) {
+			if _, err := to.WriteAt(buf[:n], at); err != nil {
+				return Verified{}, fmt.Errorf("unpack: %w", err)
+			}
+		}
+		at += int64(n)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			if err := to.Truncate(at); err != nil {
+				return Verified{}, fmt.Errorf("unpack: %w", err)
+			}
+			return s.Verified()
+		case err != nil:
+			return Verified{}, err
+		}
+	}
 }
 
 func (s *Stream) Read(p []byte) (int, error) {

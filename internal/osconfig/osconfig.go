@@ -11,7 +11,7 @@
 package osconfig
 
 import (
-	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -283,18 +283,20 @@ func (k Kept) isAt(at place, old *os.File) bool {
 	if _, err := old.Seek(0, io.SeekStart); err != nil {
 		return false
 	}
-	same, err := sameContent(now, old)
-	return err == nil && same
+	have, err := digestOf(now)
+	if err != nil {
+		return false
+	}
+	want, err := digestOf(old)
+	return err == nil && have == want
 }
 
-// sameContent reports whether two files have the same at most MaxFile bytes.
-func sameContent(a, b io.Reader) (bool, error) {
-	x, err := io.ReadAll(io.LimitReader(a, MaxFile+1))
-	if err != nil {
-		return false, err
-	}
-	y, err := io.ReadAll(io.LimitReader(b, MaxFile+1))
-	return bytes.Equal(x, y), err
+// digestOf returns the digest of a file of at most MaxFile bytes.
+func digestOf(in io.Reader) (digest [sha256.Size]byte, err error) {
+	h := sha256.New()
+	err = copyBounded(h, in)
+	h.Sum(digest[:0])
+	return digest, err
 }
 
 func (k Kept) removeFolders(root string) error {

@@ -33,6 +33,7 @@ type examined struct {
 	image  *image.Image
 	plan   *storage.Plan
 	whole  map[string]bool // parts whose file systems have all of their partitions
+	read   map[string]bool // parts of which all was read, and compared with its digest
 	boot   boot.UKI
 }
 
@@ -52,7 +53,7 @@ func (s osService) examine(ctx context.Context, r *osRun, c *hostconfig.Config, 
 	if err != nil {
 		return nil, err
 	}
-	e := &examined{config: c, image: i, plan: plan, whole: map[string]bool{}}
+	e := &examined{config: c, image: i, plan: plan, whole: map[string]bool{}, read: map[string]bool{}}
 	for _, check := range []func(context.Context, *osRun, *examined) error{
 		s.checkSetup, s.checkKept, s.checkContents, s.checkTools, s.copyAllSources, s.checkFormats, s.checkNetworks, s.checkNewExtensions, s.checkBoot, s.checkTree, s.readThrough,
 	} {

@@ -1,6 +1,7 @@
 package servicing
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/moby/sys/mountinfo"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
@@ -113,7 +116,7 @@ func (s osService) readThrough(ctx context.Context, r *osRun, e *examined) error
 		return nil
 	}
 	for _, p := range r.State.Parts {
-		if p.Done {
+		if p.Done || e.read[p.File] {
 			continue
 		}
 		from, err := p.in(e.image)
@@ -308,25 +311,22 @@ func (s osService) safeToInstall() error {
 		return nil
 	}
 	table, err := inroot.FS(s.Root).ReadFile("proc/self/mountinfo", 16<<20)
+	var mounts []*mountinfo.Info
+	if err == nil {
+		mounts, err = mountinfo.GetMountsFromReader(bytes.NewReader(table), nil)
+	}
 	if err != nil {
 		return fmt.Errorf("find what the root file system is: %w", err)
 	}
-	if t := rootType(string(table)); slices.Contains(live, t) {
-		return nil
-	} else {
-		err = errkind.Errorf(errkind.Precondition, "this system runs from a disk (its root file system is %s), and an installation is made from a live one", t)
-	}
-	return errkind.WithName(errkind.WithHint(err, "Boot a live system, or, to install from this one all the same, make the file /%s.", overrideSafety), "CleanInstallSafetyCheck")
-}
-
-// rootType is the type of the file system at / (proc_pid_mountinfo(5)).
-func rootType(table string) (t string) {
-	for line := range strings.Lines(table) {
-		before, after, ok := strings.Cut(line, " - ")
-		fields, rest := strings.Fields(before), strings.Fields(after)
-		if ok && len(fields) > 4 && len(rest) > 0 && fields[4] == "/" {
-			t = rest[0] // the last one is on top
+	root := "unknown"
+	for _, m := range mounts {
+		if m.Mountpoint == "/" {
+			root = m.FSType // the last one is on top
 		}
 	}
-	return t
+	if slices.Contains(live, root) {
+		return nil
+	}
+	err = errkind.Errorf(errkind.Precondition, "this system runs from a disk (its root file system is %s), and an installation is made from a live one", root)
+	return errkind.WithName(errkind.WithHint(err, "Boot a live system, or, to install from this one all the same, make the file /%s.", overrideSafety), "CleanInstallSafetyCheck")
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
-	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/storage"
@@ -46,12 +44,13 @@ func (s osService) checkTree(ctx context.Context, r *osRun, e *examined) (err er
 	if err := os.Remove(f.Name()); err != nil { // gone with the descriptor, whatever happens
 		return err
 	}
-	if err := unpackSparse(ctx, f, from); err != nil {
+	if _, err := from.UnpackSparse(ctx, f); err != nil {
 		if errkind.Of(err) == errkind.NoSpace {
 			return nil
 		}
 		return errkind.WithName(fmt.Errorf("read the image: %w", err), "CorruptOsImage")
 	}
+	e.read[from.File.Path] = true
 	root, done, err := s.Machine.Tree(f, r.State.Parts[i].Type)
 	if errkind.Of(err) == errkind.Unsupported {
 		return nil
@@ -78,32 +77,6 @@ func (s osService) hasRoomFor(size int64) bool {
 		room = min(room, available)
 	}
 	return size <= room/2
-}
-
-// unpackSparse unpacks a part of an image without its zeros.
-func unpackSparse(ctx context.Context, f *os.File, from image.Partition) error {
-	in, err := from.Open(ctx)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	buf, zeros := make([]byte, 64<<10), make([]byte, 64<<10)
-	for at := int64(0); ; {
-		n, err := io.ReadFull(in, buf)
-		if data := buf[:n]; string(data) != string(zeros[:n]) {
-			if _, err := f.WriteAt(data, at); err != nil {
-				return err
-			}
-		}
-		at += int64(n)
-		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			_, err := in.Verified()
-			return errors.Join(err, f.Truncate(at))
-		case err != nil:
-			return err
-		}
-	}
 }
 
 // checkPlaces looks at the places of files that will be written into a tree, the new root.

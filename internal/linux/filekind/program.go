@@ -3,10 +3,20 @@ package filekind
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 )
 
 // ProgramHead is how many bytes of a file Program needs.
 const ProgramHead = 4096
+
+// ReadProgram is [Program] for a file that begins where r does. Errors are those of r.
+func ReadProgram(r io.Reader) (arch string, err error) {
+	head, err := io.ReadAll(io.LimitReader(r, ProgramHead))
+	if err != nil {
+		return "", err
+	}
+	return Program(head), nil
+}
 
 // Program returns the architecture that a program is for, by the beginning of its file:
 // Go's name (GOARCH) of those that have one here, else a word for the number in its

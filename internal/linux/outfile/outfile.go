@@ -207,7 +207,11 @@ func follow(path string) (p place, info fs.FileInfo, err error) {
 			return p, nil, err
 		}
 		dir := filepath.Dir(path)
-		if err := errors.Join(notPlanted(dir, info), leadsToItsUser(path, info)); err != nil {
+		err := notPlanted(dir, info)
+		if err == nil {
+			err = leadsToItsUser(path, info)
+		}
+		if err != nil {
 			return p, nil, err
 		}
 		if info.Mode().Type() != fs.ModeSymlink {
