@@ -19,7 +19,6 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/osconfig"
-	"github.com/trident-project/trident/internal/servicing"
 )
 
 const (
@@ -102,7 +101,7 @@ func (in Initialization) status(ctx context.Context) (hoststate.Status, error) {
 	if err != nil {
 		return hoststate.Status{}, errkind.WithName(fmt.Errorf("read history of the image: %w", err), "HistoryFileNotFound")
 	}
-	devices, err := in.Tools.Run(ctx, "lsblk", "--json", "--bytes", "--output", servicing.LSBLKColumns)
+	devices, err := in.Tools.Run(ctx, "lsblk", "--json", "--bytes", "--output", lsblkColumns)
 	if err != nil {
 		return hoststate.Status{}, fmt.Errorf("list disks: %w", err)
 	}
@@ -110,7 +109,7 @@ func (in Initialization) status(ctx context.Context) (hoststate.Status, error) {
 	if err := unix.Stat(in.Root, &stat); err != nil {
 		return hoststate.Status{}, fmt.Errorf("look at %s: %w", in.Root, err)
 	}
-	return servicing.OfflineStatus(servicing.Offline{
+	return layoutStatus(imageFacts{
 		History: history, Devices: devices, Disk: in.Disk, Lazy: in.Lazy, Version: in.Version,
 		RootDevice: fmt.Sprintf("%d:%d", unix.Major(stat.Dev), unix.Minor(stat.Dev)),
 	})

@@ -277,16 +277,6 @@ func TestARollbackOfAHostThatWasNeverProvisionedDoesNothing(t *testing.T) {
 	})
 }
 
-func TestAnImageWhosePairsAreNotAllNamedIsRefused(t *testing.T) {
-	t.Parallel()
-	in := offlineInput()
-	in.Lazy = nil
-	_, err := OfflineStatus(in)
-	if errkind.Variant(err) != "InvalidLazyPartition" || !strings.Contains(err.Error(), "root-b") || !strings.Contains(errkind.Hint(err), "root-b:PARTUUID") {
-		t.Errorf("%v; %s", err, errkind.Hint(err))
-	}
-}
-
 func TestADiskOfAnotherHashIsCorrupt(t *testing.T) {
 	t.Parallel()
 	a := newAlbum(t)

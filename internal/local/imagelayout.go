@@ -1,4 +1,4 @@
-package servicing
+package local
 
 import (
 	"cmp"
@@ -13,14 +13,13 @@ import (
 	"github.com/trident-project/trident/internal/hoststate"
 )
 
-// Offline is what is known of a host that nobody has installed: an image that
-// Image Customizer makes and that is to be serviced from its first boot on
-// (reference, 4.11).
-type Offline struct {
+// imageFacts is what is known of a host that nobody has installed: an image that
+// Image Customizer makes and that is to be serviced from its first boot on.
+type imageFacts struct {
 	// History is Image Customizer's history.json, an array of customizations with
 	// the configuration of each.
 	History []byte
-	// Devices is what lsblk --json --bytes prints with the columns LSBLKColumns.
+	// Devices is what lsblk --json --bytes prints with the columns lsblkColumns.
 	Devices []byte
 	// RootDevice is the device of the root file system as MAJOR:MINOR; it tells
 	// which disk is the image. It may be unknown to lsblk, as with an overlay.
@@ -33,8 +32,8 @@ type Offline struct {
 	Version string
 }
 
-// LSBLKColumns is what Offline.Devices has to have.
-const LSBLKColumns = "TYPE,MAJ:MIN,SIZE,PTUUID,PARTUUID,PARTLABEL,PARTN"
+// lsblkColumns is what imageFacts.Devices has to have.
+const lsblkColumns = "TYPE,MAJ:MIN,SIZE,PTUUID,PARTUUID,PARTLABEL,PARTN"
 
 // customization is what is used of an entry of the history.
 type customization struct {
@@ -81,8 +80,8 @@ type blockDevice struct {
 	Children  []blockDevice `json:"children"`
 }
 
-// OfflineStatus is the record of such a host: provisioned, running from volume A.
-func OfflineStatus(in Offline) (hoststate.Status, error) {
+// layoutStatus is the record of such a host: provisioned, running from volume A.
+func layoutStatus(in imageFacts) (hoststate.Status, error) {
 	storage, err := lastStorage(in.History)
 	if err != nil {
 		return hoststate.Status{}, errkind.WithName(fmt.Errorf("read history of the image: %w", err), "ParsePrismHistory")
@@ -91,7 +90,7 @@ func OfflineStatus(in Offline) (hoststate.Status, error) {
 	if err != nil {
 		return hoststate.Status{}, errkind.WithName(fmt.Errorf("find the disk of the image: %w", err), "ParsePrismHistory")
 	}
-	o := offline{in: in, storage: storage, paths: map[string]string{}, owner: map[string]string{}}
+	o := layout{in: in, storage: storage, paths: map[string]string{}, owner: map[string]string{}}
 	if err := o.partitions(disk); err != nil {
 		return hoststate.Status{}, err
 	}
@@ -148,7 +147,7 @@ func checkPartitions(list []imagePartition) error {
 
 // findDisk is the disk that has the root file system or else the only one that
 // has as many partitions as the image.
-func findDisk(in Offline, want []imagePartition) (*blockDevice, error) {
+func findDisk(in imageFacts, want []imagePartition) (*blockDevice, error) {
 	var tree struct {
 		Devices []blockDevice `json:"blockdevices"`
 	}
@@ -178,9 +177,9 @@ func (d blockDevice) has(number string) bool {
 // diskID names the one disk of an image.
 const diskID = "disk0"
 
-// offline makes a layout.
-type offline struct {
-	in      Offline
+// layout builds hostconfig.Storage from the history and the disk of an image.
+type layout struct {
+	in      imageFacts
 	storage *imageStorage
 	out     hostconfig.Storage
 	paths   map[string]string
@@ -189,7 +188,7 @@ type offline struct {
 
 // partitions matches those of the history with those of the disk: by label, or
 // else by position.
-func (o *offline) partitions(disk *blockDevice) error {
+func (o *layout) partitions(disk *blockDevice) error {
 	found := slices.Clone(disk.Children)
 	slices.SortStableFunc(found, func(a, b blockDevice) int { return cmp.Compare(a.PartN, b.PartN) })
 	out := hostconfig.Disk{ID: diskID, Device: o.in.Disk, PartitionTableType: hostconfig.GPT}
@@ -230,7 +229,7 @@ func partitionType(p imagePartition) hostconfig.PartitionType {
 }
 
 // pair finds the partitions of which there are two, -a and -b.
-func (o *offline) pair() {
+func (o *layout) pair() {
 	var pairs []hostconfig.VolumePair
 	for _, p := range o.out.Disks[0].Partitions {
 		stem, isA := strings.CutSuffix(p.ID, "-a")
@@ -251,7 +250,7 @@ func (o *offline) pair() {
 
 // complete refuses a half that is used and has no other half: the host could not be
 // updated, and nobody would know before the first update.
-func (o *offline) complete() error {
+func (o *layout) complete() error {
 	var used []string
 	for _, v := range o.storage.Verity {
 		used = append(used, v.DataDeviceID, v.HashDeviceID)
@@ -274,7 +273,7 @@ func (o *offline) complete() error {
 	return errkind.WithName(errkind.WithHint(err, "Name all of them: --lazy-partitions %s:PARTUUID", strings.Join(lack, ":PARTUUID,")), "InvalidLazyPartition")
 }
 
-func (o *offline) taken(id string) bool {
+func (o *layout) taken(id string) bool {
 	for _, v := range o.storage.Verity {
 		if v.ID == id {
 			return true
@@ -284,7 +283,7 @@ func (o *offline) taken(id string) bool {
 }
 
 // mount takes over the verity devices and what is mounted.
-func (o *offline) mount() {
+func (o *layout) mount() {
 	device := func(id string) string { return cmp.Or(o.owner[id], id) }
 	for _, v := range o.storage.Verity {
 		o.out.Verity = append(o.out.Verity, hostconfig.Verity{

@@ -1,4 +1,4 @@
-package servicing
+package local
 
 import (
 	"maps"
@@ -37,8 +37,8 @@ const offlineDevices = `{"blockdevices": [
     {"type": "part", "maj:min": "259:3", "size": 1073741824, "partuuid": "u3", "partlabel": null, "partn": 3}]}
 ]}`
 
-func offlineInput() Offline {
-	return Offline{
+func offlineInput() imageFacts {
+	return imageFacts{
 		History: []byte(offlineHistory), Devices: []byte(offlineDevices), RootDevice: "259:4", Disk: "/dev/sda", Version: "1.2.3",
 		Lazy: map[string]string{"root-b": "u5"},
 	}
@@ -46,7 +46,7 @@ func offlineInput() Offline {
 
 func TestAnImageGetsTheRecordOfItsPartitions(t *testing.T) {
 	t.Parallel()
-	got, err := OfflineStatus(offlineInput())
+	got, err := layoutStatus(offlineInput())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestAnImageWithoutPairsHasNoActiveVolume(t *testing.T) {
 	in.Lazy, in.RootDevice = nil, "0:23" // an overlay: the number of partitions decides
 	in.History = []byte(strings.NewReplacer("usr-a", "usr-1", "usr-b", "usr-2", "root-a", "root-1").Replace(offlineHistory))
 	in.Devices = []byte(strings.ReplaceAll(offlineDevices, "usr-a", "usr-1"))
-	got, err := OfflineStatus(in)
+	got, err := layoutStatus(in)
 	if err != nil || got.ABActiveVolume != "" || strings.Contains(got.Spec, "abUpdate") {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -126,23 +126,33 @@ func TestAnImageWithoutPairsHasNoActiveVolume(t *testing.T) {
 func TestAnImageThatCannotBeUnderstoodIsRefusedByName(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		change func(*Offline)
+		change func(*imageFacts)
 		want   string
 	}{
-		"no JSON":               {func(o *Offline) { o.History = []byte("x") }, "ParsePrismHistory"},
-		"an empty history":      {func(o *Offline) { o.History = []byte("[]") }, "ParsePrismHistory"},
-		"a partition twice":     {func(o *Offline) { o.History = []byte(strings.ReplaceAll(offlineHistory, "usr-b", "usr-a")) }, "ParsePrismHistory"},
-		"two disks":             {func(o *Offline) { o.History = []byte(`[{"config":{"storage":{"disks":[{},{}]}}}]`) }, "ParsePrismHistory"},
-		"no such disk":          {func(o *Offline) { o.Devices, o.RootDevice = []byte("{}"), "" }, "ParsePrismHistory"},
-		"no such partition":     {func(o *Offline) { o.Devices = []byte(strings.ReplaceAll(offlineDevices, `"usr-a"`, `"z"`)) }, "ParsePrismHistory"},
-		"a lazy one that is":    {func(o *Offline) { o.Lazy = map[string]string{"usr-b": "x"} }, "InvalidLazyPartition"},
-		"a lazy one alone":      {func(o *Offline) { o.Lazy = map[string]string{"home-b": "x"} }, "InvalidLazyPartition"},
-		"a lazy one of no pair": {func(o *Offline) { o.Lazy = map[string]string{"home": "x"} }, "InvalidLazyPartition"},
+		"no JSON":               {func(o *imageFacts) { o.History = []byte("x") }, "ParsePrismHistory"},
+		"an empty history":      {func(o *imageFacts) { o.History = []byte("[]") }, "ParsePrismHistory"},
+		"a partition twice":     {func(o *imageFacts) { o.History = []byte(strings.ReplaceAll(offlineHistory, "usr-b", "usr-a")) }, "ParsePrismHistory"},
+		"two disks":             {func(o *imageFacts) { o.History = []byte(`[{"config":{"storage":{"disks":[{},{}]}}}]`) }, "ParsePrismHistory"},
+		"no such disk":          {func(o *imageFacts) { o.Devices, o.RootDevice = []byte("{}"), "" }, "ParsePrismHistory"},
+		"no such partition":     {func(o *imageFacts) { o.Devices = []byte(strings.ReplaceAll(offlineDevices, `"usr-a"`, `"z"`)) }, "ParsePrismHistory"},
+		"a lazy one that is":    {func(o *imageFacts) { o.Lazy = map[string]string{"usr-b": "x"} }, "InvalidLazyPartition"},
+		"a lazy one alone":      {func(o *imageFacts) { o.Lazy = map[string]string{"home-b": "x"} }, "InvalidLazyPartition"},
+		"a lazy one of no pair": {func(o *imageFacts) { o.Lazy = map[string]string{"home": "x"} }, "InvalidLazyPartition"},
 	} {
 		in := offlineInput()
 		c.change(&in)
-		if _, err := OfflineStatus(in); errkind.Variant(err) != c.want {
+		if _, err := layoutStatus(in); errkind.Variant(err) != c.want {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestAnImageWhosePairsAreNotAllNamedIsRefused(t *testing.T) {
+	t.Parallel()
+	in := offlineInput()
+	in.Lazy = nil
+	_, err := layoutStatus(in)
+	if errkind.Variant(err) != "InvalidLazyPartition" || !strings.Contains(err.Error(), "root-b") || !strings.Contains(errkind.Hint(err), "root-b:PARTUUID") {
+		t.Errorf("%v; %s", err, errkind.Hint(err))
 	}
 }
