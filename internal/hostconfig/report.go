@@ -7,6 +7,18 @@
 //
 // ParseRecorded reads a document that another release or upstream Trident has accepted
 // before, and checks no rules: a host must stay serviceable when the rules change.
+//
+// A record on disk holds a document as a field of type Recorded, which is parsed once and
+// only if somebody asks for its meaning:
+//
+//	type record struct {
+//		Asked hostconfig.Recorded `json:"asked"` // a string in JSON
+//	}
+//
+//	r := record{Asked: config.Recorded()}
+//	json.Unmarshal(journal, &r)      // parses no YAML
+//	asked, err := r.Asked.Config()   // parses the document
+//	asked, err = r.Asked.Config()    // returns the same Config
 package hostconfig
 
 import (
