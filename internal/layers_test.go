@@ -66,7 +66,8 @@ var layers = []struct{ pkg, may string }{
 	{"internal/boot", "internal/linux/efivar internal/linux/inroot internal/slot internal/errkind"},
 	{"internal/hostinfo", "internal/linux/inroot internal/errkind"},
 	{"internal/storage", "internal/hostconfig internal/slot internal/linux/blockdev internal/linux/gpt internal/linux/run internal/errkind"},
-	{"internal/hostconfig", "internal/errkind"},
+	{"internal/hostconfig", "internal/hostconfig/internal/form internal/errkind"},
+	{"internal/hostconfig/internal/form", ""},
 	{"internal/image", "internal/fetch internal/linux/filekind internal/linux/gpt internal/errkind"},
 	{"internal/fetch", "internal/linux/inroot internal/linux/regfile internal/linux/atomicfile internal/errkind"},
 
@@ -130,7 +131,7 @@ var keepers = map[string]string{
 	"github.com/rivo/uniseg":          "internal/cli",
 	"github.com/moby/sys":             "internal/linux/blockdev internal/linux/mount internal/servicing",
 	"github.com/klauspost/compress":   "internal/diagnose internal/image internal/hosttest",
-	"go.yaml.in/yaml":                 "internal/cli internal/diagnose internal/hoststate internal/hostconfig internal/osconfig packaging/build",
+	"go.yaml.in/yaml":                 "internal/cli internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/osconfig packaging/build",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli",
 	"github.com/rogpeppe/go-internal": "",

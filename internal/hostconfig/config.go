@@ -4,6 +4,8 @@ import (
 	"reflect"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 // Config is a Host Configuration without faults. Parse, ParseRecorded and Empty make
@@ -86,7 +88,7 @@ func (p places) at(path string) place {
 		if pos, ok := p[path]; ok || path == "" {
 			return pos
 		}
-		path = parent(path)
+		path = form.Parent(path)
 	}
 }
 
@@ -100,14 +102,4 @@ func (p places) gives(path string) bool {
 func (p places) fault(path, name, message string) Finding {
 	pos := p.at(path)
 	return Finding{Line: pos.line, Column: pos.column, Path: path, Severity: Error, Name: name, Message: message}
-}
-
-// parent returns path without its last key or index.
-func parent(path string) string {
-	for i := len(path) - 1; i > 0; i-- {
-		if path[i] == '.' || path[i] == '[' {
-			return path[:i]
-		}
-	}
-	return ""
 }

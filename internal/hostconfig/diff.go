@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 // Kind is a kind of servicing. Each kind includes all changes of the kinds before it.
@@ -112,21 +113,11 @@ func Effective(old, new *Config) (*Config, Report) {
 	c := *new
 	c.spec.Storage = old.spec.Storage
 	report := slices.DeleteFunc(Report(validate(&c.spec, c.places)), func(f Finding) bool {
-		return isIn(f.Path, "storage")
+		return form.Within(f.Path, "storage")
 	})
 	report.sort()
 	if report.Err() != nil {
 		return nil, report
 	}
 	return &c, report
-}
-
-// isIn reports whether path is section, or below it.
-func isIn(path, section string) bool {
-	for ; path != ""; path = parent(path) {
-		if path == section {
-			return true
-		}
-	}
-	return false
 }

@@ -6,6 +6,8 @@ import (
 	"path"
 	"reflect"
 	"slices"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 // differ collects the Change between old and new.
@@ -53,12 +55,12 @@ func (d *differ) compareImage() {
 func (d *differ) compareScripts() {
 	unpaired := map[string][]*Script{}
 	for _, s := range d.old.Scripts.all() {
-		section := parent(s.path)
+		section := form.Parent(s.path)
 		unpaired[section] = append(unpaired[section], s.script)
 	}
 next:
 	for _, s := range d.new.Scripts.all() {
-		section := parent(s.path)
+		section := form.Parent(s.path)
 		for i, o := range unpaired[section] {
 			if same(o, s.script) {
 				unpaired[section] = slices.Delete(unpaired[section], i, i+1)

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 // checkForm adds faults of the decoded mapping v that concern two of its keys together.
@@ -12,15 +14,15 @@ import (
 func (d *decoder) checkForm(v reflect.Value, path string) {
 	switch x := v.Interface().(type) {
 	case Script:
-		_, content := d.places[join(path, "content")]
-		_, file := d.places[join(path, "path")]
+		_, content := d.places[form.Join(path, "content")]
+		_, file := d.places[form.Join(path, "path")]
 		switch {
 		case content && file, x.Content == nil && x.Path == "":
 			d.addFault(d.places.at(path), path, NameParse, "wants exactly one of content and path")
 		}
 	case Filesystem:
-		at := join(path, "type")
-		if esp := join(path, "overrideEspMount"); x.OverrideESPMount == ESPOverride && x.MountPoint == nil {
+		at := form.Join(path, "type")
+		if esp := form.Join(path, "overrideEspMount"); x.OverrideESPMount == ESPOverride && x.MountPoint == nil {
 			d.addFault(d.places.at(esp), esp, NameParse, "makes this the EFI system partition, which needs a mountPoint")
 		}
 		switch {
@@ -40,7 +42,7 @@ func (d *decoder) checkForm(v reflect.Value, path string) {
 func unlocksLogin(n *yaml.Node) bool {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		value := n.Content[i+1]
-		if n.Content[i].Value == "type" && !isNull(value) && value.Value != string(PasswordLocked) {
+		if n.Content[i].Value == "type" && !form.IsNull(value) && value.Value != string(PasswordLocked) {
 			return true
 		}
 	}
@@ -48,10 +50,10 @@ func unlocksLogin(n *yaml.Node) bool {
 }
 
 // nearest returns the known key that the author of key most likely meant, or "".
-func nearest(key string, known []member) string {
+func nearest(key string, known []form.Member) string {
 	keys := make([]string, len(known))
 	for i, f := range known {
-		keys[i] = f.key
+		keys[i] = f.Key
 	}
 	return nearestWord(key, keys)
 }

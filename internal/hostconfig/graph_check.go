@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path"
 	"slices"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 // checkGraph checks the storage section by the rules of rules.go, and returns its graph.
@@ -33,7 +35,7 @@ func (c *checker) checkBasics(s *Storage) {
 		d := &s.Disks[i]
 		at := fmt.Sprintf("storage.disks[%d]", i)
 		if !path.IsAbs(d.Device) {
-			c.addStorageFault(at+".device", "BasicCheckFailed", "is %q; wants an absolute path", shorten(d.Device))
+			c.addStorageFault(at+".device", "BasicCheckFailed", "is %q; wants an absolute path", form.Shorten(d.Device))
 		}
 		for j, p := range d.AdoptedPartitions {
 			here := fmt.Sprintf("%s.adoptedPartitions[%d]", at, j)
@@ -107,7 +109,7 @@ func (c *checker) checkFilesystems(s *Storage) {
 		}
 		where := f.MountPoint.Path
 		if !path.IsAbs(where) {
-			c.addStorageFault(at+".mountPoint.path", "MountPointPathNotAbsolute", "is %q; wants an absolute path", shorten(where))
+			c.addStorageFault(at+".mountPoint.path", "MountPointPathNotAbsolute", "is %q; wants an absolute path", form.Shorten(where))
 			continue
 		}
 		if first, ok := mounts[path.Clean(where)]; ok {

@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 // modernize converts documents of older releases of upstream Trident to the present form.
@@ -64,7 +66,7 @@ func modernizeFilesystem(fs *yaml.Node) {
 		}
 		*source = *textNode(string(word))
 	}
-	if source == nil || isNull(source) || source.Value == string(FromImage) {
+	if source == nil || form.IsNull(source) || source.Value == string(FromImage) {
 		remove(fs, "type")
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 // NameFault is a value that no OS can use, such as an impossible name of a user, unit or
@@ -38,7 +40,7 @@ func readNames(spec *Spec, at places, faults Report) []Finding {
 	}
 	return slices.DeleteFunc(c.out, func(f Finding) bool {
 		return slices.ContainsFunc(faults, func(g Finding) bool {
-			return g.Severity == Error && (isIn(f.Path, g.Path) || isIn(g.Path, f.Path) || g.Path == "")
+			return g.Severity == Error && (form.Within(f.Path, g.Path) || form.Within(g.Path, f.Path) || g.Path == "")
 		})
 	})
 }
@@ -47,7 +49,7 @@ func readNames(spec *Spec, at places, faults Report) []Finding {
 func (o *OS) NameFaults() []NameFault {
 	faults := nameFaults(UserNameFaults("os.users", o.Users))
 	if o.Hostname != "" && !isHostname(o.Hostname) {
-		faults.add("os.hostname", "%q is not the name of a host: wants up to 64 letters, digits, hyphens and dots, with a letter or digit at both ends of each part", shorten(o.Hostname))
+		faults.add("os.hostname", "%q is not the name of a host: wants up to 64 letters, digits, hyphens and dots, with a letter or digit at both ends of each part", form.Shorten(o.Hostname))
 	}
 	faults.modules(o.Modules)
 	faults.services(&o.Services)
@@ -64,7 +66,7 @@ func (h *Health) NameFaults() []NameFault {
 		}
 		for j, unit := range check.Systemd.SystemdServices {
 			if !isUnit(unit) {
-				faults.add(fmt.Sprintf("health.checks[%d].%s[%d]", i, systemdKey, j), "%q is not the name of a unit", shorten(unit))
+				faults.add(fmt.Sprintf("health.checks[%d].%s[%d]", i, systemdKey, j), "%q is not the name of a unit", form.Shorten(unit))
 			}
 		}
 	}
@@ -78,7 +80,7 @@ func UserNameFaults(at string, users []User) []NameFault {
 	for i, u := range users {
 		at := fmt.Sprintf("%s[%d].", at, i)
 		if !isAccountName(u.Name) {
-			faults.add(at+"name", "%q is not the name of a user: wants up to 32 letters, digits, dots, hyphens and underscores, and no hyphen first", shorten(u.Name))
+			faults.add(at+"name", "%q is not the name of a user: wants up to 32 letters, digits, dots, hyphens and underscores, and no hyphen first", form.Shorten(u.Name))
 		}
 		if u.UID != nil {
 			if j, twice := ids[*u.UID]; twice {
@@ -91,17 +93,17 @@ func UserNameFaults(at string, users []User) []NameFault {
 			}
 		}
 		if h := u.HomeDirectory; h != "" && (!path.IsAbs(h) || !isField(h)) {
-			faults.add(at+"homeDirectory", "%q is not an absolute path, or has a colon or a line break", shorten(h))
+			faults.add(at+"homeDirectory", "%q is not an absolute path, or has a colon or a line break", form.Shorten(h))
 		}
 		if !isField(u.StartupCommand) {
-			faults.add(at+"startupCommand", "%q has a colon or a line break", shorten(u.StartupCommand))
+			faults.add(at+"startupCommand", "%q has a colon or a line break", form.Shorten(u.StartupCommand))
 		}
 		if u.PrimaryGroup != "" && !isGroup(u.PrimaryGroup) {
-			faults.add(at+"primaryGroup", "%q is not the name of a group", shorten(u.PrimaryGroup))
+			faults.add(at+"primaryGroup", "%q is not the name of a group", form.Shorten(u.PrimaryGroup))
 		}
 		for j, g := range u.SecondaryGroups {
 			if !isGroup(g) {
-				faults.add(fmt.Sprintf("%ssecondaryGroups[%d]", at, j), "%q is not the name of a group", shorten(g))
+				faults.add(fmt.Sprintf("%ssecondaryGroups[%d]", at, j), "%q is not the name of a group", form.Shorten(g))
 			}
 		}
 		for j, key := range u.SSHPublicKeys {
@@ -118,23 +120,23 @@ func (f *nameFaults) modules(modules []Module) {
 	for i, m := range modules {
 		at := fmt.Sprintf("os.modules[%d]", i)
 		if !consistsOf(m.Name, 1, 64, letters+digits+"_-") {
-			f.add(at, "%q is not the name of a module", shorten(m.Name))
+			f.add(at, "%q is not the name of a module", form.Shorten(m.Name))
 		}
 		name := strings.ReplaceAll(m.Name, "-", "_") // to the kernel they are one
 		if j, twice := first[name]; twice {
-			f.add(at, "%q is os.modules[%d] already", shorten(m.Name), j)
+			f.add(at, "%q is os.modules[%d] already", form.Shorten(m.Name), j)
 		} else {
 			first[name] = i
 		}
 		if m.LoadMode == LoadDisable && len(m.Options) > 0 {
-			f.add(at, "%q has options, which have no effect on a module that is disabled", shorten(m.Name))
+			f.add(at, "%q has options, which have no effect on a module that is disabled", form.Shorten(m.Name))
 		}
 		for _, key := range slices.Sorted(maps.Keys(m.Options)) {
 			if !consistsOf(key, 1, 128, letters+digits+"_-.") {
-				f.add(at, "%q is not the name of an option", shorten(key))
+				f.add(at, "%q is not the name of an option", form.Shorten(key))
 			}
 			if value := m.Options[key]; strings.ContainsFunc(value, isControl) || strings.ContainsAny(value, `"\`) {
-				f.add(at, "the value of option %q has a line break, a quotation mark or a backslash", shorten(key))
+				f.add(at, "the value of option %q has a line break, a quotation mark or a backslash", form.Shorten(key))
 			}
 		}
 	}
@@ -147,7 +149,7 @@ func (f *nameFaults) services(s *Services) {
 	}{{"os.services.enable", s.Enable}, {"os.services.disable", s.Disable}} {
 		for i, unit := range list.units {
 			if !isUnit(unit) {
-				f.add(fmt.Sprintf("%s[%d]", list.at, i), "%q is not the name of a unit", shorten(unit))
+				f.add(fmt.Sprintf("%s[%d]", list.at, i), "%q is not the name of a unit", form.Shorten(unit))
 			}
 		}
 	}
@@ -157,7 +159,7 @@ func (f *nameFaults) services(s *Services) {
 	}
 	for i, unit := range s.Disable {
 		if enabled[unitName(unit)] {
-			f.add(fmt.Sprintf("os.services.disable[%d]", i), "%q is in os.services.enable too", shorten(unit))
+			f.add(fmt.Sprintf("os.services.disable[%d]", i), "%q is in os.services.enable too", form.Shorten(unit))
 		}
 	}
 }
@@ -165,10 +167,10 @@ func (f *nameFaults) services(s *Services) {
 // checkEnvironment warns of variables that no program can get.
 func (c *checker) checkEnvironment(at string, s *Script) {
 	for _, name := range slices.Sorted(maps.Keys(s.EnvironmentVariables)) {
-		here := join(at+".environmentVariables", name)
+		here := form.Join(at+".environmentVariables", name)
 		switch value := s.EnvironmentVariables[name]; {
 		case !isVariable(name):
-			c.warn(here, "%q is not the name of an environment variable: wants letters, digits and underscores, and no digit first", shorten(name))
+			c.warn(here, "%q is not the name of an environment variable: wants letters, digits and underscores, and no digit first", form.Shorten(name))
 		case name == "SERVICING_TYPE" || name == "TARGET_ROOT":
 			c.warn(here, "is a variable that Trident sets itself")
 		case strings.ContainsRune(value, 0):

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 // netplanDocument has the keys of a netplan document for which upstream refuses a value
@@ -244,7 +246,7 @@ func (d *decoder) checkNetplanValue(n *yaml.Node, t reflect.Type, path string) b
 		}
 	case reflect.TypeFor[netplanTunnelKey]():
 		// Upstream's type can be read only from YAML with one of its own tags.
-		if tag := tagOf(n); tag != "!Simple" && tag != "!Complex" {
+		if tag := form.TagOf(n); tag != "!Simple" && tag != "!Complex" {
 			d.addFormFault(n, path, "is given, and upstream reads no key of a tunnel; write a netplan file with os.additionalFiles in place of it")
 		}
 		return true
@@ -274,10 +276,10 @@ func (d *decoder) checkNetplanValue(n *yaml.Node, t reflect.Type, path string) b
 // is wanted. Quoted text such as "0x10" is a number too: Config.YAML writes it so.
 func number(n *yaml.Node, low int64, high uint64) string {
 	want := fmt.Sprintf("a whole number from %d to %d", low, high)
-	if n.Kind != yaml.ScalarNode || scalarKind(n.Value) != kindInt || !plain(n) && isDigits(strings.TrimPrefix(n.Value, "-")) {
+	if n.Kind != yaml.ScalarNode || form.KindOfText(n.Value) != form.Int || !form.Plain(n) && isDigits(strings.TrimPrefix(n.Value, "-")) {
 		return want
 	}
-	text := decimal(n.Value, kindInt)
+	text := form.Decimal(n.Value, form.Int)
 	if i, err := strconv.ParseInt(text, 10, 64); err == nil && i < 0 && i >= low {
 		return ""
 	}
@@ -293,18 +295,18 @@ func (c *checker) checkNetplan(at string, n Netplan) {
 		return
 	}
 	// The decoder has checked its type.
-	if v := decimal(fmt.Sprint(n["version"]), kindInt); v != "2" {
-		c.addFault(join(at, "version"), "InvalidNetplanVersion", "is %s; wants 2", shorten(v))
+	if v := form.Decimal(fmt.Sprint(n["version"]), form.Int); v != "2" {
+		c.addFault(form.Join(at, "version"), "InvalidNetplanVersion", "is %s; wants 2", form.Shorten(v))
 	}
 	if r, ok := n["renderer"].(string); ok && r == "NetworkManager" {
-		c.addFault(join(at, "renderer"), "UnsupportedNetplanRenderer", "is %q; wants networkd, the only renderer that is supported", r)
+		c.addFault(form.Join(at, "renderer"), "UnsupportedNetplanRenderer", "is %q; wants networkd, the only renderer that is supported", r)
 	}
 	for _, kind := range []string{"ethernets", "bridges", "bonds", "vlans", "wifis", "tunnels", "dummy-devices", "vrfs"} {
 		section, _ := n[kind].(map[string]any)
-		in := join(at, kind)
+		in := form.Join(at, kind)
 		for id := range section {
 			if !isInterfaceID(id) {
-				c.addFault(join(in, id), "InvalidInterfaceName", "%q is not the name of an interface: wants visible ASCII characters, without * ? [ ]", shorten(id))
+				c.addFault(form.Join(in, id), "InvalidInterfaceName", "%q is not the name of an interface: wants visible ASCII characters, without * ? [ ]", form.Shorten(id))
 			}
 		}
 	}
@@ -321,7 +323,7 @@ func (c *checker) checkRenderers(at string, n Netplan) {
 		for id, v := range section {
 			if settings, ok := v.(map[string]any); ok {
 				if r, ok := settings["renderer"].(string); ok && r != "networkd" {
-					c.warn(join(join(join(at, kind), id), "renderer"), "is %q, and only networkd is supported", shorten(r))
+					c.warn(form.Join(form.Join(form.Join(at, kind), id), "renderer"), "is %q, and only networkd is supported", form.Shorten(r))
 				}
 			}
 		}

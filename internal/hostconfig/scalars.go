@@ -5,6 +5,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 // Size is a size in bytes, a multiple of 4096. The zero value is Grow.
@@ -48,18 +50,18 @@ func parseSize(text string) (Size, error) {
 	}
 	digits := strings.TrimPrefix(number, "+")
 	if !isDigits(digits) {
-		return 0, fmt.Errorf("is %q; wants a number of bytes, a number with K, M, G or T, or grow", shorten(text))
+		return 0, fmt.Errorf("is %q; wants a number of bytes, a number with K, M, G or T, or grow", form.Shorten(text))
 	}
 	n, err := strconv.ParseUint(digits, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("is %q, which is more bytes than can be counted", shorten(text))
+		return 0, fmt.Errorf("is %q, which is more bytes than can be counted", form.Shorten(text))
 	}
 	if n > math.MaxUint64>>shift {
-		return 0, errSize{fmt.Errorf("is %q, which is more bytes than can be counted", shorten(text))}
+		return 0, errSize{fmt.Errorf("is %q, which is more bytes than can be counted", form.Shorten(text))}
 	}
 	n <<= shift
 	if n == 0 || n%sizeUnit != 0 {
-		return 0, errSize{fmt.Errorf("is %q; must be a multiple of %d bytes, and more than 0", shorten(text), sizeUnit)}
+		return 0, errSize{fmt.Errorf("is %q; must be a multiple of %d bytes, and more than 0", form.Shorten(text), sizeUnit)}
 	}
 	return Size(n), nil
 }
@@ -70,7 +72,7 @@ type UserID int64
 func parseUserID(text string, number bool) (UserID, error) {
 	n, err := strconv.ParseInt(text, 10, 32)
 	if err != nil || !number {
-		return 0, fmt.Errorf("is %q; wants a whole number up to %d", shorten(text), math.MaxInt32)
+		return 0, fmt.Errorf("is %q; wants a whole number up to %d", form.Shorten(text), math.MaxInt32)
 	}
 	return UserID(n), nil
 }
@@ -107,7 +109,7 @@ func parsePCR(text string, number bool) (PCR, error) {
 	if n, err := strconv.ParseUint(text, 10, 8); err == nil && number && n <= maxPCR {
 		return PCR(n), nil
 	}
-	return 0, fmt.Errorf("is %q; wants a register by number, 0 to %d, or by name, as in boot-loader-code, secure-boot-policy, kernel-boot", shorten(text), maxPCR)
+	return 0, fmt.Errorf("is %q; wants a register by number, 0 to %d, or by name, as in boot-loader-code, secure-boot-policy, kernel-boot", form.Shorten(text), maxPCR)
 }
 
 // UUID is a UUID in lower case with hyphens, or "" for none.
@@ -136,14 +138,14 @@ func parseUUID(text string) (UUID, error) {
 		}
 	}
 	if !ok {
-		return "", fmt.Errorf("is %q; wants a UUID", shorten(text))
+		return "", fmt.Errorf("is %q; wants a UUID", form.Shorten(text))
 	}
 	return UUID(t), nil
 }
 
 func parseHash(text string) (Hash, error) {
 	if len(text) != 96 || !isHex(text) {
-		return "", fmt.Errorf("is %q; wants a SHA-384: 96 hexadecimal digits", shorten(text))
+		return "", fmt.Errorf("is %q; wants a SHA-384: 96 hexadecimal digits", form.Shorten(text))
 	}
 	return Hash(strings.ToLower(text)), nil
 }

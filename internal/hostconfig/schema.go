@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 // Schema is the part of a JSON Schema (draft 2020-12) that Trident's schema uses.
@@ -97,18 +99,18 @@ type schemaBuilder struct {
 // object returns the schema of a mapping, with all its keys.
 func (b *schemaBuilder) object(t reflect.Type) *Schema {
 	s := &Schema{Description: b.comments[t.Name()], Type: "object", Additional: false}
-	for _, m := range members(t) {
-		f := t.Field(m.index)
-		p := b.value(f.Type, m.nullable || !m.required && f.Type == reflect.TypeFor[string]() || b.inCheck && f.Type.Kind() == reflect.Slice)
+	for _, m := range form.Members(t) {
+		f := t.Field(m.Index)
+		p := b.value(f.Type, m.Nullable || !m.Required && f.Type == reflect.TypeFor[string]() || b.inCheck && f.Type.Kind() == reflect.Slice)
 		p.Description, p.Servicing = b.comments[t.Name()+"."+f.Name], f.Tag.Get("change")
 		if words := b.describeWords(f.Type); words != "" {
 			p.Description += "\n\n" + words
 		}
-		p.Default = defaultValue(f.Type, m.deflt)
-		if m.required {
-			s.Required = append(s.Required, m.key)
+		p.Default = defaultValue(f.Type, m.Default)
+		if m.Required {
+			s.Required = append(s.Required, m.Key)
 		}
-		s.Properties = append(s.Properties, Property{m.key, p})
+		s.Properties = append(s.Properties, Property{m.Key, p})
 	}
 	formSchema(s, t)
 	return s
@@ -180,7 +182,7 @@ func (b *schemaBuilder) form(t reflect.Type) *Schema {
 	case reflect.Map:
 		return &Schema{Type: "object", Additional: b.value(t.Elem(), false)}
 	case reflect.Struct:
-		if short(t) != "" {
+		if form.Short(t) != "" {
 			return &Schema{AnyOf: []*Schema{{Type: []string{"string", "number", "boolean"}}, b.define(t)}}
 		}
 		return b.define(t)

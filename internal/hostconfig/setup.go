@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"path"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 // defaultDatastore is where the state of a host is kept that names no place for it.
@@ -32,11 +34,11 @@ func (f *nameFaults) datastore(s *Spec) {
 	on, _ := s.Storage.holder(file)
 	switch {
 	case on == nil || on.DeviceID == "":
-		f.add(at, "%s is on no device of the section storage, and would be lost", shorten(file))
+		f.add(at, "%s is on no device of the section storage, and would be lost", form.Shorten(file))
 	case s.Storage.isPair(on.DeviceID):
-		f.add(at, "%s is on A/B volume %q, and the next update would leave it behind: give %s a volume of its own", shorten(file), shorten(on.DeviceID), shorten(path.Dir(file)))
+		f.add(at, "%s is on A/B volume %q, and the next update would leave it behind: give %s a volume of its own", form.Shorten(file), form.Shorten(on.DeviceID), form.Shorten(path.Dir(file)))
 	case s.Storage.verityOf(on.DeviceID) != nil, on.MountPoint.ReadOnly():
-		f.add(at, "%s is on the file system at %s, which is read-only: the state of the host cannot be kept there", shorten(file), on.MountPoint.Path)
+		f.add(at, "%s is on the file system at %s, which is read-only: the state of the host cannot be kept there", form.Shorten(file), on.MountPoint.Path)
 	}
 }
 
@@ -48,7 +50,7 @@ func (f *nameFaults) extensions(s *Spec) {
 				at, file = at+".path", e.Path
 			}
 			if on, _ := s.Storage.holder(file); on != nil && (on.MountPoint.ReadOnly() || s.Storage.verityOf(on.DeviceID) != nil) {
-				f.add(at, "is placed at %s, which is on a file system that is mounted read-only at %s", shorten(file), on.MountPoint.Path)
+				f.add(at, "is placed at %s, which is on a file system that is mounted read-only at %s", form.Shorten(file), on.MountPoint.Path)
 			}
 		}
 	}
@@ -69,10 +71,10 @@ func (f *nameFaults) files(s *Spec) {
 	for i, file := range s.OS.AdditionalFiles {
 		at := fmt.Sprintf("os.additionalFiles[%d]", i)
 		if file.Content == nil && file.Source == "" {
-			f.add(at, "has neither content nor source: there is nothing to write to %s", shorten(file.Destination))
+			f.add(at, "has neither content nor source: there is nothing to write to %s", form.Shorten(file.Destination))
 		}
 		if why, is := folders[cleanPath("/"+file.Destination)]; is {
-			f.add(at+".destination", "%q is not a place for a file: %s", shorten(file.Destination), why)
+			f.add(at+".destination", "%q is not a place for a file: %s", form.Shorten(file.Destination), why)
 		}
 	}
 }

@@ -1,6 +1,10 @@
 package hostconfig
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
+)
 
 // maxFindings bounds the report on a document with very many faults.
 const maxFindings = 1000
@@ -69,10 +73,10 @@ func (c *checker) checkTrident() {
 		return // no datastore is kept, or the default path is used
 	}
 	if !isAbs(t.DatastorePath) {
-		c.addFault(at, "DatastorePathNotInKnownVolume", "is %q; wants an absolute path", shorten(t.DatastorePath))
+		c.addFault(at, "DatastorePathNotInKnownVolume", "is %q; wants an absolute path", form.Shorten(t.DatastorePath))
 	}
 	if extension(t.DatastorePath) != "sqlite" {
-		c.addFault(at, "DatastorePathInvalidExtension", "is %q; wants a name that ends in .sqlite", shorten(t.DatastorePath))
+		c.addFault(at, "DatastorePathInvalidExtension", "is %q; wants a name that ends in .sqlite", form.Shorten(t.DatastorePath))
 	}
 }
 

@@ -3,6 +3,8 @@ package hostconfig
 import (
 	"slices"
 	"testing"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 // choices takes one decision after another out of bytes.
@@ -86,7 +88,7 @@ func FuzzStorageRules(f *testing.F) {
 			if x.Path == "" || x.Message == "" || x.Severity == Error && x.Name == "" || (x.Name == "InvalidStorageGraph") != (x.Detail != "") {
 				t.Errorf("finding %+v", x)
 			}
-			if x.Name == "InvalidStorageGraph" && !isIn(x.Path, "storage") {
+			if x.Name == "InvalidStorageGraph" && !form.Within(x.Path, "storage") {
 				t.Errorf("path %q", x.Path)
 			}
 		}

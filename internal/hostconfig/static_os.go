@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 // extensionList is the sysexts or the confexts of a document.
@@ -49,9 +51,9 @@ func (c *checker) checkUsers(at string, users []User) {
 		if j, twice := first[u.Name]; twice {
 			name, format := fmt.Sprintf("%s[%d].name", at, i), "%q is the name of %s[%d] already"
 			if at == "os.users" {
-				c.addFault(name, "DuplicateUsernames", format, shorten(u.Name), at, j)
+				c.addFault(name, "DuplicateUsernames", format, form.Shorten(u.Name), at, j)
 			} else { // where upstream does not look
-				c.warn(name, format, shorten(u.Name), at, j)
+				c.warn(name, format, form.Shorten(u.Name), at, j)
 			}
 			continue
 		}
@@ -77,11 +79,11 @@ func (c *checker) checkAdditionalFile(at string, f *AdditionalFile) {
 	if p := f.Permissions; p != "" || c.at.gives(at+".permissions") {
 		// Without the 0 in front, YAML may have turned an octal number into decimal digits.
 		if n, err := strconv.ParseUint(p, 8, 32); err != nil || n > maxPermissions || p[0] != '0' { // err is not nil for ""
-			c.addFault(at+".permissions", "AdditionalFileInvalidPermissions", "is %q; wants octal digits that start with 0, up to 0777, in quotes", shorten(p))
+			c.addFault(at+".permissions", "AdditionalFileInvalidPermissions", "is %q; wants octal digits that start with 0, up to 0777, in quotes", form.Shorten(p))
 		}
 	}
 	if !isAbs(f.Destination) {
-		c.warn(at+".destination", "is %q, which is taken from the root of the OS", shorten(f.Destination))
+		c.warn(at+".destination", "is %q, which is taken from the root of the OS", form.Shorten(f.Destination))
 	}
 }
 
@@ -99,7 +101,7 @@ func (c *checker) checkExtensions(l, other extensionList) {
 			continue
 		}
 		if extension(e.Path) != "raw" {
-			c.addFault(at+".path", "ExtensionImageInvalidFileExtension", "is %q; wants NAME.raw", shorten(e.Path))
+			c.addFault(at+".path", "ExtensionImageInvalidFileExtension", "is %q; wants NAME.raw", form.Shorten(e.Path))
 		}
 		// Upstream leaves ".." in a path as it is; here it is resolved.
 		if dir := folder(e.Path); !slices.Contains(l.dirs, dir) && !(hasDotDot(dir) && slices.Contains(l.dirs, path.Clean(dir))) {
@@ -107,11 +109,11 @@ func (c *checker) checkExtensions(l, other extensionList) {
 			if slices.Contains(other.dirs, path.Clean(dir)) {
 				why = ", where systemd does not look for this kind of extension"
 			}
-			c.addFault(at+".path", "ExtensionImageInvalidDirectory", "is in %q%s; wants one of %s", shorten(dir), why, strings.Join(l.dirs, ", "))
+			c.addFault(at+".path", "ExtensionImageInvalidDirectory", "is in %q%s; wants one of %s", form.Shorten(dir), why, strings.Join(l.dirs, ", "))
 		}
 		file := path.Clean(e.Path)
 		if first := paths[file]; first != "" {
-			c.addFault(at+".path", "DuplicateExtensionImagePath", "%s is the path of %s already", shorten(file), first)
+			c.addFault(at+".path", "DuplicateExtensionImagePath", "%s is the path of %s already", form.Shorten(file), first)
 			continue
 		}
 		paths[file] = at

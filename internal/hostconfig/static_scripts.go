@@ -3,6 +3,8 @@ package hostconfig
 import (
 	"fmt"
 	"strings"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 func (c *checker) checkScripts() {
@@ -12,9 +14,9 @@ func (c *checker) checkScripts() {
 			continue
 		}
 		if strings.HasPrefix(s.path, "scripts.preServicing") { // where upstream does not look
-			c.warn(s.path+".path", "is %q, which is taken from the folder that tridentd runs in; wants an absolute path", shorten(s.script.Path))
+			c.warn(s.path+".path", "is %q, which is taken from the folder that tridentd runs in; wants an absolute path", form.Shorten(s.script.Path))
 		} else {
-			c.addFault(s.path+".path", "PathNotAbsolute", "is %q; wants an absolute path", shorten(s.script.Path))
+			c.addFault(s.path+".path", "PathNotAbsolute", "is %q; wants an absolute path", form.Shorten(s.script.Path))
 		}
 	}
 }
@@ -22,7 +24,7 @@ func (c *checker) checkScripts() {
 // checkScript checks what hooks and health checks have in common.
 func (c *checker) checkScript(at string, s *Script) {
 	if s.Interpreter != "" && !isAbs(s.Interpreter) {
-		c.warn(at+".interpreter", "is %q, which is found only where PATH says; wants an absolute path", shorten(s.Interpreter))
+		c.warn(at+".interpreter", "is %q, which is found only where PATH says; wants an absolute path", form.Shorten(s.Interpreter))
 	}
 	c.checkEnvironment(at, s)
 	c.checkRunOn(at, s.RunOn)
@@ -46,7 +48,7 @@ func (c *checker) checkHealth() {
 		if s := check.Script; s != nil {
 			c.checkScript(at, s)
 			if s.Path != "" && !isAbs(s.Path) {
-				c.warn(at+".path", "is %q, which is taken from the root of the OS", shorten(s.Path))
+				c.warn(at+".path", "is %q, which is taken from the root of the OS", form.Shorten(s.Path))
 			}
 		}
 		if s := check.Systemd; s != nil {

@@ -5,6 +5,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 const (
@@ -221,9 +223,9 @@ func (c *checker) checkExtensionVolumes(g *graph) {
 			f, _ := s.holder(file)
 			switch {
 			case f == nil || !g.isOn(f.DeviceID, aPair):
-				c.addFault(at, "ExtensionImageNotOnABVolume", "is placed at %s, which both slots share: it must be on an A/B volume", shorten(file))
+				c.addFault(at, "ExtensionImageNotOnABVolume", "is placed at %s, which both slots share: it must be on an A/B volume", form.Shorten(file))
 			case f.MountPoint.ReadOnly() && !(isUnder(file, "/etc") && s.verityOf(f.DeviceID) != nil): // the overlay makes /etc writable
-				c.warn(at, "is placed at %s, which is on a file system that is mounted read-only at %s", shorten(file), f.MountPoint.Path)
+				c.warn(at, "is placed at %s, which is on a file system that is mounted read-only at %s", form.Shorten(file), f.MountPoint.Path)
 			}
 		}
 	}

@@ -7,6 +7,7 @@ package hostconfig
 //	key:"uuid,null"          the key, for which null means the same as a missing key
 //	get:"always"             the command get prints the default, or null, as upstream's does
 //	is:"file"                the path of a file, for which empty differs from missing
+//	is:"short"               the value alone, as a string, is the short form of the whole mapping
 //	default:"ext4"           the value of a missing key
 //	change:"ab-update"       the servicing that a change of this key, or of one below it, needs
 //

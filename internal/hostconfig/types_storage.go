@@ -137,7 +137,7 @@ type Filesystem struct {
 // is the short form.
 type MountPoint struct {
 	// The folder, absolute.
-	Path string `key:"path,required"`
+	Path string `key:"path,required" is:"short"`
 	// Options of mount(8), separated by commas.
 	Options string `key:"options" get:"always" default:"defaults"`
 }
@@ -160,5 +160,5 @@ type Verity struct {
 // short form.
 type Swap struct {
 	// The id of the device.
-	DeviceID string `key:"deviceId,required"`
+	DeviceID string `key:"deviceId,required" is:"short"`
 }

@@ -3,6 +3,8 @@ package hostconfig
 import (
 	"fmt"
 	"unicode/utf16"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 // Limits of a GUID partition table as Trident writes it.
@@ -20,7 +22,7 @@ func (c *checker) checkDisks() {
 		d := &c.spec.Storage.Disks[i]
 		at := fmt.Sprintf("storage.disks[%d]", i)
 		if n := len(d.Partitions) + len(d.AdoptedPartitions); n > maxPartitions {
-			c.warn(at+".partitions", "disk %q has %d partitions, and a partition table has room for %d", shorten(d.ID), n, maxPartitions)
+			c.warn(at+".partitions", "disk %q has %d partitions, and a partition table has room for %d", form.Shorten(d.ID), n, maxPartitions)
 		}
 		var sum uint64
 		for j := range d.Partitions {
@@ -31,16 +33,16 @@ func (c *checker) checkDisks() {
 				key, label = ".id", p.ID
 			}
 			if n := len(utf16.Encode([]rune(label))); n > maxLabel {
-				c.warn(here+key, "partition %q: the label %q has %d characters, and a partition table has room for %d", shorten(p.ID), shorten(label), n, maxLabel)
+				c.warn(here+key, "partition %q: the label %q has %d characters, and a partition table has room for %d", form.Shorten(p.ID), form.Shorten(label), n, maxLabel)
 			}
 			switch {
 			case !p.Size.Fixed():
 			case p.Size < minPartition:
-				c.warn(here+".size", "partition %q: size %s is smaller than 1 MiB", shorten(p.ID), p.Size)
+				c.warn(here+".size", "partition %q: size %s is smaller than 1 MiB", form.Shorten(p.ID), p.Size)
 			case p.Size > maxDisk:
-				c.warn(here+".size", "partition %q: size %s is more than any disk has", shorten(p.ID), p.Size)
+				c.warn(here+".size", "partition %q: size %s is more than any disk has", form.Shorten(p.ID), p.Size)
 			case sum <= maxDisk && sum+uint64(p.Size) > maxDisk:
-				c.warn(here+".size", "partition %q: size %s makes the partitions of disk %q larger than any disk", shorten(p.ID), p.Size, shorten(d.ID))
+				c.warn(here+".size", "partition %q: size %s makes the partitions of disk %q larger than any disk", form.Shorten(p.ID), p.Size, form.Shorten(d.ID))
 			}
 			if p.Size <= maxDisk {
 				sum = min(sum+uint64(p.Size), 2*maxDisk)
@@ -54,15 +56,15 @@ func (c *checker) warnUnsupported() {
 	const refused = "this version of Trident cannot set up %s yet, and refuses the installation"
 	s := &c.spec.Storage
 	for i, r := range s.RAID.Software {
-		c.warn(fmt.Sprintf("storage.raid.software[%d]", i), "RAID array %q: "+refused, shorten(r.ID), "software RAID")
+		c.warn(fmt.Sprintf("storage.raid.software[%d]", i), "RAID array %q: "+refused, form.Shorten(r.ID), "software RAID")
 	}
 	if s.Encryption != nil {
 		for i, v := range s.Encryption.Volumes {
-			c.warn(fmt.Sprintf("storage.encryption.volumes[%d]", i), "encrypted volume %q: "+refused, shorten(v.ID), "encryption")
+			c.warn(fmt.Sprintf("storage.encryption.volumes[%d]", i), "encrypted volume %q: "+refused, form.Shorten(v.ID), "encryption")
 		}
 	}
 	for i, v := range s.Verity {
-		c.warn(fmt.Sprintf("storage.verity[%d]", i), "verity device %q: "+refused, shorten(v.ID), "dm-verity")
+		c.warn(fmt.Sprintf("storage.verity[%d]", i), "verity device %q: "+refused, form.Shorten(v.ID), "dm-verity")
 	}
 	for i := range s.Filesystems {
 		if f := &s.Filesystems[i]; f.Source == FromNew && f.Type == Overlay {

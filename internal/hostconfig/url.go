@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 // parseURL parses text as the URL Standard does (url.spec.whatwg.org, section 4.4), which
@@ -116,7 +118,7 @@ func withHost(scheme, s string, special bool) (string, error) {
 		if n, err := strconv.ParseUint(port, 10, 16); err == nil {
 			port = ":" + strconv.FormatUint(n, 10)
 		} else if port != "" {
-			return "", fmt.Errorf("is a URL with the port %s; the highest port is 65535", shorten(port))
+			return "", fmt.Errorf("is a URL with the port %s; the highest port is 65535", form.Shorten(port))
 		}
 		if host == "" {
 			return "", errors.New("is a URL with a port, and without a host")

@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 var verdictsFile = cmdline.String("verdicts", "../../../shared/testdata/hostconfig-verdicts.jsonl.gz", "documents with the verdict of upstream Trident")
@@ -59,7 +61,7 @@ func differences() []difference {
 			title:  "No storage section",
 			reason: "a host that was installed by other means, or an update that leaves storage as it is, needs none",
 			has: func(d judged) bool {
-				return d.storage == nil || isNull(d.storage) || len(d.storage.Content) == 0 || d.hasOnly("raid")
+				return d.storage == nil || form.IsNull(d.storage) || len(d.storage.Content) == 0 || d.hasOnly("raid")
 			},
 			upstream: []string{"DatastorePathNotInKnownVolume", "ExpectedMountPointNotFound"},
 		},
@@ -78,7 +80,7 @@ func differences() []difference {
 		{
 			title:  "Null as text",
 			reason: "nobody means the word null; where text may be left out, null leaves it out",
-			has:    func(d judged) bool { return d.any(func(_ string, n *yaml.Node) bool { return isNull(n) }) },
+			has:    func(d judged) bool { return d.any(func(_ string, n *yaml.Node) bool { return form.IsNull(n) }) },
 		},
 		{
 			title:  `".." in paths`,
@@ -157,7 +159,7 @@ func (d judged) collect(n *yaml.Node, t reflect.Type, key string, depth int) {
 		}
 	}
 	switch {
-	case n.Kind == yaml.ScalarNode && (t.Kind() == reflect.String || short(t) != ""):
+	case n.Kind == yaml.ScalarNode && (t.Kind() == reflect.String || form.Short(t) != ""):
 		d.texts[key] = append(d.texts[key], n)
 	case t.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode:
 		for _, item := range n.Content {
@@ -168,9 +170,9 @@ func (d judged) collect(n *yaml.Node, t reflect.Type, key string, depth int) {
 			d.collect(n.Content[i], t.Elem(), key, depth+1)
 		}
 	case t.Kind() == reflect.Struct && n.Kind == yaml.MappingNode:
-		for _, m := range members(t) {
-			if v := lookup(n, m.key); v != nil {
-				d.collect(v, t.Field(m.index).Type, m.key, depth+1)
+		for _, m := range form.Members(t) {
+			if v := lookup(n, m.Key); v != nil {
+				d.collect(v, t.Field(m.Index).Type, m.Key, depth+1)
 			}
 		}
 	}
@@ -196,11 +198,11 @@ func (d judged) hasOnly(key string) bool {
 }
 
 func isNumber(_ string, n *yaml.Node) bool {
-	switch kindOf(n) {
-	case kindInt, kindFloat, kindBool:
+	switch form.KindOf(n) {
+	case form.Int, form.Float, form.Bool:
 		return true
 	}
-	return plain(n) && slices.Contains([]string{".inf", ".nan"}, strings.ToLower(strings.TrimLeft(n.Value, "+-")))
+	return form.Plain(n) && slices.Contains([]string{".inf", ".nan"}, strings.ToLower(strings.TrimLeft(n.Value, "+-")))
 }
 
 func hasBoth(options, a, b string) bool {

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 // YAML returns the document in its canonical form: keys in the order of the reference
@@ -50,18 +52,18 @@ type writer struct {
 
 func (w writer) structure(v reflect.Value, path string) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
-	for _, m := range members(v.Type()) {
-		at, value := join(path, m.key), v.Field(m.index)
-		if w.withDefaults && m.printed && (w.isDefault(m, value, at) || isUnset(value)) {
+	for _, m := range form.Members(v.Type()) {
+		at, value := form.Join(path, m.Key), v.Field(m.Index)
+		if w.withDefaults && m.Printed && (w.isDefault(m, value, at) || isUnset(value)) {
 			if node := w.defaultNode(v, m, value, at); node != nil {
-				n.Content = append(n.Content, textNode(m.key), node)
+				n.Content = append(n.Content, textNode(m.Key), node)
 			}
 			continue
 		}
-		if !m.required && w.isDefault(m, value, at) || isUnset(value) {
+		if !m.Required && w.isDefault(m, value, at) || isUnset(value) {
 			continue
 		}
-		n.Content = append(n.Content, textNode(m.key), w.value(value, at))
+		n.Content = append(n.Content, textNode(m.Key), w.value(value, at))
 	}
 	for _, key := range slices.Sorted(maps.Keys(w.extras[path])) {
 		n.Content = append(n.Content, textNode(key), w.value(reflect.ValueOf(w.extras[path][key]), ""))
@@ -70,7 +72,7 @@ func (w writer) structure(v reflect.Value, path string) *yaml.Node {
 }
 
 // defaultNode returns the value that upstream's get prints for the key m of the mapping v at its default, or nil if get leaves the key out.
-func (w writer) defaultNode(v reflect.Value, m member, value reflect.Value, at string) *yaml.Node {
+func (w writer) defaultNode(v reflect.Value, m form.Member, value reflect.Value, at string) *yaml.Node {
 	if fs, ok := v.Interface().(Filesystem); ok { // the member is type
 		switch fs.Source {
 		case FromNew:
@@ -80,7 +82,7 @@ func (w writer) defaultNode(v reflect.Value, m member, value reflect.Value, at s
 		}
 		return nil
 	}
-	if m.nullable {
+	if m.Nullable {
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}
 	}
 	return w.value(value, at)
@@ -93,14 +95,14 @@ func isUnset(value reflect.Value) bool {
 }
 
 // isDefault reports whether value means the same as a missing key.
-func (w writer) isDefault(m member, value reflect.Value, at string) bool {
+func (w writer) isDefault(m form.Member, value reflect.Value, at string) bool {
 	switch value.Kind() {
 	case reflect.Struct:
 		return len(writer{extras: w.extras}.structure(value, at).Content) == 0
 	case reflect.Slice, reflect.Map, reflect.Pointer:
 		return value.IsNil() || value.Kind() == reflect.Slice && value.Len() == 0
 	}
-	return m.deflt != "" && scalarText(value) == m.deflt || m.deflt == "" && value.IsZero()
+	return m.Default != "" && scalarText(value) == m.Default || m.Default == "" && value.IsZero()
 }
 
 func (w writer) value(v reflect.Value, path string) *yaml.Node {
@@ -143,7 +145,7 @@ func (w writer) value(v reflect.Value, path string) *yaml.Node {
 			return scalarNode(scalarText(v), "!!int")
 		}
 	}
-	if text := scalarText(v); v.Kind() != reflect.String && scalarKind(text) == kindInt {
+	if text := scalarText(v); v.Kind() != reflect.String && form.KindOfText(text) == form.Int {
 		return scalarNode(text, "!!int")
 	}
 	return scalarNode(scalarText(v), "!!str")
@@ -219,7 +221,7 @@ func isBlock(text string) bool {
 
 // needsQuotes reports whether a reader of YAML 1.1 or 1.2 may take text for something other than text.
 func needsQuotes(text string) bool {
-	if scalarKind(text) != kindText || text == "<<" || text == "=" {
+	if form.KindOfText(text) != form.Text || text == "<<" || text == "=" {
 		return true
 	}
 	switch strings.ToLower(text) {

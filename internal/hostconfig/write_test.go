@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v4"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 func TestTheCanonicalDocumentReadsAsTheSame(t *testing.T) {
@@ -88,17 +90,17 @@ func TestTheTagsSayWhatDiffDoes(t *testing.T) {
 			t.Errorf("%s: the tag says %q, Diff says %s, %v: %v", path, tag, got.Kind, err, got.Reasons)
 		}
 	}
-	for _, m := range members(reflect.TypeFor[Spec]()) {
-		if m.key != "os" { // its keys have other tags
-			check(m.key, reflect.TypeFor[Spec]().Field(m.index).Tag.Get("change"), func(s *Spec) { reflect.ValueOf(s).Elem().Field(m.index).SetZero() })
+	for _, m := range form.Members(reflect.TypeFor[Spec]()) {
+		if m.Key != "os" { // its keys have other tags
+			check(m.Key, reflect.TypeFor[Spec]().Field(m.Index).Tag.Get("change"), func(s *Spec) { reflect.ValueOf(s).Elem().Field(m.Index).SetZero() })
 		}
 	}
-	for _, m := range members(reflect.TypeFor[OS]()) {
-		tag := reflect.TypeFor[OS]().Field(m.index).Tag.Get("change")
+	for _, m := range form.Members(reflect.TypeFor[OS]()) {
+		tag := reflect.TypeFor[OS]().Field(m.Index).Tag.Get("change")
 		if tag == "" {
 			tag = "ab-update"
 		}
-		check("os."+m.key, tag, func(s *Spec) { reflect.ValueOf(&s.OS).Elem().Field(m.index).SetZero() })
+		check("os."+m.Key, tag, func(s *Spec) { reflect.ValueOf(&s.OS).Elem().Field(m.Index).SetZero() })
 	}
 }
 
