@@ -47,9 +47,9 @@ func run(args []string) error {
 		file := rescue.File{Dir: filepath.Join(root, rescue.Dir), Root: root}
 		return rescue.Watch(ctx, file, rescue.SystemHost{Root: root, Out: os.Stderr})
 	case "newest":
-		said, err := rescue.Newest(root)
-		if said != "" {
-			fmt.Println(rescue.OneLine(said))
+		summary, err := rescue.RemoveOutdatedLink(root)
+		if summary != "" {
+			fmt.Println(rescue.OneLine(summary))
 		}
 		return err
 	case "version":

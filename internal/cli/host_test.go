@@ -248,7 +248,7 @@ func (r rescuerHost) Unit(ctx context.Context) (rescue.Unit, error) {
 	return rescue.Unit{Active: u.Active, Restarts: int(u.Restarts)}, err
 }
 
-func (r rescuerHost) Swing(link string) error { return rescue.SystemHost{Root: r.root}.Swing(link) }
+func (r rescuerHost) SetLink(link string) error { return rescue.SystemHost{Root: r.root}.SetLink(link) }
 
 func (r rescuerHost) Refresh(context.Context) error { return r.merge() }
 

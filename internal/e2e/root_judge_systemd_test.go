@@ -152,7 +152,7 @@ func (t *trialInside) end() {
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, rescue.ErrNone) {
+	if err != nil && !errors.Is(err, rescue.ErrNoTrial) {
 		t.Error(err)
 	}
 }
@@ -210,7 +210,7 @@ func TestJudgeInsideContainer(t *testing.T) {
 		if err := os.Remove("/" + rescue.Socket); err != nil {
 			t.Fatal(err)
 		}
-		for end := time.Now().Add(time.Minute); rescue.SocketGone("/"); time.Sleep(100 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); rescue.IsSocketDown("/"); time.Sleep(100 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("it is gone still\n%s", t.run("journalctl --no-pager -n 40 -u trident*"))
 			}
@@ -228,7 +228,7 @@ func TestJudgeInsideContainer(t *testing.T) {
 		if err := os.Remove("/" + rescue.Socket); err != nil {
 			t.Fatal(err)
 		}
-		for end := time.Now().Add(2 * time.Minute); rescue.SocketGone("/"); time.Sleep(100 * time.Millisecond) {
+		for end := time.Now().Add(2 * time.Minute); rescue.IsSocketDown("/"); time.Sleep(100 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("it is gone still\n%s", in.run("journalctl --no-pager -n 40 -u trident*"))
 			}

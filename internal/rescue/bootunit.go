@@ -82,7 +82,7 @@ func EnsureBootUnit(root string) (wrote bool, err error) {
 		}
 	}
 	if !wantsOK {
-		if err := MakeRoom(wants); err != nil {
+		if err := MoveFolderAside(wants); err != nil {
 			return true, fmt.Errorf("write rescue unit: %w", err)
 		}
 		err = atomicfile.Symlink(bootWants, wants)
@@ -95,18 +95,18 @@ func RemoveBootUnit(root string) error {
 	var errs []error
 	for _, path := range []string{BootWantsPath, BootUnitPath} {
 		path = filepath.Join(root, path)
-		errs = append(errs, MakeRoom(path), atomicfile.Remove(path))
+		errs = append(errs, MoveFolderAside(path), atomicfile.Remove(path))
 	}
 	return errors.Join(errs...)
 }
 
-// keepBootUnit writes the boot unit of a trial again where it is damaged.
-func (f File) keepBootUnit(operation string) error {
+// repairBootUnit writes the boot unit of a trial again where it is damaged.
+func (f File) repairBootUnit(operation string) error {
 	if f.Root == "" {
 		return nil
 	}
 	wrote, err := EnsureBootUnit(f.Root)
-	if wrote && closed(f, operation) { // the daemon has ended the trial meanwhile
+	if wrote && isClosed(f, operation) { // the daemon has ended the trial meanwhile
 		err = errors.Join(err, RemoveBootUnit(f.Root))
 	}
 	return err

@@ -25,9 +25,9 @@ const (
 )
 
 const (
-	maxRecord = 64 << 10        // bytes
-	lockWait  = 5 * time.Second // for another process that changes the record
-	lockEvery = 20 * time.Millisecond
+	maxRecord   = 64 << 10        // bytes
+	lockTimeout = 5 * time.Second // for another process that changes the record
+	lockPoll    = 20 * time.Millisecond
 )
 
 // A File is the record on disk: two copies with the same content, written one
@@ -47,8 +47,8 @@ type File struct {
 	Clock func() (boot string, up time.Duration)
 }
 
-// Now returns the ID of this boot and how long it has run.
-func (f File) Now() (boot string, up time.Duration) {
+// BootClock returns the ID of this boot and how long it has run.
+func (f File) BootClock() (boot string, up time.Duration) {
 	if f.Clock != nil {
 		return f.Clock()
 	}
@@ -70,7 +70,7 @@ func (f File) Now() (boot string, up time.Duration) {
 
 // read returns the record of operation; of the first copy that can be read if
 // none is of operation, or operation is "". whole says that both copies have it.
-func (f File) read(operation string) (r Record, whole bool, err error) {
+func (f File) read(operation string) (r Record, bothCopies bool, err error) {
 	first, ferr := readCopy(filepath.Join(f.Dir, recordName))
 	second, serr := readCopy(filepath.Join(f.Dir, copyName))
 	switch {
@@ -79,9 +79,9 @@ func (f File) read(operation string) (r Record, whole bool, err error) {
 	case serr == nil:
 		return second, false, nil
 	case errors.Is(ferr, fs.ErrNotExist) && errors.Is(serr, fs.ErrNotExist):
-		return Record{}, false, ErrNone
+		return Record{}, false, ErrNoTrial
 	}
-	return Record{}, false, fmt.Errorf("%w: %w", ErrLost, errors.Join(ferr, serr))
+	return Record{}, false, fmt.Errorf("%w: %w", ErrRecordLost, errors.Join(ferr, serr))
 }
 
 func readCopy(path string) (r Record, err error) {
@@ -121,7 +121,7 @@ func readAll(f *os.File, limit int64) ([]byte, error) {
 	return data, err
 }
 
-const sumField = "sum"
+const checksumField = "sum"
 
 func encode(r Record) ([]byte, error) {
 	data, err := json.Marshal(r)
@@ -161,11 +161,11 @@ func checksum(data []byte) (has, want string, err error) {
 	if err := json.Unmarshal(data, &fields); err != nil {
 		return "", "", err
 	}
-	if raw, ok := fields[sumField]; ok {
+	if raw, ok := fields[checksumField]; ok {
 		if err := json.Unmarshal(raw, &has); err != nil {
 			return "", "", err
 		}
-		delete(fields, sumField)
+		delete(fields, checksumField)
 	}
 	sorted, err := json.Marshal(fields)
 	if err != nil {
@@ -193,15 +193,15 @@ func (f File) write(r Record) error {
 
 // replace replaces whatever is at path by a regular file.
 func replace(path string, data []byte, perm fs.FileMode) error {
-	if err := MakeRoom(path); err != nil {
+	if err := MoveFolderAside(path); err != nil {
 		return err
 	}
 	return atomicfile.Write(path, data, perm)
 }
 
-// MakeRoom makes room at path where a folder is in the way of a file or of a
+// MoveFolderAside makes room at path where a folder is in the way of a file or of a
 // link. One that has content is renamed to .<name>.damaged beside it.
-func MakeRoom(path string) error {
+func MoveFolderAside(path string) error {
 	fi, err := os.Lstat(path)
 	if err != nil || !fi.IsDir() {
 		return nil // whoever writes the file says what is wrong
@@ -216,11 +216,11 @@ func MakeRoom(path string) error {
 	return os.Rename(path, aside)
 }
 
-// locked runs do while nobody else changes the record. ErrLocked if another
+// withLock runs do while nobody else changes the record. ErrLocked if another
 // process has not let go of the lock after lockWait.
-func (f File) locked(do func() error) error {
+func (f File) withLock(do func() error) error {
 	path := filepath.Join(f.Dir, lockName)
-	for end := time.Now().Add(lockWait); ; time.Sleep(lockEvery) {
+	for end := time.Now().Add(lockTimeout); ; time.Sleep(lockPoll) {
 		lock, err := lock(path)
 		if err == nil {
 			for _, name := range []string{recordName, copyName} {
@@ -232,7 +232,7 @@ func (f File) locked(do func() error) error {
 			return fmt.Errorf("lock rescue record: %w", err)
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("lock rescue record: %w of %s for longer than %s", ErrLocked, path, lockWait)
+			return fmt.Errorf("lock rescue record: %w of %s for longer than %s", ErrLocked, path, lockTimeout)
 		}
 	}
 }
@@ -242,7 +242,7 @@ func (f File) locked(do func() error) error {
 // the file unlocks it.
 func lock(path string) (*os.File, error) {
 	if fi, err := os.Lstat(path); err == nil && !fi.Mode().IsRegular() {
-		if err := MakeRoom(path); err != nil {
+		if err := MoveFolderAside(path); err != nil {
 			return nil, err
 		}
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -43,7 +43,7 @@ const (
 
 const (
 	commandTimeout = 60 * time.Second // for one call of systemctl
-	stopTime       = 10 * time.Second // for a daemon that was told to stop
+	stopTimeout    = 10 * time.Second // for a daemon that was told to stop
 )
 
 // SystemHost is the host that we run on. The tools that it runs are part of the
@@ -72,10 +72,10 @@ func OneLine(text string) string {
 	}, text)
 }
 
-// Swing implements Host. A folder that is in the link's place is put aside.
-func (s SystemHost) Swing(link string) error {
+// SetLink implements Host. A folder that is in the link's place is put aside.
+func (s SystemHost) SetLink(link string) error {
 	path := filepath.Join(s.Root, Link)
-	if err := MakeRoom(path); err != nil {
+	if err := MoveFolderAside(path); err != nil {
 		return fmt.Errorf("make room for the extension link: %w", err)
 	}
 	if link == "" {
@@ -99,24 +99,24 @@ func (s SystemHost) Restart(ctx context.Context) error {
 		}
 	}
 	_, err := s.systemctl(ctx, "daemon-reload")
-	if _, serr := s.systemctl(ctx, "is-active", "--quiet", socket); serr != nil || SocketGone(s.Root) {
+	if _, serr := s.systemctl(ctx, "is-active", "--quiet", socket); serr != nil || IsSocketDown(s.Root) {
 		// A socket does not start while its service runs, and a running one is bound
 		// to a file of its own: it is one that started anew that has a new file.
 		_, e1 := s.systemctl(ctx, "stop", service)
-		e2 := MakeRoom(filepath.Join(s.Root, Socket))
+		e2 := MoveFolderAside(filepath.Join(s.Root, Socket))
 		_, e3 := s.systemctl(ctx, "restart", socket)
 		err = errors.Join(err, e1, e2, e3)
 	}
 	_, rerr := s.systemctl(ctx, "restart", "--no-block", service)
-	return errors.Join(err, rerr, s.endStop(ctx, stopTime))
+	return errors.Join(err, rerr, s.killIfStopHangs(ctx, stopTimeout))
 }
 
-// endStop kills a daemon that was told to stop and has not after a while: what
+// killIfStopHangs kills a daemon that was told to stop and has not after a while: what
 // was given up may hang, and systemd would wait for the unit's TimeoutStopSec.
 // That a daemon is killed is no harm; what it did is in its journal.
-func (s SystemHost) endStop(ctx context.Context, after time.Duration) error {
+func (s SystemHost) killIfStopHangs(ctx context.Context, after time.Duration) error {
 	for end := time.Now().Add(after); ; {
-		if err := pause(ctx, min(after, interval)); err != nil {
+		if err := pause(ctx, min(after, observeEvery)); err != nil {
 			return err
 		}
 		u, err := s.Unit(ctx)
@@ -130,17 +130,17 @@ func (s SystemHost) endStop(ctx context.Context, after time.Duration) error {
 	}
 }
 
-// SocketGone reports whether Trident's socket on the host below root cannot be
+// IsSocketDown reports whether Trident's socket on the host below root cannot be
 // connected to because there is none, or nobody listens there.
-func SocketGone(root string) bool {
+func IsSocketDown(root string) bool {
 	conn, err := net.Dial("unix", filepath.Join(root, Socket))
 	if err == nil {
 		_ = conn.Close()
 	}
-	return noSocket(err)
+	return isSocketMissing(err)
 }
 
-func noSocket(err error) bool {
+func isSocketMissing(err error) bool {
 	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ELOOP)
 }
 
@@ -181,7 +181,7 @@ const processExit = "98e322203f7a4ed290d09fe03c09fe15"
 
 // Exits implements Historian. It asks the journal.
 func (s SystemHost) Exits(ctx context.Context) ([]Exit, error) {
-	out, err := s.tool(ctx, "journalctl", "--quiet", "--no-pager", "--boot", "--lines=64", "--output=json",
+	out, err := s.runTool(ctx, "journalctl", "--quiet", "--no-pager", "--boot", "--lines=64", "--output=json",
 		"--output-fields=EXIT_CODE,EXIT_STATUS,INVOCATION_ID", "_PID=1", "MESSAGE_ID="+processExit, "UNIT="+service)
 	if err != nil {
 		return nil, err
@@ -206,10 +206,10 @@ func parseExits(out string) (exits []Exit, err error) {
 }
 
 func (s SystemHost) systemctl(ctx context.Context, args ...string) (string, error) {
-	return s.tool(ctx, "systemctl", args...)
+	return s.runTool(ctx, "systemctl", args...)
 }
 
-func (s SystemHost) tool(ctx context.Context, name string, args ...string) (string, error) {
+func (s SystemHost) runTool(ctx context.Context, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
@@ -245,7 +245,7 @@ func (s SystemHost) Version(ctx context.Context) (string, error) {
 	req.Header.Set("Content-Type", "application/grpc")
 	req.Header.Set("TE", "trailers")
 	resp, err := transport.RoundTrip(req)
-	if noSocket(err) {
+	if isSocketMissing(err) {
 		return "", fmt.Errorf("%w: %w", ErrNoSocket, err)
 	}
 	if err != nil {

@@ -30,8 +30,8 @@ func (v versions) Version(context.Context, *tridentv1.VersionRequest) (*tridentv
 	return &tridentv1.VersionResponse{Version: v.version}, v.err
 }
 
-// serve is a real gRPC server on the socket below a root folder.
-func serve(t *testing.T, v versions) string {
+// serveVersion is a real gRPC server on the socket below a root folder.
+func serveVersion(t *testing.T, v versions) string {
 	t.Helper()
 	root, err := os.MkdirTemp("", "r") // a socket's path has to be short
 	if err != nil {
@@ -61,7 +61,7 @@ func serve(t *testing.T, v versions) string {
 
 func TestTheVersionIsAskedByHandAsAnyClientWould(t *testing.T) {
 	for _, want := range []string{"2.0.0", "1.0.0-rc.1+" + strings.Repeat("x", 50)} {
-		h := SystemHost{Root: serve(t, versions{version: want})}
+		h := SystemHost{Root: serveVersion(t, versions{version: want})}
 		for range 2 {
 			if got, err := h.Version(t.Context()); got != want || err != nil {
 				t.Errorf("version %q, %v; want %q", got, err, want)
@@ -76,7 +76,7 @@ func TestAnAnswerThatIsNoneIsAnError(t *testing.T) {
 		"no answer": {version: ""},
 		"too long":  {version: strings.Repeat("1", 4000)},
 	} {
-		if got, err := (SystemHost{Root: serve(t, v)}).Version(t.Context()); err == nil {
+		if got, err := (SystemHost{Root: serveVersion(t, v)}).Version(t.Context()); err == nil {
 			t.Errorf("%s: version %q", name, got)
 		}
 	}
@@ -115,14 +115,14 @@ func TestSwingPointsTheLinkOrRemovesIt(t *testing.T) {
 	}
 	h := SystemHost{Root: root}
 	for _, want := range []string{"../trident/self/1.0.0.raw", "../trident/self/2.0.0.raw"} {
-		if err := h.Swing(want); err != nil {
+		if err := h.SetLink(want); err != nil {
 			t.Fatal(err)
 		}
 		if _, got, err := LinkedVersion(root); got != want || err != nil {
 			t.Errorf("link to %q, %v", got, err)
 		}
 	}
-	if err := errors.Join(h.Swing(""), h.Swing("")); err != nil {
+	if err := errors.Join(h.SetLink(""), h.SetLink("")); err != nil {
 		t.Error(err)
 	}
 	if _, got, err := LinkedVersion(root); got != "" || err != nil {
@@ -149,7 +149,7 @@ func TestNewestDropsAnExtensionThatIsNotNewerThanTheBase(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(root, filepath.Dir(Link)), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := h.Swing(c.link); err != nil {
+		if err := h.SetLink(c.link); err != nil {
 			t.Fatal(err)
 		}
 		if c.base != "" {
@@ -160,7 +160,7 @@ func TestNewestDropsAnExtensionThatIsNotNewerThanTheBase(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		said, err := Newest(root)
+		said, err := RemoveOutdatedLink(root)
 		if err != nil || !strings.Contains(said, c.says) {
 			t.Errorf("base %q, link %q: said %q, %v", c.base, c.link, said, err)
 		}
@@ -178,10 +178,10 @@ func TestABaseThatSaysNoVersionIsAnErrorAndNothingIsDropped(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := errors.Join(SystemHost{Root: root}.Swing("../trident/self/2.0.0.raw"), os.WriteFile(filepath.Join(root, Base), []byte(text), 0o644)); err != nil {
+		if err := errors.Join(SystemHost{Root: root}.SetLink("../trident/self/2.0.0.raw"), os.WriteFile(filepath.Join(root, Base), []byte(text), 0o644)); err != nil {
 			t.Fatal(err)
 		}
-		if said, err := Newest(root); err == nil {
+		if said, err := RemoveOutdatedLink(root); err == nil {
 			t.Errorf("%q: said %q", text, said)
 		}
 		if v, _, _ := LinkedVersion(root); v != "2.0.0" {
@@ -206,14 +206,14 @@ func TestALinkThatIsNoneIsAnErrorThatSaysSoAndNothingIsDropped(t *testing.T) {
 			if err := errors.Join(make(path), os.WriteFile(filepath.Join(root, Base), []byte(`{"version":"1.0.0"}`), 0o644)); err != nil {
 				t.Fatal(err)
 			}
-			if said, err := Newest(root); err == nil || !strings.Contains(err.Error(), path+" is not a link: remove it") {
+			if said, err := RemoveOutdatedLink(root); err == nil || !strings.Contains(err.Error(), path+" is not a link: remove it") {
 				t.Errorf("said %q, %v", said, err)
 			}
 			if _, err := os.Lstat(path); err != nil {
 				t.Error(err)
 			}
 			// Who goes back has to be able to.
-			if err := (SystemHost{Root: root}).Swing("../trident/self/1.5.0.raw"); err != nil {
+			if err := (SystemHost{Root: root}).SetLink("../trident/self/1.5.0.raw"); err != nil {
 				t.Error(err)
 			}
 			if v, _, err := LinkedVersion(root); v != "1.5.0" || err != nil {
@@ -224,8 +224,8 @@ func TestALinkThatIsNoneIsAnErrorThatSaysSoAndNothingIsDropped(t *testing.T) {
 }
 
 func TestASocketThatIsGoneIsToldFromOneThatDoesNotAnswer(t *testing.T) {
-	root := serve(t, versions{version: "2.0.0"})
-	if SocketGone(root) {
+	root := serveVersion(t, versions{version: "2.0.0"})
+	if IsSocketDown(root) {
 		t.Error("gone")
 	}
 	path := filepath.Join(root, Socket)
@@ -260,8 +260,8 @@ func TestASocketThatIsGoneIsToldFromOneThatDoesNotAnswer(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 			defer cancel()
 			_, err := SystemHost{Root: root}.Version(ctx)
-			if errors.Is(err, ErrNoSocket) != c.gone || err == nil || SocketGone(root) != c.gone {
-				t.Errorf("gone %v, %v; want %v", SocketGone(root), err, c.gone)
+			if errors.Is(err, ErrNoSocket) != c.gone || err == nil || IsSocketDown(root) != c.gone {
+				t.Errorf("gone %v, %v; want %v", IsSocketDown(root), err, c.gone)
 			}
 		})
 	}
@@ -282,9 +282,9 @@ func TestHowProcessesEndedIsReadFromTheJournal(t *testing.T) {
 	}
 }
 
-// systemctl stands in for the tool: it writes down what it is asked for and
+// fakeSystemctl stands in for the tool: it writes down what it is asked for and
 // says that the service is in a state.
-func systemctl(t *testing.T, state string) (asked func() string) {
+func fakeSystemctl(t *testing.T, state string) (calls func() string) {
 	t.Helper()
 	dir := t.TempDir()
 	script := fmt.Sprintf("#!/bin/sh\necho \"$*\" >>%s/asked\necho ActiveState=%s\n", dir, state)
@@ -304,8 +304,8 @@ func systemctl(t *testing.T, state string) (asked func() string) {
 func TestADaemonThatDoesNotStopIsKilled(t *testing.T) {
 	for state, killed := range map[string]bool{"deactivating": true, "active": false, "activating": false} {
 		t.Run(state, func(t *testing.T) {
-			asked := systemctl(t, state)
-			if err := (SystemHost{Root: "/", Out: io.Discard}).endStop(t.Context(), 10*time.Millisecond); err != nil {
+			asked := fakeSystemctl(t, state)
+			if err := (SystemHost{Root: "/", Out: io.Discard}).killIfStopHangs(t.Context(), 10*time.Millisecond); err != nil {
 				t.Fatal(err)
 			}
 			if got := strings.Contains(asked(), "kill --signal=SIGKILL tridentd.service"); got != killed {

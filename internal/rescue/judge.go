@@ -13,65 +13,65 @@ import (
 // reason to return to the previous version, and none to block this one:
 // blameless is set then.
 type judge struct {
-	start     time.Time
-	spent     time.Duration // on this trial in this boot, before start
-	gaveUp    time.Time     // when the daemon was first seen to have given the target up
-	blameless bool
+	start       time.Time
+	spentBefore time.Duration // on this trial in this boot, before start
+	gaveUpAt    time.Time     // when the daemon was first seen to have given the target up
+	blameless   bool
 
-	answered bool      // the target, at some time
-	inARow   int       // answers of the target
-	strange  int       // answers of a third version, in a row
-	silent   time.Time // since when nobody answers; zero while somebody does
-	gone     int       // looks in a row at which the socket was not there
-	repaired time.Time // when the socket was last made again
+	hasAnswered    bool      // the target, at some time
+	answersInARow  int       // answers of the target
+	foreignAnswers int       // answers of a third version, in a row
+	silentSince    time.Time // since when nobody answers; zero while somebody does
+	socketMisses   int       // looks in a row at which the socket was not there
+	repairedAt     time.Time // when the socket was last made again
 
-	looked  bool // last is set
-	last    Unit
-	merging bool    // systemd might start the target at the look before
-	process process // that runs, or ran last
-	inquest *inquest
-	known   map[string]bool // runs whose end has been looked into, or was before meet
-	strikes int             // ends of the target that nobody excuses
+	hasLast        bool // last is set
+	last           Unit
+	targetMayStart bool    // systemd might start the target at the look before
+	process        process // that runs, or ran last
+	inquest        *inquest
+	knownRuns      map[string]bool // runs whose end has been looked into, or was before meet
+	strikes        int             // ends of the target that nobody excuses
 }
 
 // A process is what is known of one process of the daemon.
 type process struct {
-	pid      int
-	run      string
-	target   bool // it was started from the target
-	answered bool // it answered as the target
+	pid         int
+	run         string
+	isTarget    bool // it was started from the target
+	hasAnswered bool // it answered as the target
 }
 
 // An inquest is about processes of the target that have ended since the look
 // before.
 type inquest struct {
-	first process // the first one; not the target's perhaps
-	ended int     // how many of the target's
-	looks int
+	first    process // the first one; not the target's perhaps
+	endings  int     // how many of the target's
+	attempts int
 }
 
-func (j *judge) witnessed() bool { return j.inARow >= witnessAfter }
+func (j *judge) isWitnessed() bool { return j.answersInARow >= witnessAfter }
 
-// look takes one look at the host and returns why the target is to be given up,
+// observe takes one look at the host and returns why the target is to be given up,
 // or "".
-func (j *judge) look(ctx context.Context, h Host, r Record) string {
-	if !j.looked {
-		if u, err := ask(ctx, h.Unit); err == nil {
-			j.meet(ctx, h, u, r)
+func (j *judge) observe(ctx context.Context, h Host, r Record) string {
+	if !j.hasLast {
+		if u, err := callWithTimeout(ctx, h.Unit); err == nil {
+			j.startTracking(ctx, h, u, r)
 		}
 	}
-	elapsed := j.spent + time.Since(j.start)
-	version, verr := ask(ctx, h.Version)
-	unit, uerr := ask(ctx, h.Unit)
+	elapsed := j.spentBefore + time.Since(j.start)
+	version, verr := callWithTimeout(ctx, h.Version)
+	unit, uerr := callWithTimeout(ctx, h.Unit)
 	if ctx.Err() != nil {
 		return ""
 	}
 	switch {
 	case r.Returning: // the daemon gave it up and goes back by itself, if it can
-		if j.gaveUp.IsZero() {
-			j.gaveUp = time.Now()
+		if j.gaveUpAt.IsZero() {
+			j.gaveUpAt = time.Now()
 		}
-		if time.Since(j.gaveUp) > returnWait {
+		if time.Since(j.gaveUpAt) > returnTimeout {
 			return r.Reason
 		}
 		return ""
@@ -85,23 +85,23 @@ func (j *judge) look(ctx context.Context, h Host, r Record) string {
 	case j.repair(ctx, h, verr):
 		return ""
 	}
-	j.count(version, verr, unit, r)
-	if j.strange >= strangeBefore {
+	j.countAnswer(version, verr, unit, r)
+	if j.foreignAnswers >= foreignLimit {
 		return fmt.Sprintf("version %s answers instead of %s", version, r.Target.Version)
 	}
-	if j.answered && j.isSilent() {
+	if j.hasAnswered && j.isSilent() {
 		return fmt.Sprintf("it answered and then no more: %v", verr)
 	}
 	if uerr != nil {
 		return ""
 	}
-	if unit.Active == "failed" && (r.Activating || r.Restarting || j.answered) {
+	if unit.Active == "failed" && (r.Activating || r.Restarting || j.hasAnswered) {
 		return "its service failed"
 	}
-	if !j.looked {
-		j.meet(ctx, h, unit, r)
+	if !j.hasLast {
+		j.startTracking(ctx, h, unit, r)
 	}
-	j.follow(unit, r, verr == nil && version == r.Target.Version)
+	j.trackProcess(unit, r, verr == nil && version == r.Target.Version)
 	return j.judgeEnds(ctx, h)
 }
 
@@ -109,56 +109,58 @@ func (j *judge) look(ctx context.Context, h Host, r Record) string {
 // or still waits for that. The trial begins anew then.
 func (j *judge) repair(ctx context.Context, h Host, verr error) bool {
 	if !errors.Is(verr, ErrNoSocket) {
-		j.gone = 0
+		j.socketMisses = 0
 		return false
 	}
-	j.gone++
-	j.inARow, j.silent = 0, time.Time{}
-	if j.gone < goneBefore || !j.repaired.IsZero() && time.Since(j.repaired) < repairEvery {
+	j.socketMisses++
+	j.answersInARow, j.silentSince = 0, time.Time{}
+	if j.socketMisses < socketMissLimit || !j.repairedAt.IsZero() && time.Since(j.repairedAt) < repairEvery {
 		return true
 	}
 	h.Logf("%v: making it again", verr)
 	if err := h.Restart(ctx); err != nil {
 		h.Logf("%v", err)
 	}
-	j.repaired, j.looked, j.inquest, j.gone = time.Now(), false, nil, 0
+	j.repairedAt, j.hasLast, j.inquest, j.socketMisses = time.Now(), false, nil, 0
 	return true
 }
 
-func (j *judge) isSilent() bool { return !j.silent.IsZero() && time.Since(j.silent) >= silentBefore }
+func (j *judge) isSilent() bool {
+	return !j.silentSince.IsZero() && time.Since(j.silentSince) >= silenceLimit
+}
 
-func (j *judge) count(version string, err error, u Unit, r Record) {
+func (j *judge) countAnswer(version string, err error, u Unit, r Record) {
 	switch {
-	case err != nil && !j.process.target && (u.Active == "deactivating" || !r.Restarting && !j.answered):
-		j.inARow, j.silent = 0, time.Time{} // the one before the target is silent
+	case err != nil && !j.process.isTarget && (u.Active == "deactivating" || !r.Restarting && !j.hasAnswered):
+		j.answersInARow, j.silentSince = 0, time.Time{} // the one before the target is silent
 		return
 	case err != nil:
-		j.inARow = 0
-		if j.silent.IsZero() {
-			j.silent = time.Now()
+		j.answersInARow = 0
+		if j.silentSince.IsZero() {
+			j.silentSince = time.Now()
 		}
 		return
 	case version == r.Target.Version:
-		j.answered, j.inARow, j.strange = true, j.inARow+1, 0
+		j.hasAnswered, j.answersInARow, j.foreignAnswers = true, j.answersInARow+1, 0
 	case version == r.Previous.Version:
-		j.inARow, j.strange, j.process.target = 0, 0, false
+		j.answersInARow, j.foreignAnswers, j.process.isTarget = 0, 0, false
 	default:
-		j.inARow, j.strange = 0, j.strange+1
+		j.answersInARow, j.foreignAnswers = 0, j.foreignAnswers+1
 	}
-	j.silent = time.Time{}
+	j.silentSince = time.Time{}
 }
 
-// meet takes what runs now for the beginning: what has ended before is not looked
+// startTracking takes what runs now for the beginning: what has ended before is not looked
 // into.
-func (j *judge) meet(ctx context.Context, h Host, u Unit, r Record) {
-	j.looked, j.last, j.merging, j.known = true, u, r.Activating || r.Restarting, map[string]bool{}
+func (j *judge) startTracking(ctx context.Context, h Host, u Unit, r Record) {
+	j.hasLast, j.last, j.targetMayStart, j.knownRuns = true, u, r.Activating || r.Restarting, map[string]bool{}
 	// Whatever runs in a later boot was started from what the link said by then.
-	j.process = process{pid: u.PID, run: u.Run, target: j.merging && r.Watches > 1}
-	exits, _ := j.exits(ctx, h)
-	j.learn(exits)
+	j.process = process{pid: u.PID, run: u.Run, isTarget: j.targetMayStart && r.Watches > 1}
+	exits, _ := j.unknownExits(ctx, h)
+	j.markKnown(exits)
 }
 
-// follow compares what systemd says with the look before: whose process has
+// trackProcess compares what systemd says with the look before: whose process has
 // ended, and what was started from which version.
 //
 // A process is the target's if it has answered as the target, or if systemd has
@@ -167,9 +169,9 @@ func (j *judge) meet(ctx context.Context, h Host, u Unit, r Record) {
 // and the target may come up in its place without any blame. systemd counts
 // restarts anew when a job restarts the service, and does not count it when one
 // that went by itself is started again by its socket.
-func (j *judge) follow(u Unit, r Record, answers bool) {
-	before, merged := j.last, j.merging || j.answered
-	j.last, j.merging = u, r.Activating || r.Restarting
+func (j *judge) trackProcess(u Unit, r Record, answers bool) {
+	before, merged := j.last, j.targetMayStart || j.hasAnswered
+	j.last, j.targetMayStart = u, r.Activating || r.Restarting
 	ended, byJob := u.Restarts-before.Restarts, u.Restarts < before.Restarts
 	if byJob {
 		ended = u.Restarts
@@ -180,7 +182,7 @@ func (j *judge) follow(u Unit, r Record, answers bool) {
 			j.process.pid, j.process.run = u.PID, u.Run
 		}
 		if answers && u.PID == before.PID {
-			j.process.answered, j.process.target = true, true
+			j.process.hasAnswered, j.process.isTarget = true, true
 		}
 		return
 	}
@@ -191,17 +193,17 @@ func (j *judge) follow(u Unit, r Record, answers bool) {
 	if !merged {
 		ended = 0
 	}
-	if first.target && !byJob {
+	if first.isTarget && !byJob {
 		ended++
 	}
-	j.process = process{pid: u.PID, run: u.Run, target: merged}
-	j.inARow = 0
+	j.process = process{pid: u.PID, run: u.Run, isTarget: merged}
+	j.answersInARow = 0
 	switch {
 	case ended == 0:
 	case j.inquest == nil:
-		j.inquest = &inquest{first: first, ended: ended}
+		j.inquest = &inquest{first: first, endings: ended}
 	default:
-		j.inquest.ended += ended
+		j.inquest.endings += ended
 	}
 }
 
@@ -212,13 +214,13 @@ func (j *judge) judgeEnds(ctx context.Context, h Host) string {
 	if q == nil {
 		return j.judgeStrikes()
 	}
-	q.looks++
-	exits, ok := j.exits(ctx, h)
-	if ok && len(exits) < q.ended && q.looks < inquestLooks {
+	q.attempts++
+	exits, ok := j.unknownExits(ctx, h)
+	if ok && len(exits) < q.endings && q.attempts < inquestAttempts {
 		return j.judgeStrikes() // the journal is written a moment later
 	}
 	j.inquest = nil
-	j.learn(exits)
+	j.markKnown(exits)
 	killed, first := 0, (*Exit)(nil)
 	for i, e := range exits {
 		if e.Killed {
@@ -229,43 +231,43 @@ func (j *judge) judgeEnds(ctx context.Context, h Host) string {
 		}
 	}
 	if killed > 0 {
-		j.silent = time.Time{}
+		j.silentSince = time.Time{}
 	}
-	if q.first.answered && (first == nil || !first.Killed) {
+	if q.first.hasAnswered && (first == nil || !first.Killed) {
 		j.blameless = first == nil
 		return "it stopped after it had answered"
 	}
-	j.strikes += max(0, q.ended-killed)
+	j.strikes += max(0, q.endings-killed)
 	return j.judgeStrikes()
 }
 
-// exits lists how processes ended that nobody has looked into yet, if the host
+// unknownExits lists how processes ended that nobody has looked into yet, if the host
 // knows.
-func (j *judge) exits(ctx context.Context, h Host) (fresh []Exit, ok bool) {
-	historian, ok := h.(Historian)
+func (j *judge) unknownExits(ctx context.Context, h Host) (fresh []Exit, ok bool) {
+	historian, ok := h.(ExitReader)
 	if !ok {
 		return nil, false
 	}
-	exits, err := ask(ctx, historian.Exits)
+	exits, err := callWithTimeout(ctx, historian.Exits)
 	if err != nil {
 		h.Logf("%v", err)
 	}
 	for _, e := range exits {
-		if !j.known[e.Run] {
+		if !j.knownRuns[e.Run] {
 			fresh = append(fresh, e)
 		}
 	}
 	return fresh, err == nil
 }
 
-func (j *judge) learn(exits []Exit) {
+func (j *judge) markKnown(exits []Exit) {
 	for _, e := range exits {
-		j.known[e.Run] = true
+		j.knownRuns[e.Run] = true
 	}
 }
 
 func (j *judge) judgeStrikes() string {
-	if j.strikes >= crashesBefore {
+	if j.strikes >= crashLimit {
 		return fmt.Sprintf("systemd had to restart it %d times", j.strikes)
 	}
 	return ""

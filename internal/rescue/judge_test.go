@@ -12,26 +12,26 @@ import (
 	"time"
 )
 
-// seen is a host that says what it is told to say, and whose journal knows how
+// fakeHost is a host that says what it is told to say, and whose journal knows how
 // processes ended.
-type seen struct {
+type fakeHost struct {
 	version string
 	err     error
 	unit    Unit
 	ended   []Exit
 	late    int // looks until the journal has the last end
 	unknown bool
-	did     []string
+	calls   []string
 }
 
-func (s *seen) Version(context.Context) (string, error) { return s.version, s.err }
-func (s *seen) Unit(context.Context) (Unit, error)      { return s.unit, nil }
-func (*seen) Swing(string) error                        { return nil }
-func (*seen) Refresh(context.Context) error             { return nil }
-func (s *seen) Restart(context.Context) error           { s.did = append(s.did, "restart"); return nil }
-func (*seen) Logf(string, ...any)                       {}
+func (s *fakeHost) Version(context.Context) (string, error) { return s.version, s.err }
+func (s *fakeHost) Unit(context.Context) (Unit, error)      { return s.unit, nil }
+func (*fakeHost) SetLink(string) error                      { return nil }
+func (*fakeHost) Refresh(context.Context) error             { return nil }
+func (s *fakeHost) Restart(context.Context) error           { s.calls = append(s.calls, "restart"); return nil }
+func (*fakeHost) Logf(string, ...any)                       {}
 
-func (s *seen) Exits(context.Context) ([]Exit, error) {
+func (s *fakeHost) Exits(context.Context) ([]Exit, error) {
 	if s.unknown {
 		return nil, errors.New("there is no journal")
 	}
@@ -42,28 +42,28 @@ func (s *seen) Exits(context.Context) ([]Exit, error) {
 	return s.ended, nil
 }
 
-func (s *seen) run(pid int) Unit {
+func (s *fakeHost) run(pid int) Unit {
 	return Unit{Active: "active", Restarts: s.unit.Restarts, PID: pid, Run: fmt.Sprint(pid)}
 }
 
 // start is the first process of a daemon, or one that a job has started.
-func (s *seen) start(pid int, version string) {
+func (s *fakeHost) start(pid int, version string) {
 	s.unit.Restarts = 0
 	s.unit, s.version = s.run(pid), version
 }
 
 // end is the end of the process, and the start of another one by systemd.
-func (s *seen) end(pid int, version string, killed bool) {
+func (s *fakeHost) end(pid int, version string, killed bool) {
 	s.ended = append(s.ended, Exit{Run: s.unit.Run, Killed: killed})
 	s.unit.Restarts++
 	s.unit, s.version = s.run(pid), version
 }
 
-// looks takes so many looks and returns the doubt, if one has any.
-func looks(t *testing.T, j *judge, s *seen, r Record, n int) string {
+// observeTimes observes so many times and returns the doubt, if one has any.
+func observeTimes(t *testing.T, j *judge, s *fakeHost, r Record, n int) string {
 	t.Helper()
 	for range n {
-		if why := j.look(t.Context(), s, r); why != "" {
+		if why := j.observe(t.Context(), s, r); why != "" {
 			return why
 		}
 	}
@@ -76,24 +76,24 @@ func TestTheDeathOfTheOldDaemonIsNotTheTargets(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, known=%v", name, known), func(t *testing.T) {
 				r := trial()
 				r.Restarting, r.Activating = false, true
-				j, s := &judge{start: time.Now()}, &seen{unknown: !known}
+				j, s := &judge{start: time.Now()}, &fakeHost{unknown: !known}
 				s.start(10, r.Previous.Version)
 				for pid := 11; pid < 16; pid++ { // again and again
-					if why := looks(t, j, s, r, 2); why != "" {
+					if why := observeTimes(t, j, s, r, 2); why != "" {
 						t.Fatal(why)
 					}
 					s.end(pid, r.Previous.Version, killed)
 				}
-				if why := looks(t, j, s, r, 2); why != "" {
+				if why := observeTimes(t, j, s, r, 2); why != "" {
 					t.Fatal(why)
 				}
 				s.end(20, r.Target.Version, killed)
-				if why := looks(t, j, s, r, 5); why != "" {
+				if why := observeTimes(t, j, s, r, 5); why != "" {
 					t.Fatalf("given up: %s", why)
 				}
 				r.Restarting = true
-				if why := looks(t, j, s, r, 5); why != "" || !j.witnessed() {
-					t.Fatalf("given up: %s; witnessed %v", why, j.witnessed())
+				if why := observeTimes(t, j, s, r, 5); why != "" || !j.isWitnessed() {
+					t.Fatalf("given up: %s; witnessed %v", why, j.isWitnessed())
 				}
 			})
 		}
@@ -103,16 +103,16 @@ func TestTheDeathOfTheOldDaemonIsNotTheTargets(t *testing.T) {
 func TestATargetThatIsKilledIsNotBlamed(t *testing.T) {
 	for _, late := range []int{0, 1} {
 		r := trial()
-		j, s := &judge{start: time.Now()}, &seen{}
+		j, s := &judge{start: time.Now()}, &fakeHost{}
 		s.start(10, r.Target.Version)
 		for pid := 11; pid < 20; pid++ {
-			if why := looks(t, j, s, r, 4); why != "" {
+			if why := observeTimes(t, j, s, r, 4); why != "" {
 				t.Fatal(why)
 			}
 			s.end(pid, r.Target.Version, true)
 			s.late = late
 		}
-		if why := looks(t, j, s, r, 4); why != "" {
+		if why := observeTimes(t, j, s, r, 4); why != "" {
 			t.Error(why)
 		}
 	}
@@ -131,14 +131,14 @@ func TestATargetThatEndsByItselfIsBlamed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := trial()
-			j, s := &judge{start: time.Now()}, &seen{unknown: c.unknown}
+			j, s := &judge{start: time.Now()}, &fakeHost{unknown: c.unknown}
 			s.start(10, r.Target.Version)
-			if why := looks(t, j, s, r, 4); why != "" {
+			if why := observeTimes(t, j, s, r, 4); why != "" {
 				t.Fatal(why)
 			}
 			s.end(11, r.Target.Version, false)
 			s.late = c.late
-			if why := looks(t, j, s, r, 4); why != "it stopped after it had answered" || j.blameless != c.blameless {
+			if why := observeTimes(t, j, s, r, 4); why != "it stopped after it had answered" || j.blameless != c.blameless {
 				t.Errorf("%q, blameless=%v", why, j.blameless)
 			}
 		})
@@ -152,17 +152,17 @@ func TestATargetThatNeverComesUpIsBlamedForItsOwnEnds(t *testing.T) {
 	}{"by itself": {want: "systemd had to restart it 3 times"}, "killed": {killed: true}} {
 		t.Run(name, func(t *testing.T) {
 			r := trial()
-			j, s := &judge{start: time.Now()}, &seen{}
+			j, s := &judge{start: time.Now()}, &fakeHost{}
 			s.start(10, r.Previous.Version)
-			if why := looks(t, j, s, r, 1); why != "" {
+			if why := observeTimes(t, j, s, r, 1); why != "" {
 				t.Fatal(why)
 			}
 			s.start(11, "")
 			s.err = errors.New("nobody answers")
-			why := looks(t, j, s, r, 1)
+			why := observeTimes(t, j, s, r, 1)
 			for pid := 12; pid < 16 && why == ""; pid++ {
 				s.end(pid, "", c.killed)
-				why = looks(t, j, s, r, 1)
+				why = observeTimes(t, j, s, r, 1)
 			}
 			if why != c.want || j.blameless {
 				t.Errorf("%q, want %q; blameless=%v", why, c.want, j.blameless)
@@ -190,7 +190,7 @@ func TestTheDeadlineBlamesOnlyWhoWasSeenToFail(t *testing.T) {
 				if c.change != nil {
 					c.change(&r)
 				}
-				got, err := judgement(t, r, &host{script: steady(0, c.version, c.unit)}, false)
+				got, err := runWatch(t, r, &scriptedHost{script: answersFrom(0, c.version, c.unit)}, false)
 				if err != nil || got.Verdict != Returned || got.Blameless != c.blameless || !strings.Contains(got.Reason, "not kept within 1m0s") {
 					t.Errorf("%+v, %v", got, err)
 				}
@@ -206,7 +206,7 @@ func TestARescuerThatIsStartedAgainGoesOnWithTheDeadlineOfTheBoot(t *testing.T) 
 		if err := f.Begin(trial()); err != nil {
 			t.Fatal(err)
 		}
-		h := &host{start: began, script: steady(0, "2.0.0", active), link: "two", merged: "two"}
+		h := &scriptedHost{start: began, script: answersFrom(0, "2.0.0", active), link: "two", merged: "two"}
 		for range 20 { // killed every five seconds
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			err := Watch(ctx, f, h)
@@ -225,12 +225,12 @@ func TestARescuerThatIsStartedAgainGoesOnWithTheDeadlineOfTheBoot(t *testing.T) 
 func TestASocketThatIsGoneIsMadeAgainAndNobodyIsBlamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := trial()
-		j, s := &judge{start: time.Now()}, &seen{}
+		j, s := &judge{start: time.Now()}, &fakeHost{}
 		s.start(10, r.Target.Version)
 		slowly := func(n int) {
 			t.Helper()
 			for range n {
-				if why := looks(t, j, s, r, 1); why != "" {
+				if why := observeTimes(t, j, s, r, 1); why != "" {
 					t.Fatal(why)
 				}
 				time.Sleep(time.Second)
@@ -239,16 +239,16 @@ func TestASocketThatIsGoneIsMadeAgainAndNobodyIsBlamed(t *testing.T) {
 		slowly(4)
 		s.err = fmt.Errorf("%w: no such file", ErrNoSocket)
 		slowly(20)
-		if len(s.did) != 2 { // one try each ten seconds
-			t.Errorf("it did %v", s.did)
+		if len(s.calls) != 2 { // one try each ten seconds
+			t.Errorf("it did %v", s.calls)
 		}
-		if j.witnessed() {
+		if j.isWitnessed() {
 			t.Error("it counts as witnessed all the while")
 		}
 		s.err = nil
 		s.start(11, r.Target.Version) // what making the socket again does to the daemon
 		slowly(4)
-		if !j.witnessed() {
+		if !j.isWitnessed() {
 			t.Error("it is not witnessed anew")
 		}
 	})
@@ -263,7 +263,7 @@ func TestARecordThatIsLostMeansGivenUp(t *testing.T) {
 					if err := f.Begin(trial()); err != nil {
 						t.Fatal(err)
 					}
-					h := &host{start: time.Now(), script: steady(0, "2.0.0", active), link: "two", merged: "two"}
+					h := &scriptedHost{start: time.Now(), script: answersFrom(0, "2.0.0", active), link: "two", merged: "two"}
 					done := make(chan error)
 					go func() { done <- Watch(t.Context(), f, h) }()
 					time.Sleep(1500 * time.Millisecond)
@@ -271,8 +271,8 @@ func TestARecordThatIsLostMeansGivenUp(t *testing.T) {
 					time.Sleep(3 * time.Second)
 					if !both {
 						r, whole, err := f.read("op")
-						if err != nil || !whole || r.Returning || len(h.did) > 0 {
-							t.Errorf("%+v, whole=%v, %v; it did %v", r, whole, err, h.did)
+						if err != nil || !whole || r.Returning || len(h.calls) > 0 {
+							t.Errorf("%+v, whole=%v, %v; it did %v", r, whole, err, h.calls)
 						}
 						if err := f.Keep("op"); err != nil {
 							t.Error(err)
@@ -281,7 +281,7 @@ func TestARecordThatIsLostMeansGivenUp(t *testing.T) {
 					err := <-done
 					r, rerr := f.Read()
 					if both && (r.Verdict != Returned || !r.Blameless || h.merged != "../one.raw") || errors.Join(err, rerr) != nil {
-						t.Errorf("%+v, %v, %v; it did %v", r, err, rerr, h.did)
+						t.Errorf("%+v, %v, %v; it did %v", r, err, rerr, h.calls)
 					}
 				})
 			})
@@ -309,11 +309,11 @@ func TestARescuerWithoutARecordReturnsToTheBaseWhereNobodyAnswers(t *testing.T) 
 				if err != nil {
 					t.Fatal(err)
 				}
-				h := &host{start: time.Now(), script: steady(0, c.version, active), link: "two", merged: "two"}
-				if err := Watch(t.Context(), f, h); !errors.Is(err, ErrLost) {
+				h := &scriptedHost{start: time.Now(), script: answersFrom(0, c.version, active), link: "two", merged: "two"}
+				if err := Watch(t.Context(), f, h); !errors.Is(err, ErrRecordLost) {
 					t.Error(err)
 				}
-				if got := strings.Join(h.did, ", "); got != c.did {
+				if got := strings.Join(h.calls, ", "); got != c.did {
 					t.Errorf("it did %s", got)
 				}
 			})
@@ -333,7 +333,7 @@ func TestATargetThatHangsAlsoWhenItIsToldToStopIsBlamed(t *testing.T) {
 			}
 			return "", Unit{Active: "deactivating", PID: 11}
 		}
-		got, err := judgement(t, trial(), &host{script: script}, false)
+		got, err := runWatch(t, trial(), &scriptedHost{script: script}, false)
 		if err != nil || got.Verdict != Returned || got.Blameless {
 			t.Errorf("%+v, %v", got, err)
 		}

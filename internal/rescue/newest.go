@@ -69,10 +69,10 @@ func LinkedVersion(root string) (v, link string, err error) {
 	return name, link, nil
 }
 
-// Newest removes the extension link when the base is as new as what it points
+// RemoveOutdatedLink removes the extension link when the base is as new as what it points
 // to, or newer. A package calls it after it has changed the base. It merges and
 // restarts nothing. It says what it did.
-func Newest(root string) (string, error) {
+func RemoveOutdatedLink(root string) (string, error) {
 	base, err := BaseVersion(root)
 	if err != nil {
 		return "", err

@@ -113,11 +113,11 @@ func (r *Record) giveUp(reason string, blameless bool) error {
 }
 
 var (
-	// ErrNone means that there is no record, or that it is another operation's.
-	ErrNone = errors.New("there is no trial")
-	// ErrLost means that there was a record and no copy of it can be read. The
+	// ErrNoTrial means that there is no record, or that it is another operation's.
+	ErrNoTrial = errors.New("there is no trial")
+	// ErrRecordLost means that there was a record and no copy of it can be read. The
 	// target is given up then.
-	ErrLost = errors.New("the record of the trial is lost")
+	ErrRecordLost = errors.New("the record of the trial is lost")
 	// ErrKept means that the target was kept and cannot be given up any more.
 	ErrKept = errors.New("the new version was kept")
 	// ErrLocked means that another process holds the lock of the record.
@@ -134,7 +134,7 @@ func (f File) Read() (Record, error) {
 func (f File) Trial(operation string) (Record, error) {
 	r, _, err := f.read(operation)
 	if err == nil && r.Operation != operation {
-		return Record{}, fmt.Errorf("%w of operation %s: the record is of operation %.80q", ErrNone, operation, r.Operation)
+		return Record{}, fmt.Errorf("%w of operation %s: the record is of operation %.80q", ErrNoTrial, operation, r.Operation)
 	}
 	return r, err
 }
@@ -142,12 +142,12 @@ func (f File) Trial(operation string) (Record, error) {
 // Begin writes the record of a new trial over that of an old one. Beginning the
 // same operation's trial again leaves what the record says.
 func (f File) Begin(r Record) error {
-	return f.locked(func() error {
-		old, whole, err := f.read(r.Operation)
+	return f.withLock(func() error {
+		old, bothCopies, err := f.read(r.Operation)
 		switch {
 		case err != nil || old.Operation != r.Operation:
 			return f.write(r)
-		case !whole:
+		case !bothCopies:
 			return f.write(old)
 		}
 		return nil
@@ -158,16 +158,16 @@ func (f File) Begin(r Record) error {
 // where one is damaged. change may refuse with an error; then nothing is
 // written. ErrNone means that there is no such trial.
 func (f File) Update(operation string, change func(*Record) error) error {
-	return f.locked(func() error {
-		r, whole, err := f.read(operation)
+	return f.withLock(func() error {
+		r, bothCopies, err := f.read(operation)
 		if err != nil {
 			return err
 		}
 		if r.Operation != operation {
-			return ErrNone
+			return ErrNoTrial
 		}
 		old := r
-		if err := change(&r); err != nil || r == old && whole {
+		if err := change(&r); err != nil || r == old && bothCopies {
 			return err
 		}
 		return f.write(r)
@@ -198,24 +198,24 @@ func (f File) Keep(operation string) error {
 // goes on without.
 func (f File) GiveUp(r Record) error {
 	give := func() error {
-		now, whole, err := f.read(r.Operation)
-		if err != nil || now.Operation != r.Operation {
-			now, whole = r, false
-			now.Returning, now.Verdict = false, ""
+		current, bothCopies, err := f.read(r.Operation)
+		if err != nil || current.Operation != r.Operation {
+			current, bothCopies = r, false
+			current.Returning, current.Verdict = false, ""
 		}
-		old := now
-		if err := now.giveUp(r.Reason, r.Blameless); err != nil {
+		old := current
+		if err := current.giveUp(r.Reason, r.Blameless); err != nil {
 			return err
 		}
 		if r.Verdict == Returned {
-			now.Verdict = Returned
+			current.Verdict = Returned
 		}
-		if now == old && whole {
+		if current == old && bothCopies {
 			return nil
 		}
-		return f.write(now)
+		return f.write(current)
 	}
-	err := f.locked(give)
+	err := f.withLock(give)
 	if !errors.Is(err, ErrLocked) {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-func begun(t *testing.T) File {
+func beginTrial(t *testing.T) File {
 	t.Helper()
 	f := File{Dir: t.TempDir()}
 	if err := f.Begin(trial()); err != nil {
@@ -31,7 +31,7 @@ func closeTrial(r *Record) error {
 
 func TestTheVerdictIsGivenOnce(t *testing.T) {
 	for range 50 {
-		f := begun(t)
+		f := beginTrial(t)
 		var keep, give error
 		var both sync.WaitGroup
 		both.Go(func() { keep = f.Keep("op") })
@@ -45,7 +45,7 @@ func TestTheVerdictIsGivenOnce(t *testing.T) {
 }
 
 func TestWhatWasKeptStaysAndWhatWasGivenUpDoesNot(t *testing.T) {
-	f := begun(t)
+	f := beginTrial(t)
 	if err := errors.Join(f.Keep("op"), f.Keep("op"), f.Update("op", closeTrial)); err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestWhatWasKeptStaysAndWhatWasGivenUpDoesNot(t *testing.T) {
 	if r, _ := f.Read(); r.Verdict != Kept {
 		t.Errorf("%+v", r)
 	}
-	f = begun(t)
+	f = beginTrial(t)
 	if err := errors.Join(f.GiveUp(Record{Operation: "op", Reason: "first"}), f.GiveUp(Record{Operation: "op", Reason: "second"}), f.Update("op", closeTrial)); err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestWhatWasKeptStaysAndWhatWasGivenUpDoesNot(t *testing.T) {
 }
 
 func TestBeginningAgainKeepsTheRecordOfTheSameOperation(t *testing.T) {
-	f := begun(t)
+	f := beginTrial(t)
 	if err := f.Update("op", func(r *Record) error { r.Witnessed = true; return nil }); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestBeginningAgainKeepsTheRecordOfTheSameOperation(t *testing.T) {
 	if r, _ := f.Read(); r.Operation != "next" || r.Witnessed {
 		t.Errorf("%+v", r)
 	}
-	if err := f.Keep("op"); !errors.Is(err, ErrNone) {
+	if err := f.Keep("op"); !errors.Is(err, ErrNoTrial) {
 		t.Errorf("the old operation still decides: %v", err)
 	}
 }
@@ -97,10 +97,10 @@ func TestABrokenRecordIsAnError(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(f.Dir, recordName), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.Read(); err == nil || errors.Is(err, ErrNone) {
+		if _, err := f.Read(); err == nil || errors.Is(err, ErrNoTrial) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := Watch(t.Context(), f, &host{}); err == nil {
+		if err := Watch(t.Context(), f, &scriptedHost{}); err == nil {
 			t.Errorf("%s: judged", name)
 		}
 	}
@@ -179,7 +179,7 @@ func TestADamagedCopyIsReadFromTheOtherAndWrittenAnew(t *testing.T) {
 	for _, name := range []string{recordName, copyName} {
 		for _, how := range damages() {
 			t.Run(name+" "+how.name, func(t *testing.T) {
-				f := begun(t)
+				f := beginTrial(t)
 				if err := f.Update("op", func(r *Record) error { r.Witnessed = true; return nil }); err != nil {
 					t.Fatal(err)
 				}
@@ -203,7 +203,7 @@ func TestADamagedCopyIsReadFromTheOtherAndWrittenAnew(t *testing.T) {
 func TestALostRecordIsGivenUpAndNeverKept(t *testing.T) {
 	for _, how := range damages() {
 		t.Run(how.name, func(t *testing.T) {
-			f := begun(t)
+			f := beginTrial(t)
 			damage(t, f, how, true)
 			if err := f.Keep("op"); err == nil {
 				t.Error("kept")
@@ -231,7 +231,7 @@ func TestALostRecordIsGivenUpAndNeverKept(t *testing.T) {
 }
 
 func TestTheRecordOfAnotherOperationInOneCopyDoesNotCount(t *testing.T) {
-	f := begun(t)
+	f := beginTrial(t)
 	other := File{Dir: t.TempDir()}
 	if err := other.Begin(Record{Operation: "other", Deadline: 60, Verdict: Kept}); err != nil {
 		t.Fatal(err)
@@ -252,14 +252,14 @@ func TestTheRecordOfAnotherOperationInOneCopyDoesNotCount(t *testing.T) {
 
 func TestALockThatAStrangerHoldsIsWaitedForAndThenPassedOverByWhoGoesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := begun(t)
+		f := beginTrial(t)
 		stranger, err := lock(filepath.Join(f.Dir, lockName))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer stranger.Close()
 		began := time.Now()
-		if err := f.Keep("op"); !errors.Is(err, ErrLocked) || time.Since(began) < lockWait {
+		if err := f.Keep("op"); !errors.Is(err, ErrLocked) || time.Since(began) < lockTimeout {
 			t.Errorf("keep: %v after %s", err, time.Since(began))
 		}
 		known := trial()
@@ -270,9 +270,9 @@ func TestALockThatAStrangerHoldsIsWaitedForAndThenPassedOverByWhoGoesBack(t *tes
 		if r, err := f.Read(); err != nil || !r.Returning {
 			t.Errorf("%+v, %v", r, err)
 		}
-		h := &host{start: time.Now(), script: steady(0, "9.9.9", active)}
+		h := &scriptedHost{start: time.Now(), script: answersFrom(0, "9.9.9", active)}
 		if err := Watch(t.Context(), f, h); err != nil || h.merged != "../one.raw" {
-			t.Errorf("watch: %v; it did %v", err, h.did)
+			t.Errorf("watch: %v; it did %v", err, h.calls)
 		}
 		if r, err := f.Read(); err != nil || r.Verdict != Returned {
 			t.Errorf("%+v, %v", r, err)
@@ -286,7 +286,7 @@ func TestALockFileThatIsSomethingElseIsReplaced(t *testing.T) {
 			continue // a lock has no content
 		}
 		t.Run(how.name, func(t *testing.T) {
-			f := begun(t)
+			f := beginTrial(t)
 			if err := how.do(filepath.Join(f.Dir, lockName)); err != nil {
 				t.Fatal(err)
 			}
@@ -299,7 +299,7 @@ func TestALockFileThatIsSomethingElseIsReplaced(t *testing.T) {
 
 // The release before writes one copy, without a checksum.
 func TestTheRecordOfAReleaseWithOneCopyCounts(t *testing.T) {
-	f := begun(t)
+	f := beginTrial(t)
 	text := `{"operation":"op","target":{"version":"2.0.0","link":""},"deadline_seconds":60,"verdict":"kept"}`
 	if err := os.WriteFile(filepath.Join(f.Dir, recordName), []byte(text), 0o600); err != nil {
 		t.Fatal(err)

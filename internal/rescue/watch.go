@@ -12,20 +12,20 @@ import (
 
 // Figures of the judgement.
 const (
-	interval      = time.Second      // between two looks
-	witnessAfter  = 3                // answers of the target in a row
-	crashesBefore = 3                // ends of the target that nobody excuses
-	strangeBefore = 3                // answers of a third version in a row
-	silentBefore  = 15 * time.Second // without an answer after the target has answered
-	answerTime    = 5 * time.Second  // for one answer
-	goneBefore    = 2                // looks at which the socket is not there, in a row
-	repairEvery   = 10 * time.Second // between two tries to make the socket again
-	inquestLooks  = 3                // until the journal must know how a process ended
-	maxWatches    = 4                // boots that a trial may take
-	returnTries   = 3                // to put a version back, before a deeper fall-back
-	returnWait    = 45 * time.Second // for a version that was put back to answer
-	writeTries    = 10               // to write that the target is given up
-	blindWait     = 3 * time.Minute  // without any answer and without a record
+	observeEvery    = time.Second      // between two looks
+	witnessAfter    = 3                // answers of the target in a row
+	crashLimit      = 3                // ends of the target that nobody excuses
+	foreignLimit    = 3                // answers of a third version in a row
+	silenceLimit    = 15 * time.Second // without an answer after the target has answered
+	answerTimeout   = 5 * time.Second  // for one answer
+	socketMissLimit = 2                // looks at which the socket is not there, in a row
+	repairEvery     = 10 * time.Second // between two tries to make the socket again
+	inquestAttempts = 3                // until the journal must know how a process ended
+	maxWatches      = 4                // boots that a trial may take
+	returnTries     = 3                // to put a version back, before a deeper fall-back
+	returnTimeout   = 45 * time.Second // for a version that was put back to answer
+	writeTries      = 10               // to write that the target is given up
+	noRecordTimeout = 3 * time.Minute  // without any answer and without a record
 )
 
 // A Unit is what systemd says of tridentd.service.
@@ -43,8 +43,8 @@ type Host interface {
 	Version(ctx context.Context) (string, error)
 	// Unit asks systemd about the daemon.
 	Unit(ctx context.Context) (Unit, error)
-	// Swing makes the extension link point to link, or removes it for "".
-	Swing(link string) error
+	// SetLink makes the extension link point to link, or removes it for "".
+	SetLink(link string) error
 	// Refresh has systemd merge what the link says.
 	Refresh(ctx context.Context) error
 	// Restart forgets failures and starts the daemon anew, and the socket where
@@ -56,7 +56,7 @@ type Host interface {
 
 // A Historian is a Host that knows how the daemon's processes ended. Without it
 // every end is one for an unknown reason.
-type Historian interface {
+type ExitReader interface {
 	// Exits lists how the last processes of the daemon ended in this boot, in
 	// order. An end without a failure is not listed.
 	Exits(ctx context.Context) ([]Exit, error)
@@ -76,7 +76,7 @@ type Exit struct {
 // blame.
 var ErrNoSocket = errors.New("the socket is gone")
 
-const lost = "the rescuer's record of the trial was lost"
+const reasonRecordLost = "the rescuer's record of the trial was lost"
 
 // Watch judges the trial in the record until it has a verdict, and returns the
 // host to the previous version when the target does not prove itself. It
@@ -85,13 +85,13 @@ const lost = "the rescuer's record of the trial was lost"
 // It may be ended at any moment and called again: the deadline goes on.
 func Watch(ctx context.Context, f File, h Host) error {
 	r, err := f.Read()
-	if errors.Is(err, ErrNone) || err == nil && r.Verdict != "" {
+	if errors.Is(err, ErrNoTrial) || err == nil && r.Verdict != "" {
 		return nil
 	}
 	if err != nil {
-		return errors.Join(err, f.returnBlindly(ctx, h))
+		return errors.Join(err, f.returnWithoutRecord(ctx, h))
 	}
-	boot, up := f.Now()
+	boot, up := f.BootClock()
 	if boot == "" || r.Boot != boot {
 		r.Watches, r.Boot, r.Since = r.Watches+1, boot, up.Milliseconds()
 		err := f.Update(r.Operation, func(w *Record) error {
@@ -102,52 +102,52 @@ func Watch(ctx context.Context, f File, h Host) error {
 			h.Logf("%v", err)
 		}
 	}
-	j := judge{start: time.Now(), spent: r.Elapsed(boot, up)}
+	j := judge{start: time.Now(), spentBefore: r.Elapsed(boot, up)}
 	for {
-		now, whole, err := f.read(r.Operation)
+		current, bothCopies, err := f.read(r.Operation)
 		switch {
 		case err != nil:
 			h.Logf("%v", err)
-			if f.ended(ctx, h, r) {
+			if f.hasEnded(ctx, h, r) {
 				return nil
 			}
-			return none(giveUp(ctx, f, h, r, lost, true))
-		case now.Verdict != "" || now.Operation != r.Operation:
+			return ignoreNoTrial(giveUp(ctx, f, h, r, reasonRecordLost, true))
+		case current.Verdict != "" || current.Operation != r.Operation:
 			// The next trial has a rescuer of its own, which has seen nothing of this.
 			return nil
 		}
-		now.Watches, now.Boot, now.Since = r.Watches, r.Boot, r.Since
-		r = now
-		if !whole {
+		current.Watches, current.Boot, current.Since = r.Watches, r.Boot, r.Since
+		r = current
+		if !bothCopies {
 			h.Logf("writing the record of the trial anew: a copy of it is damaged")
-			if err := f.Update(r.Operation, func(*Record) error { return nil }); none(err) != nil {
+			if err := f.Update(r.Operation, func(*Record) error { return nil }); ignoreNoTrial(err) != nil {
 				h.Logf("%v", err)
 			}
 		}
-		if err := f.keepBootUnit(r.Operation); err != nil {
+		if err := f.repairBootUnit(r.Operation); err != nil {
 			h.Logf("%v", err)
 		}
-		doubt := j.look(ctx, h, r)
-		if j.witnessed() && !r.Witnessed && !r.Returning {
+		doubt := j.observe(ctx, h, r)
+		if j.isWitnessed() && !r.Witnessed && !r.Returning {
 			h.Logf("trident %s has answered %d times in a row", r.Target.Version, witnessAfter)
 			err := f.Update(r.Operation, func(r *Record) error { r.Witnessed = true; return nil })
-			if none(err) != nil {
+			if ignoreNoTrial(err) != nil {
 				h.Logf("%v", err)
 			}
 		}
 		if doubt != "" {
-			return none(giveUp(ctx, f, h, r, doubt, j.blameless))
+			return ignoreNoTrial(giveUp(ctx, f, h, r, doubt, j.blameless))
 		}
-		if err := pause(ctx, interval); err != nil {
+		if err := pause(ctx, observeEvery); err != nil {
 			return err
 		}
 	}
 }
 
-// returnBlindly returns to the base, if there is one and nobody answers for
+// returnWithoutRecord returns to the base, if there is one and nobody answers for
 // blindWait, for a rescuer that has never read the record of its trial. A daemon
 // that answers settles the trial by its journal.
-func (f File) returnBlindly(ctx context.Context, h Host) error {
+func (f File) returnWithoutRecord(ctx context.Context, h Host) error {
 	if f.Root == "" {
 		return nil
 	}
@@ -158,36 +158,36 @@ func (f File) returnBlindly(ctx context.Context, h Host) error {
 	} else if err != nil {
 		return err
 	}
-	for began := time.Now(); time.Since(began) < blindWait; {
-		if _, err := ask(ctx, h.Version); err == nil {
+	for began := time.Now(); time.Since(began) < noRecordTimeout; {
+		if _, err := callWithTimeout(ctx, h.Version); err == nil {
 			return nil
 		}
-		if err := pause(ctx, interval); err != nil {
+		if err := pause(ctx, observeEvery); err != nil {
 			return err
 		}
 	}
 	h.Logf("nobody answers, and what the trial returns to is not known: returning to the base")
-	if err := h.Swing(""); err != nil {
+	if err := h.SetLink(""); err != nil {
 		return err
 	}
 	return errors.Join(h.Refresh(ctx), h.Restart(ctx))
 }
 
-// ended reports whether a trial whose record is lost was over before: then its
+// hasEnded reports whether a trial whose record is lost was over before: then its
 // boot unit is gone as well, and one of the two versions answers.
-func (f File) ended(ctx context.Context, h Host, r Record) bool {
+func (f File) hasEnded(ctx context.Context, h Host, r Record) bool {
 	if f.Root == "" {
 		return false
 	}
 	if _, err := os.Lstat(filepath.Join(f.Root, BootWantsPath)); !errors.Is(err, fs.ErrNotExist) {
 		return false
 	}
-	version, err := ask(ctx, h.Version)
+	version, err := callWithTimeout(ctx, h.Version)
 	return err == nil && (version == r.Target.Version || version == r.Previous.Version)
 }
 
-func none(err error) error {
-	if errors.Is(err, ErrNone) || errors.Is(err, ErrKept) {
+func ignoreNoTrial(err error) error {
+	if errors.Is(err, ErrNoTrial) || errors.Is(err, ErrKept) {
 		return nil
 	}
 	return err
@@ -204,11 +204,11 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// ask bounds one question. The socket takes a call also while no daemon runs, so
+// callWithTimeout bounds one question. The socket takes a call also while no daemon runs, so
 // that asking for the version may take all of its time, and what comes next has
 // to have its own.
-func ask[T any](ctx context.Context, question func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+func callWithTimeout[T any](ctx context.Context, question func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	return question(ctx)
 }
@@ -232,7 +232,7 @@ func giveUp(ctx context.Context, f File, h Host, r Record, reason string, blamel
 			break
 		}
 		h.Logf("try %d of %d to write that trident %s is given up: %v", try+1, writeTries, r.Target.Version, err)
-		if err := pause(ctx, interval); err != nil {
+		if err := pause(ctx, observeEvery); err != nil {
 			return err
 		}
 	}
@@ -245,7 +245,7 @@ func giveUp(ctx context.Context, f File, h Host, r Record, reason string, blamel
 	var errs error
 	for _, side := range sides {
 		for try := range returnTries {
-			err := putBack(ctx, f, h, r.Operation, side, r.Target.Version)
+			err := restore(ctx, f, h, r.Operation, side, r.Target.Version)
 			if errors.Is(err, errClosed) {
 				h.Logf("trident is back from %s by itself", r.Target.Version)
 				return nil
@@ -272,37 +272,37 @@ func giveUp(ctx context.Context, f File, h Host, r Record, reason string, blamel
 // itself: the host is its own from then on, perhaps with another trial.
 var errClosed = errors.New("the trial is closed")
 
-func closed(f File, operation string) bool {
+func isClosed(f File, operation string) bool {
 	r, _, err := f.read(operation)
 	return err == nil && (r.Operation != operation || r.Verdict != "")
 }
 
-// putBack brings one version back and waits until it answers. Version "" is the
+// restore brings one version back and waits until it answers. Version "" is the
 // base, whichever version it is.
-func putBack(ctx context.Context, f File, h Host, operation string, s Side, not string) error {
-	if closed(f, operation) {
+func restore(ctx context.Context, f File, h Host, operation string, s Side, not string) error {
+	if isClosed(f, operation) {
 		return errClosed
 	}
-	if err := h.Swing(s.Link); err != nil {
+	if err := h.SetLink(s.Link); err != nil {
 		return err
 	}
 	// A refresh that fails may have done its work for us, or another extension
 	// may stand in its way: who answers in the end is what counts.
 	rerr := h.Refresh(ctx)
-	if closed(f, operation) { // systemd has started it again meanwhile
+	if isClosed(f, operation) { // systemd has started it again meanwhile
 		return errClosed
 	}
 	if err := h.Restart(ctx); err != nil {
 		return errors.Join(rerr, err)
 	}
-	wctx, cancel := context.WithTimeoutCause(ctx, returnWait, errors.New("it does not answer"))
+	wctx, cancel := context.WithTimeoutCause(ctx, returnTimeout, errors.New("it does not answer"))
 	defer cancel()
 	for {
 		version, err := h.Version(wctx)
 		if err == nil && (version == s.Version || s.Version == "" && version != not) {
 			return nil
 		}
-		if err := pause(wctx, interval/2); err != nil {
+		if err := pause(wctx, observeEvery/2); err != nil {
 			return errors.Join(rerr, fmt.Errorf("wait for trident %s: %w", s.Version, err))
 		}
 	}

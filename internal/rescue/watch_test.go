@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// host is a machine whose daemon does what a script says: script returns who
+// scriptedHost is a machine whose daemon does what a script says: script returns who
 // answers and what systemd says at a time after the start of the trial.
-type host struct {
+type scriptedHost struct {
 	mu      sync.Mutex
 	start   time.Time
 	script  func(at time.Duration) (version string, unit Unit)
@@ -22,15 +22,17 @@ type host struct {
 	back    time.Duration // when it was put back; 0 while it was not
 	refuses int           // so many refreshes fail
 	dead    bool          // nothing ever answers any more
-	did     []string
+	calls   []string
 	revives func() // what the version before does once it is merged, before it is restarted
 }
 
-func (h *host) do(format string, args ...any) { h.did = append(h.did, fmt.Sprintf(format, args...)) }
+func (h *scriptedHost) record(format string, args ...any) {
+	h.calls = append(h.calls, fmt.Sprintf(format, args...))
+}
 
 // Version waits for as long as it may when nobody answers: systemd holds the
 // socket.
-func (h *host) Version(ctx context.Context) (string, error) {
+func (h *scriptedHost) Version(ctx context.Context) (string, error) {
 	v := h.answer()
 	if v == "" {
 		<-ctx.Done()
@@ -39,7 +41,7 @@ func (h *host) Version(ctx context.Context) (string, error) {
 	return v, nil
 }
 
-func (h *host) answer() string {
+func (h *scriptedHost) answer() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	v := ""
@@ -55,7 +57,7 @@ func (h *host) answer() string {
 	return v
 }
 
-func (h *host) Unit(ctx context.Context) (Unit, error) {
+func (h *scriptedHost) Unit(ctx context.Context) (Unit, error) {
 	if ctx.Err() != nil {
 		return Unit{}, ctx.Err()
 	}
@@ -65,14 +67,14 @@ func (h *host) Unit(ctx context.Context) (Unit, error) {
 	return u, nil
 }
 
-func (h *host) Swing(link string) error {
-	h.do("swing %q", link)
+func (h *scriptedHost) SetLink(link string) error {
+	h.record("swing %q", link)
 	h.link = link
 	return nil
 }
 
-func (h *host) Refresh(context.Context) error {
-	h.do("refresh")
+func (h *scriptedHost) Refresh(context.Context) error {
+	h.record("refresh")
 	if h.refuses > 0 {
 		h.refuses--
 		return errors.New("refresh failed")
@@ -84,20 +86,20 @@ func (h *host) Refresh(context.Context) error {
 	return nil
 }
 
-func (h *host) Restart(context.Context) error {
+func (h *scriptedHost) Restart(context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.do("restart")
+	h.record("restart")
 	h.back = time.Since(h.start) + 1
 	return nil
 }
 
-func (h *host) Logf(string, ...any) {}
+func (h *scriptedHost) Logf(string, ...any) {}
 
 var active = Unit{Active: "active"}
 
-// steady is a version that answers from a time on; before it the old one does.
-func steady(from time.Duration, version string, u Unit) func(time.Duration) (string, Unit) {
+// answersFrom is a version that answers from a time on; before it the old one does.
+func answersFrom(from time.Duration, version string, u Unit) func(time.Duration) (string, Unit) {
 	return func(at time.Duration) (string, Unit) {
 		if at < from {
 			return "1.5.0", active
@@ -115,7 +117,7 @@ func trial() Record {
 
 // judge lets the rescuer judge a trial, while keep keeps the target as soon as
 // the rescuer has witnessed it, as the daemon does.
-func judgement(t *testing.T, r Record, h *host, keep bool) (Record, error) {
+func runWatch(t *testing.T, r Record, h *scriptedHost, keep bool) (Record, error) {
 	t.Helper()
 	f := File{Dir: t.TempDir()}
 	if err := f.Begin(r); err != nil {
@@ -154,10 +156,10 @@ func TestTheRescuerJudges(t *testing.T) {
 		reason string
 		within time.Duration
 	}{
-		"a good version is kept":          {script: steady(5*time.Second, "2.0.0", active), want: Kept},
-		"one that never answers":          {script: steady(2*time.Second, "", Unit{Active: "activating"}), want: Returned, reason: "not kept within 1m0s: it does not answer", within: 70 * time.Second},
-		"one that lies about its version": {script: steady(2*time.Second, "9.9.9", active), want: Returned, reason: "version 9.9.9 answers instead of 2.0.0", within: 8 * time.Second},
-		"one whose unit fails":            {script: steady(2*time.Second, "", Unit{Active: "failed"}), want: Returned, reason: "its service failed", within: 8 * time.Second},
+		"a good version is kept":          {script: answersFrom(5*time.Second, "2.0.0", active), want: Kept},
+		"one that never answers":          {script: answersFrom(2*time.Second, "", Unit{Active: "activating"}), want: Returned, reason: "not kept within 1m0s: it does not answer", within: 70 * time.Second},
+		"one that lies about its version": {script: answersFrom(2*time.Second, "9.9.9", active), want: Returned, reason: "version 9.9.9 answers instead of 2.0.0", within: 8 * time.Second},
+		"one whose unit fails":            {script: answersFrom(2*time.Second, "", Unit{Active: "failed"}), want: Returned, reason: "its service failed", within: 8 * time.Second},
 		"one that is restarted again and again": {script: func(at time.Duration) (string, Unit) {
 			return "", Unit{Active: "activating", Restarts: int(at / time.Second)}
 		}, want: Returned, reason: "systemd had to restart it", within: 8 * time.Second},
@@ -179,10 +181,10 @@ func TestTheRescuerJudges(t *testing.T) {
 			}
 			return "", active
 		}, want: Returned, reason: "it answered and then no more", within: 30 * time.Second},
-		"the old one that never goes": {script: steady(time.Hour, "", active), want: Returned, reason: "version 1.5.0 answers", within: 65 * time.Second},
-		"one that the daemon gave up but did not bring back": {script: steady(0, "2.0.0", active),
+		"the old one that never goes": {script: answersFrom(time.Hour, "", active), want: Returned, reason: "version 1.5.0 answers", within: 65 * time.Second},
+		"one that the daemon gave up but did not bring back": {script: answersFrom(0, "2.0.0", active),
 			change: func(r *Record) { r.Returning, r.Reason = true, "its disk was full" }, want: Returned, reason: "its disk was full", within: 50 * time.Second},
-		"one that was not kept in several boots": {script: steady(0, "", active),
+		"one that was not kept in several boots": {script: answersFrom(0, "", active),
 			change: func(r *Record) { r.Watches = maxWatches }, want: Returned, reason: "it was not kept in 4 boots", within: 8 * time.Second},
 		"restarts of the old daemon do not count": {script: func(at time.Duration) (string, Unit) {
 			if at < 5*time.Second {
@@ -193,19 +195,19 @@ func TestTheRescuerJudges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r, h := trial(), &host{script: c.script}
+				r, h := trial(), &scriptedHost{script: c.script}
 				if c.change != nil {
 					c.change(&r)
 				}
-				got, err := judgement(t, r, h, true)
+				got, err := runWatch(t, r, h, true)
 				if err != nil || got.Verdict != c.want || !strings.Contains(got.Reason, c.reason) {
 					t.Fatalf("verdict %q, reason %q, %v; want %q, %q", got.Verdict, got.Reason, err, c.want, c.reason)
 				}
 				switch {
-				case c.want == Kept && len(h.did) > 0:
-					t.Errorf("it did %v", h.did)
+				case c.want == Kept && len(h.calls) > 0:
+					t.Errorf("it did %v", h.calls)
 				case c.want == Returned && (h.link != "../one.raw" || h.merged != h.link || h.back > c.within):
-					t.Errorf("link %q, merged %q, back after %s; it did %v", h.link, h.merged, h.back, h.did)
+					t.Errorf("link %q, merged %q, back after %s; it did %v", h.link, h.merged, h.back, h.calls)
 				}
 			})
 		})
@@ -214,7 +216,7 @@ func TestTheRescuerJudges(t *testing.T) {
 
 func TestAGoodVersionThatNobodyKeepsIsGivenUpAtTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, err := judgement(t, trial(), &host{script: steady(0, "2.0.0", active)}, false)
+		r, err := runWatch(t, trial(), &scriptedHost{script: answersFrom(0, "2.0.0", active)}, false)
 		if err != nil || r.Verdict != Returned || !r.Witnessed {
 			t.Errorf("%+v, %v", r, err)
 		}
@@ -223,28 +225,28 @@ func TestAGoodVersionThatNobodyKeepsIsGivenUpAtTheDeadline(t *testing.T) {
 
 func TestTheRescuerTriesAgainWhenARefreshFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &host{script: steady(0, "", Unit{Active: "failed"}), refuses: 1}
-		r, err := judgement(t, trial(), h, true)
+		h := &scriptedHost{script: answersFrom(0, "", Unit{Active: "failed"}), refuses: 1}
+		r, err := runWatch(t, trial(), h, true)
 		if err != nil || r.Verdict != Returned || h.merged != "../one.raw" {
-			t.Errorf("%+v, %v; it did %v", r, err, h.did)
+			t.Errorf("%+v, %v; it did %v", r, err, h.calls)
 		}
 	})
 }
 
 func TestTheBaseIsTheLastResort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &host{script: steady(0, "", Unit{Active: "failed"}), refuses: returnTries}
-		r, err := judgement(t, trial(), h, true)
+		h := &scriptedHost{script: answersFrom(0, "", Unit{Active: "failed"}), refuses: returnTries}
+		r, err := runWatch(t, trial(), h, true)
 		if err != nil || r.Verdict != Returned || h.link != "" {
-			t.Errorf("%+v, %v; it did %v", r, err, h.did)
+			t.Errorf("%+v, %v; it did %v", r, err, h.calls)
 		}
 	})
 }
 
 func TestTheRescuerSaysSoWhenNothingHelps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &host{script: steady(0, "", Unit{Active: "failed"}), dead: true}
-		r, err := judgement(t, trial(), h, false)
+		h := &scriptedHost{script: answersFrom(0, "", Unit{Active: "failed"}), dead: true}
+		r, err := runWatch(t, trial(), h, false)
 		if err == nil || r.Verdict != "" || !r.Returning {
 			t.Errorf("%+v, %v", r, err)
 		}
@@ -253,7 +255,7 @@ func TestTheRescuerSaysSoWhenNothingHelps(t *testing.T) {
 
 func TestAnEndedTrialIsNotPutBackAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, h := File{Dir: t.TempDir()}, &host{script: steady(0, "9.9.9", active)}
+		f, h := File{Dir: t.TempDir()}, &scriptedHost{script: answersFrom(0, "9.9.9", active)}
 		if err := f.Begin(trial()); err != nil {
 			t.Fatal(err)
 		}
@@ -267,7 +269,7 @@ func TestAnEndedTrialIsNotPutBackAgain(t *testing.T) {
 		if err := Watch(t.Context(), f, h); err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Join(h.did, ", "); got != `swing "../one.raw", refresh` {
+		if got := strings.Join(h.calls, ", "); got != `swing "../one.raw", refresh` {
 			t.Errorf("it did %s", got)
 		}
 	})
@@ -281,11 +283,11 @@ func TestWithoutATrialThereIsNothingToJudge(t *testing.T) {
 		if err := f.Begin(r); err != nil {
 			t.Fatal(err)
 		}
-		if err := Watch(t.Context(), f, &host{}); err != nil {
+		if err := Watch(t.Context(), f, &scriptedHost{}); err != nil {
 			t.Error(err)
 		}
 	}
-	if err := Watch(t.Context(), File{Dir: t.TempDir()}, &host{}); err != nil {
+	if err := Watch(t.Context(), File{Dir: t.TempDir()}, &scriptedHost{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -298,9 +300,9 @@ func TestAWatchEndsWithItsContext(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
-		h := &host{start: time.Now(), script: steady(0, "2.0.0", active)}
-		if err := Watch(ctx, f, h); !errors.Is(err, context.DeadlineExceeded) || len(h.did) > 0 {
-			t.Errorf("%v; it did %v", err, h.did)
+		h := &scriptedHost{start: time.Now(), script: answersFrom(0, "2.0.0", active)}
+		if err := Watch(ctx, f, h); !errors.Is(err, context.DeadlineExceeded) || len(h.calls) > 0 {
+			t.Errorf("%v; it did %v", err, h.calls)
 		}
 	})
 }

@@ -140,7 +140,7 @@ func (s *Service) swingBack(link string) error {
 	if err := s.makeFolder(filepath.Dir(rescue.Link)); err != nil {
 		return fmt.Errorf("swing extension link: %w", err)
 	}
-	return rescue.SystemHost{Root: s.Root, Out: io.Discard}.Swing(link)
+	return rescue.SystemHost{Root: s.Root, Out: io.Discard}.SetLink(link)
 }
 
 func (s *Service) unlink() error { return s.swingBack("") }

@@ -61,7 +61,7 @@ func (s *Service) recordKept(i *image, at time.Time) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(rescue.MakeRoom(s.keptPath(v)), atomicfile.Write(s.keptPath(v), append(data, '\n'), 0o600)); err != nil {
+		if err := errors.Join(rescue.MoveFolderAside(s.keptPath(v)), atomicfile.Write(s.keptPath(v), append(data, '\n'), 0o600)); err != nil {
 			return fmt.Errorf("record image of trident %s: %w", v, err)
 		}
 		return nil
@@ -153,7 +153,7 @@ func (s *Service) removeImage(v string) error {
 
 // discard deletes a file of the store. A folder that is in its place is put aside.
 func discard(path string) error {
-	if err := rescue.MakeRoom(path); err != nil {
+	if err := rescue.MoveFolderAside(path); err != nil {
 		return err
 	}
 	return atomicfile.Remove(path)

@@ -228,7 +228,7 @@ func (w *world) checkLeftovers(want string, op *operation.Operation) {
 		w.t.Errorf("left in the store: %v %v", parts, err)
 	}
 	r, err := rescue.File{Dir: filepath.Join(w.disk.root, rescue.Dir)}.Read()
-	if errors.Is(err, rescue.ErrNone) {
+	if errors.Is(err, rescue.ErrNoTrial) {
 		return
 	}
 	verdict := rescue.Returned

@@ -31,7 +31,7 @@ func (s *Service) prove(ctx context.Context, r *opRun) error {
 		return s.notTheTarget(r)
 	}
 	r.State.Proofs++
-	boot, up := s.trial.Now()
+	boot, up := s.trial.BootClock()
 	if r.State.ProvedIn != boot {
 		r.State.ProvedIn, r.State.ProvedSince = boot, up.Milliseconds()
 	}
@@ -191,7 +191,7 @@ func (s *Service) socketGone() bool {
 	if s.SocketGone != nil {
 		return s.SocketGone()
 	}
-	return rescue.SocketGone(s.Root)
+	return rescue.IsSocketDown(s.Root)
 }
 
 // settle decides for the new version. From its first touch on nothing turns the

@@ -218,7 +218,7 @@ func (s *Service) publish(ctx context.Context, r *opRun, i *image) error {
 		if err := os.Chmod(s.partPath(r.ID), 0o444); err != nil {
 			return fmt.Errorf("publish image: %w", err)
 		}
-		if err := errors.Join(rescue.MakeRoom(path), os.Rename(s.partPath(r.ID), path)); err != nil {
+		if err := errors.Join(rescue.MoveFolderAside(path), os.Rename(s.partPath(r.ID), path)); err != nil {
 			return fmt.Errorf("publish image: %w", err)
 		}
 		if err := atomicfile.SyncDir(s.dir); err != nil {

@@ -123,7 +123,7 @@ func (s *Service) previous() string {
 // setPrevious notes, at the end of an operation, where a rollback would lead.
 func (s *Service) setPrevious(r record) error {
 	path := filepath.Join(s.dir, previousName)
-	if err := rescue.MakeRoom(path); err != nil {
+	if err := rescue.MoveFolderAside(path); err != nil {
 		return err
 	}
 	if r.Back || r.Previous.Link == "" {

@@ -139,7 +139,7 @@ func (s *Service) keepEvidence(ctx context.Context, r *opRun) error {
 			if text, rerr = json.MarshalIndent(trial, "", "  "); rerr == nil {
 				rerr = atomicfile.Write(filepath.Join(dir, "rescue.json"), append(text, '\n'), 0o600)
 			}
-		} else if errors.Is(rerr, rescue.ErrNone) {
+		} else if errors.Is(rerr, rescue.ErrNoTrial) {
 			rerr = nil
 		}
 		return errors.Join(err, rerr, sweepEvidence(dir))

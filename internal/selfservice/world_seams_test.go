@@ -206,11 +206,11 @@ func (r rescuerOf) Exits(context.Context) ([]rescue.Exit, error) {
 	return slices.Clone(r.exits), nil
 }
 
-func (r rescuerOf) Swing(link string) error {
+func (r rescuerOf) SetLink(link string) error {
 	if err := r.alive(); err != nil {
 		return err
 	}
-	return r.touch(nil, "rescuer: swing", func() error { return rescue.SystemHost{Root: r.root}.Swing(link) })
+	return r.touch(nil, "rescuer: swing", func() error { return rescue.SystemHost{Root: r.root}.SetLink(link) })
 }
 
 func (r rescuerOf) Refresh(context.Context) error {
