@@ -10,17 +10,18 @@ import (
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 )
 
-// The unit by which a rescuer takes up the trial again after a power cut. It
-// lies in /etc and runs a copy in /var: both are there whatever is merged.
+// Paths of the boot unit, by which a rescuer resumes the trial after a power cut.
+// The unit is in /etc and runs a copy of the rescuer in /var, because both exist
+// whatever is merged over /usr.
 const (
 	BootUnitPath  = "etc/systemd/system/trident-rescue.service"
 	BootWantsPath = "etc/systemd/system/multi-user.target.wants/trident-rescue.service"
-	// Program is the rescuer of a trial.
+	// Program is the copy of the rescuer that judges a trial.
 	Program = Dir + "/rescue/trident-rescue"
 )
 
-// sandbox confines the rescuer; it is that of systemd.Sandbox, which a test compares,
-// because this package imports the standard library only.
+// sandbox confines the rescuer. Its lines are those of systemd.Sandbox: this
+// package imports the standard library only, so a test compares the two.
 const sandbox = `CapabilityBoundingSet=
 ProtectHome=yes
 RestrictAddressFamilies=AF_UNIX
@@ -44,7 +45,8 @@ RestrictRealtime=yes
 RestrictSUIDSGID=yes
 `
 
-// BootUnit has no condition on the record: a rescuer that finds no trial ends.
+// BootUnit is the text of the boot unit. It has no condition on the record: a
+// rescuer without a trial exits at once.
 const BootUnit = `[Unit]
 Description=Trident rescuer: judges an unfinished trial after a reboot
 After=tridentd.socket systemd-sysext.service
@@ -59,11 +61,12 @@ RestartSec=1s
 WantedBy=multi-user.target
 `
 
-// bootWants is what the link at BootWantsPath points to.
+// bootWants is the target of the link at BootWantsPath.
 const bootWants = "../trident-rescue.service"
 
-// EnsureBootUnit has a rescuer started at the next boot of the host below root.
-// It reports whether something of that was not there or damaged, and was written.
+// EnsureBootUnit writes the boot unit and the link that starts a rescuer at the
+// next boot of the host below root. It reports whether it wrote anything because a
+// file was missing or damaged.
 func EnsureBootUnit(root string) (wrote bool, err error) {
 	unit, wants := filepath.Join(root, BootUnitPath), filepath.Join(root, BootWantsPath)
 	text, err := readRegular(unit, int64(len(BootUnit)), syscall.O_NOFOLLOW)
@@ -90,7 +93,8 @@ func EnsureBootUnit(root string) (wrote bool, err error) {
 	return true, err
 }
 
-// RemoveBootUnit takes back what EnsureBootUnit did.
+// RemoveBootUnit removes the boot unit and its link. It returns nil if they do not
+// exist.
 func RemoveBootUnit(root string) error {
 	var errs []error
 	for _, path := range []string{BootWantsPath, BootUnitPath} {
@@ -100,13 +104,15 @@ func RemoveBootUnit(root string) error {
 	return errors.Join(errs...)
 }
 
-// repairBootUnit writes the boot unit of a trial again where it is damaged.
+// repairBootUnit writes the boot unit of a trial again if the unit is missing or
+// damaged, and removes it if the trial has ended meanwhile. It does nothing
+// without a Root.
 func (f File) repairBootUnit(operation string) error {
 	if f.Root == "" {
 		return nil
 	}
 	wrote, err := EnsureBootUnit(f.Root)
-	if wrote && isClosed(f, operation) { // the daemon has ended the trial meanwhile
+	if wrote && isClosed(f, operation) { // the daemon ended the trial in between
 		err = errors.Join(err, RemoveBootUnit(f.Root))
 	}
 	return err

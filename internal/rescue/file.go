@@ -17,7 +17,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 )
 
-// Names under the folder of the rescuer, /var/lib/trident/self.
+// Names in the folder of the rescuer, /var/lib/trident/self.
 const (
 	recordName = "rescue.json"
 	copyName   = "rescue.json.bak"
@@ -26,28 +26,32 @@ const (
 
 const (
 	maxRecord   = 64 << 10        // bytes
-	lockTimeout = 5 * time.Second // for another process that changes the record
+	lockTimeout = 5 * time.Second // for another process to release the lock
 	lockPoll    = 20 * time.Millisecond
 )
 
 // A File is the record on disk: two copies with the same content, written one
-// after the other. The first one counts; the second one does where the first one
-// is gone or damaged, or is of another operation than the one asked for. A copy
-// is damaged that is not a regular file, is too large, is not a JSON object, has
-// a field of another type or a value that nobody writes, or has a checksum that
-// is not its own. A release without the second copy writes the first one, and
-// without a checksum.
+// after the other. The first copy counts, unless it is missing or damaged, or
+// belongs to another operation than the requested one; then the second copy
+// counts.
+//
+// A copy is damaged if it is not a regular file, is too large, is not a JSON
+// object, has a field of the wrong type or with a value that no release writes, or
+// has a wrong checksum. An older release writes the first copy only, and without a
+// checksum.
 type File struct {
-	// Dir is the folder that has both copies, and the lock.
+	// Dir is the folder of both copies and of the lock.
 	Dir string
-	// Root is the host whose boot unit the rescuer keeps whole; "" for none.
+	// Root is the root folder of the host whose boot unit the rescuer keeps in
+	// order; "" for none.
 	Root string
-	// Clock returns the ID of this boot and how long it has run; nil asks the
-	// kernel. Tests replace it.
+	// Clock returns the ID of this boot and how long it has been running; nil asks
+	// the kernel. Tests replace it.
 	Clock func() (boot string, up time.Duration)
 }
 
-// BootClock returns the ID of this boot and how long it has run.
+// BootClock returns the ID of this boot and how long it has been running, or ""
+// and 0 if the kernel does not say.
 func (f File) BootClock() (boot string, up time.Duration) {
 	if f.Clock != nil {
 		return f.Clock()
@@ -68,8 +72,9 @@ func (f File) BootClock() (boot string, up time.Duration) {
 	return strings.TrimSpace(string(id)), time.Duration(s * float64(time.Second))
 }
 
-// read returns the record of operation; of the first copy that can be read if
-// none is of operation, or operation is "". whole says that both copies have it.
+// read returns the record of operation. If no copy belongs to operation, or
+// operation is "", read returns the first copy that it can read. bothCopies says
+// that both copies have that content.
 func (f File) read(operation string) (r Record, bothCopies bool, err error) {
 	first, ferr := readCopy(filepath.Join(f.Dir, recordName))
 	second, serr := readCopy(filepath.Join(f.Dir, copyName))
@@ -95,8 +100,8 @@ func readCopy(path string) (r Record, err error) {
 	return r, nil
 }
 
-// readRegular reads a regular file of at most limit bytes, opened with more flags
-// than those for reading. It does not wait for the other end of a pipe.
+// readRegular reads a regular file of at most limit bytes. It adds flags to those
+// of the open call for reading, and does not wait for a writer of a FIFO.
 func readRegular(path string, limit int64, flags int) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|flags, 0)
 	if err != nil {
@@ -145,7 +150,7 @@ func decode(data []byte) (r Record, err error) {
 		return r, err
 	}
 	if want != "" && want != sum {
-		return r, fmt.Errorf("its checksum is %s, and it says %.40q", sum, want)
+		return r, fmt.Errorf("the checksum of the content is %s, but the field sum is %.40q", sum, want)
 	}
 	if err := json.Unmarshal(data, &r); err != nil {
 		return r, err
@@ -153,9 +158,10 @@ func decode(data []byte) (r Record, err error) {
 	return r, r.check()
 }
 
-// checksum returns the checksum that a record has, "" for none, and the one that
-// it should have. That is one of all fields but itself, whichever they are: the
-// next release writes more of them.
+// checksum returns the checksum in the record, "" for none, and the checksum that
+// the record should have. That is the checksum of all fields but the checksum
+// itself, including fields that this release does not know: the next release may
+// add some.
 func checksum(data []byte) (has, want string, err error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(data, &fields); err != nil {
@@ -174,8 +180,9 @@ func checksum(data []byte) (has, want string, err error) {
 	return has, fmt.Sprintf("%08x", crc32.ChecksumIEEE(sorted)), nil
 }
 
-// write writes both copies. The first one decides whether it has failed. A
-// second one that cannot be written is deleted: it would say what is not so.
+// write writes both copies. It fails if the first copy cannot be written. It
+// deletes a second copy that cannot be written, because an outdated copy would be
+// misleading.
 func (f File) write(r Record) error {
 	data, err := encode(r)
 	if err != nil {
@@ -191,7 +198,7 @@ func (f File) write(r Record) error {
 	return nil
 }
 
-// replace replaces whatever is at path by a regular file.
+// replace writes a regular file in place of whatever is at path.
 func replace(path string, data []byte, perm fs.FileMode) error {
 	if err := MoveFolderAside(path); err != nil {
 		return err
@@ -199,12 +206,13 @@ func replace(path string, data []byte, perm fs.FileMode) error {
 	return atomicfile.Write(path, data, perm)
 }
 
-// MoveFolderAside makes room at path where a folder is in the way of a file or of a
-// link. One that has content is renamed to .<name>.damaged beside it.
+// MoveFolderAside removes a folder at path, where a file or a link belongs. A
+// folder with content is renamed to .<name>.damaged beside it. MoveFolderAside
+// does nothing if path is not a folder.
 func MoveFolderAside(path string) error {
 	fi, err := os.Lstat(path)
 	if err != nil || !fi.IsDir() {
-		return nil // whoever writes the file says what is wrong
+		return nil // the caller's write reports any other fault
 	}
 	if err := os.Remove(path); err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -216,15 +224,15 @@ func MoveFolderAside(path string) error {
 	return os.Rename(path, aside)
 }
 
-// withLock runs do while nobody else changes the record. ErrLocked if another
-// process has not let go of the lock after lockWait.
+// withLock runs do while no other process changes the record. It returns ErrLocked
+// if another process holds the lock for longer than lockTimeout.
 func (f File) withLock(do func() error) error {
 	path := filepath.Join(f.Dir, lockName)
 	for end := time.Now().Add(lockTimeout); ; time.Sleep(lockPoll) {
 		lock, err := lock(path)
 		if err == nil {
 			for _, name := range []string{recordName, copyName} {
-				_ = atomicfile.Sweep(filepath.Join(f.Dir, name)) // what stays does no harm
+				_ = atomicfile.Sweep(filepath.Join(f.Dir, name)) // a remaining temporary file does no harm
 			}
 			return errors.Join(do(), lock.Close())
 		}
@@ -237,9 +245,9 @@ func (f File) withLock(do func() error) error {
 	}
 }
 
-// lock locks the file at path, which it makes where it is not there or is
-// something else. EWOULDBLOCK says that another process has locked it. Closing
-// the file unlocks it.
+// lock locks the file at path. It creates the file if the file is missing or is
+// not a regular file. EWOULDBLOCK means that another process holds the lock.
+// Closing the file unlocks it.
 func lock(path string) (*os.File, error) {
 	if fi, err := os.Lstat(path); err == nil && !fi.Mode().IsRegular() {
 		if err := MoveFolderAside(path); err != nil {
@@ -254,7 +262,7 @@ func lock(path string) (*os.File, error) {
 		return nil, err
 	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if err == nil && !sameFile(f, path) { // somebody replaced it meanwhile
+	if err == nil && !sameFile(f, path) { // another process replaced the file meanwhile
 		err = syscall.EWOULDBLOCK
 	}
 	if err != nil {

@@ -21,20 +21,20 @@ import (
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 )
 
-// Where things are on a host, below its root folder.
+// Paths on a host, relative to its root folder.
 const (
-	// Dir is the store of our own images, and the rescuer's folder.
+	// Dir is the store of Trident's extension images, and the rescuer's folder.
 	Dir = "var/lib/trident/self"
-	// Link is what systemd finds our extension by.
+	// Link is the link by which systemd finds Trident's extension.
 	Link = "var/lib/extensions/trident.raw"
-	// Base tells which version a package or the OS image put into /usr. An
-	// extension never has this file, so it is read through any overlay.
+	// Base is the file with the version that a package or the OS image put into
+	// /usr. An extension never has this file, so it can be read through any overlay.
 	Base = "usr/lib/trident/base.json"
-	// Socket is where Trident answers.
+	// Socket is the socket on which Trident answers.
 	Socket = "run/trident/trident.sock"
 )
 
-// Units that the rescuer works on.
+// Units that the rescuer restarts or asks about.
 const (
 	service = "tridentd.service"
 	socket  = "tridentd.socket"
@@ -43,14 +43,14 @@ const (
 
 const (
 	commandTimeout = 60 * time.Second // for one call of systemctl
-	stopTimeout    = 10 * time.Second // for a daemon that was told to stop
+	stopTimeout    = 10 * time.Second // for a daemon to stop after systemd asked it to
 )
 
-// SystemHost is the host that we run on. The tools that it runs are part of the
-// host's own /usr and not of any extension.
+// SystemHost is the host that the rescuer runs on. It runs tools of the host's own
+// /usr, and none from an extension.
 type SystemHost struct {
 	Root string
-	// Out takes what Logf says, a line each.
+	// Out receives the messages of Logf, one a line.
 	Out io.Writer
 }
 
@@ -72,7 +72,7 @@ func OneLine(text string) string {
 	}, text)
 }
 
-// SetLink implements Host. A folder that is in the link's place is put aside.
+// SetLink implements Host. It moves a folder that is in the link's place aside.
 func (s SystemHost) SetLink(link string) error {
 	path := filepath.Join(s.Root, Link)
 	if err := MoveFolderAside(path); err != nil {
@@ -92,7 +92,7 @@ func (s SystemHost) Refresh(ctx context.Context) error {
 
 // Restart implements Host.
 func (s SystemHost) Restart(ctx context.Context) error {
-	// Nothing to forget, or a unit that is not loaded, is no matter.
+	// A unit that has not failed, or that is not loaded, does no harm.
 	for _, unit := range []string{service, socket} {
 		if _, err := s.systemctl(ctx, "reset-failed", unit); err != nil {
 			s.Logf("%v", err)
@@ -100,8 +100,9 @@ func (s SystemHost) Restart(ctx context.Context) error {
 	}
 	_, err := s.systemctl(ctx, "daemon-reload")
 	if _, serr := s.systemctl(ctx, "is-active", "--quiet", socket); serr != nil || IsSocketDown(s.Root) {
-		// A socket does not start while its service runs, and a running one is bound
-		// to a file of its own: it is one that started anew that has a new file.
+		// A socket does not start while its service runs, and a running socket unit
+		// is bound to a deleted file: only a socket unit that starts anew makes a
+		// new file.
 		_, e1 := s.systemctl(ctx, "stop", service)
 		e2 := MoveFolderAside(filepath.Join(s.Root, Socket))
 		_, e3 := s.systemctl(ctx, "restart", socket)
@@ -111,9 +112,10 @@ func (s SystemHost) Restart(ctx context.Context) error {
 	return errors.Join(err, rerr, s.killIfStopHangs(ctx, stopTimeout))
 }
 
-// killIfStopHangs kills a daemon that was told to stop and has not after a while: what
-// was given up may hang, and systemd would wait for the unit's TimeoutStopSec.
-// That a daemon is killed is no harm; what it did is in its journal.
+// killIfStopHangs kills a daemon that has not stopped within a time after systemd
+// asked it to: a target that was given up may hang, and systemd would wait for
+// TimeoutStopSec. Killing is harmless, because the daemon resumes from its
+// journal.
 func (s SystemHost) killIfStopHangs(ctx context.Context, after time.Duration) error {
 	for end := time.Now().Add(after); ; {
 		if err := pause(ctx, min(after, observeEvery)); err != nil {
@@ -130,8 +132,8 @@ func (s SystemHost) killIfStopHangs(ctx context.Context, after time.Duration) er
 	}
 }
 
-// IsSocketDown reports whether Trident's socket on the host below root cannot be
-// connected to because there is none, or nobody listens there.
+// IsSocketDown reports whether connecting to Trident's socket on the host below
+// root fails because the socket does not exist or no process listens on it.
 func IsSocketDown(root string) bool {
 	conn, err := net.Dial("unix", filepath.Join(root, Socket))
 	if err == nil {
@@ -170,16 +172,16 @@ func parseUnit(out string) (u Unit, err error) {
 		err = errors.Join(err, e)
 	}
 	if u.Active == "" {
-		err = errors.Join(err, errors.New("systemctl show did not tell the state of the service"))
+		err = errors.Join(err, errors.New("systemctl show printed no ActiveState for the service"))
 	}
 	return u, err
 }
 
-// processExit marks the entries that systemd writes about a process that has
-// ended: SD_MESSAGE_UNIT_PROCESS_EXIT of systemd's sd-messages.h.
+// processExit is the message ID of the journal entries that systemd writes when a
+// process of a unit ends: SD_MESSAGE_UNIT_PROCESS_EXIT of systemd's sd-messages.h.
 const processExit = "98e322203f7a4ed290d09fe03c09fe15"
 
-// Exits implements Historian. It asks the journal.
+// Exits implements ExitReader. It reads the journal.
 func (s SystemHost) Exits(ctx context.Context) ([]Exit, error) {
 	out, err := s.runTool(ctx, "journalctl", "--quiet", "--no-pager", "--boot", "--lines=64", "--output=json",
 		"--output-fields=EXIT_CODE,EXIT_STATUS,INVOCATION_ID", "_PID=1", "MESSAGE_ID="+processExit, "UNIT="+service)
@@ -222,9 +224,9 @@ func (s SystemHost) runTool(ctx context.Context, name string, args ...string) (s
 	return string(out), nil
 }
 
-// Version implements Host. It is one unary gRPC call (gRPC over HTTP/2, without
-// TLS) of trident.v1.VersionService, by hand: the method has no arguments and
-// its answer is one string.
+// Version implements Host. It makes one unary gRPC call of
+// trident.v1.VersionService (HTTP/2 without TLS) with the standard library only:
+// the request has no fields and the response has one string.
 func (s SystemHost) Version(ctx context.Context) (string, error) {
 	path := filepath.Join(s.Root, Socket)
 	var protocols http.Protocols
@@ -269,13 +271,13 @@ func (s SystemHost) Version(ctx context.Context) (string, error) {
 func parseVersion(b []byte) (string, error) {
 	const prefix, tag = 5, 0x0a // field 1, length-delimited
 	if len(b) < prefix+2 || b[0] != 0 || b[prefix] != tag || b[prefix+1] > 0x7f || len(b) < prefix+2+int(b[prefix+1]) {
-		return "", fmt.Errorf("ask trident's version: the answer is not one: %.40x", b)
+		return "", fmt.Errorf("ask trident's version: the answer %.40x is not a VersionResponse", b)
 	}
 	return string(b[prefix+2 : prefix+2+int(b[prefix+1])]), nil
 }
 
-// CopyTo copies the running rescuer, or the one at src, to dst, out of reach of
-// what happens to /usr.
+// CopyTo copies the rescuer at src to dst, so that changes of /usr cannot affect
+// the copy.
 func CopyTo(src, dst string) error {
 	in, err := os.Open(src)
 	if err != nil {

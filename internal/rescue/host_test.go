@@ -138,11 +138,11 @@ func TestNewestDropsAnExtensionThatIsNotNewerThanTheBase(t *testing.T) {
 	}{
 		{"1.0.0", "", false, "no extension"},
 		{"1.0.0", "../trident/self/2.0.0.raw", true, "stays: the base is 1.0.0"},
-		{"2.0.0", "../trident/self/2.0.0.raw", false, "retires"},
-		{"3.0.0", "../trident/self/2.0.0.raw", false, "retires"},
-		{"2.0.0", "../trident/self/2.0.0-rc.1.raw", false, "retires"},
+		{"2.0.0", "../trident/self/2.0.0.raw", false, "no longer linked"},
+		{"3.0.0", "../trident/self/2.0.0.raw", false, "no longer linked"},
+		{"2.0.0", "../trident/self/2.0.0-rc.1.raw", false, "no longer linked"},
 		{"", "../trident/self/2.0.0.raw", true, "there is no base"},
-		{"3.0.0", "/opt/mine.raw", true, "not ours to judge"},
+		{"3.0.0", "/opt/mine.raw", true, "not an image in the store"},
 	} {
 		root := t.TempDir()
 		h := SystemHost{Root: root}

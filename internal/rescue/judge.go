@@ -7,53 +7,53 @@ import (
 	"time"
 )
 
-// A judge is what the rescuer remembers of its looks.
+// A judge is what the rescuer remembers of its observations of one trial.
 //
-// It blames the target only for what it has seen the target do. All else is a
-// reason to return to the previous version, and none to block this one:
-// blameless is set then.
+// A judge blames the target only for what the rescuer saw the target do. Any other
+// reason returns the host to the previous version without blocking the target: the
+// judge sets blameless then.
 type judge struct {
 	start       time.Time
-	spentBefore time.Duration // on this trial in this boot, before start
-	gaveUpAt    time.Time     // when the daemon was first seen to have given the target up
+	spentBefore time.Duration // time spent on this trial in this boot before start
+	gaveUpAt    time.Time     // when the rescuer first saw that the daemon had given the target up
 	blameless   bool
 
-	hasAnswered    bool      // the target, at some time
-	answersInARow  int       // answers of the target
-	foreignAnswers int       // answers of a third version, in a row
-	silentSince    time.Time // since when nobody answers; zero while somebody does
-	socketMisses   int       // looks in a row at which the socket was not there
-	repairedAt     time.Time // when the socket was last made again
+	hasAnswered    bool      // the target answered at least once
+	answersInARow  int       // consecutive answers of the target
+	foreignAnswers int       // consecutive answers of a third version
+	silentSince    time.Time // when the first unanswered call was made; zero while a daemon answers
+	socketMisses   int       // consecutive observations without a socket
+	repairedAt     time.Time // when the rescuer last recreated the socket
 
 	hasLast        bool // last is set
 	last           Unit
-	targetMayStart bool    // systemd might start the target at the look before
-	process        process // that runs, or ran last
+	targetMayStart bool    // systemd could have started the target at the previous observation
+	process        process // the running process, or the last one that ran
 	inquest        *inquest
-	knownRuns      map[string]bool // runs whose end has been looked into, or was before meet
-	strikes        int             // ends of the target that nobody excuses
+	knownRuns      map[string]bool // runs whose end was judged, or happened before startTracking
+	strikes        int             // ends of the target that count against it
 }
 
-// A process is what is known of one process of the daemon.
+// A process is what the rescuer knows of one process of the daemon.
 type process struct {
 	pid         int
 	run         string
-	isTarget    bool // it was started from the target
-	hasAnswered bool // it answered as the target
+	isTarget    bool // systemd started the process from the target
+	hasAnswered bool // the process answered with the target's version
 }
 
-// An inquest is about processes of the target that have ended since the look
-// before.
+// An inquest collects processes of the target that ended since the previous
+// observation.
 type inquest struct {
-	first    process // the first one; not the target's perhaps
-	endings  int     // how many of the target's
+	first    process // the first process that ended; may belong to the previous version
+	endings  int     // how many of the ended processes were the target's
 	attempts int
 }
 
 func (j *judge) isWitnessed() bool { return j.answersInARow >= witnessAfter }
 
-// observe takes one look at the host and returns why the target is to be given up,
-// or "".
+// observe asks the host once and returns the reason for which the target has to be
+// given up, or "".
 func (j *judge) observe(ctx context.Context, h Host, r Record) string {
 	if !j.hasLast {
 		if u, err := callWithTimeout(ctx, h.Unit); err == nil {
@@ -67,7 +67,7 @@ func (j *judge) observe(ctx context.Context, h Host, r Record) string {
 		return ""
 	}
 	switch {
-	case r.Returning: // the daemon gave it up and goes back by itself, if it can
+	case r.Returning: // the daemon gave the target up and returns by itself, if it can
 		if j.gaveUpAt.IsZero() {
 			j.gaveUpAt = time.Now()
 		}
@@ -79,7 +79,7 @@ func (j *judge) observe(ctx context.Context, h Host, r Record) string {
 		j.blameless = true
 		return fmt.Sprintf("it was not kept in %d boots", r.Watches-1)
 	case elapsed > r.deadline():
-		// One that was killed again and again, or that is well, has done nothing wrong.
+		// A target that others killed again and again, or that answers, has done nothing wrong.
 		j.blameless = !j.isSilent()
 		return fmt.Sprintf("it was not kept within %s: %s", r.deadline(), describe(version, verr, unit, uerr))
 	case j.repair(ctx, h, verr):
@@ -90,7 +90,7 @@ func (j *judge) observe(ctx context.Context, h Host, r Record) string {
 		return fmt.Sprintf("version %s answers instead of %s", version, r.Target.Version)
 	}
 	if j.hasAnswered && j.isSilent() {
-		return fmt.Sprintf("it answered and then no more: %v", verr)
+		return fmt.Sprintf("it stopped answering: %v", verr)
 	}
 	if uerr != nil {
 		return ""
@@ -105,8 +105,10 @@ func (j *judge) observe(ctx context.Context, h Host, r Record) string {
 	return j.judgeEnds(ctx, h)
 }
 
-// repair has the socket made again where it is gone, and reports whether it did
-// or still waits for that. The trial begins anew then.
+// repair restarts the socket and the daemon when Trident's socket is missing. It
+// reports whether the socket is missing, that is, whether this observation says
+// nothing about the target. After a restart the judge counts answers and processes
+// from zero.
 func (j *judge) repair(ctx context.Context, h Host, verr error) bool {
 	if !errors.Is(verr, ErrNoSocket) {
 		j.socketMisses = 0
@@ -117,7 +119,7 @@ func (j *judge) repair(ctx context.Context, h Host, verr error) bool {
 	if j.socketMisses < socketMissLimit || !j.repairedAt.IsZero() && time.Since(j.repairedAt) < repairEvery {
 		return true
 	}
-	h.Logf("%v: making it again", verr)
+	h.Logf("%v: recreating the socket", verr)
 	if err := h.Restart(ctx); err != nil {
 		h.Logf("%v", err)
 	}
@@ -132,7 +134,7 @@ func (j *judge) isSilent() bool {
 func (j *judge) countAnswer(version string, err error, u Unit, r Record) {
 	switch {
 	case err != nil && !j.process.isTarget && (u.Active == "deactivating" || !r.Restarting && !j.hasAnswered):
-		j.answersInARow, j.silentSince = 0, time.Time{} // the one before the target is silent
+		j.answersInARow, j.silentSince = 0, time.Time{} // the previous version is silent, which says nothing about the target
 		return
 	case err != nil:
 		j.answersInARow = 0
@@ -150,25 +152,27 @@ func (j *judge) countAnswer(version string, err error, u Unit, r Record) {
 	j.silentSince = time.Time{}
 }
 
-// startTracking takes what runs now for the beginning: what has ended before is not looked
-// into.
+// startTracking takes the running process as the first one: the judge ignores
+// processes that ended before.
 func (j *judge) startTracking(ctx context.Context, h Host, u Unit, r Record) {
 	j.hasLast, j.last, j.targetMayStart, j.knownRuns = true, u, r.Activating || r.Restarting, map[string]bool{}
-	// Whatever runs in a later boot was started from what the link said by then.
+	// In a later boot, systemd started the process from the version that the link pointed to by then.
 	j.process = process{pid: u.PID, run: u.Run, isTarget: j.targetMayStart && r.Watches > 1}
 	exits, _ := j.unknownExits(ctx, h)
 	j.markKnown(exits)
 }
 
-// trackProcess compares what systemd says with the look before: whose process has
-// ended, and what was started from which version.
+// trackProcess compares the state of the unit with the previous observation: it
+// works out whose process has ended, and from which version systemd started the
+// next one.
 //
-// A process is the target's if it has answered as the target, or if systemd has
-// started it by itself once that could be the target. The process that a
-// restart has ended is that of the look before, so the old daemon may be killed
-// and the target may come up in its place without any blame. systemd counts
-// restarts anew when a job restarts the service, and does not count it when one
-// that went by itself is started again by its socket.
+// A process is the target's if it has answered as the target, or if systemd
+// started it by itself at a time when the link could point to the target. A job
+// that restarts the service ends the process of the previous observation; so
+// somebody may kill the old daemon, and the target may start in its place, without
+// blame for the target. systemd resets its restart counter when a job restarts the
+// service, and does not count a start by the socket after the service ended by
+// itself.
 func (j *judge) trackProcess(u Unit, r Record, answers bool) {
 	before, merged := j.last, j.targetMayStart || j.hasAnswered
 	j.last, j.targetMayStart = u, r.Activating || r.Restarting
@@ -187,7 +191,7 @@ func (j *judge) trackProcess(u Unit, r Record, answers bool) {
 		return
 	}
 	first := j.process
-	if !byJob { // which ends a process that nobody blames, and the others after it
+	if !byJob { // the first ended process is counted below, the others are the target's
 		ended = max(ended, 1) - 1
 	}
 	if !merged {
@@ -207,8 +211,9 @@ func (j *judge) trackProcess(u Unit, r Record, answers bool) {
 	}
 }
 
-// judgeEnds asks how the processes of the target ended that follow has found,
-// and counts those ends that nobody excuses.
+// judgeEnds asks the journal how the processes in the inquest ended, and counts
+// the ends for which the target is to blame. It returns the reason for which the
+// target has to be given up, or "".
 func (j *judge) judgeEnds(ctx context.Context, h Host) string {
 	q := j.inquest
 	if q == nil {
@@ -217,7 +222,7 @@ func (j *judge) judgeEnds(ctx context.Context, h Host) string {
 	q.attempts++
 	exits, ok := j.unknownExits(ctx, h)
 	if ok && len(exits) < q.endings && q.attempts < inquestAttempts {
-		return j.judgeStrikes() // the journal is written a moment later
+		return j.judgeStrikes() // the journal gets its entries a moment later
 	}
 	j.inquest = nil
 	j.markKnown(exits)
@@ -241,8 +246,8 @@ func (j *judge) judgeEnds(ctx context.Context, h Host) string {
 	return j.judgeStrikes()
 }
 
-// unknownExits lists how processes ended that nobody has looked into yet, if the host
-// knows.
+// unknownExits lists the exits of processes that are not in knownRuns. ok is false
+// if the host cannot list exits.
 func (j *judge) unknownExits(ctx context.Context, h Host) (fresh []Exit, ok bool) {
 	historian, ok := h.(ExitReader)
 	if !ok {

@@ -15,9 +15,10 @@ import (
 	"github.com/trident-project/trident/internal/version"
 )
 
-// BaseVersion returns the version that a package or the OS image put into /usr,
-// or "" on a host that has Trident from an extension only. It reads the file below
-// the extensions that are merged over /usr: no extension can tell another version.
+// BaseVersion returns the version that a package or the OS image put into /usr, or
+// "" on a host that has Trident from an extension only. It reads the file below
+// the extensions that are merged over /usr, so no extension can claim another
+// version.
 func BaseVersion(root string) (_ string, err error) {
 	tree, err := unmerged.Open(root)
 	if err != nil {
@@ -48,9 +49,10 @@ func ParseBase(data []byte) (string, error) {
 	return base.Version, nil
 }
 
-// LinkedVersion returns the version that the extension link stands for and what
-// it points to, both "" when there is no link. The images in the store are named
-// by version; a link that points to something else has version "".
+// LinkedVersion returns the target of the extension link and the version in the
+// name of that target. Both are "" without a link; the version is "" if the name
+// is not that of an image in the store. LinkedVersion fails if the path is not a
+// symbolic link.
 func LinkedVersion(root string) (v, link string, err error) {
 	link, err = os.Readlink(filepath.Join(root, Link))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -69,9 +71,10 @@ func LinkedVersion(root string) (v, link string, err error) {
 	return name, link, nil
 }
 
-// RemoveOutdatedLink removes the extension link when the base is as new as what it points
-// to, or newer. A package calls it after it has changed the base. It merges and
-// restarts nothing. It says what it did.
+// RemoveOutdatedLink removes the extension link if the base is at least as new as
+// the linked version, and returns a sentence that says what it did. A package
+// calls it after it has changed the base. RemoveOutdatedLink merges and restarts
+// nothing.
 func RemoveOutdatedLink(root string) (string, error) {
 	base, err := BaseVersion(root)
 	if err != nil {
@@ -84,7 +87,7 @@ func RemoveOutdatedLink(root string) (string, error) {
 	case link == "":
 		return "no extension of trident is active", nil
 	case linked == "":
-		return fmt.Sprintf("the extension link points to %s, which is not ours to judge", link), nil
+		return fmt.Sprintf("the extension link points to %s, which is not an image in the store of trident: it stays", link), nil
 	case base == "":
 		return fmt.Sprintf("trident %s stays: there is no base", linked), nil
 	}
@@ -102,5 +105,5 @@ func RemoveOutdatedLink(root string) (string, error) {
 	if err := atomicfile.Remove(filepath.Join(root, Link)); err != nil {
 		return "", fmt.Errorf("remove extension link: %w", err)
 	}
-	return fmt.Sprintf("the extension with trident %s retires: the base is %s", linked, base), nil
+	return fmt.Sprintf("the extension with trident %s is no longer linked: the base is %s", linked, base), nil
 }

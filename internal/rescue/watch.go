@@ -10,25 +10,25 @@ import (
 	"time"
 )
 
-// Figures of the judgement.
+// Limits of the judgement.
 const (
-	observeEvery    = time.Second      // between two looks
-	witnessAfter    = 3                // answers of the target in a row
-	crashLimit      = 3                // ends of the target that nobody excuses
-	foreignLimit    = 3                // answers of a third version in a row
+	observeEvery    = time.Second      // between two observations
+	witnessAfter    = 3                // consecutive answers of the target
+	crashLimit      = 3                // ends of the target that count against it
+	foreignLimit    = 3                // consecutive answers of a third version
 	silenceLimit    = 15 * time.Second // without an answer after the target has answered
 	answerTimeout   = 5 * time.Second  // for one answer
-	socketMissLimit = 2                // looks at which the socket is not there, in a row
-	repairEvery     = 10 * time.Second // between two tries to make the socket again
-	inquestAttempts = 3                // until the journal must know how a process ended
+	socketMissLimit = 2                // consecutive observations without a socket
+	repairEvery     = 10 * time.Second // between two attempts to recreate the socket
+	inquestAttempts = 3                // observations until the journal must have the end of a process
 	maxWatches      = 4                // boots that a trial may take
-	returnTries     = 3                // to put a version back, before a deeper fall-back
-	returnTimeout   = 45 * time.Second // for a version that was put back to answer
-	writeTries      = 10               // to write that the target is given up
+	returnTries     = 3                // attempts to restore a version, before the rescuer falls back to the base
+	returnTimeout   = 45 * time.Second // for a restored version to answer
+	writeTries      = 10               // attempts to record that the target is given up
 	noRecordTimeout = 3 * time.Minute  // without any answer and without a record
 )
 
-// A Unit is what systemd says of tridentd.service.
+// A Unit is the state of tridentd.service in systemd.
 type Unit struct {
 	Active   string // ActiveState
 	Restarts int    // NRestarts
@@ -36,53 +36,54 @@ type Unit struct {
 	Run      string // InvocationID
 }
 
-// A Host is what the rescuer can see and do. The real one is SystemHost.
+// A Host is what the rescuer can ask and change. SystemHost is the real one.
 type Host interface {
-	// Version asks whoever answers on Trident's socket. ErrNoSocket means that
-	// there is no socket to ask through.
+	// Version asks the daemon behind Trident's socket for its version. It returns
+	// ErrNoSocket if there is no socket.
 	Version(ctx context.Context) (string, error)
-	// Unit asks systemd about the daemon.
+	// Unit asks systemd for the state of the daemon's unit.
 	Unit(ctx context.Context) (Unit, error)
-	// SetLink makes the extension link point to link, or removes it for "".
+	// SetLink repoints the extension link to link, or removes it if link is "".
 	SetLink(link string) error
-	// Refresh has systemd merge what the link says.
+	// Refresh has systemd merge the extension that the link points to.
 	Refresh(ctx context.Context) error
-	// Restart forgets failures and starts the daemon anew, and the socket where
-	// it is down or its file is gone.
+	// Restart resets the failed state of the units and restarts the daemon. It also
+	// restarts the socket if the socket is down or its file is missing.
 	Restart(ctx context.Context) error
-	// Logf says something in the journal.
+	// Logf writes a line to the journal.
 	Logf(format string, args ...any)
 }
 
-// A Historian is a Host that knows how the daemon's processes ended. Without it
-// every end is one for an unknown reason.
+// An ExitReader is a Host that knows how the daemon's processes ended. On any
+// other Host the cause of every end is unknown.
 type ExitReader interface {
-	// Exits lists how the last processes of the daemon ended in this boot, in
-	// order. An end without a failure is not listed.
+	// Exits lists how the last processes of the daemon ended in this boot, in order.
+	// It omits ends without a failure.
 	Exits(ctx context.Context) ([]Exit, error)
 }
 
 // An Exit is how one process of the daemon ended.
 type Exit struct {
 	Run string // Unit.Run of the process
-	// Killed: by SIGKILL, which somebody else or, for want of memory, the kernel
-	// has sent. Otherwise the process has ended by its own doing: with an exit
-	// code, by a crash, or by not feeding its watchdog.
+	// Killed says that the process ended by SIGKILL, sent by another process or,
+	// when memory ran out, by the kernel. Otherwise the process ended by its own
+	// doing: with an exit code, by a crash, or because it did not feed its watchdog.
 	Killed bool
 }
 
-// ErrNoSocket means that Trident's socket is not there, or that nobody listens
-// there. systemd listens also while no daemon runs, so that neither version is to
-// blame.
+// ErrNoSocket means that Trident's socket does not exist, or that no process
+// listens on it. systemd listens even while no daemon runs, so neither version is
+// to blame.
 var ErrNoSocket = errors.New("the socket is gone")
 
 const reasonRecordLost = "the rescuer's record of the trial was lost"
 
-// Watch judges the trial in the record until it has a verdict, and returns the
-// host to the previous version when the target does not prove itself. It
-// returns nil when there is nothing (more) to judge.
+// Watch judges the trial in the record until the trial has a verdict, and returns
+// the host to the previous version if the target fails. It returns nil if no trial
+// is open.
 //
-// It may be ended at any moment and called again: the deadline goes on.
+// A caller may cancel Watch at any moment and call it again: the deadline of the
+// trial goes on.
 func Watch(ctx context.Context, f File, h Host) error {
 	r, err := f.Read()
 	if errors.Is(err, ErrNoTrial) || err == nil && r.Verdict != "" {
@@ -98,7 +99,7 @@ func Watch(ctx context.Context, f File, h Host) error {
 			w.Watches, w.Boot, w.Since = r.Watches, r.Boot, r.Since
 			return nil
 		})
-		if err != nil { // the record in memory has it
+		if err != nil { // the record in memory has the values
 			h.Logf("%v", err)
 		}
 	}
@@ -113,13 +114,13 @@ func Watch(ctx context.Context, f File, h Host) error {
 			}
 			return ignoreNoTrial(giveUp(ctx, f, h, r, reasonRecordLost, true))
 		case current.Verdict != "" || current.Operation != r.Operation:
-			// The next trial has a rescuer of its own, which has seen nothing of this.
+			// The next trial has a rescuer of its own.
 			return nil
 		}
 		current.Watches, current.Boot, current.Since = r.Watches, r.Boot, r.Since
 		r = current
 		if !bothCopies {
-			h.Logf("writing the record of the trial anew: a copy of it is damaged")
+			h.Logf("a copy of the trial's record is damaged: writing both again")
 			if err := f.Update(r.Operation, func(*Record) error { return nil }); ignoreNoTrial(err) != nil {
 				h.Logf("%v", err)
 			}
@@ -144,15 +145,15 @@ func Watch(ctx context.Context, f File, h Host) error {
 	}
 }
 
-// returnWithoutRecord returns to the base, if there is one and nobody answers for
-// blindWait, for a rescuer that has never read the record of its trial. A daemon
-// that answers settles the trial by its journal.
+// returnWithoutRecord is for a rescuer that has never read the record of its
+// trial. It returns the host to the base if a base exists and no daemon answers
+// for noRecordTimeout. A daemon that answers settles the trial by its journal.
 func (f File) returnWithoutRecord(ctx context.Context, h Host) error {
 	if f.Root == "" {
 		return nil
 	}
-	// Not BaseVersion: the rescuer's unit may not mount, and what the file says does
-	// not matter here.
+	// BaseVersion mounts, which the rescuer's unit may not do; the content of the
+	// file does not matter here.
 	if _, err := os.Stat(filepath.Join(f.Root, Base)); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
@@ -166,14 +167,14 @@ func (f File) returnWithoutRecord(ctx context.Context, h Host) error {
 			return err
 		}
 	}
-	h.Logf("nobody answers, and what the trial returns to is not known: returning to the base")
+	h.Logf("no daemon answers, and the previous version is unknown: returning to the base")
 	if err := h.SetLink(""); err != nil {
 		return err
 	}
 	return errors.Join(h.Refresh(ctx), h.Restart(ctx))
 }
 
-// hasEnded reports whether a trial whose record is lost was over before: then its
+// hasEnded reports whether a trial had ended before its record was lost: then its
 // boot unit is gone as well, and one of the two versions answers.
 func (f File) hasEnded(ctx context.Context, h Host, r Record) bool {
 	if f.Root == "" {
@@ -204,17 +205,17 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// callWithTimeout bounds one question. The socket takes a call also while no daemon runs, so
-// that asking for the version may take all of its time, and what comes next has
-// to have its own.
+// callWithTimeout calls question with a context that ends after answerTimeout.
+// systemd's socket accepts calls even while no daemon runs, so that a call of
+// Version may use up all of its time; the next question needs a time of its own.
 func callWithTimeout[T any](ctx context.Context, question func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	return question(ctx)
 }
 
-// giveUp decides against the target and returns the host to the previous version.
-// r is what the rescuer remembers of the record.
+// giveUp records that the target is given up, and returns the host to the previous
+// version. r is the record as the rescuer last read it.
 func giveUp(ctx context.Context, f File, h Host, r Record, reason string, blameless bool) error {
 	if !r.Returning {
 		r.Reason, r.Blameless = reason, blameless
@@ -240,7 +241,7 @@ func giveUp(ctx context.Context, f File, h Host, r Record, reason string, blamel
 	h.Logf("giving up trident %s: %s", r.Target.Version, r.Reason)
 	sides := []Side{r.Previous}
 	if r.Previous.Link != "" {
-		sides = append(sides, Side{}) // the base, if all else fails
+		sides = append(sides, Side{}) // the base, if the previous version does not answer
 	}
 	var errs error
 	for _, side := range sides {
@@ -268,8 +269,9 @@ func giveUp(ctx context.Context, f File, h Host, r Record, reason string, blamel
 	return fmt.Errorf("return from trident %s: %w", r.Target.Version, errs)
 }
 
-// errClosed says that the version before runs again and has ended the trial
-// itself: the host is its own from then on, perhaps with another trial.
+// errClosed means that the previous version runs again and has ended the trial
+// itself. The rescuer must change nothing more: the host may already have another
+// trial.
 var errClosed = errors.New("the trial is closed")
 
 func isClosed(f File, operation string) bool {
@@ -277,8 +279,8 @@ func isClosed(f File, operation string) bool {
 	return err == nil && (r.Operation != operation || r.Verdict != "")
 }
 
-// restore brings one version back and waits until it answers. Version "" is the
-// base, whichever version it is.
+// restore activates one version and waits until that version answers. Version ""
+// is the base, whichever version the base has.
 func restore(ctx context.Context, f File, h Host, operation string, s Side, not string) error {
 	if isClosed(f, operation) {
 		return errClosed
@@ -286,16 +288,16 @@ func restore(ctx context.Context, f File, h Host, operation string, s Side, not 
 	if err := h.SetLink(s.Link); err != nil {
 		return err
 	}
-	// A refresh that fails may have done its work for us, or another extension
-	// may stand in its way: who answers in the end is what counts.
+	// A refresh that fails may still have merged this extension, or another
+	// extension may be the cause: only the version that answers counts.
 	rerr := h.Refresh(ctx)
-	if isClosed(f, operation) { // systemd has started it again meanwhile
+	if isClosed(f, operation) { // systemd has started the previous version meanwhile
 		return errClosed
 	}
 	if err := h.Restart(ctx); err != nil {
 		return errors.Join(rerr, err)
 	}
-	wctx, cancel := context.WithTimeoutCause(ctx, returnTimeout, errors.New("it does not answer"))
+	wctx, cancel := context.WithTimeoutCause(ctx, returnTimeout, errors.New("the daemon does not answer"))
 	defer cancel()
 	for {
 		version, err := h.Version(wctx)

@@ -180,7 +180,7 @@ func TestTheRescuerJudges(t *testing.T) {
 				return "2.0.0", active
 			}
 			return "", active
-		}, want: Returned, reason: "it answered and then no more", within: 30 * time.Second},
+		}, want: Returned, reason: "it stopped answering", within: 30 * time.Second},
 		"the old one that never goes": {script: answersFrom(time.Hour, "", active), want: Returned, reason: "version 1.5.0 answers", within: 65 * time.Second},
 		"one that the daemon gave up but did not bring back": {script: answersFrom(0, "2.0.0", active),
 			change: func(r *Record) { r.Returning, r.Reason = true, "its disk was full" }, want: Returned, reason: "its disk was full", within: 50 * time.Second},
