@@ -88,14 +88,26 @@ func anchors(text string) map[string]bool {
 	return out
 }
 
+// inRepository returns the file of the tree that a link to the public repository names.
+func inRepository(link string) (file string, ok bool) {
+	const main = "https://github.com/trident-project/trident/"
+	for _, kind := range []string{"blob/main/", "tree/main/"} {
+		if file, ok = strings.CutPrefix(link, main+kind); ok {
+			return file, true
+		}
+	}
+	return "", false
+}
+
 func TestEveryLinkInThePagesLeadsSomewhere(t *testing.T) {
 	for name, text := range pages(t) {
 		for _, link := range links.FindAllStringSubmatch(text, -1) {
-			if strings.Contains(link[1], "://") {
-				continue
-			}
 			target := name
-			if link[1] != "" {
+			if file, ok := inRepository(link[1]); ok {
+				target = filepath.Join("../..", file)
+			} else if strings.Contains(link[1], "://") {
+				continue
+			} else if link[1] != "" {
 				target = filepath.Join(filepath.Dir(name), link[1])
 			}
 			if _, err := os.Stat(target); err != nil {

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -96,7 +97,8 @@ func TestThePackageHoldsEveryPageTheSchemaAndTheExamples(t *testing.T) {
 	p := testProject(t)
 	got, folders := p.installedFiles(t, "trident")
 	want := append(find(t, "docs", ".md"), find(t, "docs", ".yaml")...)
-	want = append(want, "docs/host-configuration.schema.json", "README.md", "SECURITY.md")
+	want = append(want, find(t, "docs", ".svg")...)
+	want = append(want, "docs/host-configuration.schema.json", "README.md", "SECURITY.md", "CHANGELOG.md")
 	for _, name := range want {
 		to := "/usr/share/doc/trident/" + name
 		if got[to] != name {
@@ -113,6 +115,31 @@ func TestThePackageHoldsEveryPageTheSchemaAndTheExamples(t *testing.T) {
 		if dir := filepath.Dir(to); strings.HasPrefix(to, "/usr/share/doc/") && !slices.Contains(folders, dir) {
 			t.Errorf("no package owns %s", dir)
 		}
+	}
+}
+
+func TestEveryLinkOfAnInstalledPageLeadsToAnInstalledFile(t *testing.T) {
+	p := testProject(t)
+	installed, _ := p.installedFiles(t, "trident")
+	link := regexp.MustCompile(`\]\(([^)#]+)`)
+	pages := 0
+	for to, from := range installed {
+		if filepath.Ext(from) != ".md" {
+			continue
+		}
+		pages++
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range link.FindAllStringSubmatch(string(text), -1) {
+			if target := filepath.Join(filepath.Dir(to), found[1]); !strings.Contains(found[1], "://") && installed[target] == "" {
+				t.Errorf("%s links to %s, which the package does not install: link to the public repository", from, found[1])
+			}
+		}
+	}
+	if pages < 10 {
+		t.Errorf("only %d pages are installed", pages)
 	}
 }
 
