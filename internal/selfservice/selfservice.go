@@ -99,11 +99,12 @@ func New(c Config) *Service {
 	register := func(name string, steps []operation.Step[record]) operation.Starter[record] {
 		return operation.Register(c.Runner, operation.Kind[record]{Name: name, Steps: steps})
 	}
-	s.stage = register("self-stage", all[:staged])
+	s.stage = register("self-stage", operation.Until(all, "probe"))
 	s.upgrade = register("self-upgrade", all)
-	s.activate = register("self-activate", all[fetched:])
-	s.rollback = register("self-rollback", all[fetched:])
-	s.retire = register("self-retire", all[fetched:])
+	fetched := operation.From(all, "verify") // for an image that is in the store
+	s.activate = register("self-activate", fetched)
+	s.rollback = register("self-rollback", fetched)
+	s.retire = register("self-retire", fetched)
 	return s
 }
 

@@ -59,13 +59,6 @@ type (
 	opStep = operation.Step[record]
 )
 
-// Where the list is cut: staging ends before staged, what needs no fetching
-// begins at fetched.
-const (
-	fetched = 1
-	staged  = 3
-)
-
 // restartTime bounds how long systemd may take to accept a restart. It is
 // shorter than what a daemon that is stopped has left.
 const restartTime = 10 * time.Second
@@ -78,10 +71,10 @@ func (s *Service) steps() []opStep {
 		{Name: "verify", Do: s.verify, Undo: s.unpublish},
 		{Name: "probe", Do: s.probe, Undo: s.cleanProbe},
 		{Name: "arm rescue", Do: s.armRescue, Undo: s.disarm},
-		{Name: "return", Do: nil, Undo: s.restartBack}, // after the link is back, not before
+		{Name: "return", Undo: s.restartBack}, // no Do: it stands here because Undo restarts only after that of "activate" has restored the link
 		{Name: "activate", Do: s.activateImage, Undo: s.deactivate},
-		{Name: "restart", Do: s.restartInto, Undo: nil}, // "return" does that
-		{Name: "prove", Do: s.prove, Undo: nil},         // it only looks
+		{Name: "restart", Do: s.restartInto},            // no Undo: the Undo of "return" restarts into the previous version
+		{Name: "prove", Do: s.prove},                    // no Undo: it changes nothing but its own record
 		{Name: "settle", Do: s.settle, Undo: s.decided}, // the point of no return
 	}
 }

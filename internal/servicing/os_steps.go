@@ -15,30 +15,23 @@ import (
 // with a boot.
 type osService struct{ *Service }
 
-// Where the lists are cut: staging ends there, and finalizing begins.
-const (
-	osStaged   = 12
-	backStaged = 3
-)
-
 // steps is an installation, or an update into the other slot. Up to "try" nothing
 // boots what is written; from "reboot" on it is tried, and the old system stays the
 // default until "settle", which is the last.
 func (s osService) steps() []osStep {
 	return append([]osStep{
 		{Name: "begin", Do: s.beginServicing, Undo: s.recordFailure},
-		{Name: "management os", Do: s.setUpManagementOS, Undo: s.restoreManagementOS, Effects: setsUpManagementOS}, // what installs; it may lead to the image
+		{Name: "management os", Do: s.setUpManagementOS, Undo: s.restoreManagementOS, Effects: setsUpManagementOS}, // before "image", which may need that network
 		{Name: "image", Do: s.look, Undo: s.discard},
-		{Name: "pre-servicing", Do: s.preServicing, Effects: scripts(preScripts)},
-		{Name: "partition", Do: s.partition, Effects: partitions}, // what was on a disk is gone
-		{Name: "write", Do: s.write, Effects: writesImage},        // nothing leads to it
+		{Name: "pre-servicing", Do: s.preServicing, Effects: scripts(preScripts)}, // no Undo: nobody knows what a script has changed
+		{Name: "partition", Do: s.partition, Effects: partitions},                 // no Undo: what the partitions contained is lost
+		{Name: "write", Do: s.write, Effects: writesImage},                        // no Undo: nothing boots or mounts these partitions yet
 		{Name: "post-provision", Do: s.postProvision, Undo: s.unmount, Effects: scripts(provisionScripts)},
 		{Name: "configure", Do: s.configure, Undo: s.unmount, Effects: configures},
 		{Name: "post-configure", Do: s.postConfigure, Undo: s.unmount, Effects: scripts(configureScripts)},
 		{Name: "labels", Do: s.label, Undo: s.unmount, Effects: labelsFiles},
 		{Name: "boot files", Do: s.stageBoot, Undo: s.forget, Effects: stagesBoot},
-		{Name: "stage", Do: s.recordStaged}, // "begin" takes it back
-		// osStaged
+		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the host as it was
 		{Name: "finalize", Do: s.takeUp, Undo: s.recordFailure},
 		{Name: "try", Do: s.try, Undo: s.forget, Effects: tries},
 	}, s.trial()...)
@@ -48,9 +41,8 @@ func (s osService) steps() []osStep {
 func (s osService) back() []osStep {
 	return append([]osStep{
 		{Name: "begin", Do: s.beginServicing, Undo: s.recordFailure},
-		{Name: "look", Do: s.lookBack},
-		{Name: "stage", Do: s.recordStaged},
-		// backStaged
+		{Name: "look", Do: s.lookBack},      // no Undo: it changes nothing
+		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the host as it was
 		{Name: "finalize", Do: s.takeUp, Undo: s.recordFailure},
 		{Name: "try", Do: s.try, Undo: s.endTrial},
 	}, s.trial()...)
@@ -59,8 +51,8 @@ func (s osService) back() []osStep {
 // commit is a trial that another program has begun.
 func (s osService) commit() []osStep {
 	return append([]osStep{
-		{Name: "finalize", Undo: s.recordFailure},
-		{Name: "try", Undo: s.endTrial},
+		{Name: "finalize", Undo: s.recordFailure}, // no Do: the other program has done it
+		{Name: "try", Undo: s.endTrial},           // no Do: the other program has done it
 	}, s.trial()...)
 }
 
@@ -68,23 +60,24 @@ func (s osService) commit() []osStep {
 func (s osService) trial() []osStep {
 	return []osStep{
 		{Name: "reboot", Do: s.reboot, Undo: s.returnToOld, Effects: rebootsHost},
-		{Name: "booted", Do: s.booted},
-		{Name: "health", Do: s.health, Effects: checksHealth},
+		{Name: "booted", Do: s.booted},                                    // no Undo: it changes nothing
+		{Name: "health", Do: s.health, Effects: checksHealth},             // no Undo: it changes nothing
 		{Name: "settle", Do: s.settle, Undo: s.decided, Effects: settles}, // the point of no return
 	}
 }
 
 // register makes the operations known.
 func (s osService) register(r *operation.Runner) map[string]operation.Starter[osRecord] {
-	all, back := s.steps(), s.back()
+	all, back := runnable(s.steps()), runnable(s.back())
+	stage, finalize := operation.Until(all, "stage"), operation.From(all, "finalize")
 	start := map[string]operation.Starter[osRecord]{}
-	for name, steps := range map[string][]osStep{
-		opInstall: all, opInstallStage: all[:osStaged], opInstallFinalize: all[osStaged:],
-		opABUpdate: all, opABUpdateStage: all[:osStaged], opABUpdateFinalize: all[osStaged:],
-		opABRollback: back, opABRollbackStage: back[:backStaged], opABRollbackFinalize: back[backStaged:],
-		opCommit: s.commit(), opCheckRoot: {{Name: "booted", Do: s.checkRoot}},
+	for name, steps := range map[string][]operation.Step[osRecord]{
+		opInstall: all, opInstallStage: stage, opInstallFinalize: finalize,
+		opABUpdate: all, opABUpdateStage: stage, opABUpdateFinalize: finalize,
+		opABRollback: back, opABRollbackStage: operation.Until(back, "stage"), opABRollbackFinalize: operation.From(back, "finalize"),
+		opCommit: runnable(s.commit()), opCheckRoot: {{Name: "booted", Do: s.checkRoot}}, // no Undo: it changes nothing
 	} {
-		start[name] = operation.Register(r, operation.Kind[osRecord]{Name: name, Steps: runnable(steps)})
+		start[name] = operation.Register(r, operation.Kind[osRecord]{Name: name, Steps: steps})
 	}
 	return start
 }

@@ -91,6 +91,15 @@ type step[S any] struct {
 	Effects func(*planned) []Effect
 }
 
+// plain are steps that a plan says nothing of.
+func plain[S any](list []operation.Step[S]) []step[S] {
+	out := make([]step[S], len(list))
+	for i, s := range list {
+		out[i] = step[S]{Name: s.Name, Do: s.Do, Undo: s.Undo}
+	}
+	return out
+}
+
 // runnable is what package operation runs of a list.
 func runnable[S any](list []step[S]) []operation.Step[S] {
 	out := make([]operation.Step[S], len(list))

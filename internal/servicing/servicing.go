@@ -81,13 +81,14 @@ const (
 func New(c Config) *Service {
 	s := &Service{Config: c, etcClosed: etcClosed, start: map[string]operation.Starter[record]{}}
 	s.extensions = &extension.Store{Root: c.Root, Systemd: c.Systemd, Login: s.registryLogin, Roots: s.roots, Tools: c.Tools, Touch: c.Touch}
-	all := s.steps()
-	for name, steps := range map[string][]opStep{
-		opUpdate: all, opUpdateStage: all[:staged], opUpdateFinalize: all[staged:],
-		opRollback: all, opRollbackStage: all[:staged], opRollbackFinalize: all[staged:],
-		opNothing: {{Name: "look", Do: s.look}},
+	all := runnable(s.steps())
+	stage, finalize := operation.Until(all, "stage"), operation.From(all, "finalize")
+	for name, steps := range map[string][]operation.Step[record]{
+		opUpdate: all, opUpdateStage: stage, opUpdateFinalize: finalize,
+		opRollback: all, opRollbackStage: stage, opRollbackFinalize: finalize,
+		opNothing: {{Name: "look", Do: s.look}}, // no Undo: the operation has nothing to do
 	} {
-		s.start[name] = operation.Register(c.Runner, operation.Kind[record]{Name: name, Steps: runnable(steps)})
+		s.start[name] = operation.Register(c.Runner, operation.Kind[record]{Name: name, Steps: steps})
 	}
 	s.startOS = osService{s}.register(c.Runner)
 	s.stream = operation.Register(c.Runner, operation.Kind[streamRecord]{Name: opStreamDisk, Steps: runnable(streamService{s}.steps())})

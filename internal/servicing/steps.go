@@ -18,13 +18,6 @@ import (
 	"github.com/trident-project/trident/internal/selfservice"
 )
 
-// staged is where the list is cut: staging ends before it, finalizing begins there.
-const staged = 4
-
-// Where the list of an upgrade of Trident is cut: its first steps bring and try
-// the image, the last is its point of no return, which is part of ours.
-const selfTried = 3
-
 // steps is a runtime update. What a configuration does not have, its step finds
 // out and does nothing.
 //
@@ -33,38 +26,35 @@ const selfTried = 3
 // after the health checks, because a new version on trial has a deadline.
 func (s *Service) steps() []opStep {
 	self := s.selfSteps()
-	last := len(self) - 1
+	keepSelf := operation.From(self, "self settle")[0] // its point of no return, which is part of ours
+	trySelf := operation.Until(operation.From(self, "self arm rescue"), "self prove")
 	return slices.Concat([]opStep{
 		{Name: "begin", Do: s.beginServicing, Undo: s.recordFailure},
 		{Name: "fetch", Do: s.fetch, Undo: s.discard},
 		{Name: "check", Do: s.check, Undo: s.cleanCheck},
-		{Name: "stage", Do: s.recordStaged, Undo: nil}, // "begin" does that
-		// staged
+		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the host as it was
 		{Name: "finalize", Do: s.takeUp, Undo: s.giveUp},
-	}, self[:selfTried], []opStep{
-		{Name: "pre-servicing", Do: s.preServicing, Undo: nil, Effects: scripts(preScripts)}, // what scripts did is theirs to take back
+	}, plain(operation.Until(self, "self probe")), []opStep{
+		{Name: "pre-servicing", Do: s.preServicing, Effects: scripts(preScripts)}, // no Undo: nobody knows what a script has changed
 		{Name: "keep", Do: s.keep, Undo: s.discardKept},
 		{Name: "files", Do: s.writeFiles, Undo: s.restoreFiles, Effects: writesFiles},
 		{Name: "network", Do: s.setUpNetwork, Undo: s.restoreNetwork, Effects: setsUpNetwork},
 		{Name: "extensions", Do: s.applyExtensions, Undo: s.undoExtensions, Effects: changesExtensions},
-		{Name: "post-configure", Do: s.postConfigure, Undo: nil, Effects: scripts(configureScripts)},
-		{Name: "health", Do: s.checkHealth, Undo: nil, Effects: checksHealth}, // it only looks
-	}, self[selfTried:last], []opStep{
+		{Name: "post-configure", Do: s.postConfigure, Effects: scripts(configureScripts)}, // no Undo: as "pre-servicing"
+		{Name: "health", Do: s.checkHealth, Effects: checksHealth},                        // no Undo: it changes nothing
+	}, plain(trySelf), []opStep{
 		{ // the point of no return
 			Name:    "settle",
-			Do:      func(ctx context.Context, r *opRun) error { return s.settle(ctx, r, self[last].Do) },
-			Undo:    func(ctx context.Context, r *opRun) error { return errors.Join(s.decided(ctx), self[last].Undo(ctx, r)) },
+			Do:      func(ctx context.Context, r *opRun) error { return s.settle(ctx, r, keepSelf.Do) },
+			Undo:    func(ctx context.Context, r *opRun) error { return errors.Join(s.decided(ctx), keepSelf.Undo(ctx, r)) },
 			Effects: recordsFallback,
 		},
 	})
 }
 
 // selfSteps are those of an upgrade of Trident; they do nothing where there is none.
-func (s *Service) selfSteps() []opStep {
-	var all []opStep
-	for _, of := range operation.Sub("self ", s.Self.Steps(), func(r *record) *selfservice.Record { return &r.Self }) {
-		all = append(all, opStep{Name: of.Name, Do: of.Do, Undo: of.Undo})
-	}
+func (s *Service) selfSteps() []operation.Step[record] {
+	all := operation.Sub("self ", s.Self.Steps(), func(r *record) *selfservice.Record { return &r.Self })
 	only := func(do func(context.Context, *opRun) error) func(context.Context, *opRun) error {
 		if do == nil {
 			return nil

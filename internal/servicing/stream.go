@@ -65,10 +65,10 @@ type streamService struct{ *Service }
 // every partition was judged there is nothing on the disk to boot from.
 func (s streamService) steps() []step[streamRecord] {
 	return []step[streamRecord]{
-		{Name: "image", Do: s.look},
-		{Name: "write", Do: s.write, Effects: writesDisk},
-		{Name: "table", Do: s.table, Effects: writesTable},
-		{Name: "reboot", Do: s.reboot, Effects: rebootsHost},
+		{Name: "image", Do: s.look},                          // no Undo: it changes nothing
+		{Name: "write", Do: s.write, Effects: writesDisk},    // no Undo: what the disk contained is lost, and without a table nothing boots from it
+		{Name: "table", Do: s.table, Effects: writesTable},   // no Undo: a disk that is written and proven is what was asked for
+		{Name: "reboot", Do: s.reboot, Effects: rebootsHost}, // no Undo: the written system does not know of this operation
 	}
 }
 
