@@ -48,7 +48,7 @@ func rootProcess(pid int32) peerInfo { return peerInfo{pid: pid, isRoot: true} }
 func busy(t *testing.T, all []*conn) {
 	t.Helper()
 	for _, c := range all {
-		if _, ok := c.session.use(); !ok {
+		if _, ok := c.session.Use(); !ok {
 			t.Fatal("a connection is about to end")
 		}
 	}
@@ -66,7 +66,7 @@ func TestAProcessHasItsShare(t *testing.T) {
 	if _, leaves, err := v.come(rootProcess(7)); leaves != all[0] || err != nil {
 		t.Errorf("leaves %v, %v", leaves, err)
 	}
-	if _, ok := all[0].session.use(); ok {
+	if _, ok := all[0].session.Use(); ok {
 		t.Error("a call begins on a connection that ends")
 	}
 }
@@ -131,7 +131,7 @@ func TestRootComesBeforeOthers(t *testing.T) {
 func TestAConnectionWithAHandleIsNotIdle(t *testing.T) {
 	v := newVisitors()
 	c := v.mustCome(t, 1, rootProcess(1))[0]
-	done, _ := c.session.use()
+	done, _ := c.session.Use()
 	if _, idle := c.session.idleSince(); idle {
 		t.Error("idle while it is used")
 	}

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/stats"
 
+	"github.com/trident-project/trident/internal/handles"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/selfservice"
@@ -72,7 +73,7 @@ type Server struct {
 	grpc    *grpc.Server
 	health  *health.Server
 	gate    *gate
-	handles *handleTable
+	handles *handles.Table
 }
 
 // New returns a server of everything in the API.
@@ -100,7 +101,7 @@ func New(c Config) *Server {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)}
-	s.handles = newHandleTable(c.Root, g.begin)
+	s.handles = handles.New(c.Root, g.begin)
 	services, parser := registrar{s.grpc, g}, newParser()
 	registerUpstream(services, c, s.handles, parser)
 	setup := &setupServer{version: c.Version, root: c.Root, daemon: rand.Text(), can: can}
@@ -125,8 +126,8 @@ func seenBy(h stats.Handler) grpc.ServerOption {
 
 // registerUpstream registers upstream's services. Of those that are not built
 // yet, the access table has the sentence that each method answers with.
-func registerUpstream(s grpc.ServiceRegistrar, c Config, handles *handleTable, parser *parser) {
-	servicer := servicer{host: c.Servicing, runner: c.Operations, handles: handles, parser: parser}
+func registerUpstream(s grpc.ServiceRegistrar, c Config, table *handles.Table, parser *parser) {
+	servicer := servicer{host: c.Servicing, runner: c.Operations, handles: table, parser: parser}
 	tridentv1.RegisterVersionServiceServer(s, versionServer{version: c.Version})
 	tridentv1.RegisterUpdateServiceServer(s, &updateServer{servicer: servicer})
 	tridentv1.RegisterCommitServiceServer(s, &commitServer{servicer: servicer})

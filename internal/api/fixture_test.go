@@ -14,7 +14,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/peer"
 
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/linux/run"
@@ -58,6 +57,43 @@ type fixture struct {
 	root    string
 	store   *hoststate.Store
 	host    *fakeServicing
+
+	handles handleCount
+}
+
+// handleCount counts open handles, by the calls of Config.Begin: calls of this
+// process do not call it, and those of tests are.
+type handleCount struct {
+	mu      sync.Mutex
+	open    int
+	changed chan struct{}
+}
+
+func (c *handleCount) add(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open += n
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// wait waits until so many handles are open.
+func (c *handleCount) wait(t *testing.T, want int) {
+	t.Helper()
+	deadline := time.After(time.Minute)
+	for {
+		c.mu.Lock()
+		open, changed := c.open, c.changed
+		c.mu.Unlock()
+		if open == want {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			t.Fatalf("%d handles are open, want %d", open, want)
+		}
+	}
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -77,7 +113,7 @@ func (f *fixture) resume(t *testing.T) {
 // newFixtureIn is the daemon of a boot of a host that has a journal already.
 func newFixtureIn(t *testing.T, journal operation.Journal, boot string) *fixture {
 	t.Helper()
-	f := &fixture{log: &lines{}, served: make(chan error, 1), goAhead: make(chan error)}
+	f := &fixture{log: &lines{}, served: make(chan error, 1), goAhead: make(chan error), handles: handleCount{changed: make(chan struct{})}}
 	logger := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	f.runner = operation.New(t.Context(), operation.Config{Journal: journal, Life: operation.Life{Boot: boot}, Logger: logger})
@@ -119,6 +155,7 @@ func newFixtureIn(t *testing.T, journal operation.Journal, boot string) *fixture
 	f.listener = Listen(l, logger)
 	f.server = New(Config{
 		Root: root, Version: "1.2.3", Self: self, Operations: f.runner, Store: store, Servicing: f.host, Logger: logger, AlsoUID: uint32(os.Geteuid()),
+		Begin: func() func() { f.handles.add(1); return func() { f.handles.add(-1) } },
 	})
 	go func() { f.served <- f.server.Serve(f.listener) }()
 	f.conn = dial(t, f.socket)
@@ -142,9 +179,4 @@ func dial(t *testing.T, socket string) *grpc.ClientConn {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
-}
-
-// asSession is a context as a call over a connection has it.
-func asSession(ctx context.Context, s *session) context.Context {
-	return peer.NewContext(ctx, &peer.Peer{AuthInfo: peerInfo{session: s}})
 }

@@ -69,7 +69,7 @@ func noteOperation(ctx context.Context, id string) {
 func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 	err = g.pass(ctx, info.FullMethod, func(ctx context.Context) (err error) {
 		session := sessionOf(ctx)
-		done, ok := session.use()
+		done, ok := session.Use()
 		if !ok {
 			return errEnding(info.FullMethod)
 		}

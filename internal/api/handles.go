@@ -2,18 +2,23 @@ package api
 
 import (
 	"context"
+	"crypto/sha512"
+	"encoding/hex"
 	"errors"
 	"io"
+	"net/url"
+	"path/filepath"
 
 	"google.golang.org/grpc"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/handles"
 	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 )
 
 type handleServer struct {
 	handlesv1.UnimplementedHandleServiceServer
-	handles *handleTable
+	handles *handles.Table
 }
 
 // OpenImage takes an image whole before it gives a handle.
@@ -22,16 +27,19 @@ func (s *handleServer) OpenImage(stream grpc.ClientStreamingServer[handlesv1.Ope
 	if err != nil {
 		return err
 	}
-	open, err := imageFromWire(start)
+	kind, from, err := imageFromWire(start)
 	if err != nil {
 		return err
 	}
-	open.receive = chunksOf(stream, (*handlesv1.OpenImageRequest).GetStart, (*handlesv1.OpenImageRequest).GetChunk)
-	id, h, err := s.handles.openImage(stream.Context(), open)
+	ctx := stream.Context()
+	if from.Size > 0 {
+		from.Next = newUpload(ctx, from.Size, chunksOf(stream, (*handlesv1.OpenImageRequest).GetStart, (*handlesv1.OpenImageRequest).GetChunk)).next
+	}
+	image, err := s.handles.OpenImage(ctx, ownerOf(ctx), kind, from, start.GetSha384())
 	if err != nil {
 		return err
 	}
-	return stream.SendAndClose(&handlesv1.OpenImageResponse{ImageHandle: id, Size: h.size, Sha384: h.sha384})
+	return stream.SendAndClose(&handlesv1.OpenImageResponse{ImageHandle: image.Handle, Size: image.Size, Sha384: image.SHA384})
 }
 
 // OpenConfig takes the text of a Host Configuration.
@@ -40,11 +48,17 @@ func (s *handleServer) OpenConfig(stream grpc.ClientStreamingServer[handlesv1.Op
 	if err != nil {
 		return err
 	}
+	size := start.GetSize()
+	if size <= 0 || size > handles.MaxConfig {
+		err := errkind.Errorf(errkind.Invalid, "read the request: a Host Configuration of %d bytes; it must have from 1 to %d", size, handles.MaxConfig)
+		return errkind.WithField(err, "start.size")
+	}
 	if err := checkSum("start.sha384", start.GetSha384()); err != nil {
 		return err
 	}
 	receive := chunksOf(stream, (*handlesv1.OpenConfigRequest).GetStart, (*handlesv1.OpenConfigRequest).GetChunk)
-	id, err := s.handles.openConfig(stream.Context(), start.GetSize(), start.GetSha384(), receive)
+	ctx := stream.Context()
+	id, err := s.handles.OpenConfig(ctx, ownerOf(ctx), size, start.GetSha384(), newUpload(ctx, size, receive).next)
 	if err != nil {
 		return err
 	}
@@ -52,10 +66,60 @@ func (s *handleServer) OpenConfig(stream grpc.ClientStreamingServer[handlesv1.Op
 }
 
 func (s *handleServer) Close(ctx context.Context, req *handlesv1.CloseRequest) (*handlesv1.CloseResponse, error) {
-	if err := s.handles.close(ctx, req.GetHandle()); err != nil {
+	if err := s.handles.Close(ownerOf(ctx), req.GetHandle()); err != nil {
 		return nil, errkind.WithField(err, "handle")
 	}
 	return &handlesv1.CloseResponse{}, nil
+}
+
+func imageFromWire(start *handlesv1.OpenImageRequest_Start) (handles.Kind, handles.ImageSource, error) {
+	from := handles.ImageSource{URL: start.GetUrl(), Path: start.GetPath(), Size: start.GetSize()}
+	invalid := func(field, format string, args ...any) (handles.Kind, handles.ImageSource, error) {
+		return "", from, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: "+format, args...), "start."+field)
+	}
+	switch start.GetFrom().(type) {
+	case nil:
+		return invalid("from", "it does not say where the image comes from (a url, a path or an upload)")
+	case *handlesv1.OpenImageRequest_Start_Url:
+		if u, err := url.Parse(from.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" {
+			return invalid("url", "it is no URL of http or https")
+		}
+	case *handlesv1.OpenImageRequest_Start_Path:
+		if !filepath.IsAbs(from.Path) {
+			return invalid("path", "the path %.200q is not absolute", from.Path)
+		}
+	case *handlesv1.OpenImageRequest_Start_Size:
+		if from.Size <= 0 || from.Size > handles.MaxImage {
+			return invalid("size", "an upload of %d bytes; it must have from 1 to %d", from.Size, int64(handles.MaxImage))
+		}
+	}
+	kind := imageKind(start.GetKind())
+	if kind == "" {
+		return invalid("kind", "%s is no kind of image", start.GetKind())
+	}
+	return kind, from, checkSum("start.sha384", start.GetSha384())
+}
+
+// imageKind is a kind of image in words; "" for none.
+func imageKind(k handlesv1.ImageKind) handles.Kind {
+	switch k {
+	case handlesv1.ImageKind_IMAGE_KIND_SYSEXT:
+		return handles.Sysext
+	case handlesv1.ImageKind_IMAGE_KIND_CONFEXT:
+		return handles.Confext
+	case handlesv1.ImageKind_IMAGE_KIND_TRIDENT:
+		return handles.Trident
+	case handlesv1.ImageKind_IMAGE_KIND_COSI_METADATA:
+		return handles.COSIMetadata
+	}
+	return ""
+}
+
+func checkSum(field, sum string) error {
+	if raw, err := hex.DecodeString(sum); sum != "" && (err != nil || len(raw) != sha512.Size384) {
+		return errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: sha384 is %.120q, which is not 96 hexadecimal digits", sum), field)
+	}
+	return nil
 }
 
 // receiver is the half of a stream that an upload needs.

@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha512"
 	"encoding/hex"
 	"errors"
@@ -19,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/trident-project/trident/internal/handles"
 	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
@@ -183,24 +183,6 @@ func TestHandlesThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-// left waits until so many handles are open.
-func left(t *testing.T, table *handleTable, want int) {
-	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		table.mu.Lock()
-		n := len(table.open)
-		table.mu.Unlock()
-		if n == want {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d handles are open, want %d", n, want)
-		}
-		time.Sleep(time.Millisecond) // the server hears of the end in its own time
-	}
-}
-
 func TestTheEndOfAConnectionFreesItsHandles(t *testing.T) {
 	f := newFixture(t)
 	other := dial(t, f.socket)
@@ -209,80 +191,18 @@ func TestTheEndOfAConnectionFreesItsHandles(t *testing.T) {
 	}
 	openConfig(t, other, "x: y")
 	mine := openConfig(t, f.conn, "x: y")
-	left(t, f.server.handles, 5)
+	f.handles.wait(t, 5)
 	if err := other.Close(); err != nil {
 		t.Fatal(err)
 	}
-	left(t, f.server.handles, 1)
+	f.handles.wait(t, 1)
 	if err := closeHandle(t, f.conn, mine); err != nil {
 		t.Error(err)
 	}
-	names, err := os.ReadDir(filepath.Join(f.root, handleFolder))
+	names, err := os.ReadDir(filepath.Join(f.root, "var/lib/trident/handles"))
 	if err != nil || len(names) != 0 {
 		t.Errorf("the folder has %v, %v", names, err)
 	}
-}
-
-func TestAnOpenHandleKeepsTheDaemon(t *testing.T) {
-	begun, ended := make(chan struct{}, 9), make(chan struct{}, 9)
-	table := newHandleTable(t.TempDir(), func() func() {
-		begun <- struct{}{}
-		return func() { ended <- struct{}{} }
-	})
-	s, end := newSession()
-	ctx := asSession(t.Context(), s)
-	if _, _, err := table.reserve(ctx, configHandle, 1); err != nil {
-		t.Fatal(err)
-	}
-	<-begun
-	end()
-	<-ended
-}
-
-func TestHandlesAreBounded(t *testing.T) {
-	table := newHandleTable(t.TempDir(), func() func() { return func() {} })
-	ctx := func() context.Context {
-		s, end := newSession()
-		t.Cleanup(end)
-		return asSession(t.Context(), s)
-	}
-	refused := func(ctx context.Context, bytes int64, want string) {
-		t.Helper()
-		if _, _, err := table.reserve(ctx, configHandle, bytes); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v, want … %s", err, want)
-		}
-	}
-	first := ctx()
-	for range maxHandles {
-		if _, _, err := table.reserve(first, configHandle, 1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	refused(first, 1, "this connection has 16 open")
-	second := ctx()
-	id, h, err := table.reserve(second, configHandle, maxHandleBytes-1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	refused(second, 2, "those of this connection hold 4294967295 bytes")
-	if err := table.grow(h, maxHandleBytes+1); err == nil {
-		t.Error("a handle grew over the limit")
-	}
-	if err := table.grow(h, maxHandleBytes); err != nil {
-		t.Error(err)
-	}
-	third := ctx()
-	refused(third, maxHandleBytes, "all that are open hold 4294967312 bytes")
-	table.free(id)
-	if _, _, err := table.reserve(third, configHandle, maxHandleBytes); err != nil {
-		t.Errorf("after one was freed: %v", err)
-	}
-	for len(table.open) < maxAllHandles {
-		if _, _, err := table.reserve(ctx(), configHandle, 1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	refused(ctx(), 1, "64 are open, and 64 may be")
 }
 
 func TestAnImageComesFromWhereItIs(t *testing.T) {
@@ -309,7 +229,7 @@ func TestAnImageComesFromWhereItIs(t *testing.T) {
 			t.Errorf("%s with another sum: %v", name, err)
 		}
 	}
-	left(t, f.server.handles, 3)
+	f.handles.wait(t, 3)
 }
 
 func TestOpensThatCannotWork(t *testing.T) {
@@ -323,7 +243,7 @@ func TestOpensThatCannotWork(t *testing.T) {
 		"a registry":   {Kind: sysext, From: &handlesv1.OpenImageRequest_Start_Url{Url: "oci://127.0.0.1:1/x"}},
 		"half a sum":   {Kind: sysext, From: &handlesv1.OpenImageRequest_Start_Path{Path: "/x"}, Sha384: "abc"},
 		"none":         uploaded(sysext, 0),
-		"a vast one":   uploaded(sysext, maxOneImage+1),
+		"a vast one":   uploaded(sysext, handles.MaxImage+1),
 		"no such kind": {Kind: 99, From: &handlesv1.OpenImageRequest_Start_Path{Path: "/x"}},
 	} {
 		if _, err := tryImage(t, f.conn, start); status.Code(err) != codes.InvalidArgument {
@@ -336,7 +256,7 @@ func TestOpensThatCannotWork(t *testing.T) {
 	if _, err := tryImage(t, f.conn, uploaded(sysext, 2), "abc"); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("a chunk too much: %v", err)
 	}
-	if _, err := tryConfig(t, f.conn, &handlesv1.OpenConfigRequest_Start{Size: maxConfig + 1}); status.Code(err) != codes.InvalidArgument {
+	if _, err := tryConfig(t, f.conn, &handlesv1.OpenConfigRequest_Start{Size: handles.MaxConfig + 1}); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("a vast config: %v", err)
 	}
 	if _, err := tryConfig(t, f.conn, nil); status.Code(err) != codes.InvalidArgument {
@@ -345,5 +265,5 @@ func TestOpensThatCannotWork(t *testing.T) {
 	if _, err := tryConfig(t, f.conn, &handlesv1.OpenConfigRequest_Start{Size: 3, Sha384: sum384("x")}, "abc"); status.Code(err) != codes.DataLoss {
 		t.Errorf("another sum: %v", err)
 	}
-	left(t, f.server.handles, 0)
+	f.handles.wait(t, 0)
 }

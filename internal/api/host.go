@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/handles"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
@@ -19,7 +20,7 @@ type hostServer struct {
 	host    Servicing
 	store   *hoststate.Store
 	runner  *operation.Runner
-	handles *handleTable
+	handles *handles.Table
 	parser  *parser
 }
 
@@ -152,6 +153,6 @@ func (s *hostServer) configText(ctx context.Context, req withConfig) (text []byt
 	case chosen.Name() == "text":
 		return []byte(req.GetText()), "text", nil
 	}
-	text, err = s.handles.config(ctx, req.GetConfigHandle())
+	text, err = s.handles.Config(ownerOf(ctx), req.GetConfigHandle())
 	return text, string(chosen.Name()), errkind.WithField(err, string(chosen.Name()))
 }

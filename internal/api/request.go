@@ -99,7 +99,7 @@ func (s servicer) configText(ctx context.Context, field string, config *tridentv
 	if err != nil {
 		return nil, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %.40q is no handle", given[0]), configHandleHeader)
 	}
-	text, err := s.handles.config(ctx, id)
+	text, err := s.handles.Config(ownerOf(ctx), id)
 	return text, errkind.WithField(err, configHandleHeader)
 }
 

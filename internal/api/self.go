@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/trident-project/trident/internal/handles"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/selfservice"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
@@ -15,7 +16,7 @@ type selfServer struct {
 	selfv1.UnimplementedSelfServiceServer
 	self    *selfservice.Service
 	runner  *operation.Runner
-	handles *handleTable
+	handles *handles.Table
 }
 
 func (s *selfServer) GetStatus(ctx context.Context, _ *selfv1.GetStatusRequest) (*selfv1.GetStatusResponse, error) {

@@ -13,9 +13,9 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/handles"
 	"github.com/trident-project/trident/internal/selfservice"
 	"github.com/trident-project/trident/internal/trust"
-	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
 
@@ -41,7 +41,7 @@ func (s *selfServer) sourceFromWire(stream context.Context, in *selfv1.Source, r
 		}
 		out.Upload = &selfservice.Upload{Size: size, Chunks: newUpload(stream, size, receive).next}
 	case *selfv1.Source_ImageHandle:
-		file, size, err := s.handles.image(stream, from.ImageHandle, imageType(handlesv1.ImageKind_IMAGE_KIND_TRIDENT))
+		file, size, err := s.handles.Image(ownerOf(stream), from.ImageHandle, handles.Trident)
 		if err != nil {
 			return out, errkind.WithField(err, "start.source.image_handle")
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/internal/handles"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/servicing"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
@@ -20,7 +21,7 @@ import (
 type servicer struct {
 	host    Servicing
 	runner  *operation.Runner
-	handles *handleTable
+	handles *handles.Table
 	parser  *parser
 }
 

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/handles"
 )
 
 // A session is what one connection has beyond its calls: what its client said
@@ -32,9 +33,12 @@ func newSession() (*session, context.CancelFunc) {
 	return &session{life: life, since: time.Now()}, end
 }
 
-// use counts a call or a handle until done is called. It returns false when the
+// Life returns a context that ends with the connection.
+func (s *session) Life() context.Context { return s.life }
+
+// Use counts a call or a handle until done is called. It returns false when the
 // connection is about to end because it was idle.
-func (s *session) use() (done func(), ok bool) {
+func (s *session) Use() (done func(), ok bool) {
 	if s == nil {
 		return func() {}, true
 	}
@@ -75,6 +79,14 @@ func sessionOf(ctx context.Context) *session {
 		if who, ok := p.AuthInfo.(peerInfo); ok {
 			return who.session
 		}
+	}
+	return nil
+}
+
+// ownerOf is the connection of a call as the owner of handles; nil where sessionOf is.
+func ownerOf(ctx context.Context) handles.Owner {
+	if s := sessionOf(ctx); s != nil {
+		return s
 	}
 	return nil
 }
@@ -140,7 +152,7 @@ func (s *stream) RecvMsg(m any) error {
 		return err
 	}
 	if s.done == nil {
-		done, ok := s.session.use()
+		done, ok := s.session.Use()
 		if !ok {
 			return errEnding(s.method)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/internal/handles"
 	"github.com/trident-project/trident/internal/linux/inroot"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 )
@@ -92,7 +93,7 @@ func shorten(s string) string {
 func limitsToWire() *setupv1.Limits {
 	return &setupv1.Limits{
 		MaxMessageBytes: maxMessage, MaxChunkBytes: maxChunk, MaxStreams: maxStreams, MaxConnections: maxConnections,
-		MaxHandles: maxHandles, MaxHandleBytes: maxHandleBytes, MaxConfigBytes: maxConfig, MaxList: maxLimit,
+		MaxHandles: handles.MaxOpen, MaxHandleBytes: handles.MaxBytes, MaxConfigBytes: handles.MaxConfig, MaxList: maxLimit,
 	}
 }
 
