@@ -31,7 +31,7 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-rescue", "internal/rescue internal/version"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "internal/diagnose internal/linux/regfile proto/client internal/arch internal/local internal/trust internal/extension internal/boot internal/image internal/fetch internal/linux/ddi internal/linux/fat internal/linux/filekind internal/linux/run internal/linux/outfile " +
+	{"internal/cli", "internal/diagnose internal/linux/regfile proto/client internal/arch internal/local internal/trust internal/extension internal/image/build internal/image internal/fetch internal/linux/ddi internal/linux/filekind internal/linux/run internal/linux/outfile " +
 		"internal/version internal/errkind internal/errkind/grpckind " + generated},
 	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
 	{"internal/local", "internal/api internal/hoststate internal/osconfig internal/hostconfig internal/linux/run " +
@@ -63,6 +63,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/extension", "internal/linux/regfile internal/hostinfo internal/fetch internal/systemd internal/linux/ddi internal/linux/filekind internal/linux/gpt internal/linux/inroot internal/linux/loop " +
 		"internal/linux/unmerged internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/osconfig", "internal/hostconfig internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
+	{"internal/image/build", "internal/image internal/boot internal/linux/fat internal/linux/filekind internal/linux/regfile internal/errkind"},
 	{"internal/boot/boottest", "internal/boot internal/linux/efivar internal/linux/gpt internal/slot internal/errkind"},
 	{"internal/boot", "internal/linux/efivar internal/linux/inroot internal/slot internal/errkind"},
 	{"internal/hostinfo", "internal/linux/inroot internal/errkind"},
@@ -83,7 +84,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/linux/efivar/efivartest", "internal/linux/efivar internal/errkind"},
 	{"internal/linux/efivar", "internal/linux/gpt internal/errkind"},
 	{"internal/linux/fat", "internal/errkind"},
-	{"internal/linux/filekind", "internal/linux/gpt internal/errkind"},
+	{"internal/linux/filekind", "internal/linux/gpt internal/linux/regfile internal/errkind"},
 	{"internal/linux/gpt", "internal/errkind"},
 	{"internal/linux/verity", "internal/errkind"},
 	{"internal/linux/inroot", "internal/linux/regfile internal/errkind"},

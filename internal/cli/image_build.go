@@ -1,35 +1,23 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/trident-project/trident/internal/errkind"
 	cosi "github.com/trident-project/trident/internal/image"
-	"github.com/trident-project/trident/internal/linux/filekind"
+	"github.com/trident-project/trident/internal/image/build"
 	"github.com/trident-project/trident/internal/linux/outfile"
-	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
 type imageBuildOptions struct {
-	app        *app
-	image      string
-	disk       string
-	partitions []string
-	mounts     []string
-	osRelease  string
-	packages   string
-	bootloader string
-	arch       string
-	id         string
+	build.Options
+	app   *app
+	image string
 }
 
 const imageBuildLong = `Build makes an image of version 1.2 from a raw disk image with a GPT, or from
@@ -73,14 +61,14 @@ func newImageBuildCommand(a *app, run func(context.Context, *imageBuildOptions) 
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.disk, "disk", "", "a raw disk image or a disk")
-	flags.StringArrayVar(&o.partitions, "partition", nil, "a partition, as name=…,type=…,file=…[,mount=…]; may be repeated")
-	flags.StringArrayVar(&o.mounts, "mount", nil, "a file system of the disk, as partition=…,mount=…; may be repeated")
-	flags.StringVar(&o.osRelease, "os-release", "", "the os-release file of the system")
-	flags.StringVar(&o.packages, "packages", "", "a list of the packages that are installed")
-	flags.StringVar(&o.bootloader, "bootloader", "", "systemd-boot or grub; systemd-boot if it has something to boot")
-	flags.StringVar(&o.arch, "arch", "", "the architecture: x86_64 or arm64")
-	flags.StringVar(&o.id, "id", "", "a UUID to tell this image by")
+	flags.StringVar(&o.Disk, "disk", "", "a raw disk image or a disk")
+	flags.StringArrayVar(&o.Partitions, "partition", nil, "a partition, as name=…,type=…,file=…[,mount=…]; may be repeated")
+	flags.StringArrayVar(&o.Mounts, "mount", nil, "a file system of the disk, as partition=…,mount=…; may be repeated")
+	flags.StringVar(&o.OSRelease, "os-release", "", "the os-release file of the system")
+	flags.StringVar(&o.Packages, "packages", "", "a list of the packages that are installed")
+	flags.StringVar(&o.Bootloader, "bootloader", "", "systemd-boot or grub; systemd-boot if it has something to boot")
+	flags.StringVar(&o.Arch, "arch", "", "the architecture: x86_64 or arm64")
+	flags.StringVar(&o.ID, "id", "", "a UUID to tell this image by")
 	required(cmd, "arch", "os-release")
 	cmd.MarkFlagsOneRequired("disk", "partition")
 	cmd.MarkFlagsMutuallyExclusive("disk", "partition")
@@ -98,24 +86,17 @@ type imageBuilt struct {
 	// Warnings are what is odd about the image.
 	Warnings []cosi.Finding `json:"warnings"`
 
-	spec cosi.Spec
+	spec *cosi.Spec
 }
 
 func imageBuild(ctx context.Context, o *imageBuildOptions) error {
-	var inputs []*os.File
-	defer func() {
-		for _, f := range inputs {
-			_ = f.Close() // only read
-		}
-	}()
-	spec, err := o.spec(&inputs)
+	img, err := build.Open(o.Options)
 	if err != nil {
 		return err
 	}
-	out := outfile.File{Path: o.image, Mode: 0o644, Inputs: []string{o.osRelease, o.packages}, Stdout: o.app.stdout}
-	for _, f := range inputs {
-		out.Inputs = append(out.Inputs, f.Name())
-	}
+	defer img.Close()
+	spec := &img.Spec
+	out := outfile.File{Path: o.image, Mode: 0o644, Inputs: img.Inputs(), Stdout: o.app.stdout}
 	if err := out.CheckStream(); err != nil {
 		return err
 	}
@@ -126,7 +107,7 @@ func imageBuild(ctx context.Context, o *imageBuildOptions) error {
 	err = out.Stream(ctx, func(w io.Writer) error {
 		var err error
 		counted := &countingWriter{w: w}
-		r.SHA384, err = cosi.Write(ctx, counted, spec, func(done, total int64) { progress.bytes("pack", done, total) })
+		r.SHA384, err = cosi.Write(ctx, counted, *spec, func(done, total int64) { progress.bytes("pack", done, total) })
 		r.Size = counted.n
 		return err
 	})
@@ -150,114 +131,6 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	n, err := c.w.Write(p)
 	c.n += int64(n)
 	return n, err
-}
-
-// spec opens what the image is made of. files are to be closed, also after an
-// error.
-func (o *imageBuildOptions) spec(files *[]*os.File) (s cosi.Spec, err error) {
-	arch, ok := cosi.ParseArch(strings.ReplaceAll(o.arch, "-", "_"))
-	if !ok {
-		return s, errkind.Errorf(errkind.Invalid, "--arch is %q, it must be %s or %s", o.arch, cosi.AMD64, cosi.ARM64)
-	}
-	s = cosi.Spec{ID: o.id, Arch: arch}
-	release, err := readText(o.osRelease, 1<<20)
-	if err != nil {
-		return s, fmt.Errorf("read --os-release: %w", err)
-	}
-	s.OSRelease = cosi.OSRelease(release)
-	if s.Packages, err = readPackages(o.packages); err != nil {
-		return s, err
-	}
-	if o.disk != "" {
-		f, size, err := openContent(o.disk)
-		if err != nil {
-			return s, fmt.Errorf("read --disk: %w", err)
-		}
-		*files = append(*files, f)
-		if other := filekind.Mistaken(f, size, filekind.Disk); other != nil {
-			return s, fmt.Errorf("read --disk: %s: %w", o.disk, other)
-		}
-		s.Disk, s.DiskSize = f, size
-		if s.Mounts, err = o.diskMounts(f, size); err != nil {
-			return s, err
-		}
-	} else if err := o.assemble(&s, files); err != nil {
-		return s, err
-	}
-	if err := checkPrograms(&s); err != nil {
-		return s, err
-	}
-	s.Bootloader, err = o.findBootloader(&s)
-	return s, err
-}
-
-// readText reads a file of text. One of another kind is named.
-func readText(path string, limit int64) ([]byte, error) {
-	data, err := regfile.ReadFile(path, limit)
-	if err != nil {
-		return nil, explainLarge(path, filekind.Text, err)
-	}
-	if other := filekind.Mistaken(bytes.NewReader(data), int64(len(data)), filekind.Text); other != nil {
-		return nil, fmt.Errorf("%s: %w", path, other)
-	}
-	return data, nil
-}
-
-// explainLarge explains an error about a file that is larger than those of its kind by
-// what it is.
-func explainLarge(path string, want filekind.Want, err error) error {
-	if errkind.Of(err) != errkind.TooLarge {
-		return err
-	}
-	f, openErr := regfile.Open(path)
-	if openErr != nil {
-		return err
-	}
-	defer f.Close()
-	if info, statErr := f.Stat(); statErr == nil {
-		if other := filekind.Mistaken(f, info.Size(), want); other != nil {
-			return fmt.Errorf("%s: %w", path, other)
-		}
-	}
-	return err
-}
-
-// openContent opens a file or a block device, of which only seeking tells the size.
-func openContent(path string) (*os.File, int64, error) {
-	f, err := regfile.OpenDisk(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	size, err := f.Seek(0, io.SeekEnd)
-	if err == nil && size == 0 {
-		err = errkind.Errorf(errkind.Invalid, "%s is empty", path)
-	}
-	if err != nil {
-		return nil, 0, errors.Join(err, f.Close())
-	}
-	return f, size, nil
-}
-
-func (o *imageBuildOptions) diskMounts(disk io.ReaderAt, size int64) ([]cosi.Mount, error) {
-	if len(o.mounts) == 0 {
-		return cosi.FindMounts(disk, size)
-	}
-	var out []cosi.Mount
-	for _, text := range o.mounts {
-		k, err := parseKeys("--mount", text, "partition", "mount", "fstype", "fsuuid", "verity", "roothash", "hashoffset")
-		if err != nil {
-			return nil, err
-		}
-		m, err := k.mount(k.number)
-		if err != nil {
-			return nil, err
-		}
-		if m.Number, err = k.number("partition"); err != nil {
-			return nil, err
-		}
-		out = append(out, m)
-	}
-	return out, nil
 }
 
 func (r *imageBuilt) write(w *table) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	cosi "github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/image/build"
 )
 
 type imageVerifyOptions struct {
@@ -75,7 +76,7 @@ func imageVerify(ctx context.Context, o *imageVerifyOptions) (err error) {
 	if i := slices.IndexFunc(findings, func(f cosi.Finding) bool { return f.Name == cosi.NameArch }); i >= 0 {
 		return errkind.Errorf(errkind.Incompatible, "%s: verify image: %s", line(o.source), findings[i])
 	}
-	if err := checkLoadersOf(ctx, img); err != nil {
+	if err := build.CheckPrograms(ctx, img); err != nil {
 		return fmt.Errorf("%s: verify image: %w", line(o.source), interrupted(ctx, err))
 	}
 	r := &imageVerification{

@@ -17,7 +17,6 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/filekind"
-	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/proto/client"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
@@ -270,14 +269,12 @@ func readConfig(ctx context.Context, path string) ([]byte, error) {
 	if path == "-" {
 		text, err = readStdin(ctx)
 	} else {
-		text, err = readAtMost(path, maxConfig)
+		text, err = filekind.ReadFile(path, maxConfig, filekind.Config)
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist) && path == defaultConfig:
 		err = errkind.WithHint(err, "name the file that has the Host Configuration")
-	case errkind.Of(err) == errkind.TooLarge && path != "-":
-		err = explainLarge(path, filekind.Config, err)
-	case len(text) > 0 && err == nil:
+	case path == "-" && len(text) > 0 && err == nil:
 		if other := filekind.Mistaken(bytes.NewReader(text), int64(len(text)), filekind.Config); other != nil {
 			err = fmt.Errorf("%s: %w", configName(path), other)
 		}
@@ -297,7 +294,10 @@ func readStdin(ctx context.Context) ([]byte, error) {
 	}
 	came := make(chan input, 1)
 	go func() {
-		text, err := atMost(os.Stdin, configName("-"), maxConfig)
+		text, err := io.ReadAll(io.LimitReader(os.Stdin, maxConfig+1))
+		if err == nil && len(text) > maxConfig {
+			err = errkind.Errorf(errkind.TooLarge, "%s has more than %d KiB", configName("-"), maxConfig>>10)
+		}
 		came <- input{text, err}
 	}()
 	select {
@@ -314,25 +314,6 @@ func configName(path string) string {
 		return "<stdin>"
 	}
 	return path
-}
-
-// readAtMost reads a whole file of at most max bytes.
-func readAtMost(path string, max int64) ([]byte, error) {
-	f, err := regfile.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return atMost(f, path, max)
-}
-
-// atMost reads everything of r, which errors call name; more than max bytes are an error.
-func atMost(r io.Reader, name string, max int64) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(r, max+1))
-	if err == nil && int64(len(text)) > max {
-		err = errkind.Errorf(errkind.TooLarge, "%s has more than %d KiB", name, max>>10)
-	}
-	return text, err
 }
 
 // configOf is a Host Configuration as the API takes it: a string, in which only

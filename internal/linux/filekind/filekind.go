@@ -16,6 +16,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/gpt"
+	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
 // A Want is the kind of file that a command takes.
@@ -79,6 +80,32 @@ func Mistaken(r io.ReaderAt, size int64, want Want) error {
 		err = errkind.WithHint(err, "%s", hint)
 	}
 	return err
+}
+
+// ReadFile returns the content of the regular file at path. An error about a file of
+// another kind than the wanted one, or of more than limit bytes, names its kind where that
+// is known.
+func ReadFile(path string, limit int64, want Want) ([]byte, error) {
+	f, err := regfile.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil || len(data) == 0 {
+		return data, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if other := Mistaken(f, info.Size(), want); other != nil {
+		return nil, fmt.Errorf("%s: %w", path, other)
+	}
+	if int64(len(data)) > limit {
+		return nil, errkind.Errorf(errkind.TooLarge, "%s has more than %d KiB", path, limit>>10)
+	}
+	return data, nil
 }
 
 // FileSystem returns the name of the file system that begins at byte 0, with its article;

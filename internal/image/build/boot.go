@@ -1,4 +1,4 @@
-package cli
+package build
 
 import (
 	"cmp"
@@ -10,23 +10,24 @@ import (
 	"slices"
 	"strings"
 
-	sdboot "github.com/trident-project/trident/internal/boot"
+	"github.com/trident-project/trident/internal/boot"
 	"github.com/trident-project/trident/internal/errkind"
-	cosi "github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/fat"
 )
 
-// findBootloader says how the image boots, by what its ESP has.
-func (o *imageBuildOptions) findBootloader(s *cosi.Spec) (b cosi.Bootloader, err error) {
-	b.Type = o.bootloader
+// findBootloader returns the boot loader with what it boots, which it finds in the ESP.
+// Bootloader is the type of the loader, or "".
+func findBootloader(s *image.Spec, bootloader string) (b image.Bootloader, err error) {
+	b.Type = bootloader
 	switch b.Type {
-	case cosi.GRUB:
+	case image.GRUB:
 		return b, nil
-	case cosi.SystemdBoot, "":
+	case image.SystemdBoot, "":
 	default:
-		return b, errkind.Errorf(errkind.Invalid, "--bootloader is %q, it must be %s or %s", b.Type, cosi.SystemdBoot, cosi.GRUB)
+		return b, errkind.Errorf(errkind.Invalid, "--bootloader is %q, it must be %s or %s", b.Type, image.SystemdBoot, image.GRUB)
 	}
-	var ukis, configs []cosi.BootEntry
+	var ukis, configs []image.BootEntry
 	for _, m := range s.Mounts {
 		esp, err := openESP(s, m)
 		if err != nil || esp == nil {
@@ -43,7 +44,7 @@ func (o *imageBuildOptions) findBootloader(s *cosi.Spec) (b cosi.Bootloader, err
 		ukis, configs = append(ukis, u...), append(configs, c...)
 	}
 	if len(ukis)+len(configs) > 0 {
-		b.Type, b.SystemdBoot = cosi.SystemdBoot, &cosi.SystemdBootSet{Entries: append(ukis, configs...)}
+		b.Type, b.SystemdBoot = image.SystemdBoot, &image.SystemdBootSet{Entries: append(ukis, configs...)}
 		return b, nil
 	}
 	err = errkind.Errorf(errkind.Invalid, "there is nothing for systemd-boot: neither EFI/Linux/*.efi nor loader/entries/*.conf is in a FAT file system with a mount point")
@@ -57,8 +58,8 @@ func (noFiles) Open(name string) (fs.File, error) {
 	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 }
 
-func openESP(s *cosi.Spec, m cosi.Mount) (fs.FS, error) {
-	r, err := cosi.OpenPartition(s.Disk, s.DiskSize, m.Number)
+func openESP(s *image.Spec, m image.Mount) (fs.FS, error) {
+	r, err := image.OpenPartition(s.Disk, s.DiskSize, m.Number)
 	if err != nil {
 		return nil, err
 	}
@@ -87,42 +88,42 @@ func files(fsys fs.FS, dir, suffix string) ([]string, error) {
 
 // findUKIs reads the unified kernel images where systemd-boot looks for them
 // (Boot Loader Specification, type 2).
-func findUKIs(esp fs.FS, mount string) ([]cosi.BootEntry, error) {
+func findUKIs(esp fs.FS, mount string) ([]image.BootEntry, error) {
 	names, err := files(esp, "EFI/Linux", ".efi")
 	if err != nil {
 		return nil, err
 	}
-	var out []cosi.BootEntry
+	var out []image.BootEntry
 	for _, name := range names {
 		uki, err := readUKI(esp, name)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		out = append(out, cosi.BootEntry{Type: cosi.UKIStandalone, Path: path.Join(mount, name), Cmdline: uki.Cmdline, Kernel: uki.Uname})
+		out = append(out, image.BootEntry{Type: image.UKIStandalone, Path: path.Join(mount, name), Cmdline: uki.Cmdline, Kernel: uki.Uname})
 	}
 	return out, nil
 }
 
-func readUKI(esp fs.FS, name string) (sdboot.UKI, error) {
+func readUKI(esp fs.FS, name string) (boot.UKI, error) {
 	f, err := esp.Open(name)
 	if err != nil {
-		return sdboot.UKI{}, err
+		return boot.UKI{}, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return sdboot.UKI{}, err
+		return boot.UKI{}, err
 	}
-	return sdboot.ReadUKI(f.(io.ReaderAt), info.Size())
+	return boot.ReadUKI(f.(io.ReaderAt), info.Size())
 }
 
 // findConfigs reads loader/entries (Boot Loader Specification, type 1).
-func findConfigs(esp fs.FS, mount string) ([]cosi.BootEntry, error) {
+func findConfigs(esp fs.FS, mount string) ([]image.BootEntry, error) {
 	names, err := files(esp, "loader/entries", ".conf")
 	if err != nil {
 		return nil, err
 	}
-	var out []cosi.BootEntry
+	var out []image.BootEntry
 	for _, name := range names {
 		text, err := fs.ReadFile(esp, name)
 		if err != nil {
@@ -134,12 +135,12 @@ func findConfigs(esp fs.FS, mount string) ([]cosi.BootEntry, error) {
 				fields[key] = append(fields[key], strings.TrimSpace(value))
 			}
 		}
-		e := cosi.BootEntry{
-			Type: cosi.EntryConfig, Path: path.Join(mount, name),
+		e := image.BootEntry{
+			Type: image.EntryConfig, Path: path.Join(mount, name),
 			Cmdline: strings.Join(fields["options"], " "), Kernel: strings.Join(fields["version"], " "),
 		}
 		if program := append(fields["uki"], fields["efi"]...); len(program) > 0 {
-			e.Type = cosi.UKIConfig
+			e.Type = image.UKIConfig
 			if uki, err := readUKI(esp, strings.TrimPrefix(path.Clean(program[0]), "/")); err == nil {
 				e.Cmdline, e.Kernel = cmp.Or(e.Cmdline, uki.Cmdline), cmp.Or(e.Kernel, uki.Uname)
 			} else if len(fields["uki"]) == 0 {

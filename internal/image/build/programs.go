@@ -1,4 +1,4 @@
-package cli
+package build
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
-	cosi "github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/fat"
 	"github.com/trident-project/trident/internal/linux/filekind"
 )
@@ -20,7 +20,7 @@ import (
 // other file systems are read by mounting them, which these commands do not.
 
 // checkPrograms looks at what is about to go into an image.
-func checkPrograms(s *cosi.Spec) error {
+func checkPrograms(s *image.Spec) error {
 	for _, m := range s.Mounts {
 		esp, err := openESP(s, m)
 		if err != nil {
@@ -33,9 +33,10 @@ func checkPrograms(s *cosi.Spec) error {
 	return nil
 }
 
-// checkLoadersOf looks at an image. It unpacks the FAT file systems one after another
-// into a temporary file.
-func checkLoadersOf(ctx context.Context, img *cosi.Image) error {
+// CheckPrograms returns an error if an image boots programs for another architecture than
+// its metadata says. It unpacks the FAT file systems one after another into a temporary
+// file.
+func CheckPrograms(ctx context.Context, img *image.Image) error {
 	for _, p := range img.Partitions() {
 		if p.Filesystem == nil || p.HashTree || p.Filesystem.Type != "vfat" && p.Filesystem.Type != "msdos" {
 			continue
@@ -47,7 +48,7 @@ func checkLoadersOf(ctx context.Context, img *cosi.Image) error {
 	return nil
 }
 
-func checkLoadersIn(ctx context.Context, p cosi.Partition, arch cosi.Arch) (err error) {
+func checkLoadersIn(ctx context.Context, p image.Partition, arch image.Arch) (err error) {
 	temp, err := os.CreateTemp("", "trident-esp-")
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
@@ -72,8 +73,8 @@ func checkLoadersIn(ctx context.Context, p cosi.Partition, arch cosi.Arch) (err 
 // checkLoaders compares what firmware and systemd-boot would start from an ESP with an
 // architecture. Every unified kernel image must be for it; of the loaders that firmware
 // starts by their names, which may be there for several architectures, one must be.
-func checkLoaders(esp fs.FS, arch cosi.Arch) error {
-	want := map[cosi.Arch]string{cosi.AMD64: "amd64", cosi.ARM64: "arm64"}[arch]
+func checkLoaders(esp fs.FS, arch image.Arch) error {
+	want := map[image.Arch]string{image.AMD64: "amd64", image.ARM64: "arm64"}[arch]
 	kernels, err := files(esp, "EFI/Linux", ".efi")
 	if err != nil {
 		return err
@@ -109,7 +110,7 @@ func checkLoaders(esp fs.FS, arch cosi.Arch) error {
 	return foreign
 }
 
-func otherArch(name, is string, arch cosi.Arch) error {
+func otherArch(name, is string, arch image.Arch) error {
 	return errkind.WithHint(errkind.Errorf(errkind.Incompatible, "%s is a program for %s, and the image is for %s", name, is, arch),
 		"Build the image for the architecture that its programs are for.")
 }

@@ -1,14 +1,13 @@
-package cli
+package build
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
-	cosi "github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/filekind"
 )
 
@@ -57,8 +56,8 @@ func (k keys) number(key string) (int, error) {
 
 // mount reads what says where a file system belongs. find returns the number of
 // the partition that a key names.
-func (k keys) mount(find func(key string) (int, error)) (cosi.Mount, error) {
-	m := cosi.Mount{Type: k.values["fstype"], UUID: k.values["fsuuid"], RootHash: k.values["roothash"]}
+func (k keys) mount(find func(key string) (int, error)) (image.Mount, error) {
+	m := image.Mount{Type: k.values["fstype"], UUID: k.values["fsuuid"], RootHash: k.values["roothash"]}
 	var err error
 	if m.MountPoint, err = k.need("mount"); err != nil {
 		return m, err
@@ -79,33 +78,33 @@ func (k keys) mount(find func(key string) (int, error)) (cosi.Mount, error) {
 	return m, nil
 }
 
-// assemble makes the disk of the partitions that were given. files are to be
-// closed when it is no longer read.
-func (o *imageBuildOptions) assemble(s *cosi.Spec, files *[]*os.File) error {
+// assemble makes the disk of the partitions that were given.
+func (i *Image) assemble(partitions []string) error {
+	s := &i.Spec
 	const flag = "--partition"
-	var parts []cosi.Part
+	var parts []image.Part
 	var all []keys
 	numbers := map[string]int{}
-	for i, text := range o.partitions {
+	for n, text := range partitions {
 		k, err := parseKeys(flag, text, "name", "type", "file", "mount", "fstype", "fsuuid", "verity", "roothash", "hashoffset")
 		if err != nil {
 			return err
 		}
-		p, err := k.part(s.Arch, files)
+		p, err := i.part(k)
 		if err != nil {
 			return err
 		}
 		if numbers[p.Name] != 0 {
 			return errkind.Errorf(errkind.Invalid, "%s: there are two with the name %q", flag, p.Name)
 		}
-		numbers[p.Name] = i + 1
+		numbers[p.Name] = n + 1
 		parts, all = append(parts, p), append(all, k)
 	}
 	var err error
-	if s.Disk, s.DiskSize, err = cosi.Assemble(parts); err != nil {
+	if s.Disk, s.DiskSize, err = image.Assemble(parts); err != nil {
 		return err
 	}
-	for i, k := range all {
+	for n, k := range all {
 		if k.values["mount"] == "" {
 			if k.values["fstype"]+k.values["fsuuid"]+k.values["verity"]+k.values["roothash"]+k.values["hashoffset"] != "" {
 				return errkind.Errorf(errkind.Invalid, "%s: %s has no mount", flag, k.values["name"])
@@ -122,13 +121,14 @@ func (o *imageBuildOptions) assemble(s *cosi.Spec, files *[]*os.File) error {
 		if err != nil {
 			return err
 		}
-		m.Number = i + 1
+		m.Number = n + 1
 		s.Mounts = append(s.Mounts, m)
 	}
 	return nil
 }
 
-func (k keys) part(arch cosi.Arch, files *[]*os.File) (p cosi.Part, err error) {
+// part opens the partition that k names.
+func (i *Image) part(k keys) (p image.Part, err error) {
 	if p.Name, err = k.need("name"); err != nil {
 		return p, err
 	}
@@ -137,21 +137,15 @@ func (k keys) part(arch cosi.Arch, files *[]*os.File) (p cosi.Part, err error) {
 		return p, err
 	}
 	var ok bool
-	if p.Type, ok = cosi.ParsePartType(name, arch); !ok {
+	if p.Type, ok = image.ParsePartType(name, i.Spec.Arch); !ok {
 		return p, errkind.Errorf(errkind.Invalid, "%s: type is %q, which is no GUID and no name of a type", k.flag, name)
 	}
 	path, err := k.need("file")
 	if err != nil {
 		return p, err
 	}
-	f, size, err := openContent(path)
-	if err != nil {
+	if p.Content, p.Size, err = i.open(path, filekind.Partition); err != nil {
 		return p, fmt.Errorf("read %s %s: %w", k.flag, p.Name, err)
 	}
-	*files = append(*files, f)
-	if other := filekind.Mistaken(f, size, filekind.Partition); other != nil {
-		return p, fmt.Errorf("read %s %s: %s: %w", k.flag, p.Name, path, other)
-	}
-	p.Content, p.Size = f, size
 	return p, nil
 }

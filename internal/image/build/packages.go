@@ -1,4 +1,4 @@
-package cli
+package build
 
 import (
 	"bytes"
@@ -9,45 +9,41 @@ import (
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
-	cosi "github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/filekind"
-	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
 // readPackages reads a list of packages in one of the forms that package
 // managers have, and sorts it. No path is no packages.
-func readPackages(path string) ([]cosi.Package, error) {
+func readPackages(path string) ([]image.Package, error) {
 	if path == "" {
 		return nil, nil
 	}
-	data, err := regfile.ReadFile(path, 64<<20)
+	data, err := filekind.ReadFile(path, 64<<20, filekind.Text)
 	if err != nil {
-		return nil, fmt.Errorf("read --packages: %w", explainLarge(path, filekind.Text, err))
-	}
-	if other := filekind.Mistaken(bytes.NewReader(data), int64(len(data)), filekind.Text); other != nil && len(data) > 0 {
-		return nil, fmt.Errorf("read --packages: %s: %w", path, other)
+		return nil, fmt.Errorf("read --packages: %w", err)
 	}
 	list, err := parsePackages(data)
 	if err != nil {
 		return nil, errkind.With(errkind.Invalid, fmt.Errorf("read --packages %s: %w", path, err))
 	}
-	slices.SortFunc(list, func(a, b cosi.Package) int {
+	slices.SortFunc(list, func(a, b image.Package) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Release, b.Release), cmp.Compare(a.Arch, b.Arch))
 	})
 	return slices.Compact(list), nil
 }
 
-func parsePackages(data []byte) ([]cosi.Package, error) {
+func parsePackages(data []byte) ([]image.Package, error) {
 	text := bytes.TrimSpace(data)
 	switch {
 	case bytes.HasPrefix(text, []byte("[")):
-		var list []cosi.Package
+		var list []image.Package
 		err := json.Unmarshal(text, &list)
 		return list, err
 	case bytes.HasPrefix(text, []byte("Package:")):
 		return parseStatus(string(text)), nil
 	}
-	var list []cosi.Package
+	var list []image.Package
 	n := 0
 	for row := range strings.Lines(string(text)) {
 		n++
@@ -64,8 +60,8 @@ func parsePackages(data []byte) ([]cosi.Package, error) {
 
 // parseStatus reads the paragraphs of dpkg's status file, of which those count
 // that are of installed packages.
-func parseStatus(text string) []cosi.Package {
-	var list []cosi.Package
+func parseStatus(text string) []image.Package {
+	var list []image.Package
 	for paragraph := range strings.SplitSeq(text, "\n\n") {
 		fields := map[string]string{}
 		for row := range strings.Lines(paragraph) {
@@ -81,7 +77,7 @@ func parseStatus(text string) []cosi.Package {
 }
 
 // parsePackage reads a line about one package; there are others around them.
-func parsePackage(row string) (p cosi.Package, ok bool, err error) {
+func parsePackage(row string) (p image.Package, ok bool, err error) {
 	f := strings.Fields(row)
 	if len(f) == 0 || f[0][0] == '#' {
 		return p, false, nil
@@ -98,15 +94,15 @@ func parsePackage(row string) (p cosi.Package, ok bool, err error) {
 	case 3:
 		return debian(f[0], f[1], f[2]), true, nil
 	case 4:
-		return cosi.Package{Name: f[0], Version: f[1], Release: f[2], Arch: f[3]}, true, nil
+		return image.Package{Name: f[0], Version: f[1], Release: f[2], Arch: f[3]}, true, nil
 	}
 	return p, false, fmt.Errorf("%.100q has %d words; 1, 3 or 4 would be understood", row, len(f))
 }
 
 // debian splits a version at its revision; none is the same as 0 (Debian Policy
 // 5.6.12).
-func debian(name, version, arch string) cosi.Package {
-	p := cosi.Package{Version: version, Release: "0", Arch: arch}
+func debian(name, version, arch string) image.Package {
+	p := image.Package{Version: version, Release: "0", Arch: arch}
 	p.Name, _, _ = strings.Cut(name, ":") // libc6:amd64
 	if i := strings.LastIndexByte(version, '-'); i > 0 {
 		p.Version, p.Release = version[:i], version[i+1:]
@@ -115,14 +111,14 @@ func debian(name, version, arch string) cosi.Package {
 }
 
 // rpm splits name-version-release.arch.
-func rpm(text string) (cosi.Package, bool, error) {
+func rpm(text string) (image.Package, bool, error) {
 	rest, arch := cutLast(text, ".")
 	rest, release := cutLast(rest, "-")
 	name, version := cutLast(rest, "-")
 	if name == "" || version == "" || release == "" || arch == "" {
-		return cosi.Package{}, false, fmt.Errorf("%.100q is not of the form name-version-release.architecture", text)
+		return image.Package{}, false, fmt.Errorf("%.100q is not of the form name-version-release.architecture", text)
 	}
-	return cosi.Package{Name: name, Version: version, Release: release, Arch: arch}, true, nil
+	return image.Package{Name: name, Version: version, Release: release, Arch: arch}, true, nil
 }
 
 func cutLast(s, sep string) (before, after string) {
