@@ -54,12 +54,12 @@ type SystemHost struct {
 	Out io.Writer
 }
 
-// Logf implements Host. What args have of control characters is replaced: it is one line.
+// Logf implements Host. It replaces control characters, so that each call writes one line.
 func (s SystemHost) Logf(format string, args ...any) {
 	fmt.Fprintln(s.Out, OneLine(fmt.Sprintf(format, args...)))
 }
 
-// OneLine is a text without line breaks and other control characters.
+// OneLine returns text with a space for each line break and a question mark for each other control character.
 func OneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
