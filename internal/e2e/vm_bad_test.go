@@ -28,7 +28,9 @@ type badVersion struct {
 	journal        []string // in the evidence
 }
 
-func (b badVersion) gaveUp(why string) bool { return regexp.MustCompile(b.reason).MatchString(why) }
+func (b badVersion) matchesReason(why string) bool {
+	return regexp.MustCompile(b.reason).MatchString(why)
+}
 
 func badVersions() []badVersion {
 	return []badVersion{
@@ -65,7 +67,7 @@ func TestABadVersionIsRolledBackByItself(t *testing.T) {
 		t.Run(bad.fault, func(t *testing.T) {
 			t.Parallel()
 			g := start(t)
-			g.rollsBack(bad, base)
+			g.checkRollback(bad, base)
 		})
 	}
 }
@@ -73,31 +75,31 @@ func TestABadVersionIsRolledBackByItself(t *testing.T) {
 func TestABadVersionIsRolledBackToTheExtensionThatWasActiveAndTriedAgainWhenUnblocked(t *testing.T) {
 	t.Parallel()
 	g := start(t)
-	g.upgraded("trident_2.0.0_x86-64.raw")
+	g.mustUpgrade("trident_2.0.0_x86-64.raw")
 	exits, crashes := badVersions()[0], badVersions()[3]
-	g.rollsBack(exits, good)
-	g.rollsBack(crashes, good)
-	g.rollsBack(exits, good)
+	g.checkRollback(exits, good)
+	g.checkRollback(crashes, good)
+	g.checkRollback(exits, good)
 	if n := g.sh("ls /var/lib/trident/self/evidence | wc -l"); n != "3" {
 		t.Errorf("evidence of %s failures, want 3", n)
 	}
 }
 
-// rollsBack offers a bad version and checks that the host is back by itself, as
+// checkRollback offers a bad version and checks that the host is back by itself, as
 // it was but for what is to be known of the failure. The version is not blocked
 // any more when it returns.
-func (g *guest) rollsBack(bad badVersion, was string) {
+func (g *guest) checkRollback(bad badVersion, was string) {
 	g.t.Helper()
 	version, image := faults[bad.fault], "/share/"+bad.fault+".raw"
-	g.runs(was)
-	before := g.host(exceptTrial)
+	g.checkVersion(was)
+	before := g.hostState(exceptTrial)
 	op, errs, code := g.offer("upgrade", "--on-host", image, "--allow-read-only-usr", "--soak", bad.soak, "--deadline", bad.deadline)
-	if code != 7 || op.GetFailure().GetReason() != "UNHEALTHY" || !bad.gaveUp(op.GetFailure().GetMessage()) {
+	if code != 7 || op.GetFailure().GetReason() != "UNHEALTHY" || !bad.matchesReason(op.GetFailure().GetMessage()) {
 		g.t.Errorf("%s: exit code %d, failure %v, want UNHEALTHY because %q", bad.fault, code, op.GetFailure(), bad.reason)
 	}
-	g.tookAtMost(bad, op.GetId())
-	g.runs(was)
-	if diff := changed(before, g.settles(exceptTrial, before)); diff != "" {
+	g.checkDuration(bad, op.GetId())
+	g.checkVersion(was)
+	if diff := differences(before, g.awaitHostState(exceptTrial, before)); diff != "" {
 		g.t.Errorf("%s: the host is not as it was\n%s", bad.fault, diff)
 	}
 	evidence := g.evidenceOf(bad, op)
@@ -106,12 +108,12 @@ func (g *guest) rollsBack(bad badVersion, was string) {
 			g.t.Errorf("%s: the user is not told %q:\n%s", bad.fault, want, errs)
 		}
 	}
-	g.isBlocked(version, image, op.GetFailure().GetMessage(), evidence)
+	g.checkBlocked(version, image, op.GetFailure().GetMessage(), evidence)
 }
 
-// tookAtMost checks what a watcher sees of an operation, and that the version
+// checkDuration checks what a watcher sees of an operation, and that the version
 // was given up within its deadline.
-func (g *guest) tookAtMost(bad badVersion, id string) {
+func (g *guest) checkDuration(bad badVersion, id string) {
 	g.t.Helper()
 	var events []*client.Event
 	ctx, cancel := context.WithTimeout(g.t.Context(), time.Minute)
@@ -169,15 +171,15 @@ func (g *guest) evidenceOf(bad badVersion, op *client.Operation) string {
 			g.t.Errorf("%s: %q is not in reason.txt:\n%s", bad.fault, want, why)
 		}
 	}
-	if !bad.gaveUp(why) {
+	if !bad.matchesReason(why) {
 		g.t.Errorf("%s: %q is not in reason.txt:\n%s", bad.fault, bad.reason, why)
 	}
 	return dir
 }
 
-// isBlocked checks that a version is, that it is refused, and that it can be
+// checkBlocked checks that a version is, that it is refused, and that it can be
 // unblocked.
-func (g *guest) isBlocked(version, image, reason, evidence string) {
+func (g *guest) checkBlocked(version, image, reason, evidence string) {
 	g.t.Helper()
 	status, _, _ := g.trident("self", "status")
 	shown := slices.ContainsFunc(strings.Split(status, "\n"), func(line string) bool {
@@ -186,7 +188,7 @@ func (g *guest) isBlocked(version, image, reason, evidence string) {
 	if !shown {
 		g.t.Errorf("%s is not shown as blocked:\n%s", version, status)
 	}
-	g.refuses(refusal{
+	g.checkRefused(refusal{
 		name: "blocked " + version, args: []string{"--on-host", image, "--allow-read-only-usr"}, kind: errkind.Blocked, code: 5,
 		want: fmt.Sprintf("verify: trident %s failed on this host before: %s", version, reason),
 		hint: "let it be tried again with: trident self unblock " + version,
@@ -223,8 +225,8 @@ const (
 		grep -v '^\(systemd-sysext\|trident-rescue\)\.service .* \(dead\|exited\) ' | sed 's/^[0-9]* [0-9]* [0-9:]* //'`
 )
 
-// host is all that an operation on Trident could change: a list of lines.
-func (g *guest) host(except string) []string {
+// hostState is all that an operation on Trident could change: a list of lines.
+func (g *guest) hostState(except string) []string {
 	g.t.Helper()
 	if _, err := g.api.Version(g.t.Context()); err != nil { // so that the daemon runs
 		g.t.Fatal(err)
@@ -247,8 +249,8 @@ func (g *guest) host(except string) []string {
 	} | tr -s ' ' | `+except+" | sort"), "\n")
 }
 
-// changed lists the lines that only one of two looks has.
-func changed(before, after []string) string {
+// differences lists the lines that only one of two looks has.
+func differences(before, after []string) string {
 	var out []string
 	for _, line := range before {
 		if !slices.Contains(after, line) {
@@ -263,15 +265,15 @@ func changed(before, after []string) string {
 	return strings.Join(out, "\n")
 }
 
-// settles waits until the host is as it was, for as long as processes may need
+// awaitHostState waits until the host is as it was, for as long as processes may need
 // to end. udevd maps its databases from what was merged when it last needed
 // them, and keeps that until it is told to read them anew.
-func (g *guest) settles(except string, was []string) []string {
+func (g *guest) awaitHostState(except string, was []string) []string {
 	g.t.Helper()
-	now := g.host(except)
-	for end := time.Now().Add(time.Minute); changed(was, now) != "" && time.Now().Before(end); {
+	now := g.hostState(except)
+	for end := time.Now().Add(time.Minute); differences(was, now) != "" && time.Now().Before(end); {
 		g.sh("udevadm control --reload")
-		now = g.host(except)
+		now = g.hostState(except)
 	}
 	return now
 }
@@ -289,11 +291,11 @@ type refusal struct {
 // counted are numbers that are never the same.
 var counted = regexp.MustCompile(` [0-9]{5,} `)
 
-// refuses checks that an upgrade is refused with one sentence, the kind and the
+// checkRefused checks that an upgrade is refused with one sentence, the kind and the
 // code for programs, and that the host stays as it is.
-func (g *guest) refuses(r refusal) {
+func (g *guest) checkRefused(r refusal) {
 	g.t.Helper()
-	before := g.host(exceptNothing)
+	before := g.hostState(exceptNothing)
 	op, errs, code := g.offer(append([]string{"upgrade"}, r.args...)...)
 	f := op.GetFailure()
 	if f.GetReason() != string(r.kind) || f.GetCode() != int32(grpckind.Code(r.kind)) || code != r.code || op.GetPhase().String() != "PHASE_UNDONE" {
@@ -311,7 +313,7 @@ func (g *guest) refuses(r refusal) {
 	if said.Kind != string(r.kind) || said.Message != "upgrade Trident: "+f.GetMessage() || said.Hint != r.hint {
 		g.t.Errorf("%s: the user is told %+v, want %s, %q, %q", r.name, said, r.kind, f.GetMessage(), r.hint)
 	}
-	if diff := changed(before, g.host(exceptNothing)); diff != "" {
+	if diff := differences(before, g.hostState(exceptNothing)); diff != "" {
 		g.t.Errorf("%s: the host has changed\n%s", r.name, diff)
 	}
 }

@@ -30,8 +30,8 @@ func (g *guest) withTrident(version string) func(tree string) error {
 	}
 }
 
-// runsTrident checks which version answers, and whether it is that of an extension.
-func (g *guest) runsTrident(version string, merged bool) {
+// checkTrident checks which version answers, and whether it is that of an extension.
+func (g *guest) checkTrident(version string, merged bool) {
 	g.t.Helper()
 	st, err := g.api.Status(g.t.Context())
 	if err != nil {
@@ -49,8 +49,8 @@ func (g *guest) runsTrident(version string, merged bool) {
 	}
 }
 
-// hasExtensions checks what a vendor's extensions have brought.
-func (g *guest) hasExtensions(tool, settings string) {
+// checkExtensions checks what a vendor's extensions have brought.
+func (g *guest) checkExtensions(tool, settings string) {
 	g.t.Helper()
 	for command, want := range map[string]string{"tool": tool, "cat /etc/settings.conf": settings} {
 		if got := g.sh(command + " 2>/dev/null || true"); got != want {
@@ -59,53 +59,53 @@ func (g *guest) hasExtensions(tool, settings string) {
 	}
 }
 
-func TestTheNewestTridentAndTheExtensionsGoOnInTheNewSlot(t *testing.T) {
+func TestTheNewestTridentAndTheExtensionsCarryOverToTheNewSlot(t *testing.T) {
 	t.Parallel()
-	lap := laps(t)
-	g := installed(t)
-	first, second := system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "2.0.0"})
-	third := system(t, osimage.Spec{Version: "6.0.0", Mutate: g.withTrident("3.0.0")})
+	lap := stopwatch(t)
+	g := installedGuest(t)
+	first, second := buildSystem(t, osimage.Spec{Version: "1.0.0"}), buildSystem(t, osimage.Spec{Version: "2.0.0"})
+	third := buildSystem(t, osimage.Spec{Version: "6.0.0", Mutate: g.withTrident("3.0.0")})
 	own, err := g.f.maker.Image(t.Context(), good)
 	if err != nil {
 		t.Fatal(err)
 	}
 	lap("installed machine, images and extension")
-	if _, err := g.api.Upgrade(t.Context(), client.Source{Path: g.vendor(own, nil).path}, patient(), nil); err != nil {
+	if _, err := g.api.Upgrade(t.Context(), client.Source{Path: g.vendor(own, nil).path}, patientTrial(), nil); err != nil {
 		t.Fatal(err)
 	}
-	g.runsTrident(good, true)
+	g.checkTrident(good, true)
 	lap("Trident upgraded")
 
 	update := func(runs, next osimage.Image, volume string, list string) {
 		t.Helper()
-		images := g.hosts(runs, next)
+		images := g.serveImages(runs, next)
 		config := strings.Replace(images[1].config(""), "os:\n", "os:\n"+list, 1)
-		if said := g.across(g.BootAgain, "update", g.file(config)); said.code != 0 {
+		if said := g.runAcrossReboots(g.BootAgain, "update", g.file(config)); said.code != 0 {
 			t.Fatalf("update: %+v", said)
 		}
-		g.unsettled()
-		g.runsOS(images[1], volume)
+		g.awaitSettled()
+		g.checkOS(images[1], volume)
 	}
 	// In A each is nowhere yet: the update brings them to B.
 	one, settings := g.tool("one"), g.settings()
 	update(first, second, "volume-b", "  sysexts:\n"+one.entry()+"  confexts:\n"+settings.entry())
 	lap("updated")
-	g.runsTrident(good, true) // the image has 1.0.0
-	g.hasExtensions("one", brightness)
+	g.checkTrident(good, true) // the image has 1.0.0
+	g.checkExtensions("one", brightness)
 
 	two := g.tool("two")
 	update(second, third, "volume-a", "  sysexts:\n"+two.entry())
 	lap("updated to an image with a newer Trident")
-	g.runsTrident("3.0.0", false)
-	g.hasExtensions("two", "")
+	g.checkTrident("3.0.0", false)
+	g.checkExtensions("two", "")
 
-	g.hosts(second)
-	if back := g.across(g.BootAgain, "rollback", "--ab"); back.code != 0 {
+	g.serveImages(second)
+	if back := g.runAcrossReboots(g.BootAgain, "rollback", "--ab"); back.code != 0 {
 		t.Fatalf("rollback: %+v", back)
 	}
-	g.unsettled()
+	g.awaitSettled()
 	lap("rolled back")
-	g.runsOS(hostedImage{Image: second}, "volume-b")
-	g.runsTrident(good, true)
-	g.hasExtensions("one", brightness)
+	g.checkOS(hostedImage{Image: second}, "volume-b")
+	g.checkTrident(good, true)
+	g.checkExtensions("one", brightness)
 }

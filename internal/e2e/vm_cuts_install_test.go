@@ -49,7 +49,7 @@ func (g *guest) sweepInstall(img osimage.Image, config func(hostedImage) string)
 	g.t.Helper()
 	g.sh("touch /override-trident-safety-check; systemctl enable -q tridentd.socket; systemctl disable -q tridentd-resume.path; sync")
 	s := &sweep{guest: g, images: []osimage.Image{img}, truth: truthOfInstall(img)}
-	hosted := g.hosts(img)[0]
+	hosted := g.serveImages(img)[0]
 	s.begin = func(ctx context.Context, fn func(*client.Event)) error {
 		_, err := g.api.Host().Install(ctx, &client.Config{Text: config(hosted)}, client.How{}, fn)
 		return err
@@ -60,8 +60,8 @@ func (g *guest) sweepInstall(img osimage.Image, config func(hostedImage) string)
 			if err := s.BootLive(ctx); err != nil {
 				return err
 			}
-			s.atRest()
-			inside = s.stood.phase == operation.Doing && s.place(s.stood) > s.place(cut{operation.Doing, "try"})
+			s.readAtRest()
+			inside = s.stoppedAt.phase == operation.Doing && s.position(s.stoppedAt) > s.position(cut{operation.Doing, "try"})
 			if !inside {
 				return nil
 			}
@@ -74,61 +74,61 @@ func (g *guest) sweepInstall(img osimage.Image, config func(hostedImage) string)
 	return s
 }
 
-// installs installs an image, in peace.
-func (g *guest) installs(img osimage.Image) {
+// installUndisturbed installs an image, in peace.
+func (g *guest) installUndisturbed(img osimage.Image) {
 	g.t.Helper()
-	hosted := g.hosts(img)[0]
-	if said := g.across(g.BootInstalled, "install", g.file(hosted.config(""))); said.code != 0 {
+	hosted := g.serveImages(img)[0]
+	if said := g.runAcrossReboots(g.BootInstalled, "install", g.file(hosted.config(""))); said.code != 0 {
 		g.t.Fatalf("install: %+v", said)
 	}
-	g.unsettled()
-	g.runsOS(hosted, "volume-a")
+	g.awaitSettled()
+	g.checkOS(hosted, "volume-a")
 }
 
 // The power is cut again and again in one installation, and it gets there all the
 // same. In two halves, see the updates.
-func TestAnInstallationGoesOnAfterPowerCutsWhileItIsWritten(t *testing.T) {
+func TestAnInstallationResumesAfterPowerCutsWhileTheSlotIsWritten(t *testing.T) {
 	t.Parallel()
 	installGoesOn(t, doing(whileWritten...))
 }
 
-func TestAnInstallationGoesOnAfterPowerCutsUntilItIsKept(t *testing.T) {
+func TestAnInstallationResumesAfterPowerCutsUntilItIsKept(t *testing.T) {
 	t.Parallel()
 	installGoesOn(t, doing(append(slices.Clone(untilReboot), "booted", "health", "settle")...))
 }
 
 func installGoesOn(t *testing.T, cuts []cut) {
-	lap := laps(t)
-	g := live(t)
-	img := system(t, osimage.Spec{Version: "1.0.0"})
+	lap := stopwatch(t)
+	g := liveGuest(t)
+	img := buildSystem(t, osimage.Spec{Version: "1.0.0"})
 	lap("live system and image")
 	s := g.sweepInstall(img, hostedImage.allScripts)
-	s.through(some(t, cuts))
-	op := s.letGo()
+	s.cutEach(cutsOfThisRun(t, cuts))
+	op := s.resume()
 	lap(fmt.Sprintf("settled: %v", op.Phase))
 	if op.Phase != operationsv1.Phase_PHASE_DONE {
 		t.Fatalf("the installation has ended %v", op)
 	}
-	g.runsOS(hostedImage{Image: img}, "volume-a")
+	g.checkOS(hostedImage{Image: img}, "volume-a")
 }
 
-func TestAnInstallationIsTakenBackThroughPowerCuts(t *testing.T) {
+func TestAFailedInstallationIsUndoneDespitePowerCuts(t *testing.T) {
 	t.Parallel()
-	lap := laps(t)
-	g := live(t)
-	img := system(t, osimage.Spec{Version: "1.0.0"})
+	lap := stopwatch(t)
+	g := liveGuest(t)
+	img := buildSystem(t, osimage.Spec{Version: "1.0.0"})
 	lap("live system and image")
 	s := g.sweepInstall(img, hostedImage.failsLate)
-	s.through(some(t, undoing("post-configure", "configure", "post-provision", "write", "pre-servicing", "image", "begin")))
-	op := s.letGo()
+	s.cutEach(cutsOfThisRun(t, undoing("post-configure", "configure", "post-provision", "write", "pre-servicing", "image", "begin")))
+	op := s.resume()
 	lap(fmt.Sprintf("settled: %v", op.Phase))
-	g.notInstalled(op, "exit status 7")
-	g.installs(img)
+	g.checkNotInstalled(op, "exit status 7")
+	g.installUndisturbed(img)
 	lap("the next installation")
 }
 
-// notInstalled checks that an operation has failed, and that the host says so.
-func (g *guest) notInstalled(op *client.Operation, why string) {
+// checkNotInstalled checks that an operation has failed, and that the host says so.
+func (g *guest) checkNotInstalled(op *client.Operation, why string) {
 	g.t.Helper()
 	if op.Phase != operationsv1.Phase_PHASE_UNDONE || !strings.Contains(op.Failure.GetMessage(), why) {
 		g.t.Fatalf("the installation has ended %v", op)
@@ -138,18 +138,18 @@ func (g *guest) notInstalled(op *client.Operation, why string) {
 	}
 }
 
-func TestAnInstallationThatIsNotHealthyIsTakenBackThroughPowerCuts(t *testing.T) {
+func TestAnUnhealthyInstallationIsUndoneDespitePowerCuts(t *testing.T) {
 	t.Parallel()
-	lap := laps(t)
-	g := live(t)
-	bad := system(t, osimage.Spec{Version: "4.0.0", Fault: osimage.Unhealthy})
+	lap := stopwatch(t)
+	g := liveGuest(t)
+	bad := buildSystem(t, osimage.Spec{Version: "4.0.0", Fault: osimage.Unhealthy})
 	lap("live system and image")
 	s := g.sweepInstall(bad, hostedImage.soonUnhealthy)
 	s.boot = nil // all of it is in what was installed
-	s.through(some(t, undoing("health", "reboot", "try", "finalize", "boot files", "image", "begin")))
-	op := s.letGo()
+	s.cutEach(cutsOfThisRun(t, undoing("health", "reboot", "try", "finalize", "boot files", "image", "begin")))
+	op := s.resume()
 	lap(fmt.Sprintf("settled: %v", op.Phase))
-	g.notInstalled(op, "Failed health check(s) during")
+	g.checkNotInstalled(op, "Failed health check(s) during")
 
 	if err := s.PowerCut(); err != nil {
 		t.Fatal(err)
@@ -158,6 +158,6 @@ func TestAnInstallationThatIsNotHealthyIsTakenBackThroughPowerCuts(t *testing.T)
 		t.Fatal(err)
 	}
 	g.sh("rm -rf /var/lib/trident/*") // a real one remembers nothing
-	g.installs(system(t, osimage.Spec{Version: "1.0.0"}))
+	g.installUndisturbed(buildSystem(t, osimage.Spec{Version: "1.0.0"}))
 	lap("the next installation")
 }

@@ -44,8 +44,8 @@ func cutsIn(phase operation.Phase, steps []string) (list []cut) {
 	return list
 }
 
-// some are the cuts that this run makes, the last one always.
-func some[T any](t *testing.T, all []T) (list []T) {
+// cutsOfThisRun are the cuts that this run makes, the last one always.
+func cutsOfThisRun[T any](t *testing.T, all []T) (list []T) {
 	t.Helper()
 	if os.Getenv(everyCut) == "1" {
 		return all
@@ -78,13 +78,13 @@ type sweep struct {
 	// boot switches the machine on after a cut; BootInstalled unless it is set.
 	boot func(ctx context.Context) error
 
-	id    string   // of the operation
-	plan  []string // its steps
-	stood cut      // by the journal, when the power went last
+	id        string   // of the operation
+	plan      []string // its steps
+	stoppedAt cut      // by the journal, when the power went last
 }
 
-// place orders the moments of an operation: forwards, then back.
-func (s *sweep) place(c cut) int {
+// position orders the moments of an operation: forwards, then back.
+func (s *sweep) position(c cut) int {
 	at := slices.Index(s.plan, c.step)
 	switch c.phase {
 	case operation.Doing:
@@ -97,8 +97,8 @@ func (s *sweep) place(c cut) int {
 	return 2*len(s.plan) + 1
 }
 
-// learn learns the steps of the operation.
-func (s *sweep) learn(ctx context.Context, id string) {
+// readPlan learns the steps of the operation.
+func (s *sweep) readPlan(ctx context.Context, id string) {
 	op, err := s.api.Operation(ctx, id)
 	if err != nil {
 		s.t.Error(err)
@@ -139,29 +139,29 @@ func (g *guest) parsed(text string) (st recorded) {
 // there to hear what comes after.
 const goesOn = "tridentd-resume.path trident.service"
 
-func (g *guest) held() bool {
+func (g *guest) waitsForCall() bool {
 	return strings.HasPrefix(g.sh("systemctl is-enabled tridentd-resume.path || true"), "disabled")
 }
 
-// through cuts the power in each of the cuts, looks after each boot what the machine
+// cutEach cuts the power in each of the cuts, looks after each boot what the machine
 // says of itself, and leaves it in the system that has come up after the last.
-func (s *sweep) through(cuts []cut) {
+func (s *sweep) cutEach(cuts []cut) {
 	s.t.Helper()
-	lap := laps(s.t)
+	lap := stopwatch(s.t)
 	follow := s.begin
 	for _, c := range cuts {
-		if s.id != "" && s.place(c) <= s.place(s.stood) {
-			s.t.Logf("%v was over when the power went in %v", c, s.stood)
+		if s.id != "" && s.position(c) <= s.position(s.stoppedAt) {
+			s.t.Logf("%v was over when the power went in %v", c, s.stoppedAt)
 			continue
 		}
 		s.cutAt(c, follow)
 		lap("until the cut in " + c.step)
-		s.on()
-		s.look()
-		if s.place(s.stood) < s.place(c) {
-			s.t.Errorf("the power was cut in %v, and the journal says %v", c, s.stood)
+		s.powerOn()
+		s.checkStatus()
+		if s.position(s.stoppedAt) < s.position(c) {
+			s.t.Errorf("the power was cut in %v, and the journal says %v", c, s.stoppedAt)
 		}
-		s.t.Logf("cut in %v: the journal says %v", c, s.stood)
+		s.t.Logf("cut in %v: the journal says %v", c, s.stoppedAt)
 		lap("booted and looked at")
 		follow = func(ctx context.Context, fn func(*client.Event)) error {
 			_, err := s.api.Watch(ctx, s.id, 0, fn)
@@ -182,9 +182,9 @@ func (s *sweep) cutAt(c cut, follow func(context.Context, func(*client.Event)) e
 		defer cancel()
 		ended <- follow(ctx, func(e *client.Event) {
 			if s.id == "" {
-				s.learn(ctx, e.OperationId)
+				s.readPlan(ctx, e.OperationId)
 			}
-			if e.GetChange() == nil || s.place(moment(e)) < s.place(c) || gone.Swap(true) {
+			if e.GetChange() == nil || s.position(momentOf(e)) < s.position(c) || gone.Swap(true) {
 				return
 			}
 			if err := s.PowerCut(); err != nil {
@@ -210,13 +210,13 @@ func (s *sweep) cutAt(c cut, follow func(context.Context, func(*client.Event)) e
 	}
 }
 
-// moment is where an operation is after an event.
-func moment(e *client.Event) cut {
+// momentOf is where an operation is after an event.
+func momentOf(e *client.Event) cut {
 	return cut{operation.Phase(strings.ToLower(strings.TrimPrefix(e.Phase.String(), "PHASE_"))), e.Step}
 }
 
-// on switches the machine on after a cut.
-func (s *sweep) on() {
+// powerOn switches the machine on after a cut.
+func (s *sweep) powerOn() {
 	s.t.Helper()
 	boot := s.boot
 	if boot == nil {
@@ -225,7 +225,7 @@ func (s *sweep) on() {
 	if err := boot(s.t.Context()); err != nil {
 		s.t.Fatal(err)
 	}
-	s.hosts(s.images...)
+	s.serveImages(s.images...)
 	s.redial()
 }
 
@@ -240,32 +240,32 @@ func (s *sweep) redial() {
 	s.api = api
 }
 
-// look finds where the operation stood when the power went, and whether the status
+// checkStatus finds where the operation stood when the power went, and whether the status
 // is true.
-func (s *sweep) look() {
+func (s *sweep) checkStatus() {
 	s.t.Helper()
 	root := s.sh("findmnt -n -o UUID /")
 	var st recorded
-	if s.held() {
-		st = s.atRest()
+	if s.waitsForCall() {
+		st = s.readAtRest()
 	} else { // it has gone on
 		op, err := s.api.Operation(s.t.Context(), s.id)
 		if err != nil {
 			s.t.Fatal(err)
 		}
 		now := cut{operation.Phase(strings.ToLower(strings.TrimPrefix(op.Phase.String(), "PHASE_"))), op.Step}
-		if s.place(now) > s.place(s.stood) { // what was handed over is a step behind
-			s.stood = now
+		if s.position(now) > s.position(s.stoppedAt) { // what was handed over is a step behind
+			s.stoppedAt = now
 		}
 		st = s.parsed(s.status())
 	}
 	if wrong := s.truth(st, root); wrong != "" {
-		s.t.Errorf("after the cut in %v: %s: root %s, %+v", s.stood, wrong, root, st)
+		s.t.Errorf("after the cut in %v: %s: root %s, %+v", s.stoppedAt, wrong, root, st)
 	}
 }
 
-// atRest reads the datastore as no daemon has opened it yet.
-func (s *sweep) atRest() recorded {
+// readAtRest reads the datastore as no daemon has opened it yet.
+func (s *sweep) readAtRest() recorded {
 	s.t.Helper()
 	if got := s.sh("systemctl is-active tridentd.service || true"); got != "inactive" {
 		s.t.Fatalf("the daemon is %s, and nobody has called it", got)
@@ -289,7 +289,7 @@ func (s *sweep) atRest() recorded {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.stood = cut{op.Phase, op.Step}
+	s.stoppedAt = cut{op.Phase, op.Step}
 	st, err := store.Status(s.t.Context())
 	if err != nil {
 		s.t.Fatal(err)
@@ -308,10 +308,10 @@ func (g *guest) spec(text string) (of ofHost) {
 	return of
 }
 
-// letGo leaves the machine to itself, and returns the operation as it ended.
-func (s *sweep) letGo() *client.Operation {
+// resume leaves the machine to itself, and returns the operation as it ended.
+func (s *sweep) resume() *client.Operation {
 	s.t.Helper()
-	if s.held() {
+	if s.waitsForCall() {
 		s.sh("for u in " + goesOn + "; do ! systemctl -q cat $u >/dev/null 2>&1 || systemctl -q enable $u; done; systemctl start --no-block tridentd-resume.path")
 	}
 	s.untilSettled()

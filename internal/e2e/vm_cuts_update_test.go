@@ -66,7 +66,7 @@ func (g *guest) sweepUpdate(old, img osimage.Image, config func(hostedImage) str
 	g.t.Helper()
 	g.sh("systemctl disable -q " + goesOn + " && sync")
 	served := append([]osimage.Image{old, img}, more...)
-	images := g.hosts(served...)
+	images := g.serveImages(served...)
 	return &sweep{
 		guest: g, images: served, truth: twoSlots{old, img}.truth,
 		begin: func(ctx context.Context, fn func(*client.Event)) error {
@@ -76,115 +76,115 @@ func (g *guest) sweepUpdate(old, img osimage.Image, config func(hostedImage) str
 	}
 }
 
-// ended checks how an operation has ended, and what the machine is then.
-func (s *sweep) ended(op *client.Operation, phase operationsv1.Phase) {
+// checkEnd checks how an operation has ended, and what the machine is then.
+func (s *sweep) checkEnd(op *client.Operation, phase operationsv1.Phase) {
 	s.t.Helper()
 	if op.Phase != phase {
 		s.t.Fatalf("the operation has ended %v", op)
 	}
 	if phase == operationsv1.Phase_PHASE_DONE {
-		s.runsOS(hostedImage{Image: s.images[1]}, "volume-b")
+		s.checkOS(hostedImage{Image: s.images[1]}, "volume-b")
 		return
 	}
-	s.runsOS(hostedImage{Image: s.images[0]}, "volume-a")
+	s.checkOS(hostedImage{Image: s.images[0]}, "volume-a")
 	out, errs, code := s.trident("get", "last-error")
 	if code != 0 || strings.TrimSpace(out) == "null" {
 		s.t.Errorf("get last-error: %d, %s%s", code, out, errs)
 	}
 }
 
-// succeeds updates to an image, in peace.
-func (g *guest) succeeds(old, img osimage.Image) {
+// updateUndisturbed updates to an image, in peace.
+func (g *guest) updateUndisturbed(old, img osimage.Image) {
 	g.t.Helper()
-	images := g.hosts(old, img)
-	if said := g.across(g.BootAgain, "update", g.file(images[1].config(""))); said.code != 0 {
+	images := g.serveImages(old, img)
+	if said := g.runAcrossReboots(g.BootAgain, "update", g.file(images[1].config(""))); said.code != 0 {
 		g.t.Fatalf("update: %+v", said)
 	}
-	g.unsettled()
-	g.runsOS(images[1], "volume-b")
+	g.awaitSettled()
+	g.checkOS(images[1], "volume-b")
 }
 
 // The power is cut again and again in one update, and it gets there all the same. In
 // two halves, each of which is shorter than eight minutes with TRIDENT_EVERY_CUT=1.
-func TestAnUpdateGoesOnAfterPowerCutsWhileItIsWritten(t *testing.T) {
+func TestAnUpdateResumesAfterPowerCutsWhileTheSlotIsWritten(t *testing.T) {
 	t.Parallel()
 	updateGoesOn(t, doing(whileWritten...))
 }
 
-func TestAnUpdateGoesOnAfterPowerCutsUntilItsReboot(t *testing.T) {
+func TestAnUpdateResumesAfterPowerCutsBeforeItsReboot(t *testing.T) {
 	t.Parallel()
 	updateGoesOn(t, doing(untilReboot...))
 }
 
 func updateGoesOn(t *testing.T, cuts []cut) {
-	lap := laps(t)
-	g := installed(t)
-	old, next := system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "2.0.0"})
+	lap := stopwatch(t)
+	g := installedGuest(t)
+	old, next := buildSystem(t, osimage.Spec{Version: "1.0.0"}), buildSystem(t, osimage.Spec{Version: "2.0.0"})
 	lap("installed machine and image")
 	s := g.sweepUpdate(old, next, hostedImage.allScripts)
-	s.through(some(t, cuts))
+	s.cutEach(cutsOfThisRun(t, cuts))
 	lap("all cuts")
-	op := s.letGo()
+	op := s.resume()
 	lap(fmt.Sprintf("settled: %v", op.Phase))
-	s.ended(op, operationsv1.Phase_PHASE_DONE)
+	s.checkEnd(op, operationsv1.Phase_PHASE_DONE)
 }
 
 // A new system that loses its power before it was kept is not kept.
-func TestAnUpdateIsTakenBackOrKeptAfterPowerCutsInItsTrial(t *testing.T) {
+func TestAnUpdateIsKeptOrUndoneAfterPowerCutsInItsTrial(t *testing.T) {
 	t.Parallel()
-	lap := laps(t)
-	g := installed(t)
-	old, next := system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "2.0.0"})
+	lap := stopwatch(t)
+	g := installedGuest(t)
+	old, next := buildSystem(t, osimage.Spec{Version: "1.0.0"}), buildSystem(t, osimage.Spec{Version: "2.0.0"})
 	lap("installed machine and image")
-	for _, c := range some(t, doing(inTrial...)) {
+	for _, c := range cutsOfThisRun(t, doing(inTrial...)) {
 		s := g.sweepUpdate(old, next, hostedImage.allScripts)
-		s.through([]cut{c})
-		op := s.letGo()
+		s.cutEach([]cut{c})
+		op := s.resume()
 		lap(fmt.Sprintf("settled: %v", op.Phase))
 		if op.Phase == operationsv1.Phase_PHASE_DONE && c.step == "settle" {
-			s.ended(op, operationsv1.Phase_PHASE_DONE)
-			if back := g.across(g.BootAgain, "rollback"); back.code != 0 {
+			s.checkEnd(op, operationsv1.Phase_PHASE_DONE)
+			if back := g.runAcrossReboots(g.BootAgain, "rollback"); back.code != 0 {
 				t.Fatalf("rollback: %+v", back)
 			}
-			g.unsettled()
+			g.awaitSettled()
 			continue
 		}
-		s.ended(op, operationsv1.Phase_PHASE_UNDONE)
+		s.checkEnd(op, operationsv1.Phase_PHASE_UNDONE)
 	}
-	g.succeeds(old, next)
+	g.updateUndisturbed(old, next)
 	lap("the next update")
 }
 
-func TestAnUpdateIsTakenBackThroughPowerCuts(t *testing.T) {
+func TestAFailedUpdateIsUndoneDespitePowerCuts(t *testing.T) {
 	t.Parallel()
-	lap := laps(t)
-	g := installed(t)
-	old, next := system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "2.0.0"})
+	lap := stopwatch(t)
+	g := installedGuest(t)
+	old, next := buildSystem(t, osimage.Spec{Version: "1.0.0"}), buildSystem(t, osimage.Spec{Version: "2.0.0"})
 	lap("installed machine and image")
 	s := g.sweepUpdate(old, next, hostedImage.failsLate)
-	s.through(some(t, undoing("post-configure", "configure", "post-provision", "write", "pre-servicing", "image", "begin")))
-	op := s.letGo()
+	s.cutEach(cutsOfThisRun(t, undoing("post-configure", "configure", "post-provision", "write", "pre-servicing", "image", "begin")))
+	op := s.resume()
 	lap(fmt.Sprintf("settled: %v", op.Phase))
-	s.ended(op, operationsv1.Phase_PHASE_UNDONE)
+	s.checkEnd(op, operationsv1.Phase_PHASE_UNDONE)
 	if !strings.Contains(op.Failure.GetMessage(), "exit status 7") {
 		t.Errorf("why it was taken back: %v", op.Failure)
 	}
-	g.succeeds(old, next)
+	g.updateUndisturbed(old, next)
 	lap("the next update")
 }
 
-func TestATrialIsTakenBackThroughPowerCuts(t *testing.T) {
+func TestAFailedTrialIsUndoneDespitePowerCuts(t *testing.T) {
 	t.Parallel()
-	lap := laps(t)
-	g := installed(t)
-	old, bad := system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "4.0.0", Fault: osimage.Unhealthy})
+	lap := stopwatch(t)
+	g := installedGuest(t)
+	old, bad := buildSystem(t, osimage.Spec{Version: "1.0.0"}), buildSystem(t, osimage.Spec{Version: "4.0.0", Fault: osimage.Unhealthy})
 	lap("installed machine and image")
-	good := system(t, osimage.Spec{Version: "2.0.0"})
+	good := buildSystem(t, osimage.Spec{Version: "2.0.0"})
 	s := g.sweepUpdate(old, bad, hostedImage.soonUnhealthy, good)
-	s.through(some(t, undoing("reboot", "try", "finalize", "stage", "boot files", "partition", "begin")))
-	op := s.letGo()
+	s.cutEach(cutsOfThisRun(t, undoing("reboot", "try", "finalize", "stage", "boot files", "partition", "begin")))
+	op := s.resume()
 	lap(fmt.Sprintf("settled: %v", op.Phase))
-	s.ended(op, operationsv1.Phase_PHASE_UNDONE)
-	g.succeeds(old, good)
+	s.checkEnd(op, operationsv1.Phase_PHASE_UNDONE)
+	g.updateUndisturbed(old, good)
 	lap("the next update")
 }

@@ -18,17 +18,17 @@ var fromDisk struct {
 	snapshot *lab.Snapshot
 }
 
-// installed loads such a machine, which the first test that wants one makes.
-func installed(t *testing.T) *guest {
+// installedGuest loads such a machine, which the first test that wants one makes.
+func installedGuest(t *testing.T) *guest {
 	t.Helper()
 	f, err := installs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := system(t, osimage.Spec{Version: "1.0.0"})
+	first := buildSystem(t, osimage.Spec{Version: "1.0.0"})
 	fromDisk.once.Do(func() {
-		g := live(t)
-		g.install(g.hosts(first)[0])
+		g := liveGuest(t)
+		g.install(g.serveImages(first)[0])
 		s, err := g.Save(t.Context(), filepath.Join(f.work, "from-disk"))
 		if err != nil {
 			t.Fatal(err)
@@ -45,49 +45,49 @@ func installed(t *testing.T) *guest {
 	return drive(t, &f.fixture, vm)
 }
 
-// fallsBack updates to an image that is no good.
-func (g *guest) fallsBack(old, img hostedImage, more, why string) {
+// updateFallsBack updates to an image that is no good.
+func (g *guest) updateFallsBack(old, img hostedImage, more, why string) {
 	g.t.Helper()
 	config := strings.Replace(img.config(""), "{trialTime: 4min}", "{trialTime: "+more+"}", 1)
-	said := g.across(g.BootAgain, "update", g.file(config))
+	said := g.runAcrossReboots(g.BootAgain, "update", g.file(config))
 	if said.code != 2 || !strings.Contains(said.errs, why) {
 		g.t.Errorf("update to a bad image: %+v", said)
 	}
 	g.t.Log(said.errs)
-	g.unsettled()
-	g.runsOS(old, "volume-a")
+	g.awaitSettled()
+	g.checkOS(old, "volume-a")
 	out, errs, code := g.trident("get", "last-error")
 	if code != 0 || !strings.Contains(out, why) {
 		g.t.Errorf("get last-error: %d, %s%s", code, out, errs)
 	}
 }
 
-func TestAnUpdateThatDoesNotBootOrIsNotHealthyLandsBackAndCanBeTriedAgain(t *testing.T) {
+func TestAnUpdateThatDoesNotBootOrIsUnhealthyFallsBackAndCanBeRepeated(t *testing.T) {
 	t.Parallel()
-	lap := laps(t)
-	g := installed(t)
+	lap := stopwatch(t)
+	g := installedGuest(t)
 	lap("installed machine")
-	images := g.hosts(system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "3.0.0", Fault: osimage.DoesNotBoot}))
-	g.fallsBack(images[0], images[1], "4min", "the new system in volume-b did not boot, or did not confirm itself in time")
+	images := g.serveImages(buildSystem(t, osimage.Spec{Version: "1.0.0"}), buildSystem(t, osimage.Spec{Version: "3.0.0", Fault: osimage.DoesNotBoot}))
+	g.updateFallsBack(images[0], images[1], "4min", "the new system in volume-b did not boot, or did not confirm itself in time")
 	lap("does not boot")
-	images = g.hosts(images[0].Image, system(t, osimage.Spec{Version: "4.0.0", Fault: osimage.Unhealthy}), system(t, osimage.Spec{Version: "2.0.0"}))
-	g.fallsBack(images[0], images[1], "4min", "Failed health check(s) during")
+	images = g.serveImages(images[0].Image, buildSystem(t, osimage.Spec{Version: "4.0.0", Fault: osimage.Unhealthy}), buildSystem(t, osimage.Spec{Version: "2.0.0"}))
+	g.updateFallsBack(images[0], images[1], "4min", "Failed health check(s) during")
 	lap("not healthy")
-	images = g.hosts(images[0].Image, images[2].Image)
-	if said := g.across(g.BootAgain, "update", g.file(images[1].config(""))); said.code != 0 {
+	images = g.serveImages(images[0].Image, images[2].Image)
+	if said := g.runAcrossReboots(g.BootAgain, "update", g.file(images[1].config(""))); said.code != 0 {
 		t.Fatalf("update: %+v", said)
 	}
-	g.unsettled()
+	g.awaitSettled()
 	lap("tried again")
-	g.runsOS(images[1], "volume-b")
+	g.checkOS(images[1], "volume-b")
 }
 
-func TestAnUpdateWhoseTridentDoesNotStartLandsBack(t *testing.T) {
+func TestAnUpdateWhoseTridentDoesNotStartFallsBack(t *testing.T) {
 	t.Parallel()
-	lap := laps(t)
-	g := installed(t)
+	lap := stopwatch(t)
+	g := installedGuest(t)
 	lap("installed machine")
-	images := g.hosts(system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "5.0.0", Fault: osimage.TridentBroken}))
-	g.fallsBack(images[0], images[1], "2min", "did not confirm itself in time")
+	images := g.serveImages(buildSystem(t, osimage.Spec{Version: "1.0.0"}), buildSystem(t, osimage.Spec{Version: "5.0.0", Fault: osimage.TridentBroken}))
+	g.updateFallsBack(images[0], images[1], "2min", "did not confirm itself in time")
 	lap("Trident does not start")
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestAClientMadeFromTheSnapshotOfTheWireServicesAHost(t *testing.T) {
+func TestAForeignClientServicesAHost(t *testing.T) {
 	t.Parallel()
 	foreign := foreignClient(t)
 	g := start(t)

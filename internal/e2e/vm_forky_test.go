@@ -40,7 +40,7 @@ func TestOnTheNewestSystemd(t *testing.T) {
 	t.Parallel()
 	g := startOn(t, lab.Forky())
 	t.Logf("%s", g.sh("systemctl --version | head -n 1; rpm --version"))
-	g.runs(base)
+	g.checkVersion(base)
 	for _, c := range []struct {
 		name   string
 		change product.Change
@@ -52,7 +52,7 @@ func TestOnTheNewestSystemd(t *testing.T) {
 		{"an image with a flipped byte", product.Change{}, true, errkind.Corrupt},
 	} {
 		t.Run("refuses "+c.name, func(t *testing.T) {
-			g := g.in(t)
+			g := g.inSubtest(t)
 			c.change.Version = offered
 			path, err := g.f.maker.Changed(t.Context(), "forky "+c.name, c.change)
 			if err != nil {
@@ -61,40 +61,40 @@ func TestOnTheNewestSystemd(t *testing.T) {
 			if c.flip {
 				path = damaged(t, path, flipIn(dataPart, 20<<20))
 			}
-			before := g.host(exceptNothing)
+			before := g.hostState(exceptNothing)
 			op, errs, code := g.offer("upgrade", path, "--allow-read-only-usr")
 			if got := op.GetFailure().GetReason(); got != string(c.kind) || code != 5 || op.GetPhase() != operationsv1.Phase_PHASE_UNDONE {
 				t.Errorf("%s, exit code %d, %s: %s", got, code, op.GetPhase(), errs)
 			}
-			if diff := cmp.Diff(before, g.host(exceptNothing)); diff != "" {
+			if diff := cmp.Diff(before, g.hostState(exceptNothing)); diff != "" {
 				t.Errorf("the host has changed (-before +after)\n%s", diff)
 			}
 		})
 	}
 	t.Run("upgrades", func(t *testing.T) {
-		g := g.in(t)
-		g.upgraded("trident_2.0.0_x86-64.raw")
-		g.runs(good)
-		g.tidy("2.0.0.raw")
+		g := g.inSubtest(t)
+		g.mustUpgrade("trident_2.0.0_x86-64.raw")
+		g.checkVersion(good)
+		g.checkLeftovers("2.0.0.raw")
 	})
 	t.Run("throws a bad version back", func(t *testing.T) {
-		g := g.in(t)
+		g := g.inSubtest(t)
 		_, err := g.upgrade("exits.raw", 2*time.Second, nil)
 		if client.Kind(err) != "UNHEALTHY" {
 			t.Errorf("%v", err)
 		}
-		g.runs(good)
+		g.checkVersion(good)
 	})
 	t.Run("has the new version after a reboot", func(t *testing.T) {
-		g := g.in(t)
+		g := g.inSubtest(t)
 		g.reboot()
-		g.runs(good)
+		g.checkVersion(good)
 	})
 	t.Run("rolls back", func(t *testing.T) {
-		g := g.in(t)
+		g := g.inSubtest(t)
 		if _, errs, code := g.trident("self", "rollback", "--soak", "2s", "--deadline", "4m"); code != 0 {
 			t.Fatalf("%d, %q", code, errs)
 		}
-		g.runs(base)
+		g.checkVersion(base)
 	})
 }

@@ -101,7 +101,7 @@ type plainClient struct {
 	conn *grpc.ClientConn
 }
 
-func (g *guest) plain() plainClient {
+func (g *guest) upstreamClient() plainClient {
 	g.t.Helper()
 	conn, err := grpc.NewClient("unix:"+g.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -165,8 +165,8 @@ func (c plainClient) rollback() *tridentv1.Completed {
 	}))
 }
 
-// succeeded checks how a servicing ended.
-func (c plainClient) succeeded(got *tridentv1.Completed, kind tridentv1.ServicingKind) {
+// checkSucceeded checks how a servicing ended.
+func (c plainClient) checkSucceeded(got *tridentv1.Completed, kind tridentv1.ServicingKind) {
 	c.t.Helper()
 	if got.Status != tridentv1.StatusCode_STATUS_CODE_SUCCESS || got.GetServicingKind() != kind || got.RebootStatus != tridentv1.RebootStatus_REBOOT_NOT_REQUIRED {
 		c.t.Errorf("completed: %v, want success of %s", got, kind)
@@ -174,7 +174,7 @@ func (c plainClient) succeeded(got *tridentv1.Completed, kind tridentv1.Servicin
 }
 
 // has checks what the host has, and what the API says of it.
-func (c plainClient) has(tool, settings string, state v1preview.ServicingState) {
+func (c plainClient) checkHost(tool, settings string, state v1preview.ServicingState) {
 	c.t.Helper()
 	for command, want := range map[string]string{"tool": tool, "cat /etc/settings.conf": settings} {
 		if got := c.sh(command + " 2>/dev/null || true"); got != want {
@@ -187,80 +187,80 @@ func (c plainClient) has(tool, settings string, state v1preview.ServicingState) 
 	}
 }
 
-func TestAHostConfigurationIsAppliedChangedAndRolledBackByItselfAndByCommand(t *testing.T) {
+func TestAHostConfigurationIsAppliedChangedAndRolledBack(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	tool, settings := g.tool, g.settings()
-	c := g.plain()
+	c := g.upstreamClient()
 	const provisioned = v1preview.ServicingState_PROVISIONED
 	one, two := tool("one"), tool("two")
 
 	first := hostConfig([]extensionOf{one}, []extensionOf{settings}, healthyUnit("dbus.service"))
-	c.succeeded(c.update(first), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
-	c.has("one", brightness, provisioned)
-	c.succeeded(c.update(first), tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED)
+	c.checkSucceeded(c.update(first), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
+	c.checkHost("one", brightness, provisioned)
+	c.checkSucceeded(c.update(first), tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED)
 
 	// Of the same name, with other content; and one less.
-	c.succeeded(c.update(hostConfig([]extensionOf{two}, nil, "")), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
-	c.has("two", "", provisioned)
+	c.checkSucceeded(c.update(hostConfig([]extensionOf{two}, nil, "")), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
+	c.checkHost("two", "", provisioned)
 
 	bad := c.update(hostConfig([]extensionOf{tool("three")}, []extensionOf{settings}, healthyUnit("there-is-none.service")))
 	if bad.Status != tridentv1.StatusCode_STATUS_CODE_FAILURE || bad.GetError().GetKind() != tridentv1.TridentErrorKind_HEALTH_CHECKS_ERROR ||
 		!strings.Contains(bad.GetError().GetMessage(), "there-is-none.service is not active") {
 		t.Errorf("completed: %v", bad)
 	}
-	c.has("two", "", provisioned)
+	c.checkHost("two", "", provisioned)
 	last, err := v1preview.NewStatusServiceClient(c.conn).GetLastError(c.ctx(), &v1preview.GetLastErrorRequest{})
 	if err != nil || !strings.Contains(last.GetError().GetMessage(), "there-is-none.service") {
 		t.Errorf("the last error is %v, %v", last, err)
 	}
 
 	// A failed servicing is no state to return from; a good one is.
-	c.succeeded(c.update(hostConfig([]extensionOf{two}, nil, healthyUnit("dbus.service"))), tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED)
-	c.succeeded(c.update(hostConfig([]extensionOf{one}, nil, "")), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
-	c.has("one", "", provisioned)
-	c.succeeded(c.rollback(), tridentv1.ServicingKind_SERVICING_KIND_MANUAL_ROLLBACK_RUNTIME)
-	c.has("two", "", provisioned)
+	c.checkSucceeded(c.update(hostConfig([]extensionOf{two}, nil, healthyUnit("dbus.service"))), tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED)
+	c.checkSucceeded(c.update(hostConfig([]extensionOf{one}, nil, "")), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
+	c.checkHost("one", "", provisioned)
+	c.checkSucceeded(c.rollback(), tridentv1.ServicingKind_SERVICING_KIND_MANUAL_ROLLBACK_RUNTIME)
+	c.checkHost("two", "", provisioned)
 
 	ctx := c.ctx()
 	if err := errors.Join(g.Reboot(ctx), g.WaitBoot(ctx)); err != nil {
 		t.Fatal(err)
 	}
-	c.has("two", "", provisioned)
-	g.runs(base)
+	c.checkHost("two", "", provisioned)
+	g.checkVersion(base)
 }
 
-func TestAHostConfigurationIsStagedNowAndFinalizedByALaterDaemonAndAfterAReboot(t *testing.T) {
+func TestAStagedHostConfigurationIsFinalizedByAnotherDaemonAndAfterAReboot(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	tool, settings := g.tool, g.settings()
-	c := g.plain()
+	c := g.upstreamClient()
 	const (
 		runtime     = tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE
 		staged      = v1preview.ServicingState_UPDATE_RUNTIME_STAGED
 		provisioned = v1preview.ServicingState_PROVISIONED
 	)
-	c.succeeded(c.stage(hostConfig([]extensionOf{tool("one")}, []extensionOf{settings}, "")), runtime)
-	c.has("", "", staged)
+	c.checkSucceeded(c.stage(hostConfig([]extensionOf{tool("one")}, []extensionOf{settings}, "")), runtime)
+	c.checkHost("", "", staged)
 	g.sh("systemctl restart tridentd.service")
-	c.has("", "", staged)
-	c.succeeded(c.finalize(), runtime)
-	c.has("one", brightness, provisioned)
+	c.checkHost("", "", staged)
+	c.checkSucceeded(c.finalize(), runtime)
+	c.checkHost("one", brightness, provisioned)
 
-	c.succeeded(c.stage(hostConfig([]extensionOf{tool("two")}, nil, "")), runtime)
+	c.checkSucceeded(c.stage(hostConfig([]extensionOf{tool("two")}, nil, "")), runtime)
 	ctx := c.ctx()
 	if err := errors.Join(g.Reboot(ctx), g.WaitBoot(ctx)); err != nil {
 		t.Fatal(err)
 	}
-	c.has("one", brightness, staged)
-	c.succeeded(c.finalize(), runtime)
-	c.has("two", "", provisioned)
+	c.checkHost("one", brightness, staged)
+	c.checkSucceeded(c.finalize(), runtime)
+	c.checkHost("two", "", provisioned)
 }
 
 func TestTridentIsUpgradedThroughAHostConfiguration(t *testing.T) {
 	t.Parallel()
 	g := start(t)
-	c := g.plain()
+	c := g.upstreamClient()
 	own := g.vendor(filepath.Join(g.f.dir, goodImage), nil)
 	config := hostConfig([]extensionOf{g.tool("one"), own}, nil, healthyUnit("dbus.service"))
 	// The stream ends when the daemon restarts; the operation does not.
@@ -279,7 +279,7 @@ func TestTridentIsUpgradedThroughAHostConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %v", op, err)
 	}
-	g.runs(good)
-	g.throughVerity(goodImage)
-	c.has("one", "", v1preview.ServicingState_PROVISIONED)
+	g.checkVersion(good)
+	g.checkVerity(goodImage)
+	c.checkHost("one", "", v1preview.ServicingState_PROVISIONED)
 }

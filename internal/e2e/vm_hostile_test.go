@@ -20,12 +20,12 @@ const (
 func TestWhatAConfigurationStartsEndsWithItAndWhatTheHostCannotDoIsSaid(t *testing.T) {
 	t.Parallel()
 	g := start(t)
-	c := g.plain()
-	c.succeeded(c.update(hostConfig([]extensionOf{g.tool("one")}, nil, "")), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
+	c := g.upstreamClient()
+	c.checkSucceeded(c.update(hostConfig([]extensionOf{g.tool("one")}, nil, "")), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
 	two := g.tool("two")
 	asItWas := func() {
 		t.Helper()
-		c.has("one", "", v1preview.ServicingState_PROVISIONED)
+		c.checkHost("one", "", v1preview.ServicingState_PROVISIONED)
 		if got := g.sh("pgrep --full '[s]leep 7777' || true"); got != "" {
 			t.Errorf("processes %s are left", got)
 		}

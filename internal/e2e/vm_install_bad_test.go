@@ -47,10 +47,10 @@ func forARM(t *testing.T) (content []byte, sha384 string) {
 	return out.Bytes(), sha384
 }
 
-func TestWhatCannotBeInstalledIsRefusedInOneSentence(t *testing.T) {
+func TestAnImpossibleInstallationIsRefusedWithOneError(t *testing.T) {
 	t.Parallel()
-	g := live(t)
-	img := system(t, osimage.Spec{Version: "1.0.0"})
+	g := liveGuest(t)
+	img := buildSystem(t, osimage.Spec{Version: "1.0.0"})
 	whole, err := os.ReadFile(img.Path)
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestWhatCannotBeInstalledIsRefusedInOneSentence(t *testing.T) {
 		w.Header().Set("ETag", fmt.Sprintf(`"%d"`, asked.Add(1)/6)) // once it is open
 		http.ServeContent(w, r, "changes.cosi", time.Time{}, bytes.NewReader(whole))
 	})
-	g.answers(mux)
+	g.serveHandler(mux)
 	config := func(name string) string {
 		return hostedImage{img, "http://" + imagePort + "/" + name}.config("")
 	}
@@ -119,25 +119,25 @@ func TestWhatCannotBeInstalledIsRefusedInOneSentence(t *testing.T) {
 
 func TestAnInstallationSurvivesPowerCuts(t *testing.T) {
 	t.Parallel()
-	lap := laps(t)
-	g := live(t)
+	lap := stopwatch(t)
+	g := liveGuest(t)
 	lap("live system")
 	g.sh("touch /override-trident-safety-check; systemctl enable tridentd.socket tridentd-resume.path")
-	img := system(t, osimage.Spec{Version: "1.0.0"})
-	config := func() *client.Config { return &client.Config{Text: g.hosts(img)[0].config("")} }
+	img := buildSystem(t, osimage.Spec{Version: "1.0.0"})
+	config := func() *client.Config { return &client.Config{Text: g.serveImages(img)[0].config("")} }
 	id := g.cutInInstall(config(), "write")
 	lap("cut in write")
 	if err := g.BootLive(t.Context()); err != nil { // it goes on by itself
 		t.Fatal(err)
 	}
-	g.hosts(img)
+	g.serveImages(img)
 	lap("the live system again")
 	if err := g.BootInstalled(t.Context()); err != nil { // after its reboot
 		t.Fatal(err)
 	}
-	g.unsettled()
+	g.awaitSettled()
 	lap("installed and settled")
-	g.runsOS(hostedImage{Image: img}, "volume-a")
+	g.checkOS(hostedImage{Image: img}, "volume-a")
 	out, errs, code := g.trident("operation", "list", "--output", "json") // by a client that knows no other host
 	if code != 0 || !strings.Contains(out, id) || !strings.Contains(out, "PHASE_DONE") {
 		t.Errorf("operation list: %d, %s%s", code, out, errs)
@@ -166,11 +166,11 @@ func (g *guest) cutInInstall(config *client.Config, step string) (id string) {
 
 func TestAWholeDiskIsStreamedAndBoots(t *testing.T) {
 	t.Parallel()
-	lap := laps(t)
-	g := live(t)
+	lap := stopwatch(t)
+	g := liveGuest(t)
 	g.sh("touch /override-trident-safety-check")
-	img := system(t, osimage.Spec{Version: "1.0.0"})
-	hosted := g.hosts(img)[0]
+	img := buildSystem(t, osimage.Spec{Version: "1.0.0"})
+	hosted := g.serveImages(img)[0]
 	lap("live system")
 	out, errs, code := g.trident("grpc-client", "stream-disk", hosted.url, "--hash", "sha384:"+img.SHA384)
 	if code != 0 {
@@ -184,5 +184,5 @@ func TestAWholeDiskIsStreamedAndBoots(t *testing.T) {
 	if err := g.WaitBoot(t.Context()); err != nil {
 		t.Error(err)
 	}
-	g.bootedInto(img)
+	g.checkBooted(img)
 }

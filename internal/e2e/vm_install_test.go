@@ -28,8 +28,8 @@ type hostedImage struct {
 // imagePort is where guests find images.
 const imagePort = "127.0.0.1:8099"
 
-// host serves images to the guest for as long as it is switched on.
-func (g *guest) hosts(images ...osimage.Image) []hostedImage {
+// serveImages serves images to the guest for as long as it is switched on.
+func (g *guest) serveImages(images ...osimage.Image) []hostedImage {
 	g.t.Helper()
 	var out []hostedImage
 	mux := http.NewServeMux()
@@ -38,12 +38,12 @@ func (g *guest) hosts(images ...osimage.Image) []hostedImage {
 		mux.HandleFunc("/"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, img.Path) })
 		out = append(out, hostedImage{img, "http://" + imagePort + "/" + name})
 	}
-	g.answers(mux)
+	g.serveHandler(mux)
 	return out
 }
 
-// answers answers the guest's requests, unless somebody does since its last boot.
-func (g *guest) answers(h http.Handler) {
+// serveHandler answers the guest's requests, unless somebody does since its last boot.
+func (g *guest) serveHandler(h http.Handler) {
 	g.t.Helper()
 	l, err := g.Listen(g.t.Context(), imagePort)
 	if err != nil {
@@ -55,7 +55,7 @@ func (g *guest) answers(h http.Handler) {
 	g.t.Cleanup(func() { server.Close() })
 }
 
-// system is a Host Configuration for an image: a disk with two slots and a volume
+// buildSystem is a Host Configuration for an image: a disk with two slots and a volume
 // for Trident.
 func (i hostedImage) config(more string) string {
 	return fmt.Sprintf(`image: {url: %q, sha384: %s}
@@ -101,24 +101,24 @@ func (g *guest) file(text string) string {
 func (g *guest) install(img hostedImage) {
 	g.t.Helper()
 	g.sh("touch /override-trident-safety-check")
-	said := g.across(g.BootInstalled, "install", g.file(img.config("")))
+	said := g.runAcrossReboots(g.BootInstalled, "install", g.file(img.config("")))
 	if said.code != 0 {
 		g.t.Fatalf("install: %+v", said)
 	}
 	g.t.Log(said.out + said.errs)
-	g.unsettled()
+	g.awaitSettled()
 }
 
-// said is what a command said, and how it ended.
-type said struct {
+// A commandResult is the output and the exit code of a command.
+type commandResult struct {
 	out, errs string
 	code      int
 }
 
-// across runs a command that has the guest reboot, switches the guest on again with
+// runAcrossReboots runs a command that has the guest reboot, switches the guest on again with
 // boot, as often as it goes off, and returns what the command said, which watches
 // all the while.
-func (g *guest) across(boot func(context.Context) error, args ...string) said {
+func (g *guest) runAcrossReboots(boot func(context.Context) error, args ...string) commandResult {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), 12*time.Minute)
 	defer cancel()
@@ -135,7 +135,7 @@ func (g *guest) across(boot func(context.Context) error, args ...string) said {
 	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
 		g.t.Fatal(err)
 	}
-	return said{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+	return commandResult{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 }
 
 // reboots switches the guest on again whenever it goes off, first with boot, until
@@ -164,8 +164,8 @@ func (g *guest) reboots(ctx context.Context, boot func(context.Context) error) <
 // last.
 const noMoreWork = "until ! test -e /var/lib/trident/unsettled && { findmnt /var/lib/trident || ! grep -w /var/lib/trident /etc/fstab; } >/dev/null; do sleep 0.2; done"
 
-// unsettled waits until what was begun before a boot has ended by itself.
-func (g *guest) unsettled() {
+// awaitSettled waits until what was begun before a boot has ended by itself.
+func (g *guest) awaitSettled() {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), 8*time.Minute)
 	defer cancel()
@@ -185,10 +185,10 @@ func (g *guest) status() string {
 	return out
 }
 
-// runs checks what system a guest runs, and what its status says.
-func (g *guest) runsOS(img hostedImage, volume string) {
+// checkOS checks what system a guest runs, and what its status says.
+func (g *guest) checkOS(img hostedImage, volume string) {
 	g.t.Helper()
-	g.bootedInto(img.Image)
+	g.checkBooted(img.Image)
 	st := g.status()
 	for _, want := range []string{"servicingState: provisioned", "abActiveVolume: " + volume, img.SHA384} {
 		if !strings.Contains(st, want) {
@@ -209,31 +209,31 @@ func (g *guest) runsOS(img hostedImage, volume string) {
 	}
 }
 
-func TestAMachineIsInstalledAndUpdatedIntoTheOtherSlotAndBack(t *testing.T) {
-	lap := laps(t)
-	g := live(t)
+func TestAHostIsInstalledUpdatedIntoTheOtherSlotAndRolledBack(t *testing.T) {
+	lap := stopwatch(t)
+	g := liveGuest(t)
 	lap("live system")
-	images := g.hosts(system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "2.0.0"}))
+	images := g.serveImages(buildSystem(t, osimage.Spec{Version: "1.0.0"}), buildSystem(t, osimage.Spec{Version: "2.0.0"}))
 	lap("two images")
 	g.install(images[0])
 	lap("installed and settled")
-	g.runsOS(images[0], "volume-a")
+	g.checkOS(images[0], "volume-a")
 	if got := g.sh("cat /etc/marked"); got != "clean-install in /" {
 		t.Errorf("the script said %q", got)
 	}
 	t.Log(g.sh("systemctl status trident.service --no-pager | head -20; lsblk; cat /etc/fstab"))
 	lap("looked at")
 
-	images = g.hosts(images[0].Image, images[1].Image)
+	images = g.serveImages(images[0].Image, images[1].Image)
 	machine := g.sh("cat /etc/machine-id")
-	update := g.across(g.BootAgain, "update", g.file(images[1].config("")))
+	update := g.runAcrossReboots(g.BootAgain, "update", g.file(images[1].config("")))
 	if update.code != 0 {
 		t.Fatalf("update: %+v", update)
 	}
 	t.Log(update.out + update.errs)
-	g.unsettled()
+	g.awaitSettled()
 	lap("updated and settled")
-	g.runsOS(images[1], "volume-b")
+	g.checkOS(images[1], "volume-b")
 	if got := g.sh("cat /etc/machine-id"); got != machine {
 		t.Errorf("the machine is %s, was %s", got, machine)
 	}
@@ -242,10 +242,10 @@ func TestAMachineIsInstalledAndUpdatedIntoTheOtherSlotAndBack(t *testing.T) {
 	if code != 0 || strings.TrimSpace(out) != "ab" {
 		t.Errorf("rollback --check: %d, %s%s", code, out, errs)
 	}
-	if back := g.across(g.BootAgain, "rollback"); back.code != 0 {
+	if back := g.runAcrossReboots(g.BootAgain, "rollback"); back.code != 0 {
 		t.Fatalf("rollback: %+v", back)
 	}
-	g.unsettled()
+	g.awaitSettled()
 	lap("rolled back")
-	g.runsOS(images[0], "volume-a")
+	g.checkOS(images[0], "volume-a")
 }

@@ -54,9 +54,9 @@ func (g *guest) operation() *client.Operation {
 	return ops[0]
 }
 
-// things is what an operation may leave behind on the guest, but for what is
+// leftovers is what an operation may leave behind on the guest, but for what is
 // kept on purpose: the rescuer's copy and record, and evidence.
-func (g *guest) things() string {
+func (g *guest) leftovers() string {
 	g.t.Helper()
 	// Who judged a trial may take a moment to notice that it is over. The host's
 	// udevd keeps tables of /usr open until it looks for new ones: one image, not
@@ -75,7 +75,7 @@ func (g *guest) things() string {
 		find /var/lib/trident/self /var/lib/extensions /etc/systemd/system -mindepth 1 \( -path "*/system/*" ! -name "trident*" -o -name "rescue.*" -o -name rescue -o -name evidence \) -prune -o -printf "%p %l\n" | sort`)
 }
 
-func TestTheSecondUpgradeIsToldWhichOneRunsAndTheFirstCanBeCancelled(t *testing.T) {
+func TestASecondUpgradeIsRefusedAndTheFirstCanBeCancelled(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	g.cancelledWhileItFetches()
@@ -85,9 +85,9 @@ func TestTheSecondUpgradeIsToldWhichOneRunsAndTheFirstCanBeCancelled(t *testing.
 func (g *guest) cancelledWhileItFetches() {
 	server := g.serve(goodImage, true)
 	server.holdAt = 10 << 20
-	before := g.things()
+	before := g.leftovers()
 	first := g.begin("self", "upgrade", "--allow-read-only-usr", server.url)
-	server.asked()
+	server.nextRequest()
 	op := g.operation()
 
 	out, errs, code := g.trident("self", "upgrade", "--on-host", "/share/"+good2Image)
@@ -103,8 +103,8 @@ func (g *guest) cancelledWhileItFetches() {
 	if code != 2 || !strings.Contains(errs, "cancelled") || !strings.Contains(errs, "Trident 1.0.0 runs.\n") {
 		g.t.Errorf("the cancelled upgrade: %d\n%s", code, errs)
 	}
-	g.runs(base)
-	if after := g.things(); after != before {
+	g.checkVersion(base)
+	if after := g.leftovers(); after != before {
 		g.t.Errorf("a cancelled download left:\n%s\nbefore it there was:\n%s", after, before)
 	}
 }
@@ -112,7 +112,7 @@ func (g *guest) cancelledWhileItFetches() {
 // cancelledWhileTheNewVersionIsTried takes back an operation that has replaced
 // everything, the daemon too.
 func (g *guest) cancelledWhileTheNewVersionIsTried() {
-	before := g.things()
+	before := g.leftovers()
 	ctx, cancel := context.WithTimeout(g.t.Context(), 5*time.Minute)
 	defer cancel()
 	var answered string
@@ -128,27 +128,27 @@ func (g *guest) cancelledWhileTheNewVersionIsTried() {
 			g.t.Error(err)
 		}
 	}
-	_, err := g.api.Upgrade(ctx, client.Source{Path: "/share/" + goodImage}, atLeisure(time.Minute), tried)
+	_, err := g.api.Upgrade(ctx, client.Source{Path: "/share/" + goodImage}, untimedTrial(time.Minute), tried)
 	if client.Kind(err) != "CANCELLED" || answered != good {
 		g.t.Fatalf("cancelled while %s answered: %v", answered, err)
 	}
-	g.runs(base)
+	g.checkVersion(base)
 	st, err := g.api.Status(ctx)
 	if err != nil || len(st.Blocked) != 0 || len(st.Images) != 0 {
 		g.t.Errorf("a version that was given up, but did not fail: %v, %v", st, err)
 	}
-	if after := g.things(); after != before {
+	if after := g.leftovers(); after != before {
 		g.t.Errorf("a cancelled trial left:\n%s\nbefore it there was:\n%s", after, before)
 	}
 }
 
-func TestAnInterruptedCommandLeavesItsOperationRunningAndAnotherWatchesItToItsEnd(t *testing.T) {
+func TestAnOperationContinuesAfterItsCommandIsInterruptedAndAnotherCommandWatchesIt(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	server := g.serve(goodImage, true)
 	server.holdAt = 10 << 20
 	first := g.begin("self", "upgrade", "--allow-read-only-usr", "--soak", "2s", "--deadline", "5m", server.url)
-	server.asked()
+	server.nextRequest()
 	op := g.operation()
 	if err := first.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
@@ -170,7 +170,7 @@ func TestAnInterruptedCommandLeavesItsOperationRunningAndAnotherWatchesItToItsEn
 		t.Errorf("trident operation watch: %d, %q", code, out)
 	}
 	inOrder(t, errs, "fetch\n", "verify\n", "Trident restarts; watching again\n", "Trident 2.0.0 answers\n", "trident 2.0.0 is kept\n")
-	g.runs(good)
+	g.checkVersion(good)
 
 	// One that has ended can still be looked at, to the same end.
 	out, _, code = g.trident("operation", "watch", op.Id)

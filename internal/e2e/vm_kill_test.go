@@ -59,7 +59,7 @@ func (g *guest) killedWhile(random *rand.Rand, name string) (kept bool) {
 	g.sh("systemd-run --quiet --collect --unit=kills sh -c '" + kills + "true'")
 	ctx, cancel := context.WithTimeout(g.t.Context(), 6*time.Minute)
 	defer cancel()
-	trial := patient()
+	trial := patientTrial()
 	if name == "crashes.raw" {
 		trial.Soak = durationpb.New(10 * time.Second) // it crashes after 5
 	}
@@ -87,7 +87,7 @@ func (g *guest) killedWhile(random *rand.Rand, name string) (kept bool) {
 	if kept {
 		want = "2.0.0"
 	}
-	g.runs(want)
+	g.checkVersion(want)
 	st, err := g.api.Status(g.t.Context())
 	if err != nil {
 		g.t.Fatal(err)
@@ -104,7 +104,7 @@ func (g *guest) killedWhile(random *rand.Rand, name string) (kept bool) {
 		if _, errs, code := g.trident("self", "rollback"); code != 0 {
 			g.t.Errorf("roll back: %s", errs)
 		}
-		g.runs(base)
+		g.checkVersion(base)
 	}
 	return kept
 }

@@ -62,7 +62,7 @@ func (g *guest) call(ctx context.Context) (end func() callerReport) {
 	}
 }
 
-func TestNoCallFailsAndEveryEventComesOnceWhileTridentUpgradesFromAFileOnTheHost(t *testing.T) {
+func TestNoCallFailsAndEachEventArrivesOnceDuringAnUpgrade(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
@@ -77,7 +77,7 @@ func TestNoCallFailsAndEveryEventComesOnceWhileTridentUpgradesFromAFileOnTheHost
 	defer other.Close()
 	began, came := &follower{}, &follower{}
 	watched := make(chan error, 1)
-	op, err := g.api.Upgrade(ctx, client.Source{Path: "/share/" + goodImage}, atLeisure(2*time.Second), func(e *client.Event) {
+	op, err := g.api.Upgrade(ctx, client.Source{Path: "/share/" + goodImage}, untimedTrial(2*time.Second), func(e *client.Event) {
 		if e.Sequence == 1 {
 			go func() {
 				_, err := other.Watch(ctx, e.OperationId, 0, came.event)
@@ -111,7 +111,7 @@ func TestNoCallFailsAndEveryEventComesOnceWhileTridentUpgradesFromAFileOnTheHost
 		t.Fatal(err)
 	}
 	began.same(t, late)
-	g.runs(good)
+	g.checkVersion(good)
 }
 
 func TestTwentyUpgradesInARowLeaveNothingBehind(t *testing.T) {
@@ -129,7 +129,7 @@ func TestTwentyUpgradesInARowLeaveNothingBehind(t *testing.T) {
 	var second string
 	for n := range upgrades {
 		began := time.Now()
-		how := atLeisure(time.Second)
+		how := untimedTrial(time.Second)
 		how.AllowDowngrade = true
 		version := versions[n%2]
 		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
@@ -143,12 +143,12 @@ func TestTwentyUpgradesInARowLeaveNothingBehind(t *testing.T) {
 			t.Fatalf("after upgrade %d: %s, %v", n+1, v, err)
 		}
 		if n == 1 {
-			second = g.things()
+			second = g.leftovers()
 		}
 	}
-	g.runs(good2)
-	g.throughVerity(filepath.Base(images[1]))
-	last := g.things()
+	g.checkVersion(good2)
+	g.checkVerity(filepath.Base(images[1]))
+	last := g.leftovers()
 	if last != second {
 		t.Errorf("after %d upgrades:\n%s\nafter 2:\n%s", upgrades, last, second)
 	}

@@ -32,10 +32,10 @@ func (g *guest) networkFiles() string {
 	return g.sh("find /etc/netplan /run/systemd/network -type f -exec stat --format '%A %U:%G' {} + -exec sha256sum {} +")
 }
 
-func TestANetworkIsSetUpChangedAndTakenBackWhileTheHostRuns(t *testing.T) {
+func TestANetworkIsConfiguredChangedAndRolledBackAtRunTime(t *testing.T) {
 	t.Parallel()
 	g := startOn(t, lab.Networked())
-	c := g.plain()
+	c := g.upstreamClient()
 	const (
 		runtime = tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE
 		own     = "10.0.2.15/24" // the lab's init has set it up
@@ -64,9 +64,9 @@ func TestANetworkIsSetUpChangedAndTakenBackWhileTheHostRuns(t *testing.T) {
 		t.Errorf("this is left: %s", got)
 	}
 
-	c.succeeded(c.update(network("192.0.2.1/24", "")), runtime)
+	c.checkSucceeded(c.update(network("192.0.2.1/24", "")), runtime)
 	has("192.0.2.1/24")
-	c.succeeded(c.update(network(`192.0.2.2/24, "2001:db8::2/64"`, "")), runtime)
+	c.checkSucceeded(c.update(network(`192.0.2.2/24, "2001:db8::2/64"`, "")), runtime)
 	has("192.0.2.2/24", "2001:db8::2/64")
 
 	before := g.networkFiles()
@@ -92,13 +92,13 @@ func TestANetworkIsSetUpChangedAndTakenBackWhileTheHostRuns(t *testing.T) {
 		}
 	}
 
-	c.succeeded(c.rollback(), tridentv1.ServicingKind_SERVICING_KIND_MANUAL_ROLLBACK_RUNTIME)
+	c.checkSucceeded(c.rollback(), tridentv1.ServicingKind_SERVICING_KIND_MANUAL_ROLLBACK_RUNTIME)
 	has("192.0.2.1/24")
 	g.reboot()
 	g.sh("/usr/lib/systemd/systemd-networkd-wait-online --interface dm0:routable --timeout 120") // which no unit here waits for
 	has("192.0.2.1/24")
 
-	c.succeeded(c.update("os: {}\n"), runtime)
+	c.checkSucceeded(c.update("os: {}\n"), runtime)
 	has()
 	if got := g.sh("ls /etc/netplan /sys/class/net"); strings.Contains(got, "trident") || strings.Contains(got, "dm0") {
 		t.Errorf("this is left: %s", got)

@@ -52,7 +52,7 @@ func (g *guest) booted() {
 	}
 }
 
-func (g *guest) previous(version string) {
+func (g *guest) checkPrevious(version string) {
 	g.t.Helper()
 	st, err := g.api.Status(g.t.Context())
 	if err != nil || st.BaseVersion != "" || st.RollbackTarget != version {
@@ -60,70 +60,70 @@ func (g *guest) previous(version string) {
 	}
 }
 
-func TestAHostWithTheExtensionOnly(t *testing.T) {
+func TestAHostWithoutTheBasePackage(t *testing.T) {
 	t.Parallel()
 	g := startWithoutPackage(t)
 	t.Run("has the socket after its boot", func(t *testing.T) {
-		g := g.in(t)
+		g := g.inSubtest(t)
 		if got := g.sh("systemctl is-active tridentd.socket tridentd-resume.path tridentd.service; stat -c %a:%U:%G " + apiSocket + " || true"); got != "active\nactive\ninactive\n600:root:root" {
 			t.Errorf("socket, path unit, service and socket file: %q", got)
 		}
 		if out, errs, code := g.trident("version"); code != 0 || !strings.Contains(out, good) {
 			t.Errorf("trident version: %d, %q, %q", code, out, errs)
 		}
-		g.runs(good)
-		g.previous("")
+		g.checkVersion(good)
+		g.checkPrevious("")
 	})
 	t.Run("has nothing to return to before it was ever upgraded", func(t *testing.T) {
-		_, errs, code := g.in(t).trident("self", "rollback")
+		_, errs, code := g.inSubtest(t).trident("self", "rollback")
 		if code == 0 || !strings.Contains(errs, "there is nothing to return to: this host has no base") {
 			t.Errorf("%d, %q", code, errs)
 		}
 	})
 	t.Run("upgrades", func(t *testing.T) {
-		g := g.in(t)
-		g.upgraded("trident_2.1.0.raw")
-		g.runs(good2)
-		g.previous(good)
+		g := g.inSubtest(t)
+		g.mustUpgrade("trident_2.1.0.raw")
+		g.checkVersion(good2)
+		g.checkPrevious(good)
 	})
 	t.Run("falls back to the extension before a bad version", func(t *testing.T) {
-		g := g.in(t)
+		g := g.inSubtest(t)
 		op, err := g.upgrade("exits.raw", 2*time.Second, nil)
 		if failed := new(client.OperationError); !errors.As(err, &failed) || op.Phase != operationsv1.Phase_PHASE_UNDONE || client.Kind(err) != "UNHEALTHY" {
 			t.Fatalf("%v, %v", op, err)
 		}
-		g.fellBack()
+		g.checkFallback()
 	})
 	t.Run("falls back also when the power fails once the bad version is merged", func(t *testing.T) {
-		g := g.in(t)
+		g := g.inSubtest(t)
 		op := g.settledAtBoot(g.cutAt("crashes.raw", operationsv1.Phase_PHASE_DOING, "restart"))
 		if op.Phase != operationsv1.Phase_PHASE_UNDONE || op.Failure.GetReason() != "UNHEALTHY" {
 			t.Fatalf("%v", op)
 		}
-		g.fellBack()
+		g.checkFallback()
 	})
 	t.Run("rolls back by command", func(t *testing.T) {
-		g := g.in(t)
+		g := g.inSubtest(t)
 		if out, errs, code := g.trident("self", "rollback", "--soak", "2s", "--deadline", "4m"); code != 0 {
 			t.Fatalf("%d, %q, %q", code, out, errs)
 		}
-		g.runs(good)
-		g.previous("")
+		g.checkVersion(good)
+		g.checkPrevious("")
 	})
 	t.Run("is as it was after a reboot", func(t *testing.T) {
-		g := g.in(t)
+		g := g.inSubtest(t)
 		g.reboot()
-		g.runs(good)
-		g.previous("")
+		g.checkVersion(good)
+		g.checkPrevious("")
 	})
 }
 
-// fellBack checks that 2.1.0 runs, and would still return to 2.0.0.
-func (g *guest) fellBack() {
+// checkFallback checks that 2.1.0 runs, and would still return to 2.0.0.
+func (g *guest) checkFallback() {
 	g.t.Helper()
-	g.runs(good2)
-	g.previous(good)
-	g.tidy("2.0.0.raw", "2.1.0.raw", "previous", "evidence")
+	g.checkVersion(good2)
+	g.checkPrevious(good)
+	g.checkLeftovers("2.0.0.raw", "2.1.0.raw", "previous", "evidence")
 	if got := g.sh("readlink /var/lib/extensions/trident.raw"); got != "../trident/self/2.1.0.raw" {
 		g.t.Errorf("the link is %q", got)
 	}

@@ -61,7 +61,7 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !o.ranges {
 		r.Header.Del("Range")
 	}
-	body := &held{Reader: bytes.NewReader(o.data), origin: o, ctx: r.Context()}
+	body := &heldBody{Reader: bytes.NewReader(o.data), origin: o, ctx: r.Context()}
 	if o.breaksOff {
 		o.first.Do(func() { body.breaksOff = true })
 	}
@@ -69,8 +69,8 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, body)
 }
 
-// asked waits for the next request.
-func (o *origin) asked() http.Header {
+// nextRequest waits for the next request.
+func (o *origin) nextRequest() http.Header {
 	o.t.Helper()
 	select {
 	case h := <-o.requests:
@@ -81,15 +81,15 @@ func (o *origin) asked() http.Header {
 	return nil
 }
 
-// held is the image as one request gets it.
-type held struct {
+// heldBody is the image as one request gets it.
+type heldBody struct {
 	*bytes.Reader
 	origin    *origin
 	ctx       context.Context
 	breaksOff bool
 }
 
-func (h *held) Read(p []byte) (int, error) {
+func (h *heldBody) Read(p []byte) (int, error) {
 	at := int(h.Size()) - h.Len()
 	if room := h.origin.holdAt - at; room > 0 {
 		return h.Reader.Read(p[:min(room, len(p))])

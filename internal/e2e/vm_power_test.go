@@ -23,7 +23,7 @@ func (g *guest) cutAt(name string, phase operationsv1.Phase, step string) (opera
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), 6*time.Minute)
 	defer cancel()
-	_, err := g.api.Upgrade(ctx, client.Source{Path: "/share/" + name}, patient(), func(e *client.Event) {
+	_, err := g.api.Upgrade(ctx, client.Source{Path: "/share/" + name}, patientTrial(), func(e *client.Event) {
 		if operation != "" || e.GetChange() == nil || e.Phase != phase || e.Step != step {
 			return
 		}
@@ -59,9 +59,9 @@ func (g *guest) settledAtBoot(operation string) *client.Operation {
 	return op
 }
 
-// tidy checks that a trial has left nothing behind but what a host keeps, which
+// checkLeftovers checks that a trial has left nothing behind but what a host keeps, which
 // in Trident's own folder is these names, and the record of each image.
-func (g *guest) tidy(kept ...string) {
+func (g *guest) checkLeftovers(kept ...string) {
 	g.t.Helper()
 	for _, name := range kept {
 		if image, ok := strings.CutSuffix(name, ".raw"); ok {
@@ -84,8 +84,8 @@ func (g *guest) tidy(kept ...string) {
 	}
 }
 
-func TestAPowerCutInAnyStepOfAnUpgradeDoesNotKeepTheNewVersionAway(t *testing.T) {
-	for _, step := range some(t, upgradeSteps) {
+func TestAnUpgradeSucceedsDespiteAPowerCutInAnyStep(t *testing.T) {
+	for _, step := range cutsOfThisRun(t, upgradeSteps) {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			g := start(t)
@@ -93,8 +93,8 @@ func TestAPowerCutInAnyStepOfAnUpgradeDoesNotKeepTheNewVersionAway(t *testing.T)
 			if op.Phase != operationsv1.Phase_PHASE_DONE {
 				t.Errorf("ended %v", op)
 			}
-			g.runs(good)
-			g.tidy("2.0.0.raw")
+			g.checkVersion(good)
+			g.checkLeftovers("2.0.0.raw")
 			if got := g.sh("dmsetup ls --target verity | wc -l"); got != "1" {
 				t.Errorf("%s verity devices", got)
 			}
@@ -106,13 +106,13 @@ func TestAPowerCutInAnyStepOfAnUpgradeDoesNotKeepTheNewVersionAway(t *testing.T)
 	}
 }
 
-// thrownBack checks that a bad version has gone and is blocked, and why.
-func (g *guest) thrownBack(op *client.Operation, version, why string) {
+// checkRolledBack checks that a bad version has gone and is blocked, and why.
+func (g *guest) checkRolledBack(op *client.Operation, version, why string) {
 	g.t.Helper()
 	if op.Phase != operationsv1.Phase_PHASE_UNDONE || op.Failure.GetReason() != "UNHEALTHY" || !strings.Contains(op.Failure.GetMessage(), why) {
 		g.t.Errorf("ended %v, want it undone because %q", op, why)
 	}
-	g.runs(base)
+	g.checkVersion(base)
 	st, err := g.api.Status(g.t.Context())
 	if err != nil {
 		g.t.Fatal(err)
@@ -123,26 +123,26 @@ func (g *guest) thrownBack(op *client.Operation, version, why string) {
 	if got := g.sh("ls -A " + st.Blocked[0].GetEvidence() + " | tr '\\n' ' '"); got != "journal.txt reason.txt rescue.json" {
 		g.t.Errorf("evidence: %q", got)
 	}
-	g.tidy("evidence")
+	g.checkLeftovers("evidence")
 	_, errs, code := g.trident("self", "upgrade", "--on-host", "--allow-read-only-usr", strings.TrimPrefix(op.Summary, "upgrade trident from "))
 	if code == 0 || !strings.Contains(errs, "failed on this host before") || !strings.Contains(errs, "trident self unblock "+version) {
 		g.t.Errorf("offered again: %d, %s", code, errs)
 	}
 }
 
-func TestAPowerCutWhileABadVersionIsTakenBackDoesNotKeepIt(t *testing.T) {
+func TestABadVersionIsRolledBackDespiteAPowerCut(t *testing.T) {
 	for _, step := range []string{"prove", "activate", "return", "arm rescue"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			g := start(t)
 			// The one that lies gives itself up, so that both daemons take steps back.
 			op := g.settledAtBoot(g.cutAt("lies.raw", operationsv1.Phase_PHASE_UNDOING, step))
-			g.thrownBack(op, faults["lies"], "9.9.9 runs, not 3.0.3")
+			g.checkRolledBack(op, faults["lies"], "9.9.9 runs, not 3.0.3")
 		})
 	}
 }
 
-func TestAPowerCutWhileTheRescuerReturnsDoesNotKeepABadVersion(t *testing.T) {
+func TestTheRescuerRollsBackDespiteAPowerCut(t *testing.T) {
 	for name, until := range map[string]string{
 		"it has decided":        "true",
 		"it has swung the link": "! test -L /var/lib/extensions/trident.raw",
@@ -155,7 +155,7 @@ func TestAPowerCutWhileTheRescuerReturnsDoesNotKeepABadVersion(t *testing.T) {
 			defer cancel()
 			upgrading := make(chan error, 1)
 			go func() {
-				_, err := g.api.Upgrade(ctx, client.Source{Path: "/share/exits.raw"}, patient(), nil)
+				_, err := g.api.Upgrade(ctx, client.Source{Path: "/share/exits.raw"}, patientTrial(), nil)
 				upgrading <- err
 				cancel()
 			}()
@@ -172,7 +172,7 @@ func TestAPowerCutWhileTheRescuerReturnsDoesNotKeepABadVersion(t *testing.T) {
 			if err := <-upgrading; !errors.As(err, &detached) {
 				t.Fatal(err)
 			}
-			g.thrownBack(g.settledAtBoot(detached.Operation), faults["exits"], "systemd had to restart it")
+			g.checkRolledBack(g.settledAtBoot(detached.Operation), faults["exits"], "systemd had to restart it")
 		})
 	}
 }

@@ -100,30 +100,30 @@ func release(lines ...string) func(string) string {
 	}
 }
 
-func TestAnImageThatIsRefusedLeavesTheHostAsItIs(t *testing.T) {
+func TestARefusedImageDoesNotChangeTheHost(t *testing.T) {
 	t.Parallel()
 	g := start(t)
-	g.upgraded("trident_2.0.0_x86-64.raw")
+	g.mustUpgrade("trident_2.0.0_x86-64.raw")
 	sound := g.candidate("sound", product.Change{})
 
 	// But for its fault, each would be taken.
-	before := g.host(exceptNothing)
+	before := g.hostState(exceptNothing)
 	if _, errs, code := g.offer("stage", sound); code != 0 {
 		t.Fatalf("a sound image is not staged: %s", errs)
 	}
 	if _, errs, code := g.trident("self", "remove", offered); code != 0 {
 		t.Fatal(errs)
 	}
-	if diff := changed(before, g.host(exceptNothing)); diff != "" {
+	if diff := differences(before, g.hostState(exceptNothing)); diff != "" {
 		t.Errorf("staging and removing left something\n%s", diff)
 	}
 
 	for _, refusals := range [][]refusal{g.untrusted(), g.corrupt(sound), g.misfits(), g.forbidden(), g.tooOld(), g.cannotRun()} {
 		for _, r := range refusals {
-			g.refuses(r)
+			g.checkRefused(r)
 		}
 	}
-	g.runs(good)
+	g.checkVersion(good)
 }
 
 func (g *guest) untrusted() []refusal {
@@ -261,11 +261,11 @@ func TestABrokenExtensionOfAnotherVendorIsNamedAndNothingChanges(t *testing.T) {
 	}
 	for _, state := range []string{base, good} {
 		if state == good {
-			g.upgraded("trident_2.0.0_x86-64.raw")
+			g.mustUpgrade("trident_2.0.0_x86-64.raw")
 		}
 		g.refusesBesideBroken()
 	}
-	g.runs(good)
+	g.checkVersion(good)
 }
 
 func (g *guest) refusesBesideBroken() {
@@ -277,7 +277,7 @@ func (g *guest) refusesBesideBroken() {
 	} {
 		path := "/var/lib/extensions/vendor-" + broken.name + ".raw"
 		g.sh(broken.make + " " + path)
-		g.refuses(refusal{
+		g.checkRefused(refusal{
 			name: "beside " + broken.name, args: []string{"--on-host", "/share/trident_2.1.0.raw", "--allow-read-only-usr"},
 			kind: errkind.Precondition, code: 2,
 			want: fmt.Sprintf("fetch: extension vendor-%s (%s) keeps systemd-sysext from merging any: it %s", broken.name, path, broken.fault),
@@ -295,19 +295,19 @@ func (g *guest) refusesBesideBroken() {
 	}
 }
 
-func TestAWritableUsrIsNotTakenFromThePackageManagerUnasked(t *testing.T) {
+func TestUsrBecomesReadOnlyOnlyWithConsent(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	g.sh("touch /usr/writable && rm /usr/writable")
-	g.refuses(refusal{
+	g.checkRefused(refusal{
 		name: "writable /usr", args: []string{g.candidate("usr", product.Change{})}, kind: errkind.Precondition, code: 2,
 		want: "fetch: /usr is writable, and would be read-only as long as an extension is merged: the package manager could not write it",
 		hint: "if that is what you want, allow it with --allow-read-only-usr; or upgrade the package instead",
 	})
-	g.runs(base)
+	g.checkVersion(base)
 }
 
-func TestAFullDiskWhileStagingLeavesNothing(t *testing.T) {
+func TestStagingOnAFullDiskLeavesNoFiles(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	g.sh("tune2fs -r 0 $(findmnt -n -o SOURCE /)") // else root has more than others
@@ -331,13 +331,13 @@ func TestAFullDiskWhileStagingLeavesNothing(t *testing.T) {
 		{"next to nothing", 64, []string{"--on-host", "/share/" + image}, "fetch: fetch /share/" + image + ": N more bytes are needed in /var/lib/trident/self, N are free", room},
 	} {
 		g.fill(full.free)
-		g.refuses(refusal{
+		g.checkRefused(refusal{
 			name: full.name, args: append(full.args, "--allow-read-only-usr"), kind: errkind.NoSpace, code: 2, want: full.want, hint: full.hint,
 		})
 		g.sh("rm /var/filler")
 	}
 	g.fill(0)
-	before := g.host(exceptNothing)
+	before := g.hostState(exceptNothing)
 	_, errs, code := g.trident("self", "upgrade", "--on-host", "/share/"+image)
 	if code != 2 || !strings.HasPrefix(errs, "trident: upgrade Trident: begin operation: ") || strings.Count(errs, "\n") != 1 {
 		t.Errorf("with no byte free: %d, %s", code, errs)
@@ -346,13 +346,13 @@ func TestAFullDiskWhileStagingLeavesNothing(t *testing.T) {
 	if client.Kind(err) != string(errkind.NoSpace) || status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("with no byte free: %s, %s", client.Kind(err), status.Code(err))
 	}
-	if diff := changed(before, g.host(exceptNothing)); diff != "" {
+	if diff := differences(before, g.hostState(exceptNothing)); diff != "" {
 		t.Errorf("with no byte free: the host has changed\n%s", diff)
 	}
 	g.sh("rm /var/filler")
-	g.runs(base)
-	g.upgraded(image) // now that there is room
-	g.runs(good)
+	g.checkVersion(base)
+	g.mustUpgrade(image) // now that there is room
+	g.checkVersion(good)
 }
 
 // fill leaves so many KiB free in /var.

@@ -34,9 +34,9 @@ func (g *guest) rpm(args string) {
 
 // has checks the version of the package, that its files are as rpm wrote them
 // below any extension, and that the extensions which should be merged are.
-func (g *guest) has(pkg, running, extensions string) {
+func (g *guest) checkPackage(pkg, running, extensions string) {
 	g.t.Helper()
-	g.runs(running)
+	g.checkVersion(running)
 	if got := g.sh("rpm -q --queryformat '%{VERSION}' trident"); got != pkg {
 		g.t.Errorf("rpm knows trident %s, want %s", got, pkg)
 	}
@@ -57,9 +57,9 @@ func TestThePackageIsServicedWhileTheExtensionIsMerged(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	g.addVendor()
-	g.upgraded("trident_2.0.0_x86-64.raw")
+	g.mustUpgrade("trident_2.0.0_x86-64.raw")
 	const both, vendor = "trident vendor vendor", "vendor vendor"
-	g.has("1.0.0", good, both)
+	g.checkPackage("1.0.0", good, both)
 	for _, c := range []struct{ name, args, pkg, running, merged string }{
 		{"a package below the extension installs and the extension comes back", "-U /share/trident-1.5.0-1.x86_64.rpm", "1.5.0", good, both},
 		{"a downgrade installs and the extension comes back", "-U --oldpackage /share/trident-1.0.0-1.x86_64.rpm", "1.0.0", good, both},
@@ -67,20 +67,20 @@ func TestThePackageIsServicedWhileTheExtensionIsMerged(t *testing.T) {
 		{"a downgrade below a retired extension leaves it retired", "-U --oldpackage /share/trident-1.5.0-1.x86_64.rpm", "1.5.0", "1.5.0", vendor},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := g.in(t)
+			g := g.inSubtest(t)
 			g.rpm(c.args)
-			g.has(c.pkg, c.running, c.merged)
+			g.checkPackage(c.pkg, c.running, c.merged)
 		})
 	}
 	t.Run("a retired extension can be activated again", func(t *testing.T) {
-		g := g.in(t)
+		g := g.inSubtest(t)
 		_, errs, code := g.trident("self", "activate", good, "--soak", "2s")
 		if code != 0 {
 			t.Fatalf("%d, %s", code, errs)
 		}
-		g.has("1.5.0", good, both)
+		g.checkPackage("1.5.0", good, both)
 	})
-	t.Run("an erase leaves nothing but state", func(t *testing.T) { g.in(t).erase() })
+	t.Run("an erase leaves nothing but state", func(t *testing.T) { g.inSubtest(t).erase() })
 }
 
 // erase erases the package while the extension is merged.
@@ -109,7 +109,7 @@ func TestANewerBaseWithoutScriptletsRetiresTheExtension(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	g.addVendor()
-	g.upgraded("trident_2.0.0_x86-64.raw")
+	g.mustUpgrade("trident_2.0.0_x86-64.raw")
 	g.sh(`mount --bind / /mnt
 		rpm2cpio /share/trident-4.0.0-1.x86_64.rpm | (cd /mnt && busybox cpio -idmu './usr/*' 2>&1)
 		umount /mnt; sync`)
@@ -133,9 +133,9 @@ func TestANewerBaseWithoutScriptletsRetiresTheExtension(t *testing.T) {
 	if err != nil || op.Phase != operationsv1.Phase_PHASE_DONE {
 		t.Fatalf("%v, %v", op, err)
 	}
-	g.runs("4.0.0")
+	g.checkVersion("4.0.0")
 	if got := g.sh("cat /usr/.systemd-sysext/extensions /usr/share/vendor/file | tr '\n' ' '"); got != "vendor vendor" {
 		t.Errorf("merged: %q", got)
 	}
-	g.tidy("2.0.0.raw")
+	g.checkLeftovers("2.0.0.raw")
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
-// installs is what the tests of installed systems share: the package of version
+// installUndisturbed is what the tests of installed systems share: the package of version
 // 1.0.0, in share, and a maker of images that have it.
 var installs = sync.OnceValues(func() (*installFixture, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
@@ -80,8 +80,8 @@ var liveSystem = sync.OnceValues(func() (*lab.Snapshot, error) {
 	return vm.Save(ctx, filepath.Join(f.work, "live"))
 })
 
-// live loads a live system.
-func live(t *testing.T) *guest {
+// liveGuest loads a live system.
+func liveGuest(t *testing.T) *guest {
 	t.Helper()
 	s, err := liveSystem()
 	if err != nil {
@@ -98,8 +98,8 @@ func live(t *testing.T) *guest {
 	return drive(t, &f.fixture, vm)
 }
 
-// laps prints what each stage of a test took.
-func laps(t *testing.T) func(stage string) {
+// stopwatch prints what each stage of a test took.
+func stopwatch(t *testing.T) func(stage string) {
 	last := time.Now()
 	return func(stage string) {
 		t.Helper()
@@ -108,7 +108,7 @@ func laps(t *testing.T) func(stage string) {
 	}
 }
 
-func system(t *testing.T, s osimage.Spec) osimage.Image {
+func buildSystem(t *testing.T, s osimage.Spec) osimage.Image {
 	t.Helper()
 	f, err := installs()
 	if err != nil {
@@ -128,8 +128,8 @@ type hole struct {
 	content func(io.Writer) error
 }
 
-// from is the content of a file system of an image, by its mount point.
-func from(t *testing.T, img osimage.Image, mountPoint string) func(io.Writer) error {
+// contentOf is the content of a file system of an image, by its mount point.
+func contentOf(t *testing.T, img osimage.Image, mountPoint string) func(io.Writer) error {
 	return func(w io.Writer) error {
 		i, err := image.Open(t.Context(), fetch.Origin{URL: "file://" + img.Path}, img.SHA384, image.Options{})
 		if err != nil {
@@ -151,8 +151,8 @@ func from(t *testing.T, img osimage.Image, mountPoint string) func(io.Writer) er
 	}
 }
 
-// handmade writes a disk without Trident and returns its path.
-func handmade(t *testing.T, holes ...hole) string {
+// writeDisk writes a disk without Trident and returns its path.
+func writeDisk(t *testing.T, holes ...hole) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "disk.img")
 	f, err := os.Create(path)
@@ -198,8 +198,8 @@ func (s *sparse) Write(p []byte) (int, error) {
 	return s.f.WriteAt(p, at)
 }
 
-// machine is a guest with firmware, and is off.
-func machine(t *testing.T, opts lab.Options) *guest {
+// newMachine is a guest with firmware, and is off.
+func newMachine(t *testing.T, opts lab.Options) *guest {
 	t.Helper()
 	f, err := installs()
 	if err != nil {

@@ -127,8 +127,8 @@ func (c plainClient) provisioned() string {
 	return resp.GetConfig().GetConfig()
 }
 
-// onVolumeA checks the active volume, and how many ways back there are.
-func (c plainClient) onVolumeA(back int) {
+// checkOnVolumeA checks the active volume, and how many ways back there are.
+func (c plainClient) checkOnVolumeA(back int) {
 	c.t.Helper()
 	volume, err := v1preview.NewStatusServiceClient(c.conn).GetActiveVolume(c.ctx(), &v1preview.GetActiveVolumeRequest{})
 	if err != nil || volume.GetActiveVolume() != v1preview.ABVolumeState_VOLUME_A {
@@ -158,31 +158,31 @@ func TestAHostProvisionedByUpstreamIsTakenOver(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	g.provisionedElsewhere()
-	c := g.plain()
+	c := g.upstreamClient()
 	const provisioned = v1preview.ServicingState_PROVISIONED
-	c.has("", "", provisioned)
-	c.onVolumeA(0)
+	c.checkHost("", "", provisioned)
+	c.checkOnVolumeA(0)
 	c.asInstalled()
 
 	// The image as it is, and storage not mentioned.
 	added := installedImage + strings.Replace(hostConfig([]extensionOf{g.tool("one")}, nil, healthyUnit("dbus.service")),
 		"os:\n", "os:\n hostname: provisioned-elsewhere\n", 1)
-	c.succeeded(c.update(added), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
-	c.has("one", "", provisioned)
-	c.onVolumeA(1)
+	c.checkSucceeded(c.update(added), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
+	c.checkHost("one", "", provisioned)
+	c.checkOnVolumeA(1)
 	if after := c.provisioned(); !strings.Contains(after, "volumeBId: root-b") || !strings.Contains(after, "-one.raw") {
 		t.Errorf("the host is said to have\n%s", after)
 	}
 
-	c.succeeded(c.rollback(), tridentv1.ServicingKind_SERVICING_KIND_MANUAL_ROLLBACK_RUNTIME)
-	c.has("", "", provisioned)
-	c.onVolumeA(0)
+	c.checkSucceeded(c.rollback(), tridentv1.ServicingKind_SERVICING_KIND_MANUAL_ROLLBACK_RUNTIME)
+	c.checkHost("", "", provisioned)
+	c.checkOnVolumeA(0)
 	c.asInstalled()
-	g.readableByUpstream()
+	g.checkReadableByUpstream()
 }
 
-// readableByUpstream checks what upstream reads of a datastore: the last row.
-func (g *guest) readableByUpstream() {
+// checkReadableByUpstream checks what upstream reads of a datastore: the last row.
+func (g *guest) checkReadableByUpstream() {
 	g.t.Helper()
 	g.sh("systemctl stop tridentd.service")
 	path := filepath.Join(g.t.TempDir(), "datastore.sqlite")
@@ -267,7 +267,7 @@ func TestARuntimeUpdateSurvivesPowerCutsAtEveryStep(t *testing.T) {
 		return hostConfig([]extensionOf{tools["one"]}, nil, health)
 	}
 	has := map[string]string{"one": "", "two": brightness}
-	g.plain().succeeded(g.plain().update(config("one", "")), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
+	g.upstreamClient().checkSucceeded(g.upstreamClient().update(config("one", "")), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
 
 	// On one host, so that each update begins with what the one before has left.
 	now, other := "one", "two"
@@ -279,19 +279,19 @@ func TestARuntimeUpdateSurvivesPowerCutsAtEveryStep(t *testing.T) {
 		{undoing, "extensions"}, {undoing, "begin"},
 	} {
 		ok := t.Run(fmt.Sprintf("%s %s", cut.phase, cut.step), func(t *testing.T) {
-			g := g.in(t)
+			g := g.inSubtest(t)
 			health, ends := healthyUnit("dbus.service"), operationsv1.Phase_PHASE_DONE
 			if cut.phase == undoing {
 				health, ends = healthyUnit("there-is-none.service"), operationsv1.Phase_PHASE_UNDONE
 			}
-			op := g.settledAtBoot(g.plain().cutIn(config(other, health), cut.phase, cut.step))
+			op := g.settledAtBoot(g.upstreamClient().cutIn(config(other, health), cut.phase, cut.step))
 			if op.Phase != ends {
 				t.Errorf("ended %v, want %s", op, ends)
 			}
 			if ends == operationsv1.Phase_PHASE_DONE {
 				now, other = other, now
 			}
-			g.plain().has(now, has[now], provisioned)
+			g.upstreamClient().checkHost(now, has[now], provisioned)
 			out, errs, code := g.trident("get", "status")
 			if code != 0 || !strings.Contains(out, "-"+now+".raw") || strings.Contains(out, "-"+other+".raw") ||
 				strings.Contains(out, "lastError:\n") != (ends == operationsv1.Phase_PHASE_UNDONE) {

@@ -167,8 +167,8 @@ func drive(t *testing.T, f *fixture, vm *lab.VM) *guest {
 	return &guest{VM: vm, t: t, api: api, socket: socket, f: f}
 }
 
-// in is the same guest in a subtest.
-func (g *guest) in(t *testing.T) *guest {
+// inSubtest is the same guest in a subtest.
+func (g *guest) inSubtest(t *testing.T) *guest {
 	other := *g
 	other.t = t
 	return &other
@@ -215,25 +215,25 @@ func (g *guest) upgrade(name string, soak time.Duration, fn func(*client.Event))
 	return g.api.Upgrade(ctx, client.Source{Path: "/share/" + name}, trial(soak), fn)
 }
 
-// patient is a trial of a good version: however busy this machine is, it ends well.
-func patient() *client.Trial {
+// patientTrial is a trial of a good version: however busy this machine is, it ends well.
+func patientTrial() *client.Trial {
 	t := trial(2 * time.Second)
 	t.Deadline = durationpb.New(4 * time.Minute)
 	return t
 }
 
-// upgraded upgrades to a good version.
-func (g *guest) upgraded(name string) {
+// mustUpgrade upgrades to a good version.
+func (g *guest) mustUpgrade(name string) {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), 5*time.Minute)
 	defer cancel()
-	if _, err := g.api.Upgrade(ctx, client.Source{Path: "/share/" + name}, patient(), nil); err != nil {
+	if _, err := g.api.Upgrade(ctx, client.Source{Path: "/share/" + name}, patientTrial(), nil); err != nil {
 		g.t.Fatal(err)
 	}
 }
 
-// runs checks what runs, by the API and by what systemd has merged.
-func (g *guest) runs(version string) {
+// checkVersion checks what runs, by the API and by what systemd has merged.
+func (g *guest) checkVersion(version string) {
 	g.t.Helper()
 	st, err := g.api.Status(g.t.Context())
 	if err != nil {

@@ -21,8 +21,8 @@ const selected = `cat /sys/firmware/efi/efivars/LoaderEntrySelected-4a67b082-0a4
 
 func TestALiveSystemHasFirmwareAndAnEmptyDisk(t *testing.T) {
 	t.Parallel()
-	lap := laps(t)
-	g := live(t)
+	lap := stopwatch(t)
+	g := liveGuest(t)
 	lap("packages, boot and load")
 	if out, errs, code := g.trident("version"); code != 0 || !strings.Contains(out, base) {
 		t.Errorf("trident version: %d, %s%s", code, out, errs)
@@ -38,14 +38,14 @@ func TestALiveSystemHasFirmwareAndAnEmptyDisk(t *testing.T) {
 	lap("looked at")
 }
 
-func TestAnImageOfDebianBootsByFirmware(t *testing.T) {
+func TestADebianImageBootsFromFirmware(t *testing.T) {
 	t.Parallel()
-	lap := laps(t)
-	first := system(t, osimage.Spec{Version: "1.0.0"})
+	lap := stopwatch(t)
+	first := buildSystem(t, osimage.Spec{Version: "1.0.0"})
 	lap("packages and the first image")
-	disk := handmade(t, hole{"esp", 64, from(t, first, "/boot/efi")}, hole{"root", 1024, from(t, first, "/")})
+	disk := writeDisk(t, hole{"esp", 64, contentOf(t, first, "/boot/efi")}, hole{"root", 1024, contentOf(t, first, "/")})
 	lap("disk written by hand")
-	g := machine(t, lab.Options{Image: disk})
+	g := newMachine(t, lab.Options{Image: disk})
 	if err := g.BootInstalled(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestAnImageOfDebianBootsByFirmware(t *testing.T) {
 	t.Log(g.sh("systemd-analyze | head -1; df -h / | tail -1; systemctl --failed --no-legend"))
 }
 
-func TestAnImageThatIsBadBootsAndSaysWhatIsWrong(t *testing.T) {
+func TestAFaultyImageBootsAndShowsItsFault(t *testing.T) {
 	t.Parallel()
 	for fault, command := range map[osimage.Fault]string{
 		osimage.Unhealthy:     "! systemctl is-active --quiet " + osimage.HealthUnit + " && systemctl is-enabled " + osimage.HealthUnit,
@@ -83,9 +83,9 @@ func TestAnImageThatIsBadBootsAndSaysWhatIsWrong(t *testing.T) {
 	} {
 		t.Run(string(fault), func(t *testing.T) {
 			t.Parallel()
-			lap := laps(t)
-			img := system(t, osimage.Spec{Version: "4.0.0", Fault: fault})
-			g := machine(t, lab.Options{Image: handmade(t, hole{"esp", 64, from(t, img, "/boot/efi")}, hole{"root", 1024, from(t, img, "/")})})
+			lap := stopwatch(t)
+			img := buildSystem(t, osimage.Spec{Version: "4.0.0", Fault: fault})
+			g := newMachine(t, lab.Options{Image: writeDisk(t, hole{"esp", 64, contentOf(t, img, "/boot/efi")}, hole{"root", 1024, contentOf(t, img, "/")})})
 			lap("image and disk")
 			if err := g.BootInstalled(t.Context()); err != nil {
 				t.Fatal(err)
@@ -93,7 +93,7 @@ func TestAnImageThatIsBadBootsAndSaysWhatIsWrong(t *testing.T) {
 			if err := g.WaitBoot(t.Context()); err == nil {
 				t.Error("all is well")
 			}
-			g.bootedInto(img)
+			g.checkBooted(img)
 			g.sh(command)
 			lap("booted and looked at")
 		})
@@ -103,8 +103,8 @@ func TestAnImageThatIsBadBootsAndSaysWhatIsWrong(t *testing.T) {
 // boots is what package boot says on a machine.
 type boots struct{ A, B, Staged, Booted, Next, Default string }
 
-// booter does a thing with the boot loader on the disk of the machine.
-func (g *guest) booter(do string) (b boots) {
+// runBooter does a thing with the boot loader on the disk of the machine.
+func (g *guest) runBooter(do string) (b boots) {
 	g.t.Helper()
 	out := g.sh("/var/tmp/booter -esp /tmp/esp -disk /dev/disk/by-id/virtio-image " + do)
 	if err := json.Unmarshal([]byte(out), &b); err != nil {
@@ -113,8 +113,8 @@ func (g *guest) booter(do string) (b boots) {
 	return b
 }
 
-// mounted mounts the disk's ESP, and puts the program booter there.
-func (g *guest) mounted() {
+// mountESP mounts the disk's ESP, and puts the program booter there.
+func (g *guest) mountESP() {
 	g.t.Helper()
 	program, err := g.f.maker.Daemon(g.t.Context(), "./internal/e2e/booter", "booter")
 	if err != nil {
@@ -135,44 +135,44 @@ func (g *guest) mounted() {
 func (g *guest) stage(img osimage.Image, slot string) boots {
 	g.t.Helper()
 	r, w := io.Pipe()
-	go func() { w.CloseWithError(from(g.t, img, "/boot/efi")(w)) }()
+	go func() { w.CloseWithError(contentOf(g.t, img, "/boot/efi")(w)) }()
 	if err := g.Put(g.t.Context(), "/var/tmp/esp.img", r, 0o600); err != nil {
 		g.t.Fatal(err)
 	}
 	g.sh("mkdir -p /tmp/image && mount -o ro,loop /var/tmp/esp.img /tmp/image")
 	defer g.sh("umount /tmp/image")
-	return g.booter("stage " + slot + " /tmp/image")
+	return g.runBooter("stage " + slot + " /tmp/image")
 }
 
-func (g *guest) bootedInto(img osimage.Image) {
+func (g *guest) checkBooted(img osimage.Image) {
 	g.t.Helper()
 	if got := g.sh("findmnt -n -o UUID /"); got != img.RootUUID {
 		g.t.Fatalf("root %s has booted, want %s\n%s", got, img.RootUUID, g.Console())
 	}
 }
 
-func TestASlotIsTriedKeptAndFallenBackFromByRealFirmware(t *testing.T) {
+func TestRealFirmwareTriesASlotKeepsItAndFallsBack(t *testing.T) {
 	t.Parallel()
-	lap := laps(t)
-	a, b := system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "2.0.0"})
-	bad := system(t, osimage.Spec{Version: "3.0.0", Fault: osimage.DoesNotBoot})
+	lap := stopwatch(t)
+	a, b := buildSystem(t, osimage.Spec{Version: "1.0.0"}), buildSystem(t, osimage.Spec{Version: "2.0.0"})
+	bad := buildSystem(t, osimage.Spec{Version: "3.0.0", Fault: osimage.DoesNotBoot})
 	lap("three images")
 	f, err := installs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	disk := handmade(t, hole{"esp", 160, f.systems.EmptyESP(t.Context(), 160)}, hole{"root", 1024, from(t, a, "/")},
-		hole{"root", 1024, from(t, b, "/")}, hole{"root", 1024, from(t, bad, "/")})
+	disk := writeDisk(t, hole{"esp", 160, f.systems.EmptyESP(t.Context(), 160)}, hole{"root", 1024, contentOf(t, a, "/")},
+		hole{"root", 1024, contentOf(t, b, "/")}, hole{"root", 1024, contentOf(t, bad, "/")})
 	lap("disk written by hand")
-	g := machine(t, lab.Options{Image: disk})
+	g := newMachine(t, lab.Options{Image: disk})
 	again := func(want osimage.Image) {
 		t.Helper()
 		if err := g.BootAgain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		lap("boot by firmware to SSH")
-		g.bootedInto(want)
-		g.mounted()
+		g.checkBooted(want)
+		g.mountESP()
 	}
 	reboot := func() { g.sh("sync; systemctl --no-block reboot") }
 
@@ -180,9 +180,9 @@ func TestASlotIsTriedKeptAndFallenBackFromByRealFirmware(t *testing.T) {
 		t.Fatal(err)
 	}
 	lap("boot of the live system to SSH")
-	g.mounted()
+	g.mountESP()
 	g.stage(a, "A")
-	got := g.booter("try A")
+	got := g.runBooter("try A")
 	if diff := cmp.Diff(boots{A: "vmlinuz-100-azla0.efi", Staged: "no slot", Booted: "no slot", Next: "volume-a", Default: "no slot"}, got); diff != "" {
 		t.Fatal(diff)
 	}
@@ -196,19 +196,19 @@ func TestASlotIsTriedKeptAndFallenBackFromByRealFirmware(t *testing.T) {
 		t.Fatal(err)
 	}
 	lap("boot by firmware to SSH")
-	g.bootedInto(a)
-	g.mounted()
+	g.checkBooted(a)
+	g.mountESP()
 	t.Log(g.sh("efibootmgr"))
-	got = g.booter("keep A")
+	got = g.runBooter("keep A")
 	if diff := cmp.Diff(boots{A: "vmlinuz-100-azla0.efi", Staged: "no slot", Booted: "volume-a", Next: "no slot", Default: "volume-a"}, got); diff != "" {
 		t.Fatal(diff)
 	}
 
 	g.stage(b, "B")
-	g.booter("try B")
+	g.runBooter("try B")
 	reboot()
 	again(b)
-	got = g.booter("entries")
+	got = g.runBooter("entries")
 	if diff := cmp.Diff(boots{A: "vmlinuz-100-azla0.efi", B: "vmlinuz-101-azlb0.efi", Staged: "no slot", Booted: "volume-b", Next: "no slot", Default: "volume-a"}, got); diff != "" {
 		t.Error(diff)
 	}
@@ -216,7 +216,7 @@ func TestASlotIsTriedKeptAndFallenBackFromByRealFirmware(t *testing.T) {
 	again(a)
 
 	g.stage(bad, "B")
-	got = g.booter("try B")
+	got = g.runBooter("try B")
 	if diff := cmp.Diff(boots{A: "vmlinuz-100-azla0.efi", B: "vmlinuz-102-azlb0.efi", Staged: "no slot", Booted: "volume-a", Next: "volume-b", Default: "volume-a"}, got); diff != "" {
 		t.Error(diff)
 	}
@@ -226,7 +226,7 @@ func TestASlotIsTriedKeptAndFallenBackFromByRealFirmware(t *testing.T) {
 	}
 	lap("a boot that fails")
 	again(a)
-	got = g.booter("entries")
+	got = g.runBooter("entries")
 	if got.Booted != "volume-a" || got.Next != "no slot" || got.Default != "volume-a" {
 		t.Errorf("after a boot that failed: %+v", got)
 	}

@@ -18,11 +18,11 @@ import (
 // espFull leaves a MiB of the ESP.
 const espFull = `set -e; n=$(df --output=avail -B1 /boot/efi | tail -1); head -c $((n - 1048576)) /dev/zero >/boot/efi/full; sync`
 
-func TestAnUpdateThatCannotBeIsRefusedOrTakenBackInOneSentence(t *testing.T) {
+func TestAnImpossibleUpdateIsRefusedOrUndoneWithOneError(t *testing.T) {
 	t.Parallel()
-	lap := laps(t)
-	g := installed(t)
-	old, next := system(t, osimage.Spec{Version: "1.0.0"}), system(t, osimage.Spec{Version: "2.0.0"})
+	lap := stopwatch(t)
+	g := installedGuest(t)
+	old, next := buildSystem(t, osimage.Spec{Version: "1.0.0"}), buildSystem(t, osimage.Spec{Version: "2.0.0"})
 	whole, err := os.ReadFile(next.Path)
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +45,7 @@ func TestAnUpdateThatCannotBeIsRefusedOrTakenBackInOneSentence(t *testing.T) {
 	content("cut.cosi", whole[:len(whole)/2], same)
 	content("flipped.cosi", flipped, same)
 	content("changes.cosi", whole, func() string { return fmt.Sprintf(`"%d"`, asked.Add(1)/6) }) // once it is open
-	g.answers(mux)
+	g.serveHandler(mux)
 	config := func(name string) string { return hostedImage{next, "http://" + imagePort + "/" + name}.config("") }
 	swap := func(text, old, new string) string { return strings.Replace(text, old, new, 1) }
 	const slotB = "/dev/disk/by-id/virtio-disk0-part3"
@@ -69,7 +69,7 @@ func TestAnUpdateThatCannotBeIsRefusedOrTakenBackInOneSentence(t *testing.T) {
 			t.Errorf("%s: %d\n%s\n%s", c.name, code, out, errs)
 		}
 		t.Logf("%s: %s", c.name, errs[strings.LastIndex(strings.TrimSpace(errs), "\n")+1:])
-		g.runsOS(hostedImage{Image: old}, "volume-a")
+		g.checkOS(hostedImage{Image: old}, "volume-a")
 		if last, _, _ := g.trident("get", "last-error"); !strings.Contains(last, c.want) {
 			t.Errorf("%s: the last error is\n%s", c.name, last)
 		}
@@ -78,10 +78,10 @@ func TestAnUpdateThatCannotBeIsRefusedOrTakenBackInOneSentence(t *testing.T) {
 		}
 		lap(c.name)
 	}
-	if said := g.across(g.BootAgain, "update", g.file(config("good.cosi"))); said.code != 0 {
+	if said := g.runAcrossReboots(g.BootAgain, "update", g.file(config("good.cosi"))); said.code != 0 {
 		t.Fatalf("update: %+v", said)
 	}
-	g.unsettled()
+	g.awaitSettled()
 	lap("the next update")
-	g.runsOS(hostedImage{Image: next}, "volume-b")
+	g.checkOS(hostedImage{Image: next}, "volume-b")
 }

@@ -23,8 +23,8 @@ const (
 	good2Image = "trident_2.1.0.raw"
 )
 
-// atLeisure is the trial of a version that is good, on a machine that may be busy.
-func atLeisure(soak time.Duration) *client.Trial {
+// untimedTrial is the trial of a version that is good, on a machine that may be busy.
+func untimedTrial(soak time.Duration) *client.Trial {
 	t := trial(soak)
 	t.Deadline = durationpb.New(5 * time.Minute)
 	return t
@@ -43,10 +43,10 @@ func TestThePackageIsInstalledByRPMAndTheSocketAnswers(t *testing.T) {
 	if code != 0 || !strings.Contains(out, base) {
 		t.Errorf("trident version: %d, %q, %q", code, out, errs)
 	}
-	g.runs(base)
+	g.checkVersion(base)
 }
 
-func TestTheDaemonGoesWhenNobodyNeedsItAndTheNextCallBringsItBack(t *testing.T) {
+func TestAnIdleDaemonExitsAndTheNextCallStartsItAgain(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	g.sh(`mkdir -p /etc/systemd/system/tridentd.service.d
@@ -75,7 +75,7 @@ func TestTheDaemonGoesWhenNobodyNeedsItAndTheNextCallBringsItBack(t *testing.T) 
 	}
 }
 
-func TestADownloadGoesOnAfterItsDaemonWasKilledAndTheNewVersionIsThereAfterAReboot(t *testing.T) {
+func TestADownloadResumesAfterTheDaemonIsKilledAndTheNewVersionSurvivesAReboot(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	server := g.serve(goodImage, true)
@@ -85,16 +85,16 @@ func TestADownloadGoesOnAfterItsDaemonWasKilledAndTheNewVersionIsThereAfterARebo
 	go func() {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
-		_, err := g.api.Upgrade(ctx, client.Source{URL: server.url}, atLeisure(2*time.Second), events.event)
+		_, err := g.api.Upgrade(ctx, client.Source{URL: server.url}, untimedTrial(2*time.Second), events.event)
 		ended <- err
 	}()
-	if h := server.asked(); h.Get("Range") != "" {
+	if h := server.nextRequest(); h.Get("Range") != "" {
 		t.Errorf("the first request asks for %s", h.Get("Range"))
 	}
 	g.sh(fmt.Sprintf("timeout 100 sh -c 'until [ $(stat -c %%s /var/lib/trident/self/*.part) = %d ]; do sleep 0.1; done'", server.holdAt))
 	g.sh("systemctl kill --signal KILL --kill-whom main tridentd.service")
 
-	h := server.asked()
+	h := server.nextRequest()
 	var from int
 	if _, err := fmt.Sscanf(h.Get("Range"), "bytes=%d-", &from); err != nil || from < 8<<20 || from > server.holdAt || h.Get("If-Range") != server.etag {
 		t.Errorf("the second request asks for %q if it is still %q: %v", h.Get("Range"), h.Get("If-Range"), err)
@@ -107,9 +107,9 @@ func TestADownloadGoesOnAfterItsDaemonWasKilledAndTheNewVersionIsThereAfterARebo
 	if got := g.sh("journalctl --no-pager -o cat -u tridentd.service"); !strings.Contains(got, "status=9/KILL") || strings.Contains(got, "begun again from the first byte") {
 		t.Errorf("journal: %s", got)
 	}
-	g.runs(good)
-	g.throughVerity(goodImage)
-	g.saysThatItRuns(good)
+	g.checkVersion(good)
+	g.checkVerity(goodImage)
+	g.checkReportedVersion(good)
 
 	boot := g.sh("cat /proc/sys/kernel/random/boot_id")
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -126,14 +126,14 @@ func TestADownloadGoesOnAfterItsDaemonWasKilledAndTheNewVersionIsThereAfterARebo
 	if out, errs, code := g.trident("version"); code != 0 || !strings.Contains(out, good) {
 		t.Errorf("trident version: %d, %q, %q", code, out, errs)
 	}
-	g.runs(good)
-	g.throughVerity(goodImage)
-	g.saysThatItRuns(good)
+	g.checkVersion(good)
+	g.checkVerity(goodImage)
+	g.checkReportedVersion(good)
 }
 
-// throughVerity checks that the kernel reads the image through dm-verity, with
+// checkVerity checks that the kernel reads the image through dm-verity, with
 // the root hash that the image here has.
-func (g *guest) throughVerity(name string) {
+func (g *guest) checkVerity(name string) {
 	g.t.Helper()
 	f, err := os.Open(filepath.Join(g.f.dir, name))
 	if err != nil {
@@ -155,8 +155,8 @@ func (g *guest) throughVerity(name string) {
 	}
 }
 
-// saysThatItRuns checks the answer to a person.
-func (g *guest) saysThatItRuns(version string) {
+// checkReportedVersion checks the answer to a person.
+func (g *guest) checkReportedVersion(version string) {
 	g.t.Helper()
 	out, errs, code := g.trident("self", "status")
 	words := strings.Join(strings.Fields(out), " ")
@@ -165,7 +165,7 @@ func (g *guest) saysThatItRuns(version string) {
 	}
 }
 
-func TestAnUploadIsKeptALaterVersionStagedActivatedAndBothTakenBackByCommand(t *testing.T) {
+func TestAnUploadedAndAStagedVersionAreRolledBackByCommand(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	out, errs, code := g.trident("self", "upgrade", filepath.Join(g.f.dir, goodImage), "--soak", "2s", "--deadline", "5m", "--allow-read-only-usr")
@@ -174,7 +174,7 @@ func TestAnUploadIsKeptALaterVersionStagedActivatedAndBothTakenBackByCommand(t *
 	}
 	inOrder(t, errs, "fetch\n", "verify\n", "probe\n", "arm rescue\n", "activate\n", "restart\n", "Trident restarts; watching again\n",
 		"Trident 2.0.0 answers\n", "prove\n", "trident 2.0.0 runs; watching it for 2s\n", "settle\n", "trident 2.0.0 is kept\n")
-	g.runs(good)
+	g.checkVersion(good)
 
 	// The server breaks the first answer off and serves no ranges.
 	server := g.serve(good2Image, false)
@@ -185,10 +185,10 @@ func TestAnUploadIsKeptALaterVersionStagedActivatedAndBothTakenBackByCommand(t *
 		t.Fatalf("trident self stage URL: %d, %q\n%s", code, out, errs)
 	}
 	inOrder(t, errs, "fetch\n", "next try at byte", "begun again from the first byte", "the server does not serve ranges", "verify\n", "probe\n")
-	if first, second := server.asked(), server.asked(); first.Get("Range") != "" || second.Get("Range") == "" || second.Get("If-Range") != server.etag {
+	if first, second := server.nextRequest(), server.nextRequest(); first.Get("Range") != "" || second.Get("Range") == "" || second.Get("If-Range") != server.etag {
 		t.Errorf("asked for %q, then %q", first, second)
 	}
-	g.runs(good)
+	g.checkVersion(good)
 	if out, _, _ := g.trident("self", "status"); !strings.Contains(out, "\n2.1.0 ") || !strings.Contains(out, "staged\n") {
 		t.Errorf("trident self status:\n%s", out)
 	}
@@ -197,17 +197,17 @@ func TestAnUploadIsKeptALaterVersionStagedActivatedAndBothTakenBackByCommand(t *
 	if code != 0 || out != "Trident 2.1.0 runs now.\n" || strings.Contains(errs, "fetch") {
 		t.Fatalf("trident self activate: %d, %q\n%s", code, out, errs)
 	}
-	g.runs(good2)
-	g.throughVerity(good2Image)
+	g.checkVersion(good2)
+	g.checkVerity(good2Image)
 
 	for _, version := range []string{good, base} {
 		out, errs, code = g.trident("self", "rollback", "--soak", "2s", "--deadline", "5m")
 		if code != 0 || out != "Trident "+version+" runs now.\n" {
 			t.Fatalf("trident self rollback: %d, %q\n%s", code, out, errs)
 		}
-		g.runs(version)
+		g.checkVersion(version)
 		if version == good {
-			g.throughVerity(goodImage)
+			g.checkVerity(goodImage)
 		}
 	}
 	if got := g.sh("dmsetup ls --target verity; losetup --list --noheadings; ls /var/lib/extensions"); got != "No devices found" {

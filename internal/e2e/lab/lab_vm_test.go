@@ -132,7 +132,7 @@ func loaded(t *testing.T) *VM {
 	return vm
 }
 
-func TestFilesGoInWholeAndFast(t *testing.T) {
+func TestFilesAreCopiedIntoAGuestWholeAndFast(t *testing.T) {
 	lap := stopwatch(t)
 	vm := loaded(t)
 	lap("booted guest")
@@ -206,7 +206,7 @@ func echo(t *testing.T, socket string) string {
 	return string(out)
 }
 
-func TestAPowerCutLosesOnlyWhatWasNotSynced(t *testing.T) {
+func TestAPowerCutLosesOnlyUnsyncedFiles(t *testing.T) {
 	lap := stopwatch(t)
 	vm := loaded(t)
 	run(t, vm, "echo safe >/root/synced; sync; echo lost >/root/unsynced")
