@@ -105,6 +105,11 @@ lint: ## Check the code, the API definitions and the scripts
 	shellcheck .ci/need .ci/run .ci/tool .ci/trixie packaging/keys packaging/stage packaging/sysext
 	shellcheck -s sh packaging/rpm/*.sh packaging/deb/*
 
+.PHONY: shape
+shape: ## Measure packages, files and functions; fail when a figure is beyond its bar
+	@$(NEED) go
+	@go run .ci/shape.go
+
 .PHONY: generate
 generate: ## Generate the Go code of the API from proto/, a foreign client's too, the reference of the Host Configuration, and the pictures
 	@$(NEED) go
