@@ -220,7 +220,7 @@ func (g *guest) offer(args ...string) (op *client.Operation, errs string, code i
 const (
 	exceptNothing = `grep -v ' \./self $'`
 	// Devices go when the last process has ended that was started from them, which
-	// may be one of ours in the guest: TestTwentyUpgradesInARow… counts them.
+	// may be one of ours in the guest: TestTenUpgradesInARowLeaveNothingBehind counts them.
 	exceptTrial = exceptNothing + ` | grep -v ' verity$' | grep -v ' \./self/\(rescue\|previous\)\| /run/systemd/transient $' |
 		grep -v '^\(systemd-sysext\|trident-rescue\)\.service .* \(dead\|exited\) ' | sed 's/^[0-9]* [0-9]* [0-9:]* //'`
 )

@@ -45,10 +45,11 @@ func installedGuest(t *testing.T) *guest {
 	return drive(t, &f.fixture, vm)
 }
 
-// updateFallsBack updates to an image that is no good.
-func (g *guest) updateFallsBack(old, img hostedImage, more, why string) {
+// updateFallsBack updates to a faulty image, gives an unhealthy system up soon, and
+// checks that the old system runs again and says why.
+func (g *guest) updateFallsBack(old, img hostedImage, trialTime, why string) {
 	g.t.Helper()
-	config := strings.Replace(img.config(""), "{trialTime: 4min}", "{trialTime: "+more+"}", 1)
+	config := strings.NewReplacer("{trialTime: 4min}", "{trialTime: "+trialTime+"}", "timeoutSeconds: 120", "timeoutSeconds: 5").Replace(img.config(""))
 	said := g.runAcrossReboots(g.BootAgain, "update", g.file(config))
 	if said.code != 2 || !strings.Contains(said.errs, why) {
 		g.t.Errorf("update to a bad image: %+v", said)

@@ -22,7 +22,7 @@ import (
 // there are; without it as many as fit into killTime.
 const (
 	killRounds = "TRIDENT_KILL_ROUNDS"
-	killTime   = 5 * time.Minute
+	killTime   = 3 * time.Minute
 )
 
 // Daemon and rescuer are killed at random moments of upgrades to good and bad

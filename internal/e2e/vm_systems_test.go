@@ -21,7 +21,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
-// installUndisturbed is what the tests of installed systems share: the package of version
+// installs is what the tests of installed systems share: the package of version
 // 1.0.0, in share, and a maker of images that have it.
 var installs = sync.OnceValues(func() (*installFixture, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
