@@ -78,13 +78,13 @@ func nameOfKind(kind Kind) Name {
 	case Untrusted, Unsupported:
 		return Name{Category: UnsupportedConfiguration}
 	case Denied:
-		return Name{ExecutionEnvironment, "CheckRootPrivileges"}
+		return Name{ExecutionEnvironment, NameCheckRootPrivileges}
 	case Unhealthy:
-		return Name{HealthChecks, "HealthChecksFailed"}
+		return Name{HealthChecks, NameHealthChecksFailed}
 	case Precondition, Busy:
 		return Name{Category: Initialization}
 	case NoSpace, Unavailable, TLS, Cancelled, Timeout:
 		return Name{Category: Servicing}
 	}
-	return Name{InternalFault, "Internal"}
+	return Name{InternalFault, NameInternal}
 }
