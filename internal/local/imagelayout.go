@@ -84,11 +84,11 @@ type blockDevice struct {
 func layoutStatus(in imageFacts) (hoststate.Status, error) {
 	storage, err := lastStorage(in.History)
 	if err != nil {
-		return hoststate.Status{}, errkind.WithName(fmt.Errorf("read history of the image: %w", err), "ParsePrismHistory")
+		return hoststate.Status{}, errkind.WithName(fmt.Errorf("read history of the image: %w", err), errkind.NameParsePrismHistory)
 	}
 	disk, err := findDisk(in, storage.Disks[0].Partitions)
 	if err != nil {
-		return hoststate.Status{}, errkind.WithName(fmt.Errorf("find the disk of the image: %w", err), "ParsePrismHistory")
+		return hoststate.Status{}, errkind.WithName(fmt.Errorf("find the disk of the image: %w", err), errkind.NameParsePrismHistory)
 	}
 	o := layout{in: in, storage: storage, paths: map[string]string{}, owner: map[string]string{}}
 	if err := o.partitions(disk); err != nil {
@@ -198,7 +198,7 @@ func (o *layout) partitions(disk *blockDevice) error {
 			at = i
 		}
 		if at < 0 || found[at].PartUUID == "" {
-			return errkind.WithName(errkind.Errorf(errkind.Precondition, "find partition %q of the image: the disk has none of that label or at that place", p.ID), "ParsePrismHistory")
+			return errkind.WithName(errkind.Errorf(errkind.Precondition, "find partition %q of the image: the disk has none of that label or at that place", p.ID), errkind.NameParsePrismHistory)
 		}
 		out.Partitions = append(out.Partitions, hostconfig.Partition{ID: p.ID, Label: p.Label, Type: partitionType(p), Size: hostconfig.Size(found[at].Size)})
 		o.paths[p.ID] = "/dev/disk/by-partuuid/" + found[at].PartUUID
@@ -207,7 +207,7 @@ func (o *layout) partitions(disk *blockDevice) error {
 		stem, isB := strings.CutSuffix(id, "-b")
 		i := slices.IndexFunc(out.Partitions, func(p hostconfig.Partition) bool { return p.ID == stem+"-a" })
 		if !isB || i < 0 || o.paths[id] != "" {
-			return errkind.WithName(errkind.Errorf(errkind.Invalid, "add partition %q: it must be missing in the image and end in -b, and there must be one that ends in -a", id), "InvalidLazyPartition")
+			return errkind.WithName(errkind.Errorf(errkind.Invalid, "add partition %q: it must be missing in the image and end in -b, and there must be one that ends in -a", id), errkind.NameInvalidLazyPartition)
 		}
 		lazy := out.Partitions[i]
 		lazy.ID, lazy.Label = id, ""
@@ -270,7 +270,7 @@ func (o *layout) complete() error {
 		return nil
 	}
 	err := errkind.Errorf(errkind.Invalid, "pair the partitions of the image: it has no %s, and nobody says that they are made later", strings.Join(lack, ", "))
-	return errkind.WithName(errkind.WithHint(err, "Name all of them: --lazy-partitions %s:PARTUUID", strings.Join(lack, ":PARTUUID,")), "InvalidLazyPartition")
+	return errkind.WithName(errkind.WithHint(err, "Name all of them: --lazy-partitions %s:PARTUUID", strings.Join(lack, ":PARTUUID,")), errkind.NameInvalidLazyPartition)
 }
 
 func (o *layout) taken(id string) bool {

@@ -60,7 +60,7 @@ func (s *Service) keepNetplan(id string, w work) error {
 	if !w.change.Netplan {
 		return nil
 	}
-	return errkind.WithName(s.copyNetplan(s.netplanState(id)), "BackupNetplanConfig")
+	return errkind.WithName(s.copyNetplan(s.netplanState(id)), errkind.NameBackupNetplanConfig)
 }
 
 // copyNetplan copies netplan's files to the same place below another root.
@@ -125,14 +125,14 @@ func (s *Service) changeFiles(r *opRun, w work) error {
 			return osconfig.Write(s.Root, absolute(f.Destination), mode, func(out io.Writer) error { return s.content(f, out) })
 		})
 		if err != nil {
-			return errkind.WithName(err, "WriteAdditionalFile")
+			return errkind.WithName(err, errkind.NameWriteAdditionalFile)
 		}
 		r.Logf(slog.LevelInfo, "%s is written", f.Destination)
 	}
 	for _, f := range w.change.Files.Remove {
 		err := s.touch("remove file", func() error { return osconfig.Remove(s.Root, absolute(f.Destination)) })
 		if err != nil {
-			return errkind.WithName(err, "WriteAdditionalFile")
+			return errkind.WithName(err, errkind.NameWriteAdditionalFile)
 		}
 		r.Logf(slog.LevelInfo, "%s is removed", f.Destination)
 	}
@@ -188,9 +188,9 @@ func (s *Service) setUpNetwork(ctx context.Context, r *opRun) error {
 		return s.touch("write network", func() error { return osconfig.WriteNetwork(s.Root, n) })
 	})
 	if err != nil {
-		name := "WriteNetplanConfig"
+		name := errkind.NameWriteNetplanConfig
 		if n == nil {
-			name = "RemoveNetplanConfig"
+			name = errkind.NameRemoveNetplanConfig
 		}
 		return errkind.WithName(err, name)
 	}
@@ -200,7 +200,7 @@ func (s *Service) setUpNetwork(ctx context.Context, r *opRun) error {
 		return nil
 	}
 	if err != nil {
-		return errkind.WithName(fmt.Errorf("set up network: %w", err), "GenerateNetplanConfig")
+		return errkind.WithName(fmt.Errorf("set up network: %w", err), errkind.NameGenerateNetplanConfig)
 	}
 	r.State.ApplyBegun = true
 	if err := r.Save(ctx); err != nil {
@@ -210,7 +210,7 @@ func (s *Service) setUpNetwork(ctx context.Context, r *opRun) error {
 		return s.netplan(ctx, applyTime, "apply", "--state", s.netplanState(r.ID))
 	})
 	if err != nil {
-		return errkind.WithName(fmt.Errorf("set up network: %w", err), "ApplyNetplanConfig")
+		return errkind.WithName(fmt.Errorf("set up network: %w", err), errkind.NameApplyNetplanConfig)
 	}
 	r.Logf(slog.LevelInfo, "the network is set up")
 	return nil
@@ -271,7 +271,7 @@ func (s *Service) applyExtensions(ctx context.Context, r *opRun) error {
 		err = s.extensions.Apply(ctx, change)
 	}
 	if err != nil {
-		return errkind.WithName(err, "SetUpExtensionImages")
+		return errkind.WithName(err, errkind.NameSetUpExtensionImages)
 	}
 	var names []string
 	for _, e := range change.New {

@@ -134,7 +134,7 @@ func withExtensionsEnforced() error {
 }
 
 func (s *Service) checkExtensions(ctx context.Context, r *opRun, _ work) error {
-	return errkind.WithName(s.extensions.Check(ctx, r.State.Extensions), "PopulateExtensionImages")
+	return errkind.WithName(s.extensions.Check(ctx, r.State.Extensions), errkind.NamePopulateExtensionImages)
 }
 
 func (s *Service) checkNetplan(ctx context.Context, r *opRun, w work) error {
@@ -165,12 +165,12 @@ func (s *Service) tryNetplan(ctx context.Context, id, at string, n hostconfig.Ne
 	}
 	if errkind.Of(err) == errkind.Precondition { // there is no netplan
 		err = errkind.WithHint(err, "Install netplan, or leave %s out.", at)
-		return errkind.WithName(fmt.Errorf("check %s: %w", at, err), "MissingBinary")
+		return errkind.WithName(fmt.Errorf("check %s: %w", at, err), errkind.NameMissingBinary)
 	}
 	if ctx.Err() == nil && errkind.Of(err) == errkind.Internal {
 		err = errkind.With(errkind.Invalid, err)
 	}
-	return errkind.WithName(fmt.Errorf("check %s: %w", at, err), "GenerateNetplanConfig")
+	return errkind.WithName(fmt.Errorf("check %s: %w", at, err), errkind.NameGenerateNetplanConfig)
 }
 
 func (s *Service) netplanCheckDir(id string) string {

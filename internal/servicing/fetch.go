@@ -40,7 +40,7 @@ func (s *Service) fetch(ctx context.Context, r *opRun) error {
 }
 
 // dynamic is upstream's name of a configuration that does not fit the host.
-const dynamic = "InvalidHostConfigurationDynamic"
+const dynamic = errkind.NameInvalidHostConfigurationDynamic
 
 // resolve makes sure that all images are in the store, and works out what changes
 // among the extensions.
@@ -49,7 +49,7 @@ func (s *Service) resolve(ctx context.Context, r *opRun, w work) error {
 	if err == nil {
 		r.State.Resolved = true
 	}
-	return errkind.WithName(err, "PopulateExtensionImages")
+	return errkind.WithName(err, errkind.NamePopulateExtensionImages)
 }
 
 func (s *Service) resolveExtensions(ctx context.Context, r *opRun, w work) error {

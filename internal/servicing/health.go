@@ -78,7 +78,7 @@ func (s *Service) checkAll(ctx context.Context, r teller, id string, h hostconfi
 	}
 	// Upstream's text: its tests search for the beginning.
 	err = errkind.Errorf(errkind.Unhealthy, "Failed health check(s) during '%s': '%s' (%d of %d)", camel(string(on)), strings.Join(failed, "; "), len(failed), len(checks))
-	return errkind.WithName(err, "HealthChecksFailed")
+	return errkind.WithName(err, errkind.NameHealthChecksFailed)
 }
 
 // result is what came of one check.

@@ -35,7 +35,7 @@ func (s osService) takeUp(ctx context.Context, r *osRun) error {
 	}
 	if running == r.State.Slot {
 		err := errkind.Errorf(errkind.Precondition, "this host runs from %s, which was to be booted", running)
-		return errkind.WithName(err, "RootDevicePathAbActiveVolumeMismatch")
+		return errkind.WithName(err, errkind.NameRootDevicePathAbActiveVolumeMismatch)
 	}
 	return s.withLoader(r, c, func(l keeper) error {
 		st, err := l.Entries(ctx)
@@ -44,7 +44,7 @@ func (s osService) takeUp(ctx context.Context, r *osRun) error {
 		}
 		if st.Staged != r.State.Slot && st.Names.Of(r.State.Slot) == "" {
 			err := errkind.Errorf(errkind.Precondition, "nothing on the EFI system partition boots %s", r.State.Slot)
-			return errkind.WithHint(errkind.WithName(err, "FindStagedFile"), "Stage it again.")
+			return errkind.WithHint(errkind.WithName(err, errkind.NameFindStagedFile), "Stage it again.")
 		}
 		return nil
 	})
@@ -213,7 +213,7 @@ const rebootTime = 10 * time.Second
 func (s *Service) rebootHost(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebootTime)
 	defer cancel()
-	return errkind.WithName(s.touch("reboot", func() error { return s.Systemd.Reboot(ctx) }), "Reboot")
+	return errkind.WithName(s.touch("reboot", func() error { return s.Systemd.Reboot(ctx) }), errkind.NameReboot)
 }
 
 // handOver gives what this host knows to the one that is installed, which goes on
@@ -231,7 +231,7 @@ func (s osService) handOver(ctx context.Context, r *osRun) error {
 			return errors.Join(osconfig.Inherit(store), osconfig.Inherit(mark)) // "labels" was before
 		})
 		if err != nil {
-			return errkind.WithName(fmt.Errorf("hand the datastore over: %w", err), "Datastore")
+			return errkind.WithName(fmt.Errorf("hand the datastore over: %w", err), errkind.NameDatastore)
 		}
 		if err := s.touch("hand over logs", func() error { return s.handOverLogs(ctx, r, filepath.Dir(store)) }); err != nil {
 			r.Logf(slog.LevelWarn, "the new system does not get the logs: %v", err)
@@ -312,13 +312,13 @@ func (s osService) booted(ctx context.Context, r *osRun) error {
 	}
 	r.State.BootedFrom, r.State.BootedWanted = s.rootDevice(), wanted
 	// The beginning, up to the devices, is upstream's text: its tests search for it.
-	name, what := "AbUpdateRebootCheck", "A/B update"
+	name, what := errkind.NameAbUpdateRebootCheck, "A/B update"
 	cause := "the new system in " + r.State.Slot.String() + " did not boot, or did not confirm itself in time, and the one before runs again"
 	switch {
 	case r.State.Install:
-		name, what, cause = "CleanInstallRebootCheck", "Clean install", "the host has booted something else than what was installed"
+		name, what, cause = errkind.NameCleanInstallRebootCheck, "Clean install", "the host has booted something else than what was installed"
 	case r.State.Back:
-		name, what, cause = "ManualRollbackRebootCheck", "Manual rollback", "the host has booted something else than the system in "+r.State.Slot.String()
+		name, what, cause = errkind.NameManualRollbackRebootCheck, "Manual rollback", "the host has booted something else than the system in "+r.State.Slot.String()
 	}
 	what += fmt.Sprintf(" failed as host booted from '%s' instead of the expected device '%s': %s", r.State.BootedFrom, wanted, cause)
 	if said := s.evidence(); said != "" {
@@ -443,7 +443,7 @@ func (s osService) checkRoot(ctx context.Context, r *osRun) error {
 			what = running.String()
 		}
 		err := errkind.Errorf(errkind.Precondition, "the host runs from %s, and by its status it is to run from %s", what, r.State.Slot)
-		return errkind.WithName(err, "RootDevicePathAbActiveVolumeMismatch")
+		return errkind.WithName(err, errkind.NameRootDevicePathAbActiveVolumeMismatch)
 	}
 	r.Logf(slog.LevelInfo, "the host runs from %s, as its status says", running)
 	return nil

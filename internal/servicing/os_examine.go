@@ -72,11 +72,11 @@ func (s osService) examine(ctx context.Context, r *osRun, c *hostconfig.Config, 
 func (s osService) checkSetup(_ context.Context, r *osRun, e *examined) error {
 	spec, on := e.config.Spec(), r.State.on()
 	if id, _ := espID(&spec.Storage); id == "" {
-		return errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration mounts no EFI system partition"), "EspMountPointMismatch")
+		return errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration mounts no EFI system partition"), errkind.NameEspMountPointMismatch)
 	}
 	if !slices.ContainsFunc(r.State.Parts, func(p part) bool { return p.ESP }) {
 		err := errkind.Errorf(errkind.Invalid, "the EFI system partition has nothing of the image, and the image has what boots: its source in storage.filesystems is not image")
-		return errkind.WithName(err, "EspMountPointMismatch")
+		return errkind.WithName(err, errkind.NameEspMountPointMismatch)
 	}
 	if err := osconfig.CheckOS(&spec.OS, true); err != nil {
 		return errkind.WithName(err, dynamic)
@@ -135,7 +135,7 @@ func (s osService) checkKept(_ context.Context, r *osRun, e *examined) error {
 		}
 		if p, ok := inv.Partition(target.Path); ok && target.Action != storage.Create && p.Content.Type == "" {
 			err := errkind.Errorf(errkind.Precondition, "partition %q (%s) is to be mounted at %s, and has no file system that is known", target.ID, target.Path, f.MountPoint.Path)
-			return errkind.WithName(err, "MountNewroot")
+			return errkind.WithName(err, errkind.NameMountNewroot)
 		}
 	}
 	return nil
@@ -156,7 +156,7 @@ func (s osService) checkContents(ctx context.Context, r *osRun, e *examined) err
 			err = s.checkWritable(p, e)
 		}
 		if err != nil {
-			return errkind.WithName(fmt.Errorf("the image's file system for %s: %w", p.Name, err), "DeployImages")
+			return errkind.WithName(fmt.Errorf("the image's file system for %s: %w", p.Name, err), errkind.NameDeployImages)
 		}
 	}
 	return nil
@@ -210,7 +210,7 @@ func (s osService) checkTools(_ context.Context, r *osRun, e *examined) error {
 	}
 	for _, name := range tools {
 		if err := finder.Find(name); err != nil {
-			return errkind.WithName(errkind.WithHint(err, "Install it on the host that Trident runs on."), "MissingBinary")
+			return errkind.WithName(errkind.WithHint(err, "Install it on the host that Trident runs on."), errkind.NameMissingBinary)
 		}
 	}
 	return nil
@@ -288,7 +288,7 @@ func (s osService) checkNewExtensions(ctx context.Context, r *osRun, e *examined
 	for _, src := range list {
 		if u, err := url.Parse(src.URL); s.scratch != "" && err == nil && u.Scheme != "file" {
 			if err := s.isThere(ctx, src.URL); err != nil {
-				return errkind.WithName(fmt.Errorf("look for the %s: %w", src.Class, err), "PopulateExtensionImages")
+				return errkind.WithName(fmt.Errorf("look for the %s: %w", src.Class, err), errkind.NamePopulateExtensionImages)
 			}
 			continue
 		}
@@ -301,12 +301,12 @@ func (s osService) checkNewExtensions(ctx context.Context, r *osRun, e *examined
 			err = ownListed()
 		}
 		if err != nil {
-			return errkind.WithName(err, "PopulateExtensionImages")
+			return errkind.WithName(err, errkind.NamePopulateExtensionImages)
 		}
 		images = append(images, image)
 	}
 	_, err = extension.Plan(nil, images)
-	return errkind.WithName(err, "PopulateExtensionImages")
+	return errkind.WithName(err, errkind.NamePopulateExtensionImages)
 }
 
 func ownListed() error {
@@ -340,7 +340,7 @@ func (s osService) isThere(ctx context.Context, from string) error {
 func (s osService) checkBoot(ctx context.Context, r *osRun, e *examined) error {
 	vars, err := s.Machine.Firmware()
 	if err != nil {
-		return errkind.WithName(err, "ReadEfiVariable")
+		return errkind.WithName(err, errkind.NameReadEfiVariable)
 	}
 	if err := s.unpackBoot(ctx, r, e); err != nil {
 		return err
@@ -401,7 +401,7 @@ func (s osService) probeFirmware(ctx context.Context, r *osRun, host boot.Host, 
 		return err
 	}
 	if err := s.touch("probe firmware", func() error { return efivar.Probe(host.Vars, need) }); err != nil {
-		return errkind.WithName(fmt.Errorf("find out whether the firmware takes boot entries: %w", err), "SetEfiVariable")
+		return errkind.WithName(fmt.Errorf("find out whether the firmware takes boot entries: %w", err), errkind.NameSetEfiVariable)
 	}
 	return nil
 }
@@ -415,9 +415,9 @@ func (s osService) unpackBoot(ctx context.Context, r *osRun, e *examined) error 
 	}
 	v, content, err := s.unpackESP(ctx, from, func(packed int64) { r.Progress(packed, p.Size) })
 	if err != nil {
-		name := "DeployESPImages"
+		name := errkind.NameDeployESPImages
 		if errkind.Of(err) == errkind.Corrupt {
-			name = "CorruptOsImage"
+			name = errkind.NameCorruptOsImage
 		}
 		return errkind.WithName(fmt.Errorf("read the image: %w", err), name)
 	}

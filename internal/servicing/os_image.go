@@ -42,7 +42,7 @@ func fetchTime(ctx context.Context, c *hostconfig.Config) (context.Context, cont
 func (s osService) openImage(ctx context.Context, r *osRun, c *hostconfig.Config) (*image.Image, *fetch.Meter, error) {
 	want := c.Spec().Image
 	if want == nil {
-		return nil, nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration has no image"), "MissingOsImage")
+		return nil, nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration has no image"), errkind.NameMissingOsImage)
 	}
 	digest := string(want.SHA384)
 	if r.State.SHA384 != "" {
@@ -124,7 +124,7 @@ func (s osService) readThrough(ctx context.Context, r *osRun, e *examined) error
 			return err
 		}
 		if _, err := from.Check(ctx); err != nil {
-			return errkind.WithName(fmt.Errorf("read the image: %w", err), "CorruptOsImage")
+			return errkind.WithName(fmt.Errorf("read the image: %w", err), errkind.NameCorruptOsImage)
 		}
 	}
 	return nil
@@ -138,7 +138,7 @@ func (s osService) fits(r *osRun, c *hostconfig.Config, i *image.Image) (*storag
 	}
 	if m.Bootloader == nil || m.Bootloader.Type != image.SystemdBoot {
 		err := errkind.Errorf(errkind.Unsupported, "the image boots by %s; this version can set up systemd-boot with unified kernel images only", loaderOf(m))
-		return nil, errkind.WithName(err, "InvalidBootConfiguration")
+		return nil, errkind.WithName(err, errkind.NameInvalidBootConfiguration)
 	}
 	if err := s.sameOS(r, m); err != nil {
 		return nil, err
@@ -160,7 +160,7 @@ func (s osService) fits(r *osRun, c *hostconfig.Config, i *image.Image) (*storag
 // sameArch refuses an image whose programs this machine cannot run.
 func (s *Service) sameArch(m *image.Metadata) error {
 	if arch := map[image.Arch]string{image.AMD64: "amd64", image.ARM64: "arm64"}[m.Arch]; arch != s.Machine.Arch {
-		return errkind.WithName(errkind.Errorf(errkind.Incompatible, "the image is for the architecture %s, and this host is %s", m.Arch, s.Machine.Arch), "MismatchedArchitecture")
+		return errkind.WithName(errkind.Errorf(errkind.Incompatible, "the image is for the architecture %s, and this host is %s", m.Arch, s.Machine.Arch), errkind.NameMismatchedArchitecture)
 	}
 	return nil
 }
@@ -183,7 +183,7 @@ func (s osService) sameOS(r *osRun, m *image.Metadata) error {
 	}
 	for key, has := range map[string]string{"ID": host.ID, "VARIANT_ID": host.VariantID} {
 		if wants := m.OSRelease.Get(key); has != wants {
-			return errkind.WithName(errkind.Errorf(errkind.Incompatible, "the image is of another system: its os-release has %s=%q, and this host's has %q", key, wants, has), "MismatchedOsRelease")
+			return errkind.WithName(errkind.Errorf(errkind.Incompatible, "the image is of another system: its os-release has %s=%q, and this host's has %q", key, wants, has), errkind.NameMismatchedOsRelease)
 		}
 	}
 	return nil
@@ -204,7 +204,7 @@ func (s osService) otherUUIDs(m *image.Metadata, r *osRun) error {
 			for _, p := range d.Partitions {
 				if p.Use.InUse() && strings.EqualFold(p.Content.UUID, f.UUID) {
 					err := errkind.Errorf(errkind.Invalid, "the image's file system for %s has the UUID %s, and so has %s, which is %s", f.MountPoint, f.UUID, p.Path, p.Use)
-					return errkind.WithName(errkind.WithHint(err, "Build the image anew, with new UUIDs for its file systems."), "DuplicateFsUuidAbUpdate")
+					return errkind.WithName(errkind.WithHint(err, "Build the image anew, with new UUIDs for its file systems."), errkind.NameDuplicateFsUuidAbUpdate)
 				}
 			}
 		}
@@ -251,16 +251,16 @@ func parts(c *hostconfig.Config, m *image.Metadata, images []image.Partition, pl
 		at := path.Clean(f.MountPoint.Path)
 		k := slices.IndexFunc(m.Filesystems, func(x image.Filesystem) bool { return path.Clean(x.MountPoint) == at })
 		if k < 0 {
-			return nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the image has no file system for %s", at), "MissingOsImageFilesystem")
+			return nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the image has no file system for %s", at), errkind.NameMissingOsImageFilesystem)
 		}
 		have := m.Filesystems[k]
 		used[have.MountPoint] = true
 		if have.Verity != nil {
-			return nil, errkind.WithName(errkind.Errorf(errkind.Unsupported, "the image's file system for %s is verified by dm-verity, which this version cannot set up", at), "VerityMismatch")
+			return nil, errkind.WithName(errkind.Errorf(errkind.Unsupported, "the image's file system for %s is verified by dm-verity, which this version cannot set up", at), errkind.NameVerityMismatch)
 		}
 		p := part{Name: at, Device: f.DeviceID, File: have.Image.Path, ESP: f.IsESP(), Size: have.Image.Compressed, SHA384: have.Image.SHA384, Type: have.Type, ReadOnly: f.MountPoint != nil && f.MountPoint.ReadOnly()}
 		if !slices.ContainsFunc(images, func(i image.Partition) bool { return i.File.Path == p.File }) {
-			return nil, errkind.WithName(errkind.Errorf(errkind.Corrupt, "the image has no file %s", p.File), "CorruptOsImage")
+			return nil, errkind.WithName(errkind.Errorf(errkind.Corrupt, "the image has no file %s", p.File), errkind.NameCorruptOsImage)
 		}
 		if err := p.goesTo(spec, plan, have, install); err != nil {
 			return nil, err
@@ -268,11 +268,11 @@ func parts(c *hostconfig.Config, m *image.Metadata, images []image.Partition, pl
 		out = append(out, p)
 	}
 	if len(out) == 0 {
-		return nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "no file system of the configuration comes from the image"), "MissingOsImageFilesystem")
+		return nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "no file system of the configuration comes from the image"), errkind.NameMissingOsImageFilesystem)
 	}
 	for _, f := range m.Filesystems {
 		if f.MountPoint != "" && !used[f.MountPoint] && !flag(c, "allowUnusedFilesystems") {
-			return nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration has no place for the image's file system for %s", f.MountPoint), "UnusedOsImageFilesystem")
+			return nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration has no place for the image's file system for %s", f.MountPoint), errkind.NameUnusedOsImageFilesystem)
 		}
 	}
 	return out, nil
@@ -293,9 +293,9 @@ func (p part) goesTo(spec *hostconfig.Spec, plan *storage.Plan, have image.Files
 		return errkind.WithName(err, dynamic)
 	case have.Image.Size > target.Size:
 		err := errkind.Errorf(errkind.NoSpace, "the image's file system for %s has %d bytes, and its partition %q has %d", p.Name, have.Image.Size, target.ID, target.Size)
-		return errkind.WithName(err, "FilesystemSizeExceedsBlockDevice")
+		return errkind.WithName(err, errkind.NameFilesystemSizeExceedsBlockDevice)
 	case p.Name == "/boot" && have.Type != string(hostconfig.Ext4):
-		return errkind.WithName(errkind.Errorf(errkind.Invalid, "the image's file system for /boot is %s, and must be ext4", have.Type), "UnsupportedBootFileSystemType")
+		return errkind.WithName(errkind.Errorf(errkind.Invalid, "the image's file system for /boot is %s, and must be ext4", have.Type), errkind.NameUnsupportedBootFileSystemType)
 	}
 	return nil
 }
@@ -328,5 +328,5 @@ func (s osService) safeToInstall() error {
 		return nil
 	}
 	err = errkind.Errorf(errkind.Precondition, "this system runs from a disk (its root file system is %s), and an installation is made from a live one", root)
-	return errkind.WithName(errkind.WithHint(err, "Boot a live system, or, to install from this one all the same, make the file /%s.", overrideSafety), "CleanInstallSafetyCheck")
+	return errkind.WithName(errkind.WithHint(err, "Boot a live system, or, to install from this one all the same, make the file /%s.", overrideSafety), errkind.NameCleanInstallSafetyCheck)
 }

@@ -53,7 +53,7 @@ func (s osService) label(ctx context.Context, r *osRun) error {
 
 func noSetfiles() error {
 	err := errkind.Errorf(errkind.Precondition, "label the files of the new system for SELinux, which is enforced in it: it has no setfiles")
-	return errkind.WithName(errkind.WithHint(err, "Put setfiles (policycoreutils) into the image, or set os.selinux.mode to permissive."), "MissingBinary")
+	return errkind.WithName(errkind.WithHint(err, "Put setfiles (policycoreutils) into the image, or set os.selinux.mode to permissive."), errkind.NameMissingBinary)
 }
 
 // labelTools are the places that setfiles has.
@@ -96,7 +96,7 @@ func (s osService) setFiles(ctx context.Context, r *osRun, c *hostconfig.Config,
 		if len(said) > 0 {
 			r.Logf(slog.LevelError, "setfiles said: %s", said)
 		}
-		return errkind.WithName(fmt.Errorf("label the files of the new system for SELinux: %w", err), "CommandFailed")
+		return errkind.WithName(fmt.Errorf("label the files of the new system for SELinux: %w", err), errkind.NameCommandFailed)
 	}
 	r.Logf(slog.LevelInfo, "files are labelled for SELinux, which is %s: %s", policy.Mode, strings.Join(mounts, " "))
 	return nil

@@ -59,7 +59,7 @@ func (s osService) reloadSSH(ctx context.Context) error {
 			err = s.touch("reload "+unit, func() error { return s.Systemd.ReloadOrRestart(ctx, unit) })
 		}
 		if err != nil {
-			return errkind.WithName(fmt.Errorf("reload the SSH server: %w", err), "SetUpUsers")
+			return errkind.WithName(fmt.Errorf("reload the SSH server: %w", err), errkind.NameSetUpUsers)
 		}
 		return nil // the other one is an alias
 	}
@@ -75,7 +75,7 @@ func (s osService) managementNetwork(ctx context.Context, r *osRun, n hostconfig
 			return err
 		}
 		if err := s.keepManagement(r); err != nil {
-			return errkind.WithName(err, "BackupNetplanConfig")
+			return errkind.WithName(err, errkind.NameBackupNetplanConfig)
 		}
 		r.State.ManagementBegun = true
 		if err := r.Save(ctx); err != nil {
@@ -83,14 +83,14 @@ func (s osService) managementNetwork(ctx context.Context, r *osRun, n hostconfig
 		}
 	}
 	if err := s.touch("write network", func() error { return osconfig.WriteNetwork(s.Root, n) }); err != nil {
-		return errkind.WithName(fmt.Errorf("set up managementOs.netplan: %w", err), "WriteNetplanConfig")
+		return errkind.WithName(fmt.Errorf("set up managementOs.netplan: %w", err), errkind.NameWriteNetplanConfig)
 	}
 	err := s.touch("apply network", func() error { return s.netplan(ctx, applyTime, "apply") })
 	if errkind.Of(err) == errkind.Precondition { // there is no netplan
 		err = errkind.WithHint(err, "Install netplan in the live system, or leave managementOs.netplan out.")
 	}
 	if err != nil {
-		return errkind.WithName(fmt.Errorf("set up managementOs.netplan: %w", err), "StartNetwork")
+		return errkind.WithName(fmt.Errorf("set up managementOs.netplan: %w", err), errkind.NameStartNetwork)
 	}
 	r.Logf(slog.LevelInfo, "the network of the management OS is set up")
 	return nil

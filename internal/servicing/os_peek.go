@@ -48,7 +48,7 @@ func (s osService) checkTree(ctx context.Context, r *osRun, e *examined) (err er
 		if errkind.Of(err) == errkind.NoSpace {
 			return nil
 		}
-		return errkind.WithName(fmt.Errorf("read the image: %w", err), "CorruptOsImage")
+		return errkind.WithName(fmt.Errorf("read the image: %w", err), errkind.NameCorruptOsImage)
 	}
 	e.read[from.File.Path] = true
 	root, done, err := s.Machine.Tree(f, r.State.Parts[i].Type)
@@ -56,7 +56,7 @@ func (s osService) checkTree(ctx context.Context, r *osRun, e *examined) (err er
 		return nil
 	}
 	if err != nil {
-		return errkind.WithName(fmt.Errorf("the image's file system for /: %w", err), "MountNewroot")
+		return errkind.WithName(fmt.Errorf("the image's file system for /: %w", err), errkind.NameMountNewroot)
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	if err := s.checkPlaces(root, e); err != nil || len(hooks(e.config.Spec().Scripts.PostConfigure, r.State.on())) > 0 {
@@ -111,7 +111,7 @@ func (s osService) checkPlaces(root string, e *examined) error {
 			err = errkind.Errorf(errkind.Precondition, "write %s: %s is a link to nowhere", name, absolute(link))
 		}
 		if err != nil && !errors.Is(err, unix.EROFS) { // it is shown read-only
-			return errkind.WithName(fmt.Errorf("in the image: %w", err), "WriteAdditionalFile")
+			return errkind.WithName(fmt.Errorf("in the image: %w", err), errkind.NameWriteAdditionalFile)
 		}
 	}
 	return nil

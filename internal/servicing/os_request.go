@@ -73,7 +73,7 @@ func (s *Service) FinalizeInstall(ctx context.Context, callerReboots bool) (oper
 func (st state) installable(c *hostconfig.Config) (*hostconfig.Config, error) {
 	if st.phase != (hoststate.Fresh{}) && st.phase != hoststate.StagedInstall {
 		err := errkind.Errorf(errkind.Precondition, "this host is provisioned already")
-		return nil, errkind.WithName(errkind.WithHint(err, "Update it instead, or boot an installer."), "CleanInstallOnProvisionedHost")
+		return nil, errkind.WithName(errkind.WithHint(err, "Update it instead, or boot an installer."), errkind.NameCleanInstallOnProvisionedHost)
 	}
 	asked, report := hostconfig.Effective(nil, c)
 	if err := report.Err(); err != nil {
@@ -83,9 +83,9 @@ func (st state) installable(c *hostconfig.Config) (*hostconfig.Config, error) {
 		return nil, err
 	}
 	if spec := asked.Spec(); spec.Image == nil {
-		return nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration has no image"), "MissingOsImage")
+		return nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration has no image"), errkind.NameMissingOsImage)
 	} else if len(spec.Storage.Disks) == 0 {
-		return nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration has no disks"), "InvalidHostConfigurationDynamic")
+		return nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration has no disks"), errkind.NameInvalidHostConfigurationDynamic)
 	}
 	return asked, checkDestinations(asked)
 }
@@ -96,7 +96,7 @@ func multiboot(c *hostconfig.Config) error {
 			return errkind.Errorf(errkind.Unsupported, "this version of Trident cannot install beside another system yet")
 		}
 	}
-	return errkind.WithName(errkind.Errorf(errkind.Invalid, "an installation beside another system has to adopt partitions of it"), "MultibootWithoutAdoptedPartitions")
+	return errkind.WithName(errkind.Errorf(errkind.Invalid, "an installation beside another system has to adopt partitions of it"), errkind.NameMultibootWithoutAdoptedPartitions)
 }
 
 // updateOS begins an update into the other slot.
@@ -104,7 +104,7 @@ func (s *Service) updateOS(st state, p plan, req UpdateRequest) (decision, error
 	switch {
 	case st.runs == nil:
 		err := errkind.Errorf(errkind.Precondition, "this host was never provisioned")
-		return nil, errkind.WithName(errkind.WithHint(err, "Install it, or leave image and storage out of the configuration."), "HostNotProvisioned")
+		return nil, errkind.WithName(errkind.WithHint(err, "Install it, or leave image and storage out of the configuration."), errkind.NameHostNotProvisioned)
 	case !req.Stage:
 		return nil, unexpected(errkind.Errorf(errkind.Precondition, "the configuration is not staged, and may not be staged now"))
 	}
@@ -132,7 +132,7 @@ func (s *Service) slotRecord(st state) (osRecord, error) {
 	}
 	if running != active {
 		err := errkind.Errorf(errkind.Precondition, "by its status this host runs from %s, but its root file system is not on it", active)
-		return osRecord{}, errkind.WithName(err, "RootDevicePathAbActiveVolumeMismatch")
+		return osRecord{}, errkind.WithName(err, errkind.NameRootDevicePathAbActiveVolumeMismatch)
 	}
 	return osRecord{
 		Old: string(st.runs.YAML()), Slot: active.Other(), Index: st.status.InstallIndex,
@@ -288,7 +288,7 @@ func (s *Service) commitOS(st state, callerReboots bool) (decision, error) {
 func (s *Service) CheckRoot(ctx context.Context) (operationID string, err error) {
 	id, err := s.decideAny(ctx, func(st state) (decision, error) {
 		if st.runs == nil {
-			return nil, errkind.WithName(errkind.Errorf(errkind.Precondition, "this host was never provisioned"), "HostNotProvisioned")
+			return nil, errkind.WithName(errkind.Errorf(errkind.Precondition, "this host was never provisioned"), errkind.NameHostNotProvisioned)
 		}
 		r := osRecord{Asked: string(st.runs.YAML()), Slot: slot.A, Paths: fromMap(st.status.PartitionPaths)}
 		if active, err := slot.Parse(string(st.status.ABActiveVolume)); err == nil {

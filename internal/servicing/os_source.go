@@ -39,7 +39,7 @@ func (s *Service) open(ctx context.Context, from imageSource, r teller) (*image.
 		Relaxed: from.relaxed, Meter: from.meter, Log: func(line string) { r.Logf(slog.LevelInfo, "%s", line) },
 	})
 	if err != nil && errkind.Variant(err) == "" {
-		err = errkind.WithName(err, "LoadCosi")
+		err = errkind.WithName(err, errkind.NameLoadCosi)
 	}
 	return i, err
 }

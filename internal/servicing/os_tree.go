@@ -42,7 +42,7 @@ func (s osService) withTree(ctx context.Context, r *osRun, whole bool, use func(
 	}
 	defer func() { err = errors.Join(err, s.unmount(ctx, r)) }()
 	if err := s.touch("mount newroot", func() error { return s.mountTree(r, c, root, whole) }); err != nil {
-		return errkind.WithName(err, "MountNewroot")
+		return errkind.WithName(err, errkind.NameMountNewroot)
 	}
 	return use(c, root)
 }
@@ -51,7 +51,7 @@ func (s osService) withTree(ctx context.Context, r *osRun, whole bool, use func(
 // mounted it: on the folder above.
 func (s osService) unmount(context.Context, *osRun) error {
 	above := filepath.Dir(filepath.Join(s.Root, newRoot))
-	return errkind.WithName(s.touch("unmount newroot", func() error { return s.Machine.Mounts.Unmount(above) }), "UnmountNewroot")
+	return errkind.WithName(s.touch("unmount newroot", func() error { return s.Machine.Mounts.Unmount(above) }), errkind.NameUnmountNewroot)
 }
 
 func (s osService) mountTree(r *osRun, c *hostconfig.Config, root string, whole bool) error {
@@ -153,7 +153,7 @@ func (s osService) writeFstab(_ context.Context, r *osRun, c *hostconfig.Config,
 	if err != nil {
 		return err
 	}
-	return errkind.WithName(s.put(root, "/etc/fstab", 0o644, text), "GenerateFstab")
+	return errkind.WithName(s.put(root, "/etc/fstab", 0o644, text), errkind.NameGenerateFstab)
 }
 
 // put writes a file of a few lines into a tree.
@@ -192,7 +192,7 @@ func (s osService) placeFiles(_ context.Context, r *osRun, c *hostconfig.Config,
 			})
 		}
 		if err != nil {
-			return errkind.WithName(fmt.Errorf("write %s: %w", f.Destination, err), "WriteAdditionalFile")
+			return errkind.WithName(fmt.Errorf("write %s: %w", f.Destination, err), errkind.NameWriteAdditionalFile)
 		}
 		r.Logf(slog.LevelInfo, "%s is written", f.Destination)
 	}
@@ -203,7 +203,7 @@ func (s osService) placeFiles(_ context.Context, r *osRun, c *hostconfig.Config,
 // is the one that they have to fit.
 func (s osService) placeExtensions(ctx context.Context, r *osRun, c *hostconfig.Config, root string) error {
 	err := s.extensionsInto(ctx, r, c, root)
-	return errkind.WithName(err, "PopulateExtensionImages")
+	return errkind.WithName(err, errkind.NamePopulateExtensionImages)
 }
 
 func (s osService) extensionsInto(ctx context.Context, r *osRun, c *hostconfig.Config, root string) error {
@@ -259,7 +259,7 @@ func (s osService) enableIn(ctx context.Context, root, unit string) error {
 func (s osService) setUpTrident(ctx context.Context, r *osRun, c *hostconfig.Config, root string) error {
 	if at := c.Spec().Trident.DatastorePath; at != "" && at != hoststate.DefaultPath {
 		if err := s.put(root, "/etc/trident/trident.conf", 0o644, "DatastorePath="+at+"\n"); err != nil {
-			return errkind.WithName(err, "CreateConfigurationFile")
+			return errkind.WithName(err, errkind.NameCreateConfigurationFile)
 		}
 	}
 	if r.State.Install {

@@ -129,7 +129,7 @@ func (w *writing) all(i *image.Image) error {
 	// Those that were stopped for the sake of another one say nothing.
 	for n, err := range errs {
 		if err != nil && !errors.Is(err, context.Canceled) {
-			return errkind.WithName(fmt.Errorf("write %s: %w", w.r.State.Parts[n].Name, err), "DeployImages")
+			return errkind.WithName(fmt.Errorf("write %s: %w", w.r.State.Parts[n].Name, err), errkind.NameDeployImages)
 		}
 	}
 	return errors.Join(errs...)
@@ -309,12 +309,12 @@ func (s osService) payload(r *osRun) (_ *boot.Payload, done func() error, err er
 	}
 	files, closeFiles, err := s.Machine.ESPFiles(f)
 	if err != nil {
-		return nil, nil, errkind.WithName(fmt.Errorf("read the image's boot files: %w", err), "DeployESPImages")
+		return nil, nil, errkind.WithName(fmt.Errorf("read the image's boot files: %w", err), errkind.NameDeployESPImages)
 	}
 	end = func() error { return errors.Join(closeFiles(), f.Close()) }
 	payload, err := boot.Read(files, boot.Arch(s.Machine.Arch))
 	if err != nil {
-		return nil, nil, errkind.WithName(fmt.Errorf("read the image's boot files: %w", err), "InvalidBootConfiguration")
+		return nil, nil, errkind.WithName(fmt.Errorf("read the image's boot files: %w", err), errkind.NameInvalidBootConfiguration)
 	}
 	return payload, end, nil
 }
@@ -332,7 +332,7 @@ func (r *osRecord) sameESP(f io.Reader) error {
 	}
 	if hex.EncodeToString(sum.Sum(nil)) != r.Parts[i].Content {
 		err := errkind.Errorf(errkind.Corrupt, "the copy of the image's boot files has changed since it was verified")
-		return errkind.WithHint(errkind.WithName(err, "DeployESPImages"), "Stage the image again; look for faults of the disk or of the memory.")
+		return errkind.WithHint(errkind.WithName(err, errkind.NameDeployESPImages), "Stage the image again; look for faults of the disk or of the memory.")
 	}
 	return nil
 }

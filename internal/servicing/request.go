@@ -74,7 +74,7 @@ func (s *Service) Finalize(ctx context.Context, callerReboots bool) (operationID
 			return s.begins(nothing(st, "nothing is staged"))
 		case hoststate.Fresh{}:
 			err := errkind.Errorf(errkind.Precondition, "the host was never provisioned, and nothing is staged")
-			return nil, errkind.WithName(err, "HostNotProvisioned")
+			return nil, errkind.WithName(err, errkind.NameHostNotProvisioned)
 		}
 		return nil, unexpected(errkind.Errorf(errkind.Precondition, "what is staged is no update: the state is %s", st.phase.State()))
 	})
@@ -116,7 +116,7 @@ func (s *Service) Rollback(ctx context.Context, req RollbackRequest) (operationI
 			}
 			err := errkind.Errorf(errkind.Precondition, "no rollback is staged: the host is in the state %s", st.phase.State())
 			err = errkind.WithHint(err, "Stage it first: trident rollback --allowed-operations stage")
-			return nil, errkind.WithName(err, "InvalidRollbackState")
+			return nil, errkind.WithName(err, errkind.NameInvalidRollbackState)
 		}
 		return s.begins(nothing(st, fmt.Sprintf("no rollback is possible in the state %s", st.phase.State())))
 	})
@@ -151,7 +151,7 @@ func (s *Service) decideRollback(ctx context.Context, st state, req RollbackRequ
 		return s.begins(nothing(st, "there is nothing to roll back to"))
 	case req.Kind != "" && req.Kind != chain[0].Kind:
 		err := errkind.Errorf(errkind.Precondition, "the next rollback is of the kind %s, not %s", chain[0].Kind, req.Kind)
-		return nil, errkind.WithName(err, "InvalidRollbackExpectation")
+		return nil, errkind.WithName(err, errkind.NameInvalidRollbackExpectation)
 	case chain[0].Kind == hoststate.ABLink:
 		return s.rollBackOS(st, chain[0], req)
 	}
@@ -344,7 +344,7 @@ func kindOf(kind string) Kind {
 	return ""
 }
 
-func unexpected(err error) error { return errkind.WithName(err, "UnexpectedServicingState") }
+func unexpected(err error) error { return errkind.WithName(err, errkind.NameUnexpectedServicingState) }
 
 func same(a, b *hostconfig.Config) bool {
 	return a != nil && b != nil && bytes.Equal(a.YAML(), b.YAML())

@@ -94,7 +94,7 @@ func (st state) plan(c *hostconfig.Config) (plan, error) {
 	}
 	var err error
 	if p.change, err = hostconfig.Diff(p.runs, withPaths(asked, p.runs)); err != nil {
-		return plan{}, errkind.WithName(err, "MissingOsImage")
+		return plan{}, errkind.WithName(err, errkind.NameMissingOsImage)
 	}
 	return p, checkDestinations(p.asked)
 }

@@ -136,7 +136,7 @@ func (s streamService) fits(ctx context.Context, r *streamRun, i *metered) (err 
 	}
 	m := i.Metadata()
 	if m.Disk == nil {
-		return errkind.WithName(errkind.Errorf(errkind.Unsupported, "the image (COSI %s) does not describe a disk; version 1.2 or later does", m.Version), "DeriveHostConfiguration")
+		return errkind.WithName(errkind.Errorf(errkind.Unsupported, "the image (COSI %s) does not describe a disk; version 1.2 or later does", m.Version), errkind.NameDeriveHostConfiguration)
 	}
 	if err := s.sameArch(m); err != nil {
 		return err
@@ -158,7 +158,7 @@ func (s streamService) fits(ctx context.Context, r *streamRun, i *metered) (err 
 	if i.Local() { // before the disk is lost, where that costs no network
 		for _, p := range i.Partitions() {
 			if _, err := p.Check(ctx); err != nil {
-				return errkind.WithName(fmt.Errorf("read the image: %w", err), "CorruptOsImage")
+				return errkind.WithName(fmt.Errorf("read the image: %w", err), errkind.NameCorruptOsImage)
 			}
 		}
 	}
@@ -172,7 +172,7 @@ func (s streamService) fits(ctx context.Context, r *streamRun, i *metered) (err 
 func (s streamService) examineTable(ctx context.Context, r *streamRun, i *metered, disk *blockdev.Disk) error {
 	table, err := i.Table(ctx)
 	if err != nil {
-		return errkind.WithName(fmt.Errorf("read the image's partition table: %w", err), "CorruptOsImage")
+		return errkind.WithName(fmt.Errorf("read the image's partition table: %w", err), errkind.NameCorruptOsImage)
 	}
 	for _, p := range r.State.Parts {
 		from, e, err := p.place(i, table)
@@ -180,11 +180,11 @@ func (s streamService) examineTable(ctx context.Context, r *streamRun, i *metere
 			return err
 		}
 		if from.File.Size > e.Size {
-			return errkind.WithName(errkind.Errorf(errkind.Corrupt, "%s of the image has %d bytes, and %d in its partition table", p.Name, from.File.Size, e.Size), "CorruptOsImage")
+			return errkind.WithName(errkind.Errorf(errkind.Corrupt, "%s of the image has %d bytes, and %d in its partition table", p.Name, from.File.Size, e.Size), errkind.NameCorruptOsImage)
 		}
 	}
 	fitted := gpt.Disk{ID: table.ID, BootCode: table.BootCode, Size: disk.Size, SectorSize: disk.SectorSize, Entries: table.Entries}
-	return errkind.WithName(fitted.Check(), "CreatePartitions")
+	return errkind.WithName(fitted.Check(), errkind.NameCreatePartitions)
 }
 
 // place is where a part of the image is by its partition table.
@@ -196,7 +196,7 @@ func (p part) place(i *metered, table *gpt.Disk) (image.Partition, gpt.Entry, er
 	e := slices.IndexFunc(table.Entries, func(e gpt.Entry) bool { return e.Number == from.Number })
 	if e < 0 {
 		err := errkind.Errorf(errkind.Corrupt, "the image's partition table has no entry %d", from.Number)
-		return from, gpt.Entry{}, errkind.WithName(err, "CorruptOsImage")
+		return from, gpt.Entry{}, errkind.WithName(err, errkind.NameCorruptOsImage)
 	}
 	return from, table.Entries[e], nil
 }
@@ -221,7 +221,7 @@ func (s streamService) pick(want *image.Disk) (*blockdev.Disk, error) {
 	}
 	if best == nil {
 		err := errkind.Errorf(errkind.Precondition, "no disk of this host that is not in use has %d bytes, in sectors of %d", want.Size, want.LBASize)
-		return nil, errkind.WithName(err, "NoSuitableDisk")
+		return nil, errkind.WithName(err, errkind.NameNoSuitableDisk)
 	}
 	return best, nil
 }
@@ -259,7 +259,7 @@ func (s streamService) writeParts(ctx context.Context, r *streamRun, i *metered)
 		if !p.Done {
 			said := func(packed int64) { r.ProgressPart(p.Name, packed, p.Size, before+packed, total) }
 			if err := s.one(ctx, r, i, table, dev, p, said); err != nil {
-				return errkind.WithName(fmt.Errorf("write %s: %w", p.Name, err), "DeployImages")
+				return errkind.WithName(fmt.Errorf("write %s: %w", p.Name, err), errkind.NameDeployImages)
 			}
 		}
 		before += p.Size
@@ -354,9 +354,9 @@ func (s streamService) writeTable(ctx context.Context, r *streamRun, i *metered)
 	defer func() { err = errors.Join(err, dev.Close()) }()
 	fitted := &gpt.Disk{ID: table.ID, BootCode: table.BootCode, Size: dev.Size(), SectorSize: dev.SectorSize(), Entries: table.Entries}
 	if err := fitted.Write(dev, s.touch); err != nil {
-		return errkind.WithName(err, "CreatePartitions")
+		return errkind.WithName(err, errkind.NameCreatePartitions)
 	}
-	return errkind.WithName(dev.Reread(ctx), "CreatePartitions")
+	return errkind.WithName(dev.Reread(ctx), errkind.NameCreatePartitions)
 }
 
 // reboot leads into what was written, which does not know of this operation.
