@@ -16,7 +16,7 @@ import (
 func (w *work) entry(s slot.Slot) (efivar.Entry, bool, error) {
 	entries, err := efivar.Entries(w.Vars)
 	if err != nil {
-		return efivar.Entry{}, false, errkind.WithName(err, "ListAndParseBootEntries")
+		return efivar.Entry{}, false, errkind.WithName(err, errkind.NameListAndParseBootEntries)
 	}
 	entries = slices.DeleteFunc(entries, func(e efivar.Entry) bool { return e.Description != w.label.Of(s) })
 	for _, e := range entries {
@@ -44,24 +44,24 @@ func (w *work) ensure(s slot.Slot) (efivar.Number, error) {
 	}
 	if !found {
 		if e.Number, err = efivar.FreeNumber(w.Vars); err != nil {
-			return 0, errkind.WithName(err, "CreateBootEntry")
+			return 0, errkind.WithName(err, errkind.NameCreateBootEntry)
 		}
 	}
 	e.LoadOption = efivar.NewLoadOption(w.label.Of(s), w.Partition, want)
-	return e.Number, errkind.WithName(efivar.SetEntry(w.Vars, e), "CreateBootEntry")
+	return e.Number, errkind.WithName(efivar.SetEntry(w.Vars, e), errkind.NameCreateBootEntry)
 }
 
 // order changes what the firmware tries by itself.
 func (w *work) order(change func([]efivar.Number) []efivar.Number) error {
 	old, err := efivar.BootOrder(w.Vars)
 	if err != nil {
-		return errkind.WithName(err, "ListAndParseBootEntries")
+		return errkind.WithName(err, errkind.NameListAndParseBootEntries)
 	}
 	order := change(slices.Clone(old))
 	if slices.Equal(old, order) {
 		return nil
 	}
-	return errkind.WithName(efivar.SetBootOrder(w.Vars, order), "UpdateBootOrder")
+	return errkind.WithName(efivar.SetBootOrder(w.Vars, order), errkind.NameUpdateBootOrder)
 }
 
 // first puts n before all others.
@@ -107,7 +107,7 @@ func (w *work) fallback(s slot.Slot) error {
 		}
 	}
 	if err != nil {
-		return errkind.WithName(prefix("set up the UEFI fallback", err), "SetUpUefiFallback")
+		return errkind.WithName(prefix("set up the UEFI fallback", err), errkind.NameSetUpUefiFallback)
 	}
 	return nil
 }

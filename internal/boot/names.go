@@ -60,7 +60,7 @@ func freeIndex(names []string) (int, error) {
 		}
 	}
 	err := errkind.Errorf(errkind.NoSpace, "find a place for an install on the ESP: all %d are taken", maxIndex)
-	return 0, errkind.WithName(errkind.WithHint(err, "remove folders of old installs from EFI on the ESP"), "NoAvailableInstallIndex")
+	return 0, errkind.WithName(errkind.WithHint(err, "remove folders of old installs from EFI on the ESP"), errkind.NameNoAvailableInstallIndex)
 }
 
 // ukiName is the name of a slot's UKI, and its entry in systemd-boot. The number

@@ -44,7 +44,7 @@ const (
 func Read(esp fs.FS, arch Arch) (*Payload, error) {
 	p, err := read(esp, arch)
 	if err != nil {
-		return nil, errkind.WithName(prefix("read the image's ESP", err), "EnumerateUkis")
+		return nil, errkind.WithName(prefix("read the image's ESP", err), errkind.NameEnumerateUkis)
 	}
 	return p, nil
 }

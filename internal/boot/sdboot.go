@@ -82,7 +82,7 @@ func newWork(h Host, e esp) (*work, error) {
 func (w *work) readESP() error {
 	names, err := w.esp.files(linuxDir)
 	if err != nil {
-		return errkind.WithName(prefix("find the UKIs on the ESP", err), "EnumerateUkis")
+		return errkind.WithName(prefix("find the UKIs on the ESP", err), errkind.NameEnumerateUkis)
 	}
 	for _, name := range names {
 		w.staged = w.staged || strings.EqualFold(name, stagedName)
@@ -100,7 +100,7 @@ func (w *work) readESP() error {
 	}
 	text, err := w.esp.readText(inLinux(plannedName))
 	if err != nil {
-		return errkind.WithName(prefix("read what is staged", err), "FindStagedFile")
+		return errkind.WithName(prefix("read what is staged", err), errkind.NameFindStagedFile)
 	}
 	w.planned, _ = parseUKIName(text)
 	return nil
@@ -125,7 +125,7 @@ func (w *work) readVars() (err error) {
 		efivar.EntrySelected: &w.texts.selected, efivar.DevicePartID: &partition,
 	} {
 		if *text, err = efivar.LoaderText(w.Vars, name); err != nil {
-			return errkind.WithName(err, "ReadEfiVariable")
+			return errkind.WithName(err, errkind.NameReadEfiVariable)
 		}
 	}
 	if partition != "" && !strings.EqualFold(partition, w.Partition.Partition.String()) {
@@ -203,9 +203,9 @@ type touching struct {
 }
 
 func (t touching) Set(n efivar.Name, v efivar.Variable) error {
-	return errkind.WithName(t.touch("set "+n.Name, func() error { return t.Store.Set(n, v) }), "SetEfiVariable")
+	return errkind.WithName(t.touch("set "+n.Name, func() error { return t.Store.Set(n, v) }), errkind.NameSetEfiVariable)
 }
 
 func (t touching) Delete(n efivar.Name) error {
-	return errkind.WithName(t.touch("delete "+n.Name, func() error { return t.Store.Delete(n) }), "SetEfiVariable")
+	return errkind.WithName(t.touch("delete "+n.Name, func() error { return t.Store.Delete(n) }), errkind.NameSetEfiVariable)
 }

@@ -32,7 +32,7 @@ func (l *sdboot) Stage(ctx context.Context, s slot.Slot, p *Payload) error {
 		if err := w.room(p, Space{free, block}); err != nil {
 			return err
 		}
-		return errkind.WithName(w.stage(p), "DeployESPImages")
+		return errkind.WithName(w.stage(p), errkind.NameDeployESPImages)
 	})
 }
 

@@ -18,7 +18,7 @@ func (l *sdboot) Try(ctx context.Context, s slot.Slot) error {
 			return err
 		}
 		if err := w.install(); err != nil {
-			return errkind.WithName(err, "UpdateUki")
+			return errkind.WithName(err, errkind.NameUpdateUki)
 		}
 		uki, err := w.bootable()
 		if err != nil {
@@ -83,7 +83,7 @@ func (w *work) install() error {
 	}
 	mine := w.ukis.Of(w.slot)
 	if len(mine) == 0 {
-		return errkind.WithName(errkind.Errorf(errkind.NotFound, "nothing is staged for it, and it has nothing from before"), "FindStagedFile")
+		return errkind.WithName(errkind.Errorf(errkind.NotFound, "nothing is staged for it, and it has nothing from before"), errkind.NameFindStagedFile)
 	}
 	for _, old := range mine[1:] {
 		if err := w.removeUKI(old); err != nil {
@@ -126,20 +126,20 @@ func (w *work) removeUKI(n ukiName) error {
 func (w *work) bootable() (ukiName, error) {
 	n, ok := w.newest(w.slot)
 	if !ok {
-		return n, errkind.WithName(errkind.Errorf(errkind.NotFound, "it has no UKI on the ESP"), "FindStagedFile")
+		return n, errkind.WithName(errkind.Errorf(errkind.NotFound, "it has no UKI on the ESP"), errkind.NameFindStagedFile)
 	}
 	f, err := w.esp.file(inLinux(n.String()))
 	if err == nil {
 		_, err = f.inspect(w.Arch)
 	}
 	if err != nil {
-		return n, errkind.WithName(fmt.Errorf("check %s on the ESP: %w", n, err), "UpdateUki")
+		return n, errkind.WithName(fmt.Errorf("check %s on the ESP: %w", n, err), errkind.NameUpdateUki)
 	}
 	if f, err = w.esp.file(w.loaderOf(w.slot)); err == nil {
 		err = f.program(w.Arch)
 	}
 	if err != nil {
-		return n, errkind.WithName(fmt.Errorf("check its boot loader on the ESP: %w", err), "BootEntryCheck")
+		return n, errkind.WithName(fmt.Errorf("check its boot loader on the ESP: %w", err), errkind.NameBootEntryCheck)
 	}
 	return n, nil
 }

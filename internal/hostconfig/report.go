@@ -41,10 +41,10 @@ const (
 
 // The names that a report as a whole can have: upstream's names of invalid input.
 const (
-	NameParse             = "ParseHostConfiguration"
-	NameOldStyle          = "OldStyleConfiguration"
-	NameAllowedOperations = "AllowedOperationsInHostConfiguration"
-	NameStatic            = "InvalidHostConfigurationStatic"
+	NameParse             = errkind.NameParseHostConfiguration
+	NameOldStyle          = errkind.NameOldStyleConfiguration
+	NameAllowedOperations = errkind.NameAllowedOperationsInHostConfiguration
+	NameStatic            = errkind.NameInvalidHostConfigurationStatic
 )
 
 // nameGraph is the Name of findings that have a Detail.

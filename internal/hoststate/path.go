@@ -35,7 +35,7 @@ func Path(root string) (string, error) {
 		if !path.IsAbs(value) || strings.ContainsRune(value, 0) {
 			return "", errkind.WithHint(errkind.WithName(
 				errkind.Errorf(errkind.Invalid, "find the datastore: /%s: %s%.200q is not an absolute path", file, key, value),
-				"ImageBadAgentConfiguration"), "name the whole path, or delete the line for %s", DefaultPath)
+				errkind.NameImageBadAgentConfiguration), "name the whole path, or delete the line for %s", DefaultPath)
 		}
 		out = path.Clean(value)
 	}

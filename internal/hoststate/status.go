@@ -84,4 +84,4 @@ func (s *Store) Status(ctx context.Context) (Status, error) {
 	return Status{Phase: Fresh{}}, nil
 }
 
-func named(err error) error { return errkind.WithName(err, "ParseHostStatus") }
+func named(err error) error { return errkind.WithName(err, errkind.NameParseHostStatus) }

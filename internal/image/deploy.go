@@ -65,7 +65,7 @@ func (p Partition) Deploy(ctx context.Context, t Target, d Deployment) (Verified
 func (p Partition) deploy(ctx context.Context, t Target, d Deployment, often pace) (Verified, error) {
 	if p.File.Size > t.Size() {
 		err := errkind.Errorf(errkind.NoSpace, "deploy %s: it unpacks to %d bytes, and the device has %d", p.File.Path, p.File.Size, t.Size())
-		return Verified{}, errkind.WithName(err, "FilesystemSizeExceedsBlockDevice")
+		return Verified{}, errkind.WithName(err, errkind.NameFilesystemSizeExceedsBlockDevice)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -27,7 +27,7 @@ const (
 	NameNumberZero           = "V1_2PartitionNumberZero"
 	NameImageMismatch        = "V1_2ImageFileMetadataMismatch"
 	NameImageNoPartition     = "V1_2ImageFileHasNoCorrespondingPartition"
-	NameDuplicateFsUUID      = "DuplicateFsUuid" // upstream finds it later, at the servicing
+	NameDuplicateFsUUID      = errkind.NameDuplicateFsUuid // upstream finds it later, at the servicing
 	nameUnsupportedVersion   = "UnsupportedVersion"
 	nameFieldOfLaterVersion  = "FieldOfLaterVersion"
 	nameDuplicateImagePath   = "DuplicateImagePath"
@@ -89,10 +89,10 @@ func (e *MetadataError) Error() string {
 // named gives an error of the image upstream's name: what was wrong with it as
 // a document, or with its bytes.
 func loadError(err error) error {
-	return errkind.WithName(errkind.With(errkind.Invalid, err), "LoadCosi")
+	return errkind.WithName(errkind.With(errkind.Invalid, err), errkind.NameLoadCosi)
 }
 
 // corrupt is for bytes that are not those that were promised.
 func corrupt(format string, args ...any) error {
-	return errkind.WithName(errkind.Errorf(errkind.Corrupt, format, args...), "CorruptOsImage")
+	return errkind.WithName(errkind.Errorf(errkind.Corrupt, format, args...), errkind.NameCorruptOsImage)
 }

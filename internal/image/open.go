@@ -87,7 +87,7 @@ func Open(ctx context.Context, origin fetch.Origin, sha384 string, opt Options) 
 			other = fmt.Errorf("there is no %s in it: %w", metadataName, other)
 		}
 		if other != nil {
-			return nil, errkind.WithName(other, "LoadCosi")
+			return nil, errkind.WithName(other, errkind.NameLoadCosi)
 		}
 	}
 	if err != nil {

@@ -26,7 +26,7 @@ const maxIdentity = 4096
 // a failure.
 func Carry(old, new string, carryHostname bool) error {
 	if err := carryMachineID(old, new); err != nil {
-		return errkind.WithName(fmt.Errorf("carry the machine ID over: %w", readOnly("the machine ID", err)), "CopyMachineId")
+		return errkind.WithName(fmt.Errorf("carry the machine ID over: %w", readOnly("the machine ID", err)), errkind.NameCopyMachineId)
 	}
 	if !carryHostname {
 		return nil
@@ -36,7 +36,7 @@ func Carry(old, new string, carryHostname bool) error {
 		return nil // the hostname of the image stays
 	}
 	if err != nil {
-		return errkind.WithName(fmt.Errorf("carry the hostname over: %w", err), "ReadHostname")
+		return errkind.WithName(fmt.Errorf("carry the hostname over: %w", err), errkind.NameReadHostname)
 	}
 	if now, err := inroot.FS(new).ReadFile(hostnameFile[1:], maxIdentity); err == nil && string(now) == string(name) {
 		return nil
@@ -82,7 +82,7 @@ func ResetMachineID(root string) error {
 		err = removeDBusID(root)
 	}
 	if err != nil {
-		return errkind.WithName(fmt.Errorf("remove the machine ID of the image: %w", readOnly("the machine ID", err)), "CreateMachineId")
+		return errkind.WithName(fmt.Errorf("remove the machine ID of the image: %w", readOnly("the machine ID", err)), errkind.NameCreateMachineId)
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func PolicyOf(root string) (*Policy, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, errkind.WithName(fmt.Errorf("find the mode of SELinux: %w", err), "GetSelinuxMode")
+		return nil, errkind.WithName(fmt.Errorf("find the mode of SELinux: %w", err), errkind.NameGetSelinuxMode)
 	}
 	mode, kind := selinuxSettings(string(data))
 	if mode != hostconfig.SELinuxEnforcing && mode != hostconfig.SELinuxPermissive {
@@ -41,12 +41,12 @@ func PolicyOf(root string) (*Policy, error) {
 	}
 	if !consistsOf(kind, 1, 64, letters+digits+"-_.") || strings.Trim(kind, ".") == "" {
 		err := errkind.Errorf(errkind.Corrupt, "find the policy of SELinux: %s has SELINUXTYPE=%s, which is not the name of a policy", selinuxFile, shorten(kind))
-		return nil, errkind.WithName(err, "GetSelinuxType")
+		return nil, errkind.WithName(err, errkind.NameGetSelinuxType)
 	}
 	p := &Policy{mode, "/etc/selinux/" + kind + "/contexts/files/file_contexts"}
 	there, err := exists(root, p.Contexts)
 	if err != nil || !there {
-		return nil, errkind.WithName(err, "GetSelinuxType")
+		return nil, errkind.WithName(err, errkind.NameGetSelinuxType)
 	}
 	return p, nil
 }
@@ -100,7 +100,7 @@ func (s setup) selinux(_ context.Context, o *hostconfig.OS) error {
 			return nil
 		}
 		err := errkind.Errorf(errkind.Invalid, "mode %s: the image has no SELinux (no %s)", mode, selinuxFile)
-		return errkind.WithName(err, "SelinuxEnabledButNotFound")
+		return errkind.WithName(err, errkind.NameSelinuxEnabledButNotFound)
 	}
 	return s.edit(selinuxFile, 0o644, func(old string) (string, error) { return selinuxText(old, mode), nil })
 }

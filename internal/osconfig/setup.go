@@ -36,12 +36,12 @@ func Setup(ctx context.Context, root string, os *hostconfig.OS, tools run.Runner
 		name, fault string
 		apply       func(context.Context, *hostconfig.OS) error
 	}{
-		{"users", "SetUpUsers", s.users},
-		{"hostname", "RunOsModifier", s.hostname},
-		{"modules", "RunOsModifier", s.modules},
-		{"services", "RunOsModifier", s.services},
-		{"selinux", "RunOsModifier", s.selinux},
-		{"netplan", "WriteNetplanConfig", s.network},
+		{"users", errkind.NameSetUpUsers, s.users},
+		{"hostname", errkind.NameRunOsModifier, s.hostname},
+		{"modules", errkind.NameRunOsModifier, s.modules},
+		{"services", errkind.NameRunOsModifier, s.services},
+		{"selinux", errkind.NameRunOsModifier, s.selinux},
+		{"netplan", errkind.NameWriteNetplanConfig, s.network},
 	} {
 		err := context.Cause(ctx)
 		if err == nil {
@@ -63,7 +63,7 @@ func SetupUsers(ctx context.Context, root, at string, users []hostconfig.User, t
 	}
 	s := setup{root: root, touch: touch}
 	if err := s.users(ctx, &hostconfig.OS{Users: users}); err != nil {
-		return sectionError(at, "SetUpUsers", err)
+		return sectionError(at, errkind.NameSetUpUsers, err)
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ func (c *planner) adopt(at string, want *hostconfig.Disk, have *blockdev.Disk) [
 			}
 		}
 		if err != nil {
-			c.fault(path, "CreatePartitions", fmt.Errorf("adopt partition %q: %w", p.ID, err))
+			c.fault(path, errkind.NameCreatePartitions, fmt.Errorf("adopt partition %q: %w", p.ID, err))
 			continue
 		}
 		out = append(out, a)

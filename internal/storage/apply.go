@@ -57,7 +57,7 @@ func (p *Plan) Apply(ctx context.Context, tools Tools, touch Touch) error {
 	}
 	for _, d := range p.disks {
 		if err := d.apply(ctx, tools, touch); err != nil {
-			return errkind.WithName(fmt.Errorf("partition disk %q (%s): %w", d.id, d.path, err), "CreatePartitions")
+			return errkind.WithName(fmt.Errorf("partition disk %q (%s): %w", d.id, d.path, err), errkind.NameCreatePartitions)
 		}
 	}
 	for _, f := range p.described.Formats {

@@ -32,9 +32,9 @@ func (c *planner) findDisks() []*blockdev.Disk {
 		case d.Table == blockdev.TableNone && d.Problem != "":
 			c.dynamic(errkind.Precondition, at, "GetBlockDeviceInfoForDisk", "disk %q (%s) cannot be read: %s", want.ID, d.Path, d.Problem)
 		case d.ReadOnly:
-			c.fault(at, "CreatePartitions", errkind.Errorf(errkind.Precondition, "disk %q (%s) is read-only", want.ID, d.Path))
+			c.fault(at, errkind.NameCreatePartitions, errkind.Errorf(errkind.Precondition, "disk %q (%s) is read-only", want.ID, d.Path))
 		case d.Use.InUse():
-			c.fault(at, "CreatePartitions", errkind.WithHint(
+			c.fault(at, errkind.NameCreatePartitions, errkind.WithHint(
 				errkind.Errorf(errkind.Precondition, "disk %q (%s) is in use as a whole: %s", want.ID, d.Path, d.Use), hintUse))
 		}
 	}
@@ -62,7 +62,7 @@ func (c *planner) notFound(at string, want hostconfig.Disk) {
 		}
 	}
 	err = errkind.Errorf(kind, "%s: InvalidDiskPath: %w", at, err)
-	c.errs = append(c.errs, errkind.WithName(errkind.WithHint(err, "%s", hint), "InvalidHostConfigurationDynamic"))
+	c.errs = append(c.errs, errkind.WithName(errkind.WithHint(err, "%s", hint), errkind.NameInvalidHostConfigurationDynamic))
 }
 
 // over is the name of a device, and what it rests on.
@@ -90,7 +90,7 @@ func (c *planner) unused(at string, want *hostconfig.Disk, have *blockdev.Disk, 
 	}
 	for _, p := range have.Partitions {
 		if p.Use.InUse() && !stays[p.Number] {
-			c.fault(at, "CreatePartitions", errkind.WithHint(errkind.Errorf(errkind.Precondition,
+			c.fault(at, errkind.NameCreatePartitions, errkind.WithHint(errkind.Errorf(errkind.Precondition,
 				"disk %q: %s would be deleted, and is in use: %s", want.ID, partitionName(p.Path, p.Label), p.Use), hintUse))
 		}
 	}
@@ -119,7 +119,7 @@ func (c *planner) uniqueUUIDs() {
 	for i, d := range c.plan.described.Disks {
 		for _, p := range d.Partitions {
 			if other, ok := stays[p.UUID]; ok && p.Action == Create {
-				c.fault(fmt.Sprintf("storage.disks[%d]", i), "CreatePartitions",
+				c.fault(fmt.Sprintf("storage.disks[%d]", i), errkind.NameCreatePartitions,
 					errkind.Errorf(errkind.Precondition, "partition %q is to have UUID %s, which %s has, and it stays", p.ID, p.UUID, other))
 			}
 		}

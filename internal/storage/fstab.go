@@ -41,7 +41,7 @@ const etcOverlay = "/var/lib/trident-overlay/etc"
 func Fstab(s *hostconfig.Storage, paths map[string]string, in slot.Slot) (string, error) {
 	text, err := fstab(s, paths, in)
 	if err != nil {
-		return "", errkind.WithName(fmt.Errorf("make fstab: %w", err), "GenerateFstab")
+		return "", errkind.WithName(fmt.Errorf("make fstab: %w", err), errkind.NameGenerateFstab)
 	}
 	return text, nil
 }

@@ -123,9 +123,9 @@ func (t Tools) format(ctx context.Context, f Format) error {
 // formatName is what upstream calls the failure to make f.
 func formatName(f Format) string {
 	if f.Type == swapType {
-		return "CreateSwap"
+		return errkind.NameCreateSwap
 	}
-	return "CreateFilesystems"
+	return errkind.NameCreateFilesystems
 }
 
 func (f Format) step() string { return fmt.Sprintf("make %s on %s", f.Type, f.ID) }

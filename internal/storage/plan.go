@@ -75,7 +75,7 @@ func unsupported(s *hostconfig.Storage) error {
 // wire it is the name inside of InvalidHostConfigurationDynamic.
 func (c *planner) dynamic(kind errkind.Kind, path, name, format string, args ...any) {
 	err := errkind.Errorf(kind, "%s: %s: %w", path, name, fmt.Errorf(format, args...))
-	c.errs = append(c.errs, errkind.WithName(err, "InvalidHostConfigurationDynamic"))
+	c.errs = append(c.errs, errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic))
 }
 
 // fault adds a fault that upstream finds in the course of servicing.
@@ -121,7 +121,7 @@ func (c *planner) installDisk(path string, want *hostconfig.Disk, have *blockdev
 	}
 	created, err := c.create(want, have, taken, table.Entries)
 	if err != nil {
-		c.fault(path, "CreatePartitions", fmt.Errorf("disk %q (%s): %w", want.ID, have.Path, err))
+		c.fault(path, errkind.NameCreatePartitions, fmt.Errorf("disk %q (%s): %w", want.ID, have.Path, err))
 		return
 	}
 	for _, p := range created {

@@ -30,7 +30,7 @@ func Resize(ctx context.Context, tools Tools, typ, path string) error {
 		err = grow(ctx, tools.Runner, path)
 	}
 	if err != nil {
-		return errkind.WithName(fmt.Errorf("resize the %s file system on %s: %w", typ, path, err), "DeployImages")
+		return errkind.WithName(fmt.Errorf("resize the %s file system on %s: %w", typ, path, err), errkind.NameDeployImages)
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func (c *planner) updateDisk(at string, want *hostconfig.Disk, writes map[string
 	add := func(path, id string, find func() (*blockdev.Disk, *blockdev.Partition, error)) {
 		disk, p, err := find()
 		if err != nil {
-			c.fault(path, "GetBlockDevicePath", fmt.Errorf("partition %q: %w", id, err))
+			c.fault(path, errkind.NameGetBlockDevicePath, fmt.Errorf("partition %q: %w", id, err))
 			return
 		}
 		if known == nil {
@@ -119,7 +119,7 @@ func (c *planner) locate(on *blockdev.Disk, id, uuid, label string) (*blockdev.D
 // writable refuses to write to what runs.
 func (c *planner) writable(at, id string, d *blockdev.Disk, p *blockdev.Partition) {
 	if slices.Contains(p.Use.Mounts, "/") {
-		c.fault(at, "RootDevicePathAbActiveVolumeMismatch", errkind.Errorf(errkind.Precondition,
+		c.fault(at, errkind.NameRootDevicePathAbActiveVolumeMismatch, errkind.Errorf(errkind.Precondition,
 			"partition %q (%s) is of %s, which is to be written, and the host runs from it", id, p.Path, c.req.Slot))
 		return
 	}
@@ -128,6 +128,6 @@ func (c *planner) writable(at, id string, d *blockdev.Disk, p *blockdev.Partitio
 		if d.ReadOnly {
 			use = "its disk is read-only"
 		}
-		c.fault(at, "DeployImages", errkind.Errorf(errkind.Precondition, "partition %q (%s) is to be written, and cannot be: %s", id, p.Path, use))
+		c.fault(at, errkind.NameDeployImages, errkind.Errorf(errkind.Precondition, "partition %q (%s) is to be written, and cannot be: %s", id, p.Path, use))
 	}
 }

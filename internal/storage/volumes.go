@@ -56,7 +56,7 @@ func Device(s *hostconfig.Storage, paths map[string]string, in slot.Slot, id str
 }
 
 func notPlanned(id string) error {
-	return errkind.WithName(errkind.Errorf(errkind.NotFound, "no device of this host is %q", id), "GetBlockDevicePath")
+	return errkind.WithName(errkind.Errorf(errkind.NotFound, "no device of this host is %q", id), errkind.NameGetBlockDevicePath)
 }
 
 // layers lists what rests on partitions, from below upwards.
