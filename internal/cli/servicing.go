@@ -134,12 +134,12 @@ func awaitLeave(ctx context.Context, c *client.Client) error {
 // rebootHost reboots this host, unless the daemon is on another one.
 func (a *app) rebootHost(ctx context.Context) error {
 	if a.socket != defaultSocket {
-		return errkind.WithName(errkind.Errorf(errkind.Precondition, "the host has to be rebooted, and may be another one than this"), "Reboot")
+		return errkind.WithName(errkind.Errorf(errkind.Precondition, "the host has to be rebooted, and may be another one than this"), errkind.NameReboot)
 	}
 	syscall.Sync()
 	env := append(os.Environ(), "SYSTEMD_IGNORE_CHROOT=true")
 	_, err := run.Output(ctx, run.Command{Path: "systemctl", Args: []string{"reboot"}, Env: env})
-	return errkind.WithName(wrap("reboot the host", err), "Reboot")
+	return errkind.WithName(wrap("reboot the host", err), errkind.NameReboot)
 }
 
 // report says how the operation ended.
@@ -282,7 +282,7 @@ func readConfig(ctx context.Context, path string) ([]byte, error) {
 	if err == nil {
 		return text, nil
 	}
-	return nil, errkind.WithName(fmt.Errorf("read Host Configuration: %w", err), "LoadHostConfigurationFile")
+	return nil, errkind.WithName(fmt.Errorf("read Host Configuration: %w", err), errkind.NameLoadHostConfigurationFile)
 }
 
 // readStdin reads a Host Configuration from standard input, or until ctx ends: nobody
@@ -321,7 +321,7 @@ func configName(path string) string {
 func configOf(text []byte) (*client.Config, error) {
 	if !utf8.Valid(text) {
 		err := errkind.Errorf(errkind.Invalid, "read Host Configuration: it is not UTF-8")
-		return nil, errkind.WithName(errkind.WithHint(err, "trident validate shows the place"), "ParseHostConfiguration")
+		return nil, errkind.WithName(errkind.WithHint(err, "trident validate shows the place"), errkind.NameParseHostConfiguration)
 	}
 	return &client.Config{Text: string(text)}, nil
 }

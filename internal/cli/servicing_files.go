@@ -129,7 +129,7 @@ func documentOf(err error) errorDocument {
 }
 
 // hostNotProvisioned is upstream's name for a host without a record.
-const hostNotProvisioned = "HostNotProvisioned"
+const hostNotProvisioned = errkind.NameHostNotProvisioned
 
 // hostStatus is what is recorded of the host, in upstream's form.
 func hostStatus(ctx context.Context, c *client.Client) (string, error) {
@@ -141,7 +141,7 @@ func hostStatus(ctx context.Context, c *client.Client) (string, error) {
 		return host.GetHostStatus(), nil
 	case !host.GetDatastore().GetSound():
 		err := errkind.Errorf(errkind.Corrupt, "read the status of the host: %s", lines(host.GetDatastore().GetMessage()))
-		return "", errkind.WithName(err, "ParseHostStatus")
+		return "", errkind.WithName(err, errkind.NameParseHostStatus)
 	case host.GetPhase() != hostv1.HostPhase_HOST_PHASE_FRESH:
 		return "", errkind.Errorf(errkind.TooLarge, "read the status of the host: it is larger than a message of the API holds")
 	}

@@ -41,7 +41,7 @@ if it is left out.`,
 func startNetwork(ctx context.Context, o *startNetworkOptions) error {
 	if os.Geteuid() != 0 && o.root == "/" {
 		err := errkind.Errorf(errkind.Denied, "start the network: only root may, and the caller is user ID %d", os.Geteuid())
-		return asUpstream(errkind.WithName(err, "CheckRootPrivileges"))
+		return asUpstream(errkind.WithName(err, errkind.NameCheckRootPrivileges))
 	}
 	text, err := readConfig(ctx, o.config)
 	started := false

@@ -130,12 +130,12 @@ func verdict(file string, found *hostv1.ValidateConfigResponse) error {
 	for _, f := range found.GetFindings() {
 		if f.GetSeverity() == hostv1.Severity_SEVERITY_ERROR {
 			faults++
-			parse = parse || f.GetName() == "ParseHostConfiguration"
+			parse = parse || f.GetName() == errkind.NameParseHostConfiguration
 		}
 	}
-	name := "InvalidHostConfigurationStatic"
+	name := errkind.NameInvalidHostConfigurationStatic
 	if parse {
-		name = "ParseHostConfiguration"
+		name = errkind.NameParseHostConfiguration
 	}
 	what := fmt.Sprintf("%d faults", faults)
 	if faults == 1 {

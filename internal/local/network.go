@@ -35,12 +35,12 @@ func StartNetwork(ctx context.Context, root string, config []byte, tools run.Run
 		return false, nil
 	}
 	if err := osconfig.WriteNetwork(root, netplan); err != nil {
-		return false, errkind.WithName(fmt.Errorf("write netplan file: %w", err), "WriteNetplanConfig")
+		return false, errkind.WithName(fmt.Errorf("write netplan file: %w", err), errkind.NameWriteNetplanConfig)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, netplanTime, errkind.Errorf(errkind.Timeout, "it takes longer than %s", netplanTime))
 	defer cancel()
 	if _, err := tools.Run(ctx, "netplan", "apply"); err != nil {
-		return false, errkind.WithName(fmt.Errorf("apply netplan configuration: %w", err), "StartNetwork")
+		return false, errkind.WithName(fmt.Errorf("apply netplan configuration: %w", err), errkind.NameStartNetwork)
 	}
 	return true, nil
 }

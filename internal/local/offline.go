@@ -89,17 +89,17 @@ func (in Initialization) status(ctx context.Context) (hoststate.Status, error) {
 	if in.Status != "" {
 		text, err := readFile(in.Status, maxStatus)
 		if err != nil {
-			return hoststate.Status{}, errkind.WithName(fmt.Errorf("read host status: %w", err), "ReadInputFile")
+			return hoststate.Status{}, errkind.WithName(fmt.Errorf("read host status: %w", err), errkind.NameReadInputFile)
 		}
 		status, err := hoststate.ParseStatus(text)
 		if err != nil {
-			return hoststate.Status{}, errkind.WithName(fmt.Errorf("parse host status %s: %w", in.Status, err), "ParseHostStatus")
+			return hoststate.Status{}, errkind.WithName(fmt.Errorf("parse host status %s: %w", in.Status, err), errkind.NameParseHostStatus)
 		}
 		return status, nil
 	}
 	history, err := readFile(in.History, maxHistory)
 	if err != nil {
-		return hoststate.Status{}, errkind.WithName(fmt.Errorf("read history of the image: %w", err), "HistoryFileNotFound")
+		return hoststate.Status{}, errkind.WithName(fmt.Errorf("read history of the image: %w", err), errkind.NameHistoryFileNotFound)
 	}
 	devices, err := in.Tools.Run(ctx, "lsblk", "--json", "--bytes", "--output", lsblkColumns)
 	if err != nil {
