@@ -125,7 +125,7 @@ func (g *gate) pass(ctx context.Context, method string, handle func(context.Cont
 	defer func() {
 		if p := recover(); p != nil {
 			g.logger.Error("panic", "method", method, "panic", p, "stack", string(debug.Stack()))
-			err = g.status(method, errkind.WithName(errkind.Errorf(errkind.Internal, "%s: panic: %v", method, p), "Panic"))
+			err = g.status(method, errkind.WithName(errkind.Errorf(errkind.Internal, "%s: panic: %v", method, p), errkind.NamePanic))
 		}
 	}()
 	// Callers are served before the datastore is open and unsettled work is gone on

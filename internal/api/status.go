@@ -24,7 +24,7 @@ func (s *statusServer) GetProvisionedConfig(ctx context.Context, _ *tridentv1pre
 	runs, _ := configsOf(status)
 	if runs == "" {
 		return nil, errkind.WithHint(
-			errkind.WithName(errkind.Errorf(errkind.Precondition, "read the configuration of the host: the host is not provisioned"), "HostNotProvisioned"),
+			errkind.WithName(errkind.Errorf(errkind.Precondition, "read the configuration of the host: the host is not provisioned"), errkind.NameHostNotProvisioned),
 			"update it to a Host Configuration first")
 	}
 	return configToWire(runs), nil

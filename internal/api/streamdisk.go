@@ -96,7 +96,7 @@ func imageHashFromWire(req *tridentv1.StreamDiskRequest) (string, error) {
 		return strings.ToLower(digits), nil
 	}
 	err := errkind.Errorf(errkind.Invalid, "read the hash of the image: it must be %q or %s and 96 hexadecimal digits", servicing.Ignored, sha384Prefix)
-	return "", errkind.WithName(err, "UnsupportedHashKind")
+	return "", errkind.WithName(err, errkind.NameUnsupportedHashKind)
 }
 
 // imageHashToWire leaves no hash away.
