@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"net/http"
 	"os"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/trident-project/trident/internal/e2e/osimage"
 	"github.com/trident-project/trident/internal/image"
-	"github.com/trident-project/trident/proto/client"
 )
 
 // forARM is an image for another architecture, of which nothing can be started.
@@ -115,53 +113,6 @@ func TestAnImpossibleInstallationIsRefusedWithOneError(t *testing.T) {
 		t.Errorf("install --plan: %d\n%s%s", code, out, errs)
 	}
 	t.Log(out)
-}
-
-func TestAnInstallationSurvivesPowerCuts(t *testing.T) {
-	t.Parallel()
-	lap := stopwatch(t)
-	g := liveGuest(t)
-	lap("live system")
-	g.sh("touch /override-trident-safety-check; systemctl enable tridentd.socket tridentd-resume.path")
-	img := buildSystem(t, osimage.Spec{Version: "1.0.0"})
-	config := func() *client.Config { return &client.Config{Text: g.serveImages(img)[0].config("")} }
-	id := g.cutInInstall(config(), "write")
-	lap("cut in write")
-	if err := g.BootLive(t.Context()); err != nil { // it goes on by itself
-		t.Fatal(err)
-	}
-	g.serveImages(img)
-	lap("the live system again")
-	if err := g.BootInstalled(t.Context()); err != nil { // after its reboot
-		t.Fatal(err)
-	}
-	g.awaitSettled()
-	lap("installed and settled")
-	g.checkOS(hostedImage{Image: img}, "volume-a")
-	out, errs, code := g.trident("operation", "list", "--output", "json") // by a client that knows no other host
-	if code != 0 || !strings.Contains(out, id) || !strings.Contains(out, "PHASE_DONE") {
-		t.Errorf("operation list: %d, %s%s", code, out, errs)
-	}
-}
-
-func (g *guest) cutInInstall(config *client.Config, step string) (id string) {
-	g.t.Helper()
-	ctx, cancel := context.WithTimeout(g.t.Context(), 10*time.Minute)
-	defer cancel()
-	_, err := g.api.Host().Install(ctx, config, client.How{}, func(e *client.Event) {
-		if id != "" || e.GetChange() == nil || e.Step != step {
-			return
-		}
-		id = e.OperationId
-		if err := g.PowerCut(); err != nil {
-			g.t.Error(err)
-		}
-		cancel()
-	})
-	if id == "" {
-		g.t.Fatalf("the power was not cut in %s: %v", step, err)
-	}
-	return id
 }
 
 func TestAWholeDiskIsStreamedAndBoots(t *testing.T) {
