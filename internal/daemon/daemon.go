@@ -275,7 +275,7 @@ func (d *Daemon) takeUp(ctx context.Context) error {
 // refuse answers callers with err for a while: those who wait already, and those who
 // come. A version on trial ends at once instead, because the rescuer counts its ends.
 func (d *Daemon) refuse(ctx context.Context, err error) {
-	if d.self.OnTrial() {
+	if d.self.IsOnTrial() {
 		return
 	}
 	d.logger.Error("tridentd cannot service this host", "error", err, "hint", errkind.Hint(err))

@@ -76,7 +76,7 @@ func TestABaseThatFailsIsTriedOnceInABootAndThreeTimes(t *testing.T) {
 		boot := func() {
 			p := w.daemon
 			w.mu.Lock()
-			w.cut()
+			w.cutPower()
 			w.mu.Unlock()
 			w.reap(p)
 			w.goroutines.Wait()

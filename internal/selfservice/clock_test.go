@@ -34,11 +34,11 @@ func deadClocks() []time.Time {
 	return out
 }
 
-// dated is a host with a base and an extension, 1.5.0, and a clock.
-func dated(t *testing.T, shop *workshop, now time.Time) *world {
+// newDatedWorld is a host with a base and an extension, 1.5.0, and a clock.
+func newDatedWorld(t *testing.T, shop *workshop, now time.Time) *world {
 	w := newWorld(t, shop)
 	w.built = sourceDate
-	w.set(now)
+	w.setClock(now)
 	w.stageBy("1.5.0")
 	w.powerOn()
 	w.startDaemon()
@@ -69,7 +69,7 @@ func TestADeadClockAfterAPowerCutThrowsNothingAway(t *testing.T) {
 		}, func(w *world) { w.upgraded("2.0.0") }},
 	} {
 		play := func(t *testing.T, cutAt int, dead time.Time) (touches int) {
-			w := dated(t, shop, today)
+			w := newDatedWorld(t, shop, today)
 			c.prepare(w)
 			w.cutAtTouch(cutAt, dead)
 			id, err := c.begin(w)
@@ -121,11 +121,11 @@ func TestTheWayBackIsOpenWhateverTheClockSays(t *testing.T) {
 		for _, record := range []string{"recorded", "staged by an earlier release", "with a damaged record"} {
 			t.Run(fmt.Sprintf("%d, %s", dead.Year(), record), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					w := dated(t, shop, today)
+					w := newDatedWorld(t, shop, today)
 					w.upgraded("2.0.0")
 					w.upgraded("3.0.0")
 					path := filepath.Join(w.disk.root, rescue.Dir, "2.0.0.json")
-					var k kept
+					var k imageRecord
 					if data, err := os.ReadFile(path); err != nil || json.Unmarshal(data, &k) != nil || k.Signer != "CN=workshop" || k.VerifiedAt.Year() != 2026 {
 						t.Fatalf("the record of 2.0.0: %s, %v", data, err)
 					}
@@ -137,7 +137,7 @@ func TestTheWayBackIsOpenWhateverTheClockSays(t *testing.T) {
 					case "with a damaged record":
 						write(t, path, `{"root_hash":`, 0o600)
 					}
-					w.set(dead)
+					w.setClock(dead)
 					if got := w.status().RollbackTarget; got != "2.0.0" {
 						t.Errorf("back to %q", got)
 					}
@@ -179,7 +179,7 @@ func TestTheDatesCountWhenAnImageComes(t *testing.T) {
 	for _, now := range append(deadClocks(), today, validFrom.Add(-time.Hour)) {
 		t.Run(now.Format(time.DateOnly), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := dated(t, shop, now)
+				w := newDatedWorld(t, shop, now)
 				op := w.upgrade("2.0.0", healthy)
 				if now.Before(validUntil) {
 					if op.Phase != operation.Done {
@@ -231,7 +231,7 @@ func TestARollbackFallsBackToTheBase(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := dated(t, shop, today)
+				w := newDatedWorld(t, shop, today)
 				w.upgraded("2.0.0")
 				w.upgraded("3.0.0")
 				if got := w.status().RollbackTarget; got != "2.0.0" {
@@ -260,7 +260,7 @@ func TestARollbackFallsBackToTheBase(t *testing.T) {
 func TestAnUndoFallsBackToTheBase(t *testing.T) {
 	shop := newWorkshopWithin(t, validFrom, validUntil)
 	synctest.Test(t, func(t *testing.T) {
-		w := dated(t, shop, today)
+		w := newDatedWorld(t, shop, today)
 		w.upgraded("2.0.0")
 		src := w.offer(shop.image(t, "3.0.0", lies))
 		image := filepath.Join(w.disk.root, rescue.Dir, "2.0.0.raw")
@@ -300,7 +300,7 @@ func TestStatusShowsTheRestAndTheFault(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := dated(t, shop, today)
+				w := newDatedWorld(t, shop, today)
 				w.upgraded("2.0.0")
 				w.upgraded("3.0.0")
 				write(t, filepath.Join(w.disk.root, c.path), c.text, 0o644)

@@ -31,8 +31,8 @@ type image struct {
 	release  extension.Release
 	rootHash string
 	arch     ddi.Arch
-	// late says that the certificate of a kept image is not valid now; nil if it is.
-	late error
+	// dateFault says that the certificate of a kept image is not valid now; nil if it is.
+	dateFault error
 }
 
 func (i *image) Close() error { return i.file.Close() }
@@ -42,7 +42,7 @@ func (i *image) Close() error { return i.file.Close() }
 // free of anything that is not ours to bring.
 func (s *Service) openNew(ctx context.Context, path string, at time.Time, progress func(done, total int64)) (*image, error) {
 	return s.openImage(path, func(i *image, raw *ddi.Image, policy trust.Policy) (err error) {
-		i.verified, err = policy.Verify(ctx, raw, at, orSilent(progress))
+		i.verified, err = policy.Verify(ctx, raw, at, orNoProgress(progress))
 		return err
 	})
 }
@@ -53,15 +53,15 @@ func (s *Service) openNew(ctx context.Context, path string, at time.Time, progre
 // compares the root hash with what was recorded then.
 func (s *Service) openVerified(ctx context.Context, path string, progress func(done, total int64)) (*image, error) {
 	return s.openImage(path, func(i *image, raw *ddi.Image, policy trust.Policy) (err error) {
-		if err := s.checkRecorded(path, i.rootHash); err != nil {
+		if err := s.checkRootHash(path, i.rootHash); err != nil {
 			return err
 		}
-		i.verified, i.late, err = policy.VerifyKept(ctx, raw, s.now(), orSilent(progress))
+		i.verified, i.dateFault, err = policy.VerifyKept(ctx, raw, s.now(), orNoProgress(progress))
 		return err
 	})
 }
 
-func orSilent(progress func(done, total int64)) func(done, total int64) {
+func orNoProgress(progress func(done, total int64)) func(done, total int64) {
 	if progress == nil {
 		return func(int64, int64) {}
 	}
@@ -126,24 +126,24 @@ func (s *Service) checkOurs(i *image) error {
 	return nil
 }
 
-// swing makes a verified image the one that systemd finds.
-func (s *Service) swing(i *image, v string) error {
+// linkVerified makes a verified image the one that systemd finds.
+func (s *Service) linkVerified(i *image, v string) error {
 	if _, ok := i.verified.Value(); !ok {
 		return errkind.Errorf(errkind.Untrusted, "the image of trident %s is not verified", v)
 	}
-	return s.swingBack(s.linkTo(v))
+	return s.setLink(s.linkTo(v))
 }
 
-// swingBack points the link to where it pointed before; it has to work also when
+// setLink points the link to where it pointed before; it has to work also when
 // what lies there would not be trusted any more.
-func (s *Service) swingBack(link string) error {
+func (s *Service) setLink(link string) error {
 	if err := s.makeFolder(filepath.Dir(rescue.Link)); err != nil {
 		return fmt.Errorf("swing extension link: %w", err)
 	}
 	return rescue.SystemHost{Root: s.Root, Out: io.Discard}.SetLink(link)
 }
 
-func (s *Service) unlink() error { return s.swingBack("") }
+func (s *Service) removeLink() error { return s.setLink("") }
 
 // checkMerged makes sure that /usr shows the image: its release and its daemon,
 // byte by byte.

@@ -35,7 +35,7 @@ func (w *world) begun(from string, b behaviour, meanwhile func()) *operation.Ope
 	if err != nil && !errors.Is(err, errDead) {
 		w.t.Fatal(err)
 	}
-	w.go_(meanwhile)
+	w.spawn(meanwhile)
 	return w.settle(id, "")
 }
 
@@ -139,7 +139,7 @@ func TestKillsAtRandomMomentsBlockNoGoodVersion(t *testing.T) {
 func TestAGoodVersionThatIsKilledOnceOrTwiceInItsSoakIsKept(t *testing.T) {
 	shop := newWorkshop(t)
 	on(t, shop, func(t *testing.T, w *world) {
-		w.go_(func() {
+		w.spawn(func() {
 			for range 2 {
 				for !slices.Contains(w.steps(), "prove") {
 					time.Sleep(100 * time.Millisecond)
@@ -165,7 +165,7 @@ func (w *world) steps() (out []string) {
 func TestASocketThatIsRemovedDuringATrialIsMadeAgainAndNobodyIsBlamed(t *testing.T) {
 	shop := newWorkshop(t)
 	on(t, shop, func(t *testing.T, w *world) {
-		w.go_(func() {
+		w.spawn(func() {
 			for !slices.Contains(w.steps(), "prove") {
 				time.Sleep(100 * time.Millisecond)
 			}
@@ -175,7 +175,7 @@ func TestASocketThatIsRemovedDuringATrialIsMadeAgainAndNobodyIsBlamed(t *testing
 			w.mu.Unlock()
 		})
 		w.upgraded("2.0.0")
-		if w.socketGone() {
+		if w.isSocketDown() {
 			t.Error("the socket is gone still")
 		}
 		w.expect("2.0.0 of 1.0.0, back to base: 2.0.0*")
@@ -185,7 +185,7 @@ func TestASocketThatIsRemovedDuringATrialIsMadeAgainAndNobodyIsBlamed(t *testing
 func TestTheNewVersionStartsARescuerWhereThereIsNone(t *testing.T) {
 	shop := newWorkshop(t)
 	on(t, shop, func(t *testing.T, w *world) {
-		w.go_(func() {
+		w.spawn(func() {
 			for !slices.Contains(w.steps(), "activate") {
 				time.Sleep(time.Millisecond)
 			}

@@ -25,18 +25,18 @@ const (
 // depends on names and folders, and nobody should rely on it.
 func (s *Service) policyEnforced(ctx context.Context) bool {
 	const dropIns, option = "systemd/system/systemd-sysext.service.d/*.conf", "--image-policy=" + strictPolicy
-	if demands(s.settings("ExecStart", dropIns), option) && demands(s.settings("ExecReload", dropIns), option) {
+	if allContain(s.settings("ExecStart", dropIns), option) && allContain(s.settings("ExecReload", dropIns), option) {
 		return true
 	}
-	if !demands(s.settings("ImagePolicy", "systemd/sysext.conf", "systemd/sysext.conf.d/*.conf"), strictPolicy) {
+	if !allContain(s.settings("ImagePolicy", "systemd/sysext.conf", "systemd/sysext.conf.d/*.conf"), strictPolicy) {
 		return false
 	}
 	release, err := s.Systemd.Version(ctx)
 	return err == nil && release >= policyInFile
 }
 
-// demands reports whether there are values and a word is in all of them.
-func demands(values []string, word string) bool {
+// allContain reports whether there are values and a word is in all of them.
+func allContain(values []string, word string) bool {
 	return len(values) > 0 && !slices.ContainsFunc(values, func(v string) bool { return !slices.Contains(strings.Fields(v), word) })
 }
 

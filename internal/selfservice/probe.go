@@ -19,8 +19,8 @@ import (
 	"github.com/trident-project/trident/internal/hostinfo"
 )
 
-// probeTime bounds the candidate's run.
-const probeTime = 30 * time.Second
+// probeTimeout bounds the candidate's run.
+const probeTimeout = 30 * time.Second
 
 // probe runs the candidate once, outside of the overlay and on a copy of the
 // datastore, before anything has changed; and asks whether this host can take it.
@@ -41,18 +41,18 @@ func (s *Service) probe(ctx context.Context, r *opRun) error {
 	if err != nil {
 		return fmt.Errorf("extract the candidate: %w", err)
 	}
-	return s.ask(ctx, r, candidate)
+	return s.probeDaemon(ctx, r, candidate)
 }
 
-// ask has the target's daemon try itself on a copy of the datastore and say who
+// probeDaemon has the target's daemon try itself on a copy of the datastore and say who
 // it is, and leaves nothing of that behind.
-func (s *Service) ask(ctx context.Context, r *opRun, daemon string) error {
-	said, err := s.runCandidate(ctx, daemon)
+func (s *Service) probeDaemon(ctx context.Context, r *opRun, daemon string) error {
+	version, err := s.runCandidate(ctx, daemon)
 	if err = errors.Join(err, s.cleanProbe(ctx, r)); err != nil {
 		return err
 	}
-	if said != r.State.Version {
-		return errkind.Errorf(errkind.Unhealthy, "the candidate's image is of version %s, but its tridentd says that it is %s", r.State.Version, said)
+	if version != r.State.Version {
+		return errkind.Errorf(errkind.Unhealthy, "the candidate's image is of version %s, but its tridentd says that it is %s", r.State.Version, version)
 	}
 	return nil
 }
@@ -68,7 +68,7 @@ func (s *Service) runCandidate(ctx context.Context, daemon string) (version stri
 	if err != nil {
 		return "", fmt.Errorf("copy the datastore for the candidate: %w", err)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, probeTime, errkind.Errorf(errkind.Unhealthy, "the candidate did not end within %s", probeTime))
+	ctx, cancel := context.WithTimeoutCause(ctx, probeTimeout, errkind.Errorf(errkind.Unhealthy, "the candidate did not end within %s", probeTimeout))
 	defer cancel()
 	var out []byte
 	err = s.touch("run candidate", func() error {
@@ -137,7 +137,7 @@ func (s *Service) canMerge(r record) error {
 	if r.Trial.AllowReadOnlyUsr || r.Back {
 		return nil
 	}
-	return s.usrStaysAsItIs()
+	return s.checkUsrStaysWritable()
 }
 
 // checkMergeable returns an error, with the path, for an extension that systemd would
@@ -162,9 +162,9 @@ func (s *Service) checkMergeable(found []extension.Found) error {
 	return nil
 }
 
-// usrStaysAsItIs refuses to take a writable /usr from its package manager: while
+// checkUsrStaysWritable refuses to take a writable /usr from its package manager: while
 // any extension is merged /usr is read-only.
-func (s *Service) usrStaysAsItIs() error {
+func (s *Service) checkUsrStaysWritable() error {
 	merged, err := extension.Merged(s.Root)
 	if err != nil || len(merged) > 0 {
 		return err

@@ -15,11 +15,11 @@ import (
 
 // Figures of the proof.
 const (
-	proveEvery   = time.Second
-	checkTime    = 5 * time.Second
-	patience     = 15 * time.Second // with a new version that does not answer itself
-	rescuerAfter = 10 * time.Second // that a boot may take to start its rescuer
-	rescuerEvery = 5 * time.Second  // between two looks whether there is one
+	proveEvery        = time.Second
+	checkTimeout      = 5 * time.Second
+	silenceLimit      = 15 * time.Second // with a new version that does not answer itself
+	rescuerGrace      = 10 * time.Second // that a boot may take to start its rescuer
+	rescuerCheckEvery = 5 * time.Second  // between two looks whether there is one
 )
 
 // prove is run by the new version: it is who it should be, it is what was
@@ -28,7 +28,7 @@ const (
 // begins its soak again, but not its deadline.
 func (s *Service) prove(ctx context.Context, r *opRun) error {
 	if s.Version != r.State.Version {
-		return s.notTheTarget(r)
+		return s.wrongVersionError(r)
 	}
 	r.State.Proofs++
 	boot, up := s.trial.BootClock()
@@ -48,7 +48,7 @@ func (s *Service) prove(ctx context.Context, r *opRun) error {
 	}
 	// The rescuer may be putting the version before back while we look: what we
 	// find amiss then is its work, not the cause.
-	if given := s.givenUp(r); err != nil && given != nil {
+	if given := s.givenUpError(r); err != nil && given != nil {
 		return given
 	}
 	return err
@@ -58,9 +58,9 @@ func (s *Service) prove(ctx context.Context, r *opRun) error {
 // that a version fails, and who says so.
 var errDeadline = errkind.With(errkind.Timeout, errors.New("it did not prove itself within its deadline"))
 
-// notTheTarget says why another version than the target is what runs.
-func (s *Service) notTheTarget(r *opRun) error {
-	if err := s.givenUp(r); err != nil {
+// wrongVersionError says why another version than the target is what runs.
+func (s *Service) wrongVersionError(r *opRun) error {
+	if err := s.givenUpError(r); err != nil {
 		return err
 	}
 	kind := errkind.Unhealthy
@@ -71,17 +71,17 @@ func (s *Service) notTheTarget(r *opRun) error {
 	return errkind.Errorf(kind, "trident %s runs, not %s", s.Version, r.State.Version)
 }
 
-// givenUp is why the target was given up, if it was.
-func (s *Service) givenUp(r *opRun) error {
+// givenUpError is why the target was given up, if it was.
+func (s *Service) givenUpError(r *opRun) error {
 	if t, err := s.trial.Trial(r.ID); err == nil && t.Returning {
-		return s.thrownBack(r.State.Version, t)
+		return s.rolledBackError(r.State.Version, t)
 	}
 	return nil
 }
 
-// thrownBack is the failure of a version that was given up. Only an Unhealthy one
+// rolledBackError is the failure of a version that was given up. Only an Unhealthy one
 // is blocked.
-func (s *Service) thrownBack(version string, t rescue.Record) error {
+func (s *Service) rolledBackError(version string, t rescue.Record) error {
 	kind := errkind.Unhealthy
 	if t.Blameless {
 		kind = errkind.Unavailable
@@ -119,10 +119,10 @@ func (s *Service) checkMergedVersion(_ context.Context, r record) error {
 	return err
 }
 
-// answers asks through the socket who answers there. other says that it is another
+// checkAnswer asks through the socket who answers there. other says that it is another
 // version.
-func (s *Service) answers(ctx context.Context, want string) (other bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, checkTime)
+func (s *Service) checkAnswer(ctx context.Context, want string) (isOtherVersion bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	got, err := s.SelfCheck(ctx)
 	switch {
@@ -140,41 +140,41 @@ func (s *Service) answers(ctx context.Context, want string) (other bool, err err
 // has been made again, which is the rescuer's business or the daemon's.
 func (s *Service) soak(ctx context.Context, r *opRun) error {
 	began := time.Now()
-	start, answered, asked := began, began, began
+	soakStart, lastAnswer, lastRescuerCheck := began, began, began
 	tick := time.NewTicker(proveEvery)
 	defer tick.Stop()
 	for {
-		other, aerr := s.answers(ctx, r.State.Version)
-		now := time.Now()
+		other, aerr := s.checkAnswer(ctx, r.State.Version)
+		current := time.Now()
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case aerr == nil:
-			answered = now
+			lastAnswer = current
 		case other:
 			return aerr
-		case s.socketGone():
-			start, answered = now, now
-		case now.Sub(answered) >= patience:
+		case s.isSocketDown():
+			soakStart, lastAnswer = current, current
+		case current.Sub(lastAnswer) >= silenceLimit:
 			return aerr
 		default:
-			start = now
+			soakStart = current
 		}
 		t, err := s.trial.Trial(r.ID)
 		switch {
 		case err != nil:
 			return errkind.With(errkind.Unavailable, err)
 		case t.Returning:
-			return s.thrownBack(r.State.Version, t)
-		case aerr == nil && t.Witnessed && now.Sub(start) >= r.State.Trial.Soak:
+			return s.rolledBackError(r.State.Version, t)
+		case aerr == nil && t.Witnessed && current.Sub(soakStart) >= r.State.Trial.Soak:
 			return nil
 		}
-		if _, link, err := rescue.LinkedVersion(s.Root); err != nil || link != s.linkOf(r.State) {
+		if _, link, err := rescue.LinkedVersion(s.Root); err != nil || link != s.targetLink(r.State) {
 			return errkind.Errorf(errkind.Precondition, "the extension link was changed during the trial: %w",
 				cmp.Or(err, fmt.Errorf("it points to %q", link)))
 		}
-		if now.Sub(began) >= rescuerAfter && now.Sub(asked) >= rescuerEvery {
-			asked = now
+		if current.Sub(began) >= rescuerGrace && current.Sub(lastRescuerCheck) >= rescuerCheckEvery {
+			lastRescuerCheck = current
 			if err := s.ensureRescuer(ctx, r); err != nil {
 				r.Logf(slog.LevelWarn, "start the rescuer again: %v", err)
 			}
@@ -187,9 +187,9 @@ func (s *Service) soak(ctx context.Context, r *opRun) error {
 	}
 }
 
-func (s *Service) socketGone() bool {
-	if s.SocketGone != nil {
-		return s.SocketGone()
+func (s *Service) isSocketDown() bool {
+	if s.IsSocketDown != nil {
+		return s.IsSocketDown()
 	}
 	return rescue.IsSocketDown(s.Root)
 }
@@ -202,7 +202,7 @@ func (s *Service) settle(ctx context.Context, r *opRun) error {
 		return operation.Insist(ctx, func() error { return s.trial.Keep(r.ID) })
 	})
 	if err != nil {
-		if given := s.givenUp(r); given != nil {
+		if given := s.givenUpError(r); given != nil {
 			return given
 		}
 		return errkind.Errorf(errkind.Unavailable, "keep trident %s: %w", r.State.Version, err)
@@ -227,17 +227,17 @@ func (s *Service) settle(ctx context.Context, r *opRun) error {
 	return nil
 }
 
-// decided prevents that a version is thrown back that is kept. What cannot be read
+// refuseUndoOfKept prevents that a version is thrown back that is kept. What cannot be read
 // has decided nothing.
-func (s *Service) decided(_ context.Context, r *opRun) error {
+func (s *Service) refuseUndoOfKept(_ context.Context, r *opRun) error {
 	if t, err := s.trial.Read(); err == nil && t.Operation == r.ID && t.Verdict == rescue.Kept {
 		return fmt.Errorf("trident %s is kept: %w", r.State.Version, operation.ErrDecided)
 	}
 	return nil
 }
 
-// linkOf is what the link has to point to for the target.
-func (s *Service) linkOf(r record) string {
+// targetLink is what the link has to point to for the target.
+func (s *Service) targetLink(r record) string {
 	if r.Base {
 		return ""
 	}

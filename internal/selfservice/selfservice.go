@@ -70,9 +70,9 @@ type Config struct {
 	// date counts in its place.
 	Now   func() time.Time
 	Built time.Time
-	// SocketGone reports whether SelfCheck fails for want of a socket. Nil asks the
+	// IsSocketDown reports whether SelfCheck fails for want of a socket. Nil asks the
 	// host; tests replace it.
-	SocketGone func() bool
+	IsSocketDown func() bool
 	// Clock is that of the rescuer's record; nil asks the kernel, tests replace it.
 	Clock func() (boot string, up time.Duration)
 	// Touch, if set, is called in place of each change of the host, with the
@@ -83,10 +83,10 @@ type Config struct {
 // Service services Trident on one host.
 type Service struct {
 	Config
-	dir     string // the store
-	trial   rescue.File
-	uploads sync.Map // of *Upload, by source.Upload
-	whole   sync.Map // of fileState, by version: images of the store whose every block was right
+	dir          string // the store
+	trial        rescue.File
+	uploads      sync.Map // of *Upload, by source.Upload
+	intactImages sync.Map // of fileState, by version: images of the store whose every block was right
 
 	stage, upgrade, activate, rollback, retire operation.Starter[record]
 }
@@ -182,7 +182,7 @@ func (s *Service) Activate(ctx context.Context, version string, t Trial) (id str
 	if r.Version, err = s.stagedVersion(version); err != nil {
 		return "", fmt.Errorf("activate trident: %w", err)
 	}
-	return id0(s.activate(ctx, "activate trident "+r.Version, r))
+	return idOf(s.activate(ctx, "activate trident "+r.Version, r))
 }
 
 // Rollback begins to return to the version before the active one, or to the
@@ -195,23 +195,23 @@ func (s *Service) Rollback(ctx context.Context, t Trial) (id string, err error) 
 	}
 	target, err := s.rollbackTarget(ctx)
 	if err == nil {
-		err = s.Runner.Preempt(ctx, s.OnlyFetches)
+		err = s.Runner.Preempt(ctx, s.IsOnlyFetching)
 	}
 	if err != nil {
 		return "", fmt.Errorf("roll trident back: %w", err)
 	}
 	r.Version, r.Base, r.Back, r.Note = target.version, target.base, true, target.note
-	return id0(s.rollback(ctx, "roll trident back to "+target.String(), r))
+	return idOf(s.rollback(ctx, "roll trident back to "+target.String(), r))
 }
 
-// OnlyFetches reports whether op is of this package and has done nothing but get
+// IsOnlyFetching reports whether op is of this package and has done nothing but get
 // its image.
-func (s *Service) OnlyFetches(op operation.Operation) bool {
+func (s *Service) IsOnlyFetching(op operation.Operation) bool {
 	return (op.Kind == "self-upgrade" || op.Kind == "self-stage") && op.Step == "fetch"
 }
 
-// retries is how often a base is tried that fails.
-const retries = 3
+// retireAttempts is how often a base is tried that fails.
+const retireAttempts = 3
 
 // Retire begins to return to the base if that is newer than the active
 // extension: newest wins. The daemon calls it once at its start. A base that
@@ -225,7 +225,7 @@ func (s *Service) Retire(ctx context.Context) error {
 	if err != nil || !newer {
 		return err
 	}
-	if tried, err := s.retired(ctx, base); err != nil || tried {
+	if tried, err := s.hasRetireFailed(ctx, base); err != nil || tried {
 		return err
 	}
 	r, err := s.newRecord(Trial{AllowDowngrade: true, AllowReadOnlyUsr: true})
@@ -237,9 +237,9 @@ func (s *Service) Retire(ctx context.Context) error {
 	return err
 }
 
-// retired reports whether retiring to a base has failed in this boot already, or
+// hasRetireFailed reports whether retiring to a base has failed in this boot already, or
 // in the last few tries.
-func (s *Service) retired(ctx context.Context, base string) (bool, error) {
+func (s *Service) hasRetireFailed(ctx context.Context, base string) (bool, error) {
 	ops, err := s.Runner.List(ctx, 10*historyDepth, false)
 	if err != nil {
 		return false, fmt.Errorf("read history of trident: %w", err)
@@ -253,7 +253,7 @@ func (s *Service) retired(ctx context.Context, base string) (bool, error) {
 		if op.Phase != operation.Undone {
 			break
 		}
-		if failed++; failed >= retries || r.BegunIn == s.Runner.Life.Boot {
+		if failed++; failed >= retireAttempts || r.BegunIn == s.Runner.Life.Boot {
 			return true, nil
 		}
 	}
@@ -288,14 +288,14 @@ func (s *Service) begin(ctx context.Context, start operation.Starter[record], su
 		r.Source.UploadSize, r.Source.Upload = src.Upload.Size, rand.Text()
 		s.uploads.Store(r.Source.Upload, src.Upload)
 	}
-	id, err := id0(start(ctx, summary, r))
+	id, err := idOf(start(ctx, summary, r))
 	if err != nil {
 		s.uploads.Delete(r.Source.Upload)
 	}
 	return id, err
 }
 
-func id0(op operation.Operation, err error) (string, error) { return op.ID, err }
+func idOf(op operation.Operation, err error) (string, error) { return op.ID, err }
 
 // touch changes the host.
 func (s *Service) touch(name string, change func() error) error {

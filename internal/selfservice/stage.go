@@ -99,9 +99,9 @@ func (s *Service) fetch(ctx context.Context, r *opRun) error {
 	}
 	ctx, cancel := fetch.WithTimeout(ctx, r.State.Source.Timeout)
 	defer cancel()
-	say := func(line string) { r.Logf(slog.LevelInfo, "%s", line) }
+	logLine := func(line string) { r.Logf(slog.LevelInfo, "%s", line) }
 	return s.touch("fetch", func() error {
-		_, err := fetch.Download(ctx, src, s.partPath(r.ID), fetch.Limits{MaxSize: maxImage}, r.ProgressKept, say)
+		_, err := fetch.Download(ctx, src, s.partPath(r.ID), fetch.Limits{MaxSize: maxImage}, r.ProgressKept, logLine)
 		return err
 	})
 }
@@ -130,7 +130,7 @@ func (s *Service) verify(ctx context.Context, r *opRun) error {
 		return err
 	}
 	defer image.Close()
-	if w := s.warning(image); w != "" {
+	if w := s.dateWarning(image); w != "" {
 		r.Logf(slog.LevelWarn, "%s", w)
 	}
 	if v := image.release.Version; r.State.Version != "" && v != r.State.Version {
@@ -153,11 +153,11 @@ func (s *Service) openFor(ctx context.Context, r record, path string, progress f
 	if path == s.imagePath(r.Version) || r.Back {
 		return s.openVerified(ctx, path, progress)
 	}
-	return s.openNew(ctx, path, s.began(r), progress)
+	return s.openNew(ctx, path, s.beginTime(r), progress)
 }
 
-// began is when an operation was begun, as far as its record says.
-func (s *Service) began(r record) time.Time {
+// beginTime is when an operation was begun, as far as its record says.
+func (s *Service) beginTime(r record) time.Time {
 	if r.Began.IsZero() {
 		return s.now()
 	}
@@ -200,18 +200,18 @@ func (s *Service) checkVersion(ctx context.Context, r record) error {
 // when this operation is taken back.
 func (s *Service) publish(ctx context.Context, r *opRun, i *image) error {
 	path := s.imagePath(r.State.Version)
-	there := s.rootHash(r.State.Version)
-	if there != "" && there != r.State.RootHash && r.State.Version == s.previous() {
+	storedHash := s.rootHash(r.State.Version)
+	if storedHash != "" && storedHash != r.State.RootHash && r.State.Version == s.previous() {
 		return errkind.Errorf(errkind.Exists, "another image of trident %s is kept for a rollback", r.State.Version)
 	}
-	if there != r.State.RootHash {
+	if storedHash != r.State.RootHash {
 		r.State.Published = true
 	}
 	if err := r.Save(ctx); err != nil {
 		return err
 	}
 	// Before the image has its name, so that every image under one has a record.
-	if err := s.recordKept(i, s.began(r.State)); err != nil {
+	if err := s.writeImageRecord(i, s.beginTime(r.State)); err != nil {
 		return err
 	}
 	return s.touch("publish", func() error {

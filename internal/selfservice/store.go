@@ -158,7 +158,7 @@ func (s *Service) rollbackTarget(ctx context.Context) (target, error) {
 	}
 	var note string
 	if p := s.previous(); p != "" && p != active {
-		err := s.checkKept(ctx, p)
+		err := s.checkActivatable(ctx, p)
 		switch {
 		case err == nil:
 			return target{version: p}, nil
@@ -285,9 +285,9 @@ func (s *Service) pruneRecords() error {
 		if _, err := version.Parse(v); !ok || err != nil {
 			continue
 		}
-		errs = append(errs, atomicfile.Sweep(s.keptPath(v)))
+		errs = append(errs, atomicfile.Sweep(s.recordPath(v)))
 		if _, err := os.Lstat(s.imagePath(v)); errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, discard(s.keptPath(v)))
+			errs = append(errs, discard(s.recordPath(v)))
 		}
 	}
 	return errors.Join(errs...)

@@ -89,7 +89,7 @@ func (s *Service) ensureRescuer(ctx context.Context, r *opRun) error {
 // trialOf is what the journal knows of the rescuer's record.
 func (s *Service) trialOf(r record, id string) rescue.Record {
 	return rescue.Record{
-		Operation: id, Previous: r.Previous, Target: rescue.Side{Version: r.Version, Link: s.linkOf(r)}, Deadline: int(r.Trial.Deadline / time.Second),
+		Operation: id, Previous: r.Previous, Target: rescue.Side{Version: r.Version, Link: s.targetLink(r)}, Deadline: int(r.Trial.Deadline / time.Second),
 	}
 }
 
@@ -98,7 +98,7 @@ func (s *Service) trialOf(r record, id string) rescue.Record {
 // comes after: the journal says the same.
 func (s *Service) giveUp(r *opRun, name string, verdict rescue.Verdict) {
 	t := s.trialOf(r.State, r.ID)
-	t.Reason, t.Verdict = s.reason(r.ID), verdict
+	t.Reason, t.Verdict = s.failureReason(r.ID), verdict
 	if err := s.touch(name, func() error { return s.trial.GiveUp(t) }); err != nil {
 		r.Logf(slog.LevelWarn, "%s: %v", name, err)
 	}
@@ -131,7 +131,7 @@ func (s *Service) keepEvidence(ctx context.Context, r *opRun) error {
 			tail = fmt.Appendf(tail, "\nread journal: %v\n", jerr)
 		}
 		err := atomicfile.Write(filepath.Join(dir, "journal.txt"), tail, 0o600)
-		why := fmt.Appendf(nil, "operation: %s\nversion: %s\nroot hash: %s\nreason: %s\n", r.ID, r.State.Version, r.State.RootHash, s.reason(r.ID))
+		why := fmt.Appendf(nil, "operation: %s\nversion: %s\nroot hash: %s\nreason: %s\n", r.ID, r.State.Version, r.State.RootHash, s.failureReason(r.ID))
 		err = errors.Join(err, atomicfile.Write(filepath.Join(dir, "reason.txt"), why, 0o600))
 		trial, rerr := s.trial.Trial(r.ID)
 		if rerr == nil {
@@ -210,9 +210,9 @@ func (s *Service) Unblock(ctx context.Context, v string) error {
 	return nil
 }
 
-// OnTrial reports whether a version of Trident is on trial on this host: a rescuer
+// IsOnTrial reports whether a version of Trident is on trial on this host: a rescuer
 // watches tridentd then.
-func (s *Service) OnTrial() bool {
+func (s *Service) IsOnTrial() bool {
 	r, err := s.trial.Read()
 	return err == nil && r.Verdict == ""
 }

@@ -59,9 +59,9 @@ type (
 	opStep = operation.Step[record]
 )
 
-// restartTime bounds how long systemd may take to accept a restart. It is
+// restartTimeout bounds how long systemd may take to accept a restart. It is
 // shorter than what a daemon that is stopped has left.
-const restartTime = 10 * time.Second
+const restartTimeout = 10 * time.Second
 
 // steps is an upgrade. Up to settle the version before is one link away, and
 // the rescuer knows which.
@@ -73,15 +73,15 @@ func (s *Service) steps() []opStep {
 		{Name: "arm rescue", Do: s.armRescue, Undo: s.disarm},
 		{Name: "return", Undo: s.restartBack}, // no Do: it stands here because Undo restarts only after that of "activate" has restored the link
 		{Name: "activate", Do: s.activateImage, Undo: s.deactivate},
-		{Name: "restart", Do: s.restartInto},            // no Undo: the Undo of "return" restarts into the previous version
-		{Name: "prove", Do: s.prove},                    // no Undo: it changes nothing but its own record
-		{Name: "settle", Do: s.settle, Undo: s.decided}, // the point of no return
+		{Name: "restart", Do: s.restartInto},                     // no Undo: the Undo of "return" restarts into the previous version
+		{Name: "prove", Do: s.prove},                             // no Undo: it changes nothing but its own record
+		{Name: "settle", Do: s.settle, Undo: s.refuseUndoOfKept}, // the point of no return
 	}
 }
 
 // armRescue sets the judge to work before there is anything to judge.
 func (s *Service) armRescue(ctx context.Context, r *opRun) error {
-	if err := s.rememberPrevious(ctx, r); err != nil {
+	if err := s.recordPrevious(ctx, r); err != nil {
 		return err
 	}
 	if err := s.touch("copy rescuer", s.copyRescuer); err != nil {
@@ -97,9 +97,9 @@ func (s *Service) armRescue(ctx context.Context, r *opRun) error {
 	return s.touch("start rescuer", func() error { return s.startRescuer(ctx, r) })
 }
 
-// rememberPrevious notes where the link points to, once: after activation it
+// recordPrevious notes where the link points to, once: after activation it
 // points elsewhere.
-func (s *Service) rememberPrevious(ctx context.Context, r *opRun) error {
+func (s *Service) recordPrevious(ctx context.Context, r *opRun) error {
 	if r.State.Armed {
 		return nil
 	}
@@ -156,18 +156,18 @@ func (s *Service) disarm(ctx context.Context, r *opRun) error {
 func (s *Service) activateImage(ctx context.Context, r *opRun) error {
 	// After a power cut in this step the version that was merged at boot may have
 	// been judged, and thrown back, before we are here again.
-	if err := s.givenUp(r); err != nil {
+	if err := s.givenUpError(r); err != nil {
 		return err
 	}
 	r.State.Activated, r.State.ActivatedIn = true, s.Runner.Life.Boot
 	if err := r.Save(ctx); err != nil {
 		return err
 	}
-	if err := s.mark(r, "mark activating", func(t *rescue.Record) { t.Activating = true }); err != nil {
+	if err := s.updateTrial(r, "mark activating", func(t *rescue.Record) { t.Activating = true }); err != nil {
 		return err
 	}
 	if r.State.Base {
-		err := s.touch("remove link", s.unlink)
+		err := s.touch("remove link", s.removeLink)
 		if err != nil {
 			return err
 		}
@@ -185,7 +185,7 @@ func (s *Service) activateImage(ctx context.Context, r *opRun) error {
 	if err := s.touch("enable merging", func() error { return s.Systemd.Enable(ctx, sysextUnit) }); err != nil {
 		return fmt.Errorf("have extensions merged at every boot: %w", err)
 	}
-	if err := s.touch("swing link", func() error { return s.swing(image, r.State.Version) }); err != nil {
+	if err := s.touch("swing link", func() error { return s.linkVerified(image, r.State.Version) }); err != nil {
 		return err
 	}
 	if err := s.refresh(ctx, r, "refresh"); err != nil {
@@ -197,7 +197,7 @@ func (s *Service) activateImage(ctx context.Context, r *opRun) error {
 	// Once more from where it will run: what the overlay or the policy of the host
 	// forbid shows before the daemon that works has stopped, and the new one is in
 	// memory when callers wait for it.
-	return s.ask(ctx, r, filepath.Join(s.Root, extension.OwnDaemon))
+	return s.probeDaemon(ctx, r, filepath.Join(s.Root, extension.OwnDaemon))
 }
 
 // deactivate puts the link back and has systemd merge what it pointed to before.
@@ -206,12 +206,12 @@ func (s *Service) deactivate(ctx context.Context, r *opRun) error {
 		return nil
 	}
 	s.giveUp(r, "give up", "")
-	back, err := s.linkBack(ctx, r)
+	back, err := s.undoLink(ctx, r)
 	if err != nil {
 		return err
 	}
 	if _, link, err := rescue.LinkedVersion(s.Root); err != nil || link != back {
-		err := s.touch("swing back", func() error { return s.swingBack(back) })
+		err := s.touch("swing back", func() error { return s.setLink(back) })
 		if err != nil {
 			return err
 		}
@@ -222,16 +222,16 @@ func (s *Service) deactivate(ctx context.Context, r *opRun) error {
 	return s.refresh(ctx, r, "refresh back")
 }
 
-// linkBack is where the link has to point to again: where it pointed before, or
+// undoLink is where the link has to point to again: where it pointed before, or
 // nowhere, to the base, when the image there is damaged, so that systemd could not
 // merge it. Who signed it, and when, does not count: it was in service.
-func (s *Service) linkBack(ctx context.Context, r *opRun) (string, error) {
+func (s *Service) undoLink(ctx context.Context, r *opRun) (string, error) {
 	link := r.State.Previous.Link
 	v := versionOfImage(link)
 	if link == "" || link != s.linkTo(v) {
 		return link, nil
 	}
-	damage := s.checkWhole(ctx, v)
+	damage := s.checkIntact(ctx, v)
 	if damage == nil || ctx.Err() != nil {
 		return link, ctx.Err()
 	}
@@ -243,8 +243,8 @@ func (s *Service) linkBack(ctx context.Context, r *opRun) (string, error) {
 	return "", nil
 }
 
-// reason is why an operation turned back, for the rescuer's record.
-func (s *Service) reason(id string) string {
+// failureReason is why an operation turned back, for the rescuer's record.
+func (s *Service) failureReason(id string) string {
 	op, err := s.Runner.Get(context.Background(), id)
 	if err != nil || op.Failure == nil {
 		return "it was taken back"
@@ -265,13 +265,13 @@ func (s *Service) refresh(ctx context.Context, r *opRun, name string) error {
 	return fmt.Errorf("merge extensions: %w", err)
 }
 
-// mark notes in the rescuer's record how far the trial is, unless the target was
+// updateTrial notes in the rescuer's record how far the trial is, unless the target was
 // given up.
-func (s *Service) mark(r *opRun, name string, note func(*rescue.Record)) error {
+func (s *Service) updateTrial(r *opRun, name string, note func(*rescue.Record)) error {
 	return s.touch(name, func() error {
 		return s.trial.Update(r.ID, func(t *rescue.Record) error {
 			if t.Returning {
-				return s.thrownBack(r.State.Version, *t)
+				return s.rolledBackError(r.State.Version, *t)
 			}
 			note(t)
 			return nil
@@ -282,7 +282,7 @@ func (s *Service) mark(r *opRun, name string, note func(*rescue.Record)) error {
 // restartInto has systemd replace this process by the target. The socket stays
 // with systemd meanwhile, so nobody is refused.
 func (s *Service) restartInto(ctx context.Context, r *opRun) error {
-	err := s.mark(r, "mark restarting", func(t *rescue.Record) { t.Restarting = true })
+	err := s.updateTrial(r, "mark restarting", func(t *rescue.Record) { t.Restarting = true })
 	if err != nil || s.Version == r.State.Version {
 		return err
 	}
@@ -300,7 +300,7 @@ func (s *Service) restartBack(ctx context.Context, r *opRun) error {
 func (s *Service) restart(ctx context.Context, name string) error {
 	// systemd may stop us before we have read its answer; the answer counts all
 	// the same, so that the journal says what is waited for.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restartTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restartTimeout)
 	defer cancel()
 	if err := s.touch(name, func() error { return s.Systemd.Restart(ctx, daemonUnit) }); err != nil {
 		return err

@@ -41,31 +41,31 @@ func (w *world) startDaemon() {
 	w.unit.Active, w.unit.MainPID, w.unit.Invocation = "activating", uint32(p.pid), p.run()
 	switch b {
 	case exits:
-		w.go_(func() { w.fail(p, 250*time.Millisecond) })
+		w.spawn(func() { w.failToStart(p, 250*time.Millisecond) })
 	case hangs:
-		w.go_(func() { w.fail(p, 30*time.Second) })
+		w.spawn(func() { w.failToStart(p, 30*time.Second) })
 	case unstartable:
 		w.unit.Active = "failed"
 	case lies:
 		p.version = "9.9.9"
-		w.go_(func() { w.serve(p, 0) })
+		w.spawn(func() { w.serveUntilCrash(p, 0) })
 	case crashes:
-		w.go_(func() { w.serve(p, 4*time.Second) })
+		w.spawn(func() { w.serveUntilCrash(p, 4*time.Second) })
 	default:
-		w.go_(func() { w.serve(p, 0) })
+		w.spawn(func() { w.serveUntilCrash(p, 0) })
 	}
 }
 
-// fail is a start that comes to nothing after a while.
-func (w *world) fail(p *process, after time.Duration) {
+// failToStart is a start that comes to nothing after a while.
+func (w *world) failToStart(p *process, after time.Duration) {
 	time.Sleep(after)
-	w.again(p)
+	w.restartOnFailure(p)
 }
 
 func (p *process) run() string { return fmt.Sprintf("%032x", p.pid) }
 
-// again is what Restart=on-failure does.
-func (w *world) again(p *process) {
+// restartOnFailure is what Restart=on-failure does.
+func (w *world) restartOnFailure(p *process) {
 	w.mu.Lock()
 	same := w.on && w.daemon == p
 	p.dead = true
@@ -88,8 +88,8 @@ func (w *world) again(p *process) {
 	}
 }
 
-// serve is a daemon that comes up, and may crash after a while.
-func (w *world) serve(p *process, crash time.Duration) {
+// serveUntilCrash is a daemon that comes up, and may crash after a while.
+func (w *world) serveUntilCrash(p *process, crash time.Duration) {
 	w.mu.Lock()
 	w.life++
 	life := operation.Life{Boot: fmt.Sprint(w.boot), Process: fmt.Sprint(w.life)}
@@ -103,7 +103,7 @@ func (w *world) serve(p *process, crash time.Duration) {
 	})
 	s := New(Config{
 		Root: root, Version: p.version, Runner: runner, Store: storeOf{p}, Systemd: systemdOf{p}, Logger: slog.New(slog.DiscardHandler),
-		Tools: run.Func(w.tool), SelfCheck: w.version, Now: w.time, Built: w.built, Clock: w.bootClock, SocketGone: w.socketGone,
+		Tools: run.Func(w.runTool), SelfCheck: w.version, Now: w.clockTime, Built: w.built, Clock: w.bootClock, IsSocketDown: w.isSocketDown,
 		Touch: func(name string, change func() error) error { return w.touch(p, name, change) },
 	})
 	w.mu.Lock()
@@ -122,7 +122,7 @@ func (w *world) serve(p *process, crash time.Duration) {
 	if crash > 0 {
 		time.Sleep(crash)
 		w.kill(p)
-		w.again(p)
+		w.restartOnFailure(p)
 	}
 }
 
@@ -141,7 +141,7 @@ func (w *world) killDaemon() {
 	w.exits = append(w.exits, rescue.Exit{Run: p.run(), Killed: true})
 	w.mu.Unlock()
 	w.kill(p)
-	w.again(p)
+	w.restartOnFailure(p)
 }
 
 var (
@@ -158,7 +158,7 @@ func (w *world) killRescuer() {
 	}
 }
 
-func (w *world) socketGone() bool {
+func (w *world) isSocketDown() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.noSocket
@@ -205,7 +205,7 @@ func (w *world) watch(unit string) {
 	root := w.disk.root
 	boot := w.boot
 	w.mu.Unlock()
-	w.go_(func() {
+	w.spawn(func() {
 		defer kill(nil)
 		file := rescue.File{Dir: filepath.Join(root, rescue.Dir), Root: root, Clock: w.bootClock}
 		err := rescue.Watch(ctx, file, rescuerOf{w, root, boot, ctx})

@@ -99,7 +99,7 @@ func (s systemdOf) Restart(_ context.Context, unit string) error {
 	if unit != daemonUnit {
 		return errkind.Errorf(errkind.NotFound, "unit %s", unit)
 	}
-	s.w.go_(func() {
+	s.w.spawn(func() {
 		time.Sleep(time.Millisecond) // the job comes after the answer
 		s.w.mu.Lock()
 		current := s.w.on && s.w.daemon == s.process

@@ -138,7 +138,7 @@ func (w *world) touch(p *process, name string, change func() error) error {
 	hit := w.touches == w.cutAt
 	w.trace = append(w.trace, name)
 	if hit && !w.after {
-		w.cut()
+		w.cutPower()
 		w.mu.Unlock()
 		return errDead
 	}
@@ -147,29 +147,29 @@ func (w *world) touch(p *process, name string, change func() error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if hit {
-		w.cut()
+		w.cutPower()
 		return errDead
 	}
 	return err
 }
 
-// set sets the clock of the host.
-func (w *world) set(now time.Time) {
+// setClock sets the clock of the host.
+func (w *world) setClock(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.clock = time.Until(now)
 }
 
-// time is what the clock of the host says.
-func (w *world) time() time.Time {
+// clockTime is what the clock of the host says.
+func (w *world) clockTime() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return time.Now().Add(w.clock)
 }
 
-// cut switches the power off and sets aside what is on disk at this moment. The
+// cutPower switches the power off and sets aside what is on disk at this moment. The
 // caller holds w.mu.
-func (w *world) cut() {
+func (w *world) cutPower() {
 	w.on = false
 	root := filepath.Join(tempDir(w.t), "root")
 	if err := os.CopyFS(root, os.DirFS(w.disk.root)); err != nil {
@@ -264,7 +264,7 @@ func (w *world) merge() error {
 	})
 }
 
-func (w *world) go_(f func()) { w.goroutines.Go(f) }
+func (w *world) spawn(f func()) { w.goroutines.Go(f) }
 
 // version is who answers on the socket.
 func (w *world) version(context.Context) (string, error) {
@@ -279,9 +279,9 @@ func (w *world) version(context.Context) (string, error) {
 	return w.daemon.version, nil
 }
 
-// tool runs a candidate, which says the truth whatever it will do as a daemon,
+// runTool runs a candidate, which says the truth whatever it will do as a daemon,
 // and has an empty journal to read.
-func (w *world) tool(_ context.Context, name string, args ...string) ([]byte, error) {
+func (w *world) runTool(_ context.Context, name string, args ...string) ([]byte, error) {
 	if !strings.HasSuffix(name, "/tridentd") {
 		return []byte("nothing to tell"), nil
 	}

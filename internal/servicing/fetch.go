@@ -110,7 +110,7 @@ func (s *Service) resolveOwn(ctx context.Context, r *opRun, own []extension.Imag
 		r.Logf(slog.LevelInfo, "trident %s runs already", version)
 		return nil
 	}
-	if r.State.Self, err = s.Self.FromFile(image.Stored(), r.State.Back); err != nil {
+	if r.State.Self, err = s.Self.NewFileRecord(image.Stored(), r.State.Back); err != nil {
 		return err
 	}
 	r.State.Upgrade = true

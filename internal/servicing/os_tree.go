@@ -265,7 +265,7 @@ func (s osService) setUpTrident(ctx context.Context, r *osRun, c *hostconfig.Con
 	if r.State.Install {
 		return nil
 	}
-	version, err := s.Self.Carry(root)
+	version, err := s.Self.LinkInTree(root)
 	if err != nil || version == "" {
 		return err
 	}

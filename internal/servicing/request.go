@@ -138,7 +138,7 @@ func (s *Service) endFetch(ctx context.Context, req RollbackRequest) error {
 		case opABUpdate, opABUpdateStage: // the slot that is written is not the one that runs
 			return slices.Contains([]string{"begin", "image", "write"}, op.Step)
 		}
-		return s.Self.OnlyFetches(op)
+		return s.Self.IsOnlyFetching(op)
 	})
 }
 

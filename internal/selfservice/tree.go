@@ -10,11 +10,11 @@ import (
 	"github.com/trident-project/trident/internal/rescue"
 )
 
-// Carry makes the OS in the tree at root, which does not run and shares the store
+// LinkInTree makes the OS in the tree at root, which does not run and shares the store
 // with this host, run the newer of its own Trident and the extension that is active
 // here. It returns the version of that extension, or "" where it is dropped.
 // systemd-sysext.service is the caller's to enable there.
-func (s *Service) Carry(root string) (version string, err error) {
+func (s *Service) LinkInTree(root string) (version string, err error) {
 	active, link, err := rescue.LinkedVersion(s.Root)
 	if err != nil {
 		return "", fmt.Errorf("carry trident across: %w", err)
@@ -26,7 +26,7 @@ func (s *Service) Carry(root string) (version string, err error) {
 	if active == "" || base != "" && compare(base, active) >= 0 {
 		active, link = "", ""
 	}
-	if err := s.touch("carry trident", func() error { return linkIn(root, link) }); err != nil {
+	if err := s.touch("carry trident", func() error { return setLinkIn(root, link) }); err != nil {
 		return "", fmt.Errorf("carry trident across: %w", err)
 	}
 	return active, nil
@@ -44,9 +44,9 @@ func baseIn(root string) (string, error) {
 	return rescue.ParseBase(data)
 }
 
-// linkIn makes the link by which systemd finds our extension in a tree say target, or
+// setLinkIn makes the link by which systemd finds our extension in a tree say target, or
 // removes it where that is "". No link of the tree leads out of it.
-func linkIn(root, target string) (err error) {
+func setLinkIn(root, target string) (err error) {
 	at := inroot.FS(root)
 	dir, name := filepath.Split(rescue.Link)
 	var d *inroot.Dir

@@ -18,10 +18,10 @@ type Record = record
 // return, and over a record that FromFile made.
 func (s *Service) Steps() []operation.Step[Record] { return s.steps() }
 
-// FromFile is the record of an upgrade to the image in a file of the host, which
+// NewFileRecord is the record of an upgrade to the image in a file of the host, which
 // the first steps copy and verify. Back allows the version to be an older or a
 // blocked one.
-func (s *Service) FromFile(path string, back bool) (Record, error) {
+func (s *Service) NewFileRecord(path string, back bool) (Record, error) {
 	r, err := s.newRecord(Trial{AllowDowngrade: back, AllowReadOnlyUsr: true})
 	r.Source.Path, r.Back = path, back
 	return r, err
@@ -31,7 +31,7 @@ func (s *Service) FromFile(path string, back bool) (Record, error) {
 // changes nothing. Active says that its version is the one that runs, so that
 // there is nothing to upgrade.
 func (s *Service) CheckFile(ctx context.Context, path string, back bool) (version string, active bool, err error) {
-	r, err := s.FromFile(path, back)
+	r, err := s.NewFileRecord(path, back)
 	if err != nil {
 		return "", false, err
 	}

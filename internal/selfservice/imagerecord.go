@@ -19,64 +19,64 @@ import (
 	"github.com/trident-project/trident/internal/trust"
 )
 
-// kept is what is recorded of an image when it enters the store, beside it in
+// imageRecord is what is recorded of an image when it enters the store, beside it in
 // <version>.json. Releases of Trident share it: add fields, never rename, remove or
 // retype one.
-type kept struct {
+type imageRecord struct {
 	RootHash   string    `json:"root_hash"`
 	Signer     string    `json:"signer"`      // the subject of the certificate
 	VerifiedAt time.Time `json:"verified_at"` // the certificate was valid then
 }
 
-// maxKept bounds a record, in bytes.
-const maxKept = 64 << 10
+// maxImageRecord bounds a record, in bytes.
+const maxImageRecord = 64 << 10
 
-func (s *Service) keptPath(v string) string { return filepath.Join(s.dir, v+".json") }
+func (s *Service) recordPath(v string) string { return filepath.Join(s.dir, v+".json") }
 
-// readKept returns the record of an image in the store. One that is damaged counts
+// readImageRecord returns the record of an image in the store. One that is damaged counts
 // as missing: nobody on the way back may depend on it.
-func (s *Service) readKept(v string) (kept, bool) {
-	rel, err := filepath.Rel(s.Root, s.keptPath(v))
+func (s *Service) readImageRecord(v string) (imageRecord, bool) {
+	rel, err := filepath.Rel(s.Root, s.recordPath(v))
 	if err != nil {
-		return kept{}, false
+		return imageRecord{}, false
 	}
-	data, err := inroot.FS(s.Root).ReadFile(rel, maxKept)
+	data, err := inroot.FS(s.Root).ReadFile(rel, maxImageRecord)
 	if err != nil {
-		return kept{}, false
+		return imageRecord{}, false
 	}
-	var k kept
+	var k imageRecord
 	err = json.Unmarshal(data, &k)
 	return k, err == nil && len(k.RootHash) == 64
 }
 
-// recordKept writes the record of a verified image, unless there is one of the same
+// writeImageRecord writes the record of a verified image, unless there is one of the same
 // image already.
-func (s *Service) recordKept(i *image, at time.Time) error {
+func (s *Service) writeImageRecord(i *image, at time.Time) error {
 	v := i.release.Version
-	if k, ok := s.readKept(v); ok && k.RootHash == i.rootHash {
+	if k, ok := s.readImageRecord(v); ok && k.RootHash == i.rootHash {
 		return nil
 	}
 	return s.touch("record image", func() error {
-		data, err := json.Marshal(kept{RootHash: i.rootHash, Signer: i.verified.Signer(), VerifiedAt: at.UTC()})
+		data, err := json.Marshal(imageRecord{RootHash: i.rootHash, Signer: i.verified.Signer(), VerifiedAt: at.UTC()})
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(rescue.MoveFolderAside(s.keptPath(v)), atomicfile.Write(s.keptPath(v), append(data, '\n'), 0o600)); err != nil {
+		if err := errors.Join(rescue.MoveFolderAside(s.recordPath(v)), atomicfile.Write(s.recordPath(v), append(data, '\n'), 0o600)); err != nil {
 			return fmt.Errorf("record image of trident %s: %w", v, err)
 		}
 		return nil
 	})
 }
 
-// checkRecorded compares the root hash of an image with its record. An image
+// checkRootHash compares the root hash of an image with its record. An image
 // elsewhere than in the store, or one that an earlier release of Trident staged,
 // has none.
-func (s *Service) checkRecorded(path, rootHash string) error {
+func (s *Service) checkRootHash(path, rootHash string) error {
 	v := versionOfImage(path)
 	if path != s.imagePath(v) {
 		return nil
 	}
-	if k, ok := s.readKept(v); ok && k.RootHash != rootHash {
+	if k, ok := s.readImageRecord(v); ok && k.RootHash != rootHash {
 		return errkind.WithHint(
 			errkind.Errorf(errkind.Corrupt, "the image of trident %s in the store has the root hash %s, but the one that was verified on %s had %s", v, rootHash, k.VerifiedAt.UTC().Format(time.DateOnly), k.RootHash),
 			"Stage the version again: trident self stage SOURCE")
@@ -84,30 +84,30 @@ func (s *Service) checkRecorded(path, rootHash string) error {
 	return nil
 }
 
-// warning says, for the events of an operation, that the certificate of a kept image
+// dateWarning says, for the events of an operation, that the certificate of a kept image
 // is not valid now; "" if it is.
-func (s *Service) warning(i *image) string {
-	if i.late == nil {
+func (s *Service) dateWarning(i *image) string {
+	if i.dateFault == nil {
 		return ""
 	}
-	k, ok := s.readKept(i.release.Version)
+	k, ok := s.readImageRecord(i.release.Version)
 	if !ok || k.RootHash != i.rootHash {
-		return fmt.Sprintf("the dates of the certificate do not count for an image that this host has kept: %v (there is no record of when it was verified)", i.late)
+		return fmt.Sprintf("the dates of the certificate do not count for an image that this host has kept: %v (there is no record of when it was verified)", i.dateFault)
 	}
-	return fmt.Sprintf("the dates of the certificate do not count for an image that was verified on %s: %v", k.VerifiedAt.UTC().Format(time.DateOnly), i.late)
+	return fmt.Sprintf("the dates of the certificate do not count for an image that was verified on %s: %v", k.VerifiedAt.UTC().Format(time.DateOnly), i.dateFault)
 }
 
-// checkKept says whether an image of the store could be brought into service now.
+// checkActivatable says whether an image of the store could be brought into service now.
 // Its blocks are read once in the life of this process, as long as the file does
 // not change.
-func (s *Service) checkKept(ctx context.Context, v string) error {
-	state, err := stateOf(s.imagePath(v))
+func (s *Service) checkActivatable(ctx context.Context, v string) error {
+	state, err := statFile(s.imagePath(v))
 	if err != nil {
 		return fmt.Errorf("open image: %w", err)
 	}
-	if was, ok := s.whole.Load(v); ok && was == state {
+	if checked, ok := s.intactImages.Load(v); ok && checked == state {
 		i, err := s.openImage(s.imagePath(v), func(i *image, raw *ddi.Image, policy trust.Policy) error {
-			return errors.Join(s.checkRecorded(s.imagePath(v), i.rootHash), policy.CheckSignature(raw))
+			return errors.Join(s.checkRootHash(s.imagePath(v), i.rootHash), policy.CheckSignature(raw))
 		})
 		if err != nil {
 			return err
@@ -118,18 +118,18 @@ func (s *Service) checkKept(ctx context.Context, v string) error {
 	if err != nil {
 		return err
 	}
-	s.whole.Store(v, state)
+	s.intactImages.Store(v, state)
 	return i.Close()
 }
 
-// checkWhole says whether an image of the store is undamaged, so that systemd could
+// checkIntact says whether an image of the store is undamaged, so that systemd could
 // merge it.
-func (s *Service) checkWhole(ctx context.Context, v string) error {
-	state, err := stateOf(s.imagePath(v))
+func (s *Service) checkIntact(ctx context.Context, v string) error {
+	state, err := statFile(s.imagePath(v))
 	if err != nil {
 		return err
 	}
-	if was, ok := s.whole.Load(v); ok && was == state {
+	if checked, ok := s.intactImages.Load(v); ok && checked == state {
 		return nil
 	}
 	f, err := regfile.Open(s.imagePath(v))
@@ -141,14 +141,14 @@ func (s *Service) checkWhole(ctx context.Context, v string) error {
 		err = raw.VerifyTree(ctx, func(int64, int64) {})
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
-		s.whole.Store(v, state)
+		s.intactImages.Store(v, state)
 	}
 	return err
 }
 
 // removeImage takes an image out of the store, and its record.
 func (s *Service) removeImage(v string) error {
-	return errors.Join(discard(s.imagePath(v)), discard(s.keptPath(v)))
+	return errors.Join(discard(s.imagePath(v)), discard(s.recordPath(v)))
 }
 
 // discard deletes a file of the store. A folder that is in its place is put aside.
@@ -166,7 +166,7 @@ type fileState struct {
 	modified, change syscall.Timespec
 }
 
-func stateOf(path string) (fileState, error) {
+func statFile(path string) (fileState, error) {
 	var st syscall.Stat_t
 	if err := syscall.Stat(path, &st); err != nil {
 		return fileState{}, &os.PathError{Op: "stat", Path: path, Err: err}

@@ -39,7 +39,7 @@ func TestCarryingStaysInTheNewSystem(t *testing.T) {
 					t.Fatal(err)
 				}
 				s := &Service{Config: Config{Root: host}}
-				v, err := s.Carry(root)
+				v, err := s.LinkInTree(root)
 				if want := map[string]string{"1.0.0": "2.0.0", "9.0.0": ""}[base]; v != want || err != nil {
 					t.Errorf("%s, base %s: %q, %v", name, base, v, err)
 				}
