@@ -50,7 +50,7 @@ sysext: ## Build the signed extension images: dist/sysext/VERSION (VERSION=1.2.3
 	@$(ALONE) $(GORUN) ./packaging/build sysext -version '$(VERSION)' -arch '$(ARCHES)'
 
 .PHONY: release
-release: ## Build all that is published: dist/release/VERSION (VERSION=1.2.3, ARCHES=amd64,arm64)
+release: ## Build everything that is published: dist/release/VERSION (VERSION=1.2.3, ARCHES=amd64,arm64)
 	@$(NEED) go
 	@$(CHECK) '$(ARCHES)' >/dev/null
 	@$(NEED) openssl $(if $(TRIDENT_RPM_SIGNER),gpg rpmsign)
@@ -75,7 +75,7 @@ test-root: ## Run the tests on loop devices, packages and containers (as root; P
 	GOGC=400 go test -tags root -count 1 -timeout 20m $(or $(PACKAGES),./internal/... ./packaging/...)
 
 .PHONY: test-outside
-test-outside: ## Run the tests with the servers, tools and hosts of others (as root; RUN=Name for some)
+test-outside: ## Run the tests with servers, tools and hosts of other projects (as root; RUN=Name for some)
 	@[[ $$EUID == 0 ]] || { echo 'make test-outside works on namespaces and containers: run it as root' >&2; exit 1; }
 	@$(NEED) go openssl gpg rpm rpmsign createrepo_c veritysetup mkfs.ext4 mkfs.xfs mkfs.vfat mcopy mkfs.erofs mksquashfs sfdisk systemd-repart systemd-dissect debootstrap \
 		nginx apache2 lighttpd docker-registry squid python3 ip tmux qemu-img xz zstd
@@ -89,7 +89,7 @@ test-vm: ## Run the tests in a VM (as root, because of debootstrap; RUN=Name for
 	TRIDENT_EVERY_CUT=$(EVERY) go test -tags vm -count 1 -p 1 -parallel 2 -timeout 150m -run '$(or $(RUN),.)' ./internal/e2e/...
 
 .PHONY: bench
-bench: ## Measure side by side with the tools that others use
+bench: ## Measure Trident side by side with other tools
 	@$(NEED) go veritysetup curl $(VMTOOLS)
 	@if [[ $$EUID == 0 ]]; then export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/trixie)}; fi; \
 	for part in images deploy daemon watchers guest; do GOFLAGS=-trimpath go run ./internal/e2e/bench/$$part; echo; done
@@ -111,7 +111,7 @@ shape: ## Measure packages, files and functions; fail when a figure is beyond it
 	@go run .ci/shape.go
 
 .PHONY: generate
-generate: ## Generate the Go code of the API from proto/, a foreign client's too, the reference of the Host Configuration, and the pictures
+generate: ## Generate the Go code of the API, that of a foreign client, the reference of the Host Configuration, and the pictures
 	@$(NEED) go
 	tool=$$(.ci/tool buf); $$tool generate
 	cd internal/e2e/foreign && go generate
@@ -119,15 +119,15 @@ generate: ## Generate the Go code of the API from proto/, a foreign client's too
 	go run ./packaging/pictures docs/pictures
 
 .PHONY: check-generated
-check-generated: ## Generate again; fail when something differs from what is committed
+check-generated: ## Generate again; fail if the result differs from the committed files
 	$(MAKE) --no-print-directory generate
 	git diff --exit-code -- proto internal/e2e/foreign docs/host-configuration.md docs/host-configuration.schema.json docs/pictures
 	new=$$(git ls-files --others --exclude-standard proto internal/e2e/foreign docs/host-configuration.md docs/host-configuration.schema.json docs/pictures); [[ -z $$new ]] || { echo "not committed: $$new" >&2; exit 1; }
 
 .PHONY: clean
-clean: ## Remove what was built; keys that were made stay
+clean: ## Delete what was built, except the keys
 	[[ ! -d dist ]] || find dist -mindepth 1 -maxdepth 1 ! -name keys -exec rm -rf {} +
 
 .PHONY: help
-help: ## Show this list
+help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -85,7 +85,7 @@ func (s *sequence) draw() []byte {
 			c.line(margin, y+h/2, width-margin, y+h/2, faint, "6 4")
 			w := int(float64(len([]rune(r.text)))*letter) + 16
 			c.rect((width-w)/2, y, w, h, "#ffffff", "#ffffff")
-			c.text(width/2, y, "middle", "normal", lines)
+			c.text(width/2, y+3, "middle", "normal", lines)
 		case r.from == r.to:
 			c.rect(middle(r.from)-boxWidth/2, y, boxWidth, h, paper, faint)
 			c.text(middle(r.from), y+3, "middle", "normal", lines)
