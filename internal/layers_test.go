@@ -23,7 +23,7 @@ var layers = []struct{ pkg, may string }{
 	{"packaging/build", "internal/linux/atomicfile internal/arch internal/version"},
 	{"packaging/target", "internal/arch internal/version"},
 	{"packaging/pictures", ""},
-	{"packaging/docs", "internal/cli internal/hostconfig internal/version"},
+	{"packaging/docs", "internal/cli internal/hostconfig/schema internal/version"},
 
 	// commands
 	{"cmd/trident", "internal/cli"},
@@ -38,7 +38,7 @@ var layers = []struct{ pkg, may string }{
 		"internal/linux/inroot internal/errkind"},
 	{"internal/daemon", "internal/api internal/observe internal/servicing internal/selfservice internal/operation internal/hoststate internal/hostinfo internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/observe", "internal/operation internal/errkind"},
-	{"internal/api", "internal/handles internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/operation internal/trust internal/linux/inroot internal/errkind internal/errkind/grpckind " + generated},
+	{"internal/api", "internal/handles internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/diff internal/hostconfig/rules internal/operation internal/trust internal/linux/inroot internal/errkind internal/errkind/grpckind " + generated},
 	{"internal/handles", "internal/fetch internal/linux/inroot internal/errkind"},
 	{"proto/client/examples/fleet", "proto/client"},
 	{"proto/client/examples/image-builder", "proto/client"},
@@ -47,7 +47,7 @@ var layers = []struct{ pkg, may string }{
 	{"proto/client/clienttest", "internal/errkind internal/errkind/grpckind " + generated},
 
 	// engine: what changes a host
-	{"internal/servicing", "internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/storage internal/hostconfig " +
+	{"internal/servicing", "internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/storage internal/hostconfig internal/hostconfig/diff internal/hostconfig/rules " +
 		"internal/image internal/boot internal/fetch internal/hostinfo internal/slot internal/linux/blockdev internal/linux/efivar " +
 		"internal/linux/fat internal/linux/gpt internal/linux/loop internal/linux/mount " +
 		"internal/systemd internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
@@ -62,14 +62,18 @@ var layers = []struct{ pkg, may string }{
 	{"internal/trust", "internal/linux/regfile internal/linux/ddi internal/linux/inroot internal/linux/unmerged internal/errkind"},
 	{"internal/extension", "internal/linux/regfile internal/hostinfo internal/fetch internal/systemd internal/linux/ddi internal/linux/filekind internal/linux/gpt internal/linux/inroot internal/linux/loop " +
 		"internal/linux/unmerged internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
-	{"internal/osconfig", "internal/hostconfig internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
+	{"internal/osconfig", "internal/hostconfig internal/hostconfig/rules internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/image/build", "internal/image internal/boot internal/linux/fat internal/linux/filekind internal/linux/regfile internal/errkind"},
 	{"internal/boot/boottest", "internal/boot internal/linux/efivar internal/linux/gpt internal/slot internal/errkind"},
 	{"internal/boot", "internal/linux/efivar internal/linux/inroot internal/slot internal/errkind"},
 	{"internal/hostinfo", "internal/linux/inroot internal/errkind"},
 	{"internal/storage", "internal/hostconfig internal/slot internal/linux/blockdev internal/linux/gpt internal/linux/run internal/errkind"},
+	{"internal/hostconfig/rules", "internal/hostconfig internal/hostconfig/internal/form"},
+	{"internal/hostconfig/diff", "internal/hostconfig internal/hostconfig/internal/form internal/errkind"},
+	{"internal/hostconfig/schema", "internal/hostconfig internal/hostconfig/internal/form"},
 	{"internal/hostconfig", "internal/hostconfig/internal/form internal/errkind"},
 	{"internal/hostconfig/internal/form", ""},
+	{"internal/hostconfig/internal/samples", "internal/linux/damage"},
 	{"internal/image", "internal/fetch internal/linux/filekind internal/linux/gpt internal/errkind"},
 	{"internal/fetch", "internal/linux/inroot internal/linux/regfile internal/linux/atomicfile internal/errkind"},
 
@@ -137,7 +141,7 @@ var keepers = map[string]string{
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli",
 	"github.com/rogpeppe/go-internal": "",
-	"github.com/google/go-cmp":        "internal/operation/operationtest internal/systemd/systemdtest internal/boot/boottest",
+	"github.com/google/go-cmp":        "internal/operation/operationtest internal/systemd/systemdtest internal/boot/boottest internal/hostconfig/internal/samples",
 }
 
 // standardOnly are the programs that have to work when nothing else does.

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/diff"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/servicing"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
@@ -68,7 +68,7 @@ func TestAPlanTellsKindReasonsAndActions(t *testing.T) {
 	f.record(t, hoststate.Status{Phase: hoststate.Settled{}, Spec: specTwo})
 	f.host.plan = servicing.Plan{
 		Kind:    servicing.RuntimeUpdate,
-		Reasons: []hostconfig.Reason{{Path: "os.sysexts[0]", Text: "is new", Kind: hostconfig.KindRuntimeUpdate}},
+		Reasons: []diff.Reason{{Path: "os.sysexts[0]", Text: "is new", Kind: diff.KindRuntimeUpdate}},
 		Steps: []servicing.PlannedStep{
 			{Name: "files", Effects: []servicing.Effect{{Kind: "write-file", Object: "/etc/a", Text: "write /etc/a"}}},
 			{Name: "network", Effects: []servicing.Effect{{Kind: "apply-netplan", Text: "write the network configuration and apply it"}}},

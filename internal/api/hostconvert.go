@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/diff"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/servicing"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
@@ -33,7 +34,7 @@ func findingsToWire(report hostconfig.Report) []*hostv1.Finding {
 func planToWire(p *servicing.Plan, findings hostconfig.Report) *hostv1.PlanUpdateResponse {
 	out := &hostv1.PlanUpdateResponse{
 		Kind: kindToWire(p.Kind), EffectiveConfig: string(p.Effective.YAML()), Warnings: warningsToWire(p, findings),
-		Reasons: mapSlice(p.Reasons, func(r hostconfig.Reason) *hostv1.Reason {
+		Reasons: mapSlice(p.Reasons, func(r diff.Reason) *hostv1.Reason {
 			return &hostv1.Reason{Path: textToWire(r.Path), Kind: changeKindToWire(r.Kind), Message: textToWire(r.Text)}
 		}),
 		Text: textToWire(p.String()), Steps: mapSlice(p.Steps, plannedStepToWire), Storage: storageToWire(p.Storage),
@@ -61,15 +62,15 @@ func warningsToWire(p *servicing.Plan, findings hostconfig.Report) []*hostv1.Fin
 	return out
 }
 
-func changeKindToWire(k hostconfig.Kind) tridentv1.ServicingKind {
+func changeKindToWire(k diff.Kind) tridentv1.ServicingKind {
 	switch k {
-	case hostconfig.KindNone:
+	case diff.KindNone:
 		return kindToWire(servicing.None)
-	case hostconfig.KindRuntimeUpdate:
+	case diff.KindRuntimeUpdate:
 		return kindToWire(servicing.RuntimeUpdate)
-	case hostconfig.KindABUpdate:
+	case diff.KindABUpdate:
 		return kindToWire(servicing.ABUpdate)
-	case hostconfig.KindCleanInstall:
+	case diff.KindCleanInstall:
 		return kindToWire(servicing.CleanInstall)
 	}
 	return tridentv1.ServicingKind_SERVICING_KIND_UNSPECIFIED

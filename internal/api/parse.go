@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/rules"
 )
 
 // A Host Configuration takes up to 170 times its size in memory while it is
@@ -32,7 +33,7 @@ func (p *parser) parse(ctx context.Context, text []byte) (*hostconfig.Config, ho
 		return nil, nil, fmt.Errorf("parse the Host Configuration: %w", err)
 	}
 	defer release()
-	config, report := hostconfig.Parse(text)
+	config, report := hostconfig.Parse(text, rules.Check)
 	return config, report, nil
 }
 

@@ -29,6 +29,17 @@ func (c *Config) Amend(change func(*Spec)) *Config {
 	return &out
 }
 
+// Gives reports whether the document that c was parsed from has path, as in
+// storage.disks[0].id, with a value. The empty text is a value.
+func (c *Config) Gives(path string) bool { return c.places.gives(path) }
+
+// Fault returns a finding of severity Error at path, with its place in the document that c
+// was parsed from; name is upstream's name of the fault.
+func (c *Config) Fault(path, name, message string) Finding {
+	at := c.places.at(path)
+	return Finding{Line: at.line, Column: at.column, Path: path, Severity: Error, Name: name, Message: message}
+}
+
 // deepCopy returns a copy of v that shares no memory with v.
 func deepCopy(v reflect.Value) reflect.Value {
 	out := reflect.New(v.Type()).Elem()
@@ -96,10 +107,4 @@ func (p places) at(path string) place {
 func (p places) gives(path string) bool {
 	at, ok := p[path]
 	return ok && !at.null
-}
-
-// fault returns a finding of severity Error at path.
-func (p places) fault(path, name, message string) Finding {
-	pos := p.at(path)
-	return Finding{Line: pos.line, Column: pos.column, Path: path, Severity: Error, Name: name, Message: message}
 }

@@ -35,7 +35,7 @@ func (d *decoder) addFault(pos place, path, name, format string, args ...any) {
 		return
 	}
 	f := Finding{Line: pos.line, Column: pos.column, Path: path, Severity: Error, Name: name, Message: fmt.Sprintf(format, args...)}
-	if name == nameGraph {
+	if name == NameGraph {
 		f.Detail = "BasicCheckFailed" // the only storage fault that the decoder finds: a size
 	}
 	d.report = append(d.report, f)
@@ -421,3 +421,6 @@ func setDefault(m form.Member, v reflect.Value) {
 
 // systemdKey makes a health check a SystemdCheck.
 const systemdKey = "systemdServices"
+
+// emptyPath replaces a path that the document gives as "", as in path.Clean.
+const emptyPath = "."

@@ -1,6 +1,11 @@
 package hostconfig
 
-import "reflect"
+import (
+	"fmt"
+	"slices"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
+)
 
 type (
 	// PartitionTableType is a kind of partition table.
@@ -93,44 +98,67 @@ const (
 	FallbackDisabled     UEFIFallback = "disabled"     // Trident does not change it
 )
 
-// wordsOf returns the values that a string of type t may have, or nil if it may have any.
-func wordsOf(t reflect.Type) []string {
-	switch t {
-	case reflect.TypeFor[ServicingType]():
-		return list(OnCleanInstall, OnABUpdate, OnRuntimeUpdate, OnAll)
-	case reflect.TypeFor[PartitionTableType]():
-		return list(GPT)
-	case reflect.TypeFor[PartitionType]():
-		return list(PartitionESP, PartitionRoot, PartitionSwap, PartitionRootVerity, PartitionHome, PartitionVar, PartitionUsr,
-			PartitionUsrVerity, PartitionTmp, PartitionLinuxGeneric, PartitionSrv, PartitionXbootldr)
-	case reflect.TypeFor[RAIDLevel]():
-		return list(RAID0, RAID1, RAID5, RAID6, RAID10)
-	case reflect.TypeFor[FilesystemSource]():
-		return list(FromImage, FromNew, FromAdopted)
-	case reflect.TypeFor[FilesystemType]():
-		return list(Ext4, XFS, VFAT, NTFS, Tmpfs, Auto, Overlay, ISO9660)
-	case reflect.TypeFor[ESPMount]():
-		return list(ESPDefault, ESPOverride, ESPBlock)
-	case reflect.TypeFor[CorruptionOption]():
-		return list(CorruptionIOError, CorruptionIgnore, CorruptionPanic, CorruptionRestart)
-	case reflect.TypeFor[SELinuxMode]():
-		return list(SELinuxDisabled, SELinuxPermissive, SELinuxEnforcing)
-	case reflect.TypeFor[PasswordType]():
-		return list(PasswordLocked)
-	case reflect.TypeFor[SSHMode]():
-		return list(SSHBlock, SSHKeyOnly)
-	case reflect.TypeFor[LoadMode]():
-		return list(LoadAlways, LoadAuto, LoadDisable, LoadInherit)
-	case reflect.TypeFor[UEFIFallback]():
-		return list(FallbackConservative, FallbackOptimistic, FallbackDisabled)
+func (PartitionTableType) Values() form.Values {
+	return form.Words(GPT)
+}
+
+func (PartitionType) Values() form.Values {
+	v := form.Words(PartitionESP, PartitionRoot, PartitionSwap, PartitionRootVerity, PartitionHome, PartitionVar, PartitionUsr,
+		PartitionUsrVerity, PartitionTmp, PartitionLinuxGeneric, PartitionSrv, PartitionXbootldr)
+	v.Pattern = uuidPattern
+	return v
+}
+
+func (p *PartitionType) parse(text, _ string) error {
+	words := p.Values().Words
+	if slices.Contains(words, text) {
+		*p = PartitionType(text)
+		return nil
 	}
+	id, err := parseUUID(text)
+	if err != nil {
+		return fmt.Errorf("%s, or a UUID", notOneOf(text, words))
+	}
+	*p = PartitionType(id)
 	return nil
 }
 
-func list[T ~string](values ...T) []string {
-	out := make([]string, len(values))
-	for i, v := range values {
-		out[i] = string(v)
-	}
-	return out
+func (RAIDLevel) Values() form.Values {
+	return form.Words(RAID0, RAID1, RAID5, RAID6, RAID10)
+}
+
+func (FilesystemSource) Values() form.Values {
+	return form.Words(FromImage, FromNew, FromAdopted)
+}
+
+func (FilesystemType) Values() form.Values {
+	return form.Words(Ext4, XFS, VFAT, NTFS, Tmpfs, Auto, Overlay, ISO9660)
+}
+
+func (ESPMount) Values() form.Values {
+	return form.Words(ESPDefault, ESPOverride, ESPBlock)
+}
+
+func (CorruptionOption) Values() form.Values {
+	return form.Words(CorruptionIOError, CorruptionIgnore, CorruptionPanic, CorruptionRestart)
+}
+
+func (SELinuxMode) Values() form.Values {
+	return form.Words(SELinuxDisabled, SELinuxPermissive, SELinuxEnforcing)
+}
+
+func (PasswordType) Values() form.Values {
+	return form.Words(PasswordLocked)
+}
+
+func (SSHMode) Values() form.Values {
+	return form.Words(SSHBlock, SSHKeyOnly)
+}
+
+func (LoadMode) Values() form.Values {
+	return form.Words(LoadAlways, LoadAuto, LoadDisable, LoadInherit)
+}
+
+func (UEFIFallback) Values() form.Values {
+	return form.Words(FallbackConservative, FallbackOptimistic, FallbackDisabled)
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
 // typesIn are all types that t is made of.
@@ -79,7 +81,8 @@ func TestEveryDefaultIsAValue(t *testing.T) {
 func TestPCRsAreWrittenByName(t *testing.T) {
 	t.Parallel()
 	for n := range PCR(maxPCR + 1) {
-		if got, err := parsePCR(n.String(), true); err != nil || got != n {
+		var got PCR
+		if err := got.parse(n.String(), form.KindOfText(n.String())); err != nil || got != n {
 			t.Errorf("%d is written %s, which is %d, %v", n, n, got, err)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // checkForm adds faults of the decoded mapping v that concern two of its keys together.
-// formSchema in schema.go states the same rules.
+// schema.formSchema states the same rules.
 func (d *decoder) checkForm(v reflect.Value, path string) {
 	switch x := v.Interface().(type) {
 	case Script:

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/trident-project/trident/internal/hostconfig/internal/samples"
 )
 
 func TestHostileDocumentsGetOneClearFinding(t *testing.T) {
@@ -45,14 +47,14 @@ func TestHostileDocumentsGetOneClearFinding(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			start := time.Now()
-			got, r := Parse([]byte(c.text))
+			got, r := Parse([]byte(c.text), nil)
 			if got != nil || len(r) != 1 || !strings.Contains(r[0].String(), c.want) {
-				t.Errorf("want one fault with %q, got %d:\n%.400s", c.want, len(r), lines(r))
+				t.Errorf("want one fault with %q, got %d:\n%.400s", c.want, len(r), samples.Lines(r))
 			}
 			if took := time.Since(start); took > 10*time.Second {
 				t.Errorf("it took %s", took)
 			}
-			if n := len(lines(r)); n > 1000 {
+			if n := len(samples.Lines(r)); n > 1000 {
 				t.Errorf("the report has %d bytes", n)
 			}
 		})
@@ -62,7 +64,7 @@ func TestHostileDocumentsGetOneClearFinding(t *testing.T) {
 func TestAReportIsBounded(t *testing.T) {
 	t.Parallel()
 	text := strings.Repeat("- x\n", 1000)
-	if _, r := Parse([]byte("os:\n  sysexts:\n" + strings.ReplaceAll(text, "- ", "  - "))); len(r) != maxFaults {
+	if _, r := Parse([]byte("os:\n  sysexts:\n"+strings.ReplaceAll(text, "- ", "  - ")), nil); len(r) != maxFaults {
 		t.Errorf("%d findings, want %d", len(r), maxFaults)
 	}
 }

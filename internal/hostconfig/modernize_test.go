@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig/internal/samples"
 )
 
 func recorded(t *testing.T, text string) *Config {
@@ -87,7 +88,7 @@ future:
 `
 	c := recorded(t, text)
 	once := string(c.YAML())
-	golden(t, "unknown.yaml", once)
+	samples.Golden(t, "unknown.yaml", once)
 	if again := string(recorded(t, once).YAML()); again != once {
 		t.Errorf("not stable:\n%s", cmp.Diff(once, again))
 	}

@@ -174,43 +174,31 @@ type (
 	netplanTunnelMode    string
 )
 
-// netplanWords returns the values that a string of type t may have, or nil if it may have any.
-func netplanWords(t reflect.Type) []string {
-	switch t {
-	case reflect.TypeFor[netplanRenderer]():
-		return strings.Fields("networkd NetworkManager sriov")
-	case reflect.TypeFor[netplanSwitchMode]():
-		return strings.Fields("switchdev legacy")
-	case reflect.TypeFor[netplanWake]():
-		return strings.Fields("any disconnect magic_pkt gtk_rekey_failure eap_identity_req four_way_handshake rfkill_release tcp default")
-	case reflect.TypeFor[netplanAccessMode]():
-		return strings.Fields("infrastructure ap adhoc")
-	case reflect.TypeFor[netplanBand]():
-		return strings.Fields("2.4GHz 5GHz")
-	case reflect.TypeFor[netplanKeyManagement]():
-		return strings.Fields("none psk eap sae 802.1x")
-	case reflect.TypeFor[netplanAuthMethod]():
-		return strings.Fields("tls peap ttls")
-	case reflect.TypeFor[netplanBondMode]():
-		return strings.Fields("balance-rr active-backup balance-xor broadcast 802.3ad balance-tlb balance-alb")
-	case reflect.TypeFor[netplanLACPRate]():
-		return strings.Fields("slow fast")
-	case reflect.TypeFor[netplanTransmitHash]():
-		return strings.Fields("layer2 layer3+4 layer2+3 encap2+3 encap3+4")
-	case reflect.TypeFor[netplanADSelect]():
-		return strings.Fields("stable bandwidth count")
-	case reflect.TypeFor[netplanARPValidate]():
-		return strings.Fields("none active backup all")
-	case reflect.TypeFor[netplanARPAllTargets]():
-		return strings.Fields("any all")
-	case reflect.TypeFor[netplanFailOverMAC]():
-		return strings.Fields("none activv follow") // activv is upstream's spelling of active
-	case reflect.TypeFor[netplanReselect]():
-		return strings.Fields("always better failure")
-	case reflect.TypeFor[netplanTunnelMode]():
-		return strings.Fields("sit gre ip6gre ipip ipip6 ip6ip6 vti vti6 wireguard gretap ip6gretap isatap")
-	}
-	return nil
+func fields(words string) form.Values { return form.Words(strings.Fields(words)...) }
+
+func (netplanRenderer) Values() form.Values   { return fields("networkd NetworkManager sriov") }
+func (netplanSwitchMode) Values() form.Values { return fields("switchdev legacy") }
+func (netplanWake) Values() form.Values {
+	return fields("any disconnect magic_pkt gtk_rekey_failure eap_identity_req four_way_handshake rfkill_release tcp default")
+}
+func (netplanAccessMode) Values() form.Values    { return fields("infrastructure ap adhoc") }
+func (netplanBand) Values() form.Values          { return fields("2.4GHz 5GHz") }
+func (netplanKeyManagement) Values() form.Values { return fields("none psk eap sae 802.1x") }
+func (netplanAuthMethod) Values() form.Values    { return fields("tls peap ttls") }
+func (netplanBondMode) Values() form.Values {
+	return fields("balance-rr active-backup balance-xor broadcast 802.3ad balance-tlb balance-alb")
+}
+func (netplanLACPRate) Values() form.Values { return fields("slow fast") }
+func (netplanTransmitHash) Values() form.Values {
+	return fields("layer2 layer3+4 layer2+3 encap2+3 encap3+4")
+}
+func (netplanADSelect) Values() form.Values      { return fields("stable bandwidth count") }
+func (netplanARPValidate) Values() form.Values   { return fields("none active backup all") }
+func (netplanARPAllTargets) Values() form.Values { return fields("any all") }
+func (netplanFailOverMAC) Values() form.Values   { return fields("none activv follow") } // activv is upstream's spelling of active
+func (netplanReselect) Values() form.Values      { return fields("always better failure") }
+func (netplanTunnelMode) Values() form.Values {
+	return fields("sit gre ip6gre ipip ipip6 ip6ip6 vti vti6 wireguard gretap ip6gretap isatap")
 }
 
 // checkNetplan checks n, a netplan document, against the types that upstream reads it with.
@@ -276,7 +264,7 @@ func (d *decoder) checkNetplanValue(n *yaml.Node, t reflect.Type, path string) b
 // is wanted. Quoted text such as "0x10" is a number too: Config.YAML writes it so.
 func number(n *yaml.Node, low int64, high uint64) string {
 	want := fmt.Sprintf("a whole number from %d to %d", low, high)
-	if n.Kind != yaml.ScalarNode || form.KindOfText(n.Value) != form.Int || !form.Plain(n) && isDigits(strings.TrimPrefix(n.Value, "-")) {
+	if n.Kind != yaml.ScalarNode || form.KindOfText(n.Value) != form.Int || !form.Plain(n) && form.IsDigits(strings.TrimPrefix(n.Value, "-")) {
 		return want
 	}
 	text := form.Decimal(n.Value, form.Int)
@@ -287,51 +275,4 @@ func number(n *yaml.Node, low int64, high uint64) string {
 		return ""
 	}
 	return want
-}
-
-// checkNetplan checks the values that upstream looks at.
-func (c *checker) checkNetplan(at string, n Netplan) {
-	if n == nil {
-		return
-	}
-	// The decoder has checked its type.
-	if v := form.Decimal(fmt.Sprint(n["version"]), form.Int); v != "2" {
-		c.addFault(form.Join(at, "version"), "InvalidNetplanVersion", "is %s; wants 2", form.Shorten(v))
-	}
-	if r, ok := n["renderer"].(string); ok && r == "NetworkManager" {
-		c.addFault(form.Join(at, "renderer"), "UnsupportedNetplanRenderer", "is %q; wants networkd, the only renderer that is supported", r)
-	}
-	for _, kind := range []string{"ethernets", "bridges", "bonds", "vlans", "wifis", "tunnels", "dummy-devices", "vrfs"} {
-		section, _ := n[kind].(map[string]any)
-		in := form.Join(at, kind)
-		for id := range section {
-			if !isInterfaceID(id) {
-				c.addFault(form.Join(in, id), "InvalidInterfaceName", "%q is not the name of an interface: wants visible ASCII characters, without * ? [ ]", form.Shorten(id))
-			}
-		}
-	}
-	c.checkRenderers(at, n)
-}
-
-// checkRenderers warns of renderers of single interfaces: upstream does not check them, and only networkd is supported.
-func (c *checker) checkRenderers(at string, n Netplan) {
-	for kind, v := range n {
-		section, ok := v.(map[string]any)
-		if !ok || kind == "openvswitch" {
-			continue
-		}
-		for id, v := range section {
-			if settings, ok := v.(map[string]any); ok {
-				if r, ok := settings["renderer"].(string); ok && r != "networkd" {
-					c.warn(form.Join(form.Join(form.Join(at, kind), id), "renderer"), "is %q, and only networkd is supported", form.Shorten(r))
-				}
-			}
-		}
-	}
-}
-
-// isInterfaceID reports whether netplan accepts id: visible ASCII characters without
-// wildcards, which belong under match.
-func isInterfaceID(id string) bool {
-	return id != "" && !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("*?[]", r) })
 }

@@ -7,9 +7,15 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
+// Check finds the faults of c that are not faults of its form: keys, types and single
+// values. faults are those of its form. If there are any, c is incomplete and becomes no
+// Config of a caller.
+type Check func(c *Config, faults Report) Report
+
 // Parse reads a document that a person wrote. The Config is nil if the Report has an
-// Error. Parse checks the rules about several values only if it could read all values.
-func Parse(text []byte) (*Config, Report) {
+// Error. check, normally rules.Check, judges a document whose form was read; nil accepts
+// every such document.
+func Parse(text []byte, check Check) (*Config, Report) {
 	n, bad := load(text, maxText)
 	if bad != nil {
 		return nil, Report{{Line: bad.line, Column: bad.column, Severity: Error, Name: NameParse, Message: bad.message}}
@@ -26,14 +32,12 @@ func Parse(text []byte) (*Config, Report) {
 	c.places = d.places
 	report := d.report
 	if report.Err() == nil && len(c.YAML()) > maxText {
-		report = append(report, c.places.fault("", NameParse, fmt.Sprintf("is larger than %d KiB when it is written out", maxText>>10)))
+		report = append(report, c.Fault("", NameParse, fmt.Sprintf("is larger than %d KiB when it is written out", maxText>>10)))
 	}
-	if report.Err() == nil {
-		report = append(report, validate(&c.spec, c.places)...)
-	} else {
-		report = append(report, readNames(&c.spec, c.places, report)...)
+	if check != nil {
+		report = append(report, check(c, report)...)
 	}
-	report.sort()
+	report.Sort()
 	if report.Err() != nil {
 		return nil, report
 	}
@@ -65,4 +69,10 @@ func ParseRecorded(text []byte) (*Config, error) {
 	}
 	c.places, c.extras = d.places, d.extras
 	return c, nil
+}
+
+// Empty returns the configuration of a host that nobody has configured.
+func Empty() *Config {
+	c, _ := Parse([]byte("{}"), nil)
+	return c
 }

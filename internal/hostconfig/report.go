@@ -2,8 +2,9 @@
 // should be.
 //
 // Parse reads a document that a person wrote and reports all its faults at once, each
-// with line, column and path. Only this package makes a Config, and only from a document
-// without faults: code that has a Config need not check for faults again.
+// with line, column and path; the package rules has those that concern more than one
+// value: Parse(text, rules.Check). Only this package makes a Config, and only from a
+// document without faults: code that has a Config need not check for faults again.
 //
 // ParseRecorded reads a document that another release or upstream Trident has accepted
 // before, and checks no rules: a host must stay serviceable when the rules change.
@@ -47,8 +48,8 @@ const (
 	NameStatic            = errkind.NameInvalidHostConfigurationStatic
 )
 
-// nameGraph is the Name of findings that have a Detail.
-const nameGraph = "InvalidStorageGraph"
+// NameGraph is the Name of findings that have a Detail.
+const NameGraph = "InvalidStorageGraph"
 
 // Finding is one fault of a document.
 type Finding struct {
@@ -58,8 +59,7 @@ type Finding struct {
 	// Name is upstream's name of the fault: one of the Name constants other
 	// than NameStatic, or a variant of HostConfigurationStaticValidationError.
 	Name string
-	// Detail is the variant of StorageGraphBuildError if Name is
-	// InvalidStorageGraph, else "".
+	// Detail is the variant of StorageGraphBuildError if Name is NameGraph, else "".
 	Detail  string
 	Message string // one line; never a secret
 }
@@ -128,7 +128,8 @@ func Invalid(err error) *InvalidError {
 	return e
 }
 
-func (r Report) sort() {
+// Sort sorts r by place.
+func (r Report) Sort() {
 	slices.SortStableFunc(r, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), strings.Compare(a.Path, b.Path))
 	})

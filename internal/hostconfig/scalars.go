@@ -2,7 +2,9 @@ package hostconfig
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,6 +39,16 @@ func (s Size) String() string {
 // errSize is the error for a number that cannot be the size of a partition.
 type errSize struct{ error }
 
+func (Size) Values() form.Values {
+	least := uint64(sizeUnit)
+	return form.Values{Pattern: `grow|\s*\+?0*[1-9][0-9]*\s*[KMGT]?\s*`, Numbers: &form.Numbers{Min: &least, Step: sizeUnit}}
+}
+
+func (s *Size) parse(text, kind string) (err error) {
+	*s, err = parseSize(form.Decimal(text, kind))
+	return err
+}
+
 // parseSize parses a size. It also accepts blanks around the number and a plus before it: "8 G", "+1M".
 func parseSize(text string) (Size, error) {
 	if text == "grow" {
@@ -49,7 +61,7 @@ func parseSize(text string) (Size, error) {
 		}
 	}
 	digits := strings.TrimPrefix(number, "+")
-	if !isDigits(digits) {
+	if !form.IsDigits(digits) {
 		return 0, fmt.Errorf("is %q; wants a number of bytes, a number with K, M, G or T, or grow", form.Shorten(text))
 	}
 	n, err := strconv.ParseUint(digits, 10, 64)
@@ -69,12 +81,19 @@ func parseSize(text string) (Size, error) {
 // UserID is the numeric id of a user. As for upstream, a document may give a negative one; NameFaults reports it.
 type UserID int64
 
-func parseUserID(text string, number bool) (UserID, error) {
+func (UserID) Values() form.Values {
+	most := uint64(math.MaxInt32)
+	return form.Values{Numbers: &form.Numbers{Max: &most}}
+}
+
+func (u *UserID) parse(text, kind string) error {
+	text = form.Decimal(text, kind)
 	n, err := strconv.ParseInt(text, 10, 32)
-	if err != nil || !number {
-		return 0, fmt.Errorf("is %q; wants a whole number up to %d", form.Shorten(text), math.MaxInt32)
+	if err != nil || kind != form.Int {
+		return fmt.Errorf("is %q; wants a whole number up to %d", form.Shorten(text), math.MaxInt32)
 	}
-	return UserID(n), nil
+	*u = UserID(n)
+	return nil
 }
 
 // PCR is a platform configuration register of the TPM, 0 to 23.
@@ -102,18 +121,40 @@ func (p PCR) String() string {
 	return strconv.Itoa(int(p))
 }
 
-func parsePCR(text string, number bool) (PCR, error) {
-	if p, ok := pcrNames()[text]; ok {
-		return p, nil
+func (PCR) Values() form.Values {
+	names := pcrNames()
+	low, high := uint64(0), uint64(maxPCR)
+	return form.Values{
+		Words:   slices.SortedFunc(maps.Keys(names), func(a, b string) int { return int(names[a]) - int(names[b]) }),
+		Numbers: &form.Numbers{Min: &low, Max: &high},
 	}
-	if n, err := strconv.ParseUint(text, 10, 8); err == nil && number && n <= maxPCR {
-		return PCR(n), nil
+}
+
+func (p *PCR) parse(text, kind string) error {
+	text = form.Decimal(text, kind)
+	if n, ok := pcrNames()[text]; ok {
+		*p = n
+		return nil
 	}
-	return 0, fmt.Errorf("is %q; wants a register by number, 0 to %d, or by name, as in boot-loader-code, secure-boot-policy, kernel-boot", form.Shorten(text), maxPCR)
+	n, err := strconv.ParseUint(text, 10, 8)
+	if err != nil || kind != form.Int || n > maxPCR {
+		return fmt.Errorf("is %q; wants a register by number, 0 to %d, or by name, as in boot-loader-code, secure-boot-policy, kernel-boot", form.Shorten(text), maxPCR)
+	}
+	*p = PCR(n)
+	return nil
 }
 
 // UUID is a UUID in lower case with hyphens, or "" for none.
 type UUID string
+
+const uuidPattern = `(urn:uuid:)?[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\{[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\}|[0-9a-fA-F]{32}`
+
+func (UUID) Values() form.Values { return form.Values{Pattern: uuidPattern} }
+
+func (u *UUID) parse(text, _ string) (err error) {
+	*u, err = parseUUID(text)
+	return err
+}
 
 // parseUUID accepts a UUID with and without hyphens (RFC 9562, section 4), as a URN, and
 // in braces.
@@ -134,7 +175,7 @@ func parseUUID(text string) (UUID, error) {
 		if i == 8 || i == 13 || i == 18 || i == 23 {
 			ok = t[i] == '-'
 		} else {
-			ok = isHex(t[i : i+1])
+			ok = form.IsHex(t[i : i+1])
 		}
 	}
 	if !ok {
@@ -143,12 +184,44 @@ func parseUUID(text string) (UUID, error) {
 	return UUID(t), nil
 }
 
+// Hash is a SHA-384 of a file, as 96 hexadecimal digits in lower case.
+type Hash string
+
+const hashPattern = "[0-9a-fA-F]{96}"
+
+func (Hash) Values() form.Values { return form.Values{Pattern: hashPattern} }
+
+func (h *Hash) parse(text, _ string) (err error) {
+	*h, err = parseHash(text)
+	return err
+}
+
 func parseHash(text string) (Hash, error) {
-	if len(text) != 96 || !isHex(text) {
+	if len(text) != 96 || !form.IsHex(text) {
 		return "", fmt.Errorf("is %q; wants a SHA-384: 96 hexadecimal digits", form.Shorten(text))
 	}
 	return Hash(strings.ToLower(text)), nil
 }
 
-func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
-func isHex(s string) bool    { return s != "" && strings.Trim(s, "0123456789abcdefABCDEF") == "" }
+// ImageHash is the SHA-384 of an image's metadata in lower case, or HashIgnored.
+type ImageHash string
+
+// HashIgnored accepts any image.
+const HashIgnored ImageHash = "ignored"
+
+func (ImageHash) Values() form.Values {
+	return form.Values{Pattern: string(HashIgnored) + "|" + hashPattern}
+}
+
+func (h *ImageHash) parse(text, _ string) error {
+	if text == string(HashIgnored) {
+		*h = HashIgnored
+		return nil
+	}
+	hash, err := parseHash(text)
+	if err != nil {
+		return fmt.Errorf("%w, or the word ignored", err)
+	}
+	*h = ImageHash(hash)
+	return nil
+}

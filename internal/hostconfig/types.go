@@ -1,5 +1,7 @@
 package hostconfig
 
+import "github.com/trident-project/trident/internal/hostconfig/internal/form"
+
 // A field's tags drive the decoder, the writer of the canonical document, the
 // JSON Schema and the reference page alike:
 //
@@ -129,15 +131,6 @@ type SystemdCheck struct {
 // Netplan is a netplan document, unchanged. Nil means no document.
 type Netplan map[string]any
 
-// ImageHash is the SHA-384 of an image's metadata in lower case, or HashIgnored.
-type ImageHash string
-
-// HashIgnored accepts any image.
-const HashIgnored ImageHash = "ignored"
-
-// Hash is a SHA-384 of a file, as 96 hexadecimal digits in lower case.
-type Hash string
-
 // ServicingType is a kind of servicing, in the list of those that run a script or check.
 type ServicingType string
 
@@ -147,3 +140,7 @@ const (
 	OnRuntimeUpdate ServicingType = "runtime-update" // an update of the running OS, without a reboot
 	OnAll           ServicingType = "all"            // every kind
 )
+
+func (ServicingType) Values() form.Values {
+	return form.Words(OnCleanInstall, OnABUpdate, OnRuntimeUpdate, OnAll)
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -12,6 +13,38 @@ import (
 
 	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
+
+// URL is a URL of any scheme.
+type URL string
+
+func (URL) Values() form.Values {
+	return form.Values{Pattern: `\s*[A-Za-z][A-Za-z0-9+.-]*:.*`, Format: "uri"}
+}
+
+func (u *URL) parse(text, _ string) error {
+	canonical, _, err := parseURL(text)
+	*u = URL(canonical)
+	return err
+}
+
+// SourceURL is a URL from which Trident can fetch an image.
+type SourceURL string
+
+func sourceSchemes() []string { return []string{"http", "https", "file", "oci"} }
+
+func (SourceURL) Values() form.Values {
+	schemes := strings.Join(sourceSchemes(), "|")
+	return form.Values{Pattern: `\s*(` + schemes + "|" + strings.ToUpper(schemes) + `):.*`, Format: "uri"}
+}
+
+func (u *SourceURL) parse(text, _ string) error {
+	canonical, scheme, err := parseURL(text)
+	if err == nil && !slices.Contains(sourceSchemes(), scheme) {
+		err = fmt.Errorf("has the scheme %s; wants a URL that starts with %s://", form.Shorten(scheme), strings.Join(sourceSchemes(), "://, "))
+	}
+	*u = SourceURL(canonical)
+	return err
+}
 
 // parseURL parses text as the URL Standard does (url.spec.whatwg.org, section 4.4), which
 // upstream follows. It returns the scheme, and the URL in a form that means the same by
@@ -47,7 +80,7 @@ func parseURL(text string) (canonical, scheme string, err error) {
 
 func cutScheme(text string) (scheme, rest string, ok bool) {
 	scheme, rest, ok = strings.Cut(text, ":")
-	ok = ok && scheme != "" && strings.Trim(scheme, letters+digits+"+-.") == "" && strings.Contains(letters, scheme[:1])
+	ok = ok && scheme != "" && strings.Trim(scheme, form.Letters+form.Digits+"+-.") == "" && strings.Contains(form.Letters, scheme[:1])
 	return strings.ToLower(scheme), rest, ok
 }
 
@@ -112,7 +145,7 @@ func withHost(scheme, s string, special bool) (string, error) {
 	port := ""
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
 		host, port = host[:i], host[i+1:]
-		if strings.Trim(port, digits) != "" {
+		if strings.Trim(port, form.Digits) != "" {
 			return "", errors.New("is a URL whose port is not a number")
 		}
 		if n, err := strconv.ParseUint(port, 10, 16); err == nil {
@@ -175,7 +208,7 @@ func checkHost(host string, special bool) error {
 	if last == "" || host == "." {
 		return bad
 	}
-	if _, isNumber := addressPart(last); isNumber || isDigits(last) {
+	if _, isNumber := addressPart(last); isNumber || form.IsDigits(last) {
 		return checkIPv4(labels, bad)
 	}
 	return nil
@@ -219,7 +252,7 @@ func addressPart(s string) (uint64, bool) {
 func unescape(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) && isHex(s[i+1:i+3]) {
+		if s[i] == '%' && i+2 < len(s) && form.IsHex(s[i+1:i+3]) {
 			n, _ := strconv.ParseUint(s[i+1:i+3], 16, 8)
 			b.WriteByte(byte(n))
 			i += 2
@@ -232,13 +265,13 @@ func unescape(s string) string {
 
 // encode percent-encodes the bytes that a path, a query or a fragment must not have. Encoded bytes stay.
 func encode(s string) string {
-	const allowed = letters + digits + "-._~:/?#[]@!$&'()*+,;=%|"
+	const allowed = form.Letters + form.Digits + "-._~:/?#[]@!$&'()*+,;=%|"
 	var b strings.Builder
 	fragment := false
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		switch {
-		case c == '%' && (i+2 >= len(s) || !isHex(s[i+1:i+3])), c == '#' && fragment, !strings.Contains(allowed, string(rune(c))):
+		case c == '%' && (i+2 >= len(s) || !form.IsHex(s[i+1:i+3])), c == '#' && fragment, !strings.Contains(allowed, string(rune(c))):
 			fmt.Fprintf(&b, "%%%02X", c)
 		default:
 			b.WriteByte(c)
@@ -247,8 +280,3 @@ func encode(s string) string {
 	}
 	return b.String()
 }
-
-const (
-	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	digits  = "0123456789"
-)

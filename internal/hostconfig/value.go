@@ -52,9 +52,6 @@ func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string) {
 		return
 	}
 	known := wordsOf(v.Type())
-	if d.foreign && known == nil {
-		known = netplanWords(v.Type())
-	}
 	if known != nil && (d.lenient || slices.Contains(known, n.Value)) {
 		v.SetString(n.Value)
 		return
@@ -71,60 +68,39 @@ func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string) {
 		v.SetString(n.Value)
 	case errors.As(err, &size):
 		// Upstream reads such a size, and refuses it when it checks storage.
-		d.addFault(placeOf(n), path, nameGraph, "%s", err)
+		d.addFault(placeOf(n), path, NameGraph, "%s", err)
 	default:
 		d.addFormFault(n, path, "%s", err)
 	}
 }
 
+// textParser is a scalar that is read in a way of its own. kind is that of form.KindOf.
+type textParser interface {
+	form.Scalar
+	parse(text, kind string) error
+}
+
 // setScalar parses text into v. On failure v is zero, and the error says what is wrong,
 // without the text of a URL, which may have a secret.
 func setScalar(v reflect.Value, text, kind string) error {
-	var err error
-	switch p := v.Addr().Interface().(type) {
-	case *Size:
-		*p, err = parseSize(form.Decimal(text, kind))
-	case *PCR:
-		*p, err = parsePCR(form.Decimal(text, kind), kind == form.Int)
-	case *UUID:
-		*p, err = parseUUID(text)
-	case *Hash:
-		*p, err = parseHash(text)
-	case *ImageHash:
-		if *p = HashIgnored; text != string(HashIgnored) {
-			var h Hash
-			if h, err = parseHash(text); err != nil {
-				err = fmt.Errorf("%w, or the word ignored", err)
-			}
-			*p = ImageHash(h)
-		}
-	case *URL:
-		text, _, err = parseURL(text)
-		*p = URL(text)
-	case *SourceURL:
-		var scheme string
-		if text, scheme, err = parseURL(text); err == nil && !slices.Contains(sourceSchemes(), scheme) {
-			err = fmt.Errorf("has the scheme %s; wants a URL that starts with %s://", form.Shorten(scheme), strings.Join(sourceSchemes(), "://, "))
-		}
-		*p = SourceURL(text)
-	case *UserID:
-		*p, err = parseUserID(form.Decimal(text, kind), kind == form.Int)
-	case *PartitionType:
-		*p = PartitionType(text)
-		if !slices.Contains(wordsOf(v.Type()), text) {
-			var id UUID
-			if id, err = parseUUID(text); err != nil {
-				err = fmt.Errorf("%s, or a UUID", notOneOf(text, wordsOf(v.Type())))
-			}
-			*p = PartitionType(id)
-		}
-	default:
+	p, ok := v.Addr().Interface().(textParser)
+	if !ok {
 		return setBasic(v, text, kind)
 	}
+	err := p.parse(text, kind)
 	if err != nil {
 		v.SetZero()
 	}
 	return err
+}
+
+// wordsOf returns the words of t, a type of text, or nil if it has any text.
+func wordsOf(t reflect.Type) []string {
+	if t.Kind() != reflect.String {
+		return nil
+	}
+	v, _ := form.ValuesOf(t)
+	return v.Words
 }
 
 func setBasic(v reflect.Value, text, kind string) error {
@@ -148,14 +124,6 @@ func setBasic(v reflect.Value, text, kind string) error {
 	}
 	return nil
 }
-
-// URL is a URL of any scheme.
-type URL string
-
-// SourceURL is a URL from which Trident can fetch an image.
-type SourceURL string
-
-func sourceSchemes() []string { return []string{"http", "https", "file", "oci"} }
 
 // addKindFault adds a fault for n, which is a mapping, list or scalar where t wants another.
 func (d *decoder) addKindFault(n *yaml.Node, t reflect.Type, path string) {

@@ -2,6 +2,7 @@ package hostconfig
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -140,15 +141,12 @@ func (w writer) value(v reflect.Value, path string) *yaml.Node {
 		return scalarNode(scalarText(v), "!!bool")
 	case reflect.Float64:
 		return scalarNode(scalarText(v), "!!float")
-	case reflect.Int64, reflect.Uint32, reflect.Uint64:
-		if v.Type() != reflect.TypeFor[Size]() {
-			return scalarNode(scalarText(v), "!!int")
-		}
 	}
-	if text := scalarText(v); v.Kind() != reflect.String && form.KindOfText(text) == form.Int {
+	text := scalarText(v)
+	if v.Kind() != reflect.String && form.KindOfText(text) == form.Int {
 		return scalarNode(text, "!!int")
 	}
-	return scalarNode(scalarText(v), "!!str")
+	return scalarNode(text, "!!str")
 }
 
 // asCheck returns the form of the health check v, a Script or SystemdCheck; false if v is not a health check.
@@ -166,11 +164,8 @@ func asCheck(v reflect.Value) (reflect.Value, bool) {
 
 // scalarText returns the text of v, without quotes.
 func scalarText(v reflect.Value) string {
-	switch x := v.Interface().(type) {
-	case Size:
-		return x.String()
-	case PCR:
-		return x.String()
+	if s, ok := v.Interface().(fmt.Stringer); ok {
+		return s.String()
 	}
 	switch v.Kind() {
 	case reflect.Bool:
@@ -181,7 +176,7 @@ func scalarText(v reflect.Value) string {
 		return strconv.FormatUint(v.Uint(), 10)
 	case reflect.Float64:
 		text := strconv.FormatFloat(v.Float(), 'g', -1, 64)
-		if isDigits(strings.TrimPrefix(text, "-")) {
+		if form.IsDigits(strings.TrimPrefix(text, "-")) {
 			text += ".0"
 		}
 		return text

@@ -1,19 +1,18 @@
 package hostconfig
 
 import (
-	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v4"
 
-	"github.com/trident-project/trident/internal/hostconfig/internal/form"
+	"github.com/trident-project/trident/internal/hostconfig/internal/samples"
 )
 
 func TestTheCanonicalDocumentReadsAsTheSame(t *testing.T) {
 	t.Parallel()
-	for name, text := range samples(t) {
+	for name, text := range samples.Upstream(t, "../..") {
 		c := mustParse(t, string(text))
 		again := mustParse(t, string(c.YAML()))
 		if diff := cmp.Diff(c.Spec(), again.Spec()); diff != "" {
@@ -41,7 +40,7 @@ storage:
   filesystems: [{deviceId: d, source: image, mountPoint: /}]
   abUpdate: {volumePairs: []}
 `)
-	golden(t, "canonical.yaml", string(c.YAML()))
+	samples.Golden(t, "canonical.yaml", string(c.YAML()))
 }
 
 func TestNothingIsAnEmptyMapping(t *testing.T) {
@@ -53,7 +52,7 @@ func TestNothingIsAnEmptyMapping(t *testing.T) {
 
 func TestAmendLeavesTheFirstAsItIs(t *testing.T) {
 	t.Parallel()
-	c := recorded(t, strings.ReplaceAll(whole, "HASH", strings.Repeat("0a", 48)))
+	c := recorded(t, samples.Whole())
 	before := string(c.YAML())
 	same := c.Amend(func(*Spec) {})
 	if diff := cmp.Diff(c.Spec(), same.Spec()); diff != "" || string(same.YAML()) != before {
@@ -73,34 +72,6 @@ func TestAmendLeavesTheFirstAsItIs(t *testing.T) {
 	}
 	if got := string(other.YAML()); got == before || !strings.Contains(got, "syncTimeout: 77") {
 		t.Errorf("nothing changed:\n%s", got)
-	}
-}
-
-// The reference page says what a change needs, out of the tags.
-func TestTheTagsSayWhatDiffDoes(t *testing.T) {
-	t.Parallel()
-	all := recorded(t, strings.ReplaceAll(whole, "HASH", strings.Repeat("0a", 48)))
-	check := func(path, tag string, blank func(*Spec)) {
-		before := all.Amend(blank)
-		if string(before.YAML()) == string(all.YAML()) {
-			t.Errorf("%s: nothing to compare", path)
-		}
-		got, err := Diff(before, all)
-		if err != nil || got.Kind.String() != tag {
-			t.Errorf("%s: the tag says %q, Diff says %s, %v: %v", path, tag, got.Kind, err, got.Reasons)
-		}
-	}
-	for _, m := range form.Members(reflect.TypeFor[Spec]()) {
-		if m.Key != "os" { // its keys have other tags
-			check(m.Key, reflect.TypeFor[Spec]().Field(m.Index).Tag.Get("change"), func(s *Spec) { reflect.ValueOf(s).Elem().Field(m.Index).SetZero() })
-		}
-	}
-	for _, m := range form.Members(reflect.TypeFor[OS]()) {
-		tag := reflect.TypeFor[OS]().Field(m.Index).Tag.Get("change")
-		if tag == "" {
-			tag = "ab-update"
-		}
-		check("os."+m.Key, tag, func(s *Spec) { reflect.ValueOf(&s.OS).Elem().Field(m.Index).SetZero() })
 	}
 }
 

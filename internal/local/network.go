@@ -18,7 +18,7 @@ const netplanTime = 2 * time.Minute
 // management OS, or else the one for the host, on the running system below root.
 // One without a network leaves everything as it is, and the result is false.
 func StartNetwork(ctx context.Context, root string, config []byte, tools run.Runner) (started bool, err error) {
-	_, report := hostconfig.Parse(config)
+	_, report := hostconfig.Parse(config, nil)
 	if invalid := hostconfig.Invalid(report.Err()); invalid != nil && invalid.Name() != hostconfig.NameStatic {
 		return false, report.Err()
 	}

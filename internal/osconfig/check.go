@@ -6,6 +6,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/rules"
 )
 
 // CheckOS returns an error for every setting of the section os that Trident could not
@@ -13,7 +14,7 @@ import (
 // sealedCommandLine says that the command line of the kernel is part of a signed UKI.
 // All faults are joined in one error, of the kinds Invalid and Unsupported.
 func CheckOS(os *hostconfig.OS, sealedCommandLine bool) error {
-	faults := nameErrors(os.NameFaults())
+	faults := nameErrors(rules.OSNameFaults(os))
 	if args := os.KernelCommandLine.ExtraCommandLine; len(args) > 0 {
 		faults = append(faults, commandLineError(args, sealedCommandLine))
 	}
@@ -33,7 +34,7 @@ func commandLineError(args []string, sealed bool) error {
 }
 
 // nameErrors returns an error for each fault: Parse only warns of them.
-func nameErrors(faults []hostconfig.NameFault) []error {
+func nameErrors(faults []rules.NameFault) []error {
 	out := make([]error, len(faults))
 	for i, f := range faults {
 		out[i] = errkind.WithField(errkind.Errorf(errkind.Invalid, "%s: %s", f.Path, f.Message), f.Path)

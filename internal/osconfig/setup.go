@@ -9,6 +9,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/rules"
 	"github.com/trident-project/trident/internal/linux/run"
 )
 
@@ -58,7 +59,7 @@ func Setup(ctx context.Context, root string, os *hostconfig.OS, tools run.Runner
 // installer. at is the path of the users in the Host Configuration, for errors. touch
 // must not be nil. Otherwise SetupUsers behaves as Setup.
 func SetupUsers(ctx context.Context, root, at string, users []hostconfig.User, touch Touch) error {
-	if err := errors.Join(nameErrors(hostconfig.UserNameFaults(at, users))...); err != nil {
+	if err := errors.Join(nameErrors(rules.UserNameFaults(at, users))...); err != nil {
 		return err
 	}
 	s := setup{root: root, touch: touch}

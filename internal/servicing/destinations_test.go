@@ -8,6 +8,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/rules"
 	"github.com/trident-project/trident/internal/operation"
 )
 
@@ -60,7 +61,7 @@ func TestNoFileOfAConfigurationOverwritesWhatTridentKeeps(t *testing.T) {
 }
 
 func TestADatastoreElsewhereIsNoDestinationEither(t *testing.T) {
-	c, report := hostconfig.Parse([]byte("trident: {datastorePath: /srv/t.sqlite}\n" + files("/srv/t.sqlite-journal")))
+	c, report := hostconfig.Parse([]byte("trident: {datastorePath: /srv/t.sqlite}\n"+files("/srv/t.sqlite-journal")), rules.Check)
 	if err := report.Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/diff"
 	"github.com/trident-project/trident/internal/storage"
 )
 
@@ -14,7 +15,7 @@ import (
 type planned struct {
 	config *hostconfig.Config
 	on     hostconfig.ServicingType
-	change hostconfig.Change // at run time
+	change diff.Change // at run time
 
 	os       *osRecord // of a whole OS
 	examined *examined
@@ -88,7 +89,7 @@ func changesExtensions(p *planned) []Effect {
 	var out effects
 	for _, c := range []struct {
 		class  extension.Class
-		change hostconfig.ExtensionChange
+		change diff.ExtensionChange
 	}{{extension.Sysext, p.change.Sysexts}, {extension.Confext, p.change.Confexts}} {
 		for _, e := range c.change.Added {
 			out.add("add-"+string(c.class), extensionName(e), "add the %s %s", c.class, extensionName(e))

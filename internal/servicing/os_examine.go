@@ -18,6 +18,7 @@ import (
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/rules"
 	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/efivar"
@@ -81,9 +82,9 @@ func (s osService) checkSetup(_ context.Context, r *osRun, e *examined) error {
 	if err := osconfig.CheckOS(&spec.OS, true); err != nil {
 		return errkind.WithName(err, dynamic)
 	}
-	faults := spec.SetupFaults()
+	faults := rules.SetupFaults(spec)
 	if r.State.Install {
-		faults = append(faults, hostconfig.UserNameFaults("managementOs.users", spec.ManagementOS.Users)...)
+		faults = append(faults, rules.UserNameFaults("managementOs.users", spec.ManagementOS.Users)...)
 	}
 	var errs []error
 	for _, f := range faults {

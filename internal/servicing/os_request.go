@@ -8,6 +8,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/rules"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/slot"
@@ -75,7 +76,7 @@ func (st state) installable(c *hostconfig.Config) (*hostconfig.Config, error) {
 		err := errkind.Errorf(errkind.Precondition, "this host is provisioned already")
 		return nil, errkind.WithName(errkind.WithHint(err, "Update it instead, or boot an installer."), errkind.NameCleanInstallOnProvisionedHost)
 	}
-	asked, report := hostconfig.Effective(nil, c)
+	asked, report := rules.Effective(nil, c)
 	if err := report.Err(); err != nil {
 		if invalid := hostconfig.Invalid(err); invalid != nil {
 			err = errkind.WithName(err, invalid.Name())

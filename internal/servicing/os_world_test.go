@@ -18,6 +18,7 @@ import (
 	"github.com/trident-project/trident/internal/boot/boottest"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/rules"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/blockdev"
@@ -425,7 +426,7 @@ func (w *osWorld) applyNetwork() {
 
 func (w *osWorld) parse(text string) *hostconfig.Config {
 	w.t.Helper()
-	c, report := hostconfig.Parse([]byte(text))
+	c, report := hostconfig.Parse([]byte(text), rules.Check)
 	if err := report.Err(); err != nil {
 		w.t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/diff"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/slot"
@@ -23,7 +24,7 @@ import (
 // themselves, each next to what it does.
 type Plan struct {
 	Kind    Kind
-	Reasons []hostconfig.Reason // why it is of this kind
+	Reasons []diff.Reason // why it is of this kind
 	// Effective is the configuration as it would be recorded; nil for a whole disk.
 	Effective *hostconfig.Config
 	// Steps are those that change something, in order.
@@ -146,9 +147,9 @@ func (s *Service) planUpdate(ctx context.Context, c *hostconfig.Config) (*Plan, 
 	}
 	out := &Plan{Kind: kindOfChange(p.change.Kind), Reasons: p.change.Reasons, Effective: p.asked}
 	switch {
-	case p.change.Kind == hostconfig.KindRuntimeUpdate:
+	case p.change.Kind == diff.KindRuntimeUpdate:
 		err = s.rehearse(func(dry *Service) error { return dry.planRuntime(ctx, p, out) })
-	case p.change.Kind == hostconfig.KindABUpdate && st.runs != nil:
+	case p.change.Kind == diff.KindABUpdate && st.runs != nil:
 		var r osRecord
 		if r, err = s.slotRecord(st); err != nil {
 			return nil, err
@@ -162,13 +163,13 @@ func (s *Service) planUpdate(ctx context.Context, c *hostconfig.Config) (*Plan, 
 	return out, nil
 }
 
-func kindOfChange(k hostconfig.Kind) Kind {
+func kindOfChange(k diff.Kind) Kind {
 	switch k {
-	case hostconfig.KindRuntimeUpdate:
+	case diff.KindRuntimeUpdate:
 		return RuntimeUpdate
-	case hostconfig.KindABUpdate:
+	case diff.KindABUpdate:
 		return ABUpdate
-	case hostconfig.KindCleanInstall:
+	case diff.KindCleanInstall:
 		return CleanInstall
 	}
 	return None

@@ -8,6 +8,7 @@ import (
 
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/diff"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/selfservice"
@@ -66,7 +67,7 @@ type (
 // two configurations, and what leads from one to the other.
 type work struct {
 	old, asked *hostconfig.Config
-	change     hostconfig.Change
+	change     diff.Change
 }
 
 func (r *record) work() (w work, err error) {
@@ -76,7 +77,7 @@ func (r *record) work() (w work, err error) {
 	if w.asked, err = hostconfig.ParseRecorded([]byte(r.Asked)); err != nil {
 		return w, fmt.Errorf("read record: %w", err)
 	}
-	w.change, err = hostconfig.Diff(w.old, withPaths(w.asked, w.old))
+	w.change, err = diff.Compare(w.old, withPaths(w.asked, w.old))
 	return w, err
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/diff"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 )
@@ -50,9 +51,9 @@ func (s *Service) decideUpdate(st state, p plan, req UpdateRequest) (decision, e
 		return s.begins(nothing(st, "the configuration is staged already"))
 	case st.phase == hoststate.StagedInstall:
 		return nil, unexpected(errkind.Errorf(errkind.Precondition, "an installation is staged, not an update"))
-	case p.change.Kind == hostconfig.KindNone:
+	case p.change.Kind == diff.KindNone:
 		return s.begins(unwanted(st, append([]string{noUpdate}, r.Reasons...)...))
-	case p.change.Kind > hostconfig.KindRuntimeUpdate:
+	case p.change.Kind > diff.KindRuntimeUpdate:
 		return s.updateOS(st, p, req)
 	case !req.Stage:
 		return nil, unexpected(errkind.Errorf(errkind.Precondition, "the configuration is not staged, and may not be staged now"))

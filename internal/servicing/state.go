@@ -8,6 +8,8 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/diff"
+	"github.com/trident-project/trident/internal/hostconfig/rules"
 	"github.com/trident-project/trident/internal/hoststate"
 )
 
@@ -71,12 +73,12 @@ func (st state) unready() error {
 type plan struct {
 	asked  *hostconfig.Config // complete, as it is recorded when it is staged
 	runs   *hostconfig.Config // what the host has; Empty for one that is taken into care
-	change hostconfig.Change
+	change diff.Change
 }
 
 // plan completes a configuration from what the host has and compares the two.
 func (st state) plan(c *hostconfig.Config) (plan, error) {
-	asked, report := hostconfig.Effective(st.runs, c)
+	asked, report := rules.Effective(st.runs, c)
 	if err := report.Err(); err != nil {
 		if invalid := hostconfig.Invalid(err); invalid != nil {
 			err = errkind.WithName(err, invalid.Name())
@@ -93,14 +95,14 @@ func (st state) plan(c *hostconfig.Config) (plan, error) {
 		asked = p.asked
 	}
 	var err error
-	if p.change, err = hostconfig.Diff(p.runs, withPaths(asked, p.runs)); err != nil {
+	if p.change, err = diff.Compare(p.runs, withPaths(asked, p.runs)); err != nil {
 		return plan{}, errkind.WithName(err, errkind.NameMissingOsImage)
 	}
 	return p, checkDestinations(p.asked)
 }
 
 // reasons tells what a change is made for, as sentences.
-func reasons(c hostconfig.Change) []string {
+func reasons(c diff.Change) []string {
 	var out []string
 	for _, r := range c.Reasons {
 		text := r.Text

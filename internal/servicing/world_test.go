@@ -18,6 +18,7 @@ import (
 
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/rules"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/run"
@@ -320,7 +321,7 @@ func (w *world) state() map[string]string {
 
 func (w *world) parse(text string) *hostconfig.Config {
 	w.t.Helper()
-	c, report := hostconfig.Parse([]byte(text))
+	c, report := hostconfig.Parse([]byte(text), rules.Check)
 	if err := report.Err(); err != nil {
 		w.t.Fatal(err)
 	}

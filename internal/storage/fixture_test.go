@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/rules"
 	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/linux/gpt"
 	"github.com/trident-project/trident/internal/slot"
@@ -36,7 +37,7 @@ func request(what Purpose) Request {
 func parse(t testing.TB, text string) *hostconfig.Storage {
 	t.Helper()
 	const image = "image:\n  url: file:///image.cosi\n  sha384: ignored\n"
-	config, report := hostconfig.Parse([]byte(image + text))
+	config, report := hostconfig.Parse([]byte(image+text), rules.Check)
 	if config == nil {
 		t.Fatal(report.Err())
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/rules"
 	"github.com/trident-project/trident/internal/slot"
 )
 
@@ -42,7 +43,7 @@ func TestFstabOfUpstreamsSamples(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		config, report := hostconfig.Parse(text)
+		config, report := hostconfig.Parse(text, rules.Check)
 		if config == nil {
 			t.Fatal(report.Err())
 		}

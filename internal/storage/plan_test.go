@@ -9,6 +9,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/rules"
 	"github.com/trident-project/trident/internal/linux/blockdev"
 )
 
@@ -99,7 +100,7 @@ func TestUpstreamsSamplesArePlanned(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			config, report := hostconfig.Parse(text)
+			config, report := hostconfig.Parse(text, rules.Check)
 			if config == nil {
 				t.Fatal(report.Err())
 			}

@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/schema"
 )
 
 // hostConfiguration writes the JSON Schema and the reference page of the Host
@@ -23,12 +23,12 @@ func hostConfiguration(dir string) error {
 	if err != nil {
 		return err
 	}
-	schema := hostconfig.DocumentSchema(comments)
+	root := schema.Document(comments)
 	var text bytes.Buffer
 	e := json.NewEncoder(&text)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	if err := e.Encode(schema); err != nil {
+	if err := e.Encode(root); err != nil {
 		return fmt.Errorf("write JSON Schema: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "host-configuration.schema.json"), text.Bytes(), 0o644); err != nil {
@@ -42,8 +42,8 @@ func hostConfiguration(dir string) error {
 	if bytes.Count(frame, []byte(mark)) != 1 {
 		return fmt.Errorf("read text of the reference page: there is not one %q in it", mark)
 	}
-	p := page{defs: schema.Defs, seen: map[string]string{}}
-	p.section("", schema, "none")
+	p := page{defs: root.Defs, seen: map[string]string{}}
+	p.section("", root, "none")
 	out := bytes.Replace(frame, []byte(mark), p.text.Bytes(), 1)
 	if err := os.WriteFile(filepath.Join(dir, "host-configuration.md"), out, 0o644); err != nil {
 		return fmt.Errorf("write reference page: %w", err)
@@ -52,7 +52,7 @@ func hostConfiguration(dir string) error {
 }
 
 // readComments reads the comments of the types, fields and constants of the
-// package in dir, as hostconfig.DocumentSchema wants them.
+// package in dir, as schema.Document wants them.
 func readComments(dir string) (map[string]string, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/rules"
+	"github.com/trident-project/trident/internal/hostconfig/schema"
 )
 
 func TestTheReferenceInTheTreeIsOfTheTypesInTheTree(t *testing.T) {
@@ -37,8 +39,8 @@ func TestEveryKeyOfTheHostConfigurationIsDescribed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root := hostconfig.DocumentSchema(comments)
-	for _, mapping := range append(root.Defs, hostconfig.Property{Name: "Spec", Schema: root}) {
+	root := schema.Document(comments)
+	for _, mapping := range append(root.Defs, schema.Property{Name: "Spec", Schema: root}) {
 		if mapping.Schema.Description == "" {
 			t.Errorf("%s has no comment", mapping.Name)
 		}
@@ -64,7 +66,7 @@ func TestExamplesOnTheReferencePageAreTaken(t *testing.T) {
 		if strings.Count(example, "\n") == 1 { // the line for editors alone
 			continue
 		}
-		if c, r := hostconfig.Parse([]byte(example)); c == nil || len(r) > 0 {
+		if c, r := hostconfig.Parse([]byte(example), rules.Check); c == nil || len(r) > 0 {
 			t.Errorf("%v in:\n%s", r, example)
 		}
 	}

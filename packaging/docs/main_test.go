@@ -16,6 +16,7 @@ import (
 
 	"github.com/trident-project/trident/internal/cli"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/rules"
 )
 
 // generate runs the program in a new folder and returns what it wrote, by name.
@@ -225,7 +226,7 @@ func TestExampleConfigurationsAreTaken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c, r := hostconfig.Parse(text); c == nil || len(r) > 0 {
+		if c, r := hostconfig.Parse(text, rules.Check); c == nil || len(r) > 0 {
 			t.Errorf("%s: %v", name, r)
 		}
 	}

@@ -7,19 +7,19 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/schema"
 )
 
 // page writes a table of keys for each mapping of a schema, in the order of a document.
 type page struct {
 	text bytes.Buffer
-	defs hostconfig.Properties
+	defs schema.Properties
 	seen map[string]string // the path at which a definition was written
 }
 
 // section writes the keys of s, a mapping at path, and then those of the
 // mappings below. servicing is what a change of it needs where no key says otherwise.
-func (p *page) section(path string, s *hostconfig.Schema, servicing string) {
+func (p *page) section(path string, s *schema.Schema, servicing string) {
 	title := "The document"
 	if path != "" {
 		title = "`" + path + "`"
@@ -28,7 +28,7 @@ func (p *page) section(path string, s *hostconfig.Schema, servicing string) {
 	p.text.WriteString("| key | value | meaning |\n|---|---|---|\n")
 	type below struct {
 		path, servicing string
-		value           *hostconfig.Schema
+		value           *schema.Schema
 	}
 	var next []below
 	for _, k := range s.Properties {
@@ -58,7 +58,7 @@ func (p *page) section(path string, s *hostconfig.Schema, servicing string) {
 }
 
 // below writes the sections of the mappings in s.
-func (p *page) below(path string, s *hostconfig.Schema, servicing string) {
+func (p *page) below(path string, s *schema.Schema, servicing string) {
 	if s == nil {
 		return
 	}
@@ -69,7 +69,7 @@ func (p *page) below(path string, s *hostconfig.Schema, servicing string) {
 			return
 		}
 		p.seen[name] = path
-		i := slices.IndexFunc(p.defs, func(d hostconfig.Property) bool { return d.Name == name })
+		i := slices.IndexFunc(p.defs, func(d schema.Property) bool { return d.Name == name })
 		p.section(path, p.defs[i].Schema, servicing)
 		return
 	}
@@ -86,7 +86,7 @@ func (p *page) below(path string, s *hostconfig.Schema, servicing string) {
 }
 
 // form says in words which values s takes.
-func (p *page) form(s *hostconfig.Schema) string {
+func (p *page) form(s *schema.Schema) string {
 	switch {
 	case s.Ref != "" || s.If != nil:
 		return "mapping"
@@ -112,7 +112,7 @@ func (p *page) form(s *hostconfig.Schema) string {
 	return p.typeWord(s)
 }
 
-func (p *page) typeWord(s *hostconfig.Schema) string {
+func (p *page) typeWord(s *schema.Schema) string {
 	types, ok := s.Type.([]string)
 	if one, is := s.Type.(string); is {
 		types, ok = []string{one}, true
@@ -121,7 +121,7 @@ func (p *page) typeWord(s *hostconfig.Schema) string {
 		return ""
 	}
 	has := func(t string) bool { return slices.Contains(types, t) }
-	inner, _ := s.Additional.(*hostconfig.Schema)
+	inner, _ := s.Additional.(*schema.Schema)
 	switch {
 	case has("string") && has("integer"):
 		return "size"

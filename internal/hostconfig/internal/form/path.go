@@ -1,36 +1,37 @@
 package form
 
 import (
+	"path"
 	"strings"
 	"unicode"
 )
 
-// Join returns the path of key in the mapping at path. It quotes a key with blanks, dots,
+// Join returns the path of key in the mapping at the path at. It quotes a key with blanks, dots,
 // brackets or quotation marks.
-func Join(path, key string) string {
+func Join(at, key string) string {
 	if key == "" || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || strings.ContainsRune(`.[]"`, r) }) {
-		return path + `["` + Shorten(key) + `"]`
+		return at + `["` + Shorten(key) + `"]`
 	}
-	if path == "" {
+	if at == "" {
 		return Shorten(key)
 	}
-	return path + "." + Shorten(key)
+	return at + "." + Shorten(key)
 }
 
-// Parent returns path without its last key or index.
-func Parent(path string) string {
-	for i := len(path) - 1; i > 0; i-- {
-		if path[i] == '.' || path[i] == '[' {
-			return path[:i]
+// Parent returns at without its last key or index.
+func Parent(at string) string {
+	for i := len(at) - 1; i > 0; i-- {
+		if at[i] == '.' || at[i] == '[' {
+			return at[:i]
 		}
 	}
 	return ""
 }
 
-// Within reports whether path is section, or below it.
-func Within(path, section string) bool {
-	for ; path != ""; path = Parent(path) {
-		if path == section {
+// Within reports whether at is section, or below it.
+func Within(at, section string) bool {
+	for ; at != ""; at = Parent(at) {
+		if at == section {
 			return true
 		}
 	}
@@ -50,4 +51,12 @@ func Shorten(s string) string {
 		return string(r[:most]) + "…"
 	}
 	return s
+}
+
+// CleanPath returns p, a path of the host, as an absolute path in its shortest form, or "" for "".
+func CleanPath(p string) string {
+	if p == "" {
+		return ""
+	}
+	return path.Clean("/" + p)
 }

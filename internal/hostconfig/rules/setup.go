@@ -1,0 +1,83 @@
+package rules
+
+import (
+	"cmp"
+	"fmt"
+	"path"
+
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
+)
+
+// defaultDatastore is where the state of a host is kept that names no place for it.
+const defaultDatastore = "/var/lib/trident/datastore.sqlite"
+
+// SetupFaults finds what Parse only warns of, or takes, because upstream's validation
+// takes it, and what no installation and no update into the other slot can carry out.
+// Those who set up an OS refuse it before they change a disk. Names of users, units and
+// modules are not among the faults: see [OSNameFaults] and [UserNameFaults].
+func SetupFaults(s *hostconfig.Spec) []NameFault {
+	faults := nameFaults(healthNameFaults(&s.Health))
+	faults.datastore(s)
+	faults.extensions(s)
+	faults.files(s)
+	return faults
+}
+
+// datastore wants the state of the host where it can be written, and where an update
+// finds it again.
+func (f *nameFaults) datastore(s *hostconfig.Spec) {
+	const at = "trident.datastorePath"
+	if s.Trident.Disable {
+		return
+	}
+	file := cmp.Or(s.Trident.DatastorePath, defaultDatastore)
+	storage := layout{&s.Storage}
+	on, _ := storage.holder(file)
+	switch {
+	case on == nil || on.DeviceID == "":
+		f.add(at, "%s is on no device of the section storage, and would be lost", form.Shorten(file))
+	case storage.isPair(on.DeviceID):
+		f.add(at, "%s is on A/B volume %q, and the next update would leave it behind: give %s a volume of its own", form.Shorten(file), form.Shorten(on.DeviceID), form.Shorten(path.Dir(file)))
+	case storage.verityOf(on.DeviceID) != nil, on.MountPoint.ReadOnly():
+		f.add(at, "%s is on the file system at %s, which is read-only: the state of the host cannot be kept there", form.Shorten(file), on.MountPoint.Path)
+	}
+}
+
+func (f *nameFaults) extensions(s *hostconfig.Spec) {
+	storage := layout{&s.Storage}
+	for _, l := range extensionLists(&s.OS) {
+		for i, e := range l.list {
+			at, file := fmt.Sprintf("%s[%d]", l.path, i), l.usual
+			if e.Path != "" {
+				at, file = at+".path", e.Path
+			}
+			if on, _ := storage.holder(file); on != nil && (on.MountPoint.ReadOnly() || storage.verityOf(on.DeviceID) != nil) {
+				f.add(at, "is placed at %s, which is on a file system that is mounted read-only at %s", form.Shorten(file), on.MountPoint.Path)
+			}
+		}
+	}
+}
+
+// files wants a content for each file, and no file where a file system is mounted.
+func (f *nameFaults) files(s *hostconfig.Spec) {
+	folders := map[string]string{"/": "it is the root folder"} // why a path is a folder
+	for _, on := range s.Storage.Filesystems {
+		if on.MountPoint == nil {
+			continue
+		}
+		at := form.CleanPath(on.MountPoint.Path)
+		for dir := at; dir != "/"; dir = path.Dir(dir) {
+			folders[dir] = "a file system is mounted at " + at
+		}
+	}
+	for i, file := range s.OS.AdditionalFiles {
+		at := fmt.Sprintf("os.additionalFiles[%d]", i)
+		if file.Content == nil && file.Source == "" {
+			f.add(at, "has neither content nor source: there is nothing to write to %s", form.Shorten(file.Destination))
+		}
+		if why, is := folders[form.CleanPath("/"+file.Destination)]; is {
+			f.add(at+".destination", "%q is not a place for a file: %s", form.Shorten(file.Destination), why)
+		}
+	}
+}
