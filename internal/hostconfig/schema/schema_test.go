@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 	"github.com/trident-project/trident/internal/hostconfig/internal/samples"
 	"github.com/trident-project/trident/internal/hostconfig/rules"
 )
@@ -230,4 +232,33 @@ func parseOnly(text string) hostconfig.Report {
 		}
 	}
 	return out
+}
+
+type (
+	mixed   uint8  // a made-up scalar of words and numbers
+	pattern string // a made-up scalar of other text
+)
+
+func (mixed) Values() form.Values {
+	most := uint64(9)
+	return form.Values{Words: []string{"all"}, Numbers: &form.Numbers{Max: &most}}
+}
+
+func (pattern) Values() form.Values { return form.Values{Pattern: "x+", Format: "uri"} }
+
+func TestANewScalarTypeIsItsMethods(t *testing.T) {
+	t.Parallel()
+	b := schemaBuilder{seen: map[reflect.Type]bool{}}
+	got, err := json.Marshal(b.object(reflect.TypeFor[struct {
+		Mixed   mixed   `key:"mixed,required"`
+		Pattern pattern `key:"pattern,null"`
+	}]()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"type":"object","required":["mixed"],"properties":{"mixed":{"anyOf":[{"type":"integer","maximum":9},{"enum":["all"]}]},` +
+		`"pattern":{"type":["string","null"],"format":"uri","pattern":"^(x+)$"}},"additionalProperties":false}`
+	if string(got) != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
 }
