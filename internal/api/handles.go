@@ -6,12 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
-	"net/url"
 	"path/filepath"
 
 	"google.golang.org/grpc"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/handles"
 	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 )
@@ -81,7 +81,7 @@ func imageFromWire(start *handlesv1.OpenImageRequest_Start) (handles.Kind, handl
 	case nil:
 		return invalid("from", "it does not say where the image comes from (a url, a path or an upload)")
 	case *handlesv1.OpenImageRequest_Start_Url:
-		if u, err := url.Parse(from.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" {
+		if scheme := fetch.Scheme(from.URL); scheme != "http" && scheme != "https" {
 			return invalid("url", "it is no URL of http or https")
 		}
 	case *handlesv1.OpenImageRequest_Start_Path:

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/handles"
 	"github.com/trident-project/trident/internal/selfservice"
 	"github.com/trident-project/trident/internal/trust"
@@ -20,8 +21,8 @@ import (
 )
 
 // sourceFromWire reads a source; receive gets the next chunk of an upload.
-func (s *selfServer) sourceFromWire(stream context.Context, in *selfv1.Source, receive func() ([]byte, error)) (selfservice.Source, error) {
-	out := selfservice.Source{URL: in.GetUrl(), Path: in.GetPath(), SHA256: in.GetSha256()}
+func (s *selfServer) sourceFromWire(stream context.Context, in *selfv1.Source, receive func() ([]byte, error)) (fetch.Source, error) {
+	out := fetch.Source{URL: in.GetUrl(), Path: in.GetPath(), SHA256: in.GetSha256()}
 	if sum := in.GetSha256(); sum != "" {
 		if raw, err := hex.DecodeString(sum); err != nil || len(raw) != sha256.Size {
 			return out, errkind.Errorf(errkind.Invalid, "read the request: sha256 is %.80q, which is not 64 hexadecimal digits", sum)
@@ -39,13 +40,13 @@ func (s *selfServer) sourceFromWire(stream context.Context, in *selfv1.Source, r
 		if size <= 0 {
 			return out, errkind.Errorf(errkind.Invalid, "read the request: an upload of %d bytes", size)
 		}
-		out.Upload = &selfservice.Upload{Size: size, Chunks: newUpload(stream, size, receive).next}
+		out.Upload, out.UploadSize = newUpload(stream, size, receive).next, size
 	case *selfv1.Source_ImageHandle:
 		file, size, err := s.handles.Image(ownerOf(stream), from.ImageHandle, handles.Trident)
 		if err != nil {
 			return out, errkind.WithField(err, "start.source.image_handle")
 		}
-		out.Upload = &selfservice.Upload{Size: size, Chunks: (&fileChunks{file: file, size: size}).next}
+		out.Upload, out.UploadSize = (&fileChunks{file: file, size: size}).next, size
 	}
 	return out, nil
 }

@@ -56,16 +56,13 @@ func (s *imageSource) open(ctx context.Context, a *app) (*cosi.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	url := s.source
-	s.source = publicSource(url)
-	if !strings.Contains(url, "://") {
-		path, err := filepath.Abs(url)
-		if err != nil {
-			return nil, fmt.Errorf("open image: %w", err)
-		}
-		url = "file://" + strings.NewReplacer("%", "%25", "?", "%3F", "#", "%23").Replace(path)
+	src := fetch.Source{Login: login, Roots: roots}
+	if strings.Contains(s.source, "://") {
+		src.URL, s.source = s.source, publicSource(s.source)
+	} else if src.Path, err = filepath.Abs(s.source); err != nil {
+		return nil, fmt.Errorf("open image: %w", err)
 	}
-	img, err := cosi.Open(ctx, fetch.Origin{URL: url, Login: login, Roots: roots}, s.sha384, cosi.Options{
+	img, err := cosi.Open(ctx, src, s.sha384, cosi.Options{
 		Relaxed: s.relaxed, Log: func(text string) { newProgress(a).line("%s", text) },
 	})
 	if bad, ok := errors.AsType[*cosi.MetadataError](err); ok {

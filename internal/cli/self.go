@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/linux/filekind"
 	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/proto/client"
@@ -140,13 +140,8 @@ func (o *trialOptions) message() *client.Trial {
 // publicSource returns a file or a URL as it may be shown: a URL without user, password,
 // query and fragment, which may be secrets.
 func publicSource(source string) string {
-	scheme, _, isURL := strings.Cut(source, "://")
-	if !isURL {
-		return source
+	if strings.Contains(source, "://") {
+		return fetch.Redact(source)
 	}
-	u, err := url.Parse(source)
-	if err != nil {
-		return scheme + "://…"
-	}
-	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+	return source
 }

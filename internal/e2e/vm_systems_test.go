@@ -131,7 +131,7 @@ type hole struct {
 // contentOf is the content of a file system of an image, by its mount point.
 func contentOf(t *testing.T, img osimage.Image, mountPoint string) func(io.Writer) error {
 	return func(w io.Writer) error {
-		i, err := image.Open(t.Context(), fetch.Origin{URL: "file://" + img.Path}, img.SHA384, image.Options{})
+		i, err := image.Open(t.Context(), fetch.Source{URL: "file://" + img.Path}, img.SHA384, image.Options{})
 		if err != nil {
 			return err
 		}

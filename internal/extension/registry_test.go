@@ -3,7 +3,6 @@ package extension
 import (
 	"bytes"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -48,31 +47,36 @@ func TestAnImageIsFetchedFromARegistry(t *testing.T) {
 	app := imageFor(t, Sysext, "app", "")
 	tags := map[string][]byte{"v1": app.data, "v2": []byte("something else")}
 	url := inRegistry(t, tags)
-	logins := 0
-	login := func(password string) func() (func(string) (string, string), error) {
-		return func() (func(string) (string, string), error) {
-			logins++
-			return func(string) (string, string) { return "ann", password }, nil
+	auth := filepath.Join(w.root, "etc/trident/registry-auth.json")
+	if err := os.MkdirAll(filepath.Dir(auth), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string) {
+		if err := os.WriteFile(auth, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
 		}
+	}
+	registry, _, _ := strings.Cut(strings.TrimPrefix(url, "oci://"), "/")
+	login := func(password string) string {
+		return fmt.Sprintf(`{"auths":{%q:{"username":"ann","password":%q}}}`, registry, password)
 	}
 	src := Source{Class: Sysext, URL: url + ":v1", SHA384: app.sha}
 	for _, c := range []struct {
-		title string
-		login func() (func(string) (string, string), error)
-		url   string
-		kind  errkind.Kind
-		words string
+		title, auth string
+		url         string
+		kind        errkind.Kind
+		words       string
 	}{
-		{"nobody", nil, src.URL, errkind.Denied, "none are given for it"},
-		{"nobody, by a file that is absent", func() (func(string) (string, string), error) { return nil, nil }, src.URL, errkind.Denied, "none are given for it"},
+		{"nobody", "", src.URL, errkind.Denied, "none are given for it"},
+		{"nobody, by a file without this registry", "{}", src.URL, errkind.Denied, "none are given for it"},
 		{"another password", login("hush"), src.URL, errkind.Denied, "does not accept the given credentials"},
-		{"no credentials to read", func() (func(string) (string, string), error) {
-			return nil, errkind.With(errkind.Invalid, errors.New("they are broken"))
-		}, src.URL, errkind.Invalid, "they are broken"},
+		{"no credentials to read", "they are broken", src.URL, errkind.Invalid, "read /etc/trident/registry-auth.json: "},
 		{"another tag", login("s3cret"), url + ":v2", errkind.Corrupt, "SHA-384 is "},
 		{"no tag", login("s3cret"), url + ":v3", errkind.NotFound, "404"},
 	} {
-		w.store.Login = c.login
+		if c.auth != "" {
+			write(c.auth)
+		}
 		_, err := w.store.Stage(t.Context(), Source{Class: Sysext, URL: c.url, SHA384: app.sha}, nil, nil, nil)
 		if err == nil || errkind.Of(err) != c.kind || !strings.Contains(err.Error(), c.words) || !strings.HasPrefix(err.Error(), "stage sysext "+c.url+": ") {
 			t.Errorf("%s: %v (%s), want %q (%s)", c.title, err, errkind.Of(err), c.words, c.kind)
@@ -81,15 +85,13 @@ func TestAnImageIsFetchedFromARegistry(t *testing.T) {
 			t.Errorf("%s: a secret is in %v", c.title, err)
 		}
 	}
-	w.store.Login, logins = login("s3cret"), 0
-	for range 2 { // the second needs neither registry nor credentials
+	write(login("s3cret"))
+	for range 2 {
 		i, err := w.store.Stage(t.Context(), src, nil, nil, nil)
 		if err != nil || i.Extension().SHA384 != app.sha {
 			t.Fatalf("%+v, %v", i.Extension(), err)
 		}
-	}
-	if logins != 1 {
-		t.Errorf("credentials were read %d times", logins)
+		write("broken") // the second needs neither registry nor credentials
 	}
 	w.wantStored(app.sha[:8])
 	if left, err := filepath.Glob(filepath.Join(w.root, storeDir, "*.part*")); err != nil || len(left) > 0 {

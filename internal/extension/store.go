@@ -4,15 +4,12 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha512"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 
@@ -41,15 +38,11 @@ const maxImage = 4 << 30
 type Store struct {
 	// Root is the root folder of the host, "/".
 	Root string
-	// Files is the root folder that file URLs are of; "" is Root. It differs for an
-	// OS that does not run, and is brought its extensions by one that does.
+	// Files is the root folder of the host that fetches: file URLs, credentials for
+	// registries and certificate authorities are its own. "" is Root. It differs for an
+	// OS that does not run: the running OS fetches the extensions.
 	Files   string
 	Systemd systemd.Manager
-	// Login returns the credentials for registries, as in [fetch.Source]; nil, or
-	// what is nil, is anonymous. It is called when an image is fetched from one.
-	Login func() (func(registry string) (user, password string), error)
-	// Roots returns the authorities for TLS, as in [fetch.Source]; nil is the system's.
-	Roots func() (*x509.CertPool, error)
 	// Tools runs journalctl, for the text of an error; nil: the text lacks it.
 	Tools run.Runner
 	// Touch, if set, is called in place of each change of the host, with the
@@ -82,14 +75,14 @@ type Progress func(done, total int64)
 func (s *Store) Stage(ctx context.Context, src Source, current Generation, progress Progress, say func(string)) (Image, error) {
 	image, err := s.stage(ctx, src, current, progress, say)
 	if err != nil {
-		return Image{}, fmt.Errorf("stage %s %s: %w", src.Class, redacted(src.URL), err)
+		return Image{}, fmt.Errorf("stage %s %s: %w", src.Class, fetch.Redact(src.URL), err)
 	}
 	return image, nil
 }
 
 func (s *Store) stage(ctx context.Context, src Source, current Generation, progress Progress, say func(string)) (Image, error) {
 	src.SHA384 = strings.ToLower(src.SHA384)
-	from, err := s.source(src)
+	err := checkSource(src)
 	if err != nil {
 		return Image{}, err
 	}
@@ -118,25 +111,17 @@ func (s *Store) stage(ctx context.Context, src Source, current Generation, progr
 	if s.keepCurrent(ctx, src, current) {
 		return s.read(ctx, file, src)
 	}
-	return s.bring(ctx, src, from, file, progress, say)
+	return s.bring(ctx, src, file, progress, say)
 }
 
 // bring fetches an image, and lets it into the store once it is found good.
-func (s *Store) bring(ctx context.Context, src Source, from fetch.Source, file string, progress Progress, say func(string)) (Image, error) {
+func (s *Store) bring(ctx context.Context, src Source, file string, progress Progress, say func(string)) (Image, error) {
 	part := strings.TrimSuffix(file, ".raw") + ".part"
-	if strings.HasPrefix(from.URL, "oci:") && s.Login != nil {
-		var err error
-		if from.Login, err = s.Login(); err != nil {
-			return Image{}, err
-		}
+	from, err := fetch.Source{URL: src.URL}.OnHost(cmp.Or(s.Files, s.Root))
+	if err != nil {
+		return Image{}, err
 	}
-	if from.URL != "" && s.Roots != nil {
-		var err error
-		if from.Roots, err = s.Roots(); err != nil {
-			return Image{}, err
-		}
-	}
-	err := s.touch("fetch image", func() error {
+	err = s.touch("fetch image", func() error {
 		_, err := fetch.Download(ctx, from, part, fetch.Limits{MaxSize: maxImage}, progress, say)
 		return err
 	})
@@ -192,7 +177,7 @@ func (s *Store) Load(ctx context.Context, e Extension) (Image, error) {
 
 func (s *Store) load(ctx context.Context, e Extension) (Image, error) {
 	src := Source{Class: e.Class, SHA384: e.SHA384, Path: e.Path}
-	if _, err := s.source(src); err != nil {
+	if err := checkSource(src); err != nil {
 		return Image{}, err
 	}
 	p, ok, err := s.spot(e, 0)
@@ -266,36 +251,18 @@ func kernelMount(image *os.File, offset, size int64, fstype string) (mounted, er
 	return loop.Open(image, offset, size, fstype)
 }
 
-// source checks what was asked for.
-func (s *Store) source(src Source) (fetch.Source, error) {
+// checkSource checks what can be known of a source without its image.
+func checkSource(src Source) error {
 	if !src.Class.valid() {
-		return fetch.Source{}, errkind.Errorf(errkind.Invalid, "%q is no class of extensions", src.Class)
+		return errkind.Errorf(errkind.Invalid, "%q is no class of extensions", src.Class)
 	}
 	if !storedName.MatchString(src.SHA384 + ".raw") {
-		return fetch.Source{}, errkind.Errorf(errkind.Invalid, "the expected SHA-384 must be %d hexadecimal digits", 2*sha512.Size384)
+		return errkind.Errorf(errkind.Invalid, "the expected SHA-384 must be %d hexadecimal digits", 2*sha512.Size384)
 	}
 	if src.Path != "" {
-		if err := checkPath(src.Class, src.Path); err != nil {
-			return fetch.Source{}, err
-		}
+		return checkPath(src.Class, src.Path)
 	}
-	u, err := url.Parse(src.URL)
-	if err == nil && u.Scheme == "file" {
-		if u.Host != "" && u.Host != "localhost" || !path.IsAbs(u.Path) {
-			return fetch.Source{}, errkind.Errorf(errkind.Invalid, "a file URL must name an absolute path of this host")
-		}
-		return fetch.Source{Path: filepath.Join(cmp.Or(s.Files, s.Root), u.Path)}, nil
-	}
-	return fetch.Source{URL: src.URL}, nil
-}
-
-// redacted leaves of a URL what is no secret.
-func redacted(text string) string {
-	u, err := url.Parse(text)
-	if err != nil {
-		return "from a URL that is none"
-	}
-	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+	return nil
 }
 
 // openPlain opens a regular file, not what a link leads to.

@@ -123,7 +123,7 @@ func (p *trap) pull() (whole, ranges error) {
 	u, err := url.Parse(from)
 	must(p.t, err)
 	in := &Ranges{lim: Limits{Attempts: 1}.withDefaults(), wait: wait, name: from, transport: roots}
-	ranges = in.explain(p.t.Context(), in.openRegistry(p.t.Context(), u, Origin{URL: from, Login: login}))
+	ranges = in.explain(p.t.Context(), in.openRegistry(p.t.Context(), u, login, Pin{}))
 	return whole, ranges
 }
 

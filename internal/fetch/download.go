@@ -80,10 +80,10 @@ func (d *download) run(ctx context.Context, path string) (_ Result, err error) {
 
 func (d *download) fetch(ctx context.Context) error {
 	switch {
-	case d.src.URL != "":
-		return d.fetchURL(ctx)
 	case d.src.Path != "":
 		return d.fetchFile(ctx)
+	case d.src.URL != "":
+		return d.fetchURL(ctx)
 	case d.src.Upload != nil:
 		return d.fetchUpload(ctx)
 	}
@@ -105,7 +105,14 @@ func (d *download) identify(part string) (string, error) {
 	if sum, err := hex.DecodeString(d.src.SHA256); err != nil || len(sum) != 0 && len(sum) != sha256.Size {
 		return "", errkind.Errorf(errkind.Invalid, "fetch: the expected SHA-256 must be %d hex digits", 2*sha256.Size)
 	}
-	switch {
+	path, err := d.src.file()
+	if err != nil {
+		return "", fmt.Errorf("fetch %s: %w", d.src, err)
+	}
+	switch d.src.Path = path; {
+	case path != "":
+		d.name = path
+		return "path " + path, sameFile(path, part)
 	case d.src.URL != "":
 		u, err := d.parseSource()
 		if err != nil {
@@ -113,12 +120,6 @@ func (d *download) identify(part string) (string, error) {
 		}
 		d.name = redact(u)
 		return fmt.Sprintf("url %s %x", d.name, sha256.Sum256([]byte(d.src.URL))), nil
-	case d.src.Path != "":
-		d.name = d.src.Path
-		if !filepath.IsAbs(d.src.Path) {
-			return "", errkind.Errorf(errkind.Invalid, "fetch %s: the path must be absolute", d.src.Path)
-		}
-		return "path " + d.src.Path, sameFile(d.src.Path, part)
 	}
 	d.name = "the upload"
 	return fmt.Sprintf("upload %d", d.src.UploadSize), nil

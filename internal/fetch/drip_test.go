@@ -160,7 +160,7 @@ func TestAServerThatDripsIsGivenUpAfterThreeMinutes(t *testing.T) {
 					if ranges {
 						in := &Ranges{lim: Limits{}.withDefaults(), wait: wait, transport: wire(u.Scheme == "https", c.serve)}
 						if u.Scheme == "oci" {
-							err = in.openRegistry(t.Context(), u, Origin{})
+							err = in.openRegistry(t.Context(), u, nil, Pin{})
 						} else {
 							in.url, in.pin = u, Pin{Size: 50 << 20, Strong: `"1"`}
 							var s io.ReadCloser

@@ -149,7 +149,7 @@ func TestServersWithoutRangesAreBlamedWithWhatBroke(t *testing.T) {
 		}
 		good(w, r, content, `"1"`)
 	})
-	r, err := ranged(t, Origin{URL: u}, nil)
+	r, err := ranged(t, Source{URL: u}, nil)
 	must(t, err)
 	_, err = r.slurp(t, 0, size)
 	wantKind(t, err, errkind.Unsupported, "the connection broke (")
@@ -165,15 +165,15 @@ func TestAnAuthorityOfTheHostCounts(t *testing.T) {
 	folder := filepath.Join(root, "etc/trident/ca.d")
 	must(t, os.MkdirAll(folder, 0o755))
 	get := func() error {
-		src := Source{URL: s.URL}
-		if err := src.OfHost(root); err != nil {
-			return err
-		}
-		_, err := Download(t.Context(), src, filepath.Join(t.TempDir(), "part"), Limits{}, nil, nil)
+		src, err := Source{URL: s.URL}.OnHost(root)
 		if err != nil {
 			return err
 		}
-		in, err := OpenRanges(t.Context(), Origin{URL: s.URL, Roots: src.Roots}, Limits{}, nil, nil)
+		_, err = Download(t.Context(), src, filepath.Join(t.TempDir(), "part"), Limits{}, nil, nil)
+		if err != nil {
+			return err
+		}
+		in, err := OpenRanges(t.Context(), Source{URL: s.URL, Roots: src.Roots}, Pin{}, Limits{}, nil, nil)
 		return errors.Join(err, in.Close())
 	}
 	err := get()
@@ -198,7 +198,7 @@ func TestNoSourceOfADownloadIsAPipe(t *testing.T) {
 	for _, path := range []string{"/dev/zero", "/proc/self/fd/" + strconv.Itoa(int(r.Fd())), "/dev"} {
 		_, err := newRig(t, Source{Path: path}).get(t)
 		wantKind(t, err, errkind.Invalid, path+" is a ")
-		_, err = ranged(t, Origin{URL: "file://" + path}, nil)
+		_, err = ranged(t, Source{URL: "file://" + path}, nil)
 		wantKind(t, err, errkind.Invalid, path+" is a ")
 	}
 }

@@ -14,41 +14,12 @@ package fetch
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
-
-// Source is where the bytes come from: exactly one of URL, Path and Upload, or
-// UploadSize alone.
-type Source struct {
-	// URL is http, https or oci. Its user name, password and query are secrets: only
-	// the server gets them. If a server announces no size and ends by closing the
-	// connection, its file cannot be distinguished from an interrupted one: give SHA256.
-	// For an oci URL (see [Origin]) Download fetches the layer that the tag names at the
-	// beginning, also if the tag moves later. Only if the registry no longer has that
-	// layer, Download begins again with the layer that the tag names then.
-	URL string
-	// Login returns the credentials for a registry, as in [Origin].
-	Login func(registry string) (user, password string)
-	// Roots are the certificate authorities for TLS; nil means the system's.
-	Roots *x509.CertPool
-	// Path is the absolute path of a regular file. Download follows symbolic links: only
-	// root can give a path, and root can read every file anyway.
-	Path string
-	// Upload returns the next bytes that a client sent, io.EOF after the last. It
-	// must return when its context ends.
-	Upload func(context.Context) ([]byte, error)
-	// UploadSize is how many bytes the client will send; 0 if unknown. Without Upload,
-	// because the client's call ended with a restart, Download succeeds if the part is
-	// complete, and otherwise returns ErrUploadLost.
-	UploadSize int64
-	// SHA256 is the expected SHA-256 in hex, or "". For an oci URL the registry gives it.
-	SHA256 string
-}
 
 // Limits bound a download. Zero means the default. Only the context bounds the total time.
 type Limits struct {
@@ -79,6 +50,8 @@ var ErrUploadLost = errkind.With(errkind.Unavailable, errors.New("the upload was
 // Download calls progress a few times a second and at the end, with the bytes so far and
 // in total (0: unknown), and log with each message for people. Both may be nil.
 func Download(ctx context.Context, src Source, part string, lim Limits, progress func(done, total int64), log func(string)) (Result, error) {
+	ctx, cancel := WithTimeout(ctx, src.Timeout)
+	defer cancel()
 	d := download{
 		src: src, lim: lim.withDefaults(), progress: progress, log: log,
 		transport: transportWith(src.Roots), wait: wait, free: freeSpace, every: checkpoint, touch: func(string) error { return nil },

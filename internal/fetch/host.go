@@ -16,15 +16,15 @@ import (
 // config.json, and the folder of certificate authorities besides the system's, whose
 // files (*.crt, *.pem) have one or more certificates in PEM form.
 const (
-	hostLogin = "etc/trident/registry-auth.json"
-	hostCAs   = "etc/trident/ca.d"
+	loginFile = "etc/trident/registry-auth.json"
+	rootsDir  = "etc/trident/ca.d"
 	maxCA     = 1 << 20
 )
 
-// HostLogin returns a function with the registry credentials of the host below root, or
+// hostLogin returns a function with the registry credentials of the host below root, or
 // nil if the host has none.
-func HostLogin(root string) (func(registry string) (user, password string), error) {
-	auth, err := inroot.FS(root).ReadFile(hostLogin, maxLogin)
+func hostLogin(root string) (func(registry string) (user, password string), error) {
+	auth, err := inroot.FS(root).ReadFile(loginFile, maxLogin)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -33,24 +33,24 @@ func HostLogin(root string) (func(registry string) (user, password string), erro
 		login, err = RegistryLogin(auth)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read /%s: %w", hostLogin, err)
+		return nil, fmt.Errorf("read /%s: %w", loginFile, err)
 	}
 	return login, nil
 }
 
-// HostRoots returns the certificate authorities of the host below root: the system's and
+// hostRoots returns the certificate authorities of the host below root: the system's and
 // those in /etc/trident/ca.d; nil means the system's only.
-func HostRoots(root string) (*x509.CertPool, error) {
-	names, err := inroot.FS(root).List(hostCAs)
+func hostRoots(root string) (*x509.CertPool, error) {
+	names, err := inroot.FS(root).List(rootsDir)
 	if err != nil {
-		return nil, fmt.Errorf("read /%s: %w", hostCAs, err)
+		return nil, fmt.Errorf("read /%s: %w", rootsDir, err)
 	}
 	var pool *x509.CertPool
 	for _, name := range names {
 		if !strings.HasSuffix(name, ".crt") && !strings.HasSuffix(name, ".pem") {
 			continue
 		}
-		name = path.Join(hostCAs, name)
+		name = path.Join(rootsDir, name)
 		pem, err := inroot.FS(root).ReadFile(name, maxCA)
 		if err == nil {
 			pool, err = AddRoots(pool, pem)
@@ -74,12 +74,4 @@ func AddRoots(pool *x509.CertPool, pem []byte) (*x509.CertPool, error) {
 		return nil, errkind.Errorf(errkind.Invalid, "the file has no certificate in PEM form")
 	}
 	return pool, nil
-}
-
-// OfHost sets Login and Roots of s to those of the host below root.
-func (s *Source) OfHost(root string) (err error) {
-	if s.Login, err = HostLogin(root); err == nil {
-		s.Roots, err = HostRoots(root)
-	}
-	return err
 }

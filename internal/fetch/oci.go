@@ -37,14 +37,14 @@ type registry struct {
 
 // openRegistry finds the only layer of an artifact. With a pin it uses the pinned layer,
 // wherever the tag has moved, because a digest names the same bytes for ever.
-func (r *Ranges) openRegistry(ctx context.Context, u *url.URL, origin Origin) error {
+func (r *Ranges) openRegistry(ctx context.Context, u *url.URL, login func(string) (user, password string), pin Pin) error {
 	g, err := newRegistry(u)
 	if err != nil {
 		return err
 	}
-	g.login, g.transport, g.meter = origin.Login, r.transport, r.meter
+	g.login, g.transport, g.meter = login, r.transport, r.meter
 	r.registry = g
-	found := origin.Pin
+	found := pin
 	t := retries{lim: r.lim, wait: r.wait, logf: r.logf}
 	for found == (Pin{}) {
 		pin, err := r.findLayer(ctx)

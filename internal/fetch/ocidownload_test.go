@@ -245,7 +245,7 @@ func TestARegistryThatDoesNotAnswerIsGivenUp(t *testing.T) {
 	r.lim = Limits{Stall: 100 * time.Millisecond, Attempts: 2, MaxSize: size}
 	_, err := r.get(t)
 	wantKind(t, err, errkind.Unavailable, "given up after 2 tries: no byte came for too long")
-	_, err = rangedWithin(t, Origin{URL: from}, nil, 100*time.Millisecond)
+	_, err = rangedWithin(t, Source{URL: from}, nil, 100*time.Millisecond)
 	wantKind(t, err, errkind.Unavailable, "given up after 3 tries: no byte came for too long")
 }
 

@@ -162,7 +162,7 @@ func challengeParams(s string) map[string]string {
 	return out
 }
 
-// RegistryLogin returns an [Origin].Login for the content of a config.json, as docker,
+// RegistryLogin returns an [Source].Login for the content of a config.json, as docker,
 // podman and others write it. It runs no credential helpers and uses no identity tokens:
 // requests to a registry that has only those are anonymous.
 func RegistryLogin(config []byte) (func(registry string) (user, password string), error) {

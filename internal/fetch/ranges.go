@@ -2,33 +2,16 @@ package fetch
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
-
-// Origin is a source from which a caller reads ranges, in any order.
-type Origin struct {
-	// URL is file, http, https or oci (oci://registry/repository:tag or
-	// …@sha256:digest, an artifact of one layer, which is the content). Its user
-	// name, password and query are secrets, as with [Source].
-	URL string
-	// Login returns the credentials for a registry; nil or empty ones are anonymous.
-	Login func(registry string) (user, password string)
-	// Roots are the authorities for TLS; nil stands for the system's.
-	Roots *x509.CertPool
-	// Pin, of an earlier run, identifies the content that the source must have; the zero
-	// value accepts any content.
-	Pin Pin
-}
 
 // Pin identifies the content of a source. It has no secrets and may be stored. If the
 // server gave no validator, Strong and Weak are empty and only the size is compared: the
@@ -65,44 +48,42 @@ type Ranges struct {
 	transport http.RoundTripper
 }
 
-// OpenRanges opens origin. It fails, with errkind.Unsupported, if the server does not serve
-// ranges. lim.MaxSize bounds the content, Stall the wait for a byte, and Attempts the tries
+// OpenRanges opens src. It fails, with errkind.Unsupported, if the server does not serve
+// ranges, and with ErrChanged if the content is not that of pin; the zero pin accepts any
+// content. lim.MaxSize bounds the content, Stall the wait for a byte, and Attempts the tries
 // in a row that fetch less than 1 MiB each. meter and log (messages for people) may be nil.
-func OpenRanges(ctx context.Context, origin Origin, lim Limits, meter *Meter, log func(string)) (*Ranges, error) {
-	return openRanges(ctx, origin, &Ranges{lim: lim.withDefaults(), meter: meter, log: log, wait: wait})
+func OpenRanges(ctx context.Context, src Source, pin Pin, lim Limits, meter *Meter, log func(string)) (*Ranges, error) {
+	return openRanges(ctx, src, pin, &Ranges{lim: lim.withDefaults(), meter: meter, log: log, wait: wait})
 }
 
-func openRanges(ctx context.Context, origin Origin, r *Ranges) (_ *Ranges, err error) {
-	u, err := url.Parse(origin.URL)
-	if err != nil || len(origin.URL) > maxURL {
-		return nil, errkind.Errorf(errkind.Invalid, "fetch: the URL of the source is not valid")
+func openRanges(ctx context.Context, src Source, pin Pin, r *Ranges) (_ *Ranges, err error) {
+	path, err := src.file()
+	if err != nil {
+		return nil, fmt.Errorf("fetch %s: %w", src, err)
 	}
 	defer func() {
 		if err != nil {
 			_ = r.Close()
 		}
 	}()
-	if u.Scheme == "file" {
-		if u.Host != "" && u.Host != "localhost" || !filepath.IsAbs(u.Path) {
-			return nil, errkind.Errorf(errkind.Invalid, "fetch: a file URL must name an absolute path of this host")
-		}
-		r.name = u.Path
-		return r, r.explain(ctx, r.openFile(u.Path, origin.Pin))
+	if path != "" {
+		r.name = path
+		return r, r.explain(ctx, r.openFile(path, pin))
 	}
 	if r.transport == nil {
-		t := transportWith(origin.Roots)
+		t := transportWith(src.Roots)
 		t.DisableKeepAlives = false
 		t.IdleConnTimeout = 30 * time.Second
 		r.transport = t
 	}
-	r.name = redact(u)
-	if u.Scheme == "oci" {
-		return r, r.explain(ctx, r.openRegistry(ctx, u, origin))
+	r.name = Redact(src.URL)
+	if u, err := url.Parse(src.URL); err == nil && u.Scheme == "oci" && len(src.URL) <= maxURL {
+		return r, r.explain(ctx, r.openRegistry(ctx, u, src.Login, pin))
 	}
-	if r.url, err = parseURL(origin.URL); err != nil {
+	if r.url, err = parseURL(src.URL); err != nil {
 		return nil, err
 	}
-	return r, r.explain(ctx, r.openURL(ctx, origin.Pin))
+	return r, r.explain(ctx, r.openURL(ctx, pin))
 }
 
 // explain says what was being done, and gives an end from outside its kind.
@@ -128,7 +109,7 @@ func (r *Ranges) Close() error {
 // Size returns the size of the whole content in bytes.
 func (r *Ranges) Size() int64 { return r.pin.Size }
 
-// Pin returns the pin that, in an Origin, opens this content again or fails.
+// Pin returns the pin that opens this content again, or lets OpenRanges fail.
 func (r *Ranges) Pin() Pin { return r.pin }
 
 // Local reports whether the source is a file of this host.

@@ -18,29 +18,30 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// ranged opens origin on a clock that does not wait.
-func ranged(t *testing.T, origin Origin, meter *Meter) (*Ranges, error) {
+// ranged opens src, with the content of the pin if one is given, on a clock that does not
+// wait.
+func ranged(t *testing.T, src Source, meter *Meter, pin ...Pin) (*Ranges, error) {
 	t.Helper()
-	return rangedWithin(t, origin, meter, 30*time.Second)
+	return rangedWithin(t, src, meter, 30*time.Second, pin...)
 }
 
 // rangedWithin waits that long for a byte.
-func rangedWithin(t *testing.T, origin Origin, meter *Meter, stall time.Duration) (*Ranges, error) {
+func rangedWithin(t *testing.T, src Source, meter *Meter, stall time.Duration, pin ...Pin) (*Ranges, error) {
 	t.Helper()
 	r := &Ranges{
 		lim: Limits{Stall: stall, Attempts: 4}.withDefaults(), meter: meter, log: func(s string) { t.Log(s) },
 		wait: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 	}
-	r, err := openRanges(t.Context(), origin, r)
+	r, err := openRanges(t.Context(), src, append(pin, Pin{})[0], r)
 	if err == nil {
 		t.Cleanup(func() { _ = r.Close() })
 	}
 	return r, err
 }
 
-func mustRanged(t *testing.T, origin Origin) *Ranges {
+func mustRanged(t *testing.T, src Source, pin ...Pin) *Ranges {
 	t.Helper()
-	r, err := ranged(t, origin, nil)
+	r, err := ranged(t, src, nil, pin...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +66,7 @@ func TestRangesOfAFileAndOfAServerAreTheSame(t *testing.T) {
 	}
 	u := serve(t, func(w http.ResponseWriter, r *http.Request, _ int) { good(w, r, content, `"1"`) })
 	for _, from := range []string{"file://" + path, u} {
-		r := mustRanged(t, Origin{URL: from})
+		r := mustRanged(t, Source{URL: from})
 		if r.Size() != size || r.Local() != strings.HasPrefix(from, "file") {
 			t.Errorf("%s: %d bytes", r.Name(), r.Size())
 		}
@@ -83,13 +84,13 @@ func TestRangesOfAFileAndOfAServerAreTheSame(t *testing.T) {
 		if n, err := r.ReadAt(t.Context(), b, size-4); n != 4 || !errors.Is(err, io.EOF) {
 			t.Errorf("%s: %d, %v", from, n, err)
 		}
-		again := mustRanged(t, Origin{URL: from, Pin: r.Pin()})
+		again := mustRanged(t, Source{URL: from}, r.Pin())
 		if again.Pin() != r.Pin() {
 			t.Errorf("%+v became %+v", r.Pin(), again.Pin())
 		}
 		other := r.Pin()
 		other.Strong += "x"
-		_, err := ranged(t, Origin{URL: from, Pin: other}, nil)
+		_, err := ranged(t, Source{URL: from}, nil, other)
 		if !errors.Is(err, ErrChanged) {
 			t.Errorf("%s with another pin: %v", from, err)
 		}
@@ -114,7 +115,7 @@ func TestASectionGoesOnWhereTheConnectionBroke(t *testing.T) {
 			good(w, r, content, `"1"`)
 		}
 	})
-	r := mustRanged(t, Origin{URL: u})
+	r := mustRanged(t, Source{URL: u})
 	r.lim.Attempts, r.lim.Stall = 6, 300*time.Millisecond
 	got, err := r.slurp(t, 1000, size-2000)
 	if err != nil || !bytes.Equal(got, content[1000:size-1000]) {
@@ -175,7 +176,7 @@ func TestAServerThatLiesAboutRangesIsNoticed(t *testing.T) {
 					c.later(w, r)
 				}
 			})
-			r := mustRanged(t, Origin{URL: u})
+			r := mustRanged(t, Source{URL: u})
 			r.lim.Stall = patience(name)
 			got, err := r.slurp(t, 5000, 1000)
 			wantKind(t, err, c.kind, c.words)
@@ -188,16 +189,16 @@ func TestAServerThatLiesAboutRangesIsNoticed(t *testing.T) {
 
 func TestAServerWithoutRangesIsRefusedAtOnce(t *testing.T) {
 	u := serve(t, func(w http.ResponseWriter, r *http.Request, _ int) { _, _ = w.Write([]byte("all of it")) })
-	_, err := ranged(t, Origin{URL: u}, nil)
+	_, err := ranged(t, Source{URL: u}, nil)
 	wantKind(t, err, errkind.Unsupported, "does not serve ranges")
 	if errkind.Hint(err) == "" {
 		t.Error("no hint")
 	}
 	empty := serve(t, func(w http.ResponseWriter, r *http.Request, _ int) { w.WriteHeader(416) })
-	_, err = ranged(t, Origin{URL: empty}, nil)
+	_, err = ranged(t, Source{URL: empty}, nil)
 	wantKind(t, err, errkind.Corrupt, "the source is empty")
 	for _, bad := range []string{"", "ftp://x/y", "file:relative", "file://elsewhere/x", "http://%zz", "oci://host", "oci://host/UPPER", "oci://u:p@host/a:b", "oci://host/a@sha256:12"} {
-		_, err := ranged(t, Origin{URL: bad}, nil)
+		_, err := ranged(t, Source{URL: bad}, nil)
 		wantKind(t, err, errkind.Invalid, "")
 	}
 }
@@ -207,7 +208,7 @@ func TestAFileThatChangesWhileItIsReadIsNoticed(t *testing.T) {
 	if err := os.WriteFile(path, noise(5, size), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := mustRanged(t, Origin{URL: "file://" + path})
+	r := mustRanged(t, Source{URL: "file://" + path})
 	if err := os.WriteFile(path, noise(6, size), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +236,7 @@ func TestTheDataBudgetIsNeverExceeded(t *testing.T) {
 		good(w, r, content, `"1"`)
 	})
 	m := NewMeter(0, 100_000, 30_000)
-	r, err := ranged(t, Origin{URL: u}, m)
+	r, err := ranged(t, Source{URL: u}, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +271,7 @@ func TestBandwidthIsCapped(t *testing.T) {
 	m := NewMeter(1<<20, 0, 0)
 	var waited time.Duration
 	m.wait = func(_ context.Context, d time.Duration) error { waited = max(waited, d); return nil }
-	r, err := ranged(t, Origin{URL: u}, m)
+	r, err := ranged(t, Source{URL: u}, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,7 +344,7 @@ func TestARegistryIsReadAnonymouslyAndWithCredentials(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := ranged(t, Origin{URL: u + ":v1", Login: credentials}, nil)
+		r, err := ranged(t, Source{URL: u + ":v1", Login: credentials}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -352,18 +353,18 @@ func TestARegistryIsReadAnonymouslyAndWithCredentials(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
 		f.manifest = `{"layers":[]}` // the tag moves, the pin does not
-		again := mustRanged(t, Origin{URL: u + ":v1", Login: credentials, Pin: r.Pin()})
+		again := mustRanged(t, Source{URL: u + ":v1", Login: credentials}, r.Pin())
 		if got, err := again.slurp(t, 0, size); err != nil || !bytes.Equal(got, f.blob) || again.Pin() != r.Pin() {
 			t.Errorf("pinned: %d bytes, %v", len(got), err)
 		}
-		_, err = ranged(t, Origin{URL: u, Login: credentials}, nil)
+		_, err = ranged(t, Source{URL: u, Login: credentials}, nil)
 		wantKind(t, err, errkind.Invalid, "the artifact has 0 layers")
 	}
 }
 
 func TestARegistryThatSendsSomethingElseIsRefused(t *testing.T) {
 	f, u := newFakeRegistry(t)
-	_, err := ranged(t, Origin{URL: u + "@sha256:" + strings.Repeat("0", 64)}, nil)
+	_, err := ranged(t, Source{URL: u + "@sha256:" + strings.Repeat("0", 64)}, nil)
 	wantKind(t, err, errkind.Corrupt, "does not have the digest")
 	for manifest, kind := range map[string]errkind.Kind{
 		"no json":            errkind.Corrupt,
@@ -374,12 +375,12 @@ func TestARegistryThatSendsSomethingElseIsRefused(t *testing.T) {
 		fmt.Sprintf(`{"layers":[{"digest":"sha256:%s","size":%d}]}`, sum(f.blob), size-1): errkind.Unavailable,
 	} {
 		f.manifest = manifest
-		_, err := ranged(t, Origin{URL: u}, nil)
+		_, err := ranged(t, Source{URL: u}, nil)
 		wantKind(t, err, kind, "")
 	}
 	f.login = "ann:other"
 	f.valid = 0
-	_, err = ranged(t, Origin{URL: u, Login: func(string) (string, string) { return "ann", "s3cret" }}, nil)
+	_, err = ranged(t, Source{URL: u, Login: func(string) (string, string) { return "ann", "s3cret" }}, nil)
 	wantKind(t, err, errkind.Denied, "log in to "+strings.Split(u, "/")[2]+": the registry does not accept the given credentials")
 	if strings.Contains(err.Error(), "s3cret") {
 		t.Error("the password is in the error")

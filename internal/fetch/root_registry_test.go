@@ -31,10 +31,10 @@ func read(t *testing.T, path string) []byte {
 }
 
 // fromRegistry opens an origin as the daemon would, but does not wait.
-func fromRegistry(t *testing.T, origin Origin) (*Ranges, error) {
+func fromRegistry(t *testing.T, src Source, pin ...Pin) (*Ranges, error) {
 	t.Helper()
 	now := func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
-	r, err := openRanges(t.Context(), origin, &Ranges{lim: Limits{}.withDefaults(), log: func(s string) { t.Log(s) }, wait: now})
+	r, err := openRanges(t.Context(), src, append(pin, Pin{})[0], &Ranges{lim: Limits{}.withDefaults(), log: func(s string) { t.Log(s) }, wait: now})
 	if err == nil {
 		t.Cleanup(func() { _ = r.Close() })
 	}
@@ -55,7 +55,7 @@ func (g *realRegistry) serves(t *testing.T, who login) {
 	t.Helper()
 	content := noise(1, registrySize)
 	manifest := g.push("v1", content)
-	r, err := fromRegistry(t, Origin{URL: g.oci(":v1"), Login: who})
+	r, err := fromRegistry(t, Source{URL: g.oci(":v1"), Login: who})
 	must(t, err)
 	if want := (Pin{Size: registrySize, Strong: "sha256:" + sum(content)}); r.Pin() != want {
 		t.Errorf("it is %+v, want %+v", r.Pin(), want)
@@ -68,7 +68,7 @@ func (g *realRegistry) serves(t *testing.T, who login) {
 	}
 
 	g.push("v1", noise(2, 1<<20)) // what the tag says by now is not what was begun with
-	again, err := fromRegistry(t, Origin{URL: g.oci(":v1"), Login: who, Pin: r.Pin()})
+	again, err := fromRegistry(t, Source{URL: g.oci(":v1"), Login: who}, r.Pin())
 	must(t, err)
 	again.transport.(*http.Transport).CloseIdleConnections()
 	before := g.conns.Load()
@@ -78,12 +78,12 @@ func (g *realRegistry) serves(t *testing.T, who login) {
 		t.Errorf("across a break: %d bytes over %d connections, %v", len(got), g.conns.Load()-before, err)
 	}
 
-	byDigest, err := fromRegistry(t, Origin{URL: g.oci("@" + manifest), Login: who})
+	byDigest, err := fromRegistry(t, Source{URL: g.oci("@" + manifest), Login: who})
 	must(t, err)
 	if byDigest.Pin() != r.Pin() {
 		t.Errorf("by its digest it is %+v", byDigest.Pin())
 	}
-	_, err = fromRegistry(t, Origin{URL: g.oci(":v2"), Login: who})
+	_, err = fromRegistry(t, Source{URL: g.oci(":v2"), Login: who})
 	wantKind(t, err, errkind.NotFound, "read manifest: the server answered 404")
 	g.isDownloaded(t, who)
 }
@@ -133,7 +133,7 @@ func (g *realRegistry) refuses(t *testing.T) {
 		"who remembers what there was": {nil, none},
 	} {
 		t.Run(name, func(t *testing.T) {
-			origin := Origin{URL: g.oci(":v1"), Login: c.who}
+			origin := Source{URL: g.oci(":v1"), Login: c.who}
 			if strings.HasPrefix(name, "who remembers") {
 				origin.Pin = Pin{Size: registrySize, Strong: "sha256:" + sum(noise(1, registrySize))}
 			}
@@ -153,7 +153,7 @@ func TestARealRegistryIsReadAnonymously(t *testing.T) {
 	g := startRegistry(t, false, "")
 	g.serves(t, nil)
 	// Credentials that nobody asks for do no harm.
-	_, err := fromRegistry(t, Origin{URL: g.oci(":v1"), Login: as(t, g, registryUser, registryPassword)})
+	_, err := fromRegistry(t, Source{URL: g.oci(":v1"), Login: as(t, g, registryUser, registryPassword)})
 	must(t, err)
 }
 
@@ -175,7 +175,7 @@ func TestARealRegistryOverTLSIsReadByWhoTrustsItsCertificate(t *testing.T) {
 	folder := selfSigned(t)
 	g := startRegistry(t, true, folder)
 	g.push("v1", []byte("an image"))
-	_, err := fromRegistry(t, Origin{URL: g.oci(":v1"), Login: as(t, g, registryUser, registryPassword)})
+	_, err := fromRegistry(t, Source{URL: g.oci(":v1"), Login: as(t, g, registryUser, registryPassword)})
 	wantKind(t, err, errkind.TLS, "connect to "+g.base.Host)
 
 	again := exec.CommandContext(t.Context(), os.Args[0], "-test.v", "-test.run", "^"+t.Name()+"$")

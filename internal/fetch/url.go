@@ -112,11 +112,6 @@ func parseURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// redact returns u without its secrets: user, password, query and fragment.
-func redact(u *url.URL) string {
-	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
-}
-
 func (d *download) fetchURL(ctx context.Context) error {
 	for failed := (failures{}); ; {
 		before := d.received

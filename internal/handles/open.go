@@ -152,8 +152,8 @@ func (t *Table) download(ctx context.Context, url, dir string, h *handle) (*os.F
 			cancel(err)
 		}
 	}
-	src := fetch.Source{URL: url}
-	if err := src.OfHost(t.root); err != nil {
+	src, err := fetch.Source{URL: url}.OnHost(t.root)
+	if err != nil {
 		return nil, fmt.Errorf("download the image: %w", err)
 	}
 	if _, err := fetch.Download(ctx, src, part, fetch.Limits{MaxSize: MaxImage}, grow, nil); err != nil {

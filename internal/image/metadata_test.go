@@ -540,7 +540,7 @@ func TestReportedImagesAreReadOrRefused(t *testing.T) {
 		if _, err := os.Stat(path); err != nil {
 			t.Skipf("the reported images are not here: %v", err)
 		}
-		img, err := Open(t.Context(), fetch.Origin{URL: "file://" + path}, Ignored, Options{})
+		img, err := Open(t.Context(), fetch.Source{URL: "file://" + path}, Ignored, Options{})
 		if ok != (err == nil) {
 			t.Errorf("%s: %v", name, err)
 		}

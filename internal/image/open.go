@@ -19,6 +19,7 @@ const Ignored = "ignored"
 type Options struct {
 	Relaxed      bool         // see [ParseMetadata]
 	MaxWindowLog int          // largest zstd window that is unpacked, as a binary logarithm; 30 (1 GiB)
+	Pin          fetch.Pin    // of an earlier opening, whose content this must be; any other content
 	Limits       fetch.Limits // the default of MaxSize is 1 PiB here
 	Meter        *fetch.Meter // bandwidth and data budget; nil: no limits
 	Log          func(string) // gets sentences worth telling; may be nil
@@ -54,7 +55,7 @@ type Partition struct {
 // metadata.json, is 96 hexadecimal digits or Ignored. Metadata that breaks rules
 // is an error as with [ParseMetadata]; what is wrong with the archive's layout,
 // and harmless, is in Warnings. Bytes that do not agree are of kind Corrupt.
-func Open(ctx context.Context, origin fetch.Origin, sha384 string, opt Options) (_ *Image, err error) {
+func Open(ctx context.Context, source fetch.Source, sha384 string, opt Options) (_ *Image, err error) {
 	if b, err := hex.DecodeString(sha384); sha384 != Ignored && (err != nil || len(b) != sha384Size) {
 		return nil, errkind.Errorf(errkind.Invalid, "open image: the expected SHA-384 must be %d hexadecimal digits, or %q", 2*sha384Size, Ignored)
 	}
@@ -64,7 +65,7 @@ func Open(ctx context.Context, origin fetch.Origin, sha384 string, opt Options) 
 	if opt.MaxWindowLog <= 0 {
 		opt.MaxWindowLog = 30
 	}
-	src, err := fetch.OpenRanges(ctx, origin, opt.Limits, opt.Meter, opt.Log)
+	src, err := fetch.OpenRanges(ctx, source, opt.Pin, opt.Limits, opt.Meter, opt.Log)
 	if err != nil {
 		return nil, fmt.Errorf("open image: %w", err)
 	}

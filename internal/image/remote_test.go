@@ -55,7 +55,7 @@ func TestAnImageIsReadFromAServerInFewRequests(t *testing.T) {
 	if err != nil || !bytes.Equal(got, content[1]) || i.Local() {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	if _, err := Open(t.Context(), fetch.Origin{URL: u, Pin: i.Pin()}, sha384, Options{}); err != nil {
+	if _, err := Open(t.Context(), fetch.Source{URL: u}, sha384, Options{Pin: i.Pin()}); err != nil {
 		t.Errorf("pinned: %v", err)
 	}
 }

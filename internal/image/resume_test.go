@@ -68,7 +68,7 @@ func (c *counted) Write(p []byte) (int, error) {
 
 func (s *shelf) open(t *testing.T, sha384 string, pin fetch.Pin, meter *fetch.Meter) (*Image, error) {
 	t.Helper()
-	i, err := Open(t.Context(), fetch.Origin{URL: s.url, Pin: pin}, sha384, Options{Meter: meter})
+	i, err := Open(t.Context(), fetch.Source{URL: s.url}, sha384, Options{Pin: pin, Meter: meter})
 	if err == nil {
 		t.Cleanup(func() { _ = i.Close() })
 	}

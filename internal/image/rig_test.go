@@ -103,7 +103,7 @@ func load(t testing.TB, path string) []byte {
 
 func open(ctx context.Context, t testing.TB, url, sha384 string) (*Image, error) {
 	t.Helper()
-	i, err := Open(ctx, fetch.Origin{URL: url}, sha384, Options{Log: func(s string) { t.Log(s) }, Limits: fetch.Limits{Attempts: 4}})
+	i, err := Open(ctx, fetch.Source{URL: url}, sha384, Options{Log: func(s string) { t.Log(s) }, Limits: fetch.Limits{Attempts: 4}})
 	if err == nil {
 		t.Cleanup(func() { _ = i.Close() })
 	}

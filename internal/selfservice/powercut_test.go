@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
@@ -87,7 +88,7 @@ func (sc scenario) play(t *testing.T, shop *workshop, cutAt int, after bool) *wo
 	w.touches, w.cutAt, w.after, w.trace = 0, cutAt, after, nil
 	w.mu.Unlock()
 	trial := Trial{Soak: 5 * time.Second, Deadline: 60 * time.Second, AllowReadOnlyUsr: true}
-	id, err := w.daemon.service.Upgrade(context.Background(), Source{Path: "/offered.raw"}, trial)
+	id, err := w.daemon.service.Upgrade(context.Background(), fetch.Source{Path: "/offered.raw"}, trial)
 	if err != nil && !errors.Is(err, errDead) {
 		t.Fatal(err)
 	}

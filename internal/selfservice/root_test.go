@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/operation"
 )
 
@@ -42,7 +43,7 @@ func TestAStoreThatRunsNoProgramsOrIsReadOnlyIsToldFromABadImage(t *testing.T) {
 				w.startDaemon()
 				synctest.Wait()
 				// There is no such image: who asks for it finds that out.
-				op := w.end(w.service().Upgrade(context.Background(), Source{Path: "/none.raw"}, quick))
+				op := w.end(w.service().Upgrade(context.Background(), fetch.Source{Path: "/none.raw"}, quick))
 				if op.Phase != operation.Undone || op.Failure.Kind != errkind.Precondition ||
 					!strings.Contains(op.Failure.Message, c.says) || op.Failure.Hint == "" {
 					t.Errorf("%s: %+v, want PRECONDITION because it %s", op.Phase, op.Failure, c.says)

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/operation"
@@ -108,23 +109,6 @@ func New(c Config) *Service {
 	return s
 }
 
-// A Source says where an image comes from: a URL, a path on the host, or an
-// upload.
-type Source struct {
-	URL, Path string
-	Upload    *Upload
-	SHA256    string // of the file, hexadecimal; optional
-	// Timeout bounds how long getting the image may take; 0 is no limit.
-	Timeout time.Duration
-}
-
-// An Upload is an image that a caller sends.
-type Upload struct {
-	Size int64
-	// Chunks returns the next bytes, and io.EOF after the last.
-	Chunks func(context.Context) ([]byte, error)
-}
-
 // A Trial says how a version is tried, and what is allowed for its sake. The
 // zero value is the default.
 type Trial struct {
@@ -155,7 +139,7 @@ func (t Trial) withDefaults() (Trial, error) {
 }
 
 // Stage begins to get an image, to verify and to probe it. It stays in the store.
-func (s *Service) Stage(ctx context.Context, src Source, allowDowngrade bool) (id string, err error) {
+func (s *Service) Stage(ctx context.Context, src fetch.Source, allowDowngrade bool) (id string, err error) {
 	r, err := s.newRecord(Trial{AllowDowngrade: allowDowngrade})
 	if err != nil {
 		return "", fmt.Errorf("stage trident: %w", err)
@@ -165,7 +149,7 @@ func (s *Service) Stage(ctx context.Context, src Source, allowDowngrade bool) (i
 }
 
 // Upgrade begins to stage an image and to bring it into service.
-func (s *Service) Upgrade(ctx context.Context, src Source, t Trial) (id string, err error) {
+func (s *Service) Upgrade(ctx context.Context, src fetch.Source, t Trial) (id string, err error) {
 	r, err := s.newRecord(t)
 	if err != nil {
 		return "", fmt.Errorf("upgrade trident: %w", err)
@@ -278,14 +262,14 @@ func (s *Service) now() time.Time {
 	return now
 }
 
-func (s *Service) begin(ctx context.Context, start operation.Starter[record], summary string, src Source, r record) (string, error) {
+func (s *Service) begin(ctx context.Context, start operation.Starter[record], summary string, src fetch.Source, r record) (string, error) {
 	r.Source = source{URL: src.URL, Path: src.Path, SHA256: src.SHA256, Timeout: src.Timeout}
-	if err := src.check(); err != nil {
+	if err := checkSource(src); err != nil {
 		return "", err
 	}
 	if src.Upload != nil {
 		// The bytes are in this process's hands only: a later one finds none.
-		r.Source.UploadSize, r.Source.Upload = src.Upload.Size, rand.Text()
+		r.Source.UploadSize, r.Source.Upload = src.UploadSize, rand.Text()
 		s.uploads.Store(r.Source.Upload, src.Upload)
 	}
 	id, err := idOf(start(ctx, summary, r))

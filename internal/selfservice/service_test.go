@@ -17,6 +17,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
@@ -37,10 +38,10 @@ func on(t *testing.T, shop *workshop, f func(t *testing.T, w *world)) {
 }
 
 // offer puts a file where a path source finds it.
-func (w *world) offer(path string) Source {
+func (w *world) offer(path string) fetch.Source {
 	w.t.Helper()
 	copyFile(w.t, path, filepath.Join(w.disk.root, "offered.raw"))
-	return Source{Path: "/offered.raw"}
+	return fetch.Source{Path: "/offered.raw"}
 }
 
 func (w *world) service() *Service {
@@ -393,14 +394,14 @@ func TestAnUploadIsStagedAndALostOneIsTakenBack(t *testing.T) {
 				return buf[:n], err
 			}
 		}
-		lost := &Upload{Size: int64(len(data)), Chunks: chunks(bytes.NewReader(data[:50_000]), errkind.Errorf(errkind.Unavailable, "the client went away"))}
-		op := w.end(w.service().Stage(context.Background(), Source{Upload: lost}, false))
+		lost := fetch.Source{UploadSize: int64(len(data)), Upload: chunks(bytes.NewReader(data[:50_000]), errkind.Errorf(errkind.Unavailable, "the client went away"))}
+		op := w.end(w.service().Stage(context.Background(), lost, false))
 		if op.Phase != operation.Undone || op.Failure.Kind != errkind.Unavailable {
 			t.Errorf("%s %+v", op.Phase, op.Failure)
 		}
 		w.checkLeftovers("1.0.0", op)
-		whole := &Upload{Size: int64(len(data)), Chunks: chunks(bytes.NewReader(data), io.EOF)}
-		if op := w.end(w.service().Stage(context.Background(), Source{Upload: whole}, false)); op.Phase != operation.Done {
+		whole := fetch.Source{UploadSize: int64(len(data)), Upload: chunks(bytes.NewReader(data), io.EOF)}
+		if op := w.end(w.service().Stage(context.Background(), whole, false)); op.Phase != operation.Done {
 			t.Errorf("%s %+v", op.Phase, op.Failure)
 		}
 		w.expect("1.0.0 of 1.0.0, back to : 2.0.0")
@@ -410,18 +411,19 @@ func TestAnUploadIsStagedAndALostOneIsTakenBack(t *testing.T) {
 func TestARequestThatCanNeverWorkBeginsNothing(t *testing.T) {
 	shop := newWorkshop(t)
 	on(t, shop, func(t *testing.T, w *world) {
-		path := Source{Path: "/x"}
+		path := fetch.Source{Path: "/x"}
+		chunks := func(context.Context) ([]byte, error) { return nil, io.EOF }
 		for name, c := range map[string]struct {
-			src   Source
+			src   fetch.Source
 			trial Trial
 		}{
 			"no source":             {},
-			"two sources":           {src: Source{Path: "/x", URL: "http://127.0.0.1/x"}},
-			"a relative path":       {src: Source{Path: "x"}},
-			"no scheme":             {src: Source{URL: "127.0.0.1/x"}},
-			"another scheme":        {src: Source{URL: "ftp://127.0.0.1/x"}},
-			"an empty upload":       {src: Source{Upload: &Upload{}}},
-			"a huge upload":         {src: Source{Upload: &Upload{Size: maxImage + 1}}},
+			"two sources":           {src: fetch.Source{Path: "/x", URL: "http://127.0.0.1/x"}},
+			"a relative path":       {src: fetch.Source{Path: "x"}},
+			"no scheme":             {src: fetch.Source{URL: "127.0.0.1/x"}},
+			"another scheme":        {src: fetch.Source{URL: "ftp://127.0.0.1/x"}},
+			"an empty upload":       {src: fetch.Source{Upload: chunks}},
+			"a huge upload":         {src: fetch.Source{Upload: chunks, UploadSize: maxImage + 1}},
 			"a soak past its end":   {src: path, trial: Trial{Soak: 2 * time.Minute, Deadline: time.Minute}},
 			"a negative soak":       {src: path, trial: Trial{Soak: -1}},
 			"a deadline of days":    {src: path, trial: Trial{Deadline: 48 * time.Hour}},
@@ -443,7 +445,7 @@ func TestASourceIsShownWithoutItsSecrets(t *testing.T) {
 		"http://[::1]:80/x": "http://[::1]:80/x",
 		"://secret":         "a URL",
 	} {
-		if got := (Source{URL: url}).String(); got != want {
+		if got := (fetch.Source{URL: url}).String(); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
@@ -509,8 +511,8 @@ func TestADeviceOfDMVerityIsKnownByItsRootHashOrByItsFile(t *testing.T) {
 }
 
 // silence is an image whose bytes never come.
-func silence(asked chan<- struct{}) *Upload {
-	return &Upload{Size: 10, Chunks: func(ctx context.Context) ([]byte, error) {
+func silence(asked chan<- struct{}) fetch.Source {
+	return fetch.Source{UploadSize: 10, Upload: func(ctx context.Context) ([]byte, error) {
 		asked <- struct{}{}
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -522,7 +524,7 @@ func TestARollbackEndsAFetch(t *testing.T) {
 	on(t, shop, func(t *testing.T, w *world) {
 		ctx := context.Background()
 		asked := make(chan struct{}, 8)
-		id, err := w.service().Upgrade(ctx, Source{Upload: silence(asked)}, quick)
+		id, err := w.service().Upgrade(ctx, silence(asked), quick)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -541,7 +543,7 @@ func TestARollbackEndsAFetch(t *testing.T) {
 		w.upgraded("2.0.0")
 		for range 2 {
 			begin := w.service().Upgrade
-			if id, err = begin(ctx, Source{Upload: silence(asked)}, quick); err != nil {
+			if id, err = begin(ctx, silence(asked), quick); err != nil {
 				t.Fatal(err)
 			}
 			<-asked
@@ -564,11 +566,13 @@ func TestARollbackEndsAFetch(t *testing.T) {
 func TestAFetchEndsWhenTheCallersTimeIsOver(t *testing.T) {
 	shop := newWorkshop(t)
 	on(t, shop, func(t *testing.T, w *world) {
-		op := w.end(w.service().Upgrade(context.Background(), Source{Upload: silence(make(chan struct{}, 8)), Timeout: time.Second}, quick))
+		src := silence(make(chan struct{}, 8))
+		src.Timeout = time.Second
+		op := w.end(w.service().Upgrade(context.Background(), src, quick))
 		if op.Phase != operation.Undone || op.Failure.Kind != errkind.Timeout || !strings.Contains(op.Failure.Message, "not finished within 1s") {
 			t.Errorf("%s %+v", op.Phase, op.Failure)
 		}
-		if _, err := w.service().Upgrade(context.Background(), Source{URL: "http://x/y", Timeout: -1}, quick); errkind.Of(err) != errkind.Invalid {
+		if _, err := w.service().Upgrade(context.Background(), fetch.Source{URL: "http://x/y", Timeout: -1}, quick); errkind.Of(err) != errkind.Invalid {
 			t.Errorf("a negative time: %v", err)
 		}
 	})

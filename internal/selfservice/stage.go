@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -20,7 +20,7 @@ import (
 // maxImage bounds an image of ours, in bytes.
 const maxImage = 1 << 30
 
-// source is a Source in the journal.
+// source is a fetch.Source in the journal.
 type source struct {
 	URL        string `json:"url"`
 	Path       string `json:"path"`
@@ -31,23 +31,8 @@ type source struct {
 	Timeout time.Duration `json:"timeout"`
 }
 
-// String names the source without the secrets that a URL may have.
-func (src Source) String() string {
-	switch {
-	case src.URL != "":
-		u, err := url.Parse(src.URL)
-		if err != nil {
-			return "a URL"
-		}
-		u.User, u.RawQuery, u.Fragment = nil, "", ""
-		return u.String()
-	case src.Path != "":
-		return src.Path
-	}
-	return "an upload"
-}
-
-func (src Source) check() error {
+// checkSource returns an error for a source that no image of Trident can come from.
+func checkSource(src fetch.Source) error {
 	n := 0
 	for _, given := range []bool{src.URL != "", src.Path != "", src.Upload != nil} {
 		if given {
@@ -61,13 +46,10 @@ func (src Source) check() error {
 		return errkind.Errorf(errkind.Invalid, "the path %.200q is not absolute", src.Path)
 	case src.Timeout < 0:
 		return errkind.Errorf(errkind.Invalid, "the time for fetching, %s, must not be negative", src.Timeout)
-	case src.Upload != nil && (src.Upload.Size <= 0 || src.Upload.Size > maxImage):
-		return errkind.Errorf(errkind.Invalid, "an upload of %d bytes: it must be between 1 byte and %d", src.Upload.Size, maxImage)
+	case src.Upload != nil && (src.UploadSize <= 0 || src.UploadSize > maxImage):
+		return errkind.Errorf(errkind.Invalid, "an upload of %d bytes: it must be between 1 byte and %d", src.UploadSize, maxImage)
 	}
-	if src.URL == "" {
-		return nil
-	}
-	if u, err := url.Parse(src.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "oci" || u.Host == "" {
+	if src.URL != "" && !slices.Contains([]string{"http", "https", "oci"}, fetch.Scheme(src.URL)) {
 		return errkind.Errorf(errkind.Invalid, "%s is not a URL of http, https or oci", src)
 	}
 	return nil
@@ -84,21 +66,15 @@ func (s *Service) fetch(ctx context.Context, r *opRun) error {
 	if err := s.checkHost(r.State); err != nil {
 		return err
 	}
-	src := fetch.Source{URL: r.State.Source.URL, SHA256: r.State.Source.SHA256, UploadSize: r.State.Source.UploadSize}
-	if r.State.Source.Path != "" {
-		src.Path = filepath.Join(s.Root, r.State.Source.Path)
+	from := r.State.Source
+	src, err := fetch.Source{URL: from.URL, Path: from.Path, UploadSize: from.UploadSize, SHA256: from.SHA256, Timeout: from.Timeout}.OnHost(s.Root)
+	if err != nil {
+		return err
 	}
-	if src.URL != "" {
-		if err := src.OfHost(s.Root); err != nil {
-			return err
-		}
+	if next, ok := s.uploads.Load(from.Upload); ok {
+		src.Upload = next.(func(context.Context) ([]byte, error))
+		defer s.uploads.Delete(from.Upload)
 	}
-	if u, ok := s.uploads.Load(r.State.Source.Upload); ok {
-		src.Upload = u.(*Upload).Chunks
-		defer s.uploads.Delete(r.State.Source.Upload)
-	}
-	ctx, cancel := fetch.WithTimeout(ctx, r.State.Source.Timeout)
-	defer cancel()
 	logLine := func(line string) { r.Logf(slog.LevelInfo, "%s", line) }
 	return s.touch("fetch", func() error {
 		_, err := fetch.Download(ctx, src, s.partPath(r.ID), fetch.Limits{MaxSize: maxImage}, r.ProgressKept, logLine)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -261,7 +260,7 @@ func (s osService) checkNetworks(ctx context.Context, r *osRun, e *examined) err
 // newExtensions is the store where the extensions of the new system lie before there is a
 // place for it on a disk.
 func (s osService) newExtensions() *extension.Store {
-	return &extension.Store{Root: filepath.Join(s.stagedDir(), "new-os"), Files: s.Root, Login: s.registryLogin, Roots: s.roots, Tools: s.Tools, Touch: s.Touch}
+	return &extension.Store{Root: filepath.Join(s.stagedDir(), "new-os"), Files: s.Root, Tools: s.Tools, Touch: s.Touch}
 }
 
 // checkNewExtensions fetches the extensions of the new system to this host, so that one
@@ -287,7 +286,7 @@ func (s osService) checkNewExtensions(ctx context.Context, r *osRun, e *examined
 	}
 	var images []extension.Image
 	for _, src := range list {
-		if u, err := url.Parse(src.URL); s.scratch != "" && err == nil && u.Scheme != "file" {
+		if s.scratch != "" && fetch.Scheme(src.URL) != "file" {
 			if err := s.isThere(ctx, src.URL); err != nil {
 				return errkind.WithName(fmt.Errorf("look for the %s: %w", src.Class, err), errkind.NamePopulateExtensionImages)
 			}
@@ -318,15 +317,11 @@ func ownListed() error {
 // isThere asks a server for a file without fetching it. One that does not serve ranges
 // has answered.
 func (s osService) isThere(ctx context.Context, from string) error {
-	login, err := s.registryLogin()
+	src, err := fetch.Source{URL: from}.OnHost(s.Root)
 	if err != nil {
 		return err
 	}
-	roots, err := s.roots()
-	if err != nil {
-		return err
-	}
-	in, err := fetch.OpenRanges(ctx, fetch.Origin{URL: from, Login: login, Roots: roots}, fetch.Limits{Attempts: 1}, nil, nil)
+	in, err := fetch.OpenRanges(ctx, src, fetch.Pin{}, fetch.Limits{Attempts: 1}, nil, nil)
 	if errkind.Of(err) == errkind.Unsupported {
 		return nil
 	}

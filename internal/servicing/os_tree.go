@@ -207,7 +207,7 @@ func (s osService) placeExtensions(ctx context.Context, r *osRun, c *hostconfig.
 }
 
 func (s osService) extensionsInto(ctx context.Context, r *osRun, c *hostconfig.Config, root string) error {
-	store := &extension.Store{Root: root, Files: s.Root, Login: s.registryLogin, Roots: s.roots, Tools: s.Tools, Touch: s.Touch}
+	store := &extension.Store{Root: root, Files: s.Root, Tools: s.Tools, Touch: s.Touch}
 	say := func(line string) { r.Logf(slog.LevelInfo, "%s", line) }
 	var images []extension.Image
 	units := map[string]bool{}

@@ -80,7 +80,7 @@ const (
 // New makes the service and registers its operations with the runner.
 func New(c Config) *Service {
 	s := &Service{Config: c, etcClosed: etcClosed, start: map[string]operation.Starter[record]{}}
-	s.extensions = &extension.Store{Root: c.Root, Systemd: c.Systemd, Login: s.registryLogin, Roots: s.roots, Tools: c.Tools, Touch: c.Touch}
+	s.extensions = &extension.Store{Root: c.Root, Systemd: c.Systemd, Tools: c.Tools, Touch: c.Touch}
 	all := runnable(s.steps())
 	stage, finalize := operation.Until(all, "stage"), operation.From(all, "finalize")
 	for name, steps := range map[string][]operation.Step[record]{

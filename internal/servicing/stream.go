@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -124,7 +123,7 @@ func (s streamService) look(ctx context.Context, r *streamRun) error {
 
 // byHTTP is what to warn of besides where a URL is of plain http.
 func byHTTP(text string) string {
-	if u, err := url.Parse(text); err != nil || u.Scheme != "http" {
+	if fetch.Scheme(text) != "http" {
 		return ""
 	}
 	return "; it comes by http, so anybody on the way can change it"

@@ -52,7 +52,7 @@ func main() {
 
 // deploy is a process of its own, so that its memory can be told.
 func deploy(ctx context.Context, url, target string) error {
-	img, err := image.Open(ctx, fetch.Origin{URL: url}, image.Ignored, image.Options{})
+	img, err := image.Open(ctx, fetch.Source{URL: url}, image.Ignored, image.Options{})
 	if err != nil {
 		return err
 	}
