@@ -32,8 +32,8 @@ func (s *handleServer) OpenImage(stream grpc.ClientStreamingServer[handlesv1.Ope
 		return err
 	}
 	ctx := stream.Context()
-	if from.Size > 0 {
-		from.Next = newUpload(ctx, from.Size, chunksOf(stream, (*handlesv1.OpenImageRequest).GetStart, (*handlesv1.OpenImageRequest).GetChunk)).next
+	if from.UploadSize > 0 {
+		from.Upload = newUpload(ctx, from.UploadSize, chunksOf(stream, (*handlesv1.OpenImageRequest).GetStart, (*handlesv1.OpenImageRequest).GetChunk)).next
 	}
 	image, err := s.handles.OpenImage(ctx, ownerOf(ctx), kind, from, start.GetSha384())
 	if err != nil {
@@ -72,9 +72,9 @@ func (s *handleServer) Close(ctx context.Context, req *handlesv1.CloseRequest) (
 	return &handlesv1.CloseResponse{}, nil
 }
 
-func imageFromWire(start *handlesv1.OpenImageRequest_Start) (handles.Kind, handles.ImageSource, error) {
-	from := handles.ImageSource{URL: start.GetUrl(), Path: start.GetPath(), Size: start.GetSize()}
-	invalid := func(field, format string, args ...any) (handles.Kind, handles.ImageSource, error) {
+func imageFromWire(start *handlesv1.OpenImageRequest_Start) (handles.Kind, fetch.Source, error) {
+	from := fetch.Source{URL: start.GetUrl(), Path: start.GetPath(), UploadSize: start.GetSize()}
+	invalid := func(field, format string, args ...any) (handles.Kind, fetch.Source, error) {
 		return "", from, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: "+format, args...), "start."+field)
 	}
 	switch start.GetFrom().(type) {
@@ -89,8 +89,8 @@ func imageFromWire(start *handlesv1.OpenImageRequest_Start) (handles.Kind, handl
 			return invalid("path", "the path %.200q is not absolute", from.Path)
 		}
 	case *handlesv1.OpenImageRequest_Start_Size:
-		if from.Size <= 0 || from.Size > handles.MaxImage {
-			return invalid("size", "an upload of %d bytes; it must have from 1 to %d", from.Size, int64(handles.MaxImage))
+		if from.UploadSize <= 0 || from.UploadSize > handles.MaxImage {
+			return invalid("size", "an upload of %d bytes; it must have from 1 to %d", from.UploadSize, int64(handles.MaxImage))
 		}
 	}
 	kind := imageKind(start.GetKind())

@@ -19,15 +19,6 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// An ImageSource is where an image comes from: one of URL, Path and Next.
-type ImageSource struct {
-	URL  string // http or https
-	Path string // absolute, on the host
-	Size int64  // in bytes, of an upload
-	// Next returns the next bytes of an upload, and io.EOF after the last one.
-	Next func(context.Context) ([]byte, error)
-}
-
 // An Opened is an image that a handle holds.
 type Opened struct {
 	Handle int64
@@ -61,11 +52,11 @@ func (t *Table) unless(id int64, err *error) {
 	}
 }
 
-// OpenImage gets an image of at most MaxImage bytes from its source. If sum is not
-// empty, the image must have that SHA-384. A file of the host is kept open and not
-// copied.
-func (t *Table) OpenImage(ctx context.Context, owner Owner, kind Kind, from ImageSource, sum string) (_ Opened, err error) {
-	id, h, err := t.reserve(owner, kind, from.Size)
+// OpenImage gets an image of at most MaxImage bytes from its source: http, https, a path on
+// the host, or an upload of a known size. If sum is not empty, the image must have that
+// SHA-384. A file of the host is kept open and not copied.
+func (t *Table) OpenImage(ctx context.Context, owner Owner, kind Kind, from fetch.Source, sum string) (_ Opened, err error) {
+	id, h, err := t.reserve(owner, kind, from.UploadSize)
 	if err != nil {
 		return Opened{}, err
 	}
@@ -88,7 +79,7 @@ func (t *Table) OpenImage(ctx context.Context, owner Owner, kind Kind, from Imag
 	return Opened{id, fi.Size(), got}, nil
 }
 
-func (t *Table) get(ctx context.Context, from ImageSource, h *handle) (*os.File, error) {
+func (t *Table) get(ctx context.Context, from fetch.Source, h *handle) (*os.File, error) {
 	if from.Path != "" {
 		return t.openFile(from.Path)
 	}
@@ -103,7 +94,7 @@ func (t *Table) get(ctx context.Context, from ImageSource, h *handle) (*os.File,
 	if err != nil {
 		return nil, err
 	}
-	if err := receiveAll(ctx, file, from.Next); err != nil {
+	if err := receiveAll(ctx, file, from.Upload); err != nil {
 		return nil, errors.Join(fmt.Errorf("receive the image: %w", err), file.Close())
 	}
 	return file, nil
