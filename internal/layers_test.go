@@ -37,14 +37,14 @@ var layers = []struct{ pkg, may string }{
 	{"internal/local", "internal/api internal/hoststate internal/osconfig internal/hostconfig internal/linux/run " +
 		"internal/linux/inroot internal/errkind"},
 	{"internal/daemon", "internal/api internal/observe internal/servicing internal/selfservice internal/operation internal/hoststate internal/hostinfo internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
-	{"internal/observe", "internal/operation internal/errkind"},
-	{"internal/api", "internal/handles internal/fetch internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/diff internal/hostconfig/rules internal/operation internal/trust internal/linux/inroot internal/errkind internal/errkind/grpckind " + generated},
+	{"internal/observe", "internal/operation internal/errkind proto/wire"},
+	{"internal/api", "internal/handles internal/fetch internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/diff internal/hostconfig/rules internal/operation internal/trust internal/linux/inroot internal/errkind internal/errkind/grpckind proto/wire " + generated},
 	{"internal/handles", "internal/fetch internal/linux/inroot internal/errkind"},
 	{"proto/client/examples/fleet", "proto/client"},
-	{"proto/client/examples/image-builder", "proto/client"},
+	{"proto/client/examples/image-builder", "proto/client proto/wire"},
 	{"proto/client/examples/package-manager", "proto/client"},
-	{"proto/client", "internal/errkind internal/errkind/grpckind " + generated},
-	{"proto/client/clienttest", "internal/errkind internal/errkind/grpckind " + generated},
+	{"proto/client", "internal/errkind internal/errkind/grpckind proto/wire " + generated},
+	{"proto/client/clienttest", "internal/errkind internal/errkind/grpckind proto/wire " + generated},
 
 	// engine: what changes a host
 	{"internal/servicing", "internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/storage internal/hostconfig internal/hostconfig/diff internal/hostconfig/rules " +
@@ -108,6 +108,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/arch", ""},
 
 	// the wire
+	{"proto/wire", ""},
 	{"proto/trident/self/v1", "proto/trident/operations/v1"},
 	{"proto/trident/host/v1", "proto/trident/operations/v1 proto/trident/v1"},
 	{"proto/trident/setup/v1", ""},

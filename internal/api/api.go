@@ -35,6 +35,7 @@ import (
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 // Limits of what one caller can take. They multiply; maxMemory bounds what comes
@@ -78,7 +79,7 @@ type Server struct {
 
 // New returns a server of everything in the API.
 func New(c Config) *Server {
-	can := capabilities(c.Servicing != nil)
+	can := wire.Capabilities(c.Servicing != nil)
 	if c.Servicing == nil {
 		c.Servicing = noServicing{}
 	}

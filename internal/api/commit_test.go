@@ -15,6 +15,7 @@ import (
 	"github.com/trident-project/trident/internal/operation/operationtest"
 	"github.com/trident-project/trident/internal/servicing"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 // rebooted is a host in its next boot, with an operation that had it rebooted.
@@ -34,14 +35,14 @@ func rebooted(t *testing.T, journal operation.Journal) (f *fixture, id string) {
 		t.Fatal(err)
 	}
 	f = newFixtureIn(t, journal, "boot 2")
-	f.host.there, f.host.outcome = call.header.Get(operationHeader)[0], servicing.Outcome{Kind: servicing.ABUpdate}
+	f.host.there, f.host.outcome = call.header.Get(wire.HeaderOperation)[0], servicing.Outcome{Kind: servicing.ABUpdate}
 	return f, f.host.there
 }
 
 // commitNamed commits by a request that has a name.
 func commitNamed(t *testing.T, f *fixture, name string, handling tridentv1.RebootHandling) servicingCall {
 	t.Helper()
-	ctx := metadata.AppendToOutgoingContext(t.Context(), requestHeader, name)
+	ctx := metadata.AppendToOutgoingContext(t.Context(), wire.HeaderRequest, name)
 	return read1(tridentv1.NewCommitServiceClient(f.conn).Commit(ctx, &tridentv1.CommitRequest{Reboot: &tridentv1.RebootManagement{Handling: handling}}))
 }
 
@@ -58,7 +59,7 @@ func TestACommitShowsTheOperationThatGoesOnAfterTheReboot(t *testing.T) {
 	if diff := cmp.Diff([]string{"started", "INFO record step: record", "completed"}, got.shape()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{id}, got.header.Get(operationHeader)); diff != "" {
+	if diff := cmp.Diff([]string{id}, got.header.Get(wire.HeaderOperation)); diff != "" {
 		t.Error(diff)
 	}
 	var waits uint64
@@ -70,7 +71,7 @@ func TestACommitShowsTheOperationThatGoesOnAfterTheReboot(t *testing.T) {
 			waits = e.Sequence
 		}
 	}
-	if diff := cmp.Diff([]string{strconv.FormatUint(waits, 10)}, got.header.Get(afterHeader)); diff != "" || waits == 0 {
+	if diff := cmp.Diff([]string{strconv.FormatUint(waits, 10)}, got.header.Get(wire.HeaderAfter)); diff != "" || waits == 0 {
 		t.Errorf("the header that says from where on: %s", diff)
 	}
 	f.host.there, f.host.idle = "", true // there is nothing to commit any more

@@ -21,6 +21,7 @@ import (
 	"github.com/trident-project/trident/internal/handles"
 	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 const (
@@ -108,11 +109,11 @@ func tryStage(t *testing.T, f *fixture, conn *grpc.ClientConn, id int64) (string
 		t.Fatal(err)
 	}
 	header, err := stream.Header()
-	if err != nil || len(header.Get(operationHeader)) == 0 {
+	if err != nil || len(header.Get(wire.HeaderOperation)) == 0 {
 		_, err = stream.Recv()
 		return "", err
 	}
-	return header.Get(operationHeader)[0], nil
+	return header.Get(wire.HeaderOperation)[0], nil
 }
 
 func stageHandle(t *testing.T, f *fixture, id int64) string {

@@ -9,12 +9,8 @@ import (
 	"github.com/trident-project/trident/internal/servicing"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
+	"github.com/trident-project/trident/proto/wire"
 )
-
-// multibootHeader is the request header by which an installation leaves what
-// else can be booted: upstream has that on its command line only. The capability
-// install-multiboot, which stands for it, is not announced before it works.
-const multibootHeader = "trident-install-multiboot"
 
 type installServer struct {
 	tridentv1preview.UnimplementedInstallServiceServer
@@ -68,11 +64,11 @@ func (s *installServer) InstallFinalize(req *tridentv1preview.FinalizeInstallReq
 }
 
 func multibootFromWire(ctx context.Context) (bool, error) {
-	switch given := metadata.ValueFromIncomingContext(ctx, multibootHeader); {
+	switch given := metadata.ValueFromIncomingContext(ctx, wire.HeaderMultiboot); {
 	case len(given) == 0:
 		return false, nil
 	case len(given) == 1 && (given[0] == "true" || given[0] == "false"):
 		return given[0] == "true", nil
 	}
-	return false, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %s must be there once, as true or false", multibootHeader), multibootHeader)
+	return false, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %s must be there once, as true or false", wire.HeaderMultiboot), wire.HeaderMultiboot)
 }

@@ -21,6 +21,7 @@ import (
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 // installed is what an installation asks for.
@@ -39,7 +40,7 @@ func installed(t *testing.T, ctx context.Context, f *fixture, config *tridentv1.
 
 func installByHandle(t *testing.T, f *fixture) {
 	t.Helper()
-	ctx := metadata.AppendToOutgoingContext(t.Context(), configHandleHeader, strconv.FormatInt(openConfig(t, f.conn, specOne), 10))
+	ctx := metadata.AppendToOutgoingContext(t.Context(), wire.HeaderConfigHandle, strconv.FormatInt(openConfig(t, f.conn, specOne), 10))
 	if got := installed(t, ctx, f, nil); len(got.Config.Spec().OS.Sysexts) != 1 {
 		t.Errorf("asked for %+v", f.host.asked)
 	}
@@ -47,7 +48,7 @@ func installByHandle(t *testing.T, f *fixture) {
 
 func TestAnInstallationThatLeavesOtherSystemsIsPassedOnAndNotPromised(t *testing.T) {
 	f := newFixture(t)
-	ctx := metadata.AppendToOutgoingContext(t.Context(), multibootHeader, "true")
+	ctx := metadata.AppendToOutgoingContext(t.Context(), wire.HeaderMultiboot, "true")
 	if got := installed(t, ctx, f, configOf("{}")); !got.Multiboot {
 		t.Errorf("asked for %+v", got)
 	}
@@ -78,7 +79,7 @@ func TestAnInstallationThatCannotBeRequestedNamesTheField(t *testing.T) {
 	f := newFixture(t)
 	client := tridentv1preview.NewInstallServiceClient(f.conn)
 	stage, finalize := &tridentv1preview.StageInstallRequest{}, &tridentv1preview.FinalizeInstallRequest{}
-	multiboot := metadata.AppendToOutgoingContext(t.Context(), multibootHeader, "perhaps")
+	multiboot := metadata.AppendToOutgoingContext(t.Context(), wire.HeaderMultiboot, "perhaps")
 	wrong := &tridentv1.RebootManagement{Handling: 99}
 	for name, err := range map[string]error{
 		"stage":        read1(client.Install(t.Context(), &tridentv1preview.InstallRequest{Finalize: finalize})).err,
@@ -109,7 +110,7 @@ func streamed(t *testing.T, f *fixture, req *tridentv1.StreamDiskRequest, header
 
 func streamedWithin(t *testing.T, f *fixture) {
 	t.Helper()
-	asked, _ := streamed(t, f, &tridentv1.StreamDiskRequest{ImageUrl: "https://x/y.cosi"}, rateHeader, "1000", budgetHeader, "2000")
+	asked, _ := streamed(t, f, &tridentv1.StreamDiskRequest{ImageUrl: "https://x/y.cosi"}, wire.HeaderBytesPerSecond, "1000", wire.HeaderDataBudget, "2000")
 	want := servicing.StreamRequest{URL: "https://x/y.cosi", SHA384: servicing.Ignored, BytesPerSecond: 1000, DataBudget: 2000}
 	if diff := cmp.Diff([]any{want}, asked); diff != "" {
 		t.Error(diff)
@@ -119,7 +120,7 @@ func streamedWithin(t *testing.T, f *fixture) {
 func TestWhatADiskMayCostIsANumberOfBytes(t *testing.T) {
 	f := newFixture(t)
 	client := tridentv1.NewStreamingServiceClient(f.conn)
-	for _, header := range []string{rateHeader, budgetHeader} {
+	for _, header := range []string{wire.HeaderBytesPerSecond, wire.HeaderDataBudget} {
 		for _, given := range [][]string{{header, ""}, {header, "0"}, {header, "-1"}, {header, "1M"}, {header, "99999999999999999999"}, {header, "1", header, "2"}} {
 			ctx := metadata.AppendToOutgoingContext(t.Context(), given...)
 			err := read1(client.StreamDisk(ctx, &tridentv1.StreamDiskRequest{ImageUrl: "https://x/y.cosi"})).err

@@ -11,10 +11,8 @@ import (
 	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/operation"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+	"github.com/trident-project/trident/proto/wire"
 )
-
-// operationHeader is the response header that names the operation of a stream.
-const operationHeader = "trident-operation-id"
 
 // Limits of lists.
 const (
@@ -69,7 +67,7 @@ func follow(stream grpc.ServerStream, runner *operation.Runner, id string, after
 		return err
 	}
 	noteOperation(ctx, id)
-	if err := stream.SendHeader(metadata.Pairs(operationHeader, id)); err != nil {
+	if err := stream.SendHeader(metadata.Pairs(wire.HeaderOperation, id)); err != nil {
 		return err
 	}
 	for event, err := range runner.Follow(ctx, id, after) {

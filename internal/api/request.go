@@ -11,20 +11,8 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/operation"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/wire"
 )
-
-// requestHeader is the request header by which a client names a call that begins
-// an operation. The same call with the same name does not begin another one but
-// shows the first, from its beginning: so a client whose connection broke before
-// it had learned the operation's ID can ask again, without fear.
-const requestHeader = "trident-request-id"
-
-// againHeader is the request header of a call that was made before under its name,
-// for sure: it begins nothing, whatever has been forgotten since.
-const againHeader = "trident-request-again"
-
-// maxRequestID bounds a name, in bytes.
-const maxRequestID = 128
 
 // once begins an operation, unless the call has begun one before. A call without
 // a name always begins one.
@@ -40,8 +28,8 @@ func once(stream grpc.ServerStream, runner *operation.Runner, begin func(context
 	if op, ok, err := runner.Requested(ctx, request); err != nil || ok {
 		return op.ID, err
 	}
-	if len(metadata.ValueFromIncomingContext(stream.Context(), againHeader)) > 0 {
-		return "", errkind.WithField(errkind.Errorf(errkind.NotFound, "show what was requested: no operation is known of this request"), requestHeader)
+	if len(metadata.ValueFromIncomingContext(stream.Context(), wire.HeaderRepeated)) > 0 {
+		return "", errkind.WithField(errkind.Errorf(errkind.NotFound, "show what was requested: no operation is known of this request"), wire.HeaderRequest)
 	}
 	id, err = begin(operation.WithRequest(ctx, request))
 	if err != nil { // perhaps because the first call is only now getting there
@@ -55,20 +43,16 @@ func once(stream grpc.ServerStream, runner *operation.Runner, begin func(context
 // requestOf is the name of a call with its method: what two methods are asked
 // for is never the same request.
 func requestOf(stream grpc.ServerStream) (string, error) {
-	given := metadata.ValueFromIncomingContext(stream.Context(), requestHeader)
+	given := metadata.ValueFromIncomingContext(stream.Context(), wire.HeaderRequest)
 	if len(given) == 0 {
 		return "", nil
 	}
-	if len(given) > 1 || given[0] == "" || len(given[0]) > maxRequestID {
-		return "", errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %s must be there once, with 1 to %d bytes", requestHeader, maxRequestID), requestHeader)
+	if len(given) > 1 || given[0] == "" || len(given[0]) > wire.MaxRequest {
+		return "", errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %s must be there once, with 1 to %d bytes", wire.HeaderRequest, wire.MaxRequest), wire.HeaderRequest)
 	}
 	method, _ := grpc.MethodFromServerStream(stream)
 	return method + " " + given[0], nil
 }
-
-// configHandleHeader is the request header that names a configuration which was
-// opened before: upstream's messages have no field for one.
-const configHandleHeader = "trident-config-handle"
 
 // config is the configuration of a request, or what its header's handle holds.
 // That it cannot be parsed is a failure of the operation, not of the request
@@ -86,21 +70,21 @@ func (s servicer) config(ctx context.Context, field string, config *tridentv1.Ho
 }
 
 func (s servicer) configText(ctx context.Context, field string, config *tridentv1.HostConfiguration) ([]byte, error) {
-	given := metadata.ValueFromIncomingContext(ctx, configHandleHeader)
+	given := metadata.ValueFromIncomingContext(ctx, wire.HeaderConfigHandle)
 	switch {
 	case len(given) == 0 && config == nil:
 		return nil, missing(field, "a Host Configuration")
 	case len(given) == 0:
 		return []byte(config.GetConfig()), nil
 	case len(given) > 1 || config.GetConfig() != "":
-		return nil, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: it has more than one Host Configuration"), configHandleHeader)
+		return nil, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: it has more than one Host Configuration"), wire.HeaderConfigHandle)
 	}
 	id, err := strconv.ParseInt(given[0], 10, 64)
 	if err != nil {
-		return nil, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %.40q is no handle", given[0]), configHandleHeader)
+		return nil, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %.40q is no handle", given[0]), wire.HeaderConfigHandle)
 	}
 	text, err := s.handles.Config(ownerOf(ctx), id)
-	return text, errkind.WithField(err, configHandleHeader)
+	return text, errkind.WithField(err, wire.HeaderConfigHandle)
 }
 
 func missing(field, what string) error {

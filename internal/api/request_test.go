@@ -17,10 +17,11 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 func named(ctx context.Context, request string) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, requestHeader, request)
+	return metadata.AppendToOutgoingContext(ctx, wire.HeaderRequest, request)
 }
 
 // updateNamed is an update by a request with a name, to its end.
@@ -38,7 +39,7 @@ func TestARequestThatIsRepeatedShowsWhatItBegan(t *testing.T) {
 	if diff := cmp.Diff(first.all, again.all, protocmp.Transform()); diff != "" {
 		t.Errorf("the second time it says something else (-first +again):\n%s", diff)
 	}
-	ids := []string{first.header.Get(operationHeader)[0], again.header.Get(operationHeader)[0], other.header.Get(operationHeader)[0]}
+	ids := []string{first.header.Get(wire.HeaderOperation)[0], again.header.Get(wire.HeaderOperation)[0], other.header.Get(wire.HeaderOperation)[0]}
 	if ids[0] != ids[1] || ids[0] == ids[2] {
 		t.Errorf("operations %v", ids)
 	}
@@ -46,7 +47,7 @@ func TestARequestThatIsRepeatedShowsWhatItBegan(t *testing.T) {
 		t.Errorf("asked %d times", len(f.host.asked))
 	}
 	stage := read1(tridentv1.NewUpdateServiceClient(f.conn).UpdateStage(named(t.Context(), "a"), &tridentv1.StageUpdateRequest{Config: configOf("{}")}))
-	if stage.completed(t); stage.header.Get(operationHeader)[0] == ids[0] {
+	if stage.completed(t); stage.header.Get(wire.HeaderOperation)[0] == ids[0] {
 		t.Error("another method found the same request")
 	}
 }
@@ -71,7 +72,7 @@ func TestARequestIsFoundWhileItsOperationRuns(t *testing.T) {
 	}
 	header, err := stream.Header()
 	close(end)
-	if got := (<-first).header; err != nil || cmp.Diff(got.Get(operationHeader), header.Get(operationHeader)) != "" {
+	if got := (<-first).header; err != nil || cmp.Diff(got.Get(wire.HeaderOperation), header.Get(wire.HeaderOperation)) != "" {
 		t.Errorf("headers %v and %v, %v", got, header, err)
 	}
 }
@@ -81,7 +82,7 @@ func TestARequestIsFoundWhileItsOperationRuns(t *testing.T) {
 func TestARepeatedRequestIsNotTurnedDownForItsOwnOperation(t *testing.T) {
 	f := newFixture(t)
 	f.host.step = talks
-	stream := &nullStream{ctx: metadata.NewIncomingContext(t.Context(), metadata.Pairs(requestHeader, "a"))}
+	stream := &nullStream{ctx: metadata.NewIncomingContext(t.Context(), metadata.Pairs(wire.HeaderRequest, "a"))}
 	var want string
 	got, err := once(stream, f.runner, func(ctx context.Context) (string, error) {
 		want, _ = f.host.begin(ctx, "the first call")
@@ -105,10 +106,10 @@ func TestSelfServicingIsBegunOnceToo(t *testing.T) {
 			t.Fatal(err)
 		}
 		header, err := stream.Header()
-		if err != nil || len(header.Get(operationHeader)) != 1 {
+		if err != nil || len(header.Get(wire.HeaderOperation)) != 1 {
 			t.Fatalf("header %v, %v", header, err)
 		}
-		return header.Get(operationHeader)[0]
+		return header.Get(wire.HeaderOperation)[0]
 	}
 	if first, again := begin(), begin(); first != again {
 		t.Errorf("operations %s and %s", first, again)
@@ -118,7 +119,7 @@ func TestSelfServicingIsBegunOnceToo(t *testing.T) {
 func TestARequestsNameIsShortAndThereOnce(t *testing.T) {
 	f := newFixture(t)
 	for name, ctx := range map[string]context.Context{
-		"empty": named(t.Context(), ""), "long": named(t.Context(), strings.Repeat("x", maxRequestID+1)), "twice": named(named(t.Context(), "a"), "b"),
+		"empty": named(t.Context(), ""), "long": named(t.Context(), strings.Repeat("x", wire.MaxRequest+1)), "twice": named(named(t.Context(), "a"), "b"),
 	} {
 		call := read1(tridentv1.NewUpdateServiceClient(f.conn).Update(ctx, updateOf("{}")))
 		if status.Code(call.err) != codes.InvalidArgument {
@@ -139,7 +140,7 @@ func TestARepeatedRequestSeesPastAReboot(t *testing.T) {
 	}
 	f.runner.Life.Boot = "the next boot"
 	f.resume(t)
-	for _, err := range f.runner.Watch(t.Context(), first.header.Get(operationHeader)[0], 0) {
+	for _, err := range f.runner.Watch(t.Context(), first.header.Get(wire.HeaderOperation)[0], 0) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,14 +163,14 @@ func TestARequestThatWasMadeBeforeBeginsNothing(t *testing.T) {
 	f := newFixture(t)
 	f.host.step = talks
 	again := func(name string) servicingCall {
-		ctx := metadata.AppendToOutgoingContext(t.Context(), requestHeader, name, againHeader, "true")
+		ctx := metadata.AppendToOutgoingContext(t.Context(), wire.HeaderRequest, name, wire.HeaderRepeated, "true")
 		return read1(tridentv1.NewUpdateServiceClient(f.conn).Update(ctx, updateOf("{}")))
 	}
 	if got := again("a"); status.Code(got.err) != codes.NotFound || len(f.host.asked) != 0 {
 		t.Errorf("error %v, asked for %v", got.err, f.host.asked)
 	}
 	first := updateNamed(t, f, "a")
-	if got := again("a"); got.header.Get(operationHeader)[0] != first.header.Get(operationHeader)[0] || len(f.host.asked) != 1 {
+	if got := again("a"); got.header.Get(wire.HeaderOperation)[0] != first.header.Get(wire.HeaderOperation)[0] || len(f.host.asked) != 1 {
 		t.Errorf("header %v, asked for %v", got.header, f.host.asked)
 	}
 }

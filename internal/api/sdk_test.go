@@ -10,6 +10,7 @@ import (
 	"github.com/trident-project/trident/internal/servicing"
 	"github.com/trident-project/trident/proto/client"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 // The Go SDK is tested against clienttest; here it meets the real thing.
@@ -21,7 +22,7 @@ func TestTheSDKAgreesWithTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	if server, err := c.Server(t.Context()); err != nil || server.GetServerVersion() != "1.2.3" || c.Require(t.Context(), capabilities(true)...) != nil {
+	if server, err := c.Server(t.Context()); err != nil || server.GetServerVersion() != "1.2.3" || c.Require(t.Context(), wire.Capabilities(true)...) != nil {
 		t.Errorf("server %v, %v", server, err)
 	}
 	config, err := c.OpenConfig(t.Context(), []byte("os: {}"))

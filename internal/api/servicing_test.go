@@ -25,6 +25,7 @@ import (
 	"github.com/trident-project/trident/internal/servicing"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 var _ Servicing = (*servicing.Service)(nil)
@@ -189,7 +190,7 @@ func TestAnUpdateIsStartedThenItsLogThenCompleted(t *testing.T) {
 	if diff := cmp.Diff(wantEnd, got.completed(t), protocmp.Transform()); diff != "" {
 		t.Errorf("completed (-want +got):\n%s", diff)
 	}
-	ids := got.header.Get(operationHeader)
+	ids := got.header.Get(wire.HeaderOperation)
 	if len(ids) != 1 {
 		t.Fatalf("header %v", got.header)
 	}
@@ -290,7 +291,7 @@ func TestAConfigurationWithFaultsIsAFailedUpdate(t *testing.T) {
 	if end.GetError().GetKind() != tridentv1.TridentErrorKind_INVALID_INPUT_ERROR || end.GetError().GetSubkind() != "parse-host-configuration" {
 		t.Errorf("completed %v", end)
 	}
-	if len(f.host.asked) != 0 || len(got.header.Get(operationHeader)) != 0 {
+	if len(f.host.asked) != 0 || len(got.header.Get(wire.HeaderOperation)) != 0 {
 		t.Errorf("asked for %v, header %v", f.host.asked, got.header)
 	}
 }
@@ -396,7 +397,7 @@ func TestAnUpdateOfADaemonThatGoesIsToldToReattach(t *testing.T) {
 func updateByHandle(t *testing.T, f *fixture) {
 	t.Helper()
 	f.host.step = talks
-	ctx := metadata.AppendToOutgoingContext(t.Context(), configHandleHeader, strconv.FormatInt(openConfig(t, f.conn, specOne), 10))
+	ctx := metadata.AppendToOutgoingContext(t.Context(), wire.HeaderConfigHandle, strconv.FormatInt(openConfig(t, f.conn, specOne), 10))
 	read1(tridentv1.NewUpdateServiceClient(f.conn).UpdateStage(ctx, &tridentv1.StageUpdateRequest{})).completed(t)
 	asked, ok := f.host.asked[0].(servicing.UpdateRequest)
 	if !ok || len(asked.Config.Spec().OS.Sysexts) != 1 {
@@ -409,7 +410,7 @@ func TestAnUpdateTakesAConfigurationThatWasOpenedBefore(t *testing.T) {
 	updateByHandle(t, f)
 	client := tridentv1.NewUpdateServiceClient(f.conn)
 	for handle, want := range map[string]codes.Code{"x": codes.InvalidArgument, "0": codes.InvalidArgument, "99": codes.NotFound} {
-		ctx := metadata.AppendToOutgoingContext(t.Context(), configHandleHeader, handle)
+		ctx := metadata.AppendToOutgoingContext(t.Context(), wire.HeaderConfigHandle, handle)
 		if err := read1(client.UpdateStage(ctx, &tridentv1.StageUpdateRequest{})).err; status.Code(err) != want {
 			t.Errorf("handle %s: %v", handle, err)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/servicing"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 // servicer is what all of upstream's services that change a host have.
@@ -57,10 +58,6 @@ type projection struct {
 	commit bool
 }
 
-// afterHeader is the response header of a call that shows an operation from some
-// event on, not from its beginning: the sequence number of the event before.
-const afterHeader = "trident-operation-after"
-
 // run begins an operation and shows it as upstream does (reference, 2.8):
 // Started, then log lines, then Completed, which also tells of a failure. What
 // keeps an operation from beginning at all ends the stream with a status
@@ -80,12 +77,12 @@ func (p *projection) run(begin func(context.Context) (string, error)) error {
 		return err
 	}
 	noteOperation(ctx, id)
-	header, after := metadata.Pairs(operationHeader, id), uint64(0)
+	header, after := metadata.Pairs(wire.HeaderOperation, id), uint64(0)
 	if p.commit {
 		if after, err = p.boot(op); err != nil {
 			return err
 		}
-		header.Set(afterHeader, strconv.FormatUint(after, 10))
+		header.Set(wire.HeaderAfter, strconv.FormatUint(after, 10))
 	}
 	if err := p.stream.SendHeader(header); err != nil {
 		return err

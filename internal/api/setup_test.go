@@ -23,6 +23,7 @@ import (
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 func shake(t *testing.T, f *fixture, req *setupv1.HandshakeRequest) *setupv1.HandshakeResponse {
@@ -44,13 +45,13 @@ func TestAHandshakeSaysWhoServes(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := shake(t, f, &setupv1.HandshakeRequest{
-		ClientName: "fleet\nagent", ClientVersion: "7.0", ApiPackages: []string{"trident.v9"}, RequiredCapabilities: capabilities(true),
+		ClientName: "fleet\nagent", ClientVersion: "7.0", ApiPackages: []string{"trident.v9"}, RequiredCapabilities: wire.Capabilities(true),
 	})
 	want := &setupv1.HandshakeResponse{
 		ServerVersion: "1.2.3",
 		ApiPackages: []string{"trident.handles.v1", "trident.host.v1", "trident.operations.v1", "trident.self.v1",
 			"trident.setup.v1", "trident.v1", "trident.v1preview"},
-		Capabilities: capabilities(true),
+		Capabilities: wire.Capabilities(true),
 		Limits: &setupv1.Limits{
 			MaxMessageBytes: 1<<20 + 64<<10, MaxChunkBytes: 1 << 20, MaxStreams: 100, MaxConnections: 64, MaxHandles: 16,
 			MaxHandleBytes: 4 << 30, MaxConfigBytes: 1 << 20, MaxList: 1000,
@@ -155,7 +156,7 @@ func TestEveryCapabilityIsTrue(t *testing.T) {
 		"request-ids": func(t *testing.T, f *fixture) {
 			f.host.step = talks
 			first, again := updateNamed(t, f, "a"), updateNamed(t, f, "a")
-			if first.header.Get(operationHeader)[0] != again.header.Get(operationHeader)[0] {
+			if first.header.Get(wire.HeaderOperation)[0] != again.header.Get(wire.HeaderOperation)[0] {
 				t.Errorf("headers %v and %v", first.header, again.header)
 			}
 		},
@@ -210,21 +211,21 @@ func TestEveryCapabilityIsTrue(t *testing.T) {
 			if src, err := (&selfServer{}).sourceFromWire(t.Context(), in, nil); err != nil || src.Timeout != 5*time.Second {
 				t.Errorf("%+v, %v", src, err)
 			}
-			ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(timeHeader, "7"))
-			if n, err := numberFromWire(ctx, timeHeader, "seconds"); err != nil || n != 7 {
+			ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(wire.HeaderFetchTimeout, "7"))
+			if n, err := numberFromWire(ctx, wire.HeaderFetchTimeout, "seconds"); err != nil || n != 7 {
 				t.Errorf("%d, %v", n, err)
 			}
 		},
 		"update-config-handle": func(t *testing.T, f *fixture) { updateByHandle(t, f) },
 		"self-upload":          func(t *testing.T, f *fixture) { stageUpload(t, t.Context(), f, 3, []byte("abc")) },
 	}
-	if got := capabilities(false); slices.Contains(got, "runtime-update") {
+	if got := wire.Capabilities(false); slices.Contains(got, "runtime-update") {
 		t.Errorf("a daemon that cannot service its host says that it can: %v", got)
 	}
-	if diff := cmp.Diff(slices.Sorted(slices.Values(capabilities(true))), capabilities(true)); diff != "" {
+	if diff := cmp.Diff(slices.Sorted(slices.Values(wire.Capabilities(true))), wire.Capabilities(true)); diff != "" {
 		t.Errorf("not sorted: %s", diff)
 	}
-	for _, name := range capabilities(true) {
+	for _, name := range wire.Capabilities(true) {
 		proof, ok := proofs[name]
 		if !ok {
 			t.Errorf("%s has no proof", name)
@@ -239,7 +240,7 @@ func TestEveryCapabilityIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range capabilities(true) {
+	for _, name := range wire.Capabilities(true) {
 		if !strings.Contains(string(doc), "\n| `"+name+"` | ") {
 			t.Errorf("docs/errors.md lacks %s", name)
 		}

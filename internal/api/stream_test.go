@@ -19,6 +19,7 @@ import (
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 func TestWatchSendsEachEventOnceFromWhereItIsAsked(t *testing.T) {
@@ -30,7 +31,7 @@ func TestWatchSendsEachEventOnceFromWhereItIsAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	header, err := stream.Header()
-	if err != nil || cmp.Diff([]string{id}, header.Get(operationHeader)) != "" {
+	if err != nil || cmp.Diff([]string{id}, header.Get(wire.HeaderOperation)) != "" {
 		t.Errorf("header %v, %v", header, err)
 	}
 	f.goAhead <- nil
@@ -171,10 +172,10 @@ func stageUpload(t *testing.T, ctx context.Context, f *fixture, size int64, chun
 		err = errors.Join(err, stream.Send(&selfv1.StageRequest{Part: &selfv1.StageRequest_Chunk{Chunk: c}}))
 	}
 	header, herr := stream.Header()
-	if err := errors.Join(err, herr); err != nil || len(header.Get(operationHeader)) != 1 {
+	if err := errors.Join(err, herr); err != nil || len(header.Get(wire.HeaderOperation)) != 1 {
 		t.Fatalf("stage an upload: %v, header %v", err, header)
 	}
-	return stream, header.Get(operationHeader)[0]
+	return stream, header.Get(wire.HeaderOperation)[0]
 }
 
 // failureOf waits for an operation to end and returns why it turned back.

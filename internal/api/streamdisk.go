@@ -13,14 +13,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/servicing"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
-)
-
-// Request headers that bound what the image of a disk may cost: upstream's message
-// has no fields for that, and there is no configuration that could say it.
-const (
-	rateHeader   = "trident-image-bytes-per-second"
-	budgetHeader = "trident-image-data-budget" // bytes
-	timeHeader   = "trident-image-timeout"     // seconds
+	"github.com/trident-project/trident/proto/wire"
 )
 
 type streamingServer struct {
@@ -39,15 +32,15 @@ func (s *streamingServer) StreamDisk(req *tridentv1.StreamDiskRequest, stream se
 		// The text may have a password in it.
 		return errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: the image URL is not valid"), "image_url")
 	}
-	rate, err := bytesFromWire(stream.Context(), rateHeader)
+	rate, err := bytesFromWire(stream.Context(), wire.HeaderBytesPerSecond)
 	if err != nil {
 		return err
 	}
-	budget, err := bytesFromWire(stream.Context(), budgetHeader)
+	budget, err := bytesFromWire(stream.Context(), wire.HeaderDataBudget)
 	if err != nil {
 		return err
 	}
-	seconds, err := numberFromWire(stream.Context(), timeHeader, "seconds")
+	seconds, err := numberFromWire(stream.Context(), wire.HeaderFetchTimeout, "seconds")
 	if err != nil {
 		return err
 	}

@@ -15,13 +15,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/proto/wire"
 )
-
-// requestHeader is where a caller may give its call a name.
-const requestHeader = "trident-request-id"
-
-// maxRequestID bounds that name, in bytes; a longer one is not taken over.
-const maxRequestID = 128
 
 // call is what is known of a call before it is made.
 type call struct {
@@ -122,8 +117,8 @@ func carrier(ctx context.Context) propagation.TextMapCarrier {
 
 // requestID is the caller's name for the call, or a new one.
 func requestID(ctx context.Context) string {
-	v := metadata.ValueFromIncomingContext(ctx, requestHeader)
-	if len(v) == 1 && v[0] != "" && len(v[0]) <= maxRequestID && strings.ToValidUTF8(v[0], "") == v[0] {
+	v := metadata.ValueFromIncomingContext(ctx, wire.HeaderRequest)
+	if len(v) == 1 && v[0] != "" && len(v[0]) <= wire.MaxRequest && strings.ToValidUTF8(v[0], "") == v[0] {
 		return v[0]
 	}
 	return strings.ToLower(rand.Text()[:16])

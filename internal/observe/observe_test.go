@@ -21,6 +21,7 @@ import (
 
 	"github.com/trident-project/trident/internal/operation"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 type step = operation.Step[struct{}]
@@ -61,7 +62,7 @@ func TestTheSpansOfTwoDaemonsAreOneTraceOfTheCallers(t *testing.T) {
 	c := newCollector(t)
 	h := newHost(t)
 	d := h.daemon(restarting()...)
-	d.commit(t, "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", requestHeader, "r-1")
+	d.commit(t, "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", wire.HeaderRequest, "r-1")
 	h.only(d, waits)
 	d.stop()
 	d = h.daemon(restarting()...)
@@ -286,14 +287,14 @@ func TestAMethodIsALabelOnlyWhenItIsOurs(t *testing.T) {
 func TestACallsNameIsTakenOverWhenItIsFit(t *testing.T) {
 	t.Parallel()
 	for name, given := range map[string][]string{
-		"none": nil, "two": {requestHeader, "a", requestHeader, "b"}, "long": {requestHeader, strings.Repeat("x", maxRequestID+1)},
+		"none": nil, "two": {wire.HeaderRequest, "a", wire.HeaderRequest, "b"}, "long": {wire.HeaderRequest, strings.Repeat("x", wire.MaxRequest+1)},
 	} {
 		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(given...))
 		if got := requestID(ctx); len(got) != 16 || got == requestID(ctx) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
-	if got := requestID(metadata.NewIncomingContext(t.Context(), metadata.Pairs(requestHeader, "mine"))); got != "mine" {
+	if got := requestID(metadata.NewIncomingContext(t.Context(), metadata.Pairs(wire.HeaderRequest, "mine"))); got != "mine" {
 		t.Errorf("%q", got)
 	}
 }
@@ -301,7 +302,7 @@ func TestACallsNameIsTakenOverWhenItIsFit(t *testing.T) {
 func TestLinesOfACallSayWhichItIs(t *testing.T) {
 	h := newHost(t)
 	d := h.daemon(step{Name: "a", Do: nothing})
-	d.commit(t, requestHeader, "r-7", "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")
+	d.commit(t, wire.HeaderRequest, "r-7", "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")
 	op := h.only(d, ended)
 	d.stop()
 	for _, want := range []string{

@@ -9,6 +9,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 // ImageKind is what an image that is opened is for.
@@ -62,7 +63,7 @@ func (f *Config) Close(ctx context.Context) error {
 func (f *Config) on(ctx context.Context, l *link, capability string) (int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.client == nil || f.Text == "" || !l.can("config-handles") || (capability != "" && !l.can(capability)) {
+	if f.client == nil || f.Text == "" || !l.can(wire.ConfigHandles) || (capability != "" && !l.can(capability)) {
 		return 0, nil
 	}
 	if f.link == l {
@@ -112,8 +113,8 @@ func (c *Client) OpenImage(ctx context.Context, kind ImageKind, source Source) (
 	if err != nil {
 		return nil, err
 	}
-	if !l.can("image-handles") {
-		return nil, lacks(c.target, l.server.GetServerVersion(), []string{"image-handles"})
+	if !l.can(wire.ImageHandles) {
+		return nil, lacks(c.target, l.server.GetServerVersion(), []string{wire.ImageHandles})
 	}
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -12,6 +12,7 @@ import (
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 // Host has the verbs for the host that Trident services; those of Client itself
@@ -130,7 +131,7 @@ func (h Host) Update(ctx context.Context, config *Config, how How, fn func(*Even
 		if how.Part == FinalizeOnly {
 			return client.UpdateFinalize(ctx, finalize)
 		}
-		text, ctx, err := config.message(ctx, l, "update-config-handle")
+		text, ctx, err := config.message(ctx, l, wire.UpdateConfigHandle)
 		if err != nil {
 			return nil, err
 		}
@@ -151,15 +152,15 @@ func (h Host) Install(ctx context.Context, config *Config, how How, fn func(*Eve
 		if how.Part == FinalizeOnly {
 			return client.InstallFinalize(ctx, finalize)
 		}
-		text, ctx, err := config.message(ctx, l, "install-config-handle")
+		text, ctx, err := config.message(ctx, l, wire.InstallConfigHandle)
 		if err != nil {
 			return nil, err
 		}
 		if how.Multiboot {
-			if !l.can("install-multiboot") {
-				return nil, lacks(h.c.target, l.server.GetServerVersion(), []string{"install-multiboot"})
+			if !l.can(wire.InstallMultiboot) {
+				return nil, lacks(h.c.target, l.server.GetServerVersion(), []string{wire.InstallMultiboot})
 			}
-			ctx = metadata.AppendToOutgoingContext(ctx, "trident-install-multiboot", "true")
+			ctx = metadata.AppendToOutgoingContext(ctx, wire.HeaderMultiboot, "true")
 		}
 		stage := &tridentv1preview.StageInstallRequest{Config: text}
 		if how.Part == StageOnly {
@@ -205,20 +206,20 @@ func (h Host) StreamDisk(ctx context.Context, url, hash string, how How, fn func
 		req.ImageHash = &hash
 	}
 	how.forgotten = true
-	limits := map[string]int64{"trident-image-bytes-per-second": how.BytesPerSecond, "trident-image-data-budget": how.DataBudget}
+	limits := map[string]int64{wire.HeaderBytesPerSecond: how.BytesPerSecond, wire.HeaderDataBudget: how.DataBudget}
 	return h.service(ctx, how, fn, func(ctx context.Context, l *link) (servicingStream, error) {
 		if how.FetchTimeout != 0 {
-			if !l.can("fetch-timeout") {
-				return nil, lacks(h.c.target, l.server.GetServerVersion(), []string{"fetch-timeout"})
+			if !l.can(wire.FetchTimeout) {
+				return nil, lacks(h.c.target, l.server.GetServerVersion(), []string{wire.FetchTimeout})
 			}
-			ctx = metadata.AppendToOutgoingContext(ctx, "trident-image-timeout", strconv.FormatFloat(math.Ceil(how.FetchTimeout.Seconds()), 'f', 0, 64))
+			ctx = metadata.AppendToOutgoingContext(ctx, wire.HeaderFetchTimeout, strconv.FormatFloat(math.Ceil(how.FetchTimeout.Seconds()), 'f', 0, 64))
 		}
 		for header, bytes := range limits {
 			switch {
 			case bytes == 0:
 				continue
-			case !l.can("stream-disk-limits"):
-				return nil, lacks(h.c.target, l.server.GetServerVersion(), []string{"stream-disk-limits"})
+			case !l.can(wire.StreamDiskLimits):
+				return nil, lacks(h.c.target, l.server.GetServerVersion(), []string{wire.StreamDiskLimits})
 			}
 			ctx = metadata.AppendToOutgoingContext(ctx, header, strconv.FormatInt(bytes, 10))
 		}

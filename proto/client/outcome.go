@@ -11,11 +11,8 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/wire"
 )
-
-// configHandleHeader is the request header that names a configuration which is
-// open: upstream's messages have no field for one.
-const configHandleHeader = "trident-config-handle"
 
 // An Outcome is how servicing ended.
 type Outcome struct {
@@ -35,7 +32,7 @@ func (f *Config) message(ctx context.Context, l *link, capability string) (*trid
 	if err != nil || handle == 0 {
 		return &tridentv1.HostConfiguration{Config: f.Text}, ctx, err
 	}
-	ctx = metadata.AppendToOutgoingContext(ctx, configHandleHeader, strconv.FormatInt(handle, 10))
+	ctx = metadata.AppendToOutgoingContext(ctx, wire.HeaderConfigHandle, strconv.FormatInt(handle, 10))
 	return &tridentv1.HostConfiguration{}, ctx, nil
 }
 
@@ -108,10 +105,10 @@ func (h Host) again(ctx context.Context, r *request) (*Completed, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l, err := h.c.link(ctx)
-	if err != nil || !l.can(requestIDs) {
+	if err != nil || !l.can(wire.RequestIDs) {
 		return nil, err
 	}
-	call, err := r.attempt(metadata.AppendToOutgoingContext(ctx, againHeader, "true"), l)
+	call, err := r.attempt(metadata.AppendToOutgoingContext(ctx, wire.HeaderRepeated, "true"), l)
 	if err != nil {
 		return nil, err
 	}

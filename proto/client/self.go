@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 // A Source says where an image comes from: one of URL, Path, Upload and Image.
@@ -34,8 +35,8 @@ type Source struct {
 func (s Source) message(target string, l *link) (*selfv1.Source, error) {
 	m := &selfv1.Source{Sha256: s.SHA256}
 	if s.FetchTimeout != 0 {
-		if !l.can("fetch-timeout") {
-			return nil, lacks(target, l.server.GetServerVersion(), []string{"fetch-timeout"})
+		if !l.can(wire.FetchTimeout) {
+			return nil, lacks(target, l.server.GetServerVersion(), []string{wire.FetchTimeout})
 		}
 		m.FetchTimeout = durationpb.New(s.FetchTimeout)
 	}

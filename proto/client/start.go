@@ -12,20 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/trident-project/trident/internal/errkind"
-)
-
-const (
-	// operationHeader is the response header that names the operation of a stream.
-	operationHeader = "trident-operation-id"
-	// afterHeader is the one that says from which event on the call shows it.
-	afterHeader = "trident-operation-after"
-	// requestHeader is the request header that names a call which begins an
-	// operation; see request.
-	requestHeader = "trident-request-id"
-	// againHeader is the request header of a call that must not begin one.
-	againHeader = "trident-request-again"
-	// requestIDs is the capability of a daemon that knows requestHeader.
-	requestIDs = "request-ids"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 // call is the stream of a method that begins an operation.
@@ -61,7 +48,7 @@ func (r *request) begin(ctx context.Context) (*call, error) {
 	var doubt error // why nobody knows whether an operation has begun
 	for {
 		l, err := r.client.link(ctx)
-		if err == nil && doubt != nil && !l.can(requestIDs) {
+		if err == nil && doubt != nil && !l.can(wire.RequestIDs) {
 			return nil, r.uncertain(ctx, doubt)
 		}
 		var out *call
@@ -92,7 +79,7 @@ func (r *request) uncertain(ctx context.Context, err error) error {
 
 // attempt makes the call once, up to the answer's header.
 func (r *request) attempt(ctx context.Context, l *link) (*call, error) {
-	out, err := r.open(metadata.AppendToOutgoingContext(ctx, requestHeader, r.name), l)
+	out, err := r.open(metadata.AppendToOutgoingContext(ctx, wire.HeaderRequest, r.name), l)
 	if err != nil {
 		return nil, err
 	}
@@ -108,10 +95,10 @@ func (r *request) attempt(ctx context.Context, l *link) (*call, error) {
 		}
 		return nil, by(out.Trailer(), err)
 	}
-	if id := header.Get(operationHeader); len(id) == 1 {
+	if id := header.Get(wire.HeaderOperation); len(id) == 1 {
 		out.id = id[0]
 	}
-	if after := header.Get(afterHeader); len(after) == 1 {
+	if after := header.Get(wire.HeaderAfter); len(after) == 1 {
 		out.after, _ = strconv.ParseUint(after[0], 10, 64) // what is no number is the beginning
 	}
 	return out, nil

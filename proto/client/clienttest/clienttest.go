@@ -28,6 +28,7 @@ import (
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 // Config is how a Server behaves. The zero value is a daemon of today, at whose
@@ -116,7 +117,7 @@ func New(config Config) *Server {
 		config.Status = &selfv1.GetStatusResponse{RunningVersion: config.Version}
 	}
 	if config.Capabilities == nil {
-		config.Capabilities = capabilities()
+		config.Capabilities = wire.Capabilities(true)
 	}
 	if config.HostID == "" {
 		config.HostID = "a host"
@@ -267,7 +268,7 @@ func (s *Server) begin(stream grpc.ServerStream, what start) (*operation, error)
 	s.mu.Lock()
 	op, known := s.requests[request]
 	s.mu.Unlock()
-	if !known && len(metadata.ValueFromIncomingContext(stream.Context(), "trident-request-again")) > 0 {
+	if !known && len(metadata.ValueFromIncomingContext(stream.Context(), wire.HeaderRepeated)) > 0 {
 		return nil, status.Error(codes.NotFound, "no operation is known of this request")
 	}
 	if !known || request == "" {
@@ -292,8 +293,8 @@ func (s *Server) begin(stream grpc.ServerStream, what start) (*operation, error)
 
 // requestOf is the name of a call, if it has one that counts.
 func (s *Server) requestOf(stream grpc.ServerStream) string {
-	given := metadata.ValueFromIncomingContext(stream.Context(), "trident-request-id")
-	if len(given) != 1 || !s.can("request-ids") {
+	given := metadata.ValueFromIncomingContext(stream.Context(), wire.HeaderRequest)
+	if len(given) != 1 || !s.can(wire.RequestIDs) {
 		return ""
 	}
 	method, _ := grpc.MethodFromServerStream(stream)

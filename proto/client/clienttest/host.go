@@ -14,6 +14,7 @@ import (
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 	"github.com/trident-project/trident/proto/trident/v1preview"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 type hostServer struct {
@@ -86,7 +87,7 @@ func (s *Server) service(stream servicingStream, kind, summary string, reboot *t
 // show shows an operation from some event on.
 func (s *Server) show(stream servicingStream, op *operation, after uint64) error {
 	if !s.config.Upstream {
-		header := metadata.Pairs("trident-operation-id", op.GetId(), "trident-operation-after", strconv.FormatUint(after, 10))
+		header := metadata.Pairs(wire.HeaderOperation, op.GetId(), wire.HeaderAfter, strconv.FormatUint(after, 10))
 		if err := stream.SendHeader(header); err != nil {
 			return err
 		}
@@ -190,7 +191,7 @@ func endOf(op *operation) *tridentv1.Completed {
 
 // text is the Host Configuration of a call.
 func (s *Server) text(ctx context.Context, config *tridentv1.HostConfiguration) (string, error) {
-	given := metadata.ValueFromIncomingContext(ctx, "trident-config-handle")
+	given := metadata.ValueFromIncomingContext(ctx, wire.HeaderConfigHandle)
 	if len(given) != 1 {
 		return config.GetConfig(), nil
 	}

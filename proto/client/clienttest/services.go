@@ -15,6 +15,7 @@ import (
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 type versionServer struct {
@@ -80,7 +81,7 @@ func (s operationsServer) Cancel(_ context.Context, req *operationsv1.CancelRequ
 // stream that begins an operation is spared that, because its client might not
 // have learned the operation's ID.
 func (s *Server) follow(stream grpc.ServerStream, op *operation, after uint64, hard bool, send func(*operationsv1.Event) error) error {
-	if err := stream.SendHeader(metadata.Pairs("trident-operation-id", op.GetId())); err != nil {
+	if err := stream.SendHeader(metadata.Pairs(wire.HeaderOperation, op.GetId())); err != nil {
 		return err
 	}
 	for sent := 1; ; sent++ {

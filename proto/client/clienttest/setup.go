@@ -19,16 +19,6 @@ import (
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 )
 
-// capabilities are those of a daemon of today, as docs/errors.md lists them.
-func capabilities() []string {
-	return []string{
-		"ab-rollback", "ab-update", "check-root", "config-handles", "fetch-timeout", "host-plan", "host-status", "host-validation", "image-handles",
-		"install", "install-config-handle", "install-plan", "message-limit", "operations", "request-ids",
-		"runtime-rollback", "runtime-update", "self-image-handle", "self-upgrade", "self-upload", "stream-disk", "stream-disk-limits",
-		"update-config-handle",
-	}
-}
-
 func (s *Server) can(capability string) bool {
 	return slices.Contains(s.config.Capabilities, capability)
 }

@@ -15,6 +15,7 @@ import (
 	"os/signal"
 
 	"github.com/trident-project/trident/proto/client"
+	"github.com/trident-project/trident/proto/wire"
 )
 
 func main() {
@@ -57,7 +58,7 @@ func run(ctx context.Context, args []string, out io.Writer, options ...client.Op
 
 // judge prints all findings as a compiler would, and what an update would do.
 func judge(ctx context.Context, trident *client.Client, name string, out io.Writer) error {
-	if err := trident.Require(ctx, "host-validation", "host-plan"); err != nil {
+	if err := trident.Require(ctx, wire.HostValidation, wire.HostPlan); err != nil {
 		return err
 	}
 	text, err := os.ReadFile(name)
