@@ -83,10 +83,38 @@ test-outside: ## Run the tests with servers, tools and hosts of other projects (
 	go test -tags outside -count 1 -timeout 15m -run '$(or $(RUN),.)' $(or $(PACKAGES),./internal/e2e/)
 
 .PHONY: test-vm
-test-vm: ## Run the tests in a VM (as root, because of debootstrap; RUN=Name for some, EVERY=1 to cut the power in every step)
+test-vm: ## Run the tests in a VM (as root, because of debootstrap; RUN=Name for some, EVERY=1 to cut the power in every step, V=1 to see what each took)
 	@[[ $$EUID == 0 ]] || { echo 'make test-vm makes a disk image with debootstrap: run it as root' >&2; exit 1; }
 	@$(NEED) go $(VMTOOLS)
-	TRIDENT_EVERY_CUT=$(EVERY) go test -tags vm -count 1 -p 1 -parallel 2 -timeout 150m -run '$(or $(RUN),.)' ./internal/e2e/...
+	TRIDENT_EVERY_CUT=$(EVERY) go test -tags vm -count 1 -p 1 -parallel 2 -timeout 150m $(if $(V),-v) -run '$(or $(RUN),.)' ./internal/e2e/...
+
+# The packages whose code runs in several goroutines. The race detector needs cgo.
+CONCURRENT = ./internal/operation/... ./internal/api/... ./internal/fetch/... ./internal/daemon/... ./internal/observe/... ./internal/rescue/... ./proto/client/...
+
+.PHONY: race
+race: ## Run the tests of the concurrent packages with the race detector (PACKAGES=... for some)
+	@$(NEED) go gcc libc6-dev
+	CGO_ENABLED=1 GOGC=400 go test -race -timeout 10m $(or $(PACKAGES),$(CONCURRENT))
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target (FUZZTIME=20s each; LANDING=7 for every third, in three landings all)
+	@$(NEED) go
+	@.ci/fuzz $(or $(FUZZTIME),20s) $(LANDING)
+
+.PHONY: breaking
+breaking: ## Fail when proto/ breaks the clients of an earlier commit (BASE=commit)
+	@$(NEED) go git
+	@.ci/breaking $(BASE)
+
+.PHONY: vulnerabilities
+vulnerabilities: ## Look the dependencies up in Go's database of vulnerabilities
+	@$(NEED) go
+	@.ci/vulnerabilities
+
+.PHONY: compare-builds
+compare-builds: ## Build twice in two folders; fail when the programs differ in a byte
+	@$(NEED) go git
+	@.ci/compare-builds
 
 .PHONY: bench
 bench: ## Measure Trident side by side with other tools
@@ -102,7 +130,7 @@ lint: ## Check the code, the API definitions and the scripts
 	gofmt=$$(gofmt -l cmd internal packaging proto); [[ -z $$gofmt ]] || { echo "gofmt these: $$gofmt" >&2; exit 1; }
 	tool=$$(.ci/tool golangci-lint); for tag in root vm root,outside; do $$tool run --allow-parallel-runners --build-tags $$tag; done
 	tool=$$(.ci/tool buf); $$tool lint
-	shellcheck .ci/need .ci/run .ci/tool .ci/trixie packaging/keys packaging/stage packaging/sysext
+	shellcheck .ci/breaking .ci/compare-builds .ci/fuzz .ci/need .ci/run .ci/tool .ci/trixie .ci/vulnerabilities packaging/keys packaging/stage packaging/sysext
 	shellcheck -s sh packaging/rpm/*.sh packaging/deb/*
 
 .PHONY: shape
