@@ -1,7 +1,10 @@
 //go:build ignore
 
-// Program images makes the disk images of the VM tests of run that are not in the cache
-// yet, so that this goes on beside tests that need no VM.
+// Program images makes what the VM ring boots and is not in the cache yet, so that .ci/run
+// can do so beside tests that need no VM. Each argument is the name of a recipe of package
+// lab: a disk image is made of it, and of installed only the tree of files.
+//
+//	go run .ci/images.go trixie networked installed
 package main
 
 import (
@@ -14,18 +17,26 @@ import (
 )
 
 func main() {
-	for _, recipe := range []lab.Recipe{lab.Trixie(), lab.Networked()} {
+	for _, name := range os.Args[1:] {
 		begin := time.Now()
-		if _, err := lab.Image(context.Background(), recipe); err != nil {
-			fmt.Fprintln(os.Stderr, "images:", err)
+		if err := provide(context.Background(), name); err != nil {
+			fmt.Fprintf(os.Stderr, "images: %s: %v\n", name, err)
 			os.Exit(1)
 		}
-		fmt.Printf("image %s after %d s\n", recipe.Name, int(time.Since(begin).Seconds()))
+		fmt.Printf("%s after %d s\n", name, int(time.Since(begin).Seconds()))
 	}
-	begin := time.Now()
-	if _, err := lab.TreeOf(context.Background(), lab.Installed()); err != nil {
-		fmt.Fprintln(os.Stderr, "images:", err)
-		os.Exit(1)
+}
+
+func provide(ctx context.Context, name string) error {
+	if tree := lab.Installed(); name == tree.Name {
+		_, err := lab.TreeOf(ctx, tree)
+		return err
 	}
-	fmt.Printf("tree of the installed system after %d s\n", int(time.Since(begin).Seconds()))
+	for _, recipe := range []lab.Recipe{lab.Trixie(), lab.Networked(), lab.Forky()} {
+		if recipe.Name == name {
+			_, err := lab.Image(ctx, recipe)
+			return err
+		}
+	}
+	return fmt.Errorf("not the name of a recipe")
 }
