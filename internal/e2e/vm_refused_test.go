@@ -161,7 +161,8 @@ func (g *guest) corrupt(sound string) []refusal {
 		{name: "truncated", args: []string{damaged(t, sound, func(image []byte, _ []gpt.Partition) []byte {
 			return image[:len(image)/2]
 		})}, want: fmt.Sprintf("verify: read image: truncated: the partition table is for %d sectors, there are %d", sectors, sectors/2)},
-		{name: "no image", args: []string{text}, want: "verify: read image: N bytes are too few to hold a partition table"},
+		{name: "no image", args: []string{text}, want: "verify: read image: it is a text file, not an extension image",
+			hint: "An extension image is made of a folder: trident sysext build, or systemd-repart."},
 		{name: "SHA-256", args: []string{sound, "--sha256", strings.Repeat("0", 64)}, want: "fetch: fetch the upload: SHA-256 is " + sum + ", not " + strings.Repeat("0", 64)},
 	}
 	for i := range out {
@@ -184,7 +185,7 @@ func (g *guest) misfits() []refusal {
 		{name: "architecture of the partitions", args: []string{g.candidate("partitions", product.Change{Arch: ddi.ARM64})}, want: `verify: the image's partitions are for the architecture "arm64", this host is "x86-64"`},
 		{name: "system", args: []string{g.candidate("system", product.Change{Release: release("ID=otheros", "VERSION_ID=1")})}, want: `verify: extension trident is for the system "otheros", this host is "debian"`},
 		{name: "release of the system", args: []string{g.candidate("version", product.Change{Release: release("ID=debian", "VERSION_ID=99")})}, want: `verify: extension trident is for VERSION_ID "99" of debian, this host has "13"`},
-		{name: "SYSEXT_ID", args: []string{g.candidate("id", product.Change{Release: release("SYSEXT_ID=other")})}, want: `verify: it is not an image of trident: its SYSEXT_ID is "other"`},
+		{name: "SYSEXT_ID", args: []string{g.candidate("id", product.Change{Release: release("SYSEXT_ID=other")})}, want: `verify: check image: it is not an image of trident: its SYSEXT_ID is "other"`},
 	}
 	for i := range out {
 		out[i].kind, out[i].code = errkind.Incompatible, 5
@@ -199,7 +200,7 @@ func (g *guest) forbidden() (out []refusal) {
 	} {
 		out = append(out, refusal{
 			name: path, args: []string{g.candidate(path, product.Change{Files: map[string]string{path: "x"}})}, kind: errkind.Forbidden, code: 5,
-			want: fmt.Sprintf("verify: check content of image: %q is not among the paths that this image may have", named), hint: "an image of trident may carry trident's own files only",
+			want: fmt.Sprintf("verify: check image: check content of image: %q is not among the paths that this image may have", named), hint: "an image of trident may carry trident's own files only",
 		})
 	}
 	return out
@@ -216,7 +217,7 @@ func (g *guest) tooOld() []refusal {
 		{name: "what runs", args: []string{"--on-host", "/share/trident_2.0.0_x86-64.raw"},
 			kind: errkind.Exists, code: 2, want: "verify: trident 2.0.0 is active already"},
 		{name: "no version", args: []string{g.candidate("no version", product.Change{Version: "latest"})},
-			kind: errkind.Invalid, code: 2, want: `verify: the image's SYSEXT_VERSION_ID: "latest" is not a version like 1.2.3 or 1.2.3-rc.1 (semver.org, at most 64 characters)`},
+			kind: errkind.Invalid, code: 2, want: `verify: check image: the image's SYSEXT_VERSION_ID: "latest" is not a version like 1.2.3 or 1.2.3-rc.1 (semver.org, at most 64 characters)`},
 	}
 }
 
@@ -239,7 +240,7 @@ func (g *guest) cannotRun() []refusal {
 	}
 	return append(out, refusal{
 		name: "no tridentd", args: []string{g.candidate("no tridentd", product.Change{Without: []string{"usr/bin/tridentd"}})},
-		kind: errkind.Invalid, code: 2, want: "verify: the image has no usr/bin/tridentd: stat usr/bin/tridentd: file does not exist",
+		kind: errkind.Invalid, code: 2, want: "verify: check image: the image has no usr/bin/tridentd: stat usr/bin/tridentd: file does not exist",
 	})
 }
 
