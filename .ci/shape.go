@@ -3,7 +3,8 @@
 // Program shape measures how the Go code of the product is cut into packages, files and
 // functions, and compares the figures with the bars in the function bars. It prints one
 // line per bar: the figure, the bar and the three worst places. It exits with 1 when a
-// figure is beyond its bar. Tests, generated files and other modules do not count.
+// figure is beyond its bar, or beyond what the tree has reached where it does not keep the
+// bar yet. Tests, generated files and other modules do not count.
 //
 //	go run .ci/shape.go        # in the root of the tree
 package main
@@ -39,7 +40,7 @@ func main() {
 	failed := false
 	for _, b := range tree.bars() {
 		fmt.Println(b)
-		failed = failed || b.isMissed()
+		failed = failed || b.isWorse()
 	}
 	if failed {
 		os.Exit(1)
@@ -59,6 +60,7 @@ type bar struct {
 	limit   float64
 	atLeast bool    // the figure may not be below the limit; else not above it
 	places  []place // what the figure is made of
+	reached float64 // 0, or a figure beyond the limit that the tree may have until it keeps the bar
 }
 
 func (b bar) isMissed() bool {
@@ -68,13 +70,24 @@ func (b bar) isMissed() bool {
 	return b.value > b.limit
 }
 
+// isWorse reports whether the figure fails a run.
+func (b bar) isWorse() bool {
+	if b.reached != 0 {
+		b.limit = b.reached
+	}
+	return b.isMissed()
+}
+
 func (b bar) String() string {
 	relation, verdict := "<=", "ok"
 	if b.atLeast {
 		relation = ">="
 	}
-	if b.isMissed() {
-		verdict = "MISSED"
+	switch {
+	case b.isWorse():
+		verdict = "FAILED"
+	case b.isMissed():
+		verdict = "missed"
 	}
 	places := slices.Clone(b.places)
 	slices.SortFunc(places, func(x, y place) int {
@@ -338,20 +351,20 @@ func (s *shape) bars() []bar {
 	}
 	code := float64(s.code())
 	return []bar{
-		{"exported names of a package, median", quantile(exported, 0.5), 15, false, exported},
-		{"lines of code per exported name", code / float64(allExported), 20, true, depth},
-		{"lines of a file, median", quantile(s.files, 0.5), 130, false, nil},
-		{"lines of a file, 90 %", quantile(s.files, 0.9), 350, false, nil},
-		{"lines of a file, longest", quantile(s.files, 1), 600, false, s.files},
-		{"lines of a function, 90 %", quantile(s.functions, 0.9), 40, false, nil},
-		{"lines of a function, longest", quantile(s.functions, 1), 120, false, s.functions},
-		{"functions over 80 lines, %", 100 * float64(long) / float64(len(s.functions)), 1, false, nil},
-		{"methods of an interface, most", quantile(s.interfaces, 1), 8, false, s.interfaces},
-		{"variables per 1000 lines of code", 1000 * float64(allVariables) / code, 3, false, variables},
-		{"functions init", float64(len(s.inits)), 0, false, s.inits},
-		{"errors in errors by %w, %", 100 * float64(s.wrapped) / float64(s.wrapped+len(s.unwrapped)), 95, true, s.unwrapped},
-		{"own packages imported, median", quantile(imports, 0.5), 3, false, nil},
-		{"own packages imported, most", quantile(imports, 1), 12, false, imports},
+		{"exported names of a package, median", quantile(exported, 0.5), 15, false, exported, 0},
+		{"lines of code per exported name", code / float64(allExported), 20, true, depth, 0},
+		{"lines of a file, median", quantile(s.files, 0.5), 130, false, nil, 145},
+		{"lines of a file, 90 %", quantile(s.files, 0.9), 350, false, nil, 0},
+		{"lines of a file, longest", quantile(s.files, 1), 600, false, s.files, 0},
+		{"lines of a function, 90 %", quantile(s.functions, 0.9), 40, false, nil, 0},
+		{"lines of a function, longest", quantile(s.functions, 1), 120, false, s.functions, 0},
+		{"functions over 80 lines, %", 100 * float64(long) / float64(len(s.functions)), 1, false, nil, 0},
+		{"methods of an interface, most", quantile(s.interfaces, 1), 8, false, s.interfaces, 13},
+		{"variables per 1000 lines of code", 1000 * float64(allVariables) / code, 3, false, variables, 0},
+		{"functions init", float64(len(s.inits)), 0, false, s.inits, 0},
+		{"errors in errors by %w, %", 100 * float64(s.wrapped) / float64(s.wrapped+len(s.unwrapped)), 95, true, s.unwrapped, 0},
+		{"own packages imported, median", quantile(imports, 0.5), 3, false, nil, 0},
+		{"own packages imported, most", quantile(imports, 1), 12, false, imports, 23},
 	}
 }
 
