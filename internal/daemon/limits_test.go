@@ -155,6 +155,7 @@ func startHogs(t *testing.T, root string, processes, each int) {
 func TestIdleConnectionsLockNobodyOut(t *testing.T) {
 	for _, c := range []struct{ processes, each int }{{1, 63}, {1, 64}, {1, 1500}, {8, 64}, {70, 1}} {
 		t.Run(fmt.Sprintf("%d times %d", c.processes, c.each), func(t *testing.T) {
+			t.Parallel() // each has a daemon of its own, and mostly waits
 			root, daemon := serveApart(t)
 			socket := filepath.Join(root, rescue.Socket)
 			watch, err := healthpb.NewHealthClient(dial(t, socket)).Watch(t.Context(), &healthpb.HealthCheckRequest{})
@@ -350,7 +351,7 @@ func TestMessagesThatAreHeldBackCostLittle(t *testing.T) {
 					}
 				}()
 			}
-			for end := time.Now().Add(4 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+			for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 				if now := residentOf(t, daemon.Process.Pid); now-before > most {
 					t.Fatalf("the daemon grew by %d MiB", (now-before)>>20)
 				}
