@@ -137,6 +137,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newGRPCClientCommand(a),
 		newVersionCommand(a, printVersions), newSelfCommand(a), newOperationCommand(a), newSysextCommand(a), newImageCommand(a))
 	cmd.SetHelpCommand(newHelpCommand())
+	a.helpOnTerminal(cmd)
 	cmd.InitDefaultHelpCmd()
 	cmd.InitDefaultCompletionCmd()
 	completeValues(cmd)

@@ -80,9 +80,29 @@ func (a *app) printError(err error) {
 		a.printErrorObject(word, errorObject{Kind: kindOf(err), Message: strings.ToValidUTF8(err.Error(), "\uFFFD"), Hint: hint})
 		return
 	}
-	fmt.Fprintf(a.stderr, "%s %s\n", a.err.paint(red, "trident:"), oneLine(err.Error()))
+	a.printMessage(red, "trident:", err.Error())
 	if hint != "" {
-		fmt.Fprintf(a.stderr, "%s %s\n", a.err.paint(cyan, "hint:"), oneLine(hint))
+		a.printMessage(cyan, "hint:", hint)
+	}
+}
+
+// printMessage prints a text behind a word. A terminal gets lines that are broken between
+// words; what a line continues is indented.
+func (a *app) printMessage(colour, word, text string) {
+	const indent = "  "
+	columns := max(0, a.err.columns()-len(indent))
+	for i, paragraph := range paragraphs(text) {
+		if i == 0 {
+			paragraph = word + " " + paragraph
+		}
+		for j, l := range broken(paragraph, columns) {
+			if i+j > 0 {
+				l = indent + l
+			} else if rest, ok := strings.CutPrefix(l, word); ok {
+				l = a.err.paint(colour, word) + rest
+			}
+			fmt.Fprintln(a.stderr, l)
+		}
 	}
 }
 

@@ -34,10 +34,29 @@ func (a *app) ask(ctx context.Context, doing string, question func(*client.Clien
 		err = errors.Join(question(c), c.Close())
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", doing, interrupted(ctx, err))
+		return failedTo(doing, interrupted(ctx, err))
 	}
 	return nil
 }
+
+// failedTo says what the command was doing when err came. A service says it in fewer words
+// already ("roll back"), which are not said twice.
+func failedTo(doing string, err error) error {
+	said := fmt.Errorf("%s: %w", doing, err)
+	if verb, cause, ok := strings.Cut(err.Error(), ": "); ok && strings.HasPrefix(strings.ToLower(doing)+" ", verb+" ") {
+		return restated{doing + ": " + cause, said}
+	}
+	return said
+}
+
+// restated is an error in other words.
+type restated struct {
+	text string
+	error
+}
+
+func (e restated) Error() string { return e.text }
+func (e restated) Unwrap() error { return e.error }
 
 // say prints a word of success to standard error.
 func (a *app) say(format string, args ...any) {

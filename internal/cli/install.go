@@ -50,7 +50,7 @@ func newInstallCommand(a *app, run func(context.Context, *installOptions) error)
 func install(ctx context.Context, o *installOptions) error {
 	o.inputs = []string{o.config}
 	if o.plan {
-		return o.showPlan(ctx, "plan the installation", func(c *client.Client, config *client.Config) (planned, error) {
+		return o.showPlan(ctx, "plan installation", func(c *client.Client, config *client.Config) (planned, error) {
 			return c.Host().PlanInstall(ctx, config)
 		})
 	}

@@ -150,13 +150,17 @@ func isInvisible(r rune) bool {
 	return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
-// oneLine is the text of an error, whose parts may be lines of their own.
-func oneLine(s string) string {
+// paragraphs returns the text of an error as one line, or, where its first line announces
+// a list ("3 faults:"), that line and one line for each entry of the list.
+func paragraphs(s string) []string {
 	var parts []string
 	for part := range strings.Lines(s) {
 		if part = strings.TrimSpace(line(part)); part != "" {
 			parts = append(parts, part)
 		}
 	}
-	return strings.Join(parts, "; ")
+	if len(parts) > 1 && strings.HasSuffix(parts[0], ":") {
+		return parts
+	}
+	return []string{strings.Join(parts, "; ")}
 }

@@ -87,13 +87,19 @@ func (o *sysextVerifyOptions) policy() (trust.Policy, error) {
 	return trust.LoadFiles(o.trust...)
 }
 
-// explain says, where no certificate was named, that one can be: whoever verifies an
-// image elsewhere than on the host that it is for knows whose it should be.
+// explain returns err with the hint to name the certificate of the signer: a caller who
+// verifies an image elsewhere than on its host knows whose image it should be.
 func (o *sysextVerifyOptions) explain(err error, policy trust.Policy, signed bool) error {
-	if len(o.trust) > 0 || !signed || errkind.Of(err) != errkind.Untrusted {
+	if !signed || errkind.Of(err) != errkind.Untrusted {
 		return err
 	}
 	const hint = "Name the certificate of the vendor whom you expect to have signed it: --trust FILE."
+	if errors.Is(err, trust.ErrStranger) && len(o.trust) > 0 {
+		return errkind.WithHint(err, hint+" The certificates of this machine do not count beside --trust.")
+	}
+	if len(o.trust) > 0 {
+		return err
+	}
 	if len(policy.Certificates()) == 0 {
 		return errkind.WithHint(errkind.Errorf(errkind.Untrusted, "no certificate was named, and none is trusted on this machine"), hint)
 	}

@@ -142,25 +142,25 @@ func (t *table) fields(out *strings.Builder, rows [][]cell) {
 func (t *table) rows(out *strings.Builder, rows [][]cell) {
 	widths, all := columnWidths(rows), t.screen.columns()
 	for _, row := range rows {
+		for len(row) > 1 && row[len(row)-1].text == "" {
+			row = row[:len(row)-1]
+		}
 		text, used := "", 0
 		for i, c := range row {
-			if all > 0 && used >= all { // there was room for the gap alone
-				text = strings.TrimRight(text, " ") + "…"
-				break
-			}
 			shown, gap := c.text, 0
 			if i < len(row)-1 {
 				gap = widths[i] + columnGap - columnsOf(shown)
 			}
-			if all > 0 {
-				shown = fit(shown, all-used)
+			if room := all - used; all > 0 && gap > 0 && columnsOf(shown)+gap >= room { // no room for the next cell
+				shown = fit(shown+"…", room)
+			} else if all > 0 {
+				shown = fit(shown, room)
 			}
-			cut := shown != c.text
-			used += columnsOf(shown) + gap
 			text += t.screen.paint(c.colour, shown)
-			if cut {
+			if shown != c.text {
 				break
 			}
+			used += columnsOf(shown) + gap
 			text += strings.Repeat(" ", gap)
 		}
 		out.WriteString(strings.TrimRight(text, " ") + "\n")

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -10,9 +11,11 @@ import (
 	"unicode"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 	"github.com/trident-project/trident/proto/client/clienttest"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
@@ -336,6 +339,83 @@ func TestTablesAreCutToTheTerminalAndNowhereElse(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestATableThatFillsTheTerminalIsNotBroken(t *testing.T) {
+	for columns, want := range map[int]string{
+		17: "A     NAME  WHAT\none   two   three\nfour  five\n",
+		15: "A     NAME  WH…\none   two   th…\nfour  five\n",
+		12: "A     NAME…\none   two…\nfour  five\n",
+		10: "A     NAM…\none   two…\nfour  five\n",
+		9:  "A     NA…\none   tw…\nfour  fi…\n",
+		6:  "A…\none…\nfour…\n",
+		4:  "A…\none…\nfou…\n",
+		3:  "A…\non…\nfo…\n",
+		1:  "…\n…\n…\n",
+	} {
+		table := table{screen: screen{size: func() int { return columns }}}
+		table.head("A", "NAME", "WHAT")
+		table.row("one", "two", "three")
+		table.row("four", "five", "")
+		text := textOf(t, &table)
+		v := newVT(columns)
+		_, _ = v.Write([]byte(text))
+		if text != want || v.wraps > 0 {
+			t.Errorf("at %d columns %d lines are too long:\n%s", columns, v.wraps, text)
+		}
+	}
+}
+
+func TestErrorsAndHelpAreBrokenBetweenWords(t *testing.T) {
+	faults := errkind.WithHint(errors.New("update the host: read Host Configuration: 2 faults:\nhost.yaml:3:5: image.url is missing, and an image comes from somewhere\nhost.yaml:9:1: 名前 is not a key that a Host Configuration has"),
+		"trident validate shows all of them, with their places, and needs neither root nor a daemon")
+	for _, columns := range []int{40, 57, 80, 200} {
+		a, v, _ := onTerminal(columns)
+		a.printError(faults)
+		rows := v.screen()
+		if v.wraps > 0 || len(v.strange) > 0 {
+			t.Errorf("at %d columns %d lines are too long:\n%s", columns, v.wraps, strings.Join(rows, "\n"))
+		}
+		if text := strings.Join(strings.Fields(strings.Join(rows, " ")), " "); !strings.Contains(text, "2 faults: host.yaml:3:5: image.url is missing") || strings.Contains(text, ";") {
+			t.Errorf("at %d columns: %s", columns, text)
+		}
+		if columns == 200 && (len(rows) < 4 || !strings.HasPrefix(rows[2], "  host.yaml:9:1: ") || !strings.HasPrefix(rows[3], "hint: trident")) {
+			t.Errorf("a list is not one line for each entry:\n%s", strings.Join(rows, "\n"))
+		}
+	}
+	whole := func(columns int, path []string) string {
+		a, stdout, _ := testApp()
+		a.out.size = func() int { return columns }
+		if code := a.run(t.Context(), append(path, "--help")); code != 0 {
+			t.Fatalf("%v: %d", path, code)
+		}
+		return stdout.String()
+	}
+	var walk func(cmd *cobra.Command, path []string)
+	walk = func(cmd *cobra.Command, path []string) {
+		want := whole(0, path)
+		for _, columns := range []int{60, 80, 400} {
+			text := whole(columns, path)
+			v := newVT(columns)
+			_, _ = v.Write([]byte(text))
+			if cmd.Name() != "completion" && v.wraps > 0 {
+				t.Errorf("%v at %d columns: %d lines are too long:\n%s", path, columns, v.wraps, text)
+			}
+			plain := strings.NewReplacer("\\\n", "")
+			if !cmp.Equal(strings.Fields(plain.Replace(text)), strings.Fields(plain.Replace(want))) {
+				t.Errorf("%v at %d columns has other words:\n%s", path, columns, text)
+			}
+			if columns == 400 && text != want {
+				t.Errorf("%v is broken where it fits:\n%s", path, text)
+			}
+		}
+		for _, c := range cmd.Commands() {
+			if c.IsAvailableCommand() && cmd.Name() != "completion" {
+				walk(c, append(path[:len(path):len(path)], c.Name()))
+			}
+		}
+	}
+	walk(Command(), nil)
 }
 
 // pty returns both ends of a terminal.

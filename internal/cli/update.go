@@ -48,7 +48,7 @@ func newUpdateCommand(a *app, run func(context.Context, *updateOptions) error) *
 func updateHost(ctx context.Context, o *updateOptions) error {
 	o.inputs = []string{o.config}
 	if o.plan {
-		return o.showPlan(ctx, "plan the update", func(c *client.Client, config *client.Config) (planned, error) {
+		return o.showPlan(ctx, "plan update", func(c *client.Client, config *client.Config) (planned, error) {
 			return c.Host().Plan(ctx, config)
 		})
 	}

@@ -105,7 +105,7 @@ func parseURL(s string) (*url.URL, error) {
 	case err != nil || len(s) > maxURL:
 		return nil, errkind.Errorf(errkind.Invalid, "fetch: the URL of the source is not valid")
 	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, errkind.Errorf(errkind.Invalid, "fetch: the URL of the source must begin with http:// or https://")
+		return nil, errkind.Errorf(errkind.Invalid, "fetch: the URL of the source must begin with http://, https://, oci:// or file://")
 	case u.Hostname() == "":
 		return nil, errkind.Errorf(errkind.Invalid, "fetch: the URL of the source names no host")
 	}
