@@ -20,7 +20,7 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// badVersion is a version that goes wrong, and what has to be known of it later.
+// badVersion is a version that fails on a host, and what the host has to record about it.
 type badVersion struct {
 	fault          string // see package faulty
 	soak, deadline string
@@ -39,9 +39,9 @@ func badVersions() []badVersion {
 			journal: []string{"tridentd: this version always fails", "giving up trident 3.0.1"},
 		},
 		{
-			// systemd would kill it after 30 s only, and start it again. The deadline
-			// leaves room for 15 s of silence after a slow merge: without them nobody
-			// has seen it hang, and it is not blocked.
+			// systemd kills a daemon that hangs after 30 s and restarts it. The deadline leaves
+			// room for 15 s without an answer after a slow merge: the rescuer blocks a version
+			// that hangs only when it has seen that.
 			fault: "hangs", soak: "2s", deadline: "2m", reason: "it was not kept within 2m0s: it does not answer",
 			journal: []string{"giving up trident 3.0.2: it was not kept within 2m0s", "tridentd.service: start operation timed out"},
 		},
@@ -50,12 +50,12 @@ func badVersions() []badVersion {
 			journal: []string{"9.9.9"},
 		},
 		{
-			// Itself or the rescuer counts first.
+			// Either the daemon or the rescuer counts the crashes first.
 			fault: "crashes", soak: "20s", deadline: "3m", reason: "stopped",
 			journal: []string{"panic: this version crashes"},
 		},
 		{
-			// It answers until it has found that it cannot go on.
+			// The daemon answers until it fails to open the datastore.
 			fault: "datastore", soak: "2s", deadline: "3m", reason: "systemd had to restart it|it stopped after it had answered",
 			journal: []string{"open datastore", "database is locked"},
 		},
@@ -85,9 +85,8 @@ func TestABadVersionIsRolledBackToTheExtensionThatWasActiveAndTriedAgainWhenUnbl
 	}
 }
 
-// checkRollback offers a bad version and checks that the host is back by itself, as
-// it was but for what is to be known of the failure. The version is not blocked
-// any more when it returns.
+// checkRollback offers a bad version and checks that the host rolls back without help and
+// differs from before in the evidence of the failure only. It unblocks the version.
 func (g *guest) checkRollback(bad badVersion, was string) {
 	g.t.Helper()
 	version, image := faults[bad.fault], "/share/"+bad.fault+".raw"
@@ -111,8 +110,8 @@ func (g *guest) checkRollback(bad badVersion, was string) {
 	g.checkBlocked(version, image, op.GetFailure().GetMessage(), evidence)
 }
 
-// checkDuration checks what a watcher sees of an operation, and that the version
-// was given up within its deadline.
+// checkDuration checks the events of an operation, and that the rescuer gave the version
+// up within its deadline.
 func (g *guest) checkDuration(bad badVersion, id string) {
 	g.t.Helper()
 	var events []*client.Event
@@ -140,8 +139,8 @@ func (g *guest) checkDuration(bad badVersion, id string) {
 	back := events[len(events)-1].GetTime().AsTime()
 	g.t.Logf("%s: given up %.1f s after it was restarted into, back %.1f s after it was armed; deadline %s",
 		bad.fault, givenUp.Sub(restarted).Seconds(), back.Sub(armed).Seconds(), bad.deadline)
-	// The deadline is when it is given up at the latest; returning takes a merge
-	// and a start more.
+	// The rescuer gives the version up at the deadline at the latest. To roll back takes
+	// one more merge and one more start.
 	deadline, err := time.ParseDuration(bad.deadline)
 	if err != nil {
 		g.t.Fatal(err)
@@ -151,7 +150,7 @@ func (g *guest) checkDuration(bad badVersion, id string) {
 	}
 }
 
-// evidenceOf checks what was kept of a version that failed, and says where.
+// evidenceOf checks the evidence of a version that failed, and returns its folder.
 func (g *guest) evidenceOf(bad badVersion, op *client.Operation) string {
 	g.t.Helper()
 	history, err := g.api.History(g.t.Context(), 1)
@@ -177,8 +176,7 @@ func (g *guest) evidenceOf(bad badVersion, op *client.Operation) string {
 	return dir
 }
 
-// checkBlocked checks that a version is, that it is refused, and that it can be
-// unblocked.
+// checkBlocked checks that a version is blocked and refused, and unblocks it.
 func (g *guest) checkBlocked(version, image, reason, evidence string) {
 	g.t.Helper()
 	status, _, _ := g.trident("self", "status")
@@ -201,8 +199,8 @@ func (g *guest) checkBlocked(version, image, reason, evidence string) {
 	}
 }
 
-// offer runs a command of trident self that follows an operation, and returns
-// the operation as it ended.
+// offer runs a command of trident self that follows an operation, and returns the ended
+// operation.
 func (g *guest) offer(args ...string) (op *client.Operation, errs string, code int) {
 	g.t.Helper()
 	out, errs, code := g.trident(append([]string{"self", "--output", "json"}, args...)...)
@@ -213,19 +211,19 @@ func (g *guest) offer(args ...string) (op *client.Operation, errs string, code i
 	return op, errs, code
 }
 
-// What a look at a host leaves out: nothing but the folder of the store, which the
-// first offer makes; and what a trial leaves behind (the rescuer's own files, a
-// unit that was used) and numbers that the kernel gives anew to what is mounted
-// again.
+// Filters of the lines of hostState. exceptNothing drops only the folder of the store,
+// which the first offer makes. exceptTrial also drops what a trial may leave (files of the
+// rescuer, units that have ended) and the numbers of mounts, which change.
 const (
 	exceptNothing = `grep -v ' \./self $'`
-	// Devices go when the last process has ended that was started from them, which
-	// may be one of ours in the guest: TestTenUpgradesInARowLeaveNothingBehind counts them.
+	// A verity device stays until the last process that was started from it has ended,
+	// which may be a process of the test: TestTenUpgradesInARowLeaveNothingBehind
+	// counts the devices.
 	exceptTrial = exceptNothing + ` | grep -v ' verity$' | grep -v ' \./self/\(rescue\|previous\)\| /run/systemd/transient $' |
 		grep -v '^\(systemd-sysext\|trident-rescue\)\.service .* \(dead\|exited\) ' | sed 's/^[0-9]* [0-9]* [0-9:]* //'`
 )
 
-// hostState is all that an operation on Trident could change: a list of lines.
+// hostState returns everything that an operation on Trident could change, as lines.
 func (g *guest) hostState(except string) []string {
 	g.t.Helper()
 	if _, err := g.api.Version(g.t.Context()); err != nil { // so that the daemon runs
@@ -249,7 +247,7 @@ func (g *guest) hostState(except string) []string {
 	} | tr -s ' ' | `+except+" | sort"), "\n")
 }
 
-// differences lists the lines that only one of two looks has.
+// differences returns the lines that only one of two host states has.
 func differences(before, after []string) string {
 	var out []string
 	for _, line := range before {
@@ -265,9 +263,8 @@ func differences(before, after []string) string {
 	return strings.Join(out, "\n")
 }
 
-// awaitHostState waits until the host is as it was, for as long as processes may need
-// to end. udevd maps its databases from what was merged when it last needed
-// them, and keeps that until it is told to read them anew.
+// awaitHostState waits up to a minute until the host state is was, and returns the last
+// host state. systemd-udevd keeps files of a merged image open until it reloads.
 func (g *guest) awaitHostState(except string, was []string) []string {
 	g.t.Helper()
 	now := g.hostState(except)
@@ -278,7 +275,7 @@ func (g *guest) awaitHostState(except string, was []string) []string {
 	return now
 }
 
-// A refusal is an image that is not wanted, or a host that does not want any.
+// A refusal is an upgrade that Trident refuses, and how.
 type refusal struct {
 	name string
 	args []string // of trident self upgrade
@@ -288,11 +285,11 @@ type refusal struct {
 	hint string
 }
 
-// counted are numbers that are never the same.
+// counted matches numbers that differ between runs.
 var counted = regexp.MustCompile(` [0-9]{5,} `)
 
-// checkRefused checks that an upgrade is refused with one sentence, the kind and the
-// code for programs, and that the host stays as it is.
+// checkRefused checks that Trident refuses an upgrade with one message, one kind and one
+// exit code, and does not change the host.
 func (g *guest) checkRefused(r refusal) {
 	g.t.Helper()
 	before := g.hostState(exceptNothing)

@@ -14,7 +14,7 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// withTrident is a change of an image: its own Trident is of that version.
+// withTrident returns a change of the tree of an image: it installs Trident of that version.
 func (g *guest) withTrident(version string) func(tree string) error {
 	return func(tree string) error {
 		errs := []error{os.WriteFile(filepath.Join(tree, rescue.Base), []byte(`{"version":"`+version+`"}`+"\n"), 0o644)}
@@ -30,7 +30,7 @@ func (g *guest) withTrident(version string) func(tree string) error {
 	}
 }
 
-// checkTrident checks which version answers, and whether it is that of an extension.
+// checkTrident checks which version answers, and whether it comes from an extension.
 func (g *guest) checkTrident(version string, merged bool) {
 	g.t.Helper()
 	st, err := g.api.Status(g.t.Context())
@@ -49,7 +49,7 @@ func (g *guest) checkTrident(version string, merged bool) {
 	}
 }
 
-// checkExtensions checks what a vendor's extensions have brought.
+// checkExtensions checks the files of a vendor's extensions.
 func (g *guest) checkExtensions(tool, settings string) {
 	g.t.Helper()
 	for command, want := range map[string]string{"tool": tool, "cat /etc/settings.conf": settings} {

@@ -15,7 +15,7 @@ import (
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
-// truthOfInstall is what a status may say in a live system, and in what it installs.
+// truthOfInstall returns a check of the status of a live system and of the installed system.
 func truthOfInstall(img osimage.Image) func(recorded, string) string {
 	return func(st recorded, root string) string {
 		live := root != img.RootUUID
@@ -42,9 +42,9 @@ func truthOfInstall(img osimage.Image) func(recorded, string) string {
 	}
 }
 
-// sweepInstall is an installation by a live system whose disk, unlike a real one's,
-// outlives the power: it can be asked afterwards. What was installed boots as soon
-// as something leads there, as where the medium is taken out then.
+// sweepInstall is an installation by a live system whose disk, unlike that of a real live
+// system, keeps its files without power, so that the test can read its datastore. The
+// installed system boots once the operation has come beyond the step try.
 func (g *guest) sweepInstall(img osimage.Image, config func(hostedImage) string) *sweep {
 	g.t.Helper()
 	g.sh("touch /override-trident-safety-check; systemctl enable -q tridentd.socket; systemctl disable -q tridentd-resume.path; sync")
@@ -74,7 +74,7 @@ func (g *guest) sweepInstall(img osimage.Image, config func(hostedImage) string)
 	return s
 }
 
-// installUndisturbed installs an image, in peace.
+// installUndisturbed installs an image without power cuts.
 func (g *guest) installUndisturbed(img osimage.Image) {
 	g.t.Helper()
 	hosted := g.serveImages(img)[0]
@@ -85,8 +85,8 @@ func (g *guest) installUndisturbed(img osimage.Image) {
 	g.checkOS(hosted, "volume-a")
 }
 
-// The power is cut again and again in one installation, and it gets there all the
-// same. In two halves, see the updates.
+// One installation loses its power in one step after the other, and succeeds. Two halves,
+// as for updates.
 func TestAnInstallationResumesAfterPowerCutsWhileTheSlotIsWritten(t *testing.T) {
 	t.Parallel()
 	installGoesOn(t, doing(whileWritten...))

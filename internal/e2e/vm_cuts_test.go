@@ -24,11 +24,11 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// everyCut has the sweeps cut the power in every step when it is 1. Without it they
-// take every third one, as each costs a boot of a machine that is perhaps emulated.
+// everyCut is an environment variable. When it is 1, the sweeps cut the power in every
+// step; else in every third step, because each cut costs a boot of an emulated machine.
 const everyCut = "TRIDENT_EVERY_CUT"
 
-// A cut is the moment in which the power goes.
+// A cut is a moment of an operation in which the test cuts the power.
 type cut struct {
 	phase operation.Phase
 	step  string
@@ -44,7 +44,7 @@ func cutsIn(phase operation.Phase, steps []string) (list []cut) {
 	return list
 }
 
-// cutsOfThisRun are the cuts that this run makes, the last one always.
+// cutsOfThisRun returns the cuts that this run makes, among them always the last one.
 func cutsOfThisRun[T any](t *testing.T, all []T) (list []T) {
 	t.Helper()
 	if os.Getenv(everyCut) == "1" {
@@ -59,23 +59,23 @@ func cutsOfThisRun[T any](t *testing.T, all []T) (list []T) {
 	return list
 }
 
-// The steps of an installation, and of an update into the other slot, by the sweeps
-// that cut the power in them.
+// The steps of an installation, and of an update into the other slot, grouped by the
+// sweeps that cut the power in them.
 var (
 	whileWritten = []string{"begin", "management os", "image", "pre-servicing", "partition", "write", "post-provision"}
 	untilReboot  = []string{"configure", "post-configure", "labels", "boot files", "stage", "finalize", "try", "reboot"}
 	inTrial      = []string{"booted", "settle", "health"}
 )
 
-// A sweep is one operation in which the power is cut in one step after the other.
+// A sweep is one operation that loses its power in one step after the other.
 type sweep struct {
 	*guest
 	images []osimage.Image // that the machine finds on the server
-	// begin begins the operation, and hands its events to fn.
+	// begin begins the operation and passes its events to fn.
 	begin func(ctx context.Context, fn func(*client.Event)) error
-	// truth says what is wrong with a status in a system, by the UUID of its root.
+	// truth returns what is wrong with the status of the system whose root has this UUID.
 	truth func(st recorded, root string) string
-	// boot switches the machine on after a cut; BootInstalled unless it is set.
+	// boot switches the machine on after a cut; nil stands for BootInstalled.
 	boot func(ctx context.Context) error
 
 	id        string   // of the operation
@@ -83,7 +83,8 @@ type sweep struct {
 	stoppedAt cut      // by the journal, when the power went last
 }
 
-// position orders the moments of an operation: forwards, then back.
+// position returns the position of a moment in the operation: all steps forwards, then
+// backwards.
 func (s *sweep) position(c cut) int {
 	at := slices.Index(s.plan, c.step)
 	switch c.phase {
@@ -97,7 +98,7 @@ func (s *sweep) position(c cut) int {
 	return 2*len(s.plan) + 1
 }
 
-// readPlan learns the steps of the operation.
+// readPlan reads the steps of the operation.
 func (s *sweep) readPlan(ctx context.Context, id string) {
 	op, err := s.api.Operation(ctx, id)
 	if err != nil {
@@ -112,7 +113,7 @@ func (s *sweep) readPlan(ctx context.Context, id string) {
 	}
 }
 
-// recorded is what a test looks at of a host status, in upstream's words.
+// recorded is the part of a host status that the sweeps check, with upstream's names.
 type recorded struct {
 	State   string `yaml:"servicingState"`
 	Volume  string `yaml:"abActiveVolume"`
@@ -134,17 +135,17 @@ func (g *guest) parsed(text string) (st recorded) {
 	return st
 }
 
-// The units that have an operation go on by itself at boot. Where they are disabled
-// it waits for the first call: the test looks at the datastore before that, and is
-// there to hear what comes after.
+// The units that continue an operation at boot. Where they are disabled, the operation
+// waits for the first call, so that the test can read the datastore before the call and
+// receives all events after it.
 const goesOn = "tridentd-resume.path trident.service"
 
 func (g *guest) waitsForCall() bool {
 	return strings.HasPrefix(g.sh("systemctl is-enabled tridentd-resume.path || true"), "disabled")
 }
 
-// cutEach cuts the power in each of the cuts, looks after each boot what the machine
-// says of itself, and leaves it in the system that has come up after the last.
+// cutEach cuts the power at each cut and checks the status after each boot. The machine
+// runs when it returns.
 func (s *sweep) cutEach(cuts []cut) {
 	s.t.Helper()
 	lap := stopwatch(s.t)
@@ -170,8 +171,8 @@ func (s *sweep) cutEach(cuts []cut) {
 	}
 }
 
-// cutAt cuts the power as soon as it hears that the operation has come to c, or is
-// beyond it. Until then the machine is switched on whenever it goes off.
+// cutAt cuts the power at the first event that is at c or beyond it. Until then it switches
+// the machine on whenever the machine goes off.
 func (s *sweep) cutAt(c cut, follow func(context.Context, func(*client.Event)) error) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 8*time.Minute)
@@ -198,7 +199,7 @@ func (s *sweep) cutAt(c cut, follow func(context.Context, func(*client.Event)) e
 			s.t.Error(err)
 			cancel()
 		}
-		// What has been cut in there is looked at before it goes on, too.
+		// In this system, too, the operation waits for the first call.
 		_, _ = s.Run(ctx, "systemctl disable -q "+goesOn+" && sync", nil)
 	}
 	err := <-ended
@@ -210,7 +211,7 @@ func (s *sweep) cutAt(c cut, follow func(context.Context, func(*client.Event)) e
 	}
 }
 
-// momentOf is where an operation is after an event.
+// momentOf returns the moment of an operation that an event reports.
 func momentOf(e *client.Event) cut {
 	return cut{operation.Phase(strings.ToLower(strings.TrimPrefix(e.Phase.String(), "PHASE_"))), e.Step}
 }
@@ -229,7 +230,7 @@ func (s *sweep) powerOn() {
 	s.redial()
 }
 
-// redial has a client that has seen no other host: what was installed is one.
+// redial replaces the client, because an installed system is another host to a client.
 func (s *sweep) redial() {
 	s.t.Helper()
 	api, err := client.Dial(s.socket)
@@ -240,8 +241,7 @@ func (s *sweep) redial() {
 	s.api = api
 }
 
-// checkStatus finds where the operation stood when the power went, and whether the status
-// is true.
+// checkStatus reads in which moment the operation lost its power, and checks the status.
 func (s *sweep) checkStatus() {
 	s.t.Helper()
 	root := s.sh("findmnt -n -o UUID /")
@@ -264,7 +264,7 @@ func (s *sweep) checkStatus() {
 	}
 }
 
-// readAtRest reads the datastore as no daemon has opened it yet.
+// readAtRest reads the datastore before a daemon opens it.
 func (s *sweep) readAtRest() recorded {
 	s.t.Helper()
 	if got := s.sh("systemctl is-active tridentd.service || true"); got != "inactive" {
@@ -308,7 +308,7 @@ func (g *guest) spec(text string) (of ofHost) {
 	return of
 }
 
-// resume leaves the machine to itself, and returns the operation as it ended.
+// resume lets the operation continue without help, and returns the ended operation.
 func (s *sweep) resume() *client.Operation {
 	s.t.Helper()
 	if s.waitsForCall() {
@@ -323,7 +323,7 @@ func (s *sweep) resume() *client.Operation {
 	return op
 }
 
-// untilSettled switches the machine on whenever it goes off, until nothing is unsettled.
+// untilSettled switches the machine on whenever it goes off, until no operation is pending.
 func (g *guest) untilSettled() {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), 10*time.Minute)

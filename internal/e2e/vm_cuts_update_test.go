@@ -13,8 +13,8 @@ import (
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
-// allScripts is the configuration of an image with a script at each point, so that
-// every step has something to do.
+// allScripts is the configuration of an image with a script of each kind, so that every
+// step has an effect.
 func (i hostedImage) allScripts() string {
 	return strings.Replace(i.config(""), "scripts:\n", `scripts:
   preServicing: [{name: before, runOn: [clean-install, ab-update], content: "true"}]
@@ -22,20 +22,20 @@ func (i hostedImage) allScripts() string {
 `, 1)
 }
 
-// failsLate is a configuration of which the last script fails.
+// failsLate is a configuration whose last script fails.
 func (i hostedImage) failsLate() string {
 	return strings.Replace(i.allScripts(), "> /etc/marked", "> /etc/marked; echo gives up; exit 7", 1)
 }
 
-// soonUnhealthy is a configuration that gives up an unhealthy system soon.
+// soonUnhealthy is a configuration whose health check ends after 5 s.
 func (i hostedImage) soonUnhealthy() string {
 	return strings.Replace(i.allScripts(), "timeoutSeconds: 120", "timeoutSeconds: 5", 1)
 }
 
-// Two slots are what the sweeps of updates run over: the old image is in slot A.
+// twoSlots is the host of an update: the old image in slot A, the new one in slot B.
 type twoSlots struct{ old, new osimage.Image }
 
-// truth is what a status may say in a system of either slot.
+// truth returns what is wrong with the status of the system whose root has this UUID.
 func (s twoSlots) truth(st recorded, root string) string {
 	here, volume := s.old, "volume-a"
 	if root == s.new.RootUUID {
@@ -60,8 +60,8 @@ func (s twoSlots) truth(st recorded, root string) string {
 	return ""
 }
 
-// sweepUpdate is an update of a machine in slot A, in which operations do not go on
-// by themselves until the sweep lets it go. More images are on the server, too.
+// sweepUpdate is an update of a machine in slot A whose operations wait for a call at each
+// boot, until resume. The server has the images in more, too.
 func (g *guest) sweepUpdate(old, img osimage.Image, config func(hostedImage) string, more ...osimage.Image) *sweep {
 	g.t.Helper()
 	g.sh("systemctl disable -q " + goesOn + " && sync")
@@ -76,7 +76,7 @@ func (g *guest) sweepUpdate(old, img osimage.Image, config func(hostedImage) str
 	}
 }
 
-// checkEnd checks how an operation has ended, and what the machine is then.
+// checkEnd checks the phase of an ended operation, and which system runs.
 func (s *sweep) checkEnd(op *client.Operation, phase operationsv1.Phase) {
 	s.t.Helper()
 	if op.Phase != phase {
@@ -93,7 +93,7 @@ func (s *sweep) checkEnd(op *client.Operation, phase operationsv1.Phase) {
 	}
 }
 
-// updateUndisturbed updates to an image, in peace.
+// updateUndisturbed updates to an image without power cuts.
 func (g *guest) updateUndisturbed(old, img osimage.Image) {
 	g.t.Helper()
 	images := g.serveImages(old, img)
@@ -104,8 +104,8 @@ func (g *guest) updateUndisturbed(old, img osimage.Image) {
 	g.checkOS(images[1], "volume-b")
 }
 
-// The power is cut again and again in one update, and it gets there all the same. In
-// two halves, each of which is shorter than eight minutes with TRIDENT_EVERY_CUT=1.
+// One update loses its power in one step after the other, and succeeds. Two halves, each
+// shorter than eight minutes with TRIDENT_EVERY_CUT=1.
 func TestAnUpdateResumesAfterPowerCutsWhileTheSlotIsWritten(t *testing.T) {
 	t.Parallel()
 	updateGoesOn(t, doing(whileWritten...))
@@ -129,7 +129,7 @@ func updateGoesOn(t *testing.T, cuts []cut) {
 	s.checkEnd(op, operationsv1.Phase_PHASE_DONE)
 }
 
-// A new system that loses its power before it was kept is not kept.
+// Trident rolls back from a new system that loses its power before Trident has kept it.
 func TestAnUpdateIsKeptOrUndoneAfterPowerCutsInItsTrial(t *testing.T) {
 	t.Parallel()
 	lap := stopwatch(t)

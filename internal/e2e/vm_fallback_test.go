@@ -18,7 +18,7 @@ var fromDisk struct {
 	snapshot *lab.Snapshot
 }
 
-// installedGuest loads such a machine, which the first test that wants one makes.
+// installedGuest loads the machine fromDisk, which the first caller makes.
 func installedGuest(t *testing.T) *guest {
 	t.Helper()
 	f, err := installs()

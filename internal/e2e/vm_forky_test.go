@@ -15,7 +15,7 @@ import (
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
-// startOn boots a guest of another image than most have, and installs the package.
+// startOn boots a guest of the image r and installs the package.
 func startOn(t *testing.T, r lab.Recipe) *guest {
 	t.Helper()
 	f, err := shared()

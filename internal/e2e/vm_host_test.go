@@ -22,23 +22,23 @@ import (
 	v1preview "github.com/trident-project/trident/proto/trident/v1preview"
 )
 
-// An extensionOf a vendor is a file on a guest.
+// extensionOf is a vendor's extension image: a file on a guest.
 type extensionOf struct{ path, sha384 string }
 
-// entry is the extension in a host configuration.
+// entry returns the entry of the extension in a Host Configuration.
 func (e extensionOf) entry() string {
 	return fmt.Sprintf("  - url: file://%s\n    sha384: %s\n", e.path, e.sha384)
 }
 
-// tool puts an extension with a command on the guest: all tools have the same
-// name, and differ in what the command says.
+// tool writes an extension to the guest that has the command tool, which prints says. All
+// these extensions have the same name.
 func (g *guest) tool(says string) extensionOf {
 	g.t.Helper()
 	path, err := g.f.maker.Sysext(g.t.Context(), g.t.Name()+"-"+says+".raw", "tool", map[string]string{"usr/bin/tool": "#!/bin/sh\necho " + says + "\n"})
 	return g.vendor(path, err)
 }
 
-// settings puts an extension of /etc on the guest.
+// settings writes an extension of /etc to the guest.
 func (g *guest) settings() extensionOf {
 	g.t.Helper()
 	path, err := g.f.maker.Confext(g.t.Context(), g.t.Name()+"-settings.raw", "settings", map[string]string{"etc/settings.conf": brightness + "\n"})
@@ -63,7 +63,7 @@ func (g *guest) vendor(path string, err error) extensionOf {
 	return e
 }
 
-// hostConfig lists extensions, and what must be healthy.
+// hostConfig returns a Host Configuration with extensions and health checks.
 func hostConfig(sysexts, confexts []extensionOf, health string) string {
 	var b strings.Builder
 	b.WriteString("os:\n")
@@ -89,13 +89,13 @@ func hostConfig(sysexts, confexts []extensionOf, health string) string {
 	return b.String()
 }
 
-// healthyUnit is a check that a unit is up.
+// healthyUnit returns a health check of a unit.
 func healthyUnit(unit string) string {
 	return "  - name: up\n    systemdServices: [" + unit + "]\n    timeoutSeconds: 2\n    runOn: [runtime-update]\n"
 }
 
-// A plainClient is one that knows upstream's services and nothing else: the
-// stubs that anybody generates from the .proto files.
+// A plainClient knows upstream's services only, by stubs that are generated from the
+// .proto files.
 type plainClient struct {
 	*guest
 	conn *grpc.ClientConn
@@ -111,7 +111,7 @@ func (g *guest) upstreamClient() plainClient {
 	return plainClient{g, conn}
 }
 
-// completed reads a stream of upstream's to its end.
+// completed reads a stream of upstream's service to its end and returns the last message.
 func (c plainClient) completed(stream grpc.ServerStreamingClient[tridentv1.ServicingResponse], err error) *tridentv1.Completed {
 	c.t.Helper()
 	var last *tridentv1.Completed
@@ -165,7 +165,7 @@ func (c plainClient) rollback() *tridentv1.Completed {
 	}))
 }
 
-// checkSucceeded checks how a servicing ended.
+// checkSucceeded checks that a servicing of this kind has succeeded without a reboot.
 func (c plainClient) checkSucceeded(got *tridentv1.Completed, kind tridentv1.ServicingKind) {
 	c.t.Helper()
 	if got.Status != tridentv1.StatusCode_STATUS_CODE_SUCCESS || got.GetServicingKind() != kind || got.RebootStatus != tridentv1.RebootStatus_REBOOT_NOT_REQUIRED {
@@ -173,7 +173,7 @@ func (c plainClient) checkSucceeded(got *tridentv1.Completed, kind tridentv1.Ser
 	}
 }
 
-// has checks what the host has, and what the API says of it.
+// checkHost checks the files of the extensions on the host, and the servicing state.
 func (c plainClient) checkHost(tool, settings string, state v1preview.ServicingState) {
 	c.t.Helper()
 	for command, want := range map[string]string{"tool": tool, "cat /etc/settings.conf": settings} {
@@ -200,7 +200,7 @@ func TestAHostConfigurationIsAppliedChangedAndRolledBack(t *testing.T) {
 	c.checkHost("one", brightness, provisioned)
 	c.checkSucceeded(c.update(first), tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED)
 
-	// Of the same name, with other content; and one less.
+	// An extension of the same name with other content, and the confext is gone.
 	c.checkSucceeded(c.update(hostConfig([]extensionOf{two}, nil, "")), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
 	c.checkHost("two", "", provisioned)
 
@@ -215,7 +215,7 @@ func TestAHostConfigurationIsAppliedChangedAndRolledBack(t *testing.T) {
 		t.Errorf("the last error is %v, %v", last, err)
 	}
 
-	// A failed servicing is no state to return from; a good one is.
+	// A rollback leads to the configuration before the last servicing that succeeded.
 	c.checkSucceeded(c.update(hostConfig([]extensionOf{two}, nil, healthyUnit("dbus.service"))), tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED)
 	c.checkSucceeded(c.update(hostConfig([]extensionOf{one}, nil, "")), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
 	c.checkHost("one", "", provisioned)
@@ -263,7 +263,7 @@ func TestTridentIsUpgradedThroughAHostConfiguration(t *testing.T) {
 	c := g.upstreamClient()
 	own := g.vendor(filepath.Join(g.f.dir, goodImage), nil)
 	config := hostConfig([]extensionOf{g.tool("one"), own}, nil, healthyUnit("dbus.service"))
-	// The stream ends when the daemon restarts; the operation does not.
+	// The stream ends when the daemon restarts; the operation continues.
 	stream, err := tridentv1.NewUpdateServiceClient(c.conn).Update(c.ctx(), &tridentv1.UpdateRequest{
 		Stage:    &tridentv1.StageUpdateRequest{Config: &tridentv1.HostConfiguration{Config: config}},
 		Finalize: &tridentv1.FinalizeUpdateRequest{},

@@ -11,7 +11,7 @@ import (
 	v1preview "github.com/trident-project/trident/proto/trident/v1preview"
 )
 
-// Both leave processes behind, one of them where its session does not find it.
+// Health checks that start background processes, one of them in a session of its own.
 const (
 	forks = "  - name: forks\n    runOn: [runtime-update]\n    content: |\n      sleep 7777 &\n      setsid sleep 7777 &\n      exit 3\n"
 	hangs = "  - name: hangs\n    runOn: [runtime-update]\n    content: |\n      setsid sleep 7777 &\n      touch /run/hangs\n      sleep 7777\n"

@@ -16,7 +16,7 @@ import (
 	"github.com/trident-project/trident/internal/image"
 )
 
-// forARM is an image for another architecture, of which nothing can be started.
+// forARM is an image for another architecture; the test never boots it.
 func forARM(t *testing.T) (content []byte, sha384 string) {
 	t.Helper()
 	var parts []image.Part

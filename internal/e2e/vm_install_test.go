@@ -28,7 +28,7 @@ type hostedImage struct {
 // imagePort is where guests find images.
 const imagePort = "127.0.0.1:8099"
 
-// serveImages serves images to the guest for as long as it is switched on.
+// serveImages serves images to the guest until the guest goes off.
 func (g *guest) serveImages(images ...osimage.Image) []hostedImage {
 	g.t.Helper()
 	var out []hostedImage
@@ -42,7 +42,8 @@ func (g *guest) serveImages(images ...osimage.Image) []hostedImage {
 	return out
 }
 
-// serveHandler answers the guest's requests, unless somebody does since its last boot.
+// serveHandler answers the guest's requests, unless another handler does so since the last
+// boot.
 func (g *guest) serveHandler(h http.Handler) {
 	g.t.Helper()
 	l, err := g.Listen(g.t.Context(), imagePort)
@@ -55,8 +56,8 @@ func (g *guest) serveHandler(h http.Handler) {
 	g.t.Cleanup(func() { server.Close() })
 }
 
-// buildSystem is a Host Configuration for an image: a disk with two slots and a volume
-// for Trident.
+// config returns a Host Configuration for the image: a disk with two slots and a volume for
+// Trident.
 func (i hostedImage) config(more string) string {
 	return fmt.Sprintf(`image: {url: %q, sha384: %s}
 storage:
@@ -97,7 +98,7 @@ func (g *guest) file(text string) string {
 	return path
 }
 
-// install makes the live guest one that runs from its disk.
+// install installs an image on the disk of a live guest and boots from it.
 func (g *guest) install(img hostedImage) {
 	g.t.Helper()
 	g.sh("touch /override-trident-safety-check")
@@ -115,9 +116,9 @@ type commandResult struct {
 	code      int
 }
 
-// runAcrossReboots runs a command that has the guest reboot, switches the guest on again with
-// boot, as often as it goes off, and returns what the command said, which watches
-// all the while.
+// runAcrossReboots runs a command that reboots the guest, and returns its result. The
+// command runs on this machine; meanwhile runAcrossReboots switches the guest on with boot
+// whenever the guest goes off.
 func (g *guest) runAcrossReboots(boot func(context.Context) error, args ...string) commandResult {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), 12*time.Minute)
@@ -159,12 +160,12 @@ func (g *guest) reboots(ctx context.Context, boot func(context.Context) error) <
 	return done
 }
 
-// noMoreWork waits until nothing is unsettled. While a machine goes down the volume,
-// which a live system does not have, is gone before the shell is: so it is looked at
-// last.
+// noMoreWork waits until no operation is pending. When a machine shuts down, it unmounts
+// /var/lib/trident before it stops the shell, so the command checks the mount last. A live
+// system has no such mount.
 const noMoreWork = "until ! test -e /var/lib/trident/unsettled && { findmnt /var/lib/trident || ! grep -w /var/lib/trident /etc/fstab; } >/dev/null; do sleep 0.2; done"
 
-// awaitSettled waits until what was begun before a boot has ended by itself.
+// awaitSettled waits until the operation that was pending at boot has ended.
 func (g *guest) awaitSettled() {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), 8*time.Minute)
@@ -175,7 +176,7 @@ func (g *guest) awaitSettled() {
 	}
 }
 
-// status is what `trident get status` prints.
+// status returns what trident get status prints.
 func (g *guest) status() string {
 	g.t.Helper()
 	out, errs, code := g.trident("get", "status")
@@ -185,7 +186,7 @@ func (g *guest) status() string {
 	return out
 }
 
-// checkOS checks what system a guest runs, and what its status says.
+// checkOS checks which image and slot the guest runs, and its status.
 func (g *guest) checkOS(img hostedImage, volume string) {
 	g.t.Helper()
 	g.checkBooted(img.Image)

@@ -14,7 +14,7 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// A running command is a trident that has not ended.
+// running is a command trident that has not ended.
 type running struct {
 	t              *testing.T
 	cmd            *exec.Cmd
@@ -44,7 +44,7 @@ func (r *running) end() (stdout, stderr string, code int) {
 	return r.stdout.String(), r.stderr.String(), r.cmd.ProcessState.ExitCode()
 }
 
-// operation is the one that has not ended.
+// operation returns the operation that has not ended.
 func (g *guest) operation() *client.Operation {
 	g.t.Helper()
 	ops, err := g.api.Operations(g.t.Context(), 0, true)
@@ -54,13 +54,12 @@ func (g *guest) operation() *client.Operation {
 	return ops[0]
 }
 
-// leftovers is what an operation may leave behind on the guest, but for what is
-// kept on purpose: the rescuer's copy and record, and evidence.
+// leftovers returns what an operation may leave behind on the guest, without what it keeps
+// on purpose: the copy and the record of the rescuer, and evidence.
 func (g *guest) leftovers() string {
 	g.t.Helper()
-	// Who judged a trial may take a moment to notice that it is over. The host's
-	// udevd keeps tables of /usr open until it looks for new ones: one image, not
-	// more, however many there were.
+	// The rescuer ends up to a second after the trial. systemd-udevd keeps files of one
+	// merged image open until it reloads.
 	g.sh(`timeout 60 sh -c 'while systemctl --quiet is-active "trident-rescue*"; do sleep 0.2; done'
 		udevadm control --reload
 		timeout 60 sh -c 'while [ $(dmsetup ls --target verity | grep -c verity) -gt 1 ]; do sleep 0.2; done' || true`)
@@ -109,8 +108,7 @@ func (g *guest) cancelledWhileItFetches() {
 	}
 }
 
-// cancelledWhileTheNewVersionIsTried takes back an operation that has replaced
-// everything, the daemon too.
+// cancelledWhileTheNewVersionIsTried cancels an operation that has replaced the daemon.
 func (g *guest) cancelledWhileTheNewVersionIsTried() {
 	before := g.leftovers()
 	ctx, cancel := context.WithTimeout(g.t.Context(), 5*time.Minute)
@@ -172,7 +170,7 @@ func TestAnOperationContinuesAfterItsCommandIsInterruptedAndAnotherCommandWatche
 	inOrder(t, errs, "fetch\n", "verify\n", "Trident restarts; watching again\n", "Trident 2.0.0 answers\n", "trident 2.0.0 is kept\n")
 	g.checkVersion(good)
 
-	// One that has ended can still be looked at, to the same end.
+	// The events of an ended operation can still be watched.
 	out, _, code = g.trident("operation", "watch", op.Id)
 	if code != 0 || out != "Trident 2.0.0 runs now.\n" {
 		t.Errorf("trident operation watch of one that has ended: %d, %q", code, out)

@@ -18,15 +18,15 @@ import (
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
-// killRounds is a variable of the environment that says how many rounds of kills
-// there are; without it as many as fit into killTime.
+// killRounds is an environment variable: the number of rounds of kills. Without it there
+// are as many rounds as fit into killTime.
 const (
 	killRounds = "TRIDENT_KILL_ROUNDS"
 	killTime   = 3 * time.Minute
 )
 
-// Daemon and rescuer are killed at random moments of upgrades to good and bad
-// versions: no operation is stuck, no good version is blocked, the status is true.
+// The test kills daemon and rescuer at random moments of upgrades to good and bad
+// versions: no operation gets stuck, no good version is blocked, the status is right.
 func TestKillsOfDaemonAndRescuerBlockNoGoodVersion(t *testing.T) {
 	t.Parallel()
 	g := start(t)
@@ -47,8 +47,8 @@ func TestKillsOfDaemonAndRescuerBlockNoGoodVersion(t *testing.T) {
 	t.Logf("seed %d: %d rounds, a good version was kept in %d", seed, round, kept)
 }
 
-// killedWhile upgrades from the base, kills meanwhile, checks the host, and goes
-// back to the base. It reports whether the new version was kept.
+// killedWhile upgrades from the base, kills processes meanwhile, checks the host, and rolls
+// back to the base. It reports whether Trident kept the new version.
 func (g *guest) killedWhile(random *rand.Rand, name string) (kept bool) {
 	g.t.Helper()
 	kills := ""

@@ -16,7 +16,7 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// callerReport is what the program caller writes.
+// callerReport is the output of the program caller.
 type callerReport struct {
 	Calls    int            `json:"calls"`
 	Failed   int            `json:"failed"`
@@ -69,7 +69,7 @@ func TestNoCallFailsAndEachEventArrivesOnceDuringAnUpgrade(t *testing.T) {
 	defer cancel()
 	end := g.call(ctx)
 
-	// Two watch: the one that began it, and one that comes by with a connection of its own.
+	// Two clients watch: the one that began the upgrade, and another.
 	other, err := client.Dial(g.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -154,8 +154,8 @@ func TestTenUpgradesInARowLeaveNothingBehind(t *testing.T) {
 	}
 }
 
-// lean puts an image with the daemon alone on the guest, as what is in it besides
-// costs time each time that it is looked at. It returns its path here.
+// lean writes an image with nothing but the daemon to the guest, because Trident reads
+// a small image faster. It returns the path on this machine.
 func (g *guest) lean(version string) string {
 	g.t.Helper()
 	daemon, err := g.f.maker.Daemon(g.t.Context(), "./cmd/tridentd", version)
@@ -174,5 +174,5 @@ func (g *guest) lean(version string) string {
 	return path
 }
 
-// leanPath is where it is on the guest.
+// leanPath returns the path on the guest.
 func leanPath(version string) string { return "/var/tmp/trident-" + version + ".raw" }

@@ -14,8 +14,8 @@ import (
 	v1preview "github.com/trident-project/trident/proto/trident/v1preview"
 )
 
-// network is a Host Configuration with a device of its own, and what else it has.
-// The one that the guest is reached by is nobody's but the lab's.
+// network returns a Host Configuration with a network device of its own, followed by more.
+// The configuration leaves the device of the lab alone.
 func network(addresses, more string) string {
 	return fmt.Sprintf("os:\n netplan:\n  version: 2\n  renderer: networkd\n  dummy-devices:\n   dm0: {addresses: [%s]}\n%s", addresses, more)
 }
@@ -54,7 +54,7 @@ func TestANetworkIsConfiguredChangedAndRolledBackAtRunTime(t *testing.T) {
 		t.Fatal(diff)
 	}
 
-	// As the first network of all, one that is taken back leaves nothing.
+	// The rollback of the first network leaves nothing.
 	const unhealthy = "health:\n checks:\n  - {name: no, runOn: [all], content: \"ip address show dev dm0 | grep 192.0.2.3 && exit 3\"}\n"
 	first := c.update(network("192.0.2.3/24", unhealthy))
 	if first.GetError().GetKind() != tridentv1.TridentErrorKind_HEALTH_CHECKS_ERROR || !strings.Contains(first.GetError().GetMessage(), "exit status 3") {

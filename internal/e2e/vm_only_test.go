@@ -13,9 +13,8 @@ import (
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
-// startWithoutPackage makes a host as one without a package manager has it: an
-// image in the store, the link that systemd finds it by, and the certificate,
-// once for us and once for systemd. It is booted for the first time.
+// startWithoutPackage boots a host without the package: with an image in the store, the
+// link by which systemd finds the image, and the certificate for Trident and for systemd.
 func startWithoutPackage(t *testing.T) *guest {
 	t.Helper()
 	g := start(t)
@@ -34,7 +33,7 @@ func startWithoutPackage(t *testing.T) *guest {
 	return g
 }
 
-// reboot restarts the guest and waits until nothing more is being started.
+// reboot restarts the guest and waits until systemd has started all units.
 func (g *guest) reboot() {
 	g.t.Helper()
 	if err := g.Reboot(g.t.Context()); err != nil {
@@ -118,7 +117,7 @@ func TestAHostWithoutTheBasePackage(t *testing.T) {
 	})
 }
 
-// checkFallback checks that 2.1.0 runs, and would still return to 2.0.0.
+// checkFallback checks that 2.1.0 runs, and that a rollback leads to 2.0.0.
 func (g *guest) checkFallback() {
 	g.t.Helper()
 	g.checkVersion(good2)

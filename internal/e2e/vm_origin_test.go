@@ -20,15 +20,15 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// An origin is a web server in the guest's network that has one image, and that
-// stops in the middle of it as a test wants.
+// An origin is a web server in the guest's network that serves one image, and that stops
+// in the middle of the image until the test continues it.
 type origin struct {
 	t         *testing.T
 	data      []byte
 	url, etag string
 	ranges    bool
 	requests  chan http.Header
-	// holdAt is how many bytes come before release is closed.
+	// holdAt is how many bytes the origin sends before release is closed.
 	holdAt  int
 	release chan struct{}
 	// breaksOff: the first answer ends at holdAt.
@@ -81,7 +81,7 @@ func (o *origin) nextRequest() http.Header {
 	return nil
 }
 
-// heldBody is the image as one request gets it.
+// heldBody is the answer to one request.
 type heldBody struct {
 	*bytes.Reader
 	origin    *origin
@@ -141,7 +141,7 @@ func (f *follower) complete(t *testing.T) {
 	}
 }
 
-// same checks that another follower saw the same.
+// same checks that another follower has the same events.
 func (f *follower) same(t *testing.T, g *follower) {
 	t.Helper()
 	if diff := cmp.Diff(f.seen(), g.seen(), protocmp.Transform()); diff != "" {

@@ -14,11 +14,10 @@ import (
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
-// upgradeSteps are those in which an upgrade does something, in order.
+// upgradeSteps are the steps of an upgrade that have an effect, in order.
 var upgradeSteps = []string{"fetch", "verify", "probe", "arm rescue", "activate", "restart", "prove", "settle"}
 
-// cutAt upgrades, and cuts the power as soon as it hears that the operation has
-// come to a step.
+// cutAt upgrades and cuts the power at the event with which the operation enters a step.
 func (g *guest) cutAt(name string, phase operationsv1.Phase, step string) (operation string) {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), 6*time.Minute)
@@ -39,14 +38,14 @@ func (g *guest) cutAt(name string, phase operationsv1.Phase, step string) (opera
 	return operation
 }
 
-// settledAtBoot switches the guest on and returns an operation as it ended
-// without anybody asking for it.
+// settledAtBoot switches the guest on, waits until the operation has ended without a call,
+// and returns it.
 func (g *guest) settledAtBoot(operation string) *client.Operation {
 	g.t.Helper()
 	if err := g.BootAgain(g.t.Context()); err != nil {
 		g.t.Fatal(err)
 	}
-	// Not over the API, which would start the daemon.
+	// Not by a call, which would start the daemon.
 	ctx, cancel := context.WithTimeout(g.t.Context(), 8*time.Minute)
 	defer cancel()
 	if _, err := g.Run(ctx, "while test -e /var/lib/trident/unsettled; do sleep 0.2; done", nil); err != nil {
@@ -59,8 +58,8 @@ func (g *guest) settledAtBoot(operation string) *client.Operation {
 	return op
 }
 
-// checkLeftovers checks that a trial has left nothing behind but what a host keeps, which
-// in Trident's own folder is these names, and the record of each image.
+// checkLeftovers checks that a trial has left nothing behind. In the folder of Trident it
+// expects the names kept, the record of each image, and the files of the rescuer.
 func (g *guest) checkLeftovers(kept ...string) {
 	g.t.Helper()
 	for _, name := range kept {
@@ -106,7 +105,7 @@ func TestAnUpgradeSucceedsDespiteAPowerCutInAnyStep(t *testing.T) {
 	}
 }
 
-// checkRolledBack checks that a bad version has gone and is blocked, and why.
+// checkRolledBack checks that a bad version is removed and blocked, and the reason.
 func (g *guest) checkRolledBack(op *client.Operation, version, why string) {
 	g.t.Helper()
 	if op.Phase != operationsv1.Phase_PHASE_UNDONE || op.Failure.GetReason() != "UNHEALTHY" || !strings.Contains(op.Failure.GetMessage(), why) {
@@ -135,7 +134,7 @@ func TestABadVersionIsRolledBackDespiteAPowerCut(t *testing.T) {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			g := start(t)
-			// The one that lies gives itself up, so that both daemons take steps back.
+			// The version that lies gives itself up, so that both daemons undo steps.
 			op := g.settledAtBoot(g.cutAt("lies.raw", operationsv1.Phase_PHASE_UNDOING, step))
 			g.checkRolledBack(op, faults["lies"], "9.9.9 runs, not 3.0.3")
 		})

@@ -21,11 +21,10 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// offered is the version of the images that are refused for something else.
+// offered is the version of images that Trident refuses for another reason.
 const offered = "2.3.0"
 
-// probeOnly is a tridentd that says who it is and does no more: the images that
-// are refused need not be large.
+// probeOnly returns a tridentd that only answers a probe, so that the images stay small.
 func probeOnly(version string) string {
 	return "#!/bin/sh\necho '{\"version\":\"" + version + "\",\"ok\":true}'\n"
 }
@@ -51,7 +50,7 @@ func (g *guest) candidate(name string, c product.Change) string {
 	return path
 }
 
-// damaged copies an image, changed.
+// damaged writes a changed copy of an image, and returns its path.
 func damaged(t *testing.T, path string, change func(image []byte, parts []gpt.Partition) []byte) string {
 	t.Helper()
 	image, err := os.ReadFile(path)
@@ -106,7 +105,7 @@ func TestARefusedImageDoesNotChangeTheHost(t *testing.T) {
 	g.mustUpgrade("trident_2.0.0_x86-64.raw")
 	sound := g.candidate("sound", product.Change{})
 
-	// But for its fault, each would be taken.
+	// Without its fault, Trident would accept each image.
 	before := g.hostState(exceptNothing)
 	if _, errs, code := g.offer("stage", sound); code != 0 {
 		t.Fatalf("a sound image is not staged: %s", errs)
@@ -284,7 +283,7 @@ func (g *guest) refusesBesideBroken() {
 			want: fmt.Sprintf("fetch: extension vendor-%s (%s) keeps systemd-sysext from merging any: it %s", broken.name, path, broken.fault),
 			hint: "repair or remove " + path + "; nothing was changed",
 		})
-		// It is no false alarm: systemd would not have merged anything.
+		// Without the refusal, systemd would not merge any extension.
 		merged := g.sh("cat /usr/.systemd-sysext/extensions 2>/dev/null || true")
 		if out, err := g.Run(g.t.Context(), "systemctl reload-or-restart systemd-sysext.service", nil); err == nil {
 			g.t.Errorf("systemd merges beside the %s extension: %s", broken.name, out)
@@ -356,7 +355,7 @@ func TestStagingOnAFullDiskLeavesNoFiles(t *testing.T) {
 	g.checkVersion(good)
 }
 
-// fill leaves so many KiB free in /var.
+// fill fills /var until free KiB are left.
 func (g *guest) fill(free int) {
 	g.t.Helper()
 	g.sh(fmt.Sprintf("fallocate -l $(($(df --output=avail -k /var | tail -1) - %d))K /var/filler; sync", free))

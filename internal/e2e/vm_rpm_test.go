@@ -11,7 +11,7 @@ import (
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
-// addVendor has another vendor's extension merged, a good one.
+// addVendor merges a good extension of another vendor.
 func (g *guest) addVendor() {
 	g.t.Helper()
 	g.sh(`dir=/var/lib/extensions/vendor/usr
@@ -21,8 +21,8 @@ func (g *guest) addVendor() {
 		systemctl reload-or-restart systemd-sysext.service`)
 }
 
-// rpm does something with the package that has to succeed without complaint,
-// but for one about logind, which the guests do without.
+// rpm runs rpm, which has to succeed without a warning. It ignores the warning about logind,
+// which guests do not have.
 func (g *guest) rpm(args string) {
 	g.t.Helper()
 	out := g.sh("rpm " + args + " >/tmp/rpm 2>&1 || { cat /tmp/rpm >&2; exit 1; }; grep -v 'shutdown inhibition lock' /tmp/rpm || true")
@@ -33,8 +33,8 @@ func (g *guest) rpm(args string) {
 	}
 }
 
-// has checks the version of the package, that its files are as rpm wrote them
-// below any extension, and that the extensions which should be merged are.
+// checkPackage checks the version of the package, its files below the extensions, and which
+// extensions are merged.
 func (g *guest) checkPackage(pkg, running, extensions string) {
 	g.t.Helper()
 	g.checkVersion(running)
@@ -104,8 +104,8 @@ func (g *guest) erase() {
 	}
 }
 
-// On a host whose /usr is an image no package manager runs scriptlets: the next
-// base is simply there at the next boot.
+// On a host whose /usr is an image, no package manager runs scriptlets: a new base appears
+// with the next boot.
 func TestANewerBaseWithoutScriptletsRetiresTheExtension(t *testing.T) {
 	t.Parallel()
 	g := start(t)

@@ -9,7 +9,7 @@ import (
 	"github.com/trident-project/trident/internal/e2e/osimage"
 )
 
-// checkStatusLines checks lines of the status.
+// checkStatusLines checks that the status has these lines.
 func (g *guest) checkStatusLines(want ...string) {
 	g.t.Helper()
 	st := g.status()
@@ -20,7 +20,7 @@ func (g *guest) checkStatusLines(want ...string) {
 	}
 }
 
-// runPart does a part of a verb that reboots nothing.
+// runPart runs one of the parts of a verb, which does not reboot.
 func (g *guest) runPart(verb, part, config string) {
 	g.t.Helper()
 	if out, errs, code := g.trident(verb, "--allowed-operations", part, config); code != 0 {
@@ -56,8 +56,8 @@ func TestAnUpdateIsStagedAndFinalizedAfterAReboot(t *testing.T) {
 	g.checkOS(images[1], "volume-b")
 }
 
-// A live system that keeps its datastore, as one on a stick does, goes on after its
-// reboot. One that does not knows of nothing, and says so.
+// A live system that keeps its datastore, for example on a stick, continues after its
+// reboot. A live system that loses its datastore says that nothing is staged.
 func TestAnInstallationIsStagedAndFinalizedAfterARebootOfTheLiveSystem(t *testing.T) {
 	t.Parallel()
 	lap := stopwatch(t)

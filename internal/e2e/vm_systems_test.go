@@ -21,8 +21,8 @@ import (
 	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
-// installs is what the tests of installed systems share: the package of version
-// 1.0.0, in share, and a maker of images that have it.
+// installs makes once what the tests of installed systems share: the package of version
+// 1.0.0 in share, and a maker of images with that package.
 var installs = sync.OnceValues(func() (*installFixture, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
@@ -52,9 +52,8 @@ type installFixture struct {
 	systems *osimage.Maker
 }
 
-// liveSystem is a guest with firmware, the package installed, and an empty disk of
-// 5 GiB, /dev/disk/by-id/virtio-disk0; ready to be loaded. Its /share has what
-// the fixture's folder had when it was made.
+// liveSystem is a saved guest with firmware, the installed package, and an empty disk of
+// 5 GiB, /dev/disk/by-id/virtio-disk0. Its /share is a copy of the folder of the fixture.
 var liveSystem = sync.OnceValues(func() (*lab.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
@@ -80,7 +79,7 @@ var liveSystem = sync.OnceValues(func() (*lab.Snapshot, error) {
 	return vm.Save(ctx, filepath.Join(f.work, "live"))
 })
 
-// liveGuest loads a live system.
+// liveGuest loads liveSystem.
 func liveGuest(t *testing.T) *guest {
 	t.Helper()
 	s, err := liveSystem()
@@ -98,7 +97,7 @@ func liveGuest(t *testing.T) *guest {
 	return drive(t, &f.fixture, vm)
 }
 
-// stopwatch prints what each stage of a test took.
+// stopwatch returns a function that logs how long a stage of the test took.
 func stopwatch(t *testing.T) func(stage string) {
 	last := time.Now()
 	return func(stage string) {
@@ -128,7 +127,7 @@ type hole struct {
 	content func(io.Writer) error
 }
 
-// contentOf is the content of a file system of an image, by its mount point.
+// contentOf returns a function that writes the file system of an image with this mount point.
 func contentOf(t *testing.T, img osimage.Image, mountPoint string) func(io.Writer) error {
 	return func(w io.Writer) error {
 		i, err := image.Open(t.Context(), fetch.Source{URL: "file://" + img.Path}, img.SHA384, image.Options{})
@@ -183,7 +182,7 @@ func writeDisk(t *testing.T, holes ...hole) string {
 	return path
 }
 
-// sparse writes to a new file, and leaves out what is zero.
+// sparse writes to a new file at a position, and leaves holes in place of zeros.
 type sparse struct {
 	f  *os.File
 	at int64
@@ -198,7 +197,7 @@ func (s *sparse) Write(p []byte) (int, error) {
 	return s.f.WriteAt(p, at)
 }
 
-// newMachine is a guest with firmware, and is off.
+// newMachine returns a guest with firmware that is switched off.
 func newMachine(t *testing.T, opts lab.Options) *guest {
 	t.Helper()
 	f, err := installs()

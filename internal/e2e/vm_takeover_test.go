@@ -25,12 +25,12 @@ import (
 // datastorePath is where Trident keeps what it knows of a host.
 const datastorePath = "/var/lib/trident/datastore.sqlite"
 
-// installedImage is what upstream installed a host from. A host that it was not
-// installed by has no use for it; it only has to stay what it is.
+// installedImage is the image in upstream's record. Trident does not read the image, and has
+// to keep the entry.
 const installedImage = "image:\n  url: http://images.example.com/host.cosi\n  sha384: " +
 	"38b060a751ac96384cd9327eb1b1e36a21fdb71114be07434c0cc7bf63f6e1da274edebfe76f65fbd51ad2f14898b95b\n"
 
-// installedSpec is a Host Configuration of upstream's with the two slots.
+// installedSpec is a Host Configuration of upstream with two slots.
 const installedSpec = installedImage + `storage:
   disks:
   - id: os
@@ -69,7 +69,7 @@ os:
   hostname: provisioned-elsewhere
 `
 
-// installedStatus is a row of upstream's.
+// installedStatus returns a row of upstream's datastore.
 func installedStatus(state, volume string) string {
 	return "spec:\n  " + strings.TrimSuffix(strings.ReplaceAll(installedSpec, "\n", "\n  "), "  ") + "servicingState: " + state + `
 partitionPaths:
@@ -84,8 +84,8 @@ tridentVersion: 0.27.0
 `
 }
 
-// upstreamDatastore is the file of a host that upstream has installed. The word
-// that is misspelt in its table is upstream's.
+// upstreamDatastore returns the datastore of a host that upstream has installed. The
+// misspelt word in the table is upstream's.
 func upstreamDatastore(t *testing.T) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "datastore.sqlite")
@@ -107,8 +107,8 @@ func upstreamDatastore(t *testing.T) []byte {
 	return data
 }
 
-// provisionedElsewhere makes the guest a host that upstream has installed, as far
-// as Trident can tell.
+// provisionedElsewhere writes to the guest the records of a host that upstream has
+// installed.
 func (g *guest) provisionedElsewhere() {
 	g.t.Helper()
 	g.sh("systemctl stop tridentd.service && rm -f " + datastorePath + "*")
@@ -117,7 +117,7 @@ func (g *guest) provisionedElsewhere() {
 	}
 }
 
-// provisioned is the configuration that the host is said to have.
+// provisioned returns the configuration in the host status.
 func (c plainClient) provisioned() string {
 	c.t.Helper()
 	resp, err := v1preview.NewStatusServiceClient(c.conn).GetProvisionedConfig(c.ctx(), &v1preview.GetConfigRequest{})
@@ -127,7 +127,7 @@ func (c plainClient) provisioned() string {
 	return resp.GetConfig().GetConfig()
 }
 
-// checkOnVolumeA checks the active volume, and how many ways back there are.
+// checkOnVolumeA checks the active volume and the number of possible rollbacks.
 func (c plainClient) checkOnVolumeA(back int) {
 	c.t.Helper()
 	volume, err := v1preview.NewStatusServiceClient(c.conn).GetActiveVolume(c.ctx(), &v1preview.GetActiveVolumeRequest{})
@@ -181,7 +181,7 @@ func TestAHostProvisionedByUpstreamIsTakenOver(t *testing.T) {
 	g.checkReadableByUpstream()
 }
 
-// checkReadableByUpstream checks what upstream reads of a datastore: the last row.
+// checkReadableByUpstream checks the last row of the datastore, which upstream reads.
 func (g *guest) checkReadableByUpstream() {
 	g.t.Helper()
 	g.sh("systemctl stop tridentd.service")
@@ -209,7 +209,7 @@ func (g *guest) checkReadableByUpstream() {
 	}
 }
 
-// begun begins an update and does not wait for its end.
+// begun begins an update and returns its operation without waiting for the end.
 func (c plainClient) begun(config string) (operation string) {
 	c.t.Helper()
 	stream, err := tridentv1.NewUpdateServiceClient(c.conn).Update(c.ctx(), &tridentv1.UpdateRequest{
@@ -226,8 +226,7 @@ func (c plainClient) begun(config string) (operation string) {
 	return header.Get("trident-operation-id")[0]
 }
 
-// cutIn updates, and cuts the power as soon as it hears that the operation has
-// come to a step.
+// cutIn updates and cuts the power at the event with which the operation enters a step.
 func (c plainClient) cutIn(config string, phase operationsv1.Phase, step string) (operation string) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), 6*time.Minute)
@@ -269,7 +268,7 @@ func TestARuntimeUpdateSurvivesPowerCutsAtEveryStep(t *testing.T) {
 	has := map[string]string{"one": "", "two": brightness}
 	g.upstreamClient().checkSucceeded(g.upstreamClient().update(config("one", "")), tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE)
 
-	// On one host, so that each update begins with what the one before has left.
+	// One host for all cuts, so that each update begins with the state after the cut before.
 	now, other := "one", "two"
 	for _, cut := range []struct {
 		phase operationsv1.Phase

@@ -21,21 +21,21 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// apiSocket is where Trident answers in a guest.
+// apiSocket is the path of the socket of the API in a guest.
 const apiSocket = "/run/trident/trident.sock"
 
-// Versions that the fixture has. 1.0.0 is the package's.
+// Versions of the fixture. The package has 1.0.0.
 const (
 	base  = "1.0.0"
 	good  = "2.0.0"
 	good2 = "2.1.0"
 )
 
-// faults are the bad versions, by what is wrong with each.
+// faults are the bad versions by the name of their fault (package faulty).
 var faults = map[string]string{"exits": "3.0.1", "hangs": "3.0.2", "lies": "3.0.3", "crashes": "3.0.4", "datastore": "3.0.5"}
 
-// fixture is what all scenarios share: the products, and a guest with the
-// package installed, ready to be loaded.
+// fixture is what all scenarios share: the products, and a saved guest with the package
+// installed.
 type fixture struct {
 	dir       string // of products; also /share in the guests
 	maker     *product.Maker
@@ -59,7 +59,7 @@ var shared = sync.OnceValues(func() (*fixture, error) {
 	return f, errors.Join(f.makeProducts(ctx), f.install(ctx))
 })
 
-// workFolder is where everything is made that tests share; it goes at the end.
+// workFolder is the folder of everything that tests share. TestMain removes it.
 var workFolder = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "trident-e2e-") })
 
 func TestMain(m *testing.M) {
@@ -167,14 +167,14 @@ func drive(t *testing.T, f *fixture, vm *lab.VM) *guest {
 	return &guest{VM: vm, t: t, api: api, socket: socket, f: f}
 }
 
-// inSubtest is the same guest in a subtest.
+// inSubtest returns the same guest for a subtest.
 func (g *guest) inSubtest(t *testing.T) *guest {
 	other := *g
 	other.t = t
 	return &other
 }
 
-// sh runs a command in the guest that has to succeed.
+// sh runs a command in the guest, which has to succeed, and returns its output.
 func (g *guest) sh(command string) string {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), 4*time.Minute)
@@ -201,21 +201,21 @@ func (g *guest) trident(args ...string) (stdout, stderr string, code int) {
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// trial is short, as the guests are new and nobody waits for their sake.
+// trial returns a short trial, so that scenarios end soon.
 func trial(soak time.Duration) *client.Trial {
 	return &client.Trial{
 		Soak: durationpb.New(soak), Deadline: durationpb.New(90 * time.Second), AllowReadOnlyUsr: true,
 	}
 }
 
-// upgrade offers an image on the guest's own disk.
+// upgrade upgrades to an image on the guest's own disk.
 func (g *guest) upgrade(name string, soak time.Duration, fn func(*client.Event)) (*client.Operation, error) {
 	ctx, cancel := context.WithTimeout(g.t.Context(), 5*time.Minute)
 	defer cancel()
 	return g.api.Upgrade(ctx, client.Source{Path: "/share/" + name}, trial(soak), fn)
 }
 
-// patientTrial is a trial of a good version: however busy this machine is, it ends well.
+// patientTrial returns a trial of a good version with a deadline for a busy machine.
 func patientTrial() *client.Trial {
 	t := trial(2 * time.Second)
 	t.Deadline = durationpb.New(4 * time.Minute)
@@ -232,7 +232,7 @@ func (g *guest) mustUpgrade(name string) {
 	}
 }
 
-// checkVersion checks what runs, by the API and by what systemd has merged.
+// checkVersion checks which version runs, in the API and in the merged extensions.
 func (g *guest) checkVersion(version string) {
 	g.t.Helper()
 	st, err := g.api.Status(g.t.Context())

@@ -100,10 +100,10 @@ func TestAFaultyImageBootsAndShowsItsFault(t *testing.T) {
 	}
 }
 
-// boots is what package boot says on a machine.
+// boots is the output of the program booter.
 type boots struct{ A, B, Staged, Booted, Next, Default string }
 
-// runBooter does a thing with the boot loader on the disk of the machine.
+// runBooter runs a command of the program booter on the disk of the machine.
 func (g *guest) runBooter(do string) (b boots) {
 	g.t.Helper()
 	out := g.sh("/var/tmp/booter -esp /tmp/esp -disk /dev/disk/by-id/virtio-image " + do)
@@ -113,7 +113,7 @@ func (g *guest) runBooter(do string) (b boots) {
 	return b
 }
 
-// mountESP mounts the disk's ESP, and puts the program booter there.
+// mountESP mounts the ESP of the disk, and copies the program booter to the guest.
 func (g *guest) mountESP() {
 	g.t.Helper()
 	program, err := g.f.maker.Daemon(g.t.Context(), "./internal/e2e/booter", "booter")
@@ -131,7 +131,7 @@ func (g *guest) mountESP() {
 	g.sh("udevadm settle; mkdir -p /tmp/esp && mount /dev/disk/by-id/virtio-image-part1 /tmp/esp")
 }
 
-// stage stages what the ESP of an image has.
+// stage stages the boot files on the ESP of an image.
 func (g *guest) stage(img osimage.Image, slot string) boots {
 	g.t.Helper()
 	r, w := io.Pipe()

@@ -15,7 +15,7 @@ import (
 	"github.com/trident-project/trident/internal/e2e/osimage"
 )
 
-// espFull leaves a MiB of the ESP.
+// espFull fills the ESP until one MiB is left.
 const espFull = `set -e; n=$(df --output=avail -B1 /boot/efi | tail -1); head -c $((n - 1048576)) /dev/zero >/boot/efi/full; sync`
 
 func TestAnImpossibleUpdateIsRefusedOrUndoneWithOneError(t *testing.T) {

@@ -23,7 +23,7 @@ const (
 	good2Image = "trident_2.1.0.raw"
 )
 
-// untimedTrial is the trial of a version that is good, on a machine that may be busy.
+// untimedTrial returns a trial of a good version with this soak and a long deadline.
 func untimedTrial(soak time.Duration) *client.Trial {
 	t := trial(soak)
 	t.Deadline = durationpb.New(5 * time.Minute)
@@ -53,7 +53,7 @@ func TestAnIdleDaemonExitsAndTheNextCallStartsItAgain(t *testing.T) {
 		printf '[Service]\nExecStart=\nExecStart=/usr/bin/tridentd --idle-timeout 2s\n' >/etc/systemd/system/tridentd.service.d/idle.conf
 		systemctl daemon-reload
 		systemctl try-restart tridentd.service`)
-	// The connection of g.api stays open over all of it: it alone needs no daemon.
+	// The idle connection of g.api stays open meanwhile: it does not keep the daemon alive.
 	if v, err := g.api.Version(t.Context()); v != base || err != nil {
 		t.Fatal(v, err)
 	}
@@ -131,8 +131,8 @@ func TestADownloadResumesAfterTheDaemonIsKilledAndTheNewVersionSurvivesAReboot(t
 	g.checkReportedVersion(good)
 }
 
-// checkVerity checks that the kernel reads the image through dm-verity, with
-// the root hash that the image here has.
+// checkVerity checks that the kernel reads the image through dm-verity, with the root hash
+// of the image on this machine.
 func (g *guest) checkVerity(name string) {
 	g.t.Helper()
 	f, err := os.Open(filepath.Join(g.f.dir, name))
@@ -155,7 +155,7 @@ func (g *guest) checkVerity(name string) {
 	}
 }
 
-// checkReportedVersion checks the answer to a person.
+// checkReportedVersion checks the version that trident self status prints.
 func (g *guest) checkReportedVersion(version string) {
 	g.t.Helper()
 	out, errs, code := g.trident("self", "status")
