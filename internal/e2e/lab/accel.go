@@ -18,22 +18,23 @@ import (
 
 const qemu = "qemu-system-x86_64"
 
-// oldestQEMU runs today's kernels: 7.2 panics them under emulation within seconds.
+// oldestQEMU is the oldest QEMU that emulates today's kernels: under 7.2 they panic within
+// seconds.
 const oldestQEMU = 8
 
-// Cmdline is the command line of a guest's kernel with that root: a device, or
-// UUID= and that of a file system. panic=-1 with -no-reboot makes a panic, and a
-// reboot, the end of the QEMU process, which is what waits for it. The kernel's
-// check of the timer fails now and then on a busy machine that emulates.
+// Cmdline returns the command line of a guest's kernel with this root: a device, or UUID=
+// and the UUID of a file system. With panic=-1 and -no-reboot a panic or a reboot ends the
+// QEMU process. no_timer_check: the kernel's check of the timer fails now and then on a busy
+// machine that emulates.
 //
-// Drivers that a guest has no use for are left out: udev would load them at each
-// boot, and the first image that is merged waits until it has.
+// The list of excluded drivers saves time: systemd-udevd would load them at each boot, and
+// the first merge of an image would wait for that.
 func Cmdline(root string) string {
 	const unused = "ahci,libata,btrfs,kvm_amd,kvm_intel,kvm,aesni_intel,cryptd,ghash_clmulni_intel,button,psmouse,i2c_i801,lpc_ich,iTCO_wdt,sr_mod,cdrom"
 	return "root=" + root + " rw console=ttyS0 quiet panic=-1 no_timer_check net.ifnames=0 mitigations=off systemd.show_status=0 modprobe.blacklist=" + unused
 }
 
-// kernelArgs starts a kernel of the lab.
+// kernelArgs returns the arguments with which QEMU starts a kernel of the lab.
 func kernelArgs(b *Base, uefi bool, more string) []string {
 	kernel := kernelFile
 	if uefi { // which starts programs of its own kind only
@@ -45,15 +46,15 @@ func kernelArgs(b *Base, uefi bool, more string) []string {
 func kvmArgs() []string { return []string{"-accel", "kvm", "-cpu", "host"} }
 func tcgArgs() []string { return []string{"-accel", "tcg,thread=multi", "-cpu", "max"} }
 
-// machine is how this host runs guests.
+// machine is the way in which this machine runs guests.
 type machine struct {
 	accel []string
 	id    string // what a saved guest depends on besides its own files
 }
 
-// probe finds out how guests run here. A /dev/kvm proves nothing, so KVM is
-// used only where it has booted the guest's kernel; the answer holds until this
-// machine restarts.
+// probe finds out how this machine runs guests. /dev/kvm proves nothing, so probe chooses
+// KVM only where KVM has booted the guest's kernel. The answer holds until this machine
+// restarts.
 func probe(ctx context.Context, b *Base) (*machine, error) {
 	if runtime.GOARCH != "amd64" {
 		return nil, errkind.Errorf(errkind.Unsupported, "the lab's guests are amd64, this machine is %s", runtime.GOARCH)
@@ -116,12 +117,12 @@ func kvmWorks(ctx context.Context, b *Base) bool {
 	if tryKVM(ctx, b) {
 		answer = "works"
 	}
-	// Not remembered is only slower.
+	// Without the file the next process probes again.
 	_ = os.WriteFile(remembered, append(boot, answer...), 0o600)
 	return answer == "works"
 }
 
-// tryKVM boots as far as our init, which answers on the console.
+// tryKVM boots up to the init of the lab, which prints to the console.
 func tryKVM(ctx context.Context, b *Base) bool {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()

@@ -18,17 +18,17 @@ const (
 	variables = "variables.fd" // of the firmware
 )
 
-// Debian's OVMF (package ovmf): the code, which all guests share, and variables
-// as they are on a new machine.
+// The files of Debian's package ovmf: the code, which all guests share, and the variables
+// of a new machine.
 const (
 	ovmfCode      = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 	ovmfVariables = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 )
 
-// disk is one that is there in every system that the guest boots.
+// disk is a disk that every system of the guest sees.
 type disk struct{ name, file string }
 
-// disks returns those that the options ask for, by serial number.
+// disks returns the disks of the options, by serial number.
 func (o Options) disks() (list []disk) {
 	if o.Image != "" {
 		list = append(list, disk{"image", "image.qcow2"})
@@ -40,7 +40,7 @@ func (o Options) disks() (list []disk) {
 	return list
 }
 
-// makeDisks makes a new guest's disks, and its variables.
+// makeDisks makes the disks and the firmware variables of a new guest.
 func (vm *VM) makeDisks(ctx context.Context) error {
 	if err := vm.overlay(ctx, liveDisk, vm.base.path(diskFile), "raw"); err != nil {
 		return err
@@ -70,7 +70,7 @@ func (vm *VM) makeDisks(ctx context.Context) error {
 	return err
 }
 
-// overlay makes a disk that begins as what backing holds, and does not change it.
+// overlay makes a copy-on-write disk over the disk backing.
 func (vm *VM) overlay(ctx context.Context, name, backing, format string) error {
 	_, err := tool(ctx, false, "qemu-img", "create", "-q", "-f", "qcow2", "-F", format, "-b", backing, vm.path(name))
 	return err
@@ -84,7 +84,8 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, data, 0o600)
 }
 
-// diskArgs gives QEMU the disks, that of the live system first unless it is out.
+// diskArgs returns QEMU's arguments for the disks: first the disk of the live system, unless
+// the guest boots the installed system.
 func (vm *VM) diskArgs() (args []string) {
 	add := func(name, drive string) {
 		// A killed QEMU loses what the guest had not flushed; what it had is in this machine's page cache.
@@ -102,9 +103,9 @@ func (vm *VM) diskArgs() (args []string) {
 	return args
 }
 
-// firmwareArgs gives QEMU the firmware and its variables. Nothing is booted from
-// the network: that would be tried, for a minute, where no disk boots. No
-// bootindex is set anywhere, for OVMF would then order its entries by that.
+// firmwareArgs returns QEMU's arguments for the firmware and its variables. The firmware
+// does not boot from the network, which takes a minute where no disk boots. No device has
+// a bootindex, because OVMF would order the boot entries by it.
 func firmwareArgs(variables string) []string {
 	return []string{
 		"-drive", "if=pflash,unit=0,format=raw,read-only=on,file=" + ovmfCode,

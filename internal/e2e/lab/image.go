@@ -29,8 +29,8 @@ const (
 
 func (b *Base) path(name string) string { return filepath.Join(b.dir, name) }
 
-// Image returns the base image of a recipe, which it makes unless this machine
-// has it. Making one takes root and about a minute and a half.
+// Image returns the base image of a recipe. It makes the image unless the cache has it,
+// which needs root and takes about a minute and a half.
 func Image(ctx context.Context, r Recipe) (*Base, error) {
 	key, err := r.key()
 	if err != nil {
@@ -43,8 +43,8 @@ func Image(ctx context.Context, r Recipe) (*Base, error) {
 	return &Base{dir: dir, key: key}, nil
 }
 
-// Tree is the tree of a recipe in the cache, and the initrd that finds its root
-// by the UUID on the kernel's command line. Nobody writes to either.
+// Tree is the tree of a recipe in the cache, and an initrd that mounts the root by the UUID
+// on the kernel's command line. Both are read-only for callers.
 type Tree struct {
 	Dir    string
 	Initrd string
@@ -123,7 +123,7 @@ func debootstrap(ctx context.Context, r Recipe, tree string) error {
 	return err
 }
 
-// layTree puts the lab's own configuration over the tree.
+// layTree copies the configuration of the lab into the tree.
 func layTree(r Recipe, tree string) error {
 	laid, err := fs.Sub(guest, "guest/tree")
 	if err != nil {
@@ -166,7 +166,8 @@ func cmpErr(err error, next func() error) error {
 	return next()
 }
 
-// trim enables what Debian's presets would and drops what a guest never reads.
+// trim enables the units that Debian's presets enable, and removes files that a guest never
+// reads.
 func trim(ctx context.Context, tree string) error {
 	if _, err := tool(ctx, true, "chroot", tree, "systemctl", "enable", "systemd-sysext.service", "ssh.service"); err != nil {
 		return err
@@ -204,7 +205,7 @@ func settleStamps(tree string) error {
 	return nil
 }
 
-// makeExt4 makes a file system of a folder without mounting anything.
+// makeExt4 makes a file system from a folder without a mount.
 func makeExt4(ctx context.Context, tree, path string, size int64) error {
 	f, err := os.Create(path)
 	if err != nil {

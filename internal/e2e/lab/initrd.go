@@ -12,7 +12,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// one returns the only file that matches, below tree.
+// one returns the only file below tree that matches the pattern.
 func one(tree, pattern string) (string, error) {
 	found, err := filepath.Glob(filepath.Join(tree, pattern))
 	if err != nil {
@@ -24,9 +24,9 @@ func one(tree, pattern string) (string, error) {
 	return found[0], nil
 }
 
-// extractKernel writes the tree's kernel twice: as it is, for firmware, and as
-// the plain ELF file that QEMU starts through its PVH entry: decompression is
-// the guest's slowest second under emulation.
+// extractKernel writes the kernel of the tree twice: unchanged, for firmware, and as the
+// plain ELF file that QEMU starts through its PVH entry, because the emulated guest takes
+// long to decompress a kernel.
 func extractKernel(ctx context.Context, tree, dir string) error {
 	path, err := one(tree, "boot/vmlinuz-*")
 	if err != nil {
@@ -75,7 +75,7 @@ func kernelPayload(image []byte) ([]byte, error) {
 	return payload, nil
 }
 
-// makeInitrd packs busybox, three drivers and our init.
+// makeInitrd packs busybox, three drivers and the init of the lab.
 func makeInitrd(ctx context.Context, tree, out string) error {
 	init, err := guest.ReadFile("guest/init")
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// The files of the keys' folder; the first two are in a base image's too.
+// The files of the folder of keys. A base image has the first two as well.
 const (
 	clientKey   = "client_key"
 	hostKey     = "host_key.pub"
@@ -22,9 +22,9 @@ const (
 
 const keysName = "keys" // in the cache
 
-// keys returns the folder with the keys by which guests and this machine know each
-// other. All images of this machine have the same ones: a guest is the same to
-// us whichever system it boots.
+// keys returns the folder with the keys by which guests and this machine authenticate each
+// other. All images of this machine have the same keys, so that a guest keeps its identity
+// whichever system it boots.
 func keys(ctx context.Context) (string, error) {
 	dir, err := once(ctx, keysName, func(dir string) error {
 		for private, public := range map[string]string{clientKey: clientKnown, hostPrivate: hostKey} {
@@ -46,8 +46,8 @@ func keys(ctx context.Context) (string, error) {
 	return dir, nil
 }
 
-// installKeys puts the keys of the folder known into a tree, and those that a
-// guest is reached with into the folder dir.
+// installKeys copies the keys of the folder known into a tree, and the keys for reaching a
+// guest into the folder dir.
 func installKeys(known, tree, dir string) error {
 	if err := os.MkdirAll(filepath.Join(tree, "root/.ssh"), 0o700); err != nil {
 		return err

@@ -2,14 +2,14 @@
 // QEMU guests with systemd as PID 1, device-mapper and a disk that survives a
 // power cut.
 //
-// It is a package and not a script because a scenario needs to hold on to its
-// guest: cut the power at a step, serve it a file, speak gRPC to a socket in
-// it. Everything goes over one SSH connection made in this process, so that a
-// guest needs no agent and the machine outside needs no tool but QEMU.
+// The lab is a package and not a script, because a scenario controls its guest throughout:
+// it cuts the power at a step, serves a file, calls a gRPC socket in the guest. Everything
+// goes over one SSH connection of this process, so that the guest needs no agent and this
+// machine needs no tool but QEMU.
 //
-// A base image is made once per machine and recipe, and kept with a snapshot
-// of the booted guest: a scenario starts in seconds even where the processor is
-// emulated. Guests reach nothing but this process.
+// The lab makes a base image once per machine and recipe, and keeps it with a snapshot of
+// the booted guest, so that a scenario starts in seconds even where QEMU emulates the
+// processor. Guests reach nothing but this process.
 //
 // The lab has no second driver for User Mode Linux, which runs a kernel as a process
 // without emulation. Measured on one idle machine with the story of make demo, User Mode
@@ -39,7 +39,7 @@ import (
 // cacheEnv names the folder that keeps images between runs.
 const cacheEnv = "TRIDENT_CACHE"
 
-// partSuffix is of the name of a folder that is being made.
+// partSuffix ends the name of an unfinished folder.
 const partSuffix = ".part"
 
 func cacheDir() (string, error) {
@@ -57,10 +57,9 @@ func cacheDir() (string, error) {
 	return dir, nil
 }
 
-// once makes the folder <cache>/<name> by calling fill on a new folder beside
-// it, unless it exists. Only whole ones get the name, and of several processes
-// one makes it while the others wait. One that makes something removes what
-// nobody has asked for lately.
+// once makes the folder <cache>/<name> unless it exists: it calls fill on a new folder, and
+// renames that folder when it is complete. Of several processes one makes the folder while
+// the others wait. A process that makes a folder also prunes the cache.
 func once(ctx context.Context, name string, fill func(dir string) error) (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
@@ -129,8 +128,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// tool runs a program of this machine in a mount namespace of its own when
-// isolated, so that whatever it mounts ends with it. Its output is in the error.
+// tool runs a program of this machine. An isolated program has a mount namespace of its own,
+// so that its mounts end with it. The error has the output of the program.
 func tool(ctx context.Context, isolated bool, name string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive",
@@ -150,7 +149,7 @@ func tool(ctx context.Context, isolated bool, name string, args ...string) ([]by
 	return stdout.Bytes(), nil
 }
 
-// lookTool also looks where a user's PATH often does not.
+// lookTool finds a program, also in folders that a user's PATH often lacks.
 func lookTool(name string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return path, nil
@@ -158,7 +157,7 @@ func lookTool(name string) (string, error) {
 	return exec.LookPath(filepath.Join("/usr/sbin", name))
 }
 
-// needTools names everything that is missing at once, as packages to install.
+// needTools fails with the packages of all missing programs.
 func needTools(packages map[string]string) error {
 	var missing []string
 	for name, pkg := range packages {

@@ -9,8 +9,8 @@ import (
 
 const defaultMirror = "http://deb.debian.org/debian"
 
-// mirror returns the archive that this machine's own apt takes Debian from, so
-// that a machine behind a mirror needs no further setting. etc is /etc/apt.
+// mirror returns the Debian archive that apt uses on this machine, so that a machine behind
+// a mirror needs no further setting. etc is /etc/apt.
 func mirror(etc fs.FS) string {
 	names := []string{"sources.list"}
 	for _, pattern := range []string{"sources.list.d/*.sources", "sources.list.d/*.list"} {
@@ -74,8 +74,8 @@ func mirrorInDeb822(text string) string {
 	return ""
 }
 
-// isArchive tells Debian's main archive from its security and backports ones
-// and from other vendors' repositories: it is the one with a plain suite.
+// isArchive reports whether an entry is Debian's main archive, which has a plain suite, and
+// not security, backports or another vendor's repository.
 func isArchive(uri string, suites, components []string) bool {
 	plain := []string{"bullseye", "bookworm", "trixie", "forky", "duke", "sid", "oldstable", "stable", "testing", "unstable"}
 	isPlain := func(s string) bool { return slices.Contains(plain, s) }

@@ -9,18 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unusedFor is how long what nobody asked for stays in the cache. A changed recipe
-// has another name there, and nobody asks for the old one again.
+// unusedFor is how long an unused entry stays in the cache. A changed recipe has another
+// name there, so the old entry is never used again.
 const unusedFor = 14 * 24 * time.Hour
 
-// lockSuffix makes the name of a lock of an entry's name. When the lock was last
-// written to says when the entry was last asked for.
+// lockSuffix ends the name of the lock of an entry. The time of the last write to the lock
+// is the time of the last use of the entry.
 const lockSuffix = ".lock"
 
-// prune removes entries that were not asked for lately. It is no error when one
-// cannot be removed: that costs no more than room. The locks stay, as somebody may
-// wait for one; and so do the keys, without which no image of this machine can be
-// reached.
+// prune removes entries that have not been used for unusedFor. It ignores failures, which
+// cost disk space only. It keeps the locks, because a process may wait for one, and the
+// keys, without which the guests of this machine cannot be reached.
 func prune(cache string) {
 	locks, err := filepath.Glob(filepath.Join(cache, "*"+lockSuffix))
 	if err != nil {

@@ -25,7 +25,7 @@ type qmpMessage struct {
 	Event string `json:"event"`
 }
 
-// dialQMP returns with the connection ready for commands.
+// dialQMP returns a connection that is ready for commands.
 func dialQMP(ctx context.Context, path string) (*qmp, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", path)

@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// guest is what a debootstrapped tree gets on top: tree/ is laid over it,
-// masked lists the units and generators that a guest does without, and init
-// is the first process.
+// guest has the files that the lab adds to a debootstrapped tree: tree/ is copied over it,
+// masked lists the units and generators that guests do not have, and init is the first
+// process.
 //
 //go:embed all:guest
 var guest embed.FS
@@ -32,21 +32,22 @@ func Trixie() Recipe {
 	return Recipe{Name: "trixie", Suite: "trixie", Packages: packages(), SizeMB: 2048}
 }
 
-// Forky is Debian testing, for the newest systemd there is in Debian.
+// Forky is Debian testing, which has the newest systemd of Debian.
 func Forky() Recipe {
 	return Recipe{Name: "forky", Suite: "forky", Packages: packages(), SizeMB: 2048}
 }
 
-// Networked is Debian 13 with netplan. It is apart because netplan's generator runs
-// whenever systemd is reloaded, and because the others show a host without netplan.
+// Networked is Debian 13 with netplan. It is a recipe of its own because netplan's generator
+// slows every reload of systemd down, and because the other scenarios need a host without
+// netplan.
 func Networked() Recipe {
 	// debootstrap does not follow virtual packages, so what stands behind one is named.
 	more := []string{"netplan.io", "python3-cffi-backend"}
 	return Recipe{Name: "networked", Suite: "trixie", Packages: append(packages(), more...), SizeMB: 2048}
 }
 
-// Installed is Debian 13 as the tests install it: what boots by firmware, besides
-// what a guest has.
+// Installed is Debian 13 as the tests install it: with a boot loader, besides the packages
+// of a guest.
 func Installed() Recipe {
 	more := []string{"systemd-boot-efi", "systemd-ukify", "python3-pefile", "python3-cffi-backend", "netplan-generator"}
 	return Recipe{Name: "installed", Suite: "trixie", Packages: append(packages(), more...), Fstab: true}
@@ -61,7 +62,7 @@ func packages() []string {
 	}
 }
 
-// maskedGenerators would only cost time at each boot and daemon-reload.
+// maskedGenerators returns generators that only cost time at each boot and daemon-reload.
 func (r Recipe) maskedGenerators() []string {
 	list := strings.Fields("debug getty gpt-auto hibernate-resume import rc-local run ssh system-update sysv tpm2")
 	if !r.Fstab {
@@ -78,7 +79,7 @@ func maskedUnits() []string {
 	return strings.Fields(string(list))
 }
 
-// key names an image in the cache: it changes with all that goes into one.
+// key returns the name of an image in the cache. The name changes with the content.
 func (r Recipe) key() (string, error) {
 	h := sha256.New()
 	if err := json.NewEncoder(h).Encode(r); err != nil {

@@ -21,9 +21,8 @@ type Snapshot struct {
 	installed bool // and not the live system
 }
 
-// Save stops the guest and keeps it in the folder dir, which it makes and
-// which must stay where it is. The guest is switched off afterwards: go on with
-// Load.
+// Save stops the guest and saves it in the folder dir. It makes the folder, which must not
+// move. The guest is switched off afterwards; continue with Load.
 func (vm *VM) Save(ctx context.Context, dir string) (*Snapshot, error) {
 	p := vm.running()
 	if p == nil {
@@ -53,7 +52,7 @@ func (vm *VM) Save(ctx context.Context, dir string) (*Snapshot, error) {
 	return &Snapshot{base: vm.base, opts: vm.opts, dir: dir, installed: vm.installed}, nil
 }
 
-// files are what a guest consists of while it is off; not all of them are there.
+// files are the possible files of a guest that is switched off.
 func (vm *VM) files() []string {
 	list := []string{liveDisk, shareDisk, variables}
 	for _, d := range vm.opts.disks() {
@@ -62,8 +61,8 @@ func (vm *VM) files() []string {
 	return list
 }
 
-// saveMemory uses QEMU's migration to a file: unlike savevm it leaves the disk
-// apart, so that guests can share one as their backing file.
+// saveMemory saves the memory by QEMU's migration to a file. Unlike savevm, that does not
+// save the disk, so that guests can share the disk as their backing file.
 func saveMemory(ctx context.Context, q *qmp, path string) error {
 	for _, c := range []struct {
 		command   string
@@ -127,7 +126,7 @@ func Load(ctx context.Context, s *Snapshot) (*VM, error) {
 	return vm, nil
 }
 
-// takeDisks makes the guest's disks over those in a snapshot's folder.
+// takeDisks makes the disks of the guest over the disks of a snapshot.
 func (vm *VM) takeDisks(ctx context.Context, dir string) error {
 	for _, name := range vm.files() {
 		from := filepath.Join(dir, name)

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// ExitError is a command that ran in the guest and did not succeed.
+// ExitError is the failure of a command that ran in the guest.
 type ExitError struct {
 	Command string
 	Code    int // -1 when it was killed by a signal
@@ -27,11 +27,11 @@ func (e *ExitError) Error() string {
 	return fmt.Sprintf("guest command %q exited with %d: %s", e.Command, e.Code, tail(e.Stderr, 20))
 }
 
-// outputLimit bounds what Run keeps of a command's output.
+// outputLimit is how many bytes of the output of a command Run returns.
 const outputLimit = 8 << 20
 
-// client returns the connection into the running guest; it makes one when there
-// is none, or when the one there was has broken.
+// client returns the connection into the running guest. It makes a connection when there is
+// none or when the last one has broken.
 func (vm *VM) client(ctx context.Context) (*ssh.Client, error) {
 	vm.dialing.Lock()
 	defer vm.dialing.Unlock()
@@ -64,7 +64,7 @@ func (vm *VM) client(ctx context.Context) (*ssh.Client, error) {
 	}
 }
 
-// keep makes c the connection into the guest that p runs, if it still does.
+// keep makes c the connection into the guest if p still runs the guest.
 func (vm *VM) keep(c *ssh.Client, p *process) (*ssh.Client, error) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
@@ -129,9 +129,8 @@ func dialSSH(ctx context.Context, addr string, config *ssh.ClientConfig) (*ssh.C
 	return ssh.NewClient(c, channels, requests), nil
 }
 
-// Run runs a shell command as root in the guest and returns what it wrote to
-// standard output, also when it failed. stdin may be nil. When the context ends
-// first the command is left running.
+// Run runs a shell command as root in the guest and returns its standard output, also after
+// a failure. stdin may be nil. When the context ends first, the command continues.
 func (vm *VM) Run(ctx context.Context, command string, stdin io.Reader) (string, error) {
 	c, err := vm.client(ctx)
 	if err != nil {
@@ -175,7 +174,7 @@ func (l *limited) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Put writes a file in the guest, whole or not at all, and the folders to it.
+// Put writes a file in the guest, whole or not at all, and makes its folders.
 func (vm *VM) Put(ctx context.Context, path string, content io.Reader, mode fs.FileMode) error {
 	q := quote(path)
 	script := fmt.Sprintf("mkdir -p \"$(dirname %s)\" && cat >%s.part && chmod %o %s.part && mv %s.part %s", q, q, mode.Perm(), q, q, q)
@@ -200,8 +199,8 @@ func (vm *VM) DialUnix(ctx context.Context, path string) (net.Conn, error) {
 	return conn, nil
 }
 
-// Listen accepts what connects to a TCP address in the guest, so that a server
-// in this process serves it. It ends when the guest is switched off.
+// Listen accepts connections to a TCP address in the guest, so that a server in this process
+// answers them. It ends when the guest is switched off.
 func (vm *VM) Listen(ctx context.Context, addr string) (net.Listener, error) {
 	c, err := vm.client(ctx)
 	if err != nil {
@@ -214,9 +213,8 @@ func (vm *VM) Listen(ctx context.Context, addr string) (net.Listener, error) {
 	return l, nil
 }
 
-// Forward returns the path of a socket on this machine behind which is the
-// guest's: each connection goes to the guest as it is then, also after it has
-// been switched off and on.
+// Forward returns the path of a socket on this machine that leads to a socket in the guest,
+// also after the guest has been switched off and on.
 func (vm *VM) Forward(guestSocket string) (string, error) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
@@ -261,8 +259,7 @@ func (vm *VM) join(outside net.Conn, guestSocket string) {
 	<-done
 }
 
-// WaitBoot returns when systemd has started everything, and an error that lists
-// what failed if something did.
+// WaitBoot waits until systemd has started all units. Its error lists the failed units.
 func (vm *VM) WaitBoot(ctx context.Context) error {
 	state, err := vm.Run(ctx, "systemctl is-system-running --wait", nil)
 	if err == nil {
@@ -272,7 +269,7 @@ func (vm *VM) WaitBoot(ctx context.Context) error {
 	return fmt.Errorf("wait for the guest's boot: it is %s: %s: %w", strings.TrimSpace(state), strings.TrimSpace(failed), errors.Join(err, listErr))
 }
 
-// Journal returns the end of a unit's journal of all boots, or of everything
+// Journal returns the end of the journal of a unit over all boots, or of the whole journal
 // when unit is empty.
 func (vm *VM) Journal(ctx context.Context, unit string) (string, error) {
 	command := "journalctl --no-pager -o short-monotonic -n 150"
@@ -282,8 +279,8 @@ func (vm *VM) Journal(ctx context.Context, unit string) (string, error) {
 	return vm.Run(ctx, command, nil)
 }
 
-// Evidence returns what a failed scenario is judged by: the ends of the console
-// and of the journal, as far as they can be had.
+// Evidence returns the ends of the console and of the journal, as far as the guest can be
+// reached, for the log of a failed scenario.
 func (vm *VM) Evidence(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// Options shape a guest. The zero value is a guest that most scenarios want.
+// Options describe a guest. The zero value is the guest of most scenarios.
 type Options struct {
 	CPUs     int    // 1 unless set; more help little under emulation
 	MemoryMB int    // 1024 unless set
@@ -73,9 +73,9 @@ type process struct {
 	port int // of this machine's loopback, the guest's SSH
 }
 
-// Boot switches on a new guest with a fresh disk made from the image, and
-// returns when it answers over SSH. Its services may still be starting, see
-// WaitBoot. The caller closes it.
+// Boot switches on a new guest with a new disk over the base image, and returns when the
+// guest answers over SSH. Units may still be starting, see WaitBoot. The caller closes the
+// guest.
 func Boot(ctx context.Context, b *Base, opts Options) (*VM, error) {
 	vm, err := New(ctx, b, opts)
 	if err != nil {
@@ -87,8 +87,8 @@ func Boot(ctx context.Context, b *Base, opts Options) (*VM, error) {
 	return vm, nil
 }
 
-// New makes a guest and leaves it switched off, for one that has an image to
-// boot. The caller closes it.
+// New makes a guest that is switched off, for example one with an image to boot. The caller
+// closes the guest.
 func New(ctx context.Context, b *Base, opts Options) (*VM, error) {
 	vm, err := newVM(ctx, b, opts)
 	if err != nil {
@@ -105,7 +105,7 @@ func New(ctx context.Context, b *Base, opts Options) (*VM, error) {
 	return vm, nil
 }
 
-// newVM makes what a guest has besides its process and its disks.
+// newVM makes a guest without a process and disks.
 func newVM(ctx context.Context, b *Base, opts Options) (*VM, error) {
 	host, err := probe(ctx, b)
 	if err != nil {
@@ -134,13 +134,12 @@ func makeShare(ctx context.Context, folder, image string) error {
 
 func (vm *VM) path(name string) string { return filepath.Join(vm.dir, name) }
 
-// ErrOff is the error of a boot that ended without an answer: the guest switched
-// itself off or restarted, as a kernel does that panics.
+// ErrOff is the error of a boot in which the guest went off or restarted before it answered,
+// for example because its kernel panicked.
 var ErrOff = errors.New("the guest went off")
 
-// BootAgain switches the guest on with its disks as they are, after PowerCut or
-// once it has switched itself off or rebooted, which it waits for. It boots the
-// system that was told last: the live one, or what is installed.
+// BootAgain waits until the guest is off, and switches it on with its present disks. It boots
+// the system that was booted last: the live system or the installed system.
 func (vm *VM) BootAgain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, bootLimit)
 	defer cancel()
@@ -156,15 +155,15 @@ func (vm *VM) BootAgain(ctx context.Context) error {
 	return nil
 }
 
-// BootInstalled is BootAgain without the live system's disk and kernel, as when
-// its medium was taken out: the firmware boots what its variables and the other
-// disks say. [ErrOff] is in the error when that restarted before it answered.
+// BootInstalled is BootAgain without the disk and the kernel of the live system: the firmware
+// boots by its variables and the other disks. The error has [ErrOff] when the system
+// restarted before it answered.
 func (vm *VM) BootInstalled(ctx context.Context) error {
 	return vm.bootFrom(ctx, true)
 }
 
-// BootLive is BootAgain into the live system, for a guest that has booted what
-// is installed.
+// BootLive is BootAgain into the live system, for a guest that has booted the installed
+// system.
 func (vm *VM) BootLive(ctx context.Context) error { return vm.bootFrom(ctx, false) }
 
 func (vm *VM) bootFrom(ctx context.Context, installed bool) error {
@@ -175,11 +174,11 @@ func (vm *VM) bootFrom(ctx context.Context, installed bool) error {
 	return vm.BootAgain(ctx)
 }
 
-// WaitOff returns once the guest has switched itself off or restarted, which is
-// the same to it: nothing runs until it is booted again.
+// WaitOff waits until the guest has gone off or restarted. Both end the QEMU process: the
+// guest stays off until it is booted again.
 func (vm *VM) WaitOff(ctx context.Context) error { return vm.waitOff(ctx) }
 
-// start runs QEMU and connects to its monitor.
+// start starts QEMU and connects to its monitor.
 func (vm *VM) start(ctx context.Context, more []string) error {
 	_ = os.Remove(vm.path("qmp"))
 	args := append(vm.args(), more...)
@@ -281,7 +280,7 @@ func forwardedPort(table string) (int, error) {
 	return 0, fmt.Errorf("find the forwarded port in %q", table)
 }
 
-// waitOff returns once no QEMU runs.
+// waitOff waits until the QEMU process has ended.
 func (vm *VM) waitOff(ctx context.Context) error {
 	p := vm.running()
 	if p == nil {
@@ -296,7 +295,7 @@ func (vm *VM) waitOff(ctx context.Context) error {
 	return nil
 }
 
-// off forgets the process and the connections into it.
+// off drops the ended process and the connections into the guest.
 func (vm *VM) off(p *process) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
@@ -310,7 +309,7 @@ func (vm *VM) off(p *process) {
 	vm.proc = nil
 }
 
-// PowerCut kills QEMU: whatever the guest had not flushed is lost.
+// PowerCut kills QEMU. The guest loses what it has not flushed.
 func (vm *VM) PowerCut() error {
 	p := vm.running()
 	if p == nil {
@@ -325,7 +324,7 @@ func (vm *VM) PowerCut() error {
 	return err
 }
 
-// Reboot restarts the guest in order and waits as Boot does.
+// Reboot shuts the guest down, boots it again and returns when it answers over SSH.
 func (vm *VM) Reboot(ctx context.Context) error {
 	_, err := vm.Run(ctx, "systemctl --no-block reboot", nil)
 	// A connection that ends before the command has answered is the reboot.
@@ -347,7 +346,7 @@ func (vm *VM) Close() error {
 	return errors.Join(err, os.RemoveAll(vm.dir))
 }
 
-// Console returns the end of what the guest wrote to its serial console.
+// Console returns the end of the output of the serial console.
 func (vm *VM) Console() string {
 	data, err := os.ReadFile(vm.path("console.log"))
 	if err != nil {

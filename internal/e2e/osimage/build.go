@@ -14,7 +14,7 @@ import (
 	"github.com/trident-project/trident/internal/image"
 )
 
-// dress makes the tree that of the image asked for.
+// dress changes the tree to the tree of the image.
 func (b *build) dress(s Spec) error {
 	if err := os.MkdirAll(filepath.Join(b.tree, "usr/share/lab"), 0o755); err != nil {
 		return err
@@ -57,7 +57,7 @@ func (b *build) dress(s Spec) error {
 	return nil
 }
 
-// makeESP makes the UKI by the tree's own ukify, and the file system with it and
+// makeESP makes the UKI with the ukify of the tree, and a file system with the UKI and
 // systemd-boot.
 func (b *build) makeESP(ctx context.Context, initrd string) error {
 	kernels, err := filepath.Glob(filepath.Join(b.tree, "boot/vmlinuz-*"))
@@ -107,7 +107,7 @@ func (b *build) makeESP(ctx context.Context, initrd string) error {
 	return run(ctx, "mcopy", "-s", "-i", fat, filepath.Join(esp, "EFI"), "::")
 }
 
-// EmptyESP is the content of a new ESP of that many MiB.
+// EmptyESP returns a function that writes an empty ESP of this size in MiB.
 func (m *Maker) EmptyESP(ctx context.Context, mib int64) func(io.Writer) error {
 	return func(w io.Writer) error {
 		dir, err := os.MkdirTemp(m.dir, "esp-")
@@ -134,8 +134,8 @@ func (m *Maker) EmptyESP(ctx context.Context, mib int64) func(io.Writer) error {
 
 func (b *build) cmdline() string { return lab.Cmdline("UUID=" + b.root.String()) }
 
-// makeRoot makes the root of the tree, without what only made the UKI: it is
-// written over and over, on emulated machines.
+// makeRoot makes the root file system of the tree, without the files that only ukify needs,
+// because scenarios write it many times on emulated machines.
 func (b *build) makeRoot(ctx context.Context) error {
 	if err := b.listPackages(ctx); err != nil {
 		return err
@@ -163,7 +163,7 @@ func (b *build) makeRoot(ctx context.Context) error {
 	return run(ctx, "mkfs.ext4", "-q", "-F", "-b", "4096", "-U", id, "-E", "hash_seed="+id+",root_owner=0:0", "-m", "1", "-d", b.tree, path)
 }
 
-// listPackages asks both of the tree's package managers.
+// listPackages returns the packages of the tree by dpkg and by rpm.
 func (b *build) listPackages(ctx context.Context) error {
 	debs, err := inTree(ctx, b.tree, "dpkg-query", "-W", "-f", "${Package} ${Version} ${Architecture}\n")
 	if err != nil {
@@ -224,7 +224,7 @@ func (b *build) write(ctx context.Context, path string) (sha384 string, err erro
 	return sha384, errors.Join(err, out.Close())
 }
 
-// round makes a size whole MiB.
+// round rounds a size up to whole MiB.
 func round(size int64) int64 { return (size + 1<<20 - 1) >> 20 << 20 }
 
 func makeFile(path string, size int64) error {
@@ -235,7 +235,7 @@ func makeFile(path string, size int64) error {
 	return errors.Join(f.Truncate(size), f.Close())
 }
 
-// sizeOf is what the files of a tree take in blocks of 4 KiB, and their inodes.
+// sizeOf returns the size of the files of a tree in blocks of 4 KiB, with their inodes.
 func sizeOf(tree string) (size int64, err error) {
 	err = filepath.WalkDir(tree, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil {

@@ -1,11 +1,10 @@
-// Package osimage makes COSI images of Debian 13 that boot by systemd-boot and a
-// unified kernel image, with Trident installed, for the tests that install and
-// update machines; and images of each bad kind.
+// Package osimage makes COSI images of Debian 13 with Trident installed, which boot by
+// systemd-boot and a unified kernel image, for the tests that install and update machines.
+// It also makes images with each kind of fault.
 //
-// It is apart from package lab, which boots machines, and from package product,
-// which makes what is offered to a machine that is installed: here both come
-// together in one tree. All images are made from the lab's tree and differ only
-// in what a test asks for, so that nothing else can be why one fails.
+// Package lab boots machines, and package product makes packages and extension images for
+// installed machines; package osimage puts both into one tree. All images come from the tree
+// of the lab and differ only in what a test asks for, so that a failure has no other cause.
 package osimage
 
 import (
@@ -37,15 +36,14 @@ const (
 	TridentBroken Fault = "trident-broken" // tridentd ends at once
 )
 
-// In each image: HealthUnit is a unit that is active in a good one, and Marker
-// is a file with the version.
+// HealthUnit is a unit that is active in a good image. Marker is a file with the version of
+// the image.
 const (
 	HealthUnit = "lab-healthy.service"
 	Marker     = "/usr/share/lab/marker"
 )
 
-// A Maker makes images that have the same packages. It may be used by several
-// goroutines.
+// A Maker makes images with the same packages. Several goroutines may use it.
 type Maker struct {
 	dir  string
 	tree string // with the packages
@@ -64,7 +62,7 @@ type Image struct {
 	UKI      string // name of the one file in EFI/Linux
 }
 
-// A Spec says what an image is to be.
+// A Spec describes an image.
 type Spec struct {
 	Version string // of the image: IMAGE_VERSION, and part of its name and UUIDs
 	Fault   Fault  // "" is a good one
@@ -72,9 +70,9 @@ type Spec struct {
 	Mutate func(tree string) error
 }
 
-// New prepares making images in the folder dir, which it makes. The RPMs are
-// installed in one transaction, and their units enabled as presets say. It takes
-// root, and a few seconds once the lab has its tree.
+// New returns a maker of images in the folder dir, which it makes. It installs the RPMs in one
+// transaction and enables their units by presets. It needs root, and a few seconds once the
+// lab has the tree.
 func New(ctx context.Context, dir string, rpms ...string) (*Maker, error) {
 	found, err := lab.TreeOf(ctx, lab.Installed())
 	if err != nil {
@@ -129,11 +127,11 @@ func (m *Maker) install(ctx context.Context, rpms []string) error {
 
 const unhealthy = "/usr/share/lab/unhealthy"
 
-// makeLimit bounds the making of one image, on a busy machine.
+// makeLimit is how long one image may take on a busy machine.
 const makeLimit = 10 * time.Minute
 
-// Make makes an image, or returns the one that it has made of the same version
-// and fault. A mutated one is made each time, and has UUIDs of its own.
+// Make returns the image of a version and fault, which it makes at the first call. It makes
+// a mutated image at each call, with new UUIDs.
 func (m *Maker) Make(ctx context.Context, s Spec) (Image, error) {
 	name := "debian_" + s.Version
 	if s.Fault != "" {
@@ -152,7 +150,7 @@ func (m *Maker) maker(ctx context.Context, name string, s Spec) func() (Image, e
 	made, ok := m.made[name]
 	if !ok {
 		made = sync.OnceValues(func() (Image, error) {
-			// Others may wait for it when who asked first has gone.
+			// Other callers may wait for the image after the first caller has gone.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeLimit)
 			defer cancel()
 			img, err := m.make(ctx, name, s)
@@ -202,7 +200,7 @@ type build struct {
 	packages  []image.Package
 }
 
-// derive makes a UUID (RFC 9562, version 8) that is the same each time.
+// derive returns a UUID (RFC 9562, version 8) that depends on its arguments only.
 func derive(of string) gpt.GUID {
 	sum := sha256.Sum256([]byte("trident osimage " + of))
 	g := gpt.GUID(sum[:16])
@@ -217,8 +215,8 @@ func copyTree(ctx context.Context, from, to string) error {
 	return run(ctx, "cp", "-a", "--reflink=auto", from, to)
 }
 
-// inTree runs a program of a tree as if that had booted: with a root that is a
-// mount, as rpm wants it for its scriptlets, and with /proc.
+// inTree runs a program of a tree in that tree: the root is a mount, which scriptlets of rpm
+// need, and /proc is mounted.
 func inTree(ctx context.Context, tree string, args ...string) (said string, err error) {
 	const script = `mount --bind "$0" "$0" && mount -t proc proc "$0/proc" && exec chroot "$0" "$@" 2>&1`
 	return output(ctx, "sh", append([]string{"-c", script, tree}, args...)...)
