@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -24,7 +25,12 @@ func (p *page) section(path string, s *schema.Schema, servicing string) {
 	if path != "" {
 		title = "`" + path + "`"
 	}
-	fmt.Fprintf(&p.text, "### %s\n\n%s\n\n", title, s.Description)
+	shared, all := sharedServicing(s, servicing)
+	description := s.Description
+	if all {
+		description += strings.Replace(servicingSentence(shared), "A change", "A change of any key", 1)
+	}
+	fmt.Fprintf(&p.text, "### %s\n\n%s\n\n", title, description)
 	p.text.WriteString("| key | value | meaning |\n|---|---|---|\n")
 	type below struct {
 		path, servicing string
@@ -32,10 +38,7 @@ func (p *page) section(path string, s *schema.Schema, servicing string) {
 	}
 	var next []below
 	for _, k := range s.Properties {
-		needs := k.Schema.Servicing
-		if needs == "" {
-			needs = servicing
-		}
+		needs := cmp.Or(k.Schema.Servicing, servicing)
 		value := ""
 		switch {
 		case slices.Contains(s.Required, k.Name):
@@ -44,6 +47,9 @@ func (p *page) section(path string, s *schema.Schema, servicing string) {
 			value = "; default " + code(k.Schema.Default)
 		}
 		description, sentence := cell(k.Schema.Description), servicingSentence(needs)
+		if all {
+			sentence = ""
+		}
 		if strings.Contains(description, "<br>") { // a list, which does not end with a period
 			sentence = strings.Replace(sentence, " ", "<br>", 1)
 		}
@@ -55,6 +61,19 @@ func (p *page) section(path string, s *schema.Schema, servicing string) {
 	for _, b := range next {
 		p.below(b.path, b.value, b.servicing)
 	}
+}
+
+// sharedServicing returns what a change of the first key of s needs, and whether a change
+// of every other key needs the same.
+func sharedServicing(s *hostconfig.Schema, servicing string) (needs string, all bool) {
+	for i, k := range s.Properties {
+		own := cmp.Or(k.Schema.Servicing, servicing)
+		if i > 0 && own != needs {
+			return "", false
+		}
+		needs = own
+	}
+	return needs, true
 }
 
 // below writes the sections of the mappings in s.
