@@ -125,6 +125,17 @@ func TestEveryLinkInThePagesLeadsSomewhere(t *testing.T) {
 	}
 }
 
+// A wide table cannot be read on a phone, or beside code.
+func TestATableInThePagesHasAtMostThreeColumns(t *testing.T) {
+	for name, text := range pages(t) {
+		for line := range strings.Lines(text) {
+			if strings.HasPrefix(line, "|--") && strings.Count(line, "|") > 4 {
+				t.Errorf("%s: a table has %d columns: %s", name, strings.Count(line, "|")-1, line)
+			}
+		}
+	}
+}
+
 var testNames = regexp.MustCompile("`(Test[A-Za-z0-9_]+)`")
 
 // The threat model names the test that holds each line.
