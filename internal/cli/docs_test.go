@@ -37,7 +37,7 @@ func pages(t *testing.T) map[string]string {
 
 // A command in a page is a line of a block, after a prompt or not, or code in a
 // sentence.
-var commands = regexp.MustCompile("(?m)(?:^ {4}(?:[$#] )?|`)trident ((?:-|[a-z])[^`|>#\n]*)")
+var commands = regexp.MustCompile("(?m)(?:^ {4}(?:[$#] )?(?:dist/)?|`)trident ((?:-|[a-z])[^`|>#\n]*)")
 
 func TestEveryCommandInThePagesExists(t *testing.T) {
 	for name, text := range pages(t) {
