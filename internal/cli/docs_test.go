@@ -57,7 +57,7 @@ func TestEveryCommandInThePagesExists(t *testing.T) {
 				t.Errorf("%s: trident %s: %v", name, found[1], err)
 			}
 			if strings.Contains(found[1], " ") && cmd.HasSubCommands() && cmd.HasParent() {
-				t.Errorf("%s: trident %s: %s is no command", name, found[1], cmd.Flags().Arg(0))
+				t.Errorf("%s: trident %s: %s is not a command", name, found[1], cmd.Flags().Arg(0))
 			}
 		}
 	}
