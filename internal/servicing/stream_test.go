@@ -65,7 +65,7 @@ func TestADiskIsWrittenWithinItsDataBudgetOrNotAtAll(t *testing.T) {
 func TestTheWriterOfADiskHasTheHostsCredentialsForRegistries(t *testing.T) {
 	t.Parallel()
 	a := newAlbum(t)
-	_, op := streamed(t, a, StreamRequest{URL: "file:///srv/v1.cosi", SHA384: a.v1.sha}, func(w *osWorld) {
+	_, op := streamed(t, a, StreamRequest{URL: "oci://127.0.0.1:1/os:v1", SHA384: a.v1.sha}, func(w *osWorld) {
 		write(t, filepath.Join(w.root, registryAuth), "no JSON, but secret")
 	})
 	if op.Phase != operation.Undone || !strings.Contains(op.Failure.Message, "/"+registryAuth) || strings.Contains(op.Failure.Message, "secret") {
