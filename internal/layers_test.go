@@ -31,7 +31,7 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-rescue", "internal/rescue internal/version"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "internal/diagnose internal/linux/regfile proto/client internal/arch internal/local internal/trust internal/extension internal/image/build internal/image internal/fetch internal/linux/ddi internal/linux/filekind internal/linux/run internal/linux/outfile " +
+	{"internal/cli", "internal/bytesize internal/diagnose internal/linux/regfile proto/client internal/arch internal/local internal/trust internal/extension internal/image/build internal/image internal/fetch internal/linux/ddi internal/linux/filekind internal/linux/run internal/linux/outfile " +
 		"internal/version internal/errkind internal/errkind/grpckind " + generated},
 	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
 	{"internal/local", "internal/api internal/hoststate internal/osconfig internal/hostconfig internal/linux/run " +
@@ -67,7 +67,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/boot/boottest", "internal/boot internal/linux/efivar internal/linux/gpt internal/slot internal/errkind"},
 	{"internal/boot", "internal/linux/efivar internal/linux/inroot internal/slot internal/errkind"},
 	{"internal/hostinfo", "internal/linux/inroot internal/errkind"},
-	{"internal/storage", "internal/hostconfig internal/slot internal/linux/blockdev internal/linux/gpt internal/linux/run internal/errkind"},
+	{"internal/storage", "internal/bytesize internal/hostconfig internal/slot internal/linux/blockdev internal/linux/gpt internal/linux/run internal/errkind"},
 	{"internal/hostconfig/rules", "internal/hostconfig internal/hostconfig/internal/form"},
 	{"internal/hostconfig/diff", "internal/hostconfig internal/hostconfig/internal/form internal/errkind"},
 	{"internal/hostconfig/schema", "internal/hostconfig internal/hostconfig/internal/form"},
@@ -105,6 +105,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/slot", "internal/errkind"},
 	{"internal/errkind", ""},
 	{"internal/version", ""},
+	{"internal/bytesize", ""},
 	{"internal/arch", ""},
 
 	// the wire

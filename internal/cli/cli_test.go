@@ -234,14 +234,6 @@ func TestVerbosityUsesUpstreamsWords(t *testing.T) {
 	}
 }
 
-func TestSizesAreForPeople(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 5 << 30: "5.0 GiB", 1 << 62: "4.0 EiB"} {
-		if got := size(n); got != want {
-			t.Errorf("%d is %q, want %q", n, got, want)
-		}
-	}
-}
-
 func TestTextFromOutsideCannotMoveTheCursor(t *testing.T) {
 	if got, want := line("a\x1b[2Jb\r\nc\u009bd\t€"), "a?[2Jb? c?d €"; got != want {
 		t.Errorf("%q, want %q", got, want)

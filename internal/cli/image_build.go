@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/bytesize"
 	cosi "github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/image/build"
 	"github.com/trident-project/trident/internal/linux/outfile"
@@ -134,7 +135,7 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 }
 
 func (r *imageBuilt) write(w *table) {
-	w.field("Image", "%s (%s)", r.Path, size(r.Size))
+	w.field("Image", "%s (%s)", r.Path, bytesize.Format(r.Size))
 	w.field("SHA-384", "%s", r.SHA384)
 	for _, m := range r.spec.Mounts {
 		text := fmt.Sprintf("partition %d", m.Number)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/bytesize"
 	cosi "github.com/trident-project/trident/internal/image"
 )
 
@@ -67,7 +68,7 @@ func imageInspect(ctx context.Context, o *imageInspectOptions) (err error) {
 
 func (r *imageInspection) write(w *table) {
 	m := r.image.Metadata()
-	w.field("Image", "%s (%s)", r.Source, size(r.Size))
+	w.field("Image", "%s (%s)", r.Source, bytesize.Format(r.Size))
 	w.field("SHA-384", "%s", r.SHA384)
 	w.field("Format", "COSI %s", m.Version)
 	if m.ID != "" {
@@ -85,7 +86,7 @@ func (r *imageInspection) write(w *table) {
 		}
 	}
 	if m.Disk != nil {
-		w.field("Disk", "%s, sectors of %d bytes", size(m.Disk.Size), m.Disk.LBASize)
+		w.field("Disk", "%s, sectors of %d bytes", bytesize.Format(m.Disk.Size), m.Disk.LBASize)
 	}
 	writeFindings(w, r.Warnings)
 	w.head("PARTITION", "SIZE", "PACKED", "MOUNT POINT", "TYPE", "UUID", "SHA-384 OF THE PACKED")
@@ -102,7 +103,7 @@ func (r *imageInspection) write(w *table) {
 		} else if f != nil {
 			mount, fsType, uuid = cmp.Or(f.MountPoint, "-"), f.Type, cmp.Or(f.UUID, "-")
 		}
-		w.row(number, size(p.File.Size), size(p.File.Compressed), mount, fsType, uuid, cmp.Or(p.File.SHA384, "none"))
+		w.row(number, bytesize.Format(p.File.Size), bytesize.Format(p.File.Compressed), mount, fsType, uuid, cmp.Or(p.File.SHA384, "none"))
 	}
 	for _, f := range m.Filesystems {
 		if f.Verity == nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/errkind"
 	cosi "github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/image/build"
@@ -91,7 +92,7 @@ func imageVerify(ctx context.Context, o *imageVerifyOptions) (err error) {
 }
 
 func (r *imageVerification) write(w *table) {
-	w.field("Image", "%s (%s)", r.Source, size(r.Size))
+	w.field("Image", "%s (%s)", r.Source, bytesize.Format(r.Size))
 	w.field("SHA-384", "%s", r.SHA384)
 	w.field("Partitions", "%d", r.Partitions)
 	writeFindings(w, r.Warnings)

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/trident-project/trident/internal/bytesize"
 )
 
 const (
@@ -95,9 +97,9 @@ func (m *meter) String() string { return m.amount(true) + m.speed() }
 
 // amount is how many bytes are done, and, on demand, of how many.
 func (m *meter) amount(total bool) string {
-	text := size(m.last().done)
+	text := bytesize.Format(m.last().done)
 	if total && m.total > 0 {
-		text += " of " + size(m.total)
+		text += " of " + bytesize.Format(m.total)
 	}
 	return text
 }
@@ -108,7 +110,7 @@ func (m *meter) speed() string {
 	if rate <= 0 {
 		return ""
 	}
-	text := fmt.Sprintf(", %s/s", size(int64(rate)))
+	text := fmt.Sprintf(", %s/s", bytesize.Format(int64(rate)))
 	if rest, ok := m.rest(); ok {
 		text += fmt.Sprintf(", %s left", rest.Round(time.Second))
 	}
@@ -117,12 +119,12 @@ func (m *meter) speed() string {
 
 // compact is String in at most 17 columns.
 func (m *meter) compact() string {
-	text := shortSize(m.last().done)
+	text := bytesize.Short(m.last().done)
 	rate := m.rate()
 	if rate <= 0 {
 		return text
 	}
-	text += " " + shortSize(int64(rate)) + "/s"
+	text += " " + bytesize.Short(int64(rate)) + "/s"
 	if rest, ok := m.rest(); ok {
 		text += " " + shortTime(rest)
 	}
@@ -151,23 +153,11 @@ func (m *meter) ended() []string {
 	if len(m.samples) == 0 {
 		return nil
 	}
-	text := size(m.last().done)
+	text := bytesize.Format(m.last().done)
 	if rate := m.rate(); rate > 0 {
-		return []string{text + fmt.Sprintf(", %s/s", size(int64(rate))), text}
+		return []string{text + fmt.Sprintf(", %s/s", bytesize.Format(int64(rate))), text}
 	}
 	return []string{text}
-}
-
-// shortSize is a number of bytes in at most four characters.
-func shortSize(n int64) string {
-	value, unit := float64(n), 0
-	for value >= 999.5 && unit < 6 {
-		value, unit = value/1024, unit+1
-	}
-	if unit > 0 && value < 9.95 {
-		return fmt.Sprintf("%.1f%c", value, " KMGTPE"[unit])
-	}
-	return strings.TrimSpace(fmt.Sprintf("%.0f%c", value, " KMGTPE"[unit]))
 }
 
 // shortTime is a time in its largest unit alone.
@@ -202,7 +192,7 @@ func (m *meter) moving() string {
 		case p.total > 0:
 			out = append(out, fmt.Sprintf("%s %d%%", p.name, int(100*(float64(p.done)/float64(p.total)))))
 		default:
-			out = append(out, p.name+" "+size(p.done))
+			out = append(out, p.name+" "+bytesize.Format(p.done))
 		}
 	}
 	if len(out) == 0 {

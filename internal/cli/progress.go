@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
@@ -188,7 +189,7 @@ func (p *progress) part(at time.Time, b *operationsv1.Progress) {
 	}
 	name := line(b.GetPart())
 	if ended := p.meter.addPart(at, name, b.GetPartDone(), b.GetPartTotal()); ended && p.live == nil {
-		p.say("  %s: %s done", name, size(b.GetPartTotal()))
+		p.say("  %s: %s done", name, bytesize.Format(b.GetPartTotal()))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -59,7 +60,7 @@ func writeStatus(w *table, s *client.Status) {
 		w.head("IMAGE", "SIZE", "STAGED", "ROOT HASH", "USE")
 	}
 	for _, i := range s.GetImages() {
-		w.row(i.GetVersion(), size(i.GetSize()), when(i.GetStagedTime()), short(i.GetRootHash()), use(i.GetActive(), i.GetPrevious()))
+		w.row(i.GetVersion(), bytesize.Format(i.GetSize()), when(i.GetStagedTime()), short(i.GetRootHash()), use(i.GetActive(), i.GetPrevious()))
 	}
 	if len(s.GetBlocked()) > 0 {
 		w.head("BLOCKED", "SINCE", "WHY", "EVIDENCE")

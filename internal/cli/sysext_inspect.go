@@ -19,6 +19,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
 
+	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/linux/ddi"
@@ -222,7 +223,7 @@ func embedded(der []byte) []*x509.Certificate {
 }
 
 func (r *inspection) write(w *table) {
-	w.field("File", "%s (%s)", r.File, size(r.Size))
+	w.field("File", "%s (%s)", r.File, bytesize.Format(r.Size))
 	w.field("Architecture", "%s", r.Architecture)
 	w.field("Root hash", "%s", r.RootHash)
 	switch s := r.Signature; {
@@ -234,7 +235,7 @@ func (r *inspection) write(w *table) {
 	}
 	w.head("PARTITION", "SIZE", "OFFSET", "ID")
 	for _, p := range r.Partitions {
-		w.row(p.Name, size(p.Size), p.Offset, p.ID)
+		w.row(p.Name, bytesize.Format(p.Size), p.Offset, p.ID)
 	}
 	for _, release := range r.Releases {
 		w.line("")
@@ -254,6 +255,6 @@ func (r *inspection) write(w *table) {
 		if f.Target != "" {
 			name += " -> " + line(f.Target)
 		}
-		w.row(f.Mode, size(f.Size), name)
+		w.row(f.Mode, bytesize.Format(f.Size), name)
 	}
 }

@@ -3,6 +3,7 @@ package storage
 import (
 	"slices"
 
+	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/errkind"
 )
 
@@ -163,7 +164,7 @@ func tooSmall(gaps []gap, sizes []int64) error {
 		have += g.size
 	}
 	if need <= have {
-		return errkind.Errorf(errkind.NoSpace, "the partitions need %s, and the %s that are free are not in one piece, or not in large enough ones", human(need), human(have))
+		return errkind.Errorf(errkind.NoSpace, "the partitions need %s, and the %s that are free are not in one piece, or not in large enough ones", bytesize.Plain(need), bytesize.Plain(have))
 	}
-	return errkind.Errorf(errkind.NoSpace, "the disk is too small: the partitions need %s, and %s are free for them", human(need), human(have))
+	return errkind.Errorf(errkind.NoSpace, "the disk is too small: the partitions need %s, and %s are free for them", bytesize.Plain(need), bytesize.Plain(have))
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/linux/blockdev"
@@ -66,7 +67,7 @@ func (p *Plan) Rehearse(ctx context.Context, tools run.Runner, dir string) error
 			err = errkind.Errorf(errkind.Invalid, "%s: %s", exit.Tool, cause)
 		}
 		if err != nil {
-			return errkind.WithName(fmt.Errorf("%s (%s, %s): %w", f.step(), f.Path, human(target.Size), err), formatName(f))
+			return errkind.WithName(fmt.Errorf("%s (%s, %s): %w", f.step(), f.Path, bytesize.Plain(target.Size), err), formatName(f))
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/linux/blockdev"
@@ -146,7 +147,7 @@ func (c *planner) create(want *hostconfig.Disk, have *blockdev.Disk, taken []ext
 	sizes := make([]int64, len(want.Partitions))
 	for i, p := range want.Partitions {
 		if sizes[i] = int64(p.Size); sizes[i] < 0 || sizes[i] > have.Size {
-			return nil, errkind.Errorf(errkind.NoSpace, "the disk is too small: partition %q is to have %s, and the disk has %s", p.ID, p.Size, human(have.Size))
+			return nil, errkind.Errorf(errkind.NoSpace, "the disk is too small: partition %q is to have %s, and the disk has %s", p.ID, p.Size, bytesize.Plain(have.Size))
 		}
 	}
 	extents, err := layout(gpt.FirstUsable(have.SectorSize), gpt.EndUsable(have.Size, have.SectorSize), taken, sizes)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/hostconfig"
 )
 
@@ -47,7 +48,7 @@ func (d Description) String() string {
 }
 
 func (d DiskPlan) text(b *strings.Builder) {
-	fmt.Fprintf(b, "\nDisk %q: %s (%s), %s", d.ID, d.Path, d.Device, human(d.Size))
+	fmt.Fprintf(b, "\nDisk %q: %s (%s), %s", d.ID, d.Path, d.Device, bytesize.Plain(d.Size))
 	for _, more := range []struct{ what, value string }{{"model", d.Model}, {"serial", d.Serial}} {
 		if more.value != "" {
 			fmt.Fprintf(b, ", %s %s", more.what, more.value)
@@ -58,7 +59,7 @@ func (d DiskPlan) text(b *strings.Builder) {
 	}
 	b.WriteString("\n")
 	for _, p := range d.Partitions {
-		fmt.Fprintf(b, "  %-6s %s %s: %s at %s, type %s", p.Action, p.Path, p.ID, human(p.Size), human(p.Offset), p.Type)
+		fmt.Fprintf(b, "  %-6s %s %s: %s at %s, type %s", p.Action, p.Path, p.ID, bytesize.Plain(p.Size), bytesize.Plain(p.Offset), p.Type)
 		if p.Grown {
 			b.WriteString(", grown")
 		}
@@ -77,10 +78,10 @@ func (d DiskPlan) text(b *strings.Builder) {
 
 // String is the loss in one line.
 func (l Loss) String() string {
-	out := fmt.Sprintf("%s %s, %s", l.What, l.Path, human(l.Size))
+	out := fmt.Sprintf("%s %s, %s", l.What, l.Path, bytesize.Plain(l.Size))
 	switch l.What {
 	case "content":
-		out = fmt.Sprintf("the content of %s, %s", l.Path, human(l.Size))
+		out = fmt.Sprintf("the content of %s, %s", l.Path, bytesize.Plain(l.Size))
 	case "signature":
 		out = fmt.Sprintf("what a former use has left beside the partition table of %s", l.Path)
 	}
@@ -91,21 +92,6 @@ func (l Loss) String() string {
 		out += fmt.Sprintf(", label %q", l.Label)
 	}
 	return out
-}
-
-// human is a size with up to three digits that count.
-func human(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
-	i := 0
-	f := float64(n)
-	for f >= 1024 && i < len(units)-1 {
-		f /= 1024
-		i++
-	}
-	if f == float64(int64(f)) || f >= 100 {
-		return fmt.Sprintf("%.0f %s", f, units[i])
-	}
-	return fmt.Sprintf("%.1f %s", f, units[i])
 }
 
 // typeName is the word of the Host Configuration for a partition type, or the
