@@ -51,7 +51,7 @@ func exitCode(err error) int {
 	_, upstream := errors.AsType[upstreamError](err)
 	_, connecting := errors.AsType[*client.ConnectError](err)
 	switch {
-	case connecting && !(upstream && client.Kind(err) == string(errkind.Denied)): // upstream fails there: the caller is not root
+	case connecting && !(upstream && client.Kind(err) == client.KindDenied): // upstream fails there: the caller is not root
 		return exitSetup
 	case upstream:
 		return exitFailed
@@ -59,7 +59,7 @@ func exitCode(err error) int {
 	if failed, ok := errors.AsType[*client.OperationError](err); ok && failed.Stuck() {
 		return exitFailed
 	}
-	switch errkind.Kind(client.Kind(err)) {
+	switch client.Kind(err) {
 	case errkind.Untrusted, errkind.Corrupt, errkind.Incompatible, errkind.Forbidden, errkind.TooOld, errkind.Blocked:
 		return exitRefused
 	case errkind.Busy:
@@ -122,7 +122,7 @@ func kindOf(err error) string {
 	case errors.Is(err, errTimedOut):
 		return string(errkind.Timeout)
 	}
-	return cmp.Or(client.Kind(err), string(errkind.Internal))
+	return string(cmp.Or(client.Kind(err), client.KindInternal))
 }
 
 // printErrorObject prints an error as one line of JSON, which is the last line of

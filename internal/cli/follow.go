@@ -191,7 +191,7 @@ func (f *following) cancel(at *client.DetachedError) error {
 	}
 	op, err := f.client.Watch(context.WithoutCancel(f.ctx), at.Operation, at.Sequence, f.progress.event)
 	f.progress.end()
-	if client.Kind(err) == string(errkind.Cancelled) {
+	if client.Kind(err) == client.KindCancelled {
 		return fmt.Errorf("operation %s was cancelled: %w", at.Operation, errInterrupted)
 	}
 	return f.report(f, op, err)

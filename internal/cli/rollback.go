@@ -73,7 +73,7 @@ func rollback(ctx context.Context, o *rollbackOptions) error {
 func (o *rollbackOptions) next(ctx context.Context, c *client.Client) (string, error) {
 	// A record that cannot be read has no way back that anybody knows; one that is only
 	// too large for a message has.
-	if _, err := hostStatus(ctx, c); err != nil && client.Kind(err) != string(errkind.TooLarge) {
+	if _, err := hostStatus(ctx, c); err != nil && client.Kind(err) != client.KindTooLarge {
 		return "", err
 	}
 	resp, err := rollbacks(c).CheckRollback(ctx, &tridentv1preview.CheckRollbackRequest{Kind: o.kind()})

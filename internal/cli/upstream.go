@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 	"github.com/trident-project/trident/proto/trident/v1preview"
 )
@@ -48,7 +47,7 @@ func asUpstream(err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, connecting := errors.AsType[*client.ConnectError](err); connecting && client.Kind(err) == string(errkind.Denied) {
+	if _, connecting := errors.AsType[*client.ConnectError](err); connecting && client.Kind(err) == client.KindDenied {
 		err = fmt.Errorf("Failed to run due to missing root privileges: %w", err) //nolint:staticcheck // upstream's text
 	}
 	return upstreamError{err}

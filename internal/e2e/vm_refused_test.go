@@ -343,7 +343,7 @@ func TestStagingOnAFullDiskLeavesNoFiles(t *testing.T) {
 		t.Errorf("with no byte free: %d, %s", code, errs)
 	}
 	_, err = g.upgrade(image, 0, nil)
-	if client.Kind(err) != string(errkind.NoSpace) || status.Code(err) != codes.ResourceExhausted {
+	if client.Kind(err) != client.KindNoSpace || status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("with no byte free: %s, %s", client.Kind(err), status.Code(err))
 	}
 	if diff := differences(before, g.hostState(exceptNothing)); diff != "" {

@@ -208,16 +208,7 @@ func (c *Client) Require(ctx context.Context, capabilities ...string) error {
 	if err != nil {
 		return err
 	}
-	var lacking []string
-	for _, name := range capabilities {
-		if !l.can(name) {
-			lacking = append(lacking, name)
-		}
-	}
-	if len(lacking) == 0 {
-		return nil
-	}
-	return lacks(c.target, l.server.GetServerVersion(), lacking)
+	return l.require(capabilities...)
 }
 
 var errClosed = errors.New("the client is closed")

@@ -43,7 +43,7 @@ func TestEachHostIsServedAndNoneStopsAnother(t *testing.T) {
 		if host == nil {
 			host = &client.HostError{}
 		}
-		failed = append(failed, host.Host+" "+client.Kind(err))
+		failed = append(failed, host.Host+" "+string(client.Kind(err)))
 	}
 	if diff := cmp.Diff([]string{" ", "b UNAVAILABLE", "c INTERNAL", " "}, failed); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

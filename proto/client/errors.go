@@ -21,15 +21,13 @@ import (
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
-// Kind names what a caller can do about err, in the words that the API uses as
-// the reason of an ErrorInfo and of a Failure: UNTRUSTED, BUSY, UNHEALTHY, …
-// INTERNAL is what an error without a kind has, and "" is that of nil.
-func Kind(err error) string {
+// Kind returns the kind of err: KindInternal for an error without a kind, "" for nil.
+func Kind(err error) ErrorKind {
 	if err == nil {
 		return ""
 	}
 	kind, _, _ := grpckind.FromError(err)
-	return string(kind)
+	return kind
 }
 
 // Hint is a sentence on what to do about err; it may be empty.
@@ -45,8 +43,8 @@ func Retriable(err error) bool {
 	if failed, ok := errors.AsType[*OperationError](err); ok && failed.Stuck() {
 		return false
 	}
-	switch errkind.Kind(Kind(err)) {
-	case errkind.Unavailable, errkind.Busy, errkind.Timeout:
+	switch Kind(err) {
+	case KindUnavailable, KindBusy, KindTimeout:
 		return true
 	}
 	return false
@@ -94,7 +92,7 @@ func connectErrors(targets string, faults []error) error {
 			break
 		}
 	}
-	err := errkind.With(errkind.Kind(Kind(worst)), errors.Join(faults...))
+	err := errkind.With(Kind(worst), errors.Join(faults...))
 	return &ConnectError{targets, errkind.WithHint(err, "%s", Hint(worst))}
 }
 
@@ -220,11 +218,11 @@ func by(trailer metadata.MD, err error) error {
 // lost says that the connection, or the daemon, went away under a call.
 func lost(ctx context.Context, err error) bool {
 	if _, connecting := errors.AsType[*ConnectError](err); connecting {
-		return Kind(err) == string(errkind.Unavailable)
+		return Kind(err) == KindUnavailable
 	}
 	switch status.Code(err) {
 	case codes.Unavailable:
-		return Kind(err) != string(errkind.Busy)
+		return Kind(err) != KindBusy
 	case codes.Canceled: // by the other end
 		return ctx.Err() == nil && errkind.Of(err) != errkind.Cancelled
 	case codes.DeadlineExceeded: // gRPC tells our deadline to the other end, whose clock may be the faster
@@ -241,7 +239,7 @@ func notBegun(err error) bool {
 		return true
 	}
 	st, ok := status.FromError(err)
-	return ok && st.Code() == codes.Unavailable && len(st.Details()) > 0 && !grpckind.IsReattach(err) && Kind(err) != string(errkind.Busy)
+	return ok && st.Code() == codes.Unavailable && len(st.Details()) > 0 && !grpckind.IsReattach(err) && Kind(err) != KindBusy
 }
 
 // settled says that an operation will not move again by itself.

@@ -31,7 +31,7 @@ func TestAnOperationThatFailedIsAnErrorWithKindAndHint(t *testing.T) {
 	if !ok || failed.Operation != op || op.GetPhase() != undone {
 		t.Fatalf("operation %v, error %v", op, err)
 	}
-	got := []string{err.Error(), client.Kind(err), client.Hint(err)}
+	got := []string{err.Error(), string(client.Kind(err)), client.Hint(err)}
 	want := []string{"upgrade Trident: the image is not signed", "UNTRUSTED", "sign it"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("error (-want +got):\n%s", diff)
@@ -71,7 +71,7 @@ func TestASocketThatNobodyServesIsAnErrorAtOnceThatSaysWhatToDo(t *testing.T) {
 	tests := map[string]struct {
 		err  error // of the dialer; nil dials for real
 		path string
-		kind string
+		kind client.ErrorKind
 		hint string
 	}{
 		"missing":   {path: filepath.Join(dir, "none.sock"), kind: "UNAVAILABLE", hint: "systemctl enable --now tridentd.socket"},

@@ -88,13 +88,13 @@ func next(op *client.Operation, err error) string {
 	switch client.Kind(err) {
 	case "":
 		return "go on to the next host"
-	case "EXISTS":
+	case client.KindExists:
 		return "go on: it has this version"
-	case "BUSY", "UNAVAILABLE":
+	case client.KindBusy, client.KindUnavailable:
 		return "try this host again later"
-	case "UNHEALTHY", "BLOCKED":
+	case client.KindUnhealthy, client.KindBlocked:
 		return "stop the rollout: the version is bad"
-	case "UNTRUSTED", "CORRUPT", "FORBIDDEN", "INVALID":
+	case client.KindUntrusted, client.KindCorrupt, client.KindForbidden, client.KindInvalid:
 		return "stop the rollout: the image is bad"
 	}
 	return "leave this host out, and look at it: " + err.Error()

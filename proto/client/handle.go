@@ -113,8 +113,8 @@ func (c *Client) OpenImage(ctx context.Context, kind ImageKind, source Source) (
 	if err != nil {
 		return nil, err
 	}
-	if !l.can(wire.ImageHandles) {
-		return nil, lacks(c.target, l.server.GetServerVersion(), []string{wire.ImageHandles})
+	if err := l.require(wire.ImageHandles); err != nil {
+		return nil, err
 	}
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -157,8 +157,8 @@ func (h Host) Install(ctx context.Context, config *Config, how How, fn func(*Eve
 			return nil, err
 		}
 		if how.Multiboot {
-			if !l.can(wire.InstallMultiboot) {
-				return nil, lacks(h.c.target, l.server.GetServerVersion(), []string{wire.InstallMultiboot})
+			if err := l.require(wire.InstallMultiboot); err != nil {
+				return nil, err
 			}
 			ctx = metadata.AppendToOutgoingContext(ctx, wire.HeaderMultiboot, "true")
 		}
@@ -209,17 +209,17 @@ func (h Host) StreamDisk(ctx context.Context, url, hash string, how How, fn func
 	limits := map[string]int64{wire.HeaderBytesPerSecond: how.BytesPerSecond, wire.HeaderDataBudget: how.DataBudget}
 	return h.service(ctx, how, fn, func(ctx context.Context, l *link) (servicingStream, error) {
 		if how.FetchTimeout != 0 {
-			if !l.can(wire.FetchTimeout) {
-				return nil, lacks(h.c.target, l.server.GetServerVersion(), []string{wire.FetchTimeout})
+			if err := l.require(wire.FetchTimeout); err != nil {
+				return nil, err
 			}
 			ctx = metadata.AppendToOutgoingContext(ctx, wire.HeaderFetchTimeout, strconv.FormatFloat(math.Ceil(how.FetchTimeout.Seconds()), 'f', 0, 64))
 		}
 		for header, bytes := range limits {
-			switch {
-			case bytes == 0:
+			if bytes == 0 {
 				continue
-			case !l.can(wire.StreamDiskLimits):
-				return nil, lacks(h.c.target, l.server.GetServerVersion(), []string{wire.StreamDiskLimits})
+			}
+			if err := l.require(wire.StreamDiskLimits); err != nil {
+				return nil, err
 			}
 			ctx = metadata.AppendToOutgoingContext(ctx, header, strconv.FormatInt(bytes, 10))
 		}

@@ -150,7 +150,7 @@ func TestAFailureIsToldInBothWaysOfSpeaking(t *testing.T) {
 	if !ok || failed.Operation != out.Operation || failed.Trident.GetSubkind() != "health-checks-failed" {
 		t.Fatalf("outcome %v, error %#v", out, err)
 	}
-	got := []string{err.Error(), client.Kind(err), client.Hint(err)}
+	got := []string{err.Error(), string(client.Kind(err)), client.Hint(err)}
 	if diff := cmp.Diff([]string{"check: the unit died", "UNHEALTHY", "look at it"}, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

@@ -29,6 +29,7 @@ import (
 type link struct {
 	conn     *grpc.ClientConn
 	endpoint int
+	target   string                     // all endpoints of the client, for errors
 	server   *setupv1.HandshakeResponse // empty for a daemon that knows no handshake
 }
 
@@ -179,9 +180,9 @@ func (c *Client) shake(ctx context.Context, raw *noted) (*link, error) {
 	}
 	switch {
 	case status.Code(err) == codes.Unimplemented:
-		return &link{conn: conn, server: &setupv1.HandshakeResponse{}}, nil
+		return &link{conn: conn, target: c.target, server: &setupv1.HandshakeResponse{}}, nil
 	case err == nil:
-		return &link{conn: conn, server: server}, nil
+		return &link{conn: conn, target: c.target, server: server}, nil
 	}
 	_ = conn.Close()
 	_ = raw.Close() // gRPC may not have taken it over
@@ -292,10 +293,15 @@ func apiPackages() []string {
 	}
 }
 
-func lacks(target, version string, names []string) error {
-	err := errkind.Errorf(errkind.Precondition, "tridentd %s at %s lacks %s", version, target, strings.Join(names, ", "))
-	if version == "" {
-		err = errkind.Errorf(errkind.Precondition, "the daemon at %s knows no handshake, and may lack %s", target, strings.Join(names, ", "))
+// require returns an error that names those of the capabilities that the daemon lacks.
+func (l *link) require(capabilities ...string) error {
+	lacking := strings.Join(slices.DeleteFunc(slices.Clone(capabilities), l.can), ", ")
+	if lacking == "" {
+		return nil
+	}
+	err := errkind.Errorf(errkind.Precondition, "tridentd %s at %s lacks %s", l.server.GetServerVersion(), l.target, lacking)
+	if l.server.GetServerVersion() == "" {
+		err = errkind.Errorf(errkind.Precondition, "the daemon at %s knows no handshake, and may lack %s", l.target, lacking)
 	}
 	return errkind.WithHint(err, "Upgrade Trident on this host, or use an older client.")
 }

@@ -30,13 +30,13 @@ type Source struct {
 	FetchTimeout time.Duration
 }
 
-// message is the source for calls over one link to target: an image that was
-// opened over another link is not there.
-func (s Source) message(target string, l *link) (*selfv1.Source, error) {
+// message is the source for calls over one link: an image that was opened over
+// another link is not there.
+func (s Source) message(l *link) (*selfv1.Source, error) {
 	m := &selfv1.Source{Sha256: s.SHA256}
 	if s.FetchTimeout != 0 {
-		if !l.can(wire.FetchTimeout) {
-			return nil, lacks(target, l.server.GetServerVersion(), []string{wire.FetchTimeout})
+		if err := l.require(wire.FetchTimeout); err != nil {
+			return nil, err
 		}
 		m.FetchTimeout = durationpb.New(s.FetchTimeout)
 	}
@@ -86,7 +86,7 @@ func (c *Client) Remove(ctx context.Context, version string) error {
 // it hands to fn and returns is as in Watch.
 func (c *Client) Stage(ctx context.Context, source Source, allowDowngrade bool, fn func(*Event)) (*Operation, error) {
 	return c.run(ctx, source, fn, func(ctx context.Context, l *link) (*call, error) {
-		from, err := source.message(c.target, l)
+		from, err := source.message(l)
 		if err != nil {
 			return nil, err
 		}
@@ -107,7 +107,7 @@ func (c *Client) Stage(ctx context.Context, source Source, allowDowngrade bool, 
 // and returns is as in Watch.
 func (c *Client) Upgrade(ctx context.Context, source Source, trial *Trial, fn func(*Event)) (*Operation, error) {
 	return c.run(ctx, source, fn, func(ctx context.Context, l *link) (*call, error) {
-		from, err := source.message(c.target, l)
+		from, err := source.message(l)
 		if err != nil {
 			return nil, err
 		}

@@ -87,7 +87,7 @@ func TestTLSFromBothSides(t *testing.T) {
 	mutual := &tls.Config{Certificates: []tls.Certificate{leaf}, NextProtos: []string{"h2"}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.pool}
 	for name, tt := range map[string]struct {
 		server, client *tls.Config
-		kind           string
+		kind           client.ErrorKind
 	}{
 		"a server that is trusted":       {&tls.Config{Certificates: []tls.Certificate{leaf}, NextProtos: []string{"h2"}}, &tls.Config{RootCAs: ours.pool}, ""},
 		"one that is not":                {&tls.Config{Certificates: []tls.Certificate{leaf}, NextProtos: []string{"h2"}}, &tls.Config{RootCAs: theirs.pool}, "UNTRUSTED"},

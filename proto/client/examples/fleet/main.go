@@ -96,11 +96,11 @@ func verdict(err error) string {
 	case err == nil:
 		return "done"
 	case failed != nil && failed.Stuck():
-		return "send somebody: " + client.Kind(err)
-	case client.Kind(err) == "UNHEALTHY":
-		return "it went back by itself: " + client.Kind(err)
-	case client.Kind(err) == "UNAVAILABLE":
+		return "send somebody: " + string(client.Kind(err))
+	case client.Kind(err) == client.KindUnhealthy:
+		return "it went back by itself: " + string(client.Kind(err))
+	case client.Kind(err) == client.KindUnavailable:
 		return "it cannot be reached"
 	}
-	return "refused: " + client.Kind(err)
+	return "refused: " + string(client.Kind(err))
 }

@@ -109,10 +109,10 @@ func probe(ctx context.Context, trident *client.Client, image string, out io.Wri
 		}
 	})
 	switch client.Kind(err) {
-	case "", "EXISTS":
+	case "", client.KindExists:
 		fmt.Fprintf(out, "%s: good\n", image)
 		return nil
-	case "UNTRUSTED", "CORRUPT", "FORBIDDEN", "INCOMPATIBLE":
+	case client.KindUntrusted, client.KindCorrupt, client.KindForbidden, client.KindIncompatible:
 		return fmt.Errorf("%s must not be shipped: %w", image, err)
 	}
 	return err

@@ -63,7 +63,7 @@ func run(ctx context.Context, args []string, out io.Writer, options ...client.Op
 		// Nobody is needed for the rest of it: the transaction must not fail.
 		fmt.Fprintf(out, "operation %s goes on\n", detached.Operation)
 		return nil
-	case client.Kind(err) == "EXISTS", client.Kind(err) == "TOO_OLD":
+	case client.Kind(err) == client.KindExists, client.Kind(err) == client.KindTooOld:
 		fmt.Fprintf(out, "%s stays: %v\n", before.GetRunningVersion(), err)
 		return nil
 	case err != nil:
