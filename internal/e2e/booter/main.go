@@ -1,12 +1,11 @@
-// Command booter does one thing with the boot loader of the machine that it runs
-// on, and says what boots then: package boot on real firmware and a real
-// systemd-boot, for the tests that restart machines.
+// Command booter runs one function of package boot on the boot loader of its machine and
+// prints what boots next, for tests with real firmware and a real systemd-boot.
 //
 //	booter -esp DIR -disk DEVICE [-partition N] entries
 //	booter … stage A|B FOLDER     what the ESP of an image has, mounted there
 //	booter … try|keep|forget A|B
 //
-// It writes the boot.State as JSON, with slots as they are in a host status.
+// The output is a boot.State as JSON, with the names of slots of a host status.
 package main
 
 import (
@@ -63,7 +62,7 @@ func run(esp, disk string, partition int, args []string, out io.Writer) error {
 	})
 }
 
-// find is the partition as firmware finds it.
+// find returns the partition in the form of a boot entry of the firmware.
 func find(disk string, partition int) (efivar.HardDrive, error) {
 	f, err := os.Open(disk)
 	if err != nil {

@@ -1,10 +1,9 @@
-// Command caller calls a daemon's Version at a steady rate and says how that
-// went, for the tests and figures of what a client notices of an upgrade.
+// Command caller calls Version of a daemon at a steady rate and reports the results, so that
+// tests can see what a client notices of an upgrade.
 //
-// It is a client such as any program of the host may be: plain gRPC without
-// options, on one connection, that tries nothing twice. Calls begin when it is
-// their time, whether or not those before them were answered, and their time is
-// counted from then: a stall is seen in full by everybody who would have called.
+// The command is a plain gRPC client without options: it has one connection and repeats no
+// call. Each call begins at its time, whether or not the calls before have an answer, and
+// its duration counts from that time, so that a stall shows in all calls that it delays.
 //
 // It calls until its standard input ends, and then writes a report as JSON.
 package main
@@ -25,8 +24,8 @@ import (
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
-// callTime is when a call counts as failed. It is long: how long calls take is
-// one question, whether they fail another.
+// callTime is how long a call may take before it counts as failed. It is long, because the
+// report has the duration of calls apart from their failures.
 const callTime = 2 * time.Minute
 
 // errorsKept bounds the report.
@@ -42,7 +41,7 @@ func main() {
 	}
 }
 
-// report is what the caller writes.
+// report is the output of the caller.
 type report struct {
 	Calls  int `json:"calls"`
 	Failed int `json:"failed"`
@@ -85,8 +84,8 @@ func run(socket string, rate int, until io.Reader, out io.Writer) error {
 	return json.NewEncoder(out).Encode(c.report)
 }
 
-// callUntil begins a call each period; those that are due after the process was
-// kept from running begin late, but all the same.
+// callUntil begins a call in each period. Calls that were due while the process did not run
+// begin late.
 func (c *caller) callUntil(enough <-chan struct{}, period time.Duration) {
 	tick := time.NewTicker(period)
 	defer tick.Stop()

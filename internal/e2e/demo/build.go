@@ -22,15 +22,15 @@ const (
 	brokenFault     = "crashes"
 )
 
-// offered is what the host is given, as names in the folder of the demo.
+// offered are the products that the host receives, by their names in the folder of the demo.
 type offered struct{ stub, rpm, good, tampered, broken string }
 
-// prepare builds the products, and beside that makes the guest: both take a
-// while where it is the first time.
+// prepare builds the products and makes the guest at the same time, because the first time
+// both take minutes.
 func prepare(ctx context.Context, s *screen, dir string) (o offered, booted *lab.Snapshot, err error) {
 	s.chapter("What is built", "The products, in "+dir+", and at the same time a guest with Debian 13.\n"+
 		"The first time this takes some minutes, later some seconds.")
-	// What goes wrong first is the reason; the other is told to stop.
+	// The first failure is the reason; it cancels the other half.
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var wait sync.WaitGroup
@@ -62,7 +62,7 @@ func guest(ctx context.Context) (*lab.Snapshot, error) {
 	return lab.Booted(ctx, base, lab.Options{})
 }
 
-// build makes the products one after the other: each uses all processors.
+// build makes the products one after the other, because each build uses all processors.
 func build(ctx context.Context, s *screen, dir string) (o offered, err error) {
 	m, err := product.New(ctx, dir)
 	if err != nil {
@@ -107,7 +107,7 @@ func broken(ctx context.Context, m *product.Maker) (string, error) {
 	return renamed(built, image(built, brokenVersion), err)
 }
 
-// image is the name of a release's image, beside another file.
+// image returns the name of the image of a release in the folder of another file.
 func image(beside, version string) string {
 	return filepath.Join(filepath.Dir(beside), "trident_"+version+"_x86-64.raw")
 }
@@ -119,7 +119,7 @@ func renamed(from, to string, err error) (string, error) {
 	return to, os.Rename(from, to)
 }
 
-// tampered changes one bit in the middle of a good image.
+// tampered writes a copy of a good image with one changed bit in the middle.
 func tampered(ctx context.Context, m *product.Maker) (string, error) {
 	good, err := m.Good(ctx, tamperedVersion)
 	path, err := renamed(good, image(good, tamperedVersion), err)

@@ -9,14 +9,14 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// everyCall is the caller's pace, lookEvery the watcher's while it has nothing
-// to watch.
+// everyCall is the time between two calls of the caller. lookEvery is the time between two
+// searches of the watcher for an operation.
 const (
 	everyCall = 100 * time.Millisecond
 	lookEvery = 200 * time.Millisecond
 )
 
-// calls is what a caller went through.
+// calls is the record of a caller.
 type calls struct {
 	made, failed int
 	longest      time.Duration
@@ -54,15 +54,15 @@ func call(ctx context.Context, api *client.Client) (c calls) {
 	}
 }
 
-// watched is what a watcher saw of one operation.
+// watched is what a watcher received of one operation.
 type watched struct {
 	op     *client.Operation
 	events uint64
 	err    error // the watch failed, or an event was missing or came twice
 }
 
-// watchNext watches the first operation that is not the one called last, from
-// its first event to its end.
+// watchNext watches the first operation after the operation last, from its first event to
+// its end.
 func watchNext(ctx context.Context, api *client.Client, last string) watched {
 	id, err := next(ctx, api, last)
 	if err != nil {
@@ -76,7 +76,7 @@ func watchNext(ctx context.Context, api *client.Client, last string) watched {
 			gaps = errors.Join(gaps, fmt.Errorf("event %d came as number %d", e.GetSequence(), w.events))
 		}
 	})
-	// An operation that fails is what some are for.
+	// Some operations of the story are meant to fail.
 	if failed, ok := errors.AsType[*client.OperationError](err); ok {
 		w.op, err = failed.Operation, nil
 	}
@@ -84,7 +84,7 @@ func watchNext(ctx context.Context, api *client.Client, last string) watched {
 	return w
 }
 
-// next waits for an operation that is newer than the one called last.
+// next waits for an operation that is newer than the operation last.
 func next(ctx context.Context, api *client.Client, last string) (string, error) {
 	for {
 		ops, err := api.Operations(ctx, 1, false)

@@ -1,10 +1,9 @@
 // Command demo shows in a virtual machine how Trident replaces itself: what
 // `make demo` runs.
 //
-// It is the tests' own laboratory with a story around it. What it shows is what a
-// user would type, run by the real command from outside of the machine, and each
-// claim on the screen is checked: when one does not hold, the demo ends with what
-// the machine has to say about it.
+// The demo runs on the lab of the tests. It shows what a user types, runs the real command
+// outside of the guest, and checks each claim on the screen. When a claim does not hold, the
+// demo ends with the console and the journal of the guest.
 package main
 
 import (
@@ -23,7 +22,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// longest is how long the demo may take on the slowest machine there is.
+// longest is how long the demo may take on a slow machine.
 const longest = 20 * time.Minute
 
 func main() {
@@ -73,7 +72,7 @@ func run(ctx context.Context, dir string, stay bool) (err error) {
 	return nil
 }
 
-// evidence writes down what the guest has to say about a failure.
+// evidence writes the console and the journal of the guest after a failure.
 func (st *story) evidence() error {
 	path := filepath.Join(st.dir, "evidence.txt")
 	text := st.vm.Evidence(context.Background())

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/term"
 )
 
-// screen is what the reader sees. Several may write at once, a line each.
+// screen is the output of the demo. Several goroutines may write lines to it.
 type screen struct {
 	mu       sync.Mutex
 	out      io.Writer
@@ -34,7 +34,7 @@ func (s *screen) write(text string) {
 	_, _ = io.WriteString(s.out, text) // nobody looks any more
 }
 
-// chapter begins one, and says what is going to be seen.
+// chapter begins a chapter, and prints what it shows.
 func (s *screen) chapter(title, about string) {
 	s.chapters++
 	if about != "" {
@@ -45,10 +45,10 @@ func (s *screen) chapter(title, about string) {
 
 func (s *screen) text(format string, args ...any) { s.write(fmt.Sprintf(format, args...) + "\n") }
 
-// command shows what is typed, after a prompt.
+// command prints a typed command after a prompt.
 func (s *screen) command(prompt, line string) { s.write(prompt + " " + s.bold(line) + "\n") }
 
-// row is a line of the table that the demo ends with.
+// row is a line of the table at the end of the demo.
 type row struct {
 	what, end string
 	took      time.Duration
@@ -65,7 +65,7 @@ func (s *screen) table(rows []row) {
 	s.write(b.String())
 }
 
-// seconds is a time as people say it.
+// seconds formats a time for the screen.
 func seconds(d time.Duration) string {
 	switch d = d.Round(time.Second); {
 	case d >= time.Minute:
@@ -75,7 +75,7 @@ func seconds(d time.Duration) string {
 	}
 }
 
-// size is a number of bytes as people say it.
+// size formats a number of bytes for the screen.
 func size(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
 func lastLines(text string, n int) string {

@@ -27,15 +27,15 @@ const (
 
 const (
 	apiSocket = "/run/trident/trident.sock"
-	// outside is the guest's socket on this machine, in the folder of the demo.
+	// outside is the socket on this machine that leads to the API of the guest.
 	outside = "guest.sock"
 	// here and there are the prompts of this machine and of the guest.
 	here, there = "$", "guest#"
-	// forRPM is said because this guest has a package manager.
+	// forRPM is needed because the guest has a package manager.
 	forRPM = "--allow-read-only-usr"
 )
 
-// story is what happens to the guest.
+// story runs the chapters of the demo.
 type story struct {
 	*screen
 	vm      *lab.VM
@@ -105,7 +105,7 @@ func (st *story) put(ctx context.Context, name string) error {
 	return st.vm.Put(ctx, "/root/"+name, f, 0o644)
 }
 
-// connect makes the socket of the guest one of this machine.
+// connect makes a socket on this machine that leads to the API of the guest.
 func (st *story) connect() error {
 	var err error
 	if st.socket, err = st.vm.Forward(apiSocket); err != nil {
@@ -181,8 +181,8 @@ func (st *story) tampered(ctx context.Context) error {
 	return st.runs(ctx, newVersion)
 }
 
-// offer upgrades, while a caller and a watcher are there. answered are the
-// versions that the caller has to meet, one after the other.
+// offer upgrades while a caller calls and a watcher watches. answered are the versions that
+// have to answer the caller, in order.
 func (st *story) offer(ctx context.Context, code int, image string, answered ...string) (w watched, err error) {
 	during, stop := context.WithCancel(ctx)
 	defer stop()
@@ -241,7 +241,7 @@ func (st *story) end(ctx context.Context) error {
 	return nil
 }
 
-// trident runs the command as a user would, and knows how it should end.
+// trident runs the command as a user does, and checks its exit code.
 func (st *story) trident(ctx context.Context, code int, args ...string) error {
 	args = append([]string{"--socket", outside}, args...)
 	st.command(here, "trident "+strings.Join(args, " "))
@@ -260,7 +260,7 @@ func (st *story) trident(ctx context.Context, code int, args ...string) error {
 	return nil
 }
 
-// inGuest runs a line as root in the guest.
+// inGuest runs a shell command as root in the guest.
 func (st *story) inGuest(ctx context.Context, line string) error {
 	st.command(there, line)
 	out, err := st.vm.Run(ctx, "cd /root && "+line, nil)
@@ -274,7 +274,7 @@ func (st *story) row(what string, begun time.Time, end string) {
 	st.rows = append(st.rows, row{what: what, took: time.Since(begun), end: end})
 }
 
-// runs checks which version does, by what it says and by what is merged.
+// runs checks which version runs, by its answer and by the merged extensions.
 func (st *story) runs(ctx context.Context, version string) error {
 	status, err := st.api.Status(ctx)
 	if err != nil {

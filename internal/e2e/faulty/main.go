@@ -1,6 +1,5 @@
-// Command faulty is a tridentd that goes wrong in one way, for the tests of what
-// Trident does about that. Asked who it is by --probe it behaves; started as the
-// daemon it does what fault says.
+// Command faulty is a tridentd with one fault, for tests of how Trident rolls back. It answers
+// --probe as a good version does; as the daemon it has the fault.
 package main
 
 import (
@@ -22,8 +21,8 @@ import (
 // fault is set by the linker: exits, hangs, lies, crashes or datastore.
 var fault string
 
-// crashAfter is when a crashing daemon does: it has answered by then, and its
-// soak is not over.
+// crashAfter is the time until a crashing daemon crashes: it has answered by then, and the
+// soak has not ended.
 const crashAfter = 5 * time.Second
 
 func main() {
@@ -61,7 +60,7 @@ func run() error {
 	return daemon.Run(ctx, c)
 }
 
-// lockDatastore keeps the daemon from opening it.
+// lockDatastore locks the datastore, so that the daemon cannot open it.
 func lockDatastore(ctx context.Context) error {
 	db, err := sql.Open("sqlite", "file:/var/lib/trident/datastore.sqlite?_pragma=busy_timeout(10000)")
 	if err != nil {

@@ -41,7 +41,7 @@ func Forky() Recipe {
 // slows every reload of systemd down, and because the other scenarios need a host without
 // netplan.
 func Networked() Recipe {
-	// debootstrap does not follow virtual packages, so what stands behind one is named.
+	// debootstrap does not resolve virtual packages, so the list has real packages only.
 	more := []string{"netplan.io", "python3-cffi-backend"}
 	return Recipe{Name: "networked", Suite: "trixie", Packages: append(packages(), more...), SizeMB: 2048}
 }

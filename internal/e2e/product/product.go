@@ -1,8 +1,8 @@
-// Package product makes what the end-to-end tests and the demo offer to a host:
-// packages, images of good versions, and images of every bad kind.
+// Package product makes what the end-to-end tests and the demo offer to a host: packages,
+// images of good versions, and images with each kind of fault.
 //
-// The good ones come from the same scripts as a release. The bad ones are made
-// from the tree of a good one, so that nothing but their fault tells them apart.
+// Good images come from the same scripts as a release. Bad images are made from the tree of
+// a good image, so that they differ in their fault only.
 package product
 
 import (
@@ -40,7 +40,7 @@ type Maker struct {
 	tree string // of a good image
 }
 
-// New prepares making products in dir, with the key of packaging/keys.
+// New returns a maker of products in dir, which signs with the key of packaging/keys.
 func New(ctx context.Context, dir string) (*Maker, error) {
 	root, err := checkout()
 	if err != nil {
@@ -66,7 +66,7 @@ func New(ctx context.Context, dir string) (*Maker, error) {
 	return m, err
 }
 
-// checkout is the folder with go.mod above the working directory.
+// checkout returns the folder with go.mod above the working directory.
 func checkout() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -124,8 +124,8 @@ func (m *Maker) script(ctx context.Context, env []string, name string, args ...s
 	return strings.TrimSpace(string(out)), nil
 }
 
-// exclusively calls fn while no other build writes below dist, where all of them
-// share dist/stage. The targets of the Makefile take the same lock.
+// exclusively calls fn while no other build writes to dist/stage, which all builds share. The
+// targets of the Makefile take the same lock.
 func (m *Maker) exclusively(fn func() error) error {
 	dist := filepath.Join(m.root, "dist")
 	if err := os.MkdirAll(dist, 0o755); err != nil {
@@ -160,8 +160,8 @@ func (m *Maker) RPM(ctx context.Context, version string) (path string, err error
 	return path, err
 }
 
-// Service returns the package with the unit that commits at boot, of a version
-// whose [Maker.RPM] was made.
+// Service returns the package with the unit that commits at boot. [Maker.RPM] has to make the
+// packages of the version first.
 func (m *Maker) Service(ctx context.Context, version string) (string, error) {
 	return m.adopt(ctx, filepath.Join(m.root, "dist/rpm", version, "trident-service-"+version+"-1.noarch.rpm"))
 }
@@ -184,7 +184,7 @@ func (m *Maker) image(ctx context.Context, version string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// The next build, perhaps somebody else's, takes the tree away.
+	// The next build, perhaps of another process, removes the tree.
 	m.tree = m.dir + ".tree"
 	if err := os.RemoveAll(m.tree); err != nil {
 		return "", err
@@ -194,33 +194,32 @@ func (m *Maker) image(ctx context.Context, version string) (string, error) {
 	return filepath.Join(m.dir, filepath.Base(path)), err
 }
 
-// adopt copies a file into the folder of products. A link would not do: the next
-// build, perhaps somebody else's, writes to the same file.
+// adopt copies a file into the folder of products. It makes no link, because the next build,
+// perhaps of another process, writes to the same file.
 func (m *Maker) adopt(ctx context.Context, path string) (string, error) {
 	to := filepath.Join(m.dir, filepath.Base(path))
 	_, err := m.script(ctx, nil, "cp", "--reflink=auto", "--remove-destination", path, to)
 	return to, err
 }
 
-// A Change makes another image out of the tree of a good one.
+// A Change describes how an image differs from a good image.
 type Change struct {
 	Version string
-	// Daemon is a program to put in place of tridentd.
+	// Daemon is the path of a program that replaces tridentd.
 	Daemon string
 	// Release edits the extension-release.
 	Release func(string) string
-	// Files are added, by path from the root of the tree.
+	// Files are added files: content by path from the root of the tree.
 	Files map[string]string
-	// Without are paths that are left out.
+	// Without are removed paths.
 	Without []string
-	// Arch is that of the partition types; x86-64 unless set.
+	// Arch is the architecture of the partition types; "" stands for x86-64.
 	Arch ddi.Arch
-	// Unsigned leaves the signature out; Stranger signs with a key that nobody
-	// trusts.
+	// Unsigned omits the signature. Stranger signs with a key that no host trusts.
 	Unsigned, Stranger bool
 }
 
-// Changed makes an image called name. Image has to be called before.
+// Changed makes the changed image name and returns its path. Image has to be called before.
 func (m *Maker) Changed(ctx context.Context, name string, c Change) (string, error) {
 	tree := filepath.Join(m.dir, name+".tree")
 	if err := os.RemoveAll(tree); err != nil {
@@ -285,7 +284,7 @@ func (c Change) apply(tree string) error {
 	return errors.Join(errs...)
 }
 
-// stranger is a key like ours that nobody trusts.
+// stranger returns a key that no host trusts.
 func stranger() (*x509.Certificate, crypto.Signer, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 3072)
 	if err != nil {
@@ -303,8 +302,8 @@ func stranger() (*x509.Certificate, crypto.Signer, error) {
 	return cert, key, err
 }
 
-// Daemon builds a program of this tree, with its version, and with settings for
-// the linker such as "main.fault=hangs".
+// Daemon builds a program of this tree with a version, and with settings for the linker such
+// as "main.fault=hangs".
 func (m *Maker) Daemon(ctx context.Context, pkg, version string, settings ...string) (string, error) {
 	flags := "-s -w -X github.com/trident-project/trident/internal/version.current=" + version
 	for _, s := range settings {
@@ -315,7 +314,7 @@ func (m *Maker) Daemon(ctx context.Context, pkg, version string, settings ...str
 	return path, err
 }
 
-// Good makes another good version; cheaper than Image.
+// Good makes the image of another good version. It takes less time than Image.
 func (m *Maker) Good(ctx context.Context, version string) (string, error) {
 	daemon, err := m.Daemon(ctx, "./cmd/tridentd", version)
 	if err != nil {
@@ -324,7 +323,7 @@ func (m *Maker) Good(ctx context.Context, version string) (string, error) {
 	return m.Changed(ctx, "trident_"+version, Change{Version: version, Daemon: daemon})
 }
 
-// Faulty makes a version whose daemon goes wrong; see package faulty.
+// Faulty makes the image of a version whose daemon has a fault; see package faulty.
 func (m *Maker) Faulty(ctx context.Context, version, fault string) (string, error) {
 	daemon, err := m.Daemon(ctx, "./internal/e2e/faulty", version, "main.fault="+fault)
 	if err != nil {
@@ -333,7 +332,7 @@ func (m *Maker) Faulty(ctx context.Context, version, fault string) (string, erro
 	return m.Changed(ctx, fault, Change{Version: version, Daemon: daemon})
 }
 
-// StubFile is the name of what [Maker.Stub] makes.
+// StubFile is the name of the package that [Maker.Stub] makes.
 const StubFile = "systemd-stub.rpm"
 
 // Stub makes a package that provides what an RPM distribution's systemd and shell do:
