@@ -65,7 +65,7 @@ func (p *page) section(path string, s *schema.Schema, servicing string) {
 
 // sharedServicing returns what a change of the first key of s needs, and whether a change
 // of every other key needs the same.
-func sharedServicing(s *hostconfig.Schema, servicing string) (needs string, all bool) {
+func sharedServicing(s *schema.Schema, servicing string) (needs string, all bool) {
 	for i, k := range s.Properties {
 		own := cmp.Or(k.Schema.Servicing, servicing)
 		if i > 0 && own != needs {
