@@ -102,10 +102,10 @@ func New(c Config) *Service {
 	}
 	s.stage = register("self-stage", operation.Until(all, "probe"))
 	s.upgrade = register("self-upgrade", all)
-	fetched := operation.From(all, "verify") // for an image that is in the store
-	s.activate = register("self-activate", fetched)
-	s.rollback = register("self-rollback", fetched)
-	s.retire = register("self-retire", fetched)
+	inStore := operation.From(all, "verify") // steps for an image that the store already has
+	s.activate = register("self-activate", inStore)
+	s.rollback = register("self-rollback", inStore)
+	s.retire = register("self-retire", inStore)
 	return s
 }
 
