@@ -189,7 +189,7 @@ func (g *guest) checkBlocked(version, image, reason, evidence string) {
 	g.checkRefused(refusal{
 		name: "blocked " + version, args: []string{"--on-host", image, "--allow-read-only-usr"}, kind: errkind.Blocked, code: 5,
 		want: fmt.Sprintf("verify: trident %s failed on this host before: %s", version, reason),
-		hint: "let it be tried again with: trident self unblock " + version,
+		hint: "allow another attempt with: trident self unblock " + version,
 	})
 	if _, errs, code := g.trident("self", "unblock", version); code != 0 {
 		g.t.Errorf("unblock %s: %d, %s", version, code, errs)

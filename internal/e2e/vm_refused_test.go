@@ -181,7 +181,7 @@ func (g *guest) misfits() []refusal {
 		{name: "architecture of the release", args: []string{g.candidate("release", product.Change{
 			Release: release("ARCHITECTURE=arm64"),
 		})}, want: `verify: extension trident is for the architecture "arm64", this host is "x86-64"`},
-		{name: "architecture of the partitions", args: []string{g.candidate("partitions", product.Change{Arch: ddi.ARM64})}, want: `verify: the image's partitions are for the architecture "arm64", this host is "x86-64"`},
+		{name: "architecture of the partitions", args: []string{g.candidate("partitions", product.Change{Arch: ddi.ARM64})}, want: `verify: the partitions of the image are for the architecture "arm64", but the architecture of this host is "x86-64"`},
 		{name: "system", args: []string{g.candidate("system", product.Change{Release: release("ID=otheros", "VERSION_ID=1")})}, want: `verify: extension trident is for the system "otheros", this host is "debian"`},
 		{name: "release of the system", args: []string{g.candidate("version", product.Change{Release: release("ID=debian", "VERSION_ID=99")})}, want: `verify: extension trident is for VERSION_ID "99" of debian, this host has "13"`},
 		{name: "SYSEXT_ID", args: []string{g.candidate("id", product.Change{Release: release("SYSEXT_ID=other")})}, want: `verify: check image: it is not an image of trident: its SYSEXT_ID is "other"`},
@@ -208,11 +208,11 @@ func (g *guest) forbidden() (out []refusal) {
 func (g *guest) tooOld() []refusal {
 	return []refusal{
 		{name: "older than the base", args: []string{g.candidate("0.9.0", product.Change{Version: "0.9.0"}), "--allow-downgrade"},
-			kind: errkind.TooOld, code: 5, want: "verify: trident 0.9.0 is not newer than the base, 1.0.0, which would retire it at once"},
+			kind: errkind.TooOld, code: 5, want: "verify: trident 0.9.0 is not newer than the base, 1.0.0, and a base retires an extension that is not newer"},
 		{name: "the base's version", args: []string{g.candidate("1.0.0", product.Change{Version: base}), "--allow-downgrade"},
-			kind: errkind.TooOld, code: 5, want: "verify: trident 1.0.0 is not newer than the base, 1.0.0, which would retire it at once"},
+			kind: errkind.TooOld, code: 5, want: "verify: trident 1.0.0 is not newer than the base, 1.0.0, and a base retires an extension that is not newer"},
 		{name: "older than what runs", args: []string{g.candidate("1.5.0", product.Change{Version: "1.5.0"})},
-			kind: errkind.TooOld, code: 5, want: "verify: trident 1.5.0 is older than 2.0.0, which runs", hint: "allow it with --allow-downgrade"},
+			kind: errkind.TooOld, code: 5, want: "verify: trident 1.5.0 is older than the running version, 2.0.0", hint: "allow it with --allow-downgrade"},
 		{name: "what runs", args: []string{"--on-host", "/share/trident_2.0.0_x86-64.raw"},
 			kind: errkind.Exists, code: 2, want: "verify: trident 2.0.0 is active already"},
 		{name: "no version", args: []string{g.candidate("no version", product.Change{Version: "latest"})},
@@ -231,8 +231,8 @@ func (g *guest) cannotRun() []refusal {
 	out := []refusal{
 		{name: "fails", args: []string{daemon("fails", "#!/bin/sh\necho 'no such luck' >&2\nexit 3\n")}, want: "probe: the candidate cannot start on this host: /var/lib/trident/self/probe/tridentd: exit status 3: no such luck"},
 		{name: "no program", args: []string{daemon("no program", "\x7fELF?")}, want: "probe: the candidate cannot start on this host: run /var/lib/trident/self/probe/tridentd: fork/exec /var/lib/trident/self/probe/tridentd: exec format error"},
-		{name: "says another version", args: []string{daemon("another", probeOnly("7.0.0"))}, want: "probe: the candidate's image is of version 2.3.0, but its tridentd says that it is 7.0.0"},
-		{name: "no answer", args: []string{daemon("no answer", "#!/bin/sh\necho hello\n")}, want: `probe: the candidate gave no sound answer: "hello\n"`},
+		{name: "says another version", args: []string{daemon("another", probeOnly("7.0.0"))}, want: "probe: the candidate's image is of version 2.3.0, but its tridentd reports version 7.0.0"},
+		{name: "no answer", args: []string{daemon("no answer", "#!/bin/sh\necho hello\n")}, want: `probe: the answer of the candidate's tridentd --probe is not a JSON object with ok and version: "hello\n"`},
 	}
 	for i := range out {
 		out[i].kind, out[i].code = errkind.Unhealthy, 7
@@ -301,8 +301,8 @@ func TestUsrBecomesReadOnlyOnlyWithConsent(t *testing.T) {
 	g.sh("touch /usr/writable && rm /usr/writable")
 	g.checkRefused(refusal{
 		name: "writable /usr", args: []string{g.candidate("usr", product.Change{})}, kind: errkind.Precondition, code: 2,
-		want: "fetch: /usr is writable, and would be read-only as long as an extension is merged: the package manager could not write it",
-		hint: "if that is what you want, allow it with --allow-read-only-usr; or upgrade the package instead",
+		want: "fetch: /usr is checkWritable, and would be read-only as long as an extension is merged: the package manager could not write it",
+		hint: "allow a read-only /usr with --allow-read-only-usr, or upgrade the package of trident instead",
 	})
 	g.checkVersion(base)
 }

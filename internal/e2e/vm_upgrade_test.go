@@ -173,7 +173,7 @@ func TestAnUploadedAndAStagedVersionAreRolledBackByCommand(t *testing.T) {
 		t.Fatalf("trident self upgrade FILE: %d, %q\n%s", code, out, errs)
 	}
 	inOrder(t, errs, "fetch\n", "verify\n", "probe\n", "arm rescue\n", "activate\n", "restart\n", "Trident restarts; watching again\n",
-		"Trident 2.0.0 answers\n", "prove\n", "trident 2.0.0 runs; watching it for 2s\n", "settle\n", "trident 2.0.0 is kept\n")
+		"Trident 2.0.0 answers\n", "prove\n", "trident 2.0.0 runs; its soak takes 2s\n", "settle\n", "trident 2.0.0 is kept\n")
 	g.checkVersion(good)
 
 	// The server breaks the first answer off and serves no ranges.

@@ -10,8 +10,8 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// checkStore reports what about the store's file system keeps an image from being
-// stored, or the candidate and the rescuer from running: both run as copies there.
+// checkStore fails if the store's file system is read-only, or is mounted noexec:
+// the candidate and the rescuer run as copies in the store.
 func (s *Service) checkStore() error {
 	var st unix.Statfs_t
 	err := unix.Statfs(s.dir, &st)
@@ -28,8 +28,8 @@ func (s *Service) checkStore() error {
 			"find out why (journalctl --dmesg), then make it writable: mount -o remount,rw, and its mount point")
 	case st.Flags&unix.ST_NOEXEC != 0:
 		return errkind.WithHint(
-			errkind.Errorf(errkind.Precondition, "the file system of %s is mounted noexec, so neither a new version nor the rescuer can be run from there", dir),
-			"mount it without noexec, at boot too (/etc/fstab): findmnt --target %s shows the mount", dir)
+			errkind.Errorf(errkind.Precondition, "the file system of %s is mounted noexec, so trident can run neither a new version nor the rescuer there", dir),
+			"mount the file system without noexec, at boot too (/etc/fstab): findmnt --target %s shows the mount", dir)
 	}
 	return nil
 }

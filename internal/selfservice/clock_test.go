@@ -216,15 +216,15 @@ func TestARollbackFallsBackToTheBase(t *testing.T) {
 			if err := os.Rename(image+".new", image); err != nil {
 				w.t.Fatal(err)
 			}
-		}, "cannot be brought into service"},
-		"emptied": {func(w *world, image string) { write(w.t, image+".new", "", 0o600); _ = os.Rename(image+".new", image) }, "cannot be brought into service"},
+		}, "cannot be activated"},
+		"emptied": {func(w *world, image string) { write(w.t, image+".new", "", 0o600); _ = os.Rename(image+".new", image) }, "cannot be activated"},
 		"another signed image of that version": {func(w *world, image string) {
 			other := shop.variant(w.t, "2.0.0", healthy, "other", func(tree string) { write(w.t, filepath.Join(tree, "usr/bin/trident"), "other", 0o755) })
 			copyFile(w.t, other, image+".new")
 			if err := os.Rename(image+".new", image); err != nil {
 				w.t.Fatal(err)
 			}
-		}, "but the one that was verified on 2026-11-28 had"},
+		}, "but the image that was verified on 2026-11-28 had the root hash"},
 		"its signer is trusted no more": {func(w *world, _ string) {
 			write(w.t, filepath.Join(w.disk.root, "etc/trident/trust.d/shop.crt"), "", 0o644)
 		}, "no certificate is trusted on this host"},

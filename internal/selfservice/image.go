@@ -22,8 +22,7 @@ import (
 	"github.com/trident-project/trident/internal/trust"
 )
 
-// An image is an open one that our own trust vouches for, with what it says
-// about itself. Only openImage makes one.
+// An image is an open, verified image of Trident. Only openImage makes one.
 type image struct {
 	verified trust.Verified[*ddi.Image]
 	file     *os.File
@@ -31,15 +30,17 @@ type image struct {
 	release  extension.Release
 	rootHash string
 	arch     ddi.Arch
-	// dateFault says that the certificate of a kept image is not valid now; nil if it is.
+	// dateFault says that the certificate of a kept image is not valid at present;
+	// nil if it is valid.
 	dateFault error
 }
 
 func (i *image) Close() error { return i.file.Close() }
 
-// openNew opens an image that is to enter the store, and checks that it is signed
-// for ourselves by a certificate that is valid at a given time, whole, ours, and
-// free of anything that is not ours to bring.
+// openNew opens an image that is to enter the store. It fails unless the image is
+// intact, is signed for Trident by a certificate that is valid at the time at, is
+// an image of Trident for this host, and contains nothing that an image of Trident
+// must not contain.
 func (s *Service) openNew(ctx context.Context, path string, at time.Time, progress func(done, total int64)) (*image, error) {
 	return s.openImage(path, func(i *image, raw *ddi.Image, policy trust.Policy) (err error) {
 		i.verified, err = policy.Verify(ctx, raw, at, orNoProgress(progress))
@@ -47,10 +48,10 @@ func (s *Service) openNew(ctx context.Context, path string, at time.Time, progre
 	})
 }
 
-// openVerified opens an image that this host has verified before: one of the store,
-// or another that a configuration of this host had. It checks the same as openNew,
-// but for the dates of the certificate, which counted when the image came, and
-// compares the root hash with what was recorded then.
+// openVerified opens an image that this host has verified before: an image in the
+// store, or one that a previous configuration of this host had. It checks the same
+// as openNew, but for the dates of the certificate, which counted when the image
+// came, and compares the root hash with the record of that time.
 func (s *Service) openVerified(ctx context.Context, path string, progress func(done, total int64)) (*image, error) {
 	return s.openImage(path, func(i *image, raw *ddi.Image, policy trust.Policy) (err error) {
 		if err := s.checkRootHash(path, i.rootHash); err != nil {
@@ -109,7 +110,7 @@ func (s *Service) openImage(path string, verify func(*image, *ddi.Image, trust.P
 	return i, nil
 }
 
-// checkOurs checks that an image is for this host.
+// checkOurs fails if an image is not for this host.
 func (s *Service) checkOurs(i *image) error {
 	host, err := hostinfo.Read(s.Root)
 	if err != nil {
@@ -118,15 +119,16 @@ func (s *Service) checkOurs(i *image) error {
 	if err := i.release.Fits(host); err != nil {
 		return err
 	}
-	// systemd takes the partitions of another architecture where there are none
+	// systemd falls back to partitions of another architecture if the image has none
 	// of the host's.
 	if string(i.arch) != host.Architecture {
-		return errkind.Errorf(errkind.Incompatible, "the image's partitions are for the architecture %q, this host is %q", i.arch, host.Architecture)
+		return errkind.Errorf(errkind.Incompatible, "the partitions of the image are for the architecture %q, but the architecture of this host is %q", i.arch, host.Architecture)
 	}
 	return nil
 }
 
-// linkVerified makes a verified image the one that systemd finds.
+// linkVerified points the extension link to the image of version v, which must be
+// verified.
 func (s *Service) linkVerified(i *image, v string) error {
 	if _, ok := i.verified.Value(); !ok {
 		return errkind.Errorf(errkind.Untrusted, "the image of trident %s is not verified", v)
@@ -134,19 +136,19 @@ func (s *Service) linkVerified(i *image, v string) error {
 	return s.setLink(s.linkTo(v))
 }
 
-// setLink points the link to where it pointed before; it has to work also when
-// what lies there would not be trusted any more.
+// setLink points the extension link to link. It checks no image: the way back must
+// work even if the previous image would no longer be trusted.
 func (s *Service) setLink(link string) error {
 	if err := s.makeFolder(filepath.Dir(rescue.Link)); err != nil {
-		return fmt.Errorf("swing extension link: %w", err)
+		return fmt.Errorf("set the extension link: %w", err)
 	}
 	return rescue.SystemHost{Root: s.Root, Out: io.Discard}.SetLink(link)
 }
 
 func (s *Service) removeLink() error { return s.setLink("") }
 
-// checkMerged makes sure that /usr shows the image: its release and its daemon,
-// byte by byte.
+// checkMerged fails unless /usr shows the content of the image: its release file
+// and its daemon, byte by byte.
 func (s *Service) checkMerged(i *image) error {
 	names, err := extension.Merged(s.Root)
 	if err != nil {
@@ -157,7 +159,7 @@ func (s *Service) checkMerged(i *image) error {
 		found = found || name == extension.Own
 	}
 	if !found {
-		return errkind.Errorf(errkind.Internal, "systemd has refreshed, but the image is not merged (merged are: %s)", strings.Join(names, ", "))
+		return errkind.Errorf(errkind.Internal, "systemd has merged the extensions, but not the image of trident (merged extensions: %s)", strings.Join(names, ", "))
 	}
 	for _, path := range []string{extension.OwnRelease, extension.OwnDaemon} {
 		want, err := sum(i.files, path)
@@ -169,7 +171,7 @@ func (s *Service) checkMerged(i *image) error {
 			return fmt.Errorf("read merged %s: %w", path, err)
 		}
 		if got != want {
-			return errkind.Errorf(errkind.Internal, "systemd has merged something else than the image: /%s differs", path)
+			return errkind.Errorf(errkind.Internal, "systemd has merged another image: /%s differs from the file of the verified image", path)
 		}
 	}
 	return nil
@@ -185,7 +187,8 @@ func sum(fsys fs.FS, path string) (out [sha256.Size]byte, err error) {
 	return [sha256.Size]byte(h.Sum(nil)), errors.Join(err, f.Close())
 }
 
-// mergedVersion is the version of the extension that is merged now; "" for none.
+// mergedVersion returns the version of the extension that is merged, or "" if none
+// is.
 func (s *Service) mergedVersion() (string, error) {
 	names, err := extension.Merged(s.Root)
 	if err != nil {
@@ -200,7 +203,7 @@ func (s *Service) mergedVersion() (string, error) {
 	return "", nil
 }
 
-// versionOfImage is the version that the name of an image in the store says.
+// versionOfImage returns the version in the name of an image in the store.
 func versionOfImage(path string) string {
 	return strings.TrimSuffix(filepath.Base(path), ".raw")
 }

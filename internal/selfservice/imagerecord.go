@@ -19,9 +19,9 @@ import (
 	"github.com/trident-project/trident/internal/trust"
 )
 
-// imageRecord is what is recorded of an image when it enters the store, beside it in
-// <version>.json. Releases of Trident share it: add fields, never rename, remove or
-// retype one.
+// An imageRecord is written when an image enters the store, beside the image in
+// <version>.json. Other versions of Trident read it: add fields, never rename,
+// remove or retype one.
 type imageRecord struct {
 	RootHash   string    `json:"root_hash"`
 	Signer     string    `json:"signer"`      // the subject of the certificate
@@ -33,8 +33,8 @@ const maxImageRecord = 64 << 10
 
 func (s *Service) recordPath(v string) string { return filepath.Join(s.dir, v+".json") }
 
-// readImageRecord returns the record of an image in the store. One that is damaged counts
-// as missing: nobody on the way back may depend on it.
+// readImageRecord returns the record of an image in the store. It reports false
+// for a missing or damaged record: the way back must not depend on the record.
 func (s *Service) readImageRecord(v string) (imageRecord, bool) {
 	rel, err := filepath.Rel(s.Root, s.recordPath(v))
 	if err != nil {
@@ -49,8 +49,8 @@ func (s *Service) readImageRecord(v string) (imageRecord, bool) {
 	return k, err == nil && len(k.RootHash) == 64
 }
 
-// writeImageRecord writes the record of a verified image, unless there is one of the same
-// image already.
+// writeImageRecord writes the record of a verified image, unless the store has a
+// record with the same root hash.
 func (s *Service) writeImageRecord(i *image, at time.Time) error {
 	v := i.release.Version
 	if k, ok := s.readImageRecord(v); ok && k.RootHash == i.rootHash {
@@ -62,15 +62,15 @@ func (s *Service) writeImageRecord(i *image, at time.Time) error {
 			return err
 		}
 		if err := errors.Join(rescue.MoveFolderAside(s.recordPath(v)), atomicfile.Write(s.recordPath(v), append(data, '\n'), 0o600)); err != nil {
-			return fmt.Errorf("record image of trident %s: %w", v, err)
+			return fmt.Errorf("write the record of the image of trident %s: %w", v, err)
 		}
 		return nil
 	})
 }
 
-// checkRootHash compares the root hash of an image with its record. An image
-// elsewhere than in the store, or one that an earlier release of Trident staged,
-// has none.
+// checkRootHash compares the root hash of an image with the record of the image.
+// It returns nil if there is no record: for an image outside of the store, or one
+// that a release without records staged.
 func (s *Service) checkRootHash(path, rootHash string) error {
 	v := versionOfImage(path)
 	if path != s.imagePath(v) {
@@ -78,14 +78,14 @@ func (s *Service) checkRootHash(path, rootHash string) error {
 	}
 	if k, ok := s.readImageRecord(v); ok && k.RootHash != rootHash {
 		return errkind.WithHint(
-			errkind.Errorf(errkind.Corrupt, "the image of trident %s in the store has the root hash %s, but the one that was verified on %s had %s", v, rootHash, k.VerifiedAt.UTC().Format(time.DateOnly), k.RootHash),
+			errkind.Errorf(errkind.Corrupt, "the image of trident %s in the store has the root hash %s, but the image that was verified on %s had the root hash %s", v, rootHash, k.VerifiedAt.UTC().Format(time.DateOnly), k.RootHash),
 			"Stage the version again: trident self stage SOURCE")
 	}
 	return nil
 }
 
-// dateWarning says, for the events of an operation, that the certificate of a kept image
-// is not valid now; "" if it is.
+// dateWarning returns a warning for the events of an operation if the certificate
+// of a kept image is not valid at present, else "".
 func (s *Service) dateWarning(i *image) string {
 	if i.dateFault == nil {
 		return ""
@@ -97,9 +97,8 @@ func (s *Service) dateWarning(i *image) string {
 	return fmt.Sprintf("the dates of the certificate do not count for an image that was verified on %s: %v", k.VerifiedAt.UTC().Format(time.DateOnly), i.dateFault)
 }
 
-// checkActivatable says whether an image of the store could be brought into service now.
-// Its blocks are read once in the life of this process, as long as the file does
-// not change.
+// checkActivatable fails if an image in the store cannot be activated. The process
+// reads all blocks of an image once, and again only after the file has changed.
 func (s *Service) checkActivatable(ctx context.Context, v string) error {
 	state, err := statFile(s.imagePath(v))
 	if err != nil {
@@ -122,8 +121,8 @@ func (s *Service) checkActivatable(ctx context.Context, v string) error {
 	return i.Close()
 }
 
-// checkIntact says whether an image of the store is undamaged, so that systemd could
-// merge it.
+// checkIntact fails if an image in the store is damaged, so that systemd could not
+// merge it. It does not check the signature.
 func (s *Service) checkIntact(ctx context.Context, v string) error {
 	state, err := statFile(s.imagePath(v))
 	if err != nil {
@@ -146,7 +145,7 @@ func (s *Service) checkIntact(ctx context.Context, v string) error {
 	return err
 }
 
-// removeImage takes an image out of the store, and its record.
+// removeImage deletes an image from the store, and then its record.
 func (s *Service) removeImage(v string) error {
 	return errors.Join(discard(s.imagePath(v)), discard(s.recordPath(v)))
 }
@@ -159,7 +158,8 @@ func discard(path string) error {
 	return atomicfile.Remove(path)
 }
 
-// fileState tells a file from what it was before somebody changed it.
+// A fileState differs between two points in time if somebody has changed the file
+// meanwhile.
 type fileState struct {
 	device, inode    uint64
 	size             int64

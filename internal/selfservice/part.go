@@ -9,26 +9,27 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 )
 
-// Record is what an upgrade knows. It is exported as a part of the record of an
-// operation that has an upgrade as a part of it; nobody else looks into it.
+// Record is the state of an upgrade. It is exported so that another operation can
+// embed it in its own record (see operation.Sub); no other package reads its
+// fields.
 type Record = record
 
-// Steps is an upgrade, for an operation that has one as a part of it (see
-// operation.Sub): in this order, the last one as the operation's own point of no
-// return, and over a record that FromFile made.
+// Steps returns the steps of an upgrade for an operation that contains one (see
+// operation.Sub). The operation runs them in this order over a record of
+// NewFileRecord, the last one as its own point of no return.
 func (s *Service) Steps() []operation.Step[Record] { return s.steps() }
 
-// NewFileRecord is the record of an upgrade to the image in a file of the host, which
-// the first steps copy and verify. Back allows the version to be an older or a
-// blocked one.
+// NewFileRecord returns the record of an upgrade to the image at path on the host,
+// which the first steps copy and verify. With back, the version may be older than
+// the running one, or blocked.
 func (s *Service) NewFileRecord(path string, back bool) (Record, error) {
 	r, err := s.newRecord(Trial{AllowDowngrade: back, AllowReadOnlyUsr: true})
 	r.Source.Path, r.Back = path, back
 	return r, err
 }
 
-// CheckFile verifies the image in a file of the host as an upgrade would, and
-// changes nothing. Active says that its version is the one that runs, so that
+// CheckFile verifies the image at path on the host as an upgrade would, and
+// changes nothing. active says that the image has the running version, so that
 // there is nothing to upgrade.
 func (s *Service) CheckFile(ctx context.Context, path string, back bool) (version string, active bool, err error) {
 	r, err := s.NewFileRecord(path, back)
@@ -45,7 +46,7 @@ func (s *Service) CheckFile(ctx context.Context, path string, back bool) (versio
 		return r.Version, true, nil
 	}
 	err = s.checkVersion(ctx, r)
-	if errkind.Of(err) == errkind.Exists { // active, though another one runs: by an operation that went wrong
+	if errkind.Of(err) == errkind.Exists { // the version is active but another one runs, after an operation that failed
 		err = errkind.With(errkind.Precondition, err)
 	}
 	return r.Version, false, err

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// strictPolicy is what systemd has to be told to demand signatures. The form
-	// verity+signed would not do: it means either (systemd.image-policy(7)).
+	// strictPolicy is the image policy with which systemd demands signatures. The
+	// form verity+signed is weaker: it accepts either (systemd.image-policy(7)).
 	strictPolicy = "root=signed+absent:usr=signed+absent"
 	// policyInFile is the first release of systemd that reads sysext.conf
 	// (systemd-sysext(8)).
@@ -20,9 +20,10 @@ const (
 	maxSettings = 64 << 10
 )
 
-// policyEnforced reports whether systemd is told to demand signatures, by a
-// drop-in for the start and the reload, which is how we merge, or by sysext.conf. Where two of them differ it is not: which one counts
-// depends on names and folders, and nobody should rely on it.
+// policyEnforced reports whether systemd is configured to demand signatures: by a
+// drop-in for ExecStart and ExecReload, which Trident uses to merge, or by
+// sysext.conf. If two files differ it reports false: which file wins depends on
+// names and folders.
 func (s *Service) policyEnforced(ctx context.Context) bool {
 	const dropIns, option = "systemd/system/systemd-sysext.service.d/*.conf", "--image-policy=" + strictPolicy
 	if allContain(s.settings("ExecStart", dropIns), option) && allContain(s.settings("ExecReload", dropIns), option) {
@@ -35,12 +36,14 @@ func (s *Service) policyEnforced(ctx context.Context) bool {
 	return err == nil && release >= policyInFile
 }
 
-// allContain reports whether there are values and a word is in all of them.
+// allContain reports whether values is not empty and each of them contains the
+// word.
 func allContain(values []string, word string) bool {
 	return len(values) > 0 && !slices.ContainsFunc(values, func(v string) bool { return !slices.Contains(strings.Fields(v), word) })
 }
 
-// settings are the values that files of systemd's give a key, but for the empty ones.
+// settings returns the values, except empty ones, that systemd's configuration
+// files give to key.
 func (s *Service) settings(key string, patterns ...string) (values []string) {
 	root := inroot.FS(s.Root)
 	for _, dir := range []string{"etc", "run", "usr/local/lib", "usr/lib"} {

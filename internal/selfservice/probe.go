@@ -19,16 +19,17 @@ import (
 	"github.com/trident-project/trident/internal/hostinfo"
 )
 
-// probeTimeout bounds the candidate's run.
+// probeTimeout bounds one run of the candidate.
 const probeTimeout = 30 * time.Second
 
 // probe runs the candidate once, outside of the overlay and on a copy of the
-// datastore, before anything has changed; and asks whether this host can take it.
+// datastore, before anything has changed. It also fails if this host could not
+// merge the candidate.
 func (s *Service) probe(ctx context.Context, r *opRun) error {
 	if err := s.checkHost(r.State); err != nil {
 		return err
 	}
-	if r.State.Base { // it has run here before
+	if r.State.Base { // the base has run on this host before
 		return nil
 	}
 	image, err := s.openVerified(ctx, s.imagePath(r.State.Version), nil)
@@ -44,15 +45,15 @@ func (s *Service) probe(ctx context.Context, r *opRun) error {
 	return s.probeDaemon(ctx, r, candidate)
 }
 
-// probeDaemon has the target's daemon try itself on a copy of the datastore and say who
-// it is, and leaves nothing of that behind.
+// probeDaemon runs the target's daemon on a copy of the datastore and compares the
+// version that the daemon reports with the target. It removes the copy afterwards.
 func (s *Service) probeDaemon(ctx context.Context, r *opRun, daemon string) error {
 	version, err := s.runCandidate(ctx, daemon)
 	if err = errors.Join(err, s.cleanProbe(ctx, r)); err != nil {
 		return err
 	}
 	if version != r.State.Version {
-		return errkind.Errorf(errkind.Unhealthy, "the candidate's image is of version %s, but its tridentd says that it is %s", r.State.Version, version)
+		return errkind.Errorf(errkind.Unhealthy, "the candidate's image is of version %s, but its tridentd reports version %s", r.State.Version, version)
 	}
 	return nil
 }
@@ -68,7 +69,7 @@ func (s *Service) runCandidate(ctx context.Context, daemon string) (version stri
 	if err != nil {
 		return "", fmt.Errorf("copy the datastore for the candidate: %w", err)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, probeTimeout, errkind.Errorf(errkind.Unhealthy, "the candidate did not end within %s", probeTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, probeTimeout, errkind.Errorf(errkind.Unhealthy, "the candidate's tridentd --probe did not end within %s", probeTimeout))
 	defer cancel()
 	var out []byte
 	err = s.touch("run candidate", func() error {
@@ -86,7 +87,7 @@ func (s *Service) runCandidate(ctx context.Context, daemon string) (version stri
 		OK      bool   `json:"ok"`
 	}
 	if err := json.Unmarshal(out, &answer); err != nil || !answer.OK {
-		return "", errkind.Errorf(errkind.Unhealthy, "the candidate gave no sound answer: %.200q", out)
+		return "", errkind.Errorf(errkind.Unhealthy, "the answer of the candidate's tridentd --probe is not a JSON object with ok and version: %.200q", out)
 	}
 	return answer.Version, nil
 }
@@ -121,7 +122,8 @@ func (s *Service) checkHost(r record) error {
 	return s.canMerge(r)
 }
 
-// canMerge asks whether a refresh would work, and would be welcome.
+// canMerge fails if systemd could not merge the extensions of this host, or if a
+// merge would make a writable /usr read-only without leave.
 func (s *Service) canMerge(r record) error {
 	found, err := extension.Search(s.Root)
 	if err != nil {
@@ -162,8 +164,8 @@ func (s *Service) checkMergeable(found []extension.Found) error {
 	return nil
 }
 
-// checkUsrStaysWritable refuses to take a writable /usr from its package manager: while
-// any extension is merged /usr is read-only.
+// checkUsrStaysWritable fails if a merge would make a writable /usr read-only: the
+// package manager could not write to /usr as long as an extension is merged.
 func (s *Service) checkUsrStaysWritable() error {
 	merged, err := extension.Merged(s.Root)
 	if err != nil || len(merged) > 0 {
@@ -175,12 +177,12 @@ func (s *Service) checkUsrStaysWritable() error {
 		err = unix.Statfs(filepath.Join(s.Root, "usr"), &fs)
 	}
 	if err != nil {
-		return fmt.Errorf("look at /usr: %w", err)
+		return fmt.Errorf("examine the file system of /usr: %w", err)
 	}
 	if fs.Flags&unix.ST_RDONLY != 0 {
 		return nil
 	}
 	return errkind.WithHint(
-		errkind.Errorf(errkind.Precondition, "/usr is writable, and would be read-only as long as an extension is merged: the package manager could not write it"),
-		"if that is what you want, allow it with --allow-read-only-usr; or upgrade the package instead")
+		errkind.Errorf(errkind.Precondition, "/usr is writable and would be read-only while an extension is merged: the package manager could not write to /usr"),
+		"allow a read-only /usr with --allow-read-only-usr, or upgrade the package of trident instead")
 }

@@ -13,19 +13,20 @@ import (
 	"github.com/trident-project/trident/internal/rescue"
 )
 
-// Figures of the proof.
+// Intervals and limits of the proof.
 const (
 	proveEvery        = time.Second
 	checkTimeout      = 5 * time.Second
-	silenceLimit      = 15 * time.Second // with a new version that does not answer itself
-	rescuerGrace      = 10 * time.Second // that a boot may take to start its rescuer
-	rescuerCheckEvery = 5 * time.Second  // between two looks whether there is one
+	silenceLimit      = 15 * time.Second // without an answer of the new version to itself
+	rescuerGrace      = 10 * time.Second // for a boot to start its rescuer
+	rescuerCheckEvery = 5 * time.Second  // between two checks that a rescuer runs
 )
 
-// prove is run by the new version: it is who it should be, it is what was
-// merged, it answers through the real socket for the whole of its soak, and the
-// rescuer has seen the same from outside. A new version that is killed meanwhile
-// begins its soak again, but not its deadline.
+// prove runs in the new version. It fails unless this process has the target's
+// version, systemd has merged the target, the daemon answers through the real
+// socket during the whole soak, and the rescuer has witnessed the answers. A new
+// version that is killed meanwhile begins its soak again, but its deadline goes
+// on.
 func (s *Service) prove(ctx context.Context, r *opRun) error {
 	if s.Version != r.State.Version {
 		return s.wrongVersionError(r)
@@ -43,35 +44,35 @@ func (s *Service) prove(ctx context.Context, r *opRun) error {
 	defer cancel()
 	err := s.checkSelf(ctx, r.State)
 	if err == nil {
-		r.Logf(slog.LevelInfo, "trident %s runs; watching it for %s", s.Version, r.State.Trial.Soak)
+		r.Logf(slog.LevelInfo, "trident %s runs; its soak takes %s", s.Version, r.State.Trial.Soak)
 		err = s.soak(ctx, r)
 	}
-	// The rescuer may be putting the version before back while we look: what we
-	// find amiss then is its work, not the cause.
+	// The rescuer may be restoring the previous version at the same time: then a
+	// fault found here is the result, not the cause.
 	if given := s.givenUpError(r); err != nil && given != nil {
 		return given
 	}
 	return err
 }
 
-// errDeadline has no kind that blocks the version: it is the rescuer who sees
-// that a version fails, and who says so.
-var errDeadline = errkind.With(errkind.Timeout, errors.New("it did not prove itself within its deadline"))
+// errDeadline has a kind that does not block the version: only the rescuer sees
+// that a version fails, and records so.
+var errDeadline = errkind.With(errkind.Timeout, errors.New("the new version did not prove itself within its deadline"))
 
-// wrongVersionError says why another version than the target is what runs.
+// wrongVersionError says why another version than the target runs.
 func (s *Service) wrongVersionError(r *opRun) error {
 	if err := s.givenUpError(r); err != nil {
 		return err
 	}
 	kind := errkind.Unhealthy
 	if base, err := rescue.BaseVersion(s.Root); s.Version == r.State.From || err == nil && s.Version == base {
-		// The target is not merged any more, or never was at this boot.
+		// The target is no longer merged, or was not merged at this boot.
 		kind = errkind.Unavailable
 	}
 	return errkind.Errorf(kind, "trident %s runs, not %s", s.Version, r.State.Version)
 }
 
-// givenUpError is why the target was given up, if it was.
+// givenUpError returns the reason for which the target was given up, or nil.
 func (s *Service) givenUpError(r *opRun) error {
 	if t, err := s.trial.Trial(r.ID); err == nil && t.Returning {
 		return s.rolledBackError(r.State.Version, t)
@@ -79,8 +80,8 @@ func (s *Service) givenUpError(r *opRun) error {
 	return nil
 }
 
-// rolledBackError is the failure of a version that was given up. Only an Unhealthy one
-// is blocked.
+// rolledBackError is the error of a version that was given up. Trident blocks the
+// version only if the kind is Unhealthy.
 func (s *Service) rolledBackError(version string, t rescue.Record) error {
 	kind := errkind.Unhealthy
 	if t.Blameless {
@@ -95,14 +96,15 @@ func (s *Service) checkSelf(ctx context.Context, r record) error {
 	case r.Base:
 		check = func(context.Context, record) error { return s.checkNotMerged() }
 	case r.ActivatedIn == s.Runner.Life.Boot:
-		// What is merged was compared with the image when it was activated. To do so
-		// again would take the processors from the callers who have waited for us.
+		// activateImage has compared the merged files with the image in this boot.
+		// To compare them again would delay the callers that have been waiting for
+		// the new version.
 		check = s.checkMergedVersion
 	}
 	return check(ctx, r)
 }
 
-// checkMergedAgain verifies the image and what systemd has merged of it.
+// checkMergedAgain verifies the image and compares the merged files with it.
 func (s *Service) checkMergedAgain(ctx context.Context, r record) error {
 	image, err := s.openVerified(ctx, s.imagePath(r.Version), nil)
 	if err != nil {
@@ -114,30 +116,31 @@ func (s *Service) checkMergedAgain(ctx context.Context, r record) error {
 func (s *Service) checkMergedVersion(_ context.Context, r record) error {
 	merged, err := s.mergedVersion()
 	if err == nil && merged != r.Version {
-		err = errkind.Errorf(errkind.Unhealthy, "merged is trident %s", cmp.Or(merged, "of no version"))
+		err = errkind.Errorf(errkind.Unhealthy, "the merged version of trident is %s", cmp.Or(merged, "none"))
 	}
 	return err
 }
 
-// checkAnswer asks through the socket who answers there. other says that it is another
-// version.
+// checkAnswer asks for the version through the socket and fails unless the answer
+// is want. isOtherVersion says that another version answered.
 func (s *Service) checkAnswer(ctx context.Context, want string) (isOtherVersion bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	got, err := s.SelfCheck(ctx)
 	switch {
 	case err != nil:
-		return false, errkind.Errorf(errkind.Unhealthy, "ask the new version through its socket: %w", err)
+		return false, errkind.Errorf(errkind.Unhealthy, "ask the new version for its version through the socket: %w", err)
 	case got != want:
-		return true, errkind.Errorf(errkind.Unhealthy, "the new version says that it is %s, not %s", got, want)
+		return true, errkind.Errorf(errkind.Unhealthy, "version %s answers on the socket, not %s", got, want)
 	}
 	return false, nil
 }
 
-// soak looks on until the soak is over and the rescuer has witnessed the new
-// version; it fails when either gives up. A new version that does not answer for
-// a moment begins its soak anew. One whose socket is gone waits until the socket
-// has been made again, which is the rescuer's business or the daemon's.
+// soak returns nil when the soak is over and the rescuer has witnessed the new
+// version. It fails when the daemon has been silent for silenceLimit, or when the
+// rescuer gave the target up. One missing answer restarts the soak. While the
+// socket is missing, soak waits until the rescuer or the daemon has recreated the
+// socket.
 func (s *Service) soak(ctx context.Context, r *opRun) error {
 	began := time.Now()
 	soakStart, lastAnswer, lastRescuerCheck := began, began, began
@@ -176,7 +179,7 @@ func (s *Service) soak(ctx context.Context, r *opRun) error {
 		if current.Sub(began) >= rescuerGrace && current.Sub(lastRescuerCheck) >= rescuerCheckEvery {
 			lastRescuerCheck = current
 			if err := s.ensureRescuer(ctx, r); err != nil {
-				r.Logf(slog.LevelWarn, "start the rescuer again: %v", err)
+				r.Logf(slog.LevelWarn, "restart the rescuer: %v", err)
 			}
 		}
 		select {
@@ -194,8 +197,9 @@ func (s *Service) isSocketDown() bool {
 	return rescue.IsSocketDown(s.Root)
 }
 
-// settle decides for the new version. From its first touch on nothing turns the
-// host back by itself, so what comes after it may not fail the operation.
+// settle keeps the new version. After its first touch nothing returns the host to
+// the previous version any more, so faults of the later touches are logged and do
+// not fail the operation.
 func (s *Service) settle(ctx context.Context, r *opRun) error {
 	err := s.touch("keep", func() error {
 		// A full disk is not the version's fault. The rescuer's deadline ends this.
@@ -227,8 +231,8 @@ func (s *Service) settle(ctx context.Context, r *opRun) error {
 	return nil
 }
 
-// refuseUndoOfKept prevents that a version is thrown back that is kept. What cannot be read
-// has decided nothing.
+// refuseUndoOfKept returns operation.ErrDecided if the version is kept. A record
+// that cannot be read does not count as a verdict.
 func (s *Service) refuseUndoOfKept(_ context.Context, r *opRun) error {
 	if t, err := s.trial.Read(); err == nil && t.Operation == r.ID && t.Verdict == rescue.Kept {
 		return fmt.Errorf("trident %s is kept: %w", r.State.Version, operation.ErrDecided)
@@ -236,7 +240,7 @@ func (s *Service) refuseUndoOfKept(_ context.Context, r *opRun) error {
 	return nil
 }
 
-// targetLink is what the link has to point to for the target.
+// targetLink returns the link of the target; "" for the base.
 func (s *Service) targetLink(r record) string {
 	if r.Base {
 		return ""
@@ -244,7 +248,8 @@ func (s *Service) targetLink(r record) string {
 	return s.linkTo(r.Version)
 }
 
-// versionOfLink is the version that has to be merged for a link; "" for none.
+// versionOfLink returns the version that systemd merges for a link; "" for no
+// link.
 func (s *Service) versionOfLink(link string) string {
 	if link == "" {
 		return ""

@@ -1,14 +1,14 @@
 // Package selfservice services Trident itself: a new version arrives as a signed
-// system extension, is verified, tried, and kept or thrown back.
+// system extension, and Trident verifies it, tries it, and keeps it or rolls back.
 //
-// It is one list of steps (see steps in upgrade.go), of which staging,
-// activating, rolling back and retiring are slices. The daemon that begins an
-// upgrade is not the one that finishes it, and a third process, the rescuer
-// (package rescue), judges the new one from outside; what the three know of each
-// other is in the journal and in the rescuer's record, both on disk, because any
-// of them may be gone at any moment. So is the host: every touch of it goes
-// through Service.touch, and the power-cut test stops the world before and after
-// each.
+// All operations are slices of one list of steps (see steps in upgrade.go): stage,
+// upgrade, activate, roll back, retire. The daemon that begins an upgrade is not
+// the daemon that finishes it, and a third process, the rescuer (package rescue),
+// judges the new version from outside. Each of the three may die at any moment; so
+// what they tell each other is on disk, in the journal and in the rescuer's
+// record. The host may lose its power at any moment as well: every change of the
+// host goes through Service.touch, and the power-cut test stops the world before
+// and after each.
 package selfservice
 
 import (
@@ -37,47 +37,48 @@ const (
 	maxDeadline     = time.Hour
 )
 
-// Units that are ours or that we have a use for.
+// Units that Trident restarts or reloads.
 const (
 	daemonUnit = "tridentd.service"
 	sysextUnit = "systemd-sysext.service"
 )
 
-// Datastore has, besides the journal, the versions that failed on this host.
+// Datastore stores the versions that failed on this host.
 type Datastore interface {
 	Block(context.Context, hoststate.Blocked) error
 	Unblock(ctx context.Context, version string) error
 	Blocked(context.Context) ([]hoststate.Blocked, error)
-	// Snapshot writes a copy for a candidate to try its reading on.
+	// Snapshot writes a copy of the datastore to path, for a candidate to read.
 	Snapshot(ctx context.Context, path string) error
 }
 
-// Config is what the service needs.
+// Config has all that a Service needs.
 type Config struct {
 	// Root is the root folder of the host, "/".
 	Root string
-	// Version is what this process is.
+	// Version is the version of this process.
 	Version string
 	Runner  *operation.Runner
 	Store   Datastore
 	Systemd systemd.Manager
 	// Tools runs the candidate, and journalctl.
 	Tools run.Runner
-	// SelfCheck asks for our version through the real socket, end to end.
+	// SelfCheck asks for the version of the daemon through the real socket.
 	SelfCheck func(context.Context) (string, error)
 	Logger    *slog.Logger
 	// Now is the clock of the host; nil is time.Now. Built is the date of this
-	// version's sources, or zero. A clock that says an earlier date is wrong, so that
-	// date counts in its place.
+	// version's sources, or zero. A time before Built is wrong, so Built counts in
+	// its place.
 	Now   func() time.Time
 	Built time.Time
-	// IsSocketDown reports whether SelfCheck fails for want of a socket. Nil asks the
-	// host; tests replace it.
+	// IsSocketDown reports whether SelfCheck fails because the socket is missing.
+	// Nil asks the host; tests replace it.
 	IsSocketDown func() bool
-	// Clock is that of the rescuer's record; nil asks the kernel, tests replace it.
+	// Clock is the clock of the rescuer's record; nil asks the kernel. Tests replace
+	// it.
 	Clock func() (boot string, up time.Duration)
-	// Touch, if set, is called in place of each change of the host, with the
-	// change's name and the change. For the power-cut test.
+	// Touch, if set, is called in place of each change of the host, with the name of
+	// the change and the change itself. The power-cut test sets it.
 	Touch func(name string, change func() error) error
 }
 
@@ -87,12 +88,12 @@ type Service struct {
 	dir          string // the store
 	trial        rescue.File
 	uploads      sync.Map // of *Upload, by source.Upload
-	intactImages sync.Map // of fileState, by version: images of the store whose every block was right
+	intactImages sync.Map // of fileState, by version: images of the store of which all blocks were verified
 
 	stage, upgrade, activate, rollback, retire operation.Starter[record]
 }
 
-// New makes the service and registers its operations with the runner.
+// New makes the service and registers its operations with c.Runner.
 func New(c Config) *Service {
 	s := &Service{Config: c, dir: filepath.Join(c.Root, rescue.Dir)}
 	s.trial = rescue.File{Dir: s.dir, Clock: c.Clock}
@@ -109,11 +110,11 @@ func New(c Config) *Service {
 	return s
 }
 
-// A Trial says how a version is tried, and what is allowed for its sake. The
-// zero value is the default.
+// A Trial says how long a version is tried, and what the caller allows. The zero
+// value has the defaults.
 type Trial struct {
-	Soak             time.Duration `json:"soak"`     // to run well before it is kept
-	Deadline         time.Duration `json:"deadline"` // to be kept, from activation on
+	Soak             time.Duration `json:"soak"`     // how long the version must answer before Trident keeps it
+	Deadline         time.Duration `json:"deadline"` // within which Trident must keep the version, counted from activation
 	AllowDowngrade   bool          `json:"allow_downgrade"`
 	AllowReadOnlyUsr bool          `json:"allow_read_only_usr"`
 }
@@ -138,7 +139,8 @@ func (t Trial) withDefaults() (Trial, error) {
 	return t, nil
 }
 
-// Stage begins to get an image, to verify and to probe it. It stays in the store.
+// Stage begins an operation that fetches, verifies and probes an image, which
+// stays in the store. It returns the operation's ID.
 func (s *Service) Stage(ctx context.Context, src fetch.Source, allowDowngrade bool) (id string, err error) {
 	r, err := s.newRecord(Trial{AllowDowngrade: allowDowngrade})
 	if err != nil {
@@ -148,7 +150,7 @@ func (s *Service) Stage(ctx context.Context, src fetch.Source, allowDowngrade bo
 	return s.begin(ctx, s.stage, "stage trident from "+src.String(), src, r)
 }
 
-// Upgrade begins to stage an image and to bring it into service.
+// Upgrade begins an operation that stages an image and activates it.
 func (s *Service) Upgrade(ctx context.Context, src fetch.Source, t Trial) (id string, err error) {
 	r, err := s.newRecord(t)
 	if err != nil {
@@ -157,7 +159,8 @@ func (s *Service) Upgrade(ctx context.Context, src fetch.Source, t Trial) (id st
 	return s.begin(ctx, s.upgrade, "upgrade trident from "+src.String(), src, r)
 }
 
-// Activate begins to bring a staged version into service; "" is the newest one.
+// Activate begins an operation that activates a staged version; "" is the newest
+// one that is not active.
 func (s *Service) Activate(ctx context.Context, version string, t Trial) (id string, err error) {
 	r, err := s.newRecord(t)
 	if err != nil {
@@ -169,8 +172,8 @@ func (s *Service) Activate(ctx context.Context, version string, t Trial) (id str
 	return idOf(s.activate(ctx, "activate trident "+r.Version, r))
 }
 
-// Rollback begins to return to the version before the active one, or to the
-// base. An operation that only fetches yet is cancelled for it.
+// Rollback begins an operation that returns to the previous version, or to the
+// base. It cancels an operation that has only begun to fetch.
 func (s *Service) Rollback(ctx context.Context, t Trial) (id string, err error) {
 	t.AllowDowngrade, t.AllowReadOnlyUsr = true, true
 	r, err := s.newRecord(t)
@@ -188,19 +191,19 @@ func (s *Service) Rollback(ctx context.Context, t Trial) (id string, err error) 
 	return idOf(s.rollback(ctx, "roll trident back to "+target.String(), r))
 }
 
-// IsOnlyFetching reports whether op is of this package and has done nothing but get
-// its image.
+// IsOnlyFetching reports whether op is an upgrade or a staging of Trident that is
+// in its first step, fetch.
 func (s *Service) IsOnlyFetching(op operation.Operation) bool {
 	return (op.Kind == "self-upgrade" || op.Kind == "self-stage") && op.Step == "fetch"
 }
 
-// retireAttempts is how often a base is tried that fails.
+// retireAttempts is how often Trident tries to retire to a base that fails.
 const retireAttempts = 3
 
-// Retire begins to return to the base if that is newer than the active
-// extension: newest wins. The daemon calls it once at its start. A base that
-// failed here is tried again in the next boot, and after some failures not
-// before it has another version.
+// Retire begins an operation that returns to the base if the base is at least as
+// new as the active extension. The daemon calls it once at its start. Trident
+// tries a base that failed again in the next boot, and after retireAttempts
+// failures only once the base has another version.
 func (s *Service) Retire(ctx context.Context) error {
 	if _, busy := s.Runner.Active(); busy {
 		return nil
@@ -221,8 +224,8 @@ func (s *Service) Retire(ctx context.Context) error {
 	return err
 }
 
-// hasRetireFailed reports whether retiring to a base has failed in this boot already, or
-// in the last few tries.
+// hasRetireFailed reports whether retiring to base has failed in this boot, or in
+// the last retireAttempts attempts.
 func (s *Service) hasRetireFailed(ctx context.Context, base string) (bool, error) {
 	ops, err := s.Runner.List(ctx, 10*historyDepth, false)
 	if err != nil {
@@ -249,8 +252,8 @@ func (s *Service) newRecord(t Trial) (record, error) {
 	return record{Trial: t, From: s.Version, Began: s.now(), BegunIn: s.Runner.Life.Boot}, err
 }
 
-// now is what the host's clock says, or the date of this version's sources if
-// that is later.
+// now returns the time of the host's clock, or the date of this version's sources
+// if that is later.
 func (s *Service) now() time.Time {
 	now := time.Now()
 	if s.Now != nil {
@@ -268,7 +271,7 @@ func (s *Service) begin(ctx context.Context, start operation.Starter[record], su
 		return "", err
 	}
 	if src.Upload != nil {
-		// The bytes are in this process's hands only: a later one finds none.
+		// Only this process can read the bytes: the next daemon cannot resume the upload.
 		r.Source.UploadSize, r.Source.Upload = src.UploadSize, rand.Text()
 		s.uploads.Store(r.Source.Upload, src.Upload)
 	}
@@ -281,7 +284,7 @@ func (s *Service) begin(ctx context.Context, start operation.Starter[record], su
 
 func idOf(op operation.Operation, err error) (string, error) { return op.ID, err }
 
-// touch changes the host.
+// touch makes one named change of the host.
 func (s *Service) touch(name string, change func() error) error {
 	if s.Touch == nil {
 		return change()

@@ -171,12 +171,12 @@ func TestWhatIsRefusedLeavesTheHostAsItWas(t *testing.T) {
 		"a key for ourselves": {file("usr/lib/trident/trust.d/x.crt"), errkind.Forbidden, "usr/lib/trident/trust.d"},
 		"a base":              {file("usr/lib/trident/base.json"), errkind.Forbidden, "base.json"},
 		"older than the base": {version("0.9.0"), errkind.TooOld, "not newer than the base"},
-		"as old as the base":  {version("1.0.0"), errkind.Exists, "the base brings already"},
+		"as old as the base":  {version("1.0.0"), errkind.Exists, "the version of the base already"},
 		"a dishonest daemon": {func(t *testing.T) string {
 			return shop.variant(t, "2.0.0", healthy, "dishonest", func(tree string) {
 				write(t, filepath.Join(tree, extension.OwnDaemon), daemonText("2.0.1", healthy), 0o755)
 			})
-		}, errkind.Unhealthy, "says that it is 2.0.1"},
+		}, errkind.Unhealthy, "reports version 2.0.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			image := c.image

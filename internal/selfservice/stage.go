@@ -17,14 +17,14 @@ import (
 	"github.com/trident-project/trident/internal/rescue"
 )
 
-// maxImage bounds an image of ours, in bytes.
+// maxImage bounds an image of Trident, in bytes.
 const maxImage = 1 << 30
 
 // source is a fetch.Source in the journal.
 type source struct {
 	URL        string `json:"url"`
 	Path       string `json:"path"`
-	Upload     string `json:"upload"` // a name that only the process which took the upload knows
+	Upload     string `json:"upload"` // key of the upload in the process that received it
 	UploadSize int64  `json:"upload_size"`
 	SHA256     string `json:"sha256"`
 	// Timeout bounds the step fetch, each time that a daemon begins it.
@@ -45,9 +45,9 @@ func checkSource(src fetch.Source) error {
 	case src.Path != "" && !filepath.IsAbs(src.Path):
 		return errkind.Errorf(errkind.Invalid, "the path %.200q is not absolute", src.Path)
 	case src.Timeout < 0:
-		return errkind.Errorf(errkind.Invalid, "the time for fetching, %s, must not be negative", src.Timeout)
+		return errkind.Errorf(errkind.Invalid, "the timeout of the fetch, %s, must not be negative", src.Timeout)
 	case src.Upload != nil && (src.UploadSize <= 0 || src.UploadSize > maxImage):
-		return errkind.Errorf(errkind.Invalid, "an upload of %d bytes: it must be between 1 byte and %d", src.UploadSize, maxImage)
+		return errkind.Errorf(errkind.Invalid, "the size of the upload, %d bytes, is not between 1 and %d", src.UploadSize, maxImage)
 	}
 	if src.URL != "" && !slices.Contains([]string{"http", "https", "oci"}, fetch.Scheme(src.URL)) {
 		return errkind.Errorf(errkind.Invalid, "%s is not a URL of http, https or oci", src)
@@ -57,8 +57,8 @@ func checkSource(src fetch.Source) error {
 
 func (s *Service) partPath(id string) string { return filepath.Join(s.dir, id+".part") }
 
-// fetch brings the image into the store's folder, under a name that nothing
-// looks for.
+// fetch downloads the image into the store's folder, under a name that no other
+// step reads.
 func (s *Service) fetch(ctx context.Context, r *opRun) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("make store: %w", err)
@@ -87,8 +87,8 @@ func (s *Service) discard(_ context.Context, r *opRun) error {
 	return s.touch("discard", func() error { return fetch.Remove(s.partPath(r.ID)) })
 }
 
-// verify checks everything about the image that can be checked without running
-// it, and then lets it into the store.
+// verify checks all of the image that can be checked without running it, and then
+// publishes the image in the store.
 func (s *Service) verify(ctx context.Context, r *opRun) error {
 	if r.State.Note != "" {
 		r.Logf(slog.LevelWarn, "%s", r.State.Note)
@@ -99,7 +99,7 @@ func (s *Service) verify(ctx context.Context, r *opRun) error {
 	part := s.partPath(r.ID)
 	path := part
 	if _, err := os.Stat(part); r.State.Version != "" && errors.Is(err, fs.ErrNotExist) {
-		path = s.imagePath(r.State.Version) // staged earlier, or by us before a restart
+		path = s.imagePath(r.State.Version) // staged earlier, or by this operation before a restart
 	}
 	image, err := s.openFor(ctx, r.State, path, r.Progress)
 	if err != nil {
@@ -110,7 +110,7 @@ func (s *Service) verify(ctx context.Context, r *opRun) error {
 		r.Logf(slog.LevelWarn, "%s", w)
 	}
 	if v := image.release.Version; r.State.Version != "" && v != r.State.Version {
-		return errkind.Errorf(errkind.Corrupt, "the image of trident %s says that it is %s", r.State.Version, v)
+		return errkind.Errorf(errkind.Corrupt, "the image %s.raw in the store has version %s", r.State.Version, v)
 	}
 	r.State.Version, r.State.RootHash = image.release.Version, image.rootHash
 	if err := s.checkVersion(ctx, r.State); err != nil {
@@ -123,8 +123,8 @@ func (s *Service) verify(ctx context.Context, r *opRun) error {
 }
 
 // openFor opens an image for an operation. The dates of its certificate count when
-// it comes to this host, as of the time at which the caller asked for that: a power
-// cut since may have left a clock that is wrong.
+// the image comes to this host, at the time at which the caller began the
+// operation: after a power cut the clock may be wrong.
 func (s *Service) openFor(ctx context.Context, r record, path string, progress func(done, total int64)) (*image, error) {
 	if path == s.imagePath(r.Version) || r.Back {
 		return s.openVerified(ctx, path, progress)
@@ -132,7 +132,8 @@ func (s *Service) openFor(ctx context.Context, r record, path string, progress f
 	return s.openNew(ctx, path, s.beginTime(r), progress)
 }
 
-// beginTime is when an operation was begun, as far as its record says.
+// beginTime returns the time at which the caller began the operation. For records
+// of earlier releases it returns the current time.
 func (s *Service) beginTime(r record) time.Time {
 	if r.Began.IsZero() {
 		return s.now()
@@ -140,10 +141,11 @@ func (s *Service) beginTime(r record) time.Time {
 	return r.Began
 }
 
-// checkVersion applies the rules about which version may replace which.
+// checkVersion fails if the target must not replace the running version: see
+// docs/self-servicing.md for the rules.
 func (s *Service) checkVersion(ctx context.Context, r record) error {
 	base, err := rescue.BaseVersion(s.Root)
-	if err != nil && !r.Back { // a damaged file of the base does not bar the way back
+	if err != nil && !r.Back { // a rollback works even if the file of the base is damaged
 		return err
 	}
 	active, _, err := rescue.LinkedVersion(s.Root)
@@ -154,11 +156,11 @@ func (s *Service) checkVersion(ctx context.Context, r record) error {
 	case r.Version == active:
 		return errkind.Errorf(errkind.Exists, "trident %s is active already", r.Version)
 	case r.Version == r.From && base == r.From:
-		return errkind.Errorf(errkind.Exists, "trident %s is what the base brings already", r.Version)
+		return errkind.Errorf(errkind.Exists, "trident %s is the version of the base already", r.Version)
 	case base != "" && compare(r.Version, base) <= 0:
-		return errkind.Errorf(errkind.TooOld, "trident %s is not newer than the base, %s, which would retire it at once", r.Version, base)
+		return errkind.Errorf(errkind.TooOld, "trident %s is not newer than the base, %s, and a base retires an extension that is not newer", r.Version, base)
 	case !r.Trial.AllowDowngrade && compare(r.Version, r.From) < 0:
-		return errkind.WithHint(errkind.Errorf(errkind.TooOld, "trident %s is older than %s, which runs", r.Version, r.From),
+		return errkind.WithHint(errkind.Errorf(errkind.TooOld, "trident %s is older than the running version, %s", r.Version, r.From),
 			"allow it with --allow-downgrade")
 	case r.Back:
 		return nil
@@ -168,17 +170,17 @@ func (s *Service) checkVersion(ctx context.Context, r record) error {
 		return err
 	}
 	return errkind.WithHint(errkind.Errorf(errkind.Blocked, "trident %s failed on this host before: %s", r.Version, b.Reason),
-		"let it be tried again with: trident self unblock %s", r.Version)
+		"allow another attempt with: trident self unblock %s", r.Version)
 }
 
-// publish gives a verified image its name in the store. An image that was there
-// before, of the same version and root hash, is replaced by itself and stays
-// when this operation is taken back.
+// publish renames a verified image to its name in the store. An image with the
+// same version and root hash may exist: publish replaces it with itself, and
+// unpublish keeps it.
 func (s *Service) publish(ctx context.Context, r *opRun, i *image) error {
 	path := s.imagePath(r.State.Version)
 	storedHash := s.rootHash(r.State.Version)
 	if storedHash != "" && storedHash != r.State.RootHash && r.State.Version == s.previous() {
-		return errkind.Errorf(errkind.Exists, "another image of trident %s is kept for a rollback", r.State.Version)
+		return errkind.Errorf(errkind.Exists, "the store keeps another image of trident %s for a rollback", r.State.Version)
 	}
 	if storedHash != r.State.RootHash {
 		r.State.Published = true
@@ -186,7 +188,7 @@ func (s *Service) publish(ctx context.Context, r *opRun, i *image) error {
 	if err := r.Save(ctx); err != nil {
 		return err
 	}
-	// Before the image has its name, so that every image under one has a record.
+	// The record comes first, so that every image in the store has one.
 	if err := s.writeImageRecord(i, s.beginTime(r.State)); err != nil {
 		return err
 	}
@@ -204,7 +206,7 @@ func (s *Service) publish(ctx context.Context, r *opRun, i *image) error {
 	})
 }
 
-// unpublish takes an image out of the store that this operation put there.
+// unpublish deletes the image from the store if this operation published it.
 func (s *Service) unpublish(_ context.Context, r *opRun) error {
 	if !r.State.Published {
 		return nil

@@ -15,24 +15,24 @@ import (
 	"github.com/trident-project/trident/internal/trust"
 )
 
-// Status is what runs, where it comes from, and what else is there.
+// Status describes the running Trident, its origin, and the store.
 type Status struct {
-	Running       string // the version that says this
+	Running       string // the version of this process
 	FromExtension bool
 	Base          string // "" on a host without a base
-	Active        string // what the extension link stands for; "" for no link
+	Active        string // the version that the extension link points to; "" for no link
 	Merged        bool   // systemd has merged the active version
-	Verity        bool   // through dm-verity, with its root hash
-	// RollbackTarget is a version, "base", or "" when there is no way back.
+	Verity        bool   // the kernel verifies the active version with dm-verity and its root hash
+	// RollbackTarget is a version, "base", or "" if a rollback is impossible.
 	RollbackTarget string
 	Images         []Image
 	Blocked        []Blocked
 	Trusted        []trust.Certificate
-	Operation      *operation.Operation // that has not settled
-	Last           *Entry               // the last one on ourselves that has
+	Operation      *operation.Operation // the pending operation; nil for none
+	Last           *Entry               // the last settled operation on Trident itself
 	PolicyEnforced bool
-	// Faults are what is wrong with the files of this host that self-servicing depends
-	// on; what could not be read is left out of the other fields.
+	// Faults lists the damaged files that self-servicing depends on. The other
+	// fields leave out what could not be read.
 	Faults []string
 }
 
@@ -43,16 +43,17 @@ type Blocked struct {
 	Operation, Evidence string
 }
 
-// An Entry is one operation on ourselves.
+// An Entry is one operation on Trident itself.
 type Entry struct {
 	Operation, Kind, From, To string
 	Phase                     operation.Phase
 	Failure                   *operation.Failure
-	Start, End                time.Time // End is zero until it has settled
+	Start, End                time.Time // End is zero until the operation has settled
 	Evidence                  string    // a folder on the host
 }
 
-// Status looks at the host anew; nothing is remembered.
+// Status reads the host and the datastore; it caches nothing but the check of the
+// images.
 func (s *Service) Status(ctx context.Context) (Status, error) {
 	st := Status{Running: s.Version}
 	if err := s.statusOfHost(ctx, &st); err != nil {
@@ -64,8 +65,8 @@ func (s *Service) Status(ctx context.Context) (Status, error) {
 	return st, nil
 }
 
-// statusOfHost leaves out what cannot be read: a person who asks for the status of
-// a host is often one who has to repair it.
+// statusOfHost records a fault for what it cannot read and goes on: a person who
+// reads the status often has to repair the host.
 func (s *Service) statusOfHost(ctx context.Context, st *Status) error {
 	var err error
 	fault := func(err error) {
@@ -82,7 +83,7 @@ func (s *Service) statusOfHost(ctx context.Context, st *Status) error {
 	st.Merged = merged != "" && merged == st.Active
 	st.FromExtension = merged != "" && merged == st.Running
 	if st.Base == "" && merged == "" && len(st.Faults) > 0 {
-		st.Base = st.Running // what runs is not an extension
+		st.Base = st.Running // the running version is not an extension
 	}
 	st.Images, err = s.images()
 	fault(err)
@@ -107,8 +108,9 @@ func (s *Service) statusOfHost(ctx context.Context, st *Status) error {
 }
 
 // verityActive reports whether the kernel has a dm-verity device for an image of
-// the store. systemd names it after the root hash, and after the loop device
-// below it where processes still hold one of that name, from an earlier merge.
+// the store. systemd names the device after the root hash. While processes still
+// hold a device of that name, from an earlier merge, systemd names the new one
+// after its loop device.
 func (s *Service) verityActive(i Image) bool {
 	fsys := inroot.FS(s.Root)
 	names, err := fs.Glob(fsys, "sys/block/dm-*/dm/name")
@@ -118,7 +120,7 @@ func (s *Service) verityActive(i Image) bool {
 	read := func(path string) string {
 		text, err := fsys.ReadFile(path, 4096)
 		if err != nil {
-			return "" // it has gone since
+			return "" // the device is gone
 		}
 		return strings.TrimSpace(string(text))
 	}
@@ -162,10 +164,11 @@ func (s *Service) statusOfRecords(ctx context.Context, st *Status) error {
 	return nil
 }
 
-// historyDepth is how far back the last settled operation is looked for.
+// historyDepth is how many entries of the history are searched for the last
+// settled operation.
 const historyDepth = 20
 
-// History lists at most limit operations on ourselves, newest first.
+// History lists at most limit operations on Trident itself, newest first.
 func (s *Service) History(ctx context.Context, limit int) ([]Entry, error) {
 	ops, err := s.Runner.List(ctx, 10*limit, false)
 	if err != nil {

@@ -28,10 +28,10 @@ const (
 	evidenceDir  = "evidence"
 )
 
-// evidenceKept is how many failures' evidence is kept.
+// evidenceKept is the number of failures whose evidence stays in the store.
 const evidenceKept = 10
 
-// journalDepth is how many operations the order of evidence is looked up in.
+// journalDepth is the number of operations in the journal that pruneEvidence reads.
 const journalDepth = 1000
 
 // An Image is one version in the store.
@@ -39,14 +39,15 @@ type Image struct {
 	Version, RootHash string
 	Size              int64
 	Staged            time.Time
-	// Active: the link points to it. Previous: a rollback returns to it.
+	// Active says that the extension link points to the image, Previous that a
+	// rollback returns to it.
 	Active, Previous bool
 }
 
 func (s *Service) imagePath(v string) string { return filepath.Join(s.dir, v+".raw") }
 
-// linkTo is what the extension link has to say for a version: relative, so that
-// it is right from inside and from outside of a root folder.
+// linkTo returns the target of the extension link for a version. It is relative,
+// so that it is right inside and outside of a root folder.
 func (s *Service) linkTo(v string) string {
 	return filepath.Join("..", strings.TrimPrefix(rescue.Dir, "var/lib/"), v+".raw")
 }
@@ -83,7 +84,8 @@ func (s *Service) images() ([]Image, error) {
 	return out, nil
 }
 
-// rootHash is for show: "" where the file is not an image any more.
+// rootHash returns the root hash of an image in the store, or "" if the file is
+// missing or is not an image.
 func (s *Service) rootHash(v string) string {
 	f, err := regfile.Open(s.imagePath(v))
 	if err != nil {
@@ -101,7 +103,8 @@ func (s *Service) rootHash(v string) string {
 	return ddi.HashString(i.RootHash())
 }
 
-// compare orders versions that are known to be some.
+// compare compares two versions. It compares strings if one of them is not a
+// version.
 func compare(a, b string) int {
 	va, aerr := version.Parse(a)
 	vb, berr := version.Parse(b)
@@ -111,7 +114,7 @@ func compare(a, b string) int {
 	return version.Compare(va, vb)
 }
 
-// previous is the version that a rollback returns to; "" for the base.
+// previous returns the version that a rollback returns to; "" for the base.
 func (s *Service) previous() string {
 	link, err := os.Readlink(filepath.Join(s.dir, previousName))
 	if err != nil {
@@ -120,7 +123,8 @@ func (s *Service) previous() string {
 	return versionOfImage(link)
 }
 
-// setPrevious notes, at the end of an operation, where a rollback would lead.
+// setPrevious records, at the end of an operation, which image a rollback returns
+// to.
 func (s *Service) setPrevious(r record) error {
 	path := filepath.Join(s.dir, previousName)
 	if err := rescue.MoveFolderAside(path); err != nil {
@@ -132,11 +136,11 @@ func (s *Service) setPrevious(r record) error {
 	return atomicfile.Symlink(filepath.Base(r.Previous.Link), path)
 }
 
-// target is where a rollback leads.
+// A target is what a rollback returns to.
 type target struct {
 	version string
 	base    bool
-	note    string // why it is the base and not the version before; "" if that needs no word
+	note    string // why the target is the base and not the previous version; "" if there is no previous version
 }
 
 func (t target) String() string {
@@ -146,8 +150,8 @@ func (t target) String() string {
 	return t.version
 }
 
-// rollbackTarget is where a rollback would lead now: to the version before if its
-// image could be brought into service, else to the base.
+// rollbackTarget returns what a rollback would return to: the previous version if
+// its image can be activated, else the base. It fails if there is neither.
 func (s *Service) rollbackTarget(ctx context.Context) (target, error) {
 	active, link, err := rescue.LinkedVersion(s.Root)
 	if err != nil {
@@ -165,7 +169,7 @@ func (s *Service) rollbackTarget(ctx context.Context) (target, error) {
 		case ctx.Err() != nil:
 			return target{}, err
 		case !errors.Is(err, fs.ErrNotExist):
-			note = fmt.Sprintf("the kept image of trident %s cannot be brought into service: %v", p, err)
+			note = fmt.Sprintf("the kept image of trident %s cannot be activated: %v", p, err)
 		}
 	}
 	base, err := rescue.BaseVersion(s.Root)
@@ -180,12 +184,12 @@ func (s *Service) rollbackTarget(ctx context.Context) (target, error) {
 			"there is nothing to return to: this host has no base, and trident %s is the only version in use", active)
 	}
 	if note != "" {
-		note += fmt.Sprintf("; the rollback leads to the base, %s", base)
+		note += fmt.Sprintf("; a rollback returns to the base, %s", base)
 	}
 	return target{version: base, base: true, note: note}, nil
 }
 
-// baseIsNewer reports whether the base is as new as the active extension, or newer.
+// baseIsNewer reports whether the base is at least as new as the active extension.
 func (s *Service) baseIsNewer() (base string, newer bool, err error) {
 	base, err = rescue.BaseVersion(s.Root)
 	if err != nil || base == "" {
@@ -198,8 +202,8 @@ func (s *Service) baseIsNewer() (base string, newer bool, err error) {
 	return base, compare(base, active) >= 0, nil
 }
 
-// stagedVersion checks that a version is there to be activated; "" asks for the
-// newest one that is not active.
+// stagedVersion returns the version v if its image is in the store; for "" it
+// returns the newest version that is not active.
 func (s *Service) stagedVersion(v string) (string, error) {
 	images, err := s.images()
 	if err != nil {
@@ -213,10 +217,11 @@ func (s *Service) stagedVersion(v string) (string, error) {
 	if v == "" {
 		return "", errkind.WithHint(errkind.Errorf(errkind.NotFound, "no version is staged"), "stage one with: trident self stage SOURCE")
 	}
-	return "", errkind.WithHint(errkind.Errorf(errkind.NotFound, "version %.80q is not staged", v), "see what is with: trident self status")
+	return "", errkind.WithHint(errkind.Errorf(errkind.NotFound, "version %.80q is not staged", v), "list the staged versions with: trident self status")
 }
 
-// Remove deletes a staged image.
+// Remove deletes the image of version v from the store. It fails if the image is
+// active, merged, or the target of a rollback, or if an operation is running.
 func (s *Service) Remove(ctx context.Context, v string) error {
 	if id, busy := s.Runner.Active(); busy {
 		return errkind.Errorf(errkind.Busy, "remove trident %s: operation %s is running", v, id)
@@ -243,13 +248,13 @@ func (s *Service) Remove(ctx context.Context, v string) error {
 
 func (s *Service) stagedVersionExactly(v string) (string, error) {
 	if v == "" {
-		return "", errkind.Errorf(errkind.Invalid, "no version is named")
+		return "", errkind.Errorf(errkind.Invalid, "the version is missing")
 	}
 	return s.stagedVersion(v)
 }
 
 // prune keeps the active image, the previous one and the newest staged one, and
-// deletes what is left of anything else.
+// deletes all other images, records and partial downloads.
 func (s *Service) prune() error {
 	images, err := s.images()
 	if err != nil {
@@ -275,8 +280,8 @@ func (s *Service) prune() error {
 	return errors.Join(append(errs, s.pruneEvidence(), s.sweep())...)
 }
 
-// pruneRecords deletes the records of images that are gone, and what a power cut
-// left of writing one.
+// pruneRecords deletes the records of deleted images, and temporary files of
+// records from before a power cut.
 func (s *Service) pruneRecords() error {
 	entries, err := os.ReadDir(s.dir)
 	errs := []error{err}
@@ -293,8 +298,8 @@ func (s *Service) pruneRecords() error {
 	return errors.Join(errs...)
 }
 
-// sweep deletes what power cuts left of files that were being written. The trial
-// has its verdict, so nobody writes them.
+// sweep deletes temporary files from before a power cut. The caller has ended the
+// trial, so that no other process writes them.
 func (s *Service) sweep() error {
 	var errs []error
 	for _, path := range []string{rescue.Link, bootUnitPath, bootWantsPath, rescue.Dir + "/" + previousName, rescue.Program} {
@@ -303,9 +308,10 @@ func (s *Service) sweep() error {
 	return errors.Join(errs...)
 }
 
-// pruneEvidence keeps the newest folders. Their names are those of operations, which
-// begin with the time of a clock that may have been set back since: what counts is the
-// order of the journal. A folder of an operation that the journal has forgotten is older.
+// pruneEvidence deletes all but the newest folders of evidence. The journal says which
+// are the newest, because the name of a folder begins with the time of a clock that may
+// have been set back since. A folder of an operation that the journal has forgotten is
+// older than all others.
 func (s *Service) pruneEvidence() error {
 	dir := filepath.Join(s.dir, evidenceDir)
 	entries, err := os.ReadDir(dir)

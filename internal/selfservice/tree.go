@@ -10,29 +10,31 @@ import (
 	"github.com/trident-project/trident/internal/rescue"
 )
 
-// LinkInTree makes the OS in the tree at root, which does not run and shares the store
-// with this host, run the newer of its own Trident and the extension that is active
-// here. It returns the version of that extension, or "" where it is dropped.
-// systemd-sysext.service is the caller's to enable there.
+// LinkInTree makes the OS in the tree at root, which does not run and shares the
+// store with this host, run the newer of two versions: the Trident in its /usr, or
+// the extension that is active on this host. It repoints or removes the extension
+// link in the tree. It returns the version of the linked extension, or "" if it
+// removed the link. The caller enables systemd-sysext.service in the tree.
 func (s *Service) LinkInTree(root string) (version string, err error) {
 	active, link, err := rescue.LinkedVersion(s.Root)
 	if err != nil {
-		return "", fmt.Errorf("carry trident across: %w", err)
+		return "", fmt.Errorf("link the extension of trident in the new system: %w", err)
 	}
 	base, err := baseIn(root)
 	if err != nil {
-		return "", fmt.Errorf("carry trident across: %w", err)
+		return "", fmt.Errorf("link the extension of trident in the new system: %w", err)
 	}
 	if active == "" || base != "" && compare(base, active) >= 0 {
 		active, link = "", ""
 	}
 	if err := s.touch("carry trident", func() error { return setLinkIn(root, link) }); err != nil {
-		return "", fmt.Errorf("carry trident across: %w", err)
+		return "", fmt.Errorf("link the extension of trident in the new system: %w", err)
 	}
 	return active, nil
 }
 
-// baseIn is rescue.BaseVersion for a tree whose links may lead out of it.
+// baseIn is rescue.BaseVersion for a tree whose symbolic links may point out of
+// the tree.
 func baseIn(root string) (string, error) {
 	data, err := inroot.FS(root).ReadFile(rescue.Base, 1<<20)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -44,8 +46,8 @@ func baseIn(root string) (string, error) {
 	return rescue.ParseBase(data)
 }
 
-// setLinkIn makes the link by which systemd finds our extension in a tree say target, or
-// removes it where that is "". No link of the tree leads out of it.
+// setLinkIn points the extension link of a tree to target, or removes the link if
+// target is "". It follows no symbolic link out of the tree.
 func setLinkIn(root, target string) (err error) {
 	at := inroot.FS(root)
 	dir, name := filepath.Split(rescue.Link)
@@ -68,8 +70,8 @@ func setLinkIn(root, target string) (err error) {
 	return errors.Join(d.Sweep(name), d.Symlink(target, name, -1, -1))
 }
 
-// makeFolder makes a folder of the host, and those above, that everybody can enter,
-// whatever the umask.
+// makeFolder makes a folder of the host and its parents, which every user can
+// enter, whatever the umask.
 func (s *Service) makeFolder(name string) error {
 	d, err := inroot.FS(s.Root).MakeDir(name, 0o755)
 	if err != nil {

@@ -19,19 +19,19 @@ import (
 	"github.com/trident-project/trident/internal/systemd"
 )
 
-// Where the unit lies that starts a rescuer at the next boot.
+// Paths of the unit that starts a rescuer at the next boot.
 const (
 	bootUnitPath  = rescue.BootUnitPath
 	bootWantsPath = rescue.BootWantsPath
 )
 
-// rescuerRestart is how long systemd waits before it starts a rescuer again that
-// was killed.
+// rescuerRestart is how long systemd waits before it restarts a rescuer that was
+// killed.
 const rescuerRestart = time.Second
 
 func rescueUnit(id string) string { return "trident-rescue-" + id + ".service" }
 
-// onHost is a path below the root folder as the host's own processes see it.
+// onHost returns a path below the root folder as processes of the host see it.
 func (s *Service) onHost(path string) string {
 	rel, err := filepath.Rel(s.Root, path)
 	if err != nil {
@@ -50,8 +50,8 @@ func (s *Service) writeBootUnit() error {
 
 func (s *Service) removeBootUnit() error { return rescue.RemoveBootUnit(s.Root) }
 
-// startRescuer starts today's rescuer; one that was started before a restart of
-// ours goes on.
+// startRescuer starts the rescuer of the running version. A rescuer of the same
+// trial that already runs goes on.
 func (s *Service) startRescuer(ctx context.Context, r *opRun) error {
 	err := s.Systemd.StartTransient(ctx, rescueUnit(r.ID), systemd.Transient{
 		Description: "Trident rescuer: watches the trial of " + r.State.Version,
@@ -65,8 +65,8 @@ func (s *Service) startRescuer(ctx context.Context, r *opRun) error {
 	return err
 }
 
-// ensureRescuer starts a rescuer if neither the one of the trial nor the one of
-// the boot is there.
+// ensureRescuer starts a rescuer if neither the unit of the trial nor the boot
+// unit runs.
 func (s *Service) ensureRescuer(ctx context.Context, r *opRun) error {
 	for _, unit := range []string{rescueUnit(r.ID), filepath.Base(bootUnitPath)} {
 		u, err := s.Systemd.Unit(ctx, unit)
@@ -77,7 +77,7 @@ func (s *Service) ensureRescuer(ctx context.Context, r *opRun) error {
 			return err
 		}
 	}
-	r.Logf(slog.LevelWarn, "the rescuer is gone: starting another one")
+	r.Logf(slog.LevelWarn, "the rescuer does not run: starting it again")
 	if _, err := os.Lstat(filepath.Join(s.Root, rescue.Program)); err != nil {
 		if err := s.touch("copy rescuer", s.copyRescuer); err != nil {
 			return err
@@ -86,16 +86,16 @@ func (s *Service) ensureRescuer(ctx context.Context, r *opRun) error {
 	return s.touch("start rescuer", func() error { return s.startRescuer(ctx, r) })
 }
 
-// trialOf is what the journal knows of the rescuer's record.
+// trialOf returns the rescuer's record as far as the journal knows it.
 func (s *Service) trialOf(r record, id string) rescue.Record {
 	return rescue.Record{
 		Operation: id, Previous: r.Previous, Target: rescue.Side{Version: r.Version, Link: s.targetLink(r)}, Deadline: int(r.Trial.Deadline / time.Second),
 	}
 }
 
-// giveUp notes in the rescuer's record that the target is given up, and that the
-// trial is over if it is. Whether that could be written does not matter for what
-// comes after: the journal says the same.
+// giveUp records in the rescuer's record that the target is given up, and the
+// verdict if there is one. It logs a failure and goes on, because the journal says
+// the same.
 func (s *Service) giveUp(r *opRun, name string, verdict rescue.Verdict) {
 	t := s.trialOf(r.State, r.ID)
 	t.Reason, t.Verdict = s.failureReason(r.ID), verdict
@@ -104,7 +104,8 @@ func (s *Service) giveUp(r *opRun, name string, verdict rescue.Verdict) {
 	}
 }
 
-// copyRescuer takes today's rescuer, not the candidate's.
+// copyRescuer copies the rescuer of the running version, not that of the
+// candidate.
 func (s *Service) copyRescuer() error {
 	dst := filepath.Join(s.Root, rescue.Program)
 	if err := os.MkdirAll(filepath.Dir(dst), 0o700); err != nil {
@@ -113,7 +114,8 @@ func (s *Service) copyRescuer() error {
 	return rescue.CopyTo(filepath.Join(s.Root, extension.OwnRescuer), dst)
 }
 
-// keepEvidence gathers what may tell why a version failed, before it is gone.
+// keepEvidence saves the journal, the reason and the record of a failed trial
+// before they are lost.
 func (s *Service) keepEvidence(ctx context.Context, r *opRun) error {
 	if r.State.Evidence == "" {
 		r.State.Evidence = filepath.Join("/", rescue.Dir, evidenceDir, r.ID)
@@ -146,7 +148,7 @@ func (s *Service) keepEvidence(ctx context.Context, r *opRun) error {
 	})
 }
 
-// sweepEvidence deletes what a power cut left of gathering it.
+// sweepEvidence deletes temporary files from before a power cut.
 func sweepEvidence(dir string) error {
 	var errs []error
 	for _, name := range []string{"journal.txt", "reason.txt", "rescue.json"} {
@@ -159,10 +161,10 @@ func (s *Service) journal(ctx context.Context, since time.Time, limit int, units
 	return systemd.JournalTail(ctx, s.Tools, units, since, limit)
 }
 
-// blockFailed sees to it that a version that failed here is not tried again by
-// itself. One that the caller gave up did not fail, nor did one that nobody saw
-// fail. The base is what a host is left with when all else fails: it is never
-// blocked.
+// blockFailed blocks a version that failed on this host, so that Trident does not
+// try it again by itself. A version that the caller gave up, or whose failure
+// nobody saw, is not blocked. The base is never blocked, because it is the last
+// resort of a host.
 func (s *Service) blockFailed(ctx context.Context, r *opRun) error {
 	op, err := s.Runner.Get(ctx, r.ID)
 	if err != nil {
@@ -180,7 +182,7 @@ func (s *Service) blockFailed(ctx context.Context, r *opRun) error {
 	})
 }
 
-// blocked returns why a version is blocked, or nil.
+// blocked returns the entry of a blocked version, or nil.
 func (s *Service) blocked(ctx context.Context, v string) (*hoststate.Blocked, error) {
 	all, err := s.Store.Blocked(ctx)
 	if err != nil {
@@ -194,7 +196,8 @@ func (s *Service) blocked(ctx context.Context, v string) (*hoststate.Blocked, er
 	return nil, nil
 }
 
-// Unblock lets a version that failed on this host be tried again.
+// Unblock allows Trident to try a version again that failed on this host. It fails
+// with NotFound if the version is not blocked.
 func (s *Service) Unblock(ctx context.Context, v string) error {
 	b, err := s.blocked(ctx, v)
 	if err != nil {
@@ -202,7 +205,7 @@ func (s *Service) Unblock(ctx context.Context, v string) error {
 	}
 	if b == nil {
 		return errkind.WithHint(errkind.Errorf(errkind.NotFound, "unblock trident: version %.80q is not blocked", v),
-			"see what is with: trident self status")
+			"list the blocked versions with: trident self status")
 	}
 	if err := s.Store.Unblock(ctx, v); err != nil {
 		return fmt.Errorf("unblock trident %s: %w", v, err)
@@ -210,8 +213,8 @@ func (s *Service) Unblock(ctx context.Context, v string) error {
 	return nil
 }
 
-// IsOnTrial reports whether a version of Trident is on trial on this host: a rescuer
-// watches tridentd then.
+// IsOnTrial reports whether a version of Trident is on trial on this host, so that
+// a rescuer watches tridentd.
 func (s *Service) IsOnTrial() bool {
 	r, err := s.trial.Read()
 	return err == nil && r.Verdict == ""

@@ -14,43 +14,44 @@ import (
 	"github.com/trident-project/trident/internal/rescue"
 )
 
-// record is what an operation on ourselves knows. Fields are only ever added:
-// the old version and the new one read it in turns.
+// A record is the state of an operation on Trident itself. The old and the new
+// version read it in turns: add fields, never rename, remove or retype one.
 type record struct {
 	Source source `json:"source"`
 	Trial  Trial  `json:"trial"`
-	// Version is the target; "" until the image has said it.
+	// Version is the target; "" until verify has read it from the image.
 	Version  string `json:"version"`
 	RootHash string `json:"root_hash"`
-	// Base: the target is what lies in /usr without an extension.
+	// Base says that the target is the Trident in /usr without an extension.
 	Base bool `json:"base"`
-	// Back: it is a return, so that an older or a blocked version is fine.
+	// Back says that the operation is a return, for which an older or a blocked
+	// version is allowed.
 	Back      bool `json:"back"`
 	StageOnly bool `json:"stage_only"`
-	// BegunIn is the boot in which it was begun.
+	// BegunIn is the ID of the boot in which the operation began.
 	BegunIn string `json:"begun_in,omitempty"`
-	// From is the version that began it, and that an undo returns to.
+	// From is the version that began the operation, and to which an undo returns.
 	From string `json:"from"`
-	// Published: the image in the store is of this operation.
+	// Published says that this operation put the image into the store.
 	Published bool `json:"published"`
-	// Armed and what follows are set before what they tell of is done.
+	// Armed, and Activated, are set before the effect that they record.
 	Armed     bool `json:"armed"`
 	Activated bool `json:"activated"`
-	// ActivatedIn is the boot in which it was last activated.
+	// ActivatedIn is the ID of the boot in which the target was last activated.
 	ActivatedIn string      `json:"activated_in"`
-	Previous    rescue.Side `json:"previous"` // where the link pointed to before
+	Previous    rescue.Side `json:"previous"` // version and link before the activation
 	ArmedAt     time.Time   `json:"armed_at"`
-	Proofs      int         `json:"proofs"` // how often the new version began to prove itself
-	// ProvedIn is the boot in which it last began to, and ProvedSince how many
-	// milliseconds that boot had run when it first did.
+	Proofs      int         `json:"proofs"` // how often the step prove began
+	// ProvedIn is the ID of the boot in which prove last began, and ProvedSince how
+	// many milliseconds that boot had been running when prove first began in it.
 	ProvedIn    string `json:"proved_in,omitempty"`
 	ProvedSince int64  `json:"proved_since_milliseconds,omitempty"`
 	Evidence    string `json:"evidence"`
-	// Began is when the caller asked for the operation. At that time the certificate
-	// has to be valid: the clock may be wrong after a power cut. Zero in the records of
-	// earlier releases.
+	// Began is when the caller began the operation. The certificate has to be valid
+	// at that time, because the clock may be wrong after a power cut. Zero in
+	// records of earlier releases.
 	Began time.Time `json:"began"`
-	// Note says why a rollback leads to the base and not to the version before.
+	// Note says why a rollback returns to the base and not to the previous version.
 	Note string `json:"note"`
 }
 
@@ -60,11 +61,11 @@ type (
 )
 
 // restartTimeout bounds how long systemd may take to accept a restart. It is
-// shorter than what a daemon that is stopped has left.
+// shorter than the time that systemd gives a daemon to stop.
 const restartTimeout = 10 * time.Second
 
-// steps is an upgrade. Up to settle the version before is one link away, and
-// the rescuer knows which.
+// steps returns the steps of an upgrade. Until settle, repointing one link
+// restores the previous version, and the rescuer knows that link.
 func (s *Service) steps() []opStep {
 	return []opStep{
 		{Name: "fetch", Do: s.fetch, Undo: s.discard},
@@ -79,7 +80,7 @@ func (s *Service) steps() []opStep {
 	}
 }
 
-// armRescue sets the judge to work before there is anything to judge.
+// armRescue starts the rescuer before anything has changed.
 func (s *Service) armRescue(ctx context.Context, r *opRun) error {
 	if err := s.recordPrevious(ctx, r); err != nil {
 		return err
@@ -97,8 +98,8 @@ func (s *Service) armRescue(ctx context.Context, r *opRun) error {
 	return s.touch("start rescuer", func() error { return s.startRescuer(ctx, r) })
 }
 
-// recordPrevious notes where the link points to, once: after activation it
-// points elsewhere.
+// recordPrevious records the target of the link once: after activation the link
+// has another target.
 func (s *Service) recordPrevious(ctx context.Context, r *opRun) error {
 	if r.State.Armed {
 		return nil
@@ -112,8 +113,9 @@ func (s *Service) recordPrevious(ctx context.Context, r *opRun) error {
 	return r.Save(ctx)
 }
 
-// activeLink is what the extension link points to. Where it is damaged and the
-// running version is what is merged, it is what the link has to point to for that.
+// activeLink returns the target of the extension link. If the link is damaged and
+// the running version is merged, activeLink returns the link of the running
+// version.
 func (s *Service) activeLink(running string) (string, error) {
 	_, link, err := rescue.LinkedVersion(s.Root)
 	if _, serr := os.Stat(filepath.Join(s.Root, rescue.Link)); err == nil && serr == nil {
@@ -126,19 +128,18 @@ func (s *Service) activeLink(running string) (string, error) {
 	return link, err
 }
 
-// disarm ends the trial without the target, and keeps what may tell why it
-// failed.
+// disarm ends the trial against the target and keeps evidence of the failure.
 func (s *Service) disarm(ctx context.Context, r *opRun) error {
 	if r.State.Activated {
 		if err := s.keepEvidence(ctx, r); err != nil {
-			r.Logf(slog.LevelWarn, "evidence not kept: %v", err)
+			r.Logf(slog.LevelWarn, "keep evidence: %v", err)
 		}
 		if err := s.blockFailed(ctx, r); err != nil {
 			return err
 		}
 	}
 	s.giveUp(r, "close trial", rescue.Returned)
-	// What stays does no harm: a rescuer that finds no trial ends.
+	// A remaining unit does no harm: a rescuer without a trial exits at once.
 	for _, tidy := range []struct {
 		name string
 		do   func() error
@@ -150,12 +151,12 @@ func (s *Service) disarm(ctx context.Context, r *opRun) error {
 	return nil
 }
 
-// activateImage swings the link and has systemd merge what it points to. Only a
-// verified image is merged, so what is in the store is verified once more: it
-// has lain there for a while.
+// activateImage repoints the link and has systemd merge its target. It verifies
+// the image in the store again, because the image may have changed since it was
+// staged.
 func (s *Service) activateImage(ctx context.Context, r *opRun) error {
-	// After a power cut in this step the version that was merged at boot may have
-	// been judged, and thrown back, before we are here again.
+	// After a power cut in this step, the rescuer may already have judged and given
+	// up the version that was merged at boot.
 	if err := s.givenUpError(r); err != nil {
 		return err
 	}
@@ -181,9 +182,9 @@ func (s *Service) activateImage(ctx context.Context, r *opRun) error {
 		return err
 	}
 	defer image.Close()
-	// Not taken back: where nothing is to be merged it does nothing.
+	// Undo leaves the unit enabled: without an extension it does nothing.
 	if err := s.touch("enable merging", func() error { return s.Systemd.Enable(ctx, sysextUnit) }); err != nil {
-		return fmt.Errorf("have extensions merged at every boot: %w", err)
+		return fmt.Errorf("enable merging of extensions at every boot: %w", err)
 	}
 	if err := s.touch("swing link", func() error { return s.linkVerified(image, r.State.Version) }); err != nil {
 		return err
@@ -194,13 +195,13 @@ func (s *Service) activateImage(ctx context.Context, r *opRun) error {
 	if err := s.checkMerged(image); err != nil {
 		return err
 	}
-	// Once more from where it will run: what the overlay or the policy of the host
-	// forbid shows before the daemon that works has stopped, and the new one is in
-	// memory when callers wait for it.
+	// The probe runs once more from /usr: a fault of the overlay or of the host's
+	// policy shows before the running daemon stops. It also loads the new daemon
+	// into memory, which shortens the wait of callers.
 	return s.probeDaemon(ctx, r, filepath.Join(s.Root, extension.OwnDaemon))
 }
 
-// deactivate puts the link back and has systemd merge what it pointed to before.
+// deactivate restores the previous link and has systemd merge its target.
 func (s *Service) deactivate(ctx context.Context, r *opRun) error {
 	if !r.State.Activated {
 		return nil
@@ -222,9 +223,9 @@ func (s *Service) deactivate(ctx context.Context, r *opRun) error {
 	return s.refresh(ctx, r, "refresh back")
 }
 
-// undoLink is where the link has to point to again: where it pointed before, or
-// nowhere, to the base, when the image there is damaged, so that systemd could not
-// merge it. Who signed it, and when, does not count: it was in service.
+// undoLink returns the link to restore: the previous one, or "" for the base if
+// the previous image is damaged, so that systemd could not merge it. It does not
+// check the signature, because the image was in use.
 func (s *Service) undoLink(ctx context.Context, r *opRun) (string, error) {
 	link := r.State.Previous.Link
 	v := versionOfImage(link)
@@ -237,23 +238,23 @@ func (s *Service) undoLink(ctx context.Context, r *opRun) (string, error) {
 	}
 	base, err := rescue.BaseVersion(s.Root)
 	if err != nil || base == "" {
-		return link, nil // nothing else to return to
+		return link, nil // there is no other version to return to
 	}
-	r.Logf(slog.LevelWarn, "the image of trident %s is damaged, so the base, %s, comes back in its place: %v", v, base, damage)
+	r.Logf(slog.LevelWarn, "the image of trident %s is damaged, so trident returns to the base, %s: %v", v, base, damage)
 	return "", nil
 }
 
-// failureReason is why an operation turned back, for the rescuer's record.
+// failureReason returns why the operation turned back, for the rescuer's record.
 func (s *Service) failureReason(id string) string {
 	op, err := s.Runner.Get(context.Background(), id)
 	if err != nil || op.Failure == nil {
-		return "it was taken back"
+		return "the operation was undone"
 	}
 	return op.Failure.Message
 }
 
-// refresh asks PID 1 to have systemd-sysext merge anew. It does so in a mount
-// namespace and a cgroup that are not ours, and one at a time.
+// refresh asks PID 1 to have systemd-sysext merge the extensions again. PID 1 runs
+// one merge at a time, in a mount namespace and a cgroup of its own.
 func (s *Service) refresh(ctx context.Context, r *opRun, name string) error {
 	err := s.touch(name, func() error { return s.Systemd.ReloadOrRestart(ctx, sysextUnit) })
 	if err == nil {
@@ -265,8 +266,8 @@ func (s *Service) refresh(ctx context.Context, r *opRun, name string) error {
 	return fmt.Errorf("merge extensions: %w", err)
 }
 
-// updateTrial notes in the rescuer's record how far the trial is, unless the target was
-// given up.
+// updateTrial changes the rescuer's record, unless the target was given up: then
+// it returns the reason.
 func (s *Service) updateTrial(r *opRun, name string, note func(*rescue.Record)) error {
 	return s.touch(name, func() error {
 		return s.trial.Update(r.ID, func(t *rescue.Record) error {
@@ -279,8 +280,8 @@ func (s *Service) updateTrial(r *opRun, name string, note func(*rescue.Record)) 
 	})
 }
 
-// restartInto has systemd replace this process by the target. The socket stays
-// with systemd meanwhile, so nobody is refused.
+// restartInto has systemd restart the daemon as the target. systemd holds the
+// socket meanwhile, so that callers wait and are not refused.
 func (s *Service) restartInto(ctx context.Context, r *opRun) error {
 	err := s.updateTrial(r, "mark restarting", func(t *rescue.Record) { t.Restarting = true })
 	if err != nil || s.Version == r.State.Version {
@@ -289,7 +290,8 @@ func (s *Service) restartInto(ctx context.Context, r *opRun) error {
 	return s.restart(ctx, "restart")
 }
 
-// restartBack has systemd replace this process by the version that began it all.
+// restartBack has systemd restart the daemon as the version that began the
+// operation.
 func (s *Service) restartBack(ctx context.Context, r *opRun) error {
 	if !r.State.Activated || s.Version == r.State.From {
 		return nil
@@ -298,8 +300,9 @@ func (s *Service) restartBack(ctx context.Context, r *opRun) error {
 }
 
 func (s *Service) restart(ctx context.Context, name string) error {
-	// systemd may stop us before we have read its answer; the answer counts all
-	// the same, so that the journal says what is waited for.
+	// systemd may stop this process before its answer has arrived. The call counts
+	// as made nevertheless, so that the journal records what the operation waits
+	// for.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restartTimeout)
 	defer cancel()
 	if err := s.touch(name, func() error { return s.Systemd.Restart(ctx, daemonUnit) }); err != nil {
@@ -308,7 +311,7 @@ func (s *Service) restart(ctx context.Context, name string) error {
 	return operation.ErrRestart
 }
 
-// checkNotMerged makes sure that our extension is gone from /usr.
+// checkNotMerged fails if Trident's extension is still merged over /usr.
 func (s *Service) checkNotMerged() error {
 	names, err := extension.Merged(s.Root)
 	if err != nil {
@@ -316,7 +319,7 @@ func (s *Service) checkNotMerged() error {
 	}
 	for _, name := range names {
 		if name == extension.Own {
-			return errkind.Errorf(errkind.Internal, "the extension is still merged after systemd has refreshed")
+			return errkind.Errorf(errkind.Internal, "systemd has merged the extensions, but the extension of trident is still among them")
 		}
 	}
 	return nil
