@@ -129,7 +129,7 @@ func (a *app) judge(ctx context.Context, cert *x509.Certificate) func(*ddi.Image
 	return func(img *ddi.Image) error {
 		if cert != nil {
 			_, err := trust.PolicyOf(cert).Verify(ctx, img, version.Clock(a.now()), func(int64, int64) {})
-			if errors.Is(err, trust.ErrStranger) {
+			if errors.Is(err, trust.ErrUnknownSigner) {
 				err = errkind.WithHint(err, "--cert must name the certificate of the key that made the signature.")
 			}
 			if err != nil {

@@ -49,7 +49,7 @@ func (p *Policy) addFile(file string) error {
 		return errkind.With(errkind.Invalid, err)
 	}
 	for _, cert := range certs {
-		p.add(trusted{cert, file})
+		p.add(trustedCert{cert, file})
 	}
 	return nil
 }

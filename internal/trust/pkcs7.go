@@ -168,7 +168,7 @@ func readAlgorithm(in *cryptobyte.String) string {
 	return oid
 }
 
-func (m message) names(cert *x509.Certificate) bool {
+func (m message) isSignedBy(cert *x509.Certificate) bool {
 	return bytes.Equal(m.issuer, cert.RawIssuer) && m.serial.Cmp(cert.SerialNumber) == 0
 }
 
@@ -197,7 +197,7 @@ func (m message) verify(cert *x509.Certificate, content []byte) error {
 		return err
 	}
 	err = errkind.Errorf(errkind.Untrusted, "it is not a signature of this root hash by %q: %w", cert.Subject, err)
-	if what := m.signsInstead(cert, content); what != "" {
+	if what := m.signedInstead(cert, content); what != "" {
 		return errkind.WithHint(errkind.Errorf(errkind.Untrusted, "it signs %s: %w", what, err),
 			"Sign the 64 hexadecimal digits and nothing else: trident sysext sign FILE --print-root-hash | tr -d '\\n' > hash")
 	}
@@ -218,7 +218,7 @@ func (m message) verifyContent(cert *x509.Certificate, content []byte) error {
 		}
 		return rsa.VerifyPKCS1v15(key, hash, digest, m.signature)
 	case *ecdsa.PublicKey:
-		if want := ecdsaWith(m.digest); m.algorithm != want {
+		if want := ecdsaAlgorithm(m.digest); m.algorithm != want {
 			return errkind.Errorf(errkind.Untrusted, "its signature algorithm %s is not that of its digest, %s", m.algorithm, want)
 		}
 		if !ecdsa.VerifyASN1(key, digest, m.signature) {
@@ -228,9 +228,9 @@ func (m message) verifyContent(cert *x509.Certificate, content []byte) error {
 	return nil
 }
 
-// signsInstead names what a signature is over that missed the root hash by a common
+// signedInstead names what a signature is over that missed the root hash by a common
 // mistake; "" for anything else.
-func (m message) signsInstead(cert *x509.Certificate, content []byte) string {
+func (m message) signedInstead(cert *x509.Certificate, content []byte) string {
 	binary, err := hex.DecodeString(string(content))
 	if err != nil {
 		return ""
@@ -268,6 +268,6 @@ func (m message) hash(content []byte) (crypto.Hash, []byte, error) {
 		"Sign with: %s", signCommand)
 }
 
-func ecdsaWith(digest string) string {
+func ecdsaAlgorithm(digest string) string {
 	return map[string]string{oidSHA256: oidECDSASHA256, oidSHA384: oidECDSASHA384, oidSHA512: oidECDSASHA512}[digest]
 }

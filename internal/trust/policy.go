@@ -22,11 +22,11 @@ import (
 
 // Policy is a set of certificates. One without any refuses everything.
 type Policy struct {
-	certs []trusted
+	certs []trustedCert
 }
 
-// trusted is a certificate that counts.
-type trusted struct {
+// trustedCert is a certificate that counts.
+type trustedCert struct {
 	*x509.Certificate
 	path string
 }
@@ -64,7 +64,7 @@ const (
 func Load(root string) (Policy, error) {
 	p, faults := load(root)
 	for _, f := range faults {
-		if !f.masks {
+		if !f.isMask {
 			return Policy{}, f.error
 		}
 	}
@@ -86,11 +86,11 @@ func Survey(root string) (trusted []Certificate, faults []error) {
 // certificate away and leaves no doubt about the others.
 type fault struct {
 	error
-	masks bool
+	isMask bool
 }
 
 func load(root string) (p Policy, faults []fault) {
-	doubt := func(err error) { faults = append(faults, fault{error: err}) }
+	addFault := func(err error) { faults = append(faults, fault{error: err}) }
 	tree, err := unmerged.Open(root)
 	if err != nil {
 		err = errkind.Errorf(errkind.Precondition, "read trusted certificates: %w", err)
@@ -101,11 +101,11 @@ func load(root string) (p Policy, faults []fault) {
 	}
 	defer func() {
 		if err := tree.Close(); err != nil {
-			doubt(fmt.Errorf("read trusted certificates: %w", err))
+			addFault(fmt.Errorf("read trusted certificates: %w", err))
 		}
 	}()
 	fsys := inroot.FS(tree.Path())
-	files, faults := list(fsys)
+	files, faults := listFiles(fsys)
 	for _, file := range files {
 		certs, err := readCertificates(fsys, file)
 		if err != nil {
@@ -113,22 +113,22 @@ func load(root string) (p Policy, faults []fault) {
 			if h := errkind.Hint(err); h != "" {
 				hint = h
 			}
-			doubt(errkind.WithHint(errkind.Errorf(errkind.Precondition, "read trusted certificate /%s: %w", file, err), "%s", hint))
+			addFault(errkind.WithHint(errkind.Errorf(errkind.Precondition, "read trusted certificate /%s: %w", file, err), "%s", hint))
 			continue
 		}
 		for _, cert := range certs {
-			p.add(trusted{cert, "/" + file})
+			p.add(trustedCert{cert, "/" + file})
 		}
 	}
 	if len(p.certs) > maxCerts {
-		doubt(errkind.Errorf(errkind.TooLarge, "read trusted certificates: there are %d, more than %d", len(p.certs), maxCerts))
+		addFault(errkind.Errorf(errkind.TooLarge, "read trusted certificates: there are %d, more than %d", len(p.certs), maxCerts))
 		p.certs = p.certs[:maxCerts]
 	}
 	return p, faults
 }
 
-// list returns the files that count, sorted by name.
-func list(fsys inroot.FS) (files []string, faults []fault) {
+// listFiles returns the files that count, sorted by name.
+func listFiles(fsys inroot.FS) (files []string, faults []fault) {
 	winners := map[string]string{} // "" for a mask
 	for _, dir := range []string{adminDir, vendorDir} {
 		names, err := fsys.List(dir)
@@ -147,7 +147,7 @@ func list(fsys inroot.FS) (files []string, faults []fault) {
 			mask, err := fsys.IsMask(file)
 			switch {
 			case errors.Is(err, fs.ErrNotExist):
-				faults = append(faults, fault{masks: true, error: errkind.WithHint(
+				faults = append(faults, fault{isMask: true, error: errkind.WithHint(
 					errkind.Errorf(errkind.Precondition, "read trusted certificate /%s: it is a link to a file that does not exist, so no certificate of this name is trusted", file),
 					"Repair or remove the link.")})
 				mask = true
@@ -194,8 +194,8 @@ func readCertificates(fsys inroot.FS, file string) ([]*x509.Certificate, error) 
 	return parsePEM(data)
 }
 
-func (p *Policy) add(cert trusted) {
-	if !slices.ContainsFunc(p.certs, func(o trusted) bool { return o.Equal(cert.Certificate) }) {
+func (p *Policy) add(cert trustedCert) {
+	if !slices.ContainsFunc(p.certs, func(o trustedCert) bool { return o.Equal(cert.Certificate) }) {
 		p.certs = append(p.certs, cert)
 	}
 }
@@ -203,7 +203,7 @@ func (p *Policy) add(cert trusted) {
 // parsePEM reads a file of certificates. Words around them are usual, but every
 // block that begins or ends in the file must be whole.
 func parsePEM(data []byte) ([]*x509.Certificate, error) {
-	if err := checkWhole(data); err != nil {
+	if err := checkBlocks(data); err != nil {
 		return nil, err
 	}
 	var certs []*x509.Certificate
@@ -231,9 +231,9 @@ func parsePEM(data []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// checkWhole finds a block that is cut off or damaged, which pem.Decode passes
+// checkBlocks finds a block that is cut off or damaged, which pem.Decode passes
 // over in silence.
-func checkWhole(data []byte) error {
+func checkBlocks(data []byte) error {
 	whole := 0
 	for rest := data; ; whole++ {
 		var block *pem.Block
@@ -270,12 +270,12 @@ func (p Policy) Certificates() []Certificate {
 	return list
 }
 
-func (c trusted) fingerprint() string {
+func (c trustedCert) fingerprint() string {
 	sum := sha256.Sum256(c.Raw)
 	return hex.EncodeToString(sum[:])
 }
 
-func (c trusted) validAt(now time.Time) error {
+func (c trustedCert) validAt(now time.Time) error {
 	const hint = "The clock of this host says %s. Correct it if that is wrong; else have the image signed again with a valid certificate."
 	switch at := now.UTC().Format(time.RFC3339); {
 	case now.Before(c.NotBefore):

@@ -47,7 +47,7 @@ func TestTheAdministratorsFilesStandInForTheVendors(t *testing.T) {
 		t.Fatal(err)
 	}
 	cert := func(id identity, path string) Certificate {
-		return Certificate{"CN=" + id.cert.Subject.CommonName, trusted{Certificate: id.cert}.fingerprint(), notBefore, notAfter, path}
+		return Certificate{"CN=" + id.cert.Subject.CommonName, trustedCert{Certificate: id.cert}.fingerprint(), notBefore, notAfter, path}
 	}
 	want := []Certificate{cert(a, "/usr/lib/trident/trust.d/1.crt"), cert(b, "/etc/trident/trust.d/2.crt")}
 	if diff := cmp.Diff(want, p.Certificates()); diff != "" {

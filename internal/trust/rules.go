@@ -23,7 +23,7 @@ const (
 func PolicyOf(certs ...*x509.Certificate) Policy {
 	var p Policy
 	for _, cert := range certs {
-		p.add(trusted{Certificate: cert})
+		p.add(trustedCert{Certificate: cert})
 	}
 	return p
 }
@@ -35,21 +35,21 @@ func CheckSigner(cert *x509.Certificate, now time.Time) error {
 	if err := checkKey(cert); err != nil {
 		return err
 	}
-	return trusted{Certificate: cert}.validAt(now)
+	return trustedCert{Certificate: cert}.validAt(now)
 }
 
 func checkKey(cert *x509.Certificate) error {
 	switch key := cert.PublicKey.(type) {
 	case *rsa.PublicKey:
 		if bits := key.N.BitLen(); bits < minRSA {
-			return weak(cert, fmt.Sprintf("RSA with %d bits; it takes %d", bits, minRSA))
+			return weakKeyError(cert, fmt.Sprintf("RSA with %d bits; it takes %d", bits, minRSA))
 		}
 	case *ecdsa.PublicKey:
 		if bits := key.Curve.Params().BitSize; bits < minECDSA {
-			return weak(cert, fmt.Sprintf("ECDSA with %d bits; it takes %d", bits, minECDSA))
+			return weakKeyError(cert, fmt.Sprintf("ECDSA with %d bits; it takes %d", bits, minECDSA))
 		}
 	default:
-		return weak(cert, algorithmOf(cert)+"; it takes RSA or ECDSA")
+		return weakKeyError(cert, algorithmOf(cert)+"; it takes RSA or ECDSA")
 	}
 	return nil
 }
@@ -73,7 +73,7 @@ func algorithmOf(cert *x509.Certificate) string {
 	return "of the algorithm " + id
 }
 
-func weak(cert *x509.Certificate, key string) error {
+func weakKeyError(cert *x509.Certificate, key string) error {
 	return errkind.WithHint(errkind.Errorf(errkind.Untrusted, "the key of the certificate %q is %s", cert.Subject, key),
 		"Sign with another key: RSA from %d bits, or ECDSA from %d.", minRSA, minECDSA)
 }

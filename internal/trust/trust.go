@@ -51,33 +51,33 @@ func (v Verified[T]) Signer() string { return v.signer }
 // img was opened from, and be the only one who may write to it.
 func (p Policy) Verify(ctx context.Context, img *ddi.Image, now time.Time, progress func(done, total int64)) (Verified[*ddi.Image], error) {
 	cert, err := p.signerOf(img.RootHash(), img.Signature(), now)
-	return verified(ctx, img, cert, progress, err)
+	return verifyBlocks(ctx, img, cert, progress, err)
 }
 
 // VerifyKept is Verify for an image that this host has accepted before and has
 // kept: the dates of the certificate have been checked then, and a clock that is
 // wrong now, or a certificate that has expired since, must not bar the way back.
 // late is what Verify would have said about the dates.
-func (p Policy) VerifyKept(ctx context.Context, img *ddi.Image, now time.Time, progress func(done, total int64)) (v Verified[*ddi.Image], late, err error) {
-	cert, err := p.signerAnyTime(img.RootHash(), img.Signature())
+func (p Policy) VerifyKept(ctx context.Context, img *ddi.Image, now time.Time, progress func(done, total int64)) (v Verified[*ddi.Image], dateFault, err error) {
+	cert, err := p.signerAnyDate(img.RootHash(), img.Signature())
 	if err == nil {
-		late = cert.validAt(now)
+		dateFault = cert.validAt(now)
 	}
-	v, err = verified(ctx, img, cert, progress, err)
-	return v, late, err
+	v, err = verifyBlocks(ctx, img, cert, progress, err)
+	return v, dateFault, err
 }
 
 // CheckSignature is VerifyKept without a look at the blocks of the image, so it
 // vouches for nothing: it says whether VerifyKept would fail for want of a
 // signature that counts.
 func (p Policy) CheckSignature(img *ddi.Image) error {
-	if _, err := p.signerAnyTime(img.RootHash(), img.Signature()); err != nil {
+	if _, err := p.signerAnyDate(img.RootHash(), img.Signature()); err != nil {
 		return fmt.Errorf("check signature of image: %w", err)
 	}
 	return nil
 }
 
-func verified(ctx context.Context, img *ddi.Image, cert trusted, progress func(done, total int64), err error) (Verified[*ddi.Image], error) {
+func verifyBlocks(ctx context.Context, img *ddi.Image, cert trustedCert, progress func(done, total int64), err error) (Verified[*ddi.Image], error) {
 	if err != nil {
 		return Verified[*ddi.Image]{}, fmt.Errorf("check signature of image: %w", err)
 	}
@@ -89,48 +89,48 @@ func verified(ctx context.Context, img *ddi.Image, cert trusted, progress func(d
 
 // signerOf returns the certificate of p by which sig signs root, if it is valid at
 // now.
-func (p Policy) signerOf(root [32]byte, sig *ddi.Signature, now time.Time) (trusted, error) {
-	cert, err := p.signerAnyTime(root, sig)
+func (p Policy) signerOf(root [32]byte, sig *ddi.Signature, now time.Time) (trustedCert, error) {
+	cert, err := p.signerAnyDate(root, sig)
 	if err != nil {
-		return trusted{}, err
+		return trustedCert{}, err
 	}
 	return cert, cert.validAt(now)
 }
 
-// signerAnyTime is signerOf, whatever the dates of the certificate are.
-func (p Policy) signerAnyTime(root [32]byte, sig *ddi.Signature) (trusted, error) {
+// signerAnyDate is signerOf, whatever the dates of the certificate are.
+func (p Policy) signerAnyDate(root [32]byte, sig *ddi.Signature) (trustedCert, error) {
 	if sig == nil {
-		return trusted{}, errkind.Errorf(errkind.Untrusted, "the image is not signed")
+		return trustedCert{}, errkind.Errorf(errkind.Untrusted, "the image is not signed")
 	}
 	if len(p.certs) == 0 {
-		return trusted{}, errkind.WithHint(errkind.Errorf(errkind.Untrusted, "no certificate is trusted on this host"),
+		return trustedCert{}, errkind.WithHint(errkind.Errorf(errkind.Untrusted, "no certificate is trusted on this host"),
 			"The package or the OS image of Trident brings the certificate of its vendor, in /usr/lib/trident/trust.d. Repair that, or remove what hides it in /etc/trident/trust.d.")
 	}
 	msg, err := parsePKCS7(sig.PKCS7)
 	if err != nil {
-		return trusted{}, errkind.WithHint(errkind.Errorf(errkind.Corrupt, "read PKCS#7: %w", err),
+		return trustedCert{}, errkind.WithHint(errkind.Errorf(errkind.Corrupt, "read PKCS#7: %w", err),
 			"If the image arrived whole, have it signed again: trident sysext sign, or %s", signCommand)
 	}
 	cert, err := p.match(msg, []byte(ddi.HashString(root)))
 	if err != nil {
-		return trusted{}, err
+		return trustedCert{}, err
 	}
 	// Informational for others; for us one thing less that may be altered.
 	if sig.CertificateFingerprint != "" && sig.CertificateFingerprint != cert.fingerprint() {
-		return trusted{}, errkind.Errorf(errkind.Corrupt, "the signature is by %q, but carries another certificate's fingerprint", cert.Subject)
+		return trustedCert{}, errkind.Errorf(errkind.Corrupt, "the signature is by %q, but carries another certificate's fingerprint", cert.Subject)
 	}
 	return cert, nil
 }
 
-// ErrStranger is about a signature by a certificate that is not in the policy.
-var ErrStranger = errors.New("not trusted")
+// ErrUnknownSigner is about a signature by a certificate that is not in the policy.
+var ErrUnknownSigner = errors.New("not trusted")
 
 // match finds the certificate that made the signature. Issuer and serial number
 // only say where to look: several certificates may bear the same.
-func (p Policy) match(msg message, content []byte) (trusted, error) {
+func (p Policy) match(msg message, content []byte) (trustedCert, error) {
 	var fault error
 	for _, cert := range p.certs {
-		if !msg.names(cert.Certificate) {
+		if !msg.isSignedBy(cert.Certificate) {
 			continue
 		}
 		if fault = msg.verify(cert.Certificate, content); fault == nil {
@@ -138,9 +138,9 @@ func (p Policy) match(msg message, content []byte) (trusted, error) {
 		}
 	}
 	if fault != nil {
-		return trusted{}, fault
+		return trustedCert{}, fault
 	}
-	return trusted{}, errkind.WithHint(
-		errkind.Errorf(errkind.Untrusted, "it is signed by a certificate that is %w (serial number %x, issuer %s)", ErrStranger, msg.serial, msg.issuerName()),
+	return trustedCert{}, errkind.WithHint(
+		errkind.Errorf(errkind.Untrusted, "it is signed by a certificate that is %w (serial number %x, issuer %s)", ErrUnknownSigner, msg.serial, msg.issuerName()),
 		"Take the image from a vendor whom this host trusts already: trident self status lists the certificates of /usr/lib/trident/trust.d and /etc/trident/trust.d.")
 }

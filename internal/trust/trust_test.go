@@ -79,7 +79,7 @@ func (i identity) pem() string {
 func policyOf(ids ...identity) Policy {
 	var p Policy
 	for _, id := range ids {
-		p.add(trusted{id.cert, "/etc/trident/trust.d/test.crt"})
+		p.add(trustedCert{id.cert, "/etc/trident/trust.d/test.crt"})
 	}
 	return p
 }
@@ -92,7 +92,7 @@ func (i identity) sign(t testing.TB) *ddi.Signature {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &ddi.Signature{RootHash: root, CertificateFingerprint: trusted{Certificate: i.cert}.fingerprint(), PKCS7: der}
+	return &ddi.Signature{RootHash: root, CertificateFingerprint: trustedCert{Certificate: i.cert}.fingerprint(), PKCS7: der}
 }
 
 // wantRefusal is nothing when kind is "".
