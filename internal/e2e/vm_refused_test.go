@@ -133,7 +133,7 @@ func (g *guest) untrusted() []refusal {
 		},
 		{
 			name: "signed by another key", args: []string{g.candidate("stranger", product.Change{Stranger: true})},
-			kind: errkind.Untrusted, code: 5, want: `verify: check signature of image: it is signed by a certificate that is not trusted (serial number 1, issuer "CN=A stranger")`, hint: "Take the image from a vendor whom this host trusts already: trident self status lists the certificates of /usr/lib/trident/trust.d and /etc/trident/trust.d.",
+			kind: errkind.Untrusted, code: 5, want: `verify: check signature of image: it is signed by a certificate that is not trusted (serial number 1, issuer "CN=A stranger")`, hint: "Use an image of a vendor that this host trusts: trident self status lists the certificates of /usr/lib/trident/trust.d and /etc/trident/trust.d.",
 		},
 	}
 }

@@ -162,7 +162,7 @@ func TestWhatIsRefusedLeavesTheHostAsItWas(t *testing.T) {
 		"another architecture": {release("x86-64", "arm64"), errkind.Incompatible, "arm64"},
 		"partitions of another architecture": {func(t *testing.T) string {
 			return shop.build(t, filepath.Join(shop.dir, "2.0.0-healthy"), ddi.ARM64)
-		}, errkind.Incompatible, `partitions are for the architecture "arm64"`},
+		}, errkind.Incompatible, `partitions of the image are for the architecture "arm64"`},
 		"another system":      {release("_any", "otheros"), errkind.Incompatible, "otheros"},
 		"another extension":   {release("SYSEXT_ID=trident", "SYSEXT_ID=other"), errkind.Incompatible, `"other"`},
 		"no version":          {release("SYSEXT_VERSION_ID=2.0.0", "SYSEXT_VERSION_ID=new"), errkind.Invalid, `"new"`},

@@ -9,9 +9,9 @@ import (
 	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
-// LoadFiles reads a policy from files in PEM form, and from the *.crt of
-// folders, that the caller names: for one who checks an image elsewhere than on
-// the host that it is for.
+// LoadFiles reads a policy from files in PEM form, and from the *.crt files in
+// folders. It is for callers that check an image on another machine than the host
+// of the image.
 func LoadFiles(paths ...string) (Policy, error) {
 	var p Policy
 	for _, path := range paths {
@@ -34,7 +34,7 @@ func LoadFiles(paths ...string) (Policy, error) {
 		}
 	}
 	if len(p.certs) > maxCerts {
-		return Policy{}, errkind.Errorf(errkind.TooLarge, "read trusted certificates: there are %d, more than %d", len(p.certs), maxCerts)
+		return Policy{}, errkind.Errorf(errkind.TooLarge, "read trusted certificates: %d certificates are more than %d", len(p.certs), maxCerts)
 	}
 	return p, nil
 }

@@ -22,18 +22,20 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// signCommand makes a signature that counts.
+// signCommand is a command that makes a valid signature, for hints.
 const signCommand = "openssl smime -sign -noattr -binary -md sha256 -in hash -outform der -signer CERT -inkey KEY -out hash.p7s"
 
-// maxPKCS7 is far above what one signer and one certificate take.
+// maxPKCS7 bounds a message, in bytes: far above the size of one signer and one
+// certificate.
 const maxPKCS7 = 64 << 10
 
-// message is a PKCS#7 SignedData in the form that signs a root hash (RFC 2315,
-// section 9): detached, one signer, no attributes, at most one certificate.
+// A message is a PKCS#7 SignedData in the form that signs a root hash (RFC 2315,
+// section 9): detached, with one signer, no attributes and at most one
+// certificate.
 type message struct {
 	issuer    []byte // DER
 	serial    *big.Int
-	cert      []byte // DER of the certificate that came along, or nil
+	cert      []byte // DER of the certificate in the message, or nil
 	digest    string // object identifiers
 	algorithm string
 	signature []byte
@@ -58,17 +60,17 @@ const (
 	tag1 = tags.Tag(0xa1)
 )
 
-// parsePKCS7 takes DER only, and nothing behind it.
+// parsePKCS7 reads a message in DER. It fails if bytes follow the message.
 func parsePKCS7(der []byte) (message, error) {
 	if len(der) > maxPKCS7 {
-		return message{}, fmt.Errorf("it has %d bytes, more than %d", len(der), maxPKCS7)
+		return message{}, fmt.Errorf("its size, %d bytes, is larger than %d", len(der), maxPKCS7)
 	}
 	in := cryptobyte.String(der)
 	var info, outer, signed cryptobyte.String
 	if !in.ReadASN1(&info, tags.SEQUENCE) || !in.Empty() ||
 		readOID(&info) != oidSignedData || !info.ReadASN1(&outer, tag0) || !info.Empty() ||
 		!outer.ReadASN1(&signed, tags.SEQUENCE) || !outer.Empty() {
-		return message{}, errors.New("it is no SignedData in DER")
+		return message{}, errors.New("it is not a SignedData in DER")
 	}
 	return parseSignedData(signed)
 }
@@ -84,10 +86,10 @@ func parseSignedData(in cryptobyte.String) (m message, err error) {
 		return m, errors.New("its content is not plain data")
 	}
 	if !content.Empty() {
-		return m, errors.New("it is not detached: it carries content")
+		return m, errors.New("it is not a detached signature: it contains content")
 	}
 	if in.PeekASN1Tag(tag1) {
-		return m, errors.New("it carries revocation lists")
+		return m, errors.New("it contains revocation lists")
 	}
 	if !in.ReadASN1(&signers, tags.SET) || !in.Empty() || !signers.ReadASN1(&signer, tags.SEQUENCE) {
 		return m, errors.New("the list of signers is damaged")
@@ -99,7 +101,7 @@ func parseSignedData(in cryptobyte.String) (m message, err error) {
 		return m, err
 	}
 	if readAlgorithm(&digests) != m.digest || !digests.Empty() {
-		return m, errors.New("its digest algorithm is not that of its signer")
+		return m, errors.New("its digest algorithm differs from the digest algorithm of its signer")
 	}
 	if hasCerts {
 		return m, m.parseCerts(certs)
@@ -126,7 +128,7 @@ func (m *message) parseSigner(in cryptobyte.String) error {
 	}
 	m.signature = signature
 	if !in.Empty() {
-		return errors.New("there is more behind the signature")
+		return errors.New("data follows the signature")
 	}
 	return nil
 }
@@ -134,7 +136,7 @@ func (m *message) parseSigner(in cryptobyte.String) error {
 func (m *message) parseCerts(in cryptobyte.String) error {
 	var cert cryptobyte.String
 	if !in.ReadASN1Element(&cert, tags.SEQUENCE) || !in.Empty() {
-		return errors.New("it carries more than one certificate")
+		return errors.New("it contains more than one certificate")
 	}
 	m.cert = cert
 	return nil
@@ -183,11 +185,11 @@ func (m message) issuerName() string {
 	return fmt.Sprintf("%.200q", name.String())
 }
 
-// verify checks the signature over content with the key of cert, which is ours.
-// The certificate that came along decides nothing, but must not be another.
+// verify checks the signature over content with the key of cert, a trusted
+// certificate. A certificate in the message is not used, but must equal cert.
 func (m message) verify(cert *x509.Certificate, content []byte) error {
 	if m.cert != nil && !bytes.Equal(m.cert, cert.Raw) {
-		return errkind.Errorf(errkind.Untrusted, "it carries another certificate than the trusted one of the name %q", cert.Subject)
+		return errkind.Errorf(errkind.Untrusted, "it contains another certificate than the trusted certificate %q", cert.Subject)
 	}
 	if err := checkKey(cert); err != nil {
 		return err
@@ -198,14 +200,14 @@ func (m message) verify(cert *x509.Certificate, content []byte) error {
 	}
 	err = errkind.Errorf(errkind.Untrusted, "it is not a signature of this root hash by %q: %w", cert.Subject, err)
 	if what := m.signedInstead(cert, content); what != "" {
-		return errkind.WithHint(errkind.Errorf(errkind.Untrusted, "it signs %s: %w", what, err),
+		return errkind.WithHint(errkind.Errorf(errkind.Untrusted, "it is a signature of %s: %w", what, err),
 			"Sign the 64 hexadecimal digits and nothing else: trident sysext sign FILE --print-root-hash | tr -d '\\n' > hash")
 	}
 	return err
 }
 
 // verifyContent checks the signature over content. An error of kind Untrusted is
-// about the form of the message, another one about the signature.
+// about the form of the message, any other error about the signature.
 func (m message) verifyContent(cert *x509.Certificate, content []byte) error {
 	hash, digest, err := m.hash(content)
 	if err != nil {
@@ -214,7 +216,7 @@ func (m message) verifyContent(cert *x509.Certificate, content []byte) error {
 	switch key := cert.PublicKey.(type) {
 	case *rsa.PublicKey:
 		if m.algorithm != oidRSA {
-			return errkind.Errorf(errkind.Untrusted, "its signature algorithm %s is not rsaEncryption, which the kernel wants", m.algorithm)
+			return errkind.Errorf(errkind.Untrusted, "its signature algorithm %s is not rsaEncryption, which the kernel requires", m.algorithm)
 		}
 		return rsa.VerifyPKCS1v15(key, hash, digest, m.signature)
 	case *ecdsa.PublicKey:
@@ -228,8 +230,8 @@ func (m message) verifyContent(cert *x509.Certificate, content []byte) error {
 	return nil
 }
 
-// signedInstead names what a signature is over that missed the root hash by a common
-// mistake; "" for anything else.
+// signedInstead says what the signature signs if the signer made a common mistake
+// with the root hash; else "".
 func (m message) signedInstead(cert *x509.Certificate, content []byte) string {
 	binary, err := hex.DecodeString(string(content))
 	if err != nil {
@@ -239,8 +241,8 @@ func (m message) signedInstead(cert *x509.Certificate, content []byte) string {
 		content []byte
 		what    string
 	}{
-		{append(slices.Clone(content), '\n'), "the root hash with a line break behind it"},
-		{append(slices.Clone(content), '\r', '\n'), "the root hash with a line break behind it"},
+		{append(slices.Clone(content), '\n'), "the root hash with a line break at its end"},
+		{append(slices.Clone(content), '\r', '\n'), "the root hash with a line break at its end"},
 		{bytes.ToUpper(content), "the root hash in upper case"},
 		{binary, "the root hash in binary"},
 		{nil, "an empty file"},

@@ -73,7 +73,7 @@ func TestOnlyThePlainFormOfASignatureIsRead(t *testing.T) {
 		want string
 	}{
 		{"plain", func(s *pkcs7.SignedData) error { defer s.Detach(); return plain(s, a) }, "", ""},
-		{"with its content", func(s *pkcs7.SignedData) error { return plain(s, a) }, errkind.Corrupt, "not detached"},
+		{"with its content", func(s *pkcs7.SignedData) error { return plain(s, a) }, errkind.Corrupt, "not a detached signature"},
 		{"by two", func(s *pkcs7.SignedData) error { defer s.Detach(); return plain(s, a, b) }, errkind.Corrupt, "more than one signer"},
 		{"with attributes", func(s *pkcs7.SignedData) error {
 			defer s.Detach()

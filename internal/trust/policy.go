@@ -20,18 +20,19 @@ import (
 	"github.com/trident-project/trident/internal/linux/unmerged"
 )
 
-// Policy is a set of certificates. One without any refuses everything.
+// A Policy is a set of trusted certificates. A Policy without certificates refuses
+// every image.
 type Policy struct {
 	certs []trustedCert
 }
 
-// trustedCert is a certificate that counts.
+// A trustedCert is a certificate of a policy.
 type trustedCert struct {
 	*x509.Certificate
 	path string
 }
 
-// Certificate is what is shown of one.
+// A Certificate describes a trusted certificate to people.
 type Certificate struct {
 	Subject     string
 	Fingerprint string // SHA-256 of its DER form, in lower-case hex
@@ -40,27 +41,28 @@ type Certificate struct {
 	Path        string // of its file, as seen from the root folder
 }
 
-// Limits of a trust.d file, and of all together.
+// Limits of one file in trust.d, in bytes, and of the number of all certificates.
 const (
 	maxFile  = 64 << 10
 	maxCerts = 256
 )
 
-// The folders of trusted certificates, the one that wins first.
+// The folders of trusted certificates. A file in the first folder overrides a file
+// of the same name in the second.
 const (
 	adminDir  = "etc/trident/trust.d"
 	vendorDir = "usr/lib/trident/trust.d"
 )
 
-// Load reads the certificates that are trusted on the host below root:
-// /usr/lib/trident/trust.d is the vendor's, /etc/trident/trust.d the
-// administrator's. A file in the latter stands in for one of its name in the
-// former; an empty one, or a link to /dev/null or to nowhere, removes it. A file
-// that holds anything but whole certificates is an error: guessing what was meant
-// would be worse than not starting.
+// Load reads the certificates that are trusted on the host below root. The
+// vendor's are in /usr/lib/trident/trust.d, the administrator's in
+// /etc/trident/trust.d. An administrator's file overrides the vendor's file of the
+// same name; an empty file, or a link to /dev/null or to a missing file, removes
+// it. Load fails if a file contains anything but whole certificates, because to
+// guess the intention would be worse than to fail.
 //
-// Both folders are read below the extensions that systemd has merged over /usr and
-// /etc: no extension can add, replace or hide a certificate.
+// Load reads both folders below the extensions that systemd has merged over /usr
+// and /etc: no extension can add, replace or hide a certificate.
 func Load(root string) (Policy, error) {
 	p, faults := load(root)
 	for _, f := range faults {
@@ -71,9 +73,8 @@ func Load(root string) (Policy, error) {
 	return p, nil
 }
 
-// Survey returns the certificates that Load would trust, and what is wrong with
-// the others, for a person to see. Where there are faults, Load may refuse to
-// trust anything at all.
+// Survey returns the certificates that Load would trust, and the faults of the
+// others, for people. If there are faults, Load may fail.
 func Survey(root string) (trusted []Certificate, faults []error) {
 	p, found := load(root)
 	for _, f := range found {
@@ -82,8 +83,8 @@ func Survey(root string) (trusted []Certificate, faults []error) {
 	return p.Certificates(), faults
 }
 
-// fault is what is wrong with a file of trust.d. One that masks takes a
-// certificate away and leaves no doubt about the others.
+// A fault is an error about a file of trust.d. With isMask, the file removes a
+// certificate and says nothing about others.
 type fault struct {
 	error
 	isMask bool
@@ -121,13 +122,13 @@ func load(root string) (p Policy, faults []fault) {
 		}
 	}
 	if len(p.certs) > maxCerts {
-		addFault(errkind.Errorf(errkind.TooLarge, "read trusted certificates: there are %d, more than %d", len(p.certs), maxCerts))
+		addFault(errkind.Errorf(errkind.TooLarge, "read trusted certificates: %d certificates are more than %d", len(p.certs), maxCerts))
 		p.certs = p.certs[:maxCerts]
 	}
 	return p, faults
 }
 
-// listFiles returns the files that count, sorted by name.
+// listFiles returns the files of certificates that count, sorted by name.
 func listFiles(fsys inroot.FS) (files []string, faults []fault) {
 	winners := map[string]string{} // "" for a mask
 	for _, dir := range []string{adminDir, vendorDir} {
@@ -148,7 +149,7 @@ func listFiles(fsys inroot.FS) (files []string, faults []fault) {
 			switch {
 			case errors.Is(err, fs.ErrNotExist):
 				faults = append(faults, fault{isMask: true, error: errkind.WithHint(
-					errkind.Errorf(errkind.Precondition, "read trusted certificate /%s: it is a link to a file that does not exist, so no certificate of this name is trusted", file),
+					errkind.Errorf(errkind.Precondition, "read trusted certificate /%s: the link points to a missing file, so no certificate of this name is trusted", file),
 					"Repair or remove the link.")})
 				mask = true
 			case err != nil:
@@ -169,15 +170,15 @@ func listFiles(fsys inroot.FS) (files []string, faults []fault) {
 	return files, faults
 }
 
-// checkFolder refuses a link to nowhere in place of a folder: what it would have
-// removed from the other folder is not known.
+// checkFolder fails if dir is a link to a missing folder: nobody can say which
+// files the missing folder would have overridden.
 func checkFolder(fsys inroot.FS, dir string) error {
 	if _, err := fsys.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for _, name := range []string{path.Dir(dir), dir} {
 		if _, err := fsys.Lstat(name); err != nil {
-			return nil // absent, as it may be
+			return nil // the folder is optional
 		}
 		if _, err := fsys.Stat(name); err != nil {
 			return errkind.Errorf(errkind.Precondition, "/%s is a link to a folder that does not exist", name)
@@ -200,8 +201,8 @@ func (p *Policy) add(cert trustedCert) {
 	}
 }
 
-// parsePEM reads a file of certificates. Words around them are usual, but every
-// block that begins or ends in the file must be whole.
+// parsePEM reads a file of certificates. Text around the blocks is allowed, but
+// every block that begins or ends in the file must be whole.
 func parsePEM(data []byte) ([]*x509.Certificate, error) {
 	if err := checkBlocks(data); err != nil {
 		return nil, err
@@ -213,7 +214,7 @@ func parsePEM(data []byte) ([]*x509.Certificate, error) {
 			break
 		}
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("it holds a %.40q, which is not a certificate", block.Type)
+			return nil, fmt.Errorf("its block %.40q is not a certificate", block.Type)
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
@@ -222,17 +223,17 @@ func parsePEM(data []byte) ([]*x509.Certificate, error) {
 		certs, data = append(certs, cert), rest
 	}
 	if len(certs) == 0 {
-		err := errors.New("it has no certificate in PEM form")
+		err := errors.New("it does not contain a certificate in PEM form")
 		if _, derErr := x509.ParseCertificate(data); derErr == nil {
-			return nil, errkind.WithHint(err, "It is in DER form. Convert it: openssl x509 -inform der -in FILE -out FILE.crt")
+			return nil, errkind.WithHint(err, "The file is in DER form. Convert the file: openssl x509 -inform der -in FILE -out FILE.crt")
 		}
 		return nil, err
 	}
 	return certs, nil
 }
 
-// checkBlocks finds a block that is cut off or damaged, which pem.Decode passes
-// over in silence.
+// checkBlocks fails if a block is cut off or damaged: pem.Decode skips such a
+// block silently.
 func checkBlocks(data []byte) error {
 	whole := 0
 	for rest := data; ; whole++ {
@@ -261,7 +262,7 @@ func checkBlocks(data []byte) error {
 	return nil
 }
 
-// Certificates lists what is trusted, by file name.
+// Certificates lists the trusted certificates, by file name.
 func (p Policy) Certificates() []Certificate {
 	var list []Certificate
 	for _, c := range p.certs {

@@ -60,9 +60,9 @@ func TestAFileThatIsNoCertificateIsAnErrorThatNamesIt(t *testing.T) {
 	key := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("secret")}))
 	broken := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")}))
 	for content, want := range map[string]string{
-		"words":                        "no certificate in PEM form",
-		string(id.cert.Raw):            "no certificate in PEM form",
-		id.pem() + key:                 `it holds a "PRIVATE KEY"`,
+		"words":                        "does not contain a certificate in PEM form",
+		string(id.cert.Raw):            "does not contain a certificate in PEM form",
+		id.pem() + key:                 `its block "PRIVATE KEY"`,
 		broken:                         "x509",
 		strings.Repeat("x", maxFile+1): "more than 65536 bytes",
 	} {

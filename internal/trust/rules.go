@@ -12,14 +12,14 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// The smallest keys that count.
+// The smallest keys that are accepted, in bits.
 const (
 	minRSA   = 2048
 	minECDSA = 256
 )
 
-// PolicyOf trusts these certificates: for one who signs an image, to see whether a
-// host that trusts them would accept it.
+// PolicyOf returns a policy that trusts certs. A signer uses it to check whether a
+// host that trusts them would accept an image.
 func PolicyOf(certs ...*x509.Certificate) Policy {
 	var p Policy
 	for _, cert := range certs {
@@ -28,8 +28,8 @@ func PolicyOf(certs ...*x509.Certificate) Policy {
 	return p
 }
 
-// CheckSigner says whether a signature by the key of a certificate could count at
-// now: the rules for keys and dates by which Verify goes. Errors are of kind
+// CheckSigner fails if a signature by the key of cert could not be valid at the
+// time now. It applies the rules for keys and dates of Verify. Errors are of kind
 // Untrusted.
 func CheckSigner(cert *x509.Certificate, now time.Time) error {
 	if err := checkKey(cert); err != nil {
@@ -42,19 +42,20 @@ func checkKey(cert *x509.Certificate) error {
 	switch key := cert.PublicKey.(type) {
 	case *rsa.PublicKey:
 		if bits := key.N.BitLen(); bits < minRSA {
-			return weakKeyError(cert, fmt.Sprintf("RSA with %d bits; it takes %d", bits, minRSA))
+			return weakKeyError(cert, fmt.Sprintf("RSA with %d bits, fewer than %d", bits, minRSA))
 		}
 	case *ecdsa.PublicKey:
 		if bits := key.Curve.Params().BitSize; bits < minECDSA {
-			return weakKeyError(cert, fmt.Sprintf("ECDSA with %d bits; it takes %d", bits, minECDSA))
+			return weakKeyError(cert, fmt.Sprintf("ECDSA with %d bits, fewer than %d", bits, minECDSA))
 		}
 	default:
-		return weakKeyError(cert, algorithmOf(cert)+"; it takes RSA or ECDSA")
+		return weakKeyError(cert, algorithmOf(cert)+", neither RSA nor ECDSA")
 	}
 	return nil
 }
 
-// algorithmOf names the algorithm of a key, also one that Go does not know.
+// algorithmOf returns the name of the algorithm of the key in cert, or its object
+// identifier if Go has no name for it.
 func algorithmOf(cert *x509.Certificate) string {
 	if cert.PublicKeyAlgorithm != x509.UnknownPublicKeyAlgorithm {
 		return cert.PublicKeyAlgorithm.String()
@@ -64,7 +65,7 @@ func algorithmOf(cert *x509.Certificate) string {
 		Key       asn1.BitString
 	}
 	if _, err := asn1.Unmarshal(cert.RawSubjectPublicKeyInfo, &key); err != nil {
-		return "of an algorithm that is not known"
+		return "of an unknown algorithm"
 	}
 	id := key.Algorithm.Algorithm.String()
 	if name, ok := map[string]string{"1.2.840.113549.1.1.10": "RSA-PSS", "1.3.101.113": "Ed448", "1.3.101.110": "X25519", "1.3.101.111": "X448"}[id]; ok {

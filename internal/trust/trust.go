@@ -1,16 +1,16 @@
-// Package trust decides which keys count, and vouches for what they signed.
+// Package trust decides which keys are trusted, and vouches for what they signed.
 //
-// Which extensions a host merges is systemd's business, and any key in verity.d
-// is good enough for that. Who may replace the agent that runs the host as root
-// is another question, so it has a place of its own: trust.d. What was found
-// good there is a Verified value, which only this package can make; what must
-// not work with unverified bytes takes one.
+// systemd decides which extensions a host merges, and any key in verity.d is good
+// enough for that. Which keys may replace the agent that runs as root is another
+// question, so these keys have a folder of their own: trust.d. A verified image is
+// a Verified value, which only this package can make; code that must not use
+// unverified bytes takes a Verified.
 //
-// The signature is read by a parser of our own that knows one form of PKCS#7,
-// the one that systemd, openssl and the kernel agree on. A general parser
-// accepts several encodings of the same thing, recurses as deep as the input
-// says, and hands out the certificates that the sender put in; here each byte
-// is either given or checked.
+// A parser of this package reads the signature. It knows the one form of PKCS#7 on
+// which systemd, openssl and the kernel agree. A general parser accepts several
+// encodings of the same value, recurses as deep as the input says, and returns
+// certificates of the sender; this parser has a fixed value or a check for each
+// byte.
 package trust
 
 import (
@@ -25,39 +25,39 @@ import (
 
 // Verified is a value that a trusted key vouches for.
 //
-// The zero Verified vouches for nothing and holds nothing: its Value is the
-// zero T and false. There is no other way to get one than from this package, so
-// a function that takes a Verified cannot be given unverified bytes.
+// The zero Verified vouches for nothing: its Value is the zero T and false. Only
+// this package makes other values, so a function that takes a Verified cannot be
+// given unverified bytes.
 type Verified[T any] struct {
 	value  T
 	signer string
 	ok     bool
 }
 
-// Value returns what was verified; false only for the zero Verified.
+// Value returns the verified value; false only for the zero Verified.
 func (v Verified[T]) Value() (T, bool) { return v.value, v.ok }
 
-// Signer is the subject of the certificate whose key vouches for the value.
+// Signer returns the subject of the certificate whose key vouches for the value.
 func (v Verified[T]) Signer() string { return v.signer }
 
-// Verify checks that img is signed by a certificate of p that is valid at now,
-// and that each byte of it is as it was signed. The first fault is the error:
-// of kind Untrusted when no key that counts vouches for the root hash, of kind
-// Corrupt when bytes are damaged. Progress, which may be nil, counts the bytes
-// of the tree's data.
+// Verify checks that img is signed by a certificate of p that is valid at the time
+// now, and that all bytes of img are as they were signed. It returns the first
+// fault: of kind Untrusted if no trusted key vouches for the root hash, of kind
+// Corrupt if bytes are damaged. progress, which may be nil, is called with the
+// verified bytes of the tree's data.
 //
-// The result is about the bytes that were read. A file can be changed or
-// replaced afterwards, so whoever uses the image must go on using the file that
-// img was opened from, and be the only one who may write to it.
+// The result is about the bytes that were read. A file can be changed or replaced
+// afterwards, so the caller must go on using the file that img was opened from,
+// and be the only one who may write to the file.
 func (p Policy) Verify(ctx context.Context, img *ddi.Image, now time.Time, progress func(done, total int64)) (Verified[*ddi.Image], error) {
 	cert, err := p.signerOf(img.RootHash(), img.Signature(), now)
 	return verifyBlocks(ctx, img, cert, progress, err)
 }
 
-// VerifyKept is Verify for an image that this host has accepted before and has
-// kept: the dates of the certificate have been checked then, and a clock that is
-// wrong now, or a certificate that has expired since, must not bar the way back.
-// late is what Verify would have said about the dates.
+// VerifyKept is Verify for an image that this host accepted and kept. The dates of
+// the certificate were checked then; a wrong clock or an expired certificate must
+// not prevent a rollback. dateFault is the error that Verify would return about
+// the dates.
 func (p Policy) VerifyKept(ctx context.Context, img *ddi.Image, now time.Time, progress func(done, total int64)) (v Verified[*ddi.Image], dateFault, err error) {
 	cert, err := p.signerAnyDate(img.RootHash(), img.Signature())
 	if err == nil {
@@ -67,9 +67,9 @@ func (p Policy) VerifyKept(ctx context.Context, img *ddi.Image, now time.Time, p
 	return v, dateFault, err
 }
 
-// CheckSignature is VerifyKept without a look at the blocks of the image, so it
-// vouches for nothing: it says whether VerifyKept would fail for want of a
-// signature that counts.
+// CheckSignature checks what VerifyKept checks, except the blocks of the image; so
+// it vouches for nothing. It fails if VerifyKept would fail because of the
+// signature.
 func (p Policy) CheckSignature(img *ddi.Image) error {
 	if _, err := p.signerAnyDate(img.RootHash(), img.Signature()); err != nil {
 		return fmt.Errorf("check signature of image: %w", err)
@@ -87,8 +87,8 @@ func verifyBlocks(ctx context.Context, img *ddi.Image, cert trustedCert, progres
 	return Verified[*ddi.Image]{value: img, signer: cert.Subject.String(), ok: true}, nil
 }
 
-// signerOf returns the certificate of p by which sig signs root, if it is valid at
-// now.
+// signerOf returns the certificate of p whose key made the signature sig of root.
+// It fails if the certificate is not valid at the time now.
 func (p Policy) signerOf(root [32]byte, sig *ddi.Signature, now time.Time) (trustedCert, error) {
 	cert, err := p.signerAnyDate(root, sig)
 	if err != nil {
@@ -97,36 +97,37 @@ func (p Policy) signerOf(root [32]byte, sig *ddi.Signature, now time.Time) (trus
 	return cert, cert.validAt(now)
 }
 
-// signerAnyDate is signerOf, whatever the dates of the certificate are.
+// signerAnyDate is signerOf without the check of the dates.
 func (p Policy) signerAnyDate(root [32]byte, sig *ddi.Signature) (trustedCert, error) {
 	if sig == nil {
 		return trustedCert{}, errkind.Errorf(errkind.Untrusted, "the image is not signed")
 	}
 	if len(p.certs) == 0 {
 		return trustedCert{}, errkind.WithHint(errkind.Errorf(errkind.Untrusted, "no certificate is trusted on this host"),
-			"The package or the OS image of Trident brings the certificate of its vendor, in /usr/lib/trident/trust.d. Repair that, or remove what hides it in /etc/trident/trust.d.")
+			"The package or the OS image of Trident installs the certificate of its vendor in /usr/lib/trident/trust.d. Repair that file, or remove the file of the same name in /etc/trident/trust.d.")
 	}
 	msg, err := parsePKCS7(sig.PKCS7)
 	if err != nil {
 		return trustedCert{}, errkind.WithHint(errkind.Errorf(errkind.Corrupt, "read PKCS#7: %w", err),
-			"If the image arrived whole, have it signed again: trident sysext sign, or %s", signCommand)
+			"If the image is complete, sign it again: trident sysext sign, or %s", signCommand)
 	}
 	cert, err := p.match(msg, []byte(ddi.HashString(root)))
 	if err != nil {
 		return trustedCert{}, err
 	}
-	// Informational for others; for us one thing less that may be altered.
+	// The fingerprint is informational for systemd. Trident checks it, so that nobody can alter it.
 	if sig.CertificateFingerprint != "" && sig.CertificateFingerprint != cert.fingerprint() {
-		return trustedCert{}, errkind.Errorf(errkind.Corrupt, "the signature is by %q, but carries another certificate's fingerprint", cert.Subject)
+		return trustedCert{}, errkind.Errorf(errkind.Corrupt, "the signature is by %q, but contains the fingerprint of another certificate", cert.Subject)
 	}
 	return cert, nil
 }
 
-// ErrUnknownSigner is about a signature by a certificate that is not in the policy.
+// ErrUnknownSigner means that the certificate of the signature is not in the
+// policy.
 var ErrUnknownSigner = errors.New("not trusted")
 
-// match finds the certificate that made the signature. Issuer and serial number
-// only say where to look: several certificates may bear the same.
+// match returns the certificate that made the signature. Several certificates may
+// have the same issuer and serial number, so match tries each of them.
 func (p Policy) match(msg message, content []byte) (trustedCert, error) {
 	var fault error
 	for _, cert := range p.certs {
@@ -142,5 +143,5 @@ func (p Policy) match(msg message, content []byte) (trustedCert, error) {
 	}
 	return trustedCert{}, errkind.WithHint(
 		errkind.Errorf(errkind.Untrusted, "it is signed by a certificate that is %w (serial number %x, issuer %s)", ErrUnknownSigner, msg.serial, msg.issuerName()),
-		"Take the image from a vendor whom this host trusts already: trident self status lists the certificates of /usr/lib/trident/trust.d and /etc/trident/trust.d.")
+		"Use an image of a vendor that this host trusts: trident self status lists the certificates of /usr/lib/trident/trust.d and /etc/trident/trust.d.")
 }

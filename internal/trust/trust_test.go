@@ -134,14 +134,14 @@ func TestASignatureCountsWhenItsKeyDoes(t *testing.T) {
 		{"no signature", policyOf(vendor), nil, errkind.Untrusted, "the image is not signed"},
 		{"no certificates", Policy{}, vendor.sign(t), errkind.Untrusted, "no certificate is trusted on this host"},
 		{"another key", policyOf(curve), vendor.sign(t), errkind.Untrusted, `not trusted (serial number 7, issuer "CN=vendor")`},
-		{"another key of the same name", policyOf(namesake), vendor.sign(t), errkind.Untrusted, "another certificate than the trusted one"},
+		{"another key of the same name", policyOf(namesake), vendor.sign(t), errkind.Untrusted, "another certificate than the trusted certificate"},
 		{"the same key in another certificate", policyOf(renewed), vendor.sign(t), errkind.Untrusted, "not trusted"},
 		{"a weak curve", policyOf(small), small.sign(t), errkind.Untrusted, "ECDSA with 224 bits"},
-		{"another fingerprint", policyOf(vendor), altered(func(s *ddi.Signature) { s.CertificateFingerprint = strings.Repeat("0", 64) }), errkind.Corrupt, "another certificate's fingerprint"},
-		{"no PKCS#7", policyOf(vendor), altered(func(s *ddi.Signature) { s.PKCS7 = []byte("x") }), errkind.Corrupt, "no SignedData"},
-		{"no bytes", policyOf(vendor), altered(func(s *ddi.Signature) { s.PKCS7 = nil }), errkind.Corrupt, "no SignedData"},
-		{"too many bytes", policyOf(vendor), altered(func(s *ddi.Signature) { s.PKCS7 = make([]byte, maxPKCS7+1) }), errkind.Corrupt, "more than 65536"},
-		{"something behind it", policyOf(vendor), altered(func(s *ddi.Signature) { s.PKCS7 = append(s.PKCS7, 0) }), errkind.Corrupt, "no SignedData"},
+		{"another fingerprint", policyOf(vendor), altered(func(s *ddi.Signature) { s.CertificateFingerprint = strings.Repeat("0", 64) }), errkind.Corrupt, "the fingerprint of another certificate"},
+		{"no PKCS#7", policyOf(vendor), altered(func(s *ddi.Signature) { s.PKCS7 = []byte("x") }), errkind.Corrupt, "not a SignedData"},
+		{"no bytes", policyOf(vendor), altered(func(s *ddi.Signature) { s.PKCS7 = nil }), errkind.Corrupt, "not a SignedData"},
+		{"too many bytes", policyOf(vendor), altered(func(s *ddi.Signature) { s.PKCS7 = make([]byte, maxPKCS7+1) }), errkind.Corrupt, "larger than 65536"},
+		{"something behind it", policyOf(vendor), altered(func(s *ddi.Signature) { s.PKCS7 = append(s.PKCS7, 0) }), errkind.Corrupt, "not a SignedData"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := c.policy.signerOf(root, c.sig, now)
@@ -343,7 +343,7 @@ func TestASignatureOfTheWrongBytesSaysOfWhich(t *testing.T) {
 		letters := [32]byte{0xab, 0xcd}
 		hash := ddi.HashString(letters)
 		for content, want := range map[string]string{
-			hash + "\n": "with a line break behind it", hash + "\r\n": "with a line break behind it", strings.ToUpper(hash): "in upper case",
+			hash + "\n": "with a line break at its end", hash + "\r\n": "with a line break at its end", strings.ToUpper(hash): "in upper case",
 			string(letters[:]): "in binary", "": "an empty file", "something else": "it is not a signature of this root hash",
 		} {
 			sig := id.sign(t)
