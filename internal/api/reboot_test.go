@@ -17,7 +17,7 @@ func TestARebootThatIsRefusedIsTheFailureOfItsStream(t *testing.T) {
 	f := newFixture(t)
 	f.host.outcome = servicing.Outcome{Kind: servicing.ABUpdate}
 	f.host.step = func(context.Context, *operation.Run[struct{}]) error {
-		return operation.AskReboot(func(context.Context) error {
+		return operation.RequestReboot(func(context.Context) error {
 			return errkind.WithName(errkind.Errorf(errkind.Unavailable, "no reboot today"), "Reboot")
 		})
 	}
@@ -31,7 +31,7 @@ func TestAStreamWhoseDaemonStopsBeforeTheRebootIsAskedForSaysWhereToGoOn(t *test
 	f := newFixture(t)
 	asking := make(chan struct{})
 	f.host.step = func(context.Context, *operation.Run[struct{}]) error {
-		return operation.AskReboot(func(ctx context.Context) error {
+		return operation.RequestReboot(func(ctx context.Context) error {
 			close(asking)
 			<-ctx.Done()
 			return context.Cause(ctx)

@@ -25,7 +25,7 @@ func once(stream grpc.ServerStream, runner *operation.Runner, begin func(context
 		}
 		return id, err
 	}
-	if op, ok, err := runner.Requested(ctx, request); err != nil || ok {
+	if op, ok, err := runner.FindByRequest(ctx, request); err != nil || ok {
 		return op.ID, err
 	}
 	if len(metadata.ValueFromIncomingContext(stream.Context(), wire.HeaderRepeated)) > 0 {
@@ -33,7 +33,7 @@ func once(stream grpc.ServerStream, runner *operation.Runner, begin func(context
 	}
 	id, err = begin(operation.WithRequest(ctx, request))
 	if err != nil { // perhaps because the first call is only now getting there
-		if op, ok, again := runner.Requested(ctx, request); again == nil && ok {
+		if op, ok, again := runner.FindByRequest(ctx, request); again == nil && ok {
 			return op.ID, nil
 		}
 	}

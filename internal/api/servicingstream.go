@@ -175,7 +175,7 @@ func (p *projection) follow(after uint64) error {
 // waitsAt tells a wait that goes on from one that a repeated request reads of, and
 // from one whose reboot could not be asked for.
 func (p *projection) waitsAt(e operation.Event) (bool, error) {
-	op, err := p.runner.Asked(p.stream.Context(), p.id)
+	op, err := p.runner.AwaitRequest(p.stream.Context(), p.id)
 	return op.Waiting == e.Waiting && op.Sequence == e.Sequence, err
 }
 

@@ -31,36 +31,36 @@ type Halt struct {
 // called before each try, because a.op may have changed: the caller holds r.mu, which
 // is let go of between the tries. Room, if set, makes room on the disk first; it is
 // called until it works.
-func (r *Runner) persist(ctx context.Context, a *active, cause error, next func() (Operation, []Event), room func() error) error {
+func (r *Runner) persist(ctx context.Context, a *active, cause error, next func() (Operation, []Event), freeSpace func() error) error {
 	for try := 0; ; try++ {
 		op, events := next()
 		err := r.save(context.WithoutCancel(ctx), a, op, events...)
 		if err == nil {
-			r.goOn(a)
+			r.endHalt(a)
 			return nil
 		}
 		if ctx.Err() != nil || r.ctx.Err() != nil {
-			r.goOn(a)
+			r.endHalt(a)
 			return err
 		}
-		r.halt(a, try, behind(a.op, cause, err))
-		if room != nil {
+		r.halt(a, try, withFirstCause(a.op, cause, err))
+		if freeSpace != nil {
 			r.mu.Unlock()
-			rerr := room()
+			rerr := freeSpace()
 			r.mu.Lock()
 			if rerr == nil { // a try at once
-				room = nil
+				freeSpace = nil
 				continue
 			}
 		}
-		r.pause(ctx, a, try)
+		r.pauseBeforeRetry(ctx, a, try)
 	}
 }
 
-// behind puts what failed first in front of what the journal says. Kind and hint are
+// withFirstCause puts what failed first in front of what the journal says. Kind and hint are
 // those of what refuses now.
-func behind(op Operation, cause, err error) error {
-	if cause == nil || waits(cause) {
+func withFirstCause(op Operation, cause, err error) error {
+	if cause == nil || isWait(cause) {
 		return err
 	}
 	return errkind.WithHint(errkind.Errorf(errkind.Of(err), "%s: %w; then: %w", stepName(op.Step, op.Phase == Undoing), cause, err), "%s", errkind.Hint(err))
@@ -69,8 +69,8 @@ func behind(op Operation, cause, err error) error {
 // halt notes why the operation does not go on. A first refusal may be over in a
 // moment, so nobody is told before the second. The caller holds r.mu.
 func (r *Runner) halt(a *active, try int, err error) {
-	if try == 0 && a.halted == nil {
-		a.refused = now()
+	if try == 0 && a.halt == nil {
+		a.refusedSince = utcNow()
 		return
 	}
 	cause := failureOf(err)
@@ -78,33 +78,33 @@ func (r *Runner) halt(a *active, try int, err error) {
 		cause.Message = f.Message + "; " + cause.Message
 	}
 	switch {
-	case a.halted == nil:
+	case a.halt == nil:
 		r.Logger.Error("operation halted: it goes on by itself once the disk takes what is written", "operation", a.op.ID, "step", a.op.Step, "error", err)
-		a.halted = &Halt{Since: a.refused}
-	case a.halted.Cause.Message == cause.Message:
+		a.halt = &Halt{Since: a.refusedSince}
+	case a.halt.Cause.Message == cause.Message:
 		return
 	}
-	a.halted.Cause = cause
-	r.tail.halt(a.op, a.halted)
+	a.halt.Cause = cause
+	r.tail.halt(a.op, a.halt)
 }
 
-// goOn ends a halt. The caller holds r.mu.
-func (r *Runner) goOn(a *active) {
-	if a.halted == nil {
+// endHalt ends a halt. The caller holds r.mu.
+func (r *Runner) endHalt(a *active) {
+	if a.halt == nil {
 		return
 	}
-	r.Logger.Info("operation goes on", "operation", a.op.ID, "halted", time.Since(a.halted.Since).Round(time.Millisecond).String())
-	a.halted = nil
+	r.Logger.Info("operation goes on", "operation", a.op.ID, "halted", time.Since(a.halt.Since).Round(time.Millisecond).String())
+	a.halt = nil
 	r.tail.halt(a.op, nil)
 }
 
-// pause waits before the next try, longer each time. Cancel, the end of ctx and the
+// pauseBeforeRetry waits before the next try, longer each time. Cancel, the end of ctx and the
 // runner's end cut it short. The caller holds r.mu, which is let go of meanwhile.
-func (r *Runner) pause(ctx context.Context, a *active, try int) {
+func (r *Runner) pauseBeforeRetry(ctx context.Context, a *active, try int) {
 	r.mu.Unlock()
 	defer r.mu.Lock()
-	most := min(longestPause, firstPause<<min(try, 16))
-	timer := time.NewTimer(most - rand.N(most/4)) // many hosts may share one disk
+	longest := min(longestPause, firstPause<<min(try, 16))
+	timer := time.NewTimer(longest - rand.N(longest/4)) // many hosts may share one disk
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -114,19 +114,19 @@ func (r *Runner) pause(ctx context.Context, a *active, try int) {
 	}
 }
 
-// room returns what frees space for the journal: the Undo of the step that failed, or
+// freeSpace returns what frees space for the journal: the Undo of the step that failed, or
 // was cancelled while it was halted. It is not journaled: a crash in it means that the
 // step is done again, which it has to bear in any case. What it has to say, and
 // whether it works, comes out when it is run again.
-func (r *Runner) room(a *active, e end) func() error {
+func (r *Runner) freeSpace(a *active, e outcome) func() error {
 	return func() error {
 		r.mu.Lock()
-		op, cancelled := a.op, a.op.Cancelled && !e.last
+		op, cancelled := a.op, a.op.Cancelled && !e.isLast
 		r.mu.Unlock()
 		if e.err == nil && !cancelled {
 			return errNothingToFree
 		}
-		_, err := a.kind.call(r.ctx, op.Step, true, op.ID, e.state, discard{})
+		_, err := a.kind.call(r.ctx, op.Step, true, op.ID, e.state, discardSink{})
 		if err != nil {
 			r.Logger.Warn("free space", "operation", op.ID, "error", err)
 		}
@@ -151,19 +151,19 @@ func Insist(ctx context.Context, write func() error) error {
 		s.r.mu.Unlock()
 		err := write()
 		s.r.mu.Lock()
-		if err == nil || ctx.Err() != nil || !refused(err) {
-			s.r.goOn(s.a)
+		if err == nil || ctx.Err() != nil || !isRetryable(err) {
+			s.r.endHalt(s.a)
 			return err
 		}
 		s.r.halt(s.a, try, fmt.Errorf("%s: %w", stepName(s.a.op.Step, s.a.op.Phase == Undoing), err))
-		s.r.pause(ctx, s.a, try)
+		s.r.pauseBeforeRetry(ctx, s.a, try)
 	}
 }
 
 type insistKey struct{}
 
-// refused reports whether a write may work when it is tried again.
-func refused(err error) bool {
-	var passing interface{ Temporary() bool }
-	return errkind.Of(err) == errkind.NoSpace || errors.As(err, &passing) && passing.Temporary()
+// isRetryable reports whether a write may work when it is tried again.
+func isRetryable(err error) bool {
+	var temporary interface{ Temporary() bool }
+	return errkind.Of(err) == errkind.NoSpace || errors.As(err, &temporary) && temporary.Temporary()
 }

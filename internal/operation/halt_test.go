@@ -76,7 +76,7 @@ func journey(t *testing.T, b *bench, fails bool) operation.Operation {
 		return step{Name: name, Do: act, Undo: act}
 	}
 	asks := func(context.Context, *run) error {
-		return operation.AskReboot(func(context.Context) error { return nil })
+		return operation.RequestReboot(func(context.Context) error { return nil })
 	}
 	steps := []step{says("a"), waits("restart", operation.ErrRestart), {Name: "reboot", Do: asks, Undo: asks}, says("b"), says("c"), says("last")}
 	if fails {
@@ -110,7 +110,7 @@ func journey(t *testing.T, b *bench, fails bool) operation.Operation {
 			}
 			return op
 		}
-		if _, err := r.Asked(t.Context(), op.ID); err != nil {
+		if _, err := r.AwaitRequest(t.Context(), op.ID); err != nil {
 			t.Fatal(err)
 		}
 		b.stop(r)

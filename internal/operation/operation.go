@@ -65,17 +65,17 @@ var (
 // any more: the operation is stuck there, and a Cancel of it does that step again.
 var ErrDecided = errkind.With(errkind.Precondition, errors.New("it is decided, and is not taken back"))
 
-// AskReboot is what a step returns, in place of ErrReboot, whose reboot is still to
+// RequestReboot is what a step returns, in place of ErrReboot, whose reboot is still to
 // be asked for. The runner calls ask once the journal says, and those who watch have
 // been told, that the operation waits: a host that goes down tells nobody anything.
 // When ask fails so has the step. When the runner stops before ask has worked, the
 // step is run again by the next one in the same boot.
-func AskReboot(ask func(context.Context) error) error { return &asking{ask} }
+func RequestReboot(ask func(context.Context) error) error { return &rebootRequest{ask} }
 
-type asking struct{ ask func(context.Context) error }
+type rebootRequest struct{ request func(context.Context) error }
 
-func (*asking) Error() string { return ErrReboot.Error() }
-func (*asking) Unwrap() error { return ErrReboot }
+func (*rebootRequest) Error() string { return ErrReboot.Error() }
+func (*rebootRequest) Unwrap() error { return ErrReboot }
 
 // Phase says where an operation stands.
 type Phase string
@@ -148,9 +148,9 @@ type Operation struct {
 	Waiting Wait   `json:"waiting,omitempty"`
 	// WaitID is the boot or process to leave behind.
 	WaitID string `json:"wait_id,omitempty"`
-	// Owed: what is waited for is still to be asked for; see AskReboot.
-	Owed      bool `json:"owed,omitempty"`
-	Cancelled bool `json:"cancelled,omitempty"`
+	// RequestOwed: what is waited for is still to be asked for; see AskReboot.
+	RequestOwed bool `json:"owed,omitempty"`
+	Cancelled   bool `json:"cancelled,omitempty"`
 	// Request is what the caller named its request; see WithRequest. Attached are
 	// those that came to it later, the newest last.
 	Request  string          `json:"request,omitempty"`
@@ -200,14 +200,14 @@ func (o Operation) Steps() []StepStatus {
 	at, reached := slices.Index(o.Plan, o.Step), slices.Index(o.Plan, o.Reached)
 	out := make([]StepStatus, len(o.Plan))
 	for i, name := range o.Plan {
-		out[i] = StepStatus{name, o.stateOf(i, at, reached)}
+		out[i] = StepStatus{name, o.stepState(i, at, reached)}
 	}
 	return out
 }
 
-// stateOf is the state of step i when the operation is at one step and turned
+// stepState is the state of step i when the operation is at one step and turned
 // back at another.
-func (o Operation) stateOf(i, at, reached int) StepState {
+func (o Operation) stepState(i, at, reached int) StepState {
 	switch {
 	case o.Phase == Done, o.Phase != Undone && i < at:
 		return StepDone

@@ -6,9 +6,9 @@ import (
 	"slices"
 )
 
-// requestsBack is how many operations back a request is looked for: one that is
+// requestSearchDepth is how many operations back a request is looked for: one that is
 // repeated is repeated soon.
-const requestsBack = 16
+const requestSearchDepth = 16
 
 // maxAttached bounds the requests that an operation remembers beside its own.
 const maxAttached = 8
@@ -36,43 +36,43 @@ func (r *Runner) Attach(ctx context.Context, id string) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	active := r.active != nil && r.active.op.ID == id
+	isActive := r.active != nil && r.active.op.ID == id
 	var op Operation
 	var err error
-	if active {
+	if isActive {
 		op = r.active.op
 	} else if op, err = r.Journal.Load(ctx, id); err != nil {
 		return err
 	}
-	if op.answers(request) {
+	if op.hasRequest(request) {
 		return nil
 	}
 	op.Attached = append(slices.Clone(op.Attached), request)
 	op.Attached = op.Attached[max(0, len(op.Attached)-maxAttached):]
 	err = r.Journal.Save(ctx, op)
-	if err != nil && !(active && r.active.running) { // else the next that is journaled has it
+	if err != nil && !(isActive && r.active.isRunning) { // else the next that is journaled has it
 		return fmt.Errorf("attach to operation %s: write journal: %w", id, err)
 	}
-	if active {
+	if isActive {
 		r.active.op = op
 	}
 	return nil
 }
 
-func (o Operation) answers(request string) bool {
+func (o Operation) hasRequest(request string) bool {
 	return o.Request == request || slices.Contains(o.Attached, request)
 }
 
-// Requested returns the operation that was begun for a request, or that it was
+// FindByRequest returns the operation that was begun for a request, or that it was
 // attached to, by this daemon or by one before it. A request is found for as long
 // as a caller may repeat it, which is not for ever.
-func (r *Runner) Requested(ctx context.Context, request string) (op Operation, ok bool, err error) {
-	ops, err := r.Journal.List(ctx, requestsBack, false)
+func (r *Runner) FindByRequest(ctx context.Context, request string) (op Operation, ok bool, err error) {
+	ops, err := r.Journal.List(ctx, requestSearchDepth, false)
 	if err != nil {
 		return Operation{}, false, fmt.Errorf("look for the request: %w", err)
 	}
 	for _, op := range ops {
-		if request != "" && op.answers(request) {
+		if request != "" && op.hasRequest(request) {
 			op, err := r.Get(ctx, op.ID)
 			return op, err == nil, err
 		}

@@ -34,11 +34,11 @@ func TestARequestIsFoundByTheNextRunnerToo(t *testing.T) {
 	if _, err := start(t.Context(), "work that nobody named", struct{}{}); err != nil {
 		t.Fatal(err)
 	}
-	if got, ok, err := next.Requested(t.Context(), "a"); err != nil || !ok || got.ID != op.ID || got.Phase != operation.Done {
+	if got, ok, err := next.FindByRequest(t.Context(), "a"); err != nil || !ok || got.ID != op.ID || got.Phase != operation.Done {
 		t.Errorf("found %v %v, %v", got, ok, err)
 	}
 	for _, name := range []string{"b", ""} {
-		if got, ok, err := next.Requested(t.Context(), name); ok || err != nil {
+		if got, ok, err := next.FindByRequest(t.Context(), name); ok || err != nil {
 			t.Errorf("%q found %v, %v", name, got, err)
 		}
 	}
@@ -82,14 +82,14 @@ func TestARequestThatCameLaterIsFoundToo(t *testing.T) {
 	}
 	next := operation.New(t.Context(), operation.Config{Journal: journal, Logger: slog.New(slog.DiscardHandler)})
 	for _, name := range []string{"own", "while it runs", "when it has ended"} {
-		if got, ok, err := next.Requested(t.Context(), name); err != nil || !ok || got.ID != op.ID {
+		if got, ok, err := next.FindByRequest(t.Context(), name); err != nil || !ok || got.ID != op.ID {
 			t.Errorf("%q found %v %v, %v", name, got, ok, err)
 		}
 	}
 	for i := range 20 {
 		attach(strconv.Itoa(i))
 	}
-	if _, ok, err := r.Requested(t.Context(), "19"); !ok || err != nil {
+	if _, ok, err := r.FindByRequest(t.Context(), "19"); !ok || err != nil {
 		t.Errorf("the newest is not found: %v", err)
 	}
 	if got, err := journal.Load(t.Context(), op.ID); err != nil || len(got.Attached) > 8 {

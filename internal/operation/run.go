@@ -18,15 +18,15 @@ type Run[S any] struct {
 	// State is the operation's record. It is journaled when the step returns.
 	State S
 
-	base json.RawMessage
-	out  sink
-	save func(ctx context.Context, advanced bool) error // in place of Save's own way; see Sub
+	originalState json.RawMessage
+	events        sink
+	save          func(ctx context.Context, advanced bool) error // in place of Save's own way; see Sub
 }
 
 // Rehearse returns a Run of no operation, for what a step may find out without an
 // operation: log gets what is logged, progress is not told, and nothing is journaled.
 func Rehearse[S any](id string, state S, log func(slog.Level, string)) *Run[S] {
-	return &Run[S]{ID: id, State: state, out: rehearsal(log), save: func(context.Context, bool) error { return nil }}
+	return &Run[S]{ID: id, State: state, events: rehearsal(log), save: func(context.Context, bool) error { return nil }}
 }
 
 type rehearsal func(slog.Level, string)
@@ -50,25 +50,25 @@ type sink interface {
 
 // Progress tells watchers how far the step is, in bytes; total is 0 when it is
 // not known. It may be called as often as one likes.
-func (r *Run[S]) Progress(done, total int64) { r.out.progress(Event{Done: done, Total: total}) }
+func (r *Run[S]) Progress(done, total int64) { r.events.progress(Event{Done: done, Total: total}) }
 
 // ProgressPart is Progress for a step that works on several things side by side:
 // how far one of them is, which has a name for people (the id of a partition), and
 // the whole step. The parts of a step are few: they are those of a configuration.
 func (r *Run[S]) ProgressPart(part string, done, total, allDone, allTotal int64) {
-	r.out.progress(Event{Done: allDone, Total: allTotal, Part: part, PartDone: done, PartTotal: total})
+	r.events.progress(Event{Done: allDone, Total: allTotal, Part: part, PartDone: done, PartTotal: total})
 }
 
 // Logf tells watchers something. A step may say as much as it likes: what it says
 // in a burst is journaled and shown a moment later.
 func (r *Run[S]) Logf(level slog.Level, format string, args ...any) {
-	r.out.log(level, fmt.Sprintf(format, args...), nil)
+	r.events.log(level, fmt.Sprintf(format, args...), nil)
 }
 
 // ProgressKept is Progress for a step that goes on where it stopped when it is begun
 // again: as long as it gets further each time, it may be begun without end.
 func (r *Run[S]) ProgressKept(done, total int64) {
-	r.out.kept(done, total)
+	r.events.kept(done, total)
 	r.Progress(done, total)
 }
 
@@ -88,7 +88,7 @@ func (r *Run[S]) record(ctx context.Context, advanced bool) error {
 	if err != nil {
 		return err
 	}
-	return r.out.record(ctx, raw, advanced)
+	return r.events.record(ctx, raw, advanced)
 }
 
 // marshal lays the fields that S knows over the record as it was read: fields of
@@ -99,7 +99,7 @@ func (r *Run[S]) marshal() (json.RawMessage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write record: %w", err)
 	}
-	all, err := overlay(r.base, known, 2)
+	all, err := overlay(r.originalState, known, 2)
 	if err != nil {
 		return nil, fmt.Errorf("write record: %w", err)
 	}
@@ -130,8 +130,8 @@ func isObject(raw json.RawMessage) bool { return len(raw) > 0 && raw[0] == '{' }
 // kind is a Kind with its record type put away.
 type kind interface {
 	steps() []string
-	// acts reports whether there is anything in a step to do, or to undo.
-	acts(step string, undo bool) bool
+	// hasWork reports whether there is anything in a step to do, or to undo.
+	hasWork(step string, undo bool) bool
 	// call runs Do or Undo of a step over a record and returns the record after.
 	call(ctx context.Context, step string, undo bool, id string, state json.RawMessage, out sink) (json.RawMessage, error)
 }
@@ -148,13 +148,13 @@ func (k Kind[S]) step(name string) Step[S] {
 	return k.Steps[slices.IndexFunc(k.Steps, func(s Step[S]) bool { return s.Name == name })]
 }
 
-func (k Kind[S]) acts(step string, undo bool) bool {
+func (k Kind[S]) hasWork(step string, undo bool) bool {
 	s := k.step(step)
 	return (undo && s.Undo != nil) || (!undo && s.Do != nil)
 }
 
 func (k Kind[S]) call(ctx context.Context, step string, undo bool, id string, state json.RawMessage, out sink) (json.RawMessage, error) {
-	run := &Run[S]{ID: id, base: state, out: out}
+	run := &Run[S]{ID: id, originalState: state, events: out}
 	if err := json.Unmarshal(state, &run.State); err != nil {
 		return state, fmt.Errorf("read record: %w", err)
 	}
@@ -165,7 +165,7 @@ func (k Kind[S]) call(ctx context.Context, step string, undo bool, id string, st
 	if fn == nil {
 		return state, nil
 	}
-	err := safely(func() error { return fn(context.WithValue(ctx, insistKey{}, out), run) })
+	err := recoverPanic(func() error { return fn(context.WithValue(ctx, insistKey{}, out), run) })
 	after, merr := run.marshal()
 	if merr != nil {
 		return state, errors.Join(err, merr)
@@ -173,9 +173,9 @@ func (k Kind[S]) call(ctx context.Context, step string, undo bool, id string, st
 	return after, err
 }
 
-// safely turns a panic of a step into its failure: the host is put back rather
+// recoverPanic turns a panic of a step into its failure: the host is put back rather
 // than left to a daemon that crashes at the same step for ever.
-func safely(f func() error) (err error) {
+func recoverPanic(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = errkind.Errorf(errkind.Internal, "panic: %v", p)

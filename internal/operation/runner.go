@@ -62,35 +62,35 @@ type Runner struct {
 
 	tail tail
 
-	resumed chan struct{}         // closed once Resume has run
-	resume  func()                // closes it
-	refusal atomic.Pointer[error] // of Refuse
+	resumed     chan struct{}         // closed once Resume has run
+	markResumed func()                // closes it
+	refusal     atomic.Pointer[error] // of Refuse
 }
 
 // active is an operation that has not settled.
 type active struct {
-	op      Operation
-	kind    kind // nil if this version does not know it
-	cancel  context.CancelCauseFunc
-	running bool
-	shown   time.Time   // the last progress events
-	spoken  time.Time   // the last events that were held back
-	ahead   []Event     // what is held back: progress, one of each part, and lines
-	later   *time.Timer // journals it
+	op           Operation
+	kind         kind // nil if this version does not know it
+	cancel       context.CancelCauseFunc
+	isRunning    bool
+	lastProgress time.Time   // the last progress events
+	lastFlush    time.Time   // the last events that were held back
+	held         []Event     // what is held back: progress, one of each part, and lines
+	flushTimer   *time.Timer // journals it
 
-	pending  func() (Operation, []Event) // to be journaled before the next step
-	advanced bool                        // what the step has done it does not do again,
-	kept     int64                       // so far; see ProgressKept
-	wake     chan struct{}               // ends a pause
-	refused  time.Time                   // when the journal first refused
-	halted   *Halt
+	pending      func() (Operation, []Event) // to be journaled before the next step
+	hasAdvanced  bool                        // what the step has done it does not do again,
+	keptProgress int64                       // so far; see ProgressKept
+	wake         chan struct{}               // ends a pause
+	refusedSince time.Time                   // when the journal first refused
+	halt         *Halt
 }
 
 // New returns a runner. Register the kinds, then call Resume: the journal is not
 // read before.
 func New(ctx context.Context, c Config) *Runner {
 	r := &Runner{Config: c, kinds: map[string]kind{}, tail: tail{changed: make(chan struct{})}, resumed: make(chan struct{})}
-	r.resume = sync.OnceFunc(func() { close(r.resumed) })
+	r.markResumed = sync.OnceFunc(func() { close(r.resumed) })
 	r.ctx, r.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	return r
 }
@@ -117,31 +117,31 @@ func (r *Runner) start(ctx context.Context, name, summary string, state json.Raw
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.free(); err != nil {
+	if err := r.checkFree(); err != nil {
 		return Operation{}, err
 	}
 	k := r.kinds[name]
-	begun := now()
+	begun := utcNow()
 	op := Operation{
 		ID: newID(begun), Kind: name, Summary: summary, Phase: Doing,
 		Plan: k.steps(), Step: k.steps()[0], Created: begun, StepBegan: begun, Begins: 1, State: state,
 		Request: requestOf(ctx),
 	}
-	r.origin(ctx, &op)
-	if err := r.unsettled(true); err != nil {
+	r.setOrigin(ctx, &op)
+	if err := r.markUnsettled(true); err != nil {
 		return Operation{}, fmt.Errorf("begin operation: %w", err)
 	}
 	a := &active{op: op, kind: k}
-	if err := r.save(ctx, a, op, change(op)); err != nil {
-		return Operation{}, errors.Join(fmt.Errorf("begin operation: %w", err), r.unsettled(false))
+	if err := r.save(ctx, a, op, newChange(op)); err != nil {
+		return Operation{}, errors.Join(fmt.Errorf("begin operation: %w", err), r.markUnsettled(false))
 	}
 	r.active = a
 	r.launch(a)
 	return a.op, nil
 }
 
-// free reports what keeps a new operation from starting.
-func (r *Runner) free() error {
+// checkFree reports what keeps a new operation from starting.
+func (r *Runner) checkFree() error {
 	switch {
 	case r.ctx.Err() != nil:
 		return ErrDetached
@@ -169,15 +169,15 @@ func newID(now time.Time) string {
 func (r *Runner) Resume(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.carryOn(ctx); err != nil {
+	if err := r.resumeOperation(ctx); err != nil {
 		return err
 	}
-	r.resume()
+	r.markResumed()
 	return nil
 }
 
-func (r *Runner) carryOn(ctx context.Context) error {
-	op, err := r.left(ctx)
+func (r *Runner) resumeOperation(ctx context.Context) error {
+	op, err := r.unsettledOperation(ctx)
 	if err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ func (r *Runner) carryOn(ctx context.Context) error {
 	}
 	a := r.active
 	// What cannot be marked can be carried on with.
-	if err := r.unsettled(a != nil); err != nil {
+	if err := r.markUnsettled(a != nil); err != nil {
 		r.Logger.Warn("the mark of unsettled work is not as it should be", "error", err)
 	}
 	if a == nil {
@@ -205,34 +205,34 @@ func (r *Runner) carryOn(ctx context.Context) error {
 		return nil
 	}
 	a.kind, a.op.Plan = k, k.steps()
-	r.takeUp(ctx, a)
+	r.resumeStep(ctx, a)
 	return nil
 }
 
-// takeUp carries on with an operation that another runner has left, unless it has to
+// resumeStep carries on with an operation that another runner has left, unless it has to
 // wait on. What leads on is journaled here if the journal takes it, and else by the
 // operation's own goroutine.
-func (r *Runner) takeUp(ctx context.Context, a *active) {
+func (r *Runner) resumeStep(ctx context.Context, a *active) {
 	switch {
-	case a.op.Waiting != "" && a.op.WaitID != r.life(a.op.Waiting):
+	case a.op.Waiting != "" && a.op.WaitID != r.lifeID(a.op.Waiting):
 		a.pending = func() (Operation, []Event) {
 			op := a.op
-			ended := r.ended(a, op, nil)
-			op.Waiting, op.WaitID, op.Owed = "", "", false
-			op.newStep()
+			ended := r.stepDuration(a, op, nil)
+			op.Waiting, op.WaitID, op.RequestOwed = "", "", false
+			op.resetStepCounts()
 			advance(a.kind, &op)
-			return op, append(ended, change(op))
+			return op, append(ended, newChange(op))
 		}
-	case a.op.Waiting != "" && !a.op.Owed:
+	case a.op.Waiting != "" && !a.op.RequestOwed:
 		return
 	default:
-		a.pending = func() (Operation, []Event) { return r.begunAgain(a) }
+		a.pending = func() (Operation, []Event) { return r.restartStep(a) }
 	}
 	op, events := a.pending()
 	if r.save(ctx, a, op, events...) == nil {
 		a.pending = nil
 		if a.op.Phase.Settled() {
-			r.settled(a)
+			r.release(a)
 			return
 		}
 	}
@@ -244,15 +244,15 @@ func (r *Runner) takeUp(ctx context.Context, a *active) {
 // do so for ever. The second bound counts the times too when the daemon was asked to
 // stop, which a step may bring about as well.
 const (
-	maxEnds   = 5
-	maxBegins = 20
+	maxCrashes = 5
+	maxBegins  = 20
 )
 
-// tooOften is why a step is not begun again; nil while it may be.
-func (o Operation) tooOften() error {
+// tooManyBegins is why a step is not begun again; nil while it may be.
+func (o Operation) tooManyBegins() error {
 	var err error
 	switch ends := o.Begins - o.Stops; {
-	case ends >= maxEnds:
+	case ends >= maxCrashes:
 		err = errkind.Errorf(errkind.Internal, "Trident ended %d times in this step without having finished it", ends)
 	case o.Begins >= maxBegins:
 		err = errkind.Errorf(errkind.Internal, "this step was begun %d times, and Trident stopped each time before it was finished", o.Begins)
@@ -262,13 +262,13 @@ func (o Operation) tooOften() error {
 	return errkind.WithHint(err, "How it ended is in its journal: journalctl -u tridentd")
 }
 
-// begunAgain is an operation whose step is begun again, or, where that has happened
+// restartStep is an operation whose step is begun again, or, where that has happened
 // too often, has failed. The caller holds r.mu.
-func (r *Runner) begunAgain(a *active) (Operation, []Event) {
+func (r *Runner) restartStep(a *active) (Operation, []Event) {
 	op := a.op
-	if err := op.tooOften(); err != nil {
-		op.Waiting, op.WaitID, op.Owed = "", "", false
-		return r.moved(a, op, err)
+	if err := op.tooManyBegins(); err != nil {
+		op.Waiting, op.WaitID, op.RequestOwed = "", "", false
+		return r.nextState(a, op, err)
 	}
 	op.Begins++
 	r.Logger.Warn("a step is begun again", "operation", op.ID, "step", op.Step, "phase", op.Phase, "times", op.Begins)
@@ -295,21 +295,21 @@ func (r *Runner) Resumed(ctx context.Context) error {
 // every later one, fails with err.
 func (r *Runner) Refuse(err error) {
 	r.refusal.CompareAndSwap(nil, &err)
-	r.resume()
+	r.markResumed()
 }
 
 // Check reports whether Resume could carry on with what the journal holds: an
 // error of kind Incompatible names what this version does not know.
 func (r *Runner) Check(ctx context.Context) error {
-	op, err := r.left(ctx)
+	op, err := r.unsettledOperation(ctx)
 	if err != nil || op == nil {
 		return err
 	}
-	return r.known(*op)
+	return r.checkKnown(*op)
 }
 
-// left is the operation that an earlier daemon did not settle; nil for none.
-func (r *Runner) left(ctx context.Context) (*Operation, error) {
+// unsettledOperation is the operation that an earlier daemon did not settle; nil for none.
+func (r *Runner) unsettledOperation(ctx context.Context) (*Operation, error) {
 	ops, err := r.Journal.List(ctx, 1, true)
 	if err != nil {
 		return nil, fmt.Errorf("read journal: %w", err)
@@ -320,14 +320,14 @@ func (r *Runner) left(ctx context.Context) (*Operation, error) {
 	return &ops[0], nil
 }
 
-func (r *Runner) known(op Operation) error {
+func (r *Runner) checkKnown(op Operation) error {
 	if k, ok := r.kinds[op.Kind]; !ok || !slices.Contains(k.steps(), op.Step) {
 		return errkind.Errorf(errkind.Incompatible, "this version cannot carry on with operation %s: it does not know step %q of %q", op.ID, op.Step, op.Kind)
 	}
 	return nil
 }
 
-func (r *Runner) life(w Wait) string {
+func (r *Runner) lifeID(w Wait) string {
 	if w == Reboot {
 		return r.Life.Boot
 	}
@@ -336,9 +336,9 @@ func (r *Runner) life(w Wait) string {
 
 func (r *Runner) launch(a *active) {
 	ctx, cancel := context.WithCancelCause(r.ctx)
-	a.cancel, a.running, a.wake = cancel, true, make(chan struct{}, 1)
-	a.later = time.AfterFunc(time.Hour, func() { r.flushLater(a) })
-	a.later.Stop()
+	a.cancel, a.isRunning, a.wake = cancel, true, make(chan struct{}, 1)
+	a.flushTimer = time.AfterFunc(time.Hour, func() { r.flushOnTimer(a) })
+	a.flushTimer.Stop()
 	if a.op.Cancelled {
 		cancel(errCancelled)
 	}
@@ -347,7 +347,7 @@ func (r *Runner) launch(a *active) {
 		r.loop(ctx, a)
 		r.mu.Lock()
 		r.flush(a)
-		a.running = false
+		a.isRunning = false
 		r.mu.Unlock()
 	})
 }
@@ -358,7 +358,7 @@ func (r *Runner) launch(a *active) {
 func (r *Runner) Shutdown(ctx context.Context) error {
 	r.mu.Lock()
 	r.stop(errShutdown)
-	if a := r.active; a != nil && a.running && a.halted == nil {
+	if a := r.active; a != nil && a.isRunning && a.halt == nil {
 		// A step does not count as one that ends the process because that is stopped.
 		op := a.op
 		op.Stops++

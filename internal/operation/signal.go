@@ -44,12 +44,12 @@ func (o Operation) TraceID() string {
 // Log tells watchers something, with pairs of key and value as slog takes them.
 // They are kept, so no secrets may be among them.
 func (r *Run[S]) Log(level slog.Level, message string, args ...any) {
-	r.out.log(level, message, attributes(args))
+	r.events.log(level, message, attributes(args))
 }
 
 // Metric tells watchers a number. The name is a constant of the program; the
 // unit is UCUM's: s, By, 1.
-func (r *Run[S]) Metric(name string, value float64, unit string) { r.out.metric(name, value, unit) }
+func (r *Run[S]) Metric(name string, value float64, unit string) { r.events.metric(name, value, unit) }
 
 func attributes(args []any) map[string]string {
 	if len(args) == 0 {
@@ -69,30 +69,30 @@ func attributes(args []any) map[string]string {
 	return out
 }
 
-// ended is the metric of the step that has just returned; none for a step with
+// stepDuration is the metric of the step that has just returned; none for a step with
 // nothing to do, and for one that an older version has begun.
-func (r *Runner) ended(a *active, op Operation, err error) []Event {
-	if waits(err) || op.StepBegan.IsZero() || !a.kind.acts(op.Step, op.Phase == Undoing) {
+func (r *Runner) stepDuration(a *active, op Operation, err error) []Event {
+	if isWait(err) || op.StepBegan.IsZero() || !a.kind.hasWork(op.Step, op.Phase == Undoing) {
 		return nil
 	}
-	e := event(op, Metric)
+	e := newEvent(op, Metric)
 	e.Name, e.Unit, e.Value = StepDuration, "s", max(0, e.Time.Sub(op.StepBegan).Seconds())
 	return []Event{e}
 }
 
-// origin notes which call an operation comes from.
-func (r *Runner) origin(ctx context.Context, op *Operation) {
+// setOrigin notes which call an operation comes from.
+func (r *Runner) setOrigin(ctx context.Context, op *Operation) {
 	if r.Config.Origin != nil {
 		o := r.Config.Origin(ctx)
 		op.Traceparent, op.RequestID = o.Traceparent, o.RequestID
 	}
 }
 
-// observe hands on what was journaled. before is the failure that the operation had
+// publish hands on what was journaled. before is the failure that the operation had
 // until then.
-func (r *Runner) observe(op Operation, before *Failure, events []Event) {
+func (r *Runner) publish(op Operation, before *Failure, events []Event) {
 	for _, e := range events {
-		r.note(op, before, e)
+		r.logEvent(op, before, e)
 		if e.Type == Change {
 			before = e.Failure
 		}
@@ -102,40 +102,40 @@ func (r *Runner) observe(op Operation, before *Failure, events []Event) {
 	}
 }
 
-// note writes an event to the daemon's log. Each change of an operation that failed
+// logEvent writes an event to the daemon's log. Each change of an operation that failed
 // has the failure; the log has it once.
-func (r *Runner) note(op Operation, before *Failure, e Event) {
-	about := []any{"operation", op.ID, "trace", op.TraceID()}
+func (r *Runner) logEvent(op Operation, before *Failure, e Event) {
+	attrs := []any{"operation", op.ID, "trace", op.TraceID()}
 	if op.RequestID != "" {
-		about = append(about, "request", op.RequestID)
+		attrs = append(attrs, "request", op.RequestID)
 	}
 	switch e.Type {
 	case Log:
-		about = append(about, "step", e.Step)
+		attrs = append(attrs, "step", e.Step)
 		for k, v := range e.Attributes {
-			about = append(about, k, v)
+			attrs = append(attrs, k, v)
 		}
-		r.Logger.Log(r.ctx, e.Level, e.Message, about...)
+		r.Logger.Log(r.ctx, e.Level, e.Message, attrs...)
 	case Metric:
-		r.Logger.Debug("metric", append(about, "step", e.Step, "name", e.Name, "value", e.Value, "unit", e.Unit)...)
+		r.Logger.Debug("metric", append(attrs, "step", e.Step, "name", e.Name, "value", e.Value, "unit", e.Unit)...)
 	case Change:
-		about = append(about, "phase", e.Phase, "step", e.Step)
+		attrs = append(attrs, "phase", e.Phase, "step", e.Step)
 		if e.Waiting != "" {
-			about = append(about, "waiting", e.Waiting)
+			attrs = append(attrs, "waiting", e.Waiting)
 		}
 		level := slog.LevelInfo
-		if reason := e.Failure.since(before); reason != "" {
-			about = append(about, "error", reason)
+		if reason := e.Failure.messageSince(before); reason != "" {
+			attrs = append(attrs, "error", reason)
 			if e.Failure.Kind != errkind.Cancelled {
 				level = slog.LevelError
 			}
 		}
-		r.Logger.Log(r.ctx, level, "operation", about...)
+		r.Logger.Log(r.ctx, level, "operation", attrs...)
 	}
 }
 
-// since is what f says that before did not say yet.
-func (f *Failure) since(before *Failure) string {
+// messageSince is what f says that before did not say yet.
+func (f *Failure) messageSince(before *Failure) string {
 	switch {
 	case f == nil:
 		return ""
@@ -145,4 +145,4 @@ func (f *Failure) since(before *Failure) string {
 	return strings.TrimPrefix(strings.TrimPrefix(f.Message, before.Message), "; ")
 }
 
-func now() time.Time { return time.Now().UTC() }
+func utcNow() time.Time { return time.Now().UTC() }

@@ -8,17 +8,17 @@ import "context"
 func Sub[S, T any](prefix string, steps []Step[T], part func(*S) *T) []Step[S] {
 	out := make([]Step[S], len(steps))
 	for i, s := range steps {
-		out[i] = Step[S]{Name: prefix + s.Name, Do: sub(s.Do, part), Undo: sub(s.Undo, part)}
+		out[i] = Step[S]{Name: prefix + s.Name, Do: subFunc(s.Do, part), Undo: subFunc(s.Undo, part)}
 	}
 	return out
 }
 
-func sub[S, T any](do func(context.Context, *Run[T]) error, part func(*S) *T) func(context.Context, *Run[S]) error {
+func subFunc[S, T any](do func(context.Context, *Run[T]) error, part func(*S) *T) func(context.Context, *Run[S]) error {
 	if do == nil {
 		return nil
 	}
 	return func(ctx context.Context, whole *Run[S]) error {
-		inner := &Run[T]{ID: whole.ID, State: *part(&whole.State), out: whole.out}
+		inner := &Run[T]{ID: whole.ID, State: *part(&whole.State), events: whole.events}
 		keep := func() { *part(&whole.State) = inner.State }
 		inner.save = func(ctx context.Context, advanced bool) error {
 			keep()

@@ -53,7 +53,7 @@ func (t *tail) halt(op Operation, h *Halt) {
 	}
 	t.halting = nil
 	if h != nil {
-		e := event(op, Halting)
+		e := newEvent(op, Halting)
 		e.Time, e.Failure = h.Since, h.Cause
 		t.halting = &e
 	}
@@ -61,9 +61,9 @@ func (t *tail) halt(op Operation, h *Halt) {
 	t.wake()
 }
 
-// halted returns what to tell who was told of the halts up to a number, and whether
+// haltEvent returns what to tell who was told of the halts up to a number, and whether
 // that there is one: whether there is anything to tell, and the number after.
-func (t *tail) halted(id string, upTo uint64, told bool) (e Event, now uint64, tell bool) {
+func (t *tail) haltEvent(id string, upTo uint64, wasHalted bool) (e Event, count uint64, isNew bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
@@ -72,7 +72,7 @@ func (t *tail) halted(id string, upTo uint64, told bool) (e Event, now uint64, t
 	case t.halting != nil:
 		return *t.halting, t.halts, true
 	}
-	return Event{Operation: id, Type: Halting}, t.halts, told
+	return Event{Operation: id, Type: Halting}, t.halts, wasHalted
 }
 
 // broadcast tells the watchers to look again.
@@ -93,16 +93,16 @@ func (t *tail) change() <-chan struct{} {
 	return t.changed
 }
 
-// after returns the next events of an operation, and whether that is its end; ok
+// eventsAfter returns the next events of an operation, and whether that is its end; ok
 // is false when the journal has to be asked.
-func (t *tail) after(id string, sequence uint64) (events []Event, end, ok bool) {
+func (t *tail) eventsAfter(id string, sequence uint64) (events []Event, end, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch behind := t.sequence - sequence; {
-	case t.id != id || sequence > t.sequence || behind > uint64(len(t.events)):
+	switch missing := t.sequence - sequence; {
+	case t.id != id || sequence > t.sequence || missing > uint64(len(t.events)):
 		return nil, false, false
 	default:
-		from := len(t.events) - int(behind)
+		from := len(t.events) - int(missing)
 		to := min(len(t.events), from+watchBatch)
 		return append([]Event(nil), t.events[from:to]...), to == len(t.events) && t.settled, true
 	}

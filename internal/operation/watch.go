@@ -31,7 +31,7 @@ func (r *Runner) List(ctx context.Context, limit int, unsettled bool) ([]Operati
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range ops {
-		if a := r.active; a != nil && a.op.ID == ops[i].ID && a.halted != nil {
+		if a := r.active; a != nil && a.op.ID == ops[i].ID && a.halt != nil {
 			ops[i] = a.view()
 		}
 	}
@@ -42,15 +42,15 @@ func (r *Runner) List(ctx context.Context, limit int, unsettled bool) ([]Operati
 func (r *Runner) Halted() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.active != nil && r.active.halted != nil
+	return r.active != nil && r.active.halt != nil
 }
 
 // view is the operation as the journal has it, and whether it is halted. The caller
 // holds r.mu.
 func (a *active) view() Operation {
 	op := a.op
-	if a.halted != nil {
-		h := *a.halted
+	if a.halt != nil {
+		h := *a.halt
 		op.Halted = &h
 	}
 	return op
@@ -89,7 +89,7 @@ func (r *Runner) Follow(ctx context.Context, id string, after uint64) iter.Seq2[
 func (r *Runner) watch(ctx context.Context, id string, after uint64, halts bool) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		defer r.tail.watch()()
-		known, told := uint64(0), false
+		seenHalts, wasHalted := uint64(0), false
 		for {
 			changed := r.Changed()
 			events, end, err := r.next(ctx, id, after)
@@ -98,15 +98,15 @@ func (r *Runner) watch(ctx context.Context, id string, after uint64, halts bool)
 				return
 			}
 			if halts {
-				e, now, tell := r.tail.halted(id, known, told)
-				if tell = tell && (e.Failure == nil || len(events) == 0); tell {
-					told = e.Failure != nil
-					if !yield(r.numbered(ctx, e, after), nil) {
+				e, count, isNew := r.tail.haltEvent(id, seenHalts, wasHalted)
+				if isNew = isNew && (e.Failure == nil || len(events) == 0); isNew {
+					wasHalted = e.Failure != nil
+					if !yield(r.withSequence(ctx, e, after), nil) {
 						return
 					}
 				}
-				if tell || e.Failure == nil {
-					known = now
+				if isNew || e.Failure == nil {
+					seenHalts = count
 				}
 			}
 			for _, e := range events {
@@ -116,13 +116,13 @@ func (r *Runner) watch(ctx context.Context, id string, after uint64, halts bool)
 				}
 			}
 			switch {
-			case end && told: // it has gone on, and ended since
-				yield(r.numbered(ctx, Event{Operation: id, Type: Halting}, after), nil)
+			case end && wasHalted: // it has gone on, and ended since
+				yield(r.withSequence(ctx, Event{Operation: id, Type: Halting}, after), nil)
 				return
 			case end:
 				return
 			case len(events) > 0:
-				err = r.rest(ctx, r.tail.pause(len(events)))
+				err = r.sleep(ctx, r.tail.pause(len(events)))
 			case r.ctx.Err() != nil:
 				err = ErrDetached
 			default:
@@ -136,12 +136,12 @@ func (r *Runner) watch(ctx context.Context, id string, after uint64, halts bool)
 	}
 }
 
-// numbered gives a Halting event the number of the event before it, and says where the
+// withSequence gives a Halting event the number of the event before it, and says where the
 // operation stands.
-func (r *Runner) numbered(ctx context.Context, e Event, after uint64) Event {
+func (r *Runner) withSequence(ctx context.Context, e Event, after uint64) Event {
 	e.Sequence = after
 	if e.Failure == nil {
-		e.Time = now()
+		e.Time = utcNow()
 		if op, err := r.Get(ctx, e.Operation); err == nil {
 			e.Phase, e.Step = op.Phase, op.Step
 		}
@@ -152,7 +152,7 @@ func (r *Runner) numbered(ctx context.Context, e Event, after uint64) Event {
 // next reads one batch of events, from the journal if the tail does not have
 // them. With end they are the last ones.
 func (r *Runner) next(ctx context.Context, id string, after uint64) (events []Event, end bool, err error) {
-	if events, end, ok := r.tail.after(id, after); ok {
+	if events, end, ok := r.tail.eventsAfter(id, after); ok {
 		return events, end, nil
 	}
 	op, err := r.Get(ctx, id)
@@ -166,14 +166,14 @@ func (r *Runner) next(ctx context.Context, id string, after uint64) (events []Ev
 	return events, end, nil
 }
 
-// Asked returns an operation once nothing is to be asked for that it waits for; see
+// AwaitRequest returns an operation once nothing is to be asked for that it waits for; see
 // AskReboot. ErrDetached says that the next runner will ask.
-func (r *Runner) Asked(ctx context.Context, id string) (Operation, error) {
+func (r *Runner) AwaitRequest(ctx context.Context, id string) (Operation, error) {
 	for {
 		changed := r.Changed()
 		op, err := r.Get(ctx, id)
 		switch {
-		case err != nil || !op.Owed:
+		case err != nil || !op.RequestOwed:
 			return op, err
 		case r.ctx.Err() != nil:
 			return op, ErrDetached
@@ -195,8 +195,8 @@ func (r *Runner) await(ctx context.Context, changed <-chan struct{}) error {
 	return nil
 }
 
-// rest waits out a pause, or less when the runner stops.
-func (r *Runner) rest(ctx context.Context, pause time.Duration) error {
+// sleep waits out a pause, or less when the runner stops.
+func (r *Runner) sleep(ctx context.Context, pause time.Duration) error {
 	if pause == 0 {
 		return nil
 	}
@@ -238,7 +238,7 @@ func (r *Runner) Preempt(ctx context.Context, yields func(Operation) bool) error
 	}
 	r.mu.Lock()
 	a := r.active
-	if a == nil || a.kind == nil || a.op.Phase == Undoing || r.last(a) || !yields(a.op) {
+	if a == nil || a.kind == nil || a.op.Phase == Undoing || r.isLastStep(a) || !yields(a.op) {
 		r.mu.Unlock()
 		return nil
 	}
@@ -261,7 +261,7 @@ func (r *Runner) Preempt(ctx context.Context, yields func(Operation) bool) error
 func (r *Runner) cancel(ctx context.Context, op Operation) (Operation, error) {
 	id := op.ID
 	if op.Phase == Stuck && r.stuck == id && r.active == nil {
-		return r.unstick(ctx, op)
+		return r.retryStuck(ctx, op)
 	}
 	a := r.active
 	if a == nil || a.op.ID != id {
@@ -272,20 +272,20 @@ func (r *Runner) cancel(ctx context.Context, op Operation) (Operation, error) {
 		return op, errkind.Errorf(errkind.Precondition, "cancel operation %s: this version of Trident does not know how to take it back", id)
 	case a.op.Phase == Undoing:
 		return op, errkind.Errorf(errkind.Precondition, "cancel operation %s: it is being taken back already", id)
-	case r.last(a):
+	case r.isLastStep(a):
 		return op, errkind.Errorf(errkind.Precondition, "cancel operation %s: it is past its point of no return (%s)", id, a.op.Step)
 	}
 	next := a.op
 	next.Cancelled = true
 	if err := r.save(ctx, a, next); err != nil {
-		if !a.running {
+		if !a.isRunning {
 			return op, fmt.Errorf("cancel operation %s: %w", id, err)
 		}
 		// The next that is journaled says it, and until then this process knows.
 		r.Logger.Warn("a cancel is not journaled yet", "operation", id, "error", err)
 		a.op = next
 	}
-	if a.running {
+	if a.isRunning {
 		a.cancel(errCancelled)
 		select {
 		case a.wake <- struct{}{}:
@@ -295,23 +295,23 @@ func (r *Runner) cancel(ctx context.Context, op Operation) (Operation, error) {
 	return a.view(), nil
 }
 
-// unstick sets a stuck operation to taking back again. The caller holds r.mu.
-func (r *Runner) unstick(ctx context.Context, op Operation) (Operation, error) {
+// retryStuck sets a stuck operation to taking back again. The caller holds r.mu.
+func (r *Runner) retryStuck(ctx context.Context, op Operation) (Operation, error) {
 	k, ok := r.kinds[op.Kind]
 	if !ok {
 		return op, errkind.Errorf(errkind.Precondition, "cancel operation %s: this version of Trident does not know how to take it back", op.ID)
 	}
-	if err := r.unsettled(true); err != nil {
+	if err := r.markUnsettled(true); err != nil {
 		return op, err
 	}
 	op.Phase = Undoing
 	if steps := k.steps(); op.Step == steps[len(steps)-1] { // see ErrDecided
 		op.Phase, op.Failure, op.Reached, op.Cancelled = Doing, nil, "", false
 	}
-	op.newStep()
+	op.resetStepCounts()
 	a := &active{op: op, kind: k}
-	if err := r.save(ctx, a, op, change(op)); err != nil {
-		return op, errors.Join(fmt.Errorf("cancel operation %s: %w", op.ID, err), r.unsettled(false))
+	if err := r.save(ctx, a, op, newChange(op)); err != nil {
+		return op, errors.Join(fmt.Errorf("cancel operation %s: %w", op.ID, err), r.markUnsettled(false))
 	}
 	r.active, r.stuck = a, ""
 	r.launch(a)

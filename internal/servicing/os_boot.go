@@ -203,7 +203,7 @@ func (s osService) askReboot(r *osRun, into string) error {
 		return operation.ErrReboot
 	}
 	r.Logf(slog.LevelInfo, "Requesting reboot into %s", into) // upstream's tests wait for the first two words
-	return operation.AskReboot(s.rebootHost)
+	return operation.RequestReboot(s.rebootHost)
 }
 
 // rebootTime bounds the request of a reboot; systemd may stop us before we have its

@@ -373,5 +373,5 @@ func (s streamService) reboot(ctx context.Context, r *streamRun) error {
 		return operation.ErrReboot
 	}
 	r.Logf(slog.LevelInfo, "Requesting reboot into what was written")
-	return operation.AskReboot(s.rebootHost)
+	return operation.RequestReboot(s.rebootHost)
 }

@@ -15,7 +15,7 @@ func (b *bench) rebooting(ask func(context.Context) error) step {
 	s := b.step("reboot")
 	s.Do = func(context.Context, *run) error {
 		b.did("+reboot")
-		return operation.AskReboot(func(ctx context.Context) error {
+		return operation.RequestReboot(func(ctx context.Context) error {
 			b.did("ask")
 			return ask(ctx)
 		})
@@ -41,14 +41,14 @@ func TestARebootIsAskedForOnceTheWaitIsJournaledAndTold(t *testing.T) {
 	id = b.start(start).ID
 	close(begun)
 	b.waiting(r, id)
-	if got, _ := r.Get(t.Context(), id); !got.Owed {
+	if got, _ := r.Get(t.Context(), id); !got.RequestOwed {
 		t.Errorf("it waits, and nothing is to be asked for: %+v", got)
 	}
 	close(told)
-	if got := <-asked; got.Waiting != operation.Reboot || !got.Owed || got.WaitID != "0" {
+	if got := <-asked; got.Waiting != operation.Reboot || !got.RequestOwed || got.WaitID != "0" {
 		t.Errorf("journaled when the reboot was asked for: %+v", got)
 	}
-	if got, err := r.Asked(t.Context(), id); err != nil || got.Owed || got.Waiting != operation.Reboot {
+	if got, err := r.AwaitRequest(t.Context(), id); err != nil || got.RequestOwed || got.Waiting != operation.Reboot {
 		t.Errorf("%+v, %v", got, err)
 	}
 	b.stop(r)
@@ -76,7 +76,7 @@ func TestARebootThatCannotBeAskedForIsTheStepsFailure(t *testing.T) {
 		r, start := b.begin(steps...)
 		op := b.finish(r, b.start(start).ID)
 		message := map[bool]string{false: "reboot: no reboot today", true: "c: broken; take back reboot: no reboot today"}[undo]
-		if op.Phase != want || op.Failure.Message != message || op.Waiting != "" || op.WaitID != "" || op.Owed {
+		if op.Phase != want || op.Failure.Message != message || op.Waiting != "" || op.WaitID != "" || op.RequestOwed {
 			t.Errorf("%+v, %+v", op, op.Failure)
 		}
 		b.want(trace)
@@ -102,7 +102,7 @@ func TestARebootThatWasNotAskedForIsAskedForByTheNextDaemonOfTheBoot(t *testing.
 		<-asking
 		detached := make(chan error, 1)
 		go func() {
-			_, err := r.Asked(context.Background(), op.ID)
+			_, err := r.AwaitRequest(context.Background(), op.ID)
 			detached <- err
 		}()
 		b.stop(r)
@@ -117,7 +117,7 @@ func TestARebootThatWasNotAskedForIsAskedForByTheNextDaemonOfTheBoot(t *testing.
 		if !otherBoot {
 			trace = "+a +reboot ask +reboot ask +c"
 			b.waiting(r, op.ID)
-			if got, err := r.Asked(t.Context(), op.ID); err != nil || got.Waiting != operation.Reboot {
+			if got, err := r.AwaitRequest(t.Context(), op.ID); err != nil || got.Waiting != operation.Reboot {
 				t.Errorf("%+v, %v", got, err)
 			}
 			b.stop(r)

@@ -11,24 +11,24 @@ import (
 const (
 	// progressEvery bounds how often progress is journaled.
 	progressEvery = 200 * time.Millisecond
-	// linesEvery bounds how often lines and metrics are. What comes sooner after
+	// flushEvery bounds how often lines and metrics are. What comes sooner after
 	// others is held back until then, or until a change: a step that says much
 	// does not wait for the disk each time. So long may what it has said last be
 	// missing after a crash.
-	linesEvery = 50 * time.Millisecond
-	// maxAhead bounds what is held back.
-	maxAhead = 256
+	flushEvery = 50 * time.Millisecond
+	// maxHeld bounds what is held back.
+	maxHeld = 256
 )
 
 // flush journals what was held back. That it cannot be journaled is found by what
 // comes next. The caller holds r.mu.
 func (r *Runner) flush(a *active) {
-	a.later.Stop()
-	if len(a.ahead) == 0 {
+	a.flushTimer.Stop()
+	if len(a.held) == 0 {
 		return
 	}
-	held := a.ahead
-	a.ahead, a.spoken = nil, now()
+	held := a.held
+	a.held, a.lastFlush = nil, utcNow()
 	err := r.save(context.WithoutCancel(r.ctx), a, a.op, held...)
 	if err == nil {
 		return
@@ -41,11 +41,11 @@ func (r *Runner) flush(a *active) {
 	}
 }
 
-// flushLater is flush from a timer.
-func (r *Runner) flushLater(a *active) {
+// flushOnTimer is flush from a timer.
+func (r *Runner) flushOnTimer(a *active) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if a.running {
+	if a.isRunning {
 		r.flush(a)
 	}
 }
@@ -58,51 +58,51 @@ type stepSink struct {
 
 // progress holds what comes too soon after what was journaled: of each part the
 // newest, so that many parts cost no more writes than one.
-func (s *stepSink) progress(said Event) {
+func (s *stepSink) progress(progress Event) {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
-	e := event(s.a.op, Progress)
-	e.Done, e.Total, e.Part, e.PartDone, e.PartTotal = said.Done, said.Total, said.Part, said.PartDone, said.PartTotal
+	e := newEvent(s.a.op, Progress)
+	e.Done, e.Total, e.Part, e.PartDone, e.PartTotal = progress.Done, progress.Total, progress.Part, progress.PartDone, progress.PartTotal
 	lines := 0 // up to the last one everything stays, in its order
-	for i, o := range s.a.ahead {
+	for i, o := range s.a.held {
 		if o.Type != Progress {
 			lines = i + 1
 		}
 	}
-	newest := slices.DeleteFunc(s.a.ahead[lines:], func(o Event) bool { return o.Part == e.Part })
-	s.a.ahead = append(s.a.ahead[:lines+len(newest)], e)
-	if e.Time.Sub(s.a.shown) < progressEvery && len(s.a.ahead) < maxAhead {
+	newest := slices.DeleteFunc(s.a.held[lines:], func(o Event) bool { return o.Part == e.Part })
+	s.a.held = append(s.a.held[:lines+len(newest)], e)
+	if e.Time.Sub(s.a.lastProgress) < progressEvery && len(s.a.held) < maxHeld {
 		return
 	}
-	s.a.shown = e.Time
+	s.a.lastProgress = e.Time
 	s.r.flush(s.a)
 }
 
 func (s *stepSink) log(level slog.Level, message string, attributes map[string]string) {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
-	e := event(s.a.op, Log)
+	e := newEvent(s.a.op, Log)
 	e.Level, e.Message, e.Attributes = level, message, attributes
-	s.line(e)
+	s.hold(e)
 }
 
 func (s *stepSink) metric(name string, value float64, unit string) {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
-	e := event(s.a.op, Metric)
+	e := newEvent(s.a.op, Metric)
 	e.Name, e.Value, e.Unit = name, value, unit
-	s.line(e)
+	s.hold(e)
 }
 
-// line journals an event, or holds it back for a moment.
-func (s *stepSink) line(e Event) {
-	s.a.ahead = append(s.a.ahead, e)
-	since := e.Time.Sub(s.a.spoken)
-	if since >= linesEvery || len(s.a.ahead) >= maxAhead {
+// hold journals an event, or holds it back for a moment.
+func (s *stepSink) hold(e Event) {
+	s.a.held = append(s.a.held, e)
+	since := e.Time.Sub(s.a.lastFlush)
+	if since >= flushEvery || len(s.a.held) >= maxHeld {
 		s.r.flush(s.a)
 		return
 	}
-	s.a.later.Reset(linesEvery - since)
+	s.a.flushTimer.Reset(flushEvery - since)
 }
 
 // record journals the record of a step that goes on; while the journal refuses, the
@@ -114,35 +114,35 @@ func (s *stepSink) record(ctx context.Context, state json.RawMessage, advanced b
 		op := s.a.op
 		op.State = state
 		if advanced {
-			s.a.advanced, s.a.kept = true, 0
+			s.a.hasAdvanced, s.a.keptProgress = true, 0
 		}
 		return op, nil
 	}, nil)
 }
 
-// keptEnough is how many bytes more than any time before make a step one that gets on.
-const keptEnough = 16 << 20
+// minKeptProgress is how many bytes more than any time before make a step one that gets on.
+const minKeptProgress = 16 << 20
 
 func (s *stepSink) kept(done, total int64) {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
-	enough := int64(keptEnough)
+	enough := int64(minKeptProgress)
 	if total > 0 {
 		enough = min(enough, max(1, total/16))
 	}
 	before := s.a.op.Kept
-	if s.a.advanced {
-		before = max(before, s.a.kept)
+	if s.a.hasAdvanced {
+		before = max(before, s.a.keptProgress)
 	}
 	if done >= before+enough {
-		s.a.advanced, s.a.kept = true, done
+		s.a.hasAdvanced, s.a.keptProgress = true, done
 	}
 }
 
-type discard struct{}
+type discardSink struct{}
 
-func (discard) progress(Event)                                      {}
-func (discard) log(slog.Level, string, map[string]string)           {}
-func (discard) metric(string, float64, string)                      {}
-func (discard) kept(int64, int64)                                   {}
-func (discard) record(context.Context, json.RawMessage, bool) error { return nil }
+func (discardSink) progress(Event)                                      {}
+func (discardSink) log(slog.Level, string, map[string]string)           {}
+func (discardSink) metric(string, float64, string)                      {}
+func (discardSink) kept(int64, int64)                                   {}
+func (discardSink) record(context.Context, json.RawMessage, bool) error { return nil }
