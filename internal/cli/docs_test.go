@@ -125,6 +125,25 @@ func TestEveryLinkInThePagesLeadsSomewhere(t *testing.T) {
 	}
 }
 
+// A file or folder of the tree is code in a sentence: a name below one of its folders, in
+// which * stands for any letters.
+var treeNames = regexp.MustCompile("`((?:\\.ci|cmd|docs|internal|packaging|proto|sysext|systemd)/[a-z0-9_./*-]*)`")
+
+func TestEveryFileOfTheTreeThatAPageNamesExists(t *testing.T) {
+	found := 0
+	for page, text := range pages(t) {
+		for _, name := range treeNames.FindAllStringSubmatch(text, -1) {
+			found++
+			if files, err := filepath.Glob(filepath.Join("../..", name[1])); err != nil || len(files) == 0 {
+				t.Errorf("%s: there is no %s (%v)", page, name[1], err)
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d names found", found)
+	}
+}
+
 // A wide table cannot be read on a phone, or beside code.
 func TestATableInThePagesHasAtMostThreeColumns(t *testing.T) {
 	for name, text := range pages(t) {
