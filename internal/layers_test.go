@@ -66,15 +66,15 @@ var layers = []struct{ pkg, may string }{
 	{"internal/image/build", "internal/image internal/boot internal/linux/fat internal/linux/filekind internal/linux/regfile internal/errkind"},
 	{"internal/boot/boottest", "internal/boot internal/linux/efivar internal/linux/gpt internal/slot internal/errkind"},
 	{"internal/boot", "internal/linux/efivar internal/linux/inroot internal/slot internal/errkind"},
-	{"internal/hostinfo", "internal/linux/inroot internal/errkind"},
+	{"internal/hostinfo", "internal/arch internal/linux/inroot internal/errkind"},
 	{"internal/storage", "internal/bytesize internal/hostconfig internal/slot internal/linux/blockdev internal/linux/gpt internal/linux/run internal/errkind"},
-	{"internal/hostconfig/rules", "internal/hostconfig internal/hostconfig/internal/form"},
+	{"internal/hostconfig/rules", "internal/hostconfig internal/hostconfig/internal/form internal/linux/gpt"},
 	{"internal/hostconfig/diff", "internal/hostconfig internal/hostconfig/internal/form internal/errkind"},
 	{"internal/hostconfig/schema", "internal/hostconfig internal/hostconfig/internal/form"},
 	{"internal/hostconfig", "internal/hostconfig/internal/form internal/errkind"},
 	{"internal/hostconfig/internal/form", ""},
 	{"internal/hostconfig/internal/samples", "internal/linux/damage"},
-	{"internal/image", "internal/fetch internal/linux/filekind internal/linux/gpt internal/errkind"},
+	{"internal/image", "internal/arch internal/fetch internal/linux/filekind internal/linux/gpt internal/errkind"},
 	{"internal/fetch", "internal/linux/inroot internal/linux/regfile internal/linux/atomicfile internal/errkind"},
 
 	// machine: one interface of the kernel or of systemd each

@@ -29,6 +29,18 @@ func Parse(name string) (string, error) {
 	return "", fmt.Errorf("%q is not an architecture that Trident is built for: %s", name, strings.Join(known, ", "))
 }
 
+// Systemd returns systemd's name (systemd.unit(5), ConditionArchitecture=) of the
+// architecture that has the given name, or name itself if Parse does not know it.
+func Systemd(name string) string {
+	switch one, _ := Parse(name); one {
+	case "amd64":
+		return "x86-64"
+	case "arm64":
+		return "arm64"
+	}
+	return name
+}
+
 // Names returns every name that Parse knows, those of one architecture beside each other.
 func Names() []string { return slices.Concat(names...) }
 

@@ -57,3 +57,12 @@ func TestEveryNameIsListed(t *testing.T) {
 		t.Errorf("%d names: %q", len(all), all)
 	}
 }
+
+func TestSystemdHasItsOwnNames(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{"amd64": "x86-64", "x86_64": "x86-64", "arm64": "arm64", "aarch64": "arm64", "riscv64": "riscv64", "": ""} {
+		if got := Systemd(name); got != want {
+			t.Errorf("%q is %q, want %q", name, got, want)
+		}
+	}
+}

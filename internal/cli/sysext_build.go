@@ -95,7 +95,7 @@ func sysextBuild(ctx context.Context, o *sysextBuildOptions) error {
 		return err
 	}
 	root, err := ddi.Build(ctx, o.image, ddi.BuildOptions{
-		Tree: o.tree, Arch: map[string]ddi.Arch{"amd64": ddi.AMD64, "arm64": ddi.ARM64}[machine], Epoch: epoch, Compress: o.compress, Key: s.key, Cert: s.cert, Check: o.app.judge(ctx, s.cert),
+		Tree: o.tree, Arch: ddi.Arch(arch.Systemd(machine)), Epoch: epoch, Compress: o.compress, Key: s.key, Cert: s.cert, Check: o.app.judge(ctx, s.cert),
 	})
 	if err != nil {
 		return err

@@ -171,21 +171,18 @@ func diskGUID(b []byte) gpt.GUID {
 	return gpt.GUID{b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]}
 }
 
-// archTypes are the partition types of an architecture in the Discoverable
-// Partitions Specification (UAPI.2).
-type archTypes struct{ root, rootSig, usr, usrSig string }
+// archTypes are the partition types of an architecture.
+type archTypes struct{ root, rootSig, usr, usrSig gpt.GUID }
 
+// typesOf returns the types of each architecture, by systemd's name of it.
 func typesOf() map[string]archTypes {
-	return map[string]archTypes{
-		"x86-64": {
-			root: "4f68bce3-e8cd-4db1-96e7-fbcaf984b709", rootSig: "41092b05-9fc8-4523-994f-2def0408b176",
-			usr: "8484680c-9521-48c6-9c11-b0720656f69e", usrSig: "e7bb33fb-06cf-4e81-8273-e543b413e2e2",
-		},
-		"arm64": {
-			root: "b921b045-1df0-41c3-af44-4c6f280d3fae", rootSig: "6db69de6-29f4-4758-a7a5-962190f00ce3",
-			usr: "b0e01050-ee5f-4390-949a-9101b17104e9", usrSig: "c23ce4ff-44bd-4b00-b2d4-b41b3419e02a",
-		},
+	of := func(machine string) (t archTypes) {
+		for name, to := range map[string]*gpt.GUID{"root": &t.root, "root-verity-sig": &t.rootSig, "usr": &t.usr, "usr-verity-sig": &t.usrSig} {
+			*to, _ = gpt.TypeByName(name, machine)
+		}
+		return t
 	}
+	return map[string]archTypes{"x86-64": of("amd64"), "arm64": of("arm64")}
 }
 
 // selectVolume picks the partitions that systemd would pick on arch.
@@ -211,9 +208,9 @@ func selectVolume(r *io.SectionReader, parts []partition, arch string) (volume, 
 	return volume{}, errNotOurs
 }
 
-func sections(r *io.SectionReader, parts []partition, kind string) (found []*io.SectionReader) {
+func sections(r *io.SectionReader, parts []partition, kind gpt.GUID) (found []*io.SectionReader) {
 	for _, p := range parts {
-		if p.kind.String() == kind {
+		if p.kind == kind {
 			found = append(found, io.NewSectionReader(r, p.offset, p.end-p.offset))
 		}
 	}

@@ -109,17 +109,18 @@ func (PartitionType) Values() form.Values {
 	return v
 }
 
+// IsName reports whether p is one of the names, and not a UUID.
+func (p PartitionType) IsName() bool { return slices.Contains(p.Values().Words, string(p)) }
+
 func (p *PartitionType) parse(text, _ string) error {
-	words := p.Values().Words
-	if slices.Contains(words, text) {
-		*p = PartitionType(text)
+	if *p = PartitionType(text); p.IsName() {
 		return nil
 	}
 	id, err := parseUUID(text)
-	if err != nil {
-		return fmt.Errorf("%s, or a UUID", notOneOf(text, words))
-	}
 	*p = PartitionType(id)
+	if err != nil {
+		return fmt.Errorf("%s, or a UUID", notOneOf(text, p.Values().Words))
+	}
 	return nil
 }
 

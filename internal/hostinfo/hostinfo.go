@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/trident-project/trident/internal/arch"
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
@@ -92,12 +93,5 @@ func architecture() (string, error) {
 	if err := unix.Uname(&u); err != nil {
 		return "", err
 	}
-	switch machine := unix.ByteSliceToString(u.Machine[:]); machine {
-	case "x86_64":
-		return "x86-64", nil
-	case "aarch64":
-		return "arm64", nil
-	default:
-		return machine, nil
-	}
+	return arch.Systemd(unix.ByteSliceToString(u.Machine[:])), nil
 }

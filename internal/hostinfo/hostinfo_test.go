@@ -24,7 +24,7 @@ func write(t *testing.T, root, name, content string) {
 	}
 }
 
-func arch() string {
+func machine() string {
 	return map[string]string{"amd64": "x86-64", "arm64": "arm64"}[runtime.GOARCH]
 }
 
@@ -44,7 +44,7 @@ func TestAHostIsWhatItsOsReleaseSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Host{ID: "azurelinux", IDLike: []string{"fedora", "rhel"}, VersionID: "3.0", SysextLevel: "1.0", ConfextLevel: "2", Architecture: arch(), BootID: boot}
+	want := Host{ID: "azurelinux", IDLike: []string{"fedora", "rhel"}, VersionID: "3.0", SysextLevel: "1.0", ConfextLevel: "2", Architecture: machine(), BootID: boot}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -60,7 +60,7 @@ func TestWithoutTheFileInEtcTheOneInUsrCounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(Host{ID: "debian", Architecture: arch()}, got, cmp.Transformer("", func(s []string) string { return strings.Join(s, " ") })); diff != "" {
+	if diff := cmp.Diff(Host{ID: "debian", Architecture: machine()}, got, cmp.Transformer("", func(s []string) string { return strings.Join(s, " ") })); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -82,7 +82,7 @@ func TestTheRunningHostHasABootID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.BootID == "" || h.Architecture != arch() {
+	if h.BootID == "" || h.Architecture != machine() {
 		t.Errorf("read %+v", h)
 	}
 }

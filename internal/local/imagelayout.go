@@ -220,9 +220,7 @@ func (o *layout) partitions(disk *blockDevice) error {
 
 // partitionType is Image Customizer's word, if Trident has the same.
 func partitionType(p imagePartition) hostconfig.PartitionType {
-	switch t := hostconfig.PartitionType(p.Type); t {
-	case hostconfig.PartitionESP, hostconfig.PartitionRoot, hostconfig.PartitionSwap, hostconfig.PartitionRootVerity, hostconfig.PartitionHome,
-		hostconfig.PartitionVar, hostconfig.PartitionUsr, hostconfig.PartitionUsrVerity, hostconfig.PartitionTmp, hostconfig.PartitionSrv, hostconfig.PartitionXbootldr:
+	if t := hostconfig.PartitionType(p.Type); t.IsName() {
 		return t
 	}
 	return hostconfig.PartitionLinuxGeneric

@@ -159,7 +159,7 @@ func (s osService) fits(r *osRun, c *hostconfig.Config, i *image.Image) (*storag
 
 // sameArch refuses an image whose programs this machine cannot run.
 func (s *Service) sameArch(m *image.Metadata) error {
-	if arch := map[image.Arch]string{image.AMD64: "amd64", image.ARM64: "arm64"}[m.Arch]; arch != s.Machine.Arch {
+	if arch := m.Arch.Go(); arch != s.Machine.Arch {
 		return errkind.WithName(errkind.Errorf(errkind.Incompatible, "the image is for the architecture %s, and this host is %s", m.Arch, s.Machine.Arch), errkind.NameMismatchedArchitecture)
 	}
 	return nil

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/trident-project/trident/internal/bytesize"
-	"github.com/trident-project/trident/internal/hostconfig"
 )
 
 // MarshalJSON is that of Describe.
@@ -92,21 +91,4 @@ func (l Loss) String() string {
 		out += fmt.Sprintf(", label %q", l.Label)
 	}
 	return out
-}
-
-// typeName is the word of the Host Configuration for a partition type, or the
-// UUID.
-func typeName(id string) string {
-	for _, t := range []hostconfig.PartitionType{
-		hostconfig.PartitionESP, hostconfig.PartitionRoot, hostconfig.PartitionSwap, hostconfig.PartitionRootVerity, hostconfig.PartitionHome,
-		hostconfig.PartitionVar, hostconfig.PartitionUsr, hostconfig.PartitionUsrVerity, hostconfig.PartitionTmp,
-		hostconfig.PartitionLinuxGeneric, hostconfig.PartitionSrv, hostconfig.PartitionXbootldr,
-	} {
-		for _, arch := range []string{"amd64", "arm64"} {
-			if got, err := typeID(t, arch); err == nil && got.String() == id {
-				return string(t)
-			}
-		}
-	}
-	return id
 }

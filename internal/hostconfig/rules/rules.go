@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
 // deviceKind is a kind of block device that a document can define.
@@ -157,31 +158,12 @@ const usrOfACL hostconfig.PartitionType = "5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6"
 // Trident (Discoverable Partitions Specification), or p. Use it for messages only: as for
 // upstream, the rules do not treat a UUID as the name.
 func nameOf(p hostconfig.PartitionType) hostconfig.PartitionType {
-	switch p {
-	case "c12a7328-f81f-11d2-ba4b-00a0c93ec93b":
-		return hostconfig.PartitionESP
-	case "4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "b921b045-1df0-41c3-af44-4c6f280d3fae":
-		return hostconfig.PartitionRoot
-	case "2c7357ed-ebd2-46d9-aec1-23d437ec2bf5", "df3300ce-d69f-4c92-978c-9bfb0f38d820":
-		return hostconfig.PartitionRootVerity
-	case "8484680c-9521-48c6-9c11-b0720656f69e", "b0e01050-ee5f-4390-949a-9101b17104e9":
-		return hostconfig.PartitionUsr
-	case "77ff5f63-e7b6-4633-acf4-1565b864c0e6", "6e11a4e7-fbca-4ded-b9e9-e1a512bb664e":
-		return hostconfig.PartitionUsrVerity
-	case "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f":
-		return hostconfig.PartitionSwap
-	case "933ac7e1-2eb4-4f13-b844-0e14e2aef915":
-		return hostconfig.PartitionHome
-	case "4d21b016-b534-45c2-a9fb-5c16e091fd2d":
-		return hostconfig.PartitionVar
-	case "7ec6f557-3bc5-4aca-b293-16ef5df639d1":
-		return hostconfig.PartitionTmp
-	case "3b8f8425-20e0-4f3b-907f-1a25a76f98e8":
-		return hostconfig.PartitionSrv
-	case "bc13c2ff-59e6-4262-a352-b275fd6f7172":
-		return hostconfig.PartitionXbootldr
-	case "0fc63daf-8483-4772-8e79-3d69d8477de4":
-		return hostconfig.PartitionLinuxGeneric
+	id, err := gpt.ParseGUID(string(p))
+	if err != nil {
+		return p
+	}
+	if name, _ := gpt.TypeName(id); hostconfig.PartitionType(name).IsName() {
+		return hostconfig.PartitionType(name)
 	}
 	return p
 }

@@ -74,7 +74,7 @@ func checkLoadersIn(ctx context.Context, p image.Partition, arch image.Arch) (er
 // architecture. Every unified kernel image must be for it; of the loaders that firmware
 // starts by their names, which may be there for several architectures, one must be.
 func checkLoaders(esp fs.FS, arch image.Arch) error {
-	want := map[image.Arch]string{image.AMD64: "amd64", image.ARM64: "arm64"}[arch]
+	want := arch.Go()
 	kernels, err := files(esp, "EFI/Linux", ".efi")
 	if err != nil {
 		return err

@@ -336,7 +336,7 @@ func table(r io.ReaderAt, size int64, has func(int, string) bool) (kind, bool) {
 			return k, true
 		}
 		for _, e := range disk.Entries {
-			if e.Type.String() == espType {
+			if e.Type.String() == gpt.ESP {
 				return kind{systemDisk, "a raw disk image of a whole system (it has an EFI system partition)", ""}, true
 			}
 		}
@@ -344,9 +344,6 @@ func table(r io.ReaderAt, size int64, has func(int, string) bool) (kind, bool) {
 	}
 	return kind{}, false
 }
-
-// espType is the type of an EFI system partition (UEFI 2.10, table 5.7).
-const espType = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 
 // archive tells COSI images from other tar archives by the name of the first file.
 func archive(head []byte) kind {
