@@ -40,7 +40,7 @@ type app struct {
 	socket    string
 	server    string // the socket as grpc-client is told it
 	output    format
-	quiet     bool // neither progress nor words of success are shown
+	quiet     bool // neither progress nor success messages are printed
 	timeout   time.Duration
 
 	stop context.CancelFunc // of timeout
@@ -101,11 +101,11 @@ const rootLong = `trident services image-based Linux hosts, and itself, through 
 daemon tridentd. validate, offline-initialize and the commands below sysext and
 image need no daemon.
 
-What is asked for is printed to standard output; progress, logs and errors go to
-standard error. Exit codes: 0 success, 1 no connection to the daemon, 2 the
-command failed or was used wrongly, 3 a reboot did not happen, 5 an image was
-refused, 6 the host is busy, 7 a new version was tried and thrown back, 124
---timeout was over, 130 interrupted. install, update, commit, rollback,
+Results go to standard output; progress, logs and errors go to standard error.
+Exit codes: 0 success, 1 no connection to the daemon, 2 the command failed or was
+used wrongly, 3 the host did not reboot, 5 Trident refused an image, 6 the host is
+busy, 7 Trident tried a new version and rolled it back, 124 the command took longer
+than --timeout, 130 the command was interrupted. install, update, commit, rollback,
 rebuild-raid, get, validate, offline-initialize and diagnose never exit with 5 to 7.`
 
 func newRootCommand(a *app) *cobra.Command {
@@ -125,10 +125,10 @@ func newRootCommand(a *app) *cobra.Command {
 	cmd.SetFlagErrorFunc(flagError)
 	flags := cmd.PersistentFlags()
 	flags.VarP(&a.verbosity, "verbosity", "v", "which logs to show: OFF, ERROR, WARN, INFO, DEBUG or TRACE")
-	flags.StringVar(&a.socket, "socket", defaultSocket, "the daemon's socket; $TRIDENT_SOCKET if the flag is absent")
+	flags.StringVar(&a.socket, "socket", defaultSocket, "the daemon's socket; without this flag $TRIDENT_SOCKET")
 	flags.VarP(&a.output, "output", "o", "how to print results: text, json or yaml")
-	flags.BoolVarP(&a.quiet, "quiet", "q", false, "show results, warnings and errors alone: neither progress nor words of success")
-	flags.DurationVar(&a.timeout, "timeout", 0, "end the command after this long; 0 is never")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print only results, warnings and errors, without progress and success messages")
+	flags.DurationVar(&a.timeout, "timeout", 0, "end the command after this time; 0 means no limit")
 	cmd.Flags().BoolP("version", "V", false, "print the version of this command")
 	cmd.AddCommand(
 		newInstallCommand(a, install), newUpdateCommand(a, updateHost), newCommitCommand(a, commit), newRollbackCommand(a, rollback),

@@ -17,13 +17,13 @@ func newCommitCommand(a *app, run func(context.Context, *commitOptions) error) *
 	o := &commitOptions{newServicingOptions(a)}
 	cmd := &cobra.Command{
 		Use:   "commit",
-		Short: "Keep what was booted, or go back",
+		Short: "Keep the system on trial, or return to the previous one",
 		Example: `  trident commit
   trident commit --output json`,
-		Long: `Commit finds out whether what was booted is what was meant to be booted, and
-healthy, and keeps it then. If it is not, the host boots what it ran before, and
-commit says why there. Where there is nothing to keep, nothing is done. It is run
-at each boot by trident.service.`,
+		Long: `Commit keeps the system that the host booted, if it is the new one and its health
+checks pass. Otherwise the host boots the previous system, where commit says why.
+Without a system on trial commit does nothing. trident.service runs commit at each
+boot.`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
@@ -37,7 +37,7 @@ func commit(ctx context.Context, o *commitOptions) error {
 	}, o.report)
 }
 
-// report says what the host is now: what was booted was kept, or thrown back.
+// report says whether the host kept the system on trial or rolled it back.
 func (o *commitOptions) report(f *following, out client.Outcome, op *client.Operation, err error) error {
 	if op == nil {
 		return o.servicingOptions.report(f, out, op, err)
@@ -79,7 +79,7 @@ func newRebuildRaidCommand(a *app, run func(context.Context, *rebuildRaidOptions
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
-	cmd.Flags().StringVarP(&o.config, "config", "c", "", "the Host Configuration to go by instead of the one that is recorded")
+	cmd.Flags().StringVarP(&o.config, "config", "c", "", "a Host Configuration to use instead of the recorded one")
 	o.addFlags(cmd.Flags())
 	return cmd
 }

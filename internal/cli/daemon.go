@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// daemonPath is where the daemon lies.
+// daemonPath is the program of the daemon.
 const daemonPath = "/usr/bin/tridentd"
 
 type daemonOptions struct {
@@ -30,9 +30,9 @@ func newDaemonCommand(a *app, run func(context.Context, *daemonOptions) error) *
 	var socket string
 	cmd := &cobra.Command{
 		Use:     "daemon",
-		Short:   "Become the daemon",
+		Short:   "Become the daemon, as upstream's units want",
 		Example: "  trident daemon --inactivity-timeout 10min",
-		Long:    "Daemon runs " + daemonPath + " in place of this command, as upstream's units do.",
+		Long:    "Daemon replaces this process with " + daemonPath + ". Upstream's units run it.",
 		Hidden:  true,
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -43,7 +43,7 @@ func newDaemonCommand(a *app, run func(context.Context, *daemonOptions) error) *
 			return run(cmd.Context(), o)
 		},
 	}
-	cmd.Flags().Var(&timeout, "inactivity-timeout", "exit after this time without calls and work, as in 5m or 1h 30m; 0s stays")
+	cmd.Flags().Var(&timeout, "inactivity-timeout", "exit after this time without calls and operations, as in 5m or 1h 30m; 0s: never")
 	cmd.Flags().StringVar(&socket, "socket-path", defaultSocket, "listen on this socket")
 	return cmd
 }

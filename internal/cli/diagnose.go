@@ -41,28 +41,28 @@ const (
 	maxEvents     = 2000
 )
 
-const diagnoseLong = `Diagnose collects what is needed to find out what happened on this host into one
-file, a tar archive compressed with zstd: the status, the operations with their
-events, the logs, a copy of the datastore, and facts about the host. What cannot
-be had, also because the daemon does not answer, is listed in its report.json.
+const diagnoseLong = `Diagnose writes one file, a tar archive compressed with zstd, for the analysis of a
+failure on this host: the status, the operations with their events, the logs, a
+copy of the datastore, and facts about the host. Its report.json lists what
+diagnose could not collect, for example because the daemon does not answer.
 
-Secrets are left out: passwords and keys in Host Configurations, values that are
-named like secrets, users and queries of URLs, private keys. Look at it all the
-same before you give it away.`
+Diagnose removes secrets: passwords and keys in Host Configurations, values whose
+names are those of secrets, users and queries of URLs, private keys. Read the file
+all the same before you pass it on.`
 
 func newDiagnoseCommand(a *app, do func(context.Context, *diagnoseOptions) error) *cobra.Command {
 	o := &diagnoseOptions{app: a, tools: run.Host{}}
 	cmd := &cobra.Command{
 		Use:     "diagnose --output FILE",
-		Short:   "Collect what is needed to find out what happened",
+		Short:   "Collect logs and records for the analysis of a failure",
 		Long:    diagnoseLong,
 		Example: "  trident diagnose --output trident.tar.zst --journal",
 		Args:    exactly(),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return do(cmd.Context(), o) },
 	}
 	cmd.Flags().StringVarP(&o.bundle, "output", "o", "", "the file to write; - is standard output")
-	cmd.Flags().BoolVar(&o.journal, "journal", false, "also the journal of this boot")
-	cmd.Flags().BoolVar(&o.selinux, "selinux", false, "also what SELinux has refused")
+	cmd.Flags().BoolVar(&o.journal, "journal", false, "also collect the journal of this boot")
+	cmd.Flags().BoolVar(&o.selinux, "selinux", false, "also collect the denials of SELinux")
 	required(cmd, "output")
 	addRoot(cmd, &o.root)
 	return cmd

@@ -74,7 +74,7 @@ type followOptions struct {
 }
 
 func (o *followOptions) addFlags(flags *pflag.FlagSet) {
-	flags.BoolVar(&o.cancelOnInterrupt, "cancel-on-interrupt", false, "cancel the operation when interrupted, and wait until it has taken back what it did")
+	flags.BoolVar(&o.cancelOnInterrupt, "cancel-on-interrupt", false, "when interrupted, cancel the operation and wait until it is undone")
 	flags.BoolVar(&o.detach, "detach", false, "return as soon as the operation runs, and print its ID")
 }
 
@@ -143,7 +143,7 @@ func (f *following) end(op *client.Operation, err error) error {
 	f.progress.end()
 	detached, ok := errors.AsType[*client.DetachedError](err)
 	if failure := f.progress.reason(); ok && failure != "" { // what the end would say
-		f.progress.line("It takes back what it did, because it failed: %s", failure)
+		f.progress.line("The operation failed and undoes its steps: %s", failure)
 	}
 	switch {
 	case !ok:
@@ -153,7 +153,7 @@ func (f *following) end(op *client.Operation, err error) error {
 	case f.o.cancelOnInterrupt && errors.Is(detached, errInterrupted):
 		return f.cancel(detached)
 	case detached.Uploading:
-		return errkind.WithHint(err, "The image was not sent whole, so the operation takes back what it did. See: %s", f.command("show", detached.Operation))
+		return errkind.WithHint(err, "The image was not sent whole, so the operation undoes its steps. See: %s", f.command("show", detached.Operation))
 	}
 	return errkind.WithHint(err, "The operation goes on. Watch it again: %s", f.command("watch", detached.Operation))
 }

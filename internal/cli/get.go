@@ -26,13 +26,13 @@ func getKinds() []string {
 	return []string{"status", "configuration", "last-error", "rollback-chain", "rollback-target"}
 }
 
-const getLong = `Get prints what Trident has recorded of this host, in YAML:
+const getLong = `Get prints the records that Trident has of this host, in YAML:
 
-status           everything, as upstream's HostStatus
+status           the whole record, as upstream's HostStatus
 configuration    the Host Configuration
 last-error       why the last servicing failed, or null
-rollback-chain   what the host can return to, the next first
-rollback-target  the Host Configuration of the next, or {}`
+rollback-chain   the states that the host can return to, the next one first
+rollback-target  the Host Configuration of the next one, or {}`
 
 func newGetCommand(a *app, run func(context.Context, *getOptions) error) *cobra.Command {
 	o := &getOptions{app: a}
@@ -54,7 +54,7 @@ func newGetCommand(a *app, run func(context.Context, *getOptions) error) *cobra.
 		},
 	}
 	cmd.Flags().Var(&a.output, "output", "how to print the result: text, json or yaml") // without -o, which upstream gave to --outfile
-	cmd.Flags().StringVarP(&o.outfile, "outfile", "o", "", "write to this file instead of standard output, which is -")
+	cmd.Flags().StringVarP(&o.outfile, "outfile", "o", "", "write to this file; - is standard output")
 	return cmd
 }
 

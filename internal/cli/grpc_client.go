@@ -13,10 +13,10 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// newGRPCClientCommand is upstream's other way to the same commands: there most
-// of them go past the daemon, and these go through it. Here all do.
+// newGRPCClientCommand returns upstream's group of the commands that call the daemon.
+// Upstream's top-level commands service the host without the daemon; ours all call it.
 func newGRPCClientCommand(a *app) *cobra.Command {
-	cmd := newGroup("grpc-client", "Upstream's name for commands that ask the daemon",
+	cmd := newGroup("grpc-client", "Upstream's name for the commands that call the daemon",
 		newInstallCommand(a, install),
 		newUpdateCommand(a, updateHost),
 		newCommitCommand(a, commit),
@@ -38,12 +38,12 @@ func newGRPCClientCommand(a *app) *cobra.Command {
 func newListenCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "listen",
-		Short:   "Not there: upstream names it and does not have it either",
+		Short:   "Unsupported: upstream has this name and no such command",
 		Example: "  trident grpc-client listen",
 		Hidden:  true,
 		Args:    exactly(),
 		RunE: func(*cobra.Command, []string) error {
-			return asUpstream(errkind.WithHint(errkind.Errorf(errkind.Unsupported, "there is no such command"),
+			return asUpstream(errkind.WithHint(errkind.Errorf(errkind.Unsupported, "Trident has no command listen"),
 				"to see what the daemon does, use: trident operation watch"))
 		},
 	}
@@ -64,8 +64,8 @@ func newStreamDiskCommand(a *app, run func(context.Context, *streamDiskOptions) 
 		Short:   "Write a whole disk from an image",
 		Example: "  trident grpc-client stream-disk https://example.com/os.cosi",
 		Long: `Stream-disk writes an image (COSI 1.2 or later) to the smallest disk of this host
-that it fits on, and boots it. What is on that disk is lost, and what is booted
-knows nothing of the one who wrote it.`,
+that the image fits on, and boots it. The data on that disk are lost. The new system
+has no record of this operation.`,
 		Args: exactly("URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.url = args[0]
@@ -73,24 +73,24 @@ knows nothing of the one who wrote it.`,
 		},
 	}
 	cmd.Flags().StringVar(&o.hash, "hash", "", "the hash of the image's metadata: sha384:HEX, or ignored")
-	cmd.Flags().BoolVar(&o.unverified, "allow-unverified-http", false, "write an image that comes by http without a hash: anybody on the way can change it")
-	cmd.Flags().DurationVar(&o.within, "fetch-timeout", 0, "how long each step that reads the image may take (default no limit)")
+	cmd.Flags().BoolVar(&o.unverified, "allow-unverified-http", false, "write an image from an http URL without a hash, although anybody on the network can change it")
+	cmd.Flags().DurationVar(&o.within, "fetch-timeout", 0, "the longest time of each step that reads the image (default no limit)")
 	o.addFlags(cmd.Flags())
 	return cmd
 }
 
-// checkHash refuses an image that anybody on the way could replace, and warns of one
-// of which nobody says what it must be.
+// checkHash refuses an image from an http URL without a hash, which anybody on the network
+// could replace, and warns of any other image without a hash.
 func (o *streamDiskOptions) checkHash() error {
 	if o.hash != "" && o.hash != "ignored" {
 		return nil
 	}
 	u, err := url.Parse(o.url)
 	if err == nil && u.Scheme == "http" && !o.unverified {
-		err := errkind.Errorf(errkind.Invalid, "the image comes by http and --hash is %q: anybody on the way could replace what is written to the disk and booted", cmp.Or(o.hash, "ignored"))
+		err := errkind.Errorf(errkind.Invalid, "the image comes from an http URL and --hash is %q: anybody on the network could replace the system that this host boots", cmp.Or(o.hash, "ignored"))
 		return errkind.WithHint(err, "Give --hash sha384:HEX of the image's metadata, or an https URL, or --allow-unverified-http.")
 	}
-	fmt.Fprintln(o.app.stderr, "WARNING: no hash of the image is given (--hash): whatever the server sends is written to the disk and booted.")
+	fmt.Fprintln(o.app.stderr, "WARNING: without --hash Trident writes and boots whatever the server sends.")
 	return nil
 }
 

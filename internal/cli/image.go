@@ -34,15 +34,15 @@ type imageSource struct {
 	caFile   string
 }
 
-const imageSourceText = `SOURCE is a file, or a file, http, https or oci URL. Of an image on a server only
-what is needed is read, by range requests. For a registry --auth-file names a
-file as docker login and podman login write it.`
+const imageSourceText = `SOURCE is a file, or a file, http, https or oci URL. The command reads only the parts
+that it needs, by range requests. For a registry --auth-file names a file in the
+form that docker login and podman login write.`
 
 func (s *imageSource) addFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&s.sha384, "sha384", cosi.Ignored, "what the SHA-384 of metadata.json must be, in hex")
-	flags.BoolVar(&s.relaxed, "relaxed", false, "only warn of what upstream's relaxedCosiValidation lets pass")
+	flags.StringVar(&s.sha384, "sha384", cosi.Ignored, "the SHA-384 that metadata.json must have, in hex")
+	flags.BoolVar(&s.relaxed, "relaxed", false, "only warn of the faults that upstream's relaxedCosiValidation allows")
 	flags.StringVar(&s.authFile, "auth-file", "", "a file with the credentials of registries")
-	flags.StringVar(&s.caFile, "ca", "", "a file with certificates (PEM) of authorities that count for https besides the system's")
+	flags.StringVar(&s.caFile, "ca", "", "a file with certificate authorities (PEM) for https, in addition to the system's")
 }
 
 // open tells all that is wrong with the metadata on standard error, and returns

@@ -23,27 +23,28 @@ type imageBuildOptions struct {
 
 const imageBuildLong = `Build makes an image of version 1.2 from a raw disk image with a GPT, or from
 files with the content of partitions, and prints the SHA-384 of its metadata.json,
-which a Host Configuration has in image.sha384. The same input makes the same
-bytes with the same version of Trident.
+the value of image.sha384 in a Host Configuration. The same version of Trident makes
+the same bytes from the same input.
 
-Of a disk all partitions are taken whole. Where the file systems belong is told by
-the types of the partitions (Discoverable Partitions Specification), or by --mount,
-and then by nothing else. A partition that has no mount point is in the image too.
+An image of a disk has all of its partitions. The types of the partitions name the
+mount points (Discoverable Partitions Specification), unless --mount is given: then
+only --mount does. A partition without a mount point is in the image, too.
 
-Keys of --partition are name, type (a GUID, or esp, xbootldr, root, usr, home, srv,
-var, tmp, swap, linux-generic, root-verity, usr-verity and so on) and file, and
-those of --mount: partition (its number), mount (the mount point), fstype and
-fsuuid (found out for ext2 to 4, xfs, btrfs and vfat), verity (the number or, with
---partition, the name of the partition with its hash tree, which may be its own),
-roothash and hashoffset (the byte of that partition at which the tree begins).
+The keys of --mount are partition (its number), mount (the mount point), fstype and
+fsuuid (default: what build reads from ext2 to 4, xfs, btrfs and vfat), verity (the
+number of the partition with the hash tree, which may be the same one), roothash and
+hashoffset (the byte of that partition at which the tree begins). --partition takes
+name, type (a GUID, or esp, xbootldr, root, usr, home, srv, var, tmp, swap,
+linux-generic, root-verity, usr-verity and so on), file, and the same keys, except
+that verity is the name of a partition.
 
 --packages takes dpkg's status file, what dpkg -l prints, lines of name, version and
 architecture or of name, version, release and architecture, what rpm -qa prints, or
-a JSON array as in metadata.json. A version of Debian has its revision as release, 0
-when it has none.
+a JSON array as in metadata.json. The release of a Debian package is
+its revision, or 0.
 
-For systemd-boot the entries are found in the ESP and the XBOOTLDR partition: unified
-kernel images in EFI/Linux, and files in loader/entries.`
+For systemd-boot build finds the boot entries in the ESP and the XBOOTLDR partition:
+unified kernel images in EFI/Linux, and files in loader/entries.`
 
 func newImageBuildCommand(a *app, run func(context.Context, *imageBuildOptions) error) *cobra.Command {
 	o := &imageBuildOptions{app: a}
@@ -66,10 +67,10 @@ func newImageBuildCommand(a *app, run func(context.Context, *imageBuildOptions) 
 	flags.StringArrayVar(&o.Partitions, "partition", nil, "a partition, as name=…,type=…,file=…[,mount=…]; may be repeated")
 	flags.StringArrayVar(&o.Mounts, "mount", nil, "a file system of the disk, as partition=…,mount=…; may be repeated")
 	flags.StringVar(&o.OSRelease, "os-release", "", "the os-release file of the system")
-	flags.StringVar(&o.Packages, "packages", "", "a list of the packages that are installed")
-	flags.StringVar(&o.Bootloader, "bootloader", "", "systemd-boot or grub; systemd-boot if it has something to boot")
+	flags.StringVar(&o.Packages, "packages", "", "a list of the installed packages")
+	flags.StringVar(&o.Bootloader, "bootloader", "", "systemd-boot or grub; default systemd-boot, if the image has boot entries")
 	flags.StringVar(&o.Arch, "arch", "", "the architecture: x86_64 or arm64")
-	flags.StringVar(&o.ID, "id", "", "a UUID to tell this image by")
+	flags.StringVar(&o.ID, "id", "", "a UUID for this image")
 	required(cmd, "arch", "os-release")
 	cmd.MarkFlagsOneRequired("disk", "partition")
 	cmd.MarkFlagsMutuallyExclusive("disk", "partition")

@@ -18,9 +18,9 @@ type imageInspectOptions struct {
 	app *app
 }
 
-const imageInspectLong = `Inspect shows what an image says that it holds: system, boot loader, partitions,
-file systems, and what is odd about it. It reads the headers and metadata.json,
-and refuses metadata that breaks rules; the content is checked by verify.
+const imageInspectLong = `Inspect shows the metadata of an image: system, boot loader, partitions, file
+systems, and warnings. It reads the headers and metadata.json, and refuses metadata
+that break a rule. "trident image verify" checks the content.
 
 ` + imageSourceText
 
@@ -28,7 +28,7 @@ func newImageInspectCommand(a *app, run func(context.Context, *imageInspectOptio
 	o := &imageInspectOptions{app: a}
 	cmd := &cobra.Command{
 		Use:   "inspect SOURCE",
-		Short: "Show what is in an image",
+		Short: "Show the content of an image",
 		Long:  imageInspectLong,
 		Example: `  trident image inspect os.cosi
   trident image inspect oci://registry.example.com/os:42 --auth-file ~/.docker/config.json`,

@@ -19,22 +19,22 @@ type imageVerifyOptions struct {
 	app *app
 }
 
-const imageVerifyLong = `Verify reads all of an image and names the first thing that is wrong with it: the
-archive, metadata.json by every rule of its version, the length and SHA-384 of
-each partition image, what each unpacks to, whether the partition table and the
-metadata agree, and whether what boots is for the architecture that it says.
-Nothing is kept, and little memory is needed.
+const imageVerifyLong = `Verify reads the whole image and names the first fault: in the archive, in
+metadata.json by every rule of its version, in the length, the SHA-384 or the
+unpacked size of a partition image, between the partition table and the metadata,
+or between the boot files and the architecture. Verify stores nothing and needs
+little memory.
 
 ` + imageSourceText + `
 
-That metadata.json is the right one is known only with --sha384, which is what a
-Host Configuration has in image.sha384.`
+Only --sha384, the value of image.sha384 in a Host Configuration, proves that
+metadata.json is the expected one.`
 
 func newImageVerifyCommand(a *app, run func(context.Context, *imageVerifyOptions) error) *cobra.Command {
 	o := &imageVerifyOptions{app: a}
 	cmd := &cobra.Command{
 		Use:   "verify SOURCE",
-		Short: "Check everything about an image",
+		Short: "Check an image whole",
 		Long:  imageVerifyLong,
 		Example: `  trident image verify os.cosi
   trident image verify https://example.com/os.cosi --sha384 "$SHA384"`,

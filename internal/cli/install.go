@@ -14,14 +14,13 @@ type installOptions struct {
 }
 
 const installLong = `Install writes the operating system of a Host Configuration to the disks of this
-host and boots it. What is on these disks is lost: --plan shows what that is, and
-changes nothing. It looks for everything that can be known before the disks are
-changed: image, disks, firmware, tools.
+host and boots it. The data on these disks are lost: --plan shows which, and
+changes nothing. Before install changes a disk, it checks all that it can check:
+the image, the disks, the firmware, the tools.
 
-CONFIG is ` + defaultConfig + ` if it is left out. With
---allowed-operations stage, everything is written and nothing boots it; with
-finalize, what was staged before is made bootable. With "" CONFIG is checked and
-nothing is done.`
+CONFIG is by default ` + defaultConfig + `. With --allowed-operations
+stage, install writes the disks and does not make them bootable; with finalize, it
+makes a staged installation bootable. With "" it only checks CONFIG.`
 
 func newInstallCommand(a *app, run func(context.Context, *installOptions) error) *cobra.Command {
 	o := &installOptions{configOptions: newConfigOptions(a)}
@@ -42,8 +41,8 @@ func newInstallCommand(a *app, run func(context.Context, *installOptions) error)
 		},
 	}
 	o.addFlags(cmd)
-	cmd.Flags().BoolVar(&o.multiboot, "multiboot", false, "install beside the systems that are there")
-	o.addPlanFlag(cmd, "only show what would be done, and what of the disks would be lost")
+	cmd.Flags().BoolVar(&o.multiboot, "multiboot", false, "install beside the systems that the host has")
+	o.addPlanFlag(cmd, "only show the steps of the installation, and the data that would be lost")
 	return cmd
 }
 

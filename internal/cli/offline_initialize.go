@@ -21,21 +21,21 @@ type offlineInitializeOptions struct {
 	lazy                        map[string]string
 }
 
-const offlineInitializeLong = `Offline-initialize writes the record that Trident services a host by into an image
-that is being made: run it from Image Customizer, as a script at the end. It reads
-from the image's history which partitions there are, and from lsblk their UUIDs;
-those whose ids end in -a and -b are the two halves of an A/B update. A half that
-is made at the first boot only is named by --lazy-partitions.
+const offlineInitializeLong = `Offline-initialize writes the record of a host into an image under construction, so
+that Trident can service the host from its first boot on. Image Customizer runs it
+as the last script. It reads the partitions from the image's history and their
+UUIDs from lsblk. Partitions whose ids end in -a and -b are the two slots of an A/B
+update. --lazy-partitions names the partitions that the first boot makes.
 
-HS_PATH, a host status in upstream's form, is recorded as it is. It is kept for
-scripts that have it.`
+HS_PATH, for existing scripts, is a host status in upstream's form, which is
+recorded unchanged.`
 
 func newOfflineInitializeCommand(a *app, run func(context.Context, *offlineInitializeOptions) error) *cobra.Command {
 	o := &offlineInitializeOptions{app: a}
 	var lazy valueList
 	cmd := &cobra.Command{
 		Use:   "offline-initialize [HS_PATH]",
-		Short: "Make an image ready to be serviced from its first boot on",
+		Short: "Write the first record of a host into its image",
 		Example: `  trident offline-initialize
   trident offline-initialize --disk /dev/vda --history-path history.json`,
 		Long: offlineInitializeLong,
@@ -54,8 +54,8 @@ func newOfflineInitializeCommand(a *app, run func(context.Context, *offlineIniti
 		},
 	}
 	flags := cmd.Flags()
-	flags.Var(&lazy, "lazy-partitions", "partitions that are not there yet, as NAME:PARTUUID,…")
-	flags.StringVar(&o.disk, "disk", "/dev/sda", "where the host will find its disk")
+	flags.Var(&lazy, "lazy-partitions", "partitions that the first boot makes, as NAME:PARTUUID,…")
+	flags.StringVar(&o.disk, "disk", "/dev/sda", "the path of the disk on the host")
 	flags.StringVar(&o.history, "history-path", "/usr/share/image-customizer/history.json", "the history of the image")
 	addRoot(cmd, &o.root)
 	return cmd

@@ -12,7 +12,7 @@ import (
 )
 
 func newOperationCommand(a *app) *cobra.Command {
-	return newGroup("operation", "Look at what Trident does to the host",
+	return newGroup("operation", "List, show, watch and cancel operations",
 		newOperationListCommand(a, operationList),
 		newOperationShowCommand(a, operationShow),
 		newOperationWatchCommand(a, operationWatch),
@@ -29,7 +29,7 @@ func newOperationShowCommand(a *app, run func(context.Context, *operationShowOpt
 	o := &operationShowOptions{app: a}
 	return &cobra.Command{
 		Use:   "show [ID]",
-		Short: "Show one operation and its steps; the last one unless ID is given",
+		Short: "Show one operation and its steps, by default the last one",
 		Example: `  trident operation show
   trident operation show 20260304-050607-K3VQ7M --output json`,
 		Args:              atMostOne,

@@ -17,10 +17,10 @@ func newOperationCancelCommand(a *app, run func(context.Context, *operationCance
 	o := &operationCancelOptions{app: a}
 	return &cobra.Command{
 		Use:     "cancel ID",
-		Short:   "Ask an operation to take back what it did",
+		Short:   "Cancel an operation, which undoes its steps",
 		Example: "  trident operation cancel 20260304-050607-K3VQ7M",
-		Long: `Cancel asks an operation to stop and to take back what it did. It does not wait
-for that: watch does.`,
+		Long: `Cancel asks an operation to stop and to undo its steps. It does not wait for the
+end: "trident operation watch" does.`,
 		Args:              exactly("ID"),
 		ValidArgsFunction: a.completeWith(operationIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -37,7 +37,7 @@ func operationCancel(ctx context.Context, o *operationCancelOptions) error {
 			return err
 		}
 		return o.app.show(op, func(w *table) {
-			w.line("Operation %s is cancelled and takes back what it did.", op.GetId())
+			w.line("Operation %s is cancelled and undoes its steps.", op.GetId())
 		})
 	})
 }

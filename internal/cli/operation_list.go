@@ -26,8 +26,8 @@ func newOperationListCommand(a *app, run func(context.Context, *operationListOpt
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
-	cmd.Flags().Int32Var(&o.limit, "limit", 50, "how many at most")
-	cmd.Flags().BoolVar(&o.unsettled, "unsettled", false, "only those that have not ended")
+	cmd.Flags().Int32Var(&o.limit, "limit", 50, "the most operations to list")
+	cmd.Flags().BoolVar(&o.unsettled, "unsettled", false, "only operations that have not ended")
 	return cmd
 }
 

@@ -25,13 +25,13 @@ func newOperationWatchCommand(a *app, run func(context.Context, *operationWatchO
 	o := &operationWatchOptions{followOptions: followOptions{app: a}}
 	cmd := &cobra.Command{
 		Use:   "watch [ID]",
-		Short: "Show how an operation goes on until it has ended",
+		Short: "Show the progress of an operation until its end",
 		Example: `  trident operation watch
   trident operation watch 20260304-050607-K3VQ7M --events`,
-		Long: `Watch shows the events of an operation, over restarts of the daemon and reboots
-of the host, and ends as the operation ends. With --events they are printed as
-JSON for programs: one trident.operations.v1.Event per line, as it happens.
-Without ID it watches the last operation.`,
+		Long: `Watch shows the events of an operation, by default the last one, through restarts of
+the daemon and reboots of the host. Its exit code is that of the operation. With
+--events it prints them as JSON for programs: one trident.operations.v1.Event per
+line, as it happens.`,
 		Args:              atMostOne,
 		ValidArgsFunction: a.completeWith(operationIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -39,9 +39,9 @@ Without ID it watches the last operation.`,
 			return run(cmd.Context(), o)
 		},
 	}
-	cmd.Flags().Uint64Var(&o.after, "after", 0, "leave out the events up to this sequence number")
-	cmd.Flags().BoolVar(&o.events, "events", false, "print each event as a line of JSON, and nothing at the end")
-	cmd.Flags().BoolVar(&o.cancelOnInterrupt, "cancel-on-interrupt", false, "cancel the operation when interrupted, and wait until it has taken back what it did")
+	cmd.Flags().Uint64Var(&o.after, "after", 0, "begin after the event with this sequence number")
+	cmd.Flags().BoolVar(&o.events, "events", false, "print each event as a line of JSON, and no result")
+	cmd.Flags().BoolVar(&o.cancelOnInterrupt, "cancel-on-interrupt", false, "when interrupted, cancel the operation and wait until it is undone")
 	return cmd
 }
 

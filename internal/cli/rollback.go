@@ -17,16 +17,16 @@ type rollbackOptions struct {
 	allowed            allowedOperations
 }
 
-const rollbackLong = `Rollback returns this host to the Host Configuration before the one that it runs.
-With --check nothing is done but to print what it would be: none, ab (a reboot
-into the other volume) or runtime (a change of the running host). With --ab or
---runtime it is refused when it would be the other one.`
+const rollbackLong = `Rollback returns this host to the previous Host Configuration. --check only prints
+the kind of the next rollback: none, ab (a reboot into the other slot) or runtime
+(a change of the running host). With --ab or --runtime the daemon refuses a rollback
+of the other kind.`
 
 func newRollbackCommand(a *app, run func(context.Context, *rollbackOptions) error) *cobra.Command {
 	o := &rollbackOptions{servicingOptions: newServicingOptions(a)}
 	cmd := &cobra.Command{
 		Use:   "rollback",
-		Short: "Return this host to what it was before the last update",
+		Short: "Return this host to its state before the last update",
 		Example: `  trident rollback --check
   trident rollback
   trident rollback --ab --allowed-operations stage`,
@@ -39,9 +39,9 @@ func newRollbackCommand(a *app, run func(context.Context, *rollbackOptions) erro
 			return run(cmd.Context(), o)
 		},
 	}
-	cmd.Flags().BoolVar(&o.check, "check", false, "only print what would be done: none, ab or runtime")
-	cmd.Flags().BoolVar(&o.runtime, "runtime", false, "only if it is a change of the running host")
-	cmd.Flags().BoolVar(&o.ab, "ab", false, "only if it is a reboot into the other volume")
+	cmd.Flags().BoolVar(&o.check, "check", false, "only print the kind of the next rollback: none, ab or runtime")
+	cmd.Flags().BoolVar(&o.runtime, "runtime", false, "refuse a rollback that reboots into the other slot")
+	cmd.Flags().BoolVar(&o.ab, "ab", false, "refuse a rollback that changes the running host")
 	o.addFlags(cmd.Flags())
 	o.allowed.addFlag(cmd)
 	return cmd

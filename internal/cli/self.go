@@ -39,14 +39,14 @@ type sourceOptions struct {
 	within time.Duration
 }
 
-const sourceLong = `SOURCE is an http, https or oci URL, which the daemon gets, or a file. A file is sent
-to the daemon, so that it may be anywhere, also behind a forwarded socket; with
---on-host it is an absolute path on the host, which the daemon reads.`
+const sourceLong = `SOURCE is an http, https or oci URL, which the daemon fetches, or a file, which this
+command sends to the daemon, also through a forwarded socket. With --on-host SOURCE
+is an absolute path on the host, which the daemon reads.`
 
 func (o *sourceOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.onHost, "on-host", false, "SOURCE is a file on the host")
-	flags.DurationVar(&o.within, "fetch-timeout", 0, "how long the daemon may take to get a URL (default no limit)")
-	flags.Var((*digest)(&o.sha256), "sha256", "the SHA-256 that the whole file must have; the signature is checked in any case")
+	flags.DurationVar(&o.within, "fetch-timeout", 0, "the longest time that the fetch of a URL may take (default no limit)")
+	flags.Var((*digest)(&o.sha256), "sha256", "the SHA-256 that the file must have; the daemon checks the signature in any case")
 }
 
 // A digest is a flag that may be absent, but not empty: an empty one is mostly a
@@ -116,14 +116,14 @@ type trialOptions struct {
 }
 
 func (o *trialOptions) addTimes(flags *pflag.FlagSet) {
-	flags.DurationVar(&o.soak, "soak", 0, "how long the new daemon has to run well before it is kept (default 10s)")
-	flags.DurationVar(&o.deadline, "deadline", 0, "when it is thrown back if it was not kept by then (default 3m)")
+	flags.DurationVar(&o.soak, "soak", 0, "the time that the new daemon has to run without a failure (default 10s)")
+	flags.DurationVar(&o.deadline, "deadline", 0, "the time after which a version that is not kept is rolled back (default 3m)")
 }
 
 func (o *trialOptions) addFlags(flags *pflag.FlagSet) {
 	o.addTimes(flags)
-	flags.BoolVar(&o.allowDowngrade, "allow-downgrade", false, "allow a version older than the one that runs")
-	flags.BoolVar(&o.allowReadOnlyUsr, "allow-read-only-usr", false, "allow it on a host whose package manager could not write /usr then")
+	flags.BoolVar(&o.allowDowngrade, "allow-downgrade", false, "allow a version older than the running one")
+	flags.BoolVar(&o.allowReadOnlyUsr, "allow-read-only-usr", false, "allow a new version although a package manager can then not write to /usr")
 }
 
 func (o *trialOptions) message() *client.Trial {

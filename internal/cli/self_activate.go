@@ -21,8 +21,8 @@ func newSelfActivateCommand(a *app, run func(context.Context, *selfActivateOptio
 		Short: "Bring a staged version into service",
 		Example: `  trident self activate
   trident self activate 2.0.0 --soak 1m`,
-		Long: `Activate tries a version that was staged, the newest one if none is named, and
-keeps it only if it proves itself.`,
+		Long: `Activate tries a staged version, by default the newest, and keeps it only if it
+passes the trial.`,
 		Args:              atMostOne,
 		ValidArgsFunction: a.completeWith(stagedVersions),
 		RunE: func(cmd *cobra.Command, args []string) error {

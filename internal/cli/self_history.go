@@ -24,13 +24,13 @@ func newSelfHistoryCommand(a *app, run func(context.Context, *selfHistoryOptions
 	o := &selfHistoryOptions{app: a}
 	cmd := &cobra.Command{
 		Use:   "history",
-		Short: "List what was done to Trident on this host, newest first",
+		Short: "List the operations on Trident itself, newest first",
 		Example: `  trident self history
   trident self history --limit 5 --output json`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
-	cmd.Flags().Int32Var(&o.limit, "limit", 50, "how many entries at most")
+	cmd.Flags().Int32Var(&o.limit, "limit", 50, "the most entries to list")
 	return cmd
 }
 

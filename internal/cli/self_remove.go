@@ -20,7 +20,7 @@ func newSelfRemoveCommand(a *app, run func(context.Context, *selfRemoveOptions) 
 		Use:               "remove VERSION",
 		Short:             "Delete a staged image",
 		Example:           "  trident self remove 2.0.0",
-		Long:              "Remove deletes the image of a version. The active one and the one before it stay.",
+		Long:              "Remove deletes the image of a version. The daemon refuses to remove the active and\nthe previous version.",
 		Args:              exactly("VERSION"),
 		ValidArgsFunction: a.completeWith(stagedVersions),
 		RunE: func(cmd *cobra.Command, args []string) error {

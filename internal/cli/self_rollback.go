@@ -20,8 +20,8 @@ func newSelfRollbackCommand(a *app, run func(context.Context, *selfRollbackOptio
 		Short: "Return to the version before the active one",
 		Example: `  trident self rollback
   trident self rollback --detach`,
-		Long: `Rollback returns to the version that was active before, or to the one that the
-package or the OS image brought. The status says which that is.`,
+		Long: `Rollback returns to the previous version, or to the base: the version that the
+package or the OS image installed. "trident self status" shows which.`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}

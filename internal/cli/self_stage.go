@@ -15,8 +15,8 @@ type selfStageOptions struct {
 	allowDowngrade bool
 }
 
-const selfStageLong = `Stage has the daemon get an image, check it, and keep it for a later activate.
-What runs stays as it is.
+const selfStageLong = `Stage has the daemon fetch an image, check it and store it for activate. The running
+version does not change.
 
 ` + sourceLong
 
@@ -36,7 +36,7 @@ func newSelfStageCommand(a *app, run func(context.Context, *selfStageOptions) er
 	}
 	o.followOptions.addFlags(cmd.Flags())
 	o.sourceOptions.addFlags(cmd.Flags())
-	cmd.Flags().BoolVar(&o.allowDowngrade, "allow-downgrade", false, "allow a version older than the one that runs")
+	cmd.Flags().BoolVar(&o.allowDowngrade, "allow-downgrade", false, "allow a version older than the running one")
 	return cmd
 }
 

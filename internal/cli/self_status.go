@@ -18,7 +18,7 @@ func newSelfStatusCommand(a *app, run func(context.Context, *selfStatusOptions) 
 	o := &selfStatusOptions{app: a}
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Show which Trident runs, where it comes from, and what else is there",
+		Short: "Show the running version of Trident, its origin, and the other versions",
 		Example: `  trident self status
   trident self status --output json`,
 		Args: exactly(),

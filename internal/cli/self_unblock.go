@@ -18,7 +18,7 @@ func newSelfUnblockCommand(a *app, run func(context.Context, *selfUnblockOptions
 	o := &selfUnblockOptions{app: a}
 	return &cobra.Command{
 		Use:               "unblock VERSION",
-		Short:             "Let a version that failed on this host be tried again",
+		Short:             "Allow a version again that failed on this host",
 		Example:           "  trident self unblock 2.0.0",
 		Args:              exactly("VERSION"),
 		ValidArgsFunction: a.completeWith(blockedVersions),

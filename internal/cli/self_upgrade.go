@@ -15,14 +15,14 @@ type selfUpgradeOptions struct {
 	trialOptions
 }
 
-const selfUpgradeLong = `Upgrade brings another version of Trident into service: the daemon gets the
-image, checks signature and content, tries the new version, and keeps it only if
-it proves itself; else the old one is put back, and the new one blocked.
+const selfUpgradeLong = `Upgrade replaces the running version of Trident: the daemon fetches an image, checks
+its signature and content, and tries the new version. If the new version passes the
+trial, Trident keeps it. Otherwise Trident rolls back and blocks the new version.
 
 ` + sourceLong + `
 
-An interrupt leaves the operation running, unless --cancel-on-interrupt is given
-or the file was not sent whole yet.`
+An interrupt ends this command, and the operation goes on, unless
+--cancel-on-interrupt is given or a part of the file is not sent yet.`
 
 func newSelfUpgradeCommand(a *app, run func(context.Context, *selfUpgradeOptions) error) *cobra.Command {
 	o := &selfUpgradeOptions{followOptions: followOptions{app: a}}

@@ -53,7 +53,7 @@ func newServicingOptions(a *app) servicingOptions {
 }
 
 func (o *servicingOptions) addFlags(flags *pflag.FlagSet) {
-	flags.StringVarP(&o.statusFile, "status", "s", "", "write the host's status to this file afterwards, also on failure")
+	flags.StringVarP(&o.statusFile, "status", "s", "", "write the host's status to this file at the end, also on failure")
 	flags.StringVarP(&o.errorFile, "error", "e", "", "write the error to this file on failure")
 	o.followOptions.addFlags(flags)
 }
@@ -210,7 +210,7 @@ func (r *rebootWait) result(ctx context.Context, err error) error {
 type allowedOperations struct{ given, stage, finalize bool }
 
 func (a *allowedOperations) addFlag(cmd *cobra.Command) {
-	cmd.Flags().Var(a, "allowed-operations", "what may be done, separated by commas: stage, finalize; nothing only checks")
+	cmd.Flags().Var(a, "allowed-operations", "stage, finalize or both, separated by a comma; \"\" only checks")
 	words := cobra.FixedCompletions([]string{"stage", "finalize", "stage,finalize"}, cobra.ShellCompDirectiveNoFileComp)
 	must(cmd.RegisterFlagCompletionFunc("allowed-operations", words))
 }

@@ -439,10 +439,10 @@ func TestADiskIsNotWrittenFromPlainHTTPWithoutAHash(t *testing.T) {
 		begins bool
 		says   string
 	}{
-		"http://h/x.cosi":                                           {false, "anybody on the way could replace"},
+		"http://h/x.cosi":                                           {false, "anybody on the network could replace"},
 		"HTTP://h/x.cosi --hash ignored":                            {false, "--allow-unverified-http"},
-		"http://h/x.cosi --allow-unverified-http":                   {true, "WARNING: no hash"},
-		"https://h/x.cosi":                                          {true, "WARNING: no hash"},
+		"http://h/x.cosi --allow-unverified-http":                   {true, "WARNING: without --hash"},
+		"https://h/x.cosi":                                          {true, "WARNING: without --hash"},
 		"http://h/x.cosi --hash sha384:" + strings.Repeat("ab", 48): {true, ""},
 	} {
 		a, _, stderr := testApp()

@@ -21,13 +21,13 @@ func newStartNetworkCommand(a *app, run func(context.Context, *startNetworkOptio
 	o := &startNetworkOptions{app: a}
 	cmd := &cobra.Command{
 		Use:     "start-network [CONFIG]",
-		Short:   "Bring up the network of a Host Configuration",
+		Short:   "Configure the network of a Host Configuration",
 		Example: "  trident start-network host.yaml",
 		Hidden:  true,
-		Long: `Start-network brings up the network that a Host Configuration has for the
-management OS, or else for the host, so that an image can be fetched. It is run by
-trident-network.service and needs no daemon. CONFIG is ` + defaultConfig + `
-if it is left out.`,
+		Long: `Start-network configures the network of a Host Configuration for the management OS,
+or else for the host, so that Trident can fetch an image. trident-network.service
+runs it. It needs no daemon. CONFIG is by default
+` + defaultConfig + `.`,
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.config = argument(args, defaultConfig)

@@ -40,13 +40,14 @@ const sysextBuildLong = `Build makes a system extension image: a GPT disk image 
 tree's usr and opt, its dm-verity tree and, when a key is given, a signature of
 the root hash. It prints the root hash.
 
-The same tree makes the same bytes, whoever builds and whenever. Files belong to
-root and are as old as SOURCE_DATE_EPOCH or --epoch say (in seconds since 1970),
-else 1970. Folders that others cannot enter are refused, because a merged folder
-takes the mode that it has in the image.
+The same tree makes the same bytes for every builder, at any time. Files belong to
+root; their time is SOURCE_DATE_EPOCH or --epoch (in seconds since 1970), else 1970.
+Build refuses folders that other users cannot enter, because a merged folder takes
+its mode from the image.
 
-An image that no host would take is not made: build judges its result as a host
-does, except for what only a host knows. An image of Trident cannot be compressed.`
+Build checks its result with the rules of a host, as far as they need no host, and
+makes no image that every host would refuse. An image of Trident cannot be
+compressed.`
 
 func newSysextBuildCommand(a *app, run func(context.Context, *sysextBuildOptions) error) *cobra.Command {
 	o := &sysextBuildOptions{app: a}
@@ -63,10 +64,10 @@ func newSysextBuildCommand(a *app, run func(context.Context, *sysextBuildOptions
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.tree, "tree", "", "the folder whose usr and opt go in")
+	flags.StringVar(&o.tree, "tree", "", "the folder whose usr and opt go into the image")
 	flags.StringVar(&o.arch, "arch", "", "the architecture: x86-64 or arm64")
 	flags.StringVarP(&o.image, "output", "o", "", "the image to write")
-	flags.Int64Var(&o.epoch, "epoch", 0, "the age of all files, in seconds since 1970; replaces SOURCE_DATE_EPOCH")
+	flags.Int64Var(&o.epoch, "epoch", 0, "the time of all files, in seconds since 1970; replaces SOURCE_DATE_EPOCH")
 	flags.BoolVar(&o.compress, "compress", false, "compress with mkfs.erofs")
 	addKeyFlags(flags, &o.key, &o.cert)
 	completeArch(cmd)

@@ -30,15 +30,15 @@ type sysextInspectOptions struct {
 	image string
 }
 
-const sysextInspectLong = `Inspect shows what an image has in it: partitions, root hash, who says to have
-signed it, extension-release, and the files. It reads the structure and checks
-nothing else; for that there is verify.`
+const sysextInspectLong = `Inspect shows the content of an image: partitions, root hash, the claimed signer,
+extension-release, and the files. Inspect reads the structure alone: "trident sysext
+verify" checks signature and content.`
 
 func newSysextInspectCommand(a *app, run func(context.Context, *sysextInspectOptions) error) *cobra.Command {
 	o := &sysextInspectOptions{app: a}
 	return &cobra.Command{
 		Use:   "inspect FILE",
-		Short: "Show what is in an image",
+		Short: "Show the content of an image",
 		Example: `  trident sysext inspect trident.raw
   trident sysext inspect trident.raw --output json`,
 		Long: sysextInspectLong,

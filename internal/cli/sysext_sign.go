@@ -30,20 +30,20 @@ type sysextSignOptions struct {
 	key, cert     string
 }
 
-const sysextSignLong = `Sign adds a signature to an image, or replaces the one that it has. With --key
-it is made here, from a key in a PEM file. With --signature it is taken from a
-file: a detached PKCS#7 in DER over the root hash, in lower-case hex and without
-a newline. So the key can stay in an HSM or with a signing service, which needs to
-see nothing but what --print-root-hash prints.
+const sysextSignLong = `Sign adds a signature to an image, or replaces its signature. With --key sign makes
+the signature with a key in a PEM file. With --signature it reads the signature from
+a file: a detached PKCS#7 in DER over the root hash, in lower-case hex and without
+a newline. So the key can stay in an HSM or with a signing service, which needs only
+the output of --print-root-hash.
 
-A signature that no host would accept is not added, whoever trusts the certificate:
-sign judges the signed image as a host does.`
+Sign checks the signed image with the rules of a host, and adds no signature that
+every host would refuse.`
 
 func newSysextSignCommand(a *app, run func(context.Context, *sysextSignOptions) error) *cobra.Command {
 	o := &sysextSignOptions{app: a}
 	cmd := &cobra.Command{
 		Use:   "sign FILE (--key KEY --cert CERT | --print-root-hash | --signature P7S --cert CERT)",
-		Short: "Sign an image, here or elsewhere",
+		Short: "Sign an image, with a key or with a signature from elsewhere",
 		Long:  sysextSignLong,
 		Example: `  trident sysext sign trident.raw --key k.pem --cert c.pem
 
@@ -58,8 +58,8 @@ func newSysextSignCommand(a *app, run func(context.Context, *sysextSignOptions) 
 		},
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&o.printRootHash, "print-root-hash", false, "print what is to be signed, and sign nothing")
-	flags.StringVar(&o.signature, "signature", "", "a signature made elsewhere")
+	flags.BoolVar(&o.printRootHash, "print-root-hash", false, "print the root hash, and sign nothing")
+	flags.StringVar(&o.signature, "signature", "", "a file with a signature")
 	addKeyFlags(flags, &o.key, &o.cert)
 	cmd.MarkFlagsOneRequired("key", "print-root-hash", "signature")
 	cmd.MarkFlagsMutuallyExclusive("key", "print-root-hash", "signature")

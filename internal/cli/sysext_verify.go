@@ -20,22 +20,21 @@ type sysextVerifyOptions struct {
 	trust []string
 }
 
-const sysextVerifyLong = `Verify checks an image and names the first thing that is wrong with it: the
-partition table, the signature by a certificate that is trusted and within its
-dates, every block against the root hash, extension-release, and that there is
-nothing in it but plain files and folders under usr and opt; in an image of
-Trident itself, nothing but what such an image may carry.
+const sysextVerifyLong = `Verify checks an image and names the first fault: in the partition table, in the
+signature, which must be by a trusted and valid certificate, in a block that does
+not match the root hash, in extension-release, or in the files. An image may have
+plain files and folders under usr and opt only, an image of Trident itself only the
+files of Trident.
 
-Trusted are the certificates of this host's /usr/lib/trident/trust.d and
-/etc/trident/trust.d, or those that --trust names instead. Whether the image
-fits a host, and whether that host has blocked its version, is for the host to
-say.`
+Verify trusts the certificates of this host in /usr/lib/trident/trust.d and
+/etc/trident/trust.d, or instead those of --trust. Only a host knows whether the
+image fits it and whether it has blocked the version.`
 
 func newSysextVerifyCommand(a *app, run func(context.Context, *sysextVerifyOptions) error) *cobra.Command {
 	o := &sysextVerifyOptions{app: a}
 	cmd := &cobra.Command{
 		Use:     "verify FILE",
-		Short:   "Check everything about an image",
+		Short:   "Check an image whole",
 		Long:    sysextVerifyLong,
 		Example: "  trident sysext verify trident.raw --trust signer.crt",
 		Args:    exactly("FILE"),

@@ -10,16 +10,14 @@ import (
 
 type updateOptions struct{ configOptions }
 
-const updateLong = `Update brings this host to a Host Configuration. What that needs is decided by
-what is different. Extensions and the network change while the host runs; if a
-health check fails afterwards the host goes back to what it was. Everything else
-is installed into the volumes that do not run: the host boots them, and commit
-keeps them or goes back.
+const updateLong = `Update brings this host to a Host Configuration. Trident changes extensions, files
+and the network while the host runs, and rolls back if a health check fails. For
+any other difference Trident writes the other slot and boots it; commit keeps that
+slot or returns to the previous one.
 
-CONFIG is ` + defaultConfig + ` if it is left out. With
---allowed-operations finalize, what was staged before is finalized; a CONFIG that
-is named is checked then, and not more. With --allowed-operations "" it is checked
-and nothing is done.`
+CONFIG is by default ` + defaultConfig + `. With --allowed-operations
+finalize, update finalizes the staged update and only checks CONFIG. With "" it only
+checks CONFIG.`
 
 func newUpdateCommand(a *app, run func(context.Context, *updateOptions) error) *cobra.Command {
 	o := &updateOptions{newConfigOptions(a)}
@@ -41,7 +39,7 @@ func newUpdateCommand(a *app, run func(context.Context, *updateOptions) error) *
 		},
 	}
 	o.addFlags(cmd)
-	o.addPlanFlag(cmd, "only show what would be done, and why")
+	o.addPlanFlag(cmd, "only show the steps of the update, and the reasons")
 	return cmd
 }
 

@@ -23,17 +23,17 @@ type validateOptions struct {
 	remote bool
 }
 
-const validateLong = `Validate finds everything that is wrong with a Host Configuration, and prints one
-line for each: file, line, column, path of the key, upstream's name of the fault,
-and what is wrong. It needs neither the daemon nor root, and looks at the text
-alone, not at this host. CONFIG is ` + defaultConfig + ` if it is left
-out, and standard input if it is -. The exit code is 2 when there is an error; warnings are none.`
+const validateLong = `Validate prints one line for each fault of a Host Configuration: file, line, column,
+path of the key, upstream's name of the fault, and the fault. It needs neither the
+daemon nor root, and checks the text alone, not this host. CONFIG is by default
+` + defaultConfig + `; - is standard input. The exit code is 2 if the Host
+Configuration has an error, and 0 if it has warnings alone.`
 
 func newValidateCommand(a *app, remote bool, run func(context.Context, *validateOptions) error) *cobra.Command {
 	o := &validateOptions{app: a, remote: remote}
 	return &cobra.Command{
 		Use:   "validate [CONFIG]",
-		Short: "Find everything that is wrong with a Host Configuration",
+		Short: "Find all faults of a Host Configuration",
 		Example: `  trident validate host.yaml
   trident validate - < host.yaml
   trident validate host.yaml --output json`,
