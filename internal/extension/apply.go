@@ -13,10 +13,9 @@ import (
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 )
 
-// Apply brings the new generation into service and returns once systemd has
-// merged it, and nothing else of Trident's; then it will be there after a reboot
-// too. It begins with Check. When it fails, what it did so far stays: the caller
-// decides for another Apply or for Undo, which take up from wherever it was.
+// Apply activates the new generation, for this boot and the next ones, and returns when
+// systemd has merged it. Apply begins with Check. It leaves the host as it is when it
+// fails: the caller calls Apply again, or Undo, and both begin from any state.
 func (s *Store) Apply(ctx context.Context, c Change) error {
 	if len(c.images) != len(c.New) {
 		return errkind.Errorf(errkind.Internal, "apply extensions: the images were not verified")
@@ -43,11 +42,11 @@ func (s *Store) Apply(ctx context.Context, c Change) error {
 	return nil
 }
 
-// Undo brings the old generation back into service, however far an Apply of the
-// change had come, and even if a wanted image is bad by now: it only wants the
-// old ones to have their hash. It restores as much as it can and returns all
-// that it could not. Where Apply did nothing it does nothing: systemd is not
-// asked to merge what is merged, which might fail for the sake of others.
+// Undo restores the old generation after an Apply of the change that ended anywhere, and
+// needs only that the old images have their hashes. It restores as much as it can and
+// returns the errors of everything else. If the old generation is merged already, Undo
+// does not have systemd merge it again, which a faulty extension of another vendor could
+// make fail.
 func (s *Store) Undo(ctx context.Context, c Change) error {
 	if c.Empty() {
 		return nil
@@ -67,10 +66,9 @@ func (s *Store) Undo(ctx context.Context, c Change) error {
 	return errors.Join(errs...)
 }
 
-// Place is Apply for an OS that does not run, whose tree is Root: what is in place
-// then is merged when it boots, if systemd-sysext.service and
-// systemd-confext.service are enabled there, which is the caller's to do. Nothing
-// is merged, and Systemd is not asked.
+// Place is Apply for an OS that does not run, whose tree is Root. It merges nothing and
+// does not call Systemd. The OS merges the extensions when it boots, if the caller has
+// enabled systemd-sysext.service and systemd-confext.service there.
 func (s *Store) Place(ctx context.Context, c Change) error {
 	if len(c.images) != len(c.New) {
 		return errkind.Errorf(errkind.Internal, "place extensions: the images were not verified")
@@ -78,7 +76,7 @@ func (s *Store) Place(ctx context.Context, c Change) error {
 	for _, class := range c.classes() {
 		others, err := s.others(class, c)
 		if err == nil {
-			err = s.checkWay(class, c, others)
+			err = s.checkObstacles(class, c, others)
 		}
 		if err == nil {
 			err = s.arrange(ctx, class, c, false)
@@ -101,8 +99,8 @@ func (s *Store) enable(ctx context.Context, class Class, c Change) error {
 	return nil
 }
 
-// arrange makes the folders of a class hold the new generation. With distrust
-// every image is hashed once more.
+// arrange makes the links of the new generation of a class and removes those of the old
+// one. With distrust it hashes every image again and goes on after an error.
 func (s *Store) arrange(ctx context.Context, class Class, c Change, distrust bool) error {
 	var errs []error
 	for _, e := range c.New {
@@ -110,7 +108,7 @@ func (s *Store) arrange(ctx context.Context, class Class, c Change, distrust boo
 			continue
 		}
 		if err := s.put(ctx, e, c.Old, distrust); err != nil {
-			errs = append(errs, fmt.Errorf("put %s in place: %w", e.Path, err))
+			errs = append(errs, fmt.Errorf("place %s: %w", e.Path, err))
 			if !distrust {
 				break
 			}
@@ -120,37 +118,37 @@ func (s *Store) arrange(ctx context.Context, class Class, c Change, distrust boo
 		return errors.Join(errs...)
 	}
 	for _, e := range c.removed(class) {
-		if err := s.takeAway(ctx, e); err != nil {
-			errs = append(errs, fmt.Errorf("take %s away: %w", e.Path, err))
+		if err := s.remove(ctx, e); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s: %w", e.Path, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// put makes an extension be found.
+// put makes the file or the link by which systemd finds an extension.
 func (s *Store) put(ctx context.Context, e Extension, old Generation, distrust bool) error {
-	p, ok, err := s.spot(e, 0)
+	p, ok, err := s.placeOf(e, 0)
 	if err == nil && !ok {
 		err = s.touch("make folder", func() error {
-			p, _, err = s.spot(e, 0o755)
+			p, _, err = s.placeOf(e, 0o755)
 			return err
 		})
 	}
 	if err != nil {
 		return err
 	}
-	now, hash, err := p.look()
+	now, hash, err := p.occupant()
 	if err != nil {
 		return err
 	}
 	before, known := old.at(e.Class, e.Path)
 	switch {
 	case now == foreign, now == regular && !e.Regular && !(known && before.Regular):
-		return inTheWay(e, now)
+		return obstructed(e, now)
 	case e.Regular && now == regular, !e.Regular && now == linked && hash == e.SHA384:
 		return nil
 	case e.Regular:
-		return s.touch("give back "+e.Name(), func() error { return p.giveBack(ctx) })
+		return s.touch("give back "+e.Name(), func() error { return p.restoreFile(ctx) })
 	}
 	if distrust {
 		if err := checkHash(ctx, p.image(), e.SHA384); err != nil {
@@ -158,19 +156,19 @@ func (s *Store) put(ctx context.Context, e Extension, old Generation, distrust b
 		}
 	}
 	if now == regular {
-		kept, _, err := s.spot(before, 0)
+		former, _, err := s.placeOf(before, 0)
 		if err != nil {
 			return err
 		}
-		if err := s.touch("keep "+e.Name(), func() error { return kept.keep(ctx) }); err != nil {
+		if err := s.touch("keep "+e.Name(), func() error { return former.copyToStore(ctx) }); err != nil {
 			return err
 		}
 	}
-	return s.touch("link "+e.Name(), p.swing)
+	return s.touch("link "+e.Name(), p.repoint)
 }
 
-// swing makes the place a link to its image in the store.
-func (p spot) swing() error {
+// repoint makes the place a link to its image in the store, in one step.
+func (p place) repoint() error {
 	if _, err := os.Stat(p.image()); err != nil {
 		return err
 	}
@@ -184,24 +182,24 @@ func (p spot) swing() error {
 	return atomicfile.Symlink(link, p.file)
 }
 
-// takeAway makes an extension be found no more. What others put in its place
-// since is left alone.
-func (s *Store) takeAway(ctx context.Context, e Extension) error {
-	p, ok, err := s.spot(e, 0)
+// remove removes the file or the link of an extension, but not a file that others have
+// written at its place since.
+func (s *Store) remove(ctx context.Context, e Extension) error {
+	p, ok, err := s.placeOf(e, 0)
 	if err != nil || !ok {
 		return err
 	}
-	now, _, err := p.look()
+	now, _, err := p.occupant()
 	switch {
 	case err != nil:
 		return err
 	case now == regular && e.Regular:
 		err := s.touch("keep "+e.Name(), func() error {
-			// There may be no store yet on a host that comes from upstream.
-			if p, _, err = s.spot(e, 0o755); err != nil {
+			// A host that upstream's Trident serviced may have no store yet.
+			if p, _, err = s.placeOf(e, 0o755); err != nil {
 				return err
 			}
-			return p.keep(ctx)
+			return p.copyToStore(ctx)
 		})
 		if err != nil {
 			return err
@@ -214,14 +212,14 @@ func (s *Store) takeAway(ctx context.Context, e Extension) error {
 	})
 }
 
-func inTheWay(e Extension, what state) error {
-	return errkind.WithHint(errkind.Errorf(errkind.Precondition, "%s is %s, which is in the way of %s %s", e.Path, what, e.Class, e.Name()),
-		"Move %s away, or give the extension another path.", e.Path)
+func obstructed(e Extension, what state) error {
+	return errkind.WithHint(errkind.Errorf(errkind.Precondition, "%s is %s; the %s %s needs that path", e.Path, what, e.Class, e.Name()),
+		"Move %s to another folder, or give the extension another path.", e.Path)
 }
 
-// Find says which of the extensions that a recorded configuration names are on
-// this host, and how. One without a path is looked for by its hash; one that is
-// not there is left out, as is one whose place something else has taken.
+// Find returns the extensions of a recorded configuration that this host has, with their
+// paths. It finds an extension without a path by its hash. It leaves out an extension that
+// the host lacks, or whose path has another file.
 func (s *Store) Find(recorded []Extension) (Generation, error) {
 	var found Generation
 	for _, e := range recorded {
@@ -232,14 +230,14 @@ func (s *Store) Find(recorded []Extension) (Generation, error) {
 		}
 		for _, at := range places {
 			e.Path = at
-			p, ok, err := s.spot(e, 0)
+			p, ok, err := s.placeOf(e, 0)
 			if err != nil {
 				return nil, fmt.Errorf("find %s: %w", e.Path, err)
 			}
 			if !ok {
 				continue
 			}
-			now, hash, err := p.look()
+			now, hash, err := p.occupant()
 			if err != nil {
 				return nil, fmt.Errorf("find %s: %w", e.Path, err)
 			}
@@ -253,7 +251,7 @@ func (s *Store) Find(recorded []Extension) (Generation, error) {
 	return found, nil
 }
 
-// placesOf lists where an extension can be.
+// placesOf lists the paths that an extension may have.
 func (s *Store) placesOf(e Extension) ([]string, error) {
 	if e.Path != "" {
 		return []string{e.Path}, checkPath(e.Class, e.Path)
@@ -273,7 +271,7 @@ func (s *Store) placesOf(e Extension) ([]string, error) {
 	return places, nil
 }
 
-// links are the links of ours in a folder: file name to hash.
+// links returns the links to the store in a folder: file name to hash.
 func (s *Store) links(dir string) (map[string]string, error) {
 	real, err := s.folder(dir, 0)
 	if err != nil || real == "" {
@@ -292,7 +290,7 @@ func (s *Store) links(dir string) (map[string]string, error) {
 		if e.Type()&fs.ModeSymlink == 0 {
 			continue
 		}
-		now, hash, err := spot{file: filepath.Join(real, e.Name()), store: store}.look()
+		now, hash, err := place{file: filepath.Join(real, e.Name()), store: store}.occupant()
 		if err != nil {
 			return nil, err
 		}

@@ -106,21 +106,21 @@ func TestWhatOthersPutThereIsNeverTouched(t *testing.T) {
 		want  []string
 	}{
 		{"a file of another", func(w *world) { w.write("var/lib/extensions/app.raw", string(s.one.data)) }, []string{"/var/lib/extensions/app.raw is a regular file"}},
-		{"a link of another", func(w *world) { w.link("/srv/app.raw", "var/lib/extensions/app.raw") }, []string{"/var/lib/extensions/app.raw is something that trident did not put there"}},
+		{"a link of another", func(w *world) { w.link("/srv/app.raw", "var/lib/extensions/app.raw") }, []string{"/var/lib/extensions/app.raw is a file that Trident did not write"}},
 		{"a link to an image elsewhere", func(w *world) {
 			w.link("../../../srv/"+s.one.sha+".raw", "var/lib/extensions/app.raw")
-		}, []string{"/var/lib/extensions/app.raw is something that trident did not put there"}},
-		{"a folder of another", func(w *world) { w.write("var/lib/extensions/app/usr/x", "") }, []string{"another sysext called app, at /var/lib/extensions/app,", "in the way of /var/lib/extensions/app.raw"}},
-		{"one that would hide ours", func(w *world) { w.write("etc/extensions/app.raw", string(s.two.data)) }, []string{"another sysext called app, at /etc/extensions/app.raw"}},
+		}, []string{"/var/lib/extensions/app.raw is a file that Trident did not write"}},
+		{"a folder of another", func(w *world) { w.write("var/lib/extensions/app/usr/x", "") }, []string{"another sysext has the name app, at /var/lib/extensions/app;", "only one of it and /var/lib/extensions/app.raw"}},
+		{"one that would hide ours", func(w *world) { w.write("etc/extensions/app.raw", string(s.two.data)) }, []string{"another sysext has the name app, at /etc/extensions/app.raw"}},
 		{"one that ours would hide", func(w *world) {
 			w.write("var/lib/extensions/tool.raw", string(s.etc.data))
-		}, []string{"another sysext called tool, at /var/lib/extensions/tool.raw", "in the way of /etc/extensions/tool.raw"}},
+		}, []string{"another sysext has the name tool, at /var/lib/extensions/tool.raw", "only one of it and /etc/extensions/tool.raw"}},
 		{"a mask", func(w *world) {
 			if err := hosttest.MkdirAll(filepath.Join(w.root, "etc/extensions/app")); err != nil {
 				w.t.Fatal(err)
 			}
-		}, []string{"another sysext called app, at /etc/extensions/app"}},
-		{"a folder of versions", func(w *world) { w.write("run/extensions/app.raw.v/app_1.raw", string(s.one.data)) }, []string{"another sysext called app, at /run/extensions/app.raw.v"}},
+		}, []string{"another sysext has the name app, at /etc/extensions/app"}},
+		{"a folder of versions", func(w *world) { w.write("run/extensions/app.raw.v/app_1.raw", string(s.one.data)) }, []string{"another sysext has the name app, at /run/extensions/app.raw.v"}},
 	} {
 		w := newWorld(t)
 		c.put(w)
@@ -171,7 +171,7 @@ func TestAFileThatWasChangedSinceUpstreamPlacedItIsLeftAlone(t *testing.T) {
 	w.write("var/lib/extensions/app.raw", string(s.two.data))
 	before := w.state()
 	err := w.store.Apply(t.Context(), w.plan(Generation{placed}))
-	wantError(t, err, errkind.Corrupt, "take /var/lib/extensions/app.raw away: SHA-384 is "+s.two.sha)
+	wantError(t, err, errkind.Corrupt, "remove /var/lib/extensions/app.raw: SHA-384 is "+s.two.sha)
 	w.wantState(before)
 }
 
@@ -261,13 +261,13 @@ func TestAMergeThatFailsSaysWhyAndIsTakenBack(t *testing.T) {
 	}{
 		{"with a line in the journal", func(w *world) { w.failing = Sysext }, errkind.Unhealthy,
 			[]string{"merge sysexts: reload or restart systemd-sysext.service: job result is failed", "; systemd said of app: Nov 21 host: app.raw: No medium found"}},
-		{"silently", func(w *world) { w.quiet = true }, errkind.Unhealthy, []string{"systemd has refreshed, but app is not merged (merged are: )"}},
+		{"silently", func(w *world) { w.quiet = true }, errkind.Unhealthy, []string{"systemd has refreshed and has not merged app (it has merged: )"}},
 		{"while another breaks", func(w *world) {
 			w.whenMerging = func() { w.write("run/extensions/late.raw", "") }
 		}, errkind.Unhealthy, []string{"job result is failed", "extension late (/run/extensions/late.raw) keeps systemd-sysext from merging any: it is empty"}},
 		{"as another image", func(w *world) {
 			w.afterMerging = func() { w.write(Sysext.releaseFile("app"), "ID=_any\n") }
-		}, errkind.Unhealthy, []string{"merged something else than the image of app"}},
+		}, errkind.Unhealthy, []string{"merged another image as app"}},
 	} {
 		t.Run(c.title, func(t *testing.T) {
 			w := newWorld(t)
@@ -330,7 +330,7 @@ func TestUndoRestoresWhatItCan(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := w.store.Undo(t.Context(), change)
-	wantError(t, err, errkind.Corrupt, "put /var/lib/extensions/app.raw in place: SHA-384 is ")
+	wantError(t, err, errkind.Corrupt, "place /var/lib/extensions/app.raw: SHA-384 is ")
 	if got := w.state(); got["confext"] != "settings" || !strings.Contains(got["sysext"], "tool") {
 		t.Errorf("the rest is not back: %v", got)
 	}

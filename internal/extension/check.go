@@ -17,15 +17,15 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// Check says whether systemd would fail over this extension, and then
-// merge none at all. It is nil for one that is merged or silently ignored, and
-// for one that cannot be judged here: a block device, a file system other than
-// erofs, a layout of partitions that is not a plain discoverable image.
+// Check returns the fault for which systemd would fail at this extension, and so merge no
+// extension at all. It returns nil for an extension that systemd merges or ignores, and for
+// one that this package cannot read: a block device, a file system other than erofs, a
+// layout of partitions that is not a plain discoverable image.
 //
-// Only metadata is read. verityCerts are those of VerityCerts; a key that the
-// kernel trusts is not among them, so a signature by another key is let pass
-// when the very same file is merged already. systemd from 259 on merges an
-// image with an unknown signature unless its policy says otherwise.
+// Check reads metadata only. verityCerts are those of VerityCerts. The keys that the kernel
+// trusts are not among them, so Check accepts a signature by another key if the same file is
+// merged already. systemd 259 and later merges an image with an unknown signature, unless
+// its policy forbids that.
 func (f Found) Check(root string, h hostinfo.Host, verityCerts []*x509.Certificate) error {
 	return checker{inroot.FS(root), h, verityCerts, false}.verdict(f)
 }
@@ -44,7 +44,7 @@ type checker struct {
 	root  inroot.FS
 	host  hostinfo.Host
 	certs []*x509.Certificate
-	// anySignature lets every signature pass: systemd from 259 on does.
+	// anySignature accepts every signature, as systemd 259 and later does.
 	anySignature bool
 }
 

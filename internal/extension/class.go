@@ -2,8 +2,8 @@ package extension
 
 import "path"
 
-// Class says what an extension extends: systemd has two, with folders, files
-// and a service of their own.
+// Class is the kind of an extension. systemd has two, each with its own folders, files and
+// service.
 type Class string
 
 // The classes. A Sysext is merged over /usr and /opt, a Confext over /etc
@@ -13,7 +13,7 @@ const (
 	Confext Class = "confext"
 )
 
-// facts is what systemd-sysext(8) and systemd-confext(8) say of a class.
+// facts are the rules of systemd-sysext(8) and systemd-confext(8) for a class.
 type facts struct {
 	unit       string
 	search     []string // where systemd looks; the first hit for a name wins

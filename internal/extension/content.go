@@ -51,7 +51,7 @@ func (c *contentCheck) dir(name string, depth int) error {
 	defer f.Close()
 	d, ok := f.(fs.ReadDirFile)
 	if !ok {
-		return errkind.Errorf(errkind.Corrupt, "%s: is no folder", name)
+		return errkind.Errorf(errkind.Corrupt, "%s is not a folder", name)
 	}
 	for {
 		entries, err := d.ReadDir(256)
@@ -74,7 +74,7 @@ func (c *contentCheck) entry(name string, e fs.DirEntry, depth int) error {
 		return errkind.Errorf(errkind.Forbidden, "more than %d files", maxFiles)
 	}
 	if !fs.ValidPath(name) || strings.ContainsRune(e.Name(), '/') {
-		return errkind.Errorf(errkind.Corrupt, "%q is no file name", e.Name())
+		return errkind.Errorf(errkind.Corrupt, "%q is not a file name", e.Name())
 	}
 	if !c.allow(name) {
 		return errkind.Errorf(errkind.Forbidden, "%q is not among the paths that this image may have", name)

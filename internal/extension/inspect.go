@@ -21,10 +21,10 @@ import (
 	"github.com/trident-project/trident/internal/linux/filekind"
 )
 
-// This file reads the images that we bring ourselves, and so is strict where
-// check.go, which reads those of others, gives the benefit of the doubt.
+// This file reads the images that the Store fetches, and is strict. check.go reads the
+// extensions of others, and accepts what it cannot read.
 
-// A mounter shows a file system that our own code does not read; see loop.Open.
+// A mounter mounts a file system that this package cannot read itself; see loop.Open.
 type mounter func(image *os.File, offset, size int64, fstype string) (mounted, error)
 
 type mounted interface {
@@ -32,7 +32,7 @@ type mounted interface {
 	io.Closer
 }
 
-// inspection is what an image turned out to be.
+// inspection is the result of inspect.
 type inspection struct {
 	release Release
 	text    []byte // of the extension-release
@@ -40,16 +40,16 @@ type inspection struct {
 	facts   Facts
 }
 
-// Facts are what is worth telling about an image. They do not decide anything:
-// whether a signature counts is up to systemd's own policy.
+// Facts are notes about an image for people. They decide nothing: systemd's own policy
+// decides about signatures.
 type Facts struct {
 	FileSystem string // erofs, squashfs, …
 	RootHash   string // of the verity tree, hexadecimal; "" without one, or in a layout not read here
 	Signed     bool   // there is a signature partition
 }
 
-// inspect reads an image without merging it and finds the first reason for
-// which systemd would not take it, or not as what it claims to be.
+// inspect reads an image without merging it. It fails with the first reason for which
+// systemd would refuse the image, or take it for another extension.
 func inspect(ctx context.Context, file *os.File, class Class, host hostinfo.Host, mount mounter) (inspection, error) {
 	info, err := file.Stat()
 	if err != nil {
@@ -270,8 +270,8 @@ func readRelease(tree fs.FS, name string) (text []byte, strict string, err error
 	return text, strict, err
 }
 
-// target says where an image has to be for systemd to find it under a name that
-// its extension-release allows. given is what was asked for, or "".
+// target returns the path at which systemd finds the image under a name that its
+// extension-release allows. given is the path of the Host Configuration, or "".
 func (i inspection) target(class Class, given string) (string, error) {
 	if given == "" {
 		return "/" + path.Join(class.facts().allowed[0], i.release.Name+".raw"), nil
@@ -317,5 +317,5 @@ func checkPath(class Class, file string) error {
 			return nil
 		}
 	}
-	return errkind.Errorf(errkind.Invalid, "the path %.200q of a %s is in none of the folders /%s", file, class, strings.Join(facts.allowed, ", /"))
+	return errkind.Errorf(errkind.Invalid, "the path %.200q of a %s is not in one of the folders /%s", file, class, strings.Join(facts.allowed, ", /"))
 }

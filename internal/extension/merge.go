@@ -26,12 +26,11 @@ const (
 	takesSignatures = 259 // that it cannot check, unless its policy says otherwise
 )
 
-// Check looks whether the change could be applied, and changes nothing: whether
-// this systemd knows the class; whether something that Trident did not put there
-// is in the way; and whether systemd could merge all that it would find then.
-// One extension that it cannot mount keeps it from merging any, so one of
-// another vendor that is broken is found here, by name, and not by its effect on
-// the others. Errors are of kind Precondition.
+// Check returns an error, of kind Precondition, if Apply would fail: if this systemd does
+// not know the class, if a file of others has the path of an extension, or if systemd could
+// not merge all extensions that it would find. One extension that systemd cannot mount
+// keeps it from merging any, so Check also names a faulty extension of another vendor.
+// Check changes nothing.
 func (s *Store) Check(ctx context.Context, c Change) error {
 	if c.Empty() {
 		return nil
@@ -51,7 +50,7 @@ func (s *Store) Check(ctx context.Context, c Change) error {
 		if err != nil {
 			return err
 		}
-		if err := s.checkWay(class, c, others); err != nil {
+		if err := s.checkObstacles(class, c, others); err != nil {
 			return err
 		}
 		if err := s.checkOthers(others, release); err != nil {
@@ -86,7 +85,7 @@ func (s *Store) checkUnit(ctx context.Context, class Class, release int) error {
 		"%ss need systemd %d or later, with %s.", class, facts.minimal, facts.unit)
 }
 
-// others are the extensions that systemd finds besides those of the change.
+// others returns the extensions that systemd finds besides those of the change.
 func (s *Store) others(class Class, c Change) ([]Found, error) {
 	all, err := class.scan(s.Root)
 	if err != nil {
@@ -99,33 +98,33 @@ func (s *Store) others(class Class, c Change) ([]Found, error) {
 	}), nil
 }
 
-// checkWay looks for what would be hidden by one of ours, or would hide it: of
-// one name systemd takes the first only.
-func (s *Store) checkWay(class Class, c Change, others []Found) error {
+// checkObstacles returns an error if another extension has the name of one of the change, of
+// which systemd takes only the first, or if a file of others has its path.
+func (s *Store) checkObstacles(class Class, c Change, others []Found) error {
 	for _, e := range c.New {
 		if e.Class != class {
 			continue
 		}
 		for _, f := range others {
 			if f.Name == e.Name() {
-				return errkind.WithHint(errkind.Errorf(errkind.Precondition, "there is another %s called %s, at %s, which is in the way of %s", class, f.Name, f.Path, e.Path),
-					"Of one name systemd merges one only: remove %s, or do not ask for %s.", f.Path, e.Path)
+				return errkind.WithHint(errkind.Errorf(errkind.Precondition, "another %s has the name %s, at %s; systemd would merge only one of it and %s", class, f.Name, f.Path, e.Path),
+					"Remove %s, or take %s out of the Host Configuration.", f.Path, e.Path)
 			}
 		}
-		p, ok, err := s.spot(e, 0)
+		p, ok, err := s.placeOf(e, 0)
 		if err != nil {
 			return err
 		}
 		if !ok {
 			continue
 		}
-		now, _, err := p.look()
+		now, _, err := p.occupant()
 		if err != nil {
 			return err
 		}
 		before, _ := c.Old.at(class, e.Path)
 		if now == foreign || now == regular && !before.Regular && !e.Regular {
-			return inTheWay(e, now)
+			return obstructed(e, now)
 		}
 	}
 	return nil
@@ -158,7 +157,7 @@ func (s *Store) checker(release int) (checker, error) {
 	return checker{inroot.FS(s.Root), host, certs, release >= takesSignatures}, err
 }
 
-// merge has systemd merge what is there now, and looks whether that is the new
+// merge has systemd merge the extensions, and checks that systemd merged the new
 // generation.
 func (s *Store) merge(ctx context.Context, class Class, c Change) error {
 	limited, cancel := context.WithTimeout(ctx, mergeTime)
@@ -186,8 +185,8 @@ func (s *Store) merge(ctx context.Context, class Class, c Change) error {
 	return fmt.Errorf("merge %ss: %w%s", class, err, s.blame(ctx, class, release, since))
 }
 
-// checkMerged compares what systemd says that it merged, and the extension-release
-// that is seen in the tree, with the images.
+// checkMerged compares the names that systemd reports as merged, and the extension-release
+// files in the merged tree, with the images.
 func (s *Store) checkMerged(ctx context.Context, class Class, c Change) error {
 	names, err := class.Merged(s.Root)
 	if err != nil {
@@ -201,17 +200,17 @@ func (s *Store) checkMerged(ctx context.Context, class Class, c Change) error {
 			if len(c.images) == 0 && s.isIgnored(ctx, e) {
 				continue
 			}
-			return errkind.Errorf(errkind.Unhealthy, "systemd has refreshed, but %s is not merged (merged are: %s)", e.Name(), strings.Join(names, ", "))
+			return errkind.Errorf(errkind.Unhealthy, "systemd has refreshed and has not merged %s (it has merged: %s)", e.Name(), strings.Join(names, ", "))
 		}
 		if len(c.images) == 0 || c.images[i].inspection.lax {
 			continue
 		}
 		seen, err := inroot.FS(s.Root).ReadFile(class.releaseFile(e.Name()), maxRelease)
 		if err != nil {
-			return fmt.Errorf("read what is merged: %w", err)
+			return fmt.Errorf("read the merged extension-release: %w", err)
 		}
 		if !bytes.Equal(seen, c.images[i].inspection.text) {
-			return errkind.Errorf(errkind.Unhealthy, "systemd has merged something else than the image of %s: its extension-release differs", e.Name())
+			return errkind.Errorf(errkind.Unhealthy, "systemd has merged another image as %s: the extension-release differs", e.Name())
 		}
 	}
 	found, err := class.scan(s.Root)
@@ -222,21 +221,21 @@ func (s *Store) checkMerged(ctx context.Context, class Class, c Change) error {
 		byOther := slices.ContainsFunc(found, func(f Found) bool { return f.Name == e.Name() })
 		_, moved := find(c.New, func(n Extension) bool { return n.Class == class && n.Name() == e.Name() })
 		if slices.Contains(names, e.Name()) && !byOther && !moved {
-			return errkind.Errorf(errkind.Unhealthy, "systemd has refreshed, but %s is still merged", e.Name())
+			return errkind.Errorf(errkind.Unhealthy, "systemd has refreshed, and %s is still merged", e.Name())
 		}
 	}
 	return nil
 }
 
-// isIgnored says that systemd does not merge an extension because it is not made
-// for this host, as one may be after an update of the system: it was not merged
-// before either, and nobody has to wait for it on the way back.
+// isIgnored reports whether systemd ignores an extension because it is made for another
+// host, for example after an update of the system. It was not merged before either, so
+// Undo does not expect it.
 func (s *Store) isIgnored(ctx context.Context, e Extension) bool {
 	_, err := s.Load(ctx, e)
 	return errkind.Of(err) == errkind.Incompatible
 }
 
-// isMerged says that systemd has merged the generation since it was put in place.
+// isMerged reports whether systemd has merged the generation since its links were made.
 func (s *Store) isMerged(class Class, c Change) bool {
 	names, err := class.Merged(s.Root)
 	if err != nil {
@@ -251,7 +250,7 @@ func (s *Store) isMerged(class Class, c Change) bool {
 		if e.Class != class || !searched(e) {
 			continue
 		}
-		p, ok, err := s.spot(e, 0)
+		p, ok, err := s.placeOf(e, 0)
 		if err != nil || !ok || !slices.Contains(names, e.Name()) {
 			return false
 		}
@@ -271,13 +270,14 @@ func find(g Generation, is func(Extension) bool) (Extension, bool) {
 	return g[i], true
 }
 
-// searched is false for an extension in a folder that only an initrd looks into.
+// searched reports whether the running system searches the folder of an extension; some
+// folders are for an initrd only.
 func searched(e Extension) bool {
 	return slices.Contains(e.Class.facts().search, strings.TrimPrefix(path.Dir(e.Path), "/"))
 }
 
-// blame says, as the end of an error, which extension is at fault and why, as
-// far as that can be found out: systemd itself says it in its journal only.
+// blame returns the end of an error that names the faulty extension and its fault, or "".
+// systemd names the extension in its journal only.
 func (s *Store) blame(ctx context.Context, class Class, release int, since time.Time) string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), blameTime)
 	defer cancel()
@@ -302,7 +302,7 @@ func (s *Store) blame(ctx context.Context, class Class, release int, since time.
 	return suspects(string(tail), all)
 }
 
-// suspects picks the last line of a journal that names an extension.
+// suspects returns the last line of a journal that names an extension.
 func suspects(journal string, all []Found) string {
 	lines := strings.Split(strings.TrimSpace(journal), "\n")
 	for _, line := range slices.Backward(lines) {

@@ -20,17 +20,17 @@ import (
 	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
-// storeDir is where the images are, called after their content. It is no folder
-// that systemd searches.
+// storeDir is the folder of the images, each named after the hash of its content. systemd
+// does not search it.
 const storeDir = "var/lib/trident/extensions"
 
 var storedName = regexp.MustCompile(`^[0-9a-f]{96}\.raw$`)
 
-// folder finds a folder of the host as the host itself would, so that no link in
-// it leads out of the root folder; "" when there is none. With perm it makes it,
-// and those above, with that mode, whatever the umask. A folder that a user other
-// than root could change is an error of kind Precondition: its images would have
-// the rights of root.
+// folder returns the real path of the folder dir of the host, or "" if the folder does not
+// exist and perm is 0. With perm it makes the folder and its parents with that mode,
+// whatever the umask. No link leads out of the root folder. A folder that a user other than
+// root can change is an error of kind Precondition: an image in it runs with the rights of
+// root.
 func (s *Store) folder(dir string, perm fs.FileMode) (string, error) {
 	real, err := s.open(dir, perm)
 	if err != nil {
@@ -49,7 +49,7 @@ func (s *Store) open(dir string, perm fs.FileMode) (string, error) {
 	case perm == 0 && (dangling || errors.Is(err, fs.ErrNotExist)):
 		return "", nil
 	case dangling:
-		return "", errkind.Errorf(errkind.Precondition, "there is a link to nowhere in its place: %w", err)
+		return "", errkind.Errorf(errkind.Precondition, "a dangling link has its name: %w", err)
 	}
 	if err != nil {
 		return "", err
@@ -58,47 +58,48 @@ func (s *Store) open(dir string, perm fs.FileMode) (string, error) {
 	return real, errors.Join(err, d.Close())
 }
 
-// spot is a place for an extension on disk.
-type spot struct {
+// place is a place for an extension on disk.
+type place struct {
 	Extension
 	file  string // its path on disk, without links
 	store string // the store's folder on disk
 }
 
-// spot finds the place of an extension; ok is false when there is no such folder
-// and perm is 0.
-func (s *Store) spot(e Extension, perm fs.FileMode) (_ spot, ok bool, err error) {
+// placeOf returns the place of an extension; ok is false if its folder does not exist and
+// perm is 0. With perm it makes the folder.
+func (s *Store) placeOf(e Extension, perm fs.FileMode) (_ place, ok bool, err error) {
 	store, err := s.folder(storeDir, storePerm(perm))
 	if err != nil {
-		return spot{}, false, err
+		return place{}, false, err
 	}
 	dir, err := s.folder(strings.TrimPrefix(path.Dir(e.Path), "/"), perm)
 	if err != nil || dir == "" {
-		return spot{}, false, err
+		return place{}, false, err
 	}
-	return spot{e, filepath.Join(dir, path.Base(e.Path)), store}, true, nil
+	return place{e, filepath.Join(dir, path.Base(e.Path)), store}, true, nil
 }
 
 func storePerm(perm fs.FileMode) fs.FileMode { return perm & 0o700 }
 
-func (p spot) image() string { return filepath.Join(p.store, p.SHA384+".raw") }
+func (p place) image() string { return filepath.Join(p.store, p.SHA384+".raw") }
 
-// link is what a link at the place has to say: relative, so that it is right
-// from inside and from outside of a root folder.
-func (p spot) link() (string, error) { return filepath.Rel(filepath.Dir(p.file), p.image()) }
+// link returns the target of the link at the place. It is relative, and so the same from
+// inside and from outside of a root folder.
+func (p place) link() (string, error) { return filepath.Rel(filepath.Dir(p.file), p.image()) }
 
-// state is what is at a place.
+// state is the kind of file at a place.
 type state string
 
 const (
 	absent  state = "nothing"
 	linked  state = "a link to the store"
 	regular state = "a regular file"
-	foreign state = "something that trident did not put there"
+	foreign state = "a file that Trident did not write"
 )
 
-// look tells what is at the place, and the hash that a link of ours names.
-func (p spot) look() (state, string, error) {
+// occupant returns the kind of file at the place, and of a link to the store the hash of its
+// image.
+func (p place) occupant() (state, string, error) {
 	info, err := os.Lstat(p.file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return absent, "", nil
@@ -122,9 +123,9 @@ func (p spot) look() (state, string, error) {
 	return linked, strings.TrimSuffix(filepath.Base(target), ".raw"), nil
 }
 
-// keep makes sure that the regular file at the place is in the store too, under
-// the name of its content. The file stays where it is.
-func (p spot) keep(ctx context.Context) error {
+// copyToStore stores the regular file at the place, which must have the hash of the
+// extension. The file stays at its place.
+func (p place) copyToStore(ctx context.Context) error {
 	if err := checkHash(ctx, p.file, p.SHA384); err != nil {
 		return err
 	}
@@ -134,20 +135,21 @@ func (p spot) keep(ctx context.Context) error {
 	if err := atomicfile.Remove(p.image()); err != nil {
 		return err
 	}
-	return twin(p.file, p.image())
+	return linkOrCopy(p.file, p.image())
 }
 
-// giveBack puts the image itself back to the place.
-func (p spot) giveBack(ctx context.Context) error {
+// restoreFile replaces what is at the place by the image as a regular file, as upstream's
+// Trident had written it.
+func (p place) restoreFile(ctx context.Context) error {
 	if err := checkHash(ctx, p.image(), p.SHA384); err != nil {
 		return err
 	}
-	// Not a name that systemd takes for an image.
+	// systemd takes no file with this name for an image.
 	tmp := filepath.Join(filepath.Dir(p.file), "."+filepath.Base(p.file)+".trident")
 	if err := atomicfile.Remove(tmp); err != nil {
 		return err
 	}
-	if err := twin(p.image(), tmp); err != nil {
+	if err := linkOrCopy(p.image(), tmp); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, p.file); err != nil {
@@ -156,8 +158,8 @@ func (p spot) giveBack(ctx context.Context) error {
 	return atomicfile.SyncDir(filepath.Dir(p.file))
 }
 
-// twin makes to the same file as from or, on another file system, a copy of it.
-func twin(from, to string) error {
+// linkOrCopy makes to a hard link to the file from or, on another file system, a copy.
+func linkOrCopy(from, to string) error {
 	err := os.Link(from, to)
 	if err == nil {
 		return atomicfile.SyncDir(filepath.Dir(to))

@@ -1,17 +1,14 @@
-// Package extension knows sysexts and confexts as systemd sees them: which ones
-// it finds, which one fits a host, and which one would make its refresh fail.
-// With that knowledge its [Store] brings those of a Host Configuration into
-// service, and back.
+// Package extension knows sysexts and confexts as systemd does: which extensions systemd
+// finds, which fit a host, and which would make a refresh fail. With that knowledge its
+// [Store] activates the extensions of a Host Configuration and restores previous ones.
 //
-// It repeats rules of systemd-sysext(8) that cannot be asked for: systemd
-// applies them only while it merges, and one image that trips a refresh keeps
-// every extension of the host from being merged. So the rules are looked up
-// before anything is changed. Where systemd's versions differ, or where a
-// format is not ours to read, the answer is in favour of the image: a refresh
-// that fails after all is undone, a refusal without cause would only be in the
-// way. With the images that the Store brings itself it is the other way round:
-// they are hashed, read strictly and fitted before they count as staged, and only
-// the Store makes an [Image], without which nothing is put in place.
+// The package repeats rules of systemd-sysext(8), because systemd applies them only while it
+// merges, and one image that fails keeps systemd from merging every other extension. So the
+// package checks the rules before Trident changes anything. It accepts extensions of others
+// where systemd's versions differ, or where it cannot read a format: Trident can undo a
+// refresh that fails, but nobody can undo a wrong refusal. It is strict with the images that
+// the Store fetches: they are hashed, read and compared with the host before they are staged,
+// and only the Store makes an [Image], without which nothing is activated.
 package extension
 
 import (
@@ -29,12 +26,11 @@ import (
 
 const releasePrefix = "extension-release."
 
-// Release is what an image says about itself in its extension-release file
-// (os-release(5)). What it does not say is empty, but for Scope, which has a
-// default.
+// Release is the content of an extension-release file (os-release(5)). Fields that the file
+// lacks are empty, but for Scope, which has a default.
 //
-// The names of its fields are those of a sysext; a confext's are the ones that
-// its file has in their place, such as CONFEXT_LEVEL for SYSEXT_LEVEL.
+// The names of the fields are those of a sysext; a confext has other keys for them, such as
+// CONFEXT_LEVEL for SYSEXT_LEVEL.
 type Release struct {
 	Class         Class
 	Name          string // the end of the file's name, and so the name of the extension
@@ -50,9 +46,8 @@ type Release struct {
 }
 
 // ReadRelease reads the release of a sysext,
-// usr/lib/extension-release.d/extension-release.NAME, and no other file: the
-// fallbacks that systemd has for a renamed image are not for images that we
-// choose ourselves.
+// usr/lib/extension-release.d/extension-release.NAME. It uses none of systemd's fallbacks
+// for a renamed image.
 func ReadRelease(fsys fs.FS, name string) (Release, error) {
 	if !validName(name) {
 		return Release{}, errkind.Errorf(errkind.Invalid, "read extension-release: %q cannot be the name of an extension", name)
@@ -125,7 +120,7 @@ func readEnv(fsys fs.FS, file string) (map[string]string, error) {
 	return hostinfo.ParseEnv(f)
 }
 
-// validName is systemd's rule for image names.
+// validName reports whether systemd accepts the name of an image.
 func validName(name string) bool {
 	return name != "" && name != "." && name != ".." && len(name) <= 255 && !strings.HasPrefix(name, ".#") &&
 		!strings.Contains(name, "/") && utf8.ValidString(name) && strings.IndexFunc(name, unicode.IsControl) < 0
@@ -136,8 +131,8 @@ func isTrue(s string) bool {
 	return slices.Contains([]string{"1", "yes", "y", "true", "t", "on"}, strings.ToLower(s))
 }
 
-// Fits says whether systemd would merge an image with this release on h. It
-// asks in systemd's order, so that the first reason is systemd's reason too.
+// Fits returns nil if systemd would merge an image with this release on h, else the reason
+// in which systemd finds it first.
 func (r Release) Fits(h hostinfo.Host) error {
 	if !slices.Contains(strings.Fields(r.Scope), "system") {
 		return r.unfit("is for the scope %q, not for a running \"system\"", r.Scope)

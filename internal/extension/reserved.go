@@ -17,8 +17,8 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// OwnPath is where the extension that is Trident itself lies. Only self-servicing
-// puts it there, and only once package trust vouches for it.
+// OwnPath is the path of the extension that is Trident itself. Only package selfservice
+// writes it, after package trust has verified the image.
 const OwnPath = "/var/lib/extensions/" + Own + ".raw"
 
 // reserved are the paths that no extension but Trident's own may carry: Trident's
@@ -48,7 +48,7 @@ func reserved() [][]string {
 	return out
 }
 
-// ErrReserved is what CheckReserved finds.
+// ErrReserved is the error that CheckReserved wraps.
 var ErrReserved = errors.New("only the extension " + Own + ", signed by a certificate of trust.d, may do that")
 
 // CheckReserved finds a file that is reserved for Trident in the tree of another
@@ -287,9 +287,8 @@ func isFileSystem(f format) bool {
 	return false
 }
 
-// CheckOthers looks for extensions of either class below root that interfere with
-// Trident: they carry a file that is reserved for it, or are called like it.
-// Errors are of kind Precondition and name the extension.
+// CheckOthers returns an error, of kind Precondition, that names an extension of either
+// class below root with a file that is reserved for Trident, or with the name of Trident.
 func CheckOthers(root string) error {
 	c := checker{root: inroot.FS(root)}
 	for _, class := range []Class{Sysext, Confext} {

@@ -23,7 +23,7 @@ const (
 	Versioned Kind = "versioned"
 )
 
-// Found is an extension that systemd would take up.
+// Found is an extension that systemd finds.
 type Found struct {
 	Class  Class
 	Name   string
@@ -32,9 +32,8 @@ type Found struct {
 	Masked bool // an empty folder: it only hides those of its name further down
 }
 
-// Search finds the sysexts below root, sorted by name. A link to nowhere is
-// passed over as systemd does; one that cannot be followed for another reason
-// is an error, as it is one for systemd.
+// Search returns the sysexts below root, sorted by name. Like systemd it ignores a dangling
+// link, and fails at a link that it cannot follow for another reason.
 func Search(root string) ([]Found, error) {
 	found, err := Sysext.scan(root)
 	return firstHits(found), err

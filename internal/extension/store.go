@@ -26,15 +26,14 @@ import (
 // maxImage bounds an image, in bytes.
 const maxImage = 4 << 30
 
-// Store brings the extensions of a Host Configuration into service on one host,
-// and back out of it.
+// Store activates the extensions of a Host Configuration on one host, and restores the
+// previous ones.
 //
-// The images lie in a folder of their own, each under the hash of its content,
-// and what systemd finds is a link: so a new image under an old name, a change
-// back and a change that a power cut interrupted are all one rename, and nothing
-// has to be fetched twice. The order is Stage (or Load, for what was staged
-// before), Plan, Check, Apply, and Undo or Prune; each of them may be called
-// again after a crash, with the same values, from another process.
+// The images are in a folder of their own, each named after the hash of its content, and
+// systemd finds links to them. So a new image under an old name, a rollback, and the rest
+// of a change after a power cut are each one rename, and nothing is fetched twice. The order
+// of calls is Stage (or Load, for a staged image), Plan, Check, Apply, and then Undo or
+// Prune. Each call may be repeated after a crash, with the same values, by another process.
 type Store struct {
 	// Root is the root folder of the host, "/".
 	Root string
@@ -52,35 +51,33 @@ type Store struct {
 	mount mounter // nil: the kernel's
 }
 
-// Source is an image that a Host Configuration wants.
+// Source is an image that a Host Configuration lists.
 type Source struct {
 	Class  Class
 	URL    string // http, https, oci or file; it may have secrets in it
 	SHA384 string // of the image, hexadecimal
-	Path   string // where it has to be found; "": in the default folder of its class
+	Path   string // of the extension on the host; "": NAME.raw in the default folder of its class
 }
 
-// Progress says how much of an image has arrived; total is 0 while unknown.
+// Progress gets how many bytes of an image are fetched; total is 0 while unknown.
 type Progress func(done, total int64)
 
-// Stage makes sure that an image is in the store, whole and fit for this host,
-// and changes nothing else. It is fetched only if it is neither there nor among
-// the current extensions. What has arrived of one stays when the call is
-// interrupted, and the next one goes on from there; an image that is refused
-// stays nowhere.
+// Stage puts a whole image that fits this host into the store, and changes nothing else. It
+// fetches the image only if neither the store nor the current extensions have it. The part
+// of an interrupted fetch stays, and the next call continues it; a refused image is deleted.
 //
-// Errors are of kind Invalid (the source, or Path does not fit the image),
-// Corrupt (not the hash, or no extension of this class), Forbidden, Incompatible
-// (made for another host), or what fetching them met.
-func (s *Store) Stage(ctx context.Context, src Source, current Generation, progress Progress, say func(string)) (Image, error) {
-	image, err := s.stage(ctx, src, current, progress, say)
+// Errors are of kind Invalid (a wrong source, or a Path that does not fit the image),
+// Corrupt (another hash, or not an extension of this class), Forbidden, Incompatible
+// (made for another host), or those of package fetch.
+func (s *Store) Stage(ctx context.Context, src Source, current Generation, progress Progress, log func(string)) (Image, error) {
+	image, err := s.stage(ctx, src, current, progress, log)
 	if err != nil {
 		return Image{}, fmt.Errorf("stage %s %s: %w", src.Class, fetch.Redact(src.URL), err)
 	}
 	return image, nil
 }
 
-func (s *Store) stage(ctx context.Context, src Source, current Generation, progress Progress, say func(string)) (Image, error) {
+func (s *Store) stage(ctx context.Context, src Source, current Generation, progress Progress, log func(string)) (Image, error) {
 	src.SHA384 = strings.ToLower(src.SHA384)
 	err := checkSource(src)
 	if err != nil {
@@ -103,7 +100,7 @@ func (s *Store) stage(ctx context.Context, src Source, current Generation, progr
 	case errors.Is(err, fs.ErrNotExist):
 	case errkind.Of(err) != errkind.Corrupt:
 		return Image{}, err
-	default: // damaged on this disk
+	default: // the stored image is damaged
 		if err := s.touch("discard damaged image", func() error { return atomicfile.Remove(file) }); err != nil {
 			return Image{}, err
 		}
@@ -111,18 +108,18 @@ func (s *Store) stage(ctx context.Context, src Source, current Generation, progr
 	if s.keepCurrent(ctx, src, current) {
 		return s.read(ctx, file, src)
 	}
-	return s.bring(ctx, src, file, progress, say)
+	return s.fetchImage(ctx, src, file, progress, log)
 }
 
-// bring fetches an image, and lets it into the store once it is found good.
-func (s *Store) bring(ctx context.Context, src Source, file string, progress Progress, say func(string)) (Image, error) {
+// fetchImage fetches an image and publishes it in the store after all checks.
+func (s *Store) fetchImage(ctx context.Context, src Source, file string, progress Progress, log func(string)) (Image, error) {
 	part := strings.TrimSuffix(file, ".raw") + ".part"
 	from, err := fetch.Source{URL: src.URL}.OnHost(cmp.Or(s.Files, s.Root))
 	if err != nil {
 		return Image{}, err
 	}
 	err = s.touch("fetch image", func() error {
-		_, err := fetch.Download(ctx, from, part, fetch.Limits{MaxSize: maxImage}, progress, say)
+		_, err := fetch.Download(ctx, from, part, fetch.Limits{MaxSize: maxImage}, progress, log)
 		return err
 	})
 	if err != nil {
@@ -149,24 +146,23 @@ func (s *Store) bring(ctx context.Context, src Source, file string, progress Pro
 	})
 }
 
-// keepCurrent takes an image that upstream's Trident placed on this host. That
-// it could not is no error: then it is fetched.
+// keepCurrent copies an image that upstream's Trident placed on this host into the store. It
+// reports whether it did; if not, the caller fetches the image.
 func (s *Store) keepCurrent(ctx context.Context, src Source, current Generation) bool {
 	for _, e := range current {
 		if !e.Regular || e.Class != src.Class || e.SHA384 != src.SHA384 {
 			continue
 		}
-		p, ok, err := s.spot(e, 0)
-		if err == nil && ok && s.touch("keep image", func() error { return p.keep(ctx) }) == nil {
+		p, ok, err := s.placeOf(e, 0)
+		if err == nil && ok && s.touch("keep image", func() error { return p.copyToStore(ctx) }) == nil {
 			return true
 		}
 	}
 	return false
 }
 
-// Load is Stage for an image that is on this host already: in the store, or
-// where upstream's Trident placed it. One that is not there is an error of kind
-// NotFound.
+// Load is Stage for an image that this host has: in the store, or where upstream's Trident
+// placed it. Without the image it returns an error of kind NotFound.
 func (s *Store) Load(ctx context.Context, e Extension) (Image, error) {
 	image, err := s.load(ctx, e)
 	if err != nil {
@@ -180,7 +176,7 @@ func (s *Store) load(ctx context.Context, e Extension) (Image, error) {
 	if err := checkSource(src); err != nil {
 		return Image{}, err
 	}
-	p, ok, err := s.spot(e, 0)
+	p, ok, err := s.placeOf(e, 0)
 	if err != nil {
 		return Image{}, err
 	}
@@ -216,7 +212,7 @@ func (s *Store) Verify(ctx context.Context, c Change) (Change, error) {
 	return Plan(c.Old, images)
 }
 
-// read inspects a file whose hash was found right.
+// read inspects a file that has the hash of src.
 func (s *Store) read(ctx context.Context, file string, src Source) (Image, error) {
 	host, err := hostinfo.Read(s.Root)
 	if err != nil {
@@ -227,7 +223,7 @@ func (s *Store) read(ctx context.Context, file string, src Source) (Image, error
 		return Image{}, err
 	}
 	found, err := inspect(ctx, f, src.Class, host, s.mounter())
-	if err == nil && !found.isOwn() { // self-servicing judges our own
+	if err == nil && !found.isOwn() { // package selfservice checks an image of Trident
 		err = s.checkFolders(f, src.Class, host.Architecture)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
@@ -254,7 +250,7 @@ func kernelMount(image *os.File, offset, size int64, fstype string) (mounted, er
 // checkSource checks what can be known of a source without its image.
 func checkSource(src Source) error {
 	if !src.Class.valid() {
-		return errkind.Errorf(errkind.Invalid, "%q is no class of extensions", src.Class)
+		return errkind.Errorf(errkind.Invalid, "%q is not a class of extensions", src.Class)
 	}
 	if !storedName.MatchString(src.SHA384 + ".raw") {
 		return errkind.Errorf(errkind.Invalid, "the expected SHA-384 must be %d hexadecimal digits", 2*sha512.Size384)
@@ -265,7 +261,7 @@ func checkSource(src Source) error {
 	return nil
 }
 
-// openPlain opens a regular file, not what a link leads to.
+// openPlain opens a regular file and follows no link.
 func openPlain(file string) (*os.File, error) {
 	f, err := regfile.OpenPlain(file)
 	if errkind.Of(err) == errkind.Invalid {
@@ -274,7 +270,7 @@ func openPlain(file string) (*os.File, error) {
 	return f, err
 }
 
-// checkHash reads a file whole; another hash is an error of kind Corrupt.
+// checkHash hashes a file; another hash than want is an error of kind Corrupt.
 func checkHash(ctx context.Context, file, want string) error {
 	f, err := openPlain(file)
 	if err != nil {

@@ -113,8 +113,8 @@ func TestWhatIsRefusedIsNowhere(t *testing.T) {
 		{"another class", func(s *Source) { s.Class = Confext }, app, errkind.Corrupt, "is a sysext, not a confext"},
 		{"no hash", func(s *Source) { s.SHA384 = "ignored" }, app, errkind.Invalid, "96 hexadecimal digits"},
 		{"a hash with a path", func(s *Source) { s.SHA384 = "../" + other }, app, errkind.Invalid, "96 hexadecimal digits"},
-		{"no class", func(s *Source) { s.Class = "portable" }, app, errkind.Invalid, "no class of extensions"},
-		{"a foreign folder", func(s *Source) { s.Path = "/etc/app.raw" }, app, errkind.Invalid, "in none of the folders"},
+		{"no class", func(s *Source) { s.Class = "portable" }, app, errkind.Invalid, "not a class of extensions"},
+		{"a foreign folder", func(s *Source) { s.Path = "/etc/app.raw" }, app, errkind.Invalid, "not in one of the folders"},
 		{"no such file", func(s *Source) { s.URL += "-not" }, app, errkind.NotFound, "no such file"},
 		{"another host's file", func(s *Source) { s.URL = "file://elsewhere/x" }, app, errkind.Invalid, "absolute path of this host"},
 		{"no artifact", func(s *Source) { s.URL = "oci://example.com" }, app, errkind.Invalid, "oci://registry/repository:tag"},
@@ -223,7 +223,7 @@ func TestFoldersOfTheHostStayInItsRoot(t *testing.T) {
 	i := w.stage(imageFor(t, Sysext, "app", ""), "")
 	c := w.plan(nil, i)
 	err := w.store.Apply(t.Context(), c)
-	wantError(t, err, errkind.Precondition, "a link to nowhere in its place")
+	wantError(t, err, errkind.Precondition, "a dangling link has its name")
 	if entries, err := os.ReadDir(outside); err != nil || len(entries) > 0 {
 		t.Errorf("written outside: %v, %v", entries, err)
 	}
