@@ -119,6 +119,26 @@ func headersOf(method string) []byte {
 	return b
 }
 
+// readPings reads frames until the connection ends, and returns their content. It answers
+// pings, as the daemon ends a connection whose pings have no answer.
+func readPings(conn net.Conn) (content []byte) {
+	const ping, ack = 6, 1
+	for head := make([]byte, 9); ; {
+		if _, err := io.ReadFull(conn, head); err != nil {
+			return content
+		}
+		payload := make([]byte, int(head[0])<<16|int(head[1])<<8|int(head[2]))
+		n, err := io.ReadFull(conn, payload)
+		content = append(content, payload[:n]...)
+		if err != nil {
+			return content
+		}
+		if head[3] == ping && head[4]&ack == 0 {
+			_, _ = conn.Write(rawFrame(ping, ack, 0, payload))
+		}
+	}
+}
+
 // A caller that asks and never reads costs little, and is told why it is cut off.
 func TestAnswersThatNobodyReadsAreBounded(t *testing.T) {
 	f := newFixture(t)
@@ -137,7 +157,7 @@ func TestAnswersThatNobodyReadsAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(4 * time.Minute))
-	said, _ := io.ReadAll(conn) // until the daemon ends it; no window is ever opened
+	said := readPings(conn) // until the daemon ends it; no window is ever opened
 	if !bytes.Contains(said, []byte("all connections may hold")) {
 		t.Errorf("%d bytes, and no reason", len(said))
 	}
