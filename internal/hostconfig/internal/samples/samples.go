@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -156,3 +159,23 @@ managementOs: {netplan: {version: 2}, users: [{name: u}]}
 health: {checks: [{name: n, runOn: [all], content: x}, {name: s, systemdServices: [u], timeoutSeconds: 1, runOn: [ab-update]}]}
 internalParams: {anything: [1]}
 `
+
+// ProcessorTime runs fn and returns how long the processor worked for it, which does not
+// depend on what else the machine does. fn must not start goroutines.
+func ProcessorTime(t *testing.T, fn func()) time.Duration {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := threadTime(t)
+	fn()
+	return threadTime(t) - before
+}
+
+func threadTime(t *testing.T) time.Duration {
+	t.Helper()
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_THREAD, &usage); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
