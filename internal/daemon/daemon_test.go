@@ -269,7 +269,7 @@ func TestNoCallIsLostWhenAnIdleDaemonGoes(t *testing.T) {
 			t.Errorf("call %d: %v", i, err)
 		}
 		// The next call comes about when the daemon goes, sooner or later.
-		time.Sleep(time.Millisecond + time.Duration(i%30)*50*time.Microsecond)
+		time.Sleep(time.Millisecond + time.Duration(i)*200*time.Microsecond)
 	}
 	cancel()
 	wg.Wait()
