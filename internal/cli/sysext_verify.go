@@ -93,7 +93,7 @@ func (o *sysextVerifyOptions) explain(err error, policy trust.Policy, signed boo
 		return err
 	}
 	const hint = "Name the certificate of the vendor whom you expect to have signed it: --trust FILE."
-	if errors.Is(err, trust.ErrStranger) && len(o.trust) > 0 {
+	if errors.Is(err, trust.ErrUnknownSigner) && len(o.trust) > 0 {
 		return errkind.WithHint(err, hint+" The certificates of this machine do not count beside --trust.")
 	}
 	if len(o.trust) > 0 {
