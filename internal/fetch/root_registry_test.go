@@ -134,10 +134,11 @@ func (g *realRegistry) refuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			origin := Source{URL: g.oci(":v1"), Login: c.who}
+			var pin Pin
 			if strings.HasPrefix(name, "who remembers") {
-				origin.Pin = Pin{Size: registrySize, Strong: "sha256:" + sum(noise(1, registrySize))}
+				pin = Pin{Size: registrySize, Strong: "sha256:" + sum(noise(1, registrySize))}
 			}
-			_, err := fromRegistry(t, origin)
+			_, err := fromRegistry(t, origin, pin)
 			wantKind(t, err, errkind.Denied, "log in to "+g.base.Host+": "+c.words)
 			if errkind.Hint(err) == "" {
 				t.Error("there is no hint")
