@@ -47,9 +47,14 @@ var layers = []struct{ pkg, may string }{
 	{"proto/client/clienttest", "internal/errkind internal/errkind/grpckind proto/wire " + generated},
 
 	// engine: what changes a host
-	{"internal/servicing", "internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/storage internal/hostconfig internal/hostconfig/diff internal/hostconfig/rules " +
+	{"internal/servicing", "internal/servicing/slots internal/servicing/hooks internal/servicing/change internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/hostconfig internal/hostconfig/diff internal/hostconfig/rules " +
+		"internal/systemd internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
+	{"internal/servicing/slots", "internal/servicing/hooks internal/servicing/change internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/storage internal/hostconfig internal/hostconfig/rules " +
 		"internal/image internal/boot internal/fetch internal/hostinfo internal/slot internal/linux/blockdev internal/linux/efivar " +
 		"internal/linux/fat internal/linux/gpt internal/linux/loop internal/linux/mount " +
+		"internal/systemd internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
+	{"internal/servicing/hooks", "internal/servicing/change internal/hostconfig internal/systemd internal/linux/inroot internal/linux/atomicfile internal/errkind"},
+	{"internal/servicing/change", "internal/operation internal/hoststate internal/extension internal/osconfig internal/storage internal/hostconfig internal/hostconfig/diff internal/fetch " +
 		"internal/systemd internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/selfservice", "internal/linux/regfile internal/operation internal/hoststate internal/rescue internal/trust internal/extension internal/fetch internal/hostinfo " +
 		"internal/systemd internal/linux/ddi internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
@@ -137,7 +142,7 @@ var keepers = map[string]string{
 	"github.com/smallstep/pkcs7":      "internal/extension internal/linux/ddi",
 	"github.com/goreleaser/nfpm":      "packaging/build",
 	"github.com/rivo/uniseg":          "internal/cli",
-	"github.com/moby/sys":             "internal/linux/blockdev internal/linux/mount internal/servicing",
+	"github.com/moby/sys":             "internal/linux/blockdev internal/linux/mount internal/servicing/slots",
 	"github.com/klauspost/compress":   "internal/diagnose internal/image internal/hosttest",
 	"go.yaml.in/yaml":                 "internal/cli internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/osconfig packaging/build",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",

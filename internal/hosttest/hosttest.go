@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 )
 
 // Main runs the tests of a package under the umask of tridentd.service (UMask= in
@@ -32,6 +33,37 @@ func MkdirAll(dir string) error {
 		return err
 	}
 	return errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755))
+}
+
+// TempDir returns a folder for the time of a test. It is in memory where there is such a
+// place, with room: a power cut is played, so nothing is gained by waiting for a real disk.
+func TempDir(t testing.TB) string {
+	var room unix.Statfs_t
+	const wanted = 4 << 30
+	if unix.Statfs("/dev/shm", &room) != nil || room.Bavail*uint64(room.Bsize) < wanted {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp("/dev/shm", "trident-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// Write writes a file that everybody may read, and makes its folders.
+func Write(t testing.TB, file, text string) {
+	t.Helper()
+	if err := MkdirAll(filepath.Dir(file)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // MakeReadable gives the files of a tree the modes that they have under the umask

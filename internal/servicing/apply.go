@@ -5,20 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/hostconfig"
-	"github.com/trident-project/trident/internal/linux/atomicfile"
-	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/osconfig"
+	"github.com/trident-project/trident/internal/servicing/change"
 )
 
 // keep copies what will change, so that it can be put back as it was.
@@ -32,8 +28,8 @@ func (s *Service) keep(_ context.Context, r *opRun) error {
 		return nil
 	}
 	kept := make([]osconfig.Kept, len(names))
-	err = s.touch("keep files", func() error {
-		if err := os.MkdirAll(s.workDir(r.ID), 0o700); err != nil {
+	err = s.Touch("keep files", func() error {
+		if err := os.MkdirAll(s.WorkDir(r.ID), 0o700); err != nil {
 			return err
 		}
 		for i, name := range names {
@@ -51,7 +47,7 @@ func (s *Service) keep(_ context.Context, r *opRun) error {
 }
 
 func (s *Service) keptFile(id string, i int) string {
-	return filepath.Join(s.workDir(id), "kept-"+strconv.Itoa(i))
+	return filepath.Join(s.WorkDir(id), "kept-"+strconv.Itoa(i))
 }
 
 // keepNetplan copies all of netplan's files: from them netplan learns which
@@ -60,45 +56,17 @@ func (s *Service) keepNetplan(id string, w work) error {
 	if !w.change.Netplan {
 		return nil
 	}
-	return errkind.WithName(s.copyNetplan(s.netplanState(id)), errkind.NameBackupNetplanConfig)
+	return errkind.WithName(s.CopyNetplan(s.netplanState(id)), errkind.NameBackupNetplanConfig)
 }
 
-// copyNetplan copies netplan's files to the same place below another root.
-func (s *Service) copyNetplan(root string) error {
-	to := filepath.Join(root, path.Dir(osconfig.Netplan))
-	if err := os.MkdirAll(to, 0o700); err != nil {
-		return err
-	}
-	from := path.Dir(osconfig.Netplan)[1:]
-	names, err := inroot.FS(s.Root).List(from)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if path.Ext(name) != ".yaml" {
-			continue
-		}
-		data, err := inroot.FS(s.Root).ReadFile(path.Join(from, name), 1<<20)
-		if errors.Is(err, fs.ErrNotExist) { // a link to nowhere
-			continue
-		}
-		if err == nil {
-			err = atomicfile.Write(filepath.Join(to, name), data, 0o600)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (s *Service) netplanState(id string) string { return filepath.Join(s.WorkDir(id), "netplan") }
 
-func (s *Service) netplanState(id string) string { return filepath.Join(s.workDir(id), "netplan") }
 func (s *Service) netplanTaken(id string) string {
-	return filepath.Join(s.workDir(id), "netplan-taken-back")
+	return filepath.Join(s.WorkDir(id), "netplan-taken-back")
 }
 
 func (s *Service) discardKept(_ context.Context, r *opRun) error {
-	return s.touch("discard copies", func() error { return os.RemoveAll(s.workDir(r.ID)) })
+	return s.Touch("discard copies", func() error { return os.RemoveAll(s.WorkDir(r.ID)) })
 }
 
 // writeFiles writes the additional files that are new or different, and removes
@@ -117,12 +85,12 @@ func (s *Service) writeFiles(ctx context.Context, r *opRun) error {
 
 func (s *Service) changeFiles(r *opRun, w work) error {
 	for _, f := range w.change.Files.Write {
-		mode, err := s.modeOf(f)
+		mode, err := s.ModeOf(f)
 		if err != nil {
 			return fmt.Errorf("write %s: %w", f.Destination, err)
 		}
-		err = s.touch("write file", func() error {
-			return osconfig.Write(s.Root, absolute(f.Destination), mode, func(out io.Writer) error { return s.content(f, out) })
+		err = s.Touch("write file", func() error {
+			return osconfig.Write(s.Root, change.Absolute(f.Destination), mode, func(out io.Writer) error { return s.WriteContent(f, out) })
 		})
 		if err != nil {
 			return errkind.WithName(err, errkind.NameWriteAdditionalFile)
@@ -130,7 +98,7 @@ func (s *Service) changeFiles(r *opRun, w work) error {
 		r.Logf(slog.LevelInfo, "%s is written", f.Destination)
 	}
 	for _, f := range w.change.Files.Remove {
-		err := s.touch("remove file", func() error { return osconfig.Remove(s.Root, absolute(f.Destination)) })
+		err := s.Touch("remove file", func() error { return osconfig.Remove(s.Root, change.Absolute(f.Destination)) })
 		if err != nil {
 			return errkind.WithName(err, errkind.NameWriteAdditionalFile)
 		}
@@ -153,23 +121,11 @@ func (s *Service) restore(ctx context.Context, r *opRun, names []string) error {
 		var errs []error
 		for i, k := range slices.Backward(r.State.Kept) {
 			if slices.Contains(names, k.Name) {
-				errs = append(errs, s.restoreKept(r, k, s.keptFile(r.ID, i)))
+				errs = append(errs, s.RestoreKept(r, k, s.keptFile(r.ID, i)))
 			}
 		}
 		return errors.Join(errs...)
 	})
-}
-
-// restoreKept puts back what was kept of a place. Where a user of the host has put
-// something else in its way, it is only told: no user can keep the rest of the host
-// from being restored.
-func (s *Service) restoreKept(r teller, k osconfig.Kept, copied string) error {
-	err := s.touch("restore file", func() error { return k.Restore(s.Root, copied) })
-	if moved, ok := errors.AsType[*osconfig.MovedError](err); ok {
-		r.Logf(slog.LevelWarn, "%s stays as it is now: %v", moved.Name, moved.Why)
-		return nil
-	}
-	return err
 }
 
 // setUpNetwork writes the network and has netplan apply it; where it is gone from
@@ -185,7 +141,7 @@ func (s *Service) setUpNetwork(ctx context.Context, r *opRun) error {
 	}
 	n := w.asked.Spec().OS.Netplan
 	err = s.withEtc(ctx, r, w.network(), func() error {
-		return s.touch("write network", func() error { return osconfig.WriteNetwork(s.Root, n) })
+		return s.Touch("write network", func() error { return osconfig.WriteNetwork(s.Root, n) })
 	})
 	if err != nil {
 		name := errkind.NameWriteNetplanConfig
@@ -194,7 +150,7 @@ func (s *Service) setUpNetwork(ctx context.Context, r *opRun) error {
 		}
 		return errkind.WithName(err, name)
 	}
-	err = s.touch("generate network", func() error { return s.netplan(ctx, generateTime, "generate") })
+	err = s.Touch("generate network", func() error { return s.GenerateNetplan(ctx) })
 	if n == nil && errkind.Of(err) == errkind.Precondition {
 		r.Logf(slog.LevelWarn, "the network's file is removed, and there is no netplan to apply that: %v", err)
 		return nil
@@ -206,8 +162,8 @@ func (s *Service) setUpNetwork(ctx context.Context, r *opRun) error {
 	if err := r.Save(ctx); err != nil {
 		return err
 	}
-	err = s.touch("apply network", func() error {
-		return s.netplan(ctx, applyTime, "apply", "--state", s.netplanState(r.ID))
+	err = s.Touch("apply network", func() error {
+		return s.ApplyNetplan(ctx, "--state", s.netplanState(r.ID))
 	})
 	if err != nil {
 		return errkind.WithName(fmt.Errorf("set up network: %w", err), errkind.NameApplyNetplanConfig)
@@ -226,14 +182,14 @@ func (s *Service) restoreNetwork(ctx context.Context, r *opRun) error {
 	if err := s.restore(ctx, r, []string{osconfig.Netplan, osconfig.CloudInit}); err != nil {
 		return err
 	}
-	err := s.touch("generate network again", func() error { return s.netplan(ctx, generateTime, "generate") })
+	err := s.Touch("generate network again", func() error { return s.GenerateNetplan(ctx) })
 	if err == nil && r.State.ApplyBegun {
-		err = s.touch("apply network again", func() error {
+		err = s.Touch("apply network again", func() error {
 			w, err := r.State.work()
 			if err != nil {
 				return err
 			}
-			return s.applyFormer(ctx, r, s.netplanTaken(r.ID), w.asked.Spec().OS.Netplan)
+			return s.ApplyFormerNetwork(ctx, r, s.netplanTaken(r.ID), w.asked.Spec().OS.Netplan)
 		})
 	}
 	if err != nil && ctx.Err() == nil {
@@ -243,32 +199,15 @@ func (s *Service) restoreNetwork(ctx context.Context, r *opRun) error {
 	return err
 }
 
-// applyFormer has netplan apply the files that are restored. It removes the devices
-// of the network that is taken back if it is told that those were there, in a root
-// folder of their own, state.
-func (s *Service) applyFormer(ctx context.Context, r teller, state string, taken hostconfig.Netplan) error {
-	args := []string{"apply"}
-	err := s.copyNetplan(state)
-	if err == nil {
-		err = osconfig.WriteNetwork(state, taken)
-	}
-	if err == nil {
-		args = append(args, "--state", state)
-	} else { // a full disk; the addresses matter more
-		r.Logf(slog.LevelWarn, "devices that only the new network had stay until the next boot: %v", err)
-	}
-	return s.netplan(ctx, applyTime, args...)
-}
-
 // applyExtensions has systemd merge the new ones. They have lain in the store for
 // a while, so they are verified once more.
 func (s *Service) applyExtensions(ctx context.Context, r *opRun) error {
 	if r.State.Extensions.Empty() {
 		return nil
 	}
-	change, err := s.extensions.Verify(ctx, r.State.Extensions)
+	change, err := s.Extensions.Verify(ctx, r.State.Extensions)
 	if err == nil {
-		err = s.extensions.Apply(ctx, change)
+		err = s.Extensions.Apply(ctx, change)
 	}
 	if err != nil {
 		return errkind.WithName(err, errkind.NameSetUpExtensionImages)
@@ -282,5 +221,5 @@ func (s *Service) applyExtensions(ctx context.Context, r *opRun) error {
 }
 
 func (s *Service) undoExtensions(ctx context.Context, r *opRun) error {
-	return s.extensions.Undo(ctx, r.State.Extensions)
+	return s.Extensions.Undo(ctx, r.State.Extensions)
 }

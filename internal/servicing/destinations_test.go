@@ -10,6 +10,7 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hostconfig/rules"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/servicing/change"
 )
 
 func files(destinations ...string) string {
@@ -40,7 +41,7 @@ func TestNoFileOfAConfigurationOverwritesWhatTridentKeeps(t *testing.T) {
 			if errkind.Of(err) != errkind.Invalid || !strings.Contains(err.Error(), "os.additionalFiles[1]") || errkind.Hint(err) == "" {
 				t.Errorf("%s: %v", name, err)
 			}
-			_, err = state{}.plan(w.parse(files(name)))
+			_, err = w.daemon.service.plan(change.State{}, w.parse(files(name)))
 			if errkind.Of(err) != errkind.Invalid {
 				t.Errorf("plan with %s: %v", name, err)
 			}
@@ -65,7 +66,7 @@ func TestADatastoreElsewhereIsNoDestinationEither(t *testing.T) {
 	if err := report.Err(); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkDestinations(c); errkind.Of(err) != errkind.Invalid {
+	if err := change.New(change.Host{}).CheckDestinations(c); errkind.Of(err) != errkind.Invalid {
 		t.Errorf("got %v", err)
 	}
 }

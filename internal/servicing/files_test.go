@@ -62,7 +62,7 @@ func TestAStagedSourceWithoutAModeIsWrittenAsItWasThen(t *testing.T) {
 		if op := w.ask(config, true, false); op.Phase != operation.Done {
 			t.Fatalf("%+v", op)
 		}
-		manifest := filepath.Join(w.daemon.service.stagedDir(), manifestName)
+		manifest := filepath.Join(w.daemon.service.StagedDir(), "sources.json")
 		text, err := os.ReadFile(manifest)
 		old := strings.ReplaceAll(string(text), `,"mode":"0644"`, "")
 		if err != nil || old == string(text) {

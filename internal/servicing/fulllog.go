@@ -19,6 +19,9 @@ import (
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/osconfig"
+	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/hooks"
+	"github.com/trident-project/trident/internal/servicing/slots"
 )
 
 // Where upstream's tools read the log and the metrics of the last servicing. Copies
@@ -45,7 +48,7 @@ func (s *Service) Logged(op operation.Operation, events ...operation.Event) {
 		return
 	}
 	ctx := context.Background()
-	if err := s.touch("write log", func() error { return s.writeLogs(ctx, op) }); err != nil {
+	if err := s.Touch("write log", func() error { return s.writeLogs(ctx, op) }); err != nil {
 		s.Logger.Warn("the log of the operation is not written", "operation", op.ID, "error", err)
 	}
 }
@@ -85,7 +88,7 @@ type logs struct{ lines, metrics []byte }
 
 // keep writes copies into a folder and returns their paths. The oldest make room.
 func (l logs) keep(dir, state string) ([]string, error) {
-	name := camel(state) + "-" + time.Now().UTC().Format(stampForm)
+	name := change.Camel(state) + "-" + time.Now().UTC().Format(stampForm)
 	var paths []string
 	var errs []error
 	for _, f := range []struct {
@@ -113,8 +116,8 @@ func keptLogs(dir, prefix, suffix string) []string {
 
 // handOverLogs gives the logs of this host, and of the operation so far, to the system
 // in a folder of the tree that is installed.
-func (s osService) handOverLogs(ctx context.Context, r *osRun, dir string) error {
-	op, err := s.Runner.Get(ctx, r.ID)
+func (s *Service) handOverLogs(ctx context.Context, id, dir string) error {
+	op, err := s.Runner.Get(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -217,14 +220,11 @@ func changeText(e, before operation.Event) (level, text string) {
 // withoutQuotes leaves out what a program said. It may have secrets, and everybody
 // may read the log.
 func withoutQuotes(message, id string) string {
-	if text, _, ok := strings.Cut(message, saidMark); ok {
-		return text + saidMark + "(see trident operation show " + id + ")"
+	if text, _, ok := strings.Cut(message, hooks.SaidMark); ok {
+		return text + hooks.SaidMark + "(see trident operation show " + id + ")"
 	}
 	return message
 }
-
-// saidMark stands before what a program said, in the log of an operation.
-const saidMark = " said: "
 
 // successMetric is upstream's name of the metric of an operation that went well.
 func successMetric(op operation.Operation) string {
@@ -234,14 +234,10 @@ func successMetric(op operation.Operation) string {
 	switch op.Kind {
 	case opUpdate, opUpdateFinalize:
 		return "runtime_update_success"
-	case opInstall, opInstallFinalize:
-		return "clean_install_success"
-	case opABUpdate, opABUpdateFinalize, opCommit:
-		return "ab_update_success"
-	case opRollback, opRollbackFinalize, opABRollback, opABRollbackFinalize:
+	case opRollback, opRollbackFinalize:
 		return "manual_rollback_success"
 	}
-	return ""
+	return slots.SuccessMetric(op.Kind)
 }
 
 func levelWord(l slog.Level) string {

@@ -150,12 +150,4 @@ func read(t testing.TB, p picture, file string) picture {
 	return p
 }
 
-func write(t testing.TB, file, text string) {
-	t.Helper()
-	if err := hosttest.MkdirAll(filepath.Dir(file)); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
+func write(t testing.TB, file, text string) { t.Helper(); hosttest.Write(t, file, text) }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/operation"
 )
 
@@ -32,7 +33,7 @@ func TestFilesAreLabelledForTheNewSystem(t *testing.T) {
 		"a setfiles that fails":         {os: strings.Replace(withSetfiles, "works", "fails", 1), variant: "CommandFailed", says: "label the files of the new system for SELinux: exit status 3"},
 		"enforcing without setfiles":    {os: "os: {}\n", variant: "MissingBinary", says: "it has no setfiles"},
 		"permissive without setfiles":   {os: "os: {selinux: {mode: permissive}}\n", atBoot: true},
-		"enforcing beside an extension": {os: "os: {sysexts: [{url: 'file:///srv/x.raw', sha384: " + strings.Repeat("ab", 48) + "}], selinux: {mode: enforcing}}\n", variant: dynamic, says: "ExtensionImagesAndSelinuxUnsupported"},
+		"enforcing beside an extension": {os: "os: {sysexts: [{url: 'file:///srv/x.raw', sha384: " + strings.Repeat("ab", 48) + "}], selinux: {mode: enforcing}}\n", variant: errkind.NameInvalidHostConfigurationDynamic, says: "ExtensionImagesAndSelinuxUnsupported"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -78,12 +78,12 @@ type doing = func(w *osWorld) (string, func(*Service) (string, error))
 
 func installing(text func(*album) string, stage, finalize bool) doing {
 	return func(w *osWorld) (string, func(*Service) (string, error)) {
-		kind := opInstall
+		kind := "install"
 		switch {
 		case !finalize:
-			kind = opInstallStage
+			kind = "install-stage"
 		case !stage:
-			kind = opInstallFinalize
+			kind = "install-finalize"
 		}
 		c := w.parse(text(w.album))
 		return kind, func(s *Service) (string, error) {
@@ -97,12 +97,12 @@ func installing(text func(*album) string, stage, finalize bool) doing {
 
 func updating(text func(*album) string, stage, finalize bool) doing {
 	return func(w *osWorld) (string, func(*Service) (string, error)) {
-		kind := opABUpdate
+		kind := "ab-update"
 		switch {
 		case !finalize:
-			kind = opABUpdateStage
+			kind = "ab-update-stage"
 		case !stage:
-			kind = opABUpdateFinalize
+			kind = "ab-update-finalize"
 		}
 		c := w.parse(text(w.album))
 		return kind, func(s *Service) (string, error) {
@@ -115,7 +115,7 @@ func updating(text func(*album) string, stage, finalize bool) doing {
 }
 
 func rollingBack(w *osWorld) (string, func(*Service) (string, error)) {
-	return opABRollback, func(s *Service) (string, error) {
+	return "ab-rollback", func(s *Service) (string, error) {
 		return s.Rollback(context.Background(), RollbackRequest{Kind: hoststate.ABLink, Stage: true, Finalize: true})
 	}
 }
@@ -375,11 +375,11 @@ func (sc osScenario) check(w *osWorld, op *operation.Operation, was hoststate.St
 	if sc.network != "" {
 		sc.checkLive(w, tell)
 	}
-	if w.has("etc/systemd/system/" + guardTimer) {
+	if w.has("etc/systemd/system/trident-trial.timer") {
 		tell("the guard is still there")
 	}
 	for _, m := range w.mounts {
-		if strings.Contains(m.at, newRoot) || strings.Contains(m.at, espRoot) {
+		if strings.Contains(m.at, "run/trident/newroot") || strings.Contains(m.at, "run/trident/esp") {
 			tell("still mounted: %v", m)
 		}
 	}
@@ -407,7 +407,7 @@ func (sc osScenario) checkLive(w *osWorld, tell func(string, ...any)) {
 	if _, err := os.Stat(filepath.Join(w.live, osconfig.CloudInit)); (err == nil) != (sc.want == operation.Done) {
 		tell("cloud-init may set up the live system's network: %v", err)
 	}
-	if _, err := os.Stat(filepath.Join(w.live, managementDir)); (err == nil) != (sc.want == operation.Done) {
+	if _, err := os.Stat(filepath.Join(w.live, "var/lib/trident/management-os")); (err == nil) != (sc.want == operation.Done) {
 		tell("copies of the live system's network: %v", err)
 	}
 }

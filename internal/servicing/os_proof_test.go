@@ -11,6 +11,7 @@ import (
 
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/slot"
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
 )
@@ -63,7 +64,7 @@ func TestOnlyWhatIsProvenBoots(t *testing.T) {
 	t.Parallel()
 	const unproven = "was not written, or not found to be what the image's metadata says"
 	flip := func(w *osWorld) {
-		file := filepath.Join(w.root, dir, "staged/esp.img")
+		file := filepath.Join(w.root, change.Dir, "staged/esp.img")
 		data, err := os.ReadFile(file)
 		if err == nil {
 			data[len(data)-1] ^= 1

@@ -106,7 +106,7 @@ func TestWhatUpstreamHasFinalizedIsCommitted(t *testing.T) {
 		}
 		w.rest()
 		w.powerOn()
-		kind, op := opCommit, w.run(opCommit, func(s *Service) (string, error) { return s.Commit(t.Context(), false) }, "")
+		kind, op := "commit", w.run("commit", func(s *Service) (string, error) { return s.Commit(t.Context(), false) }, "")
 		if st := w.status(); op.Phase != operation.Done || op.Kind != kind || st.Phase != (hoststate.Settled{}) || st.ABActiveVolume != hoststate.VolumeB {
 			t.Errorf("%+v, %+v", op, st)
 		}
@@ -227,7 +227,7 @@ func TestARebootThatNobodyHasAskedForIsAskedForByTheNextDaemon(t *testing.T) {
 			for range n {
 				w.rest()
 				w.powerOn()
-				time.Sleep(rebootTime / 2) // health
+				time.Sleep(5 * time.Second) // health
 				synctest.Wait()
 			}
 			w.stopDaemon()
@@ -292,7 +292,7 @@ func TestWhatIsSaidOfTheManagementOSMayBeRefused(t *testing.T) {
 					c.prepare(w)
 				}
 				_, start := installing(func(a *album) string { return hostOf(a.v1, "managementOs: {"+c.management+"}\n") }, true, true)(w)
-				op := w.run(opInstall, start, "")
+				op := w.run("install", start, "")
 				if op.Phase != operation.Undone || op.Failure.Name != c.variant || !strings.Contains(op.Failure.Message, c.says) {
 					t.Errorf("%s: %+v", op.Phase, op.Failure)
 				}

@@ -138,10 +138,10 @@ func (w *osWorld) powerOn() {
 			return
 		case w.has("panic"):
 		case w.has("usr/bin/tridentd.broken"):
-			if !w.has("etc/systemd/system/sysinit.target.wants/" + guardTimer) {
+			if !w.has("etc/systemd/system/sysinit.target.wants/trident-trial.timer") {
 				w.t.Fatalf("a system that cannot confirm itself has nobody who ends it\ntouches: %v", w.trace)
 			}
-			write(w.t, filepath.Join(w.root, evidenceFile), "tridentd is broken\n")
+			write(w.t, filepath.Join(w.root, "var/lib/trident/trial-journal"), "tridentd is broken\n")
 		default:
 			w.startDaemon()
 			return
@@ -161,7 +161,7 @@ func (w *osWorld) startSystem() {
 	w.on, w.slot, w.root, w.mounts, w.reboots = true, 0, w.live, nil, false
 	w.systemd = &systemdtest.Fake{}
 	w.systemd.Hook = w.called
-	w.systemd.Define(systemdtest.Definition{Name: guardTimer, Oneshot: true})
+	w.systemd.Define(systemdtest.Definition{Name: "trident-trial.timer", Oneshot: true})
 	w.systemd.Define(systemdtest.Definition{Name: "ssh.service", Reloads: true})
 	w.systemd.Set("ssh.service", systemd.Unit{Active: "active"})
 	inv := w.inventory()

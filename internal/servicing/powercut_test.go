@@ -15,6 +15,7 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/servicing/change"
 )
 
 // before is what the host has when a scenario begins.
@@ -273,7 +274,7 @@ func (w *world) check(was hoststate.Status, old map[string]string, op *operation
 			t.Errorf("not what it was:\n%s\ntouches: %v", diffStates(got, old), w.trace)
 		}
 	}
-	left, err := filepath.Glob(filepath.Join(w.root, dir, "*"))
+	left, err := filepath.Glob(filepath.Join(w.root, change.Dir, "*"))
 	if err != nil || op != nil && len(left) > 0 {
 		t.Errorf("left over: %v, %v", left, err)
 	}
@@ -315,7 +316,7 @@ func (w *world) checkStore(status hoststate.Status) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		for _, e := range generation(c) {
+		for _, e := range change.ExtensionSources(c) {
 			want[e.SHA384] = true
 		}
 	}

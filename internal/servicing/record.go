@@ -2,8 +2,6 @@ package servicing
 
 import (
 	"fmt"
-	"log/slog"
-	"path"
 	"slices"
 
 	"github.com/trident-project/trident/internal/extension"
@@ -12,6 +10,7 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/selfservice"
+	"github.com/trident-project/trident/internal/servicing/change"
 )
 
 // record is what an operation on the host knows. Fields are only ever added, and
@@ -30,7 +29,7 @@ type record struct {
 	// Reasons is why there is something, or nothing, to do; each is a sentence.
 	Reasons []string `json:"reasons"`
 	// Unstage: what is staged is not wanted any more.
-	Unstage bool `json:"unstage"`
+	Unstage bool `json:"change.Unstage"`
 
 	// Extensions is what changes among them, and Own the hash of Trident's own
 	// image, if there is one. They count once Resolved is set.
@@ -53,14 +52,9 @@ type record struct {
 	EtcOpened bool `json:"etc_opened"`
 }
 
-// teller tells watchers of an operation something.
-type teller interface {
-	Logf(level slog.Level, format string, args ...any)
-}
-
 type (
 	opRun  = operation.Run[record]
-	opStep = step[record]
+	opStep = change.Step[record, planned]
 )
 
 // work is what a record means, worked out anew by each step that needs it: the
@@ -77,7 +71,7 @@ func (r *record) work() (w work, err error) {
 	if w.asked, err = hostconfig.ParseRecorded([]byte(r.Asked)); err != nil {
 		return w, fmt.Errorf("read record: %w", err)
 	}
-	w.change, err = diff.Compare(w.old, withPaths(w.asked, w.old))
+	w.change, err = diff.Compare(w.old, change.WithPaths(w.asked, w.old))
 	return w, err
 }
 
@@ -98,75 +92,19 @@ func (w work) network() []string {
 func (w work) files() []string {
 	var out []string
 	for _, f := range w.change.Files.Write {
-		out = append(out, absolute(f.Destination))
+		out = append(out, change.Absolute(f.Destination))
 	}
 	for _, f := range w.change.Files.Remove {
-		out = append(out, absolute(f.Destination))
+		out = append(out, change.Absolute(f.Destination))
 	}
 	return out
 }
-
-func absolute(name string) string { return path.Clean("/" + name) }
-
-// hooks are the scripts of a list that a servicing runs.
-func hooks(all []hostconfig.Script, on hostconfig.ServicingType) []hostconfig.Script {
-	var out []hostconfig.Script
-	for _, h := range all {
-		if hostconfig.RunsOn(h.RunOn, on) {
-			out = append(out, h)
-		}
-	}
-	return out
-}
-
-// wanted are the extensions of a configuration.
-func wanted(c *hostconfig.Config) []extension.Source {
-	var out []extension.Source
-	for _, e := range c.Spec().OS.Sysexts {
-		out = append(out, extension.Source{Class: extension.Sysext, URL: string(e.URL), SHA384: string(e.SHA384), Path: e.Path})
-	}
-	for _, e := range c.Spec().OS.Confexts {
-		out = append(out, extension.Source{Class: extension.Confext, URL: string(e.URL), SHA384: string(e.SHA384), Path: e.Path})
-	}
-	return out
-}
-
-// recorded are the same by value, without Trident's own.
-func recorded(c *hostconfig.Config) []extension.Extension {
-	var out []extension.Extension
-	for _, s := range wanted(c) {
-		if e := (extension.Extension{Class: s.Class, Path: s.Path, SHA384: s.SHA384}); s.Path != ownPath {
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
-// ownPath is where Trident's own image is found, whatever a configuration says.
-const ownPath = sysextDir + "/" + extension.Own + ".raw"
 
 // settledSpec is the configuration with the paths that its extensions got.
 func (r *record) settledSpec(asked *hostconfig.Config) *hostconfig.Config {
 	places := r.Extensions.New
 	if r.Own != "" {
-		places = append(slices.Clone(places), extension.Extension{Class: extension.Sysext, Path: ownPath, SHA384: r.Own})
+		places = append(slices.Clone(places), extension.Extension{Class: extension.Sysext, Path: change.OwnPath, SHA384: r.Own})
 	}
-	return withPlaces(asked, places)
-}
-
-// withPlaces is c with the paths of the extensions that are there.
-func withPlaces(c *hostconfig.Config, there extension.Generation) *hostconfig.Config {
-	return c.Amend(func(spec *hostconfig.Spec) {
-		fill := func(list []hostconfig.Extension, class extension.Class) {
-			for i := range list {
-				for _, e := range there {
-					if e.Class == class && e.SHA384 == string(list[i].SHA384) {
-						list[i].Path = e.Path
-					}
-				}
-			}
-		}
-		fill(spec.OS.Sysexts, extension.Sysext)
-		fill(spec.OS.Confexts, extension.Confext)
-	})
+	return change.WithPlaces(asked, places)
 }

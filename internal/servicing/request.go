@@ -6,16 +6,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
-	"slices"
-	"time"
+	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hostconfig/diff"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/slots"
 )
 
 // Update begins to make the host what the configuration says. It may be asked
@@ -25,11 +24,11 @@ import (
 // Errors: of kind Invalid for a configuration that does not fit what the host
 // has, Unsupported where more than a runtime update would be needed, Busy.
 func (s *Service) Update(ctx context.Context, req UpdateRequest) (operationID string, err error) {
-	if req.Config, err = s.knownImage(ctx, req.Config); err != nil {
+	if req.Config, err = s.slots.KnownImage(ctx, req.Config); err != nil {
 		return "", wrap("update", err)
 	}
-	id, err := s.decide(ctx, func(st state) (decision, error) {
-		p, err := st.plan(req.Config)
+	id, err := s.decide(ctx, func(st change.State) (change.Begin, error) {
+		p, err := s.plan(st, req.Config)
 		if err != nil {
 			return nil, err
 		}
@@ -38,37 +37,53 @@ func (s *Service) Update(ctx context.Context, req UpdateRequest) (operationID st
 	return id, wrap("update", err)
 }
 
-func (s *Service) decideUpdate(st state, p plan, req UpdateRequest) (decision, error) {
+func (s *Service) decideUpdate(st change.State, p plan, req UpdateRequest) (change.Begin, error) {
 	r := record{CallerReboots: req.CallerReboots, Reasons: reasons(p.change)}
 	switch {
 	case !req.Stage && !req.Finalize:
 		return nil, errkind.Errorf(errkind.Invalid, "neither staging nor finalizing is allowed")
-	case st.phase == hoststate.StagedRuntimeUpdate && same(p.asked, st.next),
-		st.phase == hoststate.StagedABUpdate && same(like(p.asked, st.next), st.next):
+	case st.Phase == hoststate.StagedRuntimeUpdate && same(p.asked, st.Next),
+		st.Phase == hoststate.StagedABUpdate && same(like(p.asked, st.Next), st.Next):
 		if req.Finalize {
 			return s.decideFinalize(st, req.CallerReboots)
 		}
 		return s.begins(nothing(st, "the configuration is staged already"))
-	case st.phase == hoststate.StagedInstall:
+	case st.Phase == hoststate.StagedInstall:
 		return nil, unexpected(errkind.Errorf(errkind.Precondition, "an installation is staged, not an update"))
 	case p.change.Kind == diff.KindNone:
-		return s.begins(unwanted(st, append([]string{noUpdate}, r.Reasons...)...))
+		return s.begins(unwanted(st, append([]string{change.NoUpdate}, r.Reasons...)...))
 	case p.change.Kind > diff.KindRuntimeUpdate:
-		return s.updateOS(st, p, req)
+		return s.updateSlot(st, p, req)
 	case !req.Stage:
 		return nil, unexpected(errkind.Errorf(errkind.Precondition, "the configuration is not staged, and may not be staged now"))
 	}
-	r.Asked, r.Old, r.Fresh = string(p.asked.YAML()), string(p.runs.YAML()), st.runs == nil
+	r.Asked, r.Old, r.Fresh = string(p.asked.YAML()), string(p.runs.YAML()), st.Runs == nil
 	if !req.Finalize {
 		return s.begins(opUpdateStage, "stage a runtime update", r, nil)
 	}
 	return s.begins(opUpdate, "update the host at run time", r, nil)
 }
 
+// updateSlot begins an update into the other slot.
+func (s *Service) updateSlot(st change.State, p plan, req UpdateRequest) (change.Begin, error) {
+	switch {
+	case st.Runs == nil:
+		err := errkind.Errorf(errkind.Precondition, "this host was never provisioned")
+		return nil, errkind.WithName(errkind.WithHint(err, "Install it, or leave image and storage out of the configuration."), errkind.NameHostNotProvisioned)
+	case !req.Stage:
+		return nil, unexpected(errkind.Errorf(errkind.Precondition, "the configuration is not staged, and may not be staged now"))
+	}
+	begin, err := s.slots.Update(st, p.asked, reasons(p.change), req.Finalize, req.CallerReboots)
+	if err != nil {
+		return nil, fmt.Errorf("this needs the servicing %s (%s): %w", p.change.Kind, strings.Join(reasons(p.change), "; "), err)
+	}
+	return begin, nil
+}
+
 // Finalize begins to put into effect what is staged by Update.
 func (s *Service) Finalize(ctx context.Context, callerReboots bool) (operationID string, err error) {
-	id, err := s.decide(ctx, func(st state) (decision, error) {
-		switch st.phase {
+	id, err := s.decide(ctx, func(st change.State) (change.Begin, error) {
+		switch st.Phase {
 		case hoststate.StagedRuntimeUpdate, hoststate.StagedABUpdate:
 			return s.decideFinalize(st, callerReboots)
 		case hoststate.Settled{}:
@@ -77,18 +92,18 @@ func (s *Service) Finalize(ctx context.Context, callerReboots bool) (operationID
 			err := errkind.Errorf(errkind.Precondition, "the host was never provisioned, and nothing is staged")
 			return nil, errkind.WithName(err, errkind.NameHostNotProvisioned)
 		}
-		return nil, unexpected(errkind.Errorf(errkind.Precondition, "what is staged is no update: the state is %s", st.phase.State()))
+		return nil, unexpected(errkind.Errorf(errkind.Precondition, "what is staged is no update: the state is %s", st.Phase.State()))
 	})
 	return id, wrap("finalize update", err)
 }
 
 // decideFinalize is for what is staged, be it an update or a rollback.
-func (s *Service) decideFinalize(st state, callerReboots bool) (decision, error) {
-	if st.phase == hoststate.StagedABUpdate || st.phase == hoststate.StagedABRollback {
-		return s.finalizeOS(st, callerReboots)
+func (s *Service) decideFinalize(st change.State, callerReboots bool) (change.Begin, error) {
+	if st.Phase == hoststate.StagedABUpdate || st.Phase == hoststate.StagedABRollback {
+		return s.slots.Finalize(st, callerReboots)
 	}
-	r := record{Asked: string(st.next.YAML()), Old: string(st.runs.YAML()), CallerReboots: callerReboots}
-	if st.phase == hoststate.StagedRuntimeRollback {
+	r := record{Asked: string(st.Next.YAML()), Old: string(st.Runs.YAML()), CallerReboots: callerReboots}
+	if st.Phase == hoststate.StagedRuntimeRollback {
 		r.Back = true
 		return s.begins(opRollbackFinalize, "finalize a rollback at run time", r, nil)
 	}
@@ -101,11 +116,11 @@ func (s *Service) Rollback(ctx context.Context, req RollbackRequest) (operationI
 	if err := s.endFetch(ctx, req); err != nil {
 		return "", wrap("roll back", err)
 	}
-	id, err := s.decide(ctx, func(st state) (decision, error) {
+	id, err := s.decide(ctx, func(st change.State) (change.Begin, error) {
 		if !req.Stage && !req.Finalize {
 			return nil, errkind.Errorf(errkind.Invalid, "neither staging nor finalizing is allowed")
 		}
-		switch st.phase {
+		switch st.Phase {
 		case hoststate.StagedRuntimeRollback, hoststate.StagedABRollback:
 			if req.Finalize {
 				return s.decideFinalize(st, req.CallerReboots)
@@ -115,11 +130,11 @@ func (s *Service) Rollback(ctx context.Context, req RollbackRequest) (operationI
 			if req.Stage {
 				return s.decideRollback(ctx, st, req)
 			}
-			err := errkind.Errorf(errkind.Precondition, "no rollback is staged: the host is in the state %s", st.phase.State())
+			err := errkind.Errorf(errkind.Precondition, "no rollback is staged: the host is in the state %s", st.Phase.State())
 			err = errkind.WithHint(err, "Stage it first: trident rollback --allowed-operations stage")
 			return nil, errkind.WithName(err, errkind.NameInvalidRollbackState)
 		}
-		return s.begins(nothing(st, fmt.Sprintf("no rollback is possible in the state %s", st.phase.State())))
+		return s.begins(nothing(st, fmt.Sprintf("no rollback is possible in the state %s", st.Phase.State())))
 	})
 	return id, wrap("roll back", err)
 }
@@ -136,14 +151,12 @@ func (s *Service) endFetch(ctx context.Context, req RollbackRequest) error {
 		switch op.Kind {
 		case opUpdate, opUpdateStage:
 			return op.Step == "begin" || op.Step == "fetch"
-		case opABUpdate, opABUpdateStage: // the slot that is written is not the one that runs
-			return slices.Contains([]string{"begin", "image", "write"}, op.Step)
 		}
-		return s.Self.IsOnlyFetching(op)
+		return slots.OnlyWrites(op) || s.Self.IsOnlyFetching(op)
 	})
 }
 
-func (s *Service) decideRollback(ctx context.Context, st state, req RollbackRequest) (decision, error) {
+func (s *Service) decideRollback(ctx context.Context, st change.State, req RollbackRequest) (change.Begin, error) {
 	chain, err := s.Chain(ctx)
 	switch {
 	case err != nil:
@@ -153,41 +166,34 @@ func (s *Service) decideRollback(ctx context.Context, st state, req RollbackRequ
 	case req.Kind != "" && req.Kind != chain[0].Kind:
 		err := errkind.Errorf(errkind.Precondition, "the next rollback is of the kind %s, not %s", chain[0].Kind, req.Kind)
 		return nil, errkind.WithName(err, errkind.NameInvalidRollbackExpectation)
-	case chain[0].Kind == hoststate.ABLink:
-		return s.rollBackOS(st, chain[0], req)
 	}
 	back, err := hostconfig.ParseRecorded([]byte(chain[0].Spec))
 	if err != nil {
 		return nil, err
 	}
-	r := record{Asked: string(back.YAML()), Old: string(st.runs.YAML()), Back: true, CallerReboots: req.CallerReboots}
+	if chain[0].Kind == hoststate.ABLink {
+		return s.slots.RollBack(st, back, req.Finalize, req.CallerReboots)
+	}
+	r := record{Asked: string(back.YAML()), Old: string(st.Runs.YAML()), Back: true, CallerReboots: req.CallerReboots}
 	if !req.Finalize {
 		return s.begins(opRollbackStage, "stage a rollback at run time", r, nil)
 	}
 	return s.begins(opRollback, "roll the host back at run time", r, nil)
 }
 
-// A decision is the operation that a request comes to: it begins it.
-type decision func(context.Context) (operation.Operation, error)
-
 // begins is the decision for an operation at run time.
-func (s *Service) begins(kind, summary string, r record, err error) (decision, error) {
+func (s *Service) begins(kind, summary string, r record, err error) (change.Begin, error) {
 	if err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context) (operation.Operation, error) { return s.start[kind](ctx, summary, r) }, nil
 }
 
-// beginsOS is the decision for one on a whole OS.
-func (s *Service) beginsOS(kind, summary string, r osRecord) decision {
-	return func(ctx context.Context) (operation.Operation, error) { return s.startOS[kind](ctx, summary, r) }
-}
-
 // decide weighs a request against the state of the host and begins what it comes
 // to.
-func (s *Service) decide(ctx context.Context, weigh func(state) (decision, error)) (id string, err error) {
-	return s.decideAny(ctx, func(st state) (decision, error) {
-		if err := st.unready(); err != nil {
+func (s *Service) decide(ctx context.Context, weigh func(change.State) (change.Begin, error)) (id string, err error) {
+	return s.decideAny(ctx, func(st change.State) (change.Begin, error) {
+		if err := unready(st); err != nil {
 			return nil, err
 		}
 		return weigh(st)
@@ -195,14 +201,14 @@ func (s *Service) decide(ctx context.Context, weigh func(state) (decision, error
 }
 
 // decideAny is decide for what is asked of a host on trial, too.
-func (s *Service) decideAny(ctx context.Context, weigh func(state) (decision, error)) (id string, err error) {
+func (s *Service) decideAny(ctx context.Context, weigh func(change.State) (change.Begin, error)) (id string, err error) {
 	s.begin.Lock()
 	defer s.begin.Unlock()
 	if id, busy := s.Runner.Active(); busy { // what it is about to change need not be looked at
 		return "", errkind.WithHint(errkind.Errorf(errkind.Busy, "another operation is running: %s", id),
 			"follow it with: trident operation watch %s; end it with: trident operation cancel %s", id, id)
 	}
-	st, err := s.state(ctx)
+	st, err := s.State(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -214,14 +220,11 @@ func (s *Service) decideAny(ctx context.Context, weigh func(state) (decision, er
 	return op.ID, err
 }
 
-// noUpdate begins with upstream's text, which its tests search for.
-const noUpdate = "No update servicing required: the host has what the configuration says"
-
 // nothing is the decision to do nothing but say why. Asked is what the host has, or
 // has staged: the image is told from it.
-func nothing(st state, why ...string) (kind, summary string, r record, err error) {
+func nothing(st change.State, why ...string) (kind, summary string, r record, err error) {
 	r = record{Reasons: why}
-	if has := cmp.Or(st.next, st.runs); has != nil {
+	if has := cmp.Or(st.Next, st.Runs); has != nil {
 		r.Asked = string(has.YAML())
 	}
 	return opNothing, "nothing to do: " + why[0], r, nil
@@ -229,9 +232,9 @@ func nothing(st state, why ...string) (kind, summary string, r record, err error
 
 // unwanted is the same where the host has what it shall have, so that what is
 // staged is not wanted any more.
-func unwanted(st state, why ...string) (kind, summary string, r record, err error) {
-	kind, summary, r, err = nothing(state{runs: st.runs}, why...)
-	r.Unstage = st.next != nil
+func unwanted(st change.State, why ...string) (kind, summary string, r record, err error) {
+	kind, summary, r, err = nothing(change.State{Runs: st.Runs}, why...)
+	r.Unstage = st.Next != nil
 	return kind, summary, r, err
 }
 
@@ -252,9 +255,9 @@ func (s *Service) Outcome(op operation.Operation) (Outcome, bool) {
 		SHA384, Asked string
 	}
 	if json.Unmarshal(op.State, &r) == nil {
-		o.ImageSHA384 = cmp.Or(r.SHA384, imageOf(r.Asked))
+		o.ImageSHA384 = cmp.Or(r.SHA384, slots.ImageOf(r.Asked))
 	}
-	if op.Kind == opCommit { // of which of them is in its record
+	if op.Kind == slots.OpCommit { // of which of them is in its record
 		switch {
 		case r.Install:
 			o.Kind = CleanInstall
@@ -272,77 +275,20 @@ func (s *Service) ImageSHA384(ctx context.Context) string {
 	if err != nil {
 		return ""
 	}
-	return imageOf(st.Spec)
+	return slots.ImageOf(st.Spec)
 }
-
-// imageOf is the hash of the image of a recorded configuration; "" for none.
-func imageOf(spec string) string {
-	c, err := parsedOrEmpty(spec)
-	if err != nil || c.Spec().Image == nil || c.Spec().Image.SHA384 == hostconfig.HashIgnored {
-		return ""
-	}
-	return string(c.Spec().Image.SHA384)
-}
-
-// imageTime bounds how long the metadata of an image may take before it is known
-// what an update has to do.
-const imageTime = 30 * time.Second
-
-// knownImage is c with the hash of its image, if that is ignored and the image turns
-// out to be the one that the host runs, at another URL. An image that cannot be
-// opened is left to the operation, which tells why.
-func (s *Service) knownImage(ctx context.Context, c *hostconfig.Config) (*hostconfig.Config, error) {
-	want := c.Spec().Image
-	if _, busy := s.Runner.Active(); busy || want == nil || want.SHA384 != hostconfig.HashIgnored {
-		return c, nil
-	}
-	st, err := s.state(ctx)
-	if err != nil {
-		return c, err
-	}
-	at := func(has *hostconfig.Config) bool {
-		return has != nil && has.Spec().Image != nil && has.Spec().Image.URL == want.URL
-	}
-	if st.runs == nil || st.runs.Spec().Image == nil || at(st.runs) || at(st.next) {
-		return c, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, imageTime)
-	defer cancel()
-	i, err := s.open(ctx, imageSource{
-		url: string(want.URL), digest: Ignored, relaxed: flag(c, "relaxedCosiValidation"), meter: fetch.NewMeter(number(c, paramRate), number(c, paramBudget), 0),
-	}, silent{})
-	if err != nil {
-		return c, nil
-	}
-	defer i.Close()
-	if hash := hostconfig.ImageHash(i.SHA384()); hash == st.runs.Spec().Image.SHA384 {
-		return c.Amend(func(spec *hostconfig.Spec) { spec.Image.SHA384 = hash }), nil
-	}
-	return c, nil
-}
-
-// silent is a teller of what nobody follows.
-type silent struct{}
-
-func (silent) Logf(slog.Level, string, ...any) {}
 
 // kindOf is what an operation of a kind in the journal is to its host, or "".
 func kindOf(kind string) Kind {
 	switch kind {
-	case opNothing, opCheckRoot:
+	case opNothing:
 		return None
 	case opUpdate, opUpdateStage, opUpdateFinalize:
 		return RuntimeUpdate
 	case opRollback, opRollbackStage, opRollbackFinalize:
 		return RuntimeRollback
-	case opInstall, opInstallStage, opInstallFinalize, opStreamDisk:
-		return CleanInstall
-	case opABUpdate, opABUpdateStage, opABUpdateFinalize, opCommit:
-		return ABUpdate
-	case opABRollback, opABRollbackStage, opABRollbackFinalize:
-		return ABRollback
 	}
-	return ""
+	return slots.KindOf(kind)
 }
 
 func unexpected(err error) error { return errkind.WithName(err, errkind.NameUnexpectedServicingState) }

@@ -11,6 +11,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/servicing/change"
 )
 
 func withTrident(content string, p, app picture) string {
@@ -64,7 +65,7 @@ func TestTridentsOwnImageGoesThroughSelfServicing(t *testing.T) {
 			t.Fatalf("%s: %+v, version %s runs\n%s", op.Phase, op.Failure, w.daemon.service.Version, w.says(op.ID))
 		}
 		st := w.status()
-		if st.Phase != (hoststate.Settled{}) || !strings.Contains(st.Spec, "path: "+ownPath) || st.TridentVersion != "2.0.0" {
+		if st.Phase != (hoststate.Settled{}) || !strings.Contains(st.Spec, "path: "+change.OwnPath) || st.TridentVersion != "2.0.0" {
 			t.Errorf("the status is %+v", st)
 		}
 		starts := w.lives

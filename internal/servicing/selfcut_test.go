@@ -13,6 +13,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/servicing/change"
 )
 
 // bootRescuer is what starts the rescuer at boot while a new Trident is on trial.
@@ -131,7 +132,7 @@ func (w *world) checkSelf(op *operation.Operation, lies bool) {
 	if _, err := os.Lstat(filepath.Join(w.root, bootRescuer)); err == nil {
 		t.Error("the rescuer would be started at the next boot")
 	}
-	left, err := filepath.Glob(filepath.Join(w.root, dir, "*"))
+	left, err := filepath.Glob(filepath.Join(w.root, change.Dir, "*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left over: %v, %v", left, err)
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 )
@@ -119,14 +118,14 @@ func TestAFailedUpdateLeavesTheHostAsItWasAndMayBeTriedAgain(t *testing.T) {
 				}
 			}
 			st := w.status()
-			if st.Phase != (hoststate.Fresh{}) || st.LastError == nil || st.LastError.Name != "health-checks-failed" || !strings.HasPrefix(st.LastError.Location, "internal/servicing/health.go:") {
+			if st.Phase != (hoststate.Fresh{}) || st.LastError == nil || st.LastError.Name != "health-checks-failed" || !strings.HasPrefix(st.LastError.Location, "internal/servicing/hooks/health.go:") {
 				t.Errorf("the status is %+v, %+v", st, st.LastError)
 			}
 			if w.text("etc/f") != "" {
 				t.Errorf("the file is there: %q", w.text("etc/f"))
 			}
 		}
-		logs, err := filepath.Glob(filepath.Join(w.root, failurePlace, failureName+"*.log"))
+		logs, err := filepath.Glob(filepath.Join(w.root, "var/lib/trident", "trident-health-check-failure-"+"*.log"))
 		if err != nil || len(logs) == 0 {
 			t.Errorf("logs: %v, %v", logs, err)
 		}
@@ -216,10 +215,10 @@ func TestBadInputIsRefusedBeforeAnythingChanges(t *testing.T) {
 			title, config, name, want string
 			kind                      errkind.Kind
 		}{
-			{"no source", "os: {additionalFiles: [{destination: /etc/f, source: /nowhere}]}", dynamic, "read /nowhere", errkind.Invalid},
-			{"a folder in its place", "os: {additionalFiles: [{destination: /etc/folder, content: x}]}", dynamic, "neither a file nor a link", errkind.Precondition},
-			{"no script", "scripts: {preServicing: [{runOn: [runtime-update], path: /nowhere}]}", dynamic, "read /nowhere", errkind.Invalid},
-			{"a variable that is none", "scripts: {preServicing: [{runOn: [runtime-update], content: x, environmentVariables: {a-b: c}}]}", dynamic, `"a-b" cannot be`, errkind.Invalid},
+			{"no source", "os: {additionalFiles: [{destination: /etc/f, source: /nowhere}]}", errkind.NameInvalidHostConfigurationDynamic, "read /nowhere", errkind.Invalid},
+			{"a folder in its place", "os: {additionalFiles: [{destination: /etc/folder, content: x}]}", errkind.NameInvalidHostConfigurationDynamic, "neither a file nor a link", errkind.Precondition},
+			{"no script", "scripts: {preServicing: [{runOn: [runtime-update], path: /nowhere}]}", errkind.NameInvalidHostConfigurationDynamic, "read /nowhere", errkind.Invalid},
+			{"a variable that is none", "scripts: {preServicing: [{runOn: [runtime-update], content: x, environmentVariables: {a-b: c}}]}", errkind.NameInvalidHostConfigurationDynamic, `"a-b" cannot be`, errkind.Invalid},
 			{"netplan that does not parse", "os: {netplan: {version: 2, ethernets: {eth0: {nonsense: 1}}}}", "GenerateNetplanConfig", "it does not parse", errkind.Invalid},
 			{"another hash", fmt.Sprintf("os: {sysexts: [{url: %q, sha384: %s}]}", g.app1.url(), g.app2.sha), "PopulateExtensionImages", "SHA-384 is", errkind.Corrupt},
 			{"another class", fmt.Sprintf("os: {confexts: [{url: %q, sha384: %s}]}", g.app1.url(), g.app1.sha), "PopulateExtensionImages", "not a confext", errkind.Corrupt},
@@ -291,21 +290,4 @@ func TestASecondRequestIsToldWhatRuns(t *testing.T) {
 			t.Errorf("%+v", op)
 		}
 	})
-}
-
-func TestTheWrapperKeepsWhatItIsGiven(t *testing.T) {
-	content := "x"
-	j := job{file: "/a b", on: hostconfig.OnRuntimeUpdate, script: hostconfig.Script{Interpreter: "bash", Content: &content, Arguments: []string{"it's", "$HOME"}, EnvironmentVariables: map[string]string{"B": "`x`", "A": "1"}}}
-	want := "export TARGET_ROOT=/ SERVICING_TYPE=runtime-update\nexport A='1'\nexport B='`x`'\n'bash' '/a b' 'it'\\''s' '$HOME'\necho $? > '/s.new' && mv '/s.new' '/s'\n"
-	if diff := cmp.Diff(want, j.wrapper("/s")); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestAUnitHasItsTypeInItsName(t *testing.T) {
-	for name, want := range map[string]string{"a": "a.service", "a.service": "a.service", "a.b": "a.b.service", " x.timer": "x.timer", "a@b.c": "a@b.c.service"} {
-		if got := unitName(name); got != want {
-			t.Errorf("%q is %q, want %q", name, got, want)
-		}
-	}
 }

@@ -13,7 +13,6 @@ package servicing
 import (
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/trident-project/trident/internal/extension"
@@ -22,6 +21,8 @@ import (
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/selfservice"
+	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/slots"
 	"github.com/trident-project/trident/internal/systemd"
 )
 
@@ -47,23 +48,18 @@ type Config struct {
 	// Touch, if set, is called in place of each change of the host, with the
 	// change's name and the change. For the power-cut test.
 	Touch func(name string, change func() error) error
+	// EtcIsReadOnly: see change.Host. For tests.
+	EtcIsReadOnly func(root string) (bool, error)
 }
 
 // Service services one host.
 type Service struct {
-	Config
-	extensions *extension.Store
-	etcClosed  func(root string) (bool, error) // etcClosed, but in tests
+	*change.Host
+	Self  *selfservice.Service
+	slots *slots.Service
 
-	// scratch is the folder of a rehearsal, which has its own copies of everything: see
-	// rehearse. It is "" for the service of a host.
-	scratch string
-
-	reboots atomic.Bool // in place of the callers who had wanted to
-	begin   sync.Mutex  // held while a request is weighed, and its operation begun
-	start   map[string]operation.Starter[record]
-	startOS map[string]operation.Starter[osRecord]
-	stream  operation.Starter[streamRecord]
+	begin sync.Mutex // held while a request is weighed, and its operation begun
+	start map[string]operation.Starter[record]
 }
 
 // The kinds of operations in the journal.
@@ -79,9 +75,14 @@ const (
 
 // New makes the service and registers its operations with the runner.
 func New(c Config) *Service {
-	s := &Service{Config: c, etcClosed: etcClosed, start: map[string]operation.Starter[record]{}}
-	s.extensions = &extension.Store{Root: c.Root, Systemd: c.Systemd, Tools: c.Tools, Touch: c.Touch}
-	all := runnable(s.steps())
+	host := change.New(change.Host{
+		Root: c.Root, Version: c.Version, Runner: c.Runner, Store: c.Store, Systemd: c.Systemd, Tools: c.Tools, Logger: c.Logger,
+		Soak: c.Soak, Touch: c.Touch, EtcIsReadOnly: c.EtcIsReadOnly,
+		Places: append(slots.Places(), selfservice.Places()...),
+	})
+	s := &Service{Host: host, Self: c.Self, start: map[string]operation.Starter[record]{}}
+	s.Extensions = &extension.Store{Root: c.Root, Systemd: c.Systemd, Tools: c.Tools, Touch: c.Touch}
+	all := change.Runnable(s.steps())
 	stage, finalize := operation.Until(all, "stage"), operation.From(all, "finalize")
 	for name, steps := range map[string][]operation.Step[record]{
 		opUpdate: all, opUpdateStage: stage, opUpdateFinalize: finalize,
@@ -90,17 +91,9 @@ func New(c Config) *Service {
 	} {
 		s.start[name] = operation.Register(c.Runner, operation.Kind[record]{Name: name, Steps: steps})
 	}
-	s.startOS = osService{s}.register(c.Runner)
-	s.stream = operation.Register(c.Runner, operation.Kind[streamRecord]{Name: opStreamDisk, Steps: runnable(streamService{s}.steps())})
+	s.slots = &slots.Service{Host: host, Machine: c.Machine, Self: c.Self, HandOverLogs: s.handOverLogs}
+	s.slots.Register()
 	return s
-}
-
-// touch changes the host.
-func (s *Service) touch(name string, change func() error) error {
-	if s.Touch == nil {
-		return change()
-	}
-	return s.Touch(name, change)
 }
 
 // UpdateRequest asks for a host to become what a configuration says.
@@ -121,18 +114,38 @@ type RollbackRequest struct {
 	CallerReboots   bool
 }
 
-// Kind is what an operation is to its host.
-type Kind string
-
-// The kinds; the text is upstream's.
-const (
-	None            Kind = "none" // there was nothing to do
-	RuntimeUpdate   Kind = "runtime-update"
-	ABUpdate        Kind = "ab-update"
-	CleanInstall    Kind = "clean-install"
-	RuntimeRollback Kind = "manual-rollback-runtime"
-	ABRollback      Kind = "manual-rollback-ab"
+// What a plan is made of.
+type (
+	Kind        = change.Kind
+	Plan        = change.Plan
+	PlannedStep = change.PlannedStep
+	Effect      = change.Effect
 )
+
+// What the slots and disks of a host need.
+type (
+	Machine       = slots.Machine
+	StreamRequest = slots.StreamRequest
+)
+
+// RealMachine is the machine under the root folder of a host, usually "/".
+func RealMachine(root, arch string) Machine { return slots.RealMachine(root, arch) }
+
+// Ignored stands for a hash that nobody checks.
+const Ignored = slots.Ignored
+
+// The kinds of servicing.
+const (
+	None            = change.None
+	RuntimeUpdate   = change.RuntimeUpdate
+	ABUpdate        = change.ABUpdate
+	CleanInstall    = change.CleanInstall
+	RuntimeRollback = change.RuntimeRollback
+	ABRollback      = change.ABRollback
+)
+
+// UnsettledMark: see change.UnsettledMark.
+const UnsettledMark = change.UnsettledMark
 
 // Outcome is what came of an operation, so far.
 type Outcome struct {

@@ -5,17 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
-	"time"
 
-	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/extension"
-	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/selfservice"
+	"github.com/trident-project/trident/internal/servicing/change"
 )
 
 // steps is a runtime update. What a configuration does not have, its step finds
@@ -72,6 +67,15 @@ func (s *Service) selfSteps() []operation.Step[record] {
 	return all
 }
 
+// plain are steps that a plan says nothing of.
+func plain(list []operation.Step[record]) []opStep {
+	out := make([]opStep, len(list))
+	for i, s := range list {
+		out[i] = opStep{Name: s.Name, Do: s.Do, Undo: s.Undo}
+	}
+	return out
+}
+
 // look is all of an operation that has nothing to do: it says why.
 func (s *Service) look(ctx context.Context, r *opRun) error {
 	for _, why := range r.State.Reasons {
@@ -80,38 +84,11 @@ func (s *Service) look(ctx context.Context, r *opRun) error {
 	if !r.State.Unstage {
 		return nil
 	}
-	if err := s.recordStatus(ctx, "record unstaged", unstage); err != nil {
+	if err := s.RecordStatus(ctx, "record unstaged", change.Unstage); err != nil {
 		return err
 	}
 	r.Logf(slog.LevelInfo, "what was staged before is forgotten")
 	return nil
-}
-
-// recordStatus changes what is recorded about the host.
-func (s *Service) recordStatus(ctx context.Context, name string, change func(*hoststate.Status)) error {
-	var st hoststate.Status
-	err := operation.Insist(ctx, func() (err error) {
-		st, err = s.Store.Status(ctx)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	change(&st)
-	st.TridentVersion = s.Version
-	return s.touch(name, func() error {
-		return operation.Insist(ctx, func() error { return s.Store.Record(ctx, st) })
-	})
-}
-
-// unstage is the status of a host before something was staged.
-func unstage(st *hoststate.Status) {
-	switch _, is := st.Phase.(hoststate.Staged); {
-	case st.Phase == hoststate.StagedInstall:
-		st.Phase, st.Spec, st.SpecOld = hoststate.Fresh{}, "", ""
-	case is:
-		st.Phase, st.Spec, st.SpecOld = hoststate.Settled{}, st.SpecOld, ""
-	}
 }
 
 // beginServicing records that nothing is staged, and that no servicing has failed
@@ -120,8 +97,8 @@ func (s *Service) beginServicing(ctx context.Context, r *opRun) error {
 	for _, why := range r.State.Reasons {
 		r.Logf(slog.LevelInfo, "%s", why)
 	}
-	return s.recordStatus(ctx, "record begin", func(st *hoststate.Status) {
-		unstage(st)
+	return s.RecordStatus(ctx, "record begin", func(st *hoststate.Status) {
+		change.Unstage(st)
 		if r.State.Fresh {
 			st.Phase, st.Spec = hoststate.Settled{}, r.State.Old
 		}
@@ -135,9 +112,9 @@ func (s *Service) recordFailure(ctx context.Context, r *opRun) error {
 	if err != nil {
 		return err
 	}
-	last := lastErrorOf(op)
-	return s.recordStatus(ctx, "record failure", func(st *hoststate.Status) {
-		unstage(st)
+	last := change.LastErrorOf(op)
+	return s.RecordStatus(ctx, "record failure", func(st *hoststate.Status) {
+		change.Unstage(st)
 		if r.State.Fresh {
 			st.Phase, st.Spec = hoststate.Fresh{}, ""
 		}
@@ -151,14 +128,14 @@ func (s *Service) recordStaged(ctx context.Context, r *opRun) error {
 	if r.State.Back {
 		phase = hoststate.StagedRuntimeRollback
 	}
-	err := s.recordStatus(ctx, "record staged", func(st *hoststate.Status) {
+	err := s.RecordStatus(ctx, "record staged", func(st *hoststate.Status) {
 		if st.Phase != phase { // or this is done for a second time
 			st.SpecOld = st.Spec
 		}
 		st.Phase, st.Spec = phase, r.State.Asked
 	})
 	if err == nil {
-		sayStaged(r, phase)
+		change.LogStaged(r, phase)
 	}
 	return err
 }
@@ -173,7 +150,7 @@ func (s *Service) takeUp(ctx context.Context, r *opRun) error {
 	if err != nil {
 		return err
 	}
-	if err := s.checkSources(w.sources()); err != nil {
+	if err := s.CheckSources(w.sources()); err != nil {
 		return err
 	}
 	if err := s.resolve(ctx, r, w); err != nil {
@@ -181,9 +158,6 @@ func (s *Service) takeUp(ctx context.Context, r *opRun) error {
 	}
 	return s.check(ctx, r)
 }
-
-// settleAgain is how long to wait before what must not fail is tried again.
-const settleAgain = time.Second
 
 // settle records what the host is now. Where Trident was upgraded nothing can be
 // taken back once that is kept, so from then on it is tried until it works.
@@ -196,25 +170,13 @@ func (s *Service) settle(ctx context.Context, r *opRun, keepSelf func(context.Co
 	if err := keepSelf(ctx, r); err != nil {
 		return err
 	}
-	for {
-		err := s.recordStatus(ctx, "record settled", func(st *hoststate.Status) {
-			st.Phase, st.Spec, st.SpecOld, st.LastError = hoststate.Settled{}, string(spec.YAML()), "", nil
-		})
-		if err == nil {
-			break
-		}
-		if !r.State.Upgrade || ctx.Err() != nil {
-			return err
-		}
-		r.Logf(slog.LevelError, "%v; trying again", err)
-		if err := sleep(ctx, settleAgain); err != nil {
-			return err
-		}
+	if err := s.RecordSettled(ctx, r, spec, r.State.Upgrade, func(*hoststate.Status) {}); err != nil {
+		return err
 	}
 	if w.change.UEFIFallback {
 		r.Logf(slog.LevelInfo, "os.uefiFallback is recorded, and takes effect with the next A/B update")
 	}
-	s.tidy(ctx, r, spec)
+	s.Tidy(ctx, r, spec)
 	return nil
 }
 
@@ -242,71 +204,6 @@ func (s *Service) discard(ctx context.Context, r *opRun) error {
 	if err != nil {
 		return err
 	}
-	s.tidy(ctx, r, w.old)
+	s.Tidy(ctx, r, w.old)
 	return nil
-}
-
-// tidy deletes what neither the host, which has the configuration runs, nor a way
-// back needs. What stays does no harm.
-func (s *Service) tidy(ctx context.Context, r teller, runs *hostconfig.Config) {
-	needed := generation(runs)
-	chain, err := s.Store.Chain(ctx)
-	for _, l := range chain {
-		c, perr := hostconfig.ParseRecorded([]byte(l.Spec))
-		if err = errors.Join(err, perr); perr == nil {
-			needed = append(needed, generation(c)...)
-		}
-	}
-	if err == nil {
-		err = s.extensions.Prune(needed)
-	}
-	if err = errors.Join(err, s.touch("remove work folders", s.sweep)); err != nil {
-		r.Logf(slog.LevelWarn, "what is not needed any more stays: %v", err)
-	}
-}
-
-// generation are all extensions of a configuration by value, Trident's own too.
-func generation(c *hostconfig.Config) (out extension.Generation) {
-	for _, w := range wanted(c) {
-		out = append(out, extension.Extension{Class: w.Class, Path: w.Path, SHA384: w.SHA384})
-	}
-	return out
-}
-
-// Folders of ours. The work folder of an operation has copies of what it changes
-// and its scripts; the staged one copies of the sources of what is staged.
-const dir = "var/lib/trident/servicing"
-
-func (s *Service) workDir(id string) string { return filepath.Join(s.folders(), id) }
-func (s *Service) stagedDir() string        { return filepath.Join(s.folders(), "staged") }
-
-func (s *Service) folders() string {
-	if s.scratch != "" {
-		return s.scratch
-	}
-	return filepath.Join(s.Root, dir)
-}
-
-// sweep deletes all of them, at the end of an operation.
-func (s *Service) sweep() error {
-	entries, err := os.ReadDir(filepath.Join(s.Root, dir))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	errs := []error{err}
-	for _, e := range entries {
-		errs = append(errs, os.RemoveAll(filepath.Join(s.Root, dir, e.Name())))
-	}
-	return errors.Join(errs...)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return errkind.With(errkind.Cancelled, context.Cause(ctx))
-	}
 }

@@ -65,7 +65,7 @@ health: {checks: [
 		if last := w.status().LastError; op.Phase != operation.Undone || last == nil || !strings.HasPrefix(last.Message, "Failed health check(s)") {
 			t.Errorf("%s: the last error is %+v", op.Phase, last)
 		}
-		found, err := filepath.Glob(filepath.Join(w.root, failurePlace, failureName+"*.log"))
+		found, err := filepath.Glob(filepath.Join(w.root, "var/lib/trident", "trident-health-check-failure-"+"*.log"))
 		if err != nil || len(found) != 1 {
 			t.Fatalf("health logs: %v, %v", found, err)
 		}

@@ -14,8 +14,6 @@ import (
 	"sync"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hostconfig/rules"
@@ -65,25 +63,7 @@ type process struct {
 
 var errDead = errors.New("the power is off")
 
-// tempDir is in memory where there is such a place, with room: a power cut is played, so
-// nothing is gained by waiting for a real disk.
-func tempDir(t testing.TB) string {
-	var room unix.Statfs_t
-	const wanted = 4 << 30
-	if unix.Statfs("/dev/shm", &room) != nil || room.Bavail*uint64(room.Bsize) < wanted {
-		return t.TempDir()
-	}
-	dir, err := os.MkdirTemp("/dev/shm", "trident-test-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
+func tempDir(t testing.TB) string { return hosttest.TempDir(t) }
 
 // tellsOf reports whether the last error of a host is the failure of an operation,
 // without the step.
@@ -251,8 +231,8 @@ func (w *world) startDaemon() {
 	})
 	p.service = New(Config{
 		Root: w.root, Version: version, Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Self: self, Logger: logger, Touch: touch,
+		EtcIsReadOnly: w.etcClosed,
 	})
-	p.service.etcClosed = w.etcClosed
 	if w.logs {
 		p.runner.Observe = p.service.Logged
 	}

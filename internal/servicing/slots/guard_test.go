@@ -1,4 +1,4 @@
-package servicing
+package slots
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/hosttest"
+	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
 )
 
@@ -38,12 +40,11 @@ func TestTheGuardGoesFromUnderConfextsThatAreMerged(t *testing.T) {
 			}
 			fake := &systemdtest.Fake{}
 			fake.Define(systemdtest.Definition{Name: guardTimer, Oneshot: true})
-			fake.Define(systemdtest.Definition{Name: confextUnit, Oneshot: true, Reloads: true})
-			s := osService{&Service{Config: Config{Root: root, Store: store, Systemd: fake}}}
-			merged := c.closed
-			s.etcClosed = func(string) (bool, error) { return merged, nil }
+			fake.Define(systemdtest.Definition{Name: "systemd-confext.service", Oneshot: true, Reloads: true})
+			merged := func(string) (bool, error) { return c.closed, nil }
+			s := (&Service{Host: change.New(change.Host{Root: root, Store: store, Systemd: fake, EtcIsReadOnly: merged})})
 			fake.Hook = func(_ context.Context, call systemdtest.Call) error {
-				if call.Unit == confextUnit {
+				if call.Unit == "systemd-confext.service" {
 					_, err := os.Lstat(filepath.Join(root, unitDir, guardTimer))
 					if gone := errors.Is(err, fs.ErrNotExist); gone != (call.Method == "ReloadOrRestart") {
 						t.Errorf("%s, and the guard is gone: %v", call.Method, gone)
@@ -51,13 +52,13 @@ func TestTheGuardGoesFromUnderConfextsThatAreMerged(t *testing.T) {
 				}
 				return nil
 			}
-			write(t, filepath.Join(root, unitDir, guardTimer), "[Timer]\n")
+			hosttest.Write(t, filepath.Join(root, unitDir, guardTimer), "[Timer]\n")
 			if err := s.removeGuard(t.Context()); err != nil {
 				t.Error(err)
 			}
 			var got []string
 			for _, call := range fake.Calls() {
-				if call.Unit == confextUnit {
+				if call.Unit == "systemd-confext.service" {
 					got = append(got, call.Method)
 				}
 			}

@@ -1,25 +1,52 @@
-package servicing
+// Package slots services a host by booting another system: it installs, updates into the
+// other slot, goes back to it, commits what was booted, and writes whole disks. The
+// operation that began it goes on in the system that comes up.
+package slots
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/selfservice"
+	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/slot"
 )
 
-// osService is the part of a Service that services a whole OS: what it does ends
-// with a boot.
-type osService struct{ *Service }
+// Service services the slots and the disks of one host.
+type Service struct {
+	*change.Host
+	Machine Machine
+	Self    *selfservice.Service
+	// HandOverLogs gives the logs of this host, and of an operation so far, to a folder of
+	// the system that is installed.
+	HandOverLogs func(ctx context.Context, operationID, dir string) error
+
+	reboots atomic.Bool // in place of the callers who had wanted to
+	start   map[string]operation.Starter[record]
+	stream  operation.Starter[diskRecord]
+}
+
+// Register makes the operations known to the runner of the host.
+func (s *Service) Register() {
+	s.start = s.register(s.Runner)
+	s.stream = operation.Register(s.Runner, operation.Kind[diskRecord]{Name: OpStreamDisk, Steps: change.Runnable(s.diskSteps())})
+}
+
+// Places are the files and folders, besides those of package change, in which this
+// package keeps what it needs to undo a servicing.
+func Places() []string {
+	return []string{"/" + managementDir, unitDir + guardTimer, unitDir + guardService, guardLink}
+}
 
 // steps is an installation, or an update into the other slot. Up to "try" nothing
 // boots what is written; from "reboot" on it is tried, and the old system stays the
 // default until "settle", which is the last.
-func (s osService) steps() []osStep {
-	return append([]osStep{
+func (s *Service) steps() []opStep {
+	return append([]opStep{
 		{Name: "begin", Do: s.beginServicing, Undo: s.recordFailure},
 		{Name: "management os", Do: s.setUpManagementOS, Undo: s.restoreManagementOS, Effects: setsUpManagementOS}, // before "image", which may need that network
 		{Name: "image", Do: s.look, Undo: s.discard},
@@ -38,8 +65,8 @@ func (s osService) steps() []osStep {
 }
 
 // back is the way back to the other slot, by command.
-func (s osService) back() []osStep {
-	return append([]osStep{
+func (s *Service) back() []opStep {
+	return append([]opStep{
 		{Name: "begin", Do: s.beginServicing, Undo: s.recordFailure},
 		{Name: "look", Do: s.lookBack},      // no Undo: it changes nothing
 		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the host as it was
@@ -49,16 +76,16 @@ func (s osService) back() []osStep {
 }
 
 // commit is a trial that another program has begun.
-func (s osService) commit() []osStep {
-	return append([]osStep{
+func (s *Service) commit() []opStep {
+	return append([]opStep{
 		{Name: "finalize", Undo: s.recordFailure}, // no Do: the other program has done it
 		{Name: "try", Undo: s.endTrial},           // no Do: the other program has done it
 	}, s.trial()...)
 }
 
 // trial is what comes after all is arranged.
-func (s osService) trial() []osStep {
-	return []osStep{
+func (s *Service) trial() []opStep {
+	return []opStep{
 		{Name: "reboot", Do: s.reboot, Undo: s.returnToOld, Effects: rebootsHost},
 		{Name: "booted", Do: s.booted},                                    // no Undo: it changes nothing
 		{Name: "health", Do: s.health, Effects: checksHealth},             // no Undo: it changes nothing
@@ -67,17 +94,17 @@ func (s osService) trial() []osStep {
 }
 
 // register makes the operations known.
-func (s osService) register(r *operation.Runner) map[string]operation.Starter[osRecord] {
-	all, back := runnable(s.steps()), runnable(s.back())
+func (s *Service) register(r *operation.Runner) map[string]operation.Starter[record] {
+	all, back := change.Runnable(s.steps()), change.Runnable(s.back())
 	stage, finalize := operation.Until(all, "stage"), operation.From(all, "finalize")
-	start := map[string]operation.Starter[osRecord]{}
-	for name, steps := range map[string][]operation.Step[osRecord]{
+	start := map[string]operation.Starter[record]{}
+	for name, steps := range map[string][]operation.Step[record]{
 		opInstall: all, opInstallStage: stage, opInstallFinalize: finalize,
 		opABUpdate: all, opABUpdateStage: stage, opABUpdateFinalize: finalize,
 		opABRollback: back, opABRollbackStage: operation.Until(back, "stage"), opABRollbackFinalize: operation.From(back, "finalize"),
-		opCommit: runnable(s.commit()), opCheckRoot: {{Name: "booted", Do: s.checkRoot}}, // no Undo: it changes nothing
+		OpCommit: change.Runnable(s.commit()), opCheckRoot: {{Name: "booted", Do: s.checkRoot}}, // no Undo: it changes nothing
 	} {
-		start[name] = operation.Register(r, operation.Kind[osRecord]{Name: name, Steps: steps})
+		start[name] = operation.Register(r, operation.Kind[record]{Name: name, Steps: steps})
 	}
 	return start
 }
@@ -93,34 +120,34 @@ const (
 	opABRollback         = "ab-rollback"
 	opABRollbackStage    = "ab-rollback-stage"
 	opABRollbackFinalize = "ab-rollback-finalize"
-	opCommit             = "commit"
+	OpCommit             = "commit"
 	opCheckRoot          = "check-root"
 )
 
 // beginServicing records that nothing is staged, and that no servicing has failed
 // yet.
-func (s osService) beginServicing(ctx context.Context, r *osRun) error {
+func (s *Service) beginServicing(ctx context.Context, r *opRun) error {
 	for _, why := range r.State.Reasons {
 		r.Logf(slog.LevelInfo, "%s", why)
 	}
-	return s.recordStatus(ctx, "record begin", func(st *hoststate.Status) {
-		unstage(st)
+	return s.RecordStatus(ctx, "record begin", func(st *hoststate.Status) {
+		change.Unstage(st)
 		st.LastError = nil
 	})
 }
 
 // recordFailure records that the host is what it was, and why. All is over then.
-func (s osService) recordFailure(ctx context.Context, r *osRun) error {
+func (s *Service) recordFailure(ctx context.Context, r *opRun) error {
 	op, err := s.Runner.Get(ctx, r.ID)
 	if err != nil {
 		return err
 	}
-	last := lastErrorOf(op)
+	last := change.LastErrorOf(op)
 	if op.Failure != nil && strings.HasSuffix(op.Failure.Name, "RebootCheck") {
 		last.RootDevice, last.ExpectedDevice = r.State.BootedFrom, r.State.BootedWanted
 	}
-	err = s.recordStatus(ctx, "record failure", func(st *hoststate.Status) {
-		unstage(st)
+	err = s.RecordStatus(ctx, "record failure", func(st *hoststate.Status) {
+		change.Unstage(st)
 		unTry(st)
 		st.LastError = last
 	})
@@ -141,23 +168,8 @@ func unTry(st *hoststate.Status) {
 	}
 }
 
-// lastErrorOf is why an operation failed, for the status of the host. The message
-// begins with upstream's text, if there is one, not with the step.
-func lastErrorOf(op operation.Operation) *hoststate.LastError {
-	last := hoststate.NewLastError(op.Failure.Err())
-	f := op.Failure
-	if f == nil {
-		return last
-	}
-	last.Message = strings.TrimPrefix(last.Message, op.Reached+": ")
-	if f.File != "" {
-		last.Location = fmt.Sprintf("%s:%d", f.File, f.Line)
-	}
-	return last
-}
-
 // recordStaged records what will be finalized, by this operation or another one.
-func (s osService) recordStaged(ctx context.Context, r *osRun) error {
+func (s *Service) recordStaged(ctx context.Context, r *opRun) error {
 	phase := hoststate.StagedABUpdate
 	switch {
 	case r.State.Install:
@@ -165,7 +177,7 @@ func (s osService) recordStaged(ctx context.Context, r *osRun) error {
 	case r.State.Back:
 		phase = hoststate.StagedABRollback
 	}
-	err := s.recordStatus(ctx, "record staged", func(st *hoststate.Status) {
+	err := s.RecordStatus(ctx, "record staged", func(st *hoststate.Status) {
 		if st.Phase != phase { // or this is done for a second time
 			st.SpecOld = st.Spec
 		}
@@ -179,23 +191,13 @@ func (s osService) recordStaged(ctx context.Context, r *osRun) error {
 		}
 	})
 	if err == nil {
-		sayStaged(r, phase)
+		change.LogStaged(r, phase)
 	}
 	return err
 }
 
-// sayStaged tells that something is staged, in the words that upstream's tests search
-// for.
-func sayStaged(r teller, phase hoststate.Staged) {
-	what := map[hoststate.Staged]string{
-		hoststate.StagedInstall: "clean install", hoststate.StagedABUpdate: "A/B update", hoststate.StagedABRollback: "A/B rollback",
-		hoststate.StagedRuntimeUpdate: "runtime update", hoststate.StagedRuntimeRollback: "runtime rollback",
-	}[phase]
-	r.Logf(slog.LevelInfo, "Staging of %s succeeded", what)
-}
-
 // recordTrying records that the next boot is of something new.
-func (s osService) recordTrying(ctx context.Context, r *osRun) error {
+func (s *Service) recordTrying(ctx context.Context, r *opRun) error {
 	phase := hoststate.TryingABUpdate
 	switch {
 	case r.State.Install:
@@ -203,7 +205,7 @@ func (s osService) recordTrying(ctx context.Context, r *osRun) error {
 	case r.State.Back:
 		phase = hoststate.TryingABRollback
 	}
-	return s.recordStatus(ctx, "record finalized", func(st *hoststate.Status) { st.Phase = phase })
+	return s.RecordStatus(ctx, "record finalized", func(st *hoststate.Status) { st.Phase = phase })
 }
 
 // volumeOf is what the host status calls a slot, of a host that has two.
@@ -215,17 +217,17 @@ func volumeOf(s slot.Slot, pairs bool) hoststate.Volume {
 }
 
 // discard deletes what was brought to the host.
-func (s osService) discard(ctx context.Context, r *osRun) error {
+func (s *Service) discard(ctx context.Context, r *opRun) error {
 	s.tidyOld(ctx, r)
 	return nil
 }
 
 // tidyOld deletes what the host, as it was before, does not need.
-func (s osService) tidyOld(ctx context.Context, r *osRun) {
-	runs, err := parsedOrEmpty(r.State.Old)
+func (s *Service) tidyOld(ctx context.Context, r *opRun) {
+	runs, err := change.ParseSpec(r.State.Old)
 	if err != nil {
 		r.Logf(slog.LevelWarn, "what is not needed any more stays: %v", err)
 		return
 	}
-	s.tidy(ctx, r, runs)
+	s.Tidy(ctx, r, runs)
 }

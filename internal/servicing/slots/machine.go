@@ -1,4 +1,4 @@
-package servicing
+package slots
 
 import (
 	"context"
@@ -133,14 +133,10 @@ func (s *Service) fitMemory(ctx context.Context, i *image.Image) (window int64, 
 		return 0, nil
 	}
 	if err := i.FitMemory(ctx, available); err != nil {
-		return 0, errkind.WithName(err, dynamic)
+		return 0, errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic)
 	}
 	return i.Window(), nil
 }
-
-// UnsettledMark, below the root folder, is there while an operation is unsettled:
-// tridentd-resume.path starts the daemon for it.
-const UnsettledMark = "var/lib/trident/unsettled"
 
 // Folders where file systems are mounted for as long as a step needs them.
 const (
@@ -157,7 +153,7 @@ func (s *Service) withMount(device, fstype, folder string, use func(at string) e
 	if err := s.clear(at); err != nil {
 		return err
 	}
-	err = s.touch("mount "+filepath.Base(folder), func() error {
+	err = s.Touch("mount "+filepath.Base(folder), func() error {
 		on, err := os.Open(at)
 		if err != nil {
 			return err
@@ -169,14 +165,14 @@ func (s *Service) withMount(device, fstype, folder string, use func(at string) e
 		return err
 	}
 	defer func() {
-		err = errors.Join(err, s.touch("unmount "+filepath.Base(folder), func() error { return s.Machine.Mounts.Unmount(at) }))
+		err = errors.Join(err, s.Touch("unmount "+filepath.Base(folder), func() error { return s.Machine.Mounts.Unmount(at) }))
 	}()
 	return use(at)
 }
 
 // clear makes an empty folder of at, which only root can enter.
 func (s *Service) clear(at string) error {
-	if err := s.touch("unmount "+filepath.Base(at), func() error { return s.Machine.Mounts.Unmount(at) }); err != nil {
+	if err := s.Touch("unmount "+filepath.Base(at), func() error { return s.Machine.Mounts.Unmount(at) }); err != nil {
 		return err
 	}
 	return errors.Join(os.MkdirAll(at, 0o700), os.Chmod(at, 0o700))

@@ -1,4 +1,4 @@
-package servicing
+package slots
 
 import (
 	"context"
@@ -24,6 +24,8 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/osconfig"
+	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/hooks"
 	"github.com/trident-project/trident/internal/storage"
 )
 
@@ -48,13 +50,13 @@ type examined struct {
 // configuration to nowhere, or a policy of SELinux without a tool that applies it, is found
 // there when the new OS is set up, and so are, in all images, groups and units that the
 // image does not have. The network of the new OS is only read where this host has netplan.
-func (s osService) examine(ctx context.Context, r *osRun, c *hostconfig.Config, i *image.Image) (*examined, error) {
+func (s *Service) examine(ctx context.Context, r *opRun, c *hostconfig.Config, i *image.Image) (*examined, error) {
 	plan, err := s.fits(r, c, i)
 	if err != nil {
 		return nil, err
 	}
 	e := &examined{config: c, image: i, plan: plan, whole: map[string]bool{}, read: map[string]bool{}}
-	for _, check := range []func(context.Context, *osRun, *examined) error{
+	for _, check := range []func(context.Context, *opRun, *examined) error{
 		s.checkSetup, s.checkKept, s.checkContents, s.checkTools, s.copyAllSources, s.checkFormats, s.checkNetworks, s.checkNewExtensions, s.checkBoot, s.checkTree, s.readThrough,
 	} {
 		if err := check(ctx, r, e); err != nil {
@@ -69,7 +71,7 @@ func (s osService) examine(ctx context.Context, r *osRun, c *hostconfig.Config, 
 }
 
 // checkSetup looks at what the configuration wants of the new system.
-func (s osService) checkSetup(_ context.Context, r *osRun, e *examined) error {
+func (s *Service) checkSetup(_ context.Context, r *opRun, e *examined) error {
 	spec, on := e.config.Spec(), r.State.on()
 	if id, _ := espID(&spec.Storage); id == "" {
 		return errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration mounts no EFI system partition"), errkind.NameEspMountPointMismatch)
@@ -79,7 +81,7 @@ func (s osService) checkSetup(_ context.Context, r *osRun, e *examined) error {
 		return errkind.WithName(err, errkind.NameEspMountPointMismatch)
 	}
 	if err := osconfig.CheckOS(&spec.OS, true); err != nil {
-		return errkind.WithName(err, dynamic)
+		return errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic)
 	}
 	faults := rules.SetupFaults(spec)
 	if r.State.Install {
@@ -90,34 +92,34 @@ func (s osService) checkSetup(_ context.Context, r *osRun, e *examined) error {
 		errs = append(errs, errkind.WithField(errkind.Errorf(errkind.Invalid, "%s: %s", f.Path, f.Message), f.Path))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return errkind.WithName(err, dynamic)
+		return errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic)
 	}
 	if err := s.besideExtensions(r, e.config, spec.OS.SELinux.Mode); err != nil {
 		return err
 	}
-	outside := slices.Concat(hooks(spec.Scripts.PreServicing, on), hooks(spec.Scripts.PostProvision, on))
+	outside := slices.Concat(hooks.Of(spec.Scripts.PreServicing, on), hooks.Of(spec.Scripts.PostProvision, on))
 	if err := s.checkInterpreters(outside); err != nil {
 		return err
 	}
-	return checkScripts(slices.Concat(outside, hooks(spec.Scripts.PostConfigure, on), healthScripts(spec.Health, on)))
+	return hooks.Check(slices.Concat(outside, hooks.Of(spec.Scripts.PostConfigure, on), hooks.HealthScripts(spec.Health, on)))
 }
 
 // checkInterpreters wants what runs the scripts that run on this host.
-func (s osService) checkInterpreters(scripts []hostconfig.Script) error {
+func (s *Service) checkInterpreters(scripts []hostconfig.Script) error {
 	for i, h := range scripts {
 		if !filepath.IsAbs(h.Interpreter) || h.Interpreter == "/bin/sh" {
 			continue
 		}
 		if info, err := inroot.FS(s.Root).Stat(path.Clean(h.Interpreter)[1:]); err != nil || info.IsDir() || info.Mode().Perm()&0o111 == 0 {
-			err := errkind.Errorf(errkind.Invalid, "script %s: this host has no program %s to run it", nameOf(h.Name, i), h.Interpreter)
-			return errkind.WithName(err, dynamic)
+			err := errkind.Errorf(errkind.Invalid, "script %s: this host has no program %s to run it", hooks.Name(h.Name, i), h.Interpreter)
+			return errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic)
 		}
 	}
 	return nil
 }
 
 // checkKept looks at the file systems that stay and are mounted in the new system.
-func (s osService) checkKept(_ context.Context, r *osRun, e *examined) error {
+func (s *Service) checkKept(_ context.Context, r *opRun, e *examined) error {
 	inv, err := s.Machine.Inventory()
 	if err != nil {
 		return err
@@ -143,7 +145,7 @@ func (s osService) checkKept(_ context.Context, r *osRun, e *examined) error {
 
 // checkContents looks at the first bytes of the file systems of the image. They are not
 // verified yet: they can only keep an image from being written that "write" would take.
-func (s osService) checkContents(ctx context.Context, r *osRun, e *examined) error {
+func (s *Service) checkContents(ctx context.Context, r *opRun, e *examined) error {
 	for _, p := range r.State.Parts {
 		if p.ESP {
 			continue
@@ -176,7 +178,7 @@ func headOf(ctx context.Context, p part, i *image.Image) ([]byte, error) {
 }
 
 // checkWritable refuses a file system that Trident has to write to and that nobody can.
-func (s osService) checkWritable(p part, e *examined) error {
+func (s *Service) checkWritable(p part, e *examined) error {
 	if !slices.Contains([]string{"erofs", "squashfs", "iso9660", "cramfs"}, p.Type) {
 		return nil
 	}
@@ -194,7 +196,7 @@ func (s osService) checkWritable(p part, e *examined) error {
 }
 
 // checkTools wants the programs of this host that the steps after this one run.
-func (s osService) checkTools(_ context.Context, r *osRun, e *examined) error {
+func (s *Service) checkTools(_ context.Context, r *opRun, e *examined) error {
 	finder, ok := s.Machine.Disks.Runner.(run.Finder)
 	if !ok {
 		return nil
@@ -217,40 +219,40 @@ func (s osService) checkTools(_ context.Context, r *osRun, e *examined) error {
 }
 
 // checkFormats has the tools look at what they will be asked to make.
-func (s osService) checkFormats(ctx context.Context, _ *osRun, e *examined) error {
-	return e.plan.Rehearse(ctx, s.Machine.Disks.Runner, s.stagedDir())
+func (s *Service) checkFormats(ctx context.Context, _ *opRun, e *examined) error {
+	return e.plan.Rehearse(ctx, s.Machine.Disks.Runner, s.StagedDir())
 }
 
 // copyAllSources copies the files that the configuration names, and looks at what they will
 // become.
-func (s osService) copyAllSources(ctx context.Context, r *osRun, e *examined) error {
+func (s *Service) copyAllSources(ctx context.Context, r *opRun, e *examined) error {
 	spec, on := e.config.Spec(), r.State.on()
-	all := slices.Concat(hooks(spec.Scripts.PreServicing, on), hooks(spec.Scripts.PostProvision, on), hooks(spec.Scripts.PostConfigure, on))
-	err := s.copySources(ctx, sourcesOf(spec.OS.AdditionalFiles, all))
+	all := slices.Concat(hooks.Of(spec.Scripts.PreServicing, on), hooks.Of(spec.Scripts.PostProvision, on), hooks.Of(spec.Scripts.PostConfigure, on))
+	err := s.CopySources(ctx, change.SourcesOf(spec.OS.AdditionalFiles, all))
 	for _, f := range spec.OS.AdditionalFiles {
 		if err != nil {
 			break
 		}
-		if _, err = s.modeOf(f); err != nil {
+		if _, err = s.ModeOf(f); err != nil {
 			err = fmt.Errorf("write %s: %w", f.Destination, err)
 		}
 	}
-	return errkind.WithName(err, dynamic)
+	return errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic)
 }
 
 // checkNetworks has netplan read the network of the new system, and in a rehearsal that
 // of the system that installs.
-func (s osService) checkNetworks(ctx context.Context, r *osRun, e *examined) error {
+func (s *Service) checkNetworks(ctx context.Context, r *opRun, e *examined) error {
 	spec := e.config.Spec()
-	if n := spec.ManagementOS.Netplan; n != nil && r.State.Install && s.scratch != "" {
-		if err := s.tryNetplan(ctx, r.ID, "managementOs.netplan", n); err != nil {
+	if n := spec.ManagementOS.Netplan; n != nil && r.State.Install && s.IsRehearsal() {
+		if err := s.TryNetplan(ctx, r.ID, "managementOs.netplan", n); err != nil {
 			return err
 		}
 	}
 	if spec.OS.Netplan == nil {
 		return nil
 	}
-	err := s.tryNetplan(ctx, r.ID, "os.netplan", spec.OS.Netplan)
+	err := s.TryNetplan(ctx, r.ID, "os.netplan", spec.OS.Netplan)
 	if errkind.Of(err) == errkind.Precondition { // only the new system has netplan, perhaps
 		return nil
 	}
@@ -259,21 +261,21 @@ func (s osService) checkNetworks(ctx context.Context, r *osRun, e *examined) err
 
 // newExtensions is the store where the extensions of the new system lie before there is a
 // place for it on a disk.
-func (s osService) newExtensions() *extension.Store {
-	return &extension.Store{Root: filepath.Join(s.stagedDir(), "new-os"), Files: s.Root, Tools: s.Tools, Touch: s.Touch}
+func (s *Service) newExtensions() *extension.Store {
+	return &extension.Store{Root: filepath.Join(s.StagedDir(), "new-os"), Files: s.Root, Tools: s.Tools, Touch: s.Touch}
 }
 
 // checkNewExtensions fetches the extensions of the new system to this host, so that one
 // that a server does not have, or that does not fit, costs no disk. Where this host has no
 // room for them "configure" fetches them. A rehearsal only asks the servers whether they
 // have them.
-func (s osService) checkNewExtensions(ctx context.Context, r *osRun, e *examined) error {
-	list := slices.DeleteFunc(wanted(e.config), func(src extension.Source) bool { return src.Path == ownPath })
+func (s *Service) checkNewExtensions(ctx context.Context, r *opRun, e *examined) error {
+	list := slices.DeleteFunc(change.ExtensionSources(e.config), func(src extension.Source) bool { return src.Path == change.OwnPath })
 	if len(list) == 0 {
 		return nil
 	}
 	store := s.newExtensions()
-	err := s.touch("make room for extensions", func() error {
+	err := s.Touch("make room for extensions", func() error {
 		lib := filepath.Join(store.Root, "usr/lib")
 		err := os.MkdirAll(lib, 0o755)
 		for _, dir := range []string{filepath.Dir(lib), lib} { // extensions are compared with them; the umask is the daemon's
@@ -286,7 +288,7 @@ func (s osService) checkNewExtensions(ctx context.Context, r *osRun, e *examined
 	}
 	var images []extension.Image
 	for _, src := range list {
-		if s.scratch != "" && fetch.Scheme(src.URL) != "file" {
+		if s.IsRehearsal() && fetch.Scheme(src.URL) != "file" {
 			if err := s.isThere(ctx, src.URL); err != nil {
 				return errkind.WithName(fmt.Errorf("look for the %s: %w", src.Class, err), errkind.NamePopulateExtensionImages)
 			}
@@ -295,7 +297,7 @@ func (s osService) checkNewExtensions(ctx context.Context, r *osRun, e *examined
 		image, err := store.Stage(ctx, src, nil, nil, func(line string) { r.Logf(slog.LevelInfo, "%s", line) })
 		if errkind.Of(err) == errkind.NoSpace {
 			r.Logf(slog.LevelWarn, "the extensions of the new system are looked at only once its disk is written: %v", err)
-			return s.touch("discard extensions", func() error { return os.RemoveAll(store.Root) })
+			return s.Touch("discard extensions", func() error { return os.RemoveAll(store.Root) })
 		}
 		if err == nil && image.IsOwn() {
 			err = ownListed()
@@ -316,7 +318,7 @@ func ownListed() error {
 
 // isThere asks a server for a file without fetching it. One that does not serve ranges
 // has answered.
-func (s osService) isThere(ctx context.Context, from string) error {
+func (s *Service) isThere(ctx context.Context, from string) error {
 	src, err := fetch.Source{URL: from}.OnHost(s.Root)
 	if err != nil {
 		return err
@@ -333,7 +335,7 @@ func (s osService) isThere(ctx context.Context, from string) error {
 
 // checkBoot unpacks the boot files of the image, and looks whether the firmware and the
 // EFI system partition take them.
-func (s osService) checkBoot(ctx context.Context, r *osRun, e *examined) error {
+func (s *Service) checkBoot(ctx context.Context, r *opRun, e *examined) error {
 	vars, err := s.Machine.Firmware()
 	if err != nil {
 		return errkind.WithName(err, errkind.NameReadEfiVariable)
@@ -387,23 +389,23 @@ func (s osService) checkBoot(ctx context.Context, r *osRun, e *examined) error {
 
 // probeFirmware finds out whether a firmware that does not say so takes the variables of
 // a trial. A rehearsal leaves that open.
-func (s osService) probeFirmware(ctx context.Context, r *osRun, host boot.Host, files fs.FS) error {
+func (s *Service) probeFirmware(ctx context.Context, r *opRun, host boot.Host, files fs.FS) error {
 	_, known, err := host.Vars.Room()
-	if err != nil || known || s.scratch != "" {
+	if err != nil || known || s.IsRehearsal() {
 		return err
 	}
 	need, err := boot.VariableNeed(ctx, host, files, r.State.Slot)
 	if err != nil {
 		return err
 	}
-	if err := s.touch("probe firmware", func() error { return efivar.Probe(host.Vars, need) }); err != nil {
+	if err := s.Touch("probe firmware", func() error { return efivar.Probe(host.Vars, need) }); err != nil {
 		return errkind.WithName(fmt.Errorf("find out whether the firmware takes boot entries: %w", err), errkind.NameSetEfiVariable)
 	}
 	return nil
 }
 
 // unpackBoot unpacks the image of the ESP.
-func (s osService) unpackBoot(ctx context.Context, r *osRun, e *examined) error {
+func (s *Service) unpackBoot(ctx context.Context, r *opRun, e *examined) error {
 	p := &r.State.Parts[slices.IndexFunc(r.State.Parts, func(p part) bool { return p.ESP })]
 	from, err := p.in(e.image)
 	if err != nil {

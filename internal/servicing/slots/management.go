@@ -1,4 +1,4 @@
-package servicing
+package slots
 
 import (
 	"bytes"
@@ -24,7 +24,7 @@ const managementDir = "var/lib/trident/management-os"
 // setUpManagementOS makes the system that installs what the configuration says of it
 // (reference, 4.1: mos-config): users who may look after the installation, and the
 // network, by which the image may come. Its users stay when the installation fails.
-func (s osService) setUpManagementOS(ctx context.Context, r *osRun) error {
+func (s *Service) setUpManagementOS(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
 		return err
@@ -37,7 +37,7 @@ func (s osService) setUpManagementOS(ctx context.Context, r *osRun) error {
 		return err
 	}
 	if len(m.Users) > 0 {
-		if err := osconfig.SetupUsers(ctx, s.Root, "managementOs.users", m.Users, s.touch); err != nil {
+		if err := osconfig.SetupUsers(ctx, s.Root, "managementOs.users", m.Users, s.Touch); err != nil {
 			return err
 		}
 		if err := s.reloadSSH(ctx); err != nil {
@@ -49,14 +49,14 @@ func (s osService) setUpManagementOS(ctx context.Context, r *osRun) error {
 }
 
 // reloadSSH has a server that runs read who may log in.
-func (s osService) reloadSSH(ctx context.Context) error {
+func (s *Service) reloadSSH(ctx context.Context) error {
 	for _, unit := range []string{"ssh.service", "sshd.service"} {
 		u, err := s.Systemd.Unit(ctx, unit)
 		if errkind.Of(err) == errkind.NotFound || err == nil && u.Active != "active" {
 			continue
 		}
 		if err == nil {
-			err = s.touch("reload "+unit, func() error { return s.Systemd.ReloadOrRestart(ctx, unit) })
+			err = s.Touch("reload "+unit, func() error { return s.Systemd.ReloadOrRestart(ctx, unit) })
 		}
 		if err != nil {
 			return errkind.WithName(fmt.Errorf("reload the SSH server: %w", err), errkind.NameSetUpUsers)
@@ -66,7 +66,7 @@ func (s osService) reloadSSH(ctx context.Context) error {
 	return nil
 }
 
-func (s osService) managementNetwork(ctx context.Context, r *osRun, n hostconfig.Netplan) error {
+func (s *Service) managementNetwork(ctx context.Context, r *opRun, n hostconfig.Netplan) error {
 	if n == nil {
 		return nil
 	}
@@ -82,10 +82,10 @@ func (s osService) managementNetwork(ctx context.Context, r *osRun, n hostconfig
 			return err
 		}
 	}
-	if err := s.touch("write network", func() error { return osconfig.WriteNetwork(s.Root, n) }); err != nil {
+	if err := s.Touch("write network", func() error { return osconfig.WriteNetwork(s.Root, n) }); err != nil {
 		return errkind.WithName(fmt.Errorf("set up managementOs.netplan: %w", err), errkind.NameWriteNetplanConfig)
 	}
-	err := s.touch("apply network", func() error { return s.netplan(ctx, applyTime, "apply") })
+	err := s.Touch("apply network", func() error { return s.ApplyNetplan(ctx) })
 	if errkind.Of(err) == errkind.Precondition { // there is no netplan
 		err = errkind.WithHint(err, "Install netplan in the live system, or leave managementOs.netplan out.")
 	}
@@ -98,7 +98,7 @@ func (s osService) managementNetwork(ctx context.Context, r *osRun, n hostconfig
 
 // hasNetwork says that there is nothing to do, as after start-network: connections
 // stay then.
-func (s osService) hasNetwork(n hostconfig.Netplan) (bool, error) {
+func (s *Service) hasNetwork(n hostconfig.Netplan) (bool, error) {
 	want, err := osconfig.NetplanText(n)
 	if err != nil {
 		return false, err
@@ -110,14 +110,14 @@ func (s osService) hasNetwork(n hostconfig.Netplan) (bool, error) {
 	return bytes.Equal(have, want), err
 }
 
-func (s osService) keptManagement(i int) string {
+func (s *Service) keptManagement(i int) string {
 	return filepath.Join(s.Root, managementDir, strconv.Itoa(i))
 }
 
-func (s osService) keepManagement(r *osRun) error {
+func (s *Service) keepManagement(r *opRun) error {
 	names := []string{osconfig.Netplan, osconfig.CloudInit}
 	r.State.ManagementKept = make([]osconfig.Kept, len(names))
-	return s.touch("keep network", func() error {
+	return s.Touch("keep network", func() error {
 		err := os.MkdirAll(filepath.Join(s.Root, managementDir), 0o700)
 		for i, name := range names {
 			if err == nil {
@@ -130,7 +130,7 @@ func (s osService) keepManagement(r *osRun) error {
 
 // restoreManagementOS brings the network of the system that installs back, if it is
 // that one which still runs.
-func (s osService) restoreManagementOS(ctx context.Context, r *osRun) error {
+func (s *Service) restoreManagementOS(ctx context.Context, r *opRun) error {
 	if s.left(r) {
 		return nil
 	}
@@ -147,21 +147,21 @@ func (s osService) restoreManagementOS(ctx context.Context, r *osRun) error {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return s.touch("discard copies", func() error { return os.RemoveAll(dir) })
+	return s.Touch("discard copies", func() error { return os.RemoveAll(dir) })
 }
 
-func (s osService) restoreManagementNetwork(ctx context.Context, r *osRun) error {
+func (s *Service) restoreManagementNetwork(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
 		return err
 	}
 	for i, k := range r.State.ManagementKept {
-		if err := s.restoreKept(r, k, s.keptManagement(i)); err != nil {
+		if err := s.RestoreKept(r, k, s.keptManagement(i)); err != nil {
 			return err
 		}
 	}
-	err = s.touch("apply network again", func() error {
-		return s.applyFormer(ctx, r, filepath.Join(s.Root, managementDir, "taken-back"), c.Spec().ManagementOS.Netplan)
+	err = s.Touch("apply network again", func() error {
+		return s.ApplyFormerNetwork(ctx, r, filepath.Join(s.Root, managementDir, "taken-back"), c.Spec().ManagementOS.Netplan)
 	})
 	if err != nil && ctx.Err() == nil { // as in restoreNetwork
 		r.Logf(slog.LevelError, "the files of the management OS's network are restored, but could not be applied: %v", err)

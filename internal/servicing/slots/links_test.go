@@ -1,6 +1,7 @@
-package servicing
+package slots
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,23 +18,26 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/linux/mount"
 	"github.com/trident-project/trident/internal/osconfig"
+	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/hooks"
+	"github.com/trident-project/trident/internal/systemd/systemdtest"
 )
 
 // outward is a host that services an image, and what a link in the image's place of name
 // says to lead to a folder of the host: to that of the same name, or to a trap.
 func outward(t *testing.T, name string) (host string, s *Service, targets map[string]string) {
 	t.Helper()
-	host = tempDir(t)
+	host = hosttest.TempDir(t)
 	for _, dir := range []string{newRoot, "etc/cron.hourly", "etc/systemd/system", "tmp", "home", "root/.ssh", "var/lib/extensions", "var/lib/trident", "opt/trap"} {
 		if err := hosttest.MkdirAll(filepath.Join(host, dir)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write(t, filepath.Join(host, "var/lib/trident/script"), "echo hi\n")
-	write(t, filepath.Join(host, "etc/fstab"), "of the host\n")
-	write(t, filepath.Join(host, "root/.ssh/authorized_keys"), "of the host\n")
+	hosttest.Write(t, filepath.Join(host, "var/lib/trident/script"), "echo hi\n")
+	hosttest.Write(t, filepath.Join(host, "etc/fstab"), "of the host\n")
+	hosttest.Write(t, filepath.Join(host, "root/.ssh/authorized_keys"), "of the host\n")
 	ups := strings.Repeat("../", 1+strings.Count(newRoot, "/")+strings.Count(name, "/"))
-	return host, &Service{Config: Config{Root: host}}, map[string]string{"absolute": filepath.Join(host, name), "relative": ups + "opt/trap"}
+	return host, &Service{Host: change.New(change.Host{Root: host})}, map[string]string{"absolute": filepath.Join(host, name), "relative": ups + "opt/trap"}
 }
 
 // hostFiles is all of a host but the new root.
@@ -94,7 +98,7 @@ func TestALinkOfAnImageLeadsNothingToTheHost(t *testing.T) {
 				before := hostFiles(t, host)
 				var mounts mountPoints
 				s.Machine.Mounts = &mounts
-				in := osService{s}
+				in := s
 				write := func(name string) error { return in.put(root, name, 0o644, "of the image\n") }
 				// They do not find what the link leads to, unless it is there.
 				for what, err := range map[string]error{
@@ -113,7 +117,7 @@ func TestALinkOfAnImageLeadsNothingToTheHost(t *testing.T) {
 						t.Errorf("/%s is a link to %s: %v", name, target, err)
 					}
 				}
-				mark, err := inOwnFolder(root, "/"+UnsettledMark)
+				mark, err := inOwnFolder(root, "/"+change.UnsettledMark)
 				if err != nil {
 					t.Errorf("/%s is a link to %s: %v", name, target, err)
 				}
@@ -121,15 +125,20 @@ func TestALinkOfAnImageLeadsNothingToTheHost(t *testing.T) {
 				if slices.ContainsFunc(append(mounts, mark), outside) {
 					t.Errorf("/%s is a link to %s: mounted on %q, wrote to %s", name, target, mounts, mark)
 				}
-				j := job{id: "post-0", file: "/var/lib/trident/script", tree: tree, inside: true}
-				if err := s.bringInside(&j); err != nil {
-					t.Errorf("/%s is a link to %s: %v", name, target, err)
-				}
-				if text, err := inroot.FS(root).ReadFile(j.file[1:], 100); string(text) != "echo hi\n" || err != nil {
-					t.Errorf("/%s is a link to %s: the script is %q, %v", name, target, text, err)
-				}
-				if err := s.inside(j, (*inroot.Dir).Remove); err != nil {
-					t.Error(err)
+				ran := false
+				s.Systemd = &systemdtest.Fake{Hook: func(_ context.Context, c systemdtest.Call) error {
+					if c.Method != "StartTransient" {
+						return nil
+					}
+					text, err := inroot.FS(root).ReadFile("run/trident-script-labels", 100)
+					if ran = string(text) == "echo hi\n"; !ran || err != nil {
+						t.Errorf("/%s is a link to %s: the script is %q, %v", name, target, text, err)
+					}
+					return os.WriteFile(filepath.Join(s.WorkDir("x"), "labels.status"), []byte("0\n"), 0o600)
+				}}
+				_, err = hooks.RunInside(t.Context(), s.Host, "x", "labels", "echo hi\n", hostconfig.OnABUpdate, tree)
+				if err := errors.Join(err, os.RemoveAll(filepath.Join(host, change.Dir))); err != nil || !ran {
+					t.Errorf("/%s is a link to %s: it ran: %v, %v", name, target, ran, err)
 				}
 				if diff := cmp.Diff(before, hostFiles(t, host)); diff != "" {
 					t.Fatalf("/%s is a link to %s: %s", name, target, diff)
@@ -141,16 +150,16 @@ func TestALinkOfAnImageLeadsNothingToTheHost(t *testing.T) {
 
 func TestOnlyRootCanEnterTheFolderOfTheNewRoot(t *testing.T) {
 	t.Parallel()
-	w := newOSWorld(t, newAlbum(t))
-	above := filepath.Join(w.live, filepath.Dir(newRoot))
+	root := hosttest.TempDir(t)
+	above := filepath.Join(root, filepath.Dir(newRoot))
 	if err := errors.Join(hosttest.MkdirAll(above), os.Chmod(above, 0o755)); err != nil { // as something else may have made it
 		t.Fatal(err)
 	}
 	entered := 0
-	s := &Service{Config: Config{Root: w.live, Machine: Machine{Mounts: &mountPoints{}}}}
-	r := &osRun{}
+	s := &Service{Host: change.New(change.Host{Root: root}), Machine: Machine{Mounts: &mountPoints{}}}
+	r := &opRun{}
 	r.State.Asked = "storage: {filesystems: [{mountPoint: {path: /}, source: new, type: tmpfs}]}"
-	err := osService{s}.withTree(t.Context(), r, false, func(*hostconfig.Config, string) error {
+	err := s.withTree(t.Context(), r, false, func(*hostconfig.Config, string) error {
 		entered++
 		info, err := os.Stat(above)
 		if err == nil && info.Mode().Perm() != 0o700 {

@@ -1,61 +1,59 @@
-package servicing
+package change
 
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/osconfig"
-	"github.com/trident-project/trident/internal/selfservice"
 )
 
 // ownPlaces are the folders and files in which Trident keeps what it needs to service a
-// host, besides its datastore. Other files of a configuration may be beside them.
-var ownPlaces = append([]string{
-	"/run/trident", "/var/lib/trident/servicing", "/var/lib/trident/extensions", "/" + UnsettledMark, "/" + managementDir,
-	unitDir + guardTimer, unitDir + guardService, guardLink,
-}, selfservice.Places()...)
+// host, besides its datastore and the places of Host.Places. Other files of a
+// configuration may be beside them.
+var ownPlaces = []string{"/run/trident", "/" + Dir, "/var/lib/trident/extensions", "/" + UnsettledMark}
 
-// checkDestinations refuses a configuration whose additional files would overwrite what
+// CheckDestinations refuses a configuration whose additional files would overwrite what
 // Trident needs to undo the servicing, or of which one is to be in a folder that another
 // one is to be. Errors are of kind Invalid.
-func checkDestinations(c *hostconfig.Config) error {
+func (h *Host) CheckDestinations(c *hostconfig.Config) error {
 	files := c.Spec().OS.AdditionalFiles
 	named := map[string]string{} // by place, as the configuration names it
 	for _, f := range files {
-		named[absolute(f.Destination)] = f.Destination
+		named[Absolute(f.Destination)] = f.Destination
 	}
 	for i, f := range files {
 		at := fmt.Sprintf("os.additionalFiles[%d]", i)
-		if err := checkDestination(at, f.Destination, absolute(f.Destination), c.Spec().Trident.DatastorePath); err != nil {
+		if err := h.checkDestination(at, f.Destination, Absolute(f.Destination), c.Spec().Trident.DatastorePath); err != nil {
 			return err
 		}
-		for dir := path.Dir(absolute(f.Destination)); dir != "/"; dir = path.Dir(dir) {
+		for dir := path.Dir(Absolute(f.Destination)); dir != "/"; dir = path.Dir(dir) {
 			if other, isFile := named[dir]; isFile {
 				err := errkind.Errorf(errkind.Invalid, "%s: %q cannot be written: the configuration has a file %q, and a file is not a folder", at, f.Destination, other)
-				return errkind.WithName(err, dynamic)
+				return errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic)
 			}
 		}
 	}
 	return nil
 }
 
-// checkResolved is checkDestinations for the places to which the links in the OS below
+// CheckResolved is CheckDestinations for the places to which the links in the OS below
 // root lead. A place that cannot be reached is for [osconfig.Write] to refuse.
-func (s *Service) checkResolved(root string, files []hostconfig.AdditionalFile) error {
-	datastore, err := hoststate.Path(s.Root)
+func (h *Host) CheckResolved(root string, files []hostconfig.AdditionalFile) error {
+	datastore, err := hoststate.Path(h.Root)
 	if err != nil {
 		return err
 	}
 	for _, f := range files {
-		place, err := osconfig.Resolve(root, absolute(f.Destination))
+		place, err := osconfig.Resolve(root, Absolute(f.Destination))
 		if err != nil {
 			continue
 		}
-		if err := checkDestination("os.additionalFiles", f.Destination, place, datastore); err != nil {
+		if err := h.checkDestination("os.additionalFiles", f.Destination, place, datastore); err != nil {
 			return err
 		}
 	}
@@ -64,16 +62,16 @@ func (s *Service) checkResolved(root string, files []hostconfig.AdditionalFile) 
 
 // checkDestination refuses place, which the configuration calls name, if it is
 // Trident's own. datastore is the one of the host beside the usual one, or "".
-func checkDestination(at, name, place, datastore string) error {
+func (h *Host) checkDestination(at, name, place, datastore string) error {
 	own := ""
-	for _, o := range ownPlaces {
+	for _, o := range slices.Concat(ownPlaces, h.Places) {
 		if place == o || strings.HasPrefix(place, o+"/") {
 			own = o
 		}
 	}
 	for _, d := range []string{hoststate.DefaultPath, datastore} {
 		// The journal of SQLite and the copies are called like the datastore, and more.
-		if d != "" && strings.HasPrefix(place, absolute(d)) {
+		if d != "" && strings.HasPrefix(place, Absolute(d)) {
 			own = d
 		}
 	}
@@ -81,5 +79,8 @@ func checkDestination(at, name, place, datastore string) error {
 		return nil
 	}
 	err := errkind.Errorf(errkind.Invalid, "%s: %q cannot be written: Trident itself keeps what it needs to service this host at %s", at, name, own)
-	return errkind.WithName(errkind.WithHint(err, "Name another destination."), dynamic)
+	return errkind.WithName(errkind.WithHint(err, "Name another destination."), errkind.NameInvalidHostConfigurationDynamic)
 }
+
+// Absolute returns the path of a file of a configuration, as the host sees it.
+func Absolute(name string) string { return path.Clean("/" + name) }

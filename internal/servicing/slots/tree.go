@@ -1,4 +1,4 @@
-package servicing
+package slots
 
 import (
 	"context"
@@ -19,6 +19,8 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/linux/mount"
 	"github.com/trident-project/trident/internal/osconfig"
+	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/hooks"
 	"github.com/trident-project/trident/internal/storage"
 	"github.com/trident-project/trident/internal/systemd"
 )
@@ -28,7 +30,7 @@ const tree = "/" + newRoot
 
 // withTree mounts the OS in the slot, with all of its file systems, while use runs.
 // Whole says that programs will run in it.
-func (s osService) withTree(ctx context.Context, r *osRun, whole bool, use func(c *hostconfig.Config, root string) error) (err error) {
+func (s *Service) withTree(ctx context.Context, r *opRun, whole bool, use func(c *hostconfig.Config, root string) error) (err error) {
 	c, err := r.State.asked()
 	if err != nil {
 		return err
@@ -41,7 +43,7 @@ func (s osService) withTree(ctx context.Context, r *osRun, whole bool, use func(
 		return err
 	}
 	defer func() { err = errors.Join(err, s.unmount(ctx, r)) }()
-	if err := s.touch("mount newroot", func() error { return s.mountTree(r, c, root, whole) }); err != nil {
+	if err := s.Touch("mount newroot", func() error { return s.mountTree(r, c, root, whole) }); err != nil {
 		return errkind.WithName(err, errkind.NameMountNewroot)
 	}
 	return use(c, root)
@@ -49,12 +51,12 @@ func (s osService) withTree(ctx context.Context, r *osRun, whole bool, use func(
 
 // unmount takes the new OS out of the tree of this host, also where older releases have
 // mounted it: on the folder above.
-func (s osService) unmount(context.Context, *osRun) error {
+func (s *Service) unmount(context.Context, *opRun) error {
 	above := filepath.Dir(filepath.Join(s.Root, newRoot))
-	return errkind.WithName(s.touch("unmount newroot", func() error { return s.Machine.Mounts.Unmount(above) }), errkind.NameUnmountNewroot)
+	return errkind.WithName(s.Touch("unmount newroot", func() error { return s.Machine.Mounts.Unmount(above) }), errkind.NameUnmountNewroot)
 }
 
-func (s osService) mountTree(r *osRun, c *hostconfig.Config, root string, whole bool) error {
+func (s *Service) mountTree(r *opRun, c *hostconfig.Config, root string, whole bool) error {
 	spec, paths := &c.Spec().Storage, toMap(r.State.Paths)
 	for _, f := range storage.MountOrder(spec) {
 		at := path.Clean(f.MountPoint.Path)
@@ -95,7 +97,7 @@ func (s osService) mountTree(r *osRun, c *hostconfig.Config, root string, whole 
 
 // mountIn mounts a file system in the tree, never outside of it. The folder is made
 // where it is missing.
-func (s osService) mountIn(root, at string, f mount.FileSystem) error {
+func (s *Service) mountIn(root, at string, f mount.FileSystem) error {
 	dir, err := inroot.FS(root).MakeDir(at, 0o755)
 	if err == nil {
 		err = errors.Join(s.Machine.Mounts.Mount(f, dir.File()), dir.Close())
@@ -106,35 +108,35 @@ func (s osService) mountIn(root, at string, f mount.FileSystem) error {
 	return nil
 }
 
-func (s osService) postProvision(ctx context.Context, r *osRun) error {
+func (s *Service) postProvision(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
-	if err != nil || len(hooks(c.Spec().Scripts.PostProvision, r.State.on())) == 0 {
+	if err != nil || len(hooks.Of(c.Spec().Scripts.PostProvision, r.State.on())) == 0 {
 		return err
 	}
 	return s.withTree(ctx, r, true, func(c *hostconfig.Config, _ string) error {
-		return s.runHooks(ctx, r, r.ID, hookRun{
-			which: "provision", point: "post-provision", on: r.State.on(), all: c.Spec().Scripts.PostProvision, tree: tree,
+		return hooks.Run(ctx, s.Host, r, r.ID, hooks.Point{
+			ID: "provision", Name: "post-provision", On: r.State.on(), Scripts: c.Spec().Scripts.PostProvision, Tree: tree,
 		})
 	})
 }
 
-func (s osService) postConfigure(ctx context.Context, r *osRun) error {
+func (s *Service) postConfigure(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
-	if err != nil || len(hooks(c.Spec().Scripts.PostConfigure, r.State.on())) == 0 {
+	if err != nil || len(hooks.Of(c.Spec().Scripts.PostConfigure, r.State.on())) == 0 {
 		return err
 	}
 	return s.withTree(ctx, r, true, func(c *hostconfig.Config, _ string) error {
-		return s.runHooks(ctx, r, r.ID, hookRun{
-			which: "post", point: "post-configure", on: r.State.on(), all: c.Spec().Scripts.PostConfigure, tree: tree, inside: true,
+		return hooks.Run(ctx, s.Host, r, r.ID, hooks.Point{
+			ID: "post", Name: "post-configure", On: r.State.on(), Scripts: c.Spec().Scripts.PostConfigure, Tree: tree, Inside: true,
 		})
 	})
 }
 
 // configure writes into the new OS what the configuration says. It may be run again
 // over what it has written.
-func (s osService) configure(ctx context.Context, r *osRun) error {
+func (s *Service) configure(ctx context.Context, r *opRun) error {
 	return s.withTree(ctx, r, false, func(c *hostconfig.Config, root string) error {
-		for _, part := range []func(context.Context, *osRun, *hostconfig.Config, string) error{
+		for _, part := range []func(context.Context, *opRun, *hostconfig.Config, string) error{
 			s.writeFstab, s.carryIdentity, s.setUpOS, s.placeFiles, s.placeExtensions, s.setUpTrident, s.guard,
 		} {
 			if err := part(ctx, r, c, root); err != nil {
@@ -148,7 +150,7 @@ func (s osService) configure(ctx context.Context, r *osRun) error {
 	})
 }
 
-func (s osService) writeFstab(_ context.Context, r *osRun, c *hostconfig.Config, root string) error {
+func (s *Service) writeFstab(_ context.Context, r *opRun, c *hostconfig.Config, root string) error {
 	text, err := storage.Fstab(&c.Spec().Storage, toMap(r.State.Paths), r.State.Slot)
 	if err != nil {
 		return err
@@ -157,8 +159,8 @@ func (s osService) writeFstab(_ context.Context, r *osRun, c *hostconfig.Config,
 }
 
 // put writes a file of a few lines into a tree.
-func (s osService) put(root, name string, mode fs.FileMode, text string) error {
-	return s.touch("write "+path.Base(name), func() error {
+func (s *Service) put(root, name string, mode fs.FileMode, text string) error {
+	return s.Touch("write "+path.Base(name), func() error {
 		return osconfig.Write(root, name, mode, func(w io.Writer) error {
 			_, err := io.WriteString(w, text)
 			return err
@@ -167,28 +169,28 @@ func (s osService) put(root, name string, mode fs.FileMode, text string) error {
 }
 
 // carryIdentity makes the new OS the same host, or a host of its own.
-func (s osService) carryIdentity(_ context.Context, r *osRun, c *hostconfig.Config, root string) error {
-	return s.touch("carry identity", func() error {
+func (s *Service) carryIdentity(_ context.Context, r *opRun, c *hostconfig.Config, root string) error {
+	return s.Touch("carry identity", func() error {
 		if r.State.Install {
 			return osconfig.ResetMachineID(root)
 		}
-		return osconfig.Carry(s.Root, root, c.Spec().OS.Hostname == "" && !flag(c, "disableHostnameCarryOver"))
+		return osconfig.Carry(s.Root, root, c.Spec().OS.Hostname == "" && !change.Flag(c, "disableHostnameCarryOver"))
 	})
 }
 
-func (s osService) setUpOS(ctx context.Context, _ *osRun, c *hostconfig.Config, root string) error {
-	return osconfig.Setup(ctx, root, &c.Spec().OS, s.Tools, s.touch)
+func (s *Service) setUpOS(ctx context.Context, _ *opRun, c *hostconfig.Config, root string) error {
+	return osconfig.Setup(ctx, root, &c.Spec().OS, s.Tools, s.Touch)
 }
 
-func (s osService) placeFiles(_ context.Context, r *osRun, c *hostconfig.Config, root string) error {
-	if err := s.checkResolved(root, c.Spec().OS.AdditionalFiles); err != nil {
+func (s *Service) placeFiles(_ context.Context, r *opRun, c *hostconfig.Config, root string) error {
+	if err := s.CheckResolved(root, c.Spec().OS.AdditionalFiles); err != nil {
 		return err
 	}
 	for _, f := range c.Spec().OS.AdditionalFiles {
-		mode, err := s.modeOf(f)
+		mode, err := s.ModeOf(f)
 		if err == nil {
-			err = s.touch("write file", func() error {
-				return osconfig.Write(root, absolute(f.Destination), mode, func(out io.Writer) error { return s.content(f, out) })
+			err = s.Touch("write file", func() error {
+				return osconfig.Write(root, change.Absolute(f.Destination), mode, func(out io.Writer) error { return s.WriteContent(f, out) })
 			})
 		}
 		if err != nil {
@@ -201,23 +203,23 @@ func (s osService) placeFiles(_ context.Context, r *osRun, c *hostconfig.Config,
 
 // placeExtensions brings the extensions of the configuration into the new OS, which
 // is the one that they have to fit.
-func (s osService) placeExtensions(ctx context.Context, r *osRun, c *hostconfig.Config, root string) error {
+func (s *Service) placeExtensions(ctx context.Context, r *opRun, c *hostconfig.Config, root string) error {
 	err := s.extensionsInto(ctx, r, c, root)
 	return errkind.WithName(err, errkind.NamePopulateExtensionImages)
 }
 
-func (s osService) extensionsInto(ctx context.Context, r *osRun, c *hostconfig.Config, root string) error {
+func (s *Service) extensionsInto(ctx context.Context, r *opRun, c *hostconfig.Config, root string) error {
 	store := &extension.Store{Root: root, Files: s.Root, Tools: s.Tools, Touch: s.Touch}
 	say := func(line string) { r.Logf(slog.LevelInfo, "%s", line) }
 	var images []extension.Image
 	units := map[string]bool{}
-	for _, src := range wanted(c) {
-		if src.Path == ownPath {
+	for _, src := range change.ExtensionSources(c) {
+		if src.Path == change.OwnPath {
 			continue // carried across, or dropped: see setUpTrident
 		}
 		fetched := s.newExtensions()
 		if here, err := fetched.Load(ctx, extension.Extension{Class: src.Class, Path: src.Path, SHA384: src.SHA384}); err == nil {
-			src.URL = "file://" + s.onHost(filepath.Join(fetched.Root, here.Stored())) // by the step "image"
+			src.URL = "file://" + s.OnHost(filepath.Join(fetched.Root, here.Stored())) // by the step "image"
 		}
 		image, err := store.Stage(ctx, src, nil, nil, say)
 		if err != nil {
@@ -229,7 +231,7 @@ func (s osService) extensionsInto(ctx context.Context, r *osRun, c *hostconfig.C
 		images = append(images, image)
 		units["systemd-"+string(src.Class)+".service"] = true
 	}
-	current, err := store.Find(recorded(c))
+	current, err := store.Find(change.RecordedExtensions(c))
 	if err != nil {
 		return err
 	}
@@ -250,13 +252,13 @@ func (s osService) extensionsInto(ctx context.Context, r *osRun, c *hostconfig.C
 }
 
 // enableIn has a unit started at the boots of the OS in a tree.
-func (s osService) enableIn(ctx context.Context, root, unit string) error {
-	return s.touch("enable "+unit, func() error { return osconfig.Systemctl(ctx, s.Tools, root, "enable", unit) })
+func (s *Service) enableIn(ctx context.Context, root, unit string) error {
+	return s.Touch("enable "+unit, func() error { return osconfig.Systemctl(ctx, s.Tools, root, "enable", unit) })
 }
 
 // setUpTrident tells the new OS's Trident where the datastore is, and lets the newer
 // of its own version and the extension of this host win.
-func (s osService) setUpTrident(ctx context.Context, r *osRun, c *hostconfig.Config, root string) error {
+func (s *Service) setUpTrident(ctx context.Context, r *opRun, c *hostconfig.Config, root string) error {
 	if at := c.Spec().Trident.DatastorePath; at != "" && at != hoststate.DefaultPath {
 		if err := s.put(root, "/etc/trident/trident.conf", 0o644, "DatastorePath="+at+"\n"); err != nil {
 			return errkind.WithName(err, errkind.NameCreateConfigurationFile)
@@ -293,7 +295,7 @@ const (
 // confirmed it in time: when its Trident does not start, say, or its boot ends in
 // an emergency shell. It is systemd's alone, so that it needs nothing that may be
 // broken; "settle" takes it away.
-func (s osService) guard(_ context.Context, r *osRun, c *hostconfig.Config, root string) error {
+func (s *Service) guard(_ context.Context, r *opRun, c *hostconfig.Config, root string) error {
 	limit := trialTime
 	if t, ok := c.Spec().InternalParams[paramTrial].(string); ok {
 		limit = t
@@ -326,39 +328,37 @@ TimeoutStartSec=30s
 `+systemd.Sandbox())
 	}
 	if err == nil {
-		err = s.touch("link guard", func() error { return osconfig.Link(root, guardLink, "../"+guardTimer) })
+		err = s.Touch("link guard", func() error { return osconfig.Link(root, guardLink, "../"+guardTimer) })
 	}
 	return err
 }
 
 // removeGuard takes it out of the OS that runs. Confexts that are merged over /etc
 // make way for it; were this cut short, they are merged when it is done again.
-func (s osService) removeGuard(ctx context.Context) error {
-	err := s.touch("stop guard", func() error { return s.Systemd.Stop(ctx, guardTimer) })
-	closed, cerr := s.etcClosed(s.Root)
+func (s *Service) removeGuard(ctx context.Context) error {
+	err := s.Touch("stop guard", func() error { return s.Systemd.Stop(ctx, guardTimer) })
+	closed, cerr := s.EtcIsReadOnly(s.Root)
 	err = errors.Join(err, cerr)
 	if closed {
-		err = errors.Join(err, s.touch("unmerge confexts", func() error { return s.Systemd.Stop(ctx, confextUnit) }))
+		err = errors.Join(err, s.UnmergeConfexts(ctx))
 	}
 	for _, name := range []string{guardLink, unitDir + guardTimer, unitDir + guardService, "/" + evidenceFile} {
-		err = errors.Join(err, s.touch("remove guard", func() error { return osconfig.Remove(s.Root, name) }))
+		err = errors.Join(err, s.Touch("remove guard", func() error { return osconfig.Remove(s.Root, name) }))
 	}
-	st, serr := s.state(ctx)
+	st, serr := s.State(ctx)
 	err = errors.Join(err, serr)
-	if closed || st.runs != nil && len(st.runs.Spec().OS.Confexts) > 0 {
-		err = errors.Join(err, s.touch("merge confexts again", func() error {
-			return s.Systemd.ReloadOrRestart(context.WithoutCancel(ctx), confextUnit)
-		}))
+	if closed || st.Runs != nil && len(st.Runs.Spec().OS.Confexts) > 0 {
+		err = errors.Join(err, s.MergeConfexts(ctx))
 	}
 	return errors.Join(err, s.Systemd.Reload(ctx))
 }
 
 // evidence is the end of what a system that was not confirmed has said.
-func (s osService) evidence() string {
+func (s *Service) evidence() string {
 	data, err := os.ReadFile(filepath.Join(s.Root, evidenceFile))
 	if err != nil {
 		return ""
 	}
-	text := strings.TrimSpace(string(data[max(0, len(data)-maxSaid):]))
+	text := strings.TrimSpace(string(data[max(0, len(data)-hooks.MaxSaid):]))
 	return text
 }

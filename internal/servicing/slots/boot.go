@@ -1,4 +1,4 @@
-package servicing
+package slots
 
 import (
 	"context"
@@ -18,13 +18,15 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/osconfig"
+	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/hooks"
 	"github.com/trident-project/trident/internal/slot"
 	"github.com/trident-project/trident/internal/storage"
 )
 
 // takeUp begins to finalize what was staged, by this operation or one before: the
 // slot must still be the one that does not run, and have boot files.
-func (s osService) takeUp(ctx context.Context, r *osRun) error {
+func (s *Service) takeUp(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
 		return err
@@ -52,7 +54,7 @@ func (s osService) takeUp(ctx context.Context, r *osRun) error {
 
 // running is the slot that this host runs from, going by what the kernel has mounted
 // as its root; none where that is neither.
-func (s osService) running(spec *hostconfig.Storage, paths map[string]string) (slot.Slot, error) {
+func (s *Service) running(spec *hostconfig.Storage, paths map[string]string) (slot.Slot, error) {
 	inv, err := s.Machine.Inventory()
 	if err != nil {
 		return 0, err
@@ -78,7 +80,7 @@ func isRoot(p *blockdev.Partition) bool { return slices.Contains(p.Use.Mounts, "
 // try arranges the trial of the slot. For an installation there is no system that
 // could stay the default; and from here on the power may go and the new system come
 // up, so it is told before.
-func (s osService) try(ctx context.Context, r *osRun) error {
+func (s *Service) try(ctx context.Context, r *opRun) error {
 	p, err := r.State.prove()
 	if r.State.Back {
 		p, err = r.State.wasKept(), nil
@@ -90,7 +92,7 @@ func (s osService) try(ctx context.Context, r *osRun) error {
 	if err != nil {
 		return err
 	}
-	if err := s.touch("remove evidence", func() error { return osconfig.Remove(s.Root, "/"+evidenceFile) }); err != nil {
+	if err := s.Touch("remove evidence", func() error { return osconfig.Remove(s.Root, "/"+evidenceFile) }); err != nil {
 		return err
 	}
 	if r.State.Install {
@@ -113,7 +115,7 @@ func (s osService) try(ctx context.Context, r *osRun) error {
 
 // tell tells the system that is installed all that this one knows. It is over once
 // it is that system which asks.
-func (s osService) tell(ctx context.Context, r *osRun, c *hostconfig.Config) (over bool, err error) {
+func (s *Service) tell(ctx context.Context, r *opRun, c *hostconfig.Config) (over bool, err error) {
 	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
 	if err != nil || running == r.State.Slot {
 		return true, err
@@ -133,7 +135,7 @@ func (s osService) tell(ctx context.Context, r *osRun, c *hostconfig.Config) (ov
 
 // forget is the Undo of what boots the slot: it removes that. What is installed, once it
 // was booted, is not the installer's any more.
-func (s osService) forget(ctx context.Context, r *osRun) error {
+func (s *Service) forget(ctx context.Context, r *opRun) error {
 	if r.State.Install && (!r.State.Partitioned || s.left(r)) {
 		return nil
 	}
@@ -145,13 +147,13 @@ func (s osService) forget(ctx context.Context, r *osRun) error {
 }
 
 // left says that the host has been rebooted by this operation.
-func (s osService) left(r *osRun) bool {
+func (s *Service) left(r *opRun) bool {
 	return r.State.RebootFrom != "" && r.State.RebootFrom != s.Runner.Life.Boot
 }
 
 // endTrial makes the slot that the host runs from the only one that boots, and
 // leaves what the other has.
-func (s osService) endTrial(ctx context.Context, r *osRun) error {
+func (s *Service) endTrial(ctx context.Context, r *opRun) error {
 	if r.State.Install {
 		return nil
 	}
@@ -172,7 +174,7 @@ const someBoot = "unknown"
 
 // reboot leads into the new system. That may run already: the power may have gone
 // before this was written down.
-func (s osService) reboot(ctx context.Context, r *osRun) error {
+func (s *Service) reboot(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
 		return err
@@ -187,7 +189,7 @@ func (s osService) reboot(ctx context.Context, r *osRun) error {
 		if running == r.State.Slot {
 			r.State.RebootFrom = someBoot
 		}
-		if err := s.touch("note reboot", func() error { return r.Save(ctx) }); err != nil {
+		if err := s.Touch("note reboot", func() error { return r.Save(ctx) }); err != nil {
 			return err
 		}
 	}
@@ -197,7 +199,7 @@ func (s osService) reboot(ctx context.Context, r *osRun) error {
 	return s.askReboot(r, "the new system")
 }
 
-func (s osService) askReboot(r *osRun, into string) error {
+func (s *Service) askReboot(r *opRun, into string) error {
 	if r.State.CallerReboots && !s.reboots.Load() {
 		r.Logf(slog.LevelInfo, "reboot this host: it boots into %s then", into)
 		return operation.ErrReboot
@@ -213,18 +215,18 @@ const rebootTime = 10 * time.Second
 func (s *Service) rebootHost(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebootTime)
 	defer cancel()
-	return errkind.WithName(s.touch("reboot", func() error { return s.Systemd.Reboot(ctx) }), errkind.NameReboot)
+	return errkind.WithName(s.Touch("reboot", func() error { return s.Systemd.Reboot(ctx) }), errkind.NameReboot)
 }
 
 // handOver gives what this host knows to the one that is installed, which goes on
 // with this very operation.
-func (s osService) handOver(ctx context.Context, r *osRun) error {
+func (s *Service) handOver(ctx context.Context, r *opRun) error {
 	return s.withTree(ctx, r, false, func(c *hostconfig.Config, root string) error {
 		store, mark, err := heirs(c, root)
 		if err != nil {
 			return err
 		}
-		err = s.touch("hand over", func() error {
+		err = s.Touch("hand over", func() error {
 			if err := errors.Join(s.Store.Snapshot(ctx, store), os.WriteFile(mark, nil, 0o600)); err != nil {
 				return err
 			}
@@ -233,7 +235,7 @@ func (s osService) handOver(ctx context.Context, r *osRun) error {
 		if err != nil {
 			return errkind.WithName(fmt.Errorf("hand the datastore over: %w", err), errkind.NameDatastore)
 		}
-		if err := s.touch("hand over logs", func() error { return s.handOverLogs(ctx, r, filepath.Dir(store)) }); err != nil {
+		if err := s.Touch("hand over logs", func() error { return s.HandOverLogs(ctx, r.ID, filepath.Dir(store)) }); err != nil {
 			r.Logf(slog.LevelWarn, "the new system does not get the logs: %v", err)
 		}
 		return nil
@@ -250,7 +252,7 @@ func heirs(c *hostconfig.Config, root string) (store, mark string, err error) {
 	if store, err = inOwnFolder(root, at); err != nil {
 		return "", "", err
 	}
-	mark, err = inOwnFolder(root, "/"+UnsettledMark)
+	mark, err = inOwnFolder(root, "/"+change.UnsettledMark)
 	return store, mark, err
 }
 
@@ -267,7 +269,7 @@ func inOwnFolder(root, name string) (string, error) {
 
 // returnToOld takes a reboot back, which is to reboot: what is by default is what
 // there was before.
-func (s osService) returnToOld(ctx context.Context, r *osRun) error {
+func (s *Service) returnToOld(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil || r.State.Install {
 		return err
@@ -281,8 +283,8 @@ func (s osService) returnToOld(ctx context.Context, r *osRun) error {
 		return err
 	}
 	if !r.State.Back {
-		last := lastErrorOf(op)
-		err := s.recordStatus(ctx, "record unhealthy", func(st *hoststate.Status) {
+		last := change.LastErrorOf(op)
+		err := s.RecordStatus(ctx, "record unhealthy", func(st *hoststate.Status) {
 			st.Phase, st.LastError = hoststate.TryingABUpdateFailed, last
 		})
 		if err != nil {
@@ -293,7 +295,7 @@ func (s osService) returnToOld(ctx context.Context, r *osRun) error {
 }
 
 // booted looks which system has come up.
-func (s osService) booted(ctx context.Context, r *osRun) error {
+func (s *Service) booted(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
 		return err
@@ -322,14 +324,14 @@ func (s osService) booted(ctx context.Context, r *osRun) error {
 	}
 	what += fmt.Sprintf(" failed as host booted from '%s' instead of the expected device '%s': %s", r.State.BootedFrom, wanted, cause)
 	if said := s.evidence(); said != "" {
-		r.Logf(slog.LevelError, "the last that the new system"+saidMark+"%s", said)
+		r.Logf(slog.LevelError, "the last that the new system"+hooks.SaidMark+"%s", said)
 		what += "; the end of its journal is in the log of this operation"
 	}
 	return errkind.WithName(errkind.Errorf(errkind.Unhealthy, "%s", what), name)
 }
 
 // rootDevice is the device that has the root file system of this host.
-func (s osService) rootDevice() string {
+func (s *Service) rootDevice() string {
 	inv, err := s.Machine.Inventory()
 	if err != nil {
 		return "unknown"
@@ -346,7 +348,7 @@ func (s osService) rootDevice() string {
 
 // health runs the health checks, in the new system. After a rollback by command
 // there is nothing to go back to.
-func (s osService) health(ctx context.Context, r *osRun) error {
+func (s *Service) health(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil || r.State.Back {
 		return err
@@ -354,13 +356,13 @@ func (s osService) health(ctx context.Context, r *osRun) error {
 	if err := s.booted(ctx, r); err != nil { // the power went meanwhile
 		return err
 	}
-	return s.checkAll(ctx, r, r.ID, c.Spec().Health, r.State.on())
+	return hooks.CheckHealth(ctx, s.Host, r, r.ID, c.Spec().Health, r.State.on())
 }
 
 // settle makes the system that runs the default. From then on nothing can be taken
 // back, so the rest is tried until it works. When the power went before, the system
 // that was the default has come up, and the trial has failed.
-func (s osService) settle(ctx context.Context, r *osRun) error {
+func (s *Service) settle(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
 		return err
@@ -372,36 +374,24 @@ func (s osService) settle(ctx context.Context, r *osRun) error {
 		return err
 	}
 	if !r.State.Back {
-		c = withPlaces(c, r.State.Extensions.New)
+		c = change.WithPlaces(c, r.State.Extensions.New)
 	}
 	_, pairs := storage.Pairs(&c.Spec().Storage)[rootID(&c.Spec().Storage)]
-	for {
-		err := s.recordStatus(ctx, "record settled", func(st *hoststate.Status) {
-			st.Phase, st.Spec, st.SpecOld, st.LastError = hoststate.Settled{}, string(c.YAML()), "", nil
-			st.ABActiveVolume = volumeOf(r.State.Slot, pairs)
-		})
-		if err == nil {
-			break
-		}
-		if ctx.Err() != nil {
-			return err
-		}
-		r.Logf(slog.LevelError, "%v; trying again", err)
-		if err := sleep(ctx, settleAgain); err != nil {
-			return err
-		}
+	err = s.RecordSettled(ctx, r, c, true, func(st *hoststate.Status) { st.ABActiveVolume = volumeOf(r.State.Slot, pairs) })
+	if err != nil {
+		return err
 	}
 	r.State.Ended = s.Runner.Life.Boot
 	if err := s.removeGuard(ctx); err != nil {
 		r.Logf(slog.LevelWarn, "remove what watched over the trial: %v", err)
 	}
-	s.tidy(ctx, r, c)
+	s.Tidy(ctx, r, c)
 	return nil
 }
 
 // decided prevents that a system is left that runs and is the default. An installation
 // made it the default before it had run.
-func (s osService) decided(ctx context.Context, r *osRun) error {
+func (s *Service) decided(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil || r.State.Install {
 		return err
@@ -420,7 +410,7 @@ func (s osService) decided(ctx context.Context, r *osRun) error {
 }
 
 // lookBack checks that there is something to go back to.
-func (s osService) lookBack(ctx context.Context, r *osRun) error {
+func (s *Service) lookBack(ctx context.Context, r *opRun) error {
 	for _, why := range r.State.Reasons {
 		r.Logf(slog.LevelInfo, "%s", why)
 	}
@@ -428,7 +418,7 @@ func (s osService) lookBack(ctx context.Context, r *osRun) error {
 }
 
 // checkRoot says whether the volume that is booted is the one that is recorded.
-func (s osService) checkRoot(ctx context.Context, r *osRun) error {
+func (s *Service) checkRoot(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
 		return err

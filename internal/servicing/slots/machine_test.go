@@ -1,4 +1,4 @@
-package servicing
+package slots
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hosttest"
 )
 
 // tool runs a tool that makes file systems, or skips the test.
@@ -29,7 +30,7 @@ func tool(t *testing.T, name string, args ...string) {
 func TestAnESPShowsItsFilesAndItsRoomWithoutAMount(t *testing.T) {
 	t.Parallel()
 	file, dir := filepath.Join(t.TempDir(), "esp"), t.TempDir()
-	write(t, filepath.Join(dir, "f"), strings.Repeat("x", 3<<20))
+	hosttest.Write(t, filepath.Join(dir, "f"), strings.Repeat("x", 3<<20))
 	tool(t, "mkfs.vfat", "-C", file, "8192")
 	tool(t, "mmd", "-i", file, "::EFI")
 	tool(t, "mcopy", "-i", file, filepath.Join(dir, "f"), "::EFI/f")
@@ -83,12 +84,12 @@ func TestTheTreeOfAnImageIsReadAsTheNewSystemSeesIt(t *testing.T) {
 		"/etc/a": "", "/new/folder/a": "", "/inside/a": "", "/other/a": "", "/nowhere/a": "/nowhere is a link to nowhere", "/srv": "neither a file nor a link",
 		"/boot/efi/a": "",
 	} {
-		c, err := hostconfig.ParseRecorded([]byte(hostOf(osImage{}, "")))
+		c, err := hostconfig.ParseRecorded([]byte("storage: {filesystems: [{deviceId: root, source: image, mountPoint: /}, {deviceId: shared, source: new, mountPoint: /var/lib/trident}, {deviceId: esp, source: image, mountPoint: /boot/efi}]}\nos: {additionalFiles: [{destination: /x, content: y}]}"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		c = c.Amend(func(spec *hostconfig.Spec) { spec.OS.AdditionalFiles[0].Destination = destination })
-		err = osService{&Service{}}.checkPlaces(root, &examined{config: c})
+		err = (&Service{}).checkPlaces(root, &examined{config: c})
 		if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, want %q", destination, err, says)
 		}

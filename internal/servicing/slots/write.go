@@ -1,4 +1,4 @@
-package servicing
+package slots
 
 import (
 	"cmp"
@@ -20,6 +20,8 @@ import (
 	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/efivar"
+	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/hooks"
 	"github.com/trident-project/trident/internal/slot"
 	"github.com/trident-project/trident/internal/storage"
 )
@@ -28,17 +30,17 @@ import (
 // two processors, and a second one fills its pauses.
 const atOnce = 2
 
-func (s osService) preServicing(ctx context.Context, r *osRun) error {
+func (s *Service) preServicing(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
 		return err
 	}
-	return s.runHooks(ctx, r, r.ID, preHooks(c, r.State.on()))
+	return hooks.Run(ctx, s.Host, r, r.ID, hooks.Pre(c, r.State.on()))
 }
 
 // partition makes the disks what the plan says. The slot does not boot any more
 // before the first byte of it is written.
-func (s osService) partition(ctx context.Context, r *osRun) error {
+func (s *Service) partition(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil || r.State.Partitioned {
 		return err
@@ -56,7 +58,7 @@ func (s osService) partition(ctx context.Context, r *osRun) error {
 	if err != nil {
 		return err
 	}
-	if err := plan.Apply(ctx, s.Machine.Disks, s.touch); err != nil {
+	if err := plan.Apply(ctx, s.Machine.Disks, s.Touch); err != nil {
 		return err
 	}
 	r.State.Partitioned = true
@@ -66,7 +68,7 @@ func (s osService) partition(ctx context.Context, r *osRun) error {
 // write brings the images of partitions to their devices. A device is written, then
 // judged; nothing leads to it before "try" (docs/decisions/0012). What was written
 // by a daemon before is not read again.
-func (s osService) write(ctx context.Context, r *osRun) error {
+func (s *Service) write(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
 		return err
@@ -78,20 +80,20 @@ func (s osService) write(ctx context.Context, r *osRun) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := fetchTime(ctx, c)
+	ctx, cancel := change.FetchTime(ctx, c)
 	defer cancel()
 	i, meter, err := s.openImage(ctx, r, c)
 	if err != nil {
 		return err
 	}
-	w := &writing{osService: s, r: r, ctx: ctx, plan: plan, meter: meter}
+	w := &writing{s: s, r: r, ctx: ctx, plan: plan, meter: meter}
 	return errors.Join(w.all(i), i.Close())
 }
 
 // writing is the parts that are written side by side.
 type writing struct {
-	osService
-	r     *osRun
+	s     *Service
+	r     *opRun
 	ctx   context.Context
 	plan  *storage.Plan
 	meter interface{ Used() int64 }
@@ -137,7 +139,7 @@ func (w *writing) all(i *image.Image) error {
 
 // atOnce is how many parts the host has memory for.
 func (w *writing) atOnce(i *image.Image) int {
-	if available, known := w.Machine.memory(); known && available < atOnce*image.UnpackMemory(i.Window()) {
+	if available, known := w.s.Machine.memory(); known && available < atOnce*image.UnpackMemory(i.Window()) {
 		return 1
 	}
 	return atOnce
@@ -149,7 +151,7 @@ func (w *writing) one(n int, p part, i *image.Image) error {
 		return err
 	}
 	if p.ESP { // "image" has done that, but for an older release
-		v, content, err := w.unpackESP(w.ctx, from, func(packed int64) { w.progress(n, packed) })
+		v, content, err := w.s.unpackESP(w.ctx, from, func(packed int64) { w.progress(n, packed) })
 		p.Content = content
 		return w.finish(n, p, from, v, err)
 	}
@@ -158,21 +160,21 @@ func (w *writing) one(n int, p part, i *image.Image) error {
 		return err
 	}
 	var v image.Verified
-	err = w.touch("write partition", func() (err error) {
+	err = w.s.Touch("write partition", func() (err error) {
 		v, err = w.deploy(n, p, target.Path, from)
 		return err
 	})
 	// A file system that is only ever read keeps the bytes that were verified.
 	if err == nil && !p.ReadOnly {
-		err = w.touch("resize file system", func() error {
-			return storage.Resize(w.ctx, w.Machine.Disks, p.Type, target.Path)
+		err = w.s.Touch("resize file system", func() error {
+			return storage.Resize(w.ctx, w.s.Machine.Disks, p.Type, target.Path)
 		})
 	}
 	return w.finish(n, p, from, v, err)
 }
 
 func (w *writing) deploy(n int, p part, path string, from image.Partition) (image.Verified, error) {
-	dev, err := w.Machine.Disks.Open(path, true)
+	dev, err := w.s.Machine.Disks.Open(path, true)
 	if err != nil {
 		return image.Verified{}, err
 	}
@@ -186,14 +188,14 @@ func (w *writing) deploy(n int, p part, path string, from image.Partition) (imag
 
 // unpackESP writes the image of an ESP to a file: only its files are wanted. It returns
 // the proof of the image, and the SHA-256 of the file.
-func (s osService) unpackESP(ctx context.Context, from image.Partition, progress func(packed int64)) (v image.Verified, content string, err error) {
+func (s *Service) unpackESP(ctx context.Context, from image.Partition, progress func(packed int64)) (v image.Verified, content string, err error) {
 	in, err := from.Open(ctx)
 	if err != nil {
 		return v, "", err
 	}
 	defer in.Close()
-	err = s.touch("unpack boot files", func() error {
-		if err := os.MkdirAll(s.stagedDir(), 0o700); err != nil {
+	err = s.Touch("unpack boot files", func() error {
+		if err := os.MkdirAll(s.StagedDir(), 0o700); err != nil {
 			return err
 		}
 		sum := sha256.New()
@@ -225,7 +227,7 @@ func (r tellingReader) Read(p []byte) (int, error) {
 }
 
 // espImage is the verified image of the ESP, kept until the boot files are staged.
-func (s osService) espImage() string { return filepath.Join(s.stagedDir(), "esp.img") }
+func (s *Service) espImage() string { return filepath.Join(s.StagedDir(), "esp.img") }
 
 func (w *writing) saved(n int, at image.Checkpoint) error {
 	w.mu.Lock()
@@ -264,7 +266,7 @@ func (w *writing) progress(n int, packed int64) {
 
 // stageBoot puts the boot files of the slot on the ESP, where nothing boots them
 // yet.
-func (s osService) stageBoot(ctx context.Context, r *osRun) error {
+func (s *Service) stageBoot(ctx context.Context, r *opRun) error {
 	p, err := r.State.prove()
 	if err != nil {
 		return err
@@ -293,7 +295,7 @@ func (s osService) stageBoot(ctx context.Context, r *osRun) error {
 
 // payload reads the boot files of the image that were unpacked. They are in use until
 // done is called.
-func (s osService) payload(r *osRun) (_ *boot.Payload, done func() error, err error) {
+func (s *Service) payload(r *opRun) (_ *boot.Payload, done func() error, err error) {
 	f, err := os.Open(s.espImage())
 	if err != nil {
 		return nil, nil, err
@@ -321,7 +323,7 @@ func (s osService) payload(r *osRun) (_ *boot.Payload, done func() error, err er
 
 // sameESP compares the unpacked image of the ESP with what was verified, which may have
 // been by another process. A record of an older release has nothing to compare with.
-func (r *osRecord) sameESP(f io.Reader) error {
+func (r *record) sameESP(f io.Reader) error {
 	i := slices.IndexFunc(r.Parts, func(p part) bool { return p.ESP && p.Content != "" })
 	if i < 0 {
 		return nil
@@ -338,7 +340,7 @@ func (r *osRecord) sameESP(f io.Reader) error {
 }
 
 // withESP mounts the host's EFI system partition.
-func (s osService) withESP(r *osRun, c *hostconfig.Config, use func(esp string) error) error {
+func (s *Service) withESP(r *opRun, c *hostconfig.Config, use func(esp string) error) error {
 	device, err := s.espDevice(r, c)
 	if err != nil {
 		return err
@@ -346,14 +348,14 @@ func (s osService) withESP(r *osRun, c *hostconfig.Config, use func(esp string) 
 	return s.withMount(device, "vfat", espRoot, use)
 }
 
-func (s osService) espDevice(r *osRun, c *hostconfig.Config) (string, error) {
+func (s *Service) espDevice(r *opRun, c *hostconfig.Config) (string, error) {
 	id, _ := espID(&c.Spec().Storage)
 	return storage.Device(&c.Spec().Storage, toMap(r.State.Paths), r.State.Slot, id)
 }
 
 // withEntry gives the boot loader of this host to those who give a slot boot files, or a
 // trial: they need the proof of what is in it. What it changes is noted before.
-func (s osService) withEntry(ctx context.Context, r *osRun, c *hostconfig.Config, p proven, use func(boot.Loader) error) error {
+func (s *Service) withEntry(ctx context.Context, r *opRun, c *hostconfig.Config, p proven, use func(boot.Loader) error) error {
 	if p.of != r.State.Slot || !p.of.Valid() {
 		return errkind.Errorf(errkind.Internal, "%s is to boot, and nothing proves what is in it", r.State.Slot)
 	}
@@ -380,7 +382,7 @@ type keeper interface {
 }
 
 // withLoader gives the boot loader of this host.
-func (s osService) withLoader(r *osRun, c *hostconfig.Config, use func(keeper) error) error {
+func (s *Service) withLoader(r *opRun, c *hostconfig.Config, use func(keeper) error) error {
 	vars, err := s.Machine.Firmware()
 	if err != nil {
 		return err
@@ -392,7 +394,7 @@ func (s osService) withLoader(r *osRun, c *hostconfig.Config, use func(keeper) e
 // variables of its firmware, none of them can have been changed: there only the files on
 // the ESP are taken back, and hasVars is false. What was never begun is not looked at, so
 // that an ESP that fails, or is gone, does not keep the rest from being undone.
-func (s osService) withLoaderToUndo(r *osRun, c *hostconfig.Config, use func(l keeper, hasVars bool) error) error {
+func (s *Service) withLoaderToUndo(r *opRun, c *hostconfig.Config, use func(l keeper, hasVars bool) error) error {
 	vars, err := s.Machine.Firmware()
 	if hasVars := err == nil; hasVars || errkind.Of(err) == errkind.Precondition {
 		if !hasVars {
@@ -408,7 +410,7 @@ func (s osService) withLoaderToUndo(r *osRun, c *hostconfig.Config, use func(l k
 	return err
 }
 
-func (s osService) withVars(r *osRun, c *hostconfig.Config, vars efivar.Store, use func(boot.Loader) error) error {
+func (s *Service) withVars(r *opRun, c *hostconfig.Config, vars efivar.Store, use func(boot.Loader) error) error {
 	device, err := s.espDevice(r, c)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package servicing
+package slots
 
 import (
 	"context"
@@ -14,6 +14,8 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/osconfig"
+	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/hooks"
 	"github.com/trident-project/trident/internal/storage"
 )
 
@@ -23,7 +25,7 @@ const autorelabel = "/.autorelabel"
 // label gives all files of the new OS the labels that its SELinux policy wants
 // (reference, 4.1): those that were written into it, and new file systems, have none.
 // The OS's own tool does it, which knows the policy.
-func (s osService) label(ctx context.Context, r *osRun) error {
+func (s *Service) label(ctx context.Context, r *opRun) error {
 	return s.withTree(ctx, r, true, func(c *hostconfig.Config, root string) error {
 		policy, err := osconfig.PolicyOf(root)
 		if err != nil || policy == nil {
@@ -73,23 +75,21 @@ func labelTool(root string) (string, error) {
 	return "", nil
 }
 
-func (s osService) setFiles(ctx context.Context, r *osRun, c *hostconfig.Config, tool string, policy *osconfig.Policy) error {
+func (s *Service) setFiles(ctx context.Context, r *opRun, c *hostconfig.Config, tool string, policy *osconfig.Policy) error {
 	mounts, err := s.labelled(r, &c.Spec().Storage)
 	if err != nil || len(mounts) == 0 {
 		return err
 	}
 	// It would leave out what this host's kernel, perhaps without SELinux, shows no
 	// labels of: -m.
-	text := "exec " + quote(tool) + " -m " + quote(policy.Contexts)
+	text := "exec " + hooks.Quote(tool) + " -m " + hooks.Quote(policy.Contexts)
 	for _, at := range mounts {
-		text += " " + quote(at)
+		text += " " + hooks.Quote(at)
 	}
 	text += "\n"
 	var said []byte
-	err = s.touch("label files", func() (err error) {
-		said, err = s.runScript(ctx, r.ID, job{
-			script: hostconfig.Script{Content: &text}, id: "labels", limit: hookTime, on: r.State.on(), tree: tree, inside: true,
-		})
+	err = s.Touch("label files", func() (err error) {
+		said, err = hooks.RunInside(ctx, s.Host, r.ID, "labels", text, r.State.on(), tree)
 		return err
 	})
 	if err != nil {
@@ -104,7 +104,7 @@ func (s osService) setFiles(ctx context.Context, r *osRun, c *hostconfig.Config,
 
 // labelled are the mount points of the new OS that can have labels and are not
 // read-only. setfiles does not go from one into another by itself.
-func (s osService) labelled(r *osRun, spec *hostconfig.Storage) (mounts []string, err error) {
+func (s *Service) labelled(r *opRun, spec *hostconfig.Storage) (mounts []string, err error) {
 	for _, f := range storage.MountOrder(spec) {
 		if f.Type == hostconfig.Tmpfs || slices.Contains(strings.Split(f.MountPoint.Options, ","), "ro") {
 			continue
@@ -125,13 +125,13 @@ func (s osService) labelled(r *osRun, spec *hostconfig.Storage) (mounts []string
 }
 
 // besideExtensions is checkSELinux for an OS that does not run yet.
-func (s osService) besideExtensions(r *osRun, c *hostconfig.Config, mode hostconfig.SELinuxMode) error {
+func (s *Service) besideExtensions(r *opRun, c *hostconfig.Config, mode hostconfig.SELinuxMode) error {
 	if len(c.Spec().OS.Sysexts)+len(c.Spec().OS.Confexts) == 0 {
 		return nil
 	}
 	switch mode {
 	case hostconfig.SELinuxEnforcing:
-		return withExtensionsEnforced()
+		return change.ExtensionsEnforced()
 	case hostconfig.SELinuxPermissive:
 		r.Logf(slog.LevelWarn, "SELinux is permissive in the new system: extensions change the labels of files, and there will be denials in the log")
 	}

@@ -1,4 +1,4 @@
-package servicing
+package slots
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/linux/gpt"
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/servicing/change"
 )
 
 // StreamRequest asks for a disk that is written whole from an image.
@@ -34,17 +35,18 @@ type StreamRequest struct {
 // Ignored stands for a hash that nobody checks.
 const Ignored = string(hostconfig.HashIgnored)
 
-const opStreamDisk = "stream-disk"
+// OpStreamDisk is the kind of the writing of a disk, in the journal.
+const OpStreamDisk = "stream-disk"
 
-// streamRecord is what the writing of a whole disk knows. The rules of record hold
+// diskRecord is what the writing of a whole disk knows. The rules of record hold
 // for it too.
-type streamRecord struct {
+type diskRecord struct {
 	URL           string    `json:"url"`
 	Want          string    `json:"want"` // digest of the metadata, or Ignored
 	CallerReboots bool      `json:"caller_reboots"`
 	Pin           fetch.Pin `json:"pin"`
 	SHA384        string    `json:"sha384"` // of the metadata that is there
-	Window        int64     `json:"window"` // see osRecord
+	Window        int64     `json:"window"` // see record
 	Disk          string    `json:"disk"`   // device of the kernel
 	Parts         []part    `json:"parts"`
 	RebootFrom    string    `json:"reboot_from"`
@@ -55,38 +57,32 @@ type streamRecord struct {
 	Timeout time.Duration `json:"timeout"`
 }
 
-type streamRun = operation.Run[streamRecord]
+type diskRun = operation.Run[diskRecord]
 
-// streamService writes whole disks.
-type streamService struct{ *Service }
-
-// steps writes the smallest disk that an image fits on. Its table comes last: until
+// diskSteps writes the smallest disk that an image fits on. Its table comes last: until
 // every partition was judged there is nothing on the disk to boot from.
-func (s streamService) steps() []step[streamRecord] {
-	return []step[streamRecord]{
-		{Name: "image", Do: s.look},                          // no Undo: it changes nothing
-		{Name: "write", Do: s.write, Effects: writesDisk},    // no Undo: what the disk contained is lost, and without a table nothing boots from it
-		{Name: "table", Do: s.table, Effects: writesTable},   // no Undo: a disk that is written and proven is what was asked for
-		{Name: "reboot", Do: s.reboot, Effects: rebootsHost}, // no Undo: the written system does not know of this operation
+func (s *Service) diskSteps() []change.Step[diskRecord, planned] {
+	return []change.Step[diskRecord, planned]{
+		{Name: "image", Do: s.examineDisk},                           // no Undo: it changes nothing
+		{Name: "write", Do: s.writeDisk, Effects: writesDisk},        // no Undo: what the disk contained is lost, and without a table nothing boots from it
+		{Name: "table", Do: s.makeTable, Effects: writesTable},       // no Undo: a disk that is written and proven is what was asked for
+		{Name: "reboot", Do: s.rebootIntoDisk, Effects: rebootsHost}, // no Undo: the written system does not know of this operation
 	}
 }
 
-// StreamDisk begins to write an image (COSI 1.2 or later) onto the smallest disk of
-// this host that it fits on, and to boot it. What was on that disk is lost.
-func (s *Service) StreamDisk(ctx context.Context, req StreamRequest) (operationID string, err error) {
-	id, err := s.decide(ctx, func(st state) (decision, error) {
-		r := streamRecord{
-			URL: req.URL, Want: strings.ToLower(req.SHA384), CallerReboots: req.CallerReboots, Rate: req.BytesPerSecond, Budget: req.DataBudget, Timeout: req.Timeout,
-		}
-		return func(ctx context.Context) (operation.Operation, error) {
-			return s.stream(ctx, "write a disk from an image", r)
-		}, nil
-	})
-	return id, wrap("stream disk", err)
+// StreamDisk decides to write an image onto the smallest disk of this host that it fits
+// on, and to boot it.
+func (s *Service) StreamDisk(req StreamRequest) change.Begin {
+	r := diskRecord{
+		URL: req.URL, Want: strings.ToLower(req.SHA384), CallerReboots: req.CallerReboots, Rate: req.BytesPerSecond, Budget: req.DataBudget, Timeout: req.Timeout,
+	}
+	return func(ctx context.Context) (operation.Operation, error) {
+		return s.stream(ctx, "write a disk from an image", r)
+	}
 }
 
 // withImage opens the image while use runs, and notes what that has cost.
-func (s streamService) withImage(ctx context.Context, r *streamRun, use func(context.Context, *metered) error) (err error) {
+func (s *Service) withImage(ctx context.Context, r *diskRun, use func(context.Context, *metered) error) (err error) {
 	ctx, cancel := fetch.WithTimeout(ctx, r.State.Timeout)
 	defer cancel()
 	digest := r.State.Want
@@ -110,15 +106,15 @@ type metered struct {
 	meter *fetch.Meter
 }
 
-// look opens the image and picks the disk.
-func (s streamService) look(ctx context.Context, r *streamRun) error {
-	if err := osService(s).safeToInstall(); err != nil {
+// examineDisk opens the image and picks the disk.
+func (s *Service) examineDisk(ctx context.Context, r *diskRun) error {
+	if err := s.safeToInstall(); err != nil {
 		return err
 	}
 	if r.State.Want == Ignored {
 		r.Logf(slog.LevelWarn, "no hash of the image was given: whatever the server sends is written to the disk and booted%s", byHTTP(r.State.URL))
 	}
-	return s.withImage(ctx, r, func(ctx context.Context, i *metered) error { return s.fits(ctx, r, i) })
+	return s.withImage(ctx, r, func(ctx context.Context, i *metered) error { return s.fitDisk(ctx, r, i) })
 }
 
 // byHTTP is what to warn of besides where a URL is of plain http.
@@ -129,7 +125,7 @@ func byHTTP(text string) string {
 	return "; it comes by http, so anybody on the way can change it"
 }
 
-func (s streamService) fits(ctx context.Context, r *streamRun, i *metered) (err error) {
+func (s *Service) fitDisk(ctx context.Context, r *diskRun, i *metered) (err error) {
 	if r.State.Window, err = s.fitMemory(ctx, i.Image); err != nil {
 		return err
 	}
@@ -140,7 +136,7 @@ func (s streamService) fits(ctx context.Context, r *streamRun, i *metered) (err 
 	if err := s.sameArch(m); err != nil {
 		return err
 	}
-	disk, err := s.pick(m.Disk)
+	disk, err := s.pickDisk(m.Disk)
 	if err != nil {
 		return err
 	}
@@ -161,14 +157,14 @@ func (s streamService) fits(ctx context.Context, r *streamRun, i *metered) (err 
 			}
 		}
 	}
-	plan := Plan{Kind: CleanInstall, Steps: effectsOf(s.steps(), &planned{stream: &r.State})}
+	plan := change.Plan{Kind: change.CleanInstall, Steps: change.Planned(s.diskSteps(), &planned{stream: &r.State})}
 	r.Logf(slog.LevelInfo, "the disk is %s, of %d bytes; all that is on it will be lost\n%s", disk.Path, disk.Size, &plan)
 	return nil
 }
 
 // examineTable looks whether the partition table of the image has a place for each of its
 // partitions, and fits on the disk.
-func (s streamService) examineTable(ctx context.Context, r *streamRun, i *metered, disk *blockdev.Disk) error {
+func (s *Service) examineTable(ctx context.Context, r *diskRun, i *metered, disk *blockdev.Disk) error {
 	table, err := i.Table(ctx)
 	if err != nil {
 		return errkind.WithName(fmt.Errorf("read the image's partition table: %w", err), errkind.NameCorruptOsImage)
@@ -200,8 +196,8 @@ func (p part) place(i *metered, table *gpt.Disk) (image.Partition, gpt.Entry, er
 	return from, table.Entries[e], nil
 }
 
-// pick is the smallest disk that the image fits on (reference, 4.9).
-func (s streamService) pick(want *image.Disk) (*blockdev.Disk, error) {
+// pickDisk is the smallest disk that the image fits on (reference, 4.9).
+func (s *Service) pickDisk(want *image.Disk) (*blockdev.Disk, error) {
 	inv, err := s.Machine.Inventory()
 	if err != nil {
 		return nil, err
@@ -225,27 +221,27 @@ func (s streamService) pick(want *image.Disk) (*blockdev.Disk, error) {
 	return best, nil
 }
 
-func (s streamService) device(r *streamRun) (blockdev.Device, error) {
+func (s *Service) openDisk(r *diskRun) (blockdev.Device, error) {
 	return s.Machine.Disks.Open(r.State.Disk, true)
 }
 
-// write writes every partition to its place on the disk, whose old table goes first.
-func (s streamService) write(ctx context.Context, r *streamRun) error {
+// writeDisk writes every partition to its place on the disk, whose old table goes first.
+func (s *Service) writeDisk(ctx context.Context, r *diskRun) error {
 	return s.withImage(ctx, r, func(ctx context.Context, i *metered) error { return s.writeParts(ctx, r, i) })
 }
 
-func (s streamService) writeParts(ctx context.Context, r *streamRun, i *metered) (err error) {
+func (s *Service) writeParts(ctx context.Context, r *diskRun, i *metered) (err error) {
 	table, err := i.Table(ctx)
 	if err != nil {
 		return err
 	}
-	dev, err := s.device(r)
+	dev, err := s.openDisk(r)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, dev.Close()) }()
 	if !slices.ContainsFunc(r.State.Parts, func(p part) bool { return p.Done }) {
-		if err := s.touch("wipe table", func() error { return wipeTable(dev) }); err != nil {
+		if err := s.Touch("wipe table", func() error { return wipeTable(dev) }); err != nil {
 			return err
 		}
 	}
@@ -257,7 +253,7 @@ func (s streamService) writeParts(ctx context.Context, r *streamRun, i *metered)
 		p := &r.State.Parts[n]
 		if !p.Done {
 			said := func(packed int64) { r.ProgressPart(p.Name, packed, p.Size, before+packed, total) }
-			if err := s.one(ctx, r, i, table, dev, p, said); err != nil {
+			if err := s.writeDiskPart(ctx, r, i, table, dev, p, said); err != nil {
 				return errkind.WithName(fmt.Errorf("write %s: %w", p.Name, err), errkind.NameDeployImages)
 			}
 		}
@@ -266,14 +262,14 @@ func (s streamService) writeParts(ctx context.Context, r *streamRun, i *metered)
 	return nil
 }
 
-func (s streamService) one(ctx context.Context, r *streamRun, i *metered, table *gpt.Disk, dev blockdev.Device, p *part, progress func(int64)) error {
+func (s *Service) writeDiskPart(ctx context.Context, r *diskRun, i *metered, table *gpt.Disk, dev blockdev.Device, p *part, progress func(int64)) error {
 	from, e, err := p.place(i, table)
 	if err != nil {
 		return err
 	}
 	to := window{dev, e.Offset, e.Size}
 	var v image.Verified
-	err = s.touch("write partition", func() (err error) {
+	err = s.Touch("write partition", func() (err error) {
 		v, err = from.Deploy(ctx, to, image.Deployment{
 			From: p.At,
 			Saved: func(at image.Checkpoint) error {
@@ -331,35 +327,35 @@ func wipeTable(dev blockdev.Device) error {
 	return dev.Sync()
 }
 
-// table writes the partition table of the image, fitted to the disk.
-func (s streamService) table(ctx context.Context, r *streamRun) error {
+// makeTable writes the partition table of the image, fitted to the disk.
+func (s *Service) makeTable(ctx context.Context, r *diskRun) error {
 	return s.withImage(ctx, r, func(ctx context.Context, i *metered) error { return s.writeTable(ctx, r, i) })
 }
 
 // writeTable is what makes the disk boot, so every partition on it has to be proven; see
-// osRecord.prove for records of older releases.
-func (s streamService) writeTable(ctx context.Context, r *streamRun, i *metered) (err error) {
-	if _, err := (&osRecord{Parts: r.State.Parts}).prove(); err != nil {
+// record.prove for records of older releases.
+func (s *Service) writeTable(ctx context.Context, r *diskRun, i *metered) (err error) {
+	if _, err := (&record{Parts: r.State.Parts}).prove(); err != nil {
 		return err
 	}
 	table, err := i.Table(ctx)
 	if err != nil {
 		return err
 	}
-	dev, err := s.device(r)
+	dev, err := s.openDisk(r)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, dev.Close()) }()
 	fitted := &gpt.Disk{ID: table.ID, BootCode: table.BootCode, Size: dev.Size(), SectorSize: dev.SectorSize(), Entries: table.Entries}
-	if err := fitted.Write(dev, s.touch); err != nil {
+	if err := fitted.Write(dev, s.Touch); err != nil {
 		return errkind.WithName(err, errkind.NameCreatePartitions)
 	}
 	return errkind.WithName(dev.Reread(ctx), errkind.NameCreatePartitions)
 }
 
-// reboot leads into what was written, which does not know of this operation.
-func (s streamService) reboot(ctx context.Context, r *streamRun) error {
+// rebootIntoDisk leads into what was written, which does not know of this operation.
+func (s *Service) rebootIntoDisk(ctx context.Context, r *diskRun) error {
 	if r.State.RebootFrom == "" {
 		r.State.RebootFrom = s.Runner.Life.Boot
 		if err := r.Save(ctx); err != nil {

@@ -1,4 +1,4 @@
-package servicing
+package slots
 
 import (
 	"bytes"
@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/moby/sys/mountinfo"
 
@@ -21,6 +20,7 @@ import (
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/storage"
 )
 
@@ -29,17 +29,10 @@ import (
 const (
 	paramRate   = "imageBytesPerSecond"
 	paramBudget = "imageDataBudget"
-	// paramTimeout is how many seconds each step that fetches may take.
-	paramTimeout = "fetchTimeout"
 )
 
-// fetchTime bounds a step that fetches, as the configuration says.
-func fetchTime(ctx context.Context, c *hostconfig.Config) (context.Context, context.CancelFunc) {
-	return fetch.WithTimeout(ctx, time.Duration(min(number(c, paramTimeout), 1<<30))*time.Second)
-}
-
 // openImage opens the image that the record pins, or the one that is there now.
-func (s osService) openImage(ctx context.Context, r *osRun, c *hostconfig.Config) (*image.Image, *fetch.Meter, error) {
+func (s *Service) openImage(ctx context.Context, r *opRun, c *hostconfig.Config) (*image.Image, *fetch.Meter, error) {
 	want := c.Spec().Image
 	if want == nil {
 		return nil, nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration has no image"), errkind.NameMissingOsImage)
@@ -48,8 +41,8 @@ func (s osService) openImage(ctx context.Context, r *osRun, c *hostconfig.Config
 	if r.State.SHA384 != "" {
 		digest = r.State.SHA384
 	}
-	meter := fetch.NewMeter(number(c, paramRate), number(c, paramBudget), r.State.Used)
-	i, err := s.open(ctx, imageSource{string(want.URL), r.State.Pin, digest, flag(c, "relaxedCosiValidation"), meter}, r)
+	meter := fetch.NewMeter(change.Number(c, paramRate), change.Number(c, paramBudget), r.State.Used)
+	i, err := s.open(ctx, imageSource{string(want.URL), r.State.Pin, digest, change.Flag(c, "relaxedCosiValidation"), meter}, r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -60,7 +53,7 @@ func (s osService) openImage(ctx context.Context, r *osRun, c *hostconfig.Config
 // look opens the image and looks for everything that would fail later, before
 // anything is changed: the image's rules, whether image, configuration and host fit
 // together, what the plan of the disks says, scripts, and what the OS section wants.
-func (s osService) look(ctx context.Context, r *osRun) error {
+func (s *Service) look(ctx context.Context, r *opRun) error {
 	if r.State.Install {
 		if err := s.safeToInstall(); err != nil {
 			return err
@@ -70,21 +63,21 @@ func (s osService) look(ctx context.Context, r *osRun) error {
 	if err != nil {
 		return err
 	}
-	plan := Plan{Kind: ABUpdate}
+	plan := change.Plan{Kind: change.ABUpdate}
 	if r.State.Install {
-		plan.Kind = CleanInstall
+		plan.Kind = change.CleanInstall
 	}
 	r.Logf(slog.LevelInfo, "%s", s.planOf(r, e, plan))
 	return nil
 }
 
 // examineImage opens the image, notes what it is, and examines it.
-func (s osService) examineImage(ctx context.Context, r *osRun) (e *examined, err error) {
+func (s *Service) examineImage(ctx context.Context, r *opRun) (e *examined, err error) {
 	c, err := r.State.asked()
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := fetchTime(ctx, c)
+	ctx, cancel := change.FetchTime(ctx, c)
 	defer cancel()
 	i, meter, err := s.openImage(ctx, r, c)
 	if err != nil {
@@ -111,7 +104,7 @@ func (s osService) examineImage(ctx context.Context, r *osRun) (e *examined, err
 
 // readThrough compares all that will be written before anything is destroyed, where
 // that costs no network.
-func (s osService) readThrough(ctx context.Context, r *osRun, e *examined) error {
+func (s *Service) readThrough(ctx context.Context, r *opRun, e *examined) error {
 	if !e.image.Local() {
 		return nil
 	}
@@ -131,7 +124,7 @@ func (s osService) readThrough(ctx context.Context, r *osRun, e *examined) error
 }
 
 // fits plans the disks, and matches the image with the configuration and the host.
-func (s osService) fits(r *osRun, c *hostconfig.Config, i *image.Image) (*storage.Plan, error) {
+func (s *Service) fits(r *opRun, c *hostconfig.Config, i *image.Image) (*storage.Plan, error) {
 	m := i.Metadata()
 	if err := s.sameArch(m); err != nil {
 		return nil, err
@@ -173,7 +166,7 @@ func loaderOf(m *image.Metadata) string {
 }
 
 // sameOS refuses an update to another OS (reference, 3.4).
-func (s osService) sameOS(r *osRun, m *image.Metadata) error {
+func (s *Service) sameOS(r *opRun, m *image.Metadata) error {
 	if r.State.Install {
 		return nil
 	}
@@ -191,7 +184,7 @@ func (s osService) sameOS(r *osRun, m *image.Metadata) error {
 
 // otherUUIDs refuses an image that has a file system with the UUID of one that is
 // in use: which of the two were mounted would be chance.
-func (s osService) otherUUIDs(m *image.Metadata, r *osRun) error {
+func (s *Service) otherUUIDs(m *image.Metadata, r *opRun) error {
 	inv, err := s.Machine.Inventory()
 	if err != nil {
 		return err
@@ -222,7 +215,7 @@ func fromMap(m map[string]string) []device {
 }
 
 // plan is the plan of the disks, the same one however often it is made.
-func (s osService) plan(r *osRun, c *hostconfig.Config) (*storage.Plan, error) {
+func (s *Service) plan(r *opRun, c *hostconfig.Config) (*storage.Plan, error) {
 	inv, err := s.Machine.Inventory()
 	if err != nil {
 		return nil, err
@@ -271,7 +264,7 @@ func parts(c *hostconfig.Config, m *image.Metadata, images []image.Partition, pl
 		return nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "no file system of the configuration comes from the image"), errkind.NameMissingOsImageFilesystem)
 	}
 	for _, f := range m.Filesystems {
-		if f.MountPoint != "" && !used[f.MountPoint] && !flag(c, "allowUnusedFilesystems") {
+		if f.MountPoint != "" && !used[f.MountPoint] && !change.Flag(c, "allowUnusedFilesystems") {
 			return nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration has no place for the image's file system for %s", f.MountPoint), errkind.NameUnusedOsImageFilesystem)
 		}
 	}
@@ -290,7 +283,7 @@ func (p part) goesTo(spec *hostconfig.Spec, plan *storage.Plan, have image.Files
 		return nil
 	case !install && !pair:
 		err := errkind.Errorf(errkind.Invalid, "%s comes from the image, and its device %q is no A/B volume: ImageUpdateOnStandaloneBlockDevice", p.Name, p.Device)
-		return errkind.WithName(err, dynamic)
+		return errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic)
 	case have.Image.Size > target.Size:
 		err := errkind.Errorf(errkind.NoSpace, "the image's file system for %s has %d bytes, and its partition %q has %d", p.Name, have.Image.Size, target.ID, target.Size)
 		return errkind.WithName(err, errkind.NameFilesystemSizeExceedsBlockDevice)
@@ -305,7 +298,7 @@ const overrideSafety = "override-trident-safety-check"
 
 // safeToInstall refuses to install from a system that is installed itself: it would
 // not know that it is to be replaced.
-func (s osService) safeToInstall() error {
+func (s *Service) safeToInstall() error {
 	live := []string{"rootfs", "ramfs", "tmpfs", "overlay", "squashfs", "erofs", "iso9660"}
 	if _, err := os.Stat(filepath.Join(s.Root, overrideSafety)); err == nil {
 		return nil

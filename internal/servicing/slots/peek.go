@@ -1,4 +1,4 @@
-package servicing
+package slots
 
 import (
 	"context"
@@ -16,6 +16,8 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/osconfig"
+	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/hooks"
 	"github.com/trident-project/trident/internal/storage"
 )
 
@@ -24,9 +26,9 @@ import (
 // set up: places of files that a link leads to nowhere, and a policy of SELinux that
 // nothing can apply. Scripts of the configuration that run in that OS before may put both
 // right: where there are any, nothing is known. What it unpacks is deleted.
-func (s osService) checkTree(ctx context.Context, r *osRun, e *examined) (err error) {
+func (s *Service) checkTree(ctx context.Context, r *opRun, e *examined) (err error) {
 	i := slices.IndexFunc(r.State.Parts, func(p part) bool { return p.Name == "/" && !p.ESP })
-	if i < 0 || !e.image.Local() || s.Machine.Tree == nil || len(hooks(e.config.Spec().Scripts.PostProvision, r.State.on())) > 0 {
+	if i < 0 || !e.image.Local() || s.Machine.Tree == nil || len(hooks.Of(e.config.Spec().Scripts.PostProvision, r.State.on())) > 0 {
 		return nil
 	}
 	from, err := r.State.Parts[i].in(e.image)
@@ -36,7 +38,7 @@ func (s osService) checkTree(ctx context.Context, r *osRun, e *examined) (err er
 	if !s.hasRoomFor(from.File.Size) {
 		return nil
 	}
-	f, err := os.CreateTemp(s.stagedDir(), "root-")
+	f, err := os.CreateTemp(s.StagedDir(), "root-")
 	if err != nil {
 		return err
 	}
@@ -59,7 +61,7 @@ func (s osService) checkTree(ctx context.Context, r *osRun, e *examined) (err er
 		return errkind.WithName(fmt.Errorf("the image's file system for /: %w", err), errkind.NameMountNewroot)
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	if err := s.checkPlaces(root, e); err != nil || len(hooks(e.config.Spec().Scripts.PostConfigure, r.State.on())) > 0 {
+	if err := s.checkPlaces(root, e); err != nil || len(hooks.Of(e.config.Spec().Scripts.PostConfigure, r.State.on())) > 0 {
 		return err
 	}
 	return s.checkPolicy(r, root, e)
@@ -67,9 +69,9 @@ func (s osService) checkTree(ctx context.Context, r *osRun, e *examined) (err er
 
 // hasRoomFor says whether so many bytes more, in the folder of what is staged, leave the
 // host half of its room, and half of its memory where that folder is in memory.
-func (s osService) hasRoomFor(size int64) bool {
+func (s *Service) hasRoomFor(size int64) bool {
 	var st unix.Statfs_t
-	if err := unix.Statfs(s.stagedDir(), &st); err != nil {
+	if err := unix.Statfs(s.StagedDir(), &st); err != nil {
 		return false
 	}
 	room := int64(st.Bavail) * st.Bsize
@@ -80,10 +82,10 @@ func (s osService) hasRoomFor(size int64) bool {
 }
 
 // checkPlaces looks at the places of files that will be written into a tree, the new root.
-func (s osService) checkPlaces(root string, e *examined) error {
+func (s *Service) checkPlaces(root string, e *examined) error {
 	names := []string{"/etc/fstab", "/etc/machine-id"}
 	for _, f := range e.config.Spec().OS.AdditionalFiles {
-		names = append(names, absolute(f.Destination))
+		names = append(names, change.Absolute(f.Destination))
 	}
 	elsewhere := func(name string) bool { // on a file system that will be mounted there
 		for _, f := range storage.MountOrder(&e.config.Spec().Storage) {
@@ -102,13 +104,13 @@ func (s osService) checkPlaces(root string, e *examined) error {
 			link := strings.TrimPrefix(dangling.Link, root)
 			if target, lerr := os.Readlink(filepath.Join(root, link)); lerr == nil {
 				if !path.IsAbs(target) {
-					target = path.Join(path.Dir(absolute(link)), target)
+					target = path.Join(path.Dir(change.Absolute(link)), target)
 				}
 				if elsewhere(path.Clean(target)) {
 					continue
 				}
 			}
-			err = errkind.Errorf(errkind.Precondition, "write %s: %s is a link to nowhere", name, absolute(link))
+			err = errkind.Errorf(errkind.Precondition, "write %s: %s is a link to nowhere", name, change.Absolute(link))
 		}
 		if err != nil && !errors.Is(err, unix.EROFS) { // it is shown read-only
 			return errkind.WithName(fmt.Errorf("in the image: %w", err), errkind.NameWriteAdditionalFile)
@@ -118,7 +120,7 @@ func (s osService) checkPlaces(root string, e *examined) error {
 }
 
 // checkPolicy is what "labels" would refuse.
-func (s osService) checkPolicy(r *osRun, root string, e *examined) error {
+func (s *Service) checkPolicy(r *opRun, root string, e *examined) error {
 	policy, err := osconfig.PolicyOf(root)
 	if err != nil || policy == nil {
 		return err
@@ -135,7 +137,7 @@ func (s osService) checkPolicy(r *osRun, root string, e *examined) error {
 	}
 	tool, err := labelTool(root)
 	configured := slices.ContainsFunc(e.config.Spec().OS.AdditionalFiles, func(f hostconfig.AdditionalFile) bool {
-		return slices.Contains(labelTools, absolute(f.Destination))
+		return slices.Contains(labelTools, change.Absolute(f.Destination))
 	})
 	if err == nil && tool == "" && !configured {
 		err = noSetfiles()

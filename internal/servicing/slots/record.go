@@ -1,4 +1,4 @@
-package servicing
+package slots
 
 import (
 	"fmt"
@@ -10,13 +10,14 @@ import (
 	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/osconfig"
+	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/slot"
 )
 
-// osRecord is what a servicing knows that ends with a boot: an installation, an
+// record is what a servicing knows that ends with a boot: an installation, an
 // update into the other slot, the way back to it, and the commit of one that
 // another program has begun. The rules of record hold for it too.
-type osRecord struct {
+type record struct {
 	// Asked is the configuration that the host shall have; Old is the one that it
 	// has, "" for a host that is installed. Both are YAML.
 	Asked string `json:"asked"`
@@ -102,7 +103,7 @@ type proven struct{ of slot.Slot }
 // restart too. A record of a release that wrote down none goes on: that release set Done
 // only when it had the proof in its hands. So does a record without parts, of a slot that
 // such a release, or upstream's, has staged.
-func (r *osRecord) prove() (proven, error) {
+func (r *record) prove() (proven, error) {
 	for _, p := range r.Parts {
 		if !p.Done || p.SHA384 != "" && p.Proof != p.SHA384 {
 			return proven{}, errkind.Errorf(errkind.Internal, "%s was not written, or not found to be what the image's metadata says", p.Name)
@@ -112,7 +113,7 @@ func (r *osRecord) prove() (proven, error) {
 }
 
 // wasKept is the proof for a slot that has run and was kept: a rollback goes there.
-func (r *osRecord) wasKept() proven { return proven{r.Slot} }
+func (r *record) wasKept() proven { return proven{r.Slot} }
 
 // verified notes that all of a part was right.
 func (p *part) verified(v image.Verified, f image.File) error {
@@ -134,8 +135,8 @@ func (p part) in(i *image.Image) (image.Partition, error) {
 }
 
 type (
-	osRun  = operation.Run[osRecord]
-	osStep = step[osRecord]
+	opRun  = operation.Run[record]
+	opStep = change.Step[record, planned]
 )
 
 func toMap(list []device) map[string]string {
@@ -146,7 +147,7 @@ func toMap(list []device) map[string]string {
 	return out
 }
 
-func (r *osRecord) asked() (*hostconfig.Config, error) {
+func (r *record) asked() (*hostconfig.Config, error) {
 	c, err := hostconfig.ParseRecorded([]byte(r.Asked))
 	if err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
@@ -155,7 +156,7 @@ func (r *osRecord) asked() (*hostconfig.Config, error) {
 }
 
 // on is what scripts and health checks call the servicing.
-func (r *osRecord) on() hostconfig.ServicingType {
+func (r *record) on() hostconfig.ServicingType {
 	if r.Install {
 		return hostconfig.OnCleanInstall
 	}
@@ -181,26 +182,4 @@ func rootID(s *hostconfig.Storage) string {
 		}
 	}
 	return ""
-}
-
-// flag is an internal parameter that is switched on.
-func flag(c *hostconfig.Config, name string) bool {
-	on, _ := c.Spec().InternalParams[name].(bool)
-	return on
-}
-
-// number is an internal parameter that is a number of bytes; 0 where it is not
-// there.
-func number(c *hostconfig.Config, name string) int64 {
-	switch n := c.Spec().InternalParams[name].(type) {
-	case int:
-		return int64(n)
-	case int64:
-		return n
-	case uint64:
-		return int64(min(n, 1<<62))
-	case float64:
-		return int64(n)
-	}
-	return 0
 }

@@ -1,0 +1,128 @@
+package change
+
+import (
+	"context"
+	"errors"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/osconfig"
+)
+
+// ExtensionSources are the extensions of a configuration.
+func ExtensionSources(c *hostconfig.Config) []extension.Source {
+	var out []extension.Source
+	for _, e := range c.Spec().OS.Sysexts {
+		out = append(out, extension.Source{Class: extension.Sysext, URL: string(e.URL), SHA384: string(e.SHA384), Path: e.Path})
+	}
+	for _, e := range c.Spec().OS.Confexts {
+		out = append(out, extension.Source{Class: extension.Confext, URL: string(e.URL), SHA384: string(e.SHA384), Path: e.Path})
+	}
+	return out
+}
+
+// RecordedExtensions are the same by value, without Trident's own.
+func RecordedExtensions(c *hostconfig.Config) []extension.Extension {
+	var out []extension.Extension
+	for _, s := range ExtensionSources(c) {
+		if e := (extension.Extension{Class: s.Class, Path: s.Path, SHA384: s.SHA384}); s.Path != OwnPath {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// generation are all extensions of a configuration by value, Trident's own too.
+func generation(c *hostconfig.Config) (out extension.Generation) {
+	for _, w := range ExtensionSources(c) {
+		out = append(out, extension.Extension{Class: w.Class, Path: w.Path, SHA384: w.SHA384})
+	}
+	return out
+}
+
+// OwnPath is where Trident's own image is found, whatever a configuration says.
+const OwnPath = sysextDir + "/" + extension.Own + ".raw"
+
+// The folders where an extension is that has no path.
+const (
+	sysextDir  = "/var/lib/extensions"
+	confextDir = "/var/lib/confexts"
+)
+
+// WithPlaces is c with the paths of the extensions that are there.
+func WithPlaces(c *hostconfig.Config, there extension.Generation) *hostconfig.Config {
+	return c.Amend(func(spec *hostconfig.Spec) {
+		fill := func(list []hostconfig.Extension, class extension.Class) {
+			for i := range list {
+				for _, e := range there {
+					if e.Class == class && e.SHA384 == string(list[i].SHA384) {
+						list[i].Path = e.Path
+					}
+				}
+			}
+		}
+		fill(spec.OS.Sysexts, extension.Sysext)
+		fill(spec.OS.Confexts, extension.Confext)
+	})
+}
+
+// WithPaths is c with the paths that were found out, and recorded, when what the
+// host has was put in place. Without them an extension that stays would look
+// like one that moves.
+func WithPaths(c, runs *hostconfig.Config) *hostconfig.Config {
+	if runs == nil {
+		return c
+	}
+	return c.Amend(func(spec *hostconfig.Spec) {
+		fill := func(new, old []hostconfig.Extension, dir string) {
+			for i := range new {
+				n := &new[i]
+				j := slices.IndexFunc(old, func(o hostconfig.Extension) bool {
+					return o.SHA384 == n.SHA384 && path.Dir(path.Clean(o.Path)) == dir
+				})
+				if n.Path == "" && j >= 0 {
+					n.Path = old[j].Path
+				}
+			}
+		}
+		fill(spec.OS.Sysexts, runs.Spec().OS.Sysexts, sysextDir)
+		fill(spec.OS.Confexts, runs.Spec().OS.Confexts, confextDir)
+	})
+}
+
+// ExtensionsEnforced is the error for extensions of a host, or of an OS, that enforces
+// SELinux.
+func ExtensionsEnforced() error {
+	err := errkind.Errorf(errkind.Precondition, "SELinux is enforced, and extensions would change the labels of files (ExtensionImagesAndSelinuxUnsupported)")
+	return errkind.WithName(errkind.WithHint(err, "Use extensions with SELinux disabled, or permissive."), errkind.NameInvalidHostConfigurationDynamic)
+}
+
+const confextUnit = "systemd-confext.service"
+
+// InEtc says whether a place is one that a merged confext makes read-only.
+func InEtc(name string) bool { return strings.HasPrefix(Absolute(name), "/etc/") }
+
+// etcIsReadOnly says whether /etc is read-only because confexts are merged over it.
+func etcIsReadOnly(root string) (bool, error) {
+	names, err := extension.Confext.Merged(root)
+	if err != nil || len(names) == 0 {
+		return false, err
+	}
+	return errors.Is(osconfig.Check(root, "/etc/trident-is-here"), unix.EROFS), nil
+}
+
+// UnmergeConfexts has systemd take the confexts away from /etc.
+func (h *Host) UnmergeConfexts(ctx context.Context) error {
+	return h.Touch("unmerge confexts", func() error { return h.Systemd.Stop(ctx, confextUnit) })
+}
+
+// MergeConfexts has systemd merge the confexts again, also when ctx has ended.
+func (h *Host) MergeConfexts(ctx context.Context) error {
+	return h.Touch("merge confexts again", func() error { return h.Systemd.ReloadOrRestart(context.WithoutCancel(ctx), confextUnit) })
+}

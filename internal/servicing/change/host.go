@@ -1,0 +1,159 @@
+// Package change has what every change of a host stands on, be it of the running system
+// or of the other slot: the host and its folders, steps that say what they do, plans, the
+// recorded status, and the files, networks and extensions that a Host Configuration names.
+package change
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/linux/run"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/systemd"
+)
+
+// Host is the host that is serviced, and what servicing keeps on it. Make one with New.
+type Host struct {
+	Root    string // the root folder of the host, "/"
+	Version string // what this process is; it is recorded with every status
+	Runner  *operation.Runner
+	Store   *hoststate.Store
+	Systemd systemd.Manager
+	// Tools runs netplan and journalctl.
+	Tools      run.Runner
+	Extensions *extension.Store
+	Logger     *slog.Logger
+	// Soak is how long a unit of a health check has to stay active once it is; 0 stands
+	// for 10 s.
+	Soak time.Duration
+	// Places are files and folders, as the host sees them, that Trident needs and that no
+	// configuration may overwrite, besides those of this package.
+	Places []string
+	// Touch changes the host: it calls change, which has this name. Nil calls change and
+	// does nothing else. For the power-cut test.
+	Touch func(name string, change func() error) error
+	// EtcIsReadOnly reports whether merged confexts make /etc of the OS below root
+	// read-only. Nil asks the OS. For tests.
+	EtcIsReadOnly func(root string) (bool, error)
+
+	// scratch is the folder of a rehearsal, which has its own copies of everything. It is
+	// "" outside of a rehearsal.
+	scratch string
+}
+
+// New returns h with the functions that are nil.
+func New(h Host) *Host {
+	if h.Touch == nil {
+		h.Touch = func(_ string, change func() error) error { return change() }
+	}
+	if h.EtcIsReadOnly == nil {
+		h.EtcIsReadOnly = etcIsReadOnly
+	}
+	return &h
+}
+
+// Logger tells those who watch an operation something.
+type Logger interface {
+	Logf(level slog.Level, format string, args ...any)
+}
+
+// Rehearse gives use a host that can do what a step does before it changes the host:
+// what it writes goes into a folder in memory of its own, and is gone afterwards.
+func (h *Host) Rehearse(use func(dry *Host) error) (err error) {
+	const dir = "run/trident"
+	if err := os.MkdirAll(filepath.Join(h.Root, dir), 0o755); err != nil {
+		return err
+	}
+	scratch, err := os.MkdirTemp(filepath.Join(h.Root, dir), "plan-")
+	if err != nil {
+		return errkind.WithHint(err, "The folder /%s has to be writable.", dir)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	dry := *h
+	dry.Touch, dry.scratch = nil, scratch
+	return use(New(dry))
+}
+
+// IsRehearsal reports whether h is the host of a rehearsal.
+func (h *Host) IsRehearsal() bool { return h.scratch != "" }
+
+// Dir, below the root folder, has the folders of this package and its users.
+const Dir = "var/lib/trident/servicing"
+
+// UnsettledMark, below the root folder, is there while an operation is unsettled:
+// tridentd-resume.path starts the daemon for it.
+const UnsettledMark = "var/lib/trident/unsettled"
+
+// WorkDir returns the folder for copies of what an operation changes, and its scripts.
+func (h *Host) WorkDir(id string) string { return filepath.Join(h.folders(), id) }
+
+// StagedDir returns the folder for copies of the sources of what is staged.
+func (h *Host) StagedDir() string { return filepath.Join(h.folders(), "staged") }
+
+func (h *Host) folders() string {
+	if h.scratch != "" {
+		return h.scratch
+	}
+	return filepath.Join(h.Root, Dir)
+}
+
+// OnHost returns a path below the root folder as the host's own processes see it.
+func (h *Host) OnHost(path string) string {
+	rel, err := filepath.Rel(h.Root, path)
+	if err != nil {
+		return path
+	}
+	return "/" + rel
+}
+
+// Tidy deletes what neither the host, which has the configuration runs, nor a way
+// back needs. What stays does no harm.
+func (h *Host) Tidy(ctx context.Context, r Logger, runs *hostconfig.Config) {
+	needed := generation(runs)
+	chain, err := h.Store.Chain(ctx)
+	for _, l := range chain {
+		c, perr := hostconfig.ParseRecorded([]byte(l.Spec))
+		if err = errors.Join(err, perr); perr == nil {
+			needed = append(needed, generation(c)...)
+		}
+	}
+	if err == nil {
+		err = h.Extensions.Prune(needed)
+	}
+	if err = errors.Join(err, h.Touch("remove work folders", h.sweep)); err != nil {
+		r.Logf(slog.LevelWarn, "what is not needed any more stays: %v", err)
+	}
+}
+
+// sweep deletes all folders of operations, at the end of one.
+func (h *Host) sweep() error {
+	entries, err := os.ReadDir(filepath.Join(h.Root, Dir))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, e := range entries {
+		errs = append(errs, os.RemoveAll(filepath.Join(h.Root, Dir, e.Name())))
+	}
+	return errors.Join(errs...)
+}
+
+// Sleep returns after d, or when ctx ends, and then an error of kind Cancelled.
+func Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return errkind.With(errkind.Cancelled, context.Cause(ctx))
+	}
+}

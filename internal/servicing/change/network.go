@@ -1,0 +1,138 @@
+package change
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/osconfig"
+)
+
+// Times for netplan.
+const (
+	generateTime = time.Minute
+	applyTime    = 3 * time.Minute
+)
+
+// GenerateNetplan has the host's netplan read its files, and write those of the network
+// daemons. An error is of kind Precondition where the host has no netplan.
+func (h *Host) GenerateNetplan(ctx context.Context, args ...string) error {
+	return h.netplan(ctx, generateTime, append([]string{"generate"}, args...))
+}
+
+// ApplyNetplan has the host's netplan set up the network. It fails as GenerateNetplan does.
+func (h *Host) ApplyNetplan(ctx context.Context, args ...string) error {
+	return h.netplan(ctx, applyTime, append([]string{"apply"}, args...))
+}
+
+func (h *Host) netplan(ctx context.Context, limit time.Duration, args []string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errkind.Errorf(errkind.Timeout, "it did not end within %s", limit))
+	defer cancel()
+	_, err := h.Tools.Run(ctx, "netplan", args...)
+	return err
+}
+
+// TryNetplan has this host's netplan read a network below a folder of its own; at is
+// where the configuration has it. An error is of kind Precondition where the host has no
+// netplan.
+func (h *Host) TryNetplan(ctx context.Context, id, at string, n hostconfig.Netplan) error {
+	root := h.netplanCheckDir(id)
+	err := h.Touch("check netplan", func() error {
+		// A small world of its own; what there is to see of a host is not in it.
+		if err := os.MkdirAll(filepath.Join(root, filepath.Dir(osconfig.Netplan)), 0o700); err != nil {
+			return err
+		}
+		if err := osconfig.WriteNetwork(root, n); err != nil {
+			return err
+		}
+		return h.GenerateNetplan(ctx, "--root-dir", root)
+	})
+	if err = errors.Join(err, h.CleanNetplanCheck(id)); err == nil {
+		return nil
+	}
+	if errkind.Of(err) == errkind.Precondition { // there is no netplan
+		err = errkind.WithHint(err, "Install netplan, or leave %s out.", at)
+		return errkind.WithName(fmt.Errorf("check %s: %w", at, err), errkind.NameMissingBinary)
+	}
+	if ctx.Err() == nil && errkind.Of(err) == errkind.Internal {
+		err = errkind.With(errkind.Invalid, err)
+	}
+	return errkind.WithName(fmt.Errorf("check %s: %w", at, err), errkind.NameGenerateNetplanConfig)
+}
+
+func (h *Host) netplanCheckDir(id string) string {
+	return filepath.Join(h.WorkDir(id), "netplan-check")
+}
+
+// CleanNetplanCheck deletes what TryNetplan has left behind where it was cut short.
+func (h *Host) CleanNetplanCheck(id string) error {
+	return h.Touch("clean netplan check", func() error { return os.RemoveAll(h.netplanCheckDir(id)) })
+}
+
+// CopyNetplan copies netplan's files to the same place below another root.
+func (h *Host) CopyNetplan(root string) error {
+	to := filepath.Join(root, path.Dir(osconfig.Netplan))
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		return err
+	}
+	from := path.Dir(osconfig.Netplan)[1:]
+	names, err := inroot.FS(h.Root).List(from)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if path.Ext(name) != ".yaml" {
+			continue
+		}
+		data, err := inroot.FS(h.Root).ReadFile(path.Join(from, name), 1<<20)
+		if errors.Is(err, fs.ErrNotExist) { // a link to nowhere
+			continue
+		}
+		if err == nil {
+			err = atomicfile.Write(filepath.Join(to, name), data, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ApplyFormerNetwork has netplan apply the files that are restored. It removes the devices
+// of the network that is taken back if it is told that those were there, in a root
+// folder of their own, state.
+func (h *Host) ApplyFormerNetwork(ctx context.Context, r Logger, state string, taken hostconfig.Netplan) error {
+	var args []string
+	err := h.CopyNetplan(state)
+	if err == nil {
+		err = osconfig.WriteNetwork(state, taken)
+	}
+	if err == nil {
+		args = []string{"--state", state}
+	} else { // a full disk; the addresses matter more
+		r.Logf(slog.LevelWarn, "devices that only the new network had stay until the next boot: %v", err)
+	}
+	return h.ApplyNetplan(ctx, args...)
+}
+
+// RestoreKept puts back what was kept of a place. Where a user of the host has put
+// something else in its way, it is only told: no user can keep the rest of the host
+// from being restored.
+func (h *Host) RestoreKept(r Logger, k osconfig.Kept, copied string) error {
+	err := h.Touch("restore file", func() error { return k.Restore(h.Root, copied) })
+	if moved, ok := errors.AsType[*osconfig.MovedError](err); ok {
+		r.Logf(slog.LevelWarn, "%s stays as it is now: %v", moved.Name, moved.Why)
+		return nil
+	}
+	return err
+}

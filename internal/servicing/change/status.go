@@ -1,0 +1,99 @@
+package change
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/operation"
+)
+
+// RecordStatus changes what is recorded about the host.
+func (h *Host) RecordStatus(ctx context.Context, name string, change func(*hoststate.Status)) error {
+	var st hoststate.Status
+	err := operation.Insist(ctx, func() (err error) {
+		st, err = h.Store.Status(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	change(&st)
+	st.TridentVersion = h.Version
+	return h.Touch(name, func() error {
+		return operation.Insist(ctx, func() error { return h.Store.Record(ctx, st) })
+	})
+}
+
+// settleAgain is how long to wait before what must not fail is tried again.
+const settleAgain = time.Second
+
+// RecordSettled records that the host has the configuration spec, and no error, and what
+// change sets besides. With insist it is tried until it works or ctx ends: nothing can be
+// taken back any more.
+func (h *Host) RecordSettled(ctx context.Context, r Logger, spec *hostconfig.Config, insist bool, change func(*hoststate.Status)) error {
+	for {
+		err := h.RecordStatus(ctx, "record settled", func(st *hoststate.Status) {
+			st.Phase, st.Spec, st.SpecOld, st.LastError = hoststate.Settled{}, string(spec.YAML()), "", nil
+			change(st)
+		})
+		if err == nil || !insist || ctx.Err() != nil {
+			return err
+		}
+		r.Logf(slog.LevelError, "%v; trying again", err)
+		if err := Sleep(ctx, settleAgain); err != nil {
+			return err
+		}
+	}
+}
+
+// Unstage is the status of a host before something was staged.
+func Unstage(st *hoststate.Status) {
+	switch _, is := st.Phase.(hoststate.Staged); {
+	case st.Phase == hoststate.StagedInstall:
+		st.Phase, st.Spec, st.SpecOld = hoststate.Fresh{}, "", ""
+	case is:
+		st.Phase, st.Spec, st.SpecOld = hoststate.Settled{}, st.SpecOld, ""
+	}
+}
+
+// LastErrorOf is why an operation failed, for the status of the host. The message
+// begins with upstream's text, if there is one, not with the step.
+func LastErrorOf(op operation.Operation) *hoststate.LastError {
+	last := hoststate.NewLastError(op.Failure.Err())
+	f := op.Failure
+	if f == nil {
+		return last
+	}
+	last.Message = strings.TrimPrefix(last.Message, op.Reached+": ")
+	if f.File != "" {
+		last.Location = fmt.Sprintf("%s:%d", f.File, f.Line)
+	}
+	return last
+}
+
+// LogStaged logs that something is staged, in the words that upstream's tests search
+// for.
+func LogStaged(r Logger, phase hoststate.Staged) {
+	what := map[hoststate.Staged]string{
+		hoststate.StagedInstall: "clean install", hoststate.StagedABUpdate: "A/B update", hoststate.StagedABRollback: "A/B rollback",
+		hoststate.StagedRuntimeUpdate: "runtime update", hoststate.StagedRuntimeRollback: "runtime rollback",
+	}[phase]
+	r.Logf(slog.LevelInfo, "Staging of %s succeeded", what)
+}
+
+// Camel is a word of upstream's, ab-update-staged, as upstream's texts and file names
+// spell it: AbUpdateStaged.
+func Camel(kebab string) string {
+	var b strings.Builder
+	for part := range strings.SplitSeq(kebab, "-") {
+		if part != "" {
+			b.WriteString(strings.ToUpper(part[:1]) + part[1:])
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,214 @@
+package hooks
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/systemd"
+)
+
+// Figures of health checks.
+const (
+	defaultSoak  = 10 * time.Second
+	unitPoll     = 250 * time.Millisecond
+	failuresKept = 10
+	failurePlace = "var/lib/trident"
+	failureName  = "trident-health-check-failure-"
+)
+
+// CheckHealth runs all health checks of a servicing side by side and reports every
+// failure.
+func CheckHealth(ctx context.Context, host *change.Host, r change.Logger, id string, h hostconfig.Health, on hostconfig.ServicingType) error {
+	checks := healthChecks(h, on)
+	if len(checks) == 0 {
+		return nil
+	}
+	results := make([]result, len(checks))
+	err := host.Touch("check health", func() error {
+		var all sync.WaitGroup
+		for i, c := range checks {
+			all.Go(func() { results[i] = checkOne(ctx, host, id, i, c, on) })
+		}
+		all.Wait()
+		return ctx.Err()
+	})
+	if err != nil {
+		return errkind.With(errkind.Cancelled, err)
+	}
+	var failed []string
+	for _, res := range results {
+		if res.err != nil {
+			r.Logf(slog.LevelError, "health check %s failed", res.name) // the failure of the step says why
+			failed = append(failed, fmt.Sprintf("%s: %v", res.name, res.err))
+		} else {
+			r.Logf(slog.LevelInfo, "health check %s passed", res.name)
+		}
+	}
+	if len(failed) == 0 {
+		return nil
+	}
+	if err := host.Touch("write health log", func() error { return writeFailures(host, id, results) }); err != nil {
+		r.Logf(slog.LevelWarn, "the log of the failure is not kept: %v", err)
+	}
+	// Upstream's text: its tests search for the beginning.
+	err = errkind.Errorf(errkind.Unhealthy, "Failed health check(s) during '%s': '%s' (%d of %d)", change.Camel(string(on)), strings.Join(failed, "; "), len(failed), len(checks))
+	return errkind.WithName(err, errkind.NameHealthChecksFailed)
+}
+
+// result is what came of one check.
+type result struct {
+	name string
+	err  error
+	said []byte
+}
+
+func checkOne(ctx context.Context, host *change.Host, id string, i int, c hostconfig.HealthCheck, on hostconfig.ServicingType) result {
+	if c.Script == nil {
+		return result{name: Name(c.Systemd.Name, i), err: checkUnits(ctx, host, *c.Systemd)}
+	}
+	res := result{name: Name(c.Script.Name, i)}
+	j := job{script: *c.Script, id: fmt.Sprintf("health-%d", i), limit: healthTime, on: on}
+	if c.Script.Path != "" {
+		// Not a copy from before: an extension may have brought it.
+		j.file = change.Absolute(c.Script.Path)
+	}
+	if res.said, res.err = runScript(ctx, host, id, j); res.err != nil {
+		res.err = scriptFailed(c.Script.Name, i, res.err)
+	}
+	return res
+}
+
+// checkUnits wants units to become active in time, and to stay so for the soak. A
+// time of 0 looks once.
+func checkUnits(ctx context.Context, host *change.Host, c hostconfig.SystemdCheck) error {
+	errs := make([]error, len(c.SystemdServices))
+	var all sync.WaitGroup
+	for i, name := range c.SystemdServices {
+		all.Go(func() {
+			limit := min(time.Duration(min(c.TimeoutSeconds, 1<<20))*time.Second, 24*time.Hour)
+			errs[i] = checkUnit(ctx, host, unitName(name), limit)
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+func checkUnit(ctx context.Context, host *change.Host, unit string, limit time.Duration) error {
+	first, err := untilActive(ctx, host, unit, limit)
+	if err != nil || limit == 0 {
+		return err
+	}
+	soak := host.Soak
+	if soak == 0 {
+		soak = defaultSoak
+	}
+	for end := time.Now().Add(soak); time.Now().Before(end); {
+		if err := change.Sleep(ctx, unitPoll); err != nil {
+			return err
+		}
+		u, err := host.Systemd.Unit(ctx, unit)
+		switch {
+		case errkind.Of(err) == errkind.Unavailable && err != nil: // systemd executes itself anew
+		case err != nil:
+			return err
+		case !isActive(u):
+			return fmt.Errorf("%s was active, and then %s", unit, describe(u))
+		case u.Invocation != first.Invocation || u.Restarts != first.Restarts:
+			return fmt.Errorf("%s was active, and then it started anew", unit)
+		}
+	}
+	return nil
+}
+
+// untilActive waits for a unit, which may come to be only now.
+func untilActive(ctx context.Context, host *change.Host, unit string, limit time.Duration) (systemd.Unit, error) {
+	end := time.Now().Add(limit)
+	for {
+		u, err := host.Systemd.Unit(ctx, unit)
+		if err == nil && isActive(u) {
+			return u, nil
+		}
+		if ctx.Err() != nil {
+			return u, context.Cause(ctx)
+		}
+		if !time.Now().Before(end) {
+			what := describe(u)
+			switch {
+			case errkind.Of(err) == errkind.NotFound && err != nil:
+				what = "Unit " + unit + " could not be found" // what systemctl status says
+			case err != nil:
+				what = err.Error()
+			}
+			if limit == 0 {
+				return u, fmt.Errorf("%s is not active: %s", unit, what)
+			}
+			return u, fmt.Errorf("%s is not active after %s: %s", unit, limit, what)
+		}
+		if err := change.Sleep(ctx, min(unitPoll, time.Until(end))); err != nil {
+			return u, err
+		}
+	}
+}
+
+func isActive(u systemd.Unit) bool {
+	return u.Active == "active" || u.Active == "reloading" || u.Active == "refreshing"
+}
+
+func describe(u systemd.Unit) string {
+	text := fmt.Sprintf("%s (%s)", u.Active, u.Sub)
+	if u.Result != "" && u.Result != "success" {
+		text += ", result " + u.Result
+	}
+	return text
+}
+
+// unitName is what systemctl makes of a name: a service where no type is named.
+func unitName(name string) string {
+	name = strings.TrimSpace(name)
+	types := []string{".service", ".socket", ".device", ".mount", ".automount", ".swap", ".target", ".path", ".timer", ".slice", ".scope"}
+	if slices.Contains(types, filepath.Ext(name)) {
+		return name
+	}
+	return name + ".service"
+}
+
+// writeFailures keeps what may tell why the host was not healthy, where upstream's
+// tools look for it. The oldest logs make room.
+func writeFailures(host *change.Host, id string, results []result) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "operation: %s\n", id)
+	for _, res := range results {
+		if res.err == nil {
+			fmt.Fprintf(&b, "\nhealth check %s: passed\n", res.name)
+			continue
+		}
+		fmt.Fprintf(&b, "\nhealth check %s: failed: %v\n", res.name, res.err)
+		if len(res.said) > 0 {
+			fmt.Fprintf(&b, "it said:\n%s\n", res.said)
+		}
+	}
+	place := filepath.Join(host.Root, failurePlace)
+	if err := os.MkdirAll(place, 0o700); err != nil {
+		return err
+	}
+	old, err := filepath.Glob(filepath.Join(place, failureName+"*.log"))
+	slices.Sort(old)
+	for _, path := range old[:max(0, len(old)+1-failuresKept)] {
+		err = errors.Join(err, atomicfile.Remove(path))
+	}
+	name := failureName + time.Now().UTC().Format("20060102-150405") + ".log"
+	return errors.Join(err, atomicfile.Write(filepath.Join(place, name), b.Bytes(), 0o600))
+}

@@ -1,0 +1,24 @@
+package slots
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/trident-project/trident/internal/operation"
+)
+
+func TestADiskThatIsNotProvenGetsNoTable(t *testing.T) {
+	t.Parallel()
+	r := operation.Rehearse("x", diskRecord{Parts: []part{{Name: "partition 1", Done: true, SHA384: "a"}}}, func(slog.Level, string) {})
+	if err := (&Service{}).writeTable(t.Context(), r, nil); err == nil || !strings.Contains(err.Error(), "partition 1 was not written, or not found to be") {
+		t.Errorf("a table without a proof: %v", err)
+	}
+}
+
+func TestOnlyPlainHTTPIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	if byHTTP("HTTP://h/x") == "" || byHTTP("https://h/x") != "" {
+		t.Error("plain http and https are not told apart")
+	}
+}
