@@ -18,8 +18,8 @@ import (
 type record struct {
 	// Asked is the configuration that the host shall have, as it is recorded when
 	// it is staged; Old is the one that it has. Both are YAML.
-	Asked string `json:"asked"`
-	Old   string `json:"old"`
+	Asked hostconfig.Recorded `json:"asked"`
+	Old   hostconfig.Recorded `json:"old"`
 	// Fresh: the host was never provisioned before.
 	Fresh bool `json:"fresh"`
 	// Back: it is a rollback.
@@ -65,10 +65,10 @@ type work struct {
 }
 
 func (r *record) work() (w work, err error) {
-	if w.old, err = hostconfig.ParseRecorded([]byte(r.Old)); err != nil {
+	if w.old, err = r.Old.Config(); err != nil {
 		return w, fmt.Errorf("read record: %w", err)
 	}
-	if w.asked, err = hostconfig.ParseRecorded([]byte(r.Asked)); err != nil {
+	if w.asked, err = r.Asked.Config(); err != nil {
 		return w, fmt.Errorf("read record: %w", err)
 	}
 	w.change, err = diff.Compare(w.old, change.WithPaths(w.asked, w.old))

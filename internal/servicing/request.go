@@ -57,7 +57,7 @@ func (s *Service) decideUpdate(st change.State, p plan, req UpdateRequest) (chan
 	case !req.Stage:
 		return nil, unexpected(errkind.Errorf(errkind.Precondition, "the configuration is not staged, and may not be staged now"))
 	}
-	r.Asked, r.Old, r.Fresh = string(p.asked.YAML()), string(p.runs.YAML()), st.Runs == nil
+	r.Asked, r.Old, r.Fresh = p.asked.Recorded(), p.runs.Recorded(), st.Runs == nil
 	if !req.Finalize {
 		return s.begins(opUpdateStage, "stage a runtime update", r, nil)
 	}
@@ -102,7 +102,7 @@ func (s *Service) decideFinalize(st change.State, callerReboots bool) (change.Be
 	if st.Phase == hoststate.StagedABUpdate || st.Phase == hoststate.StagedABRollback {
 		return s.slots.Finalize(st, callerReboots)
 	}
-	r := record{Asked: string(st.Next.YAML()), Old: string(st.Runs.YAML()), CallerReboots: callerReboots}
+	r := record{Asked: st.Next.Recorded(), Old: st.Runs.Recorded(), CallerReboots: callerReboots}
 	if st.Phase == hoststate.StagedRuntimeRollback {
 		r.Back = true
 		return s.begins(opRollbackFinalize, "finalize a rollback at run time", r, nil)
@@ -174,7 +174,7 @@ func (s *Service) decideRollback(ctx context.Context, st change.State, req Rollb
 	if chain[0].Kind == hoststate.ABLink {
 		return s.slots.RollBack(st, back, req.Finalize, req.CallerReboots)
 	}
-	r := record{Asked: string(back.YAML()), Old: string(st.Runs.YAML()), Back: true, CallerReboots: req.CallerReboots}
+	r := record{Asked: back.Recorded(), Old: st.Runs.Recorded(), Back: true, CallerReboots: req.CallerReboots}
 	if !req.Finalize {
 		return s.begins(opRollbackStage, "stage a rollback at run time", r, nil)
 	}
@@ -225,7 +225,7 @@ func (s *Service) decideAny(ctx context.Context, weigh func(change.State) (chang
 func nothing(st change.State, why ...string) (kind, summary string, r record, err error) {
 	r = record{Reasons: why}
 	if has := cmp.Or(st.Next, st.Runs); has != nil {
-		r.Asked = string(has.YAML())
+		r.Asked = has.Recorded()
 	}
 	return opNothing, "nothing to do: " + why[0], r, nil
 }

@@ -100,7 +100,7 @@ func (s *Service) beginServicing(ctx context.Context, r *opRun) error {
 	return s.RecordStatus(ctx, "record begin", func(st *hoststate.Status) {
 		change.Unstage(st)
 		if r.State.Fresh {
-			st.Phase, st.Spec = hoststate.Settled{}, r.State.Old
+			st.Phase, st.Spec = hoststate.Settled{}, r.State.Old.String()
 		}
 		st.LastError = nil
 	})
@@ -132,7 +132,7 @@ func (s *Service) recordStaged(ctx context.Context, r *opRun) error {
 		if st.Phase != phase { // or this is done for a second time
 			st.SpecOld = st.Spec
 		}
-		st.Phase, st.Spec = phase, r.State.Asked
+		st.Phase, st.Spec = phase, r.State.Asked.String()
 	})
 	if err == nil {
 		change.LogStaged(r, phase)

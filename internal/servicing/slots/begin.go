@@ -17,7 +17,7 @@ import (
 
 // Install decides to install a configuration, or with finalize false to stage that.
 func (s *Service) Install(asked *hostconfig.Config, finalize, callerReboots bool) change.Begin {
-	r := record{Asked: string(asked.YAML()), Install: true, Slot: slot.A, CallerReboots: callerReboots}
+	r := record{Asked: asked.Recorded(), Install: true, Slot: slot.A, CallerReboots: callerReboots}
 	if !finalize {
 		return s.begins(opInstallStage, "stage an installation", r)
 	}
@@ -31,7 +31,7 @@ func (s *Service) Update(st change.State, asked *hostconfig.Config, reasons []st
 	if err != nil {
 		return nil, err
 	}
-	r.Asked, r.CallerReboots, r.Reasons = string(asked.YAML()), callerReboots, reasons
+	r.Asked, r.CallerReboots, r.Reasons = asked.Recorded(), callerReboots, reasons
 	if !finalize {
 		return s.begins(opABUpdateStage, "stage an A/B update", r), nil
 	}
@@ -54,7 +54,7 @@ func (s *Service) slotRecord(st change.State) (record, error) {
 		return record{}, errkind.WithName(err, errkind.NameRootDevicePathAbActiveVolumeMismatch)
 	}
 	return record{
-		Old: string(st.Runs.YAML()), Slot: active.Other(), Index: st.Status.InstallIndex,
+		Old: st.Runs.Recorded(), Slot: active.Other(), Index: st.Status.InstallIndex,
 		Paths: fromMap(st.Status.PartitionPaths), Disks: fromMap(st.Status.DiskUUIDs),
 	}, nil
 }
@@ -87,8 +87,8 @@ func (s *Service) Finalize(st change.State, callerReboots bool) (change.Begin, e
 		r.Back = true
 		kind, summary = opABRollbackFinalize, "finalize a rollback to the other slot"
 	}
-	r.Asked, r.CallerReboots, r.Partitioned = string(st.Next.YAML()), callerReboots, true
-	if r.SHA384 = ImageOf(r.Asked); r.SHA384 != "" && !r.Back {
+	r.Asked, r.CallerReboots, r.Partitioned = st.Next.Recorded(), callerReboots, true
+	if r.SHA384 = ImageOf(r.Asked.String()); r.SHA384 != "" && !r.Back {
 		r.Parts = s.stagedParts(r)
 	}
 	return s.begins(kind, summary, r), nil
@@ -121,7 +121,7 @@ func (s *Service) RollBack(st change.State, back *hostconfig.Config, finalize, c
 	if err != nil {
 		return nil, err
 	}
-	r.Asked, r.Back, r.CallerReboots = string(back.YAML()), true, callerReboots
+	r.Asked, r.Back, r.CallerReboots = back.Recorded(), true, callerReboots
 	if !finalize {
 		return s.begins(opABRollbackStage, "stage a rollback to the other slot", r), nil
 	}
@@ -163,7 +163,7 @@ func recordOf(op operation.Operation) (r record, ok bool) {
 // Commit decides to confirm a trial that another program has begun, such as upstream's.
 func (s *Service) Commit(st change.State, callerReboots bool) (change.Begin, error) {
 	r := record{
-		Asked: string(st.Next.YAML()), Slot: slot.A, Index: st.Status.InstallIndex, Partitioned: true, CallerReboots: callerReboots,
+		Asked: st.Next.Recorded(), Slot: slot.A, Index: st.Status.InstallIndex, Partitioned: true, CallerReboots: callerReboots,
 		Paths: fromMap(st.Status.PartitionPaths), Disks: fromMap(st.Status.DiskUUIDs), RebootFrom: someBoot,
 	}
 	if st.Phase == hoststate.TryingInstall {
@@ -174,14 +174,14 @@ func (s *Service) Commit(st change.State, callerReboots bool) (change.Begin, err
 	if err != nil {
 		return nil, err
 	}
-	r.Slot, r.Old, r.Back = active.Other(), string(st.Runs.YAML()), st.Phase == hoststate.TryingABRollback
+	r.Slot, r.Old, r.Back = active.Other(), st.Runs.Recorded(), st.Phase == hoststate.TryingABRollback
 	return s.begins(OpCommit, "commit what was booted", r), nil
 }
 
 // CheckRoot decides to do nothing but say whether the volume that is booted is the one
 // that is recorded.
 func (s *Service) CheckRoot(st change.State) change.Begin {
-	r := record{Asked: string(st.Runs.YAML()), Slot: slot.A, Paths: fromMap(st.Status.PartitionPaths)}
+	r := record{Asked: st.Runs.Recorded(), Slot: slot.A, Paths: fromMap(st.Status.PartitionPaths)}
 	if active, err := slot.Parse(string(st.Status.ABActiveVolume)); err == nil {
 		r.Slot = active
 	}
@@ -198,7 +198,7 @@ func (s *Service) Plan(ctx context.Context, st change.State, out *change.Plan) e
 	if err != nil {
 		return err
 	}
-	r.Asked = string(out.Effective.YAML())
+	r.Asked = out.Effective.Recorded()
 	return s.rehearse(ctx, r, out)
 }
 
@@ -207,7 +207,7 @@ func (s *Service) PlanInstall(ctx context.Context, out *change.Plan) error {
 	if err := s.safeToInstall(); err != nil {
 		out.Warnings = append(out.Warnings, err.Error())
 	}
-	return s.rehearse(ctx, record{Asked: string(out.Effective.YAML()), Install: true, Slot: slot.A}, out)
+	return s.rehearse(ctx, record{Asked: out.Effective.Recorded(), Install: true, Slot: slot.A}, out)
 }
 
 // rehearse does what "image" does, and completes a plan by what that has found.

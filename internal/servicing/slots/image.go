@@ -92,7 +92,7 @@ func (s *Service) examineImage(ctx context.Context, r *opRun) (e *examined, err 
 	}
 	r.State.Pin, r.State.SHA384 = i.Pin(), i.SHA384()
 	c = c.Amend(func(spec *hostconfig.Spec) { spec.Image.SHA384 = hostconfig.ImageHash(i.SHA384()) })
-	r.State.Asked = string(c.YAML())
+	r.State.Asked = c.Recorded()
 	for _, f := range i.Warnings() {
 		r.Logf(slog.LevelWarn, "the image: %s", f)
 	}

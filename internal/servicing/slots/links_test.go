@@ -158,7 +158,7 @@ func TestOnlyRootCanEnterTheFolderOfTheNewRoot(t *testing.T) {
 	entered := 0
 	s := &Service{Host: change.New(change.Host{Root: root}), Machine: Machine{Mounts: &mountPoints{}}}
 	r := &opRun{}
-	r.State.Asked = "storage: {filesystems: [{mountPoint: {path: /}, source: new, type: tmpfs}]}"
+	r.State.Asked = hostconfig.NewRecorded("storage: {filesystems: [{mountPoint: {path: /}, source: new, type: tmpfs}]}")
 	err := s.withTree(t.Context(), r, false, func(*hostconfig.Config, string) error {
 		entered++
 		info, err := os.Stat(above)

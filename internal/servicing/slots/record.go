@@ -20,8 +20,8 @@ import (
 type record struct {
 	// Asked is the configuration that the host shall have; Old is the one that it
 	// has, "" for a host that is installed. Both are YAML.
-	Asked string `json:"asked"`
-	Old   string `json:"old"`
+	Asked hostconfig.Recorded `json:"asked"`
+	Old   hostconfig.Recorded `json:"old"`
 	// Install: the disks are made anew. Back: it is a rollback.
 	Install bool `json:"install"`
 	Back    bool `json:"back"`
@@ -148,7 +148,7 @@ func toMap(list []device) map[string]string {
 }
 
 func (r *record) asked() (*hostconfig.Config, error) {
-	c, err := hostconfig.ParseRecorded([]byte(r.Asked))
+	c, err := r.Asked.Config()
 	if err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}

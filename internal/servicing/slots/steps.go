@@ -181,7 +181,7 @@ func (s *Service) recordStaged(ctx context.Context, r *opRun) error {
 		if st.Phase != phase { // or this is done for a second time
 			st.SpecOld = st.Spec
 		}
-		st.Phase, st.Spec = phase, r.State.Asked
+		st.Phase, st.Spec = phase, r.State.Asked.String()
 		if r.State.Install {
 			st.SpecOld, st.ABActiveVolume = "", ""
 			st.InstallIndex, st.DiskUUIDs = r.State.Index, toMap(r.State.Disks)
@@ -224,7 +224,7 @@ func (s *Service) discard(ctx context.Context, r *opRun) error {
 
 // tidyOld deletes what the host, as it was before, does not need.
 func (s *Service) tidyOld(ctx context.Context, r *opRun) {
-	runs, err := change.ParseSpec(r.State.Old)
+	runs, err := r.State.Old.Config()
 	if err != nil {
 		r.Logf(slog.LevelWarn, "what is not needed any more stays: %v", err)
 		return
