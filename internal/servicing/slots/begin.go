@@ -17,7 +17,7 @@ import (
 
 // Install decides to install a configuration, or with finalize false to stage that.
 func (s *Service) Install(asked *hostconfig.Config, finalize, callerReboots bool) change.Begin {
-	r := record{Asked: asked.Recorded(), Install: true, Slot: slot.A, CallerReboots: callerReboots}
+	r := record{Asked: asked.Recorded(), Purpose: installs, Slot: slot.A, CallerReboots: callerReboots}
 	if !finalize {
 		return s.begins(opInstallStage, "stage an installation", r)
 	}
@@ -72,7 +72,7 @@ func active(st change.State) (slot.Slot, error) {
 // Finalize decides to finalize what is staged.
 func (s *Service) Finalize(st change.State, callerReboots bool) (change.Begin, error) {
 	r := record{
-		Install: true, Slot: slot.A, Index: st.Status.InstallIndex, Indexed: true,
+		Purpose: installs, Slot: slot.A, Index: st.Status.InstallIndex, Indexed: true,
 		Paths: fromMap(st.Status.PartitionPaths), Disks: fromMap(st.Status.DiskUUIDs),
 	}
 	kind, summary := opInstallFinalize, "finalize an installation"
@@ -84,11 +84,11 @@ func (s *Service) Finalize(st change.State, callerReboots bool) (change.Begin, e
 		kind, summary = opABUpdateFinalize, "finalize an A/B update"
 	}
 	if st.Phase == hoststate.StagedABRollback {
-		r.Back = true
+		r.Purpose = goesBack
 		kind, summary = opABRollbackFinalize, "finalize a rollback to the other slot"
 	}
 	r.Asked, r.CallerReboots, r.Partitioned = st.Next.Recorded(), callerReboots, true
-	if r.SHA384 = ImageOf(r.Asked.String()); r.SHA384 != "" && !r.Back {
+	if r.SHA384 = ImageOf(r.Asked.String()); r.SHA384 != "" && r.Purpose != goesBack {
 		r.Parts = s.stagedParts(r)
 	}
 	return s.begins(kind, summary, r), nil
@@ -121,7 +121,7 @@ func (s *Service) RollBack(st change.State, back *hostconfig.Config, finalize, c
 	if err != nil {
 		return nil, err
 	}
-	r.Asked, r.Back, r.CallerReboots = back.Recorded(), true, callerReboots
+	r.Asked, r.Purpose, r.CallerReboots = back.Recorded(), goesBack, callerReboots
 	if !finalize {
 		return s.begins(opABRollbackStage, "stage a rollback to the other slot", r), nil
 	}
@@ -167,14 +167,16 @@ func (s *Service) Commit(st change.State, callerReboots bool) (change.Begin, err
 		Paths: fromMap(st.Status.PartitionPaths), Disks: fromMap(st.Status.DiskUUIDs), RebootFrom: someBoot,
 	}
 	if st.Phase == hoststate.TryingInstall {
-		r.Install = true
+		r.Purpose = installs
 		return s.begins(OpCommit, "commit an installation", r), nil
 	}
 	active, err := active(st)
 	if err != nil {
 		return nil, err
 	}
-	r.Slot, r.Old, r.Back = active.Other(), st.Runs.Recorded(), st.Phase == hoststate.TryingABRollback
+	if r.Slot, r.Old = active.Other(), st.Runs.Recorded(); st.Phase == hoststate.TryingABRollback {
+		r.Purpose = goesBack
+	}
 	return s.begins(OpCommit, "commit what was booted", r), nil
 }
 
@@ -207,7 +209,7 @@ func (s *Service) PlanInstall(ctx context.Context, out *change.Plan) error {
 	if err := s.safeToInstall(); err != nil {
 		out.Warnings = append(out.Warnings, err.Error())
 	}
-	return s.rehearse(ctx, record{Asked: out.Effective.Recorded(), Install: true, Slot: slot.A}, out)
+	return s.rehearse(ctx, record{Asked: out.Effective.Recorded(), Purpose: installs, Slot: slot.A}, out)
 }
 
 // rehearse does what "image" does, and completes a plan by what that has found.
@@ -228,7 +230,7 @@ func (s *Service) rehearse(ctx context.Context, of record, out *change.Plan) err
 func (s *Service) planOf(r *opRun, e *examined, p change.Plan) *change.Plan {
 	d := e.plan.Describe()
 	p.Storage = &d
-	p.Steps = change.Planned(s.steps(), &planned{config: e.config, on: r.State.on(), os: &r.State, examined: e})
+	p.Steps = change.Planned(s.steps(), &planned{config: e.config, on: r.State.Purpose.on(), os: &r.State, examined: e})
 	return &p
 }
 

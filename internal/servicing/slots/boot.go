@@ -82,7 +82,7 @@ func isRoot(p *blockdev.Partition) bool { return slices.Contains(p.Use.Mounts, "
 // up, so it is told before.
 func (s *Service) try(ctx context.Context, r *opRun) error {
 	p, err := r.State.prove()
-	if r.State.Back {
+	if r.State.Purpose == goesBack {
 		p, err = r.State.wasKept(), nil
 	}
 	if err != nil {
@@ -95,19 +95,19 @@ func (s *Service) try(ctx context.Context, r *opRun) error {
 	if err := s.Touch("remove evidence", func() error { return osconfig.Remove(s.Root, "/"+evidenceFile) }); err != nil {
 		return err
 	}
-	if r.State.Install {
+	if r.State.Purpose == installs {
 		over, err := s.tell(ctx, r, c)
 		if err != nil || over {
 			return err
 		}
 	}
 	err = s.withEntry(ctx, r, c, p, func(l boot.Loader) error {
-		if err := l.Try(ctx, r.State.Slot); err != nil || !r.State.Install {
+		if err := l.Try(ctx, r.State.Slot); err != nil || r.State.Purpose != installs {
 			return err
 		}
 		return l.Keep(ctx, r.State.Slot)
 	})
-	if err != nil || r.State.Install {
+	if err != nil || r.State.Purpose == installs {
 		return err
 	}
 	return s.recordTrying(ctx, r)
@@ -136,7 +136,7 @@ func (s *Service) tell(ctx context.Context, r *opRun, c *hostconfig.Config) (ove
 // forget is the Undo of what boots the slot: it removes that. What is installed, once it
 // was booted, is not the installer's any more.
 func (s *Service) forget(ctx context.Context, r *opRun) error {
-	if r.State.Install && (!r.State.Partitioned || s.left(r)) {
+	if r.State.Purpose == installs && (!r.State.Partitioned || s.left(r)) {
 		return nil
 	}
 	c, err := r.State.asked()
@@ -154,7 +154,7 @@ func (s *Service) left(r *opRun) bool {
 // endTrial makes the slot that the host runs from the only one that boots, and
 // leaves what the other has.
 func (s *Service) endTrial(ctx context.Context, r *opRun) error {
-	if r.State.Install {
+	if r.State.Purpose == installs {
 		return nil
 	}
 	c, err := r.State.asked()
@@ -271,7 +271,7 @@ func inOwnFolder(root, name string) (string, error) {
 // there was before.
 func (s *Service) returnToOld(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
-	if err != nil || r.State.Install {
+	if err != nil || r.State.Purpose == installs {
 		return err
 	}
 	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
@@ -282,7 +282,7 @@ func (s *Service) returnToOld(ctx context.Context, r *opRun) error {
 	if err != nil {
 		return err
 	}
-	if !r.State.Back {
+	if r.State.Purpose != goesBack {
 		last := change.LastErrorOf(op)
 		err := s.RecordStatus(ctx, "record unhealthy", func(st *hoststate.Status) {
 			st.Phase, st.LastError = hoststate.TryingABUpdateFailed, last
@@ -317,9 +317,9 @@ func (s *Service) booted(ctx context.Context, r *opRun) error {
 	name, what := errkind.NameAbUpdateRebootCheck, "A/B update"
 	cause := "the new system in " + r.State.Slot.String() + " did not boot, or did not confirm itself in time, and the one before runs again"
 	switch {
-	case r.State.Install:
+	case r.State.Purpose == installs:
 		name, what, cause = errkind.NameCleanInstallRebootCheck, "Clean install", "the host has booted something else than what was installed"
-	case r.State.Back:
+	case r.State.Purpose == goesBack:
 		name, what, cause = errkind.NameManualRollbackRebootCheck, "Manual rollback", "the host has booted something else than the system in "+r.State.Slot.String()
 	}
 	what += fmt.Sprintf(" failed as host booted from '%s' instead of the expected device '%s': %s", r.State.BootedFrom, wanted, cause)
@@ -350,13 +350,13 @@ func (s *Service) rootDevice() string {
 // there is nothing to go back to.
 func (s *Service) health(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
-	if err != nil || r.State.Back {
+	if err != nil || r.State.Purpose == goesBack {
 		return err
 	}
 	if err := s.booted(ctx, r); err != nil { // the power went meanwhile
 		return err
 	}
-	return hooks.CheckHealth(ctx, s.Host, r, r.ID, c.Spec().Health, r.State.on())
+	return hooks.CheckHealth(ctx, s.Host, r, r.ID, c.Spec().Health, r.State.Purpose.on())
 }
 
 // settle makes the system that runs the default. From then on nothing can be taken
@@ -373,7 +373,7 @@ func (s *Service) settle(ctx context.Context, r *opRun) error {
 	if err := s.withLoader(r, c, func(l keeper) error { return l.Keep(ctx, r.State.Slot) }); err != nil {
 		return err
 	}
-	if !r.State.Back {
+	if r.State.Purpose != goesBack {
 		c = change.WithPlaces(c, r.State.Extensions.New)
 	}
 	_, pairs := storage.Pairs(&c.Spec().Storage)[rootID(&c.Spec().Storage)]
@@ -393,7 +393,7 @@ func (s *Service) settle(ctx context.Context, r *opRun) error {
 // made it the default before it had run.
 func (s *Service) decided(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
-	if err != nil || r.State.Install {
+	if err != nil || r.State.Purpose == installs {
 		return err
 	}
 	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))

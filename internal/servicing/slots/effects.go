@@ -32,7 +32,7 @@ func checksHealth(p *planned) []change.Effect {
 
 func setsUpManagementOS(p *planned) []change.Effect {
 	var out change.Effects
-	if !p.os.Install {
+	if p.os.Purpose != installs {
 		return nil
 	}
 	m := &p.config.Spec().ManagementOS
@@ -85,7 +85,7 @@ func configures(p *planned) []change.Effect {
 	spec := p.config.Spec()
 	o := &spec.OS
 	out.Add("write-fstab", "/etc/fstab", "write /etc/fstab of the new system")
-	if p.os.Install {
+	if p.os.Purpose == installs {
 		out.Add("reset-machine-id", "/etc/machine-id", "have the new system make itself an identity at its first boot")
 	} else {
 		out.Add("carry-identity", "/etc/machine-id", "give the new system the identity of this host")
@@ -120,7 +120,7 @@ func configures(p *planned) []change.Effect {
 	for _, e := range o.Confexts {
 		out.Add("add-confext", change.ExtensionName(e), "add the confext %s", change.ExtensionName(e))
 	}
-	if !p.os.Install {
+	if p.os.Purpose != installs {
 		out.Add("arm-guard", guardTimer, "have the new system return to this one unless it is confirmed in time")
 	}
 	return out
@@ -146,7 +146,7 @@ func stagesBoot(p *planned) []change.Effect {
 func tries(p *planned) []change.Effect {
 	var out change.Effects
 	in := p.os.Slot
-	if !p.os.Install {
+	if p.os.Purpose != installs {
 		out.Add("boot-once", in.String(), "have the firmware boot %s once, and %s again after that", in, in.Other())
 		if fallback(p) == hostconfig.FallbackOptimistic {
 			renewsFallback(&out, p)
@@ -179,7 +179,7 @@ func rebootsHost(*planned) []change.Effect {
 // settles is what Keep of package boot does.
 func settles(p *planned) []change.Effect {
 	var out change.Effects
-	if p.os.Install {
+	if p.os.Purpose == installs {
 		return nil // "try" has done that
 	}
 	out.Add("make-default", p.os.Slot.String(), "make %s what the firmware boots", p.os.Slot)

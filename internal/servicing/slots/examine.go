@@ -72,7 +72,7 @@ func (s *Service) examine(ctx context.Context, r *opRun, c *hostconfig.Config, i
 
 // checkSetup looks at what the configuration wants of the new system.
 func (s *Service) checkSetup(_ context.Context, r *opRun, e *examined) error {
-	spec, on := e.config.Spec(), r.State.on()
+	spec, on := e.config.Spec(), r.State.Purpose.on()
 	if id, _ := espID(&spec.Storage); id == "" {
 		return errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration mounts no EFI system partition"), errkind.NameEspMountPointMismatch)
 	}
@@ -84,7 +84,7 @@ func (s *Service) checkSetup(_ context.Context, r *opRun, e *examined) error {
 		return errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic)
 	}
 	faults := rules.SetupFaults(spec)
-	if r.State.Install {
+	if r.State.Purpose == installs {
 		faults = append(faults, rules.UserNameFaults("managementOs.users", spec.ManagementOS.Users)...)
 	}
 	var errs []error
@@ -202,7 +202,7 @@ func (s *Service) checkTools(_ context.Context, r *opRun, e *examined) error {
 		return nil
 	}
 	tools := e.plan.Tools()
-	if s.Machine.Disks.Udev && r.State.Install {
+	if s.Machine.Disks.Udev && r.State.Purpose == installs {
 		tools = append(tools, "udevadm")
 	}
 	for _, p := range r.State.Parts {
@@ -226,7 +226,7 @@ func (s *Service) checkFormats(ctx context.Context, _ *opRun, e *examined) error
 // copyAllSources copies the files that the configuration names, and looks at what they will
 // become.
 func (s *Service) copyAllSources(ctx context.Context, r *opRun, e *examined) error {
-	spec, on := e.config.Spec(), r.State.on()
+	spec, on := e.config.Spec(), r.State.Purpose.on()
 	all := slices.Concat(hooks.Of(spec.Scripts.PreServicing, on), hooks.Of(spec.Scripts.PostProvision, on), hooks.Of(spec.Scripts.PostConfigure, on))
 	err := s.CopySources(ctx, change.SourcesOf(spec.OS.AdditionalFiles, all))
 	for _, f := range spec.OS.AdditionalFiles {
@@ -244,7 +244,7 @@ func (s *Service) copyAllSources(ctx context.Context, r *opRun, e *examined) err
 // of the system that installs.
 func (s *Service) checkNetworks(ctx context.Context, r *opRun, e *examined) error {
 	spec := e.config.Spec()
-	if n := spec.ManagementOS.Netplan; n != nil && r.State.Install && s.IsRehearsal() {
+	if n := spec.ManagementOS.Netplan; n != nil && r.State.Purpose == installs && s.IsRehearsal() {
 		if err := s.TryNetplan(ctx, r.ID, "managementOs.netplan", n); err != nil {
 			return err
 		}
@@ -369,7 +369,7 @@ func (s *Service) checkBoot(ctx context.Context, r *opRun, e *examined) error {
 			return err
 		}
 		defer func() { _ = closeFiles() }()
-		if r.State.Install {
+		if r.State.Purpose == installs {
 			if host.Index, err = boot.FreeIndexOf(files); err != nil {
 				return err
 			}

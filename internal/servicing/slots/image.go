@@ -54,7 +54,7 @@ func (s *Service) openImage(ctx context.Context, r *opRun, c *hostconfig.Config)
 // anything is changed: the image's rules, whether image, configuration and host fit
 // together, what the plan of the disks says, scripts, and what the OS section wants.
 func (s *Service) look(ctx context.Context, r *opRun) error {
-	if r.State.Install {
+	if r.State.Purpose == installs {
 		if err := s.safeToInstall(); err != nil {
 			return err
 		}
@@ -64,7 +64,7 @@ func (s *Service) look(ctx context.Context, r *opRun) error {
 		return err
 	}
 	plan := change.Plan{Kind: change.ABUpdate}
-	if r.State.Install {
+	if r.State.Purpose == installs {
 		plan.Kind = change.CleanInstall
 	}
 	r.Logf(slog.LevelInfo, "%s", s.planOf(r, e, plan))
@@ -140,11 +140,11 @@ func (s *Service) fits(r *opRun, c *hostconfig.Config, i *image.Image) (*storage
 	if err != nil {
 		return nil, err
 	}
-	if r.State.Parts, err = parts(c, m, i.Partitions(), plan, r.State.Install); err != nil {
+	if r.State.Parts, err = parts(c, m, i.Partitions(), plan, r.State.Purpose == installs); err != nil {
 		return nil, err
 	}
 	r.State.Paths, r.State.Disks = fromMap(plan.Paths()), fromMap(plan.DiskUUIDs())
-	if r.State.Install {
+	if r.State.Purpose == installs {
 		return plan, nil
 	}
 	return plan, s.otherUUIDs(m, r)
@@ -167,7 +167,7 @@ func loaderOf(m *image.Metadata) string {
 
 // sameOS refuses an update to another OS (reference, 3.4).
 func (s *Service) sameOS(r *opRun, m *image.Metadata) error {
-	if r.State.Install {
+	if r.State.Purpose == installs {
 		return nil
 	}
 	host, err := hostinfo.Read(s.Root)
@@ -221,7 +221,7 @@ func (s *Service) plan(r *opRun, c *hostconfig.Config) (*storage.Plan, error) {
 		return nil, err
 	}
 	req := storage.Request{For: storage.Install, Slot: r.State.Slot, Seed: r.State.Seed, Arch: s.Machine.Arch}
-	if !r.State.Install {
+	if r.State.Purpose != installs {
 		st, err := s.Store.Status(context.Background())
 		if err != nil {
 			return nil, err

@@ -34,7 +34,7 @@ func (s *Service) label(ctx context.Context, r *opRun) error {
 		if err := s.besideExtensions(r, c, policy.Mode); err != nil {
 			return err
 		}
-		if r.State.Install {
+		if r.State.Purpose == installs {
 			if _, _, err := heirs(c, root); err != nil { // so that there is something to inherit
 				return err
 			}
@@ -89,7 +89,7 @@ func (s *Service) setFiles(ctx context.Context, r *opRun, c *hostconfig.Config, 
 	text += "\n"
 	var said []byte
 	err = s.Touch("label files", func() (err error) {
-		said, err = hooks.RunInside(ctx, s.Host, r.ID, "labels", text, r.State.on(), tree)
+		said, err = hooks.RunInside(ctx, s.Host, r.ID, "labels", text, r.State.Purpose.on(), tree)
 		return err
 	})
 	if err != nil {

@@ -30,7 +30,7 @@ func (s *Service) setUpManagementOS(ctx context.Context, r *opRun) error {
 		return err
 	}
 	m := &c.Spec().ManagementOS
-	if !r.State.Install || m.Netplan == nil && len(m.Users) == 0 {
+	if r.State.Purpose != installs || m.Netplan == nil && len(m.Users) == 0 {
 		return nil
 	}
 	if err := s.safeToInstall(); err != nil {

@@ -28,7 +28,7 @@ import (
 // right: where there are any, nothing is known. What it unpacks is deleted.
 func (s *Service) checkTree(ctx context.Context, r *opRun, e *examined) (err error) {
 	i := slices.IndexFunc(r.State.Parts, func(p part) bool { return p.Name == "/" && !p.ESP })
-	if i < 0 || !e.image.Local() || s.Machine.Tree == nil || len(hooks.Of(e.config.Spec().Scripts.PostProvision, r.State.on())) > 0 {
+	if i < 0 || !e.image.Local() || s.Machine.Tree == nil || len(hooks.Of(e.config.Spec().Scripts.PostProvision, r.State.Purpose.on())) > 0 {
 		return nil
 	}
 	from, err := r.State.Parts[i].in(e.image)
@@ -61,7 +61,7 @@ func (s *Service) checkTree(ctx context.Context, r *opRun, e *examined) (err err
 		return errkind.WithName(fmt.Errorf("the image's file system for /: %w", err), errkind.NameMountNewroot)
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	if err := s.checkPlaces(root, e); err != nil || len(hooks.Of(e.config.Spec().Scripts.PostConfigure, r.State.on())) > 0 {
+	if err := s.checkPlaces(root, e); err != nil || len(hooks.Of(e.config.Spec().Scripts.PostConfigure, r.State.Purpose.on())) > 0 {
 		return err
 	}
 	return s.checkPolicy(r, root, e)

@@ -20,11 +20,9 @@ import (
 type record struct {
 	// Asked is the configuration that the host shall have; Old is the one that it
 	// has, "" for a host that is installed. Both are YAML.
-	Asked hostconfig.Recorded `json:"asked"`
-	Old   hostconfig.Recorded `json:"old"`
-	// Install: the disks are made anew. Back: it is a rollback.
-	Install bool `json:"install"`
-	Back    bool `json:"back"`
+	Asked   hostconfig.Recorded `json:"asked"`
+	Old     hostconfig.Recorded `json:"old"`
+	Purpose purpose             `json:"-"` // see MarshalJSON
 	// Slot is the one that is written, and tried.
 	Slot          slot.Slot `json:"slot"`
 	CallerReboots bool      `json:"caller_reboots"`
@@ -153,14 +151,6 @@ func (r *record) asked() (*hostconfig.Config, error) {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
 	return c, nil
-}
-
-// on is what scripts and health checks call the servicing.
-func (r *record) on() hostconfig.ServicingType {
-	if r.Install {
-		return hostconfig.OnCleanInstall
-	}
-	return hostconfig.OnABUpdate
 }
 
 // espID is the id of the device with the EFI system partition, and where it is

@@ -38,7 +38,7 @@ func TestARecordOfAnEarlierReleaseIsReadAndWrittenUnchanged(t *testing.T) {
 		t.Errorf("(-read +written):\n%s", diff)
 	}
 	c, err := r.asked()
-	if err != nil || c.Spec().OS.Hostname != "a" || !r.Back || r.Index != 2 {
+	if err != nil || c.Spec().OS.Hostname != "a" || r.Purpose != goesBack || r.Index != 2 {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if other, err := r.asked(); other != c || err != nil {

@@ -170,19 +170,13 @@ func unTry(st *hoststate.Status) {
 
 // recordStaged records what will be finalized, by this operation or another one.
 func (s *Service) recordStaged(ctx context.Context, r *opRun) error {
-	phase := hoststate.StagedABUpdate
-	switch {
-	case r.State.Install:
-		phase = hoststate.StagedInstall
-	case r.State.Back:
-		phase = hoststate.StagedABRollback
-	}
+	phase := r.State.Purpose.staged()
 	err := s.RecordStatus(ctx, "record staged", func(st *hoststate.Status) {
 		if st.Phase != phase { // or this is done for a second time
 			st.SpecOld = st.Spec
 		}
 		st.Phase, st.Spec = phase, r.State.Asked.String()
-		if r.State.Install {
+		if r.State.Purpose == installs {
 			st.SpecOld, st.ABActiveVolume = "", ""
 			st.InstallIndex, st.DiskUUIDs = r.State.Index, toMap(r.State.Disks)
 		}
@@ -198,14 +192,7 @@ func (s *Service) recordStaged(ctx context.Context, r *opRun) error {
 
 // recordTrying records that the next boot is of something new.
 func (s *Service) recordTrying(ctx context.Context, r *opRun) error {
-	phase := hoststate.TryingABUpdate
-	switch {
-	case r.State.Install:
-		phase = hoststate.TryingInstall
-	case r.State.Back:
-		phase = hoststate.TryingABRollback
-	}
-	return s.RecordStatus(ctx, "record finalized", func(st *hoststate.Status) { st.Phase = phase })
+	return s.RecordStatus(ctx, "record finalized", func(st *hoststate.Status) { st.Phase = r.State.Purpose.trying() })
 }
 
 // volumeOf is what the host status calls a slot, of a host that has two.

@@ -110,24 +110,24 @@ func (s *Service) mountIn(root, at string, f mount.FileSystem) error {
 
 func (s *Service) postProvision(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
-	if err != nil || len(hooks.Of(c.Spec().Scripts.PostProvision, r.State.on())) == 0 {
+	if err != nil || len(hooks.Of(c.Spec().Scripts.PostProvision, r.State.Purpose.on())) == 0 {
 		return err
 	}
 	return s.withTree(ctx, r, true, func(c *hostconfig.Config, _ string) error {
 		return hooks.Run(ctx, s.Host, r, r.ID, hooks.Point{
-			ID: "provision", Name: "post-provision", On: r.State.on(), Scripts: c.Spec().Scripts.PostProvision, Tree: tree,
+			ID: "provision", Name: "post-provision", On: r.State.Purpose.on(), Scripts: c.Spec().Scripts.PostProvision, Tree: tree,
 		})
 	})
 }
 
 func (s *Service) postConfigure(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
-	if err != nil || len(hooks.Of(c.Spec().Scripts.PostConfigure, r.State.on())) == 0 {
+	if err != nil || len(hooks.Of(c.Spec().Scripts.PostConfigure, r.State.Purpose.on())) == 0 {
 		return err
 	}
 	return s.withTree(ctx, r, true, func(c *hostconfig.Config, _ string) error {
 		return hooks.Run(ctx, s.Host, r, r.ID, hooks.Point{
-			ID: "post", Name: "post-configure", On: r.State.on(), Scripts: c.Spec().Scripts.PostConfigure, Tree: tree, Inside: true,
+			ID: "post", Name: "post-configure", On: r.State.Purpose.on(), Scripts: c.Spec().Scripts.PostConfigure, Tree: tree, Inside: true,
 		})
 	})
 }
@@ -171,7 +171,7 @@ func (s *Service) put(root, name string, mode fs.FileMode, text string) error {
 // carryIdentity makes the new OS the same host, or a host of its own.
 func (s *Service) carryIdentity(_ context.Context, r *opRun, c *hostconfig.Config, root string) error {
 	return s.Touch("carry identity", func() error {
-		if r.State.Install {
+		if r.State.Purpose == installs {
 			return osconfig.ResetMachineID(root)
 		}
 		return osconfig.Carry(s.Root, root, c.Spec().OS.Hostname == "" && !change.Flag(c, "disableHostnameCarryOver"))
@@ -264,7 +264,7 @@ func (s *Service) setUpTrident(ctx context.Context, r *opRun, c *hostconfig.Conf
 			return errkind.WithName(err, errkind.NameCreateConfigurationFile)
 		}
 	}
-	if r.State.Install {
+	if r.State.Purpose == installs {
 		return nil
 	}
 	version, err := s.Self.LinkInTree(root)
@@ -300,7 +300,7 @@ func (s *Service) guard(_ context.Context, r *opRun, c *hostconfig.Config, root 
 	if t, ok := c.Spec().InternalParams[paramTrial].(string); ok {
 		limit = t
 	}
-	if r.State.Install { // there is nothing to go back to
+	if r.State.Purpose == installs { // there is nothing to go back to
 		return nil
 	}
 	err := s.put(root, unitDir+guardTimer, 0o644, `# Written by Trident for the first boots of a new system.

@@ -35,7 +35,7 @@ func (s *Service) preServicing(ctx context.Context, r *opRun) error {
 	if err != nil {
 		return err
 	}
-	return hooks.Run(ctx, s.Host, r, r.ID, hooks.Pre(c, r.State.on()))
+	return hooks.Run(ctx, s.Host, r, r.ID, hooks.Pre(c, r.State.Purpose.on()))
 }
 
 // partition makes the disks what the plan says. The slot does not boot any more
@@ -48,7 +48,7 @@ func (s *Service) partition(ctx context.Context, r *opRun) error {
 	if err := s.unmount(ctx, r); err != nil {
 		return err
 	}
-	if !r.State.Install {
+	if r.State.Purpose != installs {
 		err := s.withLoader(r, c, func(l keeper) error { return l.Forget(ctx, r.State.Slot) })
 		if err != nil {
 			return err
@@ -280,7 +280,7 @@ func (s *Service) stageBoot(ctx context.Context, r *opRun) error {
 		return err
 	}
 	defer func() { _ = done() }()
-	if r.State.Install && !r.State.Indexed { // else its own files would be in the way
+	if r.State.Purpose == installs && !r.State.Indexed { // else its own files would be in the way
 		err := s.withESP(r, c, func(esp string) (err error) {
 			r.State.Index, err = boot.FreeIndex(esp)
 			return err
