@@ -19,7 +19,7 @@ import (
 
 // keep copies what will change, so that it can be put back as it was.
 func (s *Service) keep(_ context.Context, r *opRun) error {
-	w, err := r.State.work()
+	w, err := r.State.compare()
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (s *Service) keptFile(id string, i int) string {
 
 // keepNetplan copies all of netplan's files: from them netplan learns which
 // devices there were.
-func (s *Service) keepNetplan(id string, w work) error {
+func (s *Service) keepNetplan(id string, w comparison) error {
 	if !w.change.Netplan {
 		return nil
 	}
@@ -72,7 +72,7 @@ func (s *Service) discardKept(_ context.Context, r *opRun) error {
 // writeFiles writes the additional files that are new or different, and removes
 // those that the host has from a configuration before.
 func (s *Service) writeFiles(ctx context.Context, r *opRun) error {
-	w, err := r.State.work()
+	w, err := r.State.compare()
 	if err != nil || w.change.Files.Empty() {
 		return err
 	}
@@ -83,7 +83,7 @@ func (s *Service) writeFiles(ctx context.Context, r *opRun) error {
 	return s.withEtc(ctx, r, w.files(), func() error { return s.changeFiles(r, w) })
 }
 
-func (s *Service) changeFiles(r *opRun, w work) error {
+func (s *Service) changeFiles(r *opRun, w comparison) error {
 	for _, f := range w.change.Files.Write {
 		mode, err := s.ModeOf(f)
 		if err != nil {
@@ -108,7 +108,7 @@ func (s *Service) changeFiles(r *opRun, w work) error {
 }
 
 func (s *Service) restoreFiles(ctx context.Context, r *opRun) error {
-	w, err := r.State.work()
+	w, err := r.State.compare()
 	if err != nil || !r.State.FilesBegun {
 		return err
 	}
@@ -131,7 +131,7 @@ func (s *Service) restore(ctx context.Context, r *opRun, names []string) error {
 // setUpNetwork writes the network and has netplan apply it; where it is gone from
 // the configuration its file goes, and what that had set up.
 func (s *Service) setUpNetwork(ctx context.Context, r *opRun) error {
-	w, err := r.State.work()
+	w, err := r.State.compare()
 	if err != nil || !w.change.Netplan {
 		return err
 	}
@@ -185,7 +185,7 @@ func (s *Service) restoreNetwork(ctx context.Context, r *opRun) error {
 	err := s.Touch("generate network again", func() error { return s.GenerateNetplan(ctx) })
 	if err == nil && r.State.ApplyBegun {
 		err = s.Touch("apply network again", func() error {
-			w, err := r.State.work()
+			w, err := r.State.compare()
 			if err != nil {
 				return err
 			}

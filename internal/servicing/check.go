@@ -21,11 +21,11 @@ import (
 
 // check looks for everything that would fail later, before anything is changed.
 func (s *Service) check(ctx context.Context, r *opRun) error {
-	w, err := r.State.work()
+	w, err := r.State.compare()
 	if err != nil {
 		return err
 	}
-	for _, check := range []func(context.Context, *opRun, work) error{
+	for _, check := range []func(context.Context, *opRun, comparison) error{
 		s.checkFiles, s.checkScripts, s.checkSELinux, s.checkExtensions, s.checkNetplan,
 	} {
 		if err := check(ctx, r, w); err != nil {
@@ -36,7 +36,7 @@ func (s *Service) check(ctx context.Context, r *opRun) error {
 	return nil
 }
 
-func (s *Service) checkFiles(_ context.Context, _ *opRun, w work) error {
+func (s *Service) checkFiles(_ context.Context, _ *opRun, w comparison) error {
 	closed, err := s.EtcIsReadOnly(s.Root)
 	if err != nil {
 		return err
@@ -57,14 +57,14 @@ func (s *Service) checkFiles(_ context.Context, _ *opRun, w work) error {
 }
 
 // checkScripts looks at the scripts that will run, as far as nobody has before.
-func (s *Service) checkScripts(_ context.Context, _ *opRun, w work) error {
+func (s *Service) checkScripts(_ context.Context, _ *opRun, w comparison) error {
 	spec, on := w.asked.Spec(), hostconfig.OnRuntimeUpdate
 	return hooks.Check(slices.Concat(hooks.Of(spec.Scripts.PreServicing, on), hooks.Of(spec.Scripts.PostConfigure, on), hooks.HealthScripts(spec.Health, on)))
 }
 
 // checkSELinux refuses what an overlay would break: below it files have the labels
 // of the image that they are from.
-func (s *Service) checkSELinux(_ context.Context, r *opRun, _ work) error {
+func (s *Service) checkSELinux(_ context.Context, r *opRun, _ comparison) error {
 	if c := r.State.Extensions; c.Empty() || len(c.New) == 0 {
 		return nil
 	}
@@ -81,11 +81,11 @@ func (s *Service) checkSELinux(_ context.Context, r *opRun, _ work) error {
 	return nil
 }
 
-func (s *Service) checkExtensions(ctx context.Context, r *opRun, _ work) error {
+func (s *Service) checkExtensions(ctx context.Context, r *opRun, _ comparison) error {
 	return errkind.WithName(s.Extensions.Check(ctx, r.State.Extensions), errkind.NamePopulateExtensionImages)
 }
 
-func (s *Service) checkNetplan(ctx context.Context, r *opRun, w work) error {
+func (s *Service) checkNetplan(ctx context.Context, r *opRun, w comparison) error {
 	n := w.asked.Spec().OS.Netplan
 	if !w.change.Netplan || n == nil {
 		return nil

@@ -16,7 +16,7 @@ import (
 // and copies of files that the configuration names as sources, so that finalizing
 // depends on nobody else.
 func (s *Service) fetch(ctx context.Context, r *opRun) error {
-	w, err := r.State.work()
+	w, err := r.State.compare()
 	if err != nil {
 		return err
 	}
@@ -30,7 +30,7 @@ func (s *Service) fetch(ctx context.Context, r *opRun) error {
 
 // resolve makes sure that all images are in the store, and works out what changes
 // among the extensions.
-func (s *Service) resolve(ctx context.Context, r *opRun, w work) error {
+func (s *Service) resolve(ctx context.Context, r *opRun, w comparison) error {
 	err := s.resolveExtensions(ctx, r, w)
 	if err == nil {
 		r.State.Resolved = true
@@ -38,7 +38,7 @@ func (s *Service) resolve(ctx context.Context, r *opRun, w work) error {
 	return errkind.WithName(err, errkind.NamePopulateExtensionImages)
 }
 
-func (s *Service) resolveExtensions(ctx context.Context, r *opRun, w work) error {
+func (s *Service) resolveExtensions(ctx context.Context, r *opRun, w comparison) error {
 	current, err := s.Extensions.Find(change.RecordedExtensions(w.old))
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (s *Service) resolveOwn(ctx context.Context, r *opRun, own []extension.Imag
 }
 
 // sources are the files that the finalizing of a change will read.
-func (w work) sources() []string {
+func (w comparison) sources() []string {
 	scripts := w.asked.Spec().Scripts
 	on := hostconfig.OnRuntimeUpdate
 	return change.SourcesOf(w.change.Files.Write, slices.Concat(hooks.Of(scripts.PreServicing, on), hooks.Of(scripts.PostConfigure, on)))

@@ -11,7 +11,7 @@ import (
 // back by command nothing is checked: what it was before is where it shall go, and
 // there is nowhere else.
 func (s *Service) checkHealth(ctx context.Context, r *opRun) error {
-	w, err := r.State.work()
+	w, err := r.State.compare()
 	if err != nil {
 		return err
 	}

@@ -74,8 +74,8 @@ func (s *Service) RequiredKind(ctx context.Context, c *hostconfig.Config) (Kind,
 // planRuntime checks what "check" does, but for extensions: they would have to be fetched.
 func (s *Service) planRuntime(ctx context.Context, p plan, out *Plan) error {
 	r := operation.Rehearse("plan", record{Asked: p.asked.Recorded(), Old: p.runs.Recorded()}, out.Warn)
-	w, err := r.State.work()
-	for _, check := range []func(context.Context, *opRun, work) error{s.checkFiles, s.checkScripts, s.checkNetplan} {
+	w, err := r.State.compare()
+	for _, check := range []func(context.Context, *opRun, comparison) error{s.checkFiles, s.checkScripts, s.checkNetplan} {
 		if err == nil {
 			err = check(ctx, r, w)
 		}

@@ -57,14 +57,14 @@ type (
 	opStep = change.Step[record, planned]
 )
 
-// work is what a record means, worked out anew by each step that needs it: the
-// two configurations, and what leads from one to the other.
-type work struct {
+// comparison is what a record means: the two configurations, and the change from one to
+// the other.
+type comparison struct {
 	old, asked *hostconfig.Config
 	change     diff.Change
 }
 
-func (r *record) work() (w work, err error) {
+func (r *record) compare() (w comparison, err error) {
 	if w.old, err = r.Old.Config(); err != nil {
 		return w, fmt.Errorf("read record: %w", err)
 	}
@@ -76,12 +76,12 @@ func (r *record) work() (w work, err error) {
 }
 
 // changed are the places that the change writes or removes, the network's first.
-func (w work) changed() []string {
+func (w comparison) changed() []string {
 	return append(w.network(), w.files()...)
 }
 
 // network are the places of the network, if it changes.
-func (w work) network() []string {
+func (w comparison) network() []string {
 	if !w.change.Netplan {
 		return nil
 	}
@@ -89,7 +89,7 @@ func (w work) network() []string {
 }
 
 // files are the places of the additional files that change.
-func (w work) files() []string {
+func (w comparison) files() []string {
 	var out []string
 	for _, f := range w.change.Files.Write {
 		out = append(out, change.Absolute(f.Destination))

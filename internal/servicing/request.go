@@ -43,7 +43,7 @@ func (s *Service) decideUpdate(st change.State, p plan, req UpdateRequest) (chan
 	case !req.Stage && !req.Finalize:
 		return nil, errkind.Errorf(errkind.Invalid, "neither staging nor finalizing is allowed")
 	case st.Phase == hoststate.StagedRuntimeUpdate && same(p.asked, st.Next),
-		st.Phase == hoststate.StagedABUpdate && same(like(p.asked, st.Next), st.Next):
+		st.Phase == hoststate.StagedABUpdate && same(withImageHash(p.asked, st.Next), st.Next):
 		if req.Finalize {
 			return s.decideFinalize(st, req.CallerReboots)
 		}

@@ -36,7 +36,7 @@ func (s *Service) Install(ctx context.Context, req InstallRequest) (operationID 
 			return nil, errkind.Errorf(errkind.Invalid, "neither staging nor finalizing is allowed")
 		case req.Multiboot:
 			return nil, multiboot(asked)
-		case st.Phase == hoststate.StagedInstall && same(like(asked, st.Next), st.Next):
+		case st.Phase == hoststate.StagedInstall && same(withImageHash(asked, st.Next), st.Next):
 			if req.Finalize {
 				return s.slots.Finalize(st, req.CallerReboots)
 			}
@@ -124,8 +124,9 @@ func (s *Service) CheckRoot(ctx context.Context) (operationID string, err error)
 	return id, wrap("check root", err)
 }
 
-// like is c with the hash of the image that it ignores, if other has that image.
-func like(c, other *hostconfig.Config) *hostconfig.Config {
+// withImageHash returns c with the hash of its image, if c ignores the hash and other has
+// the same image with its hash.
+func withImageHash(c, other *hostconfig.Config) *hostconfig.Config {
 	a, b := c.Spec().Image, other.Spec().Image
 	if a == nil || b == nil || a.SHA384 != hostconfig.HashIgnored || a.URL != b.URL {
 		return c

@@ -8,7 +8,7 @@ import (
 )
 
 func (s *Service) preServicing(ctx context.Context, r *opRun) error {
-	w, err := r.State.work()
+	w, err := r.State.compare()
 	if err != nil {
 		return err
 	}
@@ -16,7 +16,7 @@ func (s *Service) preServicing(ctx context.Context, r *opRun) error {
 }
 
 func (s *Service) postConfigure(ctx context.Context, r *opRun) error {
-	w, err := r.State.work()
+	w, err := r.State.compare()
 	if err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ func New(c Config) *Service {
 	for name, steps := range map[string][]operation.Step[record]{
 		opUpdate: all, opUpdateStage: stage, opUpdateFinalize: finalize,
 		opRollback: all, opRollbackStage: stage, opRollbackFinalize: finalize,
-		opNothing: {{Name: "look", Do: s.look}}, // no Undo: the operation has nothing to do
+		opNothing: {{Name: "look", Do: s.explain}}, // no Undo: the operation has nothing to do
 	} {
 		s.start[name] = operation.Register(c.Runner, operation.Kind[record]{Name: name, Steps: steps})
 	}

@@ -40,7 +40,7 @@ func (s *Service) plan(st change.State, c *hostconfig.Config) (plan, error) {
 		p.runs = hostconfig.Empty()
 	}
 	if p.runs != nil { // else the hash that is known would be recorded as ignored
-		p.asked = like(p.asked, p.runs)
+		p.asked = withImageHash(p.asked, p.runs)
 		asked = p.asked
 	}
 	var err error

@@ -28,7 +28,7 @@ func (s *Service) steps() []opStep {
 		{Name: "fetch", Do: s.fetch, Undo: s.discard},
 		{Name: "check", Do: s.check, Undo: s.cleanCheck},
 		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the host as it was
-		{Name: "finalize", Do: s.takeUp, Undo: s.giveUp},
+		{Name: "finalize", Do: s.beginFinalize, Undo: s.abandon},
 	}, plain(operation.Until(self, "self probe")), []opStep{
 		{Name: "pre-servicing", Do: s.preServicing, Effects: scripts(preScripts)}, // no Undo: nobody knows what a script has changed
 		{Name: "keep", Do: s.keep, Undo: s.discardKept},
@@ -76,8 +76,8 @@ func plain(list []operation.Step[record]) []opStep {
 	return out
 }
 
-// look is all of an operation that has nothing to do: it says why.
-func (s *Service) look(ctx context.Context, r *opRun) error {
+// explain is the only step of an operation that has nothing to do: it logs why.
+func (s *Service) explain(ctx context.Context, r *opRun) error {
 	for _, why := range r.State.Reasons {
 		r.Logf(slog.LevelInfo, "%s", why)
 	}
@@ -140,13 +140,13 @@ func (s *Service) recordStaged(ctx context.Context, r *opRun) error {
 	return err
 }
 
-// takeUp begins to finalize. What was staged by an operation before, and may have
+// beginFinalize begins to finalize. What was staged by an operation before, and may have
 // lain there for a while, is looked at again.
-func (s *Service) takeUp(ctx context.Context, r *opRun) error {
+func (s *Service) beginFinalize(ctx context.Context, r *opRun) error {
 	if r.State.Checked {
 		return nil
 	}
-	w, err := r.State.work()
+	w, err := r.State.compare()
 	if err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (s *Service) takeUp(ctx context.Context, r *opRun) error {
 // settle records what the host is now. Where Trident was upgraded nothing can be
 // taken back once that is kept, so from then on it is tried until it works.
 func (s *Service) settle(ctx context.Context, r *opRun, keepSelf func(context.Context, *opRun) error) error {
-	w, err := r.State.work()
+	w, err := r.State.compare()
 	if err != nil {
 		return err
 	}
@@ -190,8 +190,8 @@ func (s *Service) decided(ctx context.Context) error {
 	return err
 }
 
-// giveUp ends a servicing that has failed: nothing is staged any more.
-func (s *Service) giveUp(ctx context.Context, r *opRun) error {
+// abandon ends a servicing that has failed: nothing is staged any more.
+func (s *Service) abandon(ctx context.Context, r *opRun) error {
 	if err := s.recordFailure(ctx, r); err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func (s *Service) giveUp(ctx context.Context, r *opRun) error {
 
 // discard deletes what was brought to the host.
 func (s *Service) discard(ctx context.Context, r *opRun) error {
-	w, err := r.State.work()
+	w, err := r.State.compare()
 	if err != nil {
 		return err
 	}

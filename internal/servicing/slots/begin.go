@@ -164,7 +164,7 @@ func recordOf(op operation.Operation) (r record, ok bool) {
 func (s *Service) Commit(st change.State, callerReboots bool) (change.Begin, error) {
 	r := record{
 		Asked: st.Next.Recorded(), Slot: slot.A, Index: st.Status.InstallIndex, Partitioned: true, CallerReboots: callerReboots,
-		Paths: fromMap(st.Status.PartitionPaths), Disks: fromMap(st.Status.DiskUUIDs), RebootFrom: someBoot,
+		Paths: fromMap(st.Status.PartitionPaths), Disks: fromMap(st.Status.DiskUUIDs), RebootFrom: unknownBoot,
 	}
 	if st.Phase == hoststate.TryingInstall {
 		r.Purpose = installs

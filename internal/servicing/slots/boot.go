@@ -24,9 +24,9 @@ import (
 	"github.com/trident-project/trident/internal/storage"
 )
 
-// takeUp begins to finalize what was staged, by this operation or one before: the
+// beginFinalize begins to finalize what was staged, by this operation or one before: the
 // slot must still be the one that does not run, and have boot files.
-func (s *Service) takeUp(ctx context.Context, r *opRun) error {
+func (s *Service) beginFinalize(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
 		return err
@@ -96,7 +96,7 @@ func (s *Service) try(ctx context.Context, r *opRun) error {
 		return err
 	}
 	if r.State.Purpose == installs {
-		over, err := s.tell(ctx, r, c)
+		over, err := s.informInstalled(ctx, r, c)
 		if err != nil || over {
 			return err
 		}
@@ -113,9 +113,9 @@ func (s *Service) try(ctx context.Context, r *opRun) error {
 	return s.recordTrying(ctx, r)
 }
 
-// tell tells the system that is installed all that this one knows. It is over once
-// it is that system which asks.
-func (s *Service) tell(ctx context.Context, r *opRun, c *hostconfig.Config) (over bool, err error) {
+// informInstalled gives the system that is installed the status, the record and the logs
+// of this host. It is over if the installed system runs already.
+func (s *Service) informInstalled(ctx context.Context, r *opRun, c *hostconfig.Config) (over bool, err error) {
 	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
 	if err != nil || running == r.State.Slot {
 		return true, err
@@ -136,7 +136,7 @@ func (s *Service) tell(ctx context.Context, r *opRun, c *hostconfig.Config) (ove
 // forget is the Undo of what boots the slot: it removes that. What is installed, once it
 // was booted, is not the installer's any more.
 func (s *Service) forget(ctx context.Context, r *opRun) error {
-	if r.State.Purpose == installs && (!r.State.Partitioned || s.left(r)) {
+	if r.State.Purpose == installs && (!r.State.Partitioned || s.hasRebooted(r)) {
 		return nil
 	}
 	c, err := r.State.asked()
@@ -146,8 +146,8 @@ func (s *Service) forget(ctx context.Context, r *opRun) error {
 	return s.withLoaderToUndo(r, c, func(l keeper, _ bool) error { return l.Forget(ctx, r.State.Slot) })
 }
 
-// left says that the host has been rebooted by this operation.
-func (s *Service) left(r *opRun) bool {
+// hasRebooted reports whether the host has rebooted for this operation.
+func (s *Service) hasRebooted(r *opRun) bool {
 	return r.State.RebootFrom != "" && r.State.RebootFrom != s.Runner.Life.Boot
 }
 
@@ -169,11 +169,11 @@ func (s *Service) endTrial(ctx context.Context, r *opRun) error {
 	})
 }
 
-// someBoot stands for a boot that nobody noted.
-const someBoot = "unknown"
+// unknownBoot stands for a boot whose ID no release has recorded.
+const unknownBoot = "unknown"
 
-// reboot leads into the new system. That may run already: the power may have gone
-// before this was written down.
+// reboot reboots the host into the new system. The new system may run already, if the
+// power failed before the journal had the end of this step.
 func (s *Service) reboot(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
@@ -187,7 +187,7 @@ func (s *Service) reboot(ctx context.Context, r *opRun) error {
 	if r.State.RebootFrom == "" {
 		r.State.RebootFrom = now
 		if running == r.State.Slot {
-			r.State.RebootFrom = someBoot
+			r.State.RebootFrom = unknownBoot
 		}
 		if err := s.Touch("note reboot", func() error { return r.Save(ctx) }); err != nil {
 			return err
@@ -222,7 +222,7 @@ func (s *Service) rebootHost(ctx context.Context) error {
 // with this very operation.
 func (s *Service) handOver(ctx context.Context, r *opRun) error {
 	return s.withTree(ctx, r, false, func(c *hostconfig.Config, root string) error {
-		store, mark, err := heirs(c, root)
+		store, mark, err := inheritedFiles(c, root)
 		if err != nil {
 			return err
 		}
@@ -242,9 +242,9 @@ func (s *Service) handOver(ctx context.Context, r *opRun) error {
 	})
 }
 
-// heirs are the files of the OS in a tree that take up what this host knows; their
+// inheritedFiles are the files of the OS in a tree that take up what this host knows; their
 // folders are made.
-func heirs(c *hostconfig.Config, root string) (store, mark string, err error) {
+func inheritedFiles(c *hostconfig.Config, root string) (store, mark string, err error) {
 	at := c.Spec().Trident.DatastorePath
 	if at == "" {
 		at = hoststate.DefaultPath
@@ -267,8 +267,8 @@ func inOwnFolder(root, name string) (string, error) {
 	return filepath.Join(at, filepath.Base(name)), errors.Join(err, dir.Close())
 }
 
-// returnToOld takes a reboot back, which is to reboot: what is by default is what
-// there was before.
+// returnToOld is the Undo of the reboot: it reboots the host again. The old system is
+// still the default boot entry, so the firmware boots the old system.
 func (s *Service) returnToOld(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil || r.State.Purpose == installs {
@@ -409,12 +409,12 @@ func (s *Service) decided(ctx context.Context, r *opRun) error {
 	})
 }
 
-// lookBack checks that there is something to go back to.
-func (s *Service) lookBack(ctx context.Context, r *opRun) error {
+// checkRollback checks that there is something to go back to.
+func (s *Service) checkRollback(ctx context.Context, r *opRun) error {
 	for _, why := range r.State.Reasons {
 		r.Logf(slog.LevelInfo, "%s", why)
 	}
-	return s.takeUp(ctx, r)
+	return s.beginFinalize(ctx, r)
 }
 
 // checkRoot says whether the volume that is booted is the one that is recorded.

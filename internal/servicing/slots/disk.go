@@ -196,7 +196,7 @@ func (p part) place(i *metered, table *gpt.Disk) (image.Partition, gpt.Entry, er
 	return from, table.Entries[e], nil
 }
 
-// pickDisk is the smallest disk that the image fits on (reference, 4.9).
+// pickDisk is the smallest disk that the image fits on.
 func (s *Service) pickDisk(want *image.Disk) (*blockdev.Disk, error) {
 	inv, err := s.Machine.Inventory()
 	if err != nil {

@@ -50,10 +50,10 @@ func (s *Service) openImage(ctx context.Context, r *opRun, c *hostconfig.Config)
 	return i, meter, nil
 }
 
-// look opens the image and looks for everything that would fail later, before
-// anything is changed: the image's rules, whether image, configuration and host fit
-// together, what the plan of the disks says, scripts, and what the OS section wants.
-func (s *Service) look(ctx context.Context, r *opRun) error {
+// checkImage opens the image and finds, before a disk is changed, whatever would make a
+// later step fail: the rules of the image, whether image, configuration and host fit
+// together, the plan of the disks, scripts, and the OS section.
+func (s *Service) checkImage(ctx context.Context, r *opRun) error {
 	if r.State.Purpose == installs {
 		if err := s.safeToInstall(); err != nil {
 			return err
@@ -165,7 +165,7 @@ func loaderOf(m *image.Metadata) string {
 	return m.Bootloader.Type
 }
 
-// sameOS refuses an update to another OS (reference, 3.4).
+// sameOS refuses an update to another OS.
 func (s *Service) sameOS(r *opRun, m *image.Metadata) error {
 	if r.State.Purpose == installs {
 		return nil
@@ -293,7 +293,7 @@ func (p part) goesTo(spec *hostconfig.Spec, plan *storage.Plan, have image.Files
 	return nil
 }
 
-// The safety check of an installation (reference, 4.2).
+// The safety check of an installation.
 const overrideSafety = "override-trident-safety-check"
 
 // safeToInstall refuses to install from a system that is installed itself: it would

@@ -22,9 +22,9 @@ import (
 // autorelabel has the OS label its files at its next boot, if it knows the custom.
 const autorelabel = "/.autorelabel"
 
-// label gives all files of the new OS the labels that its SELinux policy wants
-// (reference, 4.1): those that were written into it, and new file systems, have none.
-// The OS's own tool does it, which knows the policy.
+// label gives all files of the new OS the labels that its SELinux policy wants: files that
+// Trident wrote into the OS, and new file systems, have none. The OS's own setfiles, which
+// knows the policy, does it.
 func (s *Service) label(ctx context.Context, r *opRun) error {
 	return s.withTree(ctx, r, true, func(c *hostconfig.Config, root string) error {
 		policy, err := osconfig.PolicyOf(root)
@@ -35,7 +35,7 @@ func (s *Service) label(ctx context.Context, r *opRun) error {
 			return err
 		}
 		if r.State.Purpose == installs {
-			if _, _, err := heirs(c, root); err != nil { // so that there is something to inherit
+			if _, _, err := inheritedFiles(c, root); err != nil { // so that there is something to inherit
 				return err
 			}
 		}

@@ -21,9 +21,9 @@ import (
 // had before. The folders of operations are swept before they are needed.
 const managementDir = "var/lib/trident/management-os"
 
-// setUpManagementOS makes the system that installs what the configuration says of it
-// (reference, 4.1: mos-config): users who may look after the installation, and the
-// network, by which the image may come. Its users stay when the installation fails.
+// setUpManagementOS sets up the system that installs as managementOs says: users who may
+// watch the installation, and the network that the image may come by. The users stay when
+// the installation fails; see restoreManagementOS for the network.
 func (s *Service) setUpManagementOS(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
@@ -131,7 +131,7 @@ func (s *Service) keepManagement(r *opRun) error {
 // restoreManagementOS brings the network of the system that installs back, if it is
 // that one which still runs.
 func (s *Service) restoreManagementOS(ctx context.Context, r *opRun) error {
-	if s.left(r) {
+	if s.hasRebooted(r) {
 		return nil
 	}
 	if r.State.ManagementBegun {

@@ -49,7 +49,7 @@ func (s *Service) steps() []opStep {
 	return append([]opStep{
 		{Name: "begin", Do: s.beginServicing, Undo: s.recordFailure},
 		{Name: "management os", Do: s.setUpManagementOS, Undo: s.restoreManagementOS, Effects: setsUpManagementOS}, // before "image", which may need that network
-		{Name: "image", Do: s.look, Undo: s.discard},
+		{Name: "image", Do: s.checkImage, Undo: s.discard},
 		{Name: "pre-servicing", Do: s.preServicing, Effects: scripts(preScripts)}, // no Undo: nobody knows what a script has changed
 		{Name: "partition", Do: s.partition, Effects: partitions},                 // no Undo: what the partitions contained is lost
 		{Name: "write", Do: s.write, Effects: writesImage},                        // no Undo: nothing boots or mounts these partitions yet
@@ -59,7 +59,7 @@ func (s *Service) steps() []opStep {
 		{Name: "labels", Do: s.label, Undo: s.unmount, Effects: labelsFiles},
 		{Name: "boot files", Do: s.stageBoot, Undo: s.forget, Effects: stagesBoot},
 		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the host as it was
-		{Name: "finalize", Do: s.takeUp, Undo: s.recordFailure},
+		{Name: "finalize", Do: s.beginFinalize, Undo: s.recordFailure},
 		{Name: "try", Do: s.try, Undo: s.forget, Effects: tries},
 	}, s.trial()...)
 }
@@ -68,9 +68,9 @@ func (s *Service) steps() []opStep {
 func (s *Service) back() []opStep {
 	return append([]opStep{
 		{Name: "begin", Do: s.beginServicing, Undo: s.recordFailure},
-		{Name: "look", Do: s.lookBack},      // no Undo: it changes nothing
+		{Name: "look", Do: s.checkRollback}, // no Undo: it changes nothing
 		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the host as it was
-		{Name: "finalize", Do: s.takeUp, Undo: s.recordFailure},
+		{Name: "finalize", Do: s.beginFinalize, Undo: s.recordFailure},
 		{Name: "try", Do: s.try, Undo: s.endTrial},
 	}, s.trial()...)
 }
@@ -153,7 +153,7 @@ func (s *Service) recordFailure(ctx context.Context, r *opRun) error {
 	})
 	if err == nil {
 		r.State.Ended = s.Runner.Life.Boot
-		s.tidyOld(ctx, r)
+		s.tidyForOld(ctx, r)
 	}
 	return err
 }
@@ -205,12 +205,12 @@ func volumeOf(s slot.Slot, pairs bool) hoststate.Volume {
 
 // discard deletes what was brought to the host.
 func (s *Service) discard(ctx context.Context, r *opRun) error {
-	s.tidyOld(ctx, r)
+	s.tidyForOld(ctx, r)
 	return nil
 }
 
-// tidyOld deletes what the host, as it was before, does not need.
-func (s *Service) tidyOld(ctx context.Context, r *opRun) {
+// tidyForOld deletes what the host, as it was before, does not need.
+func (s *Service) tidyForOld(ctx context.Context, r *opRun) {
 	runs, err := r.State.Old.Config()
 	if err != nil {
 		r.Logf(slog.LevelWarn, "what is not needed any more stays: %v", err)

@@ -202,7 +202,7 @@ func (s *Service) unpackESP(ctx context.Context, from image.Partition, progress 
 		var copied error
 		// It has its name only once the last byte was judged.
 		err := atomicfile.WriteFunc(s.espImage(), 0o600, func(out io.Writer) error {
-			_, copied = io.Copy(io.MultiWriter(out, sum), tellingReader{in, func() { progress(in.Progress()) }})
+			_, copied = io.Copy(io.MultiWriter(out, sum), notifyingReader{in, func() { progress(in.Progress()) }})
 			return copied
 		})
 		if copied != nil || err != nil {
@@ -215,14 +215,14 @@ func (s *Service) unpackESP(ctx context.Context, from image.Partition, progress 
 	return v, content, err
 }
 
-// tellingReader calls told after each read.
-type tellingReader struct {
+// notifyingReader calls notify after each read.
+type notifyingReader struct {
 	io.Reader
-	told func()
+	notify func()
 }
 
-func (r tellingReader) Read(p []byte) (int, error) {
-	defer r.told()
+func (r notifyingReader) Read(p []byte) (int, error) {
+	defer r.notify()
 	return r.Reader.Read(p)
 }
 
