@@ -103,8 +103,8 @@ func (s *hostServer) recorded(ctx context.Context) (*hostv1.GetHostResponse, err
 		if chain, err = s.store.Chain(ctx); err != nil {
 			return nil, err
 		}
-	} else if unreadable.Before != nil {
-		status = *unreadable.Before
+	} else if unreadable.Previous != nil {
+		status = *unreadable.Previous
 	}
 	damaged, err := s.store.Damaged()
 	if err != nil {

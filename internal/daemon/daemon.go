@@ -150,7 +150,7 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	datastore, misplaced := hoststate.Path(c.Root)
 	d.misplaced = misplaced
 	datastore = filepath.Join(c.Root, datastore)
-	d.store = hoststate.At(datastore)
+	d.store = hoststate.NewClosed(datastore)
 	d.observer, d.metrics = d.observed(ctx, c, datastore), d.listenMetrics(c.Root)
 	life, err := thisLife()
 	if err != nil {

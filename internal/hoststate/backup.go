@@ -24,8 +24,8 @@ const (
 	restoredSuffix = ".restored"
 	damagedSuffix  = ".damaged-"
 	damagedTime    = "20060102T150405.000000000Z"
-	// keepDamaged is how many damaged datastores are kept.
-	keepDamaged = 2
+	// maxDamaged is how many damaged datastores are kept.
+	maxDamaged = 2
 )
 
 // Backup writes a copy of the datastore beside it, with ".bak" added to its name,
@@ -44,8 +44,8 @@ func (s *Store) Backup(ctx context.Context) error {
 	return nil
 }
 
-// tidy deletes what a power cut left of copying.
-func tidy(ctx context.Context, path string) {
+// sweepCopies deletes what a power cut left of copying.
+func sweepCopies(ctx context.Context, path string) {
 	// On a read-only file system Remove fails also where there is nothing to delete.
 	_, err := os.Lstat(path + restoredSuffix)
 	if err == nil {
@@ -105,10 +105,10 @@ func hasTraces(path string) bool {
 	return false
 }
 
-// lost reports that the datastore is not a file, that it is gone where there is a copy
+// checkLost reports that the datastore is not a file, that it is gone where there is a copy
 // of it, or that it is empty where a copy, or what operations leave, says that it was
 // not.
-func lost(path string) error {
+func checkLost(path string) error {
 	switch fi, err := os.Stat(path); {
 	case err == nil && !fi.Mode().IsRegular():
 		return damaged(errors.New("it is not a regular file"))
@@ -158,7 +158,7 @@ func restore(ctx context.Context, path string, cause error) error {
 	} else if err != nil {
 		return fmt.Errorf("use the copy of it: %w", err)
 	}
-	kept, err := setAside(path, time.Now().UTC())
+	asidePath, err := setAside(path, time.Now().UTC())
 	if err != nil {
 		return fmt.Errorf("set it aside: %w", err)
 	}
@@ -166,7 +166,7 @@ func restore(ctx context.Context, path string, cause error) error {
 		return fmt.Errorf("use the copy of it: %w", err)
 	}
 	slog.ErrorContext(ctx, "the datastore was damaged: the copy from the end of an earlier operation is used, what came after is forgotten",
-		"datastore", path, "error", cause, "copied", fi.ModTime().UTC(), "kept", kept)
+		"datastore", path, "error", cause, "copied", fi.ModTime().UTC(), "kept", asidePath)
 	return nil
 }
 
@@ -216,20 +216,20 @@ func copyFile(from, to string) error {
 
 // setAside gives a damaged datastore a second name, and takes away what SQLite
 // would apply to whatever has the first.
-func setAside(path string, now time.Time) (kept string, err error) {
-	kept = path + damagedSuffix + now.Format(damagedTime)
-	err = os.Link(path, kept)
+func setAside(path string, at time.Time) (asidePath string, err error) {
+	asidePath = path + damagedSuffix + at.Format(damagedTime)
+	err = os.Link(path, asidePath)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		err = os.WriteFile(kept, nil, 0o600)
+		err = os.WriteFile(asidePath, nil, 0o600)
 	case err != nil: // a file system without links
-		err = os.Rename(path, kept)
+		err = os.Rename(path, asidePath)
 	}
 	if err != nil {
 		return "", err
 	}
 	for _, suffix := range []string{"-journal", "-wal", "-shm"} {
-		if err := os.Rename(path+suffix, kept+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Rename(path+suffix, asidePath+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		}
 	}
@@ -237,7 +237,7 @@ func setAside(path string, now time.Time) (kept string, err error) {
 	if err != nil {
 		return "", err
 	}
-	for len(all) > keepDamaged {
+	for len(all) > maxDamaged {
 		for _, suffix := range []string{"-journal", "-wal", "-shm", ""} {
 			if err := os.RemoveAll(all[0].Path + suffix); err != nil { // it may be a folder
 				return "", err
@@ -245,7 +245,7 @@ func setAside(path string, now time.Time) (kept string, err error) {
 		}
 		all = all[1:]
 	}
-	return kept, nil
+	return asidePath, nil
 }
 
 // A Damaged is a datastore that was damaged, and replaced by its copy.
@@ -266,9 +266,9 @@ func damagedFiles(path string) ([]Damaged, error) {
 	}
 	var out []Damaged
 	for _, e := range entries {
-		stamp, ok := strings.CutPrefix(e.Name(), filepath.Base(path)+damagedSuffix)
-		if when, err := time.Parse(damagedTime, stamp); ok && err == nil {
-			out = append(out, Damaged{filepath.Join(filepath.Dir(path), e.Name()), when})
+		timestamp, ok := strings.CutPrefix(e.Name(), filepath.Base(path)+damagedSuffix)
+		if at, err := time.Parse(damagedTime, timestamp); ok && err == nil {
+			out = append(out, Damaged{filepath.Join(filepath.Dir(path), e.Name()), at})
 		}
 	}
 	return out, nil

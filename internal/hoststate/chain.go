@@ -27,26 +27,26 @@ type Link struct {
 	row int64 // of the status that it goes back to
 }
 
-// oldestLinked is the first version of upstream that keeps on the disk what a
+// oldestWithRollback is the first version of upstream that keeps on the disk what a
 // rollback needs.
-const oldestLinked = "0.21.0"
+const oldestWithRollback = "0.21.0"
 
 // A chain is the ways back after a number of rows (reference, 4.9).
 type chain struct {
-	links []Link // the next first
-	last  *row   // the newest row in which the host was settled
-	newer servicing
+	links       []Link // the next first
+	lastSettled *row   // the newest row in which the host was settled
+	since       servicing
 }
 
 // servicing is what happened since the host was settled.
 type servicing int
 
 const (
-	nothing servicing = iota
+	noServicing servicing = iota
 	runtimeUpdate
 	abUpdate
 	rollback
-	fallBack // of an update that was not healthy
+	fellBack // of an update that was not healthy
 )
 
 // chainOf goes through rows, the oldest first. A host that is not settled cannot
@@ -58,7 +58,7 @@ func chainOf(rows iter.Seq[row]) []Link {
 		c.add(r)
 		newest = r.Row
 	}
-	if c.last == nil || c.last.Row != newest {
+	if c.lastSettled == nil || c.lastSettled.Row != newest {
 		return nil
 	}
 	// The other volume holds one state; what the one before it held is gone.
@@ -81,55 +81,55 @@ func (c *chain) add(r row) {
 	case Fresh{}, StagedInstall, TryingInstall: // another host begins
 		*c = chain{}
 	case StagedABUpdate: // the other volume is written over
-		c.newer = abUpdate
+		c.since = abUpdate
 		if v := r.ABActiveVolume; v != "" {
-			c.drop(func(l Link) bool { return l.ABActiveVolume != v })
+			c.removeLinks(func(l Link) bool { return l.ABActiveVolume != v })
 		}
 	case TryingABUpdate:
-		c.newer = abUpdate
+		c.since = abUpdate
 	case TryingABUpdateFailed:
-		c.newer = fallBack
+		c.since = fellBack
 	case StagedRuntimeUpdate:
-		c.newer = runtimeUpdate
+		c.since = runtimeUpdate
 	case StagedABRollback, StagedRuntimeRollback, TryingABRollback:
-		c.newer = rollback
+		c.since = rollback
 	case Settled{}:
 		c.settle(r)
-		c.last, c.newer = &r, nothing
+		c.lastSettled, c.since = &r, noServicing
 	}
 }
 
 // settle adds or takes away what the servicing that ended in r is worth. One
 // that failed is worth nothing: the host is where it was.
 func (c *chain) settle(r row) {
-	if c.last == nil || r.LastError != nil {
+	if c.lastSettled == nil || r.LastError != nil {
 		return
 	}
 	// What was staged was given up, and the host is where it was.
-	if r.Spec == c.last.Spec && r.ABActiveVolume == c.last.ABActiveVolume {
+	if r.Spec == c.lastSettled.Spec && r.ABActiveVolume == c.lastSettled.ABActiveVolume {
 		return
 	}
 	kind := RuntimeLink
-	switch c.newer {
-	case nothing, fallBack:
+	switch c.since {
+	case noServicing, fellBack:
 		return
 	case rollback:
-		c.pop(r)
+		c.removeUsed(r)
 		return
 	case abUpdate:
 		kind = ABLink
 	}
-	if c.last.linked() && r.linked() {
-		l := Link{Kind: kind, Spec: c.last.Spec, ABActiveVolume: c.last.ABActiveVolume, InstallIndex: c.last.InstallIndex, row: c.last.Row}
+	if c.lastSettled.canRollBack() && r.canRollBack() {
+		l := Link{Kind: kind, Spec: c.lastSettled.Spec, ABActiveVolume: c.lastSettled.ABActiveVolume, InstallIndex: c.lastSettled.InstallIndex, row: c.lastSettled.Row}
 		c.links = slices.Insert(c.links, 0, l)
 	}
 }
 
-// pop takes away the link that a rollback to r has used, and those that began
+// removeUsed takes away the link that a rollback to r has used, and those that began
 // from a volume that was left.
-func (c *chain) pop(r row) {
-	if left := c.last.ABActiveVolume; left != r.ABActiveVolume {
-		c.drop(func(l Link) bool { return l.ABActiveVolume == left })
+func (c *chain) removeUsed(r row) {
+	if previous := c.lastSettled.ABActiveVolume; previous != r.ABActiveVolume {
+		c.removeLinks(func(l Link) bool { return l.ABActiveVolume == previous })
 	}
 	i := slices.IndexFunc(c.links, func(l Link) bool { return l.ABActiveVolume == r.ABActiveVolume })
 	if i >= 0 {
@@ -137,15 +137,15 @@ func (c *chain) pop(r row) {
 	}
 }
 
-func (c *chain) drop(out func(Link) bool) { c.links = slices.DeleteFunc(c.links, out) }
+func (c *chain) removeLinks(out func(Link) bool) { c.links = slices.DeleteFunc(c.links, out) }
 
-// linked reports whether a row is of a version that can roll back. All of ours
+// canRollBack reports whether a row is of a version that can roll back. All of ours
 // can, whatever they are numbered.
-func (r row) linked() bool {
-	if r.ours {
+func (r row) canRollBack() bool {
+	if r.isOurs {
 		return true
 	}
 	v, err := version.Parse(r.TridentVersion)
-	oldest, oerr := version.Parse(oldestLinked)
+	oldest, oerr := version.Parse(oldestWithRollback)
 	return err == nil && oerr == nil && version.Compare(v, oldest) >= 0
 }

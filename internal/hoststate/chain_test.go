@@ -41,7 +41,7 @@ func history(t *testing.T, text string) (rows []row) {
 			case part == "mos":
 				r.ManagementOS = true
 			case part == "ours":
-				r.ours, r.TridentVersion = true, "0.1.0"
+				r.isOurs, r.TridentVersion = true, "0.1.0"
 			default:
 				r.TridentVersion = strings.TrimPrefix(part, "v")
 			}

@@ -13,7 +13,7 @@ import (
 func CopyStatuses(ctx context.Context, from, to string, clean func(string) string) (err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("copy datastore %s: %w", from, kindOf(err))
+			err = fmt.Errorf("copy datastore %s: %w", from, withKind(err))
 		}
 	}()
 	source, err := connect(from, "ro")

@@ -212,7 +212,7 @@ func TestTheCopyIsAsGoodAsTheDatastore(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	for _, p := range []string{"user_version", "application_id"} {
-		if n, err := number(t.Context(), s.db, "PRAGMA "+p); n == 0 || err != nil {
+		if n, err := queryNumber(t.Context(), s.db, "PRAGMA "+p); n == 0 || err != nil {
 			t.Errorf("%s is %d, %v", p, n, err)
 		}
 	}
@@ -221,7 +221,7 @@ func TestTheCopyIsAsGoodAsTheDatastore(t *testing.T) {
 // limited opens a datastore on a disk that has room for that many pages.
 func limited(t *testing.T, path string, pages int) *Store {
 	t.Helper()
-	s := At(path)
+	s := NewClosed(path)
 	if err := s.openFile(t.Context(), fmt.Sprintf("max_page_count(%d)", pages)); err != nil {
 		t.Fatal(err)
 	}
@@ -327,7 +327,7 @@ func TestADatastoreThatSomebodyHoldsIsNotDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := read(t, path)
-	if err := At(path).openFile(t.Context(), "busy_timeout(0)"); err == nil || errkind.Of(err) == errkind.Corrupt {
+	if err := NewClosed(path).openFile(t.Context(), "busy_timeout(0)"); err == nil || errkind.Of(err) == errkind.Corrupt {
 		t.Errorf("err = %v", err)
 	}
 	if _, err := db.Exec("ROLLBACK"); err != nil {
@@ -526,7 +526,7 @@ func TestToCallersADamagedDatastoreIsNoFaultOfAnImage(t *testing.T) {
 	t.Parallel()
 	_, parse := ParseStatus([]byte("spec: {"))
 	_, row := decode[operation.Operation]("{")
-	for _, err := range []error{parse, row, fmt.Errorf("x: %w", damage(errkind.With(errkind.Internal, coded(11))))} {
+	for _, err := range []error{parse, row, fmt.Errorf("x: %w", damageKind(errkind.With(errkind.Internal, coded(11))))} {
 		if errkind.Of(err) != errkind.Corrupt || errkind.Of(ForCallers(err)) != errkind.Internal {
 			t.Errorf("%v: %s, to callers %s", err, errkind.Of(err), errkind.Of(ForCallers(err)))
 		}

@@ -11,8 +11,8 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 )
 
-// keep is how many settled operations stay in the journal.
-const keep = 200
+// maxSettled is how many settled operations stay in the journal.
+const maxSettled = 200
 
 // Save implements operation.Journal. When the operation has settled it renews the
 // copy of the datastore (see Backup).
@@ -55,7 +55,7 @@ func (s *Store) Save(ctx context.Context, op operation.Operation, events ...oper
 
 func pruneOperations(ctx context.Context, tx *sql.Tx) error {
 	_, err := tx.ExecContext(ctx, `DELETE FROM trident_operations WHERE settled AND rowid <=
-		(SELECT rowid FROM trident_operations WHERE settled ORDER BY rowid DESC LIMIT 1 OFFSET ?)`, keep)
+		(SELECT rowid FROM trident_operations WHERE settled ORDER BY rowid DESC LIMIT 1 OFFSET ?)`, maxSettled)
 	if err != nil {
 		return err
 	}
@@ -67,12 +67,12 @@ func pruneOperations(ctx context.Context, tx *sql.Tx) error {
 func (s *Store) Load(ctx context.Context, id string) (operation.Operation, error) {
 	var body string
 	err := s.db.QueryRowContext(ctx, `SELECT body FROM trident_operations WHERE id = ?`, id).Scan(&body)
-	if errors.Is(err, sql.ErrNoRows) || s.notYet(err) {
+	if errors.Is(err, sql.ErrNoRows) || s.isTableMissing(err) {
 		return operation.Operation{}, errkind.WithHint(
 			errkind.Errorf(errkind.NotFound, "there is no operation %.80q", id), "list them with: trident operation list")
 	}
 	if err != nil {
-		return operation.Operation{}, kindOf(err)
+		return operation.Operation{}, withKind(err)
 	}
 	return decode[operation.Operation](body)
 }

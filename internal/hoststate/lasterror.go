@@ -103,20 +103,20 @@ func variant(n *yaml.Node) string {
 // was.
 func (e LastError) node() *yaml.Node {
 	if e.raw != nil {
-		was := *lastErrorOf(e.raw)
-		if was == e {
+		original := *lastErrorOf(e.raw)
+		if original == e {
 			return e.raw
 		}
 	}
 	m := &yaml.Node{Kind: yaml.MappingNode}
-	put(m, "message", text(e.Message))
-	put(m, "error", e.nameNode())
-	put(m, "category", text(e.Category))
-	put(m, "location", text(e.Location))
+	putField(m, "message", textNode(e.Message))
+	putField(m, "error", e.nameNode())
+	putField(m, "category", textNode(e.Category))
+	putField(m, "location", textNode(e.Location))
 	if e.Cause == "" {
-		put(m, "cause", null())
+		putField(m, "cause", nullNode())
 	} else {
-		put(m, "cause", text(e.Cause))
+		putField(m, "cause", textNode(e.Cause))
 	}
 	return m
 }
@@ -124,10 +124,10 @@ func (e LastError) node() *yaml.Node {
 // nameNode is the name, with its values where upstream's has some.
 func (e LastError) nameNode() *yaml.Node {
 	if e.RootDevice == "" && e.ExpectedDevice == "" {
-		return text(e.Name)
+		return textNode(e.Name)
 	}
 	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!" + e.Name}
-	put(n, rootDevice, text(e.RootDevice))
-	put(n, expectedDevice, text(e.ExpectedDevice))
+	putField(n, rootDevice, textNode(e.RootDevice))
+	putField(n, expectedDevice, textNode(e.ExpectedDevice))
 	return n
 }

@@ -14,8 +14,8 @@ import (
 )
 
 var (
-	errNoMapping = errors.New("it is no mapping")
-	errNoText    = errors.New("it is no text")
+	errNotMapping = errors.New("it is no mapping")
+	errNotText    = errors.New("it is no text")
 )
 
 // parseSpec reads a Host Configuration as far as it has to be put in its place.
@@ -29,7 +29,7 @@ func parseSpec(spec string) (*yaml.Node, error) {
 
 func specText(n *yaml.Node) (string, error) {
 	if n.Kind != yaml.MappingNode {
-		return "", errNoMapping
+		return "", errNotMapping
 	}
 	if len(n.Content) == 0 {
 		return "", nil
@@ -47,18 +47,18 @@ func parseMapping(data []byte) (*yaml.Node, error) {
 		return nil, fmt.Errorf("it is no YAML: %w", err)
 	}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
-		return nil, errNoMapping
+		return nil, errNotMapping
 	}
-	return doc.Content[0], plain(doc.Content[0])
+	return doc.Content[0], checkPlain(doc.Content[0])
 }
 
-func plain(n *yaml.Node) error {
+func checkPlain(n *yaml.Node) error {
 	if n.Kind == yaml.AliasNode {
 		return fmt.Errorf("line %d: it has an alias", n.Line)
 	}
 	n.Anchor, n.HeadComment, n.LineComment, n.FootComment = "", "", "", ""
 	for _, c := range n.Content {
-		if err := plain(c); err != nil {
+		if err := checkPlain(c); err != nil {
 			return err
 		}
 	}
@@ -69,16 +69,16 @@ func dump(n *yaml.Node) ([]byte, error) { return yaml.Dump(n, yaml.WithLineWidth
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
-func text(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
+func textNode(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
 
-func null() *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"} }
+func nullNode() *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"} }
 
-func integer(n int) *yaml.Node {
+func intNode(n int) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(n)}
 }
 
-func put(m *yaml.Node, key string, value *yaml.Node) {
-	m.Content = append(m.Content, text(key), value)
+func putField(m *yaml.Node, key string, value *yaml.Node) {
+	m.Content = append(m.Content, textNode(key), value)
 }
 
 func putMap(m *yaml.Node, key string, values map[string]string) {
@@ -87,19 +87,19 @@ func putMap(m *yaml.Node, key string, values map[string]string) {
 	}
 	n := &yaml.Node{Kind: yaml.MappingNode}
 	for _, k := range slices.Sorted(maps.Keys(values)) {
-		put(n, k, text(values[k]))
+		putField(n, k, textNode(values[k]))
 	}
-	put(m, key, n)
+	putField(m, key, n)
 }
 
 func stringMap(n *yaml.Node) (map[string]string, error) {
 	if n.Kind != yaml.MappingNode {
-		return nil, errNoMapping
+		return nil, errNotMapping
 	}
 	out := map[string]string{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Kind != yaml.ScalarNode || n.Content[i+1].Kind != yaml.ScalarNode {
-			return nil, fmt.Errorf("line %d: %w", n.Content[i].Line, errNoText)
+			return nil, fmt.Errorf("line %d: %w", n.Content[i].Line, errNotText)
 		}
 		out[n.Content[i].Value] = n.Content[i+1].Value
 	}

@@ -13,7 +13,7 @@ import (
 // happens, so that a step that records may run twice. Older statuses are deleted
 // as far as no rollback needs them (see Chain).
 func (s *Store) Record(ctx context.Context, st Status) error {
-	same, err := s.isNewest(ctx, &st)
+	isSame, err := s.isNewest(ctx, &st)
 	if err != nil {
 		return fmt.Errorf("record host status: %w", err)
 	}
@@ -24,7 +24,7 @@ func (s *Store) Record(ctx context.Context, st Status) error {
 	if len(text) > maxStatus {
 		return errkind.Errorf(errkind.TooLarge, "record host status: it has %d bytes, and %d are allowed", len(text), maxStatus)
 	}
-	if same {
+	if isSame {
 		return nil
 	}
 	err = s.write(ctx, func(tx *sql.Tx) error {
@@ -55,8 +55,8 @@ func (s *Store) isNewest(ctx context.Context, st *Status) (bool, error) {
 		if err != nil || r.err != nil {
 			return false, err
 		}
-		if st.more == nil {
-			st.more = r.more
+		if st.unknownFields == nil {
+			st.unknownFields = r.unknownFields
 		}
 		return r.Equal(*st), nil
 	}
@@ -72,21 +72,21 @@ const (
 
 // pruneStatuses deletes rows. What a rollback needs changes only where the host
 // settles.
-func (s *Store) pruneStatuses(ctx context.Context, now Phase) error {
-	const beyond = `(SELECT id FROM hoststatus ORDER BY id DESC LIMIT 1 OFFSET ?)`
-	need := int64(0)
-	if now == (Settled{}) {
-		need = math.MaxInt64
+func (s *Store) pruneStatuses(ctx context.Context, phase Phase) error {
+	const idAtOffset = `(SELECT id FROM hoststatus ORDER BY id DESC LIMIT 1 OFFSET ?)`
+	oldestNeeded := int64(0)
+	if phase == (Settled{}) {
+		oldestNeeded = math.MaxInt64
 		links, err := s.Chain(ctx)
 		if err != nil {
 			return err
 		}
 		if len(links) > 0 {
-			need = links[len(links)-1].row
+			oldestNeeded = links[len(links)-1].row
 		}
 	}
 	return s.write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM hoststatus WHERE id <= `+beyond+` OR id < ? AND id <= `+beyond, maxRows, need, keepRows)
+		_, err := tx.ExecContext(ctx, `DELETE FROM hoststatus WHERE id <= `+idAtOffset+` OR id < ? AND id <= `+idAtOffset, maxRows, oldestNeeded, keepRows)
 		if err != nil {
 			return err
 		}
@@ -97,16 +97,16 @@ func (s *Store) pruneStatuses(ctx context.Context, now Phase) error {
 
 // Chain returns what this host can be rolled back to, the next first.
 func (s *Store) Chain(ctx context.Context) ([]Link, error) {
-	var failed error
+	var readErr error
 	links := chainOf(func(yield func(row) bool) {
 		for r, err := range s.statuses(ctx, false) {
-			if failed = err; err != nil || !yield(r) {
+			if readErr = err; err != nil || !yield(r) {
 				return
 			}
 		}
 	})
-	if failed != nil {
-		return nil, fmt.Errorf("read rollback chain: %w", failed)
+	if readErr != nil {
+		return nil, fmt.Errorf("read rollback chain: %w", readErr)
 	}
 	return links, nil
 }

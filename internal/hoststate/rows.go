@@ -29,14 +29,14 @@ func (s *Store) statuses(ctx context.Context, newestFirst bool) iter.Seq2[row, e
 	}
 	return func(yield func(row, error) bool) {
 		rows, err := find("trident_hoststatus")
-		if s.notYet(err) {
+		if s.isTableMissing(err) {
 			rows, err = find("(SELECT NULL AS id, NULL AS sum)") // upstream's rows only
 		}
-		if s.notYet(err) {
+		if s.isTableMissing(err) {
 			return
 		}
 		if err != nil {
-			yield(row{}, kindOf(err))
+			yield(row{}, withKind(err))
 			return
 		}
 		defer rows.Close()
@@ -47,7 +47,7 @@ func (s *Store) statuses(ctx context.Context, newestFirst bool) iter.Seq2[row, e
 			}
 		}
 		if err := rows.Err(); err != nil {
-			yield(row{}, kindOf(err))
+			yield(row{}, withKind(err))
 		}
 	}
 }
@@ -61,7 +61,7 @@ func scanRow(rows *sql.Rows) (row, error) {
 	}
 	var r row
 	if r.Status, r.err = ParseStatus(contents); r.err == nil {
-		r.ours = sum != "" && sum == sumOf(contents)
+		r.isOurs = sum != "" && sum == sumOf(contents)
 	}
 	r.Row, r.Time = id, timeOf(stamp)
 	return r, nil

@@ -44,45 +44,45 @@ CREATE TABLE IF NOT EXISTS trident_hoststatus (
 // applicationID is "TRID" in the file's header.
 const applicationID = 0x54524944
 
-// level and sublevel are the version of the schema, kept as level<<16|sublevel in
+// schemaLevel and sublevel are the version of the schema, kept as level<<16|sublevel in
 // the header's user version. A release reads any file of its level: a higher
 // sublevel has tables or columns more. It refuses a higher level. The first
 // release wrote 0, which is level 1 too.
 const (
-	level    = 1
-	sublevel = 1
+	schemaLevel    = 1
+	schemaSublevel = 1
 )
 
 // check reports what is wrong with a datastore, without changing it.
 func check(ctx context.Context, db *sql.DB) error {
-	version, err := number(ctx, db, "PRAGMA user_version")
+	version, err := queryNumber(ctx, db, "PRAGMA user_version")
 	if err != nil {
-		return damage(err)
+		return damageKind(err)
 	}
-	if version>>16 > level {
+	if version>>16 > schemaLevel {
 		return newer{errkind.WithHint(errkind.Errorf(errkind.Incompatible,
-			"a newer Trident has written it (schema %d.%d; this one reads %d)", version>>16, version&0xffff, level),
+			"a newer Trident has written it (schema %d.%d; this one reads %d)", version>>16, version&0xffff, schemaLevel),
 			"use the version of Trident that was here, or a newer one")}
 	}
 	var result string
 	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&result); err != nil {
-		return damage(err)
+		return damageKind(err)
 	}
 	if result != "ok" {
 		return damaged(fmt.Errorf("it is damaged: %s", result))
 	}
 	if err := checkRows(ctx, db); err != nil {
-		return fmt.Errorf("it is damaged: %w", damage(err))
+		return fmt.Errorf("it is damaged: %w", damageKind(err))
 	}
 	return nil
 }
 
 // checkRows looks at what SQLite cannot check: its pages have no checksums.
 func checkRows(ctx context.Context, db *sql.DB) error {
-	if there, err := has(ctx, db, "trident_operations"); err != nil {
+	if exists, err := hasTable(ctx, db, "trident_operations"); err != nil {
 		return err
-	} else if there {
-		bad, err := number(ctx, db, "SELECT count(*) FROM trident_operations WHERE NOT json_valid(body)")
+	} else if exists {
+		bad, err := queryNumber(ctx, db, "SELECT count(*) FROM trident_operations WHERE NOT json_valid(body)")
 		if err != nil {
 			return err
 		}
@@ -90,7 +90,7 @@ func checkRows(ctx context.Context, db *sql.DB) error {
 			return damaged(fmt.Errorf("%d operations are no JSON", bad))
 		}
 	}
-	if there, err := has(ctx, db, "trident_hoststatus"); err != nil || !there {
+	if exists, err := hasTable(ctx, db, "trident_hoststatus"); err != nil || !exists {
 		return err
 	}
 	return checkSums(ctx, db)
@@ -121,18 +121,18 @@ func sumOf(contents []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// writable finds a header that says that the file is for reading only: SQLite
+// checkWritable finds a header that says that the file is for reading only: SQLite
 // would notice at the first save. Nothing is written.
-func writable(ctx context.Context, db *sql.DB) error {
+func checkWritable(ctx context.Context, db *sql.DB) error {
 	_, err := db.ExecContext(ctx, "DELETE FROM trident_blocked WHERE false")
-	return damage(err)
+	return damageKind(err)
 }
 
 // migrate adds what the file does not have. Where all is there nothing is
 // written: a start is quick, and a full disk does not prevent it.
 func migrate(ctx context.Context, db *sql.DB) error {
 	if _, err := db.ExecContext(ctx, schema); err != nil {
-		return damage(err)
+		return damageKind(err)
 	}
 	for _, p := range []struct {
 		name   string
@@ -140,42 +140,42 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		enough func(is, want int64) bool
 	}{
 		{"application_id", applicationID, func(is, want int64) bool { return is == want }},
-		{"user_version", level<<16 | sublevel, func(is, want int64) bool { return is >= want }},
+		{"user_version", schemaLevel<<16 | schemaSublevel, func(is, want int64) bool { return is >= want }},
 	} {
-		is, err := number(ctx, db, "PRAGMA "+p.name)
+		is, err := queryNumber(ctx, db, "PRAGMA "+p.name)
 		if err != nil {
-			return damage(err)
+			return damageKind(err)
 		}
 		if p.enough(is, p.want) {
 			continue
 		}
 		if _, err := db.ExecContext(ctx, fmt.Sprintf("PRAGMA %s = %d", p.name, p.want)); err != nil {
-			return damage(err)
+			return damageKind(err)
 		}
 	}
 	return nil
 }
 
-// damage marks errors that a file as SQLite wrote it cannot have. Besides those
-// of kindOf, they are SQLITE_ERROR, for a format that it does not know, and
+// damageKind marks errors that a file as SQLite wrote it cannot have. Besides those
+// of withKind, they are SQLITE_ERROR, for a format that it does not know, and
 // SQLITE_READONLY, for a header that says so of a file that could be opened for
 // writing.
-func damage(err error) error {
+func damageKind(err error) error {
 	var coded interface{ Code() int }
 	if errors.As(err, &coded) {
 		if c := coded.Code() & 0xff; c == 1 || c == 8 {
 			return damaged(err)
 		}
 	}
-	return kindOf(err)
+	return withKind(err)
 }
 
-func has(ctx context.Context, db *sql.DB, table string) (bool, error) {
-	n, err := number(ctx, db, "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?", table)
+func hasTable(ctx context.Context, db *sql.DB, table string) (bool, error) {
+	n, err := queryNumber(ctx, db, "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?", table)
 	return n > 0, err
 }
 
-func number(ctx context.Context, db *sql.DB, text string, args ...any) (n int64, err error) {
+func queryNumber(ctx context.Context, db *sql.DB, text string, args ...any) (n int64, err error) {
 	err = db.QueryRowContext(ctx, text, args...).Scan(&n)
 	return n, err
 }

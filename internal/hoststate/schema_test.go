@@ -101,7 +101,7 @@ func TestANewerSublevelIsReadAndANewerLevelRefused(t *testing.T) {
 		if !mustStatus(t, s).Equal(status) {
 			t.Errorf("%x: the status has changed", c.version)
 		}
-		if n, err := number(t.Context(), s.db, "PRAGMA user_version"); n != int64(max(c.version, level<<16|sublevel)) || err != nil {
+		if n, err := queryNumber(t.Context(), s.db, "PRAGMA user_version"); n != int64(max(c.version, schemaLevel<<16|schemaSublevel)) || err != nil {
 			t.Errorf("%x became %x, %v", c.version, n, err)
 		}
 		s.Close()

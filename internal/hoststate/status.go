@@ -34,8 +34,8 @@ type Status struct {
 	Row  int64
 	Time time.Time
 
-	more []*yaml.Node // keys and values that this version does not know
-	ours bool         // written by this Trident, whatever its version says
+	unknownFields []*yaml.Node // keys and values that this version does not know
+	isOurs        bool         // written by this Trident, whatever its version says
 }
 
 // Equal reports whether two statuses say the same, whenever recorded.
@@ -48,10 +48,10 @@ func (s Status) Equal(o Status) bool {
 // A ParseHostStatusError is the newest row of the status when it cannot be read.
 type ParseHostStatusError struct {
 	Row int64
-	// Before is the newest row before it that can be read, nil if none can. To go
+	// Previous is the newest row before it that can be read, nil if none can. To go
 	// on from there, Record it.
-	Before *Status
-	err    error
+	Previous *Status
+	err      error
 }
 
 func (e *ParseHostStatusError) Error() string {
@@ -71,17 +71,17 @@ func (s *Store) Status(ctx context.Context) (Status, error) {
 		case r.err == nil && bad == nil:
 			return r.Status, nil
 		case r.err == nil:
-			bad.Before = &r.Status
+			bad.Previous = &r.Status
 			hint := "the row before it (%d, %s) is whole; a copy of the datastore from before is the file with %s added to its name"
-			return Status{}, named(errkind.WithHint(bad, hint, r.Row, r.Phase.State(), backupSuffix))
+			return Status{}, withStatusName(errkind.WithHint(bad, hint, r.Row, r.Phase.State(), backupSuffix))
 		case bad == nil:
 			bad = &ParseHostStatusError{Row: r.Row, err: r.err}
 		}
 	}
 	if bad != nil {
-		return Status{}, named(bad)
+		return Status{}, withStatusName(bad)
 	}
 	return Status{Phase: Fresh{}}, nil
 }
 
-func named(err error) error { return errkind.WithName(err, errkind.NameParseHostStatus) }
+func withStatusName(err error) error { return errkind.WithName(err, errkind.NameParseHostStatus) }

@@ -33,18 +33,18 @@ import (
 type Store struct {
 	db   *sql.DB
 	path string
-	// bare is set while tables are missing because the disk is full. Then there
+	// tablesMissing is set while tables are missing because the disk is full. Then there
 	// is nothing to read in them, and the next write makes them.
-	bare atomic.Bool
+	tablesMissing atomic.Bool
 }
 
-// At returns the datastore at path, which is still to be opened: until then it
+// NewClosed returns the datastore at path, which is still to be opened: until then it
 // can only be closed.
-func At(path string) *Store { return &Store{path: path} }
+func NewClosed(path string) *Store { return &Store{path: path} }
 
 // Open is At and Store.Open.
 func Open(ctx context.Context, path string) (*Store, error) {
-	s := At(path)
+	s := NewClosed(path)
 	if err := s.Open(ctx); err != nil {
 		return nil, err
 	}
@@ -67,11 +67,11 @@ func (s *Store) openOrRestore(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
 		return err
 	}
-	tidy(ctx, s.path)
+	sweepCopies(ctx, s.path)
 	if err := clearJournal(ctx, s.path); err != nil {
 		return err
 	}
-	err := lost(s.path)
+	err := checkLost(s.path)
 	if err == nil {
 		if err = s.openFile(ctx); errkind.Of(err) != errkind.Corrupt {
 			return err
@@ -115,13 +115,13 @@ func (s *Store) prepare(ctx context.Context) error {
 	}
 	err := migrate(ctx, s.db)
 	if errkind.Of(err) == errkind.NoSpace {
-		s.bare.Store(true)
+		s.tablesMissing.Store(true)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return writable(ctx, s.db)
+	return checkWritable(ctx, s.db)
 }
 
 // connect opens a SQLite file with one connection.
@@ -164,26 +164,26 @@ func (s *Store) Snapshot(ctx context.Context, path string) error {
 // copyTo writes a copy to a path where nothing is, or an empty file.
 func (s *Store) copyTo(ctx context.Context, path string) error {
 	if _, err := s.db.ExecContext(ctx, "VACUUM INTO ?", path); err != nil {
-		return fmt.Errorf("copy datastore to %s: %w", path, kindOf(err))
+		return fmt.Errorf("copy datastore to %s: %w", path, withKind(err))
 	}
 	return nil
 }
 
 func (s *Store) write(ctx context.Context, f func(*sql.Tx) error) error {
-	if s.bare.Load() {
+	if s.tablesMissing.Load() {
 		if err := migrate(ctx, s.db); err != nil {
 			return err
 		}
-		s.bare.Store(false)
+		s.tablesMissing.Store(false)
 	}
 	err := s.transact(ctx, f)
 	if code(err) != dbMoved {
-		return kindOf(err)
+		return withKind(err)
 	}
 	if perr := s.putBack(ctx); perr != nil {
-		return kindOf(fmt.Errorf("the file was removed or replaced while tridentd ran: %w; put it back: %w", err, perr))
+		return withKind(fmt.Errorf("the file was removed or replaced while tridentd ran: %w; put it back: %w", err, perr))
 	}
-	return kindOf(s.transact(ctx, f))
+	return withKind(s.transact(ctx, f))
 }
 
 func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
@@ -198,18 +198,18 @@ func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 	return tx.Commit()
 }
 
-// notYet reports whether a read failed because its table is still to be made.
-func (s *Store) notYet(err error) bool {
-	return err != nil && s.bare.Load() && strings.Contains(err.Error(), "no such table")
+// isTableMissing reports whether a read failed because its table is still to be made.
+func (s *Store) isTableMissing(err error) bool {
+	return err != nil && s.tablesMissing.Load() && strings.Contains(err.Error(), "no such table")
 }
 
 func query[T any](ctx context.Context, s *Store, scan func(key uint64, body string) (T, error), text string, args ...any) (out []T, err error) {
 	rows, err := s.db.QueryContext(ctx, text, args...)
-	if s.notYet(err) {
+	if s.isTableMissing(err) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, kindOf(err)
+		return nil, withKind(err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
@@ -224,7 +224,7 @@ func query[T any](ctx context.Context, s *Store, scan func(key uint64, body stri
 		}
 		out = append(out, v)
 	}
-	return out, kindOf(rows.Err())
+	return out, withKind(rows.Err())
 }
 
 func decode[T any](body string) (v T, err error) {
@@ -234,8 +234,8 @@ func decode[T any](body string) (v T, err error) {
 	return v, nil
 }
 
-// kindOf gives what SQLite says its kind (sqlite.org/rescode.html).
-func kindOf(err error) error {
+// withKind gives what SQLite says its kind (sqlite.org/rescode.html).
+func withKind(err error) error {
 	if errkind.Of(err) == errkind.Corrupt {
 		return err
 	}
@@ -249,7 +249,7 @@ func kindOf(err error) error {
 			return errkind.WithHint(damaged(fmt.Errorf("the datastore was emptied while tridentd ran: %w", err)), restartHint)
 		}
 	case 5, 6, 8, 10, 14: // SQLITE_BUSY, _LOCKED, _READONLY, _IOERR, _CANTOPEN
-		return passing{err}
+		return temporaryError{err}
 	}
 	return err
 }
@@ -268,8 +268,8 @@ func code(err error) int {
 	return 0
 }
 
-// passing is an error that may be over when the same is tried again.
-type passing struct{ error }
+// temporaryError is an error that may be over when the same is tried again.
+type temporaryError struct{ error }
 
-func (passing) Temporary() bool { return true }
-func (e passing) Unwrap() error { return e.error }
+func (temporaryError) Temporary() bool { return true }
+func (e temporaryError) Unwrap() error { return e.error }

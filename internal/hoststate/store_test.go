@@ -76,11 +76,11 @@ func TestOldSettledOperationsArePrunedWithTheirEvents(t *testing.T) {
 		}
 	}
 	save("running", operation.Doing)
-	for i := range keep + 5 {
+	for i := range maxSettled + 5 {
 		save(fmt.Sprint(i), operation.Done)
 	}
-	ops, err := s.List(t.Context(), 10*keep, false)
-	if err != nil || len(ops) != keep+1 || ops[len(ops)-1].ID != "running" || ops[0].ID != fmt.Sprint(keep+4) {
+	ops, err := s.List(t.Context(), 10*maxSettled, false)
+	if err != nil || len(ops) != maxSettled+1 || ops[len(ops)-1].ID != "running" || ops[0].ID != fmt.Sprint(maxSettled+4) {
 		t.Errorf("%d operations, %v", len(ops), err)
 	}
 	if e, _ := s.Events(t.Context(), "0", 0, 1); len(e) != 0 {

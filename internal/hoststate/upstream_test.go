@@ -247,7 +247,7 @@ func TestRowsOfEveryAgeCanBeRead(t *testing.T) {
 		"an error as a text": {"spec: {}\nservicingState: provisioned\nlastError: it broke\n",
 			func(s Status) bool { return s.LastError.Message == "it broke" }},
 		"fields of another version": {"bootNext: AZLB\nspec: {}\nservicingState: provisioned\ninstallIndex: 0\nlater:\n- 1\n- !x y\n",
-			func(s Status) bool { return len(s.more) == 4 }},
+			func(s Status) bool { return len(s.unknownFields) == 4 }},
 	} {
 		s := open(t, upstreamFile(t, c.row))
 		st, err := s.Status(t.Context())
@@ -293,20 +293,20 @@ func TestANewestRowOfRubbishIsAnErrorThatOffersTheOneBefore(t *testing.T) {
 		if len(err.Error()) > 300 {
 			t.Errorf("%.40q: the error has %d bytes", rubbish, len(err.Error()))
 		}
-		if bad.Row != 3 || bad.Before == nil || bad.Before.Row != 1 || bad.Before.ABActiveVolume != VolumeA {
+		if bad.Row != 3 || bad.Previous == nil || bad.Previous.Row != 1 || bad.Previous.ABActiveVolume != VolumeA {
 			t.Errorf("%.40q: %+v", rubbish, bad)
 			continue
 		}
 		if links := images(t, s); links != nil {
 			t.Errorf("%.40q: links %v", rubbish, links)
 		}
-		mustRecord(t, s, *bad.Before)
-		if st := mustStatus(t, s); st.Row != 4 || !st.Equal(*bad.Before) {
+		mustRecord(t, s, *bad.Previous)
+		if st := mustStatus(t, s); st.Row != 4 || !st.Equal(*bad.Previous) {
 			t.Errorf("%.40q: the row before was recorded as %+v", rubbish, st)
 		}
 	}
 	_, err := open(t, upstreamFile(t, "no")).Status(t.Context())
-	if bad, ok := errors.AsType[*ParseHostStatusError](err); !ok || bad.Before != nil {
+	if bad, ok := errors.AsType[*ParseHostStatusError](err); !ok || bad.Previous != nil {
 		t.Errorf("nothing but rubbish: %v", err)
 	}
 }
@@ -353,7 +353,7 @@ func TestALongHistoryIsCutToWhatIsNeeded(t *testing.T) {
 
 func count(t *testing.T, s *Store, table string) int64 {
 	t.Helper()
-	n, err := number(t.Context(), s.db, "SELECT count(*) FROM "+table)
+	n, err := queryNumber(t.Context(), s.db, "SELECT count(*) FROM "+table)
 	if err != nil {
 		t.Fatal(err)
 	}

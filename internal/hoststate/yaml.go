@@ -29,26 +29,26 @@ func (s Status) YAML() ([]byte, error) {
 			return nil, fmt.Errorf("write host status: %s: %w", spec.key, err)
 		}
 		if spec.always || len(n.Content) > 0 {
-			put(m, spec.key, n)
+			putField(m, spec.key, n)
 		}
 	}
-	put(m, "servicingState", text(s.Phase.State()))
+	putField(m, "servicingState", textNode(s.Phase.State()))
 	if s.LastError != nil {
-		put(m, "lastError", s.LastError.node())
+		putField(m, "lastError", s.LastError.node())
 	}
 	putMap(m, "partitionPaths", s.PartitionPaths)
 	if s.ABActiveVolume != "" {
-		put(m, "abActiveVolume", text(string(s.ABActiveVolume)))
+		putField(m, "abActiveVolume", textNode(string(s.ABActiveVolume)))
 	}
 	putMap(m, "diskUuids", s.DiskUUIDs)
-	put(m, "installIndex", integer(s.InstallIndex))
+	putField(m, "installIndex", intNode(s.InstallIndex))
 	if s.ManagementOS {
-		put(m, "isManagementOs", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true"})
+		putField(m, "isManagementOs", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true"})
 	}
 	if s.TridentVersion != "" {
-		put(m, "tridentVersion", text(s.TridentVersion))
+		putField(m, "tridentVersion", textNode(s.TridentVersion))
 	}
-	m.Content = append(m.Content, s.more...)
+	m.Content = append(m.Content, s.unknownFields...)
 	return dump(m)
 }
 
@@ -59,14 +59,14 @@ func (l Link) YAML() ([]byte, error) {
 		return nil, fmt.Errorf("write rollback: spec: %w", err)
 	}
 	m := &yaml.Node{Kind: yaml.MappingNode}
-	put(m, "kind", text(string(l.Kind)))
-	put(m, "spec", spec)
-	volume := null()
+	putField(m, "kind", textNode(string(l.Kind)))
+	putField(m, "spec", spec)
+	volume := nullNode()
 	if l.ABActiveVolume != "" {
-		volume = text(string(l.ABActiveVolume))
+		volume = textNode(string(l.ABActiveVolume))
 	}
-	put(m, "abActiveVolume", volume)
-	put(m, "installIndex", integer(l.InstallIndex))
+	putField(m, "abActiveVolume", volume)
+	putField(m, "installIndex", intNode(l.InstallIndex))
 	return dump(m)
 }
 
@@ -113,7 +113,7 @@ func parseStatus(data []byte) (Status, error) {
 
 func (s *Status) set(key, value *yaml.Node) (err error) {
 	if key.Kind != yaml.ScalarNode {
-		return fmt.Errorf("key in line %d: %w", key.Line, errNoText)
+		return fmt.Errorf("key in line %d: %w", key.Line, errNotText)
 	}
 	switch key.Value {
 	case "spec":
@@ -141,11 +141,11 @@ func (s *Status) set(key, value *yaml.Node) (err error) {
 		err = value.Decode(&s.ManagementOS)
 	case "tridentVersion":
 		if value.Kind != yaml.ScalarNode {
-			err = errNoText
+			err = errNotText
 		}
 		s.TridentVersion = value.Value
 	default:
-		s.more = append(s.more, key, value)
+		s.unknownFields = append(s.unknownFields, key, value)
 	}
 	return err
 }
