@@ -167,7 +167,7 @@ func TestAFailedUpdateIsUndoneDespitePowerCuts(t *testing.T) {
 	lap(fmt.Sprintf("settled: %v", op.Phase))
 	s.checkEnd(op, operationsv1.Phase_PHASE_UNDONE)
 	if !strings.Contains(op.Failure.GetMessage(), "exit status 7") {
-		t.Errorf("why it was taken back: %v", op.Failure)
+		t.Errorf("why the update was undone: %v", op.Failure)
 	}
 	g.updateUndisturbed(old, next)
 	lap("the next update")

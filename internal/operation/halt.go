@@ -10,27 +10,27 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Bounds of the pause after which what a disk has refused is tried again.
+// Bounds of the pause before Trident retries a write that a disk has refused.
 const (
 	firstPause   = 200 * time.Millisecond
 	longestPause = 30 * time.Second
 )
 
-// A Halt is why an operation does not go on, though nothing has ended it: its
-// journal, or a disk that it cannot do without, refuses what is written. The runner
-// tries again until it works. A halt is not journaled.
+// A Halt says why an operation does not go on although it has not ended: its
+// journal, or another disk that it needs, refuses writes. The runner retries until
+// the write works. A halt is not journaled.
 type Halt struct {
 	Since time.Time
-	// Cause is what failed first, and then what refuses.
+	// Cause is the failure of the step, if it failed, followed by the refused write.
 	Cause *Failure
 }
 
-// persist journals what next makes of the operation, and does not give up: while the
-// journal refuses, the operation is halted, and its step has failed with cause if
-// that is not nil. It returns an error when ctx or the runner has ended. Next is
-// called before each try, because a.op may have changed: the caller holds r.mu, which
-// is let go of between the tries. Room, if set, makes room on the disk first; it is
-// called until it works.
+// persist journals the operation and events that next returns, and retries while
+// the journal refuses: the operation is halted meanwhile. cause, if not nil, is
+// the failure of the step, for the halt's message. persist fails only when ctx or
+// the runner has ended. The caller holds r.mu, which persist releases between
+// attempts; persist calls next before each attempt, because a.op may have changed.
+// freeSpace, if set, frees space on the disk; persist calls it until it works.
 func (r *Runner) persist(ctx context.Context, a *active, cause error, next func() (Operation, []Event), freeSpace func() error) error {
 	for try := 0; ; try++ {
 		op, events := next()
@@ -48,7 +48,7 @@ func (r *Runner) persist(ctx context.Context, a *active, cause error, next func(
 			r.mu.Unlock()
 			rerr := freeSpace()
 			r.mu.Lock()
-			if rerr == nil { // a try at once
+			if rerr == nil { // retry at once
 				freeSpace = nil
 				continue
 			}
@@ -57,8 +57,8 @@ func (r *Runner) persist(ctx context.Context, a *active, cause error, next func(
 	}
 }
 
-// withFirstCause puts what failed first in front of what the journal says. Kind and hint are
-// those of what refuses now.
+// withFirstCause puts the failure of the step in front of the journal's error. The
+// kind and the hint are those of the journal's error.
 func withFirstCause(op Operation, cause, err error) error {
 	if cause == nil || isWait(cause) {
 		return err
@@ -66,20 +66,20 @@ func withFirstCause(op Operation, cause, err error) error {
 	return errkind.WithHint(errkind.Errorf(errkind.Of(err), "%s: %w; then: %w", stepName(op.Step, op.Phase == Undoing), cause, err), "%s", errkind.Hint(err))
 }
 
-// halt notes why the operation does not go on. A first refusal may be over in a
-// moment, so nobody is told before the second. The caller holds r.mu.
+// halt records why the operation does not go on. The first refusal may be over in
+// a moment, so watchers hear of the second one. The caller holds r.mu.
 func (r *Runner) halt(a *active, try int, err error) {
 	if try == 0 && a.halt == nil {
 		a.refusedSince = utcNow()
 		return
 	}
 	cause := failureOf(err)
-	if f := a.op.Failure; f != nil { // what failed first stays in front
+	if f := a.op.Failure; f != nil { // the failure of the operation comes first
 		cause.Message = f.Message + "; " + cause.Message
 	}
 	switch {
 	case a.halt == nil:
-		r.Logger.Error("operation halted: it goes on by itself once the disk takes what is written", "operation", a.op.ID, "step", a.op.Step, "error", err)
+		r.Logger.Error("operation halted: it goes on by itself once the disk accepts writes", "operation", a.op.ID, "step", a.op.Step, "error", err)
 		a.halt = &Halt{Since: a.refusedSince}
 	case a.halt.Cause.Message == cause.Message:
 		return
@@ -88,7 +88,7 @@ func (r *Runner) halt(a *active, try int, err error) {
 	r.tail.halt(a.op, a.halt)
 }
 
-// endHalt ends a halt. The caller holds r.mu.
+// endHalt ends a halt, if there is one. The caller holds r.mu.
 func (r *Runner) endHalt(a *active) {
 	if a.halt == nil {
 		return
@@ -98,8 +98,9 @@ func (r *Runner) endHalt(a *active) {
 	r.tail.halt(a.op, nil)
 }
 
-// pauseBeforeRetry waits before the next try, longer each time. Cancel, the end of ctx and the
-// runner's end cut it short. The caller holds r.mu, which is let go of meanwhile.
+// pauseBeforeRetry waits before the next attempt, longer each time. Cancel, the
+// end of ctx and the end of the runner cut the pause short. The caller holds r.mu,
+// which is released meanwhile.
 func (r *Runner) pauseBeforeRetry(ctx context.Context, a *active, try int) {
 	r.mu.Unlock()
 	defer r.mu.Lock()
@@ -114,10 +115,10 @@ func (r *Runner) pauseBeforeRetry(ctx context.Context, a *active, try int) {
 	}
 }
 
-// freeSpace returns what frees space for the journal: the Undo of the step that failed, or
-// was cancelled while it was halted. It is not journaled: a crash in it means that the
-// step is done again, which it has to bear in any case. What it has to say, and
-// whether it works, comes out when it is run again.
+// freeSpace returns a function that frees space for the journal: it calls the Undo
+// of a step that failed, or that was cancelled while the operation was halted.
+// That call is not journaled: after a crash the step is done again, which every
+// step has to bear. The later, journaled Undo reports messages and errors.
 func (r *Runner) freeSpace(a *active, e outcome) func() error {
 	return func() error {
 		r.mu.Lock()
@@ -136,10 +137,10 @@ func (r *Runner) freeSpace(a *active, e outcome) func() error {
 
 var errNothingToFree = errors.New("the step has not failed")
 
-// Insist calls write, which writes to the datastore, until it works: while it fails
-// for want of space, or of a disk that answers, the operation that ctx belongs to is
-// halted. Any other error, and that when ctx ends, is returned. It is for the steps of
-// an operation; with another context write is called once.
+// Insist calls write, which writes to the datastore, until write works: while the
+// disk is full or does not answer, the operation of ctx is halted. Insist returns
+// any other error at once, and the last error when ctx ends. Steps of an operation
+// call it; with any other context it calls write once.
 func Insist(ctx context.Context, write func() error) error {
 	s, ok := ctx.Value(insistKey{}).(*stepSink)
 	if !ok {
@@ -162,7 +163,7 @@ func Insist(ctx context.Context, write func() error) error {
 
 type insistKey struct{}
 
-// isRetryable reports whether a write may work when it is tried again.
+// isRetryable reports whether a write that failed with err may work later.
 func isRetryable(err error) bool {
 	var temporary interface{ Temporary() bool }
 	return errkind.Of(err) == errkind.NoSpace || errors.As(err, &temporary) && temporary.Temporary()

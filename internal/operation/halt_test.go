@@ -290,7 +290,7 @@ func TestAnUndoIsTriedAgainWhileTheDiskIsFull(t *testing.T) {
 		r, start := b.begin(a, b.failing("b"), b.step("c"))
 		op := b.start(start)
 		time.Sleep(time.Minute)
-		if got, _ := r.Get(t.Context(), op.ID); got.Halted == nil || !strings.HasPrefix(got.Halted.Cause.Message, "b: broken; take back a: write: no space") {
+		if got, _ := r.Get(t.Context(), op.ID); got.Halted == nil || !strings.HasPrefix(got.Halted.Cause.Message, "b: broken; undo a: write: no space") {
 			t.Errorf("%+v", got.Halted)
 		}
 		if op := settleOf(t, r, op.ID); op.Phase != operation.Undone || op.Failure.Message != "b: broken" {
@@ -375,8 +375,8 @@ func TestAStepThatEndsTheProcessIsNotBegunWithoutEnd(t *testing.T) {
 		want  string // of the message
 		trace string
 	}{
-		{"Do", false, operation.Undone, "b: Trident ended 5 times in this step without having finished it", "+a !b !b !b !b !b -b -a"},
-		{"Undo", true, operation.Stuck, "c: broken; take back b: Trident ended 5 times in this step without having finished it", "+a +b +c -c !b !b !b !b !b"},
+		{"Do", false, operation.Undone, "b: Trident ended 5 times in this step before the step was finished", "+a !b !b !b !b !b -b -a"},
+		{"Undo", true, operation.Stuck, "c: broken; undo b: Trident ended 5 times in this step before the step was finished", "+a +b +c -c !b !b !b !b !b"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := &kill{bench: newBench(t)}
@@ -465,7 +465,7 @@ func TestAStepIsNotBlamedForADaemonThatIsAskedToStop(t *testing.T) {
 				continue
 			}
 			op := settleOf(t, r, op.ID)
-			if begins != 20 || op.Phase != operation.Undone || !strings.HasPrefix(op.Failure.Message, "b: this step was begun 20 times") {
+			if begins != 20 || op.Phase != operation.Undone || !strings.HasPrefix(op.Failure.Message, "b: this step began 20 times") {
 				t.Errorf("%d begins, %s %+v", begins, op.Phase, op.Failure)
 			}
 			return
@@ -523,7 +523,7 @@ func TestWhatIsDecidedIsStuckInTheLastStepAndGoesOnFromThere(t *testing.T) {
 	}
 	steps := []step{k.step("a"), last}
 	op := k.run(t, steps, dies)
-	if want := "last: Trident ended 5 times in this step without having finished it; take back last: it is kept: it is decided, and is not taken back"; op.Phase != operation.Stuck || op.Failure.Message != want {
+	if want := "last: Trident ended 5 times in this step before the step was finished; undo last: it is kept: the verdict is given and cannot be undone"; op.Phase != operation.Stuck || op.Failure.Message != want {
 		t.Fatalf("%s %+v", op.Phase, op.Failure)
 	}
 	deadly = false

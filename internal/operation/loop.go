@@ -10,7 +10,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// loop runs steps until the operation settles or waits, or the runner stops.
+// loop runs steps until the operation has settled or waits, or the runner stops.
 func (r *Runner) loop(ctx context.Context, a *active) {
 	if a.pending != nil && r.journalPending(a) {
 		return
@@ -19,7 +19,8 @@ func (r *Runner) loop(ctx context.Context, a *active) {
 	}
 }
 
-// journalPending journals what Resume could not. It reports whether the operation stops there.
+// journalPending journals what Resume could not journal. It reports whether the
+// loop ends.
 func (r *Runner) journalPending(a *active) (stop bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -31,12 +32,13 @@ func (r *Runner) journalPending(a *active) (stop bool) {
 	return r.releaseIfSettled(a)
 }
 
-// runStep runs one step, forwards or backwards, and journals where that leads.
+// runStep runs Do or Undo of the current step and journals the outcome. It reports
+// whether the loop ends.
 func (r *Runner) runStep(ctx context.Context, a *active) (stop bool) {
 	r.mu.Lock() // Cancel writes to it
 	op, undo, last := a.op, a.op.Phase == Undoing, r.isLastStep(a)
 	r.mu.Unlock()
-	if undo || last { // neither what is taken back nor the last step is cancelled
+	if undo || last { // an Undo and the last step cannot be cancelled
 		ctx = r.ctx
 	}
 	s := &stepSink{r: r, a: a}
@@ -45,7 +47,7 @@ func (r *Runner) runStep(ctx context.Context, a *active) (stop bool) {
 		state, err = r.retryUndo(a, op.Step, state, err, s)
 	}
 	if err != nil && r.ctx.Err() != nil && !isWait(err) {
-		return true // stopped half-way: the journal still says "this step"
+		return true // the runner stops: the journal still names this step
 	}
 	var reboot *rebootRequest
 	owed := errors.As(err, &reboot)
@@ -62,8 +64,8 @@ func (r *Runner) runStep(ctx context.Context, a *active) (stop bool) {
 	return r.requestReboot(a, e, reboot.request)
 }
 
-// retryUndo calls an Undo that a full disk has failed until the disk has space or the
-// runner stops: for want of space alone no operation is to be stuck.
+// retryUndo calls an Undo that failed for want of space until it does not, or the
+// runner stops: a full disk alone must not leave an operation stuck.
 func (r *Runner) retryUndo(a *active, step string, state json.RawMessage, err error, s sink) (json.RawMessage, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -83,12 +85,12 @@ func (r *Runner) retryUndo(a *active, step string, state json.RawMessage, err er
 // stepName names a step and its direction in an error.
 func stepName(step string, undo bool) string {
 	if undo {
-		return "take back " + step
+		return "undo " + step
 	}
 	return step
 }
 
-// outcome is how a call of a step has ended.
+// An outcome is how a call of a step ended.
 type outcome struct {
 	state          json.RawMessage
 	isUndo, isLast bool
@@ -96,14 +98,15 @@ type outcome struct {
 	isRequestOwed  bool
 }
 
-// journalOutcome journals where a step that ended leads. While the journal refuses, a.op is
-// what the journal has. The caller holds r.mu.
+// journalOutcome journals the state of the operation after a step. While the
+// journal refuses, a.op stays as it is in the journal. It reports whether the loop
+// ends. The caller holds r.mu.
 func (r *Runner) journalOutcome(a *active, e outcome) (stop bool) {
 	r.flush(a)
 	next := func() (Operation, []Event) {
 		op, err := a.op, e.err
 		op.State, op.Waiting, op.WaitID, op.RequestOwed = e.state, "", "", e.isRequestOwed
-		if op.Cancelled && !e.isUndo && !e.isLast && (err == nil || e.isRequestOwed) { // since it ended
+		if op.Cancelled && !e.isUndo && !e.isLast && (err == nil || e.isRequestOwed) { // cancelled after the step ended
 			err, op.RequestOwed = errCancelled, false
 		}
 		op, events := r.nextState(a, op, err)
@@ -122,8 +125,8 @@ func (r *Runner) journalOutcome(a *active, e outcome) (stop bool) {
 	return r.releaseIfSettled(a)
 }
 
-// releaseIfSettled lets go of an operation that has settled, and reports whether the loop
-// ends. The caller holds r.mu.
+// releaseIfSettled releases an operation that has settled, and reports whether the
+// loop ends. The caller holds r.mu.
 func (r *Runner) releaseIfSettled(a *active) (stop bool) {
 	if a.op.Phase.Settled() {
 		r.release(a)
@@ -132,20 +135,21 @@ func (r *Runner) releaseIfSettled(a *active) (stop bool) {
 	return a.op.Waiting != "" && !a.op.RequestOwed
 }
 
-// requestReboot asks for what the journal says is waited for. The caller holds r.mu, which is
-// let go of meanwhile.
+// requestReboot calls the step's request once the journal says that the operation
+// waits. It reports whether the loop ends. The caller holds r.mu, which is
+// released meanwhile.
 func (r *Runner) requestReboot(a *active, e outcome, ask func(context.Context) error) (stop bool) {
 	r.mu.Unlock()
 	err := recoverPanic(func() error { return ask(r.ctx) })
 	r.mu.Lock()
 	if err != nil && r.ctx.Err() != nil {
-		return true // it is owed still
+		return true // the next runner requests the reboot
 	}
 	if err != nil {
 		e.err, e.isRequestOwed, e.state = err, false, a.op.State
 		return r.journalOutcome(a, e)
 	}
-	_ = r.persist(r.ctx, a, nil, func() (Operation, []Event) { // else it is owed still
+	_ = r.persist(r.ctx, a, nil, func() (Operation, []Event) { // if this fails, the next runner requests the reboot again
 		op := a.op
 		op.RequestOwed = false
 		return op, nil
@@ -157,7 +161,8 @@ func isWait(err error) bool { return errors.Is(err, ErrRestart) || errors.Is(err
 
 func (r *Runner) isLastStep(a *active) bool { return a.op.Step == a.op.Plan[len(a.op.Plan)-1] }
 
-// nextState is the operation after a step that ended with err, with its events.
+// nextState returns the operation after a step that ended with err, and the events
+// of that.
 func (r *Runner) nextState(a *active, op Operation, err error) (Operation, []Event) {
 	a.hasAdvanced = false
 	ended := r.stepDuration(a, op, err)
@@ -165,9 +170,10 @@ func (r *Runner) nextState(a *active, op Operation, err error) (Operation, []Eve
 	return op, append(ended, newChange(op))
 }
 
-// advanceOrTurn works out where a step that ended with err leads.
+// advanceOrTurn changes op to the state after a step that ended with err: the next
+// step, a wait, the way back, or the end.
 func (r *Runner) advanceOrTurn(k kind, op *Operation, err error) {
-	if !isWait(err) { // what waits has still to get there
+	if !isWait(err) { // a step that waits has not ended
 		op.resetStepCounts()
 	}
 	switch {
@@ -181,17 +187,17 @@ func (r *Runner) advanceOrTurn(k kind, op *Operation, err error) {
 		op.Phase, op.Reached, op.Failure = Undoing, op.Step, failureOf(fmt.Errorf("%s: %w", op.Step, err))
 	default:
 		op.Phase = Stuck
-		f := *op.Failure // the journal's view keeps its own
-		f.Message = fmt.Sprintf("%s; take back %s: %v", f.Message, op.Step, err)
+		f := *op.Failure // the journaled operation keeps its own copy
+		f.Message = fmt.Sprintf("%s; undo %s: %v", f.Message, op.Step, err)
 		op.Failure = &f
 	}
 }
 
-// resetStepCounts begins to count for a step that is begun for the first time.
+// resetStepCounts starts the counts of a step that begins for the first time.
 func (o *Operation) resetStepCounts() { o.StepBegan, o.Begins, o.Stops, o.Kept = utcNow(), 1, 0, 0 }
 
-// advance moves on in the operation's direction, to the next step that has
-// something to do there.
+// advance moves op to the next step with a Do, or on the way back with an Undo,
+// and else to the end.
 func advance(k kind, op *Operation) {
 	names, by := k.steps(), 1
 	undo := op.Phase == Undoing
@@ -210,7 +216,7 @@ func advance(k kind, op *Operation) {
 	}
 }
 
-// save journals the operation with new events, all or none, and tells the
+// save journals the operation with new events, all or none, and wakes the
 // watchers. The caller holds r.mu.
 func (r *Runner) save(ctx context.Context, a *active, op Operation, events ...Event) error {
 	for i := range events {
@@ -242,7 +248,7 @@ func newChange(op Operation) Event {
 	return e
 }
 
-// release lets go of an operation that has ended. The caller holds r.mu.
+// release forgets the active operation, which has ended. The caller holds r.mu.
 func (r *Runner) release(a *active) {
 	r.active = nil
 	if a.op.Phase == Stuck {
@@ -251,8 +257,8 @@ func (r *Runner) release(a *active) {
 		r.stuck = ""
 	}
 	r.tail.broadcast()
-	if err := r.markUnsettled(false); err != nil { // the next Resume tries again
-		r.Logger.Warn("the operation has ended, and its mark stays", "operation", a.op.ID, "error", err)
+	if err := r.markUnsettled(false); err != nil { // the next Resume retries
+		r.Logger.Warn("cannot remove the mark of the unsettled operation", "operation", a.op.ID, "error", err)
 	}
 }
 

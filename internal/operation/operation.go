@@ -1,10 +1,10 @@
-// Package operation runs what changes a host: one operation at a time,
+// Package operation runs the operations that change a host: one at a time,
 // journaled, resumed after a restart or a reboot, undone on failure, watched.
 //
-// An operation is a list of steps over one record. The journal is written
-// before each step, so whatever dies, the daemon that comes after knows the step
-// that may have been half done and runs it again. Hence the one rule for
-// authors: Do and Undo must be safe to run twice, also after half of a Do.
+// An operation is a list of steps over one record. The runner writes the journal
+// before each step, so that after a crash the next daemon knows the step that may
+// be half done, and runs it again. Hence the one rule for authors: Do and Undo
+// must be safe to run twice, also after half of a Do.
 //
 //	Doing ──▶ Done
 //	  │ ▲
@@ -12,15 +12,15 @@
 //	  ▼                                              │
 //	Undoing ─────────────────────────────────────────┘
 //	  ├──▶ Undone
-//	  └──▶ Stuck  (an Undo failed: a person must look)
+//	  └──▶ Stuck  (an Undo failed: a person must act)
 //
-// A journal that refuses what is written (its disk is full) halts the operation where
-// it is until it takes it; see Halt. A step in which the process ends again and again
-// has failed; see tooOften.
+// If the disk of the journal refuses writes, the operation is halted until the
+// disk accepts them; see Halt. A step in which the process ends again and again
+// has failed; see tooManyBegins.
 //
-// It is a list and not a graph because one host does one thing at a time, and a
-// list can be read. The last step is the point of no return: until it is begun
-// an operation can be cancelled.
+// The steps are a list and not a graph, because one host does one thing at a time,
+// and a person can read a list. The last step is the point of no return: an
+// operation can be cancelled until that step begins.
 package operation
 
 import (
@@ -34,16 +34,16 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// A Step is one line of an operation.
+// A Step is one step of an operation.
 type Step[S any] struct {
-	// Name is shown to people and stored in the journal. It is never changed:
-	// another version of Trident may have to carry on with it.
+	// Name is shown to people and stored in the journal. It never changes: another
+	// version of Trident may resume the operation.
 	Name string
-	// Do makes the change. Nil means that the step exists for its Undo, and is passed
-	// over on the way there.
+	// Do makes the change. Nil means that the step exists for its Undo; the runner
+	// skips the step on the way forward.
 	Do func(context.Context, *Run[S]) error
-	// Undo takes Do back. Nil means that Do leaves nothing behind, and that the step
-	// is passed over on the way back, unless it is the one that failed.
+	// Undo reverses Do. Nil means that Do changes nothing that lasts; the runner
+	// skips the step on the way back, unless it is the step that failed.
 	Undo func(context.Context, *Run[S]) error
 }
 
@@ -53,23 +53,23 @@ type Kind[S any] struct {
 	Steps []Step[S]
 }
 
-// ErrRestart and ErrReboot are returned by a step that has asked for a restart
-// of this process, or a reboot of the host. The step counts as finished in the
-// next process, or in the next boot.
+// A step returns ErrRestart or ErrReboot when it has requested a restart of this
+// process, or a reboot of the host. The step is finished in the next process, or
+// in the next boot.
 var (
 	ErrRestart = errors.New("waiting for a restart")
 	ErrReboot  = errors.New("waiting for a reboot")
 )
 
-// ErrDecided is what the Undo of the last step returns once nothing can be taken back
-// any more: the operation is stuck there, and a Cancel of it does that step again.
-var ErrDecided = errkind.With(errkind.Precondition, errors.New("it is decided, and is not taken back"))
+// ErrDecided is returned by the Undo of the last step once nothing can be undone
+// any more. The operation is stuck then, and Cancel runs the last step again.
+var ErrDecided = errkind.With(errkind.Precondition, errors.New("the verdict is given and cannot be undone"))
 
-// RequestReboot is what a step returns, in place of ErrReboot, whose reboot is still to
-// be asked for. The runner calls ask once the journal says, and those who watch have
-// been told, that the operation waits: a host that goes down tells nobody anything.
-// When ask fails so has the step. When the runner stops before ask has worked, the
-// step is run again by the next one in the same boot.
+// RequestReboot is returned by a step, in place of ErrReboot, to have the runner
+// request the reboot. The runner calls request after it has journaled that the
+// operation waits, and after watchers have been told so: a host that reboots tells
+// nobody anything. If request fails, the step has failed. If the runner stops
+// before request has worked, the next runner in the same boot runs the step again.
 func RequestReboot(ask func(context.Context) error) error { return &rebootRequest{ask} }
 
 type rebootRequest struct{ request func(context.Context) error }
@@ -77,7 +77,7 @@ type rebootRequest struct{ request func(context.Context) error }
 func (*rebootRequest) Error() string { return ErrReboot.Error() }
 func (*rebootRequest) Unwrap() error { return ErrReboot }
 
-// Phase says where an operation stands.
+// A Phase is the phase of an operation.
 type Phase string
 
 // The phases. An operation ends Done, Undone or Stuck.
@@ -89,26 +89,26 @@ const (
 	Stuck   Phase = "stuck"
 )
 
-// Settled reports whether the operation will not move again by itself.
+// Settled reports whether the operation is over, or is stuck until a person acts.
 func (p Phase) Settled() bool { return p == Done || p == Undone || p == Stuck }
 
-// Wait is what an operation waits for outside of itself.
+// A Wait is an event outside of the operation that the operation waits for.
 type Wait string
 
-// What there is to wait for; empty means nothing.
+// The events that an operation can wait for; empty means none.
 const (
 	Restart Wait = "restart"
 	Reboot  Wait = "reboot"
 )
 
-// A Failure is why an operation turned back.
+// A Failure says why an operation turned back.
 type Failure struct {
 	Kind    errkind.Kind `json:"kind"`
 	Message string       `json:"message"`
 	Hint    string       `json:"hint,omitempty"`
-	// Name is upstream's name of the error, where it was given one.
+	// Name is upstream's name of the error, if the error has one.
 	Name string `json:"name,omitempty"`
-	// File and Line are where in our source it arose; see errkind.Location.
+	// File and Line are the place in Trident's source; see errkind.Location.
 	File string `json:"file,omitempty"`
 	Line int    `json:"line,omitempty"`
 }
@@ -119,7 +119,7 @@ func failureOf(err error) *Failure {
 	return f
 }
 
-// Err is the failure as an error; nil for no failure.
+// Err returns the failure as an error; nil for no failure.
 func (f *Failure) Err() error {
 	if f == nil {
 		return nil
@@ -134,8 +134,8 @@ func (f *Failure) Err() error {
 	return err
 }
 
-// An Operation is the journal's view of one operation. Fields are only ever
-// added: the release before and the release after read it too.
+// An Operation is one operation as the journal has it. Other versions read it: add
+// fields, never rename, remove or retype one.
 type Operation struct {
 	ID      string   `json:"id"`
 	Kind    string   `json:"kind"`
@@ -146,13 +146,15 @@ type Operation struct {
 	// Reached is the step that failed or was cancelled.
 	Reached string `json:"reached,omitempty"`
 	Waiting Wait   `json:"waiting,omitempty"`
-	// WaitID is the boot or process to leave behind.
+	// WaitID is the ID of the boot or process that has to end.
 	WaitID string `json:"wait_id,omitempty"`
-	// RequestOwed: what is waited for is still to be asked for; see AskReboot.
+	// RequestOwed says that the runner has yet to request the reboot; see
+	// RequestReboot.
 	RequestOwed bool `json:"owed,omitempty"`
 	Cancelled   bool `json:"cancelled,omitempty"`
-	// Request is what the caller named its request; see WithRequest. Attached are
-	// those that came to it later, the newest last.
+	// Request is the name that the caller gave its request; see WithRequest.
+	// Attached are later requests that were answered with this operation, the newest
+	// last.
 	Request  string          `json:"request,omitempty"`
 	Attached []string        `json:"attached,omitempty"`
 	Failure  *Failure        `json:"failure,omitempty"`
@@ -160,24 +162,25 @@ type Operation struct {
 	Updated  time.Time       `json:"updated"`
 	Sequence uint64          `json:"sequence"` // of the newest event
 	State    json.RawMessage `json:"state"`
-	// StepBegan is when Step was first begun, in this direction; zero when it was
-	// begun by a version that did not write it down.
+	// StepBegan is when Step first began in this direction; zero if an older version
+	// began it.
 	StepBegan time.Time `json:"step_began,omitzero"`
-	// Begins is how often Step was begun in this direction since it last got on, and
-	// Stops how many of these ended because the daemon was asked to stop; see
-	// tooOften. A record of a version that did not count has 0.
+	// Begins is how often Step began in this direction since it last advanced. Stops
+	// is how many of these attempts ended because the daemon was asked to stop; see
+	// tooManyBegins. Both are 0 in records of older versions.
 	Begins int `json:"begins,omitempty"`
 	Stops  int `json:"stops,omitempty"`
-	// Kept is how far Step has got that it will not go again; see Run.ProgressKept.
+	// Kept is how many bytes of Step are done for good; see Run.ProgressKept.
 	Kept int64 `json:"kept,omitempty"`
-	// Traceparent and RequestID are those of the call that began it; see Origin.
+	// Traceparent and RequestID are those of the call that began the operation; see
+	// Origin.
 	Traceparent string `json:"traceparent,omitempty"`
 	RequestID   string `json:"request_id,omitempty"`
-	// Halted is set while the operation does not go on; it is of this process only.
+	// Halted is set while the operation is halted. Only this process knows it.
 	Halted *Halt `json:"-"`
 }
 
-// StepState is where one step stands.
+// A StepState is the state of one step.
 type StepState string
 
 // The states of a step.
@@ -189,13 +192,13 @@ const (
 	StepUndone  StepState = "undone"
 )
 
-// StepStatus is one step of an operation and where it stands.
+// A StepStatus is one step of an operation and its state.
 type StepStatus struct {
 	Name  string
 	State StepState
 }
 
-// Steps lists the operation's steps and where each stands.
+// Steps lists the operation's steps and their states.
 func (o Operation) Steps() []StepStatus {
 	at, reached := slices.Index(o.Plan, o.Step), slices.Index(o.Plan, o.Reached)
 	out := make([]StepStatus, len(o.Plan))
@@ -205,8 +208,8 @@ func (o Operation) Steps() []StepStatus {
 	return out
 }
 
-// stepState is the state of step i when the operation is at one step and turned
-// back at another.
+// stepState returns the state of step i. at is the index of the current step,
+// reached that of the step at which the operation turned back.
 func (o Operation) stepState(i, at, reached int) StepState {
 	switch {
 	case o.Phase == Done, o.Phase != Undone && i < at:
@@ -221,20 +224,19 @@ func (o Operation) stepState(i, at, reached int) StepState {
 	return StepUndone
 }
 
-// EventType tells which fields of an Event count.
+// An EventType says which fields of an Event count.
 type EventType string
 
 // The types of events.
 const (
 	Change   EventType = "change"   // Waiting, Failure
-	Progress EventType = "progress" // Done, Total; Part and what is of it
+	Progress EventType = "progress" // Done, Total; Part, PartDone, PartTotal
 	Log      EventType = "log"      // Level, Message, Attributes
 	Metric   EventType = "metric"   // Name, Value, Unit
-	Halting  EventType = "halt"     // Failure, why it is halted; nil: it goes on. Only Follow yields it.
+	Halting  EventType = "halt"     // Failure: why the operation is halted; nil: it goes on. Only Follow yields it.
 )
 
-// An Event is one thing that happened to an operation. Phase and Step are those
-// after the event.
+// An Event is one event of an operation. Phase and Step are those after the event.
 type Event struct {
 	Operation string    `json:"-"`
 	Sequence  uint64    `json:"-"` // from 1, without gaps
@@ -246,23 +248,23 @@ type Event struct {
 	Failure   *Failure  `json:"failure,omitempty"`
 	Done      int64     `json:"done,omitempty"` // bytes
 	Total     int64     `json:"total,omitempty"`
-	// Part is what has moved of a step that works on several things; see ProgressPart.
+	// Part is the name of the part that has advanced; see ProgressPart.
 	Part      string     `json:"part,omitempty"`
 	PartDone  int64      `json:"part_done,omitempty"`
 	PartTotal int64      `json:"part_total,omitempty"`
 	Level     slog.Level `json:"level,omitempty"`
 	Message   string     `json:"message,omitempty"`
-	// Attributes are for programs; the message says it all to people.
+	// Attributes are for programs; Message is complete without them.
 	Attributes map[string]string `json:"attributes,omitempty"`
 	Name       string            `json:"name,omitempty"`
 	Value      float64           `json:"value,omitempty"`
 	Unit       string            `json:"unit,omitempty"`
 }
 
-// A Journal keeps operations across restarts. Save is atomic and durable: the
-// operation and its events are there after a power cut, or neither is. Load
-// returns an error of kind NotFound when there is no such operation. List
-// returns the newest first; Events those after a sequence number, in order.
+// A Journal stores operations across restarts. Save is atomic and durable: after a
+// power cut the journal has the operation and its events, or neither. Load returns
+// an error of kind NotFound if there is no such operation. List returns the newest
+// operations first; Events returns those after a sequence number, in order.
 type Journal interface {
 	Save(ctx context.Context, op Operation, events ...Event) error
 	Load(ctx context.Context, id string) (Operation, error)

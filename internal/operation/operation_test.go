@@ -214,7 +214,7 @@ func TestAStuckOperationKeepsOthersOutUntilItIsTakenBack(t *testing.T) {
 	}
 	r, start := b.begin(a, b.failing("b"))
 	op := b.finish(r, b.start(start).ID)
-	if op.Phase != operation.Stuck || op.Failure.Message != "b: broken; take back a: cannot" {
+	if op.Phase != operation.Stuck || op.Failure.Message != "b: broken; undo a: cannot" {
 		t.Fatalf("%s %+v", op.Phase, op.Failure)
 	}
 	r, start = b.begin(a, b.failing("b")) // also for the next daemon

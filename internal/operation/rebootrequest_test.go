@@ -75,7 +75,7 @@ func TestARebootThatCannotBeAskedForIsTheStepsFailure(t *testing.T) {
 		}
 		r, start := b.begin(steps...)
 		op := b.finish(r, b.start(start).ID)
-		message := map[bool]string{false: "reboot: no reboot today", true: "c: broken; take back reboot: no reboot today"}[undo]
+		message := map[bool]string{false: "reboot: no reboot today", true: "c: broken; undo reboot: no reboot today"}[undo]
 		if op.Phase != want || op.Failure.Message != message || op.Waiting != "" || op.WaitID != "" || op.RequestOwed {
 			t.Errorf("%+v, %+v", op, op.Failure)
 		}

@@ -6,18 +6,18 @@ import (
 	"slices"
 )
 
-// requestSearchDepth is how many operations back a request is looked for: one that is
-// repeated is repeated soon.
+// requestSearchDepth is how many of the newest operations are searched for a
+// request: a caller that repeats a request does so soon.
 const requestSearchDepth = 16
 
-// maxAttached bounds the requests that an operation remembers beside its own.
+// maxAttached bounds Operation.Attached.
 const maxAttached = 8
 
 type requestKey struct{}
 
-// WithRequest has an operation that is begun with the context remember the
-// request that it comes from, so that the same request, sent again by a caller
-// who never got an answer, finds it: see Requested.
+// WithRequest names the request of the caller. An operation that begins with the
+// context stores the name, so that FindByRequest finds it when the caller, who got
+// no answer, repeats the request.
 func WithRequest(ctx context.Context, request string) context.Context {
 	return context.WithValue(ctx, requestKey{}, request)
 }
@@ -27,8 +27,8 @@ func requestOf(ctx context.Context) string {
 	return request
 }
 
-// Attach has an operation remember the request of the context too: one that was
-// answered with an operation which is there already.
+// Attach adds the request of ctx to operation id, with which the caller's request
+// was answered.
 func (r *Runner) Attach(ctx context.Context, id string) error {
 	request := requestOf(ctx)
 	if request == "" {
@@ -50,7 +50,7 @@ func (r *Runner) Attach(ctx context.Context, id string) error {
 	op.Attached = append(slices.Clone(op.Attached), request)
 	op.Attached = op.Attached[max(0, len(op.Attached)-maxAttached):]
 	err = r.Journal.Save(ctx, op)
-	if err != nil && !(isActive && r.active.isRunning) { // else the next that is journaled has it
+	if err != nil && !(isActive && r.active.isRunning) { // otherwise the next save journals it
 		return fmt.Errorf("attach to operation %s: write journal: %w", id, err)
 	}
 	if isActive {
@@ -63,13 +63,12 @@ func (o Operation) hasRequest(request string) bool {
 	return o.Request == request || slices.Contains(o.Attached, request)
 }
 
-// FindByRequest returns the operation that was begun for a request, or that it was
-// attached to, by this daemon or by one before it. A request is found for as long
-// as a caller may repeat it, which is not for ever.
+// FindByRequest returns the operation that this or an earlier daemon began for a
+// request or attached to it. It searches the newest operations only.
 func (r *Runner) FindByRequest(ctx context.Context, request string) (op Operation, ok bool, err error) {
 	ops, err := r.Journal.List(ctx, requestSearchDepth, false)
 	if err != nil {
-		return Operation{}, false, fmt.Errorf("look for the request: %w", err)
+		return Operation{}, false, fmt.Errorf("find the operation of the request: %w", err)
 	}
 	for _, op := range ops {
 		if request != "" && op.hasRequest(request) {

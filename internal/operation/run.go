@@ -11,20 +11,21 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// A Run is what a step sees of its operation.
+// A Run is a step's view of its operation.
 type Run[S any] struct {
-	// ID is the operation's.
+	// ID is the ID of the operation.
 	ID string
-	// State is the operation's record. It is journaled when the step returns.
+	// State is the operation's record. The runner journals it when the step returns.
 	State S
 
 	originalState json.RawMessage
 	events        sink
-	save          func(ctx context.Context, advanced bool) error // in place of Save's own way; see Sub
+	save          func(ctx context.Context, advanced bool) error // replaces Save; see Sub
 }
 
-// Rehearse returns a Run of no operation, for what a step may find out without an
-// operation: log gets what is logged, progress is not told, and nothing is journaled.
+// Rehearse returns a Run outside of any operation, so that a plan can call what a step
+// calls. log receives the log events; progress and metrics are dropped, and nothing is
+// journaled.
 func Rehearse[S any](id string, state S, log func(slog.Level, string)) *Run[S] {
 	return &Run[S]{ID: id, State: state, events: rehearsal(log), save: func(context.Context, bool) error { return nil }}
 }
@@ -37,47 +38,49 @@ func (rehearsal) metric(string, float64, string)                      {}
 func (rehearsal) kept(int64, int64)                                   {}
 func (rehearsal) record(context.Context, json.RawMessage, bool) error { return nil }
 
-// sink takes what a running step says. Its methods are safe from any goroutine.
+// A sink receives the events of a running step. Its methods are safe for
+// concurrent use.
 type sink interface {
 	progress(e Event)
 	log(level slog.Level, message string, attributes map[string]string)
 	metric(name string, value float64, unit string)
-	// kept says how far the step has got that it will not go again. It is journaled
-	// with what comes next.
+	// kept reports how many bytes are done for good. It is journaled with the next
+	// event.
 	kept(done, total int64)
 	record(ctx context.Context, state json.RawMessage, advanced bool) error
 }
 
-// Progress tells watchers how far the step is, in bytes; total is 0 when it is
-// not known. It may be called as often as one likes.
+// Progress tells watchers how many bytes of the step are done; total is 0 if it is
+// not known. A step may call it as often as it likes.
 func (r *Run[S]) Progress(done, total int64) { r.events.progress(Event{Done: done, Total: total}) }
 
-// ProgressPart is Progress for a step that works on several things side by side:
-// how far one of them is, which has a name for people (the id of a partition), and
-// the whole step. The parts of a step are few: they are those of a configuration.
+// ProgressPart is Progress for a step that works on several parts side by side:
+// how many bytes of one part are done, and of the whole step. part is a name for
+// people, such as the id of a partition. The parts are few: they come from a
+// configuration.
 func (r *Run[S]) ProgressPart(part string, done, total, allDone, allTotal int64) {
 	r.events.progress(Event{Done: allDone, Total: allTotal, Part: part, PartDone: done, PartTotal: total})
 }
 
-// Logf tells watchers something. A step may say as much as it likes: what it says
-// in a burst is journaled and shown a moment later.
+// Logf logs a message for watchers and the journal. A step may log as much as it
+// likes: a burst is journaled and shown a moment later.
 func (r *Run[S]) Logf(level slog.Level, format string, args ...any) {
 	r.events.log(level, fmt.Sprintf(format, args...), nil)
 }
 
-// ProgressKept is Progress for a step that goes on where it stopped when it is begun
-// again: as long as it gets further each time, it may be begun without end.
+// ProgressKept is Progress for a step that resumes where it stopped. As long as
+// such a step advances each time, it may begin any number of times.
 func (r *Run[S]) ProgressKept(done, total int64) {
 	r.events.kept(done, total)
 	r.Progress(done, total)
 }
 
-// Save journals State before the step has returned. While the journal refuses, the
-// operation is halted, and Save returns only when ctx ends.
+// Save journals State before the step returns. While the journal refuses, the
+// operation is halted, and Save returns an error only when ctx ends.
 func (r *Run[S]) Save(ctx context.Context) error { return r.record(ctx, false) }
 
-// Checkpoint is Save for a step that goes on from here when it is begun again, and
-// has got further than ever.
+// Checkpoint is Save for a step that resumes from here, and that has advanced
+// further than before.
 func (r *Run[S]) Checkpoint(ctx context.Context) error { return r.record(ctx, true) }
 
 func (r *Run[S]) record(ctx context.Context, advanced bool) error {
@@ -91,9 +94,9 @@ func (r *Run[S]) record(ctx context.Context, advanced bool) error {
 	return r.events.record(ctx, raw, advanced)
 }
 
-// marshal lays the fields that S knows over the record as it was read: fields of
-// a newer version stay as they are, in the record and in the parts of it (see
-// Sub). So a record has no maps: what is taken out of one would be back.
+// marshal writes the fields that S knows over the original record. Fields of a
+// newer version stay as they are, in the record and in its parts (see Sub). So a
+// record must not have maps: marshal would restore an entry that a step deleted.
 func (r *Run[S]) marshal() (json.RawMessage, error) {
 	known, err := json.Marshal(r.State)
 	if err != nil {
@@ -106,8 +109,8 @@ func (r *Run[S]) marshal() (json.RawMessage, error) {
 	return all, nil
 }
 
-// overlay lays the fields of one object over those of another, and does the same
-// in fields that are objects, so many levels deep.
+// overlay writes the fields of one object over those of another, and does the same
+// in fields that are objects, levels deep.
 func overlay(under, over json.RawMessage, levels int) (json.RawMessage, error) {
 	if levels == 0 || !isObject(under) || !isObject(over) {
 		return over, nil
@@ -127,12 +130,12 @@ func overlay(under, over json.RawMessage, levels int) (json.RawMessage, error) {
 
 func isObject(raw json.RawMessage) bool { return len(raw) > 0 && raw[0] == '{' }
 
-// kind is a Kind with its record type put away.
+// kind is a Kind without its type parameter.
 type kind interface {
 	steps() []string
-	// hasWork reports whether there is anything in a step to do, or to undo.
+	// hasWork reports whether the step has a Do, or with undo an Undo.
 	hasWork(step string, undo bool) bool
-	// call runs Do or Undo of a step over a record and returns the record after.
+	// call runs Do or Undo of a step over a record and returns the changed record.
 	call(ctx context.Context, step string, undo bool, id string, state json.RawMessage, out sink) (json.RawMessage, error)
 }
 
@@ -173,8 +176,8 @@ func (k Kind[S]) call(ctx context.Context, step string, undo bool, id string, st
 	return after, err
 }
 
-// recoverPanic turns a panic of a step into its failure: the host is put back rather
-// than left to a daemon that crashes at the same step for ever.
+// recoverPanic calls f and returns a panic of f as an error: the operation is
+// undone, instead of a daemon that crashes at the same step again and again.
 func recoverPanic(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -16,35 +16,36 @@ import (
 )
 
 var (
-	// ErrDetached ends a watch because the runner stops. The operation goes on
-	// in the next daemon; watch it there after the last sequence number seen.
+	// ErrDetached ends a watch because the runner stops. The next daemon resumes the
+	// operation; watch it there after the last sequence number seen.
 	ErrDetached = errkind.With(errkind.Unavailable, errors.New("trident restarts; the operation goes on"))
 
 	errCancelled = errkind.With(errkind.Cancelled, errors.New("cancelled"))
 	errShutdown  = errors.New("the daemon stops")
 )
 
-// Life tells this boot and this process from any other.
+// Life identifies this boot and this process.
 type Life struct {
 	Boot    string // the kernel's boot ID
 	Process string // random, one per process
 }
 
-// Config is what a runner needs.
+// Config has all that a Runner needs.
 type Config struct {
 	Journal Journal
 	Life    Life
 	Logger  *slog.Logger
-	// Unsettled, if set, is called with true before an operation is first
-	// journaled and with false after the last one has settled, so that
-	// something outside can see to it that a daemon runs until then. An error
-	// on the way in prevents the operation.
+	// Unsettled, if set, is called with true before an operation is first journaled,
+	// and with false after the last operation has settled, so that a daemon can be
+	// started at boot while work is unsettled. If it fails with true, the operation
+	// does not begin.
 	Unsettled func(bool) error
-	// Origin, if set, says which call the context of a new operation is of.
+	// Origin, if set, returns the call to which the context of a new operation
+	// belongs.
 	Origin func(context.Context) Origin
-	// Observe, if set, is handed each operation as it was journaled, with the
-	// events that were journaled with it, before those who watch hear of them. It must
-	// not call the runner, nor take longer than a write to the journal does.
+	// Observe, if set, receives each operation and its events as they were
+	// journaled, before watchers do. It must not call the runner, nor take longer
+	// than a write to the journal.
 	Observe func(Operation, ...Event)
 }
 
@@ -67,27 +68,27 @@ type Runner struct {
 	refusal     atomic.Pointer[error] // of Refuse
 }
 
-// active is an operation that has not settled.
+// active is the unsettled operation.
 type active struct {
 	op           Operation
 	kind         kind // nil if this version does not know it
 	cancel       context.CancelCauseFunc
 	isRunning    bool
-	lastProgress time.Time   // the last progress events
-	lastFlush    time.Time   // the last events that were held back
-	held         []Event     // what is held back: progress, one of each part, and lines
-	flushTimer   *time.Timer // journals it
+	lastProgress time.Time   // when progress was last flushed
+	lastFlush    time.Time   // when held events were last flushed
+	held         []Event     // events to be journaled: progress, one of each part, and lines
+	flushTimer   *time.Timer // flushes held
 
 	pending      func() (Operation, []Event) // to be journaled before the next step
-	hasAdvanced  bool                        // what the step has done it does not do again,
-	keptProgress int64                       // so far; see ProgressKept
-	wake         chan struct{}               // ends a pause
+	hasAdvanced  bool                        // the step has advanced since the last save
+	keptProgress int64                       // bytes done for good; see ProgressKept
+	wake         chan struct{}               // ends a pause before a retry
 	refusedSince time.Time                   // when the journal first refused
 	halt         *Halt
 }
 
-// New returns a runner. Register the kinds, then call Resume: the journal is not
-// read before.
+// New returns a runner. Register the kinds, then call Resume, which reads the
+// journal.
 func New(ctx context.Context, c Config) *Runner {
 	r := &Runner{Config: c, kinds: map[string]kind{}, tail: tail{changed: make(chan struct{})}, resumed: make(chan struct{})}
 	r.markResumed = sync.OnceFunc(func() { close(r.resumed) })
@@ -95,11 +96,12 @@ func New(ctx context.Context, c Config) *Runner {
 	return r
 }
 
-// A Starter begins an operation. It returns once the operation is journaled; an
-// error of kind Busy names the operation that is in the way. It waits for Resume.
+// A Starter begins an operation and returns once the operation is journaled. It
+// waits for Resume. An error of kind Busy names the operation that is running.
 type Starter[S any] func(ctx context.Context, summary string, state S) (Operation, error)
 
-// Register makes a kind known to the runner.
+// Register registers a kind with the runner and returns the function that begins
+// operations of that kind.
 func Register[S any](r *Runner, k Kind[S]) Starter[S] {
 	r.kinds[k.Name] = k
 	return func(ctx context.Context, summary string, state S) (Operation, error) {
@@ -140,7 +142,7 @@ func (r *Runner) start(ctx context.Context, name, summary string, state json.Raw
 	return a.op, nil
 }
 
-// checkFree reports what keeps a new operation from starting.
+// checkFree returns an error if a new operation must not begin.
 func (r *Runner) checkFree() error {
 	switch {
 	case r.ctx.Err() != nil:
@@ -151,8 +153,8 @@ func (r *Runner) checkFree() error {
 			"follow it with: trident operation watch %s", r.active.op.ID)
 	case r.stuck != "":
 		return errkind.WithHint(
-			errkind.Errorf(errkind.Precondition, "operation %s is stuck: it could not take back what it did", r.stuck),
-			"see trident operation show %s, mend the cause, then: trident operation cancel %s", r.stuck, r.stuck)
+			errkind.Errorf(errkind.Precondition, "operation %s is stuck: an undo failed", r.stuck),
+			"see trident operation show %s, remove the cause, then: trident operation cancel %s", r.stuck, r.stuck)
 	}
 	return nil
 }
@@ -161,11 +163,11 @@ func newID(now time.Time) string {
 	return now.Format("20060102-150405-") + rand.Text()[:6]
 }
 
-// Resume reads the journal and carries on with the operation that an earlier
-// daemon left, if there is one. An operation of a kind or with a step that this
-// version does not know is left as it is, for a version that does. What begins or
-// cancels operations waits until it has returned nil; what is read of them before
-// is from another life, see Resumed.
+// Resume reads the journal and resumes the unsettled operation, if there is one.
+// It leaves an operation alone whose kind or step this version does not know:
+// another version may know it. Calls that begin or cancel operations wait until
+// Resume has returned nil. Operations that are read earlier are as the previous
+// daemon left them; see Resumed.
 func (r *Runner) Resume(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -192,16 +194,16 @@ func (r *Runner) resumeOperation(ctx context.Context) error {
 		r.stuck = last[0].ID
 	}
 	a := r.active
-	// What cannot be marked can be carried on with.
+	// A missing mark does not prevent the operation from being resumed.
 	if err := r.markUnsettled(a != nil); err != nil {
-		r.Logger.Warn("the mark of unsettled work is not as it should be", "error", err)
+		r.Logger.Warn("cannot change the mark of unsettled operations", "error", err)
 	}
 	if a == nil {
 		return nil
 	}
 	k, ok := r.kinds[a.op.Kind]
 	if !ok || !slices.Contains(k.steps(), a.op.Step) {
-		r.Logger.Error("this version cannot carry on with an operation", "operation", a.op.ID, "kind", a.op.Kind, "step", a.op.Step)
+		r.Logger.Error("this version cannot resume an operation", "operation", a.op.ID, "kind", a.op.Kind, "step", a.op.Step)
 		return nil
 	}
 	a.kind, a.op.Plan = k, k.steps()
@@ -209,9 +211,9 @@ func (r *Runner) resumeOperation(ctx context.Context) error {
 	return nil
 }
 
-// resumeStep carries on with an operation that another runner has left, unless it has to
-// wait on. What leads on is journaled here if the journal takes it, and else by the
-// operation's own goroutine.
+// resumeStep resumes the operation of an earlier runner, unless the operation has
+// to wait on. It journals the next state, or, if the journal refuses, has the
+// operation's goroutine do so.
 func (r *Runner) resumeStep(ctx context.Context, a *active) {
 	switch {
 	case a.op.Waiting != "" && a.op.WaitID != r.lifeID(a.op.Waiting):
@@ -239,31 +241,31 @@ func (r *Runner) resumeStep(ctx context.Context, a *active) {
 	r.launch(a)
 }
 
-// Bounds of how often a step is begun without getting on. A host whose power fails a
-// few times still gets there, and a step that ends the process, or the host, does not
-// do so for ever. The second bound counts the times too when the daemon was asked to
-// stop, which a step may bring about as well.
+// Bounds of how often a step begins without advancing. A host whose power fails a
+// few times still completes the step, and a step that ends the process or the host
+// does not do so for ever. maxBegins also counts attempts that ended because the
+// daemon was asked to stop, which the step itself may cause.
 const (
 	maxCrashes = 5
 	maxBegins  = 20
 )
 
-// tooManyBegins is why a step is not begun again; nil while it may be.
+// tooManyBegins returns the error of a step that has begun too often, or nil.
 func (o Operation) tooManyBegins() error {
 	var err error
 	switch ends := o.Begins - o.Stops; {
 	case ends >= maxCrashes:
-		err = errkind.Errorf(errkind.Internal, "Trident ended %d times in this step without having finished it", ends)
+		err = errkind.Errorf(errkind.Internal, "Trident ended %d times in this step before the step was finished", ends)
 	case o.Begins >= maxBegins:
-		err = errkind.Errorf(errkind.Internal, "this step was begun %d times, and Trident stopped each time before it was finished", o.Begins)
+		err = errkind.Errorf(errkind.Internal, "this step began %d times, and Trident stopped each time before the step was finished", o.Begins)
 	default:
 		return nil
 	}
-	return errkind.WithHint(err, "How it ended is in its journal: journalctl -u tridentd")
+	return errkind.WithHint(err, "The journal says how Trident ended: journalctl -u tridentd")
 }
 
-// restartStep is an operation whose step is begun again, or, where that has happened
-// too often, has failed. The caller holds r.mu.
+// restartStep returns the operation with its step begun again, or failed if the
+// step has begun too often. The caller holds r.mu.
 func (r *Runner) restartStep(a *active) (Operation, []Event) {
 	op := a.op
 	if err := op.tooManyBegins(); err != nil {
@@ -275,7 +277,8 @@ func (r *Runner) restartStep(a *active) (Operation, []Event) {
 	return op, nil
 }
 
-// Resumed returns nil once Resume has, and ErrDetached if the runner stops before.
+// Resumed waits for Resume. It returns nil once Resume has worked, the error of
+// Refuse, or ErrDetached if the runner stops before.
 func (r *Runner) Resumed(ctx context.Context) error {
 	if err := r.await(ctx, r.resumed); err != nil {
 		return err
@@ -291,15 +294,15 @@ func (r *Runner) Resumed(ctx context.Context) error {
 	}
 }
 
-// Refuse stands in for a Resume that cannot be: every call that waits for Resume, and
-// every later one, fails with err.
+// Refuse replaces a Resume that is impossible: all calls that wait for Resume, and
+// all later ones, fail with err.
 func (r *Runner) Refuse(err error) {
 	r.refusal.CompareAndSwap(nil, &err)
 	r.markResumed()
 }
 
-// Check reports whether Resume could carry on with what the journal holds: an
-// error of kind Incompatible names what this version does not know.
+// Check reports whether Resume could resume the operation in the journal: an error
+// of kind Incompatible names the step or kind that this version does not know.
 func (r *Runner) Check(ctx context.Context) error {
 	op, err := r.unsettledOperation(ctx)
 	if err != nil || op == nil {
@@ -308,7 +311,7 @@ func (r *Runner) Check(ctx context.Context) error {
 	return r.checkKnown(*op)
 }
 
-// unsettledOperation is the operation that an earlier daemon did not settle; nil for none.
+// unsettledOperation returns the unsettled operation in the journal; nil for none.
 func (r *Runner) unsettledOperation(ctx context.Context) (*Operation, error) {
 	ops, err := r.Journal.List(ctx, 1, true)
 	if err != nil {
@@ -322,7 +325,7 @@ func (r *Runner) unsettledOperation(ctx context.Context) (*Operation, error) {
 
 func (r *Runner) checkKnown(op Operation) error {
 	if k, ok := r.kinds[op.Kind]; !ok || !slices.Contains(k.steps(), op.Step) {
-		return errkind.Errorf(errkind.Incompatible, "this version cannot carry on with operation %s: it does not know step %q of %q", op.ID, op.Step, op.Kind)
+		return errkind.Errorf(errkind.Incompatible, "this version cannot resume operation %s: it does not know step %q of %q", op.ID, op.Step, op.Kind)
 	}
 	return nil
 }
@@ -352,18 +355,18 @@ func (r *Runner) launch(a *active) {
 	})
 }
 
-// Shutdown stops the running step at its next check of its context and returns
-// when it has. The operation goes on at that step in the next daemon. Watches
-// end with ErrDetached. An operation that is halted stops at once.
+// Shutdown stops the running step at its next check of its context, and returns
+// when the step has stopped. The next daemon resumes the operation at that step.
+// Watches end with ErrDetached. A halted operation stops at once.
 func (r *Runner) Shutdown(ctx context.Context) error {
 	r.mu.Lock()
 	r.stop(errShutdown)
 	if a := r.active; a != nil && a.isRunning && a.halt == nil {
-		// A step does not count as one that ends the process because that is stopped.
+		// A stop does not count as a crash of the step.
 		op := a.op
 		op.Stops++
 		if err := r.save(ctx, a, op); err != nil {
-			r.Logger.Warn("it is not journaled that the daemon was asked to stop", "operation", op.ID, "error", err)
+			r.Logger.Warn("cannot journal that the daemon was asked to stop", "operation", op.ID, "error", err)
 		}
 	}
 	r.tail.broadcast()

@@ -6,9 +6,9 @@ import (
 	"regexp"
 )
 
-// withoutSecrets returns the record of an operation that has ended without what may
-// be secret in its URLs: user, password and query. Until then a step may need them,
-// after a restart too.
+// withoutSecrets returns the record of an ended operation with users, passwords
+// and queries removed from its URLs. Before the end a step may need them, also
+// after a restart.
 func withoutSecrets(state json.RawMessage) json.RawMessage {
 	if !bytes.Contains(state, []byte("://")) {
 		return state

@@ -11,17 +11,17 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// StepDuration is the metric that every step ends with, done or taken back: the
-// seconds since it was first begun, over restarts and reboots.
+// StepDuration is the metric at the end of every step, done or undone: the seconds
+// since the step first began, over restarts and reboots.
 const StepDuration = "step.duration"
 
-// Bounds of what one log event carries beside its message.
+// Bounds of the attributes of one log event.
 const (
 	maxAttributes = 32
 	maxAttribute  = 1 << 10 // bytes of one value
 )
 
-// An Origin is the call that an operation was begun by.
+// An Origin is the call that began an operation.
 type Origin struct {
 	// Traceparent is the caller's place in a trace (W3C Trace Context, 3.2), or
 	// empty.
@@ -30,9 +30,9 @@ type Origin struct {
 	RequestID string
 }
 
-// TraceID is the trace, in hexadecimal, that the operation belongs to: the
-// caller's, or else one that follows from the operation's ID, so that daemons
-// who know nothing of each other agree on it.
+// TraceID returns the trace, in hexadecimal, to which the operation belongs: the
+// caller's, or one that is computed from the operation's ID, so that daemons
+// before and after a restart use the same.
 func (o Operation) TraceID() string {
 	if parts := strings.Split(o.Traceparent, "-"); len(parts) >= 4 && len(parts[1]) == 32 {
 		return parts[1]
@@ -41,14 +41,14 @@ func (o Operation) TraceID() string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// Log tells watchers something, with pairs of key and value as slog takes them.
-// They are kept, so no secrets may be among them.
+// Log logs a message for watchers, with pairs of key and value as for slog. They
+// are journaled, so they must not contain secrets.
 func (r *Run[S]) Log(level slog.Level, message string, args ...any) {
 	r.events.log(level, message, attributes(args))
 }
 
-// Metric tells watchers a number. The name is a constant of the program; the
-// unit is UCUM's: s, By, 1.
+// Metric reports a number to watchers. name is a constant of the program; unit is
+// a unit of UCUM: s, By, 1.
 func (r *Run[S]) Metric(name string, value float64, unit string) { r.events.metric(name, value, unit) }
 
 func attributes(args []any) map[string]string {
@@ -69,8 +69,8 @@ func attributes(args []any) map[string]string {
 	return out
 }
 
-// stepDuration is the metric of the step that has just returned; none for a step with
-// nothing to do, and for one that an older version has begun.
+// stepDuration returns the metric event of the step that has returned; none for a
+// step without work, and for a step that an older version began.
 func (r *Runner) stepDuration(a *active, op Operation, err error) []Event {
 	if isWait(err) || op.StepBegan.IsZero() || !a.kind.hasWork(op.Step, op.Phase == Undoing) {
 		return nil
@@ -80,7 +80,7 @@ func (r *Runner) stepDuration(a *active, op Operation, err error) []Event {
 	return []Event{e}
 }
 
-// setOrigin notes which call an operation comes from.
+// setOrigin stores the call that began an operation.
 func (r *Runner) setOrigin(ctx context.Context, op *Operation) {
 	if r.Config.Origin != nil {
 		o := r.Config.Origin(ctx)
@@ -88,8 +88,8 @@ func (r *Runner) setOrigin(ctx context.Context, op *Operation) {
 	}
 }
 
-// publish hands on what was journaled. before is the failure that the operation had
-// until then.
+// publish passes the journaled events to the log and to Observe. before is the failure
+// that the operation had before these events.
 func (r *Runner) publish(op Operation, before *Failure, events []Event) {
 	for _, e := range events {
 		r.logEvent(op, before, e)
@@ -102,8 +102,8 @@ func (r *Runner) publish(op Operation, before *Failure, events []Event) {
 	}
 }
 
-// logEvent writes an event to the daemon's log. Each change of an operation that failed
-// has the failure; the log has it once.
+// logEvent writes an event to the daemon's log. Every change of a failed operation
+// contains the failure, which the log has only once.
 func (r *Runner) logEvent(op Operation, before *Failure, e Event) {
 	attrs := []any{"operation", op.ID, "trace", op.TraceID()}
 	if op.RequestID != "" {
@@ -134,7 +134,7 @@ func (r *Runner) logEvent(op Operation, before *Failure, e Event) {
 	}
 }
 
-// messageSince is what f says that before did not say yet.
+// messageSince returns the part of the message of f that before does not have.
 func (f *Failure) messageSince(before *Failure) string {
 	switch {
 	case f == nil:

@@ -11,17 +11,16 @@ import (
 const (
 	// progressEvery bounds how often progress is journaled.
 	progressEvery = 200 * time.Millisecond
-	// flushEvery bounds how often lines and metrics are. What comes sooner after
-	// others is held back until then, or until a change: a step that says much
-	// does not wait for the disk each time. So long may what it has said last be
-	// missing after a crash.
+	// flushEvery bounds how often lines and metrics are journaled. Further events
+	// are held until then, or until a change, so that a step that logs much does not
+	// wait for the disk each time. A crash may lose the events of that time.
 	flushEvery = 50 * time.Millisecond
-	// maxHeld bounds what is held back.
+	// maxHeld bounds the number of held events.
 	maxHeld = 256
 )
 
-// flush journals what was held back. That it cannot be journaled is found by what
-// comes next. The caller holds r.mu.
+// flush journals the held events. It logs a failure: the next save reports it too.
+// The caller holds r.mu.
 func (r *Runner) flush(a *active) {
 	a.flushTimer.Stop()
 	if len(a.held) == 0 {
@@ -33,7 +32,7 @@ func (r *Runner) flush(a *active) {
 	if err == nil {
 		return
 	}
-	r.Logger.Warn("events not journaled", "operation", a.op.ID, "events", len(held), "error", err)
+	r.Logger.Warn("cannot journal events", "operation", a.op.ID, "events", len(held), "error", err)
 	for _, e := range held {
 		if e.Type == Log {
 			r.Logger.Warn("not journaled: "+e.Message, "operation", a.op.ID)
@@ -41,7 +40,7 @@ func (r *Runner) flush(a *active) {
 	}
 }
 
-// flushOnTimer is flush from a timer.
+// flushOnTimer is flush, called by the timer.
 func (r *Runner) flushOnTimer(a *active) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -50,20 +49,20 @@ func (r *Runner) flushOnTimer(a *active) {
 	}
 }
 
-// stepSink takes what a running step says.
+// stepSink is the sink of a running step.
 type stepSink struct {
 	r *Runner
 	a *active
 }
 
-// progress holds what comes too soon after what was journaled: of each part the
-// newest, so that many parts cost no more writes than one.
+// progress holds events that come too soon after the last flush: the newest of
+// each part, so that many parts cost no more writes than one.
 func (s *stepSink) progress(progress Event) {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
 	e := newEvent(s.a.op, Progress)
 	e.Done, e.Total, e.Part, e.PartDone, e.PartTotal = progress.Done, progress.Total, progress.Part, progress.PartDone, progress.PartTotal
-	lines := 0 // up to the last one everything stays, in its order
+	lines := 0 // events up to the last line keep their order
 	for i, o := range s.a.held {
 		if o.Type != Progress {
 			lines = i + 1
@@ -94,7 +93,7 @@ func (s *stepSink) metric(name string, value float64, unit string) {
 	s.hold(e)
 }
 
-// hold journals an event, or holds it back for a moment.
+// hold journals an event, or holds it for a moment.
 func (s *stepSink) hold(e Event) {
 	s.a.held = append(s.a.held, e)
 	since := e.Time.Sub(s.a.lastFlush)
@@ -105,8 +104,9 @@ func (s *stepSink) hold(e Event) {
 	s.a.flushTimer.Reset(flushEvery - since)
 }
 
-// record journals the record of a step that goes on; while the journal refuses, the
-// step waits, until ctx ends. With advanced, what the step has done it does not do again.
+// record journals the record of a running step. While the journal refuses, the
+// step waits, until ctx ends. hasAdvanced says that the step has advanced for
+// good.
 func (s *stepSink) record(ctx context.Context, state json.RawMessage, advanced bool) error {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
@@ -120,7 +120,8 @@ func (s *stepSink) record(ctx context.Context, state json.RawMessage, advanced b
 	}, nil)
 }
 
-// minKeptProgress is how many bytes more than any time before make a step one that gets on.
+// minKeptProgress is how many more bytes than before count as an advance of the
+// step.
 const minKeptProgress = 16 << 20
 
 func (s *stepSink) kept(done, total int64) {

@@ -2,9 +2,9 @@ package operation
 
 import "context"
 
-// Sub makes steps over one record steps over a record that has it as a part:
-// an operation can be part of a larger one. The names get a prefix, because
-// those of one list differ; the steps share the operation's ID and its events.
+// Sub turns steps over the record T into steps over the record S of which T is a
+// part, so that an operation can contain another. prefix makes the names unique.
+// The steps share the operation's ID and events.
 func Sub[S, T any](prefix string, steps []Step[T], part func(*S) *T) []Step[S] {
 	out := make([]Step[S], len(steps))
 	for i, s := range steps {

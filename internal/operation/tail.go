@@ -6,16 +6,16 @@ import (
 )
 
 const (
-	// tailLength is how many of an operation's newest events are kept in memory.
+	// tailLength is how many of an operation's newest events are held in memory.
 	tailLength = 512
-	// watchRate is how many events a second those who watch get while an operation
-	// runs, all of them together: telling of it must not slow it down.
+	// watchRate is how many events a second all watchers together get while an
+	// operation runs: watchers must not slow the operation down.
 	watchRate = 2_000
 )
 
-// A tail is the end of the newest operation's events, in memory. Those who watch
-// and keep up read it here: neither the journal nor the runner's lock, which the
-// operation needs, has to do with them.
+// A tail is the newest events of the newest operation, in memory. Watchers that
+// keep up read events from the tail and touch neither the journal nor the runner's
+// lock, which the operation needs.
 type tail struct {
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced when anything happens
@@ -24,11 +24,11 @@ type tail struct {
 	sequence uint64  // of the newest
 	settled  bool
 	watchers int
-	halting  *Event // the operation with this id is halted: what Follow yields of that
-	halts    uint64 // counts its changes
+	halting  *Event // the event for Follow while the operation is halted; else nil
+	halts    uint64 // counts the changes of halting
 }
 
-// add takes events that were journaled, and tells the watchers.
+// add appends journaled events and wakes the watchers.
 func (t *tail) add(op Operation, events []Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -43,12 +43,12 @@ func (t *tail) add(op Operation, events []Event) {
 	t.wake()
 }
 
-// halt notes that the operation is halted, or, with nil, that it goes on, and tells
-// the watchers.
+// halt records that the operation is halted, or with nil that it goes on, and
+// wakes the watchers.
 func (t *tail) halt(op Operation, h *Halt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.id != op.ID { // carried on with, and nothing was journaled of it yet
+	if t.id != op.ID { // resumed, and nothing was journaled since
 		t.id, t.events, t.sequence, t.settled = op.ID, nil, op.Sequence, false
 	}
 	t.halting = nil
@@ -61,8 +61,9 @@ func (t *tail) halt(op Operation, h *Halt) {
 	t.wake()
 }
 
-// haltEvent returns what to tell who was told of the halts up to a number, and whether
-// that there is one: whether there is anything to tell, and the number after.
+// haltEvent returns the halting event for a watcher that has seen upTo changes.
+// wasHalted says that the last event of that watcher was a halt. count is the
+// number of changes after the event; isNew says that there is an event.
 func (t *tail) haltEvent(id string, upTo uint64, wasHalted bool) (e Event, count uint64, isNew bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -75,7 +76,7 @@ func (t *tail) haltEvent(id string, upTo uint64, wasHalted bool) (e Event, count
 	return Event{Operation: id, Type: Halting}, t.halts, wasHalted
 }
 
-// broadcast tells the watchers to look again.
+// broadcast wakes the watchers.
 func (t *tail) broadcast() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -93,8 +94,8 @@ func (t *tail) change() <-chan struct{} {
 	return t.changed
 }
 
-// eventsAfter returns the next events of an operation, and whether that is its end; ok
-// is false when the journal has to be asked.
+// eventsAfter returns the next events of an operation, and whether they are the
+// last ones; ok is false if the tail does not have them.
 func (t *tail) eventsAfter(id string, sequence uint64) (events []Event, end, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -108,7 +109,7 @@ func (t *tail) eventsAfter(id string, sequence uint64) (events []Event, end, ok 
 	}
 }
 
-// watch counts one who watches until leave is called.
+// watch counts a watcher until it calls leave.
 func (t *tail) watch() (leave func()) {
 	add := func(n int) {
 		t.mu.Lock()
@@ -119,7 +120,8 @@ func (t *tail) watch() (leave func()) {
 	return func() { add(-1) }
 }
 
-// pause is how long one who got so many events waits for the next ones.
+// pause returns how long a watcher that got so many events has to wait for the
+// next ones.
 func (t *tail) pause(got int) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()

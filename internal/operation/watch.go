@@ -10,10 +10,11 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// watchBatch is how many events a watch reads at a time: what a watcher costs.
+// watchBatch is how many events a watcher reads at a time; it bounds the memory of
+// a watcher.
 const watchBatch = 128
 
-// Get returns one operation.
+// Get returns an operation, or an error of kind NotFound.
 func (r *Runner) Get(ctx context.Context, id string) (Operation, error) {
 	r.mu.Lock()
 	if a := r.active; a != nil && a.op.ID == id {
@@ -24,8 +25,8 @@ func (r *Runner) Get(ctx context.Context, id string) (Operation, error) {
 	return r.Journal.Load(ctx, id)
 }
 
-// List returns at most limit operations, newest first; with unsettled only
-// those that have not ended.
+// List returns at most limit operations, newest first; with unsettled only those
+// that have not settled.
 func (r *Runner) List(ctx context.Context, limit int, unsettled bool) ([]Operation, error) {
 	ops, err := r.Journal.List(ctx, limit, unsettled)
 	r.mu.Lock()
@@ -38,15 +39,15 @@ func (r *Runner) List(ctx context.Context, limit int, unsettled bool) ([]Operati
 	return ops, err
 }
 
-// Halted reports whether the operation that has not settled is halted.
+// Halted reports whether the active operation is halted.
 func (r *Runner) Halted() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.active != nil && r.active.halt != nil
 }
 
-// view is the operation as the journal has it, and whether it is halted. The caller
-// holds r.mu.
+// view returns the operation as in the journal, with its halt. The caller holds
+// r.mu.
 func (a *active) view() Operation {
 	op := a.op
 	if a.halt != nil {
@@ -56,7 +57,7 @@ func (a *active) view() Operation {
 	return op
 }
 
-// Active returns the ID of the operation that has not settled, if there is one.
+// Active returns the ID of the unsettled operation, if there is one.
 func (r *Runner) Active() (id string, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -66,22 +67,20 @@ func (r *Runner) Active() (id string, ok bool) {
 	return r.active.op.ID, true
 }
 
-// Changed returns a channel that is closed when something next happens to any
-// operation.
+// Changed returns a channel that is closed at the next change of any operation.
 func (r *Runner) Changed() <-chan struct{} { return r.tail.change() }
 
 // Watch yields the events of an operation after a sequence number, each once and
-// in order, and ends when the operation has settled. It reads them at the
-// consumer's own pace, where that is slow from the journal: a slow one holds up
-// nobody. The last pair has an error if the watch ended otherwise: ErrDetached
-// when the runner stops.
+// in order, and ends when the operation has settled. A slow consumer reads from
+// the journal and holds up nobody. If the watch ends otherwise, the last pair has
+// an error: ErrDetached when the runner stops.
 func (r *Runner) Watch(ctx context.Context, id string, after uint64) iter.Seq2[Event, error] {
 	return r.watch(ctx, id, after, false)
 }
 
-// Follow is Watch for who wants to know of halts, too. They are not journaled, so that
-// a Halting event has the number of the event before it, and comes only to those who
-// watch while the operation is halted.
+// Follow is Watch with Halting events. These are not journaled: a Halting event
+// has the sequence number of the event before it, and only watchers at the time of
+// the halt see it.
 func (r *Runner) Follow(ctx context.Context, id string, after uint64) iter.Seq2[Event, error] {
 	return r.watch(ctx, id, after, true)
 }
@@ -116,7 +115,7 @@ func (r *Runner) watch(ctx context.Context, id string, after uint64, halts bool)
 				}
 			}
 			switch {
-			case end && wasHalted: // it has gone on, and ended since
+			case end && wasHalted: // the halt and the operation have ended meanwhile
 				yield(r.withSequence(ctx, Event{Operation: id, Type: Halting}, after), nil)
 				return
 			case end:
@@ -136,8 +135,8 @@ func (r *Runner) watch(ctx context.Context, id string, after uint64, halts bool)
 	}
 }
 
-// withSequence gives a Halting event the number of the event before it, and says where the
-// operation stands.
+// withSequence gives a Halting event the sequence number of the event before it,
+// and the operation's phase and step.
 func (r *Runner) withSequence(ctx context.Context, e Event, after uint64) Event {
 	e.Sequence = after
 	if e.Failure == nil {
@@ -149,8 +148,8 @@ func (r *Runner) withSequence(ctx context.Context, e Event, after uint64) Event 
 	return e
 }
 
-// next reads one batch of events, from the journal if the tail does not have
-// them. With end they are the last ones.
+// next reads one batch of events, from the journal if the tail does not have them.
+// end says that they are the last ones.
 func (r *Runner) next(ctx context.Context, id string, after uint64) (events []Event, end bool, err error) {
 	if events, end, ok := r.tail.eventsAfter(id, after); ok {
 		return events, end, nil
@@ -166,8 +165,9 @@ func (r *Runner) next(ctx context.Context, id string, after uint64) (events []Ev
 	return events, end, nil
 }
 
-// AwaitRequest returns an operation once nothing is to be asked for that it waits for; see
-// AskReboot. ErrDetached says that the next runner will ask.
+// AwaitRequest returns an operation once the runner has requested the reboot that
+// the operation waits for; see RequestReboot. ErrDetached means that the next
+// runner will request it.
 func (r *Runner) AwaitRequest(ctx context.Context, id string) (Operation, error) {
 	for {
 		changed := r.Changed()
@@ -184,7 +184,7 @@ func (r *Runner) AwaitRequest(ctx context.Context, id string) (Operation, error)
 	}
 }
 
-// await returns when something has changed, or the runner stops.
+// await returns when changed is closed, the runner stops, or ctx ends.
 func (r *Runner) await(ctx context.Context, changed <-chan struct{}) error {
 	select {
 	case <-changed:
@@ -195,7 +195,7 @@ func (r *Runner) await(ctx context.Context, changed <-chan struct{}) error {
 	return nil
 }
 
-// sleep waits out a pause, or less when the runner stops.
+// sleep waits for pause, or until the runner stops or ctx ends.
 func (r *Runner) sleep(ctx context.Context, pause time.Duration) error {
 	if pause == 0 {
 		return nil
@@ -211,11 +211,10 @@ func (r *Runner) sleep(ctx context.Context, pause time.Duration) error {
 	return nil
 }
 
-// Cancel asks an operation to turn back. It returns at once; the operation goes
-// on until what it did is taken back; that is remembered in memory while the journal
-// refuses. One that is stuck tries to take back once more, or, in its last step, to do
-// that. Past the point of no return, and when it has ended, the error is of kind
-// Precondition.
+// Cancel asks an operation to turn back, and returns at once; the operation runs
+// on until it is undone. While the journal refuses, the request is in memory only.
+// A stuck operation retries its undo, or, in its last step, that step. Past the
+// point of no return, and after the end, the error is of kind Precondition.
 func (r *Runner) Cancel(ctx context.Context, id string) (Operation, error) {
 	if err := r.Resumed(ctx); err != nil {
 		return Operation{}, err
@@ -229,9 +228,9 @@ func (r *Runner) Cancel(ctx context.Context, id string) (Operation, error) {
 	return r.cancel(ctx, op)
 }
 
-// Preempt cancels the operation that has not settled, if yields says so of it as it
-// is at that moment, and waits until what it did is taken back. It returns nil, too,
-// when no operation runs or the one that runs does not yield.
+// Preempt cancels the active operation if yields returns true for it, and waits
+// until the operation is undone. It returns nil if no operation is active or the
+// active one does not yield.
 func (r *Runner) Preempt(ctx context.Context, yields func(Operation) bool) error {
 	if err := r.Resumed(ctx); err != nil {
 		return err
@@ -257,7 +256,7 @@ func (r *Runner) Preempt(ctx context.Context, yields func(Operation) bool) error
 	return err
 }
 
-// cancel is Cancel of an operation that was read. The caller holds r.mu.
+// cancel cancels an operation that the caller has read. The caller holds r.mu.
 func (r *Runner) cancel(ctx context.Context, op Operation) (Operation, error) {
 	id := op.ID
 	if op.Phase == Stuck && r.stuck == id && r.active == nil {
@@ -265,15 +264,15 @@ func (r *Runner) cancel(ctx context.Context, op Operation) (Operation, error) {
 	}
 	a := r.active
 	if a == nil || a.op.ID != id {
-		return op, errkind.Errorf(errkind.Precondition, "cancel operation %s: it has ended (%s)", id, op.Phase)
+		return op, errkind.Errorf(errkind.Precondition, "cancel operation %s: the operation has ended (%s)", id, op.Phase)
 	}
 	switch {
 	case a.kind == nil:
-		return op, errkind.Errorf(errkind.Precondition, "cancel operation %s: this version of Trident does not know how to take it back", id)
+		return op, errkind.Errorf(errkind.Precondition, "cancel operation %s: this version of Trident cannot undo the operation", id)
 	case a.op.Phase == Undoing:
-		return op, errkind.Errorf(errkind.Precondition, "cancel operation %s: it is being taken back already", id)
+		return op, errkind.Errorf(errkind.Precondition, "cancel operation %s: the operation is being undone already", id)
 	case r.isLastStep(a):
-		return op, errkind.Errorf(errkind.Precondition, "cancel operation %s: it is past its point of no return (%s)", id, a.op.Step)
+		return op, errkind.Errorf(errkind.Precondition, "cancel operation %s: the operation is past its point of no return (%s)", id, a.op.Step)
 	}
 	next := a.op
 	next.Cancelled = true
@@ -281,8 +280,8 @@ func (r *Runner) cancel(ctx context.Context, op Operation) (Operation, error) {
 		if !a.isRunning {
 			return op, fmt.Errorf("cancel operation %s: %w", id, err)
 		}
-		// The next that is journaled says it, and until then this process knows.
-		r.Logger.Warn("a cancel is not journaled yet", "operation", id, "error", err)
+		// The next save journals the cancel. Until then it is in memory.
+		r.Logger.Warn("cannot journal a cancel yet", "operation", id, "error", err)
 		a.op = next
 	}
 	if a.isRunning {
@@ -295,11 +294,11 @@ func (r *Runner) cancel(ctx context.Context, op Operation) (Operation, error) {
 	return a.view(), nil
 }
 
-// retryStuck sets a stuck operation to taking back again. The caller holds r.mu.
+// retryStuck has a stuck operation retry its undo. The caller holds r.mu.
 func (r *Runner) retryStuck(ctx context.Context, op Operation) (Operation, error) {
 	k, ok := r.kinds[op.Kind]
 	if !ok {
-		return op, errkind.Errorf(errkind.Precondition, "cancel operation %s: this version of Trident does not know how to take it back", op.ID)
+		return op, errkind.Errorf(errkind.Precondition, "cancel operation %s: this version of Trident cannot undo the operation", op.ID)
 	}
 	if err := r.markUnsettled(true); err != nil {
 		return op, err

@@ -1,5 +1,5 @@
-// Package operationtest has a journal in memory, and the suite that every
-// journal has to pass.
+// Package operationtest has a journal in memory, and a suite of tests for any
+// journal.
 package operationtest
 
 import (
@@ -24,7 +24,7 @@ type Memory struct {
 	order  []string
 	ops    map[string]operation.Operation
 	events map[string][]operation.Event
-	// Refuse, if set, is asked before each Save; its error is Save's.
+	// Refuse, if set, is called before each Save, which returns its error.
 	Refuse func() error
 }
 
@@ -33,7 +33,7 @@ func NewMemory() *Memory {
 	return &Memory{ops: map[string]operation.Operation{}, events: map[string][]operation.Event{}}
 }
 
-// Clone returns a copy: what a disk holds at this moment.
+// Clone returns a copy of the journal at this moment.
 func (m *Memory) Clone() *Memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -98,8 +98,8 @@ func (m *Memory) Events(_ context.Context, id string, after uint64, limit int) (
 	return out, nil
 }
 
-// Suite checks that what open returns is a journal. A second call to open sees
-// what was saved in the first.
+// Suite tests a journal. open opens the journal; a second call sees what the first
+// one saved.
 func Suite(t *testing.T, open func(t *testing.T) operation.Journal) {
 	ctx := t.Context()
 	now := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
