@@ -98,6 +98,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/linux/verity", "internal/errkind"},
 	{"internal/linux/inroot", "internal/linux/regfile internal/errkind"},
 	{"internal/linux/loop", "internal/errkind"},
+	{"internal/linux/mount/mounttest", "internal/linux/mount"},
 	{"internal/linux/mount", "internal/errkind"},
 	{"internal/linux/regfile", "internal/errkind"},
 	{"internal/linux/run", "internal/errkind"},
