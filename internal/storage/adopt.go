@@ -11,7 +11,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
-// adoption is a partition of the configuration and the one on the disk.
+// adoption pairs an adopted partition of the configuration with the partition on the disk.
 type adoption struct {
 	id    string
 	found blockdev.Partition
@@ -25,8 +25,8 @@ func (a adoption) plan() PartitionPlan {
 	}
 }
 
-// adopt finds the partitions that stay: for each that is to be adopted exactly
-// one.
+// adopt finds the partition on the disk for each adopted partition of the configuration. It
+// adds a fault unless exactly one matches.
 func (c *planner) adopt(at string, want *hostconfig.Disk, have *blockdev.Disk) []adoption {
 	if len(want.AdoptedPartitions) == 0 {
 		return nil
@@ -88,9 +88,9 @@ func (c *planner) match(disk *hostconfig.Disk, have *blockdev.Disk, p hostconfig
 	return adoption{p.ID, have.Partitions[i], hits[0]}, nil
 }
 
-// ours reports whether id is what this plan gives to a new partition: it was
-// made by the same plan before a power cut, and may have the label of one that
-// is adopted.
+// ours reports whether this plan gives the UUID id to a new partition. Such a partition on
+// the disk is from the same plan before a power cut. It is never adopted, although it may
+// have the label of an adopted partition.
 func (c *planner) ours(disk *hostconfig.Disk, id gpt.GUID) bool {
 	return slices.ContainsFunc(disk.Partitions, func(p hostconfig.Partition) bool {
 		if p.UUID != "" {
@@ -100,7 +100,7 @@ func (c *planner) ours(disk *hostconfig.Disk, id gpt.GUID) bool {
 	})
 }
 
-// losses is what is on a disk and will not be.
+// losses returns what is on a disk and is not in the plan for it.
 func losses(have *blockdev.Disk, adopted []adoption) []Loss {
 	var out []Loss
 	switch {

@@ -26,11 +26,10 @@ type Tools struct {
 	Udev bool
 }
 
-// Touch is called in place of each change of the host, with the change's name
-// and the change.
+// Touch makes one change of the host, which has the given name. Tests cut the power there.
 type Touch func(name string, change func() error) error
 
-// nodeTimeout is how long device nodes may take to appear.
+// nodeTimeout bounds the wait for device nodes.
 const nodeTimeout = 120 * time.Second
 
 func (t Tools) open(path string, exclusive bool) (blockdev.Device, error) {
@@ -40,14 +39,14 @@ func (t Tools) open(path string, exclusive bool) (blockdev.Device, error) {
 	return blockdev.Open(path, exclusive)
 }
 
-// Apply makes the disks what the plan says, up to empty file systems: the
-// content of those from the image is the business of others. It may be called
-// again after it failed or was cut short, also with a plan that was made again
-// with the same seed, and destroys then what it had made before.
+// Apply partitions the disks as the plan says and makes the empty file systems. It does not
+// write the file systems that come from the image. A caller may call Apply again after a
+// failure or a power cut, also with the plan that NewPlan returns again for the same seed;
+// Apply then destroys what the call before has made.
 //
-// A disk that is no longer what the plan was made for is refused. After a
-// failure, and at each touch, the table of a disk is the old one or the new one.
-// What was on the disks and is not in the plan is lost from the first write on.
+// Apply fails before the first write if a disk is neither as it was for NewPlan nor as the
+// plan leaves it. At each touch, and after a failure, the partition table of a disk is the
+// old or the new one. Everything that the plan does not keep is lost from the first write on.
 func (p *Plan) Apply(ctx context.Context, tools Tools, touch Touch) error {
 	if p == nil || !p.described.Slot.Valid() {
 		return errkind.Errorf(errkind.Internal, "apply storage plan: it was not made by NewPlan")
@@ -83,7 +82,7 @@ func (d diskWork) apply(ctx context.Context, tools Tools, touch Touch) error {
 	return d.await(ctx, tools, true)
 }
 
-// await waits for the new partitions, and for udev's links to them.
+// await waits for the device nodes of the new partitions and, with links, for the links that udev makes.
 func (d diskWork) await(ctx context.Context, tools Tools, links bool) error {
 	await := tools.Await
 	if await == nil {
@@ -101,8 +100,8 @@ func (d diskWork) await(ctx context.Context, tools Tools, links bool) error {
 	return nil
 }
 
-// write puts the table onto the disk and takes away what was in the place of the
-// new partitions, before the kernel and udev see them.
+// write writes the partition table and wipes old signatures from the places of the new
+// partitions, before the kernel and udev see these partitions.
 func (d diskWork) write(ctx context.Context, tools Tools, touch Touch) (err error) {
 	dev, err := tools.open(d.path, !d.shared)
 	if err != nil {
@@ -138,7 +137,7 @@ func (d diskWork) write(ctx context.Context, tools Tools, touch Touch) (err erro
 	return touch("re-read "+d.id, func() error { return dev.Reread(ctx) })
 }
 
-// same refuses a disk that is neither as the plan found it nor as it leaves it.
+// same fails if the table of dev is neither the one that NewPlan found nor the one of the plan.
 func (d diskWork) same(dev blockdev.Device) error {
 	const changed = "the disk is not what it was when the plan was made: %s"
 	if dev.Size() != d.table.Size || dev.SectorSize() != d.table.SectorSize {
@@ -159,8 +158,8 @@ func (d diskWork) same(dev blockdev.Device) error {
 	return nil
 }
 
-// wipeGaps wipes what belongs to no partition. Together with the new partitions, that
-// is where a former use of the whole disk has its signatures: MD 0.90 and ZFS near the
+// wipeGaps wipes the areas that belong to no partition. These areas and the new partitions
+// are where a former use of the whole disk has its signatures: MD 0.90 and ZFS near the
 // end, ISO 9660, btrfs and ZFS near the start.
 func (d diskWork) wipeGaps(ctx context.Context, dev blockdev.Device) error {
 	for _, gap := range d.gaps() {
@@ -174,7 +173,7 @@ func (d diskWork) wipeGaps(ctx context.Context, dev blockdev.Device) error {
 	return nil
 }
 
-// gaps returns what lies between the two copies of the table and is in no partition.
+// gaps returns the areas between the two copies of the table that are in no partition.
 func (d diskWork) gaps() []extent {
 	entries := slices.Clone(d.table.Entries)
 	slices.SortFunc(entries, func(a, b gpt.Entry) int { return cmp.Compare(a.Offset, b.Offset) })
@@ -191,7 +190,7 @@ func (d diskWork) gaps() []extent {
 	return out
 }
 
-// wipe overwrites what tells of a former content: file systems, RAID and LVM leave it
+// wipe overwrites the signatures of a former content. File systems, RAID and LVM have them
 // at the start or at the end of a device.
 func wipe(dev blockdev.Device, e extent) error {
 	if err := dev.Discard(e.offset, e.size); err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/trident-project/trident/internal/linux/blockdev"
 )
 
-// findDisks finds each disk of the configuration, and refuses those that are
-// not there, are no disks, or are one disk twice.
+// findDisks finds each disk of the configuration in the inventory. It adds a fault for a
+// device that does not exist or is not a disk, and for a disk that is given twice.
 func (c *planner) findDisks() []*blockdev.Disk {
 	out := make([]*blockdev.Disk, len(c.spec.Disks))
 	first := map[string]int{}
@@ -43,7 +43,7 @@ func (c *planner) findDisks() []*blockdev.Disk {
 
 const hintUse = "unmount what is on the disk, and stop swap, RAID, LVM, multipath and encrypted volumes on it, or name another disk"
 
-// notFound says why a device is no disk of the inventory.
+// notFound returns why the inventory has no disk for a device of the configuration.
 func (c *planner) notFound(at string, want hostconfig.Disk) {
 	if p, ok := c.inv.Partition(want.Device); ok {
 		c.dynamic(errkind.Invalid, at, "InvalidDiskBlockDevicePath", "disk %q: %s is %s, a partition and not a disk", want.ID, want.Device, p.Path)
@@ -65,7 +65,7 @@ func (c *planner) notFound(at string, want hostconfig.Disk) {
 	c.errs = append(c.errs, errkind.WithName(errkind.WithHint(err, "%s", hint), errkind.NameInvalidHostConfigurationDynamic))
 }
 
-// over is the name of a device, and what it rests on.
+// over returns the name of a device, and the device that it is on.
 func over(o *blockdev.Other) string {
 	if len(o.Over) == 0 {
 		return o.Name
@@ -82,7 +82,7 @@ func names(disks []blockdev.Disk) string {
 	return strings.Join(paths, " and ")
 }
 
-// unused refuses a disk on which something is in use that would not stay.
+// unused adds a fault if something on a disk is in use and the plan does not keep it.
 func (c *planner) unused(at string, want *hostconfig.Disk, have *blockdev.Disk, adopted []adoption) {
 	stays := map[int]bool{}
 	for _, a := range adopted {
@@ -96,8 +96,8 @@ func (c *planner) unused(at string, want *hostconfig.Disk, have *blockdev.Disk, 
 	}
 }
 
-// uniqueUUIDs refuses UUIDs of new partitions that any partition has that stays,
-// on whatever disk: fstab finds partitions by them.
+// uniqueUUIDs adds a fault if a new partition has the UUID of a partition that the plan
+// keeps, on any disk of the host, because fstab finds partitions by UUID.
 func (c *planner) uniqueUUIDs() {
 	stays := map[string]string{}
 	planned := map[string]bool{}

@@ -11,15 +11,15 @@ import (
 // ContentHead is how many of the first bytes of a file system CheckContent wants.
 const ContentHead = 68 << 10
 
-// CheckContent reports whether a file system that begins with head can be mounted from
-// the partition of the plan that has the device id, once it is written there; whole
-// says that it takes all of the partition, so that Resize has nothing to do. An error
-// is of kind Unsupported for one that nobody here knows, Incompatible where the sectors
-// of the disk are larger than what the file system is read in, and NoSpace where it is
-// larger than the partition.
+// CheckContent returns nil if the kernel can mount the file system that begins with head
+// from the partition that the device id stands for. whole reports whether the file system
+// takes all of the partition, so that Resize has nothing to do. The kind of an error is
+// Unsupported for an unknown file system, Incompatible if the sectors of the disk are
+// larger than the unit in which the kernel reads the file system, and NoSpace if the file
+// system is larger than the partition.
 //
-// What else a kernel may refuse, such as blocks larger than its pages, is not known
-// before it is asked.
+// The kernel may refuse a file system for other reasons, such as blocks larger than a page.
+// Only an attempt to mount it shows them.
 func (p *Plan) CheckContent(id string, head []byte) (whole bool, err error) {
 	target, err := p.Target(id)
 	if err != nil {
@@ -40,7 +40,7 @@ func (p *Plan) CheckContent(id string, head []byte) (whole bool, err error) {
 	return unit > 0 && size/unit == target.Size/unit, nil
 }
 
-// sectorOf is the size of the sectors of the disk that a partition is on.
+// sectorOf returns the size of the sectors of the disk that a partition is on.
 func (p *Plan) sectorOf(q PartitionPlan) int64 {
 	for _, d := range p.described.Disks {
 		for _, other := range d.Partitions {
@@ -52,8 +52,8 @@ func (p *Plan) sectorOf(q PartitionPlan) int64 {
 	return 0
 }
 
-// geometry is the smallest unit that a kernel reads a file system in, and the bytes
-// that it takes of its device; 0 is not known, or that any will do.
+// geometry returns the smallest unit in which the kernel reads a file system, and the number
+// of bytes of the device that the file system needs. 0 means unknown, or no such limit.
 func geometry(typ string, head []byte) (unit, size int64) {
 	le, be := binary.LittleEndian, binary.BigEndian
 	switch typ {

@@ -12,8 +12,8 @@ import (
 	"github.com/trident-project/trident/internal/slot"
 )
 
-// MountOrder is the file systems that are mounted, each after the one that its
-// folder is on. Unmount them in reverse.
+// MountOrder returns the file systems with a mount point. A file system comes after the
+// one that has its mount point. Unmount them in the reverse order.
 func MountOrder(s *hostconfig.Storage) []hostconfig.Filesystem {
 	var out []hostconfig.Filesystem
 	for _, f := range s.Filesystems {
@@ -30,14 +30,14 @@ func MountOrder(s *hostconfig.Storage) []hostconfig.Filesystem {
 	return out
 }
 
-// etcOverlay is where changes of /etc are kept when the root is verified.
+// etcOverlay has the changes of /etc on a host whose root is verified and so read-only.
 const etcOverlay = "/var/lib/trident-overlay/etc"
 
-// Fstab is the /etc/fstab (fstab(5)) of the OS in a slot: all of it, so nothing
-// of the image's own stays. paths has the devices of the partitions by id.
+// Fstab returns the whole /etc/fstab (fstab(5)) of the OS in a slot; it replaces the one
+// of the image. paths has the devices of the partitions, by id.
 //
-// What is on a verity device is there as a comment only: the verity generator
-// mounts it. With a verified root, /etc is an overlay.
+// A file system on a verity device is only a comment in it, because systemd's verity
+// generator mounts that file system. With a verified root, /etc is an overlay.
 func Fstab(s *hostconfig.Storage, paths map[string]string, in slot.Slot) (string, error) {
 	text, err := fstab(s, paths, in)
 	if err != nil {
@@ -82,7 +82,8 @@ func fstab(s *hostconfig.Storage, paths map[string]string, in slot.Slot) (string
 	return b.String(), nil
 }
 
-// fstabType is the type for mount(8): one from an image says itself what it is.
+// fstabType returns the type of f for mount(8). It is auto for a file system from an image
+// or an adopted one without a type.
 func fstabType(f hostconfig.Filesystem) string {
 	switch {
 	case f.Type != "":

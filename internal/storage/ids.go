@@ -13,8 +13,8 @@ import (
 
 const minSeed = 16
 
-// derive makes a UUID (RFC 9562, version 4 in form) that depends on the seed
-// and on what it is for, and on nothing else.
+// derive returns a UUID (in the form of RFC 9562, version 4) that depends only on the seed
+// and on what, the names of the thing that gets it.
 func derive(seed []byte, what ...string) gpt.GUID {
 	mac := hmac.New(sha256.New, seed)
 	mac.Write([]byte(strings.Join(what, "\x00")))

@@ -13,7 +13,7 @@ const (
 	minGrow = 10 * mib // what a partition without a size has at least, as with systemd-repart
 )
 
-// extent is a stretch of a disk, in bytes.
+// extent is a contiguous area of a disk, in bytes.
 type extent struct{ offset, size int64 }
 
 func (e extent) end() int64 { return e.offset + e.size }
@@ -21,23 +21,23 @@ func (e extent) end() int64 { return e.offset + e.size }
 func alignUp(n, to int64) int64   { return (n + to - 1) / to * to }
 func alignDown(n, to int64) int64 { return n / to * to }
 
-// gap is free space, and the partitions that shall lie in it by their index.
+// gap is a free area, and the indexes of the partitions that layout places in it.
 type gap struct {
 	extent
 	members []int
 }
 
-// layout places partitions of the given sizes, 0 for one that grows, into what
-// is free between first and end: in their order, each at a multiple of 1 MiB.
-// One of a fixed size goes into the first gap that has room; those that grow
-// share what is left of the largest.
+// layout places partitions of the given sizes, 0 for a growing one, in the free areas
+// between first and end: in their order, each at a multiple of 1 MiB. A partition of a fixed
+// size goes into the first gap that has room for it, and a growing one into the gap that
+// gives it the most room; growing partitions in one gap share its rest.
 func layout(first, end int64, taken []extent, sizes []int64) ([]extent, error) {
 	gaps := gapsBetween(first, end, taken)
 	place := func(i int, candidates []int) bool {
 		for _, g := range candidates {
 			members := append(slices.Clone(gaps[g].members), i)
 			slices.Sort(members)
-			if left(gaps[g].extent, members, sizes) >= 0 {
+			if room(gaps[g].extent, members, sizes) >= 0 {
 				gaps[g].members = members
 				return true
 			}
@@ -69,7 +69,7 @@ func count(n int) []int {
 	return out
 }
 
-// byRoom sorts gaps by what one more partition that grows would get in them.
+// byRoom sorts gaps by the size that one more growing partition would get in them.
 func byRoom(gaps []gap, sizes []int64) []int {
 	share := func(g gap) int64 {
 		growing := int64(1)
@@ -78,7 +78,7 @@ func byRoom(gaps []gap, sizes []int64) []int {
 				growing++
 			}
 		}
-		return (left(g.extent, g.members, sizes) + (growing-1)*minGrow) / growing
+		return (room(g.extent, g.members, sizes) + (growing-1)*minGrow) / growing
 	}
 	out := count(len(gaps))
 	slices.SortStableFunc(out, func(a, b int) int {
@@ -107,9 +107,9 @@ func gapsBetween(first, end int64, taken []extent) []gap {
 	return out
 }
 
-// left is what is free behind the members when those that grow are as small as
-// they may be; less than 0 when they do not fit.
-func left(e extent, members []int, sizes []int64) int64 {
+// room returns the number of bytes of e that are free behind the members if growing ones
+// have their least size; it is negative if the members do not fit.
+func room(e extent, members []int, sizes []int64) int64 {
 	at := e.offset
 	for _, i := range members {
 		size := sizes[i]
@@ -125,7 +125,7 @@ func left(e extent, members []int, sizes []int64) int64 {
 	return e.end() - at
 }
 
-// fill gives the members of a gap their places.
+// fill sets the places of the members of a gap.
 func (g gap) fill(out []extent, sizes []int64) {
 	growing := int64(0)
 	for _, i := range g.members {
@@ -135,7 +135,7 @@ func (g gap) fill(out []extent, sizes []int64) {
 	}
 	more := int64(0)
 	if growing > 0 {
-		more = alignDown(left(g.extent, g.members, sizes)/growing, mib)
+		more = alignDown(room(g.extent, g.members, sizes)/growing, mib)
 	}
 	at := g.offset
 	for n, i := range g.members {

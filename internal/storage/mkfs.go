@@ -20,8 +20,8 @@ const (
 	mkfsTimeout = 10 * time.Minute
 )
 
-// formatUUID is id as blkid(8) shows it for a file system of that type, or ""
-// for one whose tool takes none.
+// formatUUID returns id in the form that blkid(8) prints for a file system of that type, or
+// "" if the tool for that type accepts no UUID.
 func formatUUID(typ, id string) string {
 	switch hostconfig.FilesystemType(typ) {
 	case hostconfig.VFAT:
@@ -32,7 +32,7 @@ func formatUUID(typ, id string) string {
 	return id
 }
 
-// mkfs is the tool that makes a file system, and its arguments.
+// mkfs returns the tool that makes a file system, and its arguments.
 func mkfs(f Format) ([]string, error) {
 	switch f.Type {
 	case string(hostconfig.Ext4):
@@ -50,9 +50,9 @@ func mkfs(f Format) ([]string, error) {
 	return nil, errkind.Errorf(errkind.Unsupported, "no file system of type %s can be made", f.Type)
 }
 
-// Rehearse asks the tools whether they would make the file systems of the plan: mkfs.xfs
-// refuses what is too small for it, each release something else. It writes nothing but
-// files without content in dir, which it deletes.
+// Rehearse returns an error if mkfs.xfs refuses to make an xfs of the plan: the least size
+// that it accepts differs between its releases. Rehearse runs it without effect (-N) on
+// files without content in dir, which Rehearse deletes.
 func (p *Plan) Rehearse(ctx context.Context, tools run.Runner, dir string) error {
 	for _, f := range p.described.Formats {
 		if f.Type != string(hostconfig.XFS) {
@@ -88,8 +88,7 @@ func (p *Plan) rehearse(ctx context.Context, tools run.Runner, dir string, on Pa
 	return err
 }
 
-// format makes a file system, has it on the medium, and looks whether it is
-// there.
+// format makes a file system, flushes it to the medium, and checks that it is there.
 func (t Tools) format(ctx context.Context, f Format) error {
 	args, err := mkfs(f)
 	if err != nil {
@@ -121,7 +120,7 @@ func (t Tools) format(ctx context.Context, f Format) error {
 	return nil
 }
 
-// formatName is what upstream calls the failure to make f.
+// formatName returns upstream's name of a failure to make f.
 func formatName(f Format) string {
 	if f.Type == swapType {
 		return errkind.NameCreateSwap

@@ -13,7 +13,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
-// planner is what the parts of NewPlan share.
+// planner has the inputs and results that the parts of NewPlan share.
 type planner struct {
 	spec *hostconfig.Storage
 	inv  *blockdev.Inventory
@@ -22,11 +22,11 @@ type planner struct {
 	errs []error
 }
 
-// NewPlan says what becomes of the disks of the host that inv is of. The
-// configuration has no fault of its own (hostconfig.Parse). All that speaks
-// against the plan is in the error, each with upstream's name: a disk that is
-// not there, too small or in use, a partition to adopt that is not exactly one.
-// What this version cannot make is of kind Unsupported.
+// NewPlan returns how the disks of the host with the inventory inv will be changed. The
+// configuration must be one that hostconfig.Parse has accepted. The error has all reasons
+// against the plan, each with upstream's name: a disk that does not exist, is too small or
+// in use, or an adopted partition with no match or several. The kind is Unsupported for
+// devices that this version cannot set up.
 func NewPlan(spec *hostconfig.Storage, inv *blockdev.Inventory, req Request) (*Plan, error) {
 	if len(req.Seed) < minSeed || !req.Slot.Valid() || req.For != Install && req.For != Update {
 		return nil, errkind.Errorf(errkind.Internal, "plan storage: the request says neither what for nor which slot, or has no seed: %s, %s, %d bytes", req.For, req.Slot, len(req.Seed))
@@ -51,7 +51,7 @@ func NewPlan(spec *hostconfig.Storage, inv *blockdev.Inventory, req Request) (*P
 	return c.plan, nil
 }
 
-// unsupported refuses what has a place in a Plan and is not made yet.
+// unsupported adds a fault for each device that a Plan can describe and Apply cannot set up yet.
 func unsupported(s *hostconfig.Storage) error {
 	var what []string
 	if len(s.RAID.Software) > 0 {
@@ -72,14 +72,14 @@ func unsupported(s *hostconfig.Storage) error {
 	return errkind.Errorf(errkind.Unsupported, "this version cannot set up %s", strings.Join(what, ", nor "))
 }
 
-// dynamic adds a fault that upstream's validation against the host names. On the
-// wire it is the name inside of InvalidHostConfigurationDynamic.
+// dynamic adds a fault with a name from upstream's validation against the host. On the wire
+// the name is inside InvalidHostConfigurationDynamic.
 func (c *planner) dynamic(kind errkind.Kind, path, name, format string, args ...any) {
 	err := errkind.Errorf(kind, "%s: %s: %w", path, name, fmt.Errorf(format, args...))
 	c.errs = append(c.errs, errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic))
 }
 
-// fault adds a fault that upstream finds in the course of servicing.
+// fault adds a fault that upstream finds only while it services a host.
 func (c *planner) fault(path, name string, err error) {
 	c.errs = append(c.errs, errkind.WithName(fmt.Errorf("%s: %w", path, err), name))
 }
@@ -97,7 +97,7 @@ func (c *planner) install() {
 	}
 }
 
-// installDisk plans one disk anew, around what is adopted.
+// installDisk plans the new partitions of one disk around the adopted ones.
 func (c *planner) installDisk(path string, want *hostconfig.Disk, have *blockdev.Disk) {
 	adopted := c.adopt(path, want, have)
 	c.unused(path, want, have, adopted)
@@ -177,7 +177,7 @@ func (c *planner) create(want *hostconfig.Disk, have *blockdev.Disk, taken []ext
 	return out, nil
 }
 
-// partition is what does not depend on where a new partition lies.
+// partition returns the plan for a new partition without its place on the disk.
 func (c *planner) partition(disk *hostconfig.Disk, p *hostconfig.Partition) (PartitionPlan, error) {
 	out := PartitionPlan{ID: p.ID, Action: Create, Grown: !p.Size.Fixed(), Type: string(p.Type), Label: p.Label}
 	var err error

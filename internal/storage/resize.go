@@ -14,11 +14,11 @@ import (
 
 const resizeTimeout = 30 * time.Minute
 
-// Resize makes the file system on path, which comes from an image, as large as its
-// partition. Where it is as large already, not a byte of it changes: its bytes were
-// verified, and a hash tree may be about them. Else e2fsck checks it first, as
-// resize2fs demands. It must not be mounted. File systems other than ext2 to ext4 stay
-// as they are: xfs only grows while it is mounted, and vfat not at all.
+// Resize grows the file system on path, which comes from an image and is not mounted, to
+// the size of its partition. Resize changes no byte of a file system that has that size
+// already, because its bytes were verified and a hash tree may cover them. Otherwise e2fsck
+// checks the file system before, as resize2fs demands. Resize only grows ext2 to ext4: xfs
+// grows only while it is mounted, and vfat does not grow.
 func Resize(ctx context.Context, tools Tools, typ, path string) error {
 	switch typ {
 	case "ext2", "ext3", "ext4":
@@ -49,7 +49,7 @@ func grow(ctx context.Context, tools run.Runner, path string) error {
 	return err
 }
 
-// ResizeTools are the programs that Resize runs for a file system of that type.
+// ResizeTools returns the names of the programs that Resize runs for a file system of that type.
 func ResizeTools(typ string) []string {
 	switch typ {
 	case "ext2", "ext3", "ext4":
@@ -58,8 +58,8 @@ func ResizeTools(typ string) []string {
 	return nil
 }
 
-// fits reports whether the file system on a device has all of it, but for what is less
-// than a block.
+// fits reports whether the file system on a device has the size of the device, except for
+// less than one block.
 func (t Tools) fits(path string) (_ bool, err error) {
 	dev, err := t.open(path, false)
 	if err != nil {
@@ -70,7 +70,7 @@ func (t Tools) fits(path string) (_ bool, err error) {
 	return blocks == dev.Size()/blockSize, err
 }
 
-// extSize reads the superblock of an ext2, ext3 or ext4 file system (kernel
+// extSize returns the size that the superblock says of an ext2, ext3 or ext4 file system (kernel
 // documentation, filesystems/ext4/super). The block size is in bytes.
 func extSize(r io.ReaderAt) (blocks, blockSize int64, err error) {
 	const at, size, most = 1024, 1024, 6 // most: blocks of 64 KiB

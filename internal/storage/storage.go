@@ -1,12 +1,12 @@
-// Package storage brings disks from what they are to what a Host Configuration
-// wants: configuration and inventory make a Plan, and a Plan is applied.
+// Package storage sets up the disks of a host as a Host Configuration says. NewPlan
+// compares a configuration with an inventory of the disks and returns a Plan; Plan.Apply
+// changes the disks.
 //
-// Deciding and doing are apart, so that what an installation would destroy can
-// be shown, and tested, without a disk. NewPlan is a function of values. Only it
-// makes a Plan, and Apply looks again whether the disks are still those that the
-// plan was made for. The tables are written by package gpt rather than by
-// systemd-repart, so that a power cut leaves the old table or the new one and
-// every write has its name (docs/decisions/0013).
+// NewPlan is a function of values and touches no disk, so that a person can see, and a
+// test can check, what an installation would destroy. Only NewPlan makes a Plan, and Apply
+// first checks that the disks are still as they were for NewPlan. Package gpt writes the
+// partition tables, not systemd-repart: a power cut leaves the old table or the new one,
+// and every write has a name (docs/decisions/0013).
 package storage
 
 import (
@@ -16,34 +16,34 @@ import (
 	"github.com/trident-project/trident/internal/slot"
 )
 
-// Purpose is what a plan is for.
+// Purpose says which servicing a plan is for.
 type Purpose string
 
 const (
-	// Install partitions the disks anew, but for adopted partitions.
+	// Install replaces all partitions of the disks except for adopted ones.
 	Install Purpose = "install"
-	// Update writes to one half of the A/B volumes, and leaves all else.
+	// Update writes one half of each A/B volume and changes nothing else.
 	Update Purpose = "update"
 )
 
-// Request is what a plan is made for, beside configuration and host.
+// Request has the inputs of NewPlan besides the configuration and the inventory.
 type Request struct {
 	For Purpose
-	// Slot is the one that is written: with Update, the one that does not run.
+	// Slot is the slot to write: for an Update, the slot that the host does not run from.
 	Slot slot.Slot
-	// Seed is what the UUIDs come from that the configuration leaves open. With
-	// the same seed a plan that was made again, after a power cut, is the same.
-	// It has at least 16 bytes, which nobody else uses.
+	// Seed determines the UUIDs that the configuration does not give, so that NewPlan
+	// returns the same plan again after a power cut. It has at least 16 random bytes, and
+	// every installation has a seed of its own.
 	Seed []byte
-	// Paths has, with Update, the device of each partition by its id, as the
-	// host status has them.
+	// Paths has the device of each partition by its id, from the host status. Only an
+	// Update needs it.
 	Paths map[string]string
-	// Arch is the architecture of the OS image, as GOARCH; "" is ours.
+	// Arch is the architecture of the OS image, as GOARCH; "" is that of this program.
 	Arch string
 }
 
-// Plan is what shall become of the disks. It is printed by String and as JSON,
-// and told by Describe.
+// Plan says how the disks of a host will be changed. Apply carries it out; Describe, String
+// and MarshalJSON show it.
 type Plan struct {
 	described Description
 	disks     []diskWork
@@ -51,27 +51,27 @@ type Plan struct {
 	resolve   func(id string) (string, error)
 }
 
-// diskWork is what Apply needs of a disk whose table is replaced.
+// diskWork is the part of a plan for one disk whose partition table Apply replaces.
 type diskWork struct {
 	id, path string
 	shared   bool      // an adopted partition is in use
-	seen     *gpt.Disk // nil: there was no table that could be read
+	seen     *gpt.Disk // as NewPlan found it; nil if the disk had no readable table
 	table    *gpt.Disk
 	created  []PartitionPlan
 }
 
-// Description is a plan in words. Sizes and offsets are in bytes.
+// Description is the content of a plan, for people and programs. Sizes and offsets are in bytes.
 type Description struct {
 	For   Purpose    `json:"for"`
 	Slot  slot.Slot  `json:"slot"`
 	Disks []DiskPlan `json:"disks"`
-	// Layers rest on partitions or on layers before them.
+	// Layers are the devices made of partitions, or of layers earlier in the list.
 	Layers []Layer `json:"layers,omitempty"`
-	// Formats are made anew, and empty.
+	// Formats are the file systems and swap that Apply makes; they are empty afterwards.
 	Formats []Format `json:"formats,omitempty"`
 }
 
-// DiskPlan is what becomes of one disk.
+// DiskPlan says how one disk will be changed.
 type DiskPlan struct {
 	ID         string `json:"id"`
 	Device     string `json:"device"` // as the configuration has it
@@ -82,23 +82,23 @@ type DiskPlan struct {
 	SectorSize int64  `json:"sectorSize"`
 	Removable  bool   `json:"removable,omitempty"`
 	UUID       string `json:"uuid"`
-	// Partitions is in the order of their numbers, Destroys in that of what is
-	// there today.
+	// Partitions are all partitions that the disk will have, in the order of their
+	// numbers. Destroys is what will be lost, in its present order on the disk.
 	Partitions []PartitionPlan `json:"partitions"`
 	Destroys   []Loss          `json:"destroys,omitempty"`
 }
 
-// Action is what becomes of a partition.
+// Action says what happens to a partition.
 type Action string
 
 const (
 	Create Action = "create"
-	Adopt  Action = "adopt" // is there, and stays with its content
-	Keep   Action = "keep"  // as Adopt, by an Update
-	Write  Action = "write" // is there, and gets new content
+	Adopt  Action = "adopt" // exists, and keeps its content
+	Keep   Action = "keep"  // the same, for an Update
+	Write  Action = "write" // exists, and gets new content
 )
 
-// PartitionPlan is what becomes of one partition.
+// PartitionPlan says how one partition will be changed.
 type PartitionPlan struct {
 	ID     string `json:"id"`
 	Action Action `json:"action"`
@@ -106,7 +106,7 @@ type PartitionPlan struct {
 	Path   string `json:"path"` // of the kernel
 	Offset int64  `json:"offset"`
 	Size   int64  `json:"size"`
-	Grown  bool   `json:"grown,omitempty"` // has what is left of the disk
+	Grown  bool   `json:"grown,omitempty"` // takes the rest of the disk
 	Type   string `json:"type"`
 	UUID   string `json:"uuid"`
 	Label  string `json:"label,omitempty"`
@@ -114,7 +114,7 @@ type PartitionPlan struct {
 	id     gpt.GUID
 }
 
-// Loss is something that is there and will not be any more.
+// Loss is something on a disk that Apply destroys.
 type Loss struct {
 	What    string `json:"what"` // partition, content, table, damaged table, signature or disk
 	Path    string `json:"path"`
@@ -124,10 +124,10 @@ type Loss struct {
 	Content string `json:"content,omitempty"` // the type of the file system
 }
 
-// LayerKind is a kind of device that rests on others.
+// LayerKind is a kind of device that consists of other devices.
 type LayerKind string
 
-// The layers. Of these only pairs are made by this version: see unsupported.
+// The layers. This version sets up pairs only: see unsupported.
 const (
 	LayerRAID   LayerKind = "raid"
 	LayerLUKS   LayerKind = "luks"
@@ -135,16 +135,16 @@ const (
 	LayerVerity LayerKind = "verity"
 )
 
-// Layer is one device that rests on others. Members are ids of partitions or
-// of layers, in their order: those of a pair are A and B, those of a verity
-// device data and hashes.
+// Layer is one device that consists of other devices. Members are the ids of partitions or
+// layers: of slot A and of slot B for a pair, of the data and of the hashes for a verity
+// device.
 type Layer struct {
 	ID      string    `json:"id"`
 	Kind    LayerKind `json:"kind"`
 	Members []string  `json:"members"`
 }
 
-// Format is a file system or swap that is made.
+// Format is a file system or swap that Apply makes.
 type Format struct {
 	ID    string `json:"id"`   // of the device, as the configuration has it
 	Path  string `json:"path"` // of the kernel
@@ -153,7 +153,7 @@ type Format struct {
 	Mount string `json:"mount,omitempty"`
 }
 
-// Tools are the programs that Apply runs.
+// Tools returns the names of the programs that Apply runs.
 func (p *Plan) Tools() []string {
 	var out []string
 	for _, f := range p.described.Formats {
@@ -164,11 +164,11 @@ func (p *Plan) Tools() []string {
 	return out
 }
 
-// Describe is the plan in words. It is shared: nobody changes it.
+// Describe returns the content of the plan. All callers share it: do not change it.
 func (p *Plan) Describe() Description { return p.described }
 
-// Paths is a device path for every partition of the configuration, by its id,
-// that stays the same over reboots: what the host status keeps.
+// Paths returns a device path for every partition of the configuration, by its id, for the
+// host status. The paths stay the same over reboots.
 func (p *Plan) Paths() map[string]string {
 	out := make(map[string]string, len(p.paths))
 	for id, path := range p.paths {
@@ -177,7 +177,7 @@ func (p *Plan) Paths() map[string]string {
 	return out
 }
 
-// DiskUUIDs is the UUID of every disk, by its id, for the host status.
+// DiskUUIDs returns the UUID of every disk, by its id, for the host status.
 func (p *Plan) DiskUUIDs() map[string]string {
 	out := map[string]string{}
 	for _, d := range p.described.Disks {
@@ -186,8 +186,8 @@ func (p *Plan) DiskUUIDs() map[string]string {
 	return out
 }
 
-// Target is the partition that has the device id: itself, or the half of a pair
-// that the plan is for.
+// Target returns the partition that the device id stands for: the partition with that id,
+// or the half for the slot of the plan of the pair with that id.
 func (p *Plan) Target(id string) (PartitionPlan, error) {
 	partition, err := p.resolve(id)
 	if err != nil {

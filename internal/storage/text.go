@@ -8,13 +8,13 @@ import (
 	"github.com/trident-project/trident/internal/bytesize"
 )
 
-// MarshalJSON is that of Describe.
+// MarshalJSON returns the Description as JSON.
 func (p *Plan) MarshalJSON() ([]byte, error) { return json.Marshal(p.described) }
 
-// String is that of Describe.
+// String returns the Description as text for people.
 func (p *Plan) String() string { return p.described.String() }
 
-// String is the plan for people, in several lines.
+// String returns the plan as text for people, in several lines.
 func (d Description) String() string {
 	var b strings.Builder
 	switch d.For {
@@ -75,7 +75,7 @@ func (d DiskPlan) text(b *strings.Builder) {
 	}
 }
 
-// String is the loss in one line.
+// String returns the loss as text for people, in one line.
 func (l Loss) String() string {
 	out := fmt.Sprintf("%s %s, %s", l.What, l.Path, bytesize.Plain(l.Size))
 	switch l.What {

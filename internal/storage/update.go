@@ -11,9 +11,9 @@ import (
 	"github.com/trident-project/trident/internal/linux/blockdev"
 )
 
-// update finds the partitions that are there and says which get new content:
-// those that are the half of a pair for the slot, with a file system from the
-// image or a new one.
+// update finds the partitions of the configuration on the host and plans which of them get
+// new content: the halves for the slot of all pairs that have a file system from the image
+// or a new one.
 func (c *planner) update() {
 	writes := c.written()
 	for i := range c.spec.Disks {
@@ -21,7 +21,7 @@ func (c *planner) update() {
 	}
 }
 
-// written is the ids of the partitions that an update writes.
+// written returns the ids of the partitions that an update writes.
 func (c *planner) written() map[string]bool {
 	out := map[string]bool{}
 	for _, f := range c.spec.Filesystems {
@@ -81,8 +81,8 @@ func (c *planner) updateDisk(at string, want *hostconfig.Disk, writes map[string
 	c.plan.described.Disks = append(c.plan.described.Disks, out)
 }
 
-// locate finds a partition of the host: where the host status says, or else by
-// its UUID, or else by its label on its disk.
+// locate finds a partition on the host: by its path in the host status, else by its UUID,
+// else by its label on its disk.
 func (c *planner) locate(on *blockdev.Disk, id, uuid, label string) (*blockdev.Disk, *blockdev.Partition, error) {
 	by, match := fmt.Sprintf("label %q", label), func(p *blockdev.Partition) bool { return p.Label == label }
 	if uuid != "" {
@@ -116,7 +116,7 @@ func (c *planner) locate(on *blockdev.Disk, id, uuid, label string) (*blockdev.D
 	return disk, found, nil
 }
 
-// writable refuses to write to what runs.
+// writable adds a fault if the running OS uses the partition.
 func (c *planner) writable(at, id string, d *blockdev.Disk, p *blockdev.Partition) {
 	if slices.Contains(p.Use.Mounts, "/") {
 		c.fault(at, errkind.NameRootDevicePathAbActiveVolumeMismatch, errkind.Errorf(errkind.Precondition,

@@ -9,7 +9,7 @@ import (
 	"github.com/trident-project/trident/internal/slot"
 )
 
-// Pairs is the A/B volumes: the ids of both halves by the id of the pair.
+// Pairs returns the ids of both halves of each A/B volume, by the id of the volume.
 func Pairs(s *hostconfig.Storage) map[string]slot.Pair[string] {
 	out := map[string]slot.Pair[string]{}
 	if s.ABUpdate != nil {
@@ -20,9 +20,9 @@ func Pairs(s *hostconfig.Storage) map[string]slot.Pair[string] {
 	return out
 }
 
-// Device is the path of the device with that id, for a host that runs from the
-// slot: paths has those of the partitions, by id. The slot is needed for A/B
-// volumes only, and whatever rests on them.
+// Device returns the path of the device id for a host that runs from the slot in. paths has
+// the paths of the partitions, by id. Device uses in only for A/B volumes and for devices
+// that consist of one.
 func Device(s *hostconfig.Storage, paths map[string]string, in slot.Slot, id string) (string, error) {
 	if path, ok := paths[id]; ok {
 		return path, nil
@@ -59,7 +59,7 @@ func notPlanned(id string) error {
 	return errkind.WithName(errkind.Errorf(errkind.NotFound, "no device of this host is %q", id), errkind.NameGetBlockDevicePath)
 }
 
-// layers lists what rests on partitions, from below upwards.
+// layers adds the devices that consist of partitions; the members of a device come before it.
 func (c *planner) layers() {
 	if c.spec.ABUpdate != nil {
 		for _, p := range c.spec.ABUpdate.VolumePairs {
@@ -75,8 +75,8 @@ func (c *planner) layers() {
 	}
 }
 
-// formats lists the file systems and swap that are made: with an update only
-// those on the half of a pair.
+// formats adds the file systems and swap that Apply makes: for an update only those on a
+// half of a pair.
 func (c *planner) formats() {
 	pairs := Pairs(c.spec)
 	add := func(id, typ, mount string) {
@@ -116,9 +116,9 @@ func (c *planner) formats() {
 	}
 }
 
-// emptyESP tells an EFI system partition that is made. It has a file system of its
-// own, whatever its source: it is shared by all that boot from the disk, so an image
-// brings only the files that are to be in it (package boot).
+// emptyESP reports whether the device id is an EFI system partition that Apply makes a file
+// system on, whatever its source. All systems that boot from the disk share that partition,
+// so an image only adds files to it (package boot).
 func (c *planner) emptyESP(id string) bool {
 	p, err := c.plan.Target(id)
 	return err == nil && p.Action == Create
