@@ -1,12 +1,11 @@
-// Package cli is the command trident: a client of the API, and the maker of
-// images.
+// Package cli is the command trident: a client of the daemon's API, and the front end of
+// the local tools for images.
 //
-// Each command is one file with three parts: its options, the cobra command
-// that fills them from flags and does nothing else, and the function that does
-// the work. The second takes the third as a parameter, so that a test of the
-// flags runs nothing. What is asked for goes to standard output; progress, logs
-// and errors go to standard error. The package knows the daemon by proto/client
-// only, so that trident stays small and can do no more than any other client.
+// Each command is one file with three parts: its options, the cobra command that fills the
+// options from flags, and the function that runs the command. The cobra command takes that
+// function as a parameter, so that a test of the flags runs nothing. Results go to standard
+// output; progress, logs and errors go to standard error. The package calls the daemon
+// through proto/client only, so that trident can do no more than any other client.
 package cli
 
 import (
@@ -27,12 +26,12 @@ import (
 	"github.com/trident-project/trident/internal/version"
 )
 
-// app is what the commands share: the world outside, and the global flags.
+// app has the global flags, and the streams, the clock and the reboot that tests replace.
 type app struct {
 	stdout, stderr io.Writer
 	out, err       screen // of stdout and of stderr
 	now            func() time.Time
-	// reboot reboots this host; rebootTime is how long that may take to end us.
+	// reboot reboots this host; rebootTime bounds the time until the host ends this process.
 	reboot     func(context.Context) error
 	rebootTime time.Duration
 
@@ -46,8 +45,8 @@ type app struct {
 	stop context.CancelFunc // of timeout
 }
 
-// Main runs the command line of this process and returns its exit code. The
-// first interrupt ends what a command waits for, the second the process.
+// Main runs the command line of this process and returns its exit code. The first
+// interrupt cancels the command's context, the second ends the process.
 func Main() int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)
@@ -62,15 +61,14 @@ func Main() int {
 		cancel(cause)
 		<-signals
 		if l, ok := a.stderr.(*live); ok {
-			l.leave()
+			l.abandon()
 		}
 		os.Exit(exitInterrupted)
 	}()
 	return a.run(ctx, os.Args[1:])
 }
 
-// Command is the whole command line, from which manual pages and completions
-// are made.
+// Command returns the root command, for the generators of manual pages and completions.
 func Command() *cobra.Command { return newRootCommand(newApp()) }
 
 func newApp() *app {
@@ -145,7 +143,7 @@ func newRootCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// defaultSocket is where the daemon listens.
+// defaultSocket is the socket of the daemon.
 const defaultSocket = "/run/trident/trident.sock"
 
 func completeValues(cmd *cobra.Command) {
@@ -156,21 +154,21 @@ func completeValues(cmd *cobra.Command) {
 	}
 }
 
-// must is for what fails only if a command names a flag that it does not have.
+// must panics at an error that only a wrong name of a flag in this package can cause.
 func must(err error) {
 	if err != nil {
 		panic(err)
 	}
 }
 
-// required marks the flags that a command cannot do without.
+// required marks flags that a user has to give.
 func required(cmd *cobra.Command, flags ...string) {
 	for _, flag := range flags {
 		must(cmd.MarkFlagRequired(flag))
 	}
 }
 
-// begin runs before every command.
+// begin evaluates the global flags, before every command.
 func (a *app) begin(cmd *cobra.Command) error {
 	if group := cmd.Parent(); group != nil && group.Flags().Changed("server") {
 		path, ok := strings.CutPrefix(a.server, "unix://")
@@ -209,7 +207,7 @@ func socketPath(name string) string {
 	return path
 }
 
-// needsSubcommand is what a command does that only groups others.
+// needsSubcommand runs a group of commands without a subcommand: it prints the help.
 func needsSubcommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()
@@ -217,14 +215,14 @@ func needsSubcommand(cmd *cobra.Command, args []string) error {
 	return unknownCommand(cmd, args[0])
 }
 
-// newGroup is a command that only groups others.
+// newGroup returns a command that only groups others.
 func newGroup(use, short string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{Use: use, Short: short, RunE: needsSubcommand, Args: cobra.ArbitraryArgs}
 	cmd.AddCommand(commands...)
 	return cmd
 }
 
-// exactly wants the arguments that are named, no more and no fewer.
+// exactly refuses more or fewer arguments than names.
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
@@ -237,8 +235,8 @@ func exactly(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// verbosity is the least severity that is shown, in the words of upstream.
-// Unlike there the default is INFO: what is below it would bury the progress.
+// verbosity is the least severity that the command prints, by upstream's names. The default
+// is INFO, and not upstream's DEBUG, which would hide the progress.
 type verbosity struct{ word string }
 
 func verbosityWords() []string { return []string{"OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"} }

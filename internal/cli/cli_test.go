@@ -187,7 +187,7 @@ func TestTheExitCodesAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, code := range []int{exitOK, exitSetup, exitFailed, 3, exitRefused, exitBusy, exitThrownBack, exitTimedOut, exitInterrupted} {
+	for _, code := range []int{exitOK, exitSetup, exitFailed, 3, exitRefused, exitBusy, exitRolledBack, exitTimedOut, exitInterrupted} {
 		if !strings.Contains(string(doc), fmt.Sprintf("\n| %d |", code)) {
 			t.Errorf("exit code %d is not in docs/cli.md", code)
 		}

@@ -55,7 +55,7 @@ func (o *commitOptions) report(f *following, out client.Outcome, op *client.Oper
 	return o.app.show(op, func(w *table) { w.line("%s (%s)", whereStands(host), op.GetSummary()) })
 }
 
-// whereStands is a sentence about a host.
+// whereStands describes the state of a host in a sentence.
 func whereStands(host *hostv1.GetHostResponse) string {
 	text := "The host is " + line(host.GetServicingState())
 	if host.GetActiveVolume() != "" {

@@ -12,15 +12,14 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// completeTime bounds the question that a completion asks of the daemon: somebody
-// waits with a finger on the tabulator.
+// completeTime bounds the call of a completion to the daemon, because the user waits.
 const completeTime = 2 * time.Second
 
-// completion is what cobra calls for the words that may stand next.
+// completion returns the words that may come next; cobra calls it.
 type completion = func(cmd *cobra.Command, args []string, start string) ([]string, cobra.ShellCompDirective)
 
-// completeWith completes the only argument of a command with what the daemon knows. A
-// daemon that does not answer is the same as one that knows nothing.
+// completeWith completes the only argument of a command with words from the daemon, or with
+// none if the daemon does not answer.
 func (a *app) completeWith(words func(context.Context, *client.Client) ([]string, error)) completion {
 	return func(cmd *cobra.Command, args []string, _ string) (found []string, _ cobra.ShellCompDirective) {
 		if len(args) > 0 || a.begin(cmd) != nil {
@@ -43,8 +42,8 @@ func completeArch(cmd *cobra.Command) {
 	must(cmd.RegisterFlagCompletionFunc("arch", cobra.FixedCompletions(arch.Names(), cobra.ShellCompDirectiveNoFileComp)))
 }
 
-// withoutFiles keeps shells from offering files where a command takes none: in place of
-// an argument that it does not have, and of the value of a flag that is not a path.
+// withoutFiles turns the completion of file names off for commands without an argument and
+// for the values of flags that are not paths.
 func withoutFiles(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		withoutFiles(c)

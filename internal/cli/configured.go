@@ -8,8 +8,8 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// configOptions are what install and update share: a Host Configuration, and how
-// far to go with it.
+// configOptions are the options that install and update share: a Host Configuration and the
+// allowed operations.
 type configOptions struct {
 	servicingOptions
 	config  string
@@ -27,12 +27,12 @@ func (o *configOptions) addFlags(cmd *cobra.Command) {
 	o.allowed.addFlag(cmd)
 }
 
-func (o *configOptions) take(args []string) {
+func (o *configOptions) setConfig(args []string) {
 	o.config, o.given = argument(args, defaultConfig), len(args) > 0
 }
 
-// run does what is allowed. Where only finalizing is, what was staged has the
-// configuration, and one that was named is checked and not more.
+// run calls verb with the allowed operations. If only finalize is allowed, the staged
+// operation has the configuration, and run only checks a configuration that was given.
 func (o *configOptions) run(ctx context.Context, c *client.Client, verb func(*client.Config, client.How) (client.Outcome, error)) (out client.Outcome, err error) {
 	stage, finalize := o.allowed.may()
 	var text []byte

@@ -48,7 +48,7 @@ func newDaemonCommand(a *app, run func(context.Context, *daemonOptions) error) *
 	return cmd
 }
 
-// daemonLevel is a verbosity in the daemon's words, which has no off and no trace.
+// daemonLevel returns the daemon's name of a verbosity; the daemon has neither OFF nor TRACE.
 func daemonLevel(v verbosity) string {
 	switch word := strings.ToLower(v.String()); word {
 	case "off":
@@ -65,8 +65,7 @@ func becomeDaemon(_ context.Context, o *daemonOptions) error {
 	return asUpstream(fmt.Errorf("become the daemon: run %s: %w", daemonPath, err))
 }
 
-// humantime is a time in the form that upstream takes: numbers with units, added
-// up.
+// humantime is a duration in upstream's form: a sum of numbers with units, as in 1h 30m.
 type humantime time.Duration
 
 func (h humantime) String() string { return time.Duration(h).String() }

@@ -32,11 +32,11 @@ type diagnoseOptions struct {
 }
 
 const (
-	// toolTime bounds each tool that is asked about the host, and collectTime each
-	// question to the daemon.
+	// toolTime bounds each tool that diagnose runs, and collectTime each call to the
+	// daemon.
 	toolTime    = 20 * time.Second
 	collectTime = 30 * time.Second
-	// maxOperations is how many of them are told, each with its last maxEvents.
+	// maxOperations is the most operations in a bundle, each with its last maxEvents events.
 	maxOperations = 20
 	maxEvents     = 2000
 )
@@ -101,7 +101,7 @@ func collectDiagnostics(ctx context.Context, o *diagnoseOptions) error {
 	return nil
 }
 
-// fromDaemon asks the daemon for everything that it tells.
+// fromDaemon collects the answers of the daemon.
 func (o *diagnoseOptions) fromDaemon(ctx context.Context, b *diagnose.Bundle) error {
 	var broken error // of the bundle: nothing else ends the collection
 	err := o.app.ask(ctx, "ask the daemon", func(c *client.Client) error {
@@ -123,7 +123,7 @@ func (o *diagnoseOptions) fromDaemon(ctx context.Context, b *diagnose.Bundle) er
 				if err != nil {
 					return nil, plain(err)
 				}
-				// They are in host-status.yaml, and there as documents.
+				// host-status.yaml has them as documents.
 				host.HostStatus, host.Config, host.NextConfig, host.RollbackTargets = "", "", "", nil
 				return host, nil
 			}),
@@ -144,7 +144,7 @@ func (o *diagnoseOptions) fromDaemon(ctx context.Context, b *diagnose.Bundle) er
 	return broken
 }
 
-// message puts an answer of the daemon into the bundle.
+// message adds an answer of the daemon to the bundle.
 func (o *diagnoseOptions) message(b *diagnose.Bundle, name string, ask func() (any, error)) error {
 	value, err := ask()
 	if err == nil {
@@ -157,7 +157,7 @@ func (o *diagnoseOptions) message(b *diagnose.Bundle, name string, ask func() (a
 	return nil
 }
 
-// operations puts the newest operations into the bundle, each with its events.
+// operations adds the newest operations to the bundle, each with its events.
 func (o *diagnoseOptions) operations(ctx context.Context, b *diagnose.Bundle, c *client.Client) error {
 	all, err := c.Operations(ctx, maxOperations, false)
 	if err != nil {
@@ -186,7 +186,7 @@ func (o *diagnoseOptions) operations(ctx context.Context, b *diagnose.Bundle, c 
 	return nil
 }
 
-// errSeen ends the watch of an operation at the event that was its last.
+// errSeen ends the watch of an operation after the last event that it had.
 var errSeen = errors.New("all events were seen")
 
 func eventsOf(ctx context.Context, c *client.Client, op *client.Operation) ([]*client.Event, error) {
@@ -211,11 +211,11 @@ func eventsOf(ctx context.Context, c *client.Client, op *client.Operation) ([]*c
 	return out, err
 }
 
-// maxLogs is how many files of one kind are taken, the newest by name.
+// maxLogs is the most files of one kind in a bundle: the newest by name.
 const maxLogs = 40
 
-// logs are those that Trident, ours and upstream's, writes to files. The logs of
-// servicings have upstream's names in the bundle.
+// logs adds the log files of this Trident and of upstream's. The logs of servicings have
+// upstream's names in the bundle.
 func (o *diagnoseOptions) logs(_ context.Context, b *diagnose.Bundle) error {
 	names := []string{"/var/log/trident-full.log", "/var/log/trident-metrics.jsonl", "/etc/fstab", "/etc/trident/trident.conf", "/etc/os-release"}
 	inBundle := map[string]string{names[0]: "logs/trident-full.log", names[1]: "logs/trident-metrics.jsonl"}
@@ -253,7 +253,7 @@ func (o *diagnoseOptions) logs(_ context.Context, b *diagnose.Bundle) error {
 	return nil
 }
 
-// stateFolder is the folder of the datastore, on the host.
+// stateFolder returns the folder of the datastore on the host.
 func (o *diagnoseOptions) stateFolder() (string, error) {
 	at, err := local.DatastorePath(o.root)
 	if err != nil {
@@ -262,7 +262,7 @@ func (o *diagnoseOptions) stateFolder() (string, error) {
 	return path.Dir(at), nil
 }
 
-// datastore puts a copy of the record of the host into the bundle.
+// datastore adds a copy of the datastore, without secrets, to the bundle.
 func (o *diagnoseOptions) datastore(ctx context.Context, b *diagnose.Bundle) error {
 	dir, err := os.MkdirTemp("", "trident-diagnose-")
 	if err != nil {
@@ -286,10 +286,10 @@ func (o *diagnoseOptions) datastore(ctx context.Context, b *diagnose.Bundle) err
 	return b.Add("datastore.sqlite", "datastore", text)
 }
 
-// facts are about the host, from the tools that know.
+// facts adds the output of tools about the host to the report.
 func (o *diagnoseOptions) facts(ctx context.Context, b *diagnose.Bundle) error {
 	h := &b.Report.HostDescription
-	// It fails where there is no virtualization, and says so all the same.
+	// On a physical machine it fails and prints "none".
 	h.VirtType = strings.TrimSpace(o.tool(ctx, nil, "systemd-detect-virt", "--vm"))
 	h.IsVirtual = h.VirtType != "" && h.VirtType != "none"
 	container := strings.TrimSpace(o.tool(ctx, nil, "systemd-detect-virt", "--container"))
@@ -308,7 +308,7 @@ func (o *diagnoseOptions) facts(ctx context.Context, b *diagnose.Bundle) error {
 	return nil
 }
 
-// tool is what a tool says; with a bundle, that it failed is noted there.
+// tool returns the output of a tool, and notes its failure in the bundle, if b is not nil.
 func (o *diagnoseOptions) tool(ctx context.Context, b *diagnose.Bundle, name string, args ...string) string {
 	ctx, cancel := context.WithTimeout(ctx, toolTime)
 	defer cancel()
@@ -319,8 +319,8 @@ func (o *diagnoseOptions) tool(ctx context.Context, b *diagnose.Bundle, name str
 	return diagnose.WithoutSecrets(strings.ToValidUTF8(string(out), "?"))
 }
 
-// journals are the journal of Trident's units and, if asked for, of this boot, and
-// what SELinux has refused.
+// journals adds the journal of Trident's units and, if the flags say so, the journal of this
+// boot and the denials of SELinux.
 func (o *diagnoseOptions) journals(ctx context.Context, b *diagnose.Bundle) error {
 	units := []string{"--unit=tridentd.service", "--unit=trident.service", "--unit=trident-install.service", "--unit=trident-network.service"}
 	err := o.journalTo(ctx, b, "journal-trident.log", units...)
@@ -341,7 +341,7 @@ func (o *diagnoseOptions) journals(ctx context.Context, b *diagnose.Bundle) erro
 	return errors.Join(err, b.Add("files/var/log/audit/audit.log", "/var/log/audit/audit.log", []byte(diagnose.WithoutSecrets(string(audit)))))
 }
 
-// journalTo asks for fewer lines until they are not too many to take.
+// journalTo adds the last lines of a journal, fewer of them if they are too large.
 func (o *diagnoseOptions) journalTo(ctx context.Context, b *diagnose.Bundle, name string, args ...string) error {
 	var err error
 	for _, count := range []string{"6000", "1500", "300"} {
@@ -357,7 +357,7 @@ func (o *diagnoseOptions) journalTo(ctx context.Context, b *diagnose.Bundle, nam
 	return nil
 }
 
-// valueOf is YAML or JSON as a value, or else nothing.
+// valueOf decodes YAML or JSON; nil for any other text.
 func valueOf(text []byte) any {
 	value, err := decodeYAML(text)
 	if err == nil {

@@ -15,17 +15,17 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// The exit codes. 0 to 4 are upstream's, whose commands have no others but those
-// of --timeout and of an interrupt; 4 is kept for a daemon that cannot read its
-// configuration.
+// The exit codes. 0 to 4 are upstream's, and the commands that upstream has return only those
+// and the codes of --timeout and of an interrupt. 4 is reserved for a daemon that cannot read
+// its configuration.
 const (
 	exitOK          = 0
-	exitSetup       = 1 // nothing was asked of the daemon, it could not be reached
+	exitSetup       = 1 // the daemon could not be reached
 	exitFailed      = 2 // the operation failed, or the command line is wrong
-	exitNoReboot    = 3 // a reboot was requested, and the host still runs
-	exitRefused     = 5 // an image was not accepted; nothing changed
-	exitBusy        = 6 // another operation runs; nothing changed
-	exitThrownBack  = 7 // a new version was tried, did not prove itself, and is gone
+	exitNoReboot    = 3 // a reboot was requested, and the host did not reboot
+	exitRefused     = 5 // Trident refused an image; nothing changed
+	exitBusy        = 6 // another operation is running; nothing changed
+	exitRolledBack  = 7 // a new version failed its trial and was rolled back
 	exitTimedOut    = 124
 	exitInterrupted = 130
 )
@@ -36,7 +36,7 @@ var (
 	errTimedOut    = errors.New("--timeout is over")
 )
 
-// exitCode is the one place where an error becomes a number.
+// exitCode returns the exit code for an error. Nothing else decides about exit codes.
 func exitCode(err error) int {
 	switch {
 	case err == nil:
@@ -65,12 +65,12 @@ func exitCode(err error) int {
 	case errkind.Busy:
 		return exitBusy
 	case errkind.Unhealthy:
-		return exitThrownBack
+		return exitRolledBack
 	}
 	return exitFailed
 }
 
-// printError shows an error and what to do about it.
+// printError prints an error and its hint in the output format of the command.
 func (a *app) printError(err error) {
 	if err == nil {
 		return
@@ -106,15 +106,14 @@ func (a *app) printMessage(colour, word, text string) {
 	}
 }
 
-// errorObject is an error as programs read it. Its JSON form is documented by
-// docs/cli.md.
+// errorObject is the form of an error for programs. docs/cli.md documents it.
 type errorObject struct {
 	Kind    string `json:"kind"`
 	Message string `json:"message"`
 	Hint    string `json:"hint"`
 }
 
-// kindOf is the kind of an error; an interrupted command was cancelled.
+// kindOf returns the kind of an error: of an interrupt Cancelled, of --timeout Timeout.
 func kindOf(err error) string {
 	switch {
 	case errors.Is(err, errInterrupted):
@@ -141,8 +140,8 @@ func (a *app) printErrorObject(word string, e errorObject) {
 	_, _ = a.stderr.Write(out)
 }
 
-// wantedFormat returns the format that args ask for: an error of the command line may
-// come before cobra has read the flag. cmd is the command that ended with the error.
+// wantedFormat returns the value of --output in args, because an error of the command line
+// may come before cobra has read the flag. cmd is the command that returned the error.
 func wantedFormat(cmd *cobra.Command, args []string) string {
 	if f := cmd.Flags().Lookup("output"); f != nil && f.Value.Type() != (format{}).Type() {
 		return "" // there the flag names a file
@@ -166,13 +165,13 @@ func wantedFormat(cmd *cobra.Command, args []string) string {
 	return ""
 }
 
-// usage is the error of a command that was used wrongly.
+// usage returns the error of a wrong command line, with the hint to read the help.
 func usage(cmd *cobra.Command, err error) error {
 	return errkind.WithHint(errkind.With(errkind.Invalid, err), "see: %s --help", cmd.CommandPath())
 }
 
-// interrupted tells the reason why ctx ended; the error of a call only says
-// that it did.
+// interrupted returns the reason for which ctx ended, instead of the error of a call that
+// only says that the context ended.
 func interrupted(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil {
 		return err

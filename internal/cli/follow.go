@@ -14,10 +14,10 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// askTime bounds the small questions that are asked beside an operation.
+// askTime bounds the short calls to the daemon beside an operation.
 const askTime = 10 * time.Second
 
-// connect returns a client of the daemon.
+// connect returns a client of the daemon at the socket of the flags.
 func (a *app) connect() (*client.Client, error) {
 	if scheme, _, ok := strings.Cut(a.socket, "://"); ok {
 		err := errkind.Errorf(errkind.Unsupported, "connect to tridentd at %s: this command reaches a daemon through a unix socket alone, not by %s", a.socket, scheme)
@@ -27,7 +27,7 @@ func (a *app) connect() (*client.Client, error) {
 	return client.Dial(a.socket, client.WithLogger(logger))
 }
 
-// ask connects, asks, and says what for when there is no answer.
+// ask connects to the daemon and calls question. Its error begins with doing.
 func (a *app) ask(ctx context.Context, doing string, question func(*client.Client) error) error {
 	c, err := a.connect()
 	if err == nil {
@@ -39,8 +39,8 @@ func (a *app) ask(ctx context.Context, doing string, question func(*client.Clien
 	return nil
 }
 
-// failedTo says what the command was doing when err came. A service says it in fewer words
-// already ("roll back"), which are not said twice.
+// failedTo returns err with doing ("roll back the host") in front, in place of the shorter
+// verb of a service ("roll back").
 func failedTo(doing string, err error) error {
 	said := fmt.Errorf("%s: %w", doing, err)
 	if verb, cause, ok := strings.Cut(err.Error(), ": "); ok && strings.HasPrefix(strings.ToLower(doing)+" ", verb+" ") {
@@ -49,7 +49,7 @@ func failedTo(doing string, err error) error {
 	return said
 }
 
-// restated is an error in other words.
+// restated is an error with another text.
 type restated struct {
 	text string
 	error
@@ -58,14 +58,14 @@ type restated struct {
 func (e restated) Error() string { return e.text }
 func (e restated) Unwrap() error { return e.error }
 
-// say prints a word of success to standard error.
+// say prints a message about success to standard error, unless --quiet is given.
 func (a *app) say(format string, args ...any) {
 	if !a.quiet {
 		fmt.Fprintln(a.stderr, line(fmt.Sprintf(format, args...)))
 	}
 }
 
-// followOptions are how a command goes along with an operation.
+// followOptions are the flags of the commands that follow an operation.
 type followOptions struct {
 	app               *app
 	cancelOnInterrupt bool
@@ -78,25 +78,25 @@ func (o *followOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.detach, "detach", false, "return as soon as the operation runs, and print its ID")
 }
 
-// errEnough ends the watch of a command that was asked to detach.
-var errEnough = errors.New("detached")
+// errDetached ends the watch of a command with --detach.
+var errDetached = errors.New("detached")
 
 // verb begins an operation, or watches one, to its end.
 type verb func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error)
 
-// follow runs a verb and shows how it goes. uploads says that the operation
-// needs us until its first step is over.
+// follow runs a verb and shows its progress. uploads says that this command sends the image
+// of the first step, so that --detach has to wait for the end of that step.
 func (o *followOptions) follow(ctx context.Context, doing string, uploads bool, run verb) error {
 	return o.followTo(ctx, doing, uploads, run, (*following).settled)
 }
 
-// followTo is follow with a report of how it ended.
+// followTo is follow with a function that reports the end.
 func (o *followOptions) followTo(ctx context.Context, doing string, uploads bool, run verb, report func(*following, *client.Operation, error) error) error {
 	return o.app.ask(ctx, doing, func(c *client.Client) error {
 		f := &following{o: o, client: c, progress: newProgress(o.app), ctx: ctx, doing: doing, report: report}
 		f.progress.answering = f.version
-		ctx, enough := context.WithCancelCause(ctx)
-		defer enough(nil)
+		ctx, detach := context.WithCancelCause(ctx)
+		defer detach(nil)
 		first := ""
 		op, err := run(ctx, c, func(e *client.Event) {
 			if ctx.Err() != nil { // those that were on their way
@@ -107,14 +107,14 @@ func (o *followOptions) followTo(ctx context.Context, doing string, uploads bool
 			}
 			f.progress.event(e)
 			if o.detach && (!uploads || e.GetStep() != first) {
-				enough(errEnough)
+				detach(errDetached)
 			}
 		})
 		return f.end(op, err)
 	})
 }
 
-// following is one operation that a command goes along with.
+// following is an operation that a command follows.
 type following struct {
 	o        *followOptions
 	client   *client.Client
@@ -124,7 +124,7 @@ type following struct {
 	report   func(*following, *client.Operation, error) error
 }
 
-// quick is a context for a question that outlives an interrupt.
+// quick returns a context for a short call that an interrupt does not end.
 func (f *following) quick() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(f.ctx), askTime)
 }
@@ -148,8 +148,8 @@ func (f *following) end(op *client.Operation, err error) error {
 	switch {
 	case !ok:
 		return f.report(f, op, err)
-	case errors.Is(detached, errEnough):
-		return f.left(detached.Operation)
+	case errors.Is(detached, errDetached):
+		return f.printDetached(detached.Operation)
 	case f.o.cancelOnInterrupt && errors.Is(detached, errInterrupted):
 		return f.cancel(detached)
 	case detached.Uploading:
@@ -158,7 +158,7 @@ func (f *following) end(op *client.Operation, err error) error {
 	return errkind.WithHint(err, "The operation goes on. Watch it again: %s", f.command("watch", detached.Operation))
 }
 
-// command is what to type to see more of an operation.
+// command returns the command line that shows an operation.
 func (f *following) command(verb, id string) string { return f.o.app.command(verb, id) }
 
 func (a *app) command(verb, id string) string {
@@ -169,8 +169,8 @@ func (a *app) command(verb, id string) string {
 	return strings.Join(words, " ")
 }
 
-// left prints the operation that goes on without us.
-func (f *following) left(id string) error {
+// printDetached prints the ID of the operation, which goes on in the daemon.
+func (f *following) printDetached(id string) error {
 	ctx, cancel := f.quick()
 	defer cancel()
 	op, err := f.client.Operation(ctx, id)
@@ -180,10 +180,10 @@ func (f *following) left(id string) error {
 	return f.o.app.show(op, func(w *table) { w.line("%s", op.GetId()) })
 }
 
-// cancel takes the operation back and waits for that; a second interrupt ends
-// the process.
+// cancel cancels the operation and waits until it is undone. A second interrupt ends the
+// process.
 func (f *following) cancel(at *client.DetachedError) error {
-	f.progress.line("Cancelling operation %s; interrupt again to leave it", at.Operation)
+	f.progress.line("Cancelling operation %s; interrupt again to stop waiting", at.Operation)
 	ctx, stop := f.quick()
 	defer stop()
 	if _, err := f.client.Cancel(ctx, at.Operation); err != nil {
@@ -197,14 +197,14 @@ func (f *following) cancel(at *client.DetachedError) error {
 	return f.report(f, op, err)
 }
 
-// settled says how the operation ended.
+// settled prints the result of the operation.
 func (f *following) settled(op *client.Operation, err error) error {
 	if op == nil {
 		return err
 	}
 	running, evidence := f.outcome(op.GetId())
 	if evidence != "" {
-		f.progress.line("What was kept of the version that failed is on the host, in %s", evidence)
+		f.progress.line("The evidence of the failed version is on the host, in %s", evidence)
 	}
 	if err != nil && running != "" && !f.o.app.quiet {
 		f.progress.line("Trident %s runs.", running)
@@ -227,7 +227,7 @@ func successText(op *client.Operation, running string) string {
 	return fmt.Sprintf("Trident %s runs now.", running)
 }
 
-// outcome asks what runs after the operation, and where the evidence is.
+// outcome asks the daemon for the running version and for the evidence of the operation.
 func (f *following) outcome(id string) (running, evidence string) {
 	ctx, cancel := f.quick()
 	defer cancel()

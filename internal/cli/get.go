@@ -82,7 +82,7 @@ func get(ctx context.Context, o *getOptions) error {
 	}))
 }
 
-// document is what was asked for, in YAML.
+// document returns the requested record in YAML.
 func (o *getOptions) document(ctx context.Context, c *client.Client) ([]byte, error) {
 	status, err := hostStatus(ctx, c)
 	if err != nil {
@@ -112,7 +112,7 @@ func (o *getOptions) document(ctx context.Context, c *client.Client) ([]byte, er
 	return []byte(status), nil
 }
 
-// member is the value of one key of a mapping, or otherwise if it is not there.
+// member returns the value of a key of a mapping, or otherwise if the key is absent.
 func member(document, key, otherwise string) ([]byte, error) {
 	root, err := mapping(document)
 	if err != nil {

@@ -36,7 +36,7 @@ func newInstallCommand(a *app, run func(context.Context, *installOptions) error)
 			if err := o.checkPlan(cmd); err != nil {
 				return err
 			}
-			o.take(args)
+			o.setConfig(args)
 			return run(cmd.Context(), o)
 		},
 	}

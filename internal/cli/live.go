@@ -62,8 +62,8 @@ func (l *live) draw(render func(columns int) string) {
 	l.redraw()
 }
 
-// keep leaves a line behind in the place of the live line, which ends.
-func (l *live) keep(render func(columns int) string) {
+// finish replaces the live line by a line that stays.
+func (l *live) finish(render func(columns int) string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.render = render
@@ -72,17 +72,17 @@ func (l *live) keep(render func(columns int) string) {
 	_, _ = io.WriteString(l.out, "\n")
 }
 
-// drop ends the live line without a trace.
-func (l *live) drop() {
+// erase ends the live line and clears it.
+func (l *live) erase() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_, _ = io.WriteString(l.out, l.erased())
 	l.render, l.drawn = nil, 0
 }
 
-// leave ends the live line where it is. The process is about to end, perhaps while
+// abandon ends the live line where it is. The process is about to end, perhaps while
 // another goroutine is stuck in a write.
-func (l *live) leave() {
+func (l *live) abandon() {
 	if !l.mu.TryLock() {
 		return
 	}
@@ -93,8 +93,8 @@ func (l *live) leave() {
 	l.render, l.drawn = nil, 0
 }
 
-// room is how many columns a line may take.
-func (l *live) room() int {
+// columns returns how many columns a line may take.
+func (l *live) columns() int {
 	columns := l.screen.columns()
 	if columns == 0 {
 		columns = fallbackColumns
@@ -112,7 +112,7 @@ const (
 // redraw draws the line over itself in one write, so that it does not flicker. The
 // caller holds l.mu.
 func (l *live) redraw() {
-	text := l.render(l.room())
+	text := l.render(l.columns())
 	_, _ = io.WriteString(l.out, l.start()+noBreaks+text+"\x1b[K"+breaks)
 	l.drawn = columnsOf(text)
 }

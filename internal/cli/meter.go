@@ -62,14 +62,14 @@ func (m *meter) addPart(at time.Time, name string, done, total int64) (ended boo
 	case i >= 0:
 		before := m.parts[i]
 		m.parts[i] = p
-		return p.ended() && !before.ended()
+		return p.isComplete() && !before.isComplete()
 	case len(m.parts) < maxParts:
 		m.parts = append(m.parts, p)
 	}
-	return p.ended()
+	return p.isComplete()
 }
 
-func (p part) ended() bool { return p.total > 0 && p.done >= p.total }
+func (p part) isComplete() bool { return p.total > 0 && p.done >= p.total }
 
 func (m *meter) last() sample {
 	if len(m.samples) == 0 {
@@ -148,8 +148,8 @@ func (m *meter) share() float64 {
 	return min(1, max(0, float64(m.last().done)/float64(m.total)))
 }
 
-// ended is what the bytes of a step came to, in as many words as there may be room for.
-func (m *meter) ended() []string {
+// summary returns texts about the bytes of a step, the longest first.
+func (m *meter) summary() []string {
 	if len(m.samples) == 0 {
 		return nil
 	}
@@ -171,8 +171,8 @@ func shortTime(d time.Duration) string {
 	return fmt.Sprintf("%.0fh", d.Hours())
 }
 
-// took is how long something has taken, to the second: 7s, 1m04s, 2h05m.
-func took(d time.Duration) string {
+// formatDuration formats a duration, to the second: 7s, 1m04s, 2h05m.
+func formatDuration(d time.Duration) string {
 	s := int64(max(0, d) / time.Second)
 	switch {
 	case s < 60:
@@ -183,12 +183,12 @@ func took(d time.Duration) string {
 	return fmt.Sprintf("%dh%02dm", s/3600, s/60%60)
 }
 
-// moving names the parts that move, and how far each is; "" is none.
-func (m *meter) moving() string {
+// movingParts names the parts that move, and how far each is; "" is none.
+func (m *meter) movingParts() string {
 	var out []string
 	for _, p := range m.parts {
 		switch {
-		case p.ended() || m.last().at.Sub(p.at) >= movesTime:
+		case p.isComplete() || m.last().at.Sub(p.at) >= movesTime:
 		case p.total > 0:
 			out = append(out, fmt.Sprintf("%s %d%%", p.name, int(100*(float64(p.done)/float64(p.total)))))
 		default:

@@ -61,7 +61,7 @@ func newOfflineInitializeCommand(a *app, run func(context.Context, *offlineIniti
 	return cmd
 }
 
-// addRoot is for tests and for who has the tree of a host elsewhere.
+// addRoot adds a hidden flag for tests, and for the tree of a host at another path.
 func addRoot(cmd *cobra.Command, root *string) {
 	cmd.Flags().StringVar(root, "root", "/", "the root folder of the host")
 	must(cmd.Flags().MarkHidden("root"))

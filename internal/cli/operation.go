@@ -51,7 +51,7 @@ func operationShow(ctx context.Context, o *operationShowOptions) error {
 	})
 }
 
-// operationName is how errors name the operation that the caller asked for.
+// operationName returns the name of an operation for errors.
 func operationName(id string) string {
 	if id == "" {
 		return "the last operation"
@@ -74,7 +74,7 @@ func operationOf(ctx context.Context, c *client.Client, id string) (*client.Oper
 	return c.Operation(ctx, all[0].GetId())
 }
 
-// haltHint is what to do about a halt.
+// haltHint returns the hint of a halted operation.
 func haltHint(h *operationsv1.Halt) string {
 	hint := "The operation goes on by itself, within half a minute, once that is over."
 	if does := h.GetCause().GetHint(); does != "" {
@@ -83,7 +83,7 @@ func haltHint(h *operationsv1.Halt) string {
 	return hint
 }
 
-// phaseOf is the phase of an operation, and whether it is halted.
+// phaseOf returns the phase of an operation, with a note if it is halted.
 func phaseOf(op *client.Operation) cell {
 	text := endPhase(op.GetPhase(), op.GetFailure())
 	if op.GetHalt() != nil {
@@ -92,8 +92,8 @@ func phaseOf(op *client.Operation) cell {
 	return cell{text, phaseColour(text)}
 }
 
-// stepState is where a step stands. The step that failed is called so, whatever has
-// become of it since: that is what a person looks for.
+// stepState returns the state of a step. The step that failed has the state "failed", also
+// when it is undone, because users search for it.
 func stepState(op *client.Operation, s *operationsv1.Step) cell {
 	state := strings.ToLower(strings.TrimPrefix(s.GetState().String(), "STEP_STATE_"))
 	if f := op.GetFailure(); f != nil && f.GetReason() != string(errkind.Cancelled) && s.GetName() == failedStep(op) {
@@ -102,8 +102,7 @@ func stepState(op *client.Operation, s *operationsv1.Step) cell {
 	return cell{state, phaseColour(state)}
 }
 
-// failedStep is the step at which an operation has turned back: the last that was
-// begun, as those after it are pending.
+// failedStep returns the step at which an operation failed: the last one that had begun.
 func failedStep(op *client.Operation) string {
 	name := ""
 	for _, s := range op.GetSteps() {
@@ -123,11 +122,11 @@ func writeOperation(w *table, op *client.Operation) {
 		w.field("Waiting for", "%s", op.GetWaiting())
 	}
 	if h := op.GetHalt(); h != nil {
-		w.field("Halted", "since %s: %s", when(h.GetSince()), h.GetCause().GetMessage())
+		w.field("Halted", "since %s: %s", formatTime(h.GetSince()), h.GetCause().GetMessage())
 		w.field("Hint", "%s", haltHint(h))
 	}
-	w.field("Began", "%s", when(op.GetCreateTime()))
-	w.field("Last event", "%s, number %d", when(op.GetUpdateTime()), op.GetLastSequence())
+	w.field("Began", "%s", formatTime(op.GetCreateTime()))
+	w.field("Last event", "%s, number %d", formatTime(op.GetUpdateTime()), op.GetLastSequence())
 	if f := op.GetFailure(); f != nil {
 		w.field("Failure", "%s (%s)", f.GetMessage(), f.GetReason())
 		if f.GetHint() != "" {

@@ -40,7 +40,7 @@ func operationList(ctx context.Context, o *operationListOptions) error {
 		return o.app.show(&operationsv1.ListResponse{Operations: all}, func(w *table) {
 			w.head("OPERATION", "BEGAN", "PHASE", "STEP", "WHAT")
 			for _, op := range all {
-				w.row(op.GetId(), when(op.GetCreateTime()), phaseOf(op), op.GetStep(), op.GetSummary())
+				w.row(op.GetId(), formatTime(op.GetCreateTime()), phaseOf(op), op.GetStep(), op.GetSummary())
 			}
 		})
 	})

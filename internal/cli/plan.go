@@ -12,7 +12,7 @@ import (
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 )
 
-// planned is the daemon's plan of a servicing.
+// planned is the daemon's plan of an installation or an update.
 type planned interface {
 	proto.Message
 	GetText() string
@@ -24,7 +24,7 @@ func (o *configOptions) addPlanFlag(cmd *cobra.Command, usage string) {
 	cmd.Flags().BoolVar(&o.plan, "plan", false, usage)
 }
 
-// checkPlan refuses flags that make no sense with --plan.
+// checkPlan refuses flags that --plan excludes.
 func (o *configOptions) checkPlan(cmd *cobra.Command) error {
 	if o.plan && (o.allowed.given || o.detach || o.cancelOnInterrupt) {
 		return usage(cmd, fmt.Errorf("--plan does nothing: --allowed-operations, --detach and --cancel-on-interrupt do not go with it"))
@@ -32,7 +32,7 @@ func (o *configOptions) checkPlan(cmd *cobra.Command) error {
 	return nil
 }
 
-// showPlan shows what ask is told of the configuration. Nothing is changed.
+// showPlan shows the plan that ask returns for the configuration. The host does not change.
 func (o *configOptions) showPlan(ctx context.Context, doing string, ask func(*client.Client, *client.Config) (planned, error)) error {
 	if err := o.checkFiles(); err != nil {
 		return err

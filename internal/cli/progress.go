@@ -149,13 +149,13 @@ func (p *progress) move(at time.Time, e *client.Event) {
 	switch {
 	case turned && failed.GetReason() == string(errkind.Cancelled):
 		p.closeStep("cancelled", "")
-		p.say("Cancelled; taking back what was done")
+		p.say("Cancelled; undoing its steps")
 	case turned:
 		p.closeStep("failed", red)
 		if p.live != nil || p.step == "" {
-			p.say("Taking back what was done")
+			p.say("Undoing its steps")
 		} else {
-			p.say("%s failed; taking back what was done", p.step)
+			p.say("%s failed; undoing its steps", p.step)
 		}
 	case phase(e.GetPhase()) == "stuck":
 		p.closeStep("failed", red)
@@ -218,7 +218,7 @@ func (p *progress) bytesAt(at time.Time, label string, done, total int64) {
 		return
 	}
 	p.shown = at
-	p.say("%s: %s%s", label, &p.meter, p.meter.moving())
+	p.say("%s: %s%s", label, &p.meter, p.meter.movingParts())
 }
 
 // open begins the line of a step.
@@ -270,9 +270,9 @@ func (p *progress) closeStep(word, colour string) {
 		return
 	}
 	if d.busy || word != "" || d.elapsed(p.app.now()) >= idleStep {
-		p.live.keep(p.ended(word, colour))
+		p.live.finish(p.renderEnd(word, colour))
 	} else {
-		p.live.drop()
+		p.live.erase()
 	}
 	p.drawn, p.meter, p.shown = nil, meter{}, time.Time{}
 }
@@ -294,14 +294,14 @@ const (
 
 // begin is the step and its time, each in its column.
 func (d *stepLine) begin(now time.Time) string {
-	return pad(d.label, nameColumns) + fmt.Sprintf("%*s", timeColumns, took(d.elapsed(now)))
+	return pad(d.label, nameColumns) + fmt.Sprintf("%*s", timeColumns, formatDuration(d.elapsed(now)))
 }
 
-// ended returns what draws the line of the step for the last time, with how it ended:
+// renderEnd returns what draws the line of the step for the last time, with how it ended:
 // a word in a colour, or else what its bytes came to.
-func (p *progress) ended(word, colour string) func(columns int) string {
+func (p *progress) renderEnd(word, colour string) func(columns int) string {
 	d, now, screen := *p.drawn, p.app.now(), p.live.screen
-	words := p.meter.ended()
+	words := p.meter.summary()
 	if word != "" {
 		words = []string{word}
 	}
@@ -336,7 +336,7 @@ func (p *progress) render() func(columns int) string {
 		if len(m.samples) == 0 {
 			return fitted(columns-2, begin, d.label) + " " + string(spinner[d.turn%len(spinner)])
 		}
-		moving := m.moving()
+		moving := m.movingParts()
 		if bar := min(mostBar, columns-columnsOf(begin)-numbers-6); bar >= leastBar && m.total > 0 && columnsOf(m.String()) <= numbers {
 			text := begin + "  " + pad(m.String(), numbers) + "  [" + filled(m.share(), bar) + "]"
 			return text + ending(columns, text, moving)

@@ -31,7 +31,7 @@ func newSelfCommand(a *app) *cobra.Command {
 	)
 }
 
-// sourceOptions say where an image comes from.
+// sourceOptions are the argument and the flags that name the source of an image.
 type sourceOptions struct {
 	source string
 	onHost bool
@@ -49,8 +49,8 @@ func (o *sourceOptions) addFlags(flags *pflag.FlagSet) {
 	flags.Var((*digest)(&o.sha256), "sha256", "the SHA-256 that the file must have; the daemon checks the signature in any case")
 }
 
-// A digest is a flag that may be absent, but not empty: an empty one is mostly a
-// variable of a script that was never set.
+// A digest is a flag that refuses the empty value, which mostly is an unset variable of a
+// script.
 type digest string
 
 func (d *digest) String() string { return string(*d) }
@@ -58,13 +58,13 @@ func (d *digest) Type() string   { return "string" }
 
 func (d *digest) Set(text string) error {
 	if text == "" {
-		return errors.New("it is empty: give 64 hexadecimal digits, or leave the flag away")
+		return errors.New("it is empty: give 64 hexadecimal digits, or omit the flag")
 	}
 	*d = digest(text)
 	return nil
 }
 
-// open returns the source, and the file to close if there is one to send.
+// open checks the source. The caller has to call close, which closes a file to send.
 func (o *sourceOptions) open() (s client.Source, close func() error, err error) {
 	s, close = client.Source{SHA256: o.sha256, FetchTimeout: o.within}, func() error { return nil }
 	scheme, rest, isURL := strings.Cut(o.source, "://")
@@ -108,7 +108,7 @@ func (o *sourceOptions) upload(s client.Source) (client.Source, func() error, er
 	return s, f.Close, nil
 }
 
-// trialOptions say how a new version is tried.
+// trialOptions are the flags about the trial of a new version.
 type trialOptions struct {
 	soak, deadline   time.Duration
 	allowDowngrade   bool

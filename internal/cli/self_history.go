@@ -43,13 +43,13 @@ func selfHistory(ctx context.Context, o *selfHistoryOptions) error {
 		return o.app.show(&selfv1.HistoryResponse{Entries: all}, func(w *table) {
 			w.head("OPERATION", "BEGAN", "WHAT", "FROM", "TO", "END")
 			for _, e := range all {
-				w.row(e.GetOperationId(), when(e.GetStartTime()), e.GetKind(), e.GetFromVersion(), e.GetToVersion(), endOf(e))
+				w.row(e.GetOperationId(), formatTime(e.GetStartTime()), e.GetKind(), e.GetFromVersion(), e.GetToVersion(), endOf(e))
 			}
 		})
 	})
 }
 
-// endOf says how what an entry is about has ended.
+// endOf returns the result of the operation of an entry.
 func endOf(e *client.HistoryEntry) cell {
 	text := endPhase(e.GetPhase(), e.GetFailure())
 	colour := phaseColour(text)
@@ -68,13 +68,13 @@ func outcomeOf(e *client.HistoryEntry) cell {
 	return end
 }
 
-// phase is a phase in the words of people: PHASE_DONE is done.
+// phase returns the name of a phase for users: "done" for PHASE_DONE.
 func phase(p fmt.Stringer) string {
 	return strings.ToLower(strings.TrimPrefix(p.String(), "PHASE_"))
 }
 
-// endPhase is phase, but an operation that was undone because it failed is called
-// failed: that is what a person looks for.
+// endPhase is phase, but "failed" for an operation that was undone after a failure, because
+// users search for that word.
 func endPhase(p operationsv1.Phase, f *operationsv1.Failure) string {
 	if p == operationsv1.Phase_PHASE_UNDONE && f != nil && f.GetReason() != string(errkind.Cancelled) {
 		return "failed"
@@ -93,8 +93,8 @@ func phaseColour(phase string) string {
 	return ""
 }
 
-// when is a time to the second, in UTC, as everywhere on a host.
-func when(t *timestamppb.Timestamp) string {
+// formatTime formats a time in UTC, to the second.
+func formatTime(t *timestamppb.Timestamp) string {
 	if t == nil {
 		return "-"
 	}

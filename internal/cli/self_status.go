@@ -49,7 +49,7 @@ func writeStatus(w *table, s *client.Status) {
 	if op := s.GetOperation(); op != nil {
 		w.field("Operation", "%s %s: %s", op.GetId(), phaseOf(op).text, op.GetSummary())
 		if h := op.GetHalt(); h != nil {
-			w.field("Halted", "since %s: %s", when(h.GetSince()), h.GetCause().GetMessage())
+			w.field("Halted", "since %s: %s", formatTime(h.GetSince()), h.GetCause().GetMessage())
 			w.field("Hint", "%s", haltHint(h))
 		}
 	}
@@ -60,19 +60,19 @@ func writeStatus(w *table, s *client.Status) {
 		w.head("IMAGE", "SIZE", "STAGED", "ROOT HASH", "USE")
 	}
 	for _, i := range s.GetImages() {
-		w.row(i.GetVersion(), bytesize.Format(i.GetSize()), when(i.GetStagedTime()), short(i.GetRootHash()), use(i.GetActive(), i.GetPrevious()))
+		w.row(i.GetVersion(), bytesize.Format(i.GetSize()), formatTime(i.GetStagedTime()), short(i.GetRootHash()), use(i.GetActive(), i.GetPrevious()))
 	}
 	if len(s.GetBlocked()) > 0 {
 		w.head("BLOCKED", "SINCE", "WHY", "EVIDENCE")
 	}
 	for _, b := range s.GetBlocked() {
-		w.row(b.GetVersion(), when(b.GetTime()), b.GetReason(), b.GetEvidence())
+		w.row(b.GetVersion(), formatTime(b.GetTime()), b.GetReason(), b.GetEvidence())
 	}
 	if len(s.GetTrusted()) > 0 {
 		w.head("TRUSTED", "UNTIL", "FINGERPRINT", "FILE")
 	}
 	for _, c := range s.GetTrusted() {
-		w.row(c.GetSubject(), when(c.GetNotAfter()), short(c.GetFingerprint()), c.GetPath())
+		w.row(c.GetSubject(), formatTime(c.GetNotAfter()), short(c.GetFingerprint()), c.GetPath())
 	}
 	if len(s.GetFaults()) > 0 {
 		w.head("FAULT")
@@ -82,7 +82,7 @@ func writeStatus(w *table, s *client.Status) {
 	}
 }
 
-// short is the beginning of a digest.
+// short returns the beginning of a digest.
 func short(digest string) string { return fmt.Sprintf("%.16s…", digest) }
 
 func origin(s *client.Status) string {

@@ -27,19 +27,19 @@ const (
 	defaultConfig = "/etc/trident/config.yaml"
 	// maxConfig is the largest Host Configuration that the API takes.
 	maxConfig = 1 << 20
-	// rebootTime is how long a reboot that was requested may take to happen.
+	// rebootTime bounds the time from the request of a reboot to the reboot.
 	rebootTime = 600 * time.Second
-	// leaveTime is how long a host that reboots may be silent before it counts as gone.
+	// leaveTime is the time without an answer after which a rebooting host counts as down.
 	leaveTime = 5 * time.Second
 )
 
-// requestingReboot is what upstream says too; tests of whole systems look for it.
+// requestingReboot is upstream's text. Tests of whole systems search for it.
 const requestingReboot = "Requesting reboot"
 
-// errNoReboot is that the host still runs.
+// errNoReboot says that the host did not reboot in time.
 var errNoReboot = errors.New("the reboot did not happen")
 
-// servicingOptions are what upstream's commands that service the host share.
+// servicingOptions are the flags that upstream's commands for the host share.
 type servicingOptions struct {
 	followOptions
 	statusFile, errorFile string
@@ -58,20 +58,20 @@ func (o *servicingOptions) addFlags(flags *pflag.FlagSet) {
 	o.followOptions.addFlags(flags)
 }
 
-// verbOfHost is one of upstream's calls, from its beginning to its end. An empty
-// outcome and no error is that there was nothing to call for.
+// verbOfHost makes one of upstream's calls and waits for its end. It returns an empty outcome
+// and no error if no call was necessary.
 type verbOfHost func(context.Context, *client.Client, func(*client.Event)) (client.Outcome, error)
 
-// reporter says how an operation on the host ended.
+// reporter prints the result of an operation on the host.
 type reporter func(f *following, out client.Outcome, op *client.Operation, err error) error
 
-// service begins an operation on the host, follows it, and writes the files that
-// were asked for.
+// service begins an operation on the host, follows it, and writes the files of --status and
+// --error.
 func (o *servicingOptions) service(ctx context.Context, doing string, begin verbOfHost) error {
 	return o.serviceTo(ctx, doing, begin, o.report)
 }
 
-// serviceTo is service with a report of how it ended.
+// serviceTo is service with another reporter.
 func (o *servicingOptions) serviceTo(ctx context.Context, doing string, begin verbOfHost, report reporter) error {
 	if err := o.checkFiles(); err != nil {
 		return err
@@ -93,9 +93,9 @@ func (o *servicingOptions) serviceTo(ctx context.Context, doing string, begin ve
 	return asUpstream(err)
 }
 
-// reboots waits for the reboot that an outcome ended with, if it did: nobody can
-// watch through it, because the daemon is upstream's, or what is booted then knows
-// nothing of the operation. Where the reboot is left to us, it is done here.
+// reboots waits for the reboot of an outcome that ends with one. The command cannot watch the
+// operation through that reboot: the daemon is upstream's, or the new system has no record of
+// the operation. If the caller has to reboot the host, reboots does so.
 func (o *servicingOptions) reboots(ctx context.Context, c *client.Client, out client.Outcome, wait *rebootWait) error {
 	status := out.Completed.GetRebootStatus()
 	if status != tridentv1.RebootStatus_REBOOT_STARTED && status != tridentv1.RebootStatus_REBOOT_REQUIRED {
@@ -111,8 +111,8 @@ func (o *servicingOptions) reboots(ctx context.Context, c *client.Client, out cl
 	return awaitLeave(ctx, c)
 }
 
-// awaitLeave waits until the host does not answer any more. If it is ours, we are
-// ended first.
+// awaitLeave waits until the daemon does not answer any more. The reboot of this host ends
+// the process before that.
 func awaitLeave(ctx context.Context, c *client.Client) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -142,7 +142,7 @@ func (a *app) rebootHost(ctx context.Context) error {
 	return errkind.WithName(wrap("reboot the host", err), errkind.NameReboot)
 }
 
-// report says how the operation ended.
+// report prints the result of the operation.
 func (o *servicingOptions) report(_ *following, out client.Outcome, op *client.Operation, err error) error {
 	text := func(w *table) {
 		switch {
@@ -163,7 +163,7 @@ func (o *servicingOptions) report(_ *following, out client.Outcome, op *client.O
 	return errors.Join(err, o.app.show(op, text))
 }
 
-// rebootWait is the time between the request of a reboot and the end of us.
+// rebootWait bounds the time between the request of a reboot and the reboot.
 type rebootWait struct {
 	most  time.Duration
 	stop  func(error) // called when it is over
@@ -194,7 +194,7 @@ func (r *rebootWait) end() {
 	}
 }
 
-// result is success for who is ended by the shutdown that it waits for.
+// result returns nil if the awaited shutdown terminated this process.
 func (r *rebootWait) result(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, errNoReboot):
@@ -205,8 +205,7 @@ func (r *rebootWait) result(ctx context.Context, err error) error {
 	return err
 }
 
-// allowedOperations is what may be done, in upstream's words; the zero value is
-// everything.
+// allowedOperations is the value of upstream's flag; the zero value allows everything.
 type allowedOperations struct{ given, stage, finalize bool }
 
 func (a *allowedOperations) addFlag(cmd *cobra.Command) {
@@ -229,7 +228,7 @@ func (a allowedOperations) String() string {
 
 func (allowedOperations) Type() string { return "OPERATIONS" }
 
-// Set adds to what was given before.
+// Set adds the operations in s to those of earlier flags.
 func (a *allowedOperations) Set(s string) error {
 	a.given = true
 	for word := range strings.SplitSeq(s, ",") {
@@ -250,7 +249,7 @@ func (a allowedOperations) may() (stage, finalize bool) {
 	return a.stage || !a.given, a.finalize || !a.given
 }
 
-// how is the part of servicing that may be done.
+// how returns the allowed part of an operation.
 func (a allowedOperations) how() client.How {
 	switch stage, finalize := a.may(); {
 	case !finalize:
@@ -285,8 +284,8 @@ func readConfig(ctx context.Context, path string) ([]byte, error) {
 	return nil, errkind.WithName(fmt.Errorf("read Host Configuration: %w", err), errkind.NameLoadHostConfigurationFile)
 }
 
-// readStdin reads a Host Configuration from standard input, or until ctx ends: nobody
-// may be about to write there.
+// readStdin reads a Host Configuration from standard input. It returns when ctx ends, also if
+// no writer closes standard input.
 func readStdin(ctx context.Context) ([]byte, error) {
 	type input struct {
 		text []byte
@@ -308,7 +307,7 @@ func readStdin(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// configName is what findings and errors call the Host Configuration at path.
+// configName returns the name of the Host Configuration at path in findings and errors.
 func configName(path string) string {
 	if path == "-" {
 		return "<stdin>"
@@ -316,11 +315,10 @@ func configName(path string) string {
 	return path
 }
 
-// configOf is a Host Configuration as the API takes it: a string, in which only
-// UTF-8 can be.
+// configOf returns a Host Configuration for the API, which takes UTF-8 only.
 func configOf(text []byte) (*client.Config, error) {
 	if !utf8.Valid(text) {
-		err := errkind.Errorf(errkind.Invalid, "read Host Configuration: it is not UTF-8")
+		err := errkind.Errorf(errkind.Invalid, "read Host Configuration: the text is not UTF-8")
 		return nil, errkind.WithName(errkind.WithHint(err, "trident validate shows the place"), errkind.NameParseHostConfiguration)
 	}
 	return &client.Config{Text: string(text)}, nil
@@ -334,7 +332,7 @@ func atMostOne(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// argument is the only one, or what stands for it.
+// argument returns the only argument, or otherwise without one.
 func argument(args []string, otherwise string) string {
 	if len(args) == 0 {
 		return otherwise

@@ -18,10 +18,10 @@ import (
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 )
 
-// freshStatus is upstream's status of a host of which nothing is recorded.
+// freshStatus is upstream's status of a host without a record.
 const freshStatus = "spec: {}\nservicingState: not-provisioned\ninstallIndex: 0\n"
 
-// checkFiles fails where the files that -s and -e ask for cannot be written.
+// checkFiles fails if the files of --status and --error cannot be written.
 func (o *servicingOptions) checkFiles() error {
 	for _, path := range []string{o.statusFile, o.errorFile} {
 		if path == "" {
@@ -34,8 +34,8 @@ func (o *servicingOptions) checkFiles() error {
 	return nil
 }
 
-// writeFiles writes what -s and -e ask for. It has its own time: the command's
-// may be over.
+// writeFiles writes the files of --status and --error. It has a time limit of its own,
+// because that of the command may be over.
 func (o *servicingOptions) writeFiles(ctx context.Context, err error) error {
 	var errs []error
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
@@ -58,8 +58,8 @@ func (o *servicingOptions) writeFiles(ctx context.Context, err error) error {
 	return errors.Join(errs...)
 }
 
-// writeErrorFile writes an error as upstream does. Where there is none, a file
-// that is there already says so by being empty.
+// writeErrorFile writes an error in upstream's form. Without an error it makes an existing
+// file empty.
 func writeErrorFile(ctx context.Context, f outfile.File, err error) error {
 	if err != nil {
 		text, merr := dumpYAML(documentOf(err))
@@ -93,7 +93,7 @@ func writeText(ctx context.Context, f outfile.File, text []byte) error {
 	})
 }
 
-// errorDocument is an error as upstream writes it down.
+// errorDocument is an error in upstream's form.
 type errorDocument struct {
 	Message  string  `yaml:"message"`
 	Error    string  `yaml:"error"`
@@ -131,7 +131,7 @@ func documentOf(err error) errorDocument {
 // hostNotProvisioned is upstream's name for a host without a record.
 const hostNotProvisioned = errkind.NameHostNotProvisioned
 
-// hostStatus is what is recorded of the host, in upstream's form.
+// hostStatus returns the record of the host in upstream's form.
 func hostStatus(ctx context.Context, c *client.Client) (string, error) {
 	host, err := hostv1.NewHostServiceClient(c.Conn()).GetHost(ctx, &hostv1.GetHostRequest{})
 	switch {

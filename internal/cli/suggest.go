@@ -13,7 +13,8 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// nearest returns the word that text was probably meant to be, or "".
+// nearest returns the word with the fewest different letters from text, or "" if no word is
+// near.
 func nearest(text string, words []string) string {
 	best, least := "", max(1, min(2, len(text)/2))+1
 	for _, word := range words {
@@ -28,7 +29,7 @@ func nearest(text string, words []string) string {
 	return best
 }
 
-// distance is how many letters of a have to be added, removed or replaced to get b.
+// distance returns how many letters of a have to be added, removed or replaced to get b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
@@ -49,8 +50,7 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// didYouMean is a usage error whose hint begins with what was probably meant; without
-// such a word it is a usage error as any other.
+// didYouMean returns a usage error whose hint suggests meant, unless meant is "".
 func didYouMean(cmd *cobra.Command, err error, meant string) error {
 	if meant == "" {
 		return usage(cmd, err)
@@ -58,7 +58,7 @@ func didYouMean(cmd *cobra.Command, err error, meant string) error {
 	return errkind.WithHint(errkind.With(errkind.Invalid, err), "did you mean %s? See: %s --help", meant, cmd.CommandPath())
 }
 
-// unknownCommand is the error of a word that is no command below group.
+// unknownCommand returns the error for a word that is not a command of group.
 func unknownCommand(group *cobra.Command, word string) error {
 	var words []string
 	for _, c := range group.Commands() {
@@ -70,11 +70,10 @@ func unknownCommand(group *cobra.Command, word string) error {
 	if meant != "" {
 		meant = group.CommandPath() + " " + meant
 	}
-	return didYouMean(group, fmt.Errorf("%q is no command of %s", word, group.CommandPath()), meant)
+	return didYouMean(group, fmt.Errorf("%q is not a command of %s", word, group.CommandPath()), meant)
 }
 
-// flagError is the error of a flag that does not exist, or has a value that it does
-// not take.
+// flagError returns the error for a flag that does not exist, or for a wrong value.
 func flagError(cmd *cobra.Command, err error) error {
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok && unknown.GetSpecifiedShortnames() == "" {
 		var words []string
@@ -95,8 +94,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	return usage(cmd, err)
 }
 
-// asUsage makes a usage error of an error that cobra returns without having asked
-// flagError.
+// asUsage returns a usage error for an error that cobra returned without calling flagError.
 func asUsage(cmd *cobra.Command, err error) error {
 	if err == nil || client.Hint(err) != "" {
 		return err
@@ -114,7 +112,7 @@ func asUsage(cmd *cobra.Command, err error) error {
 	return err
 }
 
-// meantValue is the value that a flag would take in place of value, or "".
+// meantValue returns the valid value of a flag that is nearest to value, or "".
 func meantValue(cmd *cobra.Command, f *pflag.Flag, value string) string {
 	switch f.Value.Type() {
 	case "duration", humantime(0).Type():

@@ -77,7 +77,7 @@ func newSysextBuildCommand(a *app, run func(context.Context, *sysextBuildOptions
 }
 
 func sysextBuild(ctx context.Context, o *sysextBuildOptions) error {
-	epoch, err := o.when()
+	epoch, err := o.fileTime()
 	if err != nil {
 		return err
 	}
@@ -96,18 +96,18 @@ func sysextBuild(ctx context.Context, o *sysextBuildOptions) error {
 		return err
 	}
 	root, err := ddi.Build(ctx, o.image, ddi.BuildOptions{
-		Tree: o.tree, Arch: ddi.Arch(arch.Systemd(machine)), Epoch: epoch, Compress: o.compress, Key: s.key, Cert: s.cert, Check: o.app.judge(ctx, s.cert),
+		Tree: o.tree, Arch: ddi.Arch(arch.Systemd(machine)), Epoch: epoch, Compress: o.compress, Key: s.key, Cert: s.cert, Check: o.app.checkAsHost(ctx, s.cert),
 	})
 	if err != nil {
 		return err
 	}
-	s.tell(o.app.stderr)
+	s.print(o.app.stderr)
 	_, err = fmt.Fprintln(o.app.stdout, ddi.HashString(root))
 	return err
 }
 
-// when is how old the files are made (reproducible-builds.org, SOURCE_DATE_EPOCH).
-func (o *sysextBuildOptions) when() (time.Time, error) {
+// fileTime returns the time of the files in the image (reproducible-builds.org, SOURCE_DATE_EPOCH).
+func (o *sysextBuildOptions) fileTime() (time.Time, error) {
 	env := os.Getenv("SOURCE_DATE_EPOCH")
 	if o.epochSet || env == "" {
 		return time.Unix(o.epoch, 0), nil

@@ -60,7 +60,7 @@ type inspection struct {
 	Signature    *signatureInfo     `json:"signature"`
 	Releases     []extensionRelease `json:"extensionReleases"`
 	Files        []fileInfo         `json:"files"`
-	// Unread says why there are no files although the image is sound.
+	// Unread says why inspect lists no files of a sound image.
 	Unread string `json:"unread,omitempty"`
 }
 
@@ -72,7 +72,7 @@ type partition struct {
 	Size   int64  `json:"size"`
 }
 
-// signatureInfo is what a signature says of itself.
+// signatureInfo is the content of a signature, which is not verified.
 type signatureInfo struct {
 	Signer      string     `json:"signer"`
 	Fingerprint string     `json:"fingerprint"`
@@ -125,7 +125,7 @@ func inspect(file string, img image) (*inspection, error) {
 	return r, err
 }
 
-// maxListed bounds how many files are listed.
+// maxListed is the most files that inspect lists.
 const maxListed = 1 << 16
 
 func (r *inspection) readTree(fsys fs.FS) error {
@@ -201,9 +201,8 @@ func describeSignature(sig *ddi.Signature) *signatureInfo {
 	return s
 }
 
-// embedded returns the certificates that came along with a PKCS#7 signature
-// (RFC 2315, sections 7 and 9.1). It is for showing only: they are whatever the
-// sender put there.
+// embedded returns the certificates in a PKCS#7 signature (RFC 2315, sections 7 and 9.1),
+// for display only: nobody has verified them.
 func embedded(der []byte) []*x509.Certificate {
 	var content, signed, certs cryptobyte.String
 	explicit0 := asn1.Tag(0).Constructed().ContextSpecific()

@@ -14,8 +14,8 @@ import (
 	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
-// This file reads keys, certificates and signatures. What is not in the form that
-// images need is recognised, and the hint has the command that converts it.
+// This file reads keys, certificates and signatures. For a file in another form the error
+// has the command that converts it as its hint.
 
 func readCertificate(path string) (*x509.Certificate, error) {
 	data, err := readSmall("certificate", path)
@@ -33,7 +33,7 @@ func readCertificate(path string) (*x509.Certificate, error) {
 	return cert, nil
 }
 
-// readKey never says more of the file than its name and its form.
+// readKey reads a private key. Its errors have no content of the file.
 func readKey(path string) (crypto.Signer, error) {
 	data, err := readSmall("key", path)
 	if err != nil {
@@ -93,8 +93,8 @@ func findBlock(what, path string, data []byte, types ...string) (*pem.Block, err
 	return nil, err
 }
 
-// conversion says how a certificate or a key in another form becomes one in PEM; ""
-// when the form is not known.
+// conversion returns the command that converts a certificate or a key to PEM; "" for an
+// unknown form.
 func conversion(what, path string, data []byte, blocks []string) string {
 	has := func(block string) bool { return slices.Contains(blocks, block) }
 	switch {

@@ -91,10 +91,10 @@ func sysextSign(ctx context.Context, o *sysextSignOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := ddi.Attach(o.image, sig, s.cert, o.app.judge(ctx, s.cert)); err != nil {
+	if err := ddi.Attach(o.image, sig, s.cert, o.app.checkAsHost(ctx, s.cert)); err != nil {
 		return err
 	}
-	s.tell(o.app.stderr)
+	s.print(o.app.stderr)
 	return nil
 }
 
@@ -123,9 +123,9 @@ func (o *sysextSignOptions) sign() ([]byte, signer, error) {
 	return sig, s, err
 }
 
-// judge judges an image as a host does that trusts its signer. cert is nil for an
-// image that is not signed yet.
-func (a *app) judge(ctx context.Context, cert *x509.Certificate) func(*ddi.Image) error {
+// checkAsHost returns a check of an image with the rules of a host that trusts the signer.
+// cert is nil for an image that is not signed yet.
+func (a *app) checkAsHost(ctx context.Context, cert *x509.Certificate) func(*ddi.Image) error {
 	return func(img *ddi.Image) error {
 		if cert != nil {
 			_, err := trust.PolicyOf(cert).Verify(ctx, img, version.Clock(a.now()), func(int64, int64) {})
@@ -152,7 +152,7 @@ func rootHash(image string) (root [32]byte, err error) {
 	return img.RootHash(), nil
 }
 
-// image is an image in a file, which stays open.
+// image is an open image file.
 type image struct {
 	*ddi.Image
 	*os.File
@@ -184,8 +184,8 @@ type signer struct {
 	key  crypto.Signer
 }
 
-// tell says who has signed, so that nobody has to guess which key was taken.
-func (s signer) tell(w io.Writer) {
+// print prints the subject of the certificate.
+func (s signer) print(w io.Writer) {
 	if s.cert == nil {
 		fmt.Fprintln(w, "Not signed: no --key was given.")
 		return
@@ -205,7 +205,8 @@ func readSigner(key, cert string, now time.Time) (signer, error) {
 	return signer{c, k}, err
 }
 
-// checkSigner says early what the judgement of the image would say in the end.
+// checkSigner returns the error about the signer that the check of the image would return
+// at the end.
 func checkSigner(file string, cert *x509.Certificate, now time.Time) error {
 	if err := trust.CheckSigner(cert, version.Clock(now)); err != nil {
 		return fmt.Errorf("sign with %s: no host would accept it: %w", file, err)

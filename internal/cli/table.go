@@ -6,17 +6,17 @@ import (
 	"strings"
 )
 
-// leastValue is how many columns the value of a field has beside its name, at least;
-// where there are fewer it goes below the name.
+// leastValue is the least number of columns for the value of a field beside its name. With
+// fewer, the value is printed below the name.
 const leastValue = 20
 
-// columnGap is between two columns.
+// columnGap is the number of blanks between two columns.
 const columnGap = 2
 
 // A table is the text form of a result: lines, fields with a name, and tables with
-// heads, in the order in which they were added. No cell can be more than its place:
-// texts from outside are made fit for a line. On a terminal rows are cut to its width
-// and the values of fields are broken between words; elsewhere all is there.
+// heads, in the order in which they were added. A cell is one line: line replaces its
+// control characters. On a terminal rows are cut to its width and the values of fields are
+// broken between words; elsewhere the text is complete.
 type table struct {
 	screen screen
 	blocks []rowBlock
@@ -67,7 +67,7 @@ func (t *table) fieldOf(name string, value cell) {
 	t.add(fieldRow, cell{text: line(name)}, cell{line(value.text), value.colour})
 }
 
-// head begins a table, below a blank line unless it is the first that is shown.
+// head begins a table, below a blank line unless the table is the first block.
 func (t *table) head(names ...string) {
 	if len(t.blocks) > 0 {
 		t.line("")
@@ -79,7 +79,7 @@ func (t *table) head(names ...string) {
 	t.blocks = append(t.blocks, rowBlock{tableRow, [][]cell{heads}})
 }
 
-// row adds a row to the table that was begun last. What is not a cell yet becomes one.
+// row adds a row to the last table. Values that are not cells become cells.
 func (t *table) row(values ...any) {
 	cells := make([]cell, len(values))
 	for i, v := range values {

@@ -34,7 +34,7 @@ func newUpdateCommand(a *app, run func(context.Context, *updateOptions) error) *
 			if err := o.checkPlan(cmd); err != nil {
 				return err
 			}
-			o.take(args)
+			o.setConfig(args)
 			return run(cmd.Context(), o)
 		},
 	}

@@ -9,13 +9,12 @@ import (
 	"github.com/trident-project/trident/proto/trident/v1preview"
 )
 
-// rollbacks has what proto/client has no verb for.
+// rollbacks returns the client of a service for which proto/client has no verb.
 func rollbacks(c *client.Client) tridentv1preview.RollbackServiceClient {
 	return tridentv1preview.NewRollbackServiceClient(c.Conn())
 }
 
-// statusError is the error of a call as a sentence: gRPC puts the code before
-// it.
+// statusError is the error of a call without the code that gRPC puts in front.
 type statusError struct {
 	text string
 	error
@@ -24,7 +23,7 @@ type statusError struct {
 func (e *statusError) Error() string { return e.text }
 func (e *statusError) Unwrap() error { return e.error }
 
-// plain takes gRPC's words off an error; kind and hint stay.
+// plain removes gRPC's prefix from the text of an error; kind and hint stay.
 func plain(err error) error {
 	if err == nil {
 		return nil
@@ -37,8 +36,7 @@ func plain(err error) error {
 	return err
 }
 
-// upstreamError is the error of one of upstream's commands, which have only its
-// exit codes.
+// upstreamError is the error of a command that upstream has, and so of upstream's exit codes.
 type upstreamError struct{ error }
 
 func (e upstreamError) Unwrap() error { return e.error }

@@ -19,7 +19,7 @@ import (
 type validateOptions struct {
 	app    *app
 	config string
-	// remote asks the daemon, whose version may be another.
+	// remote has the daemon validate, which may have another version.
 	remote bool
 }
 
@@ -73,7 +73,7 @@ func validate(ctx context.Context, o *validateOptions) error {
 	}))
 }
 
-// inMemory asks services of this process, where no daemon has to be.
+// inMemory calls question with a client of services in this process, without a daemon.
 func (a *app) inMemory(ctx context.Context, doing string, question func(*client.Client) error) (err error) {
 	s, err := local.Serve(version.String())
 	if err != nil {
@@ -90,7 +90,7 @@ func (a *app) inMemory(ctx context.Context, doing string, question func(*client.
 	return nil
 }
 
-// findings asks a daemon, or what stands for it, about a Host Configuration.
+// findings returns the findings of a daemon, or of this process, about a Host Configuration.
 func findings(ctx context.Context, c *client.Client, text []byte) (*hostv1.ValidateConfigResponse, error) {
 	config := &client.Config{Text: string(text)}
 	if !utf8.Valid(text) { // a message has no place for it
@@ -103,7 +103,7 @@ func findings(ctx context.Context, c *client.Client, text []byte) (*hostv1.Valid
 	return found, plain(err)
 }
 
-// findingText is a finding as compilers write them.
+// findingText formats a finding in the form of compilers: file:line:column: text.
 func findingText(file string, f *hostv1.Finding) string {
 	parts := []string{line(file)}
 	if f.GetLine() > 0 {
@@ -121,7 +121,7 @@ func findingText(file string, f *hostv1.Finding) string {
 	return strings.Join(append(parts, line(f.GetMessage())), ": ")
 }
 
-// verdict is the error that findings come to.
+// verdict returns the error for findings; nil if they are warnings alone.
 func verdict(file string, found *hostv1.ValidateConfigResponse) error {
 	if found.GetValid() {
 		return nil
@@ -144,8 +144,8 @@ func verdict(file string, found *hostv1.ValidateConfigResponse) error {
 	return errkind.WithName(errkind.Errorf(errkind.Invalid, "%s has %s", file, what), name)
 }
 
-// checkConfig has the daemon look at a Host Configuration, and shows what it
-// finds beside the progress.
+// checkConfig has the daemon check a Host Configuration, and prints the findings to standard
+// error.
 func (a *app) checkConfig(ctx context.Context, c *client.Client, file string, text []byte) error {
 	found, err := findings(ctx, c, text)
 	if err != nil {

@@ -2,8 +2,8 @@ package cli
 
 import "strings"
 
-// withValues is a command line in which each flag that upstream gives several values,
-// or none, has them in one word: --allowed-operations stage finalize becomes
+// withValues returns a command line in which each flag to which upstream gives several
+// values, or none, has them in one word: --allowed-operations stage finalize becomes
 // --allowed-operations=stage,finalize, and --allowed-operations alone becomes
 // --allowed-operations=.
 func withValues(args []string) []string {
@@ -19,7 +19,7 @@ func withValues(args []string) []string {
 		}
 		var values []string
 		flag := args[i]
-		// The first word is a value whatever it is, so that a wrong one is an error.
+		// The first word is always a value, so that a wrong one is an error.
 		for i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") && (len(values) == 0 || isValue(args[i+1])) {
 			i++
 			values = append(values, args[i])
@@ -29,8 +29,8 @@ func withValues(args []string) []string {
 	return out
 }
 
-// moreValues tells the values of a flag that may have several from arguments; nil for
-// other words.
+// moreValues returns a function that reports whether a word is one more value of a flag; nil
+// for a flag with one value.
 func moreValues(flag string) func(string) bool {
 	switch flag {
 	case "--allowed-operations":
