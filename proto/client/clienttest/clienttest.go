@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/trident-project/trident/internal/errkind"
 	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
@@ -264,12 +265,20 @@ func (s *Server) begin(stream grpc.ServerStream, what start) (*operation, error)
 	if s.config.Refuse != nil {
 		return nil, s.config.Refuse
 	}
+	if given := metadata.ValueFromIncomingContext(stream.Context(), wire.HeaderRequest); len(given) > 1 || len(given) == 1 && (given[0] == "" || len(given[0]) > wire.MaxRequest) {
+		return nil, invalid(wire.HeaderRequest, "%s must be there once, with 1 to %d bytes", wire.HeaderRequest, wire.MaxRequest)
+	}
+	if from, ok := what.source.GetFrom().(*selfv1.Source_ImageHandle); ok {
+		if _, err := s.opened(stream.Context(), from.ImageHandle, handlesv1.ImageKind_IMAGE_KIND_TRIDENT); err != nil {
+			return nil, errkind.WithField(err, "start.source.image_handle")
+		}
+	}
 	request := s.requestOf(stream)
 	s.mu.Lock()
 	op, known := s.requests[request]
 	s.mu.Unlock()
 	if !known && len(metadata.ValueFromIncomingContext(stream.Context(), wire.HeaderRepeated)) > 0 {
-		return nil, status.Error(codes.NotFound, "no operation is known of this request")
+		return nil, errkind.WithField(errkind.Errorf(errkind.NotFound, "no operation is known of this request"), wire.HeaderRequest)
 	}
 	if !known || request == "" {
 		text, err := s.text(stream.Context(), what.config)
@@ -360,7 +369,7 @@ func (s *Server) find(id string) (*operation, error) {
 			return op, nil
 		}
 	}
-	return nil, status.Errorf(codes.NotFound, "there is no operation %s", id)
+	return nil, errkind.Errorf(errkind.NotFound, "there is no operation %s", id)
 }
 
 // cancel takes an operation back at once.
@@ -368,7 +377,7 @@ func (s *Server) cancel(op *operation) (*operationsv1.Operation, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ended(op.GetPhase()) {
-		return nil, status.Errorf(codes.FailedPrecondition, "cancel operation %s: it has ended", op.GetId())
+		return nil, errkind.Errorf(errkind.Precondition, "cancel operation %s: it has ended", op.GetId())
 	}
 	if s.cancels++; s.config.IgnoreCancel {
 		return proto.CloneOf(op.Operation), nil

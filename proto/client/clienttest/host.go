@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/trident-project/trident/internal/errkind"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
@@ -33,12 +34,19 @@ func (s *Server) host() *hostv1.GetHostResponse {
 }
 
 func (s hostServer) ValidateConfig(ctx context.Context, req *hostv1.ValidateConfigRequest) (*hostv1.ValidateConfigResponse, error) {
-	if req.GetConfigHandle() != 0 {
-		if _, err := s.opened(ctx, req.GetConfigHandle(), false); err != nil {
-			return nil, err
-		}
+	if err := s.checkHandle(ctx, req); err != nil {
+		return nil, err
 	}
 	return &hostv1.ValidateConfigResponse{Valid: s.fault() == nil, Findings: s.config.Findings}, nil
+}
+
+// checkHandle reports whether the handle of a request is open, if the request has one.
+func (s *Server) checkHandle(ctx context.Context, req interface{ GetConfigHandle() int64 }) error {
+	if req.GetConfigHandle() == 0 {
+		return nil
+	}
+	_, err := s.opened(ctx, req.GetConfigHandle(), 0)
+	return errkind.WithField(err, "config_handle")
 }
 
 // fault is the first finding that is an error.
@@ -52,19 +60,15 @@ func (s *Server) fault() *hostv1.Finding {
 }
 
 func (s hostServer) PlanUpdate(ctx context.Context, req *hostv1.PlanUpdateRequest) (*hostv1.PlanUpdateResponse, error) {
-	if req.GetConfigHandle() != 0 {
-		if _, err := s.opened(ctx, req.GetConfigHandle(), false); err != nil {
-			return nil, err
-		}
+	if err := s.checkHandle(ctx, req); err != nil {
+		return nil, err
 	}
 	return proto.CloneOf(s.config.Plan), nil
 }
 
 func (s hostServer) PlanInstall(ctx context.Context, req *hostv1.PlanInstallRequest) (*hostv1.PlanInstallResponse, error) {
-	if req.GetConfigHandle() != 0 {
-		if _, err := s.opened(ctx, req.GetConfigHandle(), false); err != nil {
-			return nil, err
-		}
+	if err := s.checkHandle(ctx, req); err != nil {
+		return nil, err
 	}
 	return proto.CloneOf(s.config.InstallPlan), nil
 }
@@ -87,7 +91,10 @@ func (s *Server) service(stream servicingStream, kind, summary string, reboot *t
 // show shows an operation from some event on.
 func (s *Server) show(stream servicingStream, op *operation, after uint64) error {
 	if !s.config.Upstream {
-		header := metadata.Pairs(wire.HeaderOperation, op.GetId(), wire.HeaderAfter, strconv.FormatUint(after, 10))
+		header := metadata.Pairs(wire.HeaderOperation, op.GetId())
+		if after > 0 {
+			header.Set(wire.HeaderAfter, strconv.FormatUint(after, 10))
+		}
 		if err := stream.SendHeader(header); err != nil {
 			return err
 		}
@@ -95,6 +102,7 @@ func (s *Server) show(stream servicingStream, op *operation, after uint64) error
 	if err := stream.Send(&tridentv1.ServicingResponse{Timestamp: timestamppb.Now(), Response: &tridentv1.ServicingResponse_Started{}}); err != nil {
 		return err
 	}
+	var before *operationsv1.Event
 	for {
 		e, err := s.await(stream.Context(), op, after)
 		if err != nil {
@@ -104,11 +112,16 @@ func (s *Server) show(stream servicingStream, op *operation, after uint64) error
 			return s.complete(stream, op)
 		}
 		after = e.GetSequence()
-		if line := e.GetLog(); line != nil {
+		line := e.GetLog()
+		if moved := !s.config.Upstream && e.GetChange() != nil && e.GetChange().GetWaiting() == "" && e.GetStep() != before.GetStep(); moved && e.GetPhase() == operationsv1.Phase_PHASE_DOING {
+			line = &operationsv1.LogLine{Severity: operationsv1.Severity_SEVERITY_INFO, Message: "step: " + e.GetStep()}
+		}
+		if line != nil {
 			if err := stream.Send(logOf(e, line)); err != nil {
 				return err
 			}
 		}
+		before = e
 	}
 }
 
@@ -197,10 +210,10 @@ func (s *Server) text(ctx context.Context, config *tridentv1.HostConfiguration) 
 	}
 	id, err := strconv.ParseInt(given[0], 10, 64)
 	if err != nil {
-		return "", noHandle(0)
+		return "", invalid(wire.HeaderConfigHandle, "%.40q is not a handle", given[0])
 	}
-	data, err := s.opened(ctx, id, false)
-	return string(data), err
+	data, err := s.opened(ctx, id, 0)
+	return string(data), errkind.WithField(err, wire.HeaderConfigHandle)
 }
 
 func (s *Server) registerUpstream(g grpc.ServiceRegistrar) {

@@ -6,11 +6,10 @@ import (
 	"slices"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/errkind/grpckind"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
@@ -239,7 +238,7 @@ func (s selfServer) Unblock(_ context.Context, req *selfv1.UnblockRequest) (*sel
 	blocked := s.config.Status.GetBlocked()
 	at := slices.IndexFunc(blocked, func(b *selfv1.BlockedVersion) bool { return b.GetVersion() == req.GetVersion() })
 	if at < 0 {
-		return nil, status.Errorf(codes.NotFound, "unblock version %s: it is not blocked", req.GetVersion())
+		return nil, errkind.Errorf(errkind.NotFound, "unblock version %s: it is not blocked", req.GetVersion())
 	}
 	s.config.Status.Blocked = slices.Delete(blocked, at, at+1)
 	return &selfv1.UnblockResponse{}, nil
@@ -251,7 +250,7 @@ func (s selfServer) Remove(_ context.Context, req *selfv1.RemoveRequest) (*selfv
 	images := s.config.Status.GetImages()
 	at := slices.IndexFunc(images, func(i *selfv1.Image) bool { return i.GetVersion() == req.GetVersion() })
 	if at < 0 {
-		return nil, status.Errorf(codes.NotFound, "remove version %s: there is no such image", req.GetVersion())
+		return nil, errkind.Errorf(errkind.NotFound, "remove version %s: there is no such image", req.GetVersion())
 	}
 	s.config.Status.Images = slices.Delete(images, at, at+1)
 	return &selfv1.RemoveResponse{}, nil

@@ -2,6 +2,8 @@ package clienttest
 
 import (
 	"context"
+	"crypto/sha512"
+	"encoding/hex"
 	"errors"
 	"io"
 	"slices"
@@ -9,9 +11,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
-	"google.golang.org/grpc/status"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/errkind/grpckind"
@@ -25,12 +25,16 @@ func (s *Server) can(capability string) bool {
 
 func (s *Server) noteUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	s.note(info.FullMethod)
-	return handler(ctx, req)
+	if err := check(ctx, req); err != nil {
+		return nil, s.answer(err)
+	}
+	resp, err := handler(ctx, req)
+	return resp, s.answer(err)
 }
 
 func (s *Server) noteStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	s.note(info.FullMethod)
-	return handler(srv, stream)
+	return s.answer(handler(srv, &checkedStream{ServerStream: stream}))
 }
 
 func (s *Server) note(method string) {
@@ -54,7 +58,8 @@ func (s setupServer) Handshake(_ context.Context, req *setupv1.HandshakeRequest)
 		}
 	}
 	if len(lacking) > 0 {
-		return nil, grpckind.Error(errkind.Errorf(errkind.Precondition, "tridentd lacks %s", strings.Join(lacking, ", ")),
+		return nil, grpckind.Error(
+			errkind.WithHint(errkind.Errorf(errkind.Precondition, "tridentd lacks %s", strings.Join(lacking, ", ")), "upgrade Trident on this host, or use an older client"),
 			map[string]string{grpckind.MetaCapabilities: strings.Join(lacking, ",")})
 	}
 	return &setupv1.HandshakeResponse{
@@ -62,15 +67,18 @@ func (s setupServer) Handshake(_ context.Context, req *setupv1.HandshakeRequest)
 		ApiPackages: []string{
 			"trident.handles.v1", "trident.host.v1", "trident.operations.v1", "trident.self.v1", "trident.setup.v1", "trident.v1", "trident.v1preview",
 		},
-		Limits: &setupv1.Limits{MaxMessageBytes: 4 << 20, MaxChunkBytes: 1 << 20, MaxHandles: 16, MaxConfigBytes: 1 << 20, MaxList: 1000},
+		Limits: &setupv1.Limits{
+			MaxMessageBytes: 1<<20 + 64<<10, MaxChunkBytes: maxChunk, MaxStreams: 100, MaxConnections: 64, MaxHandles: 16, MaxHandleBytes: 4 << 30,
+			MaxConfigBytes: maxConfig, MaxList: maxList,
+		},
 	}, nil
 }
 
 // handle is something that a connection has opened.
 type handle struct {
-	conn  connNumber
-	image bool
-	data  []byte
+	conn connNumber
+	kind handlesv1.ImageKind // of an image; 0 for a Host Configuration
+	data []byte
 }
 
 type handleServer struct {
@@ -87,6 +95,9 @@ func (s handleServer) OpenConfig(stream grpc.ClientStreamingServer[handlesv1.Ope
 		req, err := stream.Recv()
 		return req.GetChunk(), err
 	})
+	if err == nil {
+		_, err = hash(data, first.GetStart().GetSha384())
+	}
 	if err != nil {
 		return err
 	}
@@ -105,8 +116,14 @@ func (s handleServer) OpenImage(stream grpc.ClientStreamingServer[handlesv1.Open
 	if err != nil {
 		return err
 	}
-	id := s.open(stream.Context(), &handle{image: true, data: data})
-	return stream.SendAndClose(&handlesv1.OpenImageResponse{ImageHandle: id, Size: int64(len(data)), Sha384: first.GetStart().GetSha384()})
+	sum := first.GetStart().GetSha384()
+	if first.GetStart().GetSize() > 0 { // the images of paths and URLs exist only on a host
+		if sum, err = hash(data, sum); err != nil {
+			return err
+		}
+	}
+	id := s.open(stream.Context(), &handle{kind: first.GetStart().GetKind(), data: data})
+	return stream.SendAndClose(&handlesv1.OpenImageResponse{ImageHandle: id, Size: int64(len(data)), Sha384: sum})
 }
 
 // gather receives chunks until there are size bytes.
@@ -114,21 +131,34 @@ func gather(size int64, next func() ([]byte, error)) (all []byte, err error) {
 	for int64(len(all)) < size {
 		chunk, err := next()
 		if errors.Is(err, io.EOF) {
-			return nil, status.Errorf(codes.Unavailable, "receive: it stopped at %d of %d bytes", len(all), size)
+			return nil, errkind.Errorf(errkind.Unavailable, "receive: it stopped at %d of %d bytes", len(all), size)
 		}
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, chunk...)
 	}
+	if int64(len(all)) > size {
+		return nil, errkind.Errorf(errkind.Invalid, "receive: more than the %d bytes that were announced", size)
+	}
 	return all, nil
+}
+
+// hash returns the SHA-384 of data, which must be want unless that is empty.
+func hash(data []byte, want string) (string, error) {
+	sum := sha512.Sum384(data)
+	got := hex.EncodeToString(sum[:])
+	if want != "" && !strings.EqualFold(want, got) {
+		return "", errkind.Errorf(errkind.Corrupt, "its SHA-384 is %s, and should be %s", got, want)
+	}
+	return got, nil
 }
 
 func (s handleServer) Close(ctx context.Context, req *handlesv1.CloseRequest) (*handlesv1.CloseResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h := s.handles[req.GetHandle()]; h == nil || h.conn != connOf(ctx) {
-		return nil, noHandle(req.GetHandle())
+		return nil, errkind.WithField(noHandle(req.GetHandle()), "handle")
 	}
 	delete(s.handles, req.GetHandle())
 	return &handlesv1.CloseResponse{}, nil
@@ -143,22 +173,25 @@ func (s *Server) open(ctx context.Context, h *handle) int64 {
 	return s.lastHandle
 }
 
-// opened is what a connection has opened as a handle.
-func (s *Server) opened(ctx context.Context, id int64, image bool) ([]byte, error) {
+// opened is what a connection has opened as a handle of a kind.
+func (s *Server) opened(ctx context.Context, id int64, kind handlesv1.ImageKind) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.handles[id]
 	switch {
 	case h == nil || h.conn != connOf(ctx):
 		return nil, noHandle(id)
-	case h.image != image:
-		return nil, status.Errorf(codes.InvalidArgument, "handle %d is of another type", id)
+	case h.kind != kind:
+		return nil, errkind.Errorf(errkind.Invalid, "handle %d is of another kind", id)
 	}
 	return h.data, nil
 }
 
 func noHandle(id int64) error {
-	return status.Errorf(codes.NotFound, "there is no handle %d on this connection", id)
+	if id <= 0 {
+		return errkind.Errorf(errkind.Invalid, "handle %d: a handle is a number greater than 0", id)
+	}
+	return errkind.Errorf(errkind.NotFound, "handle %d is not open on this connection", id)
 }
 
 func connOf(ctx context.Context) connNumber {
