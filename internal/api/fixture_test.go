@@ -25,14 +25,39 @@ import (
 
 // lines collects what was logged.
 type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	mu      sync.Mutex
+	buf     bytes.Buffer
+	waiting string
+	found   chan struct{} // closed once waiting is in buf
 }
 
 func (l *lines) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.buf.Write(p)
+	n, err := l.buf.Write(p)
+	if l.found != nil && strings.Contains(l.buf.String(), l.waiting) {
+		close(l.found)
+		l.found = nil
+	}
+	return n, err
+}
+
+// wait waits until a text has been logged.
+func (l *lines) wait(t *testing.T, text string) {
+	t.Helper()
+	l.mu.Lock()
+	if strings.Contains(l.buf.String(), text) {
+		l.mu.Unlock()
+		return
+	}
+	found := make(chan struct{})
+	l.waiting, l.found = text, found
+	l.mu.Unlock()
+	select {
+	case <-found:
+	case <-time.After(4 * time.Minute):
+		t.Fatalf("the log does not say %q", text)
+	}
 }
 
 func (l *lines) String() string {
