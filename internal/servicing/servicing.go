@@ -1,13 +1,12 @@
-// Package servicing changes what a host is: it brings a Host Configuration into
-// effect on the running host, takes it back when the host is not well with it,
-// and goes back on command.
+// Package servicing decides what a request for the host comes to and begins it: an
+// operation of package slots, which ends with a boot, or one on the running system, which
+// is here.
 //
-// It is one list of steps (see steps), of which staging, finalizing and rolling
-// back are slices, run by package operation: so any daemon can carry on where
-// another one was stopped, and whatever fails, what was done is taken back from
-// copies that were made before. What the host is meant to be is recorded in
-// hoststate at three moments only: when servicing begins, when something is
-// staged, and at the end, whichever way it went.
+// An update of the running system is one list of steps (see steps). Staging, finalizing
+// and rolling back are parts of that list. Package operation runs them, so another daemon
+// can continue where one was stopped. Where a step fails, the steps before it restore the
+// host from copies that they made. The status in hoststate changes at three moments only:
+// when servicing begins, when something is staged, and at the end.
 package servicing
 
 import (

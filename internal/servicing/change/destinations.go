@@ -17,9 +17,9 @@ import (
 // configuration may be beside them.
 var ownPlaces = []string{"/run/trident", "/" + Dir, "/var/lib/trident/extensions", "/" + UnsettledMark}
 
-// CheckDestinations refuses a configuration whose additional files would overwrite what
-// Trident needs to undo the servicing, or of which one is to be in a folder that another
-// one is to be. Errors are of kind Invalid.
+// CheckDestinations returns an error of kind Invalid for a configuration with an additional
+// file that would overwrite what Trident needs to undo the servicing, or with one that lies
+// below another.
 func (h *Host) CheckDestinations(c *hostconfig.Config) error {
 	files := c.Spec().OS.AdditionalFiles
 	named := map[string]string{} // by place, as the configuration names it

@@ -15,7 +15,7 @@ import (
 	"github.com/trident-project/trident/internal/osconfig"
 )
 
-// ExtensionSources are the extensions of a configuration.
+// ExtensionSources returns the extensions of a configuration.
 func ExtensionSources(c *hostconfig.Config) []extension.Source {
 	var out []extension.Source
 	for _, e := range c.Spec().OS.Sysexts {
@@ -27,7 +27,8 @@ func ExtensionSources(c *hostconfig.Config) []extension.Source {
 	return out
 }
 
-// RecordedExtensions are the same by value, without Trident's own.
+// RecordedExtensions returns the extensions of a configuration as the store knows them,
+// without Trident's own.
 func RecordedExtensions(c *hostconfig.Config) []extension.Extension {
 	var out []extension.Extension
 	for _, s := range ExtensionSources(c) {
@@ -55,7 +56,7 @@ const (
 	confextDir = "/var/lib/confexts"
 )
 
-// WithPlaces is c with the paths of the extensions that are there.
+// WithPlaces returns c with the paths of the extensions in there.
 func WithPlaces(c *hostconfig.Config, there extension.Generation) *hostconfig.Config {
 	return c.Amend(func(spec *hostconfig.Spec) {
 		fill := func(list []hostconfig.Extension, class extension.Class) {
@@ -72,9 +73,8 @@ func WithPlaces(c *hostconfig.Config, there extension.Generation) *hostconfig.Co
 	})
 }
 
-// WithPaths is c with the paths that were found out, and recorded, when what the
-// host has was put in place. Without them an extension that stays would look
-// like one that moves.
+// WithPaths returns c with the paths of extensions that runs has too. Without a path, an
+// extension that stays would look like one that moves.
 func WithPaths(c, runs *hostconfig.Config) *hostconfig.Config {
 	if runs == nil {
 		return c

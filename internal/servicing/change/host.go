@@ -49,7 +49,7 @@ type Host struct {
 	scratch string
 }
 
-// New returns h with the functions that are nil.
+// New returns a Host like h, with defaults for the functions of h that are nil.
 func New(h Host) *Host {
 	if h.Touch == nil {
 		h.Touch = func(_ string, change func() error) error { return change() }
@@ -60,13 +60,14 @@ func New(h Host) *Host {
 	return &h
 }
 
-// Logger tells those who watch an operation something.
+// Logger logs for those who watch an operation. An operation.Run is one.
 type Logger interface {
 	Logf(level slog.Level, format string, args ...any)
 }
 
-// Rehearse gives use a host that can do what a step does before it changes the host:
-// what it writes goes into a folder in memory of its own, and is gone afterwards.
+// Rehearse calls use with a copy of h for the checks that a step makes before it changes
+// the host. Files that these checks write go into a folder below /run, which Rehearse
+// deletes at the end.
 func (h *Host) Rehearse(use func(dry *Host) error) (err error) {
 	const dir = "run/trident"
 	if err := os.MkdirAll(filepath.Join(h.Root, dir), 0o755); err != nil {
@@ -105,7 +106,7 @@ func (h *Host) folders() string {
 	return filepath.Join(h.Root, Dir)
 }
 
-// OnHost returns a path below the root folder as the host's own processes see it.
+// OnHost returns the path at which processes of the host see a path below the root folder.
 func (h *Host) OnHost(path string) string {
 	rel, err := filepath.Rel(h.Root, path)
 	if err != nil {
@@ -114,8 +115,9 @@ func (h *Host) OnHost(path string) string {
 	return "/" + rel
 }
 
-// Tidy deletes what neither the host, which has the configuration runs, nor a way
-// back needs. What stays does no harm.
+// Tidy deletes extensions and folders of operations that are not needed by runs, which is
+// the configuration of the host, or by a configuration that the host can roll back to. It
+// logs an error, and what it cannot delete stays.
 func (h *Host) Tidy(ctx context.Context, r Logger, runs *hostconfig.Config) {
 	needed := generation(runs)
 	chain, err := h.Store.Chain(ctx)

@@ -42,13 +42,13 @@ func (h *Host) netplan(ctx context.Context, limit time.Duration, args []string) 
 	return err
 }
 
-// TryNetplan has this host's netplan read a network below a folder of its own; at is
-// where the configuration has it. An error is of kind Precondition where the host has no
-// netplan.
+// TryNetplan checks a network: the host's netplan reads it below a folder of its own. at is
+// the path of the network in the configuration, for errors. An error is of kind
+// Precondition where the host has no netplan.
 func (h *Host) TryNetplan(ctx context.Context, id, at string, n hostconfig.Netplan) error {
 	root := h.netplanCheckDir(id)
 	err := h.Touch("check netplan", func() error {
-		// A small world of its own; what there is to see of a host is not in it.
+		// netplan sees this folder as the root, so it reads no other network of the host.
 		if err := os.MkdirAll(filepath.Join(root, filepath.Dir(osconfig.Netplan)), 0o700); err != nil {
 			return err
 		}
@@ -108,9 +108,9 @@ func (h *Host) CopyNetplan(root string) error {
 	return nil
 }
 
-// ApplyFormerNetwork has netplan apply the files that are restored. It removes the devices
-// of the network that is taken back if it is told that those were there, in a root
-// folder of their own, state.
+// ApplyFormerNetwork has netplan apply the files that an Undo has restored. netplan removes
+// the devices of the undone network only if it finds that network in a root folder of its
+// own; ApplyFormerNetwork writes it to state.
 func (h *Host) ApplyFormerNetwork(ctx context.Context, r Logger, state string, taken hostconfig.Netplan) error {
 	var args []string
 	err := h.CopyNetplan(state)
@@ -125,9 +125,8 @@ func (h *Host) ApplyFormerNetwork(ctx context.Context, r Logger, state string, t
 	return h.ApplyNetplan(ctx, args...)
 }
 
-// RestoreKept puts back what was kept of a place. Where a user of the host has put
-// something else in its way, it is only told: no user can keep the rest of the host
-// from being restored.
+// RestoreKept restores one file from its copy. Where a user of the host has put something
+// else in its way, it only logs that: no user can keep Trident from restoring the rest.
 func (h *Host) RestoreKept(r Logger, k osconfig.Kept, copied string) error {
 	err := h.Touch("restore file", func() error { return k.Restore(h.Root, copied) })
 	if moved, ok := errors.AsType[*osconfig.MovedError](err); ok {

@@ -12,19 +12,19 @@ import (
 // may take.
 const paramTimeout = "fetchTimeout"
 
-// FetchTime bounds a step that fetches, as the configuration says.
+// FetchTime returns ctx with the deadline that the configuration sets for each step that
+// fetches.
 func FetchTime(ctx context.Context, c *hostconfig.Config) (context.Context, context.CancelFunc) {
 	return fetch.WithTimeout(ctx, time.Duration(min(Number(c, paramTimeout), 1<<30))*time.Second)
 }
 
-// Flag is an internal parameter that is switched on.
+// Flag reports whether an internal parameter is true.
 func Flag(c *hostconfig.Config, name string) bool {
 	on, _ := c.Spec().InternalParams[name].(bool)
 	return on
 }
 
-// Number is an internal parameter that is a number of bytes; 0 where it is not
-// there.
+// Number returns an internal parameter that is a number; 0 if it is absent or another type.
 func Number(c *hostconfig.Config, name string) int64 {
 	switch n := c.Spec().InternalParams[name].(type) {
 	case int:

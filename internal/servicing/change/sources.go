@@ -48,7 +48,7 @@ func SourcesOf(files []hostconfig.AdditionalFile, scripts []hostconfig.Script) [
 	return slices.Compact(out)
 }
 
-// SourceCopy is where the copy of a source is.
+// SourceCopy returns the path of the copy of a source.
 func (h *Host) SourceCopy(name string) string {
 	sum := sha256.Sum256([]byte(Absolute(name)))
 	return filepath.Join(h.StagedDir(), hex.EncodeToString(sum[:]))
@@ -133,7 +133,8 @@ func (h *Host) copies() ([]source, error) {
 	return list, err
 }
 
-// CheckSources looks whether the copies are what they were when they were made.
+// CheckSources returns an error of kind Corrupt if a copy of one of the files is missing or
+// has changed since CopySources made it.
 func (h *Host) CheckSources(names []string) error {
 	list, err := h.copies()
 	if errors.Is(err, fs.ErrNotExist) && len(names) == 0 {
@@ -173,8 +174,8 @@ func (h *Host) checkSource(l source) error {
 // has no permissions there.
 const contentMode = 0o664
 
-// ModeOf is what an additional file may be used for: what the configuration says, or
-// else what its source was used for when it was copied.
+// ModeOf returns the permissions of an additional file: those of the configuration, or else
+// those that its source had when CopySources copied it.
 func (h *Host) ModeOf(f hostconfig.AdditionalFile) (fs.FileMode, error) {
 	digits := f.Permissions
 	if digits == "" {
@@ -198,7 +199,7 @@ func (h *Host) ModeOf(f hostconfig.AdditionalFile) (fs.FileMode, error) {
 	return fs.FileMode(n), nil
 }
 
-// WriteContent writes to w what an additional file shall have.
+// WriteContent writes the content of an additional file to w.
 func (h *Host) WriteContent(f hostconfig.AdditionalFile, w io.Writer) error {
 	if f.Content != nil {
 		_, err := io.WriteString(w, *f.Content)

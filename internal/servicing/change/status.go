@@ -33,8 +33,8 @@ func (h *Host) RecordStatus(ctx context.Context, name string, change func(*hosts
 const settleAgain = time.Second
 
 // RecordSettled records that the host has the configuration spec, and no error, and what
-// change sets besides. With insist it is tried until it works or ctx ends: nothing can be
-// taken back any more.
+// change sets besides. With insist it tries again until it succeeds or ctx ends, for an
+// operation that cannot be undone any more.
 func (h *Host) RecordSettled(ctx context.Context, r Logger, spec *hostconfig.Config, insist bool, change func(*hoststate.Status)) error {
 	for {
 		err := h.RecordStatus(ctx, "record settled", func(st *hoststate.Status) {
@@ -51,7 +51,7 @@ func (h *Host) RecordSettled(ctx context.Context, r Logger, spec *hostconfig.Con
 	}
 }
 
-// Unstage is the status of a host before something was staged.
+// Unstage changes st to the status that the host had before something was staged.
 func Unstage(st *hoststate.Status) {
 	switch _, is := st.Phase.(hoststate.Staged); {
 	case st.Phase == hoststate.StagedInstall:
@@ -61,8 +61,8 @@ func Unstage(st *hoststate.Status) {
 	}
 }
 
-// LastErrorOf is why an operation failed, for the status of the host. The message
-// begins with upstream's text, if there is one, not with the step.
+// LastErrorOf returns the failure of an operation for the status of the host. Its message
+// does not name the step, so that it begins with upstream's text where there is one.
 func LastErrorOf(op operation.Operation) *hoststate.LastError {
 	last := hoststate.NewLastError(op.Failure.Err())
 	f := op.Failure
@@ -76,8 +76,7 @@ func LastErrorOf(op operation.Operation) *hoststate.LastError {
 	return last
 }
 
-// LogStaged logs that something is staged, in the words that upstream's tests search
-// for.
+// LogStaged logs that staging has succeeded, in words that upstream's tests search for.
 func LogStaged(r Logger, phase hoststate.Staged) {
 	what := map[hoststate.Staged]string{
 		hoststate.StagedInstall: "clean install", hoststate.StagedABUpdate: "A/B update", hoststate.StagedABRollback: "A/B rollback",
@@ -86,8 +85,8 @@ func LogStaged(r Logger, phase hoststate.Staged) {
 	r.Logf(slog.LevelInfo, "Staging of %s succeeded", what)
 }
 
-// Camel is a word of upstream's, ab-update-staged, as upstream's texts and file names
-// spell it: AbUpdateStaged.
+// Camel returns a word of upstream's as upstream's texts and file names spell it:
+// AbUpdateStaged for ab-update-staged.
 func Camel(kebab string) string {
 	var b strings.Builder
 	for part := range strings.SplitSeq(kebab, "-") {

@@ -91,8 +91,8 @@ func checkOne(ctx context.Context, host *change.Host, id string, i int, c hostco
 	return res
 }
 
-// checkUnits wants units to become active in time, and to stay so for the soak. A
-// time of 0 looks once.
+// checkUnits returns an error unless all units become active in time and stay active for
+// the soak. A time of 0 checks once, without a soak.
 func checkUnits(ctx context.Context, host *change.Host, c hostconfig.SystemdCheck) error {
 	errs := make([]error, len(c.SystemdServices))
 	var all sync.WaitGroup
@@ -133,7 +133,7 @@ func checkUnit(ctx context.Context, host *change.Host, unit string, limit time.D
 	return nil
 }
 
-// untilActive waits for a unit, which may come to be only now.
+// untilActive waits until a unit is active. The unit need not exist yet.
 func untilActive(ctx context.Context, host *change.Host, unit string, limit time.Duration) (systemd.Unit, error) {
 	end := time.Now().Add(limit)
 	for {
@@ -185,8 +185,8 @@ func unitName(name string) string {
 	return name + ".service"
 }
 
-// writeFailures keeps what may tell why the host was not healthy, where upstream's
-// tools look for it. The oldest logs make room.
+// writeFailures writes a log of failed checks, with the output of their scripts, to where
+// upstream's tools read it. It deletes the oldest logs beyond failuresKept.
 func writeFailures(host *change.Host, id string, results []result) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "operation: %s\n", id)

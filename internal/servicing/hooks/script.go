@@ -22,7 +22,7 @@ import (
 	"github.com/trident-project/trident/internal/systemd"
 )
 
-// Bounds of scripts. Upstream has none, and waits for ever for one that hangs.
+// Bounds of scripts. Upstream has none: it waits forever for a script that hangs.
 const (
 	scriptTime = time.Hour
 	healthTime = 5 * time.Minute
@@ -50,8 +50,8 @@ func Pre(c *hostconfig.Config, on hostconfig.ServicingType) Point {
 	return Point{ID: "pre", Name: "pre-servicing", On: on, Scripts: c.Spec().Scripts.PreServicing}
 }
 
-// Run runs scripts one after the other. After a restart in between all of
-// them run again: they have to bear that.
+// Run runs the scripts of a point one after the other. If the daemon restarts meanwhile,
+// all of them run again, so each has to be safe to run twice.
 func Run(ctx context.Context, host *change.Host, r change.Logger, id string, run Point) error {
 	for i, h := range Of(run.Scripts, run.On) {
 		j := job{script: h, id: fmt.Sprintf("%s-%d", run.ID, i), limit: scriptTime, on: run.On, tree: run.Tree, inside: run.Inside}
@@ -75,7 +75,7 @@ func Run(ctx context.Context, host *change.Host, r change.Logger, id string, run
 	return nil
 }
 
-// scriptFailed is the error of a script in upstream's words, which upstream's tests
+// scriptFailed returns the error of a script in upstream's words, which upstream's tests
 // search for in logs.
 func scriptFailed(name string, i int, err error) error {
 	return fmt.Errorf("Script '%s' failed: %w", plainName(name, i), err) //nolint:staticcheck // upstream's text
@@ -205,7 +205,7 @@ func inside(host *change.Host, j job, use func(dir *inroot.Dir, name string) err
 // Quote quotes a word for a shell.
 func Quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// await waits until a script has ended and tells how.
+// await waits until a script has ended. The error says how it ended; nil is success.
 func await(ctx context.Context, host *change.Host, unit, status string, limit time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errkind.Errorf(errkind.Timeout, "it did not end within %s, and was killed", limit))
 	defer cancel()
