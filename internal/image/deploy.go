@@ -12,8 +12,8 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Target is what a partition is written to; a blockdev.Device is one. It is used
-// by several goroutines. What is read after Sync comes from the medium.
+// Target is the device that Deploy writes a partition to, such as a blockdev.Device.
+// Several goroutines call its methods. Reads after Sync must return what the medium has.
 type Target interface {
 	io.WriterAt
 	io.ReaderAt
@@ -23,41 +23,40 @@ type Target interface {
 
 // Deployment says how a partition is written.
 type Deployment struct {
-	// From is where an earlier run got to; the zero value is the beginning.
+	// From is where Deploy continues after an earlier run; the zero value is the beginning.
 	From Checkpoint
-	// Saved is told of a place that From may be the next time, as all before it
-	// is on the medium: about every 256 MiB or 5 s, if the image has such places
-	// (see [Stream.Checkpoint]). Its error ends the deployment. It may be nil.
+	// Saved, if not nil, is called about every 256 MiB or 5 s with a checkpoint that may
+	// be From of the next run: everything before it is on the medium. Not every image has
+	// checkpoints (see [Stream.Checkpoint]). An error of Saved ends the deployment.
 	Saved func(Checkpoint) error
-	// Progress is told a few times a second, and at the end, how many bytes of
-	// the file were taken in and of the partition written, those before From
-	// included. It may be nil.
+	// Progress, if not nil, is called a few times a second and at the end with the number
+	// of bytes read from the file and written to the partition, both since their beginning.
 	Progress func(compressed, written int64)
 }
 
 const (
-	blockSize  = 1 << 20 // bytes of one write
-	blockCount = 4       // that wait to be written
-	toldEvery  = 250 * time.Millisecond
+	blockSize        = 1 << 20 // bytes of one write
+	blockCount       = 4       // that wait to be written
+	progressInterval = 250 * time.Millisecond
 )
 
-// pace is how often what was written is brought to the medium, and told. Of 16 to
-// 256 MiB between two syncs 64 were the fastest; sync_file_range brought nothing.
+// pace says how often Deploy syncs, and how often it calls Saved. Of 16 to 256 MiB between
+// two syncs, 64 MiB were the fastest; sync_file_range was not faster.
 type pace struct {
 	span  int   // bytes between two syncs; twice as many may be dirty
-	saved int64 // bytes between two places that are told
+	saved int64 // bytes between two calls of Saved
 	least time.Duration
 }
 
-// Deploy writes the partition to t, from byte 0 on, syncs it, reads back all that
-// it wrote and compares. There is a proof only if everything was right: digest
-// and length of the image, and what the medium gives back. Whatever the error,
-// t is to be taken for rubbish then, but for what lies before the last place that
-// was Saved. What t has behind the partition stays as it is. Zeros are written
-// too: nobody knows what t had there.
+// Deploy writes the partition to t from byte 0 on, syncs t, reads everything back and
+// compares. It returns a proof only if digest and length of the image are right and the
+// medium returned the bytes that were written. After an error the content of t is
+// undefined, except for the bytes before the last checkpoint given to Saved. Deploy also
+// writes zeros, because t may have had other bytes there, and leaves the bytes of t behind
+// the partition unchanged.
 //
-// An image that is larger than t is upstream's FilesystemSizeExceedsBlockDevice,
-// before the first byte. Memory is that of a [Stream] and about 10 MiB.
+// If the partition is larger than t, Deploy fails before the first write, with upstream's
+// FilesystemSizeExceedsBlockDevice. It needs the memory of a [Stream] and about 10 MiB.
 func (p Partition) Deploy(ctx context.Context, t Target, d Deployment) (Verified, error) {
 	return p.deploy(ctx, t, d, pace{span: 64 << 20, saved: 256 << 20, least: 5 * time.Second})
 }
@@ -90,13 +89,12 @@ func (p Partition) deploy(ctx context.Context, t Target, d Deployment, often pac
 	if w.err != nil {
 		return Verified{}, fmt.Errorf("deploy %s: %w", p.File.Path, w.err)
 	}
-	w.tell(0)
+	w.reportProgress(0)
 	return s.Verified()
 }
 
-// deploy is one run: three goroutines, of which the first unpacks, the second
-// writes, and the third syncs and reads back what has been written. The first of
-// them that fails stops the others.
+// deploy is one run of Deploy in three goroutines: the first unpacks, the second writes,
+// the third syncs and reads back. The first goroutine that fails stops the others.
 type deploy struct {
 	Deployment
 	pace
@@ -109,16 +107,16 @@ type deploy struct {
 	full, free chan []byte  // unpacked; to be filled
 	spans      chan []block // written
 	at         int64        // the next byte to write
-	told       time.Time
+	reported   time.Time
 
-	last   int64 // bytes before the last place that was told
+	last   int64 // bytes before the last checkpoint given to Saved
 	lastAt time.Time
 
 	once sync.Once
 	err  error
 }
 
-// block is what was written with one call.
+// block is the area of one write.
 type block struct {
 	off int64
 	n   int
@@ -170,7 +168,7 @@ func (w *deploy) write() error {
 		size += len(buf)
 		w.at += int64(len(buf))
 		w.free <- buf
-		w.tell(toldEvery)
+		w.reportProgress(progressInterval)
 		if size >= w.span || time.Since(begun) >= w.least {
 			if err := w.settled(span); err != nil {
 				return err
@@ -191,9 +189,9 @@ func (w *deploy) settled(span []block) error {
 	}
 }
 
-func (w *deploy) tell(every time.Duration) {
-	if w.Progress != nil && time.Since(w.told) >= every {
-		w.told = time.Now()
+func (w *deploy) reportProgress(every time.Duration) {
+	if w.Progress != nil && time.Since(w.reported) >= every {
+		w.reported = time.Now()
 		w.Progress(w.stream.Progress(), w.at)
 	}
 }

@@ -51,7 +51,7 @@ const (
 	NameGPT    = "PartitionTable"
 )
 
-// Finding is one thing that is wrong in an image.
+// Finding is one fault of an image.
 type Finding struct {
 	Name string `json:"name"`
 	Path string `json:"path"` // of the value in metadata.json: images[0].image.path; or of a file in the archive
@@ -68,7 +68,7 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s: %s %s", f.Name, f.Path, f.Text)
 }
 
-// MetadataError is the error of metadata that breaks rules. All of them are in it.
+// MetadataError is the error for metadata that breaks rules. It has all findings.
 type MetadataError struct {
 	Version  string
 	Findings []Finding
@@ -86,13 +86,13 @@ func (e *MetadataError) Error() string {
 	return text
 }
 
-// named gives an error of the image upstream's name: what was wrong with it as
-// a document, or with its bytes.
+// named returns err with upstream's name for a fault of the image as a document or of its
+// bytes.
 func loadError(err error) error {
 	return errkind.WithName(errkind.With(errkind.Invalid, err), errkind.NameLoadCosi)
 }
 
-// corrupt is for bytes that are not those that were promised.
+// corrupt returns an error for bytes that differ from what metadata or a digest says.
 func corrupt(format string, args ...any) error {
 	return errkind.WithName(errkind.Errorf(errkind.Corrupt, format, args...), errkind.NameCorruptOsImage)
 }

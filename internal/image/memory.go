@@ -12,8 +12,8 @@ import (
 // unpackRest is what unpacking one file takes beside twice its window.
 const unpackRest = 8 << 20
 
-// UnpackMemory is the most memory in bytes that unpacking one file takes whose frames
-// have windows of at most so many bytes.
+// UnpackMemory returns the memory in bytes that unpacking a file takes at most if no window
+// of its frames is larger than window.
 func UnpackMemory(window int64) int64 { return 2*window + unpackRest }
 
 // Window is the largest window of a frame, in bytes, that is unpacked.

@@ -13,10 +13,10 @@ type Version struct{ Major, Minor int }
 
 func (v Version) String() string { return fmt.Sprintf("%d.%d", v.Major, v.Minor) }
 
-// MarshalText is String.
+// MarshalText returns the String.
 func (v Version) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
-// since says whether v is 1.minor or later.
+// since reports whether v is 1.minor or later.
 func (v Version) since(minor int) bool { return v.Minor >= minor }
 
 func parseVersion(s string) (Version, bool) {
@@ -26,7 +26,7 @@ func parseVersion(s string) (Version, bool) {
 	return Version{int(major), int(minor)}, ok && errMajor == nil && errMinor == nil
 }
 
-// Arch is what a machine is called by uname.
+// Arch is an architecture, by its name in metadata.json.
 type Arch string
 
 // The architectures that an image can be for.
@@ -35,7 +35,7 @@ const (
 	ARM64 Arch = "arm64"
 )
 
-// ParseArch reads a name of an architecture, one of several usual ones in any case.
+// ParseArch returns the architecture with one of several usual names, in upper or lower case.
 func ParseArch(s string) (Arch, bool) {
 	switch strings.ToLower(s) {
 	case "x86_64", "amd64", "x64":
@@ -46,8 +46,7 @@ func ParseArch(s string) (Arch, bool) {
 	return "", false
 }
 
-// Metadata is what metadata.json says, after all rules were looked at. It prints
-// as JSON of the same form.
+// Metadata is a metadata.json that breaks no rule. As JSON it has the same form again.
 type Metadata struct {
 	Version     Version      `json:"version"`
 	Arch        Arch         `json:"osArch"`
@@ -132,7 +131,7 @@ type Bootloader struct {
 	SystemdBoot *SystemdBootSet `json:"systemdBoot,omitempty"`
 }
 
-// SystemdBootSet is what systemd-boot has to choose from.
+// SystemdBootSet has the entries that systemd-boot chooses from.
 type SystemdBootSet struct {
 	Entries []BootEntry `json:"entries"`
 }
@@ -152,13 +151,13 @@ type BootEntry struct {
 	Kernel  string `json:"kernel"` // release
 }
 
-// Compression is what one needs to know to unpack.
+// Compression has the parameters that unpacking needs.
 type Compression struct {
 	MaxWindowLog int `json:"maxWindowLog"` // binary logarithm of the largest zstd window in bytes
 }
 
-// IsUKI says whether the image boots a unified kernel image directly, going by
-// its first entry as upstream does.
+// IsUKI reports whether the image boots a unified kernel image directly. As for upstream,
+// the first boot entry decides.
 func (m *Metadata) IsUKI() bool {
 	b := m.Bootloader
 	return b != nil && b.Type == SystemdBoot && b.SystemdBoot != nil &&
@@ -168,8 +167,8 @@ func (m *Metadata) IsUKI() bool {
 // OSRelease is the text of an os-release file.
 type OSRelease string
 
-// Get returns a value of os-release(5), unquoted, or "". Of a key that comes
-// twice the last counts, as for a shell.
+// Get returns the value of key (os-release(5)) without quotes, or "". If a key is there
+// twice, the last one counts, as for a shell.
 func (o OSRelease) Get(key string) string {
 	var out string
 	for line := range strings.Lines(string(o)) {
@@ -200,5 +199,5 @@ func unquote(v string) string {
 }
 
 // isContainerLinux reports whether this is Azure Container Linux, whose images have no
-// list of packages. VARIANT_ID alone tells, whatever the ID is.
+// list of packages. Only VARIANT_ID decides, whatever the ID is.
 func (o OSRelease) isContainerLinux() bool { return o.Get("VARIANT_ID") == "azurecontainerlinux" }

@@ -12,22 +12,22 @@ import (
 	"github.com/trident-project/trident/internal/linux/filekind"
 )
 
-// Ignored, in the place of a digest, takes whatever metadata there is.
+// Ignored, in the place of a digest, accepts any metadata.
 const Ignored = "ignored"
 
 // Options of opening an image. The zero value of each means its default.
 type Options struct {
 	Relaxed      bool         // see [ParseMetadata]
 	MaxWindowLog int          // largest zstd window that is unpacked, as a binary logarithm; 30 (1 GiB)
-	Pin          fetch.Pin    // of an earlier opening, whose content this must be; any other content
+	Pin          fetch.Pin    // of an earlier opening: the content must be the same; the zero value accepts any
 	Limits       fetch.Limits // the default of MaxSize is 1 PiB here
 	Meter        *fetch.Meter // bandwidth and data budget; nil: no limits
-	Log          func(string) // gets sentences worth telling; may be nil
+	Log          func(string) // gets sentences for the log; may be nil
 }
 
-// Image is an open COSI file. Its metadata is what the digest said, its
-// partitions are there in full length, and nothing of them has been read. It may
-// be used by several goroutines.
+// Image is an open COSI file. Its metadata has the expected digest, and the file has all
+// partitions in the length that the metadata says; their content is not verified yet.
+// Several goroutines may use an Image.
 type Image struct {
 	meta     *Metadata
 	raw      []byte
@@ -35,26 +35,26 @@ type Image struct {
 	warnings []Finding
 	parts    []Partition
 	src      *fetch.Ranges
-	window   int   // the largest of a frame, as a binary logarithm, by the metadata
-	most     int64 // the largest that the host has memory for, in bytes; 0: not known
+	window   int   // the largest window of a frame by the metadata, as a binary logarithm
+	most     int64 // the largest window that the host has memory for, in bytes; 0: unknown
 }
 
-// Partition is a region of the disk that an image holds. Those of one image are
-// in the order of the disk, or, before version 1.2, of metadata.json.
+// Partition is a region of the disk in an image. The partitions of an image are in the
+// order of the disk or, before version 1.2, of metadata.json.
 type Partition struct {
 	File       File
 	Type       string      // PrimaryGPT or PartitionRegion
-	Number     int         // in the partition table; 0: the table itself, or not known (before version 1.2)
-	Filesystem *Filesystem // that it holds, or of which it is the hash tree; nil: neither
+	Number     int         // in the partition table; 0: the table itself, or unknown (before version 1.2)
+	Filesystem *Filesystem // the file system in it, or the one that its hash tree covers; nil: neither
 	HashTree   bool        // a verity hash tree
 	image      *Image
 	off        int64
 }
 
-// Open reads the headers of a COSI file and its metadata. sha384, of
-// metadata.json, is 96 hexadecimal digits or Ignored. Metadata that breaks rules
-// is an error as with [ParseMetadata]; what is wrong with the archive's layout,
-// and harmless, is in Warnings. Bytes that do not agree are of kind Corrupt.
+// Open reads the headers and the metadata of a COSI file. sha384 is the expected digest of
+// metadata.json, as 96 hexadecimal digits, or Ignored. The error for metadata that breaks a
+// rule is that of [ParseMetadata]; for a wrong digest, or an archive that does not match the
+// metadata, its kind is Corrupt. Warnings has the harmless faults of the archive's layout.
 func Open(ctx context.Context, source fetch.Source, sha384 string, opt Options) (_ *Image, err error) {
 	if b, err := hex.DecodeString(sha384); sha384 != Ignored && (err != nil || len(b) != sha384Size) {
 		return nil, errkind.Errorf(errkind.Invalid, "open image: the expected SHA-384 must be %d hexadecimal digits, or %q", 2*sha384Size, Ignored)
@@ -190,31 +190,31 @@ func (i *Image) chooseWindow(most int) error {
 	return nil
 }
 
-// Close ends all reading.
+// Close closes the source; all streams of the image fail afterwards.
 func (i *Image) Close() error { return i.src.Close() }
 
-// Metadata is what metadata.json says. It must not be changed.
+// Metadata returns the parsed metadata.json. All callers share it: do not change it.
 func (i *Image) Metadata() *Metadata { return i.meta }
 
-// RawMetadata is metadata.json byte by byte. It must not be changed.
+// RawMetadata returns the bytes of metadata.json. All callers share them: do not change them.
 func (i *Image) RawMetadata() []byte { return i.raw }
 
-// SHA384 is that of metadata.json, in lower case. It tells this image from all
-// others, also where it was Ignored.
+// SHA384 returns the actual digest of metadata.json, in lower case, which identifies the
+// image, also if the expected digest was Ignored.
 func (i *Image) SHA384() string { return i.sha384 }
 
-// Warnings are findings that did not prevent opening.
+// Warnings returns the findings that did not make Open fail.
 func (i *Image) Warnings() []Finding { return i.warnings }
 
-// Partitions returns the regions, the partition table first if there is one.
+// Partitions returns the regions; the partition table, if there is one, is the first.
 func (i *Image) Partitions() []Partition { return i.parts }
 
-// Pin is what to give in the origin to open exactly this file again, after a
-// restart.
+// Pin returns the Pin for [Options] with which Open accepts only the same file again, for
+// example after a restart.
 func (i *Image) Pin() fetch.Pin { return i.src.Pin() }
 
-// Local says whether reading costs no network, so that reading twice is cheap.
+// Local reports whether the source is on this host, so that reading it twice is cheap.
 func (i *Image) Local() bool { return i.src.Local() }
 
-// Size is that of the whole file in bytes.
+// Size returns the size of the whole file in bytes.
 func (i *Image) Size() int64 { return i.src.Size() }

@@ -17,13 +17,13 @@ const (
 	sha384Size  = 48
 )
 
-// ParseMetadata reads metadata.json and looks at all rules of its version. The
-// error is a *MetadataError with all findings, of kind Invalid (Unsupported for
-// another major version), and upstream's LoadCosi. With relaxed (upstream's
-// internal parameter relaxedCosiValidation) what is Relaxable is a warning.
+// ParseMetadata parses metadata.json and checks all rules of its version. The error is a
+// *MetadataError with all findings, of kind Invalid (Unsupported for another major
+// version) and with upstream's name LoadCosi. With relaxed (upstream's internal parameter
+// relaxedCosiValidation) a Relaxable finding is a warning.
 //
-// Of a minor version that is newer than 1.2 what is known is read, by the rules
-// of 1.2; words that are not known are warnings.
+// For a minor version newer than 1.2, ParseMetadata applies the rules of 1.2 to the keys
+// that it knows; unknown words are warnings.
 func ParseMetadata(data []byte, relaxed bool) (*Metadata, []Finding, error) {
 	if len(data) > maxMetadata {
 		return nil, nil, errkind.Errorf(errkind.TooLarge, "metadata.json has %d bytes, %d are read at most", len(data), maxMetadata)
@@ -70,7 +70,7 @@ func metadataError(version string, findings ...Finding) error {
 	return loadError(&MetadataError{version, findings})
 }
 
-// Findings returns all that err says of metadata, or nil.
+// Findings returns the findings of the MetadataError in the chain of err, or nil.
 func Findings(err error) []Finding {
 	if e, ok := errors.AsType[*MetadataError](err); ok {
 		return e.Findings

@@ -10,7 +10,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
-// Spec is what an image is to be made of.
+// Spec has the inputs from which an image is made.
 type Spec struct {
 	ID         string // a UUID, or ""
 	Arch       Arch
@@ -28,7 +28,7 @@ type Spec struct {
 	Temp string
 }
 
-// Mount says where the file system of a partition belongs.
+// Mount is the mount point of the file system of a partition.
 type Mount struct {
 	Number     int
 	MountPoint string
@@ -38,9 +38,9 @@ type Mount struct {
 	HashOffset int64  // byte of that partition at which the tree begins
 }
 
-// FindMounts proposes the mounts of a disk of size bytes by the types of its partitions
-// (Discoverable Partitions Specification): those that have a place, and a file
-// system that is known.
+// FindMounts proposes mounts for a disk of size bytes by the types of its partitions
+// (Discoverable Partitions Specification). It leaves out types without a usual mount point
+// and partitions without a known file system.
 func FindMounts(disk io.ReaderAt, size int64) ([]Mount, error) {
 	table, err := findTable(disk, size)
 	if err != nil {

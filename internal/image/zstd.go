@@ -55,7 +55,7 @@ func (f *frames) Write(p []byte) (int, error) {
 			k := min(f.skip, int64(len(p)))
 			f.skip, f.read, p = f.skip-k, f.read+k, p[k:]
 			if f.skip == 0 {
-				f.passed()
+				f.finishPart()
 			}
 			continue
 		}
@@ -123,12 +123,12 @@ func (f *frames) block() {
 func (f *frames) begin(s frameState, size int64) {
 	f.head, f.state, f.skip = f.head[:0], s, size
 	if size == 0 {
-		f.passed()
+		f.finishPart()
 	}
 }
 
-// passed: what was to be passed over has been.
-func (f *frames) passed() {
+// finishPart goes on to the next part of the file, because all bytes of this one were read.
+func (f *frames) finishPart() {
 	switch {
 	case f.state == inBlock && !f.last:
 		f.state = atBlock
