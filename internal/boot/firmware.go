@@ -13,7 +13,7 @@ import (
 // entry finds the boot entry of slot s in the firmware: by its label, as
 // upstream does. Of several, one on our partition is it; another one is of an
 // install that is gone, or on another disk.
-func (w *work) entry(s slot.Slot) (efivar.Entry, bool, error) {
+func (w *session) entry(s slot.Slot) (efivar.Entry, bool, error) {
 	entries, err := efivar.Entries(w.Vars)
 	if err != nil {
 		return efivar.Entry{}, false, errkind.WithName(err, errkind.NameListAndParseBootEntries)
@@ -32,7 +32,7 @@ func (w *work) entry(s slot.Slot) (efivar.Entry, bool, error) {
 
 // ensure makes sure that slot s has a boot entry, and returns its number. An
 // entry of that label that leads elsewhere is replaced.
-func (w *work) ensure(s slot.Slot) (efivar.Number, error) {
+func (w *session) ensure(s slot.Slot) (efivar.Number, error) {
 	e, found, err := w.entry(s)
 	if err != nil {
 		return 0, err
@@ -52,7 +52,7 @@ func (w *work) ensure(s slot.Slot) (efivar.Number, error) {
 }
 
 // order changes what the firmware tries by itself.
-func (w *work) order(change func([]efivar.Number) []efivar.Number) error {
+func (w *session) order(change func([]efivar.Number) []efivar.Number) error {
 	old, err := efivar.BootOrder(w.Vars)
 	if err != nil {
 		return errkind.WithName(err, errkind.NameListAndParseBootEntries)
@@ -83,7 +83,7 @@ func without(n efivar.Number) func([]efivar.Number) []efivar.Number {
 }
 
 // fallback makes the files in EFI/BOOT those of slot s. Others there stay.
-func (w *work) fallback(s slot.Slot) error {
+func (w *session) fallback(s slot.Slot) error {
 	dir := efiDir + "/" + w.label.Of(s)
 	names, err := w.esp.files(dir)
 	if err == nil && len(names) > 0 {

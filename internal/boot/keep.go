@@ -9,7 +9,7 @@ import (
 
 // Keep implements [Loader].
 func (l *sdboot) Keep(ctx context.Context, s slot.Slot) error {
-	return l.do(ctx, "make the default:", s, func(w *work) error {
+	return l.do(ctx, "make the default:", s, func(w *session) error {
 		uki, err := w.bootable()
 		if err != nil {
 			return err
@@ -35,7 +35,7 @@ func (l *sdboot) Keep(ctx context.Context, s slot.Slot) error {
 
 // Forget implements [Loader].
 func (l *sdboot) Forget(ctx context.Context, s slot.Slot) error {
-	return l.do(ctx, "remove boot files of", s, func(w *work) error {
+	return l.do(ctx, "remove boot files of", s, func(w *session) error {
 		_, other := w.newest(s.Other())
 		if w.booted() == s || w.deflt() == s && other {
 			return w.unused()
@@ -58,7 +58,7 @@ func (l *sdboot) Forget(ctx context.Context, s slot.Slot) error {
 }
 
 // forget removes entry and files of a slot that nothing boots.
-func (w *work) forget() error {
+func (w *session) forget() error {
 	e, found, err := w.entry(w.slot)
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func (w *work) forget() error {
 }
 
 // endTrial takes back that slot s is booted once.
-func (w *work) endTrial(s slot.Slot) error {
+func (w *session) endTrial(s slot.Slot) error {
 	if w.slotOf(w.texts.oneShot) == s {
 		if err := efivar.SetLoaderText(w.Vars, efivar.EntryOneShot, ""); err != nil {
 			return err

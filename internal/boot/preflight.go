@@ -28,7 +28,7 @@ func Preflight(ctx context.Context, h Host, files fs.FS, space Space, s slot.Slo
 }
 
 func preflight(ctx context.Context, h Host, files fs.FS, space Space, s slot.Slot, p *Payload) ([]string, error) {
-	w, err := hostWork(ctx, h, files, s)
+	w, err := sessionOn(ctx, h, files, s)
 	if err != nil {
 		return nil, err
 	}
@@ -60,12 +60,12 @@ func preflight(ctx context.Context, h Host, files fs.FS, space Space, s slot.Slo
 	return nil, nil
 }
 
-func hostWork(ctx context.Context, h Host, files fs.FS, s slot.Slot) (*work, error) {
+func sessionOn(ctx context.Context, h Host, files fs.FS, s slot.Slot) (*session, error) {
 	h, err := h.complete(SystemdBoot)
 	if err != nil {
 		return nil, err
 	}
-	w, err := newWork(h, esp{ctx: ctx, read: files})
+	w, err := newSession(h, esp{ctx: ctx, read: files})
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func hostWork(ctx context.Context, h Host, files fs.FS, s slot.Slot) (*work, err
 }
 
 // sizeOf is how many bytes of the ESP are free once slot s is forgotten.
-func (w *work) sizeOf(s slot.Slot, block int64) (sum int64, err error) {
+func (w *session) sizeOf(s slot.Slot, block int64) (sum int64, err error) {
 	names := []string{efiDir + "/" + w.label.Of(s)}
 	for _, n := range w.ukis.Of(s) {
 		names = append(names, inLinux(n.String()), inLinux(n.String()+extraDir))
@@ -104,7 +104,7 @@ func (w *work) sizeOf(s slot.Slot, block int64) (sum int64, err error) {
 // VariableNeed is how many bytes of the firmware's memory a trial of slot s and its end
 // take, as [efivar.Store] counts them.
 func VariableNeed(ctx context.Context, h Host, files fs.FS, s slot.Slot) (int64, error) {
-	w, err := hostWork(ctx, h, files, s)
+	w, err := sessionOn(ctx, h, files, s)
 	if err != nil {
 		return 0, err
 	}
@@ -113,7 +113,7 @@ func VariableNeed(ctx context.Context, h Host, files fs.FS, s slot.Slot) (int64,
 
 // variableNeed counts what Try and Keep set as if nothing were there: firmware writes
 // the new content of a variable before it gives up the old one.
-func (w *work) variableNeed() int64 {
+func (w *session) variableNeed() int64 {
 	var sum int64
 	set := func(vendor efivar.Vendor, name string, size int) {
 		sum += efivar.Name{Name: name, Vendor: vendor}.Cost(size)

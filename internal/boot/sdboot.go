@@ -22,8 +22,8 @@ type sdboot struct {
 
 var _ Loader = (*sdboot)(nil)
 
-// work is one call of a method: what the host is, looked at anew.
-type work struct {
+// session is one call of a method: what the host is, looked at anew.
+type session struct {
 	Host
 	esp   esp
 	slot  slot.Slot
@@ -38,11 +38,11 @@ type work struct {
 }
 
 // do does what change does, for slot s.
-func (l *sdboot) do(ctx context.Context, doing string, s slot.Slot, change func(*work) error) error {
+func (l *sdboot) do(ctx context.Context, doing string, s slot.Slot, change func(*session) error) error {
 	if !s.Valid() {
 		return errkind.Errorf(errkind.Internal, "%s: it was not said which slot", doing)
 	}
-	err := l.look(ctx, func(w *work) error {
+	err := l.withSession(ctx, func(w *session) error {
 		w.slot = s
 		return change(w)
 	})
@@ -52,7 +52,7 @@ func (l *sdboot) do(ctx context.Context, doing string, s slot.Slot, change func(
 	return nil
 }
 
-func (l *sdboot) look(ctx context.Context, use func(*work) error) error {
+func (l *sdboot) withSession(ctx context.Context, use func(*session) error) error {
 	if err := ended(ctx); err != nil {
 		return err
 	}
@@ -61,16 +61,16 @@ func (l *sdboot) look(ctx context.Context, use func(*work) error) error {
 		return fmt.Errorf("open the ESP: %w", err)
 	}
 	defer root.Close()
-	w, err := newWork(l.host, esp{ctx, root.FS(), root, l.host.Touch})
+	w, err := newSession(l.host, esp{ctx, root.FS(), root, l.host.Touch})
 	if err != nil {
 		return err
 	}
 	return use(w)
 }
 
-// newWork looks at the host.
-func newWork(h Host, e esp) (*work, error) {
-	w := &work{Host: h, esp: e}
+// newSession looks at the host.
+func newSession(h Host, e esp) (*session, error) {
+	w := &session{Host: h, esp: e}
 	w.Vars = touching{h.Vars, h.Touch}
 	w.label = slot.Pair[string]{A: label(w.Index, slot.A), B: label(w.Index, slot.B)}
 	if err := w.readESP(); err != nil {
@@ -79,7 +79,7 @@ func newWork(h Host, e esp) (*work, error) {
 	return w, w.readVars()
 }
 
-func (w *work) readESP() error {
+func (w *session) readESP() error {
 	names, err := w.esp.files(linuxDir)
 	if err != nil {
 		return errkind.WithName(prefix("find the UKIs on the ESP", err), errkind.NameEnumerateUkis)
@@ -106,7 +106,7 @@ func (w *work) readESP() error {
 	return nil
 }
 
-func (w *work) addUKI(n ukiName) {
+func (w *session) addUKI(n ukiName) {
 	list := &w.ukis.A
 	if n.slot == slot.B {
 		list = &w.ukis.B
@@ -118,7 +118,7 @@ func (w *work) addUKI(n ukiName) {
 	*list = append((*list)[:at], append([]ukiName{n}, (*list)[at:]...)...)
 }
 
-func (w *work) readVars() (err error) {
+func (w *session) readVars() (err error) {
 	var partition string
 	for name, text := range map[string]*string{
 		efivar.EntryOneShot: &w.texts.oneShot, efivar.EntryDefault: &w.texts.deflt,
@@ -135,7 +135,7 @@ func (w *work) readVars() (err error) {
 }
 
 // slotOf is the slot whose UKI an entry of systemd-boot is, or none.
-func (w *work) slotOf(entry string) slot.Slot {
+func (w *session) slotOf(entry string) slot.Slot {
 	entry, _, _ = strings.Cut(entry, "@") // a profile of it
 	for _, s := range []slot.Slot{slot.A, slot.B} {
 		for _, n := range w.ukis.Of(s) {
@@ -148,7 +148,7 @@ func (w *work) slotOf(entry string) slot.Slot {
 }
 
 // newest is what slot s boots.
-func (w *work) newest(s slot.Slot) (ukiName, bool) {
+func (w *session) newest(s slot.Slot) (ukiName, bool) {
 	if list := w.ukis.Of(s); len(list) > 0 {
 		return list[0], true
 	}
@@ -156,15 +156,15 @@ func (w *work) newest(s slot.Slot) (ukiName, bool) {
 }
 
 // loaderOf is the boot loader of slot s on the ESP.
-func (w *work) loaderOf(s slot.Slot) string {
+func (w *session) loaderOf(s slot.Slot) string {
 	return path.Join(efiDir, w.label.Of(s), w.Arch.bootFile())
 }
 
-func (w *work) booted() slot.Slot { return w.slotOf(w.texts.selected) }
-func (w *work) deflt() slot.Slot  { return w.slotOf(w.texts.deflt) }
+func (w *session) booted() slot.Slot { return w.slotOf(w.texts.selected) }
+func (w *session) deflt() slot.Slot  { return w.slotOf(w.texts.deflt) }
 
 // stagedFor reports whether what is staged is, or may be, for slot s.
-func (w *work) stagedFor(s slot.Slot) bool {
+func (w *session) stagedFor(s slot.Slot) bool {
 	mine := w.planned.index == w.Index && w.planned.slot == s
 	return w.staged && (mine || !w.planned.slot.Valid())
 }
@@ -172,7 +172,7 @@ func (w *work) stagedFor(s slot.Slot) bool {
 // Entries implements [Loader].
 func (l *sdboot) Entries(ctx context.Context) (State, error) {
 	var st State
-	err := l.look(ctx, func(w *work) error {
+	err := l.withSession(ctx, func(w *session) error {
 		for _, s := range []slot.Slot{slot.A, slot.B} {
 			n, ok := w.newest(s)
 			if !ok {

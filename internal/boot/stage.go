@@ -13,7 +13,7 @@ import (
 
 // Stage implements [Loader].
 func (l *sdboot) Stage(ctx context.Context, s slot.Slot, p *Payload) error {
-	return l.do(ctx, "stage boot files for", s, func(w *work) error {
+	return l.do(ctx, "stage boot files for", s, func(w *session) error {
 		if err := w.unused(); err != nil {
 			return err
 		}
@@ -37,7 +37,7 @@ func (l *sdboot) Stage(ctx context.Context, s slot.Slot, p *Payload) error {
 }
 
 // unused refuses the slot that runs, and the default.
-func (w *work) unused() error {
+func (w *session) unused() error {
 	switch w.slot {
 	case w.booted():
 		return errkind.Errorf(errkind.Precondition, "it is the system that runs")
@@ -74,7 +74,7 @@ func (p *Payload) need(block int64, fallback Fallback) int64 {
 
 // room checks that all of p fits beside what is there, and that a copy of its
 // boot loader will as the fall-back, later.
-func (w *work) room(p *Payload, space Space) error {
+func (w *session) room(p *Payload, space Space) error {
 	if need := p.need(space.Block, w.Fallback); need > space.Free {
 		err := errkind.Errorf(errkind.NoSpace, "the ESP is full: %d MiB are needed, and it has %d MiB free", (need+1<<20-1)>>20, space.Free>>20)
 		return errkind.WithHint(err, "remove what is not needed from the ESP, or make it larger: it has to hold three UKIs")
@@ -82,7 +82,7 @@ func (w *work) room(p *Payload, space Space) error {
 	return nil
 }
 
-func (w *work) stage(p *Payload) error {
+func (w *session) stage(p *Payload) error {
 	// A trial of what the slot had is over: its root is being replaced.
 	if err := w.endTrial(w.slot); err != nil {
 		return err
@@ -126,7 +126,7 @@ func (w *work) stage(p *Payload) error {
 
 // plan is the name that the next UKI of slot s has. Extras that a power cut left
 // beside that name are removed: they would count.
-func (w *work) plan(s slot.Slot) (ukiName, error) {
+func (w *session) plan(s slot.Slot) (ukiName, error) {
 	n := ukiName{max(w.last+1, firstUKI), w.Index, s}
 	if _, ok := parseUKIName(n.String()); !ok {
 		return n, errkind.WithHint(errkind.Errorf(errkind.Precondition, "there is no number after %d for a UKI", w.last),
@@ -136,7 +136,7 @@ func (w *work) plan(s slot.Slot) (ukiName, error) {
 }
 
 // write writes a file of text into EFI/Linux.
-func (w *work) write(name, text string) error {
+func (w *session) write(name, text string) error {
 	return w.esp.put(linuxDir, file{name, int64(len(text)), func() (fs.File, error) { return memory{strings.NewReader(text)}, nil }})
 }
 
@@ -148,7 +148,7 @@ func (memory) Close() error               { return nil }
 
 // unstage removes what is staged, for whichever slot, and what an interrupted
 // write left.
-func (w *work) unstage() error {
+func (w *session) unstage() error {
 	for _, name := range []string{stagedName, stagedName + newSuffix, plannedName, plannedName + newSuffix, stagedName + extraDir} {
 		if err := w.esp.remove(inLinux(name)); err != nil {
 			return err

@@ -13,7 +13,7 @@ import (
 
 // Try implements [Loader].
 func (l *sdboot) Try(ctx context.Context, s slot.Slot) error {
-	return l.do(ctx, "arrange a trial of", s, func(w *work) error {
+	return l.do(ctx, "arrange a trial of", s, func(w *session) error {
 		if err := w.hold(); err != nil {
 			return err
 		}
@@ -40,7 +40,7 @@ func (l *sdboot) Try(ctx context.Context, s slot.Slot) error {
 
 // hold makes sure that there is a default other than the newest UKI, which is
 // what systemd-boot takes when it is told nothing, before a new one is seen.
-func (w *work) hold() error {
+func (w *session) hold() error {
 	deflt, selected := w.texts.deflt, w.texts.selected
 	if w.booted() == w.slot {
 		selected = "" // it is on trial now
@@ -62,7 +62,7 @@ func (w *work) hold() error {
 
 // install gives the staged UKI the name that systemd-boot looks for, and removes
 // the one that the slot had.
-func (w *work) install() error {
+func (w *session) install() error {
 	if w.stagedFor(w.slot) {
 		if err := w.unused(); err != nil {
 			return err
@@ -98,7 +98,7 @@ func (w *work) install() error {
 
 // publish renames what is staged: extras first, for they count only beside a
 // UKI.
-func (w *work) publish(name string) error {
+func (w *session) publish(name string) error {
 	if extra := inLinux(stagedName + extraDir); w.esp.has(extra) {
 		if err := w.esp.remove(name + extraDir); err != nil {
 			return err
@@ -115,7 +115,7 @@ func (w *work) publish(name string) error {
 }
 
 // removeUKI removes a UKI, and then what was beside it.
-func (w *work) removeUKI(n ukiName) error {
+func (w *session) removeUKI(n ukiName) error {
 	if err := w.esp.remove(inLinux(n.String())); err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (w *work) removeUKI(n ukiName) error {
 }
 
 // bootable checks what the slot would boot from.
-func (w *work) bootable() (ukiName, error) {
+func (w *session) bootable() (ukiName, error) {
 	n, ok := w.newest(w.slot)
 	if !ok {
 		return n, errkind.WithName(errkind.Errorf(errkind.NotFound, "it has no UKI on the ESP"), errkind.NameFindStagedFile)
@@ -146,7 +146,7 @@ func (w *work) bootable() (ukiName, error) {
 
 // enter makes sure that the firmware knows both slots, the old one before the
 // new one, and returns the number of the new one.
-func (w *work) enter() (efivar.Number, error) {
+func (w *session) enter() (efivar.Number, error) {
 	other := w.slot.Other()
 	if w.esp.has(w.loaderOf(other)) {
 		n, err := w.ensure(other)
@@ -170,7 +170,7 @@ func (w *work) enter() (efivar.Number, error) {
 	return n, w.order(last(n))
 }
 
-func (w *work) fallbackForTrial() error {
+func (w *session) fallbackForTrial() error {
 	switch other := w.slot.Other(); {
 	case w.Fallback == Disabled:
 		return nil
