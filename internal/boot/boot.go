@@ -1,13 +1,13 @@
-// Package boot makes one of a host's two slots boot: once, to try it, and by
-// default, once it is proven.
+// Package boot decides which of a host's two slots boots: one slot once for a trial, and
+// one slot by default.
 //
-// A host must come up after a power cut anywhere in here, in the old system or
-// the new one. So nothing that the running or the default system boots from is
-// ever changed, a new file is whole and on disk before anything names it, and
-// what decides is the last of each method and one variable of the firmware,
-// which is old or new. systemd-boot reads it: LoaderEntryOneShot for the trial,
-// LoaderEntryDefault after it. The firmware's own BootNext and BootOrder only
-// choose whose copy of systemd-boot runs; any copy boots either slot.
+// After a power cut at any point of this package the host must boot the old system or the
+// new one. So the package never changes a file that the running or the default system boots
+// from, and a new file is whole and on disk before anything refers to it. The last change of
+// each method decides what boots. It sets one firmware variable, which has the old or the
+// new value: LoaderEntryOneShot for the trial, LoaderEntryDefault after it. systemd-boot
+// reads both. The firmware's own BootNext and BootOrder only choose the copy of systemd-boot
+// that runs; every copy boots either slot.
 package boot
 
 import (
@@ -18,32 +18,32 @@ import (
 	"github.com/trident-project/trident/internal/slot"
 )
 
-// Loader is a boot loader on a host. Methods do the same when run again after a
-// failure or a power cut, and must not run at the same time as another.
+// Loader is a boot loader on a host. After a failure or a power cut a caller may call a
+// method again, with the same result. Only one method may run at a time.
 type Loader interface {
-	// Entries says what boots now, next and by default.
+	// Entries returns what has booted, and what boots next and by default.
 	Entries(ctx context.Context) (State, error)
-	// Stage puts a slot's boot files in place, so that nothing boots them yet.
-	// The slot must be neither running nor the default. That there is no room is
-	// found before anything is written.
+	// Stage writes the boot files of a slot to the ESP. Nothing boots them before Try. The
+	// slot must be neither running nor the default. Stage fails before the first write
+	// if there is not enough room.
 	Stage(ctx context.Context, s slot.Slot, p *Payload) error
-	// Try has the slot boot once, next, and the default again after that. It is
-	// what was staged, if something was, and else what the slot had before.
+	// Try makes the next boot, and only that one, a boot of the slot: from the staged files
+	// if there are any, else from the previous files of the slot.
 	Try(ctx context.Context, s slot.Slot) error
-	// Keep makes the slot the default, and ends the trial of another.
+	// Keep makes the slot the default, and ends a trial of the other slot.
 	Keep(ctx context.Context, s slot.Slot) error
-	// Forget removes what the slot boots from, staged or not, and its entry. The
-	// slot must not be running, nor be the default while there is another.
+	// Forget removes the boot files of the slot, staged or not, and its boot entry. The
+	// slot must not be running, and not be the default if the other slot can boot.
 	Forget(ctx context.Context, s slot.Slot) error
 }
 
-// State is what boots. A slot that is no slot stands for none, or for a system
-// that is not of this install.
+// State says which slot boots when. The zero Slot means none, or a system of another
+// installation.
 type State struct {
-	Names   slot.Pair[string] // what boots each slot; "" when nothing does
-	Staged  slot.Slot         // has files that Try will use
-	Booted  slot.Slot         // runs, as far as the boot loader knows
-	Next    slot.Slot         // is tried once, next
+	Names   slot.Pair[string] // the UKI of each slot; "" if it has none
+	Staged  slot.Slot         // has staged files
+	Booted  slot.Slot         // runs, according to the boot loader
+	Next    slot.Slot         // boots once, next
 	Default slot.Slot
 }
 
@@ -56,15 +56,15 @@ const (
 	Grub        Kind = "grub"
 )
 
-// Fallback says which slot's boot files are in EFI/BOOT, where firmware looks
-// that has lost its entries. The values are those of os.uefiFallback.
+// Fallback says which slot's boot loader is in EFI/BOOT, which firmware without a boot
+// entry starts. The values are those of os.uefiFallback in a Host Configuration.
 type Fallback string
 
 // The fallbacks.
 const (
-	Conservative Fallback = "conservative" // of the system that was proven last
+	Conservative Fallback = "conservative" // of the system that was kept last
 	Optimistic   Fallback = "optimistic"   // of the system that was written last
-	Disabled     Fallback = "disabled"     // never touched
+	Disabled     Fallback = "disabled"     // this package does not change EFI/BOOT
 )
 
 // Arch is an architecture as Go names it.
@@ -76,8 +76,8 @@ const (
 	ARM64 Arch = "arm64"
 )
 
-// bootFile is the name under which firmware of that architecture looks for a
-// boot loader (UEFI 2.10, 3.5.1.1), in lower case as upstream writes it.
+// bootFile returns the file name of the boot loader that firmware of the architecture
+// starts (UEFI 2.10, section 3.5.1.1), in lower case as upstream writes it.
 func (a Arch) bootFile() string {
 	switch a {
 	case AMD64:
@@ -88,20 +88,20 @@ func (a Arch) bootFile() string {
 	return ""
 }
 
-// Host is where a Loader works.
+// Host is the host of a Loader.
 type Host struct {
-	ESP       string           // folder where the ESP is mounted, and which nobody else changes
-	Partition efivar.HardDrive // the ESP, as firmware finds it
+	ESP       string           // the folder on which the ESP is mounted; only the Loader changes it
+	Partition efivar.HardDrive // the ESP, as a boot entry names it
 	Vars      efivar.Store
 	Arch      Arch
 	Index     int      // of the install on this ESP, see [FreeIndex]
 	Fallback  Fallback // "" is Conservative
-	// Touch, if set, is called for each change of the host, and has to make it.
+	// Touch, if not nil, is called for each change of the host and must call change.
 	Touch func(name string, change func() error) error
 }
 
-// New returns the boot loader of that kind on a host. GRUB has a place here and
-// is an error of kind Unsupported.
+// New returns the Loader of a kind on a host. It supports systemd-boot only; the error for
+// GRUB is of kind Unsupported.
 func New(kind Kind, h Host) (Loader, error) {
 	h, err := h.complete(kind)
 	if err != nil {
@@ -118,7 +118,7 @@ func (h Host) complete(kind Kind) (Host, error) {
 		return h, errkind.WithHint(errkind.Errorf(errkind.Unsupported, "set up %s: this version cannot service it", kind),
 			"use an image with systemd-boot and a unified kernel image")
 	case kind != SystemdBoot:
-		return h, errkind.Errorf(errkind.Invalid, "set up boot loader: %q is none that is known", kind)
+		return h, errkind.Errorf(errkind.Invalid, "set up boot loader: unknown boot loader %q", kind)
 	case h.Arch.bootFile() == "":
 		return h, errkind.Errorf(errkind.Unsupported, "set up %s: no boot files are known for architecture %q", kind, h.Arch)
 	case h.Vars == nil:
@@ -131,7 +131,7 @@ func (h Host) complete(kind Kind) (Host, error) {
 		h.Fallback = Conservative
 	case Conservative, Optimistic, Disabled:
 	default:
-		return h, errkind.Errorf(errkind.Invalid, "set up %s: %q is no UEFI fallback", kind, h.Fallback)
+		return h, errkind.Errorf(errkind.Invalid, "set up %s: %q is not a UEFI fallback", kind, h.Fallback)
 	}
 	if h.Touch == nil {
 		h.Touch = func(_ string, change func() error) error { return change() }

@@ -16,11 +16,11 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// esp is the mounted ESP. It is a FAT: there are no links, case does not count,
-// and a rename is several writes. So a file is whole and on disk under another
-// name before it is renamed, the file that it replaces keeps its blocks until
-// the rename is on disk, and each change is, before the next is made. A rename is
-// on disk when the file is and then the folder.
+// esp is the mounted ESP. It is a FAT: it has no links, upper and lower case are the same,
+// and a rename is several writes. So a file is whole and on disk under another name before
+// it is renamed, the file that it replaces keeps its blocks until the rename is on disk, and
+// each change is on disk before the next one. A rename is on disk after a sync of the file
+// and then of the folder.
 type esp struct {
 	ctx   context.Context
 	read  fs.FS
@@ -28,7 +28,7 @@ type esp struct {
 	touch func(string, func() error) error
 }
 
-// files returns the names in a folder; none when it is not there.
+// files returns the names in a folder, or none if the folder does not exist.
 func (e esp) files(dir string) ([]string, error) {
 	d, err := e.read.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -58,13 +58,13 @@ func (e esp) files(dir string) ([]string, error) {
 
 const maxEntries = 4096
 
-// has reports whether there is such a file or folder.
+// has reports whether a file or folder with this name exists.
 func (e esp) has(name string) bool {
 	_, err := fs.Stat(e.read, name)
 	return err == nil
 }
 
-// file is one that is there.
+// file returns an existing file.
 func (e esp) file(name string) (file, error) {
 	info, err := fs.Stat(e.read, name)
 	if err == nil && !info.Mode().IsRegular() {
@@ -78,7 +78,7 @@ func (e esp) file(name string) (file, error) {
 
 var errNoFile = errors.New("it is not a file")
 
-// readText reads a file of a line of text.
+// readText returns the content of a file with one line of text.
 func (e esp) readText(name string) (string, error) {
 	f, err := e.read.Open(name)
 	if err != nil {
@@ -89,7 +89,7 @@ func (e esp) readText(name string) (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
-// mkdir makes a folder and those above it.
+// mkdir makes a folder and its parents.
 func (e esp) mkdir(dir string) error {
 	if dir == "." || e.has(dir) {
 		return nil
@@ -105,7 +105,7 @@ func (e esp) mkdir(dir string) error {
 	})
 }
 
-// put makes dir/f.name a copy of f. It is done when it is one already.
+// put makes dir/f.name a copy of f, unless it has the content of f already.
 func (e esp) put(dir string, f file) (err error) {
 	name := path.Join(dir, f.name)
 	if same, err := e.same(name, f); err != nil || same {
@@ -155,7 +155,7 @@ func (c *cancelled) Read(p []byte) (int, error) {
 	return c.Reader.Read(p)
 }
 
-// ended is the error of a context that is over, with its kind.
+// ended returns the error of a context that has ended, with its kind, or nil.
 func ended(ctx context.Context) error {
 	err := ctx.Err()
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -196,7 +196,7 @@ func (e esp) same(name string, f file) (bool, error) {
 	}
 }
 
-// rename also replaces a file, see [esp].
+// rename renames a file and replaces another file with the new name; see [esp].
 func (e esp) rename(from, to string) error {
 	return e.touch("rename to "+to, func() error {
 		if old, err := e.root.Open(to); err == nil {
@@ -213,7 +213,7 @@ func (e esp) rename(from, to string) error {
 	})
 }
 
-// remove removes a file, or a folder with all that is in it, if it is there.
+// remove removes a file, or a folder with its content, if it exists.
 func (e esp) remove(name string) error {
 	if !e.has(name) {
 		return nil

@@ -30,8 +30,8 @@ func (w *session) entry(s slot.Slot) (efivar.Entry, bool, error) {
 	return entries[0], true, nil
 }
 
-// ensure makes sure that slot s has a boot entry, and returns its number. An
-// entry of that label that leads elsewhere is replaced.
+// ensure makes sure that slot s has a boot entry, and returns its number. It replaces an
+// entry with the label of the slot and another target.
 func (w *session) ensure(s slot.Slot) (efivar.Number, error) {
 	e, found, err := w.entry(s)
 	if err != nil {
@@ -51,7 +51,7 @@ func (w *session) ensure(s slot.Slot) (efivar.Number, error) {
 	return e.Number, errkind.WithName(efivar.SetEntry(w.Vars, e), errkind.NameCreateBootEntry)
 }
 
-// order changes what the firmware tries by itself.
+// order changes the BootOrder of the firmware.
 func (w *session) order(change func([]efivar.Number) []efivar.Number) error {
 	old, err := efivar.BootOrder(w.Vars)
 	if err != nil {
@@ -82,7 +82,7 @@ func without(n efivar.Number) func([]efivar.Number) []efivar.Number {
 	}
 }
 
-// fallback makes the files in EFI/BOOT those of slot s. Others there stay.
+// fallback copies the boot loader of slot s to EFI/BOOT. Other files there stay.
 func (w *session) fallback(s slot.Slot) error {
 	dir := efiDir + "/" + w.label.Of(s)
 	names, err := w.esp.files(dir)

@@ -57,7 +57,7 @@ func (l *sdboot) Forget(ctx context.Context, s slot.Slot) error {
 	})
 }
 
-// forget removes entry and files of a slot that nothing boots.
+// forget removes the boot entry and the files of a slot that is not booted.
 func (w *session) forget() error {
 	e, found, err := w.entry(w.slot)
 	if err != nil {
@@ -84,7 +84,7 @@ func (w *session) forget() error {
 	return w.esp.remove(efiDir + "/" + w.label.Of(w.slot))
 }
 
-// endTrial takes back that slot s is booted once.
+// endTrial makes slot s no longer the next to boot.
 func (w *session) endTrial(s slot.Slot) error {
 	if w.slotOf(w.texts.oneShot) == s {
 		if err := efivar.SetLoaderText(w.Vars, efivar.EntryOneShot, ""); err != nil {

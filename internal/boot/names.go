@@ -23,14 +23,14 @@ const (
 	newSuffix   = ".new"
 )
 
-// firstUKI is the number of an install's first UKI; they all have three digits,
-// so that the order of numbers is that of names.
+// firstUKI is the number of the first UKI of an installation. All numbers have three digits,
+// so that names sort as numbers do.
 const firstUKI = 100
 
 const maxIndex = 1000
 
-// label names a slot of an install: its folder in EFI and its entry in the
-// firmware. Upstream counts from AZLA, AZL2A on.
+// label returns the name of a slot of an installation: of its folder in EFI and of its boot
+// entry. As for upstream, the first installation has AZLA, the second AZL2A.
 func label(index int, s slot.Slot) string {
 	n := ""
 	if index > 0 {
@@ -39,8 +39,7 @@ func label(index int, s slot.Slot) string {
 	return "AZL" + n + slot.Pair[string]{A: "A", B: "B"}.Of(s)
 }
 
-// FreeIndex is the first index for an install on the ESP mounted at esp that no
-// other install uses.
+// FreeIndex returns the lowest index that no installation on the ESP mounted at esp uses.
 func FreeIndex(esp string) (int, error) {
 	names, err := inroot.FS(esp).List(efiDir)
 	if err != nil {
@@ -63,8 +62,8 @@ func freeIndex(names []string) (int, error) {
 	return 0, errkind.WithName(errkind.WithHint(err, "remove folders of old installs from EFI on the ESP"), errkind.NameNoAvailableInstallIndex)
 }
 
-// ukiName is the name of a slot's UKI, and its entry in systemd-boot. The number
-// grows with each update, so that the newest sorts last.
+// ukiName is the file name of a slot's UKI, which is also its entry in systemd-boot. The
+// number grows with each update, so that the newest UKI sorts last.
 type ukiName struct {
 	number, index int
 	slot          slot.Slot
@@ -74,7 +73,7 @@ func (n ukiName) String() string {
 	return fmt.Sprintf("vmlinuz-%d-azl%s%d.efi", n.number, slot.Pair[string]{A: "a", B: "b"}.Of(n.slot), n.index)
 }
 
-// parseUKIName also knows a name in other case, as systemd-boot gives it.
+// parseUKIName accepts a name in upper or lower case, because systemd-boot changes the case.
 func parseUKIName(name string) (ukiName, bool) {
 	var n ukiName
 	rest, ok := strings.CutPrefix(strings.ToLower(name), "vmlinuz-")
@@ -89,7 +88,7 @@ func parseUKIName(name string) (ukiName, bool) {
 	return n, ok && ok2 && n.slot.Valid()
 }
 
-// decimal reads digits as they are written: no sign, no zero before others.
+// decimal parses a number without a sign and without leading zeros.
 func decimal(s string) (int, bool) {
 	n, err := strconv.Atoi(s)
 	return n, err == nil && n >= 0 && len(s) <= 9 && strconv.Itoa(n) == s

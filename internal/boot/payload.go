@@ -11,8 +11,8 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Payload is what a slot boots from: a UKI with what goes with it, and a boot
-// loader. Only [Read] makes one, of files that fit the host.
+// Payload has the boot files of a slot: a UKI with its extras, and a boot loader. Only
+// [Read] makes one, from files for the architecture of the host.
 type Payload struct {
 	info   UKI
 	uki    file
@@ -20,7 +20,7 @@ type Payload struct {
 	loader []file // of EFI/BOOT
 }
 
-// UKI is what the kernel image of p says about itself.
+// UKI returns the facts about the kernel image of p.
 func (p *Payload) UKI() UKI { return p.info }
 
 type file struct {
@@ -29,7 +29,7 @@ type file struct {
 	open func() (fs.File, error)
 }
 
-// Bounds of what an image may have.
+// Limits on the boot files of an image.
 const (
 	maxFiles    = 64
 	maxUKI      = 2 << 30
@@ -37,10 +37,10 @@ const (
 	systemdBoot = "EFI/systemd/systemd-"
 )
 
-// Read finds what to boot in the ESP of an image: the one UKI in EFI/Linux, its
-// extras, and the boot loader, which is all of EFI/BOOT, or systemd-boot where
-// that is empty. Case does not count, as on every ESP. The files are read again
-// by Stage: they must be of verified content, and stay so until then.
+// Read finds the boot files in the ESP of an image: the one UKI in EFI/Linux, its extras,
+// and the boot loader, which is all of EFI/BOOT or, if that is empty, systemd-boot. Upper
+// and lower case are the same. Stage reads the files again: their content must be verified,
+// and must not change until then.
 func Read(esp fs.FS, arch Arch) (*Payload, error) {
 	p, err := read(esp, arch)
 	if err != nil {
@@ -104,8 +104,8 @@ func readLoader(esp fs.FS, arch Arch) ([]file, error) {
 	return append(slices.Delete(slices.Clone(files), i, i+1), files[i]), nil
 }
 
-// list returns the regular files of a folder, whose real name it also returns;
-// none when it is not there.
+// list returns the regular files of a folder and the name of the folder in its actual case;
+// no files if the folder does not exist.
 func list(fsys fs.FS, dir string, maxSize int64) (string, []file, error) {
 	at := "."
 	for part := range strings.SplitSeq(dir, "/") {

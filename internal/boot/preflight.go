@@ -11,14 +11,14 @@ import (
 	"github.com/trident-project/trident/internal/slot"
 )
 
-// Preflight reports what would keep Forget, Stage, Try and Keep of a slot, one after the
-// other, from succeeding on a host, as far as that can be known without a change: the
-// slot runs or is the default, the UKI is for another machine, the ESP or the memory of
-// the firmware is too small. It changes nothing, and h.ESP is not used: files are those
-// on the ESP as they are now, of which space is left. A firmware that does not say how
-// much room it has is taken to have enough; see [VariableNeed].
+// Preflight returns an error if Forget, Stage, Try and Keep of a slot, one after the other,
+// would fail on a host for a reason that can be known before: the slot runs or is the
+// default, the UKI is for another architecture, or the ESP or the memory of the firmware is
+// too small. Preflight changes nothing and does not use h.ESP: files are the present files
+// of the ESP, and space is its free space. Firmware that does not report its free memory
+// counts as large enough; see [VariableNeed].
 //
-// Warnings are what will keep the update after this one from succeeding.
+// Warnings are reasons why the next update after this one will fail.
 func Preflight(ctx context.Context, h Host, files fs.FS, space Space, s slot.Slot, p *Payload) (warnings []string, err error) {
 	warnings, err = preflight(ctx, h, files, space, s, p)
 	if err != nil {
@@ -73,7 +73,8 @@ func sessionOn(ctx context.Context, h Host, files fs.FS, s slot.Slot) (*session,
 	return w, nil
 }
 
-// sizeOf is how many bytes of the ESP are free once slot s is forgotten.
+// sizeOf returns how many bytes of the ESP the files of slot s and the staged files take, in
+// blocks of block bytes. Forget frees them.
 func (w *session) sizeOf(s slot.Slot, block int64) (sum int64, err error) {
 	names := []string{efiDir + "/" + w.label.Of(s)}
 	for _, n := range w.ukis.Of(s) {
@@ -101,8 +102,8 @@ func (w *session) sizeOf(s slot.Slot, block int64) (sum int64, err error) {
 	return sum, nil
 }
 
-// VariableNeed is how many bytes of the firmware's memory a trial of slot s and its end
-// take, as [efivar.Store] counts them.
+// VariableNeed returns how many bytes of the firmware's memory Try and Keep of slot s need,
+// as [efivar.Store] counts them.
 func VariableNeed(ctx context.Context, h Host, files fs.FS, s slot.Slot) (int64, error) {
 	w, err := sessionOn(ctx, h, files, s)
 	if err != nil {
@@ -111,8 +112,8 @@ func VariableNeed(ctx context.Context, h Host, files fs.FS, s slot.Slot) (int64,
 	return w.variableNeed(), nil
 }
 
-// variableNeed counts what Try and Keep set as if nothing were there: firmware writes
-// the new content of a variable before it gives up the old one.
+// variableNeed counts every variable that Try and Keep set, also those that exist, because
+// firmware writes the new content of a variable before it frees the old content.
 func (w *session) variableNeed() int64 {
 	var sum int64
 	set := func(vendor efivar.Vendor, name string, size int) {

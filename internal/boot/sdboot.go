@@ -22,7 +22,7 @@ type sdboot struct {
 
 var _ Loader = (*sdboot)(nil)
 
-// session is one call of a method: what the host is, looked at anew.
+// session is one call of a method of Loader, with the state of the host as newSession read it.
 type session struct {
 	Host
 	esp   esp
@@ -37,7 +37,7 @@ type session struct {
 	texts   struct{ oneShot, deflt, selected string }
 }
 
-// do does what change does, for slot s.
+// do calls change in a session for slot s, and adds to its error what was being done.
 func (l *sdboot) do(ctx context.Context, doing string, s slot.Slot, change func(*session) error) error {
 	if !s.Valid() {
 		return errkind.Errorf(errkind.Internal, "%s: it was not said which slot", doing)
@@ -68,7 +68,7 @@ func (l *sdboot) withSession(ctx context.Context, use func(*session) error) erro
 	return use(w)
 }
 
-// newSession looks at the host.
+// newSession reads the ESP and the firmware variables of the host.
 func newSession(h Host, e esp) (*session, error) {
 	w := &session{Host: h, esp: e}
 	w.Vars = touching{h.Vars, h.Touch}
@@ -134,7 +134,7 @@ func (w *session) readVars() (err error) {
 	return nil
 }
 
-// slotOf is the slot whose UKI an entry of systemd-boot is, or none.
+// slotOf returns the slot that an entry of systemd-boot boots, or none.
 func (w *session) slotOf(entry string) slot.Slot {
 	entry, _, _ = strings.Cut(entry, "@") // a profile of it
 	for _, s := range []slot.Slot{slot.A, slot.B} {
@@ -147,7 +147,7 @@ func (w *session) slotOf(entry string) slot.Slot {
 	return 0
 }
 
-// newest is what slot s boots.
+// newest returns the UKI that slot s boots; false if it has none.
 func (w *session) newest(s slot.Slot) (ukiName, bool) {
 	if list := w.ukis.Of(s); len(list) > 0 {
 		return list[0], true
@@ -155,7 +155,7 @@ func (w *session) newest(s slot.Slot) (ukiName, bool) {
 	return ukiName{}, false
 }
 
-// loaderOf is the boot loader of slot s on the ESP.
+// loaderOf returns the path of the boot loader of slot s on the ESP.
 func (w *session) loaderOf(s slot.Slot) string {
 	return path.Join(efiDir, w.label.Of(s), w.Arch.bootFile())
 }
@@ -163,7 +163,7 @@ func (w *session) loaderOf(s slot.Slot) string {
 func (w *session) booted() slot.Slot { return w.slotOf(w.texts.selected) }
 func (w *session) deflt() slot.Slot  { return w.slotOf(w.texts.deflt) }
 
-// stagedFor reports whether what is staged is, or may be, for slot s.
+// stagedFor reports whether the staged files are, or may be, for slot s.
 func (w *session) stagedFor(s slot.Slot) bool {
 	mine := w.planned.index == w.Index && w.planned.slot == s
 	return w.staged && (mine || !w.planned.slot.Valid())
@@ -196,7 +196,7 @@ func (l *sdboot) Entries(ctx context.Context) (State, error) {
 	return st, nil
 }
 
-// touching is the variables of the firmware as a part of the host.
+// touching is a Store whose every change is a named change of the host (Host.Touch).
 type touching struct {
 	efivar.Store
 	touch func(string, func() error) error

@@ -36,7 +36,7 @@ func (l *sdboot) Stage(ctx context.Context, s slot.Slot, p *Payload) error {
 	})
 }
 
-// unused refuses the slot that runs, and the default.
+// unused fails if the slot runs or is the default.
 func (w *session) unused() error {
 	switch w.slot {
 	case w.booted():
@@ -48,17 +48,17 @@ func (w *session) unused() error {
 	return nil
 }
 
-// slack is for folders, names and what the file system keeps for itself.
+// slack is the room, in bytes, for folders, names and the file system itself.
 const slack = 1 << 20
 
-// Space is what an ESP has room for.
+// Space is the room on an ESP.
 type Space struct {
 	Free  int64 // bytes
 	Block int64 // that many bytes are given to files at a time
 }
 
-// need is how many bytes of an ESP with blocks of that size p takes, with a second copy
-// of its boot loader if fallback says that EFI/BOOT is kept.
+// need returns how many bytes of an ESP p takes in blocks of block bytes, with a second copy
+// of its boot loader unless fallback says that EFI/BOOT is not changed.
 func (p *Payload) need(block int64, fallback Fallback) int64 {
 	block = max(block, 512)
 	files := append(append([]file{p.uki}, p.extra...), p.loader...)
@@ -72,8 +72,7 @@ func (p *Payload) need(block int64, fallback Fallback) int64 {
 	return need
 }
 
-// room checks that all of p fits beside what is there, and that a copy of its
-// boot loader will as the fall-back, later.
+// room fails unless the ESP has room for p and for a copy of its boot loader in EFI/BOOT.
 func (w *session) room(p *Payload, space Space) error {
 	if need := p.need(space.Block, w.Fallback); need > space.Free {
 		err := errkind.Errorf(errkind.NoSpace, "the ESP is full: %d MiB are needed, and it has %d MiB free", (need+1<<20-1)>>20, space.Free>>20)
@@ -124,8 +123,8 @@ func (w *session) stage(p *Payload) error {
 	return w.esp.put(linuxDir, uki)
 }
 
-// plan is the name that the next UKI of slot s has. Extras that a power cut left
-// beside that name are removed: they would count.
+// plan returns the name of the next UKI of slot s. It removes extras for that name from
+// before a power cut, because systemd-boot would use them.
 func (w *session) plan(s slot.Slot) (ukiName, error) {
 	n := ukiName{max(w.last+1, firstUKI), w.Index, s}
 	if _, ok := parseUKIName(n.String()); !ok {
@@ -140,14 +139,13 @@ func (w *session) write(name, text string) error {
 	return w.esp.put(linuxDir, file{name, int64(len(text)), func() (fs.File, error) { return memory{strings.NewReader(text)}, nil }})
 }
 
-// memory is a file in memory.
+// memory is a file whose content is a string.
 type memory struct{ *strings.Reader }
 
 func (memory) Stat() (fs.FileInfo, error) { return nil, errors.ErrUnsupported }
 func (memory) Close() error               { return nil }
 
-// unstage removes what is staged, for whichever slot, and what an interrupted
-// write left.
+// unstage removes the staged files, for either slot, and the rest of an interrupted write.
 func (w *session) unstage() error {
 	for _, name := range []string{stagedName, stagedName + newSuffix, plannedName, plannedName + newSuffix, stagedName + extraDir} {
 		if err := w.esp.remove(inLinux(name)); err != nil {

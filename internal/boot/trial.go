@@ -38,8 +38,8 @@ func (l *sdboot) Try(ctx context.Context, s slot.Slot) error {
 	})
 }
 
-// hold makes sure that there is a default other than the newest UKI, which is
-// what systemd-boot takes when it is told nothing, before a new one is seen.
+// hold sets the default entry if it is missing, a pattern, or names a UKI that does not
+// exist: systemd-boot would then boot the newest UKI, and so the new one without a trial.
 func (w *session) hold() error {
 	deflt, selected := w.texts.deflt, w.texts.selected
 	if w.booted() == w.slot {
@@ -60,8 +60,8 @@ func (w *session) hold() error {
 	return efivar.SetLoaderText(w.Vars, efivar.EntryDefault, hold)
 }
 
-// install gives the staged UKI the name that systemd-boot looks for, and removes
-// the one that the slot had.
+// install renames the staged UKI to a name that systemd-boot boots, and removes the previous
+// UKI of the slot.
 func (w *session) install() error {
 	if w.stagedFor(w.slot) {
 		if err := w.unused(); err != nil {
@@ -96,8 +96,8 @@ func (w *session) install() error {
 	return w.esp.remove(inLinux(plannedName)) // what a power cut left
 }
 
-// publish renames what is staged: extras first, for they count only beside a
-// UKI.
+// publish renames the staged files: extras before the UKI, because systemd-boot uses extras
+// only beside a UKI.
 func (w *session) publish(name string) error {
 	if extra := inLinux(stagedName + extraDir); w.esp.has(extra) {
 		if err := w.esp.remove(name + extraDir); err != nil {
@@ -114,7 +114,7 @@ func (w *session) publish(name string) error {
 	return nil
 }
 
-// removeUKI removes a UKI, and then what was beside it.
+// removeUKI removes a UKI, and then its extras.
 func (w *session) removeUKI(n ukiName) error {
 	if err := w.esp.remove(inLinux(n.String())); err != nil {
 		return err
@@ -122,7 +122,7 @@ func (w *session) removeUKI(n ukiName) error {
 	return w.esp.remove(inLinux(n.String() + extraDir))
 }
 
-// bootable checks what the slot would boot from.
+// bootable checks the files that the slot would boot from, and returns its UKI.
 func (w *session) bootable() (ukiName, error) {
 	n, ok := w.newest(w.slot)
 	if !ok {
@@ -144,8 +144,8 @@ func (w *session) bootable() (ukiName, error) {
 	return n, nil
 }
 
-// enter makes sure that the firmware knows both slots, the old one before the
-// new one, and returns the number of the new one.
+// enter makes sure that both slots have a boot entry, the old slot before the new one in the
+// order of the firmware, and returns the number of the new one.
 func (w *session) enter() (efivar.Number, error) {
 	other := w.slot.Other()
 	if w.esp.has(w.loaderOf(other)) {

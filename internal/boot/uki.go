@@ -9,8 +9,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// UKI is what a unified kernel image says about itself (UAPI.5, Unified Kernel
-// Image).
+// UKI has the facts in the header of a unified kernel image (UAPI.5, Unified Kernel Image).
 type UKI struct {
 	Arch      Arch
 	OSRelease string // the text of os-release(5)
@@ -18,13 +17,12 @@ type UKI struct {
 	Uname     string // the kernel's release; "" when it does not say
 }
 
-// maxText bounds the sections that are read; real ones have less than 4 KiB.
+// maxText bounds the sections that ReadUKI reads; real ones have less than 4 KiB.
 const maxText = 64 << 10
 
-// ReadUKI reads the header of a UKI of size bytes. That is no check of its
-// content; but one that is cut off, for another architecture, or that
-// systemd-boot would not show is an error of kind Corrupt, Incompatible or
-// Invalid.
+// ReadUKI reads the header of a UKI of size bytes. It does not verify the content. The error
+// is of kind Corrupt for a truncated UKI, Incompatible for one of an unknown architecture,
+// and Invalid for one that systemd-boot would not show.
 func ReadUKI(r io.ReaderAt, size int64) (UKI, error) {
 	var u UKI
 	file, arch, err := readPE(r, size)
@@ -33,7 +31,7 @@ func ReadUKI(r io.ReaderAt, size int64) (UKI, error) {
 	}
 	u.Arch = arch
 	if s := file.Section(".linux"); s == nil || s.Size == 0 {
-		return u, errkind.Errorf(errkind.Invalid, "it has no kernel: it is no unified kernel image")
+		return u, errkind.Errorf(errkind.Invalid, "it has no kernel: it is not a unified kernel image")
 	}
 	for name, field := range map[string]*string{".osrel": &u.OSRelease, ".cmdline": &u.Cmdline, ".uname": &u.Uname} {
 		if *field, err = text(file, name); err != nil {
@@ -52,8 +50,8 @@ func titled(line string) bool {
 	return slices.Contains([]string{"PRETTY_NAME", "IMAGE_ID", "NAME", "ID"}, key) && strings.Trim(value, `"' `) != ""
 }
 
-// readPE reads the header of a program for UEFI and checks that all that it
-// speaks of is there.
+// readPE reads the header of a program for UEFI and checks that the file has all sections
+// of the header.
 func readPE(r io.ReaderAt, size int64) (*pe.File, Arch, error) {
 	file, err := pe.NewFile(io.NewSectionReader(r, 0, size))
 	if err != nil {
@@ -78,7 +76,7 @@ func readPE(r io.ReaderAt, size int64) (*pe.File, Arch, error) {
 	return file, arch, nil
 }
 
-// text is the content of a section of text, "" when there is none.
+// text returns the content of a section of text, or "" if there is no such section.
 func text(file *pe.File, name string) (string, error) {
 	s := file.Section(name)
 	if s == nil {
