@@ -86,7 +86,7 @@ func sysextBuild(ctx context.Context, o *sysextBuildOptions) error {
 		return errkind.Errorf(errkind.Invalid, "--arch: %w", err)
 	}
 	var s signer
-	if o.key != "" { // before the work: a key that does not count is known early
+	if o.key != "" { // before the build: a wrong key fails early
 		if s, err = readSigner(o.key, o.cert, o.app.now()); err != nil {
 			return err
 		}
