@@ -76,7 +76,7 @@ func parseLazy(text string) (map[string]string, error) {
 		switch {
 		case text == "":
 		case !ok || name == "" || !uuidForm.MatchString(uuid) || out[name] != "":
-			err := errkind.Errorf(errkind.Invalid, "--lazy-partitions: %q is not NAME:PARTUUID, or is there twice", item)
+			err := errkind.Errorf(errkind.Invalid, "--lazy-partitions: %q is not NAME:PARTUUID, or is given twice", item)
 			return nil, errkind.WithName(err, errkind.NameInvalidLazyPartition)
 		default:
 			out[name] = strings.ToLower(uuid)

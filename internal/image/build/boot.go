@@ -16,8 +16,8 @@ import (
 	"github.com/trident-project/trident/internal/linux/fat"
 )
 
-// findBootloader returns the boot loader with what it boots, which it finds in the ESP.
-// Bootloader is the type of the loader, or "".
+// findBootloader returns the boot loader of the given type, or systemd-boot for "", with the
+// boot entries in the FAT file systems that have a mount point.
 func findBootloader(s *image.Spec, bootloader string) (b image.Bootloader, err error) {
 	b.Type = bootloader
 	switch b.Type {
@@ -35,11 +35,11 @@ func findBootloader(s *image.Spec, bootloader string) (b image.Bootloader, err e
 		}
 		u, err := findUKIs(esp, m.MountPoint)
 		if err != nil {
-			return b, fmt.Errorf("look for what boots in partition %d: %w", m.Number, err)
+			return b, fmt.Errorf("read the boot entries of partition %d: %w", m.Number, err)
 		}
 		c, err := findConfigs(esp, m.MountPoint)
 		if err != nil {
-			return b, fmt.Errorf("look for what boots in partition %d: %w", m.Number, err)
+			return b, fmt.Errorf("read the boot entries of partition %d: %w", m.Number, err)
 		}
 		ukis, configs = append(ukis, u...), append(configs, c...)
 	}
@@ -47,11 +47,11 @@ func findBootloader(s *image.Spec, bootloader string) (b image.Bootloader, err e
 		b.Type, b.SystemdBoot = image.SystemdBoot, &image.SystemdBootSet{Entries: append(ukis, configs...)}
 		return b, nil
 	}
-	err = errkind.Errorf(errkind.Invalid, "there is nothing for systemd-boot: neither EFI/Linux/*.efi nor loader/entries/*.conf is in a FAT file system with a mount point")
+	err = errkind.Errorf(errkind.Invalid, "systemd-boot has no boot entry: no FAT file system with a mount point has EFI/Linux/*.efi or loader/entries/*.conf")
 	return b, errkind.WithHint(err, "Give the ESP a mount point, or --bootloader grub.")
 }
 
-// noFiles is a file system of a kind that firmware does not read.
+// noFiles stands for a file system that firmware cannot read.
 type noFiles struct{}
 
 func (noFiles) Open(name string) (fs.File, error) {
@@ -70,7 +70,7 @@ func openESP(s *image.Spec, m image.Mount) (fs.FS, error) {
 	return esp, err
 }
 
-// files lists a folder that may not be there by the ending of its files.
+// files returns the paths of the files in dir that end in suffix; none if dir does not exist.
 func files(fsys fs.FS, dir, suffix string) ([]string, error) {
 	list, err := fs.ReadDir(fsys, dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -144,7 +144,7 @@ func findConfigs(esp fs.FS, mount string) ([]image.BootEntry, error) {
 			if uki, err := readUKI(esp, strings.TrimPrefix(path.Clean(program[0]), "/")); err == nil {
 				e.Cmdline, e.Kernel = cmp.Or(e.Cmdline, uki.Cmdline), cmp.Or(e.Kernel, uki.Uname)
 			} else if len(fields["uki"]) == 0 {
-				continue // a program that is no kernel
+				continue // a program that is not a kernel
 			}
 		}
 		out = append(out, e)

@@ -1,8 +1,8 @@
-// Package build makes an OS image (COSI) of what an image builder has: a disk or the
-// content of partitions, the os-release file and the list of packages of the system.
+// Package build makes an OS image (COSI) from a disk or the content of partitions, the
+// os-release file, and the list of packages of a system.
 //
-// It finds out what metadata.json needs beyond that (file systems, boot entries) and
-// refuses a system whose boot files are for another architecture. Package image knows the
+// It reads the file systems and the boot entries for metadata.json from the partitions, and
+// refuses a system whose boot files are for another architecture. Package image writes the
 // format.
 package build
 
@@ -19,8 +19,8 @@ import (
 	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
-// Options are the values of the flags of `trident image build`, by whose names errors call
-// them. Either Disk or Partitions is given.
+// Options are the values of the flags of `trident image build`. Errors name the flags. The
+// caller gives either Disk or Partitions.
 type Options struct {
 	Disk       string   // a raw disk image or a block device
 	Partitions []string // "name=root,type=root,file=root.ext4,mount=/"
@@ -32,9 +32,9 @@ type Options struct {
 	ID         string   // a UUID, or ""
 }
 
-// Image is what an image will be made of.
+// Image is the input of an image, opened and checked.
 type Image struct {
-	// Spec is complete but for Warn and Temp. It reads the inputs, up to Close.
+	// Spec is complete but for Warn and Temp, and valid until Close.
 	Spec   image.Spec
 	texts  []string
 	inputs []*os.File
@@ -85,7 +85,7 @@ func (i *Image) Close() {
 	}
 }
 
-// Inputs returns the names of all files that the image is made of.
+// Inputs returns the names of all input files; no output may overwrite them.
 func (i *Image) Inputs() []string {
 	names := i.texts
 	for _, f := range i.inputs {
@@ -107,8 +107,7 @@ func (i *Image) openDisk(path string, mounts []string) (err error) {
 	return err
 }
 
-// open opens a file or a block device as an input, and returns its size, which of a
-// device only seeking tells.
+// open opens a file or a block device as an input, and returns its size.
 func (i *Image) open(path string, want filekind.Want) (io.ReaderAt, int64, error) {
 	f, err := regfile.OpenDisk(path)
 	if err != nil {

@@ -55,7 +55,7 @@ func TestPartitionsAndMountsAreReadOrRefused(t *testing.T) {
 		"partition=x,mount=/":                      "must be the number",
 		"partition=2,mount=/,verity=3":             "belong together",
 		"partition=2,mount=/,verity=x,roothash=ab": "must be the number",
-		"partition=2,mount=/,name=root":            "is none of",
+		"partition=2,mount=/,name=root":            "is not one of",
 		"partition=2,mount=/,mount=/usr":           "twice",
 		"partition=2,/":                            "not of the form",
 	} {

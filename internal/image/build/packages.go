@@ -13,8 +13,8 @@ import (
 	"github.com/trident-project/trident/internal/linux/filekind"
 )
 
-// readPackages reads a list of packages in one of the forms that package
-// managers have, and sorts it. No path is no packages.
+// readPackages reads a list of packages in a form of dpkg or rpm, or as JSON, and sorts it.
+// Without a path there are no packages.
 func readPackages(path string) ([]image.Package, error) {
 	if path == "" {
 		return nil, nil
@@ -58,8 +58,7 @@ func parsePackages(data []byte) ([]image.Package, error) {
 	return list, nil
 }
 
-// parseStatus reads the paragraphs of dpkg's status file, of which those count
-// that are of installed packages.
+// parseStatus returns the installed packages of dpkg's status file.
 func parseStatus(text string) []image.Package {
 	var list []image.Package
 	for paragraph := range strings.SplitSeq(text, "\n\n") {
@@ -76,7 +75,7 @@ func parseStatus(text string) []image.Package {
 	return list
 }
 
-// parsePackage reads a line about one package; there are others around them.
+// parsePackage reads a line about a package; ok is false for another line.
 func parsePackage(row string) (p image.Package, ok bool, err error) {
 	f := strings.Fields(row)
 	if len(f) == 0 || f[0][0] == '#' {
@@ -96,10 +95,10 @@ func parsePackage(row string) (p image.Package, ok bool, err error) {
 	case 4:
 		return image.Package{Name: f[0], Version: f[1], Release: f[2], Arch: f[3]}, true, nil
 	}
-	return p, false, fmt.Errorf("%.100q has %d words; 1, 3 or 4 would be understood", row, len(f))
+	return p, false, fmt.Errorf("%.100q has %d words, must have 1, 3 or 4", row, len(f))
 }
 
-// debian splits a version at its revision; none is the same as 0 (Debian Policy
+// debian splits a version and its revision; without a revision it is 0 (Debian Policy,
 // 5.6.12).
 func debian(name, version, arch string) image.Package {
 	p := image.Package{Version: version, Release: "0", Arch: arch}

@@ -26,9 +26,9 @@ func parseKeys(flag, text string, known ...string) (keys, error) {
 		case !ok:
 			return k, errkind.Errorf(errkind.Invalid, "%s: %q is not of the form key=value", flag, field)
 		case !slices.Contains(known, key):
-			return k, errkind.Errorf(errkind.Invalid, "%s: %q is none of %s", flag, key, strings.Join(known, ", "))
+			return k, errkind.Errorf(errkind.Invalid, "%s: %q is not one of %s", flag, key, strings.Join(known, ", "))
 		case twice:
-			return k, errkind.Errorf(errkind.Invalid, "%s: %s is there twice", flag, key)
+			return k, errkind.Errorf(errkind.Invalid, "%s: %s is given twice", flag, key)
 		}
 		k.values[key] = value
 	}
@@ -54,8 +54,8 @@ func (k keys) number(key string) (int, error) {
 	return n, nil
 }
 
-// mount reads what says where a file system belongs. find returns the number of
-// the partition that a key names.
+// mount reads the keys about the mount of a file system. find returns the number of the
+// partition that a key names.
 func (k keys) mount(find func(key string) (int, error)) (image.Mount, error) {
 	m := image.Mount{Type: k.values["fstype"], UUID: k.values["fsuuid"], RootHash: k.values["roothash"]}
 	var err error
@@ -72,13 +72,13 @@ func (k keys) mount(find func(key string) (int, error)) (image.Mount, error) {
 	}
 	if text := k.values["hashoffset"]; text != "" {
 		if m.HashOffset, err = strconv.ParseInt(text, 10, 64); err != nil || m.HashTree == 0 {
-			return m, errkind.Errorf(errkind.Invalid, "%s: hashoffset is %q, it must be a number of bytes, and stand beside verity", k.flag, text)
+			return m, errkind.Errorf(errkind.Invalid, "%s: hashoffset is %q, it must be a number of bytes, given together with verity", k.flag, text)
 		}
 	}
 	return m, nil
 }
 
-// assemble makes the disk of the partitions that were given.
+// assemble makes a disk from the given partitions.
 func (i *Image) assemble(partitions []string) error {
 	s := &i.Spec
 	const flag = "--partition"
@@ -95,7 +95,7 @@ func (i *Image) assemble(partitions []string) error {
 			return err
 		}
 		if numbers[p.Name] != 0 {
-			return errkind.Errorf(errkind.Invalid, "%s: there are two with the name %q", flag, p.Name)
+			return errkind.Errorf(errkind.Invalid, "%s: two partitions have the name %q", flag, p.Name)
 		}
 		numbers[p.Name] = n + 1
 		parts, all = append(parts, p), append(all, k)
@@ -114,7 +114,7 @@ func (i *Image) assemble(partitions []string) error {
 		m, err := k.mount(func(key string) (int, error) {
 			n := numbers[k.values[key]]
 			if n == 0 {
-				return 0, errkind.Errorf(errkind.Invalid, "%s: there is none with the name %q", flag, k.values[key])
+				return 0, errkind.Errorf(errkind.Invalid, "%s: no partition has the name %q", flag, k.values[key])
 			}
 			return n, nil
 		})
@@ -138,7 +138,7 @@ func (i *Image) part(k keys) (p image.Part, err error) {
 	}
 	var ok bool
 	if p.Type, ok = image.ParsePartType(name, i.Spec.Arch); !ok {
-		return p, errkind.Errorf(errkind.Invalid, "%s: type is %q, which is no GUID and no name of a type", k.flag, name)
+		return p, errkind.Errorf(errkind.Invalid, "%s: type is %q, which is not a GUID and not the name of a type", k.flag, name)
 	}
 	path, err := k.need("file")
 	if err != nil {

@@ -15,11 +15,10 @@ import (
 	"github.com/trident-project/trident/internal/linux/filekind"
 )
 
-// This file compares the programs in an image of a system with the architecture that
-// the image says. Read are those in FAT file systems, which is where a system boots from;
-// other file systems are read by mounting them, which these commands do not.
+// This file compares the boot files of an image with its architecture. It reads FAT file
+// systems only: firmware boots from them, and other file systems would have to be mounted.
 
-// checkPrograms looks at what is about to go into an image.
+// checkPrograms is CheckPrograms for an image that is not built yet.
 func checkPrograms(s *image.Spec) error {
 	for _, m := range s.Mounts {
 		esp, err := openESP(s, m)
@@ -27,7 +26,7 @@ func checkPrograms(s *image.Spec) error {
 			return err
 		}
 		if err := checkLoaders(esp, s.Arch); err != nil {
-			return fmt.Errorf("look at what boots in partition %d: %w", m.Number, err)
+			return fmt.Errorf("check the boot files of partition %d: %w", m.Number, err)
 		}
 	}
 	return nil
@@ -54,7 +53,7 @@ func checkLoadersIn(ctx context.Context, p image.Partition, arch image.Arch) (er
 		return fmt.Errorf("unpack: %w", err)
 	}
 	defer func() { err = errors.Join(err, temp.Close()) }()
-	if err := os.Remove(temp.Name()); err != nil { // open, it lives on
+	if err := os.Remove(temp.Name()); err != nil { // the open file stays usable
 		return fmt.Errorf("unpack: %w", err)
 	}
 	if _, err := p.UnpackSparse(ctx, temp); err != nil {
@@ -70,9 +69,9 @@ func checkLoadersIn(ctx context.Context, p image.Partition, arch image.Arch) (er
 	return checkLoaders(esp, arch)
 }
 
-// checkLoaders compares what firmware and systemd-boot would start from an ESP with an
-// architecture. Every unified kernel image must be for it; of the loaders that firmware
-// starts by their names, which may be there for several architectures, one must be.
+// checkLoaders compares the boot files of an ESP with an architecture. Every unified kernel
+// image must be for arch. Of the loaders in EFI/BOOT, which may be for several
+// architectures, one must be for arch.
 func checkLoaders(esp fs.FS, arch image.Arch) error {
 	want := arch.Go()
 	kernels, err := files(esp, "EFI/Linux", ".efi")
