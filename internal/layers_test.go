@@ -47,8 +47,10 @@ var layers = []struct{ pkg, may string }{
 	{"proto/client/clienttest", "internal/errkind internal/errkind/grpckind proto/wire " + generated},
 
 	// engine: what changes a host
-	{"internal/servicing", "internal/servicing/slots internal/servicing/hooks internal/servicing/change internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/hostconfig internal/hostconfig/diff internal/hostconfig/rules " +
-		"internal/systemd internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
+	{"internal/servicing", "internal/servicing/runtime internal/servicing/slots internal/servicing/hooks internal/servicing/change internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/hostconfig internal/hostconfig/diff internal/hostconfig/rules " +
+		"internal/systemd internal/linux/run internal/linux/atomicfile internal/errkind"},
+	{"internal/servicing/runtime", "internal/servicing/hooks internal/servicing/change internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/hostconfig internal/hostconfig/diff " +
+		"internal/linux/inroot internal/errkind"},
 	{"internal/servicing/slots", "internal/servicing/hooks internal/servicing/change internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/storage internal/hostconfig internal/hostconfig/rules " +
 		"internal/image internal/boot internal/fetch internal/hostinfo internal/slot internal/linux/blockdev internal/linux/efivar " +
 		"internal/linux/fat internal/linux/gpt internal/linux/loop internal/linux/mount " +

@@ -21,6 +21,7 @@ import (
 	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/hooks"
+	"github.com/trident-project/trident/internal/servicing/runtime"
 	"github.com/trident-project/trident/internal/servicing/slots"
 )
 
@@ -231,13 +232,7 @@ func successMetric(op operation.Operation) string {
 	if op.Phase != operation.Done {
 		return ""
 	}
-	switch op.Kind {
-	case opUpdate, opUpdateFinalize:
-		return "runtime_update_success"
-	case opRollback, opRollbackFinalize:
-		return "manual_rollback_success"
-	}
-	return slots.SuccessMetric(op.Kind)
+	return cmp.Or(runtime.SuccessMetric(op.Kind), slots.SuccessMetric(op.Kind))
 }
 
 func levelWord(l slog.Level) string {

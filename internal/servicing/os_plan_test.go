@@ -140,7 +140,7 @@ func TestAPlanAtRunTimePromisesNoBootFiles(t *testing.T) {
 		w.trace = nil
 		w.must(func(w *osWorld) (string, func(*Service) (string, error)) {
 			_, start := updating(func(*album) string { return text }, true, true)(w)
-			return opUpdate, start
+			return "runtime-update", start
 		})
 		if n := count(w.trace, "write EFI/*/*", "rename to EFI/*/*", "set Loader*"); n > 0 {
 			t.Errorf("boot files are changed: %v", w.trace)

@@ -6,7 +6,6 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hostconfig/diff"
 	"github.com/trident-project/trident/internal/hoststate"
-	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/servicing/change"
 )
 
@@ -34,7 +33,7 @@ func (s *Service) planUpdate(ctx context.Context, c *hostconfig.Config) (*Plan, 
 	out := &Plan{Kind: kindOfChange(p.change.Kind), Reasons: p.change.Reasons, Effective: p.asked}
 	switch {
 	case p.change.Kind == diff.KindRuntimeUpdate:
-		err = s.Rehearse(func(dry *change.Host) error { return (&Service{Host: dry, Self: s.Self}).planRuntime(ctx, p, out) })
+		err = s.runtime.Plan(ctx, p.runs, out)
 	case p.change.Kind == diff.KindABUpdate && st.Runs != nil:
 		err = s.slots.Plan(ctx, st, out)
 	}
@@ -69,19 +68,6 @@ func (s *Service) RequiredKind(ctx context.Context, c *hostconfig.Config) (Kind,
 	}
 	p, err := s.plan(st, c)
 	return kindOfChange(p.change.Kind), wrap("compare with the host", err)
-}
-
-// planRuntime checks what "check" does, but for extensions: they would have to be fetched.
-func (s *Service) planRuntime(ctx context.Context, p plan, out *Plan) error {
-	r := operation.Rehearse("plan", record{Asked: p.asked.Recorded(), Old: p.runs.Recorded()}, out.Warn)
-	w, err := r.State.compare()
-	for _, check := range []func(context.Context, *opRun, comparison) error{s.checkFiles, s.checkScripts, s.checkNetplan} {
-		if err == nil {
-			err = check(ctx, r, w)
-		}
-	}
-	out.Steps = change.Planned(s.steps(), &planned{config: w.asked, change: w.change, on: hostconfig.OnRuntimeUpdate})
-	return err
 }
 
 // PlanInstall says what Install would do to this host, and what of its disks it would

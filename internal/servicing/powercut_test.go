@@ -189,17 +189,17 @@ func (w *world) begin(sc scenario) *operation.Operation {
 	config := w.parse(sc.config(w.gallery))
 	switch {
 	case sc.back:
-		do(opRollback, func(s *Service) (string, error) { return s.Rollback(ctx, RollbackRequest{Stage: true, Finalize: true}) })
+		do("runtime-rollback", func(s *Service) (string, error) { return s.Rollback(ctx, RollbackRequest{Stage: true, Finalize: true}) })
 	case sc.apart:
-		do(opUpdateStage, func(s *Service) (string, error) { return s.Update(ctx, UpdateRequest{Config: config, Stage: true}) })
+		do("runtime-update-stage", func(s *Service) (string, error) { return s.Update(ctx, UpdateRequest{Config: config, Stage: true}) })
 		if st, err := w.daemon.service.Status(ctx); err != nil || st.Phase != hoststate.StagedRuntimeUpdate {
 			w.t.Errorf("staged: %+v, %v", st, err)
 		}
 		w.stopDaemon()
 		w.powerOn()
-		do(opUpdateFinalize, func(s *Service) (string, error) { return s.Finalize(ctx, false) })
+		do("runtime-update-finalize", func(s *Service) (string, error) { return s.Finalize(ctx, false) })
 	default:
-		do(opUpdate, func(s *Service) (string, error) {
+		do("runtime-update", func(s *Service) (string, error) {
 			return s.Update(ctx, UpdateRequest{Config: config, Stage: true, Finalize: true})
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/runtime"
 	"github.com/trident-project/trident/internal/servicing/slots"
 )
 
@@ -38,7 +39,6 @@ func (s *Service) Update(ctx context.Context, req UpdateRequest) (operationID st
 }
 
 func (s *Service) decideUpdate(st change.State, p plan, req UpdateRequest) (change.Begin, error) {
-	r := record{CallerReboots: req.CallerReboots, Reasons: reasons(p.change)}
 	switch {
 	case !req.Stage && !req.Finalize:
 		return nil, errkind.Errorf(errkind.Invalid, "neither staging nor finalizing is allowed")
@@ -47,21 +47,17 @@ func (s *Service) decideUpdate(st change.State, p plan, req UpdateRequest) (chan
 		if req.Finalize {
 			return s.decideFinalize(st, req.CallerReboots)
 		}
-		return s.begins(nothing(st, "the configuration is staged already"))
+		return s.nothing(st, "the configuration is staged already"), nil
 	case st.Phase == hoststate.StagedInstall:
 		return nil, unexpected(errkind.Errorf(errkind.Precondition, "an installation is staged, not an update"))
 	case p.change.Kind == diff.KindNone:
-		return s.begins(unwanted(st, append([]string{change.NoUpdate}, r.Reasons...)...))
+		return s.runtime.Nothing(st.Runs, st.Next != nil, append([]string{change.NoUpdate}, reasons(p.change)...)...), nil
 	case p.change.Kind > diff.KindRuntimeUpdate:
 		return s.updateSlot(st, p, req)
 	case !req.Stage:
 		return nil, unexpected(errkind.Errorf(errkind.Precondition, "the configuration is not staged, and may not be staged now"))
 	}
-	r.Asked, r.Old, r.Fresh = p.asked.Recorded(), p.runs.Recorded(), st.Runs == nil
-	if !req.Finalize {
-		return s.begins(opUpdateStage, "stage a runtime update", r, nil)
-	}
-	return s.begins(opUpdate, "update the host at run time", r, nil)
+	return s.runtime.Update(p.runs, p.asked, st.Runs == nil, reasons(p.change), req.Finalize, req.CallerReboots), nil
 }
 
 // updateSlot begins an update into the other slot.
@@ -87,7 +83,7 @@ func (s *Service) Finalize(ctx context.Context, callerReboots bool) (operationID
 		case hoststate.StagedRuntimeUpdate, hoststate.StagedABUpdate:
 			return s.decideFinalize(st, callerReboots)
 		case hoststate.Settled{}:
-			return s.begins(nothing(st, "nothing is staged"))
+			return s.nothing(st, "nothing is staged"), nil
 		case hoststate.Fresh{}:
 			err := errkind.Errorf(errkind.Precondition, "the host was never provisioned, and nothing is staged")
 			return nil, errkind.WithName(err, errkind.NameHostNotProvisioned)
@@ -102,12 +98,7 @@ func (s *Service) decideFinalize(st change.State, callerReboots bool) (change.Be
 	if st.Phase == hoststate.StagedABUpdate || st.Phase == hoststate.StagedABRollback {
 		return s.slots.Finalize(st, callerReboots)
 	}
-	r := record{Asked: st.Next.Recorded(), Old: st.Runs.Recorded(), CallerReboots: callerReboots}
-	if st.Phase == hoststate.StagedRuntimeRollback {
-		r.Back = true
-		return s.begins(opRollbackFinalize, "finalize a rollback at run time", r, nil)
-	}
-	return s.begins(opUpdateFinalize, "finalize a runtime update", r, nil)
+	return s.runtime.Finalize(st, callerReboots), nil
 }
 
 // Rollback begins to go back one step of the chain (see Chain).
@@ -125,7 +116,7 @@ func (s *Service) Rollback(ctx context.Context, req RollbackRequest) (operationI
 			if req.Finalize {
 				return s.decideFinalize(st, req.CallerReboots)
 			}
-			return s.begins(nothing(st, "the rollback is staged already"))
+			return s.nothing(st, "the rollback is staged already"), nil
 		case hoststate.Settled{}:
 			if req.Stage {
 				return s.decideRollback(ctx, st, req)
@@ -134,7 +125,7 @@ func (s *Service) Rollback(ctx context.Context, req RollbackRequest) (operationI
 			err = errkind.WithHint(err, "Stage it first: trident rollback --allowed-operations stage")
 			return nil, errkind.WithName(err, errkind.NameInvalidRollbackState)
 		}
-		return s.begins(nothing(st, fmt.Sprintf("no rollback is possible in the state %s", st.Phase.State())))
+		return s.nothing(st, fmt.Sprintf("no rollback is possible in the state %s", st.Phase.State())), nil
 	})
 	return id, wrap("roll back", err)
 }
@@ -148,11 +139,7 @@ func (s *Service) endFetch(ctx context.Context, req RollbackRequest) error {
 		return err
 	}
 	return s.Runner.Preempt(ctx, func(op operation.Operation) bool {
-		switch op.Kind {
-		case opUpdate, opUpdateStage:
-			return op.Step == "begin" || op.Step == "fetch"
-		}
-		return slots.OnlyWrites(op) || s.Self.IsOnlyFetching(op)
+		return runtime.OnlyFetches(op) || slots.OnlyWrites(op) || s.Self.IsOnlyFetching(op)
 	})
 }
 
@@ -162,7 +149,7 @@ func (s *Service) decideRollback(ctx context.Context, st change.State, req Rollb
 	case err != nil:
 		return nil, err
 	case len(chain) == 0:
-		return s.begins(nothing(st, "there is nothing to roll back to"))
+		return s.nothing(st, "there is nothing to roll back to"), nil
 	case req.Kind != "" && req.Kind != chain[0].Kind:
 		err := errkind.Errorf(errkind.Precondition, "the next rollback is of the kind %s, not %s", chain[0].Kind, req.Kind)
 		return nil, errkind.WithName(err, errkind.NameInvalidRollbackExpectation)
@@ -174,19 +161,7 @@ func (s *Service) decideRollback(ctx context.Context, st change.State, req Rollb
 	if chain[0].Kind == hoststate.ABLink {
 		return s.slots.RollBack(st, back, req.Finalize, req.CallerReboots)
 	}
-	r := record{Asked: back.Recorded(), Old: st.Runs.Recorded(), Back: true, CallerReboots: req.CallerReboots}
-	if !req.Finalize {
-		return s.begins(opRollbackStage, "stage a rollback at run time", r, nil)
-	}
-	return s.begins(opRollback, "roll the host back at run time", r, nil)
-}
-
-// begins is the decision for an operation at run time.
-func (s *Service) begins(kind, summary string, r record, err error) (change.Begin, error) {
-	if err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context) (operation.Operation, error) { return s.start[kind](ctx, summary, r) }, nil
+	return s.runtime.RollBack(st, back, req.Finalize, req.CallerReboots), nil
 }
 
 // decide weighs a request against the state of the host and begins what it comes
@@ -220,22 +195,10 @@ func (s *Service) decideAny(ctx context.Context, weigh func(change.State) (chang
 	return op.ID, err
 }
 
-// nothing is the decision to do nothing but say why. Asked is what the host has, or
-// has staged: the image is told from it.
-func nothing(st change.State, why ...string) (kind, summary string, r record, err error) {
-	r = record{Reasons: why}
-	if has := cmp.Or(st.Next, st.Runs); has != nil {
-		r.Asked = has.Recorded()
-	}
-	return opNothing, "nothing to do: " + why[0], r, nil
-}
-
-// unwanted is the same where the host has what it shall have, so that what is
-// staged is not wanted any more.
-func unwanted(st change.State, why ...string) (kind, summary string, r record, err error) {
-	kind, summary, r, err = nothing(change.State{Runs: st.Runs}, why...)
-	r.Unstage = st.Next != nil
-	return kind, summary, r, err
+// nothing is the decision to do nothing but say why. The image of the operation is that of
+// what the host has staged, or else has.
+func (s *Service) nothing(st change.State, why string) change.Begin {
+	return s.runtime.Nothing(cmp.Or(st.Next, st.Runs), false, why)
 }
 
 // Status is what the host is recorded to be; it may be asked for at any time.
@@ -280,15 +243,7 @@ func (s *Service) ImageSHA384(ctx context.Context) string {
 
 // kindOf is what an operation of a kind in the journal is to its host, or "".
 func kindOf(kind string) Kind {
-	switch kind {
-	case opNothing:
-		return None
-	case opUpdate, opUpdateStage, opUpdateFinalize:
-		return RuntimeUpdate
-	case opRollback, opRollbackStage, opRollbackFinalize:
-		return RuntimeRollback
-	}
-	return slots.KindOf(kind)
+	return cmp.Or(runtime.KindOf(kind), slots.KindOf(kind))
 }
 
 func unexpected(err error) error { return errkind.WithName(err, errkind.NameUnexpectedServicingState) }

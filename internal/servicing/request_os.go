@@ -40,7 +40,7 @@ func (s *Service) Install(ctx context.Context, req InstallRequest) (operationID 
 			if req.Finalize {
 				return s.slots.Finalize(st, req.CallerReboots)
 			}
-			return s.begins(nothing(st, "the installation is staged already"))
+			return s.nothing(st, "the installation is staged already"), nil
 		case !req.Stage:
 			return nil, unexpected(errkind.Errorf(errkind.Precondition, "the installation is not staged, and may not be staged now"))
 		}

@@ -148,7 +148,7 @@ func TestWhatIsStagedIsFinalizedReplacedOrForgotten(t *testing.T) {
 			t.Errorf("staged again: %s", op.Kind)
 		}
 		w.ask(file("three"), true, false) // instead
-		if op := w.ask(file("three"), false, true); op.Kind != opUpdateFinalize || w.text("etc/f") != "three" {
+		if op := w.ask(file("three"), false, true); op.Kind != "runtime-update-finalize" || w.text("etc/f") != "three" {
 			t.Errorf("finalized: %s, %q", op.Kind, w.text("etc/f"))
 		}
 		w.ask(file("four"), true, false)

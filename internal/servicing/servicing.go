@@ -1,12 +1,10 @@
 // Package servicing decides what a request for the host comes to and begins it: an
-// operation of package slots, which ends with a boot, or one on the running system, which
-// is here.
+// operation of package runtime, on the running system, or one of package slots, which ends
+// with a boot.
 //
-// An update of the running system is one list of steps (see steps). Staging, finalizing
-// and rolling back are parts of that list. Package operation runs them, so another daemon
-// can continue where one was stopped. Where a step fails, the steps before it restore the
-// host from copies that they made. The status in hoststate changes at three moments only:
-// when servicing begins, when something is staged, and at the end.
+// Package operation runs the steps, so another daemon can continue where one was stopped.
+// The status in hoststate changes at three moments only: when servicing begins, when
+// something is staged, and at the end.
 package servicing
 
 import (
@@ -21,6 +19,7 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/selfservice"
 	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/runtime"
 	"github.com/trident-project/trident/internal/servicing/slots"
 	"github.com/trident-project/trident/internal/systemd"
 )
@@ -54,23 +53,12 @@ type Config struct {
 // Service services one host.
 type Service struct {
 	*change.Host
-	Self  *selfservice.Service
-	slots *slots.Service
+	Self    *selfservice.Service
+	runtime *runtime.Service
+	slots   *slots.Service
 
 	begin sync.Mutex // held while a request is weighed, and its operation begun
-	start map[string]operation.Starter[record]
 }
-
-// The kinds of operations in the journal.
-const (
-	opUpdate           = "runtime-update"
-	opUpdateStage      = "runtime-update-stage"
-	opUpdateFinalize   = "runtime-update-finalize"
-	opRollback         = "runtime-rollback"
-	opRollbackStage    = "runtime-rollback-stage"
-	opRollbackFinalize = "runtime-rollback-finalize"
-	opNothing          = "no-servicing"
-)
 
 // New makes the service and registers its operations with the runner.
 func New(c Config) *Service {
@@ -79,17 +67,10 @@ func New(c Config) *Service {
 		Soak: c.Soak, Touch: c.Touch, EtcIsReadOnly: c.EtcIsReadOnly,
 		Places: append(slots.Places(), selfservice.Places()...),
 	})
-	s := &Service{Host: host, Self: c.Self, start: map[string]operation.Starter[record]{}}
+	s := &Service{Host: host, Self: c.Self}
 	s.Extensions = &extension.Store{Root: c.Root, Systemd: c.Systemd, Tools: c.Tools, Touch: c.Touch}
-	all := change.Runnable(s.steps())
-	stage, finalize := operation.Until(all, "stage"), operation.From(all, "finalize")
-	for name, steps := range map[string][]operation.Step[record]{
-		opUpdate: all, opUpdateStage: stage, opUpdateFinalize: finalize,
-		opRollback: all, opRollbackStage: stage, opRollbackFinalize: finalize,
-		opNothing: {{Name: "look", Do: s.explain}}, // no Undo: the operation has nothing to do
-	} {
-		s.start[name] = operation.Register(c.Runner, operation.Kind[record]{Name: name, Steps: steps})
-	}
+	s.runtime = &runtime.Service{Host: host, Self: c.Self}
+	s.runtime.Register()
 	s.slots = &slots.Service{Host: host, Machine: c.Machine, Self: c.Self, HandOverLogs: s.handOverLogs}
 	s.slots.Register()
 	return s

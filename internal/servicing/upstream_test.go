@@ -139,8 +139,8 @@ func TestALogIsBoundedAndHasNoWordsOfPrograms(t *testing.T) {
 	t.Parallel()
 	withLogs(t, func(t *testing.T, w *world) {
 		big := strings.Repeat("x", 1<<10)
-		start := operation.Register(w.daemon.runner, operation.Kind[record]{Name: opUpdateStage, Steps: []operation.Step[record]{{
-			Name: "begin", Do: func(_ context.Context, r *opRun) error {
+		start := operation.Register(w.daemon.runner, operation.Kind[struct{}]{Name: "runtime-update-stage", Steps: []operation.Step[struct{}]{{
+			Name: "begin", Do: func(_ context.Context, r *operation.Run[struct{}]) error {
 				for range 6 * maxFullLog >> 10 / 2 {
 					r.Logf(slog.LevelInfo, "%s", big)
 				}
@@ -149,7 +149,7 @@ func TestALogIsBoundedAndHasNoWordsOfPrograms(t *testing.T) {
 				return nil
 			},
 		}}})
-		op, err := start(t.Context(), "talk", record{})
+		op, err := start(t.Context(), "talk", struct{}{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,10 +187,10 @@ func TestAnInstallationAndUpdatesAreToldAsUpstreamTellsThem(t *testing.T) {
 		// The same image elsewhere, taken as it is, is no update, and the record keeps its hash.
 		write(t, filepath.Join(w.root, "srv/elsewhere.cosi"), string(must(os.ReadFile(a.v1.path))))
 		elsewhere := strings.Replace(strings.Replace(v1(a), "v1.cosi", "elsewhere.cosi", 1), a.v1.sha, "ignored", 1)
-		op := w.run(opNothing, func(s *Service) (string, error) {
+		op := w.run("no-servicing", func(s *Service) (string, error) {
 			return s.Update(t.Context(), UpdateRequest{Config: w.parse(elsewhere), Stage: true, Finalize: true})
 		}, "")
-		if op.Kind != opNothing || hash(op) != a.v1.sha {
+		if op.Kind != "no-servicing" || hash(op) != a.v1.sha {
 			t.Errorf("the same image elsewhere: %s, image %s", op.Kind, hash(op))
 		}
 		plan, err := s.Plan(t.Context(), w.parse(strings.Replace(v1(a), a.v1.sha, "ignored", 1)))
@@ -207,10 +207,10 @@ func TestAnInstallationAndUpdatesAreToldAsUpstreamTellsThem(t *testing.T) {
 
 		// So it is after an update at run time, too.
 		atRunTime := strings.Replace(strings.Replace(v1(a), "of v1", "of more", 1), a.v1.sha, "ignored", 1)
-		op = w.run(opUpdate, func(s *Service) (string, error) {
+		op = w.run("runtime-update", func(s *Service) (string, error) {
 			return s.Update(t.Context(), UpdateRequest{Config: w.parse(atRunTime), Stage: true, Finalize: true})
 		}, "")
-		if op.Kind != opUpdate || op.Phase != operation.Done || hash(op) != a.v1.sha || s.ImageSHA384(t.Context()) != a.v1.sha {
+		if op.Kind != "runtime-update" || op.Phase != operation.Done || hash(op) != a.v1.sha || s.ImageSHA384(t.Context()) != a.v1.sha {
 			t.Errorf("at run time: %s %s %+v, image %s, recorded %s", op.Kind, op.Phase, op.Failure, hash(op), s.ImageSHA384(t.Context()))
 		}
 
@@ -226,10 +226,10 @@ func TestAnInstallationAndUpdatesAreToldAsUpstreamTellsThem(t *testing.T) {
 		if op.Phase != operation.Done || hash(op) != a.v2.sha {
 			t.Errorf("%s, image %s", op.Phase, hash(op))
 		}
-		op = w.run(opNothing, func(s *Service) (string, error) {
+		op = w.run("no-servicing", func(s *Service) (string, error) {
 			return s.Rollback(t.Context(), RollbackRequest{Stage: true, Finalize: true})
 		}, "")
-		if op.Kind != opNothing || op.Phase != operation.Done || w.status().Phase.State() != "ab-update-staged" {
+		if op.Kind != "no-servicing" || op.Phase != operation.Done || w.status().Phase.State() != "ab-update-staged" {
 			t.Errorf("roll back while an update is staged: %s, %s, %s", op.Kind, op.Phase, w.status().Phase.State())
 		}
 		kind, finalize := updating(v2, false, true)(w)
@@ -267,7 +267,7 @@ func TestARollbackOfAHostThatWasNeverProvisionedDoesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			op := w.finish(id)
-			if op.Kind != opNothing || op.Phase != operation.Done {
+			if op.Kind != "no-servicing" || op.Phase != operation.Done {
 				t.Errorf("stage %v: %+v", stage, op)
 			}
 		}

@@ -1,4 +1,4 @@
-package servicing
+package runtime
 
 import (
 	"context"

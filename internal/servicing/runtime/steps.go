@@ -1,4 +1,7 @@
-package servicing
+// Package runtime updates the running system: extensions, files and the network of a Host
+// Configuration, and Trident itself where the configuration has its image. What a step has
+// changed, its Undo restores from copies.
+package runtime
 
 import (
 	"context"
@@ -12,6 +15,14 @@ import (
 	"github.com/trident-project/trident/internal/selfservice"
 	"github.com/trident-project/trident/internal/servicing/change"
 )
+
+// Service services the running system of one host.
+type Service struct {
+	*change.Host
+	Self *selfservice.Service
+
+	start map[string]operation.Starter[record]
+}
 
 // steps is a runtime update. What a configuration does not have, its step finds
 // out and does nothing.

@@ -1,4 +1,4 @@
-package servicing
+package runtime
 
 import (
 	"github.com/trident-project/trident/internal/extension"
@@ -17,8 +17,8 @@ type planned struct {
 }
 
 // scripts are the effects of a step that runs the scripts of a list.
-func scripts(list func(*hostconfig.Scripts) []hostconfig.Script) func(*planned) []Effect {
-	return func(p *planned) []Effect {
+func scripts(list func(*hostconfig.Scripts) []hostconfig.Script) func(*planned) []change.Effect {
+	return func(p *planned) []change.Effect {
 		return hooks.ScriptEffects(list(&p.config.Spec().Scripts), p.on)
 	}
 }
@@ -27,9 +27,11 @@ func preScripts(s *hostconfig.Scripts) []hostconfig.Script { return s.PreServici
 
 func configureScripts(s *hostconfig.Scripts) []hostconfig.Script { return s.PostConfigure }
 
-func checksHealth(p *planned) []Effect { return hooks.HealthEffects(p.config.Spec().Health, p.on) }
+func checksHealth(p *planned) []change.Effect {
+	return hooks.HealthEffects(p.config.Spec().Health, p.on)
+}
 
-func writesFiles(p *planned) []Effect {
+func writesFiles(p *planned) []change.Effect {
 	var out change.Effects
 	for _, f := range p.change.Files.Write {
 		out.Add("write-file", f.Destination, "write %s", f.Destination)
@@ -40,7 +42,7 @@ func writesFiles(p *planned) []Effect {
 	return out
 }
 
-func setsUpNetwork(p *planned) []Effect {
+func setsUpNetwork(p *planned) []change.Effect {
 	var out change.Effects
 	switch {
 	case !p.change.Netplan:
@@ -52,7 +54,7 @@ func setsUpNetwork(p *planned) []Effect {
 	return out
 }
 
-func changesExtensions(p *planned) []Effect {
+func changesExtensions(p *planned) []change.Effect {
 	var out change.Effects
 	for _, c := range []struct {
 		class  extension.Class
@@ -71,7 +73,7 @@ func changesExtensions(p *planned) []Effect {
 	return out
 }
 
-func recordsFallback(p *planned) []Effect {
+func recordsFallback(p *planned) []change.Effect {
 	var out change.Effects
 	if p.change.UEFIFallback {
 		out.Add("record-uefi-fallback", "", "record os.uefiFallback, which takes effect with the next A/B update")

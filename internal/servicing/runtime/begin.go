@@ -1,0 +1,130 @@
+package runtime
+
+import (
+	"context"
+
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hoststate"
+	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/servicing/change"
+)
+
+// The kinds of operations in the journal.
+const (
+	opUpdate           = "runtime-update"
+	opUpdateStage      = "runtime-update-stage"
+	opUpdateFinalize   = "runtime-update-finalize"
+	opRollback         = "runtime-rollback"
+	opRollbackStage    = "runtime-rollback-stage"
+	opRollbackFinalize = "runtime-rollback-finalize"
+	opNothing          = "no-servicing"
+)
+
+// Register makes the operations known to the runner of the host.
+func (s *Service) Register() {
+	s.start = map[string]operation.Starter[record]{}
+	all := change.Runnable(s.steps())
+	stage, finalize := operation.Until(all, "stage"), operation.From(all, "finalize")
+	for name, steps := range map[string][]operation.Step[record]{
+		opUpdate: all, opUpdateStage: stage, opUpdateFinalize: finalize,
+		opRollback: all, opRollbackStage: stage, opRollbackFinalize: finalize,
+		opNothing: {{Name: "look", Do: s.explain}}, // no Undo: the operation has nothing to do
+	} {
+		s.start[name] = operation.Register(s.Runner, operation.Kind[record]{Name: name, Steps: steps})
+	}
+}
+
+func (s *Service) begins(kind, summary string, r record) change.Begin {
+	return func(ctx context.Context) (operation.Operation, error) { return s.start[kind](ctx, summary, r) }
+}
+
+// Update decides to bring a configuration into effect on a host that runs another one, or
+// with finalize false to stage that. fresh: Trident has not provisioned the host.
+func (s *Service) Update(runs, asked *hostconfig.Config, fresh bool, reasons []string, finalize, callerReboots bool) change.Begin {
+	r := record{Asked: asked.Recorded(), Old: runs.Recorded(), Fresh: fresh, Reasons: reasons, CallerReboots: callerReboots}
+	if !finalize {
+		return s.begins(opUpdateStage, "stage a runtime update", r)
+	}
+	return s.begins(opUpdate, "update the host at run time", r)
+}
+
+// Finalize decides to finalize what is staged.
+func (s *Service) Finalize(st change.State, callerReboots bool) change.Begin {
+	r := record{Asked: st.Next.Recorded(), Old: st.Runs.Recorded(), CallerReboots: callerReboots}
+	if st.Phase == hoststate.StagedRuntimeRollback {
+		r.Back = true
+		return s.begins(opRollbackFinalize, "finalize a rollback at run time", r)
+	}
+	return s.begins(opUpdateFinalize, "finalize a runtime update", r)
+}
+
+// RollBack decides to go back to the configuration back, or with finalize false to stage
+// that.
+func (s *Service) RollBack(st change.State, back *hostconfig.Config, finalize, callerReboots bool) change.Begin {
+	r := record{Asked: back.Recorded(), Old: st.Runs.Recorded(), Back: true, CallerReboots: callerReboots}
+	if !finalize {
+		return s.begins(opRollbackStage, "stage a rollback at run time", r)
+	}
+	return s.begins(opRollback, "roll the host back at run time", r)
+}
+
+// Nothing decides to do nothing but log why. asked is what the host has, or has staged; it
+// may be nil. With unstage, the host forgets what is staged.
+func (s *Service) Nothing(asked *hostconfig.Config, unstage bool, why ...string) change.Begin {
+	r := record{Reasons: why, Unstage: unstage}
+	if asked != nil {
+		r.Asked = asked.Recorded()
+	}
+	return s.begins(opNothing, "nothing to do: "+why[0], r)
+}
+
+// Plan completes the plan of an update of a host that has the configuration runs. It checks
+// what "check" does, but for extensions: they would have to be fetched.
+func (s *Service) Plan(ctx context.Context, runs *hostconfig.Config, out *change.Plan) error {
+	return s.Rehearse(func(dry *change.Host) error {
+		return (&Service{Host: dry, Self: s.Self}).plan(ctx, runs, out)
+	})
+}
+
+func (s *Service) plan(ctx context.Context, runs *hostconfig.Config, out *change.Plan) error {
+	r := operation.Rehearse("plan", record{Asked: out.Effective.Recorded(), Old: runs.Recorded()}, out.Warn)
+	w, err := r.State.compare()
+	for _, check := range []func(context.Context, *opRun, comparison) error{s.checkFiles, s.checkScripts, s.checkNetplan} {
+		if err == nil {
+			err = check(ctx, r, w)
+		}
+	}
+	out.Steps = change.Planned(s.steps(), &planned{config: w.asked, change: w.change, on: hostconfig.OnRuntimeUpdate})
+	return err
+}
+
+// KindOf is what an operation of a kind in the journal is to its host; "" if it is none of
+// this package's.
+func KindOf(kind string) change.Kind {
+	switch kind {
+	case opNothing:
+		return change.None
+	case opUpdate, opUpdateStage, opUpdateFinalize:
+		return change.RuntimeUpdate
+	case opRollback, opRollbackStage, opRollbackFinalize:
+		return change.RuntimeRollback
+	}
+	return ""
+}
+
+// OnlyFetches reports whether op has changed nothing of what the host runs.
+func OnlyFetches(op operation.Operation) bool {
+	return (op.Kind == opUpdate || op.Kind == opUpdateStage) && (op.Step == "begin" || op.Step == "fetch")
+}
+
+// SuccessMetric is upstream's name of the metric of an operation of a kind that went well;
+// "" if there is none.
+func SuccessMetric(kind string) string {
+	switch kind {
+	case opUpdate, opUpdateFinalize:
+		return "runtime_update_success"
+	case opRollback, opRollbackFinalize:
+		return "manual_rollback_success"
+	}
+	return ""
+}
