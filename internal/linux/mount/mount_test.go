@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/trident-project/trident/internal/errkind"
 )
 
 func TestWhatIsMountedIsUnmountedWithAllBelowIt(t *testing.T) {
@@ -112,5 +114,40 @@ func TestALinkThatComesInBetweenLeadsNoMountElsewhere(t *testing.T) {
 	}
 	if !strings.Contains(string(table), " "+dir+"/moved ") || strings.Contains(string(table), " "+dir+"/elsewhere ") {
 		t.Errorf("the mounts are\n%s", table)
+	}
+}
+
+func TestErrorsOfTheKernelHaveTheirKinds(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	target := t.TempDir()
+	if err := mountOn(FileSystem{Source: "none", Type: "tmpfs"}, target); err != nil {
+		t.Skip("cannot mount here: ", err)
+	}
+	file, err := os.Create(filepath.Join(target, "open"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var h Host
+	if err := h.Unmount(target); errkind.Of(err) != errkind.Precondition || !strings.Contains(err.Error(), target) {
+		t.Errorf("unmount with an open file: %v", err)
+	}
+	if err := errors.Join(file.Close(), h.Unmount(target)); err != nil {
+		t.Fatal(err)
+	}
+	for what, c := range map[string]struct {
+		FileSystem
+		kind  errkind.Kind
+		cause error
+	}{
+		"an unknown type":   {FileSystem{Source: "none", Type: "no-such-fs"}, errkind.Unsupported, unix.ENODEV},
+		"an invalid option": {FileSystem{Source: "none", Type: "tmpfs", Options: "size=much"}, errkind.Corrupt, unix.EINVAL},
+		"a missing folder":  {FileSystem{Source: target + "/missing", Type: Bind}, errkind.Internal, unix.ENOENT},
+	} {
+		err := mountOn(c.FileSystem, target)
+		if errkind.Of(err) != c.kind || !errors.Is(err, c.cause) || !strings.Contains(err.Error(), "mount "+c.Source+" on "+target) {
+			t.Errorf("%s: got %v, of kind %s; want %s", what, err, errkind.Of(err), c.kind)
+		}
 	}
 }

@@ -1,11 +1,10 @@
-// Package regfile opens files that somebody named as a source, and nothing else
-// that a name can lead to: opening a FIFO waits for its writer, opening some
-// devices acts (a watchdog starts), and reading others never ends.
+// Package regfile opens regular files that a user has named as a source, and refuses
+// everything else: an open of a FIFO waits for a writer, an open of some devices has an
+// effect (a watchdog starts), and a read of other devices never ends.
 //
-// A name is looked up once, without opening what it leads to (O_PATH). Only when
-// that is a regular file is it opened, by way of the same descriptor, so nobody
-// can put something else in its place between the two. Links are followed, those
-// below /proc/self/fd too.
+// The package resolves a name once, without opening the file (O_PATH), and opens a regular
+// file through the same descriptor. So nobody can replace the file between the check and the
+// open. Links are followed, also those below /proc/self/fd.
 package regfile
 
 import (
@@ -28,19 +27,20 @@ func Open(name string) (*os.File, error) {
 	return open(name, 0, fs.FileMode.IsRegular, "a regular file")
 }
 
-// OpenPlain is Open that does not follow a link in the last part of name.
+// OpenPlain opens a file as Open does, and refuses a link in the last part of name.
 func OpenPlain(name string) (*os.File, error) {
 	return open(name, unix.O_NOFOLLOW, fs.FileMode.IsRegular, "a regular file")
 }
 
-// OpenDisk is Open that takes block devices, too.
+// OpenDisk opens a regular file or a block device for reading, as Open does.
 func OpenDisk(name string) (*os.File, error) {
 	return open(name, 0, func(m fs.FileMode) bool {
 		return m.IsRegular() || m&fs.ModeDevice != 0 && m&fs.ModeCharDevice == 0
 	}, "a regular file or a block device")
 }
 
-// ReadFile reads a regular file of at most limit bytes.
+// ReadFile returns the content of a regular file. The error for one of more than limit bytes
+// is of kind TooLarge.
 func ReadFile(name string, limit int64) ([]byte, error) {
 	f, err := Open(name)
 	if err != nil {
@@ -72,8 +72,7 @@ func open(name string, flags int, fits func(fs.FileMode) bool, wanted string) (*
 	}
 }
 
-// explainURL adds to an error about a file that does not exist what to do where its name
-// is a URL.
+// explainURL adds a hint to the error for a file that does not exist if its name is a URL.
 func explainURL(name string, err error) error {
 	scheme, rest, isURL := strings.Cut(name, "://")
 	switch {
@@ -87,8 +86,8 @@ func explainURL(name string, err error) error {
 	return errkind.WithHint(err, "A file is wanted here, not a URL. Download it first: curl -fLO %s", name)
 }
 
-// Reopen opens for reading what at, opened with O_PATH, stands for, if it is a
-// regular file or a folder. at stays open.
+// Reopen opens the file of at, a descriptor with O_PATH, for reading. It must be a regular
+// file or a folder. at stays open.
 func Reopen(at *os.File) (*os.File, error) {
 	return reopen(at, func(m fs.FileMode) bool { return m.IsRegular() || m.IsDir() }, "a regular file")
 }

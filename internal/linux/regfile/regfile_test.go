@@ -107,3 +107,67 @@ func TestWhatIsRefusedIsNotOpened(t *testing.T) {
 		t.Errorf("it was opened: %d, %v", n, err)
 	}
 }
+
+func TestAURLInThePlaceOfAFileHasAHint(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"FILE:///no/such/file":        "name /no/such/file.",
+		"oci://registry.example/os:1": "oras pull registry.example/os:1",
+		"https://example.org/os.cosi": "curl -fLO https://example.org/os.cosi",
+		"/no/such/file":               "",
+		"no/such/dir://file":          "",
+	} {
+		for _, open := range []func(string) error{
+			func(name string) error { _, err := Open(name); return err },
+			func(name string) error { _, err := ReadFile(name, 10); return err },
+		} {
+			err := open(name)
+			if !errors.Is(err, fs.ErrNotExist) || !strings.HasSuffix(errkind.Hint(err), want) || (want == "") != (errkind.Hint(err) == "") {
+				t.Errorf("%s: %v, hint %q; want %q", name, err, errkind.Hint(err), want)
+			}
+		}
+	}
+}
+
+func TestAPathDescriptorIsReopenedForReading(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "file"), []byte("content"), 0o600), unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	at := func(name string) *os.File {
+		fd, err := unix.Open(filepath.Join(dir, name), unix.O_PATH|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := os.NewFile(uintptr(fd), name)
+		t.Cleanup(func() { _ = f.Close() })
+		return f
+	}
+	file, err := Reopen(at("file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if text, err := io.ReadAll(file); err != nil || string(text) != "content" {
+		t.Errorf("the file has %q, %v", text, err)
+	}
+	folder, err := Reopen(at("."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	if names, err := folder.Readdirnames(-1); err != nil || len(names) != 2 {
+		t.Errorf("the folder has %q, %v", names, err)
+	}
+	if f, err := Reopen(at("pipe")); f != nil || errkind.Of(err) != errkind.Invalid || !strings.Contains(err.Error(), "pipe is a pipe, not a regular file") {
+		t.Errorf("the pipe: %v", err)
+	}
+	closed := at("file")
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := Reopen(closed); f != nil || !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a closed descriptor: %v", err)
+	}
+}
