@@ -45,8 +45,8 @@ func TestArguments(t *testing.T) {
 		{"probe of a datastore", []string{"--probe", "--datastore", filepath.Join(dir, "new")},
 			result{0, "{\"version\":\"0.0.0-dev\",\"ok\":true}\n", ""}},
 		{"probe of what is none", []string{"--probe", "--datastore", rubbish}, result{1, "",
-			"tridentd: probe: open datastore " + rubbish + ": file is not a database (26); there is no copy of it\n" +
-				"hint: the file is left as it is; move it and rubbish.bak aside to begin with an empty history\n"}},
+			"tridentd: probe: open datastore " + rubbish + ": file is not a database (26); the datastore has no backup\n" +
+				"hint: the file is unchanged; move the file and rubbish.bak aside to begin with an empty history\n"}},
 		{"too much", []string{"--version", "now"}, result{2, "", "tridentd: \"now\" is no option; see tridentd --help\n"}},
 		{"a socket in a place that is none", []string{"--root", dir, "--socket", "/dev/null/s"},
 			result{1, "", "tridentd: listen on /dev/null/s: mkdir /dev/null: not a directory\n"}},
@@ -89,7 +89,7 @@ func TestEveryLineIsOfOneLog(t *testing.T) {
 	}
 	tidied := false
 	for lines := bufio.NewScanner(stderr); lines.Scan(); {
-		tidied = tidied || strings.Contains(lines.Text(), "tidy up beside the datastore")
+		tidied = tidied || strings.Contains(lines.Text(), "delete temporary copies of the datastore")
 		if !strings.HasPrefix(lines.Text(), "time=") {
 			t.Errorf("line %q", lines.Text())
 		}

@@ -28,9 +28,9 @@ const (
 	maxDamaged = 2
 )
 
-// Backup writes a copy of the datastore beside it, with ".bak" added to its name,
-// and checks it before it takes the place of the copy before. Save does this
-// whenever an operation has settled.
+// Backup writes a copy of the datastore to the file of the same name with ".bak"
+// added, and checks the copy before it replaces the previous one. Save makes a
+// backup whenever an operation has settled.
 func (s *Store) Backup(ctx context.Context) error {
 	err := atomicfile.FillFunc(s.path+backupSuffix, 0o600, func(f *os.File) error {
 		if err := s.copyTo(ctx, f.Name()); err != nil {
@@ -39,12 +39,12 @@ func (s *Store) Backup(ctx context.Context) error {
 		return checkFile(ctx, f.Name())
 	})
 	if err != nil {
-		return fmt.Errorf("keep a copy of the datastore: %w", err)
+		return fmt.Errorf("back up the datastore: %w", err)
 	}
 	return nil
 }
 
-// sweepCopies deletes what a power cut left of copying.
+// sweepCopies deletes temporary files of copies from before a power cut.
 func sweepCopies(ctx context.Context, path string) {
 	// On a read-only file system Remove fails also where there is nothing to delete.
 	_, err := os.Lstat(path + restoredSuffix)
@@ -55,11 +55,11 @@ func sweepCopies(ctx context.Context, path string) {
 		err = nil
 	}
 	if err := errors.Join(err, atomicfile.Sweep(path+backupSuffix), atomicfile.Sweep(path+restoredSuffix)); err != nil {
-		slog.WarnContext(ctx, "tidy up beside the datastore", "error", err)
+		slog.WarnContext(ctx, "delete temporary copies of the datastore", "error", err)
 	}
 }
 
-// checkFile checks a datastore that nobody has open.
+// checkFile checks a datastore that no process has open.
 func checkFile(ctx context.Context, path string) error {
 	db, err := connect(path, "ro")
 	if err != nil {
@@ -71,8 +71,9 @@ func checkFile(ctx context.Context, path string) error {
 	return nil
 }
 
-// clearJournal moves aside what SQLite would take for its journal and is not a file:
-// SQLite would wait for the other end of a pipe, and fails without a word on all else.
+// clearJournal moves a file aside that has the name of SQLite's journal and is not
+// a regular file: SQLite would wait for the writer of a FIFO, and fails without a
+// cause for any other type.
 func clearJournal(ctx context.Context, path string) error {
 	journal := path + "-journal"
 	fi, err := os.Lstat(journal)
@@ -81,18 +82,19 @@ func clearJournal(ctx context.Context, path string) error {
 	}
 	kept := path + damagedSuffix + time.Now().UTC().Format(damagedTime) + "-journal"
 	if err = errors.Join(err, os.Rename(journal, kept)); err != nil {
-		return fmt.Errorf("move aside %s, which is not a regular file: %w", journal, err)
+		return fmt.Errorf("move %s aside, which is not a regular file: %w", journal, err)
 	}
-	slog.ErrorContext(ctx, "what lay in the place of the datastore's journal is not a regular file", "moved", journal, "to", kept)
+	slog.ErrorContext(ctx, "the journal of the datastore is not a regular file and was moved aside", "moved", journal, "to", kept)
 	return nil
 }
 
-// smallestPage is how many bytes a database has at least (sqlite.org/fileformat.html,
-// 1.3.2). SQLite takes some shorter files for new ones.
+// smallestPage is the smallest size of a database in bytes
+// (sqlite.org/fileformat.html, 1.3.2). SQLite takes some shorter files for new
+// databases.
 const smallestPage = 512
 
-// traces are what operations leave beside a datastore, as patterns. An image of an OS
-// has none of them, nor has a host whose power failed before its first operation.
+// traces are patterns of the files that operations write beside a datastore. An image of
+// an OS has no such file, nor has a host whose power failed before its first operation.
 var traces = []string{"trident-*.log", "trident-metrics-*.jsonl", "self/rescue*.json", "self/evidence/*", "servicing/*"}
 
 // hasTraces reports whether operations have run on the host of a datastore.
@@ -105,9 +107,9 @@ func hasTraces(path string) bool {
 	return false
 }
 
-// checkLost reports that the datastore is not a file, that it is gone where there is a copy
-// of it, or that it is empty where a copy, or what operations leave, says that it was
-// not.
+// checkLost fails if the datastore is not a regular file, if it is missing although it
+// has a backup, or if it is empty although a backup or the files of operations show that
+// it had content.
 func checkLost(path string) error {
 	switch fi, err := os.Stat(path); {
 	case err == nil && !fi.Mode().IsRegular():
@@ -126,46 +128,46 @@ func checkLost(path string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return damaged(errors.New("it is gone"))
 	case err == nil && fi.Size() < smallestPage:
-		return damaged(errors.New("it is empty"))
+		return damaged(errors.New("the file is empty"))
 	}
 	return nil
 }
 
-// restore puts the copy in the place of a damaged datastore. At each moment
-// there is a datastore at path: a power cut leaves the damaged one, which is
-// found again, or the copy.
+// restore replaces a damaged datastore with its backup. There is a datastore at
+// path at each moment: after a power cut it is the damaged one, which the next
+// start finds again, or the backup.
 func restore(ctx context.Context, path string, cause error) error {
 	backup := path + backupSuffix
 	fi, err := os.Stat(backup)
 	if errors.Is(err, fs.ErrNotExist) {
-		return errors.New("there is no copy of it")
+		return errors.New("the datastore has no backup")
 	}
 	if err != nil {
-		return fmt.Errorf("use the copy of it: %w", err)
+		return fmt.Errorf("restore the backup: %w", err)
 	}
 	if !fi.Mode().IsRegular() {
-		return fmt.Errorf("use the copy of it: %s is not a regular file", backup)
+		return fmt.Errorf("restore the backup: %s is not a regular file", backup)
 	}
 	if fi.Size() < smallestPage {
-		return errors.New("the copy of it is empty, too")
+		return errors.New("the backup is empty, too")
 	}
 	if err := checkFile(ctx, backup); err != nil {
-		return fmt.Errorf("use the copy of it: %w", err)
+		return fmt.Errorf("restore the backup: %w", err)
 	}
 	from := path + restoredSuffix
 	if err := copyFile(backup, from); errkind.Of(err) == errkind.NoSpace {
-		from = backup // the next settled operation makes another
+		from = backup // the next settled operation makes a new backup
 	} else if err != nil {
-		return fmt.Errorf("use the copy of it: %w", err)
+		return fmt.Errorf("restore the backup: %w", err)
 	}
 	asidePath, err := setAside(path, time.Now().UTC())
 	if err != nil {
-		return fmt.Errorf("set it aside: %w", err)
+		return fmt.Errorf("move the damaged file aside: %w", err)
 	}
 	if err := errors.Join(os.Rename(from, path), atomicfile.SyncDir(filepath.Dir(path))); err != nil {
-		return fmt.Errorf("use the copy of it: %w", err)
+		return fmt.Errorf("restore the backup: %w", err)
 	}
-	slog.ErrorContext(ctx, "the datastore was damaged: the copy from the end of an earlier operation is used, what came after is forgotten",
+	slog.ErrorContext(ctx, "the datastore was damaged and is replaced by its backup from the end of an earlier operation: all later records are lost",
 		"datastore", path, "error", cause, "copied", fi.ModTime().UTC(), "kept", asidePath)
 	return nil
 }
@@ -214,15 +216,15 @@ func copyFile(from, to string) error {
 	})
 }
 
-// setAside gives a damaged datastore a second name, and takes away what SQLite
-// would apply to whatever has the first.
+// setAside links a damaged datastore to a second name, and moves SQLite's journals
+// aside, which SQLite would apply to the restored file.
 func setAside(path string, at time.Time) (asidePath string, err error) {
 	asidePath = path + damagedSuffix + at.Format(damagedTime)
 	err = os.Link(path, asidePath)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = os.WriteFile(asidePath, nil, 0o600)
-	case err != nil: // a file system without links
+	case err != nil: // a file system without hard links
 		err = os.Rename(path, asidePath)
 	}
 	if err != nil {
@@ -239,7 +241,7 @@ func setAside(path string, at time.Time) (asidePath string, err error) {
 	}
 	for len(all) > maxDamaged {
 		for _, suffix := range []string{"-journal", "-wal", "-shm", ""} {
-			if err := os.RemoveAll(all[0].Path + suffix); err != nil { // it may be a folder
+			if err := os.RemoveAll(all[0].Path + suffix); err != nil { // the path may be a folder
 				return "", err
 			}
 		}
@@ -248,21 +250,21 @@ func setAside(path string, at time.Time) (asidePath string, err error) {
 	return asidePath, nil
 }
 
-// A Damaged is a datastore that was damaged, and replaced by its copy.
+// A Damaged is a datastore that was damaged, and that its backup has replaced.
 type Damaged struct {
-	Path string    // where it is kept
-	Time time.Time // when it was found
+	Path string    // of the damaged file
+	Time time.Time // when the damage was found
 }
 
-// Damaged lists the damaged datastores that are kept, the oldest first. As long
-// as there is one, this host has forgotten something, which somebody should hear
-// of; deleting the file is how they say that they have.
+// Damaged lists the damaged datastores that are kept, the oldest first. While one
+// is kept, this host has lost records, which its administrator should know; the
+// administrator deletes the file to acknowledge that.
 func (s *Store) Damaged() ([]Damaged, error) { return damagedFiles(s.path) }
 
 func damagedFiles(path string) ([]Damaged, error) {
 	entries, err := os.ReadDir(filepath.Dir(path)) // sorted, and so by time
 	if err != nil {
-		return nil, fmt.Errorf("look for damaged datastores: %w", err)
+		return nil, fmt.Errorf("list damaged datastores: %w", err)
 	}
 	var out []Damaged
 	for _, e := range entries {

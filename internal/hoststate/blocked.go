@@ -16,7 +16,7 @@ type Blocked struct {
 	Evidence  string    `json:"evidence,omitempty"` // a folder on the host
 }
 
-// Block refuses a version from now on.
+// Block adds a version to the blocked versions, or replaces its entry.
 func (s *Store) Block(ctx context.Context, b Blocked) error {
 	body, err := json.Marshal(b)
 	if err != nil {
@@ -29,7 +29,8 @@ func (s *Store) Block(ctx context.Context, b Blocked) error {
 	})
 }
 
-// Unblock takes a version off the list. That it is not on it is no error here.
+// Unblock removes a version from the blocked versions. It returns nil if the
+// version is not blocked.
 func (s *Store) Unblock(ctx context.Context, version string) error {
 	return s.write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM trident_blocked WHERE version = ?`, version)
@@ -37,7 +38,7 @@ func (s *Store) Unblock(ctx context.Context, version string) error {
 	})
 }
 
-// Blocked lists the versions that failed on this host.
+// Blocked lists the blocked versions in the order in which they were blocked.
 func (s *Store) Blocked(ctx context.Context) ([]Blocked, error) {
 	return query(ctx, s, func(_ uint64, body string) (Blocked, error) { return decode[Blocked](body) },
 		`SELECT rowid, body FROM trident_blocked ORDER BY rowid`)

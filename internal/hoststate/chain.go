@@ -7,7 +7,7 @@ import (
 	"github.com/trident-project/trident/internal/version"
 )
 
-// LinkKind is how a rollback is done.
+// A LinkKind says how a rollback is done.
 type LinkKind string
 
 // The kinds of links, by upstream's names.
@@ -16,29 +16,30 @@ const (
 	RuntimeLink LinkKind = "runtime" // change the running host
 )
 
-// A Link is one state of this host that it can be rolled back to from the one
-// after it.
+// A Link is a previous state of this host, to which the state after it can be
+// rolled back.
 type Link struct {
 	Kind           LinkKind
 	Spec           string // as in Status
 	ABActiveVolume Volume
 	InstallIndex   int
 
-	row int64 // of the status that it goes back to
+	row int64 // of the status of that state
 }
 
-// oldestWithRollback is the first version of upstream that keeps on the disk what a
-// rollback needs.
+// oldestWithRollback is the first version of upstream that stores on the disk what
+// a rollback needs.
 const oldestWithRollback = "0.21.0"
 
-// A chain is the ways back after a number of rows (reference, 4.9).
+// A chain collects the states to which the host can be rolled back, as upstream
+// does from its rows of hoststatus.
 type chain struct {
-	links       []Link // the next first
+	links       []Link // the state of the next rollback first
 	lastSettled *row   // the newest row in which the host was settled
 	since       servicing
 }
 
-// servicing is what happened since the host was settled.
+// servicing is the kind of servicing since the host was last settled.
 type servicing int
 
 const (
@@ -46,11 +47,11 @@ const (
 	runtimeUpdate
 	abUpdate
 	rollback
-	fellBack // of an update that was not healthy
+	fellBack // after an update that was not healthy
 )
 
-// chainOf goes through rows, the oldest first. A host that is not settled cannot
-// be rolled back.
+// chainOf returns the links after rows, the oldest row first. It returns none for
+// a host that is not settled.
 func chainOf(rows iter.Seq[row]) []Link {
 	var c chain
 	newest := int64(-1)
@@ -61,7 +62,7 @@ func chainOf(rows iter.Seq[row]) []Link {
 	if c.lastSettled == nil || c.lastSettled.Row != newest {
 		return nil
 	}
-	// The other volume holds one state; what the one before it held is gone.
+	// The other volume holds one state; the states before that were overwritten.
 	if i := slices.IndexFunc(c.links, isAB); i >= 0 {
 		if j := slices.IndexFunc(c.links[i+1:], isAB); j >= 0 {
 			return c.links[:i+1+j]
@@ -73,14 +74,14 @@ func chainOf(rows iter.Seq[row]) []Link {
 func isAB(l Link) bool { return l.Kind == ABLink }
 
 func (c *chain) add(r row) {
-	if r.err != nil || r.ManagementOS { // whatever was before, nobody knows how it led here
+	if r.err != nil || r.ManagementOS { // earlier rows do not say how the host came to this state
 		*c = chain{}
 		return
 	}
 	switch r.Phase {
-	case Fresh{}, StagedInstall, TryingInstall: // another host begins
+	case Fresh{}, StagedInstall, TryingInstall: // a new host begins
 		*c = chain{}
-	case StagedABUpdate: // the other volume is written over
+	case StagedABUpdate: // the update overwrites the other volume
 		c.since = abUpdate
 		if v := r.ABActiveVolume; v != "" {
 			c.removeLinks(func(l Link) bool { return l.ABActiveVolume != v })
@@ -99,13 +100,13 @@ func (c *chain) add(r row) {
 	}
 }
 
-// settle adds or takes away what the servicing that ended in r is worth. One
-// that failed is worth nothing: the host is where it was.
+// settle adds or removes the link of the servicing that ended in r. A failed
+// servicing changes no link.
 func (c *chain) settle(r row) {
 	if c.lastSettled == nil || r.LastError != nil {
 		return
 	}
-	// What was staged was given up, and the host is where it was.
+	// The staged servicing was given up, and the host has not changed.
 	if r.Spec == c.lastSettled.Spec && r.ABActiveVolume == c.lastSettled.ABActiveVolume {
 		return
 	}
@@ -125,8 +126,8 @@ func (c *chain) settle(r row) {
 	}
 }
 
-// removeUsed takes away the link that a rollback to r has used, and those that began
-// from a volume that was left.
+// removeUsed removes the link that a rollback to r has used, and the links that
+// began from the volume that the rollback left.
 func (c *chain) removeUsed(r row) {
 	if previous := c.lastSettled.ABActiveVolume; previous != r.ABActiveVolume {
 		c.removeLinks(func(l Link) bool { return l.ABActiveVolume == previous })
@@ -139,8 +140,8 @@ func (c *chain) removeUsed(r row) {
 
 func (c *chain) removeLinks(out func(Link) bool) { c.links = slices.DeleteFunc(c.links, out) }
 
-// canRollBack reports whether a row is of a version that can roll back. All of ours
-// can, whatever they are numbered.
+// canRollBack reports whether the version that wrote the row supports rollbacks.
+// All versions of this Trident do.
 func (r row) canRollBack() bool {
 	if r.isOurs {
 		return true

@@ -7,9 +7,9 @@ import (
 	"fmt"
 )
 
-// CopyStatuses writes the statuses of the datastore at from to a new file at to,
-// each as clean leaves its text, for somebody who is to see no more than that. The
-// datastore may be in use, and stays as it is.
+// CopyStatuses writes the host statuses of the datastore at from to a new file at
+// to, and nothing else. clean is applied to the text of each status. The datastore
+// may be in use, and is not changed.
 func CopyStatuses(ctx context.Context, from, to string, clean func(string) string) (err error) {
 	defer func() {
 		if err != nil {

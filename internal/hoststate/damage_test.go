@@ -476,11 +476,11 @@ func TestADatastoreThatWasEmptiedIsDamageAndNotAFreshHost(t *testing.T) {
 		gone  bool              // the datastore is not there at all
 		want  string            // in the error; "" is a fresh host
 	}{
-		"both copies emptied":         {files: map[string]string{"d.sqlite.bak": ""}, want: "it is empty; the copy of it is empty, too"},
-		"a copy that was cut":         {files: map[string]string{"d.sqlite.bak": "SQLite format 3"}, want: "the copy of it is empty, too"},
-		"a log of servicing":          {files: map[string]string{"trident-Provisioned-20261128T180052Z.log": "x"}, want: "it is empty; there is no copy of it"},
-		"a record of the rescuer":     {files: map[string]string{"self/rescue.json": "{}"}, want: "it is empty; there is no copy of it"},
-		"evidence":                    {files: map[string]string{"self/evidence/op-1/journal.txt": "x"}, want: "it is empty; there is no copy of it"},
+		"both copies emptied":         {files: map[string]string{"d.sqlite.bak": ""}, want: "the file is empty; the backup is empty, too"},
+		"a copy that was cut":         {files: map[string]string{"d.sqlite.bak": "SQLite format 3"}, want: "the backup is empty, too"},
+		"a log of servicing":          {files: map[string]string{"trident-Provisioned-20261128T180052Z.log": "x"}, want: "the file is empty; the datastore has no backup"},
+		"a record of the rescuer":     {files: map[string]string{"self/rescue.json": "{}"}, want: "the file is empty; the datastore has no backup"},
+		"evidence":                    {files: map[string]string{"self/evidence/op-1/journal.txt": "x"}, want: "the file is empty; the datastore has no backup"},
 		"nothing":                     {},
 		"an image of Trident shipped": {files: map[string]string{"self/2.0.0.raw": "x"}},
 		"moved aside with its copy":   {files: map[string]string{"trident-Provisioned-20261128T180052Z.log": "x"}, gone: true},

@@ -14,8 +14,8 @@ import (
 // maxSettled is how many settled operations stay in the journal.
 const maxSettled = 200
 
-// Save implements operation.Journal. When the operation has settled it renews the
-// copy of the datastore (see Backup).
+// Save implements operation.Journal. It makes a backup when the operation has
+// settled.
 func (s *Store) Save(ctx context.Context, op operation.Operation, events ...operation.Event) error {
 	body, err := json.Marshal(op)
 	if err != nil {
@@ -32,7 +32,7 @@ func (s *Store) Save(ctx context.Context, op operation.Operation, events ...oper
 			if err != nil {
 				return err
 			}
-			// An event may be there: a write that seemed to fail may have worked.
+			// The event may exist: a write that seemed to fail may have worked.
 			if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO trident_events (operation, sequence, body) VALUES (?, ?, ?)`,
 				op.ID, e.Sequence, string(body)); err != nil {
 				return err
@@ -46,9 +46,9 @@ func (s *Store) Save(ctx context.Context, op operation.Operation, events ...oper
 	if err != nil || !op.Phase.Settled() {
 		return err
 	}
-	// The operation is saved; a copy that cannot be made takes nothing from that.
+	// The operation is saved, so a failed backup is not an error of Save.
 	if err := s.Backup(ctx); err != nil {
-		slog.WarnContext(ctx, "the copy of the datastore is older than the datastore", "error", err)
+		slog.WarnContext(ctx, "the backup of the datastore is outdated", "error", err)
 	}
 	return nil
 }

@@ -9,22 +9,23 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// A LastError is why the last servicing of the host failed, in upstream's form
-// (reference, 1.3).
+// A LastError says why the last servicing of the host failed, in the form of
+// upstream's lastError.
 type LastError struct {
 	Message  string
 	Name     string // upstream's "error": the variant in kebab case
 	Category string // in kebab case
 	Location string // file:line in our source
 	Cause    string
-	// RootDevice and ExpectedDevice are what was booted, and what was to be booted, of
-	// the errors whose names end in reboot-check; upstream's have them as values.
+	// RootDevice and ExpectedDevice are the booted device and the expected one, for
+	// the errors whose names end in reboot-check. Upstream writes them as values of
+	// the error.
 	RootDevice, ExpectedDevice string
 
-	raw *yaml.Node // as it was found
+	raw *yaml.Node // as it was read
 }
 
-// NewLastError puts an error into that form. NewLastError(nil) is nil.
+// NewLastError converts an error. NewLastError(nil) is nil.
 func NewLastError(err error) *LastError {
 	if err == nil {
 		return nil
@@ -37,8 +38,8 @@ func NewLastError(err error) *LastError {
 	return e
 }
 
-// lastErrorOf reads what upstream wrote, which has names with values in them
-// too, and may be of any shape at all.
+// lastErrorOf reads a lastError of upstream, whose names may contain values, and
+// which may have any shape.
 func lastErrorOf(n *yaml.Node) *LastError {
 	e := &LastError{raw: n}
 	if n.Kind != yaml.MappingNode {
@@ -70,7 +71,8 @@ const (
 	expectedDevice = "expected_device_path"
 )
 
-// scalarIn is the value of a key of a mapping, if it is a scalar.
+// scalarIn returns the value of a key of a mapping, or "" if the value is not a
+// scalar.
 func scalarIn(n *yaml.Node, key string) string {
 	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == key {
@@ -87,8 +89,8 @@ func scalar(n *yaml.Node) string {
 	return n.Value
 }
 
-// variant is the name of an enumeration's value, which may come with content: as
-// a tag or as the one key of a mapping.
+// variant returns the name of an enumeration's value. A value with content is a
+// tag, or the only key of a mapping.
 func variant(n *yaml.Node) string {
 	if tag := n.Tag; strings.HasPrefix(tag, "!") && !strings.HasPrefix(tag, "!!") {
 		return tag[1:]
@@ -99,8 +101,8 @@ func variant(n *yaml.Node) string {
 	return scalar(n)
 }
 
-// node is the error as upstream writes it; one that was read is written as it
-// was.
+// node returns the error as upstream writes it. An error that was read and not
+// changed is returned as it was read.
 func (e LastError) node() *yaml.Node {
 	if e.raw != nil {
 		original := *lastErrorOf(e.raw)
@@ -121,7 +123,7 @@ func (e LastError) node() *yaml.Node {
 	return m
 }
 
-// nameNode is the name, with its values where upstream's has some.
+// nameNode returns the name, with its values if it has any.
 func (e LastError) nameNode() *yaml.Node {
 	if e.RootDevice == "" && e.ExpectedDevice == "" {
 		return textNode(e.Name)

@@ -14,11 +14,11 @@ import (
 )
 
 var (
-	errNotMapping = errors.New("it is no mapping")
-	errNotText    = errors.New("it is no text")
+	errNotMapping = errors.New("the value is not a mapping")
+	errNotText    = errors.New("the value is not a scalar")
 )
 
-// parseSpec reads a Host Configuration as far as it has to be put in its place.
+// parseSpec parses a Host Configuration, so that it can be embedded in a status.
 func parseSpec(spec string) (*yaml.Node, error) {
 	if strings.TrimSpace(spec) == "" {
 		return &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}, nil
@@ -38,13 +38,13 @@ func specText(n *yaml.Node) (string, error) {
 	return string(out), err
 }
 
-// parseMapping reads a document that is a mapping. Comments are left out, and
-// aliases refused: no release writes them, and a part of a document that has
-// them cannot be taken out of it.
+// parseMapping parses a document that is a mapping. It drops comments and refuses
+// aliases: no release writes aliases, and a part of a document with aliases cannot
+// be taken out of the document.
 func parseMapping(data []byte) (*yaml.Node, error) {
 	var doc yaml.Node
 	if err := yaml.Load(data, &doc); err != nil {
-		return nil, fmt.Errorf("it is no YAML: %w", err)
+		return nil, fmt.Errorf("the text is not YAML: %w", err)
 	}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
 		return nil, errNotMapping
@@ -54,7 +54,7 @@ func parseMapping(data []byte) (*yaml.Node, error) {
 
 func checkPlain(n *yaml.Node) error {
 	if n.Kind == yaml.AliasNode {
-		return fmt.Errorf("line %d: it has an alias", n.Line)
+		return fmt.Errorf("line %d: aliases are not allowed", n.Line)
 	}
 	n.Anchor, n.HeadComment, n.LineComment, n.FootComment = "", "", "", ""
 	for _, c := range n.Content {

@@ -11,12 +11,12 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// DefaultPath is where the datastore is unless the host says otherwise.
+// DefaultPath is the path of the datastore unless the host configures another one.
 const DefaultPath = "/var/lib/trident/datastore.sqlite"
 
-// Path returns where the datastore of the host below root is, as that host sees
-// it: the last line DatastorePath= of /etc/trident/trident.conf (reference,
-// 4.10), or DefaultPath.
+// Path returns the path of the datastore on the host below root, as processes of
+// that host see it: the value of the last line DatastorePath= in
+// /etc/trident/trident.conf, or DefaultPath.
 func Path(root string) (string, error) {
 	const file, key = "etc/trident/trident.conf", "DatastorePath="
 	data, err := inroot.FS(root).ReadFile(file, 1<<20)
@@ -35,7 +35,7 @@ func Path(root string) (string, error) {
 		if !path.IsAbs(value) || strings.ContainsRune(value, 0) {
 			return "", errkind.WithHint(errkind.WithName(
 				errkind.Errorf(errkind.Invalid, "find the datastore: /%s: %s%.200q is not an absolute path", file, key, value),
-				errkind.NameImageBadAgentConfiguration), "name the whole path, or delete the line for %s", DefaultPath)
+				errkind.NameImageBadAgentConfiguration), "give an absolute path, or delete the line to use %s", DefaultPath)
 		}
 		out = path.Clean(value)
 	}

@@ -2,23 +2,22 @@ package hoststate
 
 import "github.com/trident-project/trident/internal/errkind"
 
-// A Phase is how far servicing of this host has come: Fresh, Settled, Staged or
-// Trying. Each value is one of upstream's servicing states, so that there is no
-// phase that upstream could not read, such as a runtime update that waits for a
-// reboot.
+// A Phase is the servicing state of this host: Fresh, Settled, Staged or Trying.
+// Each value is one of upstream's servicing states, so upstream can read every
+// phase.
 type Phase interface {
-	// State is upstream's name of the phase (ab-update-staged).
+	// State returns upstream's name of the phase (ab-update-staged).
 	State() string
 	phase()
 }
 
-// Fresh is a host that Trident has not provisioned.
+// Fresh is the phase of a host that Trident has not provisioned.
 type Fresh struct{}
 
-// Settled is a host that runs what it is meant to run.
+// Settled is the phase of a host that runs its configuration.
 type Settled struct{}
 
-// Staged is a host that has on its disk what it does not run yet.
+// Staged is the phase of a host with a staged configuration that does not run yet.
 type Staged string
 
 // What can be staged.
@@ -30,11 +29,12 @@ const (
 	StagedRuntimeRollback Staged = "manual-rollback-runtime-staged"
 )
 
-// Trying is a host whose firmware boots something that has not been committed.
+// Trying is the phase of a host whose firmware boots a system that is not
+// committed.
 type Trying string
 
-// What can be tried. Failed is an update that was found unhealthy after its
-// boot: the next boot is to be of what was there before.
+// The values of Trying. TryingABUpdateFailed is an update whose health check
+// failed after the boot: the next boot starts the previous system.
 const (
 	TryingInstall        Trying = "clean-install-finalized"
 	TryingABUpdate       Trying = "ab-update-finalized"
@@ -59,7 +59,7 @@ func (Settled) phase() {}
 func (Staged) phase()  {}
 func (Trying) phase()  {}
 
-// PhaseOf is the phase that upstream calls by that name.
+// PhaseOf returns the phase with upstream's name state.
 func PhaseOf(state string) (Phase, error) {
 	switch state {
 	case Fresh{}.State():
@@ -75,11 +75,11 @@ func PhaseOf(state string) (Phase, error) {
 	case TryingInstall, TryingABUpdate, TryingABUpdateFailed, TryingABRollback:
 		return t, nil
 	}
-	return nil, errkind.Errorf(errkind.Invalid, "there is no servicing state %.80q", state)
+	return nil, errkind.Errorf(errkind.Invalid, "unknown servicing state %.80q", state)
 }
 
-// A Volume is one of the two sets of volumes of a host with A/B updates; the
-// zero value is a host without, or one where none is active yet.
+// A Volume is one of the two sets of volumes of a host with A/B updates. The zero
+// value is a host without A/B updates, or one on which no volume is active yet.
 type Volume string
 
 // The volumes.

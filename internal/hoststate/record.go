@@ -9,9 +9,9 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Record makes st the status of the host. Where it is so already nothing
-// happens, so that a step that records may run twice. Older statuses are deleted
-// as far as no rollback needs them (see Chain).
+// Record makes st the status of the host. It does nothing if the newest status
+// equals st, so that a step may run it twice. It deletes older statuses that no
+// rollback needs (see Chain).
 func (s *Store) Record(ctx context.Context, st Status) error {
 	isSame, err := s.isNewest(ctx, &st)
 	if err != nil {
@@ -22,7 +22,7 @@ func (s *Store) Record(ctx context.Context, st Status) error {
 		return fmt.Errorf("record host status: %w", err)
 	}
 	if len(text) > maxStatus {
-		return errkind.Errorf(errkind.TooLarge, "record host status: it has %d bytes, and %d are allowed", len(text), maxStatus)
+		return errkind.Errorf(errkind.TooLarge, "record host status: the status has %d bytes, more than %d", len(text), maxStatus)
 	}
 	if isSame {
 		return nil
@@ -48,8 +48,8 @@ func (s *Store) Record(ctx context.Context, st Status) error {
 	return nil
 }
 
-// isNewest reports whether st is the newest status already. What the newest has
-// and this version does not know goes over into st.
+// isNewest reports whether st equals the newest status. It copies fields of the
+// newest status that this version does not know to st.
 func (s *Store) isNewest(ctx context.Context, st *Status) (bool, error) {
 	for r, err := range s.statuses(ctx, true) {
 		if err != nil || r.err != nil {
@@ -64,14 +64,14 @@ func (s *Store) isNewest(ctx context.Context, st *Status) (bool, error) {
 }
 
 const (
-	// keepRows is how many statuses stay, besides those that a rollback needs.
+	// keepRows is how many statuses stay, in addition to those that a rollback needs.
 	keepRows = 100
-	// maxRows is how many stay, and count, in any case.
+	// maxRows is the largest number of statuses that are kept and read.
 	maxRows = 1000
 )
 
-// pruneStatuses deletes rows. What a rollback needs changes only where the host
-// settles.
+// pruneStatuses deletes rows that no rollback needs. The rows that a rollback
+// needs change only when the host settles.
 func (s *Store) pruneStatuses(ctx context.Context, phase Phase) error {
 	const idAtOffset = `(SELECT id FROM hoststatus ORDER BY id DESC LIMIT 1 OFFSET ?)`
 	oldestNeeded := int64(0)
@@ -95,7 +95,8 @@ func (s *Store) pruneStatuses(ctx context.Context, phase Phase) error {
 	})
 }
 
-// Chain returns what this host can be rolled back to, the next first.
+// Chain returns the states to which this host can be rolled back, the state of the
+// next rollback first.
 func (s *Store) Chain(ctx context.Context) ([]Link, error) {
 	var readErr error
 	links := chainOf(func(yield func(row) bool) {

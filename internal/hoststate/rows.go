@@ -8,20 +8,20 @@ import (
 	"time"
 )
 
-// A row is a status as it was found: where err is set, only Row and Time count.
+// A row is one status as it was read. If err is set, only Row and Time are valid.
 type row struct {
 	Status
 	err error
 }
 
-// statuses yields the newest rows, at most maxRows, in either order.
+// statuses yields the newest rows, at most maxRows, in one of two orders.
 func (s *Store) statuses(ctx context.Context, newestFirst bool) iter.Seq2[row, error] {
 	order := "ASC"
 	if newestFirst {
 		order = "DESC"
 	}
-	// The casts and the bound are for rows of anybody's making; the sum says that
-	// a row is ours.
+	// The casts and the bound protect against rows of other writers. The sum proves
+	// that this Trident wrote a row.
 	text := `SELECT h.id, coalesce(CAST(h.timestamp AS TEXT), ''), substr(CAST(h.contents AS BLOB), 1, ?), coalesce(t.sum, '')
 		FROM (SELECT * FROM hoststatus ORDER BY id DESC LIMIT ?) h LEFT JOIN %s t ON t.id = h.id ORDER BY h.id ` + order
 	find := func(ours string) (*sql.Rows, error) {
@@ -67,7 +67,7 @@ func scanRow(rows *sql.Rows) (row, error) {
 	return r, nil
 }
 
-// timeOf reads what CURRENT_TIMESTAMP writes; upstream's rows have no time.
+// timeOf parses a time of CURRENT_TIMESTAMP. Upstream's rows have no time.
 func timeOf(stamp string) time.Time {
 	t, err := time.Parse(time.DateTime, stamp)
 	if err != nil {

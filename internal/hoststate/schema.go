@@ -11,10 +11,10 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// schema is applied at every start. Each statement has to leave alone what is
-// there: columns and tables are added, never changed, so that any release reads
-// what any other wrote. hoststatus is upstream's table; upstream inserts into
-// its contents only, and reads only them.
+// schema is applied at every start. Its statements must not change existing
+// tables: releases add columns and tables and never change them, so that any
+// release reads what any other wrote. hoststatus is upstream's table; upstream
+// writes and reads only its contents.
 const schema = `
 CREATE TABLE IF NOT EXISTS trident_operations (
 	id TEXT PRIMARY KEY,
@@ -41,19 +41,20 @@ CREATE TABLE IF NOT EXISTS trident_hoststatus (
 	sum TEXT NOT NULL
 );`
 
-// applicationID is "TRID" in the file's header.
+// applicationID is "TRID", stored in the file's header.
 const applicationID = 0x54524944
 
-// schemaLevel and sublevel are the version of the schema, kept as level<<16|sublevel in
-// the header's user version. A release reads any file of its level: a higher
-// sublevel has tables or columns more. It refuses a higher level. The first
-// release wrote 0, which is level 1 too.
+// schemaLevel and schemaSublevel are the version of the schema, stored as
+// level<<16|sublevel in the header's user version. A release reads any file of its
+// level; a higher sublevel has more tables or columns. It refuses a higher level.
+// The first release wrote 0, which is level 1 too.
 const (
 	schemaLevel    = 1
 	schemaSublevel = 1
 )
 
-// check reports what is wrong with a datastore, without changing it.
+// check returns an error if the datastore is damaged, or was written by a newer
+// level. It changes nothing.
 func check(ctx context.Context, db *sql.DB) error {
 	version, err := queryNumber(ctx, db, "PRAGMA user_version")
 	if err != nil {
@@ -61,23 +62,23 @@ func check(ctx context.Context, db *sql.DB) error {
 	}
 	if version>>16 > schemaLevel {
 		return newer{errkind.WithHint(errkind.Errorf(errkind.Incompatible,
-			"a newer Trident has written it (schema %d.%d; this one reads %d)", version>>16, version&0xffff, schemaLevel),
-			"use the version of Trident that was here, or a newer one")}
+			"a newer version of Trident has written the datastore (schema level %d.%d; this version reads level %d)", version>>16, version&0xffff, schemaLevel),
+			"run the version of Trident that ran on this host before, or a newer one")}
 	}
 	var result string
 	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&result); err != nil {
 		return damageKind(err)
 	}
 	if result != "ok" {
-		return damaged(fmt.Errorf("it is damaged: %s", result))
+		return damaged(fmt.Errorf("the datastore is damaged: %s", result))
 	}
 	if err := checkRows(ctx, db); err != nil {
-		return fmt.Errorf("it is damaged: %w", damageKind(err))
+		return fmt.Errorf("the datastore is damaged: %w", damageKind(err))
 	}
 	return nil
 }
 
-// checkRows looks at what SQLite cannot check: its pages have no checksums.
+// checkRows checks the rows, because the pages of SQLite have no checksums.
 func checkRows(ctx context.Context, db *sql.DB) error {
 	if exists, err := hasTable(ctx, db, "trident_operations"); err != nil {
 		return err
@@ -87,7 +88,7 @@ func checkRows(ctx context.Context, db *sql.DB) error {
 			return err
 		}
 		if bad > 0 {
-			return damaged(fmt.Errorf("%d operations are no JSON", bad))
+			return damaged(fmt.Errorf("%d operations are not JSON", bad))
 		}
 	}
 	if exists, err := hasTable(ctx, db, "trident_hoststatus"); err != nil || !exists {
@@ -110,7 +111,7 @@ func checkSums(ctx context.Context, db *sql.DB) (err error) {
 			return err
 		}
 		if sumOf(contents) != sum {
-			return damaged(fmt.Errorf("row %d of the host's status is not as it was written", id))
+			return damaged(fmt.Errorf("row %d of the host status differs from its checksum", id))
 		}
 	}
 	return rows.Err()
@@ -121,15 +122,15 @@ func sumOf(contents []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// checkWritable finds a header that says that the file is for reading only: SQLite
-// would notice at the first save. Nothing is written.
+// checkWritable fails if the header marks the file as read-only: SQLite would fail
+// at the first save. It writes nothing.
 func checkWritable(ctx context.Context, db *sql.DB) error {
 	_, err := db.ExecContext(ctx, "DELETE FROM trident_blocked WHERE false")
 	return damageKind(err)
 }
 
-// migrate adds what the file does not have. Where all is there nothing is
-// written: a start is quick, and a full disk does not prevent it.
+// migrate adds missing tables and header fields. It writes nothing if none is
+// missing, so that a start is quick and works with a full disk.
 func migrate(ctx context.Context, db *sql.DB) error {
 	if _, err := db.ExecContext(ctx, schema); err != nil {
 		return damageKind(err)

@@ -13,43 +13,43 @@ import (
 // maxStatus bounds the text of one row, in bytes.
 const maxStatus = 4 << 20
 
-// A Status is what this host runs and will run next. Its YAML form is upstream's
-// HostStatus (reference, 4.10).
+// A Status is the status of this host. Its YAML form is upstream's HostStatus.
 type Status struct {
 	Phase Phase
-	// Spec and SpecOld are Host Configurations in YAML: the one that Phase is
-	// about, and while it is staged or tried the one before. "" is none. They are
-	// laid out anew when they are written: compare them parsed.
+	// Spec and SpecOld are Host Configurations in YAML: the one of Phase, and while
+	// that is staged or tried, the previous one; "" for none. Writing a status
+	// reformats them: compare them parsed.
 	Spec, SpecOld  string
 	LastError      *LastError
 	PartitionPaths map[string]string // device path by the partition's id
 	ABActiveVolume Volume
 	DiskUUIDs      map[string]string // by the disk's id
 	InstallIndex   int
-	ManagementOS   bool   // the host is the installer, not what is installed
-	TridentVersion string // of who wrote it
+	ManagementOS   bool   // the host is the installer, not the installed system
+	TridentVersion string // of the writer
 
-	// Row and Time are where and when it was recorded; Record sets them by itself.
+	// Row and Time say where and when the status was recorded; Record sets them.
 	// Time is zero in upstream's rows.
 	Row  int64
 	Time time.Time
 
 	unknownFields []*yaml.Node // keys and values that this version does not know
-	isOurs        bool         // written by this Trident, whatever its version says
+	isOurs        bool         // written by this Trident, not by upstream
 }
 
-// Equal reports whether two statuses say the same, whenever recorded.
+// Equal reports whether two statuses have the same content, whenever they were
+// recorded.
 func (s Status) Equal(o Status) bool {
 	a, aerr := s.YAML()
 	b, berr := o.YAML()
 	return aerr == nil && berr == nil && string(a) == string(b)
 }
 
-// A ParseHostStatusError is the newest row of the status when it cannot be read.
+// A ParseHostStatusError means that the newest row of the status cannot be parsed.
 type ParseHostStatusError struct {
 	Row int64
-	// Previous is the newest row before it that can be read, nil if none can. To go
-	// on from there, Record it.
+	// Previous is the newest earlier row that can be parsed, nil if there is none.
+	// To go on from that row, Record it.
 	Previous *Status
 	err      error
 }
@@ -60,8 +60,9 @@ func (e *ParseHostStatusError) Error() string {
 
 func (e *ParseHostStatusError) Unwrap() error { return e.err }
 
-// Status returns the newest status; a host without any is Fresh. When it cannot
-// be read the error is a ParseHostStatusError of kind Corrupt.
+// Status returns the newest status; a host without a status is Fresh. If the
+// newest row cannot be parsed, the error is a ParseHostStatusError of kind
+// Corrupt.
 func (s *Store) Status(ctx context.Context) (Status, error) {
 	var bad *ParseHostStatusError
 	for r, err := range s.statuses(ctx, true) {
@@ -72,7 +73,7 @@ func (s *Store) Status(ctx context.Context) (Status, error) {
 			return r.Status, nil
 		case r.err == nil:
 			bad.Previous = &r.Status
-			hint := "the row before it (%d, %s) is whole; a copy of the datastore from before is the file with %s added to its name"
+			hint := "the previous row (%d, %s) can be read; the backup of the datastore is the file with %s added to the name"
 			return Status{}, withStatusName(errkind.WithHint(bad, hint, r.Row, r.Phase.State(), backupSuffix))
 		case bad == nil:
 			bad = &ParseHostStatusError{Row: r.Row, err: r.err}

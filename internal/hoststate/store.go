@@ -1,13 +1,12 @@
-// Package hoststate keeps what this host runs and does, durably, in one SQLite
-// file: its status, the journal of operations, and the versions of Trident that
-// failed here.
+// Package hoststate stores the state of this host durably in one SQLite file: its
+// status, the journal of operations, and the versions of Trident that failed on
+// this host.
 //
-// SQLite, because upstream's datastore is one: the status is kept in upstream's
-// own table, so that a host provisioned by upstream is taken over with its way
-// back, and could be given back. Everything else is in tables of ours. The
-// schema only grows: the release before and the release after open the same
-// file. Beside it is a copy from the end of the last operation, for the day the
-// file is damaged.
+// It uses SQLite because upstream's datastore is a SQLite file. The status is in
+// upstream's table, so that this Trident can take over a host of upstream with its
+// rollbacks, and give it back. All else is in other tables. The schema only grows:
+// the release before and the release after open the same file. A backup from the
+// end of the last operation is beside the file, in case the file is damaged.
 package hoststate
 
 import (
@@ -28,21 +27,21 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// A Store is a datastore. Once it is open it is safe for use by many goroutines
-// of one process; that there is one process only is for the daemon's lock to see to.
+// A Store is a datastore. An open Store is safe for concurrent use within one
+// process; the daemon's lock ensures that no other process uses the file.
 type Store struct {
 	db   *sql.DB
 	path string
-	// tablesMissing is set while tables are missing because the disk is full. Then there
-	// is nothing to read in them, and the next write makes them.
+	// tablesMissing is set while the disk is too full to create tables. Reads return
+	// nothing then, and the next write creates the tables.
 	tablesMissing atomic.Bool
 }
 
-// NewClosed returns the datastore at path, which is still to be opened: until then it
-// can only be closed.
+// NewClosed returns the datastore at path without opening it. Until Open, only
+// Close may be called.
 func NewClosed(path string) *Store { return &Store{path: path} }
 
-// Open is At and Store.Open.
+// Open opens the datastore at path; see Store.Open.
 func Open(ctx context.Context, path string) (*Store, error) {
 	s := NewClosed(path)
 	if err := s.Open(ctx); err != nil {
@@ -51,11 +50,12 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	return s, nil
 }
 
-// Open opens the datastore and makes it if there is none. One that is
-// damaged, emptied or gone is replaced by the copy beside it if there is one
-// (see Backup and Damaged); without it, it is an error of kind Corrupt and left
-// as it is. One that a newer Trident has written such that this one cannot read
-// it is an error of kind Incompatible. A full disk does not prevent opening.
+// Open opens the datastore, and creates it if it does not exist. If the datastore
+// is damaged, empty or missing, and a backup exists, the backup replaces it (see
+// Backup and Damaged). Without a backup, a damaged file stays as it is, and the
+// error is of kind Corrupt. The error is of kind Incompatible if a newer Trident
+// wrote a datastore that this version cannot read. A full disk does not prevent
+// opening.
 func (s *Store) Open(ctx context.Context) error {
 	if err := s.openOrRestore(ctx); err != nil {
 		return fmt.Errorf("open datastore %s: %w", s.path, err)
@@ -79,15 +79,15 @@ func (s *Store) openOrRestore(ctx context.Context) error {
 	}
 	if rerr := restore(ctx, s.path, err); rerr != nil {
 		return errkind.WithHint(fmt.Errorf("%w; %w", err, rerr),
-			"the file is left as it is; move it and %s aside to begin with an empty history", filepath.Base(s.path)+backupSuffix)
+			"the file is unchanged; move the file and %s aside to begin with an empty history", filepath.Base(s.path)+backupSuffix)
 	}
 	return s.openFile(ctx)
 }
 
-// openFile opens the file, checks it, and brings its schema up to date. Pragmas
-// are added to those that every connection gets.
+// openFile opens the file, checks it, and migrates its schema. pragmas are added
+// to those of every connection.
 func (s *Store) openFile(ctx context.Context, pragmas ...string) error {
-	// Created here rather than by SQLite, for its mode.
+	// Created here and not by SQLite, to set the mode.
 	f, err := os.OpenFile(s.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
@@ -95,9 +95,9 @@ func (s *Store) openFile(ctx context.Context, pragmas ...string) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	// A rollback journal rather than a write-ahead log: one file to copy, and
-	// nothing to check-point. Saves are few, and each is to be on disk.
-	pragmas = append(pragmas, "journal_mode(TRUNCATE)", "synchronous(EXTRA)", "secure_delete(ON)") // what is removed was perhaps a password
+	// A rollback journal, not a write-ahead log: there is one file to copy and no
+	// checkpoint. Saves are few, and each has to reach the disk.
+	pragmas = append(pragmas, "journal_mode(TRUNCATE)", "synchronous(EXTRA)", "secure_delete(ON)") // a deleted value may be a password
 	if s.db, err = connect(s.path, "rwc", pragmas...); err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (s *Store) Snapshot(ctx context.Context, path string) error {
 	return s.copyTo(ctx, path)
 }
 
-// copyTo writes a copy to a path where nothing is, or an empty file.
+// copyTo writes a copy to path, which must not exist or be an empty file.
 func (s *Store) copyTo(ctx context.Context, path string) error {
 	if _, err := s.db.ExecContext(ctx, "VACUUM INTO ?", path); err != nil {
 		return fmt.Errorf("copy datastore to %s: %w", path, withKind(err))
@@ -198,7 +198,8 @@ func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 	return tx.Commit()
 }
 
-// isTableMissing reports whether a read failed because its table is still to be made.
+// isTableMissing reports whether a read failed because its table is not created
+// yet.
 func (s *Store) isTableMissing(err error) bool {
 	return err != nil && s.tablesMissing.Load() && strings.Contains(err.Error(), "no such table")
 }
@@ -234,7 +235,7 @@ func decode[T any](body string) (v T, err error) {
 	return v, nil
 }
 
-// withKind gives what SQLite says its kind (sqlite.org/rescode.html).
+// withKind gives an error of SQLite its kind (sqlite.org/rescode.html).
 func withKind(err error) error {
 	if errkind.Of(err) == errkind.Corrupt {
 		return err

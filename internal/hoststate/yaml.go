@@ -8,13 +8,13 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// YAML is the status as upstream writes and reads it.
+// YAML returns the status as upstream writes and reads it.
 func (s Status) YAML() ([]byte, error) {
 	if s.Phase == nil {
-		return nil, errkind.Errorf(errkind.Invalid, "write host status: it has no phase")
+		return nil, errkind.Errorf(errkind.Invalid, "write host status: the status has no phase")
 	}
 	if p, err := PhaseOf(s.Phase.State()); err != nil || p != s.Phase {
-		return nil, errkind.Errorf(errkind.Invalid, "write host status: there is no phase %T(%.80[1]q)", s.Phase)
+		return nil, errkind.Errorf(errkind.Invalid, "write host status: unknown phase %T(%.80[1]q)", s.Phase)
 	}
 	if s.InstallIndex < 0 || s.ABActiveVolume != "" && s.ABActiveVolume != VolumeA && s.ABActiveVolume != VolumeB {
 		return nil, errkind.Errorf(errkind.Invalid, "write host status: volume %.80q, install index %d", s.ABActiveVolume, s.InstallIndex)
@@ -52,7 +52,7 @@ func (s Status) YAML() ([]byte, error) {
 	return dump(m)
 }
 
-// YAML is the link as upstream shows it in the rollback chain (reference, 1.4).
+// YAML returns the link as upstream shows it in the rollback chain.
 func (l Link) YAML() ([]byte, error) {
 	spec, err := parseSpec(l.Spec)
 	if err != nil {
@@ -70,8 +70,8 @@ func (l Link) YAML() ([]byte, error) {
 	return dump(m)
 }
 
-// ParseStatus reads a status as upstream or this package wrote it. What it does
-// not know is kept. Errors are of kind Corrupt.
+// ParseStatus parses a status that upstream or this package wrote. It keeps
+// unknown fields. Errors are of kind Corrupt.
 func ParseStatus(data []byte) (Status, error) {
 	s, err := parseStatus(data)
 	if err != nil {
@@ -82,7 +82,7 @@ func ParseStatus(data []byte) (Status, error) {
 
 func parseStatus(data []byte) (Status, error) {
 	if len(data) > maxStatus {
-		return Status{}, fmt.Errorf("it has more than %d bytes", maxStatus)
+		return Status{}, fmt.Errorf("the status has more than %d bytes", maxStatus)
 	}
 	m, err := parseMapping(data)
 	if err != nil {
@@ -93,7 +93,7 @@ func parseStatus(data []byte) (Status, error) {
 	for i := 0; i+1 < len(m.Content); i += 2 {
 		key, value := m.Content[i], m.Content[i+1]
 		if seen[key.Value] {
-			return Status{}, fmt.Errorf("%.80q is there twice", key.Value)
+			return Status{}, fmt.Errorf("%.80q occurs twice", key.Value)
 		}
 		seen[key.Value] = true
 		if isNull(value) && key.Value != "servicingState" {
@@ -105,7 +105,7 @@ func parseStatus(data []byte) (Status, error) {
 	}
 	for _, key := range []string{"spec", "servicingState"} {
 		if !seen[key] {
-			return Status{}, fmt.Errorf("it has no %s", key)
+			return Status{}, fmt.Errorf("the field %s is missing", key)
 		}
 	}
 	return s, nil
@@ -129,13 +129,13 @@ func (s *Status) set(key, value *yaml.Node) (err error) {
 	case "abActiveVolume":
 		s.ABActiveVolume = Volume(value.Value)
 		if s.ABActiveVolume != VolumeA && s.ABActiveVolume != VolumeB {
-			err = fmt.Errorf("there is no volume %.80q", value.Value)
+			err = fmt.Errorf("unknown volume %.80q", value.Value)
 		}
 	case "diskUuids":
 		s.DiskUUIDs, err = stringMap(value)
 	case "installIndex":
 		if err = value.Decode(&s.InstallIndex); err == nil && s.InstallIndex < 0 {
-			err = fmt.Errorf("it is %d", s.InstallIndex)
+			err = fmt.Errorf("%d is negative", s.InstallIndex)
 		}
 	case "isManagementOs":
 		err = value.Decode(&s.ManagementOS)
