@@ -40,18 +40,18 @@ import (
 const DefaultIdleTimeout = 5 * time.Minute
 
 const (
-	// stepTime is how long a running step may take to notice that the daemon
+	// stepTimeout is how long a running step may take to notice that the daemon
 	// stops. One that does not notice is cut off: the journal still says that it
 	// is to be done.
-	stepTime = 30 * time.Second
-	// callTime is how long calls may take to end. A client that does not read
+	stepTimeout = 30 * time.Second
+	// callTimeout is how long calls may take to end. A client that does not read
 	// what it asked for is cut off.
-	callTime = 5 * time.Second
-	// refuseTime is how long a daemon that cannot service the host tells its callers
+	callTimeout = 5 * time.Second
+	// refusalTime is how long a daemon that cannot service the host tells its callers
 	// why, before it ends and systemd starts the next one.
-	refuseTime = 10 * time.Second
-	// trimTime is after how long without calls memory is given back.
-	trimTime = 2 * time.Second
+	refusalTime = 10 * time.Second
+	// trimDelay is after how long without calls memory is given back.
+	trimDelay = 2 * time.Second
 )
 
 // Config is what a daemon depends on from outside.
@@ -80,22 +80,22 @@ type Daemon struct {
 	logger      *slog.Logger
 	socket      string
 
-	runner   *operation.Runner
-	self     *selfservice.Service
-	server   *api.Server
-	listener *api.Listener
-	systemd  systemd.Manager
-	passed   bool // systemd passed the socket
-	missed   int  // looks in a row at which the socket was gone
-	idle     *idle
-	observer *observe.Observer
-	metrics  *net.UnixListener // nil: nobody can read them
+	runner           *operation.Runner
+	self             *selfservice.Service
+	server           *api.Server
+	listener         *api.Listener
+	systemd          systemd.Manager
+	socketIsSystemds bool // systemd passed the socket
+	socketMisses     int  // looks in a row at which the socket was gone
+	idle             *idle
+	observer         *observe.Observer
+	metrics          *net.UnixListener // nil: nobody can read them
 
 	stopBus context.CancelFunc
 	store   *hoststate.Store
-	// misplaced is why the host does not say where its datastore is.
-	misplaced error
-	lock      *os.File
+	// datastorePathErr is why the host does not say where its datastore is.
+	datastorePathErr error
+	lock             *os.File
 }
 
 // Run builds a daemon and runs it until ctx ends or nobody needs it.
@@ -129,10 +129,10 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	if c.Root == "" {
 		c.Root = "/"
 	}
-	if err := mayRun(c.Root, os.Geteuid()); err != nil {
+	if err := checkUser(c.Root, os.Geteuid()); err != nil {
 		return nil, err
 	}
-	d := &Daemon{idleTimeout: c.IdleTimeout, refuseTime: refuseTime, logger: c.Logger, idle: newIdle()}
+	d := &Daemon{idleTimeout: c.IdleTimeout, refuseTime: refusalTime, logger: c.Logger, idle: newIdle()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -141,24 +141,24 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	if d.lock, err = lock(c.Root); err != nil {
 		return nil, err
 	}
-	d.passed = c.Socket == "" && os.Getenv("LISTEN_FDS") != ""
+	d.socketIsSystemds = c.Socket == "" && os.Getenv("LISTEN_FDS") != ""
 	socket, err := listen(c.Root, c.Socket)
 	if err != nil {
 		return nil, err
 	}
 	d.listener, d.socket = api.Listen(socket, d.logger), socket.Addr().String()
-	datastore, misplaced := hoststate.Path(c.Root)
-	d.misplaced = misplaced
+	datastore, pathErr := hoststate.Path(c.Root)
+	d.datastorePathErr = pathErr
 	datastore = filepath.Join(c.Root, datastore)
 	d.store = hoststate.NewClosed(datastore)
-	d.observer, d.metrics = d.observed(ctx, c, datastore), d.listenMetrics(c.Root)
-	life, err := thisLife()
+	d.observer, d.metrics = d.newObserver(ctx, c, datastore), d.listenMetrics(c.Root)
+	life, err := currentLife()
 	if err != nil {
 		return nil, err
 	}
 	var host *servicing.Service
 	d.runner = operation.New(ctx, operation.Config{
-		Journal: d.store, Life: life, Logger: d.logger, Unsettled: mark(c.Root), Origin: observe.Origin,
+		Journal: d.store, Life: life, Logger: d.logger, Unsettled: markUnsettled(c.Root), Origin: observe.Origin,
 		Observe: func(op operation.Operation, events ...operation.Event) {
 			d.observer.Operation(op, events...)
 			host.Logged(op, events...)
@@ -190,8 +190,8 @@ func services(c Config, runner *operation.Runner, store *hoststate.Store, socket
 	})
 }
 
-// mayRun reports whether a user may run a daemon for a root folder.
-func mayRun(root string, uid int) error {
+// checkUser reports whether a user may run a daemon for a root folder.
+func checkUser(root string, uid int) error {
 	if root != "/" || uid == 0 {
 		return nil
 	}
@@ -207,8 +207,8 @@ func alsoUID(root string) uint32 {
 	return uint32(os.Geteuid())
 }
 
-// thisLife names this boot and this process.
-func thisLife() (operation.Life, error) {
+// currentLife names this boot and this process.
+func currentLife() (operation.Life, error) {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return operation.Life{}, fmt.Errorf("read boot ID: %w", err)
@@ -227,27 +227,27 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, d.Close()) }()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	served := make(chan error, 1)
+	serveErr := make(chan error, 1)
 	go func() {
 		err := d.server.Serve(d.listener)
 		cancel(err)
-		served <- err
+		serveErr <- err
 	}()
-	if err := d.takeUp(ctx); err != nil {
+	if err := d.resume(ctx); err != nil {
 		if ctx.Err() != nil { // it is stopped meanwhile
 			err = nil
 		} else {
 			d.refuse(ctx, err)
 		}
 		d.stop()
-		return errors.Join(err, <-served)
+		return errors.Join(err, <-serveErr)
 	}
 	d.notify("READY=1")
 	d.logger.Info("tridentd serves", "socket", d.socket)
 	go d.serveMetrics()
 	go d.showStatus(ctx)
 	go d.feedWatchdog(ctx)
-	go d.idle.trim(ctx, trimTime, debug.FreeOSMemory)
+	go d.idle.trim(ctx, trimDelay, debug.FreeOSMemory)
 	if err := d.self.Retire(ctx); err != nil {
 		d.logger.Error("retire an extension that is older than the base", "error", err)
 	}
@@ -255,19 +255,19 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		d.logger.Info("nobody needs the daemon: it goes", "idle", d.idleTimeout)
 	}
 	d.stop()
-	return <-served
+	return <-serveErr
 }
 
-// takeUp carries on where an earlier daemon has stopped.
-func (d *Daemon) takeUp(ctx context.Context) error {
-	if d.misplaced != nil {
-		return d.misplaced
+// resume carries on where an earlier daemon has stopped.
+func (d *Daemon) resume(ctx context.Context) error {
+	if d.datastorePathErr != nil {
+		return d.datastorePathErr
 	}
 	if err := d.store.Open(ctx); err != nil {
-		return readOnly(err)
+		return withReadOnlyHint(err)
 	}
 	if err := d.runner.Resume(ctx); err != nil {
-		return readOnly(fmt.Errorf("carry on with unsettled work: %w", err))
+		return withReadOnlyHint(fmt.Errorf("carry on with unsettled work: %w", err))
 	}
 	return nil
 }
@@ -287,8 +287,8 @@ func (d *Daemon) refuse(ctx context.Context, err error) {
 	}
 }
 
-// readOnly gives a failed write to a read-only file system its kind and a hint.
-func readOnly(err error) error {
+// withReadOnlyHint gives a failed write to a read-only file system its kind and a hint.
+func withReadOnlyHint(err error) error {
 	if !errors.Is(err, unix.EROFS) || errkind.Of(err) != errkind.Internal {
 		return err
 	}
@@ -301,12 +301,12 @@ func readOnly(err error) error {
 func (d *Daemon) stop() {
 	d.notify("STOPPING=1")
 	d.server.Drain()
-	ctx, cancel := context.WithTimeout(context.Background(), stepTime)
+	ctx, cancel := context.WithTimeout(context.Background(), stepTimeout)
 	defer cancel()
 	if err := d.runner.Shutdown(ctx); err != nil {
 		d.logger.Warn("stop", "error", err)
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), callTime)
+	ctx, cancel = context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	d.server.Stop(ctx, d.listener)
 	d.logger.Info("tridentd stopped")

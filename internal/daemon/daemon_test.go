@@ -73,11 +73,11 @@ func TestADaemonThatNobodyNeedsGoes(t *testing.T) {
 
 func TestWhatKeepsADaemonFromStarting(t *testing.T) {
 	t.Run("not root", func(t *testing.T) {
-		err := mayRun("/", 1000)
+		err := checkUser("/", 1000)
 		if err == nil || err.Error() != "start tridentd: only root may, and the caller is user ID 1000" || errkind.Hint(err) == "" {
 			t.Errorf("got %v", err)
 		}
-		if err := errors.Join(mayRun("/", 0), mayRun("/tmp/x", 1000)); err != nil {
+		if err := errors.Join(checkUser("/", 0), checkUser("/tmp/x", 1000)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -365,13 +365,13 @@ func TestADaemonThatDoesNotAnswerIsNotFed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if err := d.checkLife(t.Context(), 100*time.Millisecond); err == nil {
+	if err := d.checkAlive(t.Context(), 100*time.Millisecond); err == nil {
 		t.Error("a daemon that does not serve is said to live")
 	}
 	if err := os.Remove(d.Socket()); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.checkLife(t.Context(), 100*time.Millisecond); err != nil {
+	if err := d.checkAlive(t.Context(), 100*time.Millisecond); err != nil {
 		t.Errorf("a daemon is to be killed because its socket was removed: %v", err)
 	}
 }
@@ -387,12 +387,12 @@ func TestASocketOfSystemdThatSomebodyRemovedIsMadeAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer d.Close()
-		d.passed = passed
+		d.socketIsSystemds = passed
 		if err := os.Remove(d.Socket()); err != nil {
 			t.Fatal(err)
 		}
 		for look := 1; look <= 2; look++ {
-			if err := d.checkLife(t.Context(), time.Second); err != nil {
+			if err := d.checkAlive(t.Context(), time.Second); err != nil {
 				t.Error(err)
 			}
 			want := 0

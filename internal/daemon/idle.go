@@ -40,27 +40,27 @@ func (i *idle) state() (calls int, changed <-chan struct{}) {
 // wait returns nil when nobody has called and nothing was done for a while,
 // counted from now at the earliest, or the cause of ctx's end. A while of 0 never
 // passes.
-func (i *idle) wait(ctx context.Context, while time.Duration, r *operation.Runner) error {
-	timer := time.NewTimer(while)
+func (i *idle) wait(ctx context.Context, limit time.Duration, r *operation.Runner) error {
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for {
-		theirs := r.Changed()
-		calls, ours := i.state()
+		operationChanged := r.Changed()
+		calls, callChanged := i.state()
 		_, active := r.Active()
-		var passed <-chan time.Time
-		if calls == 0 && !active && while > 0 {
-			timer.Reset(while)
-			passed = timer.C
+		var expired <-chan time.Time
+		if calls == 0 && !active && limit > 0 {
+			timer.Reset(limit)
+			expired = timer.C
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-ours:
-		case <-theirs:
-		case <-passed:
+		case <-callChanged:
+		case <-operationChanged:
+		case <-expired:
 			select { // what came in the same moment counts
-			case <-ours:
-			case <-theirs:
+			case <-callChanged:
+			case <-operationChanged:
 			default:
 				return nil
 			}
@@ -70,22 +70,22 @@ func (i *idle) wait(ctx context.Context, while time.Duration, r *operation.Runne
 
 // trim calls free whenever nobody has called for a while, once until the next
 // call: a daemon that only waits should be small. It returns when ctx ends.
-func (i *idle) trim(ctx context.Context, while time.Duration, free func()) {
-	timer := time.NewTimer(while)
+func (i *idle) trim(ctx context.Context, limit time.Duration, free func()) {
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for {
 		calls, changed := i.state()
-		var passed <-chan time.Time
+		var expired <-chan time.Time
 		if calls == 0 {
-			timer.Reset(while)
-			passed = timer.C
+			timer.Reset(limit)
+			expired = timer.C
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
 			continue
-		case <-passed:
+		case <-expired:
 			free()
 		}
 		select {

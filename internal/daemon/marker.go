@@ -11,9 +11,9 @@ import (
 	"github.com/trident-project/trident/internal/servicing"
 )
 
-// mark returns the runner's callback that keeps the marker. Where nothing
+// markUnsettled returns the runner's callback that keeps the marker. Where nothing
 // changes it writes nothing: it runs at every start.
-func mark(root string) func(unsettled bool) error {
+func markUnsettled(root string) func(unsettled bool) error {
 	path := filepath.Join(root, servicing.UnsettledMark)
 	return func(unsettled bool) error {
 		_, err := os.Lstat(path)
@@ -29,7 +29,7 @@ func mark(root string) func(unsettled bool) error {
 			err = errors.Join(atomicfile.Remove(path), atomicfile.Sweep(path))
 		}
 		if err != nil {
-			return readOnly(fmt.Errorf("mark unsettled work: %w", err))
+			return withReadOnlyHint(fmt.Errorf("mark unsettled work: %w", err))
 		}
 		return nil
 	}

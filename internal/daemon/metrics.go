@@ -15,8 +15,8 @@ import (
 // none, nor keep it.
 const metricsSocket = "run/trident/metrics.sock"
 
-// observed looks on at this daemon.
-func (d *Daemon) observed(ctx context.Context, c Config, datastore string) *observe.Observer {
+// newObserver looks on at this daemon.
+func (d *Daemon) newObserver(ctx context.Context, c Config, datastore string) *observe.Observer {
 	return observe.New(ctx, observe.Config{
 		Version: c.Version, Logger: c.Logger,
 		Active: func() bool {
@@ -45,7 +45,7 @@ func (d *Daemon) datastoreHealth(ctx context.Context, path string) (observe.Data
 // listenMetrics makes the socket on which root reads the metrics. That it cannot
 // be made keeps nobody from work: nil then.
 func (d *Daemon) listenMetrics(root string) *net.UnixListener {
-	l, err := own(filepath.Join(root, metricsSocket))
+	l, err := listenOwn(filepath.Join(root, metricsSocket))
 	if err != nil {
 		d.logger.Warn("metrics cannot be read", "error", err)
 		return nil

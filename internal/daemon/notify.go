@@ -22,7 +22,7 @@ func (d *Daemon) notify(state string) {
 
 // showStatus keeps the status line of the unit at what runs, until ctx ends.
 func (d *Daemon) showStatus(ctx context.Context) {
-	shown := ""
+	lastStatus := ""
 	for {
 		changed := d.runner.Changed()
 		status := "Waiting for calls"
@@ -31,9 +31,9 @@ func (d *Daemon) showStatus(ctx context.Context) {
 				status = statusOf(op)
 			}
 		}
-		if status != shown {
+		if status != lastStatus {
 			d.notify("STATUS=" + status)
-			shown = status
+			lastStatus = status
 		}
 		select {
 		case <-changed:
@@ -63,8 +63,8 @@ func (d *Daemon) feedWatchdog(ctx context.Context) {
 	if limit == 0 {
 		return
 	}
-	feed(ctx, limit, func(ctx context.Context) error {
-		err := d.checkLife(ctx, limit/3)
+	feedWhile(ctx, limit, func(ctx context.Context) error {
+		err := d.checkAlive(ctx, limit/3)
 		if err != nil && ctx.Err() == nil {
 			d.logger.Error("the daemon does not answer itself", "error", err)
 		}
@@ -72,15 +72,15 @@ func (d *Daemon) feedWatchdog(ctx context.Context) {
 	}, func() { d.notify("WATCHDOG=1") })
 }
 
-// feed calls alive whenever look found nothing amiss. It looks so often that
+// feedWhile calls alive whenever look found nothing amiss. It looks so often that
 // between two signs of life there is room, within limit, for two looks of a third
 // of it in vain: on a host that is very busy a late answer is no death.
-func feed(ctx context.Context, limit time.Duration, look func(context.Context) error, alive func()) {
+func feedWhile(ctx context.Context, limit time.Duration, check func(context.Context) error, signal func()) {
 	tick := time.NewTicker(limit / 6)
 	defer tick.Stop()
 	for {
-		if look(ctx) == nil {
-			alive()
+		if check(ctx) == nil {
+			signal()
 		}
 		select {
 		case <-tick.C:
@@ -90,31 +90,31 @@ func feed(ctx context.Context, limit time.Duration, look func(context.Context) e
 	}
 }
 
-func (d *Daemon) checkLife(ctx context.Context, limit time.Duration) error {
+func (d *Daemon) checkAlive(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	d.runner.Active()
 	if _, err := os.Lstat(d.socket); errors.Is(err, fs.ErrNotExist) {
-		d.remakeSocket(ctx)
+		d.recreateSocket(ctx)
 		return nil
 	}
-	d.missed = 0
+	d.socketMisses = 0
 	_, err := api.Check(ctx, d.socket)
 	return err
 }
 
-// remakeSocket has systemd make the socket again that somebody removed, if it is
+// recreateSocket has systemd make the socket again that somebody removed, if it is
 // one of systemd's. That restarts this daemon, because the socket that it holds
 // has no name any more; an operation goes on in the next one. During a trial the
 // rescuer does the same, and looks more often: hence the second look.
-func (d *Daemon) remakeSocket(ctx context.Context) {
+func (d *Daemon) recreateSocket(ctx context.Context) {
 	const unit = "tridentd.socket"
-	d.missed++
+	d.socketMisses++
 	d.logger.Error("the socket is gone: somebody removed its file", "socket", d.socket, "restart", unit)
-	if !d.passed || d.missed < 2 {
+	if !d.socketIsSystemds || d.socketMisses < 2 {
 		return
 	}
-	d.missed = 0
+	d.socketMisses = 0
 	if err := d.systemd.Restart(ctx, unit); err != nil {
 		d.logger.Error("make the socket again", "error", err)
 	}

@@ -29,7 +29,7 @@ func TestTwoLooksInVainAreNotTheDaemonsDeathAndADeadOneIsFound(t *testing.T) {
 					}
 					return nil
 				}
-				feed(ctx, limit, look, func() {
+				feedWhile(ctx, limit, look, func() {
 					longest, last = max(longest, time.Since(last)), time.Now()
 				})
 				longest = max(longest, time.Since(last))

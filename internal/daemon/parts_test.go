@@ -45,7 +45,7 @@ func TestTheMarkerIsThereExactlyWhileWorkIsUnsettled(t *testing.T) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	set := mark(root)
+	set := markUnsettled(root)
 	for i, unsettled := range []bool{false, true, true, false, false, true} {
 		if err := set(unsettled); err != nil {
 			t.Fatal(err)
@@ -57,14 +57,14 @@ func TestTheMarkerIsThereExactlyWhileWorkIsUnsettled(t *testing.T) {
 }
 
 func TestAMarkerThatCannotBeWrittenIsAnError(t *testing.T) {
-	if err := mark(filepath.Join(t.TempDir(), "none"))(true); err == nil || !strings.HasPrefix(err.Error(), "mark unsettled work: ") {
+	if err := markUnsettled(filepath.Join(t.TempDir(), "none"))(true); err == nil || !strings.HasPrefix(err.Error(), "mark unsettled work: ") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestOurOwnSocketIsForItsOwnerAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a/b/s")
-	l, err := own(path)
+	l, err := listenOwn(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestOnlyAStaleSocketIsReplaced(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "s")
 			c.setup(t, path)
-			l, err := own(path)
+			l, err := listenOwn(path)
 			if c.want == "" {
 				if err != nil {
 					t.Fatal(err)
@@ -130,13 +130,13 @@ func TestOnlyAStaleSocketIsReplaced(t *testing.T) {
 func TestAPathThatIsTooLongForASocketIsSaidToBe(t *testing.T) {
 	dir := t.TempDir()
 	longest := filepath.Join(dir, strings.Repeat("s", maxSocketPath-len(dir)-1))
-	l, err := own(longest)
+	l, err := listenOwn(longest)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = l.Close()
 	const want = ": the path has 108 bytes, and that of a socket can have 107"
-	if _, err := own(longest + "s"); errkind.Of(err) != errkind.Invalid || err.Error() != "listen on "+longest+"s"+want || errkind.Hint(err) == "" {
+	if _, err := listenOwn(longest + "s"); errkind.Of(err) != errkind.Invalid || err.Error() != "listen on "+longest+"s"+want || errkind.Hint(err) == "" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -183,7 +183,7 @@ func TestWhatSystemdPassesMustBeOurSocket(t *testing.T) {
 		{"tcp", []systemd.NamedListener{{Name: "tridentd.socket", Listener: tcp}}, "a tcp socket, it serves unix sockets only"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l, err := activated(c.passed)
+			l, err := checkInherited(c.passed)
 			if c.want == "" {
 				if err != nil || l != c.passed[0].Listener {
 					t.Errorf("got %v, %v", l, err)
@@ -274,11 +274,11 @@ func TestOnARealHostNobodyButRootMayCall(t *testing.T) {
 }
 
 func TestTheBootIsKnownAndTheProcessIsNew(t *testing.T) {
-	a, err := thisLife()
+	a, err := currentLife()
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := thisLife()
+	b, err := currentLife()
 	if err != nil || a.Boot == "" || a.Boot != b.Boot || a.Process == b.Process {
 		t.Errorf("%+v and %+v, %v", a, b, err)
 	}

@@ -53,8 +53,8 @@ func probeStore(ctx context.Context, c Config, path string) error {
 	return probeServer(ctx, c, server, path+".sock")
 }
 
-// probeTime bounds the answer that a probe waits for.
-const probeTime = 20 * time.Second
+// probeTimeout bounds the answer that a probe waits for.
+const probeTimeout = 20 * time.Second
 
 // probeServer has the server answer one call.
 func probeServer(ctx context.Context, c Config, server *api.Server, socket string) (err error) {
@@ -74,14 +74,14 @@ func probeServer(ctx context.Context, c Config, server *api.Server, socket strin
 		return err
 	}
 	listener := api.Listen(l, c.Logger)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	serveErr := make(chan error, 1)
+	go func() { serveErr <- server.Serve(listener) }()
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	version, err := api.Check(ctx, socket)
 	if err == nil && version != c.Version {
 		err = errkind.Errorf(errkind.Internal, "it answers that it is %s", version)
 	}
 	server.Stop(ctx, listener)
-	return errors.Join(err, <-served)
+	return errors.Join(err, <-serveErr)
 }

@@ -29,45 +29,45 @@ func socketNames() []string { return []string{"tridentd.socket", "unknown", "LIS
 // listen returns the socket that systemd passed, or, if it passed none or path
 // is set, a new one.
 func listen(root, path string) (*net.UnixListener, error) {
-	passed, err := systemd.Listeners()
+	inherited, err := systemd.Listeners()
 	if err != nil {
 		return nil, err
 	}
-	if path == "" && len(passed) > 0 {
-		return activated(passed)
+	if path == "" && len(inherited) > 0 {
+		return checkInherited(inherited)
 	}
-	for _, l := range passed {
+	for _, l := range inherited {
 		_ = l.Close()
 	}
 	if path == "" {
 		path = filepath.Join(root, socketFile)
 	}
-	return own(path)
+	return listenOwn(path)
 }
 
-// activated checks that what systemd passed is one unix socket of ours.
-func activated(passed []systemd.NamedListener) (*net.UnixListener, error) {
-	l, isUnix := passed[0].Listener.(*net.UnixListener)
+// checkInherited checks that what systemd passed is one unix socket of ours.
+func checkInherited(inherited []systemd.NamedListener) (*net.UnixListener, error) {
+	l, isUnix := inherited[0].Listener.(*net.UnixListener)
 	var err error
 	switch {
-	case len(passed) != 1:
-		err = fmt.Errorf("%d sockets, it can serve one", len(passed))
+	case len(inherited) != 1:
+		err = fmt.Errorf("%d sockets, it can serve one", len(inherited))
 	case !isUnix:
-		err = fmt.Errorf("a %s socket, it serves unix sockets only", passed[0].Addr().Network())
-	case !slices.Contains(socketNames(), passed[0].Name):
-		err = fmt.Errorf("a socket named %q, its own is named tridentd.socket", passed[0].Name)
+		err = fmt.Errorf("a %s socket, it serves unix sockets only", inherited[0].Addr().Network())
+	case !slices.Contains(socketNames(), inherited[0].Name):
+		err = fmt.Errorf("a socket named %q, its own is named tridentd.socket", inherited[0].Name)
 	default:
 		return l, nil
 	}
-	for _, l := range passed {
+	for _, l := range inherited {
 		_ = l.Close()
 	}
 	return nil, errkind.Errorf(errkind.Invalid, "use the socket that systemd passed: %w", err)
 }
 
-// own makes a socket that only its owner can open. One that nobody answers on
+// listenOwn makes a socket that only its owner can open. One that nobody answers on
 // any more is replaced; it is removed again when it is closed.
-func own(path string) (*net.UnixListener, error) {
+func listenOwn(path string) (*net.UnixListener, error) {
 	if len(path) > maxSocketPath {
 		return nil, errkind.WithHint(
 			errkind.Errorf(errkind.Invalid, "listen on %s: the path has %d bytes, and that of a socket can have %d", path, len(path), maxSocketPath),

@@ -13,7 +13,7 @@ func TestAHaltedOperationIsANumber(t *testing.T) {
 		for _, f := range families {
 			if f.GetName() == "trident_operation_halted" {
 				found = true
-				if got := f.GetMetric()[0].GetGauge().GetValue(); got != number(is) {
+				if got := f.GetMetric()[0].GetGauge().GetValue(); got != boolNumber(is) {
 					t.Errorf("halted %v is %v", is, got)
 				}
 			}

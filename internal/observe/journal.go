@@ -23,10 +23,10 @@ const journalSocket = "/run/systemd/journal/socket"
 // Limits of a record. The journal itself cuts lines after 48 KiB (LineMax= in
 // journald.conf(5)); together they stay below what a datagram can be.
 const (
-	maxMessage  = 48 << 10
-	maxField    = 2 << 10
-	maxFields   = 32
-	journalTime = time.Second // a journal that takes nothing holds us up no longer
+	maxMessage     = 48 << 10
+	maxField       = 2 << 10
+	maxFields      = 32
+	journalTimeout = time.Second // a journal that takes nothing holds us up no longer
 )
 
 // journalHandler writes records as the journal has them: the message as the line
@@ -186,7 +186,7 @@ func (j *journal) datagram(fields []field) error {
 		out = append(out, f.value...)
 		out = append(out, '\n')
 	}
-	if err := j.socket.SetWriteDeadline(time.Now().Add(journalTime)); err != nil {
+	if err := j.socket.SetWriteDeadline(time.Now().Add(journalTimeout)); err != nil {
 		return err
 	}
 	_, err := j.socket.WriteToUnix(out, j.to)

@@ -13,9 +13,9 @@ import (
 // go there with their fields; see journalHandler.
 func NewLogger(stderr *os.File, level slog.Level, version string) *slog.Logger {
 	if isJournal(stderr, os.Getenv("JOURNAL_STREAM")) {
-		return slog.New(correlated{newJournalHandler(stderr, journalSocket, level, version)})
+		return slog.New(callHandler{newJournalHandler(stderr, journalSocket, level, version)})
 	}
-	return slog.New(correlated{slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})})
+	return slog.New(callHandler{slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})})
 }
 
 // isJournal compares a file with $JOURNAL_STREAM (systemd.exec(5)).
@@ -27,10 +27,10 @@ func isJournal(f *os.File, stream string) bool {
 	return stream == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }
 
-// correlated adds to each record which call it is about.
-type correlated struct{ slog.Handler }
+// callHandler adds to each record which call it is about.
+type callHandler struct{ slog.Handler }
 
-func (h correlated) Handle(ctx context.Context, r slog.Record) error {
+func (h callHandler) Handle(ctx context.Context, r slog.Record) error {
 	if c := callOf(ctx); c != nil {
 		r = r.Clone()
 		r.AddAttrs(slog.String("request", c.request))
@@ -41,8 +41,10 @@ func (h correlated) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
-func (h correlated) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return correlated{h.Handler.WithAttrs(attrs)}
+func (h callHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return callHandler{h.Handler.WithAttrs(attrs)}
 }
 
-func (h correlated) WithGroup(name string) slog.Handler { return correlated{h.Handler.WithGroup(name)} }
+func (h callHandler) WithGroup(name string) slog.Handler {
+	return callHandler{h.Handler.WithGroup(name)}
+}

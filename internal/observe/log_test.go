@@ -70,7 +70,7 @@ func TestARecordOfTheJournalHasItsFields(t *testing.T) {
 	socket, next := journald(t)
 	var stderr bytes.Buffer
 	h := newJournalHandler(&stderr, socket, slog.LevelDebug, "1.2.3")
-	l := slog.New(correlated{h}).With("operation", "op-1")
+	l := slog.New(callHandler{h}).With("operation", "op-1")
 	ctx := context.WithValue(t.Context(), callKey{}, &call{request: "r-1", trace: "4bf92f3577b34da6a3ce929d0e0e4736"})
 	for _, c := range []struct {
 		name string

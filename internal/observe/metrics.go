@@ -15,8 +15,8 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 )
 
-// healthTime bounds the question how the datastore is, within a scrape.
-const healthTime = time.Second
+// healthTimeout bounds the question how the datastore is, within a scrape.
+const healthTimeout = time.Second
 
 // metrics are the numbers. Every label has the values that the program knows,
 // and no others: kinds and steps of operations, methods of the API, gRPC's codes.
@@ -60,10 +60,10 @@ func newMetrics(c Config) *metrics {
 		ConstLabels: prometheus.Labels{"version": c.Version, "goversion": runtime.Version(), "arch": runtime.GOARCH},
 	}, func() float64 { return 1 })
 	active := prometheus.NewGaugeFunc(gauge("operation_active", "1 while an operation has not ended."), func() float64 {
-		return number(c.Active != nil && c.Active())
+		return boolNumber(c.Active != nil && c.Active())
 	})
 	halted := prometheus.NewGaugeFunc(gauge("operation_halted", "1 while an operation does not go on because what it writes is refused, as by a full disk."), func() float64 {
-		return number(c.Halted != nil && c.Halted())
+		return boolNumber(c.Halted != nil && c.Halted())
 	})
 	m.registry.MustRegister(m.connections, m.running, m.calls, m.latency, m.events, m.ends, m.bytes, m.steps, info, active, halted,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -73,26 +73,26 @@ func newMetrics(c Config) *metrics {
 	return m
 }
 
-func number(is bool) float64 {
+func boolNumber(is bool) float64 {
 	if is {
 		return 1
 	}
 	return 0
 }
 
-// event counts one event of an operation.
-func (m *metrics) event(op operation.Operation, e operation.Event) {
+// count counts one event of an operation.
+func (m *metrics) count(op operation.Operation, e operation.Event) {
 	m.events.WithLabelValues(string(e.Type)).Inc()
 	switch {
 	case e.Type == operation.Metric && e.Name == operation.StepDuration:
 		m.steps.WithLabelValues(op.Kind, e.Step, string(e.Phase)).Observe(e.Value)
 	case e.Type == operation.Change && op.Phase.Settled():
-		m.ends.WithLabelValues(op.Kind, end(op)).Inc()
+		m.ends.WithLabelValues(op.Kind, outcome(op)).Inc()
 	}
 }
 
-// end is how an operation has ended, in one word.
-func end(op operation.Operation) string {
+// outcome is how an operation has ended, in one word.
+func outcome(op operation.Operation) string {
 	if op.Phase == operation.Undone && op.Failure != nil && op.Failure.Kind == errkind.Cancelled {
 		return "cancelled"
 	}
@@ -137,10 +137,10 @@ func (d datastore) Describe(out chan<- *prometheus.Desc) {
 }
 
 func (d datastore) Collect(out chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), healthTime)
+	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
 	defer cancel()
 	is, err := d.ask(ctx)
-	out <- prometheus.MustNewConstMetric(d.readable(), prometheus.GaugeValue, number(err == nil))
+	out <- prometheus.MustNewConstMetric(d.readable(), prometheus.GaugeValue, boolNumber(err == nil))
 	out <- prometheus.MustNewConstMetric(d.size(), prometheus.GaugeValue, float64(is.Bytes))
 	out <- prometheus.MustNewConstMetric(d.damaged(), prometheus.GaugeValue, float64(is.Damaged))
 }

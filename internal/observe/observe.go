@@ -21,9 +21,9 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 )
 
-// flushTime bounds how long Close waits for spans to be taken: a collector that
+// flushTimeout bounds how long Close waits for spans to be taken: a collector that
 // does not answer must not hold up a restart.
-const flushTime = 2 * time.Second
+const flushTimeout = 2 * time.Second
 
 // Config is what an observer looks at.
 type Config struct {
@@ -77,17 +77,17 @@ func New(ctx context.Context, c Config) *Observer {
 // Operation takes what was journaled of an operation. It does not wait.
 func (o *Observer) Operation(op operation.Operation, events ...operation.Event) {
 	for _, e := range events {
-		o.metrics.event(op, e)
-		o.bytes(op, e)
+		o.metrics.count(op, e)
+		o.countBytes(op, e)
 		if o.tracing != nil {
-			o.tracing.event(op, e)
+			o.tracing.endSpans(op, e)
 		}
 	}
 }
 
-// bytes counts what a step has moved. Of a step that an earlier daemon began it
+// countBytes counts what a step has moved. Of a step that an earlier daemon began it
 // counts what comes after the first that it hears of.
-func (o *Observer) bytes(op operation.Operation, e operation.Event) {
+func (o *Observer) countBytes(op operation.Operation, e operation.Event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	here := transfer{op.ID, e.Step, e.Phase, o.last.done}
@@ -111,7 +111,7 @@ func (o *Observer) bytes(op operation.Operation, e operation.Event) {
 func (o *Observer) Close() error {
 	err := o.scrapes.Close()
 	if o.tracing != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), flushTime)
+		ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 		defer cancel()
 		if terr := o.tracing.provider.Shutdown(ctx); terr != nil && !errors.Is(terr, context.DeadlineExceeded) {
 			err = errors.Join(err, terr)

@@ -144,7 +144,7 @@ func (c commits) Commit(_ *tridentv1.CommitRequest, stream grpc.ServerStreamingS
 func (h *host) daemon(steps ...operation.Step[struct{}]) *daemon {
 	h.t.Helper()
 	h.process++
-	logger := slog.New(correlated{slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})})
+	logger := slog.New(callHandler{slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})})
 	d := &daemon{}
 	d.observer = New(h.t.Context(), Config{
 		Version: "1.2.3", Logger: logger,

@@ -19,7 +19,7 @@ const (
 
 // Serve answers GET /metrics until Close. Who may read is for the socket to say.
 func (o *Observer) Serve(l net.Listener) error {
-	err := o.scrapes.Serve(&few{Listener: l, free: make(chan struct{}, maxScrapes)})
+	err := o.scrapes.Serve(&limitedListener{Listener: l, free: make(chan struct{}, maxScrapes)})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -55,28 +55,28 @@ func (m *metrics) scrape(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(body.Bytes()) // who went away is not told
 }
 
-// few is a listener with so many connections at most.
-type few struct {
+// limitedListener is a listener with so many connections at most.
+type limitedListener struct {
 	net.Listener
 	free chan struct{}
 }
 
-func (f *few) Accept() (net.Conn, error) {
+func (f *limitedListener) Accept() (net.Conn, error) {
 	f.free <- struct{}{}
 	c, err := f.Listener.Accept()
 	if err != nil {
 		<-f.free
 		return nil, err
 	}
-	return &counted{c, sync.OnceFunc(func() { <-f.free })}, nil
+	return &countedConn{c, sync.OnceFunc(func() { <-f.free })}, nil
 }
 
-type counted struct {
+type countedConn struct {
 	net.Conn
 	gone func()
 }
 
-func (c *counted) Close() error {
+func (c *countedConn) Close() error {
 	c.gone()
 	return c.Conn.Close()
 }

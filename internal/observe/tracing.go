@@ -57,13 +57,13 @@ func newTracing(ctx context.Context, version string, logger *slog.Logger) (*trac
 		logger.Warn("read the attributes of traces", "error", err)
 	}
 	provider := sdktrace.NewTracerProvider(
-		sdktrace.WithBatcher(told{exporter, logger}), sdktrace.WithResource(about), sdktrace.WithIDGenerator(ids{}),
+		sdktrace.WithBatcher(loggedExporter{exporter, logger}), sdktrace.WithResource(about), sdktrace.WithIDGenerator(ids{}),
 	)
 	return &tracing{
 		provider: provider, tracer: provider.Tracer("trident"),
 		rpc: otelgrpc.NewServerHandler(
 			otelgrpc.WithTracerProvider(provider), otelgrpc.WithMeterProvider(noop.NewMeterProvider()),
-			otelgrpc.WithPropagators(propagation.TraceContext{}), otelgrpc.WithFilter(worthASpan),
+			otelgrpc.WithPropagators(propagation.TraceContext{}), otelgrpc.WithFilter(hasSpan),
 		),
 	}, nil
 }
@@ -75,32 +75,32 @@ func wantsTraces() bool {
 	return os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
 }
 
-// worthASpan leaves out what machines ask all the time, ourselves among them.
-func worthASpan(info *stats.RPCTagInfo) bool {
+// hasSpan leaves out what machines ask all the time, ourselves among them.
+func hasSpan(info *stats.RPCTagInfo) bool {
 	return !strings.HasPrefix(info.FullMethodName, "/grpc.") && info.FullMethodName != "/trident.v1.VersionService/Version"
 }
 
-// told is an exporter whose errors are in our log.
-type told struct {
+// loggedExporter is an exporter whose errors are in our log.
+type loggedExporter struct {
 	sdktrace.SpanExporter
 	logger *slog.Logger
 }
 
-func (e told) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+func (e loggedExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	if err := e.SpanExporter.ExportSpans(ctx, spans); err != nil {
 		e.logger.Warn("traces were not taken", "spans", len(spans), "error", err)
 	}
 	return nil
 }
 
-// event makes the span of a step, and that of the operation, when they have ended.
-func (t *tracing) event(op operation.Operation, e operation.Event) {
+// endSpans makes the span of a step, and that of the operation, when they have ended.
+func (t *tracing) endSpans(op operation.Operation, e operation.Event) {
 	switch {
 	case e.Type == operation.Metric && e.Name == operation.StepDuration:
-		t.step(op, e)
+		t.endStep(op, e)
 	case e.Type == operation.Change && op.Phase.Settled():
-		_, span := t.begin(op)
-		span.SetAttributes(attribute.String("trident.operation.end", end(op)))
+		_, span := t.operationSpan(op)
+		span.SetAttributes(attribute.String("trident.operation.end", outcome(op)))
 		if op.Failure != nil {
 			span.SetStatus(codes.Error, op.Failure.Message)
 		}
@@ -108,8 +108,8 @@ func (t *tracing) event(op operation.Operation, e operation.Event) {
 	}
 }
 
-func (t *tracing) step(op operation.Operation, e operation.Event) {
-	ctx, _ := t.begin(op)
+func (t *tracing) endStep(op operation.Operation, e operation.Event) {
+	ctx, _ := t.operationSpan(op)
 	ctx = withIDs(ctx, op.TraceID(), op.ID, e.Sequence)
 	name := e.Step
 	if e.Phase == operation.Undoing {
@@ -125,9 +125,9 @@ func (t *tracing) step(op operation.Operation, e operation.Event) {
 	span.End(trace.WithTimestamp(e.Time))
 }
 
-// begin is the span of an operation, always the same one. Only one that is ended
+// operationSpan is the span of an operation, always the same one. Only one that is ended
 // is exported, so it may be begun for the sake of its parts.
-func (t *tracing) begin(op operation.Operation) (context.Context, trace.Span) {
+func (t *tracing) operationSpan(op operation.Operation) (context.Context, trace.Span) {
 	ctx := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier{"traceparent": op.Traceparent})
 	return t.tracer.Start(withIDs(ctx, op.TraceID(), op.ID, 0), op.Kind, trace.WithTimestamp(op.Created), trace.WithAttributes(
 		attribute.String("trident.operation.id", op.ID), attribute.String("trident.request.id", op.RequestID),
@@ -140,7 +140,7 @@ type ids struct{}
 
 type idsKey struct{}
 
-type wanted struct {
+type wantedIDs struct {
 	trace trace.TraceID
 	span  trace.SpanID
 }
@@ -148,7 +148,7 @@ type wanted struct {
 // withIDs asks for the IDs of an operation's span; sequence is that of the event
 // that a step ended with, 0 for the operation.
 func withIDs(ctx context.Context, traceID, operation string, sequence uint64) context.Context {
-	w := wanted{}
+	w := wantedIDs{}
 	if id, err := trace.TraceIDFromHex(traceID); err == nil {
 		w.trace = id
 	}
@@ -158,7 +158,7 @@ func withIDs(ctx context.Context, traceID, operation string, sequence uint64) co
 }
 
 func (i ids) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
-	if w, ok := ctx.Value(idsKey{}).(wanted); ok && w.trace.IsValid() {
+	if w, ok := ctx.Value(idsKey{}).(wantedIDs); ok && w.trace.IsValid() {
 		return w.trace, w.span
 	}
 	var id trace.TraceID
@@ -168,7 +168,7 @@ func (i ids) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
 }
 
 func (ids) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID {
-	if w, ok := ctx.Value(idsKey{}).(wanted); ok {
+	if w, ok := ctx.Value(idsKey{}).(wantedIDs); ok {
 		return w.span
 	}
 	var id trace.SpanID
