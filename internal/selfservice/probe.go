@@ -112,9 +112,9 @@ func (s *Service) cleanProbe(context.Context, *opRun) error {
 	return s.touch("clean probe", func() error { return os.RemoveAll(filepath.Join(s.dir, probeDir)) })
 }
 
-// checkHost reports what about the host, whatever the image, keeps the operation from
-// its end. The step fetch asks before anything is fetched, and the step probe because
-// an operation may begin after fetch, and the host may have changed.
+// checkHost fails if the operation cannot succeed on this host, whatever the image.
+// The step fetch calls it before anything is fetched. The step probe calls it again,
+// because an operation may begin after fetch, and the host may have changed.
 func (s *Service) checkHost(r record) error {
 	if err := s.checkStore(); err != nil || r.StageOnly {
 		return err
