@@ -87,7 +87,7 @@ func (s *Service) rolledBackError(version string, t rescue.Record) error {
 	if t.Blameless {
 		kind = errkind.Unavailable
 	}
-	return errkind.Errorf(kind, "trident %s was thrown back: %s", version, t.Reason)
+	return errkind.Errorf(kind, "trident %s was rolled back: %s", version, t.Reason)
 }
 
 func (s *Service) checkSelf(ctx context.Context, r record) error {

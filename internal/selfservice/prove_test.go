@@ -67,7 +67,7 @@ func TestWhatIsAmissWhileTheRescuerGoesBackIsNotTheReason(t *testing.T) {
 	if op, err = runner.Get(ctx, op.ID); err != nil {
 		t.Fatal(err)
 	}
-	if f := op.Failure; f == nil || f.Kind != errkind.Unhealthy || !strings.Contains(f.Message, "trident 2.0.0 was thrown back: tridentd crashed") {
+	if f := op.Failure; f == nil || f.Kind != errkind.Unhealthy || !strings.Contains(f.Message, "trident 2.0.0 was rolled back: tridentd crashed") {
 		t.Errorf("failure %+v", f)
 	}
 }
