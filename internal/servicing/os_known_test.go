@@ -275,7 +275,11 @@ func TestWhatCanBeKnownIsKnownBeforeADiskIsChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newOSWorld(t, a)
 		w.powerOn()
-		w.must(installing(v1, true, true))
+		kind, start := installing(v1, true, true)(w)
+		op := w.run(kind, start, "")
+		if op.Phase != operation.Done || !slices.Equal(op.Plan, installSteps) {
+			t.Fatalf("%s: %+v\nthe steps are %q, the test knows %q", op.Phase, op.Failure, op.Plan, installSteps)
+		}
 		w.rest()
 		installed = w.copied(t, live)
 	})
