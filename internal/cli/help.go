@@ -74,7 +74,8 @@ func breakHelp(text string, columns int) string {
 	var out []string
 	lines := strings.Split(text, "\n")
 	for i := 0; i < len(lines); i++ {
-		first, rows := i, lines[i:i+1]
+		first := i
+		var rows []string
 		if isProse(lines[i]) {
 			for i < len(lines)-1 && isProse(lines[i+1]) {
 				i++
