@@ -15,7 +15,7 @@ import (
 	"github.com/trident-project/trident/internal/storage"
 )
 
-// Install decides to install a configuration, or with finalize false to stage that.
+// Install returns the start of an installation, or, without finalize, of its staging.
 func (s *Service) Install(asked *hostconfig.Config, finalize, callerReboots bool) change.Begin {
 	r := record{Asked: asked.Recorded(), Purpose: installs, Slot: slot.A, CallerReboots: callerReboots}
 	if !finalize {
@@ -24,8 +24,8 @@ func (s *Service) Install(asked *hostconfig.Config, finalize, callerReboots bool
 	return s.begins(opInstall, "install an operating system", r)
 }
 
-// Update decides to update a host that has a configuration into the other slot, for some
-// reasons, or with finalize false to stage that.
+// Update returns the start of an update into the other slot, or, without finalize, of its
+// staging. The operation logs the reasons.
 func (s *Service) Update(st change.State, asked *hostconfig.Config, reasons []string, finalize, callerReboots bool) (change.Begin, error) {
 	r, err := s.slotRecord(st)
 	if err != nil {
@@ -38,7 +38,8 @@ func (s *Service) Update(st change.State, asked *hostconfig.Config, reasons []st
 	return s.begins(opABUpdate, "update the host A/B", r), nil
 }
 
-// slotRecord is the record of a servicing of the slot that does not run.
+// slotRecord returns the record of an operation on the slot that does not run. It fails if
+// the host has no A/B volumes, or does not run from the active slot of its status.
 func (s *Service) slotRecord(st change.State) (record, error) {
 	spec := &st.Runs.Spec().Storage
 	active, err := active(st)
@@ -50,7 +51,7 @@ func (s *Service) slotRecord(st change.State) (record, error) {
 		return record{}, err
 	}
 	if running != active {
-		err := errkind.Errorf(errkind.Precondition, "by its status this host runs from %s, but its root file system is not on it", active)
+		err := errkind.Errorf(errkind.Precondition, "according to its status this host runs from %s, but its root file system is not there", active)
 		return record{}, errkind.WithName(err, errkind.NameRootDevicePathAbActiveVolumeMismatch)
 	}
 	return record{
@@ -59,17 +60,17 @@ func (s *Service) slotRecord(st change.State) (record, error) {
 	}, nil
 }
 
-// active is the slot that the host runs from by its status.
+// active returns the slot that the host runs from according to its status.
 func active(st change.State) (slot.Slot, error) {
 	active, err := slot.Parse(string(st.Status.ABActiveVolume))
 	if err != nil || len(storage.Pairs(&st.Runs.Spec().Storage)) == 0 {
-		err := errkind.Errorf(errkind.Precondition, "this host has no A/B volumes, so nothing can be written that does not run")
-		return 0, errkind.WithName(errkind.WithHint(err, "Install it anew with storage.abUpdate."), errkind.NameInvalidHostConfigurationDynamic)
+		err := errkind.Errorf(errkind.Precondition, "this host has no A/B volumes, so it has no other slot")
+		return 0, errkind.WithName(errkind.WithHint(err, "Install the host again with storage.abUpdate."), errkind.NameInvalidHostConfigurationDynamic)
 	}
 	return active, nil
 }
 
-// Finalize decides to finalize what is staged.
+// Finalize returns the start of an operation that finalizes what is staged.
 func (s *Service) Finalize(st change.State, callerReboots bool) (change.Begin, error) {
 	r := record{
 		Purpose: installs, Slot: slot.A, Index: st.Status.InstallIndex, Indexed: true,
@@ -94,15 +95,14 @@ func (s *Service) Finalize(st change.State, callerReboots bool) (change.Begin, e
 	return s.begins(kind, summary, r), nil
 }
 
-// stagedParts returns what the operation that staged the image of r has written down of
-// its parts: the proof that "try" wants. It is nil where no operation in the journal has
-// staged that image: another program did, or the journal has forgotten it. The status of
-// the host, which says that the image is staged, counts then.
+// stagedParts returns the parts, with the proofs that "try" checks, that the operation which
+// staged the image of r has recorded. It returns nil if the journal has no such operation,
+// as when another program staged it. Then "try" trusts the status of the host.
 func (s *Service) stagedParts(r record) []part {
-	const most = 50 // operations since
+	const most = 50 // operations to search
 	list, err := s.Runner.List(context.Background(), most, false)
 	if err != nil {
-		s.Logger.Warn("find out which operation has staged the image", "error", err)
+		s.Logger.Warn("find the operation that staged the image", "error", err)
 		return nil
 	}
 	for _, op := range list {
@@ -114,8 +114,8 @@ func (s *Service) stagedParts(r record) []part {
 	return nil
 }
 
-// RollBack decides to go back to the other slot, which has the configuration back, or with
-// finalize false to stage that.
+// RollBack returns the start of a rollback to the other slot, whose configuration is back,
+// or, without finalize, of its staging.
 func (s *Service) RollBack(st change.State, back *hostconfig.Config, finalize, callerReboots bool) (change.Begin, error) {
 	r, err := s.slotRecord(st)
 	if err != nil {
@@ -128,7 +128,8 @@ func (s *Service) RollBack(st change.State, back *hostconfig.Config, finalize, c
 	return s.begins(opABRollback, "roll the host back to the other slot", r), nil
 }
 
-// OnTrial is the operation that has led to this boot.
+// OnTrial returns the newest operation. ok reports whether its trial runs in this boot, or
+// ended in it.
 func (s *Service) OnTrial(ctx context.Context) (op operation.Operation, ok bool, err error) {
 	last, err := s.Runner.List(ctx, 1, false)
 	if err != nil || len(last) == 0 {
@@ -142,8 +143,8 @@ func (s *Service) OnTrial(ctx context.Context) (op operation.Operation, ok bool,
 	return last[0], !last[0].Phase.Settled() && r.RebootFrom != now || r.Ended == now, nil
 }
 
-// TakeReboots has Trident reboot the host, where that is needed, for an operation
-// whose caller had wanted to, and is gone.
+// TakeReboots has Trident reboot the host for op from now on, because the caller who wanted
+// to is gone. If the undo of op waits for a reboot, TakeReboots requests it.
 func (s *Service) TakeReboots(ctx context.Context, op operation.Operation) error {
 	s.reboots.Store(true)
 	if op.Phase != operation.Undoing || op.Waiting != operation.Reboot {
@@ -160,7 +161,8 @@ func recordOf(op operation.Operation) (r record, ok bool) {
 	return r, false
 }
 
-// Commit decides to confirm a trial that another program has begun, such as upstream's.
+// Commit returns the start of an operation that confirms a trial which another program,
+// such as upstream's, has begun.
 func (s *Service) Commit(st change.State, callerReboots bool) (change.Begin, error) {
 	r := record{
 		Asked: st.Next.Recorded(), Slot: slot.A, Index: st.Status.InstallIndex, Partitioned: true, CallerReboots: callerReboots,
@@ -180,8 +182,8 @@ func (s *Service) Commit(st change.State, callerReboots bool) (change.Begin, err
 	return s.begins(OpCommit, "commit what was booted", r), nil
 }
 
-// CheckRoot decides to do nothing but say whether the volume that is booted is the one
-// that is recorded.
+// CheckRoot returns the start of an operation that only checks whether the host runs from
+// the recorded slot.
 func (s *Service) CheckRoot(st change.State) change.Begin {
 	r := record{Asked: st.Runs.Recorded(), Slot: slot.A, Paths: fromMap(st.Status.PartitionPaths)}
 	if active, err := slot.Parse(string(st.Status.ABActiveVolume)); err == nil {
@@ -194,7 +196,7 @@ func (s *Service) begins(kind, summary string, r record) change.Begin {
 	return func(ctx context.Context) (operation.Operation, error) { return s.start[kind](ctx, summary, r) }
 }
 
-// Plan completes the plan of what Update would do.
+// Plan adds to out the disk changes and the steps of an Update.
 func (s *Service) Plan(ctx context.Context, st change.State, out *change.Plan) error {
 	r, err := s.slotRecord(st)
 	if err != nil {
@@ -204,7 +206,7 @@ func (s *Service) Plan(ctx context.Context, st change.State, out *change.Plan) e
 	return s.rehearse(ctx, r, out)
 }
 
-// PlanInstall completes the plan of what Install would do.
+// PlanInstall is Plan for an Install. A host that safeToInstall refuses is only a warning.
 func (s *Service) PlanInstall(ctx context.Context, out *change.Plan) error {
 	if err := s.safeToInstall(); err != nil {
 		out.Warnings = append(out.Warnings, err.Error())
@@ -212,7 +214,7 @@ func (s *Service) PlanInstall(ctx context.Context, out *change.Plan) error {
 	return s.rehearse(ctx, record{Asked: out.Effective.Recorded(), Purpose: installs, Slot: slot.A}, out)
 }
 
-// rehearse does what "image" does, and completes a plan by what that has found.
+// rehearse runs the checks of the step "image" on a rehearsal host, and completes out.
 func (s *Service) rehearse(ctx context.Context, of record, out *change.Plan) error {
 	return s.Rehearse(func(dry *change.Host) error {
 		d := &Service{Host: dry, Machine: s.Machine, Self: s.Self}
@@ -226,7 +228,7 @@ func (s *Service) rehearse(ctx context.Context, of record, out *change.Plan) err
 	})
 }
 
-// planOf completes a plan by what an examination has found.
+// planOf returns p with the disk changes and the steps of an examined operation.
 func (s *Service) planOf(r *opRun, e *examined, p change.Plan) *change.Plan {
 	d := e.plan.Describe()
 	p.Storage = &d
@@ -240,8 +242,7 @@ func newSeed() []byte {
 	return seed
 }
 
-// KindOf is what an operation of a kind in the journal is to its host; "" if it is none of
-// this package's.
+// KindOf returns what an operation of a kind does to its host, or "" for another package's.
 func KindOf(kind string) change.Kind {
 	switch kind {
 	case opCheckRoot:
@@ -256,14 +257,13 @@ func KindOf(kind string) change.Kind {
 	return ""
 }
 
-// OnlyWrites reports whether op has changed nothing of what the host runs: it fetches an
-// image, perhaps into the other slot.
+// OnlyWrites reports whether op is only fetching an image, perhaps into the other slot.
 func OnlyWrites(op operation.Operation) bool {
 	return (op.Kind == opABUpdate || op.Kind == opABUpdateStage) && slices.Contains([]string{"begin", "image", "write"}, op.Step)
 }
 
-// SuccessMetric is upstream's name of the metric of an operation of a kind that went well;
-// "" if there is none.
+// SuccessMetric returns upstream's name of the metric that counts successful operations of
+// a kind, or "".
 func SuccessMetric(kind string) string {
 	switch kind {
 	case opInstall, opInstallFinalize:

@@ -24,8 +24,8 @@ import (
 	"github.com/trident-project/trident/internal/storage"
 )
 
-// beginFinalize begins to finalize what was staged, by this operation or one before: the
-// slot must still be the one that does not run, and have boot files.
+// beginFinalize fails if the host runs from the slot to try, or if the slot has no boot
+// files.
 func (s *Service) beginFinalize(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
@@ -36,7 +36,7 @@ func (s *Service) beginFinalize(ctx context.Context, r *opRun) error {
 		return err
 	}
 	if running == r.State.Slot {
-		err := errkind.Errorf(errkind.Precondition, "this host runs from %s, which was to be booted", running)
+		err := errkind.Errorf(errkind.Precondition, "this host already runs from %s, the slot to boot", running)
 		return errkind.WithName(err, errkind.NameRootDevicePathAbActiveVolumeMismatch)
 	}
 	return s.withLoader(r, c, func(l keeper) error {
@@ -45,15 +45,15 @@ func (s *Service) beginFinalize(ctx context.Context, r *opRun) error {
 			return err
 		}
 		if st.Staged != r.State.Slot && st.Names.Of(r.State.Slot) == "" {
-			err := errkind.Errorf(errkind.Precondition, "nothing on the EFI system partition boots %s", r.State.Slot)
+			err := errkind.Errorf(errkind.Precondition, "the EFI system partition has no boot files of %s", r.State.Slot)
 			return errkind.WithHint(errkind.WithName(err, errkind.NameFindStagedFile), "Stage it again.")
 		}
 		return nil
 	})
 }
 
-// running is the slot that this host runs from, going by what the kernel has mounted
-// as its root; none where that is neither.
+// running returns the slot whose root device the kernel has mounted at /, or 0 if that is
+// the device of neither slot.
 func (s *Service) running(spec *hostconfig.Storage, paths map[string]string) (slot.Slot, error) {
 	inv, err := s.Machine.Inventory()
 	if err != nil {
@@ -77,9 +77,9 @@ func (s *Service) running(spec *hostconfig.Storage, paths map[string]string) (sl
 
 func isRoot(p *blockdev.Partition) bool { return slices.Contains(p.Use.Mounts, "/") }
 
-// try arranges the trial of the slot. For an installation there is no system that
-// could stay the default; and from here on the power may go and the new system come
-// up, so it is told before.
+// try makes the next boot a trial of the slot. An installed slot also becomes the default,
+// since there is no old system. try hands over an installation before it changes the boot,
+// because a power cut may then boot the new system.
 func (s *Service) try(ctx context.Context, r *opRun) error {
 	p, err := r.State.prove()
 	if r.State.Purpose == goesBack {
@@ -113,8 +113,8 @@ func (s *Service) try(ctx context.Context, r *opRun) error {
 	return s.recordTrying(ctx, r)
 }
 
-// informInstalled gives the system that is installed the status, the record and the logs
-// of this host. It is over if the installed system runs already.
+// informInstalled records the trial, and copies the datastore and the logs into the installed
+// system. over reports that this system runs already.
 func (s *Service) informInstalled(ctx context.Context, r *opRun, c *hostconfig.Config) (over bool, err error) {
 	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
 	if err != nil || running == r.State.Slot {
@@ -127,14 +127,14 @@ func (s *Service) informInstalled(ctx context.Context, r *opRun, c *hostconfig.C
 	if err := r.Save(ctx); err != nil {
 		return false, err
 	}
-	if c.Spec().Trident.Disable { // nobody there is to know
+	if c.Spec().Trident.Disable { // the new system has no datastore
 		return false, nil
 	}
 	return false, s.handOver(ctx, r)
 }
 
-// forget is the Undo of what boots the slot: it removes that. What is installed, once it
-// was booted, is not the installer's any more.
+// forget is the Undo of steps that make the slot bootable: it removes the boot files and
+// the boot entry. It leaves an installed system alone once the host has rebooted.
 func (s *Service) forget(ctx context.Context, r *opRun) error {
 	if r.State.Purpose == installs && (!r.State.Partitioned || s.hasRebooted(r)) {
 		return nil
@@ -151,8 +151,8 @@ func (s *Service) hasRebooted(r *opRun) bool {
 	return r.State.RebootFrom != "" && r.State.RebootFrom != s.Runner.Life.Boot
 }
 
-// endTrial makes the slot that the host runs from the only one that boots, and
-// leaves what the other has.
+// endTrial makes the old slot the default and ends the trial. The tried slot keeps its boot
+// files. endTrial ignores an installation, and a host without access to firmware variables.
 func (s *Service) endTrial(ctx context.Context, r *opRun) error {
 	if r.State.Purpose == installs {
 		return nil
@@ -169,7 +169,7 @@ func (s *Service) endTrial(ctx context.Context, r *opRun) error {
 	})
 }
 
-// unknownBoot stands for a boot whose ID no release has recorded.
+// unknownBoot is RebootFrom if the ID of that boot was not recorded.
 const unknownBoot = "unknown"
 
 // reboot reboots the host into the new system. The new system may run already, if the
@@ -208,8 +208,8 @@ func (s *Service) askReboot(r *opRun, into string) error {
 	return operation.RequestReboot(s.rebootHost)
 }
 
-// rebootTime bounds the request of a reboot; systemd may stop us before we have its
-// answer.
+// rebootTime limits the request of a reboot: systemd may stop this process before it
+// answers.
 const rebootTime = 10 * time.Second
 
 func (s *Service) rebootHost(ctx context.Context) error {
@@ -218,8 +218,8 @@ func (s *Service) rebootHost(ctx context.Context) error {
 	return errkind.WithName(s.Touch("reboot", func() error { return s.Systemd.Reboot(ctx) }), errkind.NameReboot)
 }
 
-// handOver gives what this host knows to the one that is installed, which goes on
-// with this very operation.
+// handOver copies the datastore, with this operation, and the logs into the installed
+// system, which continues the operation. It only warns if it cannot copy the logs.
 func (s *Service) handOver(ctx context.Context, r *opRun) error {
 	return s.withTree(ctx, r, false, func(c *hostconfig.Config, root string) error {
 		store, mark, err := inheritedFiles(c, root)
@@ -230,7 +230,7 @@ func (s *Service) handOver(ctx context.Context, r *opRun) error {
 			if err := errors.Join(s.Store.Snapshot(ctx, store), os.WriteFile(mark, nil, 0o600)); err != nil {
 				return err
 			}
-			return errors.Join(osconfig.Inherit(store), osconfig.Inherit(mark)) // "labels" was before
+			return errors.Join(osconfig.Inherit(store), osconfig.Inherit(mark)) // the step "labels" is done
 		})
 		if err != nil {
 			return errkind.WithName(fmt.Errorf("hand the datastore over: %w", err), errkind.NameDatastore)
@@ -242,8 +242,8 @@ func (s *Service) handOver(ctx context.Context, r *opRun) error {
 	})
 }
 
-// inheritedFiles are the files of the OS in a tree that take up what this host knows; their
-// folders are made.
+// inheritedFiles returns the paths, on this host, of the datastore and the unsettled mark in
+// the OS below root. It makes their folders.
 func inheritedFiles(c *hostconfig.Config, root string) (store, mark string, err error) {
 	at := c.Spec().Trident.DatastorePath
 	if at == "" {
@@ -256,8 +256,8 @@ func inheritedFiles(c *hostconfig.Config, root string) (store, mark string, err 
 	return store, mark, err
 }
 
-// inOwnFolder is where a file of a tree is on this host; its folder, which only root may
-// change, is made where it is missing.
+// inOwnFolder returns the path on this host of a file in a tree. It makes a missing folder,
+// which only root may change.
 func inOwnFolder(root, name string) (string, error) {
 	dir, err := inroot.FS(root).MakeDir(filepath.Dir(name), 0o755)
 	if err != nil {
@@ -291,10 +291,10 @@ func (s *Service) returnToOld(ctx context.Context, r *opRun) error {
 			return err
 		}
 	}
-	return s.askReboot(r, "the system that was there before")
+	return s.askReboot(r, "the previous system")
 }
 
-// booted looks which system has come up.
+// booted fails if the host has not booted the slot of the operation.
 func (s *Service) booted(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
@@ -315,12 +315,12 @@ func (s *Service) booted(ctx context.Context, r *opRun) error {
 	r.State.BootedFrom, r.State.BootedWanted = s.rootDevice(), wanted
 	// The beginning, up to the devices, is upstream's text: its tests search for it.
 	name, what := errkind.NameAbUpdateRebootCheck, "A/B update"
-	cause := "the new system in " + r.State.Slot.String() + " did not boot, or did not confirm itself in time, and the one before runs again"
+	cause := "the new system in " + r.State.Slot.String() + " did not boot, or did not confirm itself in time, and the previous system runs again"
 	switch {
 	case r.State.Purpose == installs:
-		name, what, cause = errkind.NameCleanInstallRebootCheck, "Clean install", "the host has booted something else than what was installed"
+		name, what, cause = errkind.NameCleanInstallRebootCheck, "Clean install", "the host has not booted the installed system"
 	case r.State.Purpose == goesBack:
-		name, what, cause = errkind.NameManualRollbackRebootCheck, "Manual rollback", "the host has booted something else than the system in "+r.State.Slot.String()
+		name, what, cause = errkind.NameManualRollbackRebootCheck, "Manual rollback", "the host has not booted the system in "+r.State.Slot.String()
 	}
 	what += fmt.Sprintf(" failed as host booted from '%s' instead of the expected device '%s': %s", r.State.BootedFrom, wanted, cause)
 	if said := s.evidence(); said != "" {
@@ -330,7 +330,7 @@ func (s *Service) booted(ctx context.Context, r *opRun) error {
 	return errkind.WithName(errkind.Errorf(errkind.Unhealthy, "%s", what), name)
 }
 
-// rootDevice is the device that has the root file system of this host.
+// rootDevice returns the device with this host's root file system, or "unknown".
 func (s *Service) rootDevice() string {
 	inv, err := s.Machine.Inventory()
 	if err != nil {
@@ -346,22 +346,22 @@ func (s *Service) rootDevice() string {
 	return "unknown"
 }
 
-// health runs the health checks, in the new system. After a rollback by command
-// there is nothing to go back to.
+// health runs the health checks in the new system. A rollback by command runs none: there is
+// no system to return to.
 func (s *Service) health(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil || r.State.Purpose == goesBack {
 		return err
 	}
-	if err := s.booted(ctx, r); err != nil { // the power went meanwhile
+	if err := s.booted(ctx, r); err != nil { // after a power cut in this step
 		return err
 	}
 	return hooks.CheckHealth(ctx, s.Host, r, r.ID, c.Spec().Health, r.State.Purpose.on())
 }
 
-// settle makes the system that runs the default. From then on nothing can be taken
-// back, so the rest is tried until it works. When the power went before, the system
-// that was the default has come up, and the trial has failed.
+// settle makes the running system the default. Nothing can undo that, so settle then tries
+// to record the status until that works. After an earlier power cut the old system runs, and
+// settle fails.
 func (s *Service) settle(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
@@ -383,14 +383,14 @@ func (s *Service) settle(ctx context.Context, r *opRun) error {
 	}
 	r.State.Ended = s.Runner.Life.Boot
 	if err := s.removeGuard(ctx); err != nil {
-		r.Logf(slog.LevelWarn, "remove what watched over the trial: %v", err)
+		r.Logf(slog.LevelWarn, "remove the guard of the trial: %v", err)
 	}
 	s.Tidy(ctx, r, c)
 	return nil
 }
 
-// decided prevents that a system is left that runs and is the default. An installation
-// made it the default before it had run.
+// decided is the Undo of settle. It returns ErrDecided if the running system is already the
+// default. It ignores an installation, which makes its slot the default before it runs.
 func (s *Service) decided(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil || r.State.Purpose == installs {
@@ -409,7 +409,7 @@ func (s *Service) decided(ctx context.Context, r *opRun) error {
 	})
 }
 
-// checkRollback checks that there is something to go back to.
+// checkRollback checks that the other slot can boot.
 func (s *Service) checkRollback(ctx context.Context, r *opRun) error {
 	for _, why := range r.State.Reasons {
 		r.Logf(slog.LevelInfo, "%s", why)
@@ -417,7 +417,7 @@ func (s *Service) checkRollback(ctx context.Context, r *opRun) error {
 	return s.beginFinalize(ctx, r)
 }
 
-// checkRoot says whether the volume that is booted is the one that is recorded.
+// checkRoot fails if the host does not run from the recorded slot.
 func (s *Service) checkRoot(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
@@ -428,11 +428,11 @@ func (s *Service) checkRoot(ctx context.Context, r *opRun) error {
 		return err
 	}
 	if running != r.State.Slot {
-		what := "another device than the host status has"
+		what := "a device that is not in the host status"
 		if running.Valid() {
 			what = running.String()
 		}
-		err := errkind.Errorf(errkind.Precondition, "the host runs from %s, and by its status it is to run from %s", what, r.State.Slot)
+		err := errkind.Errorf(errkind.Precondition, "the host runs from %s, but its status says %s", what, r.State.Slot)
 		return errkind.WithName(err, errkind.NameRootDevicePathAbActiveVolumeMismatch)
 	}
 	r.Logf(slog.LevelInfo, "the host runs from %s, as its status says", running)

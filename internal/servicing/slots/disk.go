@@ -19,59 +19,59 @@ import (
 	"github.com/trident-project/trident/internal/servicing/change"
 )
 
-// StreamRequest asks for a disk that is written whole from an image.
+// StreamRequest is a request to write a whole disk from an image.
 type StreamRequest struct {
 	URL string
-	// SHA384 is of the image's metadata, 96 hexadecimal digits, or Ignored.
+	// SHA384 is the digest of the image's metadata in 96 hexadecimal digits, or Ignored.
 	SHA384        string
 	CallerReboots bool
-	// BytesPerSecond and DataBudget bound how fast the image may come, and what it
-	// may cost in all, in bytes; 0 is no limit.
+	// BytesPerSecond and DataBudget limit the rate and the sum of the fetched bytes; 0 is
+	// no limit.
 	BytesPerSecond, DataBudget int64
-	// Timeout bounds how long each step that reads the image may take; 0 is no limit.
+	// Timeout limits the time of each step that reads the image; 0 is no limit.
 	Timeout time.Duration
 }
 
-// Ignored stands for a hash that nobody checks.
+// Ignored, in place of a digest, accepts any image.
 const Ignored = string(hostconfig.HashIgnored)
 
-// OpStreamDisk is the kind of the writing of a disk, in the journal.
+// OpStreamDisk is the kind, in the journal, of an operation that writes a disk.
 const OpStreamDisk = "stream-disk"
 
-// diskRecord is what the writing of a whole disk knows. The rules of record hold
-// for it too.
+// diskRecord is the record of an operation that writes a whole disk. The rules of record
+// hold for it too.
 type diskRecord struct {
 	URL           string    `json:"url"`
 	Want          string    `json:"want"` // digest of the metadata, or Ignored
 	CallerReboots bool      `json:"caller_reboots"`
 	Pin           fetch.Pin `json:"pin"`
-	SHA384        string    `json:"sha384"` // of the metadata that is there
+	SHA384        string    `json:"sha384"` // actual digest of the metadata
 	Window        int64     `json:"window"` // see record
-	Disk          string    `json:"disk"`   // device of the kernel
+	Disk          string    `json:"disk"`   // path of the device
 	Parts         []part    `json:"parts"`
 	RebootFrom    string    `json:"reboot_from"`
 	Rate          int64     `json:"rate"`   // bytes per second
-	Budget        int64     `json:"budget"` // bytes, of which
-	Used          int64     `json:"used"`   // the image has cost so far
-	// Timeout bounds each step that reads the image.
+	Budget        int64     `json:"budget"` // bytes
+	Used          int64     `json:"used"`   // bytes fetched so far
+	// Timeout limits each step that reads the image.
 	Timeout time.Duration `json:"timeout"`
 }
 
 type diskRun = operation.Run[diskRecord]
 
-// diskSteps writes the smallest disk that an image fits on. Its table comes last: until
-// every partition was judged there is nothing on the disk to boot from.
+// diskSteps returns the steps that write an image to the smallest disk that it fits on. The
+// partition table is last: nothing on the disk boots before every partition is verified.
 func (s *Service) diskSteps() []change.Step[diskRecord, planned] {
 	return []change.Step[diskRecord, planned]{
 		{Name: "image", Do: s.examineDisk},                           // no Undo: it changes nothing
 		{Name: "write", Do: s.writeDisk, Effects: writesDisk},        // no Undo: what the disk contained is lost, and without a table nothing boots from it
-		{Name: "table", Do: s.makeTable, Effects: writesTable},       // no Undo: a disk that is written and proven is what was asked for
+		{Name: "table", Do: s.makeTable, Effects: writesTable},       // no Undo: the disk is complete and verified
 		{Name: "reboot", Do: s.rebootIntoDisk, Effects: rebootsHost}, // no Undo: the written system does not know of this operation
 	}
 }
 
-// StreamDisk decides to write an image onto the smallest disk of this host that it fits
-// on, and to boot it.
+// StreamDisk returns the start of an operation that writes an image to the smallest disk
+// that it fits on, and boots it.
 func (s *Service) StreamDisk(req StreamRequest) change.Begin {
 	r := diskRecord{
 		URL: req.URL, Want: strings.ToLower(req.SHA384), CallerReboots: req.CallerReboots, Rate: req.BytesPerSecond, Budget: req.DataBudget, Timeout: req.Timeout,
@@ -81,7 +81,7 @@ func (s *Service) StreamDisk(req StreamRequest) change.Begin {
 	}
 }
 
-// withImage opens the image while use runs, and notes what that has cost.
+// withImage opens the image while use runs, and records in Used what was fetched.
 func (s *Service) withImage(ctx context.Context, r *diskRun, use func(context.Context, *metered) error) (err error) {
 	ctx, cancel := fetch.WithTimeout(ctx, r.State.Timeout)
 	defer cancel()
@@ -100,7 +100,7 @@ func (s *Service) withImage(ctx context.Context, r *diskRun, use func(context.Co
 	return use(ctx, &metered{i, meter})
 }
 
-// metered is an image, and what it costs.
+// metered is an image with the meter of its bytes.
 type metered struct {
 	*image.Image
 	meter *fetch.Meter
@@ -117,12 +117,12 @@ func (s *Service) examineDisk(ctx context.Context, r *diskRun) error {
 	return s.withImage(ctx, r, func(ctx context.Context, i *metered) error { return s.fitDisk(ctx, r, i) })
 }
 
-// byHTTP is what to warn of besides where a URL is of plain http.
+// byHTTP returns the additional warning for a URL of plain http, else "".
 func byHTTP(text string) string {
 	if fetch.Scheme(text) != "http" {
 		return ""
 	}
-	return "; it comes by http, so anybody on the way can change it"
+	return "; with plain http anybody on the network path can change it"
 }
 
 func (s *Service) fitDisk(ctx context.Context, r *diskRun, i *metered) (err error) {
@@ -150,7 +150,7 @@ func (s *Service) fitDisk(ctx context.Context, r *diskRun, i *metered) (err erro
 	if err := s.examineTable(ctx, r, i, disk); err != nil {
 		return err
 	}
-	if i.Local() { // before the disk is lost, where that costs no network
+	if i.Local() { // before the disk is overwritten, since it costs no network
 		for _, p := range i.Partitions() {
 			if _, err := p.Check(ctx); err != nil {
 				return errkind.WithName(fmt.Errorf("read the image: %w", err), errkind.NameCorruptOsImage)
@@ -158,12 +158,12 @@ func (s *Service) fitDisk(ctx context.Context, r *diskRun, i *metered) (err erro
 		}
 	}
 	plan := change.Plan{Kind: change.CleanInstall, Steps: change.Planned(s.diskSteps(), &planned{stream: &r.State})}
-	r.Logf(slog.LevelInfo, "the disk is %s, of %d bytes; all that is on it will be lost\n%s", disk.Path, disk.Size, &plan)
+	r.Logf(slog.LevelInfo, "the disk is %s, of %d bytes; everything on it will be lost\n%s", disk.Path, disk.Size, &plan)
 	return nil
 }
 
-// examineTable looks whether the partition table of the image has a place for each of its
-// partitions, and fits on the disk.
+// examineTable checks that the partition table of the image has a large enough entry for
+// each part, and that it fits on the disk.
 func (s *Service) examineTable(ctx context.Context, r *diskRun, i *metered, disk *blockdev.Disk) error {
 	table, err := i.Table(ctx)
 	if err != nil {
@@ -175,14 +175,14 @@ func (s *Service) examineTable(ctx context.Context, r *diskRun, i *metered, disk
 			return err
 		}
 		if from.File.Size > e.Size {
-			return errkind.WithName(errkind.Errorf(errkind.Corrupt, "%s of the image has %d bytes, and %d in its partition table", p.Name, from.File.Size, e.Size), errkind.NameCorruptOsImage)
+			return errkind.WithName(errkind.Errorf(errkind.Corrupt, "%s of the image has %d bytes, but only %d in the image's partition table", p.Name, from.File.Size, e.Size), errkind.NameCorruptOsImage)
 		}
 	}
 	fitted := gpt.Disk{ID: table.ID, BootCode: table.BootCode, Size: disk.Size, SectorSize: disk.SectorSize, Entries: table.Entries}
 	return errkind.WithName(fitted.Check(), errkind.NameCreatePartitions)
 }
 
-// place is where a part of the image is by its partition table.
+// place returns the partition of p in the image, and its entry in the table.
 func (p part) place(i *metered, table *gpt.Disk) (image.Partition, gpt.Entry, error) {
 	from, err := p.in(i.Image)
 	if err != nil {
@@ -196,7 +196,7 @@ func (p part) place(i *metered, table *gpt.Disk) (image.Partition, gpt.Entry, er
 	return from, table.Entries[e], nil
 }
 
-// pickDisk is the smallest disk that the image fits on.
+// pickDisk returns the smallest unused disk that the image fits on.
 func (s *Service) pickDisk(want *image.Disk) (*blockdev.Disk, error) {
 	inv, err := s.Machine.Inventory()
 	if err != nil {
@@ -215,7 +215,7 @@ func (s *Service) pickDisk(want *image.Disk) (*blockdev.Disk, error) {
 		}
 	}
 	if best == nil {
-		err := errkind.Errorf(errkind.Precondition, "no disk of this host that is not in use has %d bytes, in sectors of %d", want.Size, want.LBASize)
+		err := errkind.Errorf(errkind.Precondition, "no unused disk of this host has at least %d bytes in sectors of %d bytes", want.Size, want.LBASize)
 		return nil, errkind.WithName(err, errkind.NameNoSuitableDisk)
 	}
 	return best, nil
@@ -225,7 +225,7 @@ func (s *Service) openDisk(r *diskRun) (blockdev.Device, error) {
 	return s.Machine.Disks.Open(r.State.Disk, true)
 }
 
-// writeDisk writes every partition to its place on the disk, whose old table goes first.
+// writeDisk wipes the old table, and writes every partition to its place on the disk.
 func (s *Service) writeDisk(ctx context.Context, r *diskRun) error {
 	return s.withImage(ctx, r, func(ctx context.Context, i *metered) error { return s.writeParts(ctx, r, i) })
 }
@@ -290,7 +290,7 @@ func (s *Service) writeDiskPart(ctx context.Context, r *diskRun, i *metered, tab
 	return r.Checkpoint(ctx)
 }
 
-// window is a part of a device.
+// window is a range of a device.
 type window struct {
 	blockdev.Device
 	offset, size int64
@@ -300,22 +300,22 @@ func (w window) Size() int64 { return w.size }
 
 func (w window) ReadAt(p []byte, off int64) (int, error) {
 	if off+int64(len(p)) > w.size {
-		return 0, errors.New("read behind the end of the partition")
+		return 0, errors.New("read past the end of the partition")
 	}
 	return w.Device.ReadAt(p, w.offset+off)
 }
 
 func (w window) WriteAt(p []byte, off int64) (int, error) {
 	if off+int64(len(p)) > w.size {
-		return 0, errors.New("write behind the end of the partition")
+		return 0, errors.New("write past the end of the partition")
 	}
 	return w.Device.WriteAt(p, w.offset+off)
 }
 
-// tableRoom is more than any table needs, at either end of a disk.
+// tableRoom is, in bytes, more than a table takes at either end of a disk.
 const tableRoom = 1 << 20
 
-// wipeTable makes a disk one without a table.
+// wipeTable writes zeros over both copies of the partition table.
 func wipeTable(dev blockdev.Device) error {
 	zeros := make([]byte, min(tableRoom, dev.Size()))
 	if _, err := dev.WriteAt(zeros, 0); err != nil {
@@ -332,7 +332,7 @@ func (s *Service) makeTable(ctx context.Context, r *diskRun) error {
 	return s.withImage(ctx, r, func(ctx context.Context, i *metered) error { return s.writeTable(ctx, r, i) })
 }
 
-// writeTable is what makes the disk boot, so every partition on it has to be proven; see
+// writeTable makes the disk bootable, so it fails unless every partition is proven; see
 // record.prove for records of older releases.
 func (s *Service) writeTable(ctx context.Context, r *diskRun, i *metered) (err error) {
 	if _, err := (&record{Parts: r.State.Parts}).prove(); err != nil {
@@ -354,7 +354,7 @@ func (s *Service) writeTable(ctx context.Context, r *diskRun, i *metered) (err e
 	return errkind.WithName(dev.Reread(ctx), errkind.NameCreatePartitions)
 }
 
-// rebootIntoDisk leads into what was written, which does not know of this operation.
+// rebootIntoDisk reboots the host. The written system does not know of this operation.
 func (s *Service) rebootIntoDisk(ctx context.Context, r *diskRun) error {
 	if r.State.RebootFrom == "" {
 		r.State.RebootFrom = s.Runner.Life.Boot
@@ -368,6 +368,6 @@ func (s *Service) rebootIntoDisk(ctx context.Context, r *diskRun) error {
 	if r.State.CallerReboots {
 		return operation.ErrReboot
 	}
-	r.Logf(slog.LevelInfo, "Requesting reboot into what was written")
+	r.Logf(slog.LevelInfo, "Requesting reboot into the written disk")
 	return operation.RequestReboot(s.rebootHost)
 }

@@ -7,17 +7,17 @@ import (
 	"github.com/trident-project/trident/internal/storage"
 )
 
-// planned is what is known before a servicing: the effects of its steps follow from it.
+// planned is what the effects of the steps depend on.
 type planned struct {
 	config   *hostconfig.Config
 	on       hostconfig.ServicingType
 	os       *record
 	examined *examined
 
-	stream *diskRecord // of a whole disk
+	stream *diskRecord // only if a whole disk is written
 }
 
-// scripts are the effects of a step that runs the scripts of a list.
+// scripts returns the Effects of a step that runs the scripts of a list.
 func scripts(list func(*hostconfig.Scripts) []hostconfig.Script) func(*planned) []change.Effect {
 	return func(p *planned) []change.Effect { return hooks.ScriptEffects(list(&p.config.Spec().Scripts), p.on) }
 }
@@ -37,10 +37,10 @@ func setsUpManagementOS(p *planned) []change.Effect {
 	}
 	m := &p.config.Spec().ManagementOS
 	for _, u := range m.Users {
-		out.Add("set-up-management-user", u.Name, "set up the user %s of the system that installs", u.Name)
+		out.Add("set-up-management-user", u.Name, "set up the user %s of the live system", u.Name)
 	}
 	if m.Netplan != nil {
-		out.Add("apply-management-netplan", "", "set up the network of the system that installs")
+		out.Add("apply-management-netplan", "", "set up the network of the live system")
 	}
 	return out
 }
@@ -50,7 +50,7 @@ func partitions(p *planned) []change.Effect {
 	d := p.examined.plan.Describe()
 	if d.For == storage.Install {
 		for _, disk := range d.Disks {
-			out.Add("replace-table", disk.Path, "replace the partition table of %s; what is in no adopted partition is lost", disk.Path)
+			out.Add("replace-table", disk.Path, "replace the partition table of %s; everything outside of adopted partitions is lost", disk.Path)
 		}
 	} else {
 		out.Add("remove-boot-files", d.Slot.String(), "remove the boot files and the boot entry of %s", d.Slot)
@@ -86,7 +86,7 @@ func configures(p *planned) []change.Effect {
 	o := &spec.OS
 	out.Add("write-fstab", "/etc/fstab", "write /etc/fstab of the new system")
 	if p.os.Purpose == installs {
-		out.Add("reset-machine-id", "/etc/machine-id", "have the new system make itself an identity at its first boot")
+		out.Add("reset-machine-id", "/etc/machine-id", "have the new system make a machine ID at its first boot")
 	} else {
 		out.Add("carry-identity", "/etc/machine-id", "give the new system the identity of this host")
 	}
@@ -121,7 +121,7 @@ func configures(p *planned) []change.Effect {
 		out.Add("add-confext", change.ExtensionName(e), "add the confext %s", change.ExtensionName(e))
 	}
 	if p.os.Purpose != installs {
-		out.Add("arm-guard", guardTimer, "have the new system return to this one unless it is confirmed in time")
+		out.Add("arm-guard", guardTimer, "have the new system reboot into this one unless Trident confirms it in time")
 	}
 	return out
 }
@@ -142,7 +142,8 @@ func stagesBoot(p *planned) []change.Effect {
 	return out
 }
 
-// tries is what Try of package boot does, and for an installation Keep.
+// tries returns the effects of "try": those of Try of package boot, and, in an
+// installation, of Keep.
 func tries(p *planned) []change.Effect {
 	var out change.Effects
 	in := p.os.Slot
@@ -157,7 +158,7 @@ func tries(p *planned) []change.Effect {
 		out.Add("hand-over", "", "give the datastore and the logs to the new system")
 	}
 	out.Add("boot-once", in.String(), "have the firmware boot %s next", in)
-	out.Add("make-default", in.String(), "make %s what the firmware boots", in)
+	out.Add("make-default", in.String(), "make %s the default boot entry", in)
 	renewsFallback(&out, p)
 	return out
 }
@@ -176,13 +177,13 @@ func rebootsHost(*planned) []change.Effect {
 	return out
 }
 
-// settles is what Keep of package boot does.
+// settles returns the effects of Keep of package boot.
 func settles(p *planned) []change.Effect {
 	var out change.Effects
 	if p.os.Purpose == installs {
 		return nil // "try" has done that
 	}
-	out.Add("make-default", p.os.Slot.String(), "make %s what the firmware boots", p.os.Slot)
+	out.Add("make-default", p.os.Slot.String(), "make %s the default boot entry", p.os.Slot)
 	if fallback(p) != hostconfig.FallbackOptimistic { // else "try" has done that
 		renewsFallback(&out, p)
 	}
@@ -191,7 +192,7 @@ func settles(p *planned) []change.Effect {
 
 func writesDisk(p *planned) []change.Effect {
 	var out change.Effects
-	out.Add("wipe-table", p.stream.Disk, "wipe the partition table of %s; all that is on the disk is lost", p.stream.Disk)
+	out.Add("wipe-table", p.stream.Disk, "wipe the partition table of %s; everything on the disk is lost", p.stream.Disk)
 	for _, q := range p.stream.Parts {
 		out.Add("write-partition", q.Name, "write %s of the image to its place on %s", q.Name, p.stream.Disk)
 	}
