@@ -29,27 +29,26 @@ import (
 	"github.com/trident-project/trident/internal/storage"
 )
 
-// examined is what an examination has found out.
+// examined is the result of examine.
 type examined struct {
 	config *hostconfig.Config
 	image  *image.Image
 	plan   *storage.Plan
-	whole  map[string]bool // parts whose file systems have all of their partitions
-	read   map[string]bool // parts of which all was read, and compared with its digest
+	whole  map[string]bool // files of parts that fill their partitions
+	read   map[string]bool // files of parts that are verified
 	boot   boot.UKI
 }
 
-// examine finds what would keep a later step from succeeding and can be known before the
-// first change of a disk; the first fault is the error. It writes only into the folder of
-// what is staged.
+// examine returns the first fault that would make a later step fail and that can be known
+// before a disk changes. It writes only files below Trident's folders of operations, and a
+// variable of the firmware that it deletes again (see probeFirmware).
 //
-// What is in the file systems of an image is known of that of the ESP, and of the root of
-// an image that is on this host, if the host has room to unpack it; see checkTree. Of an
-// image that comes by the network it is not known before it is written: that would take
-// the room and the time of writing it. So a link of the image that leads a file of the
-// configuration to nowhere, or a policy of SELinux without a tool that applies it, is found
-// there when the new OS is set up, and so are, in all images, groups and units that the
-// image does not have. The network of the new OS is only read where this host has netplan.
+// examine reads the files of the ESP and, of a local image that the host has room to unpack,
+// those of the root file system (see checkTree). It does not unpack an image from the
+// network, which would take the room and the time of writing it. Later steps find the faults
+// of such an image: a dangling link in the place of a file, or an SELinux policy without
+// setfiles. Groups and units that any image lacks are found later, too, and so are faults of
+// the new network if this host has no netplan.
 func (s *Service) examine(ctx context.Context, r *opRun, c *hostconfig.Config, i *image.Image) (*examined, error) {
 	plan, err := s.fits(r, c, i)
 	if err != nil {
@@ -70,14 +69,14 @@ func (s *Service) examine(ctx context.Context, r *opRun, c *hostconfig.Config, i
 	return e, nil
 }
 
-// checkSetup looks at what the configuration wants of the new system.
+// checkSetup checks the ESP, the os section and the scripts of the configuration.
 func (s *Service) checkSetup(_ context.Context, r *opRun, e *examined) error {
 	spec, on := e.config.Spec(), r.State.Purpose.on()
 	if id, _ := espID(&spec.Storage); id == "" {
 		return errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration mounts no EFI system partition"), errkind.NameEspMountPointMismatch)
 	}
 	if !slices.ContainsFunc(r.State.Parts, func(p part) bool { return p.ESP }) {
-		err := errkind.Errorf(errkind.Invalid, "the EFI system partition has nothing of the image, and the image has what boots: its source in storage.filesystems is not image")
+		err := errkind.Errorf(errkind.Invalid, "the EFI system partition does not get the image's boot files: its source in storage.filesystems is not image")
 		return errkind.WithName(err, errkind.NameEspMountPointMismatch)
 	}
 	if err := osconfig.CheckOS(&spec.OS, true); err != nil {
@@ -104,7 +103,7 @@ func (s *Service) checkSetup(_ context.Context, r *opRun, e *examined) error {
 	return hooks.Check(slices.Concat(outside, hooks.Of(spec.Scripts.PostConfigure, on), hooks.HealthScripts(spec.Health, on)))
 }
 
-// checkInterpreters wants what runs the scripts that run on this host.
+// checkInterpreters fails if this host lacks the interpreter of one of the scripts.
 func (s *Service) checkInterpreters(scripts []hostconfig.Script) error {
 	for i, h := range scripts {
 		if !filepath.IsAbs(h.Interpreter) || h.Interpreter == "/bin/sh" {
@@ -118,7 +117,7 @@ func (s *Service) checkInterpreters(scripts []hostconfig.Script) error {
 	return nil
 }
 
-// checkKept looks at the file systems that stay and are mounted in the new system.
+// checkKept fails if a kept file system that the new system mounts is of unknown type.
 func (s *Service) checkKept(_ context.Context, r *opRun, e *examined) error {
 	inv, err := s.Machine.Inventory()
 	if err != nil {
@@ -136,15 +135,15 @@ func (s *Service) checkKept(_ context.Context, r *opRun, e *examined) error {
 			return err
 		}
 		if p, ok := inv.Partition(target.Path); ok && target.Action != storage.Create && p.Content.Type == "" {
-			err := errkind.Errorf(errkind.Precondition, "partition %q (%s) is to be mounted at %s, and has no file system that is known", target.ID, target.Path, f.MountPoint.Path)
+			err := errkind.Errorf(errkind.Precondition, "partition %q (%s), for %s, has no file system that is known", target.ID, target.Path, f.MountPoint.Path)
 			return errkind.WithName(err, errkind.NameMountNewroot)
 		}
 	}
 	return nil
 }
 
-// checkContents looks at the first bytes of the file systems of the image. They are not
-// verified yet: they can only keep an image from being written that "write" would take.
+// checkContents checks the first bytes of the image's file systems. They are not verified
+// yet, so wrong bytes can only make it refuse an image that "write" would accept.
 func (s *Service) checkContents(ctx context.Context, r *opRun, e *examined) error {
 	for _, p := range r.State.Parts {
 		if p.ESP {
@@ -177,7 +176,7 @@ func headOf(ctx context.Context, p part, i *image.Image) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(in, storage.ContentHead))
 }
 
-// checkWritable refuses a file system that Trident has to write to and that nobody can.
+// checkWritable refuses a read-only type of file system where Trident has to write.
 func (s *Service) checkWritable(p part, e *examined) error {
 	if !slices.Contains([]string{"erofs", "squashfs", "iso9660", "cramfs"}, p.Type) {
 		return nil
@@ -195,7 +194,7 @@ func (s *Service) checkWritable(p part, e *examined) error {
 	return errkind.WithHint(err, "Use an image whose root file system is ext4 or xfs.")
 }
 
-// checkTools wants the programs of this host that the steps after this one run.
+// checkTools fails if this host lacks a program that a later step runs.
 func (s *Service) checkTools(_ context.Context, r *opRun, e *examined) error {
 	finder, ok := s.Machine.Disks.Runner.(run.Finder)
 	if !ok {
@@ -218,13 +217,13 @@ func (s *Service) checkTools(_ context.Context, r *opRun, e *examined) error {
 	return nil
 }
 
-// checkFormats has the tools look at what they will be asked to make.
+// checkFormats has mkfs try the new file systems without effect.
 func (s *Service) checkFormats(ctx context.Context, _ *opRun, e *examined) error {
 	return e.plan.Rehearse(ctx, s.Machine.Disks.Runner, s.StagedDir())
 }
 
-// copyAllSources copies the files that the configuration names, and looks at what they will
-// become.
+// copyAllSources copies the files that the configuration names, and checks the permissions
+// of additional files.
 func (s *Service) copyAllSources(ctx context.Context, r *opRun, e *examined) error {
 	spec, on := e.config.Spec(), r.State.Purpose.on()
 	all := slices.Concat(hooks.Of(spec.Scripts.PreServicing, on), hooks.Of(spec.Scripts.PostProvision, on), hooks.Of(spec.Scripts.PostConfigure, on))
@@ -240,8 +239,8 @@ func (s *Service) copyAllSources(ctx context.Context, r *opRun, e *examined) err
 	return errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic)
 }
 
-// checkNetworks has netplan read the network of the new system, and in a rehearsal that
-// of the system that installs.
+// checkNetworks has netplan check the network of the new system and, in a rehearsal, that
+// of the live system.
 func (s *Service) checkNetworks(ctx context.Context, r *opRun, e *examined) error {
 	spec := e.config.Spec()
 	if n := spec.ManagementOS.Netplan; n != nil && r.State.Purpose == installs && s.IsRehearsal() {
@@ -253,22 +252,21 @@ func (s *Service) checkNetworks(ctx context.Context, r *opRun, e *examined) erro
 		return nil
 	}
 	err := s.TryNetplan(ctx, r.ID, "os.netplan", spec.OS.Netplan)
-	if errkind.Of(err) == errkind.Precondition { // only the new system has netplan, perhaps
+	if errkind.Of(err) == errkind.Precondition { // perhaps only the new system has netplan
 		return nil
 	}
 	return err
 }
 
-// newExtensions is the store where the extensions of the new system lie before there is a
-// place for it on a disk.
+// newExtensions returns the store for the extensions of the new system until its file
+// systems exist.
 func (s *Service) newExtensions() *extension.Store {
 	return &extension.Store{Root: filepath.Join(s.StagedDir(), "new-os"), Files: s.Root, Tools: s.Tools, Touch: s.Touch}
 }
 
-// checkNewExtensions fetches the extensions of the new system to this host, so that one
-// that a server does not have, or that does not fit, costs no disk. Where this host has no
-// room for them "configure" fetches them. A rehearsal only asks the servers whether they
-// have them.
+// checkNewExtensions fetches the extensions of the new system to this host, so that a
+// missing or incompatible one fails before a disk changes. If this host has no room,
+// "configure" fetches them. A rehearsal only asks servers whether they have them.
 func (s *Service) checkNewExtensions(ctx context.Context, r *opRun, e *examined) error {
 	list := slices.DeleteFunc(change.ExtensionSources(e.config), func(src extension.Source) bool { return src.Path == change.OwnPath })
 	if len(list) == 0 {
@@ -278,7 +276,7 @@ func (s *Service) checkNewExtensions(ctx context.Context, r *opRun, e *examined)
 	err := s.Touch("make room for extensions", func() error {
 		lib := filepath.Join(store.Root, "usr/lib")
 		err := os.MkdirAll(lib, 0o755)
-		for _, dir := range []string{filepath.Dir(lib), lib} { // extensions are compared with them; the umask is the daemon's
+		for _, dir := range []string{filepath.Dir(lib), lib} { // whatever the umask: extensions are compared with them
 			err = errors.Join(err, os.Chmod(dir, 0o755))
 		}
 		return errors.Join(err, atomicfile.Write(filepath.Join(lib, "os-release"), []byte(e.image.Metadata().OSRelease), 0o644))
@@ -296,7 +294,7 @@ func (s *Service) checkNewExtensions(ctx context.Context, r *opRun, e *examined)
 		}
 		image, err := store.Stage(ctx, src, nil, nil, func(line string) { r.Logf(slog.LevelInfo, "%s", line) })
 		if errkind.Of(err) == errkind.NoSpace {
-			r.Logf(slog.LevelWarn, "the extensions of the new system are looked at only once its disk is written: %v", err)
+			r.Logf(slog.LevelWarn, "the extensions of the new system are checked only after its disk is written: %v", err)
 			return s.Touch("discard extensions", func() error { return os.RemoveAll(store.Root) })
 		}
 		if err == nil && image.IsOwn() {
@@ -312,12 +310,12 @@ func (s *Service) checkNewExtensions(ctx context.Context, r *opRun, e *examined)
 }
 
 func ownListed() error {
-	return errkind.WithHint(errkind.Errorf(errkind.Unsupported, "os.sysexts lists an image of trident itself, and the system that is written is not running"),
-		"Let the image bring the version of Trident that it wants, and upgrade Trident once it runs.")
+	return errkind.WithHint(errkind.Errorf(errkind.Unsupported, "os.sysexts lists an image of Trident itself, which cannot be activated in a new system"),
+		"Remove it from os.sysexts; upgrade Trident once the new system runs.")
 }
 
-// isThere asks a server for a file without fetching it. One that does not serve ranges
-// has answered.
+// isThere asks a server for a file without fetching it. An answer from a server that does
+// not serve ranges counts.
 func (s *Service) isThere(ctx context.Context, from string) error {
 	src, err := fetch.Source{URL: from}.OnHost(s.Root)
 	if err != nil {
@@ -333,8 +331,8 @@ func (s *Service) isThere(ctx context.Context, from string) error {
 	return in.Close()
 }
 
-// checkBoot unpacks the boot files of the image, and looks whether the firmware and the
-// EFI system partition take them.
+// checkBoot unpacks the boot files of the image, and checks that the firmware and the ESP
+// accept them.
 func (s *Service) checkBoot(ctx context.Context, r *opRun, e *examined) error {
 	vars, err := s.Machine.Firmware()
 	if err != nil {
@@ -387,8 +385,8 @@ func (s *Service) checkBoot(ctx context.Context, r *opRun, e *examined) error {
 	return s.probeFirmware(ctx, r, host, files)
 }
 
-// probeFirmware finds out whether a firmware that does not say so takes the variables of
-// a trial. A rehearsal leaves that open.
+// probeFirmware checks that firmware which does not report its free room takes the
+// variables of a trial: it sets one and deletes it. A rehearsal skips this.
 func (s *Service) probeFirmware(ctx context.Context, r *opRun, host boot.Host, files fs.FS) error {
 	_, known, err := host.Vars.Room()
 	if err != nil || known || s.IsRehearsal() {
@@ -404,7 +402,7 @@ func (s *Service) probeFirmware(ctx context.Context, r *opRun, host boot.Host, f
 	return nil
 }
 
-// unpackBoot unpacks the image of the ESP.
+// unpackBoot unpacks and verifies the image of the ESP.
 func (s *Service) unpackBoot(ctx context.Context, r *opRun, e *examined) error {
 	p := &r.State.Parts[slices.IndexFunc(r.State.Parts, func(p part) bool { return p.ESP })]
 	from, err := p.in(e.image)
@@ -423,13 +421,13 @@ func (s *Service) unpackBoot(ctx context.Context, r *opRun, e *examined) error {
 	return p.verified(v, from.File)
 }
 
-// roomOfNewESP is what a FAT file system on so many bytes has for files: its tables take
-// less than one in sixty-four.
+// roomOfNewESP returns the room for files in a new FAT file system of size bytes: its
+// tables take less than one in sixty-four.
 func roomOfNewESP(size int64) boot.Space {
 	return boot.Space{Free: max(0, size-size/64), Block: 4096}
 }
 
-// emptyFS is a file system that is yet to be made.
+// emptyFS is a file system without files.
 type emptyFS struct{}
 
 func (emptyFS) Open(name string) (fs.File, error) {

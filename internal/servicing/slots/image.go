@@ -24,14 +24,14 @@ import (
 	"github.com/trident-project/trident/internal/storage"
 )
 
-// Internal parameters of ours: bytes a second, and bytes in all, that the image of
-// one servicing may cost.
+// Internal parameters that upstream does not have: bytes per second, and bytes in all, that
+// one operation may fetch of an image.
 const (
 	paramRate   = "imageBytesPerSecond"
 	paramBudget = "imageDataBudget"
 )
 
-// openImage opens the image that the record pins, or the one that is there now.
+// openImage opens the image that the record pins, or else the present one.
 func (s *Service) openImage(ctx context.Context, r *opRun, c *hostconfig.Config) (*image.Image, *fetch.Meter, error) {
 	want := c.Spec().Image
 	if want == nil {
@@ -71,7 +71,7 @@ func (s *Service) checkImage(ctx context.Context, r *opRun) error {
 	return nil
 }
 
-// examineImage opens the image, notes what it is, and examines it.
+// examineImage opens the image, records its pin and digest, and examines it.
 func (s *Service) examineImage(ctx context.Context, r *opRun) (e *examined, err error) {
 	c, err := r.State.asked()
 	if err != nil {
@@ -102,8 +102,8 @@ func (s *Service) examineImage(ctx context.Context, r *opRun) (e *examined, err 
 	return s.examine(ctx, r, c, i)
 }
 
-// readThrough compares all that will be written before anything is destroyed, where
-// that costs no network.
+// readThrough verifies a local image before a disk changes. An image from the network is
+// verified only as it is written.
 func (s *Service) readThrough(ctx context.Context, r *opRun, e *examined) error {
 	if !e.image.Local() {
 		return nil
@@ -123,7 +123,7 @@ func (s *Service) readThrough(ctx context.Context, r *opRun, e *examined) error 
 	return nil
 }
 
-// fits plans the disks, and matches the image with the configuration and the host.
+// fits checks that image, configuration and host fit together, and plans the disks.
 func (s *Service) fits(r *opRun, c *hostconfig.Config, i *image.Image) (*storage.Plan, error) {
 	m := i.Metadata()
 	if err := s.sameArch(m); err != nil {
@@ -160,7 +160,7 @@ func (s *Service) sameArch(m *image.Metadata) error {
 
 func loaderOf(m *image.Metadata) string {
 	if m.Bootloader == nil {
-		return "what its metadata does not say"
+		return "a boot loader that its metadata does not name"
 	}
 	return m.Bootloader.Type
 }
@@ -182,8 +182,8 @@ func (s *Service) sameOS(r *opRun, m *image.Metadata) error {
 	return nil
 }
 
-// otherUUIDs refuses an image that has a file system with the UUID of one that is
-// in use: which of the two were mounted would be chance.
+// otherUUIDs refuses an image with a file system whose UUID one in use has: a mount by
+// UUID might find either of them.
 func (s *Service) otherUUIDs(m *image.Metadata, r *opRun) error {
 	inv, err := s.Machine.Inventory()
 	if err != nil {
@@ -196,8 +196,8 @@ func (s *Service) otherUUIDs(m *image.Metadata, r *opRun) error {
 		for _, d := range inv.Disks {
 			for _, p := range d.Partitions {
 				if p.Use.InUse() && strings.EqualFold(p.Content.UUID, f.UUID) {
-					err := errkind.Errorf(errkind.Invalid, "the image's file system for %s has the UUID %s, and so has %s, which is %s", f.MountPoint, f.UUID, p.Path, p.Use)
-					return errkind.WithName(errkind.WithHint(err, "Build the image anew, with new UUIDs for its file systems."), errkind.NameDuplicateFsUuidAbUpdate)
+					err := errkind.Errorf(errkind.Invalid, "the image's file system for %s has the UUID %s, as has %s, which is %s", f.MountPoint, f.UUID, p.Path, p.Use)
+					return errkind.WithName(errkind.WithHint(err, "Build the image again, with new UUIDs for its file systems."), errkind.NameDuplicateFsUuidAbUpdate)
 				}
 			}
 		}
@@ -214,7 +214,7 @@ func fromMap(m map[string]string) []device {
 	return out
 }
 
-// plan is the plan of the disks, the same one however often it is made.
+// plan returns the plan of the disks, the same one at each call of an operation.
 func (s *Service) plan(r *opRun, c *hostconfig.Config) (*storage.Plan, error) {
 	inv, err := s.Machine.Inventory()
 	if err != nil {
@@ -231,7 +231,7 @@ func (s *Service) plan(r *opRun, c *hostconfig.Config) (*storage.Plan, error) {
 	return storage.NewPlan(&c.Spec().Storage, inv, req)
 }
 
-// parts are the images that will be written, and where.
+// parts returns the images that will be written, with their devices.
 func parts(c *hostconfig.Config, m *image.Metadata, images []image.Partition, plan *storage.Plan, install bool) ([]part, error) {
 	spec := c.Spec()
 	used := map[string]bool{}
@@ -271,7 +271,7 @@ func parts(c *hostconfig.Config, m *image.Metadata, images []image.Partition, pl
 	return out, nil
 }
 
-// goesTo checks the place of a part.
+// goesTo checks that the device of a part can take it.
 func (p part) goesTo(spec *hostconfig.Spec, plan *storage.Plan, have image.Filesystem, install bool) error {
 	target, err := plan.Target(p.Device)
 	if err != nil {
@@ -282,7 +282,7 @@ func (p part) goesTo(spec *hostconfig.Spec, plan *storage.Plan, have image.Files
 	case p.ESP:
 		return nil
 	case !install && !pair:
-		err := errkind.Errorf(errkind.Invalid, "%s comes from the image, and its device %q is no A/B volume: ImageUpdateOnStandaloneBlockDevice", p.Name, p.Device)
+		err := errkind.Errorf(errkind.Invalid, "%s comes from the image, but its device %q is not an A/B volume: ImageUpdateOnStandaloneBlockDevice", p.Name, p.Device)
 		return errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic)
 	case have.Image.Size > target.Size:
 		err := errkind.Errorf(errkind.NoSpace, "the image's file system for %s has %d bytes, and its partition %q has %d", p.Name, have.Image.Size, target.ID, target.Size)
@@ -293,11 +293,11 @@ func (p part) goesTo(spec *hostconfig.Spec, plan *storage.Plan, have image.Files
 	return nil
 }
 
-// The safety check of an installation.
+// overrideSafety is a file below / that disables safeToInstall.
 const overrideSafety = "override-trident-safety-check"
 
-// safeToInstall refuses to install from a system that is installed itself: it would
-// not know that it is to be replaced.
+// safeToInstall refuses an installation from an installed system, which does not know that
+// Trident is about to replace it.
 func (s *Service) safeToInstall() error {
 	live := []string{"rootfs", "ramfs", "tmpfs", "overlay", "squashfs", "erofs", "iso9660"}
 	if _, err := os.Stat(filepath.Join(s.Root, overrideSafety)); err == nil {
@@ -309,17 +309,17 @@ func (s *Service) safeToInstall() error {
 		mounts, err = mountinfo.GetMountsFromReader(bytes.NewReader(table), nil)
 	}
 	if err != nil {
-		return fmt.Errorf("find what the root file system is: %w", err)
+		return fmt.Errorf("find the type of the root file system: %w", err)
 	}
 	root := "unknown"
 	for _, m := range mounts {
 		if m.Mountpoint == "/" {
-			root = m.FSType // the last one is on top
+			root = m.FSType // the last one covers others
 		}
 	}
 	if slices.Contains(live, root) {
 		return nil
 	}
-	err = errkind.Errorf(errkind.Precondition, "this system runs from a disk (its root file system is %s), and an installation is made from a live one", root)
-	return errkind.WithName(errkind.WithHint(err, "Boot a live system, or, to install from this one all the same, make the file /%s.", overrideSafety), errkind.NameCleanInstallSafetyCheck)
+	err = errkind.Errorf(errkind.Precondition, "this system runs from a disk (its root file system is %s), but an installation needs a live system", root)
+	return errkind.WithName(errkind.WithHint(err, "Boot a live system, or create the file /%s to install from this one anyway.", overrideSafety), errkind.NameCleanInstallSafetyCheck)
 }

@@ -19,12 +19,11 @@ import (
 	"github.com/trident-project/trident/internal/storage"
 )
 
-// autorelabel has the OS label its files at its next boot, if it knows the custom.
+// autorelabel has an OS that supports it label its files at its next boot.
 const autorelabel = "/.autorelabel"
 
-// label gives all files of the new OS the labels that its SELinux policy wants: files that
-// Trident wrote into the OS, and new file systems, have none. The OS's own setfiles, which
-// knows the policy, does it.
+// label has the new OS's own setfiles give all its files the labels of its SELinux policy:
+// files that Trident wrote, and new file systems, have no labels.
 func (s *Service) label(ctx context.Context, r *opRun) error {
 	return s.withTree(ctx, r, true, func(c *hostconfig.Config, root string) error {
 		policy, err := osconfig.PolicyOf(root)
@@ -35,7 +34,7 @@ func (s *Service) label(ctx context.Context, r *opRun) error {
 			return err
 		}
 		if r.State.Purpose == installs {
-			if _, _, err := inheritedFiles(c, root); err != nil { // so that there is something to inherit
+			if _, _, err := inheritedFiles(c, root); err != nil { // "try" copies the labels of these folders
 				return err
 			}
 		}
@@ -48,7 +47,7 @@ func (s *Service) label(ctx context.Context, r *opRun) error {
 		case policy.Mode == hostconfig.SELinuxEnforcing:
 			return noSetfiles()
 		}
-		r.Logf(slog.LevelWarn, "the new system has no setfiles to label its files for SELinux, which is permissive in it; it is asked to do so at its boot, by %s", autorelabel)
+		r.Logf(slog.LevelWarn, "the new system has no setfiles to label its files for SELinux, which is permissive in it; %s asks it to do so at its boot", autorelabel)
 		return s.put(root, autorelabel, 0o644, "")
 	})
 }
@@ -58,10 +57,10 @@ func noSetfiles() error {
 	return errkind.WithName(errkind.WithHint(err, "Put setfiles (policycoreutils) into the image, or set os.selinux.mode to permissive."), errkind.NameMissingBinary)
 }
 
-// labelTools are the places that setfiles has.
+// labelTools are the possible paths of setfiles.
 var labelTools = []string{"/usr/sbin/setfiles", "/sbin/setfiles", "/usr/bin/setfiles"}
 
-// labelTool is where setfiles is in the OS in a tree; "" is nowhere.
+// labelTool returns the path of setfiles in the OS in a tree, or "".
 func labelTool(root string) (string, error) {
 	for _, name := range labelTools {
 		info, err := inroot.FS(root).Stat(name[1:])
@@ -80,8 +79,8 @@ func (s *Service) setFiles(ctx context.Context, r *opRun, c *hostconfig.Config, 
 	if err != nil || len(mounts) == 0 {
 		return err
 	}
-	// It would leave out what this host's kernel, perhaps without SELinux, shows no
-	// labels of: -m.
+	// Without -m, setfiles skips file systems for which this host's kernel, perhaps
+	// without SELinux, shows no labels.
 	text := "exec " + hooks.Quote(tool) + " -m " + hooks.Quote(policy.Contexts)
 	for _, at := range mounts {
 		text += " " + hooks.Quote(at)
@@ -102,8 +101,8 @@ func (s *Service) setFiles(ctx context.Context, r *opRun, c *hostconfig.Config, 
 	return nil
 }
 
-// labelled are the mount points of the new OS that can have labels and are not
-// read-only. setfiles does not go from one into another by itself.
+// labelled returns the writable mount points of the new OS that can have labels. setfiles
+// does not cross from one into another by itself.
 func (s *Service) labelled(r *opRun, spec *hostconfig.Storage) (mounts []string, err error) {
 	for _, f := range storage.MountOrder(spec) {
 		if f.Type == hostconfig.Tmpfs || slices.Contains(strings.Split(f.MountPoint.Options, ","), "ro") {
@@ -124,7 +123,7 @@ func (s *Service) labelled(r *opRun, spec *hostconfig.Storage) (mounts []string,
 	return mounts, nil
 }
 
-// besideExtensions is checkSELinux for an OS that does not run yet.
+// besideExtensions refuses extensions in a new OS that enforces SELinux.
 func (s *Service) besideExtensions(r *opRun, c *hostconfig.Config, mode hostconfig.SELinuxMode) error {
 	if len(c.Spec().OS.Sysexts)+len(c.Spec().OS.Confexts) == 0 {
 		return nil

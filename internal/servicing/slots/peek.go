@@ -21,11 +21,10 @@ import (
 	"github.com/trident-project/trident/internal/storage"
 )
 
-// checkTree looks into the root file system of an image on this host, where the host has
-// room to unpack it and a kernel that shows it, for what would keep the new OS from being
-// set up: places of files that a link leads to nowhere, and a policy of SELinux that
-// nothing can apply. Scripts of the configuration that run in that OS before may put both
-// right: where there are any, nothing is known. What it unpacks is deleted.
+// checkTree checks the root file system of a local image, if this host has room to unpack it
+// and a kernel that can mount it: the places of files must not be dangling links, and an
+// SELinux policy needs setfiles. It skips what a script of the configuration may put right
+// before. It deletes what it unpacks.
 func (s *Service) checkTree(ctx context.Context, r *opRun, e *examined) (err error) {
 	i := slices.IndexFunc(r.State.Parts, func(p part) bool { return p.Name == "/" && !p.ESP })
 	if i < 0 || !e.image.Local() || s.Machine.Tree == nil || len(hooks.Of(e.config.Spec().Scripts.PostProvision, r.State.Purpose.on())) > 0 {
@@ -43,7 +42,7 @@ func (s *Service) checkTree(ctx context.Context, r *opRun, e *examined) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := os.Remove(f.Name()); err != nil { // gone with the descriptor, whatever happens
+	if err := os.Remove(f.Name()); err != nil { // the kernel deletes it when the descriptor closes
 		return err
 	}
 	if _, err := from.UnpackSparse(ctx, f); err != nil {
@@ -67,8 +66,8 @@ func (s *Service) checkTree(ctx context.Context, r *opRun, e *examined) (err err
 	return s.checkPolicy(r, root, e)
 }
 
-// hasRoomFor says whether so many bytes more, in the folder of what is staged, leave the
-// host half of its room, and half of its memory where that folder is in memory.
+// hasRoomFor reports whether size more bytes in StagedDir leave half of the free room there,
+// and half of the free memory if that folder may be in memory.
 func (s *Service) hasRoomFor(size int64) bool {
 	var st unix.Statfs_t
 	if err := unix.Statfs(s.StagedDir(), &st); err != nil {
@@ -81,13 +80,13 @@ func (s *Service) hasRoomFor(size int64) bool {
 	return size <= room/2
 }
 
-// checkPlaces looks at the places of files that will be written into a tree, the new root.
+// checkPlaces checks the places in a tree of the files that Trident will write.
 func (s *Service) checkPlaces(root string, e *examined) error {
 	names := []string{"/etc/fstab", "/etc/machine-id"}
 	for _, f := range e.config.Spec().OS.AdditionalFiles {
 		names = append(names, change.Absolute(f.Destination))
 	}
-	elsewhere := func(name string) bool { // on a file system that will be mounted there
+	elsewhere := func(name string) bool { // on another file system of the new OS
 		for _, f := range storage.MountOrder(&e.config.Spec().Storage) {
 			if at := path.Clean(f.MountPoint.Path); at != "/" && (name == at || strings.HasPrefix(name, at+"/")) {
 				return true
@@ -112,14 +111,14 @@ func (s *Service) checkPlaces(root string, e *examined) error {
 			}
 			err = errkind.Errorf(errkind.Precondition, "write %s: %s is a link to nowhere", name, change.Absolute(link))
 		}
-		if err != nil && !errors.Is(err, unix.EROFS) { // it is shown read-only
+		if err != nil && !errors.Is(err, unix.EROFS) { // the tree is mounted read-only
 			return errkind.WithName(fmt.Errorf("in the image: %w", err), errkind.NameWriteAdditionalFile)
 		}
 	}
 	return nil
 }
 
-// checkPolicy is what "labels" would refuse.
+// checkPolicy fails if "labels" would fail.
 func (s *Service) checkPolicy(r *opRun, root string, e *examined) error {
 	policy, err := osconfig.PolicyOf(root)
 	if err != nil || policy == nil {
