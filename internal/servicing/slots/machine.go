@@ -25,33 +25,32 @@ import (
 	"github.com/trident-project/trident/internal/storage"
 )
 
-// Machine is what of a host is no file: its disks, its firmware, what is mounted.
-// RealMachine is that of the host that this process runs on.
+// Machine gives access to the disks, the firmware, the mounts and the memory of a host.
+// RealMachine returns that of a real host.
 type Machine struct {
 	Inventory func() (*blockdev.Inventory, error)
-	Disks     storage.Tools // with its Open
+	Disks     storage.Tools // Open is set
 	Mounts    mount.Mounter
-	// Firmware are the variables that say what boots; a host that has not booted by
-	// UEFI is an error of kind Precondition.
+	// Firmware opens the variables that decide what boots. If the host has not booted by
+	// UEFI the error is of kind Precondition.
 	Firmware func() (efivar.Store, error)
-	// ESPFiles shows the files in an image of an EFI system partition, which is not
-	// changed while they are in use.
+	// ESPFiles opens the files in an image of an ESP. The caller must not change the image
+	// before close.
 	ESPFiles func(image *os.File) (files fs.FS, close func() error, err error)
-	// ESPNow shows the files on the EFI system partition of a device as they are now, and
-	// the room that is left there, without a mount.
+	// ESPNow opens the present files of the ESP on a device, without a mount, and returns
+	// its free room.
 	ESPNow func(device string) (files fs.FS, room boot.Space, close func() error, err error)
-	// Tree shows the tree of files in an image of a file system, read-only, below a folder
-	// that only this process sees. Where the kernel cannot, that is an error of kind
-	// Unsupported. Nil: it never can.
+	// Tree mounts the file system in an image, read-only, on a folder that only this process
+	// sees. If the kernel cannot mount it, the error is of kind Unsupported. Tree may be nil.
 	Tree func(image *os.File, fstype string) (root string, close func() error, err error)
-	// Memory is how many bytes of memory this process can take, if that is known. Nil:
-	// it is not.
+	// Memory returns how many bytes of memory this process can take, if that is known.
+	// Memory may be nil.
 	Memory func() (bytes int64, known bool)
-	// Arch is the architecture, as Go names it.
+	// Arch is Go's name of the architecture.
 	Arch string
 }
 
-// RealMachine is the machine under the root folder of a host, usually "/".
+// RealMachine returns the machine of a host with the root folder root, usually "/".
 func RealMachine(root, arch string) Machine {
 	return Machine{
 		Inventory: func() (*blockdev.Inventory, error) { return blockdev.Read(root) },
@@ -62,7 +61,7 @@ func RealMachine(root, arch string) Machine {
 		ESPNow:    espNow,
 		Tree:      openTree,
 		Memory: func() (int64, bool) {
-			debug.FreeOSMemory() // what another image has taken before
+			debug.FreeOSMemory() // of an earlier image
 			return hostinfo.AvailableMemory(root)
 		},
 		Arch: arch,
@@ -117,7 +116,7 @@ func espNow(device string) (_ fs.FS, room boot.Space, close func() error, err er
 	return files, room, f.Close, nil
 }
 
-// memory is how many bytes of memory this process can take, if that is known.
+// memory is Memory, which may be nil.
 func (m Machine) memory() (int64, bool) {
 	if m.Memory == nil {
 		return 0, false
@@ -125,8 +124,8 @@ func (m Machine) memory() (int64, bool) {
 	return m.Memory()
 }
 
-// fitMemory checks that this host can unpack an image, before anything is destroyed,
-// and returns the largest window that it has memory for; 0: any.
+// fitMemory checks that this host has the memory to unpack an image, and returns the
+// largest zstd window in bytes that fits; 0: any.
 func (s *Service) fitMemory(ctx context.Context, i *image.Image) (window int64, err error) {
 	available, known := s.Machine.memory()
 	if !known {
@@ -138,16 +137,16 @@ func (s *Service) fitMemory(ctx context.Context, i *image.Image) (window int64, 
 	return i.Window(), nil
 }
 
-// Folders where file systems are mounted for as long as a step needs them.
+// Folders on which a step mounts file systems while it needs them.
 const (
-	// newRoot is the OS in the slot that is written. Only root can enter the folder
+	// newRoot is for the OS in the slot that is written. Only root can enter the folder
 	// above it: nobody has tried that OS yet.
 	newRoot = "run/trident/newroot/tree"
 	espRoot = "run/trident/esp"
 )
 
-// withMount shows a file system in a folder of this host while use runs. What is
-// mounted there, as by a daemon that died, is taken away first.
+// withMount mounts a device on a folder while use runs. It first unmounts what an earlier,
+// killed daemon may have left mounted there.
 func (s *Service) withMount(device, fstype, folder string, use func(at string) error) (err error) {
 	at := filepath.Join(s.Root, folder)
 	if err := s.clear(at); err != nil {
@@ -170,7 +169,7 @@ func (s *Service) withMount(device, fstype, folder string, use func(at string) e
 	return use(at)
 }
 
-// clear makes an empty folder of at, which only root can enter.
+// clear unmounts at, and makes it a folder that only root can enter.
 func (s *Service) clear(at string) error {
 	if err := s.Touch("unmount "+filepath.Base(at), func() error { return s.Machine.Mounts.Unmount(at) }); err != nil {
 		return err
@@ -178,7 +177,7 @@ func (s *Service) clear(at string) error {
 	return errors.Join(os.MkdirAll(at, 0o700), os.Chmod(at, 0o700))
 }
 
-// fstypeOf is what is on a device, for mounting it.
+// fstypeOf returns the type of the file system on a device.
 func (s *Service) fstypeOf(device string) (string, error) {
 	dev, err := s.Machine.Disks.Open(device, false)
 	if err != nil {
@@ -189,12 +188,12 @@ func (s *Service) fstypeOf(device string) (string, error) {
 		return "", err
 	}
 	if content.Type == "" {
-		return "", fmt.Errorf("%s has no file system that is known", device)
+		return "", fmt.Errorf("%s has no known file system", device)
 	}
 	return content.Type, nil
 }
 
-// espOf says to the firmware which partition the ESP is.
+// espOf returns the ESP on a device in the form that boot entries use.
 func espOf(inv *blockdev.Inventory, device string) (efivar.HardDrive, error) {
 	p, there := inv.Partition(device)
 	for _, d := range inv.Disks {

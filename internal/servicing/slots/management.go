@@ -17,13 +17,12 @@ import (
 	"github.com/trident-project/trident/internal/osconfig"
 )
 
-// managementDir has copies of the files of the network that the system which installs
-// had before. The folders of operations are swept before they are needed.
+// managementDir has copies of the live system's previous network files. It is not a folder
+// of operations, because Trident deletes those before the undo needs the copies.
 const managementDir = "var/lib/trident/management-os"
 
-// setUpManagementOS sets up the system that installs as managementOs says: users who may
-// watch the installation, and the network that the image may come by. The users stay when
-// the installation fails; see restoreManagementOS for the network.
+// setUpManagementOS gives the live system the users and the network of managementOs. The
+// Undo restores the network, and leaves the users.
 func (s *Service) setUpManagementOS(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
@@ -48,7 +47,7 @@ func (s *Service) setUpManagementOS(ctx context.Context, r *opRun) error {
 	return s.managementNetwork(ctx, r, m.Netplan)
 }
 
-// reloadSSH has a server that runs read who may log in.
+// reloadSSH has a running SSH server read its users' settings again.
 func (s *Service) reloadSSH(ctx context.Context) error {
 	for _, unit := range []string{"ssh.service", "sshd.service"} {
 		u, err := s.Systemd.Unit(ctx, unit)
@@ -61,7 +60,7 @@ func (s *Service) reloadSSH(ctx context.Context) error {
 		if err != nil {
 			return errkind.WithName(fmt.Errorf("reload the SSH server: %w", err), errkind.NameSetUpUsers)
 		}
-		return nil // the other one is an alias
+		return nil // the other unit is an alias
 	}
 	return nil
 }
@@ -86,7 +85,7 @@ func (s *Service) managementNetwork(ctx context.Context, r *opRun, n hostconfig.
 		return errkind.WithName(fmt.Errorf("set up managementOs.netplan: %w", err), errkind.NameWriteNetplanConfig)
 	}
 	err := s.Touch("apply network", func() error { return s.ApplyNetplan(ctx) })
-	if errkind.Of(err) == errkind.Precondition { // there is no netplan
+	if errkind.Of(err) == errkind.Precondition { // the host has no netplan
 		err = errkind.WithHint(err, "Install netplan in the live system, or leave managementOs.netplan out.")
 	}
 	if err != nil {
@@ -96,8 +95,8 @@ func (s *Service) managementNetwork(ctx context.Context, r *opRun, n hostconfig.
 	return nil
 }
 
-// hasNetwork says that there is nothing to do, as after start-network: connections
-// stay then.
+// hasNetwork reports whether the host has the network n already, as after start-network.
+// Then nothing may interrupt its connections.
 func (s *Service) hasNetwork(n hostconfig.Netplan) (bool, error) {
 	want, err := osconfig.NetplanText(n)
 	if err != nil {
@@ -128,8 +127,8 @@ func (s *Service) keepManagement(r *opRun) error {
 	})
 }
 
-// restoreManagementOS brings the network of the system that installs back, if it is
-// that one which still runs.
+// restoreManagementOS restores the network of the live system, unless the host has rebooted
+// since.
 func (s *Service) restoreManagementOS(ctx context.Context, r *opRun) error {
 	if s.hasRebooted(r) {
 		return nil
@@ -138,7 +137,7 @@ func (s *Service) restoreManagementOS(ctx context.Context, r *opRun) error {
 		if err := s.restoreManagementNetwork(ctx, r); err != nil {
 			return err
 		}
-		r.State.ManagementBegun = false // before the first copy is gone
+		r.State.ManagementBegun = false // before the first copy is deleted
 		if err := r.Save(ctx); err != nil {
 			return err
 		}
@@ -163,7 +162,7 @@ func (s *Service) restoreManagementNetwork(ctx context.Context, r *opRun) error 
 	err = s.Touch("apply network again", func() error {
 		return s.ApplyFormerNetwork(ctx, r, filepath.Join(s.Root, managementDir, "taken-back"), c.Spec().ManagementOS.Netplan)
 	})
-	if err != nil && ctx.Err() == nil { // as in restoreNetwork
+	if err != nil && ctx.Err() == nil { // the files are restored
 		r.Logf(slog.LevelError, "the files of the management OS's network are restored, but could not be applied: %v", err)
 		return nil
 	}

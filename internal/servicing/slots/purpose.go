@@ -7,8 +7,8 @@ import (
 	"github.com/trident-project/trident/internal/hoststate"
 )
 
-// A purpose is what an operation is for: it updates the other slot, installs, or goes
-// back to the other slot.
+// A purpose is what an operation is for: an update into the other slot, an installation, or
+// a rollback to the other slot.
 type purpose int
 
 const (
@@ -17,7 +17,7 @@ const (
 	goesBack
 )
 
-// on is what scripts and health checks call the servicing.
+// on returns the type of servicing for which scripts and health checks are chosen.
 func (p purpose) on() hostconfig.ServicingType {
 	if p == installs {
 		return hostconfig.OnCleanInstall
@@ -25,12 +25,12 @@ func (p purpose) on() hostconfig.ServicingType {
 	return hostconfig.OnABUpdate
 }
 
-// staged is the phase of a host on which such an operation is staged.
+// staged returns the phase of a host after staging.
 func (p purpose) staged() hoststate.Staged {
 	return [...]hoststate.Staged{hoststate.StagedABUpdate, hoststate.StagedInstall, hoststate.StagedABRollback}[p]
 }
 
-// trying is the phase of a host that boots what such an operation has finalized.
+// trying returns the phase of a host from "try" to the end of the trial.
 func (p purpose) trying() hoststate.Trying {
 	return [...]hoststate.Trying{hoststate.TryingABUpdate, hoststate.TryingInstall, hoststate.TryingABRollback}[p]
 }

@@ -14,93 +14,92 @@ import (
 	"github.com/trident-project/trident/internal/slot"
 )
 
-// record is what a servicing knows that ends with a boot: an installation, an
-// update into the other slot, the way back to it, and the commit of one that
-// another program has begun. The rules of record hold for it too.
+// record is the state of an operation that ends with a boot. Another version of Trident may
+// continue it: add fields, never rename, remove or retype one, and never add a map.
 type record struct {
-	// Asked is the configuration that the host shall have; Old is the one that it
-	// has, "" for a host that is installed. Both are YAML.
+	// Asked is the configuration to reach; Old is the present one, "" in an installation.
+	// Both are YAML.
 	Asked   hostconfig.Recorded `json:"asked"`
 	Old     hostconfig.Recorded `json:"old"`
 	Purpose purpose             `json:"-"` // see MarshalJSON
-	// Slot is the one that is written, and tried.
+	// Slot is written and tried.
 	Slot          slot.Slot `json:"slot"`
 	CallerReboots bool      `json:"caller_reboots"`
 	Reasons       []string  `json:"reasons"`
 
-	// ManagementKept are the files of the network of the system that installs, as
-	// they were; they count once ManagementBegun is set.
+	// ManagementKept are the previous network files of the live system; valid once
+	// ManagementBegun is set.
 	ManagementKept  []osconfig.Kept `json:"management_kept"`
 	ManagementBegun bool            `json:"management_begun"`
 
-	// Seed is what the plan of the disks is made with, the same one each time.
+	// Seed makes the plan of the disks the same at each call.
 	Seed    []byte   `json:"seed"`
-	Paths   []device `json:"paths"` // of partitions, durable
+	Paths   []device `json:"paths"` // durable paths of partitions
 	Disks   []device `json:"disks"` // UUIDs of disks
-	Index   int      `json:"index"` // of the install on its ESP; it counts for an installation once Indexed is set
+	Index   int      `json:"index"` // of the OS on its ESP; during an installation valid once Indexed is set
 	Indexed bool     `json:"indexed"`
-	// Pin is which content of the image's URL is meant, SHA384 the digest of its
-	// metadata, Used the bytes that it has cost so far.
+	// Pin identifies the content of the image's URL, SHA384 is the digest of its metadata,
+	// Used is how many bytes were fetched so far.
 	Pin    fetch.Pin `json:"pin"`
 	SHA384 string    `json:"sha384"`
 	// Window is the largest zstd window, in bytes, that the host has memory for; 0: any.
 	Window int64  `json:"window"`
 	Used   int64  `json:"used"`
 	Parts  []part `json:"parts"`
-	// Partitioned is set once the disks are as the plan has them.
+	// Partitioned is set after the step "partition".
 	Partitioned bool `json:"partitioned"`
-	// Examined is set by releases that examine all of an image and of the host before the
-	// disks are changed, and BootBegun before they change what boots.
+	// Examined is set after examine, and BootBegun before a change of what boots. Older
+	// releases set neither.
 	Examined  bool `json:"examined,omitempty"`
 	BootBegun bool `json:"boot_begun,omitempty"`
 
 	Extensions extension.Change `json:"extensions"`
 
-	// RebootFrom is the boot in which the reboot into the new system was asked for;
-	// Ended is the boot in which all was over.
+	// RebootFrom is the ID of the boot in which Trident requested the reboot into the new
+	// system; Ended is the ID of the boot in which the operation ended.
 	RebootFrom string `json:"reboot_from"`
 	Ended      string `json:"ended"`
-	// BootedFrom is the device that was booted in place of BootedWanted.
+	// BootedFrom is the root device that booted instead of BootedWanted.
 	BootedFrom   string `json:"booted_from,omitempty"`
 	BootedWanted string `json:"booted_wanted,omitempty"`
 }
 
-// A device is a path or a UUID, by the id in the configuration.
+// A device is the path or UUID of a device of the configuration.
 type device struct {
 	ID   string `json:"id"`
 	Path string `json:"path"`
 }
 
-// A part is one image of a partition, and how far it is written.
+// A part is the image of one partition, and the progress of its writing.
 type part struct {
 	Name   string `json:"name"` // for people: its mount point
 	Device string `json:"device"`
 	File   string `json:"file"` // in the image
-	ESP    bool   `json:"esp"`  // it is not written, but its files are read
-	Size   int64  `json:"size"` // bytes of the file, packed
+	ESP    bool   `json:"esp"`  // only its files are used
+	Size   int64  `json:"size"` // bytes of the file, compressed
 	Type   string `json:"type"` // of the file system
 	Done   bool   `json:"done"`
-	// SHA384 is the digest of the file by the metadata of the image, and Proof the one
-	// that all of its bytes were found to have, once Done. Content is the SHA-256 of the
-	// unpacked image of an ESP. Older releases wrote down none of them: see proven.
+	// SHA384 is the digest of the file in the image's metadata, and Proof, once Done, the
+	// actual digest of all of its bytes. Content is the SHA-256 of the unpacked image of an
+	// ESP. Older releases recorded none of them: see prove.
 	SHA384  string `json:"sha384,omitempty"`
 	Proof   string `json:"proof,omitempty"`
 	Content string `json:"content,omitempty"`
-	// ReadOnly: the configuration mounts it read-only.
+	// ReadOnly is set if the configuration mounts it read-only.
 	ReadOnly bool `json:"read_only,omitempty"`
-	// At is where writing goes on.
+	// At is where writing continues.
 	At image.Checkpoint `json:"at"`
 }
 
-// proven is that a slot has what the digests of its image say, all of it. Only prove and
-// wasKept make one that is of a slot, and without one no slot gets boot files or a trial.
+// proven is the proof that all content of a slot has the digests of its image. Only prove
+// and wasKept return one with a slot. Boot files and a trial need one.
 type proven struct{ of slot.Slot }
 
-// prove returns the proof for the slot that is written, or an error that names the part
-// without one. The digests that were found are in the record, so they count after a
-// restart too. A record of a release that wrote down none goes on: that release set Done
-// only when it had the proof in its hands. So does a record without parts, of a slot that
-// such a release, or upstream's, has staged.
+// prove returns the proof for the written slot, or an error that names the unproven part.
+// The record has the actual digests, so prove works after a restart too. It accepts the
+// record of an older release, which has no digests: that release set Done only with the
+// proof. It also accepts a record without parts: of a slot that an older release, or
+// upstream's Trident, has staged.
 func (r *record) prove() (proven, error) {
 	for _, p := range r.Parts {
 		if !p.Done || p.SHA384 != "" && p.Proof != p.SHA384 {
@@ -110,10 +109,10 @@ func (r *record) prove() (proven, error) {
 	return proven{r.Slot}, nil
 }
 
-// wasKept is the proof for a slot that has run and was kept: a rollback goes there.
+// wasKept returns the proof for a slot that has run and was kept, for a rollback.
 func (r *record) wasKept() proven { return proven{r.Slot} }
 
-// verified notes that all of a part was right.
+// verified marks the part as done, with its proof v, or fails if v is not of f.
 func (p *part) verified(v image.Verified, f image.File) error {
 	if !v.Of(f) {
 		return errkind.Errorf(errkind.Internal, "%s is done without a proof of %s", p.Name, f.Path)
@@ -122,7 +121,7 @@ func (p *part) verified(v image.Verified, f image.File) error {
 	return nil
 }
 
-// in is the part in its image.
+// in returns the part's partition in its image.
 func (p part) in(i *image.Image) (image.Partition, error) {
 	for _, q := range i.Partitions() {
 		if q.File.Path == p.File {
@@ -153,8 +152,7 @@ func (r *record) asked() (*hostconfig.Config, error) {
 	return c, nil
 }
 
-// espID is the id of the device with the EFI system partition, and where it is
-// mounted.
+// espID returns the id of the ESP's device and its mount point, or "".
 func espID(s *hostconfig.Storage) (id, mount string) {
 	for i := range s.Filesystems {
 		if f := &s.Filesystems[i]; f.IsESP() {
@@ -164,7 +162,7 @@ func espID(s *hostconfig.Storage) (id, mount string) {
 	return "", ""
 }
 
-// rootID is the id of the device with the root file system.
+// rootID returns the id of the root file system's device, or "".
 func rootID(s *hostconfig.Storage) string {
 	for _, f := range s.Filesystems {
 		if f.MountPoint != nil && f.MountPoint.Path == "/" {
