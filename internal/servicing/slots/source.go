@@ -12,7 +12,7 @@ import (
 	"github.com/trident-project/trident/internal/servicing/change"
 )
 
-// imageSource is where an image of an OS, or of a disk, is read.
+// imageSource says from where Trident reads an image.
 type imageSource struct {
 	url     string
 	pin     fetch.Pin
@@ -21,7 +21,7 @@ type imageSource struct {
 	meter   *fetch.Meter
 }
 
-// open opens it with what this host may show to registries.
+// open opens an image, with this host's credentials for registries.
 func (s *Service) open(ctx context.Context, from imageSource, r change.Logger) (*image.Image, error) {
 	src, err := fetch.Source{URL: from.url}.OnHost(s.Root)
 	if err != nil {
@@ -36,7 +36,7 @@ func (s *Service) open(ctx context.Context, from imageSource, r change.Logger) (
 	return i, err
 }
 
-// ImageOf is the hash of the image of a recorded configuration; "" for none.
+// ImageOf returns the image hash in a recorded configuration, or "".
 func ImageOf(spec string) string {
 	c, err := change.ParseSpec(spec)
 	if err != nil || c.Spec().Image == nil || c.Spec().Image.SHA384 == hostconfig.HashIgnored {
@@ -45,13 +45,12 @@ func ImageOf(spec string) string {
 	return string(c.Spec().Image.SHA384)
 }
 
-// imageTime bounds how long the metadata of an image may take before it is known
-// what an update has to do.
+// imageTime limits the wait of KnownImage for the metadata of an image.
 const imageTime = 30 * time.Second
 
-// KnownImage is c with the hash of its image, if that is ignored and the image turns
-// out to be the one that the host runs, at another URL. An image that cannot be
-// opened is left to the operation, which tells why.
+// KnownImage returns c, and replaces an ignored image hash if the image is the one that the
+// host runs, at another URL. It ignores an image that it cannot open: the operation will
+// report why.
 func (s *Service) KnownImage(ctx context.Context, c *hostconfig.Config) (*hostconfig.Config, error) {
 	want := c.Spec().Image
 	if _, busy := s.Runner.Active(); busy || want == nil || want.SHA384 != hostconfig.HashIgnored {
@@ -82,7 +81,7 @@ func (s *Service) KnownImage(ctx context.Context, c *hostconfig.Config) (*hostco
 	return c, nil
 }
 
-// silent is a change.Logger of what nobody follows.
+// silent is a change.Logger that discards all lines.
 type silent struct{}
 
 func (silent) Logf(slog.Level, string, ...any) {}

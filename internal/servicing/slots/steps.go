@@ -1,6 +1,6 @@
-// Package slots services a host by booting another system: it installs, updates into the
-// other slot, goes back to it, commits what was booted, and writes whole disks. The
-// operation that began it goes on in the system that comes up.
+// Package slots has the operations that end with a boot: an installation, an update into the
+// other slot, a rollback to it, the commit of a booted system, and the writing of a whole
+// disk. All but the last continue in the system that boots.
 package slots
 
 import (
@@ -16,39 +16,37 @@ import (
 	"github.com/trident-project/trident/internal/slot"
 )
 
-// Service services the slots and the disks of one host.
+// Service has the operations on the slots and the disks of one host.
 type Service struct {
 	*change.Host
 	Machine Machine
 	Self    *selfservice.Service
-	// HandOverLogs gives the logs of this host, and of an operation so far, to a folder of
-	// the system that is installed.
+	// HandOverLogs copies the logs of this host, and of the operation so far, to a folder of
+	// the installed system.
 	HandOverLogs func(ctx context.Context, operationID, dir string) error
 
-	reboots atomic.Bool // in place of the callers who had wanted to
+	reboots atomic.Bool // despite CallerReboots, because that caller is gone
 	start   map[string]operation.Starter[record]
 	stream  operation.Starter[diskRecord]
 }
 
-// Register makes the operations known to the runner of the host.
+// Register registers the operations with the runner of the host.
 func (s *Service) Register() {
 	s.start = s.register(s.Runner)
 	s.stream = operation.Register(s.Runner, operation.Kind[diskRecord]{Name: OpStreamDisk, Steps: change.Runnable(s.diskSteps())})
 }
 
-// Places are the files and folders, besides those of package change, in which this
-// package keeps what it needs to undo a servicing.
+// Places returns the files and folders that this package needs to undo an operation.
 func Places() []string {
 	return []string{"/" + managementDir, unitDir + guardTimer, unitDir + guardService, guardLink}
 }
 
-// steps is an installation, or an update into the other slot. Up to "try" nothing
-// boots what is written; from "reboot" on it is tried, and the old system stays the
-// default until "settle", which is the last.
+// steps returns the steps of an installation or an update into the other slot. Before "try"
+// nothing boots the slot. In an update the old system is the default until "settle".
 func (s *Service) steps() []opStep {
 	return append([]opStep{
 		{Name: "begin", Do: s.beginServicing, Undo: s.recordFailure},
-		{Name: "management os", Do: s.setUpManagementOS, Undo: s.restoreManagementOS, Effects: setsUpManagementOS}, // before "image", which may need that network
+		{Name: "management os", Do: s.setUpManagementOS, Undo: s.restoreManagementOS, Effects: setsUpManagementOS}, // before "image", which may need this network
 		{Name: "image", Do: s.checkImage, Undo: s.discard},
 		{Name: "pre-servicing", Do: s.preServicing, Effects: scripts(preScripts)}, // no Undo: nobody knows what a script has changed
 		{Name: "partition", Do: s.partition, Effects: partitions},                 // no Undo: what the partitions contained is lost
@@ -58,24 +56,24 @@ func (s *Service) steps() []opStep {
 		{Name: "post-configure", Do: s.postConfigure, Undo: s.unmount, Effects: scripts(configureScripts)},
 		{Name: "labels", Do: s.label, Undo: s.unmount, Effects: labelsFiles},
 		{Name: "boot files", Do: s.stageBoot, Undo: s.forget, Effects: stagesBoot},
-		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the host as it was
+		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the previous status
 		{Name: "finalize", Do: s.beginFinalize, Undo: s.recordFailure},
 		{Name: "try", Do: s.try, Undo: s.forget, Effects: tries},
 	}, s.trial()...)
 }
 
-// back is the way back to the other slot, by command.
+// back returns the steps of a rollback by command.
 func (s *Service) back() []opStep {
 	return append([]opStep{
 		{Name: "begin", Do: s.beginServicing, Undo: s.recordFailure},
 		{Name: "look", Do: s.checkRollback}, // no Undo: it changes nothing
-		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the host as it was
+		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the previous status
 		{Name: "finalize", Do: s.beginFinalize, Undo: s.recordFailure},
 		{Name: "try", Do: s.try, Undo: s.endTrial},
 	}, s.trial()...)
 }
 
-// commit is a trial that another program has begun.
+// commit returns the steps of a trial that another program has begun.
 func (s *Service) commit() []opStep {
 	return append([]opStep{
 		{Name: "finalize", Undo: s.recordFailure}, // no Do: the other program has done it
@@ -83,7 +81,7 @@ func (s *Service) commit() []opStep {
 	}, s.trial()...)
 }
 
-// trial is what comes after all is arranged.
+// trial returns the steps after "try".
 func (s *Service) trial() []opStep {
 	return []opStep{
 		{Name: "reboot", Do: s.reboot, Undo: s.returnToOld, Effects: rebootsHost},
@@ -93,7 +91,7 @@ func (s *Service) trial() []opStep {
 	}
 }
 
-// register makes the operations known.
+// register registers the operations with r. It returns their starters by kind.
 func (s *Service) register(r *operation.Runner) map[string]operation.Starter[record] {
 	all, back := change.Runnable(s.steps()), change.Runnable(s.back())
 	stage, finalize := operation.Until(all, "stage"), operation.From(all, "finalize")
@@ -124,8 +122,7 @@ const (
 	opCheckRoot          = "check-root"
 )
 
-// beginServicing records that nothing is staged, and that no servicing has failed
-// yet.
+// beginServicing records that nothing is staged and nothing has failed.
 func (s *Service) beginServicing(ctx context.Context, r *opRun) error {
 	for _, why := range r.State.Reasons {
 		r.Logf(slog.LevelInfo, "%s", why)
@@ -136,7 +133,7 @@ func (s *Service) beginServicing(ctx context.Context, r *opRun) error {
 	})
 }
 
-// recordFailure records that the host is what it was, and why. All is over then.
+// recordFailure records the previous status of the host, with the error. It is the last Undo.
 func (s *Service) recordFailure(ctx context.Context, r *opRun) error {
 	op, err := s.Runner.Get(ctx, r.ID)
 	if err != nil {
@@ -158,7 +155,7 @@ func (s *Service) recordFailure(ctx context.Context, r *opRun) error {
 	return err
 }
 
-// unTry is the status of a host that runs what it did before a trial.
+// unTry changes st to the status before a trial.
 func unTry(st *hoststate.Status) {
 	switch st.Phase {
 	case hoststate.TryingInstall:
@@ -168,11 +165,12 @@ func unTry(st *hoststate.Status) {
 	}
 }
 
-// recordStaged records what will be finalized, by this operation or another one.
+// recordStaged records the configuration as staged, for this or a later operation to
+// finalize.
 func (s *Service) recordStaged(ctx context.Context, r *opRun) error {
 	phase := r.State.Purpose.staged()
 	err := s.RecordStatus(ctx, "record staged", func(st *hoststate.Status) {
-		if st.Phase != phase { // or this is done for a second time
+		if st.Phase != phase { // else this is a repetition
 			st.SpecOld = st.Spec
 		}
 		st.Phase, st.Spec = phase, r.State.Asked.String()
@@ -190,12 +188,12 @@ func (s *Service) recordStaged(ctx context.Context, r *opRun) error {
 	return err
 }
 
-// recordTrying records that the next boot is of something new.
+// recordTrying records that the slot is finalized: the next boot is its trial.
 func (s *Service) recordTrying(ctx context.Context, r *opRun) error {
 	return s.RecordStatus(ctx, "record finalized", func(st *hoststate.Status) { st.Phase = r.State.Purpose.trying() })
 }
 
-// volumeOf is what the host status calls a slot, of a host that has two.
+// volumeOf returns the name of a slot in the host status, or "" on a host without pairs.
 func volumeOf(s slot.Slot, pairs bool) hoststate.Volume {
 	if !pairs {
 		return ""
@@ -203,13 +201,13 @@ func volumeOf(s slot.Slot, pairs bool) hoststate.Volume {
 	return hoststate.Volume(s.String())
 }
 
-// discard deletes what was brought to the host.
+// discard is the Undo of "image": it deletes what the operation fetched and copied.
 func (s *Service) discard(ctx context.Context, r *opRun) error {
 	s.tidyForOld(ctx, r)
 	return nil
 }
 
-// tidyForOld deletes what the host, as it was before, does not need.
+// tidyForOld deletes what the previous configuration does not need.
 func (s *Service) tidyForOld(ctx context.Context, r *opRun) {
 	runs, err := r.State.Old.Config()
 	if err != nil {

@@ -28,8 +28,8 @@ import (
 // tree is where the new OS is mounted, as this host sees it.
 const tree = "/" + newRoot
 
-// withTree mounts the OS in the slot, with all of its file systems, while use runs.
-// Whole says that programs will run in it.
+// withTree mounts all file systems of the OS in the slot while use runs. whole makes the
+// tree fit to run programs: without noexec, and with /dev, /proc and others.
 func (s *Service) withTree(ctx context.Context, r *opRun, whole bool, use func(c *hostconfig.Config, root string) error) (err error) {
 	c, err := r.State.asked()
 	if err != nil {
@@ -49,8 +49,8 @@ func (s *Service) withTree(ctx context.Context, r *opRun, whole bool, use func(c
 	return use(c, root)
 }
 
-// unmount takes the new OS out of the tree of this host, also where older releases have
-// mounted it: on the folder above.
+// unmount unmounts the new OS, also from the folder above newRoot, where older releases
+// mounted it.
 func (s *Service) unmount(context.Context, *opRun) error {
 	above := filepath.Dir(filepath.Join(s.Root, newRoot))
 	return errkind.WithName(s.Touch("unmount newroot", func() error { return s.Machine.Mounts.Unmount(above) }), errkind.NameUnmountNewroot)
@@ -95,8 +95,8 @@ func (s *Service) mountTree(r *opRun, c *hostconfig.Config, root string, whole b
 	return nil
 }
 
-// mountIn mounts a file system in the tree, never outside of it. The folder is made
-// where it is missing.
+// mountIn mounts a file system in the tree, never outside of it. It makes the folder if that
+// is missing.
 func (s *Service) mountIn(root, at string, f mount.FileSystem) error {
 	dir, err := inroot.FS(root).MakeDir(at, 0o755)
 	if err == nil {
@@ -132,8 +132,8 @@ func (s *Service) postConfigure(ctx context.Context, r *opRun) error {
 	})
 }
 
-// configure writes into the new OS what the configuration says. It may be run again
-// over what it has written.
+// configure writes the files and settings of the configuration into the new OS. It may run
+// again.
 func (s *Service) configure(ctx context.Context, r *opRun) error {
 	return s.withTree(ctx, r, false, func(c *hostconfig.Config, root string) error {
 		for _, part := range []func(context.Context, *opRun, *hostconfig.Config, string) error{
@@ -158,7 +158,7 @@ func (s *Service) writeFstab(_ context.Context, r *opRun, c *hostconfig.Config, 
 	return errkind.WithName(s.put(root, "/etc/fstab", 0o644, text), errkind.NameGenerateFstab)
 }
 
-// put writes a file of a few lines into a tree.
+// put writes a short file into a tree.
 func (s *Service) put(root, name string, mode fs.FileMode, text string) error {
 	return s.Touch("write "+path.Base(name), func() error {
 		return osconfig.Write(root, name, mode, func(w io.Writer) error {
@@ -168,7 +168,7 @@ func (s *Service) put(root, name string, mode fs.FileMode, text string) error {
 	})
 }
 
-// carryIdentity makes the new OS the same host, or a host of its own.
+// carryIdentity gives the new OS this host's identity, or, in an installation, none.
 func (s *Service) carryIdentity(_ context.Context, r *opRun, c *hostconfig.Config, root string) error {
 	return s.Touch("carry identity", func() error {
 		if r.State.Purpose == installs {
@@ -201,8 +201,8 @@ func (s *Service) placeFiles(_ context.Context, r *opRun, c *hostconfig.Config, 
 	return nil
 }
 
-// placeExtensions brings the extensions of the configuration into the new OS, which
-// is the one that they have to fit.
+// placeExtensions stages and links the extensions of the configuration in the new OS. They
+// have to be compatible with that OS.
 func (s *Service) placeExtensions(ctx context.Context, r *opRun, c *hostconfig.Config, root string) error {
 	err := s.extensionsInto(ctx, r, c, root)
 	return errkind.WithName(err, errkind.NamePopulateExtensionImages)
@@ -215,11 +215,11 @@ func (s *Service) extensionsInto(ctx context.Context, r *opRun, c *hostconfig.Co
 	units := map[string]bool{}
 	for _, src := range change.ExtensionSources(c) {
 		if src.Path == change.OwnPath {
-			continue // carried across, or dropped: see setUpTrident
+			continue // see setUpTrident
 		}
 		fetched := s.newExtensions()
 		if here, err := fetched.Load(ctx, extension.Extension{Class: src.Class, Path: src.Path, SHA384: src.SHA384}); err == nil {
-			src.URL = "file://" + s.OnHost(filepath.Join(fetched.Root, here.Stored())) // by the step "image"
+			src.URL = "file://" + s.OnHost(filepath.Join(fetched.Root, here.Stored())) // fetched by the step "image"
 		}
 		image, err := store.Stage(ctx, src, nil, nil, say)
 		if err != nil {
@@ -251,13 +251,13 @@ func (s *Service) extensionsInto(ctx context.Context, r *opRun, c *hostconfig.Co
 	return nil
 }
 
-// enableIn has a unit started at the boots of the OS in a tree.
+// enableIn enables a unit in the OS in a tree.
 func (s *Service) enableIn(ctx context.Context, root, unit string) error {
 	return s.Touch("enable "+unit, func() error { return osconfig.Systemctl(ctx, s.Tools, root, "enable", unit) })
 }
 
-// setUpTrident tells the new OS's Trident where the datastore is, and lets the newer
-// of its own version and the extension of this host win.
+// setUpTrident writes the path of the datastore into the new OS, and in an update chooses
+// the newer Trident for it: its own or this host's extension.
 func (s *Service) setUpTrident(ctx context.Context, r *opRun, c *hostconfig.Config, root string) error {
 	if at := c.Spec().Trident.DatastorePath; at != "" && at != hoststate.DefaultPath {
 		if err := s.put(root, "/etc/trident/trident.conf", 0o644, "DatastorePath="+at+"\n"); err != nil {
@@ -271,15 +271,15 @@ func (s *Service) setUpTrident(ctx context.Context, r *opRun, c *hostconfig.Conf
 	if err != nil || version == "" {
 		return err
 	}
-	r.Logf(slog.LevelInfo, "trident %s, which is newer than that of the image, goes on in the new system", version)
+	r.Logf(slog.LevelInfo, "the new system runs trident %s, which is newer than the version in its image", version)
 	return s.enableIn(ctx, root, "systemd-sysext.service")
 }
 
-// trialTime is how long a new system may take to be confirmed, from its boot on.
+// trialTime is the time from boot in which Trident has to confirm a new system.
 const trialTime = "15min"
 
-// paramTrial is an internal parameter of ours: another time, as systemd.time(7) has
-// them.
+// paramTrial is an internal parameter that replaces trialTime, in the format of
+// systemd.time(7). Upstream does not have it.
 const paramTrial = "trialTime"
 
 // The units of the guard.
@@ -291,16 +291,15 @@ const (
 	evidenceFile = "var/lib/trident/trial-journal"
 )
 
-// guard has the new OS reboot, which leads back to the old one, when nobody has
-// confirmed it in time: when its Trident does not start, say, or its boot ends in
-// an emergency shell. It is systemd's alone, so that it needs nothing that may be
-// broken; "settle" takes it away.
+// guard adds a systemd timer to the new OS that reboots it, into the old OS, unless Trident
+// confirms it in time: its Trident may not start, or its boot may end in an emergency shell.
+// The timer needs systemd only. "settle" removes it.
 func (s *Service) guard(_ context.Context, r *opRun, c *hostconfig.Config, root string) error {
 	limit := trialTime
 	if t, ok := c.Spec().InternalParams[paramTrial].(string); ok {
 		limit = t
 	}
-	if r.State.Purpose == installs { // there is nothing to go back to
+	if r.State.Purpose == installs { // there is no old system
 		return nil
 	}
 	err := s.put(root, unitDir+guardTimer, 0o644, `# Written by Trident for the first boots of a new system.
@@ -315,7 +314,7 @@ AccuracySec=1s
 	if err == nil {
 		err = s.put(root, unitDir+guardService, 0o644, `# Written by Trident for the first boots of a new system.
 [Unit]
-Description=Return to the system before, as nobody has confirmed this one
+Description=Reboot into the previous system, because Trident has not confirmed this one
 DefaultDependencies=no
 SuccessAction=reboot-force
 FailureAction=reboot-force
@@ -333,8 +332,8 @@ TimeoutStartSec=30s
 	return err
 }
 
-// removeGuard takes it out of the OS that runs. Confexts that are merged over /etc
-// make way for it; were this cut short, they are merged when it is done again.
+// removeGuard removes the guard from the running OS. It unmerges confexts that make /etc
+// read-only, and merges them again; after a power cut, the next call merges them.
 func (s *Service) removeGuard(ctx context.Context) error {
 	err := s.Touch("stop guard", func() error { return s.Systemd.Stop(ctx, guardTimer) })
 	closed, cerr := s.EtcIsReadOnly(s.Root)
@@ -353,7 +352,7 @@ func (s *Service) removeGuard(ctx context.Context) error {
 	return errors.Join(err, s.Systemd.Reload(ctx))
 }
 
-// evidence is the end of what a system that was not confirmed has said.
+// evidence returns the end of the journal that the guard saved, or "".
 func (s *Service) evidence() string {
 	data, err := os.ReadFile(filepath.Join(s.Root, evidenceFile))
 	if err != nil {

@@ -26,8 +26,8 @@ import (
 	"github.com/trident-project/trident/internal/storage"
 )
 
-// atOnce is how many partitions are written side by side: one has work for about
-// two processors, and a second one fills its pauses.
+// atOnce is how many partitions Trident writes at the same time: one keeps about two
+// processors busy, and another fills its pauses.
 const atOnce = 2
 
 func (s *Service) preServicing(ctx context.Context, r *opRun) error {
@@ -38,8 +38,7 @@ func (s *Service) preServicing(ctx context.Context, r *opRun) error {
 	return hooks.Run(ctx, s.Host, r, r.ID, hooks.Pre(c, r.State.Purpose.on()))
 }
 
-// partition makes the disks what the plan says. The slot does not boot any more
-// before the first byte of it is written.
+// partition applies the plan to the disks. In an update it first makes the slot unbootable.
 func (s *Service) partition(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil || r.State.Partitioned {
@@ -65,9 +64,8 @@ func (s *Service) partition(ctx context.Context, r *opRun) error {
 	return nil
 }
 
-// write brings the images of partitions to their devices. A device is written, then
-// judged; nothing leads to it before "try" (docs/decisions/0012). What was written
-// by a daemon before is not read again.
+// write writes each part to its device, and only then has verified it: nothing boots the
+// device before "try" (docs/decisions/0012). It does not repeat what an earlier daemon wrote.
 func (s *Service) write(ctx context.Context, r *opRun) error {
 	c, err := r.State.asked()
 	if err != nil {
@@ -90,7 +88,7 @@ func (s *Service) write(ctx context.Context, r *opRun) error {
 	return errors.Join(w.all(i), i.Close())
 }
 
-// writing is the parts that are written side by side.
+// writing is the work of write.
 type writing struct {
 	s     *Service
 	r     *opRun
@@ -98,8 +96,8 @@ type writing struct {
 	plan  *storage.Plan
 	meter interface{ Used() int64 }
 
-	mu   sync.Mutex // of the record, and of
-	came []int64    // packed bytes of each part
+	mu   sync.Mutex // guards the record and came
+	came []int64    // compressed bytes of each part so far
 }
 
 func (w *writing) all(i *image.Image) error {
@@ -128,7 +126,7 @@ func (w *writing) all(i *image.Image) error {
 		})
 	}
 	all.Wait()
-	// Those that were stopped for the sake of another one say nothing.
+	// A part that was canceled because another one failed has no error of its own.
 	for n, err := range errs {
 		if err != nil && !errors.Is(err, context.Canceled) {
 			return errkind.WithName(fmt.Errorf("write %s: %w", w.r.State.Parts[n].Name, err), errkind.NameDeployImages)
@@ -137,7 +135,7 @@ func (w *writing) all(i *image.Image) error {
 	return errors.Join(errs...)
 }
 
-// atOnce is how many parts the host has memory for.
+// atOnce returns how many parts to write at the same time: as many as fit in memory.
 func (w *writing) atOnce(i *image.Image) int {
 	if available, known := w.s.Machine.memory(); known && available < atOnce*image.UnpackMemory(i.Window()) {
 		return 1
@@ -150,7 +148,7 @@ func (w *writing) one(n int, p part, i *image.Image) error {
 	if err != nil {
 		return err
 	}
-	if p.ESP { // "image" has done that, but for an older release
+	if p.ESP { // only if an older release ran "image"
 		v, content, err := w.s.unpackESP(w.ctx, from, func(packed int64) { w.progress(n, packed) })
 		p.Content = content
 		return w.finish(n, p, from, v, err)
@@ -164,7 +162,7 @@ func (w *writing) one(n int, p part, i *image.Image) error {
 		v, err = w.deploy(n, p, target.Path, from)
 		return err
 	})
-	// A file system that is only ever read keeps the bytes that were verified.
+	// A file system that is mounted read-only keeps its verified bytes.
 	if err == nil && !p.ReadOnly {
 		err = w.s.Touch("resize file system", func() error {
 			return storage.Resize(w.ctx, w.s.Machine.Disks, p.Type, target.Path)
@@ -186,8 +184,8 @@ func (w *writing) deploy(n int, p part, path string, from image.Partition) (imag
 	return v, errors.Join(err, dev.Close())
 }
 
-// unpackESP writes the image of an ESP to a file: only its files are wanted. It returns
-// the proof of the image, and the SHA-256 of the file.
+// unpackESP unpacks the image of an ESP into the file espImage. It returns the proof of the
+// image, and the SHA-256 of the file.
 func (s *Service) unpackESP(ctx context.Context, from image.Partition, progress func(packed int64)) (v image.Verified, content string, err error) {
 	in, err := from.Open(ctx)
 	if err != nil {
@@ -200,13 +198,13 @@ func (s *Service) unpackESP(ctx context.Context, from image.Partition, progress 
 		}
 		sum := sha256.New()
 		var copied error
-		// It has its name only once the last byte was judged.
+		// WriteFunc names the file only if all bytes were right.
 		err := atomicfile.WriteFunc(s.espImage(), 0o600, func(out io.Writer) error {
 			_, copied = io.Copy(io.MultiWriter(out, sum), notifyingReader{in, func() { progress(in.Progress()) }})
 			return copied
 		})
 		if copied != nil || err != nil {
-			return cmp.Or(copied, err) // what was read is at fault more often than the file
+			return cmp.Or(copied, err) // the source fails more often than the file
 		}
 		content = hex.EncodeToString(sum.Sum(nil))
 		v, err = in.Verified()
@@ -226,7 +224,7 @@ func (r notifyingReader) Read(p []byte) (int, error) {
 	return r.Reader.Read(p)
 }
 
-// espImage is the verified image of the ESP, kept until the boot files are staged.
+// espImage returns the path of the verified image of the ESP.
 func (s *Service) espImage() string { return filepath.Join(s.StagedDir(), "esp.img") }
 
 func (w *writing) saved(n int, at image.Checkpoint) error {
@@ -236,7 +234,7 @@ func (w *writing) saved(n int, at image.Checkpoint) error {
 	return w.r.Checkpoint(w.ctx)
 }
 
-// finish notes that a part is written, and the proof of it.
+// finish records that a part is written, with its proof.
 func (w *writing) finish(n int, p part, from image.Partition, v image.Verified, err error) error {
 	if err != nil {
 		return err
@@ -264,8 +262,7 @@ func (w *writing) progress(n int, packed int64) {
 	w.r.ProgressPart(w.r.State.Parts[n].Name, packed, w.r.State.Parts[n].Size, done, total)
 }
 
-// stageBoot puts the boot files of the slot on the ESP, where nothing boots them
-// yet.
+// stageBoot writes the boot files of the slot to the ESP. Nothing boots them yet.
 func (s *Service) stageBoot(ctx context.Context, r *opRun) error {
 	p, err := r.State.prove()
 	if err != nil {
@@ -280,7 +277,7 @@ func (s *Service) stageBoot(ctx context.Context, r *opRun) error {
 		return err
 	}
 	defer func() { _ = done() }()
-	if r.State.Purpose == installs && !r.State.Indexed { // else its own files would be in the way
+	if r.State.Purpose == installs && !r.State.Indexed { // once: its own files take an index
 		err := s.withESP(r, c, func(esp string) (err error) {
 			r.State.Index, err = boot.FreeIndex(esp)
 			return err
@@ -293,8 +290,8 @@ func (s *Service) stageBoot(ctx context.Context, r *opRun) error {
 	return s.withEntry(ctx, r, c, p, func(l boot.Loader) error { return l.Stage(ctx, r.State.Slot, payload) })
 }
 
-// payload reads the boot files of the image that were unpacked. They are in use until
-// done is called.
+// payload opens the unpacked boot files of the image. The caller calls done after their last
+// use.
 func (s *Service) payload(r *opRun) (_ *boot.Payload, done func() error, err error) {
 	f, err := os.Open(s.espImage())
 	if err != nil {
@@ -321,8 +318,8 @@ func (s *Service) payload(r *opRun) (_ *boot.Payload, done func() error, err err
 	return payload, end, nil
 }
 
-// sameESP compares the unpacked image of the ESP with what was verified, which may have
-// been by another process. A record of an older release has nothing to compare with.
+// sameESP fails if the unpacked image of the ESP has changed since it was verified, perhaps
+// by an earlier process. It accepts any image if an older release made the record.
 func (r *record) sameESP(f io.Reader) error {
 	i := slices.IndexFunc(r.Parts, func(p part) bool { return p.ESP && p.Content != "" })
 	if i < 0 {
@@ -339,7 +336,7 @@ func (r *record) sameESP(f io.Reader) error {
 	return nil
 }
 
-// withESP mounts the host's EFI system partition.
+// withESP mounts the host's EFI system partition while use runs.
 func (s *Service) withESP(r *opRun, c *hostconfig.Config, use func(esp string) error) error {
 	device, err := s.espDevice(r, c)
 	if err != nil {
@@ -353,11 +350,11 @@ func (s *Service) espDevice(r *opRun, c *hostconfig.Config) (string, error) {
 	return storage.Device(&c.Spec().Storage, toMap(r.State.Paths), r.State.Slot, id)
 }
 
-// withEntry gives the boot loader of this host to those who give a slot boot files, or a
-// trial: they need the proof of what is in it. What it changes is noted before.
+// withEntry opens the boot loader of this host while use runs. use may give the slot boot
+// files or a trial, so p must prove the slot. withEntry sets BootBegun before.
 func (s *Service) withEntry(ctx context.Context, r *opRun, c *hostconfig.Config, p proven, use func(boot.Loader) error) error {
 	if p.of != r.State.Slot || !p.of.Valid() {
-		return errkind.Errorf(errkind.Internal, "%s is to boot, and nothing proves what is in it", r.State.Slot)
+		return errkind.Errorf(errkind.Internal, "no proof that %s has the content of its image", r.State.Slot)
 	}
 	vars, err := s.Machine.Firmware()
 	if err != nil {
@@ -374,14 +371,14 @@ func (s *Service) withEntry(ctx context.Context, r *opRun, c *hostconfig.Config,
 	})
 }
 
-// keeper is the part of a boot loader that gives nothing new to boot.
+// keeper is the part of a boot loader that cannot make anything new boot.
 type keeper interface {
 	Entries(ctx context.Context) (boot.State, error)
 	Keep(ctx context.Context, s slot.Slot) error
 	Forget(ctx context.Context, s slot.Slot) error
 }
 
-// withLoader gives the boot loader of this host.
+// withLoader opens the boot loader of this host while use runs.
 func (s *Service) withLoader(r *opRun, c *hostconfig.Config, use func(keeper) error) error {
 	vars, err := s.Machine.Firmware()
 	if err != nil {
@@ -390,10 +387,10 @@ func (s *Service) withLoader(r *opRun, c *hostconfig.Config, use func(keeper) er
 	return s.withVars(r, c, vars, func(l boot.Loader) error { return use(l) })
 }
 
-// withLoaderToUndo is withLoader for an Undo. On a host that gives no access to the
-// variables of its firmware, none of them can have been changed: there only the files on
-// the ESP are taken back, and hasVars is false. What was never begun is not looked at, so
-// that an ESP that fails, or is gone, does not keep the rest from being undone.
+// withLoaderToUndo is withLoader for an Undo. Without access to the firmware's variables the
+// operation cannot have changed them: then hasVars is false, and use restores only the files
+// on the ESP. If the operation has not changed what boots, withLoaderToUndo ignores errors,
+// so that a broken or missing ESP does not stop the undo.
 func (s *Service) withLoaderToUndo(r *opRun, c *hostconfig.Config, use func(l keeper, hasVars bool) error) error {
 	vars, err := s.Machine.Firmware()
 	if hasVars := err == nil; hasVars || errkind.Of(err) == errkind.Precondition {
@@ -404,7 +401,7 @@ func (s *Service) withLoaderToUndo(r *opRun, c *hostconfig.Config, use func(l ke
 		err = s.withVars(r, c, vars, func(l boot.Loader) error { return use(l, hasVars) })
 	}
 	if err != nil && r.State.Examined && !r.State.BootBegun {
-		r.Logf(slog.LevelWarn, "nothing that boots was changed yet, and that cannot be looked at: %v", err)
+		r.Logf(slog.LevelWarn, "the boot files are left as they are, because this operation has not changed them: %v", err)
 		return nil
 	}
 	return err
