@@ -23,8 +23,8 @@ import (
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
 )
 
-// outward is a host that services an image, and what a link in the image's place of name
-// says to lead to a folder of the host: to that of the same name, or to a trap.
+// outward returns a host that services an image, and two targets of a link at name in the
+// image. They lead to folders of the host: to the one at name, or to opt/trap.
 func outward(t *testing.T, name string) (host string, s *Service, targets map[string]string) {
 	t.Helper()
 	host = hosttest.TempDir(t)
@@ -40,7 +40,7 @@ func outward(t *testing.T, name string) (host string, s *Service, targets map[st
 	return host, &Service{Host: change.New(change.Host{Root: host})}, map[string]string{"absolute": filepath.Join(host, name), "relative": ups + "opt/trap"}
 }
 
-// hostFiles is all of a host but the new root.
+// hostFiles returns all files of a host outside of the new root.
 func hostFiles(t *testing.T, host string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -65,7 +65,7 @@ func hostFiles(t *testing.T, host string) map[string]string {
 	return out
 }
 
-// mountPoints notes where file systems are mounted.
+// mountPoints records where file systems are mounted.
 type mountPoints []string
 
 func (m *mountPoints) Mount(_ mount.FileSystem, on *os.File) error {
@@ -81,7 +81,7 @@ func TestALinkOfAnImageLeadsNothingToTheHost(t *testing.T) {
 	for _, name := range []string{"tmp", "run", "etc", "etc/cron.hourly", "etc/systemd", "home", "root/.ssh", "root", "var/lib/extensions", "var/lib/trident", "var/lib", "var"} {
 		host, s, targets := outward(t, name)
 		for kind, target := range targets {
-			for _, there := range []bool{false, true} { // in the image, at the place that the link says
+			for _, there := range []bool{false, true} { // whether the image has the target too
 				root := filepath.Join(host, newRoot)
 				if err := errors.Join(os.RemoveAll(root), hosttest.MkdirAll(filepath.Join(root, filepath.Dir(name))), os.Symlink(target, filepath.Join(root, name))); err != nil {
 					t.Fatal(err)
@@ -100,7 +100,7 @@ func TestALinkOfAnImageLeadsNothingToTheHost(t *testing.T) {
 				s.Machine.Mounts = &mounts
 				in := s
 				write := func(name string) error { return in.put(root, name, 0o644, "of the image\n") }
-				// They do not find what the link leads to, unless it is there.
+				// These writes may fail only if the image does not have the target.
 				for what, err := range map[string]error{
 					"fstab": write("/etc/fstab"), "key": write("/root/.ssh/authorized_keys"), "home": write("/home/u/f"), "cron": write("/etc/cron.hourly/f"),
 					"link": osconfig.Link(root, guardLink, "../"+guardTimer), "ID": osconfig.Carry(host, root, true),
@@ -152,7 +152,7 @@ func TestOnlyRootCanEnterTheFolderOfTheNewRoot(t *testing.T) {
 	t.Parallel()
 	root := hosttest.TempDir(t)
 	above := filepath.Join(root, filepath.Dir(newRoot))
-	if err := errors.Join(hosttest.MkdirAll(above), os.Chmod(above, 0o755)); err != nil { // as something else may have made it
+	if err := errors.Join(hosttest.MkdirAll(above), os.Chmod(above, 0o755)); err != nil { // another program may have made it
 		t.Fatal(err)
 	}
 	entered := 0
@@ -163,7 +163,7 @@ func TestOnlyRootCanEnterTheFolderOfTheNewRoot(t *testing.T) {
 		entered++
 		info, err := os.Stat(above)
 		if err == nil && info.Mode().Perm() != 0o700 {
-			t.Errorf("it is %s", info.Mode())
+			t.Errorf("the folder above the new root: %s", info.Mode())
 		}
 		return err
 	})

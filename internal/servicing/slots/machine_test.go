@@ -14,7 +14,7 @@ import (
 	"github.com/trident-project/trident/internal/hosttest"
 )
 
-// tool runs a tool that makes file systems, or skips the test.
+// tool runs a tool that makes file systems, or skips the test without the tool.
 func tool(t *testing.T, name string, args ...string) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
@@ -46,7 +46,7 @@ func TestAnESPShowsItsFilesAndItsRoomWithoutAMount(t *testing.T) {
 		t.Errorf("room: %+v", room)
 	}
 	if _, _, _, err := espNow(filepath.Join(dir, "f")); errkind.Of(err) != errkind.Corrupt {
-		t.Errorf("what is no ESP: %v", err)
+		t.Errorf("a file that is not an ESP: %v", err)
 	}
 }
 

@@ -7,8 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The release before and the release after read a record, so its fields keep their names
-// and types.
+// Earlier and later releases read a record, so its fields keep their names and types.
 func TestARecordOfAnEarlierReleaseIsReadAndWrittenUnchanged(t *testing.T) {
 	t.Parallel()
 	const text = `{"asked":"os:\n  hostname: a\n","old":"os: {}\n","install":false,"back":true,"slot":"volume-b","caller_reboots":true,"reasons":["why"],` +
@@ -42,6 +41,6 @@ func TestARecordOfAnEarlierReleaseIsReadAndWrittenUnchanged(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if other, err := r.asked(); other != c || err != nil {
-		t.Errorf("it is parsed again: %v", err)
+		t.Errorf("the configuration is parsed again: %v", err)
 	}
 }
