@@ -25,22 +25,21 @@ import (
 	"github.com/trident-project/trident/internal/servicing/slots"
 )
 
-// Where upstream's tools read the log and the metrics of the last servicing. Copies
-// of both are beside the datastore, with the state of the host and the time in their
-// names.
+// The files in which upstream's tools read the log and the metrics of the last
+// servicing. Copies of both are beside the datastore, named by the state of the host
+// and the time.
 const (
 	fullLog      = "var/log/trident-full.log"
 	metricsLog   = "var/log/trident-metrics.jsonl"
 	maxFullLog   = 4 << 20 // bytes, of each file
 	fullLogsKept = 10      // copies, of each of the two
-	logPage      = 500     // events that are read at once
+	logPage      = 500     // events per read of the journal
 	stampForm    = "20060102T150405Z"
 )
 
-// Logged writes the log of an operation on the host once the operation has ended, or
-// waits for a reboot. It is for [operation.Config.Observe]: it runs before those who
-// watch the operation hear of the end. A log that cannot be written is no failure of
-// the operation.
+// Logged writes the log of an operation on the host once the operation has ended or
+// waits for a reboot. As [operation.Config.Observe] it runs before watchers receive that
+// change. If it cannot write the log, it only logs the error: the operation does not fail.
 func (s *Service) Logged(op operation.Operation, events ...operation.Event) {
 	if len(events) == 0 || events[len(events)-1].Type != operation.Change || kindOf(op.Kind) == "" {
 		return
@@ -50,7 +49,7 @@ func (s *Service) Logged(op operation.Operation, events ...operation.Event) {
 	}
 	ctx := context.Background()
 	if err := s.Touch("write log", func() error { return s.writeLogs(ctx, op) }); err != nil {
-		s.Logger.Warn("the log of the operation is not written", "operation", op.ID, "error", err)
+		s.Logger.Warn("cannot write the log of the operation", "operation", op.ID, "error", err)
 	}
 }
 
@@ -59,7 +58,7 @@ func (s *Service) writeLogs(ctx context.Context, op operation.Operation) error {
 	if err != nil {
 		return err
 	}
-	// Mode and name are upstream's: its tools read them as any user.
+	// Mode and names are upstream's, whose tools read the files as any user.
 	err = errors.Join(writeLog(filepath.Join(s.Root, fullLog), logs.lines), writeLog(filepath.Join(s.Root, metricsLog), logs.metrics))
 	if kindOf(op.Kind) == None {
 		return err
@@ -73,7 +72,7 @@ func (s *Service) writeLogs(ctx context.Context, op operation.Operation) error {
 	return err
 }
 
-// writeLog writes a file that everybody may read, and its folder if there is none.
+// writeLog writes a file that all users may read. It creates a missing folder.
 func writeLog(path string, text []byte) error {
 	dir := filepath.Dir(path)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
@@ -84,10 +83,11 @@ func writeLog(path string, text []byte) error {
 	return atomicfile.Write(path, text, 0o644)
 }
 
-// logs are the two files of an operation.
+// logs has the contents of the two files of an operation.
 type logs struct{ lines, metrics []byte }
 
-// keep writes copies into a folder and returns their paths. The oldest make room.
+// keep writes copies of l into the folder dir and returns their paths. It deletes the
+// oldest copies beyond fullLogsKept.
 func (l logs) keep(dir, state string) ([]string, error) {
 	name := change.Camel(state) + "-" + time.Now().UTC().Format(stampForm)
 	var paths []string
@@ -107,7 +107,7 @@ func (l logs) keep(dir, state string) ([]string, error) {
 	return paths, errors.Join(errs...)
 }
 
-// keptLogs are the copies that a folder has, the oldest first.
+// keptLogs returns the paths of the copies in a folder, the oldest first.
 func keptLogs(dir, prefix, suffix string) []string {
 	found, _ := filepath.Glob(filepath.Join(dir, prefix+"[A-Z]*-*Z"+suffix))
 	stamp := func(path string) string { return path[strings.LastIndexByte(path, '-')+1:] }
@@ -115,8 +115,8 @@ func keptLogs(dir, prefix, suffix string) []string {
 	return found
 }
 
-// handOverLogs gives the logs of this host, and of the operation so far, to the system
-// in a folder of the tree that is installed.
+// handOverLogs copies the kept logs of this host, and the log of the operation so far,
+// into dir, a folder of the system that is being installed.
 func (s *Service) handOverLogs(ctx context.Context, id, dir string) error {
 	op, err := s.Runner.Get(ctx, id)
 	if err != nil {
@@ -146,13 +146,13 @@ func (s *Service) handOverLogs(ctx context.Context, id, dir string) error {
 	paths, err := logs.keep(dir, string(hoststate.TryingInstall))
 	errs = append(errs, err)
 	for _, path := range append(all, paths...) {
-		errs = append(errs, osconfig.Inherit(path)) // "labels" was before
+		errs = append(errs, osconfig.Inherit(path)) // the step "labels" has run already
 	}
 	return errors.Join(errs...)
 }
 
-// logsOf is what is journaled of an operation, in upstream's forms: JSON objects, one
-// a line, the oldest first. What is too much is left out at the beginning.
+// logsOf returns the journaled events of an operation in upstream's forms: one JSON
+// object per line, the oldest first. It omits the oldest events beyond maxFullLog.
 func (s *Service) logsOf(ctx context.Context, op operation.Operation) (logs, error) {
 	var lines, metrics cappedLog
 	say := func(at time.Time, level, module, text string) {
@@ -198,7 +198,8 @@ func (s *Service) logsOf(ctx context.Context, op operation.Operation) (logs, err
 	return logs{lines.text(), metrics.text()}, nil
 }
 
-// changeText is what a move of an operation is in the log.
+// changeText returns the level and the text of the log line for the change e of an
+// operation; the text is "" if there is no line for it.
 func changeText(e, before operation.Event) (level, text string) {
 	failed := e.Failure != nil && before.Failure == nil
 	switch {
@@ -218,8 +219,8 @@ func changeText(e, before operation.Event) (level, text string) {
 	return "info", "step: " + e.Step
 }
 
-// withoutQuotes leaves out what a program said. It may have secrets, and everybody
-// may read the log.
+// withoutQuotes replaces the output of a program in message with a reference to the
+// operation: the output may have secrets, and all users may read the log.
 func withoutQuotes(message, id string) string {
 	if text, _, ok := strings.Cut(message, hooks.SaidMark); ok {
 		return text + hooks.SaidMark + "(see trident operation show " + id + ")"
@@ -227,7 +228,8 @@ func withoutQuotes(message, id string) string {
 	return message
 }
 
-// successMetric is upstream's name of the metric of an operation that went well.
+// successMetric returns upstream's name of the metric for an operation that succeeded;
+// "" for any other operation.
 func successMetric(op operation.Operation) string {
 	if op.Phase != operation.Done {
 		return ""
@@ -268,7 +270,7 @@ type metricEntry struct {
 	PlatformInfo     map[string]string `json:"platform_info"`
 }
 
-// cappedLog is the end of a text of lines.
+// cappedLog collects lines. Its text is the last maxFullLog bytes of them.
 type cappedLog struct {
 	buf bytes.Buffer
 }
@@ -277,14 +279,14 @@ func (c *cappedLog) add(entry any) {
 	enc := json.NewEncoder(&c.buf)
 	enc.SetEscapeHTML(false) // people search these files for texts
 	if err := enc.Encode(entry); err != nil {
-		return // a number that JSON cannot have
+		return // JSON has no infinity and no NaN
 	}
 	if c.buf.Len() > 2*maxFullLog {
 		c.trim()
 	}
 }
 
-// trim leaves maxFullLog bytes at most, in whole lines.
+// trim drops the oldest lines beyond maxFullLog bytes.
 func (c *cappedLog) trim() {
 	over := c.buf.Len() - maxFullLog
 	if over <= 0 {

@@ -9,9 +9,9 @@ import (
 	"github.com/trident-project/trident/internal/servicing/change"
 )
 
-// Plan says what Update would do for a configuration. It changes nothing. What the
-// operation would fail for before it changes something is an error here too, as far as
-// it can be known without fetching extensions.
+// Plan returns what Update would do with a configuration, and changes nothing. It makes
+// the checks of the operation that come before the first change, except those that need
+// the extensions or the sources of files, which Plan does not fetch.
 func (s *Service) Plan(ctx context.Context, c *hostconfig.Config) (*Plan, error) {
 	p, err := s.planUpdate(ctx, c)
 	return p, wrap("plan update", err)
@@ -55,8 +55,8 @@ func kindOfChange(k diff.Kind) Kind {
 	return None
 }
 
-// RequiredKind says what kind of servicing Update would be for a configuration. It is
-// cheaper than Plan, and says nothing of whether the update would succeed.
+// RequiredKind returns the kind of servicing that Update would begin for a configuration.
+// It is cheaper than Plan, and does not check whether the update would succeed.
 func (s *Service) RequiredKind(ctx context.Context, c *hostconfig.Config) (Kind, error) {
 	c, err := s.slots.KnownImage(ctx, c)
 	if err != nil {
@@ -70,8 +70,8 @@ func (s *Service) RequiredKind(ctx context.Context, c *hostconfig.Config) (Kind,
 	return kindOfChange(p.change.Kind), wrap("compare with the host", err)
 }
 
-// PlanInstall says what Install would do to this host, and what of its disks it would
-// destroy. It changes nothing, and may be asked for on any host.
+// PlanInstall returns what Install would do to this host, and what it would destroy on
+// the disks. It changes nothing, and accepts a provisioned host, too.
 func (s *Service) PlanInstall(ctx context.Context, c *hostconfig.Config) (*Plan, error) {
 	asked, err := s.installable(change.State{Phase: hoststate.Fresh{}}, c)
 	if err != nil {

@@ -18,12 +18,11 @@ import (
 	"github.com/trident-project/trident/internal/servicing/slots"
 )
 
-// Update begins to make the host what the configuration says. It may be asked
-// again for what is staged already, and then finalizes that. Where there is
-// nothing to do the operation only says why.
+// Update begins to update the host to the configuration. If that is staged already,
+// Update begins to finalize it. If there is nothing to do, the operation only logs why.
 //
-// Errors: of kind Invalid for a configuration that does not fit what the host
-// has, Unsupported where more than a runtime update would be needed, Busy.
+// Errors: of kind Invalid for a configuration that does not fit the host, Precondition
+// if the state of the host does not permit the update, Busy.
 func (s *Service) Update(ctx context.Context, req UpdateRequest) (operationID string, err error) {
 	if req.Config, err = s.slots.KnownImage(ctx, req.Config); err != nil {
 		return "", wrap("update", err)
@@ -60,7 +59,7 @@ func (s *Service) decideUpdate(st change.State, p plan, req UpdateRequest) (chan
 	return s.runtime.Update(p.runs, p.asked, st.Runs == nil, reasons(p.change), req.Finalize, req.CallerReboots), nil
 }
 
-// updateSlot begins an update into the other slot.
+// updateSlot decides to update into the other slot.
 func (s *Service) updateSlot(st change.State, p plan, req UpdateRequest) (change.Begin, error) {
 	switch {
 	case st.Runs == nil:
@@ -76,7 +75,9 @@ func (s *Service) updateSlot(st change.State, p plan, req UpdateRequest) (change
 	return begin, nil
 }
 
-// Finalize begins to put into effect what is staged by Update.
+// Finalize begins to finalize the update that Update has staged. If nothing is staged, the
+// operation only logs that. It fails with Precondition on a host that was never
+// provisioned, and if a rollback or an installation is staged.
 func (s *Service) Finalize(ctx context.Context, callerReboots bool) (operationID string, err error) {
 	id, err := s.decide(ctx, func(st change.State) (change.Begin, error) {
 		switch st.Phase {
@@ -88,12 +89,12 @@ func (s *Service) Finalize(ctx context.Context, callerReboots bool) (operationID
 			err := errkind.Errorf(errkind.Precondition, "the host was never provisioned, and nothing is staged")
 			return nil, errkind.WithName(err, errkind.NameHostNotProvisioned)
 		}
-		return nil, unexpected(errkind.Errorf(errkind.Precondition, "what is staged is no update: the state is %s", st.Phase.State()))
+		return nil, unexpected(errkind.Errorf(errkind.Precondition, "no update is staged: the host is in the state %s", st.Phase.State()))
 	})
 	return id, wrap("finalize update", err)
 }
 
-// decideFinalize is for what is staged, be it an update or a rollback.
+// decideFinalize decides to finalize the staged update or rollback.
 func (s *Service) decideFinalize(st change.State, callerReboots bool) (change.Begin, error) {
 	if st.Phase == hoststate.StagedABUpdate || st.Phase == hoststate.StagedABRollback {
 		return s.slots.Finalize(st, callerReboots)
@@ -101,8 +102,8 @@ func (s *Service) decideFinalize(st change.State, callerReboots bool) (change.Be
 	return s.runtime.Finalize(st, callerReboots), nil
 }
 
-// Rollback begins to go back one step of the chain (see Chain).
-// An operation that only fetches yet is cancelled for it.
+// Rollback begins to roll the host back to the first state of Chain. It first cancels an
+// operation that has only fetched. If no rollback is possible, the operation only logs why.
 func (s *Service) Rollback(ctx context.Context, req RollbackRequest) (operationID string, err error) {
 	if err := s.endFetch(ctx, req); err != nil {
 		return "", wrap("roll back", err)
@@ -130,9 +131,9 @@ func (s *Service) Rollback(ctx context.Context, req RollbackRequest) (operationI
 	return id, wrap("roll back", err)
 }
 
-// endFetch cancels an operation that has not changed what the host runs and waits for
-// bytes of a server, and waits until it is taken back, so that no server can keep
-// the host from going back. It does nothing if there is nothing to go back to.
+// endFetch cancels an operation that fetches and has not changed what the host runs, and
+// waits until it is undone, so that no server can delay a rollback. It does nothing if
+// req does not begin a rollback to the first state of Chain.
 func (s *Service) endFetch(ctx context.Context, req RollbackRequest) error {
 	chain, err := s.Chain(ctx)
 	if err != nil || len(chain) == 0 || !req.Stage || req.Kind != "" && req.Kind != chain[0].Kind {
@@ -164,8 +165,8 @@ func (s *Service) decideRollback(ctx context.Context, st change.State, req Rollb
 	return s.runtime.RollBack(st, back, req.Finalize, req.CallerReboots), nil
 }
 
-// decide weighs a request against the state of the host and begins what it comes
-// to.
+// decide calls weigh with the state of the host and begins the operation that weigh
+// returns. It fails with Precondition during a trial, and with Busy beside an operation.
 func (s *Service) decide(ctx context.Context, weigh func(change.State) (change.Begin, error)) (id string, err error) {
 	return s.decideAny(ctx, func(st change.State) (change.Begin, error) {
 		if err := unready(st); err != nil {
@@ -175,11 +176,11 @@ func (s *Service) decide(ctx context.Context, weigh func(change.State) (change.B
 	})
 }
 
-// decideAny is decide for what is asked of a host on trial, too.
+// decideAny is decide for requests that are allowed during a trial, too.
 func (s *Service) decideAny(ctx context.Context, weigh func(change.State) (change.Begin, error)) (id string, err error) {
 	s.begin.Lock()
 	defer s.begin.Unlock()
-	if id, busy := s.Runner.Active(); busy { // what it is about to change need not be looked at
+	if id, busy := s.Runner.Active(); busy { // the state is about to change
 		return "", errkind.WithHint(errkind.Errorf(errkind.Busy, "another operation is running: %s", id),
 			"follow it with: trident operation watch %s; end it with: trident operation cancel %s", id, id)
 	}
@@ -195,19 +196,19 @@ func (s *Service) decideAny(ctx context.Context, weigh func(change.State) (chang
 	return op.ID, err
 }
 
-// nothing is the decision to do nothing but say why. The image of the operation is that of
-// what the host has staged, or else has.
+// nothing decides to only log why. The image in the Outcome of that operation is the image
+// of the staged configuration, or else of the one that the host has.
 func (s *Service) nothing(st change.State, why string) change.Begin {
 	return s.runtime.Nothing(cmp.Or(st.Next, st.Runs), false, why)
 }
 
-// Status is what the host is recorded to be; it may be asked for at any time.
+// Status returns the recorded status of the host, also during an operation.
 func (s *Service) Status(ctx context.Context) (hoststate.Status, error) { return s.Store.Status(ctx) }
 
-// Chain is what the host can be rolled back to, the next first.
+// Chain returns the states to which the host can be rolled back, the next one first.
 func (s *Service) Chain(ctx context.Context) ([]hoststate.Link, error) { return s.Store.Chain(ctx) }
 
-// Outcome tells what came of an operation; false if it is none of this package's.
+// Outcome returns the outcome of an operation so far; false if its kind is unknown here.
 func (s *Service) Outcome(op operation.Operation) (Outcome, bool) {
 	o := Outcome{Failure: op.Failure, RebootNeeded: op.Waiting == operation.Reboot, Kind: kindOf(op.Kind)}
 	if o.Kind == "" {
@@ -220,7 +221,7 @@ func (s *Service) Outcome(op operation.Operation) (Outcome, bool) {
 	if json.Unmarshal(op.State, &r) == nil {
 		o.ImageSHA384 = cmp.Or(r.SHA384, slots.ImageOf(r.Asked))
 	}
-	if op.Kind == slots.OpCommit { // of which of them is in its record
+	if op.Kind == slots.OpCommit { // its record has the kind of the trial
 		switch {
 		case r.Install:
 			o.Kind = CleanInstall
@@ -231,8 +232,8 @@ func (s *Service) Outcome(op operation.Operation) (Outcome, bool) {
 	return o, true
 }
 
-// ImageSHA384 is the hash of the image that the host has by its record, as in
-// Outcome.
+// ImageSHA384 returns the hash of the image in the recorded configuration (the staged one,
+// if one is staged), as in Outcome; "" if that has none or the status cannot be read.
 func (s *Service) ImageSHA384(ctx context.Context) string {
 	st, err := s.Store.Status(ctx)
 	if err != nil {
@@ -241,7 +242,7 @@ func (s *Service) ImageSHA384(ctx context.Context) string {
 	return slots.ImageOf(st.Spec)
 }
 
-// kindOf is what an operation of a kind in the journal is to its host, or "".
+// kindOf returns the Kind for a kind in the journal; "" if the kind is unknown here.
 func kindOf(kind string) Kind {
 	return cmp.Or(runtime.KindOf(kind), slots.KindOf(kind))
 }

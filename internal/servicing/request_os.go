@@ -10,21 +10,20 @@ import (
 	"github.com/trident-project/trident/internal/servicing/change"
 )
 
-// InstallRequest asks for an operating system on the disks of this host.
+// InstallRequest asks Trident to install an operating system on the disks of this host.
 type InstallRequest struct {
 	Config          *hostconfig.Config
 	Stage, Finalize bool // as in UpdateRequest
 	CallerReboots   bool
-	// Multiboot: what else can be booted stays.
+	// Multiboot asks to install beside another system. Install refuses that.
 	Multiboot bool
 }
 
-// Install begins to install what a configuration says. It may be asked again for
-// what is staged already, and then finalizes that. What is on the disks of the
-// configuration is lost.
+// Install begins to install the system of a configuration. If that is staged already,
+// Install begins to finalize it. The data on the disks of the configuration is lost.
 //
-// Errors: of kind Precondition on a host that is provisioned, Unsupported for what
-// cannot be set up, Busy.
+// Errors: of kind Precondition on a provisioned host, Invalid for a configuration that
+// cannot be installed, Unsupported for Multiboot with adopted partitions, Busy.
 func (s *Service) Install(ctx context.Context, req InstallRequest) (operationID string, err error) {
 	id, err := s.decide(ctx, func(st change.State) (change.Begin, error) {
 		asked, err := s.installable(st, req.Config)
@@ -49,19 +48,19 @@ func (s *Service) Install(ctx context.Context, req InstallRequest) (operationID 
 	return id, wrap("install", err)
 }
 
-// FinalizeInstall begins to make bootable what is staged by Install.
+// FinalizeInstall begins to make the installation bootable that Install has staged.
 func (s *Service) FinalizeInstall(ctx context.Context, callerReboots bool) (operationID string, err error) {
 	id, err := s.decide(ctx, func(st change.State) (change.Begin, error) {
 		if st.Phase != hoststate.StagedInstall {
 			err := errkind.Errorf(errkind.Precondition, "no installation is staged: the host is in the state %s", st.Phase.State())
-			return nil, errkind.WithHint(unexpected(err), "Stage it first, in the same boot of a live system that forgets what it has staged.")
+			return nil, errkind.WithHint(unexpected(err), "Stage it first. A live system in memory forgets at a reboot what is staged: finalize in the same boot.")
 		}
 		return s.slots.Finalize(st, callerReboots)
 	})
 	return id, wrap("finalize installation", err)
 }
 
-// installable is a configuration, completed, that can be installed on the host.
+// installable returns c, completed, if it can be installed on a host in the state st.
 func (s *Service) installable(st change.State, c *hostconfig.Config) (*hostconfig.Config, error) {
 	if st.Phase != (hoststate.Fresh{}) && st.Phase != hoststate.StagedInstall {
 		err := errkind.Errorf(errkind.Precondition, "this host is provisioned already")
@@ -91,9 +90,9 @@ func multiboot(c *hostconfig.Config) error {
 	return errkind.WithName(errkind.Errorf(errkind.Invalid, "an installation beside another system has to adopt partitions of it"), errkind.NameMultibootWithoutAdoptedPartitions)
 }
 
-// Commit confirms what was booted. An operation of ours goes on by itself after the
-// boot: then the result is that operation, or the one that has ended in this boot.
-// It is "" where there is nothing to confirm.
+// Commit confirms the system on trial. If an operation of Trident booted it, Commit begins
+// nothing: it returns that operation, which continues by itself or has ended in this boot.
+// It returns "" if there is nothing to confirm.
 func (s *Service) Commit(ctx context.Context, callerReboots bool) (operationID string, err error) {
 	if op, ok, err := s.slots.OnTrial(ctx); err != nil || ok {
 		if err == nil && !callerReboots {
@@ -112,8 +111,8 @@ func (s *Service) Commit(ctx context.Context, callerReboots bool) (operationID s
 	return id, wrap("commit", err)
 }
 
-// CheckRoot begins an operation that changes nothing and says whether the volume
-// that is booted is the one that is recorded.
+// CheckRoot begins an operation that checks whether the booted volume is the recorded one,
+// and changes nothing. It fails with Precondition on a host that was never provisioned.
 func (s *Service) CheckRoot(ctx context.Context) (operationID string, err error) {
 	id, err := s.decideAny(ctx, func(st change.State) (change.Begin, error) {
 		if st.Runs == nil {
@@ -135,7 +134,7 @@ func withImageHash(c, other *hostconfig.Config) *hostconfig.Config {
 }
 
 // StreamDisk begins to write an image (COSI 1.2 or later) onto the smallest disk of
-// this host that it fits on, and to boot it. What was on that disk is lost.
+// this host that it fits on, and to boot it. The previous data on that disk is lost.
 func (s *Service) StreamDisk(ctx context.Context, req StreamRequest) (operationID string, err error) {
 	id, err := s.decide(ctx, func(change.State) (change.Begin, error) { return s.slots.StreamDisk(req), nil })
 	return id, wrap("stream disk", err)

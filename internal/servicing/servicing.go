@@ -1,10 +1,9 @@
-// Package servicing decides what a request for the host comes to and begins it: an
-// operation of package runtime, on the running system, or one of package slots, which ends
-// with a boot.
+// Package servicing decides which operation a request needs and begins it: one of package
+// runtime, on the running system, or one of package slots, which ends with a boot.
 //
-// Package operation runs the steps, so another daemon can continue where one was stopped.
-// The status in hoststate changes at three moments only: when servicing begins, when
-// something is staged, and at the end.
+// Package operation runs the steps, so another daemon can continue an operation. The
+// steps record a status in hoststate at three moments only: when servicing begins, when
+// it is staged, and at its end.
 package servicing
 
 import (
@@ -28,7 +27,7 @@ import (
 type Config struct {
 	// Root is the root folder of the host, "/".
 	Root string
-	// Version is what this process is; it is recorded with every status.
+	// Version is the version of this process; it is recorded with every status.
 	Version string
 	Runner  *operation.Runner
 	Store   *hoststate.Store
@@ -37,14 +36,14 @@ type Config struct {
 	Tools run.Runner
 	// Machine is the host's disks and firmware.
 	Machine Machine
-	// Self services Trident itself, for an os.sysexts that has its image.
+	// Self upgrades Trident itself, if os.sysexts has an image of it.
 	Self   *selfservice.Service
 	Logger *slog.Logger
-	// Soak is how long a unit of a health check has to stay active once it is;
-	// 0 stands for 10 s.
+	// Soak is how long a unit of a health check has to stay active after it became
+	// active; 0 means 10 s.
 	Soak time.Duration
-	// Touch, if set, is called in place of each change of the host, with the
-	// change's name and the change. For the power-cut test.
+	// Touch, if set, makes each change of the host: it calls change, which has this
+	// name. For the power-cut test.
 	Touch func(name string, change func() error) error
 	// EtcIsReadOnly: see change.Host. For tests.
 	EtcIsReadOnly func(root string) (bool, error)
@@ -57,7 +56,7 @@ type Service struct {
 	runtime *runtime.Service
 	slots   *slots.Service
 
-	begin sync.Mutex // held while a request is weighed, and its operation begun
+	begin sync.Mutex // held from the read of the state until the operation has begun
 }
 
 // New makes the service and registers its operations with the runner.
@@ -76,25 +75,24 @@ func New(c Config) *Service {
 	return s
 }
 
-// UpdateRequest asks for a host to become what a configuration says.
+// UpdateRequest asks Trident to update the host to a configuration.
 type UpdateRequest struct {
 	Config *hostconfig.Config
-	// Stage allows to bring what is needed to the host; Finalize to put it into
-	// effect. At least one of them.
+	// Stage allows to prepare everything without effect, Finalize to put it into
+	// effect. At least one has to be true.
 	Stage, Finalize bool
-	// CallerReboots: the host is not rebooted, where that is needed, but left for
-	// the caller to reboot.
+	// CallerReboots: if the host needs a reboot, the caller reboots it, not Trident.
 	CallerReboots bool
 }
 
-// RollbackRequest asks for a host to become what it was before.
+// RollbackRequest asks Trident to roll the host back to its previous state.
 type RollbackRequest struct {
-	Kind            hoststate.LinkKind // what is expected to be undone; "" is anything
+	Kind            hoststate.LinkKind // the expected kind of rollback; "" accepts any
 	Stage, Finalize bool               // as in UpdateRequest
 	CallerReboots   bool
 }
 
-// What a plan is made of.
+// The types of a plan.
 type (
 	Kind        = change.Kind
 	Plan        = change.Plan
@@ -102,16 +100,16 @@ type (
 	Effect      = change.Effect
 )
 
-// What the slots and disks of a host need.
+// The types of package slots that callers need.
 type (
 	Machine       = slots.Machine
 	StreamRequest = slots.StreamRequest
 )
 
-// RealMachine is the machine under the root folder of a host, usually "/".
+// RealMachine returns the machine of the host with that root folder, usually "/".
 func RealMachine(root, arch string) Machine { return slots.RealMachine(root, arch) }
 
-// Ignored stands for a hash that nobody checks.
+// Ignored, in place of a hash, means that Trident does not check the hash.
 const Ignored = slots.Ignored
 
 // The kinds of servicing.
@@ -127,14 +125,14 @@ const (
 // UnsettledMark: see change.UnsettledMark.
 const UnsettledMark = change.UnsettledMark
 
-// Outcome is what came of an operation, so far.
+// Outcome is the result of an operation, so far.
 type Outcome struct {
 	Kind Kind
-	// RebootNeeded: what it did takes effect in the next boot.
+	// RebootNeeded: the operation waits for a reboot.
 	RebootNeeded bool
-	// Failure is why the host was brought back to what it was; nil if it was not.
+	// Failure is why Trident undoes, or has undone, the operation; nil if it does not.
 	Failure *operation.Failure
-	// ImageSHA384 is of the metadata of the image that was written, in hexadecimal;
-	// empty where there was none.
+	// ImageSHA384 is the hash of the metadata of the written image, or else of the image
+	// of the configuration, in hexadecimal; "" if there is none.
 	ImageSHA384 string
 }

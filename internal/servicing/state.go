@@ -9,23 +9,23 @@ import (
 	"github.com/trident-project/trident/internal/servicing/change"
 )
 
-// unready is why the host cannot be serviced in this phase; nil if it can.
+// unready returns an error of kind Precondition while a system is on trial, else nil.
 func unready(st change.State) error {
 	if _, trying := st.Phase.(hoststate.Trying); !trying {
 		return nil
 	}
-	err := errkind.Errorf(errkind.Precondition, "the host is in the state %s: what it boots next, or has booted, is on trial", st.Phase.State())
+	err := errkind.Errorf(errkind.Precondition, "the host is in the state %s: the system that it boots next, or has booted, is on trial", st.Phase.State())
 	return unexpected(errkind.WithHint(err, "Reboot it if it has not booted since, then: trident commit"))
 }
 
-// plan is what a configuration means for the host as it is.
+// plan is a requested configuration, compared with that of the host.
 type plan struct {
-	asked  *hostconfig.Config // complete, as it is recorded when it is staged
-	runs   *hostconfig.Config // what the host has; Empty for one that is taken into care
+	asked  *hostconfig.Config // completed, as it is recorded when it is staged
+	runs   *hostconfig.Config // of the host; Empty if Trident accepts it as it is, nil if it cannot
 	change diff.Change
 }
 
-// plan completes a configuration from what the host has and compares the two.
+// plan completes c from the configuration of the host and compares the two.
 func (s *Service) plan(st change.State, c *hostconfig.Config) (plan, error) {
 	asked, report := rules.Effective(st.Runs, c)
 	if err := report.Err(); err != nil {
@@ -36,10 +36,10 @@ func (s *Service) plan(st change.State, c *hostconfig.Config) (plan, error) {
 	}
 	p := plan{asked: asked, runs: st.Runs}
 	if spec := asked.Spec(); st.Runs == nil && spec.Image == nil && len(spec.Storage.Disks) == 0 && len(spec.Storage.Filesystems) == 0 {
-		// Somebody else installed it; we take it into care as it is.
+		// Another installer made this host; Trident accepts it as it is.
 		p.runs = hostconfig.Empty()
 	}
-	if p.runs != nil { // else the hash that is known would be recorded as ignored
+	if p.runs != nil { // record the known hash, not "ignored"
 		p.asked = withImageHash(p.asked, p.runs)
 		asked = p.asked
 	}
@@ -50,7 +50,7 @@ func (s *Service) plan(st change.State, c *hostconfig.Config) (plan, error) {
 	return p, s.CheckDestinations(p.asked)
 }
 
-// reasons tells what a change is made for, as sentences.
+// reasons returns the reasons of a change, each as a sentence.
 func reasons(c diff.Change) []string {
 	var out []string
 	for _, r := range c.Reasons {
