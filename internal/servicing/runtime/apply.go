@@ -17,7 +17,7 @@ import (
 	"github.com/trident-project/trident/internal/servicing/change"
 )
 
-// keep copies what will change, so that it can be put back as it was.
+// keep copies the files that will change, so that an undo can restore them.
 func (s *Service) keep(_ context.Context, r *opRun) error {
 	w, err := r.State.compare()
 	if err != nil {
@@ -40,7 +40,7 @@ func (s *Service) keep(_ context.Context, r *opRun) error {
 		return s.keepNetplan(r.ID, w)
 	})
 	if err != nil {
-		return fmt.Errorf("keep what will change: %w", err)
+		return fmt.Errorf("copy the files that will change: %w", err)
 	}
 	r.State.Kept = kept
 	return nil
@@ -50,8 +50,8 @@ func (s *Service) keptFile(id string, i int) string {
 	return filepath.Join(s.WorkDir(id), "kept-"+strconv.Itoa(i))
 }
 
-// keepNetplan copies all of netplan's files: from them netplan learns which
-// devices there were.
+// keepNetplan copies all files of netplan if the network changes: netplan finds in the
+// copies which devices the previous network had.
 func (s *Service) keepNetplan(id string, w comparison) error {
 	if !w.change.Netplan {
 		return nil
@@ -69,8 +69,8 @@ func (s *Service) discardKept(_ context.Context, r *opRun) error {
 	return s.Touch("discard copies", func() error { return os.RemoveAll(s.WorkDir(r.ID)) })
 }
 
-// writeFiles writes the additional files that are new or different, and removes
-// those that the host has from a configuration before.
+// writeFiles writes the additional files that are new or different, and removes those
+// that only the previous configuration has.
 func (s *Service) writeFiles(ctx context.Context, r *opRun) error {
 	w, err := r.State.compare()
 	if err != nil || w.change.Files.Empty() {
@@ -115,7 +115,8 @@ func (s *Service) restoreFiles(ctx context.Context, r *opRun) error {
 	return s.restore(ctx, r, w.files())
 }
 
-// restore puts back what was kept of these places, and as much of it as it can.
+// restore restores the kept state of the paths names. It restores as many as it can and
+// returns the errors of the others.
 func (s *Service) restore(ctx context.Context, r *opRun, names []string) error {
 	return s.withEtc(ctx, r, names, func() error {
 		var errs []error
@@ -128,8 +129,8 @@ func (s *Service) restore(ctx context.Context, r *opRun, names []string) error {
 	})
 }
 
-// setUpNetwork writes the network and has netplan apply it; where it is gone from
-// the configuration its file goes, and what that had set up.
+// setUpNetwork writes the file of the network and has netplan apply it. If the
+// configuration has no network any more, it removes the file and has netplan apply that.
 func (s *Service) setUpNetwork(ctx context.Context, r *opRun) error {
 	w, err := r.State.compare()
 	if err != nil || !w.change.Netplan {
@@ -152,7 +153,7 @@ func (s *Service) setUpNetwork(ctx context.Context, r *opRun) error {
 	}
 	err = s.Touch("generate network", func() error { return s.GenerateNetplan(ctx) })
 	if n == nil && errkind.Of(err) == errkind.Precondition {
-		r.Logf(slog.LevelWarn, "the network's file is removed, and there is no netplan to apply that: %v", err)
+		r.Logf(slog.LevelWarn, "the file of the network is removed, but the host has no netplan to apply that: %v", err)
 		return nil
 	}
 	if err != nil {
@@ -172,9 +173,9 @@ func (s *Service) setUpNetwork(ctx context.Context, r *opRun) error {
 	return nil
 }
 
-// restoreNetwork puts the network's files back and has netplan apply them. That
-// this last thing fails must not keep the rest of the host from being restored: it
-// is told, and the next boot sets up what the files say.
+// restoreNetwork restores the files of the network and has netplan apply them. If netplan
+// fails, restoreNetwork only logs that, so that the other steps are undone, too; the next
+// boot applies the files.
 func (s *Service) restoreNetwork(ctx context.Context, r *opRun) error {
 	if !r.State.NetworkBegun {
 		return nil
@@ -199,8 +200,8 @@ func (s *Service) restoreNetwork(ctx context.Context, r *opRun) error {
 	return err
 }
 
-// applyExtensions has systemd merge the new ones. They have lain in the store for
-// a while, so they are verified once more.
+// applyExtensions has systemd merge the new extensions. It verifies them once more first,
+// because they may have been in the store for a while.
 func (s *Service) applyExtensions(ctx context.Context, r *opRun) error {
 	if r.State.Extensions.Empty() {
 		return nil
@@ -216,7 +217,7 @@ func (s *Service) applyExtensions(ctx context.Context, r *opRun) error {
 	for _, e := range change.New {
 		names = append(names, fmt.Sprintf("%s %s", e.Class, e.Name()))
 	}
-	r.Logf(slog.LevelInfo, "in service are: %s", strings.Join(names, ", "))
+	r.Logf(slog.LevelInfo, "active extensions: %s", strings.Join(names, ", "))
 	return nil
 }
 

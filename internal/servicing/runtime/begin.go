@@ -20,7 +20,7 @@ const (
 	opNothing          = "no-servicing"
 )
 
-// Register makes the operations known to the runner of the host.
+// Register registers the operations of this package with the runner of the host.
 func (s *Service) Register() {
 	s.start = map[string]operation.Starter[record]{}
 	all := change.Runnable(s.steps())
@@ -38,8 +38,8 @@ func (s *Service) begins(kind, summary string, r record) change.Begin {
 	return func(ctx context.Context) (operation.Operation, error) { return s.start[kind](ctx, summary, r) }
 }
 
-// Update decides to bring a configuration into effect on a host that runs another one, or
-// with finalize false to stage that. fresh: Trident has not provisioned the host.
+// Update decides to update a host from the configuration runs to asked, or with finalize
+// false to stage that. fresh: Trident has not provisioned the host.
 func (s *Service) Update(runs, asked *hostconfig.Config, fresh bool, reasons []string, finalize, callerReboots bool) change.Begin {
 	r := record{Asked: asked.Recorded(), Old: runs.Recorded(), Fresh: fresh, Reasons: reasons, CallerReboots: callerReboots}
 	if !finalize {
@@ -48,7 +48,7 @@ func (s *Service) Update(runs, asked *hostconfig.Config, fresh bool, reasons []s
 	return s.begins(opUpdate, "update the host at run time", r)
 }
 
-// Finalize decides to finalize what is staged.
+// Finalize decides to finalize the staged update or rollback.
 func (s *Service) Finalize(st change.State, callerReboots bool) change.Begin {
 	r := record{Asked: st.Next.Recorded(), Old: st.Runs.Recorded(), CallerReboots: callerReboots}
 	if st.Phase == hoststate.StagedRuntimeRollback {
@@ -58,7 +58,7 @@ func (s *Service) Finalize(st change.State, callerReboots bool) change.Begin {
 	return s.begins(opUpdateFinalize, "finalize a runtime update", r)
 }
 
-// RollBack decides to go back to the configuration back, or with finalize false to stage
+// RollBack decides to roll back to the configuration back, or with finalize false to stage
 // that.
 func (s *Service) RollBack(st change.State, back *hostconfig.Config, finalize, callerReboots bool) change.Begin {
 	r := record{Asked: back.Recorded(), Old: st.Runs.Recorded(), Back: true, CallerReboots: callerReboots}
@@ -68,8 +68,8 @@ func (s *Service) RollBack(st change.State, back *hostconfig.Config, finalize, c
 	return s.begins(opRollback, "roll the host back at run time", r)
 }
 
-// Nothing decides to do nothing but log why. asked is what the host has, or has staged; it
-// may be nil. With unstage, the host forgets what is staged.
+// Nothing decides to only log why. asked is the configuration that the host has, or has
+// staged, or nil. With unstage, the operation also discards what is staged.
 func (s *Service) Nothing(asked *hostconfig.Config, unstage bool, why ...string) change.Begin {
 	r := record{Reasons: why, Unstage: unstage}
 	if asked != nil {
@@ -78,8 +78,8 @@ func (s *Service) Nothing(asked *hostconfig.Config, unstage bool, why ...string)
 	return s.begins(opNothing, "nothing to do: "+why[0], r)
 }
 
-// Plan completes the plan of an update of a host that has the configuration runs. It checks
-// what "check" does, but for extensions: they would have to be fetched.
+// Plan completes out, the plan of an update from the configuration runs. It makes the
+// checks of "check", except those of extensions, which it would have to fetch.
 func (s *Service) Plan(ctx context.Context, runs *hostconfig.Config, out *change.Plan) error {
 	return s.Rehearse(func(dry *change.Host) error {
 		return (&Service{Host: dry, Self: s.Self}).plan(ctx, runs, out)
@@ -98,8 +98,7 @@ func (s *Service) plan(ctx context.Context, runs *hostconfig.Config, out *change
 	return err
 }
 
-// KindOf is what an operation of a kind in the journal is to its host; "" if it is none of
-// this package's.
+// KindOf returns the Kind for a kind in the journal; "" if this package does not have it.
 func KindOf(kind string) change.Kind {
 	switch kind {
 	case opNothing:
@@ -117,8 +116,8 @@ func OnlyFetches(op operation.Operation) bool {
 	return (op.Kind == opUpdate || op.Kind == opUpdateStage) && (op.Step == "begin" || op.Step == "fetch")
 }
 
-// SuccessMetric is upstream's name of the metric of an operation of a kind that went well;
-// "" if there is none.
+// SuccessMetric returns upstream's name of the metric for an operation of a kind that
+// succeeded; "" if there is none.
 func SuccessMetric(kind string) string {
 	switch kind {
 	case opUpdate, opUpdateFinalize:

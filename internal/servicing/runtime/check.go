@@ -19,7 +19,7 @@ import (
 	"github.com/trident-project/trident/internal/servicing/hooks"
 )
 
-// check looks for everything that would fail later, before anything is changed.
+// check finds the faults that would make a later step fail, before the host changes.
 func (s *Service) check(ctx context.Context, r *opRun) error {
 	w, err := r.State.compare()
 	if err != nil {
@@ -56,14 +56,14 @@ func (s *Service) checkFiles(_ context.Context, _ *opRun, w comparison) error {
 	return nil
 }
 
-// checkScripts looks at the scripts that will run, as far as nobody has before.
+// checkScripts refuses scripts of this update that cannot be run.
 func (s *Service) checkScripts(_ context.Context, _ *opRun, w comparison) error {
 	spec, on := w.asked.Spec(), hostconfig.OnRuntimeUpdate
 	return hooks.Check(slices.Concat(hooks.Of(spec.Scripts.PreServicing, on), hooks.Of(spec.Scripts.PostConfigure, on), hooks.HealthScripts(spec.Health, on)))
 }
 
-// checkSELinux refuses what an overlay would break: below it files have the labels
-// of the image that they are from.
+// checkSELinux refuses new extensions if SELinux is enforced, and warns if it is
+// permissive: files that are merged have the labels of their image.
 func (s *Service) checkSELinux(_ context.Context, r *opRun, _ comparison) error {
 	if c := r.State.Extensions; c.Empty() || len(c.New) == 0 {
 		return nil

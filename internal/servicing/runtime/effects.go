@@ -8,15 +8,15 @@ import (
 	"github.com/trident-project/trident/internal/servicing/hooks"
 )
 
-// planned is what is known before a servicing: the effects of its steps follow from it.
+// planned has the facts from which a plan derives the effects of the steps.
 type planned struct {
 	config *hostconfig.Config
 	on     hostconfig.ServicingType
-	change diff.Change // at run time
+	change diff.Change // from the configuration of the host to config
 
 }
 
-// scripts are the effects of a step that runs the scripts of a list.
+// scripts returns the Effects of a step that runs the scripts of a list.
 func scripts(list func(*hostconfig.Scripts) []hostconfig.Script) func(*planned) []change.Effect {
 	return func(p *planned) []change.Effect {
 		return hooks.ScriptEffects(list(&p.config.Spec().Scripts), p.on)

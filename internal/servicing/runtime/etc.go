@@ -10,10 +10,10 @@ import (
 	"github.com/trident-project/trident/internal/servicing/change"
 )
 
-// withEtc changes files. Where they are in /etc, and confexts are merged over it,
-// these are unmerged for that time: the change has to reach what is below them, or
-// it would be gone with them. Whatever comes in between, they are merged again by
-// this step, when it is done again, or by the next boot.
+// withEtc calls write, which changes the files names. If one of them is in /etc and
+// confexts are merged over it, withEtc unmerges the confexts meanwhile, because write has
+// to change the /etc below them. If the daemon ends in between, the step merges them when
+// it runs again, or the next boot does.
 func (s *Service) withEtc(ctx context.Context, r *opRun, names []string, write func() error) error {
 	closed := false
 	if slices.ContainsFunc(names, change.InEtc) {
@@ -30,7 +30,7 @@ func (s *Service) withEtc(ctx context.Context, r *opRun, names []string, write f
 		if err := r.Save(ctx); err != nil {
 			return err
 		}
-		r.Logf(slog.LevelInfo, "confexts are unmerged for a moment: files in /etc change")
+		r.Logf(slog.LevelInfo, "unmerging confexts while files in /etc change")
 		if err := s.UnmergeConfexts(ctx); err != nil {
 			return fmt.Errorf("unmerge confexts: %w", err)
 		}

@@ -12,9 +12,8 @@ import (
 	"github.com/trident-project/trident/internal/servicing/hooks"
 )
 
-// fetch brings to the host what it has not: images into the store of extensions,
-// and copies of files that the configuration names as sources, so that finalizing
-// depends on nobody else.
+// fetch stores what finalizing needs: images in the store of extensions, and copies of
+// the files that the configuration names as sources. Finalizing needs no server then.
 func (s *Service) fetch(ctx context.Context, r *opRun) error {
 	w, err := r.State.compare()
 	if err != nil {
@@ -28,8 +27,7 @@ func (s *Service) fetch(ctx context.Context, r *opRun) error {
 	return s.resolve(ctx, r, w)
 }
 
-// resolve makes sure that all images are in the store, and works out what changes
-// among the extensions.
+// resolve fetches the images that the store lacks, and computes the change of extensions.
 func (s *Service) resolve(ctx context.Context, r *opRun, w comparison) error {
 	err := s.resolveExtensions(ctx, r, w)
 	if err == nil {
@@ -47,7 +45,7 @@ func (s *Service) resolveExtensions(ctx context.Context, r *opRun, w comparison)
 	say := func(line string) { r.Logf(slog.LevelInfo, "%s", line) }
 	for _, src := range change.ExtensionSources(change.WithPaths(w.asked, w.old)) {
 		if src.Path == change.OwnPath {
-			src.Path = "" // where the image of Trident is, is not for the store to say
+			src.Path = "" // selfservice, not the store, decides the path of Trident's image
 		}
 		came := false
 		progress := func(done, total int64) {
@@ -58,7 +56,7 @@ func (s *Service) resolveExtensions(ctx context.Context, r *opRun, w comparison)
 		if err != nil {
 			return err
 		}
-		if came { // it is in the store, and will not come again
+		if came { // the store has it: no step fetches it again
 			if err := r.Checkpoint(ctx); err != nil {
 				return err
 			}
@@ -75,14 +73,13 @@ func (s *Service) resolveExtensions(ctx context.Context, r *opRun, w comparison)
 	return s.resolveOwn(ctx, r, own)
 }
 
-// resolveOwn prepares the upgrade of Trident to the image that is listed. That it
-// came by the hash that was asked for is not enough: who may replace the agent is
-// for its own trust to say.
+// resolveOwn prepares the upgrade of Trident to the image in the list. The right hash is
+// not enough: selfservice verifies the image as for any upgrade of Trident.
 func (s *Service) resolveOwn(ctx context.Context, r *opRun, own []extension.Image) error {
 	r.State.Own, r.State.Upgrade = "", false
 	switch {
 	case len(own) > 1:
-		return errkind.Errorf(errkind.Invalid, "two images of trident itself are listed: %s and %s", own[0].Extension().SHA384, own[1].Extension().SHA384)
+		return errkind.Errorf(errkind.Invalid, "the configuration has two images of trident itself: %s and %s", own[0].Extension().SHA384, own[1].Extension().SHA384)
 	case len(own) == 0:
 		return nil
 	}
@@ -103,7 +100,7 @@ func (s *Service) resolveOwn(ctx context.Context, r *opRun, own []extension.Imag
 	return nil
 }
 
-// sources are the files that the finalizing of a change will read.
+// sources returns the paths of the files that finalizing will read.
 func (w comparison) sources() []string {
 	scripts := w.asked.Spec().Scripts
 	on := hostconfig.OnRuntimeUpdate

@@ -7,9 +7,8 @@ import (
 	"github.com/trident-project/trident/internal/servicing/hooks"
 )
 
-// checkHealth runs the health checks of a runtime update. Where a host is rolled
-// back by command nothing is checked: what it was before is where it shall go, and
-// there is nowhere else.
+// checkHealth runs the health checks of a runtime update. It runs none in a rollback that
+// a caller has requested: Trident has no better state to which it could return.
 func (s *Service) checkHealth(ctx context.Context, r *opRun) error {
 	w, err := r.State.compare()
 	if err != nil {

@@ -13,38 +13,38 @@ import (
 	"github.com/trident-project/trident/internal/servicing/change"
 )
 
-// record is what an operation on the host knows. Fields are only ever added, and
-// none is a map: another version of Trident may have to carry on with it.
+// record is the state of an operation in the journal. It is shared between versions: add
+// fields, never rename, remove or retype one. No field is a map.
 type record struct {
-	// Asked is the configuration that the host shall have, as it is recorded when
-	// it is staged; Old is the one that it has. Both are YAML.
+	// Asked is the requested configuration, as it is recorded when it is staged;
+	// Old is the one that the host has. Both are YAML.
 	Asked hostconfig.Recorded `json:"asked"`
 	Old   hostconfig.Recorded `json:"old"`
 	// Fresh: the host was never provisioned before.
 	Fresh bool `json:"fresh"`
-	// Back: it is a rollback.
+	// Back: the operation is a rollback.
 	Back bool `json:"back"`
 	// CallerReboots: see UpdateRequest.
 	CallerReboots bool `json:"caller_reboots"`
-	// Reasons is why there is something, or nothing, to do; each is a sentence.
+	// Reasons are why there is something, or nothing, to do; each is a sentence.
 	Reasons []string `json:"reasons"`
-	// Unstage: what is staged is not wanted any more.
+	// Unstage: the operation discards what is staged.
 	Unstage bool `json:"change.Unstage"`
 
-	// Extensions is what changes among them, and Own the hash of Trident's own
-	// image, if there is one. They count once Resolved is set.
+	// Extensions is the change of extensions; Own is the hash of Trident's own image,
+	// or "". Both are valid once Resolved is true.
 	Extensions extension.Change `json:"extensions"`
 	Own        string           `json:"own"`
 	Resolved   bool             `json:"resolved"`
 	Checked    bool             `json:"checked"`
-	// Upgrade: Trident's own image is another one than what runs; Self is that
-	// upgrade's record.
+	// Upgrade: Trident's own image is not the running version; Self is the record of
+	// the upgrade.
 	Upgrade bool               `json:"upgrade"`
 	Self    selfservice.Record `json:"self"`
 
-	// Kept is what was at the places that change. It counts once "keep" is done.
+	// Kept is the previous state of the files that change, valid once "keep" is done.
 	Kept []osconfig.Kept `json:"kept"`
-	// What follows is set before what it tells of is begun.
+	// Each of these is journaled as true before its change begins.
 	FilesBegun   bool `json:"files_begun"`
 	NetworkBegun bool `json:"network_begun"`
 	ApplyBegun   bool `json:"apply_begun"` // of the network
@@ -57,8 +57,7 @@ type (
 	opStep = change.Step[record, planned]
 )
 
-// comparison is what a record means: the two configurations, and the change from one to
-// the other.
+// comparison has the two configurations of a record, and the change from one to the other.
 type comparison struct {
 	old, asked *hostconfig.Config
 	change     diff.Change
@@ -75,12 +74,12 @@ func (r *record) compare() (w comparison, err error) {
 	return w, err
 }
 
-// changed are the places that the change writes or removes, the network's first.
+// changed returns the paths that the change writes or removes, the network's first.
 func (w comparison) changed() []string {
 	return append(w.network(), w.files()...)
 }
 
-// network are the places of the network, if it changes.
+// network returns the paths of the network's files, if the network changes.
 func (w comparison) network() []string {
 	if !w.change.Netplan {
 		return nil
@@ -88,7 +87,7 @@ func (w comparison) network() []string {
 	return []string{osconfig.Netplan, osconfig.CloudInit}
 }
 
-// files are the places of the additional files that change.
+// files returns the paths of the additional files that change.
 func (w comparison) files() []string {
 	var out []string
 	for _, f := range w.change.Files.Write {
@@ -100,7 +99,7 @@ func (w comparison) files() []string {
 	return out
 }
 
-// settledSpec is the configuration with the paths that its extensions got.
+// settledSpec returns asked with the paths that its extensions got.
 func (r *record) settledSpec(asked *hostconfig.Config) *hostconfig.Config {
 	places := r.Extensions.New
 	if r.Own != "" {

@@ -1,6 +1,6 @@
 // Package runtime updates the running system: extensions, files and the network of a Host
-// Configuration, and Trident itself where the configuration has its image. What a step has
-// changed, its Undo restores from copies.
+// Configuration, and Trident itself if the configuration has an image of it. The Undo of a
+// step restores from copies what the step has changed.
 package runtime
 
 import (
@@ -24,15 +24,15 @@ type Service struct {
 	start map[string]operation.Starter[record]
 }
 
-// steps is a runtime update. What a configuration does not have, its step finds
-// out and does nothing.
+// steps returns the steps of a runtime update. A step does nothing if its part of the
+// configuration is missing or does not change.
 //
-// Files and network come before the extensions, because a merged confext makes
-// /etc read-only; on the way back it is gone first. Trident itself comes last,
-// after the health checks, because a new version on trial has a deadline.
+// Files and network come before the extensions, because a merged confext makes /etc
+// read-only; an undo unmerges it first. The trial of Trident comes last, after the health
+// checks, because it has a deadline.
 func (s *Service) steps() []opStep {
 	self := s.selfSteps()
-	keepSelf := operation.From(self, "self settle")[0] // its point of no return, which is part of ours
+	keepSelf := operation.From(self, "self settle")[0] // its point of no return, which is part of our "settle"
 	trySelf := operation.Until(operation.From(self, "self arm rescue"), "self prove")
 	return slices.Concat([]opStep{
 		{Name: "begin", Do: s.beginServicing, Undo: s.recordFailure},
@@ -58,7 +58,7 @@ func (s *Service) steps() []opStep {
 	})
 }
 
-// selfSteps are those of an upgrade of Trident; they do nothing where there is none.
+// selfSteps returns the steps of an upgrade of Trident. They do nothing without Upgrade.
 func (s *Service) selfSteps() []operation.Step[record] {
 	all := operation.Sub("self ", s.Self.Steps(), func(r *record) *selfservice.Record { return &r.Self })
 	only := func(do func(context.Context, *opRun) error) func(context.Context, *opRun) error {
@@ -78,7 +78,7 @@ func (s *Service) selfSteps() []operation.Step[record] {
 	return all
 }
 
-// plain are steps that a plan says nothing of.
+// plain returns the steps of list without Effects, so that no plan has them.
 func plain(list []operation.Step[record]) []opStep {
 	out := make([]opStep, len(list))
 	for i, s := range list {
@@ -87,7 +87,8 @@ func plain(list []operation.Step[record]) []opStep {
 	return out
 }
 
-// explain is the only step of an operation that has nothing to do: it logs why.
+// explain is the only step of an operation that has nothing to do: it logs why, and
+// discards what is staged if the record says so.
 func (s *Service) explain(ctx context.Context, r *opRun) error {
 	for _, why := range r.State.Reasons {
 		r.Logf(slog.LevelInfo, "%s", why)
@@ -98,12 +99,12 @@ func (s *Service) explain(ctx context.Context, r *opRun) error {
 	if err := s.RecordStatus(ctx, "record unstaged", change.Unstage); err != nil {
 		return err
 	}
-	r.Logf(slog.LevelInfo, "what was staged before is forgotten")
+	r.Logf(slog.LevelInfo, "the servicing that was staged before is discarded")
 	return nil
 }
 
-// beginServicing records that nothing is staged, and that no servicing has failed
-// yet. A host that Trident has not provisioned is in its care from now on.
+// beginServicing records that nothing is staged and that no servicing has failed. A host
+// that Trident has not provisioned is recorded as settled from now on.
 func (s *Service) beginServicing(ctx context.Context, r *opRun) error {
 	for _, why := range r.State.Reasons {
 		r.Logf(slog.LevelInfo, "%s", why)
@@ -117,7 +118,7 @@ func (s *Service) beginServicing(ctx context.Context, r *opRun) error {
 	})
 }
 
-// recordFailure records that the host is what it was, and why.
+// recordFailure records the previous status of the host, with the failure.
 func (s *Service) recordFailure(ctx context.Context, r *opRun) error {
 	op, err := s.Runner.Get(ctx, r.ID)
 	if err != nil {
@@ -133,14 +134,14 @@ func (s *Service) recordFailure(ctx context.Context, r *opRun) error {
 	})
 }
 
-// recordStaged records what will be finalized, by this operation or another one.
+// recordStaged records the configuration that this operation or a later one finalizes.
 func (s *Service) recordStaged(ctx context.Context, r *opRun) error {
 	phase := hoststate.StagedRuntimeUpdate
 	if r.State.Back {
 		phase = hoststate.StagedRuntimeRollback
 	}
 	err := s.RecordStatus(ctx, "record staged", func(st *hoststate.Status) {
-		if st.Phase != phase { // or this is done for a second time
+		if st.Phase != phase { // else the step runs for a second time
 			st.SpecOld = st.Spec
 		}
 		st.Phase, st.Spec = phase, r.State.Asked.String()
@@ -151,8 +152,8 @@ func (s *Service) recordStaged(ctx context.Context, r *opRun) error {
 	return err
 }
 
-// beginFinalize begins to finalize. What was staged by an operation before, and may have
-// lain there for a while, is looked at again.
+// beginFinalize checks again what an earlier operation has staged, perhaps long ago. It
+// does nothing if this operation has made the checks.
 func (s *Service) beginFinalize(ctx context.Context, r *opRun) error {
 	if r.State.Checked {
 		return nil
@@ -170,8 +171,8 @@ func (s *Service) beginFinalize(ctx context.Context, r *opRun) error {
 	return s.check(ctx, r)
 }
 
-// settle records what the host is now. Where Trident was upgraded nothing can be
-// taken back once that is kept, so from then on it is tried until it works.
+// settle keeps a new Trident and records the configuration of the host. After keepSelf
+// nothing can be undone, so with an upgrade it tries to record until that succeeds.
 func (s *Service) settle(ctx context.Context, r *opRun, keepSelf func(context.Context, *opRun) error) error {
 	w, err := r.State.compare()
 	if err != nil {
@@ -191,8 +192,8 @@ func (s *Service) settle(ctx context.Context, r *opRun, keepSelf func(context.Co
 	return nil
 }
 
-// decided prevents that a host is put back whose configuration is recorded as what it
-// has: what that needs may be deleted already.
+// decided returns ErrDecided if the new configuration is recorded as that of the host:
+// Trident may have deleted what an undo needs.
 func (s *Service) decided(ctx context.Context) error {
 	st, err := s.Store.Status(ctx)
 	if err == nil && st.Phase == (hoststate.Settled{}) {
@@ -201,7 +202,7 @@ func (s *Service) decided(ctx context.Context) error {
 	return err
 }
 
-// abandon ends a servicing that has failed: nothing is staged any more.
+// abandon records that a servicing has failed and nothing is staged, then discards.
 func (s *Service) abandon(ctx context.Context, r *opRun) error {
 	if err := s.recordFailure(ctx, r); err != nil {
 		return err
@@ -209,7 +210,7 @@ func (s *Service) abandon(ctx context.Context, r *opRun) error {
 	return s.discard(ctx, r)
 }
 
-// discard deletes what was brought to the host.
+// discard deletes the images and copies that the previous configuration does not need.
 func (s *Service) discard(ctx context.Context, r *opRun) error {
 	w, err := r.State.compare()
 	if err != nil {
