@@ -41,8 +41,9 @@ func (h *Host) CheckDestinations(c *hostconfig.Config) error {
 	return nil
 }
 
-// CheckResolved is CheckDestinations for the places to which the links in the OS below
-// root lead. A place that cannot be reached is for [osconfig.Write] to refuse.
+// CheckResolved returns an error of kind Invalid for a file that would overwrite what
+// Trident needs once the links of the OS below root are resolved. It ignores a file whose
+// folder cannot be resolved: [osconfig.Write] refuses that.
 func (h *Host) CheckResolved(root string, files []hostconfig.AdditionalFile) error {
 	datastore, err := hoststate.Path(h.Root)
 	if err != nil {
@@ -70,7 +71,7 @@ func (h *Host) checkDestination(at, name, place, datastore string) error {
 		}
 	}
 	for _, d := range []string{hoststate.DefaultPath, datastore} {
-		// The journal of SQLite and the copies are called like the datastore, and more.
+		// The names of SQLite's journal and of the copies begin with that of the datastore.
 		if d != "" && strings.HasPrefix(place, Absolute(d)) {
 			own = d
 		}

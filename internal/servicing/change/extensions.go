@@ -39,7 +39,7 @@ func RecordedExtensions(c *hostconfig.Config) []extension.Extension {
 	return out
 }
 
-// generation are all extensions of a configuration by value, Trident's own too.
+// generation returns all extensions of a configuration, also Trident's own.
 func generation(c *hostconfig.Config) (out extension.Generation) {
 	for _, w := range ExtensionSources(c) {
 		out = append(out, extension.Extension{Class: w.Class, Path: w.Path, SHA384: w.SHA384})
@@ -47,16 +47,16 @@ func generation(c *hostconfig.Config) (out extension.Generation) {
 	return out
 }
 
-// OwnPath is where Trident's own image is found, whatever a configuration says.
+// OwnPath is the path of Trident's own image. No path of a configuration changes it.
 const OwnPath = sysextDir + "/" + extension.Own + ".raw"
 
-// The folders where an extension is that has no path.
+// The folders of extensions that have no path in the configuration.
 const (
 	sysextDir  = "/var/lib/extensions"
 	confextDir = "/var/lib/confexts"
 )
 
-// WithPlaces returns c with the paths of the extensions in there.
+// WithPlaces returns c with the paths that its extensions have in there.
 func WithPlaces(c *hostconfig.Config, there extension.Generation) *hostconfig.Config {
 	return c.Amend(func(spec *hostconfig.Spec) {
 		fill := func(list []hostconfig.Extension, class extension.Class) {
@@ -73,8 +73,8 @@ func WithPlaces(c *hostconfig.Config, there extension.Generation) *hostconfig.Co
 	})
 }
 
-// WithPaths returns c with the paths of extensions that runs has too. Without a path, an
-// extension that stays would look like one that moves.
+// WithPaths returns c with the paths that runs has for the same extensions. Without them
+// diff.Compare would report that an unchanged extension moves.
 func WithPaths(c, runs *hostconfig.Config) *hostconfig.Config {
 	if runs == nil {
 		return c
@@ -105,10 +105,10 @@ func ExtensionsEnforced() error {
 
 const confextUnit = "systemd-confext.service"
 
-// InEtc says whether a place is one that a merged confext makes read-only.
+// InEtc reports whether a merged confext makes the path name read-only.
 func InEtc(name string) bool { return strings.HasPrefix(Absolute(name), "/etc/") }
 
-// etcIsReadOnly says whether /etc is read-only because confexts are merged over it.
+// etcIsReadOnly reports whether /etc is read-only because confexts are merged over it.
 func etcIsReadOnly(root string) (bool, error) {
 	names, err := extension.Confext.Merged(root)
 	if err != nil || len(names) == 0 {
@@ -117,12 +117,12 @@ func etcIsReadOnly(root string) (bool, error) {
 	return errors.Is(osconfig.Check(root, "/etc/trident-is-here"), unix.EROFS), nil
 }
 
-// UnmergeConfexts has systemd take the confexts away from /etc.
+// UnmergeConfexts has systemd unmerge the confexts from /etc.
 func (h *Host) UnmergeConfexts(ctx context.Context) error {
 	return h.Touch("unmerge confexts", func() error { return h.Systemd.Stop(ctx, confextUnit) })
 }
 
-// MergeConfexts has systemd merge the confexts again, also when ctx has ended.
+// MergeConfexts has systemd merge the confexts again, even if ctx has ended.
 func (h *Host) MergeConfexts(ctx context.Context) error {
 	return h.Touch("merge confexts again", func() error { return h.Systemd.ReloadOrRestart(context.WithoutCancel(ctx), confextUnit) })
 }

@@ -1,6 +1,6 @@
-// Package change has what every change of a host stands on, be it of the running system
-// or of the other slot: the host and its folders, steps that say what they do, plans, the
-// recorded status, and the files, networks and extensions that a Host Configuration names.
+// Package change has what changes of the running system and of the other slot share: the
+// host and its folders, steps that describe their effects, plans, the recorded status, and
+// the files, networks and extensions that a Host Configuration names.
 package change
 
 import (
@@ -23,7 +23,7 @@ import (
 // Host is the host that is serviced, and what servicing keeps on it. Make one with New.
 type Host struct {
 	Root    string // the root folder of the host, "/"
-	Version string // what this process is; it is recorded with every status
+	Version string // of this process; it is recorded with every status
 	Runner  *operation.Runner
 	Store   *hoststate.Store
 	Systemd systemd.Manager
@@ -31,8 +31,8 @@ type Host struct {
 	Tools      run.Runner
 	Extensions *extension.Store
 	Logger     *slog.Logger
-	// Soak is how long a unit of a health check has to stay active once it is; 0 stands
-	// for 10 s.
+	// Soak is how long a unit of a health check has to stay active after it became active;
+	// 0 means 10 s.
 	Soak time.Duration
 	// Places are files and folders, as the host sees them, that Trident needs and that no
 	// configuration may overwrite, besides those of this package.
@@ -60,7 +60,7 @@ func New(h Host) *Host {
 	return &h
 }
 
-// Logger logs for those who watch an operation. An operation.Run is one.
+// Logger logs for the watchers of an operation. An operation.Run is a Logger.
 type Logger interface {
 	Logf(level slog.Level, format string, args ...any)
 }
@@ -86,11 +86,11 @@ func (h *Host) Rehearse(use func(dry *Host) error) (err error) {
 // IsRehearsal reports whether h is the host of a rehearsal.
 func (h *Host) IsRehearsal() bool { return h.scratch != "" }
 
-// Dir, below the root folder, has the folders of this package and its users.
+// Dir, below the root folder, has the folders that WorkDir and StagedDir return.
 const Dir = "var/lib/trident/servicing"
 
-// UnsettledMark, below the root folder, is there while an operation is unsettled:
-// tridentd-resume.path starts the daemon for it.
+// UnsettledMark, below the root folder, exists while an operation is unsettled:
+// tridentd-resume.path starts the daemon at boot if it exists.
 const UnsettledMark = "var/lib/trident/unsettled"
 
 // WorkDir returns the folder for copies of what an operation changes, and its scripts.
@@ -115,9 +115,9 @@ func (h *Host) OnHost(path string) string {
 	return "/" + rel
 }
 
-// Tidy deletes extensions and folders of operations that are not needed by runs, which is
-// the configuration of the host, or by a configuration that the host can roll back to. It
-// logs an error, and what it cannot delete stays.
+// Tidy deletes the folders of operations, and the extensions that neither runs, the
+// configuration of the host, needs nor a configuration to which the host can roll back. It
+// logs an error; extensions and folders that it cannot delete stay.
 func (h *Host) Tidy(ctx context.Context, r Logger, runs *hostconfig.Config) {
 	needed := generation(runs)
 	chain, err := h.Store.Chain(ctx)
@@ -131,11 +131,11 @@ func (h *Host) Tidy(ctx context.Context, r Logger, runs *hostconfig.Config) {
 		err = h.Extensions.Prune(needed)
 	}
 	if err = errors.Join(err, h.Touch("remove work folders", h.sweep)); err != nil {
-		r.Logf(slog.LevelWarn, "what is not needed any more stays: %v", err)
+		r.Logf(slog.LevelWarn, "extensions or folders that are not needed any more stay: %v", err)
 	}
 }
 
-// sweep deletes all folders of operations, at the end of one.
+// sweep deletes all folders in Dir, at the end of an operation.
 func (h *Host) sweep() error {
 	entries, err := os.ReadDir(filepath.Join(h.Root, Dir))
 	if errors.Is(err, os.ErrNotExist) {

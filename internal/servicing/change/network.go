@@ -74,12 +74,12 @@ func (h *Host) netplanCheckDir(id string) string {
 	return filepath.Join(h.WorkDir(id), "netplan-check")
 }
 
-// CleanNetplanCheck deletes what TryNetplan has left behind where it was cut short.
+// CleanNetplanCheck deletes the folder that an interrupted TryNetplan has left.
 func (h *Host) CleanNetplanCheck(id string) error {
 	return h.Touch("clean netplan check", func() error { return os.RemoveAll(h.netplanCheckDir(id)) })
 }
 
-// CopyNetplan copies netplan's files to the same place below another root.
+// CopyNetplan copies the host's netplan files to the same folder below root.
 func (h *Host) CopyNetplan(root string) error {
 	to := filepath.Join(root, path.Dir(osconfig.Netplan))
 	if err := os.MkdirAll(to, 0o700); err != nil {
@@ -119,14 +119,14 @@ func (h *Host) ApplyFormerNetwork(ctx context.Context, r Logger, state string, t
 	}
 	if err == nil {
 		args = []string{"--state", state}
-	} else { // a full disk; the addresses matter more
+	} else { // such as a full disk; still apply the addresses
 		r.Logf(slog.LevelWarn, "devices that only the new network had stay until the next boot: %v", err)
 	}
 	return h.ApplyNetplan(ctx, args...)
 }
 
-// RestoreKept restores one file from its copy. Where a user of the host has put something
-// else in its way, it only logs that: no user can keep Trident from restoring the rest.
+// RestoreKept restores one file from its copy. If a user of the host has redirected its
+// path, it only logs that: no user can keep Trident from restoring the other files.
 func (h *Host) RestoreKept(r Logger, k osconfig.Kept, copied string) error {
 	err := h.Touch("restore file", func() error { return k.Restore(h.Root, copied) })
 	if moved, ok := errors.AsType[*osconfig.MovedError](err); ok {

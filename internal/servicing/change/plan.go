@@ -15,8 +15,8 @@ import (
 const NoUpdate = "No update servicing required: the host has what the configuration says"
 
 // Plan is what a servicing would do to a host: an installation, an update in the running
-// system or into the other slot, or the writing of a whole disk. The steps describe it
-// themselves, each next to what it does.
+// system or into the other slot, or the writing of a whole disk. Each step describes its
+// own effects (Step.Effects).
 type Plan struct {
 	Kind    Kind
 	Reasons []diff.Reason // why it is of this kind
@@ -24,9 +24,9 @@ type Plan struct {
 	Effective *hostconfig.Config
 	// Steps are those that change something, in order.
 	Steps []PlannedStep
-	// Storage is what becomes of the disks; nil where no partition is written.
+	// Storage describes the new layout of the disks; nil if no partition is written.
 	Storage *storage.Description
-	// Warnings are what the servicing would warn of before it changes a disk.
+	// Warnings are those that the servicing would log before it changes a disk.
 	Warnings []string
 }
 
@@ -38,12 +38,12 @@ type PlannedStep struct {
 
 // Effect is one thing that a step does.
 type Effect struct {
-	Kind   string // for programs, as in write-file
-	Object string // what it is done to: a path, a name
+	Kind   string // for programs, such as write-file
+	Object string // the path or name of the changed object
 	Text   string // for people, in one line
 }
 
-// Effects are those of all steps.
+// Effects returns the effects of all steps, in order.
 func (p *Plan) Effects() []Effect {
 	var out []Effect
 	for _, s := range p.Steps {
@@ -52,7 +52,7 @@ func (p *Plan) Effects() []Effect {
 	return out
 }
 
-// String is the plan for people, in several lines.
+// String returns the plan for people, in several lines.
 func (p *Plan) String() string {
 	var b strings.Builder
 	if p.Storage != nil {
@@ -79,16 +79,17 @@ func (p *Plan) String() string {
 	return b.String()
 }
 
+// Warn adds text to the warnings if level is Warn or higher.
 func (p *Plan) Warn(level slog.Level, text string) {
 	if level >= slog.LevelWarn {
 		p.Warnings = append(p.Warnings, text)
 	}
 }
 
-// Kind is what an operation is to its host.
+// Kind is the kind of servicing that an operation does.
 type Kind string
 
-// The kinds; the text is upstream'h.
+// The kinds of servicing, in upstream's words.
 const (
 	None            Kind = "none" // there was nothing to do
 	RuntimeUpdate   Kind = "runtime-update"
@@ -98,15 +99,16 @@ const (
 	ABRollback      Kind = "manual-rollback-ab"
 )
 
-// Effects collects those of a step.
+// Effects collects the effects of a step.
 type Effects []Effect
 
+// Add adds one effect; format and args make its text.
 func (e *Effects) Add(kind, object, format string, args ...any) {
 	*e = append(*e, Effect{kind, object, fmt.Sprintf(format, args...)})
 }
 
-// ExtensionName is where an extension lies or else the last part of its URL,
-// without what may be a secret.
+// ExtensionName returns the path of an extension, or else the last part of its URL without
+// query and fragment, which may contain secrets.
 func ExtensionName(e hostconfig.Extension) string {
 	if e.Path != "" {
 		return e.Path

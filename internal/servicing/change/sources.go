@@ -21,7 +21,7 @@ import (
 	"github.com/trident-project/trident/internal/osconfig"
 )
 
-// A source is a copy of a file that a configuration names.
+// source describes the copy of a file that a configuration names.
 type source struct {
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256"`
@@ -54,8 +54,8 @@ func (h *Host) SourceCopy(name string) string {
 	return filepath.Join(h.StagedDir(), hex.EncodeToString(sum[:]))
 }
 
-// CopySources copies files of the host into the folder of what is staged, in place of
-// those that it had, so that finalizing depends on nobody else.
+// CopySources replaces the files in StagedDir by copies of the files names of the host, so
+// that finalizing does not need the originals.
 func (h *Host) CopySources(ctx context.Context, names []string) error {
 	err := h.Touch("make staged folder", func() error {
 		return errors.Join(os.RemoveAll(h.StagedDir()), os.MkdirAll(h.StagedDir(), 0o700))
@@ -87,8 +87,8 @@ func (h *Host) CopySources(ctx context.Context, names []string) error {
 	})
 }
 
-// copySource copies a file that a configuration names, not one that a user of the host
-// has put a link to in its place.
+// copySource copies the file name of the host. It refuses a link through which a user of
+// the host could have it copy another file.
 func (h *Host) copySource(name string) (source, error) {
 	dir, base, err := inroot.FS(h.Root).Target(name)
 	if _, dangling := errors.AsType[*inroot.DanglingError](err); dangling || errors.Is(err, fs.ErrNotExist) {
@@ -123,7 +123,7 @@ func (h *Host) copySource(name string) (source, error) {
 	return source{name, hex.EncodeToString(sum.Sum(nil)), fmt.Sprintf("%04o", info.Mode().Perm())}, err
 }
 
-// copies are the sources that are copied.
+// copies returns the list of the copies in StagedDir.
 func (h *Host) copies() ([]source, error) {
 	text, err := inroot.FS(h.StagedDir()).ReadFile(manifestName, 16<<20)
 	var list []source
@@ -149,7 +149,7 @@ func (h *Host) CheckSources(names []string) error {
 		err = h.checkSource(list[i])
 	}
 	if err != nil {
-		return errkind.WithHint(errkind.Errorf(errkind.Corrupt, "look at what is staged: %w", err), "Stage the update again.")
+		return errkind.WithHint(errkind.Errorf(errkind.Corrupt, "check the copies of staged files: %w", err), "Stage the update again.")
 	}
 	return nil
 }
@@ -187,7 +187,7 @@ func (h *Host) ModeOf(f hostconfig.AdditionalFile) (fs.FileMode, error) {
 			return 0, err
 		}
 		i := slices.IndexFunc(list, func(l source) bool { return l.Path == Absolute(f.Source) })
-		if i < 0 || list[i].Mode == "" { // copied by a release that gave all files the same one
+		if i < 0 || list[i].Mode == "" { // copied by a release that gave all files this mode
 			return contentMode, nil
 		}
 		digits = list[i].Mode

@@ -9,17 +9,17 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 )
 
-// State is what a host is by its record, and what it has staged.
+// State is the recorded status of a host, with its configurations parsed.
 type State struct {
 	Status hoststate.Status
 	Phase  hoststate.Phase
 	// Runs is the configuration that the host has; nil if it was never provisioned.
 	Runs *hostconfig.Config
-	// Next is what is staged, or tried; nil if nothing is.
+	// Next is the configuration that is staged or on trial; nil if there is none.
 	Next *hostconfig.Config
 }
 
-// Begin begins the operation that a request comes to.
+// Begin begins the operation that a request needs.
 type Begin func(context.Context) (operation.Operation, error)
 
 // State reads the state of the host.
@@ -47,8 +47,8 @@ func (h *Host) State(ctx context.Context) (State, error) {
 	return st, err
 }
 
-// ParseSpec parses a recorded configuration. An empty one is that of a host that was
-// taken into care as it was.
+// ParseSpec parses a recorded configuration. An empty text is the record of a host that
+// another installer made; ParseSpec returns [hostconfig.Empty] for it.
 func ParseSpec(text string) (*hostconfig.Config, error) {
 	if text == "" {
 		return hostconfig.Empty(), nil

@@ -12,7 +12,8 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 )
 
-// RecordStatus changes what is recorded about the host.
+// RecordStatus changes the recorded status of the host; name is the name of that host
+// change. While the datastore cannot be written the operation is halted.
 func (h *Host) RecordStatus(ctx context.Context, name string, change func(*hoststate.Status)) error {
 	var st hoststate.Status
 	err := operation.Insist(ctx, func() (err error) {
@@ -29,12 +30,12 @@ func (h *Host) RecordStatus(ctx context.Context, name string, change func(*hosts
 	})
 }
 
-// settleAgain is how long to wait before what must not fail is tried again.
+// settleAgain is the time between attempts of RecordSettled.
 const settleAgain = time.Second
 
-// RecordSettled records that the host has the configuration spec, and no error, and what
-// change sets besides. With insist it tries again until it succeeds or ctx ends, for an
-// operation that cannot be undone any more.
+// RecordSettled records that the host has the configuration spec and no error; change sets
+// the other fields. With insist, for an operation that cannot be undone any more, it tries
+// again until it succeeds or ctx ends.
 func (h *Host) RecordSettled(ctx context.Context, r Logger, spec *hostconfig.Config, insist bool, change func(*hoststate.Status)) error {
 	for {
 		err := h.RecordStatus(ctx, "record settled", func(st *hoststate.Status) {

@@ -6,16 +6,16 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 )
 
-// A Step is one of an operation, as operation.Step is, and says in words what it does: P
-// is what is known before the operation begins.
+// A Step is an operation.Step that also describes its effects, from the facts P that are
+// known before the operation begins.
 type Step[S, P any] struct {
 	Name     string
 	Do, Undo func(context.Context, *operation.Run[S]) error
-	// Effects are what Do would do; nil: nothing that anybody would notice.
+	// Effects returns the effects of Do; nil for a Do that nobody would notice.
 	Effects func(*P) []Effect
 }
 
-// Runnable is what package operation runs of a list.
+// Runnable returns the steps of a list for package operation, without Effects.
 func Runnable[S, P any](list []Step[S, P]) []operation.Step[S] {
 	out := make([]operation.Step[S], len(list))
 	for i, s := range list {
@@ -24,7 +24,7 @@ func Runnable[S, P any](list []Step[S, P]) []operation.Step[S] {
 	return out
 }
 
-// Planned are the steps of a list that have an effect, and their effects.
+// Planned returns the steps of a list that have an effect, with their effects.
 func Planned[S, P any](list []Step[S, P], p *P) []PlannedStep {
 	var out []PlannedStep
 	for _, s := range list {
