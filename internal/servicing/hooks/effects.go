@@ -5,7 +5,7 @@ import (
 	"github.com/trident-project/trident/internal/servicing/change"
 )
 
-// ScriptEffects are the effects of a step that runs the scripts of a list.
+// ScriptEffects returns the effects of a step that runs the scripts of a list.
 func ScriptEffects(list []hostconfig.Script, on hostconfig.ServicingType) []change.Effect {
 	var out change.Effects
 	for i, h := range Of(list, on) {
@@ -14,7 +14,7 @@ func ScriptEffects(list []hostconfig.Script, on hostconfig.ServicingType) []chan
 	return out
 }
 
-// HealthEffects are the effects of a step that checks the health of a host.
+// HealthEffects returns the effects of a step that checks the health of a host.
 func HealthEffects(h hostconfig.Health, on hostconfig.ServicingType) []change.Effect {
 	var out change.Effects
 	for i, c := range healthChecks(h, on) {

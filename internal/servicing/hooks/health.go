@@ -20,7 +20,7 @@ import (
 	"github.com/trident-project/trident/internal/systemd"
 )
 
-// Figures of health checks.
+// Times, limits and paths of health checks.
 const (
 	defaultSoak  = 10 * time.Second
 	unitPoll     = 250 * time.Millisecond
@@ -29,8 +29,8 @@ const (
 	failureName  = "trident-health-check-failure-"
 )
 
-// CheckHealth runs all health checks of a servicing side by side and reports every
-// failure.
+// CheckHealth runs all health checks of a servicing at the same time. If some fail, it
+// writes a log and returns an error of kind Unhealthy that names all of them.
 func CheckHealth(ctx context.Context, host *change.Host, r change.Logger, id string, h hostconfig.Health, on hostconfig.ServicingType) error {
 	checks := healthChecks(h, on)
 	if len(checks) == 0 {
@@ -61,14 +61,14 @@ func CheckHealth(ctx context.Context, host *change.Host, r change.Logger, id str
 		return nil
 	}
 	if err := host.Touch("write health log", func() error { return writeFailures(host, id, results) }); err != nil {
-		r.Logf(slog.LevelWarn, "the log of the failure is not kept: %v", err)
+		r.Logf(slog.LevelWarn, "cannot write the log of the failed health checks: %v", err)
 	}
 	// Upstream's text: its tests search for the beginning.
 	err = errkind.Errorf(errkind.Unhealthy, "Failed health check(s) during '%s': '%s' (%d of %d)", change.Camel(string(on)), strings.Join(failed, "; "), len(failed), len(checks))
 	return errkind.WithName(err, errkind.NameHealthChecksFailed)
 }
 
-// result is what came of one check.
+// result is the result of one check.
 type result struct {
 	name string
 	err  error
@@ -82,7 +82,7 @@ func checkOne(ctx context.Context, host *change.Host, id string, i int, c hostco
 	res := result{name: Name(c.Script.Name, i)}
 	j := job{script: *c.Script, id: fmt.Sprintf("health-%d", i), limit: healthTime, on: on}
 	if c.Script.Path != "" {
-		// Not a copy from before: an extension may have brought it.
+		// Not a staged copy: an extension of this update may have the script.
 		j.file = change.Absolute(c.Script.Path)
 	}
 	if res.said, res.err = runScript(ctx, host, id, j); res.err != nil {
@@ -121,13 +121,13 @@ func checkUnit(ctx context.Context, host *change.Host, unit string, limit time.D
 		}
 		u, err := host.Systemd.Unit(ctx, unit)
 		switch {
-		case errkind.Of(err) == errkind.Unavailable && err != nil: // systemd executes itself anew
+		case errkind.Of(err) == errkind.Unavailable && err != nil: // systemd reexecutes itself
 		case err != nil:
 			return err
 		case !isActive(u):
 			return fmt.Errorf("%s was active, and then %s", unit, describe(u))
 		case u.Invocation != first.Invocation || u.Restarts != first.Restarts:
-			return fmt.Errorf("%s was active, and then it started anew", unit)
+			return fmt.Errorf("%s was active, and then it restarted", unit)
 		}
 	}
 	return nil
@@ -175,7 +175,7 @@ func describe(u systemd.Unit) string {
 	return text
 }
 
-// unitName is what systemctl makes of a name: a service where no type is named.
+// unitName returns the unit that systemctl takes a name for: a service without a type.
 func unitName(name string) string {
 	name = strings.TrimSpace(name)
 	types := []string{".service", ".socket", ".device", ".mount", ".automount", ".swap", ".target", ".path", ".timer", ".slice", ".scope"}

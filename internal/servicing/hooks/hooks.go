@@ -1,6 +1,6 @@
-// Package hooks runs what a Host Configuration lets run during a servicing: scripts and
-// health checks. Each script is a unit of systemd of its own, so that it sees the host
-// and not the daemon, and all that it has started ends with it.
+// Package hooks runs the scripts and the health checks of a Host Configuration during a
+// servicing. Each script is a systemd unit of its own, so that it sees the host and not
+// the daemon's sandbox, and all processes that it has started end with it.
 package hooks
 
 import (
@@ -23,7 +23,7 @@ func Of(all []hostconfig.Script, on hostconfig.ServicingType) []hostconfig.Scrip
 	return out
 }
 
-// healthChecks are the health checks that a servicing runs.
+// healthChecks returns the health checks that a servicing runs.
 func healthChecks(h hostconfig.Health, servicing hostconfig.ServicingType) []hostconfig.HealthCheck {
 	var out []hostconfig.HealthCheck
 	for _, c := range h.Checks {
@@ -41,7 +41,7 @@ func healthChecks(h hostconfig.Health, servicing hostconfig.ServicingType) []hos
 	return out
 }
 
-// HealthScripts are the scripts of the health checks that a servicing runs.
+// HealthScripts returns the scripts of the health checks that a servicing runs.
 func HealthScripts(h hostconfig.Health, on hostconfig.ServicingType) (all []hostconfig.Script) {
 	for _, c := range healthChecks(h, on) {
 		if c.Script != nil {
@@ -56,7 +56,7 @@ var (
 	control  = "\x00"
 )
 
-// Check refuses scripts that cannot be run.
+// Check returns an error of kind Invalid if one of the scripts cannot be run.
 func Check(all []hostconfig.Script) error {
 	for i, h := range all {
 		fault := ""
@@ -80,7 +80,7 @@ func Check(all []hostconfig.Script) error {
 	return nil
 }
 
-// Name is what a script or a check is called in messages.
+// Name returns the name for messages of the script or check at index i of its list.
 func Name(name string, i int) string {
 	if name == "" {
 		return plainName(name, i)
@@ -88,7 +88,7 @@ func Name(name string, i int) string {
 	return fmt.Sprintf("%.80q", name)
 }
 
-// plainName is Name without quotation marks, for texts that have their own.
+// plainName returns Name without quotation marks, for texts that have their own.
 func plainName(name string, i int) string {
 	if name == "" {
 		return fmt.Sprintf("number %d", i+1)

@@ -26,26 +26,26 @@ import (
 const (
 	scriptTime = time.Hour
 	healthTime = 5 * time.Minute
-	stopTime   = 2 * time.Minute // systemd kills after 90 s what does not end when it is asked to
+	stopTime   = 2 * time.Minute // systemd kills a unit that has not stopped after 90 s
 	scriptPoll = 100 * time.Millisecond
-	// MaxSaid is how much is kept of what a script says, in bytes.
+	// MaxSaid is how many bytes of the end of a script's output are kept.
 	MaxSaid = 16 << 10
 )
 
-// SaidMark stands before what a program said, in the log of an operation.
+// SaidMark precedes the output of a program in the log of an operation.
 const SaidMark = " said: "
 
-// Point is the scripts of one point of a servicing.
+// Point is one point of a servicing, with its scripts.
 type Point struct {
 	ID      string // the point, in names of units and files
 	Name    string // the point, in upstream's words
 	On      hostconfig.ServicingType
 	Scripts []hostconfig.Script
-	Tree    string // that is serviced, on the host; "" is the host itself
-	Inside  bool   // they run in the tree, which becomes their root folder
+	Tree    string // the serviced tree, on the host; "" is the host itself
+	Inside  bool   // Scripts run in Tree, which becomes their root folder
 }
 
-// Pre is the point before a servicing.
+// Pre returns the point before a servicing.
 func Pre(c *hostconfig.Config, on hostconfig.ServicingType) Point {
 	return Point{ID: "pre", Name: "pre-servicing", On: on, Scripts: c.Spec().Scripts.PreServicing}
 }
@@ -84,18 +84,17 @@ func scriptFailed(name string, i int, err error) error {
 // A job is one run of a script.
 type job struct {
 	script hostconfig.Script
-	id     string // among those of the operation
-	file   string // where the script is, on the host; "" for one that has content
+	id     string // unique in the operation
+	file   string // its path on the host; "" for a script with content
 	limit  time.Duration
 	on     hostconfig.ServicingType
 	tree   string // see Point
 	inside bool
 }
 
-// runScript runs a script to its end, as a unit of its own: it sees the host and
-// not this daemon's surroundings, outlives nothing, and all that it started ends
-// with it. A run that an earlier daemon has left behind is stopped first. It
-// returns the end of what the script said if that can be had, whatever came of it.
+// runScript runs a script as a unit of its own, and returns when it has ended with all
+// processes that it started. It first stops a run that an earlier daemon has left. If the
+// script fails, runScript also returns the end of its output, or nil if it cannot read that.
 func runScript(ctx context.Context, host *change.Host, id string, j job) (said []byte, err error) {
 	base := filepath.Join(host.WorkDir(id), j.id)
 	unit := "trident-script-" + id + "-" + j.id + ".service"
@@ -127,7 +126,7 @@ func runScript(ctx context.Context, host *change.Host, id string, j job) (said [
 	err = host.Systemd.StartTransient(ctx, unit, systemd.Transient{
 		Description: "Trident runs a script of the Host Configuration",
 		Exec:        []string{"/bin/sh", host.OnHost(base + ".run")},
-		Timeout:     j.limit + stopTime, // in case that no daemon is there to stop it
+		Timeout:     j.limit + stopTime, // if no daemon runs that could stop it
 	})
 	if err != nil {
 		return nil, err
@@ -139,14 +138,15 @@ func runScript(ctx context.Context, host *change.Host, id string, j job) (said [
 	return said, err
 }
 
-// RunInside runs a text of a shell in a tree, which becomes its root folder, as part of an
-// operation. It returns the end of what the text said, as runScript does.
+// RunInside runs the shell script text in a tree, which becomes its root folder, as part of
+// an operation. If text fails, RunInside also returns the end of its output.
 func RunInside(ctx context.Context, host *change.Host, id, name, text string, on hostconfig.ServicingType, tree string) (said []byte, err error) {
 	return runScript(ctx, host, id, job{script: hostconfig.Script{Content: &text}, id: name, limit: scriptTime, on: on, tree: tree, inside: true})
 }
 
-// wrapper is a script around the script, because systemd shows what is in the
-// environment of a unit to everybody, and forgets how a unit ended.
+// wrapper returns a shell script that sets the environment, runs the script and writes its
+// exit status to the file status: systemd would show the environment of a unit to all
+// users, and forgets how a unit ended.
 func (j job) wrapper(status string) string {
 	var b strings.Builder
 	target := "/"
@@ -173,8 +173,8 @@ func (j job) wrapper(status string) string {
 	return b.String()
 }
 
-// bringInside copies a script to where it is seen from the tree that it runs in, and
-// nowhere else: what leads out of the tree by a link leads to a place in it.
+// bringInside copies a script into the tree in which it runs, and sets j.file to its path
+// there. No link of the tree can redirect the copy out of the tree.
 func bringInside(host *change.Host, j *job) error {
 	text, err := os.ReadFile(filepath.Join(host.Root, j.file))
 	if err != nil {
@@ -189,11 +189,11 @@ func bringInside(host *change.Host, j *job) error {
 	})
 }
 
-// scriptDir is the folder of a tree for scripts that run in it: memory, where the tree
-// is mounted for programs.
+// scriptDir is the folder of a tree for scripts that run in it. It is in memory if the
+// tree is mounted for programs.
 const scriptDir = "run"
 
-// inside gives use the folder and the name of the script of a job that runs in a tree.
+// inside calls use with the folder and the name of the script of a job in a tree.
 func inside(host *change.Host, j job, use func(dir *inroot.Dir, name string) error) error {
 	dir, err := inroot.FS(filepath.Join(host.Root, j.tree)).MakeDir(path.Dir(j.file), 0o755)
 	if err != nil {
@@ -205,13 +205,13 @@ func inside(host *change.Host, j job, use func(dir *inroot.Dir, name string) err
 // Quote quotes a word for a shell.
 func Quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// await waits until a script has ended. The error says how it ended; nil is success.
+// await waits until a script has ended. It returns nil for exit status 0.
 func await(ctx context.Context, host *change.Host, unit, status string, limit time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errkind.Errorf(errkind.Timeout, "it did not end within %s, and was killed", limit))
 	defer cancel()
 	for {
 		_, uerr := host.Systemd.Unit(ctx, unit)
-		// Only now: a unit that is gone has said all that it will.
+		// Read status after the unit: a unit that is gone does not write it any more.
 		code, err := os.ReadFile(status)
 		switch text := strings.TrimSpace(string(code)); {
 		case err == nil && text == "0":
@@ -229,7 +229,7 @@ func await(ctx context.Context, host *change.Host, unit, status string, limit ti
 	}
 }
 
-// endScript ends all that a script has started, and deletes its files.
+// endScript ends all processes that a script has started, and deletes its files.
 func endScript(ctx context.Context, host *change.Host, unit, base string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
@@ -240,7 +240,7 @@ func endScript(ctx context.Context, host *change.Host, unit, base string) error 
 	return err
 }
 
-// endOfJournal is the end of what a unit wrote, as far as it can be had.
+// endOfJournal returns the end of what a unit wrote, or nil if that cannot be read.
 func endOfJournal(ctx context.Context, host *change.Host, unit string, since time.Time) []byte {
 	text, err := systemd.JournalTail(ctx, host.Tools, []string{unit}, since, MaxSaid)
 	if err != nil {
