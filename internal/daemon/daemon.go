@@ -1,9 +1,9 @@
-// Package daemon puts tridentd together and runs it. It is the only place that
-// wires: nothing else knows how the parts find each other.
+// Package daemon builds tridentd from the other packages and runs it. No other package
+// connects them.
 //
-// A daemon may go at any time (it is idle, systemd stops it, it replaces itself)
-// because nothing of value lives in it: operations are in the journal, the
-// socket is systemd's, and clients watch again where they were.
+// A daemon may end at any time (it is idle, systemd stops it, it replaces itself), because
+// it keeps no state in memory only: operations are in the journal, systemd has the socket,
+// and clients continue their watches with the next daemon.
 package daemon
 
 import (
@@ -36,44 +36,43 @@ import (
 	"github.com/trident-project/trident/internal/version"
 )
 
-// DefaultIdleTimeout is how long a daemon stays that nobody needs.
+// DefaultIdleTimeout is the time without calls and operations after which a daemon ends.
 const DefaultIdleTimeout = 5 * time.Minute
 
 const (
-	// stepTimeout is how long a running step may take to notice that the daemon
-	// stops. One that does not notice is cut off: the journal still says that it
-	// is to be done.
+	// stepTimeout is how long a running step may take to end when the daemon stops.
+	// Then the daemon ends without it, and the next one does the step again.
 	stepTimeout = 30 * time.Second
-	// callTimeout is how long calls may take to end. A client that does not read
-	// what it asked for is cut off.
+	// callTimeout is how long calls may take to end when the daemon stops. Then it
+	// closes their connections.
 	callTimeout = 5 * time.Second
 	// refusalTime is how long a daemon that cannot service the host tells its callers
 	// why, before it ends and systemd starts the next one.
 	refusalTime = 10 * time.Second
-	// trimDelay is after how long without calls memory is given back.
+	// trimDelay is the time without calls after which free memory returns to the kernel.
 	trimDelay = 2 * time.Second
 )
 
-// Config is what a daemon depends on from outside.
+// Config configures a daemon.
 type Config struct {
-	// Root is the folder of the host that is serviced; "/" outside of tests. With
+	// Root is the root folder of the serviced host; "/" outside of tests. With
 	// another one the daemon need not be root, and its own user may call it.
 	Root string
-	// Socket is where it listens; empty means the socket that systemd passed, or
-	// Root/run/trident/trident.sock.
+	// Socket is the path on which the daemon listens; "" means the socket that
+	// systemd passed, or else Root/run/trident/trident.sock.
 	Socket string
-	// IdleTimeout is after how long without calls and work Run returns; 0 means
-	// never.
+	// IdleTimeout is the time without calls and operations after which Run
+	// returns; 0 means never.
 	IdleTimeout time.Duration
-	// Version is what the daemon says it is.
+	// Version is the version that the daemon reports.
 	Version string
 	// Systemd is the host's service manager; nil means the real one.
 	Systemd systemd.Manager
 	Logger  *slog.Logger
 }
 
-// A Daemon is built and listens. Run makes it answer; Close, for one that does
-// not run, gives back what it holds.
+// A Daemon listens from New on, and answers in Run. Close releases the resources of a
+// Daemon that is never run.
 type Daemon struct {
 	idleTimeout time.Duration
 	refuseTime  time.Duration
@@ -86,19 +85,19 @@ type Daemon struct {
 	listener         *api.Listener
 	systemd          systemd.Manager
 	socketIsSystemds bool // systemd passed the socket
-	socketMisses     int  // looks in a row at which the socket was gone
+	socketMisses     int  // checks in a row that did not find the socket
 	idle             *idle
 	observer         *observe.Observer
-	metrics          *net.UnixListener // nil: nobody can read them
+	metrics          *net.UnixListener // nil if the socket could not be made
 
 	stopBus context.CancelFunc
 	store   *hoststate.Store
-	// datastorePathErr is why the host does not say where its datastore is.
+	// datastorePathErr is the error of hoststate.Path; Run returns it.
 	datastorePathErr error
 	lock             *os.File
 }
 
-// Run builds a daemon and runs it until ctx ends or nobody needs it.
+// Run builds a daemon and runs it until ctx ends or it is idle.
 func Run(ctx context.Context, c Config) error {
 	d, err := New(ctx, c)
 	if err != nil {
@@ -108,11 +107,11 @@ func Run(ctx context.Context, c Config) error {
 	return d.Run(ctx)
 }
 
-// boundHeap has Go's garbage collector keep the memory of this process below three
-// quarters of what its control groups allow; the rest is for the tools that it runs, and
-// for what the kernel does for both. Without it the collector would let a window of 1 GiB
-// that is not needed any more stay until there is a second one, and the kernel would end
-// the process (MemoryMax=). GOMEMLIMIT in the environment counts instead.
+// boundHeap sets the memory limit of Go's garbage collector to three quarters of what the
+// control groups of this process allow; the rest is for the tools that it runs, and for
+// the kernel's memory of both. Without the limit the collector could keep an unused window
+// of 1 GiB until a second one is allocated, and the kernel would kill the process
+// (MemoryMax=). boundHeap does nothing if GOMEMLIMIT is set.
 func boundHeap(root string) {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
@@ -122,9 +121,8 @@ func boundHeap(root string) {
 	}
 }
 
-// New builds a daemon. When it returns callers can connect; they are answered
-// once Run is called. Of what it made before it failed only folders and files
-// are left.
+// New builds a daemon. Callers can connect once New has returned; Run answers them. If New
+// fails, it leaves only folders and files behind.
 func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	if c.Root == "" {
 		c.Root = "/"
@@ -178,8 +176,9 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	return d, nil
 }
 
-// services makes what carries operations on; who carries on with any, or tries
-// whether it could, needs all of it. The socket is where this daemon answers.
+// services returns the services that register the kinds of operations with runner. A
+// daemon and a probe need all kinds, to resume any operation. socket is the path on which
+// this daemon answers.
 func services(c Config, runner *operation.Runner, store *hoststate.Store, socket string) (*selfservice.Service, *servicing.Service) {
 	self := selfservice.New(selfservice.Config{
 		Root: c.Root, Version: c.Version, Built: version.Built(), Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Logger: c.Logger,
@@ -190,7 +189,7 @@ func services(c Config, runner *operation.Runner, store *hoststate.Store, socket
 	})
 }
 
-// checkUser reports whether a user may run a daemon for a root folder.
+// checkUser returns an error of kind Denied if a user may not run a daemon for root.
 func checkUser(root string, uid int) error {
 	if root != "/" || uid == 0 {
 		return nil
@@ -199,7 +198,7 @@ func checkUser(root string, uid int) error {
 		"start it through systemd (systemctl start tridentd.socket), or as root")
 }
 
-// alsoUID is the user who may call besides root: nobody on a real host.
+// alsoUID returns the user who may call besides root: 0 (no other) on a real host.
 func alsoUID(root string) uint32 {
 	if root == "/" {
 		return 0
@@ -207,7 +206,7 @@ func alsoUID(root string) uint32 {
 	return uint32(os.Geteuid())
 }
 
-// currentLife names this boot and this process.
+// currentLife returns the IDs of this boot and of this process.
 func currentLife() (operation.Life, error) {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -216,13 +215,12 @@ func currentLife() (operation.Life, error) {
 	return operation.Life{Boot: strings.TrimSpace(string(boot)), Process: rand.Text()}, nil
 }
 
-// Socket is the path that the daemon listens on.
+// Socket returns the path on which the daemon listens.
 func (d *Daemon) Socket() string { return d.socket }
 
-// Run answers calls, opens the datastore and carries on with what an earlier
-// daemon left, until ctx ends or the daemon is not needed any more. What needs
-// the datastore is answered once it is open. Then it stops as Config and the
-// bounds above say. It must be called once at most.
+// Run answers calls, opens the datastore and resumes the operation that an earlier daemon
+// left, until ctx ends or the daemon is idle. Calls that need the datastore wait until it
+// is open. Then Run stops the daemon within stepTimeout and callTimeout. Call it once.
 func (d *Daemon) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, d.Close()) }()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -234,7 +232,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		serveErr <- err
 	}()
 	if err := d.resume(ctx); err != nil {
-		if ctx.Err() != nil { // it is stopped meanwhile
+		if ctx.Err() != nil { // the daemon is being stopped
 			err = nil
 		} else {
 			d.refuse(ctx, err)
@@ -252,13 +250,13 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		d.logger.Error("retire an extension that is older than the base", "error", err)
 	}
 	if err := d.idle.wait(ctx, d.idleTimeout, d.runner); err == nil {
-		d.logger.Info("nobody needs the daemon: it goes", "idle", d.idleTimeout)
+		d.logger.Info("nobody needs the daemon: it ends", "idle", d.idleTimeout)
 	}
 	d.stop()
 	return <-serveErr
 }
 
-// resume carries on where an earlier daemon has stopped.
+// resume opens the datastore and resumes the operation that an earlier daemon left.
 func (d *Daemon) resume(ctx context.Context) error {
 	if d.datastorePathErr != nil {
 		return d.datastorePathErr
@@ -267,13 +265,13 @@ func (d *Daemon) resume(ctx context.Context) error {
 		return withReadOnlyHint(err)
 	}
 	if err := d.runner.Resume(ctx); err != nil {
-		return withReadOnlyHint(fmt.Errorf("carry on with unsettled work: %w", err))
+		return withReadOnlyHint(fmt.Errorf("resume the unsettled operation: %w", err))
 	}
 	return nil
 }
 
-// refuse answers callers with err for a while: those who wait already, and those who
-// come. A version on trial ends at once instead, because the rescuer counts its ends.
+// refuse answers all calls with err for refuseTime, those that wait and new ones. During
+// the trial of this version it returns at once, because the rescuer counts its ends.
 func (d *Daemon) refuse(ctx context.Context, err error) {
 	if d.self.IsOnTrial() {
 		return
@@ -287,7 +285,7 @@ func (d *Daemon) refuse(ctx context.Context, err error) {
 	}
 }
 
-// withReadOnlyHint gives a failed write to a read-only file system its kind and a hint.
+// withReadOnlyHint adds a kind and a hint to the error of a read-only file system.
 func withReadOnlyHint(err error) error {
 	if !errors.Is(err, unix.EROFS) || errkind.Of(err) != errkind.Internal {
 		return err
@@ -296,8 +294,8 @@ func withReadOnlyHint(err error) error {
 		"find out why that file system is read-only (journalctl --dmesg), then make it writable: mount -o remount,rw, and its mount point")
 }
 
-// stop ends in this order: health checks hear of it, the running step stops and
-// is journaled, watches end, calls end, within the bounds above.
+// stop stops in this order: health checks report it, the running step ends and is
+// journaled, watches end, calls end, within stepTimeout and callTimeout.
 func (d *Daemon) stop() {
 	d.notify("STOPPING=1")
 	d.server.Drain()
@@ -312,7 +310,7 @@ func (d *Daemon) stop() {
 	d.logger.Info("tridentd stopped")
 }
 
-// Close gives back what the daemon holds. Run does it itself.
+// Close releases the resources of the daemon. Run calls it.
 func (d *Daemon) Close() error {
 	var errs []error
 	if d.listener != nil {

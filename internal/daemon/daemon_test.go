@@ -112,7 +112,7 @@ func TestWhatKeepsADaemonFromStarting(t *testing.T) {
 		l := unixSocket(t, c.Socket)
 		defer l.Close()
 		_, err := New(t.Context(), c)
-		if err == nil || err.Error() != "listen on "+c.Socket+": somebody answers there already" {
+		if err == nil || err.Error() != "listen on "+c.Socket+": another process answers there already" {
 			t.Errorf("got %v", err)
 		}
 	})

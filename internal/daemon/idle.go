@@ -8,7 +8,7 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 )
 
-// idle knows whether anybody calls. Its zero value is not usable.
+// idle counts the calls that are being answered. Make one with newIdle.
 type idle struct {
 	mu      sync.Mutex
 	calls   int
@@ -17,7 +17,7 @@ type idle struct {
 
 func newIdle() *idle { return &idle{changed: make(chan struct{})} }
 
-// begin counts a call until the function that it returns is called.
+// begin counts a call until the returned function is called.
 func (i *idle) begin() (end func()) {
 	i.add(1)
 	return sync.OnceFunc(func() { i.add(-1) })
@@ -37,9 +37,8 @@ func (i *idle) state() (calls int, changed <-chan struct{}) {
 	return i.calls, i.changed
 }
 
-// wait returns nil when nobody has called and nothing was done for a while,
-// counted from now at the earliest, or the cause of ctx's end. A while of 0 never
-// passes.
+// wait returns nil once there was no call and no active operation for the time limit,
+// counted from now at the earliest, or the cause of ctx's end. With 0 it waits for ctx.
 func (i *idle) wait(ctx context.Context, limit time.Duration, r *operation.Runner) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -58,7 +57,7 @@ func (i *idle) wait(ctx context.Context, limit time.Duration, r *operation.Runne
 		case <-callChanged:
 		case <-operationChanged:
 		case <-expired:
-			select { // what came in the same moment counts
+			select { // a call at the same moment counts
 			case <-callChanged:
 			case <-operationChanged:
 			default:
@@ -68,8 +67,8 @@ func (i *idle) wait(ctx context.Context, limit time.Duration, r *operation.Runne
 	}
 }
 
-// trim calls free whenever nobody has called for a while, once until the next
-// call: a daemon that only waits should be small. It returns when ctx ends.
+// trim calls free each time that there was no call for the time limit, and then not again
+// before the next call, so that a waiting daemon is small. It returns when ctx ends.
 func (i *idle) trim(ctx context.Context, limit time.Duration, free func()) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()

@@ -14,12 +14,13 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// lockFile is below the root folder. It stays when the daemon goes: to remove a
-// lock file is to race with the next one who locks it.
+// lockFile is below the root folder. A daemon does not remove it at its end: that would
+// race with the next daemon, which may have opened the file already.
 const lockFile = "run/trident/lock"
 
-// lock makes this the only daemon on a root folder until the file is closed or
-// the process ends. The socket is no such guard: it is systemd's.
+// lock makes this the only daemon on a root folder until the file is closed or the process
+// ends. The socket cannot ensure that, because systemd makes it. It fails with Busy if
+// another daemon has the lock.
 func lock(root string) (*os.File, error) {
 	path := filepath.Join(root, lockFile)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -42,7 +43,7 @@ func lock(root string) (*os.File, error) {
 	return f, nil
 }
 
-// holder says who has the lock, as far as the file tells.
+// holder returns the process that has the lock, for an error; "" if the file lacks it.
 func holder(f *os.File) string {
 	data, err := io.ReadAll(io.LimitReader(f, 32))
 	pid, perr := strconv.Atoi(strings.TrimSpace(string(data)))

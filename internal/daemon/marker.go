@@ -11,8 +11,8 @@ import (
 	"github.com/trident-project/trident/internal/servicing"
 )
 
-// markUnsettled returns the runner's callback that keeps the marker. Where nothing
-// changes it writes nothing: it runs at every start.
+// markUnsettled returns the callback of the runner that makes and removes the file
+// servicing.UnsettledMark. It runs at every start, and writes only if something changes.
 func markUnsettled(root string) func(unsettled bool) error {
 	path := filepath.Join(root, servicing.UnsettledMark)
 	return func(unsettled bool) error {

@@ -10,12 +10,11 @@ import (
 	"github.com/trident-project/trident/internal/observe"
 )
 
-// metricsSocket is where metrics are read, below the root folder. It is the
-// daemon's own and no unit's: who reads numbers must not start a daemon that has
-// none, nor keep it.
+// metricsSocket is the socket for readers of metrics, below the root folder. The daemon
+// makes it itself, so that a reader neither starts a daemon nor keeps it from ending.
 const metricsSocket = "run/trident/metrics.sock"
 
-// newObserver looks on at this daemon.
+// newObserver returns the observer of this daemon.
 func (d *Daemon) newObserver(ctx context.Context, c Config, datastore string) *observe.Observer {
 	return observe.New(ctx, observe.Config{
 		Version: c.Version, Logger: c.Logger,
@@ -33,7 +32,7 @@ func (d *Daemon) newObserver(ctx context.Context, c Config, datastore string) *o
 func (d *Daemon) datastoreHealth(ctx context.Context, path string) (observe.Datastore, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return observe.Datastore{}, fmt.Errorf("look at the datastore: %w", err)
+		return observe.Datastore{}, fmt.Errorf("read the size of the datastore: %w", err)
 	}
 	damaged, err := d.store.Damaged()
 	if err == nil {
@@ -42,8 +41,8 @@ func (d *Daemon) datastoreHealth(ctx context.Context, path string) (observe.Data
 	return observe.Datastore{Bytes: info.Size(), Damaged: len(damaged)}, err
 }
 
-// listenMetrics makes the socket on which root reads the metrics. That it cannot
-// be made keeps nobody from work: nil then.
+// listenMetrics makes the socket on which root reads the metrics. If it fails, it only
+// logs the error and returns nil.
 func (d *Daemon) listenMetrics(root string) *net.UnixListener {
 	l, err := listenOwn(filepath.Join(root, metricsSocket))
 	if err != nil {
@@ -63,13 +62,13 @@ func (d *Daemon) serveMetrics() {
 	}
 }
 
-// closeObserver lets go of what the observer has.
+// closeObserver closes the observer and its socket.
 func (d *Daemon) closeObserver() error {
 	var err error
 	if d.observer != nil {
 		err = d.observer.Close()
 	}
-	if d.metrics != nil { // closed by the observer, unless nobody was served
+	if d.metrics != nil { // already closed if serveMetrics has run
 		_ = d.metrics.Close()
 	}
 	return err

@@ -13,14 +13,14 @@ import (
 	"github.com/trident-project/trident/internal/systemd"
 )
 
-// notify tells systemd something. That it cannot be told stops nothing.
+// notify sends a state to systemd. It only logs an error.
 func (d *Daemon) notify(state string) {
 	if err := systemd.Notify(state); err != nil {
 		d.logger.Warn("notify", "error", err)
 	}
 }
 
-// showStatus keeps the status line of the unit at what runs, until ctx ends.
+// showStatus keeps the status line of the unit up to date, until ctx ends.
 func (d *Daemon) showStatus(ctx context.Context) {
 	lastStatus := ""
 	for {
@@ -43,18 +43,18 @@ func (d *Daemon) showStatus(ctx context.Context) {
 	}
 }
 
-// statusOf is an operation in one line.
+// statusOf returns the status line for an operation.
 func statusOf(op operation.Operation) string {
 	status := op.Summary + ": " + op.Step + " (" + op.ID + ")"
 	if op.Halted != nil {
 		status = "Halted, and tries again: " + op.Halted.Cause.Message + "; " + status
 	}
-	return strings.Join(strings.Fields(status), " ") // systemd takes lines apart
+	return strings.Join(strings.Fields(status), " ") // a line break would begin another variable
 }
 
-// feedWatchdog shows systemd that the daemon lives: not that it is there, but
-// that its socket answers and its operations can be asked for. A daemon that
-// cannot do that is better killed.
+// feedWatchdog notifies systemd's watchdog as long as the runner of operations does not
+// block and the socket answers, or is removed (see recreateSocket). Else systemd kills
+// the daemon.
 func (d *Daemon) feedWatchdog(ctx context.Context) {
 	limit, err := systemd.Watchdog()
 	if err != nil {
@@ -72,9 +72,9 @@ func (d *Daemon) feedWatchdog(ctx context.Context) {
 	}, func() { d.notify("WATCHDOG=1") })
 }
 
-// feedWhile calls alive whenever look found nothing amiss. It looks so often that
-// between two signs of life there is room, within limit, for two looks of a third
-// of it in vain: on a host that is very busy a late answer is no death.
+// feedWhile calls signal after each check that succeeds, six checks per limit at most. A
+// check takes up to a third of limit, so between two signals two checks may fail within
+// limit: a very busy host answers late.
 func feedWhile(ctx context.Context, limit time.Duration, check func(context.Context) error, signal func()) {
 	tick := time.NewTicker(limit / 6)
 	defer tick.Stop()
@@ -103,10 +103,10 @@ func (d *Daemon) checkAlive(ctx context.Context, limit time.Duration) error {
 	return err
 }
 
-// recreateSocket has systemd make the socket again that somebody removed, if it is
-// one of systemd's. That restarts this daemon, because the socket that it holds
-// has no name any more; an operation goes on in the next one. During a trial the
-// rescuer does the same, and looks more often: hence the second look.
+// recreateSocket has systemd make the socket file again that somebody removed, if systemd
+// made it. That restarts this daemon, whose socket has no path any more; the next daemon
+// resumes the operation. It acts at the second miss, because during a trial the rescuer
+// does the same, and checks more often.
 func (d *Daemon) recreateSocket(ctx context.Context) {
 	const unit = "tridentd.socket"
 	d.socketMisses++
@@ -116,6 +116,6 @@ func (d *Daemon) recreateSocket(ctx context.Context) {
 	}
 	d.socketMisses = 0
 	if err := d.systemd.Restart(ctx, unit); err != nil {
-		d.logger.Error("make the socket again", "error", err)
+		d.logger.Error("recreate the socket", "error", err)
 	}
 }

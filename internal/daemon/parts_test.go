@@ -93,18 +93,18 @@ func TestOnlyAStaleSocketIsReplaced(t *testing.T) {
 		{"answered", func(t *testing.T, path string) {
 			l := unixSocket(t, path)
 			t.Cleanup(func() { _ = l.Close() })
-		}, "somebody answers there already"},
+		}, "another process answers there already"},
 		{"file", func(t *testing.T, path string) {
 			if err := os.WriteFile(path, nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
-		}, "there is something that is no socket"},
+		}, "the path exists and is not a socket"},
 		{"link to a socket", func(t *testing.T, path string) {
 			unixSocket(t, path+"2")
 			if err := os.Symlink(path+"2", path); err != nil {
 				t.Fatal(err)
 			}
-		}, "there is something that is no socket"},
+		}, "the path exists and is not a socket"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "s")

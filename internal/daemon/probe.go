@@ -18,11 +18,11 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 )
 
-// Probe checks that this tridentd could take over: that it starts at all, that
-// it can read a copy of the datastore (which it may change), that it knows how to
-// carry on with what is unsettled in it, and that it answers on a socket, which
-// it makes beside the copy. It prints who it is. It needs neither root nor
-// systemd, and changes nothing else.
+// Probe checks that this tridentd could replace the running one: that it starts, can read
+// datastore, a copy that it may change, can resume the unsettled operation in it, and
+// answers on a socket beside it. Then Probe writes its version to out, as JSON. Probe needs
+// neither root nor systemd, and changes nothing else. "" as datastore skips all but the
+// start.
 func Probe(ctx context.Context, c Config, datastore string, out io.Writer) error {
 	if datastore != "" {
 		if err := probeStore(ctx, c, datastore); err != nil {
@@ -53,7 +53,7 @@ func probeStore(ctx context.Context, c Config, path string) error {
 	return probeServer(ctx, c, server, path+".sock")
 }
 
-// probeTimeout bounds the answer that a probe waits for.
+// probeTimeout is how long a probe waits for an answer.
 const probeTimeout = 20 * time.Second
 
 // probeServer has the server answer one call.
@@ -61,8 +61,8 @@ func probeServer(ctx context.Context, c Config, server *api.Server, socket strin
 	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	// By way of its folder: the path of a socket may have 107 bytes only, and this one
-	// is as deep below the root folder as the store.
+	// Through a descriptor of its folder: the path of a socket has at most 107 bytes
+	// (unix(7)), and the path of the copy may be longer.
 	dir, err := os.Open(filepath.Dir(socket))
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func probeServer(ctx context.Context, c Config, server *api.Server, socket strin
 	defer cancel()
 	version, err := api.Check(ctx, socket)
 	if err == nil && version != c.Version {
-		err = errkind.Errorf(errkind.Internal, "it answers that it is %s", version)
+		err = errkind.Errorf(errkind.Internal, "the probed daemon reports version %s", version)
 	}
 	server.Stop(ctx, listener)
 	return errors.Join(err, <-serveErr)

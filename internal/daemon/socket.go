@@ -19,11 +19,11 @@ import (
 // socketFile is the default socket, below the root folder.
 const socketFile = "run/trident/trident.sock"
 
-// maxSocketPath is how many bytes the path of a unix socket can have (unix(7)).
+// maxSocketPath is the longest path of a unix socket, in bytes (unix(7)).
 const maxSocketPath = 107
 
-// socketNames are the names that a socket passed by systemd may have: that of
-// our unit, and that of a descriptor without a name.
+// socketNames returns the names that a socket passed by systemd may have: that of our
+// unit, and those of a descriptor without a name.
 func socketNames() []string { return []string{"tridentd.socket", "unknown", "LISTEN_FD_3"} }
 
 // listen returns the socket that systemd passed, or, if it passed none or path
@@ -45,7 +45,7 @@ func listen(root, path string) (*net.UnixListener, error) {
 	return listenOwn(path)
 }
 
-// checkInherited checks that what systemd passed is one unix socket of ours.
+// checkInherited returns the socket that systemd passed, if it is one unix socket of ours.
 func checkInherited(inherited []systemd.NamedListener) (*net.UnixListener, error) {
 	l, isUnix := inherited[0].Listener.(*net.UnixListener)
 	var err error
@@ -65,8 +65,8 @@ func checkInherited(inherited []systemd.NamedListener) (*net.UnixListener, error
 	return nil, errkind.Errorf(errkind.Invalid, "use the socket that systemd passed: %w", err)
 }
 
-// listenOwn makes a socket that only its owner can open. One that nobody answers on
-// any more is replaced; it is removed again when it is closed.
+// listenOwn makes a socket that only its owner can open, and that is removed when it is
+// closed. It replaces a socket on which no process listens any more.
 func listenOwn(path string) (*net.UnixListener, error) {
 	if len(path) > maxSocketPath {
 		return nil, errkind.WithHint(
@@ -79,8 +79,8 @@ func listenOwn(path string) (*net.UnixListener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
-	// The mode must be right from the first moment on, hence no chmod. The umask
-	// is the process's; nothing else makes files while the daemon is being built.
+	// Not chmod: the mode has to be right from the first moment. The umask is that of
+	// the whole process, which makes no other file while New runs.
 	old := unix.Umask(0o177)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	unix.Umask(old)
@@ -100,14 +100,14 @@ func removeStale(path string) error {
 		return err
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return errkind.Errorf(errkind.Exists, "there is something that is no socket")
+		return errkind.Errorf(errkind.Exists, "the path exists and is not a socket")
 	}
 	conn, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
-		return errors.Join(errkind.Errorf(errkind.Busy, "somebody answers there already"), conn.Close())
+		return errors.Join(errkind.Errorf(errkind.Busy, "another process answers there already"), conn.Close())
 	}
 	if !errors.Is(err, unix.ECONNREFUSED) {
-		return fmt.Errorf("ask whether somebody answers there: %w", err)
+		return fmt.Errorf("check whether another process answers there: %w", err)
 	}
 	return os.Remove(path)
 }
