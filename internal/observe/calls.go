@@ -18,15 +18,15 @@ import (
 	"github.com/trident-project/trident/proto/wire"
 )
 
-// call is what is known of a call before it is made.
+// call has what is known of a call before its handler runs.
 type call struct {
 	request string
-	// trace is the trace that the call is in, or empty.
+	// trace is the ID of the trace of the call, or "".
 	trace string
-	// parent is what an operation that it begins belongs to; see Origin.
+	// parent is the traceparent of an operation that the call begins; see Origin.
 	parent string
 
-	method string // as a label: one of ours, or other
+	method string // as a label: a method of the API, or "other"
 	unary  bool   // known when it begins
 }
 
@@ -37,8 +37,8 @@ func callOf(ctx context.Context) *call {
 	return c
 }
 
-// Origin is the call that a context comes from. A trace that the caller has
-// begun goes on in the operation; without one the operation has its own.
+// Origin returns the call to which a context belongs. The operation continues the trace of
+// the caller, if there is one; else it has a trace of its own.
 func Origin(ctx context.Context) operation.Origin {
 	c := callOf(ctx)
 	if c == nil {
@@ -47,7 +47,7 @@ func Origin(ctx context.Context) operation.Origin {
 	return operation.Origin{Traceparent: c.parent, RequestID: c.request}
 }
 
-// Calls sees the connections and calls of a server.
+// Calls returns the handler that counts and traces the calls of a gRPC server.
 func (o *Observer) Calls() stats.Handler { return calls{o} }
 
 type calls struct{ *Observer }
@@ -104,7 +104,7 @@ func (h calls) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	}
 }
 
-// carrier has the headers of a call for a propagator.
+// carrier returns the trace headers of a call for a propagator.
 func carrier(ctx context.Context) propagation.TextMapCarrier {
 	out := propagation.MapCarrier{}
 	for _, key := range []string{"traceparent", "tracestate"} {
@@ -115,7 +115,7 @@ func carrier(ctx context.Context) propagation.TextMapCarrier {
 	return out
 }
 
-// requestID is the caller's name for the call, or a new one.
+// requestID returns the caller's ID for the call, or a new one if that is not valid.
 func requestID(ctx context.Context) string {
 	v := metadata.ValueFromIncomingContext(ctx, wire.HeaderRequest)
 	if len(v) == 1 && v[0] != "" && len(v[0]) <= wire.MaxRequest && strings.ToValidUTF8(v[0], "") == v[0] {
@@ -124,12 +124,12 @@ func requestID(ctx context.Context) string {
 	return strings.ToLower(rand.Text()[:16])
 }
 
-// traceparent is a place in a trace as W3C Trace Context, 3.2.2, writes it.
+// traceparent returns the header traceparent for a span (W3C Trace Context, 3.2.2).
 func traceparent(c trace.SpanContext) string {
 	return fmt.Sprintf("00-%s-%s-%s", c.TraceID(), c.SpanID(), c.TraceFlags())
 }
 
-// since is for what began at a time that is known in seconds only.
+// since returns the time that is seconds before end.
 func since(end time.Time, seconds float64) time.Time {
 	return end.Add(-time.Duration(seconds * float64(time.Second)))
 }

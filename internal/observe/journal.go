@@ -20,20 +20,20 @@ import (
 // (https://systemd.io/JOURNAL_NATIVE_PROTOCOL).
 const journalSocket = "/run/systemd/journal/socket"
 
-// Limits of a record. The journal itself cuts lines after 48 KiB (LineMax= in
-// journald.conf(5)); together they stay below what a datagram can be.
+// Limits of a record, which together are below the limit of a datagram. The journal itself
+// cuts lines after 48 KiB (LineMax= in journald.conf(5)).
 const (
 	maxMessage     = 48 << 10
 	maxField       = 2 << 10
 	maxFields      = 32
-	journalTimeout = time.Second // a journal that takes nothing holds us up no longer
+	journalTimeout = time.Second // the longest wait for a journal that accepts no record
 )
 
-// journalHandler writes records as the journal has them: the message as the line
-// of key=value that it always was, and beside it a field for each attribute.
-// OPERATION_ID, REQUEST_ID and TRACE_ID have names of their own; that of any other
-// is TRIDENT_ and the attribute's. A record that the journal's socket does not
-// take goes to stderr, with its priority in front, as sd-daemon(3) has it.
+// journalHandler writes records to the journal: the message as a line of key=value, and a
+// field for each attribute. The attributes operation, request and trace become
+// OPERATION_ID, REQUEST_ID and TRACE_ID, any other one TRIDENT_ and its name. If the
+// journal's socket refuses a record, the line is written to stderr after its priority
+// (sd-daemon(3)).
 type journalHandler struct {
 	text   slog.Handler // writes into out.line
 	out    *journal
@@ -43,10 +43,10 @@ type journalHandler struct {
 
 type field struct{ name, value string }
 
-// journal is where records go, one at a time.
+// journal sends records to the journal, one at a time.
 type journal struct {
 	stderr  io.Writer
-	socket  *net.UnixConn // nil: there is none
+	socket  *net.UnixConn // nil if it could not be made
 	to      *net.UnixAddr
 	version string
 
@@ -56,7 +56,7 @@ type journal struct {
 
 func newJournalHandler(stderr io.Writer, socket string, level slog.Level, version string) *journalHandler {
 	j := &journal{stderr: stderr, to: &net.UnixAddr{Name: socket, Net: "unixgram"}, version: version}
-	// Not connected: so a journal that was restarted is no matter.
+	// Not connected, so that it survives a restart of the journal.
 	j.socket, _ = net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram"})
 	return &journalHandler{out: j, text: slog.NewTextHandler(&j.line, &slog.HandlerOptions{
 		Level: level,
@@ -124,8 +124,8 @@ func appendFields(fields []field, prefix string, a slog.Attr) []field {
 	return append(fields, field{fieldName(prefix + a.Key), clip(value.String(), maxField)})
 }
 
-// fieldName is the journal's name of an attribute: capitals, digits and
-// underscores, at most 64 of them.
+// fieldName returns the journal's name of an attribute: capitals, digits and underscores,
+// 64 at most.
 func fieldName(key string) string {
 	switch key {
 	case "operation":
@@ -154,7 +154,7 @@ func clip(s string, limit int) string {
 	return s
 }
 
-// send writes the record that h.line has. The caller holds j.mu.
+// send writes the record in j.line. The caller holds j.mu.
 func (j *journal) send(priority byte, fields []field) error {
 	message := strings.TrimSuffix(j.line.String(), "\n")
 	if j.socket != nil {
@@ -171,8 +171,8 @@ func (j *journal) send(priority byte, fields []field) error {
 	return err
 }
 
-// datagram sends fields. One with a line break is told its length, which is 64
-// bits, the lowest byte first.
+// datagram sends fields. A value with a line break follows its length, which has 64 bits,
+// the lowest byte first.
 func (j *journal) datagram(fields []field) error {
 	var out []byte
 	for _, f := range fields {
@@ -193,7 +193,7 @@ func (j *journal) datagram(fields []field) error {
 	return err
 }
 
-// priority is a level in the words of syslog(3).
+// priority returns the digit of syslog(3) for a level.
 func priority(l slog.Level) byte {
 	switch {
 	case l < slog.LevelInfo:

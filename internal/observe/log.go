@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NewLogger returns a logger to stderr. Where stderr is the journal its records
-// go there with their fields; see journalHandler.
+// NewLogger returns a logger that writes to stderr. If stderr is connected to the journal,
+// it sends records with fields there; see journalHandler.
 func NewLogger(stderr *os.File, level slog.Level, version string) *slog.Logger {
 	if isJournal(stderr, os.Getenv("JOURNAL_STREAM")) {
 		return slog.New(callHandler{newJournalHandler(stderr, journalSocket, level, version)})
@@ -18,7 +18,7 @@ func NewLogger(stderr *os.File, level slog.Level, version string) *slog.Logger {
 	return slog.New(callHandler{slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})})
 }
 
-// isJournal compares a file with $JOURNAL_STREAM (systemd.exec(5)).
+// isJournal reports whether f is the stream of $JOURNAL_STREAM (systemd.exec(5)).
 func isJournal(f *os.File, stream string) bool {
 	var st unix.Stat_t
 	if stream == "" || unix.Fstat(int(f.Fd()), &st) != nil {
@@ -27,7 +27,7 @@ func isJournal(f *os.File, stream string) bool {
 	return stream == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }
 
-// callHandler adds to each record which call it is about.
+// callHandler adds the IDs of the request and the trace to the records of a call.
 type callHandler struct{ slog.Handler }
 
 func (h callHandler) Handle(ctx context.Context, r slog.Record) error {

@@ -15,11 +15,11 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 )
 
-// healthTimeout bounds the question how the datastore is, within a scrape.
+// healthTimeout is how long a scrape waits for the state of the datastore.
 const healthTimeout = time.Second
 
-// metrics are the numbers. Every label has the values that the program knows,
-// and no others: kinds and steps of operations, methods of the API, gRPC's codes.
+// metrics are the metrics of a daemon. Callers cannot add values of labels: those are the
+// kinds and steps of operations, the methods of the API, and gRPC's codes.
 type metrics struct {
 	registry *prometheus.Registry
 
@@ -41,28 +41,28 @@ func newMetrics(c Config) *metrics {
 	m := &metrics{
 		registry:    prometheus.NewRegistry(),
 		connections: prometheus.NewGauge(gauge("connections", "Connections to the API that are open.")),
-		running:     prometheus.NewGauge(gauge("rpcs_running", "Calls that are being answered, watches among them.")),
+		running:     prometheus.NewGauge(gauge("rpcs_running", "Calls that are being answered, watches included.")),
 		calls:       counter("rpcs_total", "Calls that have ended, by method and gRPC code.", "method", "code"),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: "trident", Name: "rpc_duration_seconds", Help: "How long calls took that are no streams.",
+			Namespace: "trident", Name: "rpc_duration_seconds", Help: "How long calls took, without streams.",
 			Buckets: []float64{.001, .005, .02, .1, .5, 2, 10},
 		}, []string{"method"}),
 		events: counter("operation_events_total", "Events of operations, by type.", "type"),
 		ends:   counter("operations_total", "Operations that have ended, by kind and how: done, undone, cancelled or stuck.", "kind", "end"),
-		bytes:  counter("operation_bytes_total", "Bytes that steps have moved, as far as they showed it: those of a fetch were fetched.", "kind", "step"),
+		bytes:  counter("operation_bytes_total", "Bytes of the progress of steps: for a step fetch, the fetched bytes.", "kind", "step"),
 		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "trident", Name: "operation_step_duration_seconds", Help: "How long steps took, doing or undoing, over restarts and reboots.",
 			Buckets: []float64{.01, .1, 1, 5, 20, 60, 300, 1200},
 		}, []string{"kind", "step", "phase"}),
 	}
 	info := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Namespace: "trident", Name: "build_info", Help: "1, with what this daemon is.",
+		Namespace: "trident", Name: "build_info", Help: "1; the labels are the version of this daemon, of Go, and the architecture.",
 		ConstLabels: prometheus.Labels{"version": c.Version, "goversion": runtime.Version(), "arch": runtime.GOARCH},
 	}, func() float64 { return 1 })
 	active := prometheus.NewGaugeFunc(gauge("operation_active", "1 while an operation has not ended."), func() float64 {
 		return boolNumber(c.Active != nil && c.Active())
 	})
-	halted := prometheus.NewGaugeFunc(gauge("operation_halted", "1 while an operation does not go on because what it writes is refused, as by a full disk."), func() float64 {
+	halted := prometheus.NewGaugeFunc(gauge("operation_halted", "1 while an operation is halted because it cannot write, as on a full disk."), func() float64 {
 		return boolNumber(c.Halted != nil && c.Halted())
 	})
 	m.registry.MustRegister(m.connections, m.running, m.calls, m.latency, m.events, m.ends, m.bytes, m.steps, info, active, halted,
@@ -91,7 +91,7 @@ func (m *metrics) count(op operation.Operation, e operation.Event) {
 	}
 }
 
-// outcome is how an operation has ended, in one word.
+// outcome returns how an operation has ended, in one word.
 func outcome(op operation.Operation) string {
 	if op.Phase == operation.Undone && op.Failure != nil && op.Failure.Kind == errkind.Cancelled {
 		return "cancelled"
@@ -99,8 +99,8 @@ func outcome(op operation.Operation) string {
 	return string(op.Phase)
 }
 
-// methodLabel is the name of a method of ours. What else callers ask for is all
-// the same: a label must not grow with what somebody makes up.
+// methodLabel returns the name of a method of the API, and "other" for any other name, so
+// that callers cannot add values to a label.
 func methodLabel(full string) string {
 	name := strings.Replace(strings.TrimPrefix(full, "/"), "/", ".", 1)
 	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
@@ -113,7 +113,7 @@ func methodLabel(full string) string {
 	return name
 }
 
-// datastore asks how the datastore is when somebody wants to know.
+// datastore collects the state of the datastore at each scrape.
 type datastore struct {
 	ask func(context.Context) (Datastore, error)
 }
@@ -127,7 +127,7 @@ func (datastore) size() *prometheus.Desc {
 }
 
 func (datastore) damaged() *prometheus.Desc {
-	return prometheus.NewDesc("trident_datastore_damaged_files", "Datastores that were found damaged and put aside.", nil, nil)
+	return prometheus.NewDesc("trident_datastore_damaged_files", "Damaged datastores that Trident has moved aside.", nil, nil)
 }
 
 func (d datastore) Describe(out chan<- *prometheus.Desc) {

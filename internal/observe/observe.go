@@ -1,12 +1,11 @@
-// Package observe lets others see what the daemon does: numbers for Prometheus,
-// traces for OpenTelemetry, and a log whose lines can be put together.
+// Package observe shows what the daemon does: metrics for Prometheus, traces for
+// OpenTelemetry, and a log whose lines have the IDs of operations and requests.
 //
-// It only looks on. Calls reach it as a stats handler of gRPC, operations as what
-// was journaled of them; it never waits and never fails anybody. What it says of
-// an operation follows from the journal alone, the IDs of traces and spans too,
-// so that the parts that two daemons tell, before and after a restart, are one
-// trace. What nobody has asked for is not started: without an endpoint for traces
-// there is no exporter, and a number costs an addition until it is read.
+// It receives calls as a stats handler of gRPC, and operations as their journaled events;
+// it never delays them and never makes them fail. It derives the metrics and spans of an
+// operation from the journal alone, and the IDs of traces and spans too, so that the spans
+// of two daemons, before and after a restart, are one trace. Without an endpoint for traces
+// it starts no exporter.
 package observe
 
 import (
@@ -21,11 +20,11 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 )
 
-// flushTimeout bounds how long Close waits for spans to be taken: a collector that
-// does not answer must not hold up a restart.
+// flushTimeout is how long Close waits for the export of spans: a collector that does not
+// answer must not delay a restart.
 const flushTimeout = 2 * time.Second
 
-// Config is what an observer looks at.
+// Config configures an observer.
 type Config struct {
 	Version string
 	Logger  *slog.Logger
@@ -33,36 +32,36 @@ type Config struct {
 	Active func() bool
 	// Halted reports whether the operation that has not settled is halted.
 	Halted func() bool
-	// Datastore asks how the datastore is; an error means that it cannot be read.
+	// Datastore returns the state of the datastore, or an error if it cannot be read.
 	Datastore func(context.Context) (Datastore, error)
 }
 
-// A Datastore is how the datastore is.
+// A Datastore is the state of the datastore.
 type Datastore struct {
 	Bytes   int64
-	Damaged int // files that were found damaged and put aside
+	Damaged int // damaged files that were moved aside
 }
 
-// An Observer sees calls and operations.
+// An Observer counts and traces calls and operations.
 type Observer struct {
 	logger  *slog.Logger
 	metrics *metrics
-	tracing *tracing // nil: nobody wants traces
+	tracing *tracing // nil: no traces are exported
 	scrapes *http.Server
 
 	mu   sync.Mutex
 	last transfer
 }
 
-// transfer is how far the bytes of a step were.
+// transfer is the last known progress of a step, in bytes.
 type transfer struct {
 	operation, step string
 	phase           operation.Phase
 	done            int64
 }
 
-// New returns an observer. Where traces should be exported and cannot be, it says
-// so in the log and does without.
+// New returns an observer. If the environment asks for traces and they cannot be exported,
+// New logs the error and the observer has no traces.
 func New(ctx context.Context, c Config) *Observer {
 	o := &Observer{logger: c.Logger, metrics: newMetrics(c)}
 	o.scrapes = o.metrics.server()
@@ -74,7 +73,7 @@ func New(ctx context.Context, c Config) *Observer {
 	return o
 }
 
-// Operation takes what was journaled of an operation. It does not wait.
+// Operation receives journaled events of an operation. It does not block.
 func (o *Observer) Operation(op operation.Operation, events ...operation.Event) {
 	for _, e := range events {
 		o.metrics.count(op, e)
@@ -85,8 +84,8 @@ func (o *Observer) Operation(op operation.Operation, events ...operation.Event) 
 	}
 }
 
-// countBytes counts what a step has moved. Of a step that an earlier daemon began it
-// counts what comes after the first that it hears of.
+// countBytes adds the progress of a step to its bytes. For a step that an earlier daemon
+// began it counts from the first progress that this daemon sees.
 func (o *Observer) countBytes(op operation.Operation, e operation.Event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -99,7 +98,7 @@ func (o *Observer) countBytes(op operation.Operation, e operation.Event) {
 		o.last = transfer{op.ID, e.Step, e.Phase, e.Done}
 	default:
 		more := e.Done - o.last.done
-		if more < 0 { // the next file
+		if more < 0 { // the step began the next file
 			more = e.Done
 		}
 		o.metrics.bytes.WithLabelValues(op.Kind, e.Step).Add(float64(max(0, more)))
@@ -107,7 +106,7 @@ func (o *Observer) countBytes(op operation.Operation, e operation.Event) {
 	}
 }
 
-// Close ends scrapes and gives spans that wait a moment to be taken.
+// Close ends scrapes and exports the remaining spans, for flushTimeout at most.
 func (o *Observer) Close() error {
 	err := o.scrapes.Close()
 	if o.tracing != nil {

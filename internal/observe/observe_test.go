@@ -133,7 +133,7 @@ func TestNobodyWhoAskedForTracesMeansNothingIsStarted(t *testing.T) {
 		{"no endpoint", "", "", ""},
 		{"switched off", "OTEL_SDK_DISABLED", "true", ""},
 		{"none", "OTEL_TRACES_EXPORTER", "none", ""},
-		{"another protocol", "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", `"grpc\" is not spoken, http/protobuf is`},
+		{"another protocol", "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", `"grpc\" is not supported, http/protobuf is`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.key != "" {
@@ -161,7 +161,7 @@ func TestACollectorThatIsGoneIsLoggedAndHoldsUpNobody(t *testing.T) {
 	if took := time.Since(begun); took > flushTimeout+2*time.Second {
 		t.Errorf("it took %s to stop", took)
 	}
-	if !strings.Contains(h.log.String(), "traces were not taken") {
+	if !strings.Contains(h.log.String(), "spans were not exported") {
 		t.Errorf("log: %s", h.log.String())
 	}
 }

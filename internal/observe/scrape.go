@@ -11,13 +11,13 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-// Limits of what those who read metrics can take.
+// Limits for readers of metrics.
 const (
 	maxScrapes = 8 // connections at a time; more wait
 	scrapeTime = 10 * time.Second
 )
 
-// Serve answers GET /metrics until Close. Who may read is for the socket to say.
+// Serve answers GET /metrics on l until Close. The mode of l's socket decides who may read.
 func (o *Observer) Serve(l net.Listener) error {
 	err := o.scrapes.Serve(&limitedListener{Listener: l, free: make(chan struct{}, maxScrapes)})
 	if errors.Is(err, http.ErrServerClosed) {
@@ -52,10 +52,10 @@ func (m *metrics) scrape(w http.ResponseWriter, _ *http.Request) {
 		}
 	}
 	w.Header().Set("Content-Type", string(format))
-	_, _ = w.Write(body.Bytes()) // who went away is not told
+	_, _ = w.Write(body.Bytes()) // the reader has closed the connection
 }
 
-// limitedListener is a listener with so many connections at most.
+// limitedListener accepts no more connections at a time than free has room for.
 type limitedListener struct {
 	net.Listener
 	free chan struct{}

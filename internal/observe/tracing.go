@@ -31,15 +31,15 @@ type tracing struct {
 	rpc      stats.Handler
 }
 
-// newTracing returns nil when the environment names nowhere to export to. The
-// variables are OpenTelemetry's: OTEL_EXPORTER_OTLP_ENDPOINT and its family.
+// newTracing returns nil if the environment has no endpoint for traces. The variables are
+// OpenTelemetry's: OTEL_EXPORTER_OTLP_ENDPOINT and its family.
 func newTracing(ctx context.Context, version string, logger *slog.Logger) (*tracing, error) {
 	if !wantsTraces() {
 		return nil, nil
 	}
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"} {
 		if p := os.Getenv(name); p != "" && p != "http/protobuf" {
-			return nil, errkind.Errorf(errkind.Unsupported, "read %s: %q is not spoken, http/protobuf is", name, p)
+			return nil, errkind.Errorf(errkind.Unsupported, "read %s: the protocol %q is not supported, http/protobuf is", name, p)
 		}
 	}
 	exporter, err := otlptracehttp.New(ctx)
@@ -75,12 +75,13 @@ func wantsTraces() bool {
 	return os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
 }
 
-// hasSpan leaves out what machines ask all the time, ourselves among them.
+// hasSpan reports whether a call gets a span. Calls that programs repeat, such as health
+// checks, get none.
 func hasSpan(info *stats.RPCTagInfo) bool {
 	return !strings.HasPrefix(info.FullMethodName, "/grpc.") && info.FullMethodName != "/trident.v1.VersionService/Version"
 }
 
-// loggedExporter is an exporter whose errors are in our log.
+// loggedExporter logs the errors of an exporter.
 type loggedExporter struct {
 	sdktrace.SpanExporter
 	logger *slog.Logger
@@ -88,12 +89,12 @@ type loggedExporter struct {
 
 func (e loggedExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	if err := e.SpanExporter.ExportSpans(ctx, spans); err != nil {
-		e.logger.Warn("traces were not taken", "spans", len(spans), "error", err)
+		e.logger.Warn("spans were not exported", "spans", len(spans), "error", err)
 	}
 	return nil
 }
 
-// endSpans makes the span of a step, and that of the operation, when they have ended.
+// endSpans ends the span of a step or of the operation if e is the end of it.
 func (t *tracing) endSpans(op operation.Operation, e operation.Event) {
 	switch {
 	case e.Type == operation.Metric && e.Name == operation.StepDuration:
@@ -125,8 +126,8 @@ func (t *tracing) endStep(op operation.Operation, e operation.Event) {
 	span.End(trace.WithTimestamp(e.Time))
 }
 
-// operationSpan is the span of an operation, always the same one. Only one that is ended
-// is exported, so it may be begun for the sake of its parts.
+// operationSpan starts the span of an operation, with the same IDs each time. The caller
+// ends it once; a span that is only the parent of others is not ended, so not exported.
 func (t *tracing) operationSpan(op operation.Operation) (context.Context, trace.Span) {
 	ctx := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier{"traceparent": op.Traceparent})
 	return t.tracer.Start(withIDs(ctx, op.TraceID(), op.ID, 0), op.Kind, trace.WithTimestamp(op.Created), trace.WithAttributes(
@@ -135,7 +136,7 @@ func (t *tracing) operationSpan(op operation.Operation) (context.Context, trace.
 	))
 }
 
-// ids are the IDs that a context asks for, else random ones.
+// ids generates the IDs that withIDs has put into a context, or else random ones.
 type ids struct{}
 
 type idsKey struct{}
@@ -145,8 +146,8 @@ type wantedIDs struct {
 	span  trace.SpanID
 }
 
-// withIDs asks for the IDs of an operation's span; sequence is that of the event
-// that a step ended with, 0 for the operation.
+// withIDs returns ctx with the IDs for a span of an operation. sequence is that of the
+// event that ended the step, or 0 for the operation itself.
 func withIDs(ctx context.Context, traceID, operation string, sequence uint64) context.Context {
 	w := wantedIDs{}
 	if id, err := trace.TraceIDFromHex(traceID); err == nil {
