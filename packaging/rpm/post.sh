@@ -1,5 +1,5 @@
 # $1 is the number of versions of this package that will be installed: 1 on a first install.
-# A scriptlet that fails would leave rpm half done, so none of these does.
+# A failed scriptlet would leave the transaction half done, so these never fail.
 if [ "$1" -eq 1 ] && command -v systemctl >/dev/null; then
 	systemctl --no-reload preset tridentd.socket tridentd-resume.path ||
 		echo "trident: the units could not be preset; enable tridentd.socket and tridentd-resume.path by hand" >&2

@@ -1,6 +1,6 @@
-# Runs when the files of the whole transaction are in place.
-# The newer of base and system extension wins: an extension that is not newer is
-# no longer activated. The image itself stays in the store.
+# rpm runs this when the files of the whole transaction are in place.
+# trident-rescue deactivates a system extension of Trident that is not newer than the
+# base. The image itself stays in the store.
 if [ -L /var/lib/extensions/trident.raw ] && [ -x /usr/lib/trident/trident-rescue ]; then
 	/usr/lib/trident/trident-rescue newest ||
 		echo "trident: which of package and system extension is newer could not be settled; tridentd does it at its next start" >&2
@@ -23,7 +23,7 @@ tool)
 esac
 # --- come back ends
 
-# The socket stays up all the while, so no client is refused.
+# The socket stays active during the restart, so no client is refused.
 systemctl try-restart tridentd.service ||
 	echo "trident: tridentd could not be restarted; see: journalctl -u tridentd.service" >&2
 exit 0

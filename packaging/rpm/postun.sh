@@ -1,5 +1,5 @@
 # $1 is the number of versions of this package that stay: 0 on an erase.
-# On an upgrade posttrans does what is left to do.
+# On an upgrade posttrans merges the system extensions again.
 [ "$1" -eq 0 ] || exit 0
 [ -d /run/systemd/system ] || exit 0
 systemctl daemon-reload

@@ -1,11 +1,11 @@
--- Runs before rpm looks at the file systems. While a system extension is merged
--- /usr is read-only, and rpm would give up ("needs more space on /usr").
+-- rpm runs this before it checks the file systems. While a system extension is merged
+-- /usr is read-only, and rpm would fail ("needs more space on /usr").
 -- In Lua, because on a first install into an empty tree there is no shell yet.
 if posix.stat("/run/systemd/system") and posix.access("/bin/sh", "x") then
 	os.execute([[
 # --- step aside
-# PID 1's mount table and PID 1 itself are asked: a scriptlet has a mount namespace
-# of its own, whose /usr says nothing.
+# Ask PID 1, and read its mount table: a scriptlet has a mount namespace of its own, with
+# a /usr of its own.
 merged() { grep -q ' - overlay sysext ' /proc/1/mountinfo; }
 if test -d /run/systemd/system && merged; then
 	mkdir -p /run/trident

@@ -3,22 +3,22 @@
 command -v systemctl >/dev/null || exit 0
 
 systemctl --no-reload disable tridentd.socket tridentd-resume.path
-# The path unit first: it would start the service again.
+# Stop the path unit first: it would start the service again.
 stop_units() { systemctl stop tridentd-resume.path tridentd.socket tridentd.service 'trident-rescue*'; }
 if [ -d /run/systemd/system ]; then
-	# What runs an operation, and its rescuer, would put the extension back.
+	# A daemon that runs an operation, or the rescuer, would restore the extension.
 	stop_units 2>/dev/null || echo "trident: the units could not be stopped yet" >&2
 fi
 
-# Our own link only; a file of that name is somebody else's.
+# Delete only Trident's own link, not another file of that name.
 case $(readlink /var/lib/extensions/trident.raw 2>/dev/null) in
 *trident/self/*) rm -f /var/lib/extensions/trident.raw ;;
 esac
 rm -f /etc/systemd/system/trident-rescue* /etc/systemd/system/*.wants/trident-rescue*
 
 # --- step aside
-# PID 1's mount table and PID 1 itself are asked: a scriptlet has a mount namespace
-# of its own, whose /usr says nothing.
+# Ask PID 1, and read its mount table: a scriptlet has a mount namespace of its own, with
+# a /usr of its own.
 merged() { grep -q ' - overlay sysext ' /proc/1/mountinfo; }
 if test -d /run/systemd/system && merged; then
 	mkdir -p /run/trident
@@ -37,8 +37,8 @@ fi
 # --- step aside ends
 
 if [ -d /run/systemd/system ]; then
-	# As long as the extension was merged it upheld the units: systemd has started
-	# them again, and lets go of them now.
+	# The merged extension upheld the units (Upholds=), so systemd has started them
+	# again. After the reload it does not.
 	systemctl daemon-reload
 	stop_units || echo "trident: the units could not be stopped" >&2
 fi

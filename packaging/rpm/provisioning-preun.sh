@@ -1,4 +1,4 @@
-# On an erase ($1 is 0) the unit goes.
+# On an erase ($1 is 0) disable and stop the unit.
 if [ "$1" -eq 0 ] && command -v systemctl >/dev/null; then
 	systemctl --no-reload disable trident-network.service || echo "trident-network.service could not be disabled" >&2
 	[ ! -d /run/systemd/system ] || systemctl stop trident-network.service || echo "trident-network.service could not be stopped" >&2
