@@ -107,7 +107,7 @@ func TestACommitOfWhatGoesBackNeedsAReboot(t *testing.T) {
 			if end.GetStatus() != tridentv1.StatusCode_STATUS_CODE_SUCCESS || end.GetRebootStatus() != want || end.GetError() != nil {
 				t.Errorf("completed %v", end)
 			}
-			wantLog := []string{"started", "INFO record step: record", "ERROR record record: unit x is down; take back: record", "WARN stage take back: stage", "completed"}
+			wantLog := []string{"started", "INFO record step: record", "ERROR record record: unit x is down; undo: record", "WARN stage undo: stage", "completed"}
 			if diff := cmp.Diff(wantLog, got.shape()); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}

@@ -125,9 +125,9 @@ func logToUpstream(e, before operation.Event) *tridentv1.Log {
 	case moved && e.Phase == operation.Doing:
 		return line(tridentv1.LogLevel_LOG_LEVEL_INFO, "step: "+e.Step)
 	case moved && e.Phase == operation.Undoing && e.Failure != nil && before.Failure == nil:
-		return line(tridentv1.LogLevel_LOG_LEVEL_ERROR, e.Failure.Message+"; take back: "+e.Step)
+		return line(tridentv1.LogLevel_LOG_LEVEL_ERROR, e.Failure.Message+"; undo: "+e.Step)
 	case moved && e.Phase == operation.Undoing:
-		return line(tridentv1.LogLevel_LOG_LEVEL_WARN, "take back: "+e.Step)
+		return line(tridentv1.LogLevel_LOG_LEVEL_WARN, "undo: "+e.Step)
 	}
 	return nil
 }

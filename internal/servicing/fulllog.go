@@ -214,7 +214,7 @@ func changeText(e, before operation.Event) (level, text string) {
 	case e.Step == before.Step && e.Phase == before.Phase:
 		return "", ""
 	case e.Phase == operation.Undoing:
-		return "warn", "take back: " + e.Step
+		return "warn", "undo: " + e.Step
 	}
 	return "info", "step: " + e.Step
 }
