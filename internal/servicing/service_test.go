@@ -153,7 +153,7 @@ func TestWhatIsStagedIsFinalizedReplacedOrForgotten(t *testing.T) {
 		}
 		w.ask(file("four"), true, false)
 		op := w.ask(file("three"), true, true) // what the host has
-		if st := w.status(); w.kindOf(op) != None || st.Phase != (hoststate.Settled{}) || !strings.Contains(w.says(op.ID), "forgotten") {
+		if st := w.status(); w.kindOf(op) != None || st.Phase != (hoststate.Settled{}) || !strings.Contains(w.says(op.ID), "discarded") {
 			t.Errorf("%s, %+v: %s", op.Kind, st, w.says(op.ID))
 		}
 		chain, err := w.daemon.service.Chain(ctx)
