@@ -90,7 +90,8 @@ func listenOwn(path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// removeStale removes a socket on which nobody listens, and nothing else.
+// removeStale removes a socket on which no process listens. It fails, and removes nothing,
+// if path is another kind of file (Exists) or if a process answers there (Busy).
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -21,7 +21,7 @@ func unready(st change.State) error {
 // plan is a requested configuration, compared with that of the host.
 type plan struct {
 	asked  *hostconfig.Config // completed, as it is recorded when it is staged
-	runs   *hostconfig.Config // of the host; Empty if Trident accepts it as it is, nil if it cannot
+	runs   *hostconfig.Config // of the host; Empty if Trident accepts the host as it is, nil to install it
 	change diff.Change
 }
 

@@ -24,7 +24,7 @@ type Bus struct {
 	ctx    context.Context // the life of the connection, not of a call
 	socket string
 
-	turn chan struct{} // holds one token: who has it may use conn
+	turn chan struct{} // holds one token: the goroutine that takes it may use conn
 	conn *connection
 }
 

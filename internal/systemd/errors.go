@@ -26,7 +26,7 @@ func contextError(ctx context.Context, verb, unit string) error {
 	return errkind.Errorf(kind, "%s %s: %w", verb, unit, ctx.Err())
 }
 
-// callError adds what was being done and a kind to the error of a D-Bus call.
+// callError adds verb, unit and a kind to the error of a D-Bus call.
 func callError(ctx context.Context, verb, unit string, err error) error {
 	if err == nil {
 		return nil

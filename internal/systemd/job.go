@@ -6,7 +6,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// JobError says that a job ended with another result than done.
+// JobError is the error of a job that ended with another result than done.
 type JobError struct {
 	Verb, Unit string
 	Result     string // of the job: failed, timeout, canceled, dependency, …

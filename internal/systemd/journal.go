@@ -39,9 +39,9 @@ func JournalTail(ctx context.Context, tools run.Runner, units []string, since ti
 	}
 }
 
-// earliest is the earliest time that the journal can have for what was logged in the
-// elapsed time before now, or the zero time where the clock was set back so far that
-// nobody knows.
+// earliest returns the earliest time that the journal can have for lines logged after since,
+// which was elapsed before now. It returns the zero time if the clock was set back so far
+// that the time is unknown.
 func earliest(since time.Time, elapsed time.Duration, now time.Time) time.Time {
 	if by := now.Round(0).Add(-elapsed); by.Before(since) { // by today's clock
 		since = by

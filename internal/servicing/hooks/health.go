@@ -185,8 +185,8 @@ func unitName(name string) string {
 	return name + ".service"
 }
 
-// writeFailures writes a log of failed checks, with the output of their scripts, to where
-// upstream's tools read it. It deletes the oldest logs beyond failuresKept.
+// writeFailures writes a log of failed checks, with the output of their scripts, to the
+// folder in which upstream's tools read it. It deletes the oldest logs beyond failuresKept.
 func writeFailures(host *change.Host, id string, results []result) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "operation: %s\n", id)

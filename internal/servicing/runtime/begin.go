@@ -111,7 +111,7 @@ func KindOf(kind string) change.Kind {
 	return ""
 }
 
-// OnlyFetches reports whether op has changed nothing of what the host runs.
+// OnlyFetches reports whether op is an update that has only fetched so far.
 func OnlyFetches(op operation.Operation) bool {
 	return (op.Kind == opUpdate || op.Kind == opUpdateStage) && (op.Step == "begin" || op.Step == "fetch")
 }
