@@ -2,8 +2,8 @@
 // connects them.
 //
 // A daemon may end at any time (it is idle, systemd stops it, it replaces itself), because
-// it keeps no state in memory only: operations are in the journal, systemd has the socket,
-// and clients continue their watches with the next daemon.
+// nothing in its memory has to survive: operations are in the journal, systemd has the
+// socket, and clients continue their watches with the next daemon.
 package daemon
 
 import (
