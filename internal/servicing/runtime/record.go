@@ -29,7 +29,7 @@ type record struct {
 	// Reasons are why there is something, or nothing, to do; each is a sentence.
 	Reasons []string `json:"reasons"`
 	// Unstage: the operation discards what is staged.
-	Unstage bool `json:"change.Unstage"`
+	Unstage bool `json:"unstage"`
 
 	// Extensions is the change of extensions; Own is the hash of Trident's own image,
 	// or "". Both are valid once Resolved is true.
