@@ -87,7 +87,8 @@ func (a *app) printError(err error) {
 }
 
 // printMessage prints a text behind a word. A terminal gets lines that are broken between
-// words; what a line continues is indented.
+// words, and all but the first are indented. A command at the end of the text is a line of
+// its own that is not broken, so that people can copy it from the screen.
 func (a *app) printMessage(colour, word, text string) {
 	const indent = "  "
 	columns := max(0, a.err.columns()-len(indent))
@@ -95,7 +96,11 @@ func (a *app) printMessage(colour, word, text string) {
 		if i == 0 {
 			paragraph = word + " " + paragraph
 		}
-		for j, l := range broken(paragraph, columns) {
+		rows := broken(paragraph, columns)
+		if at := strings.LastIndex(paragraph, ": "); len(rows) > 1 && at >= len(word) && isCommand(paragraph[at+2:]) {
+			rows = append(broken(paragraph[:at+1], columns), paragraph[at+2:])
+		}
+		for j, l := range rows {
 			if i+j > 0 {
 				l = indent + l
 			} else if rest, ok := strings.CutPrefix(l, word); ok {
@@ -104,6 +109,17 @@ func (a *app) printMessage(colour, word, text string) {
 			fmt.Fprintln(a.stderr, l)
 		}
 	}
+}
+
+// isCommand reports whether the end of a hint is a command line: it begins with a program
+// and is not a sentence.
+func isCommand(text string) bool {
+	program, _, _ := strings.Cut(text, " ")
+	switch program {
+	case "trident", "sudo", "openssl", "systemctl", "journalctl", "findmnt", "mkfs.erofs":
+		return !strings.HasSuffix(text, ".")
+	}
+	return false
 }
 
 // errorObject is the form of an error for programs. docs/cli.md documents it.

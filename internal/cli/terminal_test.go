@@ -380,6 +380,13 @@ func TestErrorsAndHelpAreBrokenBetweenWords(t *testing.T) {
 			t.Errorf("a list is not one line for each entry:\n%s", strings.Join(rows, "\n"))
 		}
 	}
+	const command = "trident operation watch 20261128-235859-NSE4LO --socket s"
+	a, _, stderr := testApp()
+	a.err.size = func() int { return 40 }
+	a.printError(errkind.WithHint(errors.New("watch operation: interrupted"), "The operation goes on. Watch it again: %s", command))
+	if !strings.HasSuffix(stderr.String(), "\nhint: The operation goes on. Watch it\n  again:\n  "+command+"\n") {
+		t.Errorf("a command is not a line of its own:\n%s", stderr)
+	}
 	whole := func(columns int, path []string) string {
 		a, stdout, _ := testApp()
 		a.out.size = func() int { return columns }

@@ -102,7 +102,7 @@ func TestTheFaultOfAHostIsSaidBeforeAnythingIsFetched(t *testing.T) {
 	})
 	on("/var without programs", "/var", "mount --bind /var /var && mount -o remount,bind,noexec /var", func(c container) {
 		for _, command := range []string{"trident self stage ", "trident self upgrade --allow-read-only-usr "} {
-			c.ends(command+image, 2, "/var/lib/trident/self is mounted noexec.*\nhint: mount it without noexec")
+			c.ends(command+image, 2, "/var/lib/trident/self is mounted noexec.*\nhint: mount the file system without noexec")
 		}
 		requests(c.T, 0)
 	})

@@ -153,7 +153,8 @@ func TestATerminalShowsALineThatFitsAndIsLeftClean(t *testing.T) {
 	p.tmux("send-keys", "-t", "t", "C-c")
 	p.await("the prompt", func(s string) bool { return strings.HasSuffix(s, "\n>") })
 	left := strings.Split(p.lines(), "\n")
-	if len(left) != 4 || !regexp.MustCompile(`^fetch  .* MiB, .*/s$`).MatchString(left[0]) || !strings.HasPrefix(left[1], "trident: ") || !strings.HasPrefix(left[2], "hint: The operation goes on.") {
+	if len(left) != 5 || !regexp.MustCompile(`^fetch  .* MiB, .*/s$`).MatchString(left[0]) || !strings.HasPrefix(left[1], "trident: ") ||
+		!strings.HasPrefix(left[3], "hint: The operation goes on.") || !strings.HasPrefix(left[4], "  trident operation watch ") || !strings.HasSuffix(left[4], " --socket s") {
 		t.Errorf("after an interrupt the screen has:\n%s", strings.Join(left, "\n"))
 	}
 	if cursor := strings.TrimSpace(p.tmux("display", "-p", "-t", "t", "#{cursor_flag} #{cursor_x}")); cursor != "1 2" {
