@@ -1,20 +1,20 @@
 // Package client is the Go SDK of Trident's API.
 //
-// It is thin in nouns: requests and results are the messages of proto/trident,
-// under short names. It is thick in verbs: a call outlives the daemon that it
-// began with. tridentd replaces itself, exits when idle and is started again by
-// its socket, and some of what it does ends in a reboot, so a lost connection is
-// normal: calls that only read are tried again; a verb that begins an operation
-// names its request, so that an answer which was lost is asked for again without
-// a second operation; and it watches the operation to its end by ID and the
-// sequence number of the last event, over as many connections as it takes. Each
-// event comes once, in order.
+// Requests and results are the messages of proto/trident, under short names.
 //
-// On every connection the client shakes hands first. From that it knows what the
-// daemon can do and take (Server), and whether it is still the same host. A
-// daemon that knows no handshake, such as upstream's, is used as the oldest one.
+// A call survives the loss of its connection. Losing it is normal: tridentd replaces
+// itself, exits when idle until systemd starts it again, and reboots the host for some
+// operations. The client repeats calls that only read. It names each request that begins
+// an operation, so that it can repeat the request after a lost answer without beginning a
+// second operation. It watches the operation to its end by ID and by the sequence number
+// of the last event, over any number of connections, and delivers each event once, in
+// order.
 //
-// What is wrong is told by Kind, what to do about it by Hint.
+// On every connection the client first performs a handshake. From it the client knows the
+// daemon's capabilities and limits (Server), and whether this is still the same host. It
+// treats a daemon without a handshake, such as upstream's, as the oldest version.
+//
+// Kind returns the kind of an error, Hint what to do about it.
 package client
 
 import (
@@ -46,11 +46,11 @@ type (
 	Completed    = tridentv1.Completed
 )
 
-// maxMessage bounds what the daemon can make us hold.
+// maxMessage is the largest message, in bytes, that the client accepts.
 const maxMessage = 16 << 20
 
-// A Client talks to the daemon of one host. It connects when it is first used,
-// and again whenever it has to. It may be used by many at once.
+// A Client calls the daemon of one host. It connects for its first call, and again after
+// a lost connection. Its methods may be called concurrently.
 type Client struct {
 	target      string // all endpoints, for errors
 	endpoints   []endpoint
@@ -59,37 +59,36 @@ type Client struct {
 	tls         *tls.Config
 	extra       []grpc.DialOption
 	logger      *slog.Logger
-	// callTime bounds a unary call that has no deadline.
+	// callTime bounds a unary call whose context has no deadline.
 	callTime time.Duration
-	// How long a reading call, and a watch, wait for a daemon that does not
-	// answer before they give up.
+	// A reading call, or a watch, gives up after this time without an answer.
 	callPatience, watchPatience time.Duration
 
-	connecting chan struct{} // held by who makes a link
+	connecting chan struct{} // held by the goroutine that makes a link
 
 	mu      sync.Mutex
 	closed  bool
 	current *link
 	retired []*link
-	good    int    // the endpoint of the last link
-	pinned  bool   // it was connected once, to host
-	host    string // the identity of the host; empty when its daemon does not say
-	leaving string // the operation that has the host rebooted, perhaps into another system
-	reached bool   // a connection was made once
-	refused bool   // the last attempt to make one failed
+	good    int    // index of the endpoint of the last link
+	pinned  bool   // a handshake has set host
+	host    string // the identity of the host; empty if its daemon does not state one
+	leaving string // the operation that waits for a reboot, perhaps into another system
+	reached bool   // an endpoint accepted a connection once
+	refused bool   // the last attempt to make a link failed
 }
 
 // An Option changes how a Client connects.
 type Option func(*Client)
 
-// WithDialer connects by a function of the caller's: through SSH, to a virtual
-// machine, in memory. It is called again after each lost connection. Targets are
-// then only names, in errors.
+// WithDialer makes the client connect by calling dial: through SSH, to a virtual machine,
+// in memory. The client calls dial again after each lost connection. Targets are then
+// only names, in errors.
 func WithDialer(dial func(context.Context) (net.Conn, error)) Option {
 	return WithTargetDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx) })
 }
 
-// WithTargetDialer is WithDialer for a function that is told the target.
+// WithTargetDialer is WithDialer for a dial function that also needs the target.
 func WithTargetDialer(dial func(ctx context.Context, target string) (net.Conn, error)) Option {
 	return func(c *Client) {
 		for i := range c.endpoints {
@@ -98,10 +97,10 @@ func WithTargetDialer(dial func(ctx context.Context, target string) (net.Conn, e
 	}
 }
 
-// WithAlternatives adds ways to the same host. They are tried in order when the
-// first does not answer; one that works is kept to. An alternative that leads to
-// another host, by what its daemon says in the handshake, is never used; nor is
-// one whose daemon does not say, once the client has been connected.
+// WithAlternatives adds other targets of the same host. If one does not answer, the
+// client tries the next in order, and keeps to the one that works. It refuses a target
+// whose daemon states another host in the handshake and, after its first connection,
+// another target whose daemon states none.
 func WithAlternatives(targets ...string) Option {
 	return func(c *Client) {
 		for _, target := range targets {
@@ -110,38 +109,38 @@ func WithAlternatives(targets ...string) Option {
 	}
 }
 
-// WithTLS is how targets of the form tls:// are talked to, in place of the
-// host's own defaults: with certificates in it, the client shows who it is. The
-// name of the server is that of the target unless the configuration has one.
+// WithTLS sets the TLS configuration for targets of the form tls://. Without it the
+// client trusts the authorities that its machine trusts; with certificates in config it
+// authenticates itself. An empty ServerName means the host of the target.
 func WithTLS(config *tls.Config) Option {
 	return func(c *Client) { c.tls = config.Clone() }
 }
 
-// WithName is what the program calls itself in the daemon's log.
+// WithName sets the name and version of the program for the daemon's log.
 func WithName(name, version string) Option {
 	return func(c *Client) { c.name, c.nameVersion = name, version }
 }
 
-// WithTimeout bounds each unary call whose context has no deadline, attempts
-// that are repeated included. It is a minute unless set; 0 is no bound. Verbs that
-// follow an operation have none but the caller's.
+// WithTimeout bounds each unary call whose context has no deadline, including repeated
+// attempts. The default is one minute; 0 means no bound. A verb that follows an operation
+// has no bound but its context.
 func WithTimeout(d time.Duration) Option {
 	return func(c *Client) { c.callTime = d }
 }
 
-// WithGRPC adds to how each connection is made: interceptors, which see every
-// attempt, and handlers of statistics.
+// WithGRPC adds options to each gRPC connection: interceptors, which see every attempt,
+// and stats handlers.
 func WithGRPC(options ...grpc.DialOption) Option {
 	return func(c *Client) { c.extra = append(c.extra, options...) }
 }
 
-// WithLogger has lost and regained connections logged, at the level debug.
+// WithLogger sets the logger for lost and regained connections, at level debug.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *Client) { c.logger = l }
 }
 
-// Dial returns a client for target: the path of a unix socket, unix:// and the
-// path, or tls://host:port. It does not connect yet.
+// Dial returns a client for target: the path of a unix socket, unix:// and the path, or
+// tls://host:port. It does not connect yet, and fails only for a malformed target.
 func Dial(target string, options ...Option) (*Client, error) {
 	c := &Client{
 		endpoints: []endpoint{{target: target}}, name: "proto/client", logger: slog.New(slog.DiscardHandler),
@@ -162,7 +161,8 @@ func Dial(target string, options ...Option) (*Client, error) {
 	return c, nil
 }
 
-// Close ends all calls. Operations go on.
+// Close ends all calls, and later ones fail with KindCancelled. Operations continue in
+// the daemon.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -179,20 +179,19 @@ func (c *Client) Close() error {
 	return errors.Join(faults...)
 }
 
-// Conn is for services that have no verb here: health, reflection. Unary calls
-// over it have the deadlines of WithTimeout, those that only read are repeated,
-// and errors work with Kind and Hint.
+// Conn returns a connection for services without a verb here: health, reflection. Unary
+// calls over it have the deadline of WithTimeout, and the client repeats those that only
+// read. Kind and Hint accept their errors.
 func (c *Client) Conn() grpc.ClientConnInterface { return caller{c} }
 
-// Version is the version of the daemon.
+// Version returns the version of the daemon.
 func (c *Client) Version(ctx context.Context) (string, error) {
 	resp, err := tridentv1.NewVersionServiceClient(c.Conn()).Version(ctx, &tridentv1.VersionRequest{})
 	return resp.GetVersion(), err
 }
 
-// Server is what the daemon said of itself in the handshake: its capabilities,
-// limits, and which host it is on. All is empty for a daemon that knows no
-// handshake.
+// Server returns the daemon's answer to the handshake: its capabilities, its limits, and
+// the identity of its host. All fields are empty for a daemon without a handshake.
 func (c *Client) Server(ctx context.Context) (*Server, error) {
 	l, err := c.patientLink(ctx)
 	if err != nil {
@@ -201,8 +200,8 @@ func (c *Client) Server(ctx context.Context) (*Server, error) {
 	return l.server, nil
 }
 
-// Require returns an error of the kind PRECONDITION that names the capabilities
-// which the daemon lacks. docs/errors.md has the list of names.
+// Require returns an error of KindPrecondition that names the given capabilities that the
+// daemon lacks, or nil. docs/errors.md lists the names.
 func (c *Client) Require(ctx context.Context, capabilities ...string) error {
 	l, err := c.patientLink(ctx)
 	if err != nil {

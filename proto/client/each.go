@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// A HostError is what went wrong with one host of Each.
+// A HostError is the error of one host of Each.
 type HostError struct {
-	Host string // the target, as it was given
+	Host string // the target, as given to Each
 	Err  error
 }
 
@@ -17,11 +17,11 @@ func (e *HostError) Error() string { return fmt.Sprintf("%s: %v", e.Host, e.Err)
 // Unwrap returns the error without the host.
 func (e *HostError) Unwrap() error { return e.Err }
 
-// Each dials every host with the options and calls fn, for at most parallel hosts
-// at a time (at least one), and closes each client afterwards. A host that fails
-// stops no other. The result has one entry per host, in the order of hosts: nil,
-// or a *HostError; errors.Join makes one error of it, or nil. When ctx ends, hosts
-// that were not begun fail with its cause; fn sees to those that were.
+// Each dials every host with the options, calls fn, and closes the client, for at most
+// parallel hosts at a time (at least one). The error of a host does not affect others.
+// The result has one entry per host, in the order of hosts: nil or a *HostError;
+// errors.Join makes one error of it, or nil. When ctx ends, hosts that have not begun
+// fail with its cause; fn itself has to observe ctx.
 func Each(ctx context.Context, hosts []string, parallel int, fn func(context.Context, *Client) error, options ...Option) []error {
 	out := make([]error, len(hosts))
 	next := make(chan int)

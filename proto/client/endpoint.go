@@ -13,23 +13,25 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// dialTime bounds one attempt to connect: a socket that nobody serves yet takes
-// the connection and says nothing until the daemon is up.
+// dialTime bounds one attempt to connect: systemd's socket accepts a connection before
+// the daemon runs, and nothing answers until it does.
 const dialTime = 20 * time.Second
 
-// lastWords is how long a connection that was closed is listened to.
+// lastWords is how long the client reads from a connection after a failed write, for the
+// server's reason.
 const lastWords = 200 * time.Millisecond
 
-// maxSocketPath is how many bytes the path of a unix socket can have (unix(7)).
+// maxSocketPath is the longest path of a unix socket, in bytes (unix(7)).
 const maxSocketPath = 107
 
-// endpoint is one way to the host.
+// endpoint is one target of the host, and how to connect to it.
 type endpoint struct {
 	target string
 	dial   func(ctx context.Context, target string) (net.Conn, error)
 }
 
-// complete reads the target, if nothing else says how to connect.
+// complete derives dial from the target, unless an option has set dial. It fails with
+// Invalid if the target is empty, malformed, or too long for a socket.
 func (e *endpoint) complete(config *tls.Config) error {
 	given := e.target
 	e.target = strings.TrimPrefix(e.target, "unix://")
@@ -47,7 +49,7 @@ func (e *endpoint) complete(config *tls.Config) error {
 		e.dial = dialTLS(address, host, config)
 	case other:
 		return errkind.WithHint(
-			errkind.Errorf(errkind.Invalid, "connect to tridentd at %s: %s is no way to connect", given, scheme),
+			errkind.Errorf(errkind.Invalid, "connect to tridentd at %s: scheme %q is not supported", given, scheme),
 			"name a socket, or tls://host:port, or connect by a dialer")
 	case len(e.target) > maxSocketPath:
 		return errkind.WithHint(
@@ -74,8 +76,8 @@ func dialTLS(address, host string, config *tls.Config) func(context.Context, str
 	}
 }
 
-// noted is a connection that keeps the error by which reading from it ended:
-// gRPC tells it as part of a longer text only.
+// noted is a connection that keeps the first error of Read, because gRPC shows that error
+// only inside a longer text.
 type noted struct {
 	net.Conn
 	mu  sync.Mutex
@@ -88,8 +90,8 @@ func (n *noted) Read(p []byte) (int, error) {
 	return count, err
 }
 
-// Write looks for what the other end had to say when it closed: a server that
-// does not trust us says so after our side of the TLS handshake is over.
+// Write reads from the connection if the write fails: a server that rejects our
+// certificate sends its reason after our side of the TLS handshake is complete.
 func (n *noted) Write(p []byte) (int, error) {
 	count, err := n.Conn.Write(p)
 	if err != nil && n.SetReadDeadline(time.Now().Add(lastWords)) == nil {

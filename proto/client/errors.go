@@ -30,15 +30,14 @@ func Kind(err error) ErrorKind {
 	return kind
 }
 
-// Hint is a sentence on what to do about err; it may be empty.
+// Hint returns a sentence that says what to do about err, or "".
 func Hint(err error) string {
 	_, hint, _ := grpckind.FromError(err)
 	return hint
 }
 
-// Retriable says that the same call may succeed later without anything else
-// being changed: something could not be reached, took too long, or was busy. All
-// other errors are permanent.
+// Retriable reports whether the same call may succeed later without any other change,
+// because something was unreachable, too slow, or busy. All other errors are permanent.
 func Retriable(err error) bool {
 	if failed, ok := errors.AsType[*OperationError](err); ok && failed.Stuck() {
 		return false
@@ -50,7 +49,7 @@ func Retriable(err error) bool {
 	return false
 }
 
-// A ConnectError says that the daemon could not be reached.
+// A ConnectError reports that the client could not connect to the daemon.
 type ConnectError struct {
 	Target string
 	err    error // with kind and hint
@@ -82,8 +81,8 @@ func connectError(target string, err error) error {
 	return &ConnectError{target, errkind.WithHint(errkind.With(kind, err), "%s", hint)}
 }
 
-// connectErrors is that of several ways to one host, of which none works. It is
-// worth another attempt if that is true of one of them.
+// connectErrors joins the errors of all endpoints of a host. It has the kind and the hint
+// of the first retriable one, else of the first.
 func connectErrors(targets string, faults []error) error {
 	worst := faults[0]
 	for _, f := range faults {
@@ -96,19 +95,18 @@ func connectErrors(targets string, faults []error) error {
 	return &ConnectError{targets, errkind.WithHint(err, "%s", Hint(worst))}
 }
 
-// An OperationError says that an operation ended, but not with success.
+// An OperationError reports that an operation ended without success.
 type OperationError struct {
-	// Operation is nil where there was none to begin with: a Host Configuration
-	// that cannot be read, or a daemon that keeps no operations.
+	// Operation is nil if there was none: the daemon could not read the Host
+	// Configuration, or keeps no operations.
 	Operation *Operation
-	// Trident is the failure in upstream's words; only verbs of Host have it.
+	// Trident is the failure in upstream's form; only verbs of Host set it.
 	Trident *tridentv1.TridentError
 }
 
 func (e *OperationError) Error() string { return e.Unwrap().Error() }
 
-// Stuck reports that what the operation did could not be taken back either: a
-// person has to look at the host, whatever the failure was.
+// Stuck reports whether an undo failed too, so that a person has to look at the host.
 func (e *OperationError) Stuck() bool {
 	return e.Operation.GetPhase() == operationsv1.Phase_PHASE_STUCK
 }
@@ -143,7 +141,7 @@ func (e *OperationError) Unwrap() error {
 	return err
 }
 
-// kindOf is what a caller can do about an error of upstream's.
+// kindOf returns the kind of an error in upstream's form.
 func kindOf(k tridentv1.TridentErrorKind) errkind.Kind {
 	switch k {
 	case tridentv1.TridentErrorKind_EXECUTION_ENVIRONMENT_MISCONFIGURATION_ERROR, tridentv1.TridentErrorKind_INITIALIZATION_ERROR:
@@ -158,13 +156,13 @@ func kindOf(k tridentv1.TridentErrorKind) errkind.Kind {
 	return errkind.Internal
 }
 
-// A DetachedError says that the caller's context ended before the operation,
-// which goes on.
+// A DetachedError reports that the caller's context ended before the operation. The
+// operation continues.
 type DetachedError struct {
 	Operation string
 	Sequence  uint64 // of the last event that was delivered
-	// Uploading is true if the image was not sent whole. The operation will
-	// notice and take back what it did.
+	// Uploading is true if the client had not sent the whole image: the operation then
+	// fails and undoes its steps.
 	Uploading bool
 	cause     error
 }
@@ -176,13 +174,14 @@ func (e *DetachedError) Error() string {
 // Unwrap returns why the context ended.
 func (e *DetachedError) Unwrap() error { return e.cause }
 
-// statusError is a status whose text is only what the daemon said.
+// statusError is a status whose text is only the daemon's message.
 type statusError struct{ *status.Status }
 
 func (e statusError) Error() string              { return e.Message() }
 func (e statusError) GRPCStatus() *status.Status { return e.Status }
 
-// explain makes the error of a call one for people.
+// explain returns the error of a call for people: the cause of a context that has ended,
+// a ConnectError if the daemon did not answer, else the daemon's message.
 func (c *Client) explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -200,14 +199,13 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	return statusError{st}
 }
 
-// saidError is a status that came from the daemon, and not from our own side of
-// the connection.
+// saidError is a status that the daemon sent, as opposed to one that our side made.
 type saidError struct{ error }
 
 func (e saidError) GRPCStatus() *status.Status { return status.Convert(e.error) }
 func (e saidError) Unwrap() error              { return e.error }
 
-// by marks an error whose call has a trailer: somebody has answered.
+// by marks err as sent by the daemon if the call has a trailer.
 func by(trailer metadata.MD, err error) error {
 	if err != nil && len(trailer) > 0 {
 		return saidError{err}
@@ -215,7 +213,7 @@ func by(trailer metadata.MD, err error) error {
 	return err
 }
 
-// lost says that the connection, or the daemon, went away under a call.
+// lost reports whether the connection or the daemon ended during a call.
 func lost(ctx context.Context, err error) bool {
 	if _, connecting := errors.AsType[*ConnectError](err); connecting {
 		return Kind(err) == KindUnavailable
@@ -225,15 +223,15 @@ func lost(ctx context.Context, err error) bool {
 		return Kind(err) != KindBusy
 	case codes.Canceled: // by the other end
 		return ctx.Err() == nil && errkind.Of(err) != errkind.Cancelled
-	case codes.DeadlineExceeded: // gRPC tells our deadline to the other end, whose clock may be the faster
+	case codes.DeadlineExceeded: // the server has our deadline, and its clock may be faster
 		end, ok := ctx.Deadline()
 		return ok && time.Until(end) < time.Second
 	}
 	return false
 }
 
-// notBegun says that a call did nothing: it was not sent, or the daemon turned it
-// down because it is going away.
+// notBegun reports whether a call had no effect: the client did not send it, or the
+// daemon refused it because the daemon is shutting down.
 func notBegun(err error) bool {
 	if _, connecting := errors.AsType[*ConnectError](err); connecting || unsent(err) {
 		return true
@@ -242,12 +240,12 @@ func notBegun(err error) bool {
 	return ok && st.Code() == codes.Unavailable && len(st.Details()) > 0 && !grpckind.IsReattach(err) && Kind(err) != KindBusy
 }
 
-// settled says that an operation will not move again by itself.
+// settled reports whether an operation will not continue by itself.
 func settled(p operationsv1.Phase) bool {
 	return p == operationsv1.Phase_PHASE_DONE || p == operationsv1.Phase_PHASE_UNDONE || p == operationsv1.Phase_PHASE_STUCK
 }
 
-// result is the error that belongs to the end of an operation.
+// result returns the error of an ended operation, nil if it is done.
 func result(op *Operation) error {
 	if op.GetPhase() == operationsv1.Phase_PHASE_DONE {
 		return nil

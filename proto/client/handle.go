@@ -12,12 +12,11 @@ import (
 	"github.com/trident-project/trident/proto/wire"
 )
 
-// ImageKind is what an image that is opened is for.
+// ImageKind is the purpose of an image, and the type of its handle.
 type ImageKind = handlesv1.ImageKind
 
-// A Config is a Host Configuration for the verbs of Host. One that was made by
-// OpenConfig has crossed to the daemon and is named by a number in each call; of
-// any other the text is sent.
+// A Config is a Host Configuration for the verbs of Host. Calls send the handle of a
+// Config of OpenConfig, and the text of any other.
 type Config struct {
 	// Text is the document, YAML in UTF-8.
 	Text string
@@ -28,9 +27,9 @@ type Config struct {
 	handle int64
 }
 
-// OpenConfig sends a Host Configuration to the daemon, so that it crosses once
-// however often it is used. On a new connection it is sent again by itself. A
-// daemon without handles gets the text with each call.
+// OpenConfig sends a Host Configuration to the daemon, so that later calls send only its
+// handle. On a new connection the client sends it again by itself. To a daemon without
+// handles each call sends the text.
 func (c *Client) OpenConfig(ctx context.Context, text []byte) (*Config, error) {
 	if !utf8.Valid(text) {
 		return nil, errkind.Errorf(errkind.Invalid, "open Host Configuration: it is not UTF-8")
@@ -46,7 +45,8 @@ func (c *Client) OpenConfig(ctx context.Context, text []byte) (*Config, error) {
 	return config, nil
 }
 
-// Close frees what the daemon holds. The end of the connection does so too.
+// Close frees the daemon's copy, as the end of the connection does. Later calls send the
+// text.
 func (f *Config) Close(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -58,8 +58,9 @@ func (f *Config) Close(ctx context.Context) error {
 	return err
 }
 
-// on is the handle on a link, or 0 if the text has to be sent: it was not opened,
-// or the daemon lacks a capability.
+// on returns the handle on a link, and opens it there first if necessary. 0 means that
+// the call has to send the text: the Config is not open, or the daemon lacks a
+// capability.
 func (f *Config) on(ctx context.Context, l *link, capability string) (int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -92,8 +93,8 @@ func (f *Config) on(ctx context.Context, l *link, capability string) (int64, err
 	return f.handle, nil
 }
 
-// An Image is one that the daemon holds, or has open, for calls to come. It lasts
-// until Close or the end of the connection.
+// An Image is a handle to an image that the daemon has fetched and checked (OpenImage).
+// Later calls name the image by it. It is valid until Close or the end of the connection.
 type Image struct {
 	Size   int64  // in bytes
 	SHA384 string // lower-case hexadecimal
@@ -103,11 +104,12 @@ type Image struct {
 	handle int64
 }
 
-// OpenImage has the daemon get an image, check its SHA384, and keep it for calls
-// to come. One of Trident can be the Source of Stage and Upgrade.
+// OpenImage has the daemon fetch an image and check its SHA384, for later calls. An image
+// of Trident can be the Source of Stage and Upgrade. SHA256 and Image of source must be
+// empty; FetchTimeout is ignored.
 func (c *Client) OpenImage(ctx context.Context, kind ImageKind, source Source) (*Image, error) {
 	if source.SHA256 != "" || source.Image != nil {
-		return nil, errkind.Errorf(errkind.Invalid, "open image: it takes a SHA-384 only, and no image that is open already")
+		return nil, errkind.Errorf(errkind.Invalid, "open image: the source may have a SHA384, but no SHA256 and no open Image")
 	}
 	l, err := c.patientLink(ctx)
 	if err != nil {
@@ -160,18 +162,18 @@ func openImage(ctx context.Context, l *link, kind ImageKind, source Source, stop
 	return &Image{Size: resp.GetSize(), SHA384: resp.GetSha384(), link: l, handle: resp.GetImageHandle()}, fault, nil
 }
 
-// Close frees what the daemon holds. An operation that uses the image goes on.
+// Close frees the handle. An operation that uses the image continues.
 func (i *Image) Close(ctx context.Context) error { return i.client.closeHandle(ctx, i.link, i.handle) }
 
-// on is the handle on a link.
+// on returns the handle, if l is the link that it was opened on.
 func (i *Image) on(l *link) (int64, error) {
 	if i.link != l {
-		return 0, errkind.WithHint(errkind.Errorf(errkind.Precondition, "the image is not open any more: the connection that it was opened over has ended"), "Open it again.")
+		return 0, errkind.WithHint(errkind.Errorf(errkind.Precondition, "the image is closed: the connection that opened it has ended"), "Open it again.")
 	}
 	return i.handle, nil
 }
 
-// closeHandle does nothing for a connection that has ended: its handles are free.
+// closeHandle does nothing after the end of the connection, which frees its handles.
 func (c *Client) closeHandle(ctx context.Context, l *link, handle int64) error {
 	if !l.alive() {
 		return nil

@@ -15,42 +15,41 @@ import (
 	"github.com/trident-project/trident/proto/wire"
 )
 
-// Host has the verbs for the host that Trident services; those of Client itself
-// are for Trident.
+// Host has the verbs that service the host. The verbs of Client service Trident itself.
 type Host struct{ c *Client }
 
 // Host returns the verbs for the host.
 func (c *Client) Host() Host { return Host{c} }
 
-// A Part of servicing can be done by itself.
+// A Part is a part of servicing that a verb can do alone.
 type Part string
 
-// The parts. Staging changes nothing that runs; finalizing puts into effect what
-// is staged.
+// The parts. Staging changes nothing that runs; finalizing puts into effect what is
+// staged.
 const (
 	Everything   Part = ""
 	StageOnly    Part = "stage"
 	FinalizeOnly Part = "finalize"
 )
 
-// How says how far a verb of Host goes.
+// How says how a verb of Host services the host.
 type How struct {
 	Part Part
-	// CallerReboots leaves a reboot that is needed to the caller: the verb returns
-	// when everything else is done, with REBOOT_REQUIRED. Otherwise Trident
-	// reboots, and the verb goes on after that until the operation has ended.
+	// CallerReboots leaves a necessary reboot to the caller: the verb returns with
+	// REBOOT_REQUIRED when only the reboot remains. Otherwise Trident reboots the host,
+	// and the verb returns when the operation has ended after the reboot.
 	CallerReboots bool
-	// Multiboot, of Install, leaves what else can be booted on the host.
+	// Multiboot, of Install, keeps the other operating systems of the host bootable.
 	Multiboot bool
-	// BytesPerSecond and DataBudget, of StreamDisk, bound how fast the image may
-	// come and what it may cost in all, in bytes; 0 is no limit. For the others the
-	// configuration has them.
+	// BytesPerSecond and DataBudget, of StreamDisk, limit the rate and the total of the
+	// download, in bytes; 0 is no limit. For other verbs the configuration has these
+	// limits.
 	BytesPerSecond, DataBudget int64
-	// FetchTimeout, of StreamDisk, bounds how long each step that reads the image may
-	// take, in whole seconds; 0 is no limit.
+	// FetchTimeout, of StreamDisk, limits the time of each step that reads the image,
+	// rounded up to whole seconds; 0 is no limit.
 	FetchTimeout time.Duration
 
-	// forgotten: what is booted then knows nothing of the operation.
+	// forgotten: the system that boots next does not know the operation.
 	forgotten bool
 }
 
@@ -61,13 +60,12 @@ func (h How) reboot() *tridentv1.RebootManagement {
 	return &tridentv1.RebootManagement{Handling: tridentv1.RebootHandling_TRIDENT_HANDLES_REBOOT}
 }
 
-// Get says what the host runs, what it is about to run, and what it can go back to.
+// Get returns the host's configuration, what is staged, and the possible rollbacks.
 func (h Host) Get(ctx context.Context) (*hostv1.GetHostResponse, error) {
 	return hostv1.NewHostServiceClient(h.c.Conn()).GetHost(ctx, &hostv1.GetHostRequest{})
 }
 
-// Validate finds everything that is wrong with a configuration by itself. That
-// there is something is no error.
+// Validate returns all faults in the text of a configuration. Faults are not an error.
 func (h Host) Validate(ctx context.Context, config *Config) (resp *hostv1.ValidateConfigResponse, err error) {
 	err = h.c.unary(ctx, true, func(ctx context.Context, l *link) error {
 		req := &hostv1.ValidateConfigRequest{Config: &hostv1.ValidateConfigRequest_Text{Text: config.Text}}
@@ -83,8 +81,9 @@ func (h Host) Validate(ctx context.Context, config *Config) (resp *hostv1.Valida
 	return resp, err
 }
 
-// Plan says what Update would be and do. It changes nothing. It may take as long as
-// reading an image: without a deadline it has 30 minutes, or those of WithTimeout.
+// Plan returns what Update would do. It changes nothing. The daemon may read a whole
+// image for it: if ctx has no deadline the bound is 30 minutes, or that of WithTimeout if
+// longer.
 func (h Host) Plan(ctx context.Context, config *Config) (resp *hostv1.PlanUpdateResponse, err error) {
 	ctx, cancel := h.c.planning(ctx)
 	defer cancel()
@@ -102,8 +101,8 @@ func (h Host) Plan(ctx context.Context, config *Config) (resp *hostv1.PlanUpdate
 	return resp, err
 }
 
-// PlanInstall says what Install would make of the disks, and destroy there. It
-// changes nothing, and takes as long as Plan.
+// PlanInstall returns what Install would do to the disks, and what it would destroy
+// there. It changes nothing, and has the deadline of Plan.
 func (h Host) PlanInstall(ctx context.Context, config *Config) (resp *hostv1.PlanInstallResponse, err error) {
 	ctx, cancel := h.c.planning(ctx)
 	defer cancel()
@@ -121,9 +120,8 @@ func (h Host) PlanInstall(ctx context.Context, config *Config) (resp *hostv1.Pla
 	return resp, err
 }
 
-// Update brings a configuration into effect on a host that has one; with
-// FinalizeOnly config is not used. What it hands to fn and returns is as in Watch,
-// and the outcome.
+// Update updates a host that has a configuration to a new one. With FinalizeOnly it
+// ignores config. Events and errors are those of Watch.
 func (h Host) Update(ctx context.Context, config *Config, how How, fn func(*Event)) (Outcome, error) {
 	finalize := &tridentv1.FinalizeUpdateRequest{Reboot: how.reboot()}
 	return h.service(ctx, how, fn, func(ctx context.Context, l *link) (servicingStream, error) {
@@ -143,8 +141,8 @@ func (h Host) Update(ctx context.Context, config *Config, how How, fn func(*Even
 	})
 }
 
-// Install makes a host what the configuration says; with FinalizeOnly config is
-// not used. What it hands to fn and returns is as in Update.
+// Install installs a host by a configuration. With FinalizeOnly it ignores config. Events
+// and errors are those of Watch.
 func (h Host) Install(ctx context.Context, config *Config, how How, fn func(*Event)) (Outcome, error) {
 	finalize := &tridentv1preview.FinalizeInstallRequest{Reboot: how.reboot()}
 	return h.service(ctx, how, fn, func(ctx context.Context, l *link) (servicingStream, error) {
@@ -170,8 +168,8 @@ func (h Host) Install(ctx context.Context, config *Config, how How, fn func(*Eve
 	})
 }
 
-// Rollback undoes the last update, if it is of the kind that is asked for. What
-// it hands to fn and returns is as in Update.
+// Rollback reverts the last update, if that update is of the given kind. Events and
+// errors are those of Watch.
 func (h Host) Rollback(ctx context.Context, kind tridentv1preview.ManualRollbackKind, how How, fn func(*Event)) (Outcome, error) {
 	finalize := &tridentv1preview.RollbackFinalizeRequest{Reboot: how.reboot()}
 	return h.service(ctx, how, fn, func(ctx context.Context, l *link) (servicingStream, error) {
@@ -186,20 +184,19 @@ func (h Host) Rollback(ctx context.Context, kind tridentv1preview.ManualRollback
 	})
 }
 
-// Commit confirms what was booted. What leads to that mostly began before the
-// boot: the operation is that one then, and its events are those since the boot.
-// What it hands to fn and returns is as in Update; there are no parts.
+// Commit keeps the system that is booted. If an operation from before the boot does so
+// itself, the Outcome is of that operation, and fn gets its events since the boot. It has
+// no parts. Events and errors are those of Watch.
 func (h Host) Commit(ctx context.Context, how How, fn func(*Event)) (Outcome, error) {
 	return h.service(ctx, how, fn, func(ctx context.Context, l *link) (servicingStream, error) {
 		return tridentv1.NewCommitServiceClient(l.conn).Commit(ctx, &tridentv1.CommitRequest{Reboot: how.reboot()})
 	})
 }
 
-// StreamDisk writes a disk of the host from an image. hash is that of the image's
-// metadata, sha384: and 96 hexadecimal digits; empty is any, and then the outcome
-// says which it was. The verb ends with the reboot, whoever does it: what is booted
-// then is of the image, and knows of no operation. For the rest, what it hands to
-// fn and returns is as in Update; there are no parts.
+// StreamDisk writes a disk of the host from an image. hash is the SHA-384 of the image's
+// metadata: "sha384:" and 96 hexadecimal digits. Empty accepts any, and the Outcome has
+// the actual hash. It returns at the reboot, whoever reboots: the system in the image
+// does not know the operation. It has no parts. Events and errors are those of Watch.
 func (h Host) StreamDisk(ctx context.Context, url, hash string, how How, fn func(*Event)) (Outcome, error) {
 	req := &tridentv1.StreamDiskRequest{ImageUrl: url, Reboot: how.reboot()}
 	if hash != "" {
@@ -227,16 +224,16 @@ func (h Host) StreamDisk(ctx context.Context, url, hash string, how How, fn func
 	})
 }
 
-// RebuildRaid puts new disks into arrays that lost some. What it hands to fn and
-// returns is as in Update.
+// RebuildRaid adds new disks to arrays that lost some. Events and errors are those of
+// Watch.
 func (h Host) RebuildRaid(ctx context.Context, fn func(*Event)) (Outcome, error) {
 	return h.service(ctx, How{}, fn, func(ctx context.Context, l *link) (servicingStream, error) {
 		return tridentv1preview.NewRebuildRaidServiceClient(l.conn).RebuildRaid(ctx, &tridentv1preview.RebuildRaidRequest{})
 	})
 }
 
-// CheckRoot says whether the host runs from the root file system that it should.
-// What it hands to fn and returns is as in Update.
+// CheckRoot checks whether the host runs from the expected root file system. Events and
+// errors are those of Watch.
 func (h Host) CheckRoot(ctx context.Context, fn func(*Event)) (Outcome, error) {
 	return h.service(ctx, How{}, fn, func(ctx context.Context, l *link) (servicingStream, error) {
 		return tridentv1preview.NewCommitServiceClient(l.conn).CheckRoot(ctx, &tridentv1preview.CheckRootRequest{})

@@ -23,28 +23,28 @@ import (
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 )
 
-// A link is one connection, from its handshake to its end. gRPC would connect
-// again by itself, and a call might then reach another daemon, or another host,
-// than the one that shook hands; so a link is never connected twice.
+// A link is one connection, from its handshake to its end. gRPC would reconnect by
+// itself, perhaps to another daemon or host than that of the handshake, so a link never
+// reconnects.
 type link struct {
 	conn     *grpc.ClientConn
 	endpoint int
 	target   string                     // all endpoints of the client, for errors
-	server   *setupv1.HandshakeResponse // empty for a daemon that knows no handshake
+	server   *setupv1.HandshakeResponse // empty for a daemon without a handshake
 }
 
-// can says whether the daemon has a capability.
+// can reports whether the daemon has a capability.
 func (l *link) can(capability string) bool {
 	return slices.Contains(l.server.GetCapabilities(), capability)
 }
 
 func (l *link) alive() bool { return l.conn.GetState() == connectivity.Ready }
 
-// errSpent is what gRPC is told when it connects again. A call that fails with
-// it was not sent.
+// errSpent is the error of gRPC's second dial on a link. A call that fails with it was
+// not sent.
 var errSpent = errors.New("this connection of the client has ended")
 
-// link returns the connection, or makes one.
+// link returns the current link, or makes one.
 func (c *Client) link(ctx context.Context) (*link, error) {
 	if l, err := c.living(); l != nil || err != nil {
 		return l, err
@@ -73,7 +73,7 @@ func (c *Client) link(ctx context.Context) (*link, error) {
 	return l, nil
 }
 
-// living is the connection, if there is one that works.
+// living returns the current link, or nil if there is none that works.
 func (c *Client) living() (*link, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -87,11 +87,11 @@ func (c *Client) living() (*link, error) {
 	return c.current, nil
 }
 
-// retireTime is how long a connection that takes no more calls is kept: a daemon
-// that is going away still answers those that it has.
+// retireTime is how long the client keeps a connection that accepts no new calls: a
+// daemon that shuts down still answers the running ones.
 const retireTime = time.Minute
 
-// retire closes a link later. The caller holds c.mu.
+// retire closes a link after retireTime. The caller holds c.mu.
 func (c *Client) retire(l *link) {
 	c.retired = append(c.retired, l)
 	time.AfterFunc(retireTime, func() {
@@ -102,7 +102,7 @@ func (c *Client) retire(l *link) {
 	})
 }
 
-// patientLink waits for a daemon that is away for a moment.
+// patientLink is link, and waits for a daemon that is briefly away.
 func (c *Client) patientLink(ctx context.Context) (*link, error) {
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
@@ -115,7 +115,7 @@ func (c *Client) patientLink(ctx context.Context) (*link, error) {
 	}
 }
 
-// connect tries the endpoints, the last good one first.
+// connect tries the endpoints in order, from that of the last link on.
 func (c *Client) connect(ctx context.Context) (*link, error) {
 	c.mu.Lock()
 	first := c.good
@@ -140,7 +140,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 }
 
 func (c *Client) connectTo(ctx context.Context, at int) (*link, error) {
-	most := dialTime / time.Duration(min(len(c.endpoints), 4)) // so that the next way has its turn
+	most := dialTime / time.Duration(min(len(c.endpoints), 4)) // leave time for the next endpoint
 	ctx, cancel := context.WithTimeoutCause(ctx, most, errkind.Errorf(errkind.Unavailable, "no answer within %s", most))
 	defer cancel()
 	raw, err := c.endpoints[at].dial(ctx, c.endpoints[at].target)
@@ -162,7 +162,7 @@ func (c *Client) connectTo(ctx context.Context, at int) (*link, error) {
 	return l, nil
 }
 
-// shake makes a link of a connection, which it closes if it fails.
+// shake performs the handshake over raw. If that fails it closes raw.
 func (c *Client) shake(ctx context.Context, raw *noted) (*link, error) {
 	conn, err := grpc.NewClient("passthrough:///tridentd", append(c.dialOptions(raw), c.extra...)...)
 	if err != nil {
@@ -173,8 +173,8 @@ func (c *Client) shake(ctx context.Context, raw *noted) (*link, error) {
 		ClientName: c.name, ClientVersion: c.nameVersion, ApiPackages: apiPackages(), Limits: &setupv1.Limits{MaxMessageBytes: maxMessage},
 	})
 	if err == nil || status.Code(err) == codes.Unimplemented {
-		// gRPC makes calls already while it still counts the connection as one that
-		// is being made, which alive would take for one that has ended.
+		// gRPC sends calls while the state is still Connecting, which alive would report
+		// as ended.
 		for conn.GetState() == connectivity.Connecting && conn.WaitForStateChange(ctx, connectivity.Connecting) {
 		}
 	}
@@ -185,14 +185,14 @@ func (c *Client) shake(ctx context.Context, raw *noted) (*link, error) {
 		return &link{conn: conn, target: c.target, server: server}, nil
 	}
 	_ = conn.Close()
-	_ = raw.Close() // gRPC may not have taken it over
+	_ = raw.Close() // gRPC may not have dialed yet
 	return nil, whyShaken(ctx, err, raw.fault())
 }
 
-// whyShaken is the cause of a handshake that failed: what the connection has to
-// say tells more than gRPC.
+// whyShaken returns the cause of a failed handshake: the connection's own error says more
+// than that of gRPC.
 func whyShaken(ctx context.Context, err, fault error) error {
-	// This is how crypto/tls tells of an alert; it has no type for it.
+	// crypto/tls reports an alert in this form; it has no type for it.
 	if alert, ok := errors.AsType[*net.OpError](fault); ok && alert.Op == "remote error" {
 		return errkind.WithHint(errkind.With(errkind.Denied, fmt.Errorf("the server refuses us: %w", alert.Err)),
 			"It may want a client certificate that it trusts: see WithTLS.")
@@ -219,16 +219,16 @@ func (c *Client) dialOptions(raw net.Conn) []grpc.DialOption {
 		grpc.WithNoProxy(),
 		grpc.WithChainUnaryInterceptor(missingUnary),
 		grpc.WithChainStreamInterceptor(missingStream),
-		grpc.WithTransportCredentials(insecure.NewCredentials()), // TLS, where there is any, is the endpoint's
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // the endpoint does TLS
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
-		grpc.WithIdleTimeout(0), // handles live as long as the connection
+		grpc.WithIdleTimeout(0), // the connection may hold handles
 		// Not more often than tridentd allows, which is every 5 s.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 20 * time.Second}),
 	}
 }
 
-// sameHost pins the first host that says which one it is, and refuses others: an
-// operation that was begun on one host is never looked for on another.
+// sameHost remembers the first host that states its identity and refuses others: the
+// client never looks for an operation of one host on another.
 func (c *Client) sameHost(l *link) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -237,26 +237,25 @@ func (c *Client) sameHost(l *link) error {
 	case !c.pinned:
 		c.host, c.pinned = id, true
 	case id != "" && id == c.host:
-	case l.endpoint == c.good && (id == "" || c.host == ""): // an older or a newer version serves there now
+	case l.endpoint == c.good && (id == "" || c.host == ""): // another version of the daemon serves this endpoint now
 		c.host = cmp.Or(c.host, id)
 	case id == "" || c.host == "":
-		return errkind.Errorf(errkind.Incompatible, "nobody can say whether it is the same host as before")
+		return errkind.Errorf(errkind.Incompatible, "its daemon, or the earlier one, does not state its host, which may be another one")
 	default:
 		return errkind.Errorf(errkind.Incompatible, "it is another host than before")
 	}
 	return nil
 }
 
-// leaves notes that the host reboots for an operation; "" is that it does not.
+// leaves records the operation for which the host reboots; "" means that it does not.
 func (c *Client) leaves(operation string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.leaving = operation
 }
 
-// movedTo takes what says that it is another host for the one that we know, if
-// that has been rebooted by an operation, and this one goes on with it: a system
-// that was installed has an identity of its own.
+// movedTo accepts a host with another identity if an operation has rebooted the known
+// host and the new host knows the operation: an installed system has its own identity.
 func (c *Client) movedTo(ctx context.Context, l *link) bool {
 	c.mu.Lock()
 	operation := c.leaving
@@ -273,15 +272,15 @@ func (c *Client) movedTo(ctx context.Context, l *link) bool {
 	return true
 }
 
-// hopeless says that waiting will not help: there never was a connection, and
-// the last attempt to make one failed.
+// hopeless reports whether waiting is useless: no endpoint ever accepted a connection,
+// and the last attempt failed.
 func (c *Client) hopeless() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.reached && c.refused
 }
 
-// unsent says that a call failed before it was sent.
+// unsent reports whether a call failed before it was sent.
 func unsent(err error) bool {
 	return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), errSpent.Error())
 }
@@ -293,7 +292,7 @@ func apiPackages() []string {
 	}
 }
 
-// require returns an error that names those of the capabilities that the daemon lacks.
+// require returns an error that names the given capabilities that the daemon lacks.
 func (l *link) require(capabilities ...string) error {
 	lacking := strings.Join(slices.DeleteFunc(slices.Clone(capabilities), l.can), ", ")
 	if lacking == "" {
@@ -301,7 +300,7 @@ func (l *link) require(capabilities ...string) error {
 	}
 	err := errkind.Errorf(errkind.Precondition, "tridentd %s at %s lacks %s", l.server.GetServerVersion(), l.target, lacking)
 	if l.server.GetServerVersion() == "" {
-		err = errkind.Errorf(errkind.Precondition, "the daemon at %s knows no handshake, and may lack %s", l.target, lacking)
+		err = errkind.Errorf(errkind.Precondition, "the daemon at %s has no handshake, and may lack %s", l.target, lacking)
 	}
 	return errkind.WithHint(err, "Upgrade Trident on this host, or use an older client.")
 }

@@ -9,9 +9,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// missing is err with the name of what the daemon lacks: daemons of other makers
-// answer a call that they do not know with a code and no text, or with the words of
-// their library.
+// missing adds the method's name to the error of an unknown method. Daemons of other
+// makers send a code without a text, or the text of their gRPC library.
 func missing(method string, err error) error {
 	st, ok := status.FromError(err)
 	if err == nil || !ok || st.Code() != codes.Unimplemented || len(st.Details()) > 0 {
@@ -36,7 +35,7 @@ func missingStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientCo
 	return &namedStream{s, method}, nil
 }
 
-// namedStream is a stream whose errors name what is missing.
+// namedStream is a stream whose errors pass through missing.
 type namedStream struct {
 	grpc.ClientStream
 	method string

@@ -14,19 +14,18 @@ import (
 	"github.com/trident-project/trident/proto/wire"
 )
 
-// An Outcome is how servicing ended.
+// An Outcome is the result of servicing.
 type Outcome struct {
-	// Completed is the end in upstream's words: which kind of servicing it was,
-	// whether a reboot is needed or has begun, which image was written.
+	// Completed is the result in upstream's form: the kind of servicing, whether a reboot
+	// is necessary or has begun, the hash of the image.
 	Completed *Completed
-	// Operation is nil where there was none: nothing to do, a configuration that
-	// cannot be read, a daemon of upstream's. Where the caller reboots it is what
-	// to Watch afterwards.
+	// Operation is nil if there was none: nothing to do, an unreadable configuration,
+	// upstream's daemon. If the caller reboots, Watch follows it afterwards.
 	Operation *Operation
 }
 
-// message is the configuration for upstream's messages, of a method whose handles
-// are a capability.
+// message returns a configuration for upstream's messages: its handle in a header of the
+// context if the daemon has the capability for this method, else its text.
 func (f *Config) message(ctx context.Context, l *link, capability string) (*tridentv1.HostConfiguration, context.Context, error) {
 	handle, err := f.on(ctx, l, capability)
 	if err != nil || handle == 0 {
@@ -36,9 +35,9 @@ func (f *Config) message(ctx context.Context, l *link, capability string) (*trid
 	return &tridentv1.HostConfiguration{}, ctx, nil
 }
 
-// service begins servicing and follows it to its end. The stream of the call is
-// only what it begins by: events come from the operation, which outlives the
-// connection, and the end from the same request, made again.
+// service begins servicing and follows it to its end. The call's stream only begins it:
+// the events come from the operation, which outlives the connection, and Completed from a
+// repetition of the request.
 func (h Host) service(ctx context.Context, how How, fn func(*Event), open func(context.Context, *link) (servicingStream, error)) (Outcome, error) {
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -69,10 +68,10 @@ func (h Host) service(ctx context.Context, how How, fn func(*Event), open func(c
 	return out, out.err()
 }
 
-// waitsForReboot: on the way there, or on the way back.
+// waitsForReboot reports whether the operation waits for a reboot, in a do or an undo.
 func waitsForReboot(e *Event) bool { return e.GetChange().GetWaiting() == "reboot" }
 
-// err is nil for a success.
+// err returns nil for success.
 func (o Outcome) err() error {
 	if o.Completed.GetStatus() == tridentv1.StatusCode_STATUS_CODE_SUCCESS && !failed(o.Operation) {
 		return nil
@@ -84,7 +83,7 @@ func failed(op *Operation) bool {
 	return settled(op.GetPhase()) && op.GetPhase() != operationsv1.Phase_PHASE_DONE
 }
 
-// completed asks how the operation of a request ended, in upstream's words.
+// completed returns the end of a request's operation in upstream's form.
 func (h Host) completed(ctx context.Context, how How, r *request, op *Operation) *Completed {
 	p := patience{most: h.c.callPatience}
 	for {
@@ -99,8 +98,7 @@ func (h Host) completed(ctx context.Context, how How, r *request, op *Operation)
 	}
 }
 
-// again makes the request once more; nil is a daemon that would begin another
-// operation.
+// again repeats the request. It returns nil if the daemon would begin another operation.
 func (h Host) again(ctx context.Context, r *request) (*Completed, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -115,7 +113,7 @@ func (h Host) again(ctx context.Context, r *request) (*Completed, error) {
 	return completedOf(call, nil)
 }
 
-// endOf is what an operation itself tells of its end.
+// endOf derives Completed from the operation.
 func endOf(op *Operation, how How) *Completed {
 	if failed(op) {
 		return &Completed{Status: tridentv1.StatusCode_STATUS_CODE_FAILURE, RebootStatus: tridentv1.RebootStatus_REBOOT_NOT_REQUIRED}
@@ -130,12 +128,12 @@ func endOf(op *Operation, how How) *Completed {
 	return &Completed{Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, RebootStatus: reboot}
 }
 
-// alone follows a call that has no operation, by its own stream.
+// alone follows a call without an operation by its own stream.
 func (h Host) alone(ctx context.Context, r *request, call *call, fn func(*Event)) (Outcome, error) {
 	completed, err := completedOf(call, fn)
 	if err != nil {
 		if ctx.Err() != nil || lost(ctx, err) {
-			err = errkind.WithHint(h.c.explain(ctx, err), "It may go on all the same: look at the status of the host.")
+			err = errkind.WithHint(h.c.explain(ctx, err), "Servicing may continue: see the status of the host.")
 			return Outcome{}, err
 		}
 		return Outcome{}, h.c.explain(ctx, err)
@@ -144,8 +142,8 @@ func (h Host) alone(ctx context.Context, r *request, call *call, fn func(*Event)
 	return out, out.err()
 }
 
-// completedOf reads the stream of a call to its end. Log lines are shown as
-// events without an operation.
+// completedOf reads the stream of a call to its end. It passes log lines to fn as events
+// without an operation.
 func completedOf(call *call, fn func(*Event)) (*Completed, error) {
 	var completed *Completed
 	for sequence := uint64(0); ; {
@@ -169,7 +167,7 @@ func completedOf(call *call, fn func(*Event)) (*Completed, error) {
 	}
 }
 
-// eventOf is a log line of upstream's.
+// eventOf converts a log line of upstream's API.
 func eventOf(m *tridentv1.ServicingResponse, line *tridentv1.Log, sequence uint64) *Event {
 	severity := operationsv1.Severity_SEVERITY_DEBUG
 	switch line.GetLevel() {

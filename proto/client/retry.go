@@ -23,8 +23,7 @@ const (
 	lastPause  = 2 * time.Second
 )
 
-// patience spaces out attempts, until too much time has gone by without
-// success.
+// patience spaces out attempts, and gives up after too long without success.
 type patience struct {
 	most  time.Duration
 	pause time.Duration
@@ -33,8 +32,8 @@ type patience struct {
 
 func (p *patience) succeeded() { p.pause, p.since = 0, time.Time{} }
 
-// wait returns false when it is time to give up. Pauses double, and differ by
-// chance: a fleet that lost something together must not come back together.
+// wait waits for the next attempt; it returns false when it gives up or ctx ends. Pauses
+// double and are random, so that the clients of a fleet do not return at the same time.
 func (p *patience) wait(ctx context.Context) bool {
 	now := time.Now()
 	if p.since.IsZero() {
@@ -54,9 +53,9 @@ func (p *patience) wait(ctx context.Context) bool {
 	}
 }
 
-// readOnly methods can be called twice. It is a table of ours rather than a
-// service configuration of gRPC because that gives up after five attempts, and
-// waits for a socket that is not there.
+// readOnly reports whether a method only reads, so that the client may repeat it. A
+// service configuration of gRPC gives up after five attempts, and waits for a missing
+// socket.
 func readOnly(method string) bool {
 	switch method {
 	case tridentv1.VersionService_Version_FullMethodName,
@@ -85,7 +84,7 @@ func readOnly(method string) bool {
 	return false
 }
 
-// bounded gives a call a deadline if it has none.
+// bounded gives a call without a deadline that of WithTimeout.
 func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok || c.callTime <= 0 {
 		return ctx, func() {}
@@ -93,11 +92,11 @@ func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFu
 	return context.WithTimeoutCause(ctx, c.callTime, errkind.Errorf(errkind.Timeout, "tridentd at %s did not answer within %s", c.target, c.callTime))
 }
 
-// planTime is how long a plan may take at least: the daemon reads all of an image that
-// is on its host.
+// planTime is the default deadline of a plan, for which the daemon reads all of an image
+// on its host.
 const planTime = 30 * time.Minute
 
-// planning is bounded for plans.
+// planning is bounded with at least planTime.
 func (c *Client) planning(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok || c.callTime <= 0 {
 		return ctx, func() {}
@@ -106,11 +105,11 @@ func (c *Client) planning(ctx context.Context) (context.Context, context.CancelF
 	return context.WithTimeoutCause(ctx, most, errkind.Errorf(errkind.Timeout, "tridentd at %s did not answer within %s", c.target, most))
 }
 
-// caller makes calls over the link of the moment.
+// caller makes calls over the current link.
 type caller struct{ c *Client }
 
-// Invoke implements grpc.ClientConnInterface. Reading calls are tried again
-// while the daemon is away, others as long as they were not sent.
+// Invoke implements grpc.ClientConnInterface. While the daemon is away it repeats reading
+// calls, and others if they had no effect.
 func (r caller) Invoke(ctx context.Context, method string, req, reply any, opts ...grpc.CallOption) error {
 	return r.c.unary(ctx, readOnly(method), func(ctx context.Context, l *link) error {
 		var trailer metadata.MD

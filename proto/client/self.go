@@ -13,25 +13,25 @@ import (
 
 // A Source says where an image comes from: one of URL, Path, Upload and Image.
 type Source struct {
-	URL  string // http or https
+	URL  string // http or https; for Stage and Upgrade also oci
 	Path string // an absolute path on the host
-	// Upload is read to the end of Size bytes by the verb, and after an error
-	// perhaps for one more Read after the verb has returned.
+	// Upload has Size bytes, which the verb reads. After an error one more Read may
+	// follow the return of the verb.
 	Upload io.Reader
 	Size   int64
-	// Image was opened before, as one of Trident.
+	// Image is an open image of Trident, on the same connection.
 	Image *Image
-	// SHA256 of the whole file, 64 hexadecimal digits; optional. The signature
-	// is checked in any case.
+	// SHA256 of the whole file, 64 hexadecimal digits; optional. The daemon checks the
+	// signature in any case.
 	SHA256 string
-	// SHA384 is the same, 96 digits, for OpenImage, which does not take SHA256.
+	// SHA384 of the whole file, 96 digits, for OpenImage, which does not accept SHA256.
 	SHA384 string
-	// FetchTimeout bounds how long the daemon may take to get the URL; 0 is no limit.
+	// FetchTimeout, of Stage and Upgrade, bounds the download of the URL; 0 is no limit.
 	FetchTimeout time.Duration
 }
 
-// message is the source for calls over one link: an image that was opened over
-// another link is not there.
+// message returns the source for calls over one link. It fails if Image was opened over
+// another.
 func (s Source) message(l *link) (*selfv1.Source, error) {
 	m := &selfv1.Source{Sha256: s.SHA256}
 	if s.FetchTimeout != 0 {
@@ -59,18 +59,19 @@ func (s Source) message(l *link) (*selfv1.Source, error) {
 
 func (c *Client) self() selfv1.SelfServiceClient { return selfv1.NewSelfServiceClient(c.Conn()) }
 
-// Status says what runs, where it comes from, and what else is there.
+// Status returns the running version of Trident, its origin, and the other versions on
+// the host.
 func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return c.self().GetStatus(ctx, &selfv1.GetStatusRequest{})
 }
 
-// History returns at most limit entries (0: a default), newest first.
+// History returns at most limit operations on Trident (0: a default), newest first.
 func (c *Client) History(ctx context.Context, limit int32) ([]*HistoryEntry, error) {
 	resp, err := c.self().History(ctx, &selfv1.HistoryRequest{Limit: limit})
 	return resp.GetEntries(), err
 }
 
-// Unblock lets a version that failed on the host be tried again.
+// Unblock permits a version that failed on the host to be tried again.
 func (c *Client) Unblock(ctx context.Context, version string) error {
 	_, err := c.self().Unblock(ctx, &selfv1.UnblockRequest{Version: version})
 	return err
@@ -82,8 +83,8 @@ func (c *Client) Remove(ctx context.Context, version string) error {
 	return err
 }
 
-// Stage gets an image, verifies and probes it, and keeps it on the host. What
-// it hands to fn and returns is as in Watch.
+// Stage has the daemon fetch, verify, probe and keep an image. Events and errors are
+// those of Watch.
 func (c *Client) Stage(ctx context.Context, source Source, allowDowngrade bool, fn func(*Event)) (*Operation, error) {
 	return c.run(ctx, source, fn, func(ctx context.Context, l *link) (*call, error) {
 		from, err := source.message(l)
@@ -102,9 +103,8 @@ func (c *Client) Stage(ctx context.Context, source Source, allowDowngrade bool, 
 	})
 }
 
-// Upgrade brings a new version into service and waits until it has proved
-// itself or was thrown back. A nil trial has the defaults. What it hands to fn
-// and returns is as in Watch.
+// Upgrade installs a new version and waits until the daemon keeps it or rolls it back. A
+// nil trial has the defaults. Events and errors are those of Watch.
 func (c *Client) Upgrade(ctx context.Context, source Source, trial *Trial, fn func(*Event)) (*Operation, error) {
 	return c.run(ctx, source, fn, func(ctx context.Context, l *link) (*call, error) {
 		from, err := source.message(l)
@@ -123,8 +123,7 @@ func (c *Client) Upgrade(ctx context.Context, source Source, trial *Trial, fn fu
 	})
 }
 
-// Activate brings a staged version into service, the newest one if version is
-// empty. What it hands to fn and returns is as in Watch.
+// Activate is Upgrade to a staged version, the newest one if version is empty.
 func (c *Client) Activate(ctx context.Context, version string, trial *Trial, fn func(*Event)) (*Operation, error) {
 	return c.run(ctx, Source{}, fn, func(ctx context.Context, l *link) (*call, error) {
 		stream, err := selfv1.NewSelfServiceClient(l.conn).Activate(ctx, &selfv1.ActivateRequest{Version: version, Trial: trial})
@@ -135,8 +134,8 @@ func (c *Client) Activate(ctx context.Context, version string, trial *Trial, fn 
 	})
 }
 
-// Rollback returns to the version before the active one, or to the base. What
-// it hands to fn and returns is as in Watch.
+// Rollback returns to the previous version, or to the base. Events and errors are those
+// of Watch.
 func (c *Client) Rollback(ctx context.Context, trial *Trial, fn func(*Event)) (*Operation, error) {
 	return c.run(ctx, Source{}, fn, func(ctx context.Context, l *link) (*call, error) {
 		stream, err := selfv1.NewSelfServiceClient(l.conn).Rollback(ctx, &selfv1.RollbackRequest{Trial: trial})

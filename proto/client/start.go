@@ -19,19 +19,18 @@ import (
 type call struct {
 	grpc.ClientStream
 	link  *link
-	id    string                 // of the operation; empty when the daemon does not say
-	after uint64                 // the last of its events that are not of this call
+	id    string                 // of the operation; empty if the daemon does not state it
+	after uint64                 // the operation's last event before this call
 	next  func() (*Event, error) // of methods that stream events
 	send  func(chunk []byte) error
 }
 
-// request is a call that begins an operation, and that may have to be made more
-// than once to do so. A daemon that knows its name does not begin another
-// operation for it.
+// request is a call that begins an operation, and that the client may have to repeat. A
+// daemon that knows the name does not begin a second operation for it.
 type request struct {
 	client *Client
 	name   string
-	// once forbids to repeat it: what it uploads cannot be read again.
+	// once forbids to repeat it: the uploaded bytes cannot be read again.
 	once bool
 	open func(context.Context, *link) (*call, error)
 }
@@ -40,9 +39,9 @@ func (c *Client) request(open func(context.Context, *link) (*call, error)) *requ
 	return &request{client: c, name: rand.Text(), open: open}
 }
 
-// begin makes the call until a daemon has answered: with an operation, without
-// one, or with an error. What was not begun is begun with the next daemon; what
-// may have been, only if that one can tell.
+// begin makes the call until a daemon answers: with an operation, without one, or with an
+// error. It repeats a call that had no effect. It repeats a call that may have begun an
+// operation only if the daemon recognises the request.
 func (r *request) begin(ctx context.Context) (*call, error) {
 	p := patience{most: r.client.callPatience}
 	var doubt error // why nobody knows whether an operation has begun
@@ -71,13 +70,13 @@ func (r *request) begin(ctx context.Context) (*call, error) {
 	}
 }
 
-// uncertain marks the one case in which nobody can say whether an operation
-// began: the request may have been sent, and there was no answer.
+// uncertain adds a hint to the one error after which an operation may have begun: the
+// client may have sent the request, and got no answer.
 func (r *request) uncertain(ctx context.Context, err error) error {
-	return errkind.WithHint(r.client.explain(ctx, err), "The operation may have begun all the same: look for it in the list of operations.")
+	return errkind.WithHint(r.client.explain(ctx, err), "The operation may have begun: look for it in the list of operations.")
 }
 
-// attempt makes the call once, up to the answer's header.
+// attempt makes the call once and waits for the header of the answer.
 func (r *request) attempt(ctx context.Context, l *link) (*call, error) {
 	out, err := r.open(metadata.AppendToOutgoingContext(ctx, wire.HeaderRequest, r.name), l)
 	if err != nil {
@@ -99,7 +98,7 @@ func (r *request) attempt(ctx context.Context, l *link) (*call, error) {
 		out.id = id[0]
 	}
 	if after := header.Get(wire.HeaderAfter); len(after) == 1 {
-		out.after, _ = strconv.ParseUint(after[0], 10, 64) // what is no number is the beginning
+		out.after, _ = strconv.ParseUint(after[0], 10, 64) // 0, the beginning, if it is not a number
 	}
 	return out, nil
 }
@@ -139,8 +138,7 @@ func (c *Client) run(ctx context.Context, source Source, fn func(*Event), open f
 	return op, err
 }
 
-// begun passes over io.EOF, with which gRPC says that the stream has an error
-// to be received.
+// begun returns nil for io.EOF, by which gRPC says that RecvMsg has the stream's error.
 func begun(err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil

@@ -6,11 +6,10 @@ import (
 	"sync/atomic"
 )
 
-// defaultChunk is how much of an upload is sent at a time to a daemon that does
-// not say how much it takes.
+// defaultChunk is the largest chunk that the client sends, in bytes.
 const defaultChunk = 256 << 10
 
-// chunk is how much of an upload the daemon takes at a time.
+// chunk returns the size of chunks for the daemon, in bytes.
 func (l *link) chunk() int64 {
 	if most := l.server.GetLimits().GetMaxChunkBytes(); most > 0 {
 		return min(most, defaultChunk)
@@ -18,18 +17,18 @@ func (l *link) chunk() int64 {
 	return defaultChunk
 }
 
-// upload sends an image while the operation's events come in.
+// upload sends an image while the client receives the operation's events.
 type upload struct {
 	send   func([]byte) error
 	source Source
 	chunk  int64
-	stop   func() // ends the stream, and by that the operation
+	stop   func() // ends the stream, so that the operation fails
 
 	complete atomic.Bool
 	fault    atomic.Pointer[error] // the caller's reader failed
 }
 
-// run reports whether everything was sent.
+// run sends the image, and reports whether it sent all of it.
 func (u *upload) run() bool {
 	buf := make([]byte, u.chunk)
 	for sent := int64(0); sent < u.source.Size; {

@@ -25,16 +25,16 @@ func (c *Client) Operations(ctx context.Context, limit int32, unsettled bool) ([
 	return resp.GetOperations(), err
 }
 
-// Cancel asks an operation to take back what it did. It does not wait for that.
+// Cancel asks an operation to stop and undo its steps. It does not wait for that.
 func (c *Client) Cancel(ctx context.Context, id string) (*Operation, error) {
 	resp, err := c.operations().Cancel(ctx, &operationsv1.CancelRequest{Id: id})
 	return resp.GetOperation(), err
 }
 
-// Watch hands the events of an operation after a sequence number to fn, which
-// may be nil, each once and in order, and returns the operation as it ended. One
-// that did not end with success comes with an *OperationError. When ctx ends
-// first, the error is a *DetachedError and the operation goes on.
+// Watch calls fn, which may be nil, for each event of an operation after a sequence
+// number, once and in order. It returns the operation when it has ended, with an
+// *OperationError if without success. If ctx ends first, the error is a *DetachedError
+// and the operation continues.
 func (c *Client) Watch(ctx context.Context, id string, after uint64, fn func(*Event)) (*Operation, error) {
 	w := &watch{client: c, id: id, after: after, fn: fn}
 	return w.follow(ctx, nil)
@@ -46,17 +46,17 @@ type watch struct {
 	id     string
 	after  uint64
 	fn     func(*Event)
-	// enough, if set, says at which event to stop before the operation has ended.
+	// enough, if set, reports at which event to stop before the operation has ended.
 	enough  func(*Event) bool
 	stopped bool
-	// forgotten: what the host boots then does not know of the operation. Leaving is
-	// the operation once it is in its reboot: a connection that is lost then is that.
+	// forgotten: the system that boots next does not know the operation. leaving is the
+	// operation once its reboot has begun: a lost connection is then the reboot.
 	forgotten bool
 	leaving   *Operation
 }
 
-// follow goes on until the operation has settled. The first events come from
-// next, unless that is nil.
+// follow watches until the operation has settled. The first events come from next, unless
+// that is nil.
 func (w *watch) follow(ctx context.Context, next func() (*Event, error)) (*Operation, error) {
 	p := patience{most: w.client.watchPatience}
 	for {
@@ -88,7 +88,7 @@ func (w *watch) follow(ctx context.Context, next func() (*Event, error)) (*Opera
 	}
 }
 
-// attempt follows over one connection.
+// attempt watches over one connection.
 func (w *watch) attempt(ctx context.Context, next func() (*Event, error)) (*Operation, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -111,7 +111,7 @@ func (w *watch) attempt(ctx context.Context, next func() (*Event, error)) (*Oper
 		if err != nil {
 			return nil, err
 		}
-		if event.GetHalt() != nil { // it is not journaled, and has no number of its own
+		if event.GetHalt() != nil { // a halt is not journaled, and has no number of its own
 			if w.fn != nil {
 				w.fn(event)
 			}
@@ -139,7 +139,7 @@ func (w *watch) attempt(ctx context.Context, next func() (*Event, error)) (*Oper
 	return resp.GetOperation(), err
 }
 
-// events takes the events out of the responses of any stream that has them.
+// events returns a function that receives the events of a stream's responses.
 func events[R interface{ GetEvent() *Event }](recv func() (R, error)) func() (*Event, error) {
 	return func() (*Event, error) {
 		resp, err := recv()

@@ -22,7 +22,7 @@ import (
 	"github.com/trident-project/trident/proto/wire"
 )
 
-// Limits of requests, as the daemon has them.
+// Limits of requests, the same as the daemon's.
 const (
 	maxChunk     = 1 << 20
 	maxConfig    = 1 << 20
@@ -70,7 +70,7 @@ func invalid(field, format string, args ...any) error {
 
 func missing(field string) error { return invalid(field, "%s is missing", field) }
 
-// check refuses the requests that the daemon refuses for what they are.
+// check returns the error of a request that the daemon refuses for its content alone.
 func check(ctx context.Context, req any) error {
 	if r, ok := req.(interface {
 		GetReboot() *tridentv1.RebootManagement

@@ -1,9 +1,9 @@
-// Package clienttest is a Trident in memory, for the tests of programs that use
+// Package clienttest is a Trident daemon in memory, for the tests of programs that use
 // proto/client.
 //
-// It speaks the real API over real gRPC and knows nothing of hosts: what an
-// operation does is a script of events. It can restart and lose connections as
-// often as one likes, which is what such programs have to be tested against.
+// It serves the real API over gRPC but services no host: an operation plays a script of
+// events. It can restart and lose connections as often as a test needs, because such
+// programs have to survive both.
 package clienttest
 
 import (
@@ -32,53 +32,53 @@ import (
 	"github.com/trident-project/trident/proto/wire"
 )
 
-// Config is how a Server behaves. The zero value is a daemon of today, at whose
-// hands every operation goes on until it is cancelled.
+// Config says how a Server behaves. The zero value is a current daemon whose operations
+// continue until a client cancels them.
 type Config struct {
-	// Version is what it says it is, and NextVersion what it says after an
-	// event by which an operation waits for a restart, and after Restart.
+	// Version is the version that the daemon states. NextVersion replaces it after
+	// Restart, and after an event with which an operation waits for a restart.
 	Version, NextVersion string
-	// HostID is which host it says it is on; empty is a host like any other.
+	// HostID is the host that the daemon states; empty is the same for all servers.
 	HostID string
-	// Capabilities are what it says it can, and all that it does of those that are
-	// about calls: request-ids and handles. Nil is everything.
+	// Capabilities are those that the daemon states. Without request-ids it ignores the
+	// names of requests; the others have no effect. Nil is all.
 	Capabilities []string
-	// Upstream has it serve what upstream's daemon does, and nothing else:
-	// no handshake, and servicing without an operation that could be found again.
+	// Upstream limits the server to upstream's services: no handshake, and servicing
+	// without the ID of its operation.
 	Upstream bool
 
-	// Script has the events of every operation that begins, without ID and
-	// sequence number; after an upload, they happen once it is whole. After an
-	// event by which the operation waits for a reboot the next ones happen in the
-	// next boot; see Restart. An operation whose last event is not the end of it
-	// goes on until it is cancelled.
+	// Script has the events of every operation, without ID and sequence number. The
+	// server plays them at once, or after an upload is complete. Events after one with
+	// which the operation waits for a reboot follow in the next boot; see Restart. An
+	// operation whose last event does not end it continues until a client cancels it.
 	Script []*operationsv1.Event
-	// Completed is how servicing ends in upstream's words. Nil is a success, or the
+	// Completed is the result of servicing in upstream's form. Nil is success, or the
 	// failure of the operation.
 	Completed *tridentv1.Completed
-	// NothingToDo lets servicing end without an operation.
+	// NothingToDo ends servicing without an operation.
 	NothingToDo bool
-	// Refuse, if set, is what the methods that begin an operation answer.
+	// Refuse, if set, is the error of the methods that begin an operation.
 	Refuse error
-	// IgnoreCancel lets operations go on that were cancelled.
+	// IgnoreCancel lets operations continue after Cancel.
 	IgnoreCancel bool
-	// Drop ends each stream after so many events as a daemon that goes away
-	// does, or with its connection in every other case. 0 is never.
+	// Drop, if not 0, ends each stream of events after that many, as a daemon does that
+	// shuts down; every second time, if the stream is of Watch, by closing the
+	// connection.
 	Drop int
-	// LoseAnswers has so many calls that begin an operation end with their
-	// connection, after the operation has begun and before anything was said.
+	// LoseAnswers is the number of calls that begin an operation and then lose their
+	// connection, before any answer.
 	LoseAnswers int
 
-	// Status and History are what it answers of Trident itself.
+	// Status and History are the answers about Trident itself.
 	Status  *selfv1.GetStatusResponse
 	History []*selfv1.HistoryEntry
-	// Host, Findings, Plan and InstallPlan are what it answers of the host and of
-	// any Host Configuration.
+	// Host, Findings, Plan and InstallPlan are the answers about the host and about any
+	// Host Configuration.
 	Host        *hostv1.GetHostResponse
 	Findings    []*hostv1.Finding
 	Plan        *hostv1.PlanUpdateResponse
 	InstallPlan *hostv1.PlanInstallResponse
-	// Operations are there from the start and have ended.
+	// Operations exist from the start, and have ended.
 	Operations []*operationsv1.Operation
 }
 
@@ -106,13 +106,13 @@ type Server struct {
 type operation struct {
 	*operationsv1.Operation
 	events        []*operationsv1.Event
-	rest          []*operationsv1.Event // what happens in the next boot
+	rest          []*operationsv1.Event // the events of the next boot
 	callerReboots bool
-	passed        uint64 // the last event with which a daemon went
+	passed        uint64 // the last event that ended a daemon
 	boot          uint64 // the last event before this boot
 }
 
-// New returns a server that serves nothing yet.
+// New returns a server that does not listen yet.
 func New(config Config) *Server {
 	if config.Status == nil {
 		config.Status = &selfv1.GetStatusResponse{RunningVersion: config.Version}
@@ -136,7 +136,7 @@ func New(config Config) *Server {
 	return s
 }
 
-// Listen serves a unix socket until Close.
+// Listen serves a unix socket at path until Close or Drain.
 func (s *Server) Listen(path string) error {
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -146,14 +146,14 @@ func (s *Server) Listen(path string) error {
 	return nil
 }
 
-// Dial is for client.WithDialer: a connection in memory.
+// Dial returns a connection in memory, for client.WithDialer.
 func (s *Server) Dial(context.Context) (net.Conn, error) {
 	ours, theirs := net.Pipe()
 	s.Serve(&once{conn: ours, closed: make(chan struct{})})
 	return theirs, nil
 }
 
-// Serve serves a listener, such as one of TLS, until Close.
+// Serve serves a listener, such as one of TLS, until Close or Drain. It does not wait.
 func (s *Server) Serve(l net.Listener) {
 	g := grpc.NewServer(grpc.UnaryInterceptor(s.noteUnary), grpc.StreamInterceptor(s.noteStream))
 	s.registerUpstream(g)
@@ -171,9 +171,8 @@ func (s *Server) Serve(l net.Listener) {
 	go func() { _ = g.Serve(tracked{l, s}) }()
 }
 
-// Restart ends the daemon and starts the next one: all connections are lost, what
-// was opened over them is gone, and operations that wait for a restart or a
-// reboot go on.
+// Restart replaces the daemon: all connections and their handles are lost, and operations
+// that wait for a restart or a reboot continue.
 func (s *Server) Restart() {
 	s.mu.Lock()
 	s.next()
@@ -181,9 +180,9 @@ func (s *Server) Restart() {
 	s.breakConnections()
 }
 
-// Drain has every connection take no more calls, as that of a daemon that is about
-// to go, and a socket of Listen be closed. Calls that run go on; it returns when
-// they have ended.
+// Drain stops the server gracefully, as a daemon does before it exits: new calls are
+// refused, the sockets of Listen are closed, running calls continue. It returns when they
+// have ended.
 func (s *Server) Drain() {
 	s.mu.Lock()
 	servers := slices.Clone(s.servers)
@@ -195,7 +194,7 @@ func (s *Server) Drain() {
 	all.Wait()
 }
 
-// next is the next daemon. The caller holds s.mu.
+// next replaces the daemon. The caller holds s.mu.
 func (s *Server) next() {
 	s.daemon++
 	if s.config.NextVersion != "" {
@@ -211,7 +210,8 @@ func (s *Server) next() {
 	}
 }
 
-// Close ends all connections.
+// Close stops the servers of Listen, Serve and Dial, and closes their connections. Dial
+// makes a new one afterwards.
 func (s *Server) Close() {
 	s.mu.Lock()
 	servers := s.servers
@@ -221,15 +221,15 @@ func (s *Server) Close() {
 	}
 }
 
-// Uploads returns what was uploaded, in order.
+// Uploads returns the images that Stage and Upgrade have received whole, in order.
 func (s *Server) Uploads() [][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.uploads)
 }
 
-// Configs returns the Host Configurations that were to be brought into effect, in
-// order, however they came.
+// Configs returns the Host Configurations of updates and installations, in order, whether
+// the call had a text or a handle.
 func (s *Server) Configs() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -243,14 +243,14 @@ func (s *Server) Calls() []string {
 	return slices.Clone(s.calls)
 }
 
-// Cancels returns how often an operation was cancelled.
+// Cancels returns how many calls of Cancel found an operation that had not ended.
 func (s *Server) Cancels() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.cancels
 }
 
-// start is a call that begins an operation.
+// start describes a call that begins an operation.
 type start struct {
 	kind, summary string
 	source        *selfv1.Source
@@ -259,8 +259,8 @@ type start struct {
 	config        *tridentv1.HostConfiguration
 }
 
-// begin adds an operation and plays its script, after the upload if that is the
-// source. A request that has a name is begun once.
+// begin adds an operation and plays its script, after the upload if that is the source.
+// For a request name that it knows it returns the first operation.
 func (s *Server) begin(stream grpc.ServerStream, what start) (*operation, error) {
 	if s.config.Refuse != nil {
 		return nil, s.config.Refuse
@@ -300,7 +300,7 @@ func (s *Server) begin(stream grpc.ServerStream, what start) (*operation, error)
 	return op, nil
 }
 
-// requestOf is the name of a call, if it has one that counts.
+// requestOf returns the method and the request name of a call, or "" without request-ids.
 func (s *Server) requestOf(stream grpc.ServerStream) string {
 	given := metadata.ValueFromIncomingContext(stream.Context(), wire.HeaderRequest)
 	if len(given) != 1 || !s.can(wire.RequestIDs) {
@@ -331,7 +331,7 @@ func (s *Server) enter(request string, what start, config string) *operation {
 	return op
 }
 
-// play lets events happen, up to a reboot. The caller holds s.mu.
+// play adds events, up to one that waits for a reboot. The caller holds s.mu.
 func (s *Server) play(op *operation, events []*operationsv1.Event) {
 	for i, e := range events {
 		s.add(op, proto.CloneOf(e))
@@ -342,7 +342,7 @@ func (s *Server) play(op *operation, events []*operationsv1.Event) {
 	}
 }
 
-// add lets an event happen. The caller holds s.mu.
+// add adds an event to an operation. The caller holds s.mu.
 func (s *Server) add(op *operation, e *operationsv1.Event) {
 	e.OperationId, e.Sequence = op.GetId(), uint64(len(op.events)+1)
 	if e.Phase == 0 {
@@ -372,7 +372,7 @@ func (s *Server) find(id string) (*operation, error) {
 	return nil, errkind.Errorf(errkind.NotFound, "there is no operation %s", id)
 }
 
-// cancel takes an operation back at once.
+// cancel ends an operation as undone, at once.
 func (s *Server) cancel(op *operation) (*operationsv1.Operation, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -392,34 +392,35 @@ func ended(p operationsv1.Phase) bool {
 	return p == operationsv1.Phase_PHASE_DONE || p == operationsv1.Phase_PHASE_UNDONE || p == operationsv1.Phase_PHASE_STUCK
 }
 
-// Step is the event of an operation that comes to a step or a phase.
+// Step returns the event: the operation enters a phase or a step. failure may be nil.
 func Step(phase operationsv1.Phase, step string, failure *operationsv1.Failure) *operationsv1.Event {
 	return &operationsv1.Event{Phase: phase, Step: step, Body: &operationsv1.Event_Change{Change: &operationsv1.Change{Failure: failure}}}
 }
 
-// Restart is the event of an operation that waits for one.
+// Restart returns the event: the operation waits for a restart of the daemon.
 func Restart(step string) *operationsv1.Event {
 	return &operationsv1.Event{Step: step, Body: &operationsv1.Event_Change{Change: &operationsv1.Change{Waiting: "restart"}}}
 }
 
-// Reboot is the event of an operation that waits for one.
+// Reboot returns the event: the operation waits for a reboot of the host.
 func Reboot(step string) *operationsv1.Event {
 	return &operationsv1.Event{Step: step, Body: &operationsv1.Event_Change{Change: &operationsv1.Change{Waiting: "reboot"}}}
 }
 
-// Progress is the event of a step that is so far.
+// Progress returns the event: step has done of total bytes.
 func Progress(step string, done, total int64) *operationsv1.Event {
 	return &operationsv1.Event{Step: step, Body: &operationsv1.Event_Progress{Progress: &operationsv1.Progress{Done: done, Total: total}}}
 }
 
-// Part is the event of a step one part of which is so far, and so the whole.
+// Part returns the event: part has done of total bytes, and the whole step has allDone of
+// allTotal.
 func Part(step, part string, done, total, allDone, allTotal int64) *operationsv1.Event {
 	e := Progress(step, allDone, allTotal)
 	e.GetProgress().Part, e.GetProgress().PartDone, e.GetProgress().PartTotal = part, done, total
 	return e
 }
 
-// Log is the event of a step that has something to say.
+// Log returns the event: step logs a message.
 func Log(step string, severity operationsv1.Severity, message string) *operationsv1.Event {
 	return &operationsv1.Event{Step: step, Body: &operationsv1.Event_Log{Log: &operationsv1.LogLine{Severity: severity, Message: message}}}
 }

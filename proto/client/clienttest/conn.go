@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// once is a listener for one connection.
+// once is a listener that accepts one connection.
 type once struct {
 	mu     sync.Mutex
 	conn   net.Conn
@@ -39,7 +39,7 @@ func (o *once) Close() error {
 
 func (o *once) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
 
-// tracked counts connections.
+// tracked is a listener that records the connections that it accepts.
 type tracked struct {
 	net.Listener
 	server *Server
@@ -63,7 +63,7 @@ type trackedConn struct {
 	number connNumber
 }
 
-// connNumber tells connections apart, as the address of the peer.
+// connNumber identifies a connection; it is the address of the peer.
 type connNumber int
 
 func (connNumber) Network() string  { return "memory" }
@@ -79,7 +79,7 @@ func (c *trackedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// breakConnections closes all of them without a word.
+// breakConnections closes all connections without notice.
 func (s *Server) breakConnections() {
 	s.mu.Lock()
 	conns := make([]net.Conn, 0, len(s.conns))

@@ -40,7 +40,7 @@ func (s hostServer) ValidateConfig(ctx context.Context, req *hostv1.ValidateConf
 	return &hostv1.ValidateConfigResponse{Valid: s.fault() == nil, Findings: s.config.Findings}, nil
 }
 
-// checkHandle reports whether the handle of a request is open, if the request has one.
+// checkHandle fails if a request has a handle that is not open.
 func (s *Server) checkHandle(ctx context.Context, req interface{ GetConfigHandle() int64 }) error {
 	if req.GetConfigHandle() == 0 {
 		return nil
@@ -49,7 +49,7 @@ func (s *Server) checkHandle(ctx context.Context, req interface{ GetConfigHandle
 	return errkind.WithField(err, "config_handle")
 }
 
-// fault is the first finding that is an error.
+// fault returns the first finding that is an error, or nil.
 func (s *Server) fault() *hostv1.Finding {
 	for _, f := range s.config.Findings {
 		if f.GetSeverity() == hostv1.Severity_SEVERITY_ERROR {
@@ -75,7 +75,7 @@ func (s hostServer) PlanInstall(ctx context.Context, req *hostv1.PlanInstallRequ
 
 type servicingStream = grpc.ServerStreamingServer[tridentv1.ServicingResponse]
 
-// service begins an operation and shows it as upstream's streams do.
+// service begins an operation and streams it as upstream's daemon does.
 func (s *Server) service(stream servicingStream, kind, summary string, reboot *tridentv1.RebootManagement, config *tridentv1.HostConfiguration) error {
 	callerReboots := reboot.GetHandling() == tridentv1.RebootHandling_CALLER_HANDLES_REBOOT
 	if s.config.NothingToDo && s.config.Refuse == nil {
@@ -88,7 +88,7 @@ func (s *Server) service(stream servicingStream, kind, summary string, reboot *t
 	return s.show(stream, op, 0)
 }
 
-// show shows an operation from some event on.
+// show streams an operation, without the events up to after.
 func (s *Server) show(stream servicingStream, op *operation, after uint64) error {
 	if !s.config.Upstream {
 		header := metadata.Pairs(wire.HeaderOperation, op.GetId())
@@ -125,8 +125,8 @@ func (s *Server) show(stream servicingStream, op *operation, after uint64) error
 	}
 }
 
-// tried is the operation by which the host was rebooted, if it goes on or if the
-// call was answered with it before, and the last event before the reboot.
+// tried returns the operation that rebooted the host, if it continues or if the same
+// request got it before, and the last event before the reboot.
 func (s *Server) tried(stream servicingStream) (*operation, uint64) {
 	request := s.requestOf(stream)
 	s.mu.Lock()
@@ -142,7 +142,7 @@ func (s *Server) tried(stream servicingStream) (*operation, uint64) {
 	return nil, 0
 }
 
-// holds says that an operation waits for a reboot, at the event.
+// holds reports whether an operation waits for a reboot, at event e.
 func (s *Server) holds(op *operation, e *operationsv1.Event) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,7 +158,7 @@ func logOf(e *operationsv1.Event, line *operationsv1.LogLine) *tridentv1.Servici
 	return &tridentv1.ServicingResponse{Timestamp: e.GetTime(), Response: &tridentv1.ServicingResponse_Log{Log: log}}
 }
 
-// complete ends a stream; of a nil operation there was nothing to do.
+// complete ends a stream. A nil op means that there was nothing to do.
 func (s *Server) complete(stream servicingStream, op *operation) error {
 	s.mu.Lock()
 	end := proto.CloneOf(s.config.Completed)
@@ -169,7 +169,8 @@ func (s *Server) complete(stream servicingStream, op *operation) error {
 	return stream.Send(&tridentv1.ServicingResponse{Timestamp: timestamppb.Now(), Response: &tridentv1.ServicingResponse_Completed{Completed: end}})
 }
 
-// kindOf is what an operation is in upstream's words; an update is one at run time.
+// kindOf returns the kind of an operation in upstream's form; all updates are at run
+// time.
 func kindOf(op *operation) tridentv1.ServicingKind {
 	switch {
 	case op == nil || op.GetKind() == "host-check-root":
@@ -202,7 +203,7 @@ func endOf(op *operation) *tridentv1.Completed {
 	return end
 }
 
-// text is the Host Configuration of a call.
+// text returns the Host Configuration of a call.
 func (s *Server) text(ctx context.Context, config *tridentv1.HostConfiguration) (string, error) {
 	given := metadata.ValueFromIncomingContext(ctx, wire.HeaderConfigHandle)
 	if len(given) != 1 {

@@ -75,10 +75,9 @@ func (s operationsServer) Cancel(_ context.Context, req *operationsv1.CancelRequ
 	return &operationsv1.CancelResponse{Operation: snapshot}, err
 }
 
-// follow sends the events of an operation until it has ended, or the stream is
-// to be dropped. With hard every other drop takes the connection along; the
-// stream that begins an operation is spared that, because its client might not
-// have learned the operation's ID.
+// follow sends the events of an operation until it ends, or until Drop ends the stream.
+// With hard every second drop closes the connections. The stream that begins an operation
+// is never hard: its client may not have received the operation's ID.
 func (s *Server) follow(stream grpc.ServerStream, op *operation, after uint64, hard bool, send func(*operationsv1.Event) error) error {
 	if err := stream.SendHeader(metadata.Pairs(wire.HeaderOperation, op.GetId())); err != nil {
 		return err
@@ -98,7 +97,7 @@ func (s *Server) follow(stream grpc.ServerStream, op *operation, after uint64, h
 	}
 }
 
-// goes says that the daemon goes with an event, and lets the next one come.
+// goes reports whether the daemon exits with event e, and starts the next daemon if so.
 func (s *Server) goes(op *operation, e *operationsv1.Event) bool {
 	waiting := e.GetChange().GetWaiting()
 	if waiting != "restart" && (waiting != "reboot" || op.callerReboots) {
@@ -114,7 +113,7 @@ func (s *Server) goes(op *operation, e *operationsv1.Event) bool {
 	return true
 }
 
-// await waits for the event after a sequence number; nil is the end.
+// await waits for the event after a sequence number, and returns nil at the end.
 func (s *Server) await(ctx context.Context, op *operation, after uint64) (*operationsv1.Event, error) {
 	for {
 		s.mu.Lock()
@@ -195,7 +194,7 @@ func (s selfServer) Upgrade(stream grpc.BidiStreamingServer[selfv1.UpgradeReques
 	return s.follow(stream, op, 0, false, func(e *operationsv1.Event) error { return stream.Send(&selfv1.UpgradeResponse{Event: e}) })
 }
 
-// receive takes an upload in, and plays the script when it is whole.
+// receive receives an upload, and plays the script when the upload is complete.
 func (s *Server) receive(op *operation, size int64, next func() ([]byte, error)) {
 	var all []byte
 	for int64(len(all)) < size {

@@ -74,7 +74,7 @@ func (s setupServer) Handshake(_ context.Context, req *setupv1.HandshakeRequest)
 	}, nil
 }
 
-// handle is something that a connection has opened.
+// handle is an image or a Host Configuration that a connection has opened.
 type handle struct {
 	conn connNumber
 	kind handlesv1.ImageKind // of an image; 0 for a Host Configuration
@@ -173,7 +173,7 @@ func (s *Server) open(ctx context.Context, h *handle) int64 {
 	return s.lastHandle
 }
 
-// opened is what a connection has opened as a handle of a kind.
+// opened returns the data of a handle of the given kind on this connection.
 func (s *Server) opened(ctx context.Context, id int64, kind handlesv1.ImageKind) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
