@@ -36,9 +36,10 @@ import (
 // continue until a client cancels them.
 type Config struct {
 	// Version is the version that the daemon states. NextVersion replaces it after
-	// Restart, and after an event with which an operation waits for a restart.
+	// Restart, and after an event of Script that restarts the daemon or reboots the host.
 	Version, NextVersion string
-	// HostID is the host that the daemon states; empty is the same for all servers.
+	// HostID is the host_id of the handshake. All servers with an empty HostID state the
+	// same.
 	HostID string
 	// Capabilities are those that the daemon states. Without request-ids it ignores the
 	// names of requests; the others have no effect. Nil is all.
@@ -61,9 +62,9 @@ type Config struct {
 	Refuse error
 	// IgnoreCancel lets operations continue after Cancel.
 	IgnoreCancel bool
-	// Drop, if not 0, ends each stream of events after that many, as a daemon does that
-	// shuts down; every second time, if the stream is of Watch, by closing the
-	// connection.
+	// Drop, if not 0, is the number of events after which a stream of events ends with
+	// REATTACH, as when a daemon shuts down. Every second stream of Watch that it ends
+	// loses its connection instead.
 	Drop int
 	// LoseAnswers is the number of calls that begin an operation and then lose their
 	// connection, before any answer.
