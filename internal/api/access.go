@@ -14,38 +14,37 @@ import (
 	"github.com/trident-project/trident/proto/trident/v1preview"
 )
 
-// caller is who may call a method. The zero value is nobody.
+// caller says who may call a method. The zero value is nobody.
 type caller int
 
 const (
 	root   caller = iota + 1
-	anyone        // who can open the socket
+	anyone        // every user who can open the socket
 )
 
-// rule is what is known of a method before it is called.
+// rule is the entry of a method in the access table.
 type rule struct {
 	may caller
 	// unbuilt says what this version cannot do; empty for a method that works.
 	unbuilt string
-	// quiet methods are called by machines all the time: their success is
-	// logged at the debug level only.
+	// quiet methods are called by programs all the time: a success is logged only at
+	// level debug.
 	quiet bool
-	// early methods need nothing that a daemon only has once it has resumed.
+	// early methods run before the daemon has resumed its operations.
 	early bool
-	// takes is the size of its largest request in bytes; 0 means smallRequest.
+	// takes is the size of the largest request in bytes; 0 means smallRequest.
 	takes int
-	// bulk methods read much of what is recorded, and answer with much of it: few
-	// of their calls run at a time. None of them waits for anything else.
+	// bulk methods return much of the datastore: only few of their calls run at a time.
+	// None of them waits for anything else.
 	bulk bool
 }
 
-// Requests without a Host Configuration or a part of an image are small.
+// smallRequest is the largest request, in bytes, without a Host Configuration or a chunk.
 const smallRequest = 64 << 10
 
 func (r rule) limit() int { return max(r.takes, smallRequest) }
 
-// access is the one table of who may call what. A method that is not in it is
-// refused.
+// access returns the table of who may call what. Every other method is refused.
 func access() map[string]rule {
 	return map[string]rule{
 		tridentv1.VersionService_Version_FullMethodName: {may: anyone, quiet: true, early: true},

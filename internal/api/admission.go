@@ -9,23 +9,21 @@ import (
 
 // Limits of connections.
 const (
-	maxConnections = 64 // at a time, the daemon's own not counted
+	maxConnections = 64 // at a time, without those of the daemon itself
 	maxOfUser      = 40
 	maxOfProcess   = 16
-	// Of maxConnections some are kept: for processes of root that have no
-	// connection yet, and for Trident's own programs (the CLI, the rescuer).
+	// Of maxConnections some are kept: for processes of root that have no connection yet,
+	// and for Trident's own programs (the CLI, the rescuer).
 	keptForFirst = 8
 	keptForOwn   = 8
-	// idleTime is how long a connection is without a call before it makes room
-	// for another process that has as many.
+	// idleTime is how long a connection has to be idle to be ended for any other caller.
 	idleTime = 2 * time.Second
 )
 
-// roster has the connections that are served, and decides who comes in.
+// roster has the connections that are served, and decides which new ones are admitted.
 //
-// A place that is taken by an idle connection is not lost: where all are taken,
-// the process with the most connections gives up the one that has been idle for
-// the longest time. A connection with a call that runs is never ended.
+// If all places are taken, the process with the most connections loses the one that has
+// been idle for the longest time. A connection with a running call is never ended.
 type roster struct {
 	now func() time.Time
 
@@ -35,12 +33,12 @@ type roster struct {
 
 func newRoster() *roster { return &roster{now: time.Now, open: map[*conn]struct{}{}} }
 
-// admit lets a connection in, perhaps in place of another one, which the caller
-// has to close; or it says why not.
+// admit adds c, perhaps in place of another connection, which the caller has to close. It
+// fails with TooLarge if there is no place for c.
 func (r *roster) admit(c *conn) (leaves *conn, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if c.peer.self() { // the daemon's own health check must not be starved
+	if c.peer.self() { // the daemon's own health check always has a place
 		r.open[c] = struct{}{}
 		return nil, nil
 	}
@@ -78,8 +76,8 @@ func (r *roster) admit(c *conn) (leaves *conn, err error) {
 	return leaves, nil
 }
 
-// leaving picks the connection that makes room for c, if there is one, and marks
-// it: no call begins on it any more. The caller holds r.mu.
+// leaving returns the connection that is ended for c, or nil. No call begins on that
+// connection any more. The caller holds r.mu.
 func (r *roster) leaving(c *conn, ofProcess map[int32]int, among func(*conn) bool) *conn {
 	for {
 		var best *conn
@@ -100,7 +98,7 @@ func (r *roster) leaving(c *conn, ofProcess map[int32]int, among func(*conn) boo
 	}
 }
 
-// yields reports whether idle connection o makes room for c.
+// yields reports whether the idle connection o may be ended for c.
 func (r *roster) yields(o, c *conn, ofProcess map[int32]int, idle time.Time) bool {
 	return ofProcess[o.peer.pid] > ofProcess[c.peer.pid]+1 ||
 		c.peer.isOwn && !o.peer.isOwn ||
@@ -114,7 +112,8 @@ func (r *roster) remove(c *conn) {
 	delete(r.open, c)
 }
 
-// kept is how many of the places that are kept a peer may take besides the others.
+// kept returns how many of the kept places a peer may take. first reports whether its
+// process has no other connection.
 func (p peerInfo) kept(first bool) int {
 	switch {
 	case p.isOwn:

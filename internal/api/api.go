@@ -1,11 +1,11 @@
-// Package api serves Trident's gRPC API: it converts, calls, and converts back,
-// and does nothing else.
+// Package api serves Trident's gRPC API. It converts requests, calls the services, and
+// converts their results. It also limits connections and memory, keeps handles, and logs
+// calls.
 //
-// What a caller may do is decided in one table (access.go), how an error is
-// told in another (errkind/grpckind). Everything that takes time belongs to the
-// operation runner: a stream only shows it, so a client that stalls or goes away
-// changes nothing. Only unix sockets are served, because who calls is what the
-// kernel says about the peer.
+// One table says who may call what (access.go), another which code an error has
+// (errkind/grpckind). Whatever takes time belongs to the operation runner: a stream only
+// shows an operation, which does not depend on its client. The API is served on unix
+// sockets only, because there the kernel identifies the caller.
 package api
 
 import (
@@ -38,34 +38,34 @@ import (
 	"github.com/trident-project/trident/proto/wire"
 )
 
-// Limits of what one caller can take. They multiply; maxMemory bounds what comes
-// of it.
+// Limits of one caller. They multiply; maxMemory bounds the product.
 const (
-	maxStreams    = 100            // per connection: the least that RFC 9113, 6.5.2 recommends
-	maxMessage    = 1<<20 + 64<<10 // of a request: a chunk, or a Host Configuration, and what is around it
+	maxStreams    = 100            // per connection: the minimum that RFC 9113, 6.5.2 recommends
+	maxMessage    = 1<<20 + 64<<10 // of a request: a chunk or a Host Configuration, and its envelope
 	maxAnswer     = 4 << 20
 	maxHeaders    = 8 << 10
 	handshakeTime = 10 * time.Second
 )
 
-// Config is what the API is served from.
+// Config has the services that the API calls, and the settings of the server.
 type Config struct {
-	// Root is the tree that this daemon services: "/" on a host.
+	// Root is the tree of the host that this daemon services: "/" on a host.
 	Root       string
 	Version    string
 	Self       *selfservice.Service
 	Operations *operation.Runner
-	// Store has what is recorded of the host.
+	// Store has the recorded status of the host.
 	Store *hoststate.Store
-	// Servicing changes the host; without it, what would do so says that it cannot.
+	// Servicing changes the host. If it is nil, the methods that need it fail with
+	// Unsupported.
 	Servicing Servicing
 	Logger    *slog.Logger
-	// AlsoUID may call as root may. For tests, which need not run as root; 0
-	// adds nobody.
+	// AlsoUID may call as root may, for tests that do not run as root; 0 means nobody.
 	AlsoUID uint32
-	// Begin is told of each call from outside; what it returns, of its end.
+	// The server calls Begin for each call from another process and for each handle, and
+	// end at its end.
 	Begin func() (end func())
-	// Stats, if set, sees each connection and each call before anything else does.
+	// Stats, if set, gets each connection and each call first.
 	Stats stats.Handler
 }
 
@@ -77,7 +77,7 @@ type Server struct {
 	handles *handles.Table
 }
 
-// New returns a server of everything in the API.
+// New returns a server of the whole API.
 func New(c Config) *Server {
 	can := wire.Capabilities(c.Servicing != nil)
 	if c.Servicing == nil {
@@ -92,13 +92,13 @@ func New(c Config) *Server {
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxAnswer),
-		// Windows do not grow: what a method does not read, its caller cannot send.
+		// Windows have a fixed size: a caller cannot send ahead of what a method reads.
 		grpc.StaticStreamWindowSize(window),
 		grpc.StaticConnWindowSize(maxMessage),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.ConnectionTimeout(handshakeTime),
-		// A peer behind a forwarded socket can vanish without a word.
+		// A peer behind a forwarded socket can disappear without closing it.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)}
@@ -117,7 +117,7 @@ func New(c Config) *Server {
 	return s
 }
 
-// seenBy is the option for a stats handler; gRPC complains of one that is nil.
+// seenBy returns the option for a stats handler; gRPC complains about a nil handler.
 func seenBy(h stats.Handler) grpc.ServerOption {
 	if h == nil {
 		return grpc.EmptyServerOption{}
@@ -125,8 +125,8 @@ func seenBy(h stats.Handler) grpc.ServerOption {
 	return grpc.StatsHandler(h)
 }
 
-// registerUpstream registers upstream's services. Of those that are not built
-// yet, the access table has the sentence that each method answers with.
+// registerUpstream registers upstream's services. The access table has the error of each
+// method that is not built yet.
 func registerUpstream(s grpc.ServiceRegistrar, c Config, table *handles.Table, parser *parser) {
 	servicer := servicer{host: c.Servicing, runner: c.Operations, handles: table, parser: parser}
 	tridentv1.RegisterVersionServiceServer(s, versionServer{version: c.Version})
@@ -141,7 +141,7 @@ func registerUpstream(s grpc.ServiceRegistrar, c Config, table *handles.Table, p
 	tridentv1preview.RegisterRebuildRaidServiceServer(s, tridentv1preview.UnimplementedRebuildRaidServiceServer{})
 }
 
-// Serve answers calls until Stop, which may also have come before.
+// Serve serves l until Stop. If Stop came first it returns at once.
 func (s *Server) Serve(l *Listener) error {
 	err := s.grpc.Serve(l)
 	if err == nil || errors.Is(err, net.ErrClosed) || errors.Is(err, grpc.ErrServerStopped) {
@@ -150,11 +150,11 @@ func (s *Server) Serve(l *Listener) error {
 	return fmt.Errorf("serve %s: %w", l.Addr(), err)
 }
 
-// Drain tells health checks that the server is about to stop.
+// Drain makes health checks report that the server is about to stop.
 func (s *Server) Drain() { s.health.Shutdown() }
 
-// Stop takes no new connections and lets the calls that run end by themselves
-// until ctx ends; then it cuts them off. Call it once.
+// Stop accepts no new connections and waits for the running calls to end; when ctx ends
+// it cancels them. Call it once.
 func (s *Server) Stop(ctx context.Context, l *Listener) {
 	s.health.Shutdown()
 	s.gate.endWatches()

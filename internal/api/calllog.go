@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// Bounds of the log of calls. journald takes 10,000 lines of a service in 30 s, and then
-// drops whatever the service says.
+// Bounds of the log of calls. journald accepts 10,000 lines of a service in 30 s, and
+// then drops all further lines of the service.
 const (
 	burstOfLines   = 200 // of one process, at once
 	linesPerSecond = 10  // of one process, from then on
-	maxQuotas      = 256 // processes that are told apart
+	maxQuotas      = 256 // processes with a quota of their own
 )
 
 // lineQuota bounds how many calls of a process are logged.

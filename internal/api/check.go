@@ -10,8 +10,8 @@ import (
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
-// Check asks the daemon that answers on a socket, which may be this one, for its
-// version: the whole way that a caller goes.
+// Check returns the version of the daemon that answers on a socket, which may be this
+// process. It tests the whole path of a call.
 func Check(ctx context.Context, socket string) (version string, err error) {
 	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

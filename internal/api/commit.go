@@ -12,8 +12,8 @@ type commitServer struct {
 	servicer
 }
 
-// Commit shows what is decided about the system that was booted. What leads to
-// that decision began before the boot, mostly.
+// Commit shows the operation that keeps the system that is booted, or rolls it back.
+// Mostly that operation began before the boot.
 func (s *commitServer) Commit(req *tridentv1.CommitRequest, stream servicingStream) error {
 	callerReboots, err := rebootFromWire(req.GetReboot())
 	if err != nil {
@@ -23,8 +23,7 @@ func (s *commitServer) Commit(req *tridentv1.CommitRequest, stream servicingStre
 	return p.run(func(ctx context.Context) (string, error) {
 		id, err := s.host.Commit(ctx, callerReboots)
 		if err == nil && id != "" {
-			// Where this cannot be written down, the same request made again is
-			// answered as a new one.
+			// If this fails, a repetition of the request counts as a new one.
 			_ = s.runner.Attach(ctx, id)
 		}
 		return id, err

@@ -20,11 +20,11 @@ func mapSlice[A, B any](in []A, convert func(A) B) []B {
 	return out
 }
 
-// maxText bounds one text in a message.
+// maxText is the largest text in a message, in bytes.
 const maxText = 64 << 10
 
-// textToWire makes a text from anywhere (a tool's output, a file) fit to be
-// sent: protobuf refuses the whole message for one byte that is not UTF-8.
+// textToWire makes a text of any origin (the output of a tool, a file) fit for a message:
+// one byte that is not UTF-8 would make protobuf refuse the message.
 func textToWire(s string) string {
 	if len(s) > maxText {
 		s = s[:maxText] + " …"
@@ -32,7 +32,7 @@ func textToWire(s string) string {
 	return strings.ToValidUTF8(s, "?")
 }
 
-// timeToWire leaves a time that is not known away.
+// timeToWire returns nil for the zero time.
 func timeToWire(t time.Time) *timestamppb.Timestamp {
 	if t.IsZero() {
 		return nil

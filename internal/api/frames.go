@@ -19,7 +19,7 @@ const (
 	lastStreamID = 1<<31 - 1
 )
 
-// frameHeader is what a frame says of itself.
+// frameHeader is the decoded header of a frame.
 type frameHeader struct {
 	length      int64 // of the payload, in bytes
 	kind, flags byte
@@ -58,7 +58,8 @@ func (f *frames) feed(p []byte, begun func(frameHeader)) {
 // between reports whether the connection is at the end of a frame.
 func (f *frames) between() bool { return f.skip == 0 && len(f.head) == 0 }
 
-// goAway is a frame that ends a connection: streams after last were not begun.
+// goAway returns a GOAWAY frame: it ends the connection, and the server has not begun any
+// stream after last.
 func goAway(last, code uint32, why string) []byte {
 	n := 8 + len(why)
 	b := []byte{byte(n >> 16), byte(n >> 8), byte(n), frameGoAway, 0, 0, 0, 0, 0}

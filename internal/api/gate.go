@@ -20,8 +20,8 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 )
 
-// gate stands before every method: it lets callers in, turns errors and panics
-// into statuses, and writes the log of calls.
+// gate wraps every method: it checks the caller, turns errors and panics into statuses,
+// and logs the call.
 type gate struct {
 	rules      map[string]rule
 	alsoUID    uint32
@@ -44,7 +44,7 @@ func newGate(c Config) *gate {
 	return g
 }
 
-// call is one call, for its line in the log.
+// call has what the log line of a call needs.
 type call struct {
 	method string
 	rule   rule
@@ -94,7 +94,7 @@ func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 
 func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	return g.pass(ss.Context(), info.FullMethod, func(ctx context.Context) error {
-		if info.FullMethod == healthpb.Health_Watch_FullMethodName { // it would hold up the end
+		if info.FullMethod == healthpb.Health_Watch_FullMethodName { // it would delay Stop
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithCancel(ctx)
 			defer cancel()
@@ -106,20 +106,20 @@ func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo
 	})
 }
 
-// errEnding is of a call on a connection that makes room for another one. Its
-// client has been told to make the call on a new connection.
+// errEnding is the error of a call on a connection that is ending because its place is
+// needed. The client has been told to repeat the call on a new connection.
 func errEnding(method string) error {
 	return errkind.WithHint(errkind.Errorf(errkind.Unavailable, "%s: the connection was idle and is ending, because its place is needed", method), "try again")
 }
 
-// pass calls a method if the caller may.
+// pass calls a method if the caller may call it.
 func (g *gate) pass(ctx context.Context, method string, handle func(context.Context) error) (err error) {
 	c := &call{method: method, rule: g.rules[method], start: time.Now()}
 	defer func() { g.log(ctx, c, err) }()
 	if err := g.admit(ctx, c); err != nil {
 		return g.status(method, err)
 	}
-	if !c.peer.self() { // our own health checks do not keep us here
+	if !c.peer.self() { // the daemon's own health checks do not keep it from exiting
 		defer g.begin()()
 	}
 	defer func() {
@@ -128,9 +128,9 @@ func (g *gate) pass(ctx context.Context, method string, handle func(context.Cont
 			err = g.status(method, errkind.WithName(errkind.Errorf(errkind.Internal, "%s: panic: %v", method, p), errkind.NamePanic))
 		}
 	}()
-	// Callers are served before the datastore is open and unsettled work is gone on
-	// with. Who asks after it must not be told what an earlier daemon waited for, nor
-	// act on that.
+	// The server answers before the daemon has opened the datastore and resumed its
+	// operations. A caller must not see, or act on, the state that an earlier daemon
+	// left.
 	if !c.rule.early && g.runner != nil {
 		if err := g.runner.Resumed(ctx); err != nil {
 			return g.status(method, err)
@@ -139,7 +139,7 @@ func (g *gate) pass(ctx context.Context, method string, handle func(context.Cont
 	return g.status(method, handle(context.WithValue(ctx, callKey{}, c)))
 }
 
-// status is an error as the method's package tells it. Of a busy host the
+// status returns an error in the form of the method's package. If the host is busy, the
 // details name the operation.
 func (g *gate) status(method string, err error) error {
 	err = hoststate.ForCallers(err)
@@ -182,8 +182,8 @@ func (g *gate) allow(c *call) error {
 	return nil
 }
 
-// log writes one line per call: never what was in it. A process that calls without end
-// has few of its calls logged, so that what else tridentd says is not lost.
+// log writes one line for each call, without its content. It logs few calls of a process
+// that calls without end, so that journald keeps the daemon's other lines.
 func (g *gate) log(ctx context.Context, c *call, err error) {
 	level := slog.LevelInfo
 	code := status.Code(err)

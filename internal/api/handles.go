@@ -21,7 +21,7 @@ type handleServer struct {
 	handles *handles.Table
 }
 
-// OpenImage takes an image whole before it gives a handle.
+// OpenImage receives all of an image before it returns a handle.
 func (s *handleServer) OpenImage(stream grpc.ClientStreamingServer[handlesv1.OpenImageRequest, handlesv1.OpenImageResponse]) error {
 	start, err := firstOf(stream, (*handlesv1.OpenImageRequest).GetStart)
 	if err != nil {
@@ -42,7 +42,7 @@ func (s *handleServer) OpenImage(stream grpc.ClientStreamingServer[handlesv1.Ope
 	return stream.SendAndClose(&handlesv1.OpenImageResponse{ImageHandle: image.Handle, Size: image.Size, Sha384: image.SHA384})
 }
 
-// OpenConfig takes the text of a Host Configuration.
+// OpenConfig receives the text of a Host Configuration.
 func (s *handleServer) OpenConfig(stream grpc.ClientStreamingServer[handlesv1.OpenConfigRequest, handlesv1.OpenConfigResponse]) error {
 	start, err := firstOf(stream, (*handlesv1.OpenConfigRequest).GetStart)
 	if err != nil {
@@ -82,7 +82,7 @@ func imageFromWire(start *handlesv1.OpenImageRequest_Start) (handles.Kind, fetch
 		return invalid("from", "it does not say where the image comes from (a url, a path or an upload)")
 	case *handlesv1.OpenImageRequest_Start_Url:
 		if scheme := fetch.Scheme(from.URL); scheme != "http" && scheme != "https" {
-			return invalid("url", "it is no URL of http or https")
+			return invalid("url", "it is not a URL of http or https")
 		}
 	case *handlesv1.OpenImageRequest_Start_Path:
 		if !filepath.IsAbs(from.Path) {
@@ -95,12 +95,12 @@ func imageFromWire(start *handlesv1.OpenImageRequest_Start) (handles.Kind, fetch
 	}
 	kind := imageKind(start.GetKind())
 	if kind == "" {
-		return invalid("kind", "%s is no kind of image", start.GetKind())
+		return invalid("kind", "%s is not a kind of image", start.GetKind())
 	}
 	return kind, from, checkSum("start.sha384", start.GetSha384())
 }
 
-// imageKind is a kind of image in words; "" for none.
+// imageKind converts a kind of image; "" if the kind is unknown.
 func imageKind(k handlesv1.ImageKind) handles.Kind {
 	switch k {
 	case handlesv1.ImageKind_IMAGE_KIND_SYSEXT:
@@ -122,7 +122,7 @@ func checkSum(field, sum string) error {
 	return nil
 }
 
-// receiver is the half of a stream that an upload needs.
+// receiver is the part of a stream that an upload needs.
 type receiver[Req any] interface {
 	Recv() (*Req, error)
 }
@@ -140,7 +140,7 @@ func firstOf[Req any, S comparable](stream receiver[Req], startOf func(*Req) S) 
 	return start, nil
 }
 
-// chunksOf receives what comes after start.
+// chunksOf returns a function that receives the chunks after start.
 func chunksOf[Req any, S comparable](stream receiver[Req], startOf func(*Req) S, chunkOf func(*Req) []byte) func() ([]byte, error) {
 	var none S
 	return func() ([]byte, error) {

@@ -62,7 +62,7 @@ func (s *hostServer) PlanInstall(ctx context.Context, req *hostv1.PlanInstallReq
 	}, nil
 }
 
-// parsed is the configuration of a request that has to be without faults.
+// parsed returns the configuration of a request, and fails if it has faults.
 func (s *hostServer) parsed(ctx context.Context, req withConfig) (*hostconfig.Config, hostconfig.Report, error) {
 	text, field, err := s.configText(ctx, req)
 	if err != nil {
@@ -75,7 +75,7 @@ func (s *hostServer) parsed(ctx context.Context, req withConfig) (*hostconfig.Co
 	return config, report, errkind.WithField(report.Err(), field)
 }
 
-// GetHost answers also when the record cannot be read: it says so.
+// GetHost also answers if the datastore cannot be read: the answer then says so.
 func (s *hostServer) GetHost(ctx context.Context, _ *hostv1.GetHostRequest) (*hostv1.GetHostResponse, error) {
 	out, err := s.recorded(ctx)
 	if err != nil {
@@ -91,7 +91,7 @@ func (s *hostServer) GetHost(ctx context.Context, _ *hostv1.GetHostRequest) (*ho
 	return out, nil
 }
 
-// recorded is what the datastore has to say of the host, and of itself.
+// recorded returns the recorded status of the host, and the health of the datastore.
 func (s *hostServer) recorded(ctx context.Context) (*hostv1.GetHostResponse, error) {
 	status, err := s.store.Status(ctx)
 	unreadable, isUnreadable := errors.AsType[*hoststate.ParseHostStatusError](err)
@@ -118,14 +118,14 @@ func (s *hostServer) recorded(ctx context.Context) (*hostv1.GetHostResponse, err
 	return out, nil
 }
 
-// documentOf is a recorded status as upstream writes it, if there is one and it
-// fits into a message beside the rest.
+// documentOf returns a recorded status in upstream's form; "" if there is none, or if it
+// is too large for a message with the other fields.
 func documentOf(s hoststate.Status) string {
 	if s.Row == 0 {
 		return ""
 	}
 	for _, spec := range []*string{&s.Spec, &s.SpecOld} {
-		if *spec != "" { // old documents in today's form, with the defaults that upstream prints
+		if *spec != "" { // old documents in the current form, with upstream's defaults
 			*spec = specToText(*spec)
 		}
 	}
@@ -136,14 +136,14 @@ func documentOf(s hoststate.Status) string {
 	return strings.ToValidUTF8(string(text), "?")
 }
 
-// withConfig is a request with a choice named config: of a text and a handle.
+// withConfig is a request with a oneof named config: a text or a handle.
 type withConfig interface {
 	proto.Message
 	GetText() string
 	GetConfigHandle() int64
 }
 
-// configText is the text, and the field that it came from.
+// configText returns the text, and the name of the field that has it.
 func (s *hostServer) configText(ctx context.Context, req withConfig) (text []byte, field string, err error) {
 	m := req.ProtoReflect()
 	chosen := m.WhichOneof(m.Descriptor().Oneofs().ByName("config"))

@@ -53,7 +53,7 @@ func effectToWire(e servicing.Effect) *hostv1.Action {
 	return &hostv1.Action{Kind: e.Kind, Object: textToWire(e.Object), Message: textToWire(e.Text)}
 }
 
-// warningsToWire are the findings of a configuration, and what a plan warns of.
+// warningsToWire returns the findings of a configuration and the warnings of a plan.
 func warningsToWire(p *servicing.Plan, findings hostconfig.Report) []*hostv1.Finding {
 	out := findingsToWire(findings)
 	for _, text := range p.Warnings {
@@ -124,8 +124,8 @@ func targetToWire(l hoststate.Link) *hostv1.RollbackTarget {
 	}
 }
 
-// healthToWire is what is wrong with the record: its newest row, a configuration
-// in that, or the file before this one.
+// healthToWire returns the faults of the record: of its newest row, of a configuration in
+// that row, or of the file that this one replaced.
 func healthToWire(s hoststate.Status, unreadable *hoststate.ParseHostStatusError, damaged []hoststate.Damaged) *hostv1.DatastoreHealth {
 	var faults []string
 	for _, spec := range []string{s.Spec, s.SpecOld} {
@@ -137,7 +137,7 @@ func healthToWire(s hoststate.Status, unreadable *hoststate.ParseHostStatusError
 		faults = append(faults, unreadable.Error())
 	}
 	for _, d := range damaged {
-		faults = append(faults, fmt.Sprintf("it was damaged and its copy took its place at %s; the damaged one is %s", d.Time.UTC().Format("2006-01-02 15:04:05"), d.Path))
+		faults = append(faults, fmt.Sprintf("the datastore was damaged and Trident restored its backup at %s; the damaged file is %s", d.Time.UTC().Format("2006-01-02 15:04:05"), d.Path))
 	}
 	return &hostv1.DatastoreHealth{Sound: len(faults) == 0, Message: textToWire(strings.Join(faults, "\n"))}
 }

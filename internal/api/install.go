@@ -31,7 +31,7 @@ func (s *installServer) InstallStage(req *tridentv1preview.StageInstallRequest, 
 	return s.install(stream, "config", req.GetConfig(), nil, false)
 }
 
-// install stages, and finalizes too if that is asked for.
+// install stages an installation, and also finalizes it if finalize is set.
 func (s *installServer) install(stream servicingStream, field string, config *tridentv1.HostConfiguration, reboot *tridentv1.RebootManagement, finalize bool) error {
 	callerReboots, err := rebootFromWire(reboot)
 	if err != nil {
@@ -52,7 +52,7 @@ func (s *installServer) install(stream servicingStream, field string, config *tr
 	})
 }
 
-// InstallFinalize takes no configuration: what is staged has it.
+// InstallFinalize uses the staged configuration.
 func (s *installServer) InstallFinalize(req *tridentv1preview.FinalizeInstallRequest, stream servicingStream) error {
 	callerReboots, err := rebootFromWire(req.GetReboot())
 	if err != nil {

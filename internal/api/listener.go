@@ -17,48 +17,47 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// settleTime bounds the wait for connections that were accepted but that the
-// server has not begun to serve.
+// settleTime bounds the wait for accepted connections that gRPC does not serve yet.
 const settleTime = time.Second
 
 // Limits of connections that are refused.
 const (
-	// At most so many are served at a time, and only for refusedTime: each of
-	// their calls is answered with the reason.
+	// At most maxRefused refused connections are served at a time, for refusedTime: each
+	// of their calls returns the reason.
 	maxRefused          = 16
 	maxRefusedOfProcess = 4
 	refusedTime         = 2 * time.Second
-	// The others are kept open for parkedTime without being served: a caller that
-	// dials again as soon as it is cut off would keep the daemon busy.
+	// Other refused connections stay open for parkedTime without being served, because a
+	// caller that redials at once would keep the daemon busy.
 	maxParked  = 4096
 	parkedTime = 2 * time.Second
 )
 
-// logTime is the least time between two log lines of one kind.
+// logTime is the minimum time between two log lines of one kind.
 const logTime = 10 * time.Second
 
-// A Listener accepts from a unix socket, asks the kernel who the peer is, and
-// bounds how many there are.
+// A Listener accepts connections of a unix socket, gets their peers from the kernel, and
+// limits their number.
 type Listener struct {
 	*net.UnixListener
 	logger    *slog.Logger
 	roster    *roster
 	memory    *memory
 	maxParked int
-	// Log lines that a caller could make as many of as it likes.
+	// Log lines that a caller can cause without end.
 	logRefused, logIdle, logMemory *seldom
 
 	mu      sync.Mutex
-	refused map[int32]int // connections that are served although refused, of each process
+	refused map[int32]int // connections that are served although refused, by process ID
 	parked  map[*net.UnixConn]*time.Timer
-	// raw counts connections that were accepted and not yet taken over by the
-	// server. A server told to stop drops those without a word.
+	// raw is the number of accepted connections that gRPC does not serve yet. When gRPC
+	// stops it closes those without an answer.
 	raw     int
 	settled chan struct{} // closed when raw is 0 after the socket was closed
 	closed  bool
 }
 
-// Listen wraps a socket for Serve.
+// Listen returns a listener on a socket, for Serve.
 func Listen(l *net.UnixListener, logger *slog.Logger) *Listener {
 	return &Listener{
 		UnixListener: l, logger: logger, roster: newRoster(), memory: newMemory(maxMemory), maxParked: parkingPlaces(),
@@ -67,8 +66,8 @@ func Listen(l *net.UnixListener, logger *slog.Logger) *Listener {
 	}
 }
 
-// parkingPlaces bounds how many connections are parked, so that most file
-// descriptors of the process stay free.
+// parkingPlaces returns how many connections may be parked, so that most file descriptors
+// of the process stay free.
 func parkingPlaces() int {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -77,8 +76,8 @@ func parkingPlaces() int {
 	return int(min(limit.Cur/4, maxParked))
 }
 
-// seldom writes a log line at most once in logTime, with the number of those
-// that it left out.
+// seldom writes at most one log line in logTime, with the number of lines that it
+// omitted.
 type seldom struct {
 	logger *slog.Logger
 
@@ -108,11 +107,11 @@ type conn struct {
 	peer    peerInfo
 	session *session
 	account *account
-	taken   func() // the server has taken over
+	taken   func() // gRPC has begun to serve the connection
 	gone    func()
 
 	writing sync.Mutex
-	begun   bool // the server has written something; guarded by writing
+	begun   bool // gRPC has written something; guarded by writing
 }
 
 func (c *conn) Close() error {
@@ -136,13 +135,13 @@ func (c *conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// farewellTime is how long a caller may take to receive why its connection ends.
+// farewellTime is how long a caller may take to receive the reason of the end.
 const farewellTime = 100 * time.Millisecond
 
-// end closes the connection and, if the caller reads, tells it why. A call that
-// reached the connection too late counts as not begun for its caller.
+// end closes the connection and sends the reason to a caller that reads. A call that
+// arrived too late counts as not begun for its caller.
 func (c *conn) end(code uint32, why string) {
-	if c.writing.TryLock() { // else a write hangs
+	if c.writing.TryLock() { // otherwise a write is blocked
 		if last, ok := c.account.farewell(); ok && c.begun {
 			_ = c.SetWriteDeadline(time.Now().Add(farewellTime))
 			_, _ = c.UnixConn.Write(goAway(last, code, why))
@@ -152,9 +151,9 @@ func (c *conn) end(code uint32, why string) {
 	_ = c.Close()
 }
 
-// Accept returns the next connection that is to be served. Where all places are
-// taken, it ends an idle connection instead, as roster says. A connection that
-// is refused is served for a moment too: its calls are answered with the reason.
+// Accept returns the next connection to serve. If all places are taken it ends an idle
+// connection for it, as roster decides. It also returns some refused connections: their
+// calls return the reason.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
 		raw, err := l.AcceptUnix()
@@ -200,8 +199,8 @@ func (l *Listener) connection(raw *net.UnixConn, who peerInfo) *conn {
 	return c
 }
 
-// serveRefused makes a refused connection one whose calls are answered with the
-// reason, if there is room for another one.
+// serveRefused lets c be served although it is refused, so that its calls return the
+// reason. It returns false if too many of these are served.
 func (l *Listener) serveRefused(c *conn, refusal error) bool {
 	l.logRefused.warn("connection refused", "error", refusal, "uid", c.peer.uid, "pid", c.peer.pid)
 	l.mu.Lock()
@@ -219,7 +218,7 @@ func (l *Listener) serveRefused(c *conn, refusal error) bool {
 	return true
 }
 
-// leave takes a connection from the books.
+// leave removes a connection from all counts.
 func (l *Listener) leave(c *conn) {
 	l.roster.remove(c)
 	if c.peer.refusal == nil {
@@ -232,7 +231,7 @@ func (l *Listener) leave(c *conn) {
 	}
 }
 
-// park closes a connection, after a while if there is room.
+// park closes a connection: after parkedTime if there is a parking place, else at once.
 func (l *Listener) park(raw *net.UnixConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -255,7 +254,7 @@ func (l *Listener) countRaw(n int) {
 	l.signal()
 }
 
-// Close stops accepting. Connections that are served stay.
+// Close stops accepting. Served connections stay open.
 func (l *Listener) Close() error {
 	l.mu.Lock()
 	l.closed = true
@@ -269,7 +268,7 @@ func (l *Listener) Close() error {
 	return l.UnixListener.Close()
 }
 
-// signal tells settle. The caller holds l.mu.
+// signal ends settle if no connection is raw. The caller holds l.mu.
 func (l *Listener) signal() {
 	if l.closed && l.raw == 0 {
 		select {
@@ -280,8 +279,8 @@ func (l *Listener) signal() {
 	}
 }
 
-// settle stops accepting and waits until the server has taken over what was
-// accepted, so that a caller who came in time is not dropped.
+// settle stops accepting and waits until gRPC serves every accepted connection, so that
+// none is closed without an answer.
 func (l *Listener) settle() {
 	_ = l.Close()
 	timer := time.NewTimer(settleTime)
@@ -292,13 +291,13 @@ func (l *Listener) settle() {
 	}
 }
 
-// peerInfo is who is at the other end of a connection, as the kernel says.
+// peerInfo identifies the other end of a connection, from the kernel.
 type peerInfo struct {
 	uid     uint32
 	pid     int32
 	isRoot  bool  // or the user of the daemon, which in tests need not be root
 	isOwn   bool  // the CLI or the rescuer, run by root
-	refusal error // all calls of a refused connection are answered with it
+	refusal error // the error of all calls of a refused connection
 	session *session
 }
 
@@ -326,17 +325,17 @@ func peerOf(c *net.UnixConn) (peerInfo, error) {
 	return who, nil
 }
 
-// isOwnProgram reports whether a process runs trident or trident-rescue, by the
-// name of its program file. Only a process of root is asked for: it decides
-// nothing but who finds a free place.
+// isOwnProgram reports whether a process runs trident or trident-rescue, by the name of
+// its program file. Any process of root could have that name: this decides only about
+// free places.
 func isOwnProgram(pid int32) bool {
 	path, err := os.Readlink("/proc/" + strconv.Itoa(int(pid)) + "/exe")
 	name := filepath.Base(strings.TrimSuffix(path, " (deleted)"))
 	return err == nil && (name == "trident" || name == "trident-rescue")
 }
 
-// peerCredentials hands a connection's peer to the calls made over it. Nothing
-// but what a listener has accepted gets through.
+// peerCredentials gives the peer of a connection to its calls. It refuses connections
+// that no Listener has accepted.
 type peerCredentials struct{}
 
 func (peerCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -351,7 +350,7 @@ func (peerCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.Auth
 }
 
 func (peerCredentials) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return nil, nil, errors.New("these credentials are a server's")
+	return nil, nil, errors.New("these credentials are for a server")
 }
 
 func (peerCredentials) Info() credentials.ProtocolInfo {

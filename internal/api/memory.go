@@ -6,23 +6,23 @@ import (
 )
 
 const (
-	// maxMemory bounds the bytes that the daemon holds for all connections
-	// together: requests that are not answered, and answers that are not read.
+	// maxMemory bounds the bytes that the daemon holds for all connections: requests
+	// without an answer, and answers that the caller has not read.
 	maxMemory = 16 << 20
-	// window is how many bytes a caller can send ahead of what a method reads. It
-	// is the least that gRPC allows.
+	// window is how many bytes a caller can send ahead of what a method reads: the
+	// minimum of gRPC.
 	window = 64 << 10
 )
 
-// memory counts the bytes that the daemon holds for its connections. When they
-// are too many it ends the connection that has the most of them: callers who
-// send small requests and read their answers never notice.
+// memory counts the bytes that the daemon holds for its connections. Above the limit it
+// ends the connection with the most. This does not affect callers that send small
+// requests and read their answers.
 type memory struct {
 	limit int64
 
 	mu       sync.Mutex
 	total    int64
-	most     int64 // that total has ever been
+	most     int64 // the highest total so far
 	accounts map[*account]struct{}
 }
 
@@ -30,18 +30,17 @@ func newMemory(limit int64) *memory {
 	return &memory{limit: limit, accounts: map[*account]struct{}{}}
 }
 
-// account has what is held for one connection, going by the frames that pass in
-// both directions.
+// account counts the bytes held for one connection, from the frames in both directions.
 type account struct {
 	memory *memory
 	// end ends the connection for a reason.
 	end func(why string)
 
-	// All below is guarded by memory.mu.
+	// memory.mu guards the fields below.
 	in, out frames
 	last    uint32           // the newest stream
-	streams map[uint32]int64 // bytes received on those that are open
-	answers int64            // bytes that were not sent yet
+	streams map[uint32]int64 // bytes received on each open stream
+	answers int64            // bytes that wait to be sent
 	held    int64
 	closed  bool
 }
@@ -54,7 +53,7 @@ func (m *memory) open(end func(why string)) *account {
 	return a
 }
 
-// close counts the connection no more.
+// close removes the connection from the counts.
 func (a *account) close() {
 	a.memory.mu.Lock()
 	defer a.memory.mu.Unlock()
@@ -66,8 +65,8 @@ func (a *account) close() {
 	delete(a.memory.accounts, a)
 }
 
-// received counts bytes that came from the caller. Of a stream it counts one
-// message and a window at most: what came before has been read by its method.
+// received counts bytes from the caller. For each stream it counts at most one message
+// and a window, because the method has read the earlier bytes.
 func (a *account) received(p []byte) {
 	a.count(func() {
 		a.in.feed(p, func(h frameHeader) {
@@ -86,7 +85,7 @@ func (a *account) received(p []byte) {
 	})
 }
 
-// sent counts bytes that went to the caller.
+// sent counts bytes to the caller.
 func (a *account) sent(p []byte) {
 	a.count(func() {
 		a.out.feed(p, func(h frameHeader) {
@@ -100,18 +99,18 @@ func (a *account) sent(p []byte) {
 	})
 }
 
-// willSend counts an answer that is about to be sent.
+// willSend counts n bytes of an answer that waits to be sent.
 func (a *account) willSend(n int64) { a.count(func() { a.answer(n) }) }
 
-// answer changes how many bytes wait to be sent. The caller holds memory.mu.
+// answer adds n to the bytes that wait to be sent. The caller holds memory.mu.
 func (a *account) answer(n int64) {
 	n = max(n, -a.answers)
 	a.answers += n
 	a.hold(n)
 }
 
-// ended forgets a stream. Once none is open no answer waits, also none of a call
-// that the caller has given up. The caller holds memory.mu.
+// ended forgets a stream. When no stream is open no answer waits, including those of
+// calls that the caller has cancelled. The caller holds memory.mu.
 func (a *account) ended(stream uint32) {
 	a.hold(-a.streams[stream])
 	delete(a.streams, stream)
@@ -120,15 +119,15 @@ func (a *account) ended(stream uint32) {
 	}
 }
 
-// hold changes what is held. The caller holds memory.mu.
+// hold adds n to the bytes that are held. The caller holds memory.mu.
 func (a *account) hold(n int64) {
 	a.held += n
 	a.memory.total += n
 	a.memory.most = max(a.memory.most, a.memory.total)
 }
 
-// count changes what is held, and ends the connection with the most of it when
-// it is too much.
+// count calls change, and ends the connections with the most bytes until the total is
+// within the limit.
 func (a *account) count(change func()) {
 	m := a.memory
 	m.mu.Lock()
@@ -154,8 +153,8 @@ func (a *account) count(change func()) {
 	}
 }
 
-// farewell is the newest stream that the caller has begun; ok reports whether a
-// frame can be sent now, which is between two others.
+// farewell returns the newest stream of the caller. ok reports whether a frame can be
+// sent now, between two others.
 func (a *account) farewell() (last uint32, ok bool) {
 	a.memory.mu.Lock()
 	defer a.memory.mu.Unlock()

@@ -59,8 +59,8 @@ func (s *operationsServer) Cancel(ctx context.Context, req *operationsv1.CancelR
 	return &operationsv1.CancelResponse{Operation: operationToWire(op)}, nil
 }
 
-// follow sends the events of an operation until it has settled. The operation
-// does not notice whether anybody follows.
+// follow sends the events of an operation until it has settled. The operation does not
+// depend on who follows it.
 func follow(stream grpc.ServerStream, runner *operation.Runner, id string, after uint64, send func(*operationsv1.Event) error) error {
 	ctx := stream.Context()
 	if _, err := runner.Get(ctx, id); err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig/rules"
 )
 
-// A Host Configuration takes up to 170 times its size in memory while it is
-// parsed. So few are parsed at a time; large ones do not hold up small ones.
+// Parsing a Host Configuration takes up to 170 times its size in memory, so few are
+// parsed at a time. Large ones do not delay small ones.
 const (
 	smallConfig     = 64 << 10 // bytes
 	parsedAtATime   = 16       // small ones
@@ -17,12 +17,13 @@ const (
 	answeredAtATime = 4 // calls with long answers; see rule.bulk
 )
 
-// parser parses for all callers.
+// parser parses the Host Configurations of all callers.
 type parser struct{ small, large slots }
 
 func newParser() *parser { return &parser{newSlots(parsedAtATime), newSlots(largeAtATime)} }
 
-// parse is hostconfig.Parse once it is the caller's turn.
+// parse waits for a slot and calls hostconfig.Parse. It fails only if ctx ends; faults of
+// the text are in the report.
 func (p *parser) parse(ctx context.Context, text []byte) (*hostconfig.Config, hostconfig.Report, error) {
 	s := p.small
 	if len(text) > smallConfig {
@@ -37,7 +38,7 @@ func (p *parser) parse(ctx context.Context, text []byte) (*hostconfig.Config, ho
 	return config, report, nil
 }
 
-// slots bounds how many do something at a time.
+// slots bounds how many callers do something at a time.
 type slots chan struct{}
 
 func newSlots(n int) slots { return make(slots, n) }

@@ -12,11 +12,11 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// encoded is a request as it came. gRPC has one limit of size for all methods;
-// a request is decoded only once it is known to fit into that of its method.
+// encoded is a request as received. gRPC has one limit of size for all methods; the gate
+// checks that of the method before it decodes the request.
 type encoded []byte
 
-// codec is gRPC's own, and knows encoded.
+// codec is gRPC's codec, which also accepts encoded.
 type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2(protocodec.Name)} }
@@ -29,7 +29,7 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return c.CodecV2.Unmarshal(data, v)
 }
 
-// decode decodes a request into m if its method takes one so large.
+// decode decodes a request into m. It fails with TooLarge above the limit of the method.
 func (g *gate) decode(method string, from encoded, m any) error {
 	if limit := g.rules[method].limit(); len(from) > limit {
 		return errkind.WithHint(

@@ -14,8 +14,8 @@ import (
 	"github.com/trident-project/trident/proto/wire"
 )
 
-// once begins an operation, unless the call has begun one before. A call without
-// a name always begins one.
+// once begins an operation, unless an earlier call with the same request name has begun
+// one. A call without a name always begins one.
 func once(stream grpc.ServerStream, runner *operation.Runner, begin func(context.Context) (string, error)) (id string, err error) {
 	ctx := detached(stream)
 	request, err := requestOf(stream)
@@ -29,10 +29,10 @@ func once(stream grpc.ServerStream, runner *operation.Runner, begin func(context
 		return op.ID, err
 	}
 	if len(metadata.ValueFromIncomingContext(stream.Context(), wire.HeaderRepeated)) > 0 {
-		return "", errkind.WithField(errkind.Errorf(errkind.NotFound, "show what was requested: no operation is known of this request"), wire.HeaderRequest)
+		return "", errkind.WithField(errkind.Errorf(errkind.NotFound, "repeat the request: no operation has this request ID"), wire.HeaderRequest)
 	}
 	id, err = begin(operation.WithRequest(ctx, request))
-	if err != nil { // perhaps because the first call is only now getting there
+	if err != nil { // perhaps because the first call has begun it meanwhile
 		if op, ok, again := runner.FindByRequest(ctx, request); again == nil && ok {
 			return op.ID, nil
 		}
@@ -40,8 +40,8 @@ func once(stream grpc.ServerStream, runner *operation.Runner, begin func(context
 	return id, err
 }
 
-// requestOf is the name of a call with its method: what two methods are asked
-// for is never the same request.
+// requestOf returns the request name of a call with its method: calls of two methods are
+// never the same request. It returns "" for a call without a name.
 func requestOf(stream grpc.ServerStream) (string, error) {
 	given := metadata.ValueFromIncomingContext(stream.Context(), wire.HeaderRequest)
 	if len(given) == 0 {
@@ -54,9 +54,8 @@ func requestOf(stream grpc.ServerStream) (string, error) {
 	return method + " " + given[0], nil
 }
 
-// config is the configuration of a request, or what its header's handle holds.
-// That it cannot be parsed is a failure of the operation, not of the request
-// (reference, 2.8).
+// config returns the configuration of a request, from its text or from the handle in its
+// header. A fault in it fails the operation, not the request (reference, 2.8).
 func (s servicer) config(ctx context.Context, field string, config *tridentv1.HostConfiguration) (*hostconfig.Config, error) {
 	text, err := s.configText(ctx, field, config)
 	if err != nil {
@@ -81,7 +80,7 @@ func (s servicer) configText(ctx context.Context, field string, config *tridentv
 	}
 	id, err := strconv.ParseInt(given[0], 10, 64)
 	if err != nil {
-		return nil, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %.40q is no handle", given[0]), wire.HeaderConfigHandle)
+		return nil, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %.40q is not a handle", given[0]), wire.HeaderConfigHandle)
 	}
 	text, err := s.handles.Config(ownerOf(ctx), id)
 	return text, errkind.WithField(err, wire.HeaderConfigHandle)
@@ -91,8 +90,8 @@ func missing(field, what string) error {
 	return errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: it does not say %s: %s is missing", what, field), field)
 }
 
-// rebootFromWire tells whether the caller reboots the host. Who does not say
-// leaves it to Trident.
+// rebootFromWire reports whether the caller reboots the host. The default is that Trident
+// does.
 func rebootFromWire(r *tridentv1.RebootManagement) (callerReboots bool, err error) {
 	switch h := r.GetHandling(); h {
 	case tridentv1.RebootHandling_REBOOT_HANDLING_UNSPECIFIED, tridentv1.RebootHandling_TRIDENT_HANDLES_REBOOT:
@@ -100,6 +99,6 @@ func rebootFromWire(r *tridentv1.RebootManagement) (callerReboots bool, err erro
 	case tridentv1.RebootHandling_CALLER_HANDLES_REBOOT:
 		return true, nil
 	default:
-		return false, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %d is no way to handle a reboot", h), "reboot.handling")
+		return false, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %d is not a way to handle a reboot", h), "reboot.handling")
 	}
 }

@@ -18,7 +18,7 @@ type rollbackServer struct {
 	store *hoststate.Store
 }
 
-// CheckRollback tells what a rollback would undo, if that is what is expected.
+// CheckRollback returns the kind of the next rollback, if it is the expected one.
 func (s *rollbackServer) CheckRollback(ctx context.Context, req *tridentv1preview.CheckRollbackRequest) (*tridentv1preview.CheckRollbackResponse, error) {
 	want, err := rollbackFromWire(req.GetKind())
 	if err != nil {
@@ -89,8 +89,8 @@ func (s *rollbackServer) GetRollbackTarget(ctx context.Context, _ *tridentv1prev
 	return &tridentv1preview.GetRollbackTargetResponse{RollbackTarget: &spec}, nil
 }
 
-// chain is what the host can return to. Where the newest record cannot be read there is
-// an error: an empty chain would say that the host has no way back.
+// chain returns the states that the host can return to. It fails if the newest record
+// cannot be read, because an empty chain means that no rollback is possible.
 func (s *rollbackServer) chain(ctx context.Context) ([]hoststate.Link, error) {
 	if _, err := s.store.Status(ctx); err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func (s *rollbackServer) chain(ctx context.Context) ([]hoststate.Link, error) {
 	return s.store.Chain(ctx)
 }
 
-// rollbackFromWire is what a caller expects to be undone; "" is anything.
+// rollbackFromWire returns the kind of rollback that the caller expects; "" is any.
 func rollbackFromWire(k tridentv1preview.ManualRollbackKind) (hoststate.LinkKind, error) {
 	switch k {
 	case tridentv1preview.ManualRollbackKind_MANUAL_ROLLBACK_KIND_UNSPECIFIED, tridentv1preview.ManualRollbackKind_ANY_ROLLBACK_REQUESTED:
@@ -108,10 +108,10 @@ func rollbackFromWire(k tridentv1preview.ManualRollbackKind) (hoststate.LinkKind
 	case tridentv1preview.ManualRollbackKind_RUNTIME_ROLLBACK_REQUESTED:
 		return hoststate.RuntimeLink, nil
 	}
-	return "", errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %d is no kind of rollback", k), "kind")
+	return "", errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %d is not a kind of rollback", k), "kind")
 }
 
-// linkToText is one entry of the chain as upstream prints it: a YAML mapping
+// linkToText returns one entry of the chain as upstream prints it: a YAML mapping
 // (reference, 1.4).
 func linkToText(l hoststate.Link) string {
 	volume := "null"
@@ -122,8 +122,8 @@ func linkToText(l hoststate.Link) string {
 	return fmt.Sprintf("kind: %s\nspec:\n%s\nabActiveVolume: %s\ninstallIndex: %d\n", l.Kind, indented, volume, l.InstallIndex)
 }
 
-// specToText is a recorded configuration in the form of today. One that cannot
-// be read any more is told as it was recorded.
+// specToText returns a recorded configuration in the current form, or as recorded if it
+// cannot be read any more.
 func specToText(spec string) string {
 	c, err := hostconfig.ParseRecorded([]byte(spec))
 	if err != nil {
@@ -132,7 +132,7 @@ func specToText(spec string) string {
 	return string(c.YAMLWithDefaults())
 }
 
-// fitting is as much of a chain as a message holds, the next first.
+// fitting returns the newest entries of a chain, as many as fit into a message.
 func fitting(chain []hoststate.Link) []hoststate.Link {
 	total := 0
 	for i, l := range chain {

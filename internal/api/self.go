@@ -115,8 +115,8 @@ func (s *selfServer) History(ctx context.Context, req *selfv1.HistoryRequest) (*
 	return &selfv1.HistoryResponse{Entries: mapSlice(entries, entryToWire)}, nil
 }
 
-// detached is the stream's context for what begins an operation: it does not end
-// with the stream.
+// detached returns the stream's context for an operation: it does not end with the
+// stream.
 func detached(stream grpc.ServerStream) context.Context {
 	return context.WithoutCancel(stream.Context())
 }

@@ -20,7 +20,7 @@ import (
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
 
-// sourceFromWire reads a source; receive gets the next chunk of an upload.
+// sourceFromWire converts a source; receive returns the next chunk of an upload.
 func (s *selfServer) sourceFromWire(stream context.Context, in *selfv1.Source, receive func() ([]byte, error)) (fetch.Source, error) {
 	out := fetch.Source{URL: in.GetUrl(), Path: in.GetPath(), SHA256: in.GetSha256()}
 	if sum := in.GetSha256(); sum != "" {
@@ -51,8 +51,8 @@ func (s *selfServer) sourceFromWire(stream context.Context, in *selfv1.Source, r
 	return out, nil
 }
 
-// fileChunks reads a file as an upload. It is closed after the last byte; one
-// that is not read to its end is closed when nothing refers to it any more.
+// fileChunks reads a file as an upload. It closes the file after the last byte. A file
+// that is not read to its end is closed by the garbage collector.
 type fileChunks struct {
 	file     *os.File
 	at, size int64
@@ -67,7 +67,7 @@ func (c *fileChunks) next(ctx context.Context) ([]byte, error) {
 	}
 	chunk := make([]byte, min(maxChunk, c.size-c.at))
 	if _, err := c.file.ReadAt(chunk, c.at); err != nil {
-		return nil, fmt.Errorf("read what the handle holds: %w", err)
+		return nil, fmt.Errorf("read the image of the handle: %w", err)
 	}
 	c.at += int64(len(chunk))
 	return chunk, nil
@@ -93,7 +93,7 @@ func durationFromWire(name string, d *durationpb.Duration) (time.Duration, error
 		return 0, nil
 	}
 	if err := d.CheckValid(); err != nil || d.AsDuration() < 0 {
-		return 0, errkind.Errorf(errkind.Invalid, "read the request: %s is %d.%09d s, which is no span of time", name, d.GetSeconds(), d.GetNanos())
+		return 0, errkind.Errorf(errkind.Invalid, "read the request: %s is %d.%09d s, which is not a duration from 0 on", name, d.GetSeconds(), d.GetNanos())
 	}
 	return d.AsDuration(), nil
 }

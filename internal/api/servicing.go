@@ -9,11 +9,10 @@ import (
 	"github.com/trident-project/trident/internal/servicing"
 )
 
-// Servicing is what changes a host: a servicing.Service, or what stands in for
-// one, so that the streams can be tested with outcomes that only hosts of other
-// kinds have. Each of the methods that begin an operation returns its ID once it
-// is journaled, or "" when there was nothing to do. Commit may return an operation
-// that is there already: one that goes on in this boot, or ended in it.
+// Servicing changes a host. It is a servicing.Service; tests replace it for outcomes that
+// only other hosts have. The methods that begin an operation return its ID once it is
+// journaled, or "" if there is nothing to do. Commit may return an earlier operation: one
+// that continues in this boot, or has ended in it.
 type Servicing interface {
 	Update(ctx context.Context, req servicing.UpdateRequest) (operationID string, err error)
 	Finalize(ctx context.Context, callerReboots bool) (operationID string, err error)
@@ -27,11 +26,11 @@ type Servicing interface {
 	Plan(ctx context.Context, c *hostconfig.Config) (*servicing.Plan, error)
 	PlanInstall(ctx context.Context, c *hostconfig.Config) (*servicing.Plan, error)
 	Outcome(op operation.Operation) (servicing.Outcome, bool)
-	// ImageSHA384 is the hash of the image that the host has; "" for none.
+	// ImageSHA384 returns the hash of the host's image, or "".
 	ImageSHA384(ctx context.Context) string
 }
 
-// noServicing is a daemon that cannot service its host.
+// noServicing is the Servicing of a daemon that cannot service its host.
 type noServicing struct{}
 
 func cannot(do string) error {

@@ -18,7 +18,7 @@ import (
 	"github.com/trident-project/trident/proto/wire"
 )
 
-// servicer is what all of upstream's services that change a host have.
+// servicer has what upstream's services that change a host share.
 type servicer struct {
 	host    Servicing
 	runner  *operation.Runner
@@ -28,14 +28,14 @@ type servicer struct {
 
 type servicingStream = grpc.ServerStreamingServer[tridentv1.ServicingResponse]
 
-// run begins an operation and shows it.
+// run begins an operation and streams it.
 func (s servicer) run(stream servicingStream, callerReboots bool, begin func(context.Context) (string, error)) error {
 	p := &projection{servicer: s, stream: stream, callerReboots: callerReboots}
 	return p.run(begin)
 }
 
-// isRefusal tells what is no servicing error: it has nothing to do with what was
-// asked for.
+// isRefusal reports whether err has nothing to do with the servicing requested, so that
+// the call ends with a status.
 func isRefusal(err error) bool {
 	switch errkind.Of(err) {
 	case errkind.Busy, errkind.Unsupported, errkind.Denied, errkind.Cancelled:
@@ -52,16 +52,16 @@ type projection struct {
 	stream        servicingStream
 	id            string
 	callerReboots bool
-	// commit: what counts is what comes of the system that was booted. Where that is
-	// to go back it needs one more reboot, which is no failure yet: who asked has to
-	// see to it (reference, 4.8). The boot after that tells of the failure.
+	// commit is set for Commit. If the booted system is to be rolled back, the host needs
+	// one more reboot. That is not a failure yet: the caller has to reboot or let Trident
+	// do so (reference, 4.8). Commit in the next boot returns the failure.
 	commit bool
 }
 
-// run begins an operation and shows it as upstream does (reference, 2.8):
-// Started, then log lines, then Completed, which also tells of a failure. What
-// keeps an operation from beginning at all ends the stream with a status
-// instead: a request that cannot be, a busy host, what is not built.
+// run begins an operation and streams it as upstream does (reference, 2.8): Started, then
+// log lines, then Completed, which also has a failure. If no operation begins because the
+// request is not valid, the host is busy, or the method is not built, it returns a status
+// instead.
 func (p *projection) run(begin func(context.Context) (string, error)) error {
 	id, err := once(p.stream, p.runner, begin)
 	if err != nil && isRefusal(err) {
@@ -93,8 +93,8 @@ func (p *projection) run(begin func(context.Context) (string, error)) error {
 	return p.follow(after)
 }
 
-// boot is the event with which an operation went into the boot that it is in; 0
-// if it has seen only one.
+// boot returns the sequence number of the event with which the operation went into the
+// current boot; 0 if it began in this boot.
 func (p *projection) boot(op operation.Operation) (uint64, error) {
 	after := uint64(0)
 	for e, err := range p.runner.Watch(p.stream.Context(), op.ID, 0) {
@@ -122,7 +122,7 @@ func (p *projection) complete(at time.Time, c *tridentv1.Completed) error {
 	return p.send(at, &tridentv1.ServicingResponse{Response: &tridentv1.ServicingResponse_Completed{Completed: c}})
 }
 
-// atOnce is the stream of an operation that never was.
+// atOnce sends the whole stream of a request without an operation.
 func (p *projection) atOnce(err error) error {
 	now := time.Now()
 	if err := p.send(now, &tridentv1.ServicingResponse{Response: &tridentv1.ServicingResponse_Started{Started: &tridentv1.Started{}}}); err != nil {
@@ -134,8 +134,8 @@ func (p *projection) atOnce(err error) error {
 	return p.complete(now, p.succeeded(servicing.Outcome{Kind: servicing.None, ImageSHA384: p.host.ImageSHA384(p.stream.Context())}))
 }
 
-// follow sends the log of the operation and how it ended. All lines are in the
-// journal before the end is, so none comes after Completed and none is lost.
+// follow sends the log of the operation and its result. The journal has all log lines
+// before the end, so none follows Completed and none is lost.
 func (p *projection) follow(after uint64) error {
 	before := operation.Event{Time: time.Now(), Sequence: after}
 	for e, err := range p.runner.Follow(p.stream.Context(), p.id, after) {
@@ -154,7 +154,7 @@ func (p *projection) follow(after uint64) error {
 			continue
 		}
 		before = e
-		// The caller's part ends here: nobody can watch through a reboot.
+		// The stream ends before a reboot, through which nobody can watch.
 		if e.Waiting != operation.Reboot {
 			continue
 		}
@@ -172,8 +172,8 @@ func (p *projection) follow(after uint64) error {
 	return p.end(before.Time)
 }
 
-// waitsAt tells a wait that goes on from one that a repeated request reads of, and
-// from one whose reboot could not be asked for.
+// waitsAt reports whether the operation still waits at event e. It does not if a repeated
+// request reads of an earlier wait, or if the reboot could not be requested.
 func (p *projection) waitsAt(e operation.Event) (bool, error) {
 	op, err := p.runner.AwaitRequest(p.stream.Context(), p.id)
 	return op.Waiting == e.Waiting && op.Sequence == e.Sequence, err
@@ -191,7 +191,7 @@ func (p *projection) end(at time.Time) error {
 	}
 	outcome, ok := p.host.Outcome(op)
 	if !ok {
-		return errkind.Errorf(errkind.Internal, "tell what came of operation %s: it is of the kind %q, which services no host", p.id, op.Kind)
+		return errkind.Errorf(errkind.Internal, "get the result of operation %s: its kind %q does not service a host", p.id, op.Kind)
 	}
 	if outcome.Failure != nil && !going {
 		return p.complete(at, failed(failureToUpstream(outcome.Failure)))

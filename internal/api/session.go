@@ -13,9 +13,9 @@ import (
 	"github.com/trident-project/trident/internal/handles"
 )
 
-// A session is what one connection has beyond its calls: what its client said
-// in a handshake, and how long it lives. A connection without a handshake has
-// the zero values, which is how the oldest client is served.
+// A session is the state of one connection beyond its calls: what its client stated in a
+// handshake, and its lifetime. Without a handshake it has the zero values, as for the
+// oldest client.
 type session struct {
 	life    context.Context // ends with the connection
 	account *account        // nil in tests of single parts
@@ -23,9 +23,9 @@ type session struct {
 	mu         sync.Mutex
 	client     string
 	maxMessage int64
-	uses       int       // calls that run, and handles that are open
+	uses       int       // running calls and open handles
 	since      time.Time // when uses became 0
-	ended      bool      // the connection makes room for another one
+	ended      bool      // the connection is ending for another one
 }
 
 func newSession() (*session, context.CancelFunc) {
@@ -36,8 +36,8 @@ func newSession() (*session, context.CancelFunc) {
 // Life returns a context that ends with the connection.
 func (s *session) Life() context.Context { return s.life }
 
-// Use counts a call or a handle until done is called. It returns false when the
-// connection is about to end because it was idle.
+// Use counts a call or a handle until done is called. ok is false if the connection is
+// ending because it was idle.
 func (s *session) Use() (done func(), ok bool) {
 	if s == nil {
 		return func() {}, true
@@ -57,14 +57,16 @@ func (s *session) Use() (done func(), ok bool) {
 	}), true
 }
 
-// idleSince is when the last call ended; false while one runs or a handle is open.
+// idleSince returns when the last call ended; false while a call runs or a handle is
+// open.
 func (s *session) idleSince() (time.Time, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.since, s.uses == 0 && !s.ended
 }
 
-// yield lets no call begin any more, unless one runs.
+// yield marks an idle session as ended, so that no call begins on it. It returns false if
+// a call runs.
 func (s *session) yield() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,8 +74,7 @@ func (s *session) yield() bool {
 	return s.ended
 }
 
-// sessionOf is the session of a call; nil for a call that came over none, as in
-// tests of single parts.
+// sessionOf returns the session of a call, or nil in tests of single parts.
 func sessionOf(ctx context.Context) *session {
 	if p, ok := peer.FromContext(ctx); ok {
 		if who, ok := p.AuthInfo.(peerInfo); ok {
@@ -83,7 +84,7 @@ func sessionOf(ctx context.Context) *session {
 	return nil
 }
 
-// ownerOf is the connection of a call as the owner of handles; nil where sessionOf is.
+// ownerOf returns the session of a call as the owner of handles, or nil.
 func ownerOf(ctx context.Context) handles.Owner {
 	if s := sessionOf(ctx); s != nil {
 		return s
@@ -91,14 +92,14 @@ func ownerOf(ctx context.Context) handles.Owner {
 	return nil
 }
 
-// introduce notes what the client said of itself.
+// introduce records what the client stated in its handshake.
 func (s *session) introduce(client string, maxMessage int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.client, s.maxMessage = client, maxMessage
 }
 
-// name is the client's name and version, or "".
+// name returns the client's name and version, or "".
 func (s *session) name() string {
 	if s == nil {
 		return ""
@@ -108,8 +109,8 @@ func (s *session) name() string {
 	return s.client
 }
 
-// takes reports whether the client takes a message. Without this check a client
-// would see its connection fail, and not why.
+// takes fails with TooLarge if the client does not accept a message of this size. Without
+// this check the client's connection would fail without a reason.
 func (s *session) takes(m any) error {
 	if s == nil {
 		return nil
@@ -132,9 +133,9 @@ func (s *session) sends(m any) {
 	}
 }
 
-// stream is a stream of a session, with a context that may end sooner. It counts
-// as a call of the session once it has a request: headers alone keep no
-// connection.
+// stream is a stream of a session, with a context that may end earlier. It counts as a
+// call of the session from its first request on: a stream with headers only does not keep
+// a connection.
 type stream struct {
 	grpc.ServerStream
 	ctx     context.Context

@@ -17,11 +17,11 @@ import (
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 )
 
-// Limits of what a client may say of itself.
+// Limits of what a client may state about itself.
 const (
 	maxClientText   = 128
 	maxRequirements = 256
-	leastMessage    = 16 << 10 // less would be no answer at all
+	leastMessage    = 16 << 10 // a smaller limit would exclude most answers
 )
 
 type setupServer struct {
@@ -30,7 +30,7 @@ type setupServer struct {
 	packages, can         []string
 }
 
-// Handshake notes who the client is, if the daemon can do what it requires.
+// Handshake records what the client states, if the daemon has the required capabilities.
 func (s *setupServer) Handshake(ctx context.Context, req *setupv1.HandshakeRequest) (*setupv1.HandshakeResponse, error) {
 	client, err := clientFromWire(req)
 	if err != nil {
@@ -48,7 +48,7 @@ func (s *setupServer) Handshake(ctx context.Context, req *setupv1.HandshakeReque
 	}, nil
 }
 
-// has reports which of the capabilities are lacking.
+// has fails with Precondition if a required capability is missing, and names all of them.
 func (s *setupServer) has(required []string) error {
 	if len(required) > maxRequirements {
 		return errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %d required capabilities, %d are the most", len(required), maxRequirements), "required_capabilities")
@@ -69,7 +69,7 @@ func (s *setupServer) has(required []string) error {
 		map[string]string{grpckind.MetaCapabilities: strings.Join(lacking, ",")})
 }
 
-// clientFromWire makes the client's name fit for a log.
+// clientFromWire returns the client's name in a form fit for the log.
 func clientFromWire(req *setupv1.HandshakeRequest) (string, error) {
 	if n := req.GetLimits().GetMaxMessageBytes(); n != 0 && n < leastMessage {
 		return "", errkind.WithField(
@@ -97,7 +97,7 @@ func limitsToWire() *setupv1.Limits {
 	}
 }
 
-// packagesOf lists the packages of our own API that a server serves.
+// packagesOf returns the packages of Trident's API that a server serves.
 func packagesOf(s *grpc.Server) []string {
 	var out []string
 	for service := range s.GetServiceInfo() {
@@ -110,8 +110,8 @@ func packagesOf(s *grpc.Server) []string {
 	return out
 }
 
-// hostID is made from the machine ID, which must not itself be shown around
-// (machine-id(5)); "" when there is none.
+// hostID is derived from the machine ID, which must not be published itself
+// (machine-id(5)); "" if there is none.
 func hostID(root string) string {
 	id, err := inroot.FS(root).ReadFile("etc/machine-id", 4096)
 	text := strings.TrimSpace(string(id))

@@ -9,13 +9,13 @@ import (
 	"github.com/trident-project/trident/proto/trident/v1preview"
 )
 
-// statusServer reads what is recorded of the host. It never waits for servicing.
+// statusServer reads the recorded status of the host. It never waits for servicing.
 type statusServer struct {
 	tridentv1preview.UnimplementedStatusServiceServer
 	store *hoststate.Store
 }
 
-// GetProvisionedConfig is the configuration that the host runs.
+// GetProvisionedConfig returns the configuration that the host runs.
 func (s *statusServer) GetProvisionedConfig(ctx context.Context, _ *tridentv1preview.GetConfigRequest) (*tridentv1preview.GetConfigResponse, error) {
 	status, err := s.store.Status(ctx)
 	if err != nil {
@@ -30,8 +30,8 @@ func (s *statusServer) GetProvisionedConfig(ctx context.Context, _ *tridentv1pre
 	return configToWire(runs), nil
 }
 
-// GetServicingConfig is the configuration that the host is brought to; without
-// one, nothing is being serviced.
+// GetServicingConfig returns the configuration that is staged or on trial; without one,
+// nothing is being serviced.
 func (s *statusServer) GetServicingConfig(ctx context.Context, _ *tridentv1preview.GetConfigRequest) (*tridentv1preview.GetConfigResponse, error) {
 	status, err := s.store.Status(ctx)
 	if err != nil {
@@ -72,8 +72,8 @@ func (s *statusServer) GetActiveVolume(ctx context.Context, _ *tridentv1preview.
 	return &tridentv1preview.GetActiveVolumeResponse{ActiveVolume: out}, nil
 }
 
-// configsOf are the configuration that a host runs and the one that it is
-// brought to; "" is none. What is tried counts as run when it is kept.
+// configsOf returns the configuration that a host runs and the one that is staged or on
+// trial; "" is none. A configuration on trial becomes the running one when it is kept.
 func configsOf(s hoststate.Status) (runs, next string) {
 	switch s.Phase.(type) {
 	case hoststate.Settled:
@@ -84,7 +84,7 @@ func configsOf(s hoststate.Status) (runs, next string) {
 	return s.SpecOld, s.Spec
 }
 
-// configToWire leaves no configuration away.
+// configToWire omits an empty configuration.
 func configToWire(spec string) *tridentv1preview.GetConfigResponse {
 	if spec == "" {
 		return &tridentv1preview.GetConfigResponse{}

@@ -5,8 +5,8 @@ import (
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 )
 
-// storageToWire is a plan of the disks, nil if there is none. Names on them are somebody
-// else's text.
+// storageToWire converts a plan of the disks, which may be nil. Names on disks are text
+// of others.
 func storageToWire(d *storage.Description) *hostv1.StoragePlan {
 	if d == nil {
 		return nil

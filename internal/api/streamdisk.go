@@ -21,15 +21,15 @@ type streamingServer struct {
 	servicer
 }
 
-// StreamDisk refuses a URL that is none; a hash that is none is a failure of the
-// operation, as it is upstream (reference, 2.3 and 2.8).
+// StreamDisk refuses a malformed URL. A malformed hash fails the operation, as upstream
+// (reference, 2.3 and 2.8).
 func (s *streamingServer) StreamDisk(req *tridentv1.StreamDiskRequest, stream servicingStream) error {
 	callerReboots, err := rebootFromWire(req.GetReboot())
 	if err != nil {
 		return err
 	}
 	if u, err := url.Parse(req.GetImageUrl()); err != nil || u.Scheme == "" {
-		// The text may have a password in it.
+		// The URL may contain a password.
 		return errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: the image URL is not valid"), "image_url")
 	}
 	rate, err := bytesFromWire(stream.Context(), wire.HeaderBytesPerSecond)
@@ -56,15 +56,15 @@ func (s *streamingServer) StreamDisk(req *tridentv1.StreamDiskRequest, stream se
 	})
 }
 
-// maxFetchTime is more than anybody waits for an image.
+// maxFetchTime is longer than anyone waits for an image.
 const maxFetchTime = 365 * 24 * time.Hour
 
-// bytesFromWire is a number of bytes in a request header; 0 where it is not there.
+// bytesFromWire returns a number of bytes in a request header; 0 without the header.
 func bytesFromWire(ctx context.Context, header string) (int64, error) {
 	return numberFromWire(ctx, header, "bytes")
 }
 
-// numberFromWire is a number in a request header; 0 where it is not there.
+// numberFromWire returns a number in a request header; 0 without the header.
 func numberFromWire(ctx context.Context, header, unit string) (int64, error) {
 	given := metadata.ValueFromIncomingContext(ctx, header)
 	if len(given) == 0 {
@@ -77,7 +77,7 @@ func numberFromWire(ctx context.Context, header, unit string) (int64, error) {
 	return n, nil
 }
 
-// sha384Prefix is before the only hashes that there are.
+// sha384Prefix begins every hash of an image.
 const sha384Prefix = "sha384:"
 
 func imageHashFromWire(req *tridentv1.StreamDiskRequest) (string, error) {
@@ -92,7 +92,7 @@ func imageHashFromWire(req *tridentv1.StreamDiskRequest) (string, error) {
 	return "", errkind.WithName(err, errkind.NameUnsupportedHashKind)
 }
 
-// imageHashToWire leaves no hash away.
+// imageHashToWire omits an empty hash.
 func imageHashToWire(sha384 string) *string {
 	if sha384 == "" {
 		return nil

@@ -26,7 +26,7 @@ func (s *updateServer) UpdateStage(req *tridentv1.StageUpdateRequest, stream ser
 	return s.update(stream, "config", req.GetConfig(), nil, false)
 }
 
-// update stages, and finalizes too if that is asked for.
+// update stages an update, and also finalizes it if finalize is set.
 func (s *updateServer) update(stream servicingStream, field string, config *tridentv1.HostConfiguration, reboot *tridentv1.RebootManagement, finalize bool) error {
 	callerReboots, err := rebootFromWire(reboot)
 	if err != nil {

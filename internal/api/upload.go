@@ -12,13 +12,13 @@ import (
 
 const (
 	maxChunk = 1 << 20
-	// chunkTime is how long an upload may say nothing.
+	// chunkTime is the longest time between two chunks.
 	chunkTime = time.Minute
 )
 
-// upload hands the chunks of a stream to the operation that wants them. They
-// are received by a goroutine of their own, because a receive cannot be
-// interrupted and the operation must not hang on a client that has stalled.
+// upload passes the chunks of a stream to an operation. Its own goroutine receives them,
+// because a receive cannot be interrupted and the operation must not wait for a stalled
+// client.
 type upload struct {
 	size, got int64
 	idle      time.Duration
@@ -31,8 +31,8 @@ type chunk struct {
 	err  error
 }
 
-// newUpload starts to receive. It stops when the stream ends, which is when the
-// method returns.
+// newUpload starts to receive. It stops when the stream ends, which is when the method
+// returns.
 func newUpload(stream context.Context, size int64, receive func() ([]byte, error)) *upload {
 	u := &upload{size: size, idle: chunkTime, chunks: make(chan chunk), gone: stream}
 	go func() {
@@ -52,7 +52,7 @@ func newUpload(stream context.Context, size int64, receive func() ([]byte, error
 	return u
 }
 
-// next returns the next chunk, io.EOF after the last byte that was announced.
+// next returns the next chunk, or io.EOF after the announced number of bytes.
 func (u *upload) next(ctx context.Context) ([]byte, error) {
 	if u.got == u.size {
 		return nil, io.EOF
@@ -87,7 +87,8 @@ func (u *upload) check(c chunk) ([]byte, error) {
 	return c.data, nil
 }
 
-// refused tells a caller who sent what cannot be from one who went away.
+// refused returns err as Invalid or TooLarge if the caller sent a bad request, else the
+// error of a caller that has disconnected.
 func (u *upload) refused(err error) error {
 	if kind, _, _ := grpckind.FromError(err); kind == errkind.Invalid || kind == errkind.TooLarge {
 		return errkind.With(kind, err)

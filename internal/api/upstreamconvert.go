@@ -12,7 +12,7 @@ import (
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
-// errorToWire is an error in upstream's form (reference, 2.3).
+// errorToWire returns an error in upstream's form (reference, 2.3).
 func errorToWire(err error) *tridentv1.TridentError {
 	if err == nil {
 		return nil
@@ -21,7 +21,7 @@ func errorToWire(err error) *tridentv1.TridentError {
 	return tridentError(errkind.NameOf(err), err.Error(), errkind.Hint(err), file, line)
 }
 
-// failureToUpstream is the same of an operation that turned back.
+// failureToUpstream returns the failure of an operation in upstream's form.
 func failureToUpstream(f *operation.Failure) *tridentv1.TridentError {
 	if f == nil {
 		return nil
@@ -66,7 +66,7 @@ func categoryToWire(c errkind.Category) tridentv1.TridentErrorKind {
 	return tridentv1.TridentErrorKind_INTERNAL_ERROR
 }
 
-// lastErrorToWire tells of an error that was recorded, by us or by upstream.
+// lastErrorToWire converts a recorded error, of Trident or of upstream.
 func lastErrorToWire(e *hoststate.LastError) *tridentv1.TridentError {
 	if e == nil {
 		return nil
@@ -94,8 +94,8 @@ func cutLast(s, sep string) (before, after string, ok bool) {
 	return s, "", false
 }
 
-// categoryFromText reads a category as it is written down, in kebab case; a word
-// of another form still counts by its beginning.
+// categoryFromText reads a recorded category in kebab case; a longer word counts by its
+// beginning.
 func categoryFromText(text string) tridentv1.TridentErrorKind {
 	for _, c := range []errkind.Category{
 		errkind.ExecutionEnvironment, errkind.HealthChecks, errkind.Initialization, errkind.InvalidInput, errkind.Servicing,
@@ -108,8 +108,8 @@ func categoryFromText(text string) tridentv1.TridentErrorKind {
 	return tridentv1.TridentErrorKind_TRIDENT_ERROR_KIND_UNSPECIFIED
 }
 
-// logToUpstream is what an event after another is for those who watch upstream's
-// stream, if it is anything.
+// logToUpstream returns the line of upstream's stream for event e after another event, or
+// nil if there is none.
 func logToUpstream(e, before operation.Event) *tridentv1.Log {
 	moved := e.Type == operation.Change && e.Waiting == "" && (e.Step != before.Step || e.Phase != before.Phase)
 	line := func(level tridentv1.LogLevel, text string) *tridentv1.Log {

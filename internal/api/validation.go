@@ -13,8 +13,8 @@ type validationServer struct {
 	parser *parser
 }
 
-// ValidateHostConfiguration looks at the text alone: that it is wrong is an
-// answer.
+// ValidateHostConfiguration checks the text alone. A fault of the text is an answer, not
+// an error.
 func (s *validationServer) ValidateHostConfiguration(ctx context.Context, req *tridentv1preview.ValidateHostConfigurationRequest) (*tridentv1preview.ValidateHostConfigurationResponse, error) {
 	if req.GetConfig() == nil {
 		return nil, missing("config", "a Host Configuration")

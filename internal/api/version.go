@@ -11,7 +11,7 @@ type versionServer struct {
 	version string
 }
 
-// Version takes no lock and reads nothing: it answers whenever the daemon runs.
+// Version takes no lock and reads nothing, so it answers whenever the daemon runs.
 func (s versionServer) Version(context.Context, *tridentv1.VersionRequest) (*tridentv1.VersionResponse, error) {
 	return &tridentv1.VersionResponse{Version: s.version}, nil
 }

@@ -279,7 +279,7 @@ func (s *Server) begin(stream grpc.ServerStream, what start) (*operation, error)
 	op, known := s.requests[request]
 	s.mu.Unlock()
 	if !known && len(metadata.ValueFromIncomingContext(stream.Context(), wire.HeaderRepeated)) > 0 {
-		return nil, errkind.WithField(errkind.Errorf(errkind.NotFound, "no operation is known of this request"), wire.HeaderRequest)
+		return nil, errkind.WithField(errkind.Errorf(errkind.NotFound, "no operation has this request ID"), wire.HeaderRequest)
 	}
 	if !known || request == "" {
 		text, err := s.text(stream.Context(), what.config)
