@@ -55,7 +55,7 @@ func requestOf(stream grpc.ServerStream) (string, error) {
 }
 
 // config returns the configuration of a request, from its text or from the handle in its
-// header. A fault in it fails the operation, not the request (reference, 2.8).
+// header. As with upstream's daemon, a fault in it fails the operation, not the request.
 func (s servicer) config(ctx context.Context, field string, config *tridentv1.HostConfiguration) (*hostconfig.Config, error) {
 	text, err := s.configText(ctx, field, config)
 	if err != nil {

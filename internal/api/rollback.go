@@ -111,8 +111,7 @@ func rollbackFromWire(k tridentv1preview.ManualRollbackKind) (hoststate.LinkKind
 	return "", errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: %d is not a kind of rollback", k), "kind")
 }
 
-// linkToText returns one entry of the chain as upstream prints it: a YAML mapping
-// (reference, 1.4).
+// linkToText returns one entry of the chain as upstream prints it: a YAML mapping.
 func linkToText(l hoststate.Link) string {
 	volume := "null"
 	if l.ABActiveVolume != "" {

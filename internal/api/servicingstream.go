@@ -54,14 +54,13 @@ type projection struct {
 	callerReboots bool
 	// commit is set for Commit. If the booted system is to be rolled back, the host needs
 	// one more reboot. That is not a failure yet: the caller has to reboot or let Trident
-	// do so (reference, 4.8). Commit in the next boot returns the failure.
+	// do so. Commit in the next boot returns the failure.
 	commit bool
 }
 
-// run begins an operation and streams it as upstream does (reference, 2.8): Started, then
-// log lines, then Completed, which also has a failure. If no operation begins because the
-// request is not valid, the host is busy, or the method is not built, it returns a status
-// instead.
+// run begins an operation and streams it as upstream does: Started, then log lines, then
+// Completed, which also has a failure. If no operation begins because the request is not
+// valid, the host is busy, or the method is not built, it returns a status instead.
 func (p *projection) run(begin func(context.Context) (string, error)) error {
 	id, err := once(p.stream, p.runner, begin)
 	if err != nil && isRefusal(err) {

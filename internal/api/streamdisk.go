@@ -21,8 +21,7 @@ type streamingServer struct {
 	servicer
 }
 
-// StreamDisk refuses a malformed URL. A malformed hash fails the operation, as upstream
-// (reference, 2.3 and 2.8).
+// StreamDisk refuses a malformed URL. A malformed hash fails the operation, as upstream.
 func (s *streamingServer) StreamDisk(req *tridentv1.StreamDiskRequest, stream servicingStream) error {
 	callerReboots, err := rebootFromWire(req.GetReboot())
 	if err != nil {

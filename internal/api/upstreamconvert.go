@@ -12,7 +12,7 @@ import (
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
-// errorToWire returns an error in upstream's form (reference, 2.3).
+// errorToWire returns an error in upstream's form.
 func errorToWire(err error) *tridentv1.TridentError {
 	if err == nil {
 		return nil

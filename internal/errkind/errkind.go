@@ -1,9 +1,8 @@
-// Package errkind names the kinds an error can have for a caller.
+// Package errkind has the kinds of errors, for callers.
 //
-// A kind is attached once, at the point where it is known, and read once, at
-// the edge: the API turns it into a gRPC code and back, the CLI into an exit
-// code. In between an error is only wrapped. A new kind is added when a caller
-// has to act differently on it, not before.
+// The code that knows the cause of an error gives it a kind. Other code only wraps the
+// error, and the edge reads the kind: the API turns it into a gRPC code and back, the CLI
+// into an exit code. A new kind needs a caller that acts differently on it.
 package errkind
 
 import (
@@ -12,36 +11,36 @@ import (
 	"syscall"
 )
 
-// Kind is what a caller can do about an error. The text of a kind is part of
-// the API: it is the reason in the ErrorInfo of a status (see internal/api).
+// Kind says what a caller can do about an error. Its text is part of the API: the reason
+// in the ErrorInfo of a status (see errkind/grpckind).
 type Kind string
 
-// The kinds. Internal is what an error without a kind has.
+// The kinds. An error without a kind is Internal.
 const (
-	Internal     Kind = "INTERNAL"     // a fault of ours, or of the host
+	Internal     Kind = "INTERNAL"     // a fault of Trident, or of the host
 	Invalid      Kind = "INVALID"      // the request can never work as it is
-	NotFound     Kind = "NOT_FOUND"    // the thing named is not there
-	Exists       Kind = "EXISTS"       // what was asked for is already so
-	Precondition Kind = "PRECONDITION" // the host is not in the state that this needs
+	NotFound     Kind = "NOT_FOUND"    // the named thing does not exist
+	Exists       Kind = "EXISTS"       // the host has the requested state already
+	Precondition Kind = "PRECONDITION" // the host is not in the state that the request needs
 	Busy         Kind = "BUSY"         // another operation is running
 	Denied       Kind = "DENIED"       // the caller may not do this
-	Untrusted    Kind = "UNTRUSTED"    // not signed, or not by a key that counts
-	Corrupt      Kind = "CORRUPT"      // bytes do not match their hash, or no format that we know
+	Untrusted    Kind = "UNTRUSTED"    // not signed, or not by a trusted key
+	Corrupt      Kind = "CORRUPT"      // bytes do not match their hash or a known format
 	Incompatible Kind = "INCOMPATIBLE" // made for another host
-	Forbidden    Kind = "FORBIDDEN"    // content that policy does not allow
-	TooOld       Kind = "TOO_OLD"      // below the version floor
-	Blocked      Kind = "BLOCKED"      // a version that failed here before
-	Unhealthy    Kind = "UNHEALTHY"    // it was tried and did not prove itself
+	Forbidden    Kind = "FORBIDDEN"    // the policy does not permit the content
+	TooOld       Kind = "TOO_OLD"      // the version is below the lowest that is permitted
+	Blocked      Kind = "BLOCKED"      // the version failed on this host before
+	Unhealthy    Kind = "UNHEALTHY"    // a version or system was tried and did not prove itself
 	NoSpace      Kind = "NO_SPACE"     // the disk is full
 	TooLarge     Kind = "TOO_LARGE"    // over a limit of size or number
-	Unavailable  Kind = "UNAVAILABLE"  // may work when tried again
+	Unavailable  Kind = "UNAVAILABLE"  // a repetition may succeed
 	Cancelled    Kind = "CANCELLED"    // the caller asked to stop
 	Timeout      Kind = "TIMEOUT"      // it took longer than allowed
-	TLS          Kind = "TLS"          // no TLS connection to a server: its certificate, its protocol
+	TLS          Kind = "TLS"          // no TLS connection to a server: bad certificate or protocol
 	Unsupported  Kind = "UNSUPPORTED"  // this version of Trident cannot do it
 )
 
-// All lists every kind, for the tables that must not miss one.
+// All returns every kind, for tables that have to be complete.
 func All() []Kind {
 	return []Kind{
 		Internal, Invalid, NotFound, Exists, Precondition, Busy, Denied, Untrusted, Corrupt, Incompatible,
@@ -64,12 +63,12 @@ type hintError struct {
 
 func (e *hintError) Unwrap() error { return e.error }
 
-// Errorf is fmt.Errorf with a kind.
+// Errorf returns fmt.Errorf's error with a kind.
 func Errorf(kind Kind, format string, args ...any) error {
 	return &kindError{kind, caller(), fmt.Errorf(format, args...)}
 }
 
-// With gives err a kind and leaves its text alone. With(k, nil) is nil.
+// With returns err with a kind and the same text. With(k, nil) is nil.
 func With(kind Kind, err error) error {
 	if err == nil {
 		return nil
@@ -77,8 +76,8 @@ func With(kind Kind, err error) error {
 	return &kindError{kind, caller(), err}
 }
 
-// Of returns the outermost kind in err's chain. One without a kind is NoSpace
-// when the kernel said so, which any write may meet, and else Internal.
+// Of returns the outermost kind in err's chain. Without one it returns NoSpace if the
+// kernel reported that, which any write may cause, else Internal.
 func Of(err error) Kind {
 	if e, ok := errors.AsType[*kindError](err); ok {
 		return e.kind
@@ -89,8 +88,8 @@ func Of(err error) Kind {
 	return Internal
 }
 
-// WithHint adds a sentence that says what to do about err. It is shown after
-// the error, never in it. WithHint(nil, …) is nil.
+// WithHint adds a sentence that says what to do about err. The text of err does not
+// contain it; the edge shows it after the error. WithHint(nil, …) is nil.
 func WithHint(err error, format string, args ...any) error {
 	if err == nil {
 		return nil

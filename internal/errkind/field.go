@@ -9,7 +9,7 @@ type fieldError struct {
 
 func (e *fieldError) Unwrap() error { return e.error }
 
-// WithField says which field of a request err is about, as a path of field names
+// WithField adds the field of a request that err is about, as a path of field names
 // joined by dots. WithField(nil, …) is nil.
 func WithField(err error, field string) error {
 	if err == nil {

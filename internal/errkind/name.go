@@ -8,8 +8,8 @@ import (
 	"unicode"
 )
 
-// A Category is the family of upstream's structured errors that a name belongs
-// to. Upstream's API has one enum value for each.
+// A Category is a family of upstream's structured errors. Upstream's API has one enum
+// value for each.
 type Category string
 
 // The categories.
@@ -23,14 +23,15 @@ const (
 	UnsupportedConfiguration Category = "UnsupportedConfiguration"
 )
 
-// A Name is what upstream calls an error. Programs that were written for
-// upstream act on it; everybody else acts on the Kind.
+// A Name is upstream's name of an error. Programs that were written for upstream act on
+// it; others act on the Kind.
 type Name struct {
 	Category Category
 	Variant  string // RunPostConfigureScript; "" where upstream has no such error
 }
 
-// Subkind is the variant as upstream's API spells it: run-post-configure-script.
+// Subkind returns the variant as upstream's API spells it: RunPostConfigureScript is
+// run-post-configure-script. It is "unknown" without a variant.
 func (n Name) Subkind() string {
 	if n.Variant == "" {
 		return "unknown"
@@ -57,10 +58,10 @@ type nameError struct {
 
 func (e *nameError) Unwrap() error { return e.error }
 
-// WithName says which of upstream's structured errors err is, by the name of the
-// variant (RunPostConfigureScript). Text and kind stay as they are. It is given
-// once, where the step that upstream names failed; a name that upstream has in
-// two categories is the one of Servicing. WithName(nil, …) is nil.
+// WithName adds the upstream error that err is, by the name of the variant
+// (RunPostConfigureScript). Text and kind do not change. Use it once, in the step that
+// upstream names. A name in two of upstream's categories means that of Servicing.
+// WithName(nil, …) is nil.
 func WithName(err error, variant string) error {
 	if err == nil {
 		return nil
@@ -68,8 +69,8 @@ func WithName(err error, variant string) error {
 	return &nameError{variant, caller(), err}
 }
 
-// NameOf returns the outermost name in err's chain. For an error without one it
-// is what upstream's own would most likely be, going by the kind.
+// NameOf returns the outermost name in err's chain. Without one it returns upstream's
+// most likely name for the kind.
 func NameOf(err error) Name {
 	if e, ok := errors.AsType[*nameError](err); ok {
 		return nameOf(e.name)
@@ -77,7 +78,7 @@ func NameOf(err error) Name {
 	return nameOfKind(Of(err))
 }
 
-// Variant returns the outermost name that was given in err's chain, or "".
+// Variant returns the outermost name of WithName in err's chain, or "".
 func Variant(err error) string {
 	if e, ok := errors.AsType[*nameError](err); ok {
 		return e.name
@@ -85,8 +86,8 @@ func Variant(err error) string {
 	return ""
 }
 
-// NameFrom is the name of an error that was written down as its variant, which
-// may be "", and its kind.
+// NameFrom returns the name of a recorded error, from its variant, which may be "", and
+// its kind.
 func NameFrom(variant string, kind Kind) Name {
 	if variant == "" {
 		return nameOfKind(kind)
@@ -94,8 +95,8 @@ func NameFrom(variant string, kind Kind) Name {
 	return nameOf(variant)
 }
 
-// nameOf finds the category of a variant. One that upstream does not have is a
-// servicing error.
+// nameOf returns the name with the category of a variant: Servicing if upstream does not
+// have it.
 func nameOf(variant string) Name {
 	for _, c := range categories() {
 		if slices.Contains(strings.Fields(c.variants), variant) {
@@ -105,9 +106,8 @@ func nameOf(variant string) Name {
 	return Name{Category: Servicing, Variant: variant}
 }
 
-// Location is where in our source err got its name or, without one, its kind:
-// the file below the module's root, and the line. Both are zero where that is
-// not known.
+// Location returns where err got its name or, without one, its kind: the file, relative
+// to the module's root, and the line. Both are zero if unknown.
 func Location(err error) (file string, line int) {
 	var pc uintptr
 	if e, ok := errors.AsType[*nameError](err); ok {
@@ -122,8 +122,8 @@ func Location(err error) (file string, line int) {
 	return below(frame.Function, frame.File), frame.Line
 }
 
-// below makes a path of the package, which does not depend on where and how it
-// was built, and the file's name.
+// below joins the package's path in the module and the file's name, which do not depend
+// on the place of the build.
 func below(function, file string) string {
 	slash := strings.LastIndexByte(function, '/')
 	dot := strings.IndexByte(function[slash+1:], '.')
@@ -134,8 +134,8 @@ func below(function, file string) string {
 	return pkg + file[strings.LastIndexByte(file, '/'):]
 }
 
-// caller is the program counter of who called the function of this package that
-// calls caller.
+// caller returns the program counter of the call to the exported function that calls
+// caller.
 func caller() uintptr {
 	var pcs [1]uintptr
 	runtime.Callers(3, pcs[:])

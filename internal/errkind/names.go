@@ -1,7 +1,7 @@
 package errkind
 
-// Upstream's names of errors that Trident gives, for WithName. A test holds that
-// upstream has each of them and that no other file spells one of them out.
+// Upstream's names of Trident's errors, for WithName. A test checks that upstream has
+// each of them and that no other file spells one out.
 const (
 	NameAbUpdateRebootCheck                  = "AbUpdateRebootCheck"
 	NameAllowedOperationsInHostConfiguration = "AllowedOperationsInHostConfiguration"

@@ -1,13 +1,13 @@
 package errkind
 
-// category is one family with all of its variants.
+// category is one of upstream's categories with all of its variants.
 type category struct {
 	category Category
 	variants string
 }
 
-// categories lists upstream's structured errors. Servicing comes first: a name
-// that Internal has too means the servicing one.
+// categories returns upstream's structured errors. Servicing comes first, because a name
+// that Internal also has means that of Servicing.
 func categories() []category {
 	return []category{
 		{Servicing, servicingBoot + servicingDevices + servicingEncryption + servicingMounts + servicingOS + servicingOther},
@@ -69,8 +69,8 @@ const (
 		DerivedHostConfigurationPartitionNotFound`
 )
 
-// nameOfKind is the table for errors that nobody named: what has no counterpart
-// upstream has a category only.
+// nameOfKind returns the name of an error without WithName: only a category if upstream
+// has no such error.
 func nameOfKind(kind Kind) Name {
 	switch kind {
 	case Invalid, NotFound, Exists, Corrupt, Incompatible, Forbidden, TooOld, Blocked, TooLarge:

@@ -1,10 +1,8 @@
 // Package handles keeps the inputs that clients have opened: images and Host
-// Configurations that cross to the daemon once and are named by a number in
-// later calls.
+// Configurations that a client sends once and names by a number in later calls.
 //
-// A handle belongs to the connection that opened it and ends with that
-// connection. The bytes of an operation that already reads a handle stay
-// readable after the handle is closed.
+// A handle belongs to the connection that opened it and ends with it. An operation that
+// already reads a handle can read on after the handle is closed.
 package handles
 
 import (
@@ -23,17 +21,17 @@ import (
 // Limits of handles.
 const (
 	MaxOpen     = 16      // handles of one connection
-	MaxBytes    = 4 << 30 // that the handles of one connection hold
+	MaxBytes    = 4 << 30 // bytes of all handles of one connection
 	MaxConfig   = 1 << 20 // bytes of one Host Configuration
 	MaxImage    = 2 << 30 // bytes of one image
 	maxAllOpen  = 64
 	maxAllBytes = 8 << 30
 )
 
-// folder is where uploads lie while a handle holds them.
+// folder is the folder of uploads while a handle holds them.
 const folder = "var/lib/trident/handles"
 
-// A Kind is what a handle stands for, in words for errors.
+// A Kind is the type of a handle, in words for errors.
 type Kind string
 
 // The kinds of handles.
@@ -45,31 +43,30 @@ const (
 	COSIMetadata Kind = "COSI metadata file"
 )
 
-// An Owner is a connection that opens handles. Two handles belong to the same
-// connection when their owners are equal.
+// An Owner is a connection that opens handles. Equal owners are the same connection.
 type Owner interface {
 	// Life returns a context that ends with the connection.
 	Life() context.Context
-	// Use keeps the connection from being ended as an idle one until done is
-	// called. ok is false when the connection is ending already.
+	// Use keeps the connection from being ended as idle until done is called. ok is false
+	// if the connection is ending already.
 	Use() (done func(), ok bool)
 }
 
-// handle is one opened input. Its file has no name any more: when the last one
-// who reads it is done, or the daemon dies, its space is free.
+// handle is one opened input. Its file has no name any more, so the kernel frees the
+// space when the last reader closes it or the daemon dies.
 type handle struct {
 	owner  Owner
 	kind   Kind
-	bytes  int64 // that count against the limits
+	bytes  int64 // counted against the limits
 	size   int64
 	text   []byte   // of a configuration
 	file   *os.File // of an image
 	forget func() bool
-	end    func() // of the daemon's being needed
+	end    func() // lets the daemon and the connection become idle
 }
 
-// A Table has the handles of all connections. Numbers rise from a random
-// one on: a number of an earlier daemon is not taken for one of this.
+// A Table has the handles of all connections. Their numbers rise from a random one, so
+// that a number of an earlier daemon is not valid in this one.
 type Table struct {
 	root  string
 	begin func() (end func())
@@ -81,16 +78,16 @@ type Table struct {
 	swept bool
 }
 
-// New returns an empty table of the daemon that services the tree at root. The
-// table calls begin for each handle and what begin returns once the handle is
-// closed: while a handle is open the daemon does not exit as an idle one.
+// New returns an empty table of the daemon that services the tree at root. The table
+// calls begin for each handle, and the returned end when the handle is closed, because
+// the daemon must not exit as idle while a handle is open.
 func New(root string, begin func() (end func())) *Table {
-	first := 1 + rand.Int64N(1<<52) // exact in every language's numbers
+	first := 1 + rand.Int64N(1<<52) // every language has exact numbers of this size
 	return &Table{root: root, begin: begin, first: first, next: first, open: map[int64]*handle{}}
 }
 
-// makeFolder makes the folder for uploads. What an earlier daemon left in it, while
-// a file still had its name, goes.
+// makeFolder makes the folder for uploads. At its first call it deletes the named files
+// of an earlier daemon.
 func (t *Table) makeFolder() (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -107,8 +104,8 @@ func (t *Table) makeFolder() (string, error) {
 	return path, nil
 }
 
-// reserve makes a handle that counts and that nobody can use yet. It ends with
-// the connection of its owner.
+// reserve makes a handle that counts against the limits and that no call can use yet. It
+// ends with the connection of its owner.
 func (t *Table) reserve(owner Owner, kind Kind, bytes int64) (int64, *handle, error) {
 	if owner == nil {
 		return 0, nil, errkind.Errorf(errkind.Internal, "open a handle: the connection is not known")
@@ -135,7 +132,7 @@ func (t *Table) reserve(owner Owner, kind Kind, bytes int64) (int64, *handle, er
 	return id, h, nil
 }
 
-// grow counts a handle as larger.
+// grow raises the counted bytes of a handle.
 func (t *Table) grow(h *handle, bytes int64) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -149,7 +146,8 @@ func (t *Table) grow(h *handle, bytes int64) error {
 	return nil
 }
 
-// room reports whether so much more fits. The caller holds t.mu.
+// room fails with TooLarge if count more handles, or bytes more bytes, are over a limit.
+// The caller holds t.mu.
 func (t *Table) room(owner Owner, count int, bytes int64) error {
 	var mine, all int
 	var mineBytes, allBytes int64
@@ -177,7 +175,7 @@ func (t *Table) room(owner Owner, count int, bytes int64) error {
 	return nil
 }
 
-// free ends a handle; one that has ended stays so.
+// free ends a handle, if it has not ended.
 func (t *Table) free(id int64) {
 	t.mu.Lock()
 	h, ok := t.open[id]
@@ -193,7 +191,7 @@ func (t *Table) free(id int64) {
 	h.end()
 }
 
-// publish fills a reserved handle, if its connection has not ended meanwhile.
+// publish fills a reserved handle. It fails with Cancelled if its connection has ended.
 func (t *Table) publish(id int64, fill func(*handle)) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -205,7 +203,8 @@ func (t *Table) publish(id int64, fill func(*handle)) error {
 	return nil
 }
 
-// take finds a handle of owner. The caller holds t.mu.
+// take returns a handle of owner that is of a kind in want, or of any kind if want is
+// empty. The caller holds t.mu.
 func (t *Table) take(owner Owner, id int64, want ...Kind) (*handle, error) {
 	h, ok := t.open[id]
 	switch {
@@ -254,9 +253,9 @@ func (t *Table) Config(owner Owner, id int64) ([]byte, error) {
 	return h.text, nil
 }
 
-// Image returns the file behind a handle of owner, and its size. The file stays
-// readable when the handle is closed; the caller closes it. Its position is
-// shared: read it with ReadAt.
+// Image returns the file behind a handle of owner, and its size. The caller closes the
+// file, and can read it after the handle is closed. Handles share the position: read with
+// ReadAt.
 func (t *Table) Image(owner Owner, id int64, want Kind) (*os.File, int64, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

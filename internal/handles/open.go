@@ -26,9 +26,9 @@ type Opened struct {
 	SHA384 string // lower-case hexadecimal
 }
 
-// OpenConfig takes a Host Configuration of at most MaxConfig bytes from next, which
-// returns io.EOF after size bytes, and returns its handle. If sum is not empty, the
-// text must have that SHA-384.
+// OpenConfig receives a Host Configuration of at most MaxConfig bytes from next, which
+// returns io.EOF after size bytes, and returns its handle. If sum is not empty, the text
+// must have that SHA-384.
 func (t *Table) OpenConfig(ctx context.Context, owner Owner, size int64, sum string, next func(context.Context) ([]byte, error)) (_ int64, err error) {
 	id, _, err := t.reserve(owner, Config, size)
 	if err != nil {
@@ -45,16 +45,16 @@ func (t *Table) OpenConfig(ctx context.Context, owner Owner, size int64, sum str
 	return id, t.publish(id, func(h *handle) { h.text, h.size = text.Bytes(), size })
 }
 
-// unless frees a handle that could not be opened.
+// unless frees a handle if opening it has failed.
 func (t *Table) unless(id int64, err *error) {
 	if *err != nil {
 		t.free(id)
 	}
 }
 
-// OpenImage gets an image of at most MaxImage bytes from its source: http, https, a path on
-// the host, or an upload of a known size. If sum is not empty, the image must have that
-// SHA-384. A file of the host is kept open and not copied.
+// OpenImage fetches an image of at most MaxImage bytes from its source: http, https, a
+// path on the host, or an upload of a known size. If sum is not empty, the image must
+// have that SHA-384. It keeps a file of the host open and does not copy it.
 func (t *Table) OpenImage(ctx context.Context, owner Owner, kind Kind, from fetch.Source, sum string) (_ Opened, err error) {
 	id, h, err := t.reserve(owner, kind, from.UploadSize)
 	if err != nil {
@@ -100,7 +100,7 @@ func (t *Table) get(ctx context.Context, from fetch.Source, h *handle) (*os.File
 	return file, nil
 }
 
-// openFile opens a file of the host. Links are followed: only root may ask.
+// openFile opens a file of the host. It follows links, because only root may call it.
 func (t *Table) openFile(path string) (*os.File, error) {
 	name := cmp.Or(strings.TrimPrefix(filepath.Clean(path), "/"), ".")
 	opened, err := inroot.FS(t.root).Open(name)
@@ -121,8 +121,8 @@ func (t *Table) openFile(path string) (*os.File, error) {
 	return file, nil
 }
 
-// download gets an image from a server. It stops when it grows over what handles
-// may hold.
+// download fetches an image from a server. It stops when the image exceeds the limits of
+// handles.
 func (t *Table) download(ctx context.Context, url, dir string, h *handle) (*os.File, error) {
 	named, err := os.CreateTemp(dir, "download-*")
 	if err != nil {
@@ -160,7 +160,7 @@ func (t *Table) download(ctx context.Context, url, dir string, h *handle) (*os.F
 	return file, nil
 }
 
-// unnamed makes a file that is gone when it is closed.
+// unnamed makes a file without a name, which is deleted when it is closed.
 func unnamed(dir string) (*os.File, error) {
 	file, err := os.CreateTemp(dir, "upload-*")
 	if err != nil {
@@ -172,7 +172,7 @@ func unnamed(dir string) (*os.File, error) {
 	return file, nil
 }
 
-// receiveAll writes an upload.
+// receiveAll writes an upload to w.
 func receiveAll(ctx context.Context, w io.Writer, next func(context.Context) ([]byte, error)) error {
 	for {
 		chunk, err := next(ctx)
@@ -188,17 +188,17 @@ func receiveAll(ctx context.Context, w io.Writer, next func(context.Context) ([]
 	}
 }
 
-// matches hashes what was taken, and compares if there is something to compare with.
+// matches returns the SHA-384 of r, which must be want unless that is empty.
 func matches(ctx context.Context, r io.Reader, want string) (string, error) {
 	h := sha512.New384()
 	for {
 		if ctx.Err() != nil {
-			return "", fmt.Errorf("hash what was received: %w", context.Cause(ctx))
+			return "", fmt.Errorf("hash the received bytes: %w", context.Cause(ctx))
 		}
 		if _, err := io.CopyN(h, r, 16<<20); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			return "", fmt.Errorf("hash what was received: %w", err)
+			return "", fmt.Errorf("hash the received bytes: %w", err)
 		}
 	}
 	got := hex.EncodeToString(h.Sum(nil))

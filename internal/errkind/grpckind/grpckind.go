@@ -1,13 +1,12 @@
 // Package grpckind turns errors into gRPC statuses and back.
 //
-// There is one table for both directions, used by the server and by the Go
-// SDK, so that a kind that goes in at one end comes out at the other. It stands
-// beside errkind because neither end may import the other.
+// One table has both directions, so that a kind is the same at the server and at the
+// client. The server and the SDK must not import each other, so both import this package.
+// It is apart from errkind, so that errkind needs no gRPC.
 //
-// A status carries one google.rpc.ErrorInfo: reason is the kind, domain is
-// Domain, metadata has the keys below. What a person reads is the status
-// message; what to do about it is the metadata's hint. An error about a field of
-// the request has a google.rpc.BadRequest besides.
+// A status has one google.rpc.ErrorInfo: reason is the kind, domain is Domain, metadata
+// has the keys below. The status message is for people; the metadata's hint says what to
+// do. An error about a field of the request also has a google.rpc.BadRequest.
 package grpckind
 
 import (
@@ -29,22 +28,22 @@ const Domain = "trident-project"
 
 // The keys of an ErrorInfo's metadata.
 const (
-	MetaHint         = "hint"          // what to do about it, a sentence
+	MetaHint         = "hint"          // a sentence that says what to do
 	MetaName         = "name"          // upstream's name of the error
 	MetaOperation    = "operation_id"  // the operation that the error is about
-	MetaSequence     = "last_sequence" // of a Reattach: the last event sent
-	MetaCapabilities = "capabilities"  // that the caller requires and the daemon lacks, with commas between
+	MetaSequence     = "last_sequence" // the last event that a stream sent before its Reattach
+	MetaCapabilities = "capabilities"  // those that the daemon lacks, separated by commas
 )
 
-// reattach is the reason of a stream that ends because the daemon goes, while
-// its operation goes on. It is no kind: nothing failed.
+// reattach is the reason of a stream that ends because the daemon exits while its
+// operation continues. It is not a kind, because nothing failed.
 const reattach = "REATTACH"
 
-// maxMessage bounds a status message, which travels in a header.
+// maxMessage is the largest status message, in bytes: a header has to hold it.
 const maxMessage = 8 << 10
 
-// row is one line of the table. Where a code stands for several kinds, the
-// first row is what the code alone, sent by somebody else, is read as.
+// row is one line of the table. If a code has several kinds, the first row is the kind of
+// that code in a status that Trident did not send.
 type row struct {
 	kind errkind.Kind
 	code codes.Code
@@ -79,7 +78,7 @@ func table() []row {
 	}
 }
 
-// Code is the gRPC code of a kind. A kind that is not in the table is Internal.
+// Code returns the gRPC code of a kind, and Internal for a kind that is not in the table.
 func Code(kind errkind.Kind) codes.Code {
 	for _, r := range table() {
 		if r.kind == kind {
@@ -95,15 +94,15 @@ type statusError interface {
 	GRPCStatus() *status.Status
 }
 
-// Error makes err a status with its kind, its hint and the metadata given. An
-// error that is a status already, and nil, stay what they are.
+// Error returns err as a status with its kind, its hint and the given metadata. It
+// returns nil, and an error that is a status already, unchanged.
 func Error(err error, meta map[string]string) error {
 	return toStatus(err, meta, Code(kindOf(err)), "")
 }
 
-// UpstreamError is Error as upstream's own services answer: an error that bears
-// one of its names has the code of the name's category, and a busy host is
-// unavailable, with the words that upstream has for it.
+// UpstreamError is Error for upstream's services: an error with one of upstream's names
+// has the code of the name's category, and a busy host is Unavailable, with upstream's
+// words.
 func UpstreamError(err error, meta map[string]string) error {
 	code, prefix := Code(kindOf(err)), ""
 	switch {
@@ -151,21 +150,21 @@ func toStatus(err error, meta map[string]string, code codes.Code, prefix string)
 	return st.Err()
 }
 
-// Reattach is the status of a stream whose daemon goes while the operation
-// goes on; last is the sequence number of the last event sent.
+// Reattach returns the status of a stream whose daemon exits while the operation
+// continues; last is the sequence number of the last event sent.
 func Reattach(operation string, last uint64) error {
-	return withInfo(codes.Unavailable, "tridentd goes away, operation "+operation+" goes on: watch it again", reattach,
+	return withInfo(codes.Unavailable, "tridentd exits, and operation "+operation+" continues: watch it again", reattach,
 		map[string]string{MetaOperation: operation, MetaSequence: strconv.FormatUint(last, 10)}).Err()
 }
 
-// IsReattach says whether err tells the caller to watch its operation again.
+// IsReattach reports whether err tells the caller to watch its operation again.
 func IsReattach(err error) bool {
 	info := infoOf(err)
 	return info != nil && info.GetReason() == reattach
 }
 
-// FromError takes a status apart. Of one that Trident did not send, only the
-// code counts; of an error that is no status, what errkind says.
+// FromError returns the kind, hint and metadata of a status. From a status that Trident
+// did not send it uses only the code; for an error that is not a status, errkind.
 func FromError(err error) (kind errkind.Kind, hint string, meta map[string]string) {
 	st, ok := status.FromError(err)
 	if !ok {
@@ -184,7 +183,7 @@ func FromError(err error) (kind errkind.Kind, hint string, meta map[string]strin
 	return kind, info.GetMetadata()[MetaHint], info.GetMetadata()
 }
 
-// kindOf is errkind.Of that knows the errors of contexts, which have no kind.
+// kindOf is errkind.Of, but knows the errors of contexts, which have no kind.
 func kindOf(err error) errkind.Kind {
 	kind := errkind.Of(err)
 	switch {
