@@ -13,29 +13,29 @@ import (
 	"github.com/trident-project/trident/internal/hoststate"
 )
 
-// imageFacts is what is known of a host that nobody has installed: an image that
-// Image Customizer makes and that is to be serviced from its first boot on.
+// imageFacts has the facts about a host that no installation has made: an image of Image
+// Customizer that Trident services from its first boot on.
 type imageFacts struct {
 	// History is Image Customizer's history.json, an array of customizations with
 	// the configuration of each.
 	History []byte
-	// Devices is what lsblk --json --bytes prints with the columns lsblkColumns.
+	// Devices is the output of lsblk --json --bytes with the columns lsblkColumns.
 	Devices []byte
-	// RootDevice is the device of the root file system as MAJOR:MINOR; it tells
-	// which disk is the image. It may be unknown to lsblk, as with an overlay.
+	// RootDevice is the device of the root file system as MAJOR:MINOR; its disk is that
+	// of the image. lsblk may not list it, as with an overlay.
 	RootDevice string
-	// Disk is where the host will find the disk.
+	// Disk is the path of the disk on the host.
 	Disk string
-	// Lazy has the partitions that are made at the first boot: PARTUUIDs by id.
+	// Lazy has the partitions that the first boot makes: PARTUUIDs by ID.
 	Lazy map[string]string
-	// Version is of the Trident that writes the record.
+	// Version is the version of Trident that writes the record.
 	Version string
 }
 
-// lsblkColumns is what imageFacts.Devices has to have.
+// lsblkColumns are the columns of imageFacts.Devices.
 const lsblkColumns = "TYPE,MAJ:MIN,SIZE,PTUUID,PARTUUID,PARTLABEL,PARTN"
 
-// customization is what is used of an entry of the history.
+// customization has the used fields of an entry of the history.
 type customization struct {
 	Config struct {
 		Storage imageStorage `json:"storage"`
@@ -68,7 +68,7 @@ type imagePartition struct {
 	Type  string `json:"type"`
 }
 
-// blockDevice is one of lsblk.
+// blockDevice is one device of lsblk.
 type blockDevice struct {
 	Type      string        `json:"type"`
 	Number    string        `json:"maj:min"`
@@ -80,7 +80,8 @@ type blockDevice struct {
 	Children  []blockDevice `json:"children"`
 }
 
-// layoutStatus is the record of such a host: provisioned, running from volume A.
+// layoutStatus returns the first record of the host: provisioned, running from volume A
+// if it has pairs.
 func layoutStatus(in imageFacts) (hoststate.Status, error) {
 	storage, err := lastStorage(in.History)
 	if err != nil {
@@ -115,7 +116,7 @@ func layoutStatus(in imageFacts) (hoststate.Status, error) {
 	return status, nil
 }
 
-// lastStorage is the layout by the last customization that had one.
+// lastStorage returns the layout of the last customization that has one.
 func lastStorage(history []byte) (*imageStorage, error) {
 	var all []customization
 	if err := json.Unmarshal(history, &all); err != nil {
@@ -131,7 +132,7 @@ func lastStorage(history []byte) (*imageStorage, error) {
 			return &s, checkPartitions(s.Disks[0].Partitions)
 		}
 	}
-	return nil, errkind.Errorf(errkind.Precondition, "no customization of it says which disks it has")
+	return nil, errkind.Errorf(errkind.Precondition, "no customization in it has disks")
 }
 
 func checkPartitions(list []imagePartition) error {
@@ -145,14 +146,14 @@ func checkPartitions(list []imagePartition) error {
 	return nil
 }
 
-// findDisk is the disk that has the root file system or else the only one that
-// has as many partitions as the image.
+// findDisk returns the disk with the root file system, else the only disk with as many
+// partitions as the image. It fails with Precondition if there are none or several.
 func findDisk(in imageFacts, want []imagePartition) (*blockDevice, error) {
 	var tree struct {
 		Devices []blockDevice `json:"blockdevices"`
 	}
 	if err := json.Unmarshal(in.Devices, &tree); err != nil {
-		return nil, errkind.Errorf(errkind.Corrupt, "read what lsblk says: %w", err)
+		return nil, errkind.Errorf(errkind.Corrupt, "read the output of lsblk: %w", err)
 	}
 	var fitting []*blockDevice
 	for i := range tree.Devices {
@@ -165,7 +166,7 @@ func findDisk(in imageFacts, want []imagePartition) (*blockDevice, error) {
 		}
 	}
 	if len(fitting) != 1 {
-		return nil, errkind.Errorf(errkind.Precondition, "%d disks here have %d partitions and could be it", len(fitting), len(want))
+		return nil, errkind.Errorf(errkind.Precondition, "%d disks of this machine have %d partitions; exactly one has to", len(fitting), len(want))
 	}
 	return fitting[0], nil
 }
@@ -183,11 +184,11 @@ type layout struct {
 	storage *imageStorage
 	out     hostconfig.Storage
 	paths   map[string]string
-	owner   map[string]string // the pair that a partition is half of
+	owner   map[string]string // the pair that has the partition, by its ID
 }
 
-// partitions matches those of the history with those of the disk: by label, or
-// else by position.
+// partitions matches the partitions of the history with those of the disk: by label, else
+// by position.
 func (o *layout) partitions(disk *blockDevice) error {
 	found := slices.Clone(disk.Children)
 	slices.SortStableFunc(found, func(a, b blockDevice) int { return cmp.Compare(a.PartN, b.PartN) })
@@ -198,7 +199,7 @@ func (o *layout) partitions(disk *blockDevice) error {
 			at = i
 		}
 		if at < 0 || found[at].PartUUID == "" {
-			return errkind.WithName(errkind.Errorf(errkind.Precondition, "find partition %q of the image: the disk has none of that label or at that place", p.ID), errkind.NameParsePrismHistory)
+			return errkind.WithName(errkind.Errorf(errkind.Precondition, "find partition %q of the image: the disk has no partition with that label or at that position", p.ID), errkind.NameParsePrismHistory)
 		}
 		out.Partitions = append(out.Partitions, hostconfig.Partition{ID: p.ID, Label: p.Label, Type: partitionType(p), Size: hostconfig.Size(found[at].Size)})
 		o.paths[p.ID] = "/dev/disk/by-partuuid/" + found[at].PartUUID
@@ -218,7 +219,7 @@ func (o *layout) partitions(disk *blockDevice) error {
 	return nil
 }
 
-// partitionType is Image Customizer's word, if Trident has the same.
+// partitionType returns Image Customizer's name of the type, if Trident has it too.
 func partitionType(p imagePartition) hostconfig.PartitionType {
 	if t := hostconfig.PartitionType(p.Type); t.IsName() {
 		return t
@@ -226,7 +227,7 @@ func partitionType(p imagePartition) hostconfig.PartitionType {
 	return hostconfig.PartitionLinuxGeneric
 }
 
-// pair finds the partitions of which there are two, -a and -b.
+// pair makes a volume pair of each two partitions -a and -b.
 func (o *layout) pair() {
 	var pairs []hostconfig.VolumePair
 	for _, p := range o.out.Disks[0].Partitions {
@@ -246,8 +247,8 @@ func (o *layout) pair() {
 	}
 }
 
-// complete refuses a half that is used and has no other half: the host could not be
-// updated, and nobody would know before the first update.
+// complete fails with Invalid if a used partition -a has no -b: the host could not be
+// updated, and nobody would notice before the first update.
 func (o *layout) complete() error {
 	var used []string
 	for _, v := range o.storage.Verity {
@@ -267,7 +268,7 @@ func (o *layout) complete() error {
 	if len(lack) == 0 {
 		return nil
 	}
-	err := errkind.Errorf(errkind.Invalid, "pair the partitions of the image: it has no %s, and nobody says that they are made later", strings.Join(lack, ", "))
+	err := errkind.Errorf(errkind.Invalid, "pair the partitions of the image: it has no %s, and they are not among the lazy partitions", strings.Join(lack, ", "))
 	return errkind.WithName(errkind.WithHint(err, "Name all of them: --lazy-partitions %s:PARTUUID", strings.Join(lack, ":PARTUUID,")), errkind.NameInvalidLazyPartition)
 }
 
@@ -280,7 +281,7 @@ func (o *layout) taken(id string) bool {
 	return o.paths[id] != "" || id == diskID
 }
 
-// mount takes over the verity devices and what is mounted.
+// mount copies the verity devices and the file systems into the configuration.
 func (o *layout) mount() {
 	device := func(id string) string { return cmp.Or(o.owner[id], id) }
 	for _, v := range o.storage.Verity {

@@ -1,10 +1,9 @@
-// Package local is what Trident can do where no daemon runs: on the machine of
-// who writes a Host Configuration, in an image that is being built, in the first
-// moments of a boot.
+// Package local has what Trident can do without a daemon: on the machine of an author of
+// a Host Configuration, in an image that is being built, early in a boot.
 //
-// What the API offers is asked through the API also here, over a socket that
-// only this process knows and that has no name in the file system: there is one
-// way to judge a configuration, and it cannot differ from the daemon's.
+// For calls of the API it runs the API server in its own process, so that it judges a
+// configuration as the daemon does. The server listens on an abstract unix socket with a
+// random name, and admits only root and the user of this process.
 package local
 
 import (
@@ -18,8 +17,8 @@ import (
 	"github.com/trident-project/trident/internal/api"
 )
 
-// A Server answers the calls of the API that need no host: Version, validation,
-// handles of configurations. Of all others the answer is an error.
+// A Server answers the calls of the API that need no host: Version, validation, handles
+// of configurations. Other calls fail.
 type Server struct {
 	address  *net.UnixAddr
 	server   *api.Server
@@ -27,8 +26,7 @@ type Server struct {
 	served   chan error
 }
 
-// Serve returns a server that answers this process until Close. version is what
-// it says it is.
+// Serve returns a server that answers until Close. version is the version that it states.
 func Serve(version string) (*Server, error) {
 	address := &net.UnixAddr{Name: "@trident-" + rand.Text(), Net: "unix"}
 	socket, err := net.ListenUnix("unix", address)
@@ -38,19 +36,19 @@ func Serve(version string) (*Server, error) {
 	logger := slog.New(slog.DiscardHandler)
 	s := &Server{
 		address: address, listener: api.Listen(socket, logger), served: make(chan error, 1),
-		// There is no host: what would look for one below the root folder finds none.
+		// There is no host: nothing exists below this root.
 		server: api.New(api.Config{Root: os.DevNull, Version: version, Logger: logger, AlsoUID: uint32(os.Geteuid())}),
 	}
 	go func() { s.served <- s.server.Serve(s.listener) }()
 	return s, nil
 }
 
-// Dial connects to the server, for client.WithDialer.
+// Dial connects to the server; use it with client.WithDialer.
 func (s *Server) Dial(ctx context.Context) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "unix", s.address.Name)
 }
 
-// Close ends all calls.
+// Close cancels all calls and stops the server.
 func (s *Server) Close() error {
 	now, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -14,15 +14,16 @@ import (
 // netplanTime bounds netplan apply, which waits for the network daemons.
 const netplanTime = 2 * time.Minute
 
-// StartNetwork brings up the network that a Host Configuration has for the
-// management OS, or else the one for the host, on the running system below root.
-// One without a network leaves everything as it is, and the result is false.
+// StartNetwork configures the network of the running system below root: that of the
+// management OS in a Host Configuration or, without one, that of the host. If the
+// configuration has neither, it changes nothing and returns false.
 func StartNetwork(ctx context.Context, root string, config []byte, tools run.Runner) (started bool, err error) {
 	_, report := hostconfig.Parse(config, nil)
 	if invalid := hostconfig.Invalid(report.Err()); invalid != nil && invalid.Name() != hostconfig.NameStatic {
 		return false, report.Err()
 	}
-	// A fault in the layout of a disk is no reason to stay without a network.
+	// A fault elsewhere in the configuration, as in the disk layout, does not prevent a
+	// network.
 	parsed, err := hostconfig.ParseRecorded(config)
 	if err != nil {
 		return false, err

@@ -24,16 +24,17 @@ import (
 const (
 	maxHistory = 16 << 20
 	maxStatus  = 4 << 20
-	// maxBootFile bounds what is copied of each file of the EFI system partition.
+	// maxBootFile is the largest file, in bytes, that is copied on the EFI system
+	// partition.
 	maxBootFile = 512 << 20
 )
 
-// Initialization is how a host comes to a record without being installed.
+// Initialization says how to record a host that no installation has made.
 type Initialization struct {
 	// Root is the tree of the host.
 	Root string
-	// Status is a file in upstream's form that is recorded as it is; with it, the
-	// rest does not matter. It and History are files of the machine that this runs
+	// Status is a file in upstream's form to record unchanged; with it, the fields below
+	// have no effect. Status and History are files of the machine that this process runs
 	// on.
 	Status  string
 	History string
@@ -43,8 +44,8 @@ type Initialization struct {
 	Tools   run.Runner
 }
 
-// Initialize writes the record of a host that is made as an image, and readies
-// its boot files for the first update. A host that has a record is refused.
+// Initialize writes the first record of a host that is built as an image, and prepares
+// its boot files for the first update. It fails with Exists if the host has a record.
 func Initialize(ctx context.Context, in Initialization) (err error) {
 	status, err := in.status(ctx)
 	if err != nil {
@@ -74,7 +75,7 @@ func Initialize(ctx context.Context, in Initialization) (err error) {
 	}
 	if old.Phase != (hoststate.Fresh{}) {
 		return errkind.WithHint(errkind.Errorf(errkind.Exists, "the host has a record already: it is %s", old.Phase.State()),
-			"to begin anew, delete %s", where)
+			"to begin again, delete %s", where)
 	}
 	if err := copyBootFiles(in.Root, status.Spec); err != nil {
 		return fmt.Errorf("copy boot files: %w", err)
@@ -123,9 +124,8 @@ func readFile(name string, limit int64) ([]byte, error) {
 	return inroot.FS("/").ReadFile(strings.TrimPrefix(name, "/"), limit)
 }
 
-// copyBootFiles copies EFI/BOOT to EFI/AZLA, which is where the first update
-// expects the boot files of volume A. An image without EFI/BOOT has none, and one
-// that has EFI/AZLA keeps it.
+// copyBootFiles copies EFI/BOOT to EFI/AZLA, where the first update expects the boot
+// files of volume A. It does nothing if EFI/BOOT does not exist or EFI/AZLA exists.
 func copyBootFiles(root, spec string) (err error) {
 	config, err := hostconfig.ParseRecorded([]byte(spec))
 	if err != nil {
@@ -145,7 +145,7 @@ func copyBootFiles(root, spec string) (err error) {
 		return nil
 	}
 	defer func() {
-		if err != nil { // half a copy would pass for a whole one the next time
+		if err != nil { // the next call would take a partial copy for a complete one
 			err = errors.Join(err, r.RemoveAll(to))
 		}
 	}()
@@ -165,7 +165,7 @@ func copyBootFiles(root, spec string) (err error) {
 	})
 }
 
-// espMount is where the EFI system partition is mounted.
+// espMount returns the mount point of the EFI system partition.
 func espMount(c *hostconfig.Config) string {
 	for _, disk := range c.Spec().Storage.Disks {
 		for _, p := range disk.Partitions {
