@@ -30,7 +30,7 @@ type rule struct {
 	// quiet methods are called by programs all the time: a success is logged only at
 	// level debug.
 	quiet bool
-	// early methods run before the daemon has resumed its operations.
+	// early methods need nothing of a resumed daemon: they may run before it resumes.
 	early bool
 	// takes is the size of the largest request in bytes; 0 means smallRequest.
 	takes int

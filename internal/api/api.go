@@ -125,8 +125,8 @@ func seenBy(h stats.Handler) grpc.ServerOption {
 	return grpc.StatsHandler(h)
 }
 
-// registerUpstream registers upstream's services. The access table has the error of each
-// method that is not built yet.
+// registerUpstream registers upstream's services. For a method that is not built yet the
+// access table has the error.
 func registerUpstream(s grpc.ServiceRegistrar, c Config, table *handles.Table, parser *parser) {
 	servicer := servicer{host: c.Servicing, runner: c.Operations, handles: table, parser: parser}
 	tridentv1.RegisterVersionServiceServer(s, versionServer{version: c.Version})

@@ -34,8 +34,8 @@ func (s servicer) run(stream servicingStream, callerReboots bool, begin func(con
 	return p.run(begin)
 }
 
-// isRefusal reports whether err has nothing to do with the servicing requested, so that
-// the call ends with a status.
+// isRefusal reports whether err refuses the request itself, so that the call ends with a
+// status instead of a servicing error.
 func isRefusal(err error) bool {
 	switch errkind.Of(err) {
 	case errkind.Busy, errkind.Unsupported, errkind.Denied, errkind.Cancelled:

@@ -5,8 +5,8 @@ import (
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 )
 
-// storageToWire converts a plan of the disks, which may be nil. Names on disks are text
-// of others.
+// storageToWire converts a plan of the disks, which may be nil. Labels and models of
+// disks may be any text.
 func storageToWire(d *storage.Description) *hostv1.StoragePlan {
 	if d == nil {
 		return nil

@@ -63,7 +63,7 @@ func (e *ConnectError) Error() string {
 func (e *ConnectError) Unwrap() error { return e.err }
 
 func connectError(target string, err error) error {
-	kind, hint := errkind.Unavailable, "Look at what the daemon says: journalctl -u tridentd"
+	kind, hint := errkind.Unavailable, "See the log of the daemon: journalctl -u tridentd"
 	if known := errkind.Of(err); known != errkind.Internal {
 		kind, hint = known, cmp.Or(errkind.Hint(err), hint)
 	}
@@ -73,7 +73,7 @@ func connectError(target string, err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		hint = "There is no such socket. If Trident is installed, start it: systemctl enable --now tridentd.socket"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		hint = "Nobody listens there any more. Start the socket again: systemctl restart tridentd.socket"
+		hint = "No process listens on the socket. Start the socket again: systemctl restart tridentd.socket"
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		kind, hint = errkind.Untrusted, "Trust the authority that signed the server's certificate: see WithTLS."

@@ -37,7 +37,7 @@ type How struct {
 	Part Part
 	// CallerReboots leaves a necessary reboot to the caller: the verb returns with
 	// REBOOT_REQUIRED when only the reboot remains. Otherwise Trident reboots the host,
-	// and the verb returns when the operation has ended after the reboot.
+	// and the verb returns when the operation has ended after that.
 	CallerReboots bool
 	// Multiboot, of Install, keeps the other operating systems of the host bootable.
 	Multiboot bool
@@ -120,8 +120,8 @@ func (h Host) PlanInstall(ctx context.Context, config *Config) (resp *hostv1.Pla
 	return resp, err
 }
 
-// Update updates a host that has a configuration to a new one. With FinalizeOnly it
-// ignores config. Events and errors are those of Watch.
+// Update updates a provisioned host to a new configuration. With FinalizeOnly it ignores
+// config. Events and errors are those of Watch.
 func (h Host) Update(ctx context.Context, config *Config, how How, fn func(*Event)) (Outcome, error) {
 	finalize := &tridentv1.FinalizeUpdateRequest{Reboot: how.reboot()}
 	return h.service(ctx, how, fn, func(ctx context.Context, l *link) (servicingStream, error) {

@@ -2,9 +2,8 @@ package client
 
 import "github.com/trident-project/trident/internal/errkind"
 
-// An ErrorKind names what a caller can do about an error, in the word that the API
-// uses as the reason of an ErrorInfo and of a Failure. docs/errors.md says of each
-// kind what to do.
+// An ErrorKind says what a caller can do about an error. Its text is the reason of an
+// ErrorInfo and of a Failure in the API. docs/errors.md explains each kind.
 type ErrorKind = errkind.Kind
 
 // The kinds of errors. A later daemon may send others: treat a kind that a program
@@ -27,7 +26,7 @@ const (
 	KindNoSpace      = errkind.NoSpace      // the disk is full
 	KindTooLarge     = errkind.TooLarge     // over a limit of size or number
 	KindUnavailable  = errkind.Unavailable  // the same call may succeed when repeated
-	KindCancelled    = errkind.Cancelled    // somebody cancelled it
+	KindCancelled    = errkind.Cancelled    // a client cancelled the call or the operation
 	KindTimeout      = errkind.Timeout      // it took longer than allowed
 	KindTLS          = errkind.TLS          // no TLS connection to a server
 	KindUnsupported  = errkind.Unsupported  // this version of Trident cannot do it

@@ -194,8 +194,8 @@ func (c *Client) shake(ctx context.Context, raw *noted) (*link, error) {
 func whyShaken(ctx context.Context, err, fault error) error {
 	// crypto/tls reports an alert in this form; it has no type for it.
 	if alert, ok := errors.AsType[*net.OpError](fault); ok && alert.Op == "remote error" {
-		return errkind.WithHint(errkind.With(errkind.Denied, fmt.Errorf("the server refuses us: %w", alert.Err)),
-			"It may want a client certificate that it trusts: see WithTLS.")
+		return errkind.WithHint(errkind.With(errkind.Denied, fmt.Errorf("the server refuses this client: %w", alert.Err)),
+			"It may require a client certificate that it trusts: see WithTLS.")
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -240,7 +240,7 @@ func (c *Client) sameHost(l *link) error {
 	case l.endpoint == c.good && (id == "" || c.host == ""): // another version of the daemon serves this endpoint now
 		c.host = cmp.Or(c.host, id)
 	case id == "" || c.host == "":
-		return errkind.Errorf(errkind.Incompatible, "its daemon, or the earlier one, does not state its host, which may be another one")
+		return errkind.Errorf(errkind.Incompatible, "it may be another host: this daemon, or the previous one, does not state its host")
 	default:
 		return errkind.Errorf(errkind.Incompatible, "it is another host than before")
 	}

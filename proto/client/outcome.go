@@ -92,7 +92,7 @@ func (h Host) completed(ctx context.Context, how How, r *request, op *Operation)
 			return completed
 		}
 		if !lost(ctx, err) || !p.wait(ctx) {
-			h.c.logger.DebugContext(ctx, "ask how it ended", "operation", op.GetId(), "error", err)
+			h.c.logger.DebugContext(ctx, "get the result of servicing", "operation", op.GetId(), "error", err)
 			return endOf(op, how)
 		}
 	}

@@ -49,7 +49,7 @@ func (c *checkedStream) RecvMsg(m any) error {
 	return check(c.Context(), m)
 }
 
-// answer is an error as the daemon sends it; upstream's daemon sends no details.
+// answer returns err as the daemon sends it; upstream's daemon sends no details.
 func (s *Server) answer(err error) error {
 	if sent := grpckind.Error(err, nil); !s.config.Upstream || sent == nil {
 		return sent

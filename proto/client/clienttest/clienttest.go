@@ -41,8 +41,8 @@ type Config struct {
 	// HostID is the host_id of the handshake. All servers with an empty HostID state the
 	// same.
 	HostID string
-	// Capabilities are those that the daemon states. Without request-ids it ignores the
-	// names of requests; the others have no effect. Nil is all.
+	// Capabilities are those that the daemon states. Without request-ids the server
+	// ignores the names of requests; the others have no effect. Nil is all.
 	Capabilities []string
 	// Upstream limits the server to upstream's services: no handshake, and servicing
 	// without the ID of its operation.

@@ -126,7 +126,7 @@ func (s *Server) show(stream servicingStream, op *operation, after uint64) error
 }
 
 // tried returns the operation that rebooted the host, if it continues or if the same
-// request got it before, and the last event before the reboot.
+// request had it before, and the last event before the reboot.
 func (s *Server) tried(stream servicingStream) (*operation, uint64) {
 	request := s.requestOf(stream)
 	s.mu.Lock()
