@@ -21,7 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// An ImageKind is what an image is for, and the type of its handle.
+// An ImageKind is the purpose of an image, and the type of its handle.
 type ImageKind int32
 
 const (
@@ -441,7 +441,7 @@ type OpenImageRequest_Start struct {
 	//	*OpenImageRequest_Start_Path
 	//	*OpenImageRequest_Start_Size
 	From isOpenImageRequest_Start_From `protobuf_oneof:"from"`
-	// The SHA-384 that the whole must have, 96 hexadecimal digits; optional.
+	// The SHA-384 of the whole input, 96 hexadecimal digits; optional.
 	Sha384        string `protobuf:"bytes,5,opt,name=sha384,proto3" json:"sha384,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -535,13 +535,13 @@ type OpenImageRequest_Start_Url struct {
 }
 
 type OpenImageRequest_Start_Path struct {
-	// An absolute path on the host, of a regular file. The daemon keeps the file
+	// The absolute path of a regular file on the host. The daemon keeps the file
 	// open and does not copy it.
 	Path string `protobuf:"bytes,3,opt,name=path,proto3,oneof"`
 }
 
 type OpenImageRequest_Start_Size struct {
-	// How many bytes will come as chunks.
+	// The number of bytes that will follow as chunks.
 	Size int64 `protobuf:"varint,4,opt,name=size,proto3,oneof"`
 }
 
@@ -553,9 +553,9 @@ func (*OpenImageRequest_Start_Size) isOpenImageRequest_Start_From() {}
 
 type OpenConfigRequest_Start struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many bytes will come as chunks.
+	// The number of bytes that will follow as chunks.
 	Size int64 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
-	// The SHA-384 that the whole must have, 96 hexadecimal digits; optional.
+	// The SHA-384 of the whole input, 96 hexadecimal digits; optional.
 	Sha384        string `protobuf:"bytes,2,opt,name=sha384,proto3" json:"sha384,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

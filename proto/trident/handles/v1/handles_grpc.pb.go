@@ -28,26 +28,25 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// HandleService takes a large input once, checks it, and gives a handle that
-// several other calls take in its place.
+// HandleService receives a large input once, checks it, and returns a handle that
+// stands for the input in several later calls.
 //
-// A handle is a number greater than 0 of one type. It belongs to the connection
-// that opened it; Close or the end of the connection frees it. What still reads
-// it then, an operation that it was given to, goes on. A handle does not survive
-// the daemon: after a handover open it again.
+// A handle is a number greater than 0, and has a type. It belongs to the connection
+// that opened it; Close or the end of the connection frees it. An operation that
+// already reads the input continues. A handle ends with its daemon: open it again
+// with the next one.
 //
-// A handle of the wrong type is INVALID_ARGUMENT. One that was closed, that was
-// never given, or that another connection has opened is NOT_FOUND. Of open
-// handles and of the bytes that they hold there are at most as many as Handshake
-// says; over it is RESOURCE_EXHAUSTED.
+// A handle of the wrong type is INVALID_ARGUMENT. A handle that is closed, unknown,
+// or of another connection is NOT_FOUND. Handshake returns the limits of open handles
+// and of their bytes; above a limit is RESOURCE_EXHAUSTED.
 type HandleServiceClient interface {
-	// OpenImage takes an image. The first message is start; after it come the
-	// chunks of an upload, if that is the source.
+	// OpenImage receives an image. The first message is start; the chunks of an upload,
+	// if that is the source, follow it.
 	OpenImage(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[OpenImageRequest, OpenImageResponse], error)
-	// OpenConfig takes the text of a Host Configuration, as start and chunks. It
-	// does not look into it. trident.host.v1 takes the handle in a field. Update and
-	// UpdateStage of upstream's UpdateService take it in the request header
-	// trident-config-handle, as decimal digits, in place of a text.
+	// OpenConfig receives the text of a Host Configuration, as start and chunks. It
+	// does not check the content. trident.host.v1 has a field for the handle.
+	// Upstream's Update, UpdateStage, Install and InstallStage take it in the request
+	// header trident-config-handle, as decimal digits, instead of a text.
 	OpenConfig(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[OpenConfigRequest, OpenConfigResponse], error)
 	// Close frees a handle of any type.
 	Close(ctx context.Context, in *CloseRequest, opts ...grpc.CallOption) (*CloseResponse, error)
@@ -101,26 +100,25 @@ func (c *handleServiceClient) Close(ctx context.Context, in *CloseRequest, opts 
 // All implementations must embed UnimplementedHandleServiceServer
 // for forward compatibility.
 //
-// HandleService takes a large input once, checks it, and gives a handle that
-// several other calls take in its place.
+// HandleService receives a large input once, checks it, and returns a handle that
+// stands for the input in several later calls.
 //
-// A handle is a number greater than 0 of one type. It belongs to the connection
-// that opened it; Close or the end of the connection frees it. What still reads
-// it then, an operation that it was given to, goes on. A handle does not survive
-// the daemon: after a handover open it again.
+// A handle is a number greater than 0, and has a type. It belongs to the connection
+// that opened it; Close or the end of the connection frees it. An operation that
+// already reads the input continues. A handle ends with its daemon: open it again
+// with the next one.
 //
-// A handle of the wrong type is INVALID_ARGUMENT. One that was closed, that was
-// never given, or that another connection has opened is NOT_FOUND. Of open
-// handles and of the bytes that they hold there are at most as many as Handshake
-// says; over it is RESOURCE_EXHAUSTED.
+// A handle of the wrong type is INVALID_ARGUMENT. A handle that is closed, unknown,
+// or of another connection is NOT_FOUND. Handshake returns the limits of open handles
+// and of their bytes; above a limit is RESOURCE_EXHAUSTED.
 type HandleServiceServer interface {
-	// OpenImage takes an image. The first message is start; after it come the
-	// chunks of an upload, if that is the source.
+	// OpenImage receives an image. The first message is start; the chunks of an upload,
+	// if that is the source, follow it.
 	OpenImage(grpc.ClientStreamingServer[OpenImageRequest, OpenImageResponse]) error
-	// OpenConfig takes the text of a Host Configuration, as start and chunks. It
-	// does not look into it. trident.host.v1 takes the handle in a field. Update and
-	// UpdateStage of upstream's UpdateService take it in the request header
-	// trident-config-handle, as decimal digits, in place of a text.
+	// OpenConfig receives the text of a Host Configuration, as start and chunks. It
+	// does not check the content. trident.host.v1 has a field for the handle.
+	// Upstream's Update, UpdateStage, Install and InstallStage take it in the request
+	// header trident-config-handle, as decimal digits, instead of a text.
 	OpenConfig(grpc.ClientStreamingServer[OpenConfigRequest, OpenConfigResponse]) error
 	// Close frees a handle of any type.
 	Close(context.Context, *CloseRequest) (*CloseResponse, error)

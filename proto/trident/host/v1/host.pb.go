@@ -23,14 +23,14 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A Severity is how much a Finding matters.
+// A Severity is the importance of a Finding.
 type Severity int32
 
 const (
 	Severity_SEVERITY_UNSPECIFIED Severity = 0
-	// The configuration is refused.
+	// Trident refuses the configuration.
 	Severity_SEVERITY_ERROR Severity = 1
-	// It is taken, and may not be what was meant.
+	// Trident accepts the configuration, which may not say what its author meant.
 	Severity_SEVERITY_WARNING Severity = 2
 )
 
@@ -75,8 +75,7 @@ func (Severity) EnumDescriptor() ([]byte, []int) {
 	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{0}
 }
 
-// A HostPhase is where a host stands between what it runs and what it was told
-// to run.
+// A HostPhase is the state of a host's servicing.
 type HostPhase int32
 
 const (
@@ -85,9 +84,9 @@ const (
 	HostPhase_HOST_PHASE_FRESH HostPhase = 1
 	// The host runs its configuration.
 	HostPhase_HOST_PHASE_SETTLED HostPhase = 2
-	// Something is staged and waits to be finalized.
+	// Something is staged, and not finalized.
 	HostPhase_HOST_PHASE_STAGED HostPhase = 3
-	// It is finalized, and kept or thrown back when it has proved itself or not.
+	// Something is finalized and on trial: Trident will keep it or roll it back.
 	HostPhase_HOST_PHASE_TRYING HostPhase = 4
 )
 
@@ -222,7 +221,7 @@ func (*ValidateConfigRequest_ConfigHandle) isValidateConfigRequest_Config() {}
 
 type ValidateConfigResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// There is no finding that is an error.
+	// Whether no finding is an error.
 	Valid bool `protobuf:"varint,1,opt,name=valid,proto3" json:"valid,omitempty"`
 	// In the order of the document.
 	Findings      []*Finding `protobuf:"bytes,2,rep,name=findings,proto3" json:"findings,omitempty"`
@@ -274,14 +273,14 @@ func (x *ValidateConfigResponse) GetFindings() []*Finding {
 	return nil
 }
 
-// A Finding is one thing that is wrong with a Host Configuration.
+// A Finding is one fault of a Host Configuration.
 type Finding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Counted from 1; 0 where it is of no place in particular.
+	// Counted from 1; 0 if the finding has no place.
 	Line int32 `protobuf:"varint,1,opt,name=line,proto3" json:"line,omitempty"`
 	// In characters, counted from 1.
 	Column int32 `protobuf:"varint,2,opt,name=column,proto3" json:"column,omitempty"`
-	// The key, as in storage.disks[0].partitions[2].size.
+	// The key: storage.disks[0].partitions[2].size.
 	Path     string   `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
 	Severity Severity `protobuf:"varint,4,opt,name=severity,proto3,enum=trident.host.v1.Severity" json:"severity,omitempty"`
 	// Upstream's name of the fault: DuplicateUsernames, NonExistentReference.
@@ -450,21 +449,21 @@ func (*PlanUpdateRequest_ConfigHandle) isPlanUpdateRequest_Config() {}
 type PlanUpdateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Kind  v1.ServicingKind       `protobuf:"varint,1,opt,name=kind,proto3,enum=trident.v1.ServicingKind" json:"kind,omitempty"`
-	// Why it is of this kind: one for each part that differs.
+	// Why the update is of this kind: one reason for each part that differs.
 	Reasons []*Reason `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
-	// What would be done to the running host, in order: the actions of all steps.
-	// Empty for the other kinds.
+	// The changes to the running host, in order: the actions of all steps. Empty for
+	// other kinds than a runtime update.
 	Actions []*Action `protobuf:"bytes,3,rep,name=actions,proto3" json:"actions,omitempty"`
-	// The configuration as it would be recorded: what it may leave out and takes
-	// from the one before is filled in.
+	// The configuration as Trident would record it, with the values that a
+	// configuration may omit and that Trident takes from the previous one.
 	EffectiveConfig string `protobuf:"bytes,4,opt,name=effective_config,json=effectiveConfig,proto3" json:"effective_config,omitempty"`
-	// The findings that are warnings, and, without a place, what the update would warn of.
+	// The warnings of the configuration, and those of the update, which have no place.
 	Warnings []*Finding `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// The plan for people, in several lines.
 	Text string `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
 	// The steps that change something, in order, of an update of any kind.
 	Steps []*PlannedStep `protobuf:"bytes,7,rep,name=steps,proto3" json:"steps,omitempty"`
-	// What becomes of the partitions, where a slot is written.
+	// The changes to the partitions, if the update writes a slot.
 	Storage       *StoragePlan `protobuf:"bytes,8,opt,name=storage,proto3" json:"storage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -556,10 +555,10 @@ func (x *PlanUpdateResponse) GetStorage() *StoragePlan {
 	return nil
 }
 
-// A PlannedStep is a step of an operation and what it would do.
+// A PlannedStep is a step of an operation and its actions.
 type PlannedStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As in Operation.plan.
+	// As in trident.operations.v1.Step.
 	Name          string    `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Actions       []*Action `protobuf:"bytes,2,rep,name=actions,proto3" json:"actions,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -615,7 +614,7 @@ type Reason struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As in Finding.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	// What this part alone would need.
+	// The kind of update that this part alone needs.
 	Kind          v1.ServicingKind `protobuf:"varint,2,opt,name=kind,proto3,enum=trident.v1.ServicingKind" json:"kind,omitempty"`
 	Message       string           `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -673,13 +672,13 @@ func (x *Reason) GetMessage() string {
 	return ""
 }
 
-// An Action is one thing that a step would do.
+// An Action is one change that a step would make.
 type Action struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// For programs: add-sysext, remove-confext, replace-sysext, apply-netplan,
 	// write-partition, boot-once, renew-fallback, …
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// What it is done to: the name of an extension, a path.
+	// The changed object: the name of an extension, a path.
 	Object string `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
 	// For people, in one line.
 	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
@@ -826,10 +825,10 @@ type PlanInstallResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The plan for people, in several lines.
 	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
-	// The same for programs.
+	// The plan for programs.
 	Storage *StoragePlan `protobuf:"bytes,2,opt,name=storage,proto3" json:"storage,omitempty"`
-	// The findings that are warnings, and, without a place, what the installation would
-	// warn of.
+	// The warnings of the configuration, and those of the installation, which have no
+	// place.
 	Warnings []*Finding `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// The steps that change something, in order.
 	Steps         []*PlannedStep `protobuf:"bytes,4,rep,name=steps,proto3" json:"steps,omitempty"`
@@ -895,9 +894,9 @@ func (x *PlanInstallResponse) GetSteps() []*PlannedStep {
 	return nil
 }
 
-// A StoragePlan is what becomes of the disks of a host. Sizes and offsets in it are
-// in bytes, ids are those of the Host Configuration, and paths those of the kernel.
-// Disks that are not in it stay as they are.
+// A StoragePlan has the changes to the disks of a host. Its sizes and offsets are in
+// bytes, its ids those of the Host Configuration, and its paths those of the kernel.
+// Other disks do not change.
 type StoragePlan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// install or update.
@@ -905,9 +904,9 @@ type StoragePlan struct {
 	// volume-a or volume-b.
 	Slot  string      `protobuf:"bytes,2,opt,name=slot,proto3" json:"slot,omitempty"`
 	Disks []*DiskPlan `protobuf:"bytes,3,rep,name=disks,proto3" json:"disks,omitempty"`
-	// What rests on partitions, or on layers before it.
+	// Devices on top of partitions, or of earlier layers.
 	Layers []*Layer `protobuf:"bytes,4,rep,name=layers,proto3" json:"layers,omitempty"`
-	// What is made anew, and empty.
+	// New, empty file systems and swap.
 	Formats       []*Format `protobuf:"bytes,5,rep,name=formats,proto3" json:"formats,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -978,11 +977,11 @@ func (x *StoragePlan) GetFormats() []*Format {
 	return nil
 }
 
-// A DiskPlan is what becomes of one disk.
+// A DiskPlan has the changes to one disk.
 type DiskPlan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// As the configuration has it.
+	// The device path in the configuration.
 	Device     string `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
 	Path       string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
 	Model      string `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`
@@ -991,9 +990,9 @@ type DiskPlan struct {
 	SectorSize int64  `protobuf:"varint,7,opt,name=sector_size,json=sectorSize,proto3" json:"sector_size,omitempty"`
 	Removable  bool   `protobuf:"varint,8,opt,name=removable,proto3" json:"removable,omitempty"`
 	Uuid       string `protobuf:"bytes,9,opt,name=uuid,proto3" json:"uuid,omitempty"`
-	// In the order of their numbers.
+	// Sorted by number.
 	Partitions []*PartitionPlan `protobuf:"bytes,10,rep,name=partitions,proto3" json:"partitions,omitempty"`
-	// What is there and will not be any more.
+	// What Trident destroys on the disk.
 	Destroys      []*Loss `protobuf:"bytes,11,rep,name=destroys,proto3" json:"destroys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1106,20 +1105,20 @@ func (x *DiskPlan) GetDestroys() []*Loss {
 	return nil
 }
 
-// A PartitionPlan is what becomes of one partition.
+// A PartitionPlan has the change to one partition.
 type PartitionPlan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// create, adopt (it stays, with its content), keep (the same, by an update) or
-	// write (it is there, and gets new content).
+	// create, adopt (an installation keeps the partition and its content), keep (an
+	// update does not change it) or write (an update replaces the content).
 	Action string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
 	Number int32  `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
 	Path   string `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
 	Offset int64  `protobuf:"varint,5,opt,name=offset,proto3" json:"offset,omitempty"`
 	Size   int64  `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
-	// It has what is left of the disk.
+	// The partition takes the rest of the disk.
 	Grown bool `protobuf:"varint,7,opt,name=grown,proto3" json:"grown,omitempty"`
-	// The word of the Host Configuration, or a UUID.
+	// The name in the Host Configuration, or a UUID.
 	Type          string `protobuf:"bytes,8,opt,name=type,proto3" json:"type,omitempty"`
 	Uuid          string `protobuf:"bytes,9,opt,name=uuid,proto3" json:"uuid,omitempty"`
 	Label         string `protobuf:"bytes,10,opt,name=label,proto3" json:"label,omitempty"`
@@ -1227,7 +1226,7 @@ func (x *PartitionPlan) GetLabel() string {
 	return ""
 }
 
-// A Loss is something that is there and will not be any more.
+// A Loss is something on a disk that Trident destroys.
 type Loss struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// partition, content, table, damaged table or disk.
@@ -1314,14 +1313,14 @@ func (x *Loss) GetContent() string {
 	return ""
 }
 
-// A Layer is a device that rests on others.
+// A Layer is a device on top of others.
 type Layer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// raid, luks, ab-volume or verity.
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	// Ids of partitions or layers, in their order: of a pair A and B, of a verity
-	// device data and hashes.
+	// Ids of partitions or layers, in order: A then B for a pair, data then hashes for
+	// a verity device.
 	Members       []string `protobuf:"bytes,3,rep,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1378,7 +1377,7 @@ func (x *Layer) GetMembers() []string {
 	return nil
 }
 
-// A Format is a file system or swap that is made.
+// A Format is a file system or swap that Trident makes.
 type Format struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of the device.
@@ -1386,7 +1385,7 @@ type Format struct {
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
 	Uuid string `protobuf:"bytes,4,opt,name=uuid,proto3" json:"uuid,omitempty"`
-	// Where it is mounted; may be empty.
+	// The mount point; may be empty.
 	Mount         string `protobuf:"bytes,5,opt,name=mount,proto3" json:"mount,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1493,12 +1492,12 @@ func (*GetHostRequest) Descriptor() ([]byte, []int) {
 	return file_trident_host_v1_host_proto_rawDescGZIP(), []int{16}
 }
 
-// A RollbackTarget is something that the host can return to.
+// A RollbackTarget is an earlier state that the host can return to.
 type RollbackTarget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// ab or runtime.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// The configuration that it would have.
+	// The configuration of that state.
 	Config string `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
 	// volume-a or volume-b; empty on a host without slots.
 	ActiveVolume  string `protobuf:"bytes,3,opt,name=active_volume,json=activeVolume,proto3" json:"active_volume,omitempty"`
@@ -1565,12 +1564,12 @@ func (x *RollbackTarget) GetInstallIndex() int32 {
 	return 0
 }
 
-// An ActiveExtension is one that the host's configuration lists.
+// An ActiveExtension is an extension in the host's configuration.
 type ActiveExtension struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// sysext or confext.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// Where it lies on the host.
+	// The path of the image on the host.
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	Url  string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
 	// Lower-case hexadecimal.
@@ -1637,12 +1636,12 @@ func (x *ActiveExtension) GetSha384() string {
 	return ""
 }
 
-// A DatastoreHealth says whether the record of the host is sound.
+// A DatastoreHealth says whether the datastore is sound.
 type DatastoreHealth struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// It was whole when the daemon started.
+	// Whether the daemon found no damage.
 	Sound bool `protobuf:"varint,1,opt,name=sound,proto3" json:"sound,omitempty"`
-	// What was wrong with it and what was done, for people; empty when sound.
+	// The damage and what Trident did, for people; empty if sound.
 	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1695,26 +1694,26 @@ func (x *DatastoreHealth) GetMessage() string {
 type GetHostResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Phase HostPhase              `protobuf:"varint,1,opt,name=phase,proto3,enum=trident.host.v1.HostPhase" json:"phase,omitempty"`
-	// Upstream's word for it: provisioned, runtime-update-staged, …
+	// The state in upstream's words: provisioned, runtime-update-staged, …
 	ServicingState string `protobuf:"bytes,2,opt,name=servicing_state,json=servicingState,proto3" json:"servicing_state,omitempty"`
-	// The configuration that the host runs; empty when fresh.
+	// The configuration that the host runs; empty if fresh.
 	Config string `protobuf:"bytes,3,opt,name=config,proto3" json:"config,omitempty"`
-	// The one that it is brought to; empty when there is none.
+	// The staged configuration, or the one on trial; empty if there is none.
 	NextConfig string `protobuf:"bytes,4,opt,name=next_config,json=nextConfig,proto3" json:"next_config,omitempty"`
 	// volume-a or volume-b; empty on a host without slots.
 	ActiveVolume string             `protobuf:"bytes,5,opt,name=active_volume,json=activeVolume,proto3" json:"active_volume,omitempty"`
 	Extensions   []*ActiveExtension `protobuf:"bytes,6,rep,name=extensions,proto3" json:"extensions,omitempty"`
-	// Of the last servicing, if it failed.
+	// The error of the last servicing, if it failed.
 	LastError *v1.TridentError `protobuf:"bytes,7,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
-	// Newest first: the first is what a rollback goes to.
+	// Newest first: a rollback returns to the first.
 	RollbackTargets []*RollbackTarget `protobuf:"bytes,8,rep,name=rollback_targets,json=rollbackTargets,proto3" json:"rollback_targets,omitempty"`
 	Datastore       *DatastoreHealth  `protobuf:"bytes,9,opt,name=datastore,proto3" json:"datastore,omitempty"`
-	// The version of Trident that recorded this.
+	// The version of Trident that wrote this record.
 	RecordedBy string `protobuf:"bytes,10,opt,name=recorded_by,json=recordedBy,proto3" json:"recorded_by,omitempty"`
 	// An operation that has not ended, if there is one.
 	Operation *v11.Operation `protobuf:"bytes,11,opt,name=operation,proto3" json:"operation,omitempty"`
-	// The whole record in upstream's form, the YAML document HostStatus. Empty when
-	// nothing was recorded yet, and when it is larger than a message holds.
+	// The whole record in upstream's form, the YAML document HostStatus. Empty if
+	// nothing is recorded yet, or if it is larger than a message permits.
 	HostStatus    string `protobuf:"bytes,12,opt,name=host_status,json=hostStatus,proto3" json:"host_status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -29,26 +29,26 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// HostService tells more of a host and of a Host Configuration than upstream's
-// services have fields for. What changes a host is done by those: trident.v1 and
-// trident.v1preview. Nothing here waits for servicing.
+// HostService reports on a host and on Host Configurations beyond the fields of
+// upstream's services. The services that change a host are upstream's: trident.v1 and
+// trident.v1preview. No call here waits for servicing.
 type HostServiceClient interface {
-	// ValidateConfig finds everything that is wrong with a Host Configuration, not
-	// only the first fault. It looks at the text alone, not at the host.
+	// ValidateConfig returns all faults of a Host Configuration, not only the first. It
+	// checks the text alone, not the host.
 	ValidateConfig(ctx context.Context, in *ValidateConfigRequest, opts ...grpc.CallOption) (*ValidateConfigResponse, error)
-	// PlanUpdate says what an update to a Host Configuration would be and do. It
-	// changes nothing. A configuration with faults is INVALID_ARGUMENT. What the update
-	// would fail for before it changes something is an error too: an image that does
-	// not fit the host, a firmware that cannot take boot entries.
+	// PlanUpdate returns the kind of an update to a Host Configuration, and its
+	// actions. It changes nothing. A configuration with faults is INVALID_ARGUMENT. An
+	// error also is whatever the update would fail for before its first change: an
+	// image that does not fit the host, firmware that cannot store boot entries.
 	PlanUpdate(ctx context.Context, in *PlanUpdateRequest, opts ...grpc.CallOption) (*PlanUpdateResponse, error)
-	// PlanInstall says what an installation would make of the disks, and what it
-	// would destroy there. It changes nothing. A configuration with faults is
-	// INVALID_ARGUMENT. What speaks against it on this host is an error too: a disk
-	// that is not there, too small, or in use, an image that does not fit the host, a
-	// firmware that cannot take boot entries.
+	// PlanInstall returns what an installation would do to the disks, and what it would
+	// destroy there. It changes nothing. A configuration with faults is
+	// INVALID_ARGUMENT. An error also is whatever prevents the installation on this
+	// host: a disk that is missing, too small or in use, an image that does not fit the
+	// host, firmware that cannot store boot entries.
 	PlanInstall(ctx context.Context, in *PlanInstallRequest, opts ...grpc.CallOption) (*PlanInstallResponse, error)
-	// GetHost says what the host runs, what it is about to run, what it can go back
-	// to, and whether the record of that is sound.
+	// GetHost returns the host's configuration, the staged one, the possible rollbacks,
+	// and whether the datastore is sound.
 	GetHost(ctx context.Context, in *GetHostRequest, opts ...grpc.CallOption) (*GetHostResponse, error)
 }
 
@@ -104,26 +104,26 @@ func (c *hostServiceClient) GetHost(ctx context.Context, in *GetHostRequest, opt
 // All implementations must embed UnimplementedHostServiceServer
 // for forward compatibility.
 //
-// HostService tells more of a host and of a Host Configuration than upstream's
-// services have fields for. What changes a host is done by those: trident.v1 and
-// trident.v1preview. Nothing here waits for servicing.
+// HostService reports on a host and on Host Configurations beyond the fields of
+// upstream's services. The services that change a host are upstream's: trident.v1 and
+// trident.v1preview. No call here waits for servicing.
 type HostServiceServer interface {
-	// ValidateConfig finds everything that is wrong with a Host Configuration, not
-	// only the first fault. It looks at the text alone, not at the host.
+	// ValidateConfig returns all faults of a Host Configuration, not only the first. It
+	// checks the text alone, not the host.
 	ValidateConfig(context.Context, *ValidateConfigRequest) (*ValidateConfigResponse, error)
-	// PlanUpdate says what an update to a Host Configuration would be and do. It
-	// changes nothing. A configuration with faults is INVALID_ARGUMENT. What the update
-	// would fail for before it changes something is an error too: an image that does
-	// not fit the host, a firmware that cannot take boot entries.
+	// PlanUpdate returns the kind of an update to a Host Configuration, and its
+	// actions. It changes nothing. A configuration with faults is INVALID_ARGUMENT. An
+	// error also is whatever the update would fail for before its first change: an
+	// image that does not fit the host, firmware that cannot store boot entries.
 	PlanUpdate(context.Context, *PlanUpdateRequest) (*PlanUpdateResponse, error)
-	// PlanInstall says what an installation would make of the disks, and what it
-	// would destroy there. It changes nothing. A configuration with faults is
-	// INVALID_ARGUMENT. What speaks against it on this host is an error too: a disk
-	// that is not there, too small, or in use, an image that does not fit the host, a
-	// firmware that cannot take boot entries.
+	// PlanInstall returns what an installation would do to the disks, and what it would
+	// destroy there. It changes nothing. A configuration with faults is
+	// INVALID_ARGUMENT. An error also is whatever prevents the installation on this
+	// host: a disk that is missing, too small or in use, an image that does not fit the
+	// host, firmware that cannot store boot entries.
 	PlanInstall(context.Context, *PlanInstallRequest) (*PlanInstallResponse, error)
-	// GetHost says what the host runs, what it is about to run, what it can go back
-	// to, and whether the record of that is sound.
+	// GetHost returns the host's configuration, the staged one, the possible rollbacks,
+	// and whether the datastore is sound.
 	GetHost(context.Context, *GetHostRequest) (*GetHostResponse, error)
 	mustEmbedUnimplementedHostServiceServer()
 }

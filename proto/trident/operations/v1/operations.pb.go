@@ -22,21 +22,21 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A Phase is where an operation stands.
+// A Phase is the state of an operation.
 type Phase int32
 
 const (
 	Phase_PHASE_UNSPECIFIED Phase = 0
-	// Its steps are being done.
+	// Trident does the steps.
 	Phase_PHASE_DOING Phase = 1
-	// A step failed or it was cancelled: the steps are being taken back.
+	// A step failed or a client cancelled the operation: Trident undoes the steps.
 	Phase_PHASE_UNDOING Phase = 2
 	// Ended: every step was done.
 	Phase_PHASE_DONE Phase = 3
-	// Ended: the host is as it was before. The error says why.
+	// Ended: Trident has undone every step. The failure says why.
 	Phase_PHASE_UNDONE Phase = 4
-	// Ended: a step could not be taken back. A person has to look; no other
-	// operation starts until it was cancelled with success.
+	// Ended: the undo of a step failed. A person has to look; no other operation begins
+	// until a Cancel of this one succeeds.
 	Phase_PHASE_STUCK Phase = 5
 )
 
@@ -87,7 +87,7 @@ func (Phase) EnumDescriptor() ([]byte, []int) {
 	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{0}
 }
 
-// A StepState is where one step of an operation stands.
+// A StepState is the state of one step of an operation.
 type StepState int32
 
 const (
@@ -146,7 +146,7 @@ func (StepState) EnumDescriptor() ([]byte, []int) {
 	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{1}
 }
 
-// A Severity is how much a LogLine matters.
+// A Severity is the importance of a LogLine.
 type Severity int32
 
 const (
@@ -202,7 +202,7 @@ func (Severity) EnumDescriptor() ([]byte, []int) {
 	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{2}
 }
 
-// A Step is one line of an operation's list.
+// A Step is one entry of an operation's list.
 type Step struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -255,18 +255,19 @@ func (x *Step) GetState() StepState {
 	return StepState_STEP_STATE_UNSPECIFIED
 }
 
-// A Failure is why an operation did not reach its end.
+// A Failure says why an operation ended without success.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The kind of error, as the reason of an ErrorInfo names it: UNTRUSTED, CORRUPT, …
 	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
-	// What was being done and why it failed.
+	// What Trident was doing, then the cause.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// What to do about it; may be empty.
 	Hint string `protobuf:"bytes,3,opt,name=hint,proto3" json:"hint,omitempty"`
-	// The gRPC code that a unary call would have answered with.
+	// The gRPC code that a unary call would return.
 	Code int32 `protobuf:"varint,4,opt,name=code,proto3" json:"code,omitempty"`
-	// Upstream's name of the error, RunPostConfigureScript; empty where it has none.
+	// Upstream's name of the error, such as RunPostConfigureScript; empty if it has
+	// none.
 	Name          string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -337,15 +338,14 @@ func (x *Failure) GetName() string {
 	return ""
 }
 
-// A Halt is why an operation does not go on, though nothing has ended it: what it
-// writes, its journal first of all, is refused, most likely because the disk is full.
-// Trident tries again without end, at least every 30 seconds, so that the operation
-// goes on by itself once there is space.
+// A Halt says why an operation waits: the disk refuses its writes, above all those of
+// the journal, most likely because it is full. Trident tries again without end, at
+// least every 30 seconds, and the operation continues by itself once there is space.
 type Halt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Since *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
-	// What failed first, and then what is refused. Not set in an event that says that
-	// the operation goes on.
+	// The first failure, then the refused write. Not set in the event that says that
+	// the operation continues.
 	Cause         *Failure `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -399,26 +399,26 @@ func (x *Halt) GetCause() *Failure {
 type Operation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What it does, for programs: self-upgrade, self-stage, …
+	// The kind of the operation, for programs: self-upgrade, self-stage, …
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	// What it does, for people, in one line.
+	// A description for people, in one line.
 	Summary string  `protobuf:"bytes,3,opt,name=summary,proto3" json:"summary,omitempty"`
 	Phase   Phase   `protobuf:"varint,4,opt,name=phase,proto3,enum=trident.operations.v1.Phase" json:"phase,omitempty"`
 	Steps   []*Step `protobuf:"bytes,5,rep,name=steps,proto3" json:"steps,omitempty"`
-	// The step that is being done, or undone, or is next.
+	// The step that Trident does or undoes, or the next one.
 	Step string `protobuf:"bytes,6,opt,name=step,proto3" json:"step,omitempty"`
-	// What the operation waits for outside of itself: "restart", "reboot" or empty.
+	// What the operation waits for: "restart", "reboot" or empty.
 	Waiting    string                 `protobuf:"bytes,7,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	Failure    *Failure               `protobuf:"bytes,8,opt,name=failure,proto3" json:"failure,omitempty"`
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// The sequence number of its newest event.
 	LastSequence uint64 `protobuf:"varint,11,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
-	// The trace that its spans are in, and that the journal has as TRACE_ID: 32
+	// The trace of the operation's spans, TRACE_ID in the systemd journal: 32
 	// hexadecimal digits.
 	TraceId string `protobuf:"bytes,12,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
-	// The call that began it: its REQUEST_ID in the journal. Empty for an operation
-	// that Trident began by itself.
+	// The call that began the operation, REQUEST_ID in the systemd journal. Empty if
+	// Trident began the operation by itself.
 	RequestId string `protobuf:"bytes,13,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Set while the operation is halted.
 	Halt          *Halt `protobuf:"bytes,14,opt,name=halt,proto3" json:"halt,omitempty"`
@@ -554,17 +554,18 @@ func (x *Operation) GetHalt() *Halt {
 	return nil
 }
 
-// A Progress says how far a step is and, where it works on several things side by
-// side, how far one of them is.
+// A Progress says how much of a step is done and, for a step that works on several
+// parts in parallel, how much of one part.
 type Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of the whole step, in bytes unless the step's name says otherwise.
 	Done int64 `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
-	// 0 when it is not known.
+	// 0 if unknown.
 	Total int64 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
-	// The part that has moved: the id of a partition. Empty for a step without parts.
+	// The part that has progressed: the id of a partition. Empty for a step without
+	// parts.
 	Part string `protobuf:"bytes,3,opt,name=part,proto3" json:"part,omitempty"`
-	// Of that part, as done and total are of the step.
+	// done and total of that part.
 	PartDone      int64 `protobuf:"varint,4,opt,name=part_done,json=partDone,proto3" json:"part_done,omitempty"`
 	PartTotal     int64 `protobuf:"varint,5,opt,name=part_total,json=partTotal,proto3" json:"part_total,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -636,12 +637,12 @@ func (x *Progress) GetPartTotal() int64 {
 	return 0
 }
 
-// A LogLine is one line that an operation has to say.
+// A LogLine is one line of an operation's log.
 type LogLine struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Severity Severity               `protobuf:"varint,1,opt,name=severity,proto3,enum=trident.operations.v1.Severity" json:"severity,omitempty"`
 	Message  string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// What the message says, for programs; there may be none.
+	// The content of the message, for programs; may be empty.
 	Attributes    map[string]string `protobuf:"bytes,3,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -698,13 +699,13 @@ func (x *LogLine) GetAttributes() map[string]string {
 	return nil
 }
 
-// A Metric is a number that an operation has to tell. Each step that does
-// something ends with step.duration: the seconds since it was first begun.
+// A Metric is a number that an operation reports. A step ends with step.duration: the
+// seconds since it first began.
 type Metric struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Value float64                `protobuf:"fixed64,2,opt,name=value,proto3" json:"value,omitempty"`
-	// In UCUM's words: s for seconds, By for bytes, 1 for a count.
+	// A UCUM code: s for seconds, By for bytes, 1 for a count.
 	Unit          string `protobuf:"bytes,3,opt,name=unit,proto3" json:"unit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -761,12 +762,12 @@ func (x *Metric) GetUnit() string {
 	return ""
 }
 
-// A Change is an operation moving to a step, a phase, or a wait.
+// A Change says that an operation enters a step, a phase, or a wait.
 type Change struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// See Operation.waiting.
 	Waiting string `protobuf:"bytes,1,opt,name=waiting,proto3" json:"waiting,omitempty"`
-	// Set when the operation turns back or ends without success.
+	// Set if the operation begins to undo its steps or ends without success.
 	Failure       *Failure `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -821,8 +822,8 @@ type Event struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	OperationId string                 `protobuf:"bytes,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
 	// Counts from 1 without gaps, per operation, across restarts and reboots. A halt is
-	// not journaled: it has the number of the event before it, and comes only to those
-	// who watch meanwhile.
+	// not journaled: it has the number of the event before it, and only clients that
+	// watch at that time receive it.
 	Sequence uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	Time     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	// The phase and the step after the event.
@@ -1081,9 +1082,9 @@ func (x *GetResponse) GetOperation() *Operation {
 
 type ListRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At most this many; 0 means 50, the most is 1000.
+	// At most this many; 0 means 50, the largest value is 1000.
 	Limit int32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
-	// Only those that have not ended.
+	// Only operations that have not ended.
 	Unsettled     bool `protobuf:"varint,2,opt,name=unsettled,proto3" json:"unsettled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1180,7 +1181,7 @@ func (x *ListResponse) GetOperations() []*Operation {
 type WatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The first event sent is the one after this; 0 sends all.
+	// Watch sends the events after this one; 0 means all.
 	AfterSequence uint64 `protobuf:"varint,2,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -29,24 +29,23 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// OperationsService gives access to everything that Trident does to a host and
-// that takes time. An operation outlives the call that began it, the daemon and
-// the boot of the host.
+// OperationsService shows and cancels operations: everything that Trident does to a
+// host and that takes time. An operation outlives the call that began it, the daemon
+// and the boot of the host.
 type OperationsServiceClient interface {
-	// Get returns one operation. NOT_FOUND if there is none of that id.
+	// Get returns one operation. NOT_FOUND if no operation has that id.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
 	// List returns operations, newest first.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
-	// Watch sends the events of an operation from a sequence number on, each once
-	// and in order, and ends when the operation has ended. When the daemon has to
-	// go (it may be replacing itself) the stream ends with UNAVAILABLE and an
-	// ErrorInfo whose reason is REATTACH: call Watch again with the last sequence
-	// number seen.
+	// Watch sends the events of an operation after a sequence number, each once and in
+	// order, and ends when the operation has ended. When the daemon exits (perhaps to
+	// replace itself) the stream ends with UNAVAILABLE and an ErrorInfo whose reason is
+	// REATTACH: call Watch again with the last sequence number received.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
-	// Cancel asks an operation to stop and to take back what it did. It returns at
-	// once; the operation says itself how it ended. Past its point of no return an
-	// operation is not cancelled (FAILED_PRECONDITION). A stuck operation tries to
-	// take back what it did once more.
+	// Cancel asks an operation to stop and to undo its steps. It returns at once; the
+	// operation's phase shows the result. After its point of no return an operation
+	// cannot be cancelled (FAILED_PRECONDITION). Cancel makes a stuck operation try its
+	// undo once more.
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
 }
 
@@ -111,24 +110,23 @@ func (c *operationsServiceClient) Cancel(ctx context.Context, in *CancelRequest,
 // All implementations must embed UnimplementedOperationsServiceServer
 // for forward compatibility.
 //
-// OperationsService gives access to everything that Trident does to a host and
-// that takes time. An operation outlives the call that began it, the daemon and
-// the boot of the host.
+// OperationsService shows and cancels operations: everything that Trident does to a
+// host and that takes time. An operation outlives the call that began it, the daemon
+// and the boot of the host.
 type OperationsServiceServer interface {
-	// Get returns one operation. NOT_FOUND if there is none of that id.
+	// Get returns one operation. NOT_FOUND if no operation has that id.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
 	// List returns operations, newest first.
 	List(context.Context, *ListRequest) (*ListResponse, error)
-	// Watch sends the events of an operation from a sequence number on, each once
-	// and in order, and ends when the operation has ended. When the daemon has to
-	// go (it may be replacing itself) the stream ends with UNAVAILABLE and an
-	// ErrorInfo whose reason is REATTACH: call Watch again with the last sequence
-	// number seen.
+	// Watch sends the events of an operation after a sequence number, each once and in
+	// order, and ends when the operation has ended. When the daemon exits (perhaps to
+	// replace itself) the stream ends with UNAVAILABLE and an ErrorInfo whose reason is
+	// REATTACH: call Watch again with the last sequence number received.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
-	// Cancel asks an operation to stop and to take back what it did. It returns at
-	// once; the operation says itself how it ended. Past its point of no return an
-	// operation is not cancelled (FAILED_PRECONDITION). A stuck operation tries to
-	// take back what it did once more.
+	// Cancel asks an operation to stop and to undo its steps. It returns at once; the
+	// operation's phase shows the result. After its point of no return an operation
+	// cannot be cancelled (FAILED_PRECONDITION). Cancel makes a stuck operation try its
+	// undo once more.
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)
 	mustEmbedUnimplementedOperationsServiceServer()
 }

@@ -24,12 +24,12 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// An Origin is where the running daemon comes from.
+// An Origin says where the running daemon comes from.
 type Origin int32
 
 const (
 	Origin_ORIGIN_UNSPECIFIED Origin = 0
-	// /usr without an extension: a package or the OS image.
+	// The package or the OS image, in /usr without an extension.
 	Origin_ORIGIN_BASE Origin = 1
 	// The merged system extension.
 	Origin_ORIGIN_EXTENSION Origin = 2
@@ -86,12 +86,11 @@ type Source struct {
 	//	*Source_Upload
 	//	*Source_ImageHandle
 	From isSource_From `protobuf_oneof:"from"`
-	// The SHA-256 that the whole file must have, 64 hexadecimal digits; optional.
-	// The signature is checked in any case.
+	// The SHA-256 of the whole file, 64 hexadecimal digits; optional. The daemon checks
+	// the signature in any case.
 	Sha256 string `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
-	// How long getting the image may take in all, of a url; counted anew when the
-	// daemon restarts meanwhile. Default: no limit but a least rate. Needs the
-	// capability fetch-timeout.
+	// The longest time for the download from a url in all; a restarted daemon counts
+	// anew. Default: no limit except a least rate. Needs the capability fetch-timeout.
 	FetchTimeout  *durationpb.Duration `protobuf:"bytes,6,opt,name=fetch_timeout,json=fetchTimeout,proto3" json:"fetch_timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -204,8 +203,8 @@ type Source_Upload struct {
 }
 
 type Source_ImageHandle struct {
-	// From trident.handles.v1.HandleService.OpenImage, of the kind TRIDENT. It may
-	// be closed as soon as the operation has begun.
+	// From trident.handles.v1.HandleService.OpenImage, of the kind TRIDENT. The
+	// client may close it as soon as the operation has begun.
 	ImageHandle int64 `protobuf:"varint,5,opt,name=image_handle,json=imageHandle,proto3,oneof"`
 }
 
@@ -220,7 +219,7 @@ func (*Source_ImageHandle) isSource_From() {}
 // An Upload announces bytes that follow as chunks.
 type Upload struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many bytes will come.
+	// The number of bytes that will follow.
 	Size          int64 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -263,18 +262,18 @@ func (x *Upload) GetSize() int64 {
 	return 0
 }
 
-// A Trial says how a new version is tried, and what is allowed for its sake.
+// A Trial says how Trident tries a new version, and what it may do for that.
 type Trial struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How long the new daemon has to run well before it is kept. Default 10 s.
+	// How long the new daemon has to answer before Trident keeps it. Default 10 s.
 	Soak *durationpb.Duration `protobuf:"bytes,1,opt,name=soak,proto3" json:"soak,omitempty"`
-	// How long after activation it must be kept, or it is thrown back. It must be
-	// longer than the soak. Default 3 min.
+	// Trident rolls the new version back if it has not kept it this long after
+	// activation. Must be longer than soak. Default 3 min.
 	Deadline *durationpb.Duration `protobuf:"bytes,2,opt,name=deadline,proto3" json:"deadline,omitempty"`
-	// Allows a version older than the one that runs.
+	// Permits a version older than the running one.
 	AllowDowngrade bool `protobuf:"varint,3,opt,name=allow_downgrade,json=allowDowngrade,proto3" json:"allow_downgrade,omitempty"`
-	// Allows activation on a host whose /usr is writable and would be read-only
-	// while the extension is merged (so that its package manager cannot write it).
+	// Permits activation on a host whose writable /usr becomes read-only while the
+	// extension is merged, so that its package manager cannot write it.
 	AllowReadOnlyUsr bool `protobuf:"varint,4,opt,name=allow_read_only_usr,json=allowReadOnlyUsr,proto3" json:"allow_read_only_usr,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -689,7 +688,7 @@ func (x *ActivateResponse) GetEvent() *v1.Event {
 
 type RollbackRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Only soak and deadline count.
+	// Only soak and deadline have an effect.
 	Trial         *Trial `protobuf:"bytes,1,opt,name=trial,proto3" json:"trial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -938,7 +937,7 @@ func (*RemoveResponse) Descriptor() ([]byte, []int) {
 
 type HistoryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At most this many; 0 means 50, the most is 1000.
+	// At most this many; 0 means 50, the largest value is 1000.
 	Limit         int32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -993,7 +992,8 @@ type HistoryEntry struct {
 	Failure     *v1.Failure            `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
 	StartTime   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	EndTime     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// A folder on the host with what was kept of a version that failed.
+	// A folder on the host with the evidence: files that Trident saved of a version
+	// that failed.
 	Evidence      string `protobuf:"bytes,9,opt,name=evidence,proto3" json:"evidence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1181,9 +1181,9 @@ type Image struct {
 	// In bytes.
 	Size       int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
 	StagedTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=staged_time,json=stagedTime,proto3" json:"staged_time,omitempty"`
-	// The link in the extension directory points to it.
+	// The link in the extension directory points to this image.
 	Active bool `protobuf:"varint,5,opt,name=active,proto3" json:"active,omitempty"`
-	// A rollback returns to it.
+	// A rollback returns to this image.
 	Previous      bool `protobuf:"varint,6,opt,name=previous,proto3" json:"previous,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1261,7 +1261,8 @@ func (x *Image) GetPrevious() bool {
 	return false
 }
 
-// A BlockedVersion failed on this host and is refused until unblocked.
+// A BlockedVersion is a version that failed on this host; Trident refuses it until it
+// is unblocked.
 type BlockedVersion struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Version     string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -1339,7 +1340,7 @@ func (x *BlockedVersion) GetEvidence() string {
 	return ""
 }
 
-// A TrustedCertificate may sign new versions of Trident.
+// A TrustedCertificate is a certificate whose key may sign new versions of Trident.
 type TrustedCertificate struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Subject string                 `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
@@ -1414,17 +1415,17 @@ type GetStatusResponse struct {
 	// The version of the daemon that answers.
 	RunningVersion string `protobuf:"bytes,1,opt,name=running_version,json=runningVersion,proto3" json:"running_version,omitempty"`
 	Origin         Origin `protobuf:"varint,2,opt,name=origin,proto3,enum=trident.self.v1.Origin" json:"origin,omitempty"`
-	// The version that the package or the OS image brought; empty on a host that
-	// has Trident from an extension only.
+	// The version that the package or the OS image installed; empty on a host that has
+	// Trident from an extension only.
 	BaseVersion string `protobuf:"bytes,3,opt,name=base_version,json=baseVersion,proto3" json:"base_version,omitempty"`
-	// The version that the extension link points to; empty when there is none.
+	// The version that the extension link points to; empty if there is no link.
 	ActiveVersion string `protobuf:"bytes,4,opt,name=active_version,json=activeVersion,proto3" json:"active_version,omitempty"`
 	// Whether systemd has merged the active image.
 	Merged bool `protobuf:"varint,5,opt,name=merged,proto3" json:"merged,omitempty"`
-	// Whether the merged image is read through dm-verity with the root hash that
-	// was verified.
+	// Whether the kernel reads the merged image through dm-verity, with the verified
+	// root hash.
 	Verity bool `protobuf:"varint,6,opt,name=verity,proto3" json:"verity,omitempty"`
-	// Where a rollback leads: a version, "base", or empty when there is no way back.
+	// The target of a rollback: a version, "base", or empty if no rollback is possible.
 	RollbackTarget string                `protobuf:"bytes,7,opt,name=rollback_target,json=rollbackTarget,proto3" json:"rollback_target,omitempty"`
 	Images         []*Image              `protobuf:"bytes,8,rep,name=images,proto3" json:"images,omitempty"`
 	Blocked        []*BlockedVersion     `protobuf:"bytes,9,rep,name=blocked,proto3" json:"blocked,omitempty"`
@@ -1433,11 +1434,11 @@ type GetStatusResponse struct {
 	Operation *v1.Operation `protobuf:"bytes,11,opt,name=operation,proto3" json:"operation,omitempty"`
 	// The last operation on Trident itself that ended.
 	Last *HistoryEntry `protobuf:"bytes,12,opt,name=last,proto3" json:"last,omitempty"`
-	// Whether systemd itself is told to demand signatures of extensions.
+	// Whether systemd itself is configured to require signatures of extensions.
 	PolicyEnforced bool `protobuf:"varint,13,opt,name=policy_enforced,json=policyEnforced,proto3" json:"policy_enforced,omitempty"`
-	// What is wrong with files of this host that self-servicing depends on, such as a
-	// certificate that cannot be read: a sentence each. The fields above leave out
-	// what could not be read.
+	// Faults of files on this host that self-servicing depends on, such as a
+	// certificate that cannot be read: a sentence each. The fields above lack what
+	// could not be read.
 	Faults        []string `protobuf:"bytes,14,rep,name=faults,proto3" json:"faults,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

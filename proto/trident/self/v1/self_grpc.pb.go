@@ -33,31 +33,34 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// SelfService services Trident itself: a new version arrives as a signed system
-// extension image, is verified, tried, and kept or thrown back.
+// SelfService services Trident itself: it verifies a new version, a signed system
+// extension image, tries it, and keeps it or rolls it back.
 //
-// Stage, Upgrade, Activate and Rollback begin an operation and stream its
-// events. The response header trident-operation-id names it. The operation goes
-// on when the stream is lost; trident.operations.v1 has the rest of it. Because
-// the daemon replaces itself, the stream of an upgrade normally ends with
-// UNAVAILABLE and the reason REATTACH when the new daemon takes over.
+// Stage, Upgrade, Activate and Rollback begin an operation and stream its events. The
+// response header trident-operation-id has the operation's ID. The operation
+// continues if the stream is lost; trident.operations.v1 has calls to watch and
+// cancel it. Because the daemon replaces itself, the stream of an upgrade normally
+// ends with UNAVAILABLE and the reason REATTACH when the new daemon starts.
 type SelfServiceClient interface {
-	// GetStatus says what runs, where it comes from, and what else is there.
+	// GetStatus returns the running version, its origin, and the other versions on the
+	// host.
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusResponse, error)
-	// Stage gets an image, verifies and probes it, and keeps it. The first message
-	// is start; after it come the chunks of an upload, if that is the source.
+	// Stage fetches an image, verifies and probes it, and keeps it on the host. The
+	// first message is start; the chunks of an upload, if that is the source, follow
+	// it.
 	Stage(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StageRequest, StageResponse], error)
 	// Upgrade stages and activates in one operation.
 	Upgrade(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[UpgradeRequest, UpgradeResponse], error)
-	// Activate brings a staged version into service.
+	// Activate makes a staged version the running one, on trial as in Upgrade.
 	Activate(ctx context.Context, in *ActivateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ActivateResponse], error)
-	// Rollback returns to the version before the active one, or to the base.
+	// Rollback returns to the previous version, or to the base.
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RollbackResponse], error)
-	// Unblock lets a version that failed on this host be tried again.
+	// Unblock permits a version that failed on this host to be tried again.
 	Unblock(ctx context.Context, in *UnblockRequest, opts ...grpc.CallOption) (*UnblockResponse, error)
-	// Remove deletes a staged image. The active one and the one before it stay.
+	// Remove deletes a staged image. FAILED_PRECONDITION for the active image and the
+	// previous one.
 	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
-	// History lists what was done to Trident on this host, newest first.
+	// History lists the operations on Trident on this host, newest first.
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
 }
 
@@ -177,31 +180,34 @@ func (c *selfServiceClient) History(ctx context.Context, in *HistoryRequest, opt
 // All implementations must embed UnimplementedSelfServiceServer
 // for forward compatibility.
 //
-// SelfService services Trident itself: a new version arrives as a signed system
-// extension image, is verified, tried, and kept or thrown back.
+// SelfService services Trident itself: it verifies a new version, a signed system
+// extension image, tries it, and keeps it or rolls it back.
 //
-// Stage, Upgrade, Activate and Rollback begin an operation and stream its
-// events. The response header trident-operation-id names it. The operation goes
-// on when the stream is lost; trident.operations.v1 has the rest of it. Because
-// the daemon replaces itself, the stream of an upgrade normally ends with
-// UNAVAILABLE and the reason REATTACH when the new daemon takes over.
+// Stage, Upgrade, Activate and Rollback begin an operation and stream its events. The
+// response header trident-operation-id has the operation's ID. The operation
+// continues if the stream is lost; trident.operations.v1 has calls to watch and
+// cancel it. Because the daemon replaces itself, the stream of an upgrade normally
+// ends with UNAVAILABLE and the reason REATTACH when the new daemon starts.
 type SelfServiceServer interface {
-	// GetStatus says what runs, where it comes from, and what else is there.
+	// GetStatus returns the running version, its origin, and the other versions on the
+	// host.
 	GetStatus(context.Context, *GetStatusRequest) (*GetStatusResponse, error)
-	// Stage gets an image, verifies and probes it, and keeps it. The first message
-	// is start; after it come the chunks of an upload, if that is the source.
+	// Stage fetches an image, verifies and probes it, and keeps it on the host. The
+	// first message is start; the chunks of an upload, if that is the source, follow
+	// it.
 	Stage(grpc.BidiStreamingServer[StageRequest, StageResponse]) error
 	// Upgrade stages and activates in one operation.
 	Upgrade(grpc.BidiStreamingServer[UpgradeRequest, UpgradeResponse]) error
-	// Activate brings a staged version into service.
+	// Activate makes a staged version the running one, on trial as in Upgrade.
 	Activate(*ActivateRequest, grpc.ServerStreamingServer[ActivateResponse]) error
-	// Rollback returns to the version before the active one, or to the base.
+	// Rollback returns to the previous version, or to the base.
 	Rollback(*RollbackRequest, grpc.ServerStreamingServer[RollbackResponse]) error
-	// Unblock lets a version that failed on this host be tried again.
+	// Unblock permits a version that failed on this host to be tried again.
 	Unblock(context.Context, *UnblockRequest) (*UnblockResponse, error)
-	// Remove deletes a staged image. The active one and the one before it stay.
+	// Remove deletes a staged image. FAILED_PRECONDITION for the active image and the
+	// previous one.
 	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
-	// History lists what was done to Trident on this host, newest first.
+	// History lists the operations on Trident on this host, newest first.
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
 	mustEmbedUnimplementedSelfServiceServer()
 }

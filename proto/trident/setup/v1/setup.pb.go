@@ -21,25 +21,25 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Limits are what one side takes. 0 means that the side did not say.
+// Limits are what one side accepts. 0 means that the side does not say.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The largest request, in bytes. An answer that would be larger than its
-	// client takes is RESOURCE_EXHAUSTED.
+	// The largest message, in bytes. An answer over the client's limit is
+	// RESOURCE_EXHAUSTED.
 	MaxMessageBytes int64 `protobuf:"varint,1,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
 	// The largest chunk of an upload, in bytes.
 	MaxChunkBytes int64 `protobuf:"varint,2,opt,name=max_chunk_bytes,json=maxChunkBytes,proto3" json:"max_chunk_bytes,omitempty"`
-	// Calls that run at a time over one connection; more wait.
+	// Concurrent calls on one connection; further ones wait.
 	MaxStreams int32 `protobuf:"varint,3,opt,name=max_streams,json=maxStreams,proto3" json:"max_streams,omitempty"`
-	// Connections at a time. More take the place of idle ones, or are refused.
+	// Concurrent connections. A further one replaces an idle one, or is refused.
 	MaxConnections int32 `protobuf:"varint,4,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
-	// Handles that one connection can have open.
+	// Open handles of one connection.
 	MaxHandles int32 `protobuf:"varint,5,opt,name=max_handles,json=maxHandles,proto3" json:"max_handles,omitempty"`
-	// What the handles of one connection can hold together, in bytes.
+	// Bytes of all handles of one connection together.
 	MaxHandleBytes int64 `protobuf:"varint,6,opt,name=max_handle_bytes,json=maxHandleBytes,proto3" json:"max_handle_bytes,omitempty"`
 	// The largest Host Configuration, in bytes.
 	MaxConfigBytes int64 `protobuf:"varint,7,opt,name=max_config_bytes,json=maxConfigBytes,proto3" json:"max_config_bytes,omitempty"`
-	// The most entries of a list that is asked for with a limit.
+	// The largest limit of a call that returns a list.
 	MaxList       int32 `protobuf:"varint,8,opt,name=max_list,json=maxList,proto3" json:"max_list,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -137,13 +137,13 @@ type HandshakeRequest struct {
 	ClientName string `protobuf:"bytes,1,opt,name=client_name,json=clientName,proto3" json:"client_name,omitempty"`
 	// Its version, for the same.
 	ClientVersion string `protobuf:"bytes,2,opt,name=client_version,json=clientVersion,proto3" json:"client_version,omitempty"`
-	// The packages of this API that the program was built against: "trident.v1".
-	// For the log; what is missing is no error.
+	// The packages of this API in the program: "trident.v1". For the log; a missing
+	// package is not an error.
 	ApiPackages []string `protobuf:"bytes,3,rep,name=api_packages,json=apiPackages,proto3" json:"api_packages,omitempty"`
-	// What the program cannot work without. A name that the daemon does not know
-	// is one that it lacks.
+	// The capabilities that the program needs. The daemon lacks a name that it does not
+	// know.
 	RequiredCapabilities []string `protobuf:"bytes,4,rep,name=required_capabilities,json=requiredCapabilities,proto3" json:"required_capabilities,omitempty"`
-	// What the program takes. Only max_message_bytes counts today.
+	// The limits of the program. Only max_message_bytes has an effect today.
 	Limits        *Limits `protobuf:"bytes,5,opt,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -216,20 +216,20 @@ func (x *HandshakeRequest) GetLimits() *Limits {
 
 type HandshakeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The version of the daemon, as VersionService says it.
+	// The version of the daemon, as VersionService returns it.
 	ServerVersion string `protobuf:"bytes,1,opt,name=server_version,json=serverVersion,proto3" json:"server_version,omitempty"`
 	// The packages of this API that the daemon serves, sorted.
 	ApiPackages []string `protobuf:"bytes,2,rep,name=api_packages,json=apiPackages,proto3" json:"api_packages,omitempty"`
-	// What the daemon can do, sorted. Names are never taken back while what they
-	// stand for works; docs/errors.md lists them.
+	// The capabilities of the daemon, sorted. A name stays while its function works;
+	// docs/errors.md lists the names.
 	Capabilities []string `protobuf:"bytes,3,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
-	// What the daemon takes.
+	// The limits of the daemon.
 	Limits *Limits `protobuf:"bytes,4,opt,name=limits,proto3" json:"limits,omitempty"`
-	// The same for every daemon on this host, before and after a reboot or an
-	// update, and different on another host. Not the machine ID, but made from it.
-	// Empty on a host that has no machine ID yet.
+	// The identity of the host: the same before and after a reboot or an update,
+	// another one on another host. Derived from the machine ID, which it does not
+	// reveal. Empty on a host without a machine ID.
 	HostId string `protobuf:"bytes,5,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"`
-	// Another one for each process of the daemon.
+	// The identity of the daemon's process.
 	DaemonId      string `protobuf:"bytes,6,opt,name=daemon_id,json=daemonId,proto3" json:"daemon_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -26,15 +26,15 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// SetupService lets a client and a daemon tell each other what they are and what
-// they can take. A client that never does it is served as the oldest one would
-// be: nothing else of the API depends on it.
+// SetupService exchanges names, capabilities and limits between a client and a
+// daemon. The daemon serves a client without a handshake as the oldest one: no other
+// call requires the handshake.
 type SetupServiceClient interface {
-	// Handshake says who calls and answers who serves. What a client says holds
-	// for its connection, until it does another handshake on it. A required
-	// capability that the daemon lacks is FAILED_PRECONDITION; the ErrorInfo's
-	// metadata "capabilities" names all that are lacking, and nothing that the
-	// client said holds.
+	// Handshake introduces the client, and returns the daemon's version, capabilities
+	// and limits. The client's values apply to its connection until its next handshake.
+	// If the daemon lacks a required capability it returns FAILED_PRECONDITION, with
+	// all lacking names in the ErrorInfo's metadata "capabilities", and ignores the
+	// client's values.
 	Handshake(ctx context.Context, in *HandshakeRequest, opts ...grpc.CallOption) (*HandshakeResponse, error)
 }
 
@@ -60,15 +60,15 @@ func (c *setupServiceClient) Handshake(ctx context.Context, in *HandshakeRequest
 // All implementations must embed UnimplementedSetupServiceServer
 // for forward compatibility.
 //
-// SetupService lets a client and a daemon tell each other what they are and what
-// they can take. A client that never does it is served as the oldest one would
-// be: nothing else of the API depends on it.
+// SetupService exchanges names, capabilities and limits between a client and a
+// daemon. The daemon serves a client without a handshake as the oldest one: no other
+// call requires the handshake.
 type SetupServiceServer interface {
-	// Handshake says who calls and answers who serves. What a client says holds
-	// for its connection, until it does another handshake on it. A required
-	// capability that the daemon lacks is FAILED_PRECONDITION; the ErrorInfo's
-	// metadata "capabilities" names all that are lacking, and nothing that the
-	// client said holds.
+	// Handshake introduces the client, and returns the daemon's version, capabilities
+	// and limits. The client's values apply to its connection until its next handshake.
+	// If the daemon lacks a required capability it returns FAILED_PRECONDITION, with
+	// all lacking names in the ErrorInfo's metadata "capabilities", and ignores the
+	// client's values.
 	Handshake(context.Context, *HandshakeRequest) (*HandshakeResponse, error)
 	mustEmbedUnimplementedSetupServiceServer()
 }
