@@ -39,7 +39,9 @@ func label(index int, s slot.Slot) string {
 	return "AZL" + n + slot.Pair[string]{A: "A", B: "B"}.Of(s)
 }
 
-// FreeIndex returns the lowest index that no installation on the ESP mounted at esp uses.
+// FreeIndex returns the lowest install index that no folder on the ESP mounted at esp uses.
+// An install's folders have the index in their names, so that several installs can share
+// an ESP. FreeIndex fails, with errkind.NoSpace, if all indexes are used.
 func FreeIndex(esp string) (int, error) {
 	names, err := inroot.FS(esp).List(efiDir)
 	if err != nil {

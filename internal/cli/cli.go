@@ -5,7 +5,8 @@
 // options from flags, and the function that runs the command. The cobra command takes that
 // function as a parameter, so that a test of the flags runs nothing. Results go to standard
 // output; progress, logs and errors go to standard error. The package calls the daemon
-// through proto/client only, so that trident can do no more than any other client.
+// through proto/client and the stubs of proto/trident only, so that trident can do no more
+// than any other client. Commands that need no daemon use package local.
 package cli
 
 import (

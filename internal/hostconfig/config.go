@@ -8,8 +8,8 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
-// Config is a Host Configuration without faults. Parse, ParseRecorded and Empty make
-// one; the zero value is not usable.
+// Config is a Host Configuration. Parse, ParseRecorded and Empty make one; only that of
+// ParseRecorded may break rules. The zero value is not usable.
 type Config struct {
 	spec   Spec
 	places places

@@ -93,9 +93,9 @@ const (
 	LoadDisable LoadMode = "disable" // never loaded
 	LoadInherit LoadMode = "inherit" // the setting of the image stays
 
-	FallbackConservative UEFIFallback = "conservative" // the boot files of the OS that was kept last
-	FallbackOptimistic   UEFIFallback = "optimistic"   // the boot files of the OS that was written last
-	FallbackDisabled     UEFIFallback = "disabled"     // Trident does not change it
+	FallbackConservative UEFIFallback = "conservative" // EFI/BOOT has the boot files of the OS that was kept last
+	FallbackOptimistic   UEFIFallback = "optimistic"   // EFI/BOOT has the boot files of the OS that was written last
+	FallbackDisabled     UEFIFallback = "disabled"     // Trident does not change EFI/BOOT
 )
 
 func (PartitionTableType) Values() form.Values {

@@ -2,12 +2,13 @@
 // should be.
 //
 // Parse reads a document that a person wrote and reports all its faults at once, each
-// with line, column and path; the package rules has those that concern more than one
-// value: Parse(text, rules.Check). Only this package makes a Config, and only from a
-// document without faults: code that has a Config need not check for faults again.
+// with line, column and path; the package rules finds those that concern more than one
+// value: Parse(text, rules.Check). Code that has a Config from Parse need not check for
+// faults again.
 //
 // ParseRecorded reads a document that another release or upstream Trident has accepted
-// before, and checks no rules: a host must stay serviceable when the rules change.
+// before, and checks no rules, because a host must stay serviceable when the rules change.
+// Its Config may break rules of this release.
 //
 // A record on disk holds a document as a field of type Recorded, which is parsed once and
 // only if somebody asks for its meaning:

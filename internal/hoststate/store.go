@@ -3,10 +3,11 @@
 // this host.
 //
 // It uses SQLite because upstream's datastore is a SQLite file. The status is in
-// upstream's table, so that this Trident can take over a host of upstream with its
-// rollbacks, and give it back. All else is in other tables. The schema only grows:
-// the release before and the release after open the same file. A backup from the
-// end of the last operation is beside the file, in case the file is damaged.
+// upstream's table, so that this Trident can adopt a host that upstream provisioned,
+// can still roll it back, and upstream can read the status again. All else is in other
+// tables. The schema only grows, because the previous and the next release open the
+// same file. Beside the file is a backup from the end of the last operation; Open
+// restores it if the file is damaged.
 package hoststate
 
 import (

@@ -1,12 +1,13 @@
-// Package systemd has the calls that Trident makes to systemd, over D-Bus only.
+// Package systemd controls the running systemd over D-Bus.
 //
 // Tools such as systemctl and systemd-sysext would run in the mount namespace and cgroup
 // of the daemon, and die when the daemon is restarted; PID 1 does the work of a D-Bus
-// call itself. [Bus] implements [Manager] with the real systemd, systemdtest.Fake in
-// memory, and systemdtest.Suite tests both.
+// call itself. Two callers run a tool: [JournalTail] runs journalctl, and package osconfig
+// runs systemctl --root for an OS that does not run. [Bus] implements [Manager] with the
+// real systemd, systemdtest.Fake in memory, and systemdtest.Suite tests both.
 //
-// The package also has the protocol between a service and its service manager ([Notify],
-// [Watchdog], [Listeners]), and reads the journal ([JournalTail]).
+// The package also has the protocol between a service and its service manager: [Notify],
+// [Watchdog] and [Listeners].
 package systemd
 
 import (

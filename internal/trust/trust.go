@@ -1,16 +1,15 @@
-// Package trust decides which keys are trusted, and vouches for what they signed.
+// Package trust decides which keys are trusted, and verifies what they signed.
 //
-// systemd decides which extensions a host merges, and any key in verity.d is good
-// enough for that. Which keys may replace the agent that runs as root is another
-// question, so these keys have a folder of their own: trust.d. A verified image is
-// a Verified value, which only this package can make; code that must not use
-// unverified bytes takes a Verified.
+// systemd merges extensions that any key in verity.d has signed. Fewer keys may
+// replace Trident, which runs as root, so these keys have a folder of their own:
+// trust.d. A verified image is a Verified value, which only this package can make; a
+// function that must not use unverified bytes takes a Verified.
 //
-// A parser of this package reads the signature. It knows the one form of PKCS#7 on
+// The package has its own parser of signatures. It knows the one form of PKCS#7 on
 // which systemd, openssl and the kernel agree. A general parser accepts several
 // encodings of the same value, recurses as deep as the input says, and returns
-// certificates of the sender; this parser has a fixed value or a check for each
-// byte.
+// certificates of the sender; in this parser each byte is either fixed by the format
+// or checked.
 package trust
 
 import (

@@ -2,7 +2,7 @@
 // prints what boots next, for tests with real firmware and a real systemd-boot.
 //
 //	booter -esp DIR -disk DEVICE [-partition N] entries
-//	booter … stage A|B FOLDER     what the ESP of an image has, mounted there
+//	booter … stage A|B FOLDER     copies the boot files from FOLDER, a mounted ESP of an image
 //	booter … try|keep|forget A|B
 //
 // The output is a boot.State as JSON, with the names of slots of a host status.

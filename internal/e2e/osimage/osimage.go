@@ -2,9 +2,8 @@
 // systemd-boot and a unified kernel image, for the tests that install and update machines.
 // It also makes images with each kind of fault.
 //
-// Package lab boots machines, and package product makes packages and extension images for
-// installed machines; package osimage puts both into one tree. All images come from the tree
-// of the lab and differ only in what a test asks for, so that a failure has no other cause.
+// The tree of an image is the tree of package lab with the packages of package product
+// installed. Images differ only in what a test asks for, so that a failure has no other cause.
 package osimage
 
 import (

@@ -314,7 +314,8 @@ func (m *Maker) Daemon(ctx context.Context, pkg, version string, settings ...str
 	return path, err
 }
 
-// Good makes the image of another good version. It takes less time than Image.
+// Good makes an extension image of Trident that works and has that version, and returns its
+// path. It changes a copy of the tree of Image, which takes less time than a build.
 func (m *Maker) Good(ctx context.Context, version string) (string, error) {
 	daemon, err := m.Daemon(ctx, "./cmd/tridentd", version)
 	if err != nil {

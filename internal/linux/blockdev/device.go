@@ -2,7 +2,7 @@
 // (Read), and reads and writes one (Device).
 //
 // The package reads the content of a disk from the disk itself: tables with package gpt,
-// file systems by their first bytes. It does not parse the output of lsblk or blkid, which
+// file systems by their magic numbers. It does not parse the output of lsblk or blkid, which
 // is for people, and does not read udev's database, which may be older than the disk. The
 // kernel says what a disk is used for, but a writer must not rely on that: it opens the
 // disk exclusively, which the kernel refuses while the disk is mounted in any namespace.
@@ -48,10 +48,10 @@ type file struct {
 	block        bool
 }
 
-// Open opens a block device, or a regular file as one with sectors of 512
-// bytes. Exclusive fails with kind Precondition while the device, or a partition of it,
-// is mounted, swapped to, or below another device, and keeps others from doing
-// so; it says nothing of a regular file.
+// Open opens a block device, or a regular file as one with sectors of 512 bytes. With
+// exclusive it fails, with errkind.Precondition, while the device or a partition of it
+// is mounted, swapped to, or below another device, and the kernel refuses all of these
+// until Close. Exclusive has no effect on a regular file.
 func Open(path string, exclusive bool) (Device, error) {
 	flags := os.O_RDWR | unix.O_NONBLOCK
 	if exclusive {
@@ -96,9 +96,8 @@ func newFile(f *os.File) (*file, error) {
 	if err := ioctl(f, unix.BLKGETSIZE64, unsafe.Pointer(&d.size)); err != nil {
 		return nil, fmt.Errorf("read the size: %w", err)
 	}
-	// udev holds a shared lock while it looks at a device, and leaves one alone
-	// that is locked (systemd's BLOCK_DEVICE_LOCKING). That it is quicker now and
-	// then does no harm.
+	// udev does not probe a device that is locked (systemd's BLOCK_DEVICE_LOCKING). The
+	// lock fails while udev probes the device, which does no harm.
 	_ = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	return d, nil
 }
@@ -127,7 +126,7 @@ func (d *file) Sync() error {
 	if err := d.f.Sync(); err != nil {
 		return err
 	}
-	// Clean pages go, so that what is read next is read from the disk.
+	// Drop the clean pages, so that the next read is from the disk.
 	return unix.Fadvise(int(d.f.Fd()), 0, 0, unix.FADV_DONTNEED)
 }
 

@@ -29,7 +29,7 @@ type Other struct {
 	Over  []string `json:"over,omitempty"` // the devices that it rests on: sda, sdb
 }
 
-// Multipath is what Is says of a disk that is reached by several paths.
+// Multipath is the value of Other.Is for a disk that the host reaches by several paths.
 const Multipath = "a multipath device"
 
 // The tables that a Disk can have.
@@ -126,7 +126,8 @@ func (inv *Inventory) Partition(device string) (*Partition, bool) {
 	return nil, false
 }
 
-// Other is the block device that is not a disk, with that device file or a link to it.
+// Other returns the device of inv.Others with that device file, or with a link of that path
+// to it.
 func (inv *Inventory) Other(device string) (*Other, bool) {
 	device = path.Clean(device)
 	for i := range inv.Others {

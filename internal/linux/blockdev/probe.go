@@ -75,7 +75,7 @@ func probeMagic(b []byte) (Content, bool) {
 	return Content{}, false
 }
 
-// probeExt is ext2 to ext4 (kernel documentation, filesystems/ext4/super).
+// probeExt recognizes ext2 to ext4 (kernel documentation, filesystems/ext4/super).
 func probeExt(b []byte) (Content, bool) {
 	s := b[1024:]
 	if binary.LittleEndian.Uint16(s[56:]) != 0xef53 {
@@ -99,7 +99,7 @@ func probeXFS(b []byte) (Content, bool) {
 	return Content{"xfs", uuid(b[32:]), text(b[108:120])}, true
 }
 
-// probeSwap knows the header for every size of page.
+// probeSwap recognizes swap space of a kernel with any page size from 4 KiB to 64 KiB.
 func probeSwap(b []byte) (Content, bool) {
 	for page := 4 << 10; page <= 64<<10; page *= 2 {
 		if string(b[page-10:page]) == "SWAPSPACE2" {
@@ -117,7 +117,7 @@ func probeBtrfs(b []byte) (Content, bool) {
 	return Content{"btrfs", uuid(s[32:]), text(s[299:555])}, true
 }
 
-// probeFAT knows FAT by the strings that mkfs writes (Microsoft FAT
+// probeFAT recognizes FAT by the strings that mkfs writes (Microsoft FAT
 // specification 1.03, section 3).
 func probeFAT(b []byte) (Content, bool) {
 	if b[510] != 0x55 || b[511] != 0xaa {
@@ -139,8 +139,8 @@ func probeFAT(b []byte) (Content, bool) {
 	return Content{}, false
 }
 
-// raidMember looks where the versions of the MD superblock lie: 1.1 and 1.2 at
-// the start, 1.0 and 0.90 near the end.
+// raidMember reports whether the device has an MD superblock: of version 1.1 or 1.2 at
+// the start, or 1.0 or 0.90 near the end.
 func raidMember(r io.ReaderAt, b []byte, size int64) bool {
 	magic := []byte{0xfc, 0x4e, 0x2b, 0xa9}
 	if bytes.HasPrefix(b, magic) || bytes.HasPrefix(b[4096:], magic) {
@@ -162,7 +162,7 @@ func uuid(b []byte) string {
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
-// text is what a label says up to its end, when it can be shown.
+// text returns a label without its padding, or "" if it is not printable UTF-8.
 func text(b []byte) string {
 	b, _, _ = bytes.Cut(b, []byte{0})
 	s := strings.TrimSpace(string(b))
@@ -172,8 +172,8 @@ func text(b []byte) string {
 	return s
 }
 
-// zfsMember looks for uberblocks in the four labels of a vdev, of 256 KiB each: two at
-// the start, two at the end (OpenZFS, include/sys/vdev_impl.h).
+// zfsMember reports whether one of the four labels of a ZFS vdev, 256 KiB each, has an
+// uberblock: two are at the start, two at the end (OpenZFS, include/sys/vdev_impl.h).
 func zfsMember(r io.ReaderAt, size int64) bool {
 	const label, ring, step = 256 << 10, 128 << 10, 1 << 10
 	end := size &^ (label - 1)

@@ -106,7 +106,7 @@ func (d *file) known() (map[int]span, error) {
 	return out, nil
 }
 
-// partition is BLKPG (linux/blkpg.h).
+// partition adds or deletes a partition in the kernel with BLKPG (linux/blkpg.h).
 func (d *file) partition(op int32, number int, s span) error {
 	p := blkpgPartition{Start: s.offset, Length: s.size, Number: int32(number)}
 	arg := unix.BlkpgIoctlArg{Op: op, Datalen: int32(unsafe.Sizeof(p)), Data: (*byte)(unsafe.Pointer(&p))}

@@ -86,8 +86,8 @@ func (h host) disk(name string, uses map[string]Use, links map[string][]string) 
 	return d
 }
 
-// other is a block device that is not a disk. The kernel's documentation of
-// device-mapper has the forms of dm/uuid: a word of whoever made the device, before "-".
+// other returns the Other of a block device. The part of dm/uuid before "-" names the tool
+// that made the device (kernel documentation of device-mapper).
 func (h host) other(name string, links map[string][]string) Other {
 	sys := "sys/block/" + name
 	o := Other{Name: name, Path: "/dev/" + name, Links: links[name]}
@@ -126,7 +126,7 @@ func (h host) other(name string, links map[string][]string) Other {
 	return o
 }
 
-// page80 is the serial number of a SCSI disk: vital product data, page 0x80
+// page80 returns the serial number of a SCSI disk: vital product data, page 0x80
 // (SPC-4, 7.8.17).
 func (h host) page80(sys string) string {
 	data := h.read(sys+"/device/vpd_pg80", maxAttribute)

@@ -183,7 +183,7 @@ func (h host) collect(dir string, depth int, to map[string]string) error {
 		file := path.Join(dir, name)
 		info, err := h.root.Lstat(file)
 		switch {
-		case err != nil: // gone since
+		case err != nil: // removed since list
 		case info.IsDir() && !slices.Contains([]string{"dev/shm", "dev/pts", "dev/mqueue", "dev/hugepages"}, file):
 			if err := h.collect(file, depth+1, to); err != nil {
 				return err

@@ -1,10 +1,9 @@
 // Package efivar reads and writes the variables of UEFI firmware, and the
 // structures in them that say what boots.
 //
-// It speaks to efivarfs itself. A tool would be one more thing that an image
-// must have, prints for people, and cannot be cut off between two writes. What
-// the firmware and systemd-boot do with the variables is not here but in
-// package boot.
+// It uses efivarfs directly. A tool would have to be in every image, its output is for
+// people, and a power-cut test could not stop it between two of its writes. Package
+// boot knows what the firmware and systemd-boot do with the variables.
 package efivar
 
 import (
@@ -81,9 +80,9 @@ func (n Name) Cost(size int) int64 { return int64(overhead + 2*(len(n.Name)+1) +
 // probe is the variable of Probe.
 var probe = Name{"TridentRoom", Loader}
 
-// Probe reports whether the firmware takes new variables that cost that many bytes in
-// all. It sets a variable of that size and deletes it; one that a power cut has left
-// is deleted too.
+// Probe returns an error if the firmware does not take new variables that cost bytes.
+// It sets one variable of that cost, with at most MaxData bytes of data, and deletes
+// it, and deletes one that a power cut has left.
 func Probe(s Store, bytes int64) error {
 	size := min(max(bytes-probe.Cost(0), 1), MaxData)
 	err := s.Delete(probe)

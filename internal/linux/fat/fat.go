@@ -1,9 +1,10 @@
 // Package fat reads the file system of EFI system partitions (UEFI 2.11, section
 // 13.3; Microsoft's FAT specification 1.03) as an fs.FS. It never writes.
 //
-// Who makes an image looks at its ESP to say what boots, without root, a mount or
-// other tools. What it cannot follow is an error of kind Corrupt; a chain of
-// clusters that comes back to itself ends.
+// A builder of images reads the ESP with this package to find what boots, without root,
+// a mount or other tools. A volume that the package cannot read is an error of kind
+// Corrupt. A chain of clusters that loops is cut at the number of clusters of the volume,
+// without an error.
 package fat
 
 import (

@@ -1,9 +1,10 @@
-// Package filekind names what a file is by its bytes, for errors about files that were
-// given in the place of another kind.
+// Package filekind recognizes the kind of a file by its bytes, for errors about a file of
+// the wrong kind.
 //
-// It decides nothing: a reader that cannot read a file asks it why, so that nobody is
-// told that a sound file of another kind is damaged. What a file is good for depends on
-// what was wanted, so the way forward does too.
+// A reader calls it only after it has failed to read a file, so that its error does not
+// call a good file of another kind damaged. Mistaken takes the kind that the caller wants,
+// because the hint depends on it: a raw disk in the place of a COSI image has another
+// remedy than one in the place of an extension.
 package filekind
 
 import (

@@ -1,11 +1,11 @@
 // Package gpt reads and writes GUID partition tables (UEFI 2.10, section 5.3).
 //
-// The reader is strict, because what it reads may come from an attacker and
-// is read again by the kernel and by systemd: it accepts one shape only, the
-// one that the common tools write, in which there is nothing for two readers
-// to understand differently. Both headers and both arrays must be whole and
-// agree, every reserved byte must be zero, and a table for a larger or smaller
-// disk is refused rather than repaired.
+// Read, for images, is strict, because an image may come from an attacker and the
+// kernel and systemd read its table again: it accepts only the form that the common
+// tools write, which all readers understand alike. Both headers and both arrays must
+// be whole and agree, every reserved byte must be zero, and the table must be for a
+// disk of exactly this size. ReadDisk, for disks of a host, also accepts a table of
+// which one copy is damaged (Disk.Damaged), and that of a disk that has grown.
 package gpt
 
 import (

@@ -103,9 +103,10 @@ func openStream(ctx context.Context, path string) (*os.File, error) {
 	}
 }
 
-// Interruptible returns a writer to f that does not outlive ctx by more than a
-// second because nobody reads what is written. Where f is a pipe the writer has a
-// descriptor of its own, because others share the one of f and its flags.
+// Interruptible returns, if f is a pipe, a writer whose Write fails at most one second
+// after ctx ends, even if nobody reads the pipe. It opens the pipe again, because
+// O_NONBLOCK on f would change f for every process that shares it. For any other file,
+// and if it cannot open the pipe again, Interruptible returns f.
 func Interruptible(ctx context.Context, f *os.File) io.Writer {
 	info, err := f.Stat()
 	if err != nil || info.Mode().Type() != fs.ModeNamedPipe {

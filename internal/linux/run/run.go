@@ -1,8 +1,9 @@
 // Package run runs a tool of the host: with a deadline, with bounded output,
 // and so that an error shows what the tool said.
 //
-// Trident prefers system calls, systemd and its own code to tools. All tools that it does
-// run go through this package, so that a test can replace the host.
+// Trident prefers system calls, systemd and its own code to tools. It runs all tools with
+// this package, so that a test can replace the host; only trident-rescue, which uses the
+// standard library alone, runs its tools itself.
 package run
 
 import (
