@@ -32,32 +32,32 @@ const (
 	blockSize = verity.BlockSize
 )
 
-// BuildOptions say what goes into an image. The same options over the same
-// files make the same bytes, whoever builds and whenever.
+// BuildOptions are the content and the form of an image. The same options and the
+// same files always make the same bytes.
 type BuildOptions struct {
-	Tree  string    // folder whose usr and opt go in; the rest of it stays out
-	Arch  Arch      // says the partition types
-	Epoch time.Time // the age of every file, usually SOURCE_DATE_EPOCH
-	// Compress makes the file system with mkfs.erofs, as small as it can: an
-	// image that the kernel reads, but Image.FS does not.
+	Tree  string    // folder; only its usr and opt are in the image
+	Arch  Arch      // decides the partition types
+	Epoch time.Time // the time of every file, usually SOURCE_DATE_EPOCH
+	// Compress makes the file system with mkfs.erofs at its best compression. The
+	// kernel reads such an image, Image.FS does not.
 	Compress bool
-	Tools    run.Runner // what runs mkfs.erofs; nil is the host
-	// Key and Cert sign the image at once; without them it is unsigned.
+	Tools    run.Runner // runs mkfs.erofs; nil is the host
+	// Key and Cert sign the image. Without both it is unsigned.
 	Key  crypto.Signer
 	Cert *x509.Certificate
-	// Check, if set, judges the image before it gets its name: an error of it is one
-	// of Build, and what lies at the path stays.
+	// Check, if set, gets the image before Build replaces the file at path. If Check
+	// fails, Build returns its error and does not change that file.
 	Check func(*Image) error
 }
 
-// Build writes an image to path, replacing what is there once all is written,
-// and returns its root hash. An unsigned one has room for the signature that
-// Attach adds; until then that room belongs to no partition.
+// Build writes an image, replaces the file at path with it, and returns its root
+// hash. After a failure the previous file is unchanged. An unsigned image has room for
+// the signature that Attach adds; until then no partition has that room.
 //
-// Files keep their permissions and belong to root; extended attributes stay
-// out. A file with special permissions or capabilities, a device, a socket, a
-// pipe, and a link to an absolute path or out of the tree is an error of kind
-// Invalid that names it.
+// Files keep their permissions, belong to root, and lose their extended attributes.
+// Build fails, with errkind.Invalid, and names the file, if a file has special
+// permissions or capabilities, is a device, a socket or a pipe, or is a link to an
+// absolute path or out of the tree.
 func Build(ctx context.Context, path string, o BuildOptions) (root [32]byte, err error) {
 	if _, ok := idOf(partType{o.Arch, false, roleData}); !ok {
 		return root, errkind.Errorf(errkind.Invalid, "build %s: the architecture %q is not known", path, o.Arch)
@@ -88,12 +88,11 @@ func build(ctx context.Context, f *os.File, t *tree, o BuildOptions) (root [32]b
 	if err != nil {
 		return root, fmt.Errorf("write file system: %w", err)
 	}
-	// Where the file ends is where reads end: it has to be there before the
-	// blocks are read back.
+	// The last block may be partly unwritten: it can be read only after Truncate.
 	if err := f.Truncate(headSize + size); err != nil {
 		return root, err
 	}
-	// Only a head start for the disk while we hash: the file is synced later.
+	// This starts the write-back while the hashes are computed; the sync is later.
 	_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 	content := io.NewSectionReader(f, headSize, size)
 	id, err := identify(ctx, content)
@@ -123,7 +122,7 @@ func build(ctx context.Context, f *os.File, t *tree, o BuildOptions) (root [32]b
 	return root, writeSignature(f, table, root, sig, o.Cert)
 }
 
-// check opens an image that was just written, and has it judged.
+// check opens the image in f, and returns the error of judge.
 func check(f *os.File, judge func(*Image) error) error {
 	if judge == nil {
 		return nil
@@ -154,7 +153,7 @@ func layout(arch Arch, id identity, root [32]byte, dataSize, hashSize int64) *gp
 	return t
 }
 
-// identity is what all that would otherwise be random is derived from: the
+// identity is the source of the UUIDs and the salt, which then need not be random: the
 // root hash of the file system without a salt and without its UUID.
 type identity [32]byte
 
@@ -167,7 +166,7 @@ func (id identity) derive(what string) [32]byte {
 	return sha256.Sum256(append([]byte("trident image: "+what+"\x00"), id[:]...))
 }
 
-// uuid is of version 8, which leaves the rest to its maker (RFC 9562, 5.8).
+// uuid returns a UUID of version 8, whose other bits are free (RFC 9562, 5.8).
 func (id identity) uuid(what string) [16]byte {
 	sum := id.derive(what)
 	u := [16]byte(sum[:16])
@@ -180,7 +179,7 @@ type discard struct{}
 
 func (discard) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 
-// writeErofs returns the size of what it wrote, a whole number of blocks.
+// writeErofs writes the file system and returns its size, a whole number of blocks.
 func writeErofs(ctx context.Context, w *io.OffsetWriter, t *tree, o BuildOptions) (int64, error) {
 	if o.Compress {
 		return writeCompressed(ctx, w, t, o)
@@ -196,11 +195,11 @@ func writeErofs(ctx context.Context, w *io.OffsetWriter, t *tree, o BuildOptions
 	return (out.end + blockSize - 1) / blockSize * blockSize, nil
 }
 
-// ctxWriter stops when ctx ends, and knows where the end of the file is.
+// ctxWriter is a writer that fails after ctx ends.
 type ctxWriter struct {
 	ctx     context.Context
 	w       *io.OffsetWriter
-	at, end int64
+	at, end int64 // offset of the next write, end of the file
 }
 
 func (c *ctxWriter) Write(p []byte) (int, error) {
@@ -218,8 +217,8 @@ func (c *ctxWriter) Seek(offset int64, whence int) (at int64, err error) {
 	return c.at, err
 }
 
-// writeCompressed lets mkfs.erofs work on a copy of the tree, which is all
-// that it could take the wrong things from: times, owners, other folders.
+// writeCompressed runs mkfs.erofs on a copy of the tree, whose times are the epoch and
+// which has no other folders than usr and opt.
 func writeCompressed(ctx context.Context, w *io.OffsetWriter, t *tree, o BuildOptions) (_ int64, err error) {
 	tools := o.Tools
 	if tools == nil {
@@ -255,11 +254,10 @@ func copyImage(w *io.OffsetWriter, image string) (n int64, err error) {
 	return (n + blockSize - 1) / blockSize * blockSize, err
 }
 
-// Attach adds a signature to an image that Build made, or replaces the one
-// that it has. The file at path is replaced once the signed one is whole and the
-// checks have judged it; nothing is changed when one of them refuses it. Without
-// checks, a signature that is not one of this image's root hash by the key of cert
-// is refused.
+// Attach adds a signature to the image at path, which Build made, or replaces its
+// signature. It replaces the file only if each of checks accepts the signed image;
+// after a failure the file is unchanged. Without checks, Attach fails if sig is not a
+// signature of the image's root hash by the key of cert.
 func Attach(path string, sig []byte, cert *x509.Certificate, checks ...func(*Image) error) error {
 	if err := attach(path, sig, cert, checks); err != nil {
 		return fmt.Errorf("sign %s: %w", path, err)
@@ -268,7 +266,7 @@ func Attach(path string, sig []byte, cert *x509.Certificate, checks ...func(*Ima
 }
 
 func attach(path string, sig []byte, cert *x509.Certificate, checks []func(*Image) error) (err error) {
-	if path, err = filepath.EvalSymlinks(path); err != nil { // the file behind a link is the one to sign
+	if path, err = filepath.EvalSymlinks(path); err != nil { // replace the target of a link, not the link
 		return err
 	}
 	f, err := regfile.Open(path)
@@ -305,7 +303,7 @@ func attach(path string, sig []byte, cert *x509.Certificate, checks []func(*Imag
 	})
 }
 
-// writeSignature puts a signature into an image in place, then its table.
+// writeSignature writes a signature, then the table, into an existing image.
 func writeSignature(f *os.File, table *gpt.Table, root [32]byte, sig []byte, cert *x509.Certificate) error {
 	content, err := encodeSignature(root, cert, sig)
 	if err != nil {
@@ -321,8 +319,8 @@ func writeSignature(f *os.File, table *gpt.Table, root [32]byte, sig []byte, cer
 	return gpt.Write(f, table)
 }
 
-// withSignature returns the table with a signature partition, and where that
-// begins. The room is behind the tree, where Build left it.
+// withSignature returns the table with a signature partition, and the offset of that
+// partition. A new one uses the room that Build left after the hash tree.
 func withSignature(t *gpt.Table, root [32]byte) (*gpt.Table, int64, error) {
 	parts, err := classify(t.Partitions)
 	if err != nil {
@@ -337,7 +335,7 @@ func withSignature(t *gpt.Table, root [32]byte) (*gpt.Table, int64, error) {
 	last := inOrder(t.Partitions)[len(t.Partitions)-1]
 	at := (last.Offset() + last.Size() + grain - 1) / grain * grain
 	if at+sigSize > t.Size-gpt.OverheadBack {
-		return nil, 0, errkind.Errorf(errkind.Precondition, "there is no room of %d bytes behind the last partition", sigSize)
+		return nil, 0, errkind.Errorf(errkind.Precondition, "there is no room of %d bytes after the last partition", sigSize)
 	}
 	kind, _ := typeOf(parts.data.Type)
 	name := kind.String() + "-verity-sig"

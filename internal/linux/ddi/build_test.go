@@ -150,7 +150,7 @@ func TestABuildRefusesWhatHasNoPlaceInAnImage(t *testing.T) {
 		{"an absolute link", map[string]string{"usr/lib/x": "-> /usr/lib/y"}, nil, "usr/lib/x is a link to the absolute path /usr/lib/y"},
 		{"a link out of the tree", map[string]string{"usr/lib/x": "-> ../../../etc/passwd"}, nil, "usr/lib/x is a link to ../../../etc/passwd, which leaves the tree"},
 		{"a tree of other folders", map[string]string{"etc/x": "x"}, nil, "has neither usr nor opt"},
-		{"a link for usr", map[string]string{"system/x": "x", "usr": "-> system"}, nil, "usr is no folder"},
+		{"a link for usr", map[string]string{"system/x": "x", "usr": "-> system"}, nil, "usr is not a folder"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

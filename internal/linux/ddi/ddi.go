@@ -2,15 +2,14 @@
 // erofs, its dm-verity tree and the signature of the tree's root hash, as the
 // Discoverable Partitions Specification describes them and systemd merges them.
 //
-// Open says what an image is, never that it is to be trusted: that takes
-// VerifyTree and a signature by a key that counts, and is the business of the
-// package trust. Open leaves no byte unexplained, though. Each lies in the
-// table, which has checksums; in a partition; or is zero. So what a signature
-// vouches for is the whole file; see Image for the exception.
+// Open checks the structure of an image. It does not verify the image: package trust
+// does, with VerifyTree and a signature by a trusted key. Open accounts for every byte:
+// each is in the table, which has checksums; in a partition; or is zero. So a signature
+// covers the whole file; see Image for the exception.
 //
-// Only the layout that systemd-repart makes for an extension is read: one data
-// partition, its tree, at most one signature, nothing else. An image in which
-// two readers could see two things is refused.
+// Open accepts only the layout that systemd-repart makes for an extension: one data
+// partition, its hash tree, at most one signature, nothing else. It refuses an image
+// that two readers could understand differently.
 package ddi
 
 import (
@@ -28,24 +27,23 @@ import (
 	"github.com/trident-project/trident/internal/linux/verity"
 )
 
-// maxGap is how much room there may be before, between and behind partitions.
-// It is read byte by byte.
+// maxGap bounds each gap before, between and after partitions, in bytes. checkGaps
+// reads every gap.
 const maxGap = 4 << 20
 
-// The partition attributes that an image may have. No-auto (63) is not among
-// them: it would hide a partition from systemd that we see.
+// The partition attributes that an image may have. No-auto (63) is not allowed: it
+// would hide from systemd a partition that this package sees.
 const (
 	attrGrow     = uint64(1) << 59
 	attrReadOnly = uint64(1) << 60
 )
 
-// Image is an image whose structure was found whole. It reads from what was
-// given to Open, for as long as that is open, and may be used by many.
+// Image is an image whose structure Open has checked. It reads from the reader of
+// Open, which must stay open, and is safe for concurrent use.
 //
-// Once its tree and its signature are verified, no byte of the file can be
-// altered unnoticed, but for the UUID in the verity superblock, by which
-// nothing is decided. How much of the signature partition counts is up to who
-// checks the signature.
+// The hash tree and the signature together cover every byte of the file, except the
+// UUID in the verity superblock, which nothing uses. The caller that checks the
+// signature decides how much of the signature partition it checks.
 type Image struct {
 	r          io.ReaderAt
 	arch       Arch
@@ -55,23 +53,22 @@ type Image struct {
 	data, hash *io.SectionReader
 }
 
-// Arch is the architecture that the partition types name.
+// Arch returns the architecture that the partition types name.
 func (m *Image) Arch() Arch { return m.arch }
 
-// RootHash is the root hash that the partition UUIDs spell.
+// RootHash returns the root hash, which is in the UUIDs of the partitions.
 func (m *Image) RootHash() [32]byte { return m.rootHash }
 
-// Signature is nil for an image that is not signed.
+// Signature returns the unverified signature, or nil if the image is not signed.
 func (m *Image) Signature() *Signature { return m.signature }
 
-// Table is the partition table.
+// Table returns the partition table.
 func (m *Image) Table() *gpt.Table { return m.table }
 
-// Open reads the structure of an image of size bytes. Whatever is wrong with it is an
-// error of kind Corrupt that names the first thing. A file that is not damaged is not
-// called so: one of another kind, or without a hash tree, is an error of kind Invalid;
-// partitions for another architecture are one of kind Incompatible; and a hash tree of a
-// form that is not read here is one of kind Unsupported.
+// Open reads and checks the structure of an image of size bytes. Errors name the first
+// fault. Their kind is Corrupt if the image is damaged, Invalid if it is another kind of
+// file or has no hash tree, Incompatible if a partition has another type or is for another
+// architecture, and Unsupported if package verity does not read its form of hash tree.
 func Open(r io.ReaderAt, size int64) (*Image, error) {
 	m, err := open(r, size)
 	if err != nil {
@@ -120,7 +117,7 @@ func section(r io.ReaderAt, p *gpt.Partition) *io.SectionReader {
 	return io.NewSectionReader(r, p.Offset(), p.Size())
 }
 
-// partitions are those of an image by what they are for; sig may be nil.
+// partitions are the partitions of an image by role; sig may be nil.
 type partitions struct {
 	arch            Arch
 	data, hash, sig *gpt.Partition
@@ -156,13 +153,13 @@ func classify(all []gpt.Partition) (partitions, error) {
 	case out.data == nil:
 		return out, errkind.Errorf(errkind.Corrupt, "there is no data partition")
 	case out.hash == nil:
-		return out, errkind.WithHint(errkind.Errorf(errkind.Invalid, "there is no verity partition, so nothing vouches for what is in the image"),
+		return out, errkind.WithHint(errkind.Errorf(errkind.Invalid, "there is no verity partition, so nothing protects the content of the image"),
 			"Build it with one, in a partition of its own: Verity=data, Verity=hash and Verity=signature for systemd-repart, Verity=yes for mkosi, or trident sysext build.")
 	}
 	return out, nil
 }
 
-// checkGaps wants zeros wherever there is neither table nor partition.
+// checkGaps fails if a byte outside of the table and the partitions is not zero.
 func checkGaps(r io.ReaderAt, t *gpt.Table) error {
 	at := int64(gpt.OverheadFront)
 	end := gpt.Partition{First: uint64(t.Size-gpt.OverheadBack) / 512}
@@ -185,9 +182,9 @@ func checkGaps(r io.ReaderAt, t *gpt.Table) error {
 	return nil
 }
 
-// VerifyTree reads the whole image and compares it with its root hash. An
-// error of kind Corrupt says which block does not match. For progress see
-// verity.Verify.
+// VerifyTree reads the data and the hash tree of the image and compares them with the
+// root hash. If a block does not match, it fails with kind Corrupt and names the block.
+// For progress see verity.Verify.
 func (m *Image) VerifyTree(ctx context.Context, progress func(done, total int64)) error {
 	if err := verity.Verify(ctx, m.data, m.data.Size(), m.hash, m.hash.Size(), m.rootHash, progress); err != nil {
 		return fmt.Errorf("verify image: %w", err)
@@ -195,9 +192,9 @@ func (m *Image) VerifyTree(ctx context.Context, progress func(done, total int64)
 	return nil
 }
 
-// FS is the file system in the image, which is an fs.ReadLinkFS. What is wrong
-// with it is of kind Corrupt; a compressed one cannot be read: Unsupported.
+// FS returns the file system in the image, an fs.ReadLinkFS. Errors are of kind Corrupt
+// if it is damaged, and Unsupported if it is compressed or is not an erofs.
 func (m *Image) FS() (fs.FS, error) { return OpenErofs(m.data) }
 
-// HashString is the form in which a root hash is shown and signed.
+// HashString returns the text of a root hash that is shown and signed: lower-case hex.
 func HashString(root [32]byte) string { return hex.EncodeToString(root[:]) }

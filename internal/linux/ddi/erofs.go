@@ -13,27 +13,25 @@ import (
 	"github.com/trident-project/trident/internal/linux/filekind"
 )
 
-// What a hostile file system can cost: a folder may be its own child.
+// Bounds for a hostile file system, in which a folder may be its own child.
 const (
 	maxDepth   = 64
 	maxEntries = 1 << 20 // read from folders, over the life of one FS
 )
 
-// guarded is a file system whose bytes may be hostile: a panic of the reader
-// on them becomes an error of kind Corrupt, and so does each error of its own
-// that is not about a missing file. Names, depths and sizes are checked, so
-// that who walks and reads it with the functions of io/fs is safe.
+// guarded makes a file system with hostile bytes safe for the functions of io/fs. A
+// panic of its reader becomes an error of kind Corrupt, and so does each of the reader's
+// errors that is not about a missing file. guarded checks names, depths and sizes.
 type guarded struct {
 	fs.ReadLinkFS
-	size    int64 // that no file in it exceeds
+	size    int64 // the largest size of a file
 	entries *atomic.Int64
 }
 
-// OpenErofs is Image.FS for a file system that lies elsewhere than in an image
-// that Open takes.
+// OpenErofs is Image.FS for a file system that is not in an Image.
 func OpenErofs(r *io.SectionReader) (fs.FS, error) { return openErofs(r, r.Size()) }
 
-// openErofs takes the size that no file in it exceeds.
+// openErofs opens a file system in which no file may be larger than largest.
 func openErofs(r *io.SectionReader, largest int64) (_ fs.FS, err error) {
 	defer guard("read file system", &err)
 	if name := filekind.FileSystem(r, r.Size()); name != "" && name != filekind.Erofs {
@@ -54,21 +52,21 @@ func openErofs(r *io.SectionReader, largest int64) (_ fs.FS, err error) {
 	return guarded{links, largest, new(atomic.Int64)}, nil
 }
 
-// Listing is FS for a compressed file system too: names, modes, owners and links of
-// all files, and the content of those that are not compressed. Reading another one is
-// an error of kind Unsupported. It is for a judgement of what is in an image, not for
-// taking files out of it.
+// Listing is FS that also accepts a compressed file system: it has the names, modes,
+// owners and links of all files, and the content of the files that are not compressed.
+// A read of a compressed file fails with kind Unsupported. Use it to check the content
+// of an image, not to extract files.
 func (m *Image) Listing() (fs.FS, error) {
 	fsys, err := m.FS()
 	if errkind.Of(err) != errkind.Unsupported {
 		return fsys, err
 	}
-	const best = 1 << 16 // times that a file of zeros becomes smaller
+	const best = 1 << 16 // compression ratio of a file of zeros
 	return openErofs(io.NewSectionReader(uncompressed{m.data}, 0, m.data.Size()), m.data.Size()*best)
 }
 
-// uncompressed shows an erofs without the fields of its superblock that say how files
-// are compressed (Linux, fs/erofs/erofs_fs.h): inodes and folders never are.
+// uncompressed reads an erofs, with zeros for the fields of its superblock that say how
+// files are compressed (Linux, fs/erofs/erofs_fs.h). Inodes and folders never are.
 type uncompressed struct{ r io.ReaderAt }
 
 func (u uncompressed) ReadAt(p []byte, offset int64) (int, error) {
@@ -88,9 +86,9 @@ func (u uncompressed) ReadAt(p []byte, offset int64) (int, error) {
 	return n, err
 }
 
-// guard turns a panic into an error, and gives errors their kind. It is to be
-// deferred. The end of a file is no error of Read and ReadDir, and comes from
-// a damaged file system elsewhere.
+// guard turns a panic into an error, and gives errors their kind. Callers defer it. It
+// takes io.EOF for damage; Read and ReadDir, which return it at the end of a file or a
+// folder, keep it from guard.
 func guard(doing string, err *error) {
 	if p := recover(); p != nil {
 		*err = errkind.Errorf(errkind.Corrupt, "%s: the file system makes no sense: %v", doing, p)
@@ -137,8 +135,8 @@ func (g guarded) Stat(name string) (fs.FileInfo, error) {
 	return g.checked(name, func() (fs.FileInfo, error) { return fs.Stat(g.ReadLinkFS, name) })
 }
 
-// checked refuses a size that would make fs.ReadFile ask for all the memory
-// there is.
+// checked returns the result of stat. It refuses a size that is negative or larger than
+// g.size, for which fs.ReadFile would allocate too much memory.
 func (g guarded) checked(name string, stat func() (fs.FileInfo, error)) (info fs.FileInfo, err error) {
 	defer guard("look at "+name, &err)
 	info, err = stat()
@@ -158,7 +156,7 @@ type guardedFile struct {
 	read int64
 }
 
-// Read ends where the file says that it ends, not where its bytes do.
+// Read fails, with errkind.Corrupt, if the content ends before the size of the file.
 func (f *guardedFile) Read(p []byte) (n int, err error) {
 	ended := false
 	func() {
@@ -195,8 +193,7 @@ type guardedDir struct {
 	last string // name read
 }
 
-// ReadDir reads in pieces, so that a folder that claims to go on for ever
-// comes to an end.
+// ReadDir reads in pieces, so that maxEntries also stops it in an endless folder.
 func (d *guardedDir) ReadDir(n int) (out []fs.DirEntry, err error) {
 	for n <= 0 || len(out) < n {
 		piece := 256
@@ -233,14 +230,14 @@ func (d *guardedDir) readPiece(n int) (out []fs.DirEntry, ended bool, err error)
 	return out, false, err
 }
 
-// checkName wants names as erofs has them: in ascending order, each once.
-// Others would be found by some readers and not by others.
+// checkName fails unless names are in ascending order, each once, as in every erofs.
+// Other names would be found by some readers and not by others.
 func (d *guardedDir) checkName(name string) error {
 	switch {
 	case d.fsys.entries.Add(1) > maxEntries:
 		return errkind.Errorf(errkind.Corrupt, "read folder %s: the file system has more than %d entries", d.name, maxEntries)
 	case name == "" || strings.ContainsAny(name, "/\x00"):
-		return errkind.Errorf(errkind.Corrupt, "read folder %s: %q is no file name", d.name, name)
+		return errkind.Errorf(errkind.Corrupt, "read folder %s: %q is not a file name", d.name, name)
 	case name <= d.last:
 		return errkind.Errorf(errkind.Corrupt, "read folder %s: %q is not in order", d.name, name)
 	}

@@ -104,16 +104,16 @@ func TestStructureThatIsNotOneImageIsRefused(t *testing.T) {
 		{"no root hash", text(`{"signature":"AAAA"}`), "root hash is not 64 hexadecimal digits"},
 		{"a long root hash", text(`{"signature":"AAAA","rootHash":"` + strings.Repeat("0", 66) + `"}`), "root hash is not 64 hexadecimal digits"},
 		{"upper case", text(`{"signature":"AAAA","rootHash":"` + strings.Repeat("A", 64) + `"}`), "root hash is not 64 hexadecimal digits"},
-		{"a number", text(`{"rootHash":1}`), `member "rootHash" is no string`},
-		{"a member twice", text(sig + `,"signature":"BBBB"}`), `member "signature" is there twice`},
+		{"a number", text(`{"rootHash":1}`), `member "rootHash" is not a string`},
+		{"a member twice", text(sig + `,"signature":"BBBB"}`), `member "signature" occurs twice`},
 		{"another spelling", text(`{"RootHash":"x"}`), `unknown member "RootHash"`},
 		{"another member", text(sig + `,"more":"x"}`), `unknown member "more"`},
 		{"no base64", text(strings.Replace(sig, "AAAA", "AA", 1) + "}"), "the signature is not in base64"},
 		{"loose bits in base64", text(strings.Replace(sig, "AAAA", "AB==", 1) + "}"), "the signature is not in base64"},
 		{"line breaks in base64", text(strings.Replace(sig, "AAAA", `AA\nAA`, 1) + "}"), "the signature has line breaks"},
 		{"a short fingerprint", text(sig + `,"certificateFingerprint":"ab"}`), "fingerprint is not 64"},
-		{"a second object", text(sig + "}{}"), "there is something behind the JSON object"},
-		{"junk behind the end", text(sig + "}\x00\x00x"), "there is something behind the end of the signature"},
+		{"a second object", text(sig + "}{}"), "there is text after the JSON object"},
+		{"junk behind the end", text(sig + "}\x00\x00x"), "there are bytes after the end of the signature"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

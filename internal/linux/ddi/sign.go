@@ -18,15 +18,15 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// SignRootHash signs a root hash as systemd and the kernel want it: PKCS#7,
-// detached, without attributes, SHA-256, over the hash in lower-case hex, the
-// certificate included. With an RSA key the bytes are those of
+// SignRootHash returns a signature of a root hash in the form that systemd and the
+// kernel accept: PKCS#7, detached, without attributes, SHA-256, over the hash in
+// lower-case hex, with the certificate. With an RSA key the bytes are those of
 //
 //	openssl smime -sign -noattr -binary -outform der
 //
-// and depend on nothing else. The encoder is our own because a library's bytes
-// would differ there, and because the kernel refuses the algorithm names that
-// libraries prefer: for RSA it must be plain rsaEncryption.
+// and always the same. The encoder is our own because the bytes of a library would
+// differ, and because libraries use algorithm names that the kernel refuses: for RSA
+// it must be plain rsaEncryption.
 func SignRootHash(root [32]byte, cert *x509.Certificate, key crypto.Signer) ([]byte, error) {
 	pub, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !pub.Equal(key.Public()) {
@@ -55,7 +55,7 @@ func SignRootHash(root [32]byte, cert *x509.Certificate, key crypto.Signer) ([]b
 // algorithm is an AlgorithmIdentifier.
 type algorithm struct {
 	id   asn1.ObjectIdentifier
-	null bool // with NULL for parameters, rather than with none
+	null bool // the parameters are NULL, not absent
 }
 
 func signatureAlgorithm(cert *x509.Certificate) (algorithm, error) {
@@ -68,8 +68,8 @@ func signatureAlgorithm(cert *x509.Certificate) (algorithm, error) {
 	return algorithm{}, errkind.Errorf(errkind.Invalid, "%s keys cannot sign an image: PKCS#7 without attributes is for RSA and ECDSA", cert.PublicKeyAlgorithm)
 }
 
-// isECDSA reports whether an ECDSA key may sign under the name of an algorithm: the
-// digest may be a longer one than that of SignRootHash.
+// isECDSA reports whether cert has an ECDSA key and name is ECDSA with SHA-256, SHA-384
+// or SHA-512.
 func isECDSA(cert *x509.Certificate, name asn1.ObjectIdentifier) bool {
 	_, ok := cert.PublicKey.(*ecdsa.PublicKey)
 	return ok && (name.Equal(pkcs7.OIDDigestAlgorithmECDSASHA256) || name.Equal(pkcs7.OIDDigestAlgorithmECDSASHA384) || name.Equal(pkcs7.OIDDigestAlgorithmECDSASHA512))
@@ -113,19 +113,19 @@ func encodePKCS7(cert *x509.Certificate, alg algorithm, sig []byte) ([]byte, err
 	return b.Bytes()
 }
 
-// checkSignature says whether der is one signature over root by the key of
-// cert, in the form that the kernel takes. Certificates within der count for
-// nothing, and the dates of cert are not looked at.
+// checkSignature fails unless der has exactly one signature, over root by the key of
+// cert, in the form that the kernel accepts. It ignores the certificates in der and the
+// dates of cert.
 func checkSignature(root [32]byte, der []byte, cert *x509.Certificate) error {
 	p7, err := pkcs7.Parse(der)
 	if err != nil {
-		return errkind.Errorf(errkind.Invalid, "the signature is no PKCS#7 in DER: %w", err)
+		return errkind.Errorf(errkind.Invalid, "the signature is not a PKCS#7 in DER: %w", err)
 	}
 	if len(p7.Signers) != 1 {
 		return errkind.Errorf(errkind.Invalid, "the signature has %d signers, not 1", len(p7.Signers))
 	}
 	if len(p7.Content) > 0 {
-		return errkind.Errorf(errkind.Invalid, "the signature is not detached: it brings %d bytes of content", len(p7.Content))
+		return errkind.Errorf(errkind.Invalid, "the signature is not detached: it has %d bytes of content", len(p7.Content))
 	}
 	alg, err := signatureAlgorithm(cert)
 	if err != nil {
@@ -134,7 +134,7 @@ func checkSignature(root [32]byte, der []byte, cert *x509.Certificate) error {
 	signer := p7.Signers[0]
 	if got := signer.DigestEncryptionAlgorithm.Algorithm; !got.Equal(alg.id) && !isECDSA(cert, got) {
 		return errkind.WithHint(
-			errkind.Errorf(errkind.Invalid, "the signature names its algorithm %s, the kernel wants %s", got, alg.id),
+			errkind.Errorf(errkind.Invalid, "the signature is of algorithm %s, the kernel accepts %s", got, alg.id),
 			"sign with: openssl smime -sign -noattr -binary -outform der")
 	}
 	if len(signer.AuthenticatedAttributes) > 0 || len(p7.Certificates) > 1 {

@@ -95,11 +95,11 @@ func TestAForeignSignatureIsNotAttached(t *testing.T) {
 	}{
 		{"of another root hash", sign(changed, cert, key), "is not one of root hash", errkind.Untrusted},
 		{"by another key", sign(root, otherCert, other), "is not one of root hash", errkind.Untrusted},
-		{"with another algorithm name", libraryPKCS7(t, root, cert, key, false), "names its algorithm", errkind.Invalid},
+		{"with another algorithm name", libraryPKCS7(t, root, cert, key, false), "is of algorithm", errkind.Invalid},
 		{"with content", libraryPKCS7(t, root, cert, key, true), "is not detached", errkind.Invalid},
 		{"with attributes", attributes(t, root, cert, key), "has attributes", errkind.Invalid},
-		{"cut short", sign(root, cert, key)[:200], "is no PKCS#7", errkind.Invalid},
-		{"of nothing", nil, "is no PKCS#7", errkind.Invalid},
+		{"cut short", sign(root, cert, key)[:200], "is not a PKCS#7", errkind.Invalid},
+		{"of nothing", nil, "is not a PKCS#7", errkind.Invalid},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	sigSize    = 16 << 10 // of the signature partition that we make
-	maxSigSize = 4 << 20  // of one that systemd reads
+	sigSize    = 16 << 10 // of a signature partition of Build
+	maxSigSize = 4 << 20  // the largest that systemd reads
 )
 
-// Signature is the content of a signature partition. Nobody has checked it.
+// Signature is the unverified content of a signature partition.
 type Signature struct {
 	RootHash               [32]byte
-	CertificateFingerprint string // SHA-256 of the certificate in DER, in hex; a hint to the reader, no more
+	CertificateFingerprint string // SHA-256 of the certificate in DER, in hex; only a hint
 	PKCS7                  []byte // DER, detached, over the root hash in lower-case hex
 }
 
@@ -38,13 +38,13 @@ func readSignature(r *io.SectionReader) (*Signature, error) {
 	return parseSignature(b)
 }
 
-// parseSignature reads one JSON object, padded with zeros. It knows the three
-// keys, each once and in this spelling: an object that another parser could
-// read differently is refused.
+// parseSignature reads one JSON object, padded with zeros. It accepts only the three
+// known keys, each once and in exactly this spelling, because another parser could read
+// any other object differently.
 func parseSignature(b []byte) (*Signature, error) {
 	text, padding, _ := bytes.Cut(b, []byte{0})
 	if i := bytes.IndexFunc(padding, func(r rune) bool { return r != 0 }); i >= 0 {
-		return nil, errkind.Errorf(errkind.Corrupt, "there is something behind the end of the signature, at byte %d", len(text)+1+i)
+		return nil, errkind.Errorf(errkind.Corrupt, "there are bytes after the end of the signature, at byte %d", len(text)+1+i)
 	}
 	fields, err := parseStrings(text)
 	if err != nil {
@@ -59,7 +59,7 @@ func parseSignature(b []byte) (*Signature, error) {
 			return nil, errkind.Errorf(errkind.Corrupt, "the signature's certificate fingerprint is not 64 hexadecimal digits")
 		}
 	}
-	if strings.ContainsAny(fields["signature"], "\r\n") { // which the decoder would skip
+	if strings.ContainsAny(fields["signature"], "\r\n") { // the decoder would skip them
 		return nil, errkind.Errorf(errkind.Corrupt, "the signature has line breaks")
 	}
 	if sig.PKCS7, err = base64.StdEncoding.Strict().DecodeString(fields["signature"]); err != nil {
@@ -73,7 +73,7 @@ func parseSignature(b []byte) (*Signature, error) {
 
 func clip(s string, n int) []byte { return []byte(s[:min(n, len(s))]) }
 
-// parseStrings reads an object of known string members.
+// parseStrings reads a JSON object whose members are known and are strings.
 func parseStrings(text []byte) (map[string]string, error) {
 	out := map[string]string{}
 	d := json.NewDecoder(bytes.NewReader(text))
@@ -92,7 +92,7 @@ func parseStrings(text []byte) (map[string]string, error) {
 			return nil, fmt.Errorf("unknown member %.40q", key)
 		}
 		if _, twice := out[key]; twice {
-			return nil, fmt.Errorf("member %q is there twice", key)
+			return nil, fmt.Errorf("member %q occurs twice", key)
 		}
 		v, err := d.Token()
 		if err != nil {
@@ -100,7 +100,7 @@ func parseStrings(text []byte) (map[string]string, error) {
 		}
 		value, ok := v.(string)
 		if !ok {
-			return nil, fmt.Errorf("member %q is no string", key)
+			return nil, fmt.Errorf("member %q is not a string", key)
 		}
 		out[key] = value
 	}
@@ -108,7 +108,7 @@ func parseStrings(text []byte) (map[string]string, error) {
 		return nil, err
 	}
 	if rest := bytes.TrimSpace(text[d.InputOffset():]); len(rest) > 0 {
-		return nil, fmt.Errorf("there is something behind the JSON object")
+		return nil, fmt.Errorf("there is text after the JSON object")
 	}
 	return out, nil
 }
@@ -124,7 +124,7 @@ func encodeSignature(root [32]byte, cert *x509.Certificate, pkcs7 []byte) ([]byt
 		return nil, fmt.Errorf("encode signature: %w", err)
 	}
 	if len(text) > sigSize {
-		return nil, errkind.Errorf(errkind.TooLarge, "the signature takes %d bytes, there is room for %d", len(text), sigSize)
+		return nil, errkind.Errorf(errkind.TooLarge, "the signature needs %d bytes, and the partition has %d", len(text), sigSize)
 	}
 	return append(text, make([]byte, sigSize-len(text))...), nil
 }

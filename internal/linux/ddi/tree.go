@@ -19,9 +19,9 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// tree is a folder as it goes into an image: usr and opt of it, each file
-// owned by root and as old as all the others. It holds names and kinds; the
-// content is read when it is copied.
+// tree is the usr and opt of a folder in the form for an image: root owns every file,
+// and all files have the same time. It has the names and kinds of files; Open reads
+// their content.
 type tree struct {
 	dir   string
 	root  *os.Root
@@ -38,8 +38,8 @@ type node struct {
 	folders  int           // among the children
 }
 
-// scanTree looks at every file once, and refuses what has no place in an
-// image: it names the first such file. The caller closes the tree.
+// scanTree reads the names and kinds of all files below dir. It fails if an image cannot
+// have one of the files, and names the first. The caller closes the tree.
 func scanTree(dir string, epoch time.Time) (_ *tree, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -60,7 +60,7 @@ func scanTree(dir string, epoch time.Time) (_ *tree, err error) {
 		case err != nil:
 			return nil, fmt.Errorf("read tree: %w", err)
 		case !info.IsDir():
-			return nil, errkind.Errorf(errkind.Invalid, "read tree: %s is no folder", filepath.Join(dir, name))
+			return nil, errkind.Errorf(errkind.Invalid, "read tree: %s is not a folder", filepath.Join(dir, name))
 		}
 		walk := func(p string, d fs.DirEntry, err error) error { return t.add(p, d, epoch, err) }
 		if err := fs.WalkDir(root.FS(), name, walk); err != nil {
@@ -96,7 +96,7 @@ func (t *tree) add(p string, d fs.DirEntry, epoch time.Time, err error) error {
 			return err
 		}
 	default:
-		return errkind.Errorf(errkind.Invalid, "%s is a %s: only files, folders and symbolic links go into an image", p, kindOf(info.Mode()))
+		return errkind.Errorf(errkind.Invalid, "%s is a %s: an image can have only files, folders and symbolic links", p, kindOf(info.Mode()))
 	}
 	if special := info.Mode() & (fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky); special != 0 {
 		return errkind.Errorf(errkind.Invalid, "%s has special permissions (%s)", p, special)
@@ -113,8 +113,8 @@ func (t *tree) add(p string, d fs.DirEntry, epoch time.Time, err error) error {
 	return nil
 }
 
-// checkTarget wants links that mean the same wherever the image is mounted.
-// The one absolute target allowed is that of a masked unit.
+// checkTarget fails for a link whose target depends on where the image is mounted. It
+// allows one absolute target, that of a masked unit.
 func checkTarget(p, target string) error {
 	switch {
 	case target == "/dev/null":
@@ -167,8 +167,8 @@ func (t *tree) ReadLink(name string) (string, error) {
 	return n.(*node).target, nil
 }
 
-// Open returns a file that is opened when it is first read: the copier opens
-// every file of a tree before it reads the first.
+// Open returns a file that its first Read opens, because the copier opens every file of
+// the tree before it reads one.
 func (t *tree) Open(name string) (fs.File, error) {
 	n, err := t.Stat(name)
 	if err != nil {
@@ -187,7 +187,7 @@ type lazyFile struct {
 
 func (l *lazyFile) Stat() (fs.FileInfo, error) { return l.node, nil }
 
-// Read reads the file, and closes it at its end: not every copier does.
+// Read reads the file, and closes it at its end, because not every copier closes it.
 func (l *lazyFile) Read(p []byte) (n int, err error) {
 	if l.read == l.size {
 		if err := l.Close(); err != nil {
@@ -223,7 +223,7 @@ func (n *node) Mode() fs.FileMode  { return n.mode }
 func (n *node) ModTime() time.Time { return time.Unix(n.mtime, 0).UTC() }
 func (n *node) IsDir() bool        { return n.mode.IsDir() }
 
-// Sys is what the erofs writer takes owner and time from.
+// Sys has the owner and the time for the erofs writer.
 func (n *node) Sys() any {
 	links := 1
 	if n.IsDir() {
@@ -232,7 +232,7 @@ func (n *node) Sys() any {
 	return &erofs.Stat{Mode: n.mode, Size: n.size, Mtime: uint64(n.mtime), Nlink: links}
 }
 
-// copyTo makes the tree in a folder that is not there yet.
+// copyTo copies the tree into the folder dir, which must not exist yet.
 func (t *tree) copyTo(ctx context.Context, dir string) error {
 	var done []string
 	err := fs.WalkDir(t, ".", func(p string, d fs.DirEntry, err error) error {
@@ -253,7 +253,7 @@ func (t *tree) copyTo(ctx context.Context, dir string) error {
 		return err
 	}
 	at := unix.NsecToTimespec(t.files["."].ModTime().UnixNano())
-	for _, p := range slices.Backward(done) { // a folder after what is in it
+	for _, p := range slices.Backward(done) { // a folder after its files
 		if err := unix.UtimesNanoAt(unix.AT_FDCWD, p, []unix.Timespec{at, at}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return fmt.Errorf("set time of %s: %w", p, err)
 		}

@@ -25,14 +25,14 @@ const (
 	roleSig  role = "signature"
 )
 
-// partType is what a GPT type UUID stands for.
+// partType is the meaning of a GPT type UUID.
 type partType struct {
 	arch Arch
-	usr  bool // a tree for /usr alone, rather than for the root
+	usr  bool // the files of /usr alone, not of the root
 	role role
 }
 
-// String is the start of the partition's label.
+// String returns the start of the partition's label.
 func (t partType) String() string {
 	if t.usr {
 		return "usr-" + string(t.arch)
@@ -40,7 +40,7 @@ func (t partType) String() string {
 	return "root-" + string(t.arch)
 }
 
-// suffixes returns what the name of a type (gpt.TypeByName) has after root or usr.
+// suffixes returns the part of a type's name (gpt.TypeByName) after root or usr.
 func suffixes() map[role]string {
 	return map[role]string{roleData: "", roleHash: "-verity", roleSig: "-verity-sig"}
 }
@@ -59,7 +59,7 @@ func typeOf(id gpt.GUID) (partType, bool) {
 	return partType{}, false
 }
 
-// idOf is false for an architecture that is not AMD64 or ARM64.
+// idOf returns the type UUID of t; false if the architecture is not AMD64 or ARM64.
 func idOf(t partType) (gpt.GUID, bool) {
 	tree := "root"
 	if t.usr {
@@ -69,7 +69,7 @@ func idOf(t partType) (gpt.GUID, bool) {
 	return gpt.TypeByName(tree+suffixes()[t.role], machine)
 }
 
-// inOrder returns a copy sorted by where the partitions lie.
+// inOrder returns a copy of all, sorted by the places of the partitions.
 func inOrder(all []gpt.Partition) []gpt.Partition {
 	out := slices.Clone(all)
 	slices.SortFunc(out, func(a, b gpt.Partition) int { return cmp.Compare(a.First, b.First) })
