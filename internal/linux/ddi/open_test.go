@@ -83,7 +83,7 @@ func TestStructureThatIsNotOneImageIsRefused(t *testing.T) {
 	}{
 		{"cut short", func(b []byte) []byte { return b[:len(b)-4096] }, "truncated: the partition table is for"},
 		{"cut to the first half", func(b []byte) []byte { return b[:len(b)/1024*512] }, "truncated: the partition table is for"},
-		{"bytes behind it", func(b []byte) []byte { return append(b, make([]byte, 512)...) }, "1 sectors behind the end"},
+		{"bytes behind it", func(b []byte) []byte { return append(b, make([]byte, 512)...) }, "1 sectors after the end"},
 		{"no partitions", parts(func([]gpt.Partition) []gpt.Partition { return nil }), "there is no data partition"},
 		{"no data", parts(func(p []gpt.Partition) []gpt.Partition { return p[1:] }), "there is no data partition"},
 		{"two trees", setType(2, partType{AMD64, false, roleHash}), "partition 3 is a second verity partition"},
@@ -92,7 +92,7 @@ func TestStructureThatIsNotOneImageIsRefused(t *testing.T) {
 		{"a partition that systemd would not see", parts(func(p []gpt.Partition) []gpt.Partition { p[2].Attributes = 1 << 63; return p }), "partition 3 has the attributes 0x8000000000000000"},
 		{"a signature that is in no partition", parts(func(p []gpt.Partition) []gpt.Partition { return p[:2] }), "is set, but belongs to no partition"},
 		{"another root hash in the table", parts(func(p []gpt.Partition) []gpt.Partition { p[0].ID[0]++; return p }), "the signature is for root hash"},
-		{"a tree that is too short", shorten(1), "the verity tree takes"},
+		{"a tree that is too short", shorten(1), "the verity tree has"},
 		{"data that is too short", shorten(0), "bytes of data, there are"},
 		{"something before the first partition", func(b []byte) []byte { b[18000] = 1; return b }, "byte 18000 is set, but belongs to no partition"},
 		{"something behind the last", func(b []byte) []byte { b[len(b)-gpt.OverheadBack-1] = 1; return b }, "belongs to no partition"},

@@ -14,10 +14,10 @@ import (
 // Number is the #### of a Boot#### variable.
 type Number uint16
 
-// String is the four digits.
+// String returns the four digits.
 func (n Number) String() string { return fmt.Sprintf("%04X", uint16(n)) }
 
-// Entry is a load option and its place.
+// Entry is a boot entry: a load option and its number.
 type Entry struct {
 	Number Number
 	LoadOption
@@ -32,16 +32,16 @@ const (
 
 // Variables of systemd-boot that have a text (The Boot Loader Interface).
 const (
-	EntryOneShot  = "LoaderEntryOneShot"   // booted once, next; forgotten by being read
-	EntryDefault  = "LoaderEntryDefault"   // booted when nothing else is said
-	EntrySelected = "LoaderEntrySelected"  // was booted
-	DevicePartID  = "LoaderDevicePartUUID" // of the partition that the boot loader came from
+	EntryOneShot  = "LoaderEntryOneShot"   // the entry of the next boot; systemd-boot deletes it
+	EntryDefault  = "LoaderEntryDefault"   // the entry of all other boots
+	EntrySelected = "LoaderEntrySelected"  // the entry that has booted
+	DevicePartID  = "LoaderDevicePartUUID" // the partition of the boot loader
 )
 
-// BootOrder is what the firmware tries, in order; none when it does not say.
+// BootOrder returns the entries that the firmware tries, in this order; nil if it has none.
 func BootOrder(s Store) ([]Number, error) { return numbers(s, bootOrder) }
 
-// SetBootOrder sets it. An empty one removes the variable.
+// SetBootOrder sets BootOrder. An empty order deletes the variable.
 func SetBootOrder(s Store, order []Number) error {
 	var data []byte
 	for _, n := range order {
@@ -53,18 +53,18 @@ func SetBootOrder(s Store, order []Number) error {
 	return s.Set(Name{bootOrder, Global}, Variable{BootVariables, data})
 }
 
-// BootNext is the entry that the firmware tries once, next, before BootOrder.
+// BootNext returns the entry that the firmware tries at the next boot, before BootOrder.
 func BootNext(s Store) (n Number, ok bool, err error) { return number(s, bootNext) }
 
-// SetBootNext sets it.
+// SetBootNext sets BootNext.
 func SetBootNext(s Store, n Number) error {
 	return s.Set(Name{bootNext, Global}, Variable{BootVariables, binary.LittleEndian.AppendUint16(nil, uint16(n))})
 }
 
-// ClearBootNext removes it.
+// ClearBootNext deletes BootNext.
 func ClearBootNext(s Store) error { return s.Delete(Name{bootNext, Global}) }
 
-// BootCurrent is the entry that the firmware booted.
+// BootCurrent returns the entry that the firmware has booted.
 func BootCurrent(s Store) (n Number, ok bool, err error) { return number(s, bootCurrent) }
 
 func number(s Store, name string) (Number, bool, error) {
@@ -93,8 +93,8 @@ func numbers(s Store, name string) ([]Number, error) {
 	return list, nil
 }
 
-// Entries returns the boot entries, by number. One that cannot be decoded is
-// left out: it is another's, and must not keep ours from being found.
+// Entries returns the boot entries, by number. It skips entries that it cannot decode:
+// Trident did not write them, and they must not hide Trident's own.
 func Entries(s Store) ([]Entry, error) {
 	names, err := s.List()
 	if err != nil {
@@ -126,13 +126,14 @@ func entryNumber(n Name) (Number, bool) {
 		return 0, false
 	}
 	v, err := strconv.ParseUint(n.Name[4:], 16, 16)
-	if err != nil || Number(v).String() != n.Name[4:] { // lower case is not one (3.1.1)
+	if err != nil || Number(v).String() != n.Name[4:] { // the digits are upper case (3.1.1)
 		return 0, false
 	}
 	return Number(v), true
 }
 
-// FreeNumber is the lowest number without a Boot#### variable, decodable or not.
+// FreeNumber returns the lowest number without a Boot#### variable. It fails, with
+// errkind.NoSpace, if there is none.
 func FreeNumber(s Store) (Number, error) {
 	names, err := s.List()
 	if err != nil {
@@ -146,7 +147,7 @@ func FreeNumber(s Store) (Number, error) {
 	return 0, errkind.Errorf(errkind.NoSpace, "find a number for a boot entry: all are taken")
 }
 
-// SetEntry writes the boot entry of that number.
+// SetEntry makes or replaces the boot entry with the number of e.
 func SetEntry(s Store, e Entry) error {
 	data, err := e.Encode()
 	if err != nil {
@@ -155,12 +156,12 @@ func SetEntry(s Store, e Entry) error {
 	return s.Set(entryName(e.Number), Variable{BootVariables, data})
 }
 
-// DeleteEntry removes a boot entry; what names it (BootOrder) is the caller's.
+// DeleteEntry deletes a boot entry. It does not change BootOrder and BootNext.
 func DeleteEntry(s Store, n Number) error { return s.Delete(entryName(n)) }
 
 func entryName(n Number) Name { return Name{"Boot" + n.String(), Global} }
 
-// LoaderText reads a text variable of the boot loader; "" when there is none.
+// LoaderText returns a text variable of systemd-boot, "" if the variable does not exist.
 func LoaderText(s Store, name string) (string, error) {
 	v, err := s.Get(Name{name, Loader})
 	if errors.Is(err, fs.ErrNotExist) {
@@ -172,7 +173,7 @@ func LoaderText(s Store, name string) (string, error) {
 	return decodeText(v.Data), nil
 }
 
-// SetLoaderText writes one; "" removes it.
+// SetLoaderText sets a text variable of systemd-boot; "" deletes it.
 func SetLoaderText(s Store, name, text string) error {
 	if text == "" {
 		return s.Delete(Name{name, Loader})

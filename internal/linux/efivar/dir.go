@@ -23,16 +23,16 @@ const DefaultDir = "/sys/firmware/efi/efivars"
 // flagImmutable is FS_IMMUTABLE_FL of linux/fs.h.
 const flagImmutable = 0x10
 
-// Dir is the folder where efivarfs is mounted: a file for each variable, four
-// bytes of attributes, little-endian, before its data (Linux,
+// Dir is the folder where efivarfs is mounted. It has a file for each variable: four
+// bytes of attributes, little-endian, then the data (Linux,
 // Documentation/filesystems/efivarfs.rst).
 type Dir string
 
 var _ Store = Dir("")
 
-// Open returns dir if efivarfs is mounted there and has variables. A host that has not
-// booted by UEFI, and one whose firmware gives no access to its variables, are errors
-// of kind Precondition.
+// Open returns dir if efivarfs is mounted there and has variables. It fails, with
+// errkind.Precondition, if the host has not booted by UEFI, or if the firmware gives no
+// access to its variables.
 func Open(dir string) (Dir, error) {
 	var st unix.Statfs_t
 	err := unix.Statfs(dir, &st)
@@ -67,13 +67,13 @@ func (d Dir) Get(n Name) (Variable, error) {
 		return Variable{}, failed("get", n, err)
 	}
 	defer f.Close()
-	// One read: the kernel asks the firmware anew for each.
+	// One read, because the kernel calls the firmware for each.
 	buf := make([]byte, 4+MaxData+1)
 	size, err := read(f, buf)
 	switch {
 	case err != nil:
 		return Variable{}, failed("get", n, err)
-	case size == 0: // a file that was made, and its variable was not
+	case size == 0: // the file exists, but its variable does not
 		return Variable{}, NotThere(n)
 	case size <= 4:
 		return Variable{}, errkind.Errorf(errkind.Corrupt, "get EFI variable %s: it has no data", n)
@@ -102,7 +102,7 @@ func (d Dir) Set(n Name, v Variable) error {
 	}
 	isNew := errors.Is(err, fs.ErrNotExist)
 	if err := d.mutable(n, func() error { return d.write(n, v) }); err != nil {
-		if isNew { // or the kernel shows an empty one until the next boot
+		if isNew { // else the kernel shows an empty variable until the next boot
 			err = errors.Join(err, ignoreMissing(os.Remove(d.file(n))))
 		}
 		return hint(failed("set", n, err))
@@ -110,8 +110,8 @@ func (d Dir) Set(n Name, v Variable) error {
 	return nil
 }
 
-// write hands the variable over in one call of write(2), which is what makes it
-// old or new. O_TRUNC would be a second one.
+// write writes the variable with one call of write(2), so that it is old or new at any
+// moment. O_TRUNC would be a second change.
 func (d Dir) write(n Name, v Variable) error {
 	f, err := os.OpenFile(d.file(n), os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
@@ -120,7 +120,7 @@ func (d Dir) write(n Name, v Variable) error {
 	data := append(binary.LittleEndian.AppendUint32(nil, uint32(v.Attributes)), v.Data...)
 	_, err = f.Write(data)
 	if info, statErr := f.Stat(); err == nil && statErr == nil && info.Size() > int64(len(data)) {
-		err = f.Truncate(int64(len(data))) // an ordinary folder that stands for efivarfs
+		err = f.Truncate(int64(len(data))) // an ordinary folder in the place of efivarfs
 	}
 	return errors.Join(err, f.Close())
 }
@@ -137,10 +137,9 @@ func (d Dir) Delete(n Name) error {
 	return nil
 }
 
-// mutable does change while the variable's file may be changed: the kernel makes
-// those immutable that no firmware is known to survive the loss of, and leaves
-// it to us to know better. If the file is still there it is immutable again
-// after.
+// mutable calls change while the variable's file is not immutable, and then restores the
+// flag if the file still exists. The kernel makes most variables immutable, because some
+// firmware does not start without them.
 func (d Dir) mutable(n Name, change func() error) error {
 	f, err := os.OpenFile(d.file(n), os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -152,7 +151,7 @@ func (d Dir) mutable(n Name, change func() error) error {
 	defer f.Close()
 	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
 	if err != nil || flags&flagImmutable == 0 {
-		return change() // also where there are no such flags
+		return change() // an error: the file system has no such flags
 	}
 	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags&^flagImmutable); err != nil {
 		return err
@@ -188,13 +187,13 @@ func (d Dir) List() ([]Name, error) {
 	return names, nil
 }
 
-// Room implements [Store]. Kernels before 6.6 do not say how much room there is. What a
-// kernel keeps back on x86, where full memory has ruined machines, counts as taken
-// (Linux, fs/efivarfs/super.c).
+// Room implements [Store]. Kernels before 6.6 do not report it. The reserve that the
+// kernel keeps on x86, where full memory has ruined machines, is not free (Linux,
+// fs/efivarfs/super.c).
 func (d Dir) Room() (bytes int64, known bool, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(string(d), &st); err != nil {
-		return 0, false, fmt.Errorf("ask for the room for EFI variables: %w", err)
+		return 0, false, fmt.Errorf("read the room for EFI variables: %w", err)
 	}
 	if st.Flags&unix.ST_RDONLY != 0 {
 		err := errkind.Errorf(errkind.Precondition, "the EFI variables in %s cannot be set: %w", string(d), unix.EROFS)

@@ -25,16 +25,16 @@ const (
 	Loader Vendor = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f" // The Boot Loader Interface
 )
 
-// Name is the whole name of a variable.
+// Name is the full name of a variable.
 type Name struct {
 	Name   string
 	Vendor Vendor
 }
 
-// String is the name of the variable's file in efivarfs.
+// String returns the name of the variable's file in efivarfs.
 func (n Name) String() string { return n.Name + "-" + string(n.Vendor) }
 
-// Attributes say where a variable is kept and who sees it (UEFI 2.10, 8.2).
+// Attributes say where the firmware keeps a variable and who can read it (UEFI 2.10, 8.2).
 type Attributes uint32
 
 // The attributes that variables about booting have, and all of them together.
@@ -45,36 +45,37 @@ const (
 	BootVariables            = NonVolatile | BootService | Runtime
 )
 
-// Variable is what a variable has.
+// Variable is the content of a variable.
 type Variable struct {
 	Attributes Attributes
 	Data       []byte
 }
 
-// Store holds variables. A variable is old or new, never half, also after a
-// power cut: firmware promises that (UEFI 2.10, 8.2), and [Dir] writes each in
-// one call. Methods may be called from many goroutines.
+// Store has the variables of a firmware. A variable is old or new, also after a power
+// cut: firmware guarantees that (UEFI 2.10, 8.2), and [Dir] writes each in one call. A
+// Store is safe for concurrent use.
 type Store interface {
-	// Get returns an error that is fs.ErrNotExist when there is no such variable.
+	// Get returns a variable. Its error is fs.ErrNotExist if the variable does not exist.
 	Get(Name) (Variable, error)
-	// Set makes or replaces a variable. One that is as wanted is not written
-	// again: flash wears out. Data must not be empty: that would be Delete.
+	// Set makes or replaces a variable. It does not write a variable that is the same
+	// already, because flash wears out. Data must not be empty.
 	Set(Name, Variable) error
-	// Delete takes that there is no such variable as done.
+	// Delete deletes a variable. It returns nil if the variable does not exist.
 	Delete(Name) error
 	// List returns all names, sorted by their text.
 	List() ([]Name, error)
-	// Room returns how many bytes of new variables the firmware takes, counted as
-	// [Name.Cost] counts them. Known is false where nobody says; [Probe] finds out. A
-	// store in which no variable can be set is an error of kind Precondition.
+	// Room returns how many bytes the firmware has free for variables, whose costs are
+	// those of [Name.Cost]. Known is false if the firmware does not report it; then use
+	// [Probe]. Room fails, with errkind.Precondition, if no variable can be set.
 	Room() (bytes int64, known bool, err error)
 }
 
-// overhead is what firmware keeps beside the name and the data of a variable: EDK II
-// has a header of 60 bytes and aligns to 4.
+// overhead is the memory for a variable besides its name and data, in bytes: EDK II has
+// a header of 60 bytes and aligns to 4.
 const overhead = 64
 
-// Cost is how many bytes of the firmware's memory a variable of size bytes takes.
+// Cost returns how many bytes of the firmware's memory a variable with size bytes of data
+// needs.
 func (n Name) Cost(size int) int64 { return int64(overhead + 2*(len(n.Name)+1) + size) }
 
 // probe is the variable of Probe.
@@ -92,8 +93,8 @@ func Probe(s Store, bytes int64) error {
 	return errors.Join(err, s.Delete(probe))
 }
 
-// None is the firmware of a machine that gives access to no variables. There is nothing
-// to delete in it, and nothing can be set.
+// None is the Store of a host without access to the variables of its firmware. It has no
+// variables, and Set and Room fail with errkind.Precondition.
 type None struct{}
 
 var _ Store = None{}
@@ -117,15 +118,15 @@ func (None) Room() (int64, bool, error) {
 	return 0, false, errkind.Errorf(errkind.Precondition, "this host gives no access to the variables of its firmware")
 }
 
-// Bounds of what is taken from the firmware, and given to it. Real ones have a
-// store of 64 KiB to 256 KiB in all.
+// Bounds for variables that are read or set: bytes of data, bytes of a name, variables.
+// The store of real firmware has 64 KiB to 256 KiB in all.
 const (
 	MaxData  = 64 << 10
 	maxName  = 512
 	maxNames = 4096
 )
 
-// Check says whether a variable of that name and content can be set.
+// Check returns an error of kind Invalid if Set would refuse the name or the size of v.
 func (n Name) Check(v Variable) error {
 	if len(v.Data) == 0 || len(v.Data) > MaxData {
 		return errkind.Errorf(errkind.Invalid, "set EFI variable %s: it would have %d bytes, and may have 1 to %d", n, len(v.Data), MaxData)
@@ -144,11 +145,11 @@ func ParseName(file string) (Name, error) {
 	return n, n.check()
 }
 
-// check keeps a name from being a path, and bounds it.
+// check fails for a name that is too long or that could be a path.
 func (n Name) check() error {
 	bad := func(r rune) bool { return r == '/' || !unicode.IsPrint(r) }
 	if n.Name == "" || len(n.Name) > maxName || strings.ContainsFunc(n.Name, bad) || !isGUID(string(n.Vendor)) {
-		return errkind.Errorf(errkind.Invalid, "%q is no name of an EFI variable", n.String())
+		return errkind.Errorf(errkind.Invalid, "%q is not a name of an EFI variable", n.String())
 	}
 	return nil
 }
@@ -163,7 +164,7 @@ func isGUID(s string) bool {
 	return len(s) == len(Global)
 }
 
-// NotThere is the error of a Store about a variable that it does not have.
+// NotThere returns the error of Store.Get for a variable that does not exist.
 func NotThere(n Name) error {
 	return errkind.Errorf(errkind.NotFound, "get EFI variable %s: %w", n, fs.ErrNotExist)
 }

@@ -9,14 +9,14 @@ import (
 	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
-// LoadOption is something that firmware can boot: EFI_LOAD_OPTION (UEFI 2.10,
+// LoadOption describes a program that firmware can boot: EFI_LOAD_OPTION (UEFI 2.10,
 // 3.1.3).
 type LoadOption struct {
 	Attributes  uint32
 	Description string
-	// Nodes are all of the device path list, ends too.
+	// Nodes are all nodes of the device path list, also its end nodes.
 	Nodes    []Node
-	Optional []byte // handed to what is booted
+	Optional []byte // for the program
 }
 
 // Active is the attribute of a load option that the firmware tries by itself
@@ -29,8 +29,8 @@ type Node struct {
 	Data          []byte
 }
 
-// HardDrive says which partition of a disk with a GPT is meant (UEFI 2.10,
-// 10.3.5.1). Firmware goes by the GUID; some looks at the rest too.
+// HardDrive identifies a partition of a disk with a GPT (UEFI 2.10, 10.3.5.1). Firmware
+// finds it by the GUID; some firmware compares the other fields too.
 type HardDrive struct {
 	Number      uint32 // of the partition, from 1
 	Start, Size uint64 // in logical blocks of the disk
@@ -50,8 +50,8 @@ const (
 	signatureGUID = 2
 )
 
-// NewLoadOption is an active load option for a file, with slashes from the root
-// of the partition on.
+// NewLoadOption returns an active load option for a file on disk. The path of the file
+// is from the root of the partition, with slashes.
 func NewLoadOption(description string, disk HardDrive, file string) LoadOption {
 	return LoadOption{
 		Attributes:  Active,
@@ -73,8 +73,8 @@ func (h HardDrive) node() Node {
 	return Node{typeMedia, subHardDrive, append(append(data, guid[:]...), formatGPT, signatureGUID)}
 }
 
-// Location is the partition and the file that o boots, with slashes. It has none
-// if it boots something else: a network, a disc, firmware itself.
+// Location returns the partition and the file that o boots; the path has slashes. It
+// returns false if o boots something else: the network, an optical disc, the firmware.
 func (o LoadOption) Location() (disk HardDrive, file string, ok bool) {
 	for _, n := range o.Nodes {
 		switch {
@@ -121,7 +121,7 @@ func (o LoadOption) Encode() ([]byte, error) {
 	return append(append(out, paths...), o.Optional...), nil
 }
 
-// DecodeLoadOption reads the content of a Boot#### variable.
+// DecodeLoadOption reads the content of a Boot#### variable. Its errors are of kind Corrupt.
 func DecodeLoadOption(data []byte) (LoadOption, error) {
 	bad := func(why string) (LoadOption, error) {
 		return LoadOption{}, errkind.Errorf(errkind.Corrupt, "decode boot entry: %s", why)
@@ -157,7 +157,7 @@ func DecodeLoadOption(data []byte) (LoadOption, error) {
 		}
 		n := int(le.Uint16(paths[2:]))
 		if n < 4 || n > len(paths) {
-			return bad("a node of its path lies about its length")
+			return bad("a node of its path has a wrong length")
 		}
 		o.Nodes = append(o.Nodes, Node{paths[0], paths[1], append([]byte(nil), paths[4:n]...)})
 		paths = paths[n:]
@@ -165,7 +165,7 @@ func DecodeLoadOption(data []byte) (LoadOption, error) {
 	return o, nil
 }
 
-// encodeText is s in UTF-16LE with a NUL at its end.
+// encodeText returns s in UTF-16LE with a NUL at its end.
 func encodeText(s string) []byte {
 	var out []byte
 	for _, c := range utf16.Encode([]rune(s)) {

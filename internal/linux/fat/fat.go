@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	maxDir  = 2 << 20 // bytes; more entries cannot be in one
+	maxDir  = 2 << 20 // bytes; the largest folder of the specification
 	maxPath = 64      // names in a path
 )
 
@@ -27,17 +27,17 @@ const (
 type volume struct {
 	r        io.ReaderAt
 	bits     int   // of an entry of the table: 12, 16 or 32
-	table    int64 // where it begins
-	cluster  int64 // bytes
-	data     int64 // where cluster 2 begins
+	table    int64 // offset
+	cluster  int64 // size
+	data     int64 // offset of cluster 2
 	clusters uint32
 	root     entry
 	rootOff  int64 // with 12 and 16 bits
 	rootSize int64
 }
 
-// Open reads the boot sector of a file system on size bytes. Files may be read
-// at any place (io.ReaderAt); they have no times.
+// Open opens a file system on size bytes; it reads only the boot sector. Files implement
+// io.ReaderAt and have no times.
 func Open(r io.ReaderAt, size int64) (fs.FS, error) {
 	b := make([]byte, 512)
 	if _, err := r.ReadAt(b, 0); err != nil {
@@ -51,8 +51,7 @@ func Open(r io.ReaderAt, size int64) (fs.FS, error) {
 	return v, nil
 }
 
-// Room reports the free bytes of a file system on size bytes, and how many bytes it
-// gives to files at a time.
+// Room returns the free bytes of a file system on size bytes, and the size of its clusters.
 func Room(r io.ReaderAt, size int64) (free, cluster int64, err error) {
 	fsys, err := Open(r, size)
 	if err != nil {
@@ -60,7 +59,7 @@ func Room(r io.ReaderAt, size int64) (free, cluster int64, err error) {
 	}
 	v := fsys.(*volume)
 	v.r = io.NewSectionReader(r, 0, size)
-	// The table is read whole: entry by entry would be a read of the device each.
+	// One read of the whole table, not one of the device for each entry.
 	table := make([]byte, (int64(v.clusters)+2)*int64(v.bits)/8+2)
 	if n, err := v.r.ReadAt(table, v.table); n < len(table)-2 {
 		return 0, 0, fmt.Errorf("read FAT: read table: %w", err)
@@ -89,7 +88,7 @@ func parse(b []byte, size int64) (*volume, error) {
 	}
 	sector, perCluster, tables := u16(11), int64(b[13]), int64(b[16])
 	if b[510] != 0x55 || b[511] != 0xaa || !powerOf2(sector) || sector < 512 || sector > 4096 || !powerOf2(perCluster) || tables == 0 {
-		return nil, errkind.Errorf(errkind.Corrupt, "it is no FAT file system")
+		return nil, errkind.Errorf(errkind.Corrupt, "it is not a FAT file system")
 	}
 	v := &volume{table: u16(14) * sector, cluster: sector * perCluster, root: entry{dir: true, name: "."}}
 	tableSize := either(u16(22), u32(36)) * sector
@@ -117,7 +116,7 @@ func parse(b []byte, size int64) (*volume, error) {
 
 func powerOf2(n int64) bool { return n > 0 && n&(n-1) == 0 }
 
-// next is the cluster behind n, and whether there is one.
+// next returns the cluster after n; false if n is the last.
 func (v *volume) next(n uint32) (uint32, bool, error) {
 	var b [4]byte
 	at := v.table + int64(n)*int64(v.bits)/8
@@ -134,12 +133,12 @@ func (v *volume) next(n uint32) (uint32, bool, error) {
 	return value, value < end, nil
 }
 
-// chain lists the clusters of a file from its first one on, at most so many.
+// chain returns the clusters of a file from its first, at most most.
 func (v *volume) chain(first uint32, most int64) ([]uint32, error) {
 	var out []uint32
 	for n, more := first, most > 0; more; {
 		if n < 2 || n-2 >= v.clusters {
-			return nil, errkind.Errorf(errkind.Corrupt, "cluster %d is none", n)
+			return nil, errkind.Errorf(errkind.Corrupt, "the volume has no cluster %d", n)
 		}
 		out = append(out, n)
 		if int64(len(out)) >= min(most, int64(v.clusters)) {
@@ -153,8 +152,8 @@ func (v *volume) chain(first uint32, most int64) ([]uint32, error) {
 	return out, nil
 }
 
-// content returns the bytes of a file or folder. Of a folder only the chain
-// says how many it has.
+// content returns the bytes of a file or folder. The size of a folder is that of its
+// clusters.
 func (v *volume) content(e entry) (*io.SectionReader, error) {
 	if e.dir && e.first == 0 && v.bits != 32 { // the root, also as ..
 		return io.NewSectionReader(v.r, v.rootOff, v.rootSize), nil
@@ -172,12 +171,12 @@ func (v *volume) content(e entry) (*io.SectionReader, error) {
 		size = min(size, have)
 	}
 	if have < size {
-		return nil, errkind.Errorf(errkind.Corrupt, "%d of %d bytes are there", have, size)
+		return nil, errkind.Errorf(errkind.Corrupt, "the file has clusters for %d of %d bytes", have, size)
 	}
 	return io.NewSectionReader(&clusters{v, list}, 0, size), nil
 }
 
-// clusters reads a chain.
+// clusters reads the clusters of list as one file.
 type clusters struct {
 	v    *volume
 	list []uint32
@@ -199,7 +198,7 @@ func (c *clusters) ReadAt(p []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// find walks to a file.
+// find returns the entry of a file or folder. Its error is fs.ErrNotExist if there is none.
 func (v *volume) find(name string) (entry, error) {
 	e := v.root
 	if name == "." {

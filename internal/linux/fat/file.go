@@ -25,7 +25,7 @@ const (
 	attrLong   = 0x0f
 )
 
-// list reads a folder, without . and ..
+// list returns the entries of a folder, without . and ..
 func (v *volume) list(e entry) ([]entry, error) {
 	r, err := v.content(e)
 	if err != nil {
@@ -71,11 +71,12 @@ func (v *volume) list(e entry) ([]entry, error) {
 	return out, nil
 }
 
-// longName is put together of the entries before that of the file, last part first.
+// longName collects a long name from the entries before that of the file, whose parts are
+// in reverse order.
 type longName struct {
 	units []uint16
-	next  byte // the number that is expected; 1 was the first part
-	sum   byte // of the short name
+	next  byte // the number of the next part; 0 after the last
+	sum   byte // checksum of the short name
 }
 
 func (l *longName) add(d []byte) {
@@ -99,7 +100,7 @@ func (l *longName) add(d []byte) {
 	l.units = append(part, l.units...)
 }
 
-// of returns the name if all of it was there and it belongs to this short name.
+// of returns the long name if it is complete and belongs to the short name in d, else "".
 func (l *longName) of(d []byte) string {
 	var sum byte
 	for _, c := range d[:11] {
@@ -112,8 +113,8 @@ func (l *longName) of(d []byte) string {
 	return string(utf16.Decode(l.units))
 }
 
-// shortName is that of an entry without a long one. What is not ASCII is in
-// some code page.
+// shortName returns the name of an entry without a long name. Other bytes than UTF-8 are
+// of an unknown code page and become "_".
 func shortName(d []byte) string {
 	part := func(b []byte, lower bool) string {
 		s := strings.TrimRight(string(b), " ")

@@ -33,36 +33,35 @@ const (
 	Text      Want = "a text file"
 )
 
-// family is what decides the way forward for a file.
+// family is a group of kinds with the same hint.
 type family int
 
 const (
-	unusable     family = iota // has no way forward but another file
-	packed                     // becomes usable when it is unpacked
-	virtual                    // becomes a raw disk when it is converted
+	unusable     family = iota // only another file helps
+	packed                     // the hint is how to unpack it
+	virtual                    // the hint is how to convert it to a raw disk
 	cosi                       // System
-	systemDisk                 // Disk, with what boots it
-	otherDisk                  // Disk, without an EFI system partition: an extension is one, too
+	systemDisk                 // Disk, with an EFI system partition
+	otherDisk                  // Disk, without one; also an extension
 	largeSectors               // one of the two, for sectors of more than 512 bytes
 	mbrDisk                    // a disk without a GPT
 	fileSystem                 // a file system alone
 	part                       // a part of an extension image
-	download                   // what a server sent instead of the file
+	download                   // a page that a server sent instead of the file
 	plain                      // Text, and maybe Config
 )
 
-// kind is what a file was found to be.
+// kind is the kind of a file.
 type kind struct {
 	family family
 	name   string // with its article
-	tool   string // the command that unpacks FILE, or ""
+	tool   string // of packed, the command that unpacks FILE; of unusable, the hint; or ""
 }
 
-// Mistaken returns an error that says what the file is, if it is known and is not what is
-// wanted, with the way forward for a hint. Its kind is Invalid, and Corrupt for a text in
-// the place of an image, in which no reader finds a format. It is nil for a file that is
-// what is wanted, or of which nothing is known. A source that cannot be read is one of
-// which nothing is known.
+// Mistaken returns an error, with a hint, that names the kind of the file, if that kind is
+// known and is not the wanted one. The error is of kind Invalid, or Corrupt for a text in
+// the place of another kind. Mistaken returns nil if the file is of the wanted kind or of
+// an unknown one, or if it cannot read the file.
 func Mistaken(r io.ReaderAt, size int64, want Want) error {
 	k, ok := identify(r, size)
 	if !ok || k.is(want) {
@@ -83,9 +82,9 @@ func Mistaken(r io.ReaderAt, size int64, want Want) error {
 	return err
 }
 
-// ReadFile returns the content of the regular file at path. An error about a file of
-// another kind than the wanted one, or of more than limit bytes, names its kind where that
-// is known.
+// ReadFile returns the content of the regular file at path. It fails with the error of
+// Mistaken if that is not nil, and with errkind.TooLarge if the file has more than limit
+// bytes.
 func ReadFile(path string, limit int64, want Want) ([]byte, error) {
 	f, err := regfile.Open(path)
 	if err != nil {
@@ -110,7 +109,7 @@ func ReadFile(path string, limit int64, want Want) ([]byte, error) {
 }
 
 // FileSystem returns the name of the file system that begins at byte 0, with its article;
-// "" for one that is not known.
+// "" if it is unknown.
 func FileSystem(r io.ReaderAt, size int64) string {
 	if k, _ := identify(r, size); k.family == fileSystem {
 		return k.name
@@ -129,7 +128,7 @@ func (k kind) is(want Want) bool {
 		return k.family == cosi
 	case Disk:
 		return k.family == systemDisk || k.family == otherDisk || k.family == largeSectors
-	case Partition: // which may hold anything but what somebody forgot to unpack
+	case Partition: // anything, except a file that has to be unpacked or converted, a disk or a page
 		switch k.family {
 		case packed, virtual, cosi, systemDisk, otherDisk, largeSectors, download:
 			return false
@@ -139,7 +138,7 @@ func (k kind) is(want Want) bool {
 	return k.family == plain
 }
 
-// wayTo says how somebody with such a file gets what is wanted; "" if nobody knows.
+// wayTo returns the hint: how a person with this kind of file gets the wanted one, or "".
 func (k kind) wayTo(want Want) string {
 	const (
 		makeCOSI      = "make a COSI image of it: trident image build OUT.cosi --disk %s"
@@ -154,7 +153,7 @@ func (k kind) wayTo(want Want) string {
 		}
 		return hint
 	case download:
-		return "The file is an answer of a server, not what was meant to be downloaded: check the URL, and whether it needs a login."
+		return "A server sent this page instead of the file: check the URL, and whether it needs a login."
 	case unusable:
 		return k.tool
 	}
@@ -189,7 +188,7 @@ func (k kind) wayTo(want Want) string {
 		case virtual:
 			return "Convert it first: qemu-img convert -O raw FILE FILE.raw. Then " + fmt.Sprintf(makeCOSI, "FILE.raw")
 		case systemDisk:
-			return "If it is sound, " + fmt.Sprintf(makeCOSI, "FILE")
+			return "If it is not damaged, " + fmt.Sprintf(makeCOSI, "FILE")
 		case otherDisk, largeSectors:
 			return "If it is an extension, trident sysext inspect shows it, and a Host Configuration names it in os.sysexts or os.confexts. If it is the disk of a system, " + fmt.Sprintf(makeCOSI, "FILE")
 		case mbrDisk:
@@ -205,7 +204,7 @@ func (k kind) wayTo(want Want) string {
 		case virtual:
 			return "Convert it first: qemu-img convert -O raw FILE FILE.raw"
 		case cosi:
-			return "It is for whole systems: trident image inspect shows it, trident image verify checks it, and a Host Configuration names it in image.url."
+			return "It is an image of a whole system: trident image inspect shows it, trident image verify checks it, and a Host Configuration names it in image.url."
 		case systemDisk:
 			return "It is a whole system: make a COSI image of it with trident image build. " + makeExtension
 		case largeSectors:
@@ -221,11 +220,11 @@ func (k kind) wayTo(want Want) string {
 }
 
 const (
-	headSize = 68 << 10 // to behind the superblock of btrfs
+	headSize = 68 << 10 // up to the end of the superblock of btrfs
 	tailSize = 512      // the footer of a VHD
 )
 
-// mark is a text at a place of a file.
+// mark is a magic number: the text at an offset, and the kind of a file with it.
 type mark struct {
 	at   int
 	text string
@@ -292,8 +291,8 @@ func identify(r io.ReaderAt, size int64) (kind, bool) {
 	has := func(at int, text string) bool {
 		return len(head) >= at+len(text) && string(head[at:at+len(text)]) == text
 	}
-	// A hybrid ISO image has the marks of disks, and a fixed VHD is a raw disk with a
-	// footer: what says more comes first.
+	// These two come first: a hybrid ISO image has the marks of disks, and a fixed VHD is
+	// a raw disk with a footer.
 	if has(32<<10+1, "CD001") {
 		return kind{unusable, "an ISO image", "An ISO image is for a drive to boot from. Take the disk image, or the COSI image, of the same system."}, true
 	}
@@ -322,7 +321,7 @@ func identify(r io.ReaderAt, size int64) (kind, bool) {
 	return words(head, size)
 }
 
-// table tells disks with a GPT by what is on them.
+// table recognizes a disk with a GPT, and reports whether it has an EFI system partition.
 func table(r io.ReaderAt, size int64, has func(int, string) bool) (kind, bool) {
 	for _, sector := range []int64{512, 1024, 2048, 4096} {
 		if !has(int(sector), "EFI PART") {
@@ -346,7 +345,7 @@ func table(r io.ReaderAt, size int64, has func(int, string) bool) (kind, bool) {
 	return kind{}, false
 }
 
-// archive tells COSI images from other tar archives by the name of the first file.
+// archive returns the kind of a tar archive, by the name of its first file.
 func archive(head []byte) kind {
 	name, _, _ := bytes.Cut(head[:min(100, len(head))], []byte{0})
 	switch strings.TrimPrefix(string(name), "./") {
@@ -358,8 +357,8 @@ func archive(head []byte) kind {
 	return kind{packed, "a tar archive", "tar -xf FILE"}
 }
 
-// protective reports whether an MBR says that the disk has a GPT (UEFI 2.10, 5.2.3): one
-// without its header is damaged, and no other kind of disk.
+// protective reports whether an MBR says that the disk has a GPT (UEFI 2.10, 5.2.3). A
+// disk with such an MBR and without a header of a GPT is damaged.
 func protective(head []byte) bool {
 	for at := 446 + 4; at < 510; at += 16 {
 		if head[at] == 0xee {
@@ -369,7 +368,7 @@ func protective(head []byte) bool {
 	return false
 }
 
-// words tells texts.
+// words recognizes texts by their first words.
 func words(head []byte, size int64) (kind, bool) {
 	text := bytes.ToLower(bytes.TrimSpace(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))))
 	begins := func(with ...string) bool {
@@ -395,8 +394,8 @@ func words(head []byte, size int64) (kind, bool) {
 	return kind{}, false
 }
 
-// printable reports whether the beginning of a file is text. A character that the end of
-// head cuts in two does not count.
+// printable reports whether the beginning of a file is text. It ignores a character that
+// the end of head cuts in two.
 func printable(head []byte, size int64) bool {
 	if int64(len(head)) < size {
 		for n := 1; n < utf8.UTFMax && !utf8.Valid(head); n++ {

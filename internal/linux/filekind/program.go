@@ -9,7 +9,8 @@ import (
 // ProgramHead is how many bytes of a file Program needs.
 const ProgramHead = 4096
 
-// ReadProgram is [Program] for a file that begins where r does. Errors are those of r.
+// ReadProgram is [Program] for the file that r reads from its beginning. It returns the
+// errors of r.
 func ReadProgram(r io.Reader) (arch string, err error) {
 	head, err := io.ReadAll(io.LimitReader(r, ProgramHead))
 	if err != nil {
@@ -18,10 +19,9 @@ func ReadProgram(r io.Reader) (arch string, err error) {
 	return Program(head), nil
 }
 
-// Program returns the architecture that a program is for, by the beginning of its file:
-// Go's name (GOARCH) of those that have one here, else a word for the number in its
-// header. It is "" for what is neither a program or library of Linux (ELF) nor one for
-// UEFI (PE).
+// Program returns the architecture of a program or library of Linux (ELF) or UEFI (PE)
+// from the beginning of its file: Go's name (GOARCH) if it is known here, else the number
+// in its header, such as "machine 0x2a". For any other file it returns "".
 func Program(head []byte) (arch string) {
 	if len(head) >= 20 && string(head[:4]) == "\x7fELF" {
 		order := binary.ByteOrder(binary.LittleEndian)

@@ -7,25 +7,24 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Disk is the partition table of a disk that other tools have written to and
-// that the kernel reads: unlike Table it takes every shape that Linux takes,
-// has the kernel's partition numbers, and counts in bytes, for sectors of any
-// size.
+// Disk is the partition table of a disk that other tools write, too. Unlike Table it can
+// be any table that Linux reads, has the kernel's partition numbers, and has offsets in
+// bytes, for sectors of any size.
 type Disk struct {
 	ID         GUID
 	Size       int64 // of the disk
 	SectorSize int64
 	Entries    []Entry // by number
 	// BootCode is the start of the first sector, which firmware without UEFI
-	// runs. Write keeps it.
+	// runs. Write writes it.
 	BootCode [bootCodeSize]byte
-	// Damaged says what is wrong with the copy of the table that was not read,
-	// or is "".
+	// Damaged says which copy of the table is damaged, and how; "" if both are whole.
+	// The values of d are those of the other copy.
 	Damaged string
 }
 
-// bootCodeSize is where boot code and disk signature of an MBR end and its
-// records begin (UEFI 2.10, table 5.1).
+// bootCodeSize is the size of the boot code and the disk signature of an MBR, before its
+// records (UEFI 2.10, table 5.1).
 const bootCodeSize = mbrEntry
 
 // Entry is one partition of a Disk. Number counts from 1, as in /dev/sda1.
@@ -35,21 +34,22 @@ type Entry struct {
 	Offset, Size int64 // in bytes
 	Attributes   uint64
 	Name         string
-	units        [nameUnits]uint16 // of the name as it was read
+	units        [nameUnits]uint16 // the name as it is on the disk
 }
 
 // MaxEntries is how many partitions a Disk can have.
 const MaxEntries = entryCount
 
-// FirstUsable is the first byte behind the table for sectors of that size.
+// FirstUsable returns the offset of the first byte after the primary table.
 func FirstUsable(sectorSize int64) int64 { return 2*sectorSize + arraySize }
 
-// EndUsable is where the backup table begins on a disk.
+// EndUsable returns the offset of the backup table.
 func EndUsable(size, sectorSize int64) int64 {
 	return size/sectorSize*sectorSize - sectorSize - arraySize
 }
 
-// Equal reports whether both say the same of the disk.
+// Equal reports whether both have the same ID, sizes and entries. It ignores BootCode and
+// Damaged.
 func (d *Disk) Equal(other *Disk) bool {
 	return d.ID == other.ID && d.Size == other.Size && d.SectorSize == other.SectorSize &&
 		slices.EqualFunc(d.Entries, other.Entries, func(a, b Entry) bool {
@@ -58,8 +58,8 @@ func (d *Disk) Equal(other *Disk) bool {
 		})
 }
 
-// Check reports what of the values in d cannot be a partition table: sectors, partitions
-// outside of the disk, or over each other.
+// Check fails, with errkind.Corrupt, if the values of d cannot be a partition table: for
+// example a wrong sector size, a partition outside of the disk, partitions that overlap.
 func (d *Disk) Check() error {
 	switch d.SectorSize {
 	case 512, 1024, 2048, 4096:
@@ -102,7 +102,7 @@ func (d *Disk) checkOverlaps() error {
 	return nil
 }
 
-// noTable is the error for a disk without a GPT.
+// noTable returns the error for a disk without a GPT.
 func noTable(format string, args ...any) error {
 	return errkind.Errorf(errkind.NotFound, format, args...)
 }

@@ -14,10 +14,9 @@ const maxArray = 1 << 20
 
 const damagedPrimary = "primary table: "
 
-// ReadDisk reads the table of a disk of size bytes. It takes the primary table,
-// and the backup one when the primary is not whole. A disk without a GPT is an
-// error of kind NotFound, one whose tables are both broken, or say what cannot
-// be, of kind Corrupt.
+// ReadDisk reads the table of a disk of size bytes: the primary table, or the backup if
+// the primary is damaged. It fails with kind NotFound if the disk has no GPT, and with
+// kind Corrupt if both tables are damaged or have impossible values.
 func ReadDisk(r io.ReaderAt, size, sectorSize int64) (*Disk, error) {
 	d := &Disk{Size: size, SectorSize: sectorSize}
 	if err := d.Check(); err != nil {
@@ -48,8 +47,8 @@ func ReadDisk(r io.ReaderAt, size, sectorSize int64) (*Disk, error) {
 	return d, nil
 }
 
-// HasBackup reports whether a disk ends with a whole header of a backup table. Where
-// ReadDisk finds no table, something has overwritten the beginning of the disk.
+// HasBackup reports whether a disk ends with a valid header of a backup table. If it does
+// and ReadDisk finds no table, the beginning of the disk has been overwritten.
 func HasBackup(r io.ReaderAt, size, sectorSize int64) bool {
 	d := &Disk{Size: size, SectorSize: sectorSize}
 	if d.Check() != nil {
@@ -59,8 +58,8 @@ func HasBackup(r io.ReaderAt, size, sectorSize int64) bool {
 	return err == nil
 }
 
-// protective reports whether one of the records of an MBR says that there is a
-// GPT. Boot code, and other records beside that one, are the business of others.
+// protective reports whether one of the records of an MBR says that the disk has a GPT.
+// It ignores boot code and other records.
 func protective(mbr []byte) bool {
 	if mbr[510] != 0x55 || mbr[511] != 0xaa {
 		return false
@@ -73,8 +72,8 @@ func protective(mbr []byte) bool {
 	return false
 }
 
-// alternate is where the primary header says the backup is; a disk that has
-// grown has it no longer at its end.
+// alternate returns the sector of the backup header, from the primary header: on a disk
+// that has grown it is not the last sector.
 func (d *Disk) alternate(r io.ReaderAt, last uint64) uint64 {
 	if h, err := d.header(r, 1); err == nil && h.Other > 1 && h.Other <= last {
 		return h.Other
@@ -157,7 +156,7 @@ func (d *Disk) entry(raw []byte, number int) (Entry, bool, error) {
 	return out, true, nil
 }
 
-// decodeAny reads a name however it is padded.
+// decodeAny returns a name; it ignores the padding.
 func decodeAny(units [nameUnits]uint16) string {
 	n := 0
 	for n < len(units) && units[n] != 0 {

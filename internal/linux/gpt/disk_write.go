@@ -9,25 +9,23 @@ import (
 	"strings"
 )
 
-// Medium is what a table is written to. Sync returns when all that was written
-// would survive a power cut.
+// Medium is a disk for Write. All writes before Sync survive a power cut after it.
 type Medium interface {
 	io.ReaderAt
 	io.WriterAt
 	Sync() error
 }
 
-// Write replaces the table of a disk so that a power cut leaves the old table
-// or the new one. What it replaces is read from m first.
+// Write replaces the table of a disk; after a power cut the disk has the old table or
+// the new one. Write first reads the old one from m.
 //
-// A GPT is a header of one sector that says where the entries are, and their
-// checksum. So the new entries go to a place that nobody uses, and the write of
-// that one sector, which the disk does wholly or not at all, is the change.
-// Then the same again for the place where other tools expect the entries. Where
-// there is no such place, because a partition begins right behind the table,
-// the backup table is the new one while the primary is written.
+// The header of a GPT is one sector with the place and the checksum of the entries. So
+// Write writes the new entries to free space, and then the header, which the disk writes
+// wholly or not at all. It repeats both for the place where other tools expect the
+// entries. If there is no free space, because a partition begins right after the table,
+// the backup table is the valid one while Write writes the primary.
 //
-// Each write and the sync after it is done through touch, by its name.
+// Write calls touch with the name of each write, which includes a sync.
 func (d *Disk) Write(m Medium, touch func(name string, change func() error) error) error {
 	if err := d.Check(); err != nil {
 		return fmt.Errorf("write partition table: %w", err)
@@ -62,7 +60,7 @@ type part struct {
 	data []byte
 }
 
-// writes is the list of changes, in their order.
+// writes returns the writes that replace the table, in their order.
 func (d *Disk) writes(m Medium, array []byte) []write {
 	s := d.SectorSize
 	last := d.Size/s - 1
@@ -84,7 +82,7 @@ func (d *Disk) writes(m Medium, array []byte) []write {
 	}
 	old, err := ReadDisk(m, d.Size, s)
 	switch {
-	case err == nil && strings.HasPrefix(old.Damaged, damagedPrimary): // the backup is all there is
+	case err == nil && strings.HasPrefix(old.Damaged, damagedPrimary): // only the backup is valid
 		return append(primary, backup)
 	case err == nil && old.free(spare) && d.free(spare):
 		primary = append([]write{
@@ -95,7 +93,7 @@ func (d *Disk) writes(m Medium, array []byte) []write {
 	return append([]write{backup}, primary...)
 }
 
-// free reports whether no partition lies in the place for a second array.
+// free reports whether no partition of d uses the space for a second array, at spare.
 func (d *Disk) free(spare int64) bool {
 	for _, e := range d.Entries {
 		if e.Offset < spare+arraySize {
@@ -135,8 +133,8 @@ func (d *Disk) encode() ([]byte, error) {
 	return array, nil
 }
 
-// Written fails unless m has d, in both copies, and nothing of it lies where Write puts
-// entries for the time of a change: what a disk gives back need not be what it was given.
+// Written fails unless m has d in both copies, with the entries in their final places. It
+// finds out whether the disk returns what Write has written.
 func (d *Disk) Written(m io.ReaderAt) error {
 	got, err := ReadDisk(m, d.Size, d.SectorSize)
 	switch {

@@ -5,12 +5,12 @@ import (
 	"io"
 )
 
-// maxSectors bounds what is computed with, and is more than any disk has.
+// maxSectors bounds the arithmetic; no disk has as many sectors.
 const maxSectors = 1 << 40
 
-// Extent reads the primary header alone, for who has no more than the front of a
-// disk: where its entries end, and how large the disk is by the place that it
-// gives for its backup, in bytes. sectorSize is 512 or 4096.
+// Extent reads only the primary header, for a caller that has only the beginning of a
+// disk. It returns the offset of the end of the entries, and the size of the disk, which
+// ends with its backup header; both in bytes. sectorSize is 512 or 4096.
 func Extent(r io.ReaderAt, sectorSize int64) (front, size int64, err error) {
 	d := &Disk{Size: maxSectors * sectorSize, SectorSize: sectorSize}
 	h, err := d.header(r, 1)

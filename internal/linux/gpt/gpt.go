@@ -24,14 +24,13 @@ const (
 	headerSize  = 92
 	nameUnits   = 36
 
-	// reserved sectors at either end: the protective MBR and the header in
-	// front, the header behind, and an array at each.
+	// Reserved sectors: at the start the protective MBR, the header and an array, at
+	// the end an array and the header.
 	front = 2 + arrayBlocks
 	back  = 1 + arrayBlocks
 )
 
-// Overhead is how many bytes in front of and behind the partitions a table
-// takes.
+// Overhead is the size of the table before and after the partitions, in bytes.
 const (
 	OverheadFront = front * sector
 	OverheadBack  = back * sector
@@ -45,10 +44,10 @@ type Partition struct {
 	Name        string // at most 36 UTF-16 units
 }
 
-// Offset is where the partition begins, in bytes.
+// Offset returns the offset of the partition in bytes.
 func (p Partition) Offset() int64 { return int64(p.First) * sector }
 
-// Size is the length of the partition in bytes.
+// Size returns the size of the partition in bytes.
 func (p Partition) Size() int64 { return int64(p.Last-p.First+1) * sector }
 
 // Table is the partition table of a disk of Size bytes. Partitions are in the
@@ -63,7 +62,7 @@ func corrupt(format string, args ...any) error {
 	return errkind.Errorf(errkind.Corrupt, format, args...)
 }
 
-// check holds for every table that is read and before one is written.
+// check fails if t is not a valid table. Read and Write call it.
 func (t *Table) check() error {
 	sectors, err := sectorsOf(t.Size)
 	if err != nil {
@@ -105,14 +104,14 @@ func checkOverlaps(partitions []Partition) error {
 	return nil
 }
 
-// sectorsOf also bounds the arithmetic of everything else: 2^40 sectors are
-// more than any disk has.
+// sectorsOf returns the number of sectors of a disk. It refuses more than 2^40, which
+// bounds the arithmetic; no disk has as many.
 func sectorsOf(size int64) (uint64, error) {
 	switch {
 	case size < (front+back)*sector:
 		return 0, corrupt("%d bytes are too few to hold a partition table", size)
 	case size%sector != 0:
-		return 0, corrupt("%d bytes are no whole number of %d-byte sectors", size, sector)
+		return 0, corrupt("%d bytes are not a whole number of %d-byte sectors", size, sector)
 	case size/sector > 1<<40:
 		return 0, corrupt("%d bytes are more than a partition table is read for", size)
 	}

@@ -8,9 +8,8 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// GUID is a UUID in the byte order in which its text reads (RFC 9562). Only
-// on disk are its first three fields little-endian; OnDisk is the one place of
-// that swap.
+// GUID is a UUID in the byte order of its text (RFC 9562). On disk its first three
+// fields are little-endian: see OnDisk.
 type GUID [16]byte
 
 // ParseGUID reads the 36 characters of the usual form, in either case.
@@ -20,17 +19,17 @@ func ParseGUID(s string) (GUID, error) {
 		return g, errkind.Errorf(errkind.Invalid, "read %q as a UUID: it is not of the form 8-4-4-4-12", s)
 	}
 	if n, err := hex.Decode(g[:], []byte(strings.ReplaceAll(s, "-", ""))); err != nil || n != len(g) {
-		return GUID{}, errkind.Errorf(errkind.Invalid, "read %q as a UUID: it has characters that are no hexadecimal digits", s)
+		return GUID{}, errkind.Errorf(errkind.Invalid, "read %q as a UUID: it has characters that are not hexadecimal digits", s)
 	}
 	return g, nil
 }
 
-// String is the usual form, in lower case.
+// String returns the usual form, in lower case.
 func (g GUID) String() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", g[:4], g[4:6], g[6:8], g[8:10], g[10:])
 }
 
-// MarshalText is String, so that encoders of JSON and YAML print a UUID.
+// MarshalText returns String, so that encoders of JSON and YAML print a UUID.
 func (g GUID) MarshalText() ([]byte, error) { return []byte(g.String()), nil }
 
 // swapped converts between the order of the text and that of the disk (UEFI,
@@ -42,7 +41,7 @@ func (g GUID) swapped() GUID {
 	return g
 }
 
-// OnDisk is g as a GPT and the structures of UEFI have it.
+// OnDisk returns g in the byte order of a GPT and of the structures of UEFI.
 func (g GUID) OnDisk() [16]byte { return g.swapped() }
 
 // GUIDOnDisk is the inverse of OnDisk.

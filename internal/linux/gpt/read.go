@@ -15,8 +15,8 @@ var (
 	revision1 = uint32(0x00010000)
 )
 
-// header is the header as it lies on disk, up to the reserved rest of its
-// sector (UEFI 2.10, table 5.5).
+// header is the on-disk form of the header, without the reserved rest of its sector
+// (UEFI 2.10, table 5.5).
 type header struct {
 	Signature           [8]byte
 	Revision            uint32
@@ -39,9 +39,9 @@ type entry struct {
 	Name        [nameUnits]uint16
 }
 
-// Read reads the table of a disk of size bytes. It fails with kind Corrupt,
-// naming the first thing wrong, unless protective MBR, both headers and both
-// arrays are whole and say the same.
+// Read reads the table of a disk of size bytes. It fails with kind Corrupt, and names
+// the first fault, unless the protective MBR, both headers and both arrays are whole and
+// agree.
 func Read(r io.ReaderAt, size int64) (*Table, error) {
 	sectors, err := sectorsOf(size)
 	if err != nil {
@@ -120,14 +120,14 @@ func parseHeader(b []byte, which string) (*header, error) {
 	return &h, nil
 }
 
-// checkExtent comes before all else that looks at the end of the disk, so that
-// a file cut short is called that.
+// checkExtent fails unless the table is for a disk of this size. Read calls it before it
+// reads the end of the disk, so that the error for a truncated file says so.
 func checkExtent(h *header, sectors uint64) error {
 	switch {
 	case h.Other >= sectors:
 		return corrupt("truncated: the partition table is for %d sectors, there are %d", h.Other+1, sectors)
 	case h.Other+1 < sectors:
-		return corrupt("there are %d sectors behind the end that the partition table gives", sectors-h.Other-1)
+		return corrupt("there are %d sectors after the end that the partition table gives", sectors-h.Other-1)
 	}
 	return nil
 }
@@ -147,7 +147,7 @@ func checkPair(p, b *header, sectors uint64) error {
 	return nil
 }
 
-// checkMBR wants the protective MBR and nothing else (UEFI 2.10, 5.2.3).
+// checkMBR fails unless b is a protective MBR and nothing else (UEFI 2.10, 5.2.3).
 func checkMBR(b []byte, sectors uint64) error {
 	if !bytes.Equal(b, protectiveMBR(sectors)) {
 		return corrupt("the first sector is not a protective MBR for %d sectors", sectors)

@@ -7,7 +7,7 @@ const ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 // name, and its UUID for amd64 and for arm64, by Go's names of architectures.
 type typeRow struct{ name, amd64, arm64 string }
 
-// typeTable has the types that are the same for all architectures first.
+// typeTable returns all types; those for all architectures are first.
 func typeTable() []typeRow {
 	return []typeRow{
 		{"esp", ESP, ESP},

@@ -9,12 +9,12 @@ import (
 	"unicode/utf16"
 )
 
-// mbrEntry is where the only partition record of a protective MBR lies.
+// mbrEntry is the offset of the only partition record of a protective MBR.
 const mbrEntry = 446
 
-// Write writes protective MBR, primary and backup table of a disk of t.Size
-// bytes, and touches nothing between them. It is not atomic: write a table to
-// a file that nobody uses yet. A table that Read would refuse is not written.
+// Write writes the protective MBR, the primary and the backup table of a disk of t.Size
+// bytes, and does not change the bytes between them. It is not atomic: use it for a file
+// that nobody uses yet. It fails, before it writes, for a table that Read would refuse.
 func Write(w io.WriterAt, t *Table) error {
 	if err := t.check(); err != nil {
 		return fmt.Errorf("write partition table: %w", err)
@@ -63,7 +63,7 @@ func encodeHeader(h header) []byte {
 	return b
 }
 
-// mustEncode cannot fail: the values have a fixed size and b has room.
+// mustEncode encodes v, which has a fixed size, into b, which has room for it.
 func mustEncode(b []byte, v any) { _, _ = binary.Encode(b, binary.LittleEndian, v) }
 
 func encodeEntries(partitions []Partition) ([]byte, error) {

@@ -8,12 +8,13 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Build writes superblock and tree over the first size bytes of data to w, and
-// returns the root hash and the number of bytes written. Size must be a whole
-// number of blocks, and not zero. It holds one level in memory, 1/128 of size.
+// Build computes the hash tree of the first size bytes of data, writes the superblock
+// and the tree to w, and returns the root hash and the number of bytes written. Size
+// must be a whole number of blocks, and not zero. Build has one level of the tree in
+// memory, at most 1/128 of size.
 func Build(ctx context.Context, data io.ReaderAt, size int64, salt []byte, uuid [16]byte, w io.WriterAt) (root [32]byte, hashSize int64, err error) {
 	if size <= 0 || size%BlockSize != 0 || size/BlockSize > maxBlocks {
-		return root, 0, errkind.Errorf(errkind.Invalid, "build verity tree: %d bytes of data are no whole number of %d-byte blocks", size, BlockSize)
+		return root, 0, errkind.Errorf(errkind.Invalid, "build verity tree: %d bytes of data are not a whole number of %d-byte blocks", size, BlockSize)
 	}
 	if len(salt) > MaxSalt {
 		return root, 0, errkind.Errorf(errkind.Invalid, "build verity tree: a salt of %d bytes is longer than %d", len(salt), MaxSalt)
@@ -39,7 +40,7 @@ func Build(ctx context.Context, data io.ReaderAt, size int64, salt []byte, uuid 
 	return root, sb.HashSize(), nil
 }
 
-// hashBlocks puts the digests of the first n blocks of r next to one another.
+// hashBlocks writes the digests of the first n blocks of r to digests, in their order.
 func hashBlocks(ctx context.Context, r io.ReaderAt, n int64, salt, digests []byte) error {
 	units := (n + fanout - 1) / fanout
 	return inParallel(ctx, units, func() worker {
@@ -59,7 +60,7 @@ func hashBlocks(ctx context.Context, r io.ReaderAt, n int64, salt, digests []byt
 	})
 }
 
-// memory is a level that was just computed, to be hashed in turn.
+// memory is a computed level of the tree, the input of the next level.
 type memory []byte
 
 func (m memory) ReadAt(p []byte, off int64) (int, error) {

@@ -17,17 +17,17 @@ const MaxSalt = 256
 // maxBlocks bounds all arithmetic below: 2^40 blocks are 4 PiB.
 const maxBlocks = 1 << 40
 
-// Superblock is what the first block of a hash partition says.
+// Superblock is the content of the first block of a hash partition.
 type Superblock struct {
-	UUID       [16]byte // names the device; nothing vouches for it
+	UUID       [16]byte // names the device; the root hash does not cover it
 	DataBlocks uint64
 	Salt       []byte
 }
 
-// DataSize is the number of bytes that the tree vouches for.
+// DataSize returns the number of bytes of data that the tree covers.
 func (s Superblock) DataSize() int64 { return int64(s.DataBlocks) * BlockSize }
 
-// HashSize is the number of bytes that superblock and tree take.
+// HashSize returns the size of the superblock and the tree in bytes.
 func (s Superblock) HashSize() int64 {
 	total := int64(1)
 	for _, l := range levelsOf(int64(s.DataBlocks)) {
@@ -55,10 +55,10 @@ var (
 	sha256 = [32]byte{'s', 'h', 'a', '2', '5', '6'}
 )
 
-// ReadSuperblock reads the superblock at the start of r. Only what Build makes
-// and systemd-repart makes by default is known: format 1, SHA-256, blocks of 4096
-// bytes. Another form is an error of kind Unsupported; what makes no sense, and a byte
-// that should be zero and is not, is of kind Corrupt.
+// ReadSuperblock reads the superblock at the start of r. It accepts only the form of
+// Build, which is also the default of systemd-repart: format 1, SHA-256, blocks of 4096
+// bytes. It fails with kind Unsupported for another form, and with kind Corrupt for an
+// impossible value and for a reserved byte that is not zero.
 func ReadSuperblock(r io.ReaderAt) (Superblock, error) {
 	var block [BlockSize]byte
 	if n, err := r.ReadAt(block[:], 0); n < len(block) {
@@ -107,12 +107,12 @@ func (sb *superblock) check() error {
 	return nil
 }
 
-// algorithms are the hash algorithms besides SHA-256 that kernels build trees with.
+// algorithms returns the hash algorithms of dm-verity other than SHA-256.
 func algorithms() []string {
 	return []string{"sha1", "sha224", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-512", "blake2b-256", "blake2b-512", "blake2s-256", "sm3", "streebog256", "rmd160", "whirlpool"}
 }
 
-// isBlockSize reports whether veritysetup takes n as the size of a block.
+// isBlockSize reports whether veritysetup accepts n as the size of a block.
 func isBlockSize(n uint32) bool { return n >= 512 && n <= 512<<10 && n&(n-1) == 0 }
 
 func otherForm(format string, args ...any) error {

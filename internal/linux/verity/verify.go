@@ -11,14 +11,14 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Verify recomputes every hash of the tree in the first hashSize bytes of hash
-// over the first dataSize bytes of data, and compares each with the one
-// stored, up to root. What the tree does not cover, be it behind the data,
-// behind the tree or in a block that digests do not fill, must be zero. The
-// first difference is an error of kind Corrupt that says where it is.
+// Verify recomputes every hash of the tree in the first hashSize bytes of hash over the
+// first dataSize bytes of data, and compares it with the stored hash, up to root. Bytes
+// that the tree does not cover must be zero: after the data, after the tree, and after
+// the digests in a block. Verify fails with kind Corrupt at the first difference, and
+// names its place.
 //
-// Progress may be nil; it counts bytes of data, is never called twice at a
-// time, and last with done == total when all is well.
+// Progress may be nil. It gets numbers of bytes of data. Verify never makes two calls of
+// it at the same time, and makes the last, if all is well, with done == total.
 func Verify(ctx context.Context, data io.ReaderAt, dataSize int64, hash io.ReaderAt, hashSize int64, root [32]byte, progress func(done, total int64)) error {
 	sb, err := ReadSuperblock(hash)
 	if err != nil {
@@ -42,21 +42,22 @@ func Verify(ctx context.Context, data io.ReaderAt, dataSize int64, hash io.Reade
 		return err
 	}
 	if err := wantZero(ctx, hash, sb.HashSize(), hashSize); err != nil {
-		return fmt.Errorf("behind the verity tree: %w", err)
+		return fmt.Errorf("after the verity tree: %w", err)
 	}
 	if err := wantZero(ctx, data, sb.DataSize(), dataSize); err != nil {
-		return fmt.Errorf("behind the data that the verity tree covers: %w", err)
+		return fmt.Errorf("after the data that the verity tree covers: %w", err)
 	}
 	return nil
 }
 
-// Fits says whether data and tree lie within partitions of these sizes.
+// Fits fails, with errkind.Corrupt, if the data or the tree is larger than its partition,
+// of dataSize or hashSize bytes.
 func (s Superblock) Fits(dataSize, hashSize int64) error {
 	switch {
 	case s.DataSize() > dataSize:
 		return errkind.Errorf(errkind.Corrupt, "the verity superblock is for %d bytes of data, there are %d", s.DataSize(), dataSize)
 	case s.HashSize() > hashSize:
-		return errkind.Errorf(errkind.Corrupt, "the verity tree takes %d bytes, there are %d", s.HashSize(), hashSize)
+		return errkind.Errorf(errkind.Corrupt, "the verity tree has %d bytes, there are %d", s.HashSize(), hashSize)
 	}
 	return nil
 }
@@ -81,8 +82,8 @@ func parentOf(r io.ReaderAt, first int64) func(p []byte, block int64) error {
 	return func(p []byte, block int64) error { return readBlocks(r, p, (first+block)*BlockSize) }
 }
 
-// checkRow compares each block of a row with its digest in the row above,
-// which has been checked before.
+// checkRow compares each block of a row with its digest in the row above. The caller has
+// checked that row before.
 func (v *verifier) checkRow(ctx context.Context, row rowOf, parent func([]byte, int64) error, count func(int64)) error {
 	units := (row.blocks + fanout - 1) / fanout
 	return inParallel(ctx, units, func() worker {
@@ -102,7 +103,7 @@ func (v *verifier) checkRow(ctx context.Context, row rowOf, parent func([]byte, 
 				}
 			}
 			if i, ok := firstNonzero(want[n*digestSize:]); ok {
-				return errkind.Errorf(errkind.Corrupt, "the hash block over "+row.name+" has byte %d behind its digests set", first, i)
+				return errkind.Errorf(errkind.Corrupt, "the hash block over "+row.name+" has byte %d after its digests set", first, i)
 			}
 			if count != nil {
 				count(n * BlockSize)
@@ -119,7 +120,8 @@ func asCorrupt(err error) error {
 	return err
 }
 
-// counter adds up what is done and passes it on, one call at a time.
+// counter returns a function that adds n to the bytes done and calls progress; the calls
+// are one at a time.
 func counter(total int64, progress func(done, total int64)) func(n int64) {
 	if progress == nil {
 		return nil

@@ -1,12 +1,10 @@
 // Package verity builds dm-verity hash trees, and verifies a whole image
 // against one.
 //
-// The kernel checks a block when it is read, and so learns of a damaged file
-// only when it is needed. An agent that is about to replace itself wants to
-// know before: Verify reads everything, on all CPUs and in constant memory. It
-// goes from the root downwards, so that each block is compared with a hash
-// that is itself known to be right, and an error names the block that is
-// wrong rather than one above it.
+// The kernel checks a block only when a program reads it. Trident must find damage
+// before it replaces itself: Verify reads all blocks, on all CPUs and in constant memory.
+// It begins at the root, so that it compares each block with a hash that it has already
+// checked, and an error names the damaged block, not one above it.
 //
 // The format is version 1 with a superblock, SHA-256 and blocks of 4096 bytes
 // (kernel: Documentation/admin-guide/device-mapper/verity.rst; the superblock:
@@ -64,7 +62,7 @@ type hasher struct {
 
 func newHasher(salt []byte) *hasher { return &hasher{h: sha.New(), salt: salt} }
 
-// sum's result is valid until the next call.
+// sum returns the digest of the salt and block. It is valid until the next call.
 func (h *hasher) sum(block []byte) []byte {
 	h.h.Reset()
 	h.h.Write(h.salt)
@@ -76,9 +74,8 @@ func (h *hasher) sum(block []byte) []byte {
 // keep buffers.
 type worker func(unit int64) error
 
-// inParallel runs units 0 to n-1 on all CPUs and returns the error of the
-// lowest unit that failed: units are begun in order, and no unit is begun
-// after a failure or when ctx has ended.
+// inParallel runs units 0 to n-1 on all CPUs and returns the error of the lowest unit
+// that failed. It begins units in order, and none after a failure or after ctx ends.
 func inParallel(ctx context.Context, n int64, newWorker func() worker) error {
 	var (
 		next   atomic.Int64
@@ -114,8 +111,7 @@ func inParallel(ctx context.Context, n int64, newWorker func() worker) error {
 	return first
 }
 
-// readBlocks fills p from off. Blocks that should be there and are not make
-// the error io.ErrUnexpectedEOF.
+// readBlocks fills p from offset off. It fails with io.ErrUnexpectedEOF if r ends before.
 func readBlocks(r io.ReaderAt, p []byte, off int64) error {
 	n, err := r.ReadAt(p, off)
 	if n == len(p) {

@@ -211,7 +211,7 @@ func TestDigestsAreFollowedByZeros(t *testing.T) {
 	tree[2*BlockSize-1] = 1
 	root := newHasher(salt).sum(tree[BlockSize:]) // a root that vouches for the byte
 	err := verify(t, data, tree, [32]byte(root))
-	if err == nil || err.Error() != "the hash block over data block 0 has byte 3999 behind its digests set" {
+	if err == nil || err.Error() != "the hash block over data block 0 has byte 3999 after its digests set" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -224,11 +224,11 @@ func TestPartitionsMayBeLargerIfTheRestIsZero(t *testing.T) {
 		t.Error(err)
 	}
 	large[2<<20] = 1
-	if err := verify(t, large, wide, root); err == nil || err.Error() != "behind the data that the verity tree covers: byte 2097152 is not zero" {
+	if err := verify(t, large, wide, root); err == nil || err.Error() != "after the data that the verity tree covers: byte 2097152 is not zero" {
 		t.Errorf("got %v", err)
 	}
 	wide[len(wide)-1] = 1
-	if err := verify(t, large, wide, root); err == nil || err.Error() != "behind the verity tree: byte 13191 is not zero" {
+	if err := verify(t, large, wide, root); err == nil || err.Error() != "after the verity tree: byte 13191 is not zero" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -246,7 +246,7 @@ func TestWhatIsTooShortIsCorrupt(t *testing.T) {
 		want string
 	}{
 		{"the data, as its partition says", run(full-BlockSize, all, data, tree), "is for 528384 bytes of data, there are 524288"},
-		{"the tree, as its partition says", run(full, all-1, data, tree), "the verity tree takes 16384 bytes, there are 16383"},
+		{"the tree, as its partition says", run(full, all-1, data, tree), "the verity tree has 16384 bytes, there are 16383"},
 		{"the data, in truth", run(full, all, data[:len(data)-1], tree), "read data block 128: unexpected EOF"},
 		{"the tree, in truth", run(full, all, data, tree[:len(tree)-1]), "read hash block 0 of level 0: unexpected EOF"},
 		{"the superblock", run(full, all, data, tree[:100]), "superblock is truncated at byte 100"},
