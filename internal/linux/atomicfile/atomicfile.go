@@ -1,8 +1,9 @@
-// Package atomicfile changes files so that a reader, also one after a power cut, finds
+// Package atomicfile replaces files so that a reader, also one after a power cut, finds
 // the old content or the new content, never a part of either.
 //
 // Each function returns after the file and the folder that names it are on disk. After a
-// failure the file has its old content, unless the last sync failed, after the rename.
+// failure the file has its old content, or the new content if the rename succeeded and a
+// later sync, or the removal of a temporary folder, failed.
 package atomicfile
 
 import (
@@ -16,7 +17,7 @@ import (
 	"syscall"
 )
 
-// Write replaces path by data with mode perm.
+// Write replaces path by a file with that content and mode perm.
 func Write(path string, data []byte, perm fs.FileMode) error {
 	return WriteFunc(path, perm, func(w io.Writer) error {
 		_, err := w.Write(data)
@@ -29,7 +30,8 @@ func WriteFunc(path string, perm fs.FileMode, fill func(io.Writer) error) error 
 	return FillFunc(path, perm, func(f *os.File) error { return fill(f) })
 }
 
-// FillFunc replaces path by a file that fill gets empty and fills in any order.
+// FillFunc replaces path by a file with the content that fill writes, in any order, to an
+// empty file.
 func FillFunc(path string, perm fs.FileMode, fill func(*os.File) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
@@ -95,7 +97,7 @@ func Sweep(path string) error {
 func Remove(path string) error {
 	if err := os.Remove(path); err != nil && !isAbsent(err) {
 		if _, lerr := os.Lstat(path); isAbsent(lerr) {
-			return nil // the kernel says EROFS before it looks for the file
+			return nil // the kernel returns EROFS before it looks for the file
 		}
 		return err
 	}
@@ -114,8 +116,8 @@ func SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// isAbsent reports whether err says that there is no file of a name: also because what
-// would be its folder is not one, or is a link that leads to itself.
+// isAbsent reports whether err says that a file does not exist, also because its parent is
+// not a folder or is a link to itself.
 func isAbsent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP)
 }

@@ -17,9 +17,8 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// A Dir is an open folder of a tree. Its methods act on this very folder, also if somebody
-// renames or replaces its path meanwhile. Their names are entries of the folder; the
-// methods follow no link.
+// A Dir is an open folder of a tree. Its methods act on this folder, also if another
+// process renames or replaces its path. They take names of its entries, and follow no link.
 type Dir struct {
 	file  *os.File
 	super superuser
@@ -96,7 +95,7 @@ func (d *Dir) CheckReplaceable(name string) error {
 	switch attributes := st.Attributes & st.Attributes_mask; {
 	case attributes&unix.STATX_ATTR_MOUNT_ROOT != 0:
 		err := errkind.Errorf(errkind.Precondition, "something is mounted on it, so the file cannot be replaced")
-		return errkind.WithHint(err, "Unmount it, or leave this file to whoever has mounted it.")
+		return errkind.WithHint(err, "Unmount it, or leave this file to the program that has mounted it.")
 	case attributes&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0:
 		err := errkind.Errorf(errkind.Precondition, "it is immutable or append-only, so it cannot be replaced")
 		return errkind.WithHint(err, "See lsattr(1), and chattr -i or -a.")
@@ -128,10 +127,10 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 	return sub, nil
 }
 
-// Mkdir makes a folder with that mode, whatever the umask. The folder belongs to this
-// process's user, or to the owner of d if d is foreign. It gets its name when mode and
-// owner are set, and has no ACL. Mkdir fails with fs.ErrExist or unix.ENOTDIR if name is a file, or a folder that
-// is not empty.
+// Mkdir makes a folder with mode perm, whatever the umask is. The folder belongs to this
+// process's user, or to the owner of d if d is foreign, and has no ACL. Mkdir sets mode and
+// owner before the folder gets its name. It replaces an empty folder, and fails with
+// fs.ErrExist or unix.ENOTDIR if name is a file or a folder that is not empty.
 func (d *Dir) Mkdir(name string, perm fs.FileMode) (made *Dir, err error) {
 	tmp, err := d.temporary(name, func(tmp string) error { return unix.Mkdirat(d.fd(), tmp, 0o700) })
 	if err != nil {
@@ -142,8 +141,8 @@ func (d *Dir) Mkdir(name string, perm fs.FileMode) (made *Dir, err error) {
 			err = errors.Join(err, ignoreMissing(unix.Unlinkat(d.fd(), tmp, unix.AT_REMOVEDIR)))
 		}
 	}()
-	// In a folder of somebody else this may be another one by now, though not one that
-	// only root may move: changing an empty one does no harm.
+	// The owner of a foreign folder may have replaced tmp, with any folder that this user
+	// may move. A change of an empty folder does no harm.
 	if made, err = openDir(d.fd(), tmp, path.Join(d.path, name), d.super); err != nil {
 		return nil, err
 	}
@@ -163,7 +162,7 @@ func (d *Dir) Mkdir(name string, perm fs.FileMode) (made *Dir, err error) {
 			return nil, err
 		}
 	}
-	if d.st.Mode&unix.S_ISGID != 0 { // of the folder above, whose group it has
+	if d.st.Mode&unix.S_ISGID != 0 { // the new folder has the group of d, and inherits the bit
 		perm |= fs.ModeSetgid
 	}
 	if err := errors.Join(made.Chmod(perm), made.Sync()); err != nil {
@@ -199,8 +198,8 @@ func (d *Dir) openPath(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path.Join(d.path, name)), nil
 }
 
-// Open opens a regular file for reading. It fails, with errkind.Precondition, for anything
-// else, which it does not open.
+// Open opens a regular file for reading. It fails, with errkind.Precondition, for any other
+// file, and then has not opened it.
 func (d *Dir) Open(name string) (*os.File, error) {
 	seen, err := d.openPath(name)
 	if err != nil {
@@ -233,7 +232,7 @@ func (d *Dir) Readlink(name string) (string, error) {
 
 // List returns the names of all entries, sorted.
 func (d *Dir) List() ([]string, error) {
-	again, err := openDir(d.fd(), ".", d.path, d.super) // reading moves the place in an open folder
+	again, err := openDir(d.fd(), ".", d.path, d.super) // d has one read position, for all its users
 	if err != nil {
 		return nil, err
 	}
@@ -243,9 +242,10 @@ func (d *Dir) List() ([]string, error) {
 	return names, err
 }
 
-// Replace makes name a file that fill gets empty and fills: a reader, also one after a power
-// cut, finds the old content or the new. The file belongs to this process's user unless fill
-// changes the owner, and has no ACL unless fill sets one. Replace fails if name is a folder.
+// Replace makes name a file with the content that fill writes. A reader, also one after a
+// power cut, finds the old content or the new. The file belongs to this process's user
+// unless fill changes the owner, and has no ACL unless fill sets one. Replace fails if name
+// is a folder.
 func (d *Dir) Replace(name string, perm fs.FileMode, fill func(*os.File) error) error {
 	var f *os.File
 	tmp, err := d.temporary(name, func(tmp string) error {
@@ -274,8 +274,8 @@ func (d *Dir) Replace(name string, perm fs.FileMode, fill func(*os.File) error) 
 	return errors.Join(f.Sync(), f.Close(), d.Sync())
 }
 
-// Symlink makes name a symbolic link to target, owned by that user and group, or by this
-// process's where they are -1. It replaces a file or link, and fails if name is a folder.
+// Symlink makes name a symbolic link to target. Its owner is uid and gid, or that of this
+// process for -1. Symlink replaces a file or link, and fails if name is a folder.
 func (d *Dir) Symlink(target, name string, uid, gid int) error {
 	tmp, err := d.temporary(name, func(tmp string) error { return unix.Symlinkat(target, d.fd(), tmp) })
 	if err != nil {
@@ -333,7 +333,7 @@ func (d *Dir) RemoveAll(name string) error {
 	if err == nil || errors.Is(err, unix.ENOENT) {
 		return nil
 	}
-	if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) { // unlink(2): either is said of a folder
+	if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) { // unlink(2): both are errors for a folder
 		return d.failed("remove", name, err)
 	}
 	sub, err := openDir(d.fd(), name, path.Join(d.path, name), d.super)
@@ -389,9 +389,8 @@ func (d *Dir) temporary(name string, create func(tmp string) error) (string, err
 	return "", d.failed("create", name, fs.ErrExist)
 }
 
-// withoutACL removes what a file or a folder that was just made has from the default ACL
-// of the folder above (acl(5)): who may use it is what its mode says, whatever the users
-// of that folder have said.
+// withoutACL removes from a new file or folder the ACL that it has inherited from the
+// default ACL of its parent (acl(5)), so that only its mode decides who may use it.
 func withoutACL(f *os.File) error {
 	for _, name := range []string{"system.posix_acl_access", "system.posix_acl_default"} {
 		err := unix.Fremovexattr(int(f.Fd()), name)

@@ -10,7 +10,7 @@
 // step by step, by descriptor, and works in that open folder (a [Dir]), because users of the
 // OS may own folders and links of the path and change them at the same time. The walk
 // refuses a step that such a user could have redirected to files of others
-// ([UnsafeError]). A reached folder stays the same folder, also if somebody renames it.
+// ([UnsafeError]). A rename cannot change which folder a Dir has reached.
 package inroot
 
 import (
@@ -36,8 +36,8 @@ type FS string
 
 var _ fs.StatFS = FS("")
 
-// Open opens a regular file or a folder for reading. It fails, with errkind.Invalid, for
-// anything else, which it does not open. The result is an *os.File.
+// Open opens a regular file or a folder for reading. It fails, with errkind.Invalid, for any
+// other file, and then has not opened it. The result is an *os.File.
 func (r FS) Open(name string) (fs.File, error) {
 	at, err := r.open("open", name, unix.O_PATH)
 	if err != nil {
@@ -141,10 +141,10 @@ func (r FS) List(dir string) ([]string, error) {
 	return names, nil
 }
 
-// DropIns returns the files that end in suffix in the folders dirs, sorted by name. Of
-// files with the same name it returns the one in the earliest folder. It does not return a
-// file that is empty or leads to /dev/null, which masks later files of its name
-// (systemd.unit(5)), nor a dangling link, which masks nothing.
+// DropIns returns the files whose names end in suffix in the folders dirs, sorted by name.
+// Of files with the same name it returns that in the earliest folder. A file that is empty
+// or a link to /dev/null masks the files of its name in later folders (systemd.unit(5));
+// DropIns does not return it. DropIns ignores a dangling link.
 func (r FS) DropIns(suffix string, dirs ...string) ([]string, error) {
 	found := map[string]string{}
 	for _, dir := range dirs {
@@ -178,8 +178,8 @@ func (r FS) DropIns(suffix string, dirs ...string) ([]string, error) {
 	return files, nil
 }
 
-// IsMask reports whether a file of settings is empty or leads to /dev/null, so that it
-// means no settings. It fails with fs.ErrNotExist for a dangling link.
+// IsMask reports whether a file is empty or a link to /dev/null, which masks other files
+// (see DropIns). It fails with fs.ErrNotExist for a dangling link.
 func (r FS) IsMask(file string) (bool, error) {
 	link, err := r.open("stat", file, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {

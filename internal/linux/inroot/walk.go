@@ -14,8 +14,8 @@ import (
 
 // Bounds of a walk.
 const (
-	maxLinks = 40  // as the kernel has it (path_resolution(7))
-	maxDepth = 256 // folders that are open at a time
+	maxLinks = 40  // as in the kernel (path_resolution(7))
+	maxDepth = 256 // open folders
 )
 
 // An UnsafeError says that a walk refused a step from a folder or link that a user other
@@ -26,7 +26,7 @@ type UnsafeError struct {
 	FromUID  uint32
 	To       string
 	ToUID    uint32
-	writable bool // by more than the owner of From
+	writable bool // users other than the owner of From may write to it
 }
 
 func (e *UnsafeError) Error() string {
@@ -38,22 +38,21 @@ func (e *UnsafeError) Error() string {
 		e.From, e.FromUID, e.To, e.ToUID)
 }
 
-// A DanglingError says that a link on the way leads to nothing.
+// A DanglingError says that the target of a link on the path does not exist.
 type DanglingError struct{ Link string }
 
 func (e *DanglingError) Error() string { return e.Link + " is a link to nowhere" }
 
-// A NotFolderError says that something on the way is not a folder, so that nothing can
-// be below it.
+// A NotFolderError says that a file on the path is not a folder.
 type NotFolderError struct{ Path string }
 
 func (e *NotFolderError) Error() string { return e.Path + " is not a folder" }
 
-// superuser is root, or the owner of the root folder of a tree, who can replace all of the
-// tree.
+// superuser is root, or the owner of the root folder of a tree, because that user can
+// replace the whole tree.
 type superuser struct {
 	uid, gid  uint32
-	withGroup bool // the group may write to the root folder too
+	withGroup bool // gid may write to the root folder
 }
 
 func superuserOf(root *unix.Stat_t) superuser {
@@ -74,8 +73,9 @@ type thing struct {
 	st   unix.Stat_t
 }
 
-// check fails with an [UnsafeError] if the step from from to to is not safe. Only the owner
-// of an entry and the owner of the folder can replace an entry of a sticky folder.
+// check fails with an [UnsafeError] if the step from from to to is not safe. A sticky folder
+// does not count as shared: only the owners of the folder and of an entry can replace the
+// entry.
 func (s superuser) check(from, to thing) error {
 	owned := !s.is(from.st.Uid)
 	shared := isDir(&from.st) && s.isShared(&from.st) && from.st.Mode&unix.S_ISVTX == 0
@@ -93,7 +93,7 @@ func isLink(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFLNK }
 // A step is one component of a path.
 type step struct {
 	name string
-	link string // that the name is of the target of; "" for a name of the caller's
+	link string // the link whose target has the name; "" for a name of the caller's path
 }
 
 func steps(text, link string) []step {
@@ -106,14 +106,14 @@ func steps(text, link string) []step {
 	return out
 }
 
-// A walk holds all folders from the root to its present folder open, so that .. leads to
-// the folder it came from, also if folders are moved meanwhile.
+// A walk keeps all folders from the root to its present folder open, so that .. is the
+// folder that it came from, also if another process moves folders.
 type walk struct {
 	super superuser
 	held  []held
-	from  thing // what the next step starts at: the last folder, or a link in it
+	from  thing // the start of the next step: the last folder, or a link in it
 	links int
-	// perm is the mode of folders that are made where they are missing; 0: none are.
+	// perm is the mode of the missing folders that the walk makes; 0: it makes none.
 	perm fs.FileMode
 }
 
@@ -136,7 +136,7 @@ func (r FS) begin() (*walk, error) {
 
 func (w *walk) end() {
 	for _, h := range w.held {
-		_ = unix.Close(h.fd) // of O_PATH: nothing is lost
+		_ = unix.Close(h.fd) // opened with O_PATH: nothing to write
 	}
 }
 
@@ -154,7 +154,8 @@ func (w *walk) enter(fd int, to thing) error {
 	return nil
 }
 
-// up returns to the folder above or, with all, to the root. Above the root is the root.
+// up makes the parent of the present folder or, with all, the root the present one. The
+// parent of the root is the root.
 func (w *walk) up(all bool) error {
 	keep := max(1, len(w.held)-1)
 	if all {
@@ -171,9 +172,9 @@ func (w *walk) up(all bool) error {
 	return nil
 }
 
-// run takes the steps, one after the other, and returns those that are left where
-// there is nothing; none of these is of a link. With toFile, the last step may lead to
-// something that is not a folder, and is left too.
+// run takes the steps in order. At a name that does not exist it stops and returns this
+// step and the later ones, all of the caller's path; for a name of a link's target it fails.
+// With toFile the last step may be a file that is not a folder; run then returns this step.
 func (w *walk) run(todo []step, toFile bool) ([]step, error) {
 	for len(todo) > 0 {
 		next, rest := todo[0], todo[1:]
@@ -238,7 +239,7 @@ func (w *walk) mkdir(name string) error {
 	return errors.Join(err, above.Close())
 }
 
-// follow replaces a link, which is open, by the steps of its target.
+// follow returns the steps of the target of an open link, then rest. It closes fd.
 func (w *walk) follow(fd int, link thing, rest []step) ([]step, error) {
 	target := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(fd, "", target)
@@ -266,7 +267,8 @@ func (w *walk) dir() (*Dir, error) {
 	return openDir(w.top().fd, ".", w.top().path, w.super)
 }
 
-// walk takes the steps from the root on, and opens the last folder that is there.
+// walk takes the steps from the root, opens the last folder that exists, and returns it with
+// the remaining steps (see run).
 func (r FS) walk(todo []step, toFile bool, perm fs.FileMode) (*Dir, []step, error) {
 	w, err := r.begin()
 	if err != nil {
@@ -282,7 +284,7 @@ func (r FS) walk(todo []step, toFile bool, perm fs.FileMode) (*Dir, []step, erro
 	return d, left, err
 }
 
-// Dir walks to a folder and opens it. That it is not there is fs.ErrNotExist.
+// Dir walks to a folder and opens it. It fails with fs.ErrNotExist if there is none.
 func (r FS) Dir(name string) (*Dir, error) {
 	d, left, err := r.walk(clean(name), false, 0)
 	if err == nil && len(left) > 0 {
@@ -292,17 +294,17 @@ func (r FS) Dir(name string) (*Dir, error) {
 	return d, err
 }
 
-// MakeDir is Dir, and makes the folders that are missing, also those that a link leads
-// to (see [Dir.Mkdir]).
+// MakeDir is Dir that also makes missing folders, with mode perm, even in the target of a
+// link (see [Dir.Mkdir]).
 func (r FS) MakeDir(name string, perm fs.FileMode) (*Dir, error) {
 	d, _, err := r.walk(clean(name), false, perm)
 	return d, err
 }
 
-// Parent walks to the folder that a file is in and opens it, or the last one on the way
-// that is there: missing are the names of the others below it. base is the name of the
-// file, which is not followed if it is a link. That name is the root folder is an error
-// of kind Invalid.
+// Parent walks to the folder of a file and opens it, or else the last existing folder of its
+// path; missing are the names of the folders below that one. base is the name of the file,
+// which Parent does not follow if it is a link. Parent fails, with errkind.Invalid, if name
+// is the root folder.
 func (r FS) Parent(name string) (d *Dir, missing []string, base string, err error) {
 	all := clean(name)
 	if len(all) == 0 {

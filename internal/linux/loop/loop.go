@@ -1,9 +1,9 @@
-// Package loop mounts the file system in an image with the kernel, for file systems that
-// Trident has no reader for.
+// Package loop mounts the file system in an image with the kernel, if Trident has no reader
+// for that file system.
 //
-// The mount is detached: no other process sees it, it needs no folder, and it ends with
-// its descriptor, so neither a crash nor a power cut leaves anything behind. The kernel
-// parses bytes that may be hostile, as it does when systemd merges the image.
+// The mount is detached: no other process sees it, it needs no folder, and it ends with its
+// descriptor, so that nothing remains after a crash or a power cut. The kernel parses bytes
+// that may be hostile, as it does when systemd merges the image.
 package loop
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Mount is the file system in a part of a file, mounted read-only. Opening a file of it
-// follows no link out of it, and no file of it can be executed.
+// Mount is a read-only mount of the file system in a part of a file. Its methods follow no
+// link out of it, and none of its files can be executed.
 type Mount struct {
 	fs.ReadLinkFS
 	root *os.Root
@@ -27,8 +27,8 @@ type Mount struct {
 }
 
 // Open mounts the file system of type fstype in size bytes of image from offset on. It needs
-// root. It fails with errkind.Unsupported if the kernel has no loop devices or no fstype,
-// and with errkind.Corrupt if the kernel cannot mount the file system.
+// root. It fails with errkind.Unsupported if the kernel has no loop devices, no fsopen(2) or
+// no fstype, and with errkind.Corrupt if the kernel cannot mount the file system.
 func Open(image *os.File, offset, size int64, fstype string) (*Mount, error) {
 	m, err := open(image, offset, size, fstype)
 	if err != nil {
@@ -55,15 +55,15 @@ func open(image *os.File, offset, size int64, fstype string) (_ *Mount, err erro
 	}
 	links, ok := root.FS().(fs.ReadLinkFS)
 	if !ok {
-		return nil, errors.Join(errkind.Errorf(errkind.Unsupported, "a folder cannot tell its links"), root.Close(), at.Close())
+		return nil, errors.Join(errkind.Errorf(errkind.Unsupported, "this version of Go cannot read the links in a folder"), root.Close(), at.Close())
 	}
 	return &Mount{ReadLinkFS: links, root: root, at: at}, nil
 }
 
-// Path is the root folder of the mount for this process, until Close.
+// Path returns the path of the root folder of the mount, for this process and until Close.
 func (m *Mount) Path() string { return fmt.Sprintf("/proc/self/fd/%d", m.at.Fd()) }
 
-// Close unmounts, once the last file is closed.
+// Close ends the mount. The kernel unmounts it when the last of its files is closed.
 func (m *Mount) Close() error { return errors.Join(m.root.Close(), m.at.Close()) }
 
 // attach makes a loop device of a part of a file.
@@ -76,7 +76,7 @@ func attach(image *os.File, offset, size int64) (*os.File, error) {
 	config := unix.LoopConfig{Fd: uint32(image.Fd()), Info: unix.LoopInfo64{
 		Offset: uint64(offset), Sizelimit: uint64(size), Flags: unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR,
 	}}
-	for range 100 { // others take devices too
+	for range 100 { // other processes attach devices too
 		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 		if err != nil {
 			return nil, errkind.Errorf(errkind.Unsupported, "ask for a loop device: %w", err)
@@ -97,18 +97,18 @@ func attach(image *os.File, offset, size int64) (*os.File, error) {
 	return nil, errkind.Errorf(errkind.Unavailable, "set up a loop device: other processes took each free one first")
 }
 
-// mount makes a mount that is in no tree.
+// mount returns a detached mount of the file system on device.
 func mount(device, fstype string) (*os.File, error) {
 	ctx, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
 	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOSYS) {
-		return nil, errkind.Errorf(errkind.Unsupported, "this kernel has no %s: %w", fstype, err)
+		return nil, errkind.Errorf(errkind.Unsupported, "this kernel cannot mount %s: %w", fstype, err)
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(ctx)
 	err = errors.Join(unix.FsconfigSetString(ctx, "source", device), unix.FsconfigSetFlag(ctx, "ro"))
-	if fstype == "ext4" || fstype == "xfs" { // a journal that was not replayed is left as it is
+	if fstype == "ext4" || fstype == "xfs" { // do not replay the journal
 		err = errors.Join(err, unix.FsconfigSetFlag(ctx, "norecovery"))
 	}
 	if err != nil {

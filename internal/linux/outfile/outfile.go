@@ -1,10 +1,10 @@
 // Package outfile writes results to the paths that people name.
 //
-// A person may name anything: a symbolic link, a device such as /dev/null, a pipe,
-// or by mistake one of the files that the result is made from. A regular file is
-// replaced at once when the result is whole, so that a failure leaves the old content.
-// A link stays a link, and the file behind it is replaced. Devices and pipes are
-// written into. What cannot take the result is refused by name before any work.
+// A person may name any file: a symbolic link, a device such as /dev/null, a pipe, or
+// by mistake an input of the command. The package replaces a regular file in one step
+// when the result is whole, so that the file has its old content after a failure. It
+// keeps a link and replaces its target. It writes into devices and pipes. Any other
+// path is an error before the command begins its work.
 package outfile
 
 import (
@@ -26,41 +26,40 @@ import (
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 )
 
-// A File is where a result goes.
+// A File is the destination of a result.
 type File struct {
-	// Path is what the person named. "-" stands for Stdout.
+	// Path is the path that the person named. "-" is Stdout.
 	Path string
-	// Mode is the mode of the file once it is written; an existing one gets it, too.
+	// Mode is the mode of the written file, also if it replaces another one.
 	Mode fs.FileMode
-	// Inputs are the files and folders that the result is made from. A Path that is
-	// one of these files, under whatever name, or that lies in one of these folders,
-	// is refused. Inputs that do not exist, and empty names, do not count.
+	// Inputs are the files and folders from which the command makes the result. Path
+	// must not be one of these files, by any of its names, or be in one of these
+	// folders. Inputs that do not exist, and empty names, have no effect.
 	Inputs []string
-	// Stdout takes a stream for the path "-". Without Stdout that path is refused.
+	// Stdout is the destination for the path "-". Without Stdout that path is an error.
 	Stdout io.Writer
 }
 
-// maxLinks is how many symbolic links are followed; the kernel follows as many
-// (path_resolution(7)).
+// maxLinks bounds the symbolic links of a path, as in the kernel (path_resolution(7)).
 const maxLinks = 40
 
 // place is a resolved File.
 type place struct {
 	path   string
 	stdout bool // the result goes to File.Stdout
-	direct bool // the path is opened and written into, not replaced
+	direct bool // the result is written into the file, which is not replaced
 }
 
-// CheckStream fails where Stream would fail because of the path, without writing
-// anything. Errors are of the kinds Invalid and Precondition.
+// CheckStream returns the error that Stream would return for the path, and writes
+// nothing. Errors are of the kinds Invalid and Precondition.
 func (f File) CheckStream() error {
 	_, err := f.resolve(true)
 	return f.wrap(err)
 }
 
-// Stream writes what fill writes, from its beginning to its end. A device or pipe
-// keeps what was written before a failure; a regular file keeps its old content.
-// While nobody reads from a pipe it waits, until ctx ends.
+// Stream calls fill with a writer to the file. After a failure a regular file has its
+// old content, and a device or pipe has received what fill wrote before. If nobody reads
+// a pipe, Stream waits until ctx ends.
 func (f File) Stream(ctx context.Context, fill func(io.Writer) error) error {
 	p, err := f.resolve(true)
 	switch {
@@ -80,13 +79,13 @@ func (f File) Stream(ctx context.Context, fill func(io.Writer) error) error {
 }
 
 const (
-	// grace is how long a write may take once its context has ended.
+	// grace bounds a write after its context has ended.
 	grace = time.Second
-	// readerEvery is how often a pipe is asked whether somebody reads from it.
+	// readerEvery is the time between two attempts to open a pipe.
 	readerEvery = 100 * time.Millisecond
 )
 
-// openStream opens a device or a pipe, once somebody reads from the pipe.
+// openStream opens a device or a pipe. It waits until a process reads the pipe.
 func openStream(ctx context.Context, path string) (*os.File, error) {
 	tick := time.NewTicker(readerEvery)
 	defer tick.Stop()
@@ -120,13 +119,13 @@ func Interruptible(ctx context.Context, f *os.File) io.Writer {
 	return &interruptible{ctx, own}
 }
 
-// interruptible is a file whose writes end soon after ctx.
+// interruptible is a file whose writes end at most grace after ctx.
 type interruptible struct {
 	ctx  context.Context
 	file *os.File
 }
 
-// graceAfter has a write that runs when ctx ends fail after the grace.
+// graceAfter makes a running write fail at the time grace after ctx ends.
 func graceAfter(ctx context.Context, f *os.File) func() bool {
 	return context.AfterFunc(ctx, func() { _ = f.SetWriteDeadline(time.Now().Add(grace)) })
 }
@@ -173,7 +172,7 @@ func (f File) resolve(stream bool) (place, error) {
 	return p, f.checkInputs(p, info)
 }
 
-// checkKind refuses what a result cannot be written into.
+// checkKind fails for a file that cannot be the destination of a result.
 func (f File) checkKind(info fs.FileInfo, stream bool) error {
 	const hint = "Name a file."
 	mode := info.Mode()
@@ -190,11 +189,11 @@ func (f File) checkKind(info fs.FileInfo, stream bool) error {
 	return nil
 }
 
-// follow follows the links of the last name of a path. info is nil where nothing
-// exists yet.
+// follow follows the links of the last name of a path. info is nil if the file does not
+// exist yet.
 func follow(path string) (p place, info fs.FileInfo, err error) {
 	if path == "" {
-		return p, nil, errkind.Errorf(errkind.Invalid, "it names no file")
+		return p, nil, errkind.Errorf(errkind.Invalid, "it does not name a file")
 	}
 	if strings.HasSuffix(path, "/") {
 		return p, nil, errkind.WithHint(errkind.Errorf(errkind.Invalid, "it names a folder"), "Name a file in it.")
@@ -218,7 +217,7 @@ func follow(path string) (p place, info fs.FileInfo, err error) {
 		if info.Mode().Type() != fs.ModeSymlink {
 			return place{path: path}, info, nil
 		}
-		if onProc(dir) { // /dev/stdout: it is open, and whoever opened it reads from there
+		if onProc(dir) { // such as /dev/stdout: an open file, which the other process expects to be kept
 			info, err = os.Stat(path)
 			return place{path: path, direct: true}, info, err
 		}
@@ -237,9 +236,9 @@ func follow(path string) (p place, info fs.FileInfo, err error) {
 	return p, nil, unix.ELOOP
 }
 
-// notPlanted refuses a link or a pipe that another user has put into a folder such as
-// /tmp, where it waits for whoever writes there. The kernel has the same rule, which a
-// host may have turned off (proc_sys_fs(5), protected_symlinks and protected_fifos).
+// notPlanted fails for a link or a pipe that another user has made in a folder such as
+// /tmp, to redirect the files of others. The kernel has the same rule, but a host may
+// disable it (proc_sys_fs(5), protected_symlinks and protected_fifos).
 func notPlanted(dir string, info fs.FileInfo) error {
 	if t := info.Mode().Type(); t != fs.ModeSymlink && t != fs.ModeNamedPipe {
 		return nil
@@ -256,8 +255,8 @@ func notPlanted(dir string, info fs.FileInfo) error {
 	return errkind.WithHint(errkind.Errorf(errkind.Precondition, "user ID %d has put it into %s, where everybody may write", st.Uid, dir), "Name a file in a folder of your own.")
 }
 
-// leadsToItsUser refuses a link that a user other than root and the caller has made,
-// unless the file behind it belongs to that user: the link would choose which file of
+// leadsToItsUser fails for a link that a user other than root and the caller has made,
+// unless its target belongs to that user. Otherwise that user could choose which file of
 // another user is overwritten. See "unsafe path transition" in tmpfiles.d(5).
 func leadsToItsUser(path string, link fs.FileInfo) error {
 	st, ok := link.Sys().(*syscall.Stat_t)
@@ -284,14 +283,14 @@ func folderExists(dir string) error {
 	return err
 }
 
-// onProc reports whether links in a folder are those of proc(5), which lead to open
-// files and not to names.
+// onProc reports whether the links in a folder are those of proc(5), whose targets are
+// open files, not paths.
 func onProc(dir string) bool {
 	var st unix.Statfs_t
 	return unix.Statfs(dir, &st) == nil && st.Type == unix.PROC_SUPER_MAGIC
 }
 
-// checkInputs refuses to overwrite what the result is made from.
+// checkInputs fails if the result would overwrite an input or be in one.
 func (f File) checkInputs(p place, info fs.FileInfo) error {
 	dir, err := filepath.EvalSymlinks(filepath.Dir(p.path))
 	if err != nil {
@@ -303,21 +302,21 @@ func (f File) checkInputs(p place, info fs.FileInfo) error {
 	for _, name := range f.Inputs {
 		in, err := os.Stat(name)
 		if name == "" || err != nil {
-			continue // whoever reads it says so better
+			continue // the reader of the input has the better error
 		}
 		if info != nil && info.Mode().IsRegular() && os.SameFile(in, info) {
 			return errkind.WithHint(errkind.Errorf(errkind.Invalid, "it is the same file as the input %s, which would be lost", name),
 				"Name another file.")
 		}
 		if in.IsDir() && inFolder(in, dir) {
-			return errkind.WithHint(errkind.Errorf(errkind.Invalid, "it lies in the folder %s, which goes into the result", name),
+			return errkind.WithHint(errkind.Errorf(errkind.Invalid, "it is in the folder %s, which is an input", name),
 				"Name a file outside of that folder.")
 		}
 	}
 	return nil
 }
 
-// inFolder reports whether a real path is a folder or lies below it.
+// inFolder reports whether a path without links is the folder or is below it.
 func inFolder(folder fs.FileInfo, path string) bool {
 	for {
 		if info, err := os.Stat(path); err == nil && os.SameFile(folder, info) {
@@ -331,23 +330,23 @@ func inFolder(folder fs.FileInfo, path string) bool {
 	}
 }
 
-// Whole returns the regular file, behind all links, that a result may replace which is
-// written in any order. It fails where the path is a folder, a device, a pipe, a socket or
-// an input, with an error of the kind Invalid or Precondition.
+// Whole returns the path, without links, of the regular file to replace, for a result that
+// is written in any order. It fails, with errkind.Invalid or errkind.Precondition, if the
+// path is a folder, a device, a pipe, a socket or an input.
 func (f File) Whole() (string, error) {
 	p, err := f.resolve(false)
 	return p.path, f.wrap(err)
 }
 
-// IsFile reports whether the result becomes a regular file under the name that the
-// person gave, so that a word about it on standard output disturbs nobody.
+// IsFile reports whether the result becomes a regular file. Then the command may print
+// messages to standard output, which does not have the result.
 func (f File) IsFile() bool {
 	p, err := f.resolve(true)
 	return err == nil && !p.stdout && !p.direct
 }
 
-// TempDir is a folder for what is too large for memory while the result is made: on
-// the file system of the result where that is a file, else that of os.TempDir.
+// TempDir returns a folder for large temporary files: that of the result if it becomes a
+// regular file, else os.TempDir.
 func (f File) TempDir() string {
 	p, err := f.resolve(true)
 	if err != nil || p.stdout || p.direct {

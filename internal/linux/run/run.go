@@ -1,5 +1,5 @@
-// Package run runs a tool of the host: with a deadline, with bounded output,
-// and so that an error shows what the tool said.
+// Package run runs a tool of the host with a deadline and with bounded output; an error
+// has the output of the tool.
 //
 // Trident prefers system calls, systemd and its own code to tools. It runs all tools with
 // this package, so that a test can replace the host; only trident-rescue, which uses the
@@ -24,9 +24,9 @@ import (
 )
 
 const (
-	maxOutput = 1 << 20         // of standard output, returned
-	maxStderr = 64 << 10        // of standard error, kept for the message
-	grace     = 2 * time.Second // for the pipes, after the end of the process
+	maxOutput = 1 << 20         // bytes of standard output
+	maxStderr = 64 << 10        // bytes of standard error that an error may have
+	grace     = 2 * time.Second // until the pipes are closed, after the end of the process
 )
 
 // Runner runs a tool to its end and returns its standard output.
@@ -37,9 +37,8 @@ type Runner interface {
 // Host is the Runner that runs tools of this host.
 type Host struct{}
 
-// Run implements Runner. The tool has the umask of a login of root, not that of this
-// process, so that all users can read what the tool makes in an OS, such as systemctl's
-// folders of links.
+// Run implements Runner. The tool has the umask 022, not that of this process, so that all
+// users can read the files that it makes in an OS, such as the folders of systemctl.
 func (Host) Run(ctx context.Context, name string, args ...string) ([]byte, error) {
 	return output(ctx, Command{Path: name, Args: args}, startOpen)
 }
@@ -82,8 +81,8 @@ func (f Func) Run(ctx context.Context, name string, args ...string) ([]byte, err
 	return f(ctx, name, args...)
 }
 
-// Command is a tool to run. A Path without a slash is searched in PATH. A nil Env means the
-// environment of this process, an empty one no environment.
+// Command is a tool to run. A Path without a slash is found in PATH. A nil Env is the
+// environment of this process, an empty one is no environment.
 type Command struct {
 	Path  string
 	Args  []string
@@ -96,7 +95,7 @@ type Command struct {
 type ExitError struct {
 	Tool   string
 	Status string // "exit status 1", "signal: killed"
-	Output string // the end of what it wrote to standard error, or to output
+	Output string // the end of its standard error or, if that is empty, its standard output
 }
 
 func (e *ExitError) Error() string {
@@ -145,9 +144,8 @@ func output(ctx context.Context, c Command, start func(*exec.Cmd) error) ([]byte
 	return stdout.buf.Bytes(), nil
 }
 
-// head keeps the first max bytes and swallows the rest, so that the tool does
-// not block on a full pipe. The buffer is no embedded field: its ReadFrom would
-// go round the limit.
+// head keeps the first max bytes and drops the rest, so that the tool does not block on a
+// full pipe. The buffer is not embedded, because its ReadFrom has no limit.
 type head struct {
 	buf  bytes.Buffer
 	max  int

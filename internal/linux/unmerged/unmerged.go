@@ -1,11 +1,10 @@
-// Package unmerged shows the tree of an OS without what systemd-sysext and
-// systemd-confext have merged over its /usr and /etc.
+// Package unmerged gives access to the tree of an OS without the extensions that
+// systemd-sysext and systemd-confext have merged over its /usr and /etc.
 //
-// A merged extension can add, replace and hide any file there. What decides
-// about extensions, such as the certificates that may sign Trident, must not come
-// from one of them, so it is read here. Only the overlays that systemd mounts for
-// extensions are left out; an overlay that is part of the OS itself (composefs)
-// stays.
+// A merged extension can add, replace and hide any file there. Files that decide which
+// extensions are allowed, such as the certificates that may sign Trident, must not come
+// from an extension, so Trident reads them with this package. It omits only the overlays
+// that systemd mounts for extensions, not an overlay of the OS itself (composefs).
 //
 // The package uses the standard library only, because trident-rescue reads the
 // version of the base through it.
@@ -29,11 +28,11 @@ type Tree struct {
 	files []*os.File
 }
 
-// Path is the folder that is the root of the tree. Where extensions are merged it
-// lies in /proc/self/fd, and only this process can open it.
+// Path returns the path of the root folder of the tree. If extensions are merged, it is
+// in /proc/self/fd, and only this process can open it.
 func (t *Tree) Path() string { return t.path }
 
-// Close gives back what Open took.
+// Close closes the tree, and ends its mount namespace.
 func (t *Tree) Close() error {
 	var errs []error
 	for _, f := range t.files {
@@ -42,10 +41,10 @@ func (t *Tree) Close() error {
 	return errors.Join(errs...)
 }
 
-// Open returns the tree below root. Where no extension is merged there it is root
-// itself. Else the caller needs CAP_SYS_ADMIN, without which the error is
-// syscall.EPERM: a thread of its own leaves the mount namespace of the process for
-// a private copy, and unmounts the extensions there. The host keeps its mounts.
+// Open returns the tree below root, which is root itself if no extension is merged
+// there. Otherwise a new thread of this process makes a private copy of the mount
+// namespace and unmounts the extensions in it; the mounts of the host do not change.
+// That needs CAP_SYS_ADMIN, without which Open fails with syscall.EPERM.
 func Open(root string) (*Tree, error) {
 	root, err := filepath.EvalSymlinks(root)
 	if err == nil {
@@ -69,15 +68,15 @@ func Open(root string) (*Tree, error) {
 	return t, nil
 }
 
-// onOtherThread runs f on a thread that ends afterwards. It is never the main
-// thread, which stands for the whole process in /proc.
+// onOtherThread runs f on a thread that ends afterwards. It never uses the main thread,
+// whose namespace /proc shows as that of the process.
 func onOtherThread(f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		runtime.LockOSThread()
 		if syscall.Gettid() == os.Getpid() {
-			onOtherThread(f) // which cannot get this thread while this goroutine holds it
+			onOtherThread(f) // on another thread, because this goroutine has locked this one
 			runtime.UnlockOSThread()
 			return
 		}
@@ -91,7 +90,8 @@ func uncover(root string) (_ *Tree, err error) {
 	if err := syscall.Unshare(syscall.CLONE_NEWNS); err != nil {
 		return nil, fmt.Errorf("leave the mount namespace of the process: %w", err)
 	}
-	// Before anything is unmounted: the copies are peers of the host's mounts.
+	// First make the copies private: as peers of the host's mounts they would unmount
+	// those, too.
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make the mounts private: %w", err)
 	}
@@ -101,7 +101,7 @@ func uncover(root string) (_ *Tree, err error) {
 		}
 	}
 	t := &Tree{}
-	// The namespace lives as long as something refers to it.
+	// The namespace exists as long as a descriptor refers to it.
 	for _, name := range []string{root, "/proc/thread-self/ns/mnt"} {
 		f, err := os.Open(name)
 		if err != nil {
@@ -113,8 +113,8 @@ func uncover(root string) (_ *Tree, err error) {
 	return t, nil
 }
 
-// maxStacked bounds how many overlays are unmounted: parallel merges of systemd
-// stack a few.
+// maxStacked bounds the overlays that are mounted on each other: parallel merges of
+// systemd stack a few.
 const maxStacked = 64
 
 func unmountExtensions(root, dir string) error {
@@ -132,8 +132,8 @@ func unmountExtensions(root, dir string) error {
 	return fmt.Errorf("more than %d overlays are mounted on %s", maxStacked, filepath.Join(root, dir))
 }
 
-// hierarchies are what systemd merges extensions into, less /opt, where nothing is
-// that decides.
+// hierarchies are the folders into which systemd merges extensions, except /opt, which has
+// no file that decides about extensions.
 var hierarchies = [...]string{"usr", "etc"}
 
 func anyCovered(mountinfo, root string) (bool, error) {
@@ -145,8 +145,8 @@ func anyCovered(mountinfo, root string) (bool, error) {
 	return false, nil
 }
 
-// isCovered reports whether the mount that is seen at dir below root is one of
-// merged extensions.
+// isCovered reports whether the topmost mount at dir below root is an overlay of merged
+// extensions.
 func isCovered(mountinfo, root, dir string) (bool, error) {
 	path := filepath.Join(root, dir)
 	data, err := os.ReadFile(mountinfo)
