@@ -14,8 +14,8 @@ import (
 )
 
 // Apply activates the new generation, for this boot and the next ones, and returns when
-// systemd has merged it. Apply begins with Check. It leaves the host as it is when it
-// fails: the caller calls Apply again, or Undo, and both begin from any state.
+// systemd has merged it. Apply begins with Check. A failed Apply restores nothing: the
+// caller calls Apply again, or Undo; both accept any state that Apply leaves.
 func (s *Store) Apply(ctx context.Context, c Change) error {
 	if len(c.images) != len(c.New) {
 		return errkind.Errorf(errkind.Internal, "apply extensions: the images were not verified")
@@ -42,11 +42,10 @@ func (s *Store) Apply(ctx context.Context, c Change) error {
 	return nil
 }
 
-// Undo restores the old generation after an Apply of the change that ended anywhere, and
-// needs only that the old images have their hashes. It restores as much as it can and
-// returns the errors of everything else. If the old generation is merged already, Undo
-// does not have systemd merge it again, which a faulty extension of another vendor could
-// make fail.
+// Undo restores the old generation after an Apply of the change, complete or not. It fails
+// for an old image that is missing or has another hash, restores all others, and returns all
+// errors. If the old generation is merged already, Undo does not merge it again, because a
+// faulty extension of another vendor could make a merge fail.
 func (s *Store) Undo(ctx context.Context, c Change) error {
 	if c.Empty() {
 		return nil
@@ -66,9 +65,9 @@ func (s *Store) Undo(ctx context.Context, c Change) error {
 	return errors.Join(errs...)
 }
 
-// Place is Apply for an OS that does not run, whose tree is Root. It merges nothing and
+// Place is Apply for an OS that does not run, whose tree is Root. It does not merge, and
 // does not call Systemd. The OS merges the extensions when it boots, if the caller has
-// enabled systemd-sysext.service and systemd-confext.service there.
+// enabled its systemd-sysext.service and systemd-confext.service.
 func (s *Store) Place(ctx context.Context, c Change) error {
 	if len(c.images) != len(c.New) {
 		return errkind.Errorf(errkind.Internal, "place extensions: the images were not verified")
@@ -100,7 +99,7 @@ func (s *Store) enable(ctx context.Context, class Class, c Change) error {
 }
 
 // arrange makes the links of the new generation of a class and removes those of the old
-// one. With distrust it hashes every image again and goes on after an error.
+// one. With distrust it hashes every image again and continues after an error.
 func (s *Store) arrange(ctx context.Context, class Class, c Change, distrust bool) error {
 	var errs []error
 	for _, e := range c.New {
@@ -182,8 +181,8 @@ func (p place) repoint() error {
 	return atomicfile.Symlink(link, p.file)
 }
 
-// remove removes the file or the link of an extension, but not a file that others have
-// written at its place since.
+// remove removes the file or the link of an extension. It does not remove a file that Trident
+// did not write.
 func (s *Store) remove(ctx context.Context, e Extension) error {
 	p, ok, err := s.placeOf(e, 0)
 	if err != nil || !ok {
@@ -218,8 +217,8 @@ func obstructed(e Extension, what state) error {
 }
 
 // Find returns the extensions of a recorded configuration that this host has, with their
-// paths. It finds an extension without a path by its hash. It leaves out an extension that
-// the host lacks, or whose path has another file.
+// paths. It finds an extension without a path by its hash. It omits an extension that the
+// host does not have, and one whose path has another file.
 func (s *Store) Find(recorded []Extension) (Generation, error) {
 	var found Generation
 	for _, e := range recorded {
@@ -251,7 +250,7 @@ func (s *Store) Find(recorded []Extension) (Generation, error) {
 	return found, nil
 }
 
-// placesOf lists the paths that an extension may have.
+// placesOf returns the paths that an extension may have.
 func (s *Store) placesOf(e Extension) ([]string, error) {
 	if e.Path != "" {
 		return []string{e.Path}, checkPath(e.Class, e.Path)
@@ -271,7 +270,7 @@ func (s *Store) placesOf(e Extension) ([]string, error) {
 	return places, nil
 }
 
-// links returns the links to the store in a folder: file name to hash.
+// links returns the links to the store in a folder: a map of file names to hashes.
 func (s *Store) links(dir string) (map[string]string, error) {
 	real, err := s.folder(dir, 0)
 	if err != nil || real == "" {

@@ -17,14 +17,14 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// Check returns the fault for which systemd would fail at this extension, and so merge no
-// extension at all. It returns nil for an extension that systemd merges or ignores, and for
-// one that this package cannot read: a block device, a file system other than erofs, a
-// layout of partitions that is not a plain discoverable image.
+// Check returns the fault of f that would make systemd fail, and then merge no extension at
+// all. It returns nil for an extension that systemd merges or ignores, and for one that this
+// package cannot read: a block device, a file system other than erofs, a layout of
+// partitions that is not a plain discoverable image.
 //
-// Check reads metadata only. verityCerts are those of VerityCerts. The keys that the kernel
-// trusts are not among them, so Check accepts a signature by another key if the same file is
-// merged already. systemd 259 and later merges an image with an unknown signature, unless
+// Check reads metadata only. verityCerts are those of VerityCerts. They do not include the
+// keys that the kernel trusts, so Check accepts a signature by another key if the same file
+// is merged already. systemd 259 and later merges an image with an unknown signature, unless
 // its policy forbids that.
 func (f Found) Check(root string, h hostinfo.Host, verityCerts []*x509.Certificate) error {
 	return checker{inroot.FS(root), h, verityCerts, false}.verdict(f)
@@ -60,7 +60,8 @@ func (c checker) check(f Found) error {
 	return nil
 }
 
-// directory knows one fault only: one without an extension-release is ignored.
+// directory finds the only fault of a folder, an os-release: systemd ignores a folder
+// without an extension-release.
 func (c checker) directory(f Found) error {
 	dir, err := c.root.Open(strings.TrimPrefix(f.Path, "/"))
 	if err != nil {
@@ -71,20 +72,20 @@ func (c checker) directory(f Found) error {
 	if !ok {
 		return nil
 	}
-	// Links in the folder are followed as if it were a root of its own.
+	// systemd follows links in the folder as if the folder were the root.
 	if _, err := inroot.FS(fmt.Sprintf("/proc/self/fd/%d", file.Fd())).Stat(osRelease); err == nil {
 		return errors.New("contains " + osRelease)
 	}
 	return nil
 }
 
-// osRelease makes an extension one that no systemd merges. Seen with 252: none
-// is merged then, and the exit status is 0 all the same. With 257: a folder that
-// has it makes the refresh fail, an image is ignored.
+// osRelease is a file with which systemd does not merge an extension. systemd 252 then
+// merges no extension at all, and exits with status 0. systemd 257 fails for a folder with
+// the file, and ignores such an image.
 const osRelease = "usr/lib/os-release"
 
-// versioned finds fault with the folder when there is nothing in it that could
-// be picked without one. Which entry is picked depends on systemd's version.
+// versioned returns a fault if every entry of the folder has one. Which entry systemd
+// picks depends on its version.
 func (c checker) versioned(f Found) error {
 	names, err := c.root.List(strings.TrimPrefix(f.Path, "/"))
 	if err != nil {
@@ -141,8 +142,7 @@ func (c checker) raw(f Found) error {
 	return checkTree(v, f.Class, f.Name)
 }
 
-// mergedAsItIs is true when the extension is merged and its file has not
-// changed since.
+// mergedAsItIs reports whether the extension is merged and its file has not changed since.
 func (c checker) mergedAsItIs(f Found, info fs.FileInfo) bool {
 	names, err := f.Class.Merged(string(c.root))
 	if err != nil || !slices.Contains(names, f.Name) {
@@ -151,8 +151,7 @@ func (c checker) mergedAsItIs(f Found, info fs.FileInfo) bool {
 	return mergedSince(string(c.root), f.Class, info)
 }
 
-// mergedSince says that systemd has merged since a file, or a link, became what
-// it is.
+// mergedSince reports whether systemd has merged since the last change of a file or link.
 func mergedSince(root string, class Class, info fs.FileInfo) bool {
 	merge, err := inroot.FS(root).Stat(class.facts().merged)
 	st, ok := info.Sys().(*syscall.Stat_t)

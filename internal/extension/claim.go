@@ -7,9 +7,8 @@ import (
 	"io"
 )
 
-// checkSize finds a file system that says it is larger than its place, as one
-// that was cut off does. Those that have no such field where it is looked for
-// are left to the kernel.
+// checkSize fails if a file system claims to be larger than its partition or file, such as
+// a truncated one. It accepts the file systems that claimedSize does not know.
 func checkSize(v volume) error {
 	claimed, err := claimedSize(v.data, v.format)
 	if err != nil {
@@ -42,9 +41,10 @@ func (f field) read(r io.ReaderAt) (uint64, error) {
 	return f.order.Uint64(b), nil
 }
 
-// claimedSize reads the superblock: of erofs and ext4 in the kernel's
-// Documentation/filesystems, of squashfs in its fs/squashfs/squashfs_fs.h, of xfs
-// and btrfs in their on-disk format documents.
+// claimedSize returns the size of a file system from its superblock, or 0 if it does not
+// know the format. The superblocks of erofs and ext4 are in the kernel's
+// Documentation/filesystems, that of squashfs in its fs/squashfs/squashfs_fs.h, those of
+// xfs and btrfs in their on-disk format documents.
 func claimedSize(r io.ReaderAt, f format) (uint64, error) {
 	le, be := binary.LittleEndian, binary.BigEndian
 	switch f {
@@ -70,8 +70,8 @@ func claimedSize(r io.ReaderAt, f format) (uint64, error) {
 	return 0, nil
 }
 
-// blocks multiplies a number of blocks with their size, of which the logarithm,
-// less base, is on disk.
+// blocks returns the number of blocks times their size. The disk has the logarithm of the
+// size, minus base.
 func blocks(r io.ReaderAt, count, log field, base uint) (uint64, error) {
 	n, err := count.read(r)
 	if err != nil {

@@ -16,12 +16,12 @@ const (
 // facts are the rules of systemd-sysext(8) and systemd-confext(8) for a class.
 type facts struct {
 	unit       string
-	search     []string // where systemd looks; the first hit for a name wins
-	allowed    []string // where an extension of a Host Configuration may be, the default first
+	search     []string // the folders that systemd searches; the first hit for a name wins
+	allowed    []string // the folders for extensions of a Host Configuration, the default first
 	releaseDir string
-	fields     string // how the names of its fields in os-release(5) begin
-	merged     string // systemd writes it into the tree that it merges
-	// minimal is the first systemd that knows the class.
+	fields     string // the prefix of the names of its fields in os-release(5)
+	merged     string // the list of extensions that systemd writes into the merged tree
+	// minimal is the first version of systemd with the class.
 	minimal int
 }
 
@@ -39,7 +39,7 @@ func (c Class) facts() facts {
 	}
 	return facts{
 		unit: "systemd-sysext.service",
-		// Since 254. Those before also look below /usr, which nobody uses.
+		// Since 254. Earlier versions also search folders below /usr, which nobody uses.
 		search:     []string{"etc/extensions", "run/extensions", "var/lib/extensions"},
 		allowed:    []string{"var/lib/extensions", "etc/extensions", ".extra/sysext"},
 		releaseDir: "usr/lib/extension-release.d",
@@ -51,7 +51,7 @@ func (c Class) facts() facts {
 
 func (c Class) valid() bool { return c == Sysext || c == Confext }
 
-// other is for the text of errors: what an image may have been meant for.
+// other returns the other class, for errors about an image of the wrong class.
 func (c Class) other() Class {
 	if c == Confext {
 		return Sysext
@@ -59,13 +59,14 @@ func (c Class) other() Class {
 	return Confext
 }
 
-// suffix may stand before ".raw" and is no part of the name (systemd from 255 on).
+// suffix returns the optional suffix before ".raw" in a file name, which is not a part of
+// the extension's name (systemd from 255 on).
 func (c Class) suffix() string { return "." + string(c) }
 
-// tool is the program that merges.
+// tool returns the name of the program that merges.
 func (c Class) tool() string { return "systemd-" + string(c) }
 
-// releaseFile is where an extension called name says what it is.
+// releaseFile returns the path of the extension-release of an extension called name.
 func (c Class) releaseFile(name string) string {
 	return path.Join(c.facts().releaseDir, releasePrefix+name)
 }

@@ -19,13 +19,12 @@ const (
 	maxDepth = 32
 )
 
-// CheckContent walks a whole image and finds the first thing that it must not
-// carry: a path (folders included, the root not) that allow refuses, a link
-// that is absolute or leaves usr/, anything that is neither folder, file nor
-// link, and whatever gives a user more than the files say: set-ID bits, file
-// capabilities, leave to write for everybody, and the marks by which overlayfs
-// would hide what the host has. It holds no more than one batch of names of
-// each open folder in memory.
+// CheckContent walks the tree of an image and fails at the first file that an image must
+// not have, usually with errkind.Forbidden: a path that allow refuses (it gets all but the
+// root), a link that is absolute or leaves usr/, a file that is not a folder, a regular
+// file or a link, a file that does not belong to root, and a file with a set-ID bit, a file
+// capability, write permission for everybody, or an attribute by which overlayfs would
+// hide files of the host. It has at most 256 names of each open folder in memory.
 func CheckContent(fsys fs.FS, allow func(path string) bool) error {
 	c := contentCheck{fsys: fsys, allow: allow}
 	if err := c.dir(".", 0); err != nil {
@@ -119,7 +118,7 @@ func forbiddenMode(m fs.FileMode) string {
 	return ""
 }
 
-// owner is root where the file system does not tell.
+// owner returns the owner of a file, or root if the file system does not report owners.
 func owner(info fs.FileInfo) (uid, gid uint32) {
 	switch x := info.Sys().(type) {
 	case *syscall.Stat_t:
@@ -135,9 +134,9 @@ func owner(info fs.FileInfo) (uid, gid uint32) {
 	return 0, 0
 }
 
-// forbiddenAttr finds an extended attribute that counts as a right or changes
-// how overlayfs merges (Documentation/filesystems/overlayfs.rst). File systems
-// whose files do not tell their attributes have none.
+// forbiddenAttr returns the name of an extended attribute that gives a capability or
+// changes how overlayfs merges (Documentation/filesystems/overlayfs.rst), or "". It finds
+// none in a file system that does not report attributes.
 func forbiddenAttr(info fs.FileInfo) string {
 	x, ok := info.(interface{ GetAllXattr() map[string]string })
 	if !ok {

@@ -13,21 +13,20 @@ import (
 	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
-// This file reads images of others as forgivingly as systemd and libblkid do.
-// Packages gpt and ddi are for images that we are going to merge: they refuse
-// what these let pass.
+// This file reads images of others as leniently as systemd and libblkid do. Packages gpt
+// and ddi are strict; they read images of Trident.
 
-// volume is what systemd would mount of an image.
+// volume is the part of an image that systemd would mount.
 type volume struct {
 	data   *io.SectionReader
 	format format
 	isUsr  bool              // data is mounted on usr/, not on the root
 	sig    *io.SectionReader // the signature partition, or nil
-	parts  []partition       // all there are
+	parts  []partition       // all partitions of the image
 }
 
-// errNotOurs is about an image of which systemd may make something and we may
-// not.
+// errNotOurs is the error for an image that this package cannot read and systemd perhaps
+// can.
 var errNotOurs = errors.New("an image in a format that is not read here")
 
 func dissect(r io.ReaderAt, size int64, arch string) (volume, error) {
@@ -54,17 +53,17 @@ func dissect(r io.ReaderAt, size int64, arch string) (volume, error) {
 
 type format string
 
-// A format is called as the kernel calls the file system, if it is one.
+// The formats. Those of file systems have the kernel's names.
 const (
 	formatGPT    format = "gpt"
 	formatErofs  format = "erofs"
 	formatSquash format = "squashfs"
-	formatExt    format = "ext4" // or an older one: the kernel's ext4 takes all three
+	formatExt    format = "ext4" // or ext2 or ext3: the kernel mounts all three as ext4
 	formatXFS    format = "xfs"
 	formatBtrfs  format = "btrfs"
 	formatF2FS   format = "f2fs"
 	formatLUKS   format = "LUKS"
-	formatOther  format = "other" // known to systemd, not to us
+	formatOther  format = "other" // known to systemd, but not read here
 )
 
 type magic struct {
@@ -73,8 +72,8 @@ type magic struct {
 	format format
 }
 
-// magics are the formats that systemd mounts, maps or looks into
-// (systemd.image-policy(7), file systems and LUKS), by their first mark.
+// magics returns the magic numbers of the formats that systemd accepts
+// (systemd.image-policy(7), file systems and LUKS).
 func magics() []magic {
 	return []magic{
 		{512, "EFI PART", formatGPT},
@@ -111,8 +110,8 @@ type partition struct {
 	offset, end int64
 }
 
-// readTable reads the first of the two tables that is whole, as libblkid does
-// (UEFI 2.10, section 5.3.2).
+// readTable reads the primary table, or the backup if the primary is damaged, as libblkid
+// does (UEFI 2.10, section 5.3.2).
 func readTable(r *io.SectionReader) ([]partition, error) {
 	parts, err := readTableAt(r, 512)
 	if err == nil {
@@ -139,7 +138,7 @@ func readTableAt(r *io.SectionReader, at int64) ([]partition, error) {
 	case crc32.ChecksumIEEE(h) != sum:
 		return nil, errors.New("the header does not match its checksum")
 	case width != 128 || count > 1024 || array > uint64(r.Size())/512:
-		return nil, errors.New("the header does not make sense")
+		return nil, errors.New("the header has impossible values")
 	}
 	entries := make([]byte, width*count)
 	if _, err := r.ReadAt(entries, int64(array)*512); err != nil {
@@ -166,7 +165,7 @@ func decodeEntries(entries []byte, size int64) ([]partition, error) {
 	return parts, nil
 }
 
-// diskGUID undoes the mixed byte order of a table.
+// diskGUID converts a GUID from the mixed byte order of a table.
 func diskGUID(b []byte) gpt.GUID {
 	return gpt.GUID{b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]}
 }
@@ -174,7 +173,7 @@ func diskGUID(b []byte) gpt.GUID {
 // archTypes are the partition types of an architecture.
 type archTypes struct{ root, rootSig, usr, usrSig gpt.GUID }
 
-// typesOf returns the types of each architecture, by systemd's name of it.
+// typesOf returns the types of each architecture, by systemd's name of the architecture.
 func typesOf() map[string]archTypes {
 	of := func(machine string) (t archTypes) {
 		for name, to := range map[string]*gpt.GUID{"root": &t.root, "root-verity-sig": &t.rootSig, "usr": &t.usr, "usr-verity-sig": &t.usrSig} {

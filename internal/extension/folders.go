@@ -14,10 +14,10 @@ import (
 	"github.com/trident-project/trident/internal/linux/unmerged"
 )
 
-// checkFolders compares the folders of an image with those of the host, as they are
-// without extensions: a merged folder takes the mode and the owner of the
-// extension's, and a folder in place of a link hides what the link leads to. A
-// difference is an error of kind Forbidden that names the path.
+// checkFolders compares the folders of an image with those of the host without
+// extensions, because a merged folder has the mode and the owner of the extension's, and
+// a folder in the place of a link hides the target of the link. It fails, with
+// errkind.Forbidden, and names the folders that differ.
 func (s *Store) checkFolders(file *os.File, class Class, arch string) (err error) {
 	info, err := file.Stat()
 	if err != nil {
@@ -64,14 +64,15 @@ func (s *Store) checkFolders(file *os.File, class Class, arch string) (err error
 type comparison struct {
 	image  fs.FS
 	host   inroot.FS
-	root   fs.FileInfo // the root folder of the host, whose owner stands for root
+	root   fs.FileInfo // the root folder of the host, whose owner counts as root
 	faults []string
 }
 
 // maxFaults bounds how many folders an error names.
 const maxFaults = 8
 
-// folder passes over what the host does not have.
+// folder compares a folder and those below it. It ignores folders that the host does not
+// have.
 func (c *comparison) folder(name string, depth int) error {
 	theirs, err := c.host.Lstat(name)
 	if err != nil || len(c.faults) == maxFaults {
@@ -124,8 +125,8 @@ func (c *comparison) folder(name string, depth int) error {
 	}
 }
 
-// access is who may do what with a folder. What its owner, root, may do does not
-// count: root may do everything.
+// access is the permissions of a folder. It omits those of root as the owner, who may do
+// everything.
 type access struct {
 	uid, gid uint32
 	mode     fs.FileMode
@@ -134,7 +135,7 @@ type access struct {
 func (c *comparison) accessOf(info fs.FileInfo) access {
 	uid, gid := owner(info)
 	if rootUID, rootGID := owner(c.root); uid == rootUID && gid == rootGID {
-		uid, gid = 0, 0 // in a tree of a test, root is whoever runs it
+		uid, gid = 0, 0 // a test's tree belongs to the user who runs the test
 	}
 	mode := info.Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)
 	if uid == 0 {

@@ -7,22 +7,22 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Extension is one that is in service, or is to be, by value: what a Host
-// Configuration and a journal can keep.
+// Extension describes an active extension, or one to activate. It has only values that a
+// Host Configuration and a journal can record.
 type Extension struct {
 	Class  Class  `json:"class"`
-	Path   string `json:"path"`   // where systemd finds it: an absolute path that ends in NAME.raw
+	Path   string `json:"path"`   // for systemd: an absolute path that ends in NAME.raw
 	SHA384 string `json:"sha384"` // of the image, hexadecimal
-	// Regular says that the image itself lies at Path, as upstream's Trident
-	// places it, and not a link to the store.
+	// Regular says that Path is the image itself, as upstream's Trident writes it, and
+	// not a link to the store.
 	Regular bool `json:"regular"`
 }
 
-// Name is what systemd calls it.
+// Name returns systemd's name of the extension.
 func (e Extension) Name() string { return nameOf(e.Path) }
 
-// Generation is all extensions that Trident has in service at one time, sorted
-// by class and path. Those of others, and Trident's own, are not in it.
+// Generation is all extensions that Trident has activated at one time, sorted by class and
+// path. It does not include extensions of others, and Trident's own.
 type Generation []Extension
 
 func (g Generation) at(class Class, path string) (Extension, bool) {
@@ -37,35 +37,34 @@ func (g Generation) has(sha384 string) bool {
 	return slices.ContainsFunc(g, func(e Extension) bool { return e.SHA384 == sha384 })
 }
 
-// Image is an image in the store, or one that upstream's Trident placed, that was
-// hashed and inspected in this process and fits this host. Only a Store makes
-// one.
+// Image is an image in the store, or one that upstream's Trident wrote, which this process
+// has hashed and inspected, and which fits this host. Only a Store makes an Image.
 type Image struct {
 	ext        Extension
 	inspection inspection
 }
 
-// Extension is the image by value.
+// Extension returns the values of the image that can be recorded.
 func (i Image) Extension() Extension { return i.ext }
 
-// Release is what it says about itself.
+// Release returns the extension-release of the image.
 func (i Image) Release() Release { return i.inspection.release }
 
-// Facts are what else is worth telling about it.
+// Facts returns notes about the image for people.
 func (i Image) Facts() Facts { return i.inspection.facts }
 
-// Stored is where the image is on the host, for self-servicing to take it from.
+// Stored returns the path of the image in the store, from which package selfservice reads it.
 func (i Image) Stored() string { return "/" + storeDir + "/" + i.ext.SHA384 + ".raw" }
 
-// IsOwn says that it is an image of Trident itself, which goes the way of
-// self-servicing: no Change takes it.
+// IsOwn reports whether the image is one of Trident itself, which Plan refuses: package
+// selfservice activates it.
 func (i Image) IsOwn() bool {
 	return i.inspection.isOwn() || i.ext.Class == Sysext && i.ext.Name() == Own
 }
 
-// Change leads from one generation to another. Its exported fields may be kept
-// in a journal; one that was read from there has to go through Store.Verify
-// before Apply takes it, but not before Undo does.
+// Change describes the change from one generation to another. A journal can record its
+// exported fields. Apply and Place accept a recorded Change only after Store.Verify; Undo
+// accepts it at once.
 type Change struct {
 	Old Generation `json:"old"`
 	New Generation `json:"new"`
@@ -73,9 +72,9 @@ type Change struct {
 	images []Image // of New, in its order; only Plan sets it
 }
 
-// Plan finds what leads from the extensions that are in service to the wanted
-// ones. Two of a class that are the same extension (SYSEXT_ID), or that would
-// have the same name, and an image of Trident itself are errors of kind Invalid.
+// Plan returns the Change from the active extensions to the wanted ones. It fails, with
+// errkind.Invalid, for an image of Trident itself, and for two images of a class with the
+// same SYSEXT_ID, name or path.
 func Plan(current Generation, wanted []Image) (Change, error) {
 	images := slices.SortedFunc(slices.Values(wanted), func(a, b Image) int { return compareExtensions(a.ext, b.ext) })
 	c := Change{Old: slices.SortedFunc(slices.Values(current), compareExtensions), images: images}
@@ -84,7 +83,7 @@ func Plan(current Generation, wanted []Image) (Change, error) {
 			return Change{}, errkind.Errorf(errkind.Internal, "plan extensions: an image that was not inspected")
 		}
 		if image.IsOwn() {
-			return Change{}, errkind.Errorf(errkind.Invalid, "%s is an image of trident itself, which no list of others may have", image.ext.Path)
+			return Change{}, errkind.Errorf(errkind.Invalid, "%s is an image of trident itself, and a list of other extensions must not have it", image.ext.Path)
 		}
 		for _, other := range images[:i] {
 			if err := collide(other, image); err != nil {
@@ -123,11 +122,11 @@ func compareExtensions(a, b Extension) int {
 	return cmp.Or(cmp.Compare(a.Class, b.Class), cmp.Compare(a.Path, b.Path))
 }
 
-// Empty says that there is nothing to do.
+// Empty reports whether both generations are the same.
 func (c Change) Empty() bool { return len(c.classes()) == 0 }
 
-// classes are those of which an extension comes, goes or changes; Sysext first,
-// because a confext may configure what it brings.
+// classes returns the classes in which the generations differ. Sysext is first, because a
+// confext may configure the programs of a sysext.
 func (c Change) classes() []Class {
 	var out []Class
 	for _, class := range []Class{Sysext, Confext} {
@@ -138,8 +137,8 @@ func (c Change) classes() []Class {
 	return out
 }
 
-// removed are the extensions of the old generation at whose path the new one
-// has nothing.
+// removed returns the extensions of the old generation whose paths no extension of the new
+// one has.
 func (c Change) removed(class Class) (gone []Extension) {
 	for _, e := range c.Old {
 		if _, stays := c.New.at(e.Class, e.Path); !stays && e.Class == class {
@@ -149,5 +148,6 @@ func (c Change) removed(class Class) (gone []Extension) {
 	return gone
 }
 
-// back is the way back, which needs no images: what was in service may be again.
+// back returns the reverse change. It needs no images, because the old extensions were
+// active before.
 func (c Change) back() Change { return Change{Old: c.New, New: c.Old} }

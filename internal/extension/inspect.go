@@ -28,7 +28,7 @@ import (
 type mounter func(image *os.File, offset, size int64, fstype string) (mounted, error)
 
 type mounted interface {
-	fs.ReadLinkFS // a plain FS would follow links where it is asked about them
+	fs.ReadLinkFS // with a plain FS, fs.Lstat would follow links
 	io.Closer
 }
 
@@ -36,11 +36,11 @@ type mounted interface {
 type inspection struct {
 	release Release
 	text    []byte // of the extension-release
-	lax     bool   // its name does not matter
+	lax     bool   // systemd ignores the name of the extension-release
 	facts   Facts
 }
 
-// Facts are notes about an image for people. They decide nothing: systemd's own policy
+// Facts are notes about an image for people. Nothing depends on them: systemd's own policy
 // decides about signatures.
 type Facts struct {
 	FileSystem string // erofs, squashfs, …
@@ -78,16 +78,16 @@ func inspect(ctx context.Context, file *os.File, class Class, host hostinfo.Host
 	if err = errors.Join(err, tree.Close()); err != nil || found.isOwn() {
 		return found, err
 	}
-	if err := reservedInImage(file, mount); err != nil { // in partitions that are not read above
+	if err := reservedInImage(file, mount); err != nil { // also in the partitions other than v.data
 		return inspection{}, fmt.Errorf("check content of image: %w", err)
 	}
 	return found, nil
 }
 
-// explain is the error about an image that dissectStrictly has refused. One that is not
-// damaged is not called so.
+// explain returns the error for an image that dissectStrictly has refused. It does not call
+// a file of another kind damaged.
 func explain(r io.ReaderAt, size int64, v volume, err error) error {
-	// Of file systems alone systemd takes whole ones, so they are not mistaken.
+	// systemd also accepts a file system without a partition table.
 	if known := filekind.Mistaken(r, size, filekind.Extension); known != nil && !isFileSystem(v.format) {
 		return fmt.Errorf("read the image: %w", known)
 	}
@@ -97,14 +97,14 @@ func explain(r io.ReaderAt, size int64, v volume, err error) error {
 	return fmt.Errorf("the image %w", err)
 }
 
-// isOwn says that the image claims to be Trident itself. Package trust decides
-// whether it is.
+// isOwn reports whether the image claims to be Trident itself. Package trust verifies the
+// claim.
 func (i inspection) isOwn() bool {
 	return i.release.Class == Sysext && (i.release.SysextID == Own || i.release.Name == Own)
 }
 
-// dissectStrictly wants one volume for this host, as an image that is made to be
-// an extension has it.
+// dissectStrictly fails unless the image has exactly one volume for this architecture, and
+// a file system that an extension can have.
 func dissectStrictly(r io.ReaderAt, size int64, arch string) (volume, error) {
 	v, err := dissect(r, size, arch)
 	if errors.Is(err, errNotOurs) {
@@ -126,7 +126,7 @@ func dissectStrictly(r io.ReaderAt, size int64, arch string) (volume, error) {
 	return v, checkSize(v)
 }
 
-// overlapping finds two partitions of which each would be the other's content.
+// overlapping returns two partitions that overlap, if there are any.
 func overlapping(parts []partition) (a, b partition, found bool) {
 	sorted := slices.SortedFunc(slices.Values(parts), func(a, b partition) int { return cmp.Compare(a.offset, b.offset) })
 	for i := 1; i < len(sorted); i++ {
@@ -140,7 +140,7 @@ func overlapping(parts []partition) (a, b partition, found bool) {
 func openTree(file *os.File, v volume, mount mounter) (mounted, error) {
 	if v.format == formatErofs {
 		tree, err := ddi.OpenErofs(v.data)
-		if err != nil && errkind.Of(err) != errkind.Unsupported { // compressed ones are
+		if err != nil && errkind.Of(err) != errkind.Unsupported { // the kernel can mount a compressed one
 			return nil, err
 		}
 		if links, ok := tree.(fs.ReadLinkFS); ok && err == nil {
@@ -189,7 +189,7 @@ func inspectTree(tree fs.FS, isUsr bool, class Class, host hostinfo.Host) (inspe
 	return found, checkPrograms(tree, host.Architecture)
 }
 
-// readOnlyRelease reads the one extension-release that there must be.
+// readOnlyRelease reads the extension-release. It fails unless the image has exactly one.
 func readOnlyRelease(tree fs.FS, class Class) (inspection, error) {
 	found, err := releaseFiles(tree, class)
 	switch {
@@ -217,8 +217,8 @@ func readOnlyRelease(tree fs.FS, class Class) (inspection, error) {
 	return inspection{release: releaseOf(class, name, vars), text: text, lax: isLax(found[0]) || isFalse(strict)}, nil
 }
 
-// releaseFiles lists what is called like an extension-release. No link is
-// followed on the way to it.
+// releaseFiles returns the files with the name of an extension-release. It fails if a
+// folder of their path is a link.
 func releaseFiles(tree fs.FS, class Class) ([]fs.DirEntry, error) {
 	dir := class.facts().releaseDir
 	for i, c := range dir + "/" {
@@ -252,8 +252,8 @@ func releaseFiles(tree fs.FS, class Class) ([]fs.DirEntry, error) {
 // maxRelease bounds an extension-release.
 const maxRelease = 64 << 10
 
-// readRelease returns, besides the text, the attribute of a file in a mount; one
-// that our own code reads has its attributes in its entry.
+// readRelease returns the text of an extension-release and, if tree is a mount, the value
+// of strictAttr. For an erofs that is not mounted see isLax.
 func readRelease(tree fs.FS, name string) (text []byte, strict string, err error) {
 	f, err := tree.Open(name)
 	if err != nil {
@@ -287,11 +287,11 @@ func (i inspection) target(class Class, given string) (string, error) {
 	return given, nil
 }
 
-// isCalled reports whether every systemd takes the image under a name.
+// isCalled reports whether every version of systemd accepts the image under a name.
 func (i inspection) isCalled(name string) bool { return i.lax || name == i.release.Name }
 
-// unversioned is the part of an image's name that its extension-release is called after:
-// systemd from 255 on leaves out a version, which begins with "_" or "+".
+// unversioned returns the part of an image's name that its extension-release must have:
+// systemd from 255 on ignores a version, which begins with "_" or "+".
 func unversioned(name string) string {
 	if i := strings.IndexAny(name, "_+"); i >= 0 {
 		return name[:i]
@@ -299,10 +299,10 @@ func unversioned(name string) string {
 	return name
 }
 
-// nameOf is the name of the extension in a file.
+// nameOf returns the name of the extension in a file.
 func nameOf(file string) string { return strings.TrimSuffix(path.Base(file), ".raw") }
 
-// checkPath accepts what a Host Configuration may name.
+// checkPath fails, with errkind.Invalid, for a path that a Host Configuration must not have.
 func checkPath(class Class, file string) error {
 	facts := class.facts()
 	name, raw := strings.CutSuffix(path.Base(file), ".raw")

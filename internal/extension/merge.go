@@ -17,20 +17,20 @@ import (
 )
 
 const (
-	mergeTime = 3 * time.Minute // for systemd; it takes a second, or six on an emulated machine
+	mergeTime = 3 * time.Minute // for a merge; it needs a second, six on an emulated machine
 	blameTime = 10 * time.Second
 
-	// Releases of systemd that matter here (its NEWS).
-	reloadsItself   = 255 // when an extension's EXTENSION_RELOAD_MANAGER says so
-	takesVersions   = 255 // in the name of an image, whose extension-release lacks them
-	takesSignatures = 259 // that it cannot check, unless its policy says otherwise
+	// The first versions of systemd that do this (its NEWS).
+	reloadsItself   = 255 // reloads itself after a merge if EXTENSION_RELOAD_MANAGER says so
+	takesVersions   = 255 // accepts a version in an image's name and none in its extension-release's
+	takesSignatures = 259 // accepts a signature that it cannot check, unless its policy forbids it
 )
 
 // Check returns an error, of kind Precondition, if Apply would fail: if this systemd does
 // not know the class, if a file of others has the path of an extension, or if systemd could
 // not merge all extensions that it would find. One extension that systemd cannot mount
-// keeps it from merging any, so Check also names a faulty extension of another vendor.
-// Check changes nothing.
+// keeps it from merging any, so Check also fails for a faulty extension of another vendor,
+// and names it. Check changes nothing.
 func (s *Store) Check(ctx context.Context, c Change) error {
 	if c.Empty() {
 		return nil
@@ -60,8 +60,8 @@ func (s *Store) Check(ctx context.Context, c Change) error {
 	return nil
 }
 
-// checkNames refuses an image with a version in its name where this systemd looks for an
-// extension-release of the whole name: without one it merges no extension at all.
+// checkNames fails for an image with a version in its name if this systemd needs an
+// extension-release with the whole name: without it systemd merges no extension at all.
 func checkNames(c Change, release int) error {
 	if release >= takesVersions {
 		return nil
@@ -98,8 +98,8 @@ func (s *Store) others(class Class, c Change) ([]Found, error) {
 	}), nil
 }
 
-// checkObstacles returns an error if another extension has the name of one of the change, of
-// which systemd takes only the first, or if a file of others has its path.
+// checkObstacles fails if another extension has the name of one of the new generation,
+// because systemd merges only one of them, or if a file of others has its path.
 func (s *Store) checkObstacles(class Class, c Change, others []Found) error {
 	for _, e := range c.New {
 		if e.Class != class {

@@ -14,22 +14,20 @@ import (
 // Own is the name and the SYSEXT_ID of the extension that is Trident itself.
 const Own = "trident"
 
-// Files that Trident's own image has.
+// Files of an image of Trident.
 const (
 	OwnDaemon  = "usr/bin/tridentd"
 	OwnRescuer = "usr/lib/trident/trident-rescue"
 	OwnRelease = "usr/lib/extension-release.d/extension-release." + Own
 )
 
-// CheckImage checks a sysext as far as that can be done without a host: it has one
-// extension-release, by which some host would take it; it carries nothing but plain
-// files and folders that all may enter, and nothing that is reserved for Trident; or
-// it is an image of Trident, and CheckOwn accepts it; and its programs are for the
-// architecture of its partitions. It is one judgement for who
-// builds, signs and verifies an image and for the host that gets it.
+// CheckImage makes the checks of a sysext that need no host, for the tools that build,
+// sign and verify an image. The image must have one extension-release that some host
+// accepts, and its programs must be for the architecture of its partitions. CheckOwn must
+// accept an image of Trident; CheckContent and CheckReserved must accept any other one.
 //
-// A compressed image of Trident is an error of kind Unsupported: a host reads one
-// without mounting it.
+// It fails, with errkind.Unsupported, for a compressed image of Trident, because a host
+// reads such an image without mounting it.
 func CheckImage(img *ddi.Image) (Release, error) {
 	fsys, err := img.Listing()
 	if err != nil {
@@ -41,7 +39,7 @@ func CheckImage(img *ddi.Image) (Release, error) {
 	}
 	if len(found) != 1 {
 		err := errkind.Errorf(errkind.Corrupt, "it has %d extension-release files, not 1", len(found))
-		return Release{}, errkind.WithHint(err, "An extension says what it is in usr/lib/extension-release.d/extension-release.NAME (os-release(5)): ID=_any, SYSEXT_ID=NAME, ARCHITECTURE=x86-64, SYSEXT_VERSION_ID=1.0.0")
+		return Release{}, errkind.WithHint(err, "An extension describes itself in usr/lib/extension-release.d/extension-release.NAME (os-release(5)): ID=_any, SYSEXT_ID=NAME, ARCHITECTURE=x86-64, SYSEXT_VERSION_ID=1.0.0")
 	}
 	r, err := ReadRelease(fsys, strings.TrimPrefix(found[0].Name(), releasePrefix))
 	if err != nil {
@@ -79,8 +77,8 @@ func CheckImage(img *ddi.Image) (Release, error) {
 	return r, err
 }
 
-// CheckOwn checks that an image is one of Trident, and carries nothing but
-// Trident: who may sign it may replace the agent, and nothing else of the host.
+// CheckOwn fails unless an image is one of Trident and has only files of Trident. So a
+// person who may sign it can replace Trident, but nothing else of the host.
 func CheckOwn(fsys fs.FS, r Release) error {
 	if r.SysextID != Own {
 		return errkind.Errorf(errkind.Incompatible, "it is not an image of trident: its SYSEXT_ID is %q", r.SysextID)
@@ -99,8 +97,8 @@ func CheckOwn(fsys fs.FS, r Release) error {
 	return nil
 }
 
-// ownPath is what an image of Trident may have. base.json is the base's own, and
-// nothing may widen trust: no trust.d, no verity.d.
+// ownPath reports whether an image of Trident may have a path. base.json belongs to the
+// base; trust.d and verity.d are refused because they would add trusted keys.
 func ownPath(name string) bool {
 	switch name {
 	case "usr", "usr/bin", "usr/lib", "usr/lib/extension-release.d", "usr/lib/systemd", "usr/lib/systemd/system",

@@ -28,9 +28,9 @@ var storedName = regexp.MustCompile(`^[0-9a-f]{96}\.raw$`)
 
 // folder returns the real path of the folder dir of the host, or "" if the folder does not
 // exist and perm is 0. With perm it makes the folder and its parents with that mode,
-// whatever the umask. No link leads out of the root folder. A folder that a user other than
-// root can change is an error of kind Precondition: an image in it runs with the rights of
-// root.
+// whatever the umask is. It follows links within the root folder. It fails, with
+// errkind.Precondition, for a folder that a user other than root can change, because the
+// programs of an image in it run as root.
 func (s *Store) folder(dir string, perm fs.FileMode) (string, error) {
 	real, err := s.open(dir, perm)
 	if err != nil {
@@ -58,7 +58,7 @@ func (s *Store) open(dir string, perm fs.FileMode) (string, error) {
 	return real, errors.Join(err, d.Close())
 }
 
-// place is a place for an extension on disk.
+// place is the path of an extension on disk.
 type place struct {
 	Extension
 	file  string // its path on disk, without links
@@ -83,8 +83,8 @@ func storePerm(perm fs.FileMode) fs.FileMode { return perm & 0o700 }
 
 func (p place) image() string { return filepath.Join(p.store, p.SHA384+".raw") }
 
-// link returns the target of the link at the place. It is relative, and so the same from
-// inside and from outside of a root folder.
+// link returns the target for the link at the place. The target is relative, so that it is
+// valid from inside and from outside of a root folder.
 func (p place) link() (string, error) { return filepath.Rel(filepath.Dir(p.file), p.image()) }
 
 // state is the kind of file at a place.
@@ -138,13 +138,13 @@ func (p place) copyToStore(ctx context.Context) error {
 	return linkOrCopy(p.file, p.image())
 }
 
-// restoreFile replaces what is at the place by the image as a regular file, as upstream's
+// restoreFile replaces the file at the place by the image as a regular file, as upstream's
 // Trident had written it.
 func (p place) restoreFile(ctx context.Context) error {
 	if err := checkHash(ctx, p.image(), p.SHA384); err != nil {
 		return err
 	}
-	// systemd takes no file with this name for an image.
+	// systemd ignores a file with this name.
 	tmp := filepath.Join(filepath.Dir(p.file), "."+filepath.Base(p.file)+".trident")
 	if err := atomicfile.Remove(tmp); err != nil {
 		return err

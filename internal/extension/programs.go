@@ -11,14 +11,13 @@ import (
 	"github.com/trident-project/trident/internal/linux/filekind"
 )
 
-// maxPrograms bounds how many entries of a tree are looked at for programs.
+// maxPrograms bounds the entries of a tree among which checkPrograms looks for programs.
 const maxPrograms = 1 << 16
 
-// checkPrograms compares the programs and libraries of a tree with the architecture that
-// its image is for, in systemd's words. One for another architecture is an error of kind
-// Incompatible where a shell finds it, and everywhere if the tree has none for the right
-// one: an image may carry the tools and the firmware of another machine besides its own.
-// Files that cannot be read without a mount are passed over.
+// checkPrograms checks the programs and libraries of a tree for arch, systemd's name of an
+// architecture. It fails, with errkind.Incompatible, for a command of another architecture,
+// and for any program of another one if the tree has none of arch: an image may also have
+// tools and firmware for other machines. It skips files that need a mount to be read.
 func checkPrograms(fsys fs.FS, arch string) error {
 	fit, known := map[string][]string{"x86-64": {"amd64", "386"}, "arm64": {"arm64", "arm"}}[arch]
 	if !known {
@@ -78,7 +77,7 @@ func isCommand(name string) bool {
 	return ok
 }
 
-// programAt returns the architecture of a file that may be a program or a library.
+// programAt returns the architecture of a program or library, and "" for any other file.
 func programAt(fsys fs.FS, name string, d fs.DirEntry) (string, error) {
 	info, err := d.Info()
 	if err != nil {

@@ -11,9 +11,8 @@ import (
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 )
 
-// Prune removes from the store what none of the generations needs: images, and
-// what is left of fetching some. One that systemd can find stays whatever keep
-// says. It must not run beside a Stage.
+// Prune removes from the store the images that neither a generation of keep nor a link for
+// systemd needs, and the files of interrupted fetches. Do not call it while Stage runs.
 func (s *Store) Prune(keep ...Generation) error {
 	dir, err := s.folder(storeDir, 0)
 	if err != nil || dir == "" {
@@ -52,7 +51,7 @@ func (s *Store) Prune(keep ...Generation) error {
 	return errors.Join(errs...)
 }
 
-// inUse are the hashes that links of ours name.
+// inUse returns the hashes of the images to which Trident's links for systemd point.
 func (s *Store) inUse() (map[string]bool, error) {
 	out := map[string]bool{}
 	for _, class := range []Class{Sysext, Confext} {

@@ -4,11 +4,11 @@
 //
 // The package repeats rules of systemd-sysext(8), because systemd applies them only while it
 // merges, and one image that fails keeps systemd from merging every other extension. So the
-// package checks the rules before Trident changes anything. It accepts extensions of others
-// where systemd's versions differ, or where it cannot read a format: Trident can undo a
-// refresh that fails, but nobody can undo a wrong refusal. It is strict with the images that
-// the Store fetches: they are hashed, read and compared with the host before they are staged,
-// and only the Store makes an [Image], without which nothing is activated.
+// package checks the rules before Trident changes anything. It accepts an extension of
+// others if the rule differs between versions of systemd, or if it cannot read the format:
+// Trident can undo a merge that fails, but nobody can undo a wrong refusal. It is strict with
+// the images that the Store fetches: the Store hashes and reads them and compares them with
+// the host before it stages them, and Apply activates only an [Image] of the Store.
 package extension
 
 import (
@@ -26,8 +26,8 @@ import (
 
 const releasePrefix = "extension-release."
 
-// Release is the content of an extension-release file (os-release(5)). Fields that the file
-// lacks are empty, but for Scope, which has a default.
+// Release is the content of an extension-release file (os-release(5)). A field that the file
+// does not have is empty, except Scope, which has a default.
 //
 // The names of the fields are those of a sysext; a confext has other keys for them, such as
 // CONFEXT_LEVEL for SYSEXT_LEVEL.
@@ -39,10 +39,10 @@ type Release struct {
 	SysextLevel   string
 	Architecture  string            // a systemd word, or "_any"
 	Scope         string            // SYSEXT_SCOPE, words
-	SysextID      string            // SYSEXT_ID: whose image this is
+	SysextID      string            // SYSEXT_ID: the same for all versions of an extension
 	Version       string            // SYSEXT_VERSION_ID
 	ReloadManager bool              // EXTENSION_RELOAD_MANAGER
-	Fields        map[string]string // all of the file
+	Fields        map[string]string // all fields of the file
 }
 
 // ReadRelease reads the release of a sysext,
@@ -69,8 +69,8 @@ func ReadRelease(fsys fs.FS, name string) (Release, error) {
 	return releaseOf(Sysext, name, vars), nil
 }
 
-// otherThanOurs is the error about an image that is one of another extension than Trident;
-// nil for what is not one.
+// otherThanOurs returns the error for an image of another extension than Trident; nil if
+// the image is not an extension.
 func otherThanOurs(fsys fs.FS) error {
 	for _, class := range []Class{Sysext, Confext} {
 		found, err := releaseFiles(fsys, class)
@@ -79,12 +79,12 @@ func otherThanOurs(fsys fs.FS) error {
 		}
 		other := strings.TrimPrefix(found[0].Name(), releasePrefix)
 		return errkind.WithHint(errkind.Errorf(errkind.Incompatible, "it is an image of the %s %q, not of %q", class, other, Own),
-			"A Host Configuration names it in os.%ss, and trident update brings it into service.", class)
+			"A Host Configuration names it in os.%ss, and trident update activates it.", class)
 	}
 	return nil
 }
 
-// releaseOf picks what counts for class.
+// releaseOf returns the Release of an extension of class with these fields.
 func releaseOf(class Class, name string, vars map[string]string) Release {
 	prefix := class.facts().fields
 	scope, ok := vars[prefix+"SCOPE"]
@@ -126,13 +126,13 @@ func validName(name string) bool {
 		!strings.Contains(name, "/") && utf8.ValidString(name) && strings.IndexFunc(name, unicode.IsControl) < 0
 }
 
-// isTrue is systemd's idea of a boolean that is set.
+// isTrue reports whether systemd reads s as true.
 func isTrue(s string) bool {
 	return slices.Contains([]string{"1", "yes", "y", "true", "t", "on"}, strings.ToLower(s))
 }
 
-// Fits returns nil if systemd would merge an image with this release on h, else the reason
-// in which systemd finds it first.
+// Fits returns nil if systemd would merge an image with this release on h, else an error of
+// kind Incompatible with the first reason that systemd would find.
 func (r Release) Fits(h hostinfo.Host) error {
 	if !slices.Contains(strings.Fields(r.Scope), "system") {
 		return r.unfit("is for the scope %q, not for a running \"system\"", r.Scope)

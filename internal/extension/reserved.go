@@ -21,12 +21,12 @@ import (
 // writes it, after package trust has verified the image.
 const OwnPath = "/var/lib/extensions/" + Own + ".raw"
 
-// reserved are the paths that no extension but Trident's own may carry: Trident's
-// programs, units and texts (all that ownPath allows, less the folders that others
-// share), its settings, and the certificates by which systemd accepts extensions.
-// Trident's own may not carry the latter either. A name stands for all below it.
-// The elements are patterns of path.Match in lower case; no case is taken for
-// another name, because the file system of a host may not tell them apart.
+// reserved returns the paths that an extension of others must not have: Trident's
+// programs, units and texts (the paths of ownPath, except shared folders), its settings,
+// and the certificates by which systemd accepts extensions, which Trident's own extension
+// must not have either. A path includes everything below it. Each element is a pattern of
+// path.Match in lower case, and matches names in any case, because the file system of a
+// host may not distinguish them.
 func reserved() [][]string {
 	var out [][]string
 	for _, pattern := range []string{
@@ -40,7 +40,7 @@ func reserved() [][]string {
 		out = append(out, strings.Split(pattern, "/"))
 	}
 	for _, dir := range []string{"usr/lib/systemd/system", "usr/local/lib/systemd/system", "etc/systemd/system"} {
-		// service.d and its like hold drop-ins for every unit of a type (systemd.unit(5)).
+		// Drop-ins in service.d and the like apply to every unit of a type (systemd.unit(5)).
 		for _, pattern := range []string{"trident*", "*.wants/trident*", "*.requires/trident*", "*.upholds/trident*", "service.d", "socket.d", "path.d"} {
 			out = append(out, strings.Split(dir+"/"+pattern, "/"))
 		}
@@ -51,15 +51,14 @@ func reserved() [][]string {
 // ErrReserved is the error that CheckReserved wraps.
 var ErrReserved = errors.New("only the extension " + Own + ", signed by a certificate of trust.d, may do that")
 
-// CheckReserved finds a file that is reserved for Trident in the tree of another
-// extension, and whatever would hide one of the host's: a link, a whiteout or
-// another file in place of a folder above it, and the marks by which overlayfs
-// hides what lies below a folder. The error is of kind Forbidden and wraps
-// ErrReserved.
+// CheckReserved fails if the tree of another extension has a file that is reserved for
+// Trident, or would hide such a file of the host: by a link, a whiteout or another file in
+// the place of a folder of its path, or by an attribute with which overlayfs hides the
+// content of a folder. The error is of kind Forbidden and wraps ErrReserved.
 func CheckReserved(fsys fs.FS) error {
 	c := reservedCheck{fsys}
 	err := c.dir(".", reserved())
-	if errors.Is(err, fs.ErrNotExist) { // a tree that is only of /usr
+	if errors.Is(err, fs.ErrNotExist) { // usrFS has no root folder
 		info, statErr := fs.Lstat(fsys, "usr")
 		if statErr != nil {
 			return statErr
@@ -71,7 +70,7 @@ func CheckReserved(fsys fs.FS) error {
 
 type reservedCheck struct{ fsys fs.FS }
 
-// dir checks the entries of a folder against the patterns that lead into it.
+// dir checks the entries of a folder against the rest of the patterns that match its path.
 func (c reservedCheck) dir(name string, patterns [][]string) error {
 	f, err := c.fsys.Open(name)
 	if err != nil {
@@ -116,7 +115,7 @@ func (c reservedCheck) entry(dir, base string, mode fs.FileMode, patterns [][]st
 		deeper = append(deeper, p[1:])
 	}
 	isLink := mode&fs.ModeSymlink != 0
-	if isLink && ours { // a unit can be changed through another name of it
+	if isLink && ours { // a link to a unit is another name, with which drop-ins can change the unit
 		if target, err := fs.ReadLink(c.fsys, name); err == nil && strings.HasPrefix(strings.ToLower(path.Base(target)), Own) {
 			return forbidden("it carries %q, another name for %q", name, path.Base(target))
 		}
@@ -136,7 +135,7 @@ func forbidden(format string, args ...any) error {
 	return errkind.Errorf(errkind.Forbidden, "%s: %w", fmt.Sprintf(format, args...), ErrReserved)
 }
 
-// overlayAttr finds a mark of overlayfs on a folder
+// overlayAttr returns the name of an attribute of overlayfs on a folder, or ""
 // (Documentation/filesystems/overlayfs.rst).
 func overlayAttr(f fs.File) string {
 	if file, ok := f.(*os.File); ok {
@@ -166,8 +165,8 @@ func overlayAttr(f fs.File) string {
 	return ""
 }
 
-// checkReserved is CheckReserved for an extension of others that was found. What
-// cannot be read of it is not held against it.
+// checkReserved is CheckReserved for a found extension of others. It ignores parts that it
+// cannot read.
 func (c checker) checkReserved(f Found, mount mounter) error {
 	if f.Class == Sysext && f.Path == OwnPath && f.Kind == Raw {
 		return nil
@@ -215,7 +214,7 @@ func (c checker) reservedIn(f Found, mount mounter) error {
 	return nil
 }
 
-// entryOf is an entry of a folder of versions.
+// entryOf returns the entry name of the folder of versions f; false if systemd ignores it.
 func (c checker) entryOf(f Found, name string) (Found, bool) {
 	entry := Found{Class: f.Class, Name: f.Name, Path: path.Join(f.Path, name), Kind: Directory}
 	info, err := c.root.Stat(strings.TrimPrefix(entry.Path, "/"))
@@ -238,10 +237,9 @@ func reservedInFolder(dir *os.File) (err error) {
 	return CheckReserved(root.FS())
 }
 
-// reservedInImage looks into every file system of an image, as the tree of a root
-// and as that of /usr: which of them systemd mounts, and where, depends on the
-// others, on the host and on systemd's version. One that cannot be read is passed
-// over.
+// reservedInImage checks every file system of an image, as the tree of the root and as
+// that of /usr: which of them systemd mounts, and where, depends on the others, on the
+// host and on systemd's version. It skips a file system that it cannot read.
 func reservedInImage(file *os.File, mount mounter) error {
 	info, err := file.Stat()
 	if err != nil || !info.Mode().IsRegular() {

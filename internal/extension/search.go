@@ -29,7 +29,7 @@ type Found struct {
 	Name   string
 	Path   string // as systemd sees it, below the root folder that was searched
 	Kind   Kind
-	Masked bool // an empty folder: it only hides those of its name further down
+	Masked bool // an empty folder: it only hides the later extensions of its name
 }
 
 // Search returns the sysexts below root, sorted by name. Like systemd it ignores a dangling
@@ -62,7 +62,8 @@ func (c Class) scan(root string) ([]Found, error) {
 	return found, nil
 }
 
-// firstHits leaves those that systemd takes, sorted by name.
+// firstHits returns the first extension of each name, which is systemd's choice, sorted by
+// name.
 func firstHits(all []Found) []Found {
 	var found []Found
 	for _, f := range all {
@@ -74,7 +75,8 @@ func firstHits(all []Found) []Found {
 	return found
 }
 
-// identify says what an entry of the search path is to systemd, if anything.
+// identify returns the extension that systemd sees in an entry of the search path; false if
+// systemd ignores the entry.
 func (c Class) identify(fsys inroot.FS, file string) (Found, bool, error) {
 	info, err := fsys.Stat(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -108,17 +110,16 @@ func (c Class) identify(fsys inroot.FS, file string) (Found, bool, error) {
 	return f, validName(f.Name), nil
 }
 
-// versionedName is the NAME of NAME[.sysext][.raw].v.
+// versionedName returns the NAME of NAME[.sysext][.raw].v.
 func (c Class) versionedName(dir string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(dir, ".v"), ".raw"), c.suffix())
 }
 
-// Merged returns the names of the sysexts that are merged below root now; none
-// is no error.
+// Merged returns the names of the sysexts that are merged below root now, nil if none is.
 func Merged(root string) ([]string, error) { return Sysext.Merged(root) }
 
-// Merged returns the names of the extensions of the class that are merged below
-// root now; none is no error.
+// Merged returns the names of the extensions of the class that are merged below root now,
+// nil if none is.
 func (c Class) Merged(root string) ([]string, error) {
 	data, err := inroot.FS(root).ReadFile(c.facts().merged, 64<<10)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -16,12 +16,12 @@ import (
 )
 
 const (
-	maxSigPartition = 4 << 20  // systemd reads no larger one
-	maxPKCS7        = 64 << 10 // a larger one is left unchecked
+	maxSigPartition = 4 << 20  // the largest that systemd reads
+	maxPKCS7        = 64 << 10 // the largest that checkSignature checks
 )
 
-// checkSignature repeats how systemd checks a signature partition in user
-// space (verity.d): no dates, no chain, the certificates inside do not count.
+// checkSignature checks a signature partition by the rules of systemd in user space
+// (verity.d): it ignores dates, chains, and the certificates in the signature.
 func checkSignature(part *io.SectionReader, certs []*x509.Certificate) error {
 	if part.Size() > maxSigPartition {
 		return fmt.Errorf("has a signature partition of more than %d bytes", maxSigPartition)
@@ -73,10 +73,10 @@ func signedByAny(der, content []byte, certs []*x509.Certificate) (ok bool) {
 	return false
 }
 
-// VerityCerts reads the certificates by which systemd, in user space, accepts a
-// signed image: the first of each verity.d/*.crt, where /etc comes before /run,
-// /usr/local/lib and /usr/lib. As for systemd, a file without a certificate
-// counts for nothing.
+// VerityCerts returns the certificates by which systemd, in user space, accepts a signed
+// image: the first certificate of each verity.d/*.crt. Of files with the same name it reads
+// that in /etc, else /run, /usr/local/lib, /usr/lib. Like systemd it ignores a file without
+// a certificate.
 func VerityCerts(root string) ([]*x509.Certificate, error) {
 	fsys := inroot.FS(root)
 	files, err := fsys.DropIns(".crt", "etc/verity.d", "run/verity.d", "usr/local/lib/verity.d", "usr/lib/verity.d")

@@ -30,22 +30,22 @@ const maxImage = 4 << 30
 // previous ones.
 //
 // The images are in a folder of their own, each named after the hash of its content, and
-// systemd finds links to them. So a new image under an old name, a rollback, and the rest
-// of a change after a power cut are each one rename, and nothing is fetched twice. The order
-// of calls is Stage (or Load, for a staged image), Plan, Check, Apply, and then Undo or
-// Prune. Each call may be repeated after a crash, with the same values, by another process.
+// systemd finds links to them. So an update of an extension and a rollback are one rename,
+// and the Store never fetches an image twice. The order of calls is Stage (or Load, for a
+// staged image), Plan, Check, Apply, and then Undo or Prune. After a crash another process
+// may repeat each call with the same values.
 type Store struct {
 	// Root is the root folder of the host, "/".
 	Root string
-	// Files is the root folder of the host that fetches: file URLs, credentials for
-	// registries and certificate authorities are its own. "" is Root. It differs for an
-	// OS that does not run: the running OS fetches the extensions.
+	// Files is the root folder of the host that fetches: it has the files of file URLs,
+	// credentials for registries and certificate authorities. "" is Root. It differs for
+	// an OS that does not run: the running OS fetches the extensions.
 	Files   string
 	Systemd systemd.Manager
-	// Tools runs journalctl, for the text of an error; nil: the text lacks it.
+	// Tools runs journalctl for the text of an error; nil: the text has no journal.
 	Tools run.Runner
-	// Touch, if set, is called in place of each change of the host, with the
-	// change's name and the change. For the power-cut test.
+	// Touch, if set, gets the name of each change of the host and a function that makes
+	// the change, and calls that function. For the power-cut test.
 	Touch func(name string, change func() error) error
 
 	mount mounter // nil: the kernel's
@@ -59,12 +59,13 @@ type Source struct {
 	Path   string // of the extension on the host; "": NAME.raw in the default folder of its class
 }
 
-// Progress gets how many bytes of an image are fetched; total is 0 while unknown.
+// Progress gets the fetched bytes of an image, and its size; total is 0 while unknown.
 type Progress func(done, total int64)
 
-// Stage puts a whole image that fits this host into the store, and changes nothing else. It
-// fetches the image only if neither the store nor the current extensions have it. The part
-// of an interrupted fetch stays, and the next call continues it; a refused image is deleted.
+// Stage fetches an image, checks it, and adds it to the store; it changes nothing else. It
+// fetches the image only if neither the store nor the current extensions have it. It keeps
+// the part of an interrupted fetch, which the next call continues, and deletes a refused
+// image.
 //
 // Errors are of kind Invalid (a wrong source, or a Path that does not fit the image),
 // Corrupt (another hash, or not an extension of this class), Forbidden, Incompatible
@@ -161,8 +162,8 @@ func (s *Store) keepCurrent(ctx context.Context, src Source, current Generation)
 	return false
 }
 
-// Load is Stage for an image that this host has: in the store, or where upstream's Trident
-// placed it. Without the image it returns an error of kind NotFound.
+// Load is Stage for an image that this host has: in the store, or at the path to which
+// upstream's Trident wrote it. It fails with errkind.NotFound if the host does not have it.
 func (s *Store) Load(ctx context.Context, e Extension) (Image, error) {
 	image, err := s.load(ctx, e)
 	if err != nil {
@@ -212,7 +213,7 @@ func (s *Store) Verify(ctx context.Context, c Change) (Change, error) {
 	return Plan(c.Old, images)
 }
 
-// read inspects a file that has the hash of src.
+// read returns the Image of a file whose hash is that of src, after all other checks.
 func (s *Store) read(ctx context.Context, file string, src Source) (Image, error) {
 	host, err := hostinfo.Read(s.Root)
 	if err != nil {
@@ -247,7 +248,7 @@ func kernelMount(image *os.File, offset, size int64, fstype string) (mounted, er
 	return loop.Open(image, offset, size, fstype)
 }
 
-// checkSource checks what can be known of a source without its image.
+// checkSource makes the checks of a source that do not need its image.
 func checkSource(src Source) error {
 	if !src.Class.valid() {
 		return errkind.Errorf(errkind.Invalid, "%q is not a class of extensions", src.Class)
@@ -270,7 +271,7 @@ func openPlain(file string) (*os.File, error) {
 	return f, err
 }
 
-// checkHash hashes a file; another hash than want is an error of kind Corrupt.
+// checkHash hashes a file. It fails with errkind.Corrupt if the hash is not want.
 func checkHash(ctx context.Context, file, want string) error {
 	f, err := openPlain(file)
 	if err != nil {
@@ -303,7 +304,7 @@ func (i interruptible) Read(b []byte) (int, error) {
 	return i.r.Read(b)
 }
 
-// touch changes the host.
+// touch makes a change of the host, through s.Touch if that is set.
 func (s *Store) touch(name string, change func() error) error {
 	if s.Touch == nil {
 		return change()

@@ -12,8 +12,8 @@ import (
 	"github.com/erofs/go-erofs"
 )
 
-// checkTree looks for what systemd wants to find in the tree of an image. What
-// cannot be read of it is not held against it.
+// checkTree returns a fault in the tree of an image for which systemd would fail. It
+// ignores parts that it cannot read.
 func checkTree(v volume, class Class, name string) (err error) {
 	defer func() {
 		if recover() != nil { // the reader met bytes that it does not expect
@@ -31,12 +31,12 @@ func checkTree(v volume, class Class, name string) (err error) {
 		return errors.New("contains " + osRelease)
 	}
 	if _, err := fs.Stat(fsys, "etc/os-release"); err == nil {
-		return nil // the tree of a system is ignored
+		return nil // systemd ignores the tree of a whole system
 	}
 	return checkReleaseName(fsys, class, name)
 }
 
-// usrFS is a tree that is mounted on usr/.
+// usrFS shows a tree at usr/; it has no other folder.
 type usrFS struct{ fs.FS }
 
 func (u usrFS) Open(name string) (fs.File, error) {
@@ -73,16 +73,15 @@ func (usrFS) inside(op, name string) (string, error) {
 	return "", &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
 }
 
-// checkReleaseName looks for the extension-release that systemd would take for
-// an image called name: that of the name, or else the only one in its folder
-// that is named after the part before "_" or "+" (systemd from 255 on), or that
-// says by an attribute that its name does not matter. An image that is only
-// of the other class is taken too, and then ignored.
+// checkReleaseName fails unless systemd would find an extension-release for an image called
+// name: the one with that name, or else the only one in its folder that has the part of the
+// name before "_" or "+" (systemd from 255 on) or the attribute strictAttr, false. It also
+// accepts an image of the other class, which systemd ignores.
 func checkReleaseName(fsys fs.FS, class Class, name string) error {
 	var others []string
 	for _, dir := range [...]string{class.facts().releaseDir, class.other().facts().releaseDir} {
 		if _, err := fs.Stat(fsys, path.Join(dir, releasePrefix+name)); !errors.Is(err, fs.ErrNotExist) {
-			return nil // there, or not to be judged
+			return nil // it exists, or cannot be read
 		}
 		entries, err := readSome(fsys, dir)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -150,10 +149,11 @@ func isLax(e fs.DirEntry) bool {
 	return ok && isFalse(strict)
 }
 
-// strictAttr, false, says that the name of an extension-release does not matter.
+// strictAttr is the attribute that, if false, makes systemd ignore the name of an
+// extension-release.
 const strictAttr = "user.extension-release.strict"
 
-// isFalse is systemd's idea of a boolean that is not set.
+// isFalse reports whether systemd reads s as false.
 func isFalse(s string) bool {
 	return slices.Contains([]string{"0", "no", "n", "false", "f", "off"}, strings.ToLower(s))
 }
