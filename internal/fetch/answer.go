@@ -29,7 +29,7 @@ func (d *download) judgeWhole(resp *http.Response) (int64, error) {
 	if err := checkCoding(resp); err != nil {
 		return 0, err
 	}
-	if resp.ContentLength > d.lim.MaxSize { // before what is there is thrown away
+	if resp.ContentLength > d.lim.MaxSize { // before begin discards the bytes of the part
 		return 0, d.tooLarge(resp.ContentLength)
 	}
 	validator, reason := strongValidator(resp.Header), error(ErrChanged)
@@ -130,7 +130,8 @@ func otherContent(h http.Header, validator string) bool {
 	return v != "" && v != validator
 }
 
-// parseContentRange parses "bytes from-to/size" (RFC 9110, 14.4). It fails if a number is missing or from is after to.
+// parseContentRange parses "bytes from-to/size" (RFC 9110, 14.4). It returns false if a
+// number is missing or from is after to.
 func parseContentRange(s string) (from, to, size int64, ok bool) {
 	s, ok = strings.CutPrefix(s, "bytes ")
 	span, all, found := strings.Cut(s, "/")

@@ -36,8 +36,8 @@ type download struct {
 	registry     *layerSource // of an oci URL, else nil
 	part         *part
 	received     int64     // bytes, by this call
-	pace         *pace     // at which they come
-	broke        error     // the last failure after which the source is asked again
+	pace         *pace     // the rate of the source
+	broke        error     // the last failure after which the download made another request
 	lastProgress time.Time // of the last progress
 }
 
@@ -58,7 +58,7 @@ func (d *download) run(ctx context.Context, path string) (_ Result, err error) {
 	defer func() {
 		cerr := d.part.close()
 		if full := errkind.NoSpace; errkind.Of(err) == full && errkind.Of(cerr) == full {
-			cerr = nil // what it could not keep for want of space is fetched again
+			cerr = nil // the next call fetches the bytes that had no space
 		}
 		err = errors.Join(err, cerr)
 	}()
@@ -135,7 +135,8 @@ func sameFile(path, part string) error {
 	return nil
 }
 
-// explain says what was being done, and gives an end from outside its kind.
+// explain adds the name of the source to err, and gives err the kind Timeout or Cancelled
+// if ctx has ended.
 func (d *download) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = context.Cause(ctx)

@@ -53,8 +53,7 @@ func isBroken(err error) bool {
 // proxyKey is the key of the proxy's name in the context of a request.
 type proxyKey struct{}
 
-// proxyOf returns the proxy, without its password, that transport asks for req; ""
-// is none.
+// proxyOf returns the proxy, without its password, that transport uses for req, or "".
 func proxyOf(transport http.RoundTripper, req *http.Request) string {
 	t, ok := transport.(*http.Transport)
 	if !ok || t.Proxy == nil {
@@ -137,8 +136,8 @@ func certificateHint(err error) string {
 	return certHint
 }
 
-// isMalformed reports whether err says that an answer came which breaks the rules of
-// HTTP, or our limits: the same answer would come again. net/http has no types for it.
+// isMalformed reports whether err says that an answer breaks the rules of HTTP, or our
+// limits. Another try would get the same answer. net/http has no type for such errors.
 func isMalformed(err error) bool {
 	if isBroken(err) {
 		return false

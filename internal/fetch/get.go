@@ -16,8 +16,8 @@ import (
 // get sends a GET request and follows redirects itself, because errors and Referer
 // headers of net/http have the query of a URL, which may be secret. Requests have the
 // Authorization of header, else the user and password of u. After the first redirect to
-// another scheme, host or port no request has either, even if a later redirect leads
-// back. As in net/http, each request has the redirect that caused it as its Response.
+// another scheme, host or port no request has either, even if a later redirect is to the
+// first host. As in net/http, each request has the redirect that caused it as its Response.
 func get(ctx context.Context, transport http.RoundTripper, u *url.URL, header http.Header) (*http.Response, error) {
 	auth := header.Get("Authorization")
 	if auth == "" && u.User != nil {
@@ -84,8 +84,8 @@ func originOf(u *url.URL) string {
 	return u.Scheme + "://[" + host + "]:" + port
 }
 
-// changedOrigin reports whether a redirect before resp led to another origin, also if a
-// later redirect led back.
+// changedOrigin reports whether a redirect before resp was to another origin, also if a
+// later redirect was to the first one.
 func changedOrigin(resp *http.Response) bool {
 	var origins []string
 	for r := resp; r != nil && r.Request != nil; r = r.Request.Response {

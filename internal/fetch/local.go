@@ -44,7 +44,7 @@ func (d *download) fetchFileOnce(ctx context.Context) (unchanged bool, err error
 		return false, err
 	}
 	if _, err := file.Seek(d.part.size, io.SeekStart); err != nil {
-		return false, fmt.Errorf("go to byte %d: %w", d.part.size, err)
+		return false, fmt.Errorf("seek to byte %d: %w", d.part.size, err)
 	}
 	copied := d.copy(&contextReader{ctx, file}, size)
 	if copied != nil && !errors.Is(copied, errLonger) {
@@ -57,7 +57,8 @@ func (d *download) fetchFileOnce(ctx context.Context) (unchanged bool, err error
 	return false, d.begin("", -1, ErrChanged)
 }
 
-// openSource opens a regular file. It does not open anything else, because opening a device or FIFO can have an effect or block.
+// openSource opens a regular file. It does not open any other file, because the open of a
+// device or FIFO can have an effect or block.
 func openSource(path string) (*os.File, error) {
 	file, err := regfile.Open(path)
 	return file, pathError(err)

@@ -18,7 +18,7 @@ type Meter struct {
 
 	mu   sync.Mutex
 	used int64
-	free time.Time // when what was read is paid for
+	free time.Time // when the rate allows the next read
 }
 
 // NewMeter returns a Meter for rate bytes per second and allowed bytes in all, of which an

@@ -20,7 +20,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-const maxManifest = 4 << 20 // bytes, as registries have it (OCI distribution 1.1)
+const maxManifest = 4 << 20 // bytes, the limit of registries (OCI distribution 1.1)
 
 // registry is a repository of an OCI registry (distribution specification 1.1).
 type registry struct {
@@ -31,8 +31,8 @@ type registry struct {
 	meter     *Meter
 
 	mu       sync.Mutex
-	auth     string // the Authorization that was accepted last
-	answered bool   // in the scheme of base, which is the registry's from then on
+	auth     string // the Authorization that the registry accepted last
+	answered bool   // the registry has answered in the scheme of base, which is now final
 }
 
 // openRegistry finds the only layer of an artifact. With a pin it uses the pinned layer,
@@ -61,7 +61,7 @@ func (r *Ranges) openRegistry(ctx context.Context, u *url.URL, login func(string
 	if err := r.admit(found, Pin{}); err != nil {
 		return err
 	}
-	// Whether it serves ranges, and what its size really is.
+	// This also checks that the registry serves ranges, and the size of the layer.
 	return r.openURL(ctx, found)
 }
 

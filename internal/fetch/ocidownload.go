@@ -15,7 +15,7 @@ import (
 // layerSource is the artifact whose layer a download fetches.
 type layerSource struct {
 	*registry
-	tagResolved bool // at the tag, by this call
+	tagResolved bool // this call has found the layer by the tag
 }
 
 // parseSource reads the URL of the source.
@@ -52,15 +52,15 @@ func (d *download) findLayer(ctx context.Context) error {
 		return err
 	}
 	d.registry.tagResolved = true
-	if err := d.admit(pin.Size); err != nil { // before it is written down as what is wanted
+	if err := d.admit(pin.Size); err != nil { // before the record has the new size
 		return err
 	}
 	return d.part.restart(`"`+pin.Strong+`"`, pin.Size)
 }
 
-// requestLayer sends the request for what is missing of the layer. What comes is
-// named by its digest, whoever serves it: what a store that the registry sends us
-// to calls it, and when it was put there, says nothing.
+// requestLayer sends the request for the missing bytes of the layer. The digest identifies
+// the content, so requestLayer ignores the entity tag and the date of a storage server to
+// which the registry redirects.
 func (d *download) requestLayer(ctx context.Context) (*http.Response, error) {
 	if d.layer() == "" {
 		if err := d.findLayer(ctx); err != nil {

@@ -16,9 +16,9 @@ const (
 	maxLogin = 1 << 20
 )
 
-// authenticate finds an Authorization that answers a challenge (RFC 9110,
-// 11.6.1): a bearer token from where the registry says, or user and password.
-// Without credentials a token is asked for anonymously.
+// authenticate finds an Authorization for a challenge (RFC 9110, 11.6.1): a bearer token
+// from the token service of the registry, or user and password. Without credentials it
+// requests an anonymous token.
 func (g *registry) authenticate(ctx context.Context, challenges []string) error {
 	basic := g.basic()
 	for _, c := range challenges {
@@ -37,7 +37,7 @@ func (g *registry) authenticate(ctx context.Context, challenges []string) error 
 	return errkind.Errorf(errkind.Denied, "the registry wants an unknown kind of credentials")
 }
 
-// basic is the Authorization by user and password; "" where there are none.
+// basic returns the Authorization with user and password, or "" without credentials.
 func (g *registry) basic() string {
 	if g.login == nil {
 		return ""
@@ -65,7 +65,7 @@ func (g *registry) accept(auth string) {
 	g.auth = auth
 }
 
-// token gets a bearer token as registries hand them out.
+// token requests a bearer token from the token service and uses it from now on.
 func (g *registry) token(ctx context.Context, params map[string]string, basic string) error {
 	u, err := g.realm(params["realm"], basic != "")
 	if err != nil {
@@ -113,16 +113,15 @@ func (g *registry) token(ctx context.Context, params map[string]string, basic st
 		t.Token = t.Access
 	}
 	if strings.ContainsFunc(t.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return errkind.Errorf(errkind.Denied, "the token of %s has characters that none may have", u.Host)
+		return errkind.Errorf(errkind.Denied, "the token of %s has characters that a token must not have", u.Host)
 	}
 	g.accept("Bearer " + t.Token)
 	return nil
 }
 
-// realm returns the URL of the token service that the registry named in its
-// challenge. Only a challenge over TLS may name another host, and only an https
-// one. A registry without TLS, which is on this machine, gets the credentials of
-// secret requests itself or nobody does.
+// realm returns the URL of the token service that the registry named in its challenge. A
+// registry with TLS may name any https URL. A registry without TLS, which is on this
+// machine, may name another host only if the request has no credentials (secret is false).
 func (g *registry) realm(text string, secret bool) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err == nil && u.User != nil {

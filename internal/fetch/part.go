@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	checkpoint = 8 << 20 // bytes that a power cut may cost
+	checkpoint = 8 << 20 // bytes that a power cut can lose
 	bufferSize = 128 << 10
 	maxRecord  = 64 << 10
 )
@@ -27,28 +27,28 @@ const (
 // record describes a part file. Releases share it: add fields, never rename, remove or
 // retype one. An unreadable record counts as missing.
 type record struct {
-	Source    string `json:"source"`              // which source, without its secrets
-	Validator string `json:"validator,omitempty"` // which content of the source; "": cannot be resumed
+	Source    string `json:"source"`              // identity of the source, without its secrets
+	Validator string `json:"validator,omitempty"` // version of the content; "": cannot be resumed
 	Size      int64  `json:"size"`                // in total; -1: not known
 	Synced    int64  `json:"synced"`              // bytes that are on disk
-	SHA256    string `json:"sha256"`              // of those
+	SHA256    string `json:"sha256"`              // of the synced bytes
 	Again     int    `json:"again"`               // how often the download began again
 	Complete  bool   `json:"complete"`
 }
 
-// part is an open part file. Its touches of the disk are named for touch.
+// part is an open part file. It calls touch with a name before each change of the disk.
 type part struct {
 	path  string
 	file  *os.File
 	size  int64     // bytes in the file
-	hash  hash.Hash // of those
+	hash  hash.Hash // of these bytes
 	rec   record
 	every int64 // bytes between checkpoints
 	touch func(string) error
 }
 
-// openPart opens the part file path, or makes it, and cuts it to the bytes that are
-// certainly from source.
+// openPart opens or makes the part file path, and truncates it to the bytes that are from
+// source by its record.
 func openPart(ctx context.Context, path, source string, every int64, touch func(string) error) (_ *part, err error) {
 	if err := touch("open part"); err != nil {
 		return nil, err
@@ -199,7 +199,7 @@ func (p *part) finish(want string) (Result, error) {
 	p.rec.Size = p.size
 	if got := p.sum(); want != "" && !bytes.EqualFold([]byte(got), []byte(want)) {
 		err := errkind.Errorf(errkind.Corrupt, "SHA-256 is %s, not %s", got, want)
-		return Result{}, errors.Join(err, p.restart("", -1)) // none of it can be gone on with
+		return Result{}, errors.Join(err, p.restart("", -1)) // a resume would repeat the error
 	}
 	if !p.rec.Complete {
 		p.rec.Complete = true
@@ -225,7 +225,7 @@ func Remove(part string) error {
 }
 
 // spaceHint is what to do about a disk that is too full for a download.
-const spaceHint = "Make room on the disk, and begin again: what has come is kept."
+const spaceHint = "Make room on the disk, and begin again: Trident continues with the bytes that it has."
 
 // spaceError gives err the kind NoSpace if the disk has no space for need bytes.
 func spaceError(err error, need int64) error {
@@ -238,7 +238,7 @@ func spaceError(err error, need int64) error {
 func freeSpace(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("ask for free space in %s: %w", dir, err)
+		return 0, fmt.Errorf("read the free space in %s: %w", dir, err)
 	}
 	return int64(st.Bavail) * st.Bsize, nil
 }

@@ -86,7 +86,7 @@ func openRanges(ctx context.Context, src Source, pin Pin, r *Ranges) (_ *Ranges,
 	return r, r.explain(ctx, r.openURL(ctx, pin))
 }
 
-// explain says what was being done, and gives an end from outside its kind.
+// explain is [download.explain] for r.
 func (r *Ranges) explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -109,7 +109,7 @@ func (r *Ranges) Close() error {
 // Size returns the size of the whole content in bytes.
 func (r *Ranges) Size() int64 { return r.pin.Size }
 
-// Pin returns the pin that opens this content again, or lets OpenRanges fail.
+// Pin returns the pin of this content. With it OpenRanges opens the same content or fails.
 func (r *Ranges) Pin() Pin { return r.pin }
 
 // Local reports whether the source is a file of this host.
@@ -152,8 +152,8 @@ func (r *Ranges) unchanged() error {
 	return err
 }
 
-// ReadAt reads len(p) bytes from byte off on, in one request if all goes well.
-// Fewer come only with an error, io.EOF at the end.
+// ReadAt reads len(p) bytes from byte off, in one request unless the connection breaks. If
+// it returns fewer, it also returns an error: io.EOF at the end of the content.
 func (r *Ranges) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	n := min(int64(len(p)), max(0, r.pin.Size-off))
 	s, err := r.Section(ctx, off, n)
@@ -222,7 +222,7 @@ type retries struct {
 	logf          func(string, ...any)
 	failed        failures
 	received      int64 // bytes since the last failure
-	sourceHasSent bool  // the source has sent something before
+	sourceHasSent bool  // the source has answered an earlier request
 	broke         error // the last failure
 }
 

@@ -19,9 +19,9 @@ type section struct {
 	r        *Ranges
 	off, end int64 // the next byte, and the byte after the last
 
-	body  io.Reader // nil: to be asked for
+	body  io.Reader // nil: open requests it
 	stop  func()
-	ended error // what it ended with
+	ended error // the error of all later calls of Read
 }
 
 func (s *section) Read(p []byte) (int, error) {
@@ -120,7 +120,7 @@ func (r *Ranges) requestRange(ctx context.Context, off, end int64) (*http.Respon
 	h := http.Header{}
 	h.Set("Range", fmt.Sprintf("bytes=%d-%d", off, end-1))
 	if r.registry != nil {
-		return r.registry.get(ctx, r.url, h) // a digest names it: no validator needed
+		return r.registry.get(ctx, r.url, h) // needs no validator: the digest names the content
 	}
 	if r.pin.Strong != "" {
 		h.Set("If-Range", r.pin.Strong)
@@ -225,13 +225,13 @@ func (r *Ranges) probe(ctx context.Context) (Pin, error) {
 	if !ok || from != 0 || to != 0 {
 		return Pin{}, errkind.Errorf(errkind.Unavailable, "the server sent another range (%.100q) than byte 0", resp.Header.Get("Content-Range"))
 	}
-	// What is left of the body is a byte: reading it saves the connection.
+	// Read the body, one byte, so that the connection can be used again.
 	n, _ := io.Copy(io.Discard, io.LimitReader(resp.Body, 1))
 	r.meter.settle(0, int(n))
 	pin := Pin{Size: size, Strong: strongValidator(resp.Header)}
 	if pin.Strong == "" && r.registry == nil {
 		pin.Weak = weakValidator(resp.Header)
-		r.logf("the server does not say reliably which version of the file it sends; a change is noticed by digest only")
+		r.logf("the server does not say reliably which version of the file it sends; only a digest can show a change")
 	}
 	return pin, nil
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Source says where bytes come from: exactly one of URL, Path and Upload, or UploadSize
-// alone. [Download] takes every source, [OpenRanges] those with a URL or a Path.
+// Source is a source of bytes: exactly one of URL, Path and Upload, or UploadSize alone.
+// [Download] accepts every source, [OpenRanges] those with a URL or a Path.
 type Source struct {
 	// URL is file, http, https or oci (oci://registry/repository:tag or …@sha256:digest,
 	// an artifact of one layer, which is the content). Its user name, password and query
@@ -32,7 +32,7 @@ type Source struct {
 	// because the client's call ended with a restart, Download succeeds if the part is
 	// complete, and otherwise returns ErrUploadLost.
 	UploadSize int64
-	// SHA256 is the SHA-256 in hex that Download has to find, or "". For an oci URL the
+	// SHA256 is the SHA-256, in hex, that the bytes must have, or "". For an oci URL the
 	// registry gives it.
 	SHA256 string
 	// Timeout bounds one call of Download; 0 means no limit.

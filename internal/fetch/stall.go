@@ -10,8 +10,8 @@ import (
 )
 
 // A source that sends less than leastRate bytes a second, on average over a rateWindow of
-// waiting for it, counts as one that sends nothing. leastRate is the speed of a modem of
-// 9600 baud; every useful server is faster.
+// waiting for it, is too slow. leastRate is the speed of a modem of 9600 baud; every useful
+// server is faster.
 const (
 	leastRate  = 1 << 10
 	rateWindow = time.Minute

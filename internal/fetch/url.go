@@ -24,9 +24,9 @@ const (
 	goodProgress  = 1 << 20 // bytes after which earlier failures are forgotten
 	firstWait     = 500 * time.Millisecond
 	longestWait   = 30 * time.Second
-	dialAttempts  = 4               // which take about 3 s when a server refuses
-	slowAttempts  = 3               // that a source is silent or too slow, a minute each
-	maxRetryAfter = 2 * time.Minute // that a server may ask us to wait
+	dialAttempts  = 4               // they take about 3 s if a server refuses connections
+	slowAttempts  = 3               // with a silent or too slow source, a minute each
+	maxRetryAfter = 2 * time.Minute // the longest wait that a server can demand
 )
 
 // errAgain says that the part was restarted, and that the next request should follow at once.
@@ -35,7 +35,7 @@ var errAgain = errors.New("begun again")
 // retryError is a failure after which another try may succeed.
 type retryError struct {
 	error
-	after time.Duration // that the server asked us to wait
+	after time.Duration // the wait that the server demanded
 	dial  bool          // there was no connection
 }
 
@@ -49,7 +49,7 @@ func (e retryError) most(attempts int, sourceHasSent bool) int {
 	return attempts
 }
 
-// failures counts the tries in a row that brought little.
+// failures counts the tries in a row that fetched little.
 type failures struct{ all, slow int }
 
 // add counts a try that failed, and reports whether it was the last one.
@@ -61,7 +61,7 @@ func (f *failures) add(e retryError, attempts int, hasSent bool) (last bool) {
 	return f.all >= e.most(attempts, hasSent) || f.slow >= slowAttempts
 }
 
-// slow reports whether the source was waited for in vain, rather than failed.
+// slow reports whether the failure is that the source was silent or too slow.
 func (e retryError) slow() bool {
 	var timeout interface{ Timeout() bool }
 	return errors.Is(e.error, errStalled) || errors.Is(e.error, errSlow) || !e.dial && errors.As(e.error, &timeout) && timeout.Timeout()
@@ -83,7 +83,7 @@ func newTransport() *http.Transport {
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    30 * time.Second,
 		DisableCompression:     true,
-		DisableKeepAlives:      true, // a few requests at most; nothing is left open behind us
+		DisableKeepAlives:      true, // there are few requests, and no connection remains open
 		MaxResponseHeaderBytes: 64 << 10,
 		ForceAttemptHTTP2:      true,
 	}
@@ -152,7 +152,7 @@ func pauseAfter(failed int, asked time.Duration) time.Duration {
 // attempt is one request, redirects included, and its answer.
 func (d *download) attempt(ctx context.Context) error {
 	if d.part.size > 0 && d.part.rec.Size == d.part.size {
-		return nil // only the end of the last call was missing
+		return nil // an earlier call fetched all bytes, and was interrupted before finish
 	}
 	if d.part.size > 0 && d.part.rec.Validator == "" {
 		reason := errkind.Errorf(errkind.Unavailable, "%s, and the server does not say which version of the file it sends, so Trident cannot request the rest alone", d.interruption())
