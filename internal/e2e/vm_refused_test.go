@@ -317,7 +317,7 @@ func TestStagingOnAFullDiskLeavesNoFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	fetched := int(info.Size()>>10) + 2<<10 // room for the image, and for no daemon beside it
-	const room = "Make room on the disk, and begin again: Trident continues with the bytes that it has."
+	const room = "Make room on the disk, and begin again."
 	for _, full := range []struct {
 		name string
 		free int // in KiB

@@ -225,7 +225,7 @@ func Remove(part string) error {
 }
 
 // spaceHint is what to do about a disk that is too full for a download.
-const spaceHint = "Make room on the disk, and begin again: Trident continues with the bytes that it has."
+const spaceHint = "Make room on the disk, and begin again."
 
 // spaceError gives err the kind NoSpace if the disk has no space for need bytes.
 func spaceError(err error, need int64) error {

@@ -18,27 +18,27 @@ const (
 
 	maxPath    = 512      // bytes
 	maxEntries = 4096     // of the archive
-	maxScan    = 64 << 20 // bytes of headers, and what is read along with them
+	maxScan    = 64 << 20 // bytes that scan reads to find all headers
 	scanChunk  = 32 << 10 // bytes of one request for headers
-	endBlocks  = 1024     // bytes of zeros that end an archive
+	endBlocks  = 1024     // bytes of zeros at the end of an archive
 )
 
-// entry is a file in the archive; other kinds of entries have no place.
+// entry is a file in the archive.
 type entry struct {
 	name      string // without ./
-	raw       string // as it is
+	raw       string // the name in the archive
 	off, size int64  // bytes
-	plain     bool   // a regular file, all of it, in one piece
+	plain     bool   // a regular file that is not sparse
 }
 
-// archive is the list of what is in a tar archive.
+// archive is the list of the files of a tar archive.
 type archive struct {
 	entries []entry
-	byName  map[string]int // the first of a name
-	ended   bool           // as an archive should end
+	byName  map[string]int // index in entries
+	ended   bool           // two blocks of zeros are at the end
 }
 
-// entryName is how a path is compared: some tools begin all with ./
+// entryName returns a path without ./, with which some tools begin all paths.
 func entryName(s string) string {
 	for strings.HasPrefix(s, "./") {
 		s = s[2:]
@@ -46,14 +46,13 @@ func entryName(s string) string {
 	return s
 }
 
-// scan lists the archive by reading its headers only. found is called with each
-// new file as it is seen, so that a wrong image is known by its metadata before
-// more of it is believed.
+// scan lists the files of the archive; it reads the headers only. It calls found with each
+// file at once, so that a wrong image fails at its metadata, before scan reads more of it.
 func scan(ctx context.Context, src *fetch.Ranges, found func(entry) error) (*archive, error) {
 	w := &window{ctx: ctx, src: src}
 	r := tar.NewReader(w)
 	a := &archive{byName: map[string]int{}}
-	behind := int64(0) // the byte behind the last entry
+	behind := int64(0) // offset of the end of the last entry
 	for {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -97,7 +96,7 @@ func sparse(h *tar.Header) bool {
 	return h.Typeflag == tar.TypeGNUSparse
 }
 
-// find returns a file that has to be there, and to be one.
+// find returns the regular file name. It fails if the archive does not have it.
 func (a *archive) find(name string) (entry, error) {
 	i, ok := a.byName[name]
 	if !ok {
@@ -106,18 +105,18 @@ func (a *archive) find(name string) (entry, error) {
 	if e := a.entries[i]; e.plain {
 		return e, nil
 	}
-	return entry{}, corrupt("%.128q in the archive is no plain file", name)
+	return entry{}, corrupt("%.128q in the archive is not a regular file", name)
 }
 
-// window reads what is around a position, and remembers it. Seeking is free, so
-// the tar reader passes over content.
+// window reads the source in chunks, of which it keeps the last. A seek reads nothing, so
+// the tar reader can skip content.
 type window struct {
 	ctx   context.Context
 	src   *fetch.Ranges
 	pos   int64
-	start int64 // of what is remembered
+	start int64 // offset of buf
 	buf   []byte
-	spent int64
+	spent int64 // bytes read
 	err   error // of the source
 }
 

@@ -10,17 +10,17 @@ import (
 
 const alignment = 1 << 20 // bytes, of partitions on an assembled disk
 
-// Part is a partition for a disk that is put together of files.
+// Part is a partition for Assemble.
 type Part struct {
 	Name    string
 	Type    gpt.GUID
-	ID      gpt.GUID // zero: derived from name, type and place
+	ID      gpt.GUID // zero: derived from name, type and number
 	Content io.ReaderAt
 	Size    int64 // bytes
 }
 
-// Assemble makes a disk of parts in their order, for a [Spec]. It is not
-// written anywhere: reading it reads the parts.
+// Assemble returns a disk with the parts as partitions, in their order, for a [Spec]. It
+// writes nothing: a read of the disk reads the parts.
 func Assemble(parts []Part) (disk io.ReaderAt, size int64, err error) {
 	t := &gpt.Table{DiskID: derive("disk", gpt.GUID{}, len(parts))}
 	d := &assembled{}
@@ -49,7 +49,7 @@ func Assemble(parts []Part) (disk io.ReaderAt, size int64, err error) {
 	return d, t.Size, nil
 }
 
-// derive makes a UUID (RFC 9562, version 8) that is the same each time.
+// derive returns a UUID (RFC 9562, version 8), always the same for the same arguments.
 func derive(name string, kind gpt.GUID, n int) gpt.GUID {
 	sum := sha256.Sum256(fmt.Appendf(nil, "trident image %d %s %q", n, kind, name))
 	g := gpt.GUID(sum[:16])
@@ -67,7 +67,7 @@ func (b bytesAt) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// ends takes what is written at either end of a disk.
+// ends is a writer for the bytes at the two ends of a disk.
 type ends struct {
 	front, back bytesAt
 	size        int64
@@ -80,7 +80,7 @@ func (e *ends) WriteAt(p []byte, off int64) (int, error) {
 	return copy(e.back[off-(e.size-int64(len(e.back))):], p), nil
 }
 
-// assembled is zero where nothing was added.
+// assembled is the disk of Assemble. Bytes outside of its parts are zero.
 type assembled struct {
 	size  int64
 	parts []assembledPart

@@ -13,7 +13,7 @@ import (
 )
 
 // Target is the device that Deploy writes a partition to, such as a blockdev.Device.
-// Several goroutines call its methods. Reads after Sync must return what the medium has.
+// Several goroutines call its methods. Reads after Sync must read the medium.
 type Target interface {
 	io.WriterAt
 	io.ReaderAt
@@ -36,24 +36,23 @@ type Deployment struct {
 
 const (
 	blockSize        = 1 << 20 // bytes of one write
-	blockCount       = 4       // that wait to be written
+	blockCount       = 4       // blocks between unpacking and writing
 	progressInterval = 250 * time.Millisecond
 )
 
-// pace says how often Deploy syncs, and how often it calls Saved. Of 16 to 256 MiB between
-// two syncs, 64 MiB were the fastest; sync_file_range was not faster.
+// pace says how often Deploy syncs, and how often it calls Saved. Measured spans of 16 to
+// 256 MiB were slower than 64 MiB; sync_file_range was not faster.
 type pace struct {
 	span  int   // bytes between two syncs; twice as many may be dirty
 	saved int64 // bytes between two calls of Saved
 	least time.Duration
 }
 
-// Deploy writes the partition to t from byte 0 on, syncs t, reads everything back and
+// Deploy writes the partition to t from byte 0, syncs t, reads everything back and
 // compares. It returns a proof only if digest and length of the image are right and the
-// medium returned the bytes that were written. After an error the content of t is
-// undefined, except for the bytes before the last checkpoint given to Saved. Deploy also
-// writes zeros, because t may have had other bytes there, and leaves the bytes of t behind
-// the partition unchanged.
+// medium returns the written bytes. After an error the content of t is undefined, except
+// the bytes before the last checkpoint of Saved. Deploy also writes zeros, because t may
+// have other bytes there, and does not change the bytes of t after the partition.
 //
 // If the partition is larger than t, Deploy fails before the first write, with upstream's
 // FilesystemSizeExceedsBlockDevice. It needs the memory of a [Stream] and about 10 MiB.
@@ -79,7 +78,7 @@ func (p Partition) deploy(ctx context.Context, t Target, d Deployment, often pac
 		seed: maphash.MakeSeed(), last: d.From.Uncompressed, lastAt: time.Now(),
 	}
 	for range blockCount {
-		w.free <- nil // is made when it is needed
+		w.free <- nil // unpack makes the buffer
 	}
 	var idle sync.WaitGroup
 	for _, part := range []func() error{w.unpack, w.write, w.settle} {
@@ -102,7 +101,7 @@ type deploy struct {
 	cancel context.CancelFunc
 	target Target
 	stream *Stream
-	seed   maphash.Seed // of the sums of blocks, which never leave the process
+	seed   maphash.Seed // of the sums of blocks, which are not stored
 
 	full, free chan []byte  // unpacked; to be filled
 	spans      chan []block // written
@@ -179,7 +178,7 @@ func (w *deploy) write() error {
 	return w.settled(span)
 }
 
-// settled gives a span away, and waits while the one before is not on the medium.
+// settled sends a span to settle, and waits until settle has done the previous one.
 func (w *deploy) settled(span []block) error {
 	select {
 	case w.spans <- span:
@@ -210,7 +209,7 @@ func (w *deploy) settle() error {
 				return fmt.Errorf("read back at byte %d: %w", b.off+int64(n), err)
 			}
 			if maphash.Bytes(w.seed, buf[:b.n]) != b.sum {
-				err := fmt.Errorf("read back at byte %d: the device gives back something else than was written", b.off)
+				err := fmt.Errorf("read back at byte %d: the device returned other bytes than those that were written", b.off)
 				return errkind.WithHint(err, "Look into the kernel's log, and replace the device.")
 			}
 		}
@@ -230,7 +229,7 @@ func (w *deploy) save(c Checkpoint) error {
 		return nil
 	}
 	if err := w.Saved(c); err != nil {
-		return fmt.Errorf("record how much is done: %w", err)
+		return fmt.Errorf("record the progress: %w", err)
 	}
 	w.last, w.lastAt = c.Uncompressed, time.Now()
 	return nil

@@ -199,7 +199,7 @@ func TestADeviceThatLiesIsFound(t *testing.T) {
 		},
 	} {
 		v, err := p.Deploy(t.Context(), &liar{dirty(t, small), lie}, Deployment{})
-		if err == nil || v.Of(p.File) || !strings.Contains(err.Error(), "gives back something else") || errkind.Hint(err) == "" {
+		if err == nil || v.Of(p.File) || !strings.Contains(err.Error(), "returned other bytes") || errkind.Hint(err) == "" {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

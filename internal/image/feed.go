@@ -14,12 +14,12 @@ import (
 
 const (
 	chunkSize  = 256 << 10 // bytes of one read of the source
-	chunkCount = 12        // that are read ahead
+	chunkCount = 12        // chunks that are read ahead
 )
 
-// feed brings compressed bytes to the decoder. One goroutine reads ahead, a
-// second one counts and digests, so that neither the network nor the decoder
-// waits for the other, or for the digest. What the decoder gets has been digested.
+// feed reads compressed bytes for the decoder. One goroutine reads ahead, a second one
+// hashes the bytes and finds checkpoints, so that the network, the hash and the decoder
+// do not wait for each other. The decoder gets only hashed bytes.
 type feed struct {
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -27,36 +27,36 @@ type feed struct {
 	file   File
 	idle   sync.WaitGroup // both goroutines
 	raw    chan chunk     // read
-	ready  chan chunk     // and digested
+	ready  chan chunk     // read and hashed
 	free   chan []byte
-	cur    chunk  // what the decoder reads
-	left   []byte // of cur
+	cur    chunk  // the chunk that the decoder reads
+	left   []byte // the unread rest of cur
 	frames frames
 	state  digest
 
 	mu     sync.Mutex
-	read   int64  // compressed bytes that were digested
-	sum    string // of them all, at the end
+	read   int64  // compressed bytes that are hashed
+	sum    string // of the whole file, at the end
 	marks  []Checkpoint
 	best   Checkpoint
 	failed error // of the source
 }
 
-// digest is of the second goroutine only.
+// digest is the state of the hash. Only the second goroutine uses it.
 type digest struct {
 	hash.Hash
-	chunk []byte // of what is being counted, not in it yet
-	at    int64  // where chunk begins
+	chunk []byte // the rest of the present chunk, not hashed yet
+	at    int64  // offset of chunk in the file
 	noted int64  // uncompressed bytes at the last mark
 }
 
 type chunk struct {
 	data []byte
-	err  error // behind data
+	err  error // after data
 }
 
-// newFeed takes over body, which ends when ctx does, and sum, which is that of
-// what lies before c.
+// newFeed returns a feed that reads body from checkpoint c, and closes it. body must end
+// when ctx ends; sum is the state of the hash at c.
 func newFeed(ctx context.Context, cancel context.CancelFunc, file File, body io.ReadCloser, sum hash.Hash, c Checkpoint) *feed {
 	f := &feed{
 		ctx: ctx, cancel: cancel, src: body, file: file, read: c.Compressed, best: c,
@@ -65,7 +65,7 @@ func newFeed(ctx context.Context, cancel context.CancelFunc, file File, body io.
 	}
 	f.frames = frames{read: c.Compressed, out: c.Uncompressed, ended: f.ended}
 	for range chunkCount {
-		f.free <- nil // is made when it is needed
+		f.free <- nil // readAhead makes the buffer
 	}
 	f.idle.Go(f.readAhead)
 	f.idle.Go(f.digest)
@@ -112,7 +112,7 @@ func (f *feed) digest() {
 	}
 }
 
-// ended is called behind a frame.
+// ended records a checkpoint at the end of a frame, if the last one is far enough away.
 func (f *feed) ended(compressed, uncompressed int64) {
 	if gap := max(4<<20, f.file.Size/256); uncompressed-f.state.noted < gap || uncompressed > f.file.Size {
 		return
@@ -122,7 +122,7 @@ func (f *feed) ended(compressed, uncompressed int64) {
 	f.state.chunk, f.state.at = f.state.chunk[k:], compressed
 	state, err := f.state.Hash.(encoding.BinaryMarshaler).MarshalBinary()
 	if err != nil {
-		return // no mark then
+		return // record no checkpoint
 	}
 	f.state.noted = uncompressed
 	f.mu.Lock()
@@ -130,7 +130,7 @@ func (f *feed) ended(compressed, uncompressed int64) {
 	f.marks = append(f.marks, Checkpoint{f.file.SHA384, compressed, uncompressed, state})
 }
 
-// Read is the decoder's.
+// Read returns hashed bytes. Only the decoder calls it.
 func (f *feed) Read(p []byte) (int, error) {
 	for len(f.left) == 0 {
 		if f.cur.err != nil {
@@ -147,15 +147,16 @@ func (f *feed) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// total returns how many bytes were digested; their sum is known at the end.
+// total returns the number of hashed bytes, their hash if the source has ended, and the
+// error of the source.
 func (f *feed) total() (read int64, sum string, failed error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.read, f.sum, f.failed
 }
 
-// checkpoint returns the last mark at or before a byte of the partition, and
-// forgets those before it.
+// checkpoint returns the last checkpoint at or before byte durable of the partition. Do not
+// call it with a smaller value afterwards.
 func (f *feed) checkpoint(durable int64) Checkpoint {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -165,14 +166,14 @@ func (f *feed) checkpoint(durable int64) Checkpoint {
 	return f.best
 }
 
-// close returns when nobody uses the source any more.
+// close stops both goroutines, waits for their end, and closes the source.
 func (f *feed) close() error {
 	f.cancel()
 	f.idle.Wait()
 	return f.src.Close()
 }
 
-// ended is the error of what ctx has stopped.
+// ended returns the error for work that the end of ctx has stopped.
 func ended(ctx context.Context) error {
 	kind := errkind.Cancelled
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {

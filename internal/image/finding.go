@@ -6,7 +6,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Upstream's names of what can be wrong in metadata, by the version of the
+// Upstream's names of faults in metadata. V1_0 and so on is the version of the
 // specification that made the rule.
 const (
 	NameDuplicateMountPoint  = "V1_0DuplicateMountPoint"
@@ -27,25 +27,25 @@ const (
 	NameNumberZero           = "V1_2PartitionNumberZero"
 	NameImageMismatch        = "V1_2ImageFileMetadataMismatch"
 	NameImageNoPartition     = "V1_2ImageFileHasNoCorrespondingPartition"
-	NameDuplicateFsUUID      = errkind.NameDuplicateFsUuid // upstream finds it later, at the servicing
+	NameDuplicateFsUUID      = errkind.NameDuplicateFsUuid // upstream finds it later, during servicing
 	nameUnsupportedVersion   = "UnsupportedVersion"
 	nameFieldOfLaterVersion  = "FieldOfLaterVersion"
 	nameDuplicateImagePath   = "DuplicateImagePath"
 	nameUnsuitableMountPoint = "UnsuitableMountPoint"
 )
 
-// NameParse is ours, for what is no metadata at all: a field that is missing, or
-// of a wrong kind. Upstream has no name for that.
+// NameParse is the name of a fault for which upstream has none: a document that is not
+// metadata, a missing field, a value of a wrong type.
 const NameParse = "ParseMetadata"
 
-// Names of what [Metadata.Doubts] finds. Upstream takes such metadata, and refuses to
-// install an image without a root file system.
+// Names of the findings of [Metadata.Doubts]. Upstream accepts such metadata, but refuses
+// to install an image without a root file system.
 const (
 	NameNoRoot = "NoRootFilesystem"
 	NameArch   = "Architecture"
 )
 
-// Names of what can be wrong in the archive. Upstream has none: it does not look.
+// Names of faults of the archive, for which upstream does not check.
 const (
 	NameLayout = "Layout"
 	NameGPT    = "PartitionTable"
@@ -56,9 +56,9 @@ type Finding struct {
 	Name string `json:"name"`
 	Path string `json:"path"` // of the value in metadata.json: images[0].image.path; or of a file in the archive
 	Text string `json:"text"`
-	// Relaxable: with relaxed validation it is a warning.
+	// Relaxable says that relaxed validation makes the finding a warning.
 	Relaxable bool `json:"relaxable"`
-	warning   bool // even without
+	warning   bool // it is always a warning
 }
 
 func (f Finding) String() string {
@@ -86,8 +86,7 @@ func (e *MetadataError) Error() string {
 	return text
 }
 
-// named returns err with upstream's name for a fault of the image as a document or of its
-// bytes.
+// loadError returns err with the kind Invalid and upstream's name LoadCosi.
 func loadError(err error) error {
 	return errkind.WithName(errkind.With(errkind.Invalid, err), errkind.NameLoadCosi)
 }

@@ -2,8 +2,8 @@ package image
 
 import "fmt"
 
-// layout compares the archive with what the specification of its version asks
-// for. Readers get along without: upstream's does not look.
+// layout returns warnings about violations of the specification in the layout of the
+// archive. They do not disturb readers; upstream does not check the layout.
 func (i *Image) layout(a *archive) []Finding {
 	var out []Finding
 	warn := func(path, format string, args ...any) {
@@ -36,7 +36,8 @@ func (i *Image) layout(a *archive) []Finding {
 	return out
 }
 
-// order looks at the images: those of the disk in its order, and no others.
+// order warns if the archive's images are not in the order of the disk, or if the archive
+// has other files.
 func (i *Image) order(a *archive, warn func(string, string, ...any)) {
 	wanted, last := map[string]bool{markerName: true, metadataName: true}, -1
 	for _, p := range i.parts {
@@ -49,7 +50,7 @@ func (i *Image) order(a *archive, warn func(string, string, ...any)) {
 	}
 	for _, e := range a.entries {
 		if !wanted[e.name] {
-			warn(e.name, "is in the archive, and metadata.json does not speak of it")
+			warn(e.name, "is in the archive, and metadata.json does not mention it")
 		}
 	}
 }

@@ -9,14 +9,14 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// unpackRest is what unpacking one file takes beside twice its window.
+// unpackRest is the memory to unpack a file, in bytes, besides twice its window.
 const unpackRest = 8 << 20
 
-// UnpackMemory returns the memory in bytes that unpacking a file takes at most if no window
-// of its frames is larger than window.
+// UnpackMemory returns the most memory, in bytes, that a file needs to be unpacked, if no
+// window of its frames is larger than window.
 func UnpackMemory(window int64) int64 { return 2*window + unpackRest }
 
-// Window is the largest window of a frame, in bytes, that is unpacked.
+// Window returns the largest window of a frame, in bytes, that the image unpacks.
 func (i *Image) Window() int64 {
 	if i.most > 0 {
 		return min(i.most, 1<<i.window)
@@ -24,16 +24,15 @@ func (i *Image) Window() int64 {
 	return 1 << i.window
 }
 
-// LimitWindow has no frame unpacked whose window is larger, as Window was after
-// FitMemory: another process may have called that. 0 is no limit.
+// LimitWindow makes the image refuse frames with a larger window, in bytes; 0 is no limit.
+// It restores a limit that Window returned after FitMemory, maybe in another process.
 func (i *Image) LimitWindow(window int64) { i.most = window }
 
-// FitMemory checks that the files of the image can be unpacked one after another in so
-// many bytes of memory, and has no frame unpacked from then on that takes more. It
-// reads the beginning of each file. Of an image that is not Local only the first frame
-// of a file is seen, so that for the others its metadata counts: what that allows has to
-// fit. A Local one need not, if all of it is read before it is used. The error is of
-// kind TooLarge.
+// FitMemory fails, with errkind.TooLarge, if the files of the image cannot be unpacked, one
+// after another, in available bytes of memory. Afterwards the image refuses frames that
+// need more. FitMemory reads only the first frame header of each file. So the windows that
+// the metadata allows must fit as well, unless the image is Local: then the caller must
+// read all of the image before it uses it.
 func (i *Image) FitMemory(ctx context.Context, available int64) error {
 	declared := int64(1) << i.window
 	most := min(max(available-unpackRest, 0)/2, declared)
@@ -56,7 +55,8 @@ func (i *Image) FitMemory(ctx context.Context, available int64) error {
 	return nil
 }
 
-// Limited reports whether FitMemory, or LimitWindow, left less than the metadata allows.
+// Limited reports whether FitMemory or LimitWindow has set a limit below that of the
+// metadata.
 func (i *Image) Limited() bool { return i.Window() < 1<<i.window }
 
 func lacksMemory(available int64, format string, args ...any) error {
@@ -66,7 +66,7 @@ func lacksMemory(available int64, format string, args ...any) error {
 	return errkind.WithHint(err, "Give the host more memory, or pack the image with smaller windows (zstd without --long).")
 }
 
-// tooLarge is a frame with a larger window than the image may have.
+// tooLarge returns the error for a frame with a larger window than the image may have.
 func (i *Image) tooLarge(window int64) error {
 	if i.Limited() && (window == 0 || window <= 1<<i.window) {
 		return errkind.Errorf(errkind.TooLarge, "it has a frame with a larger window than %d bytes, and this host has no memory for more", i.most)
@@ -74,11 +74,11 @@ func (i *Image) tooLarge(window int64) error {
 	return corrupt("it needs a larger window to be unpacked than compression.maxWindowLog says")
 }
 
-// maxSkipped is how many skippable frames may come before the first frame.
+// maxSkipped bounds the skippable frames before the first frame.
 const maxSkipped = 16
 
-// firstWindow is the window of the file's first frame; 0 for what is not zstd, which
-// unpacking finds.
+// firstWindow returns the window of the file's first frame; 0 if the file is not zstd, for
+// which Stream has the error.
 func (p *Partition) firstWindow(ctx context.Context) (int64, error) {
 	at := int64(0)
 	for range maxSkipped {

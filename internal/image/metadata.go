@@ -77,13 +77,13 @@ type Filesystem struct {
 	Verity     *Verity  `json:"verity,omitempty"`
 }
 
-// Verity is the hash tree of a file system: in a partition of its own, or inline, behind
-// the file system in the same partition, when Image is that of the file system.
+// Verity is the hash tree of a file system: in a partition of its own, or inline, after the
+// file system in the same partition; then Image is that of the file system.
 type Verity struct {
 	Image    File   `json:"image"`
 	RootHash string `json:"roothash"` // in lower case
-	// HashOffset is the byte of Image at which the tree begins. An inline tree whose
-	// metadata lacks it has 0, which is not known then.
+	// HashOffset is the offset of the tree in Image. For an inline tree 0 means unknown,
+	// because the metadata does not have it.
 	HashOffset int64 `json:"hashOffset,omitempty"`
 }
 
@@ -95,7 +95,7 @@ type Disk struct {
 	Size    int64    `json:"size"` // bytes
 	Type    string   `json:"type"` // gpt
 	LBASize int      `json:"lbaSize"`
-	Regions []Region `json:"gptRegions"` // as they lay on the disk
+	Regions []Region `json:"gptRegions"` // in the order of the disk
 }
 
 // The types of regions.
@@ -167,8 +167,8 @@ func (m *Metadata) IsUKI() bool {
 // OSRelease is the text of an os-release file.
 type OSRelease string
 
-// Get returns the value of key (os-release(5)) without quotes, or "". If a key is there
-// twice, the last one counts, as for a shell.
+// Get returns the value of key (os-release(5)) without quotes, or "". If a key occurs
+// twice, Get returns the last value, as a shell does.
 func (o OSRelease) Get(key string) string {
 	var out string
 	for line := range strings.Lines(string(o)) {

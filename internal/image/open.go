@@ -114,7 +114,7 @@ func (r inContext) ReadAt(p []byte, off int64) (int, error) { return r.src.ReadA
 
 func (i *Image) readMetadata(ctx context.Context, e entry, want string, relaxed bool) error {
 	if !e.plain {
-		return corrupt("%s is no plain file", metadataName)
+		return corrupt("%s is not a regular file", metadataName)
 	}
 	if e.size > maxMetadata {
 		return errkind.Errorf(errkind.TooLarge, "%s has %d bytes, %d are read at most", metadataName, e.size, maxMetadata)
@@ -132,7 +132,7 @@ func (i *Image) readMetadata(ctx context.Context, e entry, want string, relaxed 
 	return err
 }
 
-// place finds the files that metadata speaks of, in the length that it says.
+// place finds the files of the metadata in the archive, and compares their sizes.
 func (i *Image) place(a *archive) error {
 	i.parts = i.meta.partitions()
 	for n := range i.parts {

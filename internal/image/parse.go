@@ -30,7 +30,7 @@ func ParseMetadata(data []byte, relaxed bool) (*Metadata, []Finding, error) {
 	}
 	tree, err := decodeTree(data)
 	if err != nil {
-		return nil, nil, metadataError("", Finding{Name: NameParse, Text: "is no JSON that can be read: " + err.Error()})
+		return nil, nil, metadataError("", Finding{Name: NameParse, Text: "cannot be read as JSON: " + err.Error()})
 	}
 	fields, ok := tree.(map[string]any)
 	if !ok {
@@ -44,7 +44,7 @@ func ParseMetadata(data []byte, relaxed bool) (*Metadata, []Finding, error) {
 	case len(w.findings) > 0:
 		return nil, nil, metadataError("", w.findings...)
 	case !ok:
-		return nil, nil, metadataError("", Finding{Name: NameParse, Path: "version", Text: "is no version of the form 1.2"})
+		return nil, nil, metadataError("", Finding{Name: NameParse, Path: "version", Text: "is not a version of the form 1.2"})
 	case version.Major != 1:
 		err := metadataError(version.String(), Finding{Name: nameUnsupportedVersion, Path: "version", Text: "is not 1.x, the versions that are understood"})
 		return nil, nil, errkind.With(errkind.Unsupported, err)
@@ -132,7 +132,7 @@ func (o object) osPackage(v Version) Package {
 	return p
 }
 
-// disk reads what came with version 1.2.
+// disk reads the keys that version 1.2 added.
 func (o object) disk(m *Metadata) {
 	if c, is := o.object("compression", false); is {
 		n, _ := c.number("maxWindowLog", true, maxWindowLog)
@@ -160,7 +160,7 @@ func (o object) region(v Version) Region {
 	i, _ := o.object("image", true)
 	r := Region{Image: i.file(v), Type: o.text("type", true)}
 	if o.is("type") && r.Type != PrimaryGPT && r.Type != PartitionRegion {
-		// Upstream passes over such a region, too.
+		// Upstream ignores such a region, too.
 		o.warn(NameParse, o.at("type"), "is %.32q, which is not known; the region is not used", r.Type)
 	}
 	if r.Type == PartitionRegion {
@@ -200,14 +200,14 @@ func (o object) filesystem(v Version, arch Arch) Filesystem {
 		o.fault(NameParse, verity.at("hashOffset"), "is %d, must be a multiple of 512 within the %d bytes of its image", at, f.Verity.Image.Size)
 	}
 	if b, err := hex.DecodeString(f.Verity.RootHash); (err != nil || len(b) < 16 || len(b) > 64) && verity.is("roothash") {
-		o.fault(NameParse, verity.at("roothash"), "is no digest in hexadecimal")
+		o.fault(NameParse, verity.at("roothash"), "is not a digest in hexadecimal")
 	}
 	return f
 }
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
-// filesystemTypes are those that an image may have.
+// filesystemTypes returns the types of file systems that an image may have.
 func filesystemTypes() []string {
 	return strings.Fields("ext4 ext3 ext2 cramfs squashfs vfat msdos exfat iso9660 ntfs btrfs xfs")
 }

@@ -8,12 +8,12 @@ import (
 	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
-// probe finds out what file system a partition holds, and its UUID as blkid
-// prints it, by its superblock: of those that an image may have and that are
-// made today. It returns "" for what it does not know.
+// probe returns the type of the file system in a partition, and its UUID as blkid prints
+// it, or "" for an unknown one. It knows those that an image may have and that people still
+// make.
 func probe(r io.ReaderAt) (fsType, uuid string) {
 	b := make([]byte, 68<<10)
-	n, _ := r.ReadAt(b, 0) // what is missing stays zero
+	n, _ := r.ReadAt(b, 0) // a small partition is as if zeros followed
 	clear(b[n:])
 	switch {
 	case binary.LittleEndian.Uint16(b[1024+56:]) == 0xef53:
@@ -32,8 +32,8 @@ func probe(r io.ReaderAt) (fsType, uuid string) {
 	return "", ""
 }
 
-// extVersion goes by features, as blkid does: a journal makes ext3, and what
-// only ext4 has makes that.
+// extVersion returns the type by the features, as blkid does: ext4 with a feature that only
+// ext4 has, else ext3 with a journal.
 func extVersion(super []byte) string {
 	compat := binary.LittleEndian.Uint32(super[92:])
 	incompat := binary.LittleEndian.Uint32(super[96:])
@@ -50,10 +50,10 @@ func extVersion(super []byte) string {
 	return "ext2"
 }
 
-// guidText prints the first 16 bytes as they come.
+// guidText returns the text of a UUID in the order of its bytes.
 func guidText(b []byte) string { return gpt.GUID(b[:16]).String() }
 
-// serial prints the volume serial number of FAT.
+// serial returns the text of the volume serial number of FAT.
 func serial(b []byte) string {
 	v := binary.LittleEndian.Uint32(b)
 	return fmt.Sprintf("%04X-%04X", v>>16, v&0xffff)

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// check looks at the rules that are about more than one value.
+// check checks the rules that concern more than one value.
 func (m *Metadata) check(w *walker) {
 	m.checkFilesystems(w)
 	if m.Version.since(1) {
@@ -51,9 +51,9 @@ func (m *Metadata) checkFilesystems(w *walker) {
 	}
 }
 
-// Doubts are what breaks no rule of the format, so that every reader takes it, and what
-// makers of images want to know all the same: an image that no host can be installed from,
-// because it has no root file system or because parts of it are for another architecture.
+// Doubts returns warnings for the makers of images about metadata that breaks no rule of
+// the format, but from which no host can be installed: it has no root file system, or has
+// partitions for another architecture.
 func (m *Metadata) Doubts() []Finding {
 	w := &walker{}
 	if !slices.ContainsFunc(m.Filesystems, func(f Filesystem) bool { return path.Clean(f.MountPoint) == "/" }) {
@@ -73,7 +73,7 @@ type placed struct {
 	at string
 }
 
-// files are those of file system i, each once.
+// files returns the files of file system i, each once.
 func (m *Metadata) files(i int) []placed {
 	at := fmt.Sprintf("images[%d]", i)
 	out := []placed{{m.Filesystems[i].Image, at + ".image"}}
@@ -126,7 +126,7 @@ func (m *Metadata) checkDisk(w *walker) {
 	m.checkPartitions(w)
 }
 
-// checkRegions looks at the regions by themselves.
+// checkRegions checks the regions without the file systems.
 func (m *Metadata) checkRegions(w *walker) {
 	numbers, paths := map[int]int{}, map[string]int{}
 	for i, r := range m.Disk.Regions {
@@ -154,7 +154,7 @@ func (m *Metadata) checkRegions(w *walker) {
 	}
 }
 
-// found returns what was found at a path already.
+// found returns the findings at a path.
 func (w *walker) found(path string) []Finding {
 	var out []Finding
 	for _, f := range w.findings {
@@ -165,8 +165,8 @@ func (w *walker) found(path string) []Finding {
 	return out
 }
 
-// checkPartitions compares what is said twice: of a file system, and of the
-// partition that holds it.
+// checkPartitions compares the file of each file system with that of its partition, which
+// must be the same.
 func (m *Metadata) checkPartitions(w *walker) {
 	partitions := map[string]File{}
 	for _, r := range m.Disk.Regions {

@@ -15,16 +15,16 @@ type Spec struct {
 	ID         string // a UUID, or ""
 	Arch       Arch
 	OSRelease  OSRelease
-	Packages   []Package // nil is none, not unknown
+	Packages   []Package // nil: the image has no packages
 	Bootloader Bootloader
 	Disk       io.ReaderAt // a disk with a GPT; see also [Assemble]
 	DiskSize   int64       // bytes
-	// Mounts are the file systems to speak of, by the number of their partition.
-	// Others are in the image too, and nobody is told what they hold.
+	// Mounts are the file systems that the metadata describes. Partitions without a
+	// Mount are in the image too, without a description.
 	Mounts []Mount
-	// Warn gets what is odd about the image, and harmless to its readers; nil: nobody does.
+	// Warn, if set, gets the findings of [Metadata.Doubts].
 	Warn func(Finding)
-	// Temp is the folder for what is packed, which takes as much room as the image.
+	// Temp is the folder for temporary files, which are as large as the image.
 	Temp string
 }
 
@@ -32,15 +32,15 @@ type Spec struct {
 type Mount struct {
 	Number     int
 	MountPoint string
-	Type, UUID string // "": found out, for ext2 to 4, xfs, btrfs and vfat
-	HashTree   int    // number of the partition with its verity hash tree, maybe its own, or 0
-	RootHash   string // of that
-	HashOffset int64  // byte of that partition at which the tree begins
+	Type, UUID string // "": read from the partition, for ext2 to 4, xfs, btrfs and vfat
+	HashTree   int    // number of the partition with its verity hash tree, maybe its own; 0: no tree
+	RootHash   string // of the hash tree
+	HashOffset int64  // offset of the hash tree in its partition
 }
 
 // FindMounts proposes mounts for a disk of size bytes by the types of its partitions
-// (Discoverable Partitions Specification). It leaves out types without a usual mount point
-// and partitions without a known file system.
+// (Discoverable Partitions Specification). It omits types without a usual mount point and
+// partitions without a known file system.
 func FindMounts(disk io.ReaderAt, size int64) ([]Mount, error) {
 	table, err := findTable(disk, size)
 	if err != nil {
@@ -76,8 +76,8 @@ func OpenPartition(disk io.ReaderAt, size int64, number int) (*io.SectionReader,
 	return nil, errkind.Errorf(errkind.NotFound, "open partition %d: the disk has no such partition", number)
 }
 
-// findTable reads a partition table for sectors of either size. It must be
-// whole: half a disk makes no image.
+// findTable reads a partition table, for sectors of 512 or 4096 bytes. It fails if one copy
+// of the table is damaged, because the disk may be incomplete.
 func findTable(disk io.ReaderAt, size int64) (*gpt.Disk, error) {
 	d, err := gpt.ReadDisk(disk, size, 512)
 	if err != nil {
@@ -93,8 +93,8 @@ func findTable(disk io.ReaderAt, size int64) (*gpt.Disk, error) {
 	return d, err
 }
 
-// regions returns the regions of the disk as they lie, and what is known of them
-// before they are packed.
+// regions returns the regions in the order of the disk, without the values that pack sets,
+// and the partition table.
 func (s *Spec) regions() ([]piece, *gpt.Disk, error) {
 	table, err := findTable(s.Disk, s.DiskSize)
 	if err != nil {
@@ -119,7 +119,7 @@ func (s *Spec) regions() ([]piece, *gpt.Disk, error) {
 	return out, table, nil
 }
 
-// filesystems says what metadata says of the mounts. Pieces are packed already.
+// filesystems returns the metadata of the mounts. The caller has packed the pieces.
 func (s *Spec) filesystems(pieces []piece) ([]Filesystem, error) {
 	byNumber := map[int]piece{}
 	for _, p := range pieces[1:] {
@@ -140,7 +140,7 @@ func (s *Spec) filesystems(pieces []piece) ([]Filesystem, error) {
 			f.UUID = uuid
 		}
 		if f.Type == "" || f.UUID == "" {
-			err := errkind.Errorf(errkind.Invalid, "the file system of partition %d, for %s, is of a type or UUID that was not found out", m.Number, m.MountPoint)
+			err := errkind.Errorf(errkind.Invalid, "the type or the UUID of the file system of partition %d, for %s, is unknown", m.Number, m.MountPoint)
 			return nil, errkind.WithHint(err, "Give both.")
 		}
 		if m.HashTree != 0 {

@@ -15,50 +15,49 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// Stream is the unpacked content of a partition. Bytes that Read returns are
-// not known to be right before it has returned io.EOF, which it does if and only
-// if length and digest are those of the metadata. Who writes them must not make
-// reachable what was written (an entry of a boot loader or of a partition table,
-// a mount) before there is a [Verified] of it.
+// Stream is the unpacked content of a partition. The bytes are unverified until Read
+// returns io.EOF, which it does if and only if length and digest are those of the
+// metadata. A caller that writes them must have the [Verified] before it makes them
+// reachable: by a boot entry, a partition table, a mount.
 type Stream struct {
 	file  File
 	image *Image
 	feed  *feed
 	dec   *zstd.Decoder
-	out   int64 // bytes returned, those before a checkpoint included
-	err   error // what it ended with
+	out   int64 // bytes returned, including those before a checkpoint
+	err   error // the result of all later calls of Read
 }
 
-// Verified is the proof that all bytes of a file were right. Only a Stream makes
-// one that is of a file.
+// Verified is the proof that all bytes of a file were right. Only a Stream makes it; the
+// zero value proves nothing.
 type Verified struct {
 	sha384 string
 	size   int64
 }
 
-// Of says whether this is the proof for f.
+// Of reports whether v is the proof for f.
 func (v Verified) Of(f File) bool { return v.sha384 != "" && v.sha384 == f.SHA384 && v.size == f.Size }
 
-// SHA384 is the digest of the compressed bytes, or "" of the zero value.
+// SHA384 returns the digest of the compressed bytes; "" for the zero value.
 func (v Verified) SHA384() string { return v.sha384 }
 
-// Checkpoint is a place where reading can be begun. It may be written down, and
-// is to be trusted as much as where it was written to.
+// Checkpoint is a place in a file at which OpenAt can begin. A caller may store it, but
+// only where nobody else can change it, because OpenAt trusts it.
 type Checkpoint struct {
-	SHA384       string `json:"sha384"`       // of the file, as metadata has it
+	SHA384       string `json:"sha384"`       // of the file, by the metadata
 	Compressed   int64  `json:"compressed"`   // bytes of the file before it
 	Uncompressed int64  `json:"uncompressed"` // bytes of the partition before it
-	Hash         []byte `json:"hash"`         // state of the digest
+	Hash         []byte `json:"hash"`         // state of the hash
 }
 
-// Open returns the content from the first byte on.
+// Open returns the content from the first byte.
 func (p Partition) Open(ctx context.Context) (*Stream, error) {
 	return p.OpenAt(ctx, Checkpoint{})
 }
 
-// OpenAt returns the content from a checkpoint on (the zero value is the
-// beginning), which an earlier stream of the same file gave, maybe in another
-// process. What lies before it must be on disk; it is not read again.
+// OpenAt returns the content from a checkpoint of an earlier Stream of the same file, maybe
+// in another process; the zero value is the beginning. The caller must have the bytes before
+// it on disk: the Stream does not read them again.
 func (p Partition) OpenAt(ctx context.Context, c Checkpoint) (*Stream, error) {
 	if p.File.SHA384 == "" {
 		err := errkind.Errorf(errkind.Untrusted, "read %s: the metadata has no digest of it", p.File.Path)
@@ -70,7 +69,7 @@ func (p Partition) OpenAt(ctx context.Context, c Checkpoint) (*Stream, error) {
 			return nil, errkind.Errorf(errkind.Invalid, "read %s: the checkpoint is of another file", p.File.Path)
 		}
 		if err := sum.(encoding.BinaryUnmarshaler).UnmarshalBinary(c.Hash); err != nil {
-			return nil, errkind.Errorf(errkind.Invalid, "read %s: the checkpoint is no good: %w", p.File.Path, err)
+			return nil, errkind.Errorf(errkind.Invalid, "read %s: the checkpoint is not valid: %w", p.File.Path, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -87,12 +86,11 @@ func (p Partition) OpenAt(ctx context.Context, c Checkpoint) (*Stream, error) {
 	return &Stream{file: p.File, image: p.image, feed: f, dec: dec, out: c.Uncompressed}, nil
 }
 
-// Check reads all of the file and compares, without keeping anything. With an
-// image that is [Image.Local] it is a pass that costs no network, before
-// anything is written.
+// Check reads the whole file and verifies it. It stores nothing. For an image that is
+// [Image.Local] it is a check before the first write that uses no network.
 func (p Partition) Check(ctx context.Context) (Verified, error) { return p.check(ctx, nil) }
 
-// check tells progress, which may be nil, of the compressed bytes.
+// check is Check that calls progress, which may be nil, with the compressed bytes read.
 func (p Partition) check(ctx context.Context, progress func(int64)) (Verified, error) {
 	s, err := p.Open(ctx)
 	if err != nil {
@@ -154,7 +152,8 @@ func (s *Stream) Read(p []byte) (int, error) {
 	return 0, s.err
 }
 
-// judge is the verdict at the end, and io.EOF if it is good.
+// judge returns io.EOF if all bytes were right, else the error of the stream. err is that of
+// the decoder.
 func (s *Stream) judge(err error) error {
 	read, sum, lost := s.feed.total()
 	switch {
@@ -180,7 +179,7 @@ func (s *Stream) judge(err error) error {
 	return fmt.Errorf("read %s: %w", s.file.Path, err)
 }
 
-// Verified returns the proof, once Read has returned io.EOF.
+// Verified returns the proof. It fails unless Read has returned io.EOF.
 func (s *Stream) Verified() (Verified, error) {
 	switch {
 	case errors.Is(s.err, io.EOF):
@@ -191,22 +190,20 @@ func (s *Stream) Verified() (Verified, error) {
 	return Verified{}, fmt.Errorf("verify %s: it was not read to its end", s.file.Path)
 }
 
-// Progress returns the compressed bytes that were taken in so far, those before
-// a checkpoint included; the whole has File.Compressed. It may be called from
-// another goroutine than Read.
+// Progress returns the compressed bytes read so far, including those before a checkpoint;
+// the whole file has File.Compressed. Any goroutine may call it.
 func (s *Stream) Progress() int64 {
 	read, _, _ := s.feed.total()
 	return read
 }
 
-// Checkpoint returns the last place to begin again that lies at or before byte
-// durable of the partition: what the caller has surely on disk. There is one
-// behind each zstd frame that says its length, so an image of many frames (as
-// [Write] makes them) can be gone on with, and one of a single frame cannot: then
-// it is the zero value, the beginning.
+// Checkpoint returns the last checkpoint at or before byte durable of the partition; the
+// caller must have all bytes before durable on disk. Checkpoints are after zstd frames that
+// have their length, such as the many frames of [Write]. A file of a single frame has none:
+// then Checkpoint returns that of OpenAt. Do not call it with a smaller durable afterwards.
 func (s *Stream) Checkpoint(durable int64) Checkpoint { return s.feed.checkpoint(durable) }
 
-// Close gives back what the stream holds. It does not have to be at its end.
+// Close releases the resources of s, at its end or before.
 func (s *Stream) Close() error {
 	if s.err == nil {
 		s.err = errors.New("read of a closed stream")

@@ -16,11 +16,10 @@ const (
 	maxValues = 1 << 20 // in metadata.json, members of objects and arrays alike
 )
 
-// decodeTree reads one JSON value into map[string]any, []any, string,
-// json.Number, bool and nil. Unlike encoding/json it minds the case of names and
-// refuses a name that comes twice: of two readers, each would believe another. It
-// refuses text that is not Unicode, too (RFC 8259, 8.1 and 8.2), which encoding/json
-// would change.
+// decodeTree reads one JSON value into map[string]any, []any, string, json.Number, bool and
+// nil. Unlike encoding/json it distinguishes the case of names, and refuses a name that
+// occurs twice, because readers choose different values of it. It also refuses text that is
+// not Unicode (RFC 8259, 8.1 and 8.2), which encoding/json would change.
 func decodeTree(data []byte) (any, error) {
 	if err := checkUnicode(data); err != nil {
 		return nil, err
@@ -86,7 +85,7 @@ func (d *treeDecoder) members(depth int) (map[string]any, error) {
 		}
 		name, _ := token.(string)
 		if _, twice := out[name]; twice {
-			return nil, fmt.Errorf("%.64q is there twice", name)
+			return nil, fmt.Errorf("%.64q occurs twice", name)
 		}
 		if out[name], err = d.value(depth + 1); err != nil {
 			return nil, err
@@ -122,7 +121,7 @@ func checkUnicode(data []byte) error {
 			continue
 		}
 		first := escapedRune(data[i:])
-		i++ // what is escaped may be a backslash
+		i++ // skip the escaped character, which may be a backslash
 		if !utf16.IsSurrogate(first) {
 			continue
 		}
@@ -134,7 +133,7 @@ func checkUnicode(data []byte) error {
 	return nil
 }
 
-// escapedRune is the value of an escape such as \u00e4 at the beginning of data, or -1.
+// escapedRune returns the value of an escape such as \u00e4 at the beginning of data, or -1.
 func escapedRune(data []byte) rune {
 	if len(data) < 6 || data[0] != '\\' || data[1] != 'u' {
 		return -1

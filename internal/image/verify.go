@@ -12,10 +12,9 @@ import (
 
 const maxTable = 16 << 20 // bytes of the region with the partition table
 
-// Verify reads the whole image and returns all that is wrong with it but for its
-// digests, which are an error: warnings of opening, and where the partition
-// table and the metadata contradict each other. progress, which may be nil, gets
-// compressed bytes.
+// Verify reads the whole image. It fails if a digest or a length is wrong, and returns all
+// other faults: the warnings of Open, and contradictions of the partition table and the
+// metadata. progress, which may be nil, gets numbers of compressed bytes.
 func (i *Image) Verify(ctx context.Context, progress func(done, total int64)) ([]Finding, error) {
 	out := append([]Finding{}, i.warnings...)
 	var done, total int64
@@ -38,14 +37,14 @@ func (i *Image) Verify(ctx context.Context, progress func(done, total int64)) ([
 	}
 	table, front, err := i.table(ctx)
 	if err != nil {
-		return append(out, Finding{Name: NameGPT, Path: i.parts[0].File.Path, Text: "is no partition table: " + err.Error()}), nil
+		return append(out, Finding{Name: NameGPT, Path: i.parts[0].File.Path, Text: "is not a partition table: " + err.Error()}), nil
 	}
 	return append(out, i.compare(table, front)...), nil
 }
 
-// Table reads the partition table of an image of version 1.2 or later. That its
-// backup is not there, because images do not have it, is in Damaged. Size is
-// that of the disk by the table, which the metadata may contradict.
+// Table returns the partition table of an image of version 1.2 or later. Its Damaged says
+// that the backup table is missing, because images do not have it. Its Size is that of the
+// disk by the table, which the metadata may contradict.
 func (i *Image) Table(ctx context.Context) (*gpt.Disk, error) {
 	table, _, err := i.table(ctx)
 	return table, err
@@ -77,7 +76,7 @@ func (i *Image) table(ctx context.Context) (table *gpt.Disk, front int64, err er
 	return table, front, err
 }
 
-// compare looks for contradictions of the table and the metadata.
+// compare returns contradictions of the table and the metadata.
 func (i *Image) compare(t *gpt.Disk, front int64) []Finding {
 	var out []Finding
 	find := func(path, format string, args ...any) {
@@ -122,7 +121,8 @@ func (i *Image) compare(t *gpt.Disk, front int64) []Finding {
 	return out
 }
 
-// compareType looks at the file system that a partition holds.
+// compareType compares the type of a partition in the table with that of its file system in
+// the metadata.
 func (i *Image) compareType(at string, r Region, e gpt.Entry) []Finding {
 	for n, f := range i.meta.Filesystems {
 		if f.Image.Path == r.Image.Path && f.PartType != e.Type {

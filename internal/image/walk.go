@@ -11,13 +11,13 @@ import (
 // maxList bounds the arrays that are about partitions; a GPT has 128.
 const maxList = 1024
 
-// walker collects what is wrong while metadata is read.
+// walker collects the findings while metadata is read.
 type walker struct {
-	newer    bool // a minor version that we do not know: be generous
+	newer    bool // a minor version after 1.2: unknown words are warnings
 	findings []Finding
 }
 
-// fault adds a finding that nothing excuses.
+// fault adds a finding that is always a fault.
 func (w *walker) fault(name, path, format string, args ...any) {
 	w.findings = append(w.findings, Finding{Name: name, Path: path, Text: fmt.Sprintf(format, args...)})
 }
@@ -27,7 +27,7 @@ func (w *walker) doubt(name, path, format string, args ...any) {
 	w.findings = append(w.findings, Finding{Name: name, Path: path, Text: fmt.Sprintf(format, args...), Relaxable: true})
 }
 
-// warn adds a finding that excludes nothing.
+// warn adds a finding that is always a warning.
 func (w *walker) warn(name, path, format string, args ...any) {
 	w.findings = append(w.findings, Finding{Name: name, Path: path, Text: fmt.Sprintf(format, args...), Relaxable: true, warning: true})
 }
@@ -38,8 +38,8 @@ func (w *walker) unknown(path, format string, args ...any) {
 	w.findings = append(w.findings, f)
 }
 
-// object is an object at a path of the document. One that is not there has no
-// fields and asks for none.
+// object is an object at a path of the document. A missing object has nil fields, and its
+// methods report no missing fields.
 type object struct {
 	*walker
 	path   string
@@ -53,8 +53,7 @@ func (o object) at(key string) string {
 	return o.path + "." + key
 }
 
-// get returns a field that is neither missing nor null. Missing what is needed
-// is a fault.
+// get returns a field; false if it is missing or null. With need that is a fault.
 func (o object) get(key string, need bool) (any, bool) {
 	v := o.fields[key]
 	if v == nil && need && o.fields != nil {
@@ -72,13 +71,13 @@ func (o object) text(key string, need bool) string {
 	return s
 }
 
-// is says whether a field is a string.
+// is reports whether a field is a string.
 func (o object) is(key string) bool {
 	_, is := o.fields[key].(string)
 	return is
 }
 
-// word returns one of the words that there are.
+// word returns a text, and adds a finding if it is not one of words.
 func (o object) word(key string, words ...string) string {
 	s := o.text(key, true)
 	if o.is(key) && !slices.Contains(words, s) {
@@ -87,7 +86,7 @@ func (o object) word(key string, words ...string) string {
 	return s
 }
 
-// number returns a whole number from 0 to highest.
+// number returns a whole number from 0 to highest; another value is a fault.
 func (o object) number(key string, need bool, highest int64) (int64, bool) {
 	v, ok := o.get(key, need)
 	if !ok {

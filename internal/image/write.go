@@ -22,11 +22,11 @@ import (
 )
 
 const (
-	frameSize      = 16 << 20 // bytes of the disk in one zstd frame, so that reading can be begun at each
+	frameSize      = 16 << 20 // bytes of the disk in one zstd frame; a reader can begin at each frame
 	writeWindowLog = 23       // 8 MiB
 )
 
-// piece is a region on its way into an image.
+// piece is a region of the disk and its packed file.
 type piece struct {
 	region   Region
 	off      int64 // on the disk
@@ -34,11 +34,10 @@ type piece struct {
 	packed   *os.File
 }
 
-// Write makes an image of version 1.2 and returns the SHA-384 of its metadata.
-// The same spec makes the same bytes, with one version of Trident. Regions are
-// packed whole: file systems are not shrunk. It needs about 110 MiB of memory for
-// each core, of four at most.
-// progress, which may be nil, gets bytes of the disk.
+// Write writes an image of version 1.2 to w and returns the SHA-384 of its metadata. One
+// version of Trident always makes the same bytes from the same spec. Write packs whole
+// regions: it does not shrink file systems. It needs about 110 MiB of memory for each core,
+// of at most four. progress, which may be nil, gets numbers of bytes of the disk.
 func Write(ctx context.Context, w io.Writer, s Spec, progress func(done, total int64)) (sha384 string, err error) {
 	pieces, table, err := s.regions()
 	if err != nil {
@@ -69,7 +68,7 @@ func Write(ctx context.Context, w io.Writer, s Spec, progress func(done, total i
 	if err != nil {
 		return "", fmt.Errorf("write image: %w", err)
 	}
-	if _, _, err := ParseMetadata(data, false); err != nil { // what nobody could read is not written
+	if _, _, err := ParseMetadata(data, false); err != nil { // do not write an image that no reader accepts
 		return "", fmt.Errorf("write image: %w", err)
 	}
 	for _, f := range m.Doubts() {
@@ -102,7 +101,7 @@ func (s *Spec) pack(ctx context.Context, pieces []piece, progress func(done, tot
 		if p.packed, err = os.CreateTemp(s.Temp, "trident-image-"); err != nil {
 			return fmt.Errorf("make temporary file: %w", err)
 		}
-		if err := os.Remove(p.packed.Name()); err != nil { // open, it lives on
+		if err := os.Remove(p.packed.Name()); err != nil { // the file exists until it is closed
 			return fmt.Errorf("make temporary file: %w", err)
 		}
 		err := p.pack(ctx, enc, s.Disk, func(n int64) {
@@ -117,7 +116,7 @@ func (s *Spec) pack(ctx context.Context, pieces []piece, progress func(done, tot
 	return nil
 }
 
-// pack packs several frames at a time, each by itself.
+// pack compresses the region into p.packed, several frames at a time.
 func (p *piece) pack(ctx context.Context, enc *zstd.Encoder, disk io.ReaderAt, came func(int64)) error {
 	frames := make([]frame, packers())
 	sum := sha512.New384()
@@ -149,10 +148,10 @@ func (p *piece) pack(ctx context.Context, enc *zstd.Encoder, disk io.ReaderAt, c
 	return nil
 }
 
-// packers is how many frames are packed at a time.
+// packers returns the number of frames that are packed at a time.
 func packers() int { return min(runtime.GOMAXPROCS(0), 4) }
 
-// frame is a piece of a partition that is packed by itself. Its buffers are used again.
+// frame is a part of a region for one zstd frame. Its buffers are used again.
 type frame struct {
 	in, out []byte
 	err     error
@@ -170,8 +169,8 @@ func (f *frame) pack(enc *zstd.Encoder, disk io.ReaderAt, off, size int64) error
 	return nil
 }
 
-// writeArchive writes the marker, the metadata and the images. Headers have
-// nothing of the time, the place or the person.
+// writeArchive writes the marker, the metadata and the images. The headers do not depend
+// on the time, the host or the user.
 func writeArchive(w io.Writer, metadata []byte, pieces []piece) error {
 	t := tar.NewWriter(w)
 	put := func(name string, size int64, r io.Reader) error {

@@ -9,26 +9,26 @@ import (
 )
 
 const (
-	maxWindowLog     = 31 // the most that the format's tools write (zstd --long=31)
-	defaultWindowLog = 27 // what zstd's own tools unpack without being asked
+	maxWindowLog     = 31 // the largest that zstd's tools write (zstd --long=31)
+	defaultWindowLog = 27 // the largest that zstd's tools unpack by default
 )
 
-// newDecoder unpacks frames with windows of at most so many bytes. It takes about
-// as much memory as the window of the frame has (3 MiB in all were measured for
-// zstd -3, 129 MiB for a window of 2^27), and never more than twice that and 8 MiB;
-// two blocks of 128 KiB are decoded ahead.
+// newDecoder returns a decoder of frames with windows of at most window bytes. It needs
+// about as much memory as the window of the frame (measured: 3 MiB for zstd -3, 129 MiB for
+// a window of 2^27), and at most twice the window and 8 MiB. It decodes two blocks of 128
+// KiB ahead.
 func newDecoder(r io.Reader, window int64) (*zstd.Decoder, error) {
 	return zstd.NewReader(r, zstd.WithDecoderMaxWindow(uint64(max(window, 1<<10))), zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(2))
 }
 
-// frames follows the compressed bytes and notes where a frame ends, because the
-// next one can be unpacked without it (RFC 8878, section 3). It sees the bytes
-// in pieces of any size; on bytes that are no zstd it stops to note, and the
-// decoder says what is wrong.
+// frames finds the ends of frames in the compressed bytes, because the next frame can be
+// unpacked without the previous ones (RFC 8878, section 3). Write gets the bytes in pieces
+// of any size. frames finds no ends after bytes that are not zstd, for which the decoder has
+// the error, or after a frame without its length.
 type frames struct {
-	lost    bool // something that cannot be followed
+	lost    bool // no more ends can be found
 	head    []byte
-	skip    int64 // bytes to pass over
+	skip    int64 // bytes to skip
 	state   frameState
 	last    bool // the block is the last of its frame
 	sum     bool // the frame ends with a checksum
@@ -70,7 +70,7 @@ func (f *frames) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// frame reads a frame's header once it is whole.
+// frame reads a frame's header when all of it is in f.head.
 func (f *frames) frame() {
 	if len(f.head) < 5 {
 		return
@@ -93,7 +93,7 @@ func (f *frames) frame() {
 		f.lost = len(f.head) > 32
 		return
 	case err != nil || !h.HasFCS || h.FrameContentSize > maxImage:
-		f.lost = true // without its size, what comes behind it cannot be placed
+		f.lost = true // the offsets of later frames are unknown
 		return
 	}
 	if len(f.head) < h.HeaderSize {
@@ -127,7 +127,7 @@ func (f *frames) begin(s frameState, size int64) {
 	}
 }
 
-// finishPart goes on to the next part of the file, because all bytes of this one were read.
+// finishPart begins the next part of the file after the last byte of this one.
 func (f *frames) finishPart() {
 	switch {
 	case f.state == inBlock && !f.last:
