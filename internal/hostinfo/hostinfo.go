@@ -1,5 +1,6 @@
 // Package hostinfo describes this host in the terms of os-release(5) and
-// systemd-sysext(8), by which an extension image matches a host.
+// systemd-sysext(8), with which systemd compares an extension image. It also reads the
+// available memory.
 //
 // The package caches nothing, because an update or a merge may change the answers while
 // the daemon runs.

@@ -12,9 +12,9 @@ import (
 
 // AvailableMemory returns how many bytes of memory this process can allocate before the
 // kernel kills it or another process: the least of MemAvailable in /proc/meminfo and of
-// the rest of memory.max of each control group of the process (cgroup-v2.rst of the
-// kernel). root is the root folder of the host. known is false if none of them can be
-// read.
+// the unused part of memory.max of each control group of the process (cgroup-v2.rst of
+// the kernel). root is the root folder of the host. known is false if the function can
+// read none of these values.
 func AvailableMemory(root string) (bytes int64, known bool) {
 	read := reader(root)
 	least := int64(math.MaxInt64)
@@ -26,7 +26,7 @@ func AvailableMemory(root string) (bytes int64, known bool) {
 		if err != nil {
 			continue
 		}
-		// Pages of files are given back when something else needs them.
+		// The kernel frees pages of files when a process needs memory.
 		stat := read(dir + "memory.stat")
 		for _, key := range []string{"inactive_file", "active_file"} {
 			n, _ := numberOf(stat, key)
@@ -40,8 +40,8 @@ func AvailableMemory(root string) (bytes int64, known bool) {
 	return max(least, 0), true
 }
 
-// MemoryLimit is the least memory.max of the control groups of this process, in bytes.
-// The second result is false where they have none. Root is the root folder of the host.
+// MemoryLimit returns the least memory.max of the control groups of this process, in bytes.
+// known is false if they have none. root is the root folder of the host.
 func MemoryLimit(root string) (bytes int64, known bool) {
 	for _, most := range bounds(reader(root)) {
 		if !known || most < bytes {
@@ -64,8 +64,8 @@ func reader(root string) func(name string) string {
 	}
 }
 
-// bounds are the memory.max of the control groups of this process that have one, by the
-// group's folder.
+// bounds returns the folder and the memory.max of each control group of this process that
+// has a limit.
 func bounds(read func(string) string) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
 		for line := range strings.Lines(read("proc/self/cgroup")) {

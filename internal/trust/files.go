@@ -9,9 +9,8 @@ import (
 	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
-// LoadFiles reads a policy from files in PEM form, and from the *.crt files in
-// folders. It is for callers that check an image on another machine than the host
-// of the image.
+// LoadFiles reads a policy from files in PEM form, and from the *.crt files in folders. It
+// is for a check of an image on a machine other than the host of the image.
 func LoadFiles(paths ...string) (Policy, error) {
 	var p Policy
 	for _, path := range paths {

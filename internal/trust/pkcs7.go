@@ -25,8 +25,7 @@ import (
 // signCommand is a command that makes a valid signature, for hints.
 const signCommand = "openssl smime -sign -noattr -binary -md sha256 -in hash -outform der -signer CERT -inkey KEY -out hash.p7s"
 
-// maxPKCS7 bounds a message, in bytes: far above the size of one signer and one
-// certificate.
+// maxPKCS7 bounds a message, in bytes. One signer and one certificate are much smaller.
 const maxPKCS7 = 64 << 10
 
 // A message is a PKCS#7 SignedData in the form that signs a root hash (RFC 2315,
@@ -147,7 +146,7 @@ func readVersion1(in *cryptobyte.String) bool {
 	return in.ReadASN1Integer(&version) && version == 1
 }
 
-// readOID returns "" for anything but an object identifier.
+// readOID reads an object identifier; it returns "" if in begins with another value.
 func readOID(in *cryptobyte.String) string {
 	var oid asn1.ObjectIdentifier
 	if !in.ReadASN1ObjectIdentifier(&oid) {
@@ -156,8 +155,8 @@ func readOID(in *cryptobyte.String) string {
 	return oid.String()
 }
 
-// readAlgorithm returns "" for anything but an algorithm without parameters,
-// which are left out or NULL.
+// readAlgorithm reads the object identifier of an algorithm whose parameters are absent or
+// NULL; it returns "" if in begins with another value.
 func readAlgorithm(in *cryptobyte.String) string {
 	var alg, null cryptobyte.String
 	if !in.ReadASN1(&alg, tags.SEQUENCE) {
@@ -174,7 +173,7 @@ func (m message) isSignedBy(cert *x509.Certificate) bool {
 	return bytes.Equal(m.issuer, cert.RawIssuer) && m.serial.Cmp(cert.SerialNumber) == 0
 }
 
-// issuerName is for error messages only.
+// issuerName returns the name of the issuer, for error messages.
 func (m message) issuerName() string {
 	var seq pkix.RDNSequence
 	if rest, err := asn1.Unmarshal(m.issuer, &seq); err != nil || len(rest) > 0 {
@@ -230,8 +229,8 @@ func (m message) verifyContent(cert *x509.Certificate, content []byte) error {
 	return nil
 }
 
-// signedInstead says what the signature signs if the signer made a common mistake
-// with the root hash; else "".
+// signedInstead returns what the signature signs instead of content, if the signer made a
+// common mistake with the root hash; else "".
 func (m message) signedInstead(cert *x509.Certificate, content []byte) string {
 	binary, err := hex.DecodeString(string(content))
 	if err != nil {

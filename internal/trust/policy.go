@@ -83,8 +83,8 @@ func Survey(root string) (trusted []Certificate, faults []error) {
 	return p.Certificates(), faults
 }
 
-// A fault is an error about a file of trust.d. With isMask, the file removes a
-// certificate and says nothing about others.
+// A fault is an error about a file of trust.d. With isMask, the file removes a certificate,
+// and the fault does not make Load fail.
 type fault struct {
 	error
 	isMask bool
@@ -128,7 +128,8 @@ func load(root string) (p Policy, faults []fault) {
 	return p, faults
 }
 
-// listFiles returns the files of certificates that count, sorted by name.
+// listFiles returns the files of certificates, without overridden and removed ones, sorted
+// by name.
 func listFiles(fsys inroot.FS) (files []string, faults []fault) {
 	winners := map[string]string{} // "" for a mask
 	for _, dir := range []string{adminDir, vendorDir} {
@@ -170,8 +171,8 @@ func listFiles(fsys inroot.FS) (files []string, faults []fault) {
 	return files, faults
 }
 
-// checkFolder fails if dir is a link to a missing folder: nobody can say which
-// files the missing folder would have overridden.
+// checkFolder fails if dir is a link to a missing folder, because the files of that folder
+// could override others.
 func checkFolder(fsys inroot.FS, dir string) error {
 	if _, err := fsys.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err

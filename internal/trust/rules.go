@@ -12,7 +12,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-// The smallest keys that are accepted, in bits.
+// The smallest keys that Verify accepts, in bits.
 const (
 	minRSA   = 2048
 	minECDSA = 256

@@ -22,11 +22,10 @@ import (
 	"github.com/trident-project/trident/internal/linux/ddi"
 )
 
-// Verified is a value that a trusted key vouches for.
+// Verified is a value that was verified with the signature of a trusted key.
 //
-// The zero Verified vouches for nothing: its Value is the zero T and false. Only
-// this package makes other values, so a function that takes a Verified cannot be
-// given unverified bytes.
+// The zero Verified proves nothing: its Value returns the zero T and false. Only this
+// package makes other values.
 type Verified[T any] struct {
 	value  T
 	signer string
@@ -36,26 +35,26 @@ type Verified[T any] struct {
 // Value returns the verified value; false only for the zero Verified.
 func (v Verified[T]) Value() (T, bool) { return v.value, v.ok }
 
-// Signer returns the subject of the certificate whose key vouches for the value.
+// Signer returns the subject of the certificate whose key has signed the value.
 func (v Verified[T]) Signer() string { return v.signer }
 
 // Verify checks that img is signed by a certificate of p that is valid at the time
 // now, and that all bytes of img are as they were signed. It returns the first
-// fault: of kind Untrusted if no trusted key vouches for the root hash, of kind
-// Corrupt if bytes are damaged. progress, which may be nil, is called with the
-// verified bytes of the tree's data.
+// fault: of kind Untrusted if no trusted key has signed the root hash, of kind
+// Corrupt if bytes are damaged. progress, which may be nil, gets the verified and
+// the total bytes of the data.
 //
-// The result is about the bytes that were read. A file can be changed or replaced
-// afterwards, so the caller must go on using the file that img was opened from,
-// and be the only one who may write to the file.
+// Verify proves only the bytes that it has read. So the caller must continue with
+// the open file of img, not open its path again, and no other process may be able to
+// write to the file.
 func (p Policy) Verify(ctx context.Context, img *ddi.Image, now time.Time, progress func(done, total int64)) (Verified[*ddi.Image], error) {
 	cert, err := p.signerOf(img.RootHash(), img.Signature(), now)
 	return verifyBlocks(ctx, img, cert, progress, err)
 }
 
-// VerifyKept is Verify for an image that this host accepted and kept. The dates of
-// the certificate were checked then; a wrong clock or an expired certificate must
-// not prevent a rollback. dateFault is the error that Verify would return about
+// VerifyKept is Verify for an image that this host has accepted and kept. Verify
+// checked the dates of the certificate then; a wrong clock or an expired certificate
+// must not prevent a rollback. dateFault is the error that Verify would return about
 // the dates.
 func (p Policy) VerifyKept(ctx context.Context, img *ddi.Image, now time.Time, progress func(done, total int64)) (v Verified[*ddi.Image], dateFault, err error) {
 	cert, err := p.signerAnyDate(img.RootHash(), img.Signature())
@@ -66,9 +65,8 @@ func (p Policy) VerifyKept(ctx context.Context, img *ddi.Image, now time.Time, p
 	return v, dateFault, err
 }
 
-// CheckSignature checks what VerifyKept checks, except the blocks of the image; so
-// it vouches for nothing. It fails if VerifyKept would fail because of the
-// signature.
+// CheckSignature fails if VerifyKept would fail because of the signature. It does not
+// read the blocks of the image, so it proves nothing about them.
 func (p Policy) CheckSignature(img *ddi.Image) error {
 	if _, err := p.signerAnyDate(img.RootHash(), img.Signature()); err != nil {
 		return fmt.Errorf("check signature of image: %w", err)

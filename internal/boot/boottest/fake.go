@@ -1,6 +1,6 @@
-// Package boottest has a boot loader in memory, a model of what a machine boots,
-// and the suite that both a real loader on that model and the one in memory must
-// pass, so that tests that use the latter say something about the former.
+// Package boottest has a boot loader in memory (Fake), a model of a machine that boots
+// (Machine), and the suite for both the Fake and the real loader on a Machine. The suite
+// makes tests with the Fake valid for the real loader.
 package boottest
 
 import (
@@ -13,13 +13,13 @@ import (
 	"github.com/trident-project/trident/internal/slot"
 )
 
-// Fake is a boot loader in memory. The zero value is a new host. Methods may be
-// called from many goroutines.
+// Fake is a boot loader in memory. The zero value is a new host. It is safe for concurrent
+// use.
 type Fake struct {
-	// Hook, if set before the first call, sees each change before it is made:
-	// Stage, Try, Keep or Forget. An error from it is the result of the call.
+	// Hook, if set before the first call, is called before each change with the method:
+	// Stage, Try, Keep or Forget. If Hook fails, the method returns its error.
 	Hook func(method string, s slot.Slot) error
-	// Full says that there is no room for boot files.
+	// Full says that the ESP has no room for boot files.
 	Full bool
 
 	mu                  sync.Mutex
@@ -36,7 +36,8 @@ type system struct {
 
 var _ boot.Loader = (*Fake)(nil)
 
-// Boot starts the machine: the trial once, then the default, then the newest.
+// Boot starts the machine: the system on trial if there is one, else the default, else the
+// newest. A trial ends with the boot. Boot fails with ErrDark if nothing boots.
 func (f *Fake) Boot() (Booted, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -75,13 +76,13 @@ func (f *Fake) Entries(ctx context.Context) (boot.State, error) {
 	}, nil
 }
 
-// change does what do does, to slot s.
+// change calls do with the system of slot s, if Hook allows the change.
 func (f *Fake) change(ctx context.Context, method string, s slot.Slot, do func(mine *system) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	err := errkind.With(errkind.Cancelled, ctx.Err())
 	if !s.Valid() {
-		err = errkind.Errorf(errkind.Internal, "it was not said which slot")
+		err = errkind.Errorf(errkind.Internal, "the slot is not given")
 	}
 	if err == nil && f.Hook != nil {
 		err = f.Hook(method, s)
@@ -96,7 +97,7 @@ func (f *Fake) change(ctx context.Context, method string, s slot.Slot, do func(m
 }
 
 var (
-	errInUse   = errkind.Errorf(errkind.Precondition, "it runs, or is the default")
+	errInUse   = errkind.Errorf(errkind.Precondition, "the slot is running, or is the default")
 	errNothing = errkind.Errorf(errkind.NotFound, "there is nothing to boot")
 )
 

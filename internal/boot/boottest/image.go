@@ -17,7 +17,7 @@ type Section struct {
 	Name, Data string
 }
 
-// Program is a program for UEFI, of those sections, that does nothing.
+// Program returns a program for UEFI that has these sections and does nothing.
 func Program(arch boot.Arch, sections ...Section) []byte {
 	const dos, align = 64, 512
 	headers := dos + 4 + 20 + 240 + 40*len(sections)
@@ -26,7 +26,7 @@ func Program(arch boot.Arch, sections ...Section) []byte {
 	var out bytes.Buffer
 	write := func(v any) {
 		if err := binary.Write(&out, binary.LittleEndian, v); err != nil {
-			panic(err) // a buffer takes all that has a size
+			panic(err) // a write of fixed size to a buffer never fails
 		}
 	}
 	out.Write(append([]byte("MZ"), make([]byte, 58)...))
@@ -45,13 +45,13 @@ func Program(arch boot.Arch, sections ...Section) []byte {
 	return append(out.Bytes(), data...)
 }
 
-// UKI is a unified kernel image whose kernel has that release.
+// UKI returns a unified kernel image whose kernel has the release uname.
 func UKI(arch boot.Arch, uname string) []byte {
 	return Program(arch, Section{".osrel", "ID=test\nPRETTY_NAME=\"Test " + uname + "\"\n\x00"}, Section{".cmdline", "quiet"},
 		Section{".uname", uname}, Section{".linux", "kernel of " + uname})
 }
 
-// ESP is what the ESP of an image has: systemd-boot, and a UKI with an addon.
+// ESP returns the files of the ESP of an image: systemd-boot, and a UKI with an addon.
 func ESP(arch boot.Arch, uname string) fstest.MapFS {
 	name := map[boot.Arch]string{boot.AMD64: "BOOTX64.EFI", boot.ARM64: "BOOTAA64.EFI"}[arch]
 	file := func(data []byte) *fstest.MapFile { return &fstest.MapFile{Data: data, Mode: 0o755} }
@@ -63,7 +63,7 @@ func ESP(arch boot.Arch, uname string) fstest.MapFS {
 	}
 }
 
-// Payload is what a slot boots from that has the kernel of that release.
+// Payload returns the boot files of an image whose kernel has the release uname.
 func Payload(t testing.TB, uname string) *boot.Payload {
 	t.Helper()
 	return read(t, ESP(boot.AMD64, uname), boot.AMD64)

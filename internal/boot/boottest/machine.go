@@ -16,17 +16,17 @@ import (
 	"github.com/trident-project/trident/internal/slot"
 )
 
-// Booted is a system that came up.
+// Booted is a system that has booted.
 type Booted struct {
 	Slot  slot.Slot
 	Uname string // of its kernel
 }
 
-// ErrDark is the error of a machine that finds nothing to boot.
+// ErrDark is the error of Boot if nothing boots.
 var ErrDark = errors.New("nothing boots")
 
-// Machine is a model of firmware and of systemd-boot: which system comes up from
-// an ESP and variables.
+// Machine is a model of firmware and of systemd-boot, which boot a system from an ESP and
+// the firmware's variables.
 type Machine struct {
 	ESP       string
 	Vars      efivar.Store
@@ -34,8 +34,8 @@ type Machine struct {
 	Arch      boot.Arch
 }
 
-// Boot starts the machine: BootNext once, then BootOrder, then EFI/BOOT (UEFI
-// 2.10, 3.1.1). What is not there or does not start is passed over.
+// Boot starts the machine: it tries BootNext, which it deletes, then BootOrder, then
+// EFI/BOOT (UEFI 2.10, 3.1.1). It skips programs that are missing or damaged.
 func (m Machine) Boot() (Booted, error) {
 	next, once, err := efivar.BootNext(m.Vars)
 	order, err2 := efivar.BootOrder(m.Vars)
@@ -73,7 +73,7 @@ func (m Machine) Boot() (Booted, error) {
 	return Booted{}, ErrDark
 }
 
-// whole reports whether all of a program is there.
+// whole reports whether a program is complete.
 func whole(data []byte) bool {
 	f, err := pe.NewFile(bytes.NewReader(data))
 	if err != nil {
@@ -87,8 +87,8 @@ func whole(data []byte) bool {
 	return true
 }
 
-// systemdBoot is what systemd-boot does, from whichever folder it came:
-// LoaderEntryOneShot once, then LoaderEntryDefault, then the newest.
+// systemdBoot boots as systemd-boot does: it tries LoaderEntryOneShot, which it deletes,
+// then LoaderEntryDefault, then the newest UKI.
 func (m Machine) systemdBoot() (Booted, error) {
 	found, err := filepath.Glob(filepath.Join(m.ESP, "EFI/Linux/*.efi"))
 	if err != nil {
@@ -128,7 +128,7 @@ func (m Machine) systemdBoot() (Booted, error) {
 	return Booted{}, nil
 }
 
-// number is the first number in a name.
+// number returns the first number in a name, or 0.
 func number(id string) int {
 	digits := strings.FieldsFunc(id, func(r rune) bool { return r < '0' || r > '9' })
 	if len(digits) == 0 {

@@ -16,13 +16,13 @@ import (
 // with an empty ESP and no variables.
 type World struct {
 	boot.Loader
-	// Boot starts the machine, and returns what came up.
+	// Boot starts the machine, and returns the system that boots.
 	Boot func() (Booted, error)
-	// Fill takes away all room on the ESP, or gives it back.
+	// Fill fills the ESP, or frees its room again.
 	Fill func(full bool)
 }
 
-// Suite is what every [boot.Loader] does. start returns a world for one test.
+// Suite tests the rules of [boot.Loader]. start returns a world for one test.
 func Suite(t *testing.T, start func(*testing.T) World) {
 	for name, test := range map[string]func(*world){
 		"a new host boots nothing, and has nothing to try or to keep": empty,
@@ -48,7 +48,7 @@ type world struct {
 	*testing.T
 }
 
-// do fails the test if a call did. It takes calls in the order they are made.
+// do fails the test if one of the calls has failed.
 func (w *world) do(errs ...error) {
 	w.Helper()
 	if err := errors.Join(errs...); err != nil {
@@ -92,14 +92,14 @@ func (w *world) is(want boot.State) {
 	}
 }
 
-// installed has A as the only system, of kernel 1, running.
+// installed makes A, with kernel 1, the only system, and boots it.
 func (w *world) installed() {
 	w.Helper()
 	w.do(w.stage(slot.A, "1"), w.try(slot.A), w.keep(slot.A))
 	w.boots(slot.A, "1")
 }
 
-// updated has B with kernel 2 as the default, running, and A as it was.
+// updated is installed, and then makes B, with kernel 2, the default and boots it.
 func (w *world) updated() {
 	w.Helper()
 	w.installed()
@@ -197,7 +197,7 @@ func calledOff(w *world) {
 	w.boots(slot.B, "2")
 	w.do(w.stage(slot.A, "3"), w.try(slot.A), w.forget(slot.A))
 	w.boots(slot.B, "2")
-	w.do(w.stage(slot.A, "4"), w.try(slot.A), w.stage(slot.A, "5")) // what is on trial is replaced
+	w.do(w.stage(slot.A, "4"), w.try(slot.A), w.stage(slot.A, "5")) // the last Stage ends the trial
 	w.boots(slot.B, "2")
 }
 
@@ -226,7 +226,7 @@ func twice(w *world) {
 	w.installed()
 	w.do(w.stage(slot.B, "2"), w.stage(slot.B, "2"), w.try(slot.B), w.try(slot.B))
 	w.boots(slot.B, "2")
-	w.do(w.try(slot.B)) // the power went before it was known that it had happened
+	w.do(w.try(slot.B)) // as after a power cut, before the caller knew that the slot had booted
 	w.boots(slot.B, "2")
 	w.boots(slot.A, "1")
 	w.do(w.try(slot.B))
