@@ -149,7 +149,7 @@ func TestAServersCertificateIsOfAPrivateAuthority(t *testing.T) {
 		{"and another is trusted", "images.example", good443, &stranger, []string{"--ca", "/etc/stranger.pem"}, verdict{2, "not accepted: .*unknown authority", 1}},
 		{"and has expired", "images.example", expired, &site, []string{"--ca", "/etc/site.pem"}, verdict{2, "not accepted: .*expired.*\nhint: Compare the clock", 1}},
 		{"and is another server's", "other.example", good443, &site, []string{"--ca", "/etc/site.pem"}, verdict{2, "not accepted: .*images.example, not other.example\nhint: Name the server", 1}},
-		{"and it speaks http", "images.example", plain, &site, []string{"--ca", "/etc/site.pem"}, verdict{2, "speaks http where https is asked for.*\nhint: Check scheme and port", 1}},
+		{"and it speaks http", "images.example", plain, &site, []string{"--ca", "/etc/site.pem"}, verdict{2, "answers in http, not in https.*\nhint: Check scheme and port", 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHost(n.with(t))

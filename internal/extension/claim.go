@@ -63,7 +63,7 @@ func claimedSize(r io.ReaderAt, f format) (uint64, error) {
 		}
 		count, err := field{8, 8, be}.read(r)
 		if size > 1<<16 || count > 1<<40 {
-			return 0, errors.New("its superblock makes no sense")
+			return 0, errors.New("its superblock has impossible values")
 		}
 		return size * count, err
 	}
@@ -82,7 +82,7 @@ func blocks(r io.ReaderAt, count, log field, base uint) (uint64, error) {
 		return 0, err
 	}
 	if bits+uint64(base) > 20 {
-		return 0, errors.New("its superblock makes no sense")
+		return 0, errors.New("its superblock has impossible values")
 	}
 	return n << (bits + uint64(base)), nil
 }

@@ -49,10 +49,10 @@ func CheckImage(img *ddi.Image) (Release, error) {
 	case a != "" && a != "_any" && a != string(img.Arch()):
 		return r, errkind.Errorf(errkind.Corrupt, "extension-release is for the architecture %q, the partitions are for %q", a, img.Arch())
 	case r.ID == "":
-		return r, errkind.WithHint(errkind.Errorf(errkind.Incompatible, "extension-release.%s names no ID of a system, so no host takes it", r.Name),
+		return r, errkind.WithHint(errkind.Errorf(errkind.Incompatible, "extension-release.%s names no ID of a system, so no host accepts it", r.Name),
 			"ID=_any fits every system.")
 	case !slices.Contains(strings.Fields(r.Scope), "system"):
-		return r, errkind.Errorf(errkind.Incompatible, "extension-release.%s is for the scope %q, so no running system takes it", r.Name, r.Scope)
+		return r, errkind.Errorf(errkind.Incompatible, "extension-release.%s is for the scope %q, so no running system accepts it", r.Name, r.Scope)
 	case r.Name == Own:
 		if _, err := img.FS(); err != nil {
 			return r, errkind.WithHint(err, "Build an image of trident without compression: a host reads it without mounting it.")

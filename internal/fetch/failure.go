@@ -104,7 +104,7 @@ func failure(u *url.URL, proxy string, h *handshake, err error) error {
 		return errkind.WithHint(errkind.Errorf(errkind.TLS, "connect to %s: the server's certificate is not accepted: %w", server, cert), "%s", certificateHint(cert))
 	}
 	if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(plain.RecordHeader[:]) == "HTTP/" {
-		err := errkind.Errorf(errkind.TLS, "connect to %s: the server speaks http where https is asked for: %w", server, plain)
+		err := errkind.Errorf(errkind.TLS, "connect to %s: the server answers in http, not in https: %w", server, plain)
 		return errkind.WithHint(err, "Check scheme and port of the URL.")
 	}
 	broken, isOp := errors.AsType[*net.OpError](err)

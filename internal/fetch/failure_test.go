@@ -56,7 +56,7 @@ func TestOnlyWhatCanChangeIsTriedAgain(t *testing.T) {
 		"a name that does not exist":   {"https://nowhere.example/x", lookup(&net.DNSError{Err: "no such host", Name: "nowhere.example", IsNotFound: true}), errkind.Unavailable, "no such host", 0},
 		"a resolver that is down":      {"https://nowhere.example/x", lookup(&net.DNSError{Err: "server misbehaving", IsTemporary: true}), errkind.Unavailable, "given up after 4 tries", 3},
 		"nobody listens":               {"http://" + closed.Addr().String() + "/x", nil, errkind.Unavailable, "connection refused", 3},
-		"https to an http port":        {strings.Replace(plain.URL, "http:", "https:", 1), nil, errkind.TLS, "speaks http where https is asked for", 0},
+		"https to an http port":        {strings.Replace(plain.URL, "http:", "https:", 1), nil, errkind.TLS, "answers in http, not in https", 0},
 		"a proxy that refuses":         {"https://far.example/x", proxy(403), errkind.Denied, "refuses the connection: 403", 0},
 		"a proxy that wants a login":   {"https://far.example/x", proxy(407), errkind.Denied, "refuses the connection: 407", 0},
 		"a proxy without tunnels":      {"https://far.example/x", proxy(501), errkind.Unavailable, "refuses the connection: 501", 0},

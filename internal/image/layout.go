@@ -44,7 +44,7 @@ func (i *Image) order(a *archive, warn func(string, string, ...any)) {
 		wanted[p.File.Path] = true
 		at := a.byName[p.File.Path]
 		if i.meta.Version.since(2) && at < last {
-			warn(p.File.Path, "comes before a region that lies before it on the disk")
+			warn(p.File.Path, "is in the archive before a region that precedes it on the disk")
 		}
 		last = max(last, at)
 	}

@@ -61,7 +61,7 @@ func (i *Image) Limited() bool { return i.Window() < 1<<i.window }
 
 func lacksMemory(available int64, format string, args ...any) error {
 	window := args[len(args)-1].(int64)
-	err := errkind.Errorf(errkind.TooLarge, "%s, so that unpacking it takes up to %d bytes of memory, and this host has %d to give",
+	err := errkind.Errorf(errkind.TooLarge, "%s, so unpacking needs up to %d bytes of memory, and %d are available",
 		fmt.Sprintf(format, args...), UnpackMemory(window), max(available, 0))
 	return errkind.WithHint(err, "Give the host more memory, or pack the image with smaller windows (zstd without --long).")
 }

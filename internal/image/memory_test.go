@@ -33,8 +33,8 @@ func TestAnImageThatTakesMoreMemoryThanThereIsIsRefused(t *testing.T) {
 	}{
 		"enough":                    {wide, size, 23, enough, "", "", false, ""},
 		"enough, from a server":     {wide, size, 23, enough, "", "", true, ""},
-		"a byte too little":         {wide, size, 23, enough - 1, "images/gpt.zst is packed with a window of 8388608 bytes, so that unpacking it takes up to 25165824 bytes of memory, and this host has 25165823 to give", "", false, errkind.TooLarge},
-		"none":                      {wide, size, 23, 0, "this host has 0 to give", "", false, errkind.TooLarge},
+		"a byte too little":         {wide, size, 23, enough - 1, "images/gpt.zst is packed with a window of 8388608 bytes, so unpacking needs up to 25165824 bytes of memory, and 25165823 are available", "", false, errkind.TooLarge},
+		"none":                      {wide, size, 23, 0, "and 0 are available", "", false, errkind.TooLarge},
 		"behind a frame to skip":    {skipped, size, 23, little, "images/gpt.zst is packed with a window of 8388608 bytes", "", false, errkind.TooLarge},
 		"in a later frame":          {hidden, size + 1<<20, 23, little, "", "a larger window than 2097152 bytes, and this host has no memory for more", false, errkind.TooLarge},
 		"in a frame that is unseen": {hidden, size + 1<<20, 23, little, "its metadata allows windows of 8388608 bytes", "", true, errkind.TooLarge},

@@ -114,7 +114,7 @@ func (o object) metadata(v Version) *Metadata {
 	}
 	for _, key := range []string{"disk", "compression"} {
 		if o.fields[key] != nil {
-			o.doubt(nameFieldOfLaterVersion, key, "came with version 1.2, and this says that it is %s", v)
+			o.doubt(nameFieldOfLaterVersion, key, "is a key of version 1.2, and this metadata is of version %s", v)
 		}
 	}
 	return m

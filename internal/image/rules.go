@@ -89,7 +89,7 @@ func (m *Metadata) checkBootloader(w *walker) {
 	case b == nil:
 		w.fault(NameBootloaderRequired, "bootloader", "is missing, and is required since version 1.1")
 	case b.Type == GRUB && b.SystemdBoot != nil:
-		w.fault(NameGrubWithEntries, "bootloader.systemdBoot", "is there, and the boot loader is grub")
+		w.fault(NameGrubWithEntries, "bootloader.systemdBoot", "is present, and the boot loader is grub")
 	case b.Type == SystemdBoot && b.SystemdBoot == nil:
 		w.fault(NameNoEntries, "bootloader.systemdBoot", "is missing, and the boot loader is systemd-boot")
 	case b.Type == SystemdBoot && len(b.SystemdBoot.Entries) == 0:

@@ -108,7 +108,7 @@ func (i *Image) compare(t *gpt.Disk, front int64) []Finding {
 		case r.Image.Size > e.Size:
 			find(at+".image.uncompressedSize", "is %d, and the partition has %d bytes", r.Image.Size, e.Size)
 		case e.Offset < last:
-			find(at, "lies on the disk before the region that it follows")
+			find(at, "is on the disk before a region that precedes it in the metadata")
 		}
 		last = e.Offset
 		out = append(out, i.compareType(at, r, e)...)

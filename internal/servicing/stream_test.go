@@ -113,7 +113,7 @@ func TestAnImageThatTheHostHasNoMemoryForIsRefusedBeforeADiskIsTouched(t *testin
 	refused := func(w *osWorld, op operation.Operation) {
 		t.Helper()
 		if op.Phase != operation.Undone || op.Failure.Kind != errkind.TooLarge || !strings.HasPrefix(op.Failure.Message, "image: images/") ||
-			!strings.Contains(op.Failure.Message, "this host has 8396800 to give") {
+			!strings.Contains(op.Failure.Message, "and 8396800 are available") {
 			t.Errorf("%s: %+v", op.Phase, op.Failure)
 		}
 		for _, touch := range w.trace {

@@ -91,7 +91,7 @@ func (u uncompressed) ReadAt(p []byte, offset int64) (int, error) {
 // folder, keep it from guard.
 func guard(doing string, err *error) {
 	if p := recover(); p != nil {
-		*err = errkind.Errorf(errkind.Corrupt, "%s: the file system makes no sense: %v", doing, p)
+		*err = errkind.Errorf(errkind.Corrupt, "%s: the file system has impossible values: %v", doing, p)
 		return
 	}
 	if *err == nil || errors.Is(*err, fs.ErrNotExist) || errkind.Of(*err) != errkind.Internal {

@@ -18,7 +18,7 @@ func Extent(r io.ReaderAt, sectorSize int64) (front, size int64, err error) {
 		return 0, 0, fmt.Errorf("read partition table: %w", err)
 	}
 	if h.Other <= h.Array || h.Other >= maxSectors {
-		return 0, 0, fmt.Errorf("read partition table: %w", corrupt("the backup is said to be at sector %d", h.Other))
+		return 0, 0, fmt.Errorf("read partition table: %w", corrupt("the header has its backup at sector %d", h.Other))
 	}
 	array := int64(h.EntryCount) * int64(h.EntrySize)
 	front = int64(h.Array)*sectorSize + (array+sectorSize-1)/sectorSize*sectorSize

@@ -70,7 +70,7 @@ func (m *Mount) Close() error { return errors.Join(m.root.Close(), m.at.Close())
 func attach(image *os.File, offset, size int64) (*os.File, error) {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
-		return nil, errkind.Errorf(errkind.Unsupported, "ask for a loop device: %w", err)
+		return nil, errkind.Errorf(errkind.Unsupported, "get a loop device: %w", err)
 	}
 	defer control.Close()
 	config := unix.LoopConfig{Fd: uint32(image.Fd()), Info: unix.LoopInfo64{
@@ -79,7 +79,7 @@ func attach(image *os.File, offset, size int64) (*os.File, error) {
 	for range 100 { // other processes attach devices too
 		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 		if err != nil {
-			return nil, errkind.Errorf(errkind.Unsupported, "ask for a loop device: %w", err)
+			return nil, errkind.Errorf(errkind.Unsupported, "get a loop device: %w", err)
 		}
 		dev, err := os.OpenFile("/dev/loop"+strconv.Itoa(n), os.O_RDONLY, 0)
 		if err != nil {

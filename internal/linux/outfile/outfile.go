@@ -97,7 +97,7 @@ func openStream(ctx context.Context, path string) (*os.File, error) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("nobody reads from the pipe: %w", context.Cause(ctx))
+			return nil, fmt.Errorf("no process reads the pipe: %w", context.Cause(ctx))
 		}
 	}
 }
@@ -136,7 +136,7 @@ func (w *interruptible) Write(p []byte) (int, error) {
 	}
 	n, err := w.file.Write(p)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fmt.Errorf("nobody reads what is written: %w", context.Cause(w.ctx))
+		err = fmt.Errorf("no process reads the output: %w", context.Cause(w.ctx))
 	}
 	return n, err
 }
