@@ -138,7 +138,7 @@ func TestABuildRefusesWhatHasNoPlaceInAnImage(t *testing.T) {
 	}{
 		{"a setuid program", file, func(dir string) error { return os.Chmod(dir+"/usr/lib/x", 0o755|fs.ModeSetuid) }, "usr/lib/x has special permissions (u"},
 		{"a setgid folder", file, func(dir string) error { return os.Chmod(dir+"/usr/lib", 0o755|fs.ModeSetgid) }, "usr/lib has special permissions (g"},
-		{"a pipe", file, func(dir string) error { return syscall.Mkfifo(dir+"/usr/lib/p", 0o644) }, "usr/lib/p is a named pipe: only files"},
+		{"a pipe", file, func(dir string) error { return syscall.Mkfifo(dir+"/usr/lib/p", 0o644) }, "usr/lib/p is a named pipe: an image can have only files"},
 		{"a socket", file, func(dir string) error {
 			l, err := net.Listen("unix", dir+"/usr/s")
 			if err == nil {

@@ -132,7 +132,7 @@ func TestHostileTablesAreRefused(t *testing.T) {
 	}{
 		{"cut short by a sector", func(d disk) disk { return d[:len(d)-sector] }, "truncated: the partition table is for 200 sectors, there are 199"},
 		{"cut short to half", func(d disk) disk { return d[:100*sector] }, "truncated: the partition table is for 200 sectors, there are 100"},
-		{"cut within a sector", func(d disk) disk { return d[:len(d)-1] }, "no whole number of 512-byte sectors"},
+		{"cut within a sector", func(d disk) disk { return d[:len(d)-1] }, "are not a whole number of 512-byte sectors"},
 		{"nearly nothing", func(d disk) disk { return d[:1024] }, "too few"},
 		{"bytes behind the end", func(d disk) disk { return append(d, make([]byte, 1024)...) }, "there are 2 sectors after the end"},
 		{"only zeros", func(d disk) disk { clear(d); return d }, "there is no primary partition table header"},
