@@ -16,8 +16,8 @@ const (
 	RuntimeLink LinkKind = "runtime" // change the running host
 )
 
-// A Link is a previous state of this host, to which the state after it can be
-// rolled back.
+// A Link is a previous state of this host. A rollback returns the host from the next
+// state in the chain to this one.
 type Link struct {
 	Kind           LinkKind
 	Spec           string // as in Status

@@ -11,9 +11,9 @@ import (
 // sees it.
 func DatastorePath(root string) (string, error) { return hoststate.Path(root) }
 
-// CopyDatastore copies the recorded statuses of the host below root to a new file at
-// path, each as clean returns it, and nothing else. It does not disturb a daemon that has
-// the datastore open.
+// CopyDatastore writes a new datastore at path that has only the recorded statuses of the
+// host below root. It passes each status through clean, which removes secrets. It does not
+// disturb a daemon that has the datastore open.
 func CopyDatastore(ctx context.Context, root, path string, clean func(string) string) error {
 	where, err := hoststate.Path(root)
 	if err != nil {

@@ -227,13 +227,13 @@ func (o Operation) stepState(i, at, reached int) StepState {
 // An EventType says which fields of an Event count.
 type EventType string
 
-// The types of events.
+// The types of events. Each comment lists the fields of Event that the type fills.
 const (
 	Change   EventType = "change"   // Waiting, Failure
 	Progress EventType = "progress" // Done, Total; Part, PartDone, PartTotal
 	Log      EventType = "log"      // Level, Message, Attributes
 	Metric   EventType = "metric"   // Name, Value, Unit
-	Halting  EventType = "halt"     // Failure: why the operation is halted; nil: it goes on. Only Follow yields it.
+	Halting  EventType = "halt"     // Failure: why the operation is halted, or nil if it continues; only Follow yields it
 )
 
 // An Event is one event of an operation. Phase and Step are those after the event.

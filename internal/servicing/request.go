@@ -232,8 +232,8 @@ func (s *Service) Outcome(op operation.Operation) (Outcome, bool) {
 	return o, true
 }
 
-// ImageSHA384 returns the hash of the image in the recorded configuration (the staged one,
-// if one is staged), as in Outcome; "" if that has none or the status cannot be read.
+// ImageSHA384 returns the hash of the image in the staged configuration, or else in the
+// recorded one; "" if that configuration has no image or the status cannot be read.
 func (s *Service) ImageSHA384(ctx context.Context) string {
 	st, err := s.Store.Status(ctx)
 	if err != nil {

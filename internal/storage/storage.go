@@ -186,8 +186,8 @@ func (p *Plan) DiskUUIDs() map[string]string {
 	return out
 }
 
-// Target returns the partition that the device id stands for: the partition with that id,
-// or the half for the slot of the plan of the pair with that id.
+// Target returns the plan of the partition with that id. If id names an A/B volume, it
+// returns the partition of that volume for the slot that p sets up.
 func (p *Plan) Target(id string) (PartitionPlan, error) {
 	partition, err := p.resolve(id)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 // ImageKind is the purpose of an image, and the type of its handle.
 type ImageKind = handlesv1.ImageKind
 
-// A Config is a Host Configuration for the verbs of Host. Calls send the handle of a
-// Config of OpenConfig, and the text of any other.
+// A Config is a Host Configuration for the methods of Host. If OpenConfig made it, calls
+// send its handle; otherwise they send its text.
 type Config struct {
 	// Text is the document, YAML in UTF-8.
 	Text string

@@ -176,9 +176,9 @@ func (vm *VM) resume(ctx context.Context, memory string) error {
 	return err
 }
 
-// Booted returns a guest of the image as it is right after its boot, ready to
-// be loaded. It is made once per machine and kept beside the image; a guest with
-// a share or an image is not kept, as those are part of it.
+// Booted returns a snapshot of a guest right after its boot. It makes the snapshot once
+// per machine and keeps it beside the image. It fails if opts has a Share or an Image,
+// because their content would be part of the snapshot.
 func Booted(ctx context.Context, b *Base, opts Options) (*Snapshot, error) {
 	opts = opts.filled()
 	if opts.Share != "" || opts.Image != "" {

@@ -28,7 +28,7 @@ import (
 // A Fault is what is wrong with an image.
 type Fault string
 
-// The faults.
+// The faults that an image can be made with.
 const (
 	DoesNotBoot   Fault = "does-not-boot"  // the first process ends, so the kernel panics and restarts
 	Unhealthy     Fault = "unhealthy"      // HealthUnit fails

@@ -2,9 +2,10 @@
 // concern several values of a document together, or that need knowledge of an OS: the
 // storage graph, mount points, extensions, names of users and units.
 //
-// Check is what hostconfig.Parse calls for a document of a person. A document that was
-// accepted before is not checked again, because rules change and hosts must stay
-// serviceable; SetupFaults and the functions for names find what no new OS can carry out.
+// Check is the argument of hostconfig.Parse for a document that a person wrote. A recorded
+// document is not checked again, because rules change and hosts must stay serviceable.
+// SetupFaults, OSNameFaults and UserNameFaults find what such a document can have and no
+// installation or update into the other slot can carry out.
 package rules
 
 import (

@@ -1,6 +1,7 @@
-// Package slots has the operations that end with a boot: an installation, an update into the
-// other slot, a rollback to it, the commit of a booted system, and the writing of a whole
-// disk. All but the last continue in the system that boots.
+// Package slots has the operations on slots and on whole disks: an installation, an update
+// into the other slot, a rollback to it, the commit of a booted system, and the writing of a
+// whole disk. An operation that reboots the host continues in the system that boots, except
+// for the writing of a whole disk.
 package slots
 
 import (

@@ -4,9 +4,9 @@
 //
 //	go run ./internal/e2e/bench/daemon
 //
-// Each is built as it would be released, and both are started in turns, as systemd would: the
-// socket is there before the process, and the clock runs from the call. The
-// medians are printed.
+// The command builds both servers as for a release and starts them alternately as systemd
+// does: it opens the socket before the process starts, and measures from the client's call to
+// the answer. It prints the medians.
 package main
 
 import (

@@ -3,10 +3,10 @@
 // each of its stages alone.
 //
 // The partition is an ext4 with files of this machine's /usr, served on loopback
-// from the page cache. The disk is a loop device, for which one has to be root,
-// else a file. All are measured in turns, three times, and the medians are
-// compared: the ratio is what counts, the seconds are those of this machine.
-// Ours does what the pipeline does, and reads back what it wrote.
+// from the page cache. The disk is a loop device if root runs the command, or else a file.
+// Trident, the pipeline and each stage run in turns, three times, and the command compares
+// the medians. The ratio counts; the seconds are those of this machine. Trident does what the
+// pipeline does, and also reads back what it wrote.
 package main
 
 import (

@@ -4,9 +4,9 @@
 //
 //	go run ./internal/e2e/bench/guest
 //
-// The calls come from within the guest. The stall of an upgrade is compared with
-// that of a bare `systemctl restart` of the smallest server, whose socket systemd
-// keeps as well: less than that no restart can be.
+// The calls come from within the guest. The command compares the pause of an upgrade with
+// that of `systemctl restart` of the smallest server, whose socket systemd also keeps. No
+// restart can be shorter than that.
 package main
 
 import (

@@ -1,11 +1,10 @@
 // Command images measures how fast images are verified and built, side by side
 // with the tools that do the same: veritysetup and systemd-repart.
 //
-// Each pair is measured in one run and alternately, three times, and the
-// medians are compared: the ratio is what counts, the seconds are those of this
-// machine. Everything is read from the page cache. A tool that is not here
-// leaves its columns empty. For systemd-repart, TRIDENT_TRIXIE_TREE may name a
-// tree of Debian 13 to run it in, which takes root.
+// Trident and the tool run alternately in one run, three times, and the command compares the
+// medians. The ratio counts; the seconds are those of this machine. Both read from the page
+// cache. If a tool is not installed, its columns are empty. TRIDENT_TRIXIE_TREE may name a
+// root folder of Debian 13; systemd-repart then runs inside it, which needs root.
 package main
 
 import (

@@ -1,17 +1,15 @@
-// Command watchers measures what those who watch an operation cost it, side by
-// side: the same operation with nobody watching, and with 50 watchers of whom one
-// never reads what it asked for.
+// Command watchers compares an operation that nobody watches with the same operation
+// under 50 watchers, of which one never reads its events.
 //
 //	go run ./internal/e2e/bench/watchers
 //
-// The operation hashes a fixed amount and tells its progress after every block,
-// some ten to twenty thousand times a second; in three loads it also writes to its
-// log: nothing, a line after every hundredth block and one after every other. It is run by what tridentd is made of (the
-// runner, the datastore, the server of the API) in a process of its own, the
-// watchers are in another, with a connection each. The datastore is in memory,
-// where there is a folder for that: what is on a disk waits for the disk, and
-// hides what watchers cost. What watchers do on a machine of two cores they take
-// from somebody: only a machine that is not busy otherwise shows little.
+// The operation hashes a fixed number of blocks and reports progress after each, ten to
+// twenty thousand times a second. In three loads it logs nothing, a line for every hundredth
+// block, or a line for every second block. One process runs the runner, the datastore and
+// the API server; another process has the watchers, each with a connection of its own. The
+// datastore is in memory where the host has a folder for that, because the waits for a disk
+// would hide the cost of watchers. Run it on an idle machine: on two cores the watchers
+// compete with the operation for processor time.
 package main
 
 import (

@@ -1,10 +1,10 @@
-// Command generate makes Go stubs of Trident's API from the snapshot of its wire,
-// as somebody would who has been given no more than that:
+// Command generate makes Go stubs of Trident's API from the recorded snapshot of the wire
+// format alone, so that the foreign client knows no more than a third party:
 //
 //	go generate ./...
 //
-// The snapshot has a line for each fact, sorted; what it does not say (comments,
-// how packages are cut into files) is not on the wire either.
+// The snapshot has one line for each fact, sorted. It omits what is not on the wire: the
+// comments, and the division into .proto files.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Package form is what the packages of the Host Configuration share about the form of a
-// document, whatever the document says: the keys that a Go type has by its tags, the kinds
-// of YAML's scalars, and the paths that findings name.
+// Package form has helpers for the syntax of a Host Configuration that its packages share:
+// the keys of a Go type (from its tags), the kinds of YAML scalars, and the paths in
+// findings. It knows nothing of the meaning of keys.
 package form

@@ -1,6 +1,5 @@
-// Package efivartest has firmware variables in memory, and the suite that they
-// and the real ones must pass, so that tests that use the first say something
-// about the second.
+// Package efivartest has an in-memory efivar.Store, and the suite that it and the real
+// efivarfs must pass. So a test with the in-memory store holds for the real one.
 package efivartest
 
 import (

@@ -1,6 +1,5 @@
-// Program fleet is an example for who services many hosts: it brings one Host
-// Configuration to all of them, staged everywhere first, put into effect on one,
-// and then on the others.
+// Program fleet is an example for fleet tools. It stages one Host Configuration on all
+// hosts, finalizes it on the first host, and then on the others.
 //
 //	fleet host.yaml /tmp/host1.sock /tmp/host2.sock tls://host3:7443
 package main

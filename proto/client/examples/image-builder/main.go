@@ -1,6 +1,6 @@
-// Program image-builder is an example for who bakes images: before a Host
-// Configuration and a new version of Trident go into an image, a host of the same
-// making judges them. Nothing on that host changes.
+// Program image-builder is an example for builders of images. It asks the daemon of a
+// host like the target to validate Host Configurations, and to verify and probe a new
+// version of Trident, before they go into an image. The daemon changes nothing on that host.
 //
 //	image-builder -socket /run/trident/trident.sock -trident trident.raw host.yaml
 package main

@@ -1,7 +1,6 @@
-// Program package-manager is an example for who installs Trident as a package:
-// what a plugin does after a transaction that brought a new image of Trident to
-// the host. It lets a running operation end first, and leaves a host alone that
-// has what the package brings.
+// Program package-manager is an example of a plugin of a package manager. After a
+// transaction that installed a new image of Trident, it waits for a running operation,
+// and then upgrades Trident to that image. It does nothing if that version runs already.
 //
 //	package-manager /usr/share/trident/trident-2.0.0.raw
 package main
