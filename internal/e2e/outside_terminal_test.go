@@ -153,7 +153,7 @@ func TestATerminalShowsALineThatFitsAndIsLeftClean(t *testing.T) {
 	p.tmux("send-keys", "-t", "t", "C-c")
 	p.await("the prompt", func(s string) bool { return strings.HasSuffix(s, "\n>") })
 	left := strings.Split(p.lines(), "\n")
-	if len(left) != 5 || !regexp.MustCompile(`^fetch  .* MiB, .*/s$`).MatchString(left[0]) || !strings.HasPrefix(left[1], "trident: ") ||
+	if len(left) != 6 || !regexp.MustCompile(`^fetch  .* MiB, .*/s$`).MatchString(left[0]) || !strings.HasPrefix(left[1], "trident: ") ||
 		!strings.HasPrefix(left[3], "hint: The operation goes on.") || !strings.HasPrefix(left[4], "  trident operation watch ") || !strings.HasSuffix(left[4], " --socket s") {
 		t.Errorf("after an interrupt the screen has:\n%s", strings.Join(left, "\n"))
 	}

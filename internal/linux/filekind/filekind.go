@@ -188,7 +188,7 @@ func (k kind) wayTo(want Want) string {
 		case virtual:
 			return "Convert it first: qemu-img convert -O raw FILE FILE.raw. Then " + fmt.Sprintf(makeCOSI, "FILE.raw")
 		case systemDisk:
-			return "If it is not damaged, " + fmt.Sprintf(makeCOSI, "FILE")
+			return "If it is complete, " + fmt.Sprintf(makeCOSI, "FILE")
 		case otherDisk, largeSectors:
 			return "If it is an extension, trident sysext inspect shows it, and a Host Configuration names it in os.sysexts or os.confexts. If it is the disk of a system, " + fmt.Sprintf(makeCOSI, "FILE")
 		case mbrDisk:
