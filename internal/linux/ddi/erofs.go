@@ -38,7 +38,7 @@ func openErofs(r *io.SectionReader, largest int64) (_ fs.FS, err error) {
 		return nil, errkind.WithHint(errkind.Errorf(errkind.Unsupported, "read file system: it is %s, and only an erofs is read without mounting it", name),
 			"Build the image with an erofs: trident sysext build, or Format=erofs for systemd-repart. Only what os.sysexts and os.confexts of a Host Configuration name is mounted, so that it may be another file system.")
 	}
-	inner, err := erofs.Open(r)
+	inner, err := erofs.Open(padded{r})
 	if errors.Is(err, erofs.ErrNotImplemented) {
 		return nil, errkind.Errorf(errkind.Unsupported, "read file system: %w", err)
 	}
@@ -82,6 +82,21 @@ func (u uncompressed) ReadAt(p []byte, offset int64) (int, error) {
 		if i := at - offset; i >= 0 && i < int64(n) {
 			p[i] &= keep
 		}
+	}
+	return n, err
+}
+
+// padded reads an erofs, with zeros for the largest inode behind its end. The last inode of
+// a file system may be a compact one, of 32 bytes; package erofs reads the 64 bytes of an
+// extended inode before it knows which one it is.
+type padded struct{ r *io.SectionReader }
+
+func (p padded) ReadAt(b []byte, offset int64) (int, error) {
+	const largestInode = 64
+	n, err := p.r.ReadAt(b, offset)
+	if missing := len(b) - n; errors.Is(err, io.EOF) && n > 0 && missing <= largestInode {
+		clear(b[n:])
+		return len(b), nil
 	}
 	return n, err
 }
