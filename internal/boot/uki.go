@@ -63,7 +63,7 @@ func readPE(r io.ReaderAt, size int64) (*pe.File, Arch, error) {
 		return nil, "", errkind.Errorf(errkind.Incompatible, "it is for machine %#x, which is not supported", file.Machine)
 	}
 	if opt.Subsystem != pe.IMAGE_SUBSYSTEM_EFI_APPLICATION {
-		return nil, "", errkind.Errorf(errkind.Invalid, "it is no program for UEFI")
+		return nil, "", errkind.Errorf(errkind.Invalid, "it is not a program for UEFI")
 	}
 	for _, s := range file.Sections {
 		if s.Offset != 0 && int64(s.Offset)+int64(s.Size) > size {

@@ -145,7 +145,7 @@ func mapping(document string) (*yaml.Node, error) {
 		return nil, errkind.Errorf(errkind.Corrupt, "read what the daemon answered: %w", err)
 	}
 	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
-		return nil, errkind.Errorf(errkind.Corrupt, "read what the daemon answered: it is no mapping")
+		return nil, errkind.Errorf(errkind.Corrupt, "read what the daemon answered: it is not a mapping")
 	}
 	return doc.Content[0], nil
 }

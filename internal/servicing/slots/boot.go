@@ -27,11 +27,7 @@ import (
 // beginFinalize fails if the host runs from the slot to try, or if the slot has no boot
 // files.
 func (s *Service) beginFinalize(ctx context.Context, r *opRun) error {
-	c, err := r.State.asked()
-	if err != nil {
-		return err
-	}
-	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
+	c, running, err := s.runningSlot(r)
 	if err != nil {
 		return err
 	}
@@ -50,6 +46,16 @@ func (s *Service) beginFinalize(ctx context.Context, r *opRun) error {
 		}
 		return nil
 	})
+}
+
+// runningSlot returns the configuration of an operation, and the slot that the host runs
+// from as running does.
+func (s *Service) runningSlot(r *opRun) (c *hostconfig.Config, active slot.Slot, err error) {
+	if c, err = r.State.asked(); err != nil {
+		return nil, 0, err
+	}
+	active, err = s.running(&c.Spec().Storage, toMap(r.State.Paths))
+	return c, active, err
 }
 
 // running returns the slot whose root device the kernel has mounted at /, or 0 if that is
@@ -296,11 +302,7 @@ func (s *Service) returnToOld(ctx context.Context, r *opRun) error {
 
 // booted fails if the host has not booted the slot of the operation.
 func (s *Service) booted(ctx context.Context, r *opRun) error {
-	c, err := r.State.asked()
-	if err != nil {
-		return err
-	}
-	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
+	c, running, err := s.runningSlot(r)
 	if err != nil {
 		return err
 	}
