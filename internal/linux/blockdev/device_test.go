@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/linux/blockdev/blockdevtest"
@@ -80,5 +82,32 @@ func TestWaitingEndsWithItsContext(t *testing.T) {
 	err := blockdev.Await(ctx, filepath.Join(t.TempDir(), "never"))
 	if errkind.Of(err) != errkind.Timeout || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestADiskThatIsClosedOrAPathThatLeadsNowhereFails(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, round := filepath.Join(dir, "disk"), filepath.Join(dir, "round")
+	if err := errors.Join(os.WriteFile(path, make([]byte, 1<<20), 0o600), os.Symlink("round", round)); err != nil {
+		t.Fatal(err)
+	}
+	d, err := blockdev.Open(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(d.Discard(0, 0), d.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for verb, err := range map[string]error{"sync": d.Sync(), "discard": d.Discard(0, 4096), "close": d.Close()} {
+		if err == nil {
+			t.Errorf("%s of a disk that is closed succeeded", verb)
+		}
+	}
+	if _, err := blockdev.Open(dir, false); !errors.Is(err, unix.EISDIR) {
+		t.Errorf("a folder: %v", err)
+	}
+	if err := blockdev.Await(t.Context(), round); !errors.Is(err, unix.ELOOP) {
+		t.Errorf("a link to itself: %v", err)
 	}
 }

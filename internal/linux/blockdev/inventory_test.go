@@ -203,3 +203,81 @@ func TestKernelNamesOfPartitions(t *testing.T) {
 		}
 	}
 }
+
+func TestATableThatIsOldOrDamagedIsSaid(t *testing.T) {
+	t.Parallel()
+	const size = 64 << 20
+	table := &gpt.Disk{ID: gpt.GUID{9}, Size: size, SectorSize: 512, Entries: []gpt.Entry{
+		{Number: 1, Type: gpt.GUID{2}, ID: gpt.GUID{1}, Offset: 1 << 20, Size: 1 << 20, Name: "root"},
+	}}
+	zeros := make([]byte, 34*512)
+	for name, c := range map[string]struct {
+		hasTable bool
+		change   func(f *os.File) error
+		table    string
+		problem  string
+	}{
+		"empty":     {false, func(*os.File) error { return nil }, blockdev.TableNone, ""},
+		"MBR alone": {false, func(f *os.File) error { _, err := f.WriteAt([]byte{0x55, 0xaa}, 510); return err }, blockdev.TableDOS, ""},
+		"backup":    {true, func(f *os.File) error { _, err := f.WriteAt(zeros, 0); return err }, blockdev.TableGPT, "only the backup"},
+		"damaged": {true, func(f *os.File) error {
+			_, first := f.WriteAt([]byte("x"), 2*512)
+			_, last := f.WriteAt([]byte("x"), size-33*512)
+			return errors.Join(first, last)
+		}, blockdev.TableGPT, "partition table"},
+	} {
+		root := tree(t, hostOf())
+		f, err := os.Create(filepath.Join(root, "dev/sda"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		err = f.Truncate(size)
+		if c.hasTable {
+			err = errors.Join(err, table.Write(f, func(_ string, change func() error) error { return change() }))
+		}
+		if err := errors.Join(err, c.change(f)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := blockdev.Read(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := got.Disks[0]
+		if d.Name != "sda" || d.Table != c.table || d.GPT != nil || (c.problem == "") != (d.Problem == "") || !strings.Contains(d.Problem, c.problem) {
+			t.Errorf("%s: table %q, problem %q, %v", name, d.Table, d.Problem, d.GPT)
+		}
+	}
+}
+
+func TestATableOfMountsThatIsTooLargeIsAnError(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"proc/self/mountinfo", "proc/swaps"} {
+		files := hostOf()
+		files[name] = strings.Repeat("x\n", 5<<20)
+		if _, err := blockdev.Read(tree(t, files)); errkind.Of(err) != errkind.TooLarge || !strings.Contains(err.Error(), "/"+name) {
+			t.Errorf("%s: %v", name, err)
+		}
+		files[name] = "->" + filepath.Base(name) // a link to itself
+		if _, err := blockdev.Read(tree(t, files)); err == nil {
+			t.Errorf("%s: a link to itself was read", name)
+		}
+	}
+}
+
+func TestAHostWithoutSysIsAnError(t *testing.T) {
+	t.Parallel()
+	if _, err := blockdev.Read(filepath.Join(t.TempDir(), "none")); err == nil {
+		t.Error("a host that does not exist was read")
+	}
+	files := hostOf()
+	for name := range files {
+		if strings.HasPrefix(name, "sys/block") {
+			delete(files, name)
+		}
+	}
+	files["sys/block"] = "a file"
+	if _, err := blockdev.Read(tree(t, files)); err == nil {
+		t.Error("a host whose /sys/block is a file was read")
+	}
+}

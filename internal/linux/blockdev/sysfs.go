@@ -186,7 +186,7 @@ func (h host) known(d *Disk, uses map[string]Use, links map[string][]string) {
 		if i < 0 {
 			i = len(d.Partitions)
 			d.Partitions = append(d.Partitions, Partition{
-				Number: number, Offset: h.number(sys+"/start") * sysfsSector, Size: h.number(sys+"/size") * sysfsSector,
+				Number: number, Offset: max(0, h.number(sys+"/start")) * sysfsSector, Size: max(0, h.number(sys+"/size")) * sysfsSector,
 			})
 		}
 		p := &d.Partitions[i]

@@ -2,6 +2,7 @@ package fat
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -182,4 +184,98 @@ func TestTheRoomOfAFileSystemIsWhatFitsIntoIt(t *testing.T) {
 			t.Errorf("%s: %d bytes in clusters of %d are not all of the room: %s", name, free, cluster, out)
 		}
 	}
+}
+
+func TestAFolderIsListedInPartsAndIsNotReadAsAFile(t *testing.T) {
+	for name, image := range volumes(t) {
+		fsys, err := Open(bytes.NewReader(image), int64(len(image)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := fsys.Open(".")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := root.Read(make([]byte, 1)); !errors.Is(err, fs.ErrInvalid) {
+			t.Errorf("%s: the root is read as a file: %v", name, err)
+		}
+		all, err := fs.ReadDir(fsys, ".")
+		if err != nil || len(all) == 0 {
+			t.Fatalf("%s: %v, %v", name, all, err)
+		}
+		var got []string
+		for {
+			part, err := root.(fs.ReadDirFile).ReadDir(1)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil || len(part) != 1 {
+				t.Fatalf("%s: %v, %v", name, part, err)
+			}
+			got = append(got, part[0].Name())
+		}
+		if len(got) != len(all) {
+			t.Errorf("%s: %d entries one by one, %d together", name, len(got), len(all))
+		}
+		var file string
+		err = fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && file == "" {
+				file = name
+			}
+			return err
+		})
+		if err != nil || file == "" {
+			t.Fatalf("%s: %q, %v", name, file, err)
+		}
+		for _, below := range []string{file + "/x", strings.TrimSuffix(strings.Repeat("x/", 1<<10), "/"), "none"} {
+			if _, err := fsys.Open(below); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s: %.40s: %v", name, below, err)
+			}
+		}
+		if _, err := fsys.Open("../x"); !errors.Is(err, fs.ErrInvalid) {
+			t.Errorf("%s: a path that leads out: %v", name, err)
+		}
+		info, err := fs.Stat(fsys, file)
+		if err != nil || info.Name() != path.Base(file) || info.Sys() != nil || !info.ModTime().IsZero() || info.Mode() != 0o444 {
+			t.Errorf("%s: %v, %v", name, info, err)
+		}
+	}
+}
+
+func TestAVolumeThatCannotBeReadIsAnError(t *testing.T) {
+	for name, image := range volumes(t) {
+		size := int64(len(image))
+		if _, err := Open(brokenReader{bytes.NewReader(image), 0}, size); err == nil {
+			t.Errorf("%s: the first sector", name)
+		}
+		if _, _, err := Room(brokenReader{bytes.NewReader(image), 512}, size); err == nil {
+			t.Errorf("%s: the table", name)
+		}
+		if _, _, err := Room(bytes.NewReader(make([]byte, 512)), 512); errkind.Of(err) != errkind.Corrupt {
+			t.Errorf("%s: zeros: %v", name, err)
+		}
+		fsys, err := Open(brokenReader{bytes.NewReader(image), 512}, size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list, err := fs.ReadDir(fsys, "."); err == nil {
+			t.Errorf("%s: the root is %v", name, list)
+		}
+		if f, err := fsys.Open("a/b"); err == nil {
+			t.Errorf("%s: a file is %v", name, f)
+		}
+	}
+}
+
+// brokenReader fails at and behind the byte most.
+type brokenReader struct {
+	*bytes.Reader
+	most int64
+}
+
+func (r brokenReader) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > r.most {
+		return 0, errors.New("the medium is broken")
+	}
+	return r.Reader.ReadAt(p, off)
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -81,5 +82,42 @@ func TestWhatTheKernelDoesNotTakeIsCorrupt(t *testing.T) {
 	}
 	if m, err := Open(image, 0, size, "nosuchfs"); errkind.Of(err) != errkind.Unsupported {
 		t.Errorf("got %v, %v", m, err)
+	}
+}
+
+func TestAMountHasAPathForThisProcessUntilItIsClosed(t *testing.T) {
+	image, size := ext4(t)
+	m, err := Open(image, 8<<10, size, "ext4")
+	if errkind.Of(err) == errkind.Unsupported {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := m.Path()
+	if data, err := os.ReadFile(filepath.Join(path, "usr/a")); string(data) != "hello" || err != nil {
+		t.Errorf("read %q, %v", data, err)
+	}
+	if err := os.WriteFile(filepath.Join(path, "usr/b"), nil, 0o644); err == nil {
+		t.Error("the mount is writable")
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(path, "usr/a")); err == nil {
+		t.Error("the path outlives the mount")
+	}
+}
+
+func TestAnImageThatIsClosedOrADeviceThatIsGoneIsNotMounted(t *testing.T) {
+	image, size := ext4(t)
+	if err := image.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := Open(image, 0, size, "ext4"); err == nil || !strings.Contains(err.Error(), "mount ext4 image: set up /dev/loop") {
+		t.Errorf("got %v, %v", m, err)
+	}
+	if f, err := mount("/dev/none", "ext4"); errkind.Of(err) != errkind.Corrupt && errkind.Of(err) != errkind.Unsupported {
+		t.Errorf("got %v, %v", f, err)
 	}
 }

@@ -171,3 +171,22 @@ func TestAPathDescriptorIsReopenedForReading(t *testing.T) {
 		t.Errorf("a closed descriptor: %v", err)
 	}
 }
+
+func TestAFileWhoseContentCannotBeReadIsAnError(t *testing.T) {
+	t.Parallel()
+	if data, err := ReadFile("/proc/self/mem", 10); !errors.Is(err, unix.EIO) { // nothing is mapped at 0
+		t.Errorf("%d bytes, %v", len(data), err)
+	}
+}
+
+func TestTheKindOfAFileIsNamed(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[fs.FileMode]string{
+		0o644: "a regular file", fs.ModeDir: "a folder", fs.ModeNamedPipe: "a pipe", fs.ModeSocket: "a socket", fs.ModeSymlink: "a symbolic link",
+		fs.ModeDevice | fs.ModeCharDevice: "a character device", fs.ModeDevice: "a block device", fs.ModeIrregular: "of the type ?---------",
+	} {
+		if got := kindOf(mode); got != want {
+			t.Errorf("%v is %s, and not %s", mode, got, want)
+		}
+	}
+}

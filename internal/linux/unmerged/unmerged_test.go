@@ -1,6 +1,7 @@
 package unmerged
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -41,5 +42,21 @@ func TestATreeWithoutExtensionsIsReadAsItIs(t *testing.T) {
 	}
 	if _, err := Open(filepath.Join(root, "none")); err == nil {
 		t.Error("a tree that does not exist was opened")
+	}
+}
+
+func TestWithoutATableOfMountsOnlyAMarkedTreeIsAnError(t *testing.T) {
+	root, none := t.TempDir(), filepath.Join(t.TempDir(), "mountinfo")
+	if covered, err := anyCovered(none, root); covered || err != nil { // the tree of an image, in a scriptlet
+		t.Errorf("%v, %v", covered, err)
+	}
+	if err := os.MkdirAll(filepath.Join(root, "etc/.systemd-confext"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if covered, err := anyCovered(none, root); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v, %v", covered, err)
+	}
+	if err := unmountExtensions(filepath.Join(root, "none"), "usr"); err != nil {
+		t.Errorf("a tree without mounts: %v", err)
 	}
 }
