@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -148,5 +149,51 @@ func TestSweepKnowsTheNamesThatWritesUse(t *testing.T) {
 	})
 	if !errors.Is(err, interrupted) {
 		t.Error(err)
+	}
+}
+
+func TestAPlaceThatCannotBeWrittenIsNamedAndHasNoTemporaryFile(t *testing.T) {
+	dir := t.TempDir()
+	full := filepath.Join(dir, "full")
+	if err := os.MkdirAll(filepath.Join(full, "sub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	missing := filepath.Join(dir, "none", "f")
+	for name, err := range map[string]error{
+		full: Write(full, nil, 0o600), missing: Write(missing, nil, 0o600),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "write "+name) {
+			t.Errorf("write of %s: %v", name, err)
+		}
+	}
+	for name, err := range map[string]error{full: Symlink("x", full), missing: Symlink("x", missing)} {
+		if err == nil || !strings.Contains(err.Error(), "link "+name) {
+			t.Errorf("link of %s: %v", name, err)
+		}
+	}
+	if err := Remove(full); !errors.Is(err, syscall.ENOTEMPTY) {
+		t.Errorf("remove a folder that is not empty: %v", err)
+	}
+	if names, err := os.ReadDir(dir); err != nil || len(names) != 1 {
+		t.Errorf("beside the folder: %v, %v", names, err)
+	}
+}
+
+func TestAPlaceBelowAFileHasNothingToSweepOrSync(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f")
+	if err := Write(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	below := filepath.Join(file, "x")
+	for name, err := range map[string]error{"sweep": Sweep(below), "remove": Remove(below), "sync": SyncDir(file)} {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := SyncDir(strings.Repeat("x", 1<<12)); !errors.Is(err, syscall.ENAMETOOLONG) {
+		t.Errorf("sync of a name that is too long: %v", err)
+	}
+	if err := Sweep(filepath.Join(strings.Repeat("x", 1<<12), "f")); !errors.Is(err, syscall.ENAMETOOLONG) {
+		t.Errorf("sweep beside a name that is too long: %v", err)
 	}
 }
