@@ -25,83 +25,83 @@ const (
 // rule is the entry of a method in the access table.
 type rule struct {
 	may caller
-	// unbuilt says what this version cannot do; empty for a method that works.
-	unbuilt string
-	// quiet methods are called by programs all the time: a success is logged only at
+	// unsupported says what this version cannot do; empty for a method that works.
+	unsupported string
+	// isQuiet methods are called by programs all the time: a success is logged only at
 	// level debug.
-	quiet bool
-	// early methods need nothing of a resumed daemon: they may run before it resumes.
-	early bool
-	// takes is the size of the largest request in bytes; 0 means smallRequest.
-	takes int
-	// bulk methods return much of the datastore: only few of their calls run at a time.
+	isQuiet bool
+	// worksBeforeResume methods need nothing that only a resumed daemon has.
+	worksBeforeResume bool
+	// requestLimit is the size of the largest request in bytes; 0 means smallRequest.
+	requestLimit int
+	// isBulk methods return much of the datastore: only few of their calls run at a time.
 	// None of them waits for anything else.
-	bulk bool
+	isBulk bool
 }
 
 // smallRequest is the largest request, in bytes, without a Host Configuration or a chunk.
 const smallRequest = 64 << 10
 
-func (r rule) limit() int { return max(r.takes, smallRequest) }
+func (r rule) limit() int { return max(r.requestLimit, smallRequest) }
 
 // access returns the table of who may call what. Every other method is refused.
 func access() map[string]rule {
 	return map[string]rule{
-		tridentv1.VersionService_Version_FullMethodName: {may: anyone, quiet: true, early: true},
+		tridentv1.VersionService_Version_FullMethodName: {may: anyone, isQuiet: true, worksBeforeResume: true},
 
 		selfv1.SelfService_GetStatus_FullMethodName: {may: root},
-		selfv1.SelfService_Stage_FullMethodName:     {may: root, takes: maxMessage},
-		selfv1.SelfService_Upgrade_FullMethodName:   {may: root, takes: maxMessage},
+		selfv1.SelfService_Stage_FullMethodName:     {may: root, requestLimit: maxMessage},
+		selfv1.SelfService_Upgrade_FullMethodName:   {may: root, requestLimit: maxMessage},
 		selfv1.SelfService_Activate_FullMethodName:  {may: root},
 		selfv1.SelfService_Rollback_FullMethodName:  {may: root},
 		selfv1.SelfService_Unblock_FullMethodName:   {may: root},
 		selfv1.SelfService_Remove_FullMethodName:    {may: root},
-		selfv1.SelfService_History_FullMethodName:   {may: root, bulk: true},
+		selfv1.SelfService_History_FullMethodName:   {may: root, isBulk: true},
 
 		operationsv1.OperationsService_Get_FullMethodName:    {may: root},
-		operationsv1.OperationsService_List_FullMethodName:   {may: root, bulk: true},
+		operationsv1.OperationsService_List_FullMethodName:   {may: root, isBulk: true},
 		operationsv1.OperationsService_Watch_FullMethodName:  {may: root},
 		operationsv1.OperationsService_Cancel_FullMethodName: {may: root},
 
-		setupv1.SetupService_Handshake_FullMethodName:     {may: anyone, quiet: true, early: true},
-		handlesv1.HandleService_OpenImage_FullMethodName:  {may: root, takes: maxMessage},
-		handlesv1.HandleService_OpenConfig_FullMethodName: {may: root, takes: maxMessage},
+		setupv1.SetupService_Handshake_FullMethodName:     {may: anyone, isQuiet: true, worksBeforeResume: true},
+		handlesv1.HandleService_OpenImage_FullMethodName:  {may: root, requestLimit: maxMessage},
+		handlesv1.HandleService_OpenConfig_FullMethodName: {may: root, requestLimit: maxMessage},
 		handlesv1.HandleService_Close_FullMethodName:      {may: root},
 
-		hostv1.HostService_ValidateConfig_FullMethodName: {may: root, takes: maxMessage},
-		hostv1.HostService_PlanUpdate_FullMethodName:     {may: root, takes: maxMessage},
-		hostv1.HostService_PlanInstall_FullMethodName:    {may: root, takes: maxMessage},
-		hostv1.HostService_GetHost_FullMethodName:        {may: root, bulk: true},
+		hostv1.HostService_ValidateConfig_FullMethodName: {may: root, requestLimit: maxMessage},
+		hostv1.HostService_PlanUpdate_FullMethodName:     {may: root, requestLimit: maxMessage},
+		hostv1.HostService_PlanInstall_FullMethodName:    {may: root, requestLimit: maxMessage},
+		hostv1.HostService_GetHost_FullMethodName:        {may: root, isBulk: true},
 
-		healthpb.Health_Check_FullMethodName:                                   {may: anyone, quiet: true},
-		healthpb.Health_List_FullMethodName:                                    {may: anyone, quiet: true},
-		healthpb.Health_Watch_FullMethodName:                                   {may: anyone, quiet: true},
-		reflectionpb.ServerReflection_ServerReflectionInfo_FullMethodName:      {may: anyone, quiet: true, early: true},
-		reflectionalphapb.ServerReflection_ServerReflectionInfo_FullMethodName: {may: anyone, quiet: true, early: true},
+		healthpb.Health_Check_FullMethodName:                                   {may: anyone, isQuiet: true},
+		healthpb.Health_List_FullMethodName:                                    {may: anyone, isQuiet: true},
+		healthpb.Health_Watch_FullMethodName:                                   {may: anyone, isQuiet: true},
+		reflectionpb.ServerReflection_ServerReflectionInfo_FullMethodName:      {may: anyone, isQuiet: true, worksBeforeResume: true},
+		reflectionalphapb.ServerReflection_ServerReflectionInfo_FullMethodName: {may: anyone, isQuiet: true, worksBeforeResume: true},
 
 		tridentv1.CommitService_Commit_FullMethodName:         {may: root},
 		tridentv1.StreamingService_StreamDisk_FullMethodName:  {may: root},
-		tridentv1.UpdateService_Update_FullMethodName:         {may: root, takes: maxMessage},
-		tridentv1.UpdateService_UpdateStage_FullMethodName:    {may: root, takes: maxMessage},
+		tridentv1.UpdateService_Update_FullMethodName:         {may: root, requestLimit: maxMessage},
+		tridentv1.UpdateService_UpdateStage_FullMethodName:    {may: root, requestLimit: maxMessage},
 		tridentv1.UpdateService_UpdateFinalize_FullMethodName: {may: root},
 
 		tridentv1preview.CommitService_CheckRoot_FullMethodName:                     {may: root},
-		tridentv1preview.InstallService_Install_FullMethodName:                      {may: root, takes: maxMessage},
-		tridentv1preview.InstallService_InstallStage_FullMethodName:                 {may: root, takes: maxMessage},
+		tridentv1preview.InstallService_Install_FullMethodName:                      {may: root, requestLimit: maxMessage},
+		tridentv1preview.InstallService_InstallStage_FullMethodName:                 {may: root, requestLimit: maxMessage},
 		tridentv1preview.InstallService_InstallFinalize_FullMethodName:              {may: root},
-		tridentv1preview.RebuildRaidService_RebuildRaid_FullMethodName:              {may: root, unbuilt: "rebuild RAID arrays"},
+		tridentv1preview.RebuildRaidService_RebuildRaid_FullMethodName:              {may: root, unsupported: "rebuild RAID arrays"},
 		tridentv1preview.RollbackService_CheckRollback_FullMethodName:               {may: root},
 		tridentv1preview.RollbackService_Rollback_FullMethodName:                    {may: root},
 		tridentv1preview.RollbackService_RollbackStage_FullMethodName:               {may: root},
 		tridentv1preview.RollbackService_RollbackFinalize_FullMethodName:            {may: root},
-		tridentv1preview.RollbackService_GetRollbackChain_FullMethodName:            {may: root, bulk: true},
+		tridentv1preview.RollbackService_GetRollbackChain_FullMethodName:            {may: root, isBulk: true},
 		tridentv1preview.RollbackService_GetRollbackTarget_FullMethodName:           {may: root},
-		tridentv1preview.StatusService_GetProvisionedConfig_FullMethodName:          {may: root, bulk: true},
-		tridentv1preview.StatusService_GetServicingConfig_FullMethodName:            {may: root, bulk: true},
+		tridentv1preview.StatusService_GetProvisionedConfig_FullMethodName:          {may: root, isBulk: true},
+		tridentv1preview.StatusService_GetServicingConfig_FullMethodName:            {may: root, isBulk: true},
 		tridentv1preview.StatusService_GetLastError_FullMethodName:                  {may: root},
 		tridentv1preview.StatusService_GetServicingState_FullMethodName:             {may: root},
 		tridentv1preview.StatusService_GetActiveVolume_FullMethodName:               {may: root},
-		tridentv1preview.ValidationService_ValidateHostConfiguration_FullMethodName: {may: root, takes: maxMessage},
-		tridentv1preview.ValidationService_GetRequiredServicingType_FullMethodName:  {may: root, takes: maxMessage},
+		tridentv1preview.ValidationService_ValidateHostConfiguration_FullMethodName: {may: root, requestLimit: maxMessage},
+		tridentv1preview.ValidationService_GetRequiredServicingType_FullMethodName:  {may: root, requestLimit: maxMessage},
 	}
 }

@@ -122,7 +122,7 @@ func TestWhatNeedsTheJournalIsNotCalledBeforeItIsRead(t *testing.T) {
 		if called != early || early != (err == nil) {
 			t.Errorf("%s: called %t, %v", method, called, err)
 		}
-		if err != nil && rule.unbuilt == "" && status.Code(err) != codes.Unavailable {
+		if err != nil && rule.unsupported == "" && status.Code(err) != codes.Unavailable {
 			t.Errorf("%s: code %s", method, status.Code(err))
 		}
 	}

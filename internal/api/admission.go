@@ -12,10 +12,10 @@ const (
 	maxConnections = 64 // at a time, without those of the daemon itself
 	maxOfUser      = 40
 	maxOfProcess   = 16
-	// Of maxConnections some are kept: for processes of root that have no connection yet,
+	// Of maxConnections some are reserved: for processes of root that have no connection yet,
 	// and for Trident's own programs (the CLI, the rescuer).
-	keptForFirst = 8
-	keptForOwn   = 8
+	reservedForFirst = 8
+	reservedForOwn   = 8
 	// idleTime is how long a connection has to be idle to be ended for any other caller.
 	idleTime = 2 * time.Second
 )
@@ -35,16 +35,16 @@ func newRoster() *roster { return &roster{now: time.Now, open: map[*conn]struct{
 
 // admit adds c, perhaps in place of another connection, which the caller has to close. It
 // fails with TooLarge if there is no place for c.
-func (r *roster) admit(c *conn) (leaves *conn, err error) {
+func (r *roster) admit(c *conn) (ended *conn, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if c.peer.self() { // the daemon's own health check always has a place
+	if c.peer.isSelf() { // the daemon's own health check always has a place
 		r.open[c] = struct{}{}
 		return nil, nil
 	}
 	all, ofUser, ofProcess := 0, 0, map[int32]int{}
 	for o := range r.open {
-		if o.peer.self() {
+		if o.peer.isSelf() {
 			continue
 		}
 		all++
@@ -54,37 +54,37 @@ func (r *roster) admit(c *conn) (leaves *conn, err error) {
 		}
 	}
 	among := func(*conn) bool { return true }
-	switch kept := c.peer.kept(ofProcess[c.peer.pid] == 0); {
+	switch reserved := c.peer.reservedPlaces(ofProcess[c.peer.pid] == 0); {
 	case ofProcess[c.peer.pid] >= maxOfProcess:
 		among = func(o *conn) bool { return o.peer.pid == c.peer.pid }
 		err = errkind.Errorf(errkind.TooLarge, "connect to tridentd: process %d has %d connections, and may have %d", c.peer.pid, ofProcess[c.peer.pid], maxOfProcess)
-	case ofUser >= maxOfUser && kept == 0:
+	case ofUser >= maxOfUser && reserved == 0:
 		among = func(o *conn) bool { return o.peer.uid == c.peer.uid }
 		err = errkind.Errorf(errkind.TooLarge, "connect to tridentd: user ID %d has %d connections, and may have %d", c.peer.uid, ofUser, maxOfUser)
-	case all >= maxConnections-keptForFirst-keptForOwn+kept:
+	case all >= maxConnections-reservedForFirst-reservedForOwn+reserved:
 		err = errkind.Errorf(errkind.TooLarge, "connect to tridentd: %d connections are open, and none of them can be ended", all)
 	default:
 		r.open[c] = struct{}{}
 		return nil, nil
 	}
-	leaves = r.leaving(c, ofProcess, among)
-	if leaves == nil {
+	ended = r.chooseIdle(c, ofProcess, among)
+	if ended == nil {
 		return nil, errkind.WithHint(err, "close connections that are not needed (`ss -xp` lists them with their processes), then try again")
 	}
-	delete(r.open, leaves)
+	delete(r.open, ended)
 	r.open[c] = struct{}{}
-	return leaves, nil
+	return ended, nil
 }
 
-// leaving returns the connection that is ended for c, or nil. No call begins on that
+// chooseIdle returns the connection that is ended for c, or nil. No call begins on that
 // connection any more. The caller holds r.mu.
-func (r *roster) leaving(c *conn, ofProcess map[int32]int, among func(*conn) bool) *conn {
+func (r *roster) chooseIdle(c *conn, ofProcess map[int32]int, among func(*conn) bool) *conn {
 	for {
 		var best *conn
 		var since time.Time
 		for o := range r.open {
 			idle, ok := o.session.idleSince()
-			if !ok || o.peer.self() || !among(o) || !r.yields(o, c, ofProcess, idle) {
+			if !ok || o.peer.isSelf() || !among(o) || !r.canYield(o, c, ofProcess, idle) {
 				continue
 			}
 			if best == nil || ofProcess[o.peer.pid] > ofProcess[best.peer.pid] ||
@@ -92,14 +92,14 @@ func (r *roster) leaving(c *conn, ofProcess map[int32]int, among func(*conn) boo
 				best, since = o, idle
 			}
 		}
-		if best == nil || best.session.yield() {
+		if best == nil || best.session.endIfIdle() {
 			return best
 		}
 	}
 }
 
-// yields reports whether the idle connection o may be ended for c.
-func (r *roster) yields(o, c *conn, ofProcess map[int32]int, idle time.Time) bool {
+// canYield reports whether the idle connection o may be ended for c.
+func (r *roster) canYield(o, c *conn, ofProcess map[int32]int, idle time.Time) bool {
 	return ofProcess[o.peer.pid] > ofProcess[c.peer.pid]+1 ||
 		c.peer.isOwn && !o.peer.isOwn ||
 		c.peer.isRoot && !o.peer.isRoot ||
@@ -112,14 +112,14 @@ func (r *roster) remove(c *conn) {
 	delete(r.open, c)
 }
 
-// kept returns how many of the kept places a peer may take. first reports whether its
-// process has no other connection.
-func (p peerInfo) kept(first bool) int {
+// reservedPlaces returns how many of the reserved places a peer may take. first reports
+// whether its process has no other connection.
+func (p peerInfo) reservedPlaces(first bool) int {
 	switch {
 	case p.isOwn:
-		return keptForFirst + keptForOwn
+		return reservedForFirst + reservedForOwn
 	case p.isRoot && first:
-		return keptForFirst
+		return reservedForFirst
 	}
 	return 0
 }

@@ -24,7 +24,7 @@ func newVisitors() *visitors {
 func (v *visitors) come(p peerInfo) (c, leaves *conn, err error) {
 	session, _ := newSession()
 	v.clock = v.clock.Add(time.Millisecond)
-	session.since = v.clock
+	session.idleFrom = v.clock
 	c = &conn{peer: p, session: session}
 	leaves, err = v.admit(c)
 	return c, leaves, err
@@ -96,10 +96,10 @@ func TestCallsThatRunAreNeverEndedAndRootFindsAPlaceAllTheSame(t *testing.T) {
 			}
 		}
 	}
-	if len(v.open) != maxConnections-keptForFirst-keptForOwn {
+	if len(v.open) != maxConnections-reservedForFirst-reservedForOwn {
 		t.Errorf("%d are open", len(v.open))
 	}
-	for pid := range int32(keptForFirst) {
+	for pid := range int32(reservedForFirst) {
 		busy(t, v.mustCome(t, 1, rootProcess(100+pid)))
 	}
 	if _, _, err := v.come(rootProcess(200)); err == nil {
@@ -107,7 +107,7 @@ func TestCallsThatRunAreNeverEndedAndRootFindsAPlaceAllTheSame(t *testing.T) {
 	}
 	own := rootProcess(300)
 	own.isOwn = true
-	busy(t, v.mustCome(t, keptForOwn, own))
+	busy(t, v.mustCome(t, reservedForOwn, own))
 	if _, _, err := v.come(own); err == nil {
 		t.Error("more than all places")
 	}
@@ -122,7 +122,7 @@ func TestRootComesBeforeOthers(t *testing.T) {
 	if _, _, err := v.come(peerInfo{uid: 2000, pid: 99}); err == nil {
 		t.Error("a process took the place of one that has no more")
 	}
-	v.mustCome(t, keptForFirst, rootProcess(100))
+	v.mustCome(t, reservedForFirst, rootProcess(100))
 	if _, leaves, err := v.come(rootProcess(100)); err != nil || leaves == nil || leaves.peer.uid == 0 {
 		t.Errorf("leaves %v, %v", leaves, err)
 	}

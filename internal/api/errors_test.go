@@ -77,7 +77,7 @@ func TestWhatIsNotBuiltYetSaysSo(t *testing.T) {
 	f := newFixture(t)
 	var got []string
 	for method, r := range access() {
-		if r.unbuilt != "" {
+		if r.unsupported != "" {
 			got = append(got, sentence(f.call(t, method, &tridentv1.CommitRequest{})))
 		}
 	}

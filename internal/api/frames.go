@@ -55,8 +55,8 @@ func (f *frames) feed(p []byte, begun func(frameHeader)) {
 	}
 }
 
-// between reports whether the connection is at the end of a frame.
-func (f *frames) between() bool { return f.skip == 0 && len(f.head) == 0 }
+// isAtFrameEnd reports whether the connection is at the end of a frame.
+func (f *frames) isAtFrameEnd() bool { return f.skip == 0 && len(f.head) == 0 }
 
 // goAway returns a GOAWAY frame: it ends the connection, and the server has not begun any
 // stream after last.

@@ -30,13 +30,13 @@ type gate struct {
 	runner     *operation.Runner
 	bulk       slots
 	lines      *lineQuota
-	logOmitted *seldom
+	logOmitted *rateLimitedLog
 	stopping   context.Context
 	endWatches context.CancelFunc
 }
 
 func newGate(c Config) *gate {
-	g := &gate{rules: access(), alsoUID: c.AlsoUID, begin: c.Begin, runner: c.Operations, logger: c.Logger, bulk: newSlots(answeredAtATime), lines: newLineQuota(), logOmitted: newSeldom(c.Logger)}
+	g := &gate{rules: access(), alsoUID: c.AlsoUID, begin: c.Begin, runner: c.Operations, logger: c.Logger, bulk: newSlots(maxBulkCalls), lines: newLineQuota(), logOmitted: newRateLimitedLog(c.Logger)}
 	g.stopping, g.endWatches = context.WithCancel(context.Background())
 	if g.begin == nil {
 		g.begin = func() func() { return func() {} }
@@ -67,14 +67,14 @@ func noteOperation(ctx context.Context, id string) {
 }
 
 func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
-	err = g.pass(ctx, info.FullMethod, func(ctx context.Context) (err error) {
+	err = g.serve(ctx, info.FullMethod, func(ctx context.Context) (err error) {
 		session := sessionOf(ctx)
 		done, ok := session.Use()
 		if !ok {
 			return errEnding(info.FullMethod)
 		}
 		defer done()
-		if g.rules[info.FullMethod].bulk {
+		if g.rules[info.FullMethod].isBulk {
 			release, err := g.bulk.take(ctx)
 			if err != nil {
 				return err
@@ -82,10 +82,10 @@ func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 			defer release()
 		}
 		if resp, err = handler(ctx, req); err == nil {
-			err = session.takes(resp)
+			err = session.checkSize(resp)
 		}
 		if err == nil {
-			session.sends(resp)
+			session.countAnswer(resp)
 		}
 		return err
 	})
@@ -93,7 +93,7 @@ func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 }
 
 func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	return g.pass(ss.Context(), info.FullMethod, func(ctx context.Context) error {
+	return g.serve(ss.Context(), info.FullMethod, func(ctx context.Context) error {
 		if info.FullMethod == healthpb.Health_Watch_FullMethodName { // it would delay Stop
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithCancel(ctx)
@@ -112,14 +112,14 @@ func errEnding(method string) error {
 	return errkind.WithHint(errkind.Errorf(errkind.Unavailable, "%s: the connection was idle and is ending, because its place is needed", method), "try again")
 }
 
-// pass calls a method if the caller may call it.
-func (g *gate) pass(ctx context.Context, method string, handle func(context.Context) error) (err error) {
+// serve calls a method if the caller may call it.
+func (g *gate) serve(ctx context.Context, method string, handle func(context.Context) error) (err error) {
 	c := &call{method: method, rule: g.rules[method], start: time.Now()}
 	defer func() { g.log(ctx, c, err) }()
 	if err := g.admit(ctx, c); err != nil {
 		return g.status(method, err)
 	}
-	if !c.peer.self() { // the daemon's own health checks do not keep it from exiting
+	if !c.peer.isSelf() { // the daemon's own health checks do not keep it from exiting
 		defer g.begin()()
 	}
 	defer func() {
@@ -131,7 +131,7 @@ func (g *gate) pass(ctx context.Context, method string, handle func(context.Cont
 	// The server answers before the daemon has opened the datastore and resumed its
 	// operations. A caller must not see, or act on, the state that an earlier daemon
 	// left.
-	if !c.rule.early && g.runner != nil {
+	if !c.rule.worksBeforeResume && g.runner != nil {
 		if err := g.runner.Resumed(ctx); err != nil {
 			return g.status(method, err)
 		}
@@ -176,8 +176,8 @@ func (g *gate) allow(c *call) error {
 		return errkind.WithHint(
 			errkind.Errorf(errkind.Denied, "%s: only root may call it, and the caller is user ID %d", c.method, c.peer.uid),
 			"run it as root")
-	case c.rule.unbuilt != "":
-		return errkind.Errorf(errkind.Unsupported, "%s: this version of Trident cannot %s yet", c.method, c.rule.unbuilt)
+	case c.rule.unsupported != "":
+		return errkind.Errorf(errkind.Unsupported, "%s: this version of Trident cannot %s yet", c.method, c.rule.unsupported)
 	}
 	return nil
 }
@@ -190,7 +190,7 @@ func (g *gate) log(ctx context.Context, c *call, err error) {
 	switch {
 	case code == codes.Internal:
 		level = slog.LevelError
-	case err == nil && c.rule.quiet:
+	case err == nil && c.rule.isQuiet:
 		level = slog.LevelDebug
 	}
 	if !g.logger.Enabled(ctx, level) {

@@ -33,8 +33,8 @@ const (
 	parkedTime = 2 * time.Second
 )
 
-// logTime is the minimum time between two log lines of one kind.
-const logTime = 10 * time.Second
+// logInterval is the minimum time between two log lines of one kind.
+const logInterval = 10 * time.Second
 
 // A Listener accepts connections of a unix socket, gets their peers from the kernel, and
 // limits their number.
@@ -45,7 +45,7 @@ type Listener struct {
 	memory    *memory
 	maxParked int
 	// Log lines that a caller can cause without end.
-	logRefused, logIdle, logMemory *seldom
+	logRefused, logIdle, logMemory *rateLimitedLog
 
 	mu      sync.Mutex
 	refused map[int32]int // connections that are served although refused, by process ID
@@ -61,7 +61,7 @@ type Listener struct {
 func Listen(l *net.UnixListener, logger *slog.Logger) *Listener {
 	return &Listener{
 		UnixListener: l, logger: logger, roster: newRoster(), memory: newMemory(maxMemory), maxParked: parkingPlaces(),
-		logRefused: newSeldom(logger), logIdle: newSeldom(logger), logMemory: newSeldom(logger),
+		logRefused: newRateLimitedLog(logger), logIdle: newRateLimitedLog(logger), logMemory: newRateLimitedLog(logger),
 		refused: map[int32]int{}, parked: map[*net.UnixConn]*time.Timer{}, settled: make(chan struct{}),
 	}
 }
@@ -76,9 +76,9 @@ func parkingPlaces() int {
 	return int(min(limit.Cur/4, maxParked))
 }
 
-// seldom writes at most one log line in logTime, with the number of lines that it
+// rateLimitedLog writes at most one log line in logInterval, with the number of lines that it
 // omitted.
-type seldom struct {
+type rateLimitedLog struct {
 	logger *slog.Logger
 
 	mu      sync.Mutex
@@ -86,9 +86,9 @@ type seldom struct {
 	omitted int
 }
 
-func newSeldom(logger *slog.Logger) *seldom { return &seldom{logger: logger} }
+func newRateLimitedLog(logger *slog.Logger) *rateLimitedLog { return &rateLimitedLog{logger: logger} }
 
-func (s *seldom) warn(message string, attrs ...any) {
+func (s *rateLimitedLog) warn(message string, attrs ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -96,7 +96,7 @@ func (s *seldom) warn(message string, attrs ...any) {
 		s.omitted++
 		return
 	}
-	s.next = now.Add(logTime)
+	s.next = now.Add(logInterval)
 	s.logger.Warn(message, append(attrs, "omitted", s.omitted)...)
 	s.omitted = 0
 }
@@ -104,19 +104,19 @@ func (s *seldom) warn(message string, attrs ...any) {
 // conn is a connection with a known peer.
 type conn struct {
 	*net.UnixConn
-	peer    peerInfo
-	session *session
-	account *account
-	taken   func() // gRPC has begun to serve the connection
-	gone    func()
+	peer     peerInfo
+	session  *session
+	account  *account
+	onServed func() // gRPC has begun to serve the connection
+	onClosed func()
 
-	writing sync.Mutex
-	begun   bool // gRPC has written something; guarded by writing
+	writing    sync.Mutex
+	hasWritten bool // gRPC has written something; guarded by writing
 }
 
 func (c *conn) Close() error {
-	c.taken()
-	c.gone()
+	c.onServed()
+	c.onClosed()
 	return c.UnixConn.Close()
 }
 
@@ -130,7 +130,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	n, err := c.UnixConn.Write(p)
-	c.begun = c.begun || n > 0
+	c.hasWritten = c.hasWritten || n > 0
 	c.account.sent(p[:n])
 	return n, err
 }
@@ -142,7 +142,7 @@ const farewellTime = 100 * time.Millisecond
 // arrived too late counts as not begun for its caller.
 func (c *conn) end(code uint32, why string) {
 	if c.writing.TryLock() { // otherwise a write is blocked
-		if last, ok := c.account.farewell(); ok && c.begun {
+		if last, ok := c.account.lastStream(); ok && c.hasWritten {
 			_ = c.SetWriteDeadline(time.Now().Add(farewellTime))
 			_, _ = c.UnixConn.Write(goAway(last, code, why))
 		}
@@ -175,8 +175,8 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if refusal == nil || l.serveRefused(c, refusal) {
 			return c, nil
 		}
-		c.taken()
-		c.gone()
+		c.onServed()
+		c.onClosed()
 		l.park(raw)
 	}
 }
@@ -190,11 +190,11 @@ func (l *Listener) connection(raw *net.UnixConn, who peerInfo) *conn {
 	})
 	session.account = c.account
 	l.countRaw(1)
-	c.taken = sync.OnceFunc(func() { l.countRaw(-1) })
-	c.gone = sync.OnceFunc(func() {
+	c.onServed = sync.OnceFunc(func() { l.countRaw(-1) })
+	c.onClosed = sync.OnceFunc(func() {
 		end()
 		c.account.close()
-		l.leave(c)
+		l.forget(c)
 	})
 	return c
 }
@@ -218,8 +218,8 @@ func (l *Listener) serveRefused(c *conn, refusal error) bool {
 	return true
 }
 
-// leave removes a connection from all counts.
-func (l *Listener) leave(c *conn) {
+// forget removes a connection from all counts.
+func (l *Listener) forget(c *conn) {
 	l.roster.remove(c)
 	if c.peer.refusal == nil {
 		return
@@ -303,8 +303,8 @@ type peerInfo struct {
 
 func (peerInfo) AuthType() string { return "unix-peer" }
 
-// self reports whether the peer is this process.
-func (p peerInfo) self() bool { return int(p.pid) == os.Getpid() }
+// isSelf reports whether the peer is this process.
+func (p peerInfo) isSelf() bool { return int(p.pid) == os.Getpid() }
 
 // peerOf reads SO_PEERCRED (unix(7)).
 func peerOf(c *net.UnixConn) (peerInfo, error) {
@@ -343,7 +343,7 @@ func (peerCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.Auth
 	if !ok {
 		return nil, nil, fmt.Errorf("connection from %s: not from our unix socket", raw.RemoteAddr().Network())
 	}
-	c.taken()
+	c.onServed()
 	who := c.peer
 	who.session = c.session
 	return c, who, nil

@@ -22,7 +22,7 @@ type memory struct {
 
 	mu       sync.Mutex
 	total    int64
-	most     int64 // the highest total so far
+	peak     int64 // the highest total so far
 	accounts map[*account]struct{}
 }
 
@@ -79,7 +79,7 @@ func (a *account) received(p []byte) {
 				a.streams[h.stream] = now
 				a.hold(now - was)
 			case h.kind == frameReset:
-				a.ended(h.stream)
+				a.endStream(h.stream)
 			}
 		})
 	})
@@ -93,7 +93,7 @@ func (a *account) sent(p []byte) {
 				a.answer(-h.length)
 			}
 			if h.kind == frameReset || h.kind == frameHeaders && h.flags&flagEndStream != 0 {
-				a.ended(h.stream)
+				a.endStream(h.stream)
 			}
 		})
 	})
@@ -109,9 +109,9 @@ func (a *account) answer(n int64) {
 	a.hold(n)
 }
 
-// ended forgets a stream. When no stream is open no answer waits, including those of
+// endStream forgets a stream. When no stream is open no answer waits, including those of
 // calls that the caller has cancelled. The caller holds memory.mu.
-func (a *account) ended(stream uint32) {
+func (a *account) endStream(stream uint32) {
 	a.hold(-a.streams[stream])
 	delete(a.streams, stream)
 	if len(a.streams) == 0 {
@@ -123,7 +123,7 @@ func (a *account) ended(stream uint32) {
 func (a *account) hold(n int64) {
 	a.held += n
 	a.memory.total += n
-	a.memory.most = max(a.memory.most, a.memory.total)
+	a.memory.peak = max(a.memory.peak, a.memory.total)
 }
 
 // count calls change, and ends the connections with the most bytes until the total is
@@ -153,10 +153,10 @@ func (a *account) count(change func()) {
 	}
 }
 
-// farewell returns the newest stream of the caller. ok reports whether a frame can be
+// lastStream returns the newest stream of the caller. ok reports whether a frame can be
 // sent now, between two others.
-func (a *account) farewell() (last uint32, ok bool) {
+func (a *account) lastStream() (last uint32, ok bool) {
 	a.memory.mu.Lock()
 	defer a.memory.mu.Unlock()
-	return a.last, a.out.between()
+	return a.last, a.out.isAtFrameEnd()
 }

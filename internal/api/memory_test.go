@@ -38,7 +38,7 @@ func TestFramesAreFoundHoweverTheyArrive(t *testing.T) {
 		for rest := all; len(rest) > 0; rest = rest[min(step, len(rest)):] {
 			f.feed(rest[:min(step, len(rest))], func(h frameHeader) { got = append(got, h) })
 		}
-		if diff := cmp.Diff(want, got, cmp.AllowUnexported(frameHeader{})); diff != "" || !f.between() {
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(frameHeader{})); diff != "" || !f.isAtFrameEnd() {
 			t.Errorf("in steps of %d: %s", step, diff)
 		}
 	}
@@ -103,8 +103,8 @@ func TestTheConnectionThatHoldsMostIsEnded(t *testing.T) {
 		t.Errorf("ended %q and %q, %d bytes", large.ended, small.ended, m.total)
 	}
 	large.data(1, 900) // what was on its way
-	if m.total != 101 || m.most > 1001 {
-		t.Errorf("%d bytes, at most %d", m.total, m.most)
+	if m.total != 101 || m.peak > 1001 {
+		t.Errorf("%d bytes, at most %d", m.total, m.peak)
 	}
 }
 
@@ -183,7 +183,7 @@ func (m *memory) now() int64 {
 func (m *memory) atMost() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.most
+	return m.peak
 }
 
 // A watcher that never reads is sent a window and a quota of gRPC's; the rest

@@ -11,16 +11,16 @@ import (
 // Parsing a Host Configuration takes up to 170 times its size in memory, so few are
 // parsed at a time. Large ones do not delay small ones.
 const (
-	smallConfig     = 64 << 10 // bytes
-	parsedAtATime   = 16       // small ones
-	largeAtATime    = 1
-	answeredAtATime = 4 // calls with long answers; see rule.bulk
+	smallConfig    = 64 << 10 // bytes
+	maxSmallParses = 16       // small ones
+	maxLargeParses = 1
+	maxBulkCalls   = 4 // calls with long answers; see rule.isBulk
 )
 
 // parser parses the Host Configurations of all callers.
 type parser struct{ small, large slots }
 
-func newParser() *parser { return &parser{newSlots(parsedAtATime), newSlots(largeAtATime)} }
+func newParser() *parser { return &parser{newSlots(maxSmallParses), newSlots(maxLargeParses)} }
 
 // parse waits for a slot and calls hostconfig.Parse. It fails only if ctx ends; faults of
 // the text are in the report.

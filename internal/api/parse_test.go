@@ -39,7 +39,7 @@ func TestLargeConfigurationsAreParsedOneByOneAndHoldUpNoSmallOnes(t *testing.T) 
 
 func TestFewLongAnswersAreMadeAtATime(t *testing.T) {
 	g := newGate(Config{Logger: slog.New(slog.DiscardHandler)})
-	for range answeredAtATime {
+	for range maxBulkCalls {
 		if _, err := g.bulk.take(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -24,13 +24,13 @@ type session struct {
 	client     string
 	maxMessage int64
 	uses       int       // running calls and open handles
-	since      time.Time // when uses became 0
+	idleFrom   time.Time // when uses became 0
 	ended      bool      // the connection is ending for another one
 }
 
 func newSession() (*session, context.CancelFunc) {
 	life, end := context.WithCancel(context.Background())
-	return &session{life: life, since: time.Now()}, end
+	return &session{life: life, idleFrom: time.Now()}, end
 }
 
 // Life returns a context that ends with the connection.
@@ -52,7 +52,7 @@ func (s *session) Use() (done func(), ok bool) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.uses--; s.uses == 0 {
-			s.since = time.Now()
+			s.idleFrom = time.Now()
 		}
 	}), true
 }
@@ -62,12 +62,12 @@ func (s *session) Use() (done func(), ok bool) {
 func (s *session) idleSince() (time.Time, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.since, s.uses == 0 && !s.ended
+	return s.idleFrom, s.uses == 0 && !s.ended
 }
 
-// yield marks an idle session as ended, so that no call begins on it. It returns false if
+// endIfIdle marks an idle session as ended, so that no call begins on it. It returns false if
 // a call runs.
-func (s *session) yield() bool {
+func (s *session) endIfIdle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = s.ended || s.uses == 0
@@ -109,9 +109,9 @@ func (s *session) name() string {
 	return s.client
 }
 
-// takes fails with TooLarge if the client does not accept a message of this size. Without
+// checkSize fails with TooLarge if the client does not accept a message of this size. Without
 // this check the client's connection would fail without a reason.
-func (s *session) takes(m any) error {
+func (s *session) checkSize(m any) error {
 	if s == nil {
 		return nil
 	}
@@ -126,8 +126,8 @@ func (s *session) takes(m any) error {
 	return nil
 }
 
-// sends counts an answer as held by the daemon until its caller has read it.
-func (s *session) sends(m any) {
+// countAnswer counts an answer as held by the daemon until its caller has read it.
+func (s *session) countAnswer(m any) {
 	if message, ok := m.(proto.Message); ok && s != nil && s.account != nil {
 		s.account.willSend(int64(proto.Size(message)))
 	}
@@ -163,10 +163,10 @@ func (s *stream) RecvMsg(m any) error {
 }
 
 func (s *stream) SendMsg(m any) error {
-	if err := s.session.takes(m); err != nil {
+	if err := s.session.checkSize(m); err != nil {
 		return err
 	}
-	s.session.sends(m)
+	s.session.countAnswer(m)
 	return s.ServerStream.SendMsg(m)
 }
 
