@@ -55,7 +55,7 @@ func run(args []string) int {
 	case err != nil:
 		return 2
 	case flags.NArg() > 0:
-		fmt.Fprintf(os.Stderr, "tridentd: %q is no option; see tridentd --help\n", flags.Arg(0))
+		fmt.Fprintf(os.Stderr, "tridentd: %q is not an option; see tridentd --help\n", flags.Arg(0))
 		return 2
 	}
 	c := o.config

@@ -47,7 +47,7 @@ func TestArguments(t *testing.T) {
 		{"probe of what is none", []string{"--probe", "--datastore", rubbish}, result{1, "",
 			"tridentd: probe: open datastore " + rubbish + ": file is not a database (26); the datastore has no backup\n" +
 				"hint: the file is unchanged; move the file and rubbish.bak aside to begin with an empty history\n"}},
-		{"too much", []string{"--version", "now"}, result{2, "", "tridentd: \"now\" is no option; see tridentd --help\n"}},
+		{"too much", []string{"--version", "now"}, result{2, "", "tridentd: \"now\" is not an option; see tridentd --help\n"}},
 		{"a socket in a place that is none", []string{"--root", dir, "--socket", "/dev/null/s"},
 			result{1, "", "tridentd: listen on /dev/null/s: mkdir /dev/null: not a directory\n"}},
 	} {

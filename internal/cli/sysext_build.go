@@ -114,7 +114,7 @@ func (o *sysextBuildOptions) fileTime() (time.Time, error) {
 	}
 	seconds, err := strconv.ParseInt(env, 10, 64)
 	if err != nil {
-		return time.Time{}, errkind.Errorf(errkind.Invalid, "read SOURCE_DATE_EPOCH: %q is no number of seconds", env)
+		return time.Time{}, errkind.Errorf(errkind.Invalid, "read SOURCE_DATE_EPOCH: %q is not a number of seconds", env)
 	}
 	return time.Unix(seconds, 0), nil
 }

@@ -66,7 +66,7 @@ func (w *world) kindOf(op operation.Operation) Kind {
 	w.t.Helper()
 	o, ours := w.daemon.service.Outcome(op)
 	if !ours {
-		w.t.Fatalf("%s is none of ours", op.Kind)
+		w.t.Fatalf("%s is not a kind of this package", op.Kind)
 	}
 	return o.Kind
 }

@@ -91,7 +91,7 @@ func readKeys(crt, key string) (*x509.Certificate, crypto.Signer, error) {
 	}
 	signer, ok := any.(crypto.Signer)
 	if !ok {
-		return nil, nil, fmt.Errorf("%s is no key that signs", key)
+		return nil, nil, fmt.Errorf("%s is not a key that signs", key)
 	}
 	return cert, signer, nil
 }

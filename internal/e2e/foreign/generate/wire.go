@@ -47,7 +47,7 @@ func (w *wire) file(pkg string) *descriptorpb.FileDescriptorProto {
 func (w *wire) fact(line string) error {
 	words := strings.Fields(line)
 	if len(words) < 2 {
-		return errors.New("it is no fact")
+		return errors.New("it is not a fact")
 	}
 	full, about := words[1], words[2:]
 	switch {
@@ -65,7 +65,7 @@ func (w *wire) fact(line string) error {
 	case words[0] == "message" && about[0] == "field":
 		return w.field(full, about[1:])
 	}
-	return errors.New("it is no fact that is known")
+	return errors.New("it is not a known fact")
 }
 
 func (w *wire) newEnum(full string) error {
@@ -154,7 +154,7 @@ func (w *wire) typed(message string, f *descriptorpb.FieldDescriptorProto, name 
 	if !strings.Contains(name, ".") {
 		t, ok := descriptorpb.FieldDescriptorProto_Type_value["TYPE_"+strings.ToUpper(name)]
 		if !ok {
-			return fmt.Errorf("%s is no type", name)
+			return fmt.Errorf("%s is not a type", name)
 		}
 		f.Type = descriptorpb.FieldDescriptorProto_Type(t).Enum()
 		return nil
@@ -203,7 +203,7 @@ func (w *wire) service(full, rest string) error {
 	method, types, ok := strings.Cut(strings.TrimPrefix(rest, " method "), "(")
 	in, out, both := strings.Cut(strings.TrimSuffix(types, ")"), ") returns (")
 	if !ok || !both {
-		return errors.New("it is no method")
+		return errors.New("it is not a method")
 	}
 	m := &descriptorpb.MethodDescriptorProto{Name: &method}
 	in, streams := strings.CutPrefix(in, "stream ")

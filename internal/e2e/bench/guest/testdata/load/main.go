@@ -58,7 +58,7 @@ func run(args []string) (report, error) {
 	case len(args) == 3 && args[0] == "steady":
 		rate, err := strconv.Atoi(args[2])
 		if err != nil || rate < 1 {
-			return report{}, fmt.Errorf("%s is no rate", args[2])
+			return report{}, fmt.Errorf("%s is not a rate", args[2])
 		}
 		return steady(args[1], time.Second/time.Duration(rate))
 	case len(args) >= 3 && len(args)%2 == 1 && args[0] == "first":
