@@ -43,7 +43,7 @@ func TestNoTextFromOutsideActsOnTheTerminal(t *testing.T) {
 		"the files of it": {func(a *app) { _ = a.show(listed, listed.write) }, 9},
 		"a word":          {func(a *app) { a.say("%s is deleted.", evil) }, 1},
 		"progress": {func(a *app) {
-			p := newProgress(a)
+			p := newProgress(&a.streams)
 			p.event(clienttest.Step(1, evil, nil))
 			p.event(doing(clienttest.Log(evil, operationsv1.Severity_SEVERITY_INFO, evil)))
 			p.event(doing(clienttest.Part(evil, evil, 5, 5, 5, 5)))
@@ -66,7 +66,7 @@ func TestNoTextFromOutsideActsOnTheTerminal(t *testing.T) {
 			}
 			for _, word := range []string{"json", "yaml"} {
 				a, stdout, _ := testApp()
-				a.output.word = word
+				a.output = format(word)
 				c.show(a)
 				if text := stdout.String(); strings.ContainsFunc(text, invisible) {
 					t.Errorf("as %s: %q", word, text)

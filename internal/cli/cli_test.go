@@ -26,7 +26,7 @@ import (
 // testApp writes into buffers and has a clock that stands still.
 func testApp() (a *app, stdout, stderr *bytes.Buffer) {
 	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
-	a = &app{stdout: stdout, stderr: stderr, stop: func() {}}
+	a = &app{streams: streams{stdout: stdout, stderr: stderr}}
 	a.now = func() time.Time { return time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC) }
 	return a, stdout, stderr
 }

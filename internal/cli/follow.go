@@ -4,66 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 )
-
-// askTime bounds the short calls to the daemon beside an operation.
-const askTime = 10 * time.Second
-
-// connect returns a client of the daemon at the socket of the flags.
-func (a *app) connect() (*client.Client, error) {
-	if scheme, _, ok := strings.Cut(a.socket, "://"); ok {
-		err := errkind.Errorf(errkind.Unsupported, "connect to tridentd at %s: this command reaches a daemon through a unix socket alone, not by %s", a.socket, scheme)
-		return nil, errkind.WithHint(err, "Forward the socket of the other host: ssh -L ./trident.sock:%s HOST, then --socket ./trident.sock", defaultSocket)
-	}
-	logger := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: a.verbosity}))
-	return client.Dial(a.socket, client.WithLogger(logger))
-}
-
-// ask connects to the daemon and calls question. Its error begins with doing.
-func (a *app) ask(ctx context.Context, doing string, question func(*client.Client) error) error {
-	c, err := a.connect()
-	if err == nil {
-		err = errors.Join(question(c), c.Close())
-	}
-	if err != nil {
-		return failedTo(doing, interrupted(ctx, err))
-	}
-	return nil
-}
-
-// failedTo returns err with doing ("roll back the host") in front, in place of the shorter
-// verb of a service ("roll back").
-func failedTo(doing string, err error) error {
-	said := fmt.Errorf("%s: %w", doing, err)
-	if verb, cause, ok := strings.Cut(err.Error(), ": "); ok && strings.HasPrefix(strings.ToLower(doing)+" ", verb+" ") {
-		return restated{doing + ": " + cause, said}
-	}
-	return said
-}
-
-// restated is an error with another text.
-type restated struct {
-	text string
-	error
-}
-
-func (e restated) Error() string { return e.text }
-func (e restated) Unwrap() error { return e.error }
-
-// say prints a message about success to standard error, unless --quiet is given.
-func (a *app) say(format string, args ...any) {
-	if !a.quiet {
-		fmt.Fprintln(a.stderr, line(fmt.Sprintf(format, args...)))
-	}
-}
 
 // followOptions are the flags of the commands that follow an operation.
 type followOptions struct {
@@ -93,8 +39,9 @@ func (o *followOptions) follow(ctx context.Context, doing string, uploads bool, 
 // followTo is follow with a function that reports the end.
 func (o *followOptions) followTo(ctx context.Context, doing string, uploads bool, run verb, report func(*following, *client.Operation, error) error) error {
 	return o.app.ask(ctx, doing, func(c *client.Client) error {
-		f := &following{o: o, client: c, progress: newProgress(o.app), ctx: ctx, doing: doing, report: report}
+		f := &following{o: o, client: c, progress: newProgress(&o.app.streams), ctx: ctx, doing: doing, report: report}
 		f.progress.answering = f.version
+		f.progress.watchCommand = func(id string) string { return f.command("watch", id) }
 		ctx, detach := context.WithCancelCause(ctx)
 		defer detach(nil)
 		first := ""
@@ -160,14 +107,6 @@ func (f *following) end(op *client.Operation, err error) error {
 
 // command returns the command line that shows an operation.
 func (f *following) command(verb, id string) string { return f.o.app.command(verb, id) }
-
-func (a *app) command(verb, id string) string {
-	words := []string{"trident", "operation", verb, id}
-	if a.socket != "" && a.socket != defaultSocket {
-		words = append(words, "--socket", a.socket)
-	}
-	return strings.Join(words, " ")
-}
 
 // printDetached prints the ID of the operation, which goes on in the daemon.
 func (f *following) printDetached(id string) error {

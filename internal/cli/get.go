@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,7 +11,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
-	"github.com/trident-project/trident/proto/trident/v1preview"
+	tridentv1preview "github.com/trident-project/trident/proto/trident/v1preview"
 )
 
 type getOptions struct {
@@ -159,12 +157,7 @@ func jsonOf(text []byte) ([]byte, error) {
 	if err != nil {
 		return nil, errkind.Errorf(errkind.Corrupt, "read what the daemon answered: %w", err)
 	}
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	err = enc.Encode(value)
-	return visible(buf.Bytes(), escapedPair), err
+	return marshal(value)
 }
 
 func decodeYAML(text []byte) (value any, err error) {

@@ -30,7 +30,7 @@ func TestAHaltedOperationIsShownWhereverOperationsAre(t *testing.T) {
 		}
 	}
 	var stderr bytes.Buffer
-	p := newProgress(&app{stderr: &stderr, stdout: io.Discard, now: time.Now})
+	p := newProgress(&streams{stderr: &stderr, stdout: io.Discard, now: time.Now})
 	for _, h := range []*operationsv1.Halt{halt, {}} {
 		p.event(&client.Event{OperationId: "op-1", Phase: operationsv1.Phase_PHASE_DOING, Step: "verify", Body: &operationsv1.Event_Halt{Halt: h}})
 	}

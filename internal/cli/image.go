@@ -58,12 +58,12 @@ func (s *imageSource) open(ctx context.Context, a *app) (*cosi.Image, error) {
 	}
 	src := fetch.Source{Login: login, Roots: roots}
 	if strings.Contains(s.source, "://") {
-		src.URL, s.source = s.source, publicSource(s.source)
+		src.URL, s.source = s.source, fetch.Redact(s.source)
 	} else if src.Path, err = filepath.Abs(s.source); err != nil {
 		return nil, fmt.Errorf("open image: %w", err)
 	}
 	img, err := cosi.Open(ctx, src, s.sha384, cosi.Options{
-		Relaxed: s.relaxed, Log: func(text string) { newProgress(a).line("%s", text) },
+		Relaxed: s.relaxed, Log: func(text string) { newProgress(&a.streams).line("%s", text) },
 	})
 	if bad, ok := errors.AsType[*cosi.MetadataError](err); ok {
 		if len(bad.Findings) > 1 {

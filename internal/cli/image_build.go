@@ -105,7 +105,7 @@ func imageBuild(ctx context.Context, o *imageBuildOptions) error {
 	r := &imageBuilt{Path: o.image, Warnings: []cosi.Finding{}, spec: spec}
 	spec.Temp = out.TempDir()
 	spec.Warn = func(f cosi.Finding) { r.Warnings = append(r.Warnings, f) }
-	progress := newProgress(o.app)
+	progress := newProgress(&o.app.streams)
 	err = out.Stream(ctx, func(w io.Writer) error {
 		var err error
 		counted := &countingWriter{w: w}

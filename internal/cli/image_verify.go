@@ -64,7 +64,7 @@ func imageVerify(ctx context.Context, o *imageVerifyOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, img.Close()) }()
-	progress := newProgress(o.app)
+	progress := newProgress(&o.app.streams)
 	findings, err := img.Verify(ctx, func(done, total int64) { progress.bytes("verify", done, total) })
 	progress.end()
 	if err != nil {

@@ -172,7 +172,7 @@ func TestAHostThatGoesHasRebooted(t *testing.T) {
 	}
 	a, stdout, _ := testApp()
 	stderr := &noticing{text: requestingReboot, noticed: make(chan struct{})}
-	a.stderr, a.rebootTime = stderr, time.Minute
+	a.stderr, a.rebootTime, a.silence = stderr, time.Minute, 50*time.Millisecond
 	ended := make(chan int)
 	go func() {
 		ended <- a.run(t.Context(), []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "https://h/x.cosi"})

@@ -26,13 +26,13 @@ type live struct {
 	drawn  int                      // columns that the line took
 }
 
-// liveOn returns the live terminal that standard error of a is.
-func liveOn(a *app) *live {
-	if l, ok := a.stderr.(*live); ok {
+// liveOn returns the live terminal that standard error is.
+func liveOn(s *streams) *live {
+	if l, ok := s.stderr.(*live); ok {
 		return l
 	}
-	l := &live{screen: a.err, out: a.stderr}
-	a.stderr = l
+	l := &live{screen: s.err, out: s.stderr}
+	s.stderr = l
 	return l
 }
 

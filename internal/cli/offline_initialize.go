@@ -95,3 +95,20 @@ func offlineInitialize(ctx context.Context, o *offlineInitializeOptions) error {
 	o.app.say("The image is ready to be serviced from its first boot on.")
 	return nil
 }
+
+// valueList is a flag whose values add up, as one text with commas.
+type valueList struct{ text string }
+
+func (v *valueList) String() string { return v.text }
+
+func (*valueList) Type() string { return "string" }
+
+func (v *valueList) Set(s string) error {
+	if v.text != "" && s != "" {
+		s = v.text + "," + s
+	} else if s == "" {
+		s = v.text
+	}
+	v.text = s
+	return nil
+}

@@ -74,24 +74,6 @@ func operationOf(ctx context.Context, c *client.Client, id string) (*client.Oper
 	return c.Operation(ctx, all[0].GetId())
 }
 
-// haltHint returns the hint of a halted operation.
-func haltHint(h *operationsv1.Halt) string {
-	hint := "The operation goes on by itself, within half a minute, once that is over."
-	if does := h.GetCause().GetHint(); does != "" {
-		hint = "To do: " + does + ". " + hint
-	}
-	return hint
-}
-
-// phaseOf returns the phase of an operation, with a note if it is halted.
-func phaseOf(op *client.Operation) cell {
-	text := endPhase(op.GetPhase(), op.GetFailure())
-	if op.GetHalt() != nil {
-		return cell{text + ", halted", phaseColour("halted")}
-	}
-	return cell{text, phaseColour(text)}
-}
-
 // stepState returns the state of a step. The step that failed has the state "failed", also
 // when it is undone, because users search for it.
 func stepState(op *client.Operation, s *operationsv1.Step) cell {

@@ -1,15 +1,11 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/trident-project/trident/proto/client"
 )
@@ -47,8 +43,8 @@ line, as it happens.`,
 
 func operationWatch(ctx context.Context, o *operationWatchOptions) error {
 	o.silent = o.events
-	if o.events && o.app.out.terminal { // the events are shown, and no line at the end of them
-		o.app.err.terminal = false
+	if o.events {
+		o.app.keepForEvents()
 	}
 	var broken error // of the first line that could not be printed
 	err := o.follow(ctx, "watch "+operationName(o.id), false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
@@ -58,7 +54,7 @@ func operationWatch(ctx context.Context, o *operationWatchOptions) error {
 		}
 		return c.Watch(ctx, op.GetId(), o.after, func(e *client.Event) {
 			if o.events && broken == nil {
-				broken = printLine(o.app.stdout, e)
+				broken = o.app.printEvent(e)
 			}
 			fn(e)
 		})
@@ -66,21 +62,5 @@ func operationWatch(ctx context.Context, o *operationWatchOptions) error {
 	if broken != nil {
 		err = errors.Join(err, fmt.Errorf("print events: %w", broken))
 	}
-	return err
-}
-
-// printLine prints a message of the API as one line.
-func printLine(w io.Writer, m proto.Message) error {
-	raw, err := rawMessage(m)
-	if err != nil {
-		return err
-	}
-	var text bytes.Buffer
-	enc := json.NewEncoder(&text) // protojson's white space is not stable
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(raw); err != nil {
-		return err
-	}
-	_, err = w.Write(visible(text.Bytes(), escapedPair))
 	return err
 }

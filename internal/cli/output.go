@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,14 +15,11 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// format is how a result is printed; the zero value is text.
-type format struct{ word string }
+// format is how a result is printed: text, json or yaml. The zero value is text.
+type format string
 
 func (f format) String() string {
-	if f.word == "" {
-		return "text"
-	}
-	return f.word
+	return cmp.Or(string(f), "text")
 }
 
 func (format) Type() string { return "FORMAT" }
@@ -30,32 +28,36 @@ func (f *format) Set(s string) error {
 	if !slices.Contains([]string{"text", "json", "yaml"}, s) {
 		return errors.New("it must be text, json or yaml")
 	}
-	f.word = s
+	*f = format(s)
 	return nil
 }
 
 // show prints a result: value as JSON or YAML, or what text puts into a table. A
 // message of the API is printed in the JSON mapping of protobuf, so that its
 // definition is the documentation.
-func (a *app) show(value any, text func(*table)) error {
-	if a.output.String() == "text" {
-		t := &table{screen: a.out}
+func (s *streams) show(value any, text func(*table)) error {
+	if s.output.String() == "text" {
+		t := &table{screen: s.out}
 		text(t)
-		return t.writeTo(a.stdout)
+		return t.writeTo(s.stdout)
 	}
 	out, err := marshal(value)
-	if err == nil && a.output.String() == "yaml" {
+	if err == nil && s.output == "yaml" {
 		out, err = yamlOf(out)
 	}
 	if err != nil {
 		return fmt.Errorf("print result: %w", err)
 	}
-	_, err = a.stdout.Write(out)
+	_, err = s.stdout.Write(out)
 	return err
 }
 
-// marshal indents by itself, because protojson's white space is not stable.
-func marshal(value any) (out []byte, err error) {
+// marshal returns value as indented JSON.
+func marshal(value any) ([]byte, error) { return encode(value, "  ") }
+
+// encode returns value as JSON, and formats a message itself, because protojson's white
+// space is not stable.
+func encode(value any, indent string) (out []byte, err error) {
 	if m, ok := value.(proto.Message); ok {
 		value, err = rawMessage(m)
 		if err != nil {
@@ -65,7 +67,7 @@ func marshal(value any) (out []byte, err error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
+	enc.SetIndent("", indent)
 	err = enc.Encode(value)
 	return visible(buf.Bytes(), escapedPair), err
 }

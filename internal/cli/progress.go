@@ -33,10 +33,12 @@ const (
 // something to do, with its time and what it has done; elsewhere plain lines. It is
 // safe for use by several goroutines.
 type progress struct {
-	app  *app
+	to   *streams
 	live *live // nil: there is no terminal, or nothing to show on it
 	// answering asks which version of the daemon answers after a restart.
 	answering func() string
+	// watchCommand returns the command line that watches an operation.
+	watchCommand func(operation string) string
 
 	mu sync.Mutex
 	// failure is why the operation has turned back, which the end of the command says.
@@ -61,10 +63,10 @@ type stepLine struct {
 	turn   int       // of the spinner
 }
 
-func newProgress(a *app) *progress {
-	p := &progress{app: a, answering: func() string { return "" }}
-	if a.err.terminal && !a.quiet {
-		p.live = liveOn(a)
+func newProgress(s *streams) *progress {
+	p := &progress{to: s, answering: func() string { return "" }, watchCommand: func(string) string { return "" }}
+	if s.err.terminal && !s.quiet {
+		p.live = liveOn(s)
 	}
 	return p
 }
@@ -73,12 +75,12 @@ func newProgress(a *app) *progress {
 func (p *progress) event(e *client.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := p.app.now()
+	at := p.to.now()
 	if e.GetTime() != nil {
 		at = e.GetTime().AsTime()
 	}
 	if p.drawn != nil {
-		p.drawn.latest, p.drawn.came = at, p.app.now()
+		p.drawn.latest, p.drawn.came = at, p.to.now()
 	}
 	if waiting := e.GetChange().GetWaiting(); e.GetChange() != nil && waiting != p.waiting {
 		p.wait(waiting, e.GetOperationId())
@@ -94,7 +96,7 @@ func (p *progress) event(e *client.Event) {
 		p.part(at, b)
 		p.bytesAt(at, p.label(), b.GetDone(), b.GetTotal())
 	}
-	if l := e.GetLog(); l != nil && level(l.GetSeverity().String()) >= p.app.verbosity.Level() {
+	if l := e.GetLog(); l != nil && level(l.GetSeverity().String()) >= p.to.verbosity.Level() {
 		p.busy()
 		p.warn(severityColour(l.GetSeverity()), "  %s", l.GetMessage())
 	}
@@ -119,7 +121,7 @@ func (p *progress) wait(waiting, operation string) {
 	case waiting == "reboot":
 		p.say(requestingReboot + "; watching until the host is back")
 		if operation != "" {
-			p.say("To see from there on how it goes on: %s", p.app.command("watch", operation))
+			p.say("To see from there on how it goes on: %s", p.watchCommand(operation))
 		}
 	case waiting != "":
 		p.say("Waiting for %s", waiting)
@@ -198,7 +200,7 @@ func (p *progress) part(at time.Time, b *operationsv1.Progress) {
 func (p *progress) bytes(label string, done, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.bytesAt(p.app.now(), label, done, total)
+	p.bytesAt(p.to.now(), label, done, total)
 }
 
 func (p *progress) bytesAt(at time.Time, label string, done, total int64) {
@@ -210,7 +212,7 @@ func (p *progress) bytesAt(at time.Time, label string, done, total int64) {
 		if p.drawn == nil {
 			p.open(at, label)
 		}
-		p.drawn.latest, p.drawn.came, p.drawn.busy = at, p.app.now(), true
+		p.drawn.latest, p.drawn.came, p.drawn.busy = at, p.to.now(), true
 		p.live.draw(p.render())
 		return
 	}
@@ -223,7 +225,7 @@ func (p *progress) bytesAt(at time.Time, label string, done, total int64) {
 
 // open begins the line of a step.
 func (p *progress) open(at time.Time, label string) {
-	now := p.app.now()
+	now := p.to.now()
 	p.drawn = &stepLine{label: label, began: at, latest: at, came: now}
 	p.live.draw(p.render())
 	if p.frames == nil {
@@ -269,7 +271,7 @@ func (p *progress) closeStep(word, colour string) {
 		p.meter, p.shown = meter{}, time.Time{}
 		return
 	}
-	if d.busy || word != "" || d.elapsed(p.app.now()) >= idleStep {
+	if d.busy || word != "" || d.elapsed(p.to.now()) >= idleStep {
 		p.live.finish(p.renderEnd(word, colour))
 	} else {
 		p.live.erase()
@@ -300,7 +302,7 @@ func (d *stepLine) begin(now time.Time) string {
 // renderEnd returns what draws the line of the step for the last time, with how it ended:
 // a word in a colour, or else what its bytes came to.
 func (p *progress) renderEnd(word, colour string) func(columns int) string {
-	d, now, screen := *p.drawn, p.app.now(), p.live.screen
+	d, now, screen := *p.drawn, p.to.now(), p.live.screen
 	words := p.meter.summary()
 	if word != "" {
 		words = []string{word}
@@ -329,7 +331,7 @@ func (p *progress) renderEnd(word, colour string) func(columns int) string {
 // the bar, then the columns, the parts, the name, and the total. Amount, rate and time
 // stay.
 func (p *progress) render() func(columns int) string {
-	d, m, now := *p.drawn, p.meter, p.app.now()
+	d, m, now := *p.drawn, p.meter, p.to.now()
 	m.parts = slices.Clone(m.parts)
 	return func(columns int) string {
 		begin := d.begin(now)
@@ -387,12 +389,12 @@ func filled(share float64, columns int) string {
 // warn is say that is printed with --quiet, too, and in a colour.
 func (p *progress) warn(colour, format string, args ...any) {
 	text := line(fmt.Sprintf(format, args...))
-	fmt.Fprintln(p.app.stderr, p.app.err.paint(colour, text))
+	fmt.Fprintln(p.to.stderr, p.to.err.paint(colour, text))
 }
 
 // say prints a line of its own, above that of the step.
 func (p *progress) say(format string, args ...any) {
-	if !p.app.quiet {
+	if !p.to.quiet {
 		p.warn("", format, args...)
 	}
 }

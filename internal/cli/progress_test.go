@@ -26,7 +26,8 @@ func TestProgressWithoutATerminalIsAFewPlainLines(t *testing.T) {
 	a, _, stderr := testApp()
 	now := &clock{a.now()}
 	a.now = now.now
-	p := newProgress(a)
+	p := newProgress(&a.streams)
+	p.watchCommand = func(id string) string { return "trident operation watch " + id }
 	p.event(clienttest.Step(1, "fetch", nil))
 	for i := range int64(13) {
 		p.event(doing(clienttest.Progress("fetch", i<<20, 12<<20)))
@@ -76,7 +77,7 @@ func partEvents(began time.Time) []*client.Event {
 
 func TestThePartsOfAStepAreShownWhileTheyMove(t *testing.T) {
 	a, _, stderr := testApp()
-	p := newProgress(a)
+	p := newProgress(&a.streams)
 	p.event(clienttest.Step(1, "write", nil))
 	// The clock of the host counts: here it all comes at once, as afterwards.
 	for _, e := range partEvents(time.Unix(1e9, 0)) {

@@ -74,12 +74,12 @@ func (o *sourceOptions) open() (s client.Source, close func() error, err error) 
 	case isURL && slices.Contains([]string{"http", "https", "oci"}, strings.ToLower(scheme)):
 		s.URL = o.source
 		if o.onHost {
-			err = errkind.Errorf(errkind.Invalid, "%s is a URL, --on-host is for files", publicSource(o.source))
+			err = errkind.Errorf(errkind.Invalid, "%s is a URL, --on-host is for files", fetch.Redact(o.source))
 		}
 	case isURL && strings.EqualFold(scheme, "file"):
 		err = errkind.WithHint(errkind.Errorf(errkind.Invalid, "%s: a file is named by its path, not by a URL", o.source), "Name %s.", rest)
 	case isURL:
-		err = errkind.Errorf(errkind.Invalid, "%s: images come from http, https and oci URLs and from files, not from %s", publicSource(o.source), scheme)
+		err = errkind.Errorf(errkind.Invalid, "%s: images come from http, https and oci URLs and from files, not from %s", fetch.Redact(o.source), scheme)
 	case o.onHost && !strings.HasPrefix(o.source, "/"):
 		err = errkind.Errorf(errkind.Invalid, "%s is not an absolute path; a file on the host needs one", o.source)
 	case o.onHost:
@@ -135,13 +135,4 @@ func (o *trialOptions) message() *client.Trial {
 		t.Deadline = durationpb.New(o.deadline)
 	}
 	return t
-}
-
-// publicSource returns a file or a URL as it may be shown: a URL without user, password,
-// query and fragment, which may be secrets.
-func publicSource(source string) string {
-	if strings.Contains(source, "://") {
-		return fetch.Redact(source)
-	}
-	return source
 }

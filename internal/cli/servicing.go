@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,17 +28,14 @@ const (
 	defaultConfig = "/etc/trident/config.yaml"
 	// maxConfig is the largest Host Configuration that the API takes.
 	maxConfig = 1 << 20
-	// rebootTime bounds the time from the request of a reboot to the reboot.
+	// rebootTime is the default of app.rebootTime.
 	rebootTime = 600 * time.Second
-	// leaveTime is the time without an answer after which a rebooting host counts as down.
-	leaveTime = 5 * time.Second
+	// silence is the default of app.silence.
+	silence = 5 * time.Second
 )
 
 // requestingReboot is upstream's text. Tests of whole systems search for it.
 const requestingReboot = "Requesting reboot"
-
-// errNoReboot says that the host did not reboot in time.
-var errNoReboot = errors.New("the reboot did not happen")
 
 // servicingOptions are the flags that upstream's commands for the host share.
 type servicingOptions struct {
@@ -80,14 +78,14 @@ func (o *servicingOptions) serviceTo(ctx context.Context, doing string, begin ve
 	err := o.followTo(ctx, doing, false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
 		watching, stop := context.WithCancelCause(ctx)
 		defer stop(nil)
-		reboot := &rebootWait{most: o.app.rebootTime, stop: stop}
-		defer reboot.end()
+		wait := &rebootWait{most: cmp.Or(o.app.rebootTime, rebootTime), stop: stop}
+		defer wait.end()
 		var err error
-		out, err = begin(watching, c, func(e *client.Event) { reboot.event(e); fn(e) })
+		out, err = begin(watching, c, func(e *client.Event) { wait.event(e); fn(e) })
 		if err == nil {
-			err = o.reboots(watching, c, out, reboot)
+			err = o.reboots(watching, c, out, wait)
 		}
-		return out.Operation, reboot.result(ctx, err)
+		return out.Operation, wait.result(ctx, err)
 	}, func(f *following, op *client.Operation, err error) error { return report(f, out, op, err) })
 	err = errors.Join(err, o.writeFiles(ctx, err))
 	return asUpstream(err)
@@ -104,17 +102,21 @@ func (o *servicingOptions) reboots(ctx context.Context, c *client.Client, out cl
 	fmt.Fprintln(o.app.stderr, requestingReboot)
 	wait.begin()
 	if status == tridentv1.RebootStatus_REBOOT_REQUIRED {
-		if err := o.app.reboot(ctx); err != nil {
+		reboot := o.app.reboot
+		if reboot == nil {
+			reboot = o.rebootHost
+		}
+		if err := reboot(ctx); err != nil {
 			return err
 		}
 	}
-	return awaitLeave(ctx, c)
+	return awaitLeave(ctx, c, cmp.Or(o.app.silence, silence))
 }
 
-// awaitLeave waits until the daemon does not answer any more. The reboot of this host ends
-// the process before that.
-func awaitLeave(ctx context.Context, c *client.Client) error {
-	tick := time.NewTicker(time.Second)
+// awaitLeave waits until the daemon does not answer within the time silence. The reboot of
+// this host ends the process before that.
+func awaitLeave(ctx context.Context, c *client.Client, silence time.Duration) error {
+	tick := time.NewTicker(silence / 5)
 	defer tick.Stop()
 	for {
 		select {
@@ -122,7 +124,7 @@ func awaitLeave(ctx context.Context, c *client.Client) error {
 			return context.Cause(ctx)
 		case <-tick.C:
 		}
-		asking, cancel := context.WithTimeout(ctx, leaveTime)
+		asking, cancel := context.WithTimeout(ctx, silence)
 		_, err := c.Version(asking)
 		cancel()
 		if err != nil && ctx.Err() == nil {
@@ -132,8 +134,8 @@ func awaitLeave(ctx context.Context, c *client.Client) error {
 }
 
 // rebootHost reboots this host, unless the daemon is on another one.
-func (a *app) rebootHost(ctx context.Context) error {
-	if a.socket != defaultSocket {
+func (o *servicingOptions) rebootHost(ctx context.Context) error {
+	if o.app.socket != defaultSocket {
 		return errkind.WithName(errkind.Errorf(errkind.Precondition, "the host has to be rebooted, and may be another one than this"), errkind.NameReboot)
 	}
 	syscall.Sync()
@@ -322,20 +324,4 @@ func configOf(text []byte) (*client.Config, error) {
 		return nil, errkind.WithName(errkind.WithHint(err, "trident validate shows the place"), errkind.NameParseHostConfiguration)
 	}
 	return &client.Config{Text: string(text)}, nil
-}
-
-// atMostOne takes one argument or none.
-func atMostOne(cmd *cobra.Command, args []string) error {
-	if len(args) > 1 {
-		return usage(cmd, fmt.Errorf("there is no place for %q", args[1]))
-	}
-	return nil
-}
-
-// argument returns the only argument, or otherwise without one.
-func argument(args []string, otherwise string) string {
-	if len(args) == 0 {
-		return otherwise
-	}
-	return args[0]
 }

@@ -378,7 +378,7 @@ func TestAnotherHostIsNotRebootedFromHere(t *testing.T) {
 	d := &servicingDaemon{messages: []*tridentv1.ServicingResponse{started(), completed(&tridentv1.Completed{
 		Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, RebootStatus: tridentv1.RebootStatus_REBOOT_REQUIRED})}}
 	a, _, stderr := testApp()
-	a.rebootTime, a.reboot = time.Minute, a.rebootHost
+	a.rebootTime = time.Minute
 	if code := a.run(t.Context(), []string{"commit", "--socket", d.serve(t)}); code != 2 || !strings.Contains(stderr.String(), "may be another one than this") {
 		t.Errorf("exit code %d:\n%s", code, stderr)
 	}

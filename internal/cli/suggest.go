@@ -115,7 +115,7 @@ func asUsage(cmd *cobra.Command, err error) error {
 // meantValue returns the valid value of a flag that is nearest to value, or "".
 func meantValue(cmd *cobra.Command, f *pflag.Flag, value string) string {
 	switch f.Value.Type() {
-	case "duration", humantime(0).Type():
+	case "duration", "TIME":
 		if _, err := strconv.ParseUint(value, 10, 32); err == nil {
 			return value + "s"
 		}

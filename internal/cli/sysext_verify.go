@@ -66,7 +66,7 @@ func sysextVerify(ctx context.Context, o *sysextVerifyOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, img.Close()) }()
-	progress := newProgress(o.app)
+	progress := newProgress(&o.app.streams)
 	verified, err := policy.Verify(ctx, img.Image, version.Clock(o.app.now()), func(done, total int64) { progress.bytes("verify", done, total) })
 	progress.end()
 	if err != nil {

@@ -181,7 +181,7 @@ func TestOnEveryTerminalTheLineOfAStepFitsAndLeavesNothingBehind(t *testing.T) {
 	for _, columns := range []int{20, 40, 60, 80, 200} {
 		t.Run(fmt.Sprint(columns), func(t *testing.T) {
 			a, v, now := onTerminal(columns)
-			p := newProgress(a)
+			p := newProgress(&a.streams)
 			check := func() {
 				t.Helper()
 				if v.wraps > 0 || len(v.strange) > 0 {
@@ -242,7 +242,7 @@ func TestOnEveryTerminalTheLineOfAStepFitsAndLeavesNothingBehind(t *testing.T) {
 
 func TestATerminalThatBecomesNarrowerKeepsNothingOfTheOldLine(t *testing.T) {
 	a, v, now := onTerminal(120)
-	p := newProgress(a)
+	p := newProgress(&a.streams)
 	p.event(timed(now, clienttest.Step(1, "fetch", nil)))
 	now.Time = now.Add(time.Second)
 	p.event(timed(now, clienttest.Step(1, "write", nil)))
@@ -270,7 +270,7 @@ func TestATerminalThatBecomesNarrowerKeepsNothingOfTheOldLine(t *testing.T) {
 
 func TestStepsWithoutWorkAreNotShownOnATerminal(t *testing.T) {
 	a, v, now := onTerminal(80)
-	p := newProgress(a)
+	p := newProgress(&a.streams)
 	for _, step := range []string{"begin", "fetch", "network", "health", "settle"} {
 		p.event(timed(now, clienttest.Step(1, step, nil)))
 		now.Time = now.Add(20 * time.Millisecond)

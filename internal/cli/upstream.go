@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/trident-project/trident/proto/client"
@@ -34,19 +32,4 @@ func plain(err error) error {
 		}
 	}
 	return err
-}
-
-// upstreamError is the error of a command that upstream has, and so of upstream's exit codes.
-type upstreamError struct{ error }
-
-func (e upstreamError) Unwrap() error { return e.error }
-
-func asUpstream(err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, connecting := errors.AsType[*client.ConnectError](err); connecting && client.Kind(err) == client.KindDenied {
-		err = fmt.Errorf("Failed to run due to missing root privileges: %w", err) //nolint:staticcheck // upstream's text
-	}
-	return upstreamError{err}
 }

@@ -47,20 +47,3 @@ func moreValues(flag string) func(string) bool {
 	}
 	return nil
 }
-
-// valueList is a flag whose values add up, as one text with commas.
-type valueList struct{ text string }
-
-func (v *valueList) String() string { return v.text }
-
-func (*valueList) Type() string { return "string" }
-
-func (v *valueList) Set(s string) error {
-	if v.text != "" && s != "" {
-		s = v.text + "," + s
-	} else if s == "" {
-		s = v.text
-	}
-	v.text = s
-	return nil
-}

@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/proto/client"
+)
+
+// app has the streams and the global flags, and the reboot that tests replace.
+type app struct {
+	streams
+	// reboot reboots this host; nil has systemd reboot it.
+	reboot func(context.Context) error
+	// rebootTime bounds the time from the request of a reboot to the reboot.
+	rebootTime time.Duration
+	// silence is the time without an answer after which a host that reboots counts as down.
+	silence time.Duration
+
+	socket  string
+	server  string // the socket as grpc-client is told it
+	timeout time.Duration
+
+	stop context.CancelFunc // of timeout; nil without one
+}
+
+// defaultSocket is the socket of the daemon.
+const defaultSocket = "/run/trident/trident.sock"
+
+// begin evaluates the global flags, before every command.
+func (a *app) begin(cmd *cobra.Command) error {
+	if group := cmd.Parent(); group != nil && group.Flags().Changed("server") {
+		path, ok := strings.CutPrefix(a.server, "unix://")
+		if !ok {
+			return usage(cmd, fmt.Errorf("--server is %s, and must begin with unix://", a.server))
+		}
+		a.socket = path
+	} else if env := os.Getenv("TRIDENT_SOCKET"); env != "" && !cmd.Flags().Changed("socket") {
+		a.socket = env
+	}
+	a.socket = socketPath(a.socket)
+	if a.quiet && !cmd.Flags().Changed("verbosity") {
+		a.verbosity = "WARN"
+	}
+	if a.timeout < 0 {
+		return usage(cmd, fmt.Errorf("--timeout is %s, it must not be negative", a.timeout))
+	}
+	if a.timeout > 0 {
+		ctx, cancel := context.WithTimeoutCause(cmd.Context(), a.timeout, errTimedOut)
+		a.stop = cancel
+		cmd.SetContext(ctx)
+	}
+	return nil
+}
+
+// socketPath returns the path of a socket that is named by its path, as unix:PATH
+// or as unix://PATH. Other names stay as they are.
+func socketPath(name string) string {
+	path, ok := strings.CutPrefix(name, "unix:")
+	if !ok {
+		return name
+	}
+	if absolute, ok := strings.CutPrefix(path, "//"); ok {
+		return absolute
+	}
+	return path
+}
+
+// askTime bounds the short calls to the daemon beside an operation.
+const askTime = 10 * time.Second
+
+// connect returns a client of the daemon at the socket of the flags.
+func (a *app) connect() (*client.Client, error) {
+	if scheme, _, ok := strings.Cut(a.socket, "://"); ok {
+		err := errkind.Errorf(errkind.Unsupported, "connect to tridentd at %s: this command reaches a daemon through a unix socket alone, not by %s", a.socket, scheme)
+		return nil, errkind.WithHint(err, "Forward the socket of the other host: ssh -L ./trident.sock:%s HOST, then --socket ./trident.sock", defaultSocket)
+	}
+	logger := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: a.verbosity}))
+	return client.Dial(a.socket, client.WithLogger(logger))
+}
+
+// command returns the command line that shows an operation.
+func (a *app) command(verb, id string) string {
+	words := []string{"trident", "operation", verb, id}
+	if a.socket != "" && a.socket != defaultSocket {
+		words = append(words, "--socket", a.socket)
+	}
+	return strings.Join(words, " ")
+}
+
+// ask connects to the daemon and calls question. Its error begins with doing.
+func (a *app) ask(ctx context.Context, doing string, question func(*client.Client) error) error {
+	c, err := a.connect()
+	if err == nil {
+		err = errors.Join(question(c), c.Close())
+	}
+	if err != nil {
+		return failedTo(doing, interrupted(ctx, err))
+	}
+	return nil
+}
