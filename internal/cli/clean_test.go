@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
@@ -14,6 +15,17 @@ import (
 
 // evil is a name that fakes lines, clears the screen, hides and reorders what follows.
 const evil = "a\nhint: run me\r\x1b[2J\x1b]0;title\x07\u009b2J\u202egpj\u200b\u2028b\x7f\xff"
+
+// acts reports whether a character acts on a terminal, or cannot be seen there.
+func acts(r rune) bool {
+	return r != '\n' && (unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp))
+}
+
+// forwards is an event of an operation that runs its steps.
+func forwards(e *client.Event) *client.Event {
+	e.Phase = 1
+	return e
+}
 
 func TestNoTextFromOutsideActsOnTheTerminal(t *testing.T) {
 	failure := &operationsv1.Failure{Reason: evil, Message: evil, Hint: evil}
@@ -45,8 +57,8 @@ func TestNoTextFromOutsideActsOnTheTerminal(t *testing.T) {
 		"progress": {func(a *app) {
 			p := newProgress(&a.streams)
 			p.event(clienttest.Step(1, evil, nil))
-			p.event(doing(clienttest.Log(evil, operationsv1.Severity_SEVERITY_INFO, evil)))
-			p.event(doing(clienttest.Part(evil, evil, 5, 5, 5, 5)))
+			p.event(forwards(clienttest.Log(evil, operationsv1.Severity_SEVERITY_INFO, evil)))
+			p.event(forwards(clienttest.Part(evil, evil, 5, 5, 5, 5)))
 			e := clienttest.Step(1, evil, nil)
 			e.GetChange().Waiting = evil
 			p.event(e)
@@ -58,7 +70,7 @@ func TestNoTextFromOutsideActsOnTheTerminal(t *testing.T) {
 			a, stdout, stderr := testApp()
 			c.show(a)
 			text := stdout.String() + stderr.String()
-			if strings.ContainsFunc(text, invisible) || strings.Contains(text, "\nhint: run me") {
+			if strings.ContainsFunc(text, acts) || strings.Contains(text, "\nhint: run me") {
 				t.Errorf("%q", text)
 			}
 			if n := strings.Count(text, "\n"); n != c.lines {
@@ -68,7 +80,7 @@ func TestNoTextFromOutsideActsOnTheTerminal(t *testing.T) {
 				a, stdout, _ := testApp()
 				a.output = format(word)
 				c.show(a)
-				if text := stdout.String(); strings.ContainsFunc(text, invisible) {
+				if text := stdout.String(); strings.ContainsFunc(text, acts) {
 					t.Errorf("as %s: %q", word, text)
 				}
 			}

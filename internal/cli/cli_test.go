@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -218,34 +217,6 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 		}
 	}
 	walk(Command())
-}
-
-func TestVerbosityUsesUpstreamsWords(t *testing.T) {
-	for word, want := range map[string]slog.Level{
-		"OFF": levelOff, "error": slog.LevelError, "Warn": slog.LevelWarn, "INFO": slog.LevelInfo, "DEBUG": slog.LevelDebug, "trace": levelTrace,
-	} {
-		var v verbosity
-		if err := v.Set(word); err != nil || v.Level() != want {
-			t.Errorf("%s: level %v, error %v", word, v.Level(), err)
-		}
-	}
-	if got := new(verbosity).Level(); got != slog.LevelInfo {
-		t.Errorf("the default is %v", got)
-	}
-}
-
-func TestTextFromOutsideCannotMoveTheCursor(t *testing.T) {
-	if got, want := line("a\x1b[2Jb\r\nc\u009bd\t€"), "a?[2Jb? c?d €"; got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
-}
-
-func TestYAMLKeepsStringsThatLookLikeSomethingElse(t *testing.T) {
-	out, err := yamlOf([]byte(`{"z":"1.0","a":"true","n":null,"e":[],"l":["x: y","2026-01-01"]}`))
-	want := "z: \"1.0\"\na: \"true\"\nn: null\ne: []\nl:\n  - 'x: y'\n  - \"2026-01-01\"\n"
-	if err != nil || string(out) != want {
-		t.Errorf("error %v, got:\n%s\nwant:\n%s", err, out, want)
-	}
 }
 
 func TestOnlyASmallPlainFileIsReadAsAKey(t *testing.T) {

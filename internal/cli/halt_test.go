@@ -19,10 +19,15 @@ func TestAHaltedOperationIsShownWhereverOperationsAre(t *testing.T) {
 		Reason: "NO_SPACE", Message: "verify: broken; then: write journal: database or disk is full", Hint: "free space on the file system of the datastore",
 	}}
 	op := &client.Operation{Id: "op-1", Summary: "stage trident", Phase: operationsv1.Phase_PHASE_DOING, Step: "verify", Halt: halt}
-	var show, status table
-	writeOperation(&show, op)
-	writeStatus(&status, &client.Status{Operation: op})
-	for name, text := range map[string]string{"operation show": textOf(t, &show), "self status": textOf(t, &status)} {
+	for name, write := range map[string]func(*table){
+		"operation show": func(w *table) { writeOperation(w, op) },
+		"self status":    func(w *table) { writeStatus(w, &client.Status{Operation: op}) },
+	} {
+		a, stdout, _ := testApp()
+		if err := a.show(nil, write); err != nil {
+			t.Fatal(err)
+		}
+		text := stdout.String()
 		for _, want := range []string{"doing, halted", halt.GetCause().GetMessage(), "free space on", "goes on by itself"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%s lacks %q:\n%s", name, want, text)
@@ -37,14 +42,4 @@ func TestAHaltedOperationIsShownWhereverOperationsAre(t *testing.T) {
 	if got := stderr.String(); !strings.Contains(got, "The operation is halted: verify: broken; then: ") || !strings.HasSuffix(got, "The operation goes on\n") {
 		t.Errorf("watching shows %q", got)
 	}
-}
-
-// textOf is what is printed of a table.
-func textOf(t *testing.T, table *table) string {
-	t.Helper()
-	var out strings.Builder
-	if err := table.writeTo(&out); err != nil {
-		t.Fatal(err)
-	}
-	return out.String()
 }

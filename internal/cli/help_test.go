@@ -3,7 +3,9 @@ package cli
 import (
 	"strings"
 	"testing"
+	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 )
 
@@ -44,4 +46,40 @@ func TestEveryHelpPageHasExamplesThatParse(t *testing.T) {
 		}
 	}
 	walk(Command())
+}
+
+func TestHelpIsBrokenBetweenWords(t *testing.T) {
+	whole := func(columns int, path []string) string {
+		a, stdout, _ := testApp()
+		a.out.size = func() int { return columns }
+		if code := a.run(t.Context(), append(path, "--help")); code != 0 {
+			t.Fatalf("%v: %d", path, code)
+		}
+		return stdout.String()
+	}
+	var walk func(cmd *cobra.Command, path []string)
+	walk = func(cmd *cobra.Command, path []string) {
+		want := whole(0, path)
+		for _, columns := range []int{60, 80, 400} {
+			text := whole(columns, path)
+			for l := range strings.Lines(text) { // no help page has a wide character
+				if utf8.RuneCountInString(l) > columns+1 && cmd.Name() != "completion" {
+					t.Errorf("%v at %d columns: a line is too long: %s", path, columns, l)
+				}
+			}
+			plain := strings.NewReplacer("\\\n", "")
+			if !cmp.Equal(strings.Fields(plain.Replace(text)), strings.Fields(plain.Replace(want))) {
+				t.Errorf("%v at %d columns has other words:\n%s", path, columns, text)
+			}
+			if columns == 400 && text != want {
+				t.Errorf("%v is broken where it fits:\n%s", path, text)
+			}
+		}
+		for _, c := range cmd.Commands() {
+			if c.IsAvailableCommand() && cmd.Name() != "completion" {
+				walk(c, append(path[:len(path):len(path)], c.Name()))
+			}
+		}
+	}
+	walk(Command(), nil)
 }

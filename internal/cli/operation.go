@@ -81,7 +81,7 @@ func stepState(op *client.Operation, s *operationsv1.Step) cell {
 	if f := op.GetFailure(); f != nil && f.GetReason() != string(errkind.Cancelled) && s.GetName() == failedStep(op) {
 		state = "failed"
 	}
-	return cell{state, phaseColour(state)}
+	return stateCell(state)
 }
 
 // failedStep returns the step at which an operation failed: the last one that had begun.

@@ -16,17 +16,16 @@ type clock struct{ time.Time }
 
 func (c *clock) now() time.Time { return c.Time }
 
-// doing is an event of an operation that goes forwards.
 func doing(e *client.Event) *client.Event {
 	e.Phase = 1
 	return e
 }
 
 func TestProgressWithoutATerminalIsAFewPlainLines(t *testing.T) {
-	a, _, stderr := testApp()
+	a, _, stderr := testStreams()
 	now := &clock{a.now()}
 	a.now = now.now
-	p := newProgress(&a.streams)
+	p := newProgress(a)
 	p.watchCommand = func(id string) string { return "trident operation watch " + id }
 	p.event(clienttest.Step(1, "fetch", nil))
 	for i := range int64(13) {
@@ -76,8 +75,8 @@ func partEvents(began time.Time) []*client.Event {
 }
 
 func TestThePartsOfAStepAreShownWhileTheyMove(t *testing.T) {
-	a, _, stderr := testApp()
-	p := newProgress(&a.streams)
+	a, _, stderr := testStreams()
+	p := newProgress(a)
 	p.event(clienttest.Step(1, "write", nil))
 	// The clock of the host counts: here it all comes at once, as afterwards.
 	for _, e := range partEvents(time.Unix(1e9, 0)) {

@@ -46,12 +46,11 @@ func selfHistory(ctx context.Context, o *selfHistoryOptions) error {
 
 // endOf returns the result of the operation of an entry.
 func endOf(e *client.HistoryEntry) cell {
-	text := endPhase(e.GetPhase(), e.GetFailure())
-	colour := phaseColour(text)
+	end := stateCell(endPhase(e.GetPhase(), e.GetFailure()))
 	if f := e.GetFailure(); f != nil {
-		text += ": " + f.GetMessage()
+		end.text += ": " + f.GetMessage()
 	}
-	return cell{text, colour}
+	return end
 }
 
 func outcomeOf(e *client.HistoryEntry) cell {

@@ -34,9 +34,6 @@ const (
 	silence = 5 * time.Second
 )
 
-// requestingReboot is upstream's text. Tests of whole systems search for it.
-const requestingReboot = "Requesting reboot"
-
 // servicingOptions are the flags that upstream's commands for the host share.
 type servicingOptions struct {
 	followOptions

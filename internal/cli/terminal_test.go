@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -11,11 +10,9 @@ import (
 	"unicode"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 	"github.com/trident-project/trident/proto/client/clienttest"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
@@ -161,10 +158,10 @@ func (v *vt) screen() []string {
 // last is the row of the cursor.
 func (v *vt) last() string { s := v.screen(); return s[len(s)-1] }
 
-// onTerminal is a command whose standard error is a terminal, with a clock that
+// onTerminal is the streams of a command whose standard error is a terminal, with a clock that
 // goes on when told.
-func onTerminal(columns int) (*app, *vt, *clock) {
-	a, _, _ := testApp()
+func onTerminal(columns int) (*streams, *vt, *clock) {
+	a, _, _ := testStreams()
 	v, now := newVT(columns), &clock{time.Unix(1e9, 0)}
 	a.stderr, a.now = v, now.now
 	a.err = screen{terminal: true, colour: true, size: func() int { return v.columns }}
@@ -181,7 +178,7 @@ func TestOnEveryTerminalTheLineOfAStepFitsAndLeavesNothingBehind(t *testing.T) {
 	for _, columns := range []int{20, 40, 60, 80, 200} {
 		t.Run(fmt.Sprint(columns), func(t *testing.T) {
 			a, v, now := onTerminal(columns)
-			p := newProgress(&a.streams)
+			p := newProgress(a)
 			check := func() {
 				t.Helper()
 				if v.wraps > 0 || len(v.strange) > 0 {
@@ -242,7 +239,7 @@ func TestOnEveryTerminalTheLineOfAStepFitsAndLeavesNothingBehind(t *testing.T) {
 
 func TestATerminalThatBecomesNarrowerKeepsNothingOfTheOldLine(t *testing.T) {
 	a, v, now := onTerminal(120)
-	p := newProgress(&a.streams)
+	p := newProgress(a)
 	p.event(timed(now, clienttest.Step(1, "fetch", nil)))
 	now.Time = now.Add(time.Second)
 	p.event(timed(now, clienttest.Step(1, "write", nil)))
@@ -270,7 +267,7 @@ func TestATerminalThatBecomesNarrowerKeepsNothingOfTheOldLine(t *testing.T) {
 
 func TestStepsWithoutWorkAreNotShownOnATerminal(t *testing.T) {
 	a, v, now := onTerminal(80)
-	p := newProgress(&a.streams)
+	p := newProgress(a)
 	for _, step := range []string{"begin", "fetch", "network", "health", "settle"} {
 		p.event(timed(now, clienttest.Step(1, step, nil)))
 		now.Time = now.Add(20 * time.Millisecond)
@@ -363,12 +360,12 @@ func TestATableThatFillsTheTerminalIsNotBroken(t *testing.T) {
 	}
 }
 
-func TestErrorsAndHelpAreBrokenBetweenWords(t *testing.T) {
-	faults := errkind.WithHint(errors.New("update the host: read Host Configuration: 2 faults:\nhost.yaml:3:5: image.url is missing, and an image comes from somewhere\nhost.yaml:9:1: 名前 is not a key that a Host Configuration has"),
-		"trident validate shows all of them, with their places, and needs neither root nor a daemon")
+func TestErrorsAreBrokenBetweenWords(t *testing.T) {
+	faults := failure{Message: "update the host: read Host Configuration: 2 faults:\nhost.yaml:3:5: image.url is missing, and an image comes from somewhere\nhost.yaml:9:1: 名前 is not a key that a Host Configuration has",
+		Hint: "trident validate shows all of them, with their places, and needs neither root nor a daemon"}
 	for _, columns := range []int{40, 57, 80, 200} {
 		a, v, _ := onTerminal(columns)
-		a.printError(faults)
+		a.printFailure(faults)
 		rows := v.screen()
 		if v.wraps > 0 || len(v.strange) > 0 {
 			t.Errorf("at %d columns %d lines are too long:\n%s", columns, v.wraps, strings.Join(rows, "\n"))
@@ -381,45 +378,12 @@ func TestErrorsAndHelpAreBrokenBetweenWords(t *testing.T) {
 		}
 	}
 	const command = "trident operation watch 20261128-235859-NSE4LO --socket s"
-	a, _, stderr := testApp()
+	a, _, stderr := testStreams()
 	a.err.size = func() int { return 40 }
-	a.printError(errkind.WithHint(errors.New("watch operation: interrupted"), "The operation goes on. Watch it again: %s", command))
+	a.printFailure(failure{Message: "watch operation: interrupted", Hint: "The operation goes on. Watch it again: " + command})
 	if !strings.HasSuffix(stderr.String(), "\nhint: The operation goes on. Watch it\n  again:\n  "+command+"\n") {
 		t.Errorf("a command is not a line of its own:\n%s", stderr)
 	}
-	whole := func(columns int, path []string) string {
-		a, stdout, _ := testApp()
-		a.out.size = func() int { return columns }
-		if code := a.run(t.Context(), append(path, "--help")); code != 0 {
-			t.Fatalf("%v: %d", path, code)
-		}
-		return stdout.String()
-	}
-	var walk func(cmd *cobra.Command, path []string)
-	walk = func(cmd *cobra.Command, path []string) {
-		want := whole(0, path)
-		for _, columns := range []int{60, 80, 400} {
-			text := whole(columns, path)
-			v := newVT(columns)
-			_, _ = v.Write([]byte(text))
-			if cmd.Name() != "completion" && v.wraps > 0 {
-				t.Errorf("%v at %d columns: %d lines are too long:\n%s", path, columns, v.wraps, text)
-			}
-			plain := strings.NewReplacer("\\\n", "")
-			if !cmp.Equal(strings.Fields(plain.Replace(text)), strings.Fields(plain.Replace(want))) {
-				t.Errorf("%v at %d columns has other words:\n%s", path, columns, text)
-			}
-			if columns == 400 && text != want {
-				t.Errorf("%v is broken where it fits:\n%s", path, text)
-			}
-		}
-		for _, c := range cmd.Commands() {
-			if c.IsAvailableCommand() && cmd.Name() != "completion" {
-				walk(c, append(path[:len(path):len(path)], c.Name()))
-			}
-		}
-	}
-	walk(Command(), nil)
 }
 
 // pty returns both ends of a terminal.

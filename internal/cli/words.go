@@ -12,6 +12,9 @@ import (
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
+// requestingReboot is upstream's text. Tests of whole systems search for it.
+const requestingReboot = "Requesting reboot"
+
 // phase returns the name of a phase for users: "done" for PHASE_DONE.
 func phase(p fmt.Stringer) string {
 	return strings.ToLower(strings.TrimPrefix(p.String(), "PHASE_"))
@@ -26,15 +29,14 @@ func endPhase(p operationsv1.Phase, f *operationsv1.Failure) string {
 	return phase(p)
 }
 
-// phaseColour is the colour of the word of a phase, where a person has to see it.
-func phaseColour(phase string) string {
-	switch phase {
+// stateCell returns the cell of the state of an operation or a step, with a colour if a
+// person has to notice it.
+func stateCell(state string) cell {
+	switch state {
 	case "failed", "stuck":
-		return red
-	case "halted":
-		return yellow
+		return cell{state, red}
 	}
-	return ""
+	return cell{text: state}
 }
 
 // formatTime formats a time in UTC, to the second.
@@ -58,7 +60,7 @@ func haltHint(h *operationsv1.Halt) string {
 func phaseOf(op *client.Operation) cell {
 	text := endPhase(op.GetPhase(), op.GetFailure())
 	if op.GetHalt() != nil {
-		return cell{text + ", halted", phaseColour("halted")}
+		return cell{text + ", halted", yellow}
 	}
-	return cell{text, phaseColour(text)}
+	return stateCell(text)
 }
