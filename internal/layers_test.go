@@ -31,8 +31,9 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-rescue", "internal/rescue internal/version"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "internal/bytesize internal/diagnose internal/linux/regfile proto/client internal/arch internal/local internal/trust internal/extension internal/image/build internal/image internal/fetch internal/linux/ddi internal/linux/filekind internal/linux/run internal/linux/outfile " +
+	{"internal/cli", "internal/cli/terminal internal/bytesize internal/diagnose internal/linux/regfile proto/client internal/arch internal/local internal/trust internal/extension internal/image/build internal/image internal/fetch internal/linux/ddi internal/linux/filekind internal/linux/run internal/linux/outfile " +
 		"internal/version internal/errkind internal/errkind/grpckind " + generated},
+	{"internal/cli/terminal", "proto/client internal/bytesize internal/errkind " + generated},
 	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
 	{"internal/local", "internal/api internal/hoststate internal/osconfig internal/hostconfig internal/linux/run " +
 		"internal/linux/inroot internal/errkind"},
@@ -134,7 +135,7 @@ const generated = "proto/trident/v1 proto/trident/v1preview proto/trident/operat
 // large, or dangerous, or that ties us to a format.
 var keepers = map[string]string{
 	"google.golang.org/grpc":          "internal/api internal/observe internal/errkind/grpckind proto/client proto/client/clienttest " + generated,
-	"google.golang.org/protobuf":      "internal/api internal/observe internal/cli proto/client proto/client/clienttest " + generated,
+	"google.golang.org/protobuf":      "internal/api internal/observe internal/cli internal/cli/terminal proto/client proto/client/clienttest " + generated,
 	"github.com/prometheus":           "internal/observe",
 	"go.opentelemetry.io":             "internal/observe",
 	"modernc.org/sqlite":              "internal/hoststate",
@@ -144,10 +145,10 @@ var keepers = map[string]string{
 	"github.com/erofs/go-erofs":       "internal/linux/ddi internal/extension",
 	"github.com/smallstep/pkcs7":      "internal/extension internal/linux/ddi",
 	"github.com/goreleaser/nfpm":      "packaging/build",
-	"github.com/rivo/uniseg":          "internal/cli",
+	"github.com/rivo/uniseg":          "internal/cli/terminal",
 	"github.com/moby/sys":             "internal/linux/blockdev internal/linux/mount internal/servicing/slots",
 	"github.com/klauspost/compress":   "internal/diagnose internal/image internal/hosttest",
-	"go.yaml.in/yaml":                 "internal/cli internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/osconfig packaging/build",
+	"go.yaml.in/yaml":                 "internal/cli internal/cli/terminal internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/osconfig packaging/build",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli",
 	"github.com/rogpeppe/go-internal": "",

@@ -11,13 +11,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 )
 
 // app has the streams and the global flags, and the reboot that tests replace.
 type app struct {
-	streams
+	terminal.Streams
 	// reboot reboots this host; nil has systemd reboot it.
 	reboot func(context.Context) error
 	// rebootTime bounds the time from the request of a reboot to the reboot.
@@ -47,8 +48,8 @@ func (a *app) begin(cmd *cobra.Command) error {
 		a.socket = env
 	}
 	a.socket = socketPath(a.socket)
-	if a.quiet && !cmd.Flags().Changed("verbosity") {
-		a.verbosity = "WARN"
+	if a.Quiet && !cmd.Flags().Changed("verbosity") {
+		a.Verbosity = "WARN"
 	}
 	if a.timeout < 0 {
 		return usage(cmd, fmt.Errorf("--timeout is %s, it must not be negative", a.timeout))
@@ -83,7 +84,7 @@ func (a *app) connect() (*client.Client, error) {
 		err := errkind.Errorf(errkind.Unsupported, "connect to tridentd at %s: this command reaches a daemon through a unix socket alone, not by %s", a.socket, scheme)
 		return nil, errkind.WithHint(err, "Forward the socket of the other host: ssh -L ./trident.sock:%s HOST, then --socket ./trident.sock", defaultSocket)
 	}
-	logger := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: a.verbosity}))
+	logger := slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: a.Verbosity}))
 	return client.Dial(a.socket, client.WithLogger(logger))
 }
 

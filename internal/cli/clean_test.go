@@ -7,6 +7,7 @@ import (
 	"testing"
 	"unicode"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 	"github.com/trident-project/trident/proto/client/clienttest"
@@ -49,21 +50,21 @@ func TestNoTextFromOutsideActsOnTheTerminal(t *testing.T) {
 		"an error": {func(a *app) {
 			a.printError(errkind.WithHint(fmt.Errorf("read %s: %w", evil, errors.New(evil)), "%s", evil))
 		}, 2},
-		"operation show":  {func(a *app) { _ = a.show(op, func(w *table) { writeOperation(w, op) }) }, 13},
-		"self status":     {func(a *app) { _ = a.show(status, func(w *table) { writeStatus(w, status) }) }, 12},
-		"sysext inspect":  {func(a *app) { _ = a.show(image, image.write) }, 13},
-		"the files of it": {func(a *app) { _ = a.show(listed, listed.write) }, 9},
-		"a word":          {func(a *app) { a.say("%s is deleted.", evil) }, 1},
+		"operation show":  {func(a *app) { _ = a.Show(op, func(w *terminal.Table) { writeOperation(w, op) }) }, 13},
+		"self status":     {func(a *app) { _ = a.Show(status, func(w *terminal.Table) { writeStatus(w, status) }) }, 12},
+		"sysext inspect":  {func(a *app) { _ = a.Show(image, image.write) }, 13},
+		"the files of it": {func(a *app) { _ = a.Show(listed, listed.write) }, 9},
+		"a word":          {func(a *app) { a.Say("%s is deleted.", evil) }, 1},
 		"progress": {func(a *app) {
-			p := newProgress(&a.streams)
-			p.event(clienttest.Step(1, evil, nil))
-			p.event(forwards(clienttest.Log(evil, operationsv1.Severity_SEVERITY_INFO, evil)))
-			p.event(forwards(clienttest.Part(evil, evil, 5, 5, 5, 5)))
+			p := terminal.NewProgress(&a.Streams)
+			p.Event(clienttest.Step(1, evil, nil))
+			p.Event(forwards(clienttest.Log(evil, operationsv1.Severity_SEVERITY_INFO, evil)))
+			p.Event(forwards(clienttest.Part(evil, evil, 5, 5, 5, 5)))
 			e := clienttest.Step(1, evil, nil)
 			e.GetChange().Waiting = evil
-			p.event(e)
-			p.event(clienttest.Step(2, evil, failure))
-			p.end()
+			p.Event(e)
+			p.Event(clienttest.Step(2, evil, failure))
+			p.End()
 		}, 6},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -78,7 +79,7 @@ func TestNoTextFromOutsideActsOnTheTerminal(t *testing.T) {
 			}
 			for _, word := range []string{"json", "yaml"} {
 				a, stdout, _ := testApp()
-				a.output = format(word)
+				a.Output = terminal.Format(word)
 				c.show(a)
 				if text := stdout.String(); strings.ContainsFunc(text, acts) {
 					t.Errorf("as %s: %q", word, text)

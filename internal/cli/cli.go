@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/linux/outfile"
 	"github.com/trident-project/trident/internal/version"
 )
@@ -27,8 +28,8 @@ func Main() int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	a := &app{streams: newStreams()}
-	a.stdout = outfile.Interruptible(ctx, os.Stdout)
+	a := &app{Streams: terminal.NewStreams()}
+	a.Stdout = outfile.Interruptible(ctx, os.Stdout)
 	go func() {
 		cause := errInterrupted
 		if <-signals == syscall.SIGTERM {
@@ -36,27 +37,27 @@ func Main() int {
 		}
 		cancel(cause)
 		<-signals
-		a.abandon()
+		a.Abandon()
 		os.Exit(exitInterrupted)
 	}()
 	return a.run(ctx, os.Args[1:])
 }
 
 // Command returns the root command, for the generators of manual pages and completions.
-func Command() *cobra.Command { return newRootCommand(&app{streams: newStreams()}) }
+func Command() *cobra.Command { return newRootCommand(&app{Streams: terminal.NewStreams()}) }
 
 func (a *app) run(ctx context.Context, args []string) int {
 	root := newRootCommand(a)
 	root.SetArgs(withValues(args))
-	root.SetOut(a.stdout)
-	root.SetErr(a.stderr)
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
 	cmd, err := root.ExecuteContextC(ctx)
 	if a.stop != nil {
 		a.stop()
 	}
 	err = asUsage(cmd, err)
-	if a.output == "" {
-		a.output = wantedFormat(cmd, args)
+	if a.Output == "" {
+		a.Output = wantedFormat(cmd, args)
 	}
 	a.printError(err)
 	return exitCode(err)
@@ -89,10 +90,10 @@ func newRootCommand(a *app) *cobra.Command {
 	cmd.SetVersionTemplate("trident {{.Version}}\n")
 	cmd.SetFlagErrorFunc(flagError)
 	flags := cmd.PersistentFlags()
-	flags.VarP(&a.verbosity, "verbosity", "v", "which logs to show: OFF, ERROR, WARN, INFO, DEBUG or TRACE")
+	flags.VarP(&a.Verbosity, "verbosity", "v", "which logs to show: OFF, ERROR, WARN, INFO, DEBUG or TRACE")
 	flags.StringVar(&a.socket, "socket", defaultSocket, "the daemon's socket; without this flag $TRIDENT_SOCKET")
-	flags.VarP(&a.output, "output", "o", "how to print results: text, json or yaml")
-	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print only results, warnings and errors, without progress and success messages")
+	flags.VarP(&a.Output, "output", "o", "how to print results: text, json or yaml")
+	flags.BoolVarP(&a.Quiet, "quiet", "q", false, "print only results, warnings and errors, without progress and success messages")
 	flags.DurationVar(&a.timeout, "timeout", 0, "end the command after this time; 0 means no limit")
 	cmd.Flags().BoolP("version", "V", false, "print the version of this command")
 	cmd.AddCommand(
@@ -111,7 +112,7 @@ func newRootCommand(a *app) *cobra.Command {
 }
 
 func completeValues(cmd *cobra.Command) {
-	values := map[string][]string{"verbosity": verbosityWords(), "output": {"text", "json", "yaml"}}
+	values := map[string][]string{"verbosity": terminal.VerbosityWords(), "output": {"text", "json", "yaml"}}
 	for flag, words := range values {
 		complete := cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
 		must(cmd.RegisterFlagCompletionFunc(flag, complete))

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
@@ -49,17 +50,17 @@ func (o *commitOptions) report(f *following, out client.Outcome, op *client.Oper
 	case herr != nil:
 		return o.servicingOptions.report(f, out, op, err)
 	case err != nil:
-		f.progress.line("What was booted was not kept. %s", whereStands(host))
-		return errors.Join(err, o.app.show(op, func(*table) {}))
+		f.progress.Line("What was booted was not kept. %s", whereStands(host))
+		return errors.Join(err, o.app.Show(op, func(*terminal.Table) {}))
 	}
-	return o.app.show(op, func(w *table) { w.line("%s (%s)", whereStands(host), op.GetSummary()) })
+	return o.app.Show(op, func(w *terminal.Table) { w.Line("%s (%s)", whereStands(host), op.GetSummary()) })
 }
 
 // whereStands describes the state of a host in a sentence.
 func whereStands(host *hostv1.GetHostResponse) string {
-	text := "The host is " + line(host.GetServicingState())
+	text := "The host is " + terminal.Line(host.GetServicingState())
 	if host.GetActiveVolume() != "" {
-		text += ", and runs from " + line(host.GetActiveVolume())
+		text += ", and runs from " + terminal.Line(host.GetActiveVolume())
 	}
 	return text + "."
 }

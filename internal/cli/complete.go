@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/trident-project/trident/internal/arch"
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -71,7 +72,7 @@ func operationIDs(ctx context.Context, c *client.Client) ([]string, error) {
 	all, err := c.Operations(ctx, 20, false)
 	var words []string
 	for _, op := range all {
-		words = append(words, line(op.GetId())+"\t"+line(op.GetSummary()))
+		words = append(words, terminal.Line(op.GetId())+"\t"+terminal.Line(op.GetSummary()))
 	}
 	return words, err
 }
@@ -80,7 +81,7 @@ func stagedVersions(ctx context.Context, c *client.Client) ([]string, error) {
 	status, err := c.Status(ctx)
 	var words []string
 	for _, i := range status.GetImages() {
-		words = append(words, line(i.GetVersion()))
+		words = append(words, terminal.Line(i.GetVersion()))
 	}
 	return words, err
 }
@@ -89,7 +90,7 @@ func blockedVersions(ctx context.Context, c *client.Client) ([]string, error) {
 	status, err := c.Status(ctx)
 	var words []string
 	for _, b := range status.GetBlocked() {
-		words = append(words, line(b.GetVersion())+"\t"+line(b.GetReason()))
+		words = append(words, terminal.Line(b.GetVersion())+"\t"+terminal.Line(b.GetReason()))
 	}
 	return words, err
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/cli/terminal"
 )
 
 // daemonPath is the program of the daemon.
@@ -36,7 +38,7 @@ func newDaemonCommand(a *app, run func(context.Context, *daemonOptions) error) *
 		Hidden:  true,
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o.args = []string{"--idle-timeout", time.Duration(timeout).String(), "--log-level", daemonLevel(a.verbosity)}
+			o.args = []string{"--idle-timeout", time.Duration(timeout).String(), "--log-level", daemonLevel(a.Verbosity)}
 			if cmd.Flags().Changed("socket-path") { // else a socket that systemd passes comes first
 				o.args = append(o.args, "--socket", socket)
 			}
@@ -49,7 +51,7 @@ func newDaemonCommand(a *app, run func(context.Context, *daemonOptions) error) *
 }
 
 // daemonLevel returns the daemon's name of a verbosity; the daemon has neither OFF nor TRACE.
-func daemonLevel(v verbosity) string {
+func daemonLevel(v terminal.Verbosity) string {
 	switch word := strings.ToLower(v.String()); word {
 	case "off":
 		return "error"

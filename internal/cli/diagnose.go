@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/diagnose"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/local"
@@ -74,7 +75,7 @@ func collectDiagnostics(ctx context.Context, o *diagnoseOptions) error {
 	if err := file.CheckStream(); err != nil {
 		return err
 	}
-	err := diagnose.Write(ctx, file, o.app.now(), func(b *diagnose.Bundle) error {
+	err := diagnose.Write(ctx, file, o.app.Now(), func(b *diagnose.Bundle) error {
 		b.Report.Version = version.String()
 		for _, collect := range []func(context.Context, *diagnose.Bundle) error{
 			o.fromDaemon, o.logs, o.datastore, o.facts, o.journals,
@@ -92,11 +93,11 @@ func collectDiagnostics(ctx context.Context, o *diagnoseOptions) error {
 	if err != nil {
 		return asUpstream(fmt.Errorf("collect diagnostics: %w", err))
 	}
-	if file.IsFile() && !o.app.quiet {
-		fmt.Fprintf(o.app.stdout, "%s is written.\n", line(o.bundle))
+	if file.IsFile() && !o.app.Quiet {
+		fmt.Fprintf(o.app.Stdout, "%s is written.\n", terminal.Line(o.bundle))
 	}
 	if failures > 0 {
-		fmt.Fprintf(o.app.stderr, "%d things could not be had; its report.json says which and why.\n", failures)
+		fmt.Fprintf(o.app.Stderr, "%d things could not be had; its report.json says which and why.\n", failures)
 	}
 	return nil
 }
@@ -133,7 +134,7 @@ func (o *diagnoseOptions) fromDaemon(ctx context.Context, b *diagnose.Bundle) er
 				if err != nil {
 					return nil, err
 				}
-				return rawList(entries)
+				return terminal.RawList(entries)
 			}),
 			o.operations(ctx, b, c))
 		return nil
@@ -149,7 +150,7 @@ func (o *diagnoseOptions) message(b *diagnose.Bundle, name string, ask func() (a
 	value, err := ask()
 	if err == nil {
 		var text []byte
-		if text, err = marshal(value); err == nil {
+		if text, err = terminal.Marshal(value); err == nil {
 			return b.Add(name, "tridentd", []byte(diagnose.WithoutSecrets(string(text))))
 		}
 	}
@@ -169,11 +170,11 @@ func (o *diagnoseOptions) operations(ctx context.Context, b *diagnose.Bundle, c 
 		if err != nil {
 			b.Failed("events of operation "+op.GetId(), err)
 		}
-		raw, err := rawList(events)
+		raw, err := terminal.RawList(events)
 		if err == nil {
 			var whole []byte
-			if whole, err = rawMessage(op); err == nil {
-				whole, err = marshal(map[string]any{"operation": json.RawMessage(whole), "events": raw})
+			if whole, err = terminal.RawMessage(op); err == nil {
+				whole, err = terminal.Marshal(map[string]any{"operation": json.RawMessage(whole), "events": raw})
 			}
 			if err == nil {
 				err = b.Add("operations/"+filepath.Base(op.GetId())+".json", "tridentd", []byte(diagnose.WithoutSecrets(string(whole))))

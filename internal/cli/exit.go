@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 )
@@ -63,7 +64,7 @@ func exitCode(err error) int {
 // printError prints an error and its hint in the output format of the command.
 func (a *app) printError(err error) {
 	if err != nil {
-		a.printFailure(failure{Kind: kindOf(err), Message: err.Error(), Hint: client.Hint(err)})
+		a.PrintFailure(terminal.Failure{Kind: kindOf(err), Message: err.Error(), Hint: client.Hint(err)})
 	}
 }
 
@@ -80,8 +81,8 @@ func kindOf(err error) string {
 
 // wantedFormat returns the value of --output in args, because an error of the command line
 // may come before cobra has read the flag. cmd is the command that returned the error.
-func wantedFormat(cmd *cobra.Command, args []string) format {
-	if f := cmd.Flags().Lookup("output"); f != nil && f.Value.Type() != format("").Type() {
+func wantedFormat(cmd *cobra.Command, args []string) terminal.Format {
+	if f := cmd.Flags().Lookup("output"); f != nil && f.Value.Type() != terminal.Format("").Type() {
 		return "" // there the flag names a file
 	}
 	for i, arg := range args {
@@ -95,7 +96,7 @@ func wantedFormat(cmd *cobra.Command, args []string) format {
 				word = args[i+1]
 			}
 		}
-		var f format
+		var f terminal.Format
 		if word != "" && f.Set(word) == nil {
 			return f
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 )
@@ -39,9 +40,9 @@ func (o *followOptions) follow(ctx context.Context, doing string, uploads bool, 
 // followTo is follow with a function that reports the end.
 func (o *followOptions) followTo(ctx context.Context, doing string, uploads bool, run verb, report func(*following, *client.Operation, error) error) error {
 	return o.app.ask(ctx, doing, func(c *client.Client) error {
-		f := &following{o: o, client: c, progress: newProgress(&o.app.streams), ctx: ctx, doing: doing, report: report}
-		f.progress.answering = f.version
-		f.progress.watchCommand = func(id string) string { return f.command("watch", id) }
+		f := &following{o: o, client: c, progress: terminal.NewProgress(&o.app.Streams), ctx: ctx, doing: doing, report: report}
+		f.progress.Answering = f.version
+		f.progress.WatchCommand = func(id string) string { return f.command("watch", id) }
 		ctx, detach := context.WithCancelCause(ctx)
 		defer detach(nil)
 		first := ""
@@ -52,7 +53,7 @@ func (o *followOptions) followTo(ctx context.Context, doing string, uploads bool
 			if first == "" {
 				first = e.GetStep()
 			}
-			f.progress.event(e)
+			f.progress.Event(e)
 			if o.detach && (!uploads || e.GetStep() != first) {
 				detach(errDetached)
 			}
@@ -65,7 +66,7 @@ func (o *followOptions) followTo(ctx context.Context, doing string, uploads bool
 type following struct {
 	o        *followOptions
 	client   *client.Client
-	progress *progress
+	progress *terminal.Progress
 	ctx      context.Context // of the command
 	doing    string
 	report   func(*following, *client.Operation, error) error
@@ -83,14 +84,14 @@ func (f *following) version() string {
 	if err != nil {
 		return ""
 	}
-	return line(v)
+	return terminal.Line(v)
 }
 
 func (f *following) end(op *client.Operation, err error) error {
-	f.progress.end()
+	f.progress.End()
 	detached, ok := errors.AsType[*client.DetachedError](err)
-	if failure := f.progress.reason(); ok && failure != "" { // what the end would say
-		f.progress.line("The operation failed and undoes its steps: %s", failure)
+	if failure := f.progress.Reason(); ok && failure != "" { // what the end would say
+		f.progress.Line("The operation failed and undoes its steps: %s", failure)
 	}
 	switch {
 	case !ok:
@@ -116,20 +117,20 @@ func (f *following) printDetached(id string) error {
 	if err != nil {
 		return err
 	}
-	return f.o.app.show(op, func(w *table) { w.line("%s", op.GetId()) })
+	return f.o.app.Show(op, func(w *terminal.Table) { w.Line("%s", op.GetId()) })
 }
 
 // cancel cancels the operation and waits until it is undone. A second interrupt ends the
 // process.
 func (f *following) cancel(at *client.DetachedError) error {
-	f.progress.line("Cancelling operation %s; interrupt again to stop waiting", at.Operation)
+	f.progress.Line("Cancelling operation %s; interrupt again to stop waiting", at.Operation)
 	ctx, stop := f.quick()
 	defer stop()
 	if _, err := f.client.Cancel(ctx, at.Operation); err != nil {
-		f.progress.line("It cannot be cancelled: %v", err)
+		f.progress.Line("It cannot be cancelled: %v", err)
 	}
-	op, err := f.client.Watch(context.WithoutCancel(f.ctx), at.Operation, at.Sequence, f.progress.event)
-	f.progress.end()
+	op, err := f.client.Watch(context.WithoutCancel(f.ctx), at.Operation, at.Sequence, f.progress.Event)
+	f.progress.End()
 	if client.Kind(err) == client.KindCancelled {
 		return fmt.Errorf("operation %s was cancelled: %w", at.Operation, errInterrupted)
 	}
@@ -143,25 +144,25 @@ func (f *following) settled(op *client.Operation, err error) error {
 	}
 	running, evidence := f.outcome(op.GetId())
 	if evidence != "" {
-		f.progress.line("The evidence of the failed version is on the host, in %s", evidence)
+		f.progress.Line("The evidence of the failed version is on the host, in %s", evidence)
 	}
-	if err != nil && running != "" && !f.o.app.quiet {
-		f.progress.line("Trident %s runs.", running)
+	if err != nil && running != "" && !f.o.app.Quiet {
+		f.progress.Line("Trident %s runs.", running)
 	}
 	if f.o.silent {
 		return err
 	}
-	text := func(w *table) {
-		if err == nil && !f.o.app.quiet {
-			w.line("%s", successText(op, running))
+	text := func(w *terminal.Table) {
+		if err == nil && !f.o.app.Quiet {
+			w.Line("%s", successText(op, running))
 		}
 	}
-	return errors.Join(err, f.o.app.show(op, text))
+	return errors.Join(err, f.o.app.Show(op, text))
 }
 
 func successText(op *client.Operation, running string) string {
 	if op.GetKind() == "self-stage" || running == "" {
-		return fmt.Sprintf("Done: %s.", line(op.GetSummary()))
+		return fmt.Sprintf("Done: %s.", terminal.Line(op.GetSummary()))
 	}
 	return fmt.Sprintf("Trident %s runs now.", running)
 }
@@ -175,7 +176,7 @@ func (f *following) outcome(id string) (running, evidence string) {
 		return "", ""
 	}
 	if last := s.GetLast(); last.GetOperationId() == id {
-		evidence = line(last.GetEvidence())
+		evidence = terminal.Line(last.GetEvidence())
 	}
-	return line(s.GetRunningVersion()), evidence
+	return terminal.Line(s.GetRunningVersion()), evidence
 }

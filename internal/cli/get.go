@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v4"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 	tridentv1preview "github.com/trident-project/trident/proto/trident/v1preview"
@@ -51,7 +52,7 @@ func newGetCommand(a *app, run func(context.Context, *getOptions) error) *cobra.
 			return run(cmd.Context(), o)
 		},
 	}
-	cmd.Flags().Var(&a.output, "output", "how to print the result: text, json or yaml") // without -o, which upstream gave to --outfile
+	cmd.Flags().Var(&a.Output, "output", "how to print the result: text, json or yaml") // without -o, which upstream gave to --outfile
 	cmd.Flags().StringVarP(&o.outfile, "outfile", "o", "", "write to this file; - is standard output")
 	return cmd
 }
@@ -59,7 +60,7 @@ func newGetCommand(a *app, run func(context.Context, *getOptions) error) *cobra.
 func get(ctx context.Context, o *getOptions) error {
 	return asUpstream(o.app.ask(ctx, "get "+o.kind, func(c *client.Client) error {
 		text, err := o.document(ctx, c)
-		if err == nil && o.app.output.String() == "json" {
+		if err == nil && o.app.Output.String() == "json" {
 			text, err = jsonOf(text)
 		}
 		if err != nil {
@@ -71,11 +72,11 @@ func get(ctx context.Context, o *getOptions) error {
 				return err
 			}
 			if out.IsFile() {
-				o.app.say("Wrote %s to %s.", o.kind, o.outfile)
+				o.app.Say("Wrote %s to %s.", o.kind, o.outfile)
 			}
 			return nil
 		}
-		_, err = o.app.stdout.Write(text)
+		_, err = o.app.Stdout.Write(text)
 		return err
 	}))
 }
@@ -157,7 +158,7 @@ func jsonOf(text []byte) ([]byte, error) {
 	if err != nil {
 		return nil, errkind.Errorf(errkind.Corrupt, "read what the daemon answered: %w", err)
 	}
-	return marshal(value)
+	return terminal.Marshal(value)
 }
 
 func decodeYAML(text []byte) (value any, err error) {

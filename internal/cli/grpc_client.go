@@ -90,7 +90,7 @@ func (o *streamDiskOptions) checkHash() error {
 		err := errkind.Errorf(errkind.Invalid, "the image comes from an http URL and --hash is %q: anybody on the network could replace the system that this host boots", cmp.Or(o.hash, "ignored"))
 		return errkind.WithHint(err, "Give --hash sha384:HEX of the image's metadata, or an https URL, or --allow-unverified-http.")
 	}
-	fmt.Fprintln(o.app.stderr, "WARNING: without --hash Trident writes and boots whatever the server sends.")
+	fmt.Fprintln(o.app.Stderr, "WARNING: without --hash Trident writes and boots whatever the server sends.")
 	return nil
 }
 

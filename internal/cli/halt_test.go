@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
@@ -19,12 +20,12 @@ func TestAHaltedOperationIsShownWhereverOperationsAre(t *testing.T) {
 		Reason: "NO_SPACE", Message: "verify: broken; then: write journal: database or disk is full", Hint: "free space on the file system of the datastore",
 	}}
 	op := &client.Operation{Id: "op-1", Summary: "stage trident", Phase: operationsv1.Phase_PHASE_DOING, Step: "verify", Halt: halt}
-	for name, write := range map[string]func(*table){
-		"operation show": func(w *table) { writeOperation(w, op) },
-		"self status":    func(w *table) { writeStatus(w, &client.Status{Operation: op}) },
+	for name, write := range map[string]func(*terminal.Table){
+		"operation show": func(w *terminal.Table) { writeOperation(w, op) },
+		"self status":    func(w *terminal.Table) { writeStatus(w, &client.Status{Operation: op}) },
 	} {
 		a, stdout, _ := testApp()
-		if err := a.show(nil, write); err != nil {
+		if err := a.Show(nil, write); err != nil {
 			t.Fatal(err)
 		}
 		text := stdout.String()
@@ -35,9 +36,9 @@ func TestAHaltedOperationIsShownWhereverOperationsAre(t *testing.T) {
 		}
 	}
 	var stderr bytes.Buffer
-	p := newProgress(&streams{stderr: &stderr, stdout: io.Discard, now: time.Now})
+	p := terminal.NewProgress(&terminal.Streams{Stderr: &stderr, Stdout: io.Discard, Now: time.Now})
 	for _, h := range []*operationsv1.Halt{halt, {}} {
-		p.event(&client.Event{OperationId: "op-1", Phase: operationsv1.Phase_PHASE_DOING, Step: "verify", Body: &operationsv1.Event_Halt{Halt: h}})
+		p.Event(&client.Event{OperationId: "op-1", Phase: operationsv1.Phase_PHASE_DOING, Step: "verify", Body: &operationsv1.Event_Halt{Halt: h}})
 	}
 	if got := stderr.String(); !strings.Contains(got, "The operation is halted: verify: broken; then: ") || !strings.HasSuffix(got, "The operation goes on\n") {
 		t.Errorf("watching shows %q", got)

@@ -56,6 +56,6 @@ func (a *app) helpOnTerminal(root *cobra.Command) {
 		cmd.SetOut(&text)
 		whole(cmd, args)
 		cmd.SetOut(out)
-		_, _ = io.WriteString(out, a.fitHelp(text.String()))
+		_, _ = io.WriteString(out, a.FitHelp(text.String()))
 	})
 }

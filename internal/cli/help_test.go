@@ -51,7 +51,7 @@ func TestEveryHelpPageHasExamplesThatParse(t *testing.T) {
 func TestHelpIsBrokenBetweenWords(t *testing.T) {
 	whole := func(columns int, path []string) string {
 		a, stdout, _ := testApp()
-		a.out.size = func() int { return columns }
+		a.Out.Size = func() int { return columns }
 		if code := a.run(t.Context(), append(path, "--help")); code != 0 {
 			t.Fatalf("%v: %d", path, code)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
 	cosi "github.com/trident-project/trident/internal/image"
@@ -63,12 +64,12 @@ func (s *imageSource) open(ctx context.Context, a *app) (*cosi.Image, error) {
 		return nil, fmt.Errorf("open image: %w", err)
 	}
 	img, err := cosi.Open(ctx, src, s.sha384, cosi.Options{
-		Relaxed: s.relaxed, Log: func(text string) { newProgress(&a.streams).line("%s", text) },
+		Relaxed: s.relaxed, Log: func(text string) { terminal.NewProgress(&a.Streams).Line("%s", text) },
 	})
 	if bad, ok := errors.AsType[*cosi.MetadataError](err); ok {
 		if len(bad.Findings) > 1 {
 			for _, f := range bad.Findings {
-				fmt.Fprintf(a.stderr, "  %s\n", line(f.String()))
+				fmt.Fprintf(a.Stderr, "  %s\n", terminal.Line(f.String()))
 			}
 		}
 		err = errkind.With(errkind.Corrupt, err) // the image is refused, not the command

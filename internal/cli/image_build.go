@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/bytesize"
+	"github.com/trident-project/trident/internal/cli/terminal"
 	cosi "github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/image/build"
 	"github.com/trident-project/trident/internal/linux/outfile"
@@ -98,29 +99,29 @@ func imageBuild(ctx context.Context, o *imageBuildOptions) error {
 	}
 	defer img.Close()
 	spec := &img.Spec
-	out := outfile.File{Path: o.image, Mode: 0o644, Inputs: img.Inputs(), Stdout: o.app.stdout}
+	out := outfile.File{Path: o.image, Mode: 0o644, Inputs: img.Inputs(), Stdout: o.app.Stdout}
 	if err := out.CheckStream(); err != nil {
 		return err
 	}
 	r := &imageBuilt{Path: o.image, Warnings: []cosi.Finding{}, spec: spec}
 	spec.Temp = out.TempDir()
 	spec.Warn = func(f cosi.Finding) { r.Warnings = append(r.Warnings, f) }
-	progress := newProgress(&o.app.streams)
+	progress := terminal.NewProgress(&o.app.Streams)
 	err = out.Stream(ctx, func(w io.Writer) error {
 		var err error
 		counted := &countingWriter{w: w}
-		r.SHA384, err = cosi.Write(ctx, counted, *spec, func(done, total int64) { progress.bytes("pack", done, total) })
+		r.SHA384, err = cosi.Write(ctx, counted, *spec, func(done, total int64) { progress.Bytes("pack", done, total) })
 		r.Size = counted.n
 		return err
 	})
-	progress.end()
+	progress.End()
 	if err != nil {
 		return interrupted(ctx, err)
 	}
 	if !out.IsFile() { // whoever reads the image wants nothing else in it
-		o.app.stdout = o.app.stderr
+		o.app.Stdout = o.app.Stderr
 	}
-	return o.app.show(r, r.write)
+	return o.app.Show(r, r.write)
 }
 
 // countingWriter counts the bytes that it passes on.
@@ -135,9 +136,9 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (r *imageBuilt) write(w *table) {
-	w.field("Image", "%s (%s)", r.Path, bytesize.Format(r.Size))
-	w.field("SHA-384", "%s", r.SHA384)
+func (r *imageBuilt) write(w *terminal.Table) {
+	w.Field("Image", "%s (%s)", r.Path, bytesize.Format(r.Size))
+	w.Field("SHA-384", "%s", r.SHA384)
 	for _, m := range r.spec.Mounts {
 		text := fmt.Sprintf("partition %d", m.Number)
 		if m.HashTree == m.Number {
@@ -145,10 +146,10 @@ func (r *imageBuilt) write(w *table) {
 		} else if m.HashTree != 0 {
 			text += fmt.Sprintf(", hash tree in partition %d", m.HashTree)
 		}
-		w.field(m.MountPoint, "%s", text)
+		w.Field(m.MountPoint, "%s", text)
 	}
 	if len(r.spec.Mounts) == 0 {
-		w.field("Mounts", "none were found: see --mount")
+		w.Field("Mounts", "none were found: see --mount")
 	}
 	writeFindings(w, r.Warnings)
 	boot := r.spec.Bootloader.Type
@@ -160,5 +161,5 @@ func (r *imageBuilt) write(w *table) {
 		slices.Sort(paths)
 		boot += ": " + strings.Join(paths, ", ")
 	}
-	w.field("Boot loader", "%s", boot)
+	w.Field("Boot loader", "%s", boot)
 }

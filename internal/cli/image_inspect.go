@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/bytesize"
+	"github.com/trident-project/trident/internal/cli/terminal"
 	cosi "github.com/trident-project/trident/internal/image"
 )
 
@@ -63,33 +64,33 @@ func imageInspect(ctx context.Context, o *imageInspectOptions) (err error) {
 		Source: o.source, Size: img.Size(), SHA384: img.SHA384(), Metadata: img.RawMetadata(),
 		Warnings: append(append([]cosi.Finding{}, img.Warnings()...), img.Metadata().Doubts()...), image: img,
 	}
-	return o.app.show(r, r.write)
+	return o.app.Show(r, r.write)
 }
 
-func (r *imageInspection) write(w *table) {
+func (r *imageInspection) write(w *terminal.Table) {
 	m := r.image.Metadata()
-	w.field("Image", "%s (%s)", r.Source, bytesize.Format(r.Size))
-	w.field("SHA-384", "%s", r.SHA384)
-	w.field("Format", "COSI %s", m.Version)
+	w.Field("Image", "%s (%s)", r.Source, bytesize.Format(r.Size))
+	w.Field("SHA-384", "%s", r.SHA384)
+	w.Field("Format", "COSI %s", m.Version)
 	if m.ID != "" {
-		w.field("ID", "%s", m.ID)
+		w.Field("ID", "%s", m.ID)
 	}
 	system := cmp.Or(m.OSRelease.Get("PRETTY_NAME"), m.OSRelease.Get("NAME"), m.OSRelease.Get("ID"), "not named")
-	w.field("System", "%s, %s, %d packages", system, m.Arch, len(m.Packages))
+	w.Field("System", "%s, %s, %d packages", system, m.Arch, len(m.Packages))
 	if b := m.Bootloader; b != nil {
-		w.field("Boot loader", "%s", b.Type)
+		w.Field("Boot loader", "%s", b.Type)
 		if b.SystemdBoot != nil {
 			for _, e := range b.SystemdBoot.Entries {
-				w.field(fmt.Sprintf("  %s", e.Type), "%s", e.Path)
-				w.field("", "kernel %s, %s", e.Kernel, e.Cmdline)
+				w.Field(fmt.Sprintf("  %s", e.Type), "%s", e.Path)
+				w.Field("", "kernel %s, %s", e.Kernel, e.Cmdline)
 			}
 		}
 	}
 	if m.Disk != nil {
-		w.field("Disk", "%s, sectors of %d bytes", bytesize.Format(m.Disk.Size), m.Disk.LBASize)
+		w.Field("Disk", "%s, sectors of %d bytes", bytesize.Format(m.Disk.Size), m.Disk.LBASize)
 	}
 	writeFindings(w, r.Warnings)
-	w.head("PARTITION", "SIZE", "PACKED", "MOUNT POINT", "TYPE", "UUID", "SHA-384 OF THE PACKED")
+	w.Head("PARTITION", "SIZE", "PACKED", "MOUNT POINT", "TYPE", "UUID", "SHA-384 OF THE PACKED")
 	for _, p := range r.image.Partitions() {
 		number, mount, fsType, uuid := fmt.Sprint(p.Number), "-", "-", "-"
 		switch {
@@ -103,19 +104,19 @@ func (r *imageInspection) write(w *table) {
 		} else if f != nil {
 			mount, fsType, uuid = cmp.Or(f.MountPoint, "-"), f.Type, cmp.Or(f.UUID, "-")
 		}
-		w.row(number, bytesize.Format(p.File.Size), bytesize.Format(p.File.Compressed), mount, fsType, uuid, cmp.Or(p.File.SHA384, "none"))
+		w.Row(number, bytesize.Format(p.File.Size), bytesize.Format(p.File.Compressed), mount, fsType, uuid, cmp.Or(p.File.SHA384, "none"))
 	}
 	for _, f := range m.Filesystems {
 		if f.Verity == nil {
 			continue
 		}
-		w.line("")
-		w.line("Root hash of %s: %s", f.MountPoint, f.Verity.RootHash)
+		w.Line("")
+		w.Line("Root hash of %s: %s", f.MountPoint, f.Verity.RootHash)
 		switch at := f.Verity.HashOffset; {
 		case f.Inline() && at == 0:
-			w.line("Its hash tree lies behind the file system, in the same partition.")
+			w.Line("Its hash tree lies behind the file system, in the same partition.")
 		case f.Inline():
-			w.line("Its hash tree lies behind the file system, from byte %d of the same partition on.", at)
+			w.Line("Its hash tree lies behind the file system, from byte %d of the same partition on.", at)
 		}
 	}
 }

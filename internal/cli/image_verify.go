@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/bytesize"
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	cosi "github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/image/build"
@@ -64,21 +65,21 @@ func imageVerify(ctx context.Context, o *imageVerifyOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, img.Close()) }()
-	progress := newProgress(&o.app.streams)
-	findings, err := img.Verify(ctx, func(done, total int64) { progress.bytes("verify", done, total) })
-	progress.end()
+	progress := terminal.NewProgress(&o.app.Streams)
+	findings, err := img.Verify(ctx, func(done, total int64) { progress.Bytes("verify", done, total) })
+	progress.End()
 	if err != nil {
-		return fmt.Errorf("%s: %w", line(o.source), interrupted(ctx, err))
+		return fmt.Errorf("%s: %w", terminal.Line(o.source), interrupted(ctx, err))
 	}
 	findings = append(findings, img.Metadata().Doubts()...)
 	if i := slices.IndexFunc(findings, func(f cosi.Finding) bool { return f.Name == cosi.NameGPT }); i >= 0 {
-		return errkind.Errorf(errkind.Corrupt, "%s: verify image: %s", line(o.source), findings[i])
+		return errkind.Errorf(errkind.Corrupt, "%s: verify image: %s", terminal.Line(o.source), findings[i])
 	}
 	if i := slices.IndexFunc(findings, func(f cosi.Finding) bool { return f.Name == cosi.NameArch }); i >= 0 {
-		return errkind.Errorf(errkind.Incompatible, "%s: verify image: %s", line(o.source), findings[i])
+		return errkind.Errorf(errkind.Incompatible, "%s: verify image: %s", terminal.Line(o.source), findings[i])
 	}
 	if err := build.CheckPrograms(ctx, img); err != nil {
-		return fmt.Errorf("%s: verify image: %w", line(o.source), interrupted(ctx, err))
+		return fmt.Errorf("%s: verify image: %w", terminal.Line(o.source), interrupted(ctx, err))
 	}
 	r := &imageVerification{
 		Source: o.source, Size: img.Size(), SHA384: img.SHA384(), Expected: o.sha384 != cosi.Ignored, Warnings: findings,
@@ -88,23 +89,23 @@ func imageVerify(ctx context.Context, o *imageVerifyOptions) (err error) {
 			r.Partitions++
 		}
 	}
-	return o.app.show(r, r.write)
+	return o.app.Show(r, r.write)
 }
 
-func (r *imageVerification) write(w *table) {
-	w.field("Image", "%s (%s)", r.Source, bytesize.Format(r.Size))
-	w.field("SHA-384", "%s", r.SHA384)
-	w.field("Partitions", "%d", r.Partitions)
+func (r *imageVerification) write(w *terminal.Table) {
+	w.Field("Image", "%s (%s)", r.Source, bytesize.Format(r.Size))
+	w.Field("SHA-384", "%s", r.SHA384)
+	w.Field("Partitions", "%d", r.Partitions)
 	writeFindings(w, r.Warnings)
 	if r.Expected {
-		w.field("Result", "everything is as it was built")
+		w.Field("Result", "everything is as it was built")
 	} else {
-		w.field("Result", "it is whole; compare the SHA-384 with that of its maker")
+		w.Field("Result", "it is whole; compare the SHA-384 with that of its maker")
 	}
 }
 
-func writeFindings(w *table, findings []cosi.Finding) {
+func writeFindings(w *terminal.Table, findings []cosi.Finding) {
 	for _, f := range findings {
-		w.field("Warning", "%s", f.String())
+		w.Field("Warning", "%s", f.String())
 	}
 }

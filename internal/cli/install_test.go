@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client/clienttest"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
@@ -171,8 +172,8 @@ func TestAHostThatGoesHasRebooted(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, stdout, _ := testApp()
-	stderr := &noticing{text: requestingReboot, noticed: make(chan struct{})}
-	a.stderr, a.rebootTime, a.silence = stderr, time.Minute, 50*time.Millisecond
+	stderr := &noticing{text: terminal.RequestingReboot, noticed: make(chan struct{})}
+	a.Stderr, a.rebootTime, a.silence = stderr, time.Minute, 50*time.Millisecond
 	ended := make(chan int)
 	go func() {
 		ended <- a.run(t.Context(), []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "https://h/x.cosi"})

@@ -92,7 +92,7 @@ func offlineInitialize(ctx context.Context, o *offlineInitializeOptions) error {
 	if err != nil {
 		return asUpstream(fmt.Errorf("initialize the image: %w", interrupted(ctx, err)))
 	}
-	o.app.say("The image is ready to be serviced from its first boot on.")
+	o.app.Say("The image is ready to be serviced from its first boot on.")
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
@@ -47,7 +48,7 @@ func operationShow(ctx context.Context, o *operationShowOptions) error {
 		if err != nil {
 			return err
 		}
-		return o.app.show(op, func(w *table) { writeOperation(w, op) })
+		return o.app.Show(op, func(w *terminal.Table) { writeOperation(w, op) })
 	})
 }
 
@@ -76,12 +77,12 @@ func operationOf(ctx context.Context, c *client.Client, id string) (*client.Oper
 
 // stepState returns the state of a step. The step that failed has the state "failed", also
 // when it is undone, because users search for it.
-func stepState(op *client.Operation, s *operationsv1.Step) cell {
+func stepState(op *client.Operation, s *operationsv1.Step) terminal.Cell {
 	state := strings.ToLower(strings.TrimPrefix(s.GetState().String(), "STEP_STATE_"))
 	if f := op.GetFailure(); f != nil && f.GetReason() != string(errkind.Cancelled) && s.GetName() == failedStep(op) {
 		state = "failed"
 	}
-	return stateCell(state)
+	return terminal.StateCell(state)
 }
 
 // failedStep returns the step at which an operation failed: the last one that had begun.
@@ -96,33 +97,33 @@ func failedStep(op *client.Operation) string {
 	return name
 }
 
-func writeOperation(w *table, op *client.Operation) {
-	w.field("Operation", "%s", op.GetId())
-	w.field("What", "%s (%s)", op.GetSummary(), op.GetKind())
-	w.fieldOf("Phase", phaseOf(op))
+func writeOperation(w *terminal.Table, op *client.Operation) {
+	w.Field("Operation", "%s", op.GetId())
+	w.Field("What", "%s (%s)", op.GetSummary(), op.GetKind())
+	w.FieldOf("Phase", terminal.PhaseOf(op))
 	if op.GetWaiting() != "" {
-		w.field("Waiting for", "%s", op.GetWaiting())
+		w.Field("Waiting for", "%s", op.GetWaiting())
 	}
 	if h := op.GetHalt(); h != nil {
-		w.field("Halted", "since %s: %s", formatTime(h.GetSince()), h.GetCause().GetMessage())
-		w.field("Hint", "%s", haltHint(h))
+		w.Field("Halted", "since %s: %s", terminal.FormatTime(h.GetSince()), h.GetCause().GetMessage())
+		w.Field("Hint", "%s", terminal.HaltHint(h))
 	}
-	w.field("Began", "%s", formatTime(op.GetCreateTime()))
-	w.field("Last event", "%s, number %d", formatTime(op.GetUpdateTime()), op.GetLastSequence())
+	w.Field("Began", "%s", terminal.FormatTime(op.GetCreateTime()))
+	w.Field("Last event", "%s, number %d", terminal.FormatTime(op.GetUpdateTime()), op.GetLastSequence())
 	if f := op.GetFailure(); f != nil {
-		w.field("Failure", "%s (%s)", f.GetMessage(), f.GetReason())
+		w.Field("Failure", "%s (%s)", f.GetMessage(), f.GetReason())
 		if f.GetHint() != "" {
-			w.field("Hint", "%s", f.GetHint())
+			w.Field("Hint", "%s", f.GetHint())
 		}
 	}
 	if len(op.GetSteps()) > 0 {
-		w.head("STEP", "STATE")
+		w.Head("STEP", "STATE")
 	}
 	for _, s := range op.GetSteps() {
 		if s.GetState() == operationsv1.StepState_STEP_STATE_PENDING && hasEnded(op) {
 			continue // it was never begun, and will not be
 		}
-		w.row(s.GetName(), stepState(op, s))
+		w.Row(s.GetName(), stepState(op, s))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -36,8 +37,8 @@ func operationCancel(ctx context.Context, o *operationCancelOptions) error {
 		if err != nil {
 			return err
 		}
-		return o.app.show(op, func(w *table) {
-			w.line("Operation %s is cancelled and undoes its steps.", op.GetId())
+		return o.app.Show(op, func(w *terminal.Table) {
+			w.Line("Operation %s is cancelled and undoes its steps.", op.GetId())
 		})
 	})
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
@@ -37,10 +38,10 @@ func operationList(ctx context.Context, o *operationListOptions) error {
 		if err != nil {
 			return err
 		}
-		return o.app.show(&operationsv1.ListResponse{Operations: all}, func(w *table) {
-			w.head("OPERATION", "BEGAN", "PHASE", "STEP", "WHAT")
+		return o.app.Show(&operationsv1.ListResponse{Operations: all}, func(w *terminal.Table) {
+			w.Head("OPERATION", "BEGAN", "PHASE", "STEP", "WHAT")
 			for _, op := range all {
-				w.row(op.GetId(), formatTime(op.GetCreateTime()), phaseOf(op), op.GetStep(), op.GetSummary())
+				w.Row(op.GetId(), terminal.FormatTime(op.GetCreateTime()), terminal.PhaseOf(op), op.GetStep(), op.GetSummary())
 			}
 		})
 	})

@@ -44,7 +44,7 @@ line, as it happens.`,
 func operationWatch(ctx context.Context, o *operationWatchOptions) error {
 	o.silent = o.events
 	if o.events {
-		o.app.keepForEvents()
+		o.app.KeepForEvents()
 	}
 	var broken error // of the first line that could not be printed
 	err := o.follow(ctx, "watch "+operationName(o.id), false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
@@ -54,7 +54,7 @@ func operationWatch(ctx context.Context, o *operationWatchOptions) error {
 		}
 		return c.Watch(ctx, op.GetId(), o.after, func(e *client.Event) {
 			if o.events && broken == nil {
-				broken = o.app.printEvent(e)
+				broken = o.app.PrintEvent(e)
 			}
 			fn(e)
 		})

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 )
@@ -51,13 +52,13 @@ func (o *configOptions) showPlan(ctx context.Context, doing string, ask func(*cl
 			return plain(err)
 		}
 		for _, f := range plan.GetWarnings() {
-			fmt.Fprintln(o.app.stderr, findingText(configName(o.config), f))
+			fmt.Fprintln(o.app.Stderr, findingText(configName(o.config), f))
 		}
-		return o.app.show(plan, func(w *table) {
+		return o.app.Show(plan, func(w *terminal.Table) {
 			if plan.GetText() == "" { // of a release that had no text of an update
-				w.line("This daemon has its plan for programs only: --output json shows it.")
+				w.Line("This daemon has its plan for programs only: --output json shows it.")
 			}
-			w.text(plan.GetText())
+			w.Text(plan.GetText())
 		})
 	})
 	return asUpstream(errors.Join(err, o.writeFiles(ctx, err)))

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 	"github.com/trident-project/trident/proto/trident/v1preview"
@@ -91,7 +92,7 @@ func (o *rollbackOptions) printCheck(ctx context.Context, c *client.Client) erro
 	if err != nil {
 		return err
 	}
-	return o.app.show(map[string]string{"rollback": next}, func(w *table) { w.line("%s", next) })
+	return o.app.Show(map[string]string{"rollback": next}, func(w *terminal.Table) { w.Line("%s", next) })
 }
 
 // refuseNone is what a rollback without any allowed operation comes to.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
@@ -35,29 +36,29 @@ func selfHistory(ctx context.Context, o *selfHistoryOptions) error {
 		if err != nil {
 			return err
 		}
-		return o.app.show(&selfv1.HistoryResponse{Entries: all}, func(w *table) {
-			w.head("OPERATION", "BEGAN", "WHAT", "FROM", "TO", "END")
+		return o.app.Show(&selfv1.HistoryResponse{Entries: all}, func(w *terminal.Table) {
+			w.Head("OPERATION", "BEGAN", "WHAT", "FROM", "TO", "END")
 			for _, e := range all {
-				w.row(e.GetOperationId(), formatTime(e.GetStartTime()), e.GetKind(), e.GetFromVersion(), e.GetToVersion(), endOf(e))
+				w.Row(e.GetOperationId(), terminal.FormatTime(e.GetStartTime()), e.GetKind(), e.GetFromVersion(), e.GetToVersion(), endOf(e))
 			}
 		})
 	})
 }
 
 // endOf returns the result of the operation of an entry.
-func endOf(e *client.HistoryEntry) cell {
-	end := stateCell(endPhase(e.GetPhase(), e.GetFailure()))
+func endOf(e *client.HistoryEntry) terminal.Cell {
+	end := terminal.StateCell(terminal.EndPhase(e.GetPhase(), e.GetFailure()))
 	if f := e.GetFailure(); f != nil {
-		end.text += ": " + f.GetMessage()
+		end.Text += ": " + f.GetMessage()
 	}
 	return end
 }
 
-func outcomeOf(e *client.HistoryEntry) cell {
+func outcomeOf(e *client.HistoryEntry) terminal.Cell {
 	end := endOf(e)
-	end.text = fmt.Sprintf("%s %s %s", e.GetOperationId(), e.GetKind(), end.text)
+	end.Text = fmt.Sprintf("%s %s %s", e.GetOperationId(), e.GetKind(), end.Text)
 	if e.GetEvidence() != "" {
-		end.text += " (evidence in " + e.GetEvidence() + ")"
+		end.Text += " (evidence in " + e.GetEvidence() + ")"
 	}
 	return end
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -35,7 +36,7 @@ func selfRemove(ctx context.Context, o *selfRemoveOptions) error {
 		if err := c.Remove(ctx, o.version); err != nil {
 			return err
 		}
-		o.app.say("The image of Trident %s is deleted.", line(o.version))
+		o.app.Say("The image of Trident %s is deleted.", terminal.Line(o.version))
 		return nil
 	})
 }

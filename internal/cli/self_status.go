@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/bytesize"
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -32,53 +33,53 @@ func selfStatus(ctx context.Context, o *selfStatusOptions) error {
 		if err != nil {
 			return err
 		}
-		return o.app.show(s, func(w *table) { writeStatus(w, s) })
+		return o.app.Show(s, func(w *terminal.Table) { writeStatus(w, s) })
 	})
 }
 
-func writeStatus(w *table, s *client.Status) {
-	w.field("Running", "%s, from %s", s.GetRunningVersion(), origin(s))
-	w.field("Base", "%s", cmp.Or(s.GetBaseVersion(), "none"))
-	w.field("Active", "%s", activeText(s))
-	w.field("Rollback to", "%s", cmp.Or(s.GetRollbackTarget(), "nothing"))
+func writeStatus(w *terminal.Table, s *client.Status) {
+	w.Field("Running", "%s, from %s", s.GetRunningVersion(), origin(s))
+	w.Field("Base", "%s", cmp.Or(s.GetBaseVersion(), "none"))
+	w.Field("Active", "%s", activeText(s))
+	w.Field("Rollback to", "%s", cmp.Or(s.GetRollbackTarget(), "nothing"))
 	enforced := "not demanded by systemd"
 	if s.GetPolicyEnforced() {
 		enforced = "demanded by systemd"
 	}
-	w.field("Signatures", "%s", enforced)
+	w.Field("Signatures", "%s", enforced)
 	if op := s.GetOperation(); op != nil {
-		w.field("Operation", "%s %s: %s", op.GetId(), phaseOf(op).text, op.GetSummary())
+		w.Field("Operation", "%s %s: %s", op.GetId(), terminal.PhaseOf(op).Text, op.GetSummary())
 		if h := op.GetHalt(); h != nil {
-			w.field("Halted", "since %s: %s", formatTime(h.GetSince()), h.GetCause().GetMessage())
-			w.field("Hint", "%s", haltHint(h))
+			w.Field("Halted", "since %s: %s", terminal.FormatTime(h.GetSince()), h.GetCause().GetMessage())
+			w.Field("Hint", "%s", terminal.HaltHint(h))
 		}
 	}
 	if last := s.GetLast(); last != nil {
-		w.fieldOf("Last", outcomeOf(last))
+		w.FieldOf("Last", outcomeOf(last))
 	}
 	if len(s.GetImages()) > 0 {
-		w.head("IMAGE", "SIZE", "STAGED", "ROOT HASH", "USE")
+		w.Head("IMAGE", "SIZE", "STAGED", "ROOT HASH", "USE")
 	}
 	for _, i := range s.GetImages() {
-		w.row(i.GetVersion(), bytesize.Format(i.GetSize()), formatTime(i.GetStagedTime()), short(i.GetRootHash()), use(i.GetActive(), i.GetPrevious()))
+		w.Row(i.GetVersion(), bytesize.Format(i.GetSize()), terminal.FormatTime(i.GetStagedTime()), short(i.GetRootHash()), use(i.GetActive(), i.GetPrevious()))
 	}
 	if len(s.GetBlocked()) > 0 {
-		w.head("BLOCKED", "SINCE", "WHY", "EVIDENCE")
+		w.Head("BLOCKED", "SINCE", "WHY", "EVIDENCE")
 	}
 	for _, b := range s.GetBlocked() {
-		w.row(b.GetVersion(), formatTime(b.GetTime()), b.GetReason(), b.GetEvidence())
+		w.Row(b.GetVersion(), terminal.FormatTime(b.GetTime()), b.GetReason(), b.GetEvidence())
 	}
 	if len(s.GetTrusted()) > 0 {
-		w.head("TRUSTED", "UNTIL", "FINGERPRINT", "FILE")
+		w.Head("TRUSTED", "UNTIL", "FINGERPRINT", "FILE")
 	}
 	for _, c := range s.GetTrusted() {
-		w.row(c.GetSubject(), formatTime(c.GetNotAfter()), short(c.GetFingerprint()), c.GetPath())
+		w.Row(c.GetSubject(), terminal.FormatTime(c.GetNotAfter()), short(c.GetFingerprint()), c.GetPath())
 	}
 	if len(s.GetFaults()) > 0 {
-		w.head("FAULT")
+		w.Head("FAULT")
 	}
 	for _, f := range s.GetFaults() {
-		w.line("%s", f)
+		w.Line("%s", f)
 	}
 }
 
@@ -99,7 +100,7 @@ func activeText(s *client.Status) string {
 	if s.GetActiveVersion() == "" {
 		return "none"
 	}
-	facts := []string{line(s.GetActiveVersion())}
+	facts := []string{terminal.Line(s.GetActiveVersion())}
 	switch {
 	case s.GetMerged() && s.GetVerity():
 		facts = append(facts, "merged", "read through dm-verity")

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -34,7 +35,7 @@ func selfUnblock(ctx context.Context, o *selfUnblockOptions) error {
 		if err := c.Unblock(ctx, o.version); err != nil {
 			return err
 		}
-		o.app.say("Trident %s is not blocked any more.", line(o.version))
+		o.app.Say("Trident %s is not blocked any more.", terminal.Line(o.version))
 		return nil
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/filekind"
 	"github.com/trident-project/trident/internal/linux/run"
@@ -96,7 +97,7 @@ func (o *servicingOptions) reboots(ctx context.Context, c *client.Client, out cl
 	if status != tridentv1.RebootStatus_REBOOT_STARTED && status != tridentv1.RebootStatus_REBOOT_REQUIRED {
 		return nil
 	}
-	fmt.Fprintln(o.app.stderr, requestingReboot)
+	fmt.Fprintln(o.app.Stderr, terminal.RequestingReboot)
 	wait.begin()
 	if status == tridentv1.RebootStatus_REBOOT_REQUIRED {
 		reboot := o.app.reboot
@@ -143,23 +144,23 @@ func (o *servicingOptions) rebootHost(ctx context.Context) error {
 
 // report prints the result of the operation.
 func (o *servicingOptions) report(_ *following, out client.Outcome, op *client.Operation, err error) error {
-	text := func(w *table) {
+	text := func(w *terminal.Table) {
 		switch {
-		case err != nil || o.app.quiet:
+		case err != nil || o.app.Quiet:
 			return
 		case out.Completed.GetServicingKind() == tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED:
-			w.line("There was nothing to do.")
+			w.Line("There was nothing to do.")
 		case op != nil:
-			w.line("Done: %s.", op.GetSummary())
+			w.Line("Done: %s.", op.GetSummary())
 		}
 		if hash := out.Completed.GetImageHash(); hash != "" {
-			w.line("The image is %s.", hash)
+			w.Line("The image is %s.", hash)
 		}
 	}
-	if op == nil && o.app.output.String() != "text" {
+	if op == nil && o.app.Output.String() != "text" {
 		return err
 	}
-	return errors.Join(err, o.app.show(op, text))
+	return errors.Join(err, o.app.Show(op, text))
 }
 
 // rebootWait bounds the time between the request of a reboot and the reboot.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/linux/outfile"
@@ -83,7 +84,7 @@ func wrap(doing string, err error) error {
 // Configuration can have secrets. The path "-" is standard output.
 func (a *app) secretFile(path string, inputs ...string) outfile.File {
 	inputs = slices.DeleteFunc(slices.Clone(inputs), func(input string) bool { return input == "-" })
-	return outfile.File{Path: path, Mode: 0o600, Inputs: inputs, Stdout: a.stdout}
+	return outfile.File{Path: path, Mode: 0o600, Inputs: inputs, Stdout: a.Stdout}
 }
 
 func writeText(ctx context.Context, f outfile.File, text []byte) error {
@@ -140,7 +141,7 @@ func hostStatus(ctx context.Context, c *client.Client) (string, error) {
 	case host.GetHostStatus() != "":
 		return host.GetHostStatus(), nil
 	case !host.GetDatastore().GetSound():
-		err := errkind.Errorf(errkind.Corrupt, "read the status of the host: %s", lines(host.GetDatastore().GetMessage()))
+		err := errkind.Errorf(errkind.Corrupt, "read the status of the host: %s", terminal.Lines(host.GetDatastore().GetMessage()))
 		return "", errkind.WithName(err, errkind.NameParseHostStatus)
 	case host.GetPhase() != hostv1.HostPhase_HOST_PHASE_FRESH:
 		return "", errkind.Errorf(errkind.TooLarge, "read the status of the host: it is larger than a message of the API holds")

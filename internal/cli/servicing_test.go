@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client/clienttest"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
@@ -282,7 +283,7 @@ func TestServicingEndsAsUpstreamSays(t *testing.T) {
 			}
 			a, stdout, stderr := testApp()
 			a.rebootTime = 50 * time.Millisecond
-			a.reboot = func(context.Context) error { fmt.Fprintln(a.stderr, "REBOOTING"); return nil }
+			a.reboot = func(context.Context) error { fmt.Fprintln(a.Stderr, "REBOOTING"); return nil }
 			code := a.run(t.Context(), []string{"update", config, "-e", errorFile, "-s", statusFile, "--socket", c.daemon.serve(t)})
 			if code != c.code {
 				t.Errorf("exit code %d, want %d", code, c.code)
@@ -320,8 +321,8 @@ func TestTheShutdownThatWasWaitedForIsSuccess(t *testing.T) {
 	for cause, want := range map[error]int{errTerminated: 0, errInterrupted: 130} {
 		d := &servicingDaemon{operation: "op-1", messages: []*tridentv1.ServicingResponse{started()}, events: []*operationsv1.Event{waitsForReboot()}, watched: make(chan struct{})}
 		a, _, _ := testApp()
-		stderr := &noticing{text: requestingReboot, noticed: make(chan struct{})}
-		a.stderr, a.rebootTime = stderr, time.Minute
+		stderr := &noticing{text: terminal.RequestingReboot, noticed: make(chan struct{})}
+		a.Stderr, a.rebootTime = stderr, time.Minute
 		ctx, cancel := context.WithCancelCause(t.Context())
 		ended := make(chan int)
 		go func() { ended <- a.run(ctx, []string{"commit", "--socket", d.serve(t)}) }()

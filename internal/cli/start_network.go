@@ -52,7 +52,7 @@ func startNetwork(ctx context.Context, o *startNetworkOptions) error {
 		return asUpstream(fmt.Errorf("start the network: %w", interrupted(ctx, err)))
 	}
 	if !started {
-		fmt.Fprintln(o.app.stderr, "The Host Configuration has no network; everything stays as it is.")
+		fmt.Fprintln(o.app.Stderr, "The Host Configuration has no network; everything stays as it is.")
 	}
 	return nil
 }

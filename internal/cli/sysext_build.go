@@ -87,7 +87,7 @@ func sysextBuild(ctx context.Context, o *sysextBuildOptions) error {
 	}
 	var s signer
 	if o.key != "" { // before the build: a wrong key fails early
-		if s, err = readSigner(o.key, o.cert, o.app.now()); err != nil {
+		if s, err = readSigner(o.key, o.cert, o.app.Now()); err != nil {
 			return err
 		}
 	}
@@ -101,8 +101,8 @@ func sysextBuild(ctx context.Context, o *sysextBuildOptions) error {
 	if err != nil {
 		return err
 	}
-	s.print(o.app.stderr)
-	_, err = fmt.Fprintln(o.app.stdout, ddi.HashString(root))
+	s.print(o.app.Stderr)
+	_, err = fmt.Fprintln(o.app.Stdout, ddi.HashString(root))
 	return err
 }
 

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/trident-project/trident/internal/bytesize"
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/linux/ddi"
@@ -103,7 +104,7 @@ func sysextInspect(_ context.Context, o *sysextInspectOptions) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.image, err)
 	}
-	return o.app.show(r, r.write)
+	return o.app.Show(r, r.write)
 }
 
 func inspect(file string, img image) (*inspection, error) {
@@ -221,39 +222,39 @@ func embedded(der []byte) []*x509.Certificate {
 	return list
 }
 
-func (r *inspection) write(w *table) {
-	w.field("File", "%s (%s)", r.File, bytesize.Format(r.Size))
-	w.field("Architecture", "%s", r.Architecture)
-	w.field("Root hash", "%s", r.RootHash)
+func (r *inspection) write(w *terminal.Table) {
+	w.Field("File", "%s (%s)", r.File, bytesize.Format(r.Size))
+	w.Field("Architecture", "%s", r.Architecture)
+	w.Field("Root hash", "%s", r.RootHash)
 	switch s := r.Signature; {
 	case s == nil:
-		w.field("Signature", "none")
+		w.Field("Signature", "none")
 	default:
-		w.field("Signature", "says to be by %s (not checked)", cmp.Or(s.Signer, "a certificate that is not included"))
-		w.field("", "certificate %s", cmp.Or(s.Fingerprint, "not named"))
+		w.Field("Signature", "says to be by %s (not checked)", cmp.Or(s.Signer, "a certificate that is not included"))
+		w.Field("", "certificate %s", cmp.Or(s.Fingerprint, "not named"))
 	}
-	w.head("PARTITION", "SIZE", "OFFSET", "ID")
+	w.Head("PARTITION", "SIZE", "OFFSET", "ID")
 	for _, p := range r.Partitions {
-		w.row(p.Name, bytesize.Format(p.Size), p.Offset, p.ID)
+		w.Row(p.Name, bytesize.Format(p.Size), p.Offset, p.ID)
 	}
 	for _, release := range r.Releases {
-		w.line("")
-		w.line("extension-release.%s", release.Name)
+		w.Line("")
+		w.Line("extension-release.%s", release.Name)
 		for _, key := range slices.Sorted(maps.Keys(release.Fields)) {
-			w.line("  %s=%s", key, release.Fields[key])
+			w.Line("  %s=%s", key, release.Fields[key])
 		}
 	}
 	if r.Unread != "" {
-		w.line("")
-		w.line("The files are not shown: %s", r.Unread)
+		w.Line("")
+		w.Line("The files are not shown: %s", r.Unread)
 		return
 	}
-	w.head("MODE", "SIZE", "FILE")
+	w.Head("MODE", "SIZE", "FILE")
 	for _, f := range r.Files {
-		name := line(f.Path)
+		name := terminal.Line(f.Path)
 		if f.Target != "" {
-			name += " -> " + line(f.Target)
+			name += " -> " + terminal.Line(f.Target)
 		}
-		w.row(f.Mode, bytesize.Format(f.Size), name)
+		w.Row(f.Mode, bytesize.Format(f.Size), name)
 	}
 }

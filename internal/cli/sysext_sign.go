@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/linux/ddi"
@@ -78,7 +79,7 @@ func sysextSign(ctx context.Context, o *sysextSignOptions) error {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintln(o.app.stdout, ddi.HashString(root))
+		_, err = fmt.Fprintln(o.app.Stdout, ddi.HashString(root))
 		return err
 	}
 	if o.cert == "" {
@@ -94,7 +95,7 @@ func sysextSign(ctx context.Context, o *sysextSignOptions) error {
 	if err := ddi.Attach(o.image, sig, s.cert, o.app.checkAsHost(ctx, s.cert)); err != nil {
 		return err
 	}
-	s.print(o.app.stderr)
+	s.print(o.app.Stderr)
 	return nil
 }
 
@@ -103,7 +104,7 @@ func (o *sysextSignOptions) sign() ([]byte, signer, error) {
 	if o.signature != "" {
 		cert, err := readCertificate(o.cert)
 		if err == nil {
-			err = checkSigner(o.cert, cert, o.app.now())
+			err = checkSigner(o.cert, cert, o.app.Now())
 		}
 		if err != nil {
 			return nil, signer{}, err
@@ -111,7 +112,7 @@ func (o *sysextSignOptions) sign() ([]byte, signer, error) {
 		sig, err := readSignature(o.signature)
 		return sig, signer{cert: cert}, err
 	}
-	s, err := readSigner(o.key, o.cert, o.app.now())
+	s, err := readSigner(o.key, o.cert, o.app.Now())
 	if err != nil {
 		return nil, s, err
 	}
@@ -128,7 +129,7 @@ func (o *sysextSignOptions) sign() ([]byte, signer, error) {
 func (a *app) checkAsHost(ctx context.Context, cert *x509.Certificate) func(*ddi.Image) error {
 	return func(img *ddi.Image) error {
 		if cert != nil {
-			_, err := trust.PolicyOf(cert).Verify(ctx, img, version.Clock(a.now()), func(int64, int64) {})
+			_, err := trust.PolicyOf(cert).Verify(ctx, img, version.Clock(a.Now()), func(int64, int64) {})
 			if errors.Is(err, trust.ErrUnknownSigner) {
 				err = errkind.WithHint(err, "--cert must name the certificate of the key that made the signature.")
 			}
@@ -190,7 +191,7 @@ func (s signer) print(w io.Writer) {
 		fmt.Fprintln(w, "Not signed: no --key was given.")
 		return
 	}
-	fmt.Fprintf(w, "Signed by %s, whose certificate is valid until %s.\n", line(s.cert.Subject.String()), s.cert.NotAfter.UTC().Format(time.DateOnly))
+	fmt.Fprintf(w, "Signed by %s, whose certificate is valid until %s.\n", terminal.Line(s.cert.Subject.String()), s.cert.NotAfter.UTC().Format(time.DateOnly))
 }
 
 func readSigner(key, cert string, now time.Time) (signer, error) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/linux/ddi"
@@ -66,9 +67,9 @@ func sysextVerify(ctx context.Context, o *sysextVerifyOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, img.Close()) }()
-	progress := newProgress(&o.app.streams)
-	verified, err := policy.Verify(ctx, img.Image, version.Clock(o.app.now()), func(done, total int64) { progress.bytes("verify", done, total) })
-	progress.end()
+	progress := terminal.NewProgress(&o.app.Streams)
+	verified, err := policy.Verify(ctx, img.Image, version.Clock(o.app.Now()), func(done, total int64) { progress.Bytes("verify", done, total) })
+	progress.End()
 	if err != nil {
 		return fmt.Errorf("verify %s: %w", o.image, o.explain(interrupted(ctx, err), policy, img.Signature() != nil))
 	}
@@ -76,7 +77,7 @@ func sysextVerify(ctx context.Context, o *sysextVerifyOptions) (err error) {
 	if err := r.checkTree(img.Image); err != nil {
 		return fmt.Errorf("verify %s: %w", o.image, err)
 	}
-	return o.app.show(r, r.write)
+	return o.app.Show(r, r.write)
 }
 
 func (o *sysextVerifyOptions) policy() (trust.Policy, error) {
@@ -111,11 +112,11 @@ func (r *verification) checkTree(img *ddi.Image) error {
 	return err
 }
 
-func (r *verification) write(w *table) {
-	w.field("File", "%s", r.File)
-	w.field("Extension", "%s", r.Extension)
-	w.field("Version", "%s", r.Version)
-	w.field("Root hash", "%s", r.RootHash)
-	w.field("Signer", "%s", r.Signer)
-	w.field("Result", "everything is as it was signed")
+func (r *verification) write(w *terminal.Table) {
+	w.Field("File", "%s", r.File)
+	w.Field("Extension", "%s", r.Extension)
+	w.Field("Version", "%s", r.Version)
+	w.Field("Root hash", "%s", r.RootHash)
+	w.Field("Signer", "%s", r.Signer)
+	w.Field("Result", "everything is as it was signed")
 }

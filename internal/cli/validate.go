@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/local"
 	"github.com/trident-project/trident/internal/version"
@@ -60,14 +61,14 @@ func validate(ctx context.Context, o *validateOptions) error {
 		if err != nil {
 			return err
 		}
-		shown := o.app.show(found, func(w *table) {
+		shown := o.app.Show(found, func(w *terminal.Table) {
 			for _, f := range found.GetFindings() {
-				w.line("%s", findingText(configName(o.config), f))
+				w.Line("%s", findingText(configName(o.config), f))
 			}
 		})
 		err = errors.Join(verdict(configName(o.config), found), shown)
-		if err == nil && o.app.output.String() == "text" {
-			o.app.say("%s is a valid Host Configuration.", line(configName(o.config)))
+		if err == nil && o.app.Output.String() == "text" {
+			o.app.Say("%s is a valid Host Configuration.", terminal.Line(configName(o.config)))
 		}
 		return err
 	}))
@@ -105,7 +106,7 @@ func findings(ctx context.Context, c *client.Client, text []byte) (*hostv1.Valid
 
 // findingText formats a finding in the form of compilers: file:line:column: text.
 func findingText(file string, f *hostv1.Finding) string {
-	parts := []string{line(file)}
+	parts := []string{terminal.Line(file)}
 	if f.GetLine() > 0 {
 		parts[0] += fmt.Sprintf(":%d:%d", f.GetLine(), f.GetColumn())
 	}
@@ -113,12 +114,12 @@ func findingText(file string, f *hostv1.Finding) string {
 		parts = append(parts, "warning")
 	}
 	if f.GetPath() != "" {
-		parts = append(parts, line(f.GetPath()))
+		parts = append(parts, terminal.Line(f.GetPath()))
 	}
 	if f.GetName() != "" {
-		parts = append(parts, line(f.GetName()))
+		parts = append(parts, terminal.Line(f.GetName()))
 	}
-	return strings.Join(append(parts, line(f.GetMessage())), ": ")
+	return strings.Join(append(parts, terminal.Line(f.GetMessage())), ": ")
 }
 
 // verdict returns the error for findings; nil if they are warnings alone.
@@ -152,7 +153,7 @@ func (a *app) checkConfig(ctx context.Context, c *client.Client, file string, te
 		return err
 	}
 	for _, f := range found.GetFindings() {
-		fmt.Fprintln(a.stderr, findingText(file, f))
+		fmt.Fprintln(a.Stderr, findingText(file, f))
 	}
 	return verdict(file, found)
 }

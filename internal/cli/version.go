@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/version"
 	"github.com/trident-project/trident/proto/client"
 )
@@ -37,10 +38,10 @@ func printVersions(ctx context.Context, o *versionOptions) error {
 		v.Daemon, err = c.Version(ctx)
 		return err
 	})
-	return errors.Join(asked, o.app.show(v, func(w *table) {
-		w.line("client: %s", v.Client)
+	return errors.Join(asked, o.app.Show(v, func(w *terminal.Table) {
+		w.Line("client: %s", v.Client)
 		if v.Daemon != "" {
-			w.line("daemon: %s", v.Daemon)
+			w.Line("daemon: %s", v.Daemon)
 		}
 	}))
 }

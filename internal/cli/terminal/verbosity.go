@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"cmp"
@@ -7,35 +7,35 @@ import (
 	"strings"
 )
 
-// verbosity is the least severity that the command prints, by upstream's names. The default
+// Verbosity is the least severity that the command prints, by upstream's names. The default
 // is INFO, and not upstream's DEBUG, which would hide the progress.
-type verbosity string
+type Verbosity string
 
-func verbosityWords() []string { return []string{"OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"} }
+func VerbosityWords() []string { return []string{"OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"} }
 
 const (
 	levelTrace = slog.LevelDebug - 4
 	levelOff   = slog.LevelError + 4
 )
 
-func (v verbosity) String() string {
+func (v Verbosity) String() string {
 	return cmp.Or(string(v), "INFO")
 }
 
-func (verbosity) Type() string { return "LEVEL" }
+func (Verbosity) Type() string { return "LEVEL" }
 
-func (v *verbosity) Set(s string) error {
-	for _, word := range verbosityWords() {
+func (v *Verbosity) Set(s string) error {
+	for _, word := range VerbosityWords() {
 		if strings.EqualFold(s, word) {
-			*v = verbosity(word)
+			*v = Verbosity(word)
 			return nil
 		}
 	}
-	return errors.New("it must be one of " + strings.Join(verbosityWords(), ", "))
+	return errors.New("it must be one of " + strings.Join(VerbosityWords(), ", "))
 }
 
 // Level makes a verbosity a slog.Leveler.
-func (v verbosity) Level() slog.Level {
+func (v Verbosity) Level() slog.Level {
 	switch v.String() {
 	case "OFF":
 		return levelOff

@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"fmt"
@@ -18,7 +18,7 @@ const fallbackColumns = 80
 // it is replaced, not even when the terminal has become narrower in between and has
 // broken it into several.
 type live struct {
-	screen screen
+	screen Screen
 	out    io.Writer
 
 	mu     sync.Mutex
@@ -27,12 +27,12 @@ type live struct {
 }
 
 // liveOn returns the live terminal that standard error is.
-func liveOn(s *streams) *live {
-	if l, ok := s.stderr.(*live); ok {
+func liveOn(s *Streams) *live {
+	if l, ok := s.Stderr.(*live); ok {
 		return l
 	}
-	l := &live{screen: s.err, out: s.stderr}
-	s.stderr = l
+	l := &live{screen: s.Err, out: s.Stderr}
+	s.Stderr = l
 	return l
 }
 

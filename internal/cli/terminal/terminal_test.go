@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"fmt"
@@ -160,11 +160,11 @@ func (v *vt) last() string { s := v.screen(); return s[len(s)-1] }
 
 // onTerminal is the streams of a command whose standard error is a terminal, with a clock that
 // goes on when told.
-func onTerminal(columns int) (*streams, *vt, *clock) {
+func onTerminal(columns int) (*Streams, *vt, *clock) {
 	a, _, _ := testStreams()
 	v, now := newVT(columns), &clock{time.Unix(1e9, 0)}
-	a.stderr, a.now = v, now.now
-	a.err = screen{terminal: true, colour: true, size: func() int { return v.columns }}
+	a.Stderr, a.Now = v, now.now
+	a.Err = Screen{terminal: true, colour: true, Size: func() int { return v.columns }}
 	return a, v, now
 }
 
@@ -178,18 +178,18 @@ func TestOnEveryTerminalTheLineOfAStepFitsAndLeavesNothingBehind(t *testing.T) {
 	for _, columns := range []int{20, 40, 60, 80, 200} {
 		t.Run(fmt.Sprint(columns), func(t *testing.T) {
 			a, v, now := onTerminal(columns)
-			p := newProgress(a)
+			p := NewProgress(a)
 			check := func() {
 				t.Helper()
 				if v.wraps > 0 || len(v.strange) > 0 {
 					t.Fatalf("%d lines are too long, and %q is asked for:\n%s", v.wraps, v.strange, strings.Join(v.screen(), "\n"))
 				}
 			}
-			p.event(timed(now, clienttest.Step(1, "begin", nil)))
-			p.event(timed(now, clienttest.Step(1, "write", nil)))
+			p.Event(timed(now, clienttest.Step(1, "begin", nil)))
+			p.Event(timed(now, clienttest.Step(1, "write", nil)))
 			for i := range int64(4) {
 				now.Time = now.Add(time.Second)
-				p.event(timed(now, doing(clienttest.Part("write", "データ領域", (100+i)<<20, 1003<<20, (1000+i)<<20, 2003<<20))))
+				p.Event(timed(now, doing(clienttest.Part("write", "データ領域", (100+i)<<20, 1003<<20, (1000+i)<<20, 2003<<20))))
 				p.frame()
 				check()
 			}
@@ -207,7 +207,7 @@ func TestOnEveryTerminalTheLineOfAStepFitsAndLeavesNothingBehind(t *testing.T) {
 			if hasBar := strings.Contains(v.last(), "["); hasBar != (columns == 200) {
 				t.Errorf("the line has a bar, or none: %q", v.last())
 			}
-			p.event(timed(now, clienttest.Step(1, "verify", nil)))
+			p.Event(timed(now, clienttest.Step(1, "verify", nil)))
 			for range 3 {
 				now.Time = now.Add(61 * time.Second)
 				p.frame()
@@ -216,12 +216,12 @@ func TestOnEveryTerminalTheLineOfAStepFitsAndLeavesNothingBehind(t *testing.T) {
 			if !regexp.MustCompile(`^verify.*[-|/\\]$`).MatchString(v.last()) || columns > 20 && !strings.Contains(v.last(), " 3m03s ") {
 				t.Errorf("a step without bytes has the line %q", v.last())
 			}
-			p.event(timed(now, doing(clienttest.Log("verify", operationsv1.Severity_SEVERITY_INFO, "signed"))))
+			p.Event(timed(now, doing(clienttest.Log("verify", operationsv1.Severity_SEVERITY_INFO, "signed"))))
 			why := &operationsv1.Failure{Reason: "CORRUPT", Message: "the reason"}
-			p.event(timed(now, clienttest.Step(2, "verify", why)))
-			p.event(timed(now, clienttest.Step(2, "write", why)))
-			p.event(timed(now, clienttest.Step(operationsv1.Phase_PHASE_UNDONE, "write", why)))
-			p.end()
+			p.Event(timed(now, clienttest.Step(2, "verify", why)))
+			p.Event(timed(now, clienttest.Step(2, "write", why)))
+			p.Event(timed(now, clienttest.Step(operationsv1.Phase_PHASE_UNDONE, "write", why)))
+			p.End()
 			check()
 			want := []string{"write               4s  1003.0 MiB, 1.0 MiB/s", "  signed", "verify           3m03s  failed", "Undoing its steps", ""}
 			if columns == 40 {
@@ -239,25 +239,25 @@ func TestOnEveryTerminalTheLineOfAStepFitsAndLeavesNothingBehind(t *testing.T) {
 
 func TestATerminalThatBecomesNarrowerKeepsNothingOfTheOldLine(t *testing.T) {
 	a, v, now := onTerminal(120)
-	p := newProgress(a)
-	p.event(timed(now, clienttest.Step(1, "fetch", nil)))
+	p := NewProgress(a)
+	p.Event(timed(now, clienttest.Step(1, "fetch", nil)))
 	now.Time = now.Add(time.Second)
-	p.event(timed(now, clienttest.Step(1, "write", nil)))
+	p.Event(timed(now, clienttest.Step(1, "write", nil)))
 	for i := range int64(4) {
 		now.Time = now.Add(time.Second)
-		p.event(timed(now, doing(clienttest.Progress("write", (1000+i)<<20, 2003<<20))))
+		p.Event(timed(now, doing(clienttest.Progress("write", (1000+i)<<20, 2003<<20))))
 	}
 	for _, columns := range []int{50, 20, 35, 90, 30} {
 		said := v.columns
 		v.columns = columns
-		a.stderr.(*live).screen.size = func() int { return said }
+		a.Stderr.(*live).screen.Size = func() int { return said }
 		p.frame() // as it says a moment late how wide it is now
 		p.frame()
-		a.stderr.(*live).screen.size = func() int { return columns }
-		p.line("at %d", columns)
+		a.Stderr.(*live).screen.Size = func() int { return columns }
+		p.Line("at %d", columns)
 		p.frame()
 	}
-	p.end()
+	p.End()
 	want := []string{"fetch               1s", "at 50", "at 20", "at 35", "at 90", "at 30", "write               4s", ""}
 	got := v.screen()
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -267,16 +267,16 @@ func TestATerminalThatBecomesNarrowerKeepsNothingOfTheOldLine(t *testing.T) {
 
 func TestStepsWithoutWorkAreNotShownOnATerminal(t *testing.T) {
 	a, v, now := onTerminal(80)
-	p := newProgress(a)
+	p := NewProgress(a)
 	for _, step := range []string{"begin", "fetch", "network", "health", "settle"} {
-		p.event(timed(now, clienttest.Step(1, step, nil)))
+		p.Event(timed(now, clienttest.Step(1, step, nil)))
 		now.Time = now.Add(20 * time.Millisecond)
 		if step == "health" {
 			now.Time = now.Add(10 * time.Second)
 		}
 	}
-	p.event(timed(now, clienttest.Step(operationsv1.Phase_PHASE_DONE, "settle", nil)))
-	p.end()
+	p.Event(timed(now, clienttest.Step(operationsv1.Phase_PHASE_DONE, "settle", nil)))
+	p.End()
 	if diff := cmp.Diff([]string{"health             10s", ""}, v.screen()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -300,14 +300,14 @@ func TestWideAndCombiningCharactersTakeTheirColumns(t *testing.T) {
 }
 
 func TestTablesAreCutToTheTerminalAndNowhereElse(t *testing.T) {
-	fill := func(t *table) {
-		t.field("What", "an update whose summary is very long, and goes on and on (runtime-update)")
-		t.head("OPERATION", "名前", "WHAT")
-		t.row("20261128-180029-VCG4OB", "データ領域", "an update whose summary is very long, and goes on and on")
-		t.row("short", "e\u0301", cell{"failed: x", red})
+	fill := func(t *Table) {
+		t.Field("What", "an update whose summary is very long, and goes on and on (runtime-update)")
+		t.Head("OPERATION", "名前", "WHAT")
+		t.Row("20261128-180029-VCG4OB", "データ領域", "an update whose summary is very long, and goes on and on")
+		t.Row("short", "e\u0301", Cell{"failed: x", red})
 	}
 	for _, columns := range []int{0, 20, 40, 60, 80, 200} {
-		table := table{screen: screen{size: func() int { return columns }}}
+		table := Table{screen: Screen{Size: func() int { return columns }}}
 		fill(&table)
 		text := textOf(t, &table)
 		v := newVT(max(columns, 1000))
@@ -347,10 +347,10 @@ func TestATableThatFillsTheTerminalIsNotBroken(t *testing.T) {
 		3:  "A…\non…\nfo…\n",
 		1:  "…\n…\n…\n",
 	} {
-		table := table{screen: screen{size: func() int { return columns }}}
-		table.head("A", "NAME", "WHAT")
-		table.row("one", "two", "three")
-		table.row("four", "five", "")
+		table := Table{screen: Screen{Size: func() int { return columns }}}
+		table.Head("A", "NAME", "WHAT")
+		table.Row("one", "two", "three")
+		table.Row("four", "five", "")
 		text := textOf(t, &table)
 		v := newVT(columns)
 		_, _ = v.Write([]byte(text))
@@ -361,11 +361,11 @@ func TestATableThatFillsTheTerminalIsNotBroken(t *testing.T) {
 }
 
 func TestErrorsAreBrokenBetweenWords(t *testing.T) {
-	faults := failure{Message: "update the host: read Host Configuration: 2 faults:\nhost.yaml:3:5: image.url is missing, and an image comes from somewhere\nhost.yaml:9:1: 名前 is not a key that a Host Configuration has",
+	faults := Failure{Message: "update the host: read Host Configuration: 2 faults:\nhost.yaml:3:5: image.url is missing, and an image comes from somewhere\nhost.yaml:9:1: 名前 is not a key that a Host Configuration has",
 		Hint: "trident validate shows all of them, with their places, and needs neither root nor a daemon"}
 	for _, columns := range []int{40, 57, 80, 200} {
 		a, v, _ := onTerminal(columns)
-		a.printFailure(faults)
+		a.PrintFailure(faults)
 		rows := v.screen()
 		if v.wraps > 0 || len(v.strange) > 0 {
 			t.Errorf("at %d columns %d lines are too long:\n%s", columns, v.wraps, strings.Join(rows, "\n"))
@@ -379,8 +379,8 @@ func TestErrorsAreBrokenBetweenWords(t *testing.T) {
 	}
 	const command = "trident operation watch 20261128-235859-NSE4LO --socket s"
 	a, _, stderr := testStreams()
-	a.err.size = func() int { return 40 }
-	a.printFailure(failure{Message: "watch operation: interrupted", Hint: "The operation goes on. Watch it again: " + command})
+	a.Err.Size = func() int { return 40 }
+	a.PrintFailure(Failure{Message: "watch operation: interrupted", Hint: "The operation goes on. Watch it again: " + command})
 	if !strings.HasSuffix(stderr.String(), "\nhint: The operation goes on. Watch it\n  again:\n  "+command+"\n") {
 		t.Errorf("a command is not a line of its own:\n%s", stderr)
 	}

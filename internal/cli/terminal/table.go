@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"fmt"
@@ -13,23 +13,23 @@ const leastValue = 20
 // columnGap is the number of blanks between two columns.
 const columnGap = 2
 
-// A table is the text form of a result: lines, fields with a name, and tables with
+// A Table is the text form of a result: lines, fields with a name, and tables with
 // heads, in the order in which they were added. A cell is one line: line replaces its
 // control characters. On a terminal rows are cut to its width and the values of fields are
 // broken between words; elsewhere the text is complete.
-type table struct {
-	screen screen
+type Table struct {
+	screen Screen
 	blocks []rowBlock
 }
 
 // rowBlock is consecutive rows of the same kind.
 type rowBlock struct {
 	kind rowKind
-	rows [][]cell
+	rows [][]Cell
 }
 
-// cell is a text and its colour, where it has one.
-type cell struct{ text, colour string }
+// Cell is a text and its colour, where it has one.
+type Cell struct{ Text, colour string }
 
 type rowKind int
 
@@ -39,7 +39,7 @@ const (
 	tableRow
 )
 
-func (t *table) add(kind rowKind, cells ...cell) {
+func (t *Table) add(kind rowKind, cells ...Cell) {
 	if n := len(t.blocks); n == 0 || t.blocks[n-1].kind != kind {
 		t.blocks = append(t.blocks, rowBlock{kind: kind})
 	}
@@ -47,62 +47,62 @@ func (t *table) add(kind rowKind, cells ...cell) {
 	b.rows = append(b.rows, cells)
 }
 
-// line adds a line.
-func (t *table) line(format string, args ...any) { t.add(lineRow, cell{text: cellText(format, args)}) }
+// Line adds a line.
+func (t *Table) Line(format string, args ...any) { t.add(lineRow, Cell{Text: cellText(format, args)}) }
 
-// text adds the lines of a text.
-func (t *table) text(s string) {
+// Text adds the lines of a text.
+func (t *Table) Text(s string) {
 	for l := range strings.Lines(s) {
-		t.line("%s", strings.TrimSuffix(l, "\n"))
+		t.Line("%s", strings.TrimSuffix(l, "\n"))
 	}
 }
 
-// field adds a name with its value.
-func (t *table) field(name, format string, args ...any) {
-	t.add(fieldRow, cell{text: line(name)}, cell{text: cellText(format, args)})
+// Field adds a name with its value.
+func (t *Table) Field(name, format string, args ...any) {
+	t.add(fieldRow, Cell{Text: Line(name)}, Cell{Text: cellText(format, args)})
 }
 
-// fieldOf is field with a value that may have a colour.
-func (t *table) fieldOf(name string, value cell) {
-	t.add(fieldRow, cell{text: line(name)}, cell{line(value.text), value.colour})
+// FieldOf is field with a value that may have a colour.
+func (t *Table) FieldOf(name string, value Cell) {
+	t.add(fieldRow, Cell{Text: Line(name)}, Cell{Line(value.Text), value.colour})
 }
 
-// head begins a table, below a blank line unless the table is the first block.
-func (t *table) head(names ...string) {
+// Head begins a table, below a blank line unless the table is the first block.
+func (t *Table) Head(names ...string) {
 	if len(t.blocks) > 0 {
-		t.line("")
+		t.Line("")
 	}
-	heads := make([]cell, len(names))
+	heads := make([]Cell, len(names))
 	for i, name := range names {
-		heads[i] = cell{name, bold}
+		heads[i] = Cell{name, bold}
 	}
-	t.blocks = append(t.blocks, rowBlock{tableRow, [][]cell{heads}})
+	t.blocks = append(t.blocks, rowBlock{tableRow, [][]Cell{heads}})
 }
 
-// row adds a row to the last table. Values that are not cells become cells.
-func (t *table) row(values ...any) {
-	cells := make([]cell, len(values))
+// Row adds a row to the last table. Values that are not cells become cells.
+func (t *Table) Row(values ...any) {
+	cells := make([]Cell, len(values))
 	for i, v := range values {
-		c, ok := v.(cell)
+		c, ok := v.(Cell)
 		if !ok {
-			c.text = fmt.Sprint(v)
+			c.Text = fmt.Sprint(v)
 		}
-		cells[i] = cell{line(c.text), c.colour}
+		cells[i] = Cell{Line(c.Text), c.colour}
 	}
 	t.add(tableRow, cells...)
 }
 
 // cellText formats args, which may be texts from outside, for one line.
-func cellText(format string, args []any) string { return line(fmt.Sprintf(format, args...)) }
+func cellText(format string, args []any) string { return Line(fmt.Sprintf(format, args...)) }
 
 // writeTo prints the table.
-func (t *table) writeTo(w io.Writer) error {
+func (t *Table) writeTo(w io.Writer) error {
 	var out strings.Builder
 	for _, b := range t.blocks {
 		switch b.kind {
 		case lineRow:
 			for _, row := range b.rows {
-				out.WriteString(row[0].text + "\n")
+				out.WriteString(row[0].Text + "\n")
 			}
 		case fieldRow:
 			t.fields(&out, b.rows)
@@ -114,21 +114,21 @@ func (t *table) writeTo(w io.Writer) error {
 	return err
 }
 
-func (t *table) fields(out *strings.Builder, rows [][]cell) {
+func (t *Table) fields(out *strings.Builder, rows [][]Cell) {
 	names := columnWidths(rows)[0] + columnGap
 	all := t.screen.columns()
 	for _, row := range rows {
-		name, value := row[0].text, row[1]
+		name, value := row[0].Text, row[1]
 		indent := names
-		if all > 0 && names+min(leastValue, columnsOf(value.text)) > all {
+		if all > 0 && names+min(leastValue, columnsOf(value.Text)) > all {
 			indent = columnGap
 			out.WriteString(name + "\n")
 		} else {
 			out.WriteString(pad(name, names))
 		}
-		values := []string{value.text}
+		values := []string{value.Text}
 		if all > 0 {
-			values = broken(value.text, max(1, all-indent))
+			values = broken(value.Text, max(1, all-indent))
 		}
 		for i, v := range values {
 			if i > 0 || indent != names {
@@ -139,15 +139,15 @@ func (t *table) fields(out *strings.Builder, rows [][]cell) {
 	}
 }
 
-func (t *table) rows(out *strings.Builder, rows [][]cell) {
+func (t *Table) rows(out *strings.Builder, rows [][]Cell) {
 	widths, all := columnWidths(rows), t.screen.columns()
 	for _, row := range rows {
-		for len(row) > 1 && row[len(row)-1].text == "" {
+		for len(row) > 1 && row[len(row)-1].Text == "" {
 			row = row[:len(row)-1]
 		}
 		text, used := "", 0
 		for i, c := range row {
-			shown, gap := c.text, 0
+			shown, gap := c.Text, 0
 			if i < len(row)-1 {
 				gap = widths[i] + columnGap - columnsOf(shown)
 			}
@@ -157,7 +157,7 @@ func (t *table) rows(out *strings.Builder, rows [][]cell) {
 				shown = fit(shown, room)
 			}
 			text += t.screen.paint(c.colour, shown)
-			if shown != c.text {
+			if shown != c.Text {
 				break
 			}
 			used += columnsOf(shown) + gap
@@ -168,7 +168,7 @@ func (t *table) rows(out *strings.Builder, rows [][]cell) {
 }
 
 // columnWidths returns the width of each column but the last, which ends its line.
-func columnWidths(rows [][]cell) []int {
+func columnWidths(rows [][]Cell) []int {
 	var out []int
 	for _, row := range rows {
 		for i, c := range row {
@@ -176,7 +176,7 @@ func columnWidths(rows [][]cell) []int {
 				out = append(out, 0)
 			}
 			if i < len(row)-1 {
-				out[i] = max(out[i], columnsOf(c.text))
+				out[i] = max(out[i], columnsOf(c.Text))
 			}
 		}
 	}

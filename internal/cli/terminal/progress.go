@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"fmt"
@@ -29,16 +29,16 @@ const (
 	idleStep   = 500 * time.Millisecond
 )
 
-// progress shows how an operation goes on: on a terminal one line per step that has
+// Progress shows how an operation goes on: on a terminal one line per step that has
 // something to do, with its time and what it has done; elsewhere plain lines. It is
 // safe for use by several goroutines.
-type progress struct {
-	to   *streams
+type Progress struct {
+	to   *Streams
 	live *live // nil: there is no terminal, or nothing to show on it
-	// answering asks which version of the daemon answers after a restart.
-	answering func() string
-	// watchCommand returns the command line that watches an operation.
-	watchCommand func(operation string) string
+	// Answering asks which version of the daemon answers after a restart.
+	Answering func() string
+	// WatchCommand returns the command line that watches an operation.
+	WatchCommand func(operation string) string
 
 	mu sync.Mutex
 	// failure is why the operation has turned back, which the end of the command says.
@@ -63,24 +63,24 @@ type stepLine struct {
 	turn   int       // of the spinner
 }
 
-func newProgress(s *streams) *progress {
-	p := &progress{to: s, answering: func() string { return "" }, watchCommand: func(string) string { return "" }}
-	if s.err.terminal && !s.quiet {
+func NewProgress(s *Streams) *Progress {
+	p := &Progress{to: s, Answering: func() string { return "" }, WatchCommand: func(string) string { return "" }}
+	if s.Err.terminal && !s.Quiet {
 		p.live = liveOn(s)
 	}
 	return p
 }
 
-// event shows one event of an operation.
-func (p *progress) event(e *client.Event) {
+// Event shows one event of an operation.
+func (p *Progress) Event(e *client.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := p.to.now()
+	at := p.to.Now()
 	if e.GetTime() != nil {
 		at = e.GetTime().AsTime()
 	}
 	if p.drawn != nil {
-		p.drawn.latest, p.drawn.came = at, p.to.now()
+		p.drawn.latest, p.drawn.came = at, p.to.Now()
 	}
 	if waiting := e.GetChange().GetWaiting(); e.GetChange() != nil && waiting != p.waiting {
 		p.wait(waiting, e.GetOperationId())
@@ -96,14 +96,14 @@ func (p *progress) event(e *client.Event) {
 		p.part(at, b)
 		p.bytesAt(at, p.label(), b.GetDone(), b.GetTotal())
 	}
-	if l := e.GetLog(); l != nil && level(l.GetSeverity().String()) >= p.to.verbosity.Level() {
+	if l := e.GetLog(); l != nil && level(l.GetSeverity().String()) >= p.to.Verbosity.Level() {
 		p.busy()
 		p.warn(severityColour(l.GetSeverity()), "  %s", l.GetMessage())
 	}
 }
 
 // busy notes that the step has something to do.
-func (p *progress) busy() {
+func (p *Progress) busy() {
 	if p.drawn != nil {
 		p.drawn.busy = true
 	}
@@ -111,7 +111,7 @@ func (p *progress) busy() {
 
 // wait shows that the operation waits for a restart or a reboot, or that it
 // does so no longer.
-func (p *progress) wait(waiting, operation string) {
+func (p *Progress) wait(waiting, operation string) {
 	before := p.waiting
 	p.waiting = waiting
 	p.busy()
@@ -119,33 +119,33 @@ func (p *progress) wait(waiting, operation string) {
 	case waiting == "restart":
 		p.say("Trident restarts; watching again")
 	case waiting == "reboot":
-		p.say(requestingReboot + "; watching until the host is back")
+		p.say(RequestingReboot + "; watching until the host is back")
 		if operation != "" {
-			p.say("To see from there on how it goes on: %s", p.watchCommand(operation))
+			p.say("To see from there on how it goes on: %s", p.WatchCommand(operation))
 		}
 	case waiting != "":
 		p.say("Waiting for %s", waiting)
 	case before != "":
-		if v := p.answering(); v != "" {
+		if v := p.Answering(); v != "" {
 			p.say("Trident %s answers", v)
 		}
 	}
 }
 
 // halt shows that the operation is halted, or that it goes on.
-func (p *progress) halt(h *operationsv1.Halt) {
+func (p *Progress) halt(h *operationsv1.Halt) {
 	p.busy()
 	if h.GetCause() == nil {
 		p.say("The operation goes on")
 		return
 	}
 	p.warn(yellow, "The operation is halted: %s", h.GetCause().GetMessage())
-	p.warn("", "%s", haltHint(h))
+	p.warn("", "%s", HaltHint(h))
 }
 
 // move comes to another step or phase. The failure itself is left to the end of the
 // command, which shows it in any case.
-func (p *progress) move(at time.Time, e *client.Event) {
+func (p *Progress) move(at time.Time, e *client.Event) {
 	failed := e.GetChange().GetFailure()
 	turned := phase(e.GetPhase()) == "undoing" && p.phase != "undoing"
 	switch {
@@ -177,33 +177,33 @@ func (p *progress) move(at time.Time, e *client.Event) {
 	}
 }
 
-func (p *progress) label() string {
+func (p *Progress) label() string {
 	if p.phase == "undoing" {
-		return "undo " + line(p.step)
+		return "undo " + Line(p.step)
 	}
-	return line(p.step)
+	return Line(p.step)
 }
 
 // part shows how far a part of a step is.
-func (p *progress) part(at time.Time, b *operationsv1.Progress) {
+func (p *Progress) part(at time.Time, b *operationsv1.Progress) {
 	if b.GetPart() == "" {
 		return
 	}
-	name := line(b.GetPart())
+	name := Line(b.GetPart())
 	if ended := p.meter.addPart(at, name, b.GetPartDone(), b.GetPartTotal()); ended && p.live == nil {
 		p.say("  %s: %s done", name, bytesize.Format(b.GetPartTotal()))
 	}
 }
 
-// bytes shows how far something is that is done here; total is 0 when nobody
+// Bytes shows how far something is that is done here; total is 0 when nobody
 // knows.
-func (p *progress) bytes(label string, done, total int64) {
+func (p *Progress) Bytes(label string, done, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.bytesAt(p.to.now(), label, done, total)
+	p.bytesAt(p.to.Now(), label, done, total)
 }
 
-func (p *progress) bytesAt(at time.Time, label string, done, total int64) {
+func (p *Progress) bytesAt(at time.Time, label string, done, total int64) {
 	p.meter.add(at, done, total)
 	if p.shown.IsZero() {
 		p.shown = at
@@ -212,7 +212,7 @@ func (p *progress) bytesAt(at time.Time, label string, done, total int64) {
 		if p.drawn == nil {
 			p.open(at, label)
 		}
-		p.drawn.latest, p.drawn.came, p.drawn.busy = at, p.to.now(), true
+		p.drawn.latest, p.drawn.came, p.drawn.busy = at, p.to.Now(), true
 		p.live.draw(p.render())
 		return
 	}
@@ -224,8 +224,8 @@ func (p *progress) bytesAt(at time.Time, label string, done, total int64) {
 }
 
 // open begins the line of a step.
-func (p *progress) open(at time.Time, label string) {
-	now := p.to.now()
+func (p *Progress) open(at time.Time, label string) {
+	now := p.to.Now()
 	p.drawn = &stepLine{label: label, began: at, latest: at, came: now}
 	p.live.draw(p.render())
 	if p.frames == nil {
@@ -236,7 +236,7 @@ func (p *progress) open(at time.Time, label string) {
 
 // animate draws the line of the step again and again, and at once when the terminal
 // has another size, until it is over.
-func (p *progress) animate(over <-chan struct{}) {
+func (p *Progress) animate(over <-chan struct{}) {
 	tick := time.NewTicker(frameEvery)
 	defer tick.Stop()
 	resized := make(chan os.Signal, 1)
@@ -254,7 +254,7 @@ func (p *progress) animate(over <-chan struct{}) {
 }
 
 // frame draws the line of the step once more.
-func (p *progress) frame() {
+func (p *Progress) frame() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.drawn != nil {
@@ -265,13 +265,13 @@ func (p *progress) frame() {
 
 // closeStep ends the line of the step, with a word in a colour if there is one. A step
 // that has done nothing leaves no line.
-func (p *progress) closeStep(word, colour string) {
+func (p *Progress) closeStep(word, colour string) {
 	d := p.drawn
 	if d == nil {
 		p.meter, p.shown = meter{}, time.Time{}
 		return
 	}
-	if d.busy || word != "" || d.elapsed(p.to.now()) >= idleStep {
+	if d.busy || word != "" || d.elapsed(p.to.Now()) >= idleStep {
 		p.live.finish(p.renderEnd(word, colour))
 	} else {
 		p.live.erase()
@@ -301,8 +301,8 @@ func (d *stepLine) begin(now time.Time) string {
 
 // renderEnd returns what draws the line of the step for the last time, with how it ended:
 // a word in a colour, or else what its bytes came to.
-func (p *progress) renderEnd(word, colour string) func(columns int) string {
-	d, now, screen := *p.drawn, p.to.now(), p.live.screen
+func (p *Progress) renderEnd(word, colour string) func(columns int) string {
+	d, now, screen := *p.drawn, p.to.Now(), p.live.screen
 	words := p.meter.summary()
 	if word != "" {
 		words = []string{word}
@@ -330,8 +330,8 @@ func (p *progress) renderEnd(word, colour string) func(columns int) string {
 // render returns what draws the line of the step. What there is no room for goes: first
 // the bar, then the columns, the parts, the name, and the total. Amount, rate and time
 // stay.
-func (p *progress) render() func(columns int) string {
-	d, m, now := *p.drawn, p.meter, p.to.now()
+func (p *Progress) render() func(columns int) string {
+	d, m, now := *p.drawn, p.meter, p.to.Now()
 	m.parts = slices.Clone(m.parts)
 	return func(columns int) string {
 		begin := d.begin(now)
@@ -387,27 +387,27 @@ func filled(share float64, columns int) string {
 }
 
 // warn is say that is printed with --quiet, too, and in a colour.
-func (p *progress) warn(colour, format string, args ...any) {
-	text := line(fmt.Sprintf(format, args...))
-	fmt.Fprintln(p.to.stderr, p.to.err.paint(colour, text))
+func (p *Progress) warn(colour, format string, args ...any) {
+	text := Line(fmt.Sprintf(format, args...))
+	fmt.Fprintln(p.to.Stderr, p.to.Err.paint(colour, text))
 }
 
 // say prints a line of its own, above that of the step.
-func (p *progress) say(format string, args ...any) {
-	if !p.to.quiet {
+func (p *Progress) say(format string, args ...any) {
+	if !p.to.Quiet {
 		p.warn("", format, args...)
 	}
 }
 
-// line is say for callers outside.
-func (p *progress) line(format string, args ...any) {
+// Line is say for callers outside.
+func (p *Progress) Line(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.say(format, args...)
 }
 
-// end ends the line of the step.
-func (p *progress) end() {
+// End ends the line of the step.
+func (p *Progress) End() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closeStep("", "")
@@ -417,8 +417,8 @@ func (p *progress) end() {
 	}
 }
 
-// reason is why the operation has turned back; "" while it has not.
-func (p *progress) reason() string {
+// Reason is why the operation has turned back; "" while it has not.
+func (p *Progress) Reason() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.failure.GetMessage()

@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"fmt"
@@ -12,43 +12,43 @@ import (
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
-// requestingReboot is upstream's text. Tests of whole systems search for it.
-const requestingReboot = "Requesting reboot"
+// RequestingReboot is upstream's text. Tests of whole systems search for it.
+const RequestingReboot = "Requesting reboot"
 
 // phase returns the name of a phase for users: "done" for PHASE_DONE.
 func phase(p fmt.Stringer) string {
 	return strings.ToLower(strings.TrimPrefix(p.String(), "PHASE_"))
 }
 
-// endPhase is phase, but "failed" for an operation that was undone after a failure, because
+// EndPhase is phase, but "failed" for an operation that was undone after a failure, because
 // users search for that word.
-func endPhase(p operationsv1.Phase, f *operationsv1.Failure) string {
+func EndPhase(p operationsv1.Phase, f *operationsv1.Failure) string {
 	if p == operationsv1.Phase_PHASE_UNDONE && f != nil && f.GetReason() != string(errkind.Cancelled) {
 		return "failed"
 	}
 	return phase(p)
 }
 
-// stateCell returns the cell of the state of an operation or a step, with a colour if a
+// StateCell returns the cell of the state of an operation or a step, with a colour if a
 // person has to notice it.
-func stateCell(state string) cell {
+func StateCell(state string) Cell {
 	switch state {
 	case "failed", "stuck":
-		return cell{state, red}
+		return Cell{state, red}
 	}
-	return cell{text: state}
+	return Cell{Text: state}
 }
 
-// formatTime formats a time in UTC, to the second.
-func formatTime(t *timestamppb.Timestamp) string {
+// FormatTime formats a time in UTC, to the second.
+func FormatTime(t *timestamppb.Timestamp) string {
 	if t == nil {
 		return "-"
 	}
 	return t.AsTime().Format(time.RFC3339)
 }
 
-// haltHint returns the hint of a halted operation.
-func haltHint(h *operationsv1.Halt) string {
+// HaltHint returns the hint of a halted operation.
+func HaltHint(h *operationsv1.Halt) string {
 	hint := "The operation goes on by itself, within half a minute, once that is over."
 	if does := h.GetCause().GetHint(); does != "" {
 		hint = "To do: " + does + ". " + hint
@@ -56,11 +56,11 @@ func haltHint(h *operationsv1.Halt) string {
 	return hint
 }
 
-// phaseOf returns the phase of an operation, with a note if it is halted.
-func phaseOf(op *client.Operation) cell {
-	text := endPhase(op.GetPhase(), op.GetFailure())
+// PhaseOf returns the phase of an operation, with a note if it is halted.
+func PhaseOf(op *client.Operation) Cell {
+	text := EndPhase(op.GetPhase(), op.GetFailure())
 	if op.GetHalt() != nil {
-		return cell{text + ", halted", yellow}
+		return Cell{text + ", halted", yellow}
 	}
-	return stateCell(text)
+	return StateCell(text)
 }

@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"bytes"
@@ -9,15 +9,15 @@ import (
 )
 
 // testStreams writes into buffers and has a clock that stands still.
-func testStreams() (s *streams, stdout, stderr *bytes.Buffer) {
+func testStreams() (s *Streams, stdout, stderr *bytes.Buffer) {
 	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
-	s = &streams{stdout: stdout, stderr: stderr}
-	s.now = func() time.Time { return time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC) }
+	s = &Streams{Stdout: stdout, Stderr: stderr}
+	s.Now = func() time.Time { return time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC) }
 	return s, stdout, stderr
 }
 
 // textOf is what is printed of a table.
-func textOf(t *testing.T, table *table) string {
+func textOf(t *testing.T, table *Table) string {
 	t.Helper()
 	var out strings.Builder
 	if err := table.writeTo(&out); err != nil {
@@ -30,18 +30,18 @@ func TestVerbosityUsesUpstreamsWords(t *testing.T) {
 	for word, want := range map[string]slog.Level{
 		"OFF": levelOff, "error": slog.LevelError, "Warn": slog.LevelWarn, "INFO": slog.LevelInfo, "DEBUG": slog.LevelDebug, "trace": levelTrace,
 	} {
-		var v verbosity
+		var v Verbosity
 		if err := v.Set(word); err != nil || v.Level() != want {
 			t.Errorf("%s: level %v, error %v", word, v.Level(), err)
 		}
 	}
-	if got := new(verbosity).Level(); got != slog.LevelInfo {
+	if got := new(Verbosity).Level(); got != slog.LevelInfo {
 		t.Errorf("the default is %v", got)
 	}
 }
 
 func TestTextFromOutsideCannotMoveTheCursor(t *testing.T) {
-	if got, want := line("a\x1b[2Jb\r\nc\u009bd\t€"), "a?[2Jb? c?d €"; got != want {
+	if got, want := Line("a\x1b[2Jb\r\nc\u009bd\t€"), "a?[2Jb? c?d €"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

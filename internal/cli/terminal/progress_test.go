@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"testing"
@@ -23,25 +23,25 @@ func doing(e *client.Event) *client.Event {
 
 func TestProgressWithoutATerminalIsAFewPlainLines(t *testing.T) {
 	a, _, stderr := testStreams()
-	now := &clock{a.now()}
-	a.now = now.now
-	p := newProgress(a)
-	p.watchCommand = func(id string) string { return "trident operation watch " + id }
-	p.event(clienttest.Step(1, "fetch", nil))
+	now := &clock{a.Now()}
+	a.Now = now.now
+	p := NewProgress(a)
+	p.WatchCommand = func(id string) string { return "trident operation watch " + id }
+	p.Event(clienttest.Step(1, "fetch", nil))
 	for i := range int64(13) {
-		p.event(doing(clienttest.Progress("fetch", i<<20, 12<<20)))
+		p.Event(doing(clienttest.Progress("fetch", i<<20, 12<<20)))
 		now.Time = now.Add(time.Second)
 	}
-	p.event(clienttest.Step(1, "verify", nil))
+	p.Event(clienttest.Step(1, "verify", nil))
 	unknown := doing(clienttest.Progress("verify", 5<<20, 0))
-	p.event(unknown)
+	p.Event(unknown)
 	now.Time = now.Add(plainEvery)
-	p.event(unknown)
+	p.Event(unknown)
 	reboot := clienttest.Step(1, "verify", nil)
 	reboot.OperationId, reboot.GetChange().Waiting = "op-1", "reboot"
-	p.event(reboot)
-	p.event(clienttest.Step(3, "settle", nil))
-	p.end()
+	p.Event(reboot)
+	p.Event(clienttest.Step(3, "settle", nil))
+	p.End()
 	want := `fetch
 fetch: 5.0 MiB of 12.0 MiB, 1.0 MiB/s, 7s left
 fetch: 10.0 MiB of 12.0 MiB, 1.0 MiB/s, 2s left
@@ -76,13 +76,13 @@ func partEvents(began time.Time) []*client.Event {
 
 func TestThePartsOfAStepAreShownWhileTheyMove(t *testing.T) {
 	a, _, stderr := testStreams()
-	p := newProgress(a)
-	p.event(clienttest.Step(1, "write", nil))
+	p := NewProgress(a)
+	p.Event(clienttest.Step(1, "write", nil))
 	// The clock of the host counts: here it all comes at once, as afterwards.
 	for _, e := range partEvents(time.Unix(1e9, 0)) {
-		p.event(e)
+		p.Event(e)
 	}
-	p.end()
+	p.End()
 	want := `write
   esp: 4.0 MiB done
 write: 8.0 MiB of 14.0 MiB, 1.6 MiB/s, 4s left (root 40%)

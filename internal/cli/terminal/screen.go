@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"os"
@@ -9,26 +9,26 @@ import (
 	"golang.org/x/term"
 )
 
-// A screen is what a command knows of a stream that people may read. The zero
+// A Screen is what a command knows of a stream that people may read. The zero
 // value is a stream that is not a terminal.
-type screen struct {
+type Screen struct {
 	terminal bool // a line may be drawn over again
 	colour   bool
-	// size returns the columns of the terminal; 0 means that the text is not for a
+	// Size returns the columns of the terminal; 0 means that the text is not for a
 	// terminal, or that nobody knows. It is asked each time: terminals are resized.
-	size func() int
+	Size func() int
 }
 
 // screenOf returns the screen of a stream of this process. Colours are off where
 // the user has turned them off: NO_COLOR (no-color.org), CLICOLOR=0, TERM=dumb.
-func screenOf(f *os.File) screen {
+func screenOf(f *os.File) Screen {
 	fd := int(f.Fd())
 	if !term.IsTerminal(fd) {
-		return screen{}
+		return Screen{}
 	}
-	s := screen{terminal: os.Getenv("TERM") != "dumb"}
+	s := Screen{terminal: os.Getenv("TERM") != "dumb"}
 	s.colour = s.terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("CLICOLOR") != "0"
-	s.size = func() int {
+	s.Size = func() int {
 		width, _, err := term.GetSize(fd)
 		if err != nil {
 			return 0
@@ -39,11 +39,11 @@ func screenOf(f *os.File) screen {
 }
 
 // columns is the width of the screen; 0 is no limit.
-func (s screen) columns() int {
-	if s.size == nil {
+func (s Screen) columns() int {
+	if s.Size == nil {
 		return 0
 	}
-	return max(0, s.size())
+	return max(0, s.Size())
 }
 
 // The colours that are used, as parameters of SGR (ECMA-48, 8.3.117).
@@ -55,7 +55,7 @@ const (
 )
 
 // paint returns text in a colour, on screens that have colours.
-func (s screen) paint(colour, text string) string {
+func (s Screen) paint(colour, text string) string {
 	if !s.colour || text == "" {
 		return text
 	}
@@ -120,15 +120,15 @@ func broken(text string, columns int) []string {
 	return append(lines, at)
 }
 
-// line makes a text from outside fit for one line of a terminal: no control
+// Line makes a text from outside fit for one line of a terminal: no control
 // characters, which could move the cursor or fake other lines, and no invisible
 // characters, which could hide or reorder what stands there.
-func line(s string) string {
-	return strings.ReplaceAll(lines(s), "\n", " ")
+func Line(s string) string {
+	return strings.ReplaceAll(Lines(s), "\n", " ")
 }
 
-// lines is line for a text that may have several.
-func lines(s string) string {
+// Lines is line for a text that may have several.
+func Lines(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\t':
@@ -155,7 +155,7 @@ func isInvisible(r rune) bool {
 func paragraphs(s string) []string {
 	var parts []string
 	for part := range strings.Lines(s) {
-		if part = strings.TrimSpace(line(part)); part != "" {
+		if part = strings.TrimSpace(Line(part)); part != "" {
 			parts = append(parts, part)
 		}
 	}

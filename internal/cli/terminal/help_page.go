@@ -1,12 +1,12 @@
-package cli
+package terminal
 
 import (
 	"regexp"
 	"strings"
 )
 
-// fitHelp breaks a help page between words where standard output is narrower than the page.
-func (s *streams) fitHelp(text string) string { return breakHelp(text, s.out.columns()) }
+// FitHelp breaks a help page between words where standard output is narrower than the page.
+func (s *Streams) FitHelp(text string) string { return breakHelp(text, s.Out.columns()) }
 
 // helpItem is a flag, a command or another word up to its description.
 var helpItem = regexp.MustCompile(`^ *[^ ].*?  +`)

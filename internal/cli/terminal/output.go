@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"bytes"
@@ -15,51 +15,51 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// format is how a result is printed: text, json or yaml. The zero value is text.
-type format string
+// Format is how a result is printed: text, json or yaml. The zero value is text.
+type Format string
 
-func (f format) String() string {
+func (f Format) String() string {
 	return cmp.Or(string(f), "text")
 }
 
-func (format) Type() string { return "FORMAT" }
+func (Format) Type() string { return "FORMAT" }
 
-func (f *format) Set(s string) error {
+func (f *Format) Set(s string) error {
 	if !slices.Contains([]string{"text", "json", "yaml"}, s) {
 		return errors.New("it must be text, json or yaml")
 	}
-	*f = format(s)
+	*f = Format(s)
 	return nil
 }
 
-// show prints a result: value as JSON or YAML, or what text puts into a table. A
+// Show prints a result: value as JSON or YAML, or what text puts into a table. A
 // message of the API is printed in the JSON mapping of protobuf, so that its
 // definition is the documentation.
-func (s *streams) show(value any, text func(*table)) error {
-	if s.output.String() == "text" {
-		t := &table{screen: s.out}
+func (s *Streams) Show(value any, text func(*Table)) error {
+	if s.Output.String() == "text" {
+		t := &Table{screen: s.Out}
 		text(t)
-		return t.writeTo(s.stdout)
+		return t.writeTo(s.Stdout)
 	}
-	out, err := marshal(value)
-	if err == nil && s.output == "yaml" {
+	out, err := Marshal(value)
+	if err == nil && s.Output == "yaml" {
 		out, err = yamlOf(out)
 	}
 	if err != nil {
 		return fmt.Errorf("print result: %w", err)
 	}
-	_, err = s.stdout.Write(out)
+	_, err = s.Stdout.Write(out)
 	return err
 }
 
-// marshal returns value as indented JSON.
-func marshal(value any) ([]byte, error) { return encode(value, "  ") }
+// Marshal returns value as indented JSON.
+func Marshal(value any) ([]byte, error) { return encode(value, "  ") }
 
 // encode returns value as JSON, and formats a message itself, because protojson's white
 // space is not stable.
 func encode(value any, indent string) (out []byte, err error) {
 	if m, ok := value.(proto.Message); ok {
-		value, err = rawMessage(m)
+		value, err = RawMessage(m)
 		if err != nil {
 			return nil, err
 		}
@@ -101,11 +101,11 @@ func visible(text []byte, long func(rune) string) []byte {
 
 func invisible(r rune) bool { return r != '\n' && isInvisible(r) }
 
-// rawList is a list of messages for show.
-func rawList[M proto.Message](messages []M) ([]json.RawMessage, error) {
+// RawList is a list of messages for show.
+func RawList[M proto.Message](messages []M) ([]json.RawMessage, error) {
 	list := make([]json.RawMessage, len(messages))
 	for i, m := range messages {
-		raw, err := rawMessage(m)
+		raw, err := RawMessage(m)
 		if err != nil {
 			return nil, err
 		}
@@ -114,7 +114,7 @@ func rawList[M proto.Message](messages []M) ([]json.RawMessage, error) {
 	return list, nil
 }
 
-func rawMessage(m proto.Message) (json.RawMessage, error) {
+func RawMessage(m proto.Message) (json.RawMessage, error) {
 	return protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
 }
 
