@@ -211,7 +211,6 @@ func (h *host) StartTransient(_ context.Context, _ string, t systemd.Transient) 
 }
 
 func (h *host) Stop(context.Context, string) error           { return nil }
-func (h *host) ResetFailed(context.Context, ...string) error { return nil }
 func (h *host) Reload(context.Context) error                 { return nil }
 func (h *host) Reboot(context.Context) error                 { return nil }
 func (h *host) Enable(context.Context, string) error         { return nil }

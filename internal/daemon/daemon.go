@@ -83,7 +83,7 @@ type Daemon struct {
 	self             *selfservice.Service
 	server           *api.Server
 	listener         *api.Listener
-	systemd          systemd.Manager
+	systemd          systemd.Units
 	socketIsSystemds bool // systemd passed the socket
 	socketMisses     int  // checks in a row that did not find the socket
 	idle             *idle

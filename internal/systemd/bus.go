@@ -241,21 +241,6 @@ func (b *Bus) Stop(ctx context.Context, unit string) error {
 	return err
 }
 
-// ResetFailed implements [Manager].
-func (b *Bus) ResetFailed(ctx context.Context, units ...string) error {
-	for _, unit := range units {
-		conn, err := b.connect(ctx, "reset failures of", unit)
-		if err != nil {
-			return err
-		}
-		err = callError(ctx, "reset failures of", unit, conn.ResetFailedUnitContext(ctx, unit))
-		if err != nil && errkind.Of(err) != errkind.NotFound {
-			return err
-		}
-	}
-	return nil
-}
-
 // Reload implements [Manager].
 func (b *Bus) Reload(ctx context.Context) error {
 	conn, err := b.connect(ctx, "reload", "unit files")

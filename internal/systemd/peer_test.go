@@ -244,13 +244,6 @@ func (m *methods) StopUnit(unit, _ string) (dbus.ObjectPath, *dbus.Error) {
 	return m.job(unit, func(ctx context.Context) error { return m.peer.Stop(ctx, unit) })
 }
 
-func (m *methods) ResetFailedUnit(unit string) *dbus.Error {
-	if _, err := m.peer.Unit(m.peer.ctx, unit); err != nil {
-		return dbusError(err)
-	}
-	return dbusError(m.peer.ResetFailed(m.peer.ctx, unit))
-}
-
 func (m *methods) Reload() *dbus.Error { return dbusError(m.peer.Reload(m.peer.ctx)) }
 
 type property struct {

@@ -23,6 +23,18 @@ import (
 // Unavailable (systemd cannot be reached, or another job replaced this one: try again)
 // or, if a job failed, Internal.
 type Manager interface {
+	Units
+	// Reload makes systemd read all unit files again, and waits until it has.
+	Reload(ctx context.Context) error
+	// Reboot begins an orderly reboot of the host, which other jobs cannot cancel, and
+	// returns without waiting for it.
+	Reboot(ctx context.Context) error
+	// Version returns the number of systemd's release, such as 257.
+	Version(ctx context.Context) (int, error)
+}
+
+// Units is the part of Manager that controls one unit at a time.
+type Units interface {
 	// Restart queues a restart of unit and returns without waiting for it, so
 	// that a service can restart itself.
 	Restart(ctx context.Context, unit string) error
@@ -36,19 +48,9 @@ type Manager interface {
 	// Stop stops unit and waits until it has stopped. It returns nil if the unit is
 	// not loaded.
 	Stop(ctx context.Context, unit string) error
-	// ResetFailed resets the failed state and the start limit of units. It ignores
-	// units that are not loaded.
-	ResetFailed(ctx context.Context, units ...string) error
-	// Reload makes systemd read all unit files again, and waits until it has.
-	Reload(ctx context.Context) error
 	// Enable makes systemd start unit at every boot, as the section [Install] of its
 	// file says. It does nothing for a unit without that section, and starts nothing.
 	Enable(ctx context.Context, unit string) error
-	// Reboot begins an orderly reboot of the host, which other jobs cannot cancel, and
-	// returns without waiting for it.
-	Reboot(ctx context.Context) error
-	// Version returns the number of systemd's release, such as 257.
-	Version(ctx context.Context) (int, error)
 	// Unit returns the present state of unit.
 	Unit(ctx context.Context, unit string) (Unit, error)
 }

@@ -34,8 +34,8 @@ type Definition struct {
 
 // Call is one call of a method of [systemd.Manager].
 type Call struct {
-	Method    string // Restart, ReloadOrRestart, StartTransient, Stop, ResetFailed, Reload, Enable, Reboot, Version or Unit
-	Unit      string // "" for Reload, Reboot and Version; units joined by a space for ResetFailed
+	Method    string // Restart, ReloadOrRestart, StartTransient, Stop, Reload, Enable, Reboot, Version or Unit
+	Unit      string // "" for Reload, Reboot and Version
 	Transient systemd.Transient
 }
 
@@ -288,24 +288,6 @@ func (f *Fake) collect(unit string) {
 		delete(f.loaded, unit)
 		delete(f.units, unit)
 	}
-}
-
-// ResetFailed implements [systemd.Manager].
-func (f *Fake) ResetFailed(ctx context.Context, units ...string) error {
-	if err := f.record(ctx, Call{Method: "ResetFailed", Unit: strings.Join(units, " ")}); err != nil {
-		return err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, unit := range units {
-		if u, ok := f.units[unit]; ok {
-			if u.Restarts = 0; u.Active == "failed" {
-				u.Active, u.Sub, u.Result = "inactive", "dead", "success"
-			}
-			f.units[unit] = u
-		}
-	}
-	return nil
 }
 
 // Reload implements [systemd.Manager].

@@ -54,10 +54,4 @@ func TestSetIsACrashThatNobodyAskedFor(t *testing.T) {
 	if u, err := f.Unit(t.Context(), "a.service"); err != nil || u != crashed {
 		t.Errorf("%+v, %v", u, err)
 	}
-	if err := f.ResetFailed(t.Context(), "a.service"); err != nil {
-		t.Fatal(err)
-	}
-	if u, _ := f.Unit(t.Context(), "a.service"); u.Restarts != 0 {
-		t.Errorf("after reset: %+v", u)
-	}
 }

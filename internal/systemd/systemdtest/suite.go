@@ -46,20 +46,20 @@ func (d Definition) File() string {
 // The units of the suite are called trident-suite-*.
 func Suite(t *testing.T, start func(*testing.T) Host) {
 	for name, test := range map[string]func(*testing.T, context.Context, Host){
-		"a unit that is not there is not found, and there is nothing to stop or to reset": missing,
-		"reload or restart starts a unit, keeps it when it can reload, else restarts it":  reloadOrRestart,
-		"a job that fails names the unit and the results":                                 failing,
-		"a job that takes too long is a timeout":                                          jobTimeout,
-		"a wait ends with its context":                                                    waitEnds,
-		"a masked unit is a precondition":                                                 masked,
-		"a restart is only queued":                                                        restart,
-		"a unit is enabled once or twice, but not one that is missing or masked":          enable,
-		"systemd has a version":                                                           versions,
-		"a changed unit file counts after reload":                                         reload,
-		"a transient unit runs, is there once, and is forgotten":                          transient,
-		"a transient unit whose program is not there fails and leaves its name free":      unstartable,
-		"a transient unit ends after its timeout":                                         transientTimeout,
-		"a transient unit that fails is started again without end, until it is stopped":   transientRestart,
+		"a unit that is not there is not found, and there is nothing to stop":            missing,
+		"reload or restart starts a unit, keeps it when it can reload, else restarts it": reloadOrRestart,
+		"a job that fails names the unit and the results":                                failing,
+		"a job that takes too long is a timeout":                                         jobTimeout,
+		"a wait ends with its context":                                                   waitEnds,
+		"a masked unit is a precondition":                                                masked,
+		"a restart is only queued":                                                       restart,
+		"a unit is enabled once or twice, but not one that is missing or masked":         enable,
+		"systemd has a version":                                                          versions,
+		"a changed unit file counts after reload":                                        reload,
+		"a transient unit runs, is there once, and is forgotten":                         transient,
+		"a transient unit whose program is not there fails and leaves its name free":     unstartable,
+		"a transient unit ends after its timeout":                                        transientTimeout,
+		"a transient unit that fails is started again without end, until it is stopped":  transientRestart,
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -78,7 +78,6 @@ func (h Host) define(t *testing.T, ctx context.Context, d Definition) string {
 		if err := h.Stop(ctx, d.Name); err != nil && !d.Masked {
 			t.Error(err)
 		}
-		ok(t, h.ResetFailed(ctx, d.Name))
 	})
 	return d.Name
 }
@@ -128,7 +127,6 @@ func missing(t *testing.T, ctx context.Context, h Host) {
 	wantKind(t, h.Restart(ctx, unit), errkind.NotFound, unit)
 	wantKind(t, h.ReloadOrRestart(ctx, unit), errkind.NotFound, unit)
 	ok(t, h.Stop(ctx, unit))
-	ok(t, h.ResetFailed(ctx, unit, unit))
 }
 
 func reloadOrRestart(t *testing.T, ctx context.Context, h Host) {
@@ -171,10 +169,6 @@ func failing(t *testing.T, ctx context.Context, h Host) {
 	wantKind(t, err, errkind.Internal, "reload or restart "+unit+": job result is failed (unit result is exit-code)")
 	if u := h.unit(t, ctx, unit); u.Active != "failed" || u.Result != "exit-code" {
 		t.Errorf("after the failure: %+v", u)
-	}
-	ok(t, h.ResetFailed(ctx, unit))
-	if u := h.unit(t, ctx, unit); u.Active != "inactive" || u.Result != "success" {
-		t.Errorf("after the reset: %+v", u)
 	}
 }
 
