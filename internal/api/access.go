@@ -27,6 +27,8 @@ type rule struct {
 	may caller
 	// unsupported says what this version cannot do; empty for a method that works.
 	unsupported string
+	// worksWithoutHost methods need nothing of Config that only a daemon has.
+	worksWithoutHost bool
 	// isQuiet methods are called by programs all the time: a success is logged only at
 	// level debug.
 	isQuiet bool
@@ -47,7 +49,7 @@ func (r rule) limit() int { return max(r.requestLimit, smallRequest) }
 // access returns the table of who may call what. Every other method is refused.
 func access() map[string]rule {
 	return map[string]rule{
-		tridentv1.VersionService_Version_FullMethodName: {may: anyone, isQuiet: true, worksBeforeResume: true},
+		tridentv1.VersionService_Version_FullMethodName: {may: anyone, worksWithoutHost: true, isQuiet: true, worksBeforeResume: true},
 
 		selfv1.SelfService_GetStatus_FullMethodName: {may: root},
 		selfv1.SelfService_Stage_FullMethodName:     {may: root, requestLimit: maxMessage},
@@ -63,21 +65,21 @@ func access() map[string]rule {
 		operationsv1.OperationsService_Watch_FullMethodName:  {may: root},
 		operationsv1.OperationsService_Cancel_FullMethodName: {may: root},
 
-		setupv1.SetupService_Handshake_FullMethodName:     {may: anyone, isQuiet: true, worksBeforeResume: true},
-		handlesv1.HandleService_OpenImage_FullMethodName:  {may: root, requestLimit: maxMessage},
-		handlesv1.HandleService_OpenConfig_FullMethodName: {may: root, requestLimit: maxMessage},
-		handlesv1.HandleService_Close_FullMethodName:      {may: root},
+		setupv1.SetupService_Handshake_FullMethodName:     {may: anyone, worksWithoutHost: true, isQuiet: true, worksBeforeResume: true},
+		handlesv1.HandleService_OpenImage_FullMethodName:  {may: root, worksWithoutHost: true, requestLimit: maxMessage},
+		handlesv1.HandleService_OpenConfig_FullMethodName: {may: root, worksWithoutHost: true, requestLimit: maxMessage},
+		handlesv1.HandleService_Close_FullMethodName:      {may: root, worksWithoutHost: true},
 
-		hostv1.HostService_ValidateConfig_FullMethodName: {may: root, requestLimit: maxMessage},
+		hostv1.HostService_ValidateConfig_FullMethodName: {may: root, worksWithoutHost: true, requestLimit: maxMessage},
 		hostv1.HostService_PlanUpdate_FullMethodName:     {may: root, requestLimit: maxMessage},
 		hostv1.HostService_PlanInstall_FullMethodName:    {may: root, requestLimit: maxMessage},
 		hostv1.HostService_GetHost_FullMethodName:        {may: root, isBulk: true},
 
-		healthpb.Health_Check_FullMethodName:                                   {may: anyone, isQuiet: true},
-		healthpb.Health_List_FullMethodName:                                    {may: anyone, isQuiet: true},
-		healthpb.Health_Watch_FullMethodName:                                   {may: anyone, isQuiet: true},
-		reflectionpb.ServerReflection_ServerReflectionInfo_FullMethodName:      {may: anyone, isQuiet: true, worksBeforeResume: true},
-		reflectionalphapb.ServerReflection_ServerReflectionInfo_FullMethodName: {may: anyone, isQuiet: true, worksBeforeResume: true},
+		healthpb.Health_Check_FullMethodName:                                   {may: anyone, worksWithoutHost: true, isQuiet: true},
+		healthpb.Health_List_FullMethodName:                                    {may: anyone, worksWithoutHost: true, isQuiet: true},
+		healthpb.Health_Watch_FullMethodName:                                   {may: anyone, worksWithoutHost: true, isQuiet: true},
+		reflectionpb.ServerReflection_ServerReflectionInfo_FullMethodName:      {may: anyone, worksWithoutHost: true, isQuiet: true, worksBeforeResume: true},
+		reflectionalphapb.ServerReflection_ServerReflectionInfo_FullMethodName: {may: anyone, worksWithoutHost: true, isQuiet: true, worksBeforeResume: true},
 
 		tridentv1.CommitService_Commit_FullMethodName:         {may: root},
 		tridentv1.StreamingService_StreamDisk_FullMethodName:  {may: root},
@@ -101,7 +103,7 @@ func access() map[string]rule {
 		tridentv1preview.StatusService_GetLastError_FullMethodName:                  {may: root},
 		tridentv1preview.StatusService_GetServicingState_FullMethodName:             {may: root},
 		tridentv1preview.StatusService_GetActiveVolume_FullMethodName:               {may: root},
-		tridentv1preview.ValidationService_ValidateHostConfiguration_FullMethodName: {may: root, requestLimit: maxMessage},
+		tridentv1preview.ValidationService_ValidateHostConfiguration_FullMethodName: {may: root, worksWithoutHost: true, requestLimit: maxMessage},
 		tridentv1preview.ValidationService_GetRequiredServicingType_FullMethodName:  {may: root, requestLimit: maxMessage},
 	}
 }

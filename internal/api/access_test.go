@@ -73,7 +73,7 @@ func TestWhoMayCall(t *testing.T) {
 		{"root for what is in no table", "/x/Y", 0, 0, "/x/Y: nobody may call it: it is not in the access table"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := newGate(Config{AlsoUID: c.alsoUID, Logger: slog.New(slog.DiscardHandler)})
+			g := newGate(Config{AlsoUID: c.alsoUID, Servicing: &fakeServicing{}, Logger: slog.New(slog.DiscardHandler)})
 			ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: peerInfo{uid: c.uid, pid: 1}})
 			called := false
 			_, err := g.unary(ctx, nil, &grpc.UnaryServerInfo{FullMethod: c.method}, func(context.Context, any) (any, error) {
@@ -87,6 +87,33 @@ func TestWhoMayCall(t *testing.T) {
 				t.Errorf("code %s", status.Code(err))
 			}
 		})
+	}
+}
+
+func TestAServerWithoutAHostSaysSo(t *testing.T) {
+	g := newGate(Config{Logger: slog.New(slog.DiscardHandler)})
+	ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: peerInfo{pid: 1}})
+	var works []string
+	for method, rule := range access() {
+		called := false
+		_, err := g.unary(ctx, nil, &grpc.UnaryServerInfo{FullMethod: method}, func(context.Context, any) (any, error) {
+			called = true
+			return nil, nil
+		})
+		if called && rule.may == root {
+			works = append(works, method)
+		}
+		if !called && status.Code(err) != codes.Unimplemented || called && err != nil {
+			t.Errorf("%s: called %t, %v", method, called, err)
+		}
+	}
+	slices.Sort(works)
+	want := []string{
+		"/trident.handles.v1.HandleService/Close", "/trident.handles.v1.HandleService/OpenConfig", "/trident.handles.v1.HandleService/OpenImage",
+		"/trident.host.v1.HostService/ValidateConfig", "/trident.v1preview.ValidationService/ValidateHostConfiguration",
+	}
+	if diff := cmp.Diff(want, works); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -106,7 +133,7 @@ func TestACallerWhoIsNotKnownIsRefused(t *testing.T) {
 // depends on it.
 func TestWhatNeedsTheJournalIsNotCalledBeforeItIsRead(t *testing.T) {
 	runner := operation.New(t.Context(), operation.Config{Journal: operationtest.NewMemory(), Logger: slog.New(slog.DiscardHandler)})
-	g := newGate(Config{Operations: runner, Logger: slog.New(slog.DiscardHandler)})
+	g := newGate(Config{Operations: runner, Servicing: &fakeServicing{}, Logger: slog.New(slog.DiscardHandler)})
 	ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: peerInfo{pid: 1}})
 	if err := runner.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
@@ -130,7 +157,7 @@ func TestWhatNeedsTheJournalIsNotCalledBeforeItIsRead(t *testing.T) {
 
 func TestAPanicIsAnErrorOfOneCall(t *testing.T) {
 	log := &lines{}
-	g := newGate(Config{Logger: slog.New(slog.NewTextHandler(log, nil))})
+	g := newGate(Config{Servicing: &fakeServicing{}, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: peerInfo{}})
 	info := &grpc.UnaryServerInfo{FullMethod: tridentv1.VersionService_Version_FullMethodName}
 	_, err := g.unary(ctx, nil, info, func(context.Context, any) (any, error) { panic("oh") })
@@ -147,7 +174,7 @@ func TestAPanicIsAnErrorOfOneCall(t *testing.T) {
 func TestAFloodOfCallsDoesNotFloodTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &lines{}
-		g := newGate(Config{Logger: slog.New(slog.NewTextHandler(log, nil))})
+		g := newGate(Config{Servicing: &fakeServicing{}, Logger: slog.New(slog.NewTextHandler(log, nil))})
 		info := &grpc.UnaryServerInfo{FullMethod: selfv1.SelfService_GetStatus_FullMethodName}
 		calls := func(pid int32, n int) {
 			ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: peerInfo{pid: pid, isRoot: true}})

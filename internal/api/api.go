@@ -50,16 +50,15 @@ const (
 // Config has the services that the API calls, and the settings of the server.
 type Config struct {
 	// Root is the tree of the host that this daemon services: "/" on a host.
-	Root       string
-	Version    string
+	Root    string
+	Version string
+	Logger  *slog.Logger
+	// The services of a daemon. Without Servicing the server needs none of them, and the
+	// methods that do fail with Unsupported.
 	Self       *selfservice.Service
 	Operations *operation.Runner
-	// Store has the recorded status of the host.
-	Store *hoststate.Store
-	// Servicing changes the host. If it is nil, the methods that need it fail with
-	// Unsupported.
-	Servicing Servicing
-	Logger    *slog.Logger
+	Store      *hoststate.Store // has the recorded status of the host
+	Servicing  Servicing
 	// AlsoUID may call as root may, for tests that do not run as root; 0 means nobody.
 	AlsoUID uint32
 	// The server calls Begin for each call from another process and for each handle, and
@@ -79,10 +78,6 @@ type Server struct {
 
 // New returns a server of the whole API.
 func New(c Config) *Server {
-	can := wire.Capabilities(c.Servicing != nil)
-	if c.Servicing == nil {
-		c.Servicing = noServicing{}
-	}
 	g := newGate(c)
 	s := &Server{gate: g, health: health.NewServer(), grpc: grpc.NewServer(
 		seenBy(c.Stats),
@@ -105,7 +100,7 @@ func New(c Config) *Server {
 	s.handles = handles.New(c.Root, g.begin)
 	services, parser := registrar{s.grpc, g}, newParser()
 	registerUpstream(services, c, s.handles, parser)
-	setup := &setupServer{version: c.Version, root: c.Root, daemon: rand.Text(), can: can}
+	setup := &setupServer{version: c.Version, root: c.Root, daemon: rand.Text(), can: wire.Capabilities(g.hasHost)}
 	operationsv1.RegisterOperationsServiceServer(services, &operationsServer{runner: c.Operations})
 	selfv1.RegisterSelfServiceServer(services, &selfServer{self: c.Self, runner: c.Operations, handles: s.handles})
 	handlesv1.RegisterHandleServiceServer(services, &handleServer{handles: s.handles})
@@ -128,7 +123,7 @@ func seenBy(h stats.Handler) grpc.ServerOption {
 // registerUpstream registers upstream's services. For a method that is not built yet the
 // access table has the error.
 func registerUpstream(s grpc.ServiceRegistrar, c Config, table *handles.Table, parser *parser) {
-	servicer := servicer{host: c.Servicing, runner: c.Operations, handles: table, parser: parser}
+	servicer := servicer{host: c.Servicing, results: c.Servicing, runner: c.Operations, handles: table, parser: parser}
 	tridentv1.RegisterVersionServiceServer(s, versionServer{version: c.Version})
 	tridentv1.RegisterUpdateServiceServer(s, &updateServer{servicer: servicer})
 	tridentv1.RegisterCommitServiceServer(s, &commitServer{servicer: servicer})

@@ -25,6 +25,7 @@ import (
 type gate struct {
 	rules      map[string]rule
 	alsoUID    uint32
+	hasHost    bool
 	begin      func() (end func())
 	logger     *slog.Logger
 	runner     *operation.Runner
@@ -36,7 +37,7 @@ type gate struct {
 }
 
 func newGate(c Config) *gate {
-	g := &gate{rules: access(), alsoUID: c.AlsoUID, begin: c.Begin, runner: c.Operations, logger: c.Logger, bulk: newSlots(maxBulkCalls), lines: newLineQuota(), logOmitted: newRateLimitedLog(c.Logger)}
+	g := &gate{rules: access(), alsoUID: c.AlsoUID, hasHost: c.Servicing != nil, begin: c.Begin, runner: c.Operations, logger: c.Logger, bulk: newSlots(maxBulkCalls), lines: newLineQuota(), logOmitted: newRateLimitedLog(c.Logger)}
 	g.stopping, g.endWatches = context.WithCancel(context.Background())
 	if g.begin == nil {
 		g.begin = func() func() { return func() {} }
@@ -176,6 +177,8 @@ func (g *gate) allow(c *call) error {
 		return errkind.WithHint(
 			errkind.Errorf(errkind.Denied, "%s: only root may call it, and the caller is user ID %d", c.method, c.peer.uid),
 			"run it as root")
+	case !g.hasHost && !c.rule.worksWithoutHost:
+		return errkind.Errorf(errkind.Unsupported, "%s: this server does not service a host", c.method)
 	case c.rule.unsupported != "":
 		return errkind.Errorf(errkind.Unsupported, "%s: this version of Trident cannot %s yet", c.method, c.rule.unsupported)
 	}

@@ -17,7 +17,7 @@ import (
 
 type hostServer struct {
 	hostv1.UnimplementedHostServiceServer
-	host    Servicing
+	host    planner
 	store   *hoststate.Store
 	runner  *operation.Runner
 	handles *handles.Table

@@ -149,23 +149,3 @@ func TestTheRequiredServicingIsTold(t *testing.T) {
 		t.Errorf("a plan that fails: %v", err)
 	}
 }
-
-func TestADaemonWithoutServicingSaysWhatItCannot(t *testing.T) {
-	var none noServicing
-	_, update := none.Update(t.Context(), servicing.UpdateRequest{})
-	_, finalize := none.Finalize(t.Context(), false)
-	_, commit := none.Commit(t.Context(), false)
-	_, rollback := none.Rollback(t.Context(), servicing.RollbackRequest{})
-	_, plan := none.Plan(t.Context(), nil)
-	_, kind := none.RequiredKind(t.Context(), nil)
-	_, install := none.Install(t.Context(), servicing.InstallRequest{})
-	_, finalizeInstall := none.FinalizeInstall(t.Context(), false)
-	_, disk := none.StreamDisk(t.Context(), servicing.StreamRequest{})
-	_, root := none.CheckRoot(t.Context())
-	_, planInstall := none.PlanInstall(t.Context(), nil)
-	for _, err := range []error{update, finalize, commit, rollback, plan, install, finalizeInstall, disk, root, planInstall, kind} {
-		if errkind.Of(err) != errkind.Unsupported {
-			t.Errorf("got %v", err)
-		}
-	}
-}

@@ -38,7 +38,7 @@ func TestLargeConfigurationsAreParsedOneByOneAndHoldUpNoSmallOnes(t *testing.T) 
 }
 
 func TestFewLongAnswersAreMadeAtATime(t *testing.T) {
-	g := newGate(Config{Logger: slog.New(slog.DiscardHandler)})
+	g := newGate(Config{Servicing: &fakeServicing{}, Logger: slog.New(slog.DiscardHandler)})
 	for range maxBulkCalls {
 		if _, err := g.bulk.take(t.Context()); err != nil {
 			t.Fatal(err)

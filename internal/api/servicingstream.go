@@ -20,7 +20,8 @@ import (
 
 // servicer has what upstream's services that change a host share.
 type servicer struct {
-	host    Servicing
+	host    changer
+	results reporter
 	runner  *operation.Runner
 	handles *handles.Table
 	parser  *parser
@@ -130,7 +131,7 @@ func (p *projection) atOnce(err error) error {
 	if err != nil {
 		return p.complete(now, failed(errorToWire(err)))
 	}
-	return p.complete(now, p.succeeded(servicing.Outcome{Kind: servicing.None, ImageSHA384: p.host.ImageSHA384(p.stream.Context())}))
+	return p.complete(now, p.succeeded(servicing.Outcome{Kind: servicing.None, ImageSHA384: p.results.ImageSHA384(p.stream.Context())}))
 }
 
 // follow sends the log of the operation and its result. The journal has all log lines
@@ -188,7 +189,7 @@ func (p *projection) end(at time.Time) error {
 	if op.Failure != nil && !going {
 		return p.complete(at, failed(failureToUpstream(op.Failure)))
 	}
-	outcome, ok := p.host.Outcome(op)
+	outcome, ok := p.results.Outcome(op)
 	if !ok {
 		return errkind.Errorf(errkind.Internal, "get the result of operation %s: its kind %q does not service a host", p.id, op.Kind)
 	}

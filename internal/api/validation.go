@@ -9,7 +9,7 @@ import (
 
 type validationServer struct {
 	tridentv1preview.UnimplementedValidationServiceServer
-	host   Servicing
+	host   planner
 	parser *parser
 }
 

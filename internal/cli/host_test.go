@@ -210,11 +210,11 @@ func (h *host) StartTransient(_ context.Context, _ string, t systemd.Transient) 
 	return nil
 }
 
-func (h *host) Stop(context.Context, string) error           { return nil }
-func (h *host) Reload(context.Context) error                 { return nil }
-func (h *host) Reboot(context.Context) error                 { return nil }
-func (h *host) Enable(context.Context, string) error         { return nil }
-func (h *host) Version(context.Context) (int, error)         { return 257, nil }
+func (h *host) Stop(context.Context, string) error   { return nil }
+func (h *host) Reload(context.Context) error         { return nil }
+func (h *host) Reboot(context.Context) error         { return nil }
+func (h *host) Enable(context.Context, string) error { return nil }
+func (h *host) Version(context.Context) (int, error) { return 257, nil }
 
 // Unit tells of the daemon. One that does not start has been started once more.
 func (h *host) Unit(context.Context, string) (systemd.Unit, error) {

@@ -34,11 +34,11 @@ func TestTheAPIInMemoryJudgesAndDoesNothingElse(t *testing.T) {
 	if err != nil || found.GetValid() || len(found.GetFindings()) != 1 {
 		t.Errorf("%v, %v", found, err)
 	}
-	if _, err := host.GetHost(t.Context(), &hostv1.GetHostRequest{}); err == nil {
-		t.Error("it says what host this is")
+	if _, err := host.GetHost(t.Context(), &hostv1.GetHostRequest{}); client.Kind(err) != errkind.Unsupported {
+		t.Errorf("it says what host this is: %v", err)
 	}
-	if _, err := c.Status(t.Context()); err == nil {
-		t.Error("it services itself")
+	if _, err := c.Status(t.Context()); client.Kind(err) != errkind.Unsupported {
+		t.Errorf("it services itself: %v", err)
 	}
 	if err := errors.Join(c.Close(), s.Close()); err != nil {
 		t.Error(err)

@@ -133,9 +133,9 @@ func (s systemdOf) StartTransient(_ context.Context, name string, t systemd.Tran
 	return nil
 }
 
-func (systemdOf) Stop(context.Context, string) error           { return nil }
-func (systemdOf) Reload(context.Context) error                 { return nil }
-func (systemdOf) Version(context.Context) (int, error)         { return 257, nil }
+func (systemdOf) Stop(context.Context, string) error   { return nil }
+func (systemdOf) Reload(context.Context) error         { return nil }
+func (systemdOf) Version(context.Context) (int, error) { return 257, nil }
 func (s systemdOf) Unit(_ context.Context, unit string) (systemd.Unit, error) {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
