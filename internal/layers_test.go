@@ -90,6 +90,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/systemd", "internal/linux/run internal/errkind"},
 	{"internal/linux/damage", ""},
 	{"internal/hosttest", ""},
+	{"internal/sourcetest", ""},
 	{"internal/linux/blockdev/blockdevtest", "internal/linux/blockdev internal/linux/gpt"},
 	{"internal/linux/blockdev", "internal/linux/gpt internal/errkind"},
 	{"internal/linux/ddi", "internal/linux/regfile internal/linux/filekind internal/linux/gpt internal/linux/verity internal/linux/run internal/linux/atomicfile internal/errkind"},

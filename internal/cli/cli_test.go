@@ -19,6 +19,7 @@ import (
 
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/sourcetest"
 	"github.com/trident-project/trident/proto/client"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
@@ -151,7 +152,8 @@ func TestEveryKindOfErrorHasItsExitCode(t *testing.T) {
 		errkind.Untrusted: refused, errkind.Corrupt: refused, errkind.Incompatible: refused, errkind.Forbidden: refused,
 		errkind.TooOld: refused, errkind.Blocked: refused, errkind.Busy: 6, errkind.Unhealthy: 7,
 	}
-	for _, kind := range errkind.All() {
+	for _, name := range sourcetest.Constants(t, "internal/errkind/errkind.go") {
+		kind := errkind.Kind(name)
 		want, ok := codes[kind]
 		if !ok {
 			want = failed

@@ -215,9 +215,6 @@ func currentLife() (operation.Life, error) {
 	return operation.Life{Boot: strings.TrimSpace(string(boot)), Process: rand.Text()}, nil
 }
 
-// Socket returns the path on which the daemon listens.
-func (d *Daemon) Socket() string { return d.socket }
-
 // Run answers calls, opens the datastore and resumes the operation that an earlier daemon
 // left, until ctx ends or the daemon is idle. Calls that need the datastore wait until it
 // is open. Then Run stops the daemon within stepTimeout and callTimeout. Call it once.

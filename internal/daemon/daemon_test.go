@@ -64,7 +64,7 @@ func TestADaemonThatNobodyNeedsGoes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn := dial(t, d.Socket())
+	conn := dial(t, d.socket)
 	conn.Connect() // an open connection without calls does not count
 	if err := d.Run(soon(t)); err != nil || t.Context().Err() != nil {
 		t.Errorf("Run: %v", err)
@@ -145,7 +145,7 @@ func TestADaemonThatCannotServiceTheHostSaysWhyToWhoeverCalls(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			ended := make(chan error, 1)
 			go func() { ended <- d.Run(ctx) }()
-			conn := dial(t, d.Socket())
+			conn := dial(t, d.socket)
 			if v, err := tridentv1.NewVersionServiceClient(conn).Version(soon(t), &tridentv1.VersionRequest{}); err != nil || v.GetVersion() != "1.2.3" {
 				t.Errorf("version %v, %v", v, err)
 			}
@@ -368,7 +368,7 @@ func TestADaemonThatDoesNotAnswerIsNotFed(t *testing.T) {
 	if err := d.checkAlive(t.Context(), 100*time.Millisecond); err == nil {
 		t.Error("a daemon that does not serve is said to live")
 	}
-	if err := os.Remove(d.Socket()); err != nil {
+	if err := os.Remove(d.socket); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.checkAlive(t.Context(), 100*time.Millisecond); err != nil {
@@ -388,7 +388,7 @@ func TestASocketOfSystemdThatSomebodyRemovedIsMadeAgain(t *testing.T) {
 		}
 		defer d.Close()
 		d.socketIsSystemds = passed
-		if err := os.Remove(d.Socket()); err != nil {
+		if err := os.Remove(d.socket); err != nil {
 			t.Fatal(err)
 		}
 		for look := 1; look <= 2; look++ {

@@ -85,7 +85,7 @@ func start(t *testing.T, c Config) (socket string, stop func()) {
 		}
 	})
 	t.Cleanup(stop)
-	return d.Socket(), stop
+	return d.socket, stop
 }
 
 // child is a daemon in a process of its own.

@@ -40,14 +40,6 @@ const (
 	Unsupported  Kind = "UNSUPPORTED"  // this version of Trident cannot do it
 )
 
-// All returns every kind, for tables that have to be complete.
-func All() []Kind {
-	return []Kind{
-		Internal, Invalid, NotFound, Exists, Precondition, Busy, Denied, Untrusted, Corrupt, Incompatible,
-		Forbidden, TooOld, Blocked, Unhealthy, NoSpace, TooLarge, Unavailable, Cancelled, Timeout, TLS, Unsupported,
-	}
-}
-
 type kindError struct {
 	kind Kind
 	pc   uintptr

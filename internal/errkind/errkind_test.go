@@ -49,13 +49,3 @@ func TestAHintDoesNotChangeTheTextOrTheKind(t *testing.T) {
 		t.Error("nil became an error")
 	}
 }
-
-func TestEveryKindIsListedOnce(t *testing.T) {
-	seen := map[Kind]bool{}
-	for _, k := range All() {
-		if seen[k] {
-			t.Errorf("%s twice", k)
-		}
-		seen[k] = true
-	}
-}

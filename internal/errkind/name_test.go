@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/trident-project/trident/internal/sourcetest"
 )
 
 func TestANameLeavesTextKindAndHintAlone(t *testing.T) {
@@ -69,7 +71,8 @@ func TestSubkindsAreKebabCase(t *testing.T) {
 }
 
 func TestEveryKindHasACategoryWithoutAName(t *testing.T) {
-	for _, k := range All() {
+	for _, kind := range sourcetest.Constants(t, "internal/errkind/errkind.go") {
+		k := Kind(kind)
 		n := NameOf(Errorf(k, "x"))
 		if n.Category == "" || Variant(Errorf(k, "x")) != "" {
 			t.Errorf("%s is %v", k, n)

@@ -1,59 +1,29 @@
 package wire_test
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"io/fs"
+	"maps"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/trident-project/trident/internal/sourcetest"
 	"github.com/trident-project/trident/proto/wire"
 )
 
-// names reads the constants of wire.go.
+// names returns the values of the constants of wire.go.
 func names(t *testing.T) map[string]bool {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "wire.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	out := map[string]bool{}
-	ast.Inspect(file, func(n ast.Node) bool {
-		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING && lit.Value != `"slices"` {
-			name, err := strconv.Unquote(lit.Value)
-			if err != nil || out[name] {
-				t.Errorf("%s is in wire.go twice, or is not a string: %v", lit.Value, err)
-			}
-			out[name] = true
-		}
-		return true
-	})
+	for _, name := range sourcetest.Constants(t, "proto/wire/wire.go") {
+		out[name] = true
+	}
 	return out
 }
 
 func TestHeadersAreSpelledOutHereOnly(t *testing.T) {
-	known := names(t)
-	for _, top := range []string{"internal", "proto", "cmd"} {
-		err := filepath.WalkDir(filepath.Join("../..", top), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "e2e/foreign/") || strings.HasSuffix(path, "wire/wire.go") {
-				return err
-			}
-			text, err := os.ReadFile(path)
-			for name := range known {
-				if strings.HasPrefix(name, "trident-") && strings.Contains(string(text), strconv.Quote(name)) {
-					t.Errorf("%s spells out the header %s: use the constant of proto/wire", path, name)
-				}
-			}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	headers := names(t)
+	maps.DeleteFunc(headers, func(name string, _ bool) bool { return !strings.HasPrefix(name, "trident-") })
+	sourcetest.SpelledOnlyIn(t, headers, "the constant of proto/wire", "proto/wire")
 }
 
 func TestEveryNameIsDocumented(t *testing.T) {
