@@ -95,7 +95,7 @@ func (s *imageSource) roots() (*x509.CertPool, error) {
 
 // login reads the credentials (docker's config.json, containers-auth.json(5)):
 // user and password in base64 by the name of the registry.
-func (s *imageSource) login() (func(string) (string, string), error) {
+func (s *imageSource) login() (fetch.Login, error) {
 	if s.authFile == "" {
 		return nil, nil
 	}

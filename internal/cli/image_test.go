@@ -118,8 +118,8 @@ func TestCredentialsAreFoundByTheirRegistry(t *testing.T) {
 		t.Fatal(err)
 	}
 	for registry, want := range map[string][2]string{"r.example": {"user", "pass"}, "s.example": {"a", "b:c"}, "other": {}} {
-		if user, password := login(registry); user != want[0] || password != want[1] {
-			t.Errorf("%s: %s, %s", registry, user, password)
+		if c, err := login(t.Context(), registry); err != nil || c.Username != want[0] || c.Password != want[1] {
+			t.Errorf("%s: %+v, %v", registry, c, err)
 		}
 	}
 	if err := os.WriteFile(path, []byte(`{"auths":{"r.example":{"auth":"=secret="}}}`), 0o600); err != nil {

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -34,6 +37,7 @@ func (l *ledger) note(server string, r *http.Request) {
 	} else {
 		secret = auth
 	}
+	secret += r.PostFormValue("refresh_token")
 	if r.Referer() != "" || len(r.Cookies()) > 0 {
 		secret += " and a Referer or Cookie"
 	}
@@ -57,10 +61,11 @@ type trap struct {
 	blob          []byte
 	good, evil    *httptest.Server
 	atGood, alien func(w http.ResponseWriter, r *http.Request) bool // true: answered
+	secret        auth.Credential                                   // of the registry
 }
 
 func newTrap(t *testing.T, goodTLS, evilTLS bool) *trap {
-	p := &trap{t: t, blob: noise(3, 5000)}
+	p := &trap{t: t, blob: noise(3, 5000), secret: auth.Credential{Username: "ann", Password: "s3cret"}}
 	start := func(name string, secure bool, handler *func(http.ResponseWriter, *http.Request) bool) *httptest.Server {
 		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			p.note(name, r)
@@ -88,7 +93,7 @@ func (p *trap) serve(w http.ResponseWriter, r *http.Request) {
 	case strings.Contains(r.URL.Path, "/manifests/"):
 		_, _ = fmt.Fprint(w, layerOf(p.blob))
 	case strings.HasSuffix(r.URL.Path, "/token"):
-		_, _ = fmt.Fprint(w, `{"token":"t0ken"}`)
+		_, _ = fmt.Fprint(w, `{"token":"t0ken","access_token":"t0ken"}`)
 	default:
 		good(w, r, p.blob, "")
 	}
@@ -108,11 +113,11 @@ func challenge(scheme, realm string) func(http.ResponseWriter, *http.Request) bo
 // pull brings the artifact, and once more in ranges, with the registry's password.
 func (p *trap) pull() (whole, ranges error) {
 	host := strings.SplitN(p.good.URL, "://", 2)[1]
-	login := func(registry string) (string, string) {
+	login := func(_ context.Context, registry string) (auth.Credential, error) {
 		if registry == host {
-			return "ann", "s3cret"
+			return p.secret, nil
 		}
-		return "", ""
+		return auth.EmptyCredential, nil
 	}
 	from := "oci://" + host + "/os/image:v1"
 	roots := newTransport()
@@ -198,7 +203,7 @@ func TestTheRegistrysPasswordGoesToNobodyElse(t *testing.T) {
 		}, errkind.Denied, "was reached without TLS", 0},
 		"a token service without TLS, named over TLS": {true, false, func(p *trap) {
 			p.atGood = challenge("Bearer", p.evil.URL+"/token")
-		}, errkind.Denied, "is not an https URL", 0},
+		}, errkind.Denied, "uses http but registry was contacted over https", 0},
 		"the token service redirects": {true, true, func(p *trap) {
 			refuse := challenge("Bearer", p.good.URL+"/token")
 			p.atGood = func(w http.ResponseWriter, r *http.Request) bool {

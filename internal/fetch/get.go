@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -106,30 +107,29 @@ func basicAuth(user, password string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
 
-// send sends one request, without the user and password in u.
+// send sends one GET request, without the user and password in u.
 func send(ctx context.Context, transport http.RoundTripper, u *url.URL, header http.Header, auth string, redirect *http.Response) (*http.Response, error) {
-	var tried handshake
-	req, err := http.NewRequestWithContext(tried.trace(ctx), http.MethodGet, "/", nil)
-	if err != nil {
-		return nil, fmt.Errorf("make request: %w", err)
-	}
 	to := *u
 	to.User = nil
-	req.URL, req.Host, req.Header, req.Response = &to, u.Host, header.Clone(), redirect
-	if req.Header == nil {
-		req.Header = http.Header{}
-	}
+	req := (&http.Request{Method: http.MethodGet, URL: &to, Host: u.Host, Header: http.Header{}, Response: redirect}).WithContext(ctx)
+	maps.Copy(req.Header, header)
 	req.Header.Del("Authorization")
 	if auth != "" {
 		req.Header.Set("Authorization", auth)
 	}
+	return roundTrip(transport, req)
+}
+
+// roundTrip sends req, whose header it changes, and returns an error for people.
+func roundTrip(transport http.RoundTripper, req *http.Request) (*http.Response, error) {
 	req.Header.Set("User-Agent", "trident")
 	req.Header.Set("Accept-Encoding", "identity")
+	var tried handshake
 	proxy := proxyOf(transport, req)
-	req = req.WithContext(context.WithValue(req.Context(), proxyKey{}, proxy))
+	req = req.WithContext(context.WithValue(tried.trace(req.Context()), proxyKey{}, proxy))
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return nil, failure(u, proxy, &tried, err)
+		return nil, failure(req.URL, proxy, &tried, err)
 	}
 	resp.Request = req
 	return resp, nil

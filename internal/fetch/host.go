@@ -23,12 +23,12 @@ const (
 
 // hostLogin returns a function with the registry credentials of the host below root, or
 // nil if the host has none.
-func hostLogin(root string) (func(registry string) (user, password string), error) {
+func hostLogin(root string) (Login, error) {
 	auth, err := inroot.FS(root).ReadFile(loginFile, maxLogin)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	var login func(string) (string, string)
+	var login Login
 	if err == nil {
 		login, err = RegistryLogin(auth)
 	}

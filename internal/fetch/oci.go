@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"oras.land/oras-go/v2/registry/remote/auth"
+
 	"github.com/trident-project/trident/internal/errkind"
 )
 
@@ -26,18 +28,20 @@ const maxManifest = 4 << 20 // bytes, the limit of registries (OCI distribution 
 type registry struct {
 	base      url.URL // scheme and host
 	repo, ref string  // ref is a tag or a digest
-	login     func(string) (user, password string)
+	login     Login
 	transport http.RoundTripper
 	meter     *Meter
+	tokens    auth.Cache
 
 	mu       sync.Mutex
-	auth     string // the Authorization that the registry accepted last
-	answered bool   // the registry has answered in the scheme of base, which is now final
+	answered bool  // the registry has answered in the scheme of base, which is now final
+	given    bool  // login gave credentials
+	noHelper error // login failed because its credential helper is not installed
 }
 
 // openRegistry finds the only layer of an artifact. With a pin it uses the pinned layer,
 // wherever the tag has moved, because a digest names the same bytes for ever.
-func (r *Ranges) openRegistry(ctx context.Context, u *url.URL, login func(string) (user, password string), pin Pin) error {
+func (r *Ranges) openRegistry(ctx context.Context, u *url.URL, login Login, pin Pin) error {
 	g, err := newRegistry(u)
 	if err != nil {
 		return err
@@ -82,7 +86,7 @@ func newRegistry(u *url.URL) (*registry, error) {
 	name := strings.TrimPrefix(u.Path, "/")
 	name, digest, byDigest := strings.Cut(name, "@")
 	repo, tag, tagged := strings.Cut(name, ":")
-	g := &registry{base: url.URL{Scheme: "https", Host: u.Host}, repo: repo, ref: "latest"}
+	g := &registry{base: url.URL{Scheme: "https", Host: u.Host}, repo: repo, ref: "latest", tokens: auth.NewSingleContextCache()}
 	switch {
 	case byDigest:
 		g.ref = digest
@@ -162,45 +166,18 @@ func readAll(r io.Reader, most int64) ([]byte, error) {
 	return data, nil
 }
 
-// get sends a request with the Authorization that the registry accepted last, and logs in
-// if the registry itself demands it. A 401 of a host to which the registry redirects is an
-// error, because the challenge of that host could direct the registry's password to a realm
-// of its own (as in CVE-2020-15157).
+// get sends a request in the scheme that the registry answers in, logged in if the registry
+// demands it.
 func (g *registry) get(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
-	for again := false; ; again = true {
-		g.mu.Lock()
-		auth, to := g.auth, *u
-		to.Scheme = g.base.Scheme
-		g.mu.Unlock()
-		h := header.Clone()
-		if auth != "" {
-			h.Set("Authorization", auth)
-		}
-		resp, err := get(ctx, g.transport, &to, h)
-		if g.speaksPlain(err) {
-			return g.getPlain(ctx, u, header)
-		}
-		if err != nil {
-			return nil, err
-		}
-		g.mu.Lock()
-		g.answered = true
-		g.mu.Unlock()
-		if resp.StatusCode != http.StatusUnauthorized {
-			return resp, nil
-		}
-		_ = resp.Body.Close()
-		if changedOrigin(resp) {
-			return nil, errkind.WithHint(statusError(resp), "Credentials go to %s only. If that host is the registry, name it in the URL.", g.base.Host)
-		}
-		err = g.refused()
-		if !again {
-			err = g.authenticate(ctx, resp.Header.Values("WWW-Authenticate"))
-		}
-		if err != nil {
-			return nil, fmt.Errorf("log in to %s: %w", g.base.Host, err)
-		}
+	g.mu.Lock()
+	to := *u
+	to.Scheme = g.base.Scheme
+	g.mu.Unlock()
+	resp, err := g.send(ctx, &to, header)
+	if g.speaksPlain(err) {
+		return g.getPlain(ctx, u, header)
 	}
+	return resp, err
 }
 
 // speaksPlain reports whether err says that a registry on this machine answered the

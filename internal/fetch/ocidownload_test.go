@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"os"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -62,8 +65,10 @@ func layerOf(blob []byte) string {
 	return fmt.Sprintf(`{"layers":[{"digest":"sha256:%s","size":%d}]}`, sum(blob), len(blob))
 }
 
-func annSays(password string) func(string) (string, string) {
-	return func(string) (string, string) { return "ann", password }
+func annSays(password string) Login {
+	return func(context.Context, string) (auth.Credential, error) {
+		return auth.Credential{Username: "ann", Password: password}, nil
+	}
 }
 
 func TestALayerIsGoneOnWithAcrossABreakAndAnExpiredToken(t *testing.T) {

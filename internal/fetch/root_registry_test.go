@@ -20,8 +20,6 @@ import (
 
 const registrySize = 3<<20 + 17
 
-type login func(registry string) (user, password string)
-
 // read reads a file of a test.
 func read(t *testing.T, path string) []byte {
 	t.Helper()
@@ -42,7 +40,7 @@ func fromRegistry(t *testing.T, src Source, pin ...Pin) (*Ranges, error) {
 }
 
 // as is who has logged in to a registry.
-func as(t *testing.T, g *realRegistry, user, password string) login {
+func as(t *testing.T, g *realRegistry, user, password string) Login {
 	t.Helper()
 	l, err := RegistryLogin(g.config(user, password))
 	must(t, err)
@@ -51,7 +49,7 @@ func as(t *testing.T, g *realRegistry, user, password string) login {
 
 // serves checks that its content can be had, whole and in parts, across a connection
 // that breaks, and by who remembers no more than the pin.
-func (g *realRegistry) serves(t *testing.T, who login) {
+func (g *realRegistry) serves(t *testing.T, who Login) {
 	t.Helper()
 	content := noise(1, registrySize)
 	manifest := g.push("v1", content)
@@ -90,7 +88,7 @@ func (g *realRegistry) serves(t *testing.T, who login) {
 
 // isDownloaded checks that its content comes into a file, also by a second process
 // which finds the tag elsewhere.
-func (g *realRegistry) isDownloaded(t *testing.T, who login) {
+func (g *realRegistry) isDownloaded(t *testing.T, who Login) {
 	t.Helper()
 	content := noise(3, registrySize)
 	g.push("v3", content)
@@ -123,7 +121,7 @@ func (g *realRegistry) refuses(t *testing.T) {
 	const none, wrong = "the registry wants credentials, and none are given for it", "the registry does not accept the given credentials"
 	elsewhere := &realRegistry{base: url.URL{Host: "registry.example.com"}}
 	for name, c := range map[string]struct {
-		who   login
+		who   Login
 		words string
 	}{
 		"nobody":                       {nil, none},

@@ -37,8 +37,8 @@ type Source struct {
 	SHA256 string
 	// Timeout bounds one call of Download; 0 means no limit.
 	Timeout time.Duration
-	// Login returns the credentials for a registry; nil or empty ones are anonymous.
-	Login func(registry string) (user, password string)
+	// Login returns the credentials for a registry; nil means none.
+	Login Login
 	// Roots are the certificate authorities for TLS; nil means the system's.
 	Roots *x509.CertPool
 }
