@@ -25,9 +25,8 @@ type Entry struct {
 
 // Variables of the firmware's boot manager (UEFI 2.10, 3.3).
 const (
-	bootOrder   = "BootOrder"
-	bootNext    = "BootNext"
-	bootCurrent = "BootCurrent"
+	bootOrder = "BootOrder"
+	bootNext  = "BootNext"
 )
 
 // Variables of systemd-boot that have a text (The Boot Loader Interface).
@@ -63,9 +62,6 @@ func SetBootNext(s Store, n Number) error {
 
 // ClearBootNext deletes BootNext.
 func ClearBootNext(s Store) error { return s.Delete(Name{bootNext, Global}) }
-
-// BootCurrent returns the entry that the firmware has booted.
-func BootCurrent(s Store) (n Number, ok bool, err error) { return number(s, bootCurrent) }
 
 func number(s Store, name string) (Number, bool, error) {
 	list, err := numbers(s, name)
