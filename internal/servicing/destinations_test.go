@@ -1,12 +1,20 @@
 package servicing
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hostconfig/rules"
 	"github.com/trident-project/trident/internal/operation"
@@ -69,6 +77,74 @@ func TestADatastoreElsewhereIsNoDestinationEither(t *testing.T) {
 	if err := change.New(change.Host{}).CheckDestinations(c); errkind.Of(err) != errkind.Invalid {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A folder of Trident's that no list names would be overwritten by a file of a
+// configuration, and a unit of Trident's by an extension of others.
+func TestTheListsOfTridentsOwnPlacesAgree(t *testing.T) {
+	t.Parallel()
+	onHost(t, func(t *testing.T, w *world) {
+		host := w.daemon.service.Host
+		unprotected := map[string]string{
+			"/var/lib/trident":                                    "has files of others, such as health checks",
+			"/var/lib/trident/handles":                            "has copies that last as long as a connection",
+			"/var/lib/trident/trial-journal":                      "is evidence, which is read once",
+			"/var/lib/trident/trident-health-check-failure-*.log": "is a log",
+		}
+		named := placesInCode(t)
+		if len(named) < 10 {
+			t.Errorf("only %d places found: %v", len(named), named)
+		}
+		for place, file := range named {
+			c := w.parse(files(strconv.Quote(place)))
+			if err := host.CheckDestinations(c); err == nil && unprotected[place] == "" {
+				t.Errorf("%s: %s is Trident's, and a file of a configuration may overwrite it: name it in ownPlaces or Places", file, place)
+			}
+		}
+		for _, place := range host.Places {
+			if !strings.HasPrefix(place, "/etc/") && !strings.HasPrefix(place, "/usr/") {
+				continue // no extension has such a file
+			}
+			if err := extension.CheckReserved(fstest.MapFS{place[1:]: {}}); err == nil {
+				t.Errorf("an extension of others may have %s", place)
+			}
+		}
+	})
+}
+
+// placesInCode returns the paths in /var/lib/trident and /run/trident in texts of the
+// code, each with a file that has it.
+func placesInCode(t *testing.T) map[string]string {
+	t.Helper()
+	own, out := regexp.MustCompile(`^/?(var/lib|run)/trident(/|$)`), map[string]string{}
+	err := filepath.WalkDir("..", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "e2e" || d.Name() == "testdata" || strings.HasSuffix(d.Name(), "test")) {
+			return fs.SkipDir
+		}
+		if filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if l, isText := n.(*ast.BasicLit); isText && l.Kind == token.STRING {
+				if text, err := strconv.Unquote(l.Value); err == nil && own.MatchString(text) {
+					out[change.Absolute(text)] = name
+				}
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 func TestAFileBelowAnotherFileIsRefusedBeforeAnythingIsDone(t *testing.T) {
