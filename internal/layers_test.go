@@ -81,7 +81,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/hostconfig/schema", "internal/hostconfig internal/hostconfig/internal/form"},
 	{"internal/hostconfig", "internal/hostconfig/internal/form internal/errkind"},
 	{"internal/hostconfig/internal/form", ""},
-	{"internal/hostconfig/internal/samples", "internal/linux/damage"},
+	{"internal/hostconfig/hostconfigtest", "internal/linux/damage"},
 	{"internal/image", "internal/arch internal/fetch internal/linux/filekind internal/linux/gpt internal/errkind"},
 	{"internal/fetch", "internal/linux/inroot internal/linux/regfile internal/linux/atomicfile internal/linux/run internal/errkind"},
 
@@ -153,7 +153,7 @@ var keepers = map[string]string{
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli",
 	"github.com/rogpeppe/go-internal": "",
-	"github.com/google/go-cmp":        "internal/operation/operationtest internal/systemd/systemdtest internal/boot/boottest internal/hostconfig/internal/samples",
+	"github.com/google/go-cmp":        "internal/operation/operationtest internal/systemd/systemdtest internal/boot/boottest internal/hostconfig/hostconfigtest",
 }
 
 // standardOnly are the programs that have to work when nothing else does.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/trident-project/trident/internal/hostconfig/internal/samples"
+	"github.com/trident-project/trident/internal/hostconfig/hostconfigtest"
 )
 
 func FuzzParseRecorded(f *testing.F) {
@@ -18,7 +18,7 @@ func FuzzParseRecorded(f *testing.F) {
 		}
 		more = append(more, text)
 	}
-	samples.Fuzz(f, func(t *testing.T, text []byte) {
+	hostconfigtest.Fuzz(f, func(t *testing.T, text []byte) {
 		c, err := ParseRecorded(text)
 		if err != nil {
 			return

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trident-project/trident/internal/hostconfig/internal/samples"
+	"github.com/trident-project/trident/internal/hostconfig/hostconfigtest"
 )
 
 func TestHostileDocumentsGetOneClearFinding(t *testing.T) {
@@ -48,14 +48,14 @@ func TestHostileDocumentsGetOneClearFinding(t *testing.T) {
 			t.Parallel()
 			var got *Config
 			var r Report
-			took := samples.ProcessorTime(t, func() { got, r = Parse([]byte(c.text), nil) })
+			took := hostconfigtest.ProcessorTime(t, func() { got, r = Parse([]byte(c.text), nil) })
 			if got != nil || len(r) != 1 || !strings.Contains(r[0].String(), c.want) {
-				t.Errorf("want one fault with %q, got %d:\n%.400s", c.want, len(r), samples.Lines(r))
+				t.Errorf("want one fault with %q, got %d:\n%.400s", c.want, len(r), hostconfigtest.Lines(r))
 			}
 			if took > 10*time.Second {
 				t.Errorf("it took %s of processor time", took)
 			}
-			if n := len(samples.Lines(r)); n > 1000 {
+			if n := len(hostconfigtest.Lines(r)); n > 1000 {
 				t.Errorf("the report has %d bytes", n)
 			}
 		})

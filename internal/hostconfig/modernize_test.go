@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/hostconfig/internal/samples"
+	"github.com/trident-project/trident/internal/hostconfig/hostconfigtest"
 )
 
 func recorded(t *testing.T, text string) *Config {
@@ -88,7 +88,7 @@ future:
 `
 	c := recorded(t, text)
 	once := string(c.YAML())
-	samples.Golden(t, "unknown.yaml", once)
+	hostconfigtest.Golden(t, "unknown.yaml", once)
 	if again := string(recorded(t, once).YAML()); again != once {
 		t.Errorf("not stable:\n%s", cmp.Diff(once, again))
 	}

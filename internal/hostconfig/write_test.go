@@ -7,12 +7,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v4"
 
-	"github.com/trident-project/trident/internal/hostconfig/internal/samples"
+	"github.com/trident-project/trident/internal/hostconfig/hostconfigtest"
 )
 
 func TestTheCanonicalDocumentReadsAsTheSame(t *testing.T) {
 	t.Parallel()
-	for name, text := range samples.Upstream(t, "../..") {
+	for name, text := range hostconfigtest.Upstream(t, "../..") {
 		c := mustParse(t, string(text))
 		again := mustParse(t, string(c.YAML()))
 		if diff := cmp.Diff(c.Spec(), again.Spec()); diff != "" {
@@ -40,7 +40,7 @@ storage:
   filesystems: [{deviceId: d, source: image, mountPoint: /}]
   abUpdate: {volumePairs: []}
 `)
-	samples.Golden(t, "canonical.yaml", string(c.YAML()))
+	hostconfigtest.Golden(t, "canonical.yaml", string(c.YAML()))
 }
 
 func TestNothingIsAnEmptyMapping(t *testing.T) {
@@ -52,7 +52,7 @@ func TestNothingIsAnEmptyMapping(t *testing.T) {
 
 func TestAmendLeavesTheFirstAsItIs(t *testing.T) {
 	t.Parallel()
-	c := recorded(t, samples.Whole())
+	c := recorded(t, hostconfigtest.Whole())
 	before := string(c.YAML())
 	same := c.Amend(func(*Spec) {})
 	if diff := cmp.Diff(c.Spec(), same.Spec()); diff != "" || string(same.YAML()) != before {

@@ -11,12 +11,12 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/hostconfigtest"
 	"github.com/trident-project/trident/internal/hostconfig/internal/form"
-	"github.com/trident-project/trident/internal/hostconfig/internal/samples"
 	"github.com/trident-project/trident/internal/hostconfig/rules"
 )
 
-type change = samples.Change
+type change = hostconfigtest.Change
 
 func parse(t testing.TB, text string) *hostconfig.Config {
 	t.Helper()
@@ -29,7 +29,7 @@ func parse(t testing.TB, text string) *hostconfig.Config {
 
 func config(t testing.TB, doc string, changes ...change) *hostconfig.Config {
 	t.Helper()
-	return parse(t, samples.Document(t, doc, changes...))
+	return parse(t, hostconfigtest.Document(t, doc, changes...))
 }
 
 func recorded(t *testing.T, text string) *hostconfig.Config {
@@ -273,7 +273,7 @@ managementOs: {users: []}
 // The reference page says what a change needs, out of the tags.
 func TestTheTagsSayWhatDiffDoes(t *testing.T) {
 	t.Parallel()
-	all := recorded(t, samples.Whole())
+	all := recorded(t, hostconfigtest.Whole())
 	check := func(path, tag string, blank func(*hostconfig.Spec)) {
 		before := all.Amend(blank)
 		if string(before.YAML()) == string(all.YAML()) {
@@ -300,7 +300,7 @@ func TestTheTagsSayWhatDiffDoes(t *testing.T) {
 
 // Nothing leads from a document to itself, and all of it from an empty one.
 func FuzzDiff(f *testing.F) {
-	samples.Fuzz(f, func(t *testing.T, text []byte) {
+	hostconfigtest.Fuzz(f, func(t *testing.T, text []byte) {
 		c, _ := hostconfig.Parse(text, rules.Check)
 		if c == nil {
 			return
@@ -360,7 +360,7 @@ func TestStorageThatStaysIsJudgedWithWhatIsNew(t *testing.T) {
 	if got != nil {
 		t.Error("it was taken")
 	}
-	if diff := cmp.Diff(want, samples.Lines(report)); diff != "" {
+	if diff := cmp.Diff(want, hostconfigtest.Lines(report)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

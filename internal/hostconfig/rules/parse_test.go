@@ -7,31 +7,31 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
-	"github.com/trident-project/trident/internal/hostconfig/internal/samples"
+	"github.com/trident-project/trident/internal/hostconfig/hostconfigtest"
 )
 
 func TestUpstreamsSamplesAreTaken(t *testing.T) {
 	t.Parallel()
-	for name, text := range samples.Upstream(t, "../../..") {
+	for name, text := range hostconfigtest.Upstream(t, "../../..") {
 		c, r := hostconfig.Parse(text, Check)
 		r = slices.DeleteFunc(r, func(f hostconfig.Finding) bool { return strings.Contains(f.Message, "this version of Trident") })
 		if c == nil || len(r) > 0 {
-			t.Errorf("%s:\n%s", name, samples.Lines(r))
+			t.Errorf("%s:\n%s", name, hostconfigtest.Lines(r))
 		}
 	}
 }
 
 func TestAReportHasAllFaultsByPosition(t *testing.T) {
 	t.Parallel()
-	c, r := parse(samples.Document(t, "ten"))
+	c, r := parse(hostconfigtest.Document(t, "ten"))
 	if c != nil {
 		t.Error("a document with faults became a Config")
 	}
-	samples.Golden(t, "ten.report", samples.Lines(r))
+	hostconfigtest.Golden(t, "ten.report", hostconfigtest.Lines(r))
 	if got := r.Err(); errkind.Of(got) != errkind.Invalid || strings.Count(got.Error(), "\n") != len(r) {
 		t.Errorf("error of kind %s:\n%v", errkind.Of(got), got)
 	}
-	if strings.Contains(samples.Lines(r), "tops3cret") {
+	if strings.Contains(hostconfigtest.Lines(r), "tops3cret") {
 		t.Error("the report tells a password")
 	}
 }
@@ -58,11 +58,11 @@ func TestAnEmptyDocumentIsTakenWithAWarning(t *testing.T) {
 	for _, text := range []string{"", "# nothing\n", "\n\n", "---\n"} {
 		c, r := parse(text)
 		if c == nil {
-			t.Errorf("%q refused: %s", text, samples.Lines(r))
+			t.Errorf("%q refused: %s", text, hostconfigtest.Lines(r))
 			continue
 		}
 		if text != "---\n" && (len(r) != 1 || r[0].Severity != hostconfig.Warning || r.Err() != nil) {
-			t.Errorf("%q: %s", text, samples.Lines(r))
+			t.Errorf("%q: %s", text, hostconfigtest.Lines(r))
 		}
 		if got := c.Spec().Trident.DatastorePath; got != "/var/lib/trident/datastore.sqlite" {
 			t.Errorf("%q: default is %q", text, got)
@@ -118,9 +118,9 @@ func TestFormsOfValues(t *testing.T) {
 			r := parseOnly(strings.Replace(c.in, "%", c.value, 1))
 			switch {
 			case c.fault == "" && len(r) > 0:
-				t.Errorf("refused:\n%s", samples.Lines(r))
+				t.Errorf("refused:\n%s", hostconfigtest.Lines(r))
 			case c.fault != "" && (len(r) != 1 || !strings.Contains(r[0].String(), c.fault)):
-				t.Errorf("want one fault with %q, got:\n%s", c.fault, samples.Lines(r))
+				t.Errorf("want one fault with %q, got:\n%s", c.fault, hostconfigtest.Lines(r))
 			}
 		})
 	}

@@ -7,8 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/hostconfigtest"
 	"github.com/trident-project/trident/internal/hostconfig/internal/form"
-	"github.com/trident-project/trident/internal/hostconfig/internal/samples"
 )
 
 // choices takes one decision after another out of bytes.
@@ -101,7 +101,7 @@ func FuzzStorageRules(f *testing.F) {
 }
 
 func FuzzParse(f *testing.F) {
-	samples.Fuzz(f, func(t *testing.T, text []byte) {
+	hostconfigtest.Fuzz(f, func(t *testing.T, text []byte) {
 		c, r := hostconfig.Parse(text, Check)
 		if (c == nil) != (r.Err() != nil) {
 			t.Fatalf("config %v, error %v", c, r.Err())

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trident-project/trident/internal/hostconfig"
-	"github.com/trident-project/trident/internal/hostconfig/internal/samples"
+	"github.com/trident-project/trident/internal/hostconfig/hostconfigtest"
 )
 
 type named struct {
@@ -21,7 +21,7 @@ type named struct {
 
 func (n named) test(t *testing.T) {
 	t.Parallel()
-	_, report := parse(samples.Document(t, n.doc, n.bad...))
+	_, report := parse(hostconfigtest.Document(t, n.doc, n.bad...))
 	i := slices.IndexFunc(report, func(f hostconfig.Finding) bool {
 		return f.Name == n.name && f.Detail == n.detail && f.Severity == hostconfig.Error && f.Path == n.path
 	})
@@ -34,7 +34,7 @@ func (n named) test(t *testing.T) {
 	if hostconfig.Invalid(report.Err()).Name() != hostconfig.NameStatic {
 		t.Errorf("as a whole it is %s", hostconfig.Invalid(report.Err()).Name())
 	}
-	if _, report := parse(samples.Document(t, n.doc, n.good...)); report.Err() != nil {
+	if _, report := parse(hostconfigtest.Document(t, n.doc, n.good...)); report.Err() != nil {
 		t.Errorf("the nearest good document is refused: %v", report.Err())
 	}
 }

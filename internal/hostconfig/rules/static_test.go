@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/hostconfig"
-	"github.com/trident-project/trident/internal/hostconfig/internal/samples"
+	"github.com/trident-project/trident/internal/hostconfig/hostconfigtest"
 )
 
 // messages are severity and path of every finding.
@@ -22,8 +22,8 @@ func messages(report hostconfig.Report) []string {
 
 func TestAllFaultsAreFoundAtOnce(t *testing.T) {
 	t.Parallel()
-	_, report := parse(samples.Document(t, "wrong"))
-	samples.Golden(t, "wrong.report", samples.Lines(report))
+	_, report := parse(hostconfigtest.Document(t, "wrong"))
+	hostconfigtest.Golden(t, "wrong.report", hostconfigtest.Lines(report))
 }
 
 func TestADocumentForARunningHostNeedsNoStorage(t *testing.T) {
@@ -87,7 +87,7 @@ func TestWhatCannotBeMeantIsWarnedOf(t *testing.T) {
 		{"trident.datastorePath", "slots", []change{{"source: new, mountPoint: /var/lib/trident}", "source: new, mountPoint: {path: /var/lib/trident, options: ro}}"}}},
 		{"storage.encryption.volumes", "slots", []change{{"\n    - {id: vault, deviceName: vault, deviceId: secret}", " []"}, {"  - {deviceId: vault, source: new, mountPoint: /srv}\n", ""}}},
 	} {
-		_, report := parse(samples.Document(t, tt.doc, tt.changes...))
+		_, report := parse(hostconfigtest.Document(t, tt.doc, tt.changes...))
 		if report = withoutYet(report); tt.path == "os.kernelCommandLine.extraCommandLine" {
 			_, report = parse("os: {kernelCommandLine: {extraCommandLine: [quiet]}}\nimage: {url: 'file:///x', sha384: ignored}")
 		}
@@ -102,7 +102,7 @@ func TestWhatCannotBeMeantIsWarnedOf(t *testing.T) {
 func TestDocumentsWithoutAFaultHaveNoWarning(t *testing.T) {
 	t.Parallel()
 	for _, doc := range []string{"slots", "verity", "usr"} {
-		_, report := parse(samples.Document(t, doc))
+		_, report := parse(hostconfigtest.Document(t, doc))
 		if report = withoutYet(report); len(report) > 0 {
 			t.Errorf("%s: %v", doc, report)
 		}
@@ -121,7 +121,7 @@ func TestWhatCannotBeInstalledYetIsWarnedOf(t *testing.T) {
 	for doc, paths := range map[string][]string{
 		"slots": {"storage.encryption.volumes[0]", "storage.raid.software[0]"}, "verity": {"storage.verity[0]"}, "usr": {"storage.verity[0]"},
 	} {
-		_, report := parse(samples.Document(t, doc))
+		_, report := parse(hostconfigtest.Document(t, doc))
 		for _, path := range paths {
 			if !slices.ContainsFunc(report, func(f hostconfig.Finding) bool {
 				return f.Path == path && f.Severity == hostconfig.Warning && strings.Contains(f.Message, "yet")
@@ -158,7 +158,7 @@ func TestAScriptHasExactlyOneSource(t *testing.T) {
 		{check, "", "health.checks[0]"},
 		{check, ", content: x, path: /x", "health.checks[0]"},
 	} {
-		_, report := parse(samples.Document(t, "slots", []change{{tt.old, "{name: x, runOn: [all]" + tt.source + "}"}}...))
+		_, report := parse(hostconfigtest.Document(t, "slots", []change{{tt.old, "{name: x, runOn: [all]" + tt.source + "}"}}...))
 		if !slices.ContainsFunc(report, func(f hostconfig.Finding) bool { return f.Path == tt.path && f.Name == hostconfig.NameParse }) {
 			t.Errorf("%s with %q: %v", tt.path, tt.source, report)
 		}
@@ -168,7 +168,7 @@ func TestAScriptHasExactlyOneSource(t *testing.T) {
 // Secrets may stand in scripts, in netplan and in URLs.
 func TestNoFindingTellsASecret(t *testing.T) {
 	t.Parallel()
-	_, report := parse(samples.Document(t, "slots", []change{
+	_, report := parse(hostconfigtest.Document(t, "slots", []change{
 		{"{name: hook, runOn: [all], content: \"true\"}", "{name: hook, content: hunter2, path: x}"},
 		{"eth0: {dhcp4: true}", "'eth*': {auth: {password: hunter2}, renderer: NetworkManager}"},
 		{"file:///recovery.key", "https://user:hunter2@example.org/key"},
@@ -193,7 +193,7 @@ func TestALargeDocumentThatIsWrongAllOverIsJudgedInTime(t *testing.T) {
 		fmt.Fprintf(&b, "    - {id: r%d, name: n, level: raid1, devices: [r%d, r%d]}\n", i, (i+1)%arrays, (i+2)%arrays)
 	}
 	var report hostconfig.Report
-	took := samples.ProcessorTime(t, func() { _, report = parse(b.String()) })
+	took := hostconfigtest.ProcessorTime(t, func() { _, report = parse(b.String()) })
 	if len(report) == 0 || len(report) > maxFindings {
 		t.Errorf("%d findings", len(report))
 	}
@@ -205,7 +205,7 @@ func TestALargeDocumentThatIsWrongAllOverIsJudgedInTime(t *testing.T) {
 func TestAPartitionTypeByItsUUIDIsNotItsName(t *testing.T) {
 	t.Parallel()
 	for _, uuid := range []string{"C12A7328-F81F-11D2-BA4B-00A0C93EC93B", "'{c12a7328-f81f-11d2-ba4b-00a0c93ec93b}'", "urn:uuid:c12a7328-f81f-11d2-ba4b-00a0c93ec93b"} {
-		_, report := parse(samples.Document(t, "slots", []change{{"{id: esp, type: esp,", "{id: esp, type: " + uuid + ","}}...))
+		_, report := parse(hostconfigtest.Document(t, "slots", []change{{"{id: esp, type: esp,", "{id: esp, type: " + uuid + ","}}...))
 		if !slices.ContainsFunc(report, func(f hostconfig.Finding) bool {
 			return f.Detail == "InvalidPartitionType" && strings.Contains(f.Message, "write type: esp")
 		}) {
@@ -213,7 +213,7 @@ func TestAPartitionTypeByItsUUIDIsNotItsName(t *testing.T) {
 		}
 	}
 	const acl = "5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6"
-	if _, report := parse(samples.Document(t, "usr", []change{{"usr-a, type: usr,", "usr-a, type: " + acl + ","}, {"usr-b, type: usr,", "usr-b, type: " + acl + ","}}...)); report.Err() != nil {
+	if _, report := parse(hostconfigtest.Document(t, "usr", []change{{"usr-a, type: usr,", "usr-a, type: " + acl + ","}, {"usr-b, type: usr,", "usr-b, type: " + acl + ","}}...)); report.Err() != nil {
 		t.Errorf("the /usr of Azure Container Linux: %v", report.Err())
 	}
 }

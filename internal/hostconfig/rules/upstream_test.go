@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/trident-project/trident/internal/hostconfig"
-	"github.com/trident-project/trident/internal/hostconfig/internal/samples"
+	"github.com/trident-project/trident/internal/hostconfig/hostconfigtest"
 )
 
 // Forms that upstream Trident takes, and forms that it does not take.
@@ -82,8 +82,8 @@ func TestReportedDocumentsAreJudged(t *testing.T) {
 		if err := r.Err(); (err == nil) != (fault == "") || err != nil && !strings.Contains(err.Error(), fault) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if strings.Contains(samples.Lines(r), "hostname: ") != (name == "weak-validate-hostname.yaml") {
-			t.Errorf("%s: %s", name, samples.Lines(r))
+		if strings.Contains(hostconfigtest.Lines(r), "hostname: ") != (name == "weak-validate-hostname.yaml") {
+			t.Errorf("%s: %s", name, hostconfigtest.Lines(r))
 		}
 		if strings.HasPrefix(name, "weak-") && len(withoutYet(r)) == 0 {
 			t.Errorf("%s: no warning", name)

@@ -18,8 +18,8 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/hostconfigtest"
 	"github.com/trident-project/trident/internal/hostconfig/internal/form"
-	"github.com/trident-project/trident/internal/hostconfig/internal/samples"
 )
 
 var verdictsFile = cmdline.String("verdicts", "../../../../shared/testdata/hostconfig-verdicts.jsonl.gz", "documents with the verdict of upstream Trident")
@@ -297,7 +297,7 @@ func TestTheVerdictIsUpstreamsButForKnownDifferences(t *testing.T) {
 			continue
 		}
 		if unexplained++; unexplained <= 20 {
-			t.Errorf("%s: upstream says %s %s, and we say %q\n%s\n%s", v.ID, v.Verdict, v.Name, ours, samples.Lines(report), v.YAML)
+			t.Errorf("%s: upstream says %s %s, and we say %q\n%s\n%s", v.ID, v.Verdict, v.Name, ours, hostconfigtest.Lines(report), v.YAML)
 		}
 	}
 	percent := func(n, of int) string {

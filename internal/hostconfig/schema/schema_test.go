@@ -17,8 +17,8 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/hostconfigtest"
 	"github.com/trident-project/trident/internal/hostconfig/internal/form"
-	"github.com/trident-project/trident/internal/hostconfig/internal/samples"
 	"github.com/trident-project/trident/internal/hostconfig/rules"
 )
 
@@ -94,16 +94,16 @@ func compare(t *testing.T, schema *jsonschema.Schema, text string) {
 	}
 	r := parseOnly(text)
 	if err := schema.Validate(v); (err == nil) != (len(r) == 0) {
-		t.Errorf("the schema says: %v\nParse says:\n%s\nof:\n%.500s", err, samples.Lines(r), text)
+		t.Errorf("the schema says: %v\nParse says:\n%s\nof:\n%.500s", err, hostconfigtest.Lines(r), text)
 	}
 }
 
 func TestSchemaAndParseAgree(t *testing.T) {
 	t.Parallel()
 	schema := compileSchema(t)
-	all := samples.Whole()
+	all := hostconfigtest.Whole()
 	if r := parseOnly(all); len(r) > 0 {
-		t.Fatal(samples.Lines(r))
+		t.Fatal(hostconfigtest.Lines(r))
 	}
 	tree, ok := asJSON(t, all)
 	if !ok {
@@ -178,7 +178,7 @@ func mutations(v any) []any {
 func TestSchemaAndParseAgreeOnSamples(t *testing.T) {
 	t.Parallel()
 	schema := compileSchema(t)
-	for name, text := range samples.Upstream(t, "../../..") {
+	for name, text := range hostconfigtest.Upstream(t, "../../..") {
 		t.Run(name, func(t *testing.T) { compare(t, schema, string(text)) })
 	}
 }
@@ -200,7 +200,7 @@ func TestSchemaAndParseAgreeOnFormsOfYAML(t *testing.T) {
 
 func FuzzSchema(f *testing.F) {
 	schema := compileSchema(f)
-	samples.Fuzz(f, func(t *testing.T, text []byte) {
+	hostconfigtest.Fuzz(f, func(t *testing.T, text []byte) {
 		if regexp.MustCompile(`[0-9]{32}`).Match(text) {
 			t.Skip() // a hash or UUID that happens to be a number
 		}
@@ -217,7 +217,7 @@ func FuzzSchema(f *testing.F) {
 		if err := schema.Validate(v); err != nil {
 			t.Errorf("the schema refuses what Parse takes: %v\n%s", err, text)
 		}
-	}, []byte(samples.Whole()))
+	}, []byte(hostconfigtest.Whole()))
 }
 
 // parseOnly is what Parse finds before it looks at the whole document.

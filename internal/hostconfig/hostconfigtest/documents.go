@@ -1,5 +1,5 @@
-// Package samples has documents for the tests of the packages of the Host Configuration.
-package samples
+// Package hostconfigtest has documents for the tests of the packages of the Host Configuration.
+package hostconfigtest
 
 import (
 	"embed"
