@@ -2,6 +2,7 @@ package diff
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/trident-project/trident/internal/hostconfig"
@@ -90,7 +91,7 @@ func (d *differ) compareFiles(old, new []hostconfig.AdditionalFile) {
 		switch o := had[where]; {
 		case o == nil:
 			d.addReason(itemAt(at, i), KindRuntimeUpdate, "adds %s", f.Destination)
-		case !same(o, f):
+		case !reflect.DeepEqual(o, f):
 			d.addReason(itemAt(at, i), KindRuntimeUpdate, "changes %s", f.Destination)
 		default:
 			continue

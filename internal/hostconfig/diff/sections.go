@@ -11,7 +11,8 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
-// differ collects the Change between old and new.
+// differ collects the Change between old and new. It compares them with
+// reflect.DeepEqual: a document never has an empty list or mapping, which is nil.
 type differ struct {
 	Change
 	old, new *hostconfig.Spec
@@ -25,7 +26,7 @@ func (d *differ) addReason(path string, k Kind, format string, args ...any) {
 // compareOther adds a reason for a changed section that needs no servicing by itself.
 func (d *differ) compareOther(path string, old, new any) {
 	switch {
-	case same(old, new):
+	case reflect.DeepEqual(old, new):
 	case path == "storage" && d.new.Storage.Empty() && d.new.Image != nil: // taken from old
 	case path == "storage":
 		d.addReason(path, KindNone, "is different, and no update changes storage")
@@ -63,7 +64,7 @@ next:
 	for at, s := range d.new.Scripts.All() {
 		section := form.Parent(at)
 		for i, o := range unpaired[section] {
-			if same(o, s) {
+			if reflect.DeepEqual(o, s) {
 				unpaired[section] = slices.Delete(unpaired[section], i, i+1)
 				continue next
 			}
@@ -86,7 +87,7 @@ next:
 
 func (d *differ) compareOS() {
 	old, new := &d.old.OS, &d.new.OS
-	if !same(old.Netplan, new.Netplan) {
+	if !reflect.DeepEqual(old.Netplan, new.Netplan) {
 		d.Netplan = true
 		d.addReason("os.netplan", KindRuntimeUpdate, "%s", added(old.Netplan == nil, new.Netplan == nil))
 	}
@@ -108,9 +109,9 @@ func (d *differ) compareOS() {
 // compareInstalled adds a reason for a changed setting that Trident writes only into an
 // OS that is not running yet.
 func (d *differ) compareInstalled(path string, old, new any) {
-	if !same(old, new) {
+	if !reflect.DeepEqual(old, new) {
 		d.addReason(path, KindABUpdate, "%s, and is set up in an OS that does not run yet",
-			added(none(reflect.ValueOf(old)), none(reflect.ValueOf(new))))
+			added(reflect.ValueOf(old).IsZero(), reflect.ValueOf(new).IsZero()))
 	}
 }
 
@@ -140,66 +141,6 @@ func label(e *hostconfig.Extension) string {
 		return e.Path
 	}
 	return path.Base(withoutSecrets(string(e.URL)))
-}
-
-// same reports whether two values of one type mean the same. An empty list or mapping
-// equals a missing one.
-func same(a, b any) bool { return equal(reflect.ValueOf(a), reflect.ValueOf(b)) }
-
-func none(v reflect.Value) bool {
-	switch v.Kind() {
-	case reflect.Slice, reflect.Map:
-		return v.Len() == 0
-	case reflect.Struct:
-		for i := range v.NumField() {
-			if !none(v.Field(i)) {
-				return false
-			}
-		}
-		return true
-	}
-	return !v.IsValid() || v.IsZero()
-}
-
-func equal(a, b reflect.Value) bool {
-	if !a.IsValid() || !b.IsValid() || a.Type() != b.Type() {
-		return a.IsValid() == b.IsValid() && !a.IsValid()
-	}
-	switch a.Kind() {
-	case reflect.Slice:
-		if a.Len() != b.Len() {
-			return false
-		}
-		for i := range a.Len() {
-			if !equal(a.Index(i), b.Index(i)) {
-				return false
-			}
-		}
-		return true
-	case reflect.Map:
-		if a.Len() != b.Len() {
-			return false
-		}
-		for _, k := range a.MapKeys() {
-			if v := b.MapIndex(k); !v.IsValid() || !equal(a.MapIndex(k), v) {
-				return false
-			}
-		}
-		return true
-	case reflect.Pointer, reflect.Interface:
-		if a.IsNil() || b.IsNil() {
-			return a.IsNil() == b.IsNil()
-		}
-		return equal(a.Elem(), b.Elem())
-	case reflect.Struct:
-		for i := range a.NumField() {
-			if !equal(a.Field(i), b.Field(i)) {
-				return false
-			}
-		}
-		return true
-	}
-	return a.Equal(b)
 }
 
 // meaning returns s with all defaults filled in, so that storage sections which mean the
