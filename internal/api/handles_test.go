@@ -162,10 +162,10 @@ func TestHandlesThatCannotBeUsed(t *testing.T) {
 		want string
 	}{
 		{"another connection's", theirs, codes.NotFound, "it belongs to another connection"},
-		{"another image's", wrong, codes.InvalidArgument, "it is one of a sysext image, and one of a Trident image is needed"},
-		{"a config's", config, codes.InvalidArgument, "it is one of a Host Configuration, and one of a Trident image is needed"},
+		{"another image's", wrong, codes.InvalidArgument, "it names a sysext image, and the call needs a Trident image"},
+		{"a config's", config, codes.InvalidArgument, "it names a Host Configuration, and the call needs a Trident image"},
 		{"a closed one", closed, codes.NotFound, "it is closed"},
-		{"one that never was", mine - 1 + 1<<53, codes.NotFound, "it was not given by this daemon"},
+		{"one that never was", mine - 1 + 1<<53, codes.NotFound, "this daemon has not opened it"},
 		{"none", 0, codes.InvalidArgument, "a handle is a number greater than 0"},
 	} {
 		_, err := tryStage(t, f, f.conn, c.id)

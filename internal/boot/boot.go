@@ -122,7 +122,7 @@ func (h Host) complete(kind Kind) (Host, error) {
 	case h.Arch.bootFile() == "":
 		return h, errkind.Errorf(errkind.Unsupported, "set up %s: no boot files are known for architecture %q", kind, h.Arch)
 	case h.Vars == nil:
-		return h, errkind.Errorf(errkind.Internal, "set up %s: it has no variables of the firmware", kind)
+		return h, errkind.Errorf(errkind.Internal, "set up %s: the caller gave no access to the variables of the firmware", kind)
 	case h.Index < 0 || h.Index >= maxIndex:
 		return h, errkind.Errorf(errkind.Invalid, "set up %s: install index %d is not one of 0 to %d", kind, h.Index, maxIndex-1)
 	}

@@ -51,8 +51,8 @@ func preflight(ctx context.Context, h Host, files fs.FS, space Space, s slot.Slo
 		return nil, errkind.WithName(err, errkind.NameSetEfiVariable)
 	}
 	if need := w.variableNeed(); known && need > free {
-		err := errkind.Errorf(errkind.NoSpace, "the firmware's memory is full: %d bytes are needed for boot entries, and it has %d", need, free)
-		return nil, errkind.WithName(errkind.WithHint(err, "Delete boot entries that nobody needs (efibootmgr), or what crashes of the kernel have left (dump-* in efivarfs)."), errkind.NameSetEfiVariable)
+		err := errkind.Errorf(errkind.NoSpace, "the firmware's memory is full: boot entries need %d bytes, and %d are free", need, free)
+		return nil, errkind.WithName(errkind.WithHint(err, "Delete boot entries that nobody needs (efibootmgr), or dumps of kernel crashes (dump-* in efivarfs)."), errkind.NameSetEfiVariable)
 	}
 	if need := p.need(space.Block, Disabled); space.Free-p.need(space.Block, w.Fallback) < need && !w.esp.has(w.loaderOf(s.Other())) {
 		return []string{fmt.Sprintf("the ESP has room for one set of boot files of %d MiB, not for two: an update into the other slot will not fit", (need+1<<20-1)>>20)}, nil

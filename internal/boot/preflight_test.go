@@ -31,7 +31,7 @@ func TestWhatThereIsNoRoomForIsKnownBefore(t *testing.T) {
 		says string
 	}{
 		{slack + again, ""}, // B's own place is enough
-		{slack + again - 1, "the ESP is full: 2 MiB are needed, and it has 1 MiB free"},
+		{slack + again - 1, "the ESP is full: the boot files need 2 MiB, and 1 MiB are free"},
 		{0, "the ESP is full"},
 	} {
 		_, err := boot.Preflight(ctx, m.host, os.DirFS(m.ESP), boot.Space{Free: c.free, Block: 4096}, slot.B, p)

@@ -40,7 +40,7 @@ type session struct {
 // do calls change in a session for slot s, and adds to its error what was being done.
 func (l *sdboot) do(ctx context.Context, doing string, s slot.Slot, change func(*session) error) error {
 	if !s.Valid() {
-		return errkind.Errorf(errkind.Internal, "%s: it was not said which slot", doing)
+		return errkind.Errorf(errkind.Internal, "%s: the caller named no slot", doing)
 	}
 	err := l.withSession(ctx, func(w *session) error {
 		w.slot = s

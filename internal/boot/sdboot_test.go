@@ -260,7 +260,7 @@ func TestAFullESPIsOneErrorAndNothingIsChanged(t *testing.T) {
 	before := m.files(t)
 	boot.SetSpace(m.loader, 1<<20)
 	err := m.loader.Stage(ctx, slot.B, boottest.Payload(t, "2"))
-	want := "stage boot files for AZLB: the ESP is full: 2 MiB are needed, and it has 1 MiB free"
+	want := "stage boot files for AZLB: the ESP is full: the boot files need 2 MiB, and 1 MiB are free"
 	if err == nil || err.Error() != want || errkind.Of(err) != errkind.NoSpace || errkind.Hint(err) == "" {
 		t.Errorf("%v", err)
 	}

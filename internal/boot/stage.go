@@ -40,9 +40,9 @@ func (l *sdboot) Stage(ctx context.Context, s slot.Slot, p *Payload) error {
 func (w *session) unused() error {
 	switch w.slot {
 	case w.booted():
-		return errkind.Errorf(errkind.Precondition, "it is the system that runs")
+		return errkind.Errorf(errkind.Precondition, "the running system is in this slot")
 	case w.deflt():
-		return errkind.WithHint(errkind.Errorf(errkind.Precondition, "it is what the host boots by default"),
+		return errkind.WithHint(errkind.Errorf(errkind.Precondition, "this slot is the default boot entry"),
 			"make the other slot the default first: commit it, or roll back")
 	}
 	return nil
@@ -75,8 +75,8 @@ func (p *Payload) need(block int64, fallback Fallback) int64 {
 // room fails unless the ESP has room for p and for a copy of its boot loader in EFI/BOOT.
 func (w *session) room(p *Payload, space Space) error {
 	if need := p.need(space.Block, w.Fallback); need > space.Free {
-		err := errkind.Errorf(errkind.NoSpace, "the ESP is full: %d MiB are needed, and it has %d MiB free", (need+1<<20-1)>>20, space.Free>>20)
-		return errkind.WithHint(err, "remove what is not needed from the ESP, or make it larger: it has to hold three UKIs")
+		err := errkind.Errorf(errkind.NoSpace, "the ESP is full: the boot files need %d MiB, and %d MiB are free", (need+1<<20-1)>>20, space.Free>>20)
+		return errkind.WithHint(err, "remove files from the ESP, or make the ESP larger: it has to hold three UKIs")
 	}
 	return nil
 }
@@ -128,7 +128,7 @@ func (w *session) stage(p *Payload) error {
 func (w *session) plan(s slot.Slot) (ukiName, error) {
 	n := ukiName{max(w.last+1, firstUKI), w.Index, s}
 	if _, ok := parseUKIName(n.String()); !ok {
-		return n, errkind.WithHint(errkind.Errorf(errkind.Precondition, "there is no number after %d for a UKI", w.last),
+		return n, errkind.WithHint(errkind.Errorf(errkind.Precondition, "a UKI cannot have a higher number than %d", w.last),
 			"rename the UKIs in %s on the ESP", linuxDir)
 	}
 	return n, w.esp.remove(inLinux(n.String() + extraDir))

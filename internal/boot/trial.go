@@ -83,7 +83,7 @@ func (w *session) install() error {
 	}
 	mine := w.ukis.Of(w.slot)
 	if len(mine) == 0 {
-		return errkind.WithName(errkind.Errorf(errkind.NotFound, "nothing is staged for it, and it has nothing from before"), errkind.NameFindStagedFile)
+		return errkind.WithName(errkind.Errorf(errkind.NotFound, "the slot has neither staged nor previous boot files"), errkind.NameFindStagedFile)
 	}
 	for _, old := range mine[1:] {
 		if err := w.removeUKI(old); err != nil {
@@ -126,7 +126,7 @@ func (w *session) removeUKI(n ukiName) error {
 func (w *session) bootable() (ukiName, error) {
 	n, ok := w.newest(w.slot)
 	if !ok {
-		return n, errkind.WithName(errkind.Errorf(errkind.NotFound, "it has no UKI on the ESP"), errkind.NameFindStagedFile)
+		return n, errkind.WithName(errkind.Errorf(errkind.NotFound, "the slot has no UKI on the ESP"), errkind.NameFindStagedFile)
 	}
 	f, err := w.esp.file(inLinux(n.String()))
 	if err == nil {
@@ -139,7 +139,7 @@ func (w *session) bootable() (ukiName, error) {
 		err = f.program(w.Arch)
 	}
 	if err != nil {
-		return n, errkind.WithName(fmt.Errorf("check its boot loader on the ESP: %w", err), errkind.NameBootEntryCheck)
+		return n, errkind.WithName(fmt.Errorf("check the boot loader of the slot on the ESP: %w", err), errkind.NameBootEntryCheck)
 	}
 	return n, nil
 }

@@ -256,7 +256,7 @@ func TestServicingEndsAsUpstreamSays(t *testing.T) {
 			daemon: &servicingDaemon{messages: []*tridentv1.ServicingResponse{started()}, lost: true}, code: 1, stderr: "gone",
 		},
 		"a stream without an end": {
-			daemon: &servicingDaemon{messages: []*tridentv1.ServicingResponse{started()}}, code: 2, stderr: "did not say how it ended",
+			daemon: &servicingDaemon{messages: []*tridentv1.ServicingResponse{started()}}, code: 2, stderr: "did not report how the operation ended",
 		},
 		"a reboot that does not happen": {
 			daemon: &servicingDaemon{operation: "op-1", messages: []*tridentv1.ServicingResponse{started()},

@@ -297,7 +297,7 @@ func TestASocketOfAnotherNameIsRefused(t *testing.T) {
 	a := newActivator(t)
 	c := startChild(t, a.root, "LISTEN_FDS=1", "LISTEN_FDNAMES=docker.socket", envListen+"=self")
 	c.ExtraFiles = []*os.File{a.file}
-	if err := c.Run(); err == nil || !strings.Contains(c.log.String(), `a socket named \"docker.socket\"`) {
+	if err := c.Run(); err == nil || !strings.Contains(c.log.String(), `its name is \"docker.socket\"`) {
 		t.Errorf("got %v\n%s", err, c.log)
 	}
 }

@@ -178,9 +178,9 @@ func TestWhatSystemdPassesMustBeOurSocket(t *testing.T) {
 	}{
 		{"ours", []systemd.NamedListener{unixOne("tridentd.socket")}, ""},
 		{"without a name", []systemd.NamedListener{unixOne("unknown")}, ""},
-		{"another's", []systemd.NamedListener{unixOne("docker.socket")}, `a socket named "docker.socket", its own is named tridentd.socket`},
-		{"two", []systemd.NamedListener{unixOne("tridentd.socket"), unixOne("tridentd.socket")}, "2 sockets, it can serve one"},
-		{"tcp", []systemd.NamedListener{{Name: "tridentd.socket", Listener: tcp}}, "a tcp socket, it serves unix sockets only"},
+		{"another's", []systemd.NamedListener{unixOne("docker.socket")}, `its name is "docker.socket", not tridentd.socket`},
+		{"two", []systemd.NamedListener{unixOne("tridentd.socket"), unixOne("tridentd.socket")}, "systemd passed 2 sockets, not 1"},
+		{"tcp", []systemd.NamedListener{{Name: "tridentd.socket", Listener: tcp}}, "it is a tcp socket, not a unix socket"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l, err := checkInherited(c.passed)

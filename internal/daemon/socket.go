@@ -51,11 +51,11 @@ func checkInherited(inherited []systemd.NamedListener) (*net.UnixListener, error
 	var err error
 	switch {
 	case len(inherited) != 1:
-		err = fmt.Errorf("%d sockets, it can serve one", len(inherited))
+		err = fmt.Errorf("systemd passed %d sockets, not 1", len(inherited))
 	case !isUnix:
-		err = fmt.Errorf("a %s socket, it serves unix sockets only", inherited[0].Addr().Network())
+		err = fmt.Errorf("it is a %s socket, not a unix socket", inherited[0].Addr().Network())
 	case !slices.Contains(socketNames(), inherited[0].Name):
-		err = fmt.Errorf("a socket named %q, its own is named tridentd.socket", inherited[0].Name)
+		err = fmt.Errorf("its name is %q, not tridentd.socket", inherited[0].Name)
 	default:
 		return l, nil
 	}

@@ -275,8 +275,8 @@ func TestExtensionsOfOtherBuildersAreTakenOrRefusedForWhatTheyAre(t *testing.T) 
 	w.write("mkosi/mkosi.conf", "[Distribution]\nDistribution=custom\n[Output]\nFormat=sysext\nOutput=tool\n[Content]\nExtraTrees=../tree\n", 0o644)
 	const (
 		bare     = "file system without a partition table"
-		noSquash = "it is a squashfs, and only an erofs is read(?s:.*)hint: Build the image with an erofs"
-		noExt    = "it is an ext2, ext3 or ext4, and only an erofs is read(?s:.*)hint: "
+		noSquash = "it is a squashfs, and Trident can read only erofs(?s:.*)hint: Build the image with an erofs"
+		noExt    = "it is an ext2, ext3 or ext4, and Trident can read only erofs(?s:.*)hint: "
 		sectors  = "sectors of %d bytes(?s:.*)hint: .*without --sector-size"
 		unsigned = "the image is not signed"
 		noTree   = "there is no verity partition(?s:.*)hint: Build it with one"
@@ -411,7 +411,7 @@ mkdir folder`)
 		"page.html":                 {"an HTML", nil},
 		"elf":                       {"a program \\(ELF\\)", nil},
 		"folder":                    {"is a folder, not a regular file", nil},
-		"https://example.com/x.raw": {"hint: A file is wanted here, not a URL. Download it first|no such host|dial|lookup|proxy", nil},
+		"https://example.com/x.raw": {"hint: Name a file, not a URL. Download the file first|no such host|dial|lookup|proxy", nil},
 		"file:///srv/x.raw":         {"hint: .*[Nn]ame /srv/x.raw|no such file", nil},
 	} {
 		for title, args := range commands {

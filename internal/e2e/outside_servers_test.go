@@ -339,7 +339,7 @@ func TestImagesComeFromARegistryThatWantsAPassword(t *testing.T) {
 		name, password, tag string
 		want                verdict
 	}{
-		{"no password", "", "2.0.0", verdict{2, "the registry wants credentials.*\nhint: .*registry-auth.json", 2}},
+		{"no password", "", "2.0.0", verdict{2, "the registry demands credentials.*\nhint: .*registry-auth.json", 2}},
 		{"a wrong one", "wrong", "2.0.0", verdict{2, "does not accept the given credentials.*\nhint: Check user name and password", 3}},
 		{"no such tag", "s3cret", "3.0.0", verdict{2, "404", 3}},
 		{"the right one", "s3cret", "2.0.0", good},

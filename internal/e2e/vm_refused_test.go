@@ -272,7 +272,7 @@ func (g *guest) refusesBesideBroken() {
 	g.t.Helper()
 	for _, broken := range []struct{ name, make, fault string }{
 		{"empty", ": >", "is empty"},
-		{"misnamed", "cp /root/misnamed.raw", `has no extension-release.vendor-misnamed, but one for "trident", so it must be called that`},
+		{"misnamed", "cp /root/misnamed.raw", `has no extension-release.vendor-misnamed, but one for "trident": give the image that name`},
 		{"untrusted", "cp /root/untrusted.raw", "is not signed by a certificate in verity.d"},
 	} {
 		path := "/var/lib/extensions/vendor-" + broken.name + ".raw"

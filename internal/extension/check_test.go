@@ -66,7 +66,7 @@ func TestARawImageThatSystemdCannotReadIsFound(t *testing.T) {
 		{"ext4", "foo", withMark(1080, "\x53\xef"), ""},
 		{"btrfs", "foo", withMark(65600, "_BHRfS_M"), ""},
 		{"an erofs of which nothing can be read", "foo", withMark(1024, "\xe2\xe1\xf5\xe0"), ""},
-		{"a wrong name", "foo-1.0", good, `has no extension-release.foo-1.0, but one for "foo", so it must be called that`},
+		{"a wrong name", "foo-1.0", good, `has no extension-release.foo-1.0, but one for "foo": give the image that name`},
 		{"a version in the name", "foo_1.0", good, ""},
 		{"a counter in the name", "foo+3-0", good, ""},
 		{"no extension-release", "foo", erofsOf(t, fstest.MapFS{"usr/bin/x": {Mode: 0o755}}), "has no usr/lib/extension-release.d/extension-release.foo"},

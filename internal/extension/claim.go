@@ -15,7 +15,7 @@ func checkSize(v volume) error {
 		return fmt.Errorf("has a damaged %s: %w", v.format, err)
 	}
 	if claimed > uint64(v.data.Size()) {
-		return fmt.Errorf("has a %s that claims %d bytes, where there are %d", v.format, claimed, v.data.Size())
+		return fmt.Errorf("has a file system (%s) of %d bytes in a partition of %d", v.format, claimed, v.data.Size())
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ func (c *comparison) folder(name string, depth int) error {
 	case !ours.IsDir():
 		return nil
 	case theirs.Mode()&fs.ModeSymlink != 0:
-		return errkind.Errorf(errkind.Forbidden, "the image has a folder /%s, where the host has a link: once merged, it would hide what the link leads to", name)
+		return errkind.Errorf(errkind.Forbidden, "the image has a folder /%s, where the host has a link: the merged folder would hide the target of the link", name)
 	case !theirs.IsDir():
 		return nil
 	case depth > maxDepth:

@@ -138,8 +138,8 @@ func TestABrokenImageIsRefusedByName(t *testing.T) {
 		{"nothing that is known", Sysext, []byte{0x80, 1, 2, 3}, "no partition table and no file system", errkind.Corrupt},
 		{"cut off in its partition", Sysext, whole[:24<<10], "a partition ends in sector", errkind.Corrupt},
 		{"cut off in its table", Sysext, whole[:700], "damaged partition table", errkind.Corrupt},
-		{"cut off without partitions", Sysext, good[:4096], "where there are 4096", errkind.Corrupt},
-		{"a file system that claims more than there is", Sysext, gptOf(t, part{rootAMD64, claims}), "has a erofs that claims", errkind.Corrupt},
+		{"cut off without partitions", Sysext, good[:4096], "in a partition of 4096", errkind.Corrupt},
+		{"a file system that claims more than there is", Sysext, gptOf(t, part{rootAMD64, claims}), "has a file system (erofs) of ", errkind.Corrupt},
 		{"overlapping partitions", Sysext, moved(t, two), "partitions that overlap", errkind.Corrupt},
 		{"two root partitions", Sysext, gptOf(t, part{rootAMD64, good}, part{rootAMD64, good}), "not exactly one partition for root or usr", errkind.Incompatible},
 		{"no root partition", Sysext, gptOf(t, part{linuxHome, good}), "not exactly one partition", errkind.Incompatible},
@@ -200,7 +200,7 @@ func TestAFileSystemOfAnotherKindIsMounted(t *testing.T) {
 	}
 	cut := slices.Clone(image)
 	binary.LittleEndian.PutUint64(cut[40:], 1<<30)
-	if _, err := inspectBytes(t, Sysext, cut, noMounter); err == nil || !strings.Contains(err.Error(), "has a squashfs that claims 1073741824 bytes") {
+	if _, err := inspectBytes(t, Sysext, cut, noMounter); err == nil || !strings.Contains(err.Error(), "has a file system (squashfs) of 1073741824 bytes") {
 		t.Errorf("cut off: %v", err)
 	}
 }
@@ -233,7 +233,7 @@ func TestTheKernelShowsAnExt4(t *testing.T) {
 	if err != nil || got.release.Name != "renamed" || got.facts.FileSystem != "ext4" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := inspectBytes(t, Sysext, data[:1<<20], mount); err == nil || !strings.Contains(err.Error(), "has a ext4 that claims 4194304 bytes") {
+	if _, err := inspectBytes(t, Sysext, data[:1<<20], mount); err == nil || !strings.Contains(err.Error(), "has a file system (ext4) of 4194304 bytes") {
 		t.Errorf("cut off: %v", err)
 	}
 }

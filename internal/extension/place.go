@@ -49,7 +49,7 @@ func (s *Store) open(dir string, perm fs.FileMode) (string, error) {
 	case perm == 0 && (dangling || errors.Is(err, fs.ErrNotExist)):
 		return "", nil
 	case dangling:
-		return "", errkind.Errorf(errkind.Precondition, "a dangling link has its name: %w", err)
+		return "", errkind.Errorf(errkind.Precondition, "the path has a dangling link: %w", err)
 	}
 	if err != nil {
 		return "", err

@@ -67,8 +67,8 @@ func TestAnImageIsFetchedFromARegistry(t *testing.T) {
 		kind        errkind.Kind
 		words       string
 	}{
-		{"nobody", "", src.URL, errkind.Denied, "none are given for it"},
-		{"nobody, by a file without this registry", "{}", src.URL, errkind.Denied, "none are given for it"},
+		{"nobody", "", src.URL, errkind.Denied, "Trident has none for this registry"},
+		{"nobody, by a file without this registry", "{}", src.URL, errkind.Denied, "Trident has none for this registry"},
 		{"another password", login("hush"), src.URL, errkind.Denied, "does not accept the given credentials"},
 		{"no credentials to read", "they are broken", src.URL, errkind.Invalid, "read /etc/trident/registry-auth.json: "},
 		{"another tag", login("s3cret"), url + ":v2", errkind.Corrupt, "SHA-384 is "},

@@ -223,7 +223,7 @@ func TestFoldersOfTheHostStayInItsRoot(t *testing.T) {
 	i := w.stage(imageFor(t, Sysext, "app", ""), "")
 	c := w.plan(nil, i)
 	err := w.store.Apply(t.Context(), c)
-	wantError(t, err, errkind.Precondition, "a dangling link has its name")
+	wantError(t, err, errkind.Precondition, "the path has a dangling link")
 	if entries, err := os.ReadDir(outside); err != nil || len(entries) > 0 {
 		t.Errorf("written outside: %v, %v", entries, err)
 	}

@@ -100,7 +100,7 @@ func checkReleaseName(fsys fs.FS, class Class, name string) error {
 		others = append(others, unfit...)
 	}
 	if len(others) > 0 {
-		return fmt.Errorf("has no extension-release.%s, but one for %q, so it must be called that", name, others[0])
+		return fmt.Errorf("has no extension-release.%s, but one for %q: give the image that name", name, others[0])
 	}
 	return fmt.Errorf("has no %s", class.releaseFile(name))
 }

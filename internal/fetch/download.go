@@ -193,7 +193,7 @@ type sourceError struct{ error }
 
 func (e sourceError) Unwrap() error { return e.error }
 
-var errLonger = errors.New("more bytes came than were announced")
+var errLonger = errors.New("the source sent more bytes than it had announced")
 
 // copy appends r to the part, up to end bytes in all. If r has more, copy returns
 // errLonger and does not store the last read.

@@ -112,7 +112,7 @@ func TestAServerThatDripsIsGivenUpAfterThreeMinutes(t *testing.T) {
 			if request(c) != nil {
 				drip(c, "HTTP/1.1 200 OK\r\nX: "+endless, 1, 20*time.Second)
 			}
-		}, "no byte came for too long"},
+		}, "the source sent no byte for too long"},
 		"headers without end": {"http://mirror.example/x", func(c net.Conn) {
 			if request(c) != nil {
 				drip(c, "HTTP/1.1 100 Continue\r\n\r\n"+strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 9999), 29, time.Second)
@@ -130,13 +130,13 @@ func TestAServerThatDripsIsGivenUpAfterThreeMinutes(t *testing.T) {
 				time.Sleep(19 * time.Second)
 				_, _ = io.WriteString(c, "HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n")
 			}
-		}, "no byte came for too long"},
+		}, "the source sent no byte for too long"},
 		"the manifest of a registry": {"oci://127.0.0.1/os/image:v1", func(c net.Conn) {
 			if request(c) != nil {
 				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n")
 				drip(c, endless, 1, 20*time.Second)
 			}
-		}, "no byte came for too long"},
+		}, "the source sent no byte for too long"},
 		"the token of a registry": {"oci://127.0.0.1/os/image:v1", func(c net.Conn) {
 			r := request(c)
 			if r == nil {
@@ -148,7 +148,7 @@ func TestAServerThatDripsIsGivenUpAfterThreeMinutes(t *testing.T) {
 			}
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n")
 			drip(c, endless, 1, 20*time.Second)
-		}, "no byte came for too long"},
+		}, "the source sent no byte for too long"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

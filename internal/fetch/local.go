@@ -103,7 +103,7 @@ func (d *download) fetchUpload(ctx context.Context) error {
 	case errors.Is(err, errLonger) && size < 0:
 		return errkind.Errorf(errkind.TooLarge, "the upload has more than %d bytes", end)
 	case errors.Is(err, errLonger):
-		return errkind.Errorf(errkind.Invalid, "more than the announced %d bytes came", size)
+		return errkind.Errorf(errkind.Invalid, "the source sent more than the announced %d bytes", size)
 	case errors.Is(err, errStalled) || errors.Is(err, errSlow):
 		return errkind.With(errkind.Timeout, err)
 	case err != nil:

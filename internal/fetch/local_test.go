@@ -145,12 +145,12 @@ func TestAnUploadIsWhatItWasSaidToBe(t *testing.T) {
 		words string
 	}{
 		"shorter":         {Source{Upload: upload(content, 1000), UploadSize: size + 1}, errkind.Invalid, "the upload ended after 307200 of the announced 307201 bytes"},
-		"longer":          {Source{Upload: upload(content, 1000), UploadSize: size - 1}, errkind.Invalid, "more than the announced 307199 bytes came"},
+		"longer":          {Source{Upload: upload(content, 1000), UploadSize: size - 1}, errkind.Invalid, "the source sent more than the announced 307199 bytes"},
 		"too large":       {Source{Upload: upload(content, 1000), UploadSize: 2_000_000}, errkind.TooLarge, "the limit is 1000000"},
 		"endless":         {Source{Upload: func(context.Context) ([]byte, error) { return content, nil }}, errkind.TooLarge, "more than 1000000 bytes"},
 		"aborted":         {Source{Upload: func(context.Context) ([]byte, error) { return nil, gone }}, errkind.Cancelled, "fetch the upload: the client has gone"},
-		"stalls":          {Source{Upload: func(ctx context.Context) ([]byte, error) { <-ctx.Done(); return nil, ctx.Err() }}, errkind.Timeout, "no byte came for too long"},
-		"endlessly empty": {Source{Upload: func(context.Context) ([]byte, error) { return nil, nil }}, errkind.Timeout, "no byte came for too long"},
+		"stalls":          {Source{Upload: func(ctx context.Context) ([]byte, error) { <-ctx.Done(); return nil, ctx.Err() }}, errkind.Timeout, "the source sent no byte for too long"},
+		"endlessly empty": {Source{Upload: func(context.Context) ([]byte, error) { return nil, nil }}, errkind.Timeout, "the source sent no byte for too long"},
 		"negative":        {Source{Upload: upload(content, 1000), UploadSize: -1}, errkind.Invalid, "the source must be one of"},
 		"two sources":     {Source{Upload: upload(content, 1000), Path: "/x"}, errkind.Invalid, "the source must be one of"},
 		"none":            {Source{}, errkind.Invalid, "the source must be one of"},

@@ -177,7 +177,7 @@ func TestALayerThatIsNotWhatItsRegistrySaysIsNamedWithTheReason(t *testing.T) {
 				_, _ = w.Write(noise(1, size+1))
 				return true
 			}
-		}, errkind.Corrupt, fmt.Sprintf("more than the announced %d bytes came", size), 1, 1},
+		}, errkind.Corrupt, fmt.Sprintf("the source sent more than the announced %d bytes", size), 1, 1},
 		"always another size": {func(s *shaky) {
 			s.instead = func(w http.ResponseWriter, r *http.Request, n int) bool {
 				if r.Header.Get("Range") == "" {
@@ -197,7 +197,7 @@ func TestALayerThatIsNotWhatItsRegistrySaysIsNamedWithTheReason(t *testing.T) {
 		}, errkind.Unavailable, "given up after 4 tries: the server answered 500", 4, 1},
 		"never a byte": {func(s *shaky) {
 			s.instead = func(_ http.ResponseWriter, r *http.Request, _ int) bool { <-r.Context().Done(); return true }
-		}, errkind.Unavailable, "no byte came for too long", 4, 1},
+		}, errkind.Unavailable, "the source sent no byte for too long", 4, 1},
 		"other credentials": {func(s *shaky) { s.login = "ann:other" }, errkind.Denied, "the registry does not accept the given credentials", 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -249,9 +249,9 @@ func TestARegistryThatDoesNotAnswerIsGivenUp(t *testing.T) {
 	r := newRig(t, Source{URL: from})
 	r.lim = Limits{Stall: 100 * time.Millisecond, Attempts: 2, MaxSize: size}
 	_, err := r.get(t)
-	wantKind(t, err, errkind.Unavailable, "given up after 2 tries: no byte came for too long")
+	wantKind(t, err, errkind.Unavailable, "given up after 2 tries: the source sent no byte for too long")
 	_, err = rangedWithin(t, Source{URL: from}, nil, 100*time.Millisecond)
-	wantKind(t, err, errkind.Unavailable, "given up after 3 tries: no byte came for too long")
+	wantKind(t, err, errkind.Unavailable, "given up after 3 tries: the source sent no byte for too long")
 }
 
 func TestAURLThatNamesNoLayerIsRefusedWithoutItsSecrets(t *testing.T) {

@@ -76,9 +76,9 @@ func (g *registry) refused() error {
 		err := errkind.Errorf(errkind.Denied, "the registry does not accept the given credentials")
 		return errkind.WithHint(err, "Check user name and password, and whether that user may pull this repository.")
 	case g.noHelper != nil:
-		return errkind.With(errkind.Denied, fmt.Errorf("the registry wants credentials: %w", g.noHelper))
+		return errkind.With(errkind.Denied, fmt.Errorf("the registry demands credentials: %w", g.noHelper))
 	}
-	err := errkind.Errorf(errkind.Denied, "the registry wants credentials, and none are given for it")
+	err := errkind.Errorf(errkind.Denied, "the registry demands credentials, and Trident has none for this registry")
 	return errkind.WithHint(err, "Give the registry's credentials: in /etc/trident/registry-auth.json, or with --auth-file. Or let the registry serve anonymous pulls.")
 }
 

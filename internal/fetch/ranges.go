@@ -122,7 +122,7 @@ func (r *Ranges) Name() string { return r.name }
 func (r *Ranges) admit(found, want Pin) error {
 	switch {
 	case found.Size > r.lim.MaxSize:
-		return errkind.Errorf(errkind.TooLarge, "it has %d bytes, the limit is %d", found.Size, r.lim.MaxSize)
+		return errkind.Errorf(errkind.TooLarge, "the source has %d bytes, the limit is %d", found.Size, r.lim.MaxSize)
 	case want != Pin{} && !want.matches(found):
 		return ErrChanged
 	}

@@ -165,7 +165,7 @@ func TestAServerThatLiesAboutRangesIsNoticed(t *testing.T) {
 		}, errkind.Unsupported, "content encoding"},
 		"is gone":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, errkind.NotFound, "404"},
 		"gives up":      {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, errkind.Unavailable, "given up after 4 tries"},
-		"never a byte":  {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, errkind.Unavailable, "no byte came for too long"},
+		"never a byte":  {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, errkind.Unavailable, "the source sent no byte for too long"},
 		"a byte a time": {func(w http.ResponseWriter, r *http.Request) { cut(w, r, content, `"1"`, 1) }, errkind.Unavailable, "given up after 4 tries"},
 	} {
 		t.Run(name, func(t *testing.T) {

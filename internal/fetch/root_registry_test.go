@@ -118,7 +118,7 @@ func (g *realRegistry) isDownloaded(t *testing.T, who Login) {
 // refuses checks that who has no right credentials gets nothing, and what they are told.
 func (g *realRegistry) refuses(t *testing.T) {
 	t.Helper()
-	const none, wrong = "the registry wants credentials, and none are given for it", "the registry does not accept the given credentials"
+	const none, wrong = "the registry demands credentials, and Trident has none for this registry", "the registry does not accept the given credentials"
 	elsewhere := &realRegistry{base: url.URL{Host: "registry.example.com"}}
 	for name, c := range map[string]struct {
 		who   Login

@@ -223,7 +223,7 @@ func (r *Ranges) probe(ctx context.Context) (Pin, error) {
 	}
 	from, to, size, ok := parseContentRange(resp.Header.Get("Content-Range"))
 	if !ok || from != 0 || to != 0 {
-		return Pin{}, errkind.Errorf(errkind.Unavailable, "the server sent another range (%.100q) than byte 0", resp.Header.Get("Content-Range"))
+		return Pin{}, errkind.Errorf(errkind.Unavailable, "the server answered a request for byte 0 with the range %.100q", resp.Header.Get("Content-Range"))
 	}
 	// Read the body, one byte, so that the connection can be used again.
 	n, _ := io.Copy(io.Discard, io.LimitReader(resp.Body, 1))

@@ -57,7 +57,7 @@ func TestAServerThatCannotServeIsNamedWithTheReason(t *testing.T) {
 			w.WriteHeader(301)
 		}, errkind.Invalid, "redirects to a location that is not a URL", 1},
 		"never more than a byte": {func(w http.ResponseWriter, r *http.Request) { cut(w, r, content, `"1"`, 1) }, errkind.Unavailable, "unexpected EOF", 4},
-		"never a byte":           {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, errkind.Unavailable, "no byte came for too long", 3},
+		"never a byte":           {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, errkind.Unavailable, "the source sent no byte for too long", 3},
 		"no version, and cut":    {func(w http.ResponseWriter, r *http.Request) { cut(w, r, content, "", 9000) }, errkind.Unavailable, "which version", 3},
 		"no ranges, and cut": {func(w http.ResponseWriter, r *http.Request) {
 			r.Header.Del("Range")
@@ -128,7 +128,7 @@ func TestWhatPassesIsWaitedForAndNothingIsMixed(t *testing.T) {
 				<-r.Context().Done()
 			}
 			return n == 0
-		}, "no byte came for too long", size},
+		}, "the source sent no byte for too long", size},
 		"ignores ranges": {func(w http.ResponseWriter, r *http.Request, n int) bool {
 			if n == 0 {
 				cut(w, r, content, `"1"`, half)

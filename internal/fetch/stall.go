@@ -21,8 +21,8 @@ const (
 )
 
 var (
-	errStalled = errors.New("no byte came for too long")
-	errSlow    = fmt.Errorf("less than %d bytes a second came for %s", leastRate, rateWindow)
+	errStalled = errors.New("the source sent no byte for too long")
+	errSlow    = fmt.Errorf("the source sent less than %d bytes a second for %s", leastRate, rateWindow)
 )
 
 // pace is the rate of a source, over all requests to it. Time that this process spends

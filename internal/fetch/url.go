@@ -195,7 +195,7 @@ func (d *download) take(body io.Reader, end int64) error {
 		return errkind.Errorf(errkind.TooLarge, "the source has more than %d bytes", d.lim.MaxSize)
 	case errors.Is(err, errLonger):
 		// Either the size or the bytes are wrong, so discard them.
-		return errors.Join(errkind.Errorf(errkind.Corrupt, "more than the announced %d bytes came", end), d.part.restart("", -1))
+		return errors.Join(errkind.Errorf(errkind.Corrupt, "the source sent more than the announced %d bytes", end), d.part.restart("", -1))
 	case atSource && isMalformed(lost.error):
 		return malformed(lost.error)
 	case atSource:

@@ -94,7 +94,7 @@ func TestBytesBeyondTheAnnouncedRangeAreNotKept(t *testing.T) {
 	})
 	r := newRig(t, Source{URL: u})
 	_, err := r.get(t)
-	wantKind(t, err, errkind.Corrupt, fmt.Sprintf("more than the announced %d bytes came", size))
+	wantKind(t, err, errkind.Corrupt, fmt.Sprintf("the source sent more than the announced %d bytes", size))
 	r.mustGet(t, content)
 }
 

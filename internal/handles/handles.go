@@ -214,7 +214,7 @@ func (t *Table) take(owner Owner, id int64, want ...Kind) (*handle, error) {
 		return nil, errkind.WithHint(errkind.Errorf(errkind.NotFound, "handle %d: it is closed", id), "open it again")
 	case !ok:
 		return nil, errkind.WithHint(
-			errkind.Errorf(errkind.NotFound, "handle %d: it was not given by this daemon", id), "open it again: handles end with their daemon")
+			errkind.Errorf(errkind.NotFound, "handle %d: this daemon has not opened it", id), "open it again: handles end with their daemon")
 	case h.owner != owner:
 		return nil, errkind.WithHint(
 			errkind.Errorf(errkind.NotFound, "handle %d: it belongs to another connection", id), "open it on the connection that uses it")
@@ -227,7 +227,7 @@ func (t *Table) take(owner Owner, id int64, want ...Kind) (*handle, error) {
 	if len(want) == 0 {
 		return h, nil
 	}
-	return nil, errkind.Errorf(errkind.Invalid, "handle %d: it is one of a %s, and one of a %s is needed", id, h.kind, want[0])
+	return nil, errkind.Errorf(errkind.Invalid, "handle %d: it names a %s, and the call needs a %s", id, h.kind, want[0])
 }
 
 // Close frees a handle of owner.

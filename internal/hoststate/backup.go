@@ -115,7 +115,7 @@ func checkLost(path string) error {
 	case err == nil && !fi.Mode().IsRegular():
 		return damaged(errors.New("it is not a regular file"))
 	case errors.Is(err, unix.ELOOP):
-		return damaged(errors.New("it is a link that leads to itself"))
+		return damaged(errors.New("it is a link in a loop of links"))
 	}
 	copied, cerr := os.Stat(path + backupSuffix)
 	if cerr != nil && !hasTraces(path) {
@@ -126,7 +126,7 @@ func checkLost(path string) error {
 	case errors.Is(err, fs.ErrNotExist) && (cerr != nil || copied.Size() < smallestPage):
 		return nil // whoever has moved it aside begins anew
 	case errors.Is(err, fs.ErrNotExist):
-		return damaged(errors.New("it is gone"))
+		return damaged(errors.New("the file does not exist any more"))
 	case err == nil && fi.Size() < smallestPage:
 		return damaged(errors.New("the file is empty"))
 	}
@@ -181,7 +181,7 @@ func (s *Store) putBack(ctx context.Context) error {
 	}
 	kept, err := setAside(s.path, time.Now().UTC())
 	if err != nil {
-		return fmt.Errorf("set aside what is in its place: %w", err)
+		return fmt.Errorf("move aside the file in the place of the datastore: %w", err)
 	}
 	if err := errors.Join(os.Rename(from, s.path), atomicfile.SyncDir(filepath.Dir(s.path))); err != nil {
 		return err

@@ -182,7 +182,7 @@ func (s *Store) write(ctx context.Context, f func(*sql.Tx) error) error {
 		return withKind(err)
 	}
 	if perr := s.putBack(ctx); perr != nil {
-		return withKind(fmt.Errorf("the file was removed or replaced while tridentd ran: %w; put it back: %w", err, perr))
+		return withKind(fmt.Errorf("the file was removed or replaced while tridentd ran: %w; restore the file: %w", err, perr))
 	}
 	return withKind(s.transact(ctx, f))
 }

@@ -69,9 +69,9 @@ func lacksMemory(available int64, format string, args ...any) error {
 // tooLarge returns the error for a frame with a larger window than the image may have.
 func (i *Image) tooLarge(window int64) error {
 	if i.Limited() && (window == 0 || window <= 1<<i.window) {
-		return errkind.Errorf(errkind.TooLarge, "it has a frame with a larger window than %d bytes, and this host has no memory for more", i.most)
+		return errkind.Errorf(errkind.TooLarge, "a zstd frame has a window of more than %d bytes, for which this host does not have the memory", i.most)
 	}
-	return corrupt("it needs a larger window to be unpacked than compression.maxWindowLog says")
+	return corrupt("a zstd frame has a larger window than compression.maxWindowLog says")
 }
 
 // maxSkipped bounds the skippable frames before the first frame.

@@ -36,10 +36,10 @@ func TestAnImageThatTakesMoreMemoryThanThereIsIsRefused(t *testing.T) {
 		"a byte too little":         {wide, size, 23, enough - 1, "images/gpt.zst is packed with a window of 8388608 bytes, so unpacking needs up to 25165824 bytes of memory, and 25165823 are available", "", false, errkind.TooLarge},
 		"none":                      {wide, size, 23, 0, "and 0 are available", "", false, errkind.TooLarge},
 		"behind a frame to skip":    {skipped, size, 23, little, "images/gpt.zst is packed with a window of 8388608 bytes", "", false, errkind.TooLarge},
-		"in a later frame":          {hidden, size + 1<<20, 23, little, "", "a larger window than 2097152 bytes, and this host has no memory for more", false, errkind.TooLarge},
+		"in a later frame":          {hidden, size + 1<<20, 23, little, "", "a window of more than 2097152 bytes, for which this host does not have the memory", false, errkind.TooLarge},
 		"in a frame that is unseen": {hidden, size + 1<<20, 23, little, "its metadata allows windows of 8388608 bytes", "", true, errkind.TooLarge},
-		"more than it says":         {wide, size, 20, enough, "larger window to be unpacked than compression.maxWindowLog says", "", false, errkind.Corrupt},
-		"more than it says, later":  {hidden, size + 1<<20, 20, enough, "", "larger window to be unpacked than compression.maxWindowLog says", true, errkind.Corrupt},
+		"more than it says":         {wide, size, 20, enough, "larger window than compression.maxWindowLog says", "", false, errkind.Corrupt},
+		"more than it says, later":  {hidden, size + 1<<20, 20, enough, "", "larger window than compression.maxWindowLog says", true, errkind.Corrupt},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -105,7 +105,7 @@ func (s *Spec) regions() ([]piece, *gpt.Disk, error) {
 		return nil, nil, err
 	}
 	if size != s.DiskSize || front > maxTable {
-		return nil, nil, errkind.Errorf(errkind.Corrupt, "the partition table is for a disk of %d bytes, there are %d", size, s.DiskSize)
+		return nil, nil, errkind.Errorf(errkind.Corrupt, "the partition table is for a disk of %d bytes, and the disk has %d", size, s.DiskSize)
 	}
 	out := []piece{{region: Region{Type: PrimaryGPT, Image: File{Path: "images/primary-gpt.rawzst", Size: front}}}}
 	for _, e := range byPlace(table.Entries) {

@@ -60,7 +60,7 @@ func (p Partition) Open(ctx context.Context) (*Stream, error) {
 // it on disk: the Stream does not read them again.
 func (p Partition) OpenAt(ctx context.Context, c Checkpoint) (*Stream, error) {
 	if p.File.SHA384 == "" {
-		err := errkind.Errorf(errkind.Untrusted, "read %s: the metadata has no digest of it", p.File.Path)
+		err := errkind.Errorf(errkind.Untrusted, "read %s: the metadata has no SHA-384 of this file", p.File.Path)
 		return nil, errkind.WithHint(err, "Build the image anew in version 1.1 or later of the format.")
 	}
 	sum := sha512.New384()
@@ -187,7 +187,7 @@ func (s *Stream) Verified() (Verified, error) {
 	case s.err != nil:
 		return Verified{}, s.err
 	}
-	return Verified{}, fmt.Errorf("verify %s: it was not read to its end", s.file.Path)
+	return Verified{}, fmt.Errorf("verify %s: the file was not read to its end", s.file.Path)
 }
 
 // Progress returns the compressed bytes read so far, including those before a checkpoint;

@@ -132,7 +132,7 @@ func lastStorage(history []byte) (*imageStorage, error) {
 			return &s, checkPartitions(s.Disks[0].Partitions)
 		}
 	}
-	return nil, errkind.Errorf(errkind.Precondition, "no customization in it has disks")
+	return nil, errkind.Errorf(errkind.Precondition, "none of its customizations has disks")
 }
 
 func checkPartitions(list []imagePartition) error {
@@ -208,7 +208,7 @@ func (o *layout) partitions(disk *blockDevice) error {
 		stem, isB := strings.CutSuffix(id, "-b")
 		i := slices.IndexFunc(out.Partitions, func(p hostconfig.Partition) bool { return p.ID == stem+"-a" })
 		if !isB || i < 0 || o.paths[id] != "" {
-			return errkind.WithName(errkind.Errorf(errkind.Invalid, "add partition %q: it must be missing in the image and end in -b, and there must be one that ends in -a", id), errkind.NameInvalidLazyPartition)
+			return errkind.WithName(errkind.Errorf(errkind.Invalid, "add partition %q: its name must end in -b, and the image must have the partition in -a and lack the one in -b", id), errkind.NameInvalidLazyPartition)
 		}
 		lazy := out.Partitions[i]
 		lazy.ID, lazy.Label = id, ""

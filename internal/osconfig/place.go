@@ -45,7 +45,7 @@ func (p place) occupant() (fs.FileInfo, error) {
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular() && info.Mode().Type() != fs.ModeSymlink:
-		return nil, errkind.Errorf(errkind.Precondition, "its place has something that is neither a file nor a link")
+		return nil, errkind.Errorf(errkind.Precondition, "the path is neither a file nor a link")
 	}
 	return info, nil
 }
@@ -98,7 +98,7 @@ func (p place) folder() *Folder {
 // checkIs fails if the folder of the place is not f.
 func (f *Folder) checkIs(at place) error {
 	if len(at.missing) > 0 {
-		return errors.New("the folder of the file is gone")
+		return errors.New("the folder of the file does not exist any more")
 	}
 	now := at.folder()
 	if now.Inode != f.Inode || now.Boot == f.Boot && now.Device != f.Device {

@@ -139,7 +139,7 @@ func knownFaults(t *testing.T, selinuxImage osImage) []knownFault {
 				t.Fatal(err)
 			}
 			w.addToESP("EFI/Linux/vmlinuz-100-azlb0.efi", boottest.UKI(boot.AMD64, "x"))
-		}, says: "it is what the host boots by default"},
+		}, says: "this slot is the default boot entry"},
 
 		// Disks and file systems.
 		{step: "partition", name: "no mkfs.ext4", world: lacking("mkfs.ext4"), says: "find the tool mkfs.ext4"},
@@ -160,7 +160,7 @@ func knownFaults(t *testing.T, selinuxImage osImage) []knownFault {
 		{step: "post-provision", name: "ext4 in small blocks on large sectors", sector: 4096, says: "it is ext4 in blocks of 1024 bytes, and its disk has sectors of 4096"},
 		{step: "post-provision", name: "xfs in small sectors on large sectors", sector: 4096, image: made(fine, nil, xfs(512, 100)), says: "it is xfs in blocks of 512 bytes, and its disk has sectors of 4096"},
 		{step: "post-provision", name: "xfs larger than its partition", image: made(fine, nil, xfs(512, 1<<20)), says: "it is xfs of 4294967296 bytes, and its partition \"root-a\" has 8388608"},
-		{step: "post-provision", name: "no file system that is known", update: true, image: called("ext4", fine, nil, func(fs []byte) []byte { clear(fs[:4096]); return fs }), says: "begins with no file system that this version knows"},
+		{step: "post-provision", name: "no file system that is known", update: true, image: called("ext4", fine, nil, func(fs []byte) []byte { clear(fs[:4096]); return fs }), says: "does not begin with a file system that this version supports"},
 		{step: "configure", name: "root cannot be written", image: called("squashfs", fine, nil, func(fs []byte) []byte { clear(fs[:4096]); copy(fs, "hsqs"); return fs }), says: "it is squashfs, which cannot be written"},
 		{step: "write", name: "image is not what it says", image: func() osImage { return osImage{} }, says: "read images/"},
 		{step: "post-provision", name: "a file system that stays is not known", update: true, world: func(w *osWorld) {

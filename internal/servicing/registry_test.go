@@ -65,7 +65,7 @@ func TestAnExtensionIsPulledByTheCredentialsOfTheHost(t *testing.T) {
 		kind        errkind.Kind
 		says        string
 	}{
-		{"nothing", "", errkind.Denied, "none are given for it"},
+		{"nothing", "", errkind.Denied, "Trident has none for this registry"},
 		{"another's", authOf(host, reader), errkind.Denied, "does not accept the given credentials"},
 		{"nonsense", "no JSON, but s3cret", errkind.Invalid, "read /" + registryAuth},
 	} {

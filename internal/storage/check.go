@@ -120,7 +120,7 @@ func (c *planner) uniqueUUIDs() {
 		for _, p := range d.Partitions {
 			if other, ok := stays[p.UUID]; ok && p.Action == Create {
 				c.fault(fmt.Sprintf("storage.disks[%d]", i), errkind.NameCreatePartitions,
-					errkind.Errorf(errkind.Precondition, "partition %q is to have UUID %s, which %s has, and it stays", p.ID, p.UUID, other))
+					errkind.Errorf(errkind.Precondition, "partition %q needs UUID %s, which is that of %s, and that partition stays", p.ID, p.UUID, other))
 			}
 		}
 	}

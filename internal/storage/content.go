@@ -27,7 +27,7 @@ func (p *Plan) CheckContent(id string, head []byte) (whole bool, err error) {
 	}
 	c := blockdev.Probe(bytes.NewReader(head), int64(len(head)))
 	if c.Type == "" {
-		return false, errkind.Errorf(errkind.Unsupported, "it begins with no file system that this version knows")
+		return false, errkind.Errorf(errkind.Unsupported, "it does not begin with a file system that this version supports")
 	}
 	unit, size := geometry(c.Type, append(bytes.Clone(head), make([]byte, max(0, ContentHead-len(head)))...))
 	if sector := p.sectorOf(target); unit > 0 && unit < sector {

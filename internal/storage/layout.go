@@ -166,5 +166,5 @@ func tooSmall(gaps []gap, sizes []int64) error {
 	if need <= have {
 		return errkind.Errorf(errkind.NoSpace, "the partitions need %s, and the %s that are free are not in one piece, or not in large enough ones", bytesize.Plain(need), bytesize.Plain(have))
 	}
-	return errkind.Errorf(errkind.NoSpace, "the disk is too small: the partitions need %s, and %s are free for them", bytesize.Plain(need), bytesize.Plain(have))
+	return errkind.Errorf(errkind.NoSpace, "the disk is too small: the partitions need %s, and %s are free", bytesize.Plain(need), bytesize.Plain(have))
 }

@@ -115,7 +115,7 @@ func (t Tools) format(ctx context.Context, f Format) error {
 		return err
 	}
 	if got := blockdev.Probe(dev, dev.Size()); got.Type != f.Type || got.UUID != f.UUID {
-		return errkind.Errorf(errkind.Corrupt, "read back: there is %q with UUID %q, and not %q with %q", got.Type, got.UUID, f.Type, f.UUID)
+		return errkind.Errorf(errkind.Corrupt, "read back: found %q with UUID %q, not %q with %q", got.Type, got.UUID, f.Type, f.UUID)
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ type planner struct {
 // devices that this version cannot set up.
 func NewPlan(spec *hostconfig.Storage, inv *blockdev.Inventory, req Request) (*Plan, error) {
 	if len(req.Seed) < minSeed || !req.Slot.Valid() || req.For != Install && req.For != Update {
-		return nil, errkind.Errorf(errkind.Internal, "plan storage: the request says neither what for nor which slot, or has no seed: %s, %s, %d bytes", req.For, req.Slot, len(req.Seed))
+		return nil, errkind.Errorf(errkind.Internal, "plan storage: the request needs a purpose, a slot and a seed; it has %s, %s, and %d bytes of seed", req.For, req.Slot, len(req.Seed))
 	}
 	if err := unsupported(spec); err != nil {
 		return nil, fmt.Errorf("plan storage: %w", err)

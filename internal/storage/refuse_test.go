@@ -42,14 +42,14 @@ func TestAPlanThatWouldDoHarmIsNotMade(t *testing.T) {
 		{"a partition held", abConfig, sda(func(d *blockdev.Disk) { d.Partitions[0].Use.Holders = []string{"dm-0"} }), "CreatePartitions", errkind.Precondition, "held by dm-0"},
 		{"swapped to", abConfig, sda(func(d *blockdev.Disk) { d.Partitions[0].Use.Swap = true }), "CreatePartitions", errkind.Precondition, "used as swap"},
 		{"a stale partition mounted", abConfig, sda(func(d *blockdev.Disk) { d.Table, d.GPT, d.Partitions[0].Use.Mounts = "", nil, []string{"/x"} }), "CreatePartitions", errkind.Precondition, "mounted at /x"},
-		{"too small", abConfig, inventory(emptyDisk("sda", 4*gib)), "CreatePartitions", errkind.NoSpace, `disk "os" (/dev/sda): the disk is too small: the partitions need 4.7 GiB, and 4.0 GiB are free for them`},
+		{"too small", abConfig, inventory(emptyDisk("sda", 4*gib)), "CreatePartitions", errkind.NoSpace, `disk "os" (/dev/sda): the disk is too small: the partitions need 4.7 GiB, and 4.0 GiB are free`},
 		{"nothing left to grow into", abConfig, inventory(emptyDisk("sda", 4840*mib)), "CreatePartitions", errkind.NoSpace, "too small"},
 		{"tiny", abConfig, inventory(emptyDisk("sda", 1<<12)), "CreatePartitions", errkind.NoSpace, "too small"},
 		{"a UUID that another disk has", abConfig, inventory(emptyDisk("sda", 16*gib), func() blockdev.Disk {
 			d := usedDisk(t, "sdb", gib, []old{{"x", mib, mib, "", blockdev.Use{}}})
 			d.Partitions[0].UUID = fixed
 			return d
-		}()), "CreatePartitions", errkind.Precondition, "is to have UUID " + fixed + ", which /dev/sdb1 has"},
+		}()), "CreatePartitions", errkind.Precondition, "needs UUID " + fixed + ", which is that of /dev/sdb1"},
 		{"a long label", strings.Replace(abConfig, "label: swap space", "label: "+strings.Repeat("x", 37), 1), inventory(emptyDisk("sda", 16*gib)), "CreatePartitions", errkind.Invalid, "longer than the 36"},
 
 		{"adopt from nothing", adoptConfig, inventory(emptyDisk("nvme0n1", gib)), dynamic, errkind.Precondition, "storage.disks[0].adoptedPartitions: AdoptPartitionsOnNonGptPartitionedDisk"},

@@ -80,7 +80,7 @@ func extSize(r io.ReaderAt) (blocks, blockSize int64, err error) {
 	}
 	shift := binary.LittleEndian.Uint32(b[24:])
 	if binary.LittleEndian.Uint16(b[56:]) != 0xef53 || shift > most {
-		return 0, 1, errkind.Errorf(errkind.Corrupt, "there is no superblock")
+		return 0, 1, errkind.Errorf(errkind.Corrupt, "the superblock is missing")
 	}
 	blocks = int64(binary.LittleEndian.Uint32(b[4:]))
 	const bit64 = 0x80

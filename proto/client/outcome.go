@@ -153,7 +153,7 @@ func completedOf(call *call, fn func(*Event)) (*Completed, error) {
 		case errors.Is(err, io.EOF) && completed != nil:
 			return completed, nil
 		case errors.Is(err, io.EOF):
-			return nil, errkind.Errorf(errkind.Internal, "the daemon did not say how it ended")
+			return nil, errkind.Errorf(errkind.Internal, "the daemon did not report how the operation ended")
 		case err != nil:
 			return nil, by(call.Trailer(), err)
 		}

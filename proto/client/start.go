@@ -73,7 +73,7 @@ func (r *request) begin(ctx context.Context) (*call, error) {
 // uncertain adds a hint to the one error after which an operation may have begun: the
 // client may have sent the request, and got no answer.
 func (r *request) uncertain(ctx context.Context, err error) error {
-	return errkind.WithHint(r.client.explain(ctx, err), "The operation may have begun: look for it in the list of operations.")
+	return errkind.WithHint(r.client.explain(ctx, err), "The operation may have begun: find it in the list of operations.")
 }
 
 // attempt makes the call once and waits for the header of the answer.
@@ -115,7 +115,7 @@ func (c *Client) run(ctx context.Context, source Source, fn func(*Event), open f
 		return nil, err
 	}
 	if call.id == "" {
-		return nil, errkind.Errorf(errkind.Internal, "begin operation: the daemon did not say which one it began")
+		return nil, errkind.Errorf(errkind.Internal, "begin operation: the daemon did not name the operation")
 	}
 	w := &watch{client: c, id: call.id, fn: fn}
 	if source.Upload == nil {

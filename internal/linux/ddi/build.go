@@ -66,7 +66,7 @@ func Build(ctx context.Context, path string, o BuildOptions) (root [32]byte, err
 		return root, errkind.Errorf(errkind.Invalid, "build %s: the date %s is before 1970", path, o.Epoch)
 	}
 	if (o.Key == nil) != (o.Cert == nil) {
-		return root, errkind.Errorf(errkind.Invalid, "build %s: a key and its certificate go together", path)
+		return root, errkind.Errorf(errkind.Invalid, "build %s: give a key and its certificate, or neither", path)
 	}
 	t, err := scanTree(o.Tree, o.Epoch)
 	if err != nil {
@@ -335,7 +335,7 @@ func withSignature(t *gpt.Table, root [32]byte) (*gpt.Table, int64, error) {
 	last := inOrder(t.Partitions)[len(t.Partitions)-1]
 	at := (last.Offset() + last.Size() + grain - 1) / grain * grain
 	if at+sigSize > t.Size-gpt.OverheadBack {
-		return nil, 0, errkind.Errorf(errkind.Precondition, "there is no room of %d bytes after the last partition", sigSize)
+		return nil, 0, errkind.Errorf(errkind.Precondition, "less than %d bytes are free after the last partition", sigSize)
 	}
 	kind, _ := typeOf(parts.data.Type)
 	name := kind.String() + "-verity-sig"

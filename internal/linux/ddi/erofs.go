@@ -35,7 +35,7 @@ func OpenErofs(r *io.SectionReader) (fs.FS, error) { return openErofs(r, r.Size(
 func openErofs(r *io.SectionReader, largest int64) (_ fs.FS, err error) {
 	defer guard("read file system", &err)
 	if name := filekind.FileSystem(r, r.Size()); name != "" && name != filekind.Erofs {
-		return nil, errkind.WithHint(errkind.Errorf(errkind.Unsupported, "read file system: it is %s, and only an erofs is read without mounting it", name),
+		return nil, errkind.WithHint(errkind.Errorf(errkind.Unsupported, "read file system: it is %s, and Trident can read only erofs without mounting it", name),
 			"Build the image with an erofs: trident sysext build, or Format=erofs for systemd-repart. Only what os.sysexts and os.confexts of a Host Configuration name is mounted, so that it may be another file system.")
 	}
 	inner, err := erofs.Open(padded{r})
@@ -47,7 +47,7 @@ func openErofs(r *io.SectionReader, largest int64) (_ fs.FS, err error) {
 	}
 	links, ok := inner.(fs.ReadLinkFS)
 	if !ok {
-		return nil, errkind.Errorf(errkind.Unsupported, "read file system: its reader knows no symbolic links")
+		return nil, errkind.Errorf(errkind.Unsupported, "read file system: the reader does not support symbolic links")
 	}
 	return guarded{links, largest, new(atomic.Int64)}, nil
 }
@@ -159,7 +159,7 @@ func (g guarded) checked(name string, stat func() (fs.FileInfo, error)) (info fs
 		return nil, err
 	}
 	if info.Size() < 0 || info.Size() > g.size {
-		return nil, errkind.Errorf(errkind.Corrupt, "look at %s: it claims %d bytes, the file system has room for %d", name, info.Size(), g.size)
+		return nil, errkind.Errorf(errkind.Corrupt, "inspect %s: its size is %d bytes, and the file system has %d", name, info.Size(), g.size)
 	}
 	return info, nil
 }

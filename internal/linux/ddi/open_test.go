@@ -93,7 +93,7 @@ func TestStructureThatIsNotOneImageIsRefused(t *testing.T) {
 		{"a signature that is in no partition", parts(func(p []gpt.Partition) []gpt.Partition { return p[:2] }), "is set, but belongs to no partition"},
 		{"another root hash in the table", parts(func(p []gpt.Partition) []gpt.Partition { p[0].ID[0]++; return p }), "the signature is for root hash"},
 		{"a tree that is too short", shorten(1), "the verity tree has"},
-		{"data that is too short", shorten(0), "bytes of data, there are"},
+		{"data that is too short", shorten(0), "bytes of data, and the partition has"},
 		{"something before the first partition", func(b []byte) []byte { b[18000] = 1; return b }, "byte 18000 is set, but belongs to no partition"},
 		{"something behind the last", func(b []byte) []byte { b[len(b)-gpt.OverheadBack-1] = 1; return b }, "belongs to no partition"},
 		{"no JSON", text("x"), "it does not begin with a JSON object"},
@@ -151,7 +151,7 @@ func TestAnImageThatIsNotDamagedIsNotCalledSo(t *testing.T) {
 		"partitions for riscv64":                       {table(typed("72ec70a6-cf74-40e6-bd49-4bda08e8f224")), "partition 2 has type 72ec70a6", errkind.Incompatible},
 		"a swap partition":                             {table(typed("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f")), "which has no place in an extension image", errkind.Incompatible},
 		"a disk of a system":                           {table(typed("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")), "a raw disk image of a whole system", errkind.Invalid},
-		"a squashfs":                                   {squashed, "it is a squashfs, and only an erofs is read", errkind.Unsupported},
+		"a squashfs":                                   {squashed, "it is a squashfs, and Trident can read only erofs", errkind.Unsupported},
 	} {
 		m, err := Open(bytes.NewReader(c.data), int64(len(c.data)))
 		if err == nil {

@@ -202,7 +202,7 @@ func (l *lazyFile) Read(p []byte) (n int, err error) {
 	}
 	n, err = l.f.Read(p)
 	if l.read += int64(n); l.read > l.size || errors.Is(err, io.EOF) {
-		return n, errkind.Errorf(errkind.Precondition, "read %s: it changed while it was read", l.path)
+		return n, errkind.Errorf(errkind.Precondition, "read %s: the file changed during the read", l.path)
 	}
 	return n, err
 }

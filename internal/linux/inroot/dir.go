@@ -94,10 +94,10 @@ func (d *Dir) CheckReplaceable(name string) error {
 	}
 	switch attributes := st.Attributes & st.Attributes_mask; {
 	case attributes&unix.STATX_ATTR_MOUNT_ROOT != 0:
-		err := errkind.Errorf(errkind.Precondition, "something is mounted on it, so the file cannot be replaced")
-		return errkind.WithHint(err, "Unmount it, or leave this file to the program that has mounted it.")
+		err := errkind.Errorf(errkind.Precondition, "a file system is mounted on the file, so Trident cannot replace it")
+		return errkind.WithHint(err, "Unmount it, or omit this file from the configuration.")
 	case attributes&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0:
-		err := errkind.Errorf(errkind.Precondition, "it is immutable or append-only, so it cannot be replaced")
+		err := errkind.Errorf(errkind.Precondition, "the file is immutable or append-only, so Trident cannot replace it")
 		return errkind.WithHint(err, "See lsattr(1), and chattr -i or -a.")
 	}
 	return nil
@@ -152,7 +152,7 @@ func (d *Dir) Mkdir(name string, perm fs.FileMode) (made *Dir, err error) {
 		}
 	}()
 	if names, err := made.file.Readdirnames(1); len(names) > 0 || !errors.Is(err, io.EOF) {
-		return nil, errors.Join(errkind.Errorf(errkind.Precondition, "%s was replaced while it was made", made.path), err)
+		return nil, errors.Join(errkind.Errorf(errkind.Precondition, "another program replaced %s while Trident made it", made.path), err)
 	}
 	if err := withoutACL(made.file); err != nil {
 		return nil, err

@@ -153,7 +153,7 @@ func (f File) resolve(stream bool) (place, error) {
 		if stream && f.Stdout != nil {
 			return place{stdout: true}, nil
 		}
-		err := errkind.Errorf(errkind.Invalid, "standard output cannot take this result, which is not written from its beginning to its end")
+		err := errkind.Errorf(errkind.Invalid, "standard output cannot take this result, because the command writes it in any order")
 		return place{}, errkind.WithHint(err, "Name a file. A file with that name is ./-")
 	}
 	p, info, err := follow(f.Path)
@@ -167,7 +167,7 @@ func (f File) resolve(stream bool) (place, error) {
 		p.direct = p.direct || !info.Mode().IsRegular()
 	}
 	if p.direct && !stream {
-		return place{}, errkind.Errorf(errkind.Invalid, "it is a stream, and the result has to be written in any order; name a file")
+		return place{}, errkind.Errorf(errkind.Invalid, "it is a stream, and the command writes this result in any order: name a file")
 	}
 	return p, f.checkInputs(p, info)
 }
@@ -184,7 +184,7 @@ func (f File) checkKind(info fs.FileInfo, stream bool) error {
 	case mode&fs.ModeDevice != 0 && mode&fs.ModeCharDevice == 0:
 		return errkind.WithHint(errkind.Errorf(errkind.Invalid, "it is a block device"), hint)
 	case !stream && !mode.IsRegular():
-		return errkind.WithHint(errkind.Errorf(errkind.Invalid, "it is a device or a pipe, and the result has to be written in any order"), hint)
+		return errkind.WithHint(errkind.Errorf(errkind.Invalid, "it is a device or a pipe, and the command writes this result in any order"), hint)
 	}
 	return nil
 }
@@ -268,7 +268,7 @@ func leadsToItsUser(path string, link fs.FileInfo) error {
 			return nil
 		}
 	}
-	err := errkind.Errorf(errkind.Precondition, "it is a link that user ID %d has made, and it leads to a file that is not that user's", st.Uid)
+	err := errkind.Errorf(errkind.Precondition, "it is a link of user ID %d to a file of another user", st.Uid)
 	return errkind.WithHint(err, "Name the file itself.")
 }
 

@@ -81,9 +81,9 @@ func explainURL(name string, err error) error {
 	case strings.EqualFold(scheme, "file"):
 		return errkind.WithHint(err, "A file is wanted here, not a URL: name %s.", rest)
 	case strings.EqualFold(scheme, "oci"):
-		return errkind.WithHint(err, "A file is wanted here, not a URL. Download it first: oras pull %s", rest)
+		return errkind.WithHint(err, "Name a file, not a URL. Download the file first: oras pull %s", rest)
 	}
-	return errkind.WithHint(err, "A file is wanted here, not a URL. Download it first: curl -fLO %s", name)
+	return errkind.WithHint(err, "Name a file, not a URL. Download the file first: curl -fLO %s", name)
 }
 
 // Reopen opens the file of at, a descriptor with O_PATH, for reading. It must be a regular

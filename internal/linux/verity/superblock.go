@@ -84,7 +84,7 @@ func ReadSuperblock(r io.ReaderAt) (Superblock, error) {
 func (sb *superblock) check() error {
 	switch {
 	case sb.Magic != magic:
-		return errkind.Errorf(errkind.Corrupt, "there is no verity superblock")
+		return errkind.Errorf(errkind.Corrupt, "the partition does not begin with a verity superblock")
 	case sb.Version != 1 || sb.HashType > 1:
 		return errkind.Errorf(errkind.Corrupt, "the verity superblock has version %d and type %d, not 1 and 1", sb.Version, sb.HashType)
 	case sb.HashType != 1: // Chrome OS has these

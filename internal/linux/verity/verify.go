@@ -55,9 +55,9 @@ func Verify(ctx context.Context, data io.ReaderAt, dataSize int64, hash io.Reade
 func (s Superblock) Fits(dataSize, hashSize int64) error {
 	switch {
 	case s.DataSize() > dataSize:
-		return errkind.Errorf(errkind.Corrupt, "the verity superblock is for %d bytes of data, there are %d", s.DataSize(), dataSize)
+		return errkind.Errorf(errkind.Corrupt, "the verity superblock is for %d bytes of data, and the partition has %d", s.DataSize(), dataSize)
 	case s.HashSize() > hashSize:
-		return errkind.Errorf(errkind.Corrupt, "the verity tree has %d bytes, there are %d", s.HashSize(), hashSize)
+		return errkind.Errorf(errkind.Corrupt, "the verity tree has %d bytes, and its partition has %d", s.HashSize(), hashSize)
 	}
 	return nil
 }

@@ -245,8 +245,8 @@ func TestWhatIsTooShortIsCorrupt(t *testing.T) {
 		err  error
 		want string
 	}{
-		{"the data, as its partition says", run(full-BlockSize, all, data, tree), "is for 528384 bytes of data, there are 524288"},
-		{"the tree, as its partition says", run(full, all-1, data, tree), "the verity tree has 16384 bytes, there are 16383"},
+		{"the data, as its partition says", run(full-BlockSize, all, data, tree), "is for 528384 bytes of data, and the partition has 524288"},
+		{"the tree, as its partition says", run(full, all-1, data, tree), "the verity tree has 16384 bytes, and its partition has 16383"},
 		{"the data, in truth", run(full, all, data[:len(data)-1], tree), "read data block 128: unexpected EOF"},
 		{"the tree, in truth", run(full, all, data, tree[:len(tree)-1]), "read hash block 0 of level 0: unexpected EOF"},
 		{"the superblock", run(full, all, data, tree[:100]), "superblock is truncated at byte 100"},
@@ -266,7 +266,7 @@ func TestHostileSuperblocksAreRefused(t *testing.T) {
 		spoil func(b []byte)
 		want  string
 	}{
-		{"no magic", func(b []byte) { b[0] = 'V' }, "there is no verity superblock"},
+		{"no magic", func(b []byte) { b[0] = 'V' }, "does not begin with a verity superblock"},
 		{"version 2", func(b []byte) { b[8] = 2 }, "version 2 and type 1"},
 		{"type 2", func(b []byte) { b[12] = 2 }, "version 1 and type 2"},
 		{"no hash", func(b []byte) { copy(b[32:], "sha257") }, `uses "sha257", not sha256`},
