@@ -48,17 +48,20 @@ var layers = []struct{ pkg, may string }{
 	{"proto/client/clienttest", "internal/errkind internal/errkind/grpckind proto/wire " + generated},
 
 	// engine: what changes a host
-	{"internal/servicing", "internal/servicing/runtime internal/servicing/slots internal/servicing/hooks internal/servicing/change internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/hostconfig internal/hostconfig/diff internal/hostconfig/rules " +
-		"internal/systemd internal/linux/run internal/linux/atomicfile internal/errkind"},
-	{"internal/servicing/runtime", "internal/servicing/hooks internal/servicing/change internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/hostconfig internal/hostconfig/diff " +
-		"internal/linux/inroot internal/errkind"},
-	{"internal/servicing/slots", "internal/servicing/hooks internal/servicing/change internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/storage internal/hostconfig internal/hostconfig/rules " +
-		"internal/image internal/boot internal/fetch internal/hostinfo internal/slot internal/linux/blockdev internal/linux/efivar " +
-		"internal/linux/fat internal/linux/gpt internal/linux/loop internal/linux/mount " +
-		"internal/systemd internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
+	{"internal/servicing", "internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/wholedisk internal/servicing/slots/disks internal/servicing/slots/machine internal/servicing/change internal/selfservice internal/operation internal/hoststate internal/hostconfig internal/hostconfig/diff internal/hostconfig/rules internal/errkind"},
+	{"internal/servicing/oplog", "internal/servicing/hooks internal/servicing/change internal/operation internal/hoststate internal/osconfig internal/linux/atomicfile"},
+	{"internal/servicing/runtime", "internal/servicing/hooks internal/servicing/change internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/hostconfig internal/hostconfig/diff internal/fetch internal/linux/inroot internal/errkind"},
+	{"internal/servicing/slots", "internal/servicing/slots/loader internal/servicing/slots/disks internal/servicing/slots/newos internal/servicing/slots/liveos internal/servicing/slots/record internal/servicing/hooks internal/servicing/change internal/operation internal/hoststate internal/hostconfig internal/slot internal/errkind"},
+	{"internal/servicing/slots/wholedisk", "internal/servicing/slots/disks internal/servicing/slots/liveos internal/servicing/slots/record internal/servicing/change internal/operation internal/hostconfig internal/image internal/fetch internal/linux/blockdev internal/linux/gpt internal/errkind"},
+	{"internal/servicing/slots/loader", "internal/servicing/slots/disks internal/servicing/slots/record internal/servicing/slots/machine internal/servicing/change internal/storage internal/hostconfig internal/boot internal/slot internal/linux/blockdev internal/linux/efivar internal/errkind"},
+	{"internal/servicing/slots/disks", "internal/servicing/slots/record internal/servicing/slots/machine internal/servicing/change internal/storage internal/hostconfig internal/image internal/fetch internal/hostinfo internal/linux/atomicfile internal/errkind"},
+	{"internal/servicing/slots/newos", "internal/servicing/slots/newext internal/servicing/slots/record internal/servicing/slots/machine internal/servicing/hooks internal/servicing/change internal/osconfig internal/storage internal/hostconfig internal/hostconfig/rules internal/systemd internal/linux/inroot internal/errkind"},
+	{"internal/servicing/slots/newext", "internal/servicing/slots/record internal/servicing/change internal/extension internal/osconfig internal/hostconfig internal/fetch internal/linux/atomicfile internal/errkind"},
+	{"internal/servicing/slots/liveos", "internal/servicing/slots/record internal/servicing/change internal/osconfig internal/hostconfig internal/linux/inroot internal/errkind"},
+	{"internal/servicing/slots/record", "internal/operation internal/hoststate internal/extension internal/osconfig internal/storage internal/hostconfig internal/image internal/fetch internal/slot internal/errkind"},
+	{"internal/servicing/slots/machine", "internal/storage internal/boot internal/hostinfo internal/linux/blockdev internal/linux/efivar internal/linux/fat internal/linux/gpt internal/linux/loop internal/linux/mount internal/linux/inroot internal/linux/run internal/errkind"},
 	{"internal/servicing/hooks", "internal/servicing/change internal/hostconfig internal/systemd internal/linux/inroot internal/linux/atomicfile internal/errkind"},
-	{"internal/servicing/change", "internal/operation internal/hoststate internal/extension internal/osconfig internal/storage internal/hostconfig internal/hostconfig/diff internal/fetch " +
-		"internal/systemd internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
+	{"internal/servicing/change", "internal/operation internal/hoststate internal/extension internal/osconfig internal/storage internal/hostconfig internal/hostconfig/diff internal/systemd internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/selfservice", "internal/linux/regfile internal/operation internal/hoststate internal/rescue internal/trust internal/extension internal/fetch internal/hostinfo " +
 		"internal/systemd internal/linux/ddi internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/hoststate", "internal/operation internal/linux/inroot internal/linux/atomicfile internal/version internal/errkind"},
@@ -147,7 +150,7 @@ var keepers = map[string]string{
 	"github.com/smallstep/pkcs7":      "internal/extension internal/linux/ddi",
 	"github.com/goreleaser/nfpm":      "packaging/build",
 	"github.com/rivo/uniseg":          "internal/cli/terminal",
-	"github.com/moby/sys":             "internal/linux/blockdev internal/linux/mount internal/servicing/slots",
+	"github.com/moby/sys":             "internal/linux/blockdev internal/linux/mount internal/servicing/slots/liveos",
 	"github.com/klauspost/compress":   "internal/diagnose internal/image internal/hosttest",
 	"go.yaml.in/yaml":                 "internal/cli internal/cli/terminal internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/osconfig packaging/build",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",

@@ -159,7 +159,7 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 		Journal: d.store, Life: life, Logger: d.logger, Unsettled: markUnsettled(c.Root), Origin: observe.Origin,
 		Observe: func(op operation.Operation, events ...operation.Event) {
 			d.observer.Operation(op, events...)
-			host.Logged(op, events...)
+			host.Logs.Observe(op, events...)
 		},
 	})
 	busCtx, stopBus := context.WithCancel(context.WithoutCancel(ctx))
@@ -184,9 +184,9 @@ func services(c Config, runner *operation.Runner, store *hoststate.Store, socket
 		Root: c.Root, Version: c.Version, Built: version.Built(), Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Logger: c.Logger,
 		SelfCheck: func(ctx context.Context) (string, error) { return api.Check(ctx, socket) },
 	})
-	return self, servicing.New(servicing.Config{
-		Root: c.Root, Version: c.Version, Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Machine: servicing.RealMachine(c.Root, runtime.GOARCH), Self: self, Logger: c.Logger,
-	})
+	return self, servicing.New(servicing.Host{
+		Root: c.Root, Version: c.Version, Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Logger: c.Logger,
+	}, servicing.RealMachine(c.Root, runtime.GOARCH), self)
 }
 
 // checkUser returns an error of kind Denied if a user may not run a daemon for root.

@@ -238,16 +238,15 @@ func (w *osWorld) startDaemon() {
 	tools := worldTools{run.Func(w.tool), w}
 	logger := slog.New(slog.DiscardHandler)
 	self := selfservice.New(selfservice.Config{Root: w.root, Version: "1.0.0", Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Logger: logger, Touch: touch})
-	p.service = New(Config{
-		Root: w.root, Version: "1.0.0", Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Self: self, Logger: logger, Touch: touch,
-		Machine: Machine{
-			Inventory: func() (*blockdev.Inventory, error) { return w.inventory(), nil },
-			Disks:     storage.Tools{Runner: tools, Open: w.open, Await: func(context.Context, ...string) error { return nil }},
-			Mounts:    w, Firmware: w.firmware, ESPFiles: w.espFiles, ESPNow: w.espNow, Tree: w.tree, Arch: "amd64",
-		},
-	})
+	p.service = New(Host{
+		Root: w.root, Version: "1.0.0", Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Logger: logger, Touch: touch,
+	}, Machine{
+		Inventory: func() (*blockdev.Inventory, error) { return w.inventory(), nil },
+		Disks:     storage.Tools{Runner: tools, Open: w.open, Await: func(context.Context, ...string) error { return nil }},
+		Mounts:    w, Firmware: w.firmware, ESPFiles: w.espFiles, ESPNow: w.espNow, Tree: w.tree, Arch: "amd64",
+	}, self)
 	if w.logs {
-		p.runner.Observe = p.service.Logged
+		p.runner.Observe = p.service.Logs.Observe
 	}
 	w.mu.Lock()
 	w.daemon = p

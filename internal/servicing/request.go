@@ -16,6 +16,7 @@ import (
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/runtime"
 	"github.com/trident-project/trident/internal/servicing/slots"
+	"github.com/trident-project/trident/internal/servicing/slots/wholedisk"
 )
 
 // Update begins to update the host to the configuration. If that is staged already,
@@ -219,7 +220,7 @@ func (s *Service) Outcome(op operation.Operation) (Outcome, bool) {
 		SHA384, Asked string
 	}
 	if json.Unmarshal(op.State, &r) == nil {
-		o.ImageSHA384 = cmp.Or(r.SHA384, slots.ImageOf(r.Asked))
+		o.ImageSHA384 = cmp.Or(r.SHA384, change.ImageOf(r.Asked))
 	}
 	if op.Kind == slots.OpCommit { // its record has the kind of the trial
 		switch {
@@ -239,12 +240,21 @@ func (s *Service) ImageSHA384(ctx context.Context) string {
 	if err != nil {
 		return ""
 	}
-	return slots.ImageOf(st.Spec)
+	return change.ImageOf(st.Spec)
 }
 
 // kindOf returns the Kind for a kind in the journal; "" if the kind is unknown here.
 func kindOf(kind string) Kind {
+	if kind == wholedisk.OpStreamDisk {
+		return CleanInstall
+	}
 	return cmp.Or(runtime.KindOf(kind), slots.KindOf(kind))
+}
+
+// successMetric returns upstream's name of the metric for an operation that succeeded;
+// "" for a kind without one.
+func successMetric(kind string) string {
+	return cmp.Or(runtime.SuccessMetric(kind), slots.SuccessMetric(kind))
 }
 
 func unexpected(err error) error { return errkind.WithName(err, errkind.NameUnexpectedServicingState) }

@@ -136,6 +136,6 @@ func withImageHash(c, other *hostconfig.Config) *hostconfig.Config {
 // StreamDisk begins to write an image (COSI 1.2 or later) onto the smallest disk of
 // this host that it fits on, and to boot it. The previous data on that disk is lost.
 func (s *Service) StreamDisk(ctx context.Context, req StreamRequest) (operationID string, err error) {
-	id, err := s.decide(ctx, func(change.State) (change.Begin, error) { return s.slots.StreamDisk(req), nil })
+	id, err := s.decide(ctx, func(change.State) (change.Begin, error) { return s.disk.StreamDisk(req), nil })
 	return id, wrap("stream disk", err)
 }

@@ -7,71 +7,52 @@
 package servicing
 
 import (
-	"log/slog"
 	"sync"
-	"time"
 
-	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
-	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/selfservice"
 	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/oplog"
 	"github.com/trident-project/trident/internal/servicing/runtime"
 	"github.com/trident-project/trident/internal/servicing/slots"
-	"github.com/trident-project/trident/internal/systemd"
+	"github.com/trident-project/trident/internal/servicing/slots/disks"
+	"github.com/trident-project/trident/internal/servicing/slots/machine"
+	"github.com/trident-project/trident/internal/servicing/slots/wholedisk"
 )
 
-// Config is what the service needs.
-type Config struct {
-	// Root is the root folder of the host, "/".
-	Root string
-	// Version is the version of this process; it is recorded with every status.
-	Version string
-	Runner  *operation.Runner
-	Store   *hoststate.Store
-	Systemd systemd.Manager
-	// Tools runs netplan and journalctl.
-	Tools run.Runner
-	// Machine is the host's disks and firmware.
-	Machine Machine
-	// Self upgrades Trident itself, if os.sysexts has an image of it.
-	Self   *selfservice.Service
-	Logger *slog.Logger
-	// Soak is how long a unit of a health check has to stay active after it became
-	// active; 0 means 10 s.
-	Soak time.Duration
-	// Touch, if set, makes each change of the host: it calls change, which has this
-	// name. For the power-cut test.
-	Touch func(name string, change func() error) error
-	// EtcIsReadOnly: see change.Host. For tests.
-	EtcIsReadOnly func(root string) (bool, error)
-}
+// Host is the host that is serviced.
+type Host = change.Host
 
 // Service services one host.
 type Service struct {
-	*change.Host
-	Self    *selfservice.Service
+	*Host
+	// Self upgrades Trident itself, if os.sysexts has an image of it.
+	Self *selfservice.Service
+	// Logs is the observer of operations that writes their logs.
+	Logs    *oplog.Log
 	runtime *runtime.Service
 	slots   *slots.Service
+	disk    *wholedisk.Service
 
 	begin sync.Mutex // held from the read of the state until the operation has begun
 }
 
-// New makes the service and registers its operations with the runner.
-func New(c Config) *Service {
-	host := change.New(change.Host{
-		Root: c.Root, Version: c.Version, Runner: c.Runner, Store: c.Store, Systemd: c.Systemd, Tools: c.Tools, Logger: c.Logger,
-		Soak: c.Soak, Touch: c.Touch, EtcIsReadOnly: c.EtcIsReadOnly,
-		Places: append(slots.Places(), selfservice.Places()...),
-	})
-	s := &Service{Host: host, Self: c.Self}
-	s.Extensions = &extension.Store{Root: c.Root, Systemd: c.Systemd, Tools: c.Tools, Touch: c.Touch}
-	s.runtime = &runtime.Service{Host: host, Self: c.Self}
+// New makes the service of a host and registers its operations with the runner. It sets
+// Places and Extensions of h. m is the host's disks and firmware.
+func New(h Host, m Machine, self *selfservice.Service) *Service {
+	h.Places = append(slots.Places(), selfservice.Places()...)
+	host := change.New(h)
+	s := &Service{Host: host, Self: self}
+	s.Logs = &oplog.Log{Host: host, KindOf: kindOf, SuccessMetric: successMetric}
+	s.runtime = &runtime.Service{Host: host, Self: self}
 	s.runtime.Register()
-	s.slots = &slots.Service{Host: host, Machine: c.Machine, Self: c.Self, HandOverLogs: s.handOverLogs}
+	d := &disks.Disks{Host: host, Machine: m}
+	s.slots = slots.New(d, self.LinkInTree, s.Logs.HandOver)
 	s.slots.Register()
+	s.disk = &wholedisk.Service{Host: host, Disks: d}
+	s.disk.Register()
 	return s
 }
 
@@ -102,15 +83,15 @@ type (
 
 // The types of package slots that callers need.
 type (
-	Machine       = slots.Machine
-	StreamRequest = slots.StreamRequest
+	Machine       = machine.Machine
+	StreamRequest = wholedisk.StreamRequest
 )
 
 // RealMachine returns the machine of the host with that root folder, usually "/".
-func RealMachine(root, arch string) Machine { return slots.RealMachine(root, arch) }
+func RealMachine(root, arch string) Machine { return machine.Real(root, arch) }
 
 // Ignored, in place of a hash, means that Trident does not check the hash.
-const Ignored = slots.Ignored
+const Ignored = wholedisk.Ignored
 
 // The kinds of servicing.
 const (

@@ -108,7 +108,7 @@ func TestAnImageThatTheHostHasNoMemoryForIsRefusedBeforeADiskIsTouched(t *testin
 	t.Parallel()
 	a := newAlbum(t)
 	little := func(w *osWorld) {
-		w.daemon.service.slots.Machine.Memory = func() (int64, bool) { return 8<<20 + 2<<12, true }
+		w.daemon.service.disk.Disks.Machine.Memory = func() (int64, bool) { return 8<<20 + 2<<12, true }
 	}
 	refused := func(w *osWorld, op operation.Operation) {
 		t.Helper()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"regexp"
 	"strings"
 	"testing"
@@ -38,6 +39,24 @@ func lacks(t *testing.T, where, text string, words ...string) {
 			t.Errorf("%s lacks %q:\n%s", where, word, text)
 		}
 	}
+}
+
+const (
+	fullLog      = "var/log/trident-full.log"
+	metricsLog   = "var/log/trident-metrics.jsonl"
+	fullLogsKept = 10
+	maxFullLog   = 4 << 20
+)
+
+// keptLogs returns the copies of the log beside the datastore, the oldest first.
+func keptLogs(t *testing.T, root string) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(root, "var/lib/trident/trident-[A-Z]*-*Z.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(found, func(a, b string) int { return strings.Compare(a[strings.LastIndexByte(a, '-'):], b[strings.LastIndexByte(b, '-'):]) })
+	return found
 }
 
 func TestTheTextsThatUpstreamsTestsSearchForAreSaid(t *testing.T) {
@@ -85,7 +104,7 @@ func TestEachServicingLeavesItsLog(t *testing.T) {
 			op := w.ask(file(fmt.Sprint(n)), true, true)
 			checkLog(t, w.root, op.ID)
 		}
-		kept := keptLogs(filepath.Join(w.root, "var/lib/trident"), "trident-", ".log")
+		kept := keptLogs(t, w.root)
 		if len(kept) == 0 || len(kept) > fullLogsKept || !strings.HasPrefix(filepath.Base(kept[0]), "trident-Provisioned-") {
 			t.Errorf("copies: %v", kept)
 		}

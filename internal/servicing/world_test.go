@@ -229,12 +229,12 @@ func (w *world) startDaemon() {
 			return version, nil
 		},
 	})
-	p.service = New(Config{
-		Root: w.root, Version: version, Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Self: self, Logger: logger, Touch: touch,
+	p.service = New(Host{
+		Root: w.root, Version: version, Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Logger: logger, Touch: touch,
 		EtcIsReadOnly: w.etcClosed,
-	})
+	}, Machine{}, self)
 	if w.logs {
-		p.runner.Observe = p.service.Logged
+		p.runner.Observe = p.service.Logs.Observe
 	}
 	w.mu.Lock()
 	w.daemon = p

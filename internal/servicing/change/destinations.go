@@ -1,6 +1,7 @@
 package change
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -85,3 +86,9 @@ func (h *Host) checkDestination(at, name, place, datastore string) error {
 
 // Absolute returns the path of a file of a configuration, as the host sees it.
 func Absolute(name string) string { return path.Clean("/" + name) }
+
+// DatastorePath returns the path of the datastore in the OS that a configuration installs.
+func DatastorePath(c *hostconfig.Config) (name string, isDefault bool) {
+	name = cmp.Or(c.Spec().Trident.DatastorePath, hoststate.DefaultPath)
+	return name, name == hoststate.DefaultPath
+}

@@ -29,7 +29,7 @@ type Host struct {
 	Systemd systemd.Manager
 	// Tools runs netplan and journalctl.
 	Tools      run.Runner
-	Extensions *extension.Store
+	Extensions *extension.Store // nil makes the one of Root
 	Logger     *slog.Logger
 	// Soak is how long a unit of a health check has to stay active after it became active;
 	// 0 means 10 s.
@@ -56,6 +56,9 @@ func New(h Host) *Host {
 	}
 	if h.EtcIsReadOnly == nil {
 		h.EtcIsReadOnly = etcIsReadOnly
+	}
+	if h.Extensions == nil {
+		h.Extensions = &extension.Store{Root: h.Root, Systemd: h.Systemd, Tools: h.Tools, Touch: h.Touch}
 	}
 	return &h
 }
@@ -146,6 +149,17 @@ func (h *Host) sweep() error {
 		errs = append(errs, os.RemoveAll(filepath.Join(h.Root, Dir, e.Name())))
 	}
 	return errors.Join(errs...)
+}
+
+// rebootTime limits the request of a reboot: systemd may stop this process before it
+// answers.
+const rebootTime = 10 * time.Second
+
+// Reboot requests the reboot of the host, even if ctx has ended.
+func (h *Host) Reboot(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebootTime)
+	defer cancel()
+	return errkind.WithName(h.Touch("reboot", func() error { return h.Systemd.Reboot(ctx) }), errkind.NameReboot)
 }
 
 // Sleep returns after d, or when ctx ends, and then an error of kind Cancelled.

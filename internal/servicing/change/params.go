@@ -1,10 +1,8 @@
 package change
 
 import (
-	"context"
 	"time"
 
-	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/hostconfig"
 )
 
@@ -12,10 +10,9 @@ import (
 // may take.
 const paramTimeout = "fetchTimeout"
 
-// FetchTime returns ctx with the deadline that the configuration sets for each step that
-// fetches.
-func FetchTime(ctx context.Context, c *hostconfig.Config) (context.Context, context.CancelFunc) {
-	return fetch.WithTimeout(ctx, time.Duration(min(Number(c, paramTimeout), 1<<30))*time.Second)
+// FetchTimeout returns how long each step that fetches may take; 0 is no limit.
+func FetchTimeout(c *hostconfig.Config) time.Duration {
+	return time.Duration(min(Number(c, paramTimeout), 1<<30)) * time.Second
 }
 
 // Flag reports whether an internal parameter is true.

@@ -59,3 +59,12 @@ func ParseSpec(text string) (*hostconfig.Config, error) {
 	}
 	return c, nil
 }
+
+// ImageOf returns the image hash in a recorded configuration, or "".
+func ImageOf(spec string) string {
+	c, err := ParseSpec(spec)
+	if err != nil || c.Spec().Image == nil || c.Spec().Image.SHA384 == hostconfig.HashIgnored {
+		return ""
+	}
+	return string(c.Spec().Image.SHA384)
+}

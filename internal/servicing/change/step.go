@@ -24,6 +24,11 @@ func Runnable[S, P any](list []Step[S, P]) []operation.Step[S] {
 	return out
 }
 
+// RebootEffects returns the effects of a step that reboots the host.
+func RebootEffects[P any](*P) []Effect {
+	return []Effect{{"reboot", "", "reboot the host"}}
+}
+
 // Planned returns the steps of a list that have an effect, with their effects.
 func Planned[S, P any](list []Step[S, P], p *P) []PlannedStep {
 	var out []PlannedStep

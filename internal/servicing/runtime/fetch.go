@@ -7,6 +7,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/hooks"
@@ -22,7 +23,7 @@ func (s *Service) fetch(ctx context.Context, r *opRun) error {
 	if err := s.CopySources(ctx, w.sources()); err != nil {
 		return errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic)
 	}
-	ctx, cancel := change.FetchTime(ctx, w.asked)
+	ctx, cancel := fetch.WithTimeout(ctx, change.FetchTimeout(w.asked))
 	defer cancel()
 	return s.resolve(ctx, r, w)
 }

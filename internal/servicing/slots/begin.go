@@ -2,7 +2,6 @@ package slots
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"slices"
 
@@ -11,13 +10,15 @@ import (
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/slots/disks"
+	"github.com/trident-project/trident/internal/servicing/slots/liveos"
+	"github.com/trident-project/trident/internal/servicing/slots/record"
 	"github.com/trident-project/trident/internal/slot"
-	"github.com/trident-project/trident/internal/storage"
 )
 
 // Install returns the start of an installation, or, without finalize, of its staging.
 func (s *Service) Install(asked *hostconfig.Config, finalize, callerReboots bool) change.Begin {
-	r := record{Asked: asked.Recorded(), Purpose: installs, Slot: slot.A, CallerReboots: callerReboots}
+	r := record.Record{Asked: asked.Recorded(), Purpose: record.Installs, Slot: slot.A, CallerReboots: callerReboots}
 	if !finalize {
 		return s.begins(opInstallStage, "stage an installation", r)
 	}
@@ -40,30 +41,31 @@ func (s *Service) Update(st change.State, asked *hostconfig.Config, reasons []st
 
 // slotRecord returns the record of an operation on the slot that does not run. It fails if
 // the host has no A/B volumes, or does not run from the active slot of its status.
-func (s *Service) slotRecord(st change.State) (record, error) {
-	spec := &st.Runs.Spec().Storage
+func (s *Service) slotRecord(st change.State) (record.Record, error) {
 	active, err := active(st)
 	if err != nil {
-		return record{}, err
+		return record.Record{}, err
 	}
-	running, err := s.running(spec, st.Status.PartitionPaths)
+	paths := record.DevicesOf(st.Status.PartitionPaths)
+	running, err := s.loader.Running(st.Runs, paths)
 	if err != nil {
-		return record{}, err
+		return record.Record{}, err
 	}
 	if running != active {
 		err := errkind.Errorf(errkind.Precondition, "according to its status this host runs from %s, but its root file system is not there", active)
-		return record{}, errkind.WithName(err, errkind.NameRootDevicePathAbActiveVolumeMismatch)
+		return record.Record{}, errkind.WithName(err, errkind.NameRootDevicePathAbActiveVolumeMismatch)
 	}
-	return record{
+	return record.Record{
 		Old: st.Runs.Recorded(), Slot: active.Other(), Index: st.Status.InstallIndex,
-		Paths: fromMap(st.Status.PartitionPaths), Disks: fromMap(st.Status.DiskUUIDs),
+		Paths: paths, Disks: record.DevicesOf(st.Status.DiskUUIDs),
 	}, nil
 }
 
 // active returns the slot that the host runs from according to its status.
 func active(st change.State) (slot.Slot, error) {
 	active, err := slot.Parse(string(st.Status.ABActiveVolume))
-	if err != nil || len(storage.Pairs(&st.Runs.Spec().Storage)) == 0 {
+	volumes := st.Runs.Spec().Storage.ABUpdate
+	if err != nil || volumes == nil || len(volumes.VolumePairs) == 0 {
 		err := errkind.Errorf(errkind.Precondition, "this host has no A/B volumes, so it has no other slot")
 		return 0, errkind.WithName(errkind.WithHint(err, "Install the host again with storage.abUpdate."), errkind.NameInvalidHostConfigurationDynamic)
 	}
@@ -72,9 +74,9 @@ func active(st change.State) (slot.Slot, error) {
 
 // Finalize returns the start of an operation that finalizes what is staged.
 func (s *Service) Finalize(st change.State, callerReboots bool) (change.Begin, error) {
-	r := record{
-		Purpose: installs, Slot: slot.A, Index: st.Status.InstallIndex, Indexed: true,
-		Paths: fromMap(st.Status.PartitionPaths), Disks: fromMap(st.Status.DiskUUIDs),
+	r := record.Record{
+		Purpose: record.Installs, Slot: slot.A, Index: st.Status.InstallIndex, Indexed: true,
+		Paths: record.DevicesOf(st.Status.PartitionPaths), Disks: record.DevicesOf(st.Status.DiskUUIDs),
 	}
 	kind, summary := opInstallFinalize, "finalize an installation"
 	if st.Phase != hoststate.StagedInstall {
@@ -85,11 +87,11 @@ func (s *Service) Finalize(st change.State, callerReboots bool) (change.Begin, e
 		kind, summary = opABUpdateFinalize, "finalize an A/B update"
 	}
 	if st.Phase == hoststate.StagedABRollback {
-		r.Purpose = goesBack
+		r.Purpose = record.GoesBack
 		kind, summary = opABRollbackFinalize, "finalize a rollback to the other slot"
 	}
 	r.Asked, r.CallerReboots, r.Partitioned = st.Next.Recorded(), callerReboots, true
-	if r.SHA384 = ImageOf(r.Asked.String()); r.SHA384 != "" && r.Purpose != goesBack {
+	if r.SHA384 = change.ImageOf(r.Asked.String()); r.SHA384 != "" && r.Purpose != record.GoesBack {
 		r.Parts = s.stagedParts(r)
 	}
 	return s.begins(kind, summary, r), nil
@@ -98,7 +100,7 @@ func (s *Service) Finalize(st change.State, callerReboots bool) (change.Begin, e
 // stagedParts returns the parts, with the proofs that "try" checks, that the operation which
 // staged the image of r has recorded. It returns nil if the journal has no such operation,
 // as when another program staged it. Then "try" trusts the status of the host.
-func (s *Service) stagedParts(r record) []part {
+func (s *Service) stagedParts(r record.Record) []record.Part {
 	const most = 50 // operations to search
 	list, err := s.Runner.List(context.Background(), most, false)
 	if err != nil {
@@ -121,7 +123,7 @@ func (s *Service) RollBack(st change.State, back *hostconfig.Config, finalize, c
 	if err != nil {
 		return nil, err
 	}
-	r.Asked, r.Purpose, r.CallerReboots = back.Recorded(), goesBack, callerReboots
+	r.Asked, r.Purpose, r.CallerReboots = back.Recorded(), record.GoesBack, callerReboots
 	if !finalize {
 		return s.begins(opABRollbackStage, "stage a rollback to the other slot", r), nil
 	}
@@ -150,13 +152,13 @@ func (s *Service) TakeReboots(ctx context.Context, op operation.Operation) error
 	if op.Phase != operation.Undoing || op.Waiting != operation.Reboot {
 		return nil
 	}
-	return s.rebootHost(ctx)
+	return s.Reboot(ctx)
 }
 
-func recordOf(op operation.Operation) (r record, ok bool) {
+func recordOf(op operation.Operation) (r record.Record, ok bool) {
 	switch KindOf(op.Kind) {
 	case change.CleanInstall, change.ABUpdate, change.ABRollback:
-		return r, op.Kind != OpStreamDisk && json.Unmarshal(op.State, &r) == nil
+		return r, json.Unmarshal(op.State, &r) == nil
 	}
 	return r, false
 }
@@ -164,12 +166,12 @@ func recordOf(op operation.Operation) (r record, ok bool) {
 // Commit returns the start of an operation that confirms a trial which another program,
 // such as upstream's, has begun.
 func (s *Service) Commit(st change.State, callerReboots bool) (change.Begin, error) {
-	r := record{
+	r := record.Record{
 		Asked: st.Next.Recorded(), Slot: slot.A, Index: st.Status.InstallIndex, Partitioned: true, CallerReboots: callerReboots,
-		Paths: fromMap(st.Status.PartitionPaths), Disks: fromMap(st.Status.DiskUUIDs), RebootFrom: unknownBoot,
+		Paths: record.DevicesOf(st.Status.PartitionPaths), Disks: record.DevicesOf(st.Status.DiskUUIDs), RebootFrom: unknownBoot,
 	}
 	if st.Phase == hoststate.TryingInstall {
-		r.Purpose = installs
+		r.Purpose = record.Installs
 		return s.begins(OpCommit, "commit an installation", r), nil
 	}
 	active, err := active(st)
@@ -177,7 +179,7 @@ func (s *Service) Commit(st change.State, callerReboots bool) (change.Begin, err
 		return nil, err
 	}
 	if r.Slot, r.Old = active.Other(), st.Runs.Recorded(); st.Phase == hoststate.TryingABRollback {
-		r.Purpose = goesBack
+		r.Purpose = record.GoesBack
 	}
 	return s.begins(OpCommit, "commit what was booted", r), nil
 }
@@ -185,14 +187,14 @@ func (s *Service) Commit(st change.State, callerReboots bool) (change.Begin, err
 // CheckRoot returns the start of an operation that only checks whether the host runs from
 // the recorded slot.
 func (s *Service) CheckRoot(st change.State) change.Begin {
-	r := record{Asked: st.Runs.Recorded(), Slot: slot.A, Paths: fromMap(st.Status.PartitionPaths)}
+	r := record.Record{Asked: st.Runs.Recorded(), Slot: slot.A, Paths: record.DevicesOf(st.Status.PartitionPaths)}
 	if active, err := slot.Parse(string(st.Status.ABActiveVolume)); err == nil {
 		r.Slot = active
 	}
 	return s.begins(opCheckRoot, "check the root file system", r)
 }
 
-func (s *Service) begins(kind, summary string, r record) change.Begin {
+func (s *Service) begins(kind, summary string, r record.Record) change.Begin {
 	return func(ctx context.Context) (operation.Operation, error) { return s.start[kind](ctx, summary, r) }
 }
 
@@ -206,20 +208,20 @@ func (s *Service) Plan(ctx context.Context, st change.State, out *change.Plan) e
 	return s.rehearse(ctx, r, out)
 }
 
-// PlanInstall is Plan for an Install. A host that safeToInstall refuses is only a warning.
+// PlanInstall is Plan for an Install. A host that CheckLive refuses is only a warning.
 func (s *Service) PlanInstall(ctx context.Context, out *change.Plan) error {
-	if err := s.safeToInstall(); err != nil {
+	if err := liveos.CheckLive(s.Root); err != nil {
 		out.Warnings = append(out.Warnings, err.Error())
 	}
-	return s.rehearse(ctx, record{Asked: out.Effective.Recorded(), Purpose: installs, Slot: slot.A}, out)
+	return s.rehearse(ctx, record.Record{Asked: out.Effective.Recorded(), Purpose: record.Installs, Slot: slot.A}, out)
 }
 
 // rehearse runs the checks of the step "image" on a rehearsal host, and completes out.
-func (s *Service) rehearse(ctx context.Context, of record, out *change.Plan) error {
+func (s *Service) rehearse(ctx context.Context, of record.Record, out *change.Plan) error {
 	return s.Rehearse(func(dry *change.Host) error {
-		d := &Service{Host: dry, Machine: s.Machine, Self: s.Self}
+		d := New(&disks.Disks{Host: dry, Machine: s.disks.Machine}, s.newOS.LinkTrident, s.newOS.HandOverLogs)
 		r := operation.Rehearse("plan", of, out.Warn)
-		e, err := d.examineImage(ctx, r)
+		e, err := d.examine(ctx, r)
 		if err != nil {
 			return err
 		}
@@ -229,17 +231,11 @@ func (s *Service) rehearse(ctx context.Context, of record, out *change.Plan) err
 }
 
 // planOf returns p with the disk changes and the steps of an examined operation.
-func (s *Service) planOf(r *opRun, e *examined, p change.Plan) *change.Plan {
-	d := e.plan.Describe()
+func (s *Service) planOf(r *record.Run, e *record.Examined, p change.Plan) *change.Plan {
+	d := e.Plan.Describe()
 	p.Storage = &d
-	p.Steps = change.Planned(s.steps(), &planned{config: e.config, on: r.State.Purpose.on(), os: &r.State, examined: e})
+	p.Steps = change.Planned(s.steps(), e)
 	return &p
-}
-
-func newSeed() []byte {
-	seed := make([]byte, 32)
-	_, _ = rand.Read(seed)
-	return seed
 }
 
 // KindOf returns what an operation of a kind does to its host, or "" for another package's.
@@ -247,7 +243,7 @@ func KindOf(kind string) change.Kind {
 	switch kind {
 	case opCheckRoot:
 		return change.None
-	case opInstall, opInstallStage, opInstallFinalize, OpStreamDisk:
+	case opInstall, opInstallStage, opInstallFinalize:
 		return change.CleanInstall
 	case opABUpdate, opABUpdateStage, opABUpdateFinalize, OpCommit:
 		return change.ABUpdate

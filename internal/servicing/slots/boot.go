@@ -2,31 +2,23 @@ package slots
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"slices"
-	"time"
 
-	"github.com/trident-project/trident/internal/boot"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
-	"github.com/trident-project/trident/internal/linux/blockdev"
-	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/operation"
-	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/hooks"
+	"github.com/trident-project/trident/internal/servicing/slots/loader"
+	"github.com/trident-project/trident/internal/servicing/slots/record"
 	"github.com/trident-project/trident/internal/slot"
-	"github.com/trident-project/trident/internal/storage"
 )
 
 // beginFinalize fails if the host runs from the slot to try, or if the slot has no boot
 // files.
-func (s *Service) beginFinalize(ctx context.Context, r *opRun) error {
+func (s *Service) beginFinalize(ctx context.Context, r *record.Run) error {
 	c, running, err := s.runningSlot(r)
 	if err != nil {
 		return err
@@ -35,7 +27,7 @@ func (s *Service) beginFinalize(ctx context.Context, r *opRun) error {
 		err := errkind.Errorf(errkind.Precondition, "this host already runs from %s, the slot to boot", running)
 		return errkind.WithName(err, errkind.NameRootDevicePathAbActiveVolumeMismatch)
 	}
-	return s.withLoader(r, c, func(l keeper) error {
+	return s.loader.With(r, c, func(l loader.Keeper) error {
 		st, err := l.Entries(ctx)
 		if err != nil {
 			return err
@@ -50,70 +42,40 @@ func (s *Service) beginFinalize(ctx context.Context, r *opRun) error {
 
 // runningSlot returns the configuration of an operation, and the slot that the host runs
 // from as running does.
-func (s *Service) runningSlot(r *opRun) (c *hostconfig.Config, active slot.Slot, err error) {
-	if c, err = r.State.asked(); err != nil {
+func (s *Service) runningSlot(r *record.Run) (c *hostconfig.Config, active slot.Slot, err error) {
+	if c, err = r.State.Config(); err != nil {
 		return nil, 0, err
 	}
-	active, err = s.running(&c.Spec().Storage, toMap(r.State.Paths))
+	active, err = s.loader.Running(c, r.State.Paths)
 	return c, active, err
 }
-
-// running returns the slot whose root device the kernel has mounted at /, or 0 if that is
-// the device of neither slot.
-func (s *Service) running(spec *hostconfig.Storage, paths map[string]string) (slot.Slot, error) {
-	inv, err := s.Machine.Inventory()
-	if err != nil {
-		return 0, err
-	}
-	slots := []slot.Slot{slot.A, slot.B}
-	if _, pair := storage.Pairs(spec)[rootID(spec)]; !pair {
-		slots = slots[:1]
-	}
-	for _, in := range slots {
-		dev, err := storage.Device(spec, paths, in, rootID(spec))
-		if err != nil {
-			return 0, err
-		}
-		if p, ok := inv.Partition(dev); ok && isRoot(p) {
-			return in, nil
-		}
-	}
-	return 0, nil
-}
-
-func isRoot(p *blockdev.Partition) bool { return slices.Contains(p.Use.Mounts, "/") }
 
 // try makes the next boot a trial of the slot. An installed slot also becomes the default,
 // since there is no old system. try hands over an installation before it changes the boot,
 // because a power cut may then boot the new system.
-func (s *Service) try(ctx context.Context, r *opRun) error {
-	p, err := r.State.prove()
-	if r.State.Purpose == goesBack {
-		p, err = r.State.wasKept(), nil
+func (s *Service) try(ctx context.Context, r *record.Run) error {
+	p, err := r.State.Prove()
+	if r.State.Purpose == record.GoesBack {
+		p, err = r.State.WasKept(), nil
 	}
 	if err != nil {
 		return err
 	}
-	c, err := r.State.asked()
+	c, err := r.State.Config()
 	if err != nil {
 		return err
 	}
-	if err := s.Touch("remove evidence", func() error { return osconfig.Remove(s.Root, "/"+evidenceFile) }); err != nil {
+	if err := s.newOS.RemoveEvidence(); err != nil {
 		return err
 	}
-	if r.State.Purpose == installs {
+	if r.State.Purpose == record.Installs {
 		over, err := s.informInstalled(ctx, r, c)
 		if err != nil || over {
 			return err
 		}
 	}
-	err = s.withEntry(ctx, r, c, p, func(l boot.Loader) error {
-		if err := l.Try(ctx, r.State.Slot); err != nil || r.State.Purpose != installs {
-			return err
-		}
-		return l.Keep(ctx, r.State.Slot)
-	})
-	if err != nil || r.State.Purpose == installs {
+	err = s.loader.Try(ctx, r, c, p)
+	if err != nil || r.State.Purpose == record.Installs {
 		return err
 	}
 	return s.recordTrying(ctx, r)
@@ -121,8 +83,8 @@ func (s *Service) try(ctx context.Context, r *opRun) error {
 
 // informInstalled records the trial, and copies the datastore and the logs into the installed
 // system. over reports that this system runs already.
-func (s *Service) informInstalled(ctx context.Context, r *opRun, c *hostconfig.Config) (over bool, err error) {
-	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
+func (s *Service) informInstalled(ctx context.Context, r *record.Run, c *hostconfig.Config) (over bool, err error) {
+	running, err := s.loader.Running(c, r.State.Paths)
 	if err != nil || running == r.State.Slot {
 		return true, err
 	}
@@ -136,38 +98,33 @@ func (s *Service) informInstalled(ctx context.Context, r *opRun, c *hostconfig.C
 	if c.Spec().Trident.Disable { // the new system has no datastore
 		return false, nil
 	}
-	return false, s.handOver(ctx, r)
+	return false, s.newOS.HandOver(ctx, r)
 }
 
 // forget is the Undo of steps that make the slot bootable: it removes the boot files and
 // the boot entry. It leaves an installed system alone once the host has rebooted.
-func (s *Service) forget(ctx context.Context, r *opRun) error {
-	if r.State.Purpose == installs && (!r.State.Partitioned || s.hasRebooted(r)) {
+func (s *Service) forget(ctx context.Context, r *record.Run) error {
+	if r.State.Purpose == record.Installs && (!r.State.Partitioned || r.State.HasRebooted(s.Runner.Life.Boot)) {
 		return nil
 	}
-	c, err := r.State.asked()
+	c, err := r.State.Config()
 	if err != nil {
 		return err
 	}
-	return s.withLoaderToUndo(r, c, func(l keeper, _ bool) error { return l.Forget(ctx, r.State.Slot) })
-}
-
-// hasRebooted reports whether the host has rebooted for this operation.
-func (s *Service) hasRebooted(r *opRun) bool {
-	return r.State.RebootFrom != "" && r.State.RebootFrom != s.Runner.Life.Boot
+	return s.loader.WithToUndo(r, c, func(l loader.Keeper, _ bool) error { return l.Forget(ctx, r.State.Slot) })
 }
 
 // endTrial makes the old slot the default and ends the trial. The tried slot keeps its boot
 // files. endTrial ignores an installation, and a host without access to firmware variables.
-func (s *Service) endTrial(ctx context.Context, r *opRun) error {
-	if r.State.Purpose == installs {
+func (s *Service) endTrial(ctx context.Context, r *record.Run) error {
+	if r.State.Purpose == record.Installs {
 		return nil
 	}
-	c, err := r.State.asked()
+	c, err := r.State.Config()
 	if err != nil {
 		return err
 	}
-	return s.withLoaderToUndo(r, c, func(l keeper, hasVars bool) error {
+	return s.loader.WithToUndo(r, c, func(l loader.Keeper, hasVars bool) error {
 		if !hasVars {
 			return nil
 		}
@@ -180,12 +137,12 @@ const unknownBoot = "unknown"
 
 // reboot reboots the host into the new system. The new system may run already, if the
 // power failed before the journal had the end of this step.
-func (s *Service) reboot(ctx context.Context, r *opRun) error {
-	c, err := r.State.asked()
+func (s *Service) reboot(ctx context.Context, r *record.Run) error {
+	c, err := r.State.Config()
 	if err != nil {
 		return err
 	}
-	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
+	running, err := s.loader.Running(c, r.State.Paths)
 	if err != nil {
 		return err
 	}
@@ -205,82 +162,23 @@ func (s *Service) reboot(ctx context.Context, r *opRun) error {
 	return s.askReboot(r, "the new system")
 }
 
-func (s *Service) askReboot(r *opRun, into string) error {
+func (s *Service) askReboot(r *record.Run, into string) error {
 	if r.State.CallerReboots && !s.reboots.Load() {
 		r.Logf(slog.LevelInfo, "reboot this host: it boots into %s then", into)
 		return operation.ErrReboot
 	}
 	r.Logf(slog.LevelInfo, "Requesting reboot into %s", into) // upstream's tests wait for the first two words
-	return operation.RequestReboot(s.rebootHost)
-}
-
-// rebootTime limits the request of a reboot: systemd may stop this process before it
-// answers.
-const rebootTime = 10 * time.Second
-
-func (s *Service) rebootHost(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebootTime)
-	defer cancel()
-	return errkind.WithName(s.Touch("reboot", func() error { return s.Systemd.Reboot(ctx) }), errkind.NameReboot)
-}
-
-// handOver copies the datastore, with this operation, and the logs into the installed
-// system, which continues the operation. It only warns if it cannot copy the logs.
-func (s *Service) handOver(ctx context.Context, r *opRun) error {
-	return s.withTree(ctx, r, false, func(c *hostconfig.Config, root string) error {
-		store, mark, err := inheritedFiles(c, root)
-		if err != nil {
-			return err
-		}
-		err = s.Touch("hand over", func() error {
-			if err := errors.Join(s.Store.Snapshot(ctx, store), os.WriteFile(mark, nil, 0o600)); err != nil {
-				return err
-			}
-			return errors.Join(osconfig.Inherit(store), osconfig.Inherit(mark)) // the step "labels" is done
-		})
-		if err != nil {
-			return errkind.WithName(fmt.Errorf("hand the datastore over: %w", err), errkind.NameDatastore)
-		}
-		if err := s.Touch("hand over logs", func() error { return s.HandOverLogs(ctx, r.ID, filepath.Dir(store)) }); err != nil {
-			r.Logf(slog.LevelWarn, "the new system does not get the logs: %v", err)
-		}
-		return nil
-	})
-}
-
-// inheritedFiles returns the paths, on this host, of the datastore and the unsettled mark in
-// the OS below root. It makes their folders.
-func inheritedFiles(c *hostconfig.Config, root string) (store, mark string, err error) {
-	at := c.Spec().Trident.DatastorePath
-	if at == "" {
-		at = hoststate.DefaultPath
-	}
-	if store, err = inOwnFolder(root, at); err != nil {
-		return "", "", err
-	}
-	mark, err = inOwnFolder(root, "/"+change.UnsettledMark)
-	return store, mark, err
-}
-
-// inOwnFolder returns the path on this host of a file in a tree. It makes a missing folder,
-// which only root may change.
-func inOwnFolder(root, name string) (string, error) {
-	dir, err := inroot.FS(root).MakeDir(filepath.Dir(name), 0o755)
-	if err != nil {
-		return "", err
-	}
-	at, err := dir.OnHost()
-	return filepath.Join(at, filepath.Base(name)), errors.Join(err, dir.Close())
+	return operation.RequestReboot(s.Reboot)
 }
 
 // returnToOld is the Undo of the reboot: it reboots the host again. The old system is
 // still the default boot entry, so the firmware boots the old system.
-func (s *Service) returnToOld(ctx context.Context, r *opRun) error {
-	c, err := r.State.asked()
-	if err != nil || r.State.Purpose == installs {
+func (s *Service) returnToOld(ctx context.Context, r *record.Run) error {
+	c, err := r.State.Config()
+	if err != nil || r.State.Purpose == record.Installs {
 		return err
 	}
-	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
+	running, err := s.loader.Running(c, r.State.Paths)
 	if err != nil || running != r.State.Slot {
 		return err
 	}
@@ -288,7 +186,7 @@ func (s *Service) returnToOld(ctx context.Context, r *opRun) error {
 	if err != nil {
 		return err
 	}
-	if r.State.Purpose != goesBack {
+	if r.State.Purpose != record.GoesBack {
 		last := change.LastErrorOf(op)
 		err := s.RecordStatus(ctx, "record unhealthy", func(st *hoststate.Status) {
 			st.Phase, st.LastError = hoststate.TryingABUpdateFailed, last
@@ -301,7 +199,7 @@ func (s *Service) returnToOld(ctx context.Context, r *opRun) error {
 }
 
 // booted fails if the host has not booted the slot of the operation.
-func (s *Service) booted(ctx context.Context, r *opRun) error {
+func (s *Service) booted(ctx context.Context, r *record.Run) error {
 	c, running, err := s.runningSlot(r)
 	if err != nil {
 		return err
@@ -310,81 +208,66 @@ func (s *Service) booted(ctx context.Context, r *opRun) error {
 		r.Logf(slog.LevelInfo, "the host runs from %s", running)
 		return nil
 	}
-	wanted, err := storage.Device(&c.Spec().Storage, toMap(r.State.Paths), r.State.Slot, rootID(&c.Spec().Storage))
+	wanted, err := r.State.Path(c, record.RootID(&c.Spec().Storage))
 	if err != nil {
 		return err
 	}
-	r.State.BootedFrom, r.State.BootedWanted = s.rootDevice(), wanted
+	r.State.BootedFrom, r.State.BootedWanted = s.loader.RootDevice(), wanted
 	// The beginning, up to the devices, is upstream's text: its tests search for it.
 	name, what := errkind.NameAbUpdateRebootCheck, "A/B update"
 	cause := "the new system in " + r.State.Slot.String() + " did not boot, or did not confirm itself in time, and the previous system runs again"
 	switch {
-	case r.State.Purpose == installs:
+	case r.State.Purpose == record.Installs:
 		name, what, cause = errkind.NameCleanInstallRebootCheck, "Clean install", "the host has not booted the installed system"
-	case r.State.Purpose == goesBack:
+	case r.State.Purpose == record.GoesBack:
 		name, what, cause = errkind.NameManualRollbackRebootCheck, "Manual rollback", "the host has not booted the system in "+r.State.Slot.String()
 	}
 	what += fmt.Sprintf(" failed as host booted from '%s' instead of the expected device '%s': %s", r.State.BootedFrom, wanted, cause)
-	if said := s.evidence(); said != "" {
+	if said := s.newOS.Evidence(); said != "" {
 		r.Logf(slog.LevelError, "the last that the new system"+hooks.SaidMark+"%s", said)
 		what += "; the end of its journal is in the log of this operation"
 	}
 	return errkind.WithName(errkind.Errorf(errkind.Unhealthy, "%s", what), name)
 }
 
-// rootDevice returns the device with this host's root file system, or "unknown".
-func (s *Service) rootDevice() string {
-	inv, err := s.Machine.Inventory()
-	if err != nil {
-		return "unknown"
-	}
-	for _, d := range inv.Disks {
-		for i := range d.Partitions {
-			if isRoot(&d.Partitions[i]) {
-				return d.Partitions[i].Path
-			}
-		}
-	}
-	return "unknown"
-}
-
 // health runs the health checks in the new system. A rollback by command runs none: there is
 // no system to return to.
-func (s *Service) health(ctx context.Context, r *opRun) error {
-	c, err := r.State.asked()
-	if err != nil || r.State.Purpose == goesBack {
+func (s *Service) health(ctx context.Context, r *record.Run) error {
+	c, err := r.State.Config()
+	if err != nil || r.State.Purpose == record.GoesBack {
 		return err
 	}
 	if err := s.booted(ctx, r); err != nil { // after a power cut in this step
 		return err
 	}
-	return hooks.CheckHealth(ctx, s.Host, r, r.ID, c.Spec().Health, r.State.Purpose.on())
+	return hooks.CheckHealth(ctx, s.Host, r, r.ID, c.Spec().Health, r.State.Purpose.On())
 }
 
 // settle makes the running system the default. Nothing can undo that, so settle then tries
 // to record the status until that works. After an earlier power cut the old system runs, and
 // settle fails.
-func (s *Service) settle(ctx context.Context, r *opRun) error {
-	c, err := r.State.asked()
+func (s *Service) settle(ctx context.Context, r *record.Run) error {
+	c, err := r.State.Config()
 	if err != nil {
 		return err
 	}
 	if err := s.booted(ctx, r); err != nil {
 		return err
 	}
-	if err := s.withLoader(r, c, func(l keeper) error { return l.Keep(ctx, r.State.Slot) }); err != nil {
+	if err := s.loader.With(r, c, func(l loader.Keeper) error { return l.Keep(ctx, r.State.Slot) }); err != nil {
 		return err
 	}
-	if r.State.Purpose != goesBack {
+	if r.State.Purpose != record.GoesBack {
 		c = change.WithPlaces(c, r.State.Extensions.New)
 	}
-	_, pairs := storage.Pairs(&c.Spec().Storage)[rootID(&c.Spec().Storage)]
-	err = s.RecordSettled(ctx, r, c, true, func(st *hoststate.Status) { st.ABActiveVolume = volumeOf(r.State.Slot, pairs) })
+	err = s.RecordSettled(ctx, r, c, true, func(st *hoststate.Status) {
+		st.ABActiveVolume = volumeOf(r.State.Slot, record.RootIsPair(&c.Spec().Storage))
+	})
 	if err != nil {
 		return err
 	}
 	r.State.Ended = s.Runner.Life.Boot
-	if err := s.removeGuard(ctx); err != nil {
+	if err := s.newOS.RemoveGuard(ctx); err != nil {
 		r.Logf(slog.LevelWarn, "remove the guard of the trial: %v", err)
 	}
 	s.Tidy(ctx, r, c)
@@ -393,16 +276,16 @@ func (s *Service) settle(ctx context.Context, r *opRun) error {
 
 // decided is the Undo of settle. It returns ErrDecided if the running system is already the
 // default. It ignores an installation, which makes its slot the default before it runs.
-func (s *Service) decided(ctx context.Context, r *opRun) error {
-	c, err := r.State.asked()
-	if err != nil || r.State.Purpose == installs {
+func (s *Service) decided(ctx context.Context, r *record.Run) error {
+	c, err := r.State.Config()
+	if err != nil || r.State.Purpose == record.Installs {
 		return err
 	}
-	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
+	running, err := s.loader.Running(c, r.State.Paths)
 	if err != nil || running != r.State.Slot {
 		return err
 	}
-	return s.withLoaderToUndo(r, c, func(l keeper, _ bool) error {
+	return s.loader.WithToUndo(r, c, func(l loader.Keeper, _ bool) error {
 		st, err := l.Entries(ctx)
 		if err == nil && st.Default == r.State.Slot {
 			err = fmt.Errorf("%s is what boots: %w", r.State.Slot, operation.ErrDecided)
@@ -412,7 +295,7 @@ func (s *Service) decided(ctx context.Context, r *opRun) error {
 }
 
 // checkRollback checks that the other slot can boot.
-func (s *Service) checkRollback(ctx context.Context, r *opRun) error {
+func (s *Service) checkRollback(ctx context.Context, r *record.Run) error {
 	for _, why := range r.State.Reasons {
 		r.Logf(slog.LevelInfo, "%s", why)
 	}
@@ -420,12 +303,12 @@ func (s *Service) checkRollback(ctx context.Context, r *opRun) error {
 }
 
 // checkRoot fails if the host does not run from the recorded slot.
-func (s *Service) checkRoot(ctx context.Context, r *opRun) error {
-	c, err := r.State.asked()
+func (s *Service) checkRoot(ctx context.Context, r *record.Run) error {
+	c, err := r.State.Config()
 	if err != nil {
 		return err
 	}
-	running, err := s.running(&c.Spec().Storage, toMap(r.State.Paths))
+	running, err := s.loader.Running(c, r.State.Paths)
 	if err != nil {
 		return err
 	}

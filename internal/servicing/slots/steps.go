@@ -1,7 +1,6 @@
-// Package slots has the operations on slots and on whole disks: an installation, an update
-// into the other slot, a rollback to it, the commit of a booted system, and the writing of a
-// whole disk. An operation that reboots the host continues in the system that boots, except
-// for the writing of a whole disk.
+// Package slots has the operations on slots: an installation, an update into the other slot,
+// a rollback to it, and the commit of a booted system. An operation that reboots the host
+// continues in the system that boots.
 package slots
 
 import (
@@ -10,56 +9,64 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
-	"github.com/trident-project/trident/internal/selfservice"
 	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/hooks"
+	"github.com/trident-project/trident/internal/servicing/slots/disks"
+	"github.com/trident-project/trident/internal/servicing/slots/liveos"
+	"github.com/trident-project/trident/internal/servicing/slots/loader"
+	"github.com/trident-project/trident/internal/servicing/slots/newos"
+	"github.com/trident-project/trident/internal/servicing/slots/record"
 	"github.com/trident-project/trident/internal/slot"
 )
 
-// Service has the operations on the slots and the disks of one host.
+// Service has the operations on the slots of one host.
 type Service struct {
 	*change.Host
-	Machine Machine
-	Self    *selfservice.Service
-	// HandOverLogs copies the logs of this host, and of the operation so far, to a folder of
-	// the installed system.
-	HandOverLogs func(ctx context.Context, operationID, dir string) error
+	disks  *disks.Disks
+	live   *liveos.Live
+	newOS  *newos.OS
+	loader *loader.Loader
 
 	reboots atomic.Bool // despite CallerReboots, because that caller is gone
-	start   map[string]operation.Starter[record]
-	stream  operation.Starter[diskRecord]
+	start   map[string]operation.Starter[record.Record]
 }
 
-// Register registers the operations with the runner of the host.
-func (s *Service) Register() {
-	s.start = s.register(s.Runner)
-	s.stream = operation.Register(s.Runner, operation.Kind[diskRecord]{Name: OpStreamDisk, Steps: change.Runnable(s.diskSteps())})
+// New returns the operations on the slots of d. linkTrident and handOverLogs are those of
+// [newos.OS].
+func New(d *disks.Disks, linkTrident func(root string) (version string, err error), handOverLogs func(ctx context.Context, operationID, dir string) error) *Service {
+	return &Service{
+		Host: d.Host, disks: d, live: &liveos.Live{Host: d.Host},
+		newOS:  &newos.OS{Host: d.Host, Machine: d.Machine, LinkTrident: linkTrident, HandOverLogs: handOverLogs},
+		loader: &loader.Loader{Host: d.Host, Machine: d.Machine, Disks: d},
+	}
 }
 
 // Places returns the files and folders that this package needs to undo an operation.
-func Places() []string {
-	return []string{"/" + managementDir, unitDir + guardTimer, unitDir + guardService, guardLink}
-}
+func Places() []string { return append(liveos.Places(), newos.Places()...) }
+
+type opStep = change.Step[record.Record, record.Examined]
 
 // steps returns the steps of an installation or an update into the other slot. Before "try"
 // nothing boots the slot. In an update the old system is the default until "settle".
 func (s *Service) steps() []opStep {
 	return append([]opStep{
 		{Name: "begin", Do: s.beginServicing, Undo: s.recordFailure},
-		{Name: "management os", Do: s.setUpManagementOS, Undo: s.restoreManagementOS, Effects: setsUpManagementOS}, // before "image", which may need this network
+		{Name: "management os", Do: s.live.SetUp, Undo: s.live.Restore, Effects: liveos.Effects}, // before "image", which may need this network
 		{Name: "image", Do: s.checkImage, Undo: s.discard},
 		{Name: "pre-servicing", Do: s.preServicing, Effects: scripts(preScripts)}, // no Undo: nobody knows what a script has changed
-		{Name: "partition", Do: s.partition, Effects: partitions},                 // no Undo: what the partitions contained is lost
-		{Name: "write", Do: s.write, Effects: writesImage},                        // no Undo: nothing boots or mounts these partitions yet
-		{Name: "post-provision", Do: s.postProvision, Undo: s.unmount, Effects: scripts(provisionScripts)},
-		{Name: "configure", Do: s.configure, Undo: s.unmount, Effects: configures},
-		{Name: "post-configure", Do: s.postConfigure, Undo: s.unmount, Effects: scripts(configureScripts)},
-		{Name: "labels", Do: s.label, Undo: s.unmount, Effects: labelsFiles},
-		{Name: "boot files", Do: s.stageBoot, Undo: s.forget, Effects: stagesBoot},
+		{Name: "partition", Do: s.partition, Effects: disks.PartitionEffects},     // no Undo: what the partitions contained is lost
+		{Name: "write", Do: s.disks.Write, Effects: disks.WriteEffects},           // no Undo: nothing boots or mounts these partitions yet
+		{Name: "post-provision", Do: s.newOS.PostProvision, Undo: s.newOS.Unmount, Effects: scripts(provisionScripts)},
+		{Name: "configure", Do: s.newOS.Configure, Undo: s.newOS.Unmount, Effects: newos.ConfigureEffects},
+		{Name: "post-configure", Do: s.newOS.PostConfigure, Undo: s.newOS.Unmount, Effects: scripts(configureScripts)},
+		{Name: "labels", Do: s.newOS.Label, Undo: s.newOS.Unmount, Effects: newos.LabelEffects},
+		{Name: "boot files", Do: s.loader.Stage, Undo: s.forget, Effects: loader.StageEffects},
 		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the previous status
 		{Name: "finalize", Do: s.beginFinalize, Undo: s.recordFailure},
-		{Name: "try", Do: s.try, Undo: s.forget, Effects: tries},
+		{Name: "try", Do: s.try, Undo: s.forget, Effects: loader.TryEffects},
 	}, s.trial()...)
 }
 
@@ -85,27 +92,26 @@ func (s *Service) commit() []opStep {
 // trial returns the steps after "try".
 func (s *Service) trial() []opStep {
 	return []opStep{
-		{Name: "reboot", Do: s.reboot, Undo: s.returnToOld, Effects: rebootsHost},
-		{Name: "booted", Do: s.booted},                                    // no Undo: it changes nothing
-		{Name: "health", Do: s.health, Effects: checksHealth},             // no Undo: it changes nothing
-		{Name: "settle", Do: s.settle, Undo: s.decided, Effects: settles}, // the point of no return
+		{Name: "reboot", Do: s.reboot, Undo: s.returnToOld, Effects: change.RebootEffects[record.Examined]},
+		{Name: "booted", Do: s.booted},                                               // no Undo: it changes nothing
+		{Name: "health", Do: s.health, Effects: checksHealth},                        // no Undo: it changes nothing
+		{Name: "settle", Do: s.settle, Undo: s.decided, Effects: loader.KeepEffects}, // the point of no return
 	}
 }
 
-// register registers the operations with r. It returns their starters by kind.
-func (s *Service) register(r *operation.Runner) map[string]operation.Starter[record] {
+// Register registers the operations with the runner of the host.
+func (s *Service) Register() {
+	s.start = map[string]operation.Starter[record.Record]{}
 	all, back := change.Runnable(s.steps()), change.Runnable(s.back())
 	stage, finalize := operation.Until(all, "stage"), operation.From(all, "finalize")
-	start := map[string]operation.Starter[record]{}
-	for name, steps := range map[string][]operation.Step[record]{
+	for name, steps := range map[string][]operation.Step[record.Record]{
 		opInstall: all, opInstallStage: stage, opInstallFinalize: finalize,
 		opABUpdate: all, opABUpdateStage: stage, opABUpdateFinalize: finalize,
 		opABRollback: back, opABRollbackStage: operation.Until(back, "stage"), opABRollbackFinalize: operation.From(back, "finalize"),
 		OpCommit: change.Runnable(s.commit()), opCheckRoot: {{Name: "booted", Do: s.checkRoot}}, // no Undo: it changes nothing
 	} {
-		start[name] = operation.Register(r, operation.Kind[record]{Name: name, Steps: steps})
+		s.start[name] = operation.Register(s.Runner, operation.Kind[record.Record]{Name: name, Steps: steps})
 	}
-	return start
 }
 
 // The kinds of operations in the journal.
@@ -123,8 +129,75 @@ const (
 	opCheckRoot          = "check-root"
 )
 
+// checkImage opens the image and finds, before a disk is changed, whatever would make a
+// later step fail: the rules of the image, whether image, configuration and host fit
+// together, the plan of the disks, scripts, and the OS section.
+func (s *Service) checkImage(ctx context.Context, r *record.Run) error {
+	if r.State.Purpose == record.Installs {
+		if err := liveos.CheckLive(s.Root); err != nil {
+			return err
+		}
+	}
+	e, err := s.examine(ctx, r)
+	if err != nil {
+		return err
+	}
+	plan := change.Plan{Kind: change.ABUpdate}
+	if r.State.Purpose == record.Installs {
+		plan.Kind = change.CleanInstall
+	}
+	r.Logf(slog.LevelInfo, "%s", s.planOf(r, e, plan))
+	return nil
+}
+
+// examine returns the first fault that would make a later step fail and that can be known
+// before a disk changes. It writes only files below Trident's folders of operations, and a
+// variable of the firmware that it deletes again (see [loader.Loader.Check]).
+//
+// examine reads the files of the ESP and, of a local image that the host has room to unpack,
+// those of the root file system (see [newos.OS.CheckTree]). It does not unpack an image from
+// the network, which would take the room and the time of writing it. Later steps find the
+// faults of such an image: a dangling link in the place of a file, or an SELinux policy
+// without setfiles. Groups and units that any image lacks are found later, too, and so are
+// faults of the new network if this host has no netplan.
+func (s *Service) examine(ctx context.Context, r *record.Run) (*record.Examined, error) {
+	return s.disks.Examine(ctx, r, s.newOS.CheckSetup, s.disks.CheckDevices, s.newOS.CopyConfigured, s.disks.CheckFormats,
+		s.newOS.CheckParts, s.loader.Check, s.newOS.CheckTree, s.disks.ReadThrough)
+}
+
+// KnownImage is [disks.Disks.KnownImage].
+func (s *Service) KnownImage(ctx context.Context, c *hostconfig.Config) (*hostconfig.Config, error) {
+	return s.disks.KnownImage(ctx, c)
+}
+
+func (s *Service) preServicing(ctx context.Context, r *record.Run) error {
+	c, err := r.State.Config()
+	if err != nil {
+		return err
+	}
+	return hooks.Run(ctx, s.Host, r, r.ID, hooks.Pre(c, r.State.Purpose.On()))
+}
+
+// partition applies the plan to the disks. In an update it first makes the slot unbootable.
+func (s *Service) partition(ctx context.Context, r *record.Run) error {
+	c, err := r.State.Config()
+	if err != nil || r.State.Partitioned {
+		return err
+	}
+	if err := s.newOS.Unmount(ctx, r); err != nil {
+		return err
+	}
+	if r.State.Purpose != record.Installs {
+		err := s.loader.With(r, c, func(l loader.Keeper) error { return l.Forget(ctx, r.State.Slot) })
+		if err != nil {
+			return err
+		}
+	}
+	return s.disks.Partition(ctx, r)
+}
+
 // beginServicing records that nothing is staged and nothing has failed.
-func (s *Service) beginServicing(ctx context.Context, r *opRun) error {
+func (s *Service) beginServicing(ctx context.Context, r *record.Run) error {
 	for _, why := range r.State.Reasons {
 		r.Logf(slog.LevelInfo, "%s", why)
 	}
@@ -135,7 +208,7 @@ func (s *Service) beginServicing(ctx context.Context, r *opRun) error {
 }
 
 // recordFailure records the previous status of the host, with the error. It is the last Undo.
-func (s *Service) recordFailure(ctx context.Context, r *opRun) error {
+func (s *Service) recordFailure(ctx context.Context, r *record.Run) error {
 	op, err := s.Runner.Get(ctx, r.ID)
 	if err != nil {
 		return err
@@ -168,19 +241,19 @@ func unTry(st *hoststate.Status) {
 
 // recordStaged records the configuration as staged, for this or a later operation to
 // finalize.
-func (s *Service) recordStaged(ctx context.Context, r *opRun) error {
-	phase := r.State.Purpose.staged()
+func (s *Service) recordStaged(ctx context.Context, r *record.Run) error {
+	phase := r.State.Purpose.Staged()
 	err := s.RecordStatus(ctx, "record staged", func(st *hoststate.Status) {
 		if st.Phase != phase { // else this is a repetition
 			st.SpecOld = st.Spec
 		}
 		st.Phase, st.Spec = phase, r.State.Asked.String()
-		if r.State.Purpose == installs {
+		if r.State.Purpose == record.Installs {
 			st.SpecOld, st.ABActiveVolume = "", ""
-			st.InstallIndex, st.DiskUUIDs = r.State.Index, toMap(r.State.Disks)
+			st.InstallIndex, st.DiskUUIDs = r.State.Index, r.State.Disks.Map()
 		}
 		if len(r.State.Paths) > 0 {
-			st.PartitionPaths = toMap(r.State.Paths)
+			st.PartitionPaths = r.State.Paths.Map()
 		}
 	})
 	if err == nil {
@@ -190,8 +263,8 @@ func (s *Service) recordStaged(ctx context.Context, r *opRun) error {
 }
 
 // recordTrying records that the slot is finalized: the next boot is its trial.
-func (s *Service) recordTrying(ctx context.Context, r *opRun) error {
-	return s.RecordStatus(ctx, "record finalized", func(st *hoststate.Status) { st.Phase = r.State.Purpose.trying() })
+func (s *Service) recordTrying(ctx context.Context, r *record.Run) error {
+	return s.RecordStatus(ctx, "record finalized", func(st *hoststate.Status) { st.Phase = r.State.Purpose.Trying() })
 }
 
 // volumeOf returns the name of a slot in the host status, or "" on a host without pairs.
@@ -203,13 +276,13 @@ func volumeOf(s slot.Slot, pairs bool) hoststate.Volume {
 }
 
 // discard is the Undo of "image": it deletes what the operation fetched and copied.
-func (s *Service) discard(ctx context.Context, r *opRun) error {
+func (s *Service) discard(ctx context.Context, r *record.Run) error {
 	s.tidyForOld(ctx, r)
 	return nil
 }
 
 // tidyForOld deletes what the previous configuration does not need.
-func (s *Service) tidyForOld(ctx context.Context, r *opRun) {
+func (s *Service) tidyForOld(ctx context.Context, r *record.Run) {
 	runs, err := r.State.Old.Config()
 	if err != nil {
 		r.Logf(slog.LevelWarn, "what is not needed any more stays: %v", err)

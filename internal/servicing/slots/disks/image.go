@@ -1,26 +1,25 @@
-package slots
+// Package disks makes the partitions of a slot and fills them from an image. It finds
+// beforehand what would make that fail, and proves every partition that it writes.
+package disks
 
 import (
-	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/moby/sys/mountinfo"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/image"
-	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/slots/machine"
+	"github.com/trident-project/trident/internal/servicing/slots/record"
 	"github.com/trident-project/trident/internal/storage"
 )
 
@@ -31,8 +30,14 @@ const (
 	paramBudget = "imageDataBudget"
 )
 
+// Disks writes the disks of one host.
+type Disks struct {
+	*change.Host
+	Machine machine.Machine
+}
+
 // openImage opens the image that the record pins, or else the present one.
-func (s *Service) openImage(ctx context.Context, r *opRun, c *hostconfig.Config) (*image.Image, *fetch.Meter, error) {
+func (d *Disks) openImage(ctx context.Context, r *record.Run, c *hostconfig.Config) (*image.Image, *fetch.Meter, error) {
 	want := c.Spec().Image
 	if want == nil {
 		return nil, nil, errkind.WithName(errkind.Errorf(errkind.Invalid, "the configuration has no image"), errkind.NameMissingOsImage)
@@ -42,7 +47,7 @@ func (s *Service) openImage(ctx context.Context, r *opRun, c *hostconfig.Config)
 		digest = r.State.SHA384
 	}
 	meter := fetch.NewMeter(change.Number(c, paramRate), change.Number(c, paramBudget), r.State.Used)
-	i, err := s.open(ctx, imageSource{string(want.URL), r.State.Pin, digest, change.Flag(c, "relaxedCosiValidation"), meter}, r)
+	i, err := d.Open(ctx, Source{string(want.URL), r.State.Pin, digest, change.Flag(c, "relaxedCosiValidation"), meter}, r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -50,36 +55,20 @@ func (s *Service) openImage(ctx context.Context, r *opRun, c *hostconfig.Config)
 	return i, meter, nil
 }
 
-// checkImage opens the image and finds, before a disk is changed, whatever would make a
-// later step fail: the rules of the image, whether image, configuration and host fit
-// together, the plan of the disks, scripts, and the OS section.
-func (s *Service) checkImage(ctx context.Context, r *opRun) error {
-	if r.State.Purpose == installs {
-		if err := s.safeToInstall(); err != nil {
-			return err
-		}
-	}
-	e, err := s.examineImage(ctx, r)
-	if err != nil {
-		return err
-	}
-	plan := change.Plan{Kind: change.ABUpdate}
-	if r.State.Purpose == installs {
-		plan.Kind = change.CleanInstall
-	}
-	r.Logf(slog.LevelInfo, "%s", s.planOf(r, e, plan))
-	return nil
-}
+// A Check finds, before a disk changes, a fault that would make a later step fail.
+type Check = func(context.Context, *record.Run, *record.Examined) error
 
-// examineImage opens the image, records its pin and digest, and examines it.
-func (s *Service) examineImage(ctx context.Context, r *opRun) (e *examined, err error) {
-	c, err := r.State.asked()
+// Examine opens the image, records its pin and digest, checks whether image, configuration
+// and host fit together, and plans the disks. It returns the first fault of that and of the
+// checks.
+func (d *Disks) Examine(ctx context.Context, r *record.Run, checks ...Check) (e *record.Examined, err error) {
+	c, err := r.State.Config()
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := change.FetchTime(ctx, c)
+	ctx, cancel := fetch.WithTimeout(ctx, change.FetchTimeout(c))
 	defer cancel()
-	i, meter, err := s.openImage(ctx, r, c)
+	i, meter, err := d.openImage(ctx, r, c)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +76,7 @@ func (s *Service) examineImage(ctx context.Context, r *opRun) (e *examined, err 
 		r.State.Used = meter.Used()
 		err = errors.Join(err, i.Close())
 	}()
-	if r.State.Window, err = s.fitMemory(ctx, i); err != nil {
+	if r.State.Window, err = d.FitMemory(ctx, i); err != nil {
 		return nil, err
 	}
 	r.State.Pin, r.State.SHA384 = i.Pin(), i.SHA384()
@@ -99,20 +88,47 @@ func (s *Service) examineImage(ctx context.Context, r *opRun) (e *examined, err 
 	if len(r.State.Seed) == 0 {
 		r.State.Seed = newSeed()
 	}
-	return s.examine(ctx, r, c, i)
+	plan, err := d.fits(r, c, i)
+	if err != nil {
+		return nil, err
+	}
+	e = &record.Examined{Record: &r.State, Config: c, Image: i, Plan: plan, Whole: map[string]bool{}, Read: map[string]bool{}}
+	for _, check := range checks {
+		if err := check(ctx, r, e); err != nil {
+			if ctx.Err() != nil && errkind.Of(err) == errkind.Internal {
+				err = errkind.With(errkind.Cancelled, err)
+			}
+			return nil, err
+		}
+	}
+	r.State.Examined = true
+	return e, nil
 }
 
-// readThrough verifies a local image before a disk changes. An image from the network is
+// FitMemory checks that this host has the memory to unpack an image, and returns the
+// largest zstd window in bytes that fits; 0: any.
+func (d *Disks) FitMemory(ctx context.Context, i *image.Image) (window int64, err error) {
+	available, known := d.Machine.Available()
+	if !known {
+		return 0, nil
+	}
+	if err := i.FitMemory(ctx, available); err != nil {
+		return 0, errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic)
+	}
+	return i.Window(), nil
+}
+
+// ReadThrough verifies a local image before a disk changes. An image from the network is
 // verified only as it is written.
-func (s *Service) readThrough(ctx context.Context, r *opRun, e *examined) error {
-	if !e.image.Local() {
+func (d *Disks) ReadThrough(ctx context.Context, r *record.Run, e *record.Examined) error {
+	if !e.Image.Local() {
 		return nil
 	}
 	for _, p := range r.State.Parts {
-		if p.Done || e.read[p.File] {
+		if p.Done || e.Read[p.File] {
 			continue
 		}
-		from, err := p.in(e.image)
+		from, err := p.In(e.Image)
 		if err != nil {
 			return err
 		}
@@ -124,36 +140,36 @@ func (s *Service) readThrough(ctx context.Context, r *opRun, e *examined) error 
 }
 
 // fits checks that image, configuration and host fit together, and plans the disks.
-func (s *Service) fits(r *opRun, c *hostconfig.Config, i *image.Image) (*storage.Plan, error) {
+func (d *Disks) fits(r *record.Run, c *hostconfig.Config, i *image.Image) (*storage.Plan, error) {
 	m := i.Metadata()
-	if err := s.sameArch(m); err != nil {
+	if err := d.SameArch(m); err != nil {
 		return nil, err
 	}
 	if m.Bootloader == nil || m.Bootloader.Type != image.SystemdBoot {
 		err := errkind.Errorf(errkind.Unsupported, "the image boots by %s; this version can set up systemd-boot with unified kernel images only", loaderOf(m))
 		return nil, errkind.WithName(err, errkind.NameInvalidBootConfiguration)
 	}
-	if err := s.sameOS(r, m); err != nil {
+	if err := d.sameOS(r, m); err != nil {
 		return nil, err
 	}
-	plan, err := s.plan(r, c)
+	plan, err := d.plan(r, c)
 	if err != nil {
 		return nil, err
 	}
-	if r.State.Parts, err = parts(c, m, i.Partitions(), plan, r.State.Purpose == installs); err != nil {
+	if r.State.Parts, err = parts(c, m, i.Partitions(), plan, r.State.Purpose == record.Installs); err != nil {
 		return nil, err
 	}
-	r.State.Paths, r.State.Disks = fromMap(plan.Paths()), fromMap(plan.DiskUUIDs())
-	if r.State.Purpose == installs {
+	r.State.Paths, r.State.Disks = record.DevicesOf(plan.Paths()), record.DevicesOf(plan.DiskUUIDs())
+	if r.State.Purpose == record.Installs {
 		return plan, nil
 	}
-	return plan, s.otherUUIDs(m, r)
+	return plan, d.otherUUIDs(m, r)
 }
 
-// sameArch refuses an image whose programs this machine cannot run.
-func (s *Service) sameArch(m *image.Metadata) error {
-	if arch := m.Arch.Go(); arch != s.Machine.Arch {
-		return errkind.WithName(errkind.Errorf(errkind.Incompatible, "the image is for the architecture %s, and this host is %s", m.Arch, s.Machine.Arch), errkind.NameMismatchedArchitecture)
+// SameArch refuses an image whose programs this machine cannot run.
+func (d *Disks) SameArch(m *image.Metadata) error {
+	if arch := m.Arch.Go(); arch != d.Machine.Arch {
+		return errkind.WithName(errkind.Errorf(errkind.Incompatible, "the image is for the architecture %s, and this host is %s", m.Arch, d.Machine.Arch), errkind.NameMismatchedArchitecture)
 	}
 	return nil
 }
@@ -166,11 +182,11 @@ func loaderOf(m *image.Metadata) string {
 }
 
 // sameOS refuses an update to another OS.
-func (s *Service) sameOS(r *opRun, m *image.Metadata) error {
-	if r.State.Purpose == installs {
+func (d *Disks) sameOS(r *record.Run, m *image.Metadata) error {
+	if r.State.Purpose == record.Installs {
 		return nil
 	}
-	host, err := hostinfo.Read(s.Root)
+	host, err := hostinfo.Read(d.Root)
 	if err != nil {
 		return err
 	}
@@ -184,13 +200,13 @@ func (s *Service) sameOS(r *opRun, m *image.Metadata) error {
 
 // otherUUIDs refuses an image with a file system whose UUID one in use has: a mount by
 // UUID might find either of them.
-func (s *Service) otherUUIDs(m *image.Metadata, r *opRun) error {
-	inv, err := s.Machine.Inventory()
+func (d *Disks) otherUUIDs(m *image.Metadata, r *record.Run) error {
+	inv, err := d.Machine.Inventory()
 	if err != nil {
 		return err
 	}
 	for _, f := range m.Filesystems {
-		if f.UUID == "" || slices.ContainsFunc(r.State.Parts, func(p part) bool { return p.ESP && p.File == f.Image.Path }) {
+		if f.UUID == "" || slices.ContainsFunc(r.State.Parts, func(p record.Part) bool { return p.ESP && p.File == f.Image.Path }) {
 			continue
 		}
 		for _, d := range inv.Disks {
@@ -205,24 +221,15 @@ func (s *Service) otherUUIDs(m *image.Metadata, r *opRun) error {
 	return nil
 }
 
-func fromMap(m map[string]string) []device {
-	out := make([]device, 0, len(m))
-	for id, p := range m {
-		out = append(out, device{id, p})
-	}
-	slices.SortFunc(out, func(a, b device) int { return strings.Compare(a.ID, b.ID) })
-	return out
-}
-
 // plan returns the plan of the disks, the same one at each call of an operation.
-func (s *Service) plan(r *opRun, c *hostconfig.Config) (*storage.Plan, error) {
-	inv, err := s.Machine.Inventory()
+func (d *Disks) plan(r *record.Run, c *hostconfig.Config) (*storage.Plan, error) {
+	inv, err := d.Machine.Inventory()
 	if err != nil {
 		return nil, err
 	}
-	req := storage.Request{For: storage.Install, Slot: r.State.Slot, Seed: r.State.Seed, Arch: s.Machine.Arch}
-	if r.State.Purpose != installs {
-		st, err := s.Store.Status(context.Background())
+	req := storage.Request{For: storage.Install, Slot: r.State.Slot, Seed: r.State.Seed, Arch: d.Machine.Arch}
+	if r.State.Purpose != record.Installs {
+		st, err := d.Store.Status(context.Background())
 		if err != nil {
 			return nil, err
 		}
@@ -232,10 +239,10 @@ func (s *Service) plan(r *opRun, c *hostconfig.Config) (*storage.Plan, error) {
 }
 
 // parts returns the images that will be written, with their devices.
-func parts(c *hostconfig.Config, m *image.Metadata, images []image.Partition, plan *storage.Plan, install bool) ([]part, error) {
+func parts(c *hostconfig.Config, m *image.Metadata, images []image.Partition, plan *storage.Plan, install bool) ([]record.Part, error) {
 	spec := c.Spec()
 	used := map[string]bool{}
-	var out []part
+	var out []record.Part
 	for j := range spec.Storage.Filesystems {
 		f := &spec.Storage.Filesystems[j]
 		if f.Source != hostconfig.FromImage || f.MountPoint == nil {
@@ -251,11 +258,11 @@ func parts(c *hostconfig.Config, m *image.Metadata, images []image.Partition, pl
 		if have.Verity != nil {
 			return nil, errkind.WithName(errkind.Errorf(errkind.Unsupported, "the image's file system for %s is verified by dm-verity, which this version cannot set up", at), errkind.NameVerityMismatch)
 		}
-		p := part{Name: at, Device: f.DeviceID, File: have.Image.Path, ESP: f.IsESP(), Size: have.Image.Compressed, SHA384: have.Image.SHA384, Type: have.Type, ReadOnly: f.MountPoint != nil && f.MountPoint.ReadOnly()}
+		p := record.Part{Name: at, Device: f.DeviceID, File: have.Image.Path, ESP: f.IsESP(), Size: have.Image.Compressed, SHA384: have.Image.SHA384, Type: have.Type, ReadOnly: f.MountPoint != nil && f.MountPoint.ReadOnly()}
 		if !slices.ContainsFunc(images, func(i image.Partition) bool { return i.File.Path == p.File }) {
 			return nil, errkind.WithName(errkind.Errorf(errkind.Corrupt, "the image has no file %s", p.File), errkind.NameCorruptOsImage)
 		}
-		if err := p.goesTo(spec, plan, have, install); err != nil {
+		if err := goesTo(p, spec, plan, have, install); err != nil {
 			return nil, err
 		}
 		out = append(out, p)
@@ -272,7 +279,7 @@ func parts(c *hostconfig.Config, m *image.Metadata, images []image.Partition, pl
 }
 
 // goesTo checks that the device of a part can take it.
-func (p part) goesTo(spec *hostconfig.Spec, plan *storage.Plan, have image.Filesystem, install bool) error {
+func goesTo(p record.Part, spec *hostconfig.Spec, plan *storage.Plan, have image.Filesystem, install bool) error {
 	target, err := plan.Target(p.Device)
 	if err != nil {
 		return err
@@ -293,33 +300,8 @@ func (p part) goesTo(spec *hostconfig.Spec, plan *storage.Plan, have image.Files
 	return nil
 }
 
-// overrideSafety is a file below / that disables safeToInstall.
-const overrideSafety = "override-trident-safety-check"
-
-// safeToInstall refuses an installation from an installed system, which does not know that
-// Trident is about to replace it.
-func (s *Service) safeToInstall() error {
-	live := []string{"rootfs", "ramfs", "tmpfs", "overlay", "squashfs", "erofs", "iso9660"}
-	if _, err := os.Stat(filepath.Join(s.Root, overrideSafety)); err == nil {
-		return nil
-	}
-	table, err := inroot.FS(s.Root).ReadFile("proc/self/mountinfo", 16<<20)
-	var mounts []*mountinfo.Info
-	if err == nil {
-		mounts, err = mountinfo.GetMountsFromReader(bytes.NewReader(table), nil)
-	}
-	if err != nil {
-		return fmt.Errorf("find the type of the root file system: %w", err)
-	}
-	root := "unknown"
-	for _, m := range mounts {
-		if m.Mountpoint == "/" {
-			root = m.FSType // the last one covers others
-		}
-	}
-	if slices.Contains(live, root) {
-		return nil
-	}
-	err = errkind.Errorf(errkind.Precondition, "this system runs from a disk (its root file system is %s), but an installation needs a live system", root)
-	return errkind.WithName(errkind.WithHint(err, "Boot a live system, or create the file /%s to install from this one anyway.", overrideSafety), errkind.NameCleanInstallSafetyCheck)
+func newSeed() []byte {
+	seed := make([]byte, 32)
+	_, _ = rand.Read(seed)
+	return seed
 }

@@ -1,7 +1,12 @@
-package slots
+// Package record has what the steps of an operation on slots share: the record in the
+// journal, with the purpose of the operation and the proofs of what is written, and the
+// results of the step "image".
+package record
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
@@ -10,18 +15,18 @@ import (
 	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/osconfig"
-	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/slot"
+	"github.com/trident-project/trident/internal/storage"
 )
 
-// record is the state of an operation that ends with a boot. Another version of Trident may
+// Record is the state of an operation that ends with a boot. Another version of Trident may
 // continue it: add fields, never rename, remove or retype one, and never add a map.
-type record struct {
+type Record struct {
 	// Asked is the configuration to reach; Old is the present one, "" in an installation.
 	// Both are YAML.
 	Asked   hostconfig.Recorded `json:"asked"`
 	Old     hostconfig.Recorded `json:"old"`
-	Purpose purpose             `json:"-"` // see MarshalJSON
+	Purpose Purpose             `json:"-"` // see MarshalJSON
 	// Slot is written and tried.
 	Slot          slot.Slot `json:"slot"`
 	CallerReboots bool      `json:"caller_reboots"`
@@ -33,11 +38,11 @@ type record struct {
 	ManagementBegun bool            `json:"management_begun"`
 
 	// Seed makes the plan of the disks the same at each call.
-	Seed    []byte   `json:"seed"`
-	Paths   []device `json:"paths"` // durable paths of partitions
-	Disks   []device `json:"disks"` // UUIDs of disks
-	Index   int      `json:"index"` // of the OS on its ESP; during an installation valid once Indexed is set
-	Indexed bool     `json:"indexed"`
+	Seed    []byte  `json:"seed"`
+	Paths   Devices `json:"paths"` // durable paths of partitions
+	Disks   Devices `json:"disks"` // UUIDs of disks
+	Index   int     `json:"index"` // of the OS on its ESP; during an installation valid once Indexed is set
+	Indexed bool    `json:"indexed"`
 	// Pin identifies the content of the image's URL, SHA384 is the digest of its metadata,
 	// Used is how many bytes were fetched so far.
 	Pin    fetch.Pin `json:"pin"`
@@ -45,7 +50,7 @@ type record struct {
 	// Window is the largest zstd window, in bytes, that the host has memory for; 0: any.
 	Window int64  `json:"window"`
 	Used   int64  `json:"used"`
-	Parts  []part `json:"parts"`
+	Parts  []Part `json:"parts"`
 	// Partitioned is set after the step "partition".
 	Partitioned bool `json:"partitioned"`
 	// Examined is set after examine, and BootBegun before a change of what boots. Older
@@ -64,14 +69,17 @@ type record struct {
 	BootedWanted string `json:"booted_wanted,omitempty"`
 }
 
-// A device is the path or UUID of a device of the configuration.
-type device struct {
+// Devices are in a list, because a journaled record has no map.
+type Devices []Device
+
+// A Device is the path or UUID of a device of the configuration.
+type Device struct {
 	ID   string `json:"id"`
 	Path string `json:"path"`
 }
 
-// A part is the image of one partition, and the progress of its writing.
-type part struct {
+// A Part is the image of one partition, and the progress of its writing.
+type Part struct {
 	Name   string `json:"name"` // for people: its mount point
 	Device string `json:"device"`
 	File   string `json:"file"` // in the image
@@ -81,7 +89,7 @@ type part struct {
 	Done   bool   `json:"done"`
 	// SHA384 is the digest of the file in the image's metadata, and Proof, once Done, the
 	// actual digest of all of its bytes. Content is the SHA-256 of the unpacked image of an
-	// ESP. Older releases recorded none of them: see prove.
+	// ESP. Older releases recorded none of them: see Prove.
 	SHA384  string `json:"sha384,omitempty"`
 	Proof   string `json:"proof,omitempty"`
 	Content string `json:"content,omitempty"`
@@ -91,29 +99,32 @@ type part struct {
 	At image.Checkpoint `json:"at"`
 }
 
-// proven is the proof that all content of a slot has the digests of its image. Only prove
-// and wasKept return one with a slot. Boot files and a trial need one.
-type proven struct{ of slot.Slot }
+// Proof is the proof that all content of a slot has the digests of its image. Only Prove
+// and WasKept return one with a slot. Boot files and a trial need one.
+type Proof struct{ of slot.Slot }
 
-// prove returns the proof for the written slot, or an error that names the unproven part.
-// The record has the actual digests, so prove works after a restart too. It accepts the
+// Of reports whether p is a proof of s.
+func (p Proof) Of(s slot.Slot) bool { return s.Valid() && p.of == s }
+
+// Prove returns the proof for the written slot, or an error that names the unproven part.
+// The record has the actual digests, so Prove works after a restart too. It accepts the
 // record of an older release, which has no digests: that release set Done only with the
 // proof. It also accepts a record without parts: of a slot that an older release, or
 // upstream's Trident, has staged.
-func (r *record) prove() (proven, error) {
+func (r *Record) Prove() (Proof, error) {
 	for _, p := range r.Parts {
 		if !p.Done || p.SHA384 != "" && p.Proof != p.SHA384 {
-			return proven{}, errkind.Errorf(errkind.Internal, "%s was not written, or not found to be what the image's metadata says", p.Name)
+			return Proof{}, errkind.Errorf(errkind.Internal, "%s was not written, or not found to be what the image's metadata says", p.Name)
 		}
 	}
-	return proven{r.Slot}, nil
+	return Proof{r.Slot}, nil
 }
 
-// wasKept returns the proof for a slot that has run and was kept, for a rollback.
-func (r *record) wasKept() proven { return proven{r.Slot} }
+// WasKept returns the proof for a slot that has run and was kept, for a rollback.
+func (r *Record) WasKept() Proof { return Proof{r.Slot} }
 
-// verified marks the part as done, with its proof v, or fails if v is not of f.
-func (p *part) verified(v image.Verified, f image.File) error {
+// Verified marks the part as done, with its proof v, or fails if v is not of f.
+func (p *Part) Verified(v image.Verified, f image.File) error {
 	if !v.Of(f) {
 		return errkind.Errorf(errkind.Internal, "%s is done without a proof of %s", p.Name, f.Path)
 	}
@@ -121,8 +132,8 @@ func (p *part) verified(v image.Verified, f image.File) error {
 	return nil
 }
 
-// in returns the part's partition in its image.
-func (p part) in(i *image.Image) (image.Partition, error) {
+// In returns the part's partition in its image.
+func (p Part) In(i *image.Image) (image.Partition, error) {
 	for _, q := range i.Partitions() {
 		if q.File.Path == p.File {
 			return q, nil
@@ -131,20 +142,8 @@ func (p part) in(i *image.Image) (image.Partition, error) {
 	return image.Partition{}, errkind.Errorf(errkind.Corrupt, "the image has no file %s any more", p.File)
 }
 
-type (
-	opRun  = operation.Run[record]
-	opStep = change.Step[record, planned]
-)
-
-func toMap(list []device) map[string]string {
-	out := make(map[string]string, len(list))
-	for _, d := range list {
-		out[d.ID] = d.Path
-	}
-	return out
-}
-
-func (r *record) asked() (*hostconfig.Config, error) {
+// Config returns the configuration to reach.
+func (r *Record) Config() (*hostconfig.Config, error) {
 	c, err := r.Asked.Config()
 	if err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
@@ -152,22 +151,70 @@ func (r *record) asked() (*hostconfig.Config, error) {
 	return c, nil
 }
 
-// espID returns the id of the ESP's device and its mount point, or "".
-func espID(s *hostconfig.Storage) (id, mount string) {
+// ESPID returns the id of the ESP's device, or "".
+func ESPID(s *hostconfig.Storage) string {
 	for i := range s.Filesystems {
 		if f := &s.Filesystems[i]; f.IsESP() {
-			return f.DeviceID, f.MountPoint.Path
+			return f.DeviceID
 		}
 	}
-	return "", ""
+	return ""
 }
 
-// rootID returns the id of the root file system's device, or "".
-func rootID(s *hostconfig.Storage) string {
+// RootID returns the id of the root file system's device, or "".
+func RootID(s *hostconfig.Storage) string {
 	for _, f := range s.Filesystems {
 		if f.MountPoint != nil && f.MountPoint.Path == "/" {
 			return f.DeviceID
 		}
 	}
 	return ""
+}
+
+// Map returns the paths or UUIDs by the IDs of their devices.
+func (list Devices) Map() map[string]string {
+	out := make(map[string]string, len(list))
+	for _, d := range list {
+		out[d.ID] = d.Path
+	}
+	return out
+}
+
+// DevicesOf returns the devices of a map, sorted by their IDs.
+func DevicesOf(m map[string]string) Devices {
+	out := make(Devices, 0, len(m))
+	for id, p := range m {
+		out = append(out, Device{id, p})
+	}
+	slices.SortFunc(out, func(a, b Device) int { return strings.Compare(a.ID, b.ID) })
+	return out
+}
+
+// Path returns the path of a device of the configuration c, in the slot of the operation.
+func (r *Record) Path(c *hostconfig.Config, id string) (string, error) {
+	return storage.Device(&c.Spec().Storage, r.Paths.Map(), r.Slot, id)
+}
+
+// Run is an operation on slots that runs its steps.
+type Run = operation.Run[Record]
+
+// Examined has the results of the step "image", or of its rehearsal.
+type Examined struct {
+	Record *Record
+	Config *hostconfig.Config
+	Image  *image.Image // open until the end of the step
+	Plan   *storage.Plan
+	Whole  map[string]bool // files of parts that fill their partitions
+	Read   map[string]bool // files of parts that are verified
+	Uname  string          // version of the kernel
+}
+
+// HasRebooted reports whether the host has rebooted for the operation; boot is the ID of the
+// present boot.
+func (r *Record) HasRebooted(boot string) bool { return r.RebootFrom != "" && r.RebootFrom != boot }
+
+// RootIsPair reports whether the root file system is an A/B volume.
+func RootIsPair(s *hostconfig.Storage) bool {
+	_, pair := storage.Pairs(s)[RootID(s)]
+	return pair
 }

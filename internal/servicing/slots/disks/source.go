@@ -1,4 +1,4 @@
-package slots
+package disks
 
 import (
 	"context"
@@ -12,37 +12,28 @@ import (
 	"github.com/trident-project/trident/internal/servicing/change"
 )
 
-// imageSource says from where Trident reads an image.
-type imageSource struct {
-	url     string
-	pin     fetch.Pin
-	digest  string // of the metadata, or Ignored
-	relaxed bool   // see image.Options
-	meter   *fetch.Meter
+// Source says from where Trident reads an image.
+type Source struct {
+	URL     string
+	Pin     fetch.Pin
+	Digest  string // of the metadata, or [hostconfig.HashIgnored]
+	Relaxed bool   // see image.Options
+	Meter   *fetch.Meter
 }
 
-// open opens an image, with this host's credentials for registries.
-func (s *Service) open(ctx context.Context, from imageSource, r change.Logger) (*image.Image, error) {
-	src, err := fetch.Source{URL: from.url}.OnHost(s.Root)
+// Open opens an image, with this host's credentials for registries.
+func (d *Disks) Open(ctx context.Context, from Source, r change.Logger) (*image.Image, error) {
+	src, err := fetch.Source{URL: from.URL}.OnHost(d.Root)
 	if err != nil {
 		return nil, err
 	}
-	i, err := image.Open(ctx, src, from.digest, image.Options{
-		Relaxed: from.relaxed, Pin: from.pin, Meter: from.meter, Log: func(line string) { r.Logf(slog.LevelInfo, "%s", line) },
+	i, err := image.Open(ctx, src, from.Digest, image.Options{
+		Relaxed: from.Relaxed, Pin: from.Pin, Meter: from.Meter, Log: func(line string) { r.Logf(slog.LevelInfo, "%s", line) },
 	})
 	if err != nil && errkind.Variant(err) == "" {
 		err = errkind.WithName(err, errkind.NameLoadCosi)
 	}
 	return i, err
-}
-
-// ImageOf returns the image hash in a recorded configuration, or "".
-func ImageOf(spec string) string {
-	c, err := change.ParseSpec(spec)
-	if err != nil || c.Spec().Image == nil || c.Spec().Image.SHA384 == hostconfig.HashIgnored {
-		return ""
-	}
-	return string(c.Spec().Image.SHA384)
 }
 
 // imageTime limits the wait of KnownImage for the metadata of an image.
@@ -51,12 +42,12 @@ const imageTime = 30 * time.Second
 // KnownImage returns c, and replaces an ignored image hash if the image is the one that the
 // host runs, at another URL. It ignores an image that it cannot open: the operation will
 // report why.
-func (s *Service) KnownImage(ctx context.Context, c *hostconfig.Config) (*hostconfig.Config, error) {
+func (d *Disks) KnownImage(ctx context.Context, c *hostconfig.Config) (*hostconfig.Config, error) {
 	want := c.Spec().Image
-	if _, busy := s.Runner.Active(); busy || want == nil || want.SHA384 != hostconfig.HashIgnored {
+	if _, busy := d.Runner.Active(); busy || want == nil || want.SHA384 != hostconfig.HashIgnored {
 		return c, nil
 	}
-	st, err := s.State(ctx)
+	st, err := d.State(ctx)
 	if err != nil {
 		return c, err
 	}
@@ -68,8 +59,8 @@ func (s *Service) KnownImage(ctx context.Context, c *hostconfig.Config) (*hostco
 	}
 	ctx, cancel := context.WithTimeout(ctx, imageTime)
 	defer cancel()
-	i, err := s.open(ctx, imageSource{
-		url: string(want.URL), digest: Ignored, relaxed: change.Flag(c, "relaxedCosiValidation"), meter: fetch.NewMeter(change.Number(c, paramRate), change.Number(c, paramBudget), 0),
+	i, err := d.Open(ctx, Source{
+		URL: string(want.URL), Digest: string(hostconfig.HashIgnored), Relaxed: change.Flag(c, "relaxedCosiValidation"), Meter: fetch.NewMeter(change.Number(c, paramRate), change.Number(c, paramBudget), 0),
 	}, silent{})
 	if err != nil {
 		return c, nil

@@ -1,4 +1,4 @@
-package slots
+package wholedisk
 
 import (
 	"log/slog"
@@ -6,11 +6,12 @@ import (
 	"testing"
 
 	"github.com/trident-project/trident/internal/operation"
+	"github.com/trident-project/trident/internal/servicing/slots/record"
 )
 
 func TestADiskThatIsNotProvenGetsNoTable(t *testing.T) {
 	t.Parallel()
-	r := operation.Rehearse("x", diskRecord{Parts: []part{{Name: "partition 1", Done: true, SHA384: "a"}}}, func(slog.Level, string) {})
+	r := operation.Rehearse("x", diskRecord{Parts: []record.Part{{Name: "partition 1", Done: true, SHA384: "a"}}}, func(slog.Level, string) {})
 	if err := (&Service{}).writeTable(t.Context(), r, nil); err == nil || !strings.Contains(err.Error(), "partition 1 was not written, or not found to be") {
 		t.Errorf("a table without a proof: %v", err)
 	}

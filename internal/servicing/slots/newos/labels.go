@@ -1,4 +1,4 @@
-package slots
+package newos
 
 import (
 	"context"
@@ -16,24 +16,25 @@ import (
 	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/hooks"
+	"github.com/trident-project/trident/internal/servicing/slots/record"
 	"github.com/trident-project/trident/internal/storage"
 )
 
 // autorelabel has an OS that supports it label its files at its next boot.
 const autorelabel = "/.autorelabel"
 
-// label has the new OS's own setfiles give all its files the labels of its SELinux policy:
+// Label has the new OS's own setfiles give all its files the labels of its SELinux policy:
 // files that Trident wrote, and new file systems, have no labels.
-func (s *Service) label(ctx context.Context, r *opRun) error {
-	return s.withTree(ctx, r, true, func(c *hostconfig.Config, root string) error {
+func (o *OS) Label(ctx context.Context, r *record.Run) error {
+	return o.withTree(ctx, r, true, func(c *hostconfig.Config, root string) error {
 		policy, err := osconfig.PolicyOf(root)
 		if err != nil || policy == nil {
 			return err
 		}
-		if err := s.besideExtensions(r, c, policy.Mode); err != nil {
+		if err := o.besideExtensions(r, c, policy.Mode); err != nil {
 			return err
 		}
-		if r.State.Purpose == installs {
+		if r.State.Purpose == record.Installs {
 			if _, _, err := inheritedFiles(c, root); err != nil { // "try" copies the labels of these folders
 				return err
 			}
@@ -43,12 +44,12 @@ func (s *Service) label(ctx context.Context, r *opRun) error {
 		case err != nil:
 			return err
 		case tool != "":
-			return s.setFiles(ctx, r, c, tool, policy)
+			return o.setFiles(ctx, r, c, tool, policy)
 		case policy.Mode == hostconfig.SELinuxEnforcing:
 			return noSetfiles()
 		}
 		r.Logf(slog.LevelWarn, "the new system has no setfiles to label its files for SELinux, which is permissive in it; %s asks it to do so at its boot", autorelabel)
-		return s.put(root, autorelabel, 0o644, "")
+		return o.put(root, autorelabel, 0o644, "")
 	})
 }
 
@@ -74,8 +75,8 @@ func labelTool(root string) (string, error) {
 	return "", nil
 }
 
-func (s *Service) setFiles(ctx context.Context, r *opRun, c *hostconfig.Config, tool string, policy *osconfig.Policy) error {
-	mounts, err := s.labelled(r, &c.Spec().Storage)
+func (o *OS) setFiles(ctx context.Context, r *record.Run, c *hostconfig.Config, tool string, policy *osconfig.Policy) error {
+	mounts, err := o.labelled(r, c)
 	if err != nil || len(mounts) == 0 {
 		return err
 	}
@@ -87,8 +88,8 @@ func (s *Service) setFiles(ctx context.Context, r *opRun, c *hostconfig.Config, 
 	}
 	text += "\n"
 	var said []byte
-	err = s.Touch("label files", func() (err error) {
-		said, err = hooks.RunInside(ctx, s.Host, r.ID, "labels", text, r.State.Purpose.on(), tree)
+	err = o.Touch("label files", func() (err error) {
+		said, err = hooks.RunInside(ctx, o.Host, r.ID, "labels", text, r.State.Purpose.On(), tree)
 		return err
 	})
 	if err != nil {
@@ -103,16 +104,16 @@ func (s *Service) setFiles(ctx context.Context, r *opRun, c *hostconfig.Config, 
 
 // labelled returns the writable mount points of the new OS that can have labels. setfiles
 // does not cross from one into another by itself.
-func (s *Service) labelled(r *opRun, spec *hostconfig.Storage) (mounts []string, err error) {
-	for _, f := range storage.MountOrder(spec) {
+func (o *OS) labelled(r *record.Run, c *hostconfig.Config) (mounts []string, err error) {
+	for _, f := range storage.MountOrder(&c.Spec().Storage) {
 		if f.Type == hostconfig.Tmpfs || slices.Contains(strings.Split(f.MountPoint.Options, ","), "ro") {
 			continue
 		}
-		dev, err := storage.Device(spec, toMap(r.State.Paths), r.State.Slot, f.DeviceID)
+		dev, err := r.State.Path(c, f.DeviceID)
 		if err != nil {
 			return nil, err
 		}
-		typ, err := s.fstypeOf(dev)
+		typ, err := o.Machine.FSType(dev)
 		if err != nil {
 			return nil, err
 		}
@@ -124,7 +125,7 @@ func (s *Service) labelled(r *opRun, spec *hostconfig.Storage) (mounts []string,
 }
 
 // besideExtensions refuses extensions in a new OS that enforces SELinux.
-func (s *Service) besideExtensions(r *opRun, c *hostconfig.Config, mode hostconfig.SELinuxMode) error {
+func (o *OS) besideExtensions(r *record.Run, c *hostconfig.Config, mode hostconfig.SELinuxMode) error {
 	if len(c.Spec().OS.Sysexts)+len(c.Spec().OS.Confexts) == 0 {
 		return nil
 	}

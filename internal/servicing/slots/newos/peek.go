@@ -1,4 +1,4 @@
-package slots
+package newos
 
 import (
 	"context"
@@ -18,26 +18,27 @@ import (
 	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/hooks"
+	"github.com/trident-project/trident/internal/servicing/slots/record"
 	"github.com/trident-project/trident/internal/storage"
 )
 
-// checkTree checks the root file system of a local image, if this host has room to unpack it
+// CheckTree checks the root file system of a local image, if this host has room to unpack it
 // and a kernel that can mount it: the places of files must not be dangling links, and an
 // SELinux policy needs setfiles. It skips what a script of the configuration may put right
 // before. It deletes what it unpacks.
-func (s *Service) checkTree(ctx context.Context, r *opRun, e *examined) (err error) {
-	i := slices.IndexFunc(r.State.Parts, func(p part) bool { return p.Name == "/" && !p.ESP })
-	if i < 0 || !e.image.Local() || s.Machine.Tree == nil || len(hooks.Of(e.config.Spec().Scripts.PostProvision, r.State.Purpose.on())) > 0 {
+func (o *OS) CheckTree(ctx context.Context, r *record.Run, e *record.Examined) (err error) {
+	i := slices.IndexFunc(r.State.Parts, func(p record.Part) bool { return p.Name == "/" && !p.ESP })
+	if i < 0 || !e.Image.Local() || o.Machine.Tree == nil || len(hooks.Of(e.Config.Spec().Scripts.PostProvision, r.State.Purpose.On())) > 0 {
 		return nil
 	}
-	from, err := r.State.Parts[i].in(e.image)
+	from, err := r.State.Parts[i].In(e.Image)
 	if err != nil {
 		return err
 	}
-	if !s.hasRoomFor(from.File.Size) {
+	if !o.hasRoomFor(from.File.Size) {
 		return nil
 	}
-	f, err := os.CreateTemp(s.StagedDir(), "root-")
+	f, err := os.CreateTemp(o.StagedDir(), "root-")
 	if err != nil {
 		return err
 	}
@@ -51,8 +52,8 @@ func (s *Service) checkTree(ctx context.Context, r *opRun, e *examined) (err err
 		}
 		return errkind.WithName(fmt.Errorf("read the image: %w", err), errkind.NameCorruptOsImage)
 	}
-	e.read[from.File.Path] = true
-	root, done, err := s.Machine.Tree(f, r.State.Parts[i].Type)
+	e.Read[from.File.Path] = true
+	root, done, err := o.Machine.Tree(f, r.State.Parts[i].Type)
 	if errkind.Of(err) == errkind.Unsupported {
 		return nil
 	}
@@ -60,34 +61,34 @@ func (s *Service) checkTree(ctx context.Context, r *opRun, e *examined) (err err
 		return errkind.WithName(fmt.Errorf("the image's file system for /: %w", err), errkind.NameMountNewroot)
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	if err := s.checkPlaces(root, e); err != nil || len(hooks.Of(e.config.Spec().Scripts.PostConfigure, r.State.Purpose.on())) > 0 {
+	if err := o.checkPlaces(root, e); err != nil || len(hooks.Of(e.Config.Spec().Scripts.PostConfigure, r.State.Purpose.On())) > 0 {
 		return err
 	}
-	return s.checkPolicy(r, root, e)
+	return o.checkPolicy(r, root, e)
 }
 
 // hasRoomFor reports whether size more bytes in StagedDir leave half of the free room there,
 // and half of the free memory if that folder may be in memory.
-func (s *Service) hasRoomFor(size int64) bool {
+func (o *OS) hasRoomFor(size int64) bool {
 	var st unix.Statfs_t
-	if err := unix.Statfs(s.StagedDir(), &st); err != nil {
+	if err := unix.Statfs(o.StagedDir(), &st); err != nil {
 		return false
 	}
 	room := int64(st.Bavail) * st.Bsize
-	if available, known := s.Machine.memory(); known && !slices.Contains([]int64{unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC}, st.Type) {
+	if available, known := o.Machine.Available(); known && !slices.Contains([]int64{unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC}, st.Type) {
 		room = min(room, available)
 	}
 	return size <= room/2
 }
 
 // checkPlaces checks the places in a tree of the files that Trident will write.
-func (s *Service) checkPlaces(root string, e *examined) error {
+func (o *OS) checkPlaces(root string, e *record.Examined) error {
 	names := []string{"/etc/fstab", "/etc/machine-id"}
-	for _, f := range e.config.Spec().OS.AdditionalFiles {
+	for _, f := range e.Config.Spec().OS.AdditionalFiles {
 		names = append(names, change.Absolute(f.Destination))
 	}
 	elsewhere := func(name string) bool { // on another file system of the new OS
-		for _, f := range storage.MountOrder(&e.config.Spec().Storage) {
+		for _, f := range storage.MountOrder(&e.Config.Spec().Storage) {
 			if at := path.Clean(f.MountPoint.Path); at != "/" && (name == at || strings.HasPrefix(name, at+"/")) {
 				return true
 			}
@@ -119,23 +120,23 @@ func (s *Service) checkPlaces(root string, e *examined) error {
 }
 
 // checkPolicy fails if "labels" would fail.
-func (s *Service) checkPolicy(r *opRun, root string, e *examined) error {
+func (o *OS) checkPolicy(r *record.Run, root string, e *record.Examined) error {
 	policy, err := osconfig.PolicyOf(root)
 	if err != nil || policy == nil {
 		return err
 	}
 	mode := policy.Mode
-	if want := e.config.Spec().OS.SELinux.Mode; want != "" { // "configure" sets it
+	if want := e.Config.Spec().OS.SELinux.Mode; want != "" { // "configure" sets it
 		mode = want
 	}
-	if err := s.besideExtensions(r, e.config, mode); err != nil {
+	if err := o.besideExtensions(r, e.Config, mode); err != nil {
 		return err
 	}
 	if mode != hostconfig.SELinuxEnforcing {
 		return nil
 	}
 	tool, err := labelTool(root)
-	configured := slices.ContainsFunc(e.config.Spec().OS.AdditionalFiles, func(f hostconfig.AdditionalFile) bool {
+	configured := slices.ContainsFunc(e.Config.Spec().OS.AdditionalFiles, func(f hostconfig.AdditionalFile) bool {
 		return slices.Contains(labelTools, change.Absolute(f.Destination))
 	})
 	if err == nil && tool == "" && !configured {

@@ -1,4 +1,4 @@
-package slots
+package record
 
 import (
 	"encoding/json"
@@ -14,7 +14,7 @@ func TestARecordOfAnEarlierReleaseIsReadAndWrittenUnchanged(t *testing.T) {
 		`"management_kept":null,"management_begun":true,"seed":"AQI=","paths":[{"id":"esp","path":"/dev/x"}],"disks":null,"index":2,"indexed":true,` +
 		`"pin":{"size":1},"sha384":"ab","window":3,"used":4,"parts":null,"partitioned":true,"examined":true,"boot_begun":true,` +
 		`"extensions":{"old":null,"new":null},"reboot_from":"x","ended":"y","booted_from":"/dev/a","booted_wanted":"/dev/b"}`
-	var r record
+	var r Record
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		t.Fatal(err)
 	}
@@ -36,11 +36,11 @@ func TestARecordOfAnEarlierReleaseIsReadAndWrittenUnchanged(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-read +written):\n%s", diff)
 	}
-	c, err := r.asked()
-	if err != nil || c.Spec().OS.Hostname != "a" || r.Purpose != goesBack || r.Index != 2 {
+	c, err := r.Config()
+	if err != nil || c.Spec().OS.Hostname != "a" || r.Purpose != GoesBack || r.Index != 2 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if other, err := r.asked(); other != c || err != nil {
+	if other, err := r.Config(); other != c || err != nil {
 		t.Errorf("the configuration is parsed again: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package slots
+package newos
 
 import (
 	"context"
@@ -42,7 +42,7 @@ func TestTheGuardGoesFromUnderConfextsThatAreMerged(t *testing.T) {
 			fake.Define(systemdtest.Definition{Name: guardTimer, Oneshot: true})
 			fake.Define(systemdtest.Definition{Name: "systemd-confext.service", Oneshot: true, Reloads: true})
 			merged := func(string) (bool, error) { return c.closed, nil }
-			s := (&Service{Host: change.New(change.Host{Root: root, Store: store, Systemd: fake, EtcIsReadOnly: merged})})
+			s := (&OS{Host: change.New(change.Host{Root: root, Store: store, Systemd: fake, EtcIsReadOnly: merged})})
 			fake.Hook = func(_ context.Context, call systemdtest.Call) error {
 				if call.Unit == "systemd-confext.service" {
 					_, err := os.Lstat(filepath.Join(root, unitDir, guardTimer))
@@ -53,7 +53,7 @@ func TestTheGuardGoesFromUnderConfextsThatAreMerged(t *testing.T) {
 				return nil
 			}
 			hosttest.Write(t, filepath.Join(root, unitDir, guardTimer), "[Timer]\n")
-			if err := s.removeGuard(t.Context()); err != nil {
+			if err := s.RemoveGuard(t.Context()); err != nil {
 				t.Error(err)
 			}
 			var got []string

@@ -1,4 +1,4 @@
-package slots
+package newos
 
 import (
 	"errors"
@@ -11,44 +11,9 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
-	"github.com/trident-project/trident/internal/hosttest"
+	"github.com/trident-project/trident/internal/servicing/slots/machine"
+	"github.com/trident-project/trident/internal/servicing/slots/record"
 )
-
-// tool runs a tool that makes file systems, or skips the test without the tool.
-func tool(t *testing.T, name string, args ...string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		t.Skipf("%s makes the file systems", name)
-	}
-	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "MTOOLS_SKIP_CHECK=1")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", name, err, out)
-	}
-}
-
-func TestAnESPShowsItsFilesAndItsRoomWithoutAMount(t *testing.T) {
-	t.Parallel()
-	file, dir := filepath.Join(t.TempDir(), "esp"), t.TempDir()
-	hosttest.Write(t, filepath.Join(dir, "f"), strings.Repeat("x", 3<<20))
-	tool(t, "mkfs.vfat", "-C", file, "8192")
-	tool(t, "mmd", "-i", file, "::EFI")
-	tool(t, "mcopy", "-i", file, filepath.Join(dir, "f"), "::EFI/f")
-	files, room, done, err := espNow(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = done() }()
-	if data, err := fs.ReadFile(files, "EFI/f"); err != nil || len(data) != 3<<20 {
-		t.Errorf("%d bytes, %v", len(data), err)
-	}
-	if room.Free < 4<<20 || room.Free > 5<<20 || room.Block < 512 {
-		t.Errorf("room: %+v", room)
-	}
-	if _, _, _, err := espNow(filepath.Join(dir, "f")); errkind.Of(err) != errkind.Corrupt {
-		t.Errorf("a file that is not an ESP: %v", err)
-	}
-}
 
 func TestTheTreeOfAnImageIsReadAsTheNewSystemSeesIt(t *testing.T) {
 	t.Parallel()
@@ -66,13 +31,18 @@ func TestTheTreeOfAnImageIsReadAsTheNewSystemSeesIt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tool(t, "mkfs.ext4", "-q", "-d", dir, file, "8M")
+	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
+		t.Skip("mkfs.ext4 makes the file system")
+	}
+	if out, err := exec.Command("mkfs.ext4", "-q", "-d", dir, file, "8M").CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.ext4: %v\n%s", err, out)
+	}
 	image, err := os.Open(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer image.Close()
-	root, done, err := openTree(image, "ext4")
+	root, done, err := machine.Real("/", "amd64").Tree(image, "ext4")
 	if errkind.Of(err) == errkind.Unsupported || errors.Is(err, fs.ErrPermission) {
 		t.Skip("needs loop devices: ", err)
 	}
@@ -89,7 +59,7 @@ func TestTheTreeOfAnImageIsReadAsTheNewSystemSeesIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		c = c.Amend(func(spec *hostconfig.Spec) { spec.OS.AdditionalFiles[0].Destination = destination })
-		err = (&Service{}).checkPlaces(root, &examined{config: c})
+		err = (&OS{}).checkPlaces(root, &record.Examined{Config: c})
 		if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, want %q", destination, err, says)
 		}

@@ -1,4 +1,4 @@
-package slots
+package record
 
 import (
 	"encoding/json"
@@ -7,49 +7,49 @@ import (
 	"github.com/trident-project/trident/internal/hoststate"
 )
 
-// A purpose is what an operation is for: an update into the other slot, an installation, or
+// A Purpose is what an operation is for: an update into the other slot, an installation, or
 // a rollback to the other slot.
-type purpose int
+type Purpose int
 
 const (
-	updates purpose = iota
-	installs
-	goesBack
+	Updates Purpose = iota
+	Installs
+	GoesBack
 )
 
-// on returns the type of servicing for which scripts and health checks are chosen.
-func (p purpose) on() hostconfig.ServicingType {
-	if p == installs {
+// On returns the type of servicing for which scripts and health checks are chosen.
+func (p Purpose) On() hostconfig.ServicingType {
+	if p == Installs {
 		return hostconfig.OnCleanInstall
 	}
 	return hostconfig.OnABUpdate
 }
 
-// staged returns the phase of a host after staging.
-func (p purpose) staged() hoststate.Staged {
+// Staged returns the phase of a host after staging.
+func (p Purpose) Staged() hoststate.Staged {
 	return [...]hoststate.Staged{hoststate.StagedABUpdate, hoststate.StagedInstall, hoststate.StagedABRollback}[p]
 }
 
-// trying returns the phase of a host from "try" to the end of the trial.
-func (p purpose) trying() hoststate.Trying {
+// Trying returns the phase of a host from "try" to the end of the trial.
+func (p Purpose) Trying() hoststate.Trying {
 	return [...]hoststate.Trying{hoststate.TryingABUpdate, hoststate.TryingInstall, hoststate.TryingABRollback}[p]
 }
 
-// plainRecord is record without its methods.
-type plainRecord record
+// plainRecord is Record without its methods.
+type plainRecord Record
 
 // MarshalJSON writes the purpose as the fields "install" and "back", which other releases
 // read.
-func (r record) MarshalJSON() ([]byte, error) {
+func (r Record) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		plainRecord
 		Install bool `json:"install"`
 		Back    bool `json:"back"`
-	}{plainRecord(r), r.Purpose == installs, r.Purpose == goesBack})
+	}{plainRecord(r), r.Purpose == Installs, r.Purpose == GoesBack})
 }
 
 // UnmarshalJSON reads what MarshalJSON, or an earlier release, wrote.
-func (r *record) UnmarshalJSON(text []byte) error {
+func (r *Record) UnmarshalJSON(text []byte) error {
 	in := struct {
 		*plainRecord
 		Install bool `json:"install"`
@@ -58,11 +58,11 @@ func (r *record) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &in); err != nil {
 		return err
 	}
-	switch r.Purpose = updates; {
+	switch r.Purpose = Updates; {
 	case in.Install:
-		r.Purpose = installs
+		r.Purpose = Installs
 	case in.Back:
-		r.Purpose = goesBack
+		r.Purpose = GoesBack
 	}
 	return nil
 }

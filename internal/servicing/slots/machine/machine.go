@@ -1,7 +1,8 @@
-package slots
+// Package machine gives access to the disks, the firmware, the mounts and the memory of a
+// host.
+package machine
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +15,6 @@ import (
 	"github.com/trident-project/trident/internal/boot"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostinfo"
-	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/linux/efivar"
 	"github.com/trident-project/trident/internal/linux/fat"
@@ -26,7 +26,7 @@ import (
 )
 
 // Machine gives access to the disks, the firmware, the mounts and the memory of a host.
-// RealMachine returns that of a real host.
+// Real returns that of a real host.
 type Machine struct {
 	Inventory func() (*blockdev.Inventory, error)
 	Disks     storage.Tools // Open is set
@@ -50,8 +50,8 @@ type Machine struct {
 	Arch string
 }
 
-// RealMachine returns the machine of a host with the root folder root, usually "/".
-func RealMachine(root, arch string) Machine {
+// Real returns the machine of a host with the root folder root, usually "/".
+func Real(root, arch string) Machine {
 	return Machine{
 		Inventory: func() (*blockdev.Inventory, error) { return blockdev.Read(root) },
 		Disks:     storage.Tools{Runner: run.Host{}, Open: blockdev.Open, Udev: udevRuns(root)},
@@ -116,70 +116,17 @@ func espNow(device string) (_ fs.FS, room boot.Space, close func() error, err er
 	return files, room, f.Close, nil
 }
 
-// memory is Memory, which may be nil.
-func (m Machine) memory() (int64, bool) {
+// Available is Memory, which may be nil.
+func (m Machine) Available() (int64, bool) {
 	if m.Memory == nil {
 		return 0, false
 	}
 	return m.Memory()
 }
 
-// fitMemory checks that this host has the memory to unpack an image, and returns the
-// largest zstd window in bytes that fits; 0: any.
-func (s *Service) fitMemory(ctx context.Context, i *image.Image) (window int64, err error) {
-	available, known := s.Machine.memory()
-	if !known {
-		return 0, nil
-	}
-	if err := i.FitMemory(ctx, available); err != nil {
-		return 0, errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic)
-	}
-	return i.Window(), nil
-}
-
-// Folders on which a step mounts file systems while it needs them.
-const (
-	// newRoot is for the OS in the slot that is written. Only root can enter the folder
-	// above it: nobody has tried that OS yet.
-	newRoot = "run/trident/newroot/tree"
-	espRoot = "run/trident/esp"
-)
-
-// withMount mounts a device on a folder while use runs. It first unmounts what an earlier,
-// killed daemon may have left mounted there.
-func (s *Service) withMount(device, fstype, folder string, use func(at string) error) (err error) {
-	at := filepath.Join(s.Root, folder)
-	if err := s.clear(at); err != nil {
-		return err
-	}
-	err = s.Touch("mount "+filepath.Base(folder), func() error {
-		on, err := os.Open(at)
-		if err != nil {
-			return err
-		}
-		f := mount.FileSystem{Source: device, Type: fstype, NoExec: true}
-		return errors.Join(s.Machine.Mounts.Mount(f, on), on.Close())
-	})
-	if err != nil {
-		return err
-	}
-	defer func() {
-		err = errors.Join(err, s.Touch("unmount "+filepath.Base(folder), func() error { return s.Machine.Mounts.Unmount(at) }))
-	}()
-	return use(at)
-}
-
-// clear unmounts at, and makes it a folder that only root can enter.
-func (s *Service) clear(at string) error {
-	if err := s.Touch("unmount "+filepath.Base(at), func() error { return s.Machine.Mounts.Unmount(at) }); err != nil {
-		return err
-	}
-	return errors.Join(os.MkdirAll(at, 0o700), os.Chmod(at, 0o700))
-}
-
-// fstypeOf returns the type of the file system on a device.
-func (s *Service) fstypeOf(device string) (string, error) {
-	dev, err := s.Machine.Disks.Open(device, false)
+// FSType returns the type of the file system on a device.
+func (m Machine) FSType(device string) (string, error) {
+	dev, err := m.Disks.Open(device, false)
 	if err != nil {
 		return "", err
 	}
@@ -193,8 +140,12 @@ func (s *Service) fstypeOf(device string) (string, error) {
 	return content.Type, nil
 }
 
-// espOf returns the ESP on a device in the form that boot entries use.
-func espOf(inv *blockdev.Inventory, device string) (efivar.HardDrive, error) {
+// ESP returns the ESP on a device in the form that boot entries use.
+func (m Machine) ESP(device string) (efivar.HardDrive, error) {
+	inv, err := m.Inventory()
+	if err != nil {
+		return efivar.HardDrive{}, err
+	}
 	p, there := inv.Partition(device)
 	for _, d := range inv.Disks {
 		if !there || d.GPT == nil {
@@ -206,4 +157,18 @@ func espOf(inv *blockdev.Inventory, device string) (efivar.HardDrive, error) {
 		}
 	}
 	return efivar.HardDrive{}, fmt.Errorf("find the EFI system partition %s: no disk of this host has it", device)
+}
+
+// FindTools fails if the host lacks one of the programs.
+func (m Machine) FindTools(names []string) error {
+	finder, ok := m.Disks.Runner.(run.Finder)
+	for _, name := range names {
+		if !ok {
+			return nil
+		}
+		if err := finder.Find(name); err != nil {
+			return errkind.WithName(errkind.WithHint(err, "Install it on the host that Trident runs on."), errkind.NameMissingBinary)
+		}
+	}
+	return nil
 }

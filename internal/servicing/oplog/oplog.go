@@ -1,4 +1,6 @@
-package servicing
+// Package oplog writes the log and the metrics of an operation to the files in which
+// upstream's tools read them.
+package oplog
 
 import (
 	"bytes"
@@ -21,8 +23,6 @@ import (
 	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/hooks"
-	"github.com/trident-project/trident/internal/servicing/runtime"
-	"github.com/trident-project/trident/internal/servicing/slots"
 )
 
 // The files in which upstream's tools read the log and the metrics of the last
@@ -37,38 +37,45 @@ const (
 	stampForm    = "20060102T150405Z"
 )
 
-// Logged writes the log of an operation on the host once the operation has ended or
+// Log writes the files of one host.
+type Log struct {
+	*change.Host
+	KindOf        func(kind string) change.Kind // "" for operations without files
+	SuccessMetric func(kind string) string      // the metric of an operation that succeeded, or ""
+}
+
+// Observe writes the log of an operation on the host once the operation has ended or
 // waits for a reboot. As [operation.Config.Observe] it runs before watchers receive that
 // change. If it cannot write the log, it only logs the error: the operation does not fail.
-func (s *Service) Logged(op operation.Operation, events ...operation.Event) {
-	if len(events) == 0 || events[len(events)-1].Type != operation.Change || kindOf(op.Kind) == "" {
+func (l *Log) Observe(op operation.Operation, events ...operation.Event) {
+	if len(events) == 0 || events[len(events)-1].Type != operation.Change || l.KindOf(op.Kind) == "" {
 		return
 	}
 	if !op.Phase.Settled() && op.Waiting != operation.Reboot {
 		return
 	}
 	ctx := context.Background()
-	if err := s.Touch("write log", func() error { return s.writeLogs(ctx, op) }); err != nil {
-		s.Logger.Warn("cannot write the log of the operation", "operation", op.ID, "error", err)
+	if err := l.Touch("write log", func() error { return l.writeLogs(ctx, op) }); err != nil {
+		l.Logger.Warn("cannot write the log of the operation", "operation", op.ID, "error", err)
 	}
 }
 
-func (s *Service) writeLogs(ctx context.Context, op operation.Operation) error {
-	logs, err := s.logsOf(ctx, op)
+func (l *Log) writeLogs(ctx context.Context, op operation.Operation) error {
+	logs, err := l.logsOf(ctx, op)
 	if err != nil {
 		return err
 	}
 	// Mode and names are upstream's, whose tools read the files as any user.
-	err = errors.Join(writeLog(filepath.Join(s.Root, fullLog), logs.lines), writeLog(filepath.Join(s.Root, metricsLog), logs.metrics))
-	if kindOf(op.Kind) == None {
+	err = errors.Join(writeLog(filepath.Join(l.Root, fullLog), logs.lines), writeLog(filepath.Join(l.Root, metricsLog), logs.metrics))
+	if l.KindOf(op.Kind) == change.None {
 		return err
 	}
-	st, serr := s.Store.Status(ctx)
-	at, perr := hoststate.Path(s.Root)
+	st, serr := l.Store.Status(ctx)
+	at, perr := hoststate.Path(l.Root)
 	if err = errors.Join(err, serr, perr); err != nil {
 		return err
 	}
-	_, err = logs.keep(filepath.Join(s.Root, filepath.Dir(at)), st.Phase.State())
+	_, err = logs.keep(filepath.Join(l.Root, filepath.Dir(at)), st.Phase.State())
 	return err
 }
 
@@ -115,22 +122,22 @@ func keptLogs(dir, prefix, suffix string) []string {
 	return found
 }
 
-// handOverLogs copies the kept logs of this host, and the log of the operation so far,
+// HandOver copies the kept logs of this host, and the log of the operation so far,
 // into dir, a folder of the system that is being installed.
-func (s *Service) handOverLogs(ctx context.Context, id, dir string) error {
-	op, err := s.Runner.Get(ctx, id)
+func (l *Log) HandOver(ctx context.Context, id, dir string) error {
+	op, err := l.Runner.Get(ctx, id)
 	if err != nil {
 		return err
 	}
-	logs, err := s.logsOf(ctx, op)
+	logs, err := l.logsOf(ctx, op)
 	if err != nil {
 		return err
 	}
-	at, err := hoststate.Path(s.Root)
+	at, err := hoststate.Path(l.Root)
 	if err != nil {
 		return err
 	}
-	from, errs := filepath.Join(s.Root, filepath.Dir(at)), []error(nil)
+	from, errs := filepath.Join(l.Root, filepath.Dir(at)), []error(nil)
 	var all []string
 	for _, path := range slices.Concat(keptLogs(from, "trident-", ".log"), keptLogs(from, "trident-metrics-", ".jsonl")) {
 		to := filepath.Join(dir, filepath.Base(path))
@@ -153,7 +160,7 @@ func (s *Service) handOverLogs(ctx context.Context, id, dir string) error {
 
 // logsOf returns the journaled events of an operation in upstream's forms: one JSON
 // object per line, the oldest first. It omits the oldest events beyond maxFullLog.
-func (s *Service) logsOf(ctx context.Context, op operation.Operation) (logs, error) {
+func (l *Log) logsOf(ctx context.Context, op operation.Operation) (logs, error) {
 	var lines, metrics cappedLog
 	say := func(at time.Time, level, module, text string) {
 		lines.add(logEntry{Level: level, Message: text, Target: "trident", Module: module, Timestamp: at.UTC()})
@@ -161,15 +168,15 @@ func (s *Service) logsOf(ctx context.Context, op operation.Operation) (logs, err
 	count := func(at time.Time, name string, value any) {
 		metrics.add(metricEntry{
 			Timestamp: at.UTC(), MetricName: name, Value: value,
-			AdditionalFields: map[string]string{"operation": op.ID}, PlatformInfo: map[string]string{"trident_version": s.Version},
+			AdditionalFields: map[string]string{"operation": op.ID}, PlatformInfo: map[string]string{"trident_version": l.Version},
 		})
 	}
-	say(op.Created, "info", "", "Trident version: "+s.Version)
+	say(op.Created, "info", "", "Trident version: "+l.Version)
 	say(op.Created, "info", "", "operation "+op.ID+": "+op.Summary)
 	count(op.Created, "trident_start", nil)
 	before := operation.Event{}
 	for {
-		page, err := s.Store.Events(ctx, op.ID, before.Sequence, logPage)
+		page, err := l.Store.Events(ctx, op.ID, before.Sequence, logPage)
 		if err != nil {
 			return logs{}, fmt.Errorf("read the events of operation %s: %w", op.ID, err)
 		}
@@ -192,7 +199,7 @@ func (s *Service) logsOf(ctx context.Context, op operation.Operation) (logs, err
 			break
 		}
 	}
-	if name := successMetric(op); name != "" {
+	if name := l.SuccessMetric(op.Kind); name != "" && op.Phase == operation.Done {
 		count(op.Updated, name, true)
 	}
 	return logs{lines.text(), metrics.text()}, nil
@@ -226,15 +233,6 @@ func withoutQuotes(message, id string) string {
 		return text + hooks.SaidMark + "(see trident operation show " + id + ")"
 	}
 	return message
-}
-
-// successMetric returns upstream's name of the metric for an operation that succeeded;
-// "" for any other operation.
-func successMetric(op operation.Operation) string {
-	if op.Phase != operation.Done {
-		return ""
-	}
-	return cmp.Or(runtime.SuccessMetric(op.Kind), slots.SuccessMetric(op.Kind))
 }
 
 func levelWord(l slog.Level) string {

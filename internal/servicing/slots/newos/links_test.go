@@ -1,4 +1,4 @@
-package slots
+package newos
 
 import (
 	"context"
@@ -20,12 +20,14 @@ import (
 	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/hooks"
+	"github.com/trident-project/trident/internal/servicing/slots/machine"
+	"github.com/trident-project/trident/internal/servicing/slots/record"
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
 )
 
 // outward returns a host that services an image, and two targets of a link at name in the
 // image. They lead to folders of the host: to the one at name, or to opt/trap.
-func outward(t *testing.T, name string) (host string, s *Service, targets map[string]string) {
+func outward(t *testing.T, name string) (host string, s *OS, targets map[string]string) {
 	t.Helper()
 	host = hosttest.TempDir(t)
 	for _, dir := range []string{newRoot, "etc/cron.hourly", "etc/systemd/system", "tmp", "home", "root/.ssh", "var/lib/extensions", "var/lib/trident", "opt/trap"} {
@@ -37,7 +39,7 @@ func outward(t *testing.T, name string) (host string, s *Service, targets map[st
 	hosttest.Write(t, filepath.Join(host, "etc/fstab"), "of the host\n")
 	hosttest.Write(t, filepath.Join(host, "root/.ssh/authorized_keys"), "of the host\n")
 	ups := strings.Repeat("../", 1+strings.Count(newRoot, "/")+strings.Count(name, "/"))
-	return host, &Service{Host: change.New(change.Host{Root: host})}, map[string]string{"absolute": filepath.Join(host, name), "relative": ups + "opt/trap"}
+	return host, &OS{Host: change.New(change.Host{Root: host})}, map[string]string{"absolute": filepath.Join(host, name), "relative": ups + "opt/trap"}
 }
 
 // hostFiles returns all files of a host outside of the new root.
@@ -113,7 +115,7 @@ func TestALinkOfAnImageLeadsNothingToTheHost(t *testing.T) {
 					t.Errorf("/%s is a link to %s: remove: %v", name, target, err)
 				}
 				for _, at := range []string{"/tmp", "/home", "/etc", "/var/lib/extensions", "/root/.ssh", "/var/lib/trident"} {
-					if err := in.mountIn(root, at, mount.FileSystem{}); err != nil {
+					if err := in.Machine.MountIn(root, at, "", false); err != nil {
 						t.Errorf("/%s is a link to %s: %v", name, target, err)
 					}
 				}
@@ -156,8 +158,8 @@ func TestOnlyRootCanEnterTheFolderOfTheNewRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	entered := 0
-	s := &Service{Host: change.New(change.Host{Root: root}), Machine: Machine{Mounts: &mountPoints{}}}
-	r := &opRun{}
+	s := &OS{Host: change.New(change.Host{Root: root}), Machine: machine.Machine{Mounts: &mountPoints{}}}
+	r := &record.Run{}
 	r.State.Asked = hostconfig.NewRecorded("storage: {filesystems: [{mountPoint: {path: /}, source: new, type: tmpfs}]}")
 	err := s.withTree(t.Context(), r, false, func(*hostconfig.Config, string) error {
 		entered++

@@ -1,0 +1,193 @@
+package disks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/fetch"
+	"github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/slots/record"
+	"github.com/trident-project/trident/internal/storage"
+)
+
+// atOnce is how many partitions Trident writes at the same time: one keeps about two
+// processors busy, and another fills its pauses.
+const atOnce = 2
+
+// Partition applies the plan to the disks.
+func (d *Disks) Partition(ctx context.Context, r *record.Run) error {
+	c, err := r.State.Config()
+	if err != nil {
+		return err
+	}
+	plan, err := d.plan(r, c)
+	if err != nil {
+		return err
+	}
+	if err := plan.Apply(ctx, d.Machine.Disks, d.Touch); err != nil {
+		return err
+	}
+	r.State.Partitioned = true
+	return nil
+}
+
+// Write writes each part to its device, and only then has verified it: nothing boots the
+// device before "try" (docs/decisions/0012). It does not repeat what an earlier daemon wrote.
+func (d *Disks) Write(ctx context.Context, r *record.Run) error {
+	c, err := r.State.Config()
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(r.State.Parts, func(p record.Part) bool { return !p.Done }) {
+		return nil
+	}
+	plan, err := d.plan(r, c)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := fetch.WithTimeout(ctx, change.FetchTimeout(c))
+	defer cancel()
+	i, meter, err := d.openImage(ctx, r, c)
+	if err != nil {
+		return err
+	}
+	w := &writing{d: d, r: r, ctx: ctx, plan: plan, meter: meter}
+	return errors.Join(w.all(i), i.Close())
+}
+
+// writing is the work of Write.
+type writing struct {
+	d     *Disks
+	r     *record.Run
+	ctx   context.Context
+	plan  *storage.Plan
+	meter interface{ Used() int64 }
+
+	mu   sync.Mutex // guards the record and came
+	came []int64    // compressed bytes of each part so far
+}
+
+func (w *writing) all(i *image.Image) error {
+	ctx, cancel := context.WithCancel(w.ctx)
+	defer cancel()
+	w.ctx = ctx
+	w.came = make([]int64, len(w.r.State.Parts))
+	errs := make([]error, len(w.r.State.Parts))
+	turn := make(chan struct{}, w.atOnce(i))
+	var all sync.WaitGroup
+	for n := range w.r.State.Parts {
+		p := w.r.State.Parts[n]
+		if p.Done {
+			w.came[n] = p.Size
+			continue
+		}
+		all.Go(func() {
+			turn <- struct{}{}
+			defer func() { <-turn }()
+			if ctx.Err() != nil {
+				return
+			}
+			if errs[n] = w.one(n, p, i); errs[n] != nil {
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	// A part that was canceled because another one failed has no error of its own.
+	for n, err := range errs {
+		if err != nil && !errors.Is(err, context.Canceled) {
+			return errkind.WithName(fmt.Errorf("write %s: %w", w.r.State.Parts[n].Name, err), errkind.NameDeployImages)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// atOnce returns how many parts to write at the same time: as many as fit in memory.
+func (w *writing) atOnce(i *image.Image) int {
+	if available, known := w.d.Machine.Available(); known && available < atOnce*image.UnpackMemory(i.Window()) {
+		return 1
+	}
+	return atOnce
+}
+
+func (w *writing) one(n int, p record.Part, i *image.Image) error {
+	from, err := p.In(i)
+	if err != nil {
+		return err
+	}
+	if p.ESP { // only if an older release ran "image"
+		v, content, err := w.d.unpackESP(w.ctx, from, func(packed int64) { w.progress(n, packed) })
+		p.Content = content
+		return w.finish(n, p, from, v, err)
+	}
+	target, err := w.plan.Target(p.Device)
+	if err != nil {
+		return err
+	}
+	var v image.Verified
+	err = w.d.Touch("write partition", func() (err error) {
+		v, err = w.deploy(n, p, target.Path, from)
+		return err
+	})
+	// A file system that is mounted read-only keeps its verified bytes.
+	if err == nil && !p.ReadOnly {
+		err = w.d.Touch("resize file system", func() error {
+			return storage.Resize(w.ctx, w.d.Machine.Disks, p.Type, target.Path)
+		})
+	}
+	return w.finish(n, p, from, v, err)
+}
+
+func (w *writing) deploy(n int, p record.Part, path string, from image.Partition) (image.Verified, error) {
+	dev, err := w.d.Machine.Disks.Open(path, true)
+	if err != nil {
+		return image.Verified{}, err
+	}
+	v, err := from.Deploy(w.ctx, dev, image.Deployment{
+		From:     p.At,
+		Saved:    func(at image.Checkpoint) error { return w.saved(n, at) },
+		Progress: func(packed, _ int64) { w.progress(n, packed) },
+	})
+	return v, errors.Join(err, dev.Close())
+}
+
+func (w *writing) saved(n int, at image.Checkpoint) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.r.State.Parts[n].At, w.r.State.Used = at, w.meter.Used()
+	return w.r.Checkpoint(w.ctx)
+}
+
+// finish records that a part is written, with its proof.
+func (w *writing) finish(n int, p record.Part, from image.Partition, v image.Verified, err error) error {
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	done := &w.r.State.Parts[n]
+	if err := done.Verified(v, from.File); err != nil {
+		return err
+	}
+	done.Content, w.r.State.Used = p.Content, w.meter.Used()
+	w.r.Logf(slog.LevelInfo, "%s is written", w.r.State.Parts[n].Name)
+	return w.r.Checkpoint(w.ctx)
+}
+
+func (w *writing) progress(n int, packed int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.came[n] = packed
+	done, total := int64(0), int64(0)
+	for k, p := range w.r.State.Parts {
+		done += w.came[k]
+		total += p.Size
+	}
+	w.r.ProgressPart(w.r.State.Parts[n].Name, packed, w.r.State.Parts[n].Size, done, total)
+}

@@ -1,0 +1,205 @@
+// Package loader opens the boot loader of a host for an operation on a slot: it says which
+// slot runs, writes the boot files of a slot, and sets what boots.
+package loader
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"slices"
+
+	"github.com/trident-project/trident/internal/boot"
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/linux/blockdev"
+	"github.com/trident-project/trident/internal/linux/efivar"
+	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/slots/disks"
+	"github.com/trident-project/trident/internal/servicing/slots/machine"
+	"github.com/trident-project/trident/internal/servicing/slots/record"
+	"github.com/trident-project/trident/internal/slot"
+	"github.com/trident-project/trident/internal/storage"
+)
+
+// espRoot is the folder on which Loader mounts the EFI system partition while it needs it.
+const espRoot = "run/trident/esp"
+
+// Loader opens the boot loader of one host.
+type Loader struct {
+	*change.Host
+	Machine machine.Machine
+	Disks   *disks.Disks
+}
+
+// Running returns the slot whose root device the kernel has mounted at /, or 0 if that is
+// the device of neither slot.
+func (l *Loader) Running(c *hostconfig.Config, paths record.Devices) (slot.Slot, error) {
+	spec := &c.Spec().Storage
+	inv, err := l.Machine.Inventory()
+	if err != nil {
+		return 0, err
+	}
+	slots := []slot.Slot{slot.A, slot.B}
+	if !record.RootIsPair(spec) {
+		slots = slots[:1]
+	}
+	for _, in := range slots {
+		dev, err := storage.Device(spec, paths.Map(), in, record.RootID(spec))
+		if err != nil {
+			return 0, err
+		}
+		if p, ok := inv.Partition(dev); ok && isRoot(p) {
+			return in, nil
+		}
+	}
+	return 0, nil
+}
+
+func isRoot(p *blockdev.Partition) bool { return slices.Contains(p.Use.Mounts, "/") }
+
+// RootDevice returns the device with this host's root file system, or "unknown".
+func (l *Loader) RootDevice() string {
+	inv, err := l.Machine.Inventory()
+	if err != nil {
+		return "unknown"
+	}
+	for _, d := range inv.Disks {
+		for i := range d.Partitions {
+			if isRoot(&d.Partitions[i]) {
+				return d.Partitions[i].Path
+			}
+		}
+	}
+	return "unknown"
+}
+
+// Stage writes the boot files of the slot to the ESP. Nothing boots them yet.
+func (l *Loader) Stage(ctx context.Context, r *record.Run) error {
+	p, err := r.State.Prove()
+	if err != nil {
+		return err
+	}
+	c, err := r.State.Config()
+	if err != nil {
+		return err
+	}
+	payload, done, err := l.payload(r)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = done() }()
+	if r.State.Purpose == record.Installs && !r.State.Indexed { // once: its own files take an index
+		err := l.withESP(r, c, func(esp string) (err error) {
+			r.State.Index, err = boot.FreeIndex(esp)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		r.State.Indexed = true
+	}
+	return l.withEntry(ctx, r, c, p, func(b boot.Loader) error { return b.Stage(ctx, r.State.Slot, payload) })
+}
+
+// Keeper is the part of a boot loader that cannot make anything new boot.
+type Keeper interface {
+	Entries(ctx context.Context) (boot.State, error)
+	Keep(ctx context.Context, s slot.Slot) error
+	Forget(ctx context.Context, s slot.Slot) error
+}
+
+// With opens the boot loader of this host while use runs.
+func (l *Loader) With(r *record.Run, c *hostconfig.Config, use func(Keeper) error) error {
+	vars, err := l.Machine.Firmware()
+	if err != nil {
+		return err
+	}
+	return l.withVars(r, c, vars, func(b boot.Loader) error { return use(b) })
+}
+
+// WithToUndo is With for an Undo. Without access to the firmware's variables the
+// operation cannot have changed them: then hasVars is false, and use restores only the files
+// on the ESP. If the operation has not changed what boots, WithToUndo ignores errors,
+// so that a broken or missing ESP does not stop the undo.
+func (l *Loader) WithToUndo(r *record.Run, c *hostconfig.Config, use func(l Keeper, hasVars bool) error) error {
+	vars, err := l.Machine.Firmware()
+	if hasVars := err == nil; hasVars || errkind.Of(err) == errkind.Precondition {
+		if !hasVars {
+			r.Logf(slog.LevelWarn, "the variables of the firmware are left as they are: %v", err)
+			vars = efivar.None{}
+		}
+		err = l.withVars(r, c, vars, func(b boot.Loader) error { return use(b, hasVars) })
+	}
+	if err != nil && r.State.Examined && !r.State.BootBegun {
+		r.Logf(slog.LevelWarn, "the boot files are left as they are, because this operation has not changed them: %v", err)
+		return nil
+	}
+	return err
+}
+
+// withEntry opens the boot loader of this host while use runs. use may give the slot boot
+// files or a trial, so p must prove the slot. withEntry sets BootBegun before.
+func (l *Loader) withEntry(ctx context.Context, r *record.Run, c *hostconfig.Config, p record.Proof, use func(boot.Loader) error) error {
+	if !p.Of(r.State.Slot) {
+		return errkind.Errorf(errkind.Internal, "no proof that %s has the content of its image", r.State.Slot)
+	}
+	vars, err := l.Machine.Firmware()
+	if err != nil {
+		return err
+	}
+	return l.withVars(r, c, vars, func(b boot.Loader) error {
+		if !r.State.BootBegun {
+			r.State.BootBegun = true
+			if err := r.Save(ctx); err != nil {
+				return err
+			}
+		}
+		return use(b)
+	})
+}
+
+func (l *Loader) withVars(r *record.Run, c *hostconfig.Config, vars efivar.Store, use func(boot.Loader) error) error {
+	device, err := l.espDevice(r, c)
+	if err != nil {
+		return err
+	}
+	drive, err := l.Machine.ESP(device)
+	if err != nil {
+		return err
+	}
+	return l.withESP(r, c, func(esp string) error {
+		b, err := boot.New(boot.SystemdBoot, boot.Host{
+			ESP: esp, Partition: drive, Vars: vars, Arch: boot.Arch(l.Machine.Arch), Index: r.State.Index,
+			Fallback: boot.Fallback(c.Spec().OS.UEFIFallback), Touch: l.Touch,
+		})
+		if err != nil {
+			return err
+		}
+		return use(b)
+	})
+}
+
+func (l *Loader) espDevice(r *record.Run, c *hostconfig.Config) (string, error) {
+	return r.State.Path(c, record.ESPID(&c.Spec().Storage))
+}
+
+// withESP mounts the host's EFI system partition while use runs.
+func (l *Loader) withESP(r *record.Run, c *hostconfig.Config, use func(esp string) error) error {
+	device, err := l.espDevice(r, c)
+	if err != nil {
+		return err
+	}
+	at := filepath.Join(l.Root, espRoot)
+	return l.Machine.WithMount(l.Touch, device, "vfat", at, func() error { return use(at) })
+}
+
+// Try makes the next boot a trial of the slot, which p proves. An installed slot also becomes
+// the default, since there is no old system.
+func (l *Loader) Try(ctx context.Context, r *record.Run, c *hostconfig.Config, p record.Proof) error {
+	return l.withEntry(ctx, r, c, p, func(b boot.Loader) error {
+		if err := b.Try(ctx, r.State.Slot); err != nil || r.State.Purpose != record.Installs {
+			return err
+		}
+		return b.Keep(ctx, r.State.Slot)
+	})
+}

@@ -1,0 +1,9 @@
+package newos
+
+import (
+	"testing"
+
+	"github.com/trident-project/trident/internal/hosttest"
+)
+
+func TestMain(m *testing.M) { hosttest.Main(m) }
