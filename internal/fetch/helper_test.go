@@ -91,7 +91,7 @@ func TestAHelperThatIsNotInstalledMattersOnlyToARegistryThatWantsCredentials(t *
 	newRig(t, Source{URL: s.url, Login: login}).mustGet(t, s.blob)
 	s.login, s.valid = "ann:s3cret", 0
 	_, err = newRig(t, Source{URL: s.url, Login: login}).get(t)
-	wantKind(t, err, errkind.Denied, "the registry wants credentials: ")
+	wantKind(t, err, errkind.Denied, "the registry demands credentials: ")
 	if !strings.Contains(err.Error(), "docker-credential-absent") {
 		t.Error(err)
 	}
