@@ -36,6 +36,27 @@ type app struct {
 // defaultSocket is the socket of the daemon.
 const defaultSocket = "/run/trident/trident.sock"
 
+// addFlags adds the global flags to the root command.
+func (a *app) addFlags(cmd *cobra.Command) {
+	flags := cmd.PersistentFlags()
+	flags.VarP(&a.Verbosity, "verbosity", "v", "which logs to show: OFF, ERROR, WARN, INFO, DEBUG or TRACE")
+	flags.StringVar(&a.socket, "socket", defaultSocket, "the daemon's socket; without this flag $TRIDENT_SOCKET")
+	flags.VarP(&a.Output, "output", "o", "how to print results: text, json or yaml")
+	flags.BoolVarP(&a.Quiet, "quiet", "q", false, "print only results, warnings and errors, without progress and success messages")
+	flags.DurationVar(&a.timeout, "timeout", 0, "end the command after this time; 0 means no limit")
+	completeFlag(cmd, "verbosity", terminal.VerbosityWords()...)
+	completeFlag(cmd, "output", "text", "json", "yaml")
+}
+
+// addServer adds upstream's flag for the socket to its group of commands. The flag is one of
+// the group alone: the commands in it have other flags of that letter.
+func (a *app) addServer(group *cobra.Command) {
+	group.Flags().StringVarP(&a.server, "server", "s", "unix://"+defaultSocket, "the daemon's socket")
+}
+
+// isLocal reports whether the daemon is that of this host.
+func (a *app) isLocal() bool { return a.socket == defaultSocket }
+
 // begin evaluates the global flags, before every command.
 func (a *app) begin(cmd *cobra.Command) error {
 	if group := cmd.Parent(); group != nil && group.Flags().Changed("server") {
@@ -62,6 +83,13 @@ func (a *app) begin(cmd *cobra.Command) error {
 	return nil
 }
 
+// end releases what begin has set up.
+func (a *app) end() {
+	if a.stop != nil {
+		a.stop()
+	}
+}
+
 // socketPath returns the path of a socket that is named by its path, as unix:PATH
 // or as unix://PATH. Other names stay as they are.
 func socketPath(name string) string {
@@ -73,6 +101,11 @@ func socketPath(name string) string {
 		return absolute
 	}
 	return path
+}
+
+// quick returns a context for a short call that neither an interrupt nor --timeout ends.
+func quick(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), askTime)
 }
 
 // askTime bounds the short calls to the daemon beside an operation.

@@ -52,9 +52,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetOut(a.Stdout)
 	root.SetErr(a.Stderr)
 	cmd, err := root.ExecuteContextC(ctx)
-	if a.stop != nil {
-		a.stop()
-	}
+	a.end()
 	err = asUsage(cmd, err)
 	if a.Output == "" {
 		a.Output = wantedFormat(cmd, args)
@@ -89,12 +87,7 @@ func newRootCommand(a *app) *cobra.Command {
 	}
 	cmd.SetVersionTemplate("trident {{.Version}}\n")
 	cmd.SetFlagErrorFunc(flagError)
-	flags := cmd.PersistentFlags()
-	flags.VarP(&a.Verbosity, "verbosity", "v", "which logs to show: OFF, ERROR, WARN, INFO, DEBUG or TRACE")
-	flags.StringVar(&a.socket, "socket", defaultSocket, "the daemon's socket; without this flag $TRIDENT_SOCKET")
-	flags.VarP(&a.Output, "output", "o", "how to print results: text, json or yaml")
-	flags.BoolVarP(&a.Quiet, "quiet", "q", false, "print only results, warnings and errors, without progress and success messages")
-	flags.DurationVar(&a.timeout, "timeout", 0, "end the command after this time; 0 means no limit")
+	a.addFlags(cmd)
 	cmd.Flags().BoolP("version", "V", false, "print the version of this command")
 	cmd.AddCommand(
 		newInstallCommand(a, install), newUpdateCommand(a, updateHost), newCommitCommand(a, commit), newRollbackCommand(a, rollback),
@@ -106,15 +99,6 @@ func newRootCommand(a *app) *cobra.Command {
 	a.helpOnTerminal(cmd)
 	cmd.InitDefaultHelpCmd()
 	cmd.InitDefaultCompletionCmd()
-	completeValues(cmd)
 	withoutFiles(cmd)
 	return cmd
-}
-
-func completeValues(cmd *cobra.Command) {
-	values := map[string][]string{"verbosity": terminal.VerbosityWords(), "output": {"text", "json", "yaml"}}
-	for flag, words := range values {
-		complete := cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
-		must(cmd.RegisterFlagCompletionFunc(flag, complete))
-	}
 }

@@ -35,15 +35,17 @@ boot.`,
 func commit(ctx context.Context, o *commitOptions) error {
 	return o.serviceTo(ctx, "commit the host", func(ctx context.Context, c *client.Client, fn func(*client.Event)) (client.Outcome, error) {
 		return c.Host().Commit(ctx, client.How{}, fn)
-	}, o.report)
+	}, func(f *following, out client.Outcome, op *client.Operation, err error) error {
+		return o.report(ctx, f, out, op, err)
+	})
 }
 
 // report says whether the host kept the system on trial or rolled it back.
-func (o *commitOptions) report(f *following, out client.Outcome, op *client.Operation, err error) error {
+func (o *commitOptions) report(ctx context.Context, f *following, out client.Outcome, op *client.Operation, err error) error {
 	if op == nil {
 		return o.servicingOptions.report(f, out, op, err)
 	}
-	ctx, cancel := f.quick()
+	ctx, cancel := quick(ctx)
 	defer cancel()
 	host, herr := f.client.Host().Get(ctx)
 	switch {

@@ -8,8 +8,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/trident-project/trident/internal/arch"
-	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -38,9 +36,9 @@ func (a *app) completeWith(words func(context.Context, *client.Client) ([]string
 	}
 }
 
-// completeArch completes an architecture by any of its names.
-func completeArch(cmd *cobra.Command) {
-	must(cmd.RegisterFlagCompletionFunc("arch", cobra.FixedCompletions(arch.Names(), cobra.ShellCompDirectiveNoFileComp)))
+// completeFlag completes the value of a flag with these words.
+func completeFlag(cmd *cobra.Command, flag string, words ...string) {
+	must(cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)))
 }
 
 // withoutFiles turns the completion of file names off for commands without an argument and
@@ -66,31 +64,4 @@ func isPath(f *pflag.Flag) bool {
 		return false
 	}
 	return strings.HasPrefix(f.Value.Type(), "string")
-}
-
-func operationIDs(ctx context.Context, c *client.Client) ([]string, error) {
-	all, err := c.Operations(ctx, 20, false)
-	var words []string
-	for _, op := range all {
-		words = append(words, terminal.Line(op.GetId())+"\t"+terminal.Line(op.GetSummary()))
-	}
-	return words, err
-}
-
-func stagedVersions(ctx context.Context, c *client.Client) ([]string, error) {
-	status, err := c.Status(ctx)
-	var words []string
-	for _, i := range status.GetImages() {
-		words = append(words, terminal.Line(i.GetVersion()))
-	}
-	return words, err
-}
-
-func blockedVersions(ctx context.Context, c *client.Client) ([]string, error) {
-	status, err := c.Status(ctx)
-	var words []string
-	for _, b := range status.GetBlocked() {
-		words = append(words, terminal.Line(b.GetVersion())+"\t"+terminal.Line(b.GetReason()))
-	}
-	return words, err
 }

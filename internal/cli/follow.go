@@ -28,21 +28,21 @@ func (o *followOptions) addFlags(flags *pflag.FlagSet) {
 // errDetached ends the watch of a command with --detach.
 var errDetached = errors.New("detached")
 
-// verb begins an operation, or watches one, to its end.
-type verb func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error)
+// Verb begins an operation, or watches one, to its end.
+type Verb func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error)
 
 // follow runs a verb and shows its progress. uploads says that this command sends the image
 // of the first step, so that --detach has to wait for the end of that step.
-func (o *followOptions) follow(ctx context.Context, doing string, uploads bool, run verb) error {
+func (o *followOptions) follow(ctx context.Context, doing string, uploads bool, run Verb) error {
 	return o.followTo(ctx, doing, uploads, run, (*following).settled)
 }
 
 // followTo is follow with a function that reports the end.
-func (o *followOptions) followTo(ctx context.Context, doing string, uploads bool, run verb, report func(*following, *client.Operation, error) error) error {
+func (o *followOptions) followTo(ctx context.Context, doing string, uploads bool, run Verb, report func(*following, *client.Operation, error) error) error {
 	return o.app.ask(ctx, doing, func(c *client.Client) error {
 		f := &following{o: o, client: c, progress: terminal.NewProgress(&o.app.Streams), ctx: ctx, doing: doing, report: report}
 		f.progress.Answering = f.version
-		f.progress.WatchCommand = func(id string) string { return f.command("watch", id) }
+		f.progress.WatchCommand = func(id string) string { return f.o.app.command("watch", id) }
 		ctx, detach := context.WithCancelCause(ctx)
 		defer detach(nil)
 		first := ""
@@ -72,13 +72,8 @@ type following struct {
 	report   func(*following, *client.Operation, error) error
 }
 
-// quick returns a context for a short call that an interrupt does not end.
-func (f *following) quick() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(f.ctx), askTime)
-}
-
 func (f *following) version() string {
-	ctx, cancel := f.quick()
+	ctx, cancel := quick(f.ctx)
 	defer cancel()
 	v, err := f.client.Version(ctx)
 	if err != nil {
@@ -101,17 +96,14 @@ func (f *following) end(op *client.Operation, err error) error {
 	case f.o.cancelOnInterrupt && errors.Is(detached, errInterrupted):
 		return f.cancel(detached)
 	case detached.Uploading:
-		return errkind.WithHint(err, "The image was not sent whole, so the operation undoes its steps. See: %s", f.command("show", detached.Operation))
+		return errkind.WithHint(err, "The image was not sent whole, so the operation undoes its steps. See: %s", f.o.app.command("show", detached.Operation))
 	}
-	return errkind.WithHint(err, "The operation goes on. Watch it again: %s", f.command("watch", detached.Operation))
+	return errkind.WithHint(err, "The operation goes on. Watch it again: %s", f.o.app.command("watch", detached.Operation))
 }
-
-// command returns the command line that shows an operation.
-func (f *following) command(verb, id string) string { return f.o.app.command(verb, id) }
 
 // printDetached prints the ID of the operation, which goes on in the daemon.
 func (f *following) printDetached(id string) error {
-	ctx, cancel := f.quick()
+	ctx, cancel := quick(f.ctx)
 	defer cancel()
 	op, err := f.client.Operation(ctx, id)
 	if err != nil {
@@ -124,7 +116,7 @@ func (f *following) printDetached(id string) error {
 // process.
 func (f *following) cancel(at *client.DetachedError) error {
 	f.progress.Line("Cancelling operation %s; interrupt again to stop waiting", at.Operation)
-	ctx, stop := f.quick()
+	ctx, stop := quick(f.ctx)
 	defer stop()
 	if _, err := f.client.Cancel(ctx, at.Operation); err != nil {
 		f.progress.Line("It cannot be cancelled: %v", err)
@@ -169,7 +161,7 @@ func successText(op *client.Operation, running string) string {
 
 // outcome asks the daemon for the running version and for the evidence of the operation.
 func (f *following) outcome(id string) (running, evidence string) {
-	ctx, cancel := f.quick()
+	ctx, cancel := quick(f.ctx)
 	defer cancel()
 	s, err := f.client.Status(ctx)
 	if err != nil {

@@ -30,8 +30,7 @@ func newGRPCClientCommand(a *app) *cobra.Command {
 		newVersionCommand(a, printVersions),
 	)
 	cmd.Hidden = true
-	// Of the group alone: its commands have other flags of that letter.
-	cmd.Flags().StringVarP(&a.server, "server", "s", "unix://"+defaultSocket, "the daemon's socket")
+	a.addServer(cmd)
 	return cmd
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/arch"
 	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	cosi "github.com/trident-project/trident/internal/image"
@@ -76,8 +77,8 @@ func newImageBuildCommand(a *app, run func(context.Context, *imageBuildOptions) 
 	cmd.MarkFlagsOneRequired("disk", "partition")
 	cmd.MarkFlagsMutuallyExclusive("disk", "partition")
 	cmd.MarkFlagsMutuallyExclusive("mount", "partition")
-	must(cmd.RegisterFlagCompletionFunc("bootloader", cobra.FixedCompletions([]string{cosi.SystemdBoot, cosi.GRUB}, cobra.ShellCompDirectiveNoFileComp)))
-	completeArch(cmd)
+	completeFlag(cmd, "bootloader", cosi.SystemdBoot, cosi.GRUB)
+	completeFlag(cmd, "arch", arch.Names()...)
 	return cmd
 }
 

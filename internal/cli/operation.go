@@ -134,3 +134,12 @@ func hasEnded(op *client.Operation) bool {
 	}
 	return false
 }
+
+func operationIDs(ctx context.Context, c *client.Client) ([]string, error) {
+	all, err := c.Operations(ctx, 20, false)
+	var words []string
+	for _, op := range all {
+		words = append(words, terminal.Line(op.GetId())+"\t"+terminal.Line(op.GetSummary()))
+	}
+	return words, err
+}

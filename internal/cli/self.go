@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/linux/filekind"
@@ -135,4 +137,22 @@ func (o *trialOptions) message() *client.Trial {
 		t.Deadline = durationpb.New(o.deadline)
 	}
 	return t
+}
+
+func stagedVersions(ctx context.Context, c *client.Client) ([]string, error) {
+	status, err := c.Status(ctx)
+	var words []string
+	for _, i := range status.GetImages() {
+		words = append(words, terminal.Line(i.GetVersion()))
+	}
+	return words, err
+}
+
+func blockedVersions(ctx context.Context, c *client.Client) ([]string, error) {
+	status, err := c.Status(ctx)
+	var words []string
+	for _, b := range status.GetBlocked() {
+		words = append(words, terminal.Line(b.GetVersion())+"\t"+terminal.Line(b.GetReason()))
+	}
+	return words, err
 }

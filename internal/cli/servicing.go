@@ -133,7 +133,7 @@ func awaitLeave(ctx context.Context, c *client.Client, silence time.Duration) er
 
 // rebootHost reboots this host, unless the daemon is on another one.
 func (o *servicingOptions) rebootHost(ctx context.Context) error {
-	if o.app.socket != defaultSocket {
+	if !o.app.isLocal() {
 		return errkind.WithName(errkind.Errorf(errkind.Precondition, "the host has to be rebooted, and may be another one than this"), errkind.NameReboot)
 	}
 	syscall.Sync()
@@ -210,8 +210,7 @@ type allowedOperations struct{ given, stage, finalize bool }
 
 func (a *allowedOperations) addFlag(cmd *cobra.Command) {
 	cmd.Flags().Var(a, "allowed-operations", "stage, finalize or both, separated by a comma; \"\" only checks")
-	words := cobra.FixedCompletions([]string{"stage", "finalize", "stage,finalize"}, cobra.ShellCompDirectiveNoFileComp)
-	must(cmd.RegisterFlagCompletionFunc("allowed-operations", words))
+	completeFlag(cmd, "allowed-operations", "stage", "finalize", "stage,finalize")
 }
 
 func (a allowedOperations) String() string {

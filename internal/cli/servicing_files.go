@@ -39,7 +39,7 @@ func (o *servicingOptions) checkFiles() error {
 // because that of the command may be over.
 func (o *servicingOptions) writeFiles(ctx context.Context, err error) error {
 	var errs []error
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
+	ctx, cancel := quick(ctx)
 	defer cancel()
 	if o.errorFile != "" {
 		errs = append(errs, writeErrorFile(ctx, o.app.secretFile(o.errorFile, o.inputs...), err))

@@ -70,7 +70,7 @@ func newSysextBuildCommand(a *app, run func(context.Context, *sysextBuildOptions
 	flags.Int64Var(&o.epoch, "epoch", 0, "the time of all files, in seconds since 1970; replaces SOURCE_DATE_EPOCH")
 	flags.BoolVar(&o.compress, "compress", false, "compress with mkfs.erofs")
 	addKeyFlags(flags, &o.key, &o.cert)
-	completeArch(cmd)
+	completeFlag(cmd, "arch", arch.Names()...)
 	cmd.MarkFlagsRequiredTogether("key", "cert")
 	required(cmd, "tree", "arch", "output")
 	return cmd
