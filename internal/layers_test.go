@@ -156,7 +156,7 @@ var keepers = map[string]string{
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli",
 	"github.com/rogpeppe/go-internal": "",
-	"github.com/google/go-cmp":        "internal/operation/operationtest internal/systemd/systemdtest internal/boot/boottest internal/hostconfig/hostconfigtest",
+	"github.com/google/go-cmp":        "internal/hosttest internal/operation/operationtest internal/systemd/systemdtest internal/boot/boottest internal/hostconfig/hostconfigtest",
 }
 
 // standardOnly are the programs that have to work when nothing else does.

@@ -1,9 +1,11 @@
 // Package hosttest has what the made-up hosts of tests share: the umask under which
-// tridentd runs, files whose modes do not depend on it, and a reader of archives.
+// tridentd runs, files whose modes do not depend on it, a reader of archives, and the round
+// trip of records.
 package hosttest
 
 import (
 	"archive/tar"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -12,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 )
@@ -115,4 +118,26 @@ func ReadTarZstd(name string) (map[string][]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// RoundTrip returns the record that text means. The test fails if the record is written as
+// anything else than text.
+func RoundTrip[R any](t testing.TB, text string) R {
+	t.Helper()
+	var r R
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		t.Fatal(err)
+	}
+	again, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got any
+	if err := errors.Join(json.Unmarshal([]byte(text), &want), json.Unmarshal(again, &got)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-read +written):\n%s", diff)
+	}
+	return r
 }

@@ -18,17 +18,13 @@ import (
 )
 
 // keep copies the files that will change, so that an undo can restore them.
-func (s *Service) keep(_ context.Context, r *opRun) error {
-	w, err := r.State.compare()
-	if err != nil {
-		return err
-	}
+func (s *Service) keep(_ context.Context, r *opRun, w comparison) error {
 	names := w.changed()
 	if len(names) == 0 {
 		return nil
 	}
 	kept := make([]osconfig.Kept, len(names))
-	err = s.Touch("keep files", func() error {
+	err := s.Touch("keep files", func() (err error) {
 		if err := os.MkdirAll(s.WorkDir(r.ID), 0o700); err != nil {
 			return err
 		}
@@ -71,10 +67,9 @@ func (s *Service) discardKept(_ context.Context, r *opRun) error {
 
 // writeFiles writes the additional files that are new or different, and removes those
 // that only the previous configuration has.
-func (s *Service) writeFiles(ctx context.Context, r *opRun) error {
-	w, err := r.State.compare()
-	if err != nil || w.change.Files.Empty() {
-		return err
+func (s *Service) writeFiles(ctx context.Context, r *opRun, w comparison) error {
+	if w.change.Files.Empty() {
+		return nil
 	}
 	r.State.FilesBegun = true
 	if err := r.Save(ctx); err != nil {
@@ -107,10 +102,9 @@ func (s *Service) changeFiles(r *opRun, w comparison) error {
 	return nil
 }
 
-func (s *Service) restoreFiles(ctx context.Context, r *opRun) error {
-	w, err := r.State.compare()
-	if err != nil || !r.State.FilesBegun {
-		return err
+func (s *Service) restoreFiles(ctx context.Context, r *opRun, w comparison) error {
+	if !r.State.FilesBegun {
+		return nil
 	}
 	return s.restore(ctx, r, w.files())
 }
@@ -131,17 +125,16 @@ func (s *Service) restore(ctx context.Context, r *opRun, names []string) error {
 
 // setUpNetwork writes the file of the network and has netplan apply it. If the
 // configuration has no network any more, it removes the file and has netplan apply that.
-func (s *Service) setUpNetwork(ctx context.Context, r *opRun) error {
-	w, err := r.State.compare()
-	if err != nil || !w.change.Netplan {
-		return err
+func (s *Service) setUpNetwork(ctx context.Context, r *opRun, w comparison) error {
+	if !w.change.Netplan {
+		return nil
 	}
 	r.State.NetworkBegun = true
 	if err := r.Save(ctx); err != nil {
 		return err
 	}
 	n := w.asked.Spec().OS.Netplan
-	err = s.withEtc(ctx, r, w.network(), func() error {
+	err := s.withEtc(ctx, r, w.network(), func() error {
 		return s.Touch("write network", func() error { return osconfig.WriteNetwork(s.Root, n) })
 	})
 	if err != nil {

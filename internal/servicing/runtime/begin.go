@@ -41,7 +41,10 @@ func (s *Service) begins(kind, summary string, r record) change.Begin {
 // Update decides to update a host from the configuration runs to asked, or with finalize
 // false to stage that. fresh: Trident has not provisioned the host.
 func (s *Service) Update(runs, asked *hostconfig.Config, fresh bool, reasons []string, finalize, callerReboots bool) change.Begin {
-	r := record{Asked: asked.Recorded(), Old: runs.Recorded(), Fresh: fresh, Reasons: reasons, CallerReboots: callerReboots}
+	r := record{Asked: asked.Recorded(), Old: runs.Recorded(), Reasons: reasons, CallerReboots: callerReboots}
+	if fresh {
+		r.Purpose = adopts
+	}
 	if !finalize {
 		return s.begins(opUpdateStage, "stage a runtime update", r)
 	}
@@ -52,7 +55,7 @@ func (s *Service) Update(runs, asked *hostconfig.Config, fresh bool, reasons []s
 func (s *Service) Finalize(st change.State, callerReboots bool) change.Begin {
 	r := record{Asked: st.Next.Recorded(), Old: st.Runs.Recorded(), CallerReboots: callerReboots}
 	if st.Phase == hoststate.StagedRuntimeRollback {
-		r.Back = true
+		r.Purpose = goesBack
 		return s.begins(opRollbackFinalize, "finalize a rollback at run time", r)
 	}
 	return s.begins(opUpdateFinalize, "finalize a runtime update", r)
@@ -61,7 +64,7 @@ func (s *Service) Finalize(st change.State, callerReboots bool) change.Begin {
 // RollBack decides to roll back to the configuration back, or with finalize false to stage
 // that.
 func (s *Service) RollBack(st change.State, back *hostconfig.Config, finalize, callerReboots bool) change.Begin {
-	r := record{Asked: back.Recorded(), Old: st.Runs.Recorded(), Back: true, CallerReboots: callerReboots}
+	r := record{Asked: back.Recorded(), Old: st.Runs.Recorded(), Purpose: goesBack, CallerReboots: callerReboots}
 	if !finalize {
 		return s.begins(opRollbackStage, "stage a rollback at run time", r)
 	}
@@ -71,7 +74,10 @@ func (s *Service) RollBack(st change.State, back *hostconfig.Config, finalize, c
 // Nothing decides to only log why. asked is the configuration that the host has, or has
 // staged, or nil. With unstage, the operation also discards what is staged.
 func (s *Service) Nothing(asked *hostconfig.Config, unstage bool, why ...string) change.Begin {
-	r := record{Reasons: why, Unstage: unstage}
+	r := record{Reasons: why}
+	if unstage {
+		r.Purpose = unstages
+	}
 	if asked != nil {
 		r.Asked = asked.Recorded()
 	}

@@ -20,11 +20,7 @@ import (
 )
 
 // check finds the faults that would make a later step fail, before the host changes.
-func (s *Service) check(ctx context.Context, r *opRun) error {
-	w, err := r.State.compare()
-	if err != nil {
-		return err
-	}
+func (s *Service) check(ctx context.Context, r *opRun, w comparison) error {
 	for _, check := range []func(context.Context, *opRun, comparison) error{
 		s.checkFiles, s.checkScripts, s.checkSELinux, s.checkExtensions, s.checkNetplan,
 	} {

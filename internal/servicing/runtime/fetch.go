@@ -15,11 +15,7 @@ import (
 
 // fetch stores what finalizing needs: images in the store of extensions, and copies of
 // the files that the configuration names as sources. Finalizing needs no server then.
-func (s *Service) fetch(ctx context.Context, r *opRun) error {
-	w, err := r.State.compare()
-	if err != nil {
-		return err
-	}
+func (s *Service) fetch(ctx context.Context, r *opRun, w comparison) error {
 	if err := s.CopySources(ctx, w.sources()); err != nil {
 		return errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic)
 	}
@@ -85,7 +81,7 @@ func (s *Service) resolveOwn(ctx context.Context, r *opRun, own []extension.Imag
 		return nil
 	}
 	image := own[0]
-	version, active, err := s.Self.CheckFile(ctx, image.Stored(), r.State.Back)
+	version, active, err := s.Self.CheckFile(ctx, image.Stored(), r.State.Purpose == goesBack)
 	if err != nil {
 		return err
 	}
@@ -94,7 +90,7 @@ func (s *Service) resolveOwn(ctx context.Context, r *opRun, own []extension.Imag
 		r.Logf(slog.LevelInfo, "trident %s runs already", version)
 		return nil
 	}
-	if r.State.Self, err = s.Self.NewFileRecord(image.Stored(), r.State.Back); err != nil {
+	if r.State.Self, err = s.Self.NewFileRecord(image.Stored(), r.State.Purpose == goesBack); err != nil {
 		return err
 	}
 	r.State.Upgrade = true

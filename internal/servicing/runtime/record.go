@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -18,18 +19,13 @@ import (
 type record struct {
 	// Asked is the requested configuration, as it is recorded when it is staged;
 	// Old is the one that the host has. Both are YAML.
-	Asked hostconfig.Recorded `json:"asked"`
-	Old   hostconfig.Recorded `json:"old"`
-	// Fresh: the host was never provisioned before.
-	Fresh bool `json:"fresh"`
-	// Back: the operation is a rollback.
-	Back bool `json:"back"`
+	Asked   hostconfig.Recorded `json:"asked"`
+	Old     hostconfig.Recorded `json:"old"`
+	Purpose purpose             `json:"-"` // see MarshalJSON
 	// CallerReboots: see UpdateRequest.
 	CallerReboots bool `json:"caller_reboots"`
 	// Reasons are why there is something, or nothing, to do; each is a sentence.
 	Reasons []string `json:"reasons"`
-	// Unstage: the operation discards what is staged.
-	Unstage bool `json:"unstage"`
 
 	// Extensions is the change of extensions; Own is the hash of Trident's own image,
 	// or "". Both are valid once Resolved is true.
@@ -72,6 +68,17 @@ func (r *record) compare() (w comparison, err error) {
 	}
 	w.change, err = diff.Compare(w.old, change.WithPaths(w.asked, w.old))
 	return w, err
+}
+
+// compared returns a Do or an Undo that calls do with the configurations of the record.
+func compared(do func(context.Context, *opRun, comparison) error) func(context.Context, *opRun) error {
+	return func(ctx context.Context, r *opRun) error {
+		w, err := r.State.compare()
+		if err != nil {
+			return err
+		}
+		return do(ctx, r, w)
+	}
 }
 
 // changed returns the paths that the change writes or removes, the network's first.

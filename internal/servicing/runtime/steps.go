@@ -36,22 +36,22 @@ func (s *Service) steps() []opStep {
 	trySelf := operation.Until(operation.From(self, "self arm rescue"), "self prove")
 	return slices.Concat([]opStep{
 		{Name: "begin", Do: s.beginServicing, Undo: s.recordFailure},
-		{Name: "fetch", Do: s.fetch, Undo: s.discard},
-		{Name: "check", Do: s.check, Undo: s.cleanCheck},
+		{Name: "fetch", Do: compared(s.fetch), Undo: compared(s.discard)},
+		{Name: "check", Do: compared(s.check), Undo: s.cleanCheck},
 		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the host as it was
-		{Name: "finalize", Do: s.beginFinalize, Undo: s.abandon},
+		{Name: "finalize", Do: compared(s.beginFinalize), Undo: s.abandon},
 	}, plain(operation.Until(self, "self probe")), []opStep{
-		{Name: "pre-servicing", Do: s.preServicing, Effects: scripts(preScripts)}, // no Undo: nobody knows what a script has changed
-		{Name: "keep", Do: s.keep, Undo: s.discardKept},
-		{Name: "files", Do: s.writeFiles, Undo: s.restoreFiles, Effects: writesFiles},
-		{Name: "network", Do: s.setUpNetwork, Undo: s.restoreNetwork, Effects: setsUpNetwork},
+		{Name: "pre-servicing", Do: compared(s.preServicing), Effects: scripts(preScripts)}, // no Undo: nobody knows what a script has changed
+		{Name: "keep", Do: compared(s.keep), Undo: s.discardKept},
+		{Name: "files", Do: compared(s.writeFiles), Undo: compared(s.restoreFiles), Effects: writesFiles},
+		{Name: "network", Do: compared(s.setUpNetwork), Undo: s.restoreNetwork, Effects: setsUpNetwork},
 		{Name: "extensions", Do: s.applyExtensions, Undo: s.undoExtensions, Effects: changesExtensions},
-		{Name: "post-configure", Do: s.postConfigure, Effects: scripts(configureScripts)}, // no Undo: as "pre-servicing"
-		{Name: "health", Do: s.checkHealth, Effects: checksHealth},                        // no Undo: it changes nothing
+		{Name: "post-configure", Do: compared(s.postConfigure), Effects: scripts(configureScripts)}, // no Undo: as "pre-servicing"
+		{Name: "health", Do: compared(s.checkHealth), Effects: checksHealth},                        // no Undo: it changes nothing
 	}, plain(trySelf), []opStep{
 		{ // the point of no return
 			Name:    "settle",
-			Do:      func(ctx context.Context, r *opRun) error { return s.settle(ctx, r, keepSelf.Do) },
+			Do:      compared(func(ctx context.Context, r *opRun, w comparison) error { return s.settle(ctx, r, w, keepSelf.Do) }),
 			Undo:    func(ctx context.Context, r *opRun) error { return errors.Join(s.decided(ctx), keepSelf.Undo(ctx, r)) },
 			Effects: recordsFallback,
 		},
@@ -93,7 +93,7 @@ func (s *Service) explain(ctx context.Context, r *opRun) error {
 	for _, why := range r.State.Reasons {
 		r.Logf(slog.LevelInfo, "%s", why)
 	}
-	if !r.State.Unstage {
+	if r.State.Purpose != unstages {
 		return nil
 	}
 	if err := s.RecordStatus(ctx, "record unstaged", change.Unstage); err != nil {
@@ -111,7 +111,7 @@ func (s *Service) beginServicing(ctx context.Context, r *opRun) error {
 	}
 	return s.RecordStatus(ctx, "record begin", func(st *hoststate.Status) {
 		change.Unstage(st)
-		if r.State.Fresh {
+		if r.State.Purpose == adopts {
 			st.Phase, st.Spec = hoststate.Settled{}, r.State.Old.String()
 		}
 		st.LastError = nil
@@ -127,7 +127,7 @@ func (s *Service) recordFailure(ctx context.Context, r *opRun) error {
 	last := change.LastErrorOf(op)
 	return s.RecordStatus(ctx, "record failure", func(st *hoststate.Status) {
 		change.Unstage(st)
-		if r.State.Fresh {
+		if r.State.Purpose == adopts {
 			st.Phase, st.Spec = hoststate.Fresh{}, ""
 		}
 		st.LastError = last
@@ -137,7 +137,7 @@ func (s *Service) recordFailure(ctx context.Context, r *opRun) error {
 // recordStaged records the configuration that this operation or a later one finalizes.
 func (s *Service) recordStaged(ctx context.Context, r *opRun) error {
 	phase := hoststate.StagedRuntimeUpdate
-	if r.State.Back {
+	if r.State.Purpose == goesBack {
 		phase = hoststate.StagedRuntimeRollback
 	}
 	err := s.RecordStatus(ctx, "record staged", func(st *hoststate.Status) {
@@ -154,13 +154,9 @@ func (s *Service) recordStaged(ctx context.Context, r *opRun) error {
 
 // beginFinalize checks again what an earlier operation has staged, perhaps long ago. It
 // does nothing if this operation has made the checks.
-func (s *Service) beginFinalize(ctx context.Context, r *opRun) error {
+func (s *Service) beginFinalize(ctx context.Context, r *opRun, w comparison) error {
 	if r.State.Checked {
 		return nil
-	}
-	w, err := r.State.compare()
-	if err != nil {
-		return err
 	}
 	if err := s.CheckSources(w.sources()); err != nil {
 		return err
@@ -168,16 +164,12 @@ func (s *Service) beginFinalize(ctx context.Context, r *opRun) error {
 	if err := s.resolve(ctx, r, w); err != nil {
 		return err
 	}
-	return s.check(ctx, r)
+	return s.check(ctx, r, w)
 }
 
 // settle keeps a new Trident and records the configuration of the host. After keepSelf
 // nothing can be undone, so with an upgrade it tries to record until that succeeds.
-func (s *Service) settle(ctx context.Context, r *opRun, keepSelf func(context.Context, *opRun) error) error {
-	w, err := r.State.compare()
-	if err != nil {
-		return err
-	}
+func (s *Service) settle(ctx context.Context, r *opRun, w comparison, keepSelf func(context.Context, *opRun) error) error {
 	spec := r.State.settledSpec(w.asked)
 	if err := keepSelf(ctx, r); err != nil {
 		return err
@@ -207,15 +199,11 @@ func (s *Service) abandon(ctx context.Context, r *opRun) error {
 	if err := s.recordFailure(ctx, r); err != nil {
 		return err
 	}
-	return s.discard(ctx, r)
+	return compared(s.discard)(ctx, r)
 }
 
 // discard deletes the images and copies that the previous configuration does not need.
-func (s *Service) discard(ctx context.Context, r *opRun) error {
-	w, err := r.State.compare()
-	if err != nil {
-		return err
-	}
+func (s *Service) discard(ctx context.Context, r *opRun, w comparison) error {
 	s.Tidy(ctx, r, w.old)
 	return nil
 }
