@@ -31,8 +31,10 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-rescue", "internal/rescue internal/version"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "internal/cli/terminal internal/bytesize internal/diagnose internal/linux/regfile proto/client internal/arch internal/local internal/trust internal/extension internal/image/build internal/image internal/fetch internal/linux/ddi internal/linux/filekind internal/linux/run internal/linux/outfile " +
+	{"internal/cli", "internal/cli/command internal/cli/terminal internal/bytesize internal/diagnose internal/linux/regfile proto/client internal/arch internal/local internal/trust internal/extension internal/image/build internal/image internal/fetch internal/linux/ddi internal/linux/filekind internal/linux/run internal/linux/outfile " +
 		"internal/version internal/errkind internal/errkind/grpckind " + generated},
+	{"internal/cli/command/commandtest", "internal/cli/command internal/cli/terminal"},
+	{"internal/cli/command", "internal/cli/terminal proto/client internal/errkind " + generated},
 	{"internal/cli/terminal", "proto/client internal/bytesize internal/errkind " + generated},
 	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
 	{"internal/local", "internal/api internal/hoststate internal/osconfig internal/hostconfig internal/linux/run " +
@@ -145,7 +147,7 @@ var keepers = map[string]string{
 	"modernc.org/sqlite":              "internal/hoststate",
 	"github.com/coreos/go-systemd":    "internal/systemd",
 	"github.com/godbus/dbus":          "internal/systemd",
-	"github.com/spf13/cobra":          "internal/cli packaging/docs",
+	"github.com/spf13/cobra":          "internal/cli internal/cli/command internal/cli/command/commandtest packaging/docs",
 	"github.com/erofs/go-erofs":       "internal/linux/ddi internal/extension",
 	"github.com/smallstep/pkcs7":      "internal/extension internal/linux/ddi",
 	"github.com/goreleaser/nfpm":      "packaging/build",
@@ -156,7 +158,7 @@ var keepers = map[string]string{
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli",
 	"github.com/rogpeppe/go-internal": "",
-	"github.com/google/go-cmp":        "internal/hosttest internal/operation/operationtest internal/systemd/systemdtest internal/boot/boottest internal/hostconfig/hostconfigtest",
+	"github.com/google/go-cmp":        "internal/hosttest internal/cli/command/commandtest internal/operation/operationtest internal/systemd/systemdtest internal/boot/boottest internal/hostconfig/hostconfigtest",
 }
 
 // standardOnly are the programs that have to work when nothing else does.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/linux/outfile"
 	"github.com/trident-project/trident/internal/version"
@@ -28,36 +29,36 @@ func Main() int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	a := &app{Streams: terminal.NewStreams()}
+	a := &command.App{Streams: terminal.NewStreams()}
 	a.Stdout = outfile.Interruptible(ctx, os.Stdout)
 	go func() {
-		cause := errInterrupted
+		cause := command.ErrInterrupted
 		if <-signals == syscall.SIGTERM {
-			cause = errTerminated
+			cause = command.ErrTerminated
 		}
 		cancel(cause)
 		<-signals
 		a.Abandon()
 		os.Exit(exitInterrupted)
 	}()
-	return a.run(ctx, os.Args[1:])
+	return execute(ctx, a, os.Args[1:])
 }
 
 // Command returns the root command, for the generators of manual pages and completions.
-func Command() *cobra.Command { return newRootCommand(&app{Streams: terminal.NewStreams()}) }
+func Command() *cobra.Command { return newRootCommand(&command.App{Streams: terminal.NewStreams()}) }
 
-func (a *app) run(ctx context.Context, args []string) int {
+func execute(ctx context.Context, a *command.App, args []string) int {
 	root := newRootCommand(a)
 	root.SetArgs(withValues(args))
 	root.SetOut(a.Stdout)
 	root.SetErr(a.Stderr)
 	cmd, err := root.ExecuteContextC(ctx)
-	a.end()
-	err = asUsage(cmd, err)
+	a.End()
+	err = command.AsUsage(cmd, err)
 	if a.Output == "" {
 		a.Output = wantedFormat(cmd, args)
 	}
-	a.printError(err)
+	printError(a, err)
 	return exitCode(err)
 }
 
@@ -72,7 +73,7 @@ busy, 7 Trident tried a new version and rolled it back, 124 the command took lon
 than --timeout, 130 the command was interrupted. install, update, commit, rollback,
 rebuild-raid, get, validate, offline-initialize and diagnose never exit with 5 to 7.`
 
-func newRootCommand(a *app) *cobra.Command {
+func newRootCommand(a *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "trident",
 		Short:             "Service image-based Linux hosts",
@@ -80,14 +81,14 @@ func newRootCommand(a *app) *cobra.Command {
 		Version:           version.String(),
 		SilenceUsage:      true,
 		SilenceErrors:     true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.begin(cmd) },
-		RunE:              needsSubcommand,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.Begin(cmd) },
+		RunE:              command.NeedsSubcommand,
 		Args:              cobra.ArbitraryArgs,
 		TraverseChildren:  true, // grpc-client has a flag that its commands do not have
 	}
 	cmd.SetVersionTemplate("trident {{.Version}}\n")
-	cmd.SetFlagErrorFunc(flagError)
-	a.addFlags(cmd)
+	cmd.SetFlagErrorFunc(command.FlagError)
+	a.AddFlags(cmd)
 	cmd.Flags().BoolP("version", "V", false, "print the version of this command")
 	cmd.AddCommand(
 		newInstallCommand(a, install), newUpdateCommand(a, updateHost), newCommitCommand(a, commit), newRollbackCommand(a, rollback),
@@ -96,9 +97,9 @@ func newRootCommand(a *app) *cobra.Command {
 		newGRPCClientCommand(a),
 		newVersionCommand(a, printVersions), newSelfCommand(a), newOperationCommand(a), newSysextCommand(a), newImageCommand(a))
 	cmd.SetHelpCommand(newHelpCommand())
-	a.helpOnTerminal(cmd)
+	helpOnTerminal(a, cmd)
 	cmd.InitDefaultHelpCmd()
 	cmd.InitDefaultCompletionCmd()
-	withoutFiles(cmd)
+	command.WithoutFiles(cmd)
 	return cmd
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
@@ -14,7 +15,7 @@ import (
 
 type commitOptions struct{ servicingOptions }
 
-func newCommitCommand(a *app, run func(context.Context, *commitOptions) error) *cobra.Command {
+func newCommitCommand(a *command.App, run func(context.Context, *commitOptions) error) *cobra.Command {
 	o := &commitOptions{newServicingOptions(a)}
 	cmd := &cobra.Command{
 		Use:   "commit",
@@ -25,7 +26,7 @@ func newCommitCommand(a *app, run func(context.Context, *commitOptions) error) *
 checks pass. Otherwise the host boots the previous system, where commit says why.
 Without a system on trial commit does nothing. trident.service runs commit at each
 boot.`,
-		Args: exactly(),
+		Args: command.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
 	o.addFlags(cmd.Flags())
@@ -35,27 +36,27 @@ boot.`,
 func commit(ctx context.Context, o *commitOptions) error {
 	return o.serviceTo(ctx, "commit the host", func(ctx context.Context, c *client.Client, fn func(*client.Event)) (client.Outcome, error) {
 		return c.Host().Commit(ctx, client.How{}, fn)
-	}, func(f *following, out client.Outcome, op *client.Operation, err error) error {
+	}, func(f *command.Following, out client.Outcome, op *client.Operation, err error) error {
 		return o.report(ctx, f, out, op, err)
 	})
 }
 
 // report says whether the host kept the system on trial or rolled it back.
-func (o *commitOptions) report(ctx context.Context, f *following, out client.Outcome, op *client.Operation, err error) error {
+func (o *commitOptions) report(ctx context.Context, f *command.Following, out client.Outcome, op *client.Operation, err error) error {
 	if op == nil {
 		return o.servicingOptions.report(f, out, op, err)
 	}
-	ctx, cancel := quick(ctx)
+	ctx, cancel := command.Quick(ctx)
 	defer cancel()
-	host, herr := f.client.Host().Get(ctx)
+	host, herr := f.Client.Host().Get(ctx)
 	switch {
 	case herr != nil:
 		return o.servicingOptions.report(f, out, op, err)
 	case err != nil:
-		f.progress.Line("What was booted was not kept. %s", whereStands(host))
-		return errors.Join(err, o.app.Show(op, func(*terminal.Table) {}))
+		f.Progress.Line("What was booted was not kept. %s", whereStands(host))
+		return errors.Join(err, o.App.Show(op, func(*terminal.Table) {}))
 	}
-	return o.app.Show(op, func(w *terminal.Table) { w.Line("%s (%s)", whereStands(host), op.GetSummary()) })
+	return o.App.Show(op, func(w *terminal.Table) { w.Line("%s (%s)", whereStands(host), op.GetSummary()) })
 }
 
 // whereStands describes the state of a host in a sentence.
@@ -72,14 +73,14 @@ type rebuildRaidOptions struct {
 	config string
 }
 
-func newRebuildRaidCommand(a *app, run func(context.Context, *rebuildRaidOptions) error) *cobra.Command {
+func newRebuildRaidCommand(a *command.App, run func(context.Context, *rebuildRaidOptions) error) *cobra.Command {
 	o := &rebuildRaidOptions{servicingOptions: newServicingOptions(a)}
 	cmd := &cobra.Command{
 		Use:   "rebuild-raid",
 		Short: "Rebuild RAID arrays after a disk was replaced",
 		Example: `  trident rebuild-raid
   trident rebuild-raid --config host.yaml`,
-		Args: exactly(),
+		Args: command.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
 	cmd.Flags().StringVarP(&o.config, "config", "c", "", "a Host Configuration to use instead of the recorded one")

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -18,7 +19,7 @@ type configOptions struct {
 	allowed allowedOperations
 }
 
-func newConfigOptions(a *app) configOptions {
+func newConfigOptions(a *command.App) configOptions {
 	return configOptions{servicingOptions: newServicingOptions(a)}
 }
 
@@ -28,7 +29,7 @@ func (o *configOptions) addFlags(cmd *cobra.Command) {
 }
 
 func (o *configOptions) setConfig(args []string) {
-	o.config, o.given = argument(args, defaultConfig), len(args) > 0
+	o.config, o.given = command.Argument(args, defaultConfig), len(args) > 0
 }
 
 // run calls verb with the allowed operations. If only finalize is allowed, the staged
@@ -43,7 +44,7 @@ func (o *configOptions) run(ctx context.Context, c *client.Client, verb func(*cl
 	}
 	if !stage {
 		if text != nil {
-			err = o.app.checkConfig(ctx, c, configName(o.config), text)
+			err = checkConfig(ctx, o.App, c, configName(o.config), text)
 		}
 		if err != nil || !finalize {
 			return out, err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 )
 
@@ -21,12 +22,12 @@ import (
 const daemonPath = "/usr/bin/tridentd"
 
 type daemonOptions struct {
-	app *app
+	app *command.App
 	// args are for tridentd.
 	args []string
 }
 
-func newDaemonCommand(a *app, run func(context.Context, *daemonOptions) error) *cobra.Command {
+func newDaemonCommand(a *command.App, run func(context.Context, *daemonOptions) error) *cobra.Command {
 	o := &daemonOptions{app: a}
 	timeout := humantime(300 * time.Second)
 	var socket string
@@ -36,7 +37,7 @@ func newDaemonCommand(a *app, run func(context.Context, *daemonOptions) error) *
 		Example: "  trident daemon --inactivity-timeout 10min",
 		Long:    "Daemon replaces this process with " + daemonPath + ". Upstream's units run it.",
 		Hidden:  true,
-		Args:    exactly(),
+		Args:    command.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.args = []string{"--idle-timeout", time.Duration(timeout).String(), "--log-level", daemonLevel(a.Verbosity)}
 			if cmd.Flags().Changed("socket-path") { // else a socket that systemd passes comes first
@@ -46,7 +47,7 @@ func newDaemonCommand(a *app, run func(context.Context, *daemonOptions) error) *
 		},
 	}
 	cmd.Flags().Var(&timeout, "inactivity-timeout", "exit after this time without calls and operations, as in 5m or 1h 30m; 0s: never")
-	cmd.Flags().StringVar(&socket, "socket-path", defaultSocket, "listen on this socket")
+	cmd.Flags().StringVar(&socket, "socket-path", command.DefaultSocket, "listen on this socket")
 	return cmd
 }
 
@@ -64,7 +65,7 @@ func daemonLevel(v terminal.Verbosity) string {
 
 func becomeDaemon(_ context.Context, o *daemonOptions) error {
 	err := syscall.Exec(daemonPath, append([]string{daemonPath}, o.args...), os.Environ())
-	return asUpstream(fmt.Errorf("become the daemon: run %s: %w", daemonPath, err))
+	return command.AsUpstream(fmt.Errorf("become the daemon: run %s: %w", daemonPath, err))
 }
 
 // humantime is a duration in upstream's form: a sum of numbers with units, as in 1h 30m.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/diagnose"
 	"github.com/trident-project/trident/internal/linux/run"
@@ -26,7 +27,7 @@ import (
 )
 
 type diagnoseOptions struct {
-	app              *app
+	app              *command.App
 	bundle, root     string
 	journal, selinux bool
 	tools            run.Runner
@@ -51,27 +52,27 @@ Diagnose removes secrets: passwords and keys in Host Configurations, values whos
 names are those of secrets, users and queries of URLs, private keys. Read the file
 all the same before you pass it on.`
 
-func newDiagnoseCommand(a *app, do func(context.Context, *diagnoseOptions) error) *cobra.Command {
+func newDiagnoseCommand(a *command.App, do func(context.Context, *diagnoseOptions) error) *cobra.Command {
 	o := &diagnoseOptions{app: a, tools: run.Host{}}
 	cmd := &cobra.Command{
 		Use:     "diagnose --output FILE",
 		Short:   "Collect logs and records for the analysis of a failure",
 		Long:    diagnoseLong,
 		Example: "  trident diagnose --output trident.tar.zst --journal",
-		Args:    exactly(),
+		Args:    command.Exactly(),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return do(cmd.Context(), o) },
 	}
 	cmd.Flags().StringVarP(&o.bundle, "output", "o", "", "the file to write; - is standard output")
 	cmd.Flags().BoolVar(&o.journal, "journal", false, "also collect the journal of this boot")
 	cmd.Flags().BoolVar(&o.selinux, "selinux", false, "also collect the denials of SELinux")
-	required(cmd, "output")
+	command.Required(cmd, "output")
 	addRoot(cmd, &o.root)
 	return cmd
 }
 
 func collectDiagnostics(ctx context.Context, o *diagnoseOptions) error {
 	var failures int
-	file := o.app.secretFile(o.bundle)
+	file := secretFile(o.app, o.bundle)
 	if err := file.CheckStream(); err != nil {
 		return err
 	}
@@ -91,7 +92,7 @@ func collectDiagnostics(ctx context.Context, o *diagnoseOptions) error {
 		return nil
 	})
 	if err != nil {
-		return asUpstream(fmt.Errorf("collect diagnostics: %w", err))
+		return command.AsUpstream(fmt.Errorf("collect diagnostics: %w", err))
 	}
 	if file.IsFile() && !o.app.Quiet {
 		fmt.Fprintf(o.app.Stdout, "%s is written.\n", terminal.Line(o.bundle))
@@ -105,7 +106,7 @@ func collectDiagnostics(ctx context.Context, o *diagnoseOptions) error {
 // fromDaemon collects the answers of the daemon.
 func (o *diagnoseOptions) fromDaemon(ctx context.Context, b *diagnose.Bundle) error {
 	var broken error // of the bundle: nothing else ends the collection
-	err := o.app.ask(ctx, "ask the daemon", func(c *client.Client) error {
+	err := o.app.Ask(ctx, "ask the daemon", func(c *client.Client) error {
 		ctx, cancel := context.WithTimeout(ctx, collectTime)
 		defer cancel()
 		if _, err := c.Version(ctx); err != nil {

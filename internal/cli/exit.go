@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
@@ -32,14 +33,14 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, errInterrupted):
+	case errors.Is(err, command.ErrInterrupted):
 		return exitInterrupted
-	case errors.Is(err, errTimedOut):
+	case errors.Is(err, command.ErrTimedOut):
 		return exitTimedOut
-	case errors.Is(err, errNoReboot):
+	case errors.Is(err, command.ErrNoReboot):
 		return exitNoReboot
 	}
-	_, upstream := errors.AsType[upstreamError](err)
+	_, upstream := errors.AsType[command.UpstreamError](err)
 	_, connecting := errors.AsType[*client.ConnectError](err)
 	switch {
 	case connecting && !(upstream && client.Kind(err) == client.KindDenied): // upstream fails there: the caller is not root
@@ -62,7 +63,7 @@ func exitCode(err error) int {
 }
 
 // printError prints an error and its hint in the output format of the command.
-func (a *app) printError(err error) {
+func printError(a *command.App, err error) {
 	if err != nil {
 		a.PrintFailure(terminal.Failure{Kind: kindOf(err), Message: err.Error(), Hint: client.Hint(err)})
 	}
@@ -71,9 +72,9 @@ func (a *app) printError(err error) {
 // kindOf returns the kind of an error: of an interrupt Cancelled, of --timeout Timeout.
 func kindOf(err error) string {
 	switch {
-	case errors.Is(err, errInterrupted):
+	case errors.Is(err, command.ErrInterrupted):
 		return string(errkind.Cancelled)
-	case errors.Is(err, errTimedOut):
+	case errors.Is(err, command.ErrTimedOut):
 		return string(errkind.Timeout)
 	}
 	return string(cmp.Or(client.Kind(err), client.KindInternal))

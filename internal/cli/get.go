@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v4"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
@@ -16,7 +17,7 @@ import (
 )
 
 type getOptions struct {
-	app     *app
+	app     *command.App
 	kind    string
 	outfile string
 }
@@ -33,7 +34,7 @@ last-error       why the last servicing failed, or null
 rollback-chain   the states that the host can return to, the next one first
 rollback-target  the Host Configuration of the next one, or {}`
 
-func newGetCommand(a *app, run func(context.Context, *getOptions) error) *cobra.Command {
+func newGetCommand(a *command.App, run func(context.Context, *getOptions) error) *cobra.Command {
 	o := &getOptions{app: a}
 	cmd := &cobra.Command{
 		Use:   "get [KIND]",
@@ -43,11 +44,11 @@ func newGetCommand(a *app, run func(context.Context, *getOptions) error) *cobra.
   trident get last-error --output json`,
 		Long:      getLong,
 		ValidArgs: getKinds(),
-		Args:      atMostOne,
+		Args:      command.AtMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.kind = argument(args, "status")
+			o.kind = command.Argument(args, "status")
 			if !slices.Contains(getKinds(), o.kind) {
-				return didYouMean(cmd, fmt.Errorf("there is no %q; there are %s", o.kind, strings.Join(getKinds(), ", ")), nearest(o.kind, getKinds()))
+				return command.DidYouMean(cmd, fmt.Errorf("there is no %q; there are %s", o.kind, strings.Join(getKinds(), ", ")), command.Nearest(o.kind, getKinds()))
 			}
 			return run(cmd.Context(), o)
 		},
@@ -58,7 +59,7 @@ func newGetCommand(a *app, run func(context.Context, *getOptions) error) *cobra.
 }
 
 func get(ctx context.Context, o *getOptions) error {
-	return asUpstream(o.app.ask(ctx, "get "+o.kind, func(c *client.Client) error {
+	return command.AsUpstream(o.app.Ask(ctx, "get "+o.kind, func(c *client.Client) error {
 		text, err := o.document(ctx, c)
 		if err == nil && o.app.Output.String() == "json" {
 			text, err = jsonOf(text)
@@ -67,7 +68,7 @@ func get(ctx context.Context, o *getOptions) error {
 			return err
 		}
 		if o.outfile != "" {
-			out := o.app.secretFile(o.outfile)
+			out := secretFile(o.app, o.outfile)
 			if err := writeText(ctx, out, text); err != nil {
 				return err
 			}

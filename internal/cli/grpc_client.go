@@ -9,14 +9,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 )
 
 // newGRPCClientCommand returns upstream's group of the commands that call the daemon.
 // Upstream's top-level commands service the host without the daemon; ours all call it.
-func newGRPCClientCommand(a *app) *cobra.Command {
-	cmd := newGroup("grpc-client", "Upstream's name for the commands that call the daemon",
+func newGRPCClientCommand(a *command.App) *cobra.Command {
+	cmd := command.Group("grpc-client", "Upstream's name for the commands that call the daemon",
 		newInstallCommand(a, install),
 		newUpdateCommand(a, updateHost),
 		newCommitCommand(a, commit),
@@ -30,7 +31,7 @@ func newGRPCClientCommand(a *app) *cobra.Command {
 		newVersionCommand(a, printVersions),
 	)
 	cmd.Hidden = true
-	a.addServer(cmd)
+	a.AddServer(cmd)
 	return cmd
 }
 
@@ -40,9 +41,9 @@ func newListenCommand() *cobra.Command {
 		Short:   "Unsupported: upstream has this name and no such command",
 		Example: "  trident grpc-client listen",
 		Hidden:  true,
-		Args:    exactly(),
+		Args:    command.Exactly(),
 		RunE: func(*cobra.Command, []string) error {
-			return asUpstream(errkind.WithHint(errkind.Errorf(errkind.Unsupported, "Trident has no command listen"),
+			return command.AsUpstream(errkind.WithHint(errkind.Errorf(errkind.Unsupported, "Trident has no command listen"),
 				"to see what the daemon does, use: trident operation watch"))
 		},
 	}
@@ -55,7 +56,7 @@ type streamDiskOptions struct {
 	within     time.Duration
 }
 
-func newStreamDiskCommand(a *app, run func(context.Context, *streamDiskOptions) error) *cobra.Command {
+func newStreamDiskCommand(a *command.App, run func(context.Context, *streamDiskOptions) error) *cobra.Command {
 	o := &streamDiskOptions{servicingOptions: newServicingOptions(a)}
 	cmd := &cobra.Command{
 		Use:     "stream-disk URL",
@@ -65,7 +66,7 @@ func newStreamDiskCommand(a *app, run func(context.Context, *streamDiskOptions) 
 		Long: `Stream-disk writes an image (COSI 1.2 or later) to the smallest disk of this host
 that the image fits on, and boots it. The data on that disk are lost. The new system
 has no record of this operation.`,
-		Args: exactly("URL"),
+		Args: command.Exactly("URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.url = args[0]
 			return run(cmd.Context(), o)
@@ -89,16 +90,16 @@ func (o *streamDiskOptions) checkHash() error {
 		err := errkind.Errorf(errkind.Invalid, "the image comes from an http URL and --hash is %q: anybody on the network could replace the system that this host boots", cmp.Or(o.hash, "ignored"))
 		return errkind.WithHint(err, "Give --hash sha384:HEX of the image's metadata, or an https URL, or --allow-unverified-http.")
 	}
-	fmt.Fprintln(o.app.Stderr, "WARNING: without --hash Trident writes and boots whatever the server sends.")
+	fmt.Fprintln(o.App.Stderr, "WARNING: without --hash Trident writes and boots whatever the server sends.")
 	return nil
 }
 
 func streamDisk(ctx context.Context, o *streamDiskOptions) error {
 	if err := o.checkHash(); err != nil {
-		return asUpstream(err)
+		return command.AsUpstream(err)
 	}
 	if o.within < 0 {
-		return asUpstream(errkind.Errorf(errkind.Invalid, "--fetch-timeout %s is negative", o.within))
+		return command.AsUpstream(errkind.Errorf(errkind.Invalid, "--fetch-timeout %s is negative", o.within))
 	}
 	return o.service(ctx, "write the disk", func(ctx context.Context, c *client.Client, fn func(*client.Event)) (client.Outcome, error) {
 		return c.Host().StreamDisk(ctx, o.url, o.hash, client.How{FetchTimeout: o.within}, func(e *client.Event) {

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/cli/command"
 )
 
 // newHelpCommand is cobra's help command, but for a topic that does not exist: that is
@@ -35,7 +37,7 @@ func newHelpCommand() *cobra.Command {
 					}
 				}
 				if at == topic {
-					return unknownCommand(topic, word)
+					return command.UnknownCommand(topic, word)
 				}
 				topic = at
 			}
@@ -48,7 +50,7 @@ func newHelpCommand() *cobra.Command {
 
 // helpOnTerminal has the help of root and of its commands broken between words where the
 // terminal is narrower than the text.
-func (a *app) helpOnTerminal(root *cobra.Command) {
+func helpOnTerminal(a *command.App, root *cobra.Command) {
 	whole := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		out := cmd.OutOrStdout()

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/cli/command/commandtest"
 )
 
 // An example is a command line that the command takes.
@@ -50,9 +52,9 @@ func TestEveryHelpPageHasExamplesThatParse(t *testing.T) {
 
 func TestHelpIsBrokenBetweenWords(t *testing.T) {
 	whole := func(columns int, path []string) string {
-		a, stdout, _ := testApp()
+		a, stdout, _ := commandtest.New()
 		a.Out.Size = func() int { return columns }
-		if code := a.run(t.Context(), append(path, "--help")); code != 0 {
+		if code := execute(t.Context(), a, append(path, "--help")); code != 0 {
 			t.Fatalf("%v: %d", path, code)
 		}
 		return stdout.String()

@@ -167,14 +167,23 @@ func (h *host) merge() error {
 	if err := errors.Join(os.RemoveAll(usr), os.CopyFS(usr, os.DirFS(filepath.Join(h.root, "base/usr")))); err != nil {
 		return err
 	}
-	img, err := openImage(filepath.Join(h.root, rescue.Link))
+	f, err := os.Open(filepath.Join(h.root, rescue.Link))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(h.lay(img.Image), img.Close())
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	img, err := ddi.Open(f, info.Size())
+	if err != nil {
+		return err
+	}
+	return h.lay(img)
 }
 
 func (h *host) lay(img *ddi.Image) error {

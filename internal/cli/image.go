@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
@@ -18,8 +19,8 @@ import (
 	"github.com/trident-project/trident/internal/linux/regfile"
 )
 
-func newImageCommand(a *app) *cobra.Command {
-	return newGroup("image", "Make and check images of operating systems (COSI)",
+func newImageCommand(a *command.App) *cobra.Command {
+	return command.Group("image", "Make and check images of operating systems (COSI)",
 		newImageBuildCommand(a, imageBuild),
 		newImageInspectCommand(a, imageInspect),
 		newImageVerifyCommand(a, imageVerify),
@@ -48,7 +49,7 @@ func (s *imageSource) addFlags(flags *pflag.FlagSet) {
 
 // open tells all that is wrong with the metadata on standard error, and returns
 // the first of it.
-func (s *imageSource) open(ctx context.Context, a *app) (*cosi.Image, error) {
+func (s *imageSource) open(ctx context.Context, a *command.App) (*cosi.Image, error) {
 	login, err := s.login()
 	if err != nil {
 		return nil, err
@@ -74,7 +75,7 @@ func (s *imageSource) open(ctx context.Context, a *app) (*cosi.Image, error) {
 		}
 		err = errkind.With(errkind.Corrupt, err) // the image is refused, not the command
 	}
-	return img, interrupted(ctx, err)
+	return img, command.Interrupted(ctx, err)
 }
 
 // roots returns the authorities for https; nil stands for the system's.

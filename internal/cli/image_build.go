@@ -11,6 +11,7 @@ import (
 
 	"github.com/trident-project/trident/internal/arch"
 	"github.com/trident-project/trident/internal/bytesize"
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	cosi "github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/image/build"
@@ -19,7 +20,7 @@ import (
 
 type imageBuildOptions struct {
 	build.Options
-	app   *app
+	app   *command.App
 	image string
 }
 
@@ -48,7 +49,7 @@ its revision, or 0.
 For systemd-boot build finds the boot entries in the ESP and the XBOOTLDR partition:
 unified kernel images in EFI/Linux, and files in loader/entries.`
 
-func newImageBuildCommand(a *app, run func(context.Context, *imageBuildOptions) error) *cobra.Command {
+func newImageBuildCommand(a *command.App, run func(context.Context, *imageBuildOptions) error) *cobra.Command {
 	o := &imageBuildOptions{app: a}
 	cmd := &cobra.Command{
 		Use:   "build FILE",
@@ -58,7 +59,7 @@ func newImageBuildCommand(a *app, run func(context.Context, *imageBuildOptions) 
   trident image build os.cosi --arch arm64 --os-release os-release --packages packages.json \
     --partition name=esp,type=esp,file=esp.vfat,mount=/boot/efi \
     --partition name=root,type=root,file=root.ext4,mount=/`,
-		Args: exactly("FILE"),
+		Args: command.Exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.image = args[0]
 			return run(cmd.Context(), o)
@@ -73,12 +74,12 @@ func newImageBuildCommand(a *app, run func(context.Context, *imageBuildOptions) 
 	flags.StringVar(&o.Bootloader, "bootloader", "", "systemd-boot or grub; default systemd-boot, if the image has boot entries")
 	flags.StringVar(&o.Arch, "arch", "", "the architecture: x86_64 or arm64")
 	flags.StringVar(&o.ID, "id", "", "a UUID for this image")
-	required(cmd, "arch", "os-release")
+	command.Required(cmd, "arch", "os-release")
 	cmd.MarkFlagsOneRequired("disk", "partition")
 	cmd.MarkFlagsMutuallyExclusive("disk", "partition")
 	cmd.MarkFlagsMutuallyExclusive("mount", "partition")
-	completeFlag(cmd, "bootloader", cosi.SystemdBoot, cosi.GRUB)
-	completeFlag(cmd, "arch", arch.Names()...)
+	command.CompleteFlag(cmd, "bootloader", cosi.SystemdBoot, cosi.GRUB)
+	command.CompleteFlag(cmd, "arch", arch.Names()...)
 	return cmd
 }
 
@@ -117,7 +118,7 @@ func imageBuild(ctx context.Context, o *imageBuildOptions) error {
 	})
 	progress.End()
 	if err != nil {
-		return interrupted(ctx, err)
+		return command.Interrupted(ctx, err)
 	}
 	if !out.IsFile() { // whoever reads the image wants nothing else in it
 		o.app.Stdout = o.app.Stderr

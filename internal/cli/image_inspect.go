@@ -10,13 +10,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/bytesize"
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	cosi "github.com/trident-project/trident/internal/image"
 )
 
 type imageInspectOptions struct {
 	imageSource
-	app *app
+	app *command.App
 }
 
 const imageInspectLong = `Inspect shows the metadata of an image: system, boot loader, partitions, file
@@ -25,7 +26,7 @@ that break a rule. "trident image verify" checks the content.
 
 ` + imageSourceText
 
-func newImageInspectCommand(a *app, run func(context.Context, *imageInspectOptions) error) *cobra.Command {
+func newImageInspectCommand(a *command.App, run func(context.Context, *imageInspectOptions) error) *cobra.Command {
 	o := &imageInspectOptions{app: a}
 	cmd := &cobra.Command{
 		Use:   "inspect SOURCE",
@@ -33,7 +34,7 @@ func newImageInspectCommand(a *app, run func(context.Context, *imageInspectOptio
 		Long:  imageInspectLong,
 		Example: `  trident image inspect os.cosi
   trident image inspect oci://registry.example.com/os:42 --auth-file ~/.docker/config.json`,
-		Args: exactly("SOURCE"),
+		Args: command.Exactly("SOURCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.source = args[0]
 			return run(cmd.Context(), o)

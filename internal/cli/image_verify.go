@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/bytesize"
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	cosi "github.com/trident-project/trident/internal/image"
@@ -17,7 +18,7 @@ import (
 
 type imageVerifyOptions struct {
 	imageSource
-	app *app
+	app *command.App
 }
 
 const imageVerifyLong = `Verify reads the whole image and names the first fault: in the archive, in
@@ -31,7 +32,7 @@ little memory.
 Only --sha384, the value of image.sha384 in a Host Configuration, proves that
 metadata.json is the expected one.`
 
-func newImageVerifyCommand(a *app, run func(context.Context, *imageVerifyOptions) error) *cobra.Command {
+func newImageVerifyCommand(a *command.App, run func(context.Context, *imageVerifyOptions) error) *cobra.Command {
 	o := &imageVerifyOptions{app: a}
 	cmd := &cobra.Command{
 		Use:   "verify SOURCE",
@@ -39,7 +40,7 @@ func newImageVerifyCommand(a *app, run func(context.Context, *imageVerifyOptions
 		Long:  imageVerifyLong,
 		Example: `  trident image verify os.cosi
   trident image verify https://example.com/os.cosi --sha384 "$SHA384"`,
-		Args: exactly("SOURCE"),
+		Args: command.Exactly("SOURCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.source = args[0]
 			return run(cmd.Context(), o)
@@ -69,7 +70,7 @@ func imageVerify(ctx context.Context, o *imageVerifyOptions) (err error) {
 	findings, err := img.Verify(ctx, func(done, total int64) { progress.Bytes("verify", done, total) })
 	progress.End()
 	if err != nil {
-		return fmt.Errorf("%s: %w", terminal.Line(o.source), interrupted(ctx, err))
+		return fmt.Errorf("%s: %w", terminal.Line(o.source), command.Interrupted(ctx, err))
 	}
 	findings = append(findings, img.Metadata().Doubts()...)
 	if i := slices.IndexFunc(findings, func(f cosi.Finding) bool { return f.Name == cosi.NameGPT }); i >= 0 {
@@ -79,7 +80,7 @@ func imageVerify(ctx context.Context, o *imageVerifyOptions) (err error) {
 		return errkind.Errorf(errkind.Incompatible, "%s: verify image: %s", terminal.Line(o.source), findings[i])
 	}
 	if err := build.CheckPrograms(ctx, img); err != nil {
-		return fmt.Errorf("%s: verify image: %w", terminal.Line(o.source), interrupted(ctx, err))
+		return fmt.Errorf("%s: verify image: %w", terminal.Line(o.source), command.Interrupted(ctx, err))
 	}
 	r := &imageVerification{
 		Source: o.source, Size: img.Size(), SHA384: img.SHA384(), Expected: o.sha384 != cosi.Ignored, Warnings: findings,

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -22,7 +23,7 @@ CONFIG is by default ` + defaultConfig + `. With --allowed-operations
 stage, install writes the disks and does not make them bootable; with finalize, it
 makes a staged installation bootable. With "" it only checks CONFIG.`
 
-func newInstallCommand(a *app, run func(context.Context, *installOptions) error) *cobra.Command {
+func newInstallCommand(a *command.App, run func(context.Context, *installOptions) error) *cobra.Command {
 	o := &installOptions{configOptions: newConfigOptions(a)}
 	cmd := &cobra.Command{
 		Use:   "install [CONFIG]",
@@ -31,7 +32,7 @@ func newInstallCommand(a *app, run func(context.Context, *installOptions) error)
 		Example: `  trident install host.yaml --plan
   trident install host.yaml
   trident install host.yaml --allowed-operations stage`,
-		Args: atMostOne,
+		Args: command.AtMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.checkPlan(cmd); err != nil {
 				return err

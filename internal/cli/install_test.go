@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/trident-project/trident/internal/cli/command/commandtest"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client/clienttest"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
@@ -20,9 +21,9 @@ func writtenFrom(hash string) *tridentv1.Completed {
 	return &tridentv1.Completed{Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, ImageHash: &hash}
 }
 
-// inMemory is a socket of a daemon that does what it is told, and a Host
+// serveMemory is a socket of a daemon that does what it is told, and a Host
 // Configuration.
-func inMemory(t *testing.T, c clienttest.Config) (socket, config string) {
+func serveMemory(t *testing.T, c clienttest.Config) (socket, config string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cli")
 	if err != nil {
@@ -43,7 +44,7 @@ func inMemory(t *testing.T, c clienttest.Config) (socket, config string) {
 
 func TestThePlanOfAnInstallationIsShown(t *testing.T) {
 	t.Parallel()
-	socket, config := inMemory(t, clienttest.Config{InstallPlan: &hostv1.PlanInstallResponse{
+	socket, config := serveMemory(t, clienttest.Config{InstallPlan: &hostv1.PlanInstallResponse{
 		Text: "Install into volume-a\n\nDisk \"os\": /dev/vda\n  DESTROYS partition /dev/vda1, label \"a\x1b[2Jb\"\n",
 		Storage: &hostv1.StoragePlan{Purpose: "install", Slot: "volume-a", Disks: []*hostv1.DiskPlan{{
 			Id: "os", Path: "/dev/vda", Size: 1 << 40, Destroys: []*hostv1.Loss{{What: "partition", Path: "/dev/vda1"}},
@@ -55,8 +56,8 @@ func TestThePlanOfAnInstallationIsShown(t *testing.T) {
 		"json": {`"slot": "volume-a"`, `"size": "1099511627776"`, `"what": "partition"`, `"removable": false`},
 		"yaml": {"storage:\n  purpose: install\n", "        - what: partition\n"},
 	} {
-		a, stdout, stderr := testApp()
-		code := a.run(t.Context(), []string{"install", config, "--plan", "--output", format, "--socket", socket})
+		a, stdout, stderr := commandtest.New()
+		code := execute(t.Context(), a, []string{"install", config, "--plan", "--output", format, "--socket", socket})
 		if code != 0 || !strings.Contains(stderr.String(), "c.yaml:1:2: warning: storage: it is small\n") {
 			t.Errorf("%s: exit code %d:\n%s", format, code, stderr)
 		}
@@ -70,7 +71,7 @@ func TestThePlanOfAnInstallationIsShown(t *testing.T) {
 
 func TestThePlanOfAnUpdateIsShown(t *testing.T) {
 	t.Parallel()
-	socket, config := inMemory(t, clienttest.Config{Plan: &hostv1.PlanUpdateResponse{
+	socket, config := serveMemory(t, clienttest.Config{Plan: &hostv1.PlanUpdateResponse{
 		Kind:     tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE,
 		Text:     "Steps of the servicing runtime-update:\n  files\n    write /etc/\x1b[2Ja\n",
 		Steps:    []*hostv1.PlannedStep{{Name: "files", Actions: []*hostv1.Action{{Kind: "write-file", Object: "/etc/a", Message: "write /etc/a"}}}},
@@ -81,8 +82,8 @@ func TestThePlanOfAnUpdateIsShown(t *testing.T) {
 		"json": {`"kind": "SERVICING_KIND_RUNTIME_UPDATE"`, `"object": "/etc/a"`, `"name": "files"`},
 		"yaml": {"steps:\n  - name: files\n"},
 	} {
-		a, stdout, stderr := testApp()
-		code := a.run(t.Context(), []string{"update", config, "--plan", "--output", format, "--socket", socket})
+		a, stdout, stderr := commandtest.New()
+		code := execute(t.Context(), a, []string{"update", config, "--plan", "--output", format, "--socket", socket})
 		if code != 0 || !strings.Contains(stderr.String(), "c.yaml: warning: it is late\n") {
 			t.Errorf("%s: exit code %d:\n%s", format, code, stderr)
 		}
@@ -121,9 +122,9 @@ func TestACommitSaysWhereTheHostStands(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			socket, _ := inMemory(t, c.config)
-			a, stdout, stderr := testApp()
-			if code := a.run(t.Context(), []string{"commit", "--socket", socket}); code != c.code {
+			socket, _ := serveMemory(t, c.config)
+			a, stdout, stderr := commandtest.New()
+			if code := execute(t.Context(), a, []string{"commit", "--socket", socket}); code != c.code {
 				t.Errorf("exit code %d, want %d", code, c.code)
 			}
 			if diff := cmp.Diff(c.stdout, stdout.String()); diff != "" || !strings.HasSuffix(stderr.String(), c.stderr) {
@@ -136,12 +137,12 @@ func TestACommitSaysWhereTheHostStands(t *testing.T) {
 func TestTheImageThatWasWrittenIsNamed(t *testing.T) {
 	t.Parallel()
 	hash := "sha384:" + strings.Repeat("ab", 48)
-	socket, _ := inMemory(t, clienttest.Config{
+	socket, _ := serveMemory(t, clienttest.Config{
 		Script:    []*operationsv1.Event{clienttest.Step(1, "write", nil), clienttest.Step(done, "table", nil)},
 		Completed: writtenFrom(hash),
 	})
-	a, stdout, _ := testApp()
-	code := a.run(t.Context(), []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "https://h/x.cosi"})
+	a, stdout, _ := commandtest.New()
+	code := execute(t.Context(), a, []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "https://h/x.cosi"})
 	if want := "Done: write disks from an image.\nThe image is " + hash + ".\n"; code != 0 || stdout.String() != want {
 		t.Errorf("exit code %d, stdout:\n%s", code, stdout)
 	}
@@ -149,10 +150,10 @@ func TestTheImageThatWasWrittenIsNamed(t *testing.T) {
 
 func TestADiskThatIsWrittenEndsWithTheReboot(t *testing.T) {
 	t.Parallel()
-	socket, _ := inMemory(t, clienttest.Config{Script: []*operationsv1.Event{clienttest.Step(1, "write", nil), clienttest.Reboot("reboot")}})
-	a, stdout, stderr := testApp()
-	a.rebootTime = 50 * time.Millisecond
-	code := a.run(t.Context(), []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "https://h/x.cosi", "--hash", "sha384:" + strings.Repeat("ab", 48)})
+	socket, _ := serveMemory(t, clienttest.Config{Script: []*operationsv1.Event{clienttest.Step(1, "write", nil), clienttest.Reboot("reboot")}})
+	a, stdout, stderr := commandtest.New()
+	a.RebootTime = 50 * time.Millisecond
+	code := execute(t.Context(), a, []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "https://h/x.cosi", "--hash", "sha384:" + strings.Repeat("ab", 48)})
 	want := "write\nRequesting reboot\ntrident: write the disk: the reboot did not happen within 50ms\n"
 	if diff := cmp.Diff(want, stderr.String()); code != 3 || diff != "" || stdout.Len() != 0 {
 		t.Errorf("exit code %d, stdout %q, stderr (-want +got):\n%s", code, stdout, diff)
@@ -171,12 +172,12 @@ func TestAHostThatGoesHasRebooted(t *testing.T) {
 	if err := s.Listen(socket); err != nil {
 		t.Fatal(err)
 	}
-	a, stdout, _ := testApp()
+	a, stdout, _ := commandtest.New()
 	stderr := &noticing{text: terminal.RequestingReboot, noticed: make(chan struct{})}
-	a.Stderr, a.rebootTime, a.silence = stderr, time.Minute, 50*time.Millisecond
+	a.Stderr, a.RebootTime, a.Silence = stderr, time.Minute, 50*time.Millisecond
 	ended := make(chan int)
 	go func() {
-		ended <- a.run(t.Context(), []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "https://h/x.cosi"})
+		ended <- execute(t.Context(), a, []string{"grpc-client", "--server", "unix://" + socket, "stream-disk", "https://h/x.cosi"})
 	}()
 	<-stderr.noticed
 	s.Close()

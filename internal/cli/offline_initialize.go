@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/local"
@@ -16,7 +17,7 @@ import (
 )
 
 type offlineInitializeOptions struct {
-	app                         *app
+	app                         *command.App
 	status, disk, history, root string
 	lazy                        map[string]string
 }
@@ -30,7 +31,7 @@ update. --lazy-partitions names the partitions that the first boot makes.
 HS_PATH, for existing scripts, is a host status in upstream's form, which is
 recorded unchanged.`
 
-func newOfflineInitializeCommand(a *app, run func(context.Context, *offlineInitializeOptions) error) *cobra.Command {
+func newOfflineInitializeCommand(a *command.App, run func(context.Context, *offlineInitializeOptions) error) *cobra.Command {
 	o := &offlineInitializeOptions{app: a}
 	var lazy valueList
 	cmd := &cobra.Command{
@@ -39,16 +40,16 @@ func newOfflineInitializeCommand(a *app, run func(context.Context, *offlineIniti
 		Example: `  trident offline-initialize
   trident offline-initialize --disk /dev/vda --history-path history.json`,
 		Long: offlineInitializeLong,
-		Args: atMostOne,
+		Args: command.AtMostOne,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			o.status = argument(args, "")
+			o.status = command.Argument(args, "")
 			for _, flag := range []string{"history-path", "lazy-partitions", "disk"} {
 				if o.status != "" && cmd.Flags().Changed(flag) {
-					return usage(cmd, errors.New("HS_PATH and --"+flag+" exclude each other"))
+					return command.UsageError(cmd, errors.New("HS_PATH and --"+flag+" exclude each other"))
 				}
 			}
 			if o.lazy, err = parseLazy(lazy.text); err != nil {
-				return usage(cmd, err)
+				return command.UsageError(cmd, err)
 			}
 			return run(cmd.Context(), o)
 		},
@@ -90,7 +91,7 @@ func offlineInitialize(ctx context.Context, o *offlineInitializeOptions) error {
 		Root: o.root, Status: o.status, History: o.history, Disk: o.disk, Lazy: o.lazy, Version: version.String(), Tools: run.Host{},
 	})
 	if err != nil {
-		return asUpstream(fmt.Errorf("initialize the image: %w", interrupted(ctx, err)))
+		return command.AsUpstream(fmt.Errorf("initialize the image: %w", command.Interrupted(ctx, err)))
 	}
 	o.app.Say("The image is ready to be serviced from its first boot on.")
 	return nil

@@ -6,14 +6,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
-func newOperationCommand(a *app) *cobra.Command {
-	return newGroup("operation", "List, show, watch and cancel operations",
+func newOperationCommand(a *command.App) *cobra.Command {
+	return command.Group("operation", "List, show, watch and cancel operations",
 		newOperationListCommand(a, operationList),
 		newOperationShowCommand(a, operationShow),
 		newOperationWatchCommand(a, operationWatch),
@@ -22,28 +23,28 @@ func newOperationCommand(a *app) *cobra.Command {
 }
 
 type operationShowOptions struct {
-	app *app
+	app *command.App
 	id  string
 }
 
-func newOperationShowCommand(a *app, run func(context.Context, *operationShowOptions) error) *cobra.Command {
+func newOperationShowCommand(a *command.App, run func(context.Context, *operationShowOptions) error) *cobra.Command {
 	o := &operationShowOptions{app: a}
 	return &cobra.Command{
 		Use:   "show [ID]",
 		Short: "Show one operation and its steps, by default the last one",
 		Example: `  trident operation show
   trident operation show 20260304-050607-K3VQ7M --output json`,
-		Args:              atMostOne,
-		ValidArgsFunction: a.completeWith(operationIDs),
+		Args:              command.AtMostOne,
+		ValidArgsFunction: a.CompleteWith(operationIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.id = argument(args, "")
+			o.id = command.Argument(args, "")
 			return run(cmd.Context(), o)
 		},
 	}
 }
 
 func operationShow(ctx context.Context, o *operationShowOptions) error {
-	return o.app.ask(ctx, "show "+operationName(o.id), func(c *client.Client) error {
+	return o.app.Ask(ctx, "show "+operationName(o.id), func(c *client.Client) error {
 		op, err := operationOf(ctx, c, o.id)
 		if err != nil {
 			return err

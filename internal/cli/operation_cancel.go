@@ -5,16 +5,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client"
 )
 
 type operationCancelOptions struct {
-	app *app
+	app *command.App
 	id  string
 }
 
-func newOperationCancelCommand(a *app, run func(context.Context, *operationCancelOptions) error) *cobra.Command {
+func newOperationCancelCommand(a *command.App, run func(context.Context, *operationCancelOptions) error) *cobra.Command {
 	o := &operationCancelOptions{app: a}
 	return &cobra.Command{
 		Use:     "cancel ID",
@@ -22,8 +23,8 @@ func newOperationCancelCommand(a *app, run func(context.Context, *operationCance
 		Example: "  trident operation cancel 20260304-050607-K3VQ7M",
 		Long: `Cancel asks an operation to stop and to undo its steps. It does not wait for the
 end: "trident operation watch" does.`,
-		Args:              exactly("ID"),
-		ValidArgsFunction: a.completeWith(operationIDs),
+		Args:              command.Exactly("ID"),
+		ValidArgsFunction: a.CompleteWith(operationIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.id = args[0]
 			return run(cmd.Context(), o)
@@ -32,7 +33,7 @@ end: "trident operation watch" does.`,
 }
 
 func operationCancel(ctx context.Context, o *operationCancelOptions) error {
-	return o.app.ask(ctx, "cancel operation "+o.id, func(c *client.Client) error {
+	return o.app.Ask(ctx, "cancel operation "+o.id, func(c *client.Client) error {
 		op, err := c.Cancel(ctx, o.id)
 		if err != nil {
 			return err

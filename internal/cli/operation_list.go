@@ -5,18 +5,19 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
 type operationListOptions struct {
-	app       *app
+	app       *command.App
 	limit     int32
 	unsettled bool
 }
 
-func newOperationListCommand(a *app, run func(context.Context, *operationListOptions) error) *cobra.Command {
+func newOperationListCommand(a *command.App, run func(context.Context, *operationListOptions) error) *cobra.Command {
 	o := &operationListOptions{app: a}
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -24,7 +25,7 @@ func newOperationListCommand(a *app, run func(context.Context, *operationListOpt
 		Example: `  trident operation list
   trident operation list --unsettled
   trident operation list --limit 5 --output json`,
-		Args: exactly(),
+		Args: command.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
 	cmd.Flags().Int32Var(&o.limit, "limit", 50, "the most operations to list")
@@ -33,7 +34,7 @@ func newOperationListCommand(a *app, run func(context.Context, *operationListOpt
 }
 
 func operationList(ctx context.Context, o *operationListOptions) error {
-	return o.app.ask(ctx, "list operations", func(c *client.Client) error {
+	return o.app.Ask(ctx, "list operations", func(c *client.Client) error {
 		all, err := c.Operations(ctx, o.limit, o.unsettled)
 		if err != nil {
 			return err

@@ -7,18 +7,19 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/proto/client"
 )
 
 type operationWatchOptions struct {
-	followOptions
+	command.FollowOptions
 	id     string
 	after  uint64
 	events bool
 }
 
-func newOperationWatchCommand(a *app, run func(context.Context, *operationWatchOptions) error) *cobra.Command {
-	o := &operationWatchOptions{followOptions: followOptions{app: a}}
+func newOperationWatchCommand(a *command.App, run func(context.Context, *operationWatchOptions) error) *cobra.Command {
+	o := &operationWatchOptions{FollowOptions: command.FollowOptions{App: a}}
 	cmd := &cobra.Command{
 		Use:   "watch [ID]",
 		Short: "Show the progress of an operation until its end",
@@ -28,33 +29,33 @@ func newOperationWatchCommand(a *app, run func(context.Context, *operationWatchO
 the daemon and reboots of the host. Its exit code is that of the operation. With
 --events it prints them as JSON for programs: one trident.operations.v1.Event per
 line, as it happens.`,
-		Args:              atMostOne,
-		ValidArgsFunction: a.completeWith(operationIDs),
+		Args:              command.AtMostOne,
+		ValidArgsFunction: a.CompleteWith(operationIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.id = argument(args, "")
+			o.id = command.Argument(args, "")
 			return run(cmd.Context(), o)
 		},
 	}
 	cmd.Flags().Uint64Var(&o.after, "after", 0, "begin after the event with this sequence number")
 	cmd.Flags().BoolVar(&o.events, "events", false, "print each event as a line of JSON, and no result")
-	cmd.Flags().BoolVar(&o.cancelOnInterrupt, "cancel-on-interrupt", false, "when interrupted, cancel the operation and wait until it is undone")
+	cmd.Flags().BoolVar(&o.CancelOnInterrupt, "cancel-on-interrupt", false, "when interrupted, cancel the operation and wait until it is undone")
 	return cmd
 }
 
 func operationWatch(ctx context.Context, o *operationWatchOptions) error {
-	o.silent = o.events
+	o.Silent = o.events
 	if o.events {
-		o.app.KeepForEvents()
+		o.App.KeepForEvents()
 	}
 	var broken error // of the first line that could not be printed
-	err := o.follow(ctx, "watch "+operationName(o.id), false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
+	err := o.Follow(ctx, "watch "+operationName(o.id), false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
 		op, err := operationOf(ctx, c, o.id)
 		if err != nil {
 			return nil, err
 		}
 		return c.Watch(ctx, op.GetId(), o.after, func(e *client.Event) {
 			if o.events && broken == nil {
-				broken = o.app.PrintEvent(e)
+				broken = o.App.PrintEvent(e)
 			}
 			fn(e)
 		})

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
@@ -27,8 +28,8 @@ func (o *configOptions) addPlanFlag(cmd *cobra.Command, usage string) {
 
 // checkPlan refuses flags that --plan excludes.
 func (o *configOptions) checkPlan(cmd *cobra.Command) error {
-	if o.plan && (o.allowed.given || o.detach || o.cancelOnInterrupt) {
-		return usage(cmd, fmt.Errorf("--plan does nothing: --allowed-operations, --detach and --cancel-on-interrupt do not go with it"))
+	if o.plan && (o.allowed.given || o.Detach || o.CancelOnInterrupt) {
+		return command.UsageError(cmd, fmt.Errorf("--plan does nothing: --allowed-operations, --detach and --cancel-on-interrupt do not go with it"))
 	}
 	return nil
 }
@@ -38,7 +39,7 @@ func (o *configOptions) showPlan(ctx context.Context, doing string, ask func(*cl
 	if err := o.checkFiles(); err != nil {
 		return err
 	}
-	err := o.app.ask(ctx, doing, func(c *client.Client) error {
+	err := o.App.Ask(ctx, doing, func(c *client.Client) error {
 		text, err := readConfig(ctx, o.config)
 		if err != nil {
 			return err
@@ -52,14 +53,14 @@ func (o *configOptions) showPlan(ctx context.Context, doing string, ask func(*cl
 			return plain(err)
 		}
 		for _, f := range plan.GetWarnings() {
-			fmt.Fprintln(o.app.Stderr, findingText(configName(o.config), f))
+			fmt.Fprintln(o.App.Stderr, findingText(configName(o.config), f))
 		}
-		return o.app.Show(plan, func(w *terminal.Table) {
+		return o.App.Show(plan, func(w *terminal.Table) {
 			if plan.GetText() == "" { // of a release that had no text of an update
 				w.Line("This daemon has its plan for programs only: --output json shows it.")
 			}
 			w.Text(plan.GetText())
 		})
 	})
-	return asUpstream(errors.Join(err, o.writeFiles(ctx, err)))
+	return command.AsUpstream(errors.Join(err, o.writeFiles(ctx, err)))
 }

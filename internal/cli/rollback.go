@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
@@ -23,7 +24,7 @@ the kind of the next rollback: none, ab (a reboot into the other slot) or runtim
 (a change of the running host). With --ab or --runtime the daemon refuses a rollback
 of the other kind.`
 
-func newRollbackCommand(a *app, run func(context.Context, *rollbackOptions) error) *cobra.Command {
+func newRollbackCommand(a *command.App, run func(context.Context, *rollbackOptions) error) *cobra.Command {
 	o := &rollbackOptions{servicingOptions: newServicingOptions(a)}
 	cmd := &cobra.Command{
 		Use:   "rollback",
@@ -32,10 +33,10 @@ func newRollbackCommand(a *app, run func(context.Context, *rollbackOptions) erro
   trident rollback
   trident rollback --ab --allowed-operations stage`,
 		Long: rollbackLong,
-		Args: exactly(),
+		Args: command.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.ab && o.runtime {
-				return usage(cmd, fmt.Errorf("--ab and --runtime exclude each other"))
+				return command.UsageError(cmd, fmt.Errorf("--ab and --runtime exclude each other"))
 			}
 			return run(cmd.Context(), o)
 		},
@@ -60,7 +61,7 @@ func (o *rollbackOptions) kind() tridentv1preview.ManualRollbackKind {
 
 func rollback(ctx context.Context, o *rollbackOptions) error {
 	if o.check {
-		return asUpstream(o.app.ask(ctx, "check for a rollback", func(c *client.Client) error { return o.printCheck(ctx, c) }))
+		return command.AsUpstream(o.App.Ask(ctx, "check for a rollback", func(c *client.Client) error { return o.printCheck(ctx, c) }))
 	}
 	return o.service(ctx, "roll back the host", func(ctx context.Context, c *client.Client, fn func(*client.Event)) (client.Outcome, error) {
 		if stage, finalize := o.allowed.may(); !stage && !finalize {
@@ -92,7 +93,7 @@ func (o *rollbackOptions) printCheck(ctx context.Context, c *client.Client) erro
 	if err != nil {
 		return err
 	}
-	return o.app.Show(map[string]string{"rollback": next}, func(w *terminal.Table) { w.Line("%s", next) })
+	return o.App.Show(map[string]string{"rollback": next}, func(w *terminal.Table) { w.Line("%s", next) })
 }
 
 // refuseNone is what a rollback without any allowed operation comes to.

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
@@ -20,8 +21,8 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-func newSelfCommand(a *app) *cobra.Command {
-	return newGroup("self", "Service Trident itself",
+func newSelfCommand(a *command.App) *cobra.Command {
+	return command.Group("self", "Service Trident itself",
 		newSelfStatusCommand(a, selfStatus),
 		newSelfStageCommand(a, selfStage),
 		newSelfUpgradeCommand(a, selfUpgrade),

@@ -5,17 +5,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/proto/client"
 )
 
 type selfActivateOptions struct {
-	followOptions
+	command.FollowOptions
 	trialOptions
 	version string
 }
 
-func newSelfActivateCommand(a *app, run func(context.Context, *selfActivateOptions) error) *cobra.Command {
-	o := &selfActivateOptions{followOptions: followOptions{app: a}}
+func newSelfActivateCommand(a *command.App, run func(context.Context, *selfActivateOptions) error) *cobra.Command {
+	o := &selfActivateOptions{FollowOptions: command.FollowOptions{App: a}}
 	cmd := &cobra.Command{
 		Use:   "activate [VERSION]",
 		Short: "Bring a staged version into service",
@@ -23,8 +24,8 @@ func newSelfActivateCommand(a *app, run func(context.Context, *selfActivateOptio
   trident self activate 2.0.0 --soak 1m`,
 		Long: `Activate tries a staged version, by default the newest, and keeps it only if it
 passes the trial.`,
-		Args:              atMostOne,
-		ValidArgsFunction: a.completeWith(stagedVersions),
+		Args:              command.AtMostOne,
+		ValidArgsFunction: a.CompleteWith(stagedVersions),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				o.version = args[0]
@@ -32,13 +33,13 @@ passes the trial.`,
 			return run(cmd.Context(), o)
 		},
 	}
-	o.followOptions.addFlags(cmd.Flags())
+	o.FollowOptions.AddFlags(cmd.Flags())
 	o.trialOptions.addFlags(cmd.Flags())
 	return cmd
 }
 
 func selfActivate(ctx context.Context, o *selfActivateOptions) error {
-	return o.follow(ctx, "activate Trident", false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
+	return o.Follow(ctx, "activate Trident", false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
 		return c.Activate(ctx, o.version, o.message(), fn)
 	})
 }

@@ -6,24 +6,25 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
 
 type selfHistoryOptions struct {
-	app   *app
+	app   *command.App
 	limit int32
 }
 
-func newSelfHistoryCommand(a *app, run func(context.Context, *selfHistoryOptions) error) *cobra.Command {
+func newSelfHistoryCommand(a *command.App, run func(context.Context, *selfHistoryOptions) error) *cobra.Command {
 	o := &selfHistoryOptions{app: a}
 	cmd := &cobra.Command{
 		Use:   "history",
 		Short: "List the operations on Trident itself, newest first",
 		Example: `  trident self history
   trident self history --limit 5 --output json`,
-		Args: exactly(),
+		Args: command.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
 	cmd.Flags().Int32Var(&o.limit, "limit", 50, "the most entries to list")
@@ -31,7 +32,7 @@ func newSelfHistoryCommand(a *app, run func(context.Context, *selfHistoryOptions
 }
 
 func selfHistory(ctx context.Context, o *selfHistoryOptions) error {
-	return o.app.ask(ctx, "ask for the history of Trident", func(c *client.Client) error {
+	return o.app.Ask(ctx, "ask for the history of Trident", func(c *client.Client) error {
 		all, err := c.History(ctx, o.limit)
 		if err != nil {
 			return err

@@ -6,24 +6,25 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client"
 )
 
 type selfRemoveOptions struct {
-	app     *app
+	app     *command.App
 	version string
 }
 
-func newSelfRemoveCommand(a *app, run func(context.Context, *selfRemoveOptions) error) *cobra.Command {
+func newSelfRemoveCommand(a *command.App, run func(context.Context, *selfRemoveOptions) error) *cobra.Command {
 	o := &selfRemoveOptions{app: a}
 	return &cobra.Command{
 		Use:               "remove VERSION",
 		Short:             "Delete a staged image",
 		Example:           "  trident self remove 2.0.0",
 		Long:              "Remove deletes the image of a version. The daemon refuses to remove the active and\nthe previous version.",
-		Args:              exactly("VERSION"),
-		ValidArgsFunction: a.completeWith(stagedVersions),
+		Args:              command.Exactly("VERSION"),
+		ValidArgsFunction: a.CompleteWith(stagedVersions),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.version = args[0]
 			return run(cmd.Context(), o)
@@ -32,7 +33,7 @@ func newSelfRemoveCommand(a *app, run func(context.Context, *selfRemoveOptions) 
 }
 
 func selfRemove(ctx context.Context, o *selfRemoveOptions) error {
-	return o.app.ask(ctx, fmt.Sprintf("remove Trident %s", o.version), func(c *client.Client) error {
+	return o.app.Ask(ctx, fmt.Sprintf("remove Trident %s", o.version), func(c *client.Client) error {
 		if err := c.Remove(ctx, o.version); err != nil {
 			return err
 		}

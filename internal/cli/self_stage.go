@@ -6,11 +6,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/proto/client"
 )
 
 type selfStageOptions struct {
-	followOptions
+	command.FollowOptions
 	sourceOptions
 	allowDowngrade bool
 }
@@ -20,21 +21,21 @@ version does not change.
 
 ` + sourceLong
 
-func newSelfStageCommand(a *app, run func(context.Context, *selfStageOptions) error) *cobra.Command {
-	o := &selfStageOptions{followOptions: followOptions{app: a}}
+func newSelfStageCommand(a *command.App, run func(context.Context, *selfStageOptions) error) *cobra.Command {
+	o := &selfStageOptions{FollowOptions: command.FollowOptions{App: a}}
 	cmd := &cobra.Command{
 		Use:   "stage SOURCE",
 		Short: "Get and check a new version, and keep it for later",
 		Example: `  trident self stage https://example.com/trident-2.0.0.raw
   trident self stage ./trident-2.0.0.raw`,
 		Long: selfStageLong,
-		Args: exactly("SOURCE"),
+		Args: command.Exactly("SOURCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.source = args[0]
 			return run(cmd.Context(), o)
 		},
 	}
-	o.followOptions.addFlags(cmd.Flags())
+	o.FollowOptions.AddFlags(cmd.Flags())
 	o.sourceOptions.addFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&o.allowDowngrade, "allow-downgrade", false, "allow a version older than the running one")
 	return cmd
@@ -46,7 +47,7 @@ func selfStage(ctx context.Context, o *selfStageOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	return o.follow(ctx, "stage Trident", source.Upload != nil, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
+	return o.Follow(ctx, "stage Trident", source.Upload != nil, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
 		return c.Stage(ctx, source, o.allowDowngrade, fn)
 	})
 }

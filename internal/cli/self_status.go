@@ -9,26 +9,27 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/bytesize"
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client"
 )
 
-type selfStatusOptions struct{ app *app }
+type selfStatusOptions struct{ app *command.App }
 
-func newSelfStatusCommand(a *app, run func(context.Context, *selfStatusOptions) error) *cobra.Command {
+func newSelfStatusCommand(a *command.App, run func(context.Context, *selfStatusOptions) error) *cobra.Command {
 	o := &selfStatusOptions{app: a}
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Show the running version of Trident, its origin, and the other versions",
 		Example: `  trident self status
   trident self status --output json`,
-		Args: exactly(),
+		Args: command.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
 }
 
 func selfStatus(ctx context.Context, o *selfStatusOptions) error {
-	return o.app.ask(ctx, "ask for the status of Trident", func(c *client.Client) error {
+	return o.app.Ask(ctx, "ask for the status of Trident", func(c *client.Client) error {
 		s, err := c.Status(ctx)
 		if err != nil {
 			return err

@@ -6,23 +6,24 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client"
 )
 
 type selfUnblockOptions struct {
-	app     *app
+	app     *command.App
 	version string
 }
 
-func newSelfUnblockCommand(a *app, run func(context.Context, *selfUnblockOptions) error) *cobra.Command {
+func newSelfUnblockCommand(a *command.App, run func(context.Context, *selfUnblockOptions) error) *cobra.Command {
 	o := &selfUnblockOptions{app: a}
 	return &cobra.Command{
 		Use:               "unblock VERSION",
 		Short:             "Allow a version again that failed on this host",
 		Example:           "  trident self unblock 2.0.0",
-		Args:              exactly("VERSION"),
-		ValidArgsFunction: a.completeWith(blockedVersions),
+		Args:              command.Exactly("VERSION"),
+		ValidArgsFunction: a.CompleteWith(blockedVersions),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.version = args[0]
 			return run(cmd.Context(), o)
@@ -31,7 +32,7 @@ func newSelfUnblockCommand(a *app, run func(context.Context, *selfUnblockOptions
 }
 
 func selfUnblock(ctx context.Context, o *selfUnblockOptions) error {
-	return o.app.ask(ctx, fmt.Sprintf("unblock Trident %s", o.version), func(c *client.Client) error {
+	return o.app.Ask(ctx, fmt.Sprintf("unblock Trident %s", o.version), func(c *client.Client) error {
 		if err := c.Unblock(ctx, o.version); err != nil {
 			return err
 		}

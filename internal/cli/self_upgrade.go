@@ -6,11 +6,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/proto/client"
 )
 
 type selfUpgradeOptions struct {
-	followOptions
+	command.FollowOptions
 	sourceOptions
 	trialOptions
 }
@@ -24,21 +25,21 @@ trial, Trident keeps it. Otherwise Trident rolls back and blocks the new version
 An interrupt ends this command, and the operation goes on, unless
 --cancel-on-interrupt is given or a part of the file is not sent yet.`
 
-func newSelfUpgradeCommand(a *app, run func(context.Context, *selfUpgradeOptions) error) *cobra.Command {
-	o := &selfUpgradeOptions{followOptions: followOptions{app: a}}
+func newSelfUpgradeCommand(a *command.App, run func(context.Context, *selfUpgradeOptions) error) *cobra.Command {
+	o := &selfUpgradeOptions{FollowOptions: command.FollowOptions{App: a}}
 	cmd := &cobra.Command{
 		Use:   "upgrade SOURCE",
 		Short: "Bring a new version of Trident into service",
 		Long:  selfUpgradeLong,
 		Example: `  trident self upgrade https://example.com/trident-2.0.0.raw
   trident self upgrade ./trident-2.0.0.raw --soak 1m --deadline 5m`,
-		Args: exactly("SOURCE"),
+		Args: command.Exactly("SOURCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.source = args[0]
 			return run(cmd.Context(), o)
 		},
 	}
-	o.followOptions.addFlags(cmd.Flags())
+	o.FollowOptions.AddFlags(cmd.Flags())
 	o.sourceOptions.addFlags(cmd.Flags())
 	o.trialOptions.addFlags(cmd.Flags())
 	return cmd
@@ -50,7 +51,7 @@ func selfUpgrade(ctx context.Context, o *selfUpgradeOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	return o.follow(ctx, "upgrade Trident", source.Upload != nil, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
+	return o.Follow(ctx, "upgrade Trident", source.Upload != nil, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
 		return c.Upgrade(ctx, source, o.message(), fn)
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/filekind"
@@ -37,21 +38,21 @@ const (
 
 // servicingOptions are the flags that upstream's commands for the host share.
 type servicingOptions struct {
-	followOptions
+	command.FollowOptions
 	statusFile, errorFile string
 	// inputs are the files that the command reads; statusFile and errorFile may not
 	// overwrite them.
 	inputs []string
 }
 
-func newServicingOptions(a *app) servicingOptions {
-	return servicingOptions{followOptions: followOptions{app: a}}
+func newServicingOptions(a *command.App) servicingOptions {
+	return servicingOptions{FollowOptions: command.FollowOptions{App: a}}
 }
 
 func (o *servicingOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVarP(&o.statusFile, "status", "s", "", "write the host's status to this file at the end, also on failure")
 	flags.StringVarP(&o.errorFile, "error", "e", "", "write the error to this file on failure")
-	o.followOptions.addFlags(flags)
+	o.FollowOptions.AddFlags(flags)
 }
 
 // verbOfHost makes one of upstream's calls and waits for its end. It returns an empty outcome
@@ -59,7 +60,7 @@ func (o *servicingOptions) addFlags(flags *pflag.FlagSet) {
 type verbOfHost func(context.Context, *client.Client, func(*client.Event)) (client.Outcome, error)
 
 // reporter prints the result of an operation on the host.
-type reporter func(f *following, out client.Outcome, op *client.Operation, err error) error
+type reporter func(f *command.Following, out client.Outcome, op *client.Operation, err error) error
 
 // service begins an operation on the host, follows it, and writes the files of --status and
 // --error.
@@ -73,10 +74,10 @@ func (o *servicingOptions) serviceTo(ctx context.Context, doing string, begin ve
 		return err
 	}
 	var out client.Outcome
-	err := o.followTo(ctx, doing, false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
+	err := o.FollowTo(ctx, doing, false, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
 		watching, stop := context.WithCancelCause(ctx)
 		defer stop(nil)
-		wait := &rebootWait{most: cmp.Or(o.app.rebootTime, rebootTime), stop: stop}
+		wait := &rebootWait{most: cmp.Or(o.App.RebootTime, rebootTime), stop: stop}
 		defer wait.end()
 		var err error
 		out, err = begin(watching, c, func(e *client.Event) { wait.event(e); fn(e) })
@@ -84,9 +85,9 @@ func (o *servicingOptions) serviceTo(ctx context.Context, doing string, begin ve
 			err = o.reboots(watching, c, out, wait)
 		}
 		return out.Operation, wait.result(ctx, err)
-	}, func(f *following, op *client.Operation, err error) error { return report(f, out, op, err) })
+	}, func(f *command.Following, op *client.Operation, err error) error { return report(f, out, op, err) })
 	err = errors.Join(err, o.writeFiles(ctx, err))
-	return asUpstream(err)
+	return command.AsUpstream(err)
 }
 
 // reboots waits for the reboot of an outcome that ends with one. The command cannot watch the
@@ -97,10 +98,10 @@ func (o *servicingOptions) reboots(ctx context.Context, c *client.Client, out cl
 	if status != tridentv1.RebootStatus_REBOOT_STARTED && status != tridentv1.RebootStatus_REBOOT_REQUIRED {
 		return nil
 	}
-	fmt.Fprintln(o.app.Stderr, terminal.RequestingReboot)
+	fmt.Fprintln(o.App.Stderr, terminal.RequestingReboot)
 	wait.begin()
 	if status == tridentv1.RebootStatus_REBOOT_REQUIRED {
-		reboot := o.app.reboot
+		reboot := o.App.Reboot
 		if reboot == nil {
 			reboot = o.rebootHost
 		}
@@ -108,7 +109,7 @@ func (o *servicingOptions) reboots(ctx context.Context, c *client.Client, out cl
 			return err
 		}
 	}
-	return awaitLeave(ctx, c, cmp.Or(o.app.silence, silence))
+	return awaitLeave(ctx, c, cmp.Or(o.App.Silence, silence))
 }
 
 // awaitLeave waits until the daemon does not answer within the time silence. The reboot of
@@ -133,7 +134,7 @@ func awaitLeave(ctx context.Context, c *client.Client, silence time.Duration) er
 
 // rebootHost reboots this host, unless the daemon is on another one.
 func (o *servicingOptions) rebootHost(ctx context.Context) error {
-	if !o.app.isLocal() {
+	if !o.App.IsLocal() {
 		return errkind.WithName(errkind.Errorf(errkind.Precondition, "the host has to be rebooted, and may be another one than this"), errkind.NameReboot)
 	}
 	syscall.Sync()
@@ -143,10 +144,10 @@ func (o *servicingOptions) rebootHost(ctx context.Context) error {
 }
 
 // report prints the result of the operation.
-func (o *servicingOptions) report(_ *following, out client.Outcome, op *client.Operation, err error) error {
+func (o *servicingOptions) report(_ *command.Following, out client.Outcome, op *client.Operation, err error) error {
 	text := func(w *terminal.Table) {
 		switch {
-		case err != nil || o.app.Quiet:
+		case err != nil || o.App.Quiet:
 			return
 		case out.Completed.GetServicingKind() == tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED:
 			w.Line("There was nothing to do.")
@@ -157,10 +158,10 @@ func (o *servicingOptions) report(_ *following, out client.Outcome, op *client.O
 			w.Line("The image is %s.", hash)
 		}
 	}
-	if op == nil && o.app.Output.String() != "text" {
+	if op == nil && o.App.Output.String() != "text" {
 		return err
 	}
-	return errors.Join(err, o.app.Show(op, text))
+	return errors.Join(err, o.App.Show(op, text))
 }
 
 // rebootWait bounds the time between the request of a reboot and the reboot.
@@ -184,7 +185,7 @@ func (r *rebootWait) begin() {
 	if r.timer != nil {
 		return
 	}
-	r.timer = time.AfterFunc(r.most, func() { r.stop(errNoReboot) })
+	r.timer = time.AfterFunc(r.most, func() { r.stop(command.ErrNoReboot) })
 }
 
 func (r *rebootWait) end() {
@@ -197,9 +198,9 @@ func (r *rebootWait) end() {
 // result returns nil if the awaited shutdown terminated this process.
 func (r *rebootWait) result(ctx context.Context, err error) error {
 	switch {
-	case errors.Is(err, errNoReboot):
-		return fmt.Errorf("%w within %s", errNoReboot, r.most)
-	case r.timer != nil && errors.Is(context.Cause(ctx), errTerminated):
+	case errors.Is(err, command.ErrNoReboot):
+		return fmt.Errorf("%w within %s", command.ErrNoReboot, r.most)
+	case r.timer != nil && errors.Is(context.Cause(ctx), command.ErrTerminated):
 		return nil
 	}
 	return err
@@ -210,7 +211,7 @@ type allowedOperations struct{ given, stage, finalize bool }
 
 func (a *allowedOperations) addFlag(cmd *cobra.Command) {
 	cmd.Flags().Var(a, "allowed-operations", "stage, finalize or both, separated by a comma; \"\" only checks")
-	completeFlag(cmd, "allowed-operations", "stage", "finalize", "stage,finalize")
+	command.CompleteFlag(cmd, "allowed-operations", "stage", "finalize", "stage,finalize")
 }
 
 func (a allowedOperations) String() string {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/errkind/grpckind"
@@ -28,7 +29,7 @@ func (o *servicingOptions) checkFiles() error {
 		if path == "" {
 			continue
 		}
-		if err := o.app.secretFile(path, o.inputs...).CheckStream(); err != nil {
+		if err := secretFile(o.App, path, o.inputs...).CheckStream(); err != nil {
 			return err
 		}
 	}
@@ -39,13 +40,13 @@ func (o *servicingOptions) checkFiles() error {
 // because that of the command may be over.
 func (o *servicingOptions) writeFiles(ctx context.Context, err error) error {
 	var errs []error
-	ctx, cancel := quick(ctx)
+	ctx, cancel := command.Quick(ctx)
 	defer cancel()
 	if o.errorFile != "" {
-		errs = append(errs, writeErrorFile(ctx, o.app.secretFile(o.errorFile, o.inputs...), err))
+		errs = append(errs, writeErrorFile(ctx, secretFile(o.App, o.errorFile, o.inputs...), err))
 	}
 	if o.statusFile != "" {
-		errs = append(errs, o.app.ask(ctx, "write status to "+o.statusFile, func(c *client.Client) error {
+		errs = append(errs, o.App.Ask(ctx, "write status to "+o.statusFile, func(c *client.Client) error {
 			text, err := hostStatus(ctx, c)
 			if errkind.Variant(err) == hostNotProvisioned {
 				text, err = freshStatus, nil
@@ -53,7 +54,7 @@ func (o *servicingOptions) writeFiles(ctx context.Context, err error) error {
 			if err != nil {
 				return err
 			}
-			return writeText(ctx, o.app.secretFile(o.statusFile, o.inputs...), []byte(text))
+			return writeText(ctx, secretFile(o.App, o.statusFile, o.inputs...), []byte(text))
 		}))
 	}
 	return errors.Join(errs...)
@@ -82,7 +83,7 @@ func wrap(doing string, err error) error {
 
 // secretFile returns an output that only its owner may read, because a Host
 // Configuration can have secrets. The path "-" is standard output.
-func (a *app) secretFile(path string, inputs ...string) outfile.File {
+func secretFile(a *command.App, path string, inputs ...string) outfile.File {
 	inputs = slices.DeleteFunc(slices.Clone(inputs), func(input string) bool { return input == "-" })
 	return outfile.File{Path: path, Mode: 0o600, Inputs: inputs, Stdout: a.Stdout}
 }

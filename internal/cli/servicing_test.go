@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/trident-project/trident/internal/cli/command"
+	"github.com/trident-project/trident/internal/cli/command/commandtest"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/proto/client/clienttest"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
@@ -281,10 +283,10 @@ func TestServicingEndsAsUpstreamSays(t *testing.T) {
 			if err := os.WriteFile(config, []byte("os: {}\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			a, stdout, stderr := testApp()
-			a.rebootTime = 50 * time.Millisecond
-			a.reboot = func(context.Context) error { fmt.Fprintln(a.Stderr, "REBOOTING"); return nil }
-			code := a.run(t.Context(), []string{"update", config, "-e", errorFile, "-s", statusFile, "--socket", c.daemon.serve(t)})
+			a, stdout, stderr := commandtest.New()
+			a.RebootTime = 50 * time.Millisecond
+			a.Reboot = func(context.Context) error { fmt.Fprintln(a.Stderr, "REBOOTING"); return nil }
+			code := execute(t.Context(), a, []string{"update", config, "-e", errorFile, "-s", statusFile, "--socket", c.daemon.serve(t)})
 			if code != c.code {
 				t.Errorf("exit code %d, want %d", code, c.code)
 			}
@@ -318,14 +320,14 @@ func (n *noticing) Write(p []byte) (int, error) {
 
 func TestTheShutdownThatWasWaitedForIsSuccess(t *testing.T) {
 	t.Parallel()
-	for cause, want := range map[error]int{errTerminated: 0, errInterrupted: 130} {
+	for cause, want := range map[error]int{command.ErrTerminated: 0, command.ErrInterrupted: 130} {
 		d := &servicingDaemon{operation: "op-1", messages: []*tridentv1.ServicingResponse{started()}, events: []*operationsv1.Event{waitsForReboot()}, watched: make(chan struct{})}
-		a, _, _ := testApp()
+		a, _, _ := commandtest.New()
 		stderr := &noticing{text: terminal.RequestingReboot, noticed: make(chan struct{})}
-		a.Stderr, a.rebootTime = stderr, time.Minute
+		a.Stderr, a.RebootTime = stderr, time.Minute
 		ctx, cancel := context.WithCancelCause(t.Context())
 		ended := make(chan int)
-		go func() { ended <- a.run(ctx, []string{"commit", "--socket", d.serve(t)}) }()
+		go func() { ended <- execute(ctx, a, []string{"commit", "--socket", d.serve(t)}) }()
 		<-stderr.noticed
 		cancel(cause)
 		if code := <-ended; code != want {
@@ -358,8 +360,8 @@ func TestAllowedOperationsChooseTheCall(t *testing.T) {
 		"grpc-client update --allowed-operations=stage " + config: "UpdateStage os: {}\n",
 	} {
 		d := &servicingDaemon{messages: []*tridentv1.ServicingResponse{started(), success(tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED)}}
-		a, stdout, stderr := testApp()
-		code := a.run(t.Context(), append(strings.Fields(args), "--socket", d.serve(t)))
+		a, stdout, stderr := commandtest.New()
+		code := execute(t.Context(), a, append(strings.Fields(args), "--socket", d.serve(t)))
 		if code != 0 || strings.Join(d.calls, ";") != want {
 			t.Errorf("%s: exit code %d, called %q, want %q\n%s", args, code, d.calls, want, stderr)
 		}
@@ -368,8 +370,8 @@ func TestAllowedOperationsChooseTheCall(t *testing.T) {
 		}
 	}
 	d := &servicingDaemon{}
-	a, stdout, _ := testApp()
-	if code := a.run(t.Context(), []string{"rollback", "--check", "--ab", "--socket", d.serve(t)}); code != 0 || stdout.String() != "none\n" {
+	a, stdout, _ := commandtest.New()
+	if code := execute(t.Context(), a, []string{"rollback", "--check", "--ab", "--socket", d.serve(t)}); code != 0 || stdout.String() != "none\n" {
 		t.Errorf("exit code %d, stdout %q", code, stdout)
 	}
 }
@@ -378,9 +380,9 @@ func TestAnotherHostIsNotRebootedFromHere(t *testing.T) {
 	t.Parallel()
 	d := &servicingDaemon{messages: []*tridentv1.ServicingResponse{started(), completed(&tridentv1.Completed{
 		Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, RebootStatus: tridentv1.RebootStatus_REBOOT_REQUIRED})}}
-	a, _, stderr := testApp()
-	a.rebootTime = time.Minute
-	if code := a.run(t.Context(), []string{"commit", "--socket", d.serve(t)}); code != 2 || !strings.Contains(stderr.String(), "may be another one than this") {
+	a, _, stderr := commandtest.New()
+	a.RebootTime = time.Minute
+	if code := execute(t.Context(), a, []string{"commit", "--socket", d.serve(t)}); code != 2 || !strings.Contains(stderr.String(), "may be another one than this") {
 		t.Errorf("exit code %d:\n%s", code, stderr)
 	}
 }
@@ -388,8 +390,8 @@ func TestAnotherHostIsNotRebootedFromHere(t *testing.T) {
 func TestAStatusGoesToStandardOutputWhereThatIsNamed(t *testing.T) {
 	t.Chdir(t.TempDir())
 	d := &servicingDaemon{messages: []*tridentv1.ServicingResponse{started(), success(tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED)}}
-	a, stdout, stderr := testApp()
-	if code := a.run(t.Context(), []string{"commit", "-s", "-", "--socket", d.serve(t)}); code != 0 || !strings.Contains(stdout.String(), "servicingState: provisioned\n") {
+	a, stdout, stderr := commandtest.New()
+	if code := execute(t.Context(), a, []string{"commit", "-s", "-", "--socket", d.serve(t)}); code != 0 || !strings.Contains(stdout.String(), "servicingState: provisioned\n") {
 		t.Errorf("exit code %d, stdout %q\n%s", code, stdout, stderr)
 	}
 	if _, err := os.Stat("-"); err == nil {
@@ -404,7 +406,7 @@ func TestAnErrorFileIsEmptiedBySuccess(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{file, os.DevNull, file + "-none"} {
-		if err := writeErrorFile(t.Context(), (&app{}).secretFile(path), nil); err != nil {
+		if err := writeErrorFile(t.Context(), secretFile(&command.App{}, path), nil); err != nil {
 			t.Error(err)
 		}
 	}
@@ -446,8 +448,8 @@ func TestADiskIsNotWrittenFromPlainHTTPWithoutAHash(t *testing.T) {
 		"https://h/x.cosi":                                          {true, "WARNING: without --hash"},
 		"http://h/x.cosi --hash sha384:" + strings.Repeat("ab", 48): {true, ""},
 	} {
-		a, _, stderr := testApp()
-		code := a.run(t.Context(), append([]string{"grpc-client", "--server", "unix:///nowhere/x.sock", "stream-disk"}, strings.Fields(args)...))
+		a, _, stderr := commandtest.New()
+		code := execute(t.Context(), a, append([]string{"grpc-client", "--server", "unix:///nowhere/x.sock", "stream-disk"}, strings.Fields(args)...))
 		if asked := code == exitSetup; asked != want.begins || !strings.Contains(stderr.String(), want.says) || want.says == "" && strings.Contains(stderr.String(), "WARNING") {
 			t.Errorf("%s: exit code %d, %s", args, code, stderr)
 		}
@@ -464,15 +466,15 @@ func TestAnEmptySHA256IsAnErrorAndRegistriesAreSources(t *testing.T) {
 		"oci://h/x:1 --on-host":               "is a URL",
 	} {
 		for _, verb := range []string{"upgrade", "stage"} {
-			a, _, stderr := testApp()
-			code := a.run(t.Context(), append([]string{"self", verb, "--socket", "/nowhere/x.sock"}, strings.Fields(args)...))
+			a, _, stderr := commandtest.New()
+			code := execute(t.Context(), a, append([]string{"self", verb, "--socket", "/nowhere/x.sock"}, strings.Fields(args)...))
 			if code != exitFailed || !strings.Contains(stderr.String(), says) {
 				t.Errorf("%s %s: exit code %d, %s", verb, args, code, stderr)
 			}
 		}
 	}
-	a, _, stderr := testApp()
-	if code := a.run(t.Context(), []string{"self", "stage", "--socket", "/nowhere/x.sock", "oci://h/x:1"}); code != exitSetup {
+	a, _, stderr := commandtest.New()
+	if code := execute(t.Context(), a, []string{"self", "stage", "--socket", "/nowhere/x.sock", "oci://h/x:1"}); code != exitSetup {
 		t.Errorf("from a registry: exit code %d, %s", code, stderr)
 	}
 }

@@ -7,17 +7,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/local"
 )
 
 type startNetworkOptions struct {
-	app          *app
+	app          *command.App
 	config, root string
 }
 
-func newStartNetworkCommand(a *app, run func(context.Context, *startNetworkOptions) error) *cobra.Command {
+func newStartNetworkCommand(a *command.App, run func(context.Context, *startNetworkOptions) error) *cobra.Command {
 	o := &startNetworkOptions{app: a}
 	cmd := &cobra.Command{
 		Use:     "start-network [CONFIG]",
@@ -28,9 +29,9 @@ func newStartNetworkCommand(a *app, run func(context.Context, *startNetworkOptio
 or else for the host, so that Trident can fetch an image. trident-network.service
 runs it. It needs no daemon. CONFIG is by default
 ` + defaultConfig + `.`,
-		Args: atMostOne,
+		Args: command.AtMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.config = argument(args, defaultConfig)
+			o.config = command.Argument(args, defaultConfig)
 			return run(cmd.Context(), o)
 		},
 	}
@@ -41,7 +42,7 @@ runs it. It needs no daemon. CONFIG is by default
 func startNetwork(ctx context.Context, o *startNetworkOptions) error {
 	if os.Geteuid() != 0 && o.root == "/" {
 		err := errkind.Errorf(errkind.Denied, "start the network: only root may, and the caller is user ID %d", os.Geteuid())
-		return asUpstream(errkind.WithName(err, errkind.NameCheckRootPrivileges))
+		return command.AsUpstream(errkind.WithName(err, errkind.NameCheckRootPrivileges))
 	}
 	text, err := readConfig(ctx, o.config)
 	started := false
@@ -49,7 +50,7 @@ func startNetwork(ctx context.Context, o *startNetworkOptions) error {
 		started, err = local.StartNetwork(ctx, o.root, text, run.Host{})
 	}
 	if err != nil {
-		return asUpstream(fmt.Errorf("start the network: %w", interrupted(ctx, err)))
+		return command.AsUpstream(fmt.Errorf("start the network: %w", command.Interrupted(ctx, err)))
 	}
 	if !started {
 		fmt.Fprintln(o.app.Stderr, "The Host Configuration has no network; everything stays as it is.")

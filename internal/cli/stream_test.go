@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trident-project/trident/internal/cli/command"
+	"github.com/trident-project/trident/internal/cli/command/commandtest"
 	"github.com/trident-project/trident/proto/client/clienttest"
 )
 
@@ -58,10 +60,10 @@ func TestACommandThatWritesIntoAPipeWithoutAReaderEndsWhenItIsInterrupted(t *tes
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
-			a, _, stderr := testApp()
+			a, _, stderr := commandtest.New()
 			ended := make(chan int)
-			go func() { ended <- a.run(ctx, args) }()
-			cancel(errTerminated)
+			go func() { ended <- execute(ctx, a, args) }()
+			cancel(command.ErrTerminated)
 			select {
 			case code := <-ended:
 				if code != exitInterrupted {

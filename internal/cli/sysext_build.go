@@ -11,13 +11,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/arch"
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/linux/outfile"
 )
 
-func newSysextCommand(a *app) *cobra.Command {
-	return newGroup("sysext", "Make and check system extension images",
+func newSysextCommand(a *command.App) *cobra.Command {
+	return command.Group("sysext", "Make and check system extension images",
 		newSysextBuildCommand(a, sysextBuild),
 		newSysextSignCommand(a, sysextSign),
 		newSysextInspectCommand(a, sysextInspect),
@@ -26,7 +27,7 @@ func newSysextCommand(a *app) *cobra.Command {
 }
 
 type sysextBuildOptions struct {
-	app       *app
+	app       *command.App
 	tree      string
 	arch      string
 	image     string
@@ -49,7 +50,7 @@ Build checks its result with the rules of a host, as far as they need no host, a
 makes no image that every host would refuse. An image of Trident cannot be
 compressed.`
 
-func newSysextBuildCommand(a *app, run func(context.Context, *sysextBuildOptions) error) *cobra.Command {
+func newSysextBuildCommand(a *command.App, run func(context.Context, *sysextBuildOptions) error) *cobra.Command {
 	o := &sysextBuildOptions{app: a}
 	cmd := &cobra.Command{
 		Use:   "build --tree DIR --arch ARCH --output FILE",
@@ -57,7 +58,7 @@ func newSysextBuildCommand(a *app, run func(context.Context, *sysextBuildOptions
 		Long:  sysextBuildLong,
 		Example: `  trident sysext build --tree root --arch x86-64 --output trident.raw
   trident sysext build --tree root --arch arm64 --output trident.raw --key k.pem --cert c.pem`,
-		Args: exactly(),
+		Args: command.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.epochSet = cmd.Flags().Changed("epoch")
 			return run(cmd.Context(), o)
@@ -70,9 +71,9 @@ func newSysextBuildCommand(a *app, run func(context.Context, *sysextBuildOptions
 	flags.Int64Var(&o.epoch, "epoch", 0, "the time of all files, in seconds since 1970; replaces SOURCE_DATE_EPOCH")
 	flags.BoolVar(&o.compress, "compress", false, "compress with mkfs.erofs")
 	addKeyFlags(flags, &o.key, &o.cert)
-	completeFlag(cmd, "arch", arch.Names()...)
+	command.CompleteFlag(cmd, "arch", arch.Names()...)
 	cmd.MarkFlagsRequiredTogether("key", "cert")
-	required(cmd, "tree", "arch", "output")
+	command.Required(cmd, "tree", "arch", "output")
 	return cmd
 }
 
@@ -96,7 +97,7 @@ func sysextBuild(ctx context.Context, o *sysextBuildOptions) error {
 		return err
 	}
 	root, err := ddi.Build(ctx, o.image, ddi.BuildOptions{
-		Tree: o.tree, Arch: ddi.Arch(arch.Systemd(machine)), Epoch: epoch, Compress: o.compress, Key: s.key, Cert: s.cert, Check: o.app.checkAsHost(ctx, s.cert),
+		Tree: o.tree, Arch: ddi.Arch(arch.Systemd(machine)), Epoch: epoch, Compress: o.compress, Key: s.key, Cert: s.cert, Check: checkAsHost(ctx, o.app, s.cert),
 	})
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/trident-project/trident/internal/bytesize"
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
@@ -27,7 +28,7 @@ import (
 )
 
 type sysextInspectOptions struct {
-	app   *app
+	app   *command.App
 	image string
 }
 
@@ -35,7 +36,7 @@ const sysextInspectLong = `Inspect shows the content of an image: partitions, ro
 extension-release, and the files. Inspect reads the structure alone: "trident sysext
 verify" checks signature and content.`
 
-func newSysextInspectCommand(a *app, run func(context.Context, *sysextInspectOptions) error) *cobra.Command {
+func newSysextInspectCommand(a *command.App, run func(context.Context, *sysextInspectOptions) error) *cobra.Command {
 	o := &sysextInspectOptions{app: a}
 	return &cobra.Command{
 		Use:   "inspect FILE",
@@ -43,7 +44,7 @@ func newSysextInspectCommand(a *app, run func(context.Context, *sysextInspectOpt
 		Example: `  trident sysext inspect trident.raw
   trident sysext inspect trident.raw --output json`,
 		Long: sysextInspectLong,
-		Args: exactly("FILE"),
+		Args: command.Exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.image = args[0]
 			return run(cmd.Context(), o)

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
@@ -24,7 +25,7 @@ import (
 )
 
 type sysextSignOptions struct {
-	app           *app
+	app           *command.App
 	image         string
 	printRootHash bool
 	signature     string
@@ -40,7 +41,7 @@ the output of --print-root-hash.
 Sign checks the signed image with the rules of a host, and adds no signature that
 every host would refuse.`
 
-func newSysextSignCommand(a *app, run func(context.Context, *sysextSignOptions) error) *cobra.Command {
+func newSysextSignCommand(a *command.App, run func(context.Context, *sysextSignOptions) error) *cobra.Command {
 	o := &sysextSignOptions{app: a}
 	cmd := &cobra.Command{
 		Use:   "sign FILE (--key KEY --cert CERT | --print-root-hash | --signature P7S --cert CERT)",
@@ -52,7 +53,7 @@ func newSysextSignCommand(a *app, run func(context.Context, *sysextSignOptions) 
   openssl smime -sign -noattr -binary -md sha256 -in hash -outform der \
     -signer c.pem -inkey k.pem -out hash.p7s
   trident sysext sign trident.raw --signature hash.p7s --cert c.pem`,
-		Args: exactly("FILE"),
+		Args: command.Exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.image = args[0]
 			return run(cmd.Context(), o)
@@ -92,7 +93,7 @@ func sysextSign(ctx context.Context, o *sysextSignOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := ddi.Attach(o.image, sig, s.cert, o.app.checkAsHost(ctx, s.cert)); err != nil {
+	if err := ddi.Attach(o.image, sig, s.cert, checkAsHost(ctx, o.app, s.cert)); err != nil {
 		return err
 	}
 	s.print(o.app.Stderr)
@@ -126,7 +127,7 @@ func (o *sysextSignOptions) sign() ([]byte, signer, error) {
 
 // checkAsHost returns a check of an image with the rules of a host that trusts the signer.
 // cert is nil for an image that is not signed yet.
-func (a *app) checkAsHost(ctx context.Context, cert *x509.Certificate) func(*ddi.Image) error {
+func checkAsHost(ctx context.Context, a *command.App, cert *x509.Certificate) func(*ddi.Image) error {
 	return func(img *ddi.Image) error {
 		if cert != nil {
 			_, err := trust.PolicyOf(cert).Verify(ctx, img, version.Clock(a.Now()), func(int64, int64) {})

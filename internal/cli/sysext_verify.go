@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
@@ -16,7 +17,7 @@ import (
 )
 
 type sysextVerifyOptions struct {
-	app   *app
+	app   *command.App
 	image string
 	trust []string
 }
@@ -31,14 +32,14 @@ Verify trusts the certificates of this host in /usr/lib/trident/trust.d and
 /etc/trident/trust.d, or instead those of --trust. Only a host knows whether the
 image fits it and whether it has blocked the version.`
 
-func newSysextVerifyCommand(a *app, run func(context.Context, *sysextVerifyOptions) error) *cobra.Command {
+func newSysextVerifyCommand(a *command.App, run func(context.Context, *sysextVerifyOptions) error) *cobra.Command {
 	o := &sysextVerifyOptions{app: a}
 	cmd := &cobra.Command{
 		Use:     "verify FILE",
 		Short:   "Check an image whole",
 		Long:    sysextVerifyLong,
 		Example: "  trident sysext verify trident.raw --trust signer.crt",
-		Args:    exactly("FILE"),
+		Args:    command.Exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.image = args[0]
 			return run(cmd.Context(), o)
@@ -71,7 +72,7 @@ func sysextVerify(ctx context.Context, o *sysextVerifyOptions) (err error) {
 	verified, err := policy.Verify(ctx, img.Image, version.Clock(o.app.Now()), func(done, total int64) { progress.Bytes("verify", done, total) })
 	progress.End()
 	if err != nil {
-		return fmt.Errorf("verify %s: %w", o.image, o.explain(interrupted(ctx, err), policy, img.Signature() != nil))
+		return fmt.Errorf("verify %s: %w", o.image, o.explain(command.Interrupted(ctx, err), policy, img.Signature() != nil))
 	}
 	r := &verification{File: o.image, RootHash: ddi.HashString(img.RootHash()), Signer: verified.Signer()}
 	if err := r.checkTree(img.Image); err != nil {

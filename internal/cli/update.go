@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -19,7 +20,7 @@ CONFIG is by default ` + defaultConfig + `. With --allowed-operations
 finalize, update finalizes the staged update and only checks CONFIG. With "" it only
 checks CONFIG.`
 
-func newUpdateCommand(a *app, run func(context.Context, *updateOptions) error) *cobra.Command {
+func newUpdateCommand(a *command.App, run func(context.Context, *updateOptions) error) *cobra.Command {
 	o := &updateOptions{newConfigOptions(a)}
 	cmd := &cobra.Command{
 		Use:   "update [CONFIG]",
@@ -29,7 +30,7 @@ func newUpdateCommand(a *app, run func(context.Context, *updateOptions) error) *
   trident update host.yaml
   trident update host.yaml --allowed-operations stage
   trident update host.yaml --allowed-operations finalize`,
-		Args: atMostOne,
+		Args: command.AtMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.checkPlan(cmd); err != nil {
 				return err

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/trident-project/trident/internal/cli/command"
+	"github.com/trident-project/trident/internal/cli/command/commandtest"
 	"github.com/trident-project/trident/proto/client"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
@@ -40,8 +42,8 @@ func TestUpstreamsFlagsTakeSeveralValuesOrNone(t *testing.T) {
 		}
 	}
 	lazy := "01234567-89ab-cdef-0123-456789abcdef"
-	got, err := parse(t, newOfflineInitializeCommand, "--lazy-partitions", "a-b:"+lazy, "--lazy-partitions=c-b:"+lazy)
-	want(t, &offlineInitializeOptions{
+	got, err := commandtest.Parse(t, newOfflineInitializeCommand, "--lazy-partitions", "a-b:"+lazy, "--lazy-partitions=c-b:"+lazy)
+	commandtest.Want(t, &offlineInitializeOptions{
 		disk: "/dev/sda", history: "/usr/share/image-customizer/history.json", root: "/", lazy: map[string]string{"a-b": lazy, "c-b": lazy},
 	}, got, err)
 }
@@ -56,10 +58,10 @@ func TestACallerWhoIsNotRootGetsUpstreamsExitCode(t *testing.T) {
 	defer c.Close()
 	_, err = c.Version(t.Context())
 	err = fmt.Errorf("get status: %w", err)
-	if code := exitCode(asUpstream(err)); code != exitFailed {
+	if code := exitCode(command.AsUpstream(err)); code != exitFailed {
 		t.Errorf("exit code %d", code)
 	}
-	if text := asUpstream(err).Error(); !strings.Contains(text, "missing root privileges") || client.Hint(asUpstream(err)) == "" {
+	if text := command.AsUpstream(err).Error(); !strings.Contains(text, "missing root privileges") || client.Hint(command.AsUpstream(err)) == "" {
 		t.Errorf("%s", text)
 	}
 	if code := exitCode(err); code != exitSetup {
@@ -91,8 +93,8 @@ func TestADaemonOfUpstreamsIsToldFromOneThatFails(t *testing.T) {
 			"operation list":   "List of trident.operations.v1.OperationsService",
 			"commit":           "Commit of trident.v1.CommitService",
 		} {
-			a, _, stderr := testApp()
-			code := a.run(t.Context(), append(strings.Fields(args), "--socket", socket))
+			a, _, stderr := commandtest.New()
+			code := execute(t.Context(), a, append(strings.Fields(args), "--socket", socket))
 			if code != exitFailed || !bytes.Contains(stderr.Bytes(), []byte("the daemon does not have "+lacks)) {
 				t.Errorf("%s: %s: exit code %d:\n%s", name, args, code, stderr)
 			}
@@ -102,8 +104,8 @@ func TestADaemonOfUpstreamsIsToldFromOneThatFails(t *testing.T) {
 
 func TestTheWayBackOfARecordThatCannotBeReadIsNotNone(t *testing.T) {
 	t.Parallel()
-	a, stdout, stderr := testApp()
-	code := a.run(t.Context(), []string{"rollback", "--check", "--socket", (&servicingDaemon{unsound: true}).serve(t)})
+	a, stdout, stderr := commandtest.New()
+	code := execute(t.Context(), a, []string{"rollback", "--check", "--socket", (&servicingDaemon{unsound: true}).serve(t)})
 	if code != exitFailed || stdout.Len() > 0 || !strings.Contains(stderr.String(), "parse host status in row 7") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}

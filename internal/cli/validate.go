@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/local"
@@ -18,7 +19,7 @@ import (
 )
 
 type validateOptions struct {
-	app    *app
+	app    *command.App
 	config string
 	// remote has the daemon validate, which may have another version.
 	remote bool
@@ -30,7 +31,7 @@ daemon nor root, and checks the text alone, not this host. CONFIG is by default
 ` + defaultConfig + `; - is standard input. The exit code is 2 if the Host
 Configuration has an error, and 0 if it has warnings alone.`
 
-func newValidateCommand(a *app, remote bool, run func(context.Context, *validateOptions) error) *cobra.Command {
+func newValidateCommand(a *command.App, remote bool, run func(context.Context, *validateOptions) error) *cobra.Command {
 	o := &validateOptions{app: a, remote: remote}
 	return &cobra.Command{
 		Use:   "validate [CONFIG]",
@@ -39,9 +40,9 @@ func newValidateCommand(a *app, remote bool, run func(context.Context, *validate
   trident validate - < host.yaml
   trident validate host.yaml --output json`,
 		Long: validateLong,
-		Args: atMostOne,
+		Args: command.AtMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.config = argument(args, defaultConfig)
+			o.config = command.Argument(args, defaultConfig)
 			return run(cmd.Context(), o)
 		},
 	}
@@ -52,11 +53,11 @@ func validate(ctx context.Context, o *validateOptions) error {
 	if err != nil {
 		return err
 	}
-	ask := o.app.inMemory
+	ask := inMemory
 	if o.remote {
-		ask = o.app.ask
+		ask = o.app.Ask
 	}
-	return asUpstream(ask(ctx, "validate Host Configuration", func(c *client.Client) error {
+	return command.AsUpstream(ask(ctx, "validate Host Configuration", func(c *client.Client) error {
 		found, err := findings(ctx, c, text)
 		if err != nil {
 			return err
@@ -75,7 +76,7 @@ func validate(ctx context.Context, o *validateOptions) error {
 }
 
 // inMemory calls question with a client of services in this process, without a daemon.
-func (a *app) inMemory(ctx context.Context, doing string, question func(*client.Client) error) (err error) {
+func inMemory(ctx context.Context, doing string, question func(*client.Client) error) (err error) {
 	s, err := local.Serve(version.String())
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
@@ -86,7 +87,7 @@ func (a *app) inMemory(ctx context.Context, doing string, question func(*client.
 		err = errors.Join(question(c), c.Close())
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", doing, interrupted(ctx, err))
+		return fmt.Errorf("%s: %w", doing, command.Interrupted(ctx, err))
 	}
 	return nil
 }
@@ -147,7 +148,7 @@ func verdict(file string, found *hostv1.ValidateConfigResponse) error {
 
 // checkConfig has the daemon check a Host Configuration, and prints the findings to standard
 // error.
-func (a *app) checkConfig(ctx context.Context, c *client.Client, file string, text []byte) error {
+func checkConfig(ctx context.Context, a *command.App, c *client.Client, file string, text []byte) error {
 	found, err := findings(ctx, c, text)
 	if err != nil {
 		return err

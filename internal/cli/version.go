@@ -6,21 +6,22 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/version"
 	"github.com/trident-project/trident/proto/client"
 )
 
-type versionOptions struct{ app *app }
+type versionOptions struct{ app *command.App }
 
-func newVersionCommand(a *app, run func(context.Context, *versionOptions) error) *cobra.Command {
+func newVersionCommand(a *command.App, run func(context.Context, *versionOptions) error) *cobra.Command {
 	o := &versionOptions{app: a}
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the versions of this command and of the daemon",
 		Example: `  trident version
   trident version --output json`,
-		Args: exactly(),
+		Args: command.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
 }
@@ -34,7 +35,7 @@ type versions struct {
 // printVersions prints the one that is known even when the daemon is not there.
 func printVersions(ctx context.Context, o *versionOptions) error {
 	v := versions{Client: version.String()}
-	asked := o.app.ask(ctx, "ask for the daemon's version", func(c *client.Client) (err error) {
+	asked := o.app.Ask(ctx, "ask for the daemon's version", func(c *client.Client) (err error) {
 		v.Daemon, err = c.Version(ctx)
 		return err
 	})

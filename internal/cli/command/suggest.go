@@ -1,4 +1,4 @@
-package cli
+package command
 
 import (
 	"errors"
@@ -13,9 +13,9 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// nearest returns the word with the fewest different letters from text, or "" if no word is
+// Nearest returns the word with the fewest different letters from text, or "" if no word is
 // near.
-func nearest(text string, words []string) string {
+func Nearest(text string, words []string) string {
 	best, least := "", max(1, min(2, len(text)/2))+1
 	for _, word := range words {
 		d := distance(strings.ToLower(text), strings.ToLower(word))
@@ -50,31 +50,31 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// didYouMean returns a usage error whose hint suggests meant, unless meant is "".
-func didYouMean(cmd *cobra.Command, err error, meant string) error {
+// DidYouMean returns a usage error whose hint suggests meant, unless meant is "".
+func DidYouMean(cmd *cobra.Command, err error, meant string) error {
 	if meant == "" {
-		return usage(cmd, err)
+		return UsageError(cmd, err)
 	}
 	return errkind.WithHint(errkind.With(errkind.Invalid, err), "did you mean %s? See: %s --help", meant, cmd.CommandPath())
 }
 
-// unknownCommand returns the error for a word that is not a command of group.
-func unknownCommand(group *cobra.Command, word string) error {
+// UnknownCommand returns the error for a word that is not a command of group.
+func UnknownCommand(group *cobra.Command, word string) error {
 	var words []string
 	for _, c := range group.Commands() {
 		if c.IsAvailableCommand() || c.Name() == "help" {
 			words = append(words, c.Name())
 		}
 	}
-	meant := nearest(word, words)
+	meant := Nearest(word, words)
 	if meant != "" {
 		meant = group.CommandPath() + " " + meant
 	}
-	return didYouMean(group, fmt.Errorf("%q is not a command of %s", word, group.CommandPath()), meant)
+	return DidYouMean(group, fmt.Errorf("%q is not a command of %s", word, group.CommandPath()), meant)
 }
 
-// flagError returns the error for a flag that does not exist, or for a wrong value.
-func flagError(cmd *cobra.Command, err error) error {
+// FlagError returns the error for a flag that does not exist, or for a wrong value.
+func FlagError(cmd *cobra.Command, err error) error {
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok && unknown.GetSpecifiedShortnames() == "" {
 		var words []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -82,20 +82,20 @@ func flagError(cmd *cobra.Command, err error) error {
 				words = append(words, f.Name)
 			}
 		})
-		meant := nearest(unknown.GetSpecifiedName(), words)
+		meant := Nearest(unknown.GetSpecifiedName(), words)
 		if meant != "" {
 			meant = "--" + meant
 		}
-		return didYouMean(cmd, err, meant)
+		return DidYouMean(cmd, err, meant)
 	}
 	if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-		return didYouMean(cmd, err, meantValue(cmd, wrong.GetFlag(), wrong.GetValue()))
+		return DidYouMean(cmd, err, meantValue(cmd, wrong.GetFlag(), wrong.GetValue()))
 	}
-	return usage(cmd, err)
+	return UsageError(cmd, err)
 }
 
-// asUsage returns a usage error for an error that cobra returned without calling flagError.
-func asUsage(cmd *cobra.Command, err error) error {
+// AsUsage returns a usage error for an error that cobra returned without calling flagError.
+func AsUsage(cmd *cobra.Command, err error) error {
 	if err == nil || client.Hint(err) != "" {
 		return err
 	}
@@ -104,10 +104,10 @@ func asUsage(cmd *cobra.Command, err error) error {
 	_, alone := errors.AsType[*pflag.ValueRequiredError](err)
 	switch text := err.Error(); {
 	case unknown, wrong, alone:
-		return flagError(cmd, err)
+		return FlagError(cmd, err)
 	case strings.HasPrefix(text, "required flag(s) "), strings.HasPrefix(text, "if any flags in the group "),
 		strings.HasPrefix(text, "at least one of the flags in the group "):
-		return usage(cmd, err)
+		return UsageError(cmd, err)
 	}
 	return err
 }
@@ -126,5 +126,5 @@ func meantValue(cmd *cobra.Command, f *pflag.Flag, value string) string {
 		return ""
 	}
 	words, _ := complete(cmd, nil, "")
-	return nearest(value, words)
+	return Nearest(value, words)
 }

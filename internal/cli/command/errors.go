@@ -1,4 +1,4 @@
-package cli
+package command
 
 import (
 	"context"
@@ -12,27 +12,28 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
+// The reasons for which a command ends without an error of the daemon.
 var (
-	errInterrupted = errors.New("interrupted")
-	errTerminated  = fmt.Errorf("terminated: %w", errInterrupted)
-	errTimedOut    = errors.New("--timeout is over")
-	// errNoReboot says that the host did not reboot in time.
-	errNoReboot = errors.New("the reboot did not happen")
+	ErrInterrupted = errors.New("interrupted")
+	ErrTerminated  = fmt.Errorf("terminated: %w", ErrInterrupted)
+	ErrTimedOut    = errors.New("--timeout is over")
+	// ErrNoReboot says that the host did not reboot in time.
+	ErrNoReboot = errors.New("the reboot did not happen")
 )
 
-// usage returns the error of a wrong command line, with the hint to read the help.
-func usage(cmd *cobra.Command, err error) error {
+// UsageError returns the error of a wrong command line, with the hint to read the help.
+func UsageError(cmd *cobra.Command, err error) error {
 	return errkind.WithHint(errkind.With(errkind.Invalid, err), "see: %s --help", cmd.CommandPath())
 }
 
-// interrupted returns the reason for which ctx ended, instead of the error of a call that
+// Interrupted returns the reason for which ctx ended, instead of the error of a call that
 // only says that the context ended.
-func interrupted(ctx context.Context, err error) error {
+func Interrupted(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil {
 		return err
 	}
 	cause := context.Cause(ctx)
-	if errors.Is(err, errNoReboot) || errors.Is(err, cause) || (!errors.Is(cause, errInterrupted) && !errors.Is(cause, errTimedOut)) {
+	if errors.Is(err, ErrNoReboot) || errors.Is(err, cause) || (!errors.Is(cause, ErrInterrupted) && !errors.Is(cause, ErrTimedOut)) {
 		return err
 	}
 	return cause
@@ -57,17 +58,17 @@ type restated struct {
 func (e restated) Error() string { return e.text }
 func (e restated) Unwrap() error { return e.error }
 
-// upstreamError is the error of a command that upstream has, and so of upstream's exit codes.
-type upstreamError struct{ error }
+// UpstreamError is the error of a command that upstream has, and so of upstream's exit codes.
+type UpstreamError struct{ error }
 
-func (e upstreamError) Unwrap() error { return e.error }
+func (e UpstreamError) Unwrap() error { return e.error }
 
-func asUpstream(err error) error {
+func AsUpstream(err error) error {
 	if err == nil {
 		return nil
 	}
 	if _, connecting := errors.AsType[*client.ConnectError](err); connecting && client.Kind(err) == client.KindDenied {
 		err = fmt.Errorf("Failed to run due to missing root privileges: %w", err) //nolint:staticcheck // upstream's text
 	}
-	return upstreamError{err}
+	return UpstreamError{err}
 }

@@ -1,4 +1,7 @@
-package cli
+// Package command has what the commands of trident are built from: the global flags, the
+// arguments and flags of one command and the errors about them, the connection to the
+// daemon, and how a command follows an operation to its end.
+package command
 
 import (
 	"context"
@@ -16,15 +19,15 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// app has the streams and the global flags, and the reboot that tests replace.
-type app struct {
+// App has the streams and the global flags, and the reboot that tests replace.
+type App struct {
 	terminal.Streams
-	// reboot reboots this host; nil has systemd reboot it.
-	reboot func(context.Context) error
-	// rebootTime bounds the time from the request of a reboot to the reboot.
-	rebootTime time.Duration
-	// silence is the time without an answer after which a host that reboots counts as down.
-	silence time.Duration
+	// Reboot reboots this host; nil has systemd reboot it.
+	Reboot func(context.Context) error
+	// RebootTime bounds the time from the request of a reboot to the reboot.
+	RebootTime time.Duration
+	// Silence is the time without an answer after which a host that reboots counts as down.
+	Silence time.Duration
 
 	socket  string
 	server  string // the socket as grpc-client is told it
@@ -33,36 +36,36 @@ type app struct {
 	stop context.CancelFunc // of timeout; nil without one
 }
 
-// defaultSocket is the socket of the daemon.
-const defaultSocket = "/run/trident/trident.sock"
+// DefaultSocket is the socket of the daemon.
+const DefaultSocket = "/run/trident/trident.sock"
 
-// addFlags adds the global flags to the root command.
-func (a *app) addFlags(cmd *cobra.Command) {
+// AddFlags adds the global flags to the root command.
+func (a *App) AddFlags(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
 	flags.VarP(&a.Verbosity, "verbosity", "v", "which logs to show: OFF, ERROR, WARN, INFO, DEBUG or TRACE")
-	flags.StringVar(&a.socket, "socket", defaultSocket, "the daemon's socket; without this flag $TRIDENT_SOCKET")
+	flags.StringVar(&a.socket, "socket", DefaultSocket, "the daemon's socket; without this flag $TRIDENT_SOCKET")
 	flags.VarP(&a.Output, "output", "o", "how to print results: text, json or yaml")
 	flags.BoolVarP(&a.Quiet, "quiet", "q", false, "print only results, warnings and errors, without progress and success messages")
 	flags.DurationVar(&a.timeout, "timeout", 0, "end the command after this time; 0 means no limit")
-	completeFlag(cmd, "verbosity", terminal.VerbosityWords()...)
-	completeFlag(cmd, "output", "text", "json", "yaml")
+	CompleteFlag(cmd, "verbosity", terminal.VerbosityWords()...)
+	CompleteFlag(cmd, "output", "text", "json", "yaml")
 }
 
-// addServer adds upstream's flag for the socket to its group of commands. The flag is one of
+// AddServer adds upstream's flag for the socket to its group of commands. The flag is one of
 // the group alone: the commands in it have other flags of that letter.
-func (a *app) addServer(group *cobra.Command) {
-	group.Flags().StringVarP(&a.server, "server", "s", "unix://"+defaultSocket, "the daemon's socket")
+func (a *App) AddServer(group *cobra.Command) {
+	group.Flags().StringVarP(&a.server, "server", "s", "unix://"+DefaultSocket, "the daemon's socket")
 }
 
-// isLocal reports whether the daemon is that of this host.
-func (a *app) isLocal() bool { return a.socket == defaultSocket }
+// IsLocal reports whether the daemon is that of this host.
+func (a *App) IsLocal() bool { return a.socket == DefaultSocket }
 
-// begin evaluates the global flags, before every command.
-func (a *app) begin(cmd *cobra.Command) error {
+// Begin evaluates the global flags, before every command.
+func (a *App) Begin(cmd *cobra.Command) error {
 	if group := cmd.Parent(); group != nil && group.Flags().Changed("server") {
 		path, ok := strings.CutPrefix(a.server, "unix://")
 		if !ok {
-			return usage(cmd, fmt.Errorf("--server is %s, and must begin with unix://", a.server))
+			return UsageError(cmd, fmt.Errorf("--server is %s, and must begin with unix://", a.server))
 		}
 		a.socket = path
 	} else if env := os.Getenv("TRIDENT_SOCKET"); env != "" && !cmd.Flags().Changed("socket") {
@@ -73,18 +76,18 @@ func (a *app) begin(cmd *cobra.Command) error {
 		a.Verbosity = "WARN"
 	}
 	if a.timeout < 0 {
-		return usage(cmd, fmt.Errorf("--timeout is %s, it must not be negative", a.timeout))
+		return UsageError(cmd, fmt.Errorf("--timeout is %s, it must not be negative", a.timeout))
 	}
 	if a.timeout > 0 {
-		ctx, cancel := context.WithTimeoutCause(cmd.Context(), a.timeout, errTimedOut)
+		ctx, cancel := context.WithTimeoutCause(cmd.Context(), a.timeout, ErrTimedOut)
 		a.stop = cancel
 		cmd.SetContext(ctx)
 	}
 	return nil
 }
 
-// end releases what begin has set up.
-func (a *app) end() {
+// End releases what begin has set up.
+func (a *App) End() {
 	if a.stop != nil {
 		a.stop()
 	}
@@ -103,8 +106,8 @@ func socketPath(name string) string {
 	return path
 }
 
-// quick returns a context for a short call that neither an interrupt nor --timeout ends.
-func quick(ctx context.Context) (context.Context, context.CancelFunc) {
+// Quick returns a context for a short call that neither an interrupt nor --timeout ends.
+func Quick(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), askTime)
 }
 
@@ -112,32 +115,32 @@ func quick(ctx context.Context) (context.Context, context.CancelFunc) {
 const askTime = 10 * time.Second
 
 // connect returns a client of the daemon at the socket of the flags.
-func (a *app) connect() (*client.Client, error) {
+func (a *App) connect() (*client.Client, error) {
 	if scheme, _, ok := strings.Cut(a.socket, "://"); ok {
 		err := errkind.Errorf(errkind.Unsupported, "connect to tridentd at %s: this command reaches a daemon through a unix socket alone, not by %s", a.socket, scheme)
-		return nil, errkind.WithHint(err, "Forward the socket of the other host: ssh -L ./trident.sock:%s HOST, then --socket ./trident.sock", defaultSocket)
+		return nil, errkind.WithHint(err, "Forward the socket of the other host: ssh -L ./trident.sock:%s HOST, then --socket ./trident.sock", DefaultSocket)
 	}
 	logger := slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: a.Verbosity}))
 	return client.Dial(a.socket, client.WithLogger(logger))
 }
 
 // command returns the command line that shows an operation.
-func (a *app) command(verb, id string) string {
+func (a *App) command(verb, id string) string {
 	words := []string{"trident", "operation", verb, id}
-	if a.socket != "" && a.socket != defaultSocket {
+	if a.socket != "" && a.socket != DefaultSocket {
 		words = append(words, "--socket", a.socket)
 	}
 	return strings.Join(words, " ")
 }
 
-// ask connects to the daemon and calls question. Its error begins with doing.
-func (a *app) ask(ctx context.Context, doing string, question func(*client.Client) error) error {
+// Ask connects to the daemon and calls question. Its error begins with doing.
+func (a *App) Ask(ctx context.Context, doing string, question func(*client.Client) error) error {
 	c, err := a.connect()
 	if err == nil {
 		err = errors.Join(question(c), c.Close())
 	}
 	if err != nil {
-		return failedTo(doing, interrupted(ctx, err))
+		return failedTo(doing, Interrupted(ctx, err))
 	}
 	return nil
 }

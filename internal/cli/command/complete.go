@@ -1,4 +1,4 @@
-package cli
+package command
 
 import (
 	"context"
@@ -17,11 +17,11 @@ const completeTime = 2 * time.Second
 // completion returns the words that may come next; cobra calls it.
 type completion = func(cmd *cobra.Command, args []string, start string) ([]string, cobra.ShellCompDirective)
 
-// completeWith completes the only argument of a command with words from the daemon, or with
+// CompleteWith completes the only argument of a command with words from the daemon, or with
 // none if the daemon does not answer.
-func (a *app) completeWith(words func(context.Context, *client.Client) ([]string, error)) completion {
+func (a *App) CompleteWith(words func(context.Context, *client.Client) ([]string, error)) completion {
 	return func(cmd *cobra.Command, args []string, _ string) (found []string, _ cobra.ShellCompDirective) {
-		if len(args) > 0 || a.begin(cmd) != nil {
+		if len(args) > 0 || a.Begin(cmd) != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), completeTime)
@@ -36,16 +36,16 @@ func (a *app) completeWith(words func(context.Context, *client.Client) ([]string
 	}
 }
 
-// completeFlag completes the value of a flag with these words.
-func completeFlag(cmd *cobra.Command, flag string, words ...string) {
+// CompleteFlag completes the value of a flag with these words.
+func CompleteFlag(cmd *cobra.Command, flag string, words ...string) {
 	must(cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)))
 }
 
-// withoutFiles turns the completion of file names off for commands without an argument and
+// WithoutFiles turns the completion of file names off for commands without an argument and
 // for the values of flags that are not paths.
-func withoutFiles(cmd *cobra.Command) {
+func WithoutFiles(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
-		withoutFiles(c)
+		WithoutFiles(c)
 	}
 	if cmd.HasSubCommands() || cmd.ValidArgs == nil && cmd.ValidArgsFunction == nil && !strings.Contains(cmd.Use, " ") {
 		cmd.ValidArgsFunction = cobra.NoFileCompletions
