@@ -31,11 +31,14 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-rescue", "internal/rescue internal/version"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "internal/cli/command internal/cli/terminal internal/bytesize internal/diagnose internal/linux/regfile proto/client internal/arch internal/local internal/trust internal/extension internal/image/build internal/image internal/fetch internal/linux/ddi internal/linux/filekind internal/linux/run internal/linux/outfile " +
-		"internal/version internal/errkind internal/errkind/grpckind " + generated},
+	{"internal/cli", "internal/cli/command internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/diagnose internal/errkind internal/errkind/grpckind internal/linux/filekind internal/linux/outfile internal/linux/run internal/local internal/version proto/client proto/trident/host/v1 proto/trident/v1 proto/trident/v1preview"},
+	{"internal/cli/image", "internal/arch internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/image internal/image/build internal/linux/outfile internal/linux/regfile"},
+	{"internal/cli/operation", "internal/cli/command internal/cli/terminal internal/errkind proto/client proto/trident/operations/v1"},
+	{"internal/cli/self", "internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/linux/filekind internal/linux/regfile proto/client proto/trident/self/v1"},
+	{"internal/cli/sysext", "internal/arch internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/extension internal/linux/ddi internal/linux/outfile internal/linux/regfile internal/trust internal/version"},
 	{"internal/cli/command/commandtest", "internal/cli/command internal/cli/terminal"},
-	{"internal/cli/command", "internal/cli/terminal proto/client internal/errkind " + generated},
-	{"internal/cli/terminal", "proto/client internal/bytesize internal/errkind " + generated},
+	{"internal/cli/command", "internal/cli/terminal internal/errkind proto/client"},
+	{"internal/cli/terminal", "internal/bytesize internal/errkind proto/client proto/trident/operations/v1"},
 	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
 	{"internal/local", "internal/api internal/hoststate internal/osconfig internal/hostconfig internal/linux/run " +
 		"internal/linux/inroot internal/errkind"},
@@ -137,17 +140,20 @@ var layers = []struct{ pkg, may string }{
 const generated = "proto/trident/v1 proto/trident/v1preview proto/trident/operations/v1 proto/trident/self/v1 " +
 	"proto/trident/setup/v1 proto/trident/handles/v1 proto/trident/host/v1"
 
+// commands are the packages that read the command line of trident.
+const commands = "internal/cli internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/command internal/cli/command/commandtest"
+
 // keepers are the only packages that may import a module from outside that is
 // large, or dangerous, or that ties us to a format.
 var keepers = map[string]string{
 	"google.golang.org/grpc":          "internal/api internal/observe internal/errkind/grpckind proto/client proto/client/clienttest " + generated,
-	"google.golang.org/protobuf":      "internal/api internal/observe internal/cli internal/cli/terminal proto/client proto/client/clienttest " + generated,
+	"google.golang.org/protobuf":      "internal/api internal/observe internal/cli internal/cli/self internal/cli/terminal proto/client proto/client/clienttest " + generated,
 	"github.com/prometheus":           "internal/observe",
 	"go.opentelemetry.io":             "internal/observe",
 	"modernc.org/sqlite":              "internal/hoststate",
 	"github.com/coreos/go-systemd":    "internal/systemd",
 	"github.com/godbus/dbus":          "internal/systemd",
-	"github.com/spf13/cobra":          "internal/cli internal/cli/command internal/cli/command/commandtest packaging/docs",
+	"github.com/spf13/cobra":          commands + " packaging/docs",
 	"github.com/erofs/go-erofs":       "internal/linux/ddi internal/extension",
 	"github.com/smallstep/pkcs7":      "internal/extension internal/linux/ddi",
 	"github.com/goreleaser/nfpm":      "packaging/build",
@@ -156,7 +162,7 @@ var keepers = map[string]string{
 	"github.com/klauspost/compress":   "internal/diagnose internal/image internal/hosttest",
 	"go.yaml.in/yaml":                 "internal/cli internal/cli/terminal internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/osconfig packaging/build",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
-	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli",
+	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli/sysext",
 	"github.com/rogpeppe/go-internal": "",
 	"github.com/google/go-cmp":        "internal/hosttest internal/cli/command/commandtest internal/operation/operationtest internal/systemd/systemdtest internal/boot/boottest internal/hostconfig/hostconfigtest",
 }

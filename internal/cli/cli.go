@@ -18,6 +18,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/cli/command"
+	"github.com/trident-project/trident/internal/cli/image"
+	"github.com/trident-project/trident/internal/cli/operation"
+	"github.com/trident-project/trident/internal/cli/self"
+	"github.com/trident-project/trident/internal/cli/sysext"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/linux/outfile"
 	"github.com/trident-project/trident/internal/version"
@@ -95,7 +99,7 @@ func newRootCommand(a *command.App) *cobra.Command {
 		newRebuildRaidCommand(a, rebuildRaid), newGetCommand(a, get), newDiagnoseCommand(a, collectDiagnostics), newValidateCommand(a, false, validate),
 		newOfflineInitializeCommand(a, offlineInitialize), newStartNetworkCommand(a, startNetwork), newDaemonCommand(a, becomeDaemon),
 		newGRPCClientCommand(a),
-		newVersionCommand(a, printVersions), newSelfCommand(a), newOperationCommand(a), newSysextCommand(a), newImageCommand(a))
+		newVersionCommand(a, printVersions), self.Command(a), operation.Command(a), sysext.Command(a), image.Command(a))
 	cmd.SetHelpCommand(newHelpCommand())
 	helpOnTerminal(a, cmd)
 	cmd.InitDefaultHelpCmd()

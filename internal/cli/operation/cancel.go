@@ -1,0 +1,45 @@
+package operation
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/cli/command"
+	"github.com/trident-project/trident/internal/cli/terminal"
+	"github.com/trident-project/trident/proto/client"
+)
+
+type cancelOptions struct {
+	app *command.App
+	id  string
+}
+
+func newCancelCommand(a *command.App, run func(context.Context, *cancelOptions) error) *cobra.Command {
+	o := &cancelOptions{app: a}
+	return &cobra.Command{
+		Use:     "cancel ID",
+		Short:   "Cancel an operation, which undoes its steps",
+		Example: "  trident operation cancel 20260304-050607-K3VQ7M",
+		Long: `Cancel asks an operation to stop and to undo its steps. It does not wait for the
+end: "trident operation watch" does.`,
+		Args:              command.Exactly("ID"),
+		ValidArgsFunction: a.CompleteWith(operationIDs),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.id = args[0]
+			return run(cmd.Context(), o)
+		},
+	}
+}
+
+func cancel(ctx context.Context, o *cancelOptions) error {
+	return o.app.Ask(ctx, "cancel operation "+o.id, func(c *client.Client) error {
+		op, err := c.Cancel(ctx, o.id)
+		if err != nil {
+			return err
+		}
+		return o.app.Show(op, func(w *terminal.Table) {
+			w.Line("Operation %s is cancelled and undoes its steps.", op.GetId())
+		})
+	})
+}

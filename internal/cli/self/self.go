@@ -1,0 +1,160 @@
+// Package self has the commands below trident self: they service Trident itself.
+package self
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/trident-project/trident/internal/cli/command"
+	"github.com/trident-project/trident/internal/cli/terminal"
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/fetch"
+	"github.com/trident-project/trident/internal/linux/filekind"
+	"github.com/trident-project/trident/internal/linux/regfile"
+	"github.com/trident-project/trident/proto/client"
+)
+
+func Command(a *command.App) *cobra.Command {
+	return command.Group("self", "Service Trident itself",
+		newStatusCommand(a, status),
+		newStageCommand(a, stage),
+		newUpgradeCommand(a, upgrade),
+		newActivateCommand(a, activate),
+		newRollbackCommand(a, rollback),
+		newUnblockCommand(a, unblock),
+		newRemoveCommand(a, remove),
+		newHistoryCommand(a, history),
+	)
+}
+
+// sourceOptions are the argument and the flags that name the source of an image.
+type sourceOptions struct {
+	source string
+	onHost bool
+	sha256 string
+	within time.Duration
+}
+
+const sourceLong = `SOURCE is an http, https or oci URL, which the daemon fetches, or a file, which this
+command sends to the daemon, also through a forwarded socket. With --on-host SOURCE
+is an absolute path on the host, which the daemon reads.`
+
+func (o *sourceOptions) addFlags(flags *pflag.FlagSet) {
+	flags.BoolVar(&o.onHost, "on-host", false, "SOURCE is a file on the host")
+	flags.DurationVar(&o.within, "fetch-timeout", 0, "the longest time that the fetch of a URL may take (default no limit)")
+	flags.Var((*digest)(&o.sha256), "sha256", "the SHA-256 that the file must have; the daemon checks the signature in any case")
+}
+
+// A digest is a flag that refuses the empty value, which mostly is an unset variable of a
+// script.
+type digest string
+
+func (d *digest) String() string { return string(*d) }
+func (d *digest) Type() string   { return "string" }
+
+func (d *digest) Set(text string) error {
+	if text == "" {
+		return errors.New("it is empty: give 64 hexadecimal digits, or omit the flag")
+	}
+	*d = digest(text)
+	return nil
+}
+
+// open checks the source. The caller has to call close, which closes a file to send.
+func (o *sourceOptions) open() (s client.Source, close func() error, err error) {
+	s, close = client.Source{SHA256: o.sha256, FetchTimeout: o.within}, func() error { return nil }
+	scheme, rest, isURL := strings.Cut(o.source, "://")
+	switch {
+	case o.within < 0:
+		err = errkind.Errorf(errkind.Invalid, "--fetch-timeout %s is negative", o.within)
+	case isURL && slices.Contains([]string{"http", "https", "oci"}, strings.ToLower(scheme)):
+		s.URL = o.source
+		if o.onHost {
+			err = errkind.Errorf(errkind.Invalid, "%s is a URL, --on-host is for files", fetch.Redact(o.source))
+		}
+	case isURL && strings.EqualFold(scheme, "file"):
+		err = errkind.WithHint(errkind.Errorf(errkind.Invalid, "%s: a file is named by its path, not by a URL", o.source), "Name %s.", rest)
+	case isURL:
+		err = errkind.Errorf(errkind.Invalid, "%s: images come from http, https and oci URLs and from files, not from %s", fetch.Redact(o.source), scheme)
+	case o.onHost && !strings.HasPrefix(o.source, "/"):
+		err = errkind.Errorf(errkind.Invalid, "%s is not an absolute path; a file on the host needs one", o.source)
+	case o.onHost:
+		s.Path = o.source
+	default:
+		return o.upload(s)
+	}
+	return s, close, err
+}
+
+func (o *sourceOptions) upload(s client.Source) (client.Source, func() error, error) {
+	f, err := regfile.Open(o.source)
+	if err != nil {
+		return s, nil, fmt.Errorf("open image: %w", err)
+	}
+	info, err := f.Stat()
+	if err == nil { // before all of it is sent
+		if other := filekind.Mistaken(f, info.Size(), filekind.Extension); errkind.Of(other) == errkind.Invalid {
+			err = fmt.Errorf("open image: %s: %w", o.source, other)
+		}
+	}
+	if err != nil {
+		return s, nil, errors.Join(err, f.Close())
+	}
+	s.Upload, s.Size = f, info.Size()
+	return s, f.Close, nil
+}
+
+// trialOptions are the flags about the trial of a new version.
+type trialOptions struct {
+	soak, deadline   time.Duration
+	allowDowngrade   bool
+	allowReadOnlyUsr bool
+}
+
+func (o *trialOptions) addTimes(flags *pflag.FlagSet) {
+	flags.DurationVar(&o.soak, "soak", 0, "the time that the new daemon has to run without a failure (default 10s)")
+	flags.DurationVar(&o.deadline, "deadline", 0, "the time after which a version that is not kept is rolled back (default 3m)")
+}
+
+func (o *trialOptions) addFlags(flags *pflag.FlagSet) {
+	o.addTimes(flags)
+	flags.BoolVar(&o.allowDowngrade, "allow-downgrade", false, "allow a version older than the running one")
+	flags.BoolVar(&o.allowReadOnlyUsr, "allow-read-only-usr", false, "allow a new version although a package manager can then not write to /usr")
+}
+
+func (o *trialOptions) message() *client.Trial {
+	t := &client.Trial{AllowDowngrade: o.allowDowngrade, AllowReadOnlyUsr: o.allowReadOnlyUsr}
+	if o.soak != 0 {
+		t.Soak = durationpb.New(o.soak)
+	}
+	if o.deadline != 0 {
+		t.Deadline = durationpb.New(o.deadline)
+	}
+	return t
+}
+
+func stagedVersions(ctx context.Context, c *client.Client) ([]string, error) {
+	status, err := c.Status(ctx)
+	var words []string
+	for _, i := range status.GetImages() {
+		words = append(words, terminal.Line(i.GetVersion()))
+	}
+	return words, err
+}
+
+func blockedVersions(ctx context.Context, c *client.Client) ([]string, error) {
+	status, err := c.Status(ctx)
+	var words []string
+	for _, b := range status.GetBlocked() {
+		words = append(words, terminal.Line(b.GetVersion())+"\t"+terminal.Line(b.GetReason()))
+	}
+	return words, err
+}

@@ -1,0 +1,53 @@
+package self
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/cli/command"
+	"github.com/trident-project/trident/proto/client"
+)
+
+type stageOptions struct {
+	command.FollowOptions
+	sourceOptions
+	allowDowngrade bool
+}
+
+const stageLong = `Stage has the daemon fetch an image, check it and store it for activate. The running
+version does not change.
+
+` + sourceLong
+
+func newStageCommand(a *command.App, run func(context.Context, *stageOptions) error) *cobra.Command {
+	o := &stageOptions{FollowOptions: command.FollowOptions{App: a}}
+	cmd := &cobra.Command{
+		Use:   "stage SOURCE",
+		Short: "Get and check a new version, and keep it for later",
+		Example: `  trident self stage https://example.com/trident-2.0.0.raw
+  trident self stage ./trident-2.0.0.raw`,
+		Long: stageLong,
+		Args: command.Exactly("SOURCE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.source = args[0]
+			return run(cmd.Context(), o)
+		},
+	}
+	o.FollowOptions.AddFlags(cmd.Flags())
+	o.sourceOptions.addFlags(cmd.Flags())
+	cmd.Flags().BoolVar(&o.allowDowngrade, "allow-downgrade", false, "allow a version older than the running one")
+	return cmd
+}
+
+func stage(ctx context.Context, o *stageOptions) (err error) {
+	source, done, err := o.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	return o.Follow(ctx, "stage Trident", source.Upload != nil, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
+		return c.Stage(ctx, source, o.allowDowngrade, fn)
+	})
+}
