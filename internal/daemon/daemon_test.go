@@ -283,9 +283,7 @@ func TestASocketThatIsMeantForAnotherProcessIsNotTaken(t *testing.T) {
 	c := startChild(t, a.root, "LISTEN_FDS=1", "LISTEN_FDNAMES=tridentd.socket", envListen+"=1")
 	c.ExtraFiles = []*os.File{a.file}
 	c.mustStart(t)
-	if _, err := api.Check(soon(t), filepath.Join(a.root, socketFile)); err != nil {
-		t.Errorf("its own socket: %v", err)
-	}
+	mustAnswer(t, filepath.Join(a.root, socketFile)) // its own socket
 	if conn, err := net.Dial("unix", a.socket); err != nil || !a.pending() {
 		t.Errorf("somebody took a connection from the other socket, %v", err)
 	} else {
@@ -409,9 +407,7 @@ func TestASocketOfSystemdThatSomebodyRemovedIsMadeAgain(t *testing.T) {
 func TestADaemonStartsAfterOneThatWasKilled(t *testing.T) {
 	root := t.TempDir()
 	c := startChild(t, root).mustStart(t)
-	if _, err := api.Check(soon(t), filepath.Join(root, socketFile)); err != nil {
-		t.Fatal(err)
-	}
+	mustAnswer(t, filepath.Join(root, socketFile))
 	if err := c.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

@@ -18,10 +18,12 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
 // The environment by which a test starts this binary as a daemon.
@@ -119,13 +121,24 @@ func (c *child) mustStart(t *testing.T) *child {
 
 func dial(t *testing.T, socket string) *grpc.ClientConn {
 	t.Helper()
+	soon := backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1, MaxDelay: 10 * time.Millisecond}
 	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: soon, MinConnectTimeout: time.Minute}), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
+}
+
+// mustAnswer waits until a daemon answers on a socket, which it may not have made yet.
+func mustAnswer(t *testing.T, socket string) {
+	t.Helper()
+	conn := dial(t, socket)
+	if _, err := tridentv1.NewVersionServiceClient(conn).Version(soon(t), &tridentv1.VersionRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
 }
 
 func soon(t *testing.T) context.Context {

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -113,19 +115,7 @@ func serveApart(t *testing.T) (root string, daemon *child) {
 	t.Helper()
 	root = shortRoot(t)
 	daemon = startChild(t, root).mustStart(t)
-	for ctx := soon(t); ; {
-		if _, err := os.Stat(filepath.Join(root, rescue.Socket)); err == nil {
-			break
-		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			t.Fatal("the daemon makes no socket")
-		}
-	}
-	if _, err := api.Check(soon(t), filepath.Join(root, rescue.Socket)); err != nil {
-		t.Fatal(err)
-	}
+	mustAnswer(t, filepath.Join(root, rescue.Socket))
 	return root, daemon
 }
 
@@ -169,20 +159,21 @@ func TestIdleConnectionsLockNobodyOut(t *testing.T) {
 			go func() { _, err := watch.Recv(); ended <- err }()
 
 			startHogs(t, root, c.processes, c.each)
-			for _, name := range []string{"trident-rescue", "trident"} {
-				own := exec.Command(copyOfTest(t, name))
-				own.Env = append(os.Environ(), envRescue+"=20", envRoot+"="+root)
-				if out, err := own.CombinedOutput(); err != nil {
-					t.Errorf("%s: %s", name, out)
-				}
-			}
+			programs := []string{copyOfTest(t, "trident-rescue"), copyOfTest(t, "trident")}
 			if c.processes < 48 { // any other program, too, which has no connection yet
-				other := exec.Command(os.Args[0])
-				other.Env = append(os.Environ(), envRescue+"=20", envRoot+"="+root)
-				if out, err := other.CombinedOutput(); err != nil {
-					t.Errorf("another program: %s", out)
-				}
+				programs = append(programs, os.Args[0])
 			}
+			var asking sync.WaitGroup
+			for _, program := range programs {
+				asking.Go(func() {
+					caller := exec.Command(program)
+					caller.Env = append(os.Environ(), envRescue+"=20", envRoot+"="+root)
+					if out, err := caller.CombinedOutput(); err != nil {
+						t.Errorf("%s: %s", program, out)
+					}
+				})
+			}
+			asking.Wait()
 			select {
 			case err := <-ended:
 				t.Errorf("a stream that was open ended: %v", err)
@@ -251,6 +242,7 @@ func TestARefusedConnectionIsAnsweredInWords(t *testing.T) {
 
 // A leaky client that makes a connection for each call hears nothing of it.
 func TestAnOldIdleConnectionMakesRoomForItsOwnProcess(t *testing.T) {
+	t.Parallel() // mostly waits
 	root, _ := serveApart(t)
 	socket := filepath.Join(root, rescue.Socket)
 	for i := range 20 {
@@ -340,6 +332,7 @@ func TestMessagesThatAreHeldBackCostLittle(t *testing.T) {
 			root, daemon := serveApart(t)
 			socket := filepath.Join(root, rescue.Socket)
 			before := residentOf(t, daemon.Process.Pid)
+			var ended atomic.Int32
 			for range 6 {
 				go func() {
 					for t.Context().Err() == nil {
@@ -347,11 +340,14 @@ func TestMessagesThatAreHeldBackCostLittle(t *testing.T) {
 							context.AfterFunc(t.Context(), func() { _ = conn.Close() })
 							heldBack(conn, c.method, 128, c.size)
 							_ = conn.Close()
+							ended.Add(1)
 						}
 					}
 				}()
 			}
-			for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+			// Until the daemon has ended each connection several times. It ends none if it
+			// refuses every message for its size.
+			for end := time.Now().Add(time.Second); ended.Load() < 18 && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 				if now := residentOf(t, daemon.Process.Pid); now-before > most {
 					t.Fatalf("the daemon grew by %d MiB", (now-before)>>20)
 				}
