@@ -19,7 +19,7 @@ import (
 func foreignClient(t *testing.T) func(args ...string) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "foreign")
-	goTool(t, "foreign", "build", "-o", program, ".")
+	goTool(t, "foreign", "build", "-ldflags=-s -w", "-o", program, ".")
 	return func(args ...string) string {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
@@ -45,7 +45,7 @@ func goTool(t *testing.T, dir string, args ...string) {
 func daemonOn(t *testing.T, root string) string {
 	t.Helper()
 	program, socket := filepath.Join(t.TempDir(), "tridentd"), filepath.Join(root, "s")
-	goTool(t, "../..", "build", "-o", program, "./cmd/tridentd")
+	goTool(t, "../..", "build", "-ldflags=-s -w", "-o", program, "./cmd/tridentd")
 	cmd := exec.Command(program, "--root", root, "--socket", socket, "--log-level", "error")
 	var log bytes.Buffer
 	cmd.Stderr = &log
