@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"unicode/utf8"
 
@@ -75,15 +76,13 @@ func (f *Config) on(ctx context.Context, l *link, capability string) (int64, err
 		return 0, err
 	}
 	size := int64(len(f.Text))
-	err = begun(stream.Send(&handlesv1.OpenConfigRequest{Part: &handlesv1.OpenConfigRequest_Start_{Start: &handlesv1.OpenConfigRequest_Start{Size: size}}}))
-	for rest := []byte(f.Text); err == nil && len(rest) > 0; {
-		n := min(l.chunk(), int64(len(rest)))
-		if err = stream.Send(&handlesv1.OpenConfigRequest{Part: &handlesv1.OpenConfigRequest_Chunk{Chunk: rest[:n]}}); err == nil {
-			rest = rest[n:]
-		}
-	}
-	if err := begun(err); err != nil {
+	if err := begun(stream.Send(&handlesv1.OpenConfigRequest{Part: &handlesv1.OpenConfigRequest_Start_{Start: &handlesv1.OpenConfigRequest_Start{Size: size}}})); err != nil {
 		return 0, err
+	}
+	for chunk := range slices.Chunk([]byte(f.Text), int(l.chunk())) {
+		if stream.Send(&handlesv1.OpenConfigRequest{Part: &handlesv1.OpenConfigRequest_Chunk{Chunk: chunk}}) != nil {
+			break // CloseAndRecv returns why
+		}
 	}
 	resp, err := stream.CloseAndRecv()
 	if err != nil {
@@ -106,7 +105,7 @@ type Image struct {
 
 // OpenImage has the daemon fetch an image and check its SHA384, for later calls. An image
 // of Trident can be the Source of Stage and Upgrade. SHA256 and Image of source must be
-// empty; FetchTimeout is ignored.
+// empty. FetchTimeout bounds the whole call for a URL.
 func (c *Client) OpenImage(ctx context.Context, kind ImageKind, source Source) (*Image, error) {
 	if source.SHA256 != "" || source.Image != nil {
 		return nil, errkind.Errorf(errkind.Invalid, "open image: the source may have a SHA384, but no SHA256 and no open Image")
@@ -117,6 +116,11 @@ func (c *Client) OpenImage(ctx context.Context, kind ImageKind, source Source) (
 	}
 	if err := l.require(wire.ImageHandles); err != nil {
 		return nil, err
+	}
+	if source.URL != "" && source.FetchTimeout != 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, source.FetchTimeout, errkind.Errorf(errkind.Timeout, "open image: the fetch takes longer than %s", source.FetchTimeout))
+		defer cancel()
 	}
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -178,7 +182,7 @@ func (c *Client) closeHandle(ctx context.Context, l *link, handle int64) error {
 	if !l.alive() {
 		return nil
 	}
-	ctx, cancel := c.bounded(ctx)
+	ctx, cancel := c.bounded(ctx, 0)
 	defer cancel()
 	_, err := handlesv1.NewHandleServiceClient(l.conn).Close(ctx, &handlesv1.CloseRequest{Handle: handle}, grpc.WaitForReady(false))
 	if lost(ctx, err) {

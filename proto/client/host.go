@@ -67,15 +67,12 @@ func (h Host) Get(ctx context.Context) (*hostv1.GetHostResponse, error) {
 
 // Validate returns all faults in the text of a configuration. Faults are not an error.
 func (h Host) Validate(ctx context.Context, config *Config) (resp *hostv1.ValidateConfigResponse, err error) {
-	err = h.c.unary(ctx, true, func(ctx context.Context, l *link) error {
+	err = h.judge(ctx, config, func(ctx context.Context, host hostv1.HostServiceClient, handle int64) error {
 		req := &hostv1.ValidateConfigRequest{Config: &hostv1.ValidateConfigRequest_Text{Text: config.Text}}
-		switch handle, err := config.on(ctx, l, ""); {
-		case err != nil:
-			return err
-		case handle != 0:
+		if handle != 0 {
 			req.Config = &hostv1.ValidateConfigRequest_ConfigHandle{ConfigHandle: handle}
 		}
-		resp, err = hostv1.NewHostServiceClient(l.conn).ValidateConfig(ctx, req)
+		resp, err = host.ValidateConfig(ctx, req)
 		return err
 	})
 	return resp, err
@@ -85,17 +82,14 @@ func (h Host) Validate(ctx context.Context, config *Config) (resp *hostv1.Valida
 // image for it: if ctx has no deadline the bound is 30 minutes, or that of WithTimeout if
 // longer.
 func (h Host) Plan(ctx context.Context, config *Config) (resp *hostv1.PlanUpdateResponse, err error) {
-	ctx, cancel := h.c.planning(ctx)
+	ctx, cancel := h.c.bounded(ctx, planTime)
 	defer cancel()
-	err = h.c.unary(ctx, true, func(ctx context.Context, l *link) error {
+	err = h.judge(ctx, config, func(ctx context.Context, host hostv1.HostServiceClient, handle int64) error {
 		req := &hostv1.PlanUpdateRequest{Config: &hostv1.PlanUpdateRequest_Text{Text: config.Text}}
-		switch handle, err := config.on(ctx, l, ""); {
-		case err != nil:
-			return err
-		case handle != 0:
+		if handle != 0 {
 			req.Config = &hostv1.PlanUpdateRequest_ConfigHandle{ConfigHandle: handle}
 		}
-		resp, err = hostv1.NewHostServiceClient(l.conn).PlanUpdate(ctx, req)
+		resp, err = host.PlanUpdate(ctx, req)
 		return err
 	})
 	return resp, err
@@ -104,20 +98,29 @@ func (h Host) Plan(ctx context.Context, config *Config) (resp *hostv1.PlanUpdate
 // PlanInstall returns what Install would do to the disks, and what it would destroy
 // there. It changes nothing, and has the deadline of Plan.
 func (h Host) PlanInstall(ctx context.Context, config *Config) (resp *hostv1.PlanInstallResponse, err error) {
-	ctx, cancel := h.c.planning(ctx)
+	ctx, cancel := h.c.bounded(ctx, planTime)
 	defer cancel()
-	err = h.c.unary(ctx, true, func(ctx context.Context, l *link) error {
+	err = h.judge(ctx, config, func(ctx context.Context, host hostv1.HostServiceClient, handle int64) error {
 		req := &hostv1.PlanInstallRequest{Config: &hostv1.PlanInstallRequest_Text{Text: config.Text}}
-		switch handle, err := config.on(ctx, l, ""); {
-		case err != nil:
-			return err
-		case handle != 0:
+		if handle != 0 {
 			req.Config = &hostv1.PlanInstallRequest_ConfigHandle{ConfigHandle: handle}
 		}
-		resp, err = hostv1.NewHostServiceClient(l.conn).PlanInstall(ctx, req)
+		resp, err = host.PlanInstall(ctx, req)
 		return err
 	})
 	return resp, err
+}
+
+// judge calls a method that reads a configuration and changes nothing. handle is 0 if the
+// call has to send the text.
+func (h Host) judge(ctx context.Context, config *Config, call func(ctx context.Context, host hostv1.HostServiceClient, handle int64) error) error {
+	return h.c.unary(ctx, true, func(ctx context.Context, l *link) error {
+		handle, err := config.on(ctx, l, "")
+		if err != nil {
+			return err
+		}
+		return call(ctx, hostv1.NewHostServiceClient(l.conn), handle)
+	})
 }
 
 // Update updates a provisioned host to a new configuration. With FinalizeOnly it ignores

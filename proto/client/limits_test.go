@@ -16,6 +16,7 @@ import (
 
 	"github.com/trident-project/trident/proto/client"
 	"github.com/trident-project/trident/proto/client/clienttest"
+	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	"github.com/trident-project/trident/proto/wire"
@@ -110,5 +111,20 @@ func TestStreamsOfServicesWithoutAVerbWork(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "connect to tridentd") {
 		t.Errorf("the log has %q", log.String())
+	}
+}
+
+func TestAnImageThatTakesTooLongIsNotOpened(t *testing.T) {
+	stalls := func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		if method == handlesv1.HandleService_OpenImage_FullMethodName {
+			<-ctx.Done()
+		}
+		return open(ctx, desc, cc, method, opts...)
+	}
+	c := dial(t, clienttest.New(clienttest.Config{}), client.WithGRPC(grpc.WithChainStreamInterceptor(stalls)))
+	source := client.Source{URL: "http://x/y.raw", FetchTimeout: 10 * time.Millisecond}
+	_, err := c.OpenImage(t.Context(), handlesv1.ImageKind_IMAGE_KIND_SYSEXT, source)
+	if client.Kind(err) != client.KindTimeout || !strings.Contains(err.Error(), "10ms") {
+		t.Errorf("%s: %v", client.Kind(err), err)
 	}
 }

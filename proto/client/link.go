@@ -103,16 +103,12 @@ func (c *Client) retire(l *link) {
 }
 
 // patientLink is link, and waits for a daemon that is briefly away.
-func (c *Client) patientLink(ctx context.Context) (*link, error) {
-	ctx, cancel := c.bounded(ctx)
-	defer cancel()
-	p := patience{most: c.callPatience}
-	for {
-		l, err := c.link(ctx)
-		if err == nil || !lost(ctx, err) || c.hopeless() || !p.wait(ctx) {
-			return l, c.explain(ctx, err)
-		}
-	}
+func (c *Client) patientLink(ctx context.Context) (l *link, err error) {
+	err = c.unary(ctx, true, func(_ context.Context, current *link) error {
+		l = current
+		return nil
+	})
+	return l, err
 }
 
 // connect tries the endpoints in order, from that of the last link on.

@@ -84,26 +84,18 @@ func readOnly(method string) bool {
 	return false
 }
 
-// bounded gives a call without a deadline that of WithTimeout.
-func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+// bounded gives a call without a deadline that of WithTimeout, but at least the given time.
+func (c *Client) bounded(ctx context.Context, least time.Duration) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok || c.callTime <= 0 {
 		return ctx, func() {}
 	}
-	return context.WithTimeoutCause(ctx, c.callTime, errkind.Errorf(errkind.Timeout, "tridentd at %s did not answer within %s", c.target, c.callTime))
+	most := max(least, c.callTime)
+	return context.WithTimeoutCause(ctx, most, errkind.Errorf(errkind.Timeout, "tridentd at %s did not answer within %s", c.target, most))
 }
 
 // planTime is the default deadline of a plan, for which the daemon reads all of an image
 // on its host.
 const planTime = 30 * time.Minute
-
-// planning is bounded with at least planTime.
-func (c *Client) planning(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, ok := ctx.Deadline(); ok || c.callTime <= 0 {
-		return ctx, func() {}
-	}
-	most := max(planTime, c.callTime)
-	return context.WithTimeoutCause(ctx, most, errkind.Errorf(errkind.Timeout, "tridentd at %s did not answer within %s", c.target, most))
-}
 
 // caller makes calls over the current link.
 type caller struct{ c *Client }
@@ -119,7 +111,7 @@ func (r caller) Invoke(ctx context.Context, method string, req, reply any, opts 
 }
 
 func (c *Client) unary(ctx context.Context, again bool, call func(context.Context, *link) error) error {
-	ctx, cancel := c.bounded(ctx)
+	ctx, cancel := c.bounded(ctx, 0)
 	defer cancel()
 	p := patience{most: c.callPatience}
 	for {

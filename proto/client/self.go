@@ -26,7 +26,7 @@ type Source struct {
 	SHA256 string
 	// SHA384 of the whole file, 96 digits, for OpenImage, which does not accept SHA256.
 	SHA384 string
-	// FetchTimeout, of Stage and Upgrade, bounds the download of the URL; 0 is no limit.
+	// FetchTimeout bounds the download of the URL; 0 is no limit.
 	FetchTimeout time.Duration
 }
 
