@@ -36,5 +36,5 @@ type checkServer struct {
 }
 
 func (s *checkServer) CheckRoot(_ *tridentv1preview.CheckRootRequest, stream servicingStream) error {
-	return s.run(stream, false, s.host.CheckRoot)
+	return s.run(stream, nil, func(ctx context.Context, _ bool) (string, error) { return s.host.CheckRoot(ctx) })
 }

@@ -5,11 +5,9 @@ import (
 	"strings"
 
 	"github.com/trident-project/trident/internal/hostconfig"
-	"github.com/trident-project/trident/internal/hostconfig/diff"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/servicing"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
-	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
 // maxFindings bounds the findings in one answer.
@@ -34,10 +32,11 @@ func findingsToWire(report hostconfig.Report) []*hostv1.Finding {
 func planToWire(p *servicing.Plan, findings hostconfig.Report) *hostv1.PlanUpdateResponse {
 	out := &hostv1.PlanUpdateResponse{
 		Kind: kindToWire(p.Kind), EffectiveConfig: string(p.Effective.YAML()), Warnings: warningsToWire(p, findings),
-		Reasons: mapSlice(p.Reasons, func(r diff.Reason) *hostv1.Reason {
-			return &hostv1.Reason{Path: textToWire(r.Path), Kind: changeKindToWire(r.Kind), Message: textToWire(r.Text)}
-		}),
 		Text: textToWire(p.String()), Steps: mapSlice(p.Steps, plannedStepToWire), Storage: storageToWire(p.Storage),
+	}
+	for _, r := range p.Reasons {
+		kind := kindToWire(servicing.Kind(r.Kind.String())) // they have the same words
+		out.Reasons = append(out.Reasons, &hostv1.Reason{Path: textToWire(r.Path), Kind: kind, Message: textToWire(r.Text)})
 	}
 	if p.Kind == servicing.RuntimeUpdate {
 		out.Actions = mapSlice(p.Effects(), effectToWire)
@@ -60,20 +59,6 @@ func warningsToWire(p *servicing.Plan, findings hostconfig.Report) []*hostv1.Fin
 		out = append(out, &hostv1.Finding{Severity: hostv1.Severity_SEVERITY_WARNING, Message: textToWire(text)})
 	}
 	return out
-}
-
-func changeKindToWire(k diff.Kind) tridentv1.ServicingKind {
-	switch k {
-	case diff.KindNone:
-		return kindToWire(servicing.None)
-	case diff.KindRuntimeUpdate:
-		return kindToWire(servicing.RuntimeUpdate)
-	case diff.KindABUpdate:
-		return kindToWire(servicing.ABUpdate)
-	case diff.KindCleanInstall:
-		return kindToWire(servicing.CleanInstall)
-	}
-	return tridentv1.ServicingKind_SERVICING_KIND_UNSPECIFIED
 }
 
 func hostToWire(s hoststate.Status, chain []hoststate.Link) *hostv1.GetHostResponse {

@@ -18,11 +18,8 @@ type installServer struct {
 }
 
 func (s *installServer) Install(req *tridentv1preview.InstallRequest, stream servicingStream) error {
-	if req.GetStage() == nil {
-		return missing("stage", "what to stage")
-	}
-	if req.GetFinalize() == nil {
-		return missing("finalize", "how to finalize")
+	if err := needBoth(req.GetStage() != nil, req.GetFinalize() != nil); err != nil {
+		return err
 	}
 	return s.install(stream, "stage.config", req.GetStage().GetConfig(), req.GetFinalize().GetReboot(), true)
 }
@@ -33,15 +30,11 @@ func (s *installServer) InstallStage(req *tridentv1preview.StageInstallRequest, 
 
 // install stages an installation, and also finalizes it if finalize is set.
 func (s *installServer) install(stream servicingStream, field string, config *tridentv1.HostConfiguration, reboot *tridentv1.RebootManagement, finalize bool) error {
-	callerReboots, err := rebootFromWire(reboot)
-	if err != nil {
-		return err
-	}
 	multiboot, err := multibootFromWire(stream.Context())
 	if err != nil {
 		return err
 	}
-	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
+	return s.run(stream, reboot, func(ctx context.Context, callerReboots bool) (string, error) {
 		parsed, err := s.config(ctx, field, config)
 		if err != nil {
 			return "", err
@@ -54,13 +47,7 @@ func (s *installServer) install(stream servicingStream, field string, config *tr
 
 // InstallFinalize uses the staged configuration.
 func (s *installServer) InstallFinalize(req *tridentv1preview.FinalizeInstallRequest, stream servicingStream) error {
-	callerReboots, err := rebootFromWire(req.GetReboot())
-	if err != nil {
-		return err
-	}
-	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
-		return s.host.FinalizeInstall(ctx, callerReboots)
-	})
+	return s.run(stream, req.GetReboot(), s.host.FinalizeInstall)
 }
 
 func multibootFromWire(ctx context.Context) (bool, error) {

@@ -86,6 +86,17 @@ func (s servicer) configText(ctx context.Context, field string, config *tridentv
 	return text, errkind.WithField(err, wire.HeaderConfigHandle)
 }
 
+// needBoth fails if a request that stages and finalizes lacks one of the parts.
+func needBoth(stage, finalize bool) error {
+	switch {
+	case !stage:
+		return missing("stage", "what to stage")
+	case !finalize:
+		return missing("finalize", "how to finalize")
+	}
+	return nil
+}
+
 func missing(field, what string) error {
 	return errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: it does not say %s: %s is missing", what, field), field)
 }

@@ -43,11 +43,7 @@ func (s *rollbackServer) Rollback(req *tridentv1preview.RollbackRequest, stream 
 	if err != nil {
 		return err
 	}
-	callerReboots, err := rebootFromWire(req.GetFinalize().GetReboot())
-	if err != nil {
-		return err
-	}
-	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
+	return s.run(stream, req.GetFinalize().GetReboot(), func(ctx context.Context, callerReboots bool) (string, error) {
 		return s.host.Rollback(ctx, servicing.RollbackRequest{Kind: kind, Stage: true, Finalize: true, CallerReboots: callerReboots})
 	})
 }
@@ -57,17 +53,13 @@ func (s *rollbackServer) RollbackStage(req *tridentv1preview.RollbackStageReques
 	if err != nil {
 		return err
 	}
-	return s.run(stream, false, func(ctx context.Context) (string, error) {
+	return s.run(stream, nil, func(ctx context.Context, _ bool) (string, error) {
 		return s.host.Rollback(ctx, servicing.RollbackRequest{Kind: kind, Stage: true})
 	})
 }
 
 func (s *rollbackServer) RollbackFinalize(req *tridentv1preview.RollbackFinalizeRequest, stream servicingStream) error {
-	callerReboots, err := rebootFromWire(req.GetReboot())
-	if err != nil {
-		return err
-	}
-	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
+	return s.run(stream, req.GetReboot(), func(ctx context.Context, callerReboots bool) (string, error) {
 		return s.host.Rollback(ctx, servicing.RollbackRequest{Finalize: true, CallerReboots: callerReboots})
 	})
 }

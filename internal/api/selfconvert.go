@@ -16,7 +16,6 @@ import (
 	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/handles"
 	"github.com/trident-project/trident/internal/selfservice"
-	"github.com/trident-project/trident/internal/trust"
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
 
@@ -46,31 +45,29 @@ func (s *selfServer) sourceFromWire(stream context.Context, in *selfv1.Source, r
 		if err != nil {
 			return out, errkind.WithField(err, "start.source.image_handle")
 		}
-		out.Upload, out.UploadSize = (&fileChunks{file: file, size: size}).next, size
+		out.Upload, out.UploadSize = chunksOfFile(file, size), size
 	}
 	return out, nil
 }
 
-// fileChunks reads a file as an upload. It closes the file after the last byte. A file
-// that is not read to its end is closed by the garbage collector.
-type fileChunks struct {
-	file     *os.File
-	at, size int64
-}
-
-func (c *fileChunks) next(ctx context.Context) ([]byte, error) {
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+// chunksOfFile returns a function that reads a file as an upload. It closes the file after
+// the last byte. A file that is not read to its end is closed by the garbage collector.
+func chunksOfFile(file *os.File, size int64) func(context.Context) ([]byte, error) {
+	at := int64(0)
+	return func(ctx context.Context) ([]byte, error) {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if at == size {
+			return nil, errors.Join(io.EOF, file.Close())
+		}
+		chunk := make([]byte, min(maxChunk, size-at))
+		if _, err := file.ReadAt(chunk, at); err != nil {
+			return nil, fmt.Errorf("read the image of the handle: %w", err)
+		}
+		at += int64(len(chunk))
+		return chunk, nil
 	}
-	if c.at == c.size {
-		return nil, errors.Join(io.EOF, c.file.Close())
-	}
-	chunk := make([]byte, min(maxChunk, c.size-c.at))
-	if _, err := c.file.ReadAt(chunk, c.at); err != nil {
-		return nil, fmt.Errorf("read the image of the handle: %w", err)
-	}
-	c.at += int64(len(chunk))
-	return chunk, nil
 }
 
 func trialFromWire(in *selfv1.Trial) (selfservice.Trial, error) {
@@ -103,7 +100,12 @@ func statusToWire(s selfservice.Status) *selfv1.GetStatusResponse {
 		RunningVersion: s.Running, Origin: selfv1.Origin_ORIGIN_BASE,
 		BaseVersion: s.Base, ActiveVersion: s.Active, Merged: s.Merged, Verity: s.Verity, RollbackTarget: s.RollbackTarget,
 		Images: mapSlice(s.Images, imageToWire), Blocked: mapSlice(s.Blocked, blockedToWire),
-		Trusted: mapSlice(s.Trusted, certificateToWire), PolicyEnforced: s.PolicyEnforced, Faults: mapSlice(s.Faults, textToWire),
+		PolicyEnforced: s.PolicyEnforced, Faults: mapSlice(s.Faults, textToWire),
+	}
+	for _, c := range s.Trusted {
+		out.Trusted = append(out.Trusted, &selfv1.TrustedCertificate{
+			Subject: textToWire(c.Subject), Fingerprint: c.Fingerprint, NotAfter: timeToWire(c.NotAfter), Path: c.Path,
+		})
 	}
 	if s.FromExtension {
 		out.Origin = selfv1.Origin_ORIGIN_EXTENSION
@@ -126,12 +128,6 @@ func imageToWire(i selfservice.Image) *selfv1.Image {
 func blockedToWire(b selfservice.Blocked) *selfv1.BlockedVersion {
 	return &selfv1.BlockedVersion{
 		Version: b.Version, Reason: textToWire(b.Reason), Time: timeToWire(b.Time), OperationId: b.Operation, Evidence: b.Evidence,
-	}
-}
-
-func certificateToWire(c trust.Certificate) *selfv1.TrustedCertificate {
-	return &selfv1.TrustedCertificate{
-		Subject: textToWire(c.Subject), Fingerprint: c.Fingerprint, NotAfter: timeToWire(c.NotAfter), Path: c.Path,
 	}
 }
 

@@ -29,10 +29,14 @@ type servicer struct {
 
 type servicingStream = grpc.ServerStreamingServer[tridentv1.ServicingResponse]
 
-// run begins an operation and streams it.
-func (s servicer) run(stream servicingStream, callerReboots bool, begin func(context.Context) (string, error)) error {
+// run begins an operation and streams it. begin gets whether the caller reboots the host.
+func (s servicer) run(stream servicingStream, reboot *tridentv1.RebootManagement, begin func(ctx context.Context, callerReboots bool) (string, error)) error {
+	callerReboots, err := rebootFromWire(reboot)
+	if err != nil {
+		return err
+	}
 	p := &projection{servicer: s, stream: stream, callerReboots: callerReboots}
-	return p.run(begin)
+	return p.run(func(ctx context.Context) (string, error) { return begin(ctx, callerReboots) })
 }
 
 // isRefusal reports whether err refuses the request itself, so that the call ends with a

@@ -23,19 +23,15 @@ type streamingServer struct {
 
 // StreamDisk refuses a malformed URL. A malformed hash fails the operation, as upstream.
 func (s *streamingServer) StreamDisk(req *tridentv1.StreamDiskRequest, stream servicingStream) error {
-	callerReboots, err := rebootFromWire(req.GetReboot())
-	if err != nil {
-		return err
-	}
 	if u, err := url.Parse(req.GetImageUrl()); err != nil || u.Scheme == "" {
 		// The URL may contain a password.
 		return errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: the image URL is not valid"), "image_url")
 	}
-	rate, err := bytesFromWire(stream.Context(), wire.HeaderBytesPerSecond)
+	rate, err := numberFromWire(stream.Context(), wire.HeaderBytesPerSecond, "bytes")
 	if err != nil {
 		return err
 	}
-	budget, err := bytesFromWire(stream.Context(), wire.HeaderDataBudget)
+	budget, err := numberFromWire(stream.Context(), wire.HeaderDataBudget, "bytes")
 	if err != nil {
 		return err
 	}
@@ -43,7 +39,7 @@ func (s *streamingServer) StreamDisk(req *tridentv1.StreamDiskRequest, stream se
 	if err != nil {
 		return err
 	}
-	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
+	return s.run(stream, req.GetReboot(), func(ctx context.Context, callerReboots bool) (string, error) {
 		hash, err := imageHashFromWire(req)
 		if err != nil {
 			return "", err
@@ -57,11 +53,6 @@ func (s *streamingServer) StreamDisk(req *tridentv1.StreamDiskRequest, stream se
 
 // maxFetchTime is longer than anyone waits for an image.
 const maxFetchTime = 365 * 24 * time.Hour
-
-// bytesFromWire returns a number of bytes in a request header; 0 without the header.
-func bytesFromWire(ctx context.Context, header string) (int64, error) {
-	return numberFromWire(ctx, header, "bytes")
-}
 
 // numberFromWire returns a number in a request header; 0 without the header.
 func numberFromWire(ctx context.Context, header, unit string) (int64, error) {

@@ -13,11 +13,8 @@ type updateServer struct {
 }
 
 func (s *updateServer) Update(req *tridentv1.UpdateRequest, stream servicingStream) error {
-	if req.GetStage() == nil {
-		return missing("stage", "what to stage")
-	}
-	if req.GetFinalize() == nil {
-		return missing("finalize", "how to finalize")
+	if err := needBoth(req.GetStage() != nil, req.GetFinalize() != nil); err != nil {
+		return err
 	}
 	return s.update(stream, "stage.config", req.GetStage().GetConfig(), req.GetFinalize().GetReboot(), true)
 }
@@ -28,11 +25,7 @@ func (s *updateServer) UpdateStage(req *tridentv1.StageUpdateRequest, stream ser
 
 // update stages an update, and also finalizes it if finalize is set.
 func (s *updateServer) update(stream servicingStream, field string, config *tridentv1.HostConfiguration, reboot *tridentv1.RebootManagement, finalize bool) error {
-	callerReboots, err := rebootFromWire(reboot)
-	if err != nil {
-		return err
-	}
-	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
+	return s.run(stream, reboot, func(ctx context.Context, callerReboots bool) (string, error) {
 		parsed, err := s.config(ctx, field, config)
 		if err != nil {
 			return "", err
@@ -42,11 +35,5 @@ func (s *updateServer) update(stream servicingStream, field string, config *trid
 }
 
 func (s *updateServer) UpdateFinalize(req *tridentv1.FinalizeUpdateRequest, stream servicingStream) error {
-	callerReboots, err := rebootFromWire(req.GetReboot())
-	if err != nil {
-		return err
-	}
-	return s.run(stream, callerReboots, func(ctx context.Context) (string, error) {
-		return s.host.Finalize(ctx, callerReboots)
-	})
+	return s.run(stream, req.GetReboot(), s.host.Finalize)
 }
