@@ -50,7 +50,7 @@ type Facts struct {
 
 // inspect reads an image without merging it. It fails with the first reason for which
 // systemd would refuse the image, or take it for another extension.
-func inspect(ctx context.Context, file *os.File, class Class, host hostinfo.Host, mount mounter) (inspection, error) {
+func inspect(ctx context.Context, file verified, class Class, host hostinfo.Host, mount mounter) (inspection, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return inspection{}, err
@@ -63,13 +63,15 @@ func inspect(ctx context.Context, file *os.File, class Class, host hostinfo.Host
 		return inspection{}, errkind.Errorf(errkind.Corrupt, "the image has a partition for usr alone, so it cannot be a confext")
 	}
 	facts := Facts{FileSystem: string(v.format), Signed: v.sig != nil}
-	if whole, err := ddi.Open(file, info.Size()); err == nil {
-		if err := whole.VerifyTree(ctx, func(int64, int64) {}); err != nil {
-			return inspection{}, err
+	if whole, err := ddi.Open(file.whole, info.Size()); err == nil {
+		if !file.isIntact {
+			if err := whole.VerifyTree(ctx, func(int64, int64) {}); err != nil {
+				return inspection{}, err
+			}
 		}
 		facts.RootHash = ddi.HashString(whole.RootHash())
 	}
-	tree, err := openTree(file, v, mount)
+	tree, err := openTree(file.File, v, mount)
 	if err != nil {
 		return inspection{}, err
 	}
@@ -78,7 +80,7 @@ func inspect(ctx context.Context, file *os.File, class Class, host hostinfo.Host
 	if err = errors.Join(err, tree.Close()); err != nil || found.isOwn() {
 		return found, err
 	}
-	if err := reservedInImage(file, mount); err != nil { // also in the partitions other than v.data
+	if err := reservedInImage(file.File, mount); err != nil { // also in the partitions other than v.data
 		return inspection{}, fmt.Errorf("check content of image: %w", err)
 	}
 	return found, nil

@@ -45,7 +45,7 @@ func inspectBytes(t testing.TB, class Class, data []byte, mount mounter) (inspec
 	if _, err := f.Write(data); err != nil {
 		t.Fatal(err)
 	}
-	return inspect(context.Background(), f, class, amd64, mount)
+	return inspect(context.Background(), verified{File: f, whole: f}, class, amd64, mount)
 }
 
 // moved lets the second partition begin where the first does.
@@ -301,7 +301,7 @@ func FuzzInspect(f *testing.F) {
 			t.Fatal(err)
 		}
 		for _, class := range []Class{Sysext, Confext} {
-			got, err := inspect(context.Background(), file, class, amd64, noMounter)
+			got, err := inspect(context.Background(), verified{File: file, whole: file}, class, amd64, noMounter)
 			if err != nil {
 				continue
 			}

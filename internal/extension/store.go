@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
@@ -48,7 +50,21 @@ type Store struct {
 	// the change, and calls that function. For the power-cut test.
 	Touch func(name string, change func() error) error
 
-	mount mounter // nil: the kernel's
+	mount  mounter                      // nil: the kernel's
+	whole  func(f *os.File) io.ReaderAt // reads a whole image; nil: f does. Tests count with it
+	intact sync.Map                     // of regfile.State, by SHA-384; see verified
+}
+
+// verified is an open image that has the SHA-384 of its source; only Store.verify makes one.
+// As long as its state is the same, nobody has changed the bytes: so a process hashes an image
+// once and compares it with its hash tree once, and does both again only after somebody has
+// changed the file. A new process does both, because the disk may have lost a write when the
+// power failed.
+type verified struct {
+	*os.File
+	whole    io.ReaderAt // reads File
+	state    regfile.State
+	isIntact bool // this process has compared the bytes with the hash tree
 }
 
 // Source is an image that a Host Configuration lists.
@@ -95,9 +111,10 @@ func (s *Store) stage(ctx context.Context, src Source, current Generation, progr
 		return Image{}, err
 	}
 	file := filepath.Join(dir, src.SHA384+".raw")
-	switch err := checkHash(ctx, file, src.SHA384); {
+	switch v, err := s.verify(ctx, file, src.SHA384); {
 	case err == nil:
-		return s.read(ctx, file, src)
+		defer v.Close()
+		return s.read(ctx, v, src)
 	case errors.Is(err, fs.ErrNotExist):
 	case errkind.Of(err) != errkind.Corrupt:
 		return Image{}, err
@@ -107,7 +124,7 @@ func (s *Store) stage(ctx context.Context, src Source, current Generation, progr
 		}
 	}
 	if s.keepCurrent(ctx, src, current) {
-		return s.read(ctx, file, src)
+		return s.verifyAndRead(ctx, file, src)
 	}
 	return s.fetchImage(ctx, src, file, progress, log)
 }
@@ -126,9 +143,14 @@ func (s *Store) fetchImage(ctx context.Context, src Source, file string, progres
 	if err != nil {
 		return Image{}, err
 	}
-	image, err := Image{}, checkHash(ctx, part, src.SHA384)
+	var image Image
+	v, err := s.verify(ctx, part, src.SHA384)
 	if err == nil {
-		image, err = s.read(ctx, part, src)
+		defer v.Close()
+		image, err = s.read(ctx, v, src)
+	}
+	if err == nil {
+		err = v.unchanged()
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -142,6 +164,9 @@ func (s *Store) fetchImage(ctx context.Context, src Source, file string, progres
 		}
 		if err := atomicfile.SyncDir(filepath.Dir(file)); err != nil {
 			return fmt.Errorf("publish image: %w", err)
+		}
+		if state, err := regfile.StateOf(v.File); err == nil { // the rename has changed it
+			s.intact.Store(src.SHA384, state)
 		}
 		return fetch.Remove(part) // its side file
 	})
@@ -189,13 +214,10 @@ func (s *Store) load(ctx context.Context, e Extension) (Image, error) {
 	} else if dir != "" {
 		file = filepath.Join(dir, e.SHA384+".raw")
 	}
-	if err := checkHash(ctx, file, e.SHA384); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = errkind.With(errkind.NotFound, err)
-		}
-		return Image{}, err
+	image, err := s.verifyAndRead(ctx, file, src)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errkind.With(errkind.NotFound, err)
 	}
-	image, err := s.read(ctx, file, src)
 	image.ext.Regular = e.Regular
 	return image, err
 }
@@ -213,22 +235,60 @@ func (s *Store) Verify(ctx context.Context, c Change) (Change, error) {
 	return Plan(c.Old, images)
 }
 
-// read returns the Image of a file whose hash is that of src, after all other checks.
-func (s *Store) read(ctx context.Context, file string, src Source) (Image, error) {
+func (s *Store) verifyAndRead(ctx context.Context, file string, src Source) (Image, error) {
+	v, err := s.verify(ctx, file, src.SHA384)
+	if err != nil {
+		return Image{}, err
+	}
+	defer v.Close()
+	return s.read(ctx, v, src)
+}
+
+// verify opens an image. It fails with errkind.Corrupt if the SHA-384 is not hash.
+func (s *Store) verify(ctx context.Context, file, hash string) (verified, error) {
+	f, err := openPlain(file)
+	if err != nil {
+		return verified{}, err
+	}
+	state, err := regfile.StateOf(f)
+	v := verified{File: f, whole: f, state: state}
+	if s.whole != nil {
+		v.whole = s.whole(f)
+	}
+	known, ok := s.intact.Load(hash)
+	v.isIntact = ok && known == state
+	if err == nil && !v.isIntact {
+		err = hashIs(ctx, io.NewSectionReader(v.whole, 0, math.MaxInt64), file, hash)
+	}
+	if err != nil {
+		return verified{}, errors.Join(err, f.Close())
+	}
+	return v, nil
+}
+
+// unchanged fails if somebody has changed the file since verify opened it.
+func (v verified) unchanged() error {
+	if state, err := regfile.StateOf(v.File); err != nil || state != v.state {
+		return errors.Join(errkind.Errorf(errkind.Corrupt, "another process changed the file %s while Trident verified it", v.Name()), err)
+	}
+	return nil
+}
+
+// read returns the Image of a verified file after all other checks.
+func (s *Store) read(ctx context.Context, v verified, src Source) (Image, error) {
 	host, err := hostinfo.Read(s.Root)
 	if err != nil {
 		return Image{}, err
 	}
-	f, err := openPlain(file)
+	found, err := inspect(ctx, v, src.Class, host, s.mounter())
+	if err == nil && !found.isOwn() { // package selfservice checks an image of Trident
+		err = s.checkFolders(v.File, src.Class, host.Architecture)
+	}
 	if err != nil {
 		return Image{}, err
 	}
-	found, err := inspect(ctx, f, src.Class, host, s.mounter())
-	if err == nil && !found.isOwn() { // package selfservice checks an image of Trident
-		err = s.checkFolders(f, src.Class, host.Architecture)
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return Image{}, err
+	if v.unchanged() == nil {
+		s.intact.Store(src.SHA384, v.state)
 	}
 	target, err := found.target(src.Class, src.Path)
 	if err != nil {
@@ -277,9 +337,13 @@ func checkHash(ctx context.Context, file, want string) error {
 	if err != nil {
 		return err
 	}
+	return errors.Join(hashIs(ctx, f, file, want), f.Close())
+}
+
+// hashIs is checkHash for an open file.
+func hashIs(ctx context.Context, r io.Reader, file, want string) error {
 	h := sha512.New384()
-	_, err = io.CopyBuffer(h, interruptible{ctx, f}, make([]byte, 256<<10))
-	if err = errors.Join(err, f.Close()); err != nil {
+	if _, err := io.CopyBuffer(h, interruptible{ctx, r}, make([]byte, 256<<10)); err != nil {
 		return fmt.Errorf("hash %s: %w", file, err)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != want {

@@ -140,7 +140,7 @@ func (w *world) merge(class Class) error {
 		if err != nil {
 			return err
 		}
-		found, unfit := inspect(context.Background(), opened.(*os.File), class, w.host(), noMounter)
+		found, unfit := inspect(context.Background(), verified{File: opened.(*os.File), whole: opened.(*os.File)}, class, w.host(), noMounter)
 		if err := opened.Close(); err != nil {
 			return err
 		}
