@@ -26,6 +26,7 @@ import (
 type image struct {
 	verified trust.Verified[*ddi.Image]
 	file     *os.File
+	state    regfile.State // of file, when the verification began
 	files    fs.FS
 	release  extension.Release
 	rootHash string
@@ -52,14 +53,59 @@ func (s *Service) openNew(ctx context.Context, path string, at time.Time, progre
 // store, or one that a previous configuration of this host had. It checks the same
 // as openNew, but for the dates of the certificate, which counted when the image
 // came, and compares the root hash with the record of that time.
+//
+// A process reads all blocks of an image once, and again only after somebody has changed
+// the file. So an upgrade reads them when the image comes, in verify, and in prove, because
+// prove runs in the next process, possibly after a power cut.
 func (s *Service) openVerified(ctx context.Context, path string, progress func(done, total int64)) (*image, error) {
-	return s.openImage(path, func(i *image, raw *ddi.Image, policy trust.Policy) (err error) {
+	i, err := s.openImage(path, func(i *image, raw *ddi.Image, policy trust.Policy) (err error) {
 		if err := s.checkRootHash(path, i.rootHash); err != nil {
 			return err
+		}
+		if before := s.intactImage(path, i.state); before != nil {
+			if _, ok := before.verified.Value(); ok {
+				i.verified, i.dateFault, err = policy.VerifyAgain(before.verified, raw, s.now())
+				return err
+			}
 		}
 		i.verified, i.dateFault, err = policy.VerifyKept(ctx, raw, s.now(), orNoProgress(progress))
 		return err
 	})
+	if err == nil && i.isUnchanged() {
+		s.intactImages.Store(path, intact{i.state, i.verified})
+	}
+	return i, err
+}
+
+// intact is what this process knows of an image of which it has compared all blocks with
+// the root hash.
+type intact struct {
+	state    regfile.State              // of the file
+	verified trust.Verified[*ddi.Image] // the zero value if the signature was not checked
+}
+
+// intactImage returns what this process knows of the image at path in its present state,
+// or nil.
+func (s *Service) intactImage(path string, state regfile.State) *intact {
+	if known, ok := s.intactImages.Load(path); ok {
+		if k := known.(intact); k.state == state {
+			return &k
+		}
+	}
+	return nil
+}
+
+func (s *Service) wholeImage(f *os.File) io.ReaderAt {
+	if s.whole != nil {
+		return s.whole(f)
+	}
+	return f
+}
+
+// isUnchanged reports whether nobody has changed the file since the verification began.
+func (i *image) isUnchanged() bool {
+	state, err := regfile.StateOf(i.file)
+	return err == nil && state == i.state
 }
 
 func orNoProgress(progress func(done, total int64)) func(done, total int64) {
@@ -79,11 +125,11 @@ func (s *Service) openImage(path string, verify func(*image, *ddi.Image, trust.P
 			err = errors.Join(err, f.Close())
 		}
 	}()
-	fi, err := f.Stat()
+	state, err := regfile.StateOf(f)
 	if err != nil {
 		return nil, fmt.Errorf("open image: %w", err)
 	}
-	raw, err := ddi.Open(f, fi.Size())
+	raw, err := ddi.Open(s.wholeImage(f), state.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +137,7 @@ func (s *Service) openImage(path string, verify func(*image, *ddi.Image, trust.P
 	if err != nil {
 		return nil, err
 	}
-	i := &image{file: f, rootHash: ddi.HashString(raw.RootHash()), arch: raw.Arch()}
+	i := &image{file: f, state: state, rootHash: ddi.HashString(raw.RootHash()), arch: raw.Arch()}
 	if err := verify(i, raw, policy); err != nil {
 		return nil, err
 	}

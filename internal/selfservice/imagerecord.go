@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -16,7 +14,6 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/internal/rescue"
-	"github.com/trident-project/trident/internal/trust"
 )
 
 // An imageRecord is written when an image enters the store, beside the image in
@@ -97,50 +94,34 @@ func (s *Service) dateWarning(i *image) string {
 	return fmt.Sprintf("the dates of the certificate do not count for an image that was verified on %s: %v", k.VerifiedAt.UTC().Format(time.DateOnly), i.dateFault)
 }
 
-// checkActivatable fails if an image in the store cannot be activated. The process
-// reads all blocks of an image once, and again only after the file has changed.
+// checkActivatable fails if an image in the store cannot be activated.
 func (s *Service) checkActivatable(ctx context.Context, v string) error {
-	state, err := statFile(s.imagePath(v))
-	if err != nil {
-		return fmt.Errorf("open image: %w", err)
-	}
-	if checked, ok := s.intactImages.Load(v); ok && checked == state {
-		i, err := s.openImage(s.imagePath(v), func(i *image, raw *ddi.Image, policy trust.Policy) error {
-			return errors.Join(s.checkRootHash(s.imagePath(v), i.rootHash), policy.CheckSignature(raw))
-		})
-		if err != nil {
-			return err
-		}
-		return i.Close()
-	}
 	i, err := s.openVerified(ctx, s.imagePath(v), nil)
 	if err != nil {
 		return err
 	}
-	s.intactImages.Store(v, state)
 	return i.Close()
 }
 
 // checkIntact fails if an image in the store is damaged, so that systemd could not
 // merge it. It does not check the signature.
 func (s *Service) checkIntact(ctx context.Context, v string) error {
-	state, err := statFile(s.imagePath(v))
+	path := s.imagePath(v)
+	f, err := regfile.Open(path)
 	if err != nil {
 		return err
 	}
-	if checked, ok := s.intactImages.Load(v); ok && checked == state {
-		return nil
-	}
-	f, err := regfile.Open(s.imagePath(v))
-	if err != nil {
+	defer f.Close()
+	state, err := regfile.StateOf(f)
+	if err != nil || s.intactImage(path, state) != nil {
 		return err
 	}
-	raw, err := ddi.Open(f, state.size)
+	raw, err := ddi.Open(s.wholeImage(f), state.Size)
 	if err == nil {
 		err = raw.VerifyTree(ctx, func(int64, int64) {})
 	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		s.intactImages.Store(v, state)
+	if err == nil {
+		s.intactImages.Store(path, intact{state: state})
 	}
 	return err
 }
@@ -156,20 +137,4 @@ func discard(path string) error {
 		return err
 	}
 	return atomicfile.Remove(path)
-}
-
-// A fileState differs between two points in time if somebody has changed the file
-// meanwhile.
-type fileState struct {
-	device, inode    uint64
-	size             int64
-	modified, change syscall.Timespec
-}
-
-func statFile(path string) (fileState, error) {
-	var st syscall.Stat_t
-	if err := syscall.Stat(path, &st); err != nil {
-		return fileState{}, &os.PathError{Op: "stat", Path: path, Err: err}
-	}
-	return fileState{st.Dev, st.Ino, st.Size, st.Mtim, st.Ctim}, nil
 }

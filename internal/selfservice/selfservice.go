@@ -16,7 +16,9 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -87,8 +89,9 @@ type Service struct {
 	Config
 	dir          string // the store
 	trial        rescue.File
-	uploads      sync.Map // of *Upload, by source.Upload
-	intactImages sync.Map // of fileState, by version: images of the store of which all blocks were verified
+	uploads      sync.Map                   // of *Upload, by source.Upload
+	intactImages sync.Map                   // of intact, by path
+	whole        func(*os.File) io.ReaderAt // reads an image; nil: the file does. Tests count with it
 
 	stage, upgrade, activate, rollback, retire operation.Starter[record]
 }

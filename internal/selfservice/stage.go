@@ -14,6 +14,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/internal/rescue"
 )
 
@@ -192,6 +193,9 @@ func (s *Service) publish(ctx context.Context, r *opRun, i *image) error {
 	if err := s.writeImageRecord(i, s.beginTime(r.State)); err != nil {
 		return err
 	}
+	if !i.isUnchanged() {
+		return errkind.Errorf(errkind.Corrupt, "another process changed the image while Trident verified it")
+	}
 	return s.touch("publish", func() error {
 		if err := os.Chmod(s.partPath(r.ID), 0o444); err != nil {
 			return fmt.Errorf("publish image: %w", err)
@@ -201,6 +205,9 @@ func (s *Service) publish(ctx context.Context, r *opRun, i *image) error {
 		}
 		if err := atomicfile.SyncDir(s.dir); err != nil {
 			return fmt.Errorf("publish image: %w", err)
+		}
+		if state, err := regfile.StateOf(i.file); err == nil { // its mode and name have changed
+			s.intactImages.Store(path, intact{state, i.verified})
 		}
 		return fetch.Remove(s.partPath(r.ID)) // its side file
 	})

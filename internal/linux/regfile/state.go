@@ -10,7 +10,7 @@ import (
 // program cannot set it back.
 type State struct {
 	device, inode    uint64
-	size             int64
+	Size             int64
 	modified, change syscall.Timespec
 }
 
