@@ -114,7 +114,7 @@ func (w *world) expect(want string) {
 // with one reason.
 func TestWhatIsRefusedLeavesTheHostAsItWas(t *testing.T) {
 	shop := newWorkshop(t)
-	stranger := newWorkshop(t)
+	stranger := newStranger(t)
 	flipped := func(at func(size int) int) func(*testing.T) string {
 		return func(t *testing.T) string {
 			data, err := os.ReadFile(shop.image(t, "2.0.0", healthy))
@@ -228,6 +228,47 @@ func TestAVersionIsStagedAndActivatedLater(t *testing.T) {
 			t.Fatalf("%+v", op)
 		}
 		w.expect("2.0.0 of 1.0.0, back to base: 2.0.0*")
+	})
+}
+
+func TestAnUpgradeReadsTheImageOnceInAProcess(t *testing.T) {
+	shop := newWorkshop(t)
+	const big = 8 << 20
+	path := shop.variant(t, "2.0.0", healthy, "big", func(tree string) {
+		write(t, filepath.Join(tree, "usr/share/doc/trident/big"), strings.Repeat("x", big), 0o644)
+	})
+	on(t, shop, func(t *testing.T, w *world) {
+		ctx := context.Background()
+		passes := func(what string, want int64) {
+			t.Helper()
+			if n := w.read.Swap(0); n < want*big || n > want*big+big/2 {
+				t.Errorf("%s: %d bytes read of an image of %d, want %d passes", what, n, big, want)
+			}
+		}
+		if op := w.end(w.service().Stage(ctx, w.offer(path), false)); op.Phase != operation.Done {
+			t.Fatalf("%+v", op)
+		}
+		passes("verify and probe", 1)
+		stored := w.service().imagePath("2.0.0")
+		if err := w.service().checkActivatable(ctx, "2.0.0"); err != nil {
+			t.Fatal(err)
+		}
+		passes("again, in the same process", 0)
+		if err := os.Chtimes(stored, time.Now(), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.service().checkActivatable(ctx, "2.0.0"); err != nil {
+			t.Fatal(err)
+		}
+		passes("after somebody has opened the file", 1)
+		if op := w.end(w.service().Activate(ctx, "", quick)); op.Phase != operation.Done {
+			t.Fatalf("%+v", op)
+		}
+		passes("verify, probe and activate in one process; prove in the next, in the same boot", 0)
+		if err := w.service().checkActivatable(ctx, "2.0.0"); err != nil {
+			t.Fatal(err)
+		}
+		passes("in the next process", 1)
 	})
 }
 

@@ -12,7 +12,12 @@ import (
 	"github.com/trident-project/trident/internal/rescue"
 )
 
-func TestMain(m *testing.M) { hosttest.Main(m) }
+func TestMain(m *testing.M) {
+	hosttest.Main(m)
+	if theWorkshop.workshop != nil {
+		_ = os.RemoveAll(theWorkshop.dir)
+	}
+}
 
 // A new system whose folder of extensions is a link to that of this host, as seen from
 // here: what is decided for the one must not happen to the other.

@@ -33,7 +33,7 @@ const (
 	unstartable behaviour = "unstartable" // its unit fails
 )
 
-// workshop makes signed images, once for all tests.
+// workshop makes signed images, each once.
 type workshop struct {
 	dir  string
 	cert *x509.Certificate
@@ -42,7 +42,29 @@ type workshop struct {
 	made map[string]string
 }
 
+// theWorkshop is shared by the tests of a run: to make its key and its images takes longer
+// than most of them. Nobody changes what it has made. TestMain removes its folder.
+var theWorkshop struct {
+	*workshop
+	sync.Mutex
+}
+
 func newWorkshop(t testing.TB) *workshop {
+	theWorkshop.Lock()
+	defer theWorkshop.Unlock()
+	if theWorkshop.workshop == nil {
+		theWorkshop.workshop = newStranger(t)
+		dir, err := os.MkdirTemp("", "trident-workshop-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		theWorkshop.dir = dir
+	}
+	return theWorkshop.workshop
+}
+
+// newStranger is a workshop with a key of its own.
+func newStranger(t testing.TB) *workshop {
 	// The clock of a synctest bubble stands in the year 2000.
 	return newWorkshopWithin(t, time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC), time.Now().Add(10*365*24*time.Hour))
 }

@@ -5,12 +5,14 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -68,7 +70,8 @@ type world struct {
 	dead  time.Time     // what the clock says after a power cut; zero: it goes on
 	built time.Time     // the date of the sources of every version
 
-	noexec     bool // what is merged does not run
+	read       atomic.Int64 // bytes of images
+	noexec     bool         // what is merged does not run
 	goroutines sync.WaitGroup
 	usr        sync.Mutex // held while /usr changes, which no process start sees half
 }
@@ -294,4 +297,18 @@ func (w *world) runTool(_ context.Context, name string, args ...string) ([]byte,
 	}
 	version, _, _ := strings.Cut(strings.TrimPrefix(string(text), "version="), " ")
 	return fmt.Appendf(nil, `{"version":%q,"ok":true}`, version), nil
+}
+
+// counted reads an image, and counts the bytes.
+func (w *world) counted(f *os.File) io.ReaderAt { return countingReader{f, &w.read} }
+
+type countingReader struct {
+	io.ReaderAt
+	count *atomic.Int64
+}
+
+func (r countingReader) ReadAt(b []byte, off int64) (int, error) {
+	n, err := r.ReaderAt.ReadAt(b, off)
+	r.count.Add(int64(n))
+	return n, err
 }
