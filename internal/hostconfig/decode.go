@@ -20,7 +20,6 @@ type decoder struct {
 	extras  extras
 	lenient bool // for ParseRecorded: unknown keys go to extras, missing ones stay zero, unknown words are kept
 	inCheck bool // in a health check, where a list may be null as well, as for upstream
-	foreign bool // for netplan, whose unknown keys are not faults
 
 	nodes, aliases, bytes int
 	warnings              int
@@ -60,7 +59,7 @@ func (d *decoder) addLimitFault(n *yaml.Node, path, format string, args ...any) 
 
 // warn adds a finding about a value that is accepted, and may not do what its author meant.
 func (d *decoder) warn(n *yaml.Node, path, format string, args ...any) {
-	if !d.full && !d.foreign && d.warnings < maxFaults {
+	if !d.full && d.warnings < maxFaults {
 		d.warnings++
 		d.report = append(d.report, Finding{Line: n.Line, Column: n.Column, Path: path, Severity: Warning, Message: fmt.Sprintf(format, args...)})
 	}
@@ -129,17 +128,17 @@ func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, path string, depth 
 		return
 	}
 	switch {
-	case d.foreign && d.checkNetplanValue(n, t, path):
 	case t == reflect.TypeFor[Netplan]() || t == reflect.TypeFor[map[string]any]():
 		if n.Kind != yaml.MappingNode {
 			d.addKindFault(n, t, path)
 			break
 		}
-		if t == reflect.TypeFor[Netplan]() {
-			d.checkNetplan(n, path, depth)
-		}
-		if m, ok := d.decodeGeneric(n, path, depth).(map[string]any); ok && (len(m) > 0 || t == reflect.TypeFor[Netplan]()) {
+		isNetplan := t == reflect.TypeFor[Netplan]()
+		if m, ok := d.decodeGeneric(n, path, depth).(map[string]any); ok && (len(m) > 0 || isNetplan) {
 			v.Set(reflect.ValueOf(m).Convert(t))
+		}
+		if isNetplan && !d.lenient && !d.full {
+			d.checkNetplan(n, netplanRules(), path)
 		}
 	case t == reflect.TypeFor[HealthCheck]():
 		d.decodeHealthCheck(n, v, path, depth)
@@ -164,9 +163,6 @@ func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, path string, depth 
 // "null", which nobody means.
 func (d *decoder) decodeNull(n *yaml.Node, v reflect.Value, path string, empty emptiness) {
 	t := v.Type()
-	if t == reflect.TypeFor[netplanText]() {
-		return // the word null is text as well
-	}
 	bare := n.Value == "" && n.Style&yaml.TaggedStyle == 0
 	isText := t == reflect.TypeFor[string]()
 	holds := t.Kind() == reflect.Slice || t.Kind() == reflect.Map || t.Kind() == reflect.Struct && form.Short(t) == "" && t != reflect.TypeFor[HealthCheck]()
@@ -237,11 +233,7 @@ func (d *decoder) decodeStructure(n *yaml.Node, v reflect.Value, path string, de
 	}
 	known, before := form.Members(t), len(d.report)
 	given := make([]bool, len(known))
-	rule := knownKeys
-	if d.foreign {
-		rule = anyKeys
-	}
-	d.eachPair(n, path, rule, func(key string, value *yaml.Node, at string) {
+	d.eachPair(n, path, knownKeys, func(key string, value *yaml.Node, at string) {
 		i := slices.IndexFunc(known, func(f form.Member) bool { return f.Key == key })
 		if i >= 0 && given[i] {
 			d.addFormFault(value, at, "is given twice")
@@ -324,9 +316,6 @@ func (d *decoder) eachPair(n *yaml.Node, path string, rule keyRule, do func(key 
 }
 
 func (d *decoder) handleUnknownKey(key string, value *yaml.Node, path, at string, known []form.Member, depth int) {
-	if d.foreign {
-		return
-	}
 	if d.lenient {
 		if d.extras[path] == nil {
 			d.extras[path] = map[string]any{}

@@ -1,8 +1,9 @@
 package hostconfig
 
 import (
-	"fmt"
-	"reflect"
+	"maps"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,268 +12,218 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig/internal/form"
 )
 
-// netplanDocument has the keys of a netplan document for which upstream refuses a value
-// of the wrong type. The decoder only checks documents against it; Config keeps the
-// document unchanged. All other keys may have any value: upstream ignores values there
-// that it cannot read, for example in the keys common to all interfaces (addresses,
-// dhcp4).
-type netplanDocument struct {
-	Version   netplanNumber[uint8]       `key:"version,required"`
-	Renderer  netplanRenderer            `key:"renderer,null"`
-	Ethernets map[string]netplanEthernet `key:"ethernets,null"`
-	Wifis     map[string]netplanWifi     `key:"wifis,null"`
-	Bonds     map[string]netplanBond     `key:"bonds,null"`
-	Bridges   map[string]netplanBridge   `key:"bridges,null"`
-	VLANs     map[string]netplanVLAN     `key:"vlans,null"`
-	Tunnels   map[string]netplanTunnel   `key:"tunnels,null"`
-	VRFs      map[string]netplanVRF      `key:"vrfs,null"`
-	Dummies   map[string]netplanDummy    `key:"dummy-devices,null"`
+// netplanKeys has the keys of a netplan document for which upstream refuses a value of the
+// wrong type. Each line has the path of a mapping, keys of it, and their type or possible
+// words. In paths and keys, * is any name, [] is each item of a list, and ! marks a
+// required key. All other keys may have any value: upstream ignores values there that it
+// cannot read, for example in the keys common to all interfaces (addresses, dhcp4).
+//
+// The types are text, which is any single value; number, with the least and the greatest;
+// bool; boolean, which is bool in YAML 1.1; and tunnelkey.
+const netplanKeys = `
+. version! number 0 255
+. renderer networkd NetworkManager sriov
+. dummy-devices/*
+ethernets/* link text
+ethernets/* virtual-function-count number 0 65535
+ethernets/* embedded-switch-mode switchdev legacy
+ethernets/* delay-virtual-functions-rebind bool
+wifis/* wakeonwlan/[] any disconnect magic_pkt gtk_rekey_failure eap_identity_req four_way_handshake rfkill_release tcp default
+wifis/*/access-points/* password,bssid text
+wifis/*/access-points/* mode infrastructure ap adhoc
+wifis/*/access-points/* band 2.4GHz 5GHz
+wifis/*/access-points/* channel number 0 4294967295
+wifis/*/access-points/* hidden boolean
+wifis/*/access-points/*/auth key-management none psk eap sae 802.1x
+wifis/*/access-points/*/auth method tls peap ttls
+wifis/*/access-points/*/auth password,identity,anonymous-identity,phase2-auth text
+wifis/*/access-points/*/auth ca-certificate,client-certificate,client-key,client-key-password text
+bonds/* interfaces/[] text
+bonds/*/parameters mode balance-rr active-backup balance-xor broadcast 802.3ad balance-tlb balance-alb
+bonds/*/parameters lacp-rate slow fast
+bonds/*/parameters transmit-hash-policy layer2 layer3+4 layer2+3 encap2+3 encap3+4
+bonds/*/parameters ad-select stable bandwidth count
+bonds/*/parameters all-slaves-active boolean
+bonds/*/parameters mii-monitor-interval,arp-interval,arp-ip-targets/[],up-delay,down-delay text
+bonds/*/parameters learn-packet-interval,primary text
+bonds/*/parameters arp-validate none active backup all
+bonds/*/parameters arp-all-targets any all
+bonds/*/parameters fail-over-mac-policy none activv follow
+bonds/*/parameters primary-reselect-policy always better failure
+bonds/*/parameters gratuitous-arp,resend-igmp number 0 255
+bonds/*/parameters min-links number 0 65535
+bonds/*/parameters packets-per-slave number 0 4294967295
+bridges/* interfaces/[] text
+bridges/*/parameters ageing-time,forward-delay,hello-time,max-age text
+bridges/*/parameters priority number 0 4294967295
+bridges/*/parameters port-priority number 0 255
+bridges/*/parameters path-cost number -2147483648 2147483647
+bridges/*/parameters stp boolean
+vlans/* id number 0 65535
+vlans/* link text
+tunnels/* mode sit gre ip6gre ipip ipip6 ip6ip6 vti vti6 wireguard gretap ip6gretap isatap
+tunnels/* local,remote,mark,port text
+tunnels/* ttl number 0 18446744073709551615
+tunnels/* key tunnelkey
+tunnels/*/peers!/[] endpoint,allowed-ips/[],keys/public,keys/shared text
+tunnels/*/peers!/[] keepalive number 0 4294967295
+vrfs/* table! number -2147483648 2147483647
+vrfs/* interfaces!/[] text
+` // activv is upstream's spelling of active
+
+// netplanRule says which values one key of netplanKeys may have.
+type netplanRule struct {
+	required bool
+	scalar   []string                // its type, or the possible words; none for a list or a mapping
+	keys     map[string]*netplanRule // of a mapping, or of the items of a list
 }
 
-// netplanNumber is a whole number of the size of T.
-type netplanNumber[T any] struct{}
-
-// netplanText is any single value, which upstream reads as text.
-type netplanText struct{}
-
-// netplanBool is a boolean of YAML 1.1.
-type netplanBool struct{}
-
-type netplanEthernet struct {
-	Link                netplanText           `key:"link,null"`
-	VirtualFunctions    netplanNumber[uint16] `key:"virtual-function-count,null"`
-	EmbeddedSwitchMode  netplanSwitchMode     `key:"embedded-switch-mode,null"`
-	DelayVirtualRebinds bool                  `key:"delay-virtual-functions-rebind,null"`
-}
-
-type netplanWifi struct {
-	AccessPoints map[string]netplanAccessPoint `key:"access-points,null"`
-	WakeOnWLAN   []netplanWake                 `key:"wakeonwlan,null"`
-}
-
-type netplanAccessPoint struct {
-	Password netplanText           `key:"password,null"`
-	Auth     *netplanAuth          `key:"auth,null"`
-	Mode     netplanAccessMode     `key:"mode,null"`
-	BSSID    netplanText           `key:"bssid,null"`
-	Band     netplanBand           `key:"band,null"`
-	Channel  netplanNumber[uint32] `key:"channel,null"`
-	Hidden   netplanBool           `key:"hidden,null"`
-}
-
-type netplanAuth struct {
-	KeyManagement     netplanKeyManagement `key:"key-management,null"`
-	Password          netplanText          `key:"password,null"`
-	Method            netplanAuthMethod    `key:"method,null"`
-	Identity          netplanText          `key:"identity,null"`
-	AnonymousIdentity netplanText          `key:"anonymous-identity,null"`
-	CACertificate     netplanText          `key:"ca-certificate,null"`
-	ClientCertificate netplanText          `key:"client-certificate,null"`
-	ClientKey         netplanText          `key:"client-key,null"`
-	ClientKeyPassword netplanText          `key:"client-key-password,null"`
-	Phase2            netplanText          `key:"phase2-auth,null"`
-}
-
-type netplanBond struct {
-	Interfaces []netplanText          `key:"interfaces,null"`
-	Parameters *netplanBondParameters `key:"parameters,null"`
-}
-
-type netplanBondParameters struct {
-	Mode              netplanBondMode       `key:"mode,null"`
-	LACPRate          netplanLACPRate       `key:"lacp-rate,null"`
-	MIIMonitor        netplanText           `key:"mii-monitor-interval,null"`
-	MinLinks          netplanNumber[uint16] `key:"min-links,null"`
-	TransmitHash      netplanTransmitHash   `key:"transmit-hash-policy,null"`
-	ADSelect          netplanADSelect       `key:"ad-select,null"`
-	AllSlavesActive   netplanBool           `key:"all-slaves-active,null"`
-	ARPInterval       netplanText           `key:"arp-interval,null"`
-	ARPTargets        []netplanText         `key:"arp-ip-targets,null"`
-	ARPValidate       netplanARPValidate    `key:"arp-validate,null"`
-	ARPAllTargets     netplanARPAllTargets  `key:"arp-all-targets,null"`
-	UpDelay           netplanText           `key:"up-delay,null"`
-	DownDelay         netplanText           `key:"down-delay,null"`
-	FailOverMAC       netplanFailOverMAC    `key:"fail-over-mac-policy,null"`
-	GratuitousARP     netplanNumber[uint8]  `key:"gratuitous-arp,null"`
-	PacketsPerSlave   netplanNumber[uint32] `key:"packets-per-slave,null"`
-	PrimaryReselect   netplanReselect       `key:"primary-reselect-policy,null"`
-	ResendIGMP        netplanNumber[uint8]  `key:"resend-igmp,null"`
-	LearnPacketPeriod netplanText           `key:"learn-packet-interval,null"`
-	Primary           netplanText           `key:"primary,null"`
-}
-
-type netplanBridge struct {
-	Interfaces []netplanText            `key:"interfaces,null"`
-	Parameters *netplanBridgeParameters `key:"parameters,null"`
-}
-
-type netplanBridgeParameters struct {
-	AgeingTime   netplanText           `key:"ageing-time,null"`
-	Priority     netplanNumber[uint32] `key:"priority,null"`
-	PortPriority netplanNumber[uint8]  `key:"port-priority,null"`
-	ForwardDelay netplanText           `key:"forward-delay,null"`
-	HelloTime    netplanText           `key:"hello-time,null"`
-	MaxAge       netplanText           `key:"max-age,null"`
-	PathCost     netplanNumber[int32]  `key:"path-cost,null"`
-	STP          netplanBool           `key:"stp,null"`
-}
-
-type netplanVLAN struct {
-	ID   netplanNumber[uint16] `key:"id,null"`
-	Link netplanText           `key:"link,null"`
-}
-
-type netplanTunnel struct {
-	Mode   netplanTunnelMode     `key:"mode,null"`
-	Local  netplanText           `key:"local,null"`
-	Remote netplanText           `key:"remote,null"`
-	TTL    netplanNumber[uint64] `key:"ttl,null"`
-	Key    netplanTunnelKey      `key:"key,null"`
-	Mark   netplanText           `key:"mark,null"`
-	Port   netplanText           `key:"port,null"`
-	Peers  []netplanPeer         `key:"peers,required"`
-}
-
-// netplanTunnelKey is the key of a tunnel.
-type netplanTunnelKey struct{}
-
-type netplanPeer struct {
-	Endpoint   netplanText           `key:"endpoint,null"`
-	AllowedIPs []netplanText         `key:"allowed-ips,null"`
-	Keepalive  netplanNumber[uint32] `key:"keepalive,null"`
-	Keys       *netplanPeerKeys      `key:"keys,null"`
-}
-
-type netplanPeerKeys struct {
-	Public netplanText `key:"public,null"`
-	Shared netplanText `key:"shared,null"`
-}
-
-type netplanVRF struct {
-	Table      netplanNumber[int32] `key:"table,required"`
-	Interfaces []netplanText        `key:"interfaces,required"`
-}
-
-type netplanDummy struct{}
-
-type (
-	netplanRenderer      string
-	netplanSwitchMode    string
-	netplanWake          string
-	netplanAccessMode    string
-	netplanBand          string
-	netplanKeyManagement string
-	netplanAuthMethod    string
-	netplanBondMode      string
-	netplanLACPRate      string
-	netplanTransmitHash  string
-	netplanADSelect      string
-	netplanARPValidate   string
-	netplanARPAllTargets string
-	netplanFailOverMAC   string
-	netplanReselect      string
-	netplanTunnelMode    string
-)
-
-func fields(words string) form.Values { return form.Words(strings.Fields(words)...) }
-
-func (netplanRenderer) Values() form.Values   { return fields("networkd NetworkManager sriov") }
-func (netplanSwitchMode) Values() form.Values { return fields("switchdev legacy") }
-func (netplanWake) Values() form.Values {
-	return fields("any disconnect magic_pkt gtk_rekey_failure eap_identity_req four_way_handshake rfkill_release tcp default")
-}
-func (netplanAccessMode) Values() form.Values    { return fields("infrastructure ap adhoc") }
-func (netplanBand) Values() form.Values          { return fields("2.4GHz 5GHz") }
-func (netplanKeyManagement) Values() form.Values { return fields("none psk eap sae 802.1x") }
-func (netplanAuthMethod) Values() form.Values    { return fields("tls peap ttls") }
-func (netplanBondMode) Values() form.Values {
-	return fields("balance-rr active-backup balance-xor broadcast 802.3ad balance-tlb balance-alb")
-}
-func (netplanLACPRate) Values() form.Values { return fields("slow fast") }
-func (netplanTransmitHash) Values() form.Values {
-	return fields("layer2 layer3+4 layer2+3 encap2+3 encap3+4")
-}
-func (netplanADSelect) Values() form.Values      { return fields("stable bandwidth count") }
-func (netplanARPValidate) Values() form.Values   { return fields("none active backup all") }
-func (netplanARPAllTargets) Values() form.Values { return fields("any all") }
-func (netplanFailOverMAC) Values() form.Values   { return fields("none activv follow") } // activv is upstream's spelling of active
-func (netplanReselect) Values() form.Values      { return fields("always better failure") }
-func (netplanTunnelMode) Values() form.Values {
-	return fields("sit gre ip6gre ipip ipip6 ip6ip6 vti vti6 wireguard gretap ip6gretap isatap")
-}
-
-// checkNetplan checks n, a netplan document, against the types that upstream reads it with.
-func (d *decoder) checkNetplan(n *yaml.Node, path string, depth int) {
-	if d.lenient || d.full {
-		return
-	}
-	check := decoder{places: places{}, foreign: true, nodes: d.nodes, aliases: d.aliases, bytes: d.bytes}
-	var document netplanDocument
-	check.decodeValue(n, reflect.ValueOf(&document).Elem(), path, depth, mustBeGiven)
-	for _, f := range check.report {
-		if len(d.report)-d.warnings < maxFaults {
-			d.report = append(d.report, f)
+func netplanRules() *netplanRule {
+	root := &netplanRule{}
+	for line := range strings.Lines(netplanKeys[1:]) {
+		words := strings.Fields(line)
+		for key := range strings.SplitSeq(words[1], ",") {
+			root.at(path.Join(words[0], key)).scalar = words[2:]
 		}
 	}
-	d.full = d.full || check.full || len(d.report)-d.warnings >= maxFaults
+	return root
 }
 
-// checkNetplanValue checks n against t and returns true, if t is one of netplan's scalar types.
-func (d *decoder) checkNetplanValue(n *yaml.Node, t reflect.Type, path string) bool {
-	var problem string
-	switch t {
-	case reflect.TypeFor[netplanText]():
-		if n.Kind != yaml.ScalarNode {
-			d.addKindFault(n, reflect.TypeFor[string](), path)
+// at returns the rule at a path of netplanKeys, and makes it if there is none.
+func (r *netplanRule) at(path string) *netplanRule {
+	for key := range strings.SplitSeq(path, "/") {
+		key, required := strings.CutSuffix(key, "!")
+		if r.keys == nil {
+			r.keys = map[string]*netplanRule{}
 		}
-		return true
-	case reflect.TypeFor[netplanBool]():
-		switch strings.ToLower(n.Value) {
-		case "true", "yes", "on", "y", "false", "no", "off", "n":
-		default:
-			problem = "true or false"
+		if r.keys[key] == nil {
+			r.keys[key] = &netplanRule{required: required || key == "*" || key == "[]"}
 		}
-	case reflect.TypeFor[netplanTunnelKey]():
+		r = r.keys[key]
+	}
+	return r
+}
+
+// wants describes the values of the rule, for messages.
+func (r *netplanRule) wants() string {
+	switch {
+	case r.keys["[]"] != nil:
+		return "a list"
+	case len(r.scalar) == 0:
+		return "a mapping"
+	}
+	switch r.scalar[0] {
+	case "text", "tunnelkey":
+		return "a single value"
+	case "number":
+		return "a whole number"
+	case "bool", "boolean":
+		return "true or false"
+	}
+	return oneOf(r.scalar)
+}
+
+// checkNetplan adds a fault for each value of n, a part of a netplan document, that breaks
+// the rule. No value may appear in a message: it may be a secret.
+func (d *decoder) checkNetplan(n *yaml.Node, rule *netplanRule, path string) {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	items := rule.keys["[]"]
+	switch {
+	case form.IsNull(n):
+		d.checkNetplanNull(n, rule, path)
+	case len(rule.scalar) > 0:
+		d.checkNetplanScalar(n, rule, path)
+	case items != nil && n.Kind == yaml.SequenceNode:
+		for i, item := range n.Content {
+			d.checkNetplan(item, items, path+"["+strconv.Itoa(i)+"]")
+		}
+	case items == nil && n.Kind == yaml.MappingNode:
+		d.checkNetplanKeys(n, rule, path)
+	default:
+		d.addFormFault(n, path, "is %s; wants %s", kindName(n), rule.wants())
+	}
+}
+
+func (d *decoder) checkNetplanNull(n *yaml.Node, rule *netplanRule, path string) {
+	isBare := n.Value == "" && n.Style&yaml.TaggedStyle == 0
+	switch {
+	case !rule.required, len(rule.scalar) > 0 && rule.scalar[0] == "text":
+	case isBare && len(rule.scalar) == 0:
+		d.checkNetplanKeys(n, rule, path)
+	case isBare && rule.scalar[0] == "number":
+	default:
+		d.addFormFault(n, path, "is empty; wants %s", rule.wants())
+	}
+}
+
+// checkNetplanKeys checks the keys of a mapping. It ignores keys that are not text, which
+// decodeGeneric reports.
+func (d *decoder) checkNetplanKeys(n *yaml.Node, rule *netplanRule, path string) {
+	given := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, value := n.Content[i], n.Content[i+1]
+		if k.Kind == yaml.AliasNode {
+			k = k.Alias
+		}
+		if k.Kind != yaml.ScalarNode || form.IsNull(k) {
+			continue
+		}
+		at := form.Join(path, k.Value)
+		if each := rule.keys["*"]; each != nil {
+			d.checkNetplan(value, each, at)
+		} else if given[k.Value] {
+			d.addFormFault(value, at, "is given twice")
+		} else if key := rule.keys[k.Value]; key != nil {
+			given[k.Value] = true
+			d.checkNetplan(value, key, at)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(rule.keys)) {
+		if rule.keys[key].required && key != "*" && key != "[]" && !given[key] {
+			d.addFault(placeOf(n), form.Join(path, key), NameParse, "is missing")
+		}
+	}
+}
+
+func (d *decoder) checkNetplanScalar(n *yaml.Node, rule *netplanRule, path string) {
+	isScalar := n.Kind == yaml.ScalarNode
+	switch kind := rule.scalar[0]; {
+	case kind == "tunnelkey":
 		// Upstream's type can be read only from YAML with one of its own tags.
 		if tag := form.TagOf(n); tag != "!Simple" && tag != "!Complex" {
 			d.addFormFault(n, path, "is given, and upstream reads no key of a tunnel; write a netplan file with os.additionalFiles in place of it")
 		}
-		return true
-	case reflect.TypeFor[netplanNumber[uint8]]():
-		problem = number(n, 0, 1<<8-1)
-	case reflect.TypeFor[netplanNumber[uint16]]():
-		problem = number(n, 0, 1<<16-1)
-	case reflect.TypeFor[netplanNumber[uint32]]():
-		problem = number(n, 0, 1<<32-1)
-	case reflect.TypeFor[netplanNumber[uint64]]():
-		problem = number(n, 0, 1<<64-1)
-	case reflect.TypeFor[netplanNumber[int32]]():
-		problem = number(n, -1<<31, 1<<31-1)
-	default:
-		return false
+	case kind == "number" && isScalar:
+		if low, high := rule.scalar[1], rule.scalar[2]; !isNumber(n, low, high) {
+			d.addFormFault(n, path, "wants a whole number from %s to %s", low, high)
+		}
+	case kind == "boolean" && isScalar && slices.Contains(strings.Fields("true yes on y false no off n"), strings.ToLower(n.Value)):
+	case kind == "number", kind == "boolean":
+		d.addFormFault(n, path, "wants %s", rule.wants())
+	case !isScalar:
+		d.addFormFault(n, path, "is %s; wants %s", kindName(n), rule.wants())
+	case kind == "bool" && form.KindOf(n) != form.Bool:
+		d.addFormFault(n, path, "is %q; wants true or false", form.Shorten(n.Value))
+	case kind != "text" && kind != "bool" && !slices.Contains(rule.scalar, n.Value):
+		d.addFormFault(n, path, "wants %s", rule.wants())
 	}
-	if n.Kind != yaml.ScalarNode {
-		problem = map[bool]string{true: "true or false", false: "a whole number"}[t == reflect.TypeFor[netplanBool]()]
-	}
-	if problem != "" {
-		d.addFormFault(n, path, "wants %s", problem)
-	}
-	return true
 }
 
-// number returns "" if n is a whole number from low to high, else a description of what
-// is wanted. Quoted text such as "0x10" is a number too: Config.YAML writes it so.
-func number(n *yaml.Node, low int64, high uint64) string {
-	want := fmt.Sprintf("a whole number from %d to %d", low, high)
-	if n.Kind != yaml.ScalarNode || form.KindOfText(n.Value) != form.Int || !form.Plain(n) && form.IsDigits(strings.TrimPrefix(n.Value, "-")) {
-		return want
+// isNumber reports whether n is a whole number from low to high. Quoted text such as
+// "0x10" is a number too: Config.YAML writes it so.
+func isNumber(n *yaml.Node, low, high string) bool {
+	if form.KindOfText(n.Value) != form.Int || !form.Plain(n) && form.IsDigits(strings.TrimPrefix(n.Value, "-")) {
+		return false
 	}
 	text := form.Decimal(n.Value, form.Int)
-	if i, err := strconv.ParseInt(text, 10, 64); err == nil && i < 0 && i >= low {
-		return ""
+	if strings.HasPrefix(text, "-") {
+		i, err := strconv.ParseInt(text, 10, 64)
+		least, _ := strconv.ParseInt(low, 10, 64)
+		return err == nil && i >= least
 	}
-	if u, err := strconv.ParseUint(text, 10, 64); err == nil && u <= high {
-		return ""
-	}
-	return want
+	u, err := strconv.ParseUint(text, 10, 64)
+	most, _ := strconv.ParseUint(high, 10, 64)
+	return err == nil && u <= most
 }

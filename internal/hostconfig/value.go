@@ -56,10 +56,6 @@ func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string) {
 		v.SetString(n.Value)
 		return
 	}
-	if d.foreign && known != nil {
-		d.addFormFault(n, path, "wants %s", oneOf(known)) // the value may be a secret
-		return
-	}
 	err := setScalar(v, n.Value, form.KindOf(n))
 	var size errSize
 	switch {
@@ -127,11 +123,17 @@ func setBasic(v reflect.Value, text, kind string) error {
 
 // addKindFault adds a fault for n, which is a mapping, list or scalar where t wants another.
 func (d *decoder) addKindFault(n *yaml.Node, t reflect.Type, path string) {
-	is := map[yaml.Kind]string{yaml.MappingNode: "a mapping", yaml.SequenceNode: "a list"}[n.Kind]
-	if is == "" {
-		is = "a single value"
+	d.addFormFault(n, path, "is %s; wants %s", kindName(n), wants(t))
+}
+
+func kindName(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
 	}
-	d.addFormFault(n, path, "is %s; wants %s", is, wants(t))
+	return "a single value"
 }
 
 // wants describes the values of type t, for messages.
