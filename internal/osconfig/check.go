@@ -42,16 +42,6 @@ func nameErrors(faults []rules.NameFault) []error {
 	return out
 }
 
-const (
-	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	digits  = "0123456789"
-)
-
-// consistsOf reports whether s has least to most bytes, all of them in the set of.
-func consistsOf(s string, least, most int, of string) bool {
-	return len(s) >= least && len(s) <= most && strings.Trim(s, of) == ""
-}
-
 // shorten cuts a value for an error after 100 bytes.
 func shorten(s string) string {
 	const limit = 100

@@ -1,6 +1,7 @@
 package osconfig
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"strconv"
@@ -40,11 +41,11 @@ func readDefaults(root string) (defaults, error) {
 		uids:     idRange{parseNumber(login["UID_MIN"], 1000), parseNumber(login["UID_MAX"], 60000)},
 		gids:     idRange{parseNumber(login["GID_MIN"], 1000), parseNumber(login["GID_MAX"], 60000)},
 		ownGroup: login["USERGROUPS_ENAB"] != "no",
-		group:    orDefault(useradd["GROUP"], "100"),
-		homes:    orDefault(useradd["HOME"], "/home"),
+		group:    cmp.Or(useradd["GROUP"], "100"),
+		homes:    cmp.Or(useradd["HOME"], "/home"),
 		homeMode: 0o700,
-		shell:    orDefault(useradd["SHELL"], "/bin/sh"),
-		skeleton: orDefault(useradd["SKEL"], "/etc/skel"),
+		shell:    cmp.Or(useradd["SHELL"], "/bin/sh"),
+		skeleton: cmp.Or(useradd["SKEL"], "/etc/skel"),
 	}
 	if mode, err := strconv.ParseUint(login["HOME_MODE"], 8, 32); err == nil && mode <= 0o777 {
 		d.homeMode = fs.FileMode(mode)
@@ -77,11 +78,4 @@ func parseNumber(s string, otherwise uint32) uint32 {
 		return uint32(n)
 	}
 	return otherwise
-}
-
-func orDefault(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }

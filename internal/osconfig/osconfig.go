@@ -73,15 +73,7 @@ func Write(root, name string, mode fs.FileMode, fill func(io.Writer) error) erro
 
 // Remove removes a file or symbolic link. It returns nil if there is none.
 func Remove(root, name string) error {
-	err := withPlace(root, name, func(at place) error {
-		if len(at.missing) > 0 {
-			return nil
-		}
-		if _, err := at.occupant(); err != nil {
-			return err
-		}
-		return errors.Join(at.dir.Remove(at.name), at.dir.Sweep(at.name))
-	})
+	err := withPlace(root, name, place.remove)
 	if leadsNowhere(err) {
 		return nil
 	}
@@ -243,13 +235,7 @@ func isOfDisk(err error) bool {
 func (k Kept) restoreAt(at place, old *os.File) error {
 	switch k.Was {
 	case "nothing":
-		if len(at.missing) > 0 {
-			return nil
-		}
-		if _, err := at.occupant(); err != nil {
-			return err
-		}
-		return errors.Join(at.dir.Remove(at.name), at.dir.Sweep(at.name))
+		return at.remove()
 	case "link":
 		return at.link(k.Target, k.UID, k.GID)
 	}

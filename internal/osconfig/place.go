@@ -88,6 +88,17 @@ func (p place) link(target string, uid, gid int) error {
 	})
 }
 
+// remove removes the file or symbolic link in the place, if there is one.
+func (p place) remove() error {
+	if len(p.missing) > 0 {
+		return nil
+	}
+	if _, err := p.occupant(); err != nil {
+		return err
+	}
+	return errors.Join(p.dir.Remove(p.name), p.dir.Sweep(p.name))
+}
+
 // folder returns the identity of the folder of the place.
 func (p place) folder() *Folder {
 	f := &Folder{Boot: bootID(), Foreign: p.dir.IsForeign()}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,8 @@ import (
 )
 
 const selinuxFile = "/etc/selinux/config"
+
+var policyName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 // A Policy is the mode and the policy of SELinux in an OS.
 type Policy struct {
@@ -39,7 +42,7 @@ func PolicyOf(root string) (*Policy, error) {
 	if mode != hostconfig.SELinuxEnforcing && mode != hostconfig.SELinuxPermissive {
 		return nil, nil
 	}
-	if !consistsOf(kind, 1, 64, letters+digits+"-_.") || strings.Trim(kind, ".") == "" {
+	if !policyName.MatchString(kind) || strings.Trim(kind, ".") == "" {
 		err := errkind.Errorf(errkind.Corrupt, "find the policy of SELinux: %s has SELINUXTYPE=%s, which is not the name of a policy", selinuxFile, shorten(kind))
 		return nil, errkind.WithName(err, errkind.NameGetSelinuxType)
 	}

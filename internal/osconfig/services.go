@@ -14,6 +14,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hostconfig/rules"
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/linux/run"
 )
@@ -34,7 +35,7 @@ func (s setup) services(ctx context.Context, o *hostconfig.OS) error {
 		unit string
 		of   []hostconfig.Extension
 	}{{"systemd-sysext.service", o.Sysexts}, {"systemd-confext.service", o.Confexts}} {
-		same := func(name string) bool { return unitName(name) == merge.unit }
+		same := func(name string) bool { return rules.UnitName(name) == merge.unit }
 		if len(merge.of) > 0 && !slices.ContainsFunc(slices.Concat(enable, o.Services.Disable), same) {
 			enable = append(enable, merge.unit)
 		}
@@ -141,21 +142,10 @@ func (s setup) presets(enable, disable []string) error {
 		}{{"enable", enable}, {"disable", disable}} {
 			for _, unit := range list.units {
 				if !strings.Contains(unit, "@") { // presets do not apply to instances
-					text += list.verb + " " + unitName(unit) + "\n"
+					text += list.verb + " " + rules.UnitName(unit) + "\n"
 				}
 			}
 		}
 		return text, nil
 	})
-}
-
-// unitSuffixes are the suffixes of unit files (systemd.unit(5)).
-const unitSuffixes = ".service .socket .device .mount .automount .swap .target .path .timer .slice .scope"
-
-// unitName adds .service to a name without the suffix of a unit, as systemctl does.
-func unitName(name string) string {
-	if slices.Contains(strings.Fields(unitSuffixes), path.Ext(name)) {
-		return name
-	}
-	return name + ".service"
 }

@@ -1,6 +1,7 @@
 package osconfig
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -94,7 +95,7 @@ func (a *accounts) plan(u hostconfig.User, all []hostconfig.User, defs defaults,
 	if old != nil {
 		return a.planChange(u, old)
 	}
-	p := account{name: u.Name, home: orDefault(u.HomeDirectory, path.Join(defs.homes, u.Name)), shell: orDefault(u.StartupCommand, defs.shell), makeHome: true}
+	p := account{name: u.Name, home: cmp.Or(u.HomeDirectory, path.Join(defs.homes, u.Name)), shell: cmp.Or(u.StartupCommand, defs.shell), makeHome: true}
 	owner, isHome, err := homeOwner(p.home)
 	if err != nil {
 		return account{}, err
@@ -104,7 +105,7 @@ func (a *accounts) plan(u hostconfig.User, all []hostconfig.User, defs defaults,
 	}
 	switch {
 	case u.PrimaryGroup != "" || !defs.ownGroup:
-		gid, ok := a.gid(orDefault(u.PrimaryGroup, defs.group))
+		gid, ok := a.gid(cmp.Or(u.PrimaryGroup, defs.group))
 		if !ok {
 			return account{}, errkind.Errorf(errkind.Precondition, "group %s, the default primary group of this OS for new users, does not exist", defs.group)
 		}
@@ -131,7 +132,7 @@ func (a *accounts) planChange(u hostconfig.User, old []string) (account, error) 
 	if u.UID != nil && *u.UID != hostconfig.UserID(uid) {
 		return account{}, errkind.Errorf(errkind.Precondition, "the user has user ID %d in the image, and Trident does not change it to %d: the user's files would belong to nobody", uid, *u.UID)
 	}
-	p := account{name: u.Name, uid: uint32(uid), gid: uint32(gid), home: orDefault(u.HomeDirectory, old[5]), shell: orDefault(u.StartupCommand, old[6]), old: old}
+	p := account{name: u.Name, uid: uint32(uid), gid: uint32(gid), home: cmp.Or(u.HomeDirectory, old[5]), shell: cmp.Or(u.StartupCommand, old[6]), old: old}
 	p.makeHome = u.HomeDirectory != ""
 	if u.PrimaryGroup != "" {
 		p.gid, _ = a.gid(u.PrimaryGroup)

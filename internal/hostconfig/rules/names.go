@@ -155,10 +155,10 @@ func (f *nameFaults) services(s *hostconfig.Services) {
 	}
 	enabled := map[string]bool{}
 	for _, unit := range s.Enable {
-		enabled[unitName(unit)] = true
+		enabled[UnitName(unit)] = true
 	}
 	for i, unit := range s.Disable {
-		if enabled[unitName(unit)] {
+		if enabled[UnitName(unit)] {
 			f.add(fmt.Sprintf("os.services.disable[%d]", i), "%q is in os.services.enable too", form.Shorten(unit))
 		}
 	}
@@ -211,13 +211,13 @@ func isField(s string) bool {
 
 // isUnit reports whether unit is a name that systemctl accepts (systemd.unit(5)).
 func isUnit(unit string) bool {
-	name := unitName(unit)
+	name := UnitName(unit)
 	stem := strings.TrimSuffix(name, path.Ext(name))
 	return consistsOf(unit, 1, 255, form.Letters+form.Digits+`:-_.\@`) && unit[0] != '-' && stem != "" && stem[0] != '@'
 }
 
-// unitName adds .service to a name without the suffix of a unit, as systemctl does.
-func unitName(name string) string {
+// UnitName adds .service to a name without the suffix of a unit, as systemctl does.
+func UnitName(name string) string {
 	switch path.Ext(name) {
 	case ".service", ".socket", ".device", ".mount", ".automount", ".swap", ".target", ".path", ".timer", ".slice", ".scope":
 		return name

@@ -27,31 +27,18 @@ func SetupFaults(s *hostconfig.Spec) []NameFault {
 // datastore wants the state of the host where it can be written, and where an update
 // finds it again.
 func (f *nameFaults) datastore(s *hostconfig.Spec) {
-	const at = "trident.datastorePath"
 	if s.Trident.Disable {
 		return
 	}
-	file := cmp.Or(s.Trident.DatastorePath, defaultDatastore)
-	storage := layout{&s.Storage}
-	on, _ := storage.holder(file)
-	switch {
-	case on == nil || on.DeviceID == "":
-		f.add(at, "%s is on no device of the section storage, and would be lost", form.Shorten(file))
-	case storage.isPair(on.DeviceID):
-		f.add(at, "%s is on A/B volume %q, and the next update would leave it behind: give %s a volume of its own", form.Shorten(file), form.Shorten(on.DeviceID), form.Shorten(path.Dir(file)))
-	case storage.verityOf(on.DeviceID) != nil, on.MountPoint.ReadOnly():
-		f.add(at, "%s is on the file system at %s, which is read-only: the state of the host cannot be kept there", form.Shorten(file), on.MountPoint.Path)
+	if _, message := (layout{&s.Storage}).datastoreFault(cmp.Or(s.Trident.DatastorePath, defaultDatastore)); message != "" {
+		f.add("trident.datastorePath", "%s", message)
 	}
 }
 
 func (f *nameFaults) extensions(s *hostconfig.Spec) {
 	storage := layout{&s.Storage}
 	for _, l := range extensionLists(&s.OS) {
-		for i, e := range l.list {
-			at, file := fmt.Sprintf("%s[%d]", l.path, i), l.usual
-			if e.Path != "" {
-				at, file = at+".path", e.Path
-			}
+		for at, file := range l.places() {
 			if on, _ := storage.holder(file); on != nil && (on.MountPoint.ReadOnly() || storage.verityOf(on.DeviceID) != nil) {
 				f.add(at, "is placed at %s, which is on a file system that is mounted read-only at %s", form.Shorten(file), on.MountPoint.Path)
 			}

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"iter"
 	"path"
 	"slices"
 	"strconv"
@@ -23,6 +24,21 @@ func extensionLists(o *hostconfig.OS) []extensionList {
 	return []extensionList{
 		{"os.sysexts", o.Sysexts, "/var/lib/extensions", []string{"/var/lib/extensions", "/etc/extensions", "/.extra/sysext"}},
 		{"os.confexts", o.Confexts, "/var/lib/confexts", []string{"/var/lib/confexts", "/usr/lib/confexts", "/usr/local/lib/confexts"}},
+	}
+}
+
+// places returns the path of each image on the host, by the place in the document that says so.
+func (l extensionList) places() iter.Seq2[string, string] {
+	return func(yield func(at, file string) bool) {
+		for i, e := range l.list {
+			at, file := fmt.Sprintf("%s[%d]", l.path, i), l.usual
+			if e.Path != "" {
+				at, file = at+".path", e.Path
+			}
+			if !yield(at, file) {
+				return
+			}
+		}
 	}
 }
 

@@ -140,16 +140,30 @@ func (c *checker) checkDatastore() {
 		return
 	}
 	const at = "trident.datastorePath"
-	f, _ := s.holder(t.DatastorePath)
+	switch name, message := s.datastoreFault(t.DatastorePath); {
+	case message == "":
+	case name == "":
+		c.warn(at, "%s", message)
+	default:
+		c.addFault(at, name, "%s", message)
+	}
+}
+
+// datastoreFault says why the state of the host cannot be kept in file: upstream's name of
+// the fault, or "" if upstream accepts it, and a message. The message is "" if it can.
+func (s layout) datastoreFault(file string) (name, message string) {
+	f, _ := s.holder(file)
+	short := form.Shorten(file)
 	switch {
 	case f == nil || f.DeviceID == "":
-		c.addFault(at, "DatastorePathNotInKnownVolume", "%s is on no device of the section storage, and would be lost", t.DatastorePath)
+		return "DatastorePathNotInKnownVolume", short + " is on no device of the section storage, and would be lost"
 	case s.isPair(f.DeviceID):
-		c.addFault(at, "DatastorePathInABUpdateVolume", "%s is on A/B volume %q, and the next update would leave it behind: give %s a volume of its own",
-			t.DatastorePath, f.DeviceID, path.Dir(t.DatastorePath))
+		return "DatastorePathInABUpdateVolume", fmt.Sprintf("%s is on A/B volume %q, and the next update would leave it behind: give %s a volume of its own",
+			short, form.Shorten(f.DeviceID), form.Shorten(path.Dir(file)))
 	case s.verityOf(f.DeviceID) != nil, f.MountPoint.ReadOnly():
-		c.warn(at, "%s is on the file system at %s, which is read-only: the state of the host cannot be kept there", t.DatastorePath, f.MountPoint.Path)
+		return "", fmt.Sprintf("%s is on the file system at %s, which is read-only: the state of the host cannot be kept there", short, f.MountPoint.Path)
 	}
+	return "", ""
 }
 
 // checkExtensionVolumes checks that extensions are updated with the OS that they extend.
@@ -159,11 +173,7 @@ func (c *checker) checkExtensionVolumes(g *graph) {
 		return
 	}
 	for _, l := range extensionLists(&c.spec.OS) {
-		for i, e := range l.list {
-			at, file := fmt.Sprintf("%s[%d]", l.path, i), l.usual
-			if e.Path != "" {
-				at, file = at+".path", e.Path
-			}
+		for at, file := range l.places() {
 			f, _ := s.holder(file)
 			switch {
 			case f == nil || !g.isOn(f.DeviceID, aPair):
