@@ -81,7 +81,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/osconfig", "internal/hostconfig internal/hostconfig/rules internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/image/build", "internal/image internal/boot internal/linux/fat internal/linux/filekind internal/linux/regfile internal/errkind"},
 	{"internal/boot/boottest", "internal/boot internal/linux/efivar internal/linux/gpt internal/slot internal/errkind"},
-	{"internal/boot", "internal/linux/efivar internal/linux/inroot internal/slot internal/errkind"},
+	{"internal/boot", "internal/linux/efivar internal/slot internal/errkind"},
 	{"internal/hostinfo", "internal/arch internal/linux/inroot internal/errkind"},
 	{"internal/storage", "internal/bytesize internal/hostconfig internal/slot internal/linux/blockdev internal/linux/gpt internal/linux/run internal/errkind"},
 	{"internal/hostconfig/rules", "internal/hostconfig internal/hostconfig/internal/form internal/linux/gpt"},

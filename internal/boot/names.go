@@ -2,12 +2,12 @@ package boot
 
 import (
 	"fmt"
+	"io/fs"
 	"path"
 	"strconv"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/slot"
 )
 
@@ -39,18 +39,13 @@ func label(index int, s slot.Slot) string {
 	return "AZL" + n + slot.Pair[string]{A: "A", B: "B"}.Of(s)
 }
 
-// FreeIndex returns the lowest install index that no folder on the ESP mounted at esp uses.
-// An install's folders have the index in their names, so that several installs can share
+// FreeIndex returns the lowest install index that no folder on the ESP uses. An install's folders have the index in their names, so that several installs can share
 // an ESP. FreeIndex fails, with errkind.NoSpace, if all indexes are used.
-func FreeIndex(esp string) (int, error) {
-	names, err := inroot.FS(esp).List(efiDir)
+func FreeIndex(files fs.FS) (int, error) {
+	names, err := esp{read: files}.files(efiDir)
 	if err != nil {
 		return 0, fmt.Errorf("find the installs on the ESP: %w", err)
 	}
-	return freeIndex(names)
-}
-
-func freeIndex(names []string) (int, error) {
 	used := map[string]bool{}
 	for _, name := range names {
 		used[strings.ToUpper(name)] = true
@@ -60,7 +55,7 @@ func freeIndex(names []string) (int, error) {
 			return i, nil
 		}
 	}
-	err := errkind.Errorf(errkind.NoSpace, "find a place for an install on the ESP: all %d are taken", maxIndex)
+	err = errkind.Errorf(errkind.NoSpace, "find a place for an install on the ESP: all %d are taken", maxIndex)
 	return 0, errkind.WithName(errkind.WithHint(err, "remove folders of old installs from EFI on the ESP"), errkind.NameNoAvailableInstallIndex)
 }
 

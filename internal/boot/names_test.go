@@ -58,14 +58,14 @@ func TestTheFirstFreeIndexIsOneWithoutFoldersOfEitherSlot(t *testing.T) {
 		want int
 	}{{nil, 0}, {[]string{"BOOT", "Linux", "azlb"}, 1}, {[]string{"AZL3A"}, 1}, {[]string{"AZL2A"}, 3}} {
 		mkdir(step.dirs...)
-		if n, err := FreeIndex(esp); n != step.want || err != nil {
+		if n, err := FreeIndex(os.DirFS(esp)); n != step.want || err != nil {
 			t.Errorf("with %v: %d, %v; want %d", step.dirs, n, err, step.want)
 		}
 	}
 	for i := range maxIndex {
 		mkdir(label(i, slot.A))
 	}
-	if _, err := FreeIndex(esp); errkind.NameOf(err).Variant != "NoAvailableInstallIndex" || errkind.Hint(err) == "" {
+	if _, err := FreeIndex(os.DirFS(esp)); errkind.NameOf(err).Variant != "NoAvailableInstallIndex" || errkind.Hint(err) == "" {
 		t.Errorf("%v", err)
 	}
 }

@@ -133,12 +133,3 @@ func (w *session) variableNeed() int64 {
 	set(efivar.Loader, efivar.EntryDefault, uki)
 	return sum
 }
-
-// FreeIndexOf is [FreeIndex] for an ESP that is not mounted.
-func FreeIndexOf(files fs.FS) (int, error) {
-	names, err := esp{read: files}.files(efiDir)
-	if err != nil {
-		return 0, fmt.Errorf("find the installs on the ESP: %w", err)
-	}
-	return freeIndex(names)
-}

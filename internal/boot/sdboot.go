@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -111,11 +112,8 @@ func (w *session) addUKI(n ukiName) {
 	if n.slot == slot.B {
 		list = &w.ukis.B
 	}
-	at := 0
-	for at < len(*list) && (*list)[at].number > n.number {
-		at++
-	}
-	*list = append((*list)[:at], append([]ukiName{n}, (*list)[at:]...)...)
+	*list = append([]ukiName{n}, *list...)
+	slices.SortStableFunc(*list, func(a, b ukiName) int { return b.number - a.number })
 }
 
 func (w *session) readVars() (err error) {

@@ -30,7 +30,8 @@ func (p *Plan) CheckContent(id string, head []byte) (whole bool, err error) {
 		return false, errkind.Errorf(errkind.Unsupported, "it does not begin with a file system that this version supports")
 	}
 	unit, size := geometry(c.Type, append(bytes.Clone(head), make([]byte, max(0, ContentHead-len(head)))...))
-	if sector := p.sectorOf(target); unit > 0 && unit < sector {
+	disk, _, _ := p.find(target.ID)
+	if sector := disk.SectorSize; unit > 0 && unit < sector {
 		err := errkind.Errorf(errkind.Incompatible, "it is %s in blocks of %d bytes, and its disk has sectors of %d: it cannot be mounted there", c.Type, unit, sector)
 		return false, errkind.WithHint(err, "Build the image for disks with sectors of %d bytes, or name another disk.", sector)
 	}
@@ -38,18 +39,6 @@ func (p *Plan) CheckContent(id string, head []byte) (whole bool, err error) {
 		return false, errkind.Errorf(errkind.NoSpace, "it is %s of %d bytes, and its partition %q has %d", c.Type, size, target.ID, target.Size)
 	}
 	return unit > 0 && size/unit == target.Size/unit, nil
-}
-
-// sectorOf returns the size of the sectors of the disk that a partition is on.
-func (p *Plan) sectorOf(q PartitionPlan) int64 {
-	for _, d := range p.described.Disks {
-		for _, other := range d.Partitions {
-			if other.ID == q.ID {
-				return d.SectorSize
-			}
-		}
-	}
-	return 0
 }
 
 // geometry returns the smallest unit in which the kernel reads a file system, and the number

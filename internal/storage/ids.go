@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"runtime"
@@ -28,15 +29,11 @@ func derive(seed []byte, what ...string) gpt.GUID {
 // typeID returns the UUID of a partition type for an architecture, by Go's name of it; ""
 // is that of this program.
 func typeID(t hostconfig.PartitionType, arch string) (gpt.GUID, error) {
-	if arch == "" {
-		arch = runtime.GOARCH
-	}
+	arch = cmp.Or(arch, runtime.GOARCH)
 	if arch != "amd64" && arch != "arm64" {
 		return gpt.GUID{}, errkind.Errorf(errkind.Unsupported, "there are no partition types for architecture %s", arch)
 	}
-	if t == "" {
-		t = hostconfig.PartitionLinuxGeneric
-	}
+	t = cmp.Or(t, hostconfig.PartitionLinuxGeneric)
 	if t.IsName() {
 		if id, ok := gpt.TypeByName(string(t), arch); ok {
 			return id, nil

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/trident-project/trident/internal/bytesize"
@@ -81,21 +82,13 @@ func byRoom(gaps []gap, sizes []int64) []int {
 		return (room(g.extent, g.members, sizes) + (growing-1)*minGrow) / growing
 	}
 	out := count(len(gaps))
-	slices.SortStableFunc(out, func(a, b int) int {
-		switch sa, sb := share(gaps[a]), share(gaps[b]); {
-		case sa > sb:
-			return -1
-		case sa < sb:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(out, func(a, b int) int { return cmp.Compare(share(gaps[b]), share(gaps[a])) })
 	return out
 }
 
 func gapsBetween(first, end int64, taken []extent) []gap {
 	taken = slices.Clone(taken)
-	slices.SortFunc(taken, func(a, b extent) int { return int(min(max(a.offset-b.offset, -1), 1)) })
+	slices.SortFunc(taken, func(a, b extent) int { return cmp.Compare(a.offset, b.offset) })
 	var out []gap
 	at := max(first, mib)
 	for _, t := range append(taken, extent{offset: end}) {

@@ -84,7 +84,8 @@ func (p *Plan) rehearse(ctx context.Context, tools run.Runner, dir string, on Pa
 	}
 	ctx, cancel := context.WithTimeout(ctx, mkfsTimeout)
 	defer cancel()
-	_, err = tools.Run(ctx, "mkfs.xfs", "-N", "-f", "-s", fmt.Sprintf("size=%d", p.sectorOf(on)), file.Name())
+	disk, _, _ := p.find(on.ID)
+	_, err = tools.Run(ctx, "mkfs.xfs", "-N", "-f", "-s", fmt.Sprintf("size=%d", disk.SectorSize), file.Name())
 	return err
 }
 

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -179,7 +180,7 @@ func (c *planner) create(want *hostconfig.Disk, have *blockdev.Disk, taken []ext
 
 // partition returns the plan for a new partition without its place on the disk.
 func (c *planner) partition(disk *hostconfig.Disk, p *hostconfig.Partition) (PartitionPlan, error) {
-	out := PartitionPlan{ID: p.ID, Action: Create, Grown: !p.Size.Fixed(), Type: string(p.Type), Label: p.Label}
+	out := PartitionPlan{ID: p.ID, Action: Create, Grown: !p.Size.Fixed(), Type: string(cmp.Or(p.Type, hostconfig.PartitionLinuxGeneric)), Label: cmp.Or(p.Label, p.ID)}
 	var err error
 	if out.typeID, err = typeID(p.Type, c.req.Arch); err != nil {
 		return out, fmt.Errorf("partition %q: %w", p.ID, err)
@@ -190,12 +191,7 @@ func (c *planner) partition(disk *hostconfig.Disk, p *hostconfig.Partition) (Par
 			return out, fmt.Errorf("partition %q: %w", p.ID, err)
 		}
 	}
-	if out.UUID = out.id.String(); out.Label == "" {
-		out.Label = p.ID
-	}
-	if out.Type == "" {
-		out.Type = string(hostconfig.PartitionLinuxGeneric)
-	}
+	out.UUID = out.id.String()
 	if !gpt.NameFits(out.Label) {
 		return out, errkind.Errorf(errkind.Invalid, "partition %q: the label %q is longer than the 36 characters that a partition table has room for", p.ID, out.Label)
 	}

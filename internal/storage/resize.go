@@ -20,9 +20,7 @@ const resizeTimeout = 30 * time.Minute
 // checks the file system before, as resize2fs demands. Resize only grows ext2 to ext4: xfs
 // grows only while it is mounted, and vfat does not grow.
 func Resize(ctx context.Context, tools Tools, typ, path string) error {
-	switch typ {
-	case "ext2", "ext3", "ext4":
-	default:
+	if ResizeTools(typ) == nil {
 		return nil
 	}
 	fits, err := tools.fits(path)

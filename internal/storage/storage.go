@@ -10,6 +10,7 @@
 package storage
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/trident-project/trident/internal/linux/gpt"
@@ -47,8 +48,8 @@ type Request struct {
 type Plan struct {
 	described Description
 	disks     []diskWork
-	paths     map[string]string // of partitions, durable, by id
-	resolve   func(id string) (string, error)
+	paths     map[string]string            // of partitions, durable, by id
+	pairs     map[string]slot.Pair[string] // the halves of each A/B volume, by its id
 }
 
 // diskWork is the part of a plan for one disk whose partition table Apply replaces.
@@ -127,17 +128,11 @@ type Loss struct {
 // LayerKind is a kind of device that consists of other devices.
 type LayerKind string
 
-// The layers. This version sets up pairs only: see unsupported.
-const (
-	LayerRAID   LayerKind = "raid"
-	LayerLUKS   LayerKind = "luks"
-	LayerPair   LayerKind = "ab-volume"
-	LayerVerity LayerKind = "verity"
-)
+// LayerPair is an A/B volume. This version sets up no other layers: see unsupported.
+const LayerPair LayerKind = "ab-volume"
 
 // Layer is one device that consists of other devices. Members are the ids of partitions or
-// layers: of slot A and of slot B for a pair, of the data and of the hashes for a verity
-// device.
+// layers, that of slot A first.
 type Layer struct {
 	ID      string    `json:"id"`
 	Kind    LayerKind `json:"kind"`
@@ -170,11 +165,7 @@ func (p *Plan) Describe() Description { return p.described }
 // Paths returns a device path for every partition of the configuration, by its id, for the
 // host status. The paths stay the same over reboots.
 func (p *Plan) Paths() map[string]string {
-	out := make(map[string]string, len(p.paths))
-	for id, path := range p.paths {
-		out[id] = path
-	}
-	return out
+	return maps.Clone(p.paths)
 }
 
 // DiskUUIDs returns the UUID of every disk, by its id, for the host status.
@@ -189,16 +180,25 @@ func (p *Plan) DiskUUIDs() map[string]string {
 // Target returns the plan of the partition with that id. If id names an A/B volume, it
 // returns the partition of that volume for the slot that p sets up.
 func (p *Plan) Target(id string) (PartitionPlan, error) {
-	partition, err := p.resolve(id)
-	if err != nil {
-		return PartitionPlan{}, err
+	partition := id
+	if pair, ok := p.pairs[id]; ok {
+		partition = pair.Of(p.described.Slot)
 	}
+	_, q, ok := p.find(partition)
+	if !ok {
+		return PartitionPlan{}, notPlanned(id)
+	}
+	return q, nil
+}
+
+// find returns the plans of the partition with that id and of its disk.
+func (p *Plan) find(id string) (DiskPlan, PartitionPlan, bool) {
 	for _, d := range p.described.Disks {
 		for _, q := range d.Partitions {
-			if q.ID == partition {
-				return q, nil
+			if q.ID == id {
+				return d, q, true
 			}
 		}
 	}
-	return PartitionPlan{}, notPlanned(id)
+	return DiskPlan{}, PartitionPlan{}, false
 }

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -61,11 +62,7 @@ func (c *planner) updateDisk(at string, want *hostconfig.Disk, writes map[string
 	}
 	for i, p := range want.Partitions {
 		add(fmt.Sprintf("%s.partitions[%d]", at, i), p.ID, func() (*blockdev.Disk, *blockdev.Partition, error) {
-			label := p.Label
-			if label == "" {
-				label = p.ID
-			}
-			return c.locate(known, p.ID, string(p.UUID), label)
+			return c.locate(known, p.ID, string(p.UUID), cmp.Or(p.Label, p.ID))
 		})
 	}
 	for i, p := range want.AdoptedPartitions {

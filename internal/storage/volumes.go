@@ -66,21 +66,14 @@ func (c *planner) layers() {
 			c.plan.described.Layers = append(c.plan.described.Layers, Layer{p.ID, LayerPair, []string{p.VolumeAID, p.VolumeBID}})
 		}
 	}
-	pairs, in := Pairs(c.spec), c.req.Slot
-	c.plan.resolve = func(id string) (string, error) {
-		if pair, ok := pairs[id]; ok {
-			return pair.Of(in), nil
-		}
-		return id, nil
-	}
+	c.plan.pairs = Pairs(c.spec)
 }
 
 // formats adds the file systems and swap that Apply makes: for an update only those on a
 // half of a pair.
 func (c *planner) formats() {
-	pairs := Pairs(c.spec)
 	add := func(id, typ, mount string) {
-		if _, ok := pairs[id]; !ok && c.req.For == Update {
+		if _, ok := c.plan.pairs[id]; !ok && c.req.For == Update {
 			return
 		}
 		p, err := c.plan.Target(id)

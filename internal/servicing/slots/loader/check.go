@@ -46,7 +46,7 @@ func (l *Loader) Check(ctx context.Context, r *record.Run, e *record.Examined) e
 		}
 		defer func() { _ = closeFiles() }()
 		if r.State.Purpose == record.Installs {
-			if host.Index, err = boot.FreeIndexOf(files); err != nil {
+			if host.Index, err = boot.FreeIndex(files); err != nil {
 				return err
 			}
 		}

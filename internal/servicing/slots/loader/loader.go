@@ -5,6 +5,7 @@ package loader
 import (
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -90,7 +91,7 @@ func (l *Loader) Stage(ctx context.Context, r *record.Run) error {
 	defer func() { _ = done() }()
 	if r.State.Purpose == record.Installs && !r.State.Indexed { // once: its own files take an index
 		err := l.withESP(r, c, func(esp string) (err error) {
-			r.State.Index, err = boot.FreeIndex(esp)
+			r.State.Index, err = boot.FreeIndex(os.DirFS(esp))
 			return err
 		})
 		if err != nil {
