@@ -281,7 +281,7 @@ func TestAFileThatCannotBeReplacedIsFoundBeforeAndIsNoFaultOfAnUndo(t *testing.T
 		t.Skip("cannot mount here: ", err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(file, unix.MNT_DETACH) })
-	if err := Check(root, "/etc/motd"); errkind.Of(err) != errkind.Precondition || !strings.Contains(err.Error(), "mounted on it") || errkind.Hint(err) == "" {
+	if err := Check(root, "/etc/motd"); errkind.Of(err) != errkind.Precondition || !strings.Contains(err.Error(), "mounted on the file") || errkind.Hint(err) == "" {
 		t.Errorf("check: %v", err)
 	}
 	if err := Write(root, "/etc/motd", 0o644, writerOf("new")); err == nil {
