@@ -62,8 +62,8 @@ type Fallback string
 
 // The fallbacks.
 const (
-	Conservative Fallback = "conservative" // of the system that was kept last
-	Optimistic   Fallback = "optimistic"   // of the system that was written last
+	Conservative Fallback = "conservative" // the loader of the system that was kept last
+	Optimistic   Fallback = "optimistic"   // the loader of the system that was written last
 	Disabled     Fallback = "disabled"     // this package does not change EFI/BOOT
 )
 

@@ -56,7 +56,7 @@ const (
 	RAID6  RAIDLevel = "raid6"  // striping with double parity
 	RAID10 RAIDLevel = "raid10" // striping over mirrors
 
-	FromImage   FilesystemSource = "image"   // the OS image
+	FromImage   FilesystemSource = "image"   // the content comes from the OS image
 	FromNew     FilesystemSource = "new"     // Trident makes an empty file system
 	FromAdopted FilesystemSource = "adopted" // the file system exists, on an adopted partition
 
@@ -91,7 +91,7 @@ const (
 	LoadAlways  LoadMode = "always"  // loaded at boot
 	LoadAuto    LoadMode = "auto"    // loaded when the kernel needs it
 	LoadDisable LoadMode = "disable" // never loaded
-	LoadInherit LoadMode = "inherit" // the setting of the image stays
+	LoadInherit LoadMode = "inherit" // as the OS image has set it
 
 	FallbackConservative UEFIFallback = "conservative" // EFI/BOOT has the boot files of the OS that was kept last
 	FallbackOptimistic   UEFIFallback = "optimistic"   // EFI/BOOT has the boot files of the OS that was written last

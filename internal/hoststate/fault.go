@@ -20,9 +20,9 @@ type newer struct{ error }
 
 func (e newer) Unwrap() error { return e.error }
 
-// ForCallers returns err with the kind that callers of this host get. To them Corrupt
-// and Incompatible say that an image is at fault; where the datastore is, it is the
-// host: Internal, or Precondition for one that a newer Trident has written.
+// ForCallers returns an error of the datastore with the kind for callers of the API. To a
+// caller, Corrupt and Incompatible mean a fault of an image. A fault of the datastore is
+// one of the host: Internal, or Precondition if a newer Trident wrote the datastore.
 func ForCallers(err error) error {
 	if _, ok := errors.AsType[damageError](err); ok {
 		return errkind.With(errkind.Internal, err)

@@ -146,7 +146,7 @@ func (s *Store) Close() error {
 }
 
 // Snapshot writes a consistent copy of the datastore to path, which only the owner may
-// read, replacing what is there.
+// read, and replaces a file at path.
 func (s *Store) Snapshot(ctx context.Context, path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("copy datastore: %w", err)

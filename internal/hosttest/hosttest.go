@@ -38,8 +38,9 @@ func MkdirAll(dir string) error {
 	return errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755))
 }
 
-// TempDir returns a folder for the time of a test. It is in memory where there is such a
-// place, with room: a power cut is played, so nothing is gained by waiting for a real disk.
+// TempDir returns a folder that exists until the test ends. The folder is in memory if the
+// machine has a file system in memory with free space, because tests only simulate power
+// cuts and need not wait for a real disk.
 func TempDir(t testing.TB) string {
 	var room unix.Statfs_t
 	const wanted = 4 << 30

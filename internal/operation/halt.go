@@ -135,7 +135,7 @@ func (r *Runner) freeSpace(a *active, e outcome) func() error {
 	}
 }
 
-var errNothingToFree = errors.New("the step has not failed")
+var errNothingToFree = errors.New("the step has not failed, so its undo cannot free space")
 
 // Insist calls write, which writes to the datastore, until write works: while the
 // disk is full or does not answer, the operation of ctx is halted. Insist returns

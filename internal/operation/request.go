@@ -27,8 +27,8 @@ func requestOf(ctx context.Context) string {
 	return request
 }
 
-// Attach adds the request of ctx to operation id, with which the caller's request
-// was answered.
+// Attach records that the answer to the request of ctx is the operation id, so that a
+// repeated request finds that operation.
 func (r *Runner) Attach(ctx context.Context, id string) error {
 	request := requestOf(ctx)
 	if request == "" {

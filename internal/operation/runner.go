@@ -96,8 +96,9 @@ func New(ctx context.Context, c Config) *Runner {
 	return r
 }
 
-// A Starter begins an operation and returns once the operation is journaled. It
-// waits for Resume. An error of kind Busy names the operation that is running.
+// A Starter begins an operation and returns once the operation is journaled. Before
+// that it waits until Runner.Resume has returned. An error of kind Busy names the
+// operation that is running.
 type Starter[S any] func(ctx context.Context, summary string, state S) (Operation, error)
 
 // Register registers a kind with the runner and returns the function that begins

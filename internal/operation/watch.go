@@ -211,7 +211,7 @@ func (r *Runner) sleep(ctx context.Context, pause time.Duration) error {
 	return nil
 }
 
-// Cancel asks an operation to turn back, and returns at once; the operation runs
+// Cancel has an operation undo its steps, and returns at once; the operation runs
 // on until it is undone. While the journal refuses, the request is in memory only.
 // A stuck operation retries its undo, or, in its last step, that step. Past the
 // point of no return, and after the end, the error is of kind Precondition.

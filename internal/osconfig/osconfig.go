@@ -30,7 +30,7 @@ import (
 // MaxFile is the largest additional file, in bytes.
 const MaxFile = 64 << 20
 
-// Check reports whether Write could write the file name: its place is empty or has a
+// Check reports whether Write could write the file name: the path does not exist or is a
 // file or a symbolic link, and its folder is writable. The errors are of kind
 // Precondition, and errors.Is finds unix.EROFS where the file system is read-only.
 func Check(root, name string) error {

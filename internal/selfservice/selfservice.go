@@ -295,8 +295,8 @@ func (s *Service) touch(name string, change func() error) error {
 	return s.Touch(name, change)
 }
 
-// Places returns the absolute paths of the files and folders of a host in which Trident
-// keeps what it needs to replace itself and to go back.
+// Places returns the absolute paths of the files and folders of a host that Trident needs
+// to replace itself and to roll back.
 func Places() []string {
 	return []string{"/" + rescue.Dir, "/" + rescue.Link, "/" + rescue.BootUnitPath, "/" + rescue.BootWantsPath}
 }

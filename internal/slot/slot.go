@@ -1,7 +1,7 @@
 // Package slot names the two slots of a host: slot A and slot B.
 //
 // A wrong guess of a slot would overwrite the running system. So the zero Slot is neither
-// slot, has no text, and selects nothing from a Pair.
+// slot: it has no text, and a Pair panics for it.
 package slot
 
 import "github.com/trident-project/trident/internal/errkind"

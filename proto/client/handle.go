@@ -46,8 +46,8 @@ func (c *Client) OpenConfig(ctx context.Context, text []byte) (*Config, error) {
 	return config, nil
 }
 
-// Close frees the daemon's copy, as the end of the connection does. Later calls send the
-// text.
+// Close frees the daemon's copy; the end of the connection does the same. Calls with f
+// after Close send the text again.
 func (f *Config) Close(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

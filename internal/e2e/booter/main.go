@@ -5,7 +5,7 @@
 //	booter … stage A|B FOLDER     copies the boot files from FOLDER, a mounted ESP of an image
 //	booter … try|keep|forget A|B
 //
-// The output is a boot.State as JSON, with the names of slots of a host status.
+// The output is a boot.State as JSON, which names the slots volume-a and volume-b.
 package main
 
 import (

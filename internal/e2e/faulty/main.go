@@ -1,6 +1,6 @@
 // Command faulty is a tridentd with one fault, for tests of how Trident rolls back. It answers
-// --probe as a good version does; as the daemon it fails in the way that the variable fault
-// names.
+// --probe as a good version does; as the daemon it has the fault that the
+// linker has set in the variable fault.
 package main
 
 import (

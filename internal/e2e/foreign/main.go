@@ -3,9 +3,9 @@
 //
 //	go run . -socket /run/trident/trident.sock
 //
-// What each has to answer is in the tables of upstream.go and own.go. It exits
-// with 1 when one answered otherwise, when the stubs have a method without a
-// line in the tables, or a line has no method.
+// The tables of upstream.go and own.go have the expected answer of each method. The
+// command exits with 1 if a method gave another answer, if the stubs have a method
+// that the tables lack, or if the tables have a method that the stubs lack.
 package main
 
 import (

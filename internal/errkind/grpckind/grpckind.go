@@ -32,7 +32,7 @@ const (
 	MetaName         = "name"          // upstream's name of the error
 	MetaOperation    = "operation_id"  // the operation that the error is about
 	MetaSequence     = "last_sequence" // the last event that a stream sent before its Reattach
-	MetaCapabilities = "capabilities"  // those that the daemon lacks, separated by commas
+	MetaCapabilities = "capabilities"  // the capabilities that the daemon lacks, separated by commas
 )
 
 // reattach is the reason of a stream that ends because the daemon exits while its

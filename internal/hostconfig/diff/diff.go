@@ -1,5 +1,5 @@
-// Package diff compares two Host Configurations: what a host with the first needs to get
-// the second, and why. Each reason is a sentence for people.
+// Package diff compares two Host Configurations. It says which kind of servicing takes a
+// host from the first configuration to the second, with a reason for each difference.
 package diff
 
 import (
@@ -15,9 +15,9 @@ type Kind int
 
 const (
 	KindNone          Kind = iota
-	KindRuntimeUpdate      // of the running OS, without a reboot
-	KindABUpdate           // a new OS in the other slot, and a reboot
-	KindCleanInstall       // of a host that was never provisioned
+	KindRuntimeUpdate      // an update of the running OS, without a reboot
+	KindABUpdate           // an update into the other slot, with a reboot
+	KindCleanInstall       // the installation of a host that was never provisioned
 )
 
 // String returns the name of k in runOn, or "none".
@@ -42,8 +42,8 @@ type Reason struct {
 	Kind Kind
 }
 
-// Change is the difference between two configurations, and the servicing that a host
-// with the first needs to get the second.
+// Change is the difference between two configurations, and the servicing that takes a host
+// from the first to the second.
 type Change struct {
 	Kind    Kind     // the highest of the reasons
 	Reasons []Reason // section by section

@@ -43,8 +43,8 @@ func Document(t testing.TB, name string, changes ...Change) string {
 	return text
 }
 
-// Upstream returns the documents of upstream's, which lie beside the repository, by name.
-// root leads from the folder of the test to that of the repository.
+// Upstream returns upstream's documents, from a folder beside the repository, by name.
+// root is the path from the folder of the test to the repository.
 func Upstream(t testing.TB, root string) map[string][]byte {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(root, "../shared/testdata/hostconfig/*.yaml"))

@@ -12,10 +12,10 @@ import (
 // defaultDatastore is where the state of a host is kept that names no place for it.
 const defaultDatastore = "/var/lib/trident/datastore.sqlite"
 
-// SetupFaults finds what Parse only warns of, or takes, because upstream's validation
-// takes it, and what no installation and no update into the other slot can carry out.
-// Those who set up an OS refuse it before they change a disk. Names of users, units and
-// modules are not among the faults: see [OSNameFaults] and [UserNameFaults].
+// SetupFaults finds the values that Check accepts, because upstream's validation accepts
+// them, but that no installation and no update into the other slot can carry out. The
+// caller refuses these values before it changes a disk. [OSNameFaults] and
+// [UserNameFaults] find faulty names of users, units and modules.
 func SetupFaults(s *hostconfig.Spec) []NameFault {
 	faults := nameFaults(healthNameFaults(&s.Health))
 	faults.datastore(s)

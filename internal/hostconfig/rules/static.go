@@ -3,9 +3,9 @@
 // storage graph, mount points, extensions, names of users and units.
 //
 // Check is the argument of hostconfig.Parse for a document that a person wrote. A recorded
-// document is not checked again, because rules change and hosts must stay serviceable.
-// SetupFaults, OSNameFaults and UserNameFaults find what such a document can have and no
-// installation or update into the other slot can carry out.
+// document is not checked again, because rules change and hosts must stay serviceable. An
+// installation, or an update into the other slot, refuses the faults of SetupFaults,
+// OSNameFaults and UserNameFaults, which Check accepts.
 package rules
 
 import (

@@ -31,9 +31,9 @@ const (
 
 // Variables of systemd-boot that have a text (The Boot Loader Interface).
 const (
-	EntryOneShot  = "LoaderEntryOneShot"   // the entry of the next boot; systemd-boot deletes it
-	EntryDefault  = "LoaderEntryDefault"   // the entry of all other boots
-	EntrySelected = "LoaderEntrySelected"  // the entry that has booted
+	EntryOneShot  = "LoaderEntryOneShot"   // the boot entry of the next boot only; systemd-boot deletes the variable
+	EntryDefault  = "LoaderEntryDefault"   // the boot entry of every boot without EntryOneShot
+	EntrySelected = "LoaderEntrySelected"  // the boot entry that has booted
 	DevicePartID  = "LoaderDevicePartUUID" // the partition of the boot loader
 )
 

@@ -81,7 +81,7 @@ func (n Name) Cost(size int) int64 { return int64(overhead + 2*(len(n.Name)+1) +
 // probe is the variable of Probe.
 var probe = Name{"TridentRoom", Loader}
 
-// Probe returns an error if the firmware does not take new variables that cost bytes.
+// Probe returns an error if the firmware refuses a new variable that costs that many bytes.
 // It sets one variable of that cost, with at most MaxData bytes of data, and deletes
 // it, and deletes one that a power cut has left.
 func Probe(s Store, bytes int64) error {

@@ -117,7 +117,7 @@ func FileSystem(r io.ReaderAt, size int64) string {
 	return ""
 }
 
-// Erofs is what FileSystem returns for an erofs.
+// Erofs is the result of FileSystem for an erofs.
 const Erofs = "an erofs"
 
 func (k kind) is(want Want) bool {

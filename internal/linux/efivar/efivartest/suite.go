@@ -13,7 +13,7 @@ import (
 // vendor is of the suite only, so that it can run on a real machine.
 const vendor efivar.Vendor = "5b9a2c1e-7d43-4a0b-9e65-0d8f1c3b7a24"
 
-// Suite is what every [efivar.Store] does. The variables of the suite are in a
+// Suite tests what every [efivar.Store] does. The variables of the suite are in a
 // name space of their own, and deleted at its end.
 func Suite(t *testing.T, s efivar.Store) {
 	name := func(n string) efivar.Name { return efivar.Name{Name: n, Vendor: vendor} }

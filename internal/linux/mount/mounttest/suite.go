@@ -22,7 +22,7 @@ type Rig struct {
 	None mount.FileSystem
 }
 
-// Suite is what every [mount.Mounter] does.
+// Suite tests what every [mount.Mounter] does.
 func Suite(t *testing.T, r Rig) {
 	at := filepath.Join(r.Dir, "at")
 	r.must(t, os.Mkdir(at, 0o700))
