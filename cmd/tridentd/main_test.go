@@ -63,7 +63,7 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-func TestAnUnknownOptionIsCalledWrongly(t *testing.T) {
+func TestAnUnknownOptionIsAUsageError(t *testing.T) {
 	cmd := tridentd("--dance")
 	out, _ := cmd.CombinedOutput() // its code is looked at
 	if code := cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(out), "-dance") {
@@ -73,7 +73,7 @@ func TestAnUnknownOptionIsCalledWrongly(t *testing.T) {
 
 // What is logged before the daemon has been built has the form of its log, too: a copy
 // of the datastore that is a folder cannot be renewed.
-func TestEveryLineIsOfOneLog(t *testing.T) {
+func TestEveryLineOfStderrIsALogRecord(t *testing.T) {
 	root := t.TempDir()
 	store := filepath.Join(root, "var/lib/trident")
 	if err := os.MkdirAll(filepath.Join(store, "datastore.sqlite.restored/x"), 0o755); err != nil {
@@ -104,7 +104,7 @@ func TestEveryLineIsOfOneLog(t *testing.T) {
 	}
 }
 
-func TestASignalEndsItWell(t *testing.T) {
+func TestASignalStopsTheDaemonWithSuccess(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(sig.String(), func(t *testing.T) {
 			cmd := tridentd("--root", t.TempDir())
