@@ -248,7 +248,7 @@ func TestImportsFollowTheTable(t *testing.T) {
 	}
 }
 
-func TestDangerousModulesHaveOneKeeper(t *testing.T) {
+func TestOnlyOnePackageImportsADangerousModule(t *testing.T) {
 	for pkg, list := range imports(t) {
 		for _, p := range list {
 			for mod, who := range keepers {
