@@ -56,7 +56,7 @@ func TestOnlyVersionHandshakeHealthAndReflectionAreForAnyone(t *testing.T) {
 	}
 }
 
-func TestWhoMayCall(t *testing.T) {
+func TestTheAccessTableDecidesWhoMayCall(t *testing.T) {
 	const upgrade, version = selfv1.SelfService_Upgrade_FullMethodName, tridentv1.VersionService_Version_FullMethodName
 	for _, c := range []struct {
 		name    string
@@ -117,7 +117,7 @@ func TestAServerWithoutAHostSaysSo(t *testing.T) {
 	}
 }
 
-func TestACallerWhoIsNotKnownIsRefused(t *testing.T) {
+func TestAnUnknownCallerIsRefused(t *testing.T) {
 	g := newGate(Config{Logger: slog.New(slog.DiscardHandler)})
 	info := &grpc.UnaryServerInfo{FullMethod: tridentv1.VersionService_Version_FullMethodName}
 	_, err := g.unary(t.Context(), nil, info, func(context.Context, any) (any, error) {
@@ -131,7 +131,7 @@ func TestACallerWhoIsNotKnownIsRefused(t *testing.T) {
 
 // A daemon that never came to read its journal has not told or done anything that
 // depends on it.
-func TestWhatNeedsTheJournalIsNotCalledBeforeItIsRead(t *testing.T) {
+func TestCallsThatNeedTheJournalWaitUntilItIsRead(t *testing.T) {
 	runner := operation.New(t.Context(), operation.Config{Journal: operationtest.NewMemory(), Logger: slog.New(slog.DiscardHandler)})
 	g := newGate(Config{Operations: runner, Servicing: &fakeServicing{}, Logger: slog.New(slog.DiscardHandler)})
 	ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: peerInfo{pid: 1}})
@@ -285,7 +285,7 @@ func TestAClosedConnectionMakesRoomOnce(t *testing.T) {
 	}
 }
 
-func TestSettleWaitsForWhoCameInTime(t *testing.T) {
+func TestSettleWaitsForAcceptedConnections(t *testing.T) {
 	l, _ := testListener(t)
 	dialRaw(t, l)
 	c, err := l.Accept()

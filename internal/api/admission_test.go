@@ -54,7 +54,7 @@ func busy(t *testing.T, all []*conn) {
 	}
 }
 
-func TestAProcessHasItsShare(t *testing.T) {
+func TestAProcessHasALimitOfConnections(t *testing.T) {
 	v := newVisitors()
 	all := v.mustCome(t, maxOfProcess, rootProcess(7))
 	_, _, err := v.come(rootProcess(7))
@@ -85,7 +85,7 @@ func TestTheProcessWithTheMostMakesRoom(t *testing.T) {
 	}
 }
 
-func TestCallsThatRunAreNeverEndedAndRootFindsAPlaceAllTheSame(t *testing.T) {
+func TestRunningCallsAreNeverEndedAndRootHasReservedPlaces(t *testing.T) {
 	v := newVisitors()
 	for pid := range int32(10) { // a user, for whom the socket was opened
 		for range 16 {

@@ -42,7 +42,7 @@ func TestHealthIsServingUntilDrained(t *testing.T) {
 	}
 }
 
-func TestAHealthWatchDoesNotHoldUpTheEnd(t *testing.T) {
+func TestAHealthWatchDoesNotDelayShutdown(t *testing.T) {
 	f := newFixture(t)
 	watch, err := healthpb.NewHealthClient(f.conn).Watch(t.Context(), &healthpb.HealthCheckRequest{})
 	if err != nil {

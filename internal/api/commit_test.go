@@ -48,7 +48,7 @@ func commitNamed(t *testing.T, f *fixture, name string, handling tridentv1.Reboo
 
 const tridentReboots = tridentv1.RebootHandling_TRIDENT_HANDLES_REBOOT
 
-func TestACommitShowsTheOperationThatGoesOnAfterTheReboot(t *testing.T) {
+func TestCommitStreamsTheOperationAfterTheReboot(t *testing.T) {
 	f, id := rebooted(t, operationtest.NewMemory())
 	f.resume(t)
 	got := commitNamed(t, f, "a", tridentReboots)
@@ -83,7 +83,7 @@ func TestACommitShowsTheOperationThatGoesOnAfterTheReboot(t *testing.T) {
 	}
 }
 
-func TestACommitOfWhatWaitsForItsRebootSaysThatItDoes(t *testing.T) {
+func TestCommitReportsAnOperationThatWaitsForItsReboot(t *testing.T) {
 	f, _ := rebooted(t, operationtest.NewMemory())
 	f.runner.Life.Boot = "boot 1" // it has not been rebooted yet
 	f.resume(t)
@@ -92,7 +92,7 @@ func TestACommitOfWhatWaitsForItsRebootSaysThatItDoes(t *testing.T) {
 	}
 }
 
-func TestACommitOfWhatGoesBackNeedsAReboot(t *testing.T) {
+func TestCommitOfARollbackRequiresAReboot(t *testing.T) {
 	for handling, want := range map[tridentv1.RebootHandling]tridentv1.RebootStatus{
 		tridentReboots: tridentv1.RebootStatus_REBOOT_STARTED, tridentv1.RebootHandling_CALLER_HANDLES_REBOOT: tridentv1.RebootStatus_REBOOT_REQUIRED,
 	} {

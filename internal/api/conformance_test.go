@@ -98,7 +98,7 @@ func stageFrom(source *selfv1.Source) *selfv1.StageRequest {
 	return &selfv1.StageRequest{Part: &selfv1.StageRequest_Start_{Start: &selfv1.StageRequest_Start{Source: source}}}
 }
 
-func TestWhatIsRefusedIsRefusedByTheFakeToo(t *testing.T) {
+func TestTheFakeRefusesWhatTheServerRefuses(t *testing.T) {
 	const noStart, invalid = "InvalidArgument INVALID start", "InvalidArgument INVALID"
 	wrongReboot := &tridentv1.RebootManagement{Handling: 99}
 	for name, c := range map[string]struct {
@@ -252,7 +252,7 @@ func TestWhatIsRefusedIsRefusedByTheFakeToo(t *testing.T) {
 	}
 }
 
-func TestTheHandshakesAreAlike(t *testing.T) {
+func TestHandshakesOfServerAndFakeAreTheSame(t *testing.T) {
 	conform(t, func(t *testing.T, conn *grpc.ClientConn) {
 		got, err := setupv1.NewSetupServiceClient(conn).Handshake(t.Context(), &setupv1.HandshakeRequest{})
 		if err != nil {
@@ -267,7 +267,7 @@ func TestTheHandshakesAreAlike(t *testing.T) {
 	})
 }
 
-func TestAnUpdateLooksAlike(t *testing.T) {
+func TestUpdateStreamsOfServerAndFakeAreTheSame(t *testing.T) {
 	conform(t, func(t *testing.T, conn *grpc.ClientConn) {
 		update := read1(tridentv1.NewUpdateServiceClient(conn).Update(named(t.Context(), "a"), updateOf("{}")))
 		want := []string{"started", "INFO stage step: stage", "WARN stage first", "DEBUG stage second", "INFO record step: record", "completed"}
@@ -293,7 +293,7 @@ func TestAnUpdateLooksAlike(t *testing.T) {
 	})
 }
 
-func TestHandlesAreAlike(t *testing.T) {
+func TestHandlesOfServerAndFakeBehaveTheSame(t *testing.T) {
 	conform(t, func(t *testing.T, conn *grpc.ClientConn) {
 		openImage(t, conn, trident, "an image") // looks at size and hash
 		config := openConfig(t, conn, "os: {}")

@@ -73,7 +73,7 @@ func golden(t *testing.T, path, got string) {
 	}
 }
 
-func TestWhatIsNotBuiltYetSaysSo(t *testing.T) {
+func TestAnUnimplementedMethodNamesTheReason(t *testing.T) {
 	f := newFixture(t)
 	var got []string
 	for method, r := range access() {

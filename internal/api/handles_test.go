@@ -131,7 +131,7 @@ func closeHandle(t *testing.T, conn *grpc.ClientConn, id int64) error {
 	return err
 }
 
-func TestWhatAHandleHoldsIsStagedAlsoWhenItIsClosed(t *testing.T) {
+func TestAnImageIsStagedAfterItsHandleIsClosed(t *testing.T) {
 	f := newFixture(t)
 	image := openImage(t, f.conn, trident, strings.Repeat("no image ", 300<<10/9))
 	op := stageHandle(t, f, image.GetImageHandle())
@@ -144,7 +144,7 @@ func TestWhatAHandleHoldsIsStagedAlsoWhenItIsClosed(t *testing.T) {
 	}
 }
 
-func TestHandlesThatCannotBeUsed(t *testing.T) {
+func TestUnusableHandlesAreRefused(t *testing.T) {
 	f := newFixture(t)
 	other := dial(t, f.socket)
 	mine := openImage(t, f.conn, trident, "x").GetImageHandle()
@@ -206,7 +206,7 @@ func TestTheEndOfAConnectionFreesItsHandles(t *testing.T) {
 	}
 }
 
-func TestAnImageComesFromWhereItIs(t *testing.T) {
+func TestAnImageIsOpenedFromEverySource(t *testing.T) {
 	f := newFixture(t)
 	const text = "the image"
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -233,7 +233,7 @@ func TestAnImageComesFromWhereItIs(t *testing.T) {
 	f.handles.wait(t, 3)
 }
 
-func TestOpensThatCannotWork(t *testing.T) {
+func TestInvalidOpenRequestsAreRefused(t *testing.T) {
 	f := newFixture(t)
 	for name, start := range map[string]*imageStart{
 		"nowhere":      {Kind: sysext},

@@ -63,7 +63,7 @@ func TestAConfigurationIsValidatedByTextAndByHandle(t *testing.T) {
 	}
 }
 
-func TestAPlanTellsKindReasonsAndActions(t *testing.T) {
+func TestAPlanHasKindReasonsAndActions(t *testing.T) {
 	f := newFixture(t)
 	f.record(t, hoststate.Status{Phase: hoststate.Settled{}, Spec: specTwo})
 	f.host.plan = servicing.Plan{
@@ -120,7 +120,7 @@ func TestUpstreamsValidation(t *testing.T) {
 	}
 }
 
-func TestTheRequiredServicingIsTold(t *testing.T) {
+func TestValidationReportsTheRequiredServicing(t *testing.T) {
 	f := newFixture(t)
 	client := tridentv1preview.NewValidationServiceClient(f.conn)
 	ask := func(ctx context.Context, c *tridentv1.HostConfiguration) (tridentv1preview.ServicingType, error) {

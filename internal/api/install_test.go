@@ -117,7 +117,7 @@ func streamedWithin(t *testing.T, f *fixture) {
 	}
 }
 
-func TestWhatADiskMayCostIsANumberOfBytes(t *testing.T) {
+func TestTheLimitsOfStreamDiskAreNumbersOfBytes(t *testing.T) {
 	f := newFixture(t)
 	client := tridentv1.NewStreamingServiceClient(f.conn)
 	for _, header := range []string{wire.HeaderBytesPerSecond, wire.HeaderDataBudget} {
@@ -159,7 +159,7 @@ func TestTheHashOfADiskImage(t *testing.T) {
 	}
 }
 
-func TestAnImageURLThatIsNoneIsRefusedWithoutSayingIt(t *testing.T) {
+func TestAnInvalidImageURLIsRefusedWithoutItsText(t *testing.T) {
 	f := newFixture(t)
 	client := tridentv1.NewStreamingServiceClient(f.conn)
 	for _, text := range []string{"", "/srv/secret.cosi", "https://user:secret@x:port/y", "\x00secret:"} {
@@ -170,7 +170,7 @@ func TestAnImageURLThatIsNoneIsRefusedWithoutSayingIt(t *testing.T) {
 	}
 }
 
-func TestThePlanOfAnInstallationIsToldInBothForms(t *testing.T) {
+func TestThePlanOfAnInstallationHasTextAndFields(t *testing.T) {
 	f := newFixture(t)
 	f.host.plan.Storage = &storage.Description{
 		For: storage.Install, Slot: slot.A,

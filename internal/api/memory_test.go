@@ -65,7 +65,7 @@ func (t *traffic) answered(stream uint32) {
 	t.sent(rawFrame(frameHeaders, flagEndStream, stream, nil))
 }
 
-func TestWhatIsHeldIsCounted(t *testing.T) {
+func TestHeldBytesAreCounted(t *testing.T) {
 	m := newMemory(10 << 20)
 	c := newTraffic(m)
 	step := func(name string, want int64, do func()) {

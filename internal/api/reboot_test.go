@@ -13,7 +13,7 @@ import (
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
-func TestARebootThatIsRefusedIsTheFailureOfItsStream(t *testing.T) {
+func TestARefusedRebootFailsItsStream(t *testing.T) {
 	f := newFixture(t)
 	f.host.outcome = servicing.Outcome{Kind: servicing.ABUpdate}
 	f.host.step = func(context.Context, *operation.Run[struct{}]) error {
@@ -27,7 +27,7 @@ func TestARebootThatIsRefusedIsTheFailureOfItsStream(t *testing.T) {
 	}
 }
 
-func TestAStreamWhoseDaemonStopsBeforeTheRebootIsAskedForSaysWhereToGoOn(t *testing.T) {
+func TestAStreamOfADaemonThatStopsBeforeItRequestsTheRebootEndsWithReattach(t *testing.T) {
 	f := newFixture(t)
 	asking := make(chan struct{})
 	f.host.step = func(context.Context, *operation.Run[struct{}]) error {

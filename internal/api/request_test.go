@@ -32,7 +32,7 @@ func updateNamed(t *testing.T, f *fixture, request string) servicingCall {
 	return call
 }
 
-func TestARequestThatIsRepeatedShowsWhatItBegan(t *testing.T) {
+func TestARepeatedRequestStreamsItsFirstOperation(t *testing.T) {
 	f := newFixture(t)
 	f.host.step = talks
 	first, again, other := updateNamed(t, f, "a"), updateNamed(t, f, "a"), updateNamed(t, f, "b")
@@ -79,7 +79,7 @@ func TestARequestIsFoundWhileItsOperationRuns(t *testing.T) {
 
 // A repeated call can meet the first one on its way: it then finds the host busy
 // with its own operation.
-func TestARepeatedRequestIsNotTurnedDownForItsOwnOperation(t *testing.T) {
+func TestARepeatedRequestIsNotBusyBecauseOfItsOwnOperation(t *testing.T) {
 	f := newFixture(t)
 	f.host.step = talks
 	stream := &nullStream{ctx: metadata.NewIncomingContext(t.Context(), metadata.Pairs(wire.HeaderRequest, "a"))}
@@ -93,7 +93,7 @@ func TestARepeatedRequestIsNotTurnedDownForItsOwnOperation(t *testing.T) {
 	}
 }
 
-func TestSelfServicingIsBegunOnceToo(t *testing.T) {
+func TestARepeatedSelfServicingRequestBeginsOneOperation(t *testing.T) {
 	f := newFixture(t)
 	client := selfv1.NewSelfServiceClient(f.conn)
 	begin := func() string {
@@ -116,7 +116,7 @@ func TestSelfServicingIsBegunOnceToo(t *testing.T) {
 	}
 }
 
-func TestARequestsNameIsShortAndThereOnce(t *testing.T) {
+func TestARequestHasOneShortName(t *testing.T) {
 	f := newFixture(t)
 	for name, ctx := range map[string]context.Context{
 		"empty": named(t.Context(), ""), "long": named(t.Context(), strings.Repeat("x", wire.MaxRequest+1)), "twice": named(named(t.Context(), "a"), "b"),
@@ -128,7 +128,7 @@ func TestARequestsNameIsShortAndThereOnce(t *testing.T) {
 	}
 }
 
-func TestARepeatedRequestSeesPastAReboot(t *testing.T) {
+func TestARepeatedRequestStreamsEventsAfterAReboot(t *testing.T) {
 	f := newFixture(t)
 	f.host.step = func(_ context.Context, r *operation.Run[struct{}]) error {
 		r.Logf(slog.LevelInfo, "going")
@@ -159,7 +159,7 @@ type nullStream struct {
 
 func (s *nullStream) Context() context.Context { return s.ctx }
 
-func TestARequestThatWasMadeBeforeBeginsNothing(t *testing.T) {
+func TestARepeatedRequestBeginsNoSecondOperation(t *testing.T) {
 	f := newFixture(t)
 	f.host.step = talks
 	again := func(name string) servicingCall {

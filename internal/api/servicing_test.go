@@ -203,7 +203,7 @@ func TestAnUpdateIsStartedThenItsLogThenCompleted(t *testing.T) {
 	}
 }
 
-func TestWhatIsAskedOfServicing(t *testing.T) {
+func TestEachRequestReachesServicingWithItsOptions(t *testing.T) {
 	caller := &tridentv1.RebootManagement{Handling: tridentv1.RebootHandling_CALLER_HANDLES_REBOOT}
 	for name, c := range map[string]struct {
 		call func(context.Context, *fixture) servicingCall
@@ -249,7 +249,7 @@ func TestWhatIsAskedOfServicing(t *testing.T) {
 	}
 }
 
-func TestAFailureIsToldInUpstreamsWords(t *testing.T) {
+func TestAFailureHasUpstreamsKindAndSubkind(t *testing.T) {
 	f := newFixture(t)
 	f.host.step = func(context.Context, *operation.Run[struct{}]) error {
 		return errkind.WithName(errkind.WithHint(errkind.Errorf(errkind.Timeout, "run script a: 30s have passed\nof 30s"), "make it faster"), "RunPostConfigureScript")
@@ -268,7 +268,7 @@ func TestAFailureIsToldInUpstreamsWords(t *testing.T) {
 	}
 }
 
-func TestAHostThatWasBroughtBackIsAFailure(t *testing.T) {
+func TestCommitFailsAfterARollback(t *testing.T) {
 	f := newFixture(t)
 	f.host.step = talks
 	f.host.outcome.Failure = &operation.Failure{
@@ -296,7 +296,7 @@ func TestAConfigurationWithFaultsIsAFailedUpdate(t *testing.T) {
 	}
 }
 
-func TestWhereThereIsNothingToDoNothingIsDone(t *testing.T) {
+func TestARequestWithoutChangesBeginsNoOperation(t *testing.T) {
 	f := newFixture(t)
 	f.host.idle = true
 	got := read1(tridentv1.NewCommitServiceClient(f.conn).Commit(t.Context(), &tridentv1.CommitRequest{})).completed(t)
@@ -325,7 +325,7 @@ func TestAStreamEndsBeforeTheReboot(t *testing.T) {
 	}
 }
 
-func TestRequestsThatCannotBeNameTheField(t *testing.T) {
+func TestAnInvalidRequestNamesItsField(t *testing.T) {
 	f := newFixture(t)
 	client := tridentv1.NewUpdateServiceClient(f.conn)
 	finalize := &tridentv1.FinalizeUpdateRequest{}
@@ -352,7 +352,7 @@ func TestRequestsThatCannotBeNameTheField(t *testing.T) {
 	}
 }
 
-func TestABusyHostIsUnavailableAndCanBeAsked(t *testing.T) {
+func TestABusyHostRefusesAnUpdateAndAnswersStatus(t *testing.T) {
 	f := newFixture(t)
 	id := f.work()
 	err := read1(tridentv1.NewUpdateServiceClient(f.conn).Update(t.Context(), updateOf("{}"))).err
@@ -365,7 +365,7 @@ func TestABusyHostIsUnavailableAndCanBeAsked(t *testing.T) {
 	}
 }
 
-func TestWhatServicingDoesNotDoYetSaysSo(t *testing.T) {
+func TestAnUnsupportedUpdateIsUnimplemented(t *testing.T) {
 	f := newFixture(t)
 	f.host.refuse = errkind.Errorf(errkind.Unsupported, "update the host: this version of Trident cannot do A/B updates yet")
 	if err := read1(tridentv1.NewUpdateServiceClient(f.conn).Update(t.Context(), updateOf("{}"))).err; status.Code(err) != codes.Unimplemented {
@@ -373,7 +373,7 @@ func TestWhatServicingDoesNotDoYetSaysSo(t *testing.T) {
 	}
 }
 
-func TestAnUpdateOfADaemonThatGoesIsToldToReattach(t *testing.T) {
+func TestAnUpdateOfADaemonThatStopsEndsWithReattach(t *testing.T) {
 	f := newFixture(t)
 	running := make(chan struct{})
 	f.host.step = func(ctx context.Context, _ *operation.Run[struct{}]) error {

@@ -174,7 +174,7 @@ func updated(t *testing.T) *fixture {
 	return f
 }
 
-func TestTheWayBackIsTold(t *testing.T) {
+func TestCheckRollbackReportsTheKindOfRollback(t *testing.T) {
 	f := updated(t)
 	client := tridentv1preview.NewRollbackServiceClient(f.conn)
 	for want, got := range map[tridentv1preview.ManualRollbackKind]tridentv1preview.CheckRollbackKind{
@@ -199,7 +199,7 @@ func TestTheWayBackIsTold(t *testing.T) {
 	golden(t, "testdata/chain.golden", chain.GetRollbackChain()[0])
 }
 
-func TestTheLastErrorIsTold(t *testing.T) {
+func TestStatusReportsTheLastError(t *testing.T) {
 	f := newFixture(t)
 	f.record(t, hoststate.Status{Phase: hoststate.Settled{}, Spec: specOne, LastError: &hoststate.LastError{
 		Message: "no", Name: "write-netplan-config", Category: "servicing", Location: "somewhere",
@@ -214,7 +214,7 @@ func TestTheLastErrorIsTold(t *testing.T) {
 	}
 }
 
-func TestTheWholeHostIsTold(t *testing.T) {
+func TestStatusReportsEveryPartOfTheHost(t *testing.T) {
 	f := updated(t)
 	f.record(t, hoststate.Status{Phase: hoststate.StagedRuntimeUpdate, Spec: specTwo, SpecOld: specOne, ABActiveVolume: hoststate.VolumeA})
 	id := f.work()
@@ -260,7 +260,7 @@ func TestAHostWithADamagedRecordSaysSo(t *testing.T) {
 	}
 }
 
-func TestAHostWhoseRecordCannotBeReadIsToldAsItWas(t *testing.T) {
+func TestAHostWithAnUnreadableRecordReportsThePreviousRecord(t *testing.T) {
 	f := newFixture(t)
 	f.record(t, hoststate.Status{Phase: hoststate.Settled{}, Spec: specOne})
 	db, err := sql.Open("sqlite", filepath.Join(f.root, "datastore"))

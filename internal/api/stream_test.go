@@ -86,7 +86,7 @@ func TestAnOperationThatFailsEndsItsStreamWell(t *testing.T) {
 	}
 }
 
-func TestAWatchOfADaemonThatGoesIsToldToReattach(t *testing.T) {
+func TestAWatchOfADaemonThatStopsEndsWithReattach(t *testing.T) {
 	f := newFixture(t)
 	id := f.work()
 	stream, err := operationsv1.NewOperationsServiceClient(f.conn).Watch(t.Context(), &operationsv1.WatchRequest{Id: id})
@@ -111,7 +111,7 @@ func TestAWatchOfADaemonThatGoesIsToldToReattach(t *testing.T) {
 	}
 }
 
-func TestAClientThatGoesChangesNothing(t *testing.T) {
+func TestAnOperationContinuesWithoutItsClient(t *testing.T) {
 	f := newFixture(t)
 	id := f.work()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -134,7 +134,7 @@ func TestAClientThatGoesChangesNothing(t *testing.T) {
 	}
 }
 
-func TestCancelTurnsAnOperationBack(t *testing.T) {
+func TestCancelUndoesAnOperation(t *testing.T) {
 	f := newFixture(t)
 	id := f.work()
 	client := operationsv1.NewOperationsServiceClient(f.conn)
@@ -193,7 +193,7 @@ func failureOf(t *testing.T, f *fixture, id string) *operation.Failure {
 	return op.Failure
 }
 
-func TestAnUploadOfRubbishIsRefusedAndTakenBack(t *testing.T) {
+func TestAnUploadOfAnInvalidImageIsRefusedAndUndone(t *testing.T) {
 	f := newFixture(t)
 	stream, id := stageUpload(t, t.Context(), f, 3<<20, make([]byte, 1<<20), make([]byte, 1<<20), make([]byte, 1<<20))
 	var last *operationsv1.Event
@@ -212,7 +212,7 @@ func TestAnUploadOfRubbishIsRefusedAndTakenBack(t *testing.T) {
 	}
 }
 
-func TestAnUploadWhoseCallerGoesIsTakenBack(t *testing.T) {
+func TestAnUploadIsUndoneWhenItsCallerDisconnects(t *testing.T) {
 	f := newFixture(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	stream, id := stageUpload(t, ctx, f, 3<<20, make([]byte, 1<<20))
@@ -225,7 +225,7 @@ func TestAnUploadWhoseCallerGoesIsTakenBack(t *testing.T) {
 	}
 }
 
-func TestAnUploadThatEndsEarlyIsTakenBack(t *testing.T) {
+func TestATruncatedUploadIsUndone(t *testing.T) {
 	f := newFixture(t)
 	stream, id := stageUpload(t, t.Context(), f, 3<<20, make([]byte, 1<<20))
 	if err := stream.CloseSend(); err != nil {
@@ -236,7 +236,7 @@ func TestAnUploadThatEndsEarlyIsTakenBack(t *testing.T) {
 	}
 }
 
-func TestAClientThatDoesNotReadDoesNotHoldUpTheEnd(t *testing.T) {
+func TestAClientThatDoesNotReadDoesNotDelayShutdown(t *testing.T) {
 	f := newFixture(t)
 	talk := operation.Register(f.runner, operation.Kind[struct{}]{Name: "talk", Steps: []operation.Step[struct{}]{{
 		Name: "talk", Do: func(_ context.Context, r *operation.Run[struct{}]) error {

@@ -84,7 +84,7 @@ func TestUploads(t *testing.T) {
 	}
 }
 
-func TestAnUploadThatSaysNothingEnds(t *testing.T) {
+func TestASilentUploadFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream, end := context.WithCancel(t.Context())
 		block := func() ([]byte, error) { <-stream.Done(); return nil, stream.Err() }
