@@ -15,7 +15,7 @@ import (
 
 func section(name, data string) boottest.Section { return boottest.Section{Name: name, Data: data} }
 
-func TestAUKISaysWhatItIs(t *testing.T) {
+func TestReadUKIReturnsTheFactsOfAUKI(t *testing.T) {
 	t.Parallel()
 	for _, arch := range []boot.Arch{boot.AMD64, boot.ARM64} {
 		data := boottest.UKI(arch, "6.12")
@@ -32,7 +32,7 @@ func TestAUKISaysWhatItIs(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoUKIIsRefused(t *testing.T) {
+func TestReadUKIRefusesOtherFiles(t *testing.T) {
 	t.Parallel()
 	osrel, linux := section(".osrel", "NAME=x"), section(".linux", "x")
 	subsystem := boottest.Program(boot.AMD64, osrel, linux)

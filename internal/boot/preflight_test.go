@@ -21,7 +21,7 @@ const (
 	slack = 1 << 20
 )
 
-func TestWhatThereIsNoRoomForIsKnownBefore(t *testing.T) {
+func TestPreflightFindsAFullESP(t *testing.T) {
 	t.Parallel()
 	m := installed(t, boot.Conservative)
 	m.do(t, m.loader.Stage(ctx, slot.B, boottest.Payload(t, "2")), m.loader.Try(ctx, slot.B)) // B has files of its own, which go
@@ -45,7 +45,7 @@ func TestWhatThereIsNoRoomForIsKnownBefore(t *testing.T) {
 }
 
 // An installation that fits once and not twice is warned of: no update will ever fit.
-func TestAnESPForOneSystemIsWarnedOf(t *testing.T) {
+func TestAnESPWithRoomForOneSystemCausesAWarning(t *testing.T) {
 	t.Parallel()
 	h := boot.Host{Vars: &efivartest.Fake{}, Arch: boot.AMD64, Partition: partition}
 	for free, warned := range map[int64]bool{slack + mine + again: true, 3 * slack: false} {
@@ -58,7 +58,7 @@ func TestAnESPForOneSystemIsWarnedOf(t *testing.T) {
 
 // What Preflight lets pass, Stage, Try and Keep of a host with just that memory do, and
 // with less it does not pass.
-func TestTheMemoryThatATrialNeedsIsKnownBefore(t *testing.T) {
+func TestPreflightFindsFullFirmwareMemory(t *testing.T) {
 	t.Parallel()
 	for _, s := range []slot.Slot{slot.A, slot.B} {
 		start := func() (*machine, *efivartest.Fake) {

@@ -190,7 +190,7 @@ func TestEntriesOfOthersStayAndAnOldOneOfOursIsReplaced(t *testing.T) {
 	}
 }
 
-func TestAHostWithoutADefaultFallsBackToWhatRuns(t *testing.T) {
+func TestAHostWithoutADefaultEntryDefaultsToTheRunningSlot(t *testing.T) {
 	t.Parallel()
 	for name, deflt := range map[string]string{"none": "", "a pattern": "*", "the last": "@saved", "one that is gone": "gone.efi"} {
 		m := newMachine(t, &efivartest.Fake{}, boot.Conservative)
@@ -209,7 +209,7 @@ func TestAHostWithoutADefaultFallsBackToWhatRuns(t *testing.T) {
 	}
 }
 
-func TestADefaultOfAnotherKindIsLeftAlone(t *testing.T) {
+func TestAForeignDefaultEntryStays(t *testing.T) {
 	t.Parallel()
 	m := installed(t, boot.Conservative)
 	m.do(t, efivar.SetLoaderText(m.Vars, efivar.EntryDefault, "debian.conf"))
@@ -219,7 +219,7 @@ func TestADefaultOfAnotherKindIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestWhatUpstreamStagedIsOfTheSlotThatIsTried(t *testing.T) {
+func TestUpstreamsStagedFilesBelongToTheSlotOnTrial(t *testing.T) {
 	t.Parallel()
 	m := installed(t, boot.Conservative)
 	m.do(t, m.loader.Stage(ctx, slot.B, boottest.Payload(t, "2")), os.Remove(filepath.Join(m.ESP, "EFI/Linux/vmlinuz-0.efi.staged.name")))
@@ -231,7 +231,7 @@ func TestWhatUpstreamStagedIsOfTheSlotThatIsTried(t *testing.T) {
 	m.isClean(t, "updated")
 }
 
-func TestWhatIsStagedForOneSlotIsNotTriedForTheOther(t *testing.T) {
+func TestStagedFilesOfOneSlotAreNotTriedForTheOther(t *testing.T) {
 	t.Parallel()
 	m := installed(t, boot.Conservative)
 	m.do(t, m.loader.Stage(ctx, slot.B, boottest.Payload(t, "2")), m.loader.Try(ctx, slot.A))
@@ -242,7 +242,7 @@ func TestWhatIsStagedForOneSlotIsNotTriedForTheOther(t *testing.T) {
 	}
 }
 
-func TestWhatIsBrokenOnTheESPIsNotTried(t *testing.T) {
+func TestTryRefusesDamagedFilesOnTheESP(t *testing.T) {
 	t.Parallel()
 	for file, name := range map[string]string{"EFI/Linux/vmlinuz-0.efi.staged": "UpdateUki", "EFI/AZLB/bootx64.efi": "BootEntryCheck"} {
 		m := installed(t, boot.Conservative)
