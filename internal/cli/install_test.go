@@ -95,7 +95,7 @@ func TestThePlanOfAnUpdateIsShown(t *testing.T) {
 	}
 }
 
-func TestACommitSaysWhereTheHostStands(t *testing.T) {
+func TestCommitPrintsTheStateOfTheHost(t *testing.T) {
 	t.Parallel()
 	failure := &operationsv1.Failure{Reason: "UNHEALTHY", Name: "HealthChecksFailed", Message: "health: unit x is down"}
 	for name, c := range map[string]struct {
@@ -134,7 +134,7 @@ func TestACommitSaysWhereTheHostStands(t *testing.T) {
 	}
 }
 
-func TestTheImageThatWasWrittenIsNamed(t *testing.T) {
+func TestTheWrittenImageIsNamed(t *testing.T) {
 	t.Parallel()
 	hash := "sha384:" + strings.Repeat("ab", 48)
 	socket, _ := serveMemory(t, clienttest.Config{
@@ -160,7 +160,7 @@ func TestADiskThatIsWrittenEndsWithTheReboot(t *testing.T) {
 	}
 }
 
-func TestAHostThatGoesHasRebooted(t *testing.T) {
+func TestALostDaemonAfterARebootRequestIsARebootedHost(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "cli")
 	if err != nil {

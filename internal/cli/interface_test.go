@@ -83,7 +83,7 @@ func TestTheCommandLineContainsUpstreams(t *testing.T) {
 }
 
 // Whoever changes the help or the interface sees here what users see of it.
-func TestTheHelpTreeIsAsItWas(t *testing.T) {
+func TestTheHelpMatchesTheGoldenFile(t *testing.T) {
 	var text bytes.Buffer
 	for _, l := range interfaceOf(Command()) {
 		fmt.Fprintln(&text, l)
@@ -177,7 +177,7 @@ func TestUpstreamsFlagsBecomeOptions(t *testing.T) {
 	})
 }
 
-func TestUpstreamsFlagsAreRefusedAsThere(t *testing.T) {
+func TestInvalidFlagsAreRefusedAsByUpstream(t *testing.T) {
 	for name, run := range map[string]func() error{
 		"both kinds": func() error { _, err := commandtest.Parse(t, newRollbackCommand, "--ab", "--runtime"); return err },
 		"no such operation": func() error {
@@ -214,7 +214,7 @@ func TestUpstreamsFlagsAreRefusedAsThere(t *testing.T) {
 	}
 }
 
-func TestTimesAreWrittenAsUpstreamTakesThem(t *testing.T) {
+func TestTimesAreParsedAsByUpstream(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"300s": 5 * time.Minute, "5min": 5 * time.Minute, "1h 30m": 90 * time.Minute, "2days": 48 * time.Hour, "0s": 0, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond,
 	} {

@@ -318,7 +318,7 @@ func (n *noticing) Write(p []byte) (int, error) {
 	return n.Buffer.Write(p)
 }
 
-func TestTheShutdownThatWasWaitedForIsSuccess(t *testing.T) {
+func TestTheAwaitedShutdownIsSuccess(t *testing.T) {
 	t.Parallel()
 	for cause, want := range map[error]int{command.ErrTerminated: 0, command.ErrInterrupted: 130} {
 		d := &servicingDaemon{operation: "op-1", messages: []*tridentv1.ServicingResponse{started()}, events: []*operationsv1.Event{waitsForReboot()}, watched: make(chan struct{})}
@@ -376,7 +376,7 @@ func TestAllowedOperationsChooseTheCall(t *testing.T) {
 	}
 }
 
-func TestAnotherHostIsNotRebootedFromHere(t *testing.T) {
+func TestTheCommandDoesNotRebootAnotherHost(t *testing.T) {
 	t.Parallel()
 	d := &servicingDaemon{messages: []*tridentv1.ServicingResponse{started(), completed(&tridentv1.Completed{
 		Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, RebootStatus: tridentv1.RebootStatus_REBOOT_REQUIRED})}}
@@ -387,7 +387,7 @@ func TestAnotherHostIsNotRebootedFromHere(t *testing.T) {
 	}
 }
 
-func TestAStatusGoesToStandardOutputWhereThatIsNamed(t *testing.T) {
+func TestAStatusFileCanBeStandardOutput(t *testing.T) {
 	t.Chdir(t.TempDir())
 	d := &servicingDaemon{messages: []*tridentv1.ServicingResponse{started(), success(tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED)}}
 	a, stdout, stderr := commandtest.New()
@@ -419,7 +419,7 @@ func TestAnErrorFileIsEmptiedBySuccess(t *testing.T) {
 	}
 }
 
-func TestAReaderOfAFileHasABound(t *testing.T) {
+func TestReadingAFileIsBounded(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "big")
 	if err := os.WriteFile(file, bytes.Repeat([]byte("#"), maxConfig+1), 0o600); err != nil {

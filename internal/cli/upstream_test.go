@@ -71,7 +71,7 @@ func TestACallerWhoIsNotRootGetsUpstreamsExitCode(t *testing.T) {
 
 // A daemon of upstream's has none of our services, and answers calls of them with a
 // code and no text.
-func TestADaemonOfUpstreamsIsToldFromOneThatFails(t *testing.T) {
+func TestUpstreamsDaemonIsDistinguishedFromAFailingDaemon(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string][]grpc.ServerOption{
 		"no text": {grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return status.Error(codes.Unimplemented, "") })},
@@ -102,7 +102,7 @@ func TestADaemonOfUpstreamsIsToldFromOneThatFails(t *testing.T) {
 	}
 }
 
-func TestTheWayBackOfARecordThatCannotBeReadIsNotNone(t *testing.T) {
+func TestRollbackCheckFailsForAnUnreadableRecord(t *testing.T) {
 	t.Parallel()
 	a, stdout, stderr := commandtest.New()
 	code := execute(t.Context(), a, []string{"rollback", "--check", "--socket", (&servicingDaemon{unsound: true}).serve(t)})

@@ -94,7 +94,7 @@ write: 13.0 MiB of 14.0 MiB, 1.3 MiB/s, 1s left (root 90%)
 	}
 }
 
-func TestTheRateIsOfLateAndAtTheEndOfAll(t *testing.T) {
+func TestTheRateIsRecentAndAtTheEndTheAverage(t *testing.T) {
 	var m meter
 	at := time.Unix(0, 0)
 	step := func(seconds int, done int64) {

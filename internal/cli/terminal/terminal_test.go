@@ -409,7 +409,7 @@ func pty(t *testing.T) (keyboard, terminal *os.File) {
 	return keyboard, terminal
 }
 
-func TestAScreenIsWhatItsTerminalAndTheUserSay(t *testing.T) {
+func TestTheScreenFollowsTerminalAndEnvironment(t *testing.T) {
 	keyboard, terminal := pty(t)
 	for _, c := range []struct {
 		env              string
