@@ -33,7 +33,7 @@ import (
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
-func TestADaemonServesUntilItIsStoppedAndLeavesRoomForTheNext(t *testing.T) {
+func TestADaemonServesUntilItIsStoppedAndFreesTheSocket(t *testing.T) {
 	root := t.TempDir()
 	for range 2 {
 		socket, stop := start(t, testConfig(root))
@@ -57,7 +57,7 @@ func TestADaemonServesUntilItIsStoppedAndLeavesRoomForTheNext(t *testing.T) {
 	}
 }
 
-func TestADaemonThatNobodyNeedsGoes(t *testing.T) {
+func TestAnIdleDaemonExits(t *testing.T) {
 	c := testConfig(t.TempDir())
 	c.IdleTimeout = 50 * time.Millisecond
 	d, err := New(t.Context(), c)
@@ -71,7 +71,7 @@ func TestADaemonThatNobodyNeedsGoes(t *testing.T) {
 	}
 }
 
-func TestWhatKeepsADaemonFromStarting(t *testing.T) {
+func TestAFailedStartNamesTheReason(t *testing.T) {
 	t.Run("not root", func(t *testing.T) {
 		err := checkUser("/", 1000)
 		if err == nil || err.Error() != "start tridentd: only root may, and the caller is user ID 1000" || errkind.Hint(err) == "" {
@@ -118,7 +118,7 @@ func TestWhatKeepsADaemonFromStarting(t *testing.T) {
 	})
 }
 
-func TestADaemonThatCannotServiceTheHostSaysWhyToWhoeverCalls(t *testing.T) {
+func TestADaemonThatCannotServiceTheHostAnswersEachCallWithTheReason(t *testing.T) {
 	write := func(t *testing.T, path, text string) {
 		t.Helper()
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
@@ -247,7 +247,7 @@ func TestAnOperationAndItsWatchersOutliveTheDaemon(t *testing.T) {
 	}
 }
 
-func TestNoCallIsLostWhenAnIdleDaemonGoes(t *testing.T) {
+func TestNoCallIsLostWhenAnIdleDaemonExits(t *testing.T) {
 	a := newActivator(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
@@ -300,7 +300,7 @@ func TestASocketOfAnotherNameIsRefused(t *testing.T) {
 	}
 }
 
-func TestSystemdIsToldWhatGoesOn(t *testing.T) {
+func TestTheDaemonReportsItsStateToSystemd(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
 	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
@@ -357,7 +357,7 @@ func TestSystemdIsToldWhatGoesOn(t *testing.T) {
 	until("STOPPING=1")
 }
 
-func TestADaemonThatDoesNotAnswerIsNotFed(t *testing.T) {
+func TestADaemonThatDoesNotAnswerDoesNotNotifyTheWatchdog(t *testing.T) {
 	d, err := New(t.Context(), testConfig(t.TempDir()))
 	if err != nil {
 		t.Fatal(err)

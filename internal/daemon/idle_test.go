@@ -102,7 +102,7 @@ func TestADaemonWithoutIdleTimeoutStaysUntilItIsStopped(t *testing.T) {
 	})
 }
 
-func TestMemoryIsGivenBackOncePerPause(t *testing.T) {
+func TestMemoryIsReturnedToTheKernelOncePerPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i, freed := newIdle(), atomic.Int32{}
 		ctx, cancel := context.WithCancel(t.Context())

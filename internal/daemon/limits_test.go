@@ -220,7 +220,7 @@ func TestIdleConnectionsDoNotStarveTheDaemonItself(t *testing.T) {
 	}
 }
 
-func TestARefusedConnectionIsAnsweredInWords(t *testing.T) {
+func TestARefusedConnectionGetsAMessageAndAHint(t *testing.T) {
 	root, _ := serveApart(t)
 	socket := filepath.Join(root, rescue.Socket)
 	for range 16 { // each with a call, or it would make room
@@ -374,7 +374,7 @@ func residentOf(t *testing.T, pid int) int64 {
 	return kib << 10
 }
 
-func TestARequestIsAsLargeAsItsMethodTakes(t *testing.T) {
+func TestEachMethodLimitsTheSizeOfItsRequests(t *testing.T) {
 	socket, _ := start(t, testConfig(shortRoot(t)))
 	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

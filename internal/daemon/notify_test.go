@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestTwoLooksInVainAreNotTheDaemonsDeathAndADeadOneIsFound(t *testing.T) {
+func TestTheWatchdogToleratesTwoFailedChecksAndFindsADeadDaemon(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		vain  int // looks in a row that take their whole time and fail

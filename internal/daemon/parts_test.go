@@ -127,7 +127,7 @@ func TestOnlyAStaleSocketIsReplaced(t *testing.T) {
 	}
 }
 
-func TestAPathThatIsTooLongForASocketIsSaidToBe(t *testing.T) {
+func TestATooLongSocketPathIsAnErrorThatSaysSo(t *testing.T) {
 	dir := t.TempDir()
 	longest := filepath.Join(dir, strings.Repeat("s", maxSocketPath-len(dir)-1))
 	l, err := listenOwn(longest)
@@ -160,7 +160,7 @@ func stale(t *testing.T, path string) {
 	}
 }
 
-func TestWhatSystemdPassesMustBeOurSocket(t *testing.T) {
+func TestSystemdMustPassTridentsOwnSocket(t *testing.T) {
 	dir := t.TempDir()
 	n := 0
 	unixOne := func(name string) systemd.NamedListener {

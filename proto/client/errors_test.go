@@ -121,7 +121,7 @@ func TestAnEmptyTargetIsRefused(t *testing.T) {
 	}
 }
 
-func TestAPathThatIsTooLongForASocketIsSaidToBe(t *testing.T) {
+func TestATooLongSocketPathIsAnErrorThatSaysSo(t *testing.T) {
 	path := "/" + strings.Repeat("s", 107)
 	_, err := client.Dial(path)
 	want := "connect to tridentd at " + path + ": the path has 108 bytes, and that of a socket can have 107"
