@@ -199,7 +199,7 @@ func TestOnlyWholeFoldersEnterTheCache(t *testing.T) {
 	}
 }
 
-func TestOneOfManyMakesWhatAllUse(t *testing.T) {
+func TestOneOfManyProcessesMakesTheSharedImage(t *testing.T) {
 	t.Setenv(cacheEnv, t.TempDir())
 	var made int // guarded by the lock under test
 	var wg sync.WaitGroup

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestWhatNobodyAskedForLatelyLeavesTheCache(t *testing.T) {
+func TestUnusedImagesLeaveTheCache(t *testing.T) {
 	cache := t.TempDir()
 	t.Setenv(cacheEnv, cache)
 	long := time.Now().Add(-unusedFor - time.Hour)
