@@ -18,7 +18,7 @@ import (
 	"github.com/trident-project/trident/internal/sourcetest"
 )
 
-func TestEveryKindComesBackAsItWent(t *testing.T) {
+func TestEveryKindSurvivesTheRoundTrip(t *testing.T) {
 	for _, name := range sourcetest.Constants(t, "internal/errkind/errkind.go") {
 		kind := errkind.Kind(name)
 		err := errkind.WithHint(errkind.Errorf(kind, "do it: it broke"), "do something else")
@@ -60,7 +60,7 @@ func TestEveryKindHasItsCode(t *testing.T) {
 	}
 }
 
-func TestAStatusOfSomebodyElseIsReadByItsCode(t *testing.T) {
+func TestAForeignStatusIsReadByItsCode(t *testing.T) {
 	for code, want := range map[codes.Code]errkind.Kind{
 		codes.Unknown: errkind.Internal, codes.Internal: errkind.Internal, codes.OutOfRange: errkind.Invalid,
 		codes.FailedPrecondition: errkind.Precondition, codes.Aborted: errkind.Busy,
@@ -87,7 +87,7 @@ func TestErrorsOfContextsHaveAKind(t *testing.T) {
 	}
 }
 
-func TestNilAndStatusesStayWhatTheyAre(t *testing.T) {
+func TestNilAndStatusesDoNotChange(t *testing.T) {
 	if err := grpckind.Error(nil, nil); err != nil {
 		t.Errorf("nil became %v", err)
 	}
@@ -97,7 +97,7 @@ func TestNilAndStatusesStayWhatTheyAre(t *testing.T) {
 	}
 }
 
-func TestReattachTellsWhereToGoOn(t *testing.T) {
+func TestReattachNamesTheLastEvent(t *testing.T) {
 	err := grpckind.Reattach("op-1", 42)
 	kind, _, meta := grpckind.FromError(err)
 	want := map[string]string{grpckind.MetaOperation: "op-1", grpckind.MetaSequence: "42"}
