@@ -97,7 +97,7 @@ func TestAnImageMayHaveItsVersionInItsName(t *testing.T) {
 	}
 }
 
-func TestWhatOthersPutThereIsNeverTouched(t *testing.T) {
+func TestFilesOfOthersAreNeverChanged(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	for _, c := range []struct {
@@ -139,7 +139,7 @@ func TestWhatOthersPutThereIsNeverTouched(t *testing.T) {
 	}
 }
 
-func TestWhatUpstreamPlacedIsKeptAndGivenBack(t *testing.T) {
+func TestAnImageOfUpstreamIsKeptAndRestored(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	s := newShop(t)
@@ -228,7 +228,7 @@ func TestASignatureOfAnotherVendorIsJudgedAsThisSystemdDoes(t *testing.T) {
 	}
 }
 
-func TestAnOldSystemdIsToldToReload(t *testing.T) {
+func TestAnOldSystemdGetsAReload(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.systemd.Release = 252
@@ -250,7 +250,7 @@ func TestAHostWithoutTheServiceCannotMerge(t *testing.T) {
 	wantError(t, err, errkind.Precondition, "there is no systemd-sysext.service")
 }
 
-func TestAMergeThatFailsSaysWhyAndIsTakenBack(t *testing.T) {
+func TestAFailedMergeNamesTheReasonAndIsUndone(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	for _, c := range []struct {
@@ -411,7 +411,7 @@ func TestUndoOfNothingAsksSystemdForNothing(t *testing.T) {
 }
 
 // A system that was updated may ignore what it merged before.
-func TestWhatDoesNotFitTheHostAnyMoreIsNotWaitedForOnTheWayBack(t *testing.T) {
+func TestUndoDoesNotAwaitAnExtensionThatNoLongerFitsTheHost(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	files := fstest.MapFS{Sysext.releaseFile("old"): {Data: []byte("ID=debian\nVERSION_ID=13\nSYSEXT_ID=old\n"), Mode: 0o644}}

@@ -155,7 +155,7 @@ func TestASignatureThatSystemdRefusesIsFound(t *testing.T) {
 	})
 }
 
-func TestASignatureByAKeyThatWeDoNotSeeIsFineWhileItsImageIsMerged(t *testing.T) {
+func TestASignatureByAnUnknownKeyIsAcceptedWhileItsImageIsMerged(t *testing.T) {
 	cert, key := newCert(t, "in the kernel")
 	image := gptOf(t, part{rootAMD64, erofsOf(t, releaseNamed("foo"))}, part{rootSigAMD64, signatureOf(t, cert, key)})
 	root := tree(t, map[string]string{"var/lib/extensions/foo.raw": string(image), Sysext.facts().merged: "foo\n"})
@@ -219,7 +219,7 @@ func TestAVersionedFolderIsAFaultWhenEveryVersionIs(t *testing.T) {
 	}
 }
 
-func TestAnExtensionReleaseMaySayThatItsNameDoesNotMatter(t *testing.T) {
+func TestAnExtensionReleaseMayDisableTheNameCheck(t *testing.T) {
 	one, two := releaseNamed("foo"), releaseNamed("foo")
 	two["usr/lib/extension-release.d/extension-release.bar"] = &fstest.MapFile{Mode: 0o644}
 	for _, c := range []struct {
@@ -240,7 +240,7 @@ func TestAnExtensionReleaseMaySayThatItsNameDoesNotMatter(t *testing.T) {
 	}
 }
 
-func TestAnImageThatIsGoneIsNoFault(t *testing.T) {
+func TestAMissingImageIsNotAFault(t *testing.T) {
 	foo := Found{Class: Sysext, Name: "foo", Path: "/run/extensions/foo.raw", Kind: Raw}
 	wantFault(t, foo.Check(t.TempDir(), amd64, nil), "")
 }

@@ -70,7 +70,7 @@ func rewritten(t *testing.T, image []byte, edit func(entries []byte)) []byte {
 	return out
 }
 
-func TestAnImageIsReadForWhatItIs(t *testing.T) {
+func TestAnImageIsReadByItsFormat(t *testing.T) {
 	signed := gptOf(t, part{rootAMD64, erofsOf(t, withRelease("app", goodText))}, part{rootSigAMD64, []byte("{}")})
 	got, err := inspectBytes(t, Sysext, signed, noMounter)
 	if err != nil {
@@ -238,7 +238,7 @@ func TestTheKernelShowsAnExt4(t *testing.T) {
 	}
 }
 
-func TestAnImageGoesWhereItsNameSays(t *testing.T) {
+func TestAnImageIsPlacedByItsName(t *testing.T) {
 	for _, c := range []struct {
 		class Class
 		lax   bool

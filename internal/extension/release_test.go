@@ -85,7 +85,7 @@ func TestAConfextHasFieldsOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestAReleaseSaysWhatItsFileSays(t *testing.T) {
+func TestAReleaseHasTheFieldsOfItsFile(t *testing.T) {
 	const text = "ID=_any\nARCHITECTURE=x86-64\nSYSEXT_ID=trident\nSYSEXT_VERSION_ID=2.0.0\nEXTENSION_RELOAD_MANAGER=Yes\nVERSION_ID=1\nSYSEXT_LEVEL=2\n"
 	got, err := ReadRelease(fstest.MapFS{"usr/lib/extension-release.d/extension-release.trident": {Data: []byte(text)}}, "trident")
 	if err != nil {

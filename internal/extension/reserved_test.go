@@ -78,7 +78,7 @@ func trespasses() map[string]fstest.MapFS {
 	}
 }
 
-func TestNoOtherExtensionMayCarryWhatIsTridents(t *testing.T) {
+func TestNoOtherExtensionMayHaveTridentsPaths(t *testing.T) {
 	for where, files := range trespasses() {
 		where = strings.TrimSpace(where)
 		class := Sysext
@@ -180,7 +180,7 @@ func TestOurOwnLinkIsNoTrespasser(t *testing.T) {
 }
 
 // A whiteout and an opaque folder, as a kernel makes them in a folder.
-func TestWhatHidesOurFilesIsFoundInAFolder(t *testing.T) {
+func TestAFolderThatHidesTridentsFilesIsFound(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root for a whiteout")
 	}
@@ -197,7 +197,7 @@ func TestWhatHidesOurFilesIsFoundInAFolder(t *testing.T) {
 }
 
 // The list of reserved paths follows that of Trident's own image.
-func TestAllThatOursMayCarryIsReserved(t *testing.T) {
+func TestEveryPathOfTridentIsReserved(t *testing.T) {
 	shared := map[string]bool{"usr/share/man/man1": true}
 	for _, name := range []string{
 		OwnDaemon, "usr/bin/trident", OwnRescuer, OwnRelease, "usr/lib/systemd/system/tridentd.service", "usr/lib/systemd/system/tridentd.service.d",

@@ -92,7 +92,7 @@ func TestAHostWithoutExtensionsHasNone(t *testing.T) {
 	}
 }
 
-func TestWhatIsMergedIsWhatSystemdWrote(t *testing.T) {
+func TestMergedReadsTheRecordOfSystemd(t *testing.T) {
 	root := tree(t, map[string]string{Sysext.facts().merged: "trident\nwith space\n"})
 	got, err := Merged(root)
 	if diff := cmp.Diff([]string{"trident", "with space"}, got, cmpopts.EquateEmpty()); err != nil || diff != "" {

@@ -92,7 +92,7 @@ func TestAnImageIsFetchedOnce(t *testing.T) {
 	w.wantStored(app.sha[:8])
 }
 
-func TestWhatIsRefusedIsNowhere(t *testing.T) {
+func TestARefusedImageLeavesNoFiles(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	app := imageFor(t, Sysext, "app", "")
@@ -147,7 +147,7 @@ func TestSecretsOfAURLAreNotInErrors(t *testing.T) {
 	}
 }
 
-func TestAnInterruptedStageGoesOn(t *testing.T) {
+func TestAnInterruptedStageContinues(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	app := imageFor(t, Sysext, "app", "")
@@ -179,7 +179,7 @@ func TestAStageEndsWithItsContext(t *testing.T) {
 	wantError(t, err, errkind.Cancelled)
 }
 
-func TestWhatUpstreamPlacedIsNotFetched(t *testing.T) {
+func TestAnImageOfUpstreamIsNotFetched(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	app := imageFor(t, Sysext, "app", "")
@@ -327,7 +327,7 @@ func TestAPlanTakesEachExtensionOnce(t *testing.T) {
 	}
 }
 
-func TestAnImageOfTridentIsTold(t *testing.T) {
+func TestAnImageOfTridentIsRecognized(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	files := fstest.MapFS{OwnRelease: {Data: []byte("ID=_any\nSYSEXT_ID=trident\n")}}
