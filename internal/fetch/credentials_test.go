@@ -132,7 +132,7 @@ func (p *trap) pull() (whole, ranges error) {
 	return whole, ranges
 }
 
-func TestTheRegistrysPasswordGoesToNobodyElse(t *testing.T) {
+func TestTheRegistrysPasswordGoesToNoOtherServer(t *testing.T) {
 	toEvil := func(p *trap, at string) func(http.ResponseWriter, *http.Request) bool {
 		return func(w http.ResponseWriter, r *http.Request) bool {
 			if !strings.Contains(r.URL.Path, at) {
@@ -254,7 +254,7 @@ func TestATokenServiceThatTheRegistryNamesOverTLSGetsThePassword(t *testing.T) {
 	}
 }
 
-func TestARegistryThatHasSpokenTLSIsNotAskedInPlain(t *testing.T) {
+func TestARegistryWithTLSGetsNoPlainRequest(t *testing.T) {
 	// The second connection to the registry is answered in plain http, as by somebody
 	// who took the port.
 	p := newTrap(t, true, false)

@@ -212,7 +212,7 @@ func TestASlowServerThatIsAliveIsWaitedFor(t *testing.T) {
 }
 
 // The bandwidth that the caller allows may be less than what a server has to bring.
-func TestOurOwnLimitIsNotTakenForASlowServer(t *testing.T) {
+func TestTheBandwidthLimitIsNotMistakenForASlowServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 100 << 10
 		in := &Ranges{lim: Limits{Attempts: 1}.withDefaults(), wait: wait, meter: NewMeter(200, 0, 0), pin: Pin{Size: n, Strong: `"1"`}}

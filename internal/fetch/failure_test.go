@@ -22,7 +22,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-func TestOnlyWhatCanChangeIsTriedAgain(t *testing.T) {
+func TestOnlyTemporaryFailuresAreRetried(t *testing.T) {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(plain.Close)
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
@@ -116,7 +116,7 @@ func TestTheHintOfACertificateIsAboutItsFault(t *testing.T) {
 }
 
 // Once a server has sent something it is waited for.
-func TestAServerThatGoesAwayInTheMiddleIsWaitedFor(t *testing.T) {
+func TestADownloadWaitsForAServerThatRestarts(t *testing.T) {
 	content := noise(1, size)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { cut(w, r, content, `"1"`, size/2) }))
 	r := newRig(t, Source{URL: s.URL})
@@ -131,7 +131,7 @@ func TestAServerThatGoesAwayInTheMiddleIsWaitedFor(t *testing.T) {
 	wantKind(t, err, errkind.Unavailable, "given up after 8 tries")
 }
 
-func TestServersWithoutRangesAreBlamedWithWhatBroke(t *testing.T) {
+func TestAnErrorOfAServerWithoutRangesNamesTheBrokenConnection(t *testing.T) {
 	content := noise(1, size)
 	u := serve(t, func(w http.ResponseWriter, r *http.Request, _ int) {
 		r.Header.Del("Range")
@@ -203,7 +203,7 @@ func TestNoSourceOfADownloadIsAPipe(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatCannotGetBetterIsAskedForOnce(t *testing.T) {
+func TestAPermanentFailureIsNotRetried(t *testing.T) {
 	for name, c := range map[string]struct{ answer, words string }{
 		"headers over 64 KiB":    {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 100<<10) + "\r\n\r\n", "headers exceeded 65536 bytes"},
 		"many small headers":     {"HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 20<<10) + "\r\n", "headers exceeded 65536 bytes"},

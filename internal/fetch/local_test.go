@@ -33,7 +33,7 @@ func TestAFileIsCopiedAlsoThroughASymbolicLink(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoRegularFileIsRefusedWithoutBeingOpened(t *testing.T) {
+func TestAFileThatIsNotRegularIsRefusedWithoutBeingOpened(t *testing.T) {
 	dir := t.TempDir()
 	fifo := filepath.Join(dir, "fifo")
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {

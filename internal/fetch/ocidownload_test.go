@@ -71,7 +71,7 @@ func annSays(password string) Login {
 	}
 }
 
-func TestALayerIsGoneOnWithAcrossABreakAndAnExpiredToken(t *testing.T) {
+func TestALayerContinuesAfterABrokenConnectionAndAnExpiredToken(t *testing.T) {
 	s := newShaky(t)
 	s.login = "ann:s3cret"
 	s.instead = func(w http.ResponseWriter, r *http.Request, n int) bool {
@@ -88,7 +88,7 @@ func TestALayerIsGoneOnWithAcrossABreakAndAnExpiredToken(t *testing.T) {
 	}
 }
 
-func TestALayerThatWasBegunIsGoneOnWithAfterARestartWhereverTheTagIs(t *testing.T) {
+func TestALayerContinuesAfterARestartThoughTheTagHasMoved(t *testing.T) {
 	s := newShaky(t)
 	s.instead = s.cutFirst
 	r := newRig(t, Source{URL: s.url})
@@ -104,7 +104,7 @@ func TestALayerThatWasBegunIsGoneOnWithAfterARestartWhereverTheTagIs(t *testing.
 	r.mustGet(t, s.blob)
 }
 
-func TestALayerThatIsGoneAfterARestartIsBegunAgainWithTheTags(t *testing.T) {
+func TestADeletedLayerBeginsAgainWithTheTag(t *testing.T) {
 	for name, half := range map[string]int{"with bytes": size / 2, "without": 0} {
 		t.Run(name, func(t *testing.T) {
 			s := newShaky(t)
@@ -219,7 +219,7 @@ func TestALayerThatIsNotWhatItsRegistrySaysIsNamedWithTheReason(t *testing.T) {
 }
 
 // What is wrong in the registry can be put right there.
-func TestAfterAnArtifactThatWasRefusedTheTagIsLookedAtAgain(t *testing.T) {
+func TestATagIsResolvedAgainAfterARefusedArtifact(t *testing.T) {
 	for name, refused := range map[string]func(s *shaky, r *rig){
 		"too large": func(s *shaky, r *rig) { s.manifest, r.lim.MaxSize = layerOf(noise(1, 2*size)), size },
 		"no room": func(s *shaky, r *rig) {

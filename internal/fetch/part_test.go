@@ -103,7 +103,7 @@ func countTouches(t *testing.T, src Source) int {
 }
 
 // Not a simulated end but a real one, of a process that knows nothing of it.
-func TestAKilledProcessIsGoneOnFrom(t *testing.T) {
+func TestADownloadContinuesAfterItsProcessWasKilled(t *testing.T) {
 	const large = 40 << 20
 	content := noise(2, large)
 	path := filepath.Join(t.TempDir(), "image.part")
@@ -205,7 +205,7 @@ func TestRandomCutsAlwaysEndWithTheSameBytes(t *testing.T) {
 	}
 }
 
-func TestAPartOfAnotherSourceOrADamagedOneIsThrownAway(t *testing.T) {
+func TestAPartOfAnotherSourceAndADamagedPartAreDiscarded(t *testing.T) {
 	content := noise(3, size)
 	asked := ""
 	u := serve(t, func(w http.ResponseWriter, r *http.Request, _ int) {
@@ -285,7 +285,7 @@ func TestOnlyOneDownloadWritesAPart(t *testing.T) {
 	r.mustGet(t, nil)
 }
 
-func TestAPartThatIsNoRegularFileIsRefused(t *testing.T) {
+func TestAPartThatIsNotARegularFileIsRefused(t *testing.T) {
 	r := newRig(t, Source{UploadSize: 5})
 	must(t, os.Symlink("/dev/null", r.path))
 	if _, err := r.get(t); err == nil {
@@ -297,7 +297,7 @@ func TestAPartThatIsNoRegularFileIsRefused(t *testing.T) {
 	wantKind(t, err, errkind.Precondition, "not a regular file")
 }
 
-func TestAFullDiskIsSaidWithWhatIsNeeded(t *testing.T) {
+func TestAFullDiskErrorNamesTheMissingBytes(t *testing.T) {
 	content := noise(5, size)
 	file := filepath.Join(t.TempDir(), "image")
 	write(t, file, content)
@@ -322,7 +322,7 @@ func TestAFullDiskIsSaidWithWhatIsNeeded(t *testing.T) {
 	}
 }
 
-func TestADiskThatFillsUpIsSaidOnce(t *testing.T) {
+func TestAFullDiskIsReportedOnce(t *testing.T) {
 	content := noise(1, size)
 	u := serve(t, func(w http.ResponseWriter, r *http.Request, _ int) { good(w, r, content, `"1"`) })
 	for _, first := range []string{"write part", "sync part", "write record"} {

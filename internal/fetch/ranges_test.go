@@ -97,7 +97,7 @@ func TestRangesOfAFileAndOfAServerAreTheSame(t *testing.T) {
 	}
 }
 
-func TestASectionGoesOnWhereTheConnectionBroke(t *testing.T) {
+func TestASectionContinuesAfterABrokenConnection(t *testing.T) {
 	content := noise(2, size)
 	var asked []string
 	u := serve(t, func(w http.ResponseWriter, r *http.Request, before int) {

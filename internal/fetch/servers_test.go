@@ -102,7 +102,7 @@ func status(code int) http.HandlerFunc {
 }
 
 // Each server below behaves badly at first and well later.
-func TestWhatPassesIsWaitedForAndNothingIsMixed(t *testing.T) {
+func TestTemporaryFailuresAreRetriedAndContentsAreNeverMixed(t *testing.T) {
 	content, old := noise(3, size), noise(4, size)
 	const half = size / 2
 	for name, c := range map[string]struct {

@@ -23,7 +23,7 @@ import (
 
 const size = 300 << 10
 
-func TestAFileIsFetchedOnceAndThenKnown(t *testing.T) {
+func TestACompleteFileIsNotFetchedAgain(t *testing.T) {
 	content := noise(1, size)
 	requests := 0
 	u := serve(t, func(w http.ResponseWriter, r *http.Request, before int) {
@@ -233,7 +233,7 @@ func TestPausesGrowUpToABound(t *testing.T) {
 	}
 }
 
-func TestACancelledDownloadEndsAtOnceAndIsGoneOnWith(t *testing.T) {
+func TestACancelledDownloadEndsAtOnceAndCanContinue(t *testing.T) {
 	content := noise(10, size)
 	arrived := make(chan struct{}, 1)
 	u := serve(t, func(w http.ResponseWriter, r *http.Request, before int) {
@@ -284,7 +284,7 @@ func TestACancelledDownloadEndsAtOnceAndIsGoneOnWith(t *testing.T) {
 	}
 }
 
-func TestTheRestIsAskedForOnlyOfTheSameContent(t *testing.T) {
+func TestTheRestIsRequestedOnlyOfTheSameContent(t *testing.T) {
 	content := noise(11, size)
 	old := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
 	for name, pin := range map[string]string{"ETag": `"tag"`, "Last-Modified": old} {
