@@ -64,7 +64,7 @@ func TestOlderShapesGetTheirPresentPlace(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotKnownIsKeptAndWrittenAgain(t *testing.T) {
+func TestUnknownKeysAreKeptAndWrittenAgain(t *testing.T) {
 	t.Parallel()
 	const text = `storage:
   disks:

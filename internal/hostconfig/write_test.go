@@ -43,14 +43,14 @@ storage:
 	hostconfigtest.Golden(t, "canonical.yaml", string(c.YAML()))
 }
 
-func TestNothingIsAnEmptyMapping(t *testing.T) {
+func TestAnEmptyDocumentIsAnEmptyMapping(t *testing.T) {
 	t.Parallel()
 	if got := string(mustParse(t, "os: {services: {enable: []}}").YAML()); got != "{}\n" {
 		t.Errorf("got %q", got)
 	}
 }
 
-func TestAmendLeavesTheFirstAsItIs(t *testing.T) {
+func TestAmendDoesNotChangeItsReceiver(t *testing.T) {
 	t.Parallel()
 	c := recorded(t, hostconfigtest.Whole())
 	before := string(c.YAML())
