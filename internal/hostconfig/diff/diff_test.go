@@ -163,7 +163,7 @@ func TestAnImageThatIsAddedIsAnABUpdate(t *testing.T) {
 	}
 }
 
-func TestARuntimeUpdateKnowsWhatToDo(t *testing.T) {
+func TestARuntimeUpdateHasTheChangesToMake(t *testing.T) {
 	t.Parallel()
 	ext := func(url, digit, path string) hostconfig.Extension {
 		return hostconfig.Extension{URL: hostconfig.SourceURL("https://example.org/" + url), SHA384: hostconfig.Hash(strings.Repeat(digit, 96)), Path: path}
@@ -271,7 +271,7 @@ managementOs: {users: []}
 }
 
 // The reference page says what a change needs, out of the tags.
-func TestTheTagsSayWhatDiffDoes(t *testing.T) {
+func TestTheTagsAgreeWithCompare(t *testing.T) {
 	t.Parallel()
 	all := recorded(t, hostconfigtest.Whole())
 	check := func(path, tag string, blank func(*hostconfig.Spec)) {
