@@ -27,7 +27,7 @@ os:
   hostname: h
 `
 
-func TestWhatCannotBeSetUpIsFoundByItsPlace(t *testing.T) {
+func TestSetupFaultsNameTheirPlace(t *testing.T) {
 	t.Parallel()
 	const sum = "os:\n  sysexts: [{url: 'file:///e.raw', sha384: " + "abcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcd" + "}]\n"
 	for name, c := range map[string]struct {
@@ -68,7 +68,7 @@ func TestWhatCannotBeSetUpIsFoundByItsPlace(t *testing.T) {
 	}
 }
 
-func TestExtensionsOnWhatIsReadOnlyCannotBeSetUp(t *testing.T) {
+func TestExtensionsOnAReadOnlyMountCannotBeSetUp(t *testing.T) {
 	t.Parallel()
 	doc := strings.Replace(setupDoc, "mountPoint: /}", "mountPoint: {path: /, options: 'noatime,ro'}}", 1)
 	doc = strings.Replace(doc, "os:\n", "os:\n  confexts: [{url: 'file:///e.raw', sha384: "+strings.Repeat("ab", 48)+", path: /var/lib/confexts/e.raw}]\n", 1)

@@ -51,7 +51,7 @@ func TestADocumentForARunningHostNeedsNoStorage(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeMeantIsWarnedOf(t *testing.T) {
+func TestAnImplausibleValueCausesAWarning(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		path, doc string
@@ -116,7 +116,7 @@ func withoutYet(r hostconfig.Report) hostconfig.Report {
 	})
 }
 
-func TestWhatCannotBeInstalledYetIsWarnedOf(t *testing.T) {
+func TestASettingThatCannotBeInstalledYetCausesAWarning(t *testing.T) {
 	t.Parallel()
 	for doc, paths := range map[string][]string{
 		"slots": {"storage.encryption.volumes[0]", "storage.raid.software[0]"}, "verity": {"storage.verity[0]"}, "usr": {"storage.verity[0]"},
@@ -166,7 +166,7 @@ func TestAScriptHasExactlyOneSource(t *testing.T) {
 }
 
 // Secrets may stand in scripts, in netplan and in URLs.
-func TestNoFindingTellsASecret(t *testing.T) {
+func TestNoFindingContainsASecret(t *testing.T) {
 	t.Parallel()
 	_, report := parse(hostconfigtest.Document(t, "slots", []change{
 		{"{name: hook, runOn: [all], content: \"true\"}", "{name: hook, content: hunter2, path: x}"},

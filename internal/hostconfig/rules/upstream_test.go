@@ -11,7 +11,7 @@ import (
 )
 
 // Forms that upstream Trident takes, and forms that it does not take.
-func TestFormsAreTakenAsUpstreamTakesThem(t *testing.T) {
+func TestFormsAreParsedAsByUpstream(t *testing.T) {
 	t.Parallel()
 	const image, disk = "image: {sha384: ignored, url: %}", "storage: {disks: [{id: d, device: /dev/a, partitionTableType: gpt, partitions: [{id: p, %}]}]}"
 	for _, c := range []struct{ in, value, fault string }{

@@ -314,7 +314,7 @@ func TestTheVerdictIsUpstreamsButForKnownDifferences(t *testing.T) {
 	}
 }
 
-func TestEveryKnownDifferenceIsTold(t *testing.T) {
+func TestEveryKnownDifferenceIsDocumented(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../../docs/host-configuration-differences.md")
 	if err != nil {
