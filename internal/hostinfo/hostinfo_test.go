@@ -28,7 +28,7 @@ func machine() string {
 	return map[string]string{"amd64": "x86-64", "arm64": "arm64"}[runtime.GOARCH]
 }
 
-func TestAHostIsWhatItsOsReleaseSays(t *testing.T) {
+func TestReadReturnsTheFieldsOfOsRelease(t *testing.T) {
 	const boot = "0c1f2f6e-71b3-4b0e-9e5f-6d9f3f3f0a11"
 	root := t.TempDir()
 	write(t, root, "usr/lib/os-release", "ID=other\n")
@@ -65,7 +65,7 @@ func TestWithoutTheFileInEtcTheOneInUsrCounts(t *testing.T) {
 	}
 }
 
-func TestABootIDThatIsNoneIsAnError(t *testing.T) {
+func TestAnInvalidBootIDIsAnError(t *testing.T) {
 	root := t.TempDir()
 	write(t, root, "etc/os-release", "ID=debian\n")
 	write(t, root, "proc/sys/kernel/random/boot_id", "today\n")
@@ -119,7 +119,7 @@ func TestAssignmentsAreReadAsAShellWould(t *testing.T) {
 	}
 }
 
-func TestTextThatCannotBeMeantIsAnError(t *testing.T) {
+func TestInvalidTextIsAnError(t *testing.T) {
 	for name, in := range map[string]string{
 		"line 2: the quote is not closed": "A=1\nB=\"x\nC=2\n",
 		"line 1: the quote is not closed": "A='",

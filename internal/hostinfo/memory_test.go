@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestTheMemoryThatIsAvailableIsTheLeastThatAnythingLeaves(t *testing.T) {
+func TestAvailableMemoryIsTheLeastOfAllLimits(t *testing.T) {
 	t.Parallel()
 	const meminfo = "MemTotal:        8000000 kB\nMemFree:  1 kB\nMemAvailable:    4000000 kB\n"
 	for _, c := range []struct {
