@@ -41,7 +41,7 @@ func TestACopyHasTheStatusesOnlyAndClean(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotThereIsNotCopied(t *testing.T) {
+func TestAMissingDatastoreIsNotCopied(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	if err := CopyStatuses(t.Context(), filepath.Join(dir, "none"), filepath.Join(dir, "to"), strings.Clone); err == nil {

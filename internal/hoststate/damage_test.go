@@ -125,7 +125,7 @@ func TestADamagedDatastoreIsReplacedByItsCopy(t *testing.T) {
 	}
 }
 
-func TestWhatWasSavedAfterTheCopyIsForgottenAloud(t *testing.T) {
+func TestRestoringABackupReportsTheLostChanges(t *testing.T) {
 	t.Parallel()
 	path, want := used(t)
 	s := open(t, path)
@@ -183,7 +183,7 @@ func TestTwoDamagedDatastoresAreKept(t *testing.T) {
 	}
 }
 
-func TestWhereTheCopyIsNoGoodNothingIsChanged(t *testing.T) {
+func TestADamagedBackupChangesNothing(t *testing.T) {
 	t.Parallel()
 	path, _ := used(t)
 	for name, backup := range map[string][]byte{"damaged too": bytes.Repeat([]byte("x"), 8192), "none": nil} {
@@ -271,7 +271,7 @@ func TestAFullDiskDoesNotPreventAStart(t *testing.T) {
 	}
 }
 
-func TestACopyThatCannotBeMadeLeavesTheOneBefore(t *testing.T) {
+func TestAFailedBackupLeavesThePreviousBackup(t *testing.T) {
 	t.Parallel()
 	path, _ := used(t)
 	before := read(t, path+backupSuffix)
@@ -340,7 +340,7 @@ func TestADatastoreThatSomebodyHoldsIsNotDamaged(t *testing.T) {
 }
 
 // What is not a file in the place of the datastore, or of its journal, is moved aside.
-func TestWhatIsNotAFileNeitherHangsNorLocksOut(t *testing.T) {
+func TestADatastoreThatIsNotAFileDoesNotBlockOpen(t *testing.T) {
 	for _, suffix := range []string{"", "-journal"} {
 		for kind, make := range map[string]func(path string) error{
 			"a folder": func(path string) error { return os.MkdirAll(filepath.Join(path, "sub"), 0o700) },
@@ -368,7 +368,7 @@ func TestWhatIsNotAFileNeitherHangsNorLocksOut(t *testing.T) {
 
 // Whatever is done to the file while tridentd has it open: nothing that was journaled is
 // lost, and the file is in its place again.
-func TestADatastoreThatIsMovedWhileItIsOpenIsPutBack(t *testing.T) {
+func TestADatastoreThatIsMovedWhileItIsOpenIsRestored(t *testing.T) {
 	t.Parallel()
 	for name, hurt := range map[string]func(path string) error{
 		"removed":  os.Remove,
@@ -430,7 +430,7 @@ func TestADatastoreThatIsOverwrittenWhileItIsOpenIsAnErrorWithAWayForward(t *tes
 
 // What is in the place of the datastore is a pipe or a link that leads to itself, with
 // and without the same in the place of its copy.
-func TestWhatIsNotAFileIsDamageWhetherThereIsACopyOrNot(t *testing.T) {
+func TestADatastoreThatIsNotAFileIsDamagedWithOrWithoutABackup(t *testing.T) {
 	t.Parallel()
 	for name, hurt := range map[string]func(path string) error{
 		"pipe":   func(path string) error { return unix.Mkfifo(path, 0o600) },
@@ -522,7 +522,7 @@ func TestADatastoreThatWasEmptiedIsDamageAndNotAFreshHost(t *testing.T) {
 	}
 }
 
-func TestToCallersADamagedDatastoreIsNoFaultOfAnImage(t *testing.T) {
+func TestCallersSeeADamagedDatastoreAsAFaultOfTheHost(t *testing.T) {
 	t.Parallel()
 	_, parse := ParseStatus([]byte("spec: {"))
 	_, row := decode[operation.Operation]("{")

@@ -108,7 +108,7 @@ func TestANewerSublevelIsReadAndANewerLevelRefused(t *testing.T) {
 	}
 }
 
-func TestOpeningWhatIsUpToDateWritesNothing(t *testing.T) {
+func TestOpeningACurrentDatastoreWritesNothing(t *testing.T) {
 	t.Parallel()
 	path, _ := used(t)
 	old := time.Unix(1, 0)

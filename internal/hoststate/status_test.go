@@ -85,7 +85,7 @@ func TestRecordingTwiceIsRecordingOnce(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoStatusIsNotRecorded(t *testing.T) {
+func TestAnInvalidStatusIsNotRecorded(t *testing.T) {
 	t.Parallel()
 	s := open(t, filepath.Join(t.TempDir(), "d"))
 	for name, st := range map[string]Status{

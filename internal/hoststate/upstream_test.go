@@ -120,7 +120,7 @@ func images(t *testing.T, s *Store) (out []string) {
 	return out
 }
 
-func TestAHostOfUpstreamIsTakenOverWithItsWayBack(t *testing.T) {
+func TestAHostOfUpstreamIsAdoptedWithItsRollbackChain(t *testing.T) {
 	t.Parallel()
 	path := upstreamFile(t, installedAndUpdated()...)
 	s := open(t, path)
@@ -166,7 +166,7 @@ func TestAHostOfUpstreamIsTakenOverWithItsWayBack(t *testing.T) {
 }
 
 // What upstream would do with a file that we have written to.
-func TestUpstreamGoesOnWithAFileOfOurs(t *testing.T) {
+func TestUpstreamReadsADatastoreOfTrident(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "datastore.sqlite")
 	s := open(t, path)
@@ -274,7 +274,7 @@ func TestFieldsOfAnotherVersionStayThoughTheStatusIsMadeAnew(t *testing.T) {
 	}
 }
 
-func TestANewestRowOfRubbishIsAnErrorThatOffersTheOneBefore(t *testing.T) {
+func TestAnUnreadableNewestRowIsAnErrorWithThePreviousStatus(t *testing.T) {
 	t.Parallel()
 	good := upstreamRow("provisioned", "a", "one")
 	for _, rubbish := range []string{
