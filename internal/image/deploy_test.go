@@ -112,7 +112,7 @@ func (f *failing) Sync() error {
 
 var brisk = pace{span: 4 << 20, saved: 1, least: time.Hour}
 
-func TestADeploymentGoesOnAfterACutAtAnyPoint(t *testing.T) {
+func TestADeploymentContinuesAfterAPowerCutAtAnyPoint(t *testing.T) {
 	t.Parallel()
 	path, sha384, content := build(t, large)
 	empty := dirty(t, large)
@@ -182,7 +182,7 @@ func (l *liar) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-func TestADeviceThatLiesIsFound(t *testing.T) {
+func TestADeviceThatReturnsOtherBytesIsFound(t *testing.T) {
 	t.Parallel()
 	path, sha384, _ := build(t, small)
 	p := mustOpen(t, path, sha384).Partitions()[2]

@@ -86,7 +86,7 @@ func TestMountsAreFoundByTheTypesOfPartitions(t *testing.T) {
 	}
 }
 
-func TestADigestThatIsNotTheMetadatasIsRefused(t *testing.T) {
+func TestAWrongDigestOfTheMetadataIsRefused(t *testing.T) {
 	t.Parallel()
 	path, sha384, _ := build(t, small)
 	for want, kind := range map[string]errkind.Kind{digestA: errkind.Corrupt, "": errkind.Invalid, "xyz": errkind.Invalid, sha384[2:]: errkind.Invalid} {
@@ -305,7 +305,7 @@ func TestLayoutIsAWarning(t *testing.T) {
 	}
 }
 
-func TestReadingGoesOnAtACheckpoint(t *testing.T) {
+func TestReadingContinuesAtACheckpoint(t *testing.T) {
 	t.Parallel()
 	path, sha384, content := build(t, large)
 	p := mustOpen(t, path, sha384).Partitions()[2]

@@ -246,7 +246,7 @@ func TestAnInlineHashTreeIsTaken(t *testing.T) {
 	}
 }
 
-func TestAnImageThatNoHostCanBeInstalledFromIsDoubted(t *testing.T) {
+func TestAnImageThatNoHostCanInstallCausesAWarning(t *testing.T) {
 	t.Parallel()
 	doc := document(2)
 	set(doc, "/srv", "images", 1, "mountPoint")
@@ -313,7 +313,7 @@ func TestANewerMinorVersionIsReadAsWellAsPossible(t *testing.T) {
 	}
 }
 
-func TestMetadataIsReadAsItMeans(t *testing.T) {
+func TestMetadataIsParsedIntoItsFields(t *testing.T) {
 	t.Parallel()
 	v := document(2)
 	set(v, "AArch64", "osArch")

@@ -92,7 +92,7 @@ func (s *shelf) interrupted(t *testing.T, sha384 string, meter *fetch.Meter) (di
 	return disk, i.Pin(), saved
 }
 
-func TestADeploymentFromAServerGoesOnAfterARestart(t *testing.T) {
+func TestADeploymentFromAServerContinuesAfterARestart(t *testing.T) {
 	t.Parallel()
 	path, sha384, content := build(t, large)
 	s := newShelf(t, load(t, path))
@@ -122,7 +122,7 @@ func TestADeploymentFromAServerGoesOnAfterARestart(t *testing.T) {
 	}
 }
 
-func TestAnImageThatWasReplacedIsNotGoneOnWith(t *testing.T) {
+func TestADeploymentDoesNotContinueWithAReplacedImage(t *testing.T) {
 	t.Parallel()
 	path, sha384, _ := build(t, large)
 	data := load(t, path)
@@ -152,7 +152,7 @@ func TestAnImageThatWasReplacedIsNotGoneOnWith(t *testing.T) {
 	}
 }
 
-func TestAConnectionThatBreaksCostsADeploymentNothing(t *testing.T) {
+func TestADeploymentContinuesAfterABrokenConnection(t *testing.T) {
 	t.Parallel()
 	path, sha384, content := build(t, large)
 	s := newShelf(t, load(t, path))
