@@ -52,7 +52,7 @@ func TestAFailedWriteLeavesTheOldContentAndNothingBesides(t *testing.T) {
 	}
 }
 
-func TestSymlinkSwingsOverWhatIsThere(t *testing.T) {
+func TestSymlinkReplacesFilesAndLinks(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "l")
 	for _, want := range []string{"a", "b"} {
@@ -68,7 +68,7 @@ func TestSymlinkSwingsOverWhatIsThere(t *testing.T) {
 	}
 }
 
-func TestRemoveTakesWhatIsNotThereAsDone(t *testing.T) {
+func TestRemoveOfAMissingFileSucceeds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	if err := Remove(path); err != nil {
 		t.Error(err)
@@ -85,7 +85,7 @@ func TestRemoveTakesWhatIsNotThereAsDone(t *testing.T) {
 }
 
 // A damaged file system can have something else in the place of a folder.
-func TestWhereThereIsNoFolderThereIsNothingToRemove(t *testing.T) {
+func TestRemoveInAMissingFolderSucceeds(t *testing.T) {
 	dir := t.TempDir()
 	for name, hurt := range map[string]func(path string) error{
 		"file": func(path string) error { return os.WriteFile(path, nil, 0o600) },
