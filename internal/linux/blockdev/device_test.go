@@ -38,7 +38,7 @@ func TestAFileAsADisk(t *testing.T) {
 	})
 }
 
-func TestWhatIsNoDiskIsNotOpened(t *testing.T) {
+func TestOpenRefusesOtherFiles(t *testing.T) {
 	t.Parallel()
 	for path, want := range map[string]errkind.Kind{
 		"/dev/null":                           errkind.Invalid,

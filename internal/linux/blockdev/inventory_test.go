@@ -73,7 +73,7 @@ func hostOf() map[string]string {
 	}
 }
 
-func TestAnInventoryHasTheDisksAndWhatTheyAreUsedFor(t *testing.T) {
+func TestAnInventoryHasTheDisksAndTheirUses(t *testing.T) {
 	t.Parallel()
 	root := tree(t, hostOf())
 	sda := filepath.Join(root, "dev/sda")

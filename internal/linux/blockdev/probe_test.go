@@ -54,7 +54,7 @@ func TestFileSystemsAreKnownByWhatTheirToolsWrite(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotKnownIsNothing(t *testing.T) {
+func TestProbeReturnsNothingForUnknownContent(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{0, 1, 511, 4096, 100 << 10} {
 		if got := blockdev.Probe(bytes.NewReader(make([]byte, size)), int64(size)); got != (blockdev.Content{}) {
