@@ -128,7 +128,7 @@ func TestEachImageHasItsOwnIdentity(t *testing.T) {
 	}
 }
 
-func TestABuildRefusesWhatHasNoPlaceInAnImage(t *testing.T) {
+func TestABuildRefusesSpecialFiles(t *testing.T) {
 	file := map[string]string{"usr/lib/x": "x"}
 	tests := []struct {
 		name  string
