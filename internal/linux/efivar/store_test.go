@@ -49,7 +49,7 @@ func TestAttributesComeBeforeTheDataInAFile(t *testing.T) {
 	}
 }
 
-func TestFilesThatAreNoVariablesAreToldApart(t *testing.T) {
+func TestFilesThatAreNotVariablesAreIgnored(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	const guid = "-8be4df61-93ca-11d2-aa0d-00e098032b8c"
@@ -82,7 +82,7 @@ func TestFilesThatAreNoVariablesAreToldApart(t *testing.T) {
 	}
 }
 
-func TestWhatBootsIsWrittenAndReadBack(t *testing.T) {
+func TestBootVariablesAreReadAsTheyWereWritten(t *testing.T) {
 	t.Parallel()
 	s := &efivartest.Fake{}
 	order, err := efivar.BootOrder(s)
