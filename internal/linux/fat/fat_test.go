@@ -105,7 +105,7 @@ func TestAFileSystemReadsAsItWasWritten(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoFATIsRefused(t *testing.T) {
+func TestOpenRefusesOtherFileSystems(t *testing.T) {
 	t.Parallel()
 	for name, b := range volumes(t) {
 		for what, damage := range map[string]func(b []byte){
