@@ -175,7 +175,7 @@ func check(t *testing.T, when string, m *blockdevtest.Memory, old, new *gpt.Disk
 	}
 }
 
-func TestWhatCannotBeIsNotWritten(t *testing.T) {
+func TestAnImpossibleTableIsNotWritten(t *testing.T) {
 	t.Parallel()
 	for name, d := range map[string]*gpt.Disk{
 		"overlap":         table(512, entry(1, 1, mib, 2*mib, ""), entry(2, 2, 2*mib, mib, "")),
@@ -197,7 +197,7 @@ func TestWhatCannotBeIsNotWritten(t *testing.T) {
 	}
 }
 
-func TestOtherToolsAgree(t *testing.T) {
+func TestOtherToolsReadTheSameTable(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "disk")
 	f, err := os.Create(path)
