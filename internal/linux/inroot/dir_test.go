@@ -141,7 +141,7 @@ func TestOnlyRegularFilesAreOpened(t *testing.T) {
 	}
 }
 
-func TestWhatAFolderHoldsIsReplacedWhole(t *testing.T) {
+func TestReplacingAFileIsAtomic(t *testing.T) {
 	r := tree(t, map[string]string{"d/f": "old", "d/.f.12": "left", "d/.f.x": "stays", "d/.f.34/in/x": "left", "d/sub/x": ""})
 	d, err := r.Dir("d")
 	if err != nil {
