@@ -75,7 +75,7 @@ func TestAFileSystemInAPartOfAFileCanBeRead(t *testing.T) {
 	}
 }
 
-func TestWhatTheKernelDoesNotTakeIsCorrupt(t *testing.T) {
+func TestAFileSystemThatTheKernelCannotMountIsCorrupt(t *testing.T) {
 	image, size := ext4(t)
 	if m, err := Open(image, 0, size, "ext4"); errkind.Of(err) != errkind.Corrupt && errkind.Of(err) != errkind.Unsupported {
 		t.Errorf("got %v, %v", m, err)
