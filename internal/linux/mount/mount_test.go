@@ -12,7 +12,7 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 )
 
-func TestWhatIsMountedIsUnmountedWithAllBelowIt(t *testing.T) {
+func TestUnmountAlsoUnmountsAllMountsBelow(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
@@ -57,7 +57,7 @@ func mountOn(f FileSystem, dir string) error {
 	return errors.Join(Host{}.Mount(f, on), on.Close())
 }
 
-func TestWhatIsMountedGivesNobodyRights(t *testing.T) {
+func TestAMountHasNoSetUserIDPrograms(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
@@ -86,7 +86,7 @@ func TestWhatIsMountedGivesNobodyRights(t *testing.T) {
 }
 
 // The folder that is meant is the one that was opened.
-func TestALinkThatComesInBetweenLeadsNoMountElsewhere(t *testing.T) {
+func TestALinkThatAppearsDuringAMountCannotRedirectTheMount(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
