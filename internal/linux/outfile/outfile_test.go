@@ -120,7 +120,7 @@ func TestADeviceOrAPipeIsWrittenIntoAndStays(t *testing.T) {
 	}
 }
 
-func TestWhatIsOpenAlreadyIsWrittenIntoInPlace(t *testing.T) {
+func TestAFileThatTheProcessHasOpenIsWrittenInPlace(t *testing.T) {
 	file := write(t, filepath.Join(t.TempDir(), "file"), "old")
 	f, err := os.OpenFile(file, os.O_RDWR|os.O_TRUNC, 0)
 	if err != nil {
@@ -155,7 +155,7 @@ func TestADashIsStandardOutputWhereThereIsOne(t *testing.T) {
 	}
 }
 
-func TestWhatCannotTakeAResultIsRefusedByNameBeforeTheWork(t *testing.T) {
+func TestAnUnusableDestinationIsRefusedBeforeTheCommandBegins(t *testing.T) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "socket")
 	l, err := net.Listen("unix", socket)
@@ -222,7 +222,7 @@ func TestAnInputIsNotOverwrittenUnderAnyName(t *testing.T) {
 	}
 }
 
-func TestWhatAnotherUserHasPlantedIsRefused(t *testing.T) {
+func TestAFileOfAnotherUserIsRefused(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can give files to users")
 	}
