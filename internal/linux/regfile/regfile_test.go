@@ -87,7 +87,7 @@ func TestOnlyRegularFilesAreOpened(t *testing.T) {
 
 // A FIFO notices when it is opened, as a watchdog would: a writer can open it
 // without waiting then.
-func TestWhatIsRefusedIsNotOpened(t *testing.T) {
+func TestARefusedFileIsNotOpened(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
