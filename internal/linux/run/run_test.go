@@ -23,7 +23,7 @@ func TestOutputIsWhatTheToolWroteToStandardOutput(t *testing.T) {
 	}
 }
 
-func TestTheSurroundingsOfAToolAreThoseOfTheCommand(t *testing.T) {
+func TestAToolHasFolderAndEnvironmentOfTheCommand(t *testing.T) {
 	c := sh(`cat; pwd; echo "$A$HOME"`)
 	c.Env, c.Dir, c.Stdin = []string{"A=b"}, "/", strings.NewReader("in\n")
 	out, err := Output(t.Context(), c)
