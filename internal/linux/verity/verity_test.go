@@ -233,7 +233,7 @@ func TestPartitionsMayBeLargerIfTheRestIsZero(t *testing.T) {
 	}
 }
 
-func TestWhatIsTooShortIsCorrupt(t *testing.T) {
+func TestTruncatedDataIsCorrupt(t *testing.T) {
 	data := noise(129)
 	tree, root := built(t, data)
 	run := func(dataSize, hashSize int64, d, h []byte) error {
