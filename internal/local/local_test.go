@@ -16,7 +16,7 @@ import (
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 )
 
-func TestTheAPIInMemoryJudgesAndDoesNothingElse(t *testing.T) {
+func TestTheAPIInMemoryValidatesAndDoesNothingElse(t *testing.T) {
 	t.Parallel()
 	s, err := Serve("1.2.3")
 	if err != nil {
