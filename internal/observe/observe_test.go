@@ -128,7 +128,7 @@ func TestWithoutACallersTraceTheOperationHasItsOwnAndItsFailuresShow(t *testing.
 	}
 }
 
-func TestNobodyWhoAskedForTracesMeansNothingIsStarted(t *testing.T) {
+func TestWithoutAnEndpointForTracesNothingIsStarted(t *testing.T) {
 	for _, c := range []struct{ name, key, value, log string }{
 		{"no endpoint", "", "", ""},
 		{"switched off", "OTEL_SDK_DISABLED", "true", ""},
@@ -284,7 +284,7 @@ func TestAMethodIsALabelOnlyWhenItIsOurs(t *testing.T) {
 	}
 }
 
-func TestACallsNameIsTakenOverWhenItIsFit(t *testing.T) {
+func TestAValidRequestNameIsKept(t *testing.T) {
 	t.Parallel()
 	for name, given := range map[string][]string{
 		"none": nil, "two": {wire.HeaderRequest, "a", wire.HeaderRequest, "b"}, "long": {wire.HeaderRequest, strings.Repeat("x", wire.MaxRequest+1)},
