@@ -402,7 +402,7 @@ func TestAStepThatEndsTheProcessIsNotBegunWithoutEnd(t *testing.T) {
 	}
 }
 
-func TestAStepThatGetsOnIsBegunAsOftenAsTheHostFails(t *testing.T) {
+func TestAStepThatAdvancesMayBeginAnyNumberOfTimes(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		on   func(context.Context, *run, int64) error // gets on to the piece n of 30
@@ -477,7 +477,7 @@ func TestAStepIsNotBlamedForADaemonThatIsAskedToStop(t *testing.T) {
 }
 
 // A record of a version that did not count begins at nothing.
-func TestARecordWithoutACountIsCarriedOnWith(t *testing.T) {
+func TestARecordWithoutACountIsResumed(t *testing.T) {
 	b := newBench(t)
 	op := operation.Operation{ID: "1", Kind: "test", Phase: operation.Doing, Plan: []string{"a"}, Step: "a", State: []byte(`{}`)}
 	if err := b.journal.Save(t.Context(), op); err != nil {
@@ -489,7 +489,7 @@ func TestARecordWithoutACountIsCarriedOnWith(t *testing.T) {
 	}
 }
 
-func TestNoMoreIsWrittenForCounting(t *testing.T) {
+func TestCountingBeginsCausesNoExtraWrites(t *testing.T) {
 	b := newBench(t)
 	disk := newFullDisk(-1, 0)
 	b.journal = disk
@@ -504,7 +504,7 @@ func TestNoMoreIsWrittenForCounting(t *testing.T) {
 }
 
 // Past its point of no return an operation cannot turn back, so a person has it go on.
-func TestWhatIsDecidedIsStuckInTheLastStepAndGoesOnFromThere(t *testing.T) {
+func TestADecidedOperationIsStuckInTheLastStepAndRepeatsThatStep(t *testing.T) {
 	k := &kill{bench: newBench(t)}
 	dies := make(chan struct{})
 	deadly := true

@@ -166,7 +166,7 @@ func TestStepsRunInOrderAndTheOperationIsDone(t *testing.T) {
 	}
 }
 
-func TestAFailedStepAndThoseBeforeItAreTakenBackInReverse(t *testing.T) {
+func TestAFailedStepAndThePreviousStepsAreUndoneInReverse(t *testing.T) {
 	b := newBench(t)
 	only := step{Name: "back", Undo: b.step("back").Undo}
 	r, start := b.begin(b.step("a"), only, step{Name: "reads", Do: b.step("reads").Do}, b.failing("c"), b.step("d"))
@@ -201,7 +201,7 @@ func TestAPanicIsTheStepsFailure(t *testing.T) {
 	}
 }
 
-func TestAStuckOperationKeepsOthersOutUntilItIsTakenBack(t *testing.T) {
+func TestAStuckOperationBlocksOthersUntilItIsUndone(t *testing.T) {
 	b := newBench(t)
 	broken := true
 	a := b.step("a")
@@ -256,7 +256,7 @@ func TestASecondOperationIsToldWhichOneRuns(t *testing.T) {
 	}
 }
 
-func TestACancelledOperationTurnsBack(t *testing.T) {
+func TestACancelledOperationIsUndone(t *testing.T) {
 	b := newBench(t)
 	s, running := b.blocking("b")
 	r, start := b.begin(b.step("a"), s, b.step("c"))
@@ -352,7 +352,7 @@ func TestARestartIsOverInTheNextProcessAndARebootInTheNextBoot(t *testing.T) {
 	}
 }
 
-func TestCancellingWhatWaitsTakesEffectInTheNextLife(t *testing.T) {
+func TestCancellingAWaitingOperationTakesEffectAfterTheRestart(t *testing.T) {
 	b := newBench(t)
 	wait := b.step("wait")
 	wait.Do = func(context.Context, *run) error { return operation.ErrRestart }

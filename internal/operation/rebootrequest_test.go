@@ -83,7 +83,7 @@ func TestARebootThatCannotBeAskedForIsTheStepsFailure(t *testing.T) {
 	}
 }
 
-func TestARebootThatWasNotAskedForIsAskedForByTheNextDaemonOfTheBoot(t *testing.T) {
+func TestTheNextDaemonOfTheBootRequestsAMissingReboot(t *testing.T) {
 	for _, otherBoot := range []bool{false, true} {
 		b := newBench(t)
 		asking := make(chan struct{})

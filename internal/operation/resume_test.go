@@ -13,7 +13,7 @@ import (
 
 // Callers may be served before Resume has run: what they begin or cancel must not
 // meet a runner that does not yet know what it carries on with.
-func TestWhatBeginsOrCancelsWaitsForResume(t *testing.T) {
+func TestBeginAndCancelWaitForResume(t *testing.T) {
 	journal := operationtest.NewMemory()
 	wait := operation.Step[struct{}]{Name: "wait", Do: func(ctx context.Context, _ *operation.Run[struct{}]) error {
 		<-ctx.Done()

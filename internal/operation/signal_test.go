@@ -45,7 +45,7 @@ func TestEachStepThatActsEndsWithItsDuration(t *testing.T) {
 	}
 }
 
-func TestADurationGoesOverARestart(t *testing.T) {
+func TestADurationCountsOverARestart(t *testing.T) {
 	b := newBench(t)
 	s := b.step("b")
 	s.Do = func(context.Context, *run) error { return operation.ErrRestart }
@@ -131,7 +131,7 @@ func TestTheTraceIsTheCallersOrFollowsFromTheID(t *testing.T) {
 	}
 }
 
-func TestWhoeverObservesSeesWhatWasJournaledAndWhereItCameFrom(t *testing.T) {
+func TestAnObserverGetsJournaledEventsWithTheirOrigin(t *testing.T) {
 	b := newBench(t)
 	type seen struct {
 		step  string

@@ -63,7 +63,7 @@ func lines(ctx context.Context, r *operation.Runner, id string) (n int, err erro
 	return n, nil
 }
 
-func TestWhatIsSaidInABurstIsJournaledTogetherAndInItsOrder(t *testing.T) {
+func TestABurstOfLogLinesIsJournaledTogetherInOrder(t *testing.T) {
 	t.Parallel()
 	b, journal := newBench(t), &counting{Memory: operationtest.NewMemory()}
 	b.journal = journal
@@ -107,7 +107,7 @@ func TestTheLastLineIsShownThoughTheStepSaysNoMore(t *testing.T) {
 	}
 }
 
-func TestWhatWasHeldBackIsJournaledWhenTheRunnerStops(t *testing.T) {
+func TestDelayedEventsAreJournaledWhenTheRunnerStops(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	said := make(chan struct{})
@@ -128,7 +128,7 @@ func TestWhatWasHeldBackIsJournaledWhenTheRunnerStops(t *testing.T) {
 	}
 }
 
-func TestManyWatchersGetAllOfItAndDoNotAskTheJournal(t *testing.T) {
+func TestManyWatchersGetAllEventsWithoutReadingTheJournal(t *testing.T) {
 	t.Parallel()
 	const watchers = 50
 	b, journal := newBench(t), &counting{Memory: operationtest.NewMemory()}
