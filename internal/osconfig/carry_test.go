@@ -65,7 +65,7 @@ func TestTheIdentityOfAHostIsCarriedOver(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoMachineIDIsNotCarriedOver(t *testing.T) {
+func TestAnInvalidMachineIDIsNotCarriedOver(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{"x\n", strings.ToUpper(mine), strings.Repeat("0", 32), mine + mine} {
 		err := Carry(tree(t, map[string]string{"etc/machine-id": id}), tree(t, map[string]string{"etc/": ""}), true)

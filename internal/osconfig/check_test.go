@@ -63,7 +63,7 @@ func TestAllFaultsAreInOneError(t *testing.T) {
 	}
 }
 
-func TestWhatIsRightIsNotRefused(t *testing.T) {
+func TestCheckOSAcceptsValidSettings(t *testing.T) {
 	t.Parallel()
 	o := all()
 	o.Hostname = "a_b.c-d.example"

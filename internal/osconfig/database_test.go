@@ -46,7 +46,7 @@ func FuzzOtherLinesStayAsTheyAre(f *testing.F) {
 	})
 }
 
-func TestANumberIsTheOneAfterTheHighest(t *testing.T) {
+func TestANewUserIDFollowsTheHighest(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		all  []uint32

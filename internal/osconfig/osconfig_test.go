@@ -113,7 +113,7 @@ func TestAFileIsWrittenWhereTheOSWouldFindIt(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoFileIsLeftAlone(t *testing.T) {
+func TestAPathThatIsNotAFileIsNotChanged(t *testing.T) {
 	root := tree(t, map[string]string{"etc/folder/": "", "etc/f": "x", "etc/dangling": "->nowhere"})
 	for _, name := range []string{"/etc/folder", "/", "/etc/f/g"} {
 		for what, err := range map[string]error{
@@ -135,7 +135,7 @@ func TestWhatIsNoFileIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestWhatWasKeptComesBack(t *testing.T) {
+func TestKeptFilesAreRestored(t *testing.T) {
 	start := map[string]string{"etc/f": "old", "etc/link": "->f", "etc/some/f": "some"}
 	root := tree(t, start)
 	if err := errors.Join(os.Chmod(filepath.Join(root, "etc/f"), fs.ModeSetuid|0o711)); err != nil {

@@ -252,7 +252,7 @@ func TestAReadOnlyFileSystemNamesTheSection(t *testing.T) {
 	}
 }
 
-func TestWhatCannotTakeEffectIsAnError(t *testing.T) {
+func TestASettingWithoutEffectIsAnError(t *testing.T) {
 	t.Parallel()
 	uid := func(n hostconfig.UserID) *hostconfig.UserID { return &n }
 	user := func(u hostconfig.User) *hostconfig.OS { return &hostconfig.OS{Users: []hostconfig.User{u}} }

@@ -93,7 +93,7 @@ func link(t *testing.T, root, target string) {
 	give(t, root, "home/ada/keys")
 }
 
-func TestWhatAUserHadIsRestoredInTheSameFolderOnly(t *testing.T) {
+func TestAFileOfAUserIsRestoredInTheSameFolderOnly(t *testing.T) {
 	for what, swap := range swaps {
 		for _, released := range []bool{false, true} { // before folders were recorded
 			root := host(t)
@@ -129,7 +129,7 @@ func TestWhatAUserHadIsRestoredInTheSameFolderOnly(t *testing.T) {
 	}
 }
 
-func TestWhatAUserHadIsRestoredWithItsOwner(t *testing.T) {
+func TestAFileOfAUserIsRestoredWithItsOwner(t *testing.T) {
 	root := host(t)
 	if err := os.Symlink("/etc/cron.d", filepath.Join(root, "home/ada/keys/link")); err != nil {
 		t.Fatal(err)
