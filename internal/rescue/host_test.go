@@ -70,7 +70,7 @@ func TestTheVersionIsAskedByHandAsAnyClientWould(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatIsNoneIsAnError(t *testing.T) {
+func TestAnInvalidAnswerIsAnError(t *testing.T) {
 	for name, v := range map[string]versions{
 		"an error":  {err: status.Error(codes.Unavailable, "not now")},
 		"no answer": {version: ""},
@@ -108,7 +108,7 @@ func TestTheUnitsStateIsReadFromSystemctlsWords(t *testing.T) {
 	}
 }
 
-func TestSwingPointsTheLinkOrRemovesIt(t *testing.T) {
+func TestRepointChangesOrRemovesTheLink(t *testing.T) {
 	root := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(root, filepath.Dir(Link)), 0o755); err != nil {
 		t.Fatal(err)
@@ -190,7 +190,7 @@ func TestABaseThatSaysNoVersionIsAnErrorAndNothingIsDropped(t *testing.T) {
 	}
 }
 
-func TestALinkThatIsNoneIsAnErrorThatSaysSoAndNothingIsDropped(t *testing.T) {
+func TestAFileInThePlaceOfTheLinkIsAnErrorAndStays(t *testing.T) {
 	for name, make := range map[string]func(path string) error{
 		"a file":   func(path string) error { return os.WriteFile(path, []byte("noise"), 0o600) },
 		"a folder": func(path string) error { return os.MkdirAll(filepath.Join(path, "sub"), 0o755) },

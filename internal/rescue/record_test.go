@@ -44,7 +44,7 @@ func TestTheVerdictIsGivenOnce(t *testing.T) {
 	}
 }
 
-func TestWhatWasKeptStaysAndWhatWasGivenUpDoesNot(t *testing.T) {
+func TestAKeptVersionStaysAndAVersionThatWasGivenUpDoesNot(t *testing.T) {
 	f := beginTrial(t)
 	if err := errors.Join(f.Keep("op"), f.Keep("op"), f.Update("op", closeTrial)); err != nil {
 		t.Fatal(err)
@@ -250,7 +250,7 @@ func TestTheRecordOfAnotherOperationInOneCopyDoesNotCount(t *testing.T) {
 	}
 }
 
-func TestALockThatAStrangerHoldsIsWaitedForAndThenPassedOverByWhoGoesBack(t *testing.T) {
+func TestARollbackWaitsForTheLockOfAStrangerAndThenContinuesWithoutIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := beginTrial(t)
 		stranger, err := lock(filepath.Join(f.Dir, lockName))

@@ -243,7 +243,7 @@ func TestTheBaseIsTheLastResort(t *testing.T) {
 	})
 }
 
-func TestTheRescuerSaysSoWhenNothingHelps(t *testing.T) {
+func TestTheRescuerReportsThatEveryAttemptFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &scriptedHost{script: answersFrom(0, "", Unit{Active: "failed"}), dead: true}
 		r, err := runWatch(t, trial(), h, false)
@@ -253,7 +253,7 @@ func TestTheRescuerSaysSoWhenNothingHelps(t *testing.T) {
 	})
 }
 
-func TestAnEndedTrialIsNotPutBackAgain(t *testing.T) {
+func TestAnEndedTrialIsNotRolledBackAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, h := File{Dir: t.TempDir()}, &scriptedHost{script: answersFrom(0, "9.9.9", active)}
 		if err := f.Begin(trial()); err != nil {
