@@ -161,7 +161,7 @@ func (w *world) fetchedNothing() {
 	}
 }
 
-func TestTheHostIsAskedBeforeAnythingIsFetched(t *testing.T) {
+func TestTheHostIsCheckedBeforeTheFetch(t *testing.T) {
 	shop := newWorkshop(t)
 	t.Run("a writable /usr", func(t *testing.T) {
 		on(t, shop, func(t *testing.T, w *world) {

@@ -115,7 +115,7 @@ func TestADeadClockAfterAPowerCutThrowsNothingAway(t *testing.T) {
 }
 
 // The dates count when an image comes, and not on the way back.
-func TestTheWayBackIsOpenWhateverTheClockSays(t *testing.T) {
+func TestARollbackWorksWhateverTheClockSays(t *testing.T) {
 	shop := newWorkshopWithin(t, validFrom, validUntil)
 	for _, dead := range deadClocks() {
 		for _, record := range []string{"recorded", "staged by an earlier release", "with a damaged record"} {

@@ -32,7 +32,7 @@ func TestThePolicyThatWeShipIsSeen(t *testing.T) {
 	}
 }
 
-func TestWhatDoesNotDemandSignatures(t *testing.T) {
+func TestAWeakPolicyDoesNotDemandSignatures(t *testing.T) {
 	for name, files := range map[string]map[string]string{
 		"a comment":       {"etc/systemd/sysext.conf": "[SysExt]\n#ImagePolicy=" + strictPolicy + "\n"},
 		"a wider policy":  {"etc/systemd/sysext.conf": "[SysExt]\nImagePolicy=" + strictPolicy + "+unprotected\n"},

@@ -34,7 +34,7 @@ func TestARestartIsWaitedForEvenIfItStopsUsBeforeSystemdAnswers(t *testing.T) {
 	}
 }
 
-func TestWhatIsAmissWhileTheRescuerGoesBackIsNotTheReason(t *testing.T) {
+func TestAFaultDuringARollbackByTheRescuerIsNotItsReason(t *testing.T) {
 	ctx := t.Context()
 	quiet := slog.New(slog.DiscardHandler)
 	runner := operation.New(ctx, operation.Config{

@@ -112,7 +112,7 @@ func (w *world) expect(want string) {
 
 // What is offered and must not be taken: refused before anything has changed,
 // with one reason.
-func TestWhatIsRefusedLeavesTheHostAsItWas(t *testing.T) {
+func TestARefusedImageLeavesTheHostUnchanged(t *testing.T) {
 	shop := newWorkshop(t)
 	stranger := newStranger(t)
 	flipped := func(at func(size int) int) func(*testing.T) string {
@@ -196,7 +196,7 @@ func TestWhatIsRefusedLeavesTheHostAsItWas(t *testing.T) {
 	}
 }
 
-func TestAVersionThatDoesNotRunWhereItIsMergedIsTakenBackBeforeTheRestart(t *testing.T) {
+func TestAVersionThatDoesNotRunWhereItIsMergedIsUndoneBeforeTheRestart(t *testing.T) {
 	shop := newWorkshop(t)
 	on(t, shop, func(t *testing.T, w *world) {
 		w.noexec = true
@@ -341,7 +341,7 @@ func TestRollbackLeadsToTheVersionBeforeAndThenToTheBase(t *testing.T) {
 	})
 }
 
-func TestWhatIsKeptIsTheActiveThePreviousAndTheNewestStaged(t *testing.T) {
+func TestTheStoreKeepsTheActiveThePreviousAndTheNewestStagedImage(t *testing.T) {
 	shop := newWorkshop(t)
 	on(t, shop, func(t *testing.T, w *world) {
 		for _, v := range []string{"2.0.0", "2.1.0", "2.2.0"} {
@@ -383,7 +383,7 @@ func TestAVersionThatFailedIsRefusedUntilItIsUnblocked(t *testing.T) {
 	})
 }
 
-func TestAnOlderVersionNeedsLeave(t *testing.T) {
+func TestAnOlderVersionNeedsAllowDowngrade(t *testing.T) {
 	shop := newWorkshop(t)
 	on(t, shop, func(t *testing.T, w *world) {
 		w.upgraded("3.0.0")
@@ -418,7 +418,7 @@ func TestASecondUpgradeIsToldWhichOneRuns(t *testing.T) {
 	})
 }
 
-func TestAnUploadIsStagedAndALostOneIsTakenBack(t *testing.T) {
+func TestAnUploadIsStagedAndALostUploadIsUndone(t *testing.T) {
 	shop := newWorkshop(t)
 	on(t, shop, func(t *testing.T, w *world) {
 		data, err := os.ReadFile(shop.image(t, "2.0.0", healthy))
@@ -493,7 +493,7 @@ func TestASourceIsShownWithoutItsSecrets(t *testing.T) {
 }
 
 // A power cut in the middle of a write leaves its temporary file, or folder.
-func TestWhatInterruptedWritesLeftIsGoneAfterATrial(t *testing.T) {
+func TestFilesOfInterruptedWritesAreDeletedAfterATrial(t *testing.T) {
 	shop := newWorkshop(t)
 	for want, b := range map[operation.Phase]behaviour{operation.Done: healthy, operation.Undone: exits} {
 		t.Run(string(want), func(t *testing.T) {

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 
 // A new system whose folder of extensions is a link to that of this host, as seen from
 // here: what is decided for the one must not happen to the other.
-func TestCarryingStaysInTheNewSystem(t *testing.T) {
+func TestLinkInTreeWritesOnlyIntoTheTree(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"var/lib/extensions", "var/lib", "var", ""} {
 		for _, base := range []string{"1.0.0", "9.0.0"} { // the active one goes on, or is dropped
