@@ -267,7 +267,7 @@ var stateSeed = maphash.MakeSeed()
 
 // Whatever can be known before a disk is changed is said before, by the step "image" and
 // by a plan alike; and what has not begun is undone without a complaint.
-func TestWhatCanBeKnownIsKnownBeforeADiskIsChanged(t *testing.T) {
+func TestEveryKnowableFaultIsFoundBeforeADiskIsChanged(t *testing.T) {
 	t.Parallel()
 	a := newAlbum(t)
 	var installed *osWorld
@@ -413,7 +413,7 @@ func TestAFirmwareThatIsLostLeavesNoHostStuck(t *testing.T) {
 }
 
 // Each Undo may be called for a step that never began, on every machine.
-func TestWhatNeverBeganIsUndone(t *testing.T) {
+func TestAnOperationThatNeverBeganIsUndone(t *testing.T) {
 	t.Parallel()
 	a := newAlbum(t)
 	for _, noVars := range []bool{false, true} {

@@ -148,7 +148,7 @@ func TestAPlanAtRunTimePromisesNoBootFiles(t *testing.T) {
 	})
 }
 
-func TestTheWriterOfADiskSaysWhatItDoes(t *testing.T) {
+func TestStreamDiskLogsItsSteps(t *testing.T) {
 	t.Parallel()
 	a := newAlbum(t)
 	w, op := streamed(t, a, StreamRequest{URL: "file:///srv/v1.cosi", SHA384: a.v1.sha}, func(*osWorld) {})

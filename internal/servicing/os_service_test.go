@@ -95,7 +95,7 @@ func (w *osWorld) waiting(id string) operation.Operation {
 	return operation.Operation{}
 }
 
-func TestWhatUpstreamHasFinalizedIsCommitted(t *testing.T) {
+func TestAnUpdateThatUpstreamFinalizedIsCommitted(t *testing.T) {
 	t.Parallel()
 	onMachine(t, func(t *testing.T, w *osWorld) {
 		w.must(updating(v2, true, true))
@@ -208,7 +208,7 @@ func TestADiskIsWrittenWhole(t *testing.T) {
 
 // A daemon may be ended after it has written down that it waits for a reboot, and
 // before it has asked for it; on the way there, and on the way back.
-func TestARebootThatNobodyHasAskedForIsAskedForByTheNextDaemon(t *testing.T) {
+func TestTheNextDaemonRequestsAMissingReboot(t *testing.T) {
 	t.Parallel()
 	for n, c := range []struct {
 		text func(*album) string
@@ -242,7 +242,7 @@ func TestARebootThatNobodyHasAskedForIsAskedForByTheNextDaemon(t *testing.T) {
 	}
 }
 
-func TestARebootThatIsRefusedIsToldOnceAndTheHostStaysWhatItIs(t *testing.T) {
+func TestARefusedRebootIsReportedOnceAndTheHostIsUnchanged(t *testing.T) {
 	t.Parallel()
 	onMachine(t, func(t *testing.T, w *osWorld) {
 		w.systemd.Hook = func(ctx context.Context, c systemdtest.Call) error {
@@ -269,7 +269,7 @@ func TestARebootThatIsRefusedIsToldOnceAndTheHostStaysWhatItIs(t *testing.T) {
 	})
 }
 
-func TestWhatIsSaidOfTheManagementOSMayBeRefused(t *testing.T) {
+func TestAFaultyManagementOSIsRefused(t *testing.T) {
 	t.Parallel()
 	a := newAlbum(t)
 	for name, c := range map[string]struct {
@@ -305,7 +305,7 @@ func TestWhatIsSaidOfTheManagementOSMayBeRefused(t *testing.T) {
 	}
 }
 
-func TestAnUpdateLeavesTheManagementOSAlone(t *testing.T) {
+func TestAnUpdateIgnoresTheManagementOS(t *testing.T) {
 	t.Parallel()
 	onMachine(t, func(t *testing.T, w *osWorld) {
 		w.must(updating(func(a *album) string { return hostOf(a.v2, managed) }, true, true))

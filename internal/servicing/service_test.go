@@ -75,7 +75,7 @@ func file(content string) string {
 	return fmt.Sprintf("os: {additionalFiles: [{destination: /etc/f, content: %q}]}", content)
 }
 
-func TestAHostIsTakenIntoCareAndBack(t *testing.T) {
+func TestAnAdoptedHostIsUpdatedAndRolledBack(t *testing.T) {
 	t.Parallel()
 	onHost(t, func(t *testing.T, w *world) {
 		if op := w.ask(file("one"), true, true); op.Phase != operation.Done || w.kindOf(op) != RuntimeUpdate || w.text("etc/f") != "one" {
@@ -135,7 +135,7 @@ func TestAFailedUpdateLeavesTheHostAsItWasAndMayBeTriedAgain(t *testing.T) {
 	})
 }
 
-func TestWhatIsStagedIsFinalizedReplacedOrForgotten(t *testing.T) {
+func TestAStagedUpdateIsFinalizedReplacedOrDiscarded(t *testing.T) {
 	t.Parallel()
 	onHost(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
@@ -170,7 +170,7 @@ func TestWhatIsStagedIsFinalizedReplacedOrForgotten(t *testing.T) {
 	})
 }
 
-func TestWhatNeedsTwoSlotsIsRefusedWhereThereIsOne(t *testing.T) {
+func TestAnUpdateThatNeedsTwoSlotsIsRefusedOnAHostWithOne(t *testing.T) {
 	t.Parallel()
 	onHost(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
@@ -267,7 +267,7 @@ health: {checks: [{runOn: [all], path: usr/bin/look}]}`
 	})
 }
 
-func TestASecondRequestIsToldWhatRuns(t *testing.T) {
+func TestASecondRequestNamesTheRunningOperation(t *testing.T) {
 	t.Parallel()
 	onHost(t, func(t *testing.T, w *world) {
 		ctx := t.Context()

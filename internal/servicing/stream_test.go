@@ -61,7 +61,7 @@ func TestADiskIsWrittenWithinItsDataBudgetOrNotAtAll(t *testing.T) {
 	}
 }
 
-func TestTheWriterOfADiskHasTheHostsCredentialsForRegistries(t *testing.T) {
+func TestStreamDiskUsesTheCredentialsOfTheHost(t *testing.T) {
 	t.Parallel()
 	a := newAlbum(t)
 	_, op := streamed(t, a, StreamRequest{URL: "oci://127.0.0.1:1/os:v1", SHA384: a.v1.sha}, func(w *osWorld) {

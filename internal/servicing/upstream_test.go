@@ -61,7 +61,7 @@ func keptLogs(t *testing.T, root string) []string {
 	return found
 }
 
-func TestTheTextsThatUpstreamsTestsSearchForAreSaid(t *testing.T) {
+func TestTheLogHasTheTextsThatUpstreamsTestsSearchFor(t *testing.T) {
 	t.Parallel()
 	withLogs(t, func(t *testing.T, w *world) {
 		op := w.ask(file("one"), true, false)
@@ -183,7 +183,7 @@ func TestALogIsBoundedAndHasNoWordsOfPrograms(t *testing.T) {
 	})
 }
 
-func TestAnInstallationAndUpdatesAreToldAsUpstreamTellsThem(t *testing.T) {
+func TestAnInstallationAndUpdatesHaveUpstreamsStatuses(t *testing.T) {
 	t.Parallel()
 	a := newAlbum(t)
 	synctest.Test(t, func(t *testing.T) {
