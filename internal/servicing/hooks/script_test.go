@@ -8,7 +8,7 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 )
 
-func TestTheWrapperKeepsWhatItIsGiven(t *testing.T) {
+func TestTheWrapperPassesArgumentsAndEnvironmentOn(t *testing.T) {
 	content := "x"
 	j := job{file: "/a b", on: hostconfig.OnRuntimeUpdate, script: hostconfig.Script{Interpreter: "bash", Content: &content, Arguments: []string{"it's", "$HOME"}, EnvironmentVariables: map[string]string{"B": "`x`", "A": "1"}}}
 	want := "export TARGET_ROOT=/ SERVICING_TYPE=runtime-update\nexport A='1'\nexport B='`x`'\n'bash' '/a b' 'it'\\''s' '$HOME'\necho $? > '/s.new' && mv '/s.new' '/s'\n"
