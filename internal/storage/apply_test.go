@@ -351,7 +351,7 @@ func TestOnlyNewPlanMakesAPlan(t *testing.T) {
 	}
 }
 
-func TestFailuresSayWhatWasBeingDone(t *testing.T) {
+func TestAFailureNamesTheAct(t *testing.T) {
 	t.Parallel()
 	inv := inventory(emptyDisk("sda", 16*gib))
 	plan, err := NewPlan(parse(t, abConfig), inv, request(Install))

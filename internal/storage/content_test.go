@@ -75,7 +75,7 @@ func TestAFileSystemThatTheSectorsCannotCarryIsRefused(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotKnownOrCannotBeMadeIsRefused(t *testing.T) {
+func TestUnknownAndUnsupportedFileSystemsAreRefused(t *testing.T) {
 	t.Parallel()
 	plan, err := NewPlan(parse(t, abConfig), inventory(emptyDisk("sda", 16*gib)), request(Install))
 	if err != nil {

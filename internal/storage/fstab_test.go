@@ -88,7 +88,7 @@ func TestFieldsOfFstabStayFields(t *testing.T) {
 	}
 }
 
-func TestMountsComeAfterWhatTheyAreIn(t *testing.T) {
+func TestAMountFollowsTheMountThatContainsIt(t *testing.T) {
 	t.Parallel()
 	spec := &hostconfig.Storage{Filesystems: []hostconfig.Filesystem{
 		mountedAt("4", "/boot/efi/", ""), mountedAt("6", "/var/lib/x", ""), {DeviceID: "not mounted"}, mountedAt("2", "/boot", ""),

@@ -44,7 +44,7 @@ func TestPartitionsArePlaced(t *testing.T) {
 	}
 }
 
-func TestWhatDoesNotFitIsRefused(t *testing.T) {
+func TestAPlanThatDoesNotFitTheDiskIsRefused(t *testing.T) {
 	t.Parallel()
 	end := gpt.EndUsable(gib, 512)
 	for name, sizes := range map[string][]int64{

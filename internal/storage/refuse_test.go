@@ -71,7 +71,7 @@ func TestAPlanThatWouldDoHarmIsNotMade(t *testing.T) {
 	}
 }
 
-func TestAllThatSpeaksAgainstAPlanIsSaid(t *testing.T) {
+func TestAnErrorHasEveryReasonAgainstAPlan(t *testing.T) {
 	t.Parallel()
 	d := usedDisk(t, "sda", 16*gib, []old{{"a", mib, gib, "", blockdev.Use{Swap: true}}, {"b", 2 * gib, gib, "", blockdev.Use{Mounts: []string{"/"}}}})
 	_, err := NewPlan(parse(t, abConfig), inventory(d), request(Install))
@@ -80,7 +80,7 @@ func TestAllThatSpeaksAgainstAPlanIsSaid(t *testing.T) {
 	}
 }
 
-func TestAnUpdateDoesNotWriteToWhatRuns(t *testing.T) {
+func TestAnUpdateDoesNotWriteToTheRunningSlot(t *testing.T) {
 	t.Parallel()
 	host := func() *blockdev.Inventory { return installed(t, abConfig, inventory(emptyDisk("sda", 16*gib))) }
 	tests := []struct {
@@ -111,7 +111,7 @@ func TestAnUpdateDoesNotWriteToWhatRuns(t *testing.T) {
 	}
 }
 
-func TestARequestSaysEverything(t *testing.T) {
+func TestAnIncompleteRequestIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(*Request){
 		"purpose": func(r *Request) { r.For = "" }, "slot": func(r *Request) { r.Slot = 0 }, "seed": func(r *Request) { r.Seed = seed[:15] },
