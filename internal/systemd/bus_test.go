@@ -14,7 +14,7 @@ import (
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
 )
 
-func TestTheBusIsLikeSystemdWhenAPeerSpeaksItsProtocol(t *testing.T) {
+func TestTheBusPassesTheSuiteWithAPeer(t *testing.T) {
 	systemdtest.Suite(t, func(t *testing.T) systemdtest.Host {
 		p := newPeer(t, &systemdtest.Fake{})
 		return systemdtest.Host{
@@ -31,7 +31,7 @@ func wantKind(t *testing.T, err error, kind errkind.Kind, words string) {
 	}
 }
 
-func TestASystemdThatIsNotThereIsUnavailable(t *testing.T) {
+func TestAMissingSystemdIsUnavailable(t *testing.T) {
 	bus := systemd.Connect(t.Context(), filepath.Join(t.TempDir(), "none"))
 	wantKind(t, bus.Restart(t.Context(), "a.service"), errkind.Unavailable, "restart a.service: connect to systemd: ")
 	wantKind(t, bus.Reload(t.Context()), errkind.Unavailable, "reload unit files: connect to systemd: ")
