@@ -10,7 +10,7 @@ import (
 	"github.com/trident-project/trident/internal/systemd"
 )
 
-func TestTheFakeIsLikeSystemd(t *testing.T) {
+func TestTheFakePassesTheSuite(t *testing.T) {
 	Suite(t, func(t *testing.T) Host {
 		f := &Fake{}
 		return Host{f, func(_ testing.TB, d Definition) { f.Define(d) }}
@@ -47,7 +47,7 @@ func TestAHookSeesEveryCallBeforeItHasAnEffect(t *testing.T) {
 	}
 }
 
-func TestSetIsACrashThatNobodyAskedFor(t *testing.T) {
+func TestSetSimulatesACrash(t *testing.T) {
 	f := &Fake{}
 	crashed := systemd.Unit{Active: "activating", Sub: "auto-restart", Result: "exit-code", Restarts: 3}
 	f.Set("a.service", crashed)
