@@ -28,7 +28,7 @@ func write(t *testing.T, root string, files map[string]string) {
 	}
 }
 
-func TestTheAdministratorsFilesStandInForTheVendors(t *testing.T) {
+func TestTheAdministratorsFilesOverrideTheVendors(t *testing.T) {
 	a := newIdentity(t, ecdsaKey(t, elliptic.P256()), "a", 1)
 	b := newIdentity(t, ecdsaKey(t, elliptic.P256()), "b", 1)
 	c := newIdentity(t, ecdsaKey(t, elliptic.P256()), "c", 1)

@@ -185,7 +185,7 @@ func TestACertificateCountsWithinItsDates(t *testing.T) {
 }
 
 // A hint must not lead anybody to trust whoever made an image.
-func TestEachRefusalForWantOfAKeySaysWhoIsTrusted(t *testing.T) {
+func TestARefusalNamesTheTrustedSigners(t *testing.T) {
 	id := newIdentity(t, ecdsaKey(t, elliptic.P256()), "vendor", 1)
 	other := newIdentity(t, ecdsaKey(t, elliptic.P256()), "other", 1)
 	for _, p := range []Policy{{}, policyOf(other)} {
@@ -231,7 +231,7 @@ func TestASignatureByOpensslCounts(t *testing.T) {
 	}
 }
 
-func TestNoBitOfASignatureIsFree(t *testing.T) {
+func TestEveryFlippedBitOfASignatureIsRefused(t *testing.T) {
 	id := newIdentity(t, rsaKey(t, 2048), "vendor", 1)
 	p, sig := policyOf(id), id.sign(t)
 	for i := range len(sig.PKCS7) * 8 {
@@ -330,7 +330,7 @@ func TestTheSignatureIsCheckedBeforeTheImageIsRead(t *testing.T) {
 	}
 }
 
-func TestTheZeroVerifiedVouchesForNothing(t *testing.T) {
+func TestTheZeroVerifiedProvesNothing(t *testing.T) {
 	if v, ok := (Verified[*ddi.Image]{}).Value(); ok || v != nil {
 		t.Errorf("got %v, %v", v, ok)
 	}
