@@ -40,7 +40,7 @@ func TestBuildMetadataDoesNotCount(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoVersionIsRefused(t *testing.T) {
+func TestAnInvalidVersionIsRefused(t *testing.T) {
 	for _, s := range []string{"", "1", "1.2", "v1.2.3", "1.2.3-", "01.2.3", "1.2.3/../../x", "1.2.3 ", "1.2.3\n",
 		"99999999999999999999.0.0", "1.0.0-" + strings.Repeat("a", 80)} {
 		if v, err := Parse(s); err == nil {
