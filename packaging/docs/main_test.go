@@ -113,7 +113,7 @@ func TestTwoRunsWriteTheSame(t *testing.T) {
 	}
 }
 
-func TestAFolderIsWanted(t *testing.T) {
+func TestAMissingFolderArgumentIsAnError(t *testing.T) {
 	if err := run(nil); err == nil {
 		t.Error("no error without a folder")
 	}
@@ -149,7 +149,7 @@ func TestPagesSayHowACommandEndsAndWhatItReads(t *testing.T) {
 	}
 }
 
-func TestPagesTellTrueDefaults(t *testing.T) {
+func TestPagesHaveTheDefaultsOfTheFlags(t *testing.T) {
 	files := generate(t)
 	upgrade := files["man1/trident-self-upgrade.1.gz"]
 	for _, want := range []string{"(default 10s)", "(default 3m)", `\fB\-\-soak\fP \fIDURATION\fP`} {
