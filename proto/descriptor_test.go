@@ -114,7 +114,7 @@ func each[T any](list interface {
 	}
 }
 
-func TestTheWireIsAsItWas(t *testing.T) {
+func TestTheWireMatchesItsSnapshot(t *testing.T) {
 	const path = "testdata/wire.txt"
 	got := strings.Join(facts(), "\n") + "\n"
 	if *update {
