@@ -169,7 +169,7 @@ func TestAnEndThatIsAFailureCountsThoughTheOperationIsDone(t *testing.T) {
 	}
 }
 
-func TestWhereThereIsNothingToDoThereIsNoOperation(t *testing.T) {
+func TestARequestWithoutChangesHasNoOperation(t *testing.T) {
 	c := dial(t, clienttest.New(clienttest.Config{NothingToDo: true}))
 	out, err := c.Host().Commit(t.Context(), client.How{}, nil)
 	if err != nil || out.Operation != nil || out.Completed.GetServicingKind() != tridentv1.ServicingKind_SERVICING_KIND_NONE_REQUIRED {
@@ -202,7 +202,7 @@ func TestUpstreamsDaemonIsServedByItsStream(t *testing.T) {
 	}
 }
 
-func TestABusyHostOfUpstreamsServicesIsNotAskedAgain(t *testing.T) {
+func TestABusyAnswerOfUpstreamsServicesIsNotRetried(t *testing.T) {
 	busy := grpckind.UpstreamError(errkind.Errorf(errkind.Busy, "operation op-7 is running"), map[string]string{grpckind.MetaOperation: "op-7"})
 	s := clienttest.New(clienttest.Config{Refuse: busy})
 	c := dial(t, s)
@@ -217,7 +217,7 @@ func TestABusyHostOfUpstreamsServicesIsNotAskedAgain(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatIsLostIsAskedForAgain(t *testing.T) {
+func TestACallWithALostAnswerIsRepeated(t *testing.T) {
 	for name, run := range map[string]func(*client.Client) error{
 		"update": func(c *client.Client) error {
 			_, err := c.Host().Update(t.Context(), config, client.How{}, nil)
@@ -240,7 +240,7 @@ func TestAnAnswerThatIsLostIsAskedForAgain(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatIsLostIsNotAskedForWhereThatWouldBeginAgain(t *testing.T) {
+func TestACallThatWouldBeginAgainIsNotRepeated(t *testing.T) {
 	c := dial(t, clienttest.New(clienttest.Config{Capabilities: []string{"operations"}, Script: updateScript(), LoseAnswers: 1}))
 	_, err := c.Host().Update(t.Context(), config, client.How{}, nil)
 	if !client.Retriable(err) || !strings.Contains(client.Hint(err), "may have begun") {
@@ -251,7 +251,7 @@ func TestAnAnswerThatIsLostIsNotAskedForWhereThatWouldBeginAgain(t *testing.T) {
 	}
 }
 
-func TestWhatIsSaidOfAHostAndItsConfiguration(t *testing.T) {
+func TestHostReturnsStateFindingsAndPlan(t *testing.T) {
 	s := clienttest.New(clienttest.Config{
 		Host:     &hostv1.GetHostResponse{ActiveVolume: "volume-b"},
 		Findings: []*hostv1.Finding{{Severity: hostv1.Severity_SEVERITY_ERROR, Line: 3, Name: "DuplicateUsernames"}},

@@ -97,7 +97,7 @@ func TestEveryConnectionBeginsWithAHandshake(t *testing.T) {
 	}
 }
 
-func TestAnotherWayIsTriedAndKeptTo(t *testing.T) {
+func TestAnAlternativeIsTriedAndKept(t *testing.T) {
 	all := servers{"a": nil, "b": clienttest.New(clienttest.Config{Version: "b"}), "c": clienttest.New(clienttest.Config{Version: "c"})}
 	c := all.client(t, "a", client.WithAlternatives("b", "c"))
 	for range 2 {
@@ -157,7 +157,7 @@ func TestAWatchGoesOnOverAnotherWayToTheSameHostOnly(t *testing.T) {
 	}
 }
 
-func TestWhereNoWayWorksEachIsTold(t *testing.T) {
+func TestAnErrorNamesEveryAlternative(t *testing.T) {
 	c := servers{}.client(t, "a", client.WithAlternatives("b"))
 	_, err := c.Version(t.Context())
 	connect, ok := errors.AsType[*client.ConnectError](err)
@@ -216,7 +216,7 @@ func TestTargets(t *testing.T) {
 
 // A daemon that goes away tells its connections so and lets the calls that run
 // come to their end.
-func TestACallOutlivesTheConnectionsLastWord(t *testing.T) {
+func TestACallSurvivesAGoAway(t *testing.T) {
 	s := clienttest.New(clienttest.Config{Version: "1.0.0", Script: []*operationsv1.Event{clienttest.Step(0, "fetch", nil)}})
 	c := dial(t, s)
 	_, err := c.Upgrade(t.Context(), client.Source{URL: "http://x"}, nil, func(e *client.Event) {
