@@ -33,7 +33,7 @@ func bake(t *testing.T, config clienttest.Config) (out string, err error) {
 	return strings.ReplaceAll(text.String(), dir+"/", ""), err
 }
 
-func TestWhatIsGoodGoesIntoTheImage(t *testing.T) {
+func TestAGoodImageIsAccepted(t *testing.T) {
 	out, err := bake(t, clienttest.Config{
 		Plan: &hostv1.PlanUpdateResponse{
 			Kind:    tridentv1.ServicingKind_SERVICING_KIND_RUNTIME_UPDATE,
