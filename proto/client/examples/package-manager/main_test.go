@@ -37,7 +37,7 @@ func TestAPackageReplacesTrident(t *testing.T) {
 	}
 }
 
-func TestAHostThatHasItIsLeftAlone(t *testing.T) {
+func TestAHostWithTheVersionIsNotChanged(t *testing.T) {
 	out, err := install(t, t.Context(), clienttest.Config{Refuse: grpckind.Error(errkind.Errorf(errkind.Exists, "2.0.0 is active"), nil)})
 	if diff := cmp.Diff("1.0.0 stays: 2.0.0 is active\n", out); diff != "" || err != nil {
 		t.Errorf("error %v, -want +got:\n%s", err, diff)
