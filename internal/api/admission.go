@@ -62,7 +62,7 @@ func (r *roster) admit(c *conn) (ended *conn, err error) {
 		among = func(o *conn) bool { return o.peer.uid == c.peer.uid }
 		err = errkind.Errorf(errkind.TooLarge, "connect to tridentd: user ID %d has %d connections, and may have %d", c.peer.uid, ofUser, maxOfUser)
 	case all >= maxConnections-reservedForFirst-reservedForOwn+reserved:
-		err = errkind.Errorf(errkind.TooLarge, "connect to tridentd: %d connections are open, and none of them can be ended", all)
+		err = errkind.Errorf(errkind.TooLarge, "connect to tridentd: all %d connections are in use", all)
 	default:
 		r.open[c] = struct{}{}
 		return nil, nil

@@ -1,11 +1,10 @@
 // Package api serves Trident's gRPC API. It converts requests, calls the services, and
-// converts their results. It also limits connections and memory, keeps handles, and logs
-// calls.
+// converts their results. It also limits connections and memory, and logs calls.
 //
 // One table says who may call what (access.go), another which code an error has
-// (errkind/grpckind). Whatever takes time belongs to the operation runner: a stream only
-// shows an operation, which does not depend on its client. The API is served on unix
-// sockets only, because there the kernel identifies the caller.
+// (errkind/grpckind). A call that takes time begins an operation and streams its events;
+// the operation continues if the client disconnects. The API is served on unix sockets
+// only, because there the kernel identifies the caller.
 package api
 
 import (

@@ -151,9 +151,9 @@ func (c *conn) end(code uint32, why string) {
 	_ = c.Close()
 }
 
-// Accept returns the next connection to serve. If all places are taken it ends an idle
-// connection for it, as roster decides. It also returns some refused connections: their
-// calls return the reason.
+// Accept returns the next connection to serve. If all places are taken, it ends the idle
+// connection that roster chooses. It also returns a refused connection if the server can
+// answer its calls with the reason.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
 		raw, err := l.AcceptUnix()

@@ -120,7 +120,7 @@ func (s *session) checkSize(m any) error {
 	s.mu.Unlock()
 	if message, ok := m.(proto.Message); ok && limit > 0 {
 		if size := int64(proto.Size(message)); size > limit {
-			return errkind.Errorf(errkind.TooLarge, "the answer has %d bytes, and the caller takes %d", size, limit)
+			return errkind.Errorf(errkind.TooLarge, "the answer has %d bytes, and the caller accepts %d", size, limit)
 		}
 	}
 	return nil

@@ -93,7 +93,7 @@ func (h *humantime) Set(s string) error {
 		rest = rest[len(part[0]):]
 	}
 	if strings.TrimSpace(s) == "" || sum >= math.MaxInt64 {
-		return errors.New("it is empty, or longer than can be waited")
+		return errors.New("the time is empty or too long")
 	}
 	*h = humantime(sum)
 	return nil

@@ -142,10 +142,10 @@ func sequence(documents []string) ([]byte, error) {
 func mapping(document string) (*yaml.Node, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(document), &doc); err != nil {
-		return nil, errkind.Errorf(errkind.Corrupt, "read what the daemon answered: %w", err)
+		return nil, errkind.Errorf(errkind.Corrupt, "read the answer of the daemon: %w", err)
 	}
 	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
-		return nil, errkind.Errorf(errkind.Corrupt, "read what the daemon answered: it is not a mapping")
+		return nil, errkind.Errorf(errkind.Corrupt, "read the answer of the daemon: it is not a mapping")
 	}
 	return doc.Content[0], nil
 }
@@ -157,7 +157,7 @@ func dumpYAML(value any) ([]byte, error) { return yaml.Dump(value, yaml.WithLine
 func jsonOf(text []byte) ([]byte, error) {
 	value, err := decodeYAML(text)
 	if err != nil {
-		return nil, errkind.Errorf(errkind.Corrupt, "read what the daemon answered: %w", err)
+		return nil, errkind.Errorf(errkind.Corrupt, "read the answer of the daemon: %w", err)
 	}
 	return terminal.Marshal(value)
 }

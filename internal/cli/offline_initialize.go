@@ -57,7 +57,7 @@ func newOfflineInitializeCommand(a *command.App, run func(context.Context, *offl
 	flags := cmd.Flags()
 	flags.Var(&lazy, "lazy-partitions", "partitions that the first boot makes, as NAME:PARTUUID,…")
 	flags.StringVar(&o.disk, "disk", "/dev/sda", "the path of the disk on the host")
-	flags.StringVar(&o.history, "history-path", "/usr/share/image-customizer/history.json", "the history of the image")
+	flags.StringVar(&o.history, "history-path", "/usr/share/image-customizer/history.json", "the file in which Image Customizer has recorded how it made the image")
 	addRoot(cmd, &o.root)
 	return cmd
 }

@@ -29,7 +29,7 @@ func (o *configOptions) addPlanFlag(cmd *cobra.Command, usage string) {
 // checkPlan refuses flags that --plan excludes.
 func (o *configOptions) checkPlan(cmd *cobra.Command) error {
 	if o.plan && (o.allowed.given || o.Detach || o.CancelOnInterrupt) {
-		return command.UsageError(cmd, fmt.Errorf("--plan does nothing: --allowed-operations, --detach and --cancel-on-interrupt do not go with it"))
+		return command.UsageError(cmd, fmt.Errorf("--plan only prints: omit --allowed-operations, --detach and --cancel-on-interrupt"))
 	}
 	return nil
 }

@@ -100,7 +100,7 @@ func (o *rollbackOptions) printCheck(ctx context.Context, c *client.Client) erro
 func (o *rollbackOptions) refuseNone(ctx context.Context, c *client.Client) error {
 	next, err := o.next(ctx, c)
 	if err == nil && next == "none" {
-		err = errkind.WithName(errkind.Errorf(errkind.Precondition, "there is nothing of that kind to roll back to"), errkind.NameInvalidRollbackExpectation)
+		err = errkind.WithName(errkind.Errorf(errkind.Precondition, "this host has no rollback of that kind"), errkind.NameInvalidRollbackExpectation)
 	}
 	return err
 }

@@ -145,7 +145,7 @@ func hostStatus(ctx context.Context, c *client.Client) (string, error) {
 		err := errkind.Errorf(errkind.Corrupt, "read the status of the host: %s", terminal.Lines(host.GetDatastore().GetMessage()))
 		return "", errkind.WithName(err, errkind.NameParseHostStatus)
 	case host.GetPhase() != hostv1.HostPhase_HOST_PHASE_FRESH:
-		return "", errkind.Errorf(errkind.TooLarge, "read the status of the host: it is larger than a message of the API holds")
+		return "", errkind.Errorf(errkind.TooLarge, "read the status of the host: the status is larger than a message of the API may be")
 	}
 	err = errkind.Errorf(errkind.Precondition, "read the status of the host: the host is not provisioned: Trident has no record of it")
 	return "", errkind.WithName(errkind.WithHint(err, "update it to a Host Configuration first: trident update CONFIG"), hostNotProvisioned)

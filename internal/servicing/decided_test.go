@@ -54,7 +54,7 @@ func TestADaemonThatEndsAgainAndAgainBehindThePointOfNoReturnTakesNothingBack(t 
 		w.stopDaemon()
 		w.startDaemon()
 		op = w.waiting(op.ID)
-		if op.Phase != operation.Stuck || !strings.Contains(op.Failure.Message, "is what boots") || w.reboots {
+		if op.Phase != operation.Stuck || !strings.Contains(op.Failure.Message, "is the default boot entry") || w.reboots {
 			t.Fatalf("%s: %+v", op.Phase, op.Failure)
 		}
 		if _, err := w.daemon.runner.Cancel(t.Context(), op.ID); err != nil {

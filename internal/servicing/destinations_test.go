@@ -55,7 +55,7 @@ func TestNoFileOfAConfigurationOverwritesWhatTridentKeeps(t *testing.T) {
 			}
 		}
 		op := w.ask(files("/srv/link/datastore.sqlite"), true, true)
-		if op.Phase != operation.Undone || !strings.Contains(op.Failure.Message, `"/srv/link/datastore.sqlite" cannot be written: Trident itself`) {
+		if op.Phase != operation.Undone || !strings.Contains(op.Failure.Message, `"/srv/link/datastore.sqlite" cannot be written: Trident keeps`) {
 			t.Errorf("through a link: %+v", op)
 		}
 		after := w.state()

@@ -62,7 +62,7 @@ func anotherProof(_, part map[string]any) { part["proof"] = strings.Repeat("0", 
 // an older release, which wrote down no digest, goes on.
 func TestOnlyWhatIsProvenBoots(t *testing.T) {
 	t.Parallel()
-	const unproven = "was not written, or not found to be what the image's metadata says"
+	const unproven = "was not written, or does not have the verified content of the image"
 	flip := func(w *osWorld) {
 		file := filepath.Join(w.root, change.Dir, "staged/esp.img")
 		data, err := os.ReadFile(file)

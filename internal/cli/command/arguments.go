@@ -29,7 +29,7 @@ func Exactly(names ...string) cobra.PositionalArgs {
 		case len(args) < len(names):
 			return UsageError(cmd, fmt.Errorf("%s is missing", strings.Join(names[len(args):], " ")))
 		case len(args) > len(names):
-			return UsageError(cmd, fmt.Errorf("there is no place for %q", args[len(names)]))
+			return UsageError(cmd, fmt.Errorf("unexpected argument %q", args[len(names)]))
 		}
 		return nil
 	}
@@ -38,7 +38,7 @@ func Exactly(names ...string) cobra.PositionalArgs {
 // AtMostOne takes one argument or none.
 func AtMostOne(cmd *cobra.Command, args []string) error {
 	if len(args) > 1 {
-		return UsageError(cmd, fmt.Errorf("there is no place for %q", args[1]))
+		return UsageError(cmd, fmt.Errorf("unexpected argument %q", args[1]))
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ func newUpgradeCommand(a *command.App, run func(context.Context, *upgradeOptions
 	o := &upgradeOptions{FollowOptions: command.FollowOptions{App: a}}
 	cmd := &cobra.Command{
 		Use:   "upgrade SOURCE",
-		Short: "Bring a new version of Trident into service",
+		Short: "Activate a new version of Trident",
 		Long:  upgradeLong,
 		Example: `  trident self upgrade https://example.com/trident-2.0.0.raw
   trident self upgrade ./trident-2.0.0.raw --soak 1m --deadline 5m`,

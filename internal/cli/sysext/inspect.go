@@ -149,7 +149,7 @@ func (r *inspection) readTree(fsys fs.FS) error {
 		case name == ".":
 			return nil
 		case len(r.Files) == maxListed || strings.Count(name, "/") > 64:
-			return errkind.Errorf(errkind.TooLarge, "%s: there are more files than anybody would list", name)
+			return errkind.Errorf(errkind.TooLarge, "%s: the image has more than %d files, or folders more than 64 deep", name, maxListed)
 		}
 		info, err := d.Info()
 		if err != nil {

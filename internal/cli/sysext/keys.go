@@ -58,7 +58,7 @@ func readKey(path string) (crypto.Signer, error) {
 	if s, ok := key.(crypto.Signer); ok && err == nil {
 		return s, nil
 	}
-	return nil, errkind.WithHint(errkind.Errorf(errkind.Invalid, "read key %s: it holds no private key that can sign", path),
+	return nil, errkind.WithHint(errkind.Errorf(errkind.Invalid, "read key %s: the file has no private key that can sign", path),
 		"Keys are RSA from 2048 bits, or ECDSA over P-256, P-384 or P-521.")
 }
 

@@ -135,11 +135,11 @@ func checkAsHost(ctx context.Context, a *command.App, cert *x509.Certificate) fu
 				err = errkind.WithHint(err, "--cert must name the certificate of the key that made the signature.")
 			}
 			if err != nil {
-				return fmt.Errorf("no host would accept it: %w", err)
+				return fmt.Errorf("no host would accept the image: %w", err)
 			}
 		}
 		if _, err := extension.CheckImage(img); err != nil {
-			return fmt.Errorf("no host would accept it: %w", err)
+			return fmt.Errorf("no host would accept the image: %w", err)
 		}
 		return nil
 	}
@@ -211,7 +211,7 @@ func readSigner(key, cert string, now time.Time) (signer, error) {
 // at the end.
 func checkSigner(file string, cert *x509.Certificate, now time.Time) error {
 	if err := trust.CheckSigner(cert, version.Clock(now)); err != nil {
-		return fmt.Errorf("sign with %s: no host would accept it: %w", file, err)
+		return fmt.Errorf("sign with %s: no host would accept the signature: %w", file, err)
 	}
 	return nil
 }

@@ -80,7 +80,7 @@ func (h *Host) checkDestination(at, name, place, datastore string) error {
 	if own == "" {
 		return nil
 	}
-	err := errkind.Errorf(errkind.Invalid, "%s: %q cannot be written: Trident itself keeps what it needs to service this host at %s", at, name, own)
+	err := errkind.Errorf(errkind.Invalid, "%s: %q cannot be written: Trident keeps its own files at %s", at, name, own)
 	return errkind.WithName(errkind.WithHint(err, "Name another destination."), errkind.NameInvalidHostConfigurationDynamic)
 }
 

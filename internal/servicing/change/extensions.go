@@ -56,7 +56,7 @@ const (
 	confextDir = "/var/lib/confexts"
 )
 
-// WithPlaces returns c with the paths that its extensions have in there.
+// WithPlaces returns c, and gives each extension the path that the same extension has in there.
 func WithPlaces(c *hostconfig.Config, there extension.Generation) *hostconfig.Config {
 	return c.Amend(func(spec *hostconfig.Spec) {
 		fill := func(list []hostconfig.Extension, class extension.Class) {

@@ -86,7 +86,7 @@ func (h *Host) Rehearse(use func(dry *Host) error) (err error) {
 	return use(New(dry))
 }
 
-// IsRehearsal reports whether h is the host of a rehearsal.
+// IsRehearsal reports whether Rehearse made h, so that checks change nothing.
 func (h *Host) IsRehearsal() bool { return h.scratch != "" }
 
 // Dir, below the root folder, has the folders that WorkDir and StagedDir return.
@@ -99,7 +99,7 @@ const UnsettledMark = "var/lib/trident/unsettled"
 // WorkDir returns the folder for copies of what an operation changes, and its scripts.
 func (h *Host) WorkDir(id string) string { return filepath.Join(h.folders(), id) }
 
-// StagedDir returns the folder for copies of the sources of what is staged.
+// StagedDir returns the folder for copies of the source files of the staged configuration.
 func (h *Host) StagedDir() string { return filepath.Join(h.folders(), "staged") }
 
 func (h *Host) folders() string {
@@ -118,9 +118,9 @@ func (h *Host) OnHost(path string) string {
 	return "/" + rel
 }
 
-// Tidy deletes the folders of operations, and the extensions that neither runs, the
-// configuration of the host, needs nor a configuration to which the host can roll back. It
-// logs an error; extensions and folders that it cannot delete stay.
+// Tidy deletes the folders of operations, and every extension that no configuration needs:
+// neither runs, that of the host, nor one to which the host can roll back. It only logs an
+// error; extensions and folders that it cannot delete stay.
 func (h *Host) Tidy(ctx context.Context, r Logger, runs *hostconfig.Config) {
 	needed := generation(runs)
 	chain, err := h.Store.Chain(ctx)

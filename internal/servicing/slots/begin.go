@@ -52,7 +52,7 @@ func (s *Service) slotRecord(st change.State) (record.Record, error) {
 		return record.Record{}, err
 	}
 	if running != active {
-		err := errkind.Errorf(errkind.Precondition, "according to its status this host runs from %s, but its root file system is not there", active)
+		err := errkind.Errorf(errkind.Precondition, "according to its status this host runs from %s, but the mounted root file system is not in that slot", active)
 		return record.Record{}, errkind.WithName(err, errkind.NameRootDevicePathAbActiveVolumeMismatch)
 	}
 	return record.Record{

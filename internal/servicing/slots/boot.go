@@ -288,7 +288,7 @@ func (s *Service) decided(ctx context.Context, r *record.Run) error {
 	return s.loader.WithToUndo(r, c, func(l loader.Keeper, _ bool) error {
 		st, err := l.Entries(ctx)
 		if err == nil && st.Default == r.State.Slot {
-			err = fmt.Errorf("%s is what boots: %w", r.State.Slot, operation.ErrDecided)
+			err = fmt.Errorf("%s is the default boot entry: %w", r.State.Slot, operation.ErrDecided)
 		}
 		return err
 	})

@@ -54,7 +54,7 @@ func (o *OS) Label(ctx context.Context, r *record.Run) error {
 }
 
 func noSetfiles() error {
-	err := errkind.Errorf(errkind.Precondition, "label the files of the new system for SELinux, which is enforced in it: it has no setfiles")
+	err := errkind.Errorf(errkind.Precondition, "label the files of the new system, which enforces SELinux: it has no setfiles")
 	return errkind.WithName(errkind.WithHint(err, "Put setfiles (policycoreutils) into the image, or set os.selinux.mode to permissive."), errkind.NameMissingBinary)
 }
 

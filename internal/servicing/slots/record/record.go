@@ -114,7 +114,7 @@ func (p Proof) Of(s slot.Slot) bool { return s.Valid() && p.of == s }
 func (r *Record) Prove() (Proof, error) {
 	for _, p := range r.Parts {
 		if !p.Done || p.SHA384 != "" && p.Proof != p.SHA384 {
-			return Proof{}, errkind.Errorf(errkind.Internal, "%s was not written, or not found to be what the image's metadata says", p.Name)
+			return Proof{}, errkind.Errorf(errkind.Internal, "%s was not written, or does not have the verified content of the image", p.Name)
 		}
 	}
 	return Proof{r.Slot}, nil
