@@ -15,16 +15,42 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/blockdev"
+	"github.com/trident-project/trident/internal/linux/blockdev/blockdevtest"
 	"github.com/trident-project/trident/internal/linux/gpt"
 	"github.com/trident-project/trident/internal/linux/mount"
 )
 
 // inventory is what the kernel sees.
 func (w *osWorld) inventory() *blockdev.Inventory {
+	w.probe.Lock()
+	defer w.probe.Unlock()
+	if at := (probed{w.disk, w.disk.Writes()}); w.probed != at { // else nothing has changed since
+		w.found, w.probed = w.probeDisk(), at
+	}
+	d := w.found
+	d.Partitions = slices.Clone(d.Partitions)
+	for i := range d.Partitions {
+		p := &d.Partitions[i]
+		for _, m := range w.mounts {
+			if rel, err := filepath.Rel(w.root, m.at); m.device == p.Path && err == nil {
+				p.Use.Mounts = append(p.Use.Mounts, filepath.Clean("/"+rel))
+			}
+		}
+	}
+	return &blockdev.Inventory{Disks: []blockdev.Disk{d}}
+}
+
+// probed is a content of a disk.
+type probed struct {
+	disk   *blockdevtest.Memory
+	writes int
+}
+
+func (w *osWorld) probeDisk() blockdev.Disk {
 	d := blockdev.Disk{Name: filepath.Base(theDisk), Path: theDisk, Size: w.disk.Size(), SectorSize: w.disk.SectorSize()}
 	table, err := gpt.ReadDisk(w.disk, w.disk.Size(), w.disk.SectorSize())
 	if err != nil || table == nil {
-		return &blockdev.Inventory{Disks: []blockdev.Disk{d}}
+		return d
 	}
 	d.Table, d.TableID, d.GPT = blockdev.TableGPT, table.ID.String(), table
 	for _, e := range table.Entries {
@@ -34,14 +60,9 @@ func (w *osWorld) inventory() *blockdev.Inventory {
 			Content: blockdev.Probe(io.NewSectionReader(w.disk, e.Offset, e.Size), e.Size),
 		}
 		p.Path = "/dev/" + p.Name
-		for _, m := range w.mounts {
-			if rel, err := filepath.Rel(w.root, m.at); m.device == p.Path && err == nil {
-				p.Use.Mounts = append(p.Use.Mounts, filepath.Clean("/"+rel))
-			}
-		}
 		d.Partitions = append(d.Partitions, p)
 	}
-	return &blockdev.Inventory{Disks: []blockdev.Disk{d}}
+	return d
 }
 
 // open is blockdev.Open.

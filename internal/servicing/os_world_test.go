@@ -62,7 +62,10 @@ type osWorld struct {
 	slot    slot.Slot
 	mounts  []mounted
 	reboots bool // is asked for
-	unheard int  // which request of a reboot, from 1 on, nobody answers
+	probe   sync.Mutex
+	probed  probed        // content of the disk at the last probe
+	found   blockdev.Disk // by the last probe, without its mounts
+	unheard int           // which request of a reboot, from 1 on, nobody answers
 	daemon  *osProcess
 	systemd *systemdtest.Fake
 }

@@ -11,7 +11,7 @@ import (
 
 // Plan returns what Update would do with a configuration, and changes nothing. It makes
 // the checks of the operation that come before the first change, except those of extensions
-// that it would have to fetch and, for a runtime update, those of source files.
+// that it would have to fetch.
 func (s *Service) Plan(ctx context.Context, c *hostconfig.Config) (*Plan, error) {
 	p, err := s.planUpdate(ctx, c)
 	return p, wrap("plan update", err)

@@ -211,8 +211,8 @@ func (s *Service) Chain(ctx context.Context) ([]hoststate.Link, error) { return 
 
 // Outcome returns the outcome of an operation so far; false if its kind is unknown here.
 func (s *Service) Outcome(op operation.Operation) (Outcome, bool) {
-	o := Outcome{Failure: op.Failure, RebootNeeded: op.Waiting == operation.Reboot, Kind: kindOf(op.Kind)}
-	if o.Kind == "" {
+	o := Outcome{Failure: op.Failure, RebootNeeded: op.Waiting == operation.Reboot}
+	if o.Kind, _ = kindOf(op.Kind); o.Kind == "" {
 		return Outcome{}, false
 	}
 	var r struct {
@@ -243,18 +243,16 @@ func (s *Service) ImageSHA384(ctx context.Context) string {
 	return change.ImageOf(st.Spec)
 }
 
-// kindOf returns the Kind for a kind in the journal; "" if the kind is unknown here.
-func kindOf(kind string) Kind {
+// kindOf returns the Kind for a kind in the journal, "" if the kind is unknown here, and
+// upstream's name of the metric that counts successful operations of it, or "".
+func kindOf(kind string) (does Kind, successMetric string) {
 	if kind == wholedisk.OpStreamDisk {
-		return CleanInstall
+		return CleanInstall, ""
 	}
-	return cmp.Or(runtime.KindOf(kind), slots.KindOf(kind))
-}
-
-// successMetric returns upstream's name of the metric for an operation that succeeded;
-// "" for a kind without one.
-func successMetric(kind string) string {
-	return cmp.Or(runtime.SuccessMetric(kind), slots.SuccessMetric(kind))
+	if does, successMetric = runtime.KindOf(kind); does == "" {
+		does, successMetric = slots.KindOf(kind)
+	}
+	return does, successMetric
 }
 
 func unexpected(err error) error { return errkind.WithName(err, errkind.NameUnexpectedServicingState) }

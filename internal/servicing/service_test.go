@@ -183,6 +183,10 @@ func TestAnUpdateThatNeedsTwoSlotsIsRefusedOnAHostWithOne(t *testing.T) {
 		if w.kindOf(op) != None || !strings.Contains(w.says(op.ID), "health is different, which needs no update by itself") {
 			t.Errorf("%s: %s", op.Kind, w.says(op.ID))
 		}
+		missing := "os: {additionalFiles: [{destination: /etc/f, source: /srv/missing}]}"
+		if _, err := w.daemon.service.Plan(ctx, w.parse(missing)); errkind.Of(err) != errkind.Invalid || !strings.Contains(err.Error(), "read /srv/missing") {
+			t.Errorf("a plan of a file without its source: %v", err)
+		}
 		plan, err := w.daemon.service.Plan(ctx, w.parse(file("two")))
 		if err != nil || plan.Kind != RuntimeUpdate || plan.Effective == nil || len(plan.Effects()) == 0 {
 			t.Errorf("plan: %+v, %v", plan, err)

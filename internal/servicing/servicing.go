@@ -45,7 +45,7 @@ func New(h Host, m Machine, self *selfservice.Service) *Service {
 	h.Places = append(slots.Places(), selfservice.Places()...)
 	host := change.New(h)
 	s := &Service{Host: host, Self: self}
-	s.Logs = &oplog.Log{Host: host, KindOf: kindOf, SuccessMetric: successMetric}
+	s.Logs = &oplog.Log{Host: host, KindOf: kindOf}
 	s.runtime = &runtime.Service{Host: host, Self: self}
 	s.runtime.Register()
 	d := &disks.Disks{Host: host, Machine: m}

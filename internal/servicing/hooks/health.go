@@ -68,6 +68,22 @@ func CheckHealth(ctx context.Context, host *change.Host, r change.Logger, id str
 	return errkind.WithName(err, errkind.NameHealthChecksFailed)
 }
 
+// HealthEffects returns the effects of a step that checks the health of a host.
+func HealthEffects(h hostconfig.Health, on hostconfig.ServicingType) []change.Effect {
+	var out change.Effects
+	for i, c := range healthChecks(h, on) {
+		name := ""
+		switch {
+		case c.Script != nil:
+			name = c.Script.Name
+		case c.Systemd != nil:
+			name = c.Systemd.Name
+		}
+		out.Add("check-health", plainName(name, i), "check the health: %s; undo everything if that fails", Name(name, i))
+	}
+	return out
+}
+
 // result is the result of one check.
 type result struct {
 	name string

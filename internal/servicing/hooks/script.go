@@ -50,6 +50,25 @@ func Pre(c *hostconfig.Config, on hostconfig.ServicingType) Point {
 	return Point{ID: "pre", Name: "pre-servicing", On: on, Scripts: c.Spec().Scripts.PreServicing}
 }
 
+// Provision returns the point after the file systems of a new OS are written.
+func Provision(c *hostconfig.Config, on hostconfig.ServicingType) Point {
+	return Point{ID: "provision", Name: "post-provision", On: on, Scripts: c.Spec().Scripts.PostProvision}
+}
+
+// Configure returns the point after the configuration is in effect.
+func Configure(c *hostconfig.Config, on hostconfig.ServicingType) Point {
+	return Point{ID: "post", Name: "post-configure", On: on, Scripts: c.Spec().Scripts.PostConfigure}
+}
+
+// Effects returns the effects of a step that runs the scripts of the point.
+func (p Point) Effects() []change.Effect {
+	var out change.Effects
+	for i, h := range Of(p.Scripts, p.On) {
+		out.Add("run-script", plainName(h.Name, i), "run the script %s", Name(h.Name, i))
+	}
+	return out
+}
+
 // Run runs the scripts of a point one after the other. If the daemon restarts meanwhile,
 // all of them run again, so each has to be safe to run twice.
 func Run(ctx context.Context, host *change.Host, r change.Logger, id string, run Point) error {

@@ -40,15 +40,17 @@ const (
 // Log writes the files of one host.
 type Log struct {
 	*change.Host
-	KindOf        func(kind string) change.Kind // "" for operations without files
-	SuccessMetric func(kind string) string      // the metric of an operation that succeeded, or ""
+	// KindOf returns what an operation of a kind does, "" for one without files, and the
+	// metric of one that succeeded, or "".
+	KindOf func(kind string) (does change.Kind, successMetric string)
 }
 
 // Observe writes the log of an operation on the host once the operation has ended or
 // waits for a reboot. As [operation.Config.Observe] it runs before watchers receive that
 // change. If it cannot write the log, it only logs the error: the operation does not fail.
 func (l *Log) Observe(op operation.Operation, events ...operation.Event) {
-	if len(events) == 0 || events[len(events)-1].Type != operation.Change || l.KindOf(op.Kind) == "" {
+	does, _ := l.KindOf(op.Kind)
+	if len(events) == 0 || events[len(events)-1].Type != operation.Change || does == "" {
 		return
 	}
 	if !op.Phase.Settled() && op.Waiting != operation.Reboot {
@@ -67,7 +69,7 @@ func (l *Log) writeLogs(ctx context.Context, op operation.Operation) error {
 	}
 	// Mode and names are upstream's, whose tools read the files as any user.
 	err = errors.Join(writeLog(filepath.Join(l.Root, fullLog), logs.lines), writeLog(filepath.Join(l.Root, metricsLog), logs.metrics))
-	if l.KindOf(op.Kind) == change.None {
+	if does, _ := l.KindOf(op.Kind); does == change.None {
 		return err
 	}
 	st, serr := l.Store.Status(ctx)
@@ -199,7 +201,7 @@ func (l *Log) logsOf(ctx context.Context, op operation.Operation) (logs, error) 
 			break
 		}
 	}
-	if name := l.SuccessMetric(op.Kind); name != "" && op.Phase == operation.Done {
+	if _, name := l.KindOf(op.Kind); name != "" && op.Phase == operation.Done {
 		count(op.Updated, name, true)
 	}
 	return logs{lines.text(), metrics.text()}, nil

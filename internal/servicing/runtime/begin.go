@@ -85,7 +85,7 @@ func (s *Service) Nothing(asked *hostconfig.Config, unstage bool, why ...string)
 }
 
 // Plan completes out, the plan of an update from the configuration runs. It makes the
-// checks of "check", except those of extensions, which it would have to fetch.
+// checks of "fetch" and "check", except those of extensions, which it would have to fetch.
 func (s *Service) Plan(ctx context.Context, runs *hostconfig.Config, out *change.Plan) error {
 	return s.Rehearse(func(dry *change.Host) error {
 		return (&Service{Host: dry, Self: s.Self}).plan(ctx, runs, out)
@@ -95,41 +95,37 @@ func (s *Service) Plan(ctx context.Context, runs *hostconfig.Config, out *change
 func (s *Service) plan(ctx context.Context, runs *hostconfig.Config, out *change.Plan) error {
 	r := operation.Rehearse("plan", record{Asked: out.Effective.Recorded(), Old: runs.Recorded()}, out.Warn)
 	w, err := r.State.compare()
+	if err == nil {
+		err = s.copySources(ctx, w)
+	}
 	for _, check := range []func(context.Context, *opRun, comparison) error{s.checkFiles, s.checkScripts, s.checkNetplan} {
 		if err == nil {
 			err = check(ctx, r, w)
 		}
 	}
-	out.Steps = change.Planned(s.steps(), &planned{config: w.asked, change: w.change, on: hostconfig.OnRuntimeUpdate})
+	out.Steps = change.Planned(s.steps(), &planned{config: w.asked, change: w.change})
 	return err
 }
 
-// KindOf returns the Kind for a kind in the journal; "" if this package does not have it.
-func KindOf(kind string) change.Kind {
+// KindOf returns what an operation of a kind does to its host, or "" for another package's,
+// and upstream's name of the metric that counts successful ones, or "".
+func KindOf(kind string) (does change.Kind, successMetric string) {
 	switch kind {
 	case opNothing:
-		return change.None
-	case opUpdate, opUpdateStage, opUpdateFinalize:
-		return change.RuntimeUpdate
-	case opRollback, opRollbackStage, opRollbackFinalize:
-		return change.RuntimeRollback
+		return change.None, ""
+	case opUpdateStage:
+		return change.RuntimeUpdate, ""
+	case opUpdate, opUpdateFinalize:
+		return change.RuntimeUpdate, "runtime_update_success"
+	case opRollbackStage:
+		return change.RuntimeRollback, ""
+	case opRollback, opRollbackFinalize:
+		return change.RuntimeRollback, "manual_rollback_success"
 	}
-	return ""
+	return "", ""
 }
 
 // OnlyFetches reports whether op is an update that has only fetched so far.
 func OnlyFetches(op operation.Operation) bool {
 	return (op.Kind == opUpdate || op.Kind == opUpdateStage) && (op.Step == "begin" || op.Step == "fetch")
-}
-
-// SuccessMetric returns upstream's name of the metric for an operation of a kind that
-// succeeded; "" if there is none.
-func SuccessMetric(kind string) string {
-	switch kind {
-	case opUpdate, opUpdateFinalize:
-		return "runtime_update_success"
-	case opRollback, opRollbackFinalize:
-		return "manual_rollback_success"
-	}
-	return ""
 }

@@ -11,24 +11,16 @@ import (
 // planned has the facts from which a plan derives the effects of the steps.
 type planned struct {
 	config *hostconfig.Config
-	on     hostconfig.ServicingType
 	change diff.Change // from the configuration of the host to config
-
 }
 
-// scripts returns the Effects of a step that runs the scripts of a list.
-func scripts(list func(*hostconfig.Scripts) []hostconfig.Script) func(*planned) []change.Effect {
-	return func(p *planned) []change.Effect {
-		return hooks.ScriptEffects(list(&p.config.Spec().Scripts), p.on)
-	}
+// scripts returns the Effects of a step that runs the scripts of a point.
+func scripts(point func(*hostconfig.Config, hostconfig.ServicingType) hooks.Point) func(*planned) []change.Effect {
+	return func(p *planned) []change.Effect { return point(p.config, hostconfig.OnRuntimeUpdate).Effects() }
 }
-
-func preScripts(s *hostconfig.Scripts) []hostconfig.Script { return s.PreServicing }
-
-func configureScripts(s *hostconfig.Scripts) []hostconfig.Script { return s.PostConfigure }
 
 func checksHealth(p *planned) []change.Effect {
-	return hooks.HealthEffects(p.config.Spec().Health, p.on)
+	return hooks.HealthEffects(p.config.Spec().Health, hostconfig.OnRuntimeUpdate)
 }
 
 func writesFiles(p *planned) []change.Effect {

@@ -16,8 +16,8 @@ import (
 // fetch stores what finalizing needs: images in the store of extensions, and copies of
 // the files that the configuration names as sources. Finalizing needs no server then.
 func (s *Service) fetch(ctx context.Context, r *opRun, w comparison) error {
-	if err := s.CopySources(ctx, w.sources()); err != nil {
-		return errkind.WithName(err, errkind.NameInvalidHostConfigurationDynamic)
+	if err := s.copySources(ctx, w); err != nil {
+		return err
 	}
 	ctx, cancel := fetch.WithTimeout(ctx, change.FetchTimeout(w.asked))
 	defer cancel()
@@ -95,6 +95,10 @@ func (s *Service) resolveOwn(ctx context.Context, r *opRun, own []extension.Imag
 	}
 	r.State.Upgrade = true
 	return nil
+}
+
+func (s *Service) copySources(ctx context.Context, w comparison) error {
+	return errkind.WithName(s.CopySources(ctx, w.sources()), errkind.NameInvalidHostConfigurationDynamic)
 }
 
 // sources returns the paths of the files that finalizing will read.

@@ -10,10 +10,12 @@ import (
 	"log/slog"
 	"slices"
 
+	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/selfservice"
 	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/hooks"
 )
 
 // Service services the running system of one host.
@@ -41,13 +43,13 @@ func (s *Service) steps() []opStep {
 		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the host as it was
 		{Name: "finalize", Do: compared(s.beginFinalize), Undo: s.abandon},
 	}, plain(operation.Until(self, "self probe")), []opStep{
-		{Name: "pre-servicing", Do: compared(s.preServicing), Effects: scripts(preScripts)}, // no Undo: nobody knows what a script has changed
+		{Name: "pre-servicing", Do: compared(s.preServicing), Effects: scripts(hooks.Pre)}, // no Undo: nobody knows what a script has changed
 		{Name: "keep", Do: compared(s.keep), Undo: s.discardKept},
 		{Name: "files", Do: compared(s.writeFiles), Undo: compared(s.restoreFiles), Effects: writesFiles},
 		{Name: "network", Do: compared(s.setUpNetwork), Undo: s.restoreNetwork, Effects: setsUpNetwork},
 		{Name: "extensions", Do: s.applyExtensions, Undo: s.undoExtensions, Effects: changesExtensions},
-		{Name: "post-configure", Do: compared(s.postConfigure), Effects: scripts(configureScripts)}, // no Undo: as "pre-servicing"
-		{Name: "health", Do: compared(s.checkHealth), Effects: checksHealth},                        // no Undo: it changes nothing
+		{Name: "post-configure", Do: compared(s.postConfigure), Effects: scripts(hooks.Configure)}, // no Undo: as "pre-servicing"
+		{Name: "health", Do: compared(s.checkHealth), Effects: checksHealth},                       // no Undo: it changes nothing
 	}, plain(trySelf), []opStep{
 		{ // the point of no return
 			Name:    "settle",
@@ -206,4 +208,21 @@ func (s *Service) abandon(ctx context.Context, r *opRun) error {
 func (s *Service) discard(ctx context.Context, r *opRun, w comparison) error {
 	s.Tidy(ctx, r, w.old)
 	return nil
+}
+
+// checkHealth runs the health checks of a runtime update. It runs none in a rollback that
+// a caller has requested: Trident has no better state to which it could return.
+func (s *Service) checkHealth(ctx context.Context, r *opRun, w comparison) error {
+	if r.State.Purpose == goesBack {
+		return nil
+	}
+	return hooks.CheckHealth(ctx, s.Host, r, r.ID, w.asked.Spec().Health, hostconfig.OnRuntimeUpdate)
+}
+
+func (s *Service) preServicing(ctx context.Context, r *opRun, w comparison) error {
+	return hooks.Run(ctx, s.Host, r, r.ID, hooks.Pre(w.asked, hostconfig.OnRuntimeUpdate))
+}
+
+func (s *Service) postConfigure(ctx context.Context, r *opRun, w comparison) error {
+	return hooks.Run(ctx, s.Host, r, r.ID, hooks.Configure(w.asked, hostconfig.OnRuntimeUpdate))
 }

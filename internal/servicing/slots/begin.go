@@ -156,11 +156,8 @@ func (s *Service) TakeReboots(ctx context.Context, op operation.Operation) error
 }
 
 func recordOf(op operation.Operation) (r record.Record, ok bool) {
-	switch KindOf(op.Kind) {
-	case change.CleanInstall, change.ABUpdate, change.ABRollback:
-		return r, json.Unmarshal(op.State, &r) == nil
-	}
-	return r, false
+	does, _ := KindOf(op.Kind)
+	return r, does != "" && does != change.None && json.Unmarshal(op.State, &r) == nil
 }
 
 // Commit returns the start of an operation that confirms a trial which another program,
@@ -238,36 +235,29 @@ func (s *Service) planOf(r *record.Run, e *record.Examined, p change.Plan) *chan
 	return &p
 }
 
-// KindOf returns what an operation of a kind does to its host, or "" for another package's.
-func KindOf(kind string) change.Kind {
+// KindOf returns what an operation of a kind does to its host, or "" for another package's,
+// and upstream's name of the metric that counts successful ones, or "".
+func KindOf(kind string) (does change.Kind, successMetric string) {
 	switch kind {
 	case opCheckRoot:
-		return change.None
-	case opInstall, opInstallStage, opInstallFinalize:
-		return change.CleanInstall
-	case opABUpdate, opABUpdateStage, opABUpdateFinalize, OpCommit:
-		return change.ABUpdate
-	case opABRollback, opABRollbackStage, opABRollbackFinalize:
-		return change.ABRollback
+		return change.None, ""
+	case opInstallStage:
+		return change.CleanInstall, ""
+	case opInstall, opInstallFinalize:
+		return change.CleanInstall, "clean_install_success"
+	case opABUpdateStage:
+		return change.ABUpdate, ""
+	case opABUpdate, opABUpdateFinalize, OpCommit:
+		return change.ABUpdate, "ab_update_success"
+	case opABRollbackStage:
+		return change.ABRollback, ""
+	case opABRollback, opABRollbackFinalize:
+		return change.ABRollback, "manual_rollback_success"
 	}
-	return ""
+	return "", ""
 }
 
 // OnlyWrites reports whether op is only fetching an image, perhaps into the other slot.
 func OnlyWrites(op operation.Operation) bool {
 	return (op.Kind == opABUpdate || op.Kind == opABUpdateStage) && slices.Contains([]string{"begin", "image", "write"}, op.Step)
-}
-
-// SuccessMetric returns upstream's name of the metric that counts successful operations of
-// a kind, or "".
-func SuccessMetric(kind string) string {
-	switch kind {
-	case opInstall, opInstallFinalize:
-		return "clean_install_success"
-	case opABUpdate, opABUpdateFinalize, OpCommit:
-		return "ab_update_success"
-	case opABRollback, opABRollbackFinalize:
-		return "manual_rollback_success"
-	}
-	return ""
 }

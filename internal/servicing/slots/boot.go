@@ -53,15 +53,11 @@ func (s *Service) runningSlot(r *record.Run) (c *hostconfig.Config, active slot.
 // try makes the next boot a trial of the slot. An installed slot also becomes the default,
 // since there is no old system. try hands over an installation before it changes the boot,
 // because a power cut may then boot the new system.
-func (s *Service) try(ctx context.Context, r *record.Run) error {
+func (s *Service) try(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
 	p, err := r.State.Prove()
 	if r.State.Purpose == record.GoesBack {
 		p, err = r.State.WasKept(), nil
 	}
-	if err != nil {
-		return err
-	}
-	c, err := r.State.Config()
 	if err != nil {
 		return err
 	}
@@ -137,11 +133,7 @@ const unknownBoot = "unknown"
 
 // reboot reboots the host into the new system. The new system may run already, if the
 // power failed before the journal had the end of this step.
-func (s *Service) reboot(ctx context.Context, r *record.Run) error {
-	c, err := r.State.Config()
-	if err != nil {
-		return err
-	}
+func (s *Service) reboot(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
 	running, err := s.loader.Running(c, r.State.Paths)
 	if err != nil {
 		return err
@@ -173,10 +165,9 @@ func (s *Service) askReboot(r *record.Run, into string) error {
 
 // returnToOld is the Undo of the reboot: it reboots the host again. The old system is
 // still the default boot entry, so the firmware boots the old system.
-func (s *Service) returnToOld(ctx context.Context, r *record.Run) error {
-	c, err := r.State.Config()
-	if err != nil || r.State.Purpose == record.Installs {
-		return err
+func (s *Service) returnToOld(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
+	if r.State.Purpose == record.Installs {
+		return nil
 	}
 	running, err := s.loader.Running(c, r.State.Paths)
 	if err != nil || running != r.State.Slot {
@@ -232,10 +223,9 @@ func (s *Service) booted(ctx context.Context, r *record.Run) error {
 
 // health runs the health checks in the new system. A rollback by command runs none: there is
 // no system to return to.
-func (s *Service) health(ctx context.Context, r *record.Run) error {
-	c, err := r.State.Config()
-	if err != nil || r.State.Purpose == record.GoesBack {
-		return err
+func (s *Service) health(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
+	if r.State.Purpose == record.GoesBack {
+		return nil
 	}
 	if err := s.booted(ctx, r); err != nil { // after a power cut in this step
 		return err
@@ -246,11 +236,7 @@ func (s *Service) health(ctx context.Context, r *record.Run) error {
 // settle makes the running system the default. Nothing can undo that, so settle then tries
 // to record the status until that works. After an earlier power cut the old system runs, and
 // settle fails.
-func (s *Service) settle(ctx context.Context, r *record.Run) error {
-	c, err := r.State.Config()
-	if err != nil {
-		return err
-	}
+func (s *Service) settle(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
 	if err := s.booted(ctx, r); err != nil {
 		return err
 	}
@@ -260,7 +246,7 @@ func (s *Service) settle(ctx context.Context, r *record.Run) error {
 	if r.State.Purpose != record.GoesBack {
 		c = change.WithPlaces(c, r.State.Extensions.New)
 	}
-	err = s.RecordSettled(ctx, r, c, true, func(st *hoststate.Status) {
+	err := s.RecordSettled(ctx, r, c, true, func(st *hoststate.Status) {
 		st.ABActiveVolume = volumeOf(r.State.Slot, record.RootIsPair(&c.Spec().Storage))
 	})
 	if err != nil {
@@ -276,10 +262,9 @@ func (s *Service) settle(ctx context.Context, r *record.Run) error {
 
 // decided is the Undo of settle. It returns ErrDecided if the running system is already the
 // default. It ignores an installation, which makes its slot the default before it runs.
-func (s *Service) decided(ctx context.Context, r *record.Run) error {
-	c, err := r.State.Config()
-	if err != nil || r.State.Purpose == record.Installs {
-		return err
+func (s *Service) decided(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
+	if r.State.Purpose == record.Installs {
+		return nil
 	}
 	running, err := s.loader.Running(c, r.State.Paths)
 	if err != nil || running != r.State.Slot {
@@ -303,11 +288,7 @@ func (s *Service) checkRollback(ctx context.Context, r *record.Run) error {
 }
 
 // checkRoot fails if the host does not run from the recorded slot.
-func (s *Service) checkRoot(ctx context.Context, r *record.Run) error {
-	c, err := r.State.Config()
-	if err != nil {
-		return err
-	}
+func (s *Service) checkRoot(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
 	running, err := s.loader.Running(c, r.State.Paths)
 	if err != nil {
 		return err

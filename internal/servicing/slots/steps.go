@@ -54,19 +54,19 @@ type opStep = change.Step[record.Record, record.Examined]
 func (s *Service) steps() []opStep {
 	return append([]opStep{
 		{Name: "begin", Do: s.beginServicing, Undo: s.recordFailure},
-		{Name: "management os", Do: s.live.SetUp, Undo: s.live.Restore, Effects: liveos.Effects}, // before "image", which may need this network
+		{Name: "management os", Do: record.Configured(s.live.SetUp), Undo: s.live.Restore, Effects: liveos.Effects}, // before "image", which may need this network
 		{Name: "image", Do: s.checkImage, Undo: s.discard},
-		{Name: "pre-servicing", Do: s.preServicing, Effects: scripts(preScripts)}, // no Undo: nobody knows what a script has changed
-		{Name: "partition", Do: s.partition, Effects: disks.PartitionEffects},     // no Undo: what the partitions contained is lost
-		{Name: "write", Do: s.disks.Write, Effects: disks.WriteEffects},           // no Undo: nothing boots or mounts these partitions yet
-		{Name: "post-provision", Do: s.newOS.PostProvision, Undo: s.newOS.Unmount, Effects: scripts(provisionScripts)},
+		{Name: "pre-servicing", Do: record.Configured(s.preServicing), Effects: scripts(hooks.Pre)}, // no Undo: nobody knows what a script has changed
+		{Name: "partition", Do: record.Configured(s.partition), Effects: disks.PartitionEffects},    // no Undo: what the partitions contained is lost
+		{Name: "write", Do: record.Configured(s.disks.Write), Effects: disks.WriteEffects},          // no Undo: nothing boots or mounts these partitions yet
+		{Name: "post-provision", Do: record.Configured(s.newOS.PostProvision), Undo: s.newOS.Unmount, Effects: scripts(hooks.Provision)},
 		{Name: "configure", Do: s.newOS.Configure, Undo: s.newOS.Unmount, Effects: newos.ConfigureEffects},
-		{Name: "post-configure", Do: s.newOS.PostConfigure, Undo: s.newOS.Unmount, Effects: scripts(configureScripts)},
+		{Name: "post-configure", Do: record.Configured(s.newOS.PostConfigure), Undo: s.newOS.Unmount, Effects: scripts(hooks.Configure)},
 		{Name: "labels", Do: s.newOS.Label, Undo: s.newOS.Unmount, Effects: newos.LabelEffects},
-		{Name: "boot files", Do: s.loader.Stage, Undo: s.forget, Effects: loader.StageEffects},
+		{Name: "boot files", Do: record.Configured(s.loader.Stage), Undo: s.forget, Effects: loader.StageEffects},
 		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the previous status
 		{Name: "finalize", Do: s.beginFinalize, Undo: s.recordFailure},
-		{Name: "try", Do: s.try, Undo: s.forget, Effects: loader.TryEffects},
+		{Name: "try", Do: record.Configured(s.try), Undo: s.forget, Effects: loader.TryEffects},
 	}, s.trial()...)
 }
 
@@ -77,7 +77,7 @@ func (s *Service) back() []opStep {
 		{Name: "look", Do: s.checkRollback}, // no Undo: it changes nothing
 		{Name: "stage", Do: s.recordStaged}, // no Undo: that of "begin" records the previous status
 		{Name: "finalize", Do: s.beginFinalize, Undo: s.recordFailure},
-		{Name: "try", Do: s.try, Undo: s.endTrial},
+		{Name: "try", Do: record.Configured(s.try), Undo: s.endTrial},
 	}, s.trial()...)
 }
 
@@ -92,11 +92,20 @@ func (s *Service) commit() []opStep {
 // trial returns the steps after "try".
 func (s *Service) trial() []opStep {
 	return []opStep{
-		{Name: "reboot", Do: s.reboot, Undo: s.returnToOld, Effects: change.RebootEffects[record.Examined]},
-		{Name: "booted", Do: s.booted},                                               // no Undo: it changes nothing
-		{Name: "health", Do: s.health, Effects: checksHealth},                        // no Undo: it changes nothing
-		{Name: "settle", Do: s.settle, Undo: s.decided, Effects: loader.KeepEffects}, // the point of no return
+		{Name: "reboot", Do: record.Configured(s.reboot), Undo: record.Configured(s.returnToOld), Effects: change.RebootEffects[record.Examined]},
+		{Name: "booted", Do: s.booted},                                                                                     // no Undo: it changes nothing
+		{Name: "health", Do: record.Configured(s.health), Effects: checksHealth},                                           // no Undo: it changes nothing
+		{Name: "settle", Do: record.Configured(s.settle), Undo: record.Configured(s.decided), Effects: loader.KeepEffects}, // the point of no return
 	}
+}
+
+// scripts returns the Effects of a step that runs the scripts of a point.
+func scripts(point func(*hostconfig.Config, hostconfig.ServicingType) hooks.Point) func(*record.Examined) []change.Effect {
+	return func(e *record.Examined) []change.Effect { return point(e.Config, e.Record.Purpose.On()).Effects() }
+}
+
+func checksHealth(e *record.Examined) []change.Effect {
+	return hooks.HealthEffects(e.Config.Spec().Health, e.Record.Purpose.On())
 }
 
 // Register registers the operations with the runner of the host.
@@ -108,7 +117,7 @@ func (s *Service) Register() {
 		opInstall: all, opInstallStage: stage, opInstallFinalize: finalize,
 		opABUpdate: all, opABUpdateStage: stage, opABUpdateFinalize: finalize,
 		opABRollback: back, opABRollbackStage: operation.Until(back, "stage"), opABRollbackFinalize: operation.From(back, "finalize"),
-		OpCommit: change.Runnable(s.commit()), opCheckRoot: {{Name: "booted", Do: s.checkRoot}}, // no Undo: it changes nothing
+		OpCommit: change.Runnable(s.commit()), opCheckRoot: {{Name: "booted", Do: record.Configured(s.checkRoot)}}, // no Undo: it changes nothing
 	} {
 		s.start[name] = operation.Register(s.Runner, operation.Kind[record.Record]{Name: name, Steps: steps})
 	}
@@ -170,19 +179,14 @@ func (s *Service) KnownImage(ctx context.Context, c *hostconfig.Config) (*hostco
 	return s.disks.KnownImage(ctx, c)
 }
 
-func (s *Service) preServicing(ctx context.Context, r *record.Run) error {
-	c, err := r.State.Config()
-	if err != nil {
-		return err
-	}
+func (s *Service) preServicing(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
 	return hooks.Run(ctx, s.Host, r, r.ID, hooks.Pre(c, r.State.Purpose.On()))
 }
 
 // partition applies the plan to the disks. In an update it first makes the slot unbootable.
-func (s *Service) partition(ctx context.Context, r *record.Run) error {
-	c, err := r.State.Config()
-	if err != nil || r.State.Partitioned {
-		return err
+func (s *Service) partition(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
+	if r.State.Partitioned {
+		return nil
 	}
 	if err := s.newOS.Unmount(ctx, r); err != nil {
 		return err
@@ -193,7 +197,7 @@ func (s *Service) partition(ctx context.Context, r *record.Run) error {
 			return err
 		}
 	}
-	return s.disks.Partition(ctx, r)
+	return s.disks.Partition(ctx, r, c)
 }
 
 // beginServicing records that nothing is staged and nothing has failed.

@@ -25,6 +25,7 @@ type Memory struct {
 	durable map[int64][]byte
 	dirty   map[int64]bool
 	rereads int
+	writes  int
 }
 
 var _ blockdev.Device = (*Memory)(nil)
@@ -83,6 +84,13 @@ func (m *Memory) Rereads() int {
 	return m.rereads
 }
 
+// Writes returns a number that grows with every change of the content.
+func (m *Memory) Writes() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.writes
+}
+
 // Size implements blockdev.Device.
 func (m *Memory) Size() int64 { return m.size }
 
@@ -132,6 +140,7 @@ func (m *Memory) WriteAt(p []byte, off int64) (int, error) {
 		count := copy(data[in:], p[n:])
 		put(m.cache, i, data)
 		m.dirty[i] = true
+		m.writes++
 		n += count
 	}
 	return len(p), nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
+	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/slots/record"
@@ -21,11 +22,7 @@ import (
 const atOnce = 2
 
 // Partition applies the plan to the disks.
-func (d *Disks) Partition(ctx context.Context, r *record.Run) error {
-	c, err := r.State.Config()
-	if err != nil {
-		return err
-	}
+func (d *Disks) Partition(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
 	plan, err := d.plan(r, c)
 	if err != nil {
 		return err
@@ -39,11 +36,7 @@ func (d *Disks) Partition(ctx context.Context, r *record.Run) error {
 
 // Write writes each part to its device, and only then has verified it: nothing boots the
 // device before "try" (docs/decisions/0012). It does not repeat what an earlier daemon wrote.
-func (d *Disks) Write(ctx context.Context, r *record.Run) error {
-	c, err := r.State.Config()
-	if err != nil {
-		return err
-	}
+func (d *Disks) Write(ctx context.Context, r *record.Run, c *hostconfig.Config) error {
 	if !slices.ContainsFunc(r.State.Parts, func(p record.Part) bool { return !p.Done }) {
 		return nil
 	}
@@ -190,4 +183,41 @@ func (w *writing) progress(n int, packed int64) {
 		total += p.Size
 	}
 	w.r.ProgressPart(w.r.State.Parts[n].Name, packed, w.r.State.Parts[n].Size, done, total)
+}
+
+// PartitionEffects describes what Partition does.
+func PartitionEffects(e *record.Examined) []change.Effect {
+	var out change.Effects
+	d := e.Plan.Describe()
+	if d.For == storage.Install {
+		for _, disk := range d.Disks {
+			out.Add("replace-table", disk.Path, "replace the partition table of %s; everything outside of adopted partitions is lost", disk.Path)
+		}
+	} else {
+		out.Add("remove-boot-files", d.Slot.String(), "remove the boot files and the boot entry of %s", d.Slot)
+	}
+	for _, f := range d.Formats {
+		out.Add("make-filesystem", f.Path, "make an empty file system %s on %s (%s)", f.Type, f.Path, f.ID)
+	}
+	return out
+}
+
+// WriteEffects describes what Write does.
+func WriteEffects(e *record.Examined) []change.Effect {
+	var out change.Effects
+	for _, q := range e.Record.Parts {
+		if q.ESP {
+			continue
+		}
+		target, err := e.Plan.Target(q.Device)
+		if err != nil {
+			continue
+		}
+		more := ""
+		if !q.ReadOnly && !e.Whole[q.File] && len(storage.ResizeTools(q.Type)) > 0 {
+			more = ", and make it as large as the partition"
+		}
+		out.Add("write-partition", target.Path, "write the image's file system for %s to %s (%s)%s", q.Name, target.Path, target.ID, more)
+	}
+	return out
 }

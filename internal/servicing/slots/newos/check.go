@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostconfig"
@@ -16,6 +20,7 @@ import (
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/hooks"
 	"github.com/trident-project/trident/internal/servicing/slots/record"
+	"github.com/trident-project/trident/internal/storage"
 )
 
 // CheckSetup checks the ESP, the os section and the scripts of the configuration.
@@ -106,6 +111,129 @@ func (o *OS) checkNetworks(ctx context.Context, r *record.Run, e *record.Examine
 	err := o.TryNetplan(ctx, r.ID, "os.netplan", spec.OS.Netplan)
 	if errkind.Of(err) == errkind.Precondition { // perhaps only the new system has netplan
 		return nil
+	}
+	return err
+}
+
+// CheckTree checks the root file system of a local image, if this host has room to unpack it
+// and a kernel that can mount it: the places of files must not be dangling links, and an
+// SELinux policy needs setfiles. It skips what a script of the configuration may put right
+// before. It deletes what it unpacks.
+func (o *OS) CheckTree(ctx context.Context, r *record.Run, e *record.Examined) (err error) {
+	i := slices.IndexFunc(r.State.Parts, func(p record.Part) bool { return p.Name == "/" && !p.ESP })
+	if i < 0 || !e.Image.Local() || o.Machine.Tree == nil || len(hooks.Of(e.Config.Spec().Scripts.PostProvision, r.State.Purpose.On())) > 0 {
+		return nil
+	}
+	from, err := r.State.Parts[i].In(e.Image)
+	if err != nil {
+		return err
+	}
+	if !o.hasRoomFor(from.File.Size) {
+		return nil
+	}
+	f, err := os.CreateTemp(o.StagedDir(), "root-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := os.Remove(f.Name()); err != nil { // the kernel deletes it when the descriptor closes
+		return err
+	}
+	if _, err := from.UnpackSparse(ctx, f); err != nil {
+		if errkind.Of(err) == errkind.NoSpace {
+			return nil
+		}
+		return errkind.WithName(fmt.Errorf("read the image: %w", err), errkind.NameCorruptOsImage)
+	}
+	e.Read[from.File.Path] = true
+	root, done, err := o.Machine.Tree(f, r.State.Parts[i].Type)
+	if errkind.Of(err) == errkind.Unsupported {
+		return nil
+	}
+	if err != nil {
+		return errkind.WithName(fmt.Errorf("the image's file system for /: %w", err), errkind.NameMountNewroot)
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	if err := o.checkPlaces(root, e); err != nil || len(hooks.Of(e.Config.Spec().Scripts.PostConfigure, r.State.Purpose.On())) > 0 {
+		return err
+	}
+	return o.checkPolicy(r, root, e)
+}
+
+// hasRoomFor reports whether size more bytes in StagedDir leave half of the free room there,
+// and half of the free memory if that folder may be in memory.
+func (o *OS) hasRoomFor(size int64) bool {
+	var st unix.Statfs_t
+	if err := unix.Statfs(o.StagedDir(), &st); err != nil {
+		return false
+	}
+	room := int64(st.Bavail) * st.Bsize
+	if available, known := o.Machine.Available(); known && !slices.Contains([]int64{unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC}, st.Type) {
+		room = min(room, available)
+	}
+	return size <= room/2
+}
+
+// checkPlaces checks the places in a tree of the files that Trident will write.
+func (o *OS) checkPlaces(root string, e *record.Examined) error {
+	names := []string{"/etc/fstab", "/etc/machine-id"}
+	for _, f := range e.Config.Spec().OS.AdditionalFiles {
+		names = append(names, change.Absolute(f.Destination))
+	}
+	elsewhere := func(name string) bool { // on another file system of the new OS
+		for _, f := range storage.MountOrder(&e.Config.Spec().Storage) {
+			if at := path.Clean(f.MountPoint.Path); at != "/" && (name == at || strings.HasPrefix(name, at+"/")) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, name := range names {
+		if elsewhere(name) {
+			continue
+		}
+		err := osconfig.Check(root, name)
+		if dangling, ok := errors.AsType[*inroot.DanglingError](err); ok {
+			link := strings.TrimPrefix(dangling.Link, root)
+			if target, lerr := os.Readlink(filepath.Join(root, link)); lerr == nil {
+				if !path.IsAbs(target) {
+					target = path.Join(path.Dir(change.Absolute(link)), target)
+				}
+				if elsewhere(path.Clean(target)) {
+					continue
+				}
+			}
+			err = errkind.Errorf(errkind.Precondition, "write %s: %s is a link to nowhere", name, change.Absolute(link))
+		}
+		if err != nil && !errors.Is(err, unix.EROFS) { // the tree is mounted read-only
+			return errkind.WithName(fmt.Errorf("in the image: %w", err), errkind.NameWriteAdditionalFile)
+		}
+	}
+	return nil
+}
+
+// checkPolicy fails if "labels" would fail.
+func (o *OS) checkPolicy(r *record.Run, root string, e *record.Examined) error {
+	policy, err := osconfig.PolicyOf(root)
+	if err != nil || policy == nil {
+		return err
+	}
+	mode := policy.Mode
+	if want := e.Config.Spec().OS.SELinux.Mode; want != "" { // "configure" sets it
+		mode = want
+	}
+	if err := o.besideExtensions(r, e.Config, mode); err != nil {
+		return err
+	}
+	if mode != hostconfig.SELinuxEnforcing {
+		return nil
+	}
+	tool, err := labelTool(root)
+	configured := slices.ContainsFunc(e.Config.Spec().OS.AdditionalFiles, func(f hostconfig.AdditionalFile) bool {
+		return slices.Contains(labelTools, change.Absolute(f.Destination))
+	})
+	if err == nil && tool == "" && !configured {
+		err = noSetfiles()
 	}
 	return err
 }

@@ -4,6 +4,7 @@
 package record
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -197,6 +198,17 @@ func (r *Record) Path(c *hostconfig.Config, id string) (string, error) {
 
 // Run is an operation on slots that runs its steps.
 type Run = operation.Run[Record]
+
+// Configured returns a Do or an Undo that calls do with the configuration of the record.
+func Configured(do func(context.Context, *Run, *hostconfig.Config) error) func(context.Context, *Run) error {
+	return func(ctx context.Context, r *Run) error {
+		c, err := r.State.Config()
+		if err != nil {
+			return err
+		}
+		return do(ctx, r, c)
+	}
+}
 
 // Examined has the results of the step "image", or of its rehearsal.
 type Examined struct {

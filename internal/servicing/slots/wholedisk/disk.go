@@ -73,8 +73,8 @@ type diskRun = operation.Run[diskRecord]
 func (s *Service) steps() []change.Step[diskRecord, diskRecord] {
 	return []change.Step[diskRecord, diskRecord]{
 		{Name: "image", Do: s.examineDisk},                                                // no Undo: it changes nothing
-		{Name: "write", Do: s.writeDisk, Effects: writesDisk},                             // no Undo: what the disk contained is lost, and without a table nothing boots from it
-		{Name: "table", Do: s.makeTable, Effects: writesTable},                            // no Undo: the disk is complete and verified
+		{Name: "write", Do: s.withImage(s.writeParts), Effects: writesDisk},               // no Undo: what the disk contained is lost, and without a table nothing boots from it
+		{Name: "table", Do: s.withImage(s.writeTable), Effects: writesTable},              // no Undo: the disk is complete and verified
 		{Name: "reboot", Do: s.rebootIntoDisk, Effects: change.RebootEffects[diskRecord]}, // no Undo: the written system does not know of this operation
 	}
 }

@@ -19,8 +19,13 @@ import (
 	"github.com/trident-project/trident/internal/servicing/slots/record"
 )
 
-// withImage opens the image while use runs, and records in Used what was fetched.
-func (s *Service) withImage(ctx context.Context, r *diskRun, use func(context.Context, *metered) error) (err error) {
+// withImage returns a Do that opens the image while do runs, and records in Used what was
+// fetched.
+func (s *Service) withImage(do func(context.Context, *diskRun, *metered) error) func(context.Context, *diskRun) error {
+	return func(ctx context.Context, r *diskRun) error { return s.openImage(ctx, r, do) }
+}
+
+func (s *Service) openImage(ctx context.Context, r *diskRun, do func(context.Context, *diskRun, *metered) error) (err error) {
 	ctx, cancel := fetch.WithTimeout(ctx, r.State.Timeout)
 	defer cancel()
 	digest := r.State.Want
@@ -35,7 +40,7 @@ func (s *Service) withImage(ctx context.Context, r *diskRun, use func(context.Co
 	}
 	defer func() { err = errors.Join(err, i.Close()) }()
 	i.LimitWindow(r.State.Window)
-	return use(ctx, &metered{i, meter})
+	return do(ctx, r, &metered{i, meter})
 }
 
 // metered is an image with the meter of its bytes.
@@ -52,7 +57,7 @@ func (s *Service) examineDisk(ctx context.Context, r *diskRun) error {
 	if r.State.Want == Ignored {
 		r.Logf(slog.LevelWarn, "no hash of the image was given: whatever the server sends is written to the disk and booted%s", byHTTP(r.State.URL))
 	}
-	return s.withImage(ctx, r, func(ctx context.Context, i *metered) error { return s.fitDisk(ctx, r, i) })
+	return s.openImage(ctx, r, s.fitDisk)
 }
 
 // byHTTP returns the additional warning for a URL of plain http, else "".

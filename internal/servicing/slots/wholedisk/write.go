@@ -13,21 +13,13 @@ import (
 	"github.com/trident-project/trident/internal/servicing/slots/record"
 )
 
-func (s *Service) openDisk(r *diskRun) (blockdev.Device, error) {
-	return s.Disks.Machine.Disks.Open(r.State.Disk, true)
-}
-
-// writeDisk wipes the old table, and writes every partition to its place on the disk.
-func (s *Service) writeDisk(ctx context.Context, r *diskRun) error {
-	return s.withImage(ctx, r, func(ctx context.Context, i *metered) error { return s.writeParts(ctx, r, i) })
-}
-
+// writeParts wipes the old table, and writes every partition to its place on the disk.
 func (s *Service) writeParts(ctx context.Context, r *diskRun, i *metered) (err error) {
 	table, err := i.Table(ctx)
 	if err != nil {
 		return err
 	}
-	dev, err := s.openDisk(r)
+	dev, err := s.Disks.Machine.Disks.Open(r.State.Disk, true)
 	if err != nil {
 		return err
 	}
@@ -119,12 +111,8 @@ func wipeTable(dev blockdev.Device) error {
 	return dev.Sync()
 }
 
-// makeTable writes the partition table of the image, fitted to the disk.
-func (s *Service) makeTable(ctx context.Context, r *diskRun) error {
-	return s.withImage(ctx, r, func(ctx context.Context, i *metered) error { return s.writeTable(ctx, r, i) })
-}
-
-// writeTable makes the disk bootable, so it fails unless every partition is proven; see
+// writeTable writes the partition table of the image, fitted to the disk. That makes the disk
+// bootable, so writeTable fails unless every partition is proven; see
 // [record.Record.Prove] for records of older releases.
 func (s *Service) writeTable(ctx context.Context, r *diskRun, i *metered) (err error) {
 	if _, err := (&record.Record{Parts: r.State.Parts}).Prove(); err != nil {
@@ -134,7 +122,7 @@ func (s *Service) writeTable(ctx context.Context, r *diskRun, i *metered) (err e
 	if err != nil {
 		return err
 	}
-	dev, err := s.openDisk(r)
+	dev, err := s.Disks.Machine.Disks.Open(r.State.Disk, true)
 	if err != nil {
 		return err
 	}
