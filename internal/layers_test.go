@@ -31,7 +31,8 @@ var layers = []struct{ pkg, may string }{
 	{"cmd/trident-rescue", "internal/rescue internal/version"},
 
 	// edges: what the outside sees, and what it may import
-	{"internal/cli", "internal/cli/command internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/diagnose internal/errkind internal/errkind/grpckind internal/linux/filekind internal/linux/outfile internal/linux/run internal/local internal/version proto/client proto/trident/host/v1 proto/trident/v1 proto/trident/v1preview"},
+	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/errkind internal/linux/outfile internal/version proto/client"},
+	{"internal/cli/host", "internal/cli/command internal/cli/terminal internal/diagnose internal/errkind internal/linux/filekind internal/linux/outfile internal/linux/run internal/local internal/version proto/client proto/trident/host/v1 proto/trident/v1"},
 	{"internal/cli/image", "internal/arch internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/image internal/image/build internal/linux/outfile internal/linux/regfile"},
 	{"internal/cli/operation", "internal/cli/command internal/cli/terminal internal/errkind proto/client proto/trident/operations/v1"},
 	{"internal/cli/self", "internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/linux/filekind internal/linux/regfile proto/client proto/trident/self/v1"},
@@ -141,13 +142,13 @@ const generated = "proto/trident/v1 proto/trident/v1preview proto/trident/operat
 	"proto/trident/setup/v1 proto/trident/handles/v1 proto/trident/host/v1"
 
 // commands are the packages that read the command line of trident.
-const commands = "internal/cli internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/command internal/cli/command/commandtest"
+const commands = "internal/cli internal/cli/host internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/command internal/cli/command/commandtest"
 
 // keepers are the only packages that may import a module from outside that is
 // large, or dangerous, or that ties us to a format.
 var keepers = map[string]string{
 	"google.golang.org/grpc":          "internal/api internal/observe internal/errkind/grpckind proto/client proto/client/clienttest " + generated,
-	"google.golang.org/protobuf":      "internal/api internal/observe internal/cli internal/cli/self internal/cli/terminal proto/client proto/client/clienttest " + generated,
+	"google.golang.org/protobuf":      "internal/api internal/observe internal/cli/host internal/cli/self internal/cli/terminal proto/client proto/client/clienttest " + generated,
 	"github.com/prometheus":           "internal/observe",
 	"go.opentelemetry.io":             "internal/observe",
 	"modernc.org/sqlite":              "internal/hoststate",
@@ -160,7 +161,7 @@ var keepers = map[string]string{
 	"github.com/rivo/uniseg":          "internal/cli/terminal",
 	"github.com/moby/sys":             "internal/linux/blockdev internal/linux/mount internal/servicing/slots/liveos",
 	"github.com/klauspost/compress":   "internal/diagnose internal/image internal/hosttest",
-	"go.yaml.in/yaml":                 "internal/cli internal/cli/terminal internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/osconfig packaging/build",
+	"go.yaml.in/yaml":                 "internal/cli/host internal/cli/terminal internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/osconfig packaging/build",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli/sysext",
 	"github.com/rogpeppe/go-internal": "",

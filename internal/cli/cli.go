@@ -1,12 +1,13 @@
-// Package cli is the command trident: a client of the daemon's API, and the front end of
-// the local tools for images.
+// Package cli is the command trident: it puts the groups of commands together, reads the
+// command line, and turns errors into exit codes.
 //
-// Each command is one file with three parts: its options, the cobra command that fills the
-// options from flags, and the function that runs the command. The cobra command takes that
-// function as a parameter, so that a test of the flags runs nothing. Results go to standard
-// output; progress, logs and errors go to standard error. The package calls the daemon
-// through proto/client and the stubs of proto/trident only, so that trident can do no more
-// than any other client. Commands that need no daemon use package local.
+// Each group of commands is a package below this one, and each command is one file with
+// three parts: its options, the cobra command that fills the options from flags, and the
+// function that runs the command. The cobra command takes that function as a parameter, so
+// that a test of the flags runs nothing. Results go to standard output; progress, logs and
+// errors go to standard error. The commands call the daemon through proto/client only, so
+// that trident can do no more than any other client. Commands that need no daemon use
+// package local.
 package cli
 
 import (
@@ -18,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/cli/command"
+	"github.com/trident-project/trident/internal/cli/host"
 	"github.com/trident-project/trident/internal/cli/image"
 	"github.com/trident-project/trident/internal/cli/operation"
 	"github.com/trident-project/trident/internal/cli/self"
@@ -94,12 +96,8 @@ func newRootCommand(a *command.App) *cobra.Command {
 	cmd.SetFlagErrorFunc(command.FlagError)
 	a.AddFlags(cmd)
 	cmd.Flags().BoolP("version", "V", false, "print the version of this command")
-	cmd.AddCommand(
-		newInstallCommand(a, install), newUpdateCommand(a, updateHost), newCommitCommand(a, commit), newRollbackCommand(a, rollback),
-		newRebuildRaidCommand(a, rebuildRaid), newGetCommand(a, get), newDiagnoseCommand(a, collectDiagnostics), newValidateCommand(a, false, validate),
-		newOfflineInitializeCommand(a, offlineInitialize), newStartNetworkCommand(a, startNetwork), newDaemonCommand(a, becomeDaemon),
-		newGRPCClientCommand(a),
-		newVersionCommand(a, printVersions), self.Command(a), operation.Command(a), sysext.Command(a), image.Command(a))
+	cmd.AddCommand(host.Commands(a)...)
+	cmd.AddCommand(self.Command(a), operation.Command(a), sysext.Command(a), image.Command(a))
 	cmd.SetHelpCommand(newHelpCommand())
 	helpOnTerminal(a, cmd)
 	cmd.InitDefaultHelpCmd()

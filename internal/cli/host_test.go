@@ -29,9 +29,9 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// host is a host for the scripts: a root folder, real daemons in this process,
+// fakeHost is a host for the scripts: a root folder, real daemons in this process,
 // a real rescuer, and a systemd that does with them what a real one would.
-type host struct {
+type fakeHost struct {
 	root   string
 	socket string
 	logger *slog.Logger
@@ -44,13 +44,13 @@ type host struct {
 	unit systemd.Unit
 }
 
-var _ systemd.Manager = (*host)(nil)
+var _ systemd.Manager = (*fakeHost)(nil)
 
 // boot makes a host below $WORK/root whose base is version 1.0.0, and a key in
 // $WORK that it trusts.
 func boot(ts *testscript.TestScript, _ bool, _ []string) {
 	root := ts.MkAbs("root")
-	h := &host{root: root, socket: filepath.Join(root, "run/trident/trident.sock"), logger: slog.New(slog.DiscardHandler)}
+	h := &fakeHost{root: root, socket: filepath.Join(root, "run/trident/trident.sock"), logger: slog.New(slog.DiscardHandler)}
 	h.ctx, h.down = context.WithCancel(context.Background())
 	cert := makeKey(ts)
 	for name, text := range map[string]string{
@@ -114,7 +114,7 @@ func writeFile(path, text string) error {
 }
 
 // start runs what lies in /usr/bin.
-func (h *host) start() {
+func (h *fakeHost) start() {
 	text, err := os.ReadFile(filepath.Join(h.root, "usr/bin/tridentd"))
 	m := regexp.MustCompile(`"version":"([^"]+)".* # (\w+)`).FindSubmatch(text)
 	h.mu.Lock()
@@ -142,7 +142,7 @@ func (h *host) start() {
 
 // try starts a daemon as Restart=on-failure would: a program that another test
 // forks holds our lock for the moment until it has become that program.
-func (h *host) try(ctx context.Context, version string) (d *daemon.Daemon, err error) {
+func (h *fakeHost) try(ctx context.Context, version string) (d *daemon.Daemon, err error) {
 	for range 40 {
 		d, err = daemon.New(ctx, daemon.Config{Root: h.root, Version: version, Systemd: h, Logger: h.logger})
 		if errkind.Of(err) != errkind.Busy {
@@ -153,7 +153,7 @@ func (h *host) try(ctx context.Context, version string) (d *daemon.Daemon, err e
 	return d, err
 }
 
-func (h *host) stopDaemon() {
+func (h *fakeHost) stopDaemon() {
 	h.mu.Lock()
 	stop := h.stop
 	h.mu.Unlock()
@@ -162,7 +162,7 @@ func (h *host) stopDaemon() {
 
 // merge does what systemd-sysext does: /usr is the base and, above it, what the
 // link points to.
-func (h *host) merge() error {
+func (h *fakeHost) merge() error {
 	usr := filepath.Join(h.root, "usr")
 	if err := errors.Join(os.RemoveAll(usr), os.CopyFS(usr, os.DirFS(filepath.Join(h.root, "base/usr")))); err != nil {
 		return err
@@ -186,7 +186,7 @@ func (h *host) merge() error {
 	return h.lay(img)
 }
 
-func (h *host) lay(img *ddi.Image) error {
+func (h *fakeHost) lay(img *ddi.Image) error {
 	files, err := img.FS()
 	if err != nil {
 		return err
@@ -204,14 +204,14 @@ func (h *host) lay(img *ddi.Image) error {
 }
 
 // Restart queues, as systemd does: the caller is what is restarted.
-func (h *host) Restart(context.Context, string) error {
+func (h *fakeHost) Restart(context.Context, string) error {
 	h.work.Go(func() { _ = h.rescuer().Restart(h.ctx) })
 	return nil
 }
 
-func (h *host) ReloadOrRestart(context.Context, string) error { return h.merge() }
+func (h *fakeHost) ReloadOrRestart(context.Context, string) error { return h.merge() }
 
-func (h *host) StartTransient(_ context.Context, _ string, t systemd.Transient) error {
+func (h *fakeHost) StartTransient(_ context.Context, _ string, t systemd.Transient) error {
 	if len(t.Exec) != 2 || !strings.HasSuffix(t.Exec[0], "/trident-rescue") || t.Exec[1] != "watch" {
 		return fmt.Errorf("no such program: %v", t.Exec)
 	}
@@ -219,14 +219,14 @@ func (h *host) StartTransient(_ context.Context, _ string, t systemd.Transient) 
 	return nil
 }
 
-func (h *host) Stop(context.Context, string) error   { return nil }
-func (h *host) Reload(context.Context) error         { return nil }
-func (h *host) Reboot(context.Context) error         { return nil }
-func (h *host) Enable(context.Context, string) error { return nil }
-func (h *host) Version(context.Context) (int, error) { return 257, nil }
+func (h *fakeHost) Stop(context.Context, string) error   { return nil }
+func (h *fakeHost) Reload(context.Context) error         { return nil }
+func (h *fakeHost) Reboot(context.Context) error         { return nil }
+func (h *fakeHost) Enable(context.Context, string) error { return nil }
+func (h *fakeHost) Version(context.Context) (int, error) { return 257, nil }
 
 // Unit tells of the daemon. One that does not start has been started once more.
-func (h *host) Unit(context.Context, string) (systemd.Unit, error) {
+func (h *fakeHost) Unit(context.Context, string) (systemd.Unit, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.unit.Active == "activating" {
@@ -235,10 +235,10 @@ func (h *host) Unit(context.Context, string) (systemd.Unit, error) {
 	return h.unit, nil
 }
 
-func (h *host) rescuer() rescuerHost { return rescuerHost{h} }
+func (h *fakeHost) rescuer() rescuerHost { return rescuerHost{h} }
 
 // rescuerHost is the host as the rescuer sees it.
-type rescuerHost struct{ *host }
+type rescuerHost struct{ *fakeHost }
 
 func (r rescuerHost) Version(ctx context.Context) (string, error) {
 	c, err := client.Dial(r.socket)
@@ -252,7 +252,7 @@ func (r rescuerHost) Version(ctx context.Context) (string, error) {
 }
 
 func (r rescuerHost) Unit(ctx context.Context) (rescue.Unit, error) {
-	u, err := r.host.Unit(ctx, "")
+	u, err := r.fakeHost.Unit(ctx, "")
 	return rescue.Unit{Active: u.Active, Restarts: int(u.Restarts)}, err
 }
 

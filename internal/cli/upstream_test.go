@@ -41,11 +41,6 @@ func TestUpstreamsFlagsTakeSeveralValuesOrNone(t *testing.T) {
 			t.Errorf("%s: %q, want %s", in, got, want)
 		}
 	}
-	lazy := "01234567-89ab-cdef-0123-456789abcdef"
-	got, err := commandtest.Parse(t, newOfflineInitializeCommand, "--lazy-partitions", "a-b:"+lazy, "--lazy-partitions=c-b:"+lazy)
-	commandtest.Want(t, &offlineInitializeOptions{
-		disk: "/dev/sda", history: "/usr/share/image-customizer/history.json", root: "/", lazy: map[string]string{"a-b": lazy, "c-b": lazy},
-	}, got, err)
 }
 
 // Upstream's commands fail for a caller who is not root; ours cannot even ask then.

@@ -36,6 +36,13 @@ func Hint(err error) string {
 	return hint
 }
 
+// UpstreamName returns upstream's name of an error that a daemon has sent, which is empty if
+// the daemon gave none. ok reports whether the error comes from a daemon.
+func UpstreamName(err error) (name string, ok bool) {
+	_, _, meta := grpckind.FromError(err)
+	return meta[grpckind.MetaName], meta != nil
+}
+
 // Retriable reports whether the same call may succeed later without any other change,
 // because something was unreachable, too slow, or busy. All other errors are permanent.
 func Retriable(err error) bool {

@@ -11,7 +11,9 @@ import (
 
 	"github.com/trident-project/trident/proto/client"
 	"github.com/trident-project/trident/proto/client/clienttest"
+	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
 // An upgrade is one call, over the restart by which Trident replaces itself.
@@ -127,4 +129,162 @@ func ExampleClient_Watch() {
 	// Output:
 	// true
 	// PHASE_DONE <nil>
+}
+
+// hostInMemory stands for a host: client.Dial("/run/trident/trident.sock") on a real one.
+func hostInMemory(config clienttest.Config) (c *client.Client, stop func()) {
+	host := clienttest.New(config)
+	c, err := client.Dial("a host in memory", client.WithDialer(host.Dial))
+	if err != nil {
+		log.Fatal(err)
+	}
+	return c, func() { _ = c.Close(); host.Close() }
+}
+
+// Stage downloads and checks a version without effect; Activate tries and keeps it later, for
+// example in a maintenance window.
+func ExampleClient_Stage() {
+	trident, stop := hostInMemory(clienttest.Config{Script: []*operationsv1.Event{
+		clienttest.Step(operationsv1.Phase_PHASE_DOING, "fetch", nil),
+		clienttest.Step(operationsv1.Phase_PHASE_DONE, "settle", nil),
+	}})
+	defer stop()
+	ctx := context.Background()
+	op, err := trident.Stage(ctx, client.Source{URL: "https://example.com/trident-2.0.0.raw"}, false, nil)
+	fmt.Println(op.GetKind(), op.GetPhase(), err)
+	op, err = trident.Activate(ctx, "2.0.0", &client.Trial{Soak: durationpb.New(time.Minute)}, nil)
+	fmt.Println(op.GetKind(), op.GetPhase(), err)
+	// Output:
+	// self-stage PHASE_DONE <nil>
+	// self-activate PHASE_DONE <nil>
+}
+
+// Rollback returns Trident itself to its previous version.
+func ExampleClient_Rollback() {
+	trident, stop := hostInMemory(clienttest.Config{Version: "2.0.0", NextVersion: "1.0.0", Script: upgradeScript()})
+	defer stop()
+	ctx := context.Background()
+	op, err := trident.Rollback(ctx, nil, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	version, err := trident.Version(ctx)
+	fmt.Println(op.GetPhase(), version, err)
+	// Output: PHASE_DONE 1.0.0 <nil>
+}
+
+// An operation belongs to the daemon: any client may cancel it, and Trident undoes its steps.
+func ExampleClient_Cancel() {
+	trident, stop := hostInMemory(clienttest.Config{Script: []*operationsv1.Event{
+		clienttest.Step(operationsv1.Phase_PHASE_DOING, "fetch", nil), // and does not end
+	}})
+	defer stop()
+	ctx := context.Background()
+	_, err := trident.Stage(ctx, client.Source{URL: "https://example.com/t.raw"}, false, func(e *client.Event) {
+		if e.GetPhase() == operationsv1.Phase_PHASE_DOING {
+			if _, err := trident.Cancel(ctx, e.GetOperationId()); err != nil {
+				log.Print(err)
+			}
+		}
+	})
+	fmt.Println(client.Kind(err))
+	// Output: CANCELLED
+}
+
+// Status says which version runs and which version Rollback would return to.
+func ExampleClient_Status() {
+	trident, stop := hostInMemory(clienttest.Config{Status: &client.Status{
+		RunningVersion: "2.0.0", ActiveVersion: "2.0.0", BaseVersion: "1.0.0", RollbackTarget: "base",
+	}})
+	defer stop()
+	status, err := trident.Status(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(status.GetRunningVersion(), "runs; a rollback goes to", status.GetRollbackTarget())
+	// Output: 2.0.0 runs; a rollback goes to base
+}
+
+// Validate finds all faults of a Host Configuration before anything begins.
+func ExampleHost_Validate() {
+	trident, stop := hostInMemory(clienttest.Config{Findings: []*hostv1.Finding{
+		{Line: 2, Column: 3, Path: "image.url", Severity: hostv1.Severity_SEVERITY_ERROR, Message: "is missing"},
+	}})
+	defer stop()
+	found, err := trident.Host().Validate(context.Background(), &client.Config{Text: "image:\n  sha384: ignored\n"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, f := range found.GetFindings() {
+		fmt.Printf("%d:%d: %s %s\n", f.GetLine(), f.GetColumn(), f.GetPath(), f.GetMessage())
+	}
+	fmt.Println("valid:", found.GetValid())
+	// Output:
+	// 2:3: image.url is missing
+	// valid: false
+}
+
+// Install writes an operating system to the disks of a host. The verb follows the operation
+// through the reboot, into the system that was installed.
+func ExampleHost_Install() {
+	trident, stop := hostInMemory(clienttest.Config{Script: rebootScript()})
+	defer stop()
+	config := &client.Config{Text: "image:\n  url: https://example.com/os.cosi\n  sha384: ignored\n"}
+	out, err := trident.Host().Install(context.Background(), config, client.How{}, func(e *client.Event) {
+		if e.GetChange().GetWaiting() == "reboot" {
+			fmt.Println("the host reboots")
+		}
+	})
+	fmt.Println(out.Operation.GetPhase(), err)
+	// Output:
+	// the host reboots
+	// PHASE_DONE <nil>
+}
+
+// An update can be staged at any time, and finalized in a maintenance window. Here the caller
+// reboots the host.
+func ExampleHost_Update() {
+	trident, stop := hostInMemory(clienttest.Config{Script: rebootScript()})
+	defer stop()
+	ctx, host := context.Background(), trident.Host()
+	config := &client.Config{Text: "image:\n  url: https://example.com/os.cosi\n  sha384: ignored\n"}
+	out, err := host.Update(ctx, config, client.How{CallerReboots: true}, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(out.Completed.GetRebootStatus(), out.Operation.GetWaiting())
+	// Output: REBOOT_REQUIRED reboot
+}
+
+// Rollback returns the host to its previous state, if the last update was of this kind.
+func ExampleHost_Rollback() {
+	trident, stop := hostInMemory(clienttest.Config{Script: updateScript()})
+	defer stop()
+	out, err := trident.Host().Rollback(context.Background(), client.RuntimeRollback, client.How{}, nil)
+	fmt.Println(out.Operation.GetKind(), out.Operation.GetPhase(), err)
+	// Output: host-rollback PHASE_DONE <nil>
+}
+
+// After a reboot into a new system, Commit waits for its health checks, and keeps it.
+func ExampleHost_Commit() {
+	trident, stop := hostInMemory(clienttest.Config{NothingToDo: true})
+	defer stop()
+	out, err := trident.Host().Commit(context.Background(), client.How{}, nil)
+	fmt.Println(out.Operation == nil, out.Completed.GetServicingKind(), err)
+	// Output: true SERVICING_KIND_NONE_REQUIRED <nil>
+}
+
+// StreamDisk writes a whole disk, and returns when the host reboots: the new system does not
+// know the operation. The caller limits the download, and learns the hash of the image.
+func ExampleHost_StreamDisk() {
+	hash := "sha384:0123"
+	trident, stop := hostInMemory(clienttest.Config{
+		Script:    []*operationsv1.Event{clienttest.Step(operationsv1.Phase_PHASE_DOING, "write", nil), clienttest.Reboot("reboot")},
+		Completed: &client.Completed{Status: tridentv1.StatusCode_STATUS_CODE_SUCCESS, ImageHash: &hash},
+	})
+	defer stop()
+	how := client.How{BytesPerSecond: 10 << 20, FetchTimeout: time.Hour}
+	out, err := trident.Host().StreamDisk(context.Background(), "https://example.com/os.cosi", "", how, nil)
+	fmt.Println(out.Completed.GetImageHash(), err)
+	// Output: sha384:0123 <nil>
 }

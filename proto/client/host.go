@@ -32,6 +32,16 @@ const (
 	FinalizeOnly Part = "finalize"
 )
 
+// A RollbackKind restricts which rollback Rollback may begin.
+type RollbackKind = tridentv1preview.ManualRollbackKind
+
+// The kinds of rollbacks: a reboot into the other slot, or a change of the running host.
+const (
+	AnyRollback     = tridentv1preview.ManualRollbackKind_ANY_ROLLBACK_REQUESTED
+	ABRollback      = tridentv1preview.ManualRollbackKind_AB_ROLLBACK_REQUESTED
+	RuntimeRollback = tridentv1preview.ManualRollbackKind_RUNTIME_ROLLBACK_REQUESTED
+)
+
 // How says how a verb of Host services the host.
 type How struct {
 	Part Part
@@ -173,7 +183,7 @@ func (h Host) Install(ctx context.Context, config *Config, how How, fn func(*Eve
 
 // Rollback reverts the last update, if that update is of the given kind. Events and
 // errors are those of Watch.
-func (h Host) Rollback(ctx context.Context, kind tridentv1preview.ManualRollbackKind, how How, fn func(*Event)) (Outcome, error) {
+func (h Host) Rollback(ctx context.Context, kind RollbackKind, how How, fn func(*Event)) (Outcome, error) {
 	finalize := &tridentv1preview.RollbackFinalizeRequest{Reboot: how.reboot()}
 	return h.service(ctx, how, fn, func(ctx context.Context, l *link) (servicingStream, error) {
 		client := tridentv1preview.NewRollbackServiceClient(l.conn)
@@ -185,6 +195,35 @@ func (h Host) Rollback(ctx context.Context, kind tridentv1preview.ManualRollback
 		}
 		return client.Rollback(ctx, &tridentv1preview.RollbackRequest{Kind: kind, Finalize: finalize})
 	})
+}
+
+// NextRollback returns the kind of the rollback that Rollback with kind would begin: "ab",
+// "runtime" or "none".
+func (h Host) NextRollback(ctx context.Context, kind RollbackKind) (string, error) {
+	resp, err := h.rollbacks().CheckRollback(ctx, &tridentv1preview.CheckRollbackRequest{Kind: kind})
+	switch resp.GetKind() {
+	case tridentv1preview.CheckRollbackKind_AB_ROLLBACK_EXPECTED:
+		return "ab", nil
+	case tridentv1preview.CheckRollbackKind_RUNTIME_ROLLBACK_EXPECTED:
+		return "runtime", nil
+	}
+	return "none", err
+}
+
+// RollbackTarget returns the Host Configuration of the next rollback; "" if there is none.
+func (h Host) RollbackTarget(ctx context.Context) (string, error) {
+	resp, err := h.rollbacks().GetRollbackTarget(ctx, &tridentv1preview.GetRollbackTargetRequest{})
+	return resp.GetRollbackTarget(), err
+}
+
+// RollbackChain returns the states that the host can return to, in YAML, the next one first.
+func (h Host) RollbackChain(ctx context.Context) ([]string, error) {
+	resp, err := h.rollbacks().GetRollbackChain(ctx, &tridentv1preview.GetRollbackChainRequest{})
+	return resp.GetRollbackChain(), err
+}
+
+func (h Host) rollbacks() tridentv1preview.RollbackServiceClient {
+	return tridentv1preview.NewRollbackServiceClient(h.c.Conn())
 }
 
 // Commit keeps the system that is booted. If an operation from before the boot does so

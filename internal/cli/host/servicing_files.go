@@ -1,4 +1,4 @@
-package cli
+package host
 
 import (
 	"cmp"
@@ -14,7 +14,6 @@ import (
 	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/linux/outfile"
 	"github.com/trident-project/trident/proto/client"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
@@ -120,8 +119,8 @@ func documentOf(err error) errorDocument {
 	if ok {
 		f := failed.Operation.GetFailure()
 		name, file = errkind.NameFrom(f.GetName(), errkind.Kind(f.GetReason())), ""
-	} else if kind, _, meta := grpckind.FromError(err); meta != nil {
-		name, file = errkind.NameFrom(meta[grpckind.MetaName], kind), ""
+	} else if given, ok := client.UpstreamName(err); ok {
+		name, file = errkind.NameFrom(given, client.Kind(err)), ""
 	}
 	d := errorDocument{Message: err.Error(), Error: name.Subkind(), Category: errkind.Name{Variant: string(name.Category)}.Subkind()}
 	if file != "" { // known only of errors of this process
@@ -135,7 +134,7 @@ const hostNotProvisioned = errkind.NameHostNotProvisioned
 
 // hostStatus returns the record of the host in upstream's form.
 func hostStatus(ctx context.Context, c *client.Client) (string, error) {
-	host, err := hostv1.NewHostServiceClient(c.Conn()).GetHost(ctx, &hostv1.GetHostRequest{})
+	host, err := c.Host().Get(ctx)
 	switch {
 	case err != nil:
 		return "", plain(err)

@@ -1,6 +1,7 @@
-package cli
+package host
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,7 +14,6 @@ import (
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
-	tridentv1preview "github.com/trident-project/trident/proto/trident/v1preview"
 )
 
 type getOptions struct {
@@ -94,20 +94,14 @@ func (o *getOptions) document(ctx context.Context, c *client.Client) ([]byte, er
 	case "last-error":
 		return member(status, "lastError", "null")
 	case "rollback-chain":
-		resp, err := rollbacks(c).GetRollbackChain(ctx, &tridentv1preview.GetRollbackChainRequest{})
+		chain, err := c.Host().RollbackChain(ctx)
 		if err != nil {
 			return nil, plain(err)
 		}
-		return sequence(resp.GetRollbackChain())
+		return sequence(chain)
 	case "rollback-target":
-		resp, err := rollbacks(c).GetRollbackTarget(ctx, &tridentv1preview.GetRollbackTargetRequest{})
-		if err != nil {
-			return nil, plain(err)
-		}
-		if resp.GetRollbackTarget() == "" {
-			return []byte("{}\n"), nil
-		}
-		return []byte(resp.GetRollbackTarget()), nil
+		target, err := c.Host().RollbackTarget(ctx)
+		return []byte(cmp.Or(target, "{}\n")), plain(err)
 	}
 	return []byte(status), nil
 }

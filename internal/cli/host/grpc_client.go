@@ -1,4 +1,6 @@
-package cli
+// Package host has the commands that service the host, those of upstream among them, and the
+// commands that upstream's units and image builders run.
+package host
 
 import (
 	"cmp"
@@ -14,25 +16,24 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-// newGRPCClientCommand returns upstream's group of the commands that call the daemon.
-// Upstream's top-level commands service the host without the daemon; ours all call it.
-func newGRPCClientCommand(a *command.App) *cobra.Command {
-	cmd := command.Group("grpc-client", "Upstream's name for the commands that call the daemon",
-		newInstallCommand(a, install),
-		newUpdateCommand(a, updateHost),
-		newCommitCommand(a, commit),
-		newListenCommand(),
-		newRebuildRaidCommand(a, rebuildRaid),
-		newStartNetworkCommand(a, startNetwork),
-		newGetCommand(a, get),
-		newValidateCommand(a, true, validate),
-		newRollbackCommand(a, rollback),
-		newStreamDiskCommand(a, streamDisk),
-		newVersionCommand(a, printVersions),
-	)
-	cmd.Hidden = true
-	a.AddServer(cmd)
-	return cmd
+// Commands returns the commands that upstream has, and upstream's group of those that
+// call the daemon. Upstream's top-level commands service the host without the daemon; ours
+// all call it.
+func Commands(a *command.App) []*cobra.Command {
+	group := command.Group("grpc-client", "Upstream's name for the commands that call the daemon", append(calls(a),
+		newListenCommand(), newStartNetworkCommand(a, startNetwork), newValidateCommand(a, true, validate), newStreamDiskCommand(a, streamDisk))...)
+	group.Hidden = true
+	a.AddServer(group)
+	return append(calls(a), group, newStartNetworkCommand(a, startNetwork), newValidateCommand(a, false, validate),
+		newOfflineInitializeCommand(a, offlineInitialize), newDiagnoseCommand(a, collectDiagnostics), newDaemonCommand(a, becomeDaemon))
+}
+
+// calls returns the commands that upstream has twice: at the top and in its group.
+func calls(a *command.App) []*cobra.Command {
+	return []*cobra.Command{
+		newInstallCommand(a, install), newUpdateCommand(a, updateHost), newCommitCommand(a, commit), newRollbackCommand(a, rollback),
+		newRebuildRaidCommand(a, rebuildRaid), newGetCommand(a, get), newVersionCommand(a, printVersions),
+	}
 }
 
 func newListenCommand() *cobra.Command {

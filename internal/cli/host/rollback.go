@@ -1,4 +1,4 @@
-package cli
+package host
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
-	"github.com/trident-project/trident/proto/trident/v1preview"
 )
 
 type rollbackOptions struct {
@@ -49,14 +48,14 @@ func newRollbackCommand(a *command.App, run func(context.Context, *rollbackOptio
 	return cmd
 }
 
-func (o *rollbackOptions) kind() tridentv1preview.ManualRollbackKind {
+func (o *rollbackOptions) kind() client.RollbackKind {
 	switch {
 	case o.ab:
-		return tridentv1preview.ManualRollbackKind_AB_ROLLBACK_REQUESTED
+		return client.ABRollback
 	case o.runtime:
-		return tridentv1preview.ManualRollbackKind_RUNTIME_ROLLBACK_REQUESTED
+		return client.RuntimeRollback
 	}
-	return tridentv1preview.ManualRollbackKind_ANY_ROLLBACK_REQUESTED
+	return client.AnyRollback
 }
 
 func rollback(ctx context.Context, o *rollbackOptions) error {
@@ -78,14 +77,8 @@ func (o *rollbackOptions) next(ctx context.Context, c *client.Client) (string, e
 	if _, err := hostStatus(ctx, c); err != nil && client.Kind(err) != client.KindTooLarge {
 		return "", err
 	}
-	resp, err := rollbacks(c).CheckRollback(ctx, &tridentv1preview.CheckRollbackRequest{Kind: o.kind()})
-	switch resp.GetKind() {
-	case tridentv1preview.CheckRollbackKind_AB_ROLLBACK_EXPECTED:
-		return "ab", nil
-	case tridentv1preview.CheckRollbackKind_RUNTIME_ROLLBACK_EXPECTED:
-		return "runtime", nil
-	}
-	return "none", plain(err)
+	next, err := c.Host().NextRollback(ctx, o.kind())
+	return next, plain(err)
 }
 
 func (o *rollbackOptions) printCheck(ctx context.Context, c *client.Client) error {

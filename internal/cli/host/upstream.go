@@ -1,16 +1,6 @@
-package cli
+package host
 
-import (
-	"strings"
-
-	"github.com/trident-project/trident/proto/client"
-	"github.com/trident-project/trident/proto/trident/v1preview"
-)
-
-// rollbacks returns the client of a service for which proto/client has no verb.
-func rollbacks(c *client.Client) tridentv1preview.RollbackServiceClient {
-	return tridentv1preview.NewRollbackServiceClient(c.Conn())
-}
+import "strings"
 
 // statusError is the error of a call without the code that gRPC puts in front.
 type statusError struct {

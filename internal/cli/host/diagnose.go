@@ -1,4 +1,4 @@
-package cli
+package host
 
 import (
 	"cmp"
@@ -23,7 +23,6 @@ import (
 	"github.com/trident-project/trident/internal/local"
 	"github.com/trident-project/trident/internal/version"
 	"github.com/trident-project/trident/proto/client"
-	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 )
 
 type diagnoseOptions struct {
@@ -121,7 +120,7 @@ func (o *diagnoseOptions) fromDaemon(ctx context.Context, b *diagnose.Bundle) er
 		}
 		broken = errors.Join(broken,
 			o.message(b, "host.json", func() (any, error) {
-				host, err := hostv1.NewHostServiceClient(c.Conn()).GetHost(ctx, &hostv1.GetHostRequest{})
+				host, err := c.Host().Get(ctx)
 				if err != nil {
 					return nil, plain(err)
 				}
