@@ -6,24 +6,23 @@ import (
 	"sync"
 )
 
-// margin is what a live line leaves free at its right: what a terminal echoes of an
-// interrupt (^C) must not begin another line.
+// margin is the number of columns that a live line does not use at its right end, so that
+// the echo of an interrupt (^C) fits there and does not begin another line.
 const margin = 3
 
-// fallbackColumns is the width of a terminal that does not tell its size.
+// fallbackColumns is the assumed width of a terminal that does not report its size.
 const fallbackColumns = 80
 
-// live is a terminal with a last line that is drawn over again, while other lines go
-// above it. It is safe for use by several goroutines. Nothing of the line is left when
-// it is replaced, not even when the terminal has become narrower in between and has
-// broken it into several.
+// live is a terminal whose last line is redrawn in place, while Write prints other lines
+// above that line. Several goroutines may use it. A redraw removes the whole previous line,
+// even if the terminal has become narrower and has broken that line into several.
 type live struct {
 	screen Screen
 	out    io.Writer
 
 	mu     sync.Mutex
-	render func(columns int) string // nil: there is no line
-	drawn  int                      // columns that the line took
+	render func(columns int) string // nil without a live line
+	drawn  int                      // the columns of the line as it was drawn last
 }
 
 // liveOn returns the live terminal that standard error is.
@@ -53,8 +52,8 @@ func (l *live) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// draw replaces the line by what render makes of the columns that it may take, now and
-// each time that it is drawn again.
+// draw replaces the live line by the text that render returns for the available columns. live
+// calls render for each redraw.
 func (l *live) draw(render func(columns int) string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -62,7 +61,7 @@ func (l *live) draw(render func(columns int) string) {
 	l.redraw()
 }
 
-// finish replaces the live line by a line that stays.
+// finish replaces the live line by a permanent line.
 func (l *live) finish(render func(columns int) string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -93,7 +92,7 @@ func (l *live) abandon() {
 	l.render, l.drawn = nil, 0
 }
 
-// columns returns how many columns a line may take.
+// columns returns the number of columns that a line may use.
 func (l *live) columns() int {
 	columns := l.screen.columns()
 	if columns == 0 {
@@ -102,23 +101,25 @@ func (l *live) columns() int {
 	return max(1, columns-margin)
 }
 
-// A terminal does not break what is written between these (DECAWM). Some, as tmux, say
-// a moment late that they are narrower, and what is drawn in that moment is too long.
+// Between noBreaks and breaks a terminal cuts long lines instead of breaking them (DECAWM).
+// Some terminals, tmux for one, report a smaller width late, and a line that was drawn
+// meanwhile is too long.
 const (
 	noBreaks = "\x1b[?7l"
 	breaks   = "\x1b[?7h"
 )
 
-// redraw draws the line over itself in one write, so that it does not flicker. The
-// caller holds l.mu.
+// redraw draws the live line over the previous one, in one write, so that it does not
+// flicker. The caller holds l.mu.
 func (l *live) redraw() {
 	text := l.render(l.columns())
 	_, _ = io.WriteString(l.out, l.start()+noBreaks+text+"\x1b[K"+breaks)
 	l.drawn = columnsOf(text)
 }
 
-// start goes to the beginning of the line. Terminals break a line that has become too
-// long for them. The caller holds l.mu.
+// start returns the control characters that move the cursor to the beginning of the live
+// line, which a terminal that became narrower has broken into several rows. The caller holds
+// l.mu.
 func (l *live) start() string {
 	columns := l.screen.columns()
 	if columns == 0 || l.drawn <= columns {
@@ -127,7 +128,8 @@ func (l *live) start() string {
 	return fmt.Sprintf("\r\x1b[%dA\x1b[J", (l.drawn-1)/columns)
 }
 
-// erased goes to the beginning of the line and clears it. The caller holds l.mu.
+// erased returns the control characters that clear the live line, "" without one. The caller
+// holds l.mu.
 func (l *live) erased() string {
 	if l.render == nil {
 		return ""

@@ -10,22 +10,22 @@ import (
 )
 
 const (
-	// rateTime is how far back the rate of a step looks.
+	// rateTime is the time before now that counts for the rate of a step.
 	rateTime = 10 * time.Second
-	// rateLeast is the least time that says anything about a rate.
+	// rateLeast is the shortest time for which there is a rate.
 	rateLeast = 200 * time.Millisecond
-	// movesTime is how long a part that says nothing counts as one that moves.
+	// movesTime is the time after its last event for which a part counts as moving.
 	movesTime = 5 * time.Second
-	// maxParts bounds the parts of a step that are shown.
+	// maxParts bounds the parts of a step that the meter keeps.
 	maxParts = 256
 )
 
-// meter works out what the bytes of a step come to. Its times are those of the
-// events, so that what is read long afterwards has the rates that it had.
+// meter calculates the rate and the remaining time of a step. It uses the times of the
+// events, so that events that are read long afterwards give the same rates.
 type meter struct {
 	first   sample
-	samples []sample // those that count for the rate, the oldest first
-	total   int64    // 0 when nobody knows
+	samples []sample // the samples that count for the rate, the oldest first
+	total   int64    // 0 if it is not known
 	parts   []part
 }
 
@@ -40,9 +40,10 @@ type part struct {
 	done, total int64
 }
 
-// add takes how far the step is.
+// add records the bytes of the step that are done at a time. Fewer bytes than before mean
+// that the step began again.
 func (m *meter) add(at time.Time, done, total int64) {
-	if last := m.last(); len(m.samples) == 0 || done < last.done || at.Before(last.at) { // it was begun again
+	if last := m.last(); len(m.samples) == 0 || done < last.done || at.Before(last.at) {
 		m.first, m.samples = sample{at, done}, nil
 	}
 	m.total = total
@@ -54,7 +55,8 @@ func (m *meter) add(at time.Time, done, total int64) {
 	m.samples = slices.Delete(m.samples, 0, old)
 }
 
-// addPart takes how far a part is, and says whether it has come to its end now.
+// addPart records the bytes of a part. ended reports whether the part is complete now and
+// was not before.
 func (m *meter) addPart(at time.Time, name string, done, total int64) (ended bool) {
 	p := part{name, at, done, total}
 	i := slices.IndexFunc(m.parts, func(o part) bool { return o.name == name })
@@ -78,8 +80,8 @@ func (m *meter) last() sample {
 	return m.samples[len(m.samples)-1]
 }
 
-// rate is in bytes per second, of late; at the end, of all of the step. 0 is not
-// known.
+// rate returns the bytes per second within rateTime, or of the whole step once it is
+// complete; 0 if there is no rate yet.
 func (m *meter) rate() float64 {
 	last, from := m.last(), m.first
 	if len(m.samples) > 0 && (m.total == 0 || last.done < m.total) {
@@ -92,10 +94,10 @@ func (m *meter) rate() float64 {
 	return float64(last.done-from.done) / took.Seconds()
 }
 
-// String is the amount, the rate and the time that is left.
+// String returns the amount, the rate and the remaining time.
 func (m *meter) String() string { return m.amount(true) + m.speed() }
 
-// amount is how many bytes are done, and, on demand, of how many.
+// amount returns the bytes that are done, and with total also the number of all bytes.
 func (m *meter) amount(total bool) string {
 	text := bytesize.Format(m.last().done)
 	if total && m.total > 0 {
@@ -104,7 +106,7 @@ func (m *meter) amount(total bool) string {
 	return text
 }
 
-// speed is the rate and the time that is left, behind a comma; "" is not known.
+// speed returns a comma, the rate and the remaining time; "" if there is no rate yet.
 func (m *meter) speed() string {
 	rate := m.rate()
 	if rate <= 0 {
@@ -117,7 +119,7 @@ func (m *meter) speed() string {
 	return text
 }
 
-// compact is String in at most 17 columns.
+// compact returns the facts of String in at most 17 columns.
 func (m *meter) compact() string {
 	text := bytesize.Short(m.last().done)
 	rate := m.rate()
@@ -131,8 +133,8 @@ func (m *meter) compact() string {
 	return text
 }
 
-// rest is the time that is left, if there is any and it is known.
-func (m *meter) rest() (time.Duration, bool) {
+// rest returns the remaining time; ok is false if it is not known or the step is complete.
+func (m *meter) rest() (remaining time.Duration, ok bool) {
 	rate, rest := m.rate(), m.total-m.last().done
 	if rate <= 0 || rest <= 0 {
 		return 0, false
@@ -140,7 +142,7 @@ func (m *meter) rest() (time.Duration, bool) {
 	return time.Duration(min(float64(rest)/rate, 1e6) * float64(time.Second)), true
 }
 
-// share is the part that is done, from 0 to 1.
+// share returns the fraction of the bytes that is done, from 0 to 1.
 func (m *meter) share() float64 {
 	if m.total <= 0 {
 		return 0
@@ -160,7 +162,7 @@ func (m *meter) summary() []string {
 	return []string{text}
 }
 
-// shortTime is a time in its largest unit alone.
+// shortTime formats a time in one unit: 99s, 99m, 2h.
 func shortTime(d time.Duration) string {
 	switch {
 	case d < 100*time.Second:
@@ -183,7 +185,8 @@ func formatDuration(d time.Duration) string {
 	return fmt.Sprintf("%dh%02dm", s/3600, s/60%60)
 }
 
-// movingParts names the parts that move, and how far each is; "" is none.
+// movingParts returns the names of the parts that move, each with its progress; "" if none
+// does.
 func (m *meter) movingParts() string {
 	var out []string
 	for _, p := range m.parts {

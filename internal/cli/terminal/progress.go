@@ -18,36 +18,36 @@ import (
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
 )
 
-// plainEvery is how often progress within a step is worth a line of its own
-// where there is no terminal.
+// plainEvery is the shortest time between two lines about the bytes of one step, where
+// there is no terminal.
 const plainEvery = 5 * time.Second
 
-// frameEvery is how often the line of a step is drawn on a terminal, and idleStep how
-// long a step takes that is shown there although it has said nothing.
+// frameEvery is the time between two drawings of a step's line on a terminal. A step without
+// any message keeps its line if it takes at least idleStep.
 const (
 	frameEvery = 125 * time.Millisecond
 	idleStep   = 500 * time.Millisecond
 )
 
-// Progress shows how an operation goes on: on a terminal one line per step that has
-// something to do, with its time and what it has done; elsewhere plain lines. It is
-// safe for use by several goroutines.
+// Progress shows the progress of an operation: on a terminal one line for each step that
+// does something, with its time and its bytes; elsewhere plain lines. Several goroutines may
+// use it.
 type Progress struct {
 	to   *Streams
 	live *live // nil: there is no terminal, or nothing to show on it
-	// Answering asks which version of the daemon answers after a restart.
+	// Answering asks the daemon for its version after a restart; "" if it does not answer.
 	Answering func() string
 	// WatchCommand returns the command line that watches an operation.
 	WatchCommand func(operation string) string
 
 	mu sync.Mutex
-	// failure is why the operation has turned back, which the end of the command says.
+	// failure is the reason of the undo. The command prints it at its end.
 	failure *operationsv1.Failure
 
 	step, phase string
 	waiting     string
 	meter       meter
-	shown       time.Time // the last plain line about bytes
+	printed     time.Time // the time of the last plain line about bytes
 
 	drawn  *stepLine // nil: no step is shown on the terminal
 	frames chan struct{}
@@ -102,15 +102,14 @@ func (p *Progress) Event(e *client.Event) {
 	}
 }
 
-// busy notes that the step has something to do.
+// busy notes that the step does something, so that its line stays.
 func (p *Progress) busy() {
 	if p.drawn != nil {
 		p.drawn.busy = true
 	}
 }
 
-// wait shows that the operation waits for a restart or a reboot, or that it
-// does so no longer.
+// wait shows that the operation waits for a restart or a reboot, or that the wait is over.
 func (p *Progress) wait(waiting, operation string) {
 	before := p.waiting
 	p.waiting = waiting
@@ -132,7 +131,7 @@ func (p *Progress) wait(waiting, operation string) {
 	}
 }
 
-// halt shows that the operation is halted, or that it goes on.
+// halt shows that the operation is halted, or that it continues after a halt.
 func (p *Progress) halt(h *operationsv1.Halt) {
 	p.busy()
 	if h.GetCause() == nil {
@@ -143,8 +142,8 @@ func (p *Progress) halt(h *operationsv1.Halt) {
 	p.warn("", "%s", HaltHint(h))
 }
 
-// move comes to another step or phase. The failure itself is left to the end of the
-// command, which shows it in any case.
+// move ends the line of the previous step and begins that of the next step or phase. It does
+// not print the failure, because the command prints it at its end.
 func (p *Progress) move(at time.Time, e *client.Event) {
 	failed := e.GetChange().GetFailure()
 	turned := phase(e.GetPhase()) == "undoing" && p.phase != "undoing"
@@ -184,7 +183,7 @@ func (p *Progress) label() string {
 	return Line(p.step)
 }
 
-// part shows how far a part of a step is.
+// part shows the progress of a part of a step, such as one partition.
 func (p *Progress) part(at time.Time, b *operationsv1.Progress) {
 	if b.GetPart() == "" {
 		return
@@ -195,8 +194,8 @@ func (p *Progress) part(at time.Time, b *operationsv1.Progress) {
 	}
 }
 
-// Bytes shows how far something is that is done here; total is 0 when nobody
-// knows.
+// Bytes shows the progress of work that this process does itself. total is 0 if it is not
+// known.
 func (p *Progress) Bytes(label string, done, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -205,8 +204,8 @@ func (p *Progress) Bytes(label string, done, total int64) {
 
 func (p *Progress) bytesAt(at time.Time, label string, done, total int64) {
 	p.meter.add(at, done, total)
-	if p.shown.IsZero() {
-		p.shown = at
+	if p.printed.IsZero() {
+		p.printed = at
 	}
 	if p.live != nil {
 		if p.drawn == nil {
@@ -216,10 +215,10 @@ func (p *Progress) bytesAt(at time.Time, label string, done, total int64) {
 		p.live.draw(p.render())
 		return
 	}
-	if at.Sub(p.shown) < plainEvery {
+	if at.Sub(p.printed) < plainEvery {
 		return
 	}
-	p.shown = at
+	p.printed = at
 	p.say("%s: %s%s", label, &p.meter, p.meter.movingParts())
 }
 
@@ -234,8 +233,8 @@ func (p *Progress) open(at time.Time, label string) {
 	}
 }
 
-// animate draws the line of the step again and again, and at once when the terminal
-// has another size, until it is over.
+// animate draws the line of the step every frameEvery, and at once when the terminal gets
+// another size, until over is closed.
 func (p *Progress) animate(over <-chan struct{}) {
 	tick := time.NewTicker(frameEvery)
 	defer tick.Stop()
@@ -263,12 +262,12 @@ func (p *Progress) frame() {
 	}
 }
 
-// closeStep ends the line of the step, with a word in a colour if there is one. A step
-// that has done nothing leaves no line.
+// closeStep ends the line of the step, with a word in a colour unless word is "". It erases
+// the line of a step that did nothing.
 func (p *Progress) closeStep(word, colour string) {
 	d := p.drawn
 	if d == nil {
-		p.meter, p.shown = meter{}, time.Time{}
+		p.meter, p.printed = meter{}, time.Time{}
 		return
 	}
 	if d.busy || word != "" || d.elapsed(p.to.Now()) >= idleStep {
@@ -276,11 +275,11 @@ func (p *Progress) closeStep(word, colour string) {
 	} else {
 		p.live.erase()
 	}
-	p.drawn, p.meter, p.shown = nil, meter{}, time.Time{}
+	p.drawn, p.meter, p.printed = nil, meter{}, time.Time{}
 }
 
-// elapsed is how long the step has taken: by the clock of the host up to its last
-// event, and by ours since.
+// elapsed returns the time that the step has taken: by the clock of the host up to its last
+// event, and by the clock of this process since then.
 func (d *stepLine) elapsed(now time.Time) time.Duration {
 	return max(0, d.latest.Sub(d.began)) + max(0, now.Sub(d.came))
 }
@@ -294,13 +293,13 @@ const (
 	mostBar     = 30
 )
 
-// begin is the step and its time, each in its column.
+// begin returns the name of the step and its time, each in its column.
 func (d *stepLine) begin(now time.Time) string {
 	return pad(d.label, nameColumns) + fmt.Sprintf("%*s", timeColumns, formatDuration(d.elapsed(now)))
 }
 
-// renderEnd returns what draws the line of the step for the last time, with how it ended:
-// a word in a colour, or else what its bytes came to.
+// renderEnd returns the function that draws the last line of the step: with a word in a
+// colour, or without a word with its bytes and its rate.
 func (p *Progress) renderEnd(word, colour string) func(columns int) string {
 	d, now, screen := *p.drawn, p.to.Now(), p.live.screen
 	words := p.meter.summary()
@@ -327,9 +326,9 @@ func (p *Progress) renderEnd(word, colour string) func(columns int) string {
 	}
 }
 
-// render returns what draws the line of the step. What there is no room for goes: first
-// the bar, then the columns, the parts, the name, and the total. Amount, rate and time
-// stay.
+// render returns the function that draws the line of the step. On a narrow terminal the line
+// omits, in this order, the bar, the columns, the parts, the name and the total. It always
+// has the amount, the rate and the remaining time.
 func (p *Progress) render() func(columns int) string {
 	d, m, now := *p.drawn, p.meter, p.to.Now()
 	m.parts = slices.Clone(m.parts)
@@ -357,10 +356,10 @@ func (p *Progress) render() func(columns int) string {
 	}
 }
 
-// spinner is what turns beside a step that counts no bytes.
+// spinner has the characters that take turns beside a step that counts no bytes.
 const spinner = `|/-\`
 
-// fitted is the first of texts that fits, or the last one, cut.
+// fitted returns the first of texts that fits into the columns, or else the last one, cut.
 func fitted(columns int, texts ...string) string {
 	for _, text := range texts {
 		if columnsOf(text) <= columns {
@@ -370,9 +369,9 @@ func fitted(columns int, texts ...string) string {
 	return fit(texts[len(texts)-1], columns)
 }
 
-// ending is what to add behind text: all of more, the beginning of it, or nothing.
+// ending returns the part of more that fits behind text; "" if too little of it does.
 func ending(columns int, text, more string) string {
-	const least = 8 // columns, in which the beginning says something
+	const least = 8 // columns; a shorter beginning of more says nothing
 	free := columns - columnsOf(text) - 2
 	if more = strings.TrimSpace(more); more == "" || free < min(least, columnsOf(more)) {
 		return ""
@@ -380,26 +379,26 @@ func ending(columns int, text, more string) string {
 	return "  " + fit(more, free)
 }
 
-// filled is a bar.
+// filled returns a bar of so many columns, of which share is filled.
 func filled(share float64, columns int) string {
 	full := int(share * float64(columns))
 	return strings.Repeat("=", full) + strings.Repeat(" ", columns-full)
 }
 
-// warn is say that is printed with --quiet, too, and in a colour.
+// warn prints a line in a colour, also with --quiet.
 func (p *Progress) warn(colour, format string, args ...any) {
 	text := Line(fmt.Sprintf(format, args...))
 	fmt.Fprintln(p.to.Stderr, p.to.Err.paint(colour, text))
 }
 
-// say prints a line of its own, above that of the step.
+// say prints a line above the line of the step, unless --quiet is given.
 func (p *Progress) say(format string, args ...any) {
 	if !p.to.Quiet {
 		p.warn("", format, args...)
 	}
 }
 
-// Line is say for callers outside.
+// Line prints a line above the line of the step, unless --quiet is given.
 func (p *Progress) Line(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -417,7 +416,7 @@ func (p *Progress) End() {
 	}
 }
 
-// Reason is why the operation has turned back; "" while it has not.
+// Reason returns the reason of the undo; "" before an undo.
 func (p *Progress) Reason() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -434,7 +433,7 @@ func severityColour(s operationsv1.Severity) string {
 	return ""
 }
 
-// level is a severity of the API as one of slog.
+// level returns slog's level for the name of a severity or a log level of the API.
 func level(severity string) slog.Level {
 	switch severity {
 	case "LOG_LEVEL_TRACE":

@@ -9,13 +9,13 @@ import (
 	"golang.org/x/term"
 )
 
-// A Screen is what a command knows of a stream that people may read. The zero
+// A Screen is the terminal behind a stream: its width, and whether it has colours. The zero
 // value is a stream that is not a terminal.
 type Screen struct {
-	terminal bool // a line may be drawn over again
+	terminal bool // a line can be redrawn in place
 	colour   bool
-	// Size returns the columns of the terminal; 0 means that the text is not for a
-	// terminal, or that nobody knows. It is asked each time: terminals are resized.
+	// Size returns the columns of the terminal, which may change at any time; 0 if the
+	// stream is not a terminal, or the width is not known.
 	Size func() int
 }
 
@@ -38,7 +38,7 @@ func screenOf(f *os.File) Screen {
 	return s
 }
 
-// columns is the width of the screen; 0 is no limit.
+// columns returns the width of the screen; 0 is no limit.
 func (s Screen) columns() int {
 	if s.Size == nil {
 		return 0
@@ -46,7 +46,7 @@ func (s Screen) columns() int {
 	return max(0, s.Size())
 }
 
-// The colours that are used, as parameters of SGR (ECMA-48, 8.3.117).
+// The colours of trident, as parameters of SGR (ECMA-48, 8.3.117).
 const (
 	bold   = "1"
 	red    = "31"
@@ -76,8 +76,7 @@ func columnsOf(text string) int {
 	return sum
 }
 
-// fit returns text without colours in at most so many columns; an ellipsis stands for
-// what is cut off.
+// fit cuts text, which has no colours, to so many columns. An ellipsis replaces the end.
 func fit(text string, columns int) string {
 	if columns < 1 || columnsOf(text) <= columns {
 		return text
@@ -120,9 +119,9 @@ func broken(text string, columns int) []string {
 	return append(lines, at)
 }
 
-// Line makes a text from outside fit for one line of a terminal: no control
-// characters, which could move the cursor or fake other lines, and no invisible
-// characters, which could hide or reorder what stands there.
+// Line returns a text from outside as one line without control characters, which could move
+// the cursor or fake other lines, and without invisible characters, which could hide or
+// reorder a part of the line.
 func Line(s string) string {
 	return strings.ReplaceAll(Lines(s), "\n", " ")
 }

@@ -147,20 +147,20 @@ func (t *Table) rows(out *strings.Builder, rows [][]Cell) {
 		}
 		text, used := "", 0
 		for i, c := range row {
-			shown, gap := c.Text, 0
+			cut, gap := c.Text, 0
 			if i < len(row)-1 {
-				gap = widths[i] + columnGap - columnsOf(shown)
+				gap = widths[i] + columnGap - columnsOf(cut)
 			}
-			if room := all - used; all > 0 && gap > 0 && columnsOf(shown)+gap >= room { // no room for the next cell
-				shown = fit(shown+"…", room)
+			if room := all - used; all > 0 && gap > 0 && columnsOf(cut)+gap >= room { // no room for the next cell
+				cut = fit(cut+"…", room)
 			} else if all > 0 {
-				shown = fit(shown, room)
+				cut = fit(cut, room)
 			}
-			text += t.screen.paint(c.colour, shown)
-			if shown != c.Text {
+			text += t.screen.paint(c.colour, cut)
+			if cut != c.Text {
 				break
 			}
-			used += columnsOf(shown) + gap
+			used += columnsOf(cut) + gap
 			text += strings.Repeat(" ", gap)
 		}
 		out.WriteString(strings.TrimRight(text, " ") + "\n")
