@@ -11,28 +11,16 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-type removeOptions struct {
-	app     *command.App
-	version string
+func newRemoveCommand(a *command.App, run func(context.Context, *versionOptions) error) *cobra.Command {
+	return newVersionCommand(a, &cobra.Command{
+		Use:     "remove VERSION",
+		Short:   "Delete a staged image",
+		Example: "  trident self remove 2.0.0",
+		Long:    "Remove deletes the image of a version. The daemon refuses to remove the active and\nthe previous version.",
+	}, stagedVersions, run)
 }
 
-func newRemoveCommand(a *command.App, run func(context.Context, *removeOptions) error) *cobra.Command {
-	o := &removeOptions{app: a}
-	return &cobra.Command{
-		Use:               "remove VERSION",
-		Short:             "Delete a staged image",
-		Example:           "  trident self remove 2.0.0",
-		Long:              "Remove deletes the image of a version. The daemon refuses to remove the active and\nthe previous version.",
-		Args:              command.Exactly("VERSION"),
-		ValidArgsFunction: a.CompleteWith(stagedVersions),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.version = args[0]
-			return run(cmd.Context(), o)
-		},
-	}
-}
-
-func remove(ctx context.Context, o *removeOptions) error {
+func remove(ctx context.Context, o *versionOptions) error {
 	return o.app.Ask(ctx, fmt.Sprintf("remove Trident %s", o.version), func(c *client.Client) error {
 		if err := c.Remove(ctx, o.version); err != nil {
 			return err

@@ -112,6 +112,18 @@ func (o *sourceOptions) upload(s client.Source) (client.Source, func() error, er
 	return s, f.Close, nil
 }
 
+// follow opens the source, and follows the operation that begin begins with it.
+func (o *sourceOptions) follow(ctx context.Context, f *command.FollowOptions, doing string, begin func(context.Context, *client.Client, client.Source, func(*client.Event)) (*client.Operation, error)) error {
+	source, done, err := o.open()
+	if err != nil {
+		return err
+	}
+	err = f.Follow(ctx, doing, source.Upload != nil, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
+		return begin(ctx, c, source, fn)
+	})
+	return errors.Join(err, done())
+}
+
 // trialOptions are the flags about the trial of a new version.
 type trialOptions struct {
 	soak, deadline   time.Duration
@@ -139,6 +151,23 @@ func (o *trialOptions) message() *client.Trial {
 		t.Deadline = durationpb.New(o.deadline)
 	}
 	return t
+}
+
+// versionOptions are the options of a command about one version.
+type versionOptions struct {
+	app     *command.App
+	version string
+}
+
+// newVersionCommand gives cmd the argument VERSION, which words completes.
+func newVersionCommand(a *command.App, cmd *cobra.Command, words func(context.Context, *client.Client) ([]string, error), run func(context.Context, *versionOptions) error) *cobra.Command {
+	o := &versionOptions{app: a}
+	cmd.Args, cmd.ValidArgsFunction = command.Exactly("VERSION"), a.CompleteWith(words)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		o.version = args[0]
+		return run(cmd.Context(), o)
+	}
+	return cmd
 }
 
 func stagedVersions(ctx context.Context, c *client.Client) ([]string, error) {

@@ -2,7 +2,6 @@ package self
 
 import (
 	"context"
-	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -41,13 +40,8 @@ func newStageCommand(a *command.App, run func(context.Context, *stageOptions) er
 	return cmd
 }
 
-func stage(ctx context.Context, o *stageOptions) (err error) {
-	source, done, err := o.open()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, done()) }()
-	return o.Follow(ctx, "stage Trident", source.Upload != nil, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
+func stage(ctx context.Context, o *stageOptions) error {
+	return o.follow(ctx, &o.FollowOptions, "stage Trident", func(ctx context.Context, c *client.Client, source client.Source, fn func(*client.Event)) (*client.Operation, error) {
 		return c.Stage(ctx, source, o.allowDowngrade, fn)
 	})
 }

@@ -11,27 +11,15 @@ import (
 	"github.com/trident-project/trident/proto/client"
 )
 
-type unblockOptions struct {
-	app     *command.App
-	version string
+func newUnblockCommand(a *command.App, run func(context.Context, *versionOptions) error) *cobra.Command {
+	return newVersionCommand(a, &cobra.Command{
+		Use:     "unblock VERSION",
+		Short:   "Allow a version again that failed on this host",
+		Example: "  trident self unblock 2.0.0",
+	}, blockedVersions, run)
 }
 
-func newUnblockCommand(a *command.App, run func(context.Context, *unblockOptions) error) *cobra.Command {
-	o := &unblockOptions{app: a}
-	return &cobra.Command{
-		Use:               "unblock VERSION",
-		Short:             "Allow a version again that failed on this host",
-		Example:           "  trident self unblock 2.0.0",
-		Args:              command.Exactly("VERSION"),
-		ValidArgsFunction: a.CompleteWith(blockedVersions),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.version = args[0]
-			return run(cmd.Context(), o)
-		},
-	}
-}
-
-func unblock(ctx context.Context, o *unblockOptions) error {
+func unblock(ctx context.Context, o *versionOptions) error {
 	return o.app.Ask(ctx, fmt.Sprintf("unblock Trident %s", o.version), func(c *client.Client) error {
 		if err := c.Unblock(ctx, o.version); err != nil {
 			return err

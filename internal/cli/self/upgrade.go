@@ -2,7 +2,6 @@ package self
 
 import (
 	"context"
-	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -45,13 +44,8 @@ func newUpgradeCommand(a *command.App, run func(context.Context, *upgradeOptions
 	return cmd
 }
 
-func upgrade(ctx context.Context, o *upgradeOptions) (err error) {
-	source, done, err := o.open()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, done()) }()
-	return o.Follow(ctx, "upgrade Trident", source.Upload != nil, func(ctx context.Context, c *client.Client, fn func(*client.Event)) (*client.Operation, error) {
+func upgrade(ctx context.Context, o *upgradeOptions) error {
+	return o.follow(ctx, &o.FollowOptions, "upgrade Trident", func(ctx context.Context, c *client.Client, source client.Source, fn func(*client.Event)) (*client.Operation, error) {
 		return c.Upgrade(ctx, source, o.message(), fn)
 	})
 }
