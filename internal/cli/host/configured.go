@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -23,13 +24,19 @@ func newConfigOptions(a *command.App) configOptions {
 	return configOptions{servicingOptions: newServicingOptions(a)}
 }
 
-func (o *configOptions) addFlags(cmd *cobra.Command) {
-	o.servicingOptions.addFlags(cmd.Flags())
+// complete gives cmd the argument CONFIG and the flags of o, and runs run with them.
+func (o *configOptions) complete(cmd *cobra.Command, planUsage string, run func(context.Context) error) {
+	cmd.Args = command.AtMostOne
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if o.plan && (o.allowed.given || o.Detach || o.CancelOnInterrupt) {
+			return command.UsageError(cmd, errors.New("--plan only prints: omit --allowed-operations, --detach and --cancel-on-interrupt"))
+		}
+		o.config, o.given = command.Argument(args, defaultConfig), len(args) > 0
+		return run(cmd.Context())
+	}
+	o.addFlags(cmd.Flags())
 	o.allowed.addFlag(cmd)
-}
-
-func (o *configOptions) setConfig(args []string) {
-	o.config, o.given = command.Argument(args, defaultConfig), len(args) > 0
+	cmd.Flags().BoolVar(&o.plan, "plan", false, planUsage)
 }
 
 // run calls verb with the allowed operations. If only finalize is allowed, the staged

@@ -32,18 +32,9 @@ func newInstallCommand(a *command.App, run func(context.Context, *installOptions
 		Example: `  trident install host.yaml --plan
   trident install host.yaml
   trident install host.yaml --allowed-operations stage`,
-		Args: command.AtMostOne,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.checkPlan(cmd); err != nil {
-				return err
-			}
-			o.setConfig(args)
-			return run(cmd.Context(), o)
-		},
 	}
-	o.addFlags(cmd)
+	o.complete(cmd, "only show the steps of the installation, and the data that would be lost", func(ctx context.Context) error { return run(ctx, o) })
 	cmd.Flags().BoolVar(&o.multiboot, "multiboot", false, "install beside the systems that the host has")
-	o.addPlanFlag(cmd, "only show the steps of the installation, and the data that would be lost")
 	return cmd
 }
 

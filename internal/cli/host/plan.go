@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/trident-project/trident/internal/cli/command"
@@ -19,19 +18,6 @@ type planned interface {
 	proto.Message
 	GetText() string
 	GetWarnings() []*hostv1.Finding
-}
-
-// addPlanFlag adds --plan.
-func (o *configOptions) addPlanFlag(cmd *cobra.Command, usage string) {
-	cmd.Flags().BoolVar(&o.plan, "plan", false, usage)
-}
-
-// checkPlan refuses flags that --plan excludes.
-func (o *configOptions) checkPlan(cmd *cobra.Command) error {
-	if o.plan && (o.allowed.given || o.Detach || o.CancelOnInterrupt) {
-		return command.UsageError(cmd, fmt.Errorf("--plan only prints: omit --allowed-operations, --detach and --cancel-on-interrupt"))
-	}
-	return nil
 }
 
 // showPlan shows the plan that ask returns for the configuration. The host does not change.

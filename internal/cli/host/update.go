@@ -30,17 +30,8 @@ func newUpdateCommand(a *command.App, run func(context.Context, *updateOptions) 
   trident update host.yaml
   trident update host.yaml --allowed-operations stage
   trident update host.yaml --allowed-operations finalize`,
-		Args: command.AtMostOne,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.checkPlan(cmd); err != nil {
-				return err
-			}
-			o.setConfig(args)
-			return run(cmd.Context(), o)
-		},
 	}
-	o.addFlags(cmd)
-	o.addPlanFlag(cmd, "only show the steps of the update, and the reasons")
+	o.complete(cmd, "only show the steps of the update, and the reasons", func(ctx context.Context) error { return run(ctx, o) })
 	return cmd
 }
 

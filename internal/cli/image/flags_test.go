@@ -17,7 +17,7 @@ func TestFlagsBecomeOptions(t *testing.T) {
 		Disk: "d", Mounts: []string{"a,b", "c"}, OSRelease: "o", Packages: "p", Bootloader: "grub", Arch: "arm64", ID: "i",
 	}}, built, err)
 	verified, err := commandtest.Parse(t, newVerifyCommand, "s", "--sha384", "x", "--relaxed", "--auth-file", "a", "--ca", "c")
-	commandtest.Want(t, &verifyOptions{imageSource: imageSource{source: "s", sha384: "x", relaxed: true, authFile: "a", caFile: "c"}}, verified, err)
+	commandtest.Want(t, &imageSource{source: "s", sha384: "x", relaxed: true, authFile: "a", caFile: "c"}, verified, err)
 	for name, args := range map[string][]string{
 		"neither disk nor partition": {"f", "--os-release", "o", "--arch", "arm64"},
 		"both":                       {"f", "--os-release", "o", "--arch", "arm64", "--disk", "d", "--partition", "p"},

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
@@ -29,8 +28,9 @@ func Command(a *command.App) *cobra.Command {
 	)
 }
 
-// imageSource says which image is to be looked at.
+// imageSource has the options of the commands that read an image.
 type imageSource struct {
+	app      *command.App
 	source   string // a file or a URL; without the secrets of a URL once it was opened
 	sha384   string
 	relaxed  bool
@@ -42,16 +42,24 @@ const sourceText = `SOURCE is a file, or a file, http, https or oci URL. The com
 that it needs, by range requests. For a registry --auth-file names a file in the
 form that docker login and podman login write.`
 
-func (s *imageSource) addFlags(flags *pflag.FlagSet) {
+// newSourceCommand gives cmd the argument SOURCE and the flags about it.
+func newSourceCommand(a *command.App, cmd *cobra.Command, run func(context.Context, *imageSource) error) *cobra.Command {
+	s, flags := &imageSource{app: a}, cmd.Flags()
+	cmd.Args = command.Exactly("SOURCE")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		s.source = args[0]
+		return run(cmd.Context(), s)
+	}
 	flags.StringVar(&s.sha384, "sha384", cosi.Ignored, "the SHA-384 that metadata.json must have, in hex")
 	flags.BoolVar(&s.relaxed, "relaxed", false, "only warn of the faults that upstream's relaxedCosiValidation allows")
 	flags.StringVar(&s.authFile, "auth-file", "", "a file with the credentials of registries")
 	flags.StringVar(&s.caFile, "ca", "", "a file with certificate authorities (PEM) for https, in addition to the system's")
+	return cmd
 }
 
 // open tells all that is wrong with the metadata on standard error, and returns
 // the first of it.
-func (s *imageSource) open(ctx context.Context, a *command.App) (*cosi.Image, error) {
+func (s *imageSource) open(ctx context.Context) (*cosi.Image, error) {
 	login, err := s.login()
 	if err != nil {
 		return nil, err
@@ -67,12 +75,12 @@ func (s *imageSource) open(ctx context.Context, a *command.App) (*cosi.Image, er
 		return nil, fmt.Errorf("open image: %w", err)
 	}
 	img, err := cosi.Open(ctx, src, s.sha384, cosi.Options{
-		Relaxed: s.relaxed, Log: func(text string) { terminal.NewProgress(&a.Streams).Line("%s", text) },
+		Relaxed: s.relaxed, Log: func(text string) { terminal.NewProgress(&s.app.Streams).Line("%s", text) },
 	})
 	if bad, ok := errors.AsType[*cosi.MetadataError](err); ok {
 		if len(bad.Findings) > 1 {
 			for _, f := range bad.Findings {
-				fmt.Fprintf(a.Stderr, "  %s\n", terminal.Line(f.String()))
+				fmt.Fprintf(s.app.Stderr, "  %s\n", terminal.Line(f.String()))
 			}
 		}
 		err = errkind.With(errkind.Corrupt, err) // the image is refused, not the command

@@ -15,33 +15,20 @@ import (
 	cosi "github.com/trident-project/trident/internal/image"
 )
 
-type inspectOptions struct {
-	imageSource
-	app *command.App
-}
-
 const inspectLong = `Inspect shows the metadata of an image: system, boot loader, partitions, file
 systems, and warnings. It reads the headers and metadata.json, and refuses metadata
 that break a rule. "trident image verify" checks the content.
 
 ` + sourceText
 
-func newInspectCommand(a *command.App, run func(context.Context, *inspectOptions) error) *cobra.Command {
-	o := &inspectOptions{app: a}
-	cmd := &cobra.Command{
+func newInspectCommand(a *command.App, run func(context.Context, *imageSource) error) *cobra.Command {
+	return newSourceCommand(a, &cobra.Command{
 		Use:   "inspect SOURCE",
 		Short: "Show the content of an image",
 		Long:  inspectLong,
 		Example: `  trident image inspect os.cosi
   trident image inspect oci://registry.example.com/os:42 --auth-file ~/.docker/config.json`,
-		Args: command.Exactly("SOURCE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.source = args[0]
-			return run(cmd.Context(), o)
-		},
-	}
-	o.addFlags(cmd.Flags())
-	return cmd
+	}, run)
 }
 
 // inspection is the result of inspect. Its JSON form is documented by docs/cli.md.
@@ -55,8 +42,8 @@ type inspection struct {
 	image *cosi.Image
 }
 
-func inspect(ctx context.Context, o *inspectOptions) (err error) {
-	img, err := o.open(ctx, o.app)
+func inspect(ctx context.Context, o *imageSource) (err error) {
+	img, err := o.open(ctx)
 	if err != nil {
 		return err
 	}

@@ -16,11 +16,6 @@ import (
 	"github.com/trident-project/trident/internal/image/build"
 )
 
-type verifyOptions struct {
-	imageSource
-	app *command.App
-}
-
 const verifyLong = `Verify reads the whole image and names the first fault: in the archive, in
 metadata.json by every rule of its version, in the length, the SHA-384 or the
 unpacked size of a partition image, between the partition table and the metadata,
@@ -32,22 +27,14 @@ little memory.
 Only --sha384, the value of image.sha384 in a Host Configuration, proves that
 metadata.json is the expected one.`
 
-func newVerifyCommand(a *command.App, run func(context.Context, *verifyOptions) error) *cobra.Command {
-	o := &verifyOptions{app: a}
-	cmd := &cobra.Command{
+func newVerifyCommand(a *command.App, run func(context.Context, *imageSource) error) *cobra.Command {
+	return newSourceCommand(a, &cobra.Command{
 		Use:   "verify SOURCE",
 		Short: "Check an image whole",
 		Long:  verifyLong,
 		Example: `  trident image verify os.cosi
   trident image verify https://example.com/os.cosi --sha384 "$SHA384"`,
-		Args: command.Exactly("SOURCE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.source = args[0]
-			return run(cmd.Context(), o)
-		},
-	}
-	o.addFlags(cmd.Flags())
-	return cmd
+	}, run)
 }
 
 // verification is the result of verify. Its JSON form is documented by docs/cli.md.
@@ -60,8 +47,8 @@ type verification struct {
 	Warnings   []cosi.Finding `json:"warnings"`
 }
 
-func verify(ctx context.Context, o *verifyOptions) (err error) {
-	img, err := o.open(ctx, o.app)
+func verify(ctx context.Context, o *imageSource) (err error) {
+	img, err := o.open(ctx)
 	if err != nil {
 		return err
 	}
