@@ -44,12 +44,14 @@ func Interrupted(ctx context.Context, err error) error {
 func failedTo(doing string, err error) error {
 	said := fmt.Errorf("%s: %w", doing, err)
 	if verb, cause, ok := strings.Cut(err.Error(), ": "); ok && strings.HasPrefix(strings.ToLower(doing)+" ", verb+" ") {
-		return restated{doing + ": " + cause, said}
+		return WithText(doing+": "+cause, said)
 	}
 	return said
 }
 
-// restated is an error with another text.
+// WithText returns err with another text.
+func WithText(text string, err error) error { return restated{text, err} }
+
 type restated struct {
 	text string
 	error

@@ -1,15 +1,10 @@
 package host
 
-import "strings"
+import (
+	"strings"
 
-// statusError is the error of a call without the code that gRPC puts in front.
-type statusError struct {
-	text string
-	error
-}
-
-func (e *statusError) Error() string { return e.text }
-func (e *statusError) Unwrap() error { return e.error }
+	"github.com/trident-project/trident/internal/cli/command"
+)
 
 // plain removes gRPC's prefix from the text of an error; kind and hint stay.
 func plain(err error) error {
@@ -18,7 +13,7 @@ func plain(err error) error {
 	}
 	if text, ok := strings.CutPrefix(err.Error(), "rpc error: code = "); ok {
 		if _, said, ok := strings.Cut(text, " desc = "); ok {
-			return &statusError{said, err}
+			return command.WithText(said, err)
 		}
 	}
 	return err
