@@ -203,9 +203,9 @@ func (t *Table) publish(id int64, fill func(*handle)) error {
 	return nil
 }
 
-// take returns a handle of owner that is of a kind in want, or of any kind if want is
+// take returns a handle of owner that is of the kind want, or of any kind if want is
 // empty. The caller holds t.mu.
-func (t *Table) take(owner Owner, id int64, want ...Kind) (*handle, error) {
+func (t *Table) take(owner Owner, id int64, want Kind) (*handle, error) {
 	h, ok := t.open[id]
 	switch {
 	case id <= 0:
@@ -218,22 +218,16 @@ func (t *Table) take(owner Owner, id int64, want ...Kind) (*handle, error) {
 	case h.owner != owner:
 		return nil, errkind.WithHint(
 			errkind.Errorf(errkind.NotFound, "handle %d: it belongs to another connection", id), "open it on the connection that uses it")
+	case want != "" && (want != h.kind || h.file == nil && h.text == nil):
+		return nil, errkind.Errorf(errkind.Invalid, "handle %d: it names a %s, and the call needs a %s", id, h.kind, want)
 	}
-	for _, kind := range want {
-		if kind == h.kind && (h.file != nil || h.text != nil) {
-			return h, nil
-		}
-	}
-	if len(want) == 0 {
-		return h, nil
-	}
-	return nil, errkind.Errorf(errkind.Invalid, "handle %d: it names a %s, and the call needs a %s", id, h.kind, want[0])
+	return h, nil
 }
 
 // Close frees a handle of owner.
 func (t *Table) Close(owner Owner, id int64) error {
 	t.mu.Lock()
-	_, err := t.take(owner, id)
+	_, err := t.take(owner, id, "")
 	t.mu.Unlock()
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/sha512"
 	"encoding/hex"
 	"errors"
@@ -124,18 +125,8 @@ func (t *Table) openFile(path string) (*os.File, error) {
 // download fetches an image from a server. It stops when the image exceeds the limits of
 // handles.
 func (t *Table) download(ctx context.Context, url, dir string, h *handle) (*os.File, error) {
-	named, err := os.CreateTemp(dir, "download-*")
-	if err != nil {
-		return nil, fmt.Errorf("download the image: %w", err)
-	}
-	part := named.Name()
+	part := filepath.Join(dir, "download-"+rand.Text())
 	defer func() { _ = fetch.Remove(part) }()
-	if err := named.Close(); err != nil {
-		return nil, fmt.Errorf("download the image: %w", err)
-	}
-	if err := os.Remove(part); err != nil {
-		return nil, fmt.Errorf("download the image: %w", err)
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	grow := func(done, total int64) {
