@@ -27,7 +27,7 @@ var layers = []struct{ pkg, may string }{
 
 	// commands
 	{"cmd/trident", "internal/cli"},
-	{"cmd/tridentd", "internal/daemon internal/errkind internal/version"},
+	{"cmd/tridentd", "internal/daemon internal/observe internal/errkind internal/version"},
 	{"cmd/trident-rescue", "internal/rescue internal/version"},
 
 	// edges: what the outside sees, and what it may import

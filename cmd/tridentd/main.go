@@ -17,6 +17,7 @@ import (
 
 	"github.com/trident-project/trident/internal/daemon"
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/observe"
 	"github.com/trident-project/trident/internal/version"
 )
 
@@ -59,7 +60,7 @@ func run(args []string) int {
 		return 2
 	}
 	c := o.config
-	c.Logger = daemon.NewLogger(os.Stderr, o.level)
+	c.Logger = observe.NewLogger(os.Stderr, o.level, version.String())
 	slog.SetDefault(c.Logger) // hoststate logs what it mends before there is anything to give it a logger
 	// The second signal finds the default action: the process ends at once.
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)

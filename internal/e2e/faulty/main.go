@@ -16,6 +16,7 @@ import (
 	_ "modernc.org/sqlite" // to lock the datastore
 
 	"github.com/trident-project/trident/internal/daemon"
+	"github.com/trident-project/trident/internal/observe"
 	"github.com/trident-project/trident/internal/version"
 )
 
@@ -37,7 +38,7 @@ func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
 	defer stop()
 	c := daemon.Config{
-		Root: "/", Version: version.String(), IdleTimeout: daemon.DefaultIdleTimeout, Logger: daemon.NewLogger(os.Stderr, slog.LevelInfo),
+		Root: "/", Version: version.String(), IdleTimeout: daemon.DefaultIdleTimeout, Logger: observe.NewLogger(os.Stderr, slog.LevelInfo, version.String()),
 	}
 	if len(os.Args) == 4 && os.Args[1] == "--probe" {
 		return daemon.Probe(ctx, c, os.Args[3], os.Stdout)
