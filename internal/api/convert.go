@@ -57,37 +57,15 @@ func haltToWire(h *operation.Halt) *operationsv1.Halt {
 	return &operationsv1.Halt{Since: timeToWire(h.Since), Cause: failureToWire(h.Cause)}
 }
 
+// phaseToWire relies on the phases having the same words on the wire.
 func phaseToWire(p operation.Phase) operationsv1.Phase {
-	switch p {
-	case operation.Doing:
-		return operationsv1.Phase_PHASE_DOING
-	case operation.Undoing:
-		return operationsv1.Phase_PHASE_UNDOING
-	case operation.Done:
-		return operationsv1.Phase_PHASE_DONE
-	case operation.Undone:
-		return operationsv1.Phase_PHASE_UNDONE
-	case operation.Stuck:
-		return operationsv1.Phase_PHASE_STUCK
-	}
-	return operationsv1.Phase_PHASE_UNSPECIFIED
+	return operationsv1.Phase(operationsv1.Phase_value["PHASE_"+strings.ToUpper(string(p))])
 }
 
+// stepToWire relies on the states having the same words on the wire.
 func stepToWire(s operation.StepStatus) *operationsv1.Step {
-	out := &operationsv1.Step{Name: s.Name}
-	switch s.State {
-	case operation.StepPending:
-		out.State = operationsv1.StepState_STEP_STATE_PENDING
-	case operation.StepDoing:
-		out.State = operationsv1.StepState_STEP_STATE_DOING
-	case operation.StepDone:
-		out.State = operationsv1.StepState_STEP_STATE_DONE
-	case operation.StepUndoing:
-		out.State = operationsv1.StepState_STEP_STATE_UNDOING
-	case operation.StepUndone:
-		out.State = operationsv1.StepState_STEP_STATE_UNDONE
-	}
-	return out
+	state := operationsv1.StepState_value["STEP_STATE_"+strings.ToUpper(string(s.State))]
+	return &operationsv1.Step{Name: s.Name, State: operationsv1.StepState(state)}
 }
 
 func failureToWire(f *operation.Failure) *operationsv1.Failure {

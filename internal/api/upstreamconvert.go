@@ -48,23 +48,14 @@ func locationToWire(file string, line int) *tridentv1.FileLocation {
 	return &tridentv1.FileLocation{Path: textToWire(file), Line: uint32(line)}
 }
 
+// categoryToWire relies on the categories having the same words on the wire:
+// HealthChecks is HEALTH_CHECKS_ERROR.
 func categoryToWire(c errkind.Category) tridentv1.TridentErrorKind {
-	switch c {
-	case errkind.ExecutionEnvironment:
-		return tridentv1.TridentErrorKind_EXECUTION_ENVIRONMENT_MISCONFIGURATION_ERROR
-	case errkind.HealthChecks:
-		return tridentv1.TridentErrorKind_HEALTH_CHECKS_ERROR
-	case errkind.Initialization:
-		return tridentv1.TridentErrorKind_INITIALIZATION_ERROR
-	case errkind.InvalidInput:
-		return tridentv1.TridentErrorKind_INVALID_INPUT_ERROR
-	case errkind.Servicing:
-		return tridentv1.TridentErrorKind_SERVICING_ERROR
-	case errkind.UnsupportedConfiguration:
-		return tridentv1.TridentErrorKind_UNSUPPORTED_CONFIGURATION_ERROR
-	}
-	return tridentv1.TridentErrorKind_INTERNAL_ERROR
+	word := strings.ReplaceAll(kebab(c), "-", "_")
+	return tridentv1.TridentErrorKind(tridentv1.TridentErrorKind_value[strings.ToUpper(word)+"_ERROR"])
 }
+
+func kebab(c errkind.Category) string { return errkind.Name{Variant: string(c)}.Subkind() }
 
 // lastErrorToWire converts a recorded error, of Trident or of upstream.
 func lastErrorToWire(e *hoststate.LastError) *tridentv1.TridentError {
@@ -75,23 +66,17 @@ func lastErrorToWire(e *hoststate.LastError) *tridentv1.TridentError {
 	if e.Cause != "" {
 		full += "\n" + e.Cause
 	}
-	file, number, _ := cutLast(e.Location, ":")
-	line, err := strconv.ParseUint(number, 10, 31)
-	if err != nil {
-		file, line = e.Location, 0
+	file, line := e.Location, uint64(0)
+	if i := strings.LastIndexByte(file, ':'); i >= 0 {
+		if n, err := strconv.ParseUint(file[i+1:], 10, 31); err == nil {
+			file, line = file[:i], n
+		}
 	}
 	first, _, _ := strings.Cut(e.Message, "\n")
 	return &tridentv1.TridentError{
 		Kind: categoryFromText(e.Category), Subkind: textToWire(e.Name),
 		Message: textToWire(full), ErrorMessage: textToWire(first), Location: locationToWire(file, int(line)),
 	}
-}
-
-func cutLast(s, sep string) (before, after string, ok bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
 }
 
 // categoryFromText reads a recorded category in kebab case; a longer word counts by its
@@ -101,7 +86,7 @@ func categoryFromText(text string) tridentv1.TridentErrorKind {
 		errkind.ExecutionEnvironment, errkind.HealthChecks, errkind.Initialization, errkind.InvalidInput, errkind.Servicing,
 		errkind.UnsupportedConfiguration, errkind.InternalFault,
 	} {
-		if kebab := (errkind.Name{Variant: string(c)}).Subkind(); strings.HasPrefix(strings.ToLower(text), kebab) {
+		if strings.HasPrefix(strings.ToLower(text), kebab(c)) {
 			return categoryToWire(c)
 		}
 	}

@@ -71,12 +71,7 @@ func WithName(err error, variant string) error {
 
 // NameOf returns the outermost name in err's chain. Without one it returns upstream's
 // most likely name for the kind.
-func NameOf(err error) Name {
-	if e, ok := errors.AsType[*nameError](err); ok {
-		return nameOf(e.name)
-	}
-	return nameOfKind(Of(err))
-}
+func NameOf(err error) Name { return NameFrom(Variant(err), Of(err)) }
 
 // Variant returns the outermost name of WithName in err's chain, or "".
 func Variant(err error) string {
