@@ -40,11 +40,12 @@ func MkdirAll(dir string) error {
 
 // TempDir returns a folder that exists until the test ends. The folder is in memory if the
 // machine has a file system in memory with free space, because tests only simulate power
-// cuts and need not wait for a real disk.
+// cuts and need not wait for a real disk. A file system that is mounted noexec, as in many
+// containers, is not used: a store of programs has to run them.
 func TempDir(t testing.TB) string {
-	var room unix.Statfs_t
 	const wanted = 4 << 30
-	if unix.Statfs("/dev/shm", &room) != nil || room.Bavail*uint64(room.Bsize) < wanted {
+	var memory unix.Statfs_t
+	if unix.Statfs("/dev/shm", &memory) != nil || memory.Bavail*uint64(memory.Bsize) < wanted || memory.Flags&unix.ST_NOEXEC != 0 {
 		return t.TempDir()
 	}
 	dir, err := os.MkdirTemp("/dev/shm", "trident-test-")
@@ -57,6 +58,16 @@ func TempDir(t testing.TB) string {
 		}
 	})
 	return dir
+}
+
+// Text returns the text of a file, or "" if there is none.
+func Text(t testing.TB, file string) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	return string(data)
 }
 
 // Write writes a file that everybody may read, and makes its folders.

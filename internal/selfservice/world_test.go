@@ -17,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/hosttest"
@@ -86,26 +84,7 @@ type process struct {
 	service *Service
 }
 
-// tempDir is in memory where there is such a place: a power cut is played, so
-// nothing is gained by waiting for a real disk. Memory that is mounted noexec, as in
-// many containers, is no place for a store.
-func tempDir(t testing.TB) string {
-	const memory = "/dev/shm"
-	var st unix.Statfs_t
-	if err := unix.Statfs(memory, &st); err != nil || st.Flags&unix.ST_NOEXEC != 0 {
-		return t.TempDir()
-	}
-	dir, err := os.MkdirTemp(memory, "trident-test-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
+func tempDir(t testing.TB) string { return hosttest.TempDir(t) }
 
 var errDead = errors.New("the power is off")
 
