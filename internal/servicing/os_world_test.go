@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -210,13 +209,7 @@ func findLabel(inv *blockdev.Inventory, label string) (blockdev.Partition, bool)
 	return blockdev.Partition{}, false
 }
 
-func (w *osWorld) text(name string) string {
-	data, err := os.ReadFile(filepath.Join(w.root, name))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		w.t.Error(err)
-	}
-	return string(data)
-}
+func (w *osWorld) text(name string) string { return hosttest.Text(w.t, filepath.Join(w.root, name)) }
 
 // stopSystem writes what is mounted back to the disk, and switches the machine off.
 func (w *osWorld) stopSystem() {
@@ -229,14 +222,7 @@ func (w *osWorld) stopSystem() {
 func (w *osWorld) startDaemon() {
 	w.lives++
 	p := &osProcess{w: w}
-	var err error
-	if p.store, err = hoststate.Open(context.Background(), filepath.Join(w.root, datastore)); err != nil {
-		w.t.Fatal(err)
-	}
-	p.runner = operation.New(context.Background(), operation.Config{
-		Journal: p.store, Logger: slog.New(slog.DiscardHandler),
-		Life: operation.Life{Boot: fmt.Sprint("boot ", w.boots), Process: fmt.Sprint(w.lives)},
-	})
+	p.store, p.runner = openJournal(w.t, w.root, operation.Life{Boot: fmt.Sprint("boot ", w.boots), Process: fmt.Sprint(w.lives)})
 	touch := func(name string, change func() error) error { return w.touch(p, name, change) }
 	tools := worldTools{run.Func(w.tool), w}
 	logger := slog.New(slog.DiscardHandler)
@@ -260,12 +246,7 @@ func (w *osWorld) startDaemon() {
 }
 
 func (w *osWorld) stopDaemon() {
-	if err := w.daemon.runner.Shutdown(context.Background()); err != nil {
-		w.t.Error(err)
-	}
-	if err := w.daemon.store.Close(); err != nil {
-		w.t.Error(err)
-	}
+	closeJournal(w.t, w.daemon.store, w.daemon.runner)
 }
 
 // touch is a change of the machine by p, at which the power may be cut.

@@ -92,13 +92,7 @@ func newWorld(t testing.TB, g *gallery) *world {
 
 func (w *world) write(name, text string) { write(w.t, filepath.Join(w.root, name), text) }
 
-func (w *world) text(name string) string {
-	data, err := os.ReadFile(filepath.Join(w.root, name))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		w.t.Error(err)
-	}
-	return string(data)
-}
+func (w *world) text(name string) string { return hosttest.Text(w.t, filepath.Join(w.root, name)) }
 
 // touch is a change of the host by p, at which the power may be cut.
 func (w *world) touch(p *process, name string, change func() error) error {
@@ -209,14 +203,7 @@ func (w *world) startDaemon() {
 	w.lives++
 	p := &process{w: w}
 	version := w.version()
-	var err error
-	if p.store, err = hoststate.Open(context.Background(), filepath.Join(w.root, datastore)); err != nil {
-		w.t.Fatal(err)
-	}
-	p.runner = operation.New(context.Background(), operation.Config{
-		Journal: p.store, Logger: slog.New(slog.DiscardHandler),
-		Life: operation.Life{Boot: fmt.Sprint(w.boot), Process: fmt.Sprint(w.lives)},
-	})
+	p.store, p.runner = openJournal(w.t, w.root, operation.Life{Boot: fmt.Sprint(w.boot), Process: fmt.Sprint(w.lives)})
 	touch := func(name string, change func() error) error { return w.touch(p, name, change) }
 	tools := run.Func(func(ctx context.Context, name string, args ...string) ([]byte, error) { return w.tool(name, args) })
 	logger := slog.New(slog.DiscardHandler)
@@ -244,6 +231,25 @@ func (w *world) startDaemon() {
 	}
 }
 
+// openJournal opens what a daemon has of its host from the start: the datastore, and the
+// runner of the operations in it.
+func openJournal(t testing.TB, root string, life operation.Life) (*hoststate.Store, *operation.Runner) {
+	t.Helper()
+	store, err := hoststate.Open(context.Background(), filepath.Join(root, datastore))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store, operation.New(context.Background(), operation.Config{Journal: store, Life: life, Logger: slog.New(slog.DiscardHandler)})
+}
+
+// closeJournal ends a daemon, whose power may be off.
+func closeJournal(t testing.TB, store *hoststate.Store, runner *operation.Runner) {
+	t.Helper()
+	if err := errors.Join(runner.Shutdown(context.Background()), store.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
 // etcClosed is true while confexts are merged.
 func (w *world) etcClosed(root string) (bool, error) {
 	names, err := extension.Confext.Merged(root)
@@ -252,12 +258,7 @@ func (w *world) etcClosed(root string) (bool, error) {
 
 // stopDaemon ends the process, whose power may be off.
 func (w *world) stopDaemon() {
-	if err := w.daemon.runner.Shutdown(context.Background()); err != nil {
-		w.t.Error(err)
-	}
-	if err := w.daemon.store.Close(); err != nil {
-		w.t.Error(err)
-	}
+	closeJournal(w.t, w.daemon.store, w.daemon.runner)
 }
 
 // state is all that a configuration has to do with, by place.
