@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -183,7 +184,7 @@ func TestEveryRuleOfMetadataHasItsNameAndPlace(t *testing.T) {
 			set(v, c.value, c.path...)
 			data := encoded(t, v)
 			_, _, err := ParseMetadata(data, false)
-			if got := namesOf(Findings(err)); got != c.want {
+			if got := namesOf(findingsOf(err)); got != c.want {
 				t.Fatalf("found %q, want %q (%v)", got, c.want, err)
 			}
 			if errkind.Variant(err) != "LoadCosi" {
@@ -231,8 +232,8 @@ func TestAnInlineHashTreeIsTaken(t *testing.T) {
 		}
 		m, warnings, err := ParseMetadata(text, false)
 		if c.fault != "" {
-			if err == nil || !strings.Contains(fmt.Sprint(Findings(err)), c.fault) {
-				t.Errorf("%s: %v, want %q", title, Findings(err), c.fault)
+			if err == nil || !strings.Contains(fmt.Sprint(findingsOf(err)), c.fault) {
+				t.Errorf("%s: %v, want %q", title, findingsOf(err), c.fault)
 			}
 			continue
 		}
@@ -288,7 +289,7 @@ func TestAllFaultsAreFoundAtOnce(t *testing.T) {
 	set(v, "/boot/efi", "images", 1, "mountPoint")
 	set(v, nil, "bootloader")
 	_, _, err := ParseMetadata(encoded(t, v), false)
-	if got := namesOf(Findings(err)); got != "ParseMetadata osArch,V1_0DuplicateMountPoint images[1].mountPoint,V1_1BootloaderRequired bootloader" {
+	if got := namesOf(findingsOf(err)); got != "ParseMetadata osArch,V1_0DuplicateMountPoint images[1].mountPoint,V1_1BootloaderRequired bootloader" {
 		t.Errorf("found %s", got)
 	}
 	if !strings.HasSuffix(err.Error(), "metadata.json (version 1.2) is not valid: ParseMetadata: osArch is missing (and 2 more)") || errkind.Of(err) != errkind.Invalid {
@@ -472,7 +473,7 @@ func TestAPackageMayHaveNoReleaseAndNoArchitectureIfItSaysSo(t *testing.T) {
 			t.Errorf("%s is empty: %v", key, err)
 		}
 		v["osPackages"].([]any)[0].(map[string]any)[key] = nil
-		if _, _, err := ParseMetadata(encoded(t, v), false); len(Findings(err)) != 1 {
+		if _, _, err := ParseMetadata(encoded(t, v), false); len(findingsOf(err)) != 1 {
 			t.Errorf("%s is null: %v", key, err)
 		}
 	}
@@ -552,4 +553,12 @@ func TestEmptyListsArePrintedAsLists(t *testing.T) {
 	if text := string(encoded(t, m)); strings.Contains(text, "null") || !strings.Contains(text, `"images":[]`) {
 		t.Errorf("printed %s", text)
 	}
+}
+
+// findingsOf returns the findings of the MetadataError in the chain of err, or nil.
+func findingsOf(err error) []Finding {
+	if e, ok := errors.AsType[*MetadataError](err); ok {
+		return e.Findings
+	}
+	return nil
 }

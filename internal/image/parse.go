@@ -2,7 +2,6 @@ package image
 
 import (
 	"encoding/hex"
-	"errors"
 	"path"
 	"strings"
 
@@ -68,14 +67,6 @@ func ParseMetadata(data []byte, relaxed bool) (*Metadata, []Finding, error) {
 
 func metadataError(version string, findings ...Finding) error {
 	return loadError(&MetadataError{version, findings})
-}
-
-// Findings returns the findings of the MetadataError in the chain of err, or nil.
-func Findings(err error) []Finding {
-	if e, ok := errors.AsType[*MetadataError](err); ok {
-		return e.Findings
-	}
-	return nil
 }
 
 func (o object) metadata(v Version) *Metadata {
