@@ -47,19 +47,25 @@ func (c *contentCheck) dir(name string, depth int) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	d, ok := f.(fs.ReadDirFile)
+	return eachEntry(f, name, func(e fs.DirEntry) error { return c.entry(path.Join(name, e.Name()), e, depth) })
+}
+
+// eachEntry calls visit for each entry of the open folder dir, until visit fails, and closes
+// dir. It has at most 256 entries in memory.
+func eachEntry(dir fs.File, name string, visit func(fs.DirEntry) error) error {
+	defer dir.Close()
+	d, ok := dir.(fs.ReadDirFile)
 	if !ok {
 		return errkind.Errorf(errkind.Corrupt, "%s is not a folder", name)
 	}
 	for {
 		entries, err := d.ReadDir(256)
 		for _, e := range entries {
-			if err := c.entry(path.Join(name, e.Name()), e, depth); err != nil {
+			if err := visit(e); err != nil {
 				return err
 			}
 		}
-		if errors.Is(err, io.EOF) || (err == nil && len(entries) == 0) {
+		if errors.Is(err, io.EOF) || err == nil && len(entries) == 0 {
 			return nil
 		}
 		if err != nil {

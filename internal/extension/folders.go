@@ -3,7 +3,6 @@ package extension
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -101,28 +100,12 @@ func (c *comparison) folder(name string, depth int) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	d, ok := f.(fs.ReadDirFile)
-	if !ok {
-		return errkind.Errorf(errkind.Corrupt, "%s is not a folder", name)
-	}
-	for {
-		entries, err := d.ReadDir(256)
-		for _, e := range entries {
-			if !e.IsDir() {
-				continue
-			}
-			if err := c.folder(path.Join(name, e.Name()), depth+1); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) || err == nil && len(entries) == 0 {
+	return eachEntry(f, name, func(e fs.DirEntry) error {
+		if !e.IsDir() {
 			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-	}
+		return c.folder(path.Join(name, e.Name()), depth+1)
+	})
 }
 
 // access is the permissions of a folder. It omits those of root as the owner, who may do

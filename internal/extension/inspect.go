@@ -65,7 +65,7 @@ func inspect(ctx context.Context, file verified, class Class, host hostinfo.Host
 	facts := Facts{FileSystem: string(v.format), Signed: v.sig != nil}
 	if whole, err := ddi.Open(file.whole, info.Size()); err == nil {
 		if !file.isIntact {
-			if err := whole.VerifyTree(ctx, func(int64, int64) {}); err != nil {
+			if err := whole.VerifyTree(ctx, nil); err != nil {
 				return inspection{}, err
 			}
 		}
@@ -118,14 +118,13 @@ func dissectStrictly(r io.ReaderAt, size int64, arch string) (volume, error) {
 	if a, b, ok := overlapping(v.parts); ok {
 		return v, fmt.Errorf("has partitions that overlap: bytes %d to %d and %d to %d", a.offset, a.end, b.offset, b.end)
 	}
-	switch v.format {
-	case formatErofs, formatSquash, formatExt, formatXFS, formatBtrfs, formatF2FS:
-	case formatLUKS:
+	switch {
+	case isFileSystem(v.format):
+		return v, checkSize(v)
+	case v.format == formatLUKS:
 		return v, errkind.Errorf(errkind.Unsupported, "is encrypted")
-	default:
-		return v, errors.New("holds no file system that an extension can have")
 	}
-	return v, checkSize(v)
+	return v, errors.New("holds no file system that an extension can have")
 }
 
 // overlapping returns two partitions that overlap, if there are any.

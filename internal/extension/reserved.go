@@ -76,28 +76,11 @@ func (c reservedCheck) dir(name string, patterns [][]string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	d, ok := f.(fs.ReadDirFile)
-	if !ok {
-		return errkind.Errorf(errkind.Corrupt, "%s is not a folder", name)
-	}
 	if attr := overlayAttr(f); attr != "" {
+		_ = f.Close()
 		return forbidden("the folder %q has the extended attribute %s, which hides files of the host", name, attr)
 	}
-	for {
-		entries, err := d.ReadDir(256)
-		for _, e := range entries {
-			if err := c.entry(name, e.Name(), e.Type(), patterns); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) || err == nil && len(entries) == 0 {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-	}
+	return eachEntry(f, name, func(e fs.DirEntry) error { return c.entry(name, e.Name(), e.Type(), patterns) })
 }
 
 func (c reservedCheck) entry(dir, base string, mode fs.FileMode, patterns [][]string) error {

@@ -115,9 +115,6 @@ func (c Class) versionedName(dir string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(dir, ".v"), ".raw"), c.suffix())
 }
 
-// Merged returns the names of the sysexts that are merged below root now, nil if none is.
-func Merged(root string) ([]string, error) { return Sysext.Merged(root) }
-
 // Merged returns the names of the extensions of the class that are merged below root now,
 // nil if none is.
 func (c Class) Merged(root string) ([]string, error) {

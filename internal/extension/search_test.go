@@ -87,14 +87,14 @@ func TestAHostWithoutExtensionsHasNone(t *testing.T) {
 	if got, err := Search(root); err != nil || len(got) != 0 {
 		t.Errorf("Search: %v, %v", got, err)
 	}
-	if got, err := Merged(root); err != nil || len(got) != 0 {
+	if got, err := Sysext.Merged(root); err != nil || len(got) != 0 {
 		t.Errorf("Merged: %v, %v", got, err)
 	}
 }
 
 func TestMergedReadsTheRecordOfSystemd(t *testing.T) {
 	root := tree(t, map[string]string{Sysext.facts().merged: "trident\nwith space\n"})
-	got, err := Merged(root)
+	got, err := Sysext.Merged(root)
 	if diff := cmp.Diff([]string{"trident", "with space"}, got, cmpopts.EquateEmpty()); err != nil || diff != "" {
 		t.Error(err, diff)
 	}

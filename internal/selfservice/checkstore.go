@@ -3,7 +3,6 @@ package selfservice
 import (
 	"errors"
 	"fmt"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -13,11 +12,7 @@ import (
 // checkStore fails if the store's file system is read-only, or is mounted noexec:
 // the candidate and the rescuer run as copies in the store.
 func (s *Service) checkStore() error {
-	var st unix.Statfs_t
-	err := unix.Statfs(s.dir, &st)
-	for errors.Is(err, syscall.EINTR) {
-		err = unix.Statfs(s.dir, &st)
-	}
+	st, err := statfs(s.dir)
 	dir := s.onHost(s.dir)
 	switch {
 	case err != nil:
@@ -32,4 +27,12 @@ func (s *Service) checkStore() error {
 			"mount the file system without noexec, at boot too (/etc/fstab): findmnt --target %s shows the mount", dir)
 	}
 	return nil
+}
+
+func statfs(path string) (st unix.Statfs_t, err error) {
+	for {
+		if err = unix.Statfs(path, &st); !errors.Is(err, unix.EINTR) {
+			return st, err
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,7 +45,7 @@ func (i *image) Close() error { return i.file.Close() }
 // must not contain.
 func (s *Service) openNew(ctx context.Context, path string, at time.Time, progress func(done, total int64)) (*image, error) {
 	return s.openImage(path, func(i *image, raw *ddi.Image, policy trust.Policy) (err error) {
-		i.verified, err = policy.Verify(ctx, raw, at, orNoProgress(progress))
+		i.verified, err = policy.Verify(ctx, raw, at, progress)
 		return err
 	})
 }
@@ -68,7 +69,7 @@ func (s *Service) openVerified(ctx context.Context, path string, progress func(d
 				return err
 			}
 		}
-		i.verified, i.dateFault, err = policy.VerifyKept(ctx, raw, s.now(), orNoProgress(progress))
+		i.verified, i.dateFault, err = policy.VerifyKept(ctx, raw, s.now(), progress)
 		return err
 	})
 	if err == nil && i.isUnchanged() {
@@ -106,13 +107,6 @@ func (s *Service) wholeImage(f *os.File) io.ReaderAt {
 func (i *image) isUnchanged() bool {
 	state, err := regfile.StateOf(i.file)
 	return err == nil && state == i.state
-}
-
-func orNoProgress(progress func(done, total int64)) func(done, total int64) {
-	if progress == nil {
-		return func(int64, int64) {}
-	}
-	return progress
 }
 
 func (s *Service) openImage(path string, verify func(*image, *ddi.Image, trust.Policy) error) (_ *image, err error) {
@@ -196,15 +190,11 @@ func (s *Service) removeLink() error { return s.setLink("") }
 // checkMerged fails unless /usr shows the content of the image: its release file
 // and its daemon, byte by byte.
 func (s *Service) checkMerged(i *image) error {
-	names, err := extension.Merged(s.Root)
+	names, err := extension.Sysext.Merged(s.Root)
 	if err != nil {
 		return err
 	}
-	found := false
-	for _, name := range names {
-		found = found || name == extension.Own
-	}
-	if !found {
+	if !slices.Contains(names, extension.Own) {
 		return errkind.Errorf(errkind.Internal, "systemd has merged the extensions, but not the image of trident (merged extensions: %s)", strings.Join(names, ", "))
 	}
 	for _, path := range []string{extension.OwnRelease, extension.OwnDaemon} {
@@ -236,17 +226,12 @@ func sum(fsys fs.FS, path string) (out [sha256.Size]byte, err error) {
 // mergedVersion returns the version of the extension that is merged, or "" if none
 // is.
 func (s *Service) mergedVersion() (string, error) {
-	names, err := extension.Merged(s.Root)
-	if err != nil {
+	names, err := extension.Sysext.Merged(s.Root)
+	if err != nil || !slices.Contains(names, extension.Own) {
 		return "", err
 	}
-	for _, name := range names {
-		if name == extension.Own {
-			r, err := extension.ReadRelease(inroot.FS(s.Root), extension.Own)
-			return r.Version, err
-		}
-	}
-	return "", nil
+	r, err := extension.ReadRelease(inroot.FS(s.Root), extension.Own)
+	return r.Version, err
 }
 
 // versionOfImage returns the version in the name of an image in the store.

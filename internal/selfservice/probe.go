@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -167,15 +166,11 @@ func (s *Service) checkMergeable(found []extension.Found) error {
 // checkUsrStaysWritable fails if a merge would make a writable /usr read-only: the
 // package manager could not write to /usr as long as an extension is merged.
 func (s *Service) checkUsrStaysWritable() error {
-	merged, err := extension.Merged(s.Root)
+	merged, err := extension.Sysext.Merged(s.Root)
 	if err != nil || len(merged) > 0 {
 		return err
 	}
-	var fs unix.Statfs_t
-	err = unix.Statfs(filepath.Join(s.Root, "usr"), &fs)
-	for errors.Is(err, syscall.EINTR) {
-		err = unix.Statfs(filepath.Join(s.Root, "usr"), &fs)
-	}
+	fs, err := statfs(filepath.Join(s.Root, "usr"))
 	if err != nil {
 		return fmt.Errorf("examine the file system of /usr: %w", err)
 	}

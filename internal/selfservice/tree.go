@@ -17,17 +17,14 @@ import (
 // removed the link. The caller enables systemd-sysext.service in the tree.
 func (s *Service) LinkInTree(root string) (version string, err error) {
 	active, link, err := rescue.LinkedVersion(s.Root)
+	base, baseErr := baseIn(root)
+	if err = errors.Join(err, baseErr); err == nil {
+		if active == "" || base != "" && compare(base, active) >= 0 {
+			active, link = "", ""
+		}
+		err = s.touch("carry trident", func() error { return setLinkIn(root, link) })
+	}
 	if err != nil {
-		return "", fmt.Errorf("link the extension of trident in the new system: %w", err)
-	}
-	base, err := baseIn(root)
-	if err != nil {
-		return "", fmt.Errorf("link the extension of trident in the new system: %w", err)
-	}
-	if active == "" || base != "" && compare(base, active) >= 0 {
-		active, link = "", ""
-	}
-	if err := s.touch("carry trident", func() error { return setLinkIn(root, link) }); err != nil {
 		return "", fmt.Errorf("link the extension of trident in the new system: %w", err)
 	}
 	return active, nil

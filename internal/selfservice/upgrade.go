@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -313,14 +314,9 @@ func (s *Service) restart(ctx context.Context, name string) error {
 
 // checkNotMerged fails if Trident's extension is still merged over /usr.
 func (s *Service) checkNotMerged() error {
-	names, err := extension.Merged(s.Root)
-	if err != nil {
-		return err
+	names, err := extension.Sysext.Merged(s.Root)
+	if err == nil && slices.Contains(names, extension.Own) {
+		err = errkind.Errorf(errkind.Internal, "systemd has merged the extensions, but the extension of trident is still among them")
 	}
-	for _, name := range names {
-		if name == extension.Own {
-			return errkind.Errorf(errkind.Internal, "systemd has merged the extensions, but the extension of trident is still among them")
-		}
-	}
-	return nil
+	return err
 }
