@@ -330,6 +330,36 @@ func TestTheSignatureIsCheckedBeforeTheImageIsRead(t *testing.T) {
 	}
 }
 
+func TestAnImageIsVerifiedAgainOnlyAfterItWasVerified(t *testing.T) {
+	id, other := newIdentity(t, ecdsaKey(t, elliptic.P256()), "vendor", 1), newIdentity(t, ecdsaKey(t, elliptic.P256()), "other", 2)
+	data, err := os.ReadFile(newImage(t, &id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := policyOf(id).Verify(t.Context(), open(t, data), now, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := open(t, data)
+	v, dateFault, err := policyOf(id).VerifyAgain(before, again, now)
+	if got, ok := v.Value(); err != nil || dateFault != nil || !ok || got != again || v.Signer() != "CN=vendor" {
+		t.Errorf("%v, %v by %q, %v, %v", got, ok, v.Signer(), dateFault, err)
+	}
+	if _, dateFault, err = policyOf(id).VerifyAgain(before, again, notAfter.Add(time.Hour)); err != nil || dateFault == nil {
+		t.Errorf("after its date: %v, %v", dateFault, err)
+	}
+	v, _, err = policyOf(id).VerifyAgain(Verified[*ddi.Image]{}, again, now)
+	wantRefusal(t, err, errkind.Untrusted, "is not the one that was verified before")
+	if _, ok := v.Value(); ok {
+		t.Error("an image that nobody has verified came with a value")
+	}
+	v, _, err = policyOf(other).VerifyAgain(before, again, now)
+	wantRefusal(t, err, errkind.Untrusted, "")
+	if _, ok := v.Value(); ok {
+		t.Error("an image whose key is no longer trusted came with a value")
+	}
+}
+
 func TestTheZeroVerifiedProvesNothing(t *testing.T) {
 	if v, ok := (Verified[*ddi.Image]{}).Value(); ok || v != nil {
 		t.Errorf("got %v, %v", v, ok)
