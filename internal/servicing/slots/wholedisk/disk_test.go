@@ -17,7 +17,7 @@ func TestADiskThatIsNotProvenGetsNoTable(t *testing.T) {
 	}
 }
 
-func TestOnlyPlainHTTPIsWarnedOf(t *testing.T) {
+func TestOnlyPlainHTTPCausesAWarning(t *testing.T) {
 	t.Parallel()
 	if byHTTP("HTTP://h/x") == "" || byHTTP("https://h/x") != "" {
 		t.Error("plain http and https are not told apart")
