@@ -67,9 +67,9 @@ var ErrDecided = errkind.With(errkind.Precondition, errors.New("the verdict is g
 
 // RequestReboot is returned by a step, in place of ErrReboot, to have the runner
 // request the reboot. The runner calls request after it has journaled that the
-// operation waits, and after watchers have been told so: a host that
-// reboots sends no more events. If request fails, the step has failed. If the runner stops
-// before request has worked, the next runner in the same boot runs the step again.
+// operation waits, and has told the watchers, because a host that reboots sends no more
+// events. If request fails, the step has failed. If the runner stops before request has
+// worked, the next runner in the same boot runs the step again.
 func RequestReboot(ask func(context.Context) error) error { return &rebootRequest{ask} }
 
 type rebootRequest struct{ request func(context.Context) error }

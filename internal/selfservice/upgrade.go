@@ -316,7 +316,7 @@ func (s *Service) restart(ctx context.Context, name string) error {
 func (s *Service) checkNotMerged() error {
 	names, err := extension.Sysext.Merged(s.Root)
 	if err == nil && slices.Contains(names, extension.Own) {
-		err = errkind.Errorf(errkind.Internal, "systemd has merged the extensions, but the extension of trident is still among them")
+		err = errkind.Errorf(errkind.Internal, "systemd has merged the extensions again, and the removed extension of trident is still merged")
 	}
 	return err
 }

@@ -21,7 +21,7 @@ type Host struct{ c *Client }
 // Host returns the verbs for the host.
 func (c *Client) Host() Host { return Host{c} }
 
-// A Part is a part of servicing that a verb can do alone.
+// A Part says whether a verb stages, finalizes, or does both.
 type Part string
 
 // The parts. Staging changes nothing that runs; finalizing puts into effect what is

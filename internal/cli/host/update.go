@@ -24,7 +24,7 @@ func newUpdateCommand(a *command.App, run func(context.Context, *updateOptions) 
 	o := &updateOptions{newConfigOptions(a)}
 	cmd := &cobra.Command{
 		Use:   "update [CONFIG]",
-		Short: "Bring this host to a Host Configuration",
+		Short: "Update this host to a Host Configuration",
 		Long:  updateLong,
 		Example: `  trident update host.yaml --plan
   trident update host.yaml

@@ -30,7 +30,7 @@ metadata.json is the expected one.`
 func newVerifyCommand(a *command.App, run func(context.Context, *imageSource) error) *cobra.Command {
 	return newSourceCommand(a, &cobra.Command{
 		Use:   "verify SOURCE",
-		Short: "Check an image whole",
+		Short: "Check everything about an image",
 		Long:  verifyLong,
 		Example: `  trident image verify os.cosi
   trident image verify https://example.com/os.cosi --sha384 "$SHA384"`,

@@ -36,7 +36,7 @@ func newVerifyCommand(a *command.App, run func(context.Context, *verifyOptions) 
 	o := &verifyOptions{app: a}
 	cmd := &cobra.Command{
 		Use:     "verify FILE",
-		Short:   "Check an image whole",
+		Short:   "Check everything about an image",
 		Long:    verifyLong,
 		Example: "  trident sysext verify trident.raw --trust signer.crt",
 		Args:    command.Exactly("FILE"),

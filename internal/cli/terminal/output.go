@@ -101,7 +101,7 @@ func visible(text []byte, long func(rune) string) []byte {
 
 func invisible(r rune) bool { return r != '\n' && isInvisible(r) }
 
-// RawList is a list of messages for show.
+// RawList returns messages as JSON, for a result that is a list of them.
 func RawList[M proto.Message](messages []M) ([]json.RawMessage, error) {
 	list := make([]json.RawMessage, len(messages))
 	for i, m := range messages {

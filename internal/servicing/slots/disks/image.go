@@ -1,5 +1,5 @@
 // Package disks makes the partitions of a slot and fills them from an image. It finds
-// beforehand what would make that fail, and proves every partition that it writes.
+// faults before it changes a disk, and verifies every partition that it writes.
 package disks
 
 import (

@@ -1,6 +1,6 @@
 // Package newos fills the new OS in a slot: it mounts the file systems of the OS, writes
 // the files and settings of the configuration, and runs scripts in the OS. It finds
-// beforehand what would make that fail.
+// faults before the operation changes a disk.
 package newos
 
 import (
