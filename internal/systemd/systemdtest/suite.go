@@ -56,7 +56,7 @@ func Suite(t *testing.T, start func(*testing.T) Host) {
 		"a unit is enabled once or twice, but not one that is missing or masked":         enable,
 		"systemd has a version":                                                          versions,
 		"a changed unit file counts after reload":                                        reload,
-		"a transient unit runs, is there once, and is forgotten":                         transient,
+		"a transient unit runs once and is forgotten":                                    transient,
 		"a transient unit whose program is not there fails and leaves its name free":     unstartable,
 		"a transient unit ends after its timeout":                                        transientTimeout,
 		"a transient unit that fails is started again without end, until it is stopped":  transientRestart,

@@ -12,7 +12,7 @@ import (
 func TestADiskThatIsNotProvenGetsNoTable(t *testing.T) {
 	t.Parallel()
 	r := operation.Rehearse("x", diskRecord{Parts: []record.Part{{Name: "partition 1", Done: true, SHA384: "a"}}}, func(slog.Level, string) {})
-	if err := (&Service{}).writeTable(t.Context(), r, nil); err == nil || !strings.Contains(err.Error(), "partition 1 was not written, or not found to be") {
+	if err := (&Service{}).writeTable(t.Context(), r, nil); err == nil || !strings.Contains(err.Error(), "partition 1 was not written, or does not have the verified content") {
 		t.Errorf("a table without a proof: %v", err)
 	}
 }
