@@ -50,6 +50,7 @@ type osWorld struct {
 	touches int
 	cutAt   int
 	after   bool
+	failAt  int // the touch that finds the disk full; 0 for none
 	trace   []string
 
 	lacks   []string // tools that are not there
@@ -264,7 +265,11 @@ func (w *osWorld) touch(p *osProcess, name string, change func() error) error {
 		w.mu.Unlock()
 		return errDead
 	}
+	full := w.touches == w.failAt
 	w.mu.Unlock()
+	if full {
+		return errFull
+	}
 	err := change()
 	w.mu.Lock()
 	defer w.mu.Unlock()

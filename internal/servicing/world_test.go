@@ -39,6 +39,7 @@ type world struct {
 	touches int
 	cutAt   int // the touch to cut the power at; 0 for none
 	after   bool
+	failAt  int // the touch that finds the disk full; 0 for none
 	trace   []string
 	left    string // the disk that the cut left
 
@@ -109,7 +110,11 @@ func (w *world) touch(p *process, name string, change func() error) error {
 		w.mu.Unlock()
 		return errDead
 	}
+	full := w.touches == w.failAt
 	w.mu.Unlock()
+	if full {
+		return errFull
+	}
 	switch name {
 	case "write file", "remove file", "write network", "restore file":
 		if closed, err := w.etcClosed(w.root); err != nil || closed {
