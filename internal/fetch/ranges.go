@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -22,13 +23,19 @@ type Pin struct {
 	Weak   string `json:"weak,omitempty"`   // an ETag or date that only shows changes
 }
 
-// matches reports whether found may be the content of p. A weak date of p may have become
-// a strong one in found, because it is older now.
+// matches reports whether found may be the content of p. A weak validator of p may have
+// become a strong one in found, because the file is older now.
 func (p Pin) matches(found Pin) bool {
 	if p.Strong != "" || p.Weak == "" {
 		return p.Size == found.Size && p.Strong == found.Strong
 	}
-	return p.Size == found.Size && (p.Weak == found.Weak || p.Weak == found.Strong)
+	return p.Size == found.Size && (matchWeakly(p.Weak, found.Weak) || matchWeakly(p.Weak, found.Strong))
+}
+
+// matchWeakly compares two validators by the weak comparison of RFC 9110, 8.8.3.2. Servers
+// such as Apache call the ETag of a file weak as long as the file is younger than a second.
+func matchWeakly(a, b string) bool {
+	return strings.TrimPrefix(a, "W/") == strings.TrimPrefix(b, "W/")
 }
 
 // Ranges reads parts of one content. If the source changes, reads fail with ErrChanged.

@@ -227,6 +227,23 @@ func TestADateThatHasAgedIsTheSamePin(t *testing.T) {
 	}
 }
 
+// Apache calls the ETag of a file weak as long as the file is younger than a second.
+func TestAWeakETagThatBecomesStrongIsOfTheSameContent(t *testing.T) {
+	content := noise(1, size)
+	tags := []string{`W/"1"`, `"1"`, `"2"`}
+	u := serve(t, func(w http.ResponseWriter, r *http.Request, before int) { good(w, r, content, tags[min(before, 2)]) })
+	r := mustRanged(t, Source{URL: u})
+	if got, err := r.slurp(t, 5, 100); err != nil || !bytes.Equal(got, content[5:105]) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if _, err := r.slurp(t, 5, 100); !errors.Is(err, ErrChanged) {
+		t.Errorf("another ETag: %v", err)
+	}
+	if !(Pin{Size: 1, Weak: `W/"1"`}).matches(Pin{Size: 1, Strong: `"1"`}) {
+		t.Error("the pin of a young file is not that of the same file")
+	}
+}
+
 func TestTheDataBudgetIsNeverExceeded(t *testing.T) {
 	content := noise(7, size)
 	u := serve(t, func(w http.ResponseWriter, r *http.Request, before int) {

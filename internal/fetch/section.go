@@ -165,7 +165,7 @@ func (r *Ranges) changed(resp *http.Response) bool {
 	if r.pin.Strong != "" {
 		return otherContent(resp.Header, r.pin.Strong)
 	}
-	return r.pin.Weak != "" && weakValidator(resp.Header) != r.pin.Weak
+	return r.pin.Weak != "" && !matchWeakly(weakValidator(resp.Header), r.pin.Weak)
 }
 
 // errNoRanges returns the error for a server that sends only whole files. broke is the
