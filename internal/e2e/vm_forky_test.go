@@ -75,7 +75,7 @@ func TestOnTheNewestSystemd(t *testing.T) {
 		g := g.inSubtest(t)
 		g.mustUpgrade("trident_2.0.0_x86-64.raw")
 		g.checkVersion(good)
-		g.checkLeftovers("2.0.0.raw")
+		g.checkLeftovers("2.0.0.raw", "2.0.0.json")
 	})
 	t.Run("throws a bad version back", func(t *testing.T) {
 		g := g.inSubtest(t)

@@ -140,5 +140,5 @@ func TestANewerBaseWithoutScriptletsRetiresTheExtension(t *testing.T) {
 	if got := g.sh("cat /usr/.systemd-sysext/extensions /usr/share/vendor/file | tr '\n' ' '"); got != "vendor vendor" {
 		t.Errorf("merged: %q", got)
 	}
-	g.checkLeftovers("2.0.0.raw")
+	g.checkLeftovers("2.0.0.raw", "2.0.0.json")
 }
