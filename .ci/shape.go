@@ -175,7 +175,8 @@ func (s *shape) add(name string) error {
 		if err != nil {
 			return err
 		}
-		if strings.HasPrefix(imported, s.module+"/") {
+		// Generated packages do not count: the package api has to import all of them.
+		if strings.HasPrefix(imported, s.module+"/") && !strings.HasPrefix(imported, s.module+"/proto/trident/") {
 			u.imports[imported] = true
 		}
 	}

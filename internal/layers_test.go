@@ -45,7 +45,7 @@ var layers = []struct{ pkg, may string }{
 		"internal/linux/inroot internal/errkind"},
 	{"internal/daemon", "internal/api internal/observe internal/servicing internal/selfservice internal/operation internal/hoststate internal/hostinfo internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/observe", "internal/operation internal/errkind proto/wire"},
-	{"internal/api", "internal/handles internal/fetch internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/rules internal/operation internal/linux/inroot internal/errkind internal/errkind/grpckind proto/wire " + generated},
+	{"internal/api", "internal/handles internal/fetch internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/rules internal/operation internal/errkind internal/errkind/grpckind proto/wire " + generated},
 	{"internal/handles", "internal/fetch internal/linux/inroot internal/errkind"},
 	{"proto/client/examples/fleet", "proto/client"},
 	{"proto/client/examples/image-builder", "proto/client proto/wire"},

@@ -50,6 +50,7 @@ const (
 type Config struct {
 	// Root is the tree of the host that this daemon services: "/" on a host.
 	Root    string
+	HostID  func() string // returns the public name of the host, or ""
 	Version string
 	Logger  *slog.Logger
 	// The services of a daemon. Without Servicing the server needs none of them, and the
@@ -99,7 +100,7 @@ func New(c Config) *Server {
 	s.handles = handles.New(c.Root, g.begin)
 	services, parser := registrar{s.grpc, g}, newParser()
 	registerUpstream(services, c, s.handles, parser)
-	setup := &setupServer{version: c.Version, root: c.Root, daemon: rand.Text(), can: wire.Capabilities(g.hasHost)}
+	setup := &setupServer{version: c.Version, hostID: c.HostID, daemon: rand.Text(), can: wire.Capabilities(g.hasHost)}
 	operationsv1.RegisterOperationsServiceServer(services, &operationsServer{runner: c.Operations})
 	selfv1.RegisterSelfServiceServer(services, &selfServer{self: c.Self, runner: c.Operations, handles: s.handles})
 	handlesv1.RegisterHandleServiceServer(services, &handleServer{handles: s.handles})

@@ -2,9 +2,6 @@ package api
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"slices"
 	"strings"
 
@@ -13,7 +10,6 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/errkind/grpckind"
 	"github.com/trident-project/trident/internal/handles"
-	"github.com/trident-project/trident/internal/linux/inroot"
 	setupv1 "github.com/trident-project/trident/proto/trident/setup/v1"
 )
 
@@ -26,8 +22,9 @@ const (
 
 type setupServer struct {
 	setupv1.UnimplementedSetupServiceServer
-	version, root, daemon string
-	packages, can         []string
+	version, daemon string
+	hostID          func() string
+	packages, can   []string
 }
 
 // Handshake records what the client states, if the daemon has the required capabilities.
@@ -44,7 +41,7 @@ func (s *setupServer) Handshake(ctx context.Context, req *setupv1.HandshakeReque
 	}
 	return &setupv1.HandshakeResponse{
 		ServerVersion: s.version, ApiPackages: s.packages, Capabilities: s.can, Limits: limitsToWire(),
-		HostId: hostID(s.root), DaemonId: s.daemon,
+		HostId: s.hostID(), DaemonId: s.daemon,
 	}, nil
 }
 
@@ -108,17 +105,4 @@ func packagesOf(s *grpc.Server) []string {
 	}
 	slices.Sort(out)
 	return out
-}
-
-// hostID is derived from the machine ID, which must not be published itself
-// (machine-id(5)); "" if there is none.
-func hostID(root string) string {
-	id, err := inroot.FS(root).ReadFile("etc/machine-id", 4096)
-	text := strings.TrimSpace(string(id))
-	if err != nil || len(text) != 32 {
-		return ""
-	}
-	mac := hmac.New(sha256.New, []byte(text))
-	mac.Write([]byte("trident.setup.v1 host_id"))
-	return hex.EncodeToString(mac.Sum(nil)[:16])
 }

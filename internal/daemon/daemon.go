@@ -170,7 +170,9 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	d.systemd = c.Systemd
 	d.self, host = services(c, d.runner, d.store, d.socket)
 	d.server = api.New(api.Config{
-		Root: c.Root, Version: c.Version, Self: d.self, Servicing: host, Operations: d.runner, Store: d.store, Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root),
+		Root: c.Root, HostID: func() string { return hostinfo.ID(c.Root) }, Version: c.Version,
+		Self: d.self, Servicing: host, Operations: d.runner, Store: d.store,
+		Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root),
 		Stats: d.observer.Calls(),
 	})
 	return d, nil

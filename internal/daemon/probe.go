@@ -14,6 +14,7 @@ import (
 
 	"github.com/trident-project/trident/internal/api"
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
 )
@@ -47,7 +48,8 @@ func probeStore(ctx context.Context, c Config, path string) error {
 		return err
 	}
 	server := api.New(api.Config{
-		Root: c.Root, Version: c.Version, Self: self, Servicing: host, Operations: runner, Store: store, Logger: c.Logger,
+		Root: c.Root, HostID: func() string { return hostinfo.ID(c.Root) },
+		Version: c.Version, Self: self, Servicing: host, Operations: runner, Store: store, Logger: c.Logger,
 		Begin: func() func() { return func() {} }, AlsoUID: uint32(os.Geteuid()),
 	})
 	return probeServer(ctx, c, server, path+".sock")

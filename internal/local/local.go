@@ -37,7 +37,7 @@ func Serve(version string) (*Server, error) {
 	s := &Server{
 		address: address, listener: api.Listen(socket, logger), served: make(chan error, 1),
 		// There is no host: nothing exists below this root.
-		server: api.New(api.Config{Root: os.DevNull, Version: version, Logger: logger, AlsoUID: uint32(os.Geteuid())}),
+		server: api.New(api.Config{Root: os.DevNull, HostID: func() string { return "" }, Version: version, Logger: logger, AlsoUID: uint32(os.Geteuid())}),
 	}
 	go func() { s.served <- s.server.Serve(s.listener) }()
 	return s, nil

@@ -56,7 +56,7 @@ func serve(dir, socket string, work load) error {
 		return err
 	}
 	l := api.Listen(raw, quiet)
-	server := api.New(api.Config{Root: dir, Version: "0.0.0", Operations: runner, Store: store, Logger: quiet, AlsoUID: uint32(os.Geteuid())})
+	server := api.New(api.Config{Root: dir, HostID: func() string { return "" }, Version: "0.0.0", Operations: runner, Store: store, Logger: quiet, AlsoUID: uint32(os.Geteuid())})
 	go func() { _ = server.Serve(l) }() // ends with Stop
 	op, err := start(ctx, "be watched", work)
 	if err != nil {
