@@ -43,7 +43,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
 	{"internal/local", "internal/api internal/hoststate internal/osconfig internal/hostconfig internal/linux/run " +
 		"internal/linux/inroot internal/errkind"},
-	{"internal/daemon", "internal/api internal/observe internal/servicing internal/selfservice internal/operation internal/hoststate internal/hostinfo internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
+	{"internal/daemon", "internal/api internal/observe internal/servicing internal/servicing/change internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/disks internal/servicing/slots/machine internal/servicing/slots/wholedisk internal/selfservice internal/operation internal/hoststate internal/hostinfo internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/observe", "internal/operation internal/errkind proto/wire"},
 	{"internal/api", "internal/handles internal/fetch internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/rules internal/operation internal/errkind internal/errkind/grpckind proto/wire " + generated},
 	{"internal/handles", "internal/fetch internal/linux/inroot internal/errkind"},
@@ -54,7 +54,7 @@ var layers = []struct{ pkg, may string }{
 	{"proto/client/clienttest", "internal/errkind internal/errkind/grpckind proto/wire " + generated},
 
 	// engine: what changes a host
-	{"internal/servicing", "internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/wholedisk internal/servicing/slots/disks internal/servicing/slots/machine internal/servicing/change internal/selfservice internal/operation internal/hoststate internal/hostconfig internal/hostconfig/diff internal/hostconfig/rules internal/errkind"},
+	{"internal/servicing", "internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/wholedisk internal/servicing/change internal/operation internal/hoststate internal/hostconfig internal/hostconfig/diff internal/hostconfig/rules internal/errkind"},
 	{"internal/servicing/oplog", "internal/servicing/hooks internal/servicing/change internal/operation internal/hoststate internal/osconfig internal/linux/atomicfile"},
 	{"internal/servicing/runtime", "internal/servicing/hooks internal/servicing/change internal/selfservice internal/operation internal/hoststate internal/extension internal/osconfig internal/hostconfig internal/hostconfig/diff internal/fetch internal/linux/inroot internal/errkind"},
 	{"internal/servicing/slots", "internal/servicing/slots/loader internal/servicing/slots/disks internal/servicing/slots/newos internal/servicing/slots/liveos internal/servicing/slots/record internal/servicing/hooks internal/servicing/change internal/operation internal/hoststate internal/hostconfig internal/slot internal/errkind"},

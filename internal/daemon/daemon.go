@@ -16,7 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
+	goruntime "runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -32,6 +32,13 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/selfservice"
 	"github.com/trident-project/trident/internal/servicing"
+	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/oplog"
+	"github.com/trident-project/trident/internal/servicing/runtime"
+	"github.com/trident-project/trident/internal/servicing/slots"
+	"github.com/trident-project/trident/internal/servicing/slots/disks"
+	"github.com/trident-project/trident/internal/servicing/slots/machine"
+	"github.com/trident-project/trident/internal/servicing/slots/wholedisk"
 	"github.com/trident-project/trident/internal/systemd"
 	"github.com/trident-project/trident/internal/version"
 )
@@ -186,9 +193,14 @@ func services(c Config, runner *operation.Runner, store *hoststate.Store, socket
 		Root: c.Root, Version: c.Version, Built: version.Built(), Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Logger: c.Logger,
 		SelfCheck: func(ctx context.Context) (string, error) { return api.Check(ctx, socket) },
 	})
-	return self, servicing.New(servicing.Host{
+	host := change.New(change.Host{
 		Root: c.Root, Version: c.Version, Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Logger: c.Logger,
-	}, servicing.RealMachine(c.Root, runtime.GOARCH), self)
+		Places: append(slots.Places(), selfservice.Places()...),
+	})
+	logs := &oplog.Log{Host: host}
+	d := &disks.Disks{Host: host, Machine: machine.Real(c.Root, goruntime.GOARCH)}
+	return self, servicing.New(
+		&runtime.Service{Host: host, Self: self}, slots.New(d, self.LinkInTree, logs.HandOver), &wholedisk.Service{Host: host, Disks: d}, logs)
 }
 
 // checkUser returns an error of kind Denied if a user may not run a daemon for root.

@@ -29,6 +29,8 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/osconfig"
 	"github.com/trident-project/trident/internal/selfservice"
+	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/slots/machine"
 	"github.com/trident-project/trident/internal/slot"
 	"github.com/trident-project/trident/internal/storage"
 	"github.com/trident-project/trident/internal/systemd"
@@ -228,9 +230,9 @@ func (w *osWorld) startDaemon() {
 	tools := worldTools{run.Func(w.tool), w}
 	logger := slog.New(slog.DiscardHandler)
 	self := selfservice.New(selfservice.Config{Root: w.root, Version: "1.0.0", Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Logger: logger, Touch: touch})
-	p.service = New(Host{
+	p.service = newService(change.Host{
 		Root: w.root, Version: "1.0.0", Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Logger: logger, Touch: touch,
-	}, Machine{
+	}, machine.Machine{
 		Inventory: func() (*blockdev.Inventory, error) { return w.inventory(), nil },
 		Disks:     storage.Tools{Runner: tools, Open: w.open, Await: func(context.Context, ...string) error { return nil }},
 		Mounts:    w, Firmware: w.firmware, ESPFiles: w.espFiles, ESPNow: w.espNow, Tree: w.tree, Arch: "amd64",

@@ -141,7 +141,7 @@ func (s *Service) endFetch(ctx context.Context, req RollbackRequest) error {
 		return err
 	}
 	return s.Runner.Preempt(ctx, func(op operation.Operation) bool {
-		return runtime.OnlyFetches(op) || slots.OnlyWrites(op) || s.Self.IsOnlyFetching(op)
+		return runtime.OnlyFetches(op) || slots.OnlyWrites(op) || s.runtime.Self.IsOnlyFetching(op)
 	})
 }
 

@@ -12,24 +12,16 @@ import (
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/operation"
-	"github.com/trident-project/trident/internal/selfservice"
 	"github.com/trident-project/trident/internal/servicing/change"
 	"github.com/trident-project/trident/internal/servicing/oplog"
 	"github.com/trident-project/trident/internal/servicing/runtime"
 	"github.com/trident-project/trident/internal/servicing/slots"
-	"github.com/trident-project/trident/internal/servicing/slots/disks"
-	"github.com/trident-project/trident/internal/servicing/slots/machine"
 	"github.com/trident-project/trident/internal/servicing/slots/wholedisk"
 )
 
-// Host is the host that is serviced.
-type Host = change.Host
-
 // Service services one host.
 type Service struct {
-	*Host
-	// Self upgrades Trident itself, if os.sysexts has an image of it.
-	Self *selfservice.Service
+	*change.Host
 	// Logs is the observer of operations that writes their logs.
 	Logs    *oplog.Log
 	runtime *runtime.Service
@@ -39,21 +31,14 @@ type Service struct {
 	begin sync.Mutex // held from the read of the state until the operation has begun
 }
 
-// New makes the service of a host and registers its operations with the runner. It sets
-// Places and Extensions of h. m is the host's disks and firmware.
-func New(h Host, m Machine, self *selfservice.Service) *Service {
-	h.Places = append(slots.Places(), selfservice.Places()...)
-	host := change.New(h)
-	s := &Service{Host: host, Self: self}
-	s.Logs = &oplog.Log{Host: host, KindOf: kindOf}
-	s.runtime = &runtime.Service{Host: host, Self: self}
-	s.runtime.Register()
-	d := &disks.Disks{Host: host, Machine: m}
-	s.slots = slots.New(d, self.LinkInTree, s.Logs.HandOver)
-	s.slots.Register()
-	s.disk = &wholedisk.Service{Host: host, Disks: d}
-	s.disk.Register()
-	return s
+// New makes the service of a host from its parts, which have one host, and registers their
+// operations with the runner. It sets KindOf of logs.
+func New(r *runtime.Service, s *slots.Service, d *wholedisk.Service, logs *oplog.Log) *Service {
+	r.Register()
+	s.Register()
+	d.Register()
+	logs.KindOf = kindOf
+	return &Service{Host: r.Host, Logs: logs, runtime: r, slots: s, disk: d}
 }
 
 // UpdateRequest asks Trident to update the host to a configuration.
@@ -81,14 +66,8 @@ type (
 	Effect      = change.Effect
 )
 
-// The types of package slots that callers need.
-type (
-	Machine       = machine.Machine
-	StreamRequest = wholedisk.StreamRequest
-)
-
-// RealMachine returns the machine of the host with that root folder, usually "/".
-func RealMachine(root, arch string) Machine { return machine.Real(root, arch) }
+// StreamRequest: see wholedisk.StreamRequest.
+type StreamRequest = wholedisk.StreamRequest
 
 // Ignored, in place of a hash, means that Trident does not check the hash.
 const Ignored = wholedisk.Ignored

@@ -23,6 +23,13 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
 	"github.com/trident-project/trident/internal/selfservice"
+	"github.com/trident-project/trident/internal/servicing/change"
+	"github.com/trident-project/trident/internal/servicing/oplog"
+	"github.com/trident-project/trident/internal/servicing/runtime"
+	"github.com/trident-project/trident/internal/servicing/slots"
+	"github.com/trident-project/trident/internal/servicing/slots/disks"
+	"github.com/trident-project/trident/internal/servicing/slots/machine"
+	"github.com/trident-project/trident/internal/servicing/slots/wholedisk"
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
 )
 
@@ -94,6 +101,15 @@ func newWorld(t testing.TB, g *gallery) *world {
 func (w *world) write(name, text string) { write(w.t, filepath.Join(w.root, name), text) }
 
 func (w *world) text(name string) string { return hosttest.Text(w.t, filepath.Join(w.root, name)) }
+
+// newService makes a service from its parts, as package daemon does.
+func newService(h change.Host, m machine.Machine, self *selfservice.Service) *Service {
+	h.Places = append(slots.Places(), selfservice.Places()...)
+	host := change.New(h)
+	logs := &oplog.Log{Host: host}
+	d := &disks.Disks{Host: host, Machine: m}
+	return New(&runtime.Service{Host: host, Self: self}, slots.New(d, self.LinkInTree, logs.HandOver), &wholedisk.Service{Host: host, Disks: d}, logs)
+}
 
 // touch is a change of the host by p, at which the power may be cut.
 func (w *world) touch(p *process, name string, change func() error) error {
@@ -221,10 +237,10 @@ func (w *world) startDaemon() {
 			return version, nil
 		},
 	})
-	p.service = New(Host{
+	p.service = newService(change.Host{
 		Root: w.root, Version: version, Runner: p.runner, Store: p.store, Systemd: w.systemd, Tools: tools, Logger: logger, Touch: touch,
 		EtcIsReadOnly: w.etcClosed,
-	}, Machine{}, self)
+	}, machine.Machine{}, self)
 	if w.logs {
 		p.runner.Observe = p.service.Logs.Observe
 	}
