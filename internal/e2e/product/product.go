@@ -7,6 +7,7 @@ package product
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -217,6 +218,14 @@ type Change struct {
 	Arch ddi.Arch
 	// Unsigned omits the signature. Stranger signs with a key that no host trusts.
 	Unsigned, Stranger bool
+	// Signer signs instead of the key of the maker; nil does not.
+	Signer *Signer
+}
+
+// A Signer is a key with its certificate.
+type Signer struct {
+	Cert *x509.Certificate
+	key  crypto.Signer
 }
 
 // Changed makes the changed image name and returns its path. Image has to be called before.
@@ -240,17 +249,17 @@ func (m *Maker) Changed(ctx context.Context, name string, c Change) (string, err
 	if err != nil || c.Unsigned {
 		return path, err
 	}
-	cert, key := m.cert, m.key
+	by := cmp.Or(c.Signer, &Signer{m.cert, m.key})
 	if c.Stranger {
-		if cert, key, err = stranger(); err != nil {
+		if by, err = NewSigner("A stranger"); err != nil {
 			return "", err
 		}
 	}
-	sig, err := ddi.SignRootHash(root, cert, key)
+	sig, err := ddi.SignRootHash(root, by.Cert, by.key)
 	if err != nil {
 		return "", err
 	}
-	return path, ddi.Attach(path, sig, cert)
+	return path, ddi.Attach(path, sig, by.Cert)
 }
 
 func (c Change) apply(tree string) error {
@@ -284,22 +293,22 @@ func (c Change) apply(tree string) error {
 	return errors.Join(errs...)
 }
 
-// stranger returns a key that no host trusts.
-func stranger() (*x509.Certificate, crypto.Signer, error) {
+// NewSigner makes a key that no host trusts yet.
+func NewSigner(name string) (*Signer, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 3072)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	t := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "A stranger"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	cert, err := x509.ParseCertificate(der)
-	return cert, key, err
+	return &Signer{cert, key}, err
 }
 
 // Daemon builds a program of this tree with a version, and with settings for the linker such
