@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/damage"
 )
 
@@ -233,7 +234,7 @@ func TestAnExtensionReleaseMayDisableTheNameCheck(t *testing.T) {
 		{one, "perhaps", `but one for "foo"`},
 		{two, "false", "has 2 files in usr/lib/extension-release.d that could be its extension-release"},
 	} {
-		err := checkReleaseName(attrFS{c.files, map[string]string{"user.extension-release.strict": c.strict}}, Sysext, "other")
+		err := checkReleaseName(hosttest.AttrFS{FS: c.files, Attrs: map[string]string{"user.extension-release.strict": c.strict}}, Sysext, "other")
 		if c.want == "" != (err == nil) || (err != nil && !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("strict=%s: got %v, want %q", c.strict, err, c.want)
 		}

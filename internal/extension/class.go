@@ -18,6 +18,7 @@ type facts struct {
 	unit       string
 	search     []string // the folders that systemd searches; the first hit for a name wins
 	allowed    []string // the folders for extensions of a Host Configuration, the default first
+	merges     []string // the folders of the host over which systemd merges it
 	releaseDir string
 	fields     string // the prefix of the names of its fields in os-release(5)
 	merged     string // the list of extensions that systemd writes into the merged tree
@@ -31,6 +32,7 @@ func (c Class) facts() facts {
 			unit:       "systemd-confext.service",
 			search:     []string{"run/confexts", "var/lib/confexts", "usr/lib/confexts", "usr/local/lib/confexts"},
 			allowed:    []string{"var/lib/confexts", "usr/lib/confexts", "usr/local/lib/confexts"},
+			merges:     []string{"etc"},
 			releaseDir: "etc/extension-release.d",
 			fields:     "CONFEXT_",
 			merged:     "etc/.systemd-confext/confexts",
@@ -42,6 +44,7 @@ func (c Class) facts() facts {
 		// Since 254. Earlier versions also search folders below /usr, which nobody uses.
 		search:     []string{"etc/extensions", "run/extensions", "var/lib/extensions"},
 		allowed:    []string{"var/lib/extensions", "etc/extensions", ".extra/sysext"},
+		merges:     []string{"usr", "opt"},
 		releaseDir: "usr/lib/extension-release.d",
 		fields:     "SYSEXT_",
 		merged:     "usr/.systemd-sysext/extensions",

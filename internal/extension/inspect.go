@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension/content"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/linux/filekind"
@@ -172,7 +173,7 @@ func inspectTree(tree fs.FS, isUsr bool, class Class, host hostinfo.Host) (inspe
 	}
 	r := found.release
 	if !found.isOwn() {
-		if err := CheckReserved(tree); err != nil {
+		if err := content.CheckReserved(tree); err != nil {
 			return inspection{}, fmt.Errorf("check content of image: %w", err)
 		}
 	}
@@ -187,7 +188,7 @@ func inspectTree(tree fs.FS, isUsr bool, class Class, host hostinfo.Host) (inspe
 	if err := r.Fits(host); err != nil || class == Confext {
 		return found, err
 	}
-	return found, checkPrograms(tree, host.Architecture)
+	return found, content.CheckPrograms(tree, host.Architecture)
 }
 
 // readOnlyRelease reads the extension-release. It fails unless the image has exactly one.

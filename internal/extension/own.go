@@ -7,12 +7,13 @@ import (
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension/content"
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/version"
 )
 
 // Own is the name and the SYSEXT_ID of the extension that is Trident itself.
-const Own = "trident"
+const Own = content.Trident
 
 // Files of an image of Trident.
 const (
@@ -24,7 +25,7 @@ const (
 // CheckImage makes the checks of a sysext that need no host, for the tools that build,
 // sign and verify an image. The image must have one extension-release that some host
 // accepts, and its programs must be for the architecture of its partitions. CheckOwn must
-// accept an image of Trident; CheckContent and CheckReserved must accept any other one.
+// accept an image of Trident; package content must accept any other one.
 //
 // It fails, with errkind.Unsupported, for a compressed image of Trident, because a host
 // reads such an image without mounting it.
@@ -60,19 +61,19 @@ func CheckImage(img *ddi.Image) (Release, error) {
 		if err := CheckOwn(fsys, r); err != nil {
 			return r, err
 		}
-		return r, checkPrograms(fsys, string(img.Arch()))
+		return r, content.CheckPrograms(fsys, string(img.Arch()))
 	case r.SysextID == Own:
 		return r, errkind.Errorf(errkind.Invalid, "its SYSEXT_ID is %q, so its extension-release must be called %s", Own, path.Base(OwnRelease))
 	}
-	err = CheckContent(fsys, func(path string) bool {
+	err = content.Check(fsys, func(path string) bool {
 		top, _, _ := strings.Cut(path, "/")
 		return top == "usr" || top == "opt"
 	})
 	if err == nil {
-		err = CheckReserved(fsys)
+		err = content.CheckReserved(fsys)
 	}
 	if err == nil {
-		err = checkPrograms(fsys, string(img.Arch()))
+		err = content.CheckPrograms(fsys, string(img.Arch()))
 	}
 	return r, err
 }
@@ -86,7 +87,7 @@ func CheckOwn(fsys fs.FS, r Release) error {
 	if _, err := version.Parse(r.Version); err != nil {
 		return errkind.Errorf(errkind.Invalid, "the image's SYSEXT_VERSION_ID: %w", err)
 	}
-	if err := CheckContent(fsys, ownPath); errkind.Hint(err) != "" {
+	if err := content.Check(fsys, ownPath); errkind.Hint(err) != "" {
 		return err
 	} else if err != nil {
 		return errkind.WithHint(err, "an image of trident may carry trident's own files only")

@@ -4,16 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"maps"
 	"os"
 	"path"
-	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension/content"
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
@@ -21,134 +17,7 @@ import (
 // writes it, after package trust has verified the image.
 const OwnPath = "/var/lib/extensions/" + Own + ".raw"
 
-// reserved returns the paths that an extension of others must not have: Trident's
-// programs, units and texts (the paths of ownPath, except shared folders), its settings,
-// and the certificates by which systemd accepts extensions, which Trident's own extension
-// must not have either. A path includes everything below it. Each element is a pattern of
-// path.Match in lower case, and matches names in any case, because the file system of a
-// host may not distinguish them.
-func reserved() [][]string {
-	var out [][]string
-	for _, pattern := range []string{
-		"usr/bin/trident*", "usr/sbin/trident*", "usr/local/bin/trident*", "usr/local/sbin/trident*",
-		"usr/lib/trident", "usr/lib/extension-release.d/extension-release." + Own,
-		"usr/share/man/man*/trident*", "usr/share/doc/trident", "usr/share/licenses/trident",
-		"usr/share/bash-completion/completions/trident*", "usr/share/zsh/site-functions/_trident*", "usr/share/fish/vendor_completions.d/trident*",
-		"etc/trident",
-		"usr/lib/verity.d", "usr/local/lib/verity.d", "etc/verity.d",
-	} {
-		out = append(out, strings.Split(pattern, "/"))
-	}
-	for _, dir := range []string{"usr/lib/systemd/system", "usr/local/lib/systemd/system", "etc/systemd/system"} {
-		// Drop-ins in service.d and the like apply to every unit of a type (systemd.unit(5)).
-		for _, pattern := range []string{"trident*", "*.wants/trident*", "*.requires/trident*", "*.upholds/trident*", "service.d", "socket.d", "path.d"} {
-			out = append(out, strings.Split(dir+"/"+pattern, "/"))
-		}
-	}
-	return out
-}
-
-// ErrReserved is the error that CheckReserved wraps.
-var ErrReserved = errors.New("only the extension " + Own + ", signed by a certificate of trust.d, may do that")
-
-// CheckReserved fails if the tree of another extension has a file that is reserved for
-// Trident, or would hide such a file of the host: by a link, a whiteout or another file in
-// the place of a folder of its path, or by an attribute with which overlayfs hides the
-// content of a folder. The error is of kind Forbidden and wraps ErrReserved.
-func CheckReserved(fsys fs.FS) error {
-	c := reservedCheck{fsys}
-	err := c.dir(".", reserved())
-	if errors.Is(err, fs.ErrNotExist) { // usrFS has no root folder
-		info, statErr := fs.Lstat(fsys, "usr")
-		if statErr != nil {
-			return statErr
-		}
-		return c.entry(".", "usr", info.Mode(), reserved())
-	}
-	return err
-}
-
-type reservedCheck struct{ fsys fs.FS }
-
-// dir checks the entries of a folder against the rest of the patterns that match its path.
-func (c reservedCheck) dir(name string, patterns [][]string) error {
-	f, err := c.fsys.Open(name)
-	if err != nil {
-		return err
-	}
-	if attr := overlayAttr(f); attr != "" {
-		_ = f.Close()
-		return forbidden("the folder %q has the extended attribute %s, which hides files of the host", name, attr)
-	}
-	return eachEntry(f, name, func(e fs.DirEntry) error { return c.entry(name, e.Name(), e.Type(), patterns) })
-}
-
-func (c reservedCheck) entry(dir, base string, mode fs.FileMode, patterns [][]string) error {
-	name := path.Join(dir, base)
-	var deeper [][]string
-	ours := false // the folder has files of Trident
-	for _, p := range patterns {
-		ours = ours || len(p) == 1 && p[0] == Own+"*"
-		if matched, err := path.Match(p[0], strings.ToLower(base)); err != nil || !matched {
-			continue
-		}
-		if len(p) == 1 {
-			return forbidden("it carries %q", name)
-		}
-		deeper = append(deeper, p[1:])
-	}
-	isLink := mode&fs.ModeSymlink != 0
-	if isLink && ours { // a link to a unit is another name, with which drop-ins can change the unit
-		if target, err := fs.ReadLink(c.fsys, name); err == nil && strings.HasPrefix(strings.ToLower(path.Base(target)), Own) {
-			return forbidden("it carries %q, another name for %q", name, path.Base(target))
-		}
-	}
-	switch {
-	case len(deeper) == 0:
-		return nil
-	case isLink:
-		return forbidden("it carries a link at %q, which hides a folder of the host", name)
-	case !mode.IsDir():
-		return forbidden("it carries a file at %q, which hides a folder of the host", name)
-	}
-	return c.dir(name, deeper)
-}
-
-func forbidden(format string, args ...any) error {
-	return errkind.Errorf(errkind.Forbidden, "%s: %w", fmt.Sprintf(format, args...), ErrReserved)
-}
-
-// overlayAttr returns the name of an attribute of overlayfs on a folder, or ""
-// (Documentation/filesystems/overlayfs.rst).
-func overlayAttr(f fs.File) string {
-	if file, ok := f.(*os.File); ok {
-		names := make([]byte, 64<<10)
-		n, err := unix.Flistxattr(int(file.Fd()), names)
-		if err != nil {
-			return ""
-		}
-		for name := range strings.SplitSeq(string(names[:n]), "\x00") {
-			if isOverlayAttr(name) {
-				return name
-			}
-		}
-		return ""
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return ""
-	}
-	if x, ok := info.(interface{ GetAllXattr() map[string]string }); ok {
-		for _, name := range slices.Sorted(maps.Keys(x.GetAllXattr())) {
-			if isOverlayAttr(name) {
-				return name
-			}
-		}
-	}
-	return ""
-}
-
-// checkReserved is CheckReserved for a found extension of others. It ignores parts that it
+// checkReserved is content.CheckReserved for a found extension of others. It ignores parts that it
 // cannot read.
 func (c checker) checkReserved(f Found, mount mounter) error {
 	if f.Class == Sysext && f.Path == OwnPath && f.Kind == Raw {
@@ -160,7 +29,7 @@ func (c checker) checkReserved(f Found, mount mounter) error {
 			"Remove %s, or give it another name.", f.Path)
 	}
 	err := c.reservedIn(f, mount)
-	if !errors.Is(err, ErrReserved) {
+	if !errors.Is(err, content.ErrReserved) {
 		return nil
 	}
 	return errkind.WithHint(errkind.Errorf(errkind.Precondition, "extension %s (%s) interferes with Trident: %w", f.Name, f.Path, err), "%s", hint)
@@ -188,7 +57,7 @@ func (c checker) reservedIn(f Found, mount mounter) error {
 		}
 		for _, name := range names {
 			if entry, ok := c.entryOf(f, name); ok {
-				if err := c.reservedIn(entry, mount); errors.Is(err, ErrReserved) {
+				if err := c.reservedIn(entry, mount); errors.Is(err, content.ErrReserved) {
 					return fmt.Errorf("%s: %w", name, err)
 				}
 			}
@@ -217,7 +86,7 @@ func reservedInFolder(dir *os.File) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	return CheckReserved(root.FS())
+	return content.CheckReserved(root.FS())
 }
 
 // reservedInImage checks every file system of an image, as the tree of the root and as
@@ -249,11 +118,11 @@ func reservedInImage(file *os.File, mount mounter) error {
 		if err != nil {
 			continue
 		}
-		err = CheckReserved(tree)
-		if !errors.Is(err, ErrReserved) {
-			err = CheckReserved(usrFS{tree})
+		err = content.CheckReserved(tree)
+		if !errors.Is(err, content.ErrReserved) {
+			err = content.CheckReserved(usrFS{tree})
 		}
-		if err = errors.Join(err, tree.Close()); errors.Is(err, ErrReserved) {
+		if err = errors.Join(err, tree.Close()); errors.Is(err, content.ErrReserved) {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension/content"
 )
 
 func file() *fstest.MapFile { return &fstest.MapFile{Mode: 0o644, Data: []byte("x")} }
@@ -208,15 +209,15 @@ func TestEveryPathOfTridentIsReserved(t *testing.T) {
 		if !ownPath(name) {
 			t.Errorf("%s is not ours", name)
 		}
-		err := CheckReserved(fstest.MapFS{name: file()})
+		err := content.CheckReserved(fstest.MapFS{name: file()})
 		if shared[name] {
 			continue // the folder is not, a page in it is
 		}
-		if !errors.Is(err, ErrReserved) {
+		if !errors.Is(err, content.ErrReserved) {
 			t.Errorf("%s is not reserved: %v", path.Clean(name), err)
 		}
 	}
-	if err := CheckReserved(fstest.MapFS{"usr/lib/other/trident": file(), "usr/bin/other": file(), "opt/trident/x": file(), "usr/share/man/man1/ls.1": file()}); err != nil {
+	if err := content.CheckReserved(fstest.MapFS{"usr/lib/other/trident": file(), "usr/bin/other": file(), "opt/trident/x": file(), "usr/share/man/man1/ls.1": file()}); err != nil {
 		t.Error(err)
 	}
 }

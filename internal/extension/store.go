@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension/content"
 	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
@@ -295,6 +296,28 @@ func (s *Store) read(ctx context.Context, v verified, src Source) (Image, error)
 		return Image{}, err
 	}
 	return Image{Extension{Class: src.Class, Path: target, SHA384: src.SHA384}, found}, nil
+}
+
+// checkFolders compares the folders of an image with those of the host.
+func (s *Store) checkFolders(file *os.File, class Class, arch string) (err error) {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	v, err := dissectStrictly(file, info.Size(), arch)
+	if err != nil {
+		return err
+	}
+	opened, err := openTree(file, v, s.mounter())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, opened.Close()) }()
+	var tree fs.FS = opened
+	if v.isUsr {
+		tree = usrFS{tree}
+	}
+	return content.CompareFolders(tree, s.Root, class.facts().merges...)
 }
 
 func (s *Store) mounter() mounter {

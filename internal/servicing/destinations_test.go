@@ -14,7 +14,7 @@ import (
 	"testing/fstest"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/extension/content"
 	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/hostconfig/rules"
 	"github.com/trident-project/trident/internal/operation"
@@ -105,7 +105,7 @@ func TestTheListsOfTridentsOwnPlacesAgree(t *testing.T) {
 			if !strings.HasPrefix(place, "/etc/") && !strings.HasPrefix(place, "/usr/") {
 				continue // no extension has such a file
 			}
-			if err := extension.CheckReserved(fstest.MapFS{place[1:]: {}}); err == nil {
+			if err := content.CheckReserved(fstest.MapFS{place[1:]: {}}); err == nil {
 				t.Errorf("an extension of others may have %s", place)
 			}
 		}

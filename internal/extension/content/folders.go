@@ -1,10 +1,9 @@
-package extension
+package content
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"strings"
 
@@ -13,38 +12,18 @@ import (
 	"github.com/trident-project/trident/internal/linux/unmerged"
 )
 
-// checkFolders compares the folders of an image with those of the host without
+// CompareFolders compares the folders of an image with those of the host at root without
 // extensions, because a merged folder has the mode and the owner of the extension's, and
-// a folder in the place of a link hides the target of the link. It fails, with
-// errkind.Forbidden, and names the folders that differ.
-func (s *Store) checkFolders(file *os.File, class Class, arch string) (err error) {
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	v, err := dissectStrictly(file, info.Size(), arch)
-	if err != nil {
-		return err
-	}
-	opened, err := openTree(file, v, s.mounter())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, opened.Close()) }()
-	var tree fs.FS = opened
-	if v.isUsr {
-		tree = usrFS{tree}
-	}
-	host, err := unmerged.Open(s.Root)
+// a folder in the place of a link hides the target of the link. tops are the folders over
+// which systemd merges the image. CompareFolders fails, with errkind.Forbidden, and names
+// the folders that differ.
+func CompareFolders(image fs.FS, root string, tops ...string) (err error) {
+	host, err := unmerged.Open(root)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, host.Close()) }()
-	tops := []string{"usr", "opt"}
-	if class == Confext {
-		tops = []string{"etc"}
-	}
-	c := comparison{image: tree, host: inroot.FS(host.Path())}
+	c := comparison{image: image, host: inroot.FS(host.Path())}
 	if c.root, err = c.host.Stat("."); err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package extension
+package content
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"testing/fstest"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hosttest"
 )
 
 func anyPath(string) bool { return true }
@@ -20,7 +21,7 @@ func TestAnImageOfPlainFilesIsFine(t *testing.T) {
 		"usr/lib/x": {Mode: fs.ModeSymlink | 0o777, Data: []byte("..")},
 	}
 	var asked []string
-	err := CheckContent(fsys, func(path string) bool { asked = append(asked, path); return true })
+	err := Check(fsys, func(path string) bool { asked = append(asked, path); return true })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +60,7 @@ func TestTheFirstForbiddenThingIsNamed(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			allow := func(path string) bool { return !strings.Contains(path, "verity.d") }
-			err := CheckContent(fstest.MapFS{c.file: c.what}, allow)
+			err := Check(fstest.MapFS{c.file: c.what}, allow)
 			if err == nil || !strings.Contains(err.Error(), c.want) || errkind.Of(err) != errkind.Forbidden {
 				t.Errorf("got %v (%s), want %q", err, errkind.Of(err), c.want)
 			}
@@ -67,61 +68,12 @@ func TestTheFirstForbiddenThingIsNamed(t *testing.T) {
 	}
 }
 
-// attrFS gives every file the extended attributes of the map.
-type attrFS struct {
-	fs.FS
-	attrs map[string]string
-}
-
-func (a attrFS) Open(name string) (fs.File, error) {
-	f, err := a.FS.Open(name)
-	if d, ok := f.(fs.ReadDirFile); ok {
-		return attrDir{d, a.attrs}, err
-	}
-	return f, err
-}
-
-type attrDir struct {
-	fs.ReadDirFile
-	attrs map[string]string
-}
-
-func (d attrDir) ReadDir(n int) ([]fs.DirEntry, error) {
-	entries, err := d.ReadDirFile.ReadDir(n)
-	for i, e := range entries {
-		entries[i] = attrEntry{e, d.attrs}
-	}
-	return entries, err
-}
-
-type attrEntry struct {
-	fs.DirEntry
-	attrs map[string]string
-}
-
-func (e attrEntry) Info() (fs.FileInfo, error) {
-	info, err := e.DirEntry.Info()
-	return attrInfo{info, e.attrs}, err
-}
-
-type attrInfo struct {
-	fs.FileInfo
-	attrs map[string]string
-}
-
-func (i attrInfo) GetAllXattr() map[string]string { return i.attrs }
-
-func (i attrInfo) GetXattr(name string) (string, bool) {
-	value, ok := i.attrs[name]
-	return value, ok
-}
-
 func TestAnAttributeThatGivesRightsOrHidesFilesIsForbidden(t *testing.T) {
 	plain := fstest.MapFS{"usr/bin/a": {Mode: 0o755}}
 	for attr, bad := range map[string]bool{
 		"security.capability": true, "trusted.overlay.opaque": true, "user.overlay.whiteout": true, "security.selinux": false, "user.x": false,
 	} {
-		err := CheckContent(attrFS{plain, map[string]string{"user.a": "", attr: "y"}}, anyPath)
+		err := Check(hosttest.AttrFS{FS: plain, Attrs: map[string]string{"user.a": "", attr: "y"}}, anyPath)
 		if bad != (errkind.Of(err) == errkind.Forbidden && err != nil && strings.Contains(err.Error(), attr)) {
 			t.Errorf("%s: %v", attr, err)
 		}
@@ -133,19 +85,19 @@ func TestTheWalkIsBounded(t *testing.T) {
 	for i := range maxFiles {
 		many[fmt.Sprintf("f%d", i)] = &fstest.MapFile{Mode: 0o644}
 	}
-	if err := CheckContent(many, anyPath); err != nil {
+	if err := Check(many, anyPath); err != nil {
 		t.Errorf("%d files: %v", maxFiles, err)
 	}
 	many["one-more"] = &fstest.MapFile{Mode: 0o644}
-	if err := CheckContent(many, anyPath); errkind.Of(err) != errkind.Forbidden {
+	if err := Check(many, anyPath); errkind.Of(err) != errkind.Forbidden {
 		t.Errorf("%d files: %v", maxFiles+1, err)
 	}
 	deep := fstest.MapFS{strings.Repeat("d/", maxDepth) + "f": {Mode: 0o644}}
-	if err := CheckContent(deep, anyPath); err != nil {
+	if err := Check(deep, anyPath); err != nil {
 		t.Errorf("%d deep: %v", maxDepth, err)
 	}
 	deep = fstest.MapFS{strings.Repeat("d/", maxDepth+1) + "f": {Mode: 0o644}}
-	if err := CheckContent(deep, anyPath); errkind.Of(err) != errkind.Forbidden {
+	if err := Check(deep, anyPath); errkind.Of(err) != errkind.Forbidden {
 		t.Errorf("%d deep: %v", maxDepth+1, err)
 	}
 }

@@ -1,4 +1,4 @@
-package extension
+package content
 
 import (
 	"fmt"
@@ -11,14 +11,14 @@ import (
 	"github.com/trident-project/trident/internal/linux/filekind"
 )
 
-// maxPrograms bounds the entries of a tree among which checkPrograms looks for programs.
+// maxPrograms bounds the entries of a tree among which CheckPrograms looks for programs.
 const maxPrograms = 1 << 16
 
-// checkPrograms checks the programs and libraries of a tree for arch, systemd's name of an
+// CheckPrograms checks the programs and libraries of a tree for arch, systemd's name of an
 // architecture. It fails, with errkind.Incompatible, for a command of another architecture,
 // and for any program of another one if the tree has none of arch: an image may also have
 // tools and firmware for other machines. It skips files that need a mount to be read.
-func checkPrograms(fsys fs.FS, arch string) error {
+func CheckPrograms(fsys fs.FS, arch string) error {
 	fit, known := map[string][]string{"x86-64": {"amd64", "386"}, "arm64": {"arm64", "arm"}}[arch]
 	if !known {
 		return nil

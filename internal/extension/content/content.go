@@ -1,4 +1,7 @@
-package extension
+// Package content says which files the tree of an image may contain: plain files of root,
+// with the modes and owners that the folders of the host have, for the architecture of the
+// image, and none in the place of a file of Trident.
+package content
 
 import (
 	"errors"
@@ -19,13 +22,13 @@ const (
 	maxDepth = 32
 )
 
-// CheckContent walks the tree of an image and fails at the first file that an image must
+// Check walks the tree of an image and fails at the first file that an image must
 // not have, usually with errkind.Forbidden: a path that allow refuses (it gets all but the
 // root), a link that is absolute or leaves usr/, a file that is not a folder, a regular
 // file or a link, a file that does not belong to root, and a file with a set-ID bit, a file
 // capability, write permission for everybody, or an attribute by which overlayfs would
 // hide files of the host. It has at most 256 names of each open folder in memory.
-func CheckContent(fsys fs.FS, allow func(path string) bool) error {
+func Check(fsys fs.FS, allow func(path string) bool) error {
 	c := contentCheck{fsys: fsys, allow: allow}
 	if err := c.dir(".", 0); err != nil {
 		return fmt.Errorf("check content of image: %w", err)
