@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension/volume"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
@@ -124,19 +125,19 @@ func (c checker) raw(f Found) error {
 	if !ok || !info.Mode().IsRegular() {
 		return nil
 	}
-	v, err := dissect(file, info.Size(), c.host.Architecture)
-	if errors.Is(err, errNotOurs) {
+	v, err := volume.Find(file, info.Size(), c.host.Architecture)
+	if errors.Is(err, volume.ErrUnknown) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if v.sig != nil && !c.anySignature {
-		if err := checkSignature(v.sig, c.certs); err != nil && !c.mergedAsItIs(f, info) {
+	if v.Signature != nil && !c.anySignature {
+		if err := checkSignature(v.Signature, c.certs); err != nil && !c.mergedAsItIs(f, info) {
 			return err
 		}
 	}
-	if v.format != formatErofs {
+	if v.Format != volume.Erofs {
 		return nil
 	}
 	return checkTree(v, f.Class, f.Name)

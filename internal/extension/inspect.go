@@ -2,7 +2,6 @@ package extension
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,28 +9,19 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension/content"
+	"github.com/trident-project/trident/internal/extension/volume"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/linux/ddi"
-	"github.com/trident-project/trident/internal/linux/filekind"
 )
 
 // This file reads the images that the Store fetches, and is strict. check.go reads the
 // extensions of others, and accepts what it cannot read.
-
-// A mounter mounts a file system that this package cannot read itself; see loop.Open.
-type mounter func(image *os.File, offset, size int64, fstype string) (mounted, error)
-
-type mounted interface {
-	fs.ReadLinkFS // with a plain FS, fs.Lstat would follow links
-	io.Closer
-}
 
 // inspection is the result of inspect.
 type inspection struct {
@@ -51,19 +41,19 @@ type Facts struct {
 
 // inspect reads an image without merging it. It fails with the first reason for which
 // systemd would refuse the image, or take it for another extension.
-func inspect(ctx context.Context, file verified, class Class, host hostinfo.Host, mount mounter) (inspection, error) {
+func inspect(ctx context.Context, file verified, class Class, host hostinfo.Host, mount volume.Mounter) (inspection, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return inspection{}, err
 	}
-	v, err := dissectStrictly(file, info.Size(), host.Architecture)
+	v, err := volume.FindOnly(file, info.Size(), host.Architecture)
 	if err != nil {
-		return inspection{}, explain(file, info.Size(), v, err)
+		return inspection{}, err
 	}
-	if v.isUsr && class == Confext {
+	if v.IsUsr && class == Confext {
 		return inspection{}, errkind.Errorf(errkind.Corrupt, "the image has a partition for usr alone, so it cannot be a confext")
 	}
-	facts := Facts{FileSystem: string(v.format), Signed: v.sig != nil}
+	facts := Facts{FileSystem: string(v.Format), Signed: v.Signature != nil}
 	if whole, err := ddi.Open(file.whole, info.Size()); err == nil {
 		if !file.isIntact {
 			if err := whole.VerifyTree(ctx, nil); err != nil {
@@ -72,32 +62,19 @@ func inspect(ctx context.Context, file verified, class Class, host hostinfo.Host
 		}
 		facts.RootHash = ddi.HashString(whole.RootHash())
 	}
-	tree, err := openTree(file.File, v, mount)
+	tree, err := v.Open(file.File, mount)
 	if err != nil {
 		return inspection{}, err
 	}
-	found, err := inspectTree(tree, v.isUsr, class, host)
+	found, err := inspectTree(tree, class, host)
 	found.facts = facts
 	if err = errors.Join(err, tree.Close()); err != nil || found.isOwn() {
 		return found, err
 	}
-	if err := reservedInImage(file.File, mount); err != nil { // also in the partitions other than v.data
+	if err := reservedInImage(file.File, mount); err != nil { // also in the partitions other than v.Data
 		return inspection{}, fmt.Errorf("check content of image: %w", err)
 	}
 	return found, nil
-}
-
-// explain returns the error for an image that dissectStrictly has refused. It does not call
-// a file of another kind damaged.
-func explain(r io.ReaderAt, size int64, v volume, err error) error {
-	// systemd also accepts a file system without a partition table.
-	if known := filekind.Mistaken(r, size, filekind.Extension); known != nil && !isFileSystem(v.format) {
-		return fmt.Errorf("read the image: %w", known)
-	}
-	if errkind.Of(err) == errkind.Internal {
-		err = errkind.With(errkind.Corrupt, err)
-	}
-	return fmt.Errorf("the image %w", err)
 }
 
 // isOwn reports whether the image claims to be Trident itself. Package trust verifies the
@@ -106,61 +83,7 @@ func (i inspection) isOwn() bool {
 	return i.release.Class == Sysext && (i.release.SysextID == Own || i.release.Name == Own)
 }
 
-// dissectStrictly fails unless the image has exactly one volume for this architecture, and
-// a file system that an extension can have.
-func dissectStrictly(r io.ReaderAt, size int64, arch string) (volume, error) {
-	v, err := dissect(r, size, arch)
-	if errors.Is(err, errNotOurs) {
-		return v, errkind.Errorf(errkind.Incompatible, "has not exactly one partition for root or usr of the architecture %q", arch)
-	}
-	if err != nil {
-		return v, err
-	}
-	if a, b, ok := overlapping(v.parts); ok {
-		return v, fmt.Errorf("has partitions that overlap: bytes %d to %d and %d to %d", a.offset, a.end, b.offset, b.end)
-	}
-	switch {
-	case isFileSystem(v.format):
-		return v, checkSize(v)
-	case v.format == formatLUKS:
-		return v, errkind.Errorf(errkind.Unsupported, "is encrypted")
-	}
-	return v, errors.New("holds no file system that an extension can have")
-}
-
-// overlapping returns two partitions that overlap, if there are any.
-func overlapping(parts []partition) (a, b partition, found bool) {
-	sorted := slices.SortedFunc(slices.Values(parts), func(a, b partition) int { return cmp.Compare(a.offset, b.offset) })
-	for i := 1; i < len(sorted); i++ {
-		if sorted[i].offset < sorted[i-1].end {
-			return sorted[i-1], sorted[i], true
-		}
-	}
-	return a, b, false
-}
-
-func openTree(file *os.File, v volume, mount mounter) (mounted, error) {
-	if v.format == formatErofs {
-		tree, err := ddi.OpenErofs(v.data)
-		if err != nil && errkind.Of(err) != errkind.Unsupported { // the kernel can mount a compressed one
-			return nil, err
-		}
-		if links, ok := tree.(fs.ReadLinkFS); ok && err == nil {
-			return nothingToClose{links}, nil
-		}
-	}
-	_, offset, size := v.data.Outer()
-	return mount(file, offset, size, string(v.format))
-}
-
-type nothingToClose struct{ fs.ReadLinkFS }
-
-func (nothingToClose) Close() error { return nil }
-
-func inspectTree(tree fs.FS, isUsr bool, class Class, host hostinfo.Host) (inspection, error) {
-	if isUsr {
-		tree = usrFS{tree}
-	}
+func inspectTree(tree fs.FS, class Class, host hostinfo.Host) (inspection, error) {
 	found, err := readOnlyRelease(tree, class)
 	if err != nil {
 		return inspection{}, err

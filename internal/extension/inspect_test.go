@@ -17,11 +17,11 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/extension/volume"
 	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/damage"
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/linux/gpt"
-	"github.com/trident-project/trident/internal/linux/loop"
 )
 
 const goodText = "ID=debian\nVERSION_ID=13\nARCHITECTURE=x86-64\nSYSEXT_ID=app\n"
@@ -35,7 +35,7 @@ func withRelease(name, text string, more ...string) fstest.MapFS {
 }
 
 // inspectBytes inspects an image on a Debian 13 for x86-64.
-func inspectBytes(t testing.TB, class Class, data []byte, mount mounter) (inspection, error) {
+func inspectBytes(t testing.TB, class Class, data []byte, mount volume.Mounter) (inspection, error) {
 	t.Helper()
 	f, err := os.CreateTemp(t.TempDir(), "")
 	if err != nil {
@@ -180,6 +180,10 @@ func TestABrokenImageIsRefusedByName(t *testing.T) {
 	}
 }
 
+type nothingToClose struct{ fs.ReadLinkFS }
+
+func (nothingToClose) Close() error { return nil }
+
 // What our own code does not read the kernel is asked for.
 func TestAFileSystemOfAnotherKindIsMounted(t *testing.T) {
 	image := make([]byte, 64<<10)
@@ -190,7 +194,7 @@ func TestAFileSystemOfAnotherKindIsMounted(t *testing.T) {
 		offset int64
 	}{{image, 0}, {gptOf(t, part{rootAMD64, image}), 20480}} {
 		asked := ""
-		got, err := inspectBytes(t, Sysext, c.image, func(_ *os.File, offset, size int64, fstype string) (mounted, error) {
+		got, err := inspectBytes(t, Sysext, c.image, func(_ *os.File, offset, size int64, fstype string) (volume.Tree, error) {
 			asked = fmt.Sprint(fstype, " ", offset, " ", size)
 			return nothingToClose{tree}, nil
 		})
@@ -223,9 +227,7 @@ func TestTheKernelShowsAnExt4(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mount := func(image *os.File, offset, size int64, fstype string) (mounted, error) {
-		return loop.Open(image, offset, size, fstype)
-	}
+	mount := volume.KernelMount
 	got, err := inspectBytes(t, Sysext, gptOf(t, part{rootAMD64, data}), mount)
 	if errkind.Of(err) == errkind.Unsupported {
 		t.Skip(err)
@@ -277,11 +279,15 @@ func TestAnImageIsPlacedByItsName(t *testing.T) {
 func FuzzInspect(f *testing.F) {
 	good := erofsOf(f, withRelease("app", goodText))
 	bases := [][]byte{good, gptOf(f, part{rootAMD64, good}), gptOf(f, part{usrAMD64, good}, part{rootSigAMD64, []byte("{}")})}
-	for _, m := range magics() {
+	for _, m := range []struct {
+		offset int
+		mark   string
+	}{
+		{512, "EFI PART"}, {1024, "\xe2\xe1\xf5\xe0"}, {0, "hsqs"}, {0, "LUKS\xba\xbe"}, {0, "XFSB"}, {1024, "\x10\x20\xf5\xf2"},
+		{1024 + 56, "\x53\xef"}, {0, ""}, {4096, "EFI PART"}, {510, "\x55\xaa"},
+	} {
 		b := make([]byte, 8<<10)
-		if m.offset+int64(len(m.mark)) <= int64(len(b)) {
-			copy(b[m.offset:], m.mark)
-		}
+		copy(b[m.offset:], m.mark)
 		bases = append(bases, b)
 	}
 	for base := range bases {

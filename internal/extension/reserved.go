@@ -3,13 +3,13 @@ package extension
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension/content"
+	"github.com/trident-project/trident/internal/extension/volume"
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
@@ -19,7 +19,7 @@ const OwnPath = "/var/lib/extensions/" + Own + ".raw"
 
 // checkReserved is content.CheckReserved for a found extension of others. It ignores parts that it
 // cannot read.
-func (c checker) checkReserved(f Found, mount mounter) error {
+func (c checker) checkReserved(f Found, mount volume.Mounter) error {
 	if f.Class == Sysext && f.Path == OwnPath && f.Kind == Raw {
 		return nil
 	}
@@ -35,7 +35,7 @@ func (c checker) checkReserved(f Found, mount mounter) error {
 	return errkind.WithHint(errkind.Errorf(errkind.Precondition, "extension %s (%s) interferes with Trident: %w", f.Name, f.Path, err), "%s", hint)
 }
 
-func (c checker) reservedIn(f Found, mount mounter) error {
+func (c checker) reservedIn(f Found, mount volume.Mounter) error {
 	opened, err := c.root.Open(strings.TrimPrefix(f.Path, "/"))
 	if err != nil {
 		return err
@@ -92,49 +92,25 @@ func reservedInFolder(dir *os.File) (err error) {
 // reservedInImage checks every file system of an image, as the tree of the root and as
 // that of /usr: which of them systemd mounts, and where, depends on the others, on the
 // host and on systemd's version. It skips a file system that it cannot read.
-func reservedInImage(file *os.File, mount mounter) error {
+func reservedInImage(file *os.File, mount volume.Mounter) error {
 	info, err := file.Stat()
 	if err != nil || !info.Mode().IsRegular() {
 		return nil
 	}
-	whole := io.NewSectionReader(file, 0, info.Size())
-	all := []*io.SectionReader{whole}
-	if kind, err := detect(whole); err == nil && kind == formatGPT {
-		parts, err := readTable(whole)
-		if err != nil {
-			return nil
-		}
-		all = nil
-		for _, p := range parts {
-			all = append(all, io.NewSectionReader(whole, p.offset, p.end-p.offset))
-		}
-	}
-	for _, data := range all {
-		kind, err := detect(data)
-		if err != nil || !isFileSystem(kind) {
-			continue
-		}
-		tree, err := openTree(file, volume{data: data, format: kind}, mount)
+	for _, v := range volume.All(file, info.Size()) {
+		tree, err := v.Open(file, mount)
 		if err != nil {
 			continue
 		}
 		err = content.CheckReserved(tree)
 		if !errors.Is(err, content.ErrReserved) {
-			err = content.CheckReserved(usrFS{tree})
+			err = content.CheckReserved(volume.UsrFS{FS: tree})
 		}
 		if err = errors.Join(err, tree.Close()); errors.Is(err, content.ErrReserved) {
 			return err
 		}
 	}
 	return nil
-}
-
-func isFileSystem(f format) bool {
-	switch f {
-	case formatErofs, formatSquash, formatExt, formatXFS, formatBtrfs, formatF2FS:
-		return true
-	}
-	return false
 }
 
 // CheckOthers returns an error, of kind Precondition, that names an extension of either
@@ -147,7 +123,7 @@ func CheckOthers(root string) error {
 			return err
 		}
 		for _, f := range found {
-			if err := c.checkReserved(f, kernelMount); err != nil {
+			if err := c.checkReserved(f, volume.KernelMount); err != nil {
 				return err
 			}
 		}

@@ -17,10 +17,10 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension/content"
+	"github.com/trident-project/trident/internal/extension/volume"
 	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
-	"github.com/trident-project/trident/internal/linux/loop"
 	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/systemd"
@@ -51,7 +51,7 @@ type Store struct {
 	// the change, and calls that function. For the power-cut test.
 	Touch func(name string, change func() error) error
 
-	mount  mounter                      // nil: the kernel's
+	mount  volume.Mounter               // nil: the kernel's
 	whole  func(f *os.File) io.ReaderAt // reads a whole image; nil: f does. Tests count with it
 	intact sync.Map                     // of regfile.State, by SHA-384; see verified
 }
@@ -304,31 +304,23 @@ func (s *Store) checkFolders(file *os.File, class Class, arch string) (err error
 	if err != nil {
 		return err
 	}
-	v, err := dissectStrictly(file, info.Size(), arch)
+	v, err := volume.FindOnly(file, info.Size(), arch)
 	if err != nil {
 		return err
 	}
-	opened, err := openTree(file, v, s.mounter())
+	tree, err := v.Open(file, s.mounter())
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, opened.Close()) }()
-	var tree fs.FS = opened
-	if v.isUsr {
-		tree = usrFS{tree}
-	}
+	defer func() { err = errors.Join(err, tree.Close()) }()
 	return content.CompareFolders(tree, s.Root, class.facts().merges...)
 }
 
-func (s *Store) mounter() mounter {
+func (s *Store) mounter() volume.Mounter {
 	if s.mount != nil {
 		return s.mount
 	}
-	return kernelMount
-}
-
-func kernelMount(image *os.File, offset, size int64, fstype string) (mounted, error) {
-	return loop.Open(image, offset, size, fstype)
+	return volume.KernelMount
 }
 
 // checkSource makes the checks of a source that do not need its image.

@@ -10,22 +10,24 @@ import (
 	"strings"
 
 	"github.com/erofs/go-erofs"
+
+	"github.com/trident-project/trident/internal/extension/volume"
 )
 
 // checkTree returns a fault in the tree of an image for which systemd would fail. It
 // ignores parts that it cannot read.
-func checkTree(v volume, class Class, name string) (err error) {
+func checkTree(v volume.Volume, class Class, name string) (err error) {
 	defer func() {
 		if recover() != nil { // the reader met bytes that it does not expect
 			err = nil
 		}
 	}()
-	fsys, err := erofs.Open(v.data)
+	fsys, err := erofs.Open(v.Data)
 	if err != nil {
 		return nil
 	}
-	if v.isUsr {
-		fsys = usrFS{fsys}
+	if v.IsUsr {
+		fsys = volume.UsrFS{FS: fsys}
 	}
 	if _, err := fs.Stat(fsys, osRelease); err == nil {
 		return errors.New("contains " + osRelease)
@@ -34,43 +36,6 @@ func checkTree(v volume, class Class, name string) (err error) {
 		return nil // systemd ignores the tree of a whole system
 	}
 	return checkReleaseName(fsys, class, name)
-}
-
-// usrFS shows a tree at usr/; it has no other folder.
-type usrFS struct{ fs.FS }
-
-func (u usrFS) Open(name string) (fs.File, error) {
-	inner, err := u.inside("open", name)
-	if err != nil {
-		return nil, err
-	}
-	return u.FS.Open(inner)
-}
-
-func (u usrFS) Lstat(name string) (fs.FileInfo, error) {
-	inner, err := u.inside("lstat", name)
-	if err != nil {
-		return nil, err
-	}
-	return fs.Lstat(u.FS, inner)
-}
-
-func (u usrFS) ReadLink(name string) (string, error) {
-	inner, err := u.inside("readlink", name)
-	if err != nil {
-		return "", err
-	}
-	return fs.ReadLink(u.FS, inner)
-}
-
-func (usrFS) inside(op, name string) (string, error) {
-	if name == "usr" {
-		return ".", nil
-	}
-	if inner, ok := strings.CutPrefix(name, "usr/"); ok {
-		return inner, nil
-	}
-	return "", &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
 }
 
 // checkReleaseName fails unless systemd would find an extension-release for an image called

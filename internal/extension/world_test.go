@@ -14,6 +14,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/trident-project/trident/internal/extension/volume"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/inroot"
@@ -162,7 +163,7 @@ func (w *world) merge(class Class) error {
 	return nil
 }
 
-func noMounter(*os.File, int64, int64, string) (mounted, error) {
+func noMounter(*os.File, int64, int64, string) (volume.Tree, error) {
 	return nil, errors.New("no file systems here")
 }
 

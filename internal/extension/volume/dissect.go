@@ -1,4 +1,6 @@
-package extension
+// Package volume finds the file system in an extension image that systemd would mount, and
+// opens its tree. Packages gpt and ddi are strict; they read images of Trident.
+package volume
 
 import (
 	"bytes"
@@ -13,63 +15,63 @@ import (
 	"github.com/trident-project/trident/internal/linux/gpt"
 )
 
-// This file reads images of others as leniently as systemd and libblkid do. Packages gpt
-// and ddi are strict; they read images of Trident.
-
-// volume is the part of an image that systemd would mount.
-type volume struct {
-	data   *io.SectionReader
-	format format
-	isUsr  bool              // data is mounted on usr/, not on the root
-	sig    *io.SectionReader // the signature partition, or nil
-	parts  []partition       // all partitions of the image
+// Volume is the part of an image that systemd would mount.
+type Volume struct {
+	Data      *io.SectionReader
+	Format    Format
+	IsUsr     bool              // systemd mounts Data on usr/, not on the root
+	Signature *io.SectionReader // the signature partition, or nil
+	parts     []partition       // all partitions of the image
 }
 
-// errNotOurs is the error for an image that this package cannot read and systemd perhaps
+// ErrUnknown is the error for an image that this package cannot read and systemd perhaps
 // can.
-var errNotOurs = errors.New("an image in a format that is not read here")
+var ErrUnknown = errors.New("an image in a format that is not read here")
 
-func dissect(r io.ReaderAt, size int64, arch string) (volume, error) {
+// Find returns the volume that systemd would mount on a host of the architecture arch. It reads
+// images of others as leniently as systemd and libblkid do.
+func Find(r io.ReaderAt, size int64, arch string) (Volume, error) {
 	whole := io.NewSectionReader(r, 0, size)
 	kind, err := detect(whole)
 	if err != nil {
-		return volume{}, err
+		return Volume{}, err
 	}
 	if kind != formatGPT {
-		return volume{data: whole, format: kind}, nil
+		return Volume{Data: whole, Format: kind}, nil
 	}
 	parts, err := readTable(whole)
 	if err != nil {
-		return volume{}, err
+		return Volume{}, err
 	}
 	v, err := selectVolume(whole, parts, arch)
 	if err != nil {
-		return volume{}, err
+		return Volume{}, err
 	}
 	v.parts = parts
-	v.format, err = detect(v.data)
+	v.Format, err = detect(v.Data)
 	return v, err
 }
 
-type format string
+// Format is what the first bytes of a volume or an image say that it is.
+type Format string
 
 // The formats. Those of file systems have the kernel's names.
 const (
-	formatGPT    format = "gpt"
-	formatErofs  format = "erofs"
-	formatSquash format = "squashfs"
-	formatExt    format = "ext4" // or ext2 or ext3: the kernel mounts all three as ext4
-	formatXFS    format = "xfs"
-	formatBtrfs  format = "btrfs"
-	formatF2FS   format = "f2fs"
-	formatLUKS   format = "LUKS"
-	formatOther  format = "other" // known to systemd, but not read here
+	formatGPT    Format = "gpt"
+	Erofs        Format = "erofs"
+	formatSquash Format = "squashfs"
+	formatExt    Format = "ext4" // or ext2 or ext3: the kernel mounts all three as ext4
+	formatXFS    Format = "xfs"
+	formatBtrfs  Format = "btrfs"
+	formatF2FS   Format = "f2fs"
+	formatLUKS   Format = "LUKS"
+	formatOther  Format = "other" // known to systemd, but not read here
 )
 
 type magic struct {
 	offset int64
 	mark   string
-	format format
+	format Format
 }
 
 // magics returns the magic numbers of the formats that systemd accepts
@@ -77,7 +79,7 @@ type magic struct {
 func magics() []magic {
 	return []magic{
 		{512, "EFI PART", formatGPT},
-		{1024, "\xe2\xe1\xf5\xe0", formatErofs},
+		{1024, "\xe2\xe1\xf5\xe0", Erofs},
 		{0, "hsqs", formatSquash},              // squashfs
 		{0, "LUKS\xba\xbe", formatLUKS},        // LUKS 1 and 2
 		{0, "XFSB", formatXFS},                 // xfs
@@ -89,7 +91,7 @@ func magics() []magic {
 	}
 }
 
-func detect(r *io.SectionReader) (format, error) {
+func detect(r *io.SectionReader) (Format, error) {
 	if r.Size() == 0 {
 		return "", errors.New("is empty")
 	}
@@ -185,26 +187,26 @@ func typesOf() map[string]archTypes {
 }
 
 // selectVolume picks the partitions that systemd would pick on arch.
-func selectVolume(r *io.SectionReader, parts []partition, arch string) (volume, error) {
+func selectVolume(r *io.SectionReader, parts []partition, arch string) (Volume, error) {
 	mine, known := typesOf()[arch]
 	if !known {
-		return volume{}, errNotOurs
+		return Volume{}, ErrUnknown
 	}
 	root, usr := sections(r, parts, mine.root), sections(r, parts, mine.usr)
 	switch {
 	case len(root) == 1 && len(usr) == 0:
-		return volume{data: root[0], sig: first(sections(r, parts, mine.rootSig))}, nil
+		return Volume{Data: root[0], Signature: first(sections(r, parts, mine.rootSig))}, nil
 	case len(root) == 0 && len(usr) == 1:
-		return volume{data: usr[0], isUsr: true, sig: first(sections(r, parts, mine.usrSig))}, nil
+		return Volume{Data: usr[0], IsUsr: true, Signature: first(sections(r, parts, mine.usrSig))}, nil
 	case len(root)+len(usr) > 1:
-		return volume{}, errNotOurs
+		return Volume{}, ErrUnknown
 	}
 	for other, types := range typesOf() {
 		if len(sections(r, parts, types.root))+len(sections(r, parts, types.usr)) > 0 {
-			return volume{}, errkind.Errorf(errkind.Incompatible, "has partitions for the architecture %q only, this host is %q", other, arch)
+			return Volume{}, errkind.Errorf(errkind.Incompatible, "has partitions for the architecture %q only, this host is %q", other, arch)
 		}
 	}
-	return volume{}, errNotOurs
+	return Volume{}, ErrUnknown
 }
 
 func sections(r *io.SectionReader, parts []partition, kind gpt.GUID) (found []*io.SectionReader) {

@@ -1,4 +1,4 @@
-package extension
+package volume
 
 import (
 	"encoding/binary"
@@ -9,13 +9,13 @@ import (
 
 // checkSize fails if a file system claims to be larger than its partition or file, such as
 // a truncated one. It accepts the file systems that claimedSize does not know.
-func checkSize(v volume) error {
-	claimed, err := claimedSize(v.data, v.format)
+func checkSize(v Volume) error {
+	claimed, err := claimedSize(v.Data, v.Format)
 	if err != nil {
-		return fmt.Errorf("has a damaged %s: %w", v.format, err)
+		return fmt.Errorf("has a damaged %s: %w", v.Format, err)
 	}
-	if claimed > uint64(v.data.Size()) {
-		return fmt.Errorf("has a file system (%s) of %d bytes in a partition of %d", v.format, claimed, v.data.Size())
+	if claimed > uint64(v.Data.Size()) {
+		return fmt.Errorf("has a file system (%s) of %d bytes in a partition of %d", v.Format, claimed, v.Data.Size())
 	}
 	return nil
 }
@@ -45,10 +45,10 @@ func (f field) read(r io.ReaderAt) (uint64, error) {
 // know the format. The superblocks of erofs and ext4 are in the kernel's
 // Documentation/filesystems, that of squashfs in its fs/squashfs/squashfs_fs.h, those of
 // xfs and btrfs in their on-disk format documents.
-func claimedSize(r io.ReaderAt, f format) (uint64, error) {
+func claimedSize(r io.ReaderAt, f Format) (uint64, error) {
 	le, be := binary.LittleEndian, binary.BigEndian
 	switch f {
-	case formatErofs:
+	case Erofs:
 		return blocks(r, field{1024 + 36, 4, le}, field{1024 + 12, 1, le}, 0)
 	case formatExt:
 		return blocks(r, field{1024 + 4, 4, le}, field{1024 + 24, 4, le}, 10)
