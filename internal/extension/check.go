@@ -18,17 +18,37 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// Check returns the fault of f that would make systemd fail, and then merge no extension at
-// all. It returns nil for an extension that systemd merges or ignores, and for one that this
-// package cannot read: a block device, a file system other than erofs, a layout of
-// partitions that is not a plain discoverable image.
+// CheckMergeable returns an error, of kind Precondition, that names a sysext below root, other
+// than Trident's own, that would make systemd fail, and then merge no extension at all. It
+// accepts an extension that systemd merges or ignores, and one that this package cannot read:
+// a block device, a file system other than erofs, a layout of partitions that is not a plain
+// discoverable image.
 //
-// Check reads metadata only. verityCerts are those of VerityCerts. They do not include the
-// keys that the kernel trusts, so Check accepts a signature by another key if the same file
-// is merged already. systemd 259 and later merges an image with an unknown signature, unless
-// its policy forbids that.
-func (f Found) Check(root string, h hostinfo.Host, verityCerts []*x509.Certificate) error {
-	return checker{inroot.FS(root), h, verityCerts, false}.verdict(f)
+// CheckMergeable reads metadata only. It does not know the keys that the kernel trusts, so it
+// accepts a signature by another key than those in verity.d if the same file is merged
+// already. systemd 259 and later merges an image with an unknown signature, unless its policy
+// forbids that.
+func CheckMergeable(root string) error {
+	found, err := search(root)
+	found = slices.DeleteFunc(found, func(f Found) bool { return f.Name == Own })
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	host, err := hostinfo.Read(root)
+	if err != nil {
+		return err
+	}
+	certs, err := verityCerts(root)
+	if err != nil {
+		return err
+	}
+	c := checker{inroot.FS(root), host, certs, false}
+	for _, f := range found {
+		if err := c.verdict(f); err != nil {
+			return errkind.WithHint(err, "repair or remove %s; nothing was changed", f.Path)
+		}
+	}
+	return nil
 }
 
 func (c checker) verdict(f Found) error {

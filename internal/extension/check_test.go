@@ -15,17 +15,23 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/linux/damage"
+	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// check runs Check on an image called NAME.raw.
+// check judges an image called NAME.raw.
 func check(t *testing.T, name string, image []byte, certs ...*x509.Certificate) error {
 	t.Helper()
 	root := tree(t, map[string]string{"var/lib/extensions/" + name + ".raw": string(image)})
-	found, err := Search(root)
+	found, err := search(root)
 	if err != nil || len(found) != 1 {
 		t.Fatalf("found %v, %v", found, err)
 	}
-	return found[0].Check(root, amd64, certs)
+	return verdict(found[0], root, certs...)
+}
+
+// verdict judges f on a host for x86-64 that trusts certs.
+func verdict(f Found, root string, certs ...*x509.Certificate) error {
+	return checker{inroot.FS(root), amd64, certs, false}.verdict(f)
 }
 
 func wantFault(t *testing.T, err error, want string) {
@@ -167,9 +173,9 @@ func TestASignatureByAnUnknownKeyIsAcceptedWhileItsImageIsMerged(t *testing.T) {
 		}
 	}
 	merged(time.Now().Add(time.Hour))
-	wantFault(t, foo.Check(root, amd64, nil), "")
+	wantFault(t, verdict(foo, root), "")
 	merged(time.Now().Add(-time.Hour)) // the file was changed after the merge
-	wantFault(t, foo.Check(root, amd64, nil), "is not signed by")
+	wantFault(t, verdict(foo, root), "is not signed by")
 }
 
 func TestAFolderIsAFaultOnlyWhenItHoldsASystem(t *testing.T) {
@@ -183,12 +189,12 @@ func TestAFolderIsAFaultOnlyWhenItHoldsASystem(t *testing.T) {
 		"var/lib/store/linked/usr/lib/os-release":                                "",
 		"etc/os-release":                                                         "ID=debian",
 	})
-	found, err := Search(root)
+	found, err := search(root)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range found {
-		wantFault(t, f.Check(root, amd64, nil), map[string]string{"os": osRelease, "linked": osRelease}[f.Name])
+		wantFault(t, verdict(f, root), map[string]string{"os": osRelease, "linked": osRelease}[f.Name])
 	}
 	if len(found) != 6 {
 		t.Errorf("found %v", found)
@@ -212,11 +218,11 @@ func TestAVersionedFolderIsAFaultWhenEveryVersionIs(t *testing.T) {
 			files["var/lib/extensions/"+name] = content
 		}
 		root := tree(t, files)
-		found, err := Search(root)
+		found, err := search(root)
 		if err != nil || len(found) != 1 {
 			t.Fatalf("found %v, %v", found, err)
 		}
-		wantFault(t, found[0].Check(root, amd64, nil), c.want)
+		wantFault(t, verdict(found[0], root), c.want)
 	}
 }
 
@@ -243,7 +249,7 @@ func TestAnExtensionReleaseMayDisableTheNameCheck(t *testing.T) {
 
 func TestAMissingImageIsNotAFault(t *testing.T) {
 	foo := Found{Class: Sysext, Name: "foo", Path: "/run/extensions/foo.raw", Kind: Raw}
-	wantFault(t, foo.Check(t.TempDir(), amd64, nil), "")
+	wantFault(t, verdict(foo, t.TempDir()), "")
 }
 
 func TestTheCertificatesOfSystemdAreTheFirstOfEachFile(t *testing.T) {
@@ -260,9 +266,24 @@ func TestTheCertificatesOfSystemdAreTheFirstOfEachFile(t *testing.T) {
 		"usr/local/lib/verity.d/2.crt": text(b), "run/verity.d/3.crt": "no certificate", "run/verity.d/4.pem": text(b),
 		"etc/verity.d/5.crt": "", "usr/lib/verity.d/5.crt": text(b),
 	})
-	got, err := VerityCerts(root)
+	got, err := verityCerts(root)
 	if err != nil || len(got) != 2 || !got[0].Equal(a) || !got[1].Equal(b) {
 		t.Errorf("got %d certificates, %v", len(got), err)
+	}
+}
+
+func TestOnlyExtensionsOfOthersAreJudgedBeforeAMerge(t *testing.T) {
+	good := string(erofsOf(t, releaseNamed("foo")))
+	files := map[string]string{
+		"etc/os-release": "ID=debian\nVERSION_ID=13\n", "var/lib/extensions/trident.raw": "words", "var/lib/extensions/foo.raw": good,
+	}
+	if err := CheckMergeable(tree(t, files)); err != nil {
+		t.Errorf("with a damaged image of Trident: %v", err)
+	}
+	files["run/extensions/bar.raw"] = "words"
+	err := CheckMergeable(tree(t, files))
+	if errkind.Of(err) != errkind.Precondition || !strings.Contains(err.Error(), "extension bar (/run/extensions/bar.raw)") || !strings.Contains(errkind.Hint(err), "/run/extensions/bar.raw; nothing was changed") {
+		t.Errorf("%s: %v (hint %q)", errkind.Of(err), err, errkind.Hint(err))
 	}
 }
 
@@ -281,7 +302,7 @@ func FuzzCheck(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(root, "foo.raw"), image, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		err := Found{Class: Sysext, Name: "foo", Path: "/foo.raw", Kind: Raw}.Check(root, amd64, nil)
+		err := verdict(Found{Class: Sysext, Name: "foo", Path: "/foo.raw", Kind: Raw}, root)
 		if err != nil && errkind.Of(err) != errkind.Precondition {
 			t.Errorf("kind %s: %v", errkind.Of(err), err)
 		}

@@ -153,7 +153,7 @@ func (s *Store) checker(release int) (checker, error) {
 	if err != nil {
 		return checker{}, err
 	}
-	certs, err := VerityCerts(s.Root)
+	certs, err := verityCerts(s.Root)
 	return checker{inroot.FS(s.Root), host, certs, release >= takesSignatures}, err
 }
 

@@ -32,9 +32,9 @@ type Found struct {
 	Masked bool // an empty folder: it only hides the later extensions of its name
 }
 
-// Search returns the sysexts below root, sorted by name. Like systemd it ignores a dangling
+// search returns the sysexts below root, sorted by name. Like systemd it ignores a dangling
 // link, and fails at a link that it cannot follow for another reason.
-func Search(root string) ([]Found, error) {
+func search(root string) ([]Found, error) {
 	found, err := Sysext.scan(root)
 	return firstHits(found), err
 }

@@ -57,7 +57,7 @@ func TestTheFirstHitForANameWins(t *testing.T) {
 		"var/lib/store/linked-1.raw":            "x",
 		"usr/lib/extensions/not-looked-for.raw": "x",
 	})
-	got, err := Search(root)
+	got, err := search(root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,14 +77,14 @@ func TestTheFirstHitForANameWins(t *testing.T) {
 
 func TestALinkThatCannotBeFollowedEndsTheSearch(t *testing.T) {
 	root := tree(t, map[string]string{"etc/extensions/loop.raw": "->loop.raw"})
-	if _, err := Search(root); err == nil || !strings.Contains(err.Error(), "etc/extensions/loop.raw") {
+	if _, err := search(root); err == nil || !strings.Contains(err.Error(), "etc/extensions/loop.raw") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestAHostWithoutExtensionsHasNone(t *testing.T) {
 	root := t.TempDir()
-	if got, err := Search(root); err != nil || len(got) != 0 {
+	if got, err := search(root); err != nil || len(got) != 0 {
 		t.Errorf("Search: %v, %v", got, err)
 	}
 	if got, err := Sysext.Merged(root); err != nil || len(got) != 0 {

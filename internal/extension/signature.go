@@ -73,11 +73,11 @@ func signedByAny(der, content []byte, certs []*x509.Certificate) (ok bool) {
 	return false
 }
 
-// VerityCerts returns the certificates by which systemd, in user space, accepts a signed
+// verityCerts returns the certificates by which systemd, in user space, accepts a signed
 // image: the first certificate of each verity.d/*.crt. Of files with the same name it reads
 // that in /etc, else /run, /usr/local/lib, /usr/lib. Like systemd it ignores a file without
 // a certificate.
-func VerityCerts(root string) ([]*x509.Certificate, error) {
+func verityCerts(root string) ([]*x509.Certificate, error) {
 	fsys := inroot.FS(root)
 	files, err := fsys.DropIns(".crt", "etc/verity.d", "run/verity.d", "usr/local/lib/verity.d", "usr/lib/verity.d")
 	if err != nil {

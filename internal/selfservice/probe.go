@@ -8,14 +8,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
-	"github.com/trident-project/trident/internal/hostinfo"
 )
 
 // probeTimeout bounds one run of the candidate.
@@ -124,12 +122,7 @@ func (s *Service) checkHost(r record) error {
 // canMerge fails if systemd could not merge the extensions of this host, or if a
 // merge would make a writable /usr read-only without leave.
 func (s *Service) canMerge(r record) error {
-	found, err := extension.Search(s.Root)
-	if err != nil {
-		return err
-	}
-	found = slices.DeleteFunc(found, func(f extension.Found) bool { return f.Name == extension.Own })
-	if err := s.checkMergeable(found); err != nil {
+	if err := extension.CheckMergeable(s.Root); err != nil {
 		return err
 	}
 	if err := extension.CheckOthers(s.Root); err != nil {
@@ -139,28 +132,6 @@ func (s *Service) canMerge(r record) error {
 		return nil
 	}
 	return s.checkUsrStaysWritable()
-}
-
-// checkMergeable returns an error, with the path, for an extension that systemd would
-// refuse to merge: a merge of all extensions would fail with it.
-func (s *Service) checkMergeable(found []extension.Found) error {
-	if len(found) == 0 {
-		return nil
-	}
-	host, err := hostinfo.Read(s.Root)
-	if err != nil {
-		return err
-	}
-	certs, err := extension.VerityCerts(s.Root)
-	if err != nil {
-		return err
-	}
-	for _, f := range found {
-		if err := f.Check(s.Root, host, certs); err != nil {
-			return errkind.WithHint(err, "repair or remove %s; nothing was changed", f.Path)
-		}
-	}
-	return nil
 }
 
 // checkUsrStaysWritable fails if a merge would make a writable /usr read-only: the
