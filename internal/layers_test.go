@@ -68,8 +68,10 @@ var layers = []struct{ pkg, may string }{
 	{"internal/servicing/slots/machine", "internal/storage internal/boot internal/hostinfo internal/linux/blockdev internal/linux/efivar internal/linux/fat internal/linux/gpt internal/linux/loop internal/linux/mount internal/linux/inroot internal/linux/run internal/errkind"},
 	{"internal/servicing/hooks", "internal/servicing/change internal/hostconfig internal/systemd internal/linux/inroot internal/linux/atomicfile internal/errkind"},
 	{"internal/servicing/change", "internal/operation internal/hoststate internal/extension internal/osconfig internal/storage internal/hostconfig internal/hostconfig/diff internal/systemd internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
-	{"internal/selfservice", "internal/linux/regfile internal/operation internal/hoststate internal/rescue internal/trust internal/extension internal/fetch internal/hostinfo " +
-		"internal/systemd internal/linux/ddi internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
+	{"internal/selfservice", "internal/selfservice/images internal/operation internal/hoststate internal/rescue internal/trust internal/extension internal/fetch " +
+		"internal/systemd internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
+	{"internal/selfservice/images", "internal/rescue internal/trust internal/extension internal/fetch internal/hostinfo " +
+		"internal/linux/ddi internal/linux/inroot internal/linux/regfile internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/hoststate", "internal/operation internal/linux/inroot internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/operation/operationtest", "internal/operation internal/errkind"},
 	{"internal/operation", "internal/errkind"},

@@ -125,7 +125,10 @@ func TestARollbackWorksWhateverTheClockSays(t *testing.T) {
 					w.upgraded("2.0.0")
 					w.upgraded("3.0.0")
 					path := filepath.Join(w.disk.root, rescue.Dir, "2.0.0.json")
-					var k imageRecord
+					var k struct {
+						Signer     string    `json:"signer"`
+						VerifiedAt time.Time `json:"verified_at"`
+					}
 					if data, err := os.ReadFile(path); err != nil || json.Unmarshal(data, &k) != nil || k.Signer != "CN=workshop" || k.VerifiedAt.Year() != 2026 {
 						t.Fatalf("the record of 2.0.0: %s, %v", data, err)
 					}

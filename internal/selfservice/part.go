@@ -41,7 +41,7 @@ func (s *Service) CheckFile(ctx context.Context, path string, back bool) (versio
 		return "", false, fmt.Errorf("check image of trident: %w", err)
 	}
 	defer image.Close()
-	r.Version, r.RootHash = image.release.Version, image.rootHash
+	r.Version, r.RootHash = image.Release.Version, image.RootHash
 	if r.Version == s.Version {
 		return r.Version, true, nil
 	}

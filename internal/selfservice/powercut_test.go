@@ -17,6 +17,7 @@ import (
 	"github.com/trident-project/trident/internal/hosttest"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
+	"github.com/trident-project/trident/internal/selfservice/images"
 )
 
 // A scenario is an upgrade and where it has to lead.
@@ -213,7 +214,7 @@ func (w *world) checkStatus(sc scenario, want string, op *operation.Operation) {
 			t.Errorf("evidence: %v; failure %+v", err, st.Last.Failure)
 		}
 	}
-	if has := slices.ContainsFunc(st.Images, func(i Image) bool { return i.Version == "2.0.0" }); has != (op.Phase == operation.Done) {
+	if has := slices.ContainsFunc(st.Images, func(i images.Image) bool { return i.Version == "2.0.0" }); has != (op.Phase == operation.Done) {
 		t.Errorf("images: %+v", st.Images)
 	}
 }

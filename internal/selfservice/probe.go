@@ -14,6 +14,7 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/selfservice/images"
 )
 
 // probeTimeout bounds one run of the candidate.
@@ -29,7 +30,7 @@ func (s *Service) probe(ctx context.Context, r *opRun) error {
 	if r.State.Base { // the base has run on this host before
 		return nil
 	}
-	image, err := s.openVerified(ctx, s.imagePath(r.State.Version), nil)
+	image, err := s.images.OpenVerified(ctx, s.images.Path(r.State.Version), nil)
 	if err != nil {
 		return err
 	}
@@ -89,11 +90,11 @@ func (s *Service) runCandidate(ctx context.Context, daemon string) (version stri
 	return answer.Version, nil
 }
 
-func extract(i *image, path string) (err error) {
+func extract(i *images.Opened, path string) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	in, err := i.files.Open(extension.OwnDaemon)
+	in, err := i.Files.Open(extension.OwnDaemon)
 	if err != nil {
 		return err
 	}

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
+	"github.com/trident-project/trident/internal/selfservice/images"
 )
 
 // Intervals and limits of the proof.
@@ -106,15 +109,15 @@ func (s *Service) checkSelf(ctx context.Context, r record) error {
 
 // checkMergedAgain verifies the image and compares the merged files with it.
 func (s *Service) checkMergedAgain(ctx context.Context, r record) error {
-	image, err := s.openVerified(ctx, s.imagePath(r.Version), nil)
+	image, err := s.images.OpenVerified(ctx, s.images.Path(r.Version), nil)
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.checkMerged(image), image.Close())
+	return errors.Join(s.images.CheckMerged(image), image.Close())
 }
 
 func (s *Service) checkMergedVersion(_ context.Context, r record) error {
-	merged, err := s.mergedVersion()
+	merged, err := s.images.MergedVersion()
 	if err == nil && merged != r.Version {
 		err = errkind.Errorf(errkind.Unhealthy, "the merged version of trident is %s", cmp.Or(merged, "none"))
 	}
@@ -211,13 +214,17 @@ func (s *Service) settle(ctx context.Context, r *opRun) error {
 		}
 		return errkind.Errorf(errkind.Unavailable, "keep trident %s: %w", r.State.Version, err)
 	}
+	previous := r.State.Previous.Link
+	if r.State.Back {
+		previous = ""
+	}
 	for _, tidy := range []struct {
 		name string
 		do   func() error
 	}{
 		{"remove rescue unit", s.removeBootUnit},
-		{"set previous", func() error { return s.setPrevious(r.State) }},
-		{"prune", func() error { return s.prune() }},
+		{"set previous", func() error { return s.images.SetPrevious(previous) }},
+		{"prune", s.prune},
 	} {
 		if err := s.touch(tidy.name, tidy.do); err != nil {
 			r.Logf(slog.LevelWarn, "%s: %v", tidy.name, err)
@@ -229,6 +236,21 @@ func (s *Service) settle(ctx context.Context, r *opRun) error {
 	}
 	r.Logf(slog.LevelInfo, "%s is kept", what)
 	return nil
+}
+
+// prune deletes the images, the evidence and the temporary files that nobody needs any more.
+func (s *Service) prune() error {
+	return errors.Join(s.images.Prune(), s.pruneEvidence(), s.sweep())
+}
+
+// sweep deletes temporary files from before a power cut. The caller has ended the
+// trial, so that no other process writes them.
+func (s *Service) sweep() error {
+	var errs []error
+	for _, path := range []string{rescue.Link, bootUnitPath, bootWantsPath, rescue.Dir + "/" + images.PreviousName, rescue.Program} {
+		errs = append(errs, atomicfile.Sweep(filepath.Join(s.Root, path)))
+	}
+	return errors.Join(errs...)
 }
 
 // refuseUndoOfKept returns operation.ErrDecided if the version is kept. A record
@@ -245,7 +267,7 @@ func (s *Service) targetLink(r record) string {
 	if r.Base {
 		return ""
 	}
-	return s.linkTo(r.Version)
+	return s.images.LinkTo(r.Version)
 }
 
 // versionOfLink returns the version that systemd merges for a link; "" for no
@@ -254,5 +276,5 @@ func (s *Service) versionOfLink(link string) string {
 	if link == "" {
 		return ""
 	}
-	return versionOfImage(link)
+	return images.VersionOf(link)
 }

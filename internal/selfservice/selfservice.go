@@ -16,9 +16,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -29,6 +27,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
+	"github.com/trident-project/trident/internal/selfservice/images"
 	"github.com/trident-project/trident/internal/systemd"
 )
 
@@ -87,11 +86,10 @@ type Config struct {
 // Service services Trident on one host.
 type Service struct {
 	Config
-	dir          string // the store
-	trial        rescue.File
-	uploads      sync.Map                   // of *Upload, by source.Upload
-	intactImages sync.Map                   // of intact, by path
-	whole        func(*os.File) io.ReaderAt // reads an image; nil: the file does. Tests count with it
+	dir     string // the store
+	trial   rescue.File
+	uploads sync.Map // of *Upload, by source.Upload
+	images  *images.Store
 
 	stage, upgrade, activate, rollback, retire operation.Starter[record]
 }
@@ -99,6 +97,7 @@ type Service struct {
 // New makes the service and registers its operations with c.Runner.
 func New(c Config) *Service {
 	s := &Service{Config: c, dir: filepath.Join(c.Root, rescue.Dir)}
+	s.images = &images.Store{Root: c.Root, Now: s.now, Touch: s.touch}
 	s.trial = rescue.File{Dir: s.dir, Clock: c.Clock}
 	all := s.steps()
 	register := func(name string, steps []operation.Step[record]) operation.Starter[record] {
@@ -112,6 +111,9 @@ func New(c Config) *Service {
 	s.retire = register("self-retire", inStore)
 	return s
 }
+
+// An Image is one version in the store.
+type Image = images.Image
 
 // A Trial says how long a version is tried, and what the caller allows. The zero
 // value has the defaults.
@@ -169,7 +171,7 @@ func (s *Service) Activate(ctx context.Context, version string, t Trial) (id str
 	if err != nil {
 		return "", fmt.Errorf("activate trident: %w", err)
 	}
-	if r.Version, err = s.stagedVersion(version); err != nil {
+	if r.Version, err = s.images.StagedVersion(version); err != nil {
 		return "", fmt.Errorf("activate trident: %w", err)
 	}
 	return idOf(s.activate(ctx, "activate trident "+r.Version, r))
@@ -183,14 +185,14 @@ func (s *Service) Rollback(ctx context.Context, t Trial) (id string, err error) 
 	if err != nil {
 		return "", fmt.Errorf("roll trident back: %w", err)
 	}
-	target, err := s.rollbackTarget(ctx)
+	target, err := s.images.RollbackTarget(ctx)
 	if err == nil {
 		err = s.Runner.Preempt(ctx, s.IsOnlyFetching)
 	}
 	if err != nil {
 		return "", fmt.Errorf("roll trident back: %w", err)
 	}
-	r.Version, r.Base, r.Back, r.Note = target.version, target.base, true, target.note
+	r.Version, r.Base, r.Back, r.Note = target.Version, target.Base, true, target.Note
 	return idOf(s.rollback(ctx, "roll trident back to "+target.String(), r))
 }
 
@@ -211,7 +213,7 @@ func (s *Service) Retire(ctx context.Context) error {
 	if _, busy := s.Runner.Active(); busy {
 		return nil
 	}
-	base, newer, err := s.baseIsNewer()
+	base, newer, err := s.images.BaseIsNewer()
 	if err != nil || !newer {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
+	"github.com/trident-project/trident/internal/selfservice/images"
 )
 
 var quick = Trial{Soak: 2 * time.Second, Deadline: 60 * time.Second, AllowReadOnlyUsr: true}
@@ -249,15 +250,15 @@ func TestAnUpgradeReadsTheImageOnceInAProcess(t *testing.T) {
 			t.Fatalf("%+v", op)
 		}
 		passes("verify and probe", 1)
-		stored := w.service().imagePath("2.0.0")
-		if err := w.service().checkActivatable(ctx, "2.0.0"); err != nil {
+		stored := w.service().images.Path("2.0.0")
+		if err := w.service().images.CheckActivatable(ctx, "2.0.0"); err != nil {
 			t.Fatal(err)
 		}
 		passes("again, in the same process", 0)
 		if err := os.Chtimes(stored, time.Now(), time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.service().checkActivatable(ctx, "2.0.0"); err != nil {
+		if err := w.service().images.CheckActivatable(ctx, "2.0.0"); err != nil {
 			t.Fatal(err)
 		}
 		passes("after somebody has opened the file", 1)
@@ -265,7 +266,7 @@ func TestAnUpgradeReadsTheImageOnceInAProcess(t *testing.T) {
 			t.Fatalf("%+v", op)
 		}
 		passes("verify, probe and activate in one process; prove in the next, in the same boot", 0)
-		if err := w.service().checkActivatable(ctx, "2.0.0"); err != nil {
+		if err := w.service().images.CheckActivatable(ctx, "2.0.0"); err != nil {
 			t.Fatal(err)
 		}
 		passes("in the next process", 1)
@@ -543,7 +544,7 @@ func TestADeviceOfDMVerityIsKnownByItsRootHashOrByItsFile(t *testing.T) {
 			if c.loop != "" {
 				write(t, filepath.Join(root, "sys/block", c.loop, "loop/backing_file"), c.backing+"\n", 0o644)
 			}
-			s := &Service{Config: Config{Root: root}, dir: filepath.Join(root, rescue.Dir)}
+			s := &Service{Config: Config{Root: root}, images: &images.Store{Root: root}}
 			if got := s.verityActive(Image{Version: "2.0.0", RootHash: hash}); got != c.want {
 				t.Errorf("got %v", got)
 			}

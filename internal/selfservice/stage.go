@@ -13,9 +13,8 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
-	"github.com/trident-project/trident/internal/linux/atomicfile"
-	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/internal/rescue"
+	"github.com/trident-project/trident/internal/selfservice/images"
 )
 
 // maxImage bounds an image of Trident, in bytes.
@@ -100,20 +99,20 @@ func (s *Service) verify(ctx context.Context, r *opRun) error {
 	part := s.partPath(r.ID)
 	path := part
 	if _, err := os.Stat(part); r.State.Version != "" && errors.Is(err, fs.ErrNotExist) {
-		path = s.imagePath(r.State.Version) // staged earlier, or by this operation before a restart
+		path = s.images.Path(r.State.Version) // staged earlier, or by this operation before a restart
 	}
 	image, err := s.openFor(ctx, r.State, path, r.Progress)
 	if err != nil {
 		return err
 	}
 	defer image.Close()
-	if w := s.dateWarning(image); w != "" {
+	if w := s.images.DateWarning(image); w != "" {
 		r.Logf(slog.LevelWarn, "%s", w)
 	}
-	if v := image.release.Version; r.State.Version != "" && v != r.State.Version {
+	if v := image.Release.Version; r.State.Version != "" && v != r.State.Version {
 		return errkind.Errorf(errkind.Corrupt, "the image %s.raw in the store has version %s", r.State.Version, v)
 	}
-	r.State.Version, r.State.RootHash = image.release.Version, image.rootHash
+	r.State.Version, r.State.RootHash = image.Release.Version, image.RootHash
 	if err := s.checkVersion(ctx, r.State); err != nil {
 		return err
 	}
@@ -126,11 +125,11 @@ func (s *Service) verify(ctx context.Context, r *opRun) error {
 // openFor opens an image for an operation. The dates of its certificate count when
 // the image comes to this host, at the time at which the caller began the
 // operation: after a power cut the clock may be wrong.
-func (s *Service) openFor(ctx context.Context, r record, path string, progress func(done, total int64)) (*image, error) {
-	if path == s.imagePath(r.Version) || r.Back {
-		return s.openVerified(ctx, path, progress)
+func (s *Service) openFor(ctx context.Context, r record, path string, progress func(done, total int64)) (*images.Opened, error) {
+	if path == s.images.Path(r.Version) || r.Back {
+		return s.images.OpenVerified(ctx, path, progress)
 	}
-	return s.openNew(ctx, path, s.beginTime(r), progress)
+	return s.images.OpenNew(ctx, path, s.beginTime(r), progress)
 }
 
 // beginTime returns the time at which the caller began the operation. For records
@@ -158,9 +157,9 @@ func (s *Service) checkVersion(ctx context.Context, r record) error {
 		return errkind.Errorf(errkind.Exists, "trident %s is active already", r.Version)
 	case r.Version == r.From && base == r.From:
 		return errkind.Errorf(errkind.Exists, "trident %s is the version of the base already", r.Version)
-	case base != "" && compare(r.Version, base) <= 0:
+	case base != "" && images.Compare(r.Version, base) <= 0:
 		return errkind.Errorf(errkind.TooOld, "trident %s is not newer than the base, %s, and a base retires an extension that is not newer", r.Version, base)
-	case !r.Trial.AllowDowngrade && compare(r.Version, r.From) < 0:
+	case !r.Trial.AllowDowngrade && images.Compare(r.Version, r.From) < 0:
 		return errkind.WithHint(errkind.Errorf(errkind.TooOld, "trident %s is older than the running version, %s", r.Version, r.From),
 			"allow it with --allow-downgrade")
 	case r.Back:
@@ -177,10 +176,9 @@ func (s *Service) checkVersion(ctx context.Context, r record) error {
 // publish renames a verified image to its name in the store. An image with the
 // same version and root hash may exist: publish replaces it with itself, and
 // unpublish keeps it.
-func (s *Service) publish(ctx context.Context, r *opRun, i *image) error {
-	path := s.imagePath(r.State.Version)
-	storedHash := s.rootHash(r.State.Version)
-	if storedHash != "" && storedHash != r.State.RootHash && r.State.Version == s.previous() {
+func (s *Service) publish(ctx context.Context, r *opRun, i *images.Opened) error {
+	storedHash := s.images.RootHash(r.State.Version)
+	if storedHash != "" && storedHash != r.State.RootHash && r.State.Version == s.images.Previous() {
 		return errkind.Errorf(errkind.Exists, "the store keeps another image of trident %s for a rollback", r.State.Version)
 	}
 	if storedHash != r.State.RootHash {
@@ -189,28 +187,7 @@ func (s *Service) publish(ctx context.Context, r *opRun, i *image) error {
 	if err := r.Save(ctx); err != nil {
 		return err
 	}
-	// The record comes first, so that every image in the store has one.
-	if err := s.writeImageRecord(i, s.beginTime(r.State)); err != nil {
-		return err
-	}
-	if !i.isUnchanged() {
-		return errkind.Errorf(errkind.Corrupt, "another process changed the image while Trident verified it")
-	}
-	return s.touch("publish", func() error {
-		if err := os.Chmod(s.partPath(r.ID), 0o444); err != nil {
-			return fmt.Errorf("publish image: %w", err)
-		}
-		if err := errors.Join(rescue.MoveFolderAside(path), os.Rename(s.partPath(r.ID), path)); err != nil {
-			return fmt.Errorf("publish image: %w", err)
-		}
-		if err := atomicfile.SyncDir(s.dir); err != nil {
-			return fmt.Errorf("publish image: %w", err)
-		}
-		if state, err := regfile.StateOf(i.file); err == nil { // its mode and name have changed
-			s.intactImages.Store(path, intact{state, i.verified})
-		}
-		return fetch.Remove(s.partPath(r.ID)) // its side file
-	})
+	return s.images.Publish(i, s.partPath(r.ID), s.beginTime(r.State))
 }
 
 // unpublish deletes the image from the store if this operation published it.
@@ -218,5 +195,38 @@ func (s *Service) unpublish(_ context.Context, r *opRun) error {
 	if !r.State.Published {
 		return nil
 	}
-	return s.touch("unpublish", func() error { return s.removeImage(r.State.Version) })
+	return s.touch("unpublish", func() error { return s.images.Remove(r.State.Version) })
+}
+
+// Remove deletes the image of version v from the store. It fails if the image is
+// active, merged, or the target of a rollback, or if an operation is running.
+func (s *Service) Remove(ctx context.Context, v string) error {
+	if id, busy := s.Runner.Active(); busy {
+		return errkind.Errorf(errkind.Busy, "remove trident %s: operation %s is running", v, id)
+	}
+	v, err := s.stagedVersionExactly(v)
+	if err != nil {
+		return fmt.Errorf("remove image: %w", err)
+	}
+	active, _, err := rescue.LinkedVersion(s.Root)
+	if err != nil {
+		return fmt.Errorf("remove image: %w", err)
+	}
+	merged, err := s.images.MergedVersion()
+	switch {
+	case err != nil:
+		return fmt.Errorf("remove image: %w", err)
+	case v == active || v == merged:
+		return errkind.Errorf(errkind.Precondition, "remove trident %s: it is active", v)
+	case v == s.images.Previous():
+		return errkind.Errorf(errkind.Precondition, "remove trident %s: a rollback returns to it", v)
+	}
+	return s.touch("remove image", func() error { return s.images.Remove(v) })
+}
+
+func (s *Service) stagedVersionExactly(v string) (string, error) {
+	if v == "" {
+		return "", errkind.Errorf(errkind.Invalid, "the version is missing")
+	}
+	return s.images.StagedVersion(v)
 }

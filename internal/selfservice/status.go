@@ -12,6 +12,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
+	"github.com/trident-project/trident/internal/selfservice/images"
 	"github.com/trident-project/trident/internal/trust"
 )
 
@@ -78,24 +79,24 @@ func (s *Service) statusOfHost(ctx context.Context, st *Status) error {
 	fault(err)
 	st.Active, _, err = rescue.LinkedVersion(s.Root)
 	fault(err)
-	merged, err := s.mergedVersion()
+	merged, err := s.images.MergedVersion()
 	fault(err)
 	st.Merged = merged != "" && merged == st.Active
 	st.FromExtension = merged != "" && merged == st.Running
 	if st.Base == "" && merged == "" && len(st.Faults) > 0 {
 		st.Base = st.Running // the running version is not an extension
 	}
-	st.Images, err = s.images()
+	st.Images, err = s.images.List()
 	fault(err)
 	for _, i := range st.Images {
 		st.Verity = st.Verity || i.Active && st.Merged && s.verityActive(i)
 	}
-	back, err := s.rollbackTarget(ctx)
-	if st.RollbackTarget = back.version; err == nil && back.base {
+	back, err := s.images.RollbackTarget(ctx)
+	if st.RollbackTarget = back.Version; err == nil && back.Base {
 		st.RollbackTarget = "base"
 	}
-	if back.note != "" {
-		st.Faults = append(st.Faults, back.note)
+	if back.Note != "" {
+		st.Faults = append(st.Faults, back.Note)
 	}
 	certs, faults := trust.Survey(s.Root)
 	st.Trusted = certs
@@ -111,7 +112,7 @@ func (s *Service) statusOfHost(ctx context.Context, st *Status) error {
 // the store. systemd names the device after the root hash. While processes still
 // hold a device of that name, from an earlier merge, systemd names the new one
 // after its loop device.
-func (s *Service) verityActive(i Image) bool {
+func (s *Service) verityActive(i images.Image) bool {
 	fsys := inroot.FS(s.Root)
 	names, err := fs.Glob(fsys, "sys/block/dm-*/dm/name")
 	if err != nil {
@@ -129,7 +130,7 @@ func (s *Service) verityActive(i Image) bool {
 		if ok && of == i.RootHash {
 			return true
 		}
-		if at := strings.LastIndex(of, "p"); ok && at > 0 && read("sys/block/"+of[:at]+"/loop/backing_file") == s.onHost(s.imagePath(i.Version)) {
+		if at := strings.LastIndex(of, "p"); ok && at > 0 && read("sys/block/"+of[:at]+"/loop/backing_file") == s.onHost(s.images.Path(i.Version)) {
 			return true
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/rescue"
+	"github.com/trident-project/trident/internal/selfservice/images"
 )
 
 // LinkInTree makes the OS in the tree at root, which does not run and shares the
@@ -19,7 +20,7 @@ func (s *Service) LinkInTree(root string) (version string, err error) {
 	active, link, err := rescue.LinkedVersion(s.Root)
 	base, baseErr := baseIn(root)
 	if err = errors.Join(err, baseErr); err == nil {
-		if active == "" || base != "" && compare(base, active) >= 0 {
+		if active == "" || base != "" && images.Compare(base, active) >= 0 {
 			active, link = "", ""
 		}
 		err = s.touch("carry trident", func() error { return setLinkIn(root, link) })
@@ -65,14 +66,4 @@ func setLinkIn(root, target string) (err error) {
 		return d.Remove(name)
 	}
 	return errors.Join(d.Sweep(name), d.Symlink(target, name, -1, -1))
-}
-
-// makeFolder makes a folder of the host and its parents, which every user can
-// enter, whatever the umask.
-func (s *Service) makeFolder(name string) error {
-	d, err := inroot.FS(s.Root).MakeDir(name, 0o755)
-	if err != nil {
-		return err
-	}
-	return d.Close()
 }

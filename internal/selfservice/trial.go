@@ -2,8 +2,6 @@ package selfservice
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -13,7 +11,6 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/hoststate"
-	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
 	"github.com/trident-project/trident/internal/systemd"
@@ -41,7 +38,7 @@ func (s *Service) onHost(path string) string {
 }
 
 func (s *Service) writeBootUnit() error {
-	if err := s.makeFolder(filepath.Dir(bootWantsPath)); err != nil {
+	if err := s.images.MakeFolder(filepath.Dir(bootWantsPath)); err != nil {
 		return fmt.Errorf("write rescue unit: %w", err)
 	}
 	_, err := rescue.EnsureBootUnit(s.Root)
@@ -112,49 +109,6 @@ func (s *Service) copyRescuer() error {
 		return fmt.Errorf("copy the rescuer: %w", err)
 	}
 	return rescue.CopyTo(filepath.Join(s.Root, extension.OwnRescuer), dst)
-}
-
-// keepEvidence saves the journal, the reason and the record of a failed trial
-// before they are lost.
-func (s *Service) keepEvidence(ctx context.Context, r *opRun) error {
-	if r.State.Evidence == "" {
-		r.State.Evidence = filepath.Join("/", rescue.Dir, evidenceDir, r.ID)
-		if err := r.Save(ctx); err != nil {
-			return err
-		}
-	}
-	return s.touch("keep evidence", func() error {
-		dir := filepath.Join(s.Root, r.State.Evidence)
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
-		tail, jerr := s.journal(ctx, r.State.ArmedAt, 1<<20, daemonUnit, sysextUnit, rescueUnit(r.ID), filepath.Base(bootUnitPath))
-		if jerr != nil {
-			tail = fmt.Appendf(tail, "\nread journal: %v\n", jerr)
-		}
-		err := atomicfile.Write(filepath.Join(dir, "journal.txt"), tail, 0o600)
-		why := fmt.Appendf(nil, "operation: %s\nversion: %s\nroot hash: %s\nreason: %s\n", r.ID, r.State.Version, r.State.RootHash, s.failureReason(r.ID))
-		err = errors.Join(err, atomicfile.Write(filepath.Join(dir, "reason.txt"), why, 0o600))
-		trial, rerr := s.trial.Trial(r.ID)
-		if rerr == nil {
-			var text []byte
-			if text, rerr = json.MarshalIndent(trial, "", "  "); rerr == nil {
-				rerr = atomicfile.Write(filepath.Join(dir, "rescue.json"), append(text, '\n'), 0o600)
-			}
-		} else if errors.Is(rerr, rescue.ErrNoTrial) {
-			rerr = nil
-		}
-		return errors.Join(err, rerr, sweepEvidence(dir))
-	})
-}
-
-// sweepEvidence deletes temporary files from before a power cut.
-func sweepEvidence(dir string) error {
-	var errs []error
-	for _, name := range []string{"journal.txt", "reason.txt", "rescue.json"} {
-		errs = append(errs, atomicfile.Sweep(filepath.Join(dir, name)))
-	}
-	return errors.Join(errs...)
 }
 
 func (s *Service) journal(ctx context.Context, since time.Time, limit int, units ...string) ([]byte, error) {

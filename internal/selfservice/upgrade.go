@@ -13,6 +13,7 @@ import (
 	"github.com/trident-project/trident/internal/extension"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/rescue"
+	"github.com/trident-project/trident/internal/selfservice/images"
 )
 
 // A record is the state of an operation on Trident itself. The old and the new
@@ -122,9 +123,9 @@ func (s *Service) activeLink(running string) (string, error) {
 	if _, serr := os.Stat(filepath.Join(s.Root, rescue.Link)); err == nil && serr == nil {
 		return link, nil
 	}
-	merged, merr := s.mergedVersion()
-	if _, serr := os.Stat(s.imagePath(running)); merr == nil && serr == nil && merged == running {
-		return s.linkTo(running), nil
+	merged, merr := s.images.MergedVersion()
+	if _, serr := os.Stat(s.images.Path(running)); merr == nil && serr == nil && merged == running {
+		return s.images.LinkTo(running), nil
 	}
 	return link, err
 }
@@ -169,7 +170,7 @@ func (s *Service) activateImage(ctx context.Context, r *opRun) error {
 		return err
 	}
 	if r.State.Base {
-		err := s.touch("remove link", s.removeLink)
+		err := s.touch("remove link", func() error { return s.images.SetLink("") })
 		if err != nil {
 			return err
 		}
@@ -178,7 +179,7 @@ func (s *Service) activateImage(ctx context.Context, r *opRun) error {
 		}
 		return s.checkNotMerged()
 	}
-	image, err := s.openVerified(ctx, s.imagePath(r.State.Version), r.Progress)
+	image, err := s.images.OpenVerified(ctx, s.images.Path(r.State.Version), r.Progress)
 	if err != nil {
 		return err
 	}
@@ -187,13 +188,13 @@ func (s *Service) activateImage(ctx context.Context, r *opRun) error {
 	if err := s.touch("enable merging", func() error { return s.Systemd.Enable(ctx, sysextUnit) }); err != nil {
 		return fmt.Errorf("enable merging of extensions at every boot: %w", err)
 	}
-	if err := s.touch("swing link", func() error { return s.linkVerified(image, r.State.Version) }); err != nil {
+	if err := s.touch("swing link", func() error { return s.images.LinkVerified(image, r.State.Version) }); err != nil {
 		return err
 	}
 	if err := s.refresh(ctx, r, "refresh"); err != nil {
 		return err
 	}
-	if err := s.checkMerged(image); err != nil {
+	if err := s.images.CheckMerged(image); err != nil {
 		return err
 	}
 	// The probe runs once more from /usr: a fault of the overlay or of the host's
@@ -213,12 +214,12 @@ func (s *Service) deactivate(ctx context.Context, r *opRun) error {
 		return err
 	}
 	if _, link, err := rescue.LinkedVersion(s.Root); err != nil || link != back {
-		err := s.touch("swing back", func() error { return s.setLink(back) })
+		err := s.touch("swing back", func() error { return s.images.SetLink(back) })
 		if err != nil {
 			return err
 		}
 	}
-	if merged, err := s.mergedVersion(); err == nil && merged == s.versionOfLink(back) {
+	if merged, err := s.images.MergedVersion(); err == nil && merged == s.versionOfLink(back) {
 		return nil
 	}
 	return s.refresh(ctx, r, "refresh back")
@@ -229,11 +230,11 @@ func (s *Service) deactivate(ctx context.Context, r *opRun) error {
 // check the signature, because the image was in use.
 func (s *Service) undoLink(ctx context.Context, r *opRun) (string, error) {
 	link := r.State.Previous.Link
-	v := versionOfImage(link)
-	if link == "" || link != s.linkTo(v) {
+	v := images.VersionOf(link)
+	if link == "" || link != s.images.LinkTo(v) {
 		return link, nil
 	}
-	damage := s.checkIntact(ctx, v)
+	damage := s.images.CheckIntact(ctx, v)
 	if damage == nil || ctx.Err() != nil {
 		return link, ctx.Err()
 	}

@@ -106,7 +106,7 @@ func (w *world) serveUntilCrash(p *process, crash time.Duration) {
 		Tools: run.Func(w.runTool), SelfCheck: w.version, Now: w.clockTime, Built: w.built, Clock: w.bootClock, IsSocketDown: w.isSocketDown,
 		Touch: func(name string, change func() error) error { return w.touch(p, name, change) },
 	})
-	s.whole = w.counted
+	s.images.Whole = w.counted
 	w.mu.Lock()
 	if p.dead || !w.on {
 		w.mu.Unlock()

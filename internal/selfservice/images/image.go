@@ -1,4 +1,4 @@
-package selfservice
+package images
 
 import (
 	"context"
@@ -15,7 +15,9 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/extension"
+	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/hostinfo"
+	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/ddi"
 	"github.com/trident-project/trident/internal/linux/inroot"
 	"github.com/trident-project/trident/internal/linux/regfile"
@@ -23,57 +25,58 @@ import (
 	"github.com/trident-project/trident/internal/trust"
 )
 
-// An image is an open, verified image of Trident. Only openImage makes one.
-type image struct {
+// An Opened is an open, verified image of Trident. Only openImage makes one.
+type Opened struct {
 	verified trust.Verified[*ddi.Image]
 	file     *os.File
 	state    regfile.State // of file, when the verification began
-	files    fs.FS
-	release  extension.Release
-	rootHash string
+	Files    fs.FS
+	Release  extension.Release
+	RootHash string
 	arch     ddi.Arch
 	// dateFault says that the certificate of a kept image is not valid at present;
 	// nil if it is valid.
 	dateFault error
 }
 
-func (i *image) Close() error { return i.file.Close() }
+// Close closes the image.
+func (i *Opened) Close() error { return i.file.Close() }
 
-// openNew opens an image that is to enter the store. It fails unless the image is
+// OpenNew opens an image that is to enter the store. It fails unless the image is
 // intact, is signed for Trident by a certificate that is valid at the time at, is
 // an image of Trident for this host, and contains nothing that an image of Trident
 // must not contain.
-func (s *Service) openNew(ctx context.Context, path string, at time.Time, progress func(done, total int64)) (*image, error) {
-	return s.openImage(path, func(i *image, raw *ddi.Image, policy trust.Policy) (err error) {
+func (s *Store) OpenNew(ctx context.Context, path string, at time.Time, progress func(done, total int64)) (*Opened, error) {
+	return s.openImage(path, func(i *Opened, raw *ddi.Image, policy trust.Policy) (err error) {
 		i.verified, err = policy.Verify(ctx, raw, at, progress)
 		return err
 	})
 }
 
-// openVerified opens an image that this host has verified before: an image in the
+// OpenVerified opens an image that this host has verified before: an image in the
 // store, or one that a previous configuration of this host had. It checks the same
-// as openNew, but for the dates of the certificate, which counted when the image
+// as OpenNew, but for the dates of the certificate, which counted when the image
 // came, and compares the root hash with the record of that time.
 //
 // A process reads all blocks of an image once, and again only after somebody has changed
 // the file. So an upgrade reads them when the image comes, in verify, and in prove, because
 // prove runs in the next process, possibly after a power cut.
-func (s *Service) openVerified(ctx context.Context, path string, progress func(done, total int64)) (*image, error) {
-	i, err := s.openImage(path, func(i *image, raw *ddi.Image, policy trust.Policy) (err error) {
-		if err := s.checkRootHash(path, i.rootHash); err != nil {
+func (s *Store) OpenVerified(ctx context.Context, path string, progress func(done, total int64)) (*Opened, error) {
+	i, err := s.openImage(path, func(i *Opened, raw *ddi.Image, policy trust.Policy) (err error) {
+		if err := s.checkRootHash(path, i.RootHash); err != nil {
 			return err
 		}
 		if before := s.intactImage(path, i.state); before != nil {
 			if _, ok := before.verified.Value(); ok {
-				i.verified, i.dateFault, err = policy.VerifyAgain(before.verified, raw, s.now())
+				i.verified, i.dateFault, err = policy.VerifyAgain(before.verified, raw, s.Now())
 				return err
 			}
 		}
-		i.verified, i.dateFault, err = policy.VerifyKept(ctx, raw, s.now(), progress)
+		i.verified, i.dateFault, err = policy.VerifyKept(ctx, raw, s.Now(), progress)
 		return err
 	})
 	if err == nil && i.isUnchanged() {
-		s.intactImages.Store(path, intact{i.state, i.verified})
+		s.intact.Store(path, intact{i.state, i.verified})
 	}
 	return i, err
 }
@@ -87,8 +90,8 @@ type intact struct {
 
 // intactImage returns what this process knows of the image at path in its present state,
 // or nil.
-func (s *Service) intactImage(path string, state regfile.State) *intact {
-	if known, ok := s.intactImages.Load(path); ok {
+func (s *Store) intactImage(path string, state regfile.State) *intact {
+	if known, ok := s.intact.Load(path); ok {
 		if k := known.(intact); k.state == state {
 			return &k
 		}
@@ -96,20 +99,20 @@ func (s *Service) intactImage(path string, state regfile.State) *intact {
 	return nil
 }
 
-func (s *Service) wholeImage(f *os.File) io.ReaderAt {
-	if s.whole != nil {
-		return s.whole(f)
+func (s *Store) wholeImage(f *os.File) io.ReaderAt {
+	if s.Whole != nil {
+		return s.Whole(f)
 	}
 	return f
 }
 
 // isUnchanged reports whether nobody has changed the file since the verification began.
-func (i *image) isUnchanged() bool {
+func (i *Opened) isUnchanged() bool {
 	state, err := regfile.StateOf(i.file)
 	return err == nil && state == i.state
 }
 
-func (s *Service) openImage(path string, verify func(*image, *ddi.Image, trust.Policy) error) (_ *image, err error) {
+func (s *Store) openImage(path string, verify func(*Opened, *ddi.Image, trust.Policy) error) (_ *Opened, err error) {
 	f, err := regfile.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open image: %w", err)
@@ -131,14 +134,14 @@ func (s *Service) openImage(path string, verify func(*image, *ddi.Image, trust.P
 	if err != nil {
 		return nil, err
 	}
-	i := &image{file: f, state: state, rootHash: ddi.HashString(raw.RootHash()), arch: raw.Arch()}
+	i := &Opened{file: f, state: state, RootHash: ddi.HashString(raw.RootHash()), arch: raw.Arch()}
 	if err := verify(i, raw, policy); err != nil {
 		return nil, err
 	}
-	if i.files, err = raw.FS(); err != nil {
+	if i.Files, err = raw.FS(); err != nil {
 		return nil, fmt.Errorf("read image: %w", err)
 	}
-	if i.release, err = extension.ReadRelease(i.files, extension.Own); err != nil {
+	if i.Release, err = extension.ReadRelease(i.Files, extension.Own); err != nil {
 		return nil, fmt.Errorf("read image: %w", err)
 	}
 	if err := s.checkOurs(i); err != nil {
@@ -151,12 +154,12 @@ func (s *Service) openImage(path string, verify func(*image, *ddi.Image, trust.P
 }
 
 // checkOurs fails if an image is not for this host.
-func (s *Service) checkOurs(i *image) error {
+func (s *Store) checkOurs(i *Opened) error {
 	host, err := hostinfo.Read(s.Root)
 	if err != nil {
 		return err
 	}
-	if err := i.release.Fits(host); err != nil {
+	if err := i.Release.Fits(host); err != nil {
 		return err
 	}
 	// systemd falls back to partitions of another architecture if the image has none
@@ -167,29 +170,55 @@ func (s *Service) checkOurs(i *image) error {
 	return nil
 }
 
-// linkVerified points the extension link to the image of version v, which must be
+// Publish records a verified image, and renames it from part to its name in the store. at is
+// when the certificate of the image was valid.
+func (s *Store) Publish(i *Opened, part string, at time.Time) error {
+	path := s.Path(i.Release.Version)
+	// The record comes first, so that every image in the store has one.
+	if err := s.writeRecord(i, at); err != nil {
+		return err
+	}
+	if !i.isUnchanged() {
+		return errkind.Errorf(errkind.Corrupt, "another process changed the image while Trident verified it")
+	}
+	return s.Touch("publish", func() error {
+		if err := os.Chmod(part, 0o444); err != nil {
+			return fmt.Errorf("publish image: %w", err)
+		}
+		if err := errors.Join(rescue.MoveFolderAside(path), os.Rename(part, path)); err != nil {
+			return fmt.Errorf("publish image: %w", err)
+		}
+		if err := atomicfile.SyncDir(s.dir()); err != nil {
+			return fmt.Errorf("publish image: %w", err)
+		}
+		if state, err := regfile.StateOf(i.file); err == nil { // its mode and name have changed
+			s.intact.Store(path, intact{state, i.verified})
+		}
+		return fetch.Remove(part) // its side file
+	})
+}
+
+// LinkVerified points the extension link to the image of version v, which must be
 // verified.
-func (s *Service) linkVerified(i *image, v string) error {
+func (s *Store) LinkVerified(i *Opened, v string) error {
 	if _, ok := i.verified.Value(); !ok {
 		return errkind.Errorf(errkind.Untrusted, "the image of trident %s is not verified", v)
 	}
-	return s.setLink(s.linkTo(v))
+	return s.SetLink(s.LinkTo(v))
 }
 
-// setLink points the extension link to link. It checks no image: the way back must
+// SetLink points the extension link to link. It checks no image: the way back must
 // work even if the previous image would no longer be trusted.
-func (s *Service) setLink(link string) error {
-	if err := s.makeFolder(filepath.Dir(rescue.Link)); err != nil {
+func (s *Store) SetLink(link string) error {
+	if err := s.MakeFolder(filepath.Dir(rescue.Link)); err != nil {
 		return fmt.Errorf("set the extension link: %w", err)
 	}
 	return rescue.SystemHost{Root: s.Root, Out: io.Discard}.SetLink(link)
 }
 
-func (s *Service) removeLink() error { return s.setLink("") }
-
-// checkMerged fails unless /usr shows the content of the image: its release file
+// CheckMerged fails unless /usr shows the content of the image: its release file
 // and its daemon, byte by byte.
-func (s *Service) checkMerged(i *image) error {
+func (s *Store) CheckMerged(i *Opened) error {
 	names, err := extension.Sysext.Merged(s.Root)
 	if err != nil {
 		return err
@@ -198,7 +227,7 @@ func (s *Service) checkMerged(i *image) error {
 		return errkind.Errorf(errkind.Internal, "systemd has merged the extensions, but not the image of trident (merged extensions: %s)", strings.Join(names, ", "))
 	}
 	for _, path := range []string{extension.OwnRelease, extension.OwnDaemon} {
-		want, err := sum(i.files, path)
+		want, err := sum(i.Files, path)
 		if err != nil {
 			return fmt.Errorf("read %s of the image: %w", path, err)
 		}
@@ -223,9 +252,9 @@ func sum(fsys fs.FS, path string) (out [sha256.Size]byte, err error) {
 	return [sha256.Size]byte(h.Sum(nil)), errors.Join(err, f.Close())
 }
 
-// mergedVersion returns the version of the extension that is merged, or "" if none
+// MergedVersion returns the version of the extension that is merged, or "" if none
 // is.
-func (s *Service) mergedVersion() (string, error) {
+func (s *Store) MergedVersion() (string, error) {
 	names, err := extension.Sysext.Merged(s.Root)
 	if err != nil || !slices.Contains(names, extension.Own) {
 		return "", err
@@ -234,7 +263,7 @@ func (s *Service) mergedVersion() (string, error) {
 	return r.Version, err
 }
 
-// versionOfImage returns the version in the name of an image in the store.
-func versionOfImage(path string) string {
+// VersionOf returns the version in the name of an image in the store.
+func VersionOf(path string) string {
 	return strings.TrimSuffix(filepath.Base(path), ".raw")
 }

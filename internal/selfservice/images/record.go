@@ -1,4 +1,4 @@
-package selfservice
+package images
 
 import (
 	"context"
@@ -16,45 +16,45 @@ import (
 	"github.com/trident-project/trident/internal/rescue"
 )
 
-// An imageRecord is written when an image enters the store, beside the image in
+// A record is written when an image enters the store, beside the image in
 // <version>.json. Other versions of Trident read it: add fields, never rename,
 // remove or retype one.
-type imageRecord struct {
+type record struct {
 	RootHash   string    `json:"root_hash"`
 	Signer     string    `json:"signer"`      // the subject of the certificate
 	VerifiedAt time.Time `json:"verified_at"` // the certificate was valid then
 }
 
-// maxImageRecord bounds a record, in bytes.
-const maxImageRecord = 64 << 10
+// maxRecord bounds a record, in bytes.
+const maxRecord = 64 << 10
 
-func (s *Service) recordPath(v string) string { return filepath.Join(s.dir, v+".json") }
+func (s *Store) recordPath(v string) string { return filepath.Join(s.dir(), v+".json") }
 
-// readImageRecord returns the record of an image in the store. It reports false
+// readRecord returns the record of an image in the store. It reports false
 // for a missing or damaged record: the way back must not depend on the record.
-func (s *Service) readImageRecord(v string) (imageRecord, bool) {
+func (s *Store) readRecord(v string) (record, bool) {
 	rel, err := filepath.Rel(s.Root, s.recordPath(v))
 	if err != nil {
-		return imageRecord{}, false
+		return record{}, false
 	}
-	data, err := inroot.FS(s.Root).ReadFile(rel, maxImageRecord)
+	data, err := inroot.FS(s.Root).ReadFile(rel, maxRecord)
 	if err != nil {
-		return imageRecord{}, false
+		return record{}, false
 	}
-	var k imageRecord
+	var k record
 	err = json.Unmarshal(data, &k)
 	return k, err == nil && len(k.RootHash) == 64
 }
 
-// writeImageRecord writes the record of a verified image, unless the store has a
+// writeRecord writes the record of a verified image, unless the store has a
 // record with the same root hash.
-func (s *Service) writeImageRecord(i *image, at time.Time) error {
-	v := i.release.Version
-	if k, ok := s.readImageRecord(v); ok && k.RootHash == i.rootHash {
+func (s *Store) writeRecord(i *Opened, at time.Time) error {
+	v := i.Release.Version
+	if k, ok := s.readRecord(v); ok && k.RootHash == i.RootHash {
 		return nil
 	}
-	return s.touch("record image", func() error {
-		data, err := json.Marshal(imageRecord{RootHash: i.rootHash, Signer: i.verified.Signer(), VerifiedAt: at.UTC()})
+	return s.Touch("record image", func() error {
+		data, err := json.Marshal(record{RootHash: i.RootHash, Signer: i.verified.Signer(), VerifiedAt: at.UTC()})
 		if err != nil {
 			return err
 		}
@@ -68,12 +68,12 @@ func (s *Service) writeImageRecord(i *image, at time.Time) error {
 // checkRootHash compares the root hash of an image with the record of the image.
 // It returns nil if there is no record: for an image outside of the store, or one
 // that a release without records staged.
-func (s *Service) checkRootHash(path, rootHash string) error {
-	v := versionOfImage(path)
-	if path != s.imagePath(v) {
+func (s *Store) checkRootHash(path, rootHash string) error {
+	v := VersionOf(path)
+	if path != s.Path(v) {
 		return nil
 	}
-	if k, ok := s.readImageRecord(v); ok && k.RootHash != rootHash {
+	if k, ok := s.readRecord(v); ok && k.RootHash != rootHash {
 		return errkind.WithHint(
 			errkind.Errorf(errkind.Corrupt, "the image of trident %s in the store has the root hash %s, but the image that was verified on %s had the root hash %s", v, rootHash, k.VerifiedAt.UTC().Format(time.DateOnly), k.RootHash),
 			"Stage the version again: trident self stage SOURCE")
@@ -81,32 +81,32 @@ func (s *Service) checkRootHash(path, rootHash string) error {
 	return nil
 }
 
-// dateWarning returns a warning for the events of an operation if the certificate
+// DateWarning returns a warning for the events of an operation if the certificate
 // of a kept image is not valid at present, else "".
-func (s *Service) dateWarning(i *image) string {
+func (s *Store) DateWarning(i *Opened) string {
 	if i.dateFault == nil {
 		return ""
 	}
-	k, ok := s.readImageRecord(i.release.Version)
-	if !ok || k.RootHash != i.rootHash {
+	k, ok := s.readRecord(i.Release.Version)
+	if !ok || k.RootHash != i.RootHash {
 		return fmt.Sprintf("the dates of the certificate do not count for an image that this host has kept: %v (there is no record of when it was verified)", i.dateFault)
 	}
 	return fmt.Sprintf("the dates of the certificate do not count for an image that was verified on %s: %v", k.VerifiedAt.UTC().Format(time.DateOnly), i.dateFault)
 }
 
-// checkActivatable fails if an image in the store cannot be activated.
-func (s *Service) checkActivatable(ctx context.Context, v string) error {
-	i, err := s.openVerified(ctx, s.imagePath(v), nil)
+// CheckActivatable fails if an image in the store cannot be activated.
+func (s *Store) CheckActivatable(ctx context.Context, v string) error {
+	i, err := s.OpenVerified(ctx, s.Path(v), nil)
 	if err != nil {
 		return err
 	}
 	return i.Close()
 }
 
-// checkIntact fails if an image in the store is damaged, so that systemd could not
+// CheckIntact fails if an image in the store is damaged, so that systemd could not
 // merge it. It does not check the signature.
-func (s *Service) checkIntact(ctx context.Context, v string) error {
-	path := s.imagePath(v)
+func (s *Store) CheckIntact(ctx context.Context, v string) error {
+	path := s.Path(v)
 	f, err := regfile.Open(path)
 	if err != nil {
 		return err
@@ -121,14 +121,14 @@ func (s *Service) checkIntact(ctx context.Context, v string) error {
 		err = raw.VerifyTree(ctx, nil)
 	}
 	if err == nil {
-		s.intactImages.Store(path, intact{state: state})
+		s.intact.Store(path, intact{state: state})
 	}
 	return err
 }
 
-// removeImage deletes an image from the store, and then its record.
-func (s *Service) removeImage(v string) error {
-	return errors.Join(discard(s.imagePath(v)), discard(s.recordPath(v)))
+// Remove deletes an image from the store, and then its record.
+func (s *Store) Remove(v string) error {
+	return errors.Join(discard(s.Path(v)), discard(s.recordPath(v)))
 }
 
 // discard deletes a file of the store. A folder that is in its place is put aside.
