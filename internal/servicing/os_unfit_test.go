@@ -184,7 +184,7 @@ func TestAnImageThatDoesNotFitIsRefused(t *testing.T) {
 					w = installed.copied(t, tempDir(t))
 				}
 				w.powerOn()
-				write(t, filepath.Join(w.root, "srv", image.version+".cosi"), string(must(os.ReadFile(image.path))))
+				write(t, filepath.Join(w.root, "srv", image.version+".cosi"), fileText(t, image.path))
 				text := hostOf(image, "")
 				if c.config != nil {
 					text = c.config(text)
@@ -232,4 +232,13 @@ func (w *osWorld) wantUnfit(text string, update bool, kind errkind.Kind, named, 
 	if w.state() != before {
 		w.t.Errorf("the disk or the firmware has changed; touches: %v", w.trace)
 	}
+}
+
+func fileText(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }
