@@ -18,7 +18,12 @@ import (
 // onHost runs a test on a host of its own.
 func onHost(t *testing.T, test func(*testing.T, *world)) {
 	t.Helper()
-	g := newGallery(t)
+	onHostWith(t, newGallery(t), test)
+}
+
+// onHostWith is onHost with the images of other tests.
+func onHostWith(t *testing.T, g *gallery, test func(*testing.T, *world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, g)
 		w.powerOn()
