@@ -234,7 +234,7 @@ func (w *osWorld) wantUnfit(text string, update bool, kind errkind.Kind, named, 
 	}
 }
 
-func fileText(t *testing.T, path string) string {
+func fileText(t testing.TB, path string) string {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
