@@ -208,6 +208,9 @@ func (w *osWorld) espFiles(image *os.File) (fs.FS, func() error, error) {
 
 // tree is the files in an image, as the kernel shows them.
 func (w *osWorld) tree(image *os.File, _ string) (string, func() error, error) {
+	if w.noTree != nil {
+		return "", nil, w.noTree
+	}
 	dir := tempDir(w.t)
 	var size [8]byte
 	if _, err := image.ReadAt(size[:], headSize); err != nil {

@@ -3,16 +3,22 @@ package servicing
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"testing/synctest"
 
+	"github.com/trident-project/trident/internal/boot"
+	"github.com/trident-project/trident/internal/boot/boottest"
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/image"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/osconfig"
+	"github.com/trident-project/trident/internal/slot"
 	"github.com/trident-project/trident/internal/systemd"
 )
 
@@ -114,35 +120,36 @@ func TestTridentsOwnImageIsRefusedForANewSystem(t *testing.T) {
 func TestExtensionsThatTheHostHasNoRoomForAreFetchedIntoTheNewSystem(t *testing.T) {
 	t.Parallel()
 	a, settings := newAlbum(t), confext(t, "settings", "1")
-	text := inVersion(v1, fmt.Sprintf("  confexts: [{url: %q, sha384: %s}]\n", settings.url(), settings.sha))
-	place := func(w *osWorld) { write(t, filepath.Join(w.root, "srv", settings.sha), string(settings.data)) }
-	var fetch int
-	synctest.Test(t, func(t *testing.T) {
-		w := newOSWorld(t, a)
-		w.powerOn()
-		place(w)
-		w.must(installing(text, true, false))
-		fetch = slices.Index(w.trace, "make room for extensions") + 2
-		w.rest()
+	own, _ := trident(t, "2.0.0")
+	// withFull installs a version with an extension, for which the host is full.
+	withFull := func(class string, p picture, check func(w *osWorld, op *operation.Operation)) {
+		t.Helper()
+		text := inVersion(v1, fmt.Sprintf("  %s: [{url: %q, sha384: %s}]\n", class, p.url(), p.sha))
+		synctest.Test(t, func(t *testing.T) {
+			w := newOSWorld(t, a)
+			w.powerOn()
+			write(t, filepath.Join(w.root, "srv", p.sha), string(p.data))
+			w.fullAfter = "make room for extensions"
+			kind, start := installing(text, true, true)(w)
+			op := w.run(kind, start, "")
+			lacks(t, "the operation", w.says(op.ID), "the extensions of the new system are checked only after its disk is written: ")
+			if !slices.Contains(w.trace, "discard extensions") {
+				t.Errorf("what was fetched so far stays: %v", w.trace)
+			}
+			check(w, op)
+			w.rest()
+		})
+	}
+	withFull("confexts", settings, func(w *osWorld, op *operation.Operation) {
+		data := fileText(t, filepath.Join(w.root, "var/lib/confexts/settings.raw"))
+		if op.Phase != operation.Done || data != string(settings.data) {
+			t.Errorf("%s: %+v: the extension has %d bytes", op.Phase, op.Failure, len(data))
+		}
 	})
-	synctest.Test(t, func(t *testing.T) {
-		w := newOSWorld(t, a)
-		w.powerOn()
-		place(w)
-		w.failAt = fetch
-		kind, start := installing(text, true, true)(w)
-		op := w.run(kind, start, "")
-		if op.Phase != operation.Done {
-			t.Fatalf("%s: %+v\ntouches: %v", op.Phase, op.Failure, w.trace)
+	withFull("sysexts", own, func(w *osWorld, op *operation.Operation) {
+		if f := op.Failure; op.Phase != operation.Undone || op.Reached != "configure" || f.Kind != errkind.Unsupported || f.Name != "PopulateExtensionImages" || !strings.Contains(f.Message, "an image of Trident itself") {
+			t.Errorf("%s at %q: %+v", op.Phase, op.Reached, f)
 		}
-		lacks(t, "the operation", w.says(op.ID), "the extensions of the new system are checked only after its disk is written: ")
-		if !slices.Contains(w.trace, "discard extensions") {
-			t.Errorf("what was fetched so far stays: %v", w.trace)
-		}
-		if data := fileText(t, filepath.Join(w.root, "var/lib/confexts/settings.raw")); data != string(settings.data) {
-			t.Errorf("the extension has %d bytes", len(data))
-		}
-		w.rest()
 	})
 }
 
@@ -309,6 +316,112 @@ func TestOnlyFileSystemsThatCanHaveLabelsAreLabelled(t *testing.T) {
 		if want := "exec '/usr/sbin/setfiles' -m '/etc/selinux/strict/contexts/files/file_contexts' '/' '/var/lib/trident'\n"; got != want {
 			t.Errorf("labelled with %q, want %q", got, want)
 		}
+		w.rest()
+	})
+}
+
+// A root file system that the live system cannot look into, for want of memory or of a
+// kernel that mounts it, is installed, and its faults are found when they matter.
+func TestATreeThatCannotBeReadIsCheckedLater(t *testing.T) {
+	t.Parallel()
+	a := newAlbum(t)
+	const size, window = 20 << 20, 8 << 20 // zstd has no larger windows unless it is asked for
+	faulty := assembled(t, "faulty", "dd", boottest.ESP(boot.AMD64, "faulty"), fstest.MapFS{"opt": {Data: []byte("no/such/folder"), Mode: fs.ModeSymlink | 0o777}}, "",
+		func(root []byte) []byte { return append(root, make([]byte, size)...) })
+	text := func(*album) string {
+		large := replaced("type: root, size: 8M", "type: root, size: 22M")(hostOf(faulty, ""))
+		return replaced("destination: /etc/of.conf", "destination: /opt/of.conf")(scriptless(large))
+	}
+	for title, c := range map[string]struct {
+		world   func(w *osWorld)
+		reached string
+		named   string // upstream's name
+		says    string
+	}{
+		"all is well":    {func(*osWorld) {}, "image", "WriteAdditionalFile", "opt is a link to nowhere"},
+		"no memory":      {func(w *osWorld) { w.memory = image.UnpackMemory(window) }, "configure", "WriteAdditionalFile", "/opt/of.conf"},
+		"no kernel":      {func(w *osWorld) { w.noTree = errkind.Errorf(errkind.Unsupported, "no loop devices") }, "configure", "WriteAdditionalFile", "/opt/of.conf"},
+		"no file system": {func(w *osWorld) { w.noTree = errkind.Errorf(errkind.Corrupt, "bad superblock") }, "image", "MountNewroot", "the image's file system for /: bad superblock"},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newOSWorld(t, a)
+				w.powerOn()
+				write(t, filepath.Join(w.root, "srv/faulty.cosi"), fileText(t, faulty.path))
+				c.world(w)
+				op := w.begun(installing(text, true, false))
+				if f := op.Failure; op.Phase != operation.Undone || op.Reached != c.reached || f.Name != c.named || !strings.Contains(f.Message, c.says) {
+					t.Errorf("%s at %q: %+v", op.Phase, op.Reached, f)
+				}
+				w.rest()
+			})
+		})
+	}
+}
+
+// A host may be installed without a second slot, and then has none to update into.
+func TestAHostWithOneSlotIsInstalled(t *testing.T) {
+	t.Parallel()
+	a := newAlbum(t)
+	single := func(text func(*album) string) func(*album) string {
+		return func(a *album) string {
+			text := replaced("  abUpdate: {volumePairs: [{id: root, volumeAId: root-a, volumeBId: root-b}]}\n", "")(text(a))
+			text = replaced("    - {id: root-b, type: root, size: 8M}\n", "")(text)
+			return replaced("{deviceId: root, mountPoint: /}", "{deviceId: root-a, mountPoint: /}")(text)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newOSWorld(t, a)
+		w.powerOn()
+		w.must(installing(single(v1), true, true))
+		if st := w.status(); st.ABActiveVolume != "" || w.text("etc/of.conf") != "of v1" {
+			t.Errorf("the active volume is %q, of.conf %q", st.ABActiveVolume, w.text("etc/of.conf"))
+		}
+		w.wantRefused([]refusal{{"update", func(s *Service) (string, error) {
+			return s.Update(t.Context(), UpdateRequest{Config: w.parse(single(v2)(a)), Stage: true})
+		}, errkind.Precondition, errkind.NameInvalidHostConfigurationDynamic, "this host has no A/B volumes, so it has no other slot"}})
+		w.rest()
+	})
+}
+
+// A system without Trident gets neither a datastore nor an operation to continue.
+func TestASystemWithoutTridentIsNotHandedAnything(t *testing.T) {
+	t.Parallel()
+	a := newAlbum(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newOSWorld(t, a)
+		w.powerOn()
+		op := w.begun(installing(func(a *album) string { return hostOf(a.v1, "trident: {disable: true}\n") }, true, true))
+		if op.Waiting != operation.Reboot {
+			t.Fatalf("%s: %+v", op.Phase, op.Failure)
+		}
+		shared := w.stored("trident")
+		if names, err := filepath.Glob(filepath.Join(shared, "*")); err != nil || len(names) > 0 {
+			t.Errorf("the shared partition has %v, %v", names, err)
+		}
+		w.rest()
+		w.powerOn()
+		if w.slot != slot.A {
+			t.Errorf("%v runs", w.slot)
+		}
+		w.rest()
+	})
+}
+
+// Where udev runs, an installation needs its tool, and says so before it changes a disk.
+func TestAnInstallationBesideUdevNeedsItsTool(t *testing.T) {
+	t.Parallel()
+	a := newAlbum(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newOSWorld(t, a)
+		w.powerOn()
+		w.lacks = []string{"udevadm"}
+		if _, err := w.daemon.service.PlanInstall(t.Context(), w.parse(v1(a))); err != nil {
+			t.Errorf("without udev: %v", err)
+		}
+		w.daemon.service.disk.Disks.Machine.Disks.Udev = true
+		w.wantUnfit(v1(a), false, errkind.Precondition, "MissingBinary", "find the tool udevadm: there is none")
 		w.rest()
 	})
 }

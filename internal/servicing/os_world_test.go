@@ -55,6 +55,10 @@ type osWorld struct {
 	failAt  int // the touch that finds the disk full; 0 for none
 	trace   []string
 
+	fullAfter string // the touch whose successor finds the disk full; "" for none
+	memory    int64  // bytes that are available; 0 for unknown
+	noTree    error  // why the kernel cannot mount the tree of an image
+
 	lacks   []string // tools that are not there
 	noVars  bool     // the firmware gives no access to its variables
 	disk    *blockdevtest.Memory
@@ -235,7 +239,7 @@ func (w *osWorld) startDaemon() {
 	}, machine.Machine{
 		Inventory: func() (*blockdev.Inventory, error) { return w.inventory(), nil },
 		Disks:     storage.Tools{Runner: tools, Open: w.open, Await: func(context.Context, ...string) error { return nil }},
-		Mounts:    w, Firmware: w.firmware, ESPFiles: w.espFiles, ESPNow: w.espNow, Tree: w.tree, Arch: "amd64",
+		Mounts:    w, Firmware: w.firmware, ESPFiles: w.espFiles, ESPNow: w.espNow, Tree: w.tree, Memory: func() (int64, bool) { return w.memory, w.memory > 0 }, Arch: "amd64",
 	}, self)
 	if w.logs {
 		p.runner.Observe = p.service.Logs.Observe
@@ -267,7 +271,7 @@ func (w *osWorld) touch(p *osProcess, name string, change func() error) error {
 		w.mu.Unlock()
 		return errDead
 	}
-	full := w.touches == w.failAt
+	full := w.touches == w.failAt || w.fullAfter != "" && w.touches > 1 && w.trace[len(w.trace)-2] == w.fullAfter
 	w.mu.Unlock()
 	if full {
 		return errFull
