@@ -1,0 +1,49 @@
+package record
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
+	"github.com/trident-project/trident/internal/hosttest"
+	"github.com/trident-project/trident/internal/image"
+	"github.com/trident-project/trident/internal/slot"
+)
+
+// A part is done only with the proof of its own file.
+func TestAPartIsNotDoneWithTheProofOfAnotherFile(t *testing.T) {
+	t.Parallel()
+	p := Part{Name: "/", File: "images/root"}
+	if err := p.Verified(image.Verified{}, image.File{Path: "images/root", SHA384: "ab"}); errkind.Of(err) != errkind.Internal || !strings.Contains(err.Error(), "/ is done without a proof of images/root") {
+		t.Errorf("%v", err)
+	}
+	if p.Done || p.Proof != "" {
+		t.Errorf("it is done: %+v", p)
+	}
+	for _, parts := range [][]Part{{p}, {{Name: "/", Done: true, SHA384: "ab"}}, {{Name: "/", Done: true, SHA384: "ab", Proof: "cd"}}} {
+		r := Record{Slot: slot.B, Parts: parts}
+		if proof, err := r.Prove(); err == nil || proof.Of(slot.B) {
+			t.Errorf("%+v is a proof: %v", parts, err)
+		}
+	}
+	r := Record{Slot: slot.B, Parts: []Part{{Name: "/", Done: true, SHA384: "ab", Proof: "ab"}}}
+	if proof, err := r.Prove(); err != nil || !proof.Of(slot.B) || proof.Of(slot.A) {
+		t.Errorf("a proof of %+v: %v", proof, err)
+	}
+}
+
+// A record whose configuration cannot be read says so, and no step runs with it.
+func TestARecordWithoutAConfigurationRunsNoStep(t *testing.T) {
+	t.Parallel()
+	r := hosttest.RoundTrip[Record](t, strings.Replace(earlier, `"asked":"os:\n  hostname: a\n"`, `"asked":"os: [\n"`, 1))
+	if _, err := r.Config(); err == nil || !strings.HasPrefix(err.Error(), "read record: ") {
+		t.Errorf("%v", err)
+	}
+	if id := RootID(&hostconfig.Storage{}); id != "" {
+		t.Errorf("the root device of no storage is %q", id)
+	}
+	if id := ESPID(&hostconfig.Storage{}); id != "" {
+		t.Errorf("the ESP of no storage is %q", id)
+	}
+}
