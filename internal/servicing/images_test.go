@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -44,6 +45,21 @@ type gallery struct {
 }
 
 func newGallery(t testing.TB) *gallery {
+	t.Helper()
+	makeGallery.Do(func() { galleryOfAll = galleryMade(t) })
+	if galleryOfAll == nil {
+		t.Fatal("the images of the tests could not be made")
+	}
+	return galleryOfAll
+}
+
+// No test changes the images, so that all tests have the same ones.
+var (
+	makeGallery  sync.Once
+	galleryOfAll *gallery
+)
+
+func galleryMade(t testing.TB) *gallery {
 	g := &gallery{
 		app1: sysext(t, "app", "1"), app2: sysext(t, "app", "2"), sick: sysext(t, "app", "sick"), broken: sysext(t, "app", "broken"),
 		tool: sysext(t, "tool", "1"), settings: confext(t, "settings", "1"), more: confext(t, "more", "1"),

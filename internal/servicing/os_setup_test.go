@@ -42,7 +42,7 @@ func inVersion(text func(*album) string, line string) func(*album) string {
 // A plan names all that the new system gets, and neither the addresses nor the secrets of it.
 func TestAPlanSaysWhatTheNewSystemGets(t *testing.T) {
 	t.Parallel()
-	a, settings := newAlbum(t), confext(t, "settings", "1")
+	a, settings := newAlbum(t), newGallery(t).settings
 	settingsOf := fmt.Sprintf(`  users: [{name: ada}]
   hostname: host
   services: {enable: [sshd], disable: [cups]}
@@ -100,8 +100,7 @@ func TestAPlanSaysWhatTheNewSystemGets(t *testing.T) {
 // An image of Trident itself is no extension of a new system, and nothing is changed for it.
 func TestTridentsOwnImageIsRefusedForANewSystem(t *testing.T) {
 	t.Parallel()
-	a := newAlbum(t)
-	own, _ := trident(t, "2.0.0")
+	a, own := newAlbum(t), newGallery(t).trident2
 	synctest.Test(t, func(t *testing.T) {
 		w := newOSWorld(t, a)
 		w.powerOn()
@@ -119,8 +118,7 @@ func TestTridentsOwnImageIsRefusedForANewSystem(t *testing.T) {
 // the disk is written.
 func TestExtensionsThatTheHostHasNoRoomForAreFetchedIntoTheNewSystem(t *testing.T) {
 	t.Parallel()
-	a, settings := newAlbum(t), confext(t, "settings", "1")
-	own, _ := trident(t, "2.0.0")
+	a, settings, own := newAlbum(t), newGallery(t).settings, newGallery(t).trident2
 	// withFull installs a version with an extension, for which the host is full.
 	withFull := func(class string, p picture, check func(w *osWorld, op *operation.Operation)) {
 		t.Helper()
@@ -282,11 +280,10 @@ func TestWhatAFailedSetfilesSaidIsLogged(t *testing.T) {
 // The policy of SELinux in an image decides if the configuration says nothing about it.
 func TestThePolicyInAnImageDecidesAboutExtensions(t *testing.T) {
 	t.Parallel()
-	a := newAlbum(t)
+	a, settings := newAlbum(t), newGallery(t).settings
 	synctest.Test(t, func(t *testing.T) {
 		w := newOSWorld(t, a)
 		w.powerOn()
-		settings := confext(t, "settings", "1")
 		write(t, filepath.Join(w.root, "srv", settings.sha), string(settings.data))
 		extensions := fmt.Sprintf("confexts: [{url: %q, sha384: %s}]", settings.url(), settings.sha)
 		w.wantUnfit(scriptless(selinuxOf(a, "os: {"+extensions+"}\n")), false, errkind.Precondition, errkind.NameInvalidHostConfigurationDynamic, "SELinux is enforced")

@@ -3,9 +3,6 @@ package servicing
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -290,17 +287,11 @@ func TestAnUpdateThatOnlyFetchesYieldsToARollback(t *testing.T) {
 		w.rest()
 		updated = w.copied(t, live)
 	})
-	asked := make(chan struct{}, 100)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked <- struct{}{}
-		_, _ = io.Copy(io.Discard, r.Body)
-		<-r.Context().Done() // it never answers
-	}))
-	t.Cleanup(server.Close)
+	url, asked := silentServer(t)
 	w := updated
 	w.t = t
 	w.powerOn()
-	text := strings.Replace(hostOf(a.sick, ""), "file:///srv/", server.URL+"/", 1)
+	text := strings.Replace(hostOf(a.sick, ""), "file:///srv/", url+"/", 1)
 	id, err := w.daemon.service.Update(t.Context(), UpdateRequest{Config: w.parse(text), Stage: true, Finalize: true})
 	if err != nil {
 		t.Fatal(err)
