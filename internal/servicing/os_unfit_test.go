@@ -242,3 +242,16 @@ func fileText(t testing.TB, path string) string {
 	}
 	return string(data)
 }
+
+// Only a file system in use keeps an image out: the slot that does not run is overwritten,
+// even by the image that it has.
+func TestAnImageMayReplaceItselfInTheOtherSlot(t *testing.T) {
+	t.Parallel()
+	onMachine(t, func(t *testing.T, w *osWorld) {
+		w.must(updating(v2, true, true))
+		w.must(updating(v1, true, true))
+		if got := w.text("usr/share/version"); got != "v1\n" {
+			t.Errorf("%q runs", got)
+		}
+	})
+}
