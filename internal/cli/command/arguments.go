@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -41,6 +42,17 @@ func AtMostOne(cmd *cobra.Command, args []string) error {
 		return UsageError(cmd, fmt.Errorf("unexpected argument %q", args[1]))
 	}
 	return nil
+}
+
+// Run returns the RunE of a command: it stores the arguments in values and calls run with
+// the options o. A value without an argument keeps its default.
+func Run[O any](run func(context.Context, *O) error, o *O, values ...*string) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		for i, arg := range args {
+			*values[i] = arg
+		}
+		return run(cmd.Context(), o)
+	}
 }
 
 // Argument returns the only argument, or otherwise without one.

@@ -27,7 +27,7 @@ checks pass. Otherwise the host boots the previous system, where commit says why
 Without a system on trial commit does nothing. trident.service runs commit at each
 boot.`,
 		Args: command.Exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+		RunE: command.Run(run, o),
 	}
 	o.addFlags(cmd.Flags())
 	return cmd
@@ -81,7 +81,7 @@ func newRebuildRaidCommand(a *command.App, run func(context.Context, *rebuildRai
 		Example: `  trident rebuild-raid
   trident rebuild-raid --config host.yaml`,
 		Args: command.Exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+		RunE: command.Run(run, o),
 	}
 	cmd.Flags().StringVarP(&o.config, "config", "c", "", "a Host Configuration to use instead of the recorded one")
 	o.addFlags(cmd.Flags())

@@ -59,7 +59,7 @@ func newDiagnoseCommand(a *command.App, do func(context.Context, *diagnoseOption
 		Long:    diagnoseLong,
 		Example: "  trident diagnose --output trident.tar.zst --journal",
 		Args:    command.Exactly(),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return do(cmd.Context(), o) },
+		RunE:    command.Run(do, o),
 	}
 	cmd.Flags().StringVarP(&o.bundle, "output", "o", "", "the file to write; - is standard output")
 	cmd.Flags().BoolVar(&o.journal, "journal", false, "also collect the journal of this boot")

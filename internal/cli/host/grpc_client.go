@@ -68,10 +68,7 @@ func newStreamDiskCommand(a *command.App, run func(context.Context, *streamDiskO
 that the image fits on, and boots it. The data on that disk are lost. The new system
 has no record of this operation.`,
 		Args: command.Exactly("URL"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.url = args[0]
-			return run(cmd.Context(), o)
-		},
+		RunE: command.Run(run, o, &o.url),
 	}
 	cmd.Flags().StringVar(&o.hash, "hash", "", "the hash of the image's metadata: sha384:HEX, or ignored")
 	cmd.Flags().BoolVar(&o.unverified, "allow-unverified-http", false, "write an image from an http URL without a hash, although anybody on the network can change it")

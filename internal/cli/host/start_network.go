@@ -19,7 +19,7 @@ type startNetworkOptions struct {
 }
 
 func newStartNetworkCommand(a *command.App, run func(context.Context, *startNetworkOptions) error) *cobra.Command {
-	o := &startNetworkOptions{app: a}
+	o := &startNetworkOptions{app: a, config: defaultConfig}
 	cmd := &cobra.Command{
 		Use:     "start-network [CONFIG]",
 		Short:   "Configure the network of a Host Configuration",
@@ -30,10 +30,7 @@ or else for the host, so that Trident can fetch an image. trident-network.servic
 runs it. It needs no daemon. CONFIG is by default
 ` + defaultConfig + `.`,
 		Args: command.AtMostOne,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.config = command.Argument(args, defaultConfig)
-			return run(cmd.Context(), o)
-		},
+		RunE: command.Run(run, o, &o.config),
 	}
 	addRoot(cmd, &o.root)
 	return cmd

@@ -32,7 +32,7 @@ daemon nor root, and checks the text alone, not this host. CONFIG is by default
 Configuration has an error, and 0 if it has warnings alone.`
 
 func newValidateCommand(a *command.App, remote bool, run func(context.Context, *validateOptions) error) *cobra.Command {
-	o := &validateOptions{app: a, remote: remote}
+	o := &validateOptions{app: a, config: defaultConfig, remote: remote}
 	return &cobra.Command{
 		Use:   "validate [CONFIG]",
 		Short: "Find all faults of a Host Configuration",
@@ -41,10 +41,7 @@ func newValidateCommand(a *command.App, remote bool, run func(context.Context, *
   trident validate host.yaml --output json`,
 		Long: validateLong,
 		Args: command.AtMostOne,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.config = command.Argument(args, defaultConfig)
-			return run(cmd.Context(), o)
-		},
+		RunE: command.Run(run, o, &o.config),
 	}
 }
 

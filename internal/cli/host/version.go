@@ -22,7 +22,7 @@ func newVersionCommand(a *command.App, run func(context.Context, *versionOptions
 		Example: `  trident version
   trident version --output json`,
 		Args: command.Exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+		RunE: command.Run(run, o),
 	}
 }
 

@@ -60,10 +60,7 @@ func newBuildCommand(a *command.App, run func(context.Context, *buildOptions) er
     --partition name=esp,type=esp,file=esp.vfat,mount=/boot/efi \
     --partition name=root,type=root,file=root.ext4,mount=/`,
 		Args: command.Exactly("FILE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.image = args[0]
-			return run(cmd.Context(), o)
-		},
+		RunE: command.Run(run, o, &o.image),
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.Disk, "disk", "", "a raw disk image or a disk")

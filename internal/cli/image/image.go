@@ -46,10 +46,7 @@ form that docker login and podman login write.`
 func newSourceCommand(a *command.App, cmd *cobra.Command, run func(context.Context, *imageSource) error) *cobra.Command {
 	s, flags := &imageSource{app: a}, cmd.Flags()
 	cmd.Args = command.Exactly("SOURCE")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s.source = args[0]
-		return run(cmd.Context(), s)
-	}
+	cmd.RunE = command.Run(run, s, &s.source)
 	flags.StringVar(&s.sha384, "sha384", cosi.Ignored, "the SHA-384 that metadata.json must have, in hex")
 	flags.BoolVar(&s.relaxed, "relaxed", false, "only warn of the faults that upstream's relaxedCosiValidation allows")
 	flags.StringVar(&s.authFile, "auth-file", "", "a file with the credentials of registries")

@@ -25,10 +25,7 @@ func newCancelCommand(a *command.App, run func(context.Context, *cancelOptions) 
 end: "trident operation watch" does.`,
 		Args:              command.Exactly("ID"),
 		ValidArgsFunction: a.CompleteWith(operationIDs),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.id = args[0]
-			return run(cmd.Context(), o)
-		},
+		RunE:              command.Run(run, o, &o.id),
 	}
 }
 

@@ -26,7 +26,7 @@ func newListCommand(a *command.App, run func(context.Context, *listOptions) erro
   trident operation list --unsettled
   trident operation list --limit 5 --output json`,
 		Args: command.Exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+		RunE: command.Run(run, o),
 	}
 	cmd.Flags().Int32Var(&o.limit, "limit", 50, "the most operations to list")
 	cmd.Flags().BoolVar(&o.unsettled, "unsettled", false, "only operations that have not ended")

@@ -38,10 +38,7 @@ func newShowCommand(a *command.App, run func(context.Context, *showOptions) erro
   trident operation show 20260304-050607-K3VQ7M --output json`,
 		Args:              command.AtMostOne,
 		ValidArgsFunction: a.CompleteWith(operationIDs),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.id = command.Argument(args, "")
-			return run(cmd.Context(), o)
-		},
+		RunE:              command.Run(run, o, &o.id),
 	}
 }
 

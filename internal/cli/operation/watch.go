@@ -31,10 +31,7 @@ the daemon and reboots of the host. Its exit code is that of the operation. With
 line, as it happens.`,
 		Args:              command.AtMostOne,
 		ValidArgsFunction: a.CompleteWith(operationIDs),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.id = command.Argument(args, "")
-			return run(cmd.Context(), o)
-		},
+		RunE:              command.Run(run, o, &o.id),
 	}
 	cmd.Flags().Uint64Var(&o.after, "after", 0, "begin after the event with this sequence number")
 	cmd.Flags().BoolVar(&o.events, "events", false, "print each event as a line of JSON, and no result")

@@ -26,12 +26,7 @@ func newActivateCommand(a *command.App, run func(context.Context, *activateOptio
 passes the trial.`,
 		Args:              command.AtMostOne,
 		ValidArgsFunction: a.CompleteWith(stagedVersions),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				o.version = args[0]
-			}
-			return run(cmd.Context(), o)
-		},
+		RunE:              command.Run(run, o, &o.version),
 	}
 	o.FollowOptions.AddFlags(cmd.Flags())
 	o.trialOptions.addFlags(cmd.Flags())

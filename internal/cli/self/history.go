@@ -25,7 +25,7 @@ func newHistoryCommand(a *command.App, run func(context.Context, *historyOptions
 		Example: `  trident self history
   trident self history --limit 5 --output json`,
 		Args: command.Exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+		RunE: command.Run(run, o),
 	}
 	cmd.Flags().Int32Var(&o.limit, "limit", 50, "the most entries to list")
 	return cmd

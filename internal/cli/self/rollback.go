@@ -24,7 +24,7 @@ func newRollbackCommand(a *command.App, run func(context.Context, *rollbackOptio
 		Long: `Rollback returns to the previous version, or to the base: the version that the
 package or the OS image installed. "trident self status" shows which.`,
 		Args: command.Exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+		RunE: command.Run(run, o),
 	}
 	o.FollowOptions.AddFlags(cmd.Flags())
 	o.addTimes(cmd.Flags())

@@ -163,10 +163,7 @@ type versionOptions struct {
 func newVersionCommand(a *command.App, cmd *cobra.Command, words func(context.Context, *client.Client) ([]string, error), run func(context.Context, *versionOptions) error) *cobra.Command {
 	o := &versionOptions{app: a}
 	cmd.Args, cmd.ValidArgsFunction = command.Exactly("VERSION"), a.CompleteWith(words)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		o.version = args[0]
-		return run(cmd.Context(), o)
-	}
+	cmd.RunE = command.Run(run, o, &o.version)
 	return cmd
 }
 

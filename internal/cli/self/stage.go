@@ -29,10 +29,7 @@ func newStageCommand(a *command.App, run func(context.Context, *stageOptions) er
   trident self stage ./trident-2.0.0.raw`,
 		Long: stageLong,
 		Args: command.Exactly("SOURCE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.source = args[0]
-			return run(cmd.Context(), o)
-		},
+		RunE: command.Run(run, o, &o.source),
 	}
 	o.FollowOptions.AddFlags(cmd.Flags())
 	o.sourceOptions.addFlags(cmd.Flags())

@@ -24,7 +24,7 @@ func newStatusCommand(a *command.App, run func(context.Context, *statusOptions) 
 		Example: `  trident self status
   trident self status --output json`,
 		Args: command.Exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+		RunE: command.Run(run, o),
 	}
 }
 

@@ -33,10 +33,7 @@ func newUpgradeCommand(a *command.App, run func(context.Context, *upgradeOptions
 		Example: `  trident self upgrade https://example.com/trident-2.0.0.raw
   trident self upgrade ./trident-2.0.0.raw --soak 1m --deadline 5m`,
 		Args: command.Exactly("SOURCE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.source = args[0]
-			return run(cmd.Context(), o)
-		},
+		RunE: command.Run(run, o, &o.source),
 	}
 	o.FollowOptions.AddFlags(cmd.Flags())
 	o.sourceOptions.addFlags(cmd.Flags())

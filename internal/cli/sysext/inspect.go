@@ -45,10 +45,7 @@ func newInspectCommand(a *command.App, run func(context.Context, *inspectOptions
   trident sysext inspect trident.raw --output json`,
 		Long: inspectLong,
 		Args: command.Exactly("FILE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.image = args[0]
-			return run(cmd.Context(), o)
-		},
+		RunE: command.Run(run, o, &o.image),
 	}
 }
 

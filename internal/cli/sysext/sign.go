@@ -54,10 +54,7 @@ func newSignCommand(a *command.App, run func(context.Context, *signOptions) erro
     -signer c.pem -inkey k.pem -out hash.p7s
   trident sysext sign trident.raw --signature hash.p7s --cert c.pem`,
 		Args: command.Exactly("FILE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.image = args[0]
-			return run(cmd.Context(), o)
-		},
+		RunE: command.Run(run, o, &o.image),
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&o.printRootHash, "print-root-hash", false, "print the root hash, and sign nothing")

@@ -40,10 +40,7 @@ func newVerifyCommand(a *command.App, run func(context.Context, *verifyOptions) 
 		Long:    verifyLong,
 		Example: "  trident sysext verify trident.raw --trust signer.crt",
 		Args:    command.Exactly("FILE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.image = args[0]
-			return run(cmd.Context(), o)
-		},
+		RunE:    command.Run(run, o, &o.image),
 	}
 	cmd.Flags().StringArrayVar(&o.trust, "trust", nil, "a certificate in PEM, or a folder of *.crt; may be repeated")
 	return cmd
