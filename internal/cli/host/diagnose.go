@@ -122,7 +122,7 @@ func (o *diagnoseOptions) fromDaemon(ctx context.Context, b *diagnose.Bundle) er
 			o.message(b, "host.json", func() (any, error) {
 				host, err := c.Host().Get(ctx)
 				if err != nil {
-					return nil, plain(err)
+					return nil, err
 				}
 				// host-status.yaml has them as documents.
 				host.HostStatus, host.Config, host.NextConfig, host.RollbackTargets = "", "", "", nil

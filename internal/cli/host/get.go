@@ -96,12 +96,12 @@ func (o *getOptions) document(ctx context.Context, c *client.Client) ([]byte, er
 	case "rollback-chain":
 		chain, err := c.Host().RollbackChain(ctx)
 		if err != nil {
-			return nil, plain(err)
+			return nil, err
 		}
 		return sequence(chain)
 	case "rollback-target":
 		target, err := c.Host().RollbackTarget(ctx)
-		return []byte(cmp.Or(target, "{}\n")), plain(err)
+		return []byte(cmp.Or(target, "{}\n")), err
 	}
 	return []byte(status), nil
 }

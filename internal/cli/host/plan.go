@@ -36,7 +36,7 @@ func (o *configOptions) showPlan(ctx context.Context, doing string, ask func(*cl
 		}
 		plan, err := ask(c, config)
 		if err != nil {
-			return plain(err)
+			return err
 		}
 		for _, f := range plan.GetWarnings() {
 			fmt.Fprintln(o.App.Stderr, findingText(configName(o.config), f))

@@ -77,8 +77,7 @@ func (o *rollbackOptions) next(ctx context.Context, c *client.Client) (string, e
 	if _, err := hostStatus(ctx, c); err != nil && client.Kind(err) != client.KindTooLarge {
 		return "", err
 	}
-	next, err := c.Host().NextRollback(ctx, o.kind())
-	return next, plain(err)
+	return c.Host().NextRollback(ctx, o.kind())
 }
 
 func (o *rollbackOptions) printCheck(ctx context.Context, c *client.Client) error {

@@ -47,7 +47,7 @@ func (o *servicingOptions) writeFiles(ctx context.Context, err error) error {
 	if o.statusFile != "" {
 		errs = append(errs, o.App.Ask(ctx, "write status to "+o.statusFile, func(c *client.Client) error {
 			text, err := hostStatus(ctx, c)
-			if errkind.Variant(err) == hostNotProvisioned {
+			if errkind.Variant(err) == errkind.NameHostNotProvisioned {
 				text, err = freshStatus, nil
 			}
 			if err != nil {
@@ -129,15 +129,12 @@ func documentOf(err error) errorDocument {
 	return d
 }
 
-// hostNotProvisioned is upstream's name for a host without a record.
-const hostNotProvisioned = errkind.NameHostNotProvisioned
-
 // hostStatus returns the record of the host in upstream's form.
 func hostStatus(ctx context.Context, c *client.Client) (string, error) {
 	host, err := c.Host().Get(ctx)
 	switch {
 	case err != nil:
-		return "", plain(err)
+		return "", err
 	case host.GetHostStatus() != "":
 		return host.GetHostStatus(), nil
 	case !host.GetDatastore().GetSound():
@@ -147,5 +144,5 @@ func hostStatus(ctx context.Context, c *client.Client) (string, error) {
 		return "", errkind.Errorf(errkind.TooLarge, "read the status of the host: the status is larger than a message of the API may be")
 	}
 	err = errkind.Errorf(errkind.Precondition, "read the status of the host: the host is not provisioned: Trident has no record of it")
-	return "", errkind.WithName(errkind.WithHint(err, "update it to a Host Configuration first: trident update CONFIG"), hostNotProvisioned)
+	return "", errkind.WithName(errkind.WithHint(err, "update it to a Host Configuration first: trident update CONFIG"), errkind.NameHostNotProvisioned)
 }

@@ -98,8 +98,7 @@ func findings(ctx context.Context, c *client.Client, text []byte) (*hostv1.Valid
 			return nil, err
 		}
 	}
-	found, err := c.Host().Validate(ctx, config)
-	return found, plain(err)
+	return c.Host().Validate(ctx, config)
 }
 
 // findingText formats a finding in the form of compilers: file:line:column: text.
