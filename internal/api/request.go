@@ -15,15 +15,16 @@ import (
 )
 
 // once begins an operation, unless an earlier call with the same request name has begun
-// one. A call without a name always begins one.
+// one. A call without a name always begins one. The context of begin does not end with the
+// stream.
 func once(stream grpc.ServerStream, runner *operation.Runner, begin func(context.Context) (string, error)) (id string, err error) {
-	ctx := detached(stream)
+	ctx := context.WithoutCancel(stream.Context())
 	request, err := requestOf(stream)
-	if err != nil || request == "" {
-		if err == nil {
-			id, err = begin(ctx)
-		}
-		return id, err
+	if err != nil {
+		return "", err
+	}
+	if request == "" {
+		return begin(ctx)
 	}
 	if op, ok, err := runner.FindByRequest(ctx, request); err != nil || ok {
 		return op.ID, err

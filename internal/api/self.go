@@ -115,12 +115,6 @@ func (s *selfServer) History(ctx context.Context, req *selfv1.HistoryRequest) (*
 	return &selfv1.HistoryResponse{Entries: mapSlice(entries, entryToWire)}, nil
 }
 
-// detached returns the stream's context for an operation: it does not end with the
-// stream.
-func detached(stream grpc.ServerStream) context.Context {
-	return context.WithoutCancel(stream.Context())
-}
-
 // run begins an operation and follows it.
 func (s *selfServer) run(stream grpc.ServerStream, begin func(context.Context) (string, error), send func(*operationsv1.Event) error) error {
 	id, err := once(stream, s.runner, begin)

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"strings"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
@@ -127,9 +126,4 @@ func requestID(ctx context.Context) string {
 // traceparent returns the header traceparent for a span (W3C Trace Context, 3.2.2).
 func traceparent(c trace.SpanContext) string {
 	return fmt.Sprintf("00-%s-%s-%s", c.TraceID(), c.SpanID(), c.TraceFlags())
-}
-
-// since returns the time that is seconds before end.
-func since(end time.Time, seconds float64) time.Time {
-	return end.Add(-time.Duration(seconds * float64(time.Second)))
 }

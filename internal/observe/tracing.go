@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/otel/attribute"
@@ -116,7 +117,8 @@ func (t *tracing) endStep(op operation.Operation, e operation.Event) {
 	if e.Phase == operation.Undoing {
 		name = "undo " + name
 	}
-	_, span := t.tracer.Start(ctx, name, trace.WithTimestamp(since(e.Time, e.Value)), trace.WithAttributes(
+	began := e.Time.Add(-time.Duration(e.Value * float64(time.Second)))
+	_, span := t.tracer.Start(ctx, name, trace.WithTimestamp(began), trace.WithAttributes(
 		attribute.String("trident.operation.id", op.ID), attribute.String("trident.operation.phase", string(e.Phase)),
 	))
 	failed := op.Phase == operation.Stuck || (e.Phase == operation.Doing && op.Phase != operation.Doing && op.Phase != operation.Done)

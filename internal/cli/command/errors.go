@@ -44,14 +44,12 @@ func Interrupted(ctx context.Context, err error) error {
 func failedTo(doing string, err error) error {
 	said := fmt.Errorf("%s: %w", doing, err)
 	if verb, cause, ok := strings.Cut(err.Error(), ": "); ok && strings.HasPrefix(strings.ToLower(doing)+" ", verb+" ") {
-		return WithText(doing+": "+cause, said)
+		return restated{doing + ": " + cause, said}
 	}
 	return said
 }
 
-// WithText returns err with another text.
-func WithText(text string, err error) error { return restated{text, err} }
-
+// restated is an error with another text.
 type restated struct {
 	text string
 	error

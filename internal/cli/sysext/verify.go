@@ -71,9 +71,12 @@ func verify(ctx context.Context, o *verifyOptions) (err error) {
 	if err != nil {
 		return fmt.Errorf("verify %s: %w", o.image, o.explain(command.Interrupted(ctx, err), policy, img.Signature() != nil))
 	}
-	r := &verification{File: o.image, RootHash: ddi.HashString(img.RootHash()), Signer: verified.Signer()}
-	if err := r.checkTree(img.Image); err != nil {
+	release, err := extension.CheckImage(img.Image)
+	if err != nil {
 		return fmt.Errorf("verify %s: %w", o.image, err)
+	}
+	r := &verification{
+		File: o.image, RootHash: ddi.HashString(img.RootHash()), Signer: verified.Signer(), Extension: release.Name, Version: release.Version,
 	}
 	return o.app.Show(r, r.write)
 }
@@ -102,12 +105,6 @@ func (o *verifyOptions) explain(err error, policy trust.Policy, signed bool) err
 		return errkind.WithHint(errkind.Errorf(errkind.Untrusted, "no certificate was named, and none is trusted on this machine"), hint)
 	}
 	return errkind.WithHint(err, hint+" Without --trust the certificates of this machine count.")
-}
-
-func (r *verification) checkTree(img *ddi.Image) error {
-	release, err := extension.CheckImage(img)
-	r.Extension, r.Version = release.Name, release.Version
-	return err
 }
 
 func (r *verification) write(w *terminal.Table) {
