@@ -30,7 +30,7 @@ import (
 // forbids that.
 func CheckMergeable(root string) error {
 	found, err := search(root)
-	found = slices.DeleteFunc(found, func(f Found) bool { return f.Name == Own })
+	found = slices.DeleteFunc(found, func(f discovered) bool { return f.Name == Own })
 	if err != nil || len(found) == 0 {
 		return err
 	}
@@ -51,7 +51,7 @@ func CheckMergeable(root string) error {
 	return nil
 }
 
-func (c checker) verdict(f Found) error {
+func (c checker) verdict(f discovered) error {
 	err := c.check(f)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -69,13 +69,13 @@ type checker struct {
 	anySignature bool
 }
 
-func (c checker) check(f Found) error {
+func (c checker) check(f discovered) error {
 	switch f.Kind {
-	case Directory:
+	case formDirectory:
 		return c.directory(f)
-	case Raw:
+	case formRaw:
 		return c.raw(f)
-	case Versioned:
+	case formVersioned:
 		return c.versioned(f)
 	}
 	return nil
@@ -83,7 +83,7 @@ func (c checker) check(f Found) error {
 
 // directory finds the only fault of a folder, an os-release: systemd ignores a folder
 // without an extension-release.
-func (c checker) directory(f Found) error {
+func (c checker) directory(f discovered) error {
 	dir, err := c.root.Open(strings.TrimPrefix(f.Path, "/"))
 	if err != nil {
 		return fmt.Errorf("cannot be opened: %w", err)
@@ -107,18 +107,18 @@ const osRelease = "usr/lib/os-release"
 
 // versioned returns a fault if every entry of the folder has one. Which entry systemd
 // picks depends on its version.
-func (c checker) versioned(f Found) error {
+func (c checker) versioned(f discovered) error {
 	names, err := c.root.List(strings.TrimPrefix(f.Path, "/"))
 	if err != nil {
 		return fmt.Errorf("cannot be read: %w", err)
 	}
-	entry := Found{Class: f.Class, Name: f.Name, Kind: Directory}
+	entry := discovered{Class: f.Class, Name: f.Name, Kind: formDirectory}
 	if strings.HasSuffix(f.Path, ".raw.v") {
-		entry.Kind = Raw
+		entry.Kind = formRaw
 	}
 	var fault error
 	for _, name := range names {
-		if !strings.HasPrefix(name, f.Name+"_") || (entry.Kind == Raw) != strings.HasSuffix(name, ".raw") {
+		if !strings.HasPrefix(name, f.Name+"_") || (entry.Kind == formRaw) != strings.HasSuffix(name, ".raw") {
 			continue
 		}
 		entry.Path = path.Join(f.Path, name)
@@ -131,7 +131,7 @@ func (c checker) versioned(f Found) error {
 	return fault
 }
 
-func (c checker) raw(f Found) error {
+func (c checker) raw(f discovered) error {
 	opened, err := c.root.Open(strings.TrimPrefix(f.Path, "/"))
 	if err != nil {
 		return fmt.Errorf("cannot be opened: %w", err)
@@ -164,7 +164,7 @@ func (c checker) raw(f Found) error {
 }
 
 // mergedAsItIs reports whether the extension is merged and its file has not changed since.
-func (c checker) mergedAsItIs(f Found, info fs.FileInfo) bool {
+func (c checker) mergedAsItIs(f discovered, info fs.FileInfo) bool {
 	names, err := f.Class.Merged(string(c.root))
 	if err != nil || !slices.Contains(names, f.Name) {
 		return false

@@ -30,7 +30,7 @@ func check(t *testing.T, name string, image []byte, certs ...*x509.Certificate) 
 }
 
 // verdict judges f on a host for x86-64 that trusts certs.
-func verdict(f Found, root string, certs ...*x509.Certificate) error {
+func verdict(f discovered, root string, certs ...*x509.Certificate) error {
 	return checker{inroot.FS(root), amd64, certs, false}.verdict(f)
 }
 
@@ -166,7 +166,7 @@ func TestASignatureByAnUnknownKeyIsAcceptedWhileItsImageIsMerged(t *testing.T) {
 	cert, key := newCert(t, "in the kernel")
 	image := gptOf(t, part{rootAMD64, erofsOf(t, releaseNamed("foo"))}, part{rootSigAMD64, signatureOf(t, cert, key)})
 	root := tree(t, map[string]string{"var/lib/extensions/foo.raw": string(image), Sysext.facts().merged: "foo\n"})
-	foo := Found{Class: Sysext, Name: "foo", Path: "/var/lib/extensions/foo.raw", Kind: Raw}
+	foo := discovered{Class: Sysext, Name: "foo", Path: "/var/lib/extensions/foo.raw", Kind: formRaw}
 	merged := func(at time.Time) {
 		if err := os.Chtimes(filepath.Join(root, Sysext.facts().merged), at, at); err != nil {
 			t.Fatal(err)
@@ -248,7 +248,7 @@ func TestAnExtensionReleaseMayDisableTheNameCheck(t *testing.T) {
 }
 
 func TestAMissingImageIsNotAFault(t *testing.T) {
-	foo := Found{Class: Sysext, Name: "foo", Path: "/run/extensions/foo.raw", Kind: Raw}
+	foo := discovered{Class: Sysext, Name: "foo", Path: "/run/extensions/foo.raw", Kind: formRaw}
 	wantFault(t, verdict(foo, t.TempDir()), "")
 }
 
@@ -302,7 +302,7 @@ func FuzzCheck(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(root, "foo.raw"), image, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		err := verdict(Found{Class: Sysext, Name: "foo", Path: "/foo.raw", Kind: Raw}, root)
+		err := verdict(discovered{Class: Sysext, Name: "foo", Path: "/foo.raw", Kind: formRaw}, root)
 		if err != nil && errkind.Of(err) != errkind.Precondition {
 			t.Errorf("kind %s: %v", errkind.Of(err), err)
 		}

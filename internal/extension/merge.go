@@ -86,12 +86,12 @@ func (s *Store) checkUnit(ctx context.Context, class Class, release int) error {
 }
 
 // others returns the extensions that systemd finds besides those of the change.
-func (s *Store) others(class Class, c Change) ([]Found, error) {
+func (s *Store) others(class Class, c Change) ([]discovered, error) {
 	all, err := class.scan(s.Root)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(all, func(f Found) bool {
+	return slices.DeleteFunc(all, func(f discovered) bool {
 		_, old := c.Old.at(class, f.Path)
 		_, new := c.New.at(class, f.Path)
 		return old || new
@@ -100,7 +100,7 @@ func (s *Store) others(class Class, c Change) ([]Found, error) {
 
 // checkObstacles fails if another extension has the name of one of the new generation,
 // because systemd merges only one of them, or if a file of others has its path.
-func (s *Store) checkObstacles(class Class, c Change, others []Found) error {
+func (s *Store) checkObstacles(class Class, c Change, others []discovered) error {
 	for _, e := range c.New {
 		if e.Class != class {
 			continue
@@ -130,7 +130,7 @@ func (s *Store) checkObstacles(class Class, c Change, others []Found) error {
 	return nil
 }
 
-func (s *Store) checkOthers(others []Found, release int) error {
+func (s *Store) checkOthers(others []discovered, release int) error {
 	c, err := s.checker(release)
 	if err != nil {
 		return err
@@ -218,7 +218,7 @@ func (s *Store) checkMerged(ctx context.Context, class Class, c Change) error {
 		return err
 	}
 	for _, e := range c.removed(class) {
-		byOther := slices.ContainsFunc(found, func(f Found) bool { return f.Name == e.Name() })
+		byOther := slices.ContainsFunc(found, func(f discovered) bool { return f.Name == e.Name() })
 		_, moved := find(c.New, func(n Extension) bool { return n.Class == class && n.Name() == e.Name() })
 		if slices.Contains(names, e.Name()) && !byOther && !moved {
 			return errkind.Errorf(errkind.Unhealthy, "systemd has refreshed, and %s is still merged", e.Name())
@@ -303,7 +303,7 @@ func (s *Store) blame(ctx context.Context, class Class, release int, since time.
 }
 
 // suspects returns the last line of a journal that names an extension.
-func suspects(journal string, all []Found) string {
+func suspects(journal string, all []discovered) string {
 	lines := strings.Split(strings.TrimSpace(journal), "\n")
 	for _, line := range slices.Backward(lines) {
 		for _, f := range all {

@@ -19,8 +19,8 @@ const OwnPath = "/var/lib/extensions/" + Own + ".raw"
 
 // checkReserved is content.CheckReserved for a found extension of others. It ignores parts that it
 // cannot read.
-func (c checker) checkReserved(f Found, mount volume.Mounter) error {
-	if f.Class == Sysext && f.Path == OwnPath && f.Kind == Raw {
+func (c checker) checkReserved(f discovered, mount volume.Mounter) error {
+	if f.Class == Sysext && f.Path == OwnPath && f.Kind == formRaw {
 		return nil
 	}
 	hint := fmt.Sprintf("Remove %s, or ask its vendor for one without that file.", f.Path)
@@ -35,7 +35,7 @@ func (c checker) checkReserved(f Found, mount volume.Mounter) error {
 	return errkind.WithHint(errkind.Errorf(errkind.Precondition, "extension %s (%s) interferes with Trident: %w", f.Name, f.Path, err), "%s", hint)
 }
 
-func (c checker) reservedIn(f Found, mount volume.Mounter) error {
+func (c checker) reservedIn(f discovered, mount volume.Mounter) error {
 	opened, err := c.root.Open(strings.TrimPrefix(f.Path, "/"))
 	if err != nil {
 		return err
@@ -46,11 +46,11 @@ func (c checker) reservedIn(f Found, mount volume.Mounter) error {
 		return nil
 	}
 	switch f.Kind {
-	case Directory:
+	case formDirectory:
 		return reservedInFolder(file)
-	case Raw:
+	case formRaw:
 		return reservedInImage(file, mount)
-	case Versioned: // which entry is merged depends on systemd's version
+	case formVersioned:
 		names, err := c.root.List(strings.TrimPrefix(f.Path, "/"))
 		if err != nil {
 			return err
@@ -67,14 +67,14 @@ func (c checker) reservedIn(f Found, mount volume.Mounter) error {
 }
 
 // entryOf returns the entry name of the folder of versions f; false if systemd ignores it.
-func (c checker) entryOf(f Found, name string) (Found, bool) {
-	entry := Found{Class: f.Class, Name: f.Name, Path: path.Join(f.Path, name), Kind: Directory}
+func (c checker) entryOf(f discovered, name string) (discovered, bool) {
+	entry := discovered{Class: f.Class, Name: f.Name, Path: path.Join(f.Path, name), Kind: formDirectory}
 	info, err := c.root.Stat(strings.TrimPrefix(entry.Path, "/"))
 	if err != nil {
 		return entry, false
 	}
 	if info.Mode().IsRegular() {
-		entry.Kind = Raw
+		entry.Kind = formRaw
 	}
 	return entry, info.IsDir() || info.Mode().IsRegular()
 }

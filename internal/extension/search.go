@@ -11,39 +11,39 @@ import (
 	"github.com/trident-project/trident/internal/linux/inroot"
 )
 
-// Kind is the form that an extension has on disk.
-type Kind string
+// form is the form that an extension has on disk.
+type form string
 
-// The forms. A Versioned one is a folder NAME.raw.v or NAME.v of which systemd
+// The forms. A versioned one is a folder NAME.raw.v or NAME.v of which systemd
 // from 256 on merges the newest entry (systemd.v(7)).
 const (
-	Directory Kind = "directory"
-	Raw       Kind = "raw"
-	Block     Kind = "block"
-	Versioned Kind = "versioned"
+	formDirectory form = "directory"
+	formRaw       form = "raw"
+	formBlock     form = "block"
+	formVersioned form = "versioned"
 )
 
-// Found is an extension that systemd finds.
-type Found struct {
+// discovered is an extension that systemd finds.
+type discovered struct {
 	Class  Class
 	Name   string
 	Path   string // as systemd sees it, below the root folder that was searched
-	Kind   Kind
+	Kind   form
 	Masked bool // an empty folder: it only hides the later extensions of its name
 }
 
 // search returns the sysexts below root, sorted by name. Like systemd it ignores a dangling
 // link, and fails at a link that it cannot follow for another reason.
-func search(root string) ([]Found, error) {
+func search(root string) ([]discovered, error) {
 	found, err := Sysext.scan(root)
 	return firstHits(found), err
 }
 
 // scan finds every extension of the class, in the order of the search path, and
 // in a folder by file name.
-func (c Class) scan(root string) ([]Found, error) {
+func (c Class) scan(root string) ([]discovered, error) {
 	fsys := inroot.FS(root)
-	var found []Found
+	var found []discovered
 	for _, dir := range c.facts().search {
 		names, err := fsys.List(dir)
 		if err != nil {
@@ -64,48 +64,48 @@ func (c Class) scan(root string) ([]Found, error) {
 
 // firstHits returns the first extension of each name, which is systemd's choice, sorted by
 // name.
-func firstHits(all []Found) []Found {
-	var found []Found
+func firstHits(all []discovered) []discovered {
+	var found []discovered
 	for _, f := range all {
-		if !slices.ContainsFunc(found, func(o Found) bool { return o.Name == f.Name }) {
+		if !slices.ContainsFunc(found, func(o discovered) bool { return o.Name == f.Name }) {
 			found = append(found, f)
 		}
 	}
-	slices.SortFunc(found, func(a, b Found) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(found, func(a, b discovered) int { return strings.Compare(a.Name, b.Name) })
 	return found
 }
 
 // identify returns the extension that systemd sees in an entry of the search path; false if
 // systemd ignores the entry.
-func (c Class) identify(fsys inroot.FS, file string) (Found, bool, error) {
+func (c Class) identify(fsys inroot.FS, file string) (discovered, bool, error) {
 	info, err := fsys.Stat(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Found{}, false, nil
+		return discovered{}, false, nil
 	}
 	if err != nil {
-		return Found{}, false, err
+		return discovered{}, false, err
 	}
 	name := path.Base(file)
-	f := Found{Class: c, Path: "/" + file}
+	f := discovered{Class: c, Path: "/" + file}
 	switch mode := info.Mode(); {
 	case mode.IsRegular():
 		raw, ok := strings.CutSuffix(name, ".raw")
 		if !ok {
-			return Found{}, false, nil
+			return discovered{}, false, nil
 		}
-		f.Kind, f.Name = Raw, strings.TrimSuffix(raw, c.suffix())
+		f.Kind, f.Name = formRaw, strings.TrimSuffix(raw, c.suffix())
 	case mode.IsDir() && strings.HasSuffix(name, ".v"):
-		f.Kind, f.Name = Versioned, c.versionedName(name)
+		f.Kind, f.Name = formVersioned, c.versionedName(name)
 	case mode.IsDir():
 		entries, err := fsys.List(file)
 		if err != nil {
-			return Found{}, false, err
+			return discovered{}, false, err
 		}
-		f.Kind, f.Name, f.Masked = Directory, strings.TrimSuffix(name, c.suffix()), len(entries) == 0
+		f.Kind, f.Name, f.Masked = formDirectory, strings.TrimSuffix(name, c.suffix()), len(entries) == 0
 	case mode&fs.ModeDevice != 0 && mode&fs.ModeCharDevice == 0:
-		f.Kind, f.Name = Block, name
+		f.Kind, f.Name = formBlock, name
 	default:
-		return Found{}, false, nil
+		return discovered{}, false, nil
 	}
 	return f, validName(f.Name), nil
 }

@@ -61,14 +61,14 @@ func TestTheFirstHitForANameWins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Found{
-		{Sysext, "folder", "/run/extensions/folder", Directory, false},
-		{Sysext, "linked", "/etc/extensions/linked.raw", Raw, false},
-		{Sysext, "masked", "/etc/extensions/masked", Directory, true},
-		{Sysext, "null", "/var/lib/extensions/null.raw", Raw, false},
-		{Sysext, "plain", "/var/lib/extensions/plain.sysext.raw", Raw, false},
-		{Sysext, "v", "/var/lib/extensions/v.raw.v", Versioned, false},
-		{Sysext, "w", "/var/lib/extensions/w.v", Versioned, false},
+	want := []discovered{
+		{Sysext, "folder", "/run/extensions/folder", formDirectory, false},
+		{Sysext, "linked", "/etc/extensions/linked.raw", formRaw, false},
+		{Sysext, "masked", "/etc/extensions/masked", formDirectory, true},
+		{Sysext, "null", "/var/lib/extensions/null.raw", formRaw, false},
+		{Sysext, "plain", "/var/lib/extensions/plain.sysext.raw", formRaw, false},
+		{Sysext, "v", "/var/lib/extensions/v.raw.v", formVersioned, false},
+		{Sysext, "w", "/var/lib/extensions/w.v", formVersioned, false},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -131,7 +131,7 @@ func (w *world) merge(class Class) error {
 	}
 	names, files := []string{}, map[string][]byte{}
 	for _, f := range firstHits(all) {
-		if f.Kind != Raw {
+		if f.Kind != formRaw {
 			continue
 		}
 		if err := (checker{inroot.FS(w.root), w.host(), nil, true}).verdict(f); err != nil {
