@@ -89,7 +89,7 @@ func (g *guest) erase() {
 	g.t.Helper()
 	g.rpm("-e trident")
 	for _, c := range []struct{ what, command, want string }{
-		{"files", "find / -xdev -iname '*trident*' -not -path '/proc/*' -not -path '/var/lib/trident*'; find /run -iname '*trident*'", ""},
+		{"files", "find / -xdev -iname '*trident*' -not -path '/proc/*' -not -path '/var/lib/trident*'; find /run -path /run/udev -prune -o -iname '*trident*' -print", ""},
 		{"state", "ls /var/lib/trident /var/lib/trident/self/*.raw | tr '\n' ' '", "/var/lib/trident/self/2.0.0.raw  /var/lib/trident: datastore.sqlite"},
 		{"units", "systemctl list-units --all --plain --no-legend '*trident*'; systemctl list-unit-files --no-legend '*trident*' || true", ""},
 		{"processes", "pgrep -l trident || true", ""},
