@@ -32,13 +32,13 @@ var layers = []struct{ pkg, may string }{
 
 	// edges: what the outside sees, and what it may import
 	{"internal/cli", "internal/cli/command internal/cli/host internal/cli/image internal/cli/operation internal/cli/self internal/cli/sysext internal/cli/terminal internal/errkind internal/linux/outfile internal/version proto/client"},
-	{"internal/cli/host", "internal/cli/command internal/cli/terminal internal/diagnose internal/errkind internal/linux/filekind internal/linux/outfile internal/linux/run internal/local internal/version proto/client proto/trident/host/v1 proto/trident/v1"},
+	{"internal/cli/host", "internal/cli/command internal/cli/terminal internal/diagnose internal/errkind internal/linux/filekind internal/linux/outfile internal/linux/run internal/local internal/nearest internal/version proto/client proto/trident/host/v1 proto/trident/v1"},
 	{"internal/cli/image", "internal/arch internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/image internal/image/build internal/linux/outfile internal/linux/regfile"},
 	{"internal/cli/operation", "internal/cli/command internal/cli/terminal internal/errkind proto/client proto/trident/operations/v1"},
 	{"internal/cli/self", "internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/fetch internal/linux/filekind internal/linux/regfile proto/client proto/trident/self/v1"},
 	{"internal/cli/sysext", "internal/arch internal/bytesize internal/cli/command internal/cli/terminal internal/errkind internal/extension internal/linux/ddi internal/linux/outfile internal/linux/regfile internal/trust internal/version"},
 	{"internal/cli/command/commandtest", "internal/cli/command internal/cli/terminal"},
-	{"internal/cli/command", "internal/cli/terminal internal/errkind proto/client"},
+	{"internal/cli/command", "internal/cli/terminal internal/nearest internal/errkind proto/client"},
 	{"internal/cli/terminal", "internal/bytesize internal/errkind proto/client proto/trident/operations/v1"},
 	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
 	{"internal/local", "internal/api internal/hoststate internal/osconfig internal/hostconfig internal/linux/run " +
@@ -92,7 +92,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/hostconfig/rules", "internal/hostconfig internal/hostconfig/internal/form internal/linux/gpt"},
 	{"internal/hostconfig/diff", "internal/hostconfig internal/hostconfig/internal/form internal/errkind"},
 	{"internal/hostconfig/schema", "internal/hostconfig internal/hostconfig/internal/form"},
-	{"internal/hostconfig", "internal/hostconfig/internal/form internal/errkind"},
+	{"internal/hostconfig", "internal/hostconfig/internal/form internal/nearest internal/errkind"},
 	{"internal/hostconfig/internal/form", ""},
 	{"internal/hostconfig/hostconfigtest", "internal/linux/damage"},
 	{"internal/image", "internal/arch internal/fetch internal/linux/filekind internal/linux/gpt internal/errkind"},
@@ -130,6 +130,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/version", ""},
 	{"internal/bytesize", ""},
 	{"internal/arch", ""},
+	{"internal/nearest", ""},
 
 	// the wire
 	{"proto/wire", ""},

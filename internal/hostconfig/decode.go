@@ -332,7 +332,7 @@ func (d *decoder) handleUnknownKey(key string, value *yaml.Node, path, at string
 	case path == "trident" && key == "tracestream":
 		message += ": Trident does not send traces to a URL yet"
 	default:
-		if near := nearest(key, known); near != "" {
+		if near := nearestKey(key, known); near != "" {
 			message += "; did you mean " + near + "?"
 		}
 	}

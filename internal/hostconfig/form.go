@@ -2,11 +2,11 @@ package hostconfig
 
 import (
 	"reflect"
-	"strings"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/trident-project/trident/internal/hostconfig/internal/form"
+	"github.com/trident-project/trident/internal/nearest"
 )
 
 // checkForm adds faults of the decoded mapping v that concern two of its keys together.
@@ -49,46 +49,11 @@ func unlocksLogin(n *yaml.Node) bool {
 	return false
 }
 
-// nearest returns the known key that the author of key most likely meant, or "".
-func nearest(key string, known []form.Member) string {
+// nearestKey returns the known key that the author of key most likely meant, or "".
+func nearestKey(key string, known []form.Member) string {
 	keys := make([]string, len(known))
 	for i, f := range known {
 		keys[i] = f.Key
 	}
-	return nearestWord(key, keys)
-}
-
-// nearestWord returns the word that the author of text most likely meant, or "".
-func nearestWord(text string, words []string) string {
-	best, least := "", 3
-	for _, w := range words {
-		if n := distance(strings.ToLower(text), strings.ToLower(w)); n < least && n < len(w) {
-			best, least = w, n
-		}
-	}
-	return best
-}
-
-// distance returns the number of bytes to add, remove or change to turn a into b
-// (Levenshtein), or 4 if the lengths differ by more than 3.
-func distance(a, b string) int {
-	if d := len(a) - len(b); d > 3 || d < -3 {
-		return 4
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
+	return nearest.Word(key, keys)
 }

@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/trident-project/trident/internal/hostconfig/internal/form"
+	"github.com/trident-project/trident/internal/nearest"
 )
 
 // genericKind returns the kind of n where any value is allowed: a tag of YAML's core schema decides.
@@ -165,7 +166,7 @@ func wants(t reflect.Type) string {
 // notOneOf returns the message for text that is not one of words, with the word that its author may have meant. text must not be a secret.
 func notOneOf(text string, words []string) string {
 	problem := fmt.Sprintf("is %q; wants %s", form.Shorten(text), oneOf(words))
-	if near := nearestWord(text, words); near != "" {
+	if near := nearest.Word(text, words); near != "" {
 		problem = fmt.Sprintf("is %q; did you mean %s? wants %s", form.Shorten(text), near, oneOf(words))
 	}
 	return problem

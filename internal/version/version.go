@@ -46,7 +46,6 @@ func dateOf(text string) time.Time {
 type Version struct {
 	core [3]uint64
 	pre  []string
-	text string
 }
 
 // form is the grammar of Semantic Versioning 2.0.0, section "Backus–Naur Form".
@@ -63,7 +62,7 @@ func Parse(s string) (Version, error) {
 	if m == nil || len(s) > maxLen {
 		return Version{}, fmt.Errorf("%.80q is not a version like 1.2.3 or 1.2.3-rc.1 (semver.org, at most %d characters)", s, maxLen)
 	}
-	v := Version{text: s}
+	var v Version
 	for i := range v.core {
 		n, err := strconv.ParseUint(m[i+1], 10, 64)
 		if err != nil {
@@ -76,8 +75,6 @@ func Parse(s string) (Version, error) {
 	}
 	return v, nil
 }
-
-func (v Version) String() string { return v.text }
 
 // Compare orders a and b by precedence (Semantic Versioning 2.0.0, section 11);
 // it ignores build metadata.

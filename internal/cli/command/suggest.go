@@ -10,45 +10,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/nearest"
 	"github.com/trident-project/trident/proto/client"
 )
-
-// Nearest returns the word with the fewest different letters from text, or "" if no word is
-// near.
-func Nearest(text string, words []string) string {
-	best, least := "", max(1, min(2, len(text)/2))+1
-	for _, word := range words {
-		d := distance(strings.ToLower(text), strings.ToLower(word))
-		if len(text) >= 3 && strings.HasPrefix(word, text) {
-			d = 1 // somebody stopped in the middle of the word
-		}
-		if d < least {
-			best, least = word, d
-		}
-	}
-	return best
-}
-
-// distance returns how many letters of a have to be added, removed or replaced to get b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}
 
 // DidYouMean returns a usage error whose hint suggests meant, unless meant is "".
 func DidYouMean(cmd *cobra.Command, err error, meant string) error {
@@ -66,7 +30,7 @@ func UnknownCommand(group *cobra.Command, word string) error {
 			words = append(words, c.Name())
 		}
 	}
-	meant := Nearest(word, words)
+	meant := nearest.Word(word, words)
 	if meant != "" {
 		meant = group.CommandPath() + " " + meant
 	}
@@ -82,7 +46,7 @@ func FlagError(cmd *cobra.Command, err error) error {
 				words = append(words, f.Name)
 			}
 		})
-		meant := Nearest(unknown.GetSpecifiedName(), words)
+		meant := nearest.Word(unknown.GetSpecifiedName(), words)
 		if meant != "" {
 			meant = "--" + meant
 		}
@@ -126,5 +90,5 @@ func meantValue(cmd *cobra.Command, f *pflag.Flag, value string) string {
 		return ""
 	}
 	words, _ := complete(cmd, nil, "")
-	return Nearest(value, words)
+	return nearest.Word(value, words)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/nearest"
 	"github.com/trident-project/trident/proto/client"
 )
 
@@ -48,7 +49,7 @@ func newGetCommand(a *command.App, run func(context.Context, *getOptions) error)
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.kind = command.Argument(args, "status")
 			if !slices.Contains(getKinds(), o.kind) {
-				return command.DidYouMean(cmd, fmt.Errorf("there is no %q; there are %s", o.kind, strings.Join(getKinds(), ", ")), command.Nearest(o.kind, getKinds()))
+				return command.DidYouMean(cmd, fmt.Errorf("there is no %q; there are %s", o.kind, strings.Join(getKinds(), ", ")), nearest.Word(o.kind, getKinds()))
 			}
 			return run(cmd.Context(), o)
 		},
