@@ -156,14 +156,6 @@ type Compression struct {
 	MaxWindowLog int `json:"maxWindowLog"` // binary logarithm of the largest zstd window in bytes
 }
 
-// IsUKI reports whether the image boots a unified kernel image directly. As for upstream,
-// the first boot entry decides.
-func (m *Metadata) IsUKI() bool {
-	b := m.Bootloader
-	return b != nil && b.Type == SystemdBoot && b.SystemdBoot != nil &&
-		len(b.SystemdBoot.Entries) > 0 && b.SystemdBoot.Entries[0].Type == UKIStandalone
-}
-
 // OSRelease is the text of an os-release file.
 type OSRelease string
 

@@ -324,7 +324,7 @@ func TestMetadataIsParsedIntoItsFields(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Arch != ARM64 || m.OSRelease.Get("VERSION_ID") != "13" || !m.IsUKI() || m.ID != "7b5d4e6a-0000-4000-8000-0123456789ab" {
+	if m.Arch != ARM64 || m.OSRelease.Get("VERSION_ID") != "13" || m.Bootloader.SystemdBoot.Entries[0].Type != UKIStandalone || m.ID != "7b5d4e6a-0000-4000-8000-0123456789ab" {
 		t.Errorf("%+v", m)
 	}
 	if want := (File{"images/esp.zst", 10, 4096, digestA}); m.Filesystems[0].Image != want {

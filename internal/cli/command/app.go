@@ -144,3 +144,14 @@ func (a *App) Ask(ctx context.Context, doing string, question func(*client.Clien
 	}
 	return nil
 }
+
+// Print calls the daemon as Ask does, and shows the answer.
+func Print[T any](ctx context.Context, a *App, doing string, call func(*client.Client) (T, error), write func(*terminal.Table, T)) error {
+	return a.Ask(ctx, doing, func(c *client.Client) error {
+		answer, err := call(c)
+		if err != nil {
+			return err
+		}
+		return a.Show(answer, func(w *terminal.Table) { write(w, answer) })
+	})
+}

@@ -30,13 +30,7 @@ end: "trident operation watch" does.`,
 }
 
 func cancel(ctx context.Context, o *cancelOptions) error {
-	return o.app.Ask(ctx, "cancel operation "+o.id, func(c *client.Client) error {
-		op, err := c.Cancel(ctx, o.id)
-		if err != nil {
-			return err
-		}
-		return o.app.Show(op, func(w *terminal.Table) {
-			w.Line("Operation %s is cancelled and undoes its steps.", op.GetId())
-		})
+	return command.Print(ctx, o.app, "cancel operation "+o.id, func(c *client.Client) (*client.Operation, error) { return c.Cancel(ctx, o.id) }, func(w *terminal.Table, op *client.Operation) {
+		w.Line("Operation %s is cancelled and undoes its steps.", op.GetId())
 	})
 }

@@ -34,16 +34,13 @@ func newListCommand(a *command.App, run func(context.Context, *listOptions) erro
 }
 
 func list(ctx context.Context, o *listOptions) error {
-	return o.app.Ask(ctx, "list operations", func(c *client.Client) error {
+	return command.Print(ctx, o.app, "list operations", func(c *client.Client) (*operationsv1.ListResponse, error) {
 		all, err := c.Operations(ctx, o.limit, o.unsettled)
-		if err != nil {
-			return err
+		return &operationsv1.ListResponse{Operations: all}, err
+	}, func(w *terminal.Table, all *operationsv1.ListResponse) {
+		w.Head("OPERATION", "BEGAN", "PHASE", "STEP", "WHAT")
+		for _, op := range all.GetOperations() {
+			w.Row(op.GetId(), terminal.FormatTime(op.GetCreateTime()), terminal.PhaseOf(op), op.GetStep(), op.GetSummary())
 		}
-		return o.app.Show(&operationsv1.ListResponse{Operations: all}, func(w *terminal.Table) {
-			w.Head("OPERATION", "BEGAN", "PHASE", "STEP", "WHAT")
-			for _, op := range all {
-				w.Row(op.GetId(), terminal.FormatTime(op.GetCreateTime()), terminal.PhaseOf(op), op.GetStep(), op.GetSummary())
-			}
-		})
 	})
 }

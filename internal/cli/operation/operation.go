@@ -43,13 +43,7 @@ func newShowCommand(a *command.App, run func(context.Context, *showOptions) erro
 }
 
 func show(ctx context.Context, o *showOptions) error {
-	return o.app.Ask(ctx, "show "+operationName(o.id), func(c *client.Client) error {
-		op, err := operationOf(ctx, c, o.id)
-		if err != nil {
-			return err
-		}
-		return o.app.Show(op, func(w *terminal.Table) { writeOperation(w, op) })
-	})
+	return command.Print(ctx, o.app, "show "+operationName(o.id), func(c *client.Client) (*client.Operation, error) { return operationOf(ctx, c, o.id) }, writeOperation)
 }
 
 // operationName returns the name of an operation for errors.
@@ -104,10 +98,7 @@ func writeOperation(w *terminal.Table, op *client.Operation) {
 	if op.GetWaiting() != "" {
 		w.Field("Waiting for", "%s", op.GetWaiting())
 	}
-	if h := op.GetHalt(); h != nil {
-		w.Field("Halted", "since %s: %s", terminal.FormatTime(h.GetSince()), h.GetCause().GetMessage())
-		w.Field("Hint", "%s", terminal.HaltHint(h))
-	}
+	terminal.WriteHalt(w, op)
 	w.Field("Began", "%s", terminal.FormatTime(op.GetCreateTime()))
 	w.Field("Last event", "%s, number %d", terminal.FormatTime(op.GetUpdateTime()), op.GetLastSequence())
 	if f := op.GetFailure(); f != nil {

@@ -32,17 +32,14 @@ func newHistoryCommand(a *command.App, run func(context.Context, *historyOptions
 }
 
 func history(ctx context.Context, o *historyOptions) error {
-	return o.app.Ask(ctx, "ask for the history of Trident", func(c *client.Client) error {
+	return command.Print(ctx, o.app, "ask for the history of Trident", func(c *client.Client) (*selfv1.HistoryResponse, error) {
 		all, err := c.History(ctx, o.limit)
-		if err != nil {
-			return err
+		return &selfv1.HistoryResponse{Entries: all}, err
+	}, func(w *terminal.Table, all *selfv1.HistoryResponse) {
+		w.Head("OPERATION", "BEGAN", "WHAT", "FROM", "TO", "END")
+		for _, e := range all.GetEntries() {
+			w.Row(e.GetOperationId(), terminal.FormatTime(e.GetStartTime()), e.GetKind(), e.GetFromVersion(), e.GetToVersion(), endOf(e))
 		}
-		return o.app.Show(&selfv1.HistoryResponse{Entries: all}, func(w *terminal.Table) {
-			w.Head("OPERATION", "BEGAN", "WHAT", "FROM", "TO", "END")
-			for _, e := range all {
-				w.Row(e.GetOperationId(), terminal.FormatTime(e.GetStartTime()), e.GetKind(), e.GetFromVersion(), e.GetToVersion(), endOf(e))
-			}
-		})
 	})
 }
 

@@ -29,13 +29,7 @@ func newStatusCommand(a *command.App, run func(context.Context, *statusOptions) 
 }
 
 func status(ctx context.Context, o *statusOptions) error {
-	return o.app.Ask(ctx, "ask for the status of Trident", func(c *client.Client) error {
-		s, err := c.Status(ctx)
-		if err != nil {
-			return err
-		}
-		return o.app.Show(s, func(w *terminal.Table) { writeStatus(w, s) })
-	})
+	return command.Print(ctx, o.app, "ask for the status of Trident", func(c *client.Client) (*client.Status, error) { return c.Status(ctx) }, writeStatus)
 }
 
 func writeStatus(w *terminal.Table, s *client.Status) {
@@ -50,10 +44,7 @@ func writeStatus(w *terminal.Table, s *client.Status) {
 	w.Field("Signatures", "%s", enforced)
 	if op := s.GetOperation(); op != nil {
 		w.Field("Operation", "%s %s: %s", op.GetId(), terminal.PhaseOf(op).Text, op.GetSummary())
-		if h := op.GetHalt(); h != nil {
-			w.Field("Halted", "since %s: %s", terminal.FormatTime(h.GetSince()), h.GetCause().GetMessage())
-			w.Field("Hint", "%s", terminal.HaltHint(h))
-		}
+		terminal.WriteHalt(w, op)
 	}
 	if last := s.GetLast(); last != nil {
 		w.FieldOf("Last", outcomeOf(last))

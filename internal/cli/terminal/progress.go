@@ -139,7 +139,7 @@ func (p *Progress) halt(h *operationsv1.Halt) {
 		return
 	}
 	p.warn(yellow, "The operation is halted: %s", h.GetCause().GetMessage())
-	p.warn("", "%s", HaltHint(h))
+	p.warn("", "%s", haltHint(h))
 }
 
 // move ends the line of the previous step and begins that of the next step or phase. It does

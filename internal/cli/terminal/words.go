@@ -47,8 +47,16 @@ func FormatTime(t *timestamppb.Timestamp) string {
 	return t.AsTime().Format(time.RFC3339)
 }
 
-// HaltHint returns the hint of a halted operation.
-func HaltHint(h *operationsv1.Halt) string {
+// WriteHalt writes since when and why an operation is halted, if it is.
+func WriteHalt(w *Table, op *client.Operation) {
+	if h := op.GetHalt(); h != nil {
+		w.Field("Halted", "since %s: %s", FormatTime(h.GetSince()), h.GetCause().GetMessage())
+		w.Field("Hint", "%s", haltHint(h))
+	}
+}
+
+// haltHint returns the hint of a halted operation.
+func haltHint(h *operationsv1.Halt) string {
 	hint := "The operation goes on by itself, within half a minute, once that is over."
 	if does := h.GetCause().GetHint(); does != "" {
 		hint = "To do: " + does + ". " + hint
