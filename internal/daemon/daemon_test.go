@@ -240,6 +240,11 @@ func TestAnOperationAndItsWatchersOutliveTheDaemon(t *testing.T) {
 			if last.GetPhase() != operationsv1.Phase_PHASE_UNDONE || last.GetChange().GetFailure().GetReason() != "INVALID" {
 				t.Errorf("the operation ended %v", last)
 			}
+			// The daemon removes the marker after it has sent the last event.
+			_ = second.stdin.Close()
+			if err := second.Wait(); err != nil {
+				t.Errorf("the second daemon ended with %v\n%s", err, second.log)
+			}
 			if _, err := os.Stat(marker); err == nil {
 				t.Error("the marker is left behind")
 			}
