@@ -74,6 +74,7 @@ type osWorld struct {
 	unheard int           // which request of a reboot, from 1 on, nobody answers
 	daemon  *osProcess
 	systemd *systemdtest.Fake
+	rests   rests
 }
 
 type mounted struct{ device, at string }
@@ -265,6 +266,10 @@ func (w *osWorld) touch(p *osProcess, name string, change func() error) error {
 	}
 	w.touches++
 	hit := w.touches == w.cutAt
+	if w.cutAt == 0 {
+		w.rests.begin(w.root, w.touches)
+		defer w.rests.end(w.root)
+	}
 	w.trace = append(w.trace, name)
 	if hit && !w.after {
 		w.cut(p)

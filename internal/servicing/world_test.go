@@ -2,6 +2,7 @@ package servicing
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -58,6 +59,39 @@ type world struct {
 	lies    bool // the new daemon says that it is another version
 	logs    bool // servicings leave their logs
 	changes sync.WaitGroup
+	rests   rests
+}
+
+// rests are the changes of a run without a cut between which nothing was written. The power
+// cut after one of two such changes leaves what the cut before the other leaves.
+type rests struct {
+	counter uint32 // of the datastore, after the last change
+	before  map[int]bool
+}
+
+// begin notes that change n of a run begins, and end that it has ended, on the host at root.
+func (r *rests) begin(root string, n int) {
+	if r.before == nil {
+		r.before = map[int]bool{}
+	}
+	r.before[n] = n > 1 && changeCounter(root) == r.counter
+}
+
+func (r *rests) end(root string) { r.counter = changeCounter(root) }
+
+// changeCounter returns the count of transactions in the header of the datastore (SQLite file
+// format, 1.3.8), or 0 without a datastore.
+func changeCounter(root string) uint32 {
+	f, err := os.Open(filepath.Join(root, datastore))
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	var b [4]byte
+	if _, err := f.ReadAt(b[:], 24); err != nil {
+		return 0
+	}
+	return binary.BigEndian.Uint32(b[:])
 }
 
 // process is one run of the daemon. It has the power of its boot.
@@ -120,6 +154,10 @@ func (w *world) touch(p *process, name string, change func() error) error {
 	}
 	w.touches++
 	hit := w.touches == w.cutAt
+	if w.cutAt == 0 {
+		w.rests.begin(w.root, w.touches)
+		defer w.rests.end(w.root)
+	}
 	w.trace = append(w.trace, name)
 	if hit && !w.after {
 		w.cut(p)
