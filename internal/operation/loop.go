@@ -15,7 +15,7 @@ func (r *Runner) loop(ctx context.Context, a *active) {
 	if a.pending != nil && r.journalPending(a) {
 		return
 	}
-	for r.ctx.Err() == nil && !r.runStep(ctx, a) {
+	for r.ctx.Err() == nil && r.awaitContinue(ctx, a) && !r.runStep(ctx, a) {
 	}
 }
 
@@ -132,7 +132,7 @@ func (r *Runner) releaseIfSettled(a *active) (stop bool) {
 		r.release(a)
 		return true
 	}
-	return a.op.Waiting != "" && !a.op.RequestOwed
+	return a.op.Waiting != "" && a.op.Waiting != Continue && !a.op.RequestOwed
 }
 
 // requestReboot calls the step's request once the journal says that the operation
@@ -181,6 +181,8 @@ func (r *Runner) advanceOrTurn(k kind, op *Operation, err error) {
 		op.Waiting, op.WaitID = Restart, r.Life.Process
 	case errors.Is(err, ErrReboot):
 		op.Waiting, op.WaitID = Reboot, r.Life.Boot
+	case err == nil && op.Phase == Doing && op.PauseBefore != "" && nextStep(k, *op) == op.PauseBefore:
+		op.Waiting, op.PauseBefore = Continue, ""
 	case err == nil:
 		advance(k, op)
 	case op.Phase == Doing:
@@ -199,6 +201,17 @@ func (o *Operation) resetStepCounts() { o.StepBegan, o.Begins, o.Stops, o.Kept =
 // advance moves op to the next step with a Do, or on the way back with an Undo,
 // and else to the end.
 func advance(k kind, op *Operation) {
+	if next := nextStep(k, *op); next != "" {
+		op.Step = next
+	} else if op.Phase == Undoing {
+		op.Phase = Undone
+	} else {
+		op.Phase = Done
+	}
+}
+
+// nextStep returns the step after that of op in its direction; "" at the end.
+func nextStep(k kind, op Operation) string {
 	names, by := k.steps(), 1
 	undo := op.Phase == Undoing
 	if undo {
@@ -206,14 +219,10 @@ func advance(k kind, op *Operation) {
 	}
 	for at := slices.Index(names, op.Step) + by; at >= 0 && at < len(names); at += by {
 		if k.hasWork(names[at], undo) {
-			op.Step = names[at]
-			return
+			return names[at]
 		}
 	}
-	op.Phase = Done
-	if undo {
-		op.Phase = Undone
-	}
+	return ""
 }
 
 // save journals the operation with new events, all or none, and wakes the

@@ -8,9 +8,9 @@
 //
 //	Doing ──▶ Done
 //	  │ ▲
-//	  │ └───── waiting (for a restart or a reboot) ◀─┐
-//	  ▼                                              │
-//	Undoing ─────────────────────────────────────────┘
+//	  │ └───── waiting (for a restart, a reboot, a person) ◀─┐
+//	  ▼                                                      │
+//	Undoing ─────────────────────────────────────────────────┘
 //	  ├──▶ Undone
 //	  └──▶ Stuck  (an Undo failed: a person must act)
 //
@@ -99,6 +99,8 @@ type Wait string
 const (
 	Restart Wait = "restart"
 	Reboot  Wait = "reboot"
+	// Continue is a call of [Runner.Continue]: the operation is paused.
+	Continue Wait = "continue"
 )
 
 // A Failure says why an operation turned back.
@@ -148,6 +150,10 @@ type Operation struct {
 	Waiting Wait   `json:"waiting,omitempty"`
 	// WaitID is the ID of the boot or process that has to end.
 	WaitID string `json:"wait_id,omitempty"`
+	// PauseBefore is the step before which the operation pauses; see WithPause. While the
+	// operation is paused, Step is the last step that was done: a version that does not
+	// know of pauses goes on with the next step.
+	PauseBefore string `json:"pause_before,omitempty"`
 	// RequestOwed says that the runner has yet to request the reboot; see
 	// RequestReboot.
 	RequestOwed bool `json:"owed,omitempty"`
@@ -212,7 +218,7 @@ func (o Operation) Steps() []StepStatus {
 // reached that of the step at which the operation turned back.
 func (o Operation) stepState(i, at, reached int) StepState {
 	switch {
-	case o.Phase == Done, o.Phase != Undone && i < at:
+	case o.Phase == Done, o.Phase != Undone && i < at, o.Waiting == Continue && i == at:
 		return StepDone
 	case o.Phase == Doing && i == at:
 		return StepDoing

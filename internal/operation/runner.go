@@ -87,6 +87,14 @@ type active struct {
 	halt         *Halt
 }
 
+// wakeUp ends a pause of the goroutine of the operation.
+func (a *active) wakeUp() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
 // New returns a runner. Register the kinds, then call Resume, which reads the
 // journal.
 func New(ctx context.Context, c Config) *Runner {
@@ -128,7 +136,10 @@ func (r *Runner) start(ctx context.Context, name, summary string, state json.Raw
 	op := Operation{
 		ID: newID(begun), Kind: name, Summary: summary, Phase: Doing,
 		Plan: k.steps(), Step: k.steps()[0], Created: begun, StepBegan: begun, Begins: 1, State: state,
-		Request: requestOf(ctx),
+		Request: requestOf(ctx), PauseBefore: pauseOf(ctx),
+	}
+	if op.PauseBefore != "" && !slices.Contains(op.Plan[1:], op.PauseBefore) {
+		return Operation{}, errkind.Errorf(errkind.Invalid, "an operation of the kind %s does not have a step %q to pause before", name, op.PauseBefore)
 	}
 	r.setOrigin(ctx, &op)
 	if err := r.markUnsettled(true); err != nil {
@@ -217,6 +228,9 @@ func (r *Runner) resumeOperation(ctx context.Context) error {
 // operation's goroutine do so.
 func (r *Runner) resumeStep(ctx context.Context, a *active) {
 	switch {
+	case a.op.Waiting == Continue:
+		r.launch(a)
+		return
 	case a.op.Waiting != "" && a.op.WaitID != r.lifeID(a.op.Waiting):
 		a.pending = func() (Operation, []Event) {
 			op := a.op

@@ -286,10 +286,7 @@ func (r *Runner) cancel(ctx context.Context, op Operation) (Operation, error) {
 	}
 	if a.isRunning {
 		a.cancel(errCancelled)
-		select {
-		case a.wake <- struct{}{}:
-		default:
-		}
+		a.wakeUp()
 	}
 	return a.view(), nil
 }
