@@ -60,10 +60,11 @@ func access() map[string]rule {
 		selfv1.SelfService_Remove_FullMethodName:    {may: root},
 		selfv1.SelfService_History_FullMethodName:   {may: root, isBulk: true},
 
-		operationsv1.OperationsService_Get_FullMethodName:    {may: root},
-		operationsv1.OperationsService_List_FullMethodName:   {may: root, isBulk: true},
-		operationsv1.OperationsService_Watch_FullMethodName:  {may: root},
-		operationsv1.OperationsService_Cancel_FullMethodName: {may: root},
+		operationsv1.OperationsService_Get_FullMethodName:      {may: root},
+		operationsv1.OperationsService_List_FullMethodName:     {may: root, isBulk: true},
+		operationsv1.OperationsService_Watch_FullMethodName:    {may: root},
+		operationsv1.OperationsService_Cancel_FullMethodName:   {may: root},
+		operationsv1.OperationsService_Continue_FullMethodName: {may: root},
 
 		setupv1.SetupService_Handshake_FullMethodName:     {may: anyone, worksWithoutHost: true, isQuiet: true, worksBeforeResume: true},
 		handlesv1.HandleService_OpenImage_FullMethodName:  {may: root, worksWithoutHost: true, requestLimit: maxMessage},

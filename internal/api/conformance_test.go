@@ -290,6 +290,12 @@ func TestUpdateStreamsOfServerAndFakeAreTheSame(t *testing.T) {
 		if _, err := client.Cancel(t.Context(), &operationsv1.CancelRequest{Id: ids[0]}); refusal(err) != "FailedPrecondition PRECONDITION" {
 			t.Errorf("an operation that has ended is cancelled: %v", err)
 		}
+		if _, err := client.Continue(t.Context(), &operationsv1.ContinueRequest{Id: ids[0]}); refusal(err) != "FailedPrecondition PRECONDITION" {
+			t.Errorf("an operation that has ended is continued: %v", err)
+		}
+		if _, err := client.Continue(t.Context(), &operationsv1.ContinueRequest{Id: "none"}); refusal(err) != "NotFound NOT_FOUND" {
+			t.Errorf("an operation that does not exist is continued: %v", err)
+		}
 	})
 }
 

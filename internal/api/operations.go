@@ -59,6 +59,14 @@ func (s *operationsServer) Cancel(ctx context.Context, req *operationsv1.CancelR
 	return &operationsv1.CancelResponse{Operation: operationToWire(op)}, nil
 }
 
+func (s *operationsServer) Continue(ctx context.Context, req *operationsv1.ContinueRequest) (*operationsv1.ContinueResponse, error) {
+	op, err := s.runner.Continue(context.WithoutCancel(ctx), req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	return &operationsv1.ContinueResponse{Operation: operationToWire(op)}, nil
+}
+
 // follow sends the events of an operation until it has settled. The operation does not
 // depend on who follows it.
 func follow(stream grpc.ServerStream, runner *operation.Runner, id string, after uint64, send func(*operationsv1.Event) error) error {

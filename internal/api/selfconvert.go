@@ -79,8 +79,15 @@ func trialFromWire(in *selfv1.Trial) (selfservice.Trial, error) {
 	if err != nil {
 		return selfservice.Trial{}, err
 	}
+	pause, ok := map[selfv1.Pause]string{
+		selfv1.Pause_PAUSE_UNSPECIFIED: "", selfv1.Pause_PAUSE_BEFORE_ACTIVATE: selfservice.PauseBeforeActivate,
+		selfv1.Pause_PAUSE_BEFORE_RESTART: selfservice.PauseBeforeRestart,
+	}[in.GetPause()]
+	if !ok {
+		return selfservice.Trial{}, errkind.Errorf(errkind.Invalid, "read the request: %d is not a pause that this version knows", in.GetPause())
+	}
 	return selfservice.Trial{
-		Soak: soak, Deadline: deadline,
+		Soak: soak, Deadline: deadline, PauseBefore: pause,
 		AllowDowngrade: in.GetAllowDowngrade(), AllowReadOnlyUsr: in.GetAllowReadOnlyUsr(),
 	}, nil
 }

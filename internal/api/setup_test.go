@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/trident-project/trident/internal/errkind/grpckind"
+	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/servicing"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
@@ -151,6 +152,18 @@ func TestEveryCapabilityIsImplemented(t *testing.T) {
 		"operations": func(t *testing.T, f *fixture) {
 			if _, err := operationsv1.NewOperationsServiceClient(f.conn).Get(t.Context(), &operationsv1.GetRequest{Id: f.work("work")}); err != nil {
 				t.Error(err)
+			}
+		},
+		"pause": func(t *testing.T, _ *fixture) {
+			for in, want := range map[selfv1.Pause]string{
+				selfv1.Pause_PAUSE_UNSPECIFIED: "", selfv1.Pause_PAUSE_BEFORE_ACTIVATE: "arm rescue", selfv1.Pause_PAUSE_BEFORE_RESTART: "restart",
+			} {
+				if trial, err := trialFromWire(&selfv1.Trial{Pause: in}); err != nil || trial.PauseBefore != want {
+					t.Errorf("%s: %+v, %v", in, trial, err)
+				}
+			}
+			if _, err := trialFromWire(&selfv1.Trial{Pause: 9}); errkind.Of(err) != errkind.Invalid {
+				t.Errorf("a pause that is not defined: %v", err)
 			}
 		},
 		"request-ids": func(t *testing.T, f *fixture) {

@@ -122,7 +122,16 @@ type Trial struct {
 	Deadline         time.Duration `json:"deadline"` // within which Trident must keep the version, counted from activation
 	AllowDowngrade   bool          `json:"allow_downgrade"`
 	AllowReadOnlyUsr bool          `json:"allow_read_only_usr"`
+	// PauseBefore is a step before which the operation pauses (operation.WithPause), or "".
+	PauseBefore string `json:"-"`
 }
+
+// The steps of Trial.PauseBefore. Before the first one, nothing has changed on the host.
+// The rescuer's deadline includes a pause before the second one.
+const (
+	PauseBeforeActivate = "arm rescue"
+	PauseBeforeRestart  = "restart"
+)
 
 func (t Trial) withDefaults() (Trial, error) {
 	if t.Soak == 0 {
@@ -161,7 +170,7 @@ func (s *Service) Upgrade(ctx context.Context, src fetch.Source, t Trial) (id st
 	if err != nil {
 		return "", fmt.Errorf("upgrade trident: %w", err)
 	}
-	return s.begin(ctx, s.upgrade, "upgrade trident from "+src.String(), src, r)
+	return s.begin(operation.WithPause(ctx, t.PauseBefore), s.upgrade, "upgrade trident from "+src.String(), src, r)
 }
 
 // Activate begins an operation that activates a staged version; "" is the newest
@@ -174,7 +183,7 @@ func (s *Service) Activate(ctx context.Context, version string, t Trial) (id str
 	if r.Version, err = s.images.StagedVersion(version); err != nil {
 		return "", fmt.Errorf("activate trident: %w", err)
 	}
-	return idOf(s.activate(ctx, "activate trident "+r.Version, r))
+	return idOf(s.activate(operation.WithPause(ctx, t.PauseBefore), "activate trident "+r.Version, r))
 }
 
 // Rollback begins an operation that returns to the previous version, or to the

@@ -57,6 +57,14 @@ func (s Source) message(l *link) (*selfv1.Source, error) {
 	return m, nil
 }
 
+// requireFor fails if the daemon lacks what a trial needs.
+func (l *link) requireFor(trial *Trial) error {
+	if trial.GetPause() == selfv1.Pause_PAUSE_UNSPECIFIED {
+		return nil
+	}
+	return l.require(wire.Pause)
+}
+
 func (c *Client) self() selfv1.SelfServiceClient { return selfv1.NewSelfServiceClient(c.Conn()) }
 
 // Status returns the running version of Trident, its origin, and the other versions on
@@ -108,6 +116,9 @@ func (c *Client) Stage(ctx context.Context, source Source, allowDowngrade bool, 
 func (c *Client) Upgrade(ctx context.Context, source Source, trial *Trial, fn func(*Event)) (*Operation, error) {
 	return c.run(ctx, source, fn, func(ctx context.Context, l *link) (*call, error) {
 		from, err := source.message(l)
+		if err == nil {
+			err = l.requireFor(trial)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -126,6 +137,9 @@ func (c *Client) Upgrade(ctx context.Context, source Source, trial *Trial, fn fu
 // Activate is Upgrade to a staged version, the newest one if version is empty.
 func (c *Client) Activate(ctx context.Context, version string, trial *Trial, fn func(*Event)) (*Operation, error) {
 	return c.run(ctx, Source{}, fn, func(ctx context.Context, l *link) (*call, error) {
+		if err := l.requireFor(trial); err != nil {
+			return nil, err
+		}
 		stream, err := selfv1.NewSelfServiceClient(l.conn).Activate(ctx, &selfv1.ActivateRequest{Version: version, Trial: trial})
 		if err != nil {
 			return nil, err

@@ -31,6 +31,12 @@ func (c *Client) Cancel(ctx context.Context, id string) (*Operation, error) {
 	return resp.GetOperation(), err
 }
 
+// Continue has an operation go on that is paused (see Trial.pause), and returns at once.
+func (c *Client) Continue(ctx context.Context, id string) (*Operation, error) {
+	resp, err := c.operations().Continue(ctx, &operationsv1.ContinueRequest{Id: id})
+	return resp.GetOperation(), err
+}
+
 // Watch calls fn, which may be nil, for each event of an operation after a sequence
 // number, once and in order. It returns the operation when it has ended, with an
 // *OperationError if without success. If ctx ends first, the error is a *DetachedError

@@ -53,6 +53,7 @@ const (
 	ImageHandles        = "image-handles"         // HandleService.OpenImage
 	MessageLimit        = "message-limit"         // answers larger than the client said that it takes are errors, not broken connections
 	Operations          = "operations"            // OperationsService: get, list, cancel, watch from a sequence number
+	Pause               = "pause"                 // Trial.pause in SelfService.Upgrade and Activate, and OperationsService.Continue
 	RequestIDs          = "request-ids"           // HeaderRequest of every call that begins an operation
 	SelfImageHandle     = "self-image-handle"     // Source.image_handle in SelfService.Stage and Upgrade
 	SelfUpgrade         = "self-upgrade"          // SelfService
@@ -76,7 +77,7 @@ const (
 // of every daemon, or also those of one that changes its host.
 func Capabilities(changesHost bool) []string {
 	all := []string{
-		ConfigHandles, FetchTimeout, HostStatus, HostValidation, ImageHandles, MessageLimit, Operations, RequestIDs, SelfImageHandle,
+		ConfigHandles, FetchTimeout, HostStatus, HostValidation, ImageHandles, MessageLimit, Operations, Pause, RequestIDs, SelfImageHandle,
 		SelfUpgrade, SelfUpload,
 	}
 	if changesHost {

@@ -1,5 +1,5 @@
-// Package operation has the commands below trident operation: they list, show, watch and
-// cancel operations.
+// Package operation has the commands below trident operation: they list, show, watch,
+// continue and cancel operations.
 package operation
 
 import (
@@ -16,10 +16,11 @@ import (
 )
 
 func Command(a *command.App) *cobra.Command {
-	return command.Group("operation", "List, show, watch and cancel operations",
+	return command.Group("operation", "List, show, watch, continue and cancel operations",
 		newListCommand(a, list),
 		newShowCommand(a, show),
 		newWatchCommand(a, watch),
+		newContinueCommand(a, goOn),
 		newCancelCommand(a, cancel),
 	)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/trident-project/trident/internal/linux/filekind"
 	"github.com/trident-project/trident/internal/linux/regfile"
 	"github.com/trident-project/trident/proto/client"
+	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
 
 func Command(a *command.App) *cobra.Command {
@@ -129,6 +130,25 @@ type trialOptions struct {
 	soak, deadline   time.Duration
 	allowDowngrade   bool
 	allowReadOnlyUsr bool
+	pauseBefore      pausePoint
+}
+
+// A pausePoint is a flag with the name of a step before which an operation pauses.
+type pausePoint string
+
+func pauses() map[pausePoint]selfv1.Pause {
+	return map[pausePoint]selfv1.Pause{"activate": selfv1.Pause_PAUSE_BEFORE_ACTIVATE, "restart": selfv1.Pause_PAUSE_BEFORE_RESTART}
+}
+
+func (p *pausePoint) String() string { return string(*p) }
+func (p *pausePoint) Type() string   { return "STEP" }
+
+func (p *pausePoint) Set(text string) error {
+	if _, ok := pauses()[pausePoint(text)]; !ok {
+		return errors.New("the steps are activate and restart")
+	}
+	*p = pausePoint(text)
+	return nil
 }
 
 func (o *trialOptions) addTimes(flags *pflag.FlagSet) {
@@ -139,11 +159,12 @@ func (o *trialOptions) addTimes(flags *pflag.FlagSet) {
 func (o *trialOptions) addFlags(flags *pflag.FlagSet) {
 	o.addTimes(flags)
 	flags.BoolVar(&o.allowDowngrade, "allow-downgrade", false, "allow a version older than the running one")
+	flags.Var(&o.pauseBefore, "pause-before", "pause before this step, activate or restart, until \"trident operation continue\"")
 	flags.BoolVar(&o.allowReadOnlyUsr, "allow-read-only-usr", false, "allow a new version although a package manager can then not write to /usr")
 }
 
 func (o *trialOptions) message() *client.Trial {
-	t := &client.Trial{AllowDowngrade: o.allowDowngrade, AllowReadOnlyUsr: o.allowReadOnlyUsr}
+	t := &client.Trial{AllowDowngrade: o.allowDowngrade, AllowReadOnlyUsr: o.allowReadOnlyUsr, Pause: pauses()[o.pauseBefore]}
 	if o.soak != 0 {
 		t.Soak = durationpb.New(o.soak)
 	}

@@ -122,6 +122,9 @@ func (p *Progress) wait(waiting, operation string) {
 		if operation != "" {
 			p.say("To see from there on how it goes on: %s", p.WatchCommand(operation))
 		}
+	case waiting == "continue":
+		p.say("Paused; to go on: trident operation continue %s", operation)
+		p.say("To undo it instead: trident operation cancel %s", operation)
 	case waiting != "":
 		p.say("Waiting for %s", waiting)
 	case before != "":

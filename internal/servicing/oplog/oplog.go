@@ -214,6 +214,8 @@ func changeText(e, before operation.Event) (level, text string) {
 	switch {
 	case e.Waiting == operation.Reboot:
 		return "info", "waiting for a reboot"
+	case e.Waiting == operation.Continue:
+		return "info", "paused"
 	case e.Waiting != "":
 		return "info", "waiting for a " + string(e.Waiting)
 	case failed:

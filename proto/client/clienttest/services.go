@@ -75,6 +75,15 @@ func (s operationsServer) Cancel(_ context.Context, req *operationsv1.CancelRequ
 	return &operationsv1.CancelResponse{Operation: snapshot}, err
 }
 
+// Continue fails, because no operation of this server pauses.
+func (s operationsServer) Continue(_ context.Context, req *operationsv1.ContinueRequest) (*operationsv1.ContinueResponse, error) {
+	op, err := s.find(req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	return nil, errkind.Errorf(errkind.Precondition, "continue operation %s: the operation is not paused", op.GetId())
+}
+
 // follow sends the events of an operation until it ends, or until Drop ends the stream.
 // With hard every second drop closes the connections. The stream that begins an operation
 // is never hard: its client may not have received the operation's ID.

@@ -407,7 +407,8 @@ type Operation struct {
 	Steps   []*Step `protobuf:"bytes,5,rep,name=steps,proto3" json:"steps,omitempty"`
 	// The step that Trident does or undoes, or the next one.
 	Step string `protobuf:"bytes,6,opt,name=step,proto3" json:"step,omitempty"`
-	// What the operation waits for: "restart", "reboot" or empty.
+	// What the operation waits for: "restart", "reboot", "continue" (it is paused, and
+	// step is the last one that was done) or empty.
 	Waiting    string                 `protobuf:"bytes,7,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	Failure    *Failure               `protobuf:"bytes,8,opt,name=failure,proto3" json:"failure,omitempty"`
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
@@ -1363,6 +1364,94 @@ func (x *CancelResponse) GetOperation() *Operation {
 	return nil
 }
 
+type ContinueRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContinueRequest) Reset() {
+	*x = ContinueRequest{}
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContinueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContinueRequest) ProtoMessage() {}
+
+func (x *ContinueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContinueRequest.ProtoReflect.Descriptor instead.
+func (*ContinueRequest) Descriptor() ([]byte, []int) {
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ContinueRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type ContinueResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operation     *Operation             `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContinueResponse) Reset() {
+	*x = ContinueResponse{}
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContinueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContinueResponse) ProtoMessage() {}
+
+func (x *ContinueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_operations_v1_operations_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContinueResponse.ProtoReflect.Descriptor instead.
+func (*ContinueResponse) Descriptor() ([]byte, []int) {
+	return file_trident_operations_v1_operations_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ContinueResponse) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
 var File_trident_operations_v1_operations_proto protoreflect.FileDescriptor
 
 const file_trident_operations_v1_operations_proto_rawDesc = "" +
@@ -1455,6 +1544,10 @@ const file_trident_operations_v1_operations_proto_rawDesc = "" +
 	"\rCancelRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"P\n" +
 	"\x0eCancelResponse\x12>\n" +
+	"\toperation\x18\x01 \x01(\v2 .trident.operations.v1.OperationR\toperation\"!\n" +
+	"\x0fContinueRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"R\n" +
+	"\x10ContinueResponse\x12>\n" +
 	"\toperation\x18\x01 \x01(\v2 .trident.operations.v1.OperationR\toperation*u\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x0f\n" +
@@ -1476,12 +1569,13 @@ const file_trident_operations_v1_operations_proto_rawDesc = "" +
 	"\x0eSEVERITY_DEBUG\x10\x01\x12\x11\n" +
 	"\rSEVERITY_INFO\x10\x02\x12\x14\n" +
 	"\x10SEVERITY_WARNING\x10\x03\x12\x12\n" +
-	"\x0eSEVERITY_ERROR\x10\x042\xdf\x02\n" +
+	"\x0eSEVERITY_ERROR\x10\x042\xbc\x03\n" +
 	"\x11OperationsService\x12L\n" +
 	"\x03Get\x12!.trident.operations.v1.GetRequest\x1a\".trident.operations.v1.GetResponse\x12O\n" +
 	"\x04List\x12\".trident.operations.v1.ListRequest\x1a#.trident.operations.v1.ListResponse\x12T\n" +
 	"\x05Watch\x12#.trident.operations.v1.WatchRequest\x1a$.trident.operations.v1.WatchResponse0\x01\x12U\n" +
-	"\x06Cancel\x12$.trident.operations.v1.CancelRequest\x1a%.trident.operations.v1.CancelResponseBMZKgithub.com/trident-project/trident/proto/trident/operations/v1;operationsv1b\x06proto3"
+	"\x06Cancel\x12$.trident.operations.v1.CancelRequest\x1a%.trident.operations.v1.CancelResponse\x12[\n" +
+	"\bContinue\x12&.trident.operations.v1.ContinueRequest\x1a'.trident.operations.v1.ContinueResponseBMZKgithub.com/trident-project/trident/proto/trident/operations/v1;operationsv1b\x06proto3"
 
 var (
 	file_trident_operations_v1_operations_proto_rawDescOnce sync.Once
@@ -1496,7 +1590,7 @@ func file_trident_operations_v1_operations_proto_rawDescGZIP() []byte {
 }
 
 var file_trident_operations_v1_operations_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_trident_operations_v1_operations_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_trident_operations_v1_operations_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_trident_operations_v1_operations_proto_goTypes = []any{
 	(Phase)(0),                    // 0: trident.operations.v1.Phase
 	(StepState)(0),                // 1: trident.operations.v1.StepState
@@ -1518,23 +1612,25 @@ var file_trident_operations_v1_operations_proto_goTypes = []any{
 	(*WatchResponse)(nil),         // 17: trident.operations.v1.WatchResponse
 	(*CancelRequest)(nil),         // 18: trident.operations.v1.CancelRequest
 	(*CancelResponse)(nil),        // 19: trident.operations.v1.CancelResponse
-	nil,                           // 20: trident.operations.v1.LogLine.AttributesEntry
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*ContinueRequest)(nil),       // 20: trident.operations.v1.ContinueRequest
+	(*ContinueResponse)(nil),      // 21: trident.operations.v1.ContinueResponse
+	nil,                           // 22: trident.operations.v1.LogLine.AttributesEntry
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
 }
 var file_trident_operations_v1_operations_proto_depIdxs = []int32{
 	1,  // 0: trident.operations.v1.Step.state:type_name -> trident.operations.v1.StepState
-	21, // 1: trident.operations.v1.Halt.since:type_name -> google.protobuf.Timestamp
+	23, // 1: trident.operations.v1.Halt.since:type_name -> google.protobuf.Timestamp
 	4,  // 2: trident.operations.v1.Halt.cause:type_name -> trident.operations.v1.Failure
 	0,  // 3: trident.operations.v1.Operation.phase:type_name -> trident.operations.v1.Phase
 	3,  // 4: trident.operations.v1.Operation.steps:type_name -> trident.operations.v1.Step
 	4,  // 5: trident.operations.v1.Operation.failure:type_name -> trident.operations.v1.Failure
-	21, // 6: trident.operations.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
-	21, // 7: trident.operations.v1.Operation.update_time:type_name -> google.protobuf.Timestamp
+	23, // 6: trident.operations.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
+	23, // 7: trident.operations.v1.Operation.update_time:type_name -> google.protobuf.Timestamp
 	5,  // 8: trident.operations.v1.Operation.halt:type_name -> trident.operations.v1.Halt
 	2,  // 9: trident.operations.v1.LogLine.severity:type_name -> trident.operations.v1.Severity
-	20, // 10: trident.operations.v1.LogLine.attributes:type_name -> trident.operations.v1.LogLine.AttributesEntry
+	22, // 10: trident.operations.v1.LogLine.attributes:type_name -> trident.operations.v1.LogLine.AttributesEntry
 	4,  // 11: trident.operations.v1.Change.failure:type_name -> trident.operations.v1.Failure
-	21, // 12: trident.operations.v1.Event.time:type_name -> google.protobuf.Timestamp
+	23, // 12: trident.operations.v1.Event.time:type_name -> google.protobuf.Timestamp
 	0,  // 13: trident.operations.v1.Event.phase:type_name -> trident.operations.v1.Phase
 	10, // 14: trident.operations.v1.Event.change:type_name -> trident.operations.v1.Change
 	7,  // 15: trident.operations.v1.Event.progress:type_name -> trident.operations.v1.Progress
@@ -1545,19 +1641,22 @@ var file_trident_operations_v1_operations_proto_depIdxs = []int32{
 	6,  // 20: trident.operations.v1.ListResponse.operations:type_name -> trident.operations.v1.Operation
 	11, // 21: trident.operations.v1.WatchResponse.event:type_name -> trident.operations.v1.Event
 	6,  // 22: trident.operations.v1.CancelResponse.operation:type_name -> trident.operations.v1.Operation
-	12, // 23: trident.operations.v1.OperationsService.Get:input_type -> trident.operations.v1.GetRequest
-	14, // 24: trident.operations.v1.OperationsService.List:input_type -> trident.operations.v1.ListRequest
-	16, // 25: trident.operations.v1.OperationsService.Watch:input_type -> trident.operations.v1.WatchRequest
-	18, // 26: trident.operations.v1.OperationsService.Cancel:input_type -> trident.operations.v1.CancelRequest
-	13, // 27: trident.operations.v1.OperationsService.Get:output_type -> trident.operations.v1.GetResponse
-	15, // 28: trident.operations.v1.OperationsService.List:output_type -> trident.operations.v1.ListResponse
-	17, // 29: trident.operations.v1.OperationsService.Watch:output_type -> trident.operations.v1.WatchResponse
-	19, // 30: trident.operations.v1.OperationsService.Cancel:output_type -> trident.operations.v1.CancelResponse
-	27, // [27:31] is the sub-list for method output_type
-	23, // [23:27] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	6,  // 23: trident.operations.v1.ContinueResponse.operation:type_name -> trident.operations.v1.Operation
+	12, // 24: trident.operations.v1.OperationsService.Get:input_type -> trident.operations.v1.GetRequest
+	14, // 25: trident.operations.v1.OperationsService.List:input_type -> trident.operations.v1.ListRequest
+	16, // 26: trident.operations.v1.OperationsService.Watch:input_type -> trident.operations.v1.WatchRequest
+	18, // 27: trident.operations.v1.OperationsService.Cancel:input_type -> trident.operations.v1.CancelRequest
+	20, // 28: trident.operations.v1.OperationsService.Continue:input_type -> trident.operations.v1.ContinueRequest
+	13, // 29: trident.operations.v1.OperationsService.Get:output_type -> trident.operations.v1.GetResponse
+	15, // 30: trident.operations.v1.OperationsService.List:output_type -> trident.operations.v1.ListResponse
+	17, // 31: trident.operations.v1.OperationsService.Watch:output_type -> trident.operations.v1.WatchResponse
+	19, // 32: trident.operations.v1.OperationsService.Cancel:output_type -> trident.operations.v1.CancelResponse
+	21, // 33: trident.operations.v1.OperationsService.Continue:output_type -> trident.operations.v1.ContinueResponse
+	29, // [29:34] is the sub-list for method output_type
+	24, // [24:29] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_trident_operations_v1_operations_proto_init() }
@@ -1578,7 +1677,7 @@ func file_trident_operations_v1_operations_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_operations_v1_operations_proto_rawDesc), len(file_trident_operations_v1_operations_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

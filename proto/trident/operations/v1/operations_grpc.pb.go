@@ -19,10 +19,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	OperationsService_Get_FullMethodName    = "/trident.operations.v1.OperationsService/Get"
-	OperationsService_List_FullMethodName   = "/trident.operations.v1.OperationsService/List"
-	OperationsService_Watch_FullMethodName  = "/trident.operations.v1.OperationsService/Watch"
-	OperationsService_Cancel_FullMethodName = "/trident.operations.v1.OperationsService/Cancel"
+	OperationsService_Get_FullMethodName      = "/trident.operations.v1.OperationsService/Get"
+	OperationsService_List_FullMethodName     = "/trident.operations.v1.OperationsService/List"
+	OperationsService_Watch_FullMethodName    = "/trident.operations.v1.OperationsService/Watch"
+	OperationsService_Cancel_FullMethodName   = "/trident.operations.v1.OperationsService/Cancel"
+	OperationsService_Continue_FullMethodName = "/trident.operations.v1.OperationsService/Continue"
 )
 
 // OperationsServiceClient is the client API for OperationsService service.
@@ -47,6 +48,9 @@ type OperationsServiceClient interface {
 	// cannot be cancelled (FAILED_PRECONDITION). Cancel makes a stuck operation try its
 	// undo once more.
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
+	// Continue has a paused operation go on, and returns at once. FAILED_PRECONDITION if
+	// the operation is not paused. Needs the capability pause.
+	Continue(ctx context.Context, in *ContinueRequest, opts ...grpc.CallOption) (*ContinueResponse, error)
 }
 
 type operationsServiceClient struct {
@@ -106,6 +110,16 @@ func (c *operationsServiceClient) Cancel(ctx context.Context, in *CancelRequest,
 	return out, nil
 }
 
+func (c *operationsServiceClient) Continue(ctx context.Context, in *ContinueRequest, opts ...grpc.CallOption) (*ContinueResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ContinueResponse)
+	err := c.cc.Invoke(ctx, OperationsService_Continue_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperationsServiceServer is the server API for OperationsService service.
 // All implementations must embed UnimplementedOperationsServiceServer
 // for forward compatibility.
@@ -128,6 +142,9 @@ type OperationsServiceServer interface {
 	// cannot be cancelled (FAILED_PRECONDITION). Cancel makes a stuck operation try its
 	// undo once more.
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)
+	// Continue has a paused operation go on, and returns at once. FAILED_PRECONDITION if
+	// the operation is not paused. Needs the capability pause.
+	Continue(context.Context, *ContinueRequest) (*ContinueResponse, error)
 	mustEmbedUnimplementedOperationsServiceServer()
 }
 
@@ -149,6 +166,9 @@ func (UnimplementedOperationsServiceServer) Watch(*WatchRequest, grpc.ServerStre
 }
 func (UnimplementedOperationsServiceServer) Cancel(context.Context, *CancelRequest) (*CancelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
+}
+func (UnimplementedOperationsServiceServer) Continue(context.Context, *ContinueRequest) (*ContinueResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Continue not implemented")
 }
 func (UnimplementedOperationsServiceServer) mustEmbedUnimplementedOperationsServiceServer() {}
 func (UnimplementedOperationsServiceServer) testEmbeddedByValue()                           {}
@@ -236,6 +256,24 @@ func _OperationsService_Cancel_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperationsService_Continue_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ContinueRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperationsServiceServer).Continue(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperationsService_Continue_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperationsServiceServer).Continue(ctx, req.(*ContinueRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OperationsService_ServiceDesc is the grpc.ServiceDesc for OperationsService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -254,6 +292,10 @@ var OperationsService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Cancel",
 			Handler:    _OperationsService_Cancel_Handler,
+		},
+		{
+			MethodName: "Continue",
+			Handler:    _OperationsService_Continue_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -24,6 +24,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A Pause is a point of an operation on Trident at which it can wait for a person.
+type Pause int32
+
+const (
+	Pause_PAUSE_UNSPECIFIED Pause = 0
+	// The new version is verified and probed; nothing has changed on the host.
+	Pause_PAUSE_BEFORE_ACTIVATE Pause = 1
+	// The new version is merged into /usr; the daemon is still the old one, unless it is
+	// restarted meanwhile. The deadline of the trial includes the pause.
+	Pause_PAUSE_BEFORE_RESTART Pause = 2
+)
+
+// Enum value maps for Pause.
+var (
+	Pause_name = map[int32]string{
+		0: "PAUSE_UNSPECIFIED",
+		1: "PAUSE_BEFORE_ACTIVATE",
+		2: "PAUSE_BEFORE_RESTART",
+	}
+	Pause_value = map[string]int32{
+		"PAUSE_UNSPECIFIED":     0,
+		"PAUSE_BEFORE_ACTIVATE": 1,
+		"PAUSE_BEFORE_RESTART":  2,
+	}
+)
+
+func (x Pause) Enum() *Pause {
+	p := new(Pause)
+	*p = x
+	return p
+}
+
+func (x Pause) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Pause) Descriptor() protoreflect.EnumDescriptor {
+	return file_trident_self_v1_self_proto_enumTypes[0].Descriptor()
+}
+
+func (Pause) Type() protoreflect.EnumType {
+	return &file_trident_self_v1_self_proto_enumTypes[0]
+}
+
+func (x Pause) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Pause.Descriptor instead.
+func (Pause) EnumDescriptor() ([]byte, []int) {
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{0}
+}
+
 // An Origin says where the running daemon comes from.
 type Origin int32
 
@@ -60,11 +113,11 @@ func (x Origin) String() string {
 }
 
 func (Origin) Descriptor() protoreflect.EnumDescriptor {
-	return file_trident_self_v1_self_proto_enumTypes[0].Descriptor()
+	return file_trident_self_v1_self_proto_enumTypes[1].Descriptor()
 }
 
 func (Origin) Type() protoreflect.EnumType {
-	return &file_trident_self_v1_self_proto_enumTypes[0]
+	return &file_trident_self_v1_self_proto_enumTypes[1]
 }
 
 func (x Origin) Number() protoreflect.EnumNumber {
@@ -73,7 +126,7 @@ func (x Origin) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Origin.Descriptor instead.
 func (Origin) EnumDescriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{0}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{1}
 }
 
 // A Source says where an image comes from.
@@ -275,8 +328,11 @@ type Trial struct {
 	// Permits activation on a host whose writable /usr becomes read-only while the
 	// extension is merged, so that its package manager cannot write it.
 	AllowReadOnlyUsr bool `protobuf:"varint,4,opt,name=allow_read_only_usr,json=allowReadOnlyUsr,proto3" json:"allow_read_only_usr,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Where the operation pauses until OperationsService.Continue or Cancel. Needs the
+	// capability pause.
+	Pause         Pause `protobuf:"varint,5,opt,name=pause,proto3,enum=trident.self.v1.Pause" json:"pause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Trial) Reset() {
@@ -335,6 +391,13 @@ func (x *Trial) GetAllowReadOnlyUsr() bool {
 		return x.AllowReadOnlyUsr
 	}
 	return false
+}
+
+func (x *Trial) GetPause() Pause {
+	if x != nil {
+		return x.Pause
+	}
+	return Pause_PAUSE_UNSPECIFIED
 }
 
 type StageRequest struct {
@@ -1690,12 +1753,13 @@ const file_trident_self_v1_self_proto_rawDesc = "" +
 	"\rfetch_timeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\ffetchTimeoutB\x06\n" +
 	"\x04from\"\x1c\n" +
 	"\x06Upload\x12\x12\n" +
-	"\x04size\x18\x01 \x01(\x03R\x04size\"\xc5\x01\n" +
+	"\x04size\x18\x01 \x01(\x03R\x04size\"\xf3\x01\n" +
 	"\x05Trial\x12-\n" +
 	"\x04soak\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04soak\x125\n" +
 	"\bdeadline\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bdeadline\x12'\n" +
 	"\x0fallow_downgrade\x18\x03 \x01(\bR\x0eallowDowngrade\x12-\n" +
-	"\x13allow_read_only_usr\x18\x04 \x01(\bR\x10allowReadOnlyUsr\"\xce\x01\n" +
+	"\x13allow_read_only_usr\x18\x04 \x01(\bR\x10allowReadOnlyUsr\x12,\n" +
+	"\x05pause\x18\x05 \x01(\x0e2\x16.trident.self.v1.PauseR\x05pause\"\xce\x01\n" +
 	"\fStageRequest\x12;\n" +
 	"\x05start\x18\x01 \x01(\v2#.trident.self.v1.StageRequest.StartH\x00R\x05start\x12\x16\n" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunk\x1aa\n" +
@@ -1780,7 +1844,11 @@ const file_trident_self_v1_self_proto_rawDesc = "" +
 	"\toperation\x18\v \x01(\v2 .trident.operations.v1.OperationR\toperation\x121\n" +
 	"\x04last\x18\f \x01(\v2\x1d.trident.self.v1.HistoryEntryR\x04last\x12'\n" +
 	"\x0fpolicy_enforced\x18\r \x01(\bR\x0epolicyEnforced\x12\x16\n" +
-	"\x06faults\x18\x0e \x03(\tR\x06faults*G\n" +
+	"\x06faults\x18\x0e \x03(\tR\x06faults*S\n" +
+	"\x05Pause\x12\x15\n" +
+	"\x11PAUSE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15PAUSE_BEFORE_ACTIVATE\x10\x01\x12\x18\n" +
+	"\x14PAUSE_BEFORE_RESTART\x10\x02*G\n" +
 	"\x06Origin\x12\x16\n" +
 	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vORIGIN_BASE\x10\x01\x12\x14\n" +
@@ -1807,93 +1875,95 @@ func file_trident_self_v1_self_proto_rawDescGZIP() []byte {
 	return file_trident_self_v1_self_proto_rawDescData
 }
 
-var file_trident_self_v1_self_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_trident_self_v1_self_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_trident_self_v1_self_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_trident_self_v1_self_proto_goTypes = []any{
-	(Origin)(0),                   // 0: trident.self.v1.Origin
-	(*Source)(nil),                // 1: trident.self.v1.Source
-	(*Upload)(nil),                // 2: trident.self.v1.Upload
-	(*Trial)(nil),                 // 3: trident.self.v1.Trial
-	(*StageRequest)(nil),          // 4: trident.self.v1.StageRequest
-	(*StageResponse)(nil),         // 5: trident.self.v1.StageResponse
-	(*UpgradeRequest)(nil),        // 6: trident.self.v1.UpgradeRequest
-	(*UpgradeResponse)(nil),       // 7: trident.self.v1.UpgradeResponse
-	(*ActivateRequest)(nil),       // 8: trident.self.v1.ActivateRequest
-	(*ActivateResponse)(nil),      // 9: trident.self.v1.ActivateResponse
-	(*RollbackRequest)(nil),       // 10: trident.self.v1.RollbackRequest
-	(*RollbackResponse)(nil),      // 11: trident.self.v1.RollbackResponse
-	(*UnblockRequest)(nil),        // 12: trident.self.v1.UnblockRequest
-	(*UnblockResponse)(nil),       // 13: trident.self.v1.UnblockResponse
-	(*RemoveRequest)(nil),         // 14: trident.self.v1.RemoveRequest
-	(*RemoveResponse)(nil),        // 15: trident.self.v1.RemoveResponse
-	(*HistoryRequest)(nil),        // 16: trident.self.v1.HistoryRequest
-	(*HistoryEntry)(nil),          // 17: trident.self.v1.HistoryEntry
-	(*HistoryResponse)(nil),       // 18: trident.self.v1.HistoryResponse
-	(*GetStatusRequest)(nil),      // 19: trident.self.v1.GetStatusRequest
-	(*Image)(nil),                 // 20: trident.self.v1.Image
-	(*BlockedVersion)(nil),        // 21: trident.self.v1.BlockedVersion
-	(*TrustedCertificate)(nil),    // 22: trident.self.v1.TrustedCertificate
-	(*GetStatusResponse)(nil),     // 23: trident.self.v1.GetStatusResponse
-	(*StageRequest_Start)(nil),    // 24: trident.self.v1.StageRequest.Start
-	(*UpgradeRequest_Start)(nil),  // 25: trident.self.v1.UpgradeRequest.Start
-	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
-	(*v1.Event)(nil),              // 27: trident.operations.v1.Event
-	(v1.Phase)(0),                 // 28: trident.operations.v1.Phase
-	(*v1.Failure)(nil),            // 29: trident.operations.v1.Failure
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(*v1.Operation)(nil),          // 31: trident.operations.v1.Operation
+	(Pause)(0),                    // 0: trident.self.v1.Pause
+	(Origin)(0),                   // 1: trident.self.v1.Origin
+	(*Source)(nil),                // 2: trident.self.v1.Source
+	(*Upload)(nil),                // 3: trident.self.v1.Upload
+	(*Trial)(nil),                 // 4: trident.self.v1.Trial
+	(*StageRequest)(nil),          // 5: trident.self.v1.StageRequest
+	(*StageResponse)(nil),         // 6: trident.self.v1.StageResponse
+	(*UpgradeRequest)(nil),        // 7: trident.self.v1.UpgradeRequest
+	(*UpgradeResponse)(nil),       // 8: trident.self.v1.UpgradeResponse
+	(*ActivateRequest)(nil),       // 9: trident.self.v1.ActivateRequest
+	(*ActivateResponse)(nil),      // 10: trident.self.v1.ActivateResponse
+	(*RollbackRequest)(nil),       // 11: trident.self.v1.RollbackRequest
+	(*RollbackResponse)(nil),      // 12: trident.self.v1.RollbackResponse
+	(*UnblockRequest)(nil),        // 13: trident.self.v1.UnblockRequest
+	(*UnblockResponse)(nil),       // 14: trident.self.v1.UnblockResponse
+	(*RemoveRequest)(nil),         // 15: trident.self.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 16: trident.self.v1.RemoveResponse
+	(*HistoryRequest)(nil),        // 17: trident.self.v1.HistoryRequest
+	(*HistoryEntry)(nil),          // 18: trident.self.v1.HistoryEntry
+	(*HistoryResponse)(nil),       // 19: trident.self.v1.HistoryResponse
+	(*GetStatusRequest)(nil),      // 20: trident.self.v1.GetStatusRequest
+	(*Image)(nil),                 // 21: trident.self.v1.Image
+	(*BlockedVersion)(nil),        // 22: trident.self.v1.BlockedVersion
+	(*TrustedCertificate)(nil),    // 23: trident.self.v1.TrustedCertificate
+	(*GetStatusResponse)(nil),     // 24: trident.self.v1.GetStatusResponse
+	(*StageRequest_Start)(nil),    // 25: trident.self.v1.StageRequest.Start
+	(*UpgradeRequest_Start)(nil),  // 26: trident.self.v1.UpgradeRequest.Start
+	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
+	(*v1.Event)(nil),              // 28: trident.operations.v1.Event
+	(v1.Phase)(0),                 // 29: trident.operations.v1.Phase
+	(*v1.Failure)(nil),            // 30: trident.operations.v1.Failure
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*v1.Operation)(nil),          // 32: trident.operations.v1.Operation
 }
 var file_trident_self_v1_self_proto_depIdxs = []int32{
-	2,  // 0: trident.self.v1.Source.upload:type_name -> trident.self.v1.Upload
-	26, // 1: trident.self.v1.Source.fetch_timeout:type_name -> google.protobuf.Duration
-	26, // 2: trident.self.v1.Trial.soak:type_name -> google.protobuf.Duration
-	26, // 3: trident.self.v1.Trial.deadline:type_name -> google.protobuf.Duration
-	24, // 4: trident.self.v1.StageRequest.start:type_name -> trident.self.v1.StageRequest.Start
-	27, // 5: trident.self.v1.StageResponse.event:type_name -> trident.operations.v1.Event
-	25, // 6: trident.self.v1.UpgradeRequest.start:type_name -> trident.self.v1.UpgradeRequest.Start
-	27, // 7: trident.self.v1.UpgradeResponse.event:type_name -> trident.operations.v1.Event
-	3,  // 8: trident.self.v1.ActivateRequest.trial:type_name -> trident.self.v1.Trial
-	27, // 9: trident.self.v1.ActivateResponse.event:type_name -> trident.operations.v1.Event
-	3,  // 10: trident.self.v1.RollbackRequest.trial:type_name -> trident.self.v1.Trial
-	27, // 11: trident.self.v1.RollbackResponse.event:type_name -> trident.operations.v1.Event
-	28, // 12: trident.self.v1.HistoryEntry.phase:type_name -> trident.operations.v1.Phase
-	29, // 13: trident.self.v1.HistoryEntry.failure:type_name -> trident.operations.v1.Failure
-	30, // 14: trident.self.v1.HistoryEntry.start_time:type_name -> google.protobuf.Timestamp
-	30, // 15: trident.self.v1.HistoryEntry.end_time:type_name -> google.protobuf.Timestamp
-	17, // 16: trident.self.v1.HistoryResponse.entries:type_name -> trident.self.v1.HistoryEntry
-	30, // 17: trident.self.v1.Image.staged_time:type_name -> google.protobuf.Timestamp
-	30, // 18: trident.self.v1.BlockedVersion.time:type_name -> google.protobuf.Timestamp
-	30, // 19: trident.self.v1.TrustedCertificate.not_after:type_name -> google.protobuf.Timestamp
-	0,  // 20: trident.self.v1.GetStatusResponse.origin:type_name -> trident.self.v1.Origin
-	20, // 21: trident.self.v1.GetStatusResponse.images:type_name -> trident.self.v1.Image
-	21, // 22: trident.self.v1.GetStatusResponse.blocked:type_name -> trident.self.v1.BlockedVersion
-	22, // 23: trident.self.v1.GetStatusResponse.trusted:type_name -> trident.self.v1.TrustedCertificate
-	31, // 24: trident.self.v1.GetStatusResponse.operation:type_name -> trident.operations.v1.Operation
-	17, // 25: trident.self.v1.GetStatusResponse.last:type_name -> trident.self.v1.HistoryEntry
-	1,  // 26: trident.self.v1.StageRequest.Start.source:type_name -> trident.self.v1.Source
-	1,  // 27: trident.self.v1.UpgradeRequest.Start.source:type_name -> trident.self.v1.Source
-	3,  // 28: trident.self.v1.UpgradeRequest.Start.trial:type_name -> trident.self.v1.Trial
-	19, // 29: trident.self.v1.SelfService.GetStatus:input_type -> trident.self.v1.GetStatusRequest
-	4,  // 30: trident.self.v1.SelfService.Stage:input_type -> trident.self.v1.StageRequest
-	6,  // 31: trident.self.v1.SelfService.Upgrade:input_type -> trident.self.v1.UpgradeRequest
-	8,  // 32: trident.self.v1.SelfService.Activate:input_type -> trident.self.v1.ActivateRequest
-	10, // 33: trident.self.v1.SelfService.Rollback:input_type -> trident.self.v1.RollbackRequest
-	12, // 34: trident.self.v1.SelfService.Unblock:input_type -> trident.self.v1.UnblockRequest
-	14, // 35: trident.self.v1.SelfService.Remove:input_type -> trident.self.v1.RemoveRequest
-	16, // 36: trident.self.v1.SelfService.History:input_type -> trident.self.v1.HistoryRequest
-	23, // 37: trident.self.v1.SelfService.GetStatus:output_type -> trident.self.v1.GetStatusResponse
-	5,  // 38: trident.self.v1.SelfService.Stage:output_type -> trident.self.v1.StageResponse
-	7,  // 39: trident.self.v1.SelfService.Upgrade:output_type -> trident.self.v1.UpgradeResponse
-	9,  // 40: trident.self.v1.SelfService.Activate:output_type -> trident.self.v1.ActivateResponse
-	11, // 41: trident.self.v1.SelfService.Rollback:output_type -> trident.self.v1.RollbackResponse
-	13, // 42: trident.self.v1.SelfService.Unblock:output_type -> trident.self.v1.UnblockResponse
-	15, // 43: trident.self.v1.SelfService.Remove:output_type -> trident.self.v1.RemoveResponse
-	18, // 44: trident.self.v1.SelfService.History:output_type -> trident.self.v1.HistoryResponse
-	37, // [37:45] is the sub-list for method output_type
-	29, // [29:37] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	3,  // 0: trident.self.v1.Source.upload:type_name -> trident.self.v1.Upload
+	27, // 1: trident.self.v1.Source.fetch_timeout:type_name -> google.protobuf.Duration
+	27, // 2: trident.self.v1.Trial.soak:type_name -> google.protobuf.Duration
+	27, // 3: trident.self.v1.Trial.deadline:type_name -> google.protobuf.Duration
+	0,  // 4: trident.self.v1.Trial.pause:type_name -> trident.self.v1.Pause
+	25, // 5: trident.self.v1.StageRequest.start:type_name -> trident.self.v1.StageRequest.Start
+	28, // 6: trident.self.v1.StageResponse.event:type_name -> trident.operations.v1.Event
+	26, // 7: trident.self.v1.UpgradeRequest.start:type_name -> trident.self.v1.UpgradeRequest.Start
+	28, // 8: trident.self.v1.UpgradeResponse.event:type_name -> trident.operations.v1.Event
+	4,  // 9: trident.self.v1.ActivateRequest.trial:type_name -> trident.self.v1.Trial
+	28, // 10: trident.self.v1.ActivateResponse.event:type_name -> trident.operations.v1.Event
+	4,  // 11: trident.self.v1.RollbackRequest.trial:type_name -> trident.self.v1.Trial
+	28, // 12: trident.self.v1.RollbackResponse.event:type_name -> trident.operations.v1.Event
+	29, // 13: trident.self.v1.HistoryEntry.phase:type_name -> trident.operations.v1.Phase
+	30, // 14: trident.self.v1.HistoryEntry.failure:type_name -> trident.operations.v1.Failure
+	31, // 15: trident.self.v1.HistoryEntry.start_time:type_name -> google.protobuf.Timestamp
+	31, // 16: trident.self.v1.HistoryEntry.end_time:type_name -> google.protobuf.Timestamp
+	18, // 17: trident.self.v1.HistoryResponse.entries:type_name -> trident.self.v1.HistoryEntry
+	31, // 18: trident.self.v1.Image.staged_time:type_name -> google.protobuf.Timestamp
+	31, // 19: trident.self.v1.BlockedVersion.time:type_name -> google.protobuf.Timestamp
+	31, // 20: trident.self.v1.TrustedCertificate.not_after:type_name -> google.protobuf.Timestamp
+	1,  // 21: trident.self.v1.GetStatusResponse.origin:type_name -> trident.self.v1.Origin
+	21, // 22: trident.self.v1.GetStatusResponse.images:type_name -> trident.self.v1.Image
+	22, // 23: trident.self.v1.GetStatusResponse.blocked:type_name -> trident.self.v1.BlockedVersion
+	23, // 24: trident.self.v1.GetStatusResponse.trusted:type_name -> trident.self.v1.TrustedCertificate
+	32, // 25: trident.self.v1.GetStatusResponse.operation:type_name -> trident.operations.v1.Operation
+	18, // 26: trident.self.v1.GetStatusResponse.last:type_name -> trident.self.v1.HistoryEntry
+	2,  // 27: trident.self.v1.StageRequest.Start.source:type_name -> trident.self.v1.Source
+	2,  // 28: trident.self.v1.UpgradeRequest.Start.source:type_name -> trident.self.v1.Source
+	4,  // 29: trident.self.v1.UpgradeRequest.Start.trial:type_name -> trident.self.v1.Trial
+	20, // 30: trident.self.v1.SelfService.GetStatus:input_type -> trident.self.v1.GetStatusRequest
+	5,  // 31: trident.self.v1.SelfService.Stage:input_type -> trident.self.v1.StageRequest
+	7,  // 32: trident.self.v1.SelfService.Upgrade:input_type -> trident.self.v1.UpgradeRequest
+	9,  // 33: trident.self.v1.SelfService.Activate:input_type -> trident.self.v1.ActivateRequest
+	11, // 34: trident.self.v1.SelfService.Rollback:input_type -> trident.self.v1.RollbackRequest
+	13, // 35: trident.self.v1.SelfService.Unblock:input_type -> trident.self.v1.UnblockRequest
+	15, // 36: trident.self.v1.SelfService.Remove:input_type -> trident.self.v1.RemoveRequest
+	17, // 37: trident.self.v1.SelfService.History:input_type -> trident.self.v1.HistoryRequest
+	24, // 38: trident.self.v1.SelfService.GetStatus:output_type -> trident.self.v1.GetStatusResponse
+	6,  // 39: trident.self.v1.SelfService.Stage:output_type -> trident.self.v1.StageResponse
+	8,  // 40: trident.self.v1.SelfService.Upgrade:output_type -> trident.self.v1.UpgradeResponse
+	10, // 41: trident.self.v1.SelfService.Activate:output_type -> trident.self.v1.ActivateResponse
+	12, // 42: trident.self.v1.SelfService.Rollback:output_type -> trident.self.v1.RollbackResponse
+	14, // 43: trident.self.v1.SelfService.Unblock:output_type -> trident.self.v1.UnblockResponse
+	16, // 44: trident.self.v1.SelfService.Remove:output_type -> trident.self.v1.RemoveResponse
+	19, // 45: trident.self.v1.SelfService.History:output_type -> trident.self.v1.HistoryResponse
+	38, // [38:46] is the sub-list for method output_type
+	30, // [30:38] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_trident_self_v1_self_proto_init() }
@@ -1920,7 +1990,7 @@ func file_trident_self_v1_self_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_self_v1_self_proto_rawDesc), len(file_trident_self_v1_self_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
