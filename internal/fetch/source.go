@@ -37,10 +37,25 @@ type Source struct {
 	SHA256 string
 	// Timeout bounds one call of Download; 0 means no limit.
 	Timeout time.Duration
+	// MaxBytes bounds what a fetch may receive over the network, in bytes; 0 means no bound.
+	MaxBytes int64
+	// Patches make the content from a file that the host may have.
+	Patches []Patch
 	// Login returns the credentials for a registry; nil means none.
 	Login Login
 	// Roots are the certificate authorities for TLS; nil means the system's.
 	Roots *x509.CertPool
+}
+
+// A Patch makes the content of a [Source] from the content of another file.
+type Patch struct {
+	// From names that file, in the words of the caller: for an image of Trident, its version.
+	From string
+	// URL is like the one of Source.
+	URL string
+	// Size is the size of the patch in bytes, and SHA256 its SHA-256 in hex.
+	Size   int64
+	SHA256 string
 }
 
 // String names s without the secrets that a URL may have.

@@ -19,14 +19,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SelfService_GetStatus_FullMethodName = "/trident.self.v1.SelfService/GetStatus"
-	SelfService_Stage_FullMethodName     = "/trident.self.v1.SelfService/Stage"
-	SelfService_Upgrade_FullMethodName   = "/trident.self.v1.SelfService/Upgrade"
-	SelfService_Activate_FullMethodName  = "/trident.self.v1.SelfService/Activate"
-	SelfService_Rollback_FullMethodName  = "/trident.self.v1.SelfService/Rollback"
-	SelfService_Unblock_FullMethodName   = "/trident.self.v1.SelfService/Unblock"
-	SelfService_Remove_FullMethodName    = "/trident.self.v1.SelfService/Remove"
-	SelfService_History_FullMethodName   = "/trident.self.v1.SelfService/History"
+	SelfService_GetStatus_FullMethodName    = "/trident.self.v1.SelfService/GetStatus"
+	SelfService_Stage_FullMethodName        = "/trident.self.v1.SelfService/Stage"
+	SelfService_Upgrade_FullMethodName      = "/trident.self.v1.SelfService/Upgrade"
+	SelfService_Activate_FullMethodName     = "/trident.self.v1.SelfService/Activate"
+	SelfService_Rollback_FullMethodName     = "/trident.self.v1.SelfService/Rollback"
+	SelfService_Unblock_FullMethodName      = "/trident.self.v1.SelfService/Unblock"
+	SelfService_Remove_FullMethodName       = "/trident.self.v1.SelfService/Remove"
+	SelfService_History_FullMethodName      = "/trident.self.v1.SelfService/History"
+	SelfService_CheckUpdates_FullMethodName = "/trident.self.v1.SelfService/CheckUpdates"
+	SelfService_GetPolicy_FullMethodName    = "/trident.self.v1.SelfService/GetPolicy"
+	SelfService_SetPolicy_FullMethodName    = "/trident.self.v1.SelfService/SetPolicy"
 )
 
 // SelfServiceClient is the client API for SelfService service.
@@ -62,6 +65,16 @@ type SelfServiceClient interface {
 	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
 	// History lists the operations on Trident on this host, newest first.
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
+	// CheckUpdates reads the update feed of the host's policy, and says which version the
+	// host may take, and for each other version of the channel why not. It changes nothing
+	// but the host's copy of the feed's metadata. A feed that cannot be read, or that
+	// cannot be trusted, is a reason in the answer and not an error.
+	CheckUpdates(ctx context.Context, in *CheckUpdatesRequest, opts ...grpc.CallOption) (*CheckUpdatesResponse, error)
+	// GetPolicy returns what the owner of the host has decided about new versions.
+	GetPolicy(ctx context.Context, in *GetPolicyRequest, opts ...grpc.CallOption) (*GetPolicyResponse, error)
+	// SetPolicy changes settings of the policy, which take precedence over those of
+	// /etc/trident/update.conf.
+	SetPolicy(ctx context.Context, in *SetPolicyRequest, opts ...grpc.CallOption) (*SetPolicyResponse, error)
 }
 
 type selfServiceClient struct {
@@ -176,6 +189,36 @@ func (c *selfServiceClient) History(ctx context.Context, in *HistoryRequest, opt
 	return out, nil
 }
 
+func (c *selfServiceClient) CheckUpdates(ctx context.Context, in *CheckUpdatesRequest, opts ...grpc.CallOption) (*CheckUpdatesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckUpdatesResponse)
+	err := c.cc.Invoke(ctx, SelfService_CheckUpdates_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *selfServiceClient) GetPolicy(ctx context.Context, in *GetPolicyRequest, opts ...grpc.CallOption) (*GetPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetPolicyResponse)
+	err := c.cc.Invoke(ctx, SelfService_GetPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *selfServiceClient) SetPolicy(ctx context.Context, in *SetPolicyRequest, opts ...grpc.CallOption) (*SetPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetPolicyResponse)
+	err := c.cc.Invoke(ctx, SelfService_SetPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SelfServiceServer is the server API for SelfService service.
 // All implementations must embed UnimplementedSelfServiceServer
 // for forward compatibility.
@@ -209,6 +252,16 @@ type SelfServiceServer interface {
 	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
 	// History lists the operations on Trident on this host, newest first.
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
+	// CheckUpdates reads the update feed of the host's policy, and says which version the
+	// host may take, and for each other version of the channel why not. It changes nothing
+	// but the host's copy of the feed's metadata. A feed that cannot be read, or that
+	// cannot be trusted, is a reason in the answer and not an error.
+	CheckUpdates(context.Context, *CheckUpdatesRequest) (*CheckUpdatesResponse, error)
+	// GetPolicy returns what the owner of the host has decided about new versions.
+	GetPolicy(context.Context, *GetPolicyRequest) (*GetPolicyResponse, error)
+	// SetPolicy changes settings of the policy, which take precedence over those of
+	// /etc/trident/update.conf.
+	SetPolicy(context.Context, *SetPolicyRequest) (*SetPolicyResponse, error)
 	mustEmbedUnimplementedSelfServiceServer()
 }
 
@@ -242,6 +295,15 @@ func (UnimplementedSelfServiceServer) Remove(context.Context, *RemoveRequest) (*
 }
 func (UnimplementedSelfServiceServer) History(context.Context, *HistoryRequest) (*HistoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method History not implemented")
+}
+func (UnimplementedSelfServiceServer) CheckUpdates(context.Context, *CheckUpdatesRequest) (*CheckUpdatesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckUpdates not implemented")
+}
+func (UnimplementedSelfServiceServer) GetPolicy(context.Context, *GetPolicyRequest) (*GetPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPolicy not implemented")
+}
+func (UnimplementedSelfServiceServer) SetPolicy(context.Context, *SetPolicyRequest) (*SetPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetPolicy not implemented")
 }
 func (UnimplementedSelfServiceServer) mustEmbedUnimplementedSelfServiceServer() {}
 func (UnimplementedSelfServiceServer) testEmbeddedByValue()                     {}
@@ -372,6 +434,60 @@ func _SelfService_History_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SelfService_CheckUpdates_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckUpdatesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SelfServiceServer).CheckUpdates(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SelfService_CheckUpdates_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SelfServiceServer).CheckUpdates(ctx, req.(*CheckUpdatesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SelfService_GetPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SelfServiceServer).GetPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SelfService_GetPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SelfServiceServer).GetPolicy(ctx, req.(*GetPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SelfService_SetPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SelfServiceServer).SetPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SelfService_SetPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SelfServiceServer).SetPolicy(ctx, req.(*SetPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SelfService_ServiceDesc is the grpc.ServiceDesc for SelfService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -394,6 +510,18 @@ var SelfService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "History",
 			Handler:    _SelfService_History_Handler,
+		},
+		{
+			MethodName: "CheckUpdates",
+			Handler:    _SelfService_CheckUpdates_Handler,
+		},
+		{
+			MethodName: "GetPolicy",
+			Handler:    _SelfService_GetPolicy_Handler,
+		},
+		{
+			MethodName: "SetPolicy",
+			Handler:    _SelfService_SetPolicy_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
