@@ -39,6 +39,10 @@ CREATE TABLE IF NOT EXISTS hoststatus (
 CREATE TABLE IF NOT EXISTS trident_hoststatus (
 	id INTEGER PRIMARY KEY,
 	sum TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS trident_policy (
+	name TEXT PRIMARY KEY,
+	value TEXT NOT NULL
 );`
 
 // applicationID is "TRID", stored in the file's header.
@@ -50,7 +54,7 @@ const applicationID = 0x54524944
 // The first release wrote 0, which is level 1 too.
 const (
 	schemaLevel    = 1
-	schemaSublevel = 1
+	schemaSublevel = 2
 )
 
 // check returns an error if the datastore is damaged, or was written by a newer
