@@ -98,6 +98,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/hostconfig/internal/form", ""},
 	{"internal/hostconfig/hostconfigtest", "internal/linux/damage"},
 	{"internal/image", "internal/arch internal/fetch internal/linux/filekind internal/linux/gpt internal/errkind"},
+	{"internal/patch", "internal/errkind"},
 	{"internal/fetch", "internal/linux/inroot internal/linux/regfile internal/linux/atomicfile internal/linux/run internal/errkind"},
 
 	// machine: one interface of the kernel or of systemd each
