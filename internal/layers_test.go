@@ -168,7 +168,7 @@ var keepers = map[string]string{
 	"github.com/goreleaser/nfpm":      "packaging/build",
 	"github.com/rivo/uniseg":          "internal/cli/terminal",
 	"github.com/moby/sys":             "internal/linux/blockdev internal/linux/mount internal/servicing/slots/liveos",
-	"github.com/klauspost/compress":   "internal/diagnose internal/image internal/hosttest",
+	"github.com/klauspost/compress":   "internal/diagnose internal/image internal/patch internal/hosttest",
 	"go.yaml.in/yaml":                 "internal/cli/host internal/cli/terminal internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/osconfig packaging/build",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli/sysext",
