@@ -80,6 +80,17 @@ func (p Policy) VerifyAgain(before Verified[*ddi.Image], img *ddi.Image, now tim
 	return Verified[*ddi.Image]{value: img, signer: cert.Subject.String(), ok: true}, cert.validAt(now), nil
 }
 
+// CheckSigner checks that sig is a signature of root by a certificate of p that is valid at
+// the time now. It reads no image: what is proven is the root hash, and through it each block
+// that matches the hash tree below it. Errors are those of Verify about signatures.
+func (p Policy) CheckSigner(root [32]byte, sig *ddi.Signature, now time.Time) (Verified[[32]byte], error) {
+	cert, err := p.signerOf(root, sig, now)
+	if err != nil {
+		return Verified[[32]byte]{}, fmt.Errorf("check signature of image: %w", err)
+	}
+	return Verified[[32]byte]{value: root, signer: cert.Subject.String(), ok: true}, nil
+}
+
 func verifyBlocks(ctx context.Context, img *ddi.Image, cert trustedCert, progress func(done, total int64), err error) (Verified[*ddi.Image], error) {
 	if err != nil {
 		return Verified[*ddi.Image]{}, fmt.Errorf("check signature of image: %w", err)

@@ -78,6 +78,25 @@ func Open(r io.ReaderAt, size int64) (*Image, error) {
 }
 
 func open(r io.ReaderAt, size int64) (*Image, error) {
+	m, err := openOutline(r, size)
+	if err != nil {
+		return nil, err
+	}
+	return m, checkGaps(r, m.table)
+}
+
+// OpenOutline is Open without the bytes outside of the table and the partitions. It reads the
+// table, the superblock of the hash tree and the signature, and no data: it is for an image
+// that is not on this host.
+func OpenOutline(r io.ReaderAt, size int64) (*Image, error) {
+	m, err := openOutline(r, size)
+	if err != nil {
+		return nil, fmt.Errorf("read image: %w", err)
+	}
+	return m, nil
+}
+
+func openOutline(r io.ReaderAt, size int64) (*Image, error) {
 	table, err := gpt.Read(r, size)
 	if err != nil {
 		return nil, cmp.Or(filekind.Mistaken(r, size, filekind.Extension), err)
@@ -91,9 +110,6 @@ func open(r io.ReaderAt, size int64) (*Image, error) {
 	m.rootHash = [32]byte(append(parts.data.ID[:], parts.hash.ID[:]...))
 	m.data = section(r, parts.data)
 	m.hash = section(r, parts.hash)
-	if err := checkGaps(r, table); err != nil {
-		return nil, err
-	}
 	sb, err := verity.ReadSuperblock(m.hash)
 	if err != nil {
 		return nil, err
@@ -180,6 +196,32 @@ func checkGaps(r io.ReaderAt, t *gpt.Table) error {
 		at = p.Offset() + p.Size()
 	}
 	return nil
+}
+
+// Data returns the place of the data partition in the file, in bytes, and Hash that of the
+// hash tree.
+func (m *Image) Data() (offset, size int64) { return placeOf(m.data) }
+
+// Hash is described at Data.
+func (m *Image) Hash() (offset, size int64) { return placeOf(m.hash) }
+
+func placeOf(s *io.SectionReader) (offset, size int64) {
+	_, offset, size = s.Outer()
+	return offset, size
+}
+
+// Tree returns the hash tree of the image, verified from root down. It reads neither data nor
+// what follows the tree in its partition.
+func (m *Image) Tree(ctx context.Context, root [32]byte) (*verity.Tree, error) {
+	sb, err := verity.ReadSuperblock(m.hash)
+	if err != nil {
+		return nil, fmt.Errorf("verify hash tree of image: %w", err)
+	}
+	t, err := verity.OpenTree(ctx, m.hash, min(sb.HashSize(), m.hash.Size()), root)
+	if err != nil {
+		return nil, fmt.Errorf("verify hash tree of image: %w", err)
+	}
+	return t, nil
 }
 
 // VerifyTree reads the data and the hash tree of the image and compares them with the

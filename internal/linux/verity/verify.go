@@ -28,14 +28,9 @@ func Verify(ctx context.Context, data io.ReaderAt, dataSize int64, hash io.Reade
 		return err
 	}
 	v := verifier{sb: sb, hash: hash, levels: levelsOf(int64(sb.DataBlocks)), count: counter(sb.DataSize(), progress)}
-	parent := parentOf(io.ReaderAt(memory(append(root[:], make([]byte, BlockSize-digestSize)...))), 0)
-	for i := len(v.levels) - 1; i >= 0; i-- {
-		l := v.levels[i]
-		row := rowOf{name: fmt.Sprintf("hash block %%d of level %d", i), r: hash, first: l.first, blocks: l.blocks}
-		if err := v.checkRow(ctx, row, parent, nil); err != nil {
-			return err
-		}
-		parent = parentOf(hash, l.first)
+	parent, err := v.checkLevels(ctx, root)
+	if err != nil {
+		return err
 	}
 	row := rowOf{name: "data block %d", r: data, blocks: int64(sb.DataBlocks)}
 	if err := v.checkRow(ctx, row, parent, v.count); err != nil {
@@ -67,6 +62,20 @@ type verifier struct {
 	hash   io.ReaderAt
 	levels []level
 	count  func(n int64)
+}
+
+// checkLevels verifies the tree from root down, and returns a reader of its lowest level.
+func (v *verifier) checkLevels(ctx context.Context, root [32]byte) (parent func(p []byte, block int64) error, err error) {
+	parent = parentOf(memory(append(root[:], make([]byte, BlockSize-digestSize)...)), 0)
+	for i := len(v.levels) - 1; i >= 0; i-- {
+		l := v.levels[i]
+		row := rowOf{name: fmt.Sprintf("hash block %%d of level %d", i), r: v.hash, first: l.first, blocks: l.blocks}
+		if err := v.checkRow(ctx, row, parent, nil); err != nil {
+			return nil, err
+		}
+		parent = parentOf(v.hash, l.first)
+	}
+	return parent, nil
 }
 
 // rowOf is a row of blocks to check: a level of the tree, or the data.
