@@ -1,0 +1,208 @@
+package updates
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// A node is a value of the file, and its path of keys.
+type node struct {
+	*yaml.Node
+	path string
+}
+
+// fault is an error with the place of n.
+func (n node) fault(format string, args ...any) error {
+	if n.path == "" {
+		return fmt.Errorf("line %d: %w", n.Line, fmt.Errorf(format, args...))
+	}
+	return fmt.Errorf("line %d: %s: %w", n.Line, n.path, fmt.Errorf(format, args...))
+}
+
+// isNull reports whether n has no value.
+func (n node) isNull() bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
+
+// keys calls do with each key of a mapping and its value. It fails for a node of another
+// kind, an alias, a key without a value and a key that is there twice.
+func (n node) keys(do func(key string, value node) error) error {
+	if n.Kind != yaml.MappingNode {
+		return n.fault("is not a mapping of keys to values")
+	}
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := node{n.Content[i], n.path}, node{n.Content[i+1], strings.TrimPrefix(n.path+"."+n.Content[i].Value, ".")}
+		switch {
+		case key.Kind != yaml.ScalarNode:
+			return key.fault("a key is not a text")
+		case seen[key.Value]:
+			return key.fault("the key %.80q is there twice", key.Value)
+		case value.Kind == yaml.AliasNode:
+			return value.fault("is an alias, which this file must not have")
+		case value.isNull():
+			return value.fault("has no value")
+		}
+		seen[key.Value] = true
+		if err := do(key.Value, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// text returns the text of a scalar, as it is in the file: 02:00 without quotes is not a number.
+func (n node) text() (string, error) {
+	if n.Kind != yaml.ScalarNode {
+		return "", n.fault("is not a text or a number")
+	}
+	return n.Value, nil
+}
+
+// valueOf returns what parse makes of the text of n.
+func valueOf[T any](n node, parse func(string) (T, error)) (out T, err error) {
+	text, err := n.text()
+	if err != nil {
+		return out, err
+	}
+	if out, err = parse(text); err != nil {
+		return out, n.fault("%w", err)
+	}
+	return out, nil
+}
+
+// hold returns the hold of: forever, a time, or a mapping with until and reason.
+func (n node) hold() (*Hold, error) {
+	var hold Hold
+	var err error
+	if n.Kind != yaml.MappingNode {
+		hold.Until, err = valueOf(n, parseUntil)
+		return &hold, err
+	}
+	err = n.keys(func(key string, value node) (err error) {
+		switch key {
+		case "until":
+			hold.Until, err = valueOf(value, parseUntil)
+		case "reason":
+			hold.Reason, err = value.text()
+		default:
+			err = value.fault("is not a key of hold: until, reason")
+		}
+		return err
+	})
+	return &hold, err
+}
+
+// window returns the window of a mapping with days, begin, end and timeZone.
+func (n node) window() (*Window, error) {
+	w := Window{Begin: -1, End: -1}
+	err := n.keys(func(key string, value node) (err error) {
+		switch key {
+		case "days":
+			w.Days, err = value.days()
+		case "begin":
+			w.Begin, err = valueOf(value, parseMinutes)
+		case "end":
+			w.End, err = valueOf(value, parseMinutes)
+		case "timeZone":
+			w.TimeZone, err = value.text()
+		default:
+			err = value.fault("is not a key of window: days, begin, end, timeZone")
+		}
+		return err
+	})
+	if err == nil && (w.Begin < 0 || w.End < 0) {
+		err = n.fault("needs begin and end")
+	}
+	return &w, err
+}
+
+func (n node) days() (days []time.Weekday, err error) {
+	if n.Kind != yaml.SequenceNode {
+		return nil, n.fault("is not a list of days, like [mon, tue]")
+	}
+	for _, one := range n.Content {
+		day, err := valueOf(node{one, n.path}, parseDay)
+		if err != nil {
+			return nil, err
+		}
+		days = append(days, day)
+	}
+	return days, nil
+}
+
+// parseUntil parses the end of a hold.
+func parseUntil(text string) (time.Time, error) {
+	if text == "forever" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%.80q is not forever, a date like 2026-12-24, or a time like 2026-12-24T06:00:00Z", text)
+}
+
+// parseMinutes parses a time of the day, and returns the minutes since midnight.
+func parseMinutes(text string) (int, error) {
+	hour, minute, ok := strings.Cut(text, ":")
+	h, herr := strconv.ParseUint(hour, 10, 8)
+	m, merr := strconv.ParseUint(minute, 10, 8)
+	if !ok || len(minute) != 2 || len(hour) > 2 || cmp.Or(herr, merr) != nil || m > 59 || h*60+m > minutesOfDay {
+		return 0, fmt.Errorf("%.80q is not a time of the day, like 02:00", text)
+	}
+	return int(h*60 + m), nil
+}
+
+// parseDay parses a day of the week, or its first three letters.
+func parseDay(text string) (time.Weekday, error) {
+	for day := time.Sunday; day <= time.Saturday; day++ {
+		if name := day.String(); strings.EqualFold(text, name) || strings.EqualFold(text, name[:3]) {
+			return day, nil
+		}
+	}
+	return 0, fmt.Errorf("%.80q is not a day of the week, like mon", text)
+}
+
+// parseBytes parses a number of bytes, or of units of 1024, 1024², … bytes: K, M, G, T.
+func parseBytes(text string) (int64, error) {
+	digits, unit := text, 0
+	if at := strings.IndexAny("KMGT", text[max(0, len(text)-1):]); text != "" && at >= 0 {
+		digits, unit = text[:len(text)-1], at+1
+	}
+	n, err := strconv.ParseUint(digits, 10, 63)
+	if err != nil || n > 1<<62>>(10*unit) {
+		return 0, fmt.Errorf("%.80q is not a number of bytes, like 100M", text)
+	}
+	return int64(n) << (10 * unit), nil
+}
+
+// parseSpan parses a span of time, like 7d, 36h or 1w2d.
+func parseSpan(text string) (total time.Duration, err error) {
+	units := map[byte]time.Duration{'w': 7 * 24 * time.Hour, 'd': 24 * time.Hour, 'h': time.Hour, 'm': time.Minute, 's': time.Second}
+	wrong := fmt.Errorf("%.80q is not a span of time, like 7d or 36h", text)
+	if text == "0" {
+		return 0, nil
+	}
+	for rest := text; ; {
+		at := strings.IndexAny(rest, "wdhms")
+		if at < 0 {
+			return 0, wrong
+		}
+		n, err := strconv.ParseUint(rest[:at], 10, 31)
+		unit := units[rest[at]]
+		if err != nil || time.Duration(n) > maxGrace/unit {
+			return 0, wrong
+		}
+		if total += time.Duration(n) * unit; total > maxGrace {
+			return 0, wrong
+		}
+		if rest = rest[at+1:]; rest == "" {
+			return total, nil
+		}
+	}
+}
