@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -40,7 +41,13 @@ func (s *Service) probe(ctx context.Context, r *opRun) error {
 	if err != nil {
 		return fmt.Errorf("extract the candidate: %w", err)
 	}
-	return s.probeDaemon(ctx, r, candidate)
+	if err := s.probeDaemon(ctx, r, candidate); err != nil || !r.State.StageOnly {
+		return err
+	}
+	if err := s.touch("replace staged", func() error { return s.images.ReplaceStaged(r.State.Version) }); err != nil {
+		r.Logf(slog.LevelWarn, "delete older staged images: %v", err)
+	}
+	return nil
 }
 
 // probeDaemon runs the target's daemon on a copy of the datastore and compares the

@@ -224,7 +224,7 @@ func (s *Service) settle(ctx context.Context, r *opRun) error {
 	}{
 		{"remove rescue unit", s.removeBootUnit},
 		{"set previous", func() error { return s.images.SetPrevious(previous) }},
-		{"prune", s.prune},
+		{"prune", func() error { return s.prune(ctx) }},
 	} {
 		if err := s.touch(tidy.name, tidy.do); err != nil {
 			r.Logf(slog.LevelWarn, "%s: %v", tidy.name, err)
@@ -239,8 +239,34 @@ func (s *Service) settle(ctx context.Context, r *opRun) error {
 }
 
 // prune deletes the images, the evidence and the temporary files that nobody needs any more.
-func (s *Service) prune() error {
-	return errors.Join(s.images.Prune(), s.pruneEvidence(), s.sweep())
+func (s *Service) prune(ctx context.Context) error {
+	grace, err := s.grace(ctx)
+	return errors.Join(err, s.images.Prune(grace), s.pruneEvidence(), s.sweep())
+}
+
+// grace returns for how long a retired image stays; with an error, for ever.
+func (s *Service) grace(ctx context.Context) (time.Duration, error) {
+	if s.Grace == nil {
+		return 0, nil
+	}
+	grace, err := s.Grace(ctx)
+	if err != nil {
+		return -1, fmt.Errorf("read for how long images stay: %w", err)
+	}
+	return grace, nil
+}
+
+// PruneImages deletes the images in the store whose grace is over, unless an operation is
+// running: its end does the same. The daemon calls it once at its start.
+func (s *Service) PruneImages(ctx context.Context) error {
+	if _, busy := s.Runner.Active(); busy {
+		return nil
+	}
+	grace, err := s.grace(ctx)
+	if err != nil {
+		return err
+	}
+	return s.touch("prune images", func() error { return s.images.PruneRetired(grace) })
 }
 
 // sweep deletes temporary files from before a power cut. The caller has ended the

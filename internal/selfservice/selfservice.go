@@ -72,6 +72,9 @@ type Config struct {
 	// its place.
 	Now   func() time.Time
 	Built time.Time
+	// Grace returns for how long an image stays that a rollback returned to until a new
+	// version was kept. Nil means not at all. After an error the image stays.
+	Grace func(context.Context) (time.Duration, error)
 	// IsSocketDown reports whether SelfCheck fails because the socket is missing.
 	// Nil asks the host; tests replace it.
 	IsSocketDown func() bool
@@ -280,7 +283,7 @@ func (s *Service) now() time.Time {
 }
 
 func (s *Service) begin(ctx context.Context, start operation.Starter[record], summary string, src fetch.Source, r record) (string, error) {
-	r.Source = source{URL: src.URL, Path: src.Path, SHA256: src.SHA256, Timeout: src.Timeout}
+	r.Source = sourceOf(src)
 	if err := checkSource(src); err != nil {
 		return "", err
 	}

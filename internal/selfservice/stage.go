@@ -29,6 +29,38 @@ type source struct {
 	SHA256     string `json:"sha256"`
 	// Timeout bounds the step fetch, each time that a daemon begins it.
 	Timeout time.Duration `json:"timeout"`
+	// MaxBytes and Patches are those of fetch.Source.
+	MaxBytes int64   `json:"max_bytes,omitempty"`
+	Patches  []patch `json:"patches,omitempty"`
+}
+
+// A patch is a fetch.Patch in the journal.
+type patch struct {
+	From   string `json:"from"`
+	URL    string `json:"url"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// maxPatches bounds the patches of a source.
+const maxPatches = 100
+
+// sourceOf returns src without its upload.
+func sourceOf(src fetch.Source) source {
+	out := source{URL: src.URL, Path: src.Path, SHA256: src.SHA256, Timeout: src.Timeout, MaxBytes: src.MaxBytes}
+	for _, p := range src.Patches {
+		out.Patches = append(out.Patches, patch(p))
+	}
+	return out
+}
+
+// onHost returns the source as the host below root reads it, without its upload.
+func (s source) onHost(root string) (fetch.Source, error) {
+	out := fetch.Source{URL: s.URL, Path: s.Path, UploadSize: s.UploadSize, SHA256: s.SHA256, Timeout: s.Timeout, MaxBytes: s.MaxBytes}
+	for _, p := range s.Patches {
+		out.Patches = append(out.Patches, fetch.Patch(p))
+	}
+	return out.OnHost(root)
 }
 
 // checkSource returns an error for a source that no image of Trident can come from.
@@ -46,6 +78,8 @@ func checkSource(src fetch.Source) error {
 		return errkind.Errorf(errkind.Invalid, "the path %.200q is not absolute", src.Path)
 	case src.Timeout < 0:
 		return errkind.Errorf(errkind.Invalid, "the timeout of the fetch, %s, must not be negative", src.Timeout)
+	case src.MaxBytes < 0 || len(src.Patches) > maxPatches:
+		return errkind.Errorf(errkind.Invalid, "a bound of %d bytes and %d patches; at least 0 and at most %d are possible", src.MaxBytes, len(src.Patches), maxPatches)
 	case src.Upload != nil && (src.UploadSize <= 0 || src.UploadSize > maxImage):
 		return errkind.Errorf(errkind.Invalid, "the size of the upload, %d bytes, is not between 1 and %d", src.UploadSize, maxImage)
 	}
@@ -67,7 +101,7 @@ func (s *Service) fetch(ctx context.Context, r *opRun) error {
 		return err
 	}
 	from := r.State.Source
-	src, err := fetch.Source{URL: from.URL, Path: from.Path, UploadSize: from.UploadSize, SHA256: from.SHA256, Timeout: from.Timeout}.OnHost(s.Root)
+	src, err := from.onHost(s.Root)
 	if err != nil {
 		return err
 	}

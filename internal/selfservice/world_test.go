@@ -54,6 +54,7 @@ type world struct {
 	watching map[string]context.CancelCauseFunc
 	marked   bool
 	noSocket bool // the file of the socket was removed
+	grace    func(context.Context) (time.Duration, error)
 
 	hurtAt int          // the touch before which the disk is damaged; 0 for none
 	hurt   func(*world) // damages it

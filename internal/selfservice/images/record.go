@@ -23,6 +23,9 @@ type record struct {
 	RootHash   string    `json:"root_hash"`
 	Signer     string    `json:"signer"`      // the subject of the certificate
 	VerifiedAt time.Time `json:"verified_at"` // the certificate was valid then
+	// Retired is when the image stopped being the one that a rollback returns to; zero for
+	// every other image.
+	Retired time.Time `json:"retired,omitzero"`
 }
 
 // maxRecord bounds a record, in bytes.
@@ -47,22 +50,26 @@ func (s *Store) readRecord(v string) (record, bool) {
 }
 
 // writeRecord writes the record of a verified image, unless the store has a
-// record with the same root hash.
+// record with the same root hash. An image that was retired is a staged one again.
 func (s *Store) writeRecord(i *Opened, at time.Time) error {
 	v := i.Release.Version
-	if k, ok := s.readRecord(v); ok && k.RootHash == i.RootHash {
+	if k, ok := s.readRecord(v); ok && k.RootHash == i.RootHash && k.Retired.IsZero() {
 		return nil
 	}
 	return s.Touch("record image", func() error {
-		data, err := json.Marshal(record{RootHash: i.RootHash, Signer: i.verified.Signer(), VerifiedAt: at.UTC()})
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(rescue.MoveFolderAside(s.recordPath(v)), atomicfile.Write(s.recordPath(v), append(data, '\n'), 0o600)); err != nil {
-			return fmt.Errorf("write the record of the image of trident %s: %w", v, err)
-		}
-		return nil
+		return s.replaceRecord(v, record{RootHash: i.RootHash, Signer: i.verified.Signer(), VerifiedAt: at.UTC()})
 	})
+}
+
+func (s *Store) replaceRecord(v string, k record) error {
+	data, err := json.Marshal(k)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(rescue.MoveFolderAside(s.recordPath(v)), atomicfile.Write(s.recordPath(v), append(data, '\n'), 0o600)); err != nil {
+		return fmt.Errorf("write the record of the image of trident %s: %w", v, err)
+	}
+	return nil
 }
 
 // checkRootHash compares the root hash of an image with the record of the image.

@@ -32,6 +32,9 @@ type Image struct {
 	Version, RootHash string
 	Size              int64
 	Staged            time.Time
+	// Retired is when the image stopped being the one that a rollback returns to; zero for
+	// every other image.
+	Retired time.Time
 	// Active says that the extension link points to the image, Previous that a
 	// rollback returns to it.
 	Active, Previous bool
@@ -87,9 +90,13 @@ func (s *Store) List() ([]Image, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read store: %w", err)
 		}
-		out = append(out, Image{
+		i := Image{
 			Version: v, RootHash: s.RootHash(v), Size: fi.Size(), Staged: fi.ModTime().UTC(), Active: v == active, Previous: v == previous,
-		})
+		}
+		if k, ok := s.readRecord(v); ok && !i.Active && !i.Previous {
+			i.Retired = k.Retired
+		}
+		out = append(out, i)
 	}
 	slices.SortFunc(out, func(a, b Image) int { return Compare(a.Version, b.Version) })
 	return out, nil
@@ -135,8 +142,12 @@ func (s *Store) Previous() string {
 }
 
 // SetPrevious records, at the end of an operation, to which image a rollback returns: that of
-// the extension link link, or the base for "".
+// the extension link link, or the base for "". The image to which a rollback returned before
+// is retired now, unless it is active.
 func (s *Store) SetPrevious(link string) error {
+	if err := s.retirePrevious(VersionOf(link)); err != nil {
+		return err
+	}
 	path := filepath.Join(s.dir(), PreviousName)
 	if err := rescue.MoveFolderAside(path); err != nil {
 		return err
@@ -229,51 +240,6 @@ func (s *Store) StagedVersion(v string) (string, error) {
 		return "", errkind.WithHint(errkind.Errorf(errkind.NotFound, "no version is staged"), "stage one with: trident self stage SOURCE")
 	}
 	return "", errkind.WithHint(errkind.Errorf(errkind.NotFound, "version %.80q is not staged", v), "list the staged versions with: trident self status")
-}
-
-// Prune keeps the active image, the previous one and the newest staged one, and
-// deletes all other images, records and partial downloads.
-func (s *Store) Prune() error {
-	images, err := s.List()
-	if err != nil {
-		return err
-	}
-	var errs []error
-	newest := true
-	for _, i := range slices.Backward(images) {
-		if i.Active || i.Previous {
-			continue
-		}
-		if !newest {
-			errs = append(errs, s.Remove(i.Version))
-		}
-		newest = false
-	}
-	errs = append(errs, s.pruneRecords())
-	parts, err := filepath.Glob(filepath.Join(s.dir(), "*.part*"))
-	errs = append(errs, err)
-	for _, p := range parts {
-		errs = append(errs, discard(p))
-	}
-	return errors.Join(errs...)
-}
-
-// pruneRecords deletes the records of deleted images, and temporary files of
-// records from before a power cut.
-func (s *Store) pruneRecords() error {
-	entries, err := os.ReadDir(s.dir())
-	errs := []error{err}
-	for _, e := range entries {
-		v, ok := strings.CutSuffix(e.Name(), ".json")
-		if _, err := version.Parse(v); !ok || err != nil {
-			continue
-		}
-		errs = append(errs, atomicfile.Sweep(s.recordPath(v)))
-		if _, err := os.Lstat(s.Path(v)); errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, discard(s.recordPath(v)))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // MakeFolder makes a folder of the host and its parents, which every user can
