@@ -85,6 +85,8 @@ var layers = []struct{ pkg, may string }{
 	{"internal/extension/volume", "internal/linux/ddi internal/linux/filekind internal/linux/gpt internal/linux/loop internal/errkind"},
 	{"internal/updates", "internal/fetch internal/linux/inroot internal/version internal/errkind"},
 	{"internal/feed", ""},
+	{"internal/updates", "internal/errkind"},
+	{"internal/feed", "internal/version internal/arch internal/errkind"},
 	{"internal/osconfig", "internal/hostconfig internal/hostconfig/rules internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/image/build", "internal/image internal/boot internal/linux/fat internal/linux/filekind internal/linux/regfile internal/errkind"},
 	{"internal/boot/boottest", "internal/boot internal/linux/efivar internal/linux/gpt internal/slot internal/errkind"},
