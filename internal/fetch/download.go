@@ -35,6 +35,7 @@ type download struct {
 	name         string       // of the source, for people
 	registry     *layerSource // of an oci URL, else nil
 	part         *part
+	meter        *Meter
 	received     int64     // bytes, by this call
 	pace         *pace     // the rate of the source
 	broke        error     // the last failure after which the download made another request
@@ -51,7 +52,12 @@ func (d *download) run(ctx context.Context, path string) (_ Result, err error) {
 			err = d.explain(ctx, err)
 		}
 	}()
-	d.pace = new(pace)
+	if d.pace, d.meter = new(pace), d.src.Meter; d.meter == nil && d.src.URL != "" && d.src.Path == "" {
+		if d.meter, err = OpenMeter(path, d.src.MaxBytes); err != nil {
+			return Result{}, err
+		}
+		defer func() { err = errors.Join(err, d.meter.Close()) }()
+	}
 	if d.part, err = openPart(ctx, path, identity, d.every, d.touch); err != nil {
 		return Result{}, err
 	}
@@ -69,6 +75,9 @@ func (d *download) run(ctx context.Context, path string) (_ Result, err error) {
 		if err := d.fetch(ctx); err != nil {
 			return Result{}, err
 		}
+	}
+	if announced := d.src.Size; announced > 0 && d.part.size != announced {
+		return Result{}, errors.Join(d.otherSize(d.part.size), d.part.restart("", -1))
 	}
 	result, err := d.part.finish(cmp.Or(d.src.SHA256, d.layerSHA256()))
 	if err == nil {
@@ -170,8 +179,16 @@ func (d *download) admit(size int64) error {
 	if size < 0 {
 		return nil
 	}
-	if size > d.lim.MaxSize {
+	switch {
+	case size > d.lim.MaxSize:
 		return d.tooLarge(size)
+	case d.src.Size > 0 && size != d.src.Size:
+		return d.otherSize(size)
+	}
+	if d.src.Path == "" {
+		if err := d.meter.admit(size - d.part.size); err != nil {
+			return err
+		}
 	}
 	dir := filepath.Dir(d.part.path)
 	free, err := d.free(dir)
@@ -186,6 +203,11 @@ func (d *download) admit(size int64) error {
 
 func (d *download) tooLarge(size int64) error {
 	return errkind.Errorf(errkind.TooLarge, "the source has %d bytes, the limit is %d", size, d.lim.MaxSize)
+}
+
+func (d *download) otherSize(size int64) error {
+	err := errkind.Errorf(errkind.Corrupt, "the source has %d bytes, and %d were announced", size, d.src.Size)
+	return errkind.WithHint(err, "The server has another file than the feed or the request says. Try again later, or ask who publishes it.")
 }
 
 // sourceError is a failure of the source, after which another try may succeed.

@@ -19,6 +19,8 @@ type Meter struct {
 	mu   sync.Mutex
 	used int64
 	free time.Time // when the rate allows the next read
+	file string    // has the used bytes; "": nothing remembers them
+	kept int64     // what the file says, at least used
 }
 
 // NewMeter returns a Meter for rate bytes per second and allowed bytes in all, of which an
@@ -67,6 +69,10 @@ func (m *Meter) reserve(ctx context.Context, n int) (int, error) {
 	m.mu.Lock()
 	if m.allowed > 0 {
 		n = int(min(int64(n), m.allowed-m.used))
+	}
+	if err := m.keep(m.used + int64(n)); err != nil {
+		m.mu.Unlock()
+		return 0, err
 	}
 	m.used += int64(n)
 	pause := time.Until(m.free)

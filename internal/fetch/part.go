@@ -50,6 +50,27 @@ type part struct {
 // openPart opens or makes the part file path, and truncates it to the bytes that are from
 // source by its record.
 func openPart(ctx context.Context, path, source string, every int64, touch func(string) error) (_ *part, err error) {
+	p, err := lockPart(path, source, every, touch)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.file.Close())
+		}
+	}()
+	if whole, err := p.rehash(ctx); err != nil {
+		return nil, err
+	} else if !whole {
+		return p, p.restart("", -1)
+	}
+	p.size = p.rec.Synced
+	return p, p.cut()
+}
+
+// lockPart opens or makes the part file path, which no other fetch may have open, and reads
+// its record. A record of another source than source counts as missing.
+func lockPart(path, source string, every int64, touch func(string) error) (_ *part, err error) {
 	if err := touch("open part"); err != nil {
 		return nil, err
 	}
@@ -75,13 +96,7 @@ func openPart(ctx context.Context, path, source string, every int64, touch func(
 	if p.rec.Source != source {
 		p.rec = record{Source: source, Size: -1}
 	}
-	if whole, err := p.rehash(ctx); err != nil {
-		return nil, err
-	} else if !whole {
-		return p, p.restart("", -1)
-	}
-	p.size = p.rec.Synced
-	return p, p.cut()
+	return p, nil
 }
 
 func readRecord(path string) record {
@@ -219,10 +234,25 @@ func (p *part) close() error {
 	return errors.Join(err, p.file.Close())
 }
 
-// Remove removes a part file and its record. It returns nil if they do not exist.
+// Remove removes a part file, its record and what else fetches made beside it. It returns nil
+// if they do not exist.
 func Remove(part string) error {
-	return errors.Join(atomicfile.Remove(part), atomicfile.Remove(part+".json"), atomicfile.Sweep(part+".json"))
+	var errs []error
+	for _, name := range []string{part, part + ".json", part + ".spent", part + patchSuffix, part + patchSuffix + ".json"} {
+		errs = append(errs, atomicfile.Remove(name))
+	}
+	for _, name := range []string{part + ".json", part + ".spent", part + patchSuffix + ".json"} {
+		errs = append(errs, atomicfile.Sweep(name))
+	}
+	return errors.Join(errs...)
 }
+
+// patchSuffix is what the name of a patch has after that of the part that it makes.
+const patchSuffix = ".patch"
+
+// PatchPart returns the part file of a patch that makes the content of part. [Remove] of part
+// removes it too.
+func PatchPart(part string) string { return part + patchSuffix }
 
 // spaceHint is what to do about a disk that is too full for a download.
 const spaceHint = "Make room on the disk, and begin again."

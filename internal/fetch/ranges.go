@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -48,6 +49,8 @@ type Ranges struct {
 	log   func(string)
 	wait  func(context.Context, time.Duration) error
 	pace  pace
+
+	several atomic.Int32 // ranges of one request; 0: not tried
 
 	file      *os.File // or
 	url       *url.URL

@@ -117,8 +117,13 @@ func (s *section) Close() error {
 }
 
 func (r *Ranges) requestRange(ctx context.Context, off, end int64) (*http.Response, error) {
+	return r.request(ctx, fmt.Sprintf("bytes=%d-%d", off, end-1))
+}
+
+// request sends a request with that header Range.
+func (r *Ranges) request(ctx context.Context, ranges string) (*http.Response, error) {
 	h := http.Header{}
-	h.Set("Range", fmt.Sprintf("bytes=%d-%d", off, end-1))
+	h.Set("Range", ranges)
 	if r.registry != nil {
 		return r.registry.get(ctx, r.url, h) // needs no validator: the digest names the content
 	}

@@ -39,6 +39,11 @@ type Source struct {
 	Timeout time.Duration
 	// MaxBytes bounds what a fetch may receive over the network, in bytes; 0 means no bound.
 	MaxBytes int64
+	// Meter counts what fetches receive over the network, for several fetches together, in
+	// place of MaxBytes; nil: Download opens one for MaxBytes.
+	Meter *Meter
+	// Size is the size that the content must have, in bytes; 0 if it was not announced.
+	Size int64
 	// Patches make the content from a file that the host may have.
 	Patches []Patch
 	// Login returns the credentials for a registry; nil means none.

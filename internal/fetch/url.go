@@ -179,7 +179,7 @@ func (d *download) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.take(newWatched(ctx, cancel, d.lim.Stall, d.pace, resp.Body), end)
+	return d.take(metered{ctx, d.meter, newWatched(ctx, cancel, d.lim.Stall, d.pace, resp.Body)}, end)
 }
 
 // take stores a body, after which the part has end bytes (-1: unknown).
@@ -196,6 +196,8 @@ func (d *download) take(body io.Reader, end int64) error {
 	case errors.Is(err, errLonger):
 		// Either the size or the bytes are wrong, so discard them.
 		return errors.Join(errkind.Errorf(errkind.Corrupt, "the source sent more than the announced %d bytes", end), d.part.restart("", -1))
+	case atSource && errkind.Of(lost.error) == errkind.TooLarge: // the data budget
+		return lost.error
 	case atSource && isMalformed(lost.error):
 		return malformed(lost.error)
 	case atSource:

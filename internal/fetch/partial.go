@@ -1,0 +1,71 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/trident-project/trident/internal/errkind"
+)
+
+// A Partial is the part file of a [Source], open to be filled at any place. No other fetch can
+// open it meanwhile. It keeps the bytes that earlier fetches left, right or wrong: the holder
+// judges them.
+type Partial struct {
+	part *part
+	want string
+}
+
+// OpenPartial opens the part file path of src, and makes it if it does not exist. If an earlier
+// fetch of src has completed it, OpenPartial returns the result and no Partial.
+func OpenPartial(ctx context.Context, src Source, path string) (*Partial, *Result, error) {
+	d := download{src: src}
+	identity, err := d.identify(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := lockPart(path, identity, checkpoint, func(string) error { return nil })
+	if err != nil {
+		return nil, nil, d.explain(ctx, err)
+	}
+	if p.rec.Complete {
+		if whole, err := p.rehash(ctx); err != nil || whole {
+			result := &Result{Size: p.rec.Size, SHA256: p.rec.SHA256}
+			if err = errors.Join(err, p.file.Close()); err != nil {
+				result, err = nil, d.explain(ctx, err)
+			}
+			return nil, result, err
+		}
+	}
+	return &Partial{p, src.SHA256}, nil, nil
+}
+
+// File returns the file. Close closes it.
+func (p *Partial) File() *os.File { return p.part.file }
+
+// Finish reads all bytes of the file, writes them to disk and records that they are the whole
+// content: then [Download] of the same source returns them without a request. It fails with
+// kind Corrupt, and discards the bytes, if the source has an announced SHA-256 and they do not
+// have it.
+func (p *Partial) Finish(ctx context.Context) (Result, error) {
+	fi, err := p.part.file.Stat()
+	if err != nil {
+		return Result{}, fmt.Errorf("read part file: %w", err)
+	}
+	p.part.rec = record{Source: p.part.rec.Source, Size: fi.Size()}
+	p.part.size = fi.Size()
+	p.part.hash.Reset()
+	r := &contextReader{ctx, io.NewSectionReader(p.part.file, 0, p.part.size)}
+	switch n, err := io.CopyBuffer(p.part.hash, r, make([]byte, bufferSize)); {
+	case err != nil:
+		return Result{}, fmt.Errorf("read part file %s: %w", p.part.path, err)
+	case n != p.part.size:
+		return Result{}, errkind.Errorf(errkind.Corrupt, "read part file %s: another process changed it", p.part.path)
+	}
+	return p.part.finish(p.want)
+}
+
+// Close writes the bytes to disk and closes the file.
+func (p *Partial) Close() error { return errors.Join(p.part.file.Sync(), p.part.file.Close()) }
