@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -14,8 +17,9 @@ import (
 // open it meanwhile. It keeps the bytes that earlier fetches left, right or wrong: the holder
 // judges them.
 type Partial struct {
-	part *part
-	want string
+	part    *part
+	want    string
+	isFresh bool
 }
 
 // OpenPartial opens the part file path of src, and makes it if it does not exist. If an earlier
@@ -39,7 +43,11 @@ func OpenPartial(ctx context.Context, src Source, path string) (*Partial, *Resul
 			return nil, result, err
 		}
 	}
-	return &Partial{p, src.SHA256}, nil, nil
+	fi, err := p.file.Stat()
+	if err != nil {
+		return nil, nil, errors.Join(d.explain(ctx, err), p.file.Close())
+	}
+	return &Partial{p, src.SHA256, fi.Size() == 0}, nil, nil
 }
 
 // File returns the file. Close closes it.
@@ -69,3 +77,27 @@ func (p *Partial) Finish(ctx context.Context) (Result, error) {
 
 // Close writes the bytes to disk and closes the file.
 func (p *Partial) Close() error { return errors.Join(p.part.file.Sync(), p.part.file.Close()) }
+
+// IsFresh reports whether the file had no bytes when it was opened.
+func (p *Partial) IsFresh() bool { return p.isFresh }
+
+// Resize makes the file size bytes long. It fails with kind NoSpace if the disk has no space
+// for those that the file lacks.
+func (p *Partial) Resize(size int64) error {
+	dir := filepath.Dir(p.part.path)
+	var st unix.Stat_t
+	if err := unix.Fstat(int(p.part.file.Fd()), &st); err != nil {
+		return fmt.Errorf("read part file: %w", err)
+	}
+	free, err := freeSpace(dir)
+	if err != nil {
+		return err
+	}
+	if need := size - st.Blocks*512; need > free {
+		return errkind.WithHint(errkind.Errorf(errkind.NoSpace, "%d more bytes are needed in %s, %d are free", need, dir, free), spaceHint)
+	}
+	if err := p.part.file.Truncate(size); err != nil {
+		return spaceError(fmt.Errorf("make part file: %w", err), size)
+	}
+	return nil
+}
