@@ -34,13 +34,10 @@ func OpenPartial(ctx context.Context, src Source, path string) (*Partial, *Resul
 	if err != nil {
 		return nil, nil, d.explain(ctx, err)
 	}
+	r := &Ranges{name: d.name}
 	if p.rec.Complete {
-		if whole, err := p.rehash(ctx); err != nil || whole {
-			result := &Result{Size: p.rec.Size, SHA256: p.rec.SHA256}
-			if err = errors.Join(err, p.file.Close()); err != nil {
-				result, err = nil, d.explain(ctx, err)
-			}
-			return nil, result, err
+		if result, err := p.finished(ctx, src.SHA256); err != nil || result != nil {
+			return nil, result, errors.Join(r.explain(ctx, err), p.file.Close())
 		}
 	}
 	fi, err := p.file.Stat()
@@ -48,6 +45,20 @@ func OpenPartial(ctx context.Context, src Source, path string) (*Partial, *Resul
 		return nil, nil, errors.Join(d.explain(ctx, err), p.file.Close())
 	}
 	return &Partial{p, src.SHA256, fi.Size() == 0}, nil, nil
+}
+
+// finished returns the result of a part that is complete, or nil if it is not whole any more.
+func (p *part) finished(ctx context.Context, want string) (*Result, error) {
+	whole, err := p.rehash(ctx)
+	if err != nil || !whole {
+		return nil, err
+	}
+	p.size = p.rec.Size
+	result, err := p.finish(want)
+	if err != nil {
+		return nil, err
+	}
+	return &result, nil
 }
 
 // File returns the file. Close closes it.

@@ -173,6 +173,9 @@ func (a *spanAnswer) ask(outer context.Context) error {
 	if lost, ok := errors.AsType[receiverError](err); ok {
 		return lost.error
 	}
+	if err != nil && a.parts == 0 && r.several.Load() == 0 && errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("the answer to the first request for several ranges ended early: %w", errSeveral)
+	}
 	if err != nil && errkind.Of(err) != errkind.TooLarge && !errors.Is(err, ErrChanged) && !errors.Is(err, errSeveral) {
 		return retryError{error: fmt.Errorf("read %d ranges: %w", len(texts), err)}
 	}

@@ -38,19 +38,13 @@ func (j *job) outline(ctx context.Context, size int64) (*work, error) {
 	if err != nil {
 		return nil, err
 	}
-	at, _ := image.Data()
-	w := newWork(j.file.File(), j.file.IsFresh(), at, tree)
-	var kept []fetch.Span
+	w := newWork(j.file.File(), j.file.IsFresh(), image, tree)
 	for _, p := range m.pieces {
 		if _, err := w.file.WriteAt(p.bytes, p.off); err != nil {
 			return nil, spaceError(fmt.Errorf("write part file: %w", err))
 		}
-		kept = append(kept, fetch.Span{Off: p.off, Len: int64(len(p.bytes))})
 	}
-	if w.isFresh {
-		return w, nil
-	}
-	return w, w.clear(size, kept)
+	return w, w.clear(image)
 }
 
 // keptOutline returns the outline that an interrupted fetch has left in the file, or nil if that
@@ -71,8 +65,8 @@ func (j *job) keptOutline(ctx context.Context, size int64) (*work, error) {
 	if _, err := f.ReadAt(kept, tableHeader); err != nil || !bytes.Equal(kept, now) {
 		return nil, nil
 	}
-	at, _ := image.Data()
-	return newWork(f, false, at, tree), nil
+	w := newWork(f, false, image, tree)
+	return w, w.clear(image)
 }
 
 // open reads the outline of an image, and returns the tree that a signature or the caller

@@ -14,6 +14,8 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
+	"github.com/trident-project/trident/internal/linux/ddi"
+	"github.com/trident-project/trident/internal/linux/gpt"
 	"github.com/trident-project/trident/internal/linux/verity"
 )
 
@@ -54,7 +56,8 @@ type work struct {
 	next  []int32
 }
 
-func newWork(file *os.File, isFresh bool, data int64, tree *verity.Tree) *work {
+func newWork(file *os.File, isFresh bool, image *ddi.Image, tree *verity.Tree) *work {
+	data, _ := image.Data()
 	return &work{
 		file: file, isFresh: isFresh, data: data, tree: tree, hash: tree.Hash(),
 		have: make([]bool, tree.Blocks()), missing: tree.Blocks(), report: func() {},
@@ -109,14 +112,29 @@ func spaceError(err error) error {
 	return err
 }
 
-// clear writes zeros to each byte of a file of size bytes that is neither in the data nor in
-// kept. An image has nothing else there, but the file may have bytes of another image.
-func (w *work) clear(size int64, kept []fetch.Span) error {
-	kept = append(slices.Clone(kept), fetch.Span{Off: w.data, Len: w.tree.Blocks() * blockSize})
+// clear writes zeros to each byte of the file that is neither in the outline of the image nor
+// in a block. An image has nothing else there, but the file may have bytes of another image.
+func (w *work) clear(image *ddi.Image) error {
+	if w.isFresh {
+		return nil
+	}
+	size := image.Table().Size
+	kept := []fetch.Span{{Off: 0, Len: gpt.OverheadFront}, {Off: size - gpt.OverheadBack, Len: gpt.OverheadBack}, {Off: size}}
+	hash, _ := image.Hash()
+	for _, p := range image.Table().Partitions {
+		switch p.Offset() {
+		case w.data:
+			kept = append(kept, fetch.Span{Off: w.data, Len: w.tree.Blocks() * blockSize})
+		case hash:
+			kept = append(kept, fetch.Span{Off: hash, Len: w.tree.Size()})
+		default:
+			kept = append(kept, fetch.Span{Off: p.Offset(), Len: p.Size()})
+		}
+	}
 	slices.SortFunc(kept, func(a, b fetch.Span) int { return cmp.Compare(a.Off, b.Off) })
 	zeros := make([]byte, 256*blockSize)
 	at := int64(0)
-	for _, k := range append(kept, fetch.Span{Off: size}) {
+	for _, k := range kept {
 		for at < k.Off {
 			n := min(int64(len(zeros)), k.Off-at)
 			if _, err := w.file.WriteAt(zeros[:n], at); err != nil {

@@ -48,6 +48,9 @@ func OpenTree(ctx context.Context, hash io.ReaderAt, hashSize int64, root [32]by
 // Blocks returns the number of data blocks.
 func (t *Tree) Blocks() int64 { return int64(t.sb.DataBlocks) }
 
+// Size returns the size of the superblock and the tree in bytes.
+func (t *Tree) Size() int64 { return t.sb.HashSize() }
+
 // Salt returns the salt of the hashes.
 func (t *Tree) Salt() []byte { return t.sb.Salt }
 
