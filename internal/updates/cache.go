@@ -1,0 +1,300 @@
+package updates
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
+
+	"github.com/trident-project/trident/internal/linux/atomicfile"
+	"github.com/trident-project/trident/internal/linux/inroot"
+	"github.com/trident-project/trident/internal/linux/regfile"
+)
+
+// The files with the root metadata that a host trusts from the beginning; the first that
+// exists counts.
+const (
+	ownersRoot = "etc/trident/feed-root.json"
+	bakedRoot  = "usr/lib/trident/feed-root.json"
+)
+
+// Files of the cache besides those of the roles.
+const (
+	rootFile     = "root.json"
+	stateFile    = "state.json"
+	releasesFile = "releases.json"
+	workFolder   = "work"
+	maxState     = 64 << 10
+	maxCached    = 8 << 20
+)
+
+// A cache is the folder with the metadata of one chain of roots: a root, and the roots that
+// it and its successors have signed. It belongs to the chain and not to a URL, so that a new
+// URL does not make a host accept older metadata.
+//
+// go-tuf changes a working copy of the folder, because it writes its files without a sync. keep
+// then replaces the changed files one by one; each is valid with old ones beside it.
+type cache struct {
+	dir     string // of the chain
+	work    string // the working copy
+	trusted []byte // the newest root that this host trusts
+	state   state
+	logger  *slog.Logger
+}
+
+// state is the file with what else a chain has.
+type state struct {
+	// Roots has the SHA-256 of every root of the chain that this host has trusted, by version.
+	Roots map[string]string `json:"roots"`
+	// Refreshed is when the host last read valid metadata, and Expires until when that is valid.
+	Refreshed time.Time `json:"refreshed,omitzero"`
+	Expires   time.Time `json:"expires,omitzero"`
+}
+
+// lastReleases is the file with the releases of the last good refresh. The host shows them
+// while the feed cannot be read, and never offers one of them.
+type lastReleases struct {
+	Channel  string    `json:"channel"`
+	Releases []offered `json:"releases"`
+}
+
+// untrustedRoot says why this host has no root metadata to begin with.
+type untrustedRoot struct{ error }
+
+func (e untrustedRoot) Unwrap() error { return e.error }
+
+// A root is root metadata that is signed by itself.
+type root struct {
+	data []byte
+	meta *metadata.Metadata[metadata.RootType]
+	hash string // of what is signed, so that more signatures do not make another root
+}
+
+func parseRoot(data []byte) (root, error) {
+	set, err := trustedmetadata.New(data)
+	if err != nil {
+		return root{}, err
+	}
+	signed, err := json.Marshal(set.Root.Signed)
+	if err != nil {
+		return root{}, err
+	}
+	sum := sha256.Sum256(signed)
+	return root{data, set.Root, hex.EncodeToString(sum[:])}, nil
+}
+
+func (r root) version() int64 { return r.meta.Signed.Version }
+
+// readAnchor reads the root that the owner of the host, or the builder of its image, trusts.
+func readAnchor(hostRoot string) (root, error) {
+	for _, name := range []string{ownersRoot, bakedRoot} {
+		data, err := inroot.FS(hostRoot).ReadFile(name, maxRootFile)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return root{}, untrustedRoot{fmt.Errorf("read the root metadata of the update feed: %w", err)}
+		}
+		r, err := parseRoot(data)
+		if err != nil {
+			return root{}, untrustedRoot{fmt.Errorf("the root metadata of the update feed, /%s, cannot be used: %w", name, err)}
+		}
+		return r, nil
+	}
+	return root{}, untrustedRoot{fmt.Errorf("this host has no root metadata of an update feed: neither /%s nor /%s exists", ownersRoot, bakedRoot)}
+}
+
+// openCache opens the cache of the chain of the root that this host trusts, and makes the
+// working copy.
+func openCache(hostRoot, base string, logger *slog.Logger) (*cache, error) {
+	anchor, err := readAnchor(hostRoot)
+	if err != nil {
+		return nil, err
+	}
+	if err := makeFolder(base); err != nil {
+		return nil, err
+	}
+	names, err := inroot.FS(base).List(".")
+	if err != nil {
+		return nil, fmt.Errorf("read the cache of the update feed: %w", err)
+	}
+	c := &cache{dir: filepath.Join(base, anchor.hash[:32]), work: filepath.Join(base, workFolder), logger: logger}
+	for _, name := range names {
+		if one := (&cache{dir: filepath.Join(base, name), work: c.work, logger: logger}); name != workFolder && one.belongs(anchor) {
+			c = one
+			break
+		}
+	}
+	if c.trusted == nil {
+		c.trust(anchor)
+	}
+	if err := makeFolder(c.dir); err != nil {
+		return nil, err
+	}
+	return c, c.copyOut()
+}
+
+// belongs reports whether anchor is a root of the chain of c, and loads the state of c. The
+// newer of anchor and the root in the cache is then trusted.
+func (c *cache) belongs(anchor root) bool {
+	data, err := c.file(rootFile)
+	if err != nil {
+		return false
+	}
+	newest, err := parseRoot(data)
+	if err != nil {
+		c.logger.Warn("the cache of the update feed is damaged", "file", filepath.Join(c.dir, rootFile), "error", err)
+		return false
+	}
+	if text, err := regfile.ReadFile(filepath.Join(c.dir, stateFile), maxState); err == nil {
+		if err := json.Unmarshal(text, &c.state); err != nil {
+			c.logger.Warn("the cache of the update feed is damaged", "file", filepath.Join(c.dir, stateFile), "error", err)
+			c.state = state{}
+		}
+	}
+	c.trust(newest)
+	switch {
+	case c.state.Roots[strconv.FormatInt(anchor.version(), 10)] == anchor.hash:
+		return true
+	case anchor.version() > newest.version() && newest.meta.VerifyDelegate(metadata.ROOT, anchor.meta) == nil:
+		c.trust(anchor)
+		return true
+	}
+	return false
+}
+
+// trust makes r the newest trusted root.
+func (c *cache) trust(r root) {
+	if c.state.Roots == nil {
+		c.state.Roots = map[string]string{}
+	}
+	c.state.Roots[strconv.FormatInt(r.version(), 10)] = r.hash
+	c.trusted = r.data
+}
+
+// copyOut makes the working copy. It leaves out files that go-tuf could not parse, which only
+// a damaged disk causes: go-tuf would fail for ever.
+func (c *cache) copyOut() error {
+	if err := os.RemoveAll(c.work); err != nil {
+		return fmt.Errorf("empty the cache of the update feed: %w", err)
+	}
+	if err := makeFolder(c.work); err != nil {
+		return err
+	}
+	for name, parse := range map[string]func([]byte) error{
+		"timestamp.json": func(b []byte) error { _, err := metadata.Timestamp().FromBytes(b); return err },
+		"snapshot.json":  func(b []byte) error { _, err := metadata.Snapshot().FromBytes(b); return err },
+		"targets.json":   func(b []byte) error { _, err := metadata.Targets().FromBytes(b); return err },
+	} {
+		data, err := c.file(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = parse(data)
+		}
+		if err != nil {
+			c.logger.Warn("the cache of the update feed is damaged", "file", filepath.Join(c.dir, name), "error", err)
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(c.work, name), data, 0o600); err != nil {
+			return fmt.Errorf("copy the cache of the update feed: %w", err)
+		}
+	}
+	return nil
+}
+
+// file reads a file of the cache.
+func (c *cache) file(name string) ([]byte, error) {
+	return regfile.ReadFile(filepath.Join(c.dir, name), maxCached)
+}
+
+// keep stores what go-tuf has verified: the working copy, the roots in got, and the metadata
+// of the channel. It removes the working copy.
+func (c *cache) keep(set trustedmetadata.TrustedMetadata, got map[string][]byte) error {
+	if set.Root == nil {
+		return os.RemoveAll(c.work)
+	}
+	files := map[string][]byte{}
+	for _, name := range []string{rootFile, "timestamp.json", "snapshot.json", "targets.json"} {
+		data, err := os.ReadFile(filepath.Join(c.work, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("read the working copy of the update feed's metadata: %w", err)
+		}
+		files[name] = data
+	}
+	for name, data := range got {
+		if r, err := parseRoot(data); isRoot(name) && err == nil && r.version() <= set.Root.Signed.Version {
+			c.state.Roots[strconv.FormatInt(r.version(), 10)] = r.hash
+		}
+	}
+	for role, targets := range set.Targets {
+		name := role + ".json"
+		if data := got[strconv.FormatInt(targets.Signed.Version, 10)+"."+name]; data != nil {
+			files[name] = data
+		} else if data := got[name]; data != nil {
+			files[name] = data
+		}
+	}
+	if err := c.write(rootFile, files[rootFile]); err != nil {
+		return err
+	}
+	for name, data := range files {
+		if err := c.write(name, data); err != nil {
+			return err
+		}
+	}
+	return errors.Join(c.writeJSON(stateFile, c.state), os.RemoveAll(c.work))
+}
+
+// keepCatalog stores the result of a good refresh.
+func (c *cache) keepCatalog(channel string, good catalog) error {
+	c.state.Refreshed, c.state.Expires = good.refreshed, good.expires
+	return errors.Join(c.writeJSON(releasesFile, lastReleases{channel, good.releases}), c.writeJSON(stateFile, c.state))
+}
+
+// lastKnown returns the releases of the channel at the last good refresh.
+func (c *cache) lastKnown(channel string) []offered {
+	var last lastReleases
+	data, err := c.file(releasesFile)
+	if err == nil {
+		err = json.Unmarshal(data, &last)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.logger.Warn("the cache of the update feed is damaged", "file", filepath.Join(c.dir, releasesFile), "error", err)
+	}
+	if err != nil || last.Channel != channel {
+		return nil
+	}
+	return last.Releases
+}
+
+func (c *cache) writeJSON(name string, value any) error {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return c.write(name, data)
+}
+
+// write replaces a file of the cache, if its content is another one.
+func (c *cache) write(name string, data []byte) error {
+	if old, err := c.file(name); data == nil || err == nil && bytes.Equal(old, data) {
+		return nil
+	}
+	if err := atomicfile.Write(filepath.Join(c.dir, name), data, 0o600); err != nil {
+		return fmt.Errorf("store the update feed's metadata: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,248 @@
+package updates
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path"
+	"strconv"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+	"github.com/theupdateframework/go-tuf/v2/metadata/config"
+	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
+	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
+
+	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/feed"
+	"github.com/trident-project/trident/internal/fetch"
+)
+
+// The largest files of metadata, in bytes. A server can make the daemon parse files of this
+// size before a signature counts, which takes some ten times as much memory.
+const (
+	maxRootFile      = 128 << 10
+	maxTimestampFile = 16 << 10
+	maxSnapshotFile  = 256 << 10
+	maxTargetsFile   = 2 << 20
+)
+
+// A client reads the metadata of a feed once.
+type client struct {
+	ctx     context.Context
+	src     fetch.Source // the URL or the folder of the feed
+	channel string
+	now     time.Time
+	root    string // the root folder of the host
+	dir     string // the cache
+	logger  *slog.Logger
+	// got has the files of metadata that were fetched, and last is the name of the last one.
+	got  map[string][]byte
+	last string
+}
+
+// A catalog is what the host knows of the channel.
+type catalog struct {
+	releases []offered
+	// faults say why nothing of it may be offered; the releases may then be old ones.
+	faults []Reason
+	// refreshed is when the host last read valid metadata, and expires until when that
+	// metadata is valid.
+	refreshed, expires time.Time
+}
+
+// An offered release is one image in the channel. The cache has it as JSON.
+type offered struct {
+	feed.Release
+	Path   string `json:"path"` // below the URL of the feed
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// read refreshes the metadata and reads the channel. Faults of the feed are in the catalog;
+// an error is a fault of this host.
+func (c *client) read() (catalog, error) {
+	cache, err := openCache(c.root, c.dir, c.logger)
+	if fault, ok := errors.AsType[untrustedRoot](err); ok {
+		return catalog{faults: []Reason{{Kind: Untrusted, Message: sentence(fault)}}}, nil
+	}
+	if err != nil {
+		return catalog{}, err
+	}
+	set, err := c.refresh(cache)
+	if err == nil {
+		err = c.loadChannel(set, cache)
+	}
+	if kept := cache.keep(set, c.got); kept != nil {
+		return catalog{}, kept
+	}
+	if err == nil {
+		out := catalog{releases: c.releases(set), refreshed: c.now.UTC(), expires: expiry(set, c.channel)}
+		return out, cache.keepCatalog(c.channel, out)
+	}
+	reason, fault := c.explain(err, set)
+	if fault != nil {
+		return catalog{}, fault
+	}
+	out := catalog{faults: []Reason{reason}, refreshed: cache.state.Refreshed, expires: cache.state.Expires}
+	if reason.Kind != NoChannel {
+		out.releases = cache.lastKnown(c.channel)
+	}
+	if expires := out.expires; !expires.IsZero() && !expires.After(c.now) && reason.Kind != Stale {
+		out.faults = append(out.faults, staleSince(expires, c.now))
+	}
+	return out, nil
+}
+
+// newUpdater makes go-tuf's updater over the working copy of the cache.
+func (c *client) newUpdater(cache *cache) (*updater.Updater, error) {
+	cfg, err := config.New("https://feed.invalid/"+feed.Metadata, cache.trusted)
+	if err != nil {
+		return nil, err
+	}
+	cfg.LocalMetadataDir, cfg.LocalTargetsDir = cache.work, cache.work
+	cfg.PrefixTargetsWithHash = false
+	cfg.RootMaxLength, cfg.TimestampMaxLength, cfg.SnapshotMaxLength, cfg.TargetsMaxLength = maxRootFile, maxTimestampFile, maxSnapshotFile, maxTargetsFile
+	cfg.Fetcher = c
+	return updater.New(cfg)
+}
+
+// refresh runs the client workflow of The Update Framework (section 5 of its specification)
+// for the roles that every feed has. It returns the trusted metadata also after a failure.
+func (c *client) refresh(cache *cache) (trustedmetadata.TrustedMetadata, error) {
+	u, err := c.newUpdater(cache)
+	if err != nil {
+		return trustedmetadata.TrustedMetadata{}, err
+	}
+	u.UnsafeSetRefTime(c.now)
+	err = u.Refresh()
+	return u.GetTrustedMetadataSet(), err
+}
+
+// errNoChannel says that the metadata does not delegate the channel.
+var errNoChannel = errors.New("the feed does not have the channel")
+
+// loadChannel adds the metadata of the channel's role to set.
+func (c *client) loadChannel(set trustedmetadata.TrustedMetadata, cache *cache) error {
+	file := c.channel + ".json"
+	info, listed := set.Snapshot.Signed.Meta[file]
+	if delegation(set, c.channel) == nil || !listed {
+		return errNoChannel
+	}
+	if data, err := cache.file(file); err == nil {
+		if _, err := set.UpdateDelegatedTargets(data, c.channel, metadata.TARGETS); err == nil {
+			return nil
+		}
+	}
+	name, most := file, int64(maxTargetsFile)
+	if set.Root.Signed.ConsistentSnapshot {
+		name = strconv.FormatInt(info.Version, 10) + "." + file
+	}
+	if info.Length > 0 {
+		most = min(most, info.Length)
+	}
+	data, err := c.DownloadFile(name, most, 0)
+	if err != nil {
+		return err
+	}
+	_, err = set.UpdateDelegatedTargets(data, c.channel, metadata.TARGETS)
+	return err
+}
+
+// delegation returns the role of a channel; nil if the feed does not have it.
+func delegation(set trustedmetadata.TrustedMetadata, channel string) *metadata.DelegatedRole {
+	targets := set.Targets[metadata.TARGETS]
+	if targets == nil || targets.Signed.Delegations == nil {
+		return nil
+	}
+	for i, role := range targets.Signed.Delegations.Roles {
+		if role.Name == channel {
+			return &targets.Signed.Delegations.Roles[i]
+		}
+	}
+	return nil
+}
+
+// maxReleases is the most releases of a channel; the others are ignored.
+const maxReleases = 4096
+
+// releases returns the releases of the channel in set. It logs and leaves out those with a
+// fault, and those that the role of the channel may not sign.
+func (c *client) releases(set trustedmetadata.TrustedMetadata) []offered {
+	role, targets := delegation(set, c.channel), set.Targets[c.channel].Signed.Targets
+	var out []offered
+	for name, target := range targets {
+		if len(out) == maxReleases {
+			break
+		}
+		one, err := releaseOf(c.channel, name, target)
+		if ok, _ := role.IsDelegatedPath(name); !ok && err == nil {
+			err = errors.New("the role of the channel may not sign this path")
+		}
+		if err != nil {
+			c.logger.Warn("the update feed has a release that is ignored", "path", name, "error", err)
+			continue
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+// releaseOf returns the release of one target.
+func releaseOf(channel, name string, target *metadata.TargetFiles) (offered, error) {
+	image, err := feed.ParseImagePath(name)
+	if err != nil {
+		return offered{}, err
+	}
+	if target == nil || target.Custom == nil {
+		return offered{}, errors.New("the target has no custom metadata")
+	}
+	r, err := feed.ParseRelease(*target.Custom)
+	sum := target.Hashes["sha256"]
+	switch {
+	case err != nil:
+		return offered{}, err
+	case image != feed.ImageName{Channel: channel, Architecture: r.Architecture, Version: r.Version}:
+		return offered{}, fmt.Errorf("the path does not fit the channel %s, the version %s and the architecture %s", channel, r.Version, r.Architecture)
+	case len(sum) != 32 || target.Length <= 0:
+		return offered{}, errors.New("the target has no SHA-256 or no size")
+	}
+	for _, p := range r.Patches {
+		if patch, err := feed.ParsePatchPath(p.Path); err != nil || patch.Channel != channel {
+			return offered{}, fmt.Errorf("the patch %q is not in the channel", p.Path)
+		}
+	}
+	return offered{Release: r, Path: name, Size: target.Length, SHA256: fmt.Sprintf("%x", []byte(sum))}, nil
+}
+
+// A fetchError is a failure to fetch a file of metadata.
+type fetchError struct{ error }
+
+func (e fetchError) Unwrap() error { return e.error }
+
+// DownloadFile fetches a file of metadata for go-tuf, which knows its URL by the last word
+// only: the real one may have a password.
+func (c *client) DownloadFile(url string, most int64, _ time.Duration) ([]byte, error) {
+	name := path.Base(url)
+	c.last, most = name, min(most, maxTargetsFile)
+	src, err := below(c.src, feed.Metadata+"/"+name)
+	if err != nil {
+		return nil, fetchError{err}
+	}
+	data, err := fetch.Read(c.ctx, src, most)
+	if err == nil {
+		if c.got == nil {
+			c.got = map[string][]byte{}
+		}
+		c.got[name] = data
+		return data, nil
+	}
+	// Servers such as S3 answer 403 for a file that does not exist. A server that hides the
+	// next root could as well answer 404.
+	if kind := errkind.Of(err); isRoot(name) && (kind == errkind.NotFound || kind == errkind.Denied) {
+		return nil, &metadata.ErrDownloadHTTP{StatusCode: http.StatusNotFound, URL: name}
+	}
+	return nil, fetchError{err}
+}
