@@ -43,8 +43,9 @@ var layers = []struct{ pkg, may string }{
 	{"internal/diagnose", "internal/linux/outfile internal/linux/regfile"},
 	{"internal/local", "internal/api internal/hoststate internal/osconfig internal/hostconfig internal/linux/run " +
 		"internal/linux/inroot internal/errkind"},
-	{"internal/daemon", "internal/api internal/observe internal/servicing internal/servicing/change internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/disks internal/servicing/slots/machine internal/servicing/slots/wholedisk internal/selfservice internal/operation internal/hoststate internal/hostinfo internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
+	{"internal/daemon", "internal/api internal/api/updating internal/updates/settings internal/observe internal/servicing internal/servicing/change internal/servicing/oplog internal/servicing/runtime internal/servicing/slots internal/servicing/slots/disks internal/servicing/slots/machine internal/servicing/slots/wholedisk internal/selfservice internal/operation internal/hoststate internal/hostinfo internal/systemd internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/observe", "internal/operation internal/errkind proto/wire"},
+	{"internal/api/updating", "internal/updates internal/updates/settings internal/fetch internal/errkind proto/trident/self/v1"},
 	{"internal/api", "internal/handles internal/fetch internal/servicing internal/selfservice internal/hoststate internal/storage internal/hostconfig internal/hostconfig/rules internal/operation internal/errkind internal/errkind/grpckind proto/wire " + generated},
 	{"internal/handles", "internal/fetch internal/linux/inroot internal/errkind"},
 	{"proto/client/examples/fleet", "proto/client"},
@@ -84,6 +85,7 @@ var layers = []struct{ pkg, may string }{
 		"internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/extension/content", "internal/linux/filekind internal/linux/inroot internal/linux/unmerged internal/errkind"},
 	{"internal/extension/volume", "internal/linux/ddi internal/linux/filekind internal/linux/gpt internal/linux/loop internal/errkind"},
+	{"internal/updates/settings", "internal/updates internal/errkind"},
 	{"internal/updates", "internal/fetch internal/linux/inroot internal/version internal/errkind"},
 	{"internal/feed", ""},
 	{"internal/updates", "internal/errkind"},
@@ -159,7 +161,7 @@ const commands = "internal/cli internal/cli/host internal/cli/image internal/cli
 // large, or dangerous, or that ties us to a format.
 var keepers = map[string]string{
 	"google.golang.org/grpc":          "internal/api internal/observe internal/errkind/grpckind proto/client proto/client/clienttest " + generated,
-	"google.golang.org/protobuf":      "internal/api internal/observe internal/cli/host internal/cli/self internal/cli/terminal proto/client proto/client/clienttest " + generated,
+	"google.golang.org/protobuf":      "internal/api internal/api/updating internal/observe internal/cli/host internal/cli/self internal/cli/terminal proto/client proto/client/clienttest " + generated,
 	"github.com/prometheus":           "internal/observe",
 	"go.opentelemetry.io":             "internal/observe",
 	"modernc.org/sqlite":              "internal/hoststate",

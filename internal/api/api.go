@@ -59,6 +59,7 @@ type Config struct {
 	Operations *operation.Runner
 	Store      *hoststate.Store // has the recorded status of the host
 	Servicing  Servicing
+	Updates    Updates
 	// AlsoUID may call as root may, for tests that do not run as root; 0 means nobody.
 	AlsoUID uint32
 	// The server calls Begin for each call from another process and for each handle, and
@@ -102,7 +103,7 @@ func New(c Config) *Server {
 	registerUpstream(services, c, s.handles, parser)
 	setup := &setupServer{version: c.Version, hostID: c.HostID, daemon: rand.Text(), can: wire.Capabilities(g.hasHost)}
 	operationsv1.RegisterOperationsServiceServer(services, &operationsServer{runner: c.Operations})
-	selfv1.RegisterSelfServiceServer(services, &selfServer{self: c.Self, runner: c.Operations, handles: s.handles})
+	selfv1.RegisterSelfServiceServer(services, &selfServer{self: c.Self, updates: c.Updates, runner: c.Operations, handles: s.handles})
 	handlesv1.RegisterHandleServiceServer(services, &handleServer{handles: s.handles})
 	hostv1.RegisterHostServiceServer(services, &hostServer{host: c.Servicing, store: c.Store, runner: c.Operations, handles: s.handles, parser: parser})
 	setupv1.RegisterSetupServiceServer(services, setup)

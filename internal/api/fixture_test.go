@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/trident-project/trident/internal/api/updating"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/hoststate"
 	"github.com/trident-project/trident/internal/linux/run"
@@ -22,6 +23,7 @@ import (
 	"github.com/trident-project/trident/internal/operation/operationtest"
 	"github.com/trident-project/trident/internal/selfservice"
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
+	"github.com/trident-project/trident/internal/updates/settings"
 )
 
 // lines collects what was logged.
@@ -180,7 +182,7 @@ func newFixtureIn(t *testing.T, journal operation.Journal, boot string) *fixture
 	})
 	f.listener = Listen(l, logger)
 	f.server = New(Config{
-		Root: root, HostID: func() string { return hostinfo.ID(root) }, Version: "1.2.3", Self: self, Operations: f.runner, Store: store, Servicing: f.host, Logger: logger, AlsoUID: uint32(os.Geteuid()),
+		Root: root, HostID: func() string { return hostinfo.ID(root) }, Version: "1.2.3", Self: self, Operations: f.runner, Store: store, Servicing: f.host, Updates: &updating.Server{Settings: settings.Settings{Root: root, Store: store}}, Logger: logger, AlsoUID: uint32(os.Geteuid()),
 		Begin: func() func() { f.handles.add(1); return func() { f.handles.add(-1) } },
 	})
 	go func() { f.served <- f.server.Serve(f.listener) }()

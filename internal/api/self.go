@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/handles"
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/selfservice"
@@ -12,9 +13,22 @@ import (
 	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
 
+// Updates has the update feed and the policy of the host's owner, in the messages of the API.
+type Updates interface {
+	CheckUpdates(ctx context.Context) (*selfv1.CheckUpdatesResponse, error)
+	GetPolicy(ctx context.Context) (*selfv1.GetPolicyResponse, error)
+	SetPolicy(ctx context.Context, req *selfv1.SetPolicyRequest) (*selfv1.SetPolicyResponse, error)
+	// FeedSource returns the source of a version that the feed offers; "" is the version that
+	// CheckUpdates offers.
+	FeedSource(ctx context.Context, version string) (fetch.Source, error)
+	// IncomingSource returns the newest image in the incoming folder.
+	IncomingSource() (fetch.Source, error)
+}
+
 type selfServer struct {
 	selfv1.UnimplementedSelfServiceServer
 	self    *selfservice.Service
+	updates Updates
 	runner  *operation.Runner
 	handles *handles.Table
 }
@@ -24,7 +38,25 @@ func (s *selfServer) GetStatus(ctx context.Context, _ *selfv1.GetStatusRequest) 
 	if err != nil {
 		return nil, err
 	}
-	return statusToWire(status), nil
+	out := statusToWire(status)
+	policy, err := s.updates.GetPolicy(ctx)
+	if err != nil {
+		out.Faults = append(out.Faults, textToWire(err.Error()))
+	}
+	out.Policy = policy.GetPolicy()
+	return out, nil
+}
+
+func (s *selfServer) CheckUpdates(ctx context.Context, _ *selfv1.CheckUpdatesRequest) (*selfv1.CheckUpdatesResponse, error) {
+	return s.updates.CheckUpdates(ctx)
+}
+
+func (s *selfServer) GetPolicy(ctx context.Context, _ *selfv1.GetPolicyRequest) (*selfv1.GetPolicyResponse, error) {
+	return s.updates.GetPolicy(ctx)
+}
+
+func (s *selfServer) SetPolicy(ctx context.Context, req *selfv1.SetPolicyRequest) (*selfv1.SetPolicyResponse, error) {
+	return s.updates.SetPolicy(ctx, req)
 }
 
 func (s *selfServer) Stage(stream grpc.BidiStreamingServer[selfv1.StageRequest, selfv1.StageResponse]) error {

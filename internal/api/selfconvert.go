@@ -27,6 +27,9 @@ func (s *selfServer) sourceFromWire(stream context.Context, in *selfv1.Source, r
 			return out, errkind.Errorf(errkind.Invalid, "read the request: sha256 is %.80q, which is not 64 hexadecimal digits", sum)
 		}
 	}
+	if out.MaxBytes = in.GetMaxBytes(); out.MaxBytes < 0 {
+		return out, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: max_bytes is %d, which is less than 0", out.MaxBytes), "start.source.max_bytes")
+	}
 	var err error
 	if out.Timeout, err = durationFromWire("fetch_timeout", in.GetFetchTimeout()); err != nil {
 		return out, err
@@ -34,6 +37,8 @@ func (s *selfServer) sourceFromWire(stream context.Context, in *selfv1.Source, r
 	switch from := in.GetFrom().(type) {
 	case nil:
 		return out, errkind.Errorf(errkind.Invalid, "read the request: it does not say where the image comes from (a url, a path or an upload)")
+	case *selfv1.Source_Feed, *selfv1.Source_Incoming:
+		return s.sourceOfUpdates(stream, in, out)
 	case *selfv1.Source_Upload:
 		size := from.Upload.GetSize()
 		if size <= 0 {
@@ -47,7 +52,28 @@ func (s *selfServer) sourceFromWire(stream context.Context, in *selfv1.Source, r
 		}
 		out.Upload, out.UploadSize = chunksOfFile(file, size), size
 	}
+	if out.MaxBytes != 0 && out.Upload != nil {
+		return out, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: max_bytes is for an image that the daemon fetches, and the caller sends this one"), "start.source.max_bytes")
+	}
 	return out, nil
+}
+
+// sourceOfUpdates returns the source that the update feed or the incoming folder has at this
+// time. The settings in asked take precedence over those of the policy.
+func (s *selfServer) sourceOfUpdates(ctx context.Context, in *selfv1.Source, asked fetch.Source) (out fetch.Source, err error) {
+	if asked.SHA256 != "" {
+		return out, errkind.WithField(errkind.Errorf(errkind.Invalid, "read the request: sha256 is not for the update feed, whose metadata has it, nor for the incoming folder"), "start.source.sha256")
+	}
+	if from, ok := in.GetFrom().(*selfv1.Source_Feed); ok {
+		out, err = s.updates.FeedSource(ctx, from.Feed.GetVersion())
+	} else {
+		out, err = s.updates.IncomingSource()
+	}
+	if asked.MaxBytes != 0 {
+		out.MaxBytes = asked.MaxBytes
+	}
+	out.Timeout = asked.Timeout
+	return out, err
 }
 
 // chunksOfFile returns a function that reads a file as an upload. It closes the file after

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/api"
+	"github.com/trident-project/trident/internal/api/updating"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/hoststate"
@@ -40,6 +41,7 @@ import (
 	"github.com/trident-project/trident/internal/servicing/slots/machine"
 	"github.com/trident-project/trident/internal/servicing/slots/wholedisk"
 	"github.com/trident-project/trident/internal/systemd"
+	"github.com/trident-project/trident/internal/updates/settings"
 	"github.com/trident-project/trident/internal/version"
 )
 
@@ -178,7 +180,7 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	d.self, host = services(c, d.runner, d.store, d.socket)
 	d.server = api.New(api.Config{
 		Root: c.Root, HostID: func() string { return hostinfo.ID(c.Root) }, Version: c.Version,
-		Self: d.self, Servicing: host, Operations: d.runner, Store: d.store,
+		Self: d.self, Servicing: host, Operations: d.runner, Store: d.store, Updates: &updating.Server{Settings: settingsOf(c, d.store)},
 		Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root),
 		Stats: d.observer.Calls(),
 	})
@@ -189,9 +191,14 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 // daemon and a probe need all kinds, to resume any operation. socket is the path on which
 // this daemon answers.
 func services(c Config, runner *operation.Runner, store *hoststate.Store, socket string) (*selfservice.Service, *servicing.Service) {
+	owner := settingsOf(c, store)
 	self := selfservice.New(selfservice.Config{
 		Root: c.Root, Version: c.Version, Built: version.Built(), Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Logger: c.Logger,
 		SelfCheck: func(ctx context.Context) (string, error) { return api.Check(ctx, socket) },
+		Grace: func(ctx context.Context) (time.Duration, error) {
+			policy, err := owner.Policy(ctx)
+			return policy.Grace, err
+		},
 	})
 	host := change.New(change.Host{
 		Root: c.Root, Version: c.Version, Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Logger: c.Logger,
@@ -201,6 +208,11 @@ func services(c Config, runner *operation.Runner, store *hoststate.Store, socket
 	d := &disks.Disks{Host: host, Machine: machine.Real(c.Root, goruntime.GOARCH)}
 	return self, servicing.New(
 		&runtime.Service{Host: host, Self: self}, slots.New(d, self.LinkInTree, logs.HandOver), &wholedisk.Service{Host: host, Disks: d}, logs)
+}
+
+// settingsOf returns the policy of the host's owner.
+func settingsOf(c Config, store *hoststate.Store) settings.Settings {
+	return settings.Settings{Root: c.Root, Store: store}
 }
 
 // checkUser returns an error of kind Denied if a user may not run a daemon for root.
@@ -259,6 +271,9 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	go d.idle.trim(ctx, trimDelay, debug.FreeOSMemory)
 	if err := d.self.Retire(ctx); err != nil {
 		d.logger.Error("retire an extension that is older than the base", "error", err)
+	}
+	if err := d.self.PruneImages(ctx); err != nil {
+		d.logger.Warn("delete images of trident that nobody needs any more", "error", err)
 	}
 	if err := d.idle.wait(ctx, d.idleTimeout, d.runner); err == nil {
 		d.logger.Info("nobody needs the daemon: it ends", "idle", d.idleTimeout)

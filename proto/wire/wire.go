@@ -70,6 +70,7 @@ const (
 	RuntimeUpdate       = "runtime-update"        // UpdateService, for changes that can be made at run time
 	StreamDisk          = "stream-disk"           // StreamingService
 	StreamDiskLimits    = "stream-disk-limits"    // HeaderBytesPerSecond and HeaderDataBudget of StreamDisk
+	UpdateFeed          = "update-feed"           // SelfService.CheckUpdates, GetPolicy and SetPolicy; Source.feed, .incoming and .max_bytes of SelfService.Stage and Upgrade
 	UpdateConfigHandle  = "update-config-handle"  // HeaderConfigHandle of UpdateService.Update and UpdateStage
 )
 
@@ -83,7 +84,7 @@ func Capabilities(changesHost bool) []string {
 	if changesHost {
 		all = append(all,
 			ABRollback, ABUpdate, CheckRoot, HostPlan, Install, InstallConfigHandle, InstallPlan, RuntimeRollback, RuntimeUpdate,
-			StreamDisk, StreamDiskLimits, UpdateConfigHandle)
+			StreamDisk, StreamDiskLimits, UpdateConfigHandle, UpdateFeed)
 	}
 	slices.Sort(all)
 	return all
