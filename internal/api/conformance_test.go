@@ -6,13 +6,16 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/trident-project/trident/proto/client/clienttest"
 	handlesv1 "github.com/trident-project/trident/proto/trident/handles/v1"
@@ -197,6 +200,30 @@ func TestTheFakeRefusesWhatTheServerRefuses(t *testing.T) {
 			id := openImage(t, conn, sysext, "bytes").GetImageHandle()
 			return stageOf(t, ctx, conn, stageFrom(&selfv1.Source{From: &selfv1.Source_ImageHandle{ImageHandle: id}}))
 		}},
+		"a stage with a negative bound": {"InvalidArgument INVALID start.source.max_bytes", func(t *testing.T, ctx context.Context, conn *grpc.ClientConn) error {
+			return stageOf(t, ctx, conn, stageFrom(&selfv1.Source{From: &selfv1.Source_Path{Path: "/x"}, MaxBytes: -1}))
+		}},
+		"an upload with a bound": {"InvalidArgument INVALID start.source.max_bytes", func(t *testing.T, ctx context.Context, conn *grpc.ClientConn) error {
+			return stageOf(t, ctx, conn, stageFrom(&selfv1.Source{From: &selfv1.Source_Upload{Upload: &selfv1.Upload{Size: 3}}, MaxBytes: 7}))
+		}},
+		"a version of the feed with a hash": {"InvalidArgument INVALID start.source.sha256", func(t *testing.T, ctx context.Context, conn *grpc.ClientConn) error {
+			return stageOf(t, ctx, conn, stageFrom(&selfv1.Source{From: &selfv1.Source_Feed{Feed: &selfv1.FeedVersion{}}, Sha256: strings.Repeat("a", 64)}))
+		}},
+		"an incoming image with a hash": {"InvalidArgument INVALID start.source.sha256", func(t *testing.T, ctx context.Context, conn *grpc.ClientConn) error {
+			return stageOf(t, ctx, conn, stageFrom(&selfv1.Source{From: &selfv1.Source_Incoming{Incoming: &selfv1.Incoming{}}, Sha256: strings.Repeat("a", 64)}))
+		}},
+		"a setting that is none": {"InvalidArgument INVALID set", func(t *testing.T, ctx context.Context, conn *grpc.ClientConn) error {
+			return errorOf(selfv1.NewSelfServiceClient(conn).SetPolicy(ctx, &selfv1.SetPolicyRequest{Set: []string{"maxBytes"}}))
+		}},
+		"a reset of a setting that is none": {"InvalidArgument INVALID reset", func(t *testing.T, ctx context.Context, conn *grpc.ClientConn) error {
+			return errorOf(selfv1.NewSelfServiceClient(conn).SetPolicy(ctx, &selfv1.SetPolicyRequest{Reset_: []string{"colour"}}))
+		}},
+		"a setting that is set and reset": {"InvalidArgument INVALID policy.pin", func(t *testing.T, ctx context.Context, conn *grpc.ClientConn) error {
+			return errorOf(selfv1.NewSelfServiceClient(conn).SetPolicy(ctx, &selfv1.SetPolicyRequest{Set: []string{"pin"}, Reset_: []string{"pin"}}))
+		}},
+		"a negative setting": {"InvalidArgument INVALID policy.max_bytes", func(t *testing.T, ctx context.Context, conn *grpc.ClientConn) error {
+			return errorOf(selfv1.NewSelfServiceClient(conn).SetPolicy(ctx, &selfv1.SetPolicyRequest{Policy: &selfv1.Policy{MaxBytes: -1}, Set: []string{"max_bytes"}}))
+		}},
 		"a negative trial": {invalid, func(t *testing.T, ctx context.Context, conn *grpc.ClientConn) error {
 			return endOf(selfv1.NewSelfServiceClient(conn).Rollback(ctx, &selfv1.RollbackRequest{Trial: &selfv1.Trial{Soak: durationpb.New(-1)}}))
 		}},
@@ -295,6 +322,45 @@ func TestUpdateStreamsOfServerAndFakeAreTheSame(t *testing.T) {
 		}
 		if _, err := client.Continue(t.Context(), &operationsv1.ContinueRequest{Id: "none"}); refusal(err) != "NotFound NOT_FOUND" {
 			t.Errorf("an operation that does not exist is continued: %v", err)
+		}
+	})
+}
+
+func TestPoliciesOfServerAndFakeBehaveTheSame(t *testing.T) {
+	conform(t, func(t *testing.T, conn *grpc.ClientConn) {
+		self := selfv1.NewSelfServiceClient(conn)
+		off, activate := selfv1.Auto_AUTO_OFF, selfv1.Auto_AUTO_ACTIVATE
+		all := &selfv1.Policy{
+			Feed: "https://example.org/feed", Channel: "beta", Auto: activate, Hold: &selfv1.Hold{Until: timestamppb.New(time.Unix(1e9, 0)), Reason: "holidays"}, Pin: "2.0.0",
+			Window: &selfv1.Window{Days: []int32{1, 5}, Begin: 120, End: 300, TimeZone: "UTC"}, MaxBytes: 7, Grace: durationpb.New(time.Hour),
+		}
+		names := []string{"auto", "channel", "feed", "grace", "hold", "max_bytes", "pin", "window"}
+		for _, step := range []struct {
+			p          *selfv1.Policy
+			set, reset []string
+			want       *selfv1.Policy
+			names      []string
+		}{
+			{nil, nil, nil, &selfv1.Policy{Auto: off}, nil},
+			{all, []string{"pin"}, nil, &selfv1.Policy{Auto: off, Pin: "2.0.0"}, []string{"pin"}},
+			{all, names, nil, all, names},
+			{&selfv1.Policy{}, []string{"hold"}, []string{"feed", "window", "grace"}, &selfv1.Policy{Channel: "beta", Auto: activate, Pin: "2.0.0", MaxBytes: 7},
+				[]string{"auto", "channel", "hold", "max_bytes", "pin"}},
+			{nil, nil, names, &selfv1.Policy{Auto: off}, nil},
+		} {
+			set, err := self.SetPolicy(t.Context(), &selfv1.SetPolicyRequest{Policy: step.p, Set: step.set, Reset_: step.reset})
+			if diff := cmp.Diff(step.want, set.GetPolicy(), protocmp.Transform()); err != nil || diff != "" {
+				t.Error(err, diff)
+			}
+			got, err := self.GetPolicy(t.Context(), &selfv1.GetPolicyRequest{})
+			want := &selfv1.GetPolicyResponse{Policy: step.want, Set: step.names}
+			if diff := cmp.Diff(want, got, protocmp.Transform()); err != nil || diff != "" {
+				t.Error(err, diff)
+			}
+			status, err := self.GetStatus(t.Context(), &selfv1.GetStatusRequest{})
+			if diff := cmp.Diff(step.want, status.GetPolicy(), protocmp.Transform()); err != nil || diff != "" {
+				t.Error(err, diff)
+			}
 		}
 	})
 }

@@ -42,6 +42,9 @@ type (
 	Status       = selfv1.GetStatusResponse
 	HistoryEntry = selfv1.HistoryEntry
 	Trial        = selfv1.Trial
+	Updates      = selfv1.CheckUpdatesResponse
+	Policy       = selfv1.Policy
+	PolicyOrigin = selfv1.GetPolicyResponse
 	Server       = setupv1.HandshakeResponse
 	Completed    = tridentv1.Completed
 )

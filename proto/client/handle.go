@@ -104,11 +104,11 @@ type Image struct {
 }
 
 // OpenImage has the daemon fetch an image and check its SHA384, for later calls. An image
-// of Trident can be the Source of Stage and Upgrade. SHA256 and Image of source must be
-// empty. FetchTimeout bounds the whole call for a URL.
+// of Trident can be the Source of Stage and Upgrade. SHA256, Image, Feed, Incoming and MaxBytes
+// of source must be empty. FetchTimeout bounds the whole call for a URL.
 func (c *Client) OpenImage(ctx context.Context, kind ImageKind, source Source) (*Image, error) {
-	if source.SHA256 != "" || source.Image != nil {
-		return nil, errkind.Errorf(errkind.Invalid, "open image: the source may have a SHA384, but no SHA256 and no open Image")
+	if source.SHA256 != "" || source.Image != nil || source.Feed || source.Incoming || source.MaxBytes != 0 {
+		return nil, errkind.Errorf(errkind.Invalid, "open image: the source may have a SHA384, but no SHA256, no open Image, no MaxBytes, and it is not the update feed")
 	}
 	l, err := c.patientLink(ctx)
 	if err != nil {

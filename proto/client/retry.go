@@ -62,6 +62,8 @@ func readOnly(method string) bool {
 		setupv1.SetupService_Handshake_FullMethodName,
 		selfv1.SelfService_GetStatus_FullMethodName,
 		selfv1.SelfService_History_FullMethodName,
+		selfv1.SelfService_CheckUpdates_FullMethodName,
+		selfv1.SelfService_GetPolicy_FullMethodName,
 		operationsv1.OperationsService_Get_FullMethodName,
 		operationsv1.OperationsService_List_FullMethodName,
 		hostv1.HostService_GetHost_FullMethodName,

@@ -11,7 +11,7 @@ import (
 	"github.com/trident-project/trident/proto/wire"
 )
 
-// A Source says where an image comes from: one of URL, Path, Upload and Image.
+// A Source says where an image comes from: one of URL, Path, Upload, Image, Feed and Incoming.
 type Source struct {
 	URL  string // http or https; for Stage and Upgrade also oci
 	Path string // an absolute path on the host
@@ -21,6 +21,16 @@ type Source struct {
 	Size   int64
 	// Image is an open image of Trident, on the same connection.
 	Image *Image
+	// Feed is the host's update feed, for Stage and Upgrade. Version is one that CheckUpdates
+	// returned; empty, it is the version on offer.
+	Feed    bool
+	Version string
+	// Incoming is the newest image in the host's folder /var/lib/trident/incoming, for Stage
+	// and Upgrade.
+	Incoming bool
+	// MaxBytes bounds what Stage and Upgrade may receive over the network for the image; 0 is
+	// the bound of the host's policy for Feed, and else no bound.
+	MaxBytes int64
 	// SHA256 of the whole file, 64 hexadecimal digits; optional. The daemon checks the
 	// signature in any case.
 	SHA256 string
@@ -40,7 +50,17 @@ func (s Source) message(l *link) (*selfv1.Source, error) {
 		}
 		m.FetchTimeout = durationpb.New(s.FetchTimeout)
 	}
+	if s.Feed || s.Incoming || s.MaxBytes != 0 {
+		if err := l.require(wire.UpdateFeed); err != nil {
+			return nil, err
+		}
+		m.MaxBytes = s.MaxBytes
+	}
 	switch {
+	case s.Feed:
+		m.From = &selfv1.Source_Feed{Feed: &selfv1.FeedVersion{Version: s.Version}}
+	case s.Incoming:
+		m.From = &selfv1.Source_Incoming{Incoming: &selfv1.Incoming{}}
 	case s.Image != nil:
 		handle, err := s.Image.on(l)
 		if err != nil {

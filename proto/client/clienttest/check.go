@@ -195,6 +195,12 @@ func checkSource(source *selfv1.Source, first bool) error {
 		return invalid("", "it does not say where the image comes from")
 	case isUpload && upload.Upload.GetSize() <= 0:
 		return invalid("", "an upload of %d bytes", upload.Upload.GetSize())
+	case source.GetMaxBytes() < 0:
+		return invalid("start.source.max_bytes", "max_bytes is %d, which is less than 0", source.GetMaxBytes())
+	case source.GetMaxBytes() > 0 && (isUpload || source.GetImageHandle() != 0):
+		return invalid("start.source.max_bytes", "max_bytes is for an image that the daemon fetches")
+	case source.GetSha256() != "" && (source.GetFeed() != nil || source.GetIncoming() != nil):
+		return invalid("start.source.sha256", "sha256 is not for the update feed, nor for the incoming folder")
 	}
 	return checkHash("", source.GetSha256(), 32)
 }

@@ -73,6 +73,10 @@ type Config struct {
 	// Status and History are the answers about Trident itself.
 	Status  *selfv1.GetStatusResponse
 	History []*selfv1.HistoryEntry
+	// Updates is what the update feed has. Policy is the policy in effect, to which SetPolicy
+	// adds; its field configured stays as it is.
+	Updates *selfv1.CheckUpdatesResponse
+	Policy  *selfv1.GetPolicyResponse
 	// Host, Findings, Plan and InstallPlan are the answers about the host and about any
 	// Host Configuration.
 	Host        *hostv1.GetHostResponse
@@ -118,6 +122,7 @@ func New(config Config) *Server {
 	if config.Status == nil {
 		config.Status = &selfv1.GetStatusResponse{RunningVersion: config.Version}
 	}
+	config.defaultUpdates()
 	if config.Capabilities == nil {
 		config.Capabilities = wire.Capabilities(true)
 	}

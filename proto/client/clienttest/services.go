@@ -162,7 +162,11 @@ type selfServer struct {
 func (s selfServer) GetStatus(context.Context, *selfv1.GetStatusRequest) (*selfv1.GetStatusResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return proto.CloneOf(s.config.Status), nil
+	out := proto.CloneOf(s.config.Status)
+	if out.Policy == nil {
+		out.Policy = proto.CloneOf(s.config.Policy.GetPolicy())
+	}
+	return out, nil
 }
 
 func (s selfServer) History(_ context.Context, req *selfv1.HistoryRequest) (*selfv1.HistoryResponse, error) {
