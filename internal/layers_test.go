@@ -71,7 +71,7 @@ var layers = []struct{ pkg, may string }{
 	{"internal/servicing/change", "internal/operation internal/hoststate internal/extension internal/osconfig internal/storage internal/hostconfig internal/hostconfig/diff internal/systemd internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
 	{"internal/selfservice", "internal/selfservice/images internal/operation internal/hoststate internal/rescue internal/trust internal/extension internal/fetch " +
 		"internal/systemd internal/linux/inroot internal/linux/run internal/linux/atomicfile internal/errkind"},
-	{"internal/selfservice/images", "internal/rescue internal/trust internal/extension internal/fetch internal/hostinfo " +
+	{"internal/selfservice/images", "internal/rescue internal/trust internal/extension internal/fetch internal/fetch/blocks internal/hostinfo " +
 		"internal/linux/ddi internal/linux/inroot internal/linux/regfile internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/hoststate", "internal/operation internal/linux/inroot internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/operation/operationtest", "internal/operation internal/errkind"},
@@ -84,6 +84,8 @@ var layers = []struct{ pkg, may string }{
 	{"internal/trust", "internal/linux/regfile internal/linux/ddi internal/linux/inroot internal/linux/unmerged internal/errkind"},
 	{"internal/extension", "internal/extension/content internal/extension/volume internal/linux/regfile internal/hostinfo internal/fetch internal/systemd internal/linux/ddi internal/linux/inroot " +
 		"internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
+	{"internal/extension", "internal/extension/content internal/extension/volume internal/linux/regfile internal/hostinfo internal/fetch internal/fetch/blocks internal/systemd internal/linux/ddi internal/linux/inroot " +
+		"internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/extension/content", "internal/linux/filekind internal/linux/inroot internal/linux/unmerged internal/errkind"},
 	{"internal/extension/volume", "internal/linux/ddi internal/linux/filekind internal/linux/gpt internal/linux/loop internal/errkind"},
 	{"internal/updates/settings", "internal/updates internal/errkind"},
@@ -104,6 +106,8 @@ var layers = []struct{ pkg, may string }{
 	{"internal/hostconfig/internal/form", ""},
 	{"internal/hostconfig/hostconfigtest", "internal/linux/damage"},
 	{"internal/image", "internal/arch internal/fetch internal/linux/filekind internal/linux/gpt internal/errkind"},
+	{"internal/fetch/blocks", "internal/fetch internal/patch internal/trust internal/linux/ddi internal/linux/gpt internal/linux/verity internal/linux/regfile internal/errkind"},
+	{"internal/trust", "internal/linux/regfile internal/linux/ddi internal/linux/inroot internal/linux/unmerged internal/errkind"},
 	{"internal/patch", "internal/errkind"},
 	{"internal/fetch", "internal/linux/inroot internal/linux/regfile internal/linux/atomicfile internal/linux/run internal/errkind"},
 

@@ -42,7 +42,7 @@ func (s *Store) Prune(keep ...Generation) error {
 		case isImage && storedName.MatchString(name) && !needed(hash):
 		case strings.HasSuffix(name, ".part"):
 			remove = fetch.Remove
-		case strings.HasSuffix(name, ".part.json"):
+		case strings.Contains(name, ".part."): // what a fetch made beside its part
 		default:
 			continue
 		}

@@ -1,7 +1,6 @@
 package extension
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha512"
 	"encoding/hex"
@@ -22,7 +21,6 @@ import (
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/linux/atomicfile"
 	"github.com/trident-project/trident/internal/linux/regfile"
-	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/systemd"
 )
 
@@ -46,7 +44,9 @@ type Store struct {
 	Files   string
 	Systemd systemd.Manager
 	// Tools runs journalctl for the text of an error; nil: the text has no journal.
-	Tools run.Runner
+	Tools interface {
+		Run(ctx context.Context, name string, args ...string) ([]byte, error)
+	}
 	// Touch, if set, gets the name of each change of the host and a function that makes
 	// the change, and calls that function. For the power-cut test.
 	Touch func(name string, change func() error) error
@@ -127,50 +127,7 @@ func (s *Store) stage(ctx context.Context, src Source, current Generation, progr
 	if s.keepCurrent(ctx, src, current) {
 		return s.verifyAndRead(ctx, file, src)
 	}
-	return s.fetchImage(ctx, src, file, progress, log)
-}
-
-// fetchImage fetches an image and publishes it in the store after all checks.
-func (s *Store) fetchImage(ctx context.Context, src Source, file string, progress Progress, log func(string)) (Image, error) {
-	part := strings.TrimSuffix(file, ".raw") + ".part"
-	from, err := fetch.Source{URL: src.URL}.OnHost(cmp.Or(s.Files, s.Root))
-	if err != nil {
-		return Image{}, err
-	}
-	err = s.touch("fetch image", func() error {
-		_, err := fetch.Download(ctx, from, part, fetch.Limits{MaxSize: maxImage}, progress, log)
-		return err
-	})
-	if err != nil {
-		return Image{}, err
-	}
-	var image Image
-	v, err := s.verify(ctx, part, src.SHA384)
-	if err == nil {
-		defer v.Close()
-		image, err = s.read(ctx, v, src)
-	}
-	if err == nil {
-		err = v.unchanged()
-	}
-	if err != nil {
-		if ctx.Err() != nil {
-			return Image{}, err
-		}
-		return Image{}, errors.Join(err, s.touch("discard image", func() error { return fetch.Remove(part) }))
-	}
-	return image, s.touch("publish image", func() error {
-		if err := os.Rename(part, file); err != nil {
-			return fmt.Errorf("publish image: %w", err)
-		}
-		if err := atomicfile.SyncDir(filepath.Dir(file)); err != nil {
-			return fmt.Errorf("publish image: %w", err)
-		}
-		if state, err := regfile.StateOf(v.File); err == nil { // the rename has changed it
-			s.intact.Store(src.SHA384, state)
-		}
-		return fetch.Remove(part) // its side file
-	})
+	return s.fetchImage(ctx, src, file, s.relatives(src, current), progress, log)
 }
 
 // keepCurrent copies an image that upstream's Trident placed on this host into the store. It

@@ -29,8 +29,10 @@ type source struct {
 	SHA256     string `json:"sha256"`
 	// Timeout bounds the step fetch, each time that a daemon begins it.
 	Timeout time.Duration `json:"timeout"`
-	// MaxBytes and Patches are those of fetch.Source.
+	// MaxBytes, Size and Patches are those of fetch.Source. A release that does not know them
+	// fetches the whole image, without a bound.
 	MaxBytes int64   `json:"max_bytes,omitempty"`
+	Size     int64   `json:"size,omitempty"`
 	Patches  []patch `json:"patches,omitempty"`
 }
 
@@ -47,7 +49,7 @@ const maxPatches = 100
 
 // sourceOf returns src without its upload.
 func sourceOf(src fetch.Source) source {
-	out := source{URL: src.URL, Path: src.Path, SHA256: src.SHA256, Timeout: src.Timeout, MaxBytes: src.MaxBytes}
+	out := source{URL: src.URL, Path: src.Path, SHA256: src.SHA256, Timeout: src.Timeout, MaxBytes: src.MaxBytes, Size: src.Size}
 	for _, p := range src.Patches {
 		out.Patches = append(out.Patches, patch(p))
 	}
@@ -56,7 +58,9 @@ func sourceOf(src fetch.Source) source {
 
 // onHost returns the source as the host below root reads it, without its upload.
 func (s source) onHost(root string) (fetch.Source, error) {
-	out := fetch.Source{URL: s.URL, Path: s.Path, UploadSize: s.UploadSize, SHA256: s.SHA256, Timeout: s.Timeout, MaxBytes: s.MaxBytes}
+	out := fetch.Source{
+		URL: s.URL, Path: s.Path, UploadSize: s.UploadSize, SHA256: s.SHA256, Timeout: s.Timeout, MaxBytes: s.MaxBytes, Size: s.Size,
+	}
 	for _, p := range s.Patches {
 		out.Patches = append(out.Patches, fetch.Patch(p))
 	}
@@ -111,8 +115,7 @@ func (s *Service) fetch(ctx context.Context, r *opRun) error {
 	}
 	logLine := func(line string) { r.Logf(slog.LevelInfo, "%s", line) }
 	return s.touch("fetch", func() error {
-		_, err := fetch.Download(ctx, src, s.partPath(r.ID), fetch.Limits{MaxSize: maxImage}, r.ProgressKept, logLine)
-		return err
+		return s.images.Fetch(ctx, src, s.partPath(r.ID), s.beginTime(r.State), r.ProgressKept, logLine)
 	})
 }
 
