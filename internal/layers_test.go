@@ -81,6 +81,7 @@ var layers = []struct{ pkg, may string }{
 	// domain: what a host, an image, a key is
 	{"internal/updates", "internal/extension internal/feed internal/fetch internal/hostinfo internal/linux/regfile internal/linux/inroot internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/feed/publish", "internal/feed internal/trust internal/extension internal/fetch internal/linux/ddi internal/linux/regfile internal/linux/atomicfile internal/version internal/errkind"},
+	{"internal/feed/publish", "internal/patch internal/feed internal/trust internal/extension internal/fetch internal/linux/ddi internal/linux/regfile internal/linux/atomicfile internal/version internal/errkind"},
 	{"internal/trust", "internal/linux/regfile internal/linux/ddi internal/linux/inroot internal/linux/unmerged internal/errkind"},
 	{"internal/extension", "internal/extension/content internal/extension/volume internal/linux/regfile internal/hostinfo internal/fetch internal/systemd internal/linux/ddi internal/linux/inroot " +
 		"internal/linux/run internal/linux/atomicfile internal/version internal/errkind"},
@@ -184,7 +185,7 @@ var keepers = map[string]string{
 	"go.yaml.in/yaml":                 "internal/cli/host internal/cli/terminal internal/diagnose internal/hoststate internal/hostconfig internal/hostconfig/internal/form internal/osconfig internal/updates packaging/build",
 	"github.com/theupdateframework":   "internal/updates",
 	"os/exec":                         "internal/linux/run internal/rescue packaging/build",
-	"github.com/theupdateframework":  "internal/feed/publish",
+	"github.com/theupdateframework":   "internal/feed/publish",
 	"github.com/ProtonMail/go-crypto": "internal/feed/publish",
 	"golang.org/x/crypto":             "internal/trust internal/linux/ddi internal/cli/sysext",
 	"github.com/rogpeppe/go-internal": "",
