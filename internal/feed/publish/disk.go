@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -79,11 +81,11 @@ func (p *Publisher) replacePair(dir string, files map[string][]byte, first strin
 	if err := p.write(filepath.Join(dir, first), fixed(files[first]), 0o644); err != nil {
 		return false, err
 	}
-	for name, data := range files {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if name == first {
 			continue
 		}
-		if err := p.write(filepath.Join(dir, name), fixed(data), 0o644); err != nil {
+		if err := p.write(filepath.Join(dir, name), fixed(files[name]), 0o644); err != nil {
 			return false, err
 		}
 	}
@@ -133,8 +135,8 @@ func (p *Publisher) exchange(dir, fresh string, files map[string][]byte) error {
 			return err
 		}
 	}
-	for name, data := range files {
-		if err := p.write(filepath.Join(fresh, name), fixed(data), 0o644); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := p.write(filepath.Join(fresh, name), fixed(files[name]), 0o644); err != nil {
 			return err
 		}
 	}

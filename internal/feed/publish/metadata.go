@@ -14,7 +14,6 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/trident-project/trident/internal/errkind"
-	"github.com/trident-project/trident/internal/feed"
 )
 
 // Validity is for how long metadata is valid after it was signed. A host takes nothing from a
@@ -180,6 +179,3 @@ func snapshotOf(drafts map[string]draft) *metadata.Metadata[metadata.SnapshotTyp
 	}
 	return m
 }
-
-// metadataFolder is where the metadata is in a feed folder.
-const metadataFolder = feed.Metadata

@@ -232,7 +232,7 @@ func (p *Publisher) targetsDraft(role string, m *metadata.Metadata[metadata.Targ
 // writeMetadata writes all roots that are current and all metadata that no reader asks for before
 // it has the new timestamp.
 func (p *Publisher) writeMetadata(s *signed) error {
-	if err := p.mkdir(filepath.Join(p.dir, metadataFolder), 0o755); err != nil {
+	if err := p.mkdir(filepath.Join(p.dir, feed.Metadata), 0o755); err != nil {
 		return err
 	}
 	all, err := p.roots()
@@ -331,7 +331,7 @@ func (p *Publisher) writeSumsOf(name, arch string, c *channel, key *openpgp.Enti
 		return false, err
 	}
 	dir := filepath.Join(p.dir, feed.Folder(name, arch))
-	if hasPair(dir, text, key) {
+	if p.hasPair(dir, text, key) {
 		return true, nil
 	}
 	var signature bytes.Buffer
@@ -342,13 +342,13 @@ func (p *Publisher) writeSumsOf(name, arch string, c *channel, key *openpgp.Enti
 }
 
 // hasPair reports whether a folder has this SHA256SUMS with a signature by the key.
-func hasPair(dir string, text []byte, key *openpgp.Entity) bool {
+func (p *Publisher) hasPair(dir string, text []byte, key *openpgp.Entity) bool {
 	there, err := regfile.ReadFile(filepath.Join(dir, feed.SumsFile), feed.MaxSums)
 	if err != nil || !bytes.Equal(there, text) {
 		return false
 	}
 	signature, err := regfile.ReadFile(filepath.Join(dir, feed.SignatureFile), maxSignature)
-	return err == nil && checkSignature(openpgp.EntityList{key}, text, signature, time.Time{}) == nil
+	return err == nil && checkSignature(openpgp.EntityList{key}, text, signature, p.now) == nil
 }
 
 // deleteOld deletes the withdrawn files, then the metadata that no reader needs.
@@ -365,7 +365,7 @@ func (p *Publisher) deleteOld(out *Published) error {
 			return err
 		}
 	}
-	entries, err := os.ReadDir(filepath.Join(p.dir, metadataFolder))
+	entries, err := os.ReadDir(filepath.Join(p.dir, feed.Metadata))
 	if err != nil {
 		return err
 	}

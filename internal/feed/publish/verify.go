@@ -293,13 +293,9 @@ func readPubring(data []byte) (openpgp.EntityList, error) {
 	return ring, nil
 }
 
-// checkSignature checks a detached OpenPGP signature, at any time if now is zero.
+// checkSignature checks a detached OpenPGP signature at the time now.
 func checkSignature(ring openpgp.EntityList, text, signature []byte, now time.Time) error {
-	cfg := pgpConfig(now)
-	if now.IsZero() {
-		cfg.Time = func() time.Time { return time.Time{} } // means that no date is checked
-	}
-	_, err := openpgp.CheckDetachedSignature(ring, bytes.NewReader(text), bytes.NewReader(signature), cfg)
+	_, err := openpgp.CheckDetachedSignature(ring, bytes.NewReader(text), bytes.NewReader(signature), pgpConfig(now))
 	return err
 }
 
