@@ -82,7 +82,11 @@ type root struct {
 }
 
 func parseRoot(data []byte) (root, error) {
-	set, err := trustedmetadata.New(data)
+	var set *trustedmetadata.TrustedMetadata
+	err := guard(func() (err error) {
+		set, err = trustedmetadata.New(data)
+		return err
+	})
 	if err != nil {
 		return root{}, err
 	}
@@ -167,7 +171,7 @@ func (c *cache) belongs(anchor root) bool {
 	switch {
 	case c.state.Roots[strconv.FormatInt(anchor.version(), 10)] == anchor.hash:
 		return true
-	case anchor.version() > newest.version() && newest.meta.VerifyDelegate(metadata.ROOT, anchor.meta) == nil:
+	case anchor.version() > newest.version() && guard(func() error { return newest.meta.VerifyDelegate(metadata.ROOT, anchor.meta) }) == nil:
 		c.trust(anchor)
 		return true
 	}
@@ -183,8 +187,8 @@ func (c *cache) trust(r root) {
 	c.trusted = r.data
 }
 
-// copyOut makes the working copy. It leaves out files that go-tuf could not parse, which only
-// a damaged disk causes: go-tuf would fail for ever.
+// copyOut makes the working copy. It leaves out files that go-tuf cannot use, because go-tuf
+// would fail for ever.
 func (c *cache) copyOut() error {
 	if err := os.RemoveAll(c.work); err != nil {
 		return fmt.Errorf("empty the cache of the update feed: %w", err)
@@ -192,17 +196,13 @@ func (c *cache) copyOut() error {
 	if err := makeFolder(c.work); err != nil {
 		return err
 	}
-	for name, parse := range map[string]func([]byte) error{
-		"timestamp.json": func(b []byte) error { _, err := metadata.Timestamp().FromBytes(b); return err },
-		"snapshot.json":  func(b []byte) error { _, err := metadata.Snapshot().FromBytes(b); return err },
-		"targets.json":   func(b []byte) error { _, err := metadata.Targets().FromBytes(b); return err },
-	} {
+	for _, name := range []string{"timestamp.json", "snapshot.json", "targets.json"} {
 		data, err := c.file(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err == nil {
-			err = parse(data)
+			err = checkCached(name, data)
 		}
 		if err != nil {
 			c.logger.Warn("the cache of the update feed is damaged", "file", filepath.Join(c.dir, name), "error", err)
@@ -210,6 +210,37 @@ func (c *cache) copyOut() error {
 		}
 		if err := os.WriteFile(filepath.Join(c.work, name), data, 0o600); err != nil {
 			return fmt.Errorf("copy the cache of the update feed: %w", err)
+		}
+	}
+	return nil
+}
+
+// checkCached fails for a file that is damaged, or lacks what go-tuf compares new metadata with.
+func checkCached(name string, data []byte) error {
+	var meta map[string]*metadata.MetaFiles
+	switch name {
+	case "timestamp.json":
+		timestamp, err := metadata.Timestamp().FromBytes(data)
+		if err != nil {
+			return err
+		}
+		meta = timestamp.Signed.Meta
+		if meta["snapshot.json"] == nil {
+			return errors.New("it does not name the snapshot")
+		}
+	case "snapshot.json":
+		snapshot, err := metadata.Snapshot().FromBytes(data)
+		if err != nil {
+			return err
+		}
+		meta = snapshot.Signed.Meta
+	default:
+		_, err := metadata.Targets().FromBytes(data)
+		return err
+	}
+	for file, info := range meta {
+		if info == nil {
+			return fmt.Errorf("it has no version of %q", file)
 		}
 	}
 	return nil

@@ -353,6 +353,9 @@ func TestAWarmCheckFetchesTheTimestampOnly(t *testing.T) {
 	w := newWorld(t)
 	w.publish(release("2.0.0"))
 	w.wantOffer("2.0.0")
+	if info, err := os.Stat(filepath.Join(w.root, CacheDir)); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the cache: %v, %v", info, err)
+	}
 	w.requests = nil
 	w.wantOffer("2.0.0")
 	if diff := cmp.Diff([]string{"/tuf/2.root.json", "/tuf/timestamp.json"}, w.requests); diff != "" {

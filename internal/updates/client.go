@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"time"
 
@@ -73,7 +74,7 @@ func (c *client) read() (catalog, error) {
 	}
 	set, err := c.refresh(cache)
 	if err == nil {
-		err = c.loadChannel(set, cache)
+		err = guard(func() error { return c.loadChannel(set, cache) })
 	}
 	if kept := cache.keep(set, c.got); kept != nil {
 		return catalog{}, kept
@@ -109,6 +110,16 @@ func (c *client) newUpdater(cache *cache) (*updater.Updater, error) {
 	return updater.New(cfg)
 }
 
+// guard returns a panic of do as an error: go-tuf trusts metadata that is signed to be complete.
+func guard(do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the metadata lacks a part that it must have (%v)", p)
+		}
+	}()
+	return do()
+}
+
 // refresh runs the client workflow of The Update Framework (section 5 of its specification)
 // for the roles that every feed has. It returns the trusted metadata also after a failure.
 func (c *client) refresh(cache *cache) (trustedmetadata.TrustedMetadata, error) {
@@ -117,7 +128,7 @@ func (c *client) refresh(cache *cache) (trustedmetadata.TrustedMetadata, error) 
 		return trustedmetadata.TrustedMetadata{}, err
 	}
 	u.UnsafeSetRefTime(c.now)
-	err = u.Refresh()
+	err = guard(u.Refresh)
 	return u.GetTrustedMetadataSet(), err
 }
 
@@ -238,6 +249,9 @@ func (c *client) DownloadFile(url string, most int64, _ time.Duration) ([]byte, 
 		}
 		c.got[name] = data
 		return data, nil
+	}
+	if bounds := []int64{maxRootFile, maxTimestampFile, maxSnapshotFile, maxTargetsFile}; errkind.Of(err) == errkind.TooLarge && !slices.Contains(bounds, most) {
+		return nil, &metadata.ErrLengthOrHashMismatch{Msg: fmt.Sprintf("it has more than the announced %d bytes", most)}
 	}
 	// Servers such as S3 answer 403 for a file that does not exist. A server that hides the
 	// next root could as well answer 404.

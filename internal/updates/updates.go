@@ -54,11 +54,12 @@ type Blocked struct{ Version, Reason string }
 // Service says which new version this host may take. Several goroutines may use it.
 type Service struct {
 	Config
-	mu sync.Mutex // one check at a time
+	mu      sync.Mutex    // one check at a time
+	timeout time.Duration // of the reading of the metadata; tests shorten it
 }
 
 // New makes the service. It does not look at the host or at the feed.
-func New(c Config) *Service { return &Service{Config: c} }
+func New(c Config) *Service { return &Service{Config: c, timeout: checkTimeout} }
 
 // A Report is the answer of Check.
 type Report struct {
@@ -166,7 +167,7 @@ func (s *Service) ask(ctx context.Context) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	timed, cancel := fetch.WithTimeout(ctx, checkTimeout)
+	timed, cancel := fetch.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	c := &client{
 		ctx: timed, src: src, channel: a.channel, now: a.now, root: s.Root, logger: s.Logger,
