@@ -85,7 +85,7 @@ func TestEachServerIsReadByItsOwnRules(t *testing.T) {
 			r := newRig(t, 4<<20, 10)
 			r.limit = limit
 			r.mustGet(t)
-			missing := int64(len(r.new)/10) + int64(len(r.new))/100 + 70<<10
+			missing := int64(len(r.new)/10) + int64(len(r.new))/100 + 80<<10
 			if sent := r.bytes("/new"); sent > missing && !strings.Contains(name, "whole") {
 				t.Errorf("%d bytes came, %d are needed", sent, missing)
 			}
@@ -173,7 +173,7 @@ func TestTheBudgetIsAgreedBeforeTheFirstByte(t *testing.T) {
 	r = newRig(t, 4<<20, 2)
 	r.want.Source.MaxBytes = 1 << 20
 	r.wantError(t, errkind.TooLarge, "blocks that this host lacks need ")
-	if sent := r.bytes("/new"); sent > 100<<10 {
+	if sent := r.bytes("/new"); sent > 120<<10 {
 		t.Errorf("%d bytes came before the refusal", sent)
 	}
 	r.want.Old = nil
@@ -302,7 +302,7 @@ func TestAnImageThatTheHostDoesNotTrustSendsNoData(t *testing.T) {
 			r := newRig(t, 4<<20, 2)
 			c.spoil(r)
 			r.wantError(t, c.kind, c.words)
-			if sent := r.bytes("/new"); sent > 120<<10 {
+			if sent := r.bytes("/new"); sent > 200<<10 {
 				t.Errorf("%d bytes came", sent)
 			}
 		})

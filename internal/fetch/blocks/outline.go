@@ -28,7 +28,9 @@ func (j *job) outline(ctx context.Context, size int64) (*work, error) {
 		return nil, err
 	}
 	m := &meta{ctx: ctx, r: j.remote, size: size}
-	if err := m.load(fetch.Span{Off: 0, Len: gpt.OverheadFront}, fetch.Span{Off: size - gpt.OverheadBack, Len: gpt.OverheadBack}); err != nil {
+	// Images are usually in the order data, hash tree, signature: then one request brings all.
+	tail := min(outlineCost(size)-gpt.OverheadFront+2*blockSize, max(gpt.OverheadBack, size-gpt.OverheadFront-1))
+	if err := m.load(fetch.Span{Off: 0, Len: gpt.OverheadFront}, fetch.Span{Off: size - tail, Len: tail}); err != nil {
 		return nil, err
 	}
 	image, tree, err := j.open(ctx, m, size)
@@ -40,8 +42,8 @@ func (j *job) outline(ctx context.Context, size int64) (*work, error) {
 	}
 	w := newWork(j.file.File(), j.file.IsFresh(), image, tree)
 	for _, p := range m.pieces {
-		if _, err := w.file.WriteAt(p.bytes, p.off); err != nil {
-			return nil, spaceError(fmt.Errorf("write part file: %w", err))
+		if err := w.writeOutside(p); err != nil {
+			return nil, err
 		}
 	}
 	return w, w.clear(image)
@@ -111,8 +113,7 @@ func (j *job) mismatch(r io.ReaderAt, err error) error {
 	return fmt.Errorf("fetch %s: %w", j.want.Source, err)
 }
 
-// meta reads an image on a server and remembers what it has read. Reads must begin at the
-// start of a piece or lie within one that has been loaded.
+// meta reads an image on a server, and remembers what it has read.
 type meta struct {
 	ctx    context.Context
 	r      *fetch.Ranges
@@ -166,22 +167,28 @@ func (m *meta) load(spans ...fetch.Span) error {
 	return m.err
 }
 
-// loadTree reads the hash tree behind its superblock.
+// loadTree reads the hash tree behind its superblock, in one request.
 func (m *meta) loadTree(image *ddi.Image) error {
 	off, size := image.Hash()
 	sb, err := verity.ReadSuperblock(io.NewSectionReader(m, off, size))
-	if err != nil || sb.HashSize() > size || sb.HashSize() == blockSize {
+	if err != nil || sb.HashSize() > size {
 		return err
 	}
-	rest := piece{off, make([]byte, sb.HashSize())}
-	if _, err := m.ReadAt(rest.bytes[:blockSize], off); err != nil {
-		return err
+	_, err = m.ReadAt(make([]byte, sb.HashSize()), off)
+	return err
+}
+
+// writeOutside writes the bytes of p that are not in a block.
+func (w *work) writeOutside(p piece) error {
+	end := p.off + int64(len(p.bytes))
+	after := w.data + w.tree.Blocks()*blockSize
+	for _, part := range []fetch.Span{{Off: p.off, Len: min(end, w.data) - p.off}, {Off: max(p.off, after), Len: end - max(p.off, after)}} {
+		if part.Len <= 0 {
+			continue
+		}
+		if _, err := w.file.WriteAt(p.bytes[part.Off-p.off:][:part.Len], part.Off); err != nil {
+			return spaceError(fmt.Errorf("write part file: %w", err))
+		}
 	}
-	if err := m.load(fetch.Span{Off: off + blockSize, Len: sb.HashSize() - blockSize}); err != nil {
-		return err
-	}
-	last := len(m.pieces) - 1
-	copy(rest.bytes[blockSize:], m.pieces[last].bytes)
-	m.pieces[last] = rest
 	return nil
 }
