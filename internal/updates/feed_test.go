@@ -29,7 +29,7 @@ func start() time.Time { return time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC) }
 
 // A publisher makes the metadata of a feed, right or wrong.
 type publisher struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string // the feed
 	keys map[string]ed25519.PrivateKey
 	// rootKeys are the roles whose keys sign the root, in addition to "root".
@@ -39,7 +39,7 @@ type publisher struct {
 	expires     time.Time
 }
 
-func newKey(t *testing.T) ed25519.PrivateKey {
+func newKey(t testing.TB) ed25519.PrivateKey {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -49,7 +49,7 @@ func newKey(t *testing.T) ed25519.PrivateKey {
 }
 
 // newPublisher makes a feed whose root is version 1 and expires after a year.
-func newPublisher(t *testing.T) *publisher {
+func newPublisher(t testing.TB) *publisher {
 	t.Helper()
 	p := &publisher{t: t, dir: t.TempDir(), keys: map[string]ed25519.PrivateKey{}, expires: start().Add(7 * 24 * time.Hour)}
 	for _, role := range []string{"root", "timestamp", "snapshot", "targets", "stable"} {
@@ -243,7 +243,7 @@ type world struct {
 	log      strings.Builder
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{publisher: newPublisher(t), root: t.TempDir(), now: start()}
 	w.server = httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
