@@ -122,7 +122,7 @@ compare-builds: ## Build twice in two folders; fail when the programs differ in 
 bench: ## Measure Trident side by side with other tools
 	@$(NEED) go veritysetup curl $(VMTOOLS)
 	@if [[ $$EUID == 0 ]]; then export TRIDENT_TRIXIE_TREE=$${TRIDENT_TRIXIE_TREE:-$$(.ci/trixie)}; fi; \
-	for part in images deploy daemon watchers guest; do GOFLAGS=-trimpath go run ./internal/e2e/bench/$$part; echo; done
+	for part in images blocks deploy daemon watchers guest; do GOFLAGS=-trimpath go run ./internal/e2e/bench/$$part; echo; done
 
 .PHONY: lint
 lint: ## Check the code, the API definitions and the scripts
