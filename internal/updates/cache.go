@@ -289,10 +289,17 @@ func (c *cache) keep(set trustedmetadata.TrustedMetadata, got map[string][]byte)
 	return errors.Join(c.writeJSON(stateFile, c.state), os.RemoveAll(c.work))
 }
 
+// refreshStep is how exactly the cache knows the last good refresh: a write waits for the disk.
+const refreshStep = time.Minute
+
 // keepCatalog stores the result of a good refresh.
 func (c *cache) keepCatalog(channel string, good catalog) error {
+	err := c.writeJSON(releasesFile, lastReleases{channel, good.releases})
+	if age := good.refreshed.Sub(c.state.Refreshed); err != nil || age >= 0 && age < refreshStep && good.expires.Equal(c.state.Expires) {
+		return err
+	}
 	c.state.Refreshed, c.state.Expires = good.refreshed, good.expires
-	return errors.Join(c.writeJSON(releasesFile, lastReleases{channel, good.releases}), c.writeJSON(stateFile, c.state))
+	return c.writeJSON(stateFile, c.state)
 }
 
 // lastKnown returns the releases of the channel at the last good refresh.

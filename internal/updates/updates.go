@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -134,6 +135,9 @@ const checkTimeout = 2 * time.Minute
 func (s *Service) Check(ctx context.Context) (Report, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// The metadata of many releases takes some MiB. The daemon is idle after a check, and the
+	// collector would return the memory late.
+	defer debug.FreeOSMemory()
 	a, err := s.ask(ctx)
 	if err != nil {
 		return Report{}, fmt.Errorf("check for updates: %w", err)
