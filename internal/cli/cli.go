@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trident-project/trident/internal/cli/command"
+	"github.com/trident-project/trident/internal/cli/feed"
 	"github.com/trident-project/trident/internal/cli/host"
 	"github.com/trident-project/trident/internal/cli/image"
 	"github.com/trident-project/trident/internal/cli/operation"
@@ -69,8 +70,8 @@ func execute(ctx context.Context, a *command.App, args []string) int {
 }
 
 const rootLong = `trident services image-based Linux hosts, and itself, through the API of the
-daemon tridentd. validate, offline-initialize and the commands below sysext and
-image need no daemon.
+daemon tridentd. validate, offline-initialize and the commands below sysext, image
+and feed need no daemon.
 
 Results go to standard output; progress, logs and errors go to standard error.
 Exit codes: 0 success, 1 no connection to the daemon, 2 the command failed or was
@@ -97,7 +98,7 @@ func newRootCommand(a *command.App) *cobra.Command {
 	a.AddFlags(cmd)
 	cmd.Flags().BoolP("version", "V", false, "print the version of this command")
 	cmd.AddCommand(host.Commands(a)...)
-	cmd.AddCommand(self.Command(a), operation.Command(a), sysext.Command(a), image.Command(a))
+	cmd.AddCommand(self.Command(a), operation.Command(a), sysext.Command(a), image.Command(a), feed.Command(a))
 	cmd.SetHelpCommand(newHelpCommand())
 	helpOnTerminal(a, cmd)
 	cmd.InitDefaultHelpCmd()
