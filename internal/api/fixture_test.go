@@ -23,6 +23,7 @@ import (
 	"github.com/trident-project/trident/internal/operation/operationtest"
 	"github.com/trident-project/trident/internal/selfservice"
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
+	"github.com/trident-project/trident/internal/updates"
 	"github.com/trident-project/trident/internal/updates/settings"
 )
 
@@ -180,9 +181,13 @@ func newFixtureIn(t *testing.T, journal operation.Journal, boot string) *fixture
 	self := selfservice.New(selfservice.Config{
 		Root: root, Version: "1.2.3", Runner: f.runner, Store: store, Systemd: &systemdtest.Fake{}, Tools: run.Host{}, Logger: logger,
 	})
+	owner := settings.Settings{Root: root, Store: store}
 	f.listener = Listen(l, logger)
 	f.server = New(Config{
-		Root: root, HostID: func() string { return hostinfo.ID(root) }, Version: "1.2.3", Self: self, Operations: f.runner, Store: store, Servicing: f.host, Updates: &updating.Server{Settings: settings.Settings{Root: root, Store: store}}, Logger: logger, AlsoUID: uint32(os.Geteuid()),
+		Root: root, HostID: func() string { return hostinfo.ID(root) }, Version: "1.2.3", Self: self, Operations: f.runner, Store: store, Servicing: f.host, Updates: &updating.Server{Settings: owner, Finder: updates.New(updates.Config{
+			Root: root, Version: "1.2.3", Policy: owner.Policy, Logger: logger,
+			Self: func(context.Context) (updates.Self, error) { return updates.Self{}, nil },
+		})}, Logger: logger, AlsoUID: uint32(os.Geteuid()),
 		Begin: func() func() { f.handles.add(1); return func() { f.handles.add(-1) } },
 	})
 	go func() { f.served <- f.server.Serve(f.listener) }()

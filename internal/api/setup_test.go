@@ -229,6 +229,18 @@ func TestEveryCapabilityIsImplemented(t *testing.T) {
 				t.Errorf("%d, %v", n, err)
 			}
 		},
+		"update-feed": func(t *testing.T, f *fixture) {
+			if err := os.MkdirAll(f.root+"/usr/lib", 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(f.root+"/usr/lib/os-release", []byte("ID=test\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			got, err := selfv1.NewSelfServiceClient(f.conn).CheckUpdates(t.Context(), &selfv1.CheckUpdatesRequest{})
+			if err != nil || len(got.GetReasons()) != 1 || got.GetReasons()[0].GetKind() != selfv1.ReasonKind_REASON_KIND_NO_FEED {
+				t.Errorf("%v, %v", got, err)
+			}
+		},
 		"update-config-handle": func(t *testing.T, f *fixture) { updateByHandle(t, f) },
 		"self-upload":          func(t *testing.T, f *fixture) { stageUpload(t, t.Context(), f, 3, []byte("abc")) },
 	}

@@ -24,7 +24,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trident-project/trident/internal/api"
-	"github.com/trident-project/trident/internal/api/updating"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/hoststate"
@@ -41,7 +40,6 @@ import (
 	"github.com/trident-project/trident/internal/servicing/slots/machine"
 	"github.com/trident-project/trident/internal/servicing/slots/wholedisk"
 	"github.com/trident-project/trident/internal/systemd"
-	"github.com/trident-project/trident/internal/updates/settings"
 	"github.com/trident-project/trident/internal/version"
 )
 
@@ -180,7 +178,7 @@ func New(ctx context.Context, c Config) (_ *Daemon, err error) {
 	d.self, host = services(c, d.runner, d.store, d.socket)
 	d.server = api.New(api.Config{
 		Root: c.Root, HostID: func() string { return hostinfo.ID(c.Root) }, Version: c.Version,
-		Self: d.self, Servicing: host, Operations: d.runner, Store: d.store, Updates: &updating.Server{Settings: settingsOf(c, d.store)},
+		Self: d.self, Servicing: host, Operations: d.runner, Store: d.store, Updates: updatesOf(c, d.store, d.self),
 		Logger: d.logger, Begin: d.idle.begin, AlsoUID: alsoUID(c.Root),
 		Stats: d.observer.Calls(),
 	})
@@ -208,11 +206,6 @@ func services(c Config, runner *operation.Runner, store *hoststate.Store, socket
 	d := &disks.Disks{Host: host, Machine: machine.Real(c.Root, goruntime.GOARCH)}
 	return self, servicing.New(
 		&runtime.Service{Host: host, Self: self}, slots.New(d, self.LinkInTree, logs.HandOver), &wholedisk.Service{Host: host, Disks: d}, logs)
-}
-
-// settingsOf returns the policy of the host's owner.
-func settingsOf(c Config, store *hoststate.Store) settings.Settings {
-	return settings.Settings{Root: c.Root, Store: store}
 }
 
 // checkUser returns an error of kind Denied if a user may not run a daemon for root.

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/api"
-	"github.com/trident-project/trident/internal/api/updating"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/hoststate"
@@ -50,7 +49,7 @@ func probeStore(ctx context.Context, c Config, path string) error {
 	}
 	server := api.New(api.Config{
 		Root: c.Root, HostID: func() string { return hostinfo.ID(c.Root) },
-		Version: c.Version, Self: self, Servicing: host, Operations: runner, Store: store, Logger: c.Logger, Updates: &updating.Server{Settings: settingsOf(c, store)},
+		Version: c.Version, Self: self, Servicing: host, Operations: runner, Store: store, Logger: c.Logger, Updates: updatesOf(c, store, self),
 		Begin: func() func() { return func() {} }, AlsoUID: uint32(os.Geteuid()),
 	})
 	return probeServer(ctx, c, server, path+".sock")

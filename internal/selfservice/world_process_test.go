@@ -103,7 +103,7 @@ func (w *world) serveUntilCrash(p *process, crash time.Duration) {
 	})
 	s := New(Config{
 		Grace: w.grace,
-		Root: root, Version: p.version, Runner: runner, Store: storeOf{p}, Systemd: systemdOf{p}, Logger: slog.New(slog.DiscardHandler),
+		Root:  root, Version: p.version, Runner: runner, Store: storeOf{p}, Systemd: systemdOf{p}, Logger: slog.New(slog.DiscardHandler),
 		Tools: run.Func(w.runTool), SelfCheck: w.version, Now: w.clockTime, Built: w.built, Clock: w.bootClock, IsSocketDown: w.isSocketDown,
 		Touch: func(name string, change func() error) error { return w.touch(p, name, change) },
 	})
