@@ -33,7 +33,7 @@ const (
 // A client reads the metadata of a feed once.
 type client struct {
 	ctx     context.Context
-	src     fetch.Source // the URL or the folder of the feed
+	src     fetch.Source // the URL or the folder of the metadata
 	channel string
 	now     time.Time
 	root    string // the root folder of the host
@@ -238,7 +238,7 @@ func (e fetchError) Unwrap() error { return e.error }
 func (c *client) DownloadFile(url string, most int64, _ time.Duration) ([]byte, error) {
 	name := path.Base(url)
 	c.last, most = name, min(most, maxTargetsFile)
-	src, err := below(c.src, feed.Metadata+"/"+name)
+	src, err := below(c.src, name)
 	if err != nil {
 		return nil, fetchError{err}
 	}

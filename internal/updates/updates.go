@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/feed"
 	"github.com/trident-project/trident/internal/fetch"
 	"github.com/trident-project/trident/internal/hostinfo"
 	"github.com/trident-project/trident/internal/version"
@@ -167,7 +168,10 @@ func (s *Service) ask(ctx context.Context) (*answer, error) {
 		a.addReason(NoFeed, "The policy of this host names no update feed; set one with: trident self policy set --feed URL")
 		return a, nil
 	}
-	src, err := fetch.Source{URL: a.policy.Feed}.OnHost(s.Root)
+	src, err := below(fetch.Source{URL: a.policy.Feed}, feed.Metadata)
+	if err == nil {
+		src, err = src.OnHost(s.Root)
+	}
 	if err != nil {
 		return nil, err
 	}
