@@ -104,7 +104,11 @@ func (a *answer) reasons(r offered) (out []Reason) {
 		add(OS, none, "%w", err)
 	}
 	out = append(out, a.ownersReasons(r)...)
-	if turn := r.Wave.Reaches(a.hostID, r.Version); turn.After(a.now) {
+	turn := r.Wave.Reaches(a.hostID, r.Version)
+	if r.Wave != nil && a.hostID == "" {
+		turn = r.Wave.End // hosts without a machine ID would all have the same turn
+	}
+	if turn.After(a.now) {
 		add(InWave, turn, "the release reaches this host at %s", turn.UTC().Format(time.RFC3339))
 	}
 	if r.After != "" && compare(a.running, r.After) < 0 {

@@ -78,6 +78,7 @@ func TestEveryReasonOfAVersionIsNamed(t *testing.T) {
 		{"inside of the window", func(w *world) { w.policy.Window = &Window{Begin: 600, End: 1440} }, nil, nil, time.Time{}},
 		{"before the wave", nil, wave(time.Hour, time.Hour, 10000), []Kind{InWave}, start().Add(time.Hour)},
 		{"in the wave", nil, wave(-time.Hour, time.Hour, 10000), nil, time.Time{}},
+		{"a host without a machine ID is in the end of the wave", func(w *world) { w.must(os.Remove(filepath.Join(w.root, "etc/machine-id"))) }, wave(-time.Hour, time.Hour, 10000), []Kind{InWave}, start().Add(time.Hour)},
 		{"after the wave", nil, wave(-2*time.Hour, -time.Hour, 0), nil, time.Time{}},
 		{"another version first", nil, func(r *feed.Release) { r.After = "1.5.0" }, []Kind{NeedsVersion}, time.Time{}},
 		{"the other version runs", nil, func(r *feed.Release) { r.After = "1.0.0" }, nil, time.Time{}},

@@ -69,7 +69,9 @@ func staleSince(expired, now time.Time) Reason {
 	switch hours := int(now.Sub(expired).Hours()); {
 	case hours >= 48:
 		age = fmt.Sprintf("%d days", hours/24)
-	case hours > 0:
+	case hours == 1:
+		age = "an hour"
+	case hours > 1:
 		age = fmt.Sprintf("%d hours", hours)
 	}
 	return Reason{Kind: Stale, Message: fmt.Sprintf("The metadata of the update feed has expired: it was valid until %s and is %s too old.", expired.UTC().Format(time.RFC3339), age)}
