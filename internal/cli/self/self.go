@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
@@ -33,6 +34,9 @@ func Command(a *command.App) *cobra.Command {
 		newUnblockCommand(a, unblock),
 		newRemoveCommand(a, remove),
 		newHistoryCommand(a, history),
+		newCheckUpdatesCommand(a, checkUpdates),
+		newPolicyCommand(a),
+		newAutoUpdateCommand(a, autoUpdate),
 	)
 }
 
@@ -42,16 +46,60 @@ type sourceOptions struct {
 	onHost bool
 	sha256 string
 	within time.Duration
+	// fromFeed and incoming are in place of source.
+	fromFeed, incoming bool
+	version            string // of the feed
+	maxBytes           size
 }
 
 const sourceLong = `SOURCE is an http, https or oci URL, which the daemon fetches, or a file, which this
 command sends to the daemon, also through a forwarded socket. With --on-host SOURCE
-is an absolute path on the host, which the daemon reads.`
+is an absolute path on the host, which the daemon reads.
+
+In place of SOURCE, --from-feed takes the version that the update feed offers (trident
+self check-updates), or the one of --version, and --incoming the newest image in
+/var/lib/trident/incoming.`
 
 func (o *sourceOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.onHost, "on-host", false, "SOURCE is a file on the host")
 	flags.DurationVar(&o.within, "fetch-timeout", 0, "the longest time that the fetch of a URL may take (default no limit)")
+	flags.BoolVar(&o.fromFeed, "from-feed", false, "take the image from the update feed, not from SOURCE")
+	flags.StringVar(&o.version, "version", "", "with --from-feed: a version of the feed (default the one on offer)")
+	flags.BoolVar(&o.incoming, "incoming", false, "take the newest image in /var/lib/trident/incoming, not SOURCE")
+	flags.Var(&o.maxBytes, "max-bytes", "the most bytes that the daemon may receive for the image, such as 100M (default no bound)")
 	flags.Var((*digest)(&o.sha256), "sha256", "the SHA-256 that the file must have; the daemon checks the signature in any case")
+}
+
+// args returns the check of the arguments: SOURCE, or a flag in its place.
+func (o *sourceOptions) args(cmd *cobra.Command, args []string) error {
+	switch {
+	case o.fromFeed && o.incoming:
+		return command.UsageError(cmd, errors.New("--from-feed and --incoming exclude each other"))
+	case o.version != "" && !o.fromFeed:
+		return command.UsageError(cmd, errors.New("--version needs --from-feed"))
+	case (o.fromFeed || o.incoming) && (o.onHost || o.sha256 != ""):
+		return command.UsageError(cmd, errors.New("--on-host and --sha256 are for SOURCE, not for --from-feed and --incoming"))
+	case o.fromFeed || o.incoming:
+		return command.Exactly()(cmd, args)
+	}
+	return command.Exactly("SOURCE")(cmd, args)
+}
+
+// A size is a flag with a number of bytes.
+type size int64
+
+func (s *size) Type() string { return "size" }
+func (s *size) String() string {
+	if *s == 0 {
+		return ""
+	}
+	return bytesize.Plain(int64(*s))
+}
+
+func (s *size) Set(text string) error {
+	n, err := parseSize(text)
+	*s = size(n)
+	return err
 }
 
 // A digest is a flag that refuses the empty value, which mostly is an unset variable of a
@@ -72,10 +120,12 @@ func (d *digest) Set(text string) error {
 // open checks the source. The caller has to call close, which closes a file to send.
 func (o *sourceOptions) open() (s client.Source, close func() error, err error) {
 	s, close = client.Source{SHA256: o.sha256, FetchTimeout: o.within}, func() error { return nil }
+	s.Feed, s.Version, s.Incoming, s.MaxBytes = o.fromFeed, o.version, o.incoming, int64(o.maxBytes)
 	scheme, rest, isURL := strings.Cut(o.source, "://")
 	switch {
 	case o.within < 0:
 		err = errkind.Errorf(errkind.Invalid, "--fetch-timeout %s is negative", o.within)
+	case o.fromFeed || o.incoming:
 	case isURL && slices.Contains([]string{"http", "https", "oci"}, strings.ToLower(scheme)):
 		s.URL = o.source
 		if o.onHost {

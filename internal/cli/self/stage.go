@@ -23,12 +23,13 @@ version does not change.
 func newStageCommand(a *command.App, run func(context.Context, *stageOptions) error) *cobra.Command {
 	o := &stageOptions{FollowOptions: command.FollowOptions{App: a}}
 	cmd := &cobra.Command{
-		Use:   "stage SOURCE",
+		Use:   "stage [SOURCE]",
 		Short: "Get and check a new version, and keep it for later",
 		Example: `  trident self stage https://example.com/trident-2.0.0.raw
-  trident self stage ./trident-2.0.0.raw`,
+  trident self stage ./trident-2.0.0.raw
+  trident self stage --from-feed --max-bytes 20M`,
 		Long: stageLong,
-		Args: command.Exactly("SOURCE"),
+		Args: o.args,
 		RunE: command.Run(run, o, &o.source),
 	}
 	o.FollowOptions.AddFlags(cmd.Flags())

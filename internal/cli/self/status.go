@@ -42,6 +42,9 @@ func writeStatus(w *terminal.Table, s *client.Status) {
 		enforced = "demanded by systemd"
 	}
 	w.Field("Signatures", "%s", enforced)
+	if p := s.GetPolicy(); p != nil {
+		w.Field("Updates", "%s", policyText(p))
+	}
 	if op := s.GetOperation(); op != nil {
 		w.Field("Operation", "%s %s: %s", op.GetId(), terminal.PhaseOf(op).Text, op.GetSummary())
 		terminal.WriteHalt(w, op)

@@ -27,12 +27,13 @@ An interrupt ends this command, and the operation goes on, unless
 func newUpgradeCommand(a *command.App, run func(context.Context, *upgradeOptions) error) *cobra.Command {
 	o := &upgradeOptions{FollowOptions: command.FollowOptions{App: a}}
 	cmd := &cobra.Command{
-		Use:   "upgrade SOURCE",
+		Use:   "upgrade [SOURCE]",
 		Short: "Activate a new version of Trident",
 		Long:  upgradeLong,
 		Example: `  trident self upgrade https://example.com/trident-2.0.0.raw
-  trident self upgrade ./trident-2.0.0.raw --soak 1m --deadline 5m`,
-		Args: command.Exactly("SOURCE"),
+  trident self upgrade ./trident-2.0.0.raw --soak 1m --deadline 5m
+  trident self upgrade --from-feed`,
+		Args: o.args,
 		RunE: command.Run(run, o, &o.source),
 	}
 	o.FollowOptions.AddFlags(cmd.Flags())

@@ -1,0 +1,88 @@
+package self
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trident-project/trident/internal/bytesize"
+	"github.com/trident-project/trident/internal/cli/command"
+	"github.com/trident-project/trident/internal/cli/terminal"
+	"github.com/trident-project/trident/proto/client"
+	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
+)
+
+type checkUpdatesOptions struct{ app *command.App }
+
+func newCheckUpdatesCommand(a *command.App, run func(context.Context, *checkUpdatesOptions) error) *cobra.Command {
+	o := &checkUpdatesOptions{app: a}
+	return &cobra.Command{
+		Use:   "check-updates",
+		Short: "Show which version the update feed offers, and why not the others",
+		Example: `  trident self check-updates
+  trident self check-updates --output json`,
+		Args: command.Exactly(),
+		RunE: command.Run(run, o),
+	}
+}
+
+func checkUpdates(ctx context.Context, o *checkUpdatesOptions) error {
+	return o.app.Ask(ctx, "check for updates", func(c *client.Client) error {
+		u, err := c.CheckUpdates(ctx)
+		if err != nil {
+			return err
+		}
+		return o.app.Show(u, func(w *terminal.Table) { writeUpdates(w, u) })
+	})
+}
+
+func writeUpdates(w *terminal.Table, u *client.Updates) {
+	w.Field("Running", "%s", u.GetRunningVersion())
+	w.Field("Feed", "%s", cmp.Or(u.GetFeed(), "none"))
+	w.Field("Channel", "%s", cmp.Or(u.GetChannel(), "none"))
+	offer := u.GetOffer()
+	if offer == nil {
+		w.Field("Offer", "none")
+	} else {
+		w.Field("Offer", "%s, published %s", offer.GetVersion(), terminal.FormatTime(offer.GetPublishTime()))
+		w.Field("Size", "%s, of which %s have to be fetched", bytesize.Plain(offer.GetSize()), bytesize.Plain(offer.GetTransferSize()))
+		if offer.GetStaged() {
+			w.Field("Staged", "yes")
+		}
+	}
+	for _, r := range u.GetReasons() {
+		w.Field("Why", "%s", r.GetMessage())
+	}
+	if u.GetRefreshTime() != nil {
+		w.Field("Read", "%s", terminal.FormatTime(u.GetRefreshTime()))
+		w.Field("Valid until", "%s", terminal.FormatTime(u.GetExpireTime()))
+	}
+	w.Field("By itself", "%s", autoText(u.GetAuto()))
+	if len(u.GetOthers()) > 0 {
+		w.Head("VERSION", "SIZE", "PUBLISHED", "WHY NOT")
+	}
+	for _, r := range u.GetOthers() {
+		why := ""
+		for i, reason := range r.GetReasons() {
+			if i > 0 {
+				why += " "
+			}
+			why += reason.GetMessage()
+		}
+		w.Row(r.GetVersion(), bytesize.Format(r.GetSize()), terminal.FormatTime(r.GetPublishTime()), why)
+	}
+}
+
+// autoText says what Trident does by itself with a version that is on offer.
+func autoText(a selfv1.Auto) string {
+	switch a {
+	case selfv1.Auto_AUTO_CHECK:
+		return "check: report a new version"
+	case selfv1.Auto_AUTO_STAGE:
+		return "stage: fetch and check a new version"
+	case selfv1.Auto_AUTO_ACTIVATE:
+		return "activate: activate a new version on trial"
+	}
+	return "off: nothing"
+}
