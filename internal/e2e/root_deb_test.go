@@ -75,7 +75,7 @@ func TestDpkgInstallsUpgradesDowngradesAndPurges(t *testing.T) {
 	tree := hostTree(t)
 	before := listing(t, tree)
 	withDebs(t, tree)
-	links := []string{"sockets.target.wants/tridentd.socket", "multi-user.target.wants/tridentd-resume.path", "multi-user.target.wants/trident.service"}
+	links := []string{"sockets.target.wants/tridentd.socket", "multi-user.target.wants/tridentd-resume.path", "timers.target.wants/trident-update.timer", "multi-user.target.wants/trident.service"}
 	do := func(enabled bool, args ...string) {
 		t.Helper()
 		out, err := dpkg(t, tree, args...)
@@ -131,7 +131,7 @@ func TestDpkgRefusesAUnitOfAnotherVersion(t *testing.T) {
 func TestExtensionsStepAsideForDpkg(t *testing.T) {
 	reload := []string{"systemctl daemon-reload"}
 	restart := []string{"systemctl try-restart tridentd.service"}
-	const stop = "systemctl stop tridentd-resume.path tridentd.socket tridentd.service trident-rescue*"
+	const stop = "systemctl stop trident-update.timer tridentd-resume.path tridentd.socket tridentd.service trident-rescue*"
 	for name, c := range map[string]struct {
 		state  string
 		merged bool
@@ -184,14 +184,14 @@ func TestExtensionsStepAsideForDpkg(t *testing.T) {
 			install := []string{"--install", "trident_" + oldRPM}
 			do(true, []string{"--install", "cut_" + oldRPM}, c.way[0], reload, c.way[1])
 			do(false, install, c.way[0],
-				[]string{"systemctl --no-reload preset tridentd.socket tridentd-resume.path"}, reload, c.way[1], restart)
+				[]string{"systemctl --no-reload preset tridentd.socket tridentd-resume.path trident-update.timer"}, reload, c.way[1], restart)
 			do(true, []string{"--install", "cut_" + newRPM}, c.way[0], reload, c.way[1], restart)
 			do(false, []string{"--install", "trident_" + newRPM}, c.way[0], reload, c.way[1], restart)
 			activate(t, tree, "2.0.0")
 			do(false, []string{"--remove", "trident"},
-				[]string{"systemctl --no-reload disable tridentd.socket tridentd-resume.path", stop},
+				[]string{"systemctl --no-reload disable tridentd.socket tridentd-resume.path trident-update.timer", stop},
 				c.way[0], reload, []string{stop}, reload, c.way[1],
-				[]string{"systemctl reset-failed tridentd.service tridentd.socket tridentd-resume.path"})
+				[]string{"systemctl reset-failed tridentd.service tridentd.socket tridentd-resume.path trident-update.timer trident-update.service"})
 			for _, name := range []string{"var/lib/extensions/trident.raw", "run/trident", "usr/lib/trident/base.json", "usr/bin/tridentd"} {
 				if exists(tree, name) {
 					t.Errorf("/%s is there after the removal", name)

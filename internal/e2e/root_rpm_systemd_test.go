@@ -131,16 +131,16 @@ func TestExtensionsStepAsideForAnUpgradeAndForAnErase(t *testing.T) {
 			}
 			reload := []string{"systemctl daemon-reload"}
 			do("install trident-"+oldRPM, c.way[0],
-				[]string{"systemctl --no-reload preset tridentd.socket tridentd-resume.path"}, reload, c.way[1], restart)
+				[]string{"systemctl --no-reload preset tridentd.socket tridentd-resume.path trident-update.timer"}, reload, c.way[1], restart)
 			merge()
 			do("upgrade trident", c.way[0], reload, c.way[1], restart)
 			merge()
 			activate(t, tree, "2.0.0")
-			const stop = "systemctl stop tridentd-resume.path tridentd.socket tridentd.service trident-rescue*"
+			const stop = "systemctl stop trident-update.timer tridentd-resume.path tridentd.socket tridentd.service trident-rescue*"
 			do("remove trident",
-				[]string{"systemctl --no-reload disable tridentd.socket tridentd-resume.path", stop},
+				[]string{"systemctl --no-reload disable tridentd.socket tridentd-resume.path trident-update.timer", stop},
 				c.way[0], reload, []string{stop}, reload, c.way[1],
-				[]string{"systemctl reset-failed tridentd.service tridentd.socket tridentd-resume.path"})
+				[]string{"systemctl reset-failed tridentd.service tridentd.socket tridentd-resume.path trident-update.timer trident-update.service"})
 			for _, name := range []string{"var/lib/extensions/trident.raw", "run/trident", "usr/lib/trident", "usr/bin/tridentd"} {
 				if exists(tree, name) {
 					t.Errorf("/%s is left after the erase", name)

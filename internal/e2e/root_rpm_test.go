@@ -152,7 +152,7 @@ func TestDnfInstallsUpgradesDowngradesAndErases(t *testing.T) {
 		if diff := cmp.Diff(want, installed(t, tree)); diff != "" {
 			t.Errorf("after %s (-want +got):\n%s", s.do[0], diff)
 		}
-		for _, link := range []string{"sockets.target.wants/tridentd.socket", "multi-user.target.wants/tridentd-resume.path"} {
+		for _, link := range []string{"sockets.target.wants/tridentd.socket", "multi-user.target.wants/tridentd-resume.path", "timers.target.wants/trident-update.timer"} {
 			if !exists(tree, "etc/systemd/system/"+link) {
 				t.Errorf("after %s the preset link %s is missing", s.do[0], link)
 			}

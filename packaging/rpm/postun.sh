@@ -18,6 +18,6 @@ tool)
 	;;
 esac
 # --- come back ends
-systemctl reset-failed tridentd.service tridentd.socket tridentd-resume.path 2>/dev/null
+systemctl reset-failed tridentd.service tridentd.socket tridentd-resume.path trident-update.timer trident-update.service 2>/dev/null
 rm -rf /run/trident
 exit 0

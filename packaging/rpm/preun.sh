@@ -2,9 +2,9 @@
 [ "$1" -eq 0 ] || exit 0
 command -v systemctl >/dev/null || exit 0
 
-systemctl --no-reload disable tridentd.socket tridentd-resume.path
-# Stop the path unit first: it would start the service again.
-stop_units() { systemctl stop tridentd-resume.path tridentd.socket tridentd.service 'trident-rescue*'; }
+systemctl --no-reload disable tridentd.socket tridentd-resume.path trident-update.timer
+# Stop the timer and the path unit first: they would start the service again.
+stop_units() { systemctl stop trident-update.timer tridentd-resume.path tridentd.socket tridentd.service 'trident-rescue*'; }
 if [ -d /run/systemd/system ]; then
 	# A daemon that runs an operation, or the rescuer, would restore the extension.
 	stop_units 2>/dev/null || echo "trident: the units could not be stopped yet" >&2
