@@ -20,7 +20,10 @@ func TestASourceInTheJournalIsTheSameAfterARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := hosttest.RoundTrip[source](t, string(text)).fetchSource()
+	got, err := hosttest.RoundTrip[source](t, string(text)).onHost("/")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
 	}

@@ -129,6 +129,172 @@ func (Origin) EnumDescriptor() ([]byte, []int) {
 	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{1}
 }
 
+// A ReasonKind says why a host does not take a version, or why no version is offered.
+type ReasonKind int32
+
+const (
+	ReasonKind_REASON_KIND_UNSPECIFIED ReasonKind = 0
+	// The policy names no feed.
+	ReasonKind_REASON_KIND_NO_FEED ReasonKind = 1
+	// The feed cannot be reached.
+	ReasonKind_REASON_KIND_FEED_UNREACHABLE ReasonKind = 2
+	// The metadata of the feed has expired.
+	ReasonKind_REASON_KIND_FEED_STALE ReasonKind = 3
+	// The metadata of the feed is malformed, too large, older than what this host has seen,
+	// or not signed by a key that this host trusts.
+	ReasonKind_REASON_KIND_FEED_UNTRUSTED ReasonKind = 4
+	// The feed does not have the channel of the policy.
+	ReasonKind_REASON_KIND_NO_CHANNEL ReasonKind = 5
+	// The version runs on this host, or is active.
+	ReasonKind_REASON_KIND_CURRENT ReasonKind = 6
+	// The version is older than the running one, or than the oldest that this host accepts.
+	ReasonKind_REASON_KIND_TOO_OLD ReasonKind = 7
+	// The version failed on this host.
+	ReasonKind_REASON_KIND_BLOCKED ReasonKind = 8
+	// The image is for another architecture.
+	ReasonKind_REASON_KIND_ARCHITECTURE ReasonKind = 9
+	// The image is for another operating system.
+	ReasonKind_REASON_KIND_OS ReasonKind = 10
+	// The owner holds new versions back.
+	ReasonKind_REASON_KIND_HELD ReasonKind = 11
+	// The owner has pinned another version.
+	ReasonKind_REASON_KIND_PINNED ReasonKind = 12
+	// The time is outside of the owner's window.
+	ReasonKind_REASON_KIND_WINDOW ReasonKind = 13
+	// The release has not reached this host yet.
+	ReasonKind_REASON_KIND_WAVE ReasonKind = 14
+	// The host has to take another version first.
+	ReasonKind_REASON_KIND_NEEDS_VERSION ReasonKind = 15
+	// A newer version is offered.
+	ReasonKind_REASON_KIND_SUPERSEDED ReasonKind = 16
+)
+
+// Enum value maps for ReasonKind.
+var (
+	ReasonKind_name = map[int32]string{
+		0:  "REASON_KIND_UNSPECIFIED",
+		1:  "REASON_KIND_NO_FEED",
+		2:  "REASON_KIND_FEED_UNREACHABLE",
+		3:  "REASON_KIND_FEED_STALE",
+		4:  "REASON_KIND_FEED_UNTRUSTED",
+		5:  "REASON_KIND_NO_CHANNEL",
+		6:  "REASON_KIND_CURRENT",
+		7:  "REASON_KIND_TOO_OLD",
+		8:  "REASON_KIND_BLOCKED",
+		9:  "REASON_KIND_ARCHITECTURE",
+		10: "REASON_KIND_OS",
+		11: "REASON_KIND_HELD",
+		12: "REASON_KIND_PINNED",
+		13: "REASON_KIND_WINDOW",
+		14: "REASON_KIND_WAVE",
+		15: "REASON_KIND_NEEDS_VERSION",
+		16: "REASON_KIND_SUPERSEDED",
+	}
+	ReasonKind_value = map[string]int32{
+		"REASON_KIND_UNSPECIFIED":      0,
+		"REASON_KIND_NO_FEED":          1,
+		"REASON_KIND_FEED_UNREACHABLE": 2,
+		"REASON_KIND_FEED_STALE":       3,
+		"REASON_KIND_FEED_UNTRUSTED":   4,
+		"REASON_KIND_NO_CHANNEL":       5,
+		"REASON_KIND_CURRENT":          6,
+		"REASON_KIND_TOO_OLD":          7,
+		"REASON_KIND_BLOCKED":          8,
+		"REASON_KIND_ARCHITECTURE":     9,
+		"REASON_KIND_OS":               10,
+		"REASON_KIND_HELD":             11,
+		"REASON_KIND_PINNED":           12,
+		"REASON_KIND_WINDOW":           13,
+		"REASON_KIND_WAVE":             14,
+		"REASON_KIND_NEEDS_VERSION":    15,
+		"REASON_KIND_SUPERSEDED":       16,
+	}
+)
+
+func (x ReasonKind) Enum() *ReasonKind {
+	p := new(ReasonKind)
+	*p = x
+	return p
+}
+
+func (x ReasonKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReasonKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_trident_self_v1_self_proto_enumTypes[2].Descriptor()
+}
+
+func (ReasonKind) Type() protoreflect.EnumType {
+	return &file_trident_self_v1_self_proto_enumTypes[2]
+}
+
+func (x ReasonKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReasonKind.Descriptor instead.
+func (ReasonKind) EnumDescriptor() ([]byte, []int) {
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{2}
+}
+
+// Auto is what Trident does by itself with a new version. Each value includes the ones
+// before it.
+type Auto int32
+
+const (
+	Auto_AUTO_UNSPECIFIED Auto = 0
+	Auto_AUTO_OFF         Auto = 1
+	Auto_AUTO_CHECK       Auto = 2
+	Auto_AUTO_STAGE       Auto = 3
+	Auto_AUTO_ACTIVATE    Auto = 4
+)
+
+// Enum value maps for Auto.
+var (
+	Auto_name = map[int32]string{
+		0: "AUTO_UNSPECIFIED",
+		1: "AUTO_OFF",
+		2: "AUTO_CHECK",
+		3: "AUTO_STAGE",
+		4: "AUTO_ACTIVATE",
+	}
+	Auto_value = map[string]int32{
+		"AUTO_UNSPECIFIED": 0,
+		"AUTO_OFF":         1,
+		"AUTO_CHECK":       2,
+		"AUTO_STAGE":       3,
+		"AUTO_ACTIVATE":    4,
+	}
+)
+
+func (x Auto) Enum() *Auto {
+	p := new(Auto)
+	*p = x
+	return p
+}
+
+func (x Auto) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Auto) Descriptor() protoreflect.EnumDescriptor {
+	return file_trident_self_v1_self_proto_enumTypes[3].Descriptor()
+}
+
+func (Auto) Type() protoreflect.EnumType {
+	return &file_trident_self_v1_self_proto_enumTypes[3]
+}
+
+func (x Auto) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Auto.Descriptor instead.
+func (Auto) EnumDescriptor() ([]byte, []int) {
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{3}
+}
+
 // A Source says where an image comes from.
 type Source struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -138,13 +304,20 @@ type Source struct {
 	//	*Source_Path
 	//	*Source_Upload
 	//	*Source_ImageHandle
+	//	*Source_Feed
+	//	*Source_Incoming
 	From isSource_From `protobuf_oneof:"from"`
 	// The SHA-256 of the whole file, 64 hexadecimal digits; optional. The daemon checks
 	// the signature in any case.
 	Sha256 string `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	// The longest time for the download from a url in all; a restarted daemon counts
 	// anew. Default: no limit except a least rate. Needs the capability fetch-timeout.
-	FetchTimeout  *durationpb.Duration `protobuf:"bytes,6,opt,name=fetch_timeout,json=fetchTimeout,proto3" json:"fetch_timeout,omitempty"`
+	FetchTimeout *durationpb.Duration `protobuf:"bytes,6,opt,name=fetch_timeout,json=fetchTimeout,proto3" json:"fetch_timeout,omitempty"`
+	// The most bytes that the operation may receive over the network for the image. If the
+	// image needs more, the operation fails before it fetches the first byte of the image,
+	// or as soon as the source turns out to need more. 0 means no bound. Needs the
+	// capability update-feed.
+	MaxBytes      int64 `protobuf:"varint,8,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -222,6 +395,24 @@ func (x *Source) GetImageHandle() int64 {
 	return 0
 }
 
+func (x *Source) GetFeed() *FeedVersion {
+	if x != nil {
+		if x, ok := x.From.(*Source_Feed); ok {
+			return x.Feed
+		}
+	}
+	return nil
+}
+
+func (x *Source) GetIncoming() *Incoming {
+	if x != nil {
+		if x, ok := x.From.(*Source_Incoming); ok {
+			return x.Incoming
+		}
+	}
+	return nil
+}
+
 func (x *Source) GetSha256() string {
 	if x != nil {
 		return x.Sha256
@@ -234,6 +425,13 @@ func (x *Source) GetFetchTimeout() *durationpb.Duration {
 		return x.FetchTimeout
 	}
 	return nil
+}
+
+func (x *Source) GetMaxBytes() int64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
 }
 
 type isSource_From interface {
@@ -261,6 +459,18 @@ type Source_ImageHandle struct {
 	ImageHandle int64 `protobuf:"varint,5,opt,name=image_handle,json=imageHandle,proto3,oneof"`
 }
 
+type Source_Feed struct {
+	// A version of the update feed, which CheckUpdates offers. Needs the capability
+	// update-feed.
+	Feed *FeedVersion `protobuf:"bytes,7,opt,name=feed,proto3,oneof"`
+}
+
+type Source_Incoming struct {
+	// The newest image in /var/lib/trident/incoming, the folder that systemd-sysupdate
+	// fills. Needs the capability update-feed.
+	Incoming *Incoming `protobuf:"bytes,9,opt,name=incoming,proto3,oneof"`
+}
+
 func (*Source_Url) isSource_From() {}
 
 func (*Source_Path) isSource_From() {}
@@ -268,6 +478,93 @@ func (*Source_Path) isSource_From() {}
 func (*Source_Upload) isSource_From() {}
 
 func (*Source_ImageHandle) isSource_From() {}
+
+func (*Source_Feed) isSource_From() {}
+
+func (*Source_Incoming) isSource_From() {}
+
+// A FeedVersion names a version of the update feed.
+type FeedVersion struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty means the version that CheckUpdates offers.
+	Version       string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FeedVersion) Reset() {
+	*x = FeedVersion{}
+	mi := &file_trident_self_v1_self_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FeedVersion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FeedVersion) ProtoMessage() {}
+
+func (x *FeedVersion) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_self_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FeedVersion.ProtoReflect.Descriptor instead.
+func (*FeedVersion) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *FeedVersion) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+// Incoming stands for the newest image in the incoming folder.
+type Incoming struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Incoming) Reset() {
+	*x = Incoming{}
+	mi := &file_trident_self_v1_self_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Incoming) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Incoming) ProtoMessage() {}
+
+func (x *Incoming) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_self_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Incoming.ProtoReflect.Descriptor instead.
+func (*Incoming) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{2}
+}
 
 // An Upload announces bytes that follow as chunks.
 type Upload struct {
@@ -280,7 +577,7 @@ type Upload struct {
 
 func (x *Upload) Reset() {
 	*x = Upload{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[1]
+	mi := &file_trident_self_v1_self_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -292,7 +589,7 @@ func (x *Upload) String() string {
 func (*Upload) ProtoMessage() {}
 
 func (x *Upload) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[1]
+	mi := &file_trident_self_v1_self_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -305,7 +602,7 @@ func (x *Upload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upload.ProtoReflect.Descriptor instead.
 func (*Upload) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{1}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Upload) GetSize() int64 {
@@ -337,7 +634,7 @@ type Trial struct {
 
 func (x *Trial) Reset() {
 	*x = Trial{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[2]
+	mi := &file_trident_self_v1_self_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -349,7 +646,7 @@ func (x *Trial) String() string {
 func (*Trial) ProtoMessage() {}
 
 func (x *Trial) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[2]
+	mi := &file_trident_self_v1_self_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -362,7 +659,7 @@ func (x *Trial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trial.ProtoReflect.Descriptor instead.
 func (*Trial) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{2}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Trial) GetSoak() *durationpb.Duration {
@@ -413,7 +710,7 @@ type StageRequest struct {
 
 func (x *StageRequest) Reset() {
 	*x = StageRequest{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[3]
+	mi := &file_trident_self_v1_self_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +722,7 @@ func (x *StageRequest) String() string {
 func (*StageRequest) ProtoMessage() {}
 
 func (x *StageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[3]
+	mi := &file_trident_self_v1_self_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +735,7 @@ func (x *StageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRequest.ProtoReflect.Descriptor instead.
 func (*StageRequest) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{3}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StageRequest) GetPart() isStageRequest_Part {
@@ -491,7 +788,7 @@ type StageResponse struct {
 
 func (x *StageResponse) Reset() {
 	*x = StageResponse{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[4]
+	mi := &file_trident_self_v1_self_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +800,7 @@ func (x *StageResponse) String() string {
 func (*StageResponse) ProtoMessage() {}
 
 func (x *StageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[4]
+	mi := &file_trident_self_v1_self_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +813,7 @@ func (x *StageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageResponse.ProtoReflect.Descriptor instead.
 func (*StageResponse) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{4}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StageResponse) GetEvent() *v1.Event {
@@ -539,7 +836,7 @@ type UpgradeRequest struct {
 
 func (x *UpgradeRequest) Reset() {
 	*x = UpgradeRequest{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[5]
+	mi := &file_trident_self_v1_self_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -551,7 +848,7 @@ func (x *UpgradeRequest) String() string {
 func (*UpgradeRequest) ProtoMessage() {}
 
 func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[5]
+	mi := &file_trident_self_v1_self_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -564,7 +861,7 @@ func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{5}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *UpgradeRequest) GetPart() isUpgradeRequest_Part {
@@ -617,7 +914,7 @@ type UpgradeResponse struct {
 
 func (x *UpgradeResponse) Reset() {
 	*x = UpgradeResponse{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[6]
+	mi := &file_trident_self_v1_self_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -629,7 +926,7 @@ func (x *UpgradeResponse) String() string {
 func (*UpgradeResponse) ProtoMessage() {}
 
 func (x *UpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[6]
+	mi := &file_trident_self_v1_self_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -642,7 +939,7 @@ func (x *UpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeResponse.ProtoReflect.Descriptor instead.
 func (*UpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{6}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UpgradeResponse) GetEvent() *v1.Event {
@@ -663,7 +960,7 @@ type ActivateRequest struct {
 
 func (x *ActivateRequest) Reset() {
 	*x = ActivateRequest{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[7]
+	mi := &file_trident_self_v1_self_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -675,7 +972,7 @@ func (x *ActivateRequest) String() string {
 func (*ActivateRequest) ProtoMessage() {}
 
 func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[7]
+	mi := &file_trident_self_v1_self_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -688,7 +985,7 @@ func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateRequest.ProtoReflect.Descriptor instead.
 func (*ActivateRequest) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{7}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ActivateRequest) GetVersion() string {
@@ -714,7 +1011,7 @@ type ActivateResponse struct {
 
 func (x *ActivateResponse) Reset() {
 	*x = ActivateResponse{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[8]
+	mi := &file_trident_self_v1_self_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +1023,7 @@ func (x *ActivateResponse) String() string {
 func (*ActivateResponse) ProtoMessage() {}
 
 func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[8]
+	mi := &file_trident_self_v1_self_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +1036,7 @@ func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateResponse.ProtoReflect.Descriptor instead.
 func (*ActivateResponse) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{8}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ActivateResponse) GetEvent() *v1.Event {
@@ -759,7 +1056,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[9]
+	mi := &file_trident_self_v1_self_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -771,7 +1068,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[9]
+	mi := &file_trident_self_v1_self_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -784,7 +1081,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{9}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RollbackRequest) GetTrial() *Trial {
@@ -803,7 +1100,7 @@ type RollbackResponse struct {
 
 func (x *RollbackResponse) Reset() {
 	*x = RollbackResponse{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[10]
+	mi := &file_trident_self_v1_self_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +1112,7 @@ func (x *RollbackResponse) String() string {
 func (*RollbackResponse) ProtoMessage() {}
 
 func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[10]
+	mi := &file_trident_self_v1_self_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +1125,7 @@ func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackResponse.ProtoReflect.Descriptor instead.
 func (*RollbackResponse) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{10}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RollbackResponse) GetEvent() *v1.Event {
@@ -847,7 +1144,7 @@ type UnblockRequest struct {
 
 func (x *UnblockRequest) Reset() {
 	*x = UnblockRequest{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[11]
+	mi := &file_trident_self_v1_self_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -859,7 +1156,7 @@ func (x *UnblockRequest) String() string {
 func (*UnblockRequest) ProtoMessage() {}
 
 func (x *UnblockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[11]
+	mi := &file_trident_self_v1_self_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -872,7 +1169,7 @@ func (x *UnblockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnblockRequest.ProtoReflect.Descriptor instead.
 func (*UnblockRequest) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{11}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UnblockRequest) GetVersion() string {
@@ -890,7 +1187,7 @@ type UnblockResponse struct {
 
 func (x *UnblockResponse) Reset() {
 	*x = UnblockResponse{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[12]
+	mi := &file_trident_self_v1_self_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +1199,7 @@ func (x *UnblockResponse) String() string {
 func (*UnblockResponse) ProtoMessage() {}
 
 func (x *UnblockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[12]
+	mi := &file_trident_self_v1_self_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +1212,7 @@ func (x *UnblockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnblockResponse.ProtoReflect.Descriptor instead.
 func (*UnblockResponse) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{12}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{14}
 }
 
 type RemoveRequest struct {
@@ -927,7 +1224,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[13]
+	mi := &file_trident_self_v1_self_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1236,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[13]
+	mi := &file_trident_self_v1_self_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1249,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{13}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RemoveRequest) GetVersion() string {
@@ -970,7 +1267,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[14]
+	mi := &file_trident_self_v1_self_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -982,7 +1279,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[14]
+	mi := &file_trident_self_v1_self_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -995,7 +1292,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{14}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{16}
 }
 
 type HistoryRequest struct {
@@ -1008,7 +1305,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[15]
+	mi := &file_trident_self_v1_self_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1317,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[15]
+	mi := &file_trident_self_v1_self_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1330,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{15}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HistoryRequest) GetLimit() int32 {
@@ -1064,7 +1361,7 @@ type HistoryEntry struct {
 
 func (x *HistoryEntry) Reset() {
 	*x = HistoryEntry{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[16]
+	mi := &file_trident_self_v1_self_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1373,7 @@ func (x *HistoryEntry) String() string {
 func (*HistoryEntry) ProtoMessage() {}
 
 func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[16]
+	mi := &file_trident_self_v1_self_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1386,7 @@ func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryEntry.ProtoReflect.Descriptor instead.
 func (*HistoryEntry) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{16}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HistoryEntry) GetOperationId() string {
@@ -1164,7 +1461,7 @@ type HistoryResponse struct {
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[17]
+	mi := &file_trident_self_v1_self_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1473,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[17]
+	mi := &file_trident_self_v1_self_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1486,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{17}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HistoryResponse) GetEntries() []*HistoryEntry {
@@ -1207,7 +1504,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[18]
+	mi := &file_trident_self_v1_self_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1516,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[18]
+	mi := &file_trident_self_v1_self_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1529,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{18}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{20}
 }
 
 // An Image is one version in the store.
@@ -1254,7 +1551,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[19]
+	mi := &file_trident_self_v1_self_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1266,7 +1563,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[19]
+	mi := &file_trident_self_v1_self_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1279,7 +1576,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{19}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Image) GetVersion() string {
@@ -1340,7 +1637,7 @@ type BlockedVersion struct {
 
 func (x *BlockedVersion) Reset() {
 	*x = BlockedVersion{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[20]
+	mi := &file_trident_self_v1_self_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1649,7 @@ func (x *BlockedVersion) String() string {
 func (*BlockedVersion) ProtoMessage() {}
 
 func (x *BlockedVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[20]
+	mi := &file_trident_self_v1_self_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1662,7 @@ func (x *BlockedVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockedVersion.ProtoReflect.Descriptor instead.
 func (*BlockedVersion) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{20}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BlockedVersion) GetVersion() string {
@@ -1417,7 +1714,7 @@ type TrustedCertificate struct {
 
 func (x *TrustedCertificate) Reset() {
 	*x = TrustedCertificate{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[21]
+	mi := &file_trident_self_v1_self_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1429,7 +1726,7 @@ func (x *TrustedCertificate) String() string {
 func (*TrustedCertificate) ProtoMessage() {}
 
 func (x *TrustedCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[21]
+	mi := &file_trident_self_v1_self_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1442,7 +1739,7 @@ func (x *TrustedCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedCertificate.ProtoReflect.Descriptor instead.
 func (*TrustedCertificate) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{21}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TrustedCertificate) GetSubject() string {
@@ -1502,14 +1799,16 @@ type GetStatusResponse struct {
 	// Faults of files on this host that self-servicing depends on, such as a
 	// certificate that cannot be read: a sentence each. The fields above lack what
 	// could not be read.
-	Faults        []string `protobuf:"bytes,14,rep,name=faults,proto3" json:"faults,omitempty"`
+	Faults []string `protobuf:"bytes,14,rep,name=faults,proto3" json:"faults,omitempty"`
+	// The policy in effect; unset if it cannot be read, for which there is a fault.
+	Policy        *Policy `protobuf:"bytes,15,opt,name=policy,proto3" json:"policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[22]
+	mi := &file_trident_self_v1_self_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1820,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[22]
+	mi := &file_trident_self_v1_self_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1833,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{22}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetStatusResponse) GetRunningVersion() string {
@@ -1635,6 +1934,764 @@ func (x *GetStatusResponse) GetFaults() []string {
 	return nil
 }
 
+func (x *GetStatusResponse) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+type CheckUpdatesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckUpdatesRequest) Reset() {
+	*x = CheckUpdatesRequest{}
+	mi := &file_trident_self_v1_self_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckUpdatesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckUpdatesRequest) ProtoMessage() {}
+
+func (x *CheckUpdatesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_self_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckUpdatesRequest.ProtoReflect.Descriptor instead.
+func (*CheckUpdatesRequest) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{25}
+}
+
+// A Reason says why a host does not take a version, or why no version is offered.
+type Reason struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  ReasonKind             `protobuf:"varint,1,opt,name=kind,proto3,enum=trident.self.v1.ReasonKind" json:"kind,omitempty"`
+	// A sentence for people.
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// When the reason ends, if that is known.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reason) Reset() {
+	*x = Reason{}
+	mi := &file_trident_self_v1_self_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reason) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reason) ProtoMessage() {}
+
+func (x *Reason) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_self_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reason.ProtoReflect.Descriptor instead.
+func (*Reason) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Reason) GetKind() ReasonKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ReasonKind_REASON_KIND_UNSPECIFIED
+}
+
+func (x *Reason) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Reason) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+// A Release is one version in the channel.
+type Release struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// The size of the image in bytes.
+	Size int64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	// How many bytes the host would receive over the network.
+	TransferSize int64                  `protobuf:"varint,3,opt,name=transfer_size,json=transferSize,proto3" json:"transfer_size,omitempty"`
+	PublishTime  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=publish_time,json=publishTime,proto3" json:"publish_time,omitempty"`
+	// The image is in the store of this host.
+	Staged bool `protobuf:"varint,5,opt,name=staged,proto3" json:"staged,omitempty"`
+	// Why the host does not take this version: every reason that holds. Empty for the
+	// version that is offered.
+	Reasons       []*Reason `protobuf:"bytes,6,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Release) Reset() {
+	*x = Release{}
+	mi := &file_trident_self_v1_self_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Release) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Release) ProtoMessage() {}
+
+func (x *Release) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_self_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Release.ProtoReflect.Descriptor instead.
+func (*Release) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Release) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Release) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Release) GetTransferSize() int64 {
+	if x != nil {
+		return x.TransferSize
+	}
+	return 0
+}
+
+func (x *Release) GetPublishTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PublishTime
+	}
+	return nil
+}
+
+func (x *Release) GetStaged() bool {
+	if x != nil {
+		return x.Staged
+	}
+	return false
+}
+
+func (x *Release) GetReasons() []*Reason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+type CheckUpdatesResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	RunningVersion string                 `protobuf:"bytes,1,opt,name=running_version,json=runningVersion,proto3" json:"running_version,omitempty"`
+	// The URL of the feed without secrets.
+	Feed    string `protobuf:"bytes,2,opt,name=feed,proto3" json:"feed,omitempty"`
+	Channel string `protobuf:"bytes,3,opt,name=channel,proto3" json:"channel,omitempty"`
+	// The version that is offered; unset if there is none.
+	Offer *Release `protobuf:"bytes,4,opt,name=offer,proto3" json:"offer,omitempty"`
+	// The other versions of the channel, newest first.
+	Others []*Release `protobuf:"bytes,5,rep,name=others,proto3" json:"others,omitempty"`
+	// Why no version is offered, if that does not depend on a version.
+	Reasons []*Reason `protobuf:"bytes,6,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	// When the host last read valid metadata of the feed.
+	RefreshTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=refresh_time,json=refreshTime,proto3" json:"refresh_time,omitempty"`
+	// Until when the metadata is valid.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// Whether Trident may stage and activate the offer by itself at this time, and what it
+	// does then.
+	Auto          Auto `protobuf:"varint,9,opt,name=auto,proto3,enum=trident.self.v1.Auto" json:"auto,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckUpdatesResponse) Reset() {
+	*x = CheckUpdatesResponse{}
+	mi := &file_trident_self_v1_self_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckUpdatesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckUpdatesResponse) ProtoMessage() {}
+
+func (x *CheckUpdatesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_self_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckUpdatesResponse.ProtoReflect.Descriptor instead.
+func (*CheckUpdatesResponse) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *CheckUpdatesResponse) GetRunningVersion() string {
+	if x != nil {
+		return x.RunningVersion
+	}
+	return ""
+}
+
+func (x *CheckUpdatesResponse) GetFeed() string {
+	if x != nil {
+		return x.Feed
+	}
+	return ""
+}
+
+func (x *CheckUpdatesResponse) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *CheckUpdatesResponse) GetOffer() *Release {
+	if x != nil {
+		return x.Offer
+	}
+	return nil
+}
+
+func (x *CheckUpdatesResponse) GetOthers() []*Release {
+	if x != nil {
+		return x.Others
+	}
+	return nil
+}
+
+func (x *CheckUpdatesResponse) GetReasons() []*Reason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *CheckUpdatesResponse) GetRefreshTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RefreshTime
+	}
+	return nil
+}
+
+func (x *CheckUpdatesResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *CheckUpdatesResponse) GetAuto() Auto {
+	if x != nil {
+		return x.Auto
+	}
+	return Auto_AUTO_UNSPECIFIED
+}
+
+// A Policy is what the owner of a host has decided about new versions of Trident.
+type Policy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An http, https or file URL.
+	Feed string `protobuf:"bytes,1,opt,name=feed,proto3" json:"feed,omitempty"`
+	// Default stable.
+	Channel string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	// Default AUTO_OFF.
+	Auto Auto `protobuf:"varint,3,opt,name=auto,proto3,enum=trident.self.v1.Auto" json:"auto,omitempty"`
+	// Unset means no hold.
+	Hold *Hold `protobuf:"bytes,4,opt,name=hold,proto3" json:"hold,omitempty"`
+	// The only version that the host may take; empty for none.
+	Pin string `protobuf:"bytes,5,opt,name=pin,proto3" json:"pin,omitempty"`
+	// Unset means at any time.
+	Window *Window `protobuf:"bytes,6,opt,name=window,proto3" json:"window,omitempty"`
+	// The most bytes that one staging may receive over the network; 0 for no bound.
+	MaxBytes int64 `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// For how long the image before the previous one stays on the host after a new version
+	// is kept.
+	Grace         *durationpb.Duration `protobuf:"bytes,8,opt,name=grace,proto3" json:"grace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Policy) Reset() {
+	*x = Policy{}
+	mi := &file_trident_self_v1_self_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Policy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Policy) ProtoMessage() {}
+
+func (x *Policy) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_self_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Policy.ProtoReflect.Descriptor instead.
+func (*Policy) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Policy) GetFeed() string {
+	if x != nil {
+		return x.Feed
+	}
+	return ""
+}
+
+func (x *Policy) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *Policy) GetAuto() Auto {
+	if x != nil {
+		return x.Auto
+	}
+	return Auto_AUTO_UNSPECIFIED
+}
+
+func (x *Policy) GetHold() *Hold {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+func (x *Policy) GetPin() string {
+	if x != nil {
+		return x.Pin
+	}
+	return ""
+}
+
+func (x *Policy) GetWindow() *Window {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+func (x *Policy) GetMaxBytes() int64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *Policy) GetGrace() *durationpb.Duration {
+	if x != nil {
+		return x.Grace
+	}
+	return nil
+}
+
+// A Hold keeps everything new from a host.
+type Hold struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unset means for ever.
+	Until *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=until,proto3" json:"until,omitempty"`
+	// For people.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hold) Reset() {
+	*x = Hold{}
+	mi := &file_trident_self_v1_self_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hold) ProtoMessage() {}
+
+func (x *Hold) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_self_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hold.ProtoReflect.Descriptor instead.
+func (*Hold) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Hold) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Hold) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// A Window is a span of the day on some days of the week. A window whose end is not later
+// than its begin ends on the following day.
+type Window struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The days on which the window begins, 0 for Sunday to 6 for Saturday; none means every
+	// day.
+	Days []int32 `protobuf:"varint,1,rep,packed,name=days,proto3" json:"days,omitempty"`
+	// In minutes since midnight.
+	Begin int32 `protobuf:"varint,2,opt,name=begin,proto3" json:"begin,omitempty"`
+	End   int32 `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
+	// A name of the tz database; empty means UTC.
+	TimeZone      string `protobuf:"bytes,4,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Window) Reset() {
+	*x = Window{}
+	mi := &file_trident_self_v1_self_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Window) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Window) ProtoMessage() {}
+
+func (x *Window) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_self_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Window.ProtoReflect.Descriptor instead.
+func (*Window) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Window) GetDays() []int32 {
+	if x != nil {
+		return x.Days
+	}
+	return nil
+}
+
+func (x *Window) GetBegin() int32 {
+	if x != nil {
+		return x.Begin
+	}
+	return 0
+}
+
+func (x *Window) GetEnd() int32 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *Window) GetTimeZone() string {
+	if x != nil {
+		return x.TimeZone
+	}
+	return ""
+}
+
+type GetPolicyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPolicyRequest) Reset() {
+	*x = GetPolicyRequest{}
+	mi := &file_trident_self_v1_self_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPolicyRequest) ProtoMessage() {}
+
+func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_self_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
+func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{32}
+}
+
+type GetPolicyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policy in effect.
+	Policy *Policy `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	// The names of the fields of Policy that SetPolicy has set.
+	Set []string `protobuf:"bytes,2,rep,name=set,proto3" json:"set,omitempty"`
+	// The names of the fields of Policy that come from /etc/trident/update.conf.
+	Configured    []string `protobuf:"bytes,3,rep,name=configured,proto3" json:"configured,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPolicyResponse) Reset() {
+	*x = GetPolicyResponse{}
+	mi := &file_trident_self_v1_self_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPolicyResponse) ProtoMessage() {}
+
+func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_self_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
+func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *GetPolicyResponse) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *GetPolicyResponse) GetSet() []string {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *GetPolicyResponse) GetConfigured() []string {
+	if x != nil {
+		return x.Configured
+	}
+	return nil
+}
+
+type SetPolicyRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Policy *Policy                `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	// The names of the fields of policy to set; a field that has its default value in policy
+	// is set to that value.
+	Set []string `protobuf:"bytes,2,rep,name=set,proto3" json:"set,omitempty"`
+	// The names of the fields to reset to what /etc/trident/update.conf says, or to their
+	// defaults.
+	Reset_        []string `protobuf:"bytes,3,rep,name=reset,proto3" json:"reset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPolicyRequest) Reset() {
+	*x = SetPolicyRequest{}
+	mi := &file_trident_self_v1_self_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPolicyRequest) ProtoMessage() {}
+
+func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_self_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
+func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *SetPolicyRequest) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *SetPolicyRequest) GetSet() []string {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *SetPolicyRequest) GetReset_() []string {
+	if x != nil {
+		return x.Reset_
+	}
+	return nil
+}
+
+type SetPolicyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Policy        *Policy                `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPolicyResponse) Reset() {
+	*x = SetPolicyResponse{}
+	mi := &file_trident_self_v1_self_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPolicyResponse) ProtoMessage() {}
+
+func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_self_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
+func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *SetPolicyResponse) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
 type StageRequest_Start struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Source         *Source                `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
@@ -1645,7 +2702,7 @@ type StageRequest_Start struct {
 
 func (x *StageRequest_Start) Reset() {
 	*x = StageRequest_Start{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[23]
+	mi := &file_trident_self_v1_self_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1657,7 +2714,7 @@ func (x *StageRequest_Start) String() string {
 func (*StageRequest_Start) ProtoMessage() {}
 
 func (x *StageRequest_Start) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[23]
+	mi := &file_trident_self_v1_self_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1670,7 +2727,7 @@ func (x *StageRequest_Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRequest_Start.ProtoReflect.Descriptor instead.
 func (*StageRequest_Start) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{3, 0}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{5, 0}
 }
 
 func (x *StageRequest_Start) GetSource() *Source {
@@ -1697,7 +2754,7 @@ type UpgradeRequest_Start struct {
 
 func (x *UpgradeRequest_Start) Reset() {
 	*x = UpgradeRequest_Start{}
-	mi := &file_trident_self_v1_self_proto_msgTypes[24]
+	mi := &file_trident_self_v1_self_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1709,7 +2766,7 @@ func (x *UpgradeRequest_Start) String() string {
 func (*UpgradeRequest_Start) ProtoMessage() {}
 
 func (x *UpgradeRequest_Start) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_self_proto_msgTypes[24]
+	mi := &file_trident_self_v1_self_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1722,7 +2779,7 @@ func (x *UpgradeRequest_Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest_Start.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest_Start) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{5, 0}
+	return file_trident_self_v1_self_proto_rawDescGZIP(), []int{7, 0}
 }
 
 func (x *UpgradeRequest_Start) GetSource() *Source {
@@ -1743,15 +2800,22 @@ var File_trident_self_v1_self_proto protoreflect.FileDescriptor
 
 const file_trident_self_v1_self_proto_rawDesc = "" +
 	"\n" +
-	"\x1atrident/self/v1/self.proto\x12\x0ftrident.self.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&trident/operations/v1/operations.proto\"\xea\x01\n" +
+	"\x1atrident/self/v1/self.proto\x12\x0ftrident.self.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&trident/operations/v1/operations.proto\"\xf4\x02\n" +
 	"\x06Source\x12\x12\n" +
 	"\x03url\x18\x01 \x01(\tH\x00R\x03url\x12\x14\n" +
 	"\x04path\x18\x02 \x01(\tH\x00R\x04path\x121\n" +
 	"\x06upload\x18\x03 \x01(\v2\x17.trident.self.v1.UploadH\x00R\x06upload\x12#\n" +
-	"\fimage_handle\x18\x05 \x01(\x03H\x00R\vimageHandle\x12\x16\n" +
+	"\fimage_handle\x18\x05 \x01(\x03H\x00R\vimageHandle\x122\n" +
+	"\x04feed\x18\a \x01(\v2\x1c.trident.self.v1.FeedVersionH\x00R\x04feed\x127\n" +
+	"\bincoming\x18\t \x01(\v2\x19.trident.self.v1.IncomingH\x00R\bincoming\x12\x16\n" +
 	"\x06sha256\x18\x04 \x01(\tR\x06sha256\x12>\n" +
-	"\rfetch_timeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\ffetchTimeoutB\x06\n" +
-	"\x04from\"\x1c\n" +
+	"\rfetch_timeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\ffetchTimeout\x12\x1b\n" +
+	"\tmax_bytes\x18\b \x01(\x03R\bmaxBytesB\x06\n" +
+	"\x04from\"'\n" +
+	"\vFeedVersion\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\"\n" +
+	"\n" +
+	"\bIncoming\"\x1c\n" +
 	"\x06Upload\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x03R\x04size\"\xf3\x01\n" +
 	"\x05Trial\x12-\n" +
@@ -1828,7 +2892,7 @@ const file_trident_self_v1_self_proto_rawDesc = "" +
 	"\asubject\x18\x01 \x01(\tR\asubject\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\x127\n" +
 	"\tnot_after\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12\x12\n" +
-	"\x04path\x18\x04 \x01(\tR\x04path\"\xee\x04\n" +
+	"\x04path\x18\x04 \x01(\tR\x04path\"\x9f\x05\n" +
 	"\x11GetStatusResponse\x12'\n" +
 	"\x0frunning_version\x18\x01 \x01(\tR\x0erunningVersion\x12/\n" +
 	"\x06origin\x18\x02 \x01(\x0e2\x17.trident.self.v1.OriginR\x06origin\x12!\n" +
@@ -1844,7 +2908,61 @@ const file_trident_self_v1_self_proto_rawDesc = "" +
 	"\toperation\x18\v \x01(\v2 .trident.operations.v1.OperationR\toperation\x121\n" +
 	"\x04last\x18\f \x01(\v2\x1d.trident.self.v1.HistoryEntryR\x04last\x12'\n" +
 	"\x0fpolicy_enforced\x18\r \x01(\bR\x0epolicyEnforced\x12\x16\n" +
-	"\x06faults\x18\x0e \x03(\tR\x06faults*S\n" +
+	"\x06faults\x18\x0e \x03(\tR\x06faults\x12/\n" +
+	"\x06policy\x18\x0f \x01(\v2\x17.trident.self.v1.PolicyR\x06policy\"\x15\n" +
+	"\x13CheckUpdatesRequest\"\x85\x01\n" +
+	"\x06Reason\x12/\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1b.trident.self.v1.ReasonKindR\x04kind\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
+	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xe6\x01\n" +
+	"\aRelease\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\x12#\n" +
+	"\rtransfer_size\x18\x03 \x01(\x03R\ftransferSize\x12=\n" +
+	"\fpublish_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vpublishTime\x12\x16\n" +
+	"\x06staged\x18\x05 \x01(\bR\x06staged\x121\n" +
+	"\areasons\x18\x06 \x03(\v2\x17.trident.self.v1.ReasonR\areasons\"\xa9\x03\n" +
+	"\x14CheckUpdatesResponse\x12'\n" +
+	"\x0frunning_version\x18\x01 \x01(\tR\x0erunningVersion\x12\x12\n" +
+	"\x04feed\x18\x02 \x01(\tR\x04feed\x12\x18\n" +
+	"\achannel\x18\x03 \x01(\tR\achannel\x12.\n" +
+	"\x05offer\x18\x04 \x01(\v2\x18.trident.self.v1.ReleaseR\x05offer\x120\n" +
+	"\x06others\x18\x05 \x03(\v2\x18.trident.self.v1.ReleaseR\x06others\x121\n" +
+	"\areasons\x18\x06 \x03(\v2\x17.trident.self.v1.ReasonR\areasons\x12=\n" +
+	"\frefresh_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vrefreshTime\x12;\n" +
+	"\vexpire_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12)\n" +
+	"\x04auto\x18\t \x01(\x0e2\x15.trident.self.v1.AutoR\x04auto\"\x9d\x02\n" +
+	"\x06Policy\x12\x12\n" +
+	"\x04feed\x18\x01 \x01(\tR\x04feed\x12\x18\n" +
+	"\achannel\x18\x02 \x01(\tR\achannel\x12)\n" +
+	"\x04auto\x18\x03 \x01(\x0e2\x15.trident.self.v1.AutoR\x04auto\x12)\n" +
+	"\x04hold\x18\x04 \x01(\v2\x15.trident.self.v1.HoldR\x04hold\x12\x10\n" +
+	"\x03pin\x18\x05 \x01(\tR\x03pin\x12/\n" +
+	"\x06window\x18\x06 \x01(\v2\x17.trident.self.v1.WindowR\x06window\x12\x1b\n" +
+	"\tmax_bytes\x18\a \x01(\x03R\bmaxBytes\x12/\n" +
+	"\x05grace\x18\b \x01(\v2\x19.google.protobuf.DurationR\x05grace\"P\n" +
+	"\x04Hold\x120\n" +
+	"\x05until\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"a\n" +
+	"\x06Window\x12\x12\n" +
+	"\x04days\x18\x01 \x03(\x05R\x04days\x12\x14\n" +
+	"\x05begin\x18\x02 \x01(\x05R\x05begin\x12\x10\n" +
+	"\x03end\x18\x03 \x01(\x05R\x03end\x12\x1b\n" +
+	"\ttime_zone\x18\x04 \x01(\tR\btimeZone\"\x12\n" +
+	"\x10GetPolicyRequest\"v\n" +
+	"\x11GetPolicyResponse\x12/\n" +
+	"\x06policy\x18\x01 \x01(\v2\x17.trident.self.v1.PolicyR\x06policy\x12\x10\n" +
+	"\x03set\x18\x02 \x03(\tR\x03set\x12\x1e\n" +
+	"\n" +
+	"configured\x18\x03 \x03(\tR\n" +
+	"configured\"k\n" +
+	"\x10SetPolicyRequest\x12/\n" +
+	"\x06policy\x18\x01 \x01(\v2\x17.trident.self.v1.PolicyR\x06policy\x12\x10\n" +
+	"\x03set\x18\x02 \x03(\tR\x03set\x12\x14\n" +
+	"\x05reset\x18\x03 \x03(\tR\x05reset\"D\n" +
+	"\x11SetPolicyResponse\x12/\n" +
+	"\x06policy\x18\x01 \x01(\v2\x17.trident.self.v1.PolicyR\x06policy*S\n" +
 	"\x05Pause\x12\x15\n" +
 	"\x11PAUSE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15PAUSE_BEFORE_ACTIVATE\x10\x01\x12\x18\n" +
@@ -1852,7 +2970,35 @@ const file_trident_self_v1_self_proto_rawDesc = "" +
 	"\x06Origin\x12\x16\n" +
 	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vORIGIN_BASE\x10\x01\x12\x14\n" +
-	"\x10ORIGIN_EXTENSION\x10\x022\x8c\x05\n" +
+	"\x10ORIGIN_EXTENSION\x10\x02*\xd0\x03\n" +
+	"\n" +
+	"ReasonKind\x12\x1b\n" +
+	"\x17REASON_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13REASON_KIND_NO_FEED\x10\x01\x12 \n" +
+	"\x1cREASON_KIND_FEED_UNREACHABLE\x10\x02\x12\x1a\n" +
+	"\x16REASON_KIND_FEED_STALE\x10\x03\x12\x1e\n" +
+	"\x1aREASON_KIND_FEED_UNTRUSTED\x10\x04\x12\x1a\n" +
+	"\x16REASON_KIND_NO_CHANNEL\x10\x05\x12\x17\n" +
+	"\x13REASON_KIND_CURRENT\x10\x06\x12\x17\n" +
+	"\x13REASON_KIND_TOO_OLD\x10\a\x12\x17\n" +
+	"\x13REASON_KIND_BLOCKED\x10\b\x12\x1c\n" +
+	"\x18REASON_KIND_ARCHITECTURE\x10\t\x12\x12\n" +
+	"\x0eREASON_KIND_OS\x10\n" +
+	"\x12\x14\n" +
+	"\x10REASON_KIND_HELD\x10\v\x12\x16\n" +
+	"\x12REASON_KIND_PINNED\x10\f\x12\x16\n" +
+	"\x12REASON_KIND_WINDOW\x10\r\x12\x14\n" +
+	"\x10REASON_KIND_WAVE\x10\x0e\x12\x1d\n" +
+	"\x19REASON_KIND_NEEDS_VERSION\x10\x0f\x12\x1a\n" +
+	"\x16REASON_KIND_SUPERSEDED\x10\x10*]\n" +
+	"\x04Auto\x12\x14\n" +
+	"\x10AUTO_UNSPECIFIED\x10\x00\x12\f\n" +
+	"\bAUTO_OFF\x10\x01\x12\x0e\n" +
+	"\n" +
+	"AUTO_CHECK\x10\x02\x12\x0e\n" +
+	"\n" +
+	"AUTO_STAGE\x10\x03\x12\x11\n" +
+	"\rAUTO_ACTIVATE\x10\x042\x91\a\n" +
 	"\vSelfService\x12R\n" +
 	"\tGetStatus\x12!.trident.self.v1.GetStatusRequest\x1a\".trident.self.v1.GetStatusResponse\x12J\n" +
 	"\x05Stage\x12\x1d.trident.self.v1.StageRequest\x1a\x1e.trident.self.v1.StageResponse(\x010\x01\x12P\n" +
@@ -1861,7 +3007,10 @@ const file_trident_self_v1_self_proto_rawDesc = "" +
 	"\bRollback\x12 .trident.self.v1.RollbackRequest\x1a!.trident.self.v1.RollbackResponse0\x01\x12L\n" +
 	"\aUnblock\x12\x1f.trident.self.v1.UnblockRequest\x1a .trident.self.v1.UnblockResponse\x12I\n" +
 	"\x06Remove\x12\x1e.trident.self.v1.RemoveRequest\x1a\x1f.trident.self.v1.RemoveResponse\x12L\n" +
-	"\aHistory\x12\x1f.trident.self.v1.HistoryRequest\x1a .trident.self.v1.HistoryResponseBAZ?github.com/trident-project/trident/proto/trident/self/v1;selfv1b\x06proto3"
+	"\aHistory\x12\x1f.trident.self.v1.HistoryRequest\x1a .trident.self.v1.HistoryResponse\x12[\n" +
+	"\fCheckUpdates\x12$.trident.self.v1.CheckUpdatesRequest\x1a%.trident.self.v1.CheckUpdatesResponse\x12R\n" +
+	"\tGetPolicy\x12!.trident.self.v1.GetPolicyRequest\x1a\".trident.self.v1.GetPolicyResponse\x12R\n" +
+	"\tSetPolicy\x12!.trident.self.v1.SetPolicyRequest\x1a\".trident.self.v1.SetPolicyResponseBAZ?github.com/trident-project/trident/proto/trident/self/v1;selfv1b\x06proto3"
 
 var (
 	file_trident_self_v1_self_proto_rawDescOnce sync.Once
@@ -1875,95 +3024,137 @@ func file_trident_self_v1_self_proto_rawDescGZIP() []byte {
 	return file_trident_self_v1_self_proto_rawDescData
 }
 
-var file_trident_self_v1_self_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_trident_self_v1_self_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_trident_self_v1_self_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_trident_self_v1_self_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_trident_self_v1_self_proto_goTypes = []any{
 	(Pause)(0),                    // 0: trident.self.v1.Pause
 	(Origin)(0),                   // 1: trident.self.v1.Origin
-	(*Source)(nil),                // 2: trident.self.v1.Source
-	(*Upload)(nil),                // 3: trident.self.v1.Upload
-	(*Trial)(nil),                 // 4: trident.self.v1.Trial
-	(*StageRequest)(nil),          // 5: trident.self.v1.StageRequest
-	(*StageResponse)(nil),         // 6: trident.self.v1.StageResponse
-	(*UpgradeRequest)(nil),        // 7: trident.self.v1.UpgradeRequest
-	(*UpgradeResponse)(nil),       // 8: trident.self.v1.UpgradeResponse
-	(*ActivateRequest)(nil),       // 9: trident.self.v1.ActivateRequest
-	(*ActivateResponse)(nil),      // 10: trident.self.v1.ActivateResponse
-	(*RollbackRequest)(nil),       // 11: trident.self.v1.RollbackRequest
-	(*RollbackResponse)(nil),      // 12: trident.self.v1.RollbackResponse
-	(*UnblockRequest)(nil),        // 13: trident.self.v1.UnblockRequest
-	(*UnblockResponse)(nil),       // 14: trident.self.v1.UnblockResponse
-	(*RemoveRequest)(nil),         // 15: trident.self.v1.RemoveRequest
-	(*RemoveResponse)(nil),        // 16: trident.self.v1.RemoveResponse
-	(*HistoryRequest)(nil),        // 17: trident.self.v1.HistoryRequest
-	(*HistoryEntry)(nil),          // 18: trident.self.v1.HistoryEntry
-	(*HistoryResponse)(nil),       // 19: trident.self.v1.HistoryResponse
-	(*GetStatusRequest)(nil),      // 20: trident.self.v1.GetStatusRequest
-	(*Image)(nil),                 // 21: trident.self.v1.Image
-	(*BlockedVersion)(nil),        // 22: trident.self.v1.BlockedVersion
-	(*TrustedCertificate)(nil),    // 23: trident.self.v1.TrustedCertificate
-	(*GetStatusResponse)(nil),     // 24: trident.self.v1.GetStatusResponse
-	(*StageRequest_Start)(nil),    // 25: trident.self.v1.StageRequest.Start
-	(*UpgradeRequest_Start)(nil),  // 26: trident.self.v1.UpgradeRequest.Start
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
-	(*v1.Event)(nil),              // 28: trident.operations.v1.Event
-	(v1.Phase)(0),                 // 29: trident.operations.v1.Phase
-	(*v1.Failure)(nil),            // 30: trident.operations.v1.Failure
-	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
-	(*v1.Operation)(nil),          // 32: trident.operations.v1.Operation
+	(ReasonKind)(0),               // 2: trident.self.v1.ReasonKind
+	(Auto)(0),                     // 3: trident.self.v1.Auto
+	(*Source)(nil),                // 4: trident.self.v1.Source
+	(*FeedVersion)(nil),           // 5: trident.self.v1.FeedVersion
+	(*Incoming)(nil),              // 6: trident.self.v1.Incoming
+	(*Upload)(nil),                // 7: trident.self.v1.Upload
+	(*Trial)(nil),                 // 8: trident.self.v1.Trial
+	(*StageRequest)(nil),          // 9: trident.self.v1.StageRequest
+	(*StageResponse)(nil),         // 10: trident.self.v1.StageResponse
+	(*UpgradeRequest)(nil),        // 11: trident.self.v1.UpgradeRequest
+	(*UpgradeResponse)(nil),       // 12: trident.self.v1.UpgradeResponse
+	(*ActivateRequest)(nil),       // 13: trident.self.v1.ActivateRequest
+	(*ActivateResponse)(nil),      // 14: trident.self.v1.ActivateResponse
+	(*RollbackRequest)(nil),       // 15: trident.self.v1.RollbackRequest
+	(*RollbackResponse)(nil),      // 16: trident.self.v1.RollbackResponse
+	(*UnblockRequest)(nil),        // 17: trident.self.v1.UnblockRequest
+	(*UnblockResponse)(nil),       // 18: trident.self.v1.UnblockResponse
+	(*RemoveRequest)(nil),         // 19: trident.self.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 20: trident.self.v1.RemoveResponse
+	(*HistoryRequest)(nil),        // 21: trident.self.v1.HistoryRequest
+	(*HistoryEntry)(nil),          // 22: trident.self.v1.HistoryEntry
+	(*HistoryResponse)(nil),       // 23: trident.self.v1.HistoryResponse
+	(*GetStatusRequest)(nil),      // 24: trident.self.v1.GetStatusRequest
+	(*Image)(nil),                 // 25: trident.self.v1.Image
+	(*BlockedVersion)(nil),        // 26: trident.self.v1.BlockedVersion
+	(*TrustedCertificate)(nil),    // 27: trident.self.v1.TrustedCertificate
+	(*GetStatusResponse)(nil),     // 28: trident.self.v1.GetStatusResponse
+	(*CheckUpdatesRequest)(nil),   // 29: trident.self.v1.CheckUpdatesRequest
+	(*Reason)(nil),                // 30: trident.self.v1.Reason
+	(*Release)(nil),               // 31: trident.self.v1.Release
+	(*CheckUpdatesResponse)(nil),  // 32: trident.self.v1.CheckUpdatesResponse
+	(*Policy)(nil),                // 33: trident.self.v1.Policy
+	(*Hold)(nil),                  // 34: trident.self.v1.Hold
+	(*Window)(nil),                // 35: trident.self.v1.Window
+	(*GetPolicyRequest)(nil),      // 36: trident.self.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),     // 37: trident.self.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),      // 38: trident.self.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),     // 39: trident.self.v1.SetPolicyResponse
+	(*StageRequest_Start)(nil),    // 40: trident.self.v1.StageRequest.Start
+	(*UpgradeRequest_Start)(nil),  // 41: trident.self.v1.UpgradeRequest.Start
+	(*durationpb.Duration)(nil),   // 42: google.protobuf.Duration
+	(*v1.Event)(nil),              // 43: trident.operations.v1.Event
+	(v1.Phase)(0),                 // 44: trident.operations.v1.Phase
+	(*v1.Failure)(nil),            // 45: trident.operations.v1.Failure
+	(*timestamppb.Timestamp)(nil), // 46: google.protobuf.Timestamp
+	(*v1.Operation)(nil),          // 47: trident.operations.v1.Operation
 }
 var file_trident_self_v1_self_proto_depIdxs = []int32{
-	3,  // 0: trident.self.v1.Source.upload:type_name -> trident.self.v1.Upload
-	27, // 1: trident.self.v1.Source.fetch_timeout:type_name -> google.protobuf.Duration
-	27, // 2: trident.self.v1.Trial.soak:type_name -> google.protobuf.Duration
-	27, // 3: trident.self.v1.Trial.deadline:type_name -> google.protobuf.Duration
-	0,  // 4: trident.self.v1.Trial.pause:type_name -> trident.self.v1.Pause
-	25, // 5: trident.self.v1.StageRequest.start:type_name -> trident.self.v1.StageRequest.Start
-	28, // 6: trident.self.v1.StageResponse.event:type_name -> trident.operations.v1.Event
-	26, // 7: trident.self.v1.UpgradeRequest.start:type_name -> trident.self.v1.UpgradeRequest.Start
-	28, // 8: trident.self.v1.UpgradeResponse.event:type_name -> trident.operations.v1.Event
-	4,  // 9: trident.self.v1.ActivateRequest.trial:type_name -> trident.self.v1.Trial
-	28, // 10: trident.self.v1.ActivateResponse.event:type_name -> trident.operations.v1.Event
-	4,  // 11: trident.self.v1.RollbackRequest.trial:type_name -> trident.self.v1.Trial
-	28, // 12: trident.self.v1.RollbackResponse.event:type_name -> trident.operations.v1.Event
-	29, // 13: trident.self.v1.HistoryEntry.phase:type_name -> trident.operations.v1.Phase
-	30, // 14: trident.self.v1.HistoryEntry.failure:type_name -> trident.operations.v1.Failure
-	31, // 15: trident.self.v1.HistoryEntry.start_time:type_name -> google.protobuf.Timestamp
-	31, // 16: trident.self.v1.HistoryEntry.end_time:type_name -> google.protobuf.Timestamp
-	18, // 17: trident.self.v1.HistoryResponse.entries:type_name -> trident.self.v1.HistoryEntry
-	31, // 18: trident.self.v1.Image.staged_time:type_name -> google.protobuf.Timestamp
-	31, // 19: trident.self.v1.BlockedVersion.time:type_name -> google.protobuf.Timestamp
-	31, // 20: trident.self.v1.TrustedCertificate.not_after:type_name -> google.protobuf.Timestamp
-	1,  // 21: trident.self.v1.GetStatusResponse.origin:type_name -> trident.self.v1.Origin
-	21, // 22: trident.self.v1.GetStatusResponse.images:type_name -> trident.self.v1.Image
-	22, // 23: trident.self.v1.GetStatusResponse.blocked:type_name -> trident.self.v1.BlockedVersion
-	23, // 24: trident.self.v1.GetStatusResponse.trusted:type_name -> trident.self.v1.TrustedCertificate
-	32, // 25: trident.self.v1.GetStatusResponse.operation:type_name -> trident.operations.v1.Operation
-	18, // 26: trident.self.v1.GetStatusResponse.last:type_name -> trident.self.v1.HistoryEntry
-	2,  // 27: trident.self.v1.StageRequest.Start.source:type_name -> trident.self.v1.Source
-	2,  // 28: trident.self.v1.UpgradeRequest.Start.source:type_name -> trident.self.v1.Source
-	4,  // 29: trident.self.v1.UpgradeRequest.Start.trial:type_name -> trident.self.v1.Trial
-	20, // 30: trident.self.v1.SelfService.GetStatus:input_type -> trident.self.v1.GetStatusRequest
-	5,  // 31: trident.self.v1.SelfService.Stage:input_type -> trident.self.v1.StageRequest
-	7,  // 32: trident.self.v1.SelfService.Upgrade:input_type -> trident.self.v1.UpgradeRequest
-	9,  // 33: trident.self.v1.SelfService.Activate:input_type -> trident.self.v1.ActivateRequest
-	11, // 34: trident.self.v1.SelfService.Rollback:input_type -> trident.self.v1.RollbackRequest
-	13, // 35: trident.self.v1.SelfService.Unblock:input_type -> trident.self.v1.UnblockRequest
-	15, // 36: trident.self.v1.SelfService.Remove:input_type -> trident.self.v1.RemoveRequest
-	17, // 37: trident.self.v1.SelfService.History:input_type -> trident.self.v1.HistoryRequest
-	24, // 38: trident.self.v1.SelfService.GetStatus:output_type -> trident.self.v1.GetStatusResponse
-	6,  // 39: trident.self.v1.SelfService.Stage:output_type -> trident.self.v1.StageResponse
-	8,  // 40: trident.self.v1.SelfService.Upgrade:output_type -> trident.self.v1.UpgradeResponse
-	10, // 41: trident.self.v1.SelfService.Activate:output_type -> trident.self.v1.ActivateResponse
-	12, // 42: trident.self.v1.SelfService.Rollback:output_type -> trident.self.v1.RollbackResponse
-	14, // 43: trident.self.v1.SelfService.Unblock:output_type -> trident.self.v1.UnblockResponse
-	16, // 44: trident.self.v1.SelfService.Remove:output_type -> trident.self.v1.RemoveResponse
-	19, // 45: trident.self.v1.SelfService.History:output_type -> trident.self.v1.HistoryResponse
-	38, // [38:46] is the sub-list for method output_type
-	30, // [30:38] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	7,  // 0: trident.self.v1.Source.upload:type_name -> trident.self.v1.Upload
+	5,  // 1: trident.self.v1.Source.feed:type_name -> trident.self.v1.FeedVersion
+	6,  // 2: trident.self.v1.Source.incoming:type_name -> trident.self.v1.Incoming
+	42, // 3: trident.self.v1.Source.fetch_timeout:type_name -> google.protobuf.Duration
+	42, // 4: trident.self.v1.Trial.soak:type_name -> google.protobuf.Duration
+	42, // 5: trident.self.v1.Trial.deadline:type_name -> google.protobuf.Duration
+	0,  // 6: trident.self.v1.Trial.pause:type_name -> trident.self.v1.Pause
+	40, // 7: trident.self.v1.StageRequest.start:type_name -> trident.self.v1.StageRequest.Start
+	43, // 8: trident.self.v1.StageResponse.event:type_name -> trident.operations.v1.Event
+	41, // 9: trident.self.v1.UpgradeRequest.start:type_name -> trident.self.v1.UpgradeRequest.Start
+	43, // 10: trident.self.v1.UpgradeResponse.event:type_name -> trident.operations.v1.Event
+	8,  // 11: trident.self.v1.ActivateRequest.trial:type_name -> trident.self.v1.Trial
+	43, // 12: trident.self.v1.ActivateResponse.event:type_name -> trident.operations.v1.Event
+	8,  // 13: trident.self.v1.RollbackRequest.trial:type_name -> trident.self.v1.Trial
+	43, // 14: trident.self.v1.RollbackResponse.event:type_name -> trident.operations.v1.Event
+	44, // 15: trident.self.v1.HistoryEntry.phase:type_name -> trident.operations.v1.Phase
+	45, // 16: trident.self.v1.HistoryEntry.failure:type_name -> trident.operations.v1.Failure
+	46, // 17: trident.self.v1.HistoryEntry.start_time:type_name -> google.protobuf.Timestamp
+	46, // 18: trident.self.v1.HistoryEntry.end_time:type_name -> google.protobuf.Timestamp
+	22, // 19: trident.self.v1.HistoryResponse.entries:type_name -> trident.self.v1.HistoryEntry
+	46, // 20: trident.self.v1.Image.staged_time:type_name -> google.protobuf.Timestamp
+	46, // 21: trident.self.v1.BlockedVersion.time:type_name -> google.protobuf.Timestamp
+	46, // 22: trident.self.v1.TrustedCertificate.not_after:type_name -> google.protobuf.Timestamp
+	1,  // 23: trident.self.v1.GetStatusResponse.origin:type_name -> trident.self.v1.Origin
+	25, // 24: trident.self.v1.GetStatusResponse.images:type_name -> trident.self.v1.Image
+	26, // 25: trident.self.v1.GetStatusResponse.blocked:type_name -> trident.self.v1.BlockedVersion
+	27, // 26: trident.self.v1.GetStatusResponse.trusted:type_name -> trident.self.v1.TrustedCertificate
+	47, // 27: trident.self.v1.GetStatusResponse.operation:type_name -> trident.operations.v1.Operation
+	22, // 28: trident.self.v1.GetStatusResponse.last:type_name -> trident.self.v1.HistoryEntry
+	33, // 29: trident.self.v1.GetStatusResponse.policy:type_name -> trident.self.v1.Policy
+	2,  // 30: trident.self.v1.Reason.kind:type_name -> trident.self.v1.ReasonKind
+	46, // 31: trident.self.v1.Reason.until:type_name -> google.protobuf.Timestamp
+	46, // 32: trident.self.v1.Release.publish_time:type_name -> google.protobuf.Timestamp
+	30, // 33: trident.self.v1.Release.reasons:type_name -> trident.self.v1.Reason
+	31, // 34: trident.self.v1.CheckUpdatesResponse.offer:type_name -> trident.self.v1.Release
+	31, // 35: trident.self.v1.CheckUpdatesResponse.others:type_name -> trident.self.v1.Release
+	30, // 36: trident.self.v1.CheckUpdatesResponse.reasons:type_name -> trident.self.v1.Reason
+	46, // 37: trident.self.v1.CheckUpdatesResponse.refresh_time:type_name -> google.protobuf.Timestamp
+	46, // 38: trident.self.v1.CheckUpdatesResponse.expire_time:type_name -> google.protobuf.Timestamp
+	3,  // 39: trident.self.v1.CheckUpdatesResponse.auto:type_name -> trident.self.v1.Auto
+	3,  // 40: trident.self.v1.Policy.auto:type_name -> trident.self.v1.Auto
+	34, // 41: trident.self.v1.Policy.hold:type_name -> trident.self.v1.Hold
+	35, // 42: trident.self.v1.Policy.window:type_name -> trident.self.v1.Window
+	42, // 43: trident.self.v1.Policy.grace:type_name -> google.protobuf.Duration
+	46, // 44: trident.self.v1.Hold.until:type_name -> google.protobuf.Timestamp
+	33, // 45: trident.self.v1.GetPolicyResponse.policy:type_name -> trident.self.v1.Policy
+	33, // 46: trident.self.v1.SetPolicyRequest.policy:type_name -> trident.self.v1.Policy
+	33, // 47: trident.self.v1.SetPolicyResponse.policy:type_name -> trident.self.v1.Policy
+	4,  // 48: trident.self.v1.StageRequest.Start.source:type_name -> trident.self.v1.Source
+	4,  // 49: trident.self.v1.UpgradeRequest.Start.source:type_name -> trident.self.v1.Source
+	8,  // 50: trident.self.v1.UpgradeRequest.Start.trial:type_name -> trident.self.v1.Trial
+	24, // 51: trident.self.v1.SelfService.GetStatus:input_type -> trident.self.v1.GetStatusRequest
+	9,  // 52: trident.self.v1.SelfService.Stage:input_type -> trident.self.v1.StageRequest
+	11, // 53: trident.self.v1.SelfService.Upgrade:input_type -> trident.self.v1.UpgradeRequest
+	13, // 54: trident.self.v1.SelfService.Activate:input_type -> trident.self.v1.ActivateRequest
+	15, // 55: trident.self.v1.SelfService.Rollback:input_type -> trident.self.v1.RollbackRequest
+	17, // 56: trident.self.v1.SelfService.Unblock:input_type -> trident.self.v1.UnblockRequest
+	19, // 57: trident.self.v1.SelfService.Remove:input_type -> trident.self.v1.RemoveRequest
+	21, // 58: trident.self.v1.SelfService.History:input_type -> trident.self.v1.HistoryRequest
+	29, // 59: trident.self.v1.SelfService.CheckUpdates:input_type -> trident.self.v1.CheckUpdatesRequest
+	36, // 60: trident.self.v1.SelfService.GetPolicy:input_type -> trident.self.v1.GetPolicyRequest
+	38, // 61: trident.self.v1.SelfService.SetPolicy:input_type -> trident.self.v1.SetPolicyRequest
+	28, // 62: trident.self.v1.SelfService.GetStatus:output_type -> trident.self.v1.GetStatusResponse
+	10, // 63: trident.self.v1.SelfService.Stage:output_type -> trident.self.v1.StageResponse
+	12, // 64: trident.self.v1.SelfService.Upgrade:output_type -> trident.self.v1.UpgradeResponse
+	14, // 65: trident.self.v1.SelfService.Activate:output_type -> trident.self.v1.ActivateResponse
+	16, // 66: trident.self.v1.SelfService.Rollback:output_type -> trident.self.v1.RollbackResponse
+	18, // 67: trident.self.v1.SelfService.Unblock:output_type -> trident.self.v1.UnblockResponse
+	20, // 68: trident.self.v1.SelfService.Remove:output_type -> trident.self.v1.RemoveResponse
+	23, // 69: trident.self.v1.SelfService.History:output_type -> trident.self.v1.HistoryResponse
+	32, // 70: trident.self.v1.SelfService.CheckUpdates:output_type -> trident.self.v1.CheckUpdatesResponse
+	37, // 71: trident.self.v1.SelfService.GetPolicy:output_type -> trident.self.v1.GetPolicyResponse
+	39, // 72: trident.self.v1.SelfService.SetPolicy:output_type -> trident.self.v1.SetPolicyResponse
+	62, // [62:73] is the sub-list for method output_type
+	51, // [51:62] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_trident_self_v1_self_proto_init() }
@@ -1976,12 +3167,14 @@ func file_trident_self_v1_self_proto_init() {
 		(*Source_Path)(nil),
 		(*Source_Upload)(nil),
 		(*Source_ImageHandle)(nil),
+		(*Source_Feed)(nil),
+		(*Source_Incoming)(nil),
 	}
-	file_trident_self_v1_self_proto_msgTypes[3].OneofWrappers = []any{
+	file_trident_self_v1_self_proto_msgTypes[5].OneofWrappers = []any{
 		(*StageRequest_Start_)(nil),
 		(*StageRequest_Chunk)(nil),
 	}
-	file_trident_self_v1_self_proto_msgTypes[5].OneofWrappers = []any{
+	file_trident_self_v1_self_proto_msgTypes[7].OneofWrappers = []any{
 		(*UpgradeRequest_Start_)(nil),
 		(*UpgradeRequest_Chunk)(nil),
 	}
@@ -1990,8 +3183,8 @@ func file_trident_self_v1_self_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_self_v1_self_proto_rawDesc), len(file_trident_self_v1_self_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   25,
+			NumEnums:      4,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
