@@ -1,10 +1,12 @@
-// Package patch makes one image from another with a patch, as zstd --patch-from does.
+// Package patch makes one image from another with a patch.
 //
-// A patch is one frame of Zstandard (RFC 8878) whose dictionary is the old image: raw bytes
-// without an identifier. zstd(1) reads and writes the same form:
+// [Make] writes a delta, in a form of Trident whose parts are compressed with Zstandard. [Apply]
+// reads that form, and patches of zstd(1), for publishers who do not use Trident:
 //
 //	zstd --patch-from=OLD NEW -o PATCH
-//	zstd -d --long=31 --patch-from=OLD PATCH -o NEW
+//
+// For an upgrade of Trident a delta has half the size, because most bytes that differ between
+// two builds of a program are addresses.
 //
 // A patch proves nothing about the image that it makes. The caller compares the image with
 // a hash that it trusts.
@@ -27,15 +29,16 @@ import (
 const MaxSize = 1 << 30
 
 const (
-	// chunk is how much of an image is compressed between two looks at the context.
+	// chunk is how much of an image is handled between two looks at the context.
 	chunk = 1 << 20
-	// minWindow is the window that Apply always permits, because zstd(1) names one of
+	// minWindow is the window that a patch of zstd(1) may always need, because zstd(1) names one of
 	// 128 MiB for small images too: --long=27.
 	minWindow = 128 << 20
 )
 
 // Apply makes the image of size bytes from old and patch, and writes it to w from its first
-// byte on. It needs memory for one image, besides old.
+// byte on. It needs memory for the patch, or for one image if the patch is one of zstd(1),
+// besides old.
 //
 // It fails with kind Corrupt if patch is not a patch, is truncated, is for another old image,
 // or makes another number of bytes than size; w may then have up to size bytes. It never
@@ -53,19 +56,13 @@ func apply(ctx context.Context, old []byte, patch io.Reader, size int64, w io.Wr
 		return errkind.Errorf(errkind.TooLarge, "the images have %d and %d bytes, not between 1 and %d", len(old), size, MaxSize)
 	}
 	in := &input{ctx: ctx, r: patch, rest: size + size/10 + 64<<10}
-	head := bufio.NewReaderSize(in, zstd.HeaderMaxSize)
-	window := windowOf(len(old), int(size))
-	if err := checkHeader(head, size, max(minWindow, window)); err != nil {
-		return errors.Join(in.err, err)
+	head := bufio.NewReaderSize(in, 4<<10)
+	out := &output{ctx: ctx, w: w, rest: size}
+	decode := decodeFrame
+	if start, _ := head.Peek(len(magic)); string(start) == magic {
+		decode = decodeDelta
 	}
-	z, err := zstd.NewReader(head, zstd.WithDecoderDictRaw(0, old), zstd.WithDecoderConcurrency(1),
-		zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(uint64(max(minWindow, window))))
-	if err != nil {
-		return fmt.Errorf("begin frame: %w", err)
-	}
-	defer z.Close()
-	out := &output{w: w, rest: size}
-	_, err = io.CopyBuffer(out, onlyReader{z}, make([]byte, chunk))
+	err := decode(old, head, size, out)
 	switch {
 	case out.err != nil:
 		return out.err
@@ -74,12 +71,36 @@ func apply(ctx context.Context, old []byte, patch io.Reader, size int64, w io.Wr
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return errkind.Errorf(errkind.Corrupt, "the patch is truncated")
 	case err != nil:
-		return errkind.WithHint(errkind.Errorf(errkind.Corrupt, "the patch is for another base image, or is damaged: %w", err),
-			"Make the patch again from the image that this host has, or fetch the image without a patch.")
+		return err
 	case out.rest > 0:
 		return errkind.Errorf(errkind.Corrupt, "the patch makes %d bytes, the image has %d", size-out.rest, size)
 	}
 	return nil
+}
+
+// decodeFrame applies a patch of zstd(1).
+func decodeFrame(old []byte, r *bufio.Reader, size int64, out io.Writer) error {
+	window := max(minWindow, windowOf(len(old), int(size)))
+	if err := checkHeader(r, size, window); err != nil {
+		return err
+	}
+	z, err := zstd.NewReader(r, zstd.WithDecoderDictRaw(0, old), zstd.WithDecoderConcurrency(1),
+		zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(uint64(window)))
+	if err != nil {
+		return fmt.Errorf("begin frame: %w", err)
+	}
+	defer z.Close()
+	_, err = io.CopyBuffer(out, onlyReader{z}, make([]byte, chunk))
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		err = otherBase(err)
+	}
+	return err
+}
+
+// otherBase returns the error for a patch that does not fit the old image.
+func otherBase(cause error) error {
+	return errkind.WithHint(errkind.Errorf(errkind.Corrupt, "the patch is for another base image, or is damaged: %w", cause),
+		"Make the patch again from the image that this host has, or fetch the image without a patch.")
 }
 
 // checkHeader fails if the patch at the start of r does not begin with a frame that can make
@@ -105,39 +126,26 @@ func checkHeader(r *bufio.Reader, size int64, window int) error {
 }
 
 // Make writes a patch to w that makes the image new from the image old. It needs memory for
-// both images and 100 MiB more. progress, which may be nil, gets the bytes of new that are done.
+// both images, once more for new, and five bytes for each byte of old. progress, which may be
+// nil, gets the bytes of new that are done.
 func Make(ctx context.Context, old, new []byte, w io.Writer, progress func(done, total int64)) error {
 	if len(old) == 0 || len(new) == 0 || len(old) > MaxSize || len(new) > MaxSize {
 		return errkind.Errorf(errkind.TooLarge, "make patch: the images have %d and %d bytes, not between 1 and %d", len(old), len(new), MaxSize)
 	}
-	if err := encode(ctx, old, new, w, progress); err != nil {
-		return fmt.Errorf("make patch: %w", err)
-	}
-	return nil
-}
-
-func encode(ctx context.Context, old, new []byte, w io.Writer, progress func(done, total int64)) error {
-	window := min(windowOf(len(old), len(new)), zstd.MaxWindowSize)
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderDictRaw(0, old), zstd.WithWindowSize(window),
-		zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return fmt.Errorf("begin frame: %w", err)
-	}
-	z.ResetContentSize(w, int64(len(new)))
-	for done := 0; done < len(new); {
-		if err := context.Cause(ctx); err != nil {
-			return errors.Join(err, z.Close())
-		}
-		n, err := z.Write(new[done:min(done+chunk, len(new))])
-		if err != nil {
-			return err
-		}
-		done += n
+	report := func(done int) {
 		if progress != nil {
 			progress(int64(done), int64(len(new)))
 		}
 	}
-	return z.Close()
+	d, err := compare(ctx, old, new, report)
+	if err == nil {
+		err = d.encode(w, old, len(new))
+	}
+	if err != nil {
+		return fmt.Errorf("make patch: %w", err)
+	}
+	report(len(new))
+	return nil
 }
 
 // windowOf returns the smallest window in which each byte of the new image can refer to each
@@ -174,14 +182,18 @@ func (i *input) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// output writes an image, and fails after rest bytes. It remembers its error.
+// output writes an image, and fails after rest bytes or when the context ends. It remembers its error.
 type output struct {
+	ctx  context.Context
 	w    io.Writer
 	rest int64
 	err  error
 }
 
 func (o *output) Write(p []byte) (int, error) {
+	if o.err = context.Cause(o.ctx); o.err != nil {
+		return 0, o.err
+	}
 	if int64(len(p)) > o.rest {
 		o.err = errkind.Errorf(errkind.Corrupt, "the patch makes more bytes than the image has")
 		p = p[:o.rest]
