@@ -13,6 +13,7 @@ import (
 	"github.com/trident-project/trident/proto/client/clienttest"
 	hostv1 "github.com/trident-project/trident/proto/trident/host/v1"
 	operationsv1 "github.com/trident-project/trident/proto/trident/operations/v1"
+	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 	tridentv1 "github.com/trident-project/trident/proto/trident/v1"
 )
 
@@ -287,4 +288,28 @@ func ExampleHost_StreamDisk() {
 	out, err := trident.Host().StreamDisk(context.Background(), "https://example.com/os.cosi", "", how, nil)
 	fmt.Println(out.Completed.GetImageHash(), err)
 	// Output: sha384:0123 <nil>
+}
+
+// The owner of a host decides what it takes, and asks what the update feed offers.
+func ExampleClient_CheckUpdates() {
+	trident, stop := hostInMemory(clienttest.Config{Version: "1.0.0", Updates: &client.Updates{
+		RunningVersion: "1.0.0", Offer: &selfv1.Release{Version: "2.0.0", Size: 52_428_800, TransferSize: 2_500_000},
+		Others: []*selfv1.Release{{Version: "3.0.0", Reasons: []*selfv1.Reason{{Message: "Version 3.0.0 failed on this host before."}}}},
+	}})
+	defer stop()
+	ctx := context.Background()
+	if _, err := trident.SetPolicy(ctx, &client.Policy{MaxBytes: 10 << 20}, []string{"max_bytes"}, nil); err != nil {
+		log.Fatal(err)
+	}
+	updates, err := trident.CheckUpdates(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(updates.GetOffer().GetVersion(), "needs", updates.GetOffer().GetTransferSize(), "bytes")
+	for _, other := range updates.GetOthers() {
+		fmt.Println("not", other.GetVersion()+":", other.GetReasons()[0].GetMessage())
+	}
+	// Output:
+	// 2.0.0 needs 2500000 bytes
+	// not 3.0.0: Version 3.0.0 failed on this host before.
 }

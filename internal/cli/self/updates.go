@@ -3,6 +3,7 @@ package self
 import (
 	"cmp"
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -60,17 +61,15 @@ func writeUpdates(w *terminal.Table, u *client.Updates) {
 	}
 	w.Field("By itself", "%s", autoText(u.GetAuto()))
 	if len(u.GetOthers()) > 0 {
-		w.Head("VERSION", "SIZE", "PUBLISHED", "WHY NOT")
+		w.Line("")
 	}
+	// Fields, because a terminal breaks them between words, and cuts the rows of a table.
 	for _, r := range u.GetOthers() {
-		why := ""
-		for i, reason := range r.GetReasons() {
-			if i > 0 {
-				why += " "
-			}
-			why += reason.GetMessage()
+		text := fmt.Sprintf("%s, published %s:", bytesize.Plain(r.GetSize()), terminal.FormatTime(r.GetPublishTime()))
+		for _, reason := range r.GetReasons() {
+			text += " " + reason.GetMessage()
 		}
-		w.Row(r.GetVersion(), bytesize.Format(r.GetSize()), terminal.FormatTime(r.GetPublishTime()), why)
+		w.Field("Not "+r.GetVersion(), "%s", text)
 	}
 }
 
