@@ -97,6 +97,14 @@ func freshOf(dir string) string {
 	return filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".new")
 }
 
+// sweep removes the folder that a crash after the exchange has left.
+func (p *Publisher) sweep(dir string) error {
+	if _, err := os.Lstat(freshOf(dir)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return p.remove(freshOf(dir))
+}
+
 func cannotExchange(err error) bool {
 	for _, e := range []error{unix.ENOSYS, unix.EINVAL, unix.EPERM, unix.EOPNOTSUPP, unix.EMLINK, unix.EXDEV} {
 		if errors.Is(err, e) {

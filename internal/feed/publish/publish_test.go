@@ -412,3 +412,24 @@ func madeUp(channel string, i int) (string, *Image) {
 		Release: feed.Release{Version: v, Architecture: "x86-64", RootHash: sum(nil), OS: feed.OS{ID: "_any"}, Published: start},
 	}
 }
+
+func TestADamagedRecordIsRefused(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "stable")
+	b.add("stable", image(t, "1.0.0"))
+	file := filepath.Join(b.keys, "feed.json")
+	sound := string(b.read(file))
+	for what, text := range map[string]string{
+		"no JSON":                  sound[:len(sound)/2],
+		"a path outside":           strings.Replace(sound, `"channels"`, `"withdrawn": ["../../etc/passwd"], "channels"`, 1),
+		"an image elsewhere":       strings.Replace(sound, `"stable/x86-64/trident_1.0.0`, `"stable/x86-64/trident_1.0.1`, 1),
+		"a channel without a name": strings.Replace(sound, `"stable": {`, `"": {`, 1),
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(b.dir, b.keys, b.now); errkind.Of(err) != errkind.Corrupt {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

@@ -95,6 +95,13 @@ func (r *record) check(name string) error {
 			}
 		}
 	}
+	for _, path := range r.Withdrawn {
+		_, notImage := feed.ParseImagePath(path)
+		_, notPatch := feed.ParsePatchPath(path)
+		if notImage != nil && notPatch != nil {
+			return errkind.Errorf(errkind.Corrupt, "read the record of the feed %s: withdrawn %q: %w", name, path, notImage)
+		}
+	}
 	return nil
 }
 

@@ -332,7 +332,7 @@ func (p *Publisher) writeSumsOf(name, arch string, c *channel, key *openpgp.Enti
 	}
 	dir := filepath.Join(p.dir, feed.Folder(name, arch))
 	if p.hasPair(dir, text, key) {
-		return true, nil
+		return true, p.sweep(dir)
 	}
 	var signature bytes.Buffer
 	if err := openpgp.DetachSign(&signature, key, bytes.NewReader(text), pgpConfig(p.now)); err != nil {
