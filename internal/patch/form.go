@@ -20,13 +20,13 @@ const magic = "tridelta"
 // deltaWindow is the window of the parts of a delta, in bytes.
 const deltaWindow = 8 << 20
 
-// header is the start of a file with a delta. The compressed steps, sums and fresh bytes
-// follow, each as a frame of Zstandard (RFC 8878).
+// header is the start of a file with a delta. The steps, the three parts of the sums and the
+// fresh bytes follow, each as a frame of Zstandard (RFC 8878).
 type header struct {
 	Magic   [len(magic)]byte
 	OldHash [sha256.Size]byte
 	NewSize uint64
-	Parts   [3]uint64 // the sizes of the frames
+	Parts   [5]uint64 // the sizes of the frames
 }
 
 // encode writes d, from old to an image of size bytes, to w.
@@ -36,8 +36,9 @@ func (d *delta) encode(w io.Writer, old []byte, size int) error {
 		return fmt.Errorf("begin frame: %w", err)
 	}
 	h := header{Magic: [len(magic)]byte([]byte(magic)), OldHash: sha256.Sum256(old), NewSize: uint64(size)}
+	sums := pack(d.sums)
 	var frames []byte
-	for i, part := range [][]byte{d.steps, d.sums, d.fresh} {
+	for i, part := range [][]byte{d.steps, sums.gaps, sums.runs, sums.values, d.fresh} {
 		before := len(frames)
 		frames = z.EncodeAll(part, frames)
 		h.Parts[i] = uint64(len(frames) - before)
@@ -61,7 +62,7 @@ func decodeDelta(old []byte, r *bufio.Reader, size int64, out io.Writer) error {
 	case h.NewSize != uint64(size):
 		return errkind.Errorf(errkind.Corrupt, "the patch makes %d bytes, the image has %d", h.NewSize, size)
 	}
-	var parts [3]*bufio.Reader
+	var parts [5]*bufio.Reader
 	for i, n := range h.Parts {
 		if n > uint64(2*size+64<<10) {
 			return errkind.Errorf(errkind.Corrupt, "the patch is larger than the image")
@@ -80,7 +81,8 @@ func decodeDelta(old []byte, r *bufio.Reader, size int64, out io.Writer) error {
 		defer z.Close()
 		parts[i] = bufio.NewReaderSize(onlyReader{z}, 64<<10)
 	}
-	if err := join(old, parts, size, out); err != nil {
+	sums := &unpacker{gaps: parts[1], runs: parts[2], values: parts[3]}
+	if err := join(old, parts[0], sums, parts[4], size, out); err != nil {
 		return errkind.Errorf(errkind.Corrupt, "the patch is damaged: %w", asDamage(err))
 	}
 	return nil
@@ -94,20 +96,20 @@ func asDamage(err error) error {
 	return err
 }
 
-// join writes an image of size bytes, of the steps, the sums and the fresh bytes in parts.
-func join(old []byte, parts [3]*bufio.Reader, size int64, out io.Writer) error {
+// join writes an image of size bytes, of the steps, the sums and the fresh bytes of a delta.
+func join(old []byte, steps *bufio.Reader, sums *unpacker, more io.Reader, size int64, out io.Writer) error {
 	buf, from := make([]byte, 64<<10), int64(0)
 	// A step of compare covers at least a seed, but for the first and the last.
 	for step, left := int64(0), size; left > 0; step++ {
-		equal, err := binary.ReadUvarint(parts[0])
+		equal, err := binary.ReadUvarint(steps)
 		if err != nil {
 			return err
 		}
-		fresh, err := binary.ReadUvarint(parts[0])
+		fresh, err := binary.ReadUvarint(steps)
 		if err != nil {
 			return err
 		}
-		move, err := binary.ReadVarint(parts[0])
+		move, err := binary.ReadVarint(steps)
 		switch {
 		case err != nil:
 			return err
@@ -116,10 +118,10 @@ func join(old []byte, parts [3]*bufio.Reader, size int64, out io.Writer) error {
 		case from < 0 || from > int64(len(old)) || equal > uint64(int64(len(old))-from) || move > MaxSize || move < -MaxSize:
 			return errors.New("a step leaves the base image")
 		}
-		if err := copySums(out, parts[1], old[from:from+int64(equal)], buf); err != nil {
+		if err := copySums(out, sums, old[from:from+int64(equal)], buf); err != nil {
 			return err
 		}
-		if _, err := io.CopyBuffer(onlyWriter{out}, io.LimitReader(onlyReader{parts[2]}, int64(fresh)), buf); err != nil {
+		if _, err := io.CopyBuffer(onlyWriter{out}, io.LimitReader(more, int64(fresh)), buf); err != nil {
 			return err
 		}
 		from += int64(equal) + move
@@ -129,14 +131,11 @@ func join(old []byte, parts [3]*bufio.Reader, size int64, out io.Writer) error {
 }
 
 // copySums writes the bytes of piece, with the bytes of sums added.
-func copySums(out io.Writer, sums io.Reader, piece, buf []byte) error {
+func copySums(out io.Writer, sums *unpacker, piece, buf []byte) error {
 	for len(piece) > 0 {
-		b := buf[:min(len(buf), len(piece))]
-		if _, err := io.ReadFull(sums, b); err != nil {
+		b := buf[:copy(buf, piece)]
+		if err := sums.addTo(b); err != nil {
 			return err
-		}
-		for i := range b {
-			b[i] += piece[i]
 		}
 		if _, err := out.Write(b); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package patch
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -205,7 +206,6 @@ func TestStepsThatLeaveAnImageAreRefused(t *testing.T) {
 		"far away":                 {delta{steps(10, 0, MaxSize+1), sums, nil}, "a step leaves the base image"},
 		"steps without bytes":      {delta{bytes.Repeat(steps(0, 0, 0), 100), sums, nil}, "more bytes than the image has"},
 		"too few steps":            {delta{steps(10, 0, 0), sums, nil}, "a part of it ends early"},
-		"too few sums":             {delta{steps(500, 0, 0), sums[:499], nil}, "a part of it ends early"},
 		"too few fresh bytes":      {delta{steps(0, 500, 0), nil, sums[:499]}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -239,18 +239,19 @@ func TestAddressesThatMovedCostLittle(t *testing.T) {
 	}
 }
 
-func FuzzMake(f *testing.F) {
+// The fuzzer compares without compression, which takes a thousand times as long.
+func FuzzCompare(f *testing.F) {
 	f.Add([]byte(strings.Repeat("old image ", 20)), []byte(strings.Repeat("new image ", 30)))
 	f.Add([]byte("0123456789abcdef0123456789abcdefX"), []byte("X0123456789abcdef0123456789abcdef"))
 	f.Fuzz(func(t *testing.T, old, new []byte) {
-		if len(old) == 0 || len(new) == 0 {
-			return
-		}
-		var p, got bytes.Buffer
-		if err := Make(t.Context(), old, new, &p, nil); err != nil {
+		d, err := compare(t.Context(), old, new, func(int) {})
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := Apply(t.Context(), old, &p, int64(len(new)), &got); err != nil || !bytes.Equal(got.Bytes(), new) {
+		s, read := pack(d.sums), func(b []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(b)) }
+		var got bytes.Buffer
+		err = join(old, read(d.steps), &unpacker{gaps: read(s.gaps), runs: read(s.runs), values: read(s.values)}, read(d.fresh), int64(len(new)), &got)
+		if err != nil || !bytes.Equal(got.Bytes(), new) {
 			t.Errorf("%d bytes, %v", got.Len(), err)
 		}
 	})

@@ -110,7 +110,7 @@ func TestAnImageComesByAPatchForTheOneInTheStore(t *testing.T) {
 	other := storeTrusting(t, newVendor(t), "1.0.0", old)
 	part, before := filepath.Join(other.Root, "x.part"), sent.Load()
 	err := other.Fetch(t.Context(), src, part, time.Now(), nil, nil)
-	if errkind.Of(err) != errkind.Untrusted || !strings.Contains(err.Error(), "check signature of image") || sent.Load()-before > 60<<10 {
+	if errkind.Of(err) != errkind.Untrusted || !strings.Contains(err.Error(), "check signature of image") || sent.Load()-before > 100<<10 {
 		t.Errorf("%v after %d bytes", err, sent.Load()-before)
 	}
 	if err := s.Fetch(t.Context(), src, part, time.Now().Add(2*time.Hour), nil, nil); errkind.Of(err) != errkind.Untrusted {
