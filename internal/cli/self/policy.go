@@ -1,21 +1,17 @@
 package self
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/trident-project/trident/internal/bytesize"
 	"github.com/trident-project/trident/internal/cli/command"
 	"github.com/trident-project/trident/internal/cli/terminal"
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/proto/client"
-	selfv1 "github.com/trident-project/trident/proto/trident/self/v1"
 )
 
 // settingNames are the settings of the policy in the words of the command.
@@ -56,101 +52,6 @@ func showPolicy(ctx context.Context, o *policyOptions) error {
 		}
 		return o.app.Show(p, func(w *terminal.Table) { writePolicy(w, p) })
 	})
-}
-
-func writePolicy(w *terminal.Table, p *client.PolicyOrigin) {
-	w.Head("SETTING", "VALUE", "FROM")
-	for _, name := range settingNames() {
-		from := "default"
-		switch {
-		case slices.Contains(p.GetSet(), nameToAPI(name)):
-			from = "set"
-		case slices.Contains(p.GetConfigured(), nameToAPI(name)):
-			from = "update.conf"
-		}
-		w.Row(name, settingText(p.GetPolicy(), name), from)
-	}
-}
-
-// settingText returns a setting for people.
-func settingText(p *client.Policy, name string) string {
-	switch name {
-	case "feed":
-		return cmp.Or(p.GetFeed(), "none")
-	case "channel":
-		return cmp.Or(p.GetChannel(), "stable")
-	case "auto":
-		return autoWord(p.GetAuto())
-	case "hold":
-		return holdText(p.GetHold())
-	case "pin":
-		return cmp.Or(p.GetPin(), "none")
-	case "window":
-		return windowText(p.GetWindow())
-	case "max-bytes":
-		if p.GetMaxBytes() == 0 {
-			return "no bound"
-		}
-		return bytesize.Plain(p.GetMaxBytes())
-	case "grace":
-		return spanText(p.GetGrace().AsDuration())
-	}
-	return ""
-}
-
-func autoWord(a selfv1.Auto) string {
-	word, _, _ := strings.Cut(autoText(a), ":")
-	return word
-}
-
-func holdText(h *selfv1.Hold) string {
-	if h == nil {
-		return "no"
-	}
-	text := "for ever"
-	if h.GetUntil() != nil {
-		text = "until " + terminal.FormatTime(h.GetUntil())
-	}
-	if h.GetReason() != "" {
-		text += ": " + h.GetReason()
-	}
-	return text
-}
-
-func windowText(w *selfv1.Window) string {
-	if w == nil {
-		return "at any time"
-	}
-	var days []string
-	for _, day := range w.GetDays() {
-		days = append(days, strings.ToLower(time.Weekday(day).String()))
-	}
-	clock := func(minutes int32) string { return fmt.Sprintf("%02d:%02d", minutes/60, minutes%60) }
-	text := fmt.Sprintf("%s-%s %s", clock(w.GetBegin()), clock(w.GetEnd()), cmp.Or(w.GetTimeZone(), "UTC"))
-	if len(days) > 0 {
-		text = strings.Join(days, ",") + " " + text
-	}
-	return text
-}
-
-func spanText(d time.Duration) string {
-	const day = 24 * time.Hour
-	if d != 0 && d%day == 0 {
-		return fmt.Sprintf("%dd", d/day)
-	}
-	return d.String()
-}
-
-// policyText is the policy in one line, for the status.
-func policyText(p *client.Policy) string {
-	facts := []string{"auto " + autoWord(p.GetAuto())}
-	if p.GetPin() != "" {
-		facts = append(facts, "pinned to "+p.GetPin())
-	}
-	if p.GetHold() != nil {
-		facts = append(facts, "held "+holdText(p.GetHold()))
-	}
-	return strings.Join(facts, ", ")
 }
 
 type resetPolicyOptions struct {
