@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
@@ -341,4 +342,54 @@ func TestAFetchEndsWithItsContext(t *testing.T) {
 	}
 	r.limit = nil
 	r.mustGet(t)
+}
+
+// A power cut loses blocks that were written, and the number of bytes of the budget is then not
+// exact. Whatever was lost comes again, and nothing else.
+func TestAfterPowerCutsOnlyWhatTheDiskLostComesAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2<<20, 1)
+	p := r.withPatch(t)
+	r.want.Source.MaxBytes = 3 << 20
+	lost := int64(0)
+	for round := range 6 {
+		left := 100 << 10
+		r.limit = func(w http.ResponseWriter, req *http.Request) bool {
+			http.ServeContent(&short{w, &left}, req, "", time.Time{}, bytes.NewReader(r.files[req.URL.Path]))
+			if left <= 0 {
+				panic(http.ErrAbortHandler)
+			}
+			return true
+		}
+		if _, err := r.get(t.Context()); err == nil {
+			break
+		}
+		part, err := os.ReadFile(r.part)
+		must(t, err)
+		for at := round * blockSize; at+blockSize <= len(part); at += 40 * blockSize {
+			clear(part[at : at+blockSize])
+			lost += blockSize + partOverhead
+		}
+		must(t, os.WriteFile(r.part, part, 0o600))
+	}
+	r.limit = nil
+	r.mustGet(t)
+	most := int64(len(p)) + lost + 3*outlineCost(int64(len(r.new))) + 200<<10
+	if sent := r.bytes("/new") + r.bytes("/patch"); sent > most {
+		t.Errorf("%d bytes came, %d were needed", sent, most)
+	}
+}
+
+// short writes what is left, and then fails.
+type short struct {
+	http.ResponseWriter
+	left *int
+}
+
+func (s *short) Write(p []byte) (int, error) {
+	n, err := s.ResponseWriter.Write(p[:min(len(p), max(0, *s.left))])
+	if *s.left -= n; err == nil && n < len(p) {
+		err = http.ErrAbortHandler
+	}
+	return n, err
 }
