@@ -14,7 +14,7 @@ const seed = 16
 const longest = 64 << 10
 
 // gain is how many more bytes than at the present distance have to be equal for another one.
-const gain = 8
+const gain = 4
 
 // A delta says how an image is made from pieces of the old one. A piece of the old image gets
 // small numbers added to its bytes: in programs whose code has moved, addresses differ by few

@@ -8,6 +8,10 @@ import (
 	"math"
 )
 
+// near is up to how many zeros a run of other bytes may have between them: an address has four
+// bytes, and one of them is often zero.
+const near = 3
+
 // sparse is a sequence of bytes of which most are zero: for each run of others, how many zeros
 // are before the run and how long it is. Zstandard packs the three parts better than the sequence.
 type sparse struct{ gaps, runs, values []byte }
@@ -20,8 +24,10 @@ func pack(b []byte) (s sparse) {
 			continue
 		}
 		end := i
-		for end < len(b) && b[end] != 0 {
-			end++
+		for k := i; k < len(b) && k <= end+near; k++ {
+			if b[k] != 0 {
+				end = k + 1
+			}
 		}
 		s.gaps = binary.AppendUvarint(s.gaps, uint64(i-last))
 		s.runs = binary.AppendUvarint(s.runs, uint64(end-i))
