@@ -2249,7 +2249,8 @@ func (x *CheckUpdatesResponse) GetAuto() Auto {
 // A Policy is what the owner of a host has decided about new versions of Trident.
 type Policy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// An http, https or file URL.
+	// An http, https or file URL. GetPolicy and GetStatus return it without user, password
+	// and query.
 	Feed string `protobuf:"bytes,1,opt,name=feed,proto3" json:"feed,omitempty"`
 	// Default stable.
 	Channel string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`

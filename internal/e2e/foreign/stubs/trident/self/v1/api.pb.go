@@ -24,6 +24,61 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type Auto int32
+
+const (
+	Auto_AUTO_UNSPECIFIED Auto = 0
+	Auto_AUTO_OFF         Auto = 1
+	Auto_AUTO_CHECK       Auto = 2
+	Auto_AUTO_STAGE       Auto = 3
+	Auto_AUTO_ACTIVATE    Auto = 4
+)
+
+// Enum value maps for Auto.
+var (
+	Auto_name = map[int32]string{
+		0: "AUTO_UNSPECIFIED",
+		1: "AUTO_OFF",
+		2: "AUTO_CHECK",
+		3: "AUTO_STAGE",
+		4: "AUTO_ACTIVATE",
+	}
+	Auto_value = map[string]int32{
+		"AUTO_UNSPECIFIED": 0,
+		"AUTO_OFF":         1,
+		"AUTO_CHECK":       2,
+		"AUTO_STAGE":       3,
+		"AUTO_ACTIVATE":    4,
+	}
+)
+
+func (x Auto) Enum() *Auto {
+	p := new(Auto)
+	*p = x
+	return p
+}
+
+func (x Auto) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Auto) Descriptor() protoreflect.EnumDescriptor {
+	return file_trident_self_v1_api_proto_enumTypes[0].Descriptor()
+}
+
+func (Auto) Type() protoreflect.EnumType {
+	return &file_trident_self_v1_api_proto_enumTypes[0]
+}
+
+func (x Auto) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Auto.Descriptor instead.
+func (Auto) EnumDescriptor() ([]byte, []int) {
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{0}
+}
+
 type Origin int32
 
 const (
@@ -57,11 +112,11 @@ func (x Origin) String() string {
 }
 
 func (Origin) Descriptor() protoreflect.EnumDescriptor {
-	return file_trident_self_v1_api_proto_enumTypes[0].Descriptor()
+	return file_trident_self_v1_api_proto_enumTypes[1].Descriptor()
 }
 
 func (Origin) Type() protoreflect.EnumType {
-	return &file_trident_self_v1_api_proto_enumTypes[0]
+	return &file_trident_self_v1_api_proto_enumTypes[1]
 }
 
 func (x Origin) Number() protoreflect.EnumNumber {
@@ -70,7 +125,98 @@ func (x Origin) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Origin.Descriptor instead.
 func (Origin) EnumDescriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{0}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{1}
+}
+
+type ReasonKind int32
+
+const (
+	ReasonKind_REASON_KIND_UNSPECIFIED      ReasonKind = 0
+	ReasonKind_REASON_KIND_NO_FEED          ReasonKind = 1
+	ReasonKind_REASON_KIND_FEED_UNREACHABLE ReasonKind = 2
+	ReasonKind_REASON_KIND_FEED_STALE       ReasonKind = 3
+	ReasonKind_REASON_KIND_FEED_UNTRUSTED   ReasonKind = 4
+	ReasonKind_REASON_KIND_NO_CHANNEL       ReasonKind = 5
+	ReasonKind_REASON_KIND_CURRENT          ReasonKind = 6
+	ReasonKind_REASON_KIND_TOO_OLD          ReasonKind = 7
+	ReasonKind_REASON_KIND_BLOCKED          ReasonKind = 8
+	ReasonKind_REASON_KIND_ARCHITECTURE     ReasonKind = 9
+	ReasonKind_REASON_KIND_OS               ReasonKind = 10
+	ReasonKind_REASON_KIND_HELD             ReasonKind = 11
+	ReasonKind_REASON_KIND_PINNED           ReasonKind = 12
+	ReasonKind_REASON_KIND_WINDOW           ReasonKind = 13
+	ReasonKind_REASON_KIND_WAVE             ReasonKind = 14
+	ReasonKind_REASON_KIND_NEEDS_VERSION    ReasonKind = 15
+	ReasonKind_REASON_KIND_SUPERSEDED       ReasonKind = 16
+)
+
+// Enum value maps for ReasonKind.
+var (
+	ReasonKind_name = map[int32]string{
+		0:  "REASON_KIND_UNSPECIFIED",
+		1:  "REASON_KIND_NO_FEED",
+		2:  "REASON_KIND_FEED_UNREACHABLE",
+		3:  "REASON_KIND_FEED_STALE",
+		4:  "REASON_KIND_FEED_UNTRUSTED",
+		5:  "REASON_KIND_NO_CHANNEL",
+		6:  "REASON_KIND_CURRENT",
+		7:  "REASON_KIND_TOO_OLD",
+		8:  "REASON_KIND_BLOCKED",
+		9:  "REASON_KIND_ARCHITECTURE",
+		10: "REASON_KIND_OS",
+		11: "REASON_KIND_HELD",
+		12: "REASON_KIND_PINNED",
+		13: "REASON_KIND_WINDOW",
+		14: "REASON_KIND_WAVE",
+		15: "REASON_KIND_NEEDS_VERSION",
+		16: "REASON_KIND_SUPERSEDED",
+	}
+	ReasonKind_value = map[string]int32{
+		"REASON_KIND_UNSPECIFIED":      0,
+		"REASON_KIND_NO_FEED":          1,
+		"REASON_KIND_FEED_UNREACHABLE": 2,
+		"REASON_KIND_FEED_STALE":       3,
+		"REASON_KIND_FEED_UNTRUSTED":   4,
+		"REASON_KIND_NO_CHANNEL":       5,
+		"REASON_KIND_CURRENT":          6,
+		"REASON_KIND_TOO_OLD":          7,
+		"REASON_KIND_BLOCKED":          8,
+		"REASON_KIND_ARCHITECTURE":     9,
+		"REASON_KIND_OS":               10,
+		"REASON_KIND_HELD":             11,
+		"REASON_KIND_PINNED":           12,
+		"REASON_KIND_WINDOW":           13,
+		"REASON_KIND_WAVE":             14,
+		"REASON_KIND_NEEDS_VERSION":    15,
+		"REASON_KIND_SUPERSEDED":       16,
+	}
+)
+
+func (x ReasonKind) Enum() *ReasonKind {
+	p := new(ReasonKind)
+	*p = x
+	return p
+}
+
+func (x ReasonKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReasonKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_trident_self_v1_api_proto_enumTypes[2].Descriptor()
+}
+
+func (ReasonKind) Type() protoreflect.EnumType {
+	return &file_trident_self_v1_api_proto_enumTypes[2]
+}
+
+func (x ReasonKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReasonKind.Descriptor instead.
+func (ReasonKind) EnumDescriptor() ([]byte, []int) {
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{2}
 }
 
 type ActivateRequest struct {
@@ -245,6 +391,290 @@ func (x *BlockedVersion) GetEvidence() string {
 	return ""
 }
 
+type CheckUpdatesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckUpdatesRequest) Reset() {
+	*x = CheckUpdatesRequest{}
+	mi := &file_trident_self_v1_api_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckUpdatesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckUpdatesRequest) ProtoMessage() {}
+
+func (x *CheckUpdatesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_api_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckUpdatesRequest.ProtoReflect.Descriptor instead.
+func (*CheckUpdatesRequest) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{3}
+}
+
+type CheckUpdatesResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	RunningVersion string                 `protobuf:"bytes,1,opt,name=running_version,json=runningVersion,proto3" json:"running_version,omitempty"`
+	Feed           string                 `protobuf:"bytes,2,opt,name=feed,proto3" json:"feed,omitempty"`
+	Channel        string                 `protobuf:"bytes,3,opt,name=channel,proto3" json:"channel,omitempty"`
+	Offer          *Release               `protobuf:"bytes,4,opt,name=offer,proto3" json:"offer,omitempty"`
+	Others         []*Release             `protobuf:"bytes,5,rep,name=others,proto3" json:"others,omitempty"`
+	Reasons        []*Reason              `protobuf:"bytes,6,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	RefreshTime    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=refresh_time,json=refreshTime,proto3" json:"refresh_time,omitempty"`
+	ExpireTime     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	Auto           Auto                   `protobuf:"varint,9,opt,name=auto,proto3,enum=trident.self.v1.Auto" json:"auto,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *CheckUpdatesResponse) Reset() {
+	*x = CheckUpdatesResponse{}
+	mi := &file_trident_self_v1_api_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckUpdatesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckUpdatesResponse) ProtoMessage() {}
+
+func (x *CheckUpdatesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_api_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckUpdatesResponse.ProtoReflect.Descriptor instead.
+func (*CheckUpdatesResponse) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CheckUpdatesResponse) GetRunningVersion() string {
+	if x != nil {
+		return x.RunningVersion
+	}
+	return ""
+}
+
+func (x *CheckUpdatesResponse) GetFeed() string {
+	if x != nil {
+		return x.Feed
+	}
+	return ""
+}
+
+func (x *CheckUpdatesResponse) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *CheckUpdatesResponse) GetOffer() *Release {
+	if x != nil {
+		return x.Offer
+	}
+	return nil
+}
+
+func (x *CheckUpdatesResponse) GetOthers() []*Release {
+	if x != nil {
+		return x.Others
+	}
+	return nil
+}
+
+func (x *CheckUpdatesResponse) GetReasons() []*Reason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *CheckUpdatesResponse) GetRefreshTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RefreshTime
+	}
+	return nil
+}
+
+func (x *CheckUpdatesResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *CheckUpdatesResponse) GetAuto() Auto {
+	if x != nil {
+		return x.Auto
+	}
+	return Auto_AUTO_UNSPECIFIED
+}
+
+type FeedVersion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FeedVersion) Reset() {
+	*x = FeedVersion{}
+	mi := &file_trident_self_v1_api_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FeedVersion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FeedVersion) ProtoMessage() {}
+
+func (x *FeedVersion) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_api_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FeedVersion.ProtoReflect.Descriptor instead.
+func (*FeedVersion) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *FeedVersion) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+type GetPolicyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPolicyRequest) Reset() {
+	*x = GetPolicyRequest{}
+	mi := &file_trident_self_v1_api_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPolicyRequest) ProtoMessage() {}
+
+func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_api_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
+func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{6}
+}
+
+type GetPolicyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Policy        *Policy                `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	Set           []string               `protobuf:"bytes,2,rep,name=set,proto3" json:"set,omitempty"`
+	Configured    []string               `protobuf:"bytes,3,rep,name=configured,proto3" json:"configured,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPolicyResponse) Reset() {
+	*x = GetPolicyResponse{}
+	mi := &file_trident_self_v1_api_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPolicyResponse) ProtoMessage() {}
+
+func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_api_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
+func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetPolicyResponse) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *GetPolicyResponse) GetSet() []string {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *GetPolicyResponse) GetConfigured() []string {
+	if x != nil {
+		return x.Configured
+	}
+	return nil
+}
+
 type GetStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -253,7 +683,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[3]
+	mi := &file_trident_self_v1_api_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -265,7 +695,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[3]
+	mi := &file_trident_self_v1_api_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -278,7 +708,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{3}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{8}
 }
 
 type GetStatusResponse struct {
@@ -297,13 +727,14 @@ type GetStatusResponse struct {
 	Last           *HistoryEntry          `protobuf:"bytes,12,opt,name=last,proto3" json:"last,omitempty"`
 	PolicyEnforced bool                   `protobuf:"varint,13,opt,name=policy_enforced,json=policyEnforced,proto3" json:"policy_enforced,omitempty"`
 	Faults         []string               `protobuf:"bytes,14,rep,name=faults,proto3" json:"faults,omitempty"`
+	Policy         *Policy                `protobuf:"bytes,15,opt,name=policy,proto3" json:"policy,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[4]
+	mi := &file_trident_self_v1_api_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -315,7 +746,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[4]
+	mi := &file_trident_self_v1_api_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -328,7 +759,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{4}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetStatusResponse) GetRunningVersion() string {
@@ -429,6 +860,13 @@ func (x *GetStatusResponse) GetFaults() []string {
 	return nil
 }
 
+func (x *GetStatusResponse) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
 type HistoryEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	OperationId   string                 `protobuf:"bytes,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
@@ -446,7 +884,7 @@ type HistoryEntry struct {
 
 func (x *HistoryEntry) Reset() {
 	*x = HistoryEntry{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[5]
+	mi := &file_trident_self_v1_api_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -458,7 +896,7 @@ func (x *HistoryEntry) String() string {
 func (*HistoryEntry) ProtoMessage() {}
 
 func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[5]
+	mi := &file_trident_self_v1_api_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -471,7 +909,7 @@ func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryEntry.ProtoReflect.Descriptor instead.
 func (*HistoryEntry) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{5}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HistoryEntry) GetOperationId() string {
@@ -546,7 +984,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[6]
+	mi := &file_trident_self_v1_api_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -558,7 +996,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[6]
+	mi := &file_trident_self_v1_api_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -571,7 +1009,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{6}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HistoryRequest) GetLimit() int32 {
@@ -590,7 +1028,7 @@ type HistoryResponse struct {
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[7]
+	mi := &file_trident_self_v1_api_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +1040,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[7]
+	mi := &file_trident_self_v1_api_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +1053,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{7}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HistoryResponse) GetEntries() []*HistoryEntry {
@@ -623,6 +1061,58 @@ func (x *HistoryResponse) GetEntries() []*HistoryEntry {
 		return x.Entries
 	}
 	return nil
+}
+
+type Hold struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Until         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=until,proto3" json:"until,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hold) Reset() {
+	*x = Hold{}
+	mi := &file_trident_self_v1_api_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hold) ProtoMessage() {}
+
+func (x *Hold) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_api_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hold.ProtoReflect.Descriptor instead.
+func (*Hold) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Hold) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Hold) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 type Image struct {
@@ -639,7 +1129,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[8]
+	mi := &file_trident_self_v1_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -651,7 +1141,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[8]
+	mi := &file_trident_self_v1_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -664,7 +1154,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{8}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Image) GetVersion() string {
@@ -709,6 +1199,286 @@ func (x *Image) GetPrevious() bool {
 	return false
 }
 
+type Incoming struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Incoming) Reset() {
+	*x = Incoming{}
+	mi := &file_trident_self_v1_api_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Incoming) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Incoming) ProtoMessage() {}
+
+func (x *Incoming) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_api_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Incoming.ProtoReflect.Descriptor instead.
+func (*Incoming) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{15}
+}
+
+type Policy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Feed          string                 `protobuf:"bytes,1,opt,name=feed,proto3" json:"feed,omitempty"`
+	Channel       string                 `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	Auto          Auto                   `protobuf:"varint,3,opt,name=auto,proto3,enum=trident.self.v1.Auto" json:"auto,omitempty"`
+	Hold          *Hold                  `protobuf:"bytes,4,opt,name=hold,proto3" json:"hold,omitempty"`
+	Pin           string                 `protobuf:"bytes,5,opt,name=pin,proto3" json:"pin,omitempty"`
+	Window        *Window                `protobuf:"bytes,6,opt,name=window,proto3" json:"window,omitempty"`
+	MaxBytes      int64                  `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	Grace         *durationpb.Duration   `protobuf:"bytes,8,opt,name=grace,proto3" json:"grace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Policy) Reset() {
+	*x = Policy{}
+	mi := &file_trident_self_v1_api_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Policy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Policy) ProtoMessage() {}
+
+func (x *Policy) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_api_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Policy.ProtoReflect.Descriptor instead.
+func (*Policy) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Policy) GetFeed() string {
+	if x != nil {
+		return x.Feed
+	}
+	return ""
+}
+
+func (x *Policy) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *Policy) GetAuto() Auto {
+	if x != nil {
+		return x.Auto
+	}
+	return Auto_AUTO_UNSPECIFIED
+}
+
+func (x *Policy) GetHold() *Hold {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+func (x *Policy) GetPin() string {
+	if x != nil {
+		return x.Pin
+	}
+	return ""
+}
+
+func (x *Policy) GetWindow() *Window {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+func (x *Policy) GetMaxBytes() int64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *Policy) GetGrace() *durationpb.Duration {
+	if x != nil {
+		return x.Grace
+	}
+	return nil
+}
+
+type Reason struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          ReasonKind             `protobuf:"varint,1,opt,name=kind,proto3,enum=trident.self.v1.ReasonKind" json:"kind,omitempty"`
+	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Until         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reason) Reset() {
+	*x = Reason{}
+	mi := &file_trident_self_v1_api_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reason) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reason) ProtoMessage() {}
+
+func (x *Reason) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_api_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reason.ProtoReflect.Descriptor instead.
+func (*Reason) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Reason) GetKind() ReasonKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ReasonKind_REASON_KIND_UNSPECIFIED
+}
+
+func (x *Reason) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Reason) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+type Release struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	TransferSize  int64                  `protobuf:"varint,3,opt,name=transfer_size,json=transferSize,proto3" json:"transfer_size,omitempty"`
+	PublishTime   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=publish_time,json=publishTime,proto3" json:"publish_time,omitempty"`
+	Staged        bool                   `protobuf:"varint,5,opt,name=staged,proto3" json:"staged,omitempty"`
+	Reasons       []*Reason              `protobuf:"bytes,6,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Release) Reset() {
+	*x = Release{}
+	mi := &file_trident_self_v1_api_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Release) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Release) ProtoMessage() {}
+
+func (x *Release) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_api_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Release.ProtoReflect.Descriptor instead.
+func (*Release) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Release) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Release) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Release) GetTransferSize() int64 {
+	if x != nil {
+		return x.TransferSize
+	}
+	return 0
+}
+
+func (x *Release) GetPublishTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PublishTime
+	}
+	return nil
+}
+
+func (x *Release) GetStaged() bool {
+	if x != nil {
+		return x.Staged
+	}
+	return false
+}
+
+func (x *Release) GetReasons() []*Reason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
 type RemoveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -718,7 +1488,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[9]
+	mi := &file_trident_self_v1_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -730,7 +1500,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[9]
+	mi := &file_trident_self_v1_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -743,7 +1513,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{9}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RemoveRequest) GetVersion() string {
@@ -761,7 +1531,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[10]
+	mi := &file_trident_self_v1_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -773,7 +1543,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[10]
+	mi := &file_trident_self_v1_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -786,7 +1556,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{10}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{20}
 }
 
 type RollbackRequest struct {
@@ -798,7 +1568,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[11]
+	mi := &file_trident_self_v1_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +1580,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[11]
+	mi := &file_trident_self_v1_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +1593,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{11}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RollbackRequest) GetTrial() *Trial {
@@ -842,7 +1612,7 @@ type RollbackResponse struct {
 
 func (x *RollbackResponse) Reset() {
 	*x = RollbackResponse{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[12]
+	mi := &file_trident_self_v1_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -854,7 +1624,7 @@ func (x *RollbackResponse) String() string {
 func (*RollbackResponse) ProtoMessage() {}
 
 func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[12]
+	mi := &file_trident_self_v1_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -867,12 +1637,116 @@ func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackResponse.ProtoReflect.Descriptor instead.
 func (*RollbackResponse) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{12}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RollbackResponse) GetEvent() *v1.Event {
 	if x != nil {
 		return x.Event
+	}
+	return nil
+}
+
+type SetPolicyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Policy        *Policy                `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	Set           []string               `protobuf:"bytes,2,rep,name=set,proto3" json:"set,omitempty"`
+	Reset_        []string               `protobuf:"bytes,3,rep,name=reset,proto3" json:"reset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPolicyRequest) Reset() {
+	*x = SetPolicyRequest{}
+	mi := &file_trident_self_v1_api_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPolicyRequest) ProtoMessage() {}
+
+func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_api_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
+func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *SetPolicyRequest) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *SetPolicyRequest) GetSet() []string {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *SetPolicyRequest) GetReset_() []string {
+	if x != nil {
+		return x.Reset_
+	}
+	return nil
+}
+
+type SetPolicyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Policy        *Policy                `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPolicyResponse) Reset() {
+	*x = SetPolicyResponse{}
+	mi := &file_trident_self_v1_api_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPolicyResponse) ProtoMessage() {}
+
+func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_api_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
+func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SetPolicyResponse) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
 	}
 	return nil
 }
@@ -885,16 +1759,19 @@ type Source struct {
 	//	*Source_Path
 	//	*Source_Upload
 	//	*Source_ImageHandle
+	//	*Source_Feed
+	//	*Source_Incoming
 	From          isSource_From        `protobuf_oneof:"from"`
 	Sha256        string               `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	FetchTimeout  *durationpb.Duration `protobuf:"bytes,6,opt,name=fetch_timeout,json=fetchTimeout,proto3" json:"fetch_timeout,omitempty"`
+	MaxBytes      int64                `protobuf:"varint,8,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[13]
+	mi := &file_trident_self_v1_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +1783,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[13]
+	mi := &file_trident_self_v1_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +1796,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{13}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Source) GetFrom() isSource_From {
@@ -965,6 +1842,24 @@ func (x *Source) GetImageHandle() int64 {
 	return 0
 }
 
+func (x *Source) GetFeed() *FeedVersion {
+	if x != nil {
+		if x, ok := x.From.(*Source_Feed); ok {
+			return x.Feed
+		}
+	}
+	return nil
+}
+
+func (x *Source) GetIncoming() *Incoming {
+	if x != nil {
+		if x, ok := x.From.(*Source_Incoming); ok {
+			return x.Incoming
+		}
+	}
+	return nil
+}
+
 func (x *Source) GetSha256() string {
 	if x != nil {
 		return x.Sha256
@@ -977,6 +1872,13 @@ func (x *Source) GetFetchTimeout() *durationpb.Duration {
 		return x.FetchTimeout
 	}
 	return nil
+}
+
+func (x *Source) GetMaxBytes() int64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
 }
 
 type isSource_From interface {
@@ -999,6 +1901,14 @@ type Source_ImageHandle struct {
 	ImageHandle int64 `protobuf:"varint,5,opt,name=image_handle,json=imageHandle,proto3,oneof"`
 }
 
+type Source_Feed struct {
+	Feed *FeedVersion `protobuf:"bytes,7,opt,name=feed,proto3,oneof"`
+}
+
+type Source_Incoming struct {
+	Incoming *Incoming `protobuf:"bytes,9,opt,name=incoming,proto3,oneof"`
+}
+
 func (*Source_Url) isSource_From() {}
 
 func (*Source_Path) isSource_From() {}
@@ -1006,6 +1916,10 @@ func (*Source_Path) isSource_From() {}
 func (*Source_Upload) isSource_From() {}
 
 func (*Source_ImageHandle) isSource_From() {}
+
+func (*Source_Feed) isSource_From() {}
+
+func (*Source_Incoming) isSource_From() {}
 
 type StageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1020,7 +1934,7 @@ type StageRequest struct {
 
 func (x *StageRequest) Reset() {
 	*x = StageRequest{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[14]
+	mi := &file_trident_self_v1_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1946,7 @@ func (x *StageRequest) String() string {
 func (*StageRequest) ProtoMessage() {}
 
 func (x *StageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[14]
+	mi := &file_trident_self_v1_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1959,7 @@ func (x *StageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRequest.ProtoReflect.Descriptor instead.
 func (*StageRequest) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{14}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StageRequest) GetPart() isStageRequest_Part {
@@ -1098,7 +2012,7 @@ type StageResponse struct {
 
 func (x *StageResponse) Reset() {
 	*x = StageResponse{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[15]
+	mi := &file_trident_self_v1_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +2024,7 @@ func (x *StageResponse) String() string {
 func (*StageResponse) ProtoMessage() {}
 
 func (x *StageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[15]
+	mi := &file_trident_self_v1_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +2037,7 @@ func (x *StageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageResponse.ProtoReflect.Descriptor instead.
 func (*StageResponse) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{15}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StageResponse) GetEvent() *v1.Event {
@@ -1145,7 +2059,7 @@ type Trial struct {
 
 func (x *Trial) Reset() {
 	*x = Trial{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[16]
+	mi := &file_trident_self_v1_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +2071,7 @@ func (x *Trial) String() string {
 func (*Trial) ProtoMessage() {}
 
 func (x *Trial) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[16]
+	mi := &file_trident_self_v1_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +2084,7 @@ func (x *Trial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trial.ProtoReflect.Descriptor instead.
 func (*Trial) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{16}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Trial) GetSoak() *durationpb.Duration {
@@ -1213,7 +2127,7 @@ type TrustedCertificate struct {
 
 func (x *TrustedCertificate) Reset() {
 	*x = TrustedCertificate{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[17]
+	mi := &file_trident_self_v1_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +2139,7 @@ func (x *TrustedCertificate) String() string {
 func (*TrustedCertificate) ProtoMessage() {}
 
 func (x *TrustedCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[17]
+	mi := &file_trident_self_v1_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +2152,7 @@ func (x *TrustedCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedCertificate.ProtoReflect.Descriptor instead.
 func (*TrustedCertificate) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{17}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TrustedCertificate) GetSubject() string {
@@ -1278,7 +2192,7 @@ type UnblockRequest struct {
 
 func (x *UnblockRequest) Reset() {
 	*x = UnblockRequest{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[18]
+	mi := &file_trident_self_v1_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +2204,7 @@ func (x *UnblockRequest) String() string {
 func (*UnblockRequest) ProtoMessage() {}
 
 func (x *UnblockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[18]
+	mi := &file_trident_self_v1_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +2217,7 @@ func (x *UnblockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnblockRequest.ProtoReflect.Descriptor instead.
 func (*UnblockRequest) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{18}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *UnblockRequest) GetVersion() string {
@@ -1321,7 +2235,7 @@ type UnblockResponse struct {
 
 func (x *UnblockResponse) Reset() {
 	*x = UnblockResponse{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[19]
+	mi := &file_trident_self_v1_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +2247,7 @@ func (x *UnblockResponse) String() string {
 func (*UnblockResponse) ProtoMessage() {}
 
 func (x *UnblockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[19]
+	mi := &file_trident_self_v1_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +2260,7 @@ func (x *UnblockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnblockResponse.ProtoReflect.Descriptor instead.
 func (*UnblockResponse) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{19}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{31}
 }
 
 type UpgradeRequest struct {
@@ -1362,7 +2276,7 @@ type UpgradeRequest struct {
 
 func (x *UpgradeRequest) Reset() {
 	*x = UpgradeRequest{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[20]
+	mi := &file_trident_self_v1_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +2288,7 @@ func (x *UpgradeRequest) String() string {
 func (*UpgradeRequest) ProtoMessage() {}
 
 func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[20]
+	mi := &file_trident_self_v1_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +2301,7 @@ func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{20}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *UpgradeRequest) GetPart() isUpgradeRequest_Part {
@@ -1440,7 +2354,7 @@ type UpgradeResponse struct {
 
 func (x *UpgradeResponse) Reset() {
 	*x = UpgradeResponse{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[21]
+	mi := &file_trident_self_v1_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +2366,7 @@ func (x *UpgradeResponse) String() string {
 func (*UpgradeResponse) ProtoMessage() {}
 
 func (x *UpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[21]
+	mi := &file_trident_self_v1_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +2379,7 @@ func (x *UpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeResponse.ProtoReflect.Descriptor instead.
 func (*UpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{21}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UpgradeResponse) GetEvent() *v1.Event {
@@ -1484,7 +2398,7 @@ type Upload struct {
 
 func (x *Upload) Reset() {
 	*x = Upload{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[22]
+	mi := &file_trident_self_v1_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1496,7 +2410,7 @@ func (x *Upload) String() string {
 func (*Upload) ProtoMessage() {}
 
 func (x *Upload) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[22]
+	mi := &file_trident_self_v1_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1509,7 +2423,7 @@ func (x *Upload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upload.ProtoReflect.Descriptor instead.
 func (*Upload) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{22}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Upload) GetSize() int64 {
@@ -1517,6 +2431,74 @@ func (x *Upload) GetSize() int64 {
 		return x.Size
 	}
 	return 0
+}
+
+type Window struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Days          []int32                `protobuf:"varint,1,rep,packed,name=days,proto3" json:"days,omitempty"`
+	Begin         int32                  `protobuf:"varint,2,opt,name=begin,proto3" json:"begin,omitempty"`
+	End           int32                  `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
+	TimeZone      string                 `protobuf:"bytes,4,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Window) Reset() {
+	*x = Window{}
+	mi := &file_trident_self_v1_api_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Window) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Window) ProtoMessage() {}
+
+func (x *Window) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_self_v1_api_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Window.ProtoReflect.Descriptor instead.
+func (*Window) Descriptor() ([]byte, []int) {
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *Window) GetDays() []int32 {
+	if x != nil {
+		return x.Days
+	}
+	return nil
+}
+
+func (x *Window) GetBegin() int32 {
+	if x != nil {
+		return x.Begin
+	}
+	return 0
+}
+
+func (x *Window) GetEnd() int32 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *Window) GetTimeZone() string {
+	if x != nil {
+		return x.TimeZone
+	}
+	return ""
 }
 
 type StageRequest_Start struct {
@@ -1529,7 +2511,7 @@ type StageRequest_Start struct {
 
 func (x *StageRequest_Start) Reset() {
 	*x = StageRequest_Start{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[23]
+	mi := &file_trident_self_v1_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +2523,7 @@ func (x *StageRequest_Start) String() string {
 func (*StageRequest_Start) ProtoMessage() {}
 
 func (x *StageRequest_Start) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[23]
+	mi := &file_trident_self_v1_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +2536,7 @@ func (x *StageRequest_Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRequest_Start.ProtoReflect.Descriptor instead.
 func (*StageRequest_Start) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{14, 0}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{26, 0}
 }
 
 func (x *StageRequest_Start) GetSource() *Source {
@@ -1581,7 +2563,7 @@ type UpgradeRequest_Start struct {
 
 func (x *UpgradeRequest_Start) Reset() {
 	*x = UpgradeRequest_Start{}
-	mi := &file_trident_self_v1_api_proto_msgTypes[24]
+	mi := &file_trident_self_v1_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +2575,7 @@ func (x *UpgradeRequest_Start) String() string {
 func (*UpgradeRequest_Start) ProtoMessage() {}
 
 func (x *UpgradeRequest_Start) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_self_v1_api_proto_msgTypes[24]
+	mi := &file_trident_self_v1_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +2588,7 @@ func (x *UpgradeRequest_Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest_Start.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest_Start) Descriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{20, 0}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{32, 0}
 }
 
 func (x *UpgradeRequest_Start) GetSource() *Source {
@@ -1638,8 +2620,27 @@ const file_trident_self_v1_api_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\t\x12(\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.Timestamp\x12\x14\n" +
 	"\foperation_id\x18\x04 \x01(\t\x12\x10\n" +
-	"\bevidence\x18\x05 \x01(\t\"\x12\n" +
-	"\x10GetStatusRequest\"\xd7\x03\n" +
+	"\bevidence\x18\x05 \x01(\t\"\x15\n" +
+	"\x13CheckUpdatesRequest\"\xd3\x02\n" +
+	"\x14CheckUpdatesResponse\x12\x17\n" +
+	"\x0frunning_version\x18\x01 \x01(\t\x12\f\n" +
+	"\x04feed\x18\x02 \x01(\t\x12\x0f\n" +
+	"\achannel\x18\x03 \x01(\t\x12'\n" +
+	"\x05offer\x18\x04 \x01(\v2\x18.trident.self.v1.Release\x12(\n" +
+	"\x06others\x18\x05 \x03(\v2\x18.trident.self.v1.Release\x12(\n" +
+	"\areasons\x18\x06 \x03(\v2\x17.trident.self.v1.Reason\x120\n" +
+	"\frefresh_time\x18\a \x01(\v2\x1a.google.protobuf.Timestamp\x12/\n" +
+	"\vexpire_time\x18\b \x01(\v2\x1a.google.protobuf.Timestamp\x12#\n" +
+	"\x04auto\x18\t \x01(\x0e2\x15.trident.self.v1.Auto\"\x1e\n" +
+	"\vFeedVersion\x12\x0f\n" +
+	"\aversion\x18\x01 \x01(\t\"\x12\n" +
+	"\x10GetPolicyRequest\"]\n" +
+	"\x11GetPolicyResponse\x12'\n" +
+	"\x06policy\x18\x01 \x01(\v2\x17.trident.self.v1.Policy\x12\v\n" +
+	"\x03set\x18\x02 \x03(\t\x12\x12\n" +
+	"\n" +
+	"configured\x18\x03 \x03(\t\"\x12\n" +
+	"\x10GetStatusRequest\"\x80\x04\n" +
 	"\x11GetStatusResponse\x12\x17\n" +
 	"\x0frunning_version\x18\x01 \x01(\t\x12'\n" +
 	"\x06origin\x18\x02 \x01(\x0e2\x17.trident.self.v1.Origin\x12\x14\n" +
@@ -1655,7 +2656,8 @@ const file_trident_self_v1_api_proto_rawDesc = "" +
 	"\toperation\x18\v \x01(\v2 .trident.operations.v1.Operation\x12+\n" +
 	"\x04last\x18\f \x01(\v2\x1d.trident.self.v1.HistoryEntry\x12\x17\n" +
 	"\x0fpolicy_enforced\x18\r \x01(\b\x12\x0e\n" +
-	"\x06faults\x18\x0e \x03(\t\"\xaa\x02\n" +
+	"\x06faults\x18\x0e \x03(\t\x12'\n" +
+	"\x06policy\x18\x0f \x01(\v2\x17.trident.self.v1.Policy\"\xaa\x02\n" +
 	"\fHistoryEntry\x12\x14\n" +
 	"\foperation_id\x18\x01 \x01(\t\x12\f\n" +
 	"\x04kind\x18\x02 \x01(\t\x12\x14\n" +
@@ -1671,28 +2673,62 @@ const file_trident_self_v1_api_proto_rawDesc = "" +
 	"\x0eHistoryRequest\x12\r\n" +
 	"\x05limit\x18\x01 \x01(\x05\"A\n" +
 	"\x0fHistoryResponse\x12.\n" +
-	"\aentries\x18\x01 \x03(\v2\x1d.trident.self.v1.HistoryEntry\"\x8c\x01\n" +
+	"\aentries\x18\x01 \x03(\v2\x1d.trident.self.v1.HistoryEntry\"A\n" +
+	"\x04Hold\x12)\n" +
+	"\x05until\x18\x01 \x01(\v2\x1a.google.protobuf.Timestamp\x12\x0e\n" +
+	"\x06reason\x18\x02 \x01(\t\"\x8c\x01\n" +
 	"\x05Image\x12\x0f\n" +
 	"\aversion\x18\x01 \x01(\t\x12\x11\n" +
 	"\troot_hash\x18\x02 \x01(\t\x12\f\n" +
 	"\x04size\x18\x03 \x01(\x03\x12/\n" +
 	"\vstaged_time\x18\x04 \x01(\v2\x1a.google.protobuf.Timestamp\x12\x0e\n" +
 	"\x06active\x18\x05 \x01(\b\x12\x10\n" +
-	"\bprevious\x18\x06 \x01(\b\" \n" +
+	"\bprevious\x18\x06 \x01(\b\"\n" +
+	"\n" +
+	"\bIncoming\"\xe4\x01\n" +
+	"\x06Policy\x12\f\n" +
+	"\x04feed\x18\x01 \x01(\t\x12\x0f\n" +
+	"\achannel\x18\x02 \x01(\t\x12#\n" +
+	"\x04auto\x18\x03 \x01(\x0e2\x15.trident.self.v1.Auto\x12#\n" +
+	"\x04hold\x18\x04 \x01(\v2\x15.trident.self.v1.Hold\x12\v\n" +
+	"\x03pin\x18\x05 \x01(\t\x12'\n" +
+	"\x06window\x18\x06 \x01(\v2\x17.trident.self.v1.Window\x12\x11\n" +
+	"\tmax_bytes\x18\a \x01(\x03\x12(\n" +
+	"\x05grace\x18\b \x01(\v2\x19.google.protobuf.Duration\"o\n" +
+	"\x06Reason\x12)\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1b.trident.self.v1.ReasonKind\x12\x0f\n" +
+	"\amessage\x18\x02 \x01(\t\x12)\n" +
+	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.Timestamp\"\xab\x01\n" +
+	"\aRelease\x12\x0f\n" +
+	"\aversion\x18\x01 \x01(\t\x12\f\n" +
+	"\x04size\x18\x02 \x01(\x03\x12\x15\n" +
+	"\rtransfer_size\x18\x03 \x01(\x03\x120\n" +
+	"\fpublish_time\x18\x04 \x01(\v2\x1a.google.protobuf.Timestamp\x12\x0e\n" +
+	"\x06staged\x18\x05 \x01(\b\x12(\n" +
+	"\areasons\x18\x06 \x03(\v2\x17.trident.self.v1.Reason\" \n" +
 	"\rRemoveRequest\x12\x0f\n" +
 	"\aversion\x18\x01 \x01(\t\"\x10\n" +
 	"\x0eRemoveResponse\"8\n" +
 	"\x0fRollbackRequest\x12%\n" +
 	"\x05trial\x18\x01 \x01(\v2\x16.trident.self.v1.Trial\"?\n" +
 	"\x10RollbackResponse\x12+\n" +
-	"\x05event\x18\x01 \x01(\v2\x1c.trident.operations.v1.Event\"\xb4\x01\n" +
+	"\x05event\x18\x01 \x01(\v2\x1c.trident.operations.v1.Event\"W\n" +
+	"\x10SetPolicyRequest\x12'\n" +
+	"\x06policy\x18\x01 \x01(\v2\x17.trident.self.v1.Policy\x12\v\n" +
+	"\x03set\x18\x02 \x03(\t\x12\r\n" +
+	"\x05reset\x18\x03 \x03(\t\"<\n" +
+	"\x11SetPolicyResponse\x12'\n" +
+	"\x06policy\x18\x01 \x01(\v2\x17.trident.self.v1.Policy\"\xa4\x02\n" +
 	"\x06Source\x12\r\n" +
 	"\x03url\x18\x01 \x01(\tH\x00\x12\x0e\n" +
 	"\x04path\x18\x02 \x01(\tH\x00\x12)\n" +
 	"\x06upload\x18\x03 \x01(\v2\x17.trident.self.v1.UploadH\x00\x12\x16\n" +
-	"\fimage_handle\x18\x05 \x01(\x03H\x00\x12\x0e\n" +
+	"\fimage_handle\x18\x05 \x01(\x03H\x00\x12,\n" +
+	"\x04feed\x18\a \x01(\v2\x1c.trident.self.v1.FeedVersionH\x00\x12-\n" +
+	"\bincoming\x18\t \x01(\v2\x19.trident.self.v1.IncomingH\x00\x12\x0e\n" +
 	"\x06sha256\x18\x04 \x01(\t\x120\n" +
-	"\rfetch_timeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\x06\n" +
+	"\rfetch_timeout\x18\x06 \x01(\v2\x19.google.protobuf.Duration\x12\x11\n" +
+	"\tmax_bytes\x18\b \x01(\x03B\x06\n" +
 	"\x04from\"\xa8\x01\n" +
 	"\fStageRequest\x124\n" +
 	"\x05start\x18\x01 \x01(\v2#.trident.self.v1.StageRequest.StartH\x00\x12\x0f\n" +
@@ -1726,17 +2762,53 @@ const file_trident_self_v1_api_proto_rawDesc = "" +
 	"\x0fUpgradeResponse\x12+\n" +
 	"\x05event\x18\x01 \x01(\v2\x1c.trident.operations.v1.Event\"\x16\n" +
 	"\x06Upload\x12\f\n" +
-	"\x04size\x18\x01 \x01(\x03*G\n" +
+	"\x04size\x18\x01 \x01(\x03\"E\n" +
+	"\x06Window\x12\f\n" +
+	"\x04days\x18\x01 \x03(\x05\x12\r\n" +
+	"\x05begin\x18\x02 \x01(\x05\x12\v\n" +
+	"\x03end\x18\x03 \x01(\x05\x12\x11\n" +
+	"\ttime_zone\x18\x04 \x01(\t*]\n" +
+	"\x04Auto\x12\x14\n" +
+	"\x10AUTO_UNSPECIFIED\x10\x00\x12\f\n" +
+	"\bAUTO_OFF\x10\x01\x12\x0e\n" +
+	"\n" +
+	"AUTO_CHECK\x10\x02\x12\x0e\n" +
+	"\n" +
+	"AUTO_STAGE\x10\x03\x12\x11\n" +
+	"\rAUTO_ACTIVATE\x10\x04*G\n" +
 	"\x06Origin\x12\x16\n" +
 	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vORIGIN_BASE\x10\x01\x12\x14\n" +
-	"\x10ORIGIN_EXTENSION\x10\x022\xa0\x05\n" +
+	"\x10ORIGIN_EXTENSION\x10\x02*\xd0\x03\n" +
+	"\n" +
+	"ReasonKind\x12\x1b\n" +
+	"\x17REASON_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13REASON_KIND_NO_FEED\x10\x01\x12 \n" +
+	"\x1cREASON_KIND_FEED_UNREACHABLE\x10\x02\x12\x1a\n" +
+	"\x16REASON_KIND_FEED_STALE\x10\x03\x12\x1e\n" +
+	"\x1aREASON_KIND_FEED_UNTRUSTED\x10\x04\x12\x1a\n" +
+	"\x16REASON_KIND_NO_CHANNEL\x10\x05\x12\x17\n" +
+	"\x13REASON_KIND_CURRENT\x10\x06\x12\x17\n" +
+	"\x13REASON_KIND_TOO_OLD\x10\a\x12\x17\n" +
+	"\x13REASON_KIND_BLOCKED\x10\b\x12\x1c\n" +
+	"\x18REASON_KIND_ARCHITECTURE\x10\t\x12\x12\n" +
+	"\x0eREASON_KIND_OS\x10\n" +
+	"\x12\x14\n" +
+	"\x10REASON_KIND_HELD\x10\v\x12\x16\n" +
+	"\x12REASON_KIND_PINNED\x10\f\x12\x16\n" +
+	"\x12REASON_KIND_WINDOW\x10\r\x12\x14\n" +
+	"\x10REASON_KIND_WAVE\x10\x0e\x12\x1d\n" +
+	"\x19REASON_KIND_NEEDS_VERSION\x10\x0f\x12\x1a\n" +
+	"\x16REASON_KIND_SUPERSEDED\x10\x102\xb1\a\n" +
 	"\vSelfService\x12S\n" +
-	"\bActivate\x12 .trident.self.v1.ActivateRequest\x1a!.trident.self.v1.ActivateResponse(\x000\x01\x12V\n" +
+	"\bActivate\x12 .trident.self.v1.ActivateRequest\x1a!.trident.self.v1.ActivateResponse(\x000\x01\x12_\n" +
+	"\fCheckUpdates\x12$.trident.self.v1.CheckUpdatesRequest\x1a%.trident.self.v1.CheckUpdatesResponse(\x000\x00\x12V\n" +
+	"\tGetPolicy\x12!.trident.self.v1.GetPolicyRequest\x1a\".trident.self.v1.GetPolicyResponse(\x000\x00\x12V\n" +
 	"\tGetStatus\x12!.trident.self.v1.GetStatusRequest\x1a\".trident.self.v1.GetStatusResponse(\x000\x00\x12P\n" +
 	"\aHistory\x12\x1f.trident.self.v1.HistoryRequest\x1a .trident.self.v1.HistoryResponse(\x000\x00\x12M\n" +
 	"\x06Remove\x12\x1e.trident.self.v1.RemoveRequest\x1a\x1f.trident.self.v1.RemoveResponse(\x000\x00\x12S\n" +
-	"\bRollback\x12 .trident.self.v1.RollbackRequest\x1a!.trident.self.v1.RollbackResponse(\x000\x01\x12J\n" +
+	"\bRollback\x12 .trident.self.v1.RollbackRequest\x1a!.trident.self.v1.RollbackResponse(\x000\x01\x12V\n" +
+	"\tSetPolicy\x12!.trident.self.v1.SetPolicyRequest\x1a\".trident.self.v1.SetPolicyResponse(\x000\x00\x12J\n" +
 	"\x05Stage\x12\x1d.trident.self.v1.StageRequest\x1a\x1e.trident.self.v1.StageResponse(\x010\x01\x12P\n" +
 	"\aUnblock\x12\x1f.trident.self.v1.UnblockRequest\x1a .trident.self.v1.UnblockResponse(\x000\x00\x12P\n" +
 	"\aUpgrade\x12\x1f.trident.self.v1.UpgradeRequest\x1a .trident.self.v1.UpgradeResponse(\x010\x01B2Z0example.com/foreign/stubs/trident/self/v1;selfv1b\x06proto3"
@@ -1753,93 +2825,135 @@ func file_trident_self_v1_api_proto_rawDescGZIP() []byte {
 	return file_trident_self_v1_api_proto_rawDescData
 }
 
-var file_trident_self_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_trident_self_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_trident_self_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_trident_self_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_trident_self_v1_api_proto_goTypes = []any{
-	(Origin)(0),                   // 0: trident.self.v1.Origin
-	(*ActivateRequest)(nil),       // 1: trident.self.v1.ActivateRequest
-	(*ActivateResponse)(nil),      // 2: trident.self.v1.ActivateResponse
-	(*BlockedVersion)(nil),        // 3: trident.self.v1.BlockedVersion
-	(*GetStatusRequest)(nil),      // 4: trident.self.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),     // 5: trident.self.v1.GetStatusResponse
-	(*HistoryEntry)(nil),          // 6: trident.self.v1.HistoryEntry
-	(*HistoryRequest)(nil),        // 7: trident.self.v1.HistoryRequest
-	(*HistoryResponse)(nil),       // 8: trident.self.v1.HistoryResponse
-	(*Image)(nil),                 // 9: trident.self.v1.Image
-	(*RemoveRequest)(nil),         // 10: trident.self.v1.RemoveRequest
-	(*RemoveResponse)(nil),        // 11: trident.self.v1.RemoveResponse
-	(*RollbackRequest)(nil),       // 12: trident.self.v1.RollbackRequest
-	(*RollbackResponse)(nil),      // 13: trident.self.v1.RollbackResponse
-	(*Source)(nil),                // 14: trident.self.v1.Source
-	(*StageRequest)(nil),          // 15: trident.self.v1.StageRequest
-	(*StageResponse)(nil),         // 16: trident.self.v1.StageResponse
-	(*Trial)(nil),                 // 17: trident.self.v1.Trial
-	(*TrustedCertificate)(nil),    // 18: trident.self.v1.TrustedCertificate
-	(*UnblockRequest)(nil),        // 19: trident.self.v1.UnblockRequest
-	(*UnblockResponse)(nil),       // 20: trident.self.v1.UnblockResponse
-	(*UpgradeRequest)(nil),        // 21: trident.self.v1.UpgradeRequest
-	(*UpgradeResponse)(nil),       // 22: trident.self.v1.UpgradeResponse
-	(*Upload)(nil),                // 23: trident.self.v1.Upload
-	(*StageRequest_Start)(nil),    // 24: trident.self.v1.StageRequest.Start
-	(*UpgradeRequest_Start)(nil),  // 25: trident.self.v1.UpgradeRequest.Start
-	(*v1.Event)(nil),              // 26: trident.operations.v1.Event
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
-	(*v1.Operation)(nil),          // 28: trident.operations.v1.Operation
-	(v1.Phase)(0),                 // 29: trident.operations.v1.Phase
-	(*v1.Failure)(nil),            // 30: trident.operations.v1.Failure
-	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
+	(Auto)(0),                     // 0: trident.self.v1.Auto
+	(Origin)(0),                   // 1: trident.self.v1.Origin
+	(ReasonKind)(0),               // 2: trident.self.v1.ReasonKind
+	(*ActivateRequest)(nil),       // 3: trident.self.v1.ActivateRequest
+	(*ActivateResponse)(nil),      // 4: trident.self.v1.ActivateResponse
+	(*BlockedVersion)(nil),        // 5: trident.self.v1.BlockedVersion
+	(*CheckUpdatesRequest)(nil),   // 6: trident.self.v1.CheckUpdatesRequest
+	(*CheckUpdatesResponse)(nil),  // 7: trident.self.v1.CheckUpdatesResponse
+	(*FeedVersion)(nil),           // 8: trident.self.v1.FeedVersion
+	(*GetPolicyRequest)(nil),      // 9: trident.self.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),     // 10: trident.self.v1.GetPolicyResponse
+	(*GetStatusRequest)(nil),      // 11: trident.self.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),     // 12: trident.self.v1.GetStatusResponse
+	(*HistoryEntry)(nil),          // 13: trident.self.v1.HistoryEntry
+	(*HistoryRequest)(nil),        // 14: trident.self.v1.HistoryRequest
+	(*HistoryResponse)(nil),       // 15: trident.self.v1.HistoryResponse
+	(*Hold)(nil),                  // 16: trident.self.v1.Hold
+	(*Image)(nil),                 // 17: trident.self.v1.Image
+	(*Incoming)(nil),              // 18: trident.self.v1.Incoming
+	(*Policy)(nil),                // 19: trident.self.v1.Policy
+	(*Reason)(nil),                // 20: trident.self.v1.Reason
+	(*Release)(nil),               // 21: trident.self.v1.Release
+	(*RemoveRequest)(nil),         // 22: trident.self.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 23: trident.self.v1.RemoveResponse
+	(*RollbackRequest)(nil),       // 24: trident.self.v1.RollbackRequest
+	(*RollbackResponse)(nil),      // 25: trident.self.v1.RollbackResponse
+	(*SetPolicyRequest)(nil),      // 26: trident.self.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),     // 27: trident.self.v1.SetPolicyResponse
+	(*Source)(nil),                // 28: trident.self.v1.Source
+	(*StageRequest)(nil),          // 29: trident.self.v1.StageRequest
+	(*StageResponse)(nil),         // 30: trident.self.v1.StageResponse
+	(*Trial)(nil),                 // 31: trident.self.v1.Trial
+	(*TrustedCertificate)(nil),    // 32: trident.self.v1.TrustedCertificate
+	(*UnblockRequest)(nil),        // 33: trident.self.v1.UnblockRequest
+	(*UnblockResponse)(nil),       // 34: trident.self.v1.UnblockResponse
+	(*UpgradeRequest)(nil),        // 35: trident.self.v1.UpgradeRequest
+	(*UpgradeResponse)(nil),       // 36: trident.self.v1.UpgradeResponse
+	(*Upload)(nil),                // 37: trident.self.v1.Upload
+	(*Window)(nil),                // 38: trident.self.v1.Window
+	(*StageRequest_Start)(nil),    // 39: trident.self.v1.StageRequest.Start
+	(*UpgradeRequest_Start)(nil),  // 40: trident.self.v1.UpgradeRequest.Start
+	(*v1.Event)(nil),              // 41: trident.operations.v1.Event
+	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
+	(*v1.Operation)(nil),          // 43: trident.operations.v1.Operation
+	(v1.Phase)(0),                 // 44: trident.operations.v1.Phase
+	(*v1.Failure)(nil),            // 45: trident.operations.v1.Failure
+	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
 }
 var file_trident_self_v1_api_proto_depIdxs = []int32{
-	17, // 0: trident.self.v1.ActivateRequest.trial:type_name -> trident.self.v1.Trial
-	26, // 1: trident.self.v1.ActivateResponse.event:type_name -> trident.operations.v1.Event
-	27, // 2: trident.self.v1.BlockedVersion.time:type_name -> google.protobuf.Timestamp
-	0,  // 3: trident.self.v1.GetStatusResponse.origin:type_name -> trident.self.v1.Origin
-	9,  // 4: trident.self.v1.GetStatusResponse.images:type_name -> trident.self.v1.Image
-	3,  // 5: trident.self.v1.GetStatusResponse.blocked:type_name -> trident.self.v1.BlockedVersion
-	18, // 6: trident.self.v1.GetStatusResponse.trusted:type_name -> trident.self.v1.TrustedCertificate
-	28, // 7: trident.self.v1.GetStatusResponse.operation:type_name -> trident.operations.v1.Operation
-	6,  // 8: trident.self.v1.GetStatusResponse.last:type_name -> trident.self.v1.HistoryEntry
-	29, // 9: trident.self.v1.HistoryEntry.phase:type_name -> trident.operations.v1.Phase
-	30, // 10: trident.self.v1.HistoryEntry.failure:type_name -> trident.operations.v1.Failure
-	27, // 11: trident.self.v1.HistoryEntry.start_time:type_name -> google.protobuf.Timestamp
-	27, // 12: trident.self.v1.HistoryEntry.end_time:type_name -> google.protobuf.Timestamp
-	6,  // 13: trident.self.v1.HistoryResponse.entries:type_name -> trident.self.v1.HistoryEntry
-	27, // 14: trident.self.v1.Image.staged_time:type_name -> google.protobuf.Timestamp
-	17, // 15: trident.self.v1.RollbackRequest.trial:type_name -> trident.self.v1.Trial
-	26, // 16: trident.self.v1.RollbackResponse.event:type_name -> trident.operations.v1.Event
-	23, // 17: trident.self.v1.Source.upload:type_name -> trident.self.v1.Upload
-	31, // 18: trident.self.v1.Source.fetch_timeout:type_name -> google.protobuf.Duration
-	24, // 19: trident.self.v1.StageRequest.start:type_name -> trident.self.v1.StageRequest.Start
-	26, // 20: trident.self.v1.StageResponse.event:type_name -> trident.operations.v1.Event
-	31, // 21: trident.self.v1.Trial.soak:type_name -> google.protobuf.Duration
-	31, // 22: trident.self.v1.Trial.deadline:type_name -> google.protobuf.Duration
-	27, // 23: trident.self.v1.TrustedCertificate.not_after:type_name -> google.protobuf.Timestamp
-	25, // 24: trident.self.v1.UpgradeRequest.start:type_name -> trident.self.v1.UpgradeRequest.Start
-	26, // 25: trident.self.v1.UpgradeResponse.event:type_name -> trident.operations.v1.Event
-	14, // 26: trident.self.v1.StageRequest.Start.source:type_name -> trident.self.v1.Source
-	14, // 27: trident.self.v1.UpgradeRequest.Start.source:type_name -> trident.self.v1.Source
-	17, // 28: trident.self.v1.UpgradeRequest.Start.trial:type_name -> trident.self.v1.Trial
-	1,  // 29: trident.self.v1.SelfService.Activate:input_type -> trident.self.v1.ActivateRequest
-	4,  // 30: trident.self.v1.SelfService.GetStatus:input_type -> trident.self.v1.GetStatusRequest
-	7,  // 31: trident.self.v1.SelfService.History:input_type -> trident.self.v1.HistoryRequest
-	10, // 32: trident.self.v1.SelfService.Remove:input_type -> trident.self.v1.RemoveRequest
-	12, // 33: trident.self.v1.SelfService.Rollback:input_type -> trident.self.v1.RollbackRequest
-	15, // 34: trident.self.v1.SelfService.Stage:input_type -> trident.self.v1.StageRequest
-	19, // 35: trident.self.v1.SelfService.Unblock:input_type -> trident.self.v1.UnblockRequest
-	21, // 36: trident.self.v1.SelfService.Upgrade:input_type -> trident.self.v1.UpgradeRequest
-	2,  // 37: trident.self.v1.SelfService.Activate:output_type -> trident.self.v1.ActivateResponse
-	5,  // 38: trident.self.v1.SelfService.GetStatus:output_type -> trident.self.v1.GetStatusResponse
-	8,  // 39: trident.self.v1.SelfService.History:output_type -> trident.self.v1.HistoryResponse
-	11, // 40: trident.self.v1.SelfService.Remove:output_type -> trident.self.v1.RemoveResponse
-	13, // 41: trident.self.v1.SelfService.Rollback:output_type -> trident.self.v1.RollbackResponse
-	16, // 42: trident.self.v1.SelfService.Stage:output_type -> trident.self.v1.StageResponse
-	20, // 43: trident.self.v1.SelfService.Unblock:output_type -> trident.self.v1.UnblockResponse
-	22, // 44: trident.self.v1.SelfService.Upgrade:output_type -> trident.self.v1.UpgradeResponse
-	37, // [37:45] is the sub-list for method output_type
-	29, // [29:37] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	31, // 0: trident.self.v1.ActivateRequest.trial:type_name -> trident.self.v1.Trial
+	41, // 1: trident.self.v1.ActivateResponse.event:type_name -> trident.operations.v1.Event
+	42, // 2: trident.self.v1.BlockedVersion.time:type_name -> google.protobuf.Timestamp
+	21, // 3: trident.self.v1.CheckUpdatesResponse.offer:type_name -> trident.self.v1.Release
+	21, // 4: trident.self.v1.CheckUpdatesResponse.others:type_name -> trident.self.v1.Release
+	20, // 5: trident.self.v1.CheckUpdatesResponse.reasons:type_name -> trident.self.v1.Reason
+	42, // 6: trident.self.v1.CheckUpdatesResponse.refresh_time:type_name -> google.protobuf.Timestamp
+	42, // 7: trident.self.v1.CheckUpdatesResponse.expire_time:type_name -> google.protobuf.Timestamp
+	0,  // 8: trident.self.v1.CheckUpdatesResponse.auto:type_name -> trident.self.v1.Auto
+	19, // 9: trident.self.v1.GetPolicyResponse.policy:type_name -> trident.self.v1.Policy
+	1,  // 10: trident.self.v1.GetStatusResponse.origin:type_name -> trident.self.v1.Origin
+	17, // 11: trident.self.v1.GetStatusResponse.images:type_name -> trident.self.v1.Image
+	5,  // 12: trident.self.v1.GetStatusResponse.blocked:type_name -> trident.self.v1.BlockedVersion
+	32, // 13: trident.self.v1.GetStatusResponse.trusted:type_name -> trident.self.v1.TrustedCertificate
+	43, // 14: trident.self.v1.GetStatusResponse.operation:type_name -> trident.operations.v1.Operation
+	13, // 15: trident.self.v1.GetStatusResponse.last:type_name -> trident.self.v1.HistoryEntry
+	19, // 16: trident.self.v1.GetStatusResponse.policy:type_name -> trident.self.v1.Policy
+	44, // 17: trident.self.v1.HistoryEntry.phase:type_name -> trident.operations.v1.Phase
+	45, // 18: trident.self.v1.HistoryEntry.failure:type_name -> trident.operations.v1.Failure
+	42, // 19: trident.self.v1.HistoryEntry.start_time:type_name -> google.protobuf.Timestamp
+	42, // 20: trident.self.v1.HistoryEntry.end_time:type_name -> google.protobuf.Timestamp
+	13, // 21: trident.self.v1.HistoryResponse.entries:type_name -> trident.self.v1.HistoryEntry
+	42, // 22: trident.self.v1.Hold.until:type_name -> google.protobuf.Timestamp
+	42, // 23: trident.self.v1.Image.staged_time:type_name -> google.protobuf.Timestamp
+	0,  // 24: trident.self.v1.Policy.auto:type_name -> trident.self.v1.Auto
+	16, // 25: trident.self.v1.Policy.hold:type_name -> trident.self.v1.Hold
+	38, // 26: trident.self.v1.Policy.window:type_name -> trident.self.v1.Window
+	46, // 27: trident.self.v1.Policy.grace:type_name -> google.protobuf.Duration
+	2,  // 28: trident.self.v1.Reason.kind:type_name -> trident.self.v1.ReasonKind
+	42, // 29: trident.self.v1.Reason.until:type_name -> google.protobuf.Timestamp
+	42, // 30: trident.self.v1.Release.publish_time:type_name -> google.protobuf.Timestamp
+	20, // 31: trident.self.v1.Release.reasons:type_name -> trident.self.v1.Reason
+	31, // 32: trident.self.v1.RollbackRequest.trial:type_name -> trident.self.v1.Trial
+	41, // 33: trident.self.v1.RollbackResponse.event:type_name -> trident.operations.v1.Event
+	19, // 34: trident.self.v1.SetPolicyRequest.policy:type_name -> trident.self.v1.Policy
+	19, // 35: trident.self.v1.SetPolicyResponse.policy:type_name -> trident.self.v1.Policy
+	37, // 36: trident.self.v1.Source.upload:type_name -> trident.self.v1.Upload
+	8,  // 37: trident.self.v1.Source.feed:type_name -> trident.self.v1.FeedVersion
+	18, // 38: trident.self.v1.Source.incoming:type_name -> trident.self.v1.Incoming
+	46, // 39: trident.self.v1.Source.fetch_timeout:type_name -> google.protobuf.Duration
+	39, // 40: trident.self.v1.StageRequest.start:type_name -> trident.self.v1.StageRequest.Start
+	41, // 41: trident.self.v1.StageResponse.event:type_name -> trident.operations.v1.Event
+	46, // 42: trident.self.v1.Trial.soak:type_name -> google.protobuf.Duration
+	46, // 43: trident.self.v1.Trial.deadline:type_name -> google.protobuf.Duration
+	42, // 44: trident.self.v1.TrustedCertificate.not_after:type_name -> google.protobuf.Timestamp
+	40, // 45: trident.self.v1.UpgradeRequest.start:type_name -> trident.self.v1.UpgradeRequest.Start
+	41, // 46: trident.self.v1.UpgradeResponse.event:type_name -> trident.operations.v1.Event
+	28, // 47: trident.self.v1.StageRequest.Start.source:type_name -> trident.self.v1.Source
+	28, // 48: trident.self.v1.UpgradeRequest.Start.source:type_name -> trident.self.v1.Source
+	31, // 49: trident.self.v1.UpgradeRequest.Start.trial:type_name -> trident.self.v1.Trial
+	3,  // 50: trident.self.v1.SelfService.Activate:input_type -> trident.self.v1.ActivateRequest
+	6,  // 51: trident.self.v1.SelfService.CheckUpdates:input_type -> trident.self.v1.CheckUpdatesRequest
+	9,  // 52: trident.self.v1.SelfService.GetPolicy:input_type -> trident.self.v1.GetPolicyRequest
+	11, // 53: trident.self.v1.SelfService.GetStatus:input_type -> trident.self.v1.GetStatusRequest
+	14, // 54: trident.self.v1.SelfService.History:input_type -> trident.self.v1.HistoryRequest
+	22, // 55: trident.self.v1.SelfService.Remove:input_type -> trident.self.v1.RemoveRequest
+	24, // 56: trident.self.v1.SelfService.Rollback:input_type -> trident.self.v1.RollbackRequest
+	26, // 57: trident.self.v1.SelfService.SetPolicy:input_type -> trident.self.v1.SetPolicyRequest
+	29, // 58: trident.self.v1.SelfService.Stage:input_type -> trident.self.v1.StageRequest
+	33, // 59: trident.self.v1.SelfService.Unblock:input_type -> trident.self.v1.UnblockRequest
+	35, // 60: trident.self.v1.SelfService.Upgrade:input_type -> trident.self.v1.UpgradeRequest
+	4,  // 61: trident.self.v1.SelfService.Activate:output_type -> trident.self.v1.ActivateResponse
+	7,  // 62: trident.self.v1.SelfService.CheckUpdates:output_type -> trident.self.v1.CheckUpdatesResponse
+	10, // 63: trident.self.v1.SelfService.GetPolicy:output_type -> trident.self.v1.GetPolicyResponse
+	12, // 64: trident.self.v1.SelfService.GetStatus:output_type -> trident.self.v1.GetStatusResponse
+	15, // 65: trident.self.v1.SelfService.History:output_type -> trident.self.v1.HistoryResponse
+	23, // 66: trident.self.v1.SelfService.Remove:output_type -> trident.self.v1.RemoveResponse
+	25, // 67: trident.self.v1.SelfService.Rollback:output_type -> trident.self.v1.RollbackResponse
+	27, // 68: trident.self.v1.SelfService.SetPolicy:output_type -> trident.self.v1.SetPolicyResponse
+	30, // 69: trident.self.v1.SelfService.Stage:output_type -> trident.self.v1.StageResponse
+	34, // 70: trident.self.v1.SelfService.Unblock:output_type -> trident.self.v1.UnblockResponse
+	36, // 71: trident.self.v1.SelfService.Upgrade:output_type -> trident.self.v1.UpgradeResponse
+	61, // [61:72] is the sub-list for method output_type
+	50, // [50:61] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_trident_self_v1_api_proto_init() }
@@ -1847,17 +2961,19 @@ func file_trident_self_v1_api_proto_init() {
 	if File_trident_self_v1_api_proto != nil {
 		return
 	}
-	file_trident_self_v1_api_proto_msgTypes[13].OneofWrappers = []any{
+	file_trident_self_v1_api_proto_msgTypes[25].OneofWrappers = []any{
 		(*Source_Url)(nil),
 		(*Source_Path)(nil),
 		(*Source_Upload)(nil),
 		(*Source_ImageHandle)(nil),
+		(*Source_Feed)(nil),
+		(*Source_Incoming)(nil),
 	}
-	file_trident_self_v1_api_proto_msgTypes[14].OneofWrappers = []any{
+	file_trident_self_v1_api_proto_msgTypes[26].OneofWrappers = []any{
 		(*StageRequest_Start_)(nil),
 		(*StageRequest_Chunk)(nil),
 	}
-	file_trident_self_v1_api_proto_msgTypes[20].OneofWrappers = []any{
+	file_trident_self_v1_api_proto_msgTypes[32].OneofWrappers = []any{
 		(*UpgradeRequest_Start_)(nil),
 		(*UpgradeRequest_Chunk)(nil),
 	}
@@ -1866,8 +2982,8 @@ func file_trident_self_v1_api_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_self_v1_api_proto_rawDesc), len(file_trident_self_v1_api_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   25,
+			NumEnums:      3,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

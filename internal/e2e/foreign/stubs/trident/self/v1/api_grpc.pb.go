@@ -19,14 +19,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SelfService_Activate_FullMethodName  = "/trident.self.v1.SelfService/Activate"
-	SelfService_GetStatus_FullMethodName = "/trident.self.v1.SelfService/GetStatus"
-	SelfService_History_FullMethodName   = "/trident.self.v1.SelfService/History"
-	SelfService_Remove_FullMethodName    = "/trident.self.v1.SelfService/Remove"
-	SelfService_Rollback_FullMethodName  = "/trident.self.v1.SelfService/Rollback"
-	SelfService_Stage_FullMethodName     = "/trident.self.v1.SelfService/Stage"
-	SelfService_Unblock_FullMethodName   = "/trident.self.v1.SelfService/Unblock"
-	SelfService_Upgrade_FullMethodName   = "/trident.self.v1.SelfService/Upgrade"
+	SelfService_Activate_FullMethodName     = "/trident.self.v1.SelfService/Activate"
+	SelfService_CheckUpdates_FullMethodName = "/trident.self.v1.SelfService/CheckUpdates"
+	SelfService_GetPolicy_FullMethodName    = "/trident.self.v1.SelfService/GetPolicy"
+	SelfService_GetStatus_FullMethodName    = "/trident.self.v1.SelfService/GetStatus"
+	SelfService_History_FullMethodName      = "/trident.self.v1.SelfService/History"
+	SelfService_Remove_FullMethodName       = "/trident.self.v1.SelfService/Remove"
+	SelfService_Rollback_FullMethodName     = "/trident.self.v1.SelfService/Rollback"
+	SelfService_SetPolicy_FullMethodName    = "/trident.self.v1.SelfService/SetPolicy"
+	SelfService_Stage_FullMethodName        = "/trident.self.v1.SelfService/Stage"
+	SelfService_Unblock_FullMethodName      = "/trident.self.v1.SelfService/Unblock"
+	SelfService_Upgrade_FullMethodName      = "/trident.self.v1.SelfService/Upgrade"
 )
 
 // SelfServiceClient is the client API for SelfService service.
@@ -34,10 +37,13 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type SelfServiceClient interface {
 	Activate(ctx context.Context, in *ActivateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ActivateResponse], error)
+	CheckUpdates(ctx context.Context, in *CheckUpdatesRequest, opts ...grpc.CallOption) (*CheckUpdatesResponse, error)
+	GetPolicy(ctx context.Context, in *GetPolicyRequest, opts ...grpc.CallOption) (*GetPolicyResponse, error)
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusResponse, error)
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
 	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RollbackResponse], error)
+	SetPolicy(ctx context.Context, in *SetPolicyRequest, opts ...grpc.CallOption) (*SetPolicyResponse, error)
 	Stage(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StageRequest, StageResponse], error)
 	Unblock(ctx context.Context, in *UnblockRequest, opts ...grpc.CallOption) (*UnblockResponse, error)
 	Upgrade(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[UpgradeRequest, UpgradeResponse], error)
@@ -69,6 +75,26 @@ func (c *selfServiceClient) Activate(ctx context.Context, in *ActivateRequest, o
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SelfService_ActivateClient = grpc.ServerStreamingClient[ActivateResponse]
+
+func (c *selfServiceClient) CheckUpdates(ctx context.Context, in *CheckUpdatesRequest, opts ...grpc.CallOption) (*CheckUpdatesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckUpdatesResponse)
+	err := c.cc.Invoke(ctx, SelfService_CheckUpdates_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *selfServiceClient) GetPolicy(ctx context.Context, in *GetPolicyRequest, opts ...grpc.CallOption) (*GetPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetPolicyResponse)
+	err := c.cc.Invoke(ctx, SelfService_GetPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
 func (c *selfServiceClient) GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -119,6 +145,16 @@ func (c *selfServiceClient) Rollback(ctx context.Context, in *RollbackRequest, o
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SelfService_RollbackClient = grpc.ServerStreamingClient[RollbackResponse]
 
+func (c *selfServiceClient) SetPolicy(ctx context.Context, in *SetPolicyRequest, opts ...grpc.CallOption) (*SetPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetPolicyResponse)
+	err := c.cc.Invoke(ctx, SelfService_SetPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *selfServiceClient) Stage(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StageRequest, StageResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &SelfService_ServiceDesc.Streams[2], SelfService_Stage_FullMethodName, cOpts...)
@@ -160,10 +196,13 @@ type SelfService_UpgradeClient = grpc.BidiStreamingClient[UpgradeRequest, Upgrad
 // for forward compatibility.
 type SelfServiceServer interface {
 	Activate(*ActivateRequest, grpc.ServerStreamingServer[ActivateResponse]) error
+	CheckUpdates(context.Context, *CheckUpdatesRequest) (*CheckUpdatesResponse, error)
+	GetPolicy(context.Context, *GetPolicyRequest) (*GetPolicyResponse, error)
 	GetStatus(context.Context, *GetStatusRequest) (*GetStatusResponse, error)
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
 	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
 	Rollback(*RollbackRequest, grpc.ServerStreamingServer[RollbackResponse]) error
+	SetPolicy(context.Context, *SetPolicyRequest) (*SetPolicyResponse, error)
 	Stage(grpc.BidiStreamingServer[StageRequest, StageResponse]) error
 	Unblock(context.Context, *UnblockRequest) (*UnblockResponse, error)
 	Upgrade(grpc.BidiStreamingServer[UpgradeRequest, UpgradeResponse]) error
@@ -180,6 +219,12 @@ type UnimplementedSelfServiceServer struct{}
 func (UnimplementedSelfServiceServer) Activate(*ActivateRequest, grpc.ServerStreamingServer[ActivateResponse]) error {
 	return status.Error(codes.Unimplemented, "method Activate not implemented")
 }
+func (UnimplementedSelfServiceServer) CheckUpdates(context.Context, *CheckUpdatesRequest) (*CheckUpdatesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckUpdates not implemented")
+}
+func (UnimplementedSelfServiceServer) GetPolicy(context.Context, *GetPolicyRequest) (*GetPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPolicy not implemented")
+}
 func (UnimplementedSelfServiceServer) GetStatus(context.Context, *GetStatusRequest) (*GetStatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetStatus not implemented")
 }
@@ -191,6 +236,9 @@ func (UnimplementedSelfServiceServer) Remove(context.Context, *RemoveRequest) (*
 }
 func (UnimplementedSelfServiceServer) Rollback(*RollbackRequest, grpc.ServerStreamingServer[RollbackResponse]) error {
 	return status.Error(codes.Unimplemented, "method Rollback not implemented")
+}
+func (UnimplementedSelfServiceServer) SetPolicy(context.Context, *SetPolicyRequest) (*SetPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetPolicy not implemented")
 }
 func (UnimplementedSelfServiceServer) Stage(grpc.BidiStreamingServer[StageRequest, StageResponse]) error {
 	return status.Error(codes.Unimplemented, "method Stage not implemented")
@@ -232,6 +280,42 @@ func _SelfService_Activate_Handler(srv interface{}, stream grpc.ServerStream) er
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SelfService_ActivateServer = grpc.ServerStreamingServer[ActivateResponse]
+
+func _SelfService_CheckUpdates_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckUpdatesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SelfServiceServer).CheckUpdates(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SelfService_CheckUpdates_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SelfServiceServer).CheckUpdates(ctx, req.(*CheckUpdatesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SelfService_GetPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SelfServiceServer).GetPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SelfService_GetPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SelfServiceServer).GetPolicy(ctx, req.(*GetPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _SelfService_GetStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetStatusRequest)
@@ -298,6 +382,24 @@ func _SelfService_Rollback_Handler(srv interface{}, stream grpc.ServerStream) er
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SelfService_RollbackServer = grpc.ServerStreamingServer[RollbackResponse]
 
+func _SelfService_SetPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SelfServiceServer).SetPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SelfService_SetPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SelfServiceServer).SetPolicy(ctx, req.(*SetPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SelfService_Stage_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(SelfServiceServer).Stage(&grpc.GenericServerStream[StageRequest, StageResponse]{ServerStream: stream})
 }
@@ -338,6 +440,14 @@ var SelfService_ServiceDesc = grpc.ServiceDesc{
 	HandlerType: (*SelfServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
 		{
+			MethodName: "CheckUpdates",
+			Handler:    _SelfService_CheckUpdates_Handler,
+		},
+		{
+			MethodName: "GetPolicy",
+			Handler:    _SelfService_GetPolicy_Handler,
+		},
+		{
 			MethodName: "GetStatus",
 			Handler:    _SelfService_GetStatus_Handler,
 		},
@@ -348,6 +458,10 @@ var SelfService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Remove",
 			Handler:    _SelfService_Remove_Handler,
+		},
+		{
+			MethodName: "SetPolicy",
+			Handler:    _SelfService_SetPolicy_Handler,
 		},
 		{
 			MethodName: "Unblock",
