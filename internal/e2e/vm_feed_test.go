@@ -228,7 +228,7 @@ func (g *guest) badVersion(f *servedFeed) {
 	bad := faults["crashes"]
 	file := "trident_" + bad + "_x86-64.raw"
 	f.cutName, f.cutAt = file, 4<<20
-	f.publish("trident_"+bad+".raw", false)
+	f.publish("crashes.raw", false)
 	ctx, cancel := context.WithTimeout(g.t.Context(), 5*time.Minute)
 	_, err := g.Run(ctx, "systemctl start trident-update.service", nil)
 	cancel()
@@ -271,7 +271,7 @@ func (g *guest) ownersWill(f *servedFeed) {
 	g.t.Helper()
 	next := faults["exits"]
 	image, patch := "trident_"+next+"_x86-64.raw", "trident_"+good2+"_"+next+"_x86-64.patch"
-	f.publish("trident_"+next+".raw", true)
+	f.publish("exits.raw", true)
 	g.setPolicy("--auto", "check")
 	if offer := g.checkUpdates().GetOffer(); offer.GetVersion() != next {
 		g.t.Fatalf("%v is offered, want %s", offer, next)
