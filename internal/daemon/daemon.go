@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	goruntime "runtime"
 	"runtime/debug"
 	"strings"
@@ -200,7 +201,7 @@ func services(c Config, runner *operation.Runner, store *hoststate.Store, socket
 	})
 	host := change.New(change.Host{
 		Root: c.Root, Version: c.Version, Runner: runner, Store: store, Systemd: c.Systemd, Tools: run.Host{}, Logger: c.Logger,
-		Places: append(slots.Places(), selfservice.Places()...),
+		Places: slices.Concat(slots.Places(), selfservice.Places(), updates.Places()),
 	})
 	logs := &oplog.Log{Host: host}
 	d := &disks.Disks{Host: host, Machine: machine.Real(c.Root, goruntime.GOARCH)}

@@ -32,6 +32,7 @@ import (
 	"github.com/trident-project/trident/internal/servicing/slots/machine"
 	"github.com/trident-project/trident/internal/servicing/slots/wholedisk"
 	"github.com/trident-project/trident/internal/systemd/systemdtest"
+	"github.com/trident-project/trident/internal/updates"
 )
 
 // world is a host: a disk, a systemd that merges what it finds and runs scripts, a
@@ -138,7 +139,7 @@ func (w *world) text(name string) string { return hosttest.Text(w.t, filepath.Jo
 
 // newService makes a service from its parts, as package daemon does.
 func newService(h change.Host, m machine.Machine, self *selfservice.Service) *Service {
-	h.Places = append(slots.Places(), selfservice.Places()...)
+	h.Places = slices.Concat(slots.Places(), selfservice.Places(), updates.Places())
 	host := change.New(h)
 	logs := &oplog.Log{Host: host}
 	d := &disks.Disks{Host: host, Machine: m}

@@ -99,7 +99,7 @@ func (a *answer) source(r offered) (fetch.Source, error) {
 	if err != nil {
 		return src, err
 	}
-	src.SHA256, src.MaxBytes = r.SHA256, a.policy.MaxBytes
+	src.SHA256, src.Size, src.MaxBytes = r.SHA256, r.Size, a.policy.MaxBytes
 	for _, p := range a.patches(r) {
 		patch, err := below(from, p.Path)
 		if err != nil {

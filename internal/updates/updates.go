@@ -60,6 +60,9 @@ type Service struct {
 	timeout time.Duration // of the reading of the metadata; tests shorten it
 }
 
+// Places returns the absolute paths of the folders of a host that this package uses.
+func Places() []string { return []string{"/" + CacheDir, "/" + IncomingDir} }
+
 // New makes the service. It does not look at the host or at the feed.
 func New(c Config) *Service { return &Service{Config: c, timeout: checkTimeout} }
 

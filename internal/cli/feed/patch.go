@@ -19,10 +19,8 @@ type patchOptions struct {
 const patchLong = `Patch makes patches: a host that has the image of an earlier version fetches a patch
 instead of the image. Patch makes them to the newest version of each channel and
 architecture, or to --to, from the versions before it, and proves each. It skips a
-patch that is not smaller than the image.
-
-The patches have the format of "zstd --patch-from". Hosts see them after "trident
-feed publish".`
+patch that is not smaller than the image. Hosts see the patches after "trident feed
+publish".`
 
 func newPatchCommand(a *command.App, run func(context.Context, *patchOptions) error) *cobra.Command {
 	o := &patchOptions{place: place{app: a}}

@@ -44,12 +44,12 @@ func parseWindow(text string) (*selfv1.Window, error) {
 		return nil, fmt.Errorf("%q is not a window like %q", text, "mon-fri 02:00-05:00 Europe/Berlin")
 	}
 	begin, end, _ := strings.Cut(words[0], "-")
-	for at, clock := range map[*int32]string{&w.Begin: begin, &w.End: end} {
-		minutes, err := parseClock(clock)
-		if err != nil {
-			return nil, err
-		}
-		*at = minutes
+	var err error
+	if w.Begin, err = parseClock(begin); err != nil {
+		return nil, err
+	}
+	if w.End, err = parseClock(end); err != nil {
+		return nil, err
 	}
 	if len(words) == 2 {
 		w.TimeZone = words[1]

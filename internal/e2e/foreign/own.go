@@ -76,6 +76,9 @@ func own(conn grpc.ClientConnInterface) []call {
 			return unary(ops.Cancel, &operations.CancelRequest{Id: operation}, ok)(ctx)
 		}},
 
+		{method: "trident.operations.v1.OperationsService/Continue", want: precondition, do: func(ctx context.Context) (string, error) {
+			return unary(ops.Continue, &operations.ContinueRequest{Id: operation}, ok)(ctx)
+		}},
 		{method: "trident.self.v1.SelfService/GetStatus", want: "true",
 			do: unary(me.GetStatus, &self.GetStatusRequest{}, func(r *self.GetStatusResponse) string { return yes(r.GetRunningVersion() != "") })},
 		{method: "trident.self.v1.SelfService/History", want: "0",
@@ -104,6 +107,12 @@ func own(conn grpc.ClientConnInterface) []call {
 		{method: "trident.self.v1.SelfService/Activate", want: notFound, do: events(me.Activate, &self.ActivateRequest{Version: "9.9.9"})},
 		{method: "trident.self.v1.SelfService/Rollback", want: precondition, do: events(me.Rollback, &self.RollbackRequest{})},
 		{method: "trident.self.v1.SelfService/Unblock", want: notFound, do: unary(me.Unblock, &self.UnblockRequest{Version: "9.9.9"}, ok)},
+		{method: "trident.self.v1.SelfService/CheckUpdates", want: "REASON_KIND_NO_FEED",
+			do: unary(me.CheckUpdates, &self.CheckUpdatesRequest{}, func(r *self.CheckUpdatesResponse) string { return r.GetReasons()[0].GetKind().String() })},
+		{method: "trident.self.v1.SelfService/SetPolicy", want: "beta",
+			do: unary(me.SetPolicy, &self.SetPolicyRequest{Policy: &self.Policy{Channel: "beta"}, Set: []string{"channel"}}, func(r *self.SetPolicyResponse) string { return r.GetPolicy().GetChannel() })},
+		{method: "trident.self.v1.SelfService/GetPolicy", want: "beta",
+			do: unary(me.GetPolicy, &self.GetPolicyRequest{}, func(r *self.GetPolicyResponse) string { return r.GetPolicy().GetChannel() })},
 		{method: "trident.self.v1.SelfService/Remove", want: notFound, do: unary(me.Remove, &self.RemoveRequest{Version: "9.9.9"}, ok)},
 	}
 }

@@ -333,6 +333,94 @@ func (x *Change) GetFailure() *Failure {
 	return nil
 }
 
+type ContinueRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContinueRequest) Reset() {
+	*x = ContinueRequest{}
+	mi := &file_trident_operations_v1_api_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContinueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContinueRequest) ProtoMessage() {}
+
+func (x *ContinueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_operations_v1_api_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContinueRequest.ProtoReflect.Descriptor instead.
+func (*ContinueRequest) Descriptor() ([]byte, []int) {
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ContinueRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type ContinueResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operation     *Operation             `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContinueResponse) Reset() {
+	*x = ContinueResponse{}
+	mi := &file_trident_operations_v1_api_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContinueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContinueResponse) ProtoMessage() {}
+
+func (x *ContinueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trident_operations_v1_api_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContinueResponse.ProtoReflect.Descriptor instead.
+func (*ContinueResponse) Descriptor() ([]byte, []int) {
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ContinueResponse) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
 type Event struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	OperationId string                 `protobuf:"bytes,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
@@ -354,7 +442,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[3]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -366,7 +454,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[3]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -379,7 +467,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{3}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Event) GetOperationId() string {
@@ -516,7 +604,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[4]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -528,7 +616,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[4]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -541,7 +629,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{4}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Failure) GetReason() string {
@@ -588,7 +676,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[5]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -600,7 +688,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[5]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -613,7 +701,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{5}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetRequest) GetId() string {
@@ -632,7 +720,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[6]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +732,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[6]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +745,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{6}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetResponse) GetOperation() *Operation {
@@ -677,7 +765,7 @@ type Halt struct {
 
 func (x *Halt) Reset() {
 	*x = Halt{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[7]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -689,7 +777,7 @@ func (x *Halt) String() string {
 func (*Halt) ProtoMessage() {}
 
 func (x *Halt) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[7]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -702,7 +790,7 @@ func (x *Halt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Halt.ProtoReflect.Descriptor instead.
 func (*Halt) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{7}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Halt) GetSince() *timestamppb.Timestamp {
@@ -729,7 +817,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[8]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -741,7 +829,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[8]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -754,7 +842,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{8}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListRequest) GetLimit() int32 {
@@ -780,7 +868,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[9]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +880,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[9]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +893,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{9}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListResponse) GetOperations() []*Operation {
@@ -826,7 +914,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[10]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +926,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[10]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +939,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{10}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LogLine) GetSeverity() Severity {
@@ -886,7 +974,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[11]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +986,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[11]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +999,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{11}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Metric) GetName() string {
@@ -957,7 +1045,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[12]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1057,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[12]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1070,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{12}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Operation) GetId() string {
@@ -1096,7 +1184,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[13]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1196,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[13]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1209,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{13}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Progress) GetDone() int64 {
@@ -1169,7 +1257,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[14]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1269,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[14]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1282,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{14}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Step) GetName() string {
@@ -1221,7 +1309,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[15]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1321,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[15]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1334,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{15}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchRequest) GetId() string {
@@ -1272,7 +1360,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_trident_operations_v1_api_proto_msgTypes[16]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1372,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trident_operations_v1_api_proto_msgTypes[16]
+	mi := &file_trident_operations_v1_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1385,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{16}
+	return file_trident_operations_v1_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchResponse) GetEvent() *Event {
@@ -1319,7 +1407,12 @@ const file_trident_operations_v1_api_proto_rawDesc = "" +
 	"\toperation\x18\x01 \x01(\v2 .trident.operations.v1.Operation\"J\n" +
 	"\x06Change\x12\x0f\n" +
 	"\awaiting\x18\x01 \x01(\t\x12/\n" +
-	"\afailure\x18\x02 \x01(\v2\x1e.trident.operations.v1.Failure\"\x8f\x03\n" +
+	"\afailure\x18\x02 \x01(\v2\x1e.trident.operations.v1.Failure\"\x1d\n" +
+	"\x0fContinueRequest\x12\n" +
+	"\n" +
+	"\x02id\x18\x01 \x01(\t\"G\n" +
+	"\x10ContinueResponse\x123\n" +
+	"\toperation\x18\x01 \x01(\v2 .trident.operations.v1.Operation\"\x8f\x03\n" +
 	"\x05Event\x12\x14\n" +
 	"\foperation_id\x18\x01 \x01(\t\x12\x10\n" +
 	"\bsequence\x18\x02 \x01(\x04\x12(\n" +
@@ -1420,9 +1513,10 @@ const file_trident_operations_v1_api_proto_rawDesc = "" +
 	"\x10STEP_STATE_DOING\x10\x02\x12\x13\n" +
 	"\x0fSTEP_STATE_DONE\x10\x03\x12\x16\n" +
 	"\x12STEP_STATE_UNDOING\x10\x04\x12\x15\n" +
-	"\x11STEP_STATE_UNDONE\x10\x052\xed\x02\n" +
+	"\x11STEP_STATE_UNDONE\x10\x052\xce\x03\n" +
 	"\x11OperationsService\x12Y\n" +
-	"\x06Cancel\x12$.trident.operations.v1.CancelRequest\x1a%.trident.operations.v1.CancelResponse(\x000\x00\x12P\n" +
+	"\x06Cancel\x12$.trident.operations.v1.CancelRequest\x1a%.trident.operations.v1.CancelResponse(\x000\x00\x12_\n" +
+	"\bContinue\x12&.trident.operations.v1.ContinueRequest\x1a'.trident.operations.v1.ContinueResponse(\x000\x00\x12P\n" +
 	"\x03Get\x12!.trident.operations.v1.GetRequest\x1a\".trident.operations.v1.GetResponse(\x000\x00\x12S\n" +
 	"\x04List\x12\".trident.operations.v1.ListRequest\x1a#.trident.operations.v1.ListResponse(\x000\x00\x12V\n" +
 	"\x05Watch\x12#.trident.operations.v1.WatchRequest\x1a$.trident.operations.v1.WatchResponse(\x000\x01B>Z<example.com/foreign/stubs/trident/operations/v1;operationsv1b\x06proto3"
@@ -1440,7 +1534,7 @@ func file_trident_operations_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_trident_operations_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_trident_operations_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_trident_operations_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_trident_operations_v1_api_proto_goTypes = []any{
 	(Phase)(0),                    // 0: trident.operations.v1.Phase
 	(Severity)(0),                 // 1: trident.operations.v1.Severity
@@ -1448,60 +1542,65 @@ var file_trident_operations_v1_api_proto_goTypes = []any{
 	(*CancelRequest)(nil),         // 3: trident.operations.v1.CancelRequest
 	(*CancelResponse)(nil),        // 4: trident.operations.v1.CancelResponse
 	(*Change)(nil),                // 5: trident.operations.v1.Change
-	(*Event)(nil),                 // 6: trident.operations.v1.Event
-	(*Failure)(nil),               // 7: trident.operations.v1.Failure
-	(*GetRequest)(nil),            // 8: trident.operations.v1.GetRequest
-	(*GetResponse)(nil),           // 9: trident.operations.v1.GetResponse
-	(*Halt)(nil),                  // 10: trident.operations.v1.Halt
-	(*ListRequest)(nil),           // 11: trident.operations.v1.ListRequest
-	(*ListResponse)(nil),          // 12: trident.operations.v1.ListResponse
-	(*LogLine)(nil),               // 13: trident.operations.v1.LogLine
-	(*Metric)(nil),                // 14: trident.operations.v1.Metric
-	(*Operation)(nil),             // 15: trident.operations.v1.Operation
-	(*Progress)(nil),              // 16: trident.operations.v1.Progress
-	(*Step)(nil),                  // 17: trident.operations.v1.Step
-	(*WatchRequest)(nil),          // 18: trident.operations.v1.WatchRequest
-	(*WatchResponse)(nil),         // 19: trident.operations.v1.WatchResponse
-	nil,                           // 20: trident.operations.v1.LogLine.AttributesEntry
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*ContinueRequest)(nil),       // 6: trident.operations.v1.ContinueRequest
+	(*ContinueResponse)(nil),      // 7: trident.operations.v1.ContinueResponse
+	(*Event)(nil),                 // 8: trident.operations.v1.Event
+	(*Failure)(nil),               // 9: trident.operations.v1.Failure
+	(*GetRequest)(nil),            // 10: trident.operations.v1.GetRequest
+	(*GetResponse)(nil),           // 11: trident.operations.v1.GetResponse
+	(*Halt)(nil),                  // 12: trident.operations.v1.Halt
+	(*ListRequest)(nil),           // 13: trident.operations.v1.ListRequest
+	(*ListResponse)(nil),          // 14: trident.operations.v1.ListResponse
+	(*LogLine)(nil),               // 15: trident.operations.v1.LogLine
+	(*Metric)(nil),                // 16: trident.operations.v1.Metric
+	(*Operation)(nil),             // 17: trident.operations.v1.Operation
+	(*Progress)(nil),              // 18: trident.operations.v1.Progress
+	(*Step)(nil),                  // 19: trident.operations.v1.Step
+	(*WatchRequest)(nil),          // 20: trident.operations.v1.WatchRequest
+	(*WatchResponse)(nil),         // 21: trident.operations.v1.WatchResponse
+	nil,                           // 22: trident.operations.v1.LogLine.AttributesEntry
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
 }
 var file_trident_operations_v1_api_proto_depIdxs = []int32{
-	15, // 0: trident.operations.v1.CancelResponse.operation:type_name -> trident.operations.v1.Operation
-	7,  // 1: trident.operations.v1.Change.failure:type_name -> trident.operations.v1.Failure
-	21, // 2: trident.operations.v1.Event.time:type_name -> google.protobuf.Timestamp
-	0,  // 3: trident.operations.v1.Event.phase:type_name -> trident.operations.v1.Phase
-	5,  // 4: trident.operations.v1.Event.change:type_name -> trident.operations.v1.Change
-	16, // 5: trident.operations.v1.Event.progress:type_name -> trident.operations.v1.Progress
-	13, // 6: trident.operations.v1.Event.log:type_name -> trident.operations.v1.LogLine
-	14, // 7: trident.operations.v1.Event.metric:type_name -> trident.operations.v1.Metric
-	10, // 8: trident.operations.v1.Event.halt:type_name -> trident.operations.v1.Halt
-	15, // 9: trident.operations.v1.GetResponse.operation:type_name -> trident.operations.v1.Operation
-	21, // 10: trident.operations.v1.Halt.since:type_name -> google.protobuf.Timestamp
-	7,  // 11: trident.operations.v1.Halt.cause:type_name -> trident.operations.v1.Failure
-	15, // 12: trident.operations.v1.ListResponse.operations:type_name -> trident.operations.v1.Operation
-	1,  // 13: trident.operations.v1.LogLine.severity:type_name -> trident.operations.v1.Severity
-	20, // 14: trident.operations.v1.LogLine.attributes:type_name -> trident.operations.v1.LogLine.AttributesEntry
-	0,  // 15: trident.operations.v1.Operation.phase:type_name -> trident.operations.v1.Phase
-	17, // 16: trident.operations.v1.Operation.steps:type_name -> trident.operations.v1.Step
-	7,  // 17: trident.operations.v1.Operation.failure:type_name -> trident.operations.v1.Failure
-	21, // 18: trident.operations.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
-	21, // 19: trident.operations.v1.Operation.update_time:type_name -> google.protobuf.Timestamp
-	10, // 20: trident.operations.v1.Operation.halt:type_name -> trident.operations.v1.Halt
-	2,  // 21: trident.operations.v1.Step.state:type_name -> trident.operations.v1.StepState
-	6,  // 22: trident.operations.v1.WatchResponse.event:type_name -> trident.operations.v1.Event
-	3,  // 23: trident.operations.v1.OperationsService.Cancel:input_type -> trident.operations.v1.CancelRequest
-	8,  // 24: trident.operations.v1.OperationsService.Get:input_type -> trident.operations.v1.GetRequest
-	11, // 25: trident.operations.v1.OperationsService.List:input_type -> trident.operations.v1.ListRequest
-	18, // 26: trident.operations.v1.OperationsService.Watch:input_type -> trident.operations.v1.WatchRequest
-	4,  // 27: trident.operations.v1.OperationsService.Cancel:output_type -> trident.operations.v1.CancelResponse
-	9,  // 28: trident.operations.v1.OperationsService.Get:output_type -> trident.operations.v1.GetResponse
-	12, // 29: trident.operations.v1.OperationsService.List:output_type -> trident.operations.v1.ListResponse
-	19, // 30: trident.operations.v1.OperationsService.Watch:output_type -> trident.operations.v1.WatchResponse
-	27, // [27:31] is the sub-list for method output_type
-	23, // [23:27] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	17, // 0: trident.operations.v1.CancelResponse.operation:type_name -> trident.operations.v1.Operation
+	9,  // 1: trident.operations.v1.Change.failure:type_name -> trident.operations.v1.Failure
+	17, // 2: trident.operations.v1.ContinueResponse.operation:type_name -> trident.operations.v1.Operation
+	23, // 3: trident.operations.v1.Event.time:type_name -> google.protobuf.Timestamp
+	0,  // 4: trident.operations.v1.Event.phase:type_name -> trident.operations.v1.Phase
+	5,  // 5: trident.operations.v1.Event.change:type_name -> trident.operations.v1.Change
+	18, // 6: trident.operations.v1.Event.progress:type_name -> trident.operations.v1.Progress
+	15, // 7: trident.operations.v1.Event.log:type_name -> trident.operations.v1.LogLine
+	16, // 8: trident.operations.v1.Event.metric:type_name -> trident.operations.v1.Metric
+	12, // 9: trident.operations.v1.Event.halt:type_name -> trident.operations.v1.Halt
+	17, // 10: trident.operations.v1.GetResponse.operation:type_name -> trident.operations.v1.Operation
+	23, // 11: trident.operations.v1.Halt.since:type_name -> google.protobuf.Timestamp
+	9,  // 12: trident.operations.v1.Halt.cause:type_name -> trident.operations.v1.Failure
+	17, // 13: trident.operations.v1.ListResponse.operations:type_name -> trident.operations.v1.Operation
+	1,  // 14: trident.operations.v1.LogLine.severity:type_name -> trident.operations.v1.Severity
+	22, // 15: trident.operations.v1.LogLine.attributes:type_name -> trident.operations.v1.LogLine.AttributesEntry
+	0,  // 16: trident.operations.v1.Operation.phase:type_name -> trident.operations.v1.Phase
+	19, // 17: trident.operations.v1.Operation.steps:type_name -> trident.operations.v1.Step
+	9,  // 18: trident.operations.v1.Operation.failure:type_name -> trident.operations.v1.Failure
+	23, // 19: trident.operations.v1.Operation.create_time:type_name -> google.protobuf.Timestamp
+	23, // 20: trident.operations.v1.Operation.update_time:type_name -> google.protobuf.Timestamp
+	12, // 21: trident.operations.v1.Operation.halt:type_name -> trident.operations.v1.Halt
+	2,  // 22: trident.operations.v1.Step.state:type_name -> trident.operations.v1.StepState
+	8,  // 23: trident.operations.v1.WatchResponse.event:type_name -> trident.operations.v1.Event
+	3,  // 24: trident.operations.v1.OperationsService.Cancel:input_type -> trident.operations.v1.CancelRequest
+	6,  // 25: trident.operations.v1.OperationsService.Continue:input_type -> trident.operations.v1.ContinueRequest
+	10, // 26: trident.operations.v1.OperationsService.Get:input_type -> trident.operations.v1.GetRequest
+	13, // 27: trident.operations.v1.OperationsService.List:input_type -> trident.operations.v1.ListRequest
+	20, // 28: trident.operations.v1.OperationsService.Watch:input_type -> trident.operations.v1.WatchRequest
+	4,  // 29: trident.operations.v1.OperationsService.Cancel:output_type -> trident.operations.v1.CancelResponse
+	7,  // 30: trident.operations.v1.OperationsService.Continue:output_type -> trident.operations.v1.ContinueResponse
+	11, // 31: trident.operations.v1.OperationsService.Get:output_type -> trident.operations.v1.GetResponse
+	14, // 32: trident.operations.v1.OperationsService.List:output_type -> trident.operations.v1.ListResponse
+	21, // 33: trident.operations.v1.OperationsService.Watch:output_type -> trident.operations.v1.WatchResponse
+	29, // [29:34] is the sub-list for method output_type
+	24, // [24:29] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_trident_operations_v1_api_proto_init() }
@@ -1509,7 +1608,7 @@ func file_trident_operations_v1_api_proto_init() {
 	if File_trident_operations_v1_api_proto != nil {
 		return
 	}
-	file_trident_operations_v1_api_proto_msgTypes[3].OneofWrappers = []any{
+	file_trident_operations_v1_api_proto_msgTypes[5].OneofWrappers = []any{
 		(*Event_Change)(nil),
 		(*Event_Progress)(nil),
 		(*Event_Log)(nil),
@@ -1522,7 +1621,7 @@ func file_trident_operations_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_operations_v1_api_proto_rawDesc), len(file_trident_operations_v1_api_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

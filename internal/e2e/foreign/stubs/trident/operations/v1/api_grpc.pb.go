@@ -19,10 +19,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	OperationsService_Cancel_FullMethodName = "/trident.operations.v1.OperationsService/Cancel"
-	OperationsService_Get_FullMethodName    = "/trident.operations.v1.OperationsService/Get"
-	OperationsService_List_FullMethodName   = "/trident.operations.v1.OperationsService/List"
-	OperationsService_Watch_FullMethodName  = "/trident.operations.v1.OperationsService/Watch"
+	OperationsService_Cancel_FullMethodName   = "/trident.operations.v1.OperationsService/Cancel"
+	OperationsService_Continue_FullMethodName = "/trident.operations.v1.OperationsService/Continue"
+	OperationsService_Get_FullMethodName      = "/trident.operations.v1.OperationsService/Get"
+	OperationsService_List_FullMethodName     = "/trident.operations.v1.OperationsService/List"
+	OperationsService_Watch_FullMethodName    = "/trident.operations.v1.OperationsService/Watch"
 )
 
 // OperationsServiceClient is the client API for OperationsService service.
@@ -30,6 +31,7 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type OperationsServiceClient interface {
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
+	Continue(ctx context.Context, in *ContinueRequest, opts ...grpc.CallOption) (*ContinueResponse, error)
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
@@ -47,6 +49,16 @@ func (c *operationsServiceClient) Cancel(ctx context.Context, in *CancelRequest,
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CancelResponse)
 	err := c.cc.Invoke(ctx, OperationsService_Cancel_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operationsServiceClient) Continue(ctx context.Context, in *ContinueRequest, opts ...grpc.CallOption) (*ContinueResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ContinueResponse)
+	err := c.cc.Invoke(ctx, OperationsService_Continue_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +109,7 @@ type OperationsService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 // for forward compatibility.
 type OperationsServiceServer interface {
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)
+	Continue(context.Context, *ContinueRequest) (*ContinueResponse, error)
 	Get(context.Context, *GetRequest) (*GetResponse, error)
 	List(context.Context, *ListRequest) (*ListResponse, error)
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
@@ -112,6 +125,9 @@ type UnimplementedOperationsServiceServer struct{}
 
 func (UnimplementedOperationsServiceServer) Cancel(context.Context, *CancelRequest) (*CancelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
+}
+func (UnimplementedOperationsServiceServer) Continue(context.Context, *ContinueRequest) (*ContinueResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Continue not implemented")
 }
 func (UnimplementedOperationsServiceServer) Get(context.Context, *GetRequest) (*GetResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
@@ -157,6 +173,24 @@ func _OperationsService_Cancel_Handler(srv interface{}, ctx context.Context, dec
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(OperationsServiceServer).Cancel(ctx, req.(*CancelRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperationsService_Continue_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ContinueRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperationsServiceServer).Continue(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperationsService_Continue_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperationsServiceServer).Continue(ctx, req.(*ContinueRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -218,6 +252,10 @@ var OperationsService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Cancel",
 			Handler:    _OperationsService_Cancel_Handler,
+		},
+		{
+			MethodName: "Continue",
+			Handler:    _OperationsService_Continue_Handler,
 		},
 		{
 			MethodName: "Get",

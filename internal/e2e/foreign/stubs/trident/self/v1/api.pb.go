@@ -128,6 +128,55 @@ func (Origin) EnumDescriptor() ([]byte, []int) {
 	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{1}
 }
 
+type Pause int32
+
+const (
+	Pause_PAUSE_UNSPECIFIED     Pause = 0
+	Pause_PAUSE_BEFORE_ACTIVATE Pause = 1
+	Pause_PAUSE_BEFORE_RESTART  Pause = 2
+)
+
+// Enum value maps for Pause.
+var (
+	Pause_name = map[int32]string{
+		0: "PAUSE_UNSPECIFIED",
+		1: "PAUSE_BEFORE_ACTIVATE",
+		2: "PAUSE_BEFORE_RESTART",
+	}
+	Pause_value = map[string]int32{
+		"PAUSE_UNSPECIFIED":     0,
+		"PAUSE_BEFORE_ACTIVATE": 1,
+		"PAUSE_BEFORE_RESTART":  2,
+	}
+)
+
+func (x Pause) Enum() *Pause {
+	p := new(Pause)
+	*p = x
+	return p
+}
+
+func (x Pause) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Pause) Descriptor() protoreflect.EnumDescriptor {
+	return file_trident_self_v1_api_proto_enumTypes[2].Descriptor()
+}
+
+func (Pause) Type() protoreflect.EnumType {
+	return &file_trident_self_v1_api_proto_enumTypes[2]
+}
+
+func (x Pause) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Pause.Descriptor instead.
+func (Pause) EnumDescriptor() ([]byte, []int) {
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{2}
+}
+
 type ReasonKind int32
 
 const (
@@ -203,11 +252,11 @@ func (x ReasonKind) String() string {
 }
 
 func (ReasonKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_trident_self_v1_api_proto_enumTypes[2].Descriptor()
+	return file_trident_self_v1_api_proto_enumTypes[3].Descriptor()
 }
 
 func (ReasonKind) Type() protoreflect.EnumType {
-	return &file_trident_self_v1_api_proto_enumTypes[2]
+	return &file_trident_self_v1_api_proto_enumTypes[3]
 }
 
 func (x ReasonKind) Number() protoreflect.EnumNumber {
@@ -216,7 +265,7 @@ func (x ReasonKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ReasonKind.Descriptor instead.
 func (ReasonKind) EnumDescriptor() ([]byte, []int) {
-	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{2}
+	return file_trident_self_v1_api_proto_rawDescGZIP(), []int{3}
 }
 
 type ActivateRequest struct {
@@ -2053,6 +2102,7 @@ type Trial struct {
 	Deadline         *durationpb.Duration   `protobuf:"bytes,2,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	AllowDowngrade   bool                   `protobuf:"varint,3,opt,name=allow_downgrade,json=allowDowngrade,proto3" json:"allow_downgrade,omitempty"`
 	AllowReadOnlyUsr bool                   `protobuf:"varint,4,opt,name=allow_read_only_usr,json=allowReadOnlyUsr,proto3" json:"allow_read_only_usr,omitempty"`
+	Pause            Pause                  `protobuf:"varint,5,opt,name=pause,proto3,enum=trident.self.v1.Pause" json:"pause,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -2113,6 +2163,13 @@ func (x *Trial) GetAllowReadOnlyUsr() bool {
 		return x.AllowReadOnlyUsr
 	}
 	return false
+}
+
+func (x *Trial) GetPause() Pause {
+	if x != nil {
+		return x.Pause
+	}
+	return Pause_PAUSE_UNSPECIFIED
 }
 
 type TrustedCertificate struct {
@@ -2738,12 +2795,13 @@ const file_trident_self_v1_api_proto_rawDesc = "" +
 	"\x0fallow_downgrade\x18\x02 \x01(\bB\x06\n" +
 	"\x04part\"<\n" +
 	"\rStageResponse\x12+\n" +
-	"\x05event\x18\x01 \x01(\v2\x1c.trident.operations.v1.Event\"\x93\x01\n" +
+	"\x05event\x18\x01 \x01(\v2\x1c.trident.operations.v1.Event\"\xba\x01\n" +
 	"\x05Trial\x12'\n" +
 	"\x04soak\x18\x01 \x01(\v2\x19.google.protobuf.Duration\x12+\n" +
 	"\bdeadline\x18\x02 \x01(\v2\x19.google.protobuf.Duration\x12\x17\n" +
 	"\x0fallow_downgrade\x18\x03 \x01(\b\x12\x1b\n" +
-	"\x13allow_read_only_usr\x18\x04 \x01(\b\"w\n" +
+	"\x13allow_read_only_usr\x18\x04 \x01(\b\x12%\n" +
+	"\x05pause\x18\x05 \x01(\x0e2\x16.trident.self.v1.Pause\"w\n" +
 	"\x12TrustedCertificate\x12\x0f\n" +
 	"\asubject\x18\x01 \x01(\t\x12\x13\n" +
 	"\vfingerprint\x18\x02 \x01(\t\x12-\n" +
@@ -2779,7 +2837,11 @@ const file_trident_self_v1_api_proto_rawDesc = "" +
 	"\x06Origin\x12\x16\n" +
 	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vORIGIN_BASE\x10\x01\x12\x14\n" +
-	"\x10ORIGIN_EXTENSION\x10\x02*\xd0\x03\n" +
+	"\x10ORIGIN_EXTENSION\x10\x02*S\n" +
+	"\x05Pause\x12\x15\n" +
+	"\x11PAUSE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15PAUSE_BEFORE_ACTIVATE\x10\x01\x12\x18\n" +
+	"\x14PAUSE_BEFORE_RESTART\x10\x02*\xd0\x03\n" +
 	"\n" +
 	"ReasonKind\x12\x1b\n" +
 	"\x17REASON_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -2825,135 +2887,137 @@ func file_trident_self_v1_api_proto_rawDescGZIP() []byte {
 	return file_trident_self_v1_api_proto_rawDescData
 }
 
-var file_trident_self_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_trident_self_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_trident_self_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_trident_self_v1_api_proto_goTypes = []any{
 	(Auto)(0),                     // 0: trident.self.v1.Auto
 	(Origin)(0),                   // 1: trident.self.v1.Origin
-	(ReasonKind)(0),               // 2: trident.self.v1.ReasonKind
-	(*ActivateRequest)(nil),       // 3: trident.self.v1.ActivateRequest
-	(*ActivateResponse)(nil),      // 4: trident.self.v1.ActivateResponse
-	(*BlockedVersion)(nil),        // 5: trident.self.v1.BlockedVersion
-	(*CheckUpdatesRequest)(nil),   // 6: trident.self.v1.CheckUpdatesRequest
-	(*CheckUpdatesResponse)(nil),  // 7: trident.self.v1.CheckUpdatesResponse
-	(*FeedVersion)(nil),           // 8: trident.self.v1.FeedVersion
-	(*GetPolicyRequest)(nil),      // 9: trident.self.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),     // 10: trident.self.v1.GetPolicyResponse
-	(*GetStatusRequest)(nil),      // 11: trident.self.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),     // 12: trident.self.v1.GetStatusResponse
-	(*HistoryEntry)(nil),          // 13: trident.self.v1.HistoryEntry
-	(*HistoryRequest)(nil),        // 14: trident.self.v1.HistoryRequest
-	(*HistoryResponse)(nil),       // 15: trident.self.v1.HistoryResponse
-	(*Hold)(nil),                  // 16: trident.self.v1.Hold
-	(*Image)(nil),                 // 17: trident.self.v1.Image
-	(*Incoming)(nil),              // 18: trident.self.v1.Incoming
-	(*Policy)(nil),                // 19: trident.self.v1.Policy
-	(*Reason)(nil),                // 20: trident.self.v1.Reason
-	(*Release)(nil),               // 21: trident.self.v1.Release
-	(*RemoveRequest)(nil),         // 22: trident.self.v1.RemoveRequest
-	(*RemoveResponse)(nil),        // 23: trident.self.v1.RemoveResponse
-	(*RollbackRequest)(nil),       // 24: trident.self.v1.RollbackRequest
-	(*RollbackResponse)(nil),      // 25: trident.self.v1.RollbackResponse
-	(*SetPolicyRequest)(nil),      // 26: trident.self.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),     // 27: trident.self.v1.SetPolicyResponse
-	(*Source)(nil),                // 28: trident.self.v1.Source
-	(*StageRequest)(nil),          // 29: trident.self.v1.StageRequest
-	(*StageResponse)(nil),         // 30: trident.self.v1.StageResponse
-	(*Trial)(nil),                 // 31: trident.self.v1.Trial
-	(*TrustedCertificate)(nil),    // 32: trident.self.v1.TrustedCertificate
-	(*UnblockRequest)(nil),        // 33: trident.self.v1.UnblockRequest
-	(*UnblockResponse)(nil),       // 34: trident.self.v1.UnblockResponse
-	(*UpgradeRequest)(nil),        // 35: trident.self.v1.UpgradeRequest
-	(*UpgradeResponse)(nil),       // 36: trident.self.v1.UpgradeResponse
-	(*Upload)(nil),                // 37: trident.self.v1.Upload
-	(*Window)(nil),                // 38: trident.self.v1.Window
-	(*StageRequest_Start)(nil),    // 39: trident.self.v1.StageRequest.Start
-	(*UpgradeRequest_Start)(nil),  // 40: trident.self.v1.UpgradeRequest.Start
-	(*v1.Event)(nil),              // 41: trident.operations.v1.Event
-	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
-	(*v1.Operation)(nil),          // 43: trident.operations.v1.Operation
-	(v1.Phase)(0),                 // 44: trident.operations.v1.Phase
-	(*v1.Failure)(nil),            // 45: trident.operations.v1.Failure
-	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
+	(Pause)(0),                    // 2: trident.self.v1.Pause
+	(ReasonKind)(0),               // 3: trident.self.v1.ReasonKind
+	(*ActivateRequest)(nil),       // 4: trident.self.v1.ActivateRequest
+	(*ActivateResponse)(nil),      // 5: trident.self.v1.ActivateResponse
+	(*BlockedVersion)(nil),        // 6: trident.self.v1.BlockedVersion
+	(*CheckUpdatesRequest)(nil),   // 7: trident.self.v1.CheckUpdatesRequest
+	(*CheckUpdatesResponse)(nil),  // 8: trident.self.v1.CheckUpdatesResponse
+	(*FeedVersion)(nil),           // 9: trident.self.v1.FeedVersion
+	(*GetPolicyRequest)(nil),      // 10: trident.self.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),     // 11: trident.self.v1.GetPolicyResponse
+	(*GetStatusRequest)(nil),      // 12: trident.self.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),     // 13: trident.self.v1.GetStatusResponse
+	(*HistoryEntry)(nil),          // 14: trident.self.v1.HistoryEntry
+	(*HistoryRequest)(nil),        // 15: trident.self.v1.HistoryRequest
+	(*HistoryResponse)(nil),       // 16: trident.self.v1.HistoryResponse
+	(*Hold)(nil),                  // 17: trident.self.v1.Hold
+	(*Image)(nil),                 // 18: trident.self.v1.Image
+	(*Incoming)(nil),              // 19: trident.self.v1.Incoming
+	(*Policy)(nil),                // 20: trident.self.v1.Policy
+	(*Reason)(nil),                // 21: trident.self.v1.Reason
+	(*Release)(nil),               // 22: trident.self.v1.Release
+	(*RemoveRequest)(nil),         // 23: trident.self.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 24: trident.self.v1.RemoveResponse
+	(*RollbackRequest)(nil),       // 25: trident.self.v1.RollbackRequest
+	(*RollbackResponse)(nil),      // 26: trident.self.v1.RollbackResponse
+	(*SetPolicyRequest)(nil),      // 27: trident.self.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),     // 28: trident.self.v1.SetPolicyResponse
+	(*Source)(nil),                // 29: trident.self.v1.Source
+	(*StageRequest)(nil),          // 30: trident.self.v1.StageRequest
+	(*StageResponse)(nil),         // 31: trident.self.v1.StageResponse
+	(*Trial)(nil),                 // 32: trident.self.v1.Trial
+	(*TrustedCertificate)(nil),    // 33: trident.self.v1.TrustedCertificate
+	(*UnblockRequest)(nil),        // 34: trident.self.v1.UnblockRequest
+	(*UnblockResponse)(nil),       // 35: trident.self.v1.UnblockResponse
+	(*UpgradeRequest)(nil),        // 36: trident.self.v1.UpgradeRequest
+	(*UpgradeResponse)(nil),       // 37: trident.self.v1.UpgradeResponse
+	(*Upload)(nil),                // 38: trident.self.v1.Upload
+	(*Window)(nil),                // 39: trident.self.v1.Window
+	(*StageRequest_Start)(nil),    // 40: trident.self.v1.StageRequest.Start
+	(*UpgradeRequest_Start)(nil),  // 41: trident.self.v1.UpgradeRequest.Start
+	(*v1.Event)(nil),              // 42: trident.operations.v1.Event
+	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
+	(*v1.Operation)(nil),          // 44: trident.operations.v1.Operation
+	(v1.Phase)(0),                 // 45: trident.operations.v1.Phase
+	(*v1.Failure)(nil),            // 46: trident.operations.v1.Failure
+	(*durationpb.Duration)(nil),   // 47: google.protobuf.Duration
 }
 var file_trident_self_v1_api_proto_depIdxs = []int32{
-	31, // 0: trident.self.v1.ActivateRequest.trial:type_name -> trident.self.v1.Trial
-	41, // 1: trident.self.v1.ActivateResponse.event:type_name -> trident.operations.v1.Event
-	42, // 2: trident.self.v1.BlockedVersion.time:type_name -> google.protobuf.Timestamp
-	21, // 3: trident.self.v1.CheckUpdatesResponse.offer:type_name -> trident.self.v1.Release
-	21, // 4: trident.self.v1.CheckUpdatesResponse.others:type_name -> trident.self.v1.Release
-	20, // 5: trident.self.v1.CheckUpdatesResponse.reasons:type_name -> trident.self.v1.Reason
-	42, // 6: trident.self.v1.CheckUpdatesResponse.refresh_time:type_name -> google.protobuf.Timestamp
-	42, // 7: trident.self.v1.CheckUpdatesResponse.expire_time:type_name -> google.protobuf.Timestamp
+	32, // 0: trident.self.v1.ActivateRequest.trial:type_name -> trident.self.v1.Trial
+	42, // 1: trident.self.v1.ActivateResponse.event:type_name -> trident.operations.v1.Event
+	43, // 2: trident.self.v1.BlockedVersion.time:type_name -> google.protobuf.Timestamp
+	22, // 3: trident.self.v1.CheckUpdatesResponse.offer:type_name -> trident.self.v1.Release
+	22, // 4: trident.self.v1.CheckUpdatesResponse.others:type_name -> trident.self.v1.Release
+	21, // 5: trident.self.v1.CheckUpdatesResponse.reasons:type_name -> trident.self.v1.Reason
+	43, // 6: trident.self.v1.CheckUpdatesResponse.refresh_time:type_name -> google.protobuf.Timestamp
+	43, // 7: trident.self.v1.CheckUpdatesResponse.expire_time:type_name -> google.protobuf.Timestamp
 	0,  // 8: trident.self.v1.CheckUpdatesResponse.auto:type_name -> trident.self.v1.Auto
-	19, // 9: trident.self.v1.GetPolicyResponse.policy:type_name -> trident.self.v1.Policy
+	20, // 9: trident.self.v1.GetPolicyResponse.policy:type_name -> trident.self.v1.Policy
 	1,  // 10: trident.self.v1.GetStatusResponse.origin:type_name -> trident.self.v1.Origin
-	17, // 11: trident.self.v1.GetStatusResponse.images:type_name -> trident.self.v1.Image
-	5,  // 12: trident.self.v1.GetStatusResponse.blocked:type_name -> trident.self.v1.BlockedVersion
-	32, // 13: trident.self.v1.GetStatusResponse.trusted:type_name -> trident.self.v1.TrustedCertificate
-	43, // 14: trident.self.v1.GetStatusResponse.operation:type_name -> trident.operations.v1.Operation
-	13, // 15: trident.self.v1.GetStatusResponse.last:type_name -> trident.self.v1.HistoryEntry
-	19, // 16: trident.self.v1.GetStatusResponse.policy:type_name -> trident.self.v1.Policy
-	44, // 17: trident.self.v1.HistoryEntry.phase:type_name -> trident.operations.v1.Phase
-	45, // 18: trident.self.v1.HistoryEntry.failure:type_name -> trident.operations.v1.Failure
-	42, // 19: trident.self.v1.HistoryEntry.start_time:type_name -> google.protobuf.Timestamp
-	42, // 20: trident.self.v1.HistoryEntry.end_time:type_name -> google.protobuf.Timestamp
-	13, // 21: trident.self.v1.HistoryResponse.entries:type_name -> trident.self.v1.HistoryEntry
-	42, // 22: trident.self.v1.Hold.until:type_name -> google.protobuf.Timestamp
-	42, // 23: trident.self.v1.Image.staged_time:type_name -> google.protobuf.Timestamp
+	18, // 11: trident.self.v1.GetStatusResponse.images:type_name -> trident.self.v1.Image
+	6,  // 12: trident.self.v1.GetStatusResponse.blocked:type_name -> trident.self.v1.BlockedVersion
+	33, // 13: trident.self.v1.GetStatusResponse.trusted:type_name -> trident.self.v1.TrustedCertificate
+	44, // 14: trident.self.v1.GetStatusResponse.operation:type_name -> trident.operations.v1.Operation
+	14, // 15: trident.self.v1.GetStatusResponse.last:type_name -> trident.self.v1.HistoryEntry
+	20, // 16: trident.self.v1.GetStatusResponse.policy:type_name -> trident.self.v1.Policy
+	45, // 17: trident.self.v1.HistoryEntry.phase:type_name -> trident.operations.v1.Phase
+	46, // 18: trident.self.v1.HistoryEntry.failure:type_name -> trident.operations.v1.Failure
+	43, // 19: trident.self.v1.HistoryEntry.start_time:type_name -> google.protobuf.Timestamp
+	43, // 20: trident.self.v1.HistoryEntry.end_time:type_name -> google.protobuf.Timestamp
+	14, // 21: trident.self.v1.HistoryResponse.entries:type_name -> trident.self.v1.HistoryEntry
+	43, // 22: trident.self.v1.Hold.until:type_name -> google.protobuf.Timestamp
+	43, // 23: trident.self.v1.Image.staged_time:type_name -> google.protobuf.Timestamp
 	0,  // 24: trident.self.v1.Policy.auto:type_name -> trident.self.v1.Auto
-	16, // 25: trident.self.v1.Policy.hold:type_name -> trident.self.v1.Hold
-	38, // 26: trident.self.v1.Policy.window:type_name -> trident.self.v1.Window
-	46, // 27: trident.self.v1.Policy.grace:type_name -> google.protobuf.Duration
-	2,  // 28: trident.self.v1.Reason.kind:type_name -> trident.self.v1.ReasonKind
-	42, // 29: trident.self.v1.Reason.until:type_name -> google.protobuf.Timestamp
-	42, // 30: trident.self.v1.Release.publish_time:type_name -> google.protobuf.Timestamp
-	20, // 31: trident.self.v1.Release.reasons:type_name -> trident.self.v1.Reason
-	31, // 32: trident.self.v1.RollbackRequest.trial:type_name -> trident.self.v1.Trial
-	41, // 33: trident.self.v1.RollbackResponse.event:type_name -> trident.operations.v1.Event
-	19, // 34: trident.self.v1.SetPolicyRequest.policy:type_name -> trident.self.v1.Policy
-	19, // 35: trident.self.v1.SetPolicyResponse.policy:type_name -> trident.self.v1.Policy
-	37, // 36: trident.self.v1.Source.upload:type_name -> trident.self.v1.Upload
-	8,  // 37: trident.self.v1.Source.feed:type_name -> trident.self.v1.FeedVersion
-	18, // 38: trident.self.v1.Source.incoming:type_name -> trident.self.v1.Incoming
-	46, // 39: trident.self.v1.Source.fetch_timeout:type_name -> google.protobuf.Duration
-	39, // 40: trident.self.v1.StageRequest.start:type_name -> trident.self.v1.StageRequest.Start
-	41, // 41: trident.self.v1.StageResponse.event:type_name -> trident.operations.v1.Event
-	46, // 42: trident.self.v1.Trial.soak:type_name -> google.protobuf.Duration
-	46, // 43: trident.self.v1.Trial.deadline:type_name -> google.protobuf.Duration
-	42, // 44: trident.self.v1.TrustedCertificate.not_after:type_name -> google.protobuf.Timestamp
-	40, // 45: trident.self.v1.UpgradeRequest.start:type_name -> trident.self.v1.UpgradeRequest.Start
-	41, // 46: trident.self.v1.UpgradeResponse.event:type_name -> trident.operations.v1.Event
-	28, // 47: trident.self.v1.StageRequest.Start.source:type_name -> trident.self.v1.Source
-	28, // 48: trident.self.v1.UpgradeRequest.Start.source:type_name -> trident.self.v1.Source
-	31, // 49: trident.self.v1.UpgradeRequest.Start.trial:type_name -> trident.self.v1.Trial
-	3,  // 50: trident.self.v1.SelfService.Activate:input_type -> trident.self.v1.ActivateRequest
-	6,  // 51: trident.self.v1.SelfService.CheckUpdates:input_type -> trident.self.v1.CheckUpdatesRequest
-	9,  // 52: trident.self.v1.SelfService.GetPolicy:input_type -> trident.self.v1.GetPolicyRequest
-	11, // 53: trident.self.v1.SelfService.GetStatus:input_type -> trident.self.v1.GetStatusRequest
-	14, // 54: trident.self.v1.SelfService.History:input_type -> trident.self.v1.HistoryRequest
-	22, // 55: trident.self.v1.SelfService.Remove:input_type -> trident.self.v1.RemoveRequest
-	24, // 56: trident.self.v1.SelfService.Rollback:input_type -> trident.self.v1.RollbackRequest
-	26, // 57: trident.self.v1.SelfService.SetPolicy:input_type -> trident.self.v1.SetPolicyRequest
-	29, // 58: trident.self.v1.SelfService.Stage:input_type -> trident.self.v1.StageRequest
-	33, // 59: trident.self.v1.SelfService.Unblock:input_type -> trident.self.v1.UnblockRequest
-	35, // 60: trident.self.v1.SelfService.Upgrade:input_type -> trident.self.v1.UpgradeRequest
-	4,  // 61: trident.self.v1.SelfService.Activate:output_type -> trident.self.v1.ActivateResponse
-	7,  // 62: trident.self.v1.SelfService.CheckUpdates:output_type -> trident.self.v1.CheckUpdatesResponse
-	10, // 63: trident.self.v1.SelfService.GetPolicy:output_type -> trident.self.v1.GetPolicyResponse
-	12, // 64: trident.self.v1.SelfService.GetStatus:output_type -> trident.self.v1.GetStatusResponse
-	15, // 65: trident.self.v1.SelfService.History:output_type -> trident.self.v1.HistoryResponse
-	23, // 66: trident.self.v1.SelfService.Remove:output_type -> trident.self.v1.RemoveResponse
-	25, // 67: trident.self.v1.SelfService.Rollback:output_type -> trident.self.v1.RollbackResponse
-	27, // 68: trident.self.v1.SelfService.SetPolicy:output_type -> trident.self.v1.SetPolicyResponse
-	30, // 69: trident.self.v1.SelfService.Stage:output_type -> trident.self.v1.StageResponse
-	34, // 70: trident.self.v1.SelfService.Unblock:output_type -> trident.self.v1.UnblockResponse
-	36, // 71: trident.self.v1.SelfService.Upgrade:output_type -> trident.self.v1.UpgradeResponse
-	61, // [61:72] is the sub-list for method output_type
-	50, // [50:61] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	17, // 25: trident.self.v1.Policy.hold:type_name -> trident.self.v1.Hold
+	39, // 26: trident.self.v1.Policy.window:type_name -> trident.self.v1.Window
+	47, // 27: trident.self.v1.Policy.grace:type_name -> google.protobuf.Duration
+	3,  // 28: trident.self.v1.Reason.kind:type_name -> trident.self.v1.ReasonKind
+	43, // 29: trident.self.v1.Reason.until:type_name -> google.protobuf.Timestamp
+	43, // 30: trident.self.v1.Release.publish_time:type_name -> google.protobuf.Timestamp
+	21, // 31: trident.self.v1.Release.reasons:type_name -> trident.self.v1.Reason
+	32, // 32: trident.self.v1.RollbackRequest.trial:type_name -> trident.self.v1.Trial
+	42, // 33: trident.self.v1.RollbackResponse.event:type_name -> trident.operations.v1.Event
+	20, // 34: trident.self.v1.SetPolicyRequest.policy:type_name -> trident.self.v1.Policy
+	20, // 35: trident.self.v1.SetPolicyResponse.policy:type_name -> trident.self.v1.Policy
+	38, // 36: trident.self.v1.Source.upload:type_name -> trident.self.v1.Upload
+	9,  // 37: trident.self.v1.Source.feed:type_name -> trident.self.v1.FeedVersion
+	19, // 38: trident.self.v1.Source.incoming:type_name -> trident.self.v1.Incoming
+	47, // 39: trident.self.v1.Source.fetch_timeout:type_name -> google.protobuf.Duration
+	40, // 40: trident.self.v1.StageRequest.start:type_name -> trident.self.v1.StageRequest.Start
+	42, // 41: trident.self.v1.StageResponse.event:type_name -> trident.operations.v1.Event
+	47, // 42: trident.self.v1.Trial.soak:type_name -> google.protobuf.Duration
+	47, // 43: trident.self.v1.Trial.deadline:type_name -> google.protobuf.Duration
+	2,  // 44: trident.self.v1.Trial.pause:type_name -> trident.self.v1.Pause
+	43, // 45: trident.self.v1.TrustedCertificate.not_after:type_name -> google.protobuf.Timestamp
+	41, // 46: trident.self.v1.UpgradeRequest.start:type_name -> trident.self.v1.UpgradeRequest.Start
+	42, // 47: trident.self.v1.UpgradeResponse.event:type_name -> trident.operations.v1.Event
+	29, // 48: trident.self.v1.StageRequest.Start.source:type_name -> trident.self.v1.Source
+	29, // 49: trident.self.v1.UpgradeRequest.Start.source:type_name -> trident.self.v1.Source
+	32, // 50: trident.self.v1.UpgradeRequest.Start.trial:type_name -> trident.self.v1.Trial
+	4,  // 51: trident.self.v1.SelfService.Activate:input_type -> trident.self.v1.ActivateRequest
+	7,  // 52: trident.self.v1.SelfService.CheckUpdates:input_type -> trident.self.v1.CheckUpdatesRequest
+	10, // 53: trident.self.v1.SelfService.GetPolicy:input_type -> trident.self.v1.GetPolicyRequest
+	12, // 54: trident.self.v1.SelfService.GetStatus:input_type -> trident.self.v1.GetStatusRequest
+	15, // 55: trident.self.v1.SelfService.History:input_type -> trident.self.v1.HistoryRequest
+	23, // 56: trident.self.v1.SelfService.Remove:input_type -> trident.self.v1.RemoveRequest
+	25, // 57: trident.self.v1.SelfService.Rollback:input_type -> trident.self.v1.RollbackRequest
+	27, // 58: trident.self.v1.SelfService.SetPolicy:input_type -> trident.self.v1.SetPolicyRequest
+	30, // 59: trident.self.v1.SelfService.Stage:input_type -> trident.self.v1.StageRequest
+	34, // 60: trident.self.v1.SelfService.Unblock:input_type -> trident.self.v1.UnblockRequest
+	36, // 61: trident.self.v1.SelfService.Upgrade:input_type -> trident.self.v1.UpgradeRequest
+	5,  // 62: trident.self.v1.SelfService.Activate:output_type -> trident.self.v1.ActivateResponse
+	8,  // 63: trident.self.v1.SelfService.CheckUpdates:output_type -> trident.self.v1.CheckUpdatesResponse
+	11, // 64: trident.self.v1.SelfService.GetPolicy:output_type -> trident.self.v1.GetPolicyResponse
+	13, // 65: trident.self.v1.SelfService.GetStatus:output_type -> trident.self.v1.GetStatusResponse
+	16, // 66: trident.self.v1.SelfService.History:output_type -> trident.self.v1.HistoryResponse
+	24, // 67: trident.self.v1.SelfService.Remove:output_type -> trident.self.v1.RemoveResponse
+	26, // 68: trident.self.v1.SelfService.Rollback:output_type -> trident.self.v1.RollbackResponse
+	28, // 69: trident.self.v1.SelfService.SetPolicy:output_type -> trident.self.v1.SetPolicyResponse
+	31, // 70: trident.self.v1.SelfService.Stage:output_type -> trident.self.v1.StageResponse
+	35, // 71: trident.self.v1.SelfService.Unblock:output_type -> trident.self.v1.UnblockResponse
+	37, // 72: trident.self.v1.SelfService.Upgrade:output_type -> trident.self.v1.UpgradeResponse
+	62, // [62:73] is the sub-list for method output_type
+	51, // [51:62] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_trident_self_v1_api_proto_init() }
@@ -2982,7 +3046,7 @@ func file_trident_self_v1_api_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trident_self_v1_api_proto_rawDesc), len(file_trident_self_v1_api_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
