@@ -16,9 +16,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	goruntime "runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +41,7 @@ import (
 	"github.com/trident-project/trident/internal/servicing/slots/machine"
 	"github.com/trident-project/trident/internal/servicing/slots/wholedisk"
 	"github.com/trident-project/trident/internal/systemd"
+	"github.com/trident-project/trident/internal/updates"
 	"github.com/trident-project/trident/internal/version"
 )
 

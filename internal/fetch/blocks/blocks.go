@@ -104,6 +104,11 @@ func (j *job) run(ctx context.Context) (_ fetch.Result, err error) {
 	}
 	j.file = file
 	defer func() { err = errors.Join(err, file.Close()) }()
+	if size := j.want.Source.Size; size > 0 && file.IsFresh() { // before even the size is asked for
+		if err := j.admitOutline(size); err != nil {
+			return fetch.Result{}, err
+		}
+	}
 	if j.remote, err = fetch.OpenRanges(ctx, j.want.Source, fetch.Pin{}, j.want.Limits, j.want.Source.Meter, j.log); err != nil {
 		if kind := errkind.Of(err); kind == errkind.Unsupported || kind == errkind.Corrupt {
 			err = unsuitable{err}

@@ -168,6 +168,12 @@ func TestTheBudgetIsAgreedBeforeTheFirstByte(t *testing.T) {
 	if sent := r.bytes("/new") + r.bytes("/patch"); sent > 1 {
 		t.Errorf("%d bytes came before the refusal", sent)
 	}
+	before := r.requests
+	r.want.Source.Size = int64(len(r.new))
+	r.wantError(t, errkind.TooLarge, "the patch from 1.0.0 needs about ")
+	if r.requests != before {
+		t.Error("the server was asked, though the size of the image was known")
+	}
 	r.want.Source.MaxBytes = 3 << 20
 	r.mustGet(t)
 
@@ -179,9 +185,9 @@ func TestTheBudgetIsAgreedBeforeTheFirstByte(t *testing.T) {
 	}
 	r.want.Old = nil
 	r.part += "2"
-	before := r.bytes("/new")
+	sentBefore := r.bytes("/new")
 	r.wantError(t, errkind.TooLarge, "the whole image needs ")
-	if sent := r.bytes("/new") - before; sent > 1 {
+	if sent := r.bytes("/new") - sentBefore; sent > 1 {
 		t.Errorf("%d bytes came before the refusal without an image", sent)
 	}
 }
