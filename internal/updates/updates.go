@@ -99,15 +99,15 @@ func (s *Service) ask(ctx context.Context) (*answer, error) {
 	if a.self, err = s.Self(ctx); err != nil {
 		return nil, err
 	}
-	if a.host, err = hostinfo.Read(s.Root); err != nil {
-		return nil, err
-	}
-	a.hostID = hostinfo.ID(s.Root)
 	a.channel = cmp.Or(a.policy.Channel, defaultChannel)
 	if a.policy.Feed == "" {
 		a.addReason(NoFeed, "The policy of this host names no update feed; set one with: trident self policy set --feed URL")
 		return a, nil
 	}
+	if a.host, err = hostinfo.Read(s.Root); err != nil {
+		return nil, err
+	}
+	a.hostID = hostinfo.ID(s.Root)
 	src, err := below(fetch.Source{URL: a.policy.Feed}, feed.Metadata)
 	if err == nil {
 		src, err = src.OnHost(s.Root)
