@@ -24,6 +24,9 @@ const Metadata = "tuf"
 // CustomKey is the key of a [Release] in the custom metadata of a target.
 const CustomKey = "trident"
 
+// MaxChannel is the most bytes of the metadata of a channel that hosts read.
+const MaxChannel = 2 << 20
+
 // A Release is what the feed says of one image. Readers ignore fields that they do not know.
 type Release struct {
 	// Version is the version of Trident in the image, by Semantic Versioning 2.0.0.

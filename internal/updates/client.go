@@ -27,7 +27,7 @@ const (
 	maxRootFile      = 128 << 10
 	maxTimestampFile = 16 << 10
 	maxSnapshotFile  = 256 << 10
-	maxTargetsFile   = 2 << 20
+	maxTargetsFile   = feed.MaxChannel
 )
 
 // A client reads the metadata of a feed once.

@@ -46,6 +46,7 @@ func TestTheTimeIsThatOfTheFlagOrOfTheSources(t *testing.T) {
 			t.Errorf("%s: %v, %v", what, got, err)
 		}
 	}
+	t.Setenv("SOURCE_DATE_EPOCH", "") // make sets it
 	want("clock", place{app: a}, a.Now())
 	t.Setenv("SOURCE_DATE_EPOCH", "100")
 	want("sources", place{app: a}, time.Unix(100, 0))

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/feed"
 )
 
 var errPower = errors.New("the power is cut")
@@ -174,5 +175,15 @@ func BenchmarkPublishTwoHundredVersionsInThreeChannels(b *testing.B) {
 		f := newManyVersions(b, 200)
 		b.StartTimer()
 		f.publish()
+	}
+}
+
+func TestMetadataThatHostsDoNotReadIsRefused(t *testing.T) {
+	t.Parallel()
+	if err := checkChannelSize("stable", feed.MaxChannel); err != nil {
+		t.Error(err)
+	}
+	if err := checkChannelSize("stable", feed.MaxChannel+1); errkind.Of(err) != errkind.TooLarge || errkind.Hint(err) == "" {
+		t.Errorf("%v", err)
 	}
 }

@@ -182,6 +182,9 @@ func (p *Publisher) signAll(before, next *root, v Validity) (*signed, error) {
 		if s.targets[name], err = p.targetsDraft(name, m, []string{keyOf(public).id}, v); err != nil {
 			return nil, err
 		}
+		if err := checkChannelSize(name, len(s.targets[name].data)); err != nil {
+			return nil, err
+		}
 	}
 	top, err := p.record.topTargets()
 	if err != nil {
@@ -208,6 +211,15 @@ func (p *Publisher) signAll(before, next *root, v Validity) (*signed, error) {
 	}
 	p.record.Files[metadata.SNAPSHOT], p.record.Files[metadata.TIMESTAMP] = s.snapshot.file, s.timestamp.file
 	return s, nil
+}
+
+// checkChannelSize fails if hosts would not read the metadata of a channel.
+func checkChannelSize(name string, size int) error {
+	if size <= feed.MaxChannel {
+		return nil
+	}
+	err := errkind.Errorf(errkind.TooLarge, "the metadata of channel %s has %d bytes, and hosts read at most %d", name, size, feed.MaxChannel)
+	return errkind.WithHint(err, "Withdraw old versions of the channel.")
 }
 
 // targetsDraft returns the file that the feed has if its content is the same and it is valid for
