@@ -1,4 +1,4 @@
-// Package hosttest has what the made-up hosts of tests share: the umask under which
+// Package hosttest has what the made-up hosts of tests share: their power switch, the umask under which
 // tridentd runs, files whose modes do not depend on it, a reader of archives, and the round
 // trip of records.
 package hosttest

@@ -75,9 +75,9 @@ func TestABaseThatFailsIsTriedOnceInABootAndThreeTimes(t *testing.T) {
 		w.upgraded("2.0.0")
 		boot := func() {
 			p := w.daemon
-			w.mu.Lock()
+			w.Mu.Lock()
 			w.cutPower()
-			w.mu.Unlock()
+			w.Mu.Unlock()
 			w.reap(p)
 			w.goroutines.Wait()
 			w.powerOn()
@@ -156,8 +156,8 @@ func pemOf(shop *workshop) []byte {
 
 func (w *world) fetchedNothing() {
 	w.t.Helper()
-	if slices.Contains(w.trace, "fetch") {
-		w.t.Errorf("touched %v", w.trace)
+	if slices.Contains(w.Trace, "fetch") {
+		w.t.Errorf("touched %v", w.Trace)
 	}
 }
 

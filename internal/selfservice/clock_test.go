@@ -47,9 +47,9 @@ func newDatedWorld(t *testing.T, shop *workshop, now time.Time) *world {
 }
 
 func (w *world) cutAtTouch(n int, dead time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.touches, w.cutAt, w.after, w.trace, w.dead = 0, n, true, nil, dead
+	w.Mu.Lock()
+	defer w.Mu.Unlock()
+	w.Touches, w.CutAt, w.After, w.Trace, w.dead = 0, n, true, nil, dead
 }
 
 // A power cut at any point of an upgrade or of a rollback, after which the clock is
@@ -92,7 +92,7 @@ func TestADeadClockAfterAPowerCutThrowsNothingAway(t *testing.T) {
 			if blocked := w.status().Blocked; len(blocked) > 0 {
 				t.Errorf("blocked: %+v", blocked)
 			}
-			touches = w.touches
+			touches = w.Touches
 			w.shutDown()
 			return touches
 		}

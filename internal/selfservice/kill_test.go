@@ -28,9 +28,9 @@ func (w *world) begun(from string, b behaviour, meanwhile func()) *operation.Ope
 	w.startDaemon()
 	synctest.Wait()
 	src := w.offer(w.shop.image(w.t, "2.0.0", b))
-	w.mu.Lock()
-	w.touches, w.trace = 0, nil
-	w.mu.Unlock()
+	w.Mu.Lock()
+	w.Touches, w.Trace = 0, nil
+	w.Mu.Unlock()
 	id, err := w.daemon.service.Upgrade(context.Background(), src, Trial{Soak: 5 * time.Second, Deadline: 60 * time.Second, AllowReadOnlyUsr: true})
 	if err != nil && !errors.Is(err, errDead) {
 		w.t.Fatal(err)
@@ -51,7 +51,7 @@ func (w *world) honest(op *operation.Operation, b behaviour, old string) {
 	case op.Phase == operation.Done && b == healthy:
 		want = "2.0.0"
 	case op.Phase != operation.Undone:
-		t.Errorf("%s at %s: %+v\ntouches: %v", op.Phase, op.Reached, op.Failure, w.trace)
+		t.Errorf("%s at %s: %+v\ntouches: %v", op.Phase, op.Reached, op.Failure, w.Trace)
 	}
 	time.Sleep(time.Second)
 	synctest.Wait()
@@ -61,7 +61,7 @@ func (w *world) honest(op *operation.Operation, b behaviour, old string) {
 		synctest.Wait()
 	}
 	if v, err := w.version(context.Background()); v != want || err != nil {
-		t.Fatalf("version %q answers (%v), want %s; %+v\ntouches: %v", v, err, want, op, w.trace)
+		t.Fatalf("version %q answers (%v), want %s; %+v\ntouches: %v", v, err, want, op, w.Trace)
 	}
 	st, err := w.daemon.service.Status(context.Background())
 	if err != nil {
@@ -72,7 +72,7 @@ func (w *world) honest(op *operation.Operation, b behaviour, old string) {
 		t.Errorf("status %+v, want %s", st, want)
 	}
 	if b == healthy && len(st.Blocked) > 0 {
-		t.Errorf("a good version is blocked: %+v\ntouches: %v", st.Blocked, w.trace)
+		t.Errorf("a good version is blocked: %+v\ntouches: %v", st.Blocked, w.Trace)
 	}
 	if slices.ContainsFunc(st.Blocked, func(b Blocked) bool { return b.Version != "2.0.0" }) {
 		t.Errorf("blocked: %+v", st.Blocked)
@@ -170,9 +170,9 @@ func TestASocketThatIsRemovedDuringATrialIsMadeAgainAndNobodyIsBlamed(t *testing
 				time.Sleep(100 * time.Millisecond)
 			}
 			time.Sleep(time.Second)
-			w.mu.Lock()
+			w.Mu.Lock()
 			w.noSocket = true
-			w.mu.Unlock()
+			w.Mu.Unlock()
 		})
 		w.upgraded("2.0.0")
 		if w.isSocketDown() {
@@ -189,8 +189,8 @@ func TestTheNewVersionStartsARescuerWhereThereIsNone(t *testing.T) {
 			for !slices.Contains(w.steps(), "activate") {
 				time.Sleep(time.Millisecond)
 			}
-			w.mu.Lock()
-			defer w.mu.Unlock()
+			w.Mu.Lock()
+			defer w.Mu.Unlock()
 			for unit, kill := range w.watching { // and its unit is gone
 				kill(errForGood)
 				delete(w.watching, unit)
@@ -270,9 +270,9 @@ func TestADamagedFileStrandsNobody(t *testing.T) {
 			synctest.Wait()
 			w.upgraded("2.0.0")
 			w.upgraded("3.0.0")
-			w.mu.Lock()
-			w.touches, w.trace, w.hurtAt = 0, nil, hurtAt
-			w.mu.Unlock()
+			w.Mu.Lock()
+			w.Touches, w.Trace, w.hurtAt = 0, nil, hurtAt
+			w.Mu.Unlock()
 			return w.end(w.service().Rollback(context.Background(), quick))
 		}},
 	}
@@ -284,7 +284,7 @@ func TestADamagedFileStrandsNobody(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, shop)
 				c.play(w)
-				touches = w.touches
+				touches = w.Touches
 				w.shutDown()
 			})
 			for at := 1; at <= touches; at++ {

@@ -47,10 +47,10 @@ func TestAnUpgradePausesAndGoesOnOrIsUndone(t *testing.T) {
 			"undisturbed":       func(*world) {},
 			"the daemon killed": func(w *world) { w.killDaemon(); time.Sleep(5 * time.Second) },
 			"the power cut": func(w *world) {
-				w.mu.Lock()
+				w.Mu.Lock()
 				w.cutPower()
 				p := w.daemon
-				w.mu.Unlock()
+				w.Mu.Unlock()
 				w.kill(p)
 				w.powerOn()
 				time.Sleep(time.Second)

@@ -53,8 +53,8 @@ func TestAnUpgradeSurvivesPowerCuts(t *testing.T) {
 			t.Run("no cut", func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					w := sc.play(t, shop, 0, false)
-					touches = w.touches
-					t.Logf("touches: %s", strings.Join(w.trace, ", "))
+					touches = w.Touches
+					t.Logf("touches: %s", strings.Join(w.Trace, ", "))
 				})
 			})
 			for n := 1; n <= touches; n++ {
@@ -85,9 +85,7 @@ func (sc scenario) play(t *testing.T, shop *workshop, cutAt int, after bool) *wo
 	synctest.Wait()
 	offered := filepath.Join(w.disk.root, "offered.raw")
 	copyFile(t, shop.image(t, "2.0.0", sc.b), offered)
-	w.mu.Lock()
-	w.touches, w.cutAt, w.after, w.trace = 0, cutAt, after, nil
-	w.mu.Unlock()
+	w.Prepare(cutAt, after)
 	trial := Trial{Soak: 5 * time.Second, Deadline: 60 * time.Second, AllowReadOnlyUsr: true}
 	id, err := w.daemon.service.Upgrade(context.Background(), fetch.Source{Path: "/offered.raw"}, trial)
 	if err != nil && !errors.Is(err, errDead) {
@@ -127,9 +125,9 @@ func (w *world) settle(id, cancelAt string) *operation.Operation {
 	for range 600 {
 		time.Sleep(time.Second)
 		synctest.Wait()
-		w.mu.Lock()
+		w.Mu.Lock()
 		on, p, watching := w.on, w.daemon, len(w.watching)
-		w.mu.Unlock()
+		w.Mu.Unlock()
 		if !on {
 			w.reap(p)
 			w.goroutines.Wait()
@@ -153,7 +151,7 @@ func (w *world) settle(id, cancelAt string) *operation.Operation {
 		}
 	}
 	ops, _ := w.disk.journal.List(context.Background(), 1, false)
-	w.t.Fatalf("never settled: %+v\ntouches: %v", ops, w.trace)
+	w.t.Fatalf("never settled: %+v\ntouches: %v", ops, w.Trace)
 	return nil
 }
 
@@ -180,7 +178,7 @@ func (w *world) check(sc scenario, id string, op *operation.Operation) {
 		synctest.Wait()
 	}
 	if v, err := w.version(context.Background()); v != want || err != nil {
-		t.Fatalf("%s: version %q answers (%v), want %s\ntouches: %v", phase, v, err, want, w.trace)
+		t.Fatalf("%s: version %q answers (%v), want %s\ntouches: %v", phase, v, err, want, w.Trace)
 	}
 	w.checkStatus(sc, want, op)
 	w.checkLeftovers(want, op)
@@ -246,10 +244,10 @@ func (w *world) checkLeftovers(want string, op *operation.Operation) {
 }
 
 func (w *world) shutDown() {
-	w.mu.Lock()
+	w.Mu.Lock()
 	w.on = false
 	p := w.daemon
-	w.mu.Unlock()
+	w.Mu.Unlock()
 	w.reap(p)
 	w.goroutines.Wait()
 }

@@ -46,8 +46,8 @@ func (w *world) offer(path string) fetch.Source {
 }
 
 func (w *world) service() *Service {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.Mu.Lock()
+	defer w.Mu.Unlock()
 	return w.daemon.service
 }
 
@@ -188,8 +188,8 @@ func TestARefusedImageLeavesTheHostUnchanged(t *testing.T) {
 					t.Errorf("%s: %+v", op.Phase, op.Failure)
 				}
 				w.expect("1.0.0 of 1.0.0, back to :")
-				if len(w.status().Blocked) > 0 || slices.Contains(w.trace, "swing link") {
-					t.Errorf("blocked %v, touched %v", w.status().Blocked, w.trace)
+				if len(w.status().Blocked) > 0 || slices.Contains(w.Trace, "swing link") {
+					t.Errorf("blocked %v, touched %v", w.status().Blocked, w.Trace)
 				}
 				w.checkLeftovers("1.0.0", op)
 			})
@@ -207,8 +207,8 @@ func TestAVersionThatDoesNotRunWhereItIsMergedIsUndoneBeforeTheRestart(t *testin
 			t.Errorf("%s: %+v", op.Phase, op.Failure)
 		}
 		w.expect("1.0.0 of 1.0.0, back to :")
-		if slices.Contains(w.trace, "restart") {
-			t.Errorf("restarted: %v", w.trace)
+		if slices.Contains(w.Trace, "restart") {
+			t.Errorf("restarted: %v", w.Trace)
 		}
 		w.checkLeftovers("1.0.0", op)
 	})

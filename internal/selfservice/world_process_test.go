@@ -30,8 +30,8 @@ func (w *world) startDaemon() {
 		w.t.Error(err)
 		return
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.Mu.Lock()
+	defer w.Mu.Unlock()
 	if !w.on {
 		return
 	}
@@ -66,7 +66,7 @@ func (p *process) run() string { return fmt.Sprintf("%032x", p.pid) }
 
 // restartOnFailure is what Restart=on-failure does.
 func (w *world) restartOnFailure(p *process) {
-	w.mu.Lock()
+	w.Mu.Lock()
 	same := w.on && w.daemon == p
 	p.dead = true
 	if same && !w.killed[p] {
@@ -75,14 +75,14 @@ func (w *world) restartOnFailure(p *process) {
 	if same {
 		w.unit.Active, w.unit.MainPID = "activating", 0
 	}
-	w.mu.Unlock()
+	w.Mu.Unlock()
 	time.Sleep(250 * time.Millisecond) // RestartSec=
-	w.mu.Lock()
+	w.Mu.Lock()
 	same = w.on && w.daemon == p
 	if same {
 		w.unit.Restarts++
 	}
-	w.mu.Unlock()
+	w.Mu.Unlock()
 	if same {
 		w.startDaemon()
 	}
@@ -90,15 +90,15 @@ func (w *world) restartOnFailure(p *process) {
 
 // serveUntilCrash is a daemon that comes up, and may crash after a while.
 func (w *world) serveUntilCrash(p *process, crash time.Duration) {
-	w.mu.Lock()
+	w.Mu.Lock()
 	w.life++
 	life := operation.Life{Boot: fmt.Sprint(w.boot), Process: fmt.Sprint(w.life)}
 	root := w.disk.root
-	w.mu.Unlock()
+	w.Mu.Unlock()
 	runner := operation.New(context.Background(), operation.Config{
 		Journal: journalOf{p}, Life: life, Logger: slog.New(slog.DiscardHandler),
 		Unsettled: func(is bool) error {
-			return w.touch(p, "mark", func() error { w.mu.Lock(); w.marked = is; w.mu.Unlock(); return nil })
+			return w.touch(p, "mark", func() error { w.Mu.Lock(); w.marked = is; w.Mu.Unlock(); return nil })
 		},
 	})
 	s := New(Config{
@@ -108,14 +108,14 @@ func (w *world) serveUntilCrash(p *process, crash time.Duration) {
 		Touch: func(name string, change func() error) error { return w.touch(p, name, change) },
 	})
 	s.images.Whole = w.counted
-	w.mu.Lock()
+	w.Mu.Lock()
 	if p.dead || !w.on {
-		w.mu.Unlock()
+		w.Mu.Unlock()
 		return
 	}
 	p.runner, p.service = runner, s
 	w.unit.Active = "active"
-	w.mu.Unlock()
+	w.Mu.Unlock()
 	if err := runner.Resume(context.Background()); err == nil {
 		if err := s.Retire(context.Background()); err != nil && !errors.Is(err, errDead) && w.hurt == nil {
 			w.t.Errorf("retire: %v", err)
@@ -130,10 +130,10 @@ func (w *world) serveUntilCrash(p *process, crash time.Duration) {
 
 // killDaemon is kill -9.
 func (w *world) killDaemon() {
-	w.mu.Lock()
+	w.Mu.Lock()
 	p := w.daemon
 	if !w.on || p == nil || p.dead {
-		w.mu.Unlock()
+		w.Mu.Unlock()
 		return
 	}
 	if w.killed == nil {
@@ -141,7 +141,7 @@ func (w *world) killDaemon() {
 	}
 	w.killed[p] = true
 	w.exits = append(w.exits, rescue.Exit{Run: p.run(), Killed: true})
-	w.mu.Unlock()
+	w.Mu.Unlock()
 	w.kill(p)
 	w.restartOnFailure(p)
 }
@@ -153,24 +153,24 @@ var (
 
 // killRescuer is kill -9.
 func (w *world) killRescuer() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.Mu.Lock()
+	defer w.Mu.Unlock()
 	for _, kill := range w.watching {
 		kill(errKilled)
 	}
 }
 
 func (w *world) isSocketDown() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.Mu.Lock()
+	defer w.Mu.Unlock()
 	return w.noSocket
 }
 
 // kill ends a process without asking it.
 func (w *world) kill(p *process) {
-	w.mu.Lock()
+	w.Mu.Lock()
 	p.dead = true
-	w.mu.Unlock()
+	w.Mu.Unlock()
 	w.reap(p)
 }
 
@@ -185,28 +185,28 @@ func (w *world) reap(p *process) {
 
 // restart is what a restart job of tridentd.service does: SIGTERM, then a start.
 func (w *world) restart() {
-	w.mu.Lock()
+	w.Mu.Lock()
 	p := w.daemon
 	w.daemon, w.noSocket = nil, false
 	w.unit.Restarts = 0
-	w.mu.Unlock()
+	w.Mu.Unlock()
 	w.reap(p)
-	w.mu.Lock()
+	w.Mu.Lock()
 	if p != nil {
 		p.dead = true
 	}
-	w.mu.Unlock()
+	w.Mu.Unlock()
 	w.startDaemon()
 }
 
 // watch runs a rescuer, and runs it again when it fails, as its unit says.
 func (w *world) watch(unit string) {
 	ctx, kill := context.WithCancelCause(context.Background())
-	w.mu.Lock()
+	w.Mu.Lock()
 	w.watching[unit] = kill
 	root := w.disk.root
 	boot := w.boot
-	w.mu.Unlock()
+	w.Mu.Unlock()
 	w.spawn(func() {
 		defer kill(nil)
 		file := rescue.File{Dir: filepath.Join(root, rescue.Dir), Root: root, Clock: w.bootClock}
@@ -214,12 +214,12 @@ func (w *world) watch(unit string) {
 		if err != nil {
 			time.Sleep(time.Second)
 		}
-		w.mu.Lock()
+		w.Mu.Lock()
 		again := w.boot == boot && w.on && err != nil && !errors.Is(context.Cause(ctx), errForGood)
 		if w.boot == boot && !errors.Is(context.Cause(ctx), errForGood) {
 			delete(w.watching, unit)
 		}
-		w.mu.Unlock()
+		w.Mu.Unlock()
 		if again {
 			w.watch(unit)
 		}

@@ -22,8 +22,8 @@ import (
 type journalOf struct{ *process }
 
 func (j journalOf) alive() (*operationtest.Memory, error) {
-	j.w.mu.Lock()
-	defer j.w.mu.Unlock()
+	j.w.Mu.Lock()
+	defer j.w.Mu.Unlock()
 	if j.dead || !j.w.on {
 		return nil, errDead
 	}
@@ -65,22 +65,22 @@ func (j journalOf) Events(ctx context.Context, id string, after uint64, limit in
 type storeOf struct{ *process }
 
 func (s storeOf) Block(_ context.Context, b hoststate.Blocked) error {
-	s.w.mu.Lock()
-	defer s.w.mu.Unlock()
+	s.w.Mu.Lock()
+	defer s.w.Mu.Unlock()
 	s.w.disk.blocked[b.Version] = b
 	return nil
 }
 
 func (s storeOf) Unblock(_ context.Context, version string) error {
-	s.w.mu.Lock()
-	defer s.w.mu.Unlock()
+	s.w.Mu.Lock()
+	defer s.w.Mu.Unlock()
 	delete(s.w.disk.blocked, version)
 	return nil
 }
 
 func (s storeOf) Blocked(context.Context) (out []hoststate.Blocked, err error) {
-	s.w.mu.Lock()
-	defer s.w.mu.Unlock()
+	s.w.Mu.Lock()
+	defer s.w.Mu.Unlock()
 	for _, b := range s.w.disk.blocked {
 		out = append(out, b)
 	}
@@ -101,9 +101,9 @@ func (s systemdOf) Restart(_ context.Context, unit string) error {
 	}
 	s.w.spawn(func() {
 		time.Sleep(time.Millisecond) // the job comes after the answer
-		s.w.mu.Lock()
+		s.w.Mu.Lock()
 		current := s.w.on && s.w.daemon == s.process
-		s.w.mu.Unlock()
+		s.w.Mu.Unlock()
 		if current {
 			s.w.restart()
 		}
@@ -120,9 +120,9 @@ func (s systemdOf) ReloadOrRestart(_ context.Context, unit string) error {
 }
 
 func (s systemdOf) StartTransient(_ context.Context, name string, t systemd.Transient) error {
-	s.w.mu.Lock()
+	s.w.Mu.Lock()
 	there := s.w.watching[name] != nil || s.w.watching["boot"] != nil
-	s.w.mu.Unlock()
+	s.w.Mu.Unlock()
 	if there {
 		return errkind.Errorf(errkind.Exists, "unit %s", name)
 	}
@@ -137,8 +137,8 @@ func (systemdOf) Stop(context.Context, string) error   { return nil }
 func (systemdOf) Reload(context.Context) error         { return nil }
 func (systemdOf) Version(context.Context) (int, error) { return 257, nil }
 func (s systemdOf) Unit(_ context.Context, unit string) (systemd.Unit, error) {
-	s.w.mu.Lock()
-	defer s.w.mu.Unlock()
+	s.w.Mu.Lock()
+	defer s.w.Mu.Unlock()
 	if unit == daemonUnit {
 		return s.w.unit, nil
 	}
@@ -183,8 +183,8 @@ type rescuerOf struct {
 }
 
 func (r rescuerOf) alive() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.Mu.Lock()
+	defer r.Mu.Unlock()
 	if !r.on || r.boot != r.of {
 		return errDead
 	}
@@ -194,14 +194,14 @@ func (r rescuerOf) alive() error {
 func (r rescuerOf) Version(ctx context.Context) (string, error) { return r.version(ctx) }
 
 func (r rescuerOf) Unit(context.Context) (rescue.Unit, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.Mu.Lock()
+	defer r.Mu.Unlock()
 	return rescue.Unit{Active: r.unit.Active, Restarts: int(r.unit.Restarts), PID: int(r.unit.MainPID), Run: r.unit.Invocation}, nil
 }
 
 func (r rescuerOf) Exits(context.Context) ([]rescue.Exit, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.Mu.Lock()
+	defer r.Mu.Unlock()
 	return slices.Clone(r.exits), nil
 }
 

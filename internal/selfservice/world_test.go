@@ -40,7 +40,7 @@ type world struct {
 	t    testing.TB
 	shop *workshop
 
-	mu       sync.Mutex
+	hosttest.Power
 	disk     disk
 	on       bool
 	life     int // counts boots and processes
@@ -59,11 +59,7 @@ type world struct {
 	hurtAt int          // the touch before which the disk is damaged; 0 for none
 	hurt   func(*world) // damages it
 
-	touches int
-	cutAt   int // the touch to cut the power at; 0 for none
-	after   bool
-	trace   []string
-	left    *disk // what the cut left
+	left *disk // what the cut left
 
 	clock time.Duration // how far the clock of the host is ahead of that of the bubble
 	dead  time.Time     // what the clock says after a power cut; zero: it goes on
@@ -85,9 +81,9 @@ type process struct {
 	service *Service
 }
 
-func tempDir(t testing.TB) string { return hosttest.TempDir(t) }
+var errDead = hosttest.ErrDead
 
-var errDead = errors.New("the power is off")
+func tempDir(t testing.TB) string { return hosttest.TempDir(t) }
 
 // newWorld is a host with a base of version 1.0.0.
 func newWorld(t testing.TB, shop *workshop) *world {
@@ -109,49 +105,33 @@ func newWorld(t testing.TB, shop *workshop) *world {
 // touch is a change of the host by p, or by the rescuer (nil), at which the
 // power may be cut.
 func (w *world) touch(p *process, name string, change func() error) error {
-	w.mu.Lock()
-	if !w.on || p != nil && p.dead {
-		w.mu.Unlock()
-		return errDead
-	}
-	w.touches++
-	if w.touches == w.hurtAt {
-		w.hurt(w)
-	}
-	hit := w.touches == w.cutAt
-	w.trace = append(w.trace, name)
-	if hit && !w.after {
-		w.cutPower()
-		w.mu.Unlock()
-		return errDead
-	}
-	w.mu.Unlock()
-	err := change()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if hit {
-		w.cutPower()
-		return errDead
-	}
-	return err
+	return w.Touch(hosttest.Toucher{
+		IsDead: func() bool { return !w.on || p != nil && p.dead },
+		Before: func() {
+			if w.Touches == w.hurtAt {
+				w.hurt(w)
+			}
+		},
+		Cut: w.cutPower,
+	}, name, change)
 }
 
 // setClock sets the clock of the host.
 func (w *world) setClock(now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.Mu.Lock()
+	defer w.Mu.Unlock()
 	w.clock = time.Until(now)
 }
 
 // clockTime is what the clock of the host says.
 func (w *world) clockTime() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.Mu.Lock()
+	defer w.Mu.Unlock()
 	return time.Now().Add(w.clock)
 }
 
 // cutPower switches the power off and sets aside what is on disk at this moment. The
-// caller holds w.mu.
+// caller holds w.Mu.
 func (w *world) cutPower() {
 	w.on = false
 	root := filepath.Join(tempDir(w.t), "root")
@@ -164,7 +144,7 @@ func (w *world) cutPower() {
 // powerOn boots what is on the disk: systemd merges what the link says, a
 // rescuer takes up its trial, and unsettled work brings up the daemon.
 func (w *world) powerOn() {
-	w.mu.Lock()
+	w.Mu.Lock()
 	if w.left != nil {
 		w.disk, w.left = *w.left, nil
 		if !w.dead.IsZero() {
@@ -176,7 +156,7 @@ func (w *world) powerOn() {
 	w.boot++
 	w.booted = time.Now()
 	marked := w.marked
-	w.mu.Unlock()
+	w.Mu.Unlock()
 	merge := w.merge
 	if !w.disk.enabled() {
 		merge = w.unmerged
@@ -195,8 +175,8 @@ func (w *world) powerOn() {
 
 // bootClock is the clock of a boot.
 func (w *world) bootClock() (boot string, up time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.Mu.Lock()
+	defer w.Mu.Unlock()
 	return fmt.Sprint(w.boot), time.Since(w.booted)
 }
 
@@ -251,8 +231,8 @@ func (w *world) spawn(f func()) { w.goroutines.Go(f) }
 
 // version is who answers on the socket.
 func (w *world) version(context.Context) (string, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.Mu.Lock()
+	defer w.Mu.Unlock()
 	if w.on && w.noSocket {
 		return "", rescue.ErrNoSocket
 	}

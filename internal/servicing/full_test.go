@@ -2,7 +2,6 @@ package servicing
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,9 +12,6 @@ import (
 	"github.com/trident-project/trident/internal/operation"
 	"github.com/trident-project/trident/internal/slot"
 )
-
-// errFull is the error of the change that finds the disk full.
-var errFull error = &os.PathError{Op: "write", Path: "full", Err: unix.ENOSPC}
 
 // wantFull wants an operation with one failed change to end: undone because of that
 // change, or done if the change was not needed.
@@ -41,7 +37,7 @@ func TestAServicingWhoseDiskIsFullAtAnyChangeIsUndone(t *testing.T) {
 			touches := 0
 			synctest.Test(t, func(t *testing.T) {
 				sc.prepare(t, g, &start)
-				touches = sc.play(t, g, start, 0, false).touches
+				touches = sc.play(t, g, start, 0, false).Touches
 			})
 			var undone atomic.Int32
 			t.Run("changes", func(t *testing.T) {
@@ -53,11 +49,10 @@ func TestAServicingWhoseDiskIsFullAtAnyChangeIsUndone(t *testing.T) {
 							copyDisk(t, start.disk, w.root, nil)
 							w.powerOn()
 							old, was := w.state(), w.status()
-							w.mu.Lock()
-							w.touches, w.failAt, w.trace = 0, n, nil
-							w.mu.Unlock()
+							w.Prepare(0, false)
+							w.FailAt = n
 							op := w.begin(sc)
-							wantFull(t, op, w.trace)
+							wantFull(t, op, w.Trace)
 							if op.Phase == operation.Undone {
 								w.check(was, old, op)
 								undone.Add(1)
@@ -102,7 +97,7 @@ func TestAnOSWhoseDiskIsFullAtAnyChangeIsUndone(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := start(t)
 				sc.play(w, 0, false)
-				changes = w.trace
+				changes = w.Trace
 			})
 			var undone atomic.Int32
 			t.Run("changes", func(t *testing.T) {
@@ -117,12 +112,11 @@ func TestAnOSWhoseDiskIsFullAtAnyChangeIsUndone(t *testing.T) {
 							w := start(t)
 							w.powerOn()
 							was := w.status()
-							w.mu.Lock()
-							w.touches, w.failAt, w.trace = 0, i+1, nil
-							w.mu.Unlock()
+							w.Prepare(0, false)
+							w.FailAt = i + 1
 							kind, begin := sc.do(w)
 							op := w.run(kind, begin, "")
-							wantFull(t, op, w.trace)
+							wantFull(t, op, w.Trace)
 							ended := sc
 							if op.Phase == operation.Undone {
 								undone.Add(1)

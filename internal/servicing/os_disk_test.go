@@ -165,7 +165,7 @@ func (w *osWorld) unpack(device, at string) {
 		w.t.Fatal(err)
 	}
 	if err := untar(io.NewSectionReader(r, headSize+8, int64(binary.LittleEndian.Uint64(size[:]))), at); err != nil {
-		w.t.Fatalf("mount %s: %v\ntouches: %v", p.Label, err, w.trace)
+		w.t.Fatalf("mount %s: %v\ntouches: %v", p.Label, err, w.Trace)
 	}
 }
 

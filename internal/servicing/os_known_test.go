@@ -349,7 +349,7 @@ func (f knownFault) play(t *testing.T, a *album, installed *osWorld) {
 	if got := w.state(); got != before {
 		t.Error("a plan has changed the machine")
 	}
-	w.trace = nil
+	w.Trace = nil
 	var id string
 	if f.update {
 		id, err = s.Update(t.Context(), UpdateRequest{Config: c, Stage: true, Finalize: true})
@@ -365,10 +365,10 @@ func (f knownFault) play(t *testing.T, a *album, installed *osWorld) {
 	}
 	op := w.waiting(id)
 	if op.Phase != operation.Undone || op.Reached != "image" || !strings.Contains(op.Failure.Message, f.says) || errkind.Kind(op.Failure.Kind) == errkind.Internal {
-		t.Errorf("%s, it got to %q: %+v\nwant %s\ntouches: %v", op.Phase, op.Reached, op.Failure, f.says, w.trace)
+		t.Errorf("%s, it got to %q: %+v\nwant %s\ntouches: %v", op.Phase, op.Reached, op.Failure, f.says, w.Trace)
 	}
 	if got := w.state(); got != before {
-		t.Errorf("the disk or the firmware has changed; touches: %v", w.trace)
+		t.Errorf("the disk or the firmware has changed; touches: %v", w.Trace)
 	}
 	if stale, err := filepath.Glob(filepath.Join(w.root, "run/trident/plan-*")); err != nil || len(stale) > 0 {
 		t.Errorf("the plan has left behind %v, %v", stale, err)

@@ -66,7 +66,7 @@ func TestAPlanIsWhatTheStepsDo(t *testing.T) {
 					if plan.Storage == nil || len(plan.Warnings) > 0 {
 						t.Errorf("%+v", plan)
 					}
-					w.trace = nil
+					w.Trace = nil
 					w.must(do)
 
 					promised := map[string]int{}
@@ -81,13 +81,13 @@ func TestAPlanIsWhatTheStepsDo(t *testing.T) {
 						}
 					}
 					for kind, touches := range touchesOf {
-						did := count(w.trace, touches...)
+						did := count(w.Trace, touches...)
 						if promised[kind] != did {
 							t.Errorf("%s is promised %d times, and was done %d times", kind, promised[kind], did)
 						}
 					}
-					reboot := slices.Index(w.trace, "reboot")
-					for step, part := range map[string][]string{"try": w.trace[:reboot], "settle": w.trace[reboot:]} {
+					reboot := slices.Index(w.Trace, "reboot")
+					for step, part := range map[string][]string{"try": w.Trace[:reboot], "settle": w.Trace[reboot:]} {
 						if did := count(part, "write EFI/BOOT/*") > 0; did != renewed[step] {
 							t.Errorf("step %s: the fallback boot files are promised: %v, and were written: %v", step, renewed[step], did)
 						}
@@ -137,13 +137,13 @@ func TestAPlanAtRunTimePromisesNoBootFiles(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" || plan.Kind != RuntimeUpdate || plan.Storage != nil {
 			t.Errorf("%s: -want +got:\n%s", plan.Kind, diff)
 		}
-		w.trace = nil
+		w.Trace = nil
 		w.must(func(w *osWorld) (string, func(*Service) (string, error)) {
 			_, start := updating(func(*album) string { return text }, true, true)(w)
 			return "runtime-update", start
 		})
-		if n := count(w.trace, "write EFI/*/*", "rename to EFI/*/*", "set Loader*"); n > 0 {
-			t.Errorf("boot files are changed: %v", w.trace)
+		if n := count(w.Trace, "write EFI/*/*", "rename to EFI/*/*", "set Loader*"); n > 0 {
+			t.Errorf("boot files are changed: %v", w.Trace)
 		}
 	})
 }

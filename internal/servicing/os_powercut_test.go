@@ -180,14 +180,14 @@ func TestAnOSSurvivesPowerCuts(t *testing.T) {
 				return installed.copied(t, tempDir(t))
 			}
 			touches := 0
-			var rests rests
+			var rests map[int]bool
 			played++
 			t.Run("no cut", func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					w := start(t)
 					sc.play(w, 0, false)
-					touches, rests = w.touches, w.rests
-					t.Logf("touches: %s", strings.Join(w.trace, ", "))
+					touches, rests = w.Touches, w.Rests()
+					t.Logf("touches: %s", strings.Join(w.Trace, ", "))
 				})
 			})
 			for cut := 1; cut <= touches; cut++ {
@@ -195,7 +195,7 @@ func TestAnOSSurvivesPowerCuts(t *testing.T) {
 					if sc.cut == onOneSide && after != (cut%2 == 0) || sc.cut == hereAndThere && (cut+n)%12 != 0 {
 						continue
 					}
-					if sc.cut == everywhere && !after && rests.before[cut] {
+					if sc.cut == everywhere && !after && rests[cut] {
 						continue // the same as after the change before
 					}
 					cases++
@@ -218,7 +218,7 @@ func (w *osWorld) must(do doing) {
 	w.t.Helper()
 	kind, start := do(w)
 	if op := w.run(kind, start, ""); op.Phase != operation.Done {
-		w.t.Fatalf("%s: %+v\ntouches: %v", op.Phase, op.Failure, w.trace)
+		w.t.Fatalf("%s: %+v\ntouches: %v", op.Phase, op.Failure, w.Trace)
 	}
 }
 
@@ -236,7 +236,7 @@ func (w *osWorld) run(kind string, start func(*Service) (string, error), cancelA
 	for op == nil || op.Kind != kind {
 		_, err := start(w.daemon.service)
 		if err != nil && !w.daemon.dead {
-			w.t.Fatalf("%v\ntouches: %v", err, w.trace)
+			w.t.Fatalf("%v\ntouches: %v", err, w.Trace)
 		}
 		op = w.settled(cancelAt)
 	}
@@ -248,9 +248,9 @@ func (w *osWorld) settled(cancelAt string) *operation.Operation {
 	for range 2000 {
 		time.Sleep(500 * time.Millisecond)
 		synctest.Wait()
-		w.mu.Lock()
+		w.Mu.Lock()
 		on, reboots := w.on, w.reboots
-		w.mu.Unlock()
+		w.Mu.Unlock()
 		if !on {
 			w.stopDaemon()
 			w.powerOn()
@@ -278,7 +278,7 @@ func (w *osWorld) settled(cancelAt string) *operation.Operation {
 		}
 	}
 	ops, _ := w.daemon.runner.List(ctx, 1, false)
-	w.t.Fatalf("never settled: %+v\ntouches: %v", ops, w.trace)
+	w.t.Fatalf("never settled: %+v\ntouches: %v", ops, w.Trace)
 	return nil
 }
 
@@ -286,14 +286,12 @@ func (sc osScenario) play(w *osWorld, cutAt int, after bool) {
 	t := w.t
 	w.powerOn()
 	was := w.status()
-	w.mu.Lock()
-	w.touches, w.cutAt, w.after, w.trace = 0, cutAt, after, nil
-	w.mu.Unlock()
+	w.Prepare(cutAt, after)
 	kind, start := sc.do(w)
 	op := w.run(kind, start, sc.cancelAt)
 	if sc.then != nil {
 		if op.Phase != operation.Done {
-			t.Fatalf("staged: %+v\ntouches: %v", op, w.trace)
+			t.Fatalf("staged: %+v\ntouches: %v", op, w.Trace)
 		}
 		if sc.from == nil { // the live system forgets nothing
 			w.rest()
@@ -306,7 +304,7 @@ func (sc osScenario) play(w *osWorld, cutAt int, after bool) {
 	w.rest()
 	w.powerOn() // by default it boots the same
 	if (w.slot != sc.runs) != (cutShort(op) && sc.want == operation.Done) {
-		t.Errorf("the next boot is of %v, want %v\ntouches: %v", w.slot, sc.runs, w.trace)
+		t.Errorf("the next boot is of %v, want %v\ntouches: %v", w.slot, sc.runs, w.Trace)
 	}
 	w.rest()
 }
@@ -332,7 +330,7 @@ func (sc osScenario) check(w *osWorld, op *operation.Operation, was hoststate.St
 	t.Helper()
 	tell := func(format string, args ...any) {
 		t.Helper()
-		t.Errorf("%s\n%s: %+v\ntouches: %v", fmt.Sprintf(format, args...), op.Phase, op.Failure, w.trace)
+		t.Errorf("%s\n%s: %+v\ntouches: %v", fmt.Sprintf(format, args...), op.Phase, op.Failure, w.Trace)
 	}
 	if cutShort(op) && sc.want == operation.Done { // before it was confirmed
 		sc.want, sc.kind, sc.named = operation.Undone, errkind.Unhealthy, op.Failure.Name

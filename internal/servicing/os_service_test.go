@@ -193,7 +193,7 @@ func TestADiskIsWrittenWhole(t *testing.T) {
 		}
 		synctest.Wait()
 		if !w.reboots {
-			t.Fatalf("no reboot: %v", w.trace)
+			t.Fatalf("no reboot: %v", w.Trace)
 		}
 		for label, want := range map[string]string{"esp": "vfat", "root": "ext4"} {
 			if p, ok := findLabel(w.inventory(), label); !ok || p.Content.Type != want {
@@ -232,7 +232,7 @@ func TestTheNextDaemonRequestsAMissingReboot(t *testing.T) {
 			}
 			w.stopDaemon()
 			if w.unheard != 0 || w.reboots {
-				t.Fatalf("the reboot is asked for: %v", w.trace)
+				t.Fatalf("the reboot is asked for: %v", w.Trace)
 			}
 			w.startDaemon()
 			if op := w.settled(""); op.Phase != c.want || w.slot != c.runs {
@@ -309,8 +309,8 @@ func TestAnUpdateIgnoresTheManagementOS(t *testing.T) {
 	t.Parallel()
 	onMachine(t, func(t *testing.T, w *osWorld) {
 		w.must(updating(func(a *album) string { return hostOf(a.v2, managed) }, true, true))
-		if w.has("etc/netplan/99-trident.yaml") || slices.Contains(w.trace, "apply network") {
-			t.Errorf("%v", w.trace)
+		if w.has("etc/netplan/99-trident.yaml") || slices.Contains(w.Trace, "apply network") {
+			t.Errorf("%v", w.Trace)
 		}
 	})
 }
@@ -325,8 +325,8 @@ func TestANetworkThatIsThereIsLeftAlone(t *testing.T) {
 		write(t, filepath.Join(w.live, osconfig.Netplan), "network:\n  version: 2\n")
 		w.powerOn()
 		w.must(installing(func(a *album) string { return hostOf(a.v1, "managementOs: {netplan: {version: 2}}\n") }, true, false))
-		if slices.Contains(w.trace, "apply network") {
-			t.Errorf("%v", w.trace)
+		if slices.Contains(w.Trace, "apply network") {
+			t.Errorf("%v", w.Trace)
 		}
 		w.rest()
 	})

@@ -127,12 +127,12 @@ func TestExtensionsThatTheHostHasNoRoomForAreFetchedIntoTheNewSystem(t *testing.
 			w := newOSWorld(t, a)
 			w.powerOn()
 			write(t, filepath.Join(w.root, "srv", p.sha), string(p.data))
-			w.fullAfter = "make room for extensions"
+			w.FullAfter = "make room for extensions"
 			kind, start := installing(text, true, true)(w)
 			op := w.run(kind, start, "")
 			lacks(t, "the operation", w.says(op.ID), "the extensions of the new system are checked only after its disk is written: ")
-			if !slices.Contains(w.trace, "discard extensions") {
-				t.Errorf("what was fetched so far stays: %v", w.trace)
+			if !slices.Contains(w.Trace, "discard extensions") {
+				t.Errorf("what was fetched so far stays: %v", w.Trace)
 			}
 			check(w, op)
 			w.rest()
@@ -203,8 +203,8 @@ func TestALiveSystemThatLacksSomething(t *testing.T) {
 			return hostOf(a.v1, "managementOs: {users: [{name: root, sshMode: key-only}]}\n")
 		},
 			world: func(w *osWorld) { w.systemd.Set("ssh.service", systemd.Unit{Active: "inactive"}) }, check: func(w *osWorld) {
-				if slices.ContainsFunc(w.trace, func(touch string) bool { return strings.HasPrefix(touch, "reload ssh") }) {
-					w.t.Errorf("a server that does not run is reloaded: %v", w.trace)
+				if slices.ContainsFunc(w.Trace, func(touch string) bool { return strings.HasPrefix(touch, "reload ssh") }) {
+					w.t.Errorf("a server that does not run is reloaded: %v", w.Trace)
 				}
 			}},
 		"a system on a disk that a person has named": {config: v1, world: func(w *osWorld) {
@@ -225,7 +225,7 @@ func TestALiveSystemThatLacksSomething(t *testing.T) {
 				op := w.begun(installing(c.config, true, false))
 				if f := op.Failure; c.named != "" || c.says != "" {
 					if op.Phase != operation.Undone || f.Name != c.named || !strings.Contains(f.Message, c.says) || !strings.Contains(f.Hint, c.hints) || w.state() != before {
-						t.Errorf("%s: %+v; touches: %v", op.Phase, f, w.trace)
+						t.Errorf("%s: %+v; touches: %v", op.Phase, f, w.Trace)
 					}
 				} else if op.Phase != operation.Done {
 					t.Errorf("%s: %+v", op.Phase, f)

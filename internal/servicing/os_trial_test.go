@@ -68,7 +68,7 @@ func TestAnUpdateWithoutItsBootFilesIsNotFinalized(t *testing.T) {
 			t.Errorf("%s at %q: %+v", op.Phase, op.Reached, f)
 		}
 		if st := w.status(); st.Phase != (hoststate.Settled{}) || st.LastError == nil || w.state() != before {
-			t.Errorf("the status is %+v; touches: %v", st, w.trace)
+			t.Errorf("the status is %+v; touches: %v", st, w.Trace)
 		}
 	})
 }

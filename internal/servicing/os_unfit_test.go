@@ -230,7 +230,7 @@ func (w *osWorld) wantUnfit(text string, update bool, kind errkind.Kind, named, 
 		w.t.Errorf("the status is %+v, was %+v", st, was)
 	}
 	if w.state() != before {
-		w.t.Errorf("the disk or the firmware has changed; touches: %v", w.trace)
+		w.t.Errorf("the disk or the firmware has changed; touches: %v", w.Trace)
 	}
 }
 

@@ -41,23 +41,17 @@ import (
 // File systems are archives on the disk, which are unpacked where they are mounted;
 // what boots is what the boot loader's own files and variables say.
 type osWorld struct {
+	hosttest.Power
 	t     testing.TB
 	album *album
 
-	mu      sync.Mutex
-	on      bool
-	boots   int
-	lives   int
-	logs    bool // servicings leave their logs
-	touches int
-	cutAt   int
-	after   bool
-	failAt  int // the touch that finds the disk full; 0 for none
-	trace   []string
+	on    bool
+	boots int
+	lives int
+	logs  bool // servicings leave their logs
 
-	fullAfter string // the touch whose successor finds the disk full; "" for none
-	memory    int64  // bytes that are available; 0 for unknown
-	noTree    error  // why the kernel cannot mount the tree of an image
+	memory int64 // bytes that are available; 0 for unknown
+	noTree error // why the kernel cannot mount the tree of an image
 
 	lacks   []string // tools that are not there
 	noVars  bool     // the firmware gives no access to its variables
@@ -74,7 +68,6 @@ type osWorld struct {
 	unheard int           // which request of a reboot, from 1 on, nobody answers
 	daemon  *osProcess
 	systemd *systemdtest.Fake
-	rests   rests
 }
 
 type mounted struct{ device, at string }
@@ -149,7 +142,7 @@ func (w *osWorld) powerOn() {
 		case w.has("panic"):
 		case w.has("usr/bin/tridentd.broken"):
 			if !w.has("etc/systemd/system/sysinit.target.wants/trident-trial.timer") {
-				w.t.Fatalf("a system that cannot confirm itself has nobody who ends it\ntouches: %v", w.trace)
+				w.t.Fatalf("a system that cannot confirm itself has nobody who ends it\ntouches: %v", w.Trace)
 			}
 			write(w.t, filepath.Join(w.root, "var/lib/trident/trial-journal"), "tridentd is broken\n")
 		default:
@@ -158,7 +151,7 @@ func (w *osWorld) powerOn() {
 		}
 		w.stopSystem()
 	}
-	w.t.Fatalf("the machine boots over and over\ntouches: %v", w.trace)
+	w.t.Fatalf("the machine boots over and over\ntouches: %v", w.Trace)
 }
 
 func (w *osWorld) has(name string) bool {
@@ -197,7 +190,7 @@ func (w *osWorld) startSystem() {
 	root, _ := findLabel(inv, map[slot.Slot]string{slot.A: "root-a", slot.B: "root-b"}[w.slot])
 	w.mount(root.Path, w.root)
 	if got := strings.TrimSpace(w.text("usr/share/version")); got != booted.Uname {
-		w.t.Fatalf("the kernel is of %q and the root file system of %q\ntouches: %v", booted.Uname, got, w.trace)
+		w.t.Fatalf("the kernel is of %q and the root file system of %q\ntouches: %v", booted.Uname, got, w.Trace)
 	}
 	shared, _ := findLabel(inv, "trident")
 	if err := hosttest.MkdirAll(filepath.Join(w.root, vault)); err != nil {
@@ -245,9 +238,9 @@ func (w *osWorld) startDaemon() {
 	if w.logs {
 		p.runner.Observe = p.service.Logs.Observe
 	}
-	w.mu.Lock()
+	w.Mu.Lock()
 	w.daemon = p
-	w.mu.Unlock()
+	w.Mu.Unlock()
 	if err := p.runner.Resume(context.Background()); err != nil {
 		w.t.Fatal(err)
 	}
@@ -259,46 +252,16 @@ func (w *osWorld) stopDaemon() {
 
 // touch is a change of the machine by p, at which the power may be cut.
 func (w *osWorld) touch(p *osProcess, name string, change func() error) error {
-	w.mu.Lock()
-	if p.dead {
-		w.mu.Unlock()
-		return errDead
-	}
-	w.touches++
-	hit := w.touches == w.cutAt
-	if w.cutAt == 0 {
-		w.rests.begin(w.root, w.touches)
-		defer w.rests.end(w.root)
-	}
-	w.trace = append(w.trace, name)
-	if hit && !w.after {
-		w.cut(p)
-		w.mu.Unlock()
-		return errDead
-	}
-	full := w.touches == w.failAt || w.fullAfter != "" && w.touches > 1 && w.trace[len(w.trace)-2] == w.fullAfter
-	w.mu.Unlock()
-	if full {
-		return errFull
-	}
-	err := change()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if hit && !p.dead {
-		w.cut(p)
-	}
-	if p.dead {
-		return errDead
-	}
-	return err
+	by := hosttest.Toucher{IsDead: func() bool { return p.dead }, Cut: func() { w.cut(p) }, Datastore: filepath.Join(w.root, datastore)}
+	return w.Touch(by, name, change)
 }
 
 // cut switches the power off. The disk keeps what it had on the medium, and of the
 // rest what chance leaves; file systems keep what was written to their files. The
-// caller holds w.mu.
+// caller holds w.Mu.
 func (w *osWorld) cut(p *osProcess) {
 	w.on, p.dead = false, true
-	w.disk = w.disk.Crash(rand.New(rand.NewPCG(uint64(w.touches), 7)))
+	w.disk = w.disk.Crash(rand.New(rand.NewPCG(uint64(w.Touches), 7)))
 	w.vars = copyVars(w.t, w.vars)
 	if w.slot == 0 {
 		live := tempDir(w.t)
@@ -403,11 +366,11 @@ func (w *osWorld) called(ctx context.Context, c systemdtest.Call) error {
 		if err != nil || ops[0].Waiting != operation.Reboot {
 			w.t.Errorf("a reboot is asked for before it is journaled that it is waited for: %+v, %v", ops, err)
 		}
-		w.mu.Lock()
+		w.Mu.Lock()
 		w.unheard--
 		unheard := w.unheard == 0
 		w.reboots = !unheard
-		w.mu.Unlock()
+		w.Mu.Unlock()
 		if unheard {
 			<-ctx.Done()
 			return context.Cause(ctx)

@@ -83,21 +83,21 @@ func TestAServicingSurvivesPowerCuts(t *testing.T) {
 	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
 			touches, shared := 0, 0
-			var rests rests
+			var rests map[int]bool
 			played++
 			start := beginning{disk: tempDir(t), ends: &endings{of: map[string]map[string]string{}}}
 			synctest.Test(t, func(t *testing.T) { sc.prepare(t, g, &start) })
 			t.Run("no cut", func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					w := sc.play(t, g, start, 0, false)
-					touches, rests = w.touches, w.rests
+					touches, rests = w.Touches, w.Rests()
 					if first == nil {
-						first = w.trace
+						first = w.Trace
 					}
-					for shared < len(first) && shared < touches && first[shared] == w.trace[shared] {
+					for shared < len(first) && shared < touches && first[shared] == w.Trace[shared] {
 						shared++
 					}
-					t.Logf("touches: %s", strings.Join(w.trace, ", "))
+					t.Logf("touches: %s", strings.Join(w.Trace, ", "))
 				})
 			})
 			for n := 1; n <= touches; n++ {
@@ -106,7 +106,7 @@ func TestAServicingSurvivesPowerCuts(t *testing.T) {
 					if played > 1 && n < shared && (n%8 != 0 || (n%16 == 0) == after) {
 						continue
 					}
-					if (played == 1 || n > shared) && !after && rests.before[n] {
+					if (played == 1 || n > shared) && !after && rests[n] {
 						continue // the same as after the change before
 					}
 					cases++
@@ -157,9 +157,7 @@ func (sc scenario) play(t *testing.T, g *gallery, start beginning, cutAt int, af
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.mu.Lock()
-	w.touches, w.cutAt, w.after, w.trace = 0, cutAt, after, nil
-	w.mu.Unlock()
+	w.Prepare(cutAt, after)
 	op := w.begin(sc)
 	if op == nil { // cut before it was begun
 		w.check(was, old, nil)
@@ -238,7 +236,7 @@ func (w *world) settle(id, cancelAt string) *operation.Operation {
 		}
 	}
 	ops, _ := w.daemon.runner.List(ctx, 1, false)
-	w.t.Fatalf("never settled: %+v\ntouches: %v", ops, w.trace)
+	w.t.Fatalf("never settled: %+v\ntouches: %v", ops, w.Trace)
 	return nil
 }
 
@@ -272,7 +270,7 @@ func (w *world) checkHost(was hoststate.Status, old map[string]string, op *opera
 			}
 		}
 		if diff := diffStates(got, want); diff != "" {
-			t.Errorf("not what was wanted:\n%s\ntouches: %v", diff, w.trace)
+			t.Errorf("not what was wanted:\n%s\ntouches: %v", diff, w.Trace)
 		}
 	} else {
 		if status.Spec != was.Spec {
@@ -282,7 +280,7 @@ func (w *world) checkHost(was hoststate.Status, old map[string]string, op *opera
 			t.Errorf("lastError is %+v, want %+v", status.LastError, op.Failure)
 		}
 		if !maps.Equal(got, old) {
-			t.Errorf("not what it was:\n%s\ntouches: %v", diffStates(got, old), w.trace)
+			t.Errorf("not what it was:\n%s\ntouches: %v", diffStates(got, old), w.Trace)
 		}
 	}
 }

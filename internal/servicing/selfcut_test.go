@@ -27,12 +27,12 @@ func TestAnUpdateWithANewTridentSurvivesPowerCuts(t *testing.T) {
 	for _, lies := range []bool{false, true} {
 		t.Run(fmt.Sprintf("lies=%v", lies), func(t *testing.T) {
 			touches := 0
-			var rests rests
+			var rests map[int]bool
 			t.Run("no cut", func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					w := playSelf(t, g, lies, 0, false)
-					touches, rests = w.touches, w.rests
-					t.Logf("touches: %s", strings.Join(w.trace, ", "))
+					touches, rests = w.Touches, w.Rests()
+					t.Logf("touches: %s", strings.Join(w.Trace, ", "))
 				})
 			})
 			for n := 1; n <= touches; n++ {
@@ -41,7 +41,7 @@ func TestAnUpdateWithANewTridentSurvivesPowerCuts(t *testing.T) {
 					continue
 				}
 				for _, after := range []bool{false, true} {
-					if !after && rests.before[n] && (!lies || n > touches/3) {
+					if !after && rests[n] && (!lies || n > touches/3) {
 						continue // the same as after the change before
 					}
 					cases++
@@ -65,9 +65,8 @@ func playSelf(t *testing.T, g *gallery, lies bool, cutAt int, after bool) *world
 	w := newWorld(t, g)
 	w.powerOn()
 	w.ask(file("one"), true, true)
-	w.mu.Lock()
-	w.lies, w.touches, w.cutAt, w.after, w.trace = lies, 0, cutAt, after, nil
-	w.mu.Unlock()
+	w.lies = lies
+	w.Prepare(cutAt, after)
 	config := w.parse(withTrident("two", g.trident2, g.app1))
 	var op *operation.Operation
 	for op == nil {
@@ -110,7 +109,7 @@ func (w *world) settleSelf(id string) *operation.Operation {
 			return &op
 		}
 	}
-	w.t.Fatalf("never settled; touches: %v", w.trace)
+	w.t.Fatalf("never settled; touches: %v", w.Trace)
 	return nil
 }
 
@@ -124,7 +123,7 @@ func (w *world) checkSelf(op *operation.Operation, lies bool) {
 	status := w.status()
 	if op.Phase != want || w.version() != version || w.daemon.service.Version != version || w.text("etc/f") != content {
 		t.Errorf("%s at %s, %+v: version %s is merged, %s runs, the file is %q\ntouches: %v",
-			op.Phase, op.Reached, op.Failure, w.version(), w.daemon.service.Version, w.text("etc/f"), w.trace)
+			op.Phase, op.Reached, op.Failure, w.version(), w.daemon.service.Version, w.text("etc/f"), w.Trace)
 	}
 	if status.Phase != (hoststate.Settled{}) || status.SpecOld != "" || strings.Contains(status.Spec, w.gallery.trident2.sha) == lies || (status.LastError != nil) != lies {
 		t.Errorf("the status is %+v, %+v", status, status.LastError)

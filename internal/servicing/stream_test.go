@@ -90,8 +90,8 @@ func TestADiskIsNotLostForABadImage(t *testing.T) {
 	t.Parallel()
 	a := newAlbum(t)
 	w, op := streamed(t, a, StreamRequest{URL: "file:///srv/v6.cosi", SHA384: a.corrupt.sha}, func(*osWorld) {})
-	if op.Phase != operation.Undone || op.Reached != "image" || op.Failure.Kind != errkind.Corrupt || slices.Contains(w.trace, "wipe table") {
-		t.Errorf("%s at %s: %+v: %v", op.Phase, op.Reached, op.Failure, w.trace)
+	if op.Phase != operation.Undone || op.Reached != "image" || op.Failure.Kind != errkind.Corrupt || slices.Contains(w.Trace, "wipe table") {
+		t.Errorf("%s at %s: %+v: %v", op.Phase, op.Reached, op.Failure, w.Trace)
 	}
 }
 
@@ -116,9 +116,9 @@ func TestAnImageThatTheHostHasNoMemoryForIsRefusedBeforeADiskIsTouched(t *testin
 			!strings.Contains(op.Failure.Message, "and 8396800 are available") {
 			t.Errorf("%s: %+v", op.Phase, op.Failure)
 		}
-		for _, touch := range w.trace {
+		for _, touch := range w.Trace {
 			if strings.Contains(touch, "wipe") || strings.Contains(touch, "partition") {
-				t.Errorf("the disk is touched: %v", w.trace)
+				t.Errorf("the disk is touched: %v", w.Trace)
 			}
 		}
 	}

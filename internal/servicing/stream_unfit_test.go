@@ -91,7 +91,7 @@ func TestADiskIsNotLostForAnImageThatDoesNotFit(t *testing.T) {
 				t.Errorf("%s at %q: %+v", op.Phase, op.Reached, op.Failure)
 			}
 			if w.state() != before {
-				t.Errorf("the disk has changed: %v", w.trace)
+				t.Errorf("the disk has changed: %v", w.Trace)
 			}
 		})
 	}

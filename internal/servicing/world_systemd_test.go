@@ -57,9 +57,9 @@ func (w *world) script(wrapper string) error {
 	if err != nil {
 		return err
 	}
-	w.mu.Lock()
+	w.Mu.Lock()
 	w.ran = append(w.ran, strings.TrimSpace(string(body)))
-	w.mu.Unlock()
+	w.Mu.Unlock()
 	if strings.Contains(string(body), "hang") {
 		return nil
 	}

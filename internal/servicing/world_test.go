@@ -2,7 +2,6 @@ package servicing
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,16 +40,11 @@ type world struct {
 	t       testing.TB
 	gallery *gallery
 
-	mu      sync.Mutex
-	root    string // the disk
-	on      bool
-	boot    int
-	touches int
-	cutAt   int // the touch to cut the power at; 0 for none
-	after   bool
-	failAt  int // the touch that finds the disk full; 0 for none
-	trace   []string
-	left    string // the disk that the cut left
+	hosttest.Power
+	root string // the disk
+	on   bool
+	boot int
+	left string // the disk that the cut left
 
 	systemd *systemdtest.Fake
 	daemon  *process
@@ -60,39 +54,6 @@ type world struct {
 	lies    bool // the new daemon says that it is another version
 	logs    bool // servicings leave their logs
 	changes sync.WaitGroup
-	rests   rests
-}
-
-// rests are the changes of a run without a cut between which nothing was written. The power
-// cut after one of two such changes leaves what the cut before the other leaves.
-type rests struct {
-	counter uint32 // of the datastore, after the last change
-	before  map[int]bool
-}
-
-// begin notes that change n of a run begins, and end that it has ended, on the host at root.
-func (r *rests) begin(root string, n int) {
-	if r.before == nil {
-		r.before = map[int]bool{}
-	}
-	r.before[n] = n > 1 && changeCounter(root) == r.counter
-}
-
-func (r *rests) end(root string) { r.counter = changeCounter(root) }
-
-// changeCounter returns the count of transactions in the header of the datastore (SQLite file
-// format, 1.3.8), or 0 without a datastore.
-func changeCounter(root string) uint32 {
-	f, err := os.Open(filepath.Join(root, datastore))
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	var b [4]byte
-	if _, err := f.ReadAt(b[:], 24); err != nil {
-		return 0
-	}
-	return binary.BigEndian.Uint32(b[:])
 }
 
 // process is one run of the daemon. It has the power of its boot.
@@ -104,7 +65,7 @@ type process struct {
 	service *Service
 }
 
-var errDead = errors.New("the power is off")
+var errDead = hosttest.ErrDead
 
 func tempDir(t testing.TB) string { return hosttest.TempDir(t) }
 
@@ -148,48 +109,20 @@ func newService(h change.Host, m machine.Machine, self *selfservice.Service) *Se
 
 // touch is a change of the host by p, at which the power may be cut.
 func (w *world) touch(p *process, name string, change func() error) error {
-	w.mu.Lock()
-	if p.dead {
-		w.mu.Unlock()
-		return errDead
-	}
-	w.touches++
-	hit := w.touches == w.cutAt
-	if w.cutAt == 0 {
-		w.rests.begin(w.root, w.touches)
-		defer w.rests.end(w.root)
-	}
-	w.trace = append(w.trace, name)
-	if hit && !w.after {
-		w.cut(p)
-		w.mu.Unlock()
-		return errDead
-	}
-	full := w.touches == w.failAt
-	w.mu.Unlock()
-	if full {
-		return errFull
-	}
-	switch name {
-	case "write file", "remove file", "write network", "restore file":
-		if closed, err := w.etcClosed(w.root); err != nil || closed {
-			w.t.Errorf("%s while /etc is read-only, %v", name, err)
+	by := hosttest.Toucher{IsDead: func() bool { return p.dead }, Cut: func() { w.cut(p) }, Datastore: filepath.Join(w.root, datastore)}
+	return w.Touch(by, name, func() error {
+		switch name {
+		case "write file", "remove file", "write network", "restore file":
+			if closed, err := w.etcClosed(w.root); err != nil || closed {
+				w.t.Errorf("%s while /etc is read-only, %v", name, err)
+			}
 		}
-	}
-	err := change()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if hit && !p.dead {
-		w.cut(p)
-	}
-	if p.dead {
-		return errDead
-	}
-	return err
+		return change()
+	})
 }
 
 // cut switches the power off and sets aside what is on disk at this moment. The
-// caller holds w.mu.
+// caller holds w.Mu.
 func (w *world) cut(p *process) {
 	w.on, p.dead = false, true
 	root := tempDir(w.t)
@@ -239,7 +172,7 @@ func copyDisk(t testing.TB, from, to string, leave func(name string) bool) {
 
 // powerOn boots what is on the disk, and starts the daemon.
 func (w *world) powerOn() {
-	w.mu.Lock()
+	w.Mu.Lock()
 	if w.left != "" {
 		w.root, w.left = w.left, ""
 	}
@@ -247,7 +180,7 @@ func (w *world) powerOn() {
 	w.boot++
 	w.systemd = &systemdtest.Fake{}
 	fake := w.systemd
-	w.mu.Unlock()
+	w.Mu.Unlock()
 	for _, unit := range []string{"systemd-sysext.service", "systemd-confext.service", "tridentd.service"} {
 		fake.Define(systemdtest.Definition{Name: unit, Oneshot: true, Reloads: true})
 	}
@@ -283,9 +216,9 @@ func (w *world) startDaemon() {
 	if w.logs {
 		p.runner.Observe = p.service.Logs.Observe
 	}
-	w.mu.Lock()
+	w.Mu.Lock()
 	w.daemon = p
-	w.mu.Unlock()
+	w.Mu.Unlock()
 	if err := p.runner.Resume(context.Background()); err != nil {
 		w.t.Fatal(err)
 	}
@@ -378,7 +311,7 @@ func (w *world) set(text string) map[string]string {
 		w.t.Fatal(err)
 	}
 	if op := w.finish(id); op.Phase != operation.Done {
-		w.t.Fatalf("%s: %+v\n%v", op.Phase, op.Failure, w.trace)
+		w.t.Fatalf("%s: %+v\n%v", op.Phase, op.Failure, w.Trace)
 	}
 	return w.state()
 }
