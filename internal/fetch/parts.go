@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -94,7 +95,7 @@ func (m *parts) line() (string, error) {
 			return m.boundary + "--", nil // the end without a line break
 		case err == io.EOF:
 			return "", io.ErrUnexpectedEOF
-		case err != bufio.ErrBufferFull:
+		case !errors.Is(err, bufio.ErrBufferFull):
 			return "", err
 		}
 	}

@@ -65,8 +65,6 @@ type process struct {
 	service *Service
 }
 
-var errDead = hosttest.ErrDead
-
 func tempDir(t testing.TB) string { return hosttest.TempDir(t) }
 
 // tellsOf reports whether the last error of a host is the failure of an operation,
