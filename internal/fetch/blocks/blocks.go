@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/fetch"
@@ -65,15 +66,20 @@ func Download(ctx context.Context, want Want, part string, progress func(done, t
 	}
 	result, err := j.run(ctx)
 	if reason, ok := errors.AsType[unsuitable](err); ok {
-		j.logf("fetching the whole file: %v", reason.error)
+		if want.couldSave() {
+			j.logf("fetching the whole file: %s", strings.TrimPrefix(reason.Error(), fmt.Sprintf("fetch %s: ", want.Source)))
+		}
 		return fetch.Download(ctx, j.want.Source, part, want.Limits, progress, log)
 	}
 	return result, err
 }
 
 // isPlain reports whether blocks would gain nothing.
-func (w Want) isPlain() bool {
-	return w.Signer == nil && len(w.Old) == 0 && len(w.Source.Patches) == 0 && w.Source.MaxBytes == 0
+func (w Want) isPlain() bool { return w.Signer == nil && !w.couldSave() }
+
+// couldSave reports whether blocks could save bytes, or have to.
+func (w Want) couldSave() bool {
+	return len(w.Old) > 0 || len(w.Source.Patches) > 0 || w.Source.MaxBytes > 0
 }
 
 // unsuitable is the reason why an image cannot be fetched by blocks.
