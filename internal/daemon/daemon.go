@@ -268,7 +268,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		d.logger.Error("retire an extension that is older than the base", "error", err)
 	}
 	if err := d.self.PruneImages(ctx); err != nil {
-		d.logger.Warn("delete images of trident that nobody needs any more", "error", err)
+		d.logger.Warn("delete images of trident whose grace is over", "error", err)
 	}
 	if err := d.idle.wait(ctx, d.idleTimeout, d.runner); err == nil {
 		d.logger.Info("nobody needs the daemon: it ends", "idle", d.idleTimeout)

@@ -29,13 +29,7 @@ func newCheckUpdatesCommand(a *command.App, run func(context.Context, *checkUpda
 }
 
 func checkUpdates(ctx context.Context, o *checkUpdatesOptions) error {
-	return o.app.Ask(ctx, "check for updates", func(c *client.Client) error {
-		u, err := c.CheckUpdates(ctx)
-		if err != nil {
-			return err
-		}
-		return o.app.Show(u, func(w *terminal.Table) { writeUpdates(w, u) })
-	})
+	return command.Print(ctx, o.app, "check for updates", func(c *client.Client) (*client.Updates, error) { return c.CheckUpdates(ctx) }, writeUpdates)
 }
 
 func writeUpdates(w *terminal.Table, u *client.Updates) {

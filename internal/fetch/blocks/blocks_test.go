@@ -196,7 +196,7 @@ func TestWhenThePatchFailsTheBudgetStillHoldsAndTheErrorSaysWhatTheOtherWayCosts
 	t.Parallel()
 	r := newRig(t, 4<<20, 2)
 	r.withPatch(t)
-	r.offer(noise(3, 50<<10)) // that is no patch
+	r.offer(noise(3, 50<<10)) // which is not a patch
 	r.want.Source.MaxBytes = 1 << 20
 	r.wantError(t, errkind.TooLarge, "the patch from 1.0.0 failed: ")
 	_, err := r.get(t.Context())
