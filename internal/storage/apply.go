@@ -11,6 +11,8 @@ import (
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/linux/gpt"
+	"github.com/trident-project/trident/internal/linux/luks"
+	"github.com/trident-project/trident/internal/linux/md"
 	"github.com/trident-project/trident/internal/linux/run"
 )
 
@@ -21,6 +23,9 @@ type Tools struct {
 	// Open and Await stand for those of package blockdev, when they are nil.
 	Open  func(path string, exclusive bool) (blockdev.Device, error)
 	Await func(ctx context.Context, paths ...string) error
+	// Arrays creates arrays, Volumes encrypted volumes. Only plans that have some need them.
+	Arrays  md.Manager
+	Volumes luks.Manager
 	// Udev says that udev runs here. It has the kernel read a table again when a
 	// disk was written, during which the partitions are gone for a moment.
 	Udev bool

@@ -1,0 +1,77 @@
+// Package md creates, reads and changes arrays of Linux software RAID (md(4)). It reads
+// superblocks and /sys itself, and has mdadm(8) only create an array and add a member.
+//
+// Every array has a superblock of version 1.0, at the end of each member: firmware and
+// boot loaders see a member of a mirror as a plain file system. Its homehost is "any", so
+// that an initrd assembles the array, also degraded, on whatever host it is.
+package md
+
+import "context"
+
+// UUID identifies an array (set_uuid of its superblocks), or a member in it.
+type UUID [16]byte
+
+// Level says how an array distributes data.
+type Level string
+
+// The levels, by their names in /sys and mdadm(8).
+const (
+	RAID0  Level = "raid0"
+	RAID1  Level = "raid1"
+	RAID4  Level = "raid4"
+	RAID5  Level = "raid5"
+	RAID6  Level = "raid6"
+	RAID10 Level = "raid10"
+)
+
+// Array is an array to create.
+type Array struct {
+	Name    string // below /dev/md
+	Level   Level
+	UUID    UUID
+	Members []string // device files
+}
+
+// Device returns the path that udev gives the array.
+func (a Array) Device() string { return "/dev/md/" + a.Name }
+
+// A Manager changes the arrays of a host. Host is the real one; package mdtest has one in
+// memory, and the suite for both.
+type Manager interface {
+	// Create creates and starts the array and waits for its device. It overwrites what the
+	// members contain. It may be called again after a failure or a power cut: an array
+	// with the same UUID, whole or half made, is stopped and made again.
+	Create(ctx context.Context, a Array) error
+	// Stop stops a running array, by its UUID. No array of that UUID is not an error.
+	Stop(ctx context.Context, id UUID) error
+	// Arrays returns the running arrays of the host.
+	Arrays(ctx context.Context) ([]State, error)
+	// Add adds a device to a running array, which then rebuilds onto it. A device that is a
+	// member already is not an error.
+	Add(ctx context.Context, id UUID, device string) error
+	// Remove removes a failed or missing member. A device that is no member is not an error.
+	Remove(ctx context.Context, id UUID, device string) error
+}
+
+// State is a running array.
+type State struct {
+	Kernel  string // md127
+	UUID    UUID
+	Name    string // without its homehost
+	Level   Level
+	Slots   int // how many members the array is to have
+	Missing int // how many of them do not serve data in sync
+	Members []Member
+	// Action is what the array is doing: idle, resync, recover, check or repair. Done and
+	// Total are its progress in bytes.
+	Action      string
+	Done, Total int64
+}
+
+// Member is a device of an array.
+type Member struct {
+	Device string // /dev/sda1
+	Slot   int    // -1: none
+	InSync bool
+	Faulty bool
+}
