@@ -34,7 +34,7 @@ func (o Options) disks() (list []disk) {
 		list = append(list, disk{"image", "image.qcow2"})
 	}
 	for i := range o.Disks {
-		name := "disk" + strconv.Itoa(i)
+		name := diskName(i)
 		list = append(list, disk{name, name + ".qcow2"})
 	}
 	return list
@@ -54,9 +54,8 @@ func (vm *VM) makeDisks(ctx context.Context) error {
 			return err
 		}
 	}
-	for i, size := range vm.opts.Disks {
-		_, err := tool(ctx, false, "qemu-img", "create", "-q", "-f", "qcow2", vm.path(fmt.Sprintf("disk%d.qcow2", i)), fmt.Sprintf("%dM", size))
-		if err != nil {
+	for i := range vm.opts.Disks {
+		if err := vm.makeDisk(ctx, i); err != nil {
 			return err
 		}
 	}
@@ -67,6 +66,46 @@ func (vm *VM) makeDisks(ctx context.Context) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return errkind.WithHint(errkind.Errorf(errkind.Precondition, "the lab lacks the firmware for guests: %w", err), "apt-get install ovmf")
 	}
+	return err
+}
+
+// Unplug takes the disk with that index in Options.Disks out of a guest that is off.
+// Plug puts it back.
+func (vm *VM) Unplug(index int) error { return vm.setPlugged(index, false) }
+
+// Plug puts an unplugged disk back into a guest that is off.
+func (vm *VM) Plug(index int) error { return vm.setPlugged(index, true) }
+
+// Replace puts an empty disk of the same size and serial number in the place of the disk with
+// that index, in a guest that is off.
+func (vm *VM) Replace(ctx context.Context, index int) error {
+	if err := vm.setPlugged(index, true); err != nil {
+		return err
+	}
+	if err := os.Remove(vm.path(diskName(index) + ".qcow2")); err != nil {
+		return err
+	}
+	return vm.makeDisk(ctx, index)
+}
+
+func (vm *VM) setPlugged(index int, plugged bool) error {
+	if vm.running() != nil {
+		return errors.New("change a guest's disks: it is switched on")
+	}
+	if index < 0 || index >= len(vm.opts.Disks) {
+		return fmt.Errorf("change a guest's disks: it has no disk %d", index)
+	}
+	if vm.unplugged == nil {
+		vm.unplugged = map[string]bool{}
+	}
+	vm.unplugged[diskName(index)] = !plugged
+	return nil
+}
+
+func diskName(index int) string { return "disk" + strconv.Itoa(index) }
+
+func (vm *VM) makeDisk(ctx context.Context, index int) error {
+	_, err := tool(ctx, false, "qemu-img", "create", "-q", "-f", "qcow2", vm.path(diskName(index)+".qcow2"), fmt.Sprintf("%dM", vm.opts.Disks[index]))
 	return err
 }
 
@@ -98,6 +137,9 @@ func (vm *VM) diskArgs() (args []string) {
 		add("share", "format=raw,read-only=on,file="+vm.path(shareDisk))
 	}
 	for _, d := range vm.opts.disks() {
+		if vm.unplugged[d.name] {
+			continue
+		}
 		add(d.name, "discard=unmap,file="+vm.path(d.file))
 	}
 	return args

@@ -6,8 +6,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
 )
@@ -75,7 +78,7 @@ func kernelPayload(image []byte) ([]byte, error) {
 	return payload, nil
 }
 
-// makeInitrd packs busybox, three drivers and the init of the lab.
+// makeInitrd packs busybox, mdadm with its libraries, the drivers and the init of the lab.
 func makeInitrd(ctx context.Context, tree, out string) error {
 	init, err := guest.ReadFile("guest/init")
 	if err != nil {
@@ -86,10 +89,17 @@ func makeInitrd(ctx context.Context, tree, out string) error {
 		return err
 	}
 	files := []cpioFile{
-		{"bin", 0o40755, nil}, {"dev", 0o40755, nil}, {"lib", 0o40755, nil}, {"proc", 0o40755, nil}, {"root", 0o40755, nil}, {"sys", 0o40755, nil},
+		{"bin", 0o40755, nil}, {"dev", 0o40755, nil}, {"lib", 0o40755, nil}, {"proc", 0o40755, nil}, {"root", 0o40755, nil}, {"run", 0o40755, nil}, {"sys", 0o40755, nil},
 		{"init", 0o100755, init}, {"bin/busybox", 0o100755, busybox},
 	}
-	for _, module := range []string{"drivers/block/virtio_blk", "net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"} {
+	arrays, err := withLibraries(ctx, tree, "usr/sbin/mdadm", "bin/mdadm")
+	if err != nil {
+		return err
+	}
+	files = append(files, arrays...)
+	for _, module := range []string{
+		"drivers/block/virtio_blk", "net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net", "drivers/md/md-mod", "drivers/md/raid1",
+	} {
 		data, err := readModule(ctx, tree, module)
 		if err != nil {
 			return err
@@ -105,6 +115,37 @@ func makeInitrd(ctx context.Context, tree, out string) error {
 		return fmt.Errorf("write the initrd: %w", err)
 	}
 	return f.Close()
+}
+
+// withLibraries returns a program of the tree under the path at, and the libraries that it
+// needs under the paths that ldd(1) names.
+func withLibraries(ctx context.Context, tree, program, at string) ([]cpioFile, error) {
+	said, err := tool(ctx, true, "chroot", tree, "ldd", "/"+program)
+	if err != nil {
+		return nil, err
+	}
+	paths := map[string]string{at: program}
+	for word := range strings.FieldsSeq(string(said)) {
+		if strings.HasPrefix(word, "/") {
+			paths[strings.TrimPrefix(word, "/")] = word
+		}
+	}
+	var files []cpioFile
+	folders := map[string]bool{"bin": true, "lib": true}
+	for _, to := range slices.Sorted(maps.Keys(paths)) {
+		data, err := os.ReadFile(filepath.Join(tree, paths[to]))
+		if err != nil {
+			return nil, err
+		}
+		for i, c := range to {
+			if c == '/' && !folders[to[:i]] {
+				folders[to[:i]] = true
+				files = append(files, cpioFile{to[:i], 0o40755, nil})
+			}
+		}
+		files = append(files, cpioFile{to, 0o100755, data})
+	}
+	return files, nil
 }
 
 // readModule returns a kernel module as the ELF file that busybox can load.

@@ -116,6 +116,9 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	}
 }
 
+// pollPause is the pause between two looks for a socket that a new process makes.
+const pollPause = 10 * time.Millisecond
+
 // pause returns nil after d, or the context's error before.
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

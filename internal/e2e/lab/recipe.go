@@ -29,7 +29,7 @@ type Recipe struct {
 
 // Trixie is Debian 13: systemd 257. Every scenario runs on it.
 func Trixie() Recipe {
-	return Recipe{Name: "trixie", Suite: "trixie", Packages: packages(), SizeMB: 2048}
+	return Recipe{Name: "trixie", Suite: "trixie", Packages: append(packages(), forTPM()...), SizeMB: 2048}
 }
 
 // Forky is Debian testing, which has the newest systemd of Debian.
@@ -50,7 +50,13 @@ func Networked() Recipe {
 // of a guest.
 func Installed() Recipe {
 	more := []string{"systemd-boot-efi", "systemd-ukify", "python3-pefile", "python3-cffi-backend", "netplan-generator"}
-	return Recipe{Name: "installed", Suite: "trixie", Packages: append(packages(), more...), Fstab: true}
+	return Recipe{Name: "installed", Suite: "trixie", Packages: slices.Concat(packages(), forTPM(), more), Fstab: true}
+}
+
+// forTPM returns the packages of Debian 13 that unlock a volume with a TPM. systemd loads the
+// libraries by name, so no package depends on them.
+func forTPM() []string {
+	return []string{"systemd-cryptsetup", "libtss2-esys-3.0.2-0t64", "libtss2-mu-4.0.1-0t64", "libtss2-rc0t64", "libtss2-tcti-device0t64"}
 }
 
 func packages() []string {
@@ -58,6 +64,7 @@ func packages() []string {
 		"systemd", "systemd-sysv", "systemd-container", "systemd-repart", "dbus", "udev", "kmod", "dmsetup",
 		"cryptsetup-bin", "openssh-server", "rpm", "iproute2", "util-linux", "e2fsprogs", "zstd", "busybox-static",
 		"dosfstools", "xfsprogs", "fdisk", "efibootmgr",
+		"mdadm",
 		"linux-image-cloud-amd64",
 	}
 }

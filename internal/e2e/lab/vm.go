@@ -31,6 +31,9 @@ type Options struct {
 	// gets a disk over: /dev/disk/by-id/virtio-image.
 	Disks []int64
 	Image string
+	// TPM gives the guest a TPM 2.0 (swtpm), whose keys and counters outlive reboots and
+	// power cuts. Its registers start again with each boot.
+	TPM bool
 }
 
 func (o Options) filled() Options {
@@ -56,7 +59,8 @@ type VM struct {
 	host *machine
 	dir  string // disk, console log and sockets; gone after Close
 
-	installed bool // boots what is on its disks, and not the live system
+	unplugged map[string]bool // disks, by serial number
+	installed bool            // boots what is on its disks, and not the live system
 
 	dialing sync.Mutex // held while the SSH connection is made; taken before mu
 	mu      sync.Mutex // of what follows; never held while waiting
@@ -71,6 +75,7 @@ type process struct {
 	done chan struct{} // closed when it has ended
 	qmp  *qmp
 	port int // of this machine's loopback, the guest's SSH
+	chip *chip
 }
 
 // Boot switches on a new guest with a new disk over the base image, and returns when the
@@ -183,6 +188,12 @@ func (vm *VM) start(ctx context.Context, more []string) error {
 	_ = os.Remove(vm.path("qmp"))
 	args := append(vm.args(), more...)
 	p := &process{cmd: exec.Command(qemu, args...), done: make(chan struct{})}
+	if vm.opts.TPM {
+		var err error
+		if p.chip, err = startChip(ctx, vm.path(chipFolder), vm.path(chipSocket)); err != nil {
+			return err
+		}
+	}
 	log, err := os.OpenFile(vm.path("qemu.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -235,6 +246,9 @@ func (vm *VM) args() []string {
 	if vm.opts.UEFI {
 		args = append(args, firmwareArgs(vm.path(variables))...)
 	}
+	if vm.opts.TPM {
+		args = append(args, chipArgs(vm.path(chipSocket))...)
+	}
 	args = append(append(args, vm.diskArgs()...), vm.host.accel...)
 	if vm.installed {
 		return args
@@ -256,7 +270,7 @@ func (vm *VM) monitor(ctx context.Context, p *process) error {
 			return errors.New("QEMU ended at once")
 		default:
 		}
-		if pause(ctx, 10*time.Millisecond) != nil {
+		if pause(ctx, pollPause) != nil {
 			return err
 		}
 	}
@@ -305,6 +319,9 @@ func (vm *VM) off(p *process) {
 	}
 	if p.qmp != nil {
 		p.qmp.close()
+	}
+	if p.chip != nil {
+		p.chip.stop()
 	}
 	vm.proc = nil
 }
