@@ -44,6 +44,7 @@ type Device interface {
 // file is a block device, or a regular file in its place.
 type file struct {
 	f            *os.File
+	direct       *direct // nil: everything goes through the page cache
 	size, sector int64
 	block        bool
 }
@@ -99,6 +100,7 @@ func newFile(f *os.File) (*file, error) {
 	// udev does not probe a device that is locked (systemd's BLOCK_DEVICE_LOCKING). The
 	// lock fails while udev probes the device, which does no harm.
 	_ = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	d.direct = openDirect(f, d.sector)
 	return d, nil
 }
 
@@ -110,16 +112,19 @@ func ioctl(f *os.File, request uint, arg unsafe.Pointer) error {
 	return nil
 }
 
-func (d *file) ReadAt(p []byte, off int64) (int, error) { return d.f.ReadAt(p, off) }
-func (d *file) Size() int64                             { return d.size }
-func (d *file) SectorSize() int64                       { return d.sector }
-func (d *file) Close() error                            { return d.f.Close() }
+func (d *file) Size() int64       { return d.size }
+func (d *file) SectorSize() int64 { return d.sector }
+func (d *file) Close() error      { return errors.Join(d.direct.close(), d.f.Close()) }
+
+func (d *file) ReadAt(p []byte, off int64) (int, error) {
+	return d.direct.fileFor(d.f, p, off).ReadAt(p, off)
+}
 
 func (d *file) WriteAt(p []byte, off int64) (int, error) {
 	if off < 0 || off > d.size-int64(len(p)) {
 		return 0, fmt.Errorf("write %d bytes at %d of %s: the device ends at %d", len(p), off, d.f.Name(), d.size)
 	}
-	return d.f.WriteAt(p, off)
+	return d.direct.fileFor(d.f, p, off).WriteAt(p, off)
 }
 
 func (d *file) Sync() error {

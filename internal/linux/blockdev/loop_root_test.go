@@ -3,7 +3,9 @@
 package blockdev_test
 
 import (
+	"bytes"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,6 +56,76 @@ func TestARealDisk(t *testing.T) {
 			blockdevtest.Suite(t, func(t *testing.T) blockdev.Device { return opened(t, loop(t, 8<<20, options...), true) })
 		})
 	}
+}
+
+// Large aligned writes and reads bypass the page cache, others do not; each must see what the
+// other has written.
+func TestThePageCacheAndTheDiskAgree(t *testing.T) {
+	for name, options := range map[string][]string{"512 bytes": nil, "4 KiB": {"-b", "4096"}} {
+		t.Run(name, func(t *testing.T) {
+			d := opened(t, loop(t, 8<<20, options...), true)
+			want := make([]byte, d.Size())
+			r := rand.New(rand.NewPCG(1, 2))
+			for range 200 {
+				off, n := r.Int64N(7<<20), 1+r.Int64N(1<<20)
+				if r.IntN(2) == 0 {
+					off, n = off&^4095, 256<<10+n/2&^4095
+				}
+				part := make([]byte, n)
+				for i := range part {
+					part[i] = byte(r.Uint32())
+				}
+				if _, err := d.WriteAt(part, off); err != nil {
+					t.Fatal(err)
+				}
+				copy(want[off:], part)
+				off, n = max(0, off-r.Int64N(8192)), r.Int64N(1<<20)
+				if r.IntN(2) == 0 {
+					off, n = off&^4095, 1<<20
+				}
+				got := make([]byte, min(n, d.Size()-off))
+				if _, err := d.ReadAt(got, off); err != nil {
+					t.Fatal(err)
+				}
+				if !bytes.Equal(got, want[off:][:len(got)]) {
+					t.Fatalf("%d bytes at %d are not those that were written", n, off)
+				}
+			}
+		})
+	}
+}
+
+// A large write leaves nothing in the page cache: Cached of /proc/meminfo would count the
+// pages of other processes too, so the test asks for those of the device (cachestat(2)).
+func TestALargeWriteBypassesThePageCache(t *testing.T) {
+	path := loop(t, 8<<20)
+	d := opened(t, path, true)
+	for n, want := range map[int]uint64{4096: 1, 1 << 20: 0} {
+		if err := d.Sync(); err != nil { // it also drops the clean pages
+			t.Fatal(err)
+		}
+		if _, err := d.WriteAt(make([]byte, n), 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		if got := cached(t, path, 1<<20, uint64(n)); got != want {
+			t.Errorf("%d pages of %d bytes are in the page cache, not %d", got, n, want)
+		}
+	}
+}
+
+// cached returns how many pages of a range of the device are in the page cache.
+func cached(t *testing.T, path string, off, n uint64) uint64 {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var stat unix.Cachestat_t
+	if err := unix.Cachestat(uint(f.Fd()), &unix.CachestatRange{Off: off, Len: n}, &stat, 0); err != nil {
+		t.Skipf("cachestat: %v", err)
+	}
+	return stat.Cache
 }
 
 // A partition in use neither keeps the kernel from being told of the others, nor
