@@ -90,12 +90,15 @@ func (a Arch) bootFile() string {
 
 // Host is the host of a Loader.
 type Host struct {
-	ESP       string           // the folder on which the ESP is mounted; only the Loader changes it
-	Partition efivar.HardDrive // the ESP, as a boot entry names it
-	Vars      efivar.Store
-	Arch      Arch
-	Index     int      // of the install on this ESP, see [FreeIndex]
-	Fallback  Fallback // "" is Conservative
+	ESP string // the folder on which the ESP is mounted; only the Loader changes it
+	// Members are the ESP, as boot entries name it: one partition, or all members of a
+	// mirror, of which the first boots next and so must be in sync. A slot has a boot entry,
+	// of the same label, for each of them.
+	Members  []efivar.HardDrive
+	Vars     efivar.Store
+	Arch     Arch
+	Index    int      // of the install on this ESP, see [FreeIndex]
+	Fallback Fallback // "" is Conservative
 	// Touch, if not nil, is called for each change of the host and must call change.
 	Touch func(name string, change func() error) error
 }
@@ -123,6 +126,8 @@ func (h Host) complete(kind Kind) (Host, error) {
 		return h, errkind.Errorf(errkind.Unsupported, "set up %s: no boot files are known for architecture %q", kind, h.Arch)
 	case h.Vars == nil:
 		return h, errkind.Errorf(errkind.Internal, "set up %s: the caller gave no access to the variables of the firmware", kind)
+	case len(h.Members) == 0:
+		return h, errkind.Errorf(errkind.Internal, "set up %s: the caller named no EFI system partition", kind)
 	case h.Index < 0 || h.Index >= maxIndex:
 		return h, errkind.Errorf(errkind.Invalid, "set up %s: install index %d is not one of 0 to %d", kind, h.Index, maxIndex-1)
 	}

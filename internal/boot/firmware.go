@@ -7,48 +7,79 @@ import (
 
 	"github.com/trident-project/trident/internal/errkind"
 	"github.com/trident-project/trident/internal/linux/efivar"
+	"github.com/trident-project/trident/internal/linux/gpt"
 	"github.com/trident-project/trident/internal/slot"
 )
 
-// entry finds the boot entry of slot s in the firmware: by its label, as
-// upstream does. Of several, one on our partition is it; another one is of an
-// install that is gone, or on another disk.
-func (w *session) entry(s slot.Slot) (efivar.Entry, bool, error) {
+// labelled returns the boot entries with the label of slot s, which is how upstream finds
+// them.
+func (w *session) labelled(s slot.Slot) ([]efivar.Entry, error) {
 	entries, err := efivar.Entries(w.Vars)
 	if err != nil {
-		return efivar.Entry{}, false, errkind.WithName(err, errkind.NameListAndParseBootEntries)
+		return nil, errkind.WithName(err, errkind.NameListAndParseBootEntries)
 	}
-	entries = slices.DeleteFunc(entries, func(e efivar.Entry) bool { return e.Description != w.label.Of(s) })
-	for _, e := range entries {
-		if disk, _, ok := e.Location(); ok && disk.Partition == w.Partition.Partition {
-			return e, true, nil
-		}
-	}
-	if len(entries) == 0 {
-		return efivar.Entry{}, false, nil
-	}
-	return entries[0], true, nil
+	return slices.DeleteFunc(entries, func(e efivar.Entry) bool { return e.Description != w.label.Of(s) }), nil
 }
 
-// ensure makes sure that slot s has a boot entry, and returns its number. It replaces an
-// entry with the label of the slot and another target.
-func (w *session) ensure(s slot.Slot) (efivar.Number, error) {
-	e, found, err := w.entry(s)
+// on reports whether the entry boots from the partition.
+func on(e efivar.Entry, partition gpt.GUID) bool {
+	disk, _, ok := e.Location()
+	return ok && disk.Partition == partition
+}
+
+// isOurs reports whether the entry boots from a member of the ESP.
+func (w *session) isOurs(e efivar.Entry) bool {
+	return slices.ContainsFunc(w.Members, func(m efivar.HardDrive) bool { return on(e, m.Partition) })
+}
+
+// entries returns the boot entries of slot s on the members of the ESP. Without one it
+// returns the first entry with the label: of an install that is gone, or on another disk.
+func (w *session) entries(s slot.Slot) ([]efivar.Entry, error) {
+	all, err := w.labelled(s)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	want := "/" + w.loaderOf(s)
-	if disk, file, ok := e.Location(); ok && found && e.Attributes&efivar.Active != 0 &&
-		disk.Partition == w.Partition.Partition && strings.EqualFold(file, want) {
-		return e.Number, nil
+	if slices.ContainsFunc(all, w.isOurs) {
+		return slices.DeleteFunc(all, func(e efivar.Entry) bool { return !w.isOurs(e) }), nil
 	}
-	if !found {
-		if e.Number, err = efivar.FreeNumber(w.Vars); err != nil {
-			return 0, errkind.WithName(err, errkind.NameCreateBootEntry)
+	return all[:min(1, len(all))], nil
+}
+
+// ensure makes sure that slot s has a boot entry on each member of the ESP, and returns their
+// numbers in the order of the members. For a member without one it takes over an entry with
+// the label of the slot on another partition.
+func (w *session) ensure(s slot.Slot) ([]efivar.Number, error) {
+	all, err := w.labelled(s)
+	if err != nil {
+		return nil, err
+	}
+	others := slices.DeleteFunc(slices.Clone(all), w.isOurs)
+	var out []efivar.Number
+	for _, m := range w.Members {
+		e := efivar.Entry{}
+		if i := slices.IndexFunc(all, func(e efivar.Entry) bool { return on(e, m.Partition) }); i >= 0 {
+			e = all[i]
+		} else if len(others) > 0 {
+			e, others = others[0], others[1:]
+		} else if e.Number, err = efivar.FreeNumber(w.Vars); err != nil {
+			return nil, errkind.WithName(err, errkind.NameCreateBootEntry)
 		}
+		if err := w.direct(e, s, m); err != nil {
+			return nil, errkind.WithName(err, errkind.NameCreateBootEntry)
+		}
+		out = append(out, e.Number)
 	}
-	e.LoadOption = efivar.NewLoadOption(w.label.Of(s), w.Partition, want)
-	return e.Number, errkind.WithName(efivar.SetEntry(w.Vars, e), errkind.NameCreateBootEntry)
+	return out, nil
+}
+
+// direct makes e the boot entry of slot s on a member of the ESP, unless it is that already.
+func (w *session) direct(e efivar.Entry, s slot.Slot, m efivar.HardDrive) error {
+	want := "/" + w.loaderOf(s)
+	if _, file, ok := e.Location(); ok && e.Attributes&efivar.Active != 0 && on(e, m.Partition) && strings.EqualFold(file, want) {
+		return nil
+	}
+	e.LoadOption = efivar.NewLoadOption(w.label.Of(s), m, want)
+	return efivar.SetEntry(w.Vars, e)
 }
 
 // order changes the BootOrder of the firmware.
@@ -64,21 +95,21 @@ func (w *session) order(change func([]efivar.Number) []efivar.Number) error {
 	return errkind.WithName(efivar.SetBootOrder(w.Vars, order), errkind.NameUpdateBootOrder)
 }
 
-// first puts n before all others.
-func first(n efivar.Number) func([]efivar.Number) []efivar.Number {
+// first puts entries before all others.
+func first(n ...efivar.Number) func([]efivar.Number) []efivar.Number {
 	return func(order []efivar.Number) []efivar.Number {
-		return append([]efivar.Number{n}, without(n)(order)...)
+		return append(slices.Clone(n), without(n...)(order)...)
 	}
 }
 
-// last puts n after all others.
-func last(n efivar.Number) func([]efivar.Number) []efivar.Number {
-	return func(order []efivar.Number) []efivar.Number { return append(without(n)(order), n) }
+// last puts entries after all others.
+func last(n ...efivar.Number) func([]efivar.Number) []efivar.Number {
+	return func(order []efivar.Number) []efivar.Number { return append(without(n...)(order), n...) }
 }
 
-func without(n efivar.Number) func([]efivar.Number) []efivar.Number {
+func without(n ...efivar.Number) func([]efivar.Number) []efivar.Number {
 	return func(order []efivar.Number) []efivar.Number {
-		return slices.DeleteFunc(order, func(o efivar.Number) bool { return o == n })
+		return slices.DeleteFunc(order, func(o efivar.Number) bool { return slices.Contains(n, o) })
 	}
 }
 

@@ -2,6 +2,7 @@ package boot
 
 import (
 	"context"
+	"slices"
 
 	"github.com/trident-project/trident/internal/linux/efivar"
 	"github.com/trident-project/trident/internal/slot"
@@ -21,7 +22,7 @@ func (l *sdboot) Keep(ctx context.Context, s slot.Slot) error {
 		if err != nil {
 			return err
 		}
-		if err := w.order(first(n)); err != nil {
+		if err := w.order(first(n...)); err != nil {
 			return err
 		}
 		if w.Fallback != Disabled {
@@ -59,11 +60,11 @@ func (l *sdboot) Forget(ctx context.Context, s slot.Slot) error {
 
 // forget removes the boot entry and the files of a slot that is not booted.
 func (w *session) forget() error {
-	e, found, err := w.entry(w.slot)
+	entries, err := w.entries(w.slot)
 	if err != nil {
 		return err
 	}
-	if disk, _, ok := e.Location(); found && ok && disk.Partition == w.Partition.Partition {
+	for _, e := range slices.DeleteFunc(entries, func(e efivar.Entry) bool { return !w.isOurs(e) }) {
 		if err := w.order(without(e.Number)); err != nil {
 			return err
 		}
@@ -95,7 +96,8 @@ func (w *session) endTrial(s slot.Slot) error {
 	if err != nil || !ok {
 		return err
 	}
-	if e, found, err := w.entry(s); err != nil || !found || e.Number != next {
+	entries, err := w.entries(s)
+	if err != nil || !slices.ContainsFunc(entries, func(e efivar.Entry) bool { return e.Number == next }) {
 		return err
 	}
 	return efivar.ClearBootNext(w.Vars)

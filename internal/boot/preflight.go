@@ -120,13 +120,15 @@ func (w *session) variableNeed() int64 {
 		sum += efivar.Name{Name: name, Vendor: vendor}.Cost(size)
 	}
 	for _, s := range []slot.Slot{w.slot, w.slot.Other()} {
-		option, err := efivar.NewLoadOption(w.label.Of(s), w.Partition, "/"+w.loaderOf(s)).Encode()
-		if err == nil {
-			set(efivar.Global, "Boot0000", len(option))
+		for _, m := range w.Members {
+			option, err := efivar.NewLoadOption(w.label.Of(s), m, "/"+w.loaderOf(s)).Encode()
+			if err == nil {
+				set(efivar.Global, "Boot0000", len(option))
+			}
 		}
 	}
 	entries, _ := efivar.BootOrder(w.Vars)
-	set(efivar.Global, "BootOrder", 2*(len(entries)+2))
+	set(efivar.Global, "BootOrder", 2*(len(entries)+2*len(w.Members)))
 	set(efivar.Global, "BootNext", 2)
 	uki := 2 * (len(ukiName{max(w.last+1, firstUKI), w.Index, w.slot}.String()) + 1)
 	set(efivar.Loader, efivar.EntryOneShot, uki)

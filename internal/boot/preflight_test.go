@@ -47,7 +47,7 @@ func TestPreflightFindsAFullESP(t *testing.T) {
 // An installation that fits once and not twice is warned of: no update will ever fit.
 func TestAnESPWithRoomForOneSystemCausesAWarning(t *testing.T) {
 	t.Parallel()
-	h := boot.Host{Vars: &efivartest.Fake{}, Arch: boot.AMD64, Partition: partition}
+	h := boot.Host{Vars: &efivartest.Fake{}, Arch: boot.AMD64, Members: []efivar.HardDrive{partition}}
 	for free, warned := range map[int64]bool{slack + mine + again: true, 3 * slack: false} {
 		warnings, err := boot.Preflight(ctx, h, os.DirFS(t.TempDir()), boot.Space{Free: free, Block: 4096}, slot.A, boottest.Payload(t, "1"))
 		if err != nil || (len(warnings) > 0) != warned {

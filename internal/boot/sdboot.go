@@ -126,7 +126,8 @@ func (w *session) readVars() (err error) {
 			return errkind.WithName(err, errkind.NameReadEfiVariable)
 		}
 	}
-	if partition != "" && !strings.EqualFold(partition, w.Partition.Partition.String()) {
+	isMember := func(m efivar.HardDrive) bool { return strings.EqualFold(partition, m.Partition.String()) }
+	if partition != "" && !slices.ContainsFunc(w.Members, isMember) {
 		w.texts.selected = "" // of a live medium, or another disk
 	}
 	return nil

@@ -369,7 +369,7 @@ func TestAnInstallThatIsGivenUpLeavesNoVariables(t *testing.T) {
 
 func TestAHostThatCannotBeServicedIsRefused(t *testing.T) {
 	t.Parallel()
-	good := boot.Host{ESP: "/", Vars: &efivartest.Fake{}, Arch: boot.ARM64}
+	good := boot.Host{ESP: "/", Members: []efivar.HardDrive{partition}, Vars: &efivartest.Fake{}, Arch: boot.ARM64}
 	with := func(change func(*boot.Host)) boot.Host {
 		h := good
 		change(&h)

@@ -3,7 +3,6 @@ package boot
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/trident-project/trident/internal/errkind"
@@ -31,7 +30,7 @@ func (l *sdboot) Try(ctx context.Context, s slot.Slot) error {
 		if err != nil {
 			return err
 		}
-		if err := efivar.SetBootNext(w.Vars, n); err != nil {
+		if err := efivar.SetBootNext(w.Vars, n[0]); err != nil {
 			return err
 		}
 		return efivar.SetLoaderText(w.Vars, efivar.EntryOneShot, uki.String()) // decides
@@ -144,30 +143,27 @@ func (w *session) bootable() (ukiName, error) {
 	return n, nil
 }
 
-// enter makes sure that both slots have a boot entry, the old slot before the new one in the
-// order of the firmware, and returns the number of the new one.
-func (w *session) enter() (efivar.Number, error) {
+// enter makes sure that both slots have boot entries, the old slot before the new one in the
+// order of the firmware, and returns the numbers of the new one.
+func (w *session) enter() ([]efivar.Number, error) {
 	other := w.slot.Other()
 	if w.esp.has(w.loaderOf(other)) {
 		n, err := w.ensure(other)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		err = w.order(func(order []efivar.Number) []efivar.Number {
-			if slices.Contains(order, n) {
-				return order
-			}
-			return append(order, n)
+			return append(order, without(order...)(n)...)
 		})
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
 	n, err := w.ensure(w.slot)
 	if err != nil || w.deflt() == w.slot {
 		return n, err
 	}
-	return n, w.order(last(n))
+	return n, w.order(last(n...))
 }
 
 func (w *session) fallbackForTrial() error {

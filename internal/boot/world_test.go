@@ -25,7 +25,7 @@ func newMachine(t testing.TB, vars efivar.Store, fallback boot.Fallback) *machin
 	m := &machine{
 		Machine: boottest.Machine{ESP: folder(t), Vars: vars, Partition: partition.Partition, Arch: boot.AMD64},
 	}
-	m.host = boot.Host{ESP: m.ESP, Partition: partition, Vars: vars, Arch: boot.AMD64, Fallback: fallback}
+	m.host = boot.Host{ESP: m.ESP, Members: []efivar.HardDrive{partition}, Vars: vars, Arch: boot.AMD64, Fallback: fallback}
 	m.set(t, m.host)
 	return m
 }

@@ -44,7 +44,7 @@ func run(esp, disk string, partition int, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	loader, err := boot.New(boot.SystemdBoot, boot.Host{ESP: esp, Partition: found, Vars: vars, Arch: boot.Arch(runtime.GOARCH)})
+	loader, err := boot.New(boot.SystemdBoot, boot.Host{ESP: esp, Members: []efivar.HardDrive{found}, Vars: vars, Arch: boot.Arch(runtime.GOARCH)})
 	if err != nil {
 		return err
 	}

@@ -32,8 +32,11 @@ type Array struct {
 	Members []string // device files
 }
 
+// Folder has the devices of arrays, by their names.
+const Folder = "/dev/md/"
+
 // Device returns the path that udev gives the array.
-func (a Array) Device() string { return "/dev/md/" + a.Name }
+func (a Array) Device() string { return Folder + a.Name }
 
 // A Manager changes the arrays of a host. Host is the real one; package mdtest has one in
 // memory, and the suite for both.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/trident-project/trident/internal/boot"
 	"github.com/trident-project/trident/internal/errkind"
+	"github.com/trident-project/trident/internal/hostconfig"
 	"github.com/trident-project/trident/internal/linux/efivar"
 	"github.com/trident-project/trident/internal/servicing/slots/record"
 	"github.com/trident-project/trident/internal/storage"
@@ -30,14 +31,14 @@ func (l *Loader) Check(ctx context.Context, r *record.Run, e *record.Examined) e
 	}
 	defer func() { _ = done() }()
 	e.Uname = payload.UKI().Uname
-	host := boot.Host{Vars: vars, Arch: boot.Arch(l.Machine.Arch), Index: r.State.Index, Fallback: boot.Fallback(e.Config.Spec().OS.UEFIFallback)}
+	host := boot.Host{Members: newMembers(&e.Config.Spec().Storage), Vars: vars, Arch: boot.Arch(l.Machine.Arch), Index: r.State.Index, Fallback: boot.Fallback(e.Config.Spec().OS.UEFIFallback)}
 	target, err := e.Plan.Target(record.ESPID(&e.Config.Spec().Storage))
 	if err != nil {
 		return err
 	}
 	files, room := fs.FS(emptyFS{}), roomOfNewESP(target.Size)
 	if target.Action != storage.Create {
-		if host.Partition, err = l.Machine.ESP(target.Path); err != nil {
+		if host.Members, err = l.Machine.ESP(target.Path); err != nil {
 			return err
 		}
 		var closeFiles func() error
@@ -103,6 +104,17 @@ func (l *Loader) probeFirmware(ctx context.Context, r *record.Run, host boot.Hos
 		return errkind.WithName(fmt.Errorf("find out whether the firmware takes boot entries: %w", err), errkind.NameSetEfiVariable)
 	}
 	return nil
+}
+
+// newMembers returns as many members as the ESP of a configuration will have. Their places
+// are not known yet; their boot entries will take the same room.
+func newMembers(s *hostconfig.Storage) []efivar.HardDrive {
+	for _, r := range s.RAID.Software {
+		if r.ID == record.ESPID(s) {
+			return make([]efivar.HardDrive, len(r.Devices))
+		}
+	}
+	return make([]efivar.HardDrive, 1)
 }
 
 // roomOfNewESP returns the room for files in a new FAT file system of size bytes: its

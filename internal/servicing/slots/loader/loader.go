@@ -160,13 +160,13 @@ func (l *Loader) withVars(r *record.Run, c *hostconfig.Config, vars efivar.Store
 	if err != nil {
 		return err
 	}
-	drive, err := l.Machine.ESP(device)
+	members, err := l.Machine.ESP(device)
 	if err != nil {
 		return err
 	}
 	return l.withESP(r, c, func(esp string) error {
 		b, err := boot.New(boot.SystemdBoot, boot.Host{
-			ESP: esp, Partition: drive, Vars: vars, Arch: boot.Arch(l.Machine.Arch), Index: r.State.Index,
+			ESP: esp, Members: members, Vars: vars, Arch: boot.Arch(l.Machine.Arch), Index: r.State.Index,
 			Fallback: boot.Fallback(c.Spec().OS.UEFIFallback), Touch: l.Touch,
 		})
 		if err != nil {

@@ -3,6 +3,7 @@
 package machine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strings"
 
 	"github.com/trident-project/trident/internal/boot"
 	"github.com/trident-project/trident/internal/errkind"
@@ -18,8 +20,8 @@ import (
 	"github.com/trident-project/trident/internal/linux/blockdev"
 	"github.com/trident-project/trident/internal/linux/efivar"
 	"github.com/trident-project/trident/internal/linux/fat"
-	"github.com/trident-project/trident/internal/linux/gpt"
 	"github.com/trident-project/trident/internal/linux/loop"
+	"github.com/trident-project/trident/internal/linux/md"
 	"github.com/trident-project/trident/internal/linux/mount"
 	"github.com/trident-project/trident/internal/linux/run"
 	"github.com/trident-project/trident/internal/storage"
@@ -54,7 +56,7 @@ type Machine struct {
 func Real(root, arch string) Machine {
 	return Machine{
 		Inventory: func() (*blockdev.Inventory, error) { return blockdev.Read(root) },
-		Disks:     storage.Tools{Runner: run.Host{}, Open: blockdev.Open, Udev: udevRuns(root)},
+		Disks:     storage.Tools{Runner: run.Host{}, Open: blockdev.Open, Udev: udevRuns(root), Arrays: &md.Host{Root: root, Tools: run.Host{}}},
 		Mounts:    mount.Host{},
 		Firmware:  func() (efivar.Store, error) { return efivar.Open(filepath.Join(root, efivar.DefaultDir)) },
 		ESPFiles:  openESP,
@@ -140,23 +142,64 @@ func (m Machine) FSType(device string) (string, error) {
 	return content.Type, nil
 }
 
-// ESP returns the ESP on a device in the form that boot entries use.
-func (m Machine) ESP(device string) (efivar.HardDrive, error) {
+// ESP returns the ESP on a device in the form that boot entries use: of an array, the members
+// that are in sync, in the order of their slots.
+func (m Machine) ESP(device string) ([]efivar.HardDrive, error) {
 	inv, err := m.Inventory()
 	if err != nil {
-		return efivar.HardDrive{}, err
+		return nil, err
 	}
-	p, there := inv.Partition(device)
-	for _, d := range inv.Disks {
-		if !there || d.GPT == nil {
+	devices := []string{device}
+	if name, ok := strings.CutPrefix(device, md.Folder); ok {
+		if devices, err = m.inSync(name); err != nil {
+			return nil, fmt.Errorf("find the EFI system partition %s: %w", device, err)
+		}
+	}
+	var out []efivar.HardDrive
+	for _, d := range devices {
+		drive, ok := hardDrive(inv, d)
+		if !ok {
+			return nil, fmt.Errorf("find the EFI system partition %s: no disk of this host has it", d)
+		}
+		out = append(out, drive)
+	}
+	return out, nil
+}
+
+// inSync returns the members of an array that are in sync, by their slots.
+func (m Machine) inSync(name string) ([]string, error) {
+	list, err := m.Disks.Arrays.Arrays(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range list {
+		if a.Name != name {
 			continue
 		}
-		if i := slices.IndexFunc(d.GPT.Entries, func(e gpt.Entry) bool { return e.ID.String() == p.UUID }); i >= 0 {
-			e, lba := d.GPT.Entries[i], uint64(d.SectorSize)
-			return efivar.HardDrive{Number: uint32(e.Number), Start: uint64(e.Offset) / lba, Size: uint64(e.Size) / lba, Partition: e.ID}, nil
+		members := slices.DeleteFunc(a.Members, func(d md.Member) bool { return !d.InSync || d.Slot < 0 })
+		slices.SortFunc(members, func(a, b md.Member) int { return a.Slot - b.Slot })
+		var out []string
+		for _, d := range members {
+			out = append(out, d.Device)
+		}
+		return out, nil
+	}
+	return nil, errkind.Errorf(errkind.NotFound, "no array of that name runs")
+}
+
+func hardDrive(inv *blockdev.Inventory, device string) (efivar.HardDrive, bool) {
+	p, there := inv.Partition(device)
+	for _, d := range inv.Disks {
+		if !there || d.GPT == nil || !slices.ContainsFunc(d.Partitions, func(q blockdev.Partition) bool { return q.Path == p.Path }) {
+			continue
+		}
+		for _, e := range d.GPT.Entries {
+			if lba := uint64(d.SectorSize); e.ID.String() == p.UUID {
+				return efivar.HardDrive{Number: uint32(e.Number), Start: uint64(e.Offset) / lba, Size: uint64(e.Size) / lba, Partition: e.ID}, true
+			}
 		}
 	}
-	return efivar.HardDrive{}, fmt.Errorf("find the EFI system partition %s: no disk of this host has it", device)
+	return efivar.HardDrive{}, false
 }
 
 // FindTools fails if the host lacks one of the programs.
